@@ -1,0 +1,98 @@
+# genjob: durable dispatch of GenAI jobs from PostgreSQL (PGXS).
+#
+#   make demo          everything, shown working, in a throw-away cluster
+#   make check         every test, in throw-away clusters
+#   make && make install && make installcheck     for packagers
+#
+# PG_CONFIG chooses the PostgreSQL to build for.
+
+EXTENSION = genjob
+EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" genjob.control)
+
+MODULE_big = genjob
+OBJS = \
+	src/genjob.o \
+	src/launcher.o \
+	src/dispatcher.o \
+	src/sqlapi.o \
+	src/triggers.o \
+	src/hooks.o \
+	src/steps.o \
+	src/schedule.o \
+	src/queue/statement.o \
+	src/queue/find.o \
+	src/queue/claim.o \
+	src/queue/report.o \
+	src/queue/session.o \
+	src/commit.o \
+	src/protocol/preset.o \
+	src/protocol/request.o \
+	src/protocol/multipart.o \
+	src/protocol/reply.o \
+	src/protocol/pointer.o \
+	src/http.o \
+	src/shmem.o \
+	src/job.o \
+	src/server.o \
+	src/options.o \
+	src/settings.o \
+	src/bytes.o \
+	src/media.o \
+	src/json.o \
+	src/retry.o
+
+SQL_PARTS = sql/schema.sql sql/wrapper.sql sql/api.sql sql/views.sql sql/grants.sql
+DATA_built = genjob--$(EXTVERSION).sql
+
+REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=test --outputdir=test --load-extension=genjob
+ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --outputdir=test/output_iso --load-extension=genjob
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+
+PKG_CONFIG ?= pkg-config
+# Only what PostgreSQL looks up by name is exported (before 16 its headers leave that to the compiler).
+PG_CPPFLAGS = -I$(srcdir)/src -D_GNU_SOURCE -DPGDLLEXPORT='__attribute__((visibility("default")))' \
+	-DGENJOB_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcjson)
+PG_CFLAGS = -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
+SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson)
+
+EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
+
+ifeq (,$(filter check demo format lint,$(MAKECMDGOALS)))
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+genjob--$(EXTVERSION).sql: $(SQL_PARTS) genjob.control
+	cat $(SQL_PARTS) > $@
+
+$(OBJS): $(wildcard src/*.h src/*/*.h) .built-for
+
+# objects of another PostgreSQL version are not reused
+.built-for: FORCE
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+
+.PHONY: FORCE
+
+else
+
+# ---- targets that work before there is a PostgreSQL to build for (PGXS has a check of its own) ----
+
+check:
+	@test/run $(T)
+
+demo:
+	@demo/run
+
+format:
+	@tools/format
+
+lint:
+	@tools/lint
+
+.PHONY: check demo format lint
+
+endif

@@ -1,0 +1,62 @@
+
+-- Functions.
+
+CREATE FUNCTION genjob.preview(server name, request jsonb, inputs bytea[] DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'genjob_preview' LANGUAGE C STABLE;
+COMMENT ON FUNCTION genjob.preview(name, jsonb, bytea[]) IS
+	'the HTTP request that such a job of the calling role would send, secrets masked; nothing is sent';
+
+CREATE FUNCTION genjob.cancel(job bigint) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'genjob_cancel' LANGUAGE C STRICT;
+COMMENT ON FUNCTION genjob.cancel(bigint) IS 'stops a job wherever it is; false if it had ended';
+
+CREATE FUNCTION genjob.retry(job bigint) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'genjob_retry' LANGUAGE C STRICT;
+COMMENT ON FUNCTION genjob.retry(bigint) IS 'has a failed or cancelled job run again; false if it is neither';
+
+CREATE FUNCTION genjob.wait(job bigint, timeout interval DEFAULT NULL) RETURNS @extschema@.gen_jobs
+	AS 'MODULE_PATHNAME', 'genjob_wait' LANGUAGE C;
+COMMENT ON FUNCTION genjob.wait(bigint, interval) IS
+	'sleeps until a job has ended and gives its row; after the timeout the row as it is then';
+
+CREATE PROCEDURE genjob.run(server name, request jsonb, inputs bytea[] DEFAULT NULL, timeout interval DEFAULT NULL,
+	INOUT id bigint DEFAULT NULL, INOUT state @extschema@.gen_job_state DEFAULT NULL,
+	INOUT result jsonb DEFAULT NULL, INOUT usage jsonb DEFAULT NULL, INOUT error text DEFAULT NULL)
+	AS 'MODULE_PATHNAME', 'genjob_run' LANGUAGE C;
+COMMENT ON PROCEDURE genjob.run(name, jsonb, bytea[], interval, bigint, @extschema@.gen_job_state, jsonb, jsonb, text) IS
+	'inserts a job, commits, waits until it has ended and gives what came of it';
+
+-- Pausing is an option of the server, so it survives a restart and a dump, and takes who owns the server.
+CREATE FUNCTION genjob.set_paused(server name, paused boolean) RETURNS boolean
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+$$
+DECLARE
+	was text;
+BEGIN
+	SELECT (SELECT o.option_value FROM pg_options_to_table(s.srvoptions) o WHERE o.option_name = 'paused')
+		INTO STRICT was
+		FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'
+		WHERE s.srvname = set_paused.server;
+	IF coalesce(was::boolean, false) = paused THEN
+		RETURN false;
+	END IF;
+	EXECUTE format('ALTER SERVER %I OPTIONS (%s paused %L)', server,
+		CASE WHEN was IS NULL THEN 'ADD' ELSE 'SET' END, CASE WHEN paused THEN 'on' ELSE 'off' END);
+	RETURN true;
+EXCEPTION
+	WHEN no_data_found THEN
+		RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+			MESSAGE = format('GenAI server "%s" does not exist', server),
+			HINT = 'genjob.servers lists those that do.';
+END;
+$$;
+COMMENT ON FUNCTION genjob.set_paused(name, boolean) IS 'sets the option paused of a server; false if it was so';
+
+CREATE FUNCTION genjob.pause(server name) RETURNS boolean
+	LANGUAGE sql AS 'SELECT genjob.set_paused(server, true)';
+COMMENT ON FUNCTION genjob.pause(name) IS
+	'stops claiming jobs for a server, until genjob.resume(); calls in flight go on; false if it was paused';
+
+CREATE FUNCTION genjob.resume(server name) RETURNS boolean
+	LANGUAGE sql AS 'SELECT genjob.set_paused(server, false)';
+COMMENT ON FUNCTION genjob.resume(name) IS 'restarts claiming jobs for a server; false if it was not paused';

@@ -1,0 +1,25 @@
+/*
+ * bytes.h
+ *		A growing buffer with a ceiling, and base64.
+ */
+#ifndef GENJOB_BYTES_H
+#define GENJOB_BYTES_H
+
+#include "utils/palloc.h"
+
+typedef struct Bytes
+{
+	char	   *data;			/* NULL while empty; not NUL-terminated */
+	size_t		len;
+	size_t		capacity;
+	size_t		limit;			/* len never exceeds it */
+} Bytes;
+
+extern Bytes *bytes_create(MemoryContext owner, size_t limit);
+extern bool bytes_append(Bytes *bytes, const void *data, size_t len);
+extern void bytes_clear(Bytes *bytes);
+
+extern ssize_t base64_decode_in_place(char *text, size_t len);
+extern char *base64_encode(const char *data, size_t len);
+
+#endif							/* GENJOB_BYTES_H */

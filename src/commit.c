@@ -1,0 +1,167 @@
+/*
+ * commit.c
+ *		What a transaction tells others when it has committed.
+ *
+ * Triggers and hooks only note; nobody is woken before the change can be seen.  A transaction that is
+ * rolled back tells nothing.  One of two-phase commit forgets its notes at PREPARE; COMMIT PREPARED has
+ * the dispatcher look at everything (hooks.c).
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+
+#include "commit.h"
+#include "shmem.h"
+
+#define MAX_NOTED_JOBS	512
+
+typedef struct Notes
+{
+	bool		any;
+	int64		changed[MAX_NOTED_JOBS];	/* for the dispatcher, and for who waits */
+	int			n_changed;
+	int64		ended[MAX_NOTED_JOBS];	/* for who waits */
+	int			n_ended;
+	bool		many_changed;	/* more than fit */
+	bool		many_ended;
+	bool		servers;
+	bool		extension;
+	bool		databases;
+	bool		holds;
+} Notes;
+
+static Notes notes;
+
+static void
+forget_notes(void)
+{
+	notes.any = notes.many_changed = notes.many_ended = false;
+	notes.servers = notes.extension = notes.databases = notes.holds = false;
+	notes.n_changed = notes.n_ended = 0;
+}
+
+static void
+release_holds(void)
+{
+	if (notes.holds)
+		shmem_release_holds();
+}
+
+static void
+tell(void)
+{
+	bool		needs_dispatcher = notes.n_changed > 0 || notes.many_changed || notes.extension;
+
+	if ((needs_dispatcher || notes.servers) &&
+		!shmem_tell_dispatcher(MyDatabaseId, notes.changed, notes.n_changed, notes.many_changed,
+							   notes.servers || notes.extension) &&
+		needs_dispatcher)
+		shmem_wake_launcher(MyDatabaseId);
+	if (notes.databases)
+		shmem_wake_launcher(InvalidOid);
+	if (notes.many_changed || notes.many_ended)
+		shmem_wake_waiters(MyDatabaseId, NULL, -1);
+	else
+	{
+		shmem_wake_waiters(MyDatabaseId, notes.changed, notes.n_changed);
+		shmem_wake_waiters(MyDatabaseId, notes.ended, notes.n_ended);
+	}
+}
+
+static void
+commit_callback(XactEvent event, void *arg)
+{
+	if (!notes.any)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			tell();
+			release_holds();
+			forget_notes();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			release_holds();
+			forget_notes();
+			break;
+		default:
+			break;
+	}
+}
+
+void
+commit_init(void)
+{
+	RegisterXactCallback(commit_callback, NULL);
+}
+
+static bool
+note_id(int64 *ids, int *n, int64 id)
+{
+	notes.any = true;
+	if (*n == MAX_NOTED_JOBS)
+		return false;
+	ids[(*n)++] = id;
+	return true;
+}
+
+/*
+ * A job was added, changed or deleted by someone other than the dispatcher.
+ */
+void
+commit_note_job(int64 id)
+{
+	if (!note_id(notes.changed, &notes.n_changed, id))
+		notes.many_changed = true;
+}
+
+/*
+ * The dispatcher ended a job.
+ */
+void
+commit_note_ended(int64 id)
+{
+	if (!note_id(notes.ended, &notes.n_ended, id))
+		notes.many_ended = true;
+}
+
+/*
+ * Nobody knows which jobs changed.
+ */
+void
+commit_note_all_jobs(void)
+{
+	notes.any = notes.many_changed = true;
+}
+
+void
+commit_note_servers(void)
+{
+	notes.any = notes.servers = true;
+}
+
+/*
+ * The extension was created, altered or dropped in this database.
+ */
+void
+commit_note_extension(void)
+{
+	notes.any = notes.extension = true;
+}
+
+void
+commit_note_databases(void)
+{
+	notes.any = notes.databases = true;
+}
+
+/*
+ * This transaction keeps the dispatcher out of a database, until it ends in whatever way.
+ */
+void
+commit_note_holds(void)
+{
+	notes.any = notes.holds = true;
+}

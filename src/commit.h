@@ -1,0 +1,18 @@
+/*
+ * commit.h
+ *		What a transaction tells others when it has committed.
+ */
+#ifndef GENJOB_COMMIT_H
+#define GENJOB_COMMIT_H
+
+extern void commit_init(void);
+
+extern void commit_note_job(int64 id);
+extern void commit_note_ended(int64 id);
+extern void commit_note_all_jobs(void);
+extern void commit_note_servers(void);
+extern void commit_note_extension(void);
+extern void commit_note_databases(void);
+extern void commit_note_holds(void);
+
+#endif							/* GENJOB_COMMIT_H */

@@ -1,0 +1,81 @@
+/*
+ * compat.h
+ *		What differs between the PostgreSQL versions that genjob is built for (15 to 18).
+ *
+ * The only file that looks at PG_VERSION_NUM.  Each name below means the same on every version; a
+ * newer spelling is preferred, and an older server is taught it.
+ */
+#ifndef GENJOB_COMPAT_H
+#define GENJOB_COMPAT_H
+
+#include "catalog/pg_database.h"
+#include "catalog/pg_foreign_server.h"
+#include "common/base64.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000
+#error "genjob needs PostgreSQL 15 or later"
+#endif
+
+/* Custom wait events came with 17; before, every extension waits as "Extension". */
+#if PG_VERSION_NUM >= 170000
+#define compat_wait_event(name) WaitEventExtensionNew(name)
+#else
+#define compat_wait_event(name) ((uint32) PG_WAIT_EXTENSION)
+#endif
+
+/* 17 ties a wait event set to a resource owner; a set that lives as long as the process has none. */
+static inline WaitEventSet *
+compat_create_wait_event_set(int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(TopMemoryContext, nevents);
+#endif
+}
+
+static inline bool
+compat_owns_database(Oid database, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, role);
+#else
+	return pg_database_ownercheck(database, role);
+#endif
+}
+
+static inline bool
+compat_may_use_server(Oid server, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ForeignServerRelationId, server, role, ACL_USAGE) == ACLCHECK_OK;
+#else
+	return pg_foreign_server_aclcheck(server, role, ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
+/* 18 counts bytes as uint8. */
+static inline int
+compat_b64_encode(const char *src, int len, char *dst, int dstlen)
+{
+#if PG_VERSION_NUM >= 180000
+	return pg_b64_encode((const uint8 *) src, len, dst, dstlen);
+#else
+	return pg_b64_encode(src, len, dst, dstlen);
+#endif
+}
+
+/* 18 shows an extension's name and version in pg_get_loaded_modules(). */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "genjob", .version = GENJOB_VERSION)
+#else
+#define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+#endif							/* GENJOB_COMPAT_H */

@@ -1,0 +1,609 @@
+/*
+ * http.c
+ *		HTTP calls that wait without blocking: the only file that knows libcurl.
+ *
+ * All transfers of a process share one curl multi handle.  Its sockets sit in one epoll descriptor,
+ * so that the caller waits for thousands of calls with one descriptor in its WaitEventSet.
+ *
+ * Rules kept here: callbacks never raise errors (that would longjmp through libcurl); signals are
+ * blocked around every call in which libcurl may start a resolver thread, because a signal handler of
+ * PostgreSQL must not run on it; a request's body is never sent twice (see seek_callback).
+ */
+#include "postgres.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <curl/curl.h>
+
+#include "lib/ilist.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "http.h"
+
+#if LIBCURL_VERSION_NUM < 0x075800
+#error "genjob needs libcurl 7.88 or later"
+#endif
+
+#define MAX_HEADERS			(128 * 1024)	/* bytes of an answer's headers */
+#define MAX_SPARE_HANDLES	64
+#define MAX_IDLE_CONNECTIONS 1000L
+#define MAX_IDLE_SECONDS	30L
+#define DEAD_PEER_MS		120000	/* unacknowledged data or keep-alives for so long: cut */
+
+struct HttpTransfer
+{
+	dlist_node	node;			/* on finished, once it is */
+	CURL	   *easy;
+	struct curl_slist *headers;
+	const HttpRequest *request;
+	size_t		body_sent;
+	HttpMeter  *meter;
+	HttpReply  *reply;
+	void	   *tag;			/* the caller's */
+	bool		is_finished;
+	bool		overflowed;		/* the body passed max_response */
+	bool		out_of_memory;
+	char		error_text[CURL_ERROR_SIZE];
+};
+
+static CURLM *multi = NULL;
+static int	epoll_fd = -1;
+static TimestampTz timer_due = 0;	/* 0: libcurl has no timer */
+static dlist_head finished = DLIST_STATIC_INIT(finished);
+static CURL *spare_handles[MAX_SPARE_HANDLES];
+static int	n_spare_handles = 0;
+
+static void
+block_signals(sigset_t *saved)
+{
+	sigset_t	all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, saved);
+}
+
+static void
+restore_signals(const sigset_t *saved)
+{
+	pthread_sigmask(SIG_SETMASK, saved, NULL);
+}
+
+/* ---------- callbacks of libcurl: no errors, no palloc ---------- */
+
+static int
+socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
+{
+	struct epoll_event event = {.data.fd = fd};
+
+	if (what == CURL_POLL_REMOVE)
+	{
+		epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+		return 0;
+	}
+	if (what & CURL_POLL_IN)
+		event.events |= EPOLLIN;
+	if (what & CURL_POLL_OUT)
+		event.events |= EPOLLOUT;
+	if (epoll_ctl(epoll_fd, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) != 0)
+	{
+		if (epoll_ctl(epoll_fd, known ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) != 0)
+			return -1;
+	}
+	curl_multi_assign(multi, fd, &epoll_fd);
+	return 0;
+}
+
+static int
+timer_callback(CURLM *m, long timeout_ms, void *arg)
+{
+	timer_due = timeout_ms < 0 ? 0 : GetCurrentTimestamp() + timeout_ms * INT64CONST(1000);
+	return 0;
+}
+
+static size_t
+header_callback(char *line, size_t size, size_t count, void *arg)
+{
+	HttpTransfer *transfer = arg;
+
+	/* a new status line: what came before was an interim answer */
+	if (count > 5 && memcmp(line, "HTTP/", 5) == 0)
+		transfer->reply->headers->len = 0;
+	return bytes_append(transfer->reply->headers, line, size * count) ? size * count : 0;
+}
+
+static size_t
+body_callback(char *data, size_t size, size_t count, void *arg)
+{
+	HttpTransfer *transfer = arg;
+	Bytes	   *body = transfer->reply->body;
+	size_t		len = size * count;
+
+	pg_atomic_fetch_add_u64(&transfer->meter->received, len);
+	if (len > transfer->request->max_response - body->len)
+	{
+		transfer->overflowed = true;
+		return CURL_WRITEFUNC_ERROR;
+	}
+	if (!bytes_append(body, data, len))
+	{
+		transfer->out_of_memory = true;
+		return CURL_WRITEFUNC_ERROR;
+	}
+	return len;
+}
+
+static size_t
+read_callback(char *buffer, size_t size, size_t count, void *arg)
+{
+	HttpTransfer *transfer = arg;
+	size_t		len = Min(size * count, transfer->request->body_len - transfer->body_sent);
+
+	memcpy(buffer, transfer->request->body + transfer->body_sent, len);
+	transfer->body_sent += len;
+	pg_atomic_fetch_add_u64(&transfer->meter->sent, len);
+	return len;
+}
+
+/*
+ * When a kept-alive connection turns out to be dead, libcurl sends the request once more by itself
+ * and would rewind the body here.  Whether the first copy reached the server nobody knows, and a call
+ * costs money: refuse, and let the job's own rules for such an end decide.
+ */
+static int
+seek_callback(void *arg, curl_off_t offset, int origin)
+{
+	return CURL_SEEKFUNC_FAIL;
+}
+
+/*
+ * A peer that vanished without a word is found out by the kernel while a call waits for minutes.
+ */
+static int
+sockopt_callback(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+	unsigned int dead_peer_ms = DEAD_PEER_MS;
+
+	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_peer_ms, sizeof(dead_peer_ms));
+	return CURL_SOCKOPT_OK;
+}
+
+/* ---------- the event loop ---------- */
+
+/*
+ * Prepares this process for transfers; once.
+ */
+void
+http_init(void)
+{
+	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
+		ereport(ERROR, (errcode(ERRCODE_SYSTEM_ERROR), errmsg("could not initialize libcurl")));
+	multi = curl_multi_init();
+	if (multi == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
+						errdetail("Failed while initializing libcurl.")));
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (epoll_fd < 0)
+		ereport(ERROR, (errcode_for_socket_access(), errmsg("could not create epoll descriptor: %m")));
+	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
+	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback);
+	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, MAX_IDLE_CONNECTIONS);
+}
+
+/*
+ * The descriptor that is readable when http_work() has something to do.
+ */
+int
+http_wait_fd(void)
+{
+	return epoll_fd;
+}
+
+/*
+ * After how many ms http_work() must be called in any case; -1: none.
+ */
+long
+http_wait_ms(void)
+{
+	if (!dlist_is_empty(&finished))
+		return 0;
+	return timer_due == 0 ? -1 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), timer_due);
+}
+
+static HttpError
+classify(const HttpTransfer *transfer, CURLcode code)
+{
+	switch (code)
+	{
+		case CURLE_OK:
+			return HTTP_OK;
+		case CURLE_COULDNT_RESOLVE_HOST:
+			return HTTP_RESOLVE;
+		case CURLE_COULDNT_CONNECT:
+			return HTTP_CONNECT;
+		case CURLE_OPERATION_TIMEDOUT:
+			return transfer->reply->sent ? HTTP_TIMEOUT : HTTP_CONNECT;
+		case CURLE_PEER_FAILED_VERIFICATION:
+		case CURLE_SSL_CACERT_BADFILE:
+		case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
+			return HTTP_UNTRUSTED;
+		case CURLE_SSL_CONNECT_ERROR:
+			return HTTP_TLS;
+		case CURLE_GOT_NOTHING:
+		case CURLE_SEND_ERROR:
+		case CURLE_RECV_ERROR:
+		case CURLE_PARTIAL_FILE:
+		case CURLE_SEND_FAIL_REWIND:
+			return HTTP_CUT;
+		case CURLE_UNSUPPORTED_PROTOCOL:
+		case CURLE_WEIRD_SERVER_REPLY:
+		case CURLE_BAD_CONTENT_ENCODING:
+			return HTTP_GARBLED;
+		case CURLE_OUT_OF_MEMORY:
+			return HTTP_MEMORY;
+		case CURLE_WRITE_ERROR:
+			return transfer->out_of_memory ? HTTP_MEMORY
+				: transfer->overflowed ? HTTP_TOO_LARGE : HTTP_GARBLED;
+		default:
+			return HTTP_OTHER;
+	}
+}
+
+static void
+finish(HttpTransfer *transfer, CURLcode code)
+{
+	HttpReply  *reply = transfer->reply;
+	long		request_size = 0;
+	long		status = 0;
+
+	curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
+	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+	reply->sent = request_size > 0;
+	reply->status = (int) status;
+	reply->error = classify(transfer, code);
+	reply->error_text = transfer->error_text;
+	if (reply->error == HTTP_OK)
+		transfer->error_text[0] = '\0';
+	else if (transfer->error_text[0] == '\0')
+		strlcpy(transfer->error_text, curl_easy_strerror(code), CURL_ERROR_SIZE);
+	if (bytes_append(reply->body, "", 1))
+		reply->body->len--;
+	else if (reply->error == HTTP_OK)
+		reply->error = HTTP_MEMORY;
+	transfer->is_finished = true;
+	dlist_push_tail(&finished, &transfer->node);
+}
+
+/*
+ * Lets libcurl do what its sockets and timers ask for, and collects what has ended.  Never blocks.
+ */
+void
+http_work(void)
+{
+	struct epoll_event events[256];
+	sigset_t	saved;
+	CURLMsg    *message;
+	int			running;
+	int			n;
+	int			i;
+
+	n = epoll_wait(epoll_fd, events, lengthof(events), 0);
+	block_signals(&saved);
+	for (i = 0; i < n; i++)
+	{
+		int			flags = 0;
+
+		if (events[i].events & (EPOLLIN | EPOLLHUP))
+			flags |= CURL_CSELECT_IN;
+		if (events[i].events & EPOLLOUT)
+			flags |= CURL_CSELECT_OUT;
+		if (events[i].events & EPOLLERR)
+			flags |= CURL_CSELECT_ERR;
+		curl_multi_socket_action(multi, events[i].data.fd, flags, &running);
+	}
+	if (timer_due != 0 && timer_due <= GetCurrentTimestamp())
+	{
+		timer_due = 0;
+		curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	}
+	while ((message = curl_multi_info_read(multi, &n)) != NULL)
+	{
+		HttpTransfer *transfer = NULL;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &transfer);
+		finish(transfer, message->data.result);
+	}
+	restore_signals(&saved);
+}
+
+/* ---------- transfers ---------- */
+
+static void
+set_request_options(CURL *easy, const HttpRequest *request, HttpTransfer *transfer)
+{
+	curl_easy_setopt(easy, CURLOPT_URL, request->url);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
+	if (strcmp(request->method, "GET") != 0)
+	{
+		curl_easy_setopt(easy, CURLOPT_POST, 1L);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
+		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+	}
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) request->timeout);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
+	if (request->ca_file != NULL)
+		curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
+}
+
+static void
+set_callbacks(CURL *easy, HttpTransfer *transfer)
+{
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error_text);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_callback);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, body_callback);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_callback);
+	curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, seek_callback);
+	curl_easy_setopt(easy, CURLOPT_SEEKDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, sockopt_callback);
+}
+
+/*
+ * The same for every call.  Redirects are not followed and the environment's proxies are not used: a
+ * paid call goes where the server's url says and nowhere else.
+ */
+static void
+set_policy(CURL *easy)
+{
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(easy, CURLOPT_PROXY, "");
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, "genjob/" GENJOB_VERSION);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 15L);
+	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, MAX_IDLE_SECONDS);
+}
+
+static void
+transfer_release(HttpTransfer *transfer)
+{
+	sigset_t	saved;
+
+	if (transfer->easy == NULL)
+		return;
+	block_signals(&saved);
+	curl_multi_remove_handle(multi, transfer->easy);
+	if (n_spare_handles < MAX_SPARE_HANDLES)
+	{
+		curl_easy_reset(transfer->easy);
+		spare_handles[n_spare_handles++] = transfer->easy;
+	}
+	else
+		curl_easy_cleanup(transfer->easy);
+	curl_slist_free_all(transfer->headers);
+	restore_signals(&saved);
+	transfer->easy = NULL;
+	transfer->headers = NULL;
+}
+
+static struct curl_slist *
+copy_headers(List *headers)
+{
+	/* never wait for a "100 Continue": many servers do not send one */
+	struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+	ListCell   *cell;
+
+	foreach(cell, headers)
+	{
+		const HttpHeader *header = lfirst(cell);
+		char	   *line = psprintf("%s: %s", header->name, header->value);
+		struct curl_slist *longer = list ? curl_slist_append(list, line) : NULL;
+
+		pfree(line);
+		if (longer == NULL)
+		{
+			curl_slist_free_all(list);
+			return NULL;
+		}
+		list = longer;
+	}
+	return list;
+}
+
+/*
+ * Begins a call.  The transfer and its reply live in owner, which must outlive them; tag comes back
+ * when the call has ended.  NULL when memory is short.  The caller ends it with http_abort(), also
+ * after http_take_finished() has given it.
+ */
+HttpTransfer *
+http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, void *tag)
+{
+	HttpTransfer *transfer = MemoryContextAllocZero(owner, sizeof(HttpTransfer));
+	HttpReply  *reply = MemoryContextAllocZero(owner, sizeof(HttpReply));
+	sigset_t	saved;
+	CURLMcode	added;
+
+	reply->headers = bytes_create(owner, MAX_HEADERS);
+	reply->body = bytes_create(owner, request->max_response + 1);
+	transfer->request = request;
+	transfer->meter = meter;
+	transfer->reply = reply;
+	transfer->tag = tag;
+	transfer->headers = copy_headers(request->headers);
+	transfer->easy = n_spare_handles > 0 ? spare_handles[--n_spare_handles] : curl_easy_init();
+	if (transfer->easy == NULL || transfer->headers == NULL)
+	{
+		if (transfer->easy != NULL)
+			curl_easy_cleanup(transfer->easy);
+		curl_slist_free_all(transfer->headers);
+		return NULL;
+	}
+	set_policy(transfer->easy);
+	set_callbacks(transfer->easy, transfer);
+	set_request_options(transfer->easy, request, transfer);
+	block_signals(&saved);
+	added = curl_multi_add_handle(multi, transfer->easy);
+	restore_signals(&saved);
+	if (added != CURLM_OK)
+	{
+		transfer_release(transfer);
+		return NULL;
+	}
+	return transfer;
+}
+
+/*
+ * Hands out a call that has ended, once each; false when there is none.
+ */
+bool
+http_take_finished(void **tag, HttpReply **reply)
+{
+	HttpTransfer *transfer;
+
+	if (dlist_is_empty(&finished))
+		return false;
+	transfer = dlist_container(HttpTransfer, node, dlist_pop_head_node(&finished));
+	transfer->is_finished = false;
+	*tag = transfer->tag;
+	*reply = transfer->reply;
+	transfer_release(transfer);
+	return true;
+}
+
+/*
+ * Ends a call wherever it is; one that is under way is cut.  Does nothing to one that was taken.
+ */
+void
+http_abort(HttpTransfer *transfer)
+{
+	if (transfer->is_finished)
+		dlist_delete(&transfer->node);
+	transfer->is_finished = false;
+	transfer_release(transfer);
+}
+
+/* ---------- syntax ---------- */
+
+static const char *
+check_url_parts(CURLU *parts)
+{
+	char	   *value = NULL;
+
+	if (curl_url_get(parts, CURLUPART_SCHEME, &value, 0) != CURLUE_OK ||
+		(strcmp(value, "http") != 0 && strcmp(value, "https") != 0))
+	{
+		curl_free(value);
+		return "It must begin with http:// or https://.";
+	}
+	curl_free(value);
+	if (curl_url_get(parts, CURLUPART_USER, &value, 0) == CURLUE_OK)
+	{
+		curl_free(value);
+		return "It must not contain a user or a password: those belong in a user mapping.";
+	}
+	if (curl_url_get(parts, CURLUPART_QUERY, &value, 0) == CURLUE_OK ||
+		curl_url_get(parts, CURLUPART_FRAGMENT, &value, 0) == CURLUE_OK)
+	{
+		curl_free(value);
+		return "It must end before any \"?\" or \"#\": put a query into the option \"path\".";
+	}
+	return NULL;
+}
+
+/*
+ * NULL when url can be a server's base address; else a sentence that says what is wrong.
+ */
+const char *
+http_check_url(const char *url)
+{
+	CURLU	   *parts;
+	const char *problem;
+	const char *p;
+
+	if (strchr(url, ',') != NULL)
+		return "One address is expected.";
+	for (p = url; *p > ' ' && *p < 0x7f; p++)
+		;
+	if (*p != '\0')
+		return "It must not contain white space, control characters or characters outside ASCII.";
+	parts = curl_url();
+	if (parts == NULL)
+		return "Memory is short.";
+	if (curl_url_set(parts, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
+		problem = "An address is expected, such as \"http://127.0.0.1:8188\" or \"https://api.example.com\".";
+	else
+		problem = check_url_parts(parts);
+	curl_url_cleanup(parts);
+	return problem;
+}
+
+/*
+ * A "token" of RFC 9110, 5.6.2.
+ */
+bool
+http_is_header_name(const char *name)
+{
+	size_t		len = strspn(name, "!#$%&'*+-.^_`|~0123456789"
+							 "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+
+	return len > 0 && name[len] == '\0';
+}
+
+/*
+ * Without control characters: libcurl would send a line break as it is, and with it another header.
+ */
+bool
+http_is_header_value(const char *value)
+{
+	const unsigned char *p;
+
+	for (p = (const unsigned char *) value; (*p >= ' ' && *p != 0x7f) || *p == '\t'; p++)
+		;
+	return *p == '\0';
+}
+
+/*
+ * The value of the first header of that name in an answer, palloc'd, or NULL.
+ */
+char *
+http_header(const HttpReply *reply, const char *name)
+{
+	size_t		name_len = strlen(name);
+	const char *line = reply->headers->data;
+	const char *end = line + reply->headers->len;
+
+	while (line < end)
+	{
+		const char *newline = memchr(line, '\n', end - line);
+		size_t		len = (newline ? newline : end) - line;
+
+		if (len > name_len && line[name_len] == ':' && pg_strncasecmp(line, name, name_len) == 0)
+		{
+			const char *value = line + name_len + 1;
+			const char *value_end = line + len;
+
+			while (value < value_end && isspace((unsigned char) *value))
+				value++;
+			while (value_end > value && isspace((unsigned char) value_end[-1]))
+				value_end--;
+			return pnstrdup(value, value_end - value);
+		}
+		line += len + 1;
+	}
+	return NULL;
+}

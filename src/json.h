@@ -1,0 +1,17 @@
+/*
+ * json.h
+ *		cJSON at home in a PostgreSQL process.
+ */
+#ifndef GENJOB_JSON_H
+#define GENJOB_JSON_H
+
+#include <cJSON.h>
+
+extern void json_sanitize_text(char *text, size_t len);
+extern cJSON *json_parse(char *text, size_t len, const char **reason);
+extern cJSON *json_parse_trusted(const char *text);
+extern char *json_print(const cJSON *json);
+extern cJSON *json_merge(const cJSON *base, const cJSON *over);
+extern void json_attach(cJSON *parent, const char *key, cJSON *child);
+
+#endif							/* GENJOB_JSON_H */

@@ -1,0 +1,418 @@
+/*
+ * options.c
+ *		The options of a foreign server and of a user mapping: one table, read by the validator and by
+ *		everyone who wants a value.
+ *
+ * Whatever is wrong is refused when the server or the mapping is created or altered, with what would
+ * be right.  No message repeats the value of a secret.
+ */
+#include "postgres.h"
+
+#include "access/reloptions.h"
+#include "catalog/pg_foreign_data_wrapper.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "http.h"
+#include "options.h"
+#include "protocol/request.h"
+
+typedef enum OptionKind
+{
+	OPTION_TEXT,
+	OPTION_API,
+	OPTION_URL,
+	OPTION_PATH,
+	OPTION_AUTH,
+	OPTION_OBJECT,				/* JSON object */
+	OPTION_HEADERS,				/* JSON object of strings */
+	OPTION_FILE,				/* absolute path */
+	OPTION_COUNT,
+	OPTION_DURATION,			/* with a unit; ms */
+	OPTION_SIZE,				/* with a unit; bytes */
+	OPTION_BOOL,
+	OPTION_ON_UNKNOWN,
+	OPTION_SECRET
+} OptionKind;
+
+typedef struct Option
+{
+	const char *name;
+	Oid			catalog;		/* where it may stand */
+	OptionKind	kind;
+	size_t		offset;			/* of its value in ServerOptions or MappingOptions */
+	const char *fallback;		/* NULL: by the preset, or none */
+	int64		min,
+				max;			/* of a number, in its unit of storage */
+} Option;
+
+#define SERVER_OPTION(name, kind, field, ...) \
+	{name, ForeignServerRelationId, kind, offsetof(ServerOptions, field), __VA_ARGS__}
+#define MAPPING_OPTION(name, kind, field, ...) \
+	{name, UserMappingRelationId, kind, offsetof(MappingOptions, field), __VA_ARGS__}
+
+#define MS_OF_DAY		INT64CONST(86400000)
+#define MAX_RESPONSE	INT64CONST(1000000000)	/* bytea and jsonb hold less than 1 GiB */
+
+static const Option options_table[] = {
+	SERVER_OPTION("api", OPTION_API, preset, NULL),
+	SERVER_OPTION("url", OPTION_URL, url, NULL),
+	SERVER_OPTION("path", OPTION_PATH, path, NULL),
+	SERVER_OPTION("inputs_path", OPTION_PATH, inputs_path, NULL),
+	SERVER_OPTION("auth", OPTION_AUTH, auth, NULL),
+	SERVER_OPTION("model", OPTION_TEXT, model, NULL),
+	SERVER_OPTION("defaults", OPTION_OBJECT, defaults, NULL),
+	SERVER_OPTION("headers", OPTION_HEADERS, headers, NULL),
+	SERVER_OPTION("ca_file", OPTION_FILE, ca_file, NULL),
+	SERVER_OPTION("max_in_flight", OPTION_COUNT, max_in_flight, "10", 1, 1000000),
+	SERVER_OPTION("timeout", OPTION_DURATION, timeout, "15 min", 1, 20 * MS_OF_DAY),
+	SERVER_OPTION("connect_timeout", OPTION_DURATION, connect_timeout, "10 s", 1, MS_OF_DAY),
+	SERVER_OPTION("max_response", OPTION_SIZE, max_response, "256MB", 1024, MAX_RESPONSE),
+	SERVER_OPTION("max_attempts", OPTION_COUNT, max_attempts, "5", 1, 1000000),
+	SERVER_OPTION("retry_base", OPTION_DURATION, retry_base, "1 s", 1, MS_OF_DAY),
+	SERVER_OPTION("retry_max", OPTION_DURATION, retry_max, "5 min", 1, 20 * MS_OF_DAY),
+	SERVER_OPTION("on_unknown", OPTION_ON_UNKNOWN, on_unknown, "retry"),
+	SERVER_OPTION("paused", OPTION_BOOL, paused, "off"),
+	MAPPING_OPTION("api_key", OPTION_SECRET, api_key, NULL),
+	MAPPING_OPTION("headers", OPTION_HEADERS, headers, NULL),
+};
+
+static const char *
+place_name(Oid catalog)
+{
+	return catalog == ForeignServerRelationId ? "a server" : "a user mapping";
+}
+
+static char *
+list_options(Oid catalog)
+{
+	StringInfoData list;
+	int			i;
+
+	initStringInfo(&list);
+	for (i = 0; i < lengthof(options_table); i++)
+	{
+		if (options_table[i].catalog == catalog)
+			appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "", options_table[i].name);
+	}
+	return list.data;
+}
+
+static const Option *
+option_find(const char *name, Oid catalog)
+{
+	const Option *elsewhere = NULL;
+	int			i;
+
+	for (i = 0; i < lengthof(options_table); i++)
+	{
+		const Option *option = &options_table[i];
+
+		if (strcmp(option->name, name) != 0)
+			continue;
+		if (option->catalog == catalog)
+			return option;
+		elsewhere = option;
+	}
+	if (elsewhere != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				 errmsg("option \"%s\" belongs to %s, not to %s", name,
+						place_name(elsewhere->catalog), place_name(catalog)),
+				 elsewhere->catalog == UserMappingRelationId
+				 ? errhint("A server's options can be read by everyone. Put secrets into CREATE USER MAPPING ... OPTIONS (%s ...).", name)
+				 : errhint("Use CREATE SERVER or ALTER SERVER ... OPTIONS (%s ...).", name)));
+	ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+					errmsg("invalid option \"%s\"", name),
+					errhint("Valid options for %s are: %s.", place_name(catalog),
+							list_options(catalog))));
+	pg_unreachable();
+}
+
+/*
+ * The error of a bad value.  shown is NULL where the value must not be repeated.
+ */
+static void
+refuse_value(const Option *option, const char *shown, char *hint)
+{
+	if (shown != NULL)
+		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+						errmsg("invalid value for option \"%s\": \"%s\"", option->name, shown),
+						errhint("%s", hint)));
+	ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+					errmsg("invalid value for option \"%s\"", option->name), errhint("%s", hint)));
+}
+
+static void
+parse_number(const Option *option, const char *value, int64 *number)
+{
+	char	   *end;
+
+	errno = 0;
+	*number = strtoll(value, &end, 10);
+	if (errno != 0 || end == value || *end != '\0' || *number < option->min || *number > option->max)
+		refuse_value(option, value, psprintf("A whole number from " INT64_FORMAT " to " INT64_FORMAT
+											 " is expected.", option->min, option->max));
+}
+
+/*
+ * Durations and sizes as postgresql.conf spells them.  A bare number is refused, for a "30" that is
+ * read as milliseconds costs whoever meant seconds a call.
+ */
+static void
+parse_quantity(const Option *option, const char *value, int64 *number)
+{
+	bool		is_size = option->kind == OPTION_SIZE;
+	const char *unit = value + strspn(value, " +-.0123456789eE");
+	const char *problem = NULL;
+	int			quantity;
+
+	if (*unit == '\0' ||
+		!parse_int(value, &quantity, is_size ? GUC_UNIT_KB : GUC_UNIT_MS, &problem))
+		refuse_value(option, value, is_size
+					 ? "A number with a unit is expected: B, kB, MB or GB, as in \"256MB\"."
+					 : "A number with a unit is expected: ms, s, min, h or d, as in \"10 min\".");
+	*number = is_size ? (int64) quantity * 1024 : quantity;
+	if (*number < option->min || *number > option->max)
+		refuse_value(option, value, is_size
+					 ? psprintf("The size must be from " INT64_FORMAT " B to " INT64_FORMAT " MB.",
+								option->min, option->max / (1024 * 1024))
+					 : psprintf("The duration must be from " INT64_FORMAT " ms to " INT64_FORMAT " h.",
+								option->min, option->max / (MS_OF_DAY / 24)));
+}
+
+static void
+parse_url(const Option *option, const char *value, char **url)
+{
+	const char *problem = http_check_url(value);
+	size_t		len = strlen(value);
+
+	if (problem != NULL)
+	{
+		bool		has_secret = strchr(value, '@') != NULL;
+
+		refuse_value(option, has_secret ? NULL : value, psprintf("%s", problem));
+	}
+	while (len > 0 && value[len - 1] == '/')
+		len--;
+	*url = pnstrdup(value, len);
+}
+
+static void
+parse_path(const Option *option, const char *value, char **path)
+{
+	const char *p;
+
+	for (p = value; *p > ' ' && *p < 0x7f && *p != '#'; p++)
+		;
+	if (*p != '\0' || (*value != '\0' && *value != '/' && *value != '?'))
+		refuse_value(option, value,
+					 "A path below the server's url is expected, such as \"/v1/images/generations\"; other characters than ASCII are percent-encoded.");
+	*path = pstrdup(value);
+}
+
+static void
+parse_auth(const Option *option, const char *value, char **auth)
+{
+	if (strcmp(value, "none") != 0 && strcmp(value, "bearer") != 0 && strcmp(value, "basic") != 0 &&
+		!(strncmp(value, "header:", 7) == 0 && http_is_header_name(value + 7)))
+		refuse_value(option, value,
+					 "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME.");
+	*auth = pstrdup(value);
+}
+
+static void
+parse_file(const Option *option, const char *value, char **file)
+{
+	if (!is_absolute_path(value))
+		refuse_value(option, value, "An absolute path is expected.");
+	*file = pstrdup(value);
+}
+
+static void
+parse_secret(const Option *option, const char *value, char **secret)
+{
+	if (*value == '\0' || !http_is_header_value(value))
+		refuse_value(option, NULL,
+					 "It must not be empty, and must have no line breaks or other control characters.");
+	*secret = pstrdup(value);
+}
+
+static void
+parse_object(const Option *option, const char *value, char **object)
+{
+	bool		secret = option->catalog == UserMappingRelationId;
+	const char *problem = option->kind == OPTION_HEADERS ? request_check_headers(value)
+		: request_check_object(value);
+
+	if (problem != NULL)
+		refuse_value(option, secret ? NULL : value, psprintf("%s", problem));
+	*object = pstrdup(value);
+}
+
+static void
+parse_choice(const Option *option, const char *value, int64 *number)
+{
+	bool		flag;
+
+	if (option->kind == OPTION_BOOL)
+	{
+		if (!parse_bool(value, &flag))
+			refuse_value(option, value, "Valid values are: on, off.");
+		*number = flag;
+		return;
+	}
+	if (strcmp(value, "retry") == 0)
+		*number = ON_UNKNOWN_RETRY;
+	else if (strcmp(value, "fail") == 0)
+		*number = ON_UNKNOWN_FAIL;
+	else
+		refuse_value(option, value, "Valid values are: retry, fail.");
+}
+
+/*
+ * Checks value and stores it where the option's field is.
+ */
+static void
+option_parse(const Option *option, const char *value, void *options)
+{
+	void	   *field = (char *) options + option->offset;
+
+	switch (option->kind)
+	{
+		case OPTION_TEXT:
+			*(char **) field = pstrdup(value);
+			break;
+		case OPTION_API:
+			*(const Preset **) field = preset_find(value);
+			if (*(const Preset **) field == NULL)
+				refuse_value(option, value, psprintf("Valid values are: %s.", preset_list()));
+			break;
+		case OPTION_URL:
+			parse_url(option, value, field);
+			break;
+		case OPTION_PATH:
+			parse_path(option, value, field);
+			break;
+		case OPTION_AUTH:
+			parse_auth(option, value, field);
+			break;
+		case OPTION_FILE:
+			parse_file(option, value, field);
+			break;
+		case OPTION_OBJECT:
+		case OPTION_HEADERS:
+			parse_object(option, value, field);
+			break;
+		case OPTION_COUNT:
+			parse_number(option, value, field);
+			break;
+		case OPTION_DURATION:
+		case OPTION_SIZE:
+			parse_quantity(option, value, field);
+			break;
+		case OPTION_BOOL:
+		case OPTION_ON_UNKNOWN:
+			parse_choice(option, value, field);
+			break;
+		case OPTION_SECRET:
+			parse_secret(option, value, field);
+			break;
+	}
+}
+
+static void
+options_parse(List *defs, Oid catalog, void *options)
+{
+	ListCell   *cell;
+	int			i;
+
+	for (i = 0; i < lengthof(options_table); i++)
+	{
+		if (options_table[i].catalog == catalog && options_table[i].fallback != NULL)
+			option_parse(&options_table[i], options_table[i].fallback, options);
+	}
+	foreach(cell, defs)
+	{
+		DefElem    *def = lfirst_node(DefElem, cell);
+
+		option_parse(option_find(def->defname, catalog), defGetString(def), options);
+	}
+}
+
+static void
+require_option(const char *name, bool present, const char *hint)
+{
+	if (!present)
+		ereport(ERROR, (errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+						errmsg("option \"%s\" is required", name), errhint("%s", hint)));
+}
+
+/*
+ * Reads the options of a server of the wrapper genjob into *options (in the current memory context),
+ * defaults and preset included.  Errors for the user where anything is wrong.
+ */
+void
+options_parse_server(List *defs, ServerOptions *options)
+{
+	const Preset *preset;
+
+	memset(options, 0, sizeof(*options));
+	options_parse(defs, ForeignServerRelationId, options);
+	preset = options->preset;
+	require_option("api", preset != NULL, psprintf("Valid values are: %s.", preset_list()));
+	require_option("url", options->url != NULL,
+				   "Name the server's base address, as in OPTIONS (url 'http://127.0.0.1:8188').");
+	if (options->retry_base > options->retry_max)
+		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+						errmsg("option \"retry_base\" is longer than \"retry_max\""),
+						errhint("Raise retry_max, or lower retry_base.")));
+	if (options->path == NULL)
+		options->path = pstrdup(preset->path);
+	else if (options->inputs_path == NULL && strcmp(preset->path, preset->inputs_path) == 0)
+		options->inputs_path = options->path;
+	if (options->inputs_path == NULL)
+		options->inputs_path = pstrdup(preset->inputs_path);
+	if (options->auth == NULL)
+		options->auth = pstrdup(preset->auth);
+}
+
+/*
+ * Reads the options of a user mapping.
+ */
+void
+options_parse_mapping(List *defs, MappingOptions *options)
+{
+	memset(options, 0, sizeof(*options));
+	options_parse(defs, UserMappingRelationId, options);
+}
+
+PG_FUNCTION_INFO_V1(genjob_validator);
+
+/*
+ * The validator of the wrapper: gets all options that an object will have.
+ */
+Datum
+genjob_validator(PG_FUNCTION_ARGS)
+{
+	List	   *defs = untransformRelOptions(PG_GETARG_DATUM(0));
+	Oid			catalog = PG_GETARG_OID(1);
+	ServerOptions server;
+	MappingOptions mapping;
+
+	if (catalog == ForeignServerRelationId)
+		options_parse_server(defs, &server);
+	else if (catalog == UserMappingRelationId)
+		options_parse_mapping(defs, &mapping);
+	else if (defs != NIL)
+		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+						errmsg("invalid option \"%s\"", linitial_node(DefElem, defs)->defname),
+						errhint("Options belong to CREATE SERVER and CREATE USER MAPPING.")));
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,62 @@
+/*
+ * options.h
+ *		The options of a foreign server and of a user mapping.
+ */
+#ifndef GENJOB_OPTIONS_H
+#define GENJOB_OPTIONS_H
+
+#include "fmgr.h"
+#include "nodes/pg_list.h"
+
+#include "protocol/preset.h"
+
+/*
+ * Of CREATE SERVER.  Strings are NULL where neither the option nor the preset says anything.
+ */
+typedef struct ServerOptions
+{
+	/* What it speaks, and where */
+	const Preset *preset;
+	char	   *url;			/* without a trailing slash */
+	char	   *path;
+	char	   *inputs_path;
+	char	   *auth;
+	char	   *model;
+	char	   *defaults;		/* JSON object */
+	char	   *headers;		/* JSON object of strings */
+	char	   *ca_file;
+
+	/* How much, how long, how often */
+	int64		max_in_flight;	/* calls */
+	int64		timeout;		/* ms, of one attempt */
+	int64		connect_timeout;	/* ms */
+	int64		max_response;	/* bytes */
+	int64		max_attempts;
+	int64		retry_base;		/* ms */
+	int64		retry_max;		/* ms */
+	int64		on_unknown;		/* an OnUnknown */
+	int64		paused;			/* a boolean: nothing is claimed */
+} ServerOptions;
+
+/* What becomes of a call that may have been accepted although no answer came. */
+typedef enum OnUnknown
+{
+	ON_UNKNOWN_RETRY,			/* sent again with the same Idempotency-Key */
+	ON_UNKNOWN_FAIL
+} OnUnknown;
+
+/*
+ * Of CREATE USER MAPPING: what must never be shown.
+ */
+typedef struct MappingOptions
+{
+	char	   *api_key;
+	char	   *headers;		/* JSON object of strings */
+} MappingOptions;
+
+extern void options_parse_server(List *defs, ServerOptions *options);
+extern void options_parse_mapping(List *defs, MappingOptions *options);
+
+extern PGDLLEXPORT Datum genjob_validator(PG_FUNCTION_ARGS);
+
+#endif							/* GENJOB_OPTIONS_H */

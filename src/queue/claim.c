@@ -1,0 +1,187 @@
+/*
+ * claim.c
+ *		Starting attempts: from a queued row to a Job in memory.
+ *
+ * The claim is committed before anything is sent: it is the intent to spend, with the key under which
+ * the spending can be recognized.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "queue/queue.h"
+#include "queue/statement.h"
+#include "schedule.h"
+
+#define LOCKED_RETRY_MS		1000	/* when to look again at rows that were locked */
+
+/*
+ * Text of the database as UTF-8, palloc'd.  A database of the encoding SQL_ASCII is taken by its word.
+ */
+static char *
+utf8_from_text(Datum datum)
+{
+	char	   *string = TextDatumGetCString(datum);
+
+	if (GetDatabaseEncoding() == PG_SQL_ASCII)
+		return string;
+	return pg_server_to_any(string, strlen(string), PG_UTF8);
+}
+
+static void
+read_inputs(Job *job, Datum datum)
+{
+	ArrayType  *array = DatumGetArrayTypePCopy(datum);
+	Datum	   *elements;
+	int			i;
+
+	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, NULL, &job->n_inputs);
+	job->inputs = palloc(Max(job->n_inputs, 1) * sizeof(Input));
+	for (i = 0; i < job->n_inputs; i++)
+	{
+		job->inputs[i].data = VARDATA_ANY(DatumGetPointer(elements[i]));
+		job->inputs[i].len = VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i]));
+	}
+	pfree(elements);
+}
+
+/*
+ * Finds out whether and with what the job may be sent.
+ */
+static void
+authorize(Job *job)
+{
+	ServerComplaint complaint;
+
+	job->server = job->queue->server ? server_hold(job->queue->server) : NULL;
+	if (job->server == NULL)
+		job->complaint = pstrdup(job->queue->complaint ? job->queue->complaint : "");
+	else if (!server_check_role(job->server, job->owner, &complaint) ||
+			 !server_read_secrets(job->server, job->owner, &job->secrets, &complaint))
+		job->complaint = psprintf("%s. %s", complaint.message, complaint.hint);
+}
+
+/*
+ * Makes a Job of a row of CLAIM or FIND_ORPHANS.
+ */
+static Job *
+job_from_row(uint64 row, TimestampTz now)
+{
+	Job		   *job = job_create(DatumGetInt64(statement_not_null(row, 1)));
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+	Datum		datum;
+	bool		isnull;
+
+	job->server_name = pstrdup(statement_name(row, 2));
+	datum = statement_value(row, 3, &isnull);
+	job->request = isnull ? NULL : utf8_from_text(datum);
+	datum = statement_value(row, 4, &isnull);
+	if (!isnull)
+		read_inputs(job, datum);
+	job->priority = DatumGetInt32(statement_not_null(row, 5));
+	job->owner = DatumGetObjectId(statement_not_null(row, 6));
+	job->attempt = DatumGetInt32(statement_not_null(row, 7));
+	job->failures = DatumGetInt32(statement_not_null(row, 8));
+	datum = statement_value(row, 9, &isnull);
+	job->max_attempts = isnull ? 0 : DatumGetInt32(datum);
+	datum = statement_value(row, 10, &isnull);
+	job->idempotency_key = isnull ? NULL : TextDatumGetCString(datum);
+	job->started_at = now;
+	job->queue = schedule_queue(job->server_name);
+	MemoryContextSwitchTo(caller);
+	return job;
+}
+
+static ArrayType *
+random_keys(int n)
+{
+	Datum	   *keys = palloc(n * sizeof(Datum));
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		pg_uuid_t  *uuid = palloc(UUID_LEN);
+
+		if (!pg_strong_random(uuid->data, UUID_LEN))
+			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+							errmsg("could not generate random values")));
+		/* version 4, of RFC 9562 */
+		uuid->data[6] = (uuid->data[6] & 0x0f) | 0x40;
+		uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
+		keys[i] = UUIDPGetDatum(uuid);
+	}
+	return construct_array(keys, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
+}
+
+/*
+ * Starts an attempt of these jobs: each one that is still queued becomes a Job in the state
+ * JOB_CLAIMED, in the order of ids.  Those that someone has locked are looked at again later.
+ */
+void
+queue_claim(const int64 *ids, int n, TimestampTz now)
+{
+	Datum		args[3] = {PointerGetDatum(statement_int8_array(ids, n)), PointerGetDatum(random_keys(n)),
+	TimestampTzGetDatum(now)};
+	uint64		rows = statement_run(CLAIM, args, NULL);
+	int64	   *missing = palloc(n * sizeof(int64));
+	int			n_missing = 0;
+	uint64		row;
+	int			i;
+
+	for (row = 0; row < rows; row++)
+	{
+		Job		   *job = job_from_row(row, now);
+		MemoryContext caller = MemoryContextSwitchTo(job->context);
+
+		authorize(job);
+		MemoryContextSwitchTo(caller);
+	}
+	for (i = 0; i < n; i++)
+	{
+		Job		   *job = job_find(ids[i]);
+
+		if (job != NULL)
+			job_enter(job, JOB_CLAIMED);
+		else
+			missing[n_missing++] = ids[i];
+	}
+	if (n_missing == 0)
+		return;
+	queue_read_changed(missing, n_missing, now);
+	for (i = 0; i < n_missing; i++)
+	{
+		if (!schedule_contains(missing[i]))
+			continue;
+		schedule_remove(missing[i]);
+		schedule_note_time(&schedule_times.rescan, now + LOCKED_RETRY_MS * INT64CONST(1000));
+	}
+}
+
+/*
+ * Makes a Job of every running row that this dispatcher does not know: the calls were under way when
+ * genjob last stopped.
+ */
+void
+queue_read_orphans(void)
+{
+	uint64		rows = statement_run(FIND_ORPHANS, NULL, NULL);
+	uint64		row;
+
+	for (row = 0; row < rows; row++)
+	{
+		Job		   *job;
+		MemoryContext caller;
+
+		if (job_find(DatumGetInt64(statement_not_null(row, 1))) != NULL)
+			continue;
+		job = job_from_row(row, 0);
+		caller = MemoryContextSwitchTo(job->context);
+		schedule_refresh();
+		authorize(job);
+		MemoryContextSwitchTo(caller);
+	}
+}

@@ -1,0 +1,240 @@
+/*
+ * session.c
+ *		What a session asks of the queue by calling genjob's functions.
+ *
+ * Reading is done with the caller's own privileges, so row-level security holds.  Changing a job's
+ * state takes no privilege on the table, only membership in the role that owns the job; the statement
+ * itself runs as the owner of the table.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "queue/session.h"
+
+/*
+ * The quoted name of gen_jobs with its schema, palloc'd; its OID in *oid if wanted.  SPI must be
+ * connected.
+ */
+static char *
+find_table(Oid *oid)
+{
+	char	   *name;
+
+	if (SPI_execute("SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname)"
+					" FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
+					" JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'gen_jobs'"
+					" WHERE e.extname = 'genjob'", true, 1) != SPI_OK_SELECT || SPI_processed == 0)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("the extension genjob is not installed in this database"),
+						errhint("CREATE EXTENSION genjob.")));
+	name = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+	if (oid != NULL)
+	{
+		bool		isnull;
+
+		*oid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	return name;
+}
+
+static void
+no_such_job(int64 id)
+{
+	ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("job " INT64_FORMAT " does not exist", id),
+					errhint("It may have been deleted, or belong to a role that this one is not a member of.")));
+}
+
+static Oid
+table_owner(Oid table)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", table);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+static uint64
+execute_with_id(const char *text, int64 id, bool read_only)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(id)};
+	int			code = SPI_execute_with_args(text, 1, types, values, NULL, read_only, 0);
+
+	if (code < 0)
+		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(code));
+	return SPI_processed;
+}
+
+/*
+ * Runs an UPDATE of the job, as the owner of the table, for a member of the owning role.
+ */
+static bool
+change_job(int64 id, const char *set_and_where)
+{
+	Oid			caller = GetUserId();
+	Oid			saved_user;
+	int			saved_context;
+	Oid			table;
+	char	   *name;
+	Oid			owner;
+	bool		isnull;
+	bool		changed;
+
+	SPI_connect();
+	name = find_table(&table);
+	GetUserIdAndSecContext(&saved_user, &saved_context);
+	SetUserIdAndSecContext(table_owner(table), saved_context | SECURITY_LOCAL_USERID_CHANGE);
+	if (execute_with_id(psprintf("SELECT owner::pg_catalog.oid FROM %s WHERE id OPERATOR(pg_catalog.=) $1", name), id, false) == 0)
+		no_such_job(id);
+	owner = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	if (!has_privs_of_role(caller, owner))
+		no_such_job(id);
+	changed = execute_with_id(psprintf("UPDATE %s SET %s", name, set_and_where), id, false) > 0;
+	SetUserIdAndSecContext(saved_user, saved_context);
+	SPI_finish();
+	return changed;
+}
+
+/*
+ * Stops a job; false if it had ended.
+ */
+bool
+session_cancel(int64 id)
+{
+	char	   *error = psprintf("cancelled by role \"%s\"", GetUserNameFromId(GetUserId(), false));
+
+	return change_job(id, psprintf("state = 'cancelled', error = %s"
+								   " WHERE id OPERATOR(pg_catalog.=) $1 AND state IN ('waiting', 'queued', 'running')",
+								   quote_literal_cstr(error)));
+}
+
+/*
+ * Has a failed or cancelled job run again; false if it is in another state.
+ */
+bool
+session_retry(int64 id)
+{
+	return change_job(id, "state = 'queued'"
+					  " WHERE id OPERATOR(pg_catalog.=) $1 AND state IN ('failed', 'cancelled')");
+}
+
+/*
+ * Whether the job has ended, as last committed, whatever this transaction's snapshot says.  An error
+ * when it cannot end, because only this transaction knows of it.
+ */
+bool
+session_job_has_ended(int64 id)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(id)};
+	SPIPlanPtr	plan;
+	bool		ended;
+	bool		isnull;
+	TransactionId xmin;
+
+	SPI_connect();
+	plan = SPI_prepare(psprintf("SELECT state IN ('succeeded', 'failed', 'cancelled'), xmin FROM %s"
+								" WHERE id OPERATOR(pg_catalog.=) $1", find_table(NULL)), 1, types);
+	if (plan == NULL ||
+		SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false, 0) < 0)
+		elog(ERROR, "could not read job " INT64_FORMAT, id);
+	if (SPI_processed == 0)
+		no_such_job(id);
+	ended = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	xmin = DatumGetTransactionId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	SPI_finish();
+	if (!ended && TransactionIdIsCurrentTransactionId(xmin))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job " INT64_FORMAT " was inserted or changed in this same transaction", id),
+				 errdetail("It can only be run after this transaction has committed."),
+				 errhint("COMMIT first, or use CALL genjob.run(...), which does.")));
+	return ended;
+}
+
+/*
+ * The job's row as last committed, a composite of type gen_jobs in the caller's memory context.
+ */
+Datum
+session_job_row(int64 id)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(id)};
+	SPIPlanPtr	plan;
+	Datum		row;
+	bool		isnull;
+
+	SPI_connect();
+	plan = SPI_prepare(psprintf("SELECT j FROM %s j WHERE id OPERATOR(pg_catalog.=) $1", find_table(NULL)), 1, types);
+	if (plan == NULL ||
+		SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false, 0) < 0)
+		elog(ERROR, "could not read job " INT64_FORMAT, id);
+	if (SPI_processed == 0)
+		no_such_job(id);
+	row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	row = SPI_datumTransfer(row, false, -1);
+	SPI_finish();
+	return row;
+}
+
+/*
+ * Inserts the job that the first arguments of genjob.run() describe and returns its id.  SPI must be
+ * connected.
+ */
+int64
+session_insert(FunctionCallInfo fcinfo)
+{
+	Oid			types[3] = {NAMEOID, JSONBOID, BYTEAARRAYOID};
+	Datum		values[3];
+	char		nulls[3];
+	bool		isnull;
+	int			i;
+
+	for (i = 0; i < lengthof(types); i++)
+	{
+		values[i] = PG_GETARG_DATUM(i);
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+	}
+	if (SPI_execute_with_args(psprintf("INSERT INTO %s (server, request, inputs) VALUES ($1, $2, $3) RETURNING id", find_table(NULL)),
+							  lengthof(types), types, values, nulls, false, 1) != SPI_OK_INSERT_RETURNING ||
+		SPI_processed != 1)
+		elog(ERROR, "could not insert a job");
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/*
+ * The first n of id, state, result, usage and error of a job, allocated where SPI_palloc() does.  SPI
+ * must be connected.
+ */
+void
+session_job_columns(int64 id, Datum *values, bool *nulls, int n)
+{
+	int			i;
+
+	if (execute_with_id(psprintf("SELECT id, state, result, usage, error FROM %s WHERE id OPERATOR(pg_catalog.=) $1", find_table(NULL)), id, true) == 0)
+		no_such_job(id);
+	for (i = 0; i < n; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(SPI_tuptable->tupdesc, i);
+
+		values[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &nulls[i]);
+		if (!nulls[i])
+			values[i] = SPI_datumTransfer(values[i], attribute->attbyval, attribute->attlen);
+	}
+}

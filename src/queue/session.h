@@ -1,0 +1,17 @@
+/*
+ * session.h
+ *		What a session asks of the queue by calling genjob's functions.
+ */
+#ifndef GENJOB_SESSION_H
+#define GENJOB_SESSION_H
+
+#include "fmgr.h"
+
+extern bool session_cancel(int64 id);
+extern bool session_retry(int64 id);
+extern bool session_job_has_ended(int64 id);
+extern Datum session_job_row(int64 id);
+extern int64 session_insert(FunctionCallInfo fcinfo);
+extern void session_job_columns(int64 id, Datum *values, bool *nulls, int n);
+
+#endif							/* GENJOB_SESSION_H */

@@ -1,0 +1,257 @@
+/*
+ * statement.c
+ *		The text of every statement that genjob runs on its tables, and the transactions they run in.
+ *
+ * A transaction is opened and ended by queue_transact(), so none is ever open while a server is waited
+ * for.  Times, ids and keys are parameters.  A row that another session has locked is skipped, never
+ * waited for: it is found again when that session has committed.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lock.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "queue/queue.h"
+#include "queue/statement.h"
+
+bool		queue_is_mine = false;
+
+typedef struct Statement
+{
+	int			nargs;
+	Oid			args[12];
+	const char *text;			/* "@" stands for the extension's schema */
+} Statement;
+
+/* The jobs among $1 that are in a state and not locked, locked by us. */
+#define HELD_JOBS(condition) \
+	"held AS MATERIALIZED (SELECT j.id FROM given g JOIN @.gen_jobs j ON j.id = g.id" \
+	" WHERE " condition " FOR NO KEY UPDATE OF j SKIP LOCKED)"
+
+static const Statement statements[STATEMENTS] = {
+	[FIND_CHANGED] = {1, {INT8ARRAYOID},
+		"SELECT id, server, state = 'queued', state = 'running', attempt, priority, run_at, expires_at"
+		" FROM @.gen_jobs WHERE id = ANY ($1)"},
+	[FIND_SERVER] = {1, {NAMEOID},
+		"SELECT server FROM @.gen_jobs WHERE state = 'queued' AND server > $1 ORDER BY server LIMIT 1"},
+	[FIND_READY] = {3, {NAMEOID, TIMESTAMPTZOID, INT4OID},
+		"SELECT id, server, priority, run_at FROM @.gen_jobs"
+		" WHERE state = 'queued' AND server = $1 AND run_at <= $2"
+		" ORDER BY priority DESC, run_at, id LIMIT $3"},
+	[FIND_DUE] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
+		"SELECT id, server, priority, run_at FROM @.gen_jobs"
+		" WHERE state = 'queued' AND run_at > $1 AND run_at <= $2 ORDER BY run_at LIMIT $3"},
+	[FIND_NEXT_DUE] = {1, {TIMESTAMPTZOID},
+		"SELECT run_at FROM @.gen_jobs WHERE state = 'queued' AND run_at > $1 ORDER BY run_at LIMIT 1"},
+	[FIND_NEXT_EXPIRY] = {0, {0},
+		"SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at IS NOT NULL"
+		" ORDER BY expires_at LIMIT 1"},
+	[FIND_ORPHANS] = {0, {0},
+		"SELECT id, server, NULL::text, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
+		" idempotency_key::text FROM @.gen_jobs WHERE state = 'running'"},
+	[FAIL_EXPIRED] = {1, {TIMESTAMPTZOID},
+		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
+		" error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1"
+		" ORDER BY expires_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
+	[FAIL_WAITING] = {3, {NAMEOID, TEXTOID, TIMESTAMPTZOID},
+		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
+		" LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
+	[CLAIM] = {3, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID},
+		"WITH given AS (SELECT * FROM unnest($1, $2) g (id, key)), "
+		HELD_JOBS("j.state = 'queued' AND (j.expires_at IS NULL OR j.expires_at > $3)")
+		" UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, started_at = $3,"
+		" idempotency_key = coalesce(j.idempotency_key, g.key)"
+		" FROM held h JOIN given g USING (id) WHERE j.id = h.id AND j.state = 'queued'"
+		" RETURNING j.id, j.server, j.request::text, j.inputs, j.priority, j.owner::oid, j.attempt,"
+		" j.failures, j.max_attempts, j.idempotency_key::text"},
+	[REPORT] = {11, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
+		"WITH given AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+		" g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key)), "
+		HELD_JOBS("j.state = 'running' AND j.attempt = g.attempt")
+		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = g.result::jsonb,"
+		" usage = g.usage::jsonb, error = g.error, failures = j.failures + g.counts,"
+		" run_at = coalesce(g.run_at, j.run_at),"
+		" finished_at = CASE WHEN g.state <> 'queued' THEN $11 END,"
+		" idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
+		" errors = CASE WHEN g.error IS NULL THEN j.errors ELSE"
+		"  CASE WHEN jsonb_array_length(j.errors) >= 100 THEN j.errors - 0 ELSE coalesce(j.errors, '[]') END"
+		"  || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $11,"
+		"     'http_status', g.http_status, 'error', g.error))) END"
+		" FROM held h JOIN given g USING (id)"
+		" WHERE j.id = h.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
+	[FORGET_OUTPUTS] = {1, {INT8ARRAYOID},
+		"DELETE FROM @.gen_outputs WHERE job_id = ANY ($1)"},
+	[ADD_OUTPUT] = {4, {INT8OID, INT4OID, TEXTOID, BYTEAOID},
+		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, data)"
+		" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"},
+};
+
+static SPIPlanPtr plans[STATEMENTS];
+static char schema[NAMEDATALEN * 2 + 3];	/* quoted; empty until queue_look() */
+
+/* ---------- transactions ---------- */
+
+/*
+ * Runs work in a transaction of its own, shown in pg_stat_activity as activity.  False, and the error
+ * in the caller's memory context, when it failed; then nothing was changed in the database.
+ */
+bool
+queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **error)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool succeeded = false;
+
+	*error = NULL;
+	pgstat_report_activity(STATE_RUNNING, activity);
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (SPI_connect() != SPI_OK_CONNECT)
+			elog(ERROR, "SPI_connect failed");
+		work(arg);
+		SPI_finish();
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		succeeded = true;
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(caller);
+		*error = CopyErrorData();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return succeeded;
+}
+
+static void
+execute(const char *text)
+{
+	if (SPI_execute(text, true, 0) < 0)
+		elog(ERROR, "could not execute: %s", text);
+}
+
+/*
+ * Runs a statement, whose plan is kept.  args and nulls as for SPI_execute_plan().
+ */
+uint64
+statement_run(StatementId id, Datum *args, const char *nulls)
+{
+	int			code;
+
+	if (plans[id] == NULL)
+	{
+		StringInfoData text;
+		const char *p;
+		SPIPlanPtr	plan;
+
+		initStringInfo(&text);
+		for (p = statements[id].text; *p != '\0'; p++)
+		{
+			if (*p == '@')
+				appendStringInfoString(&text, schema);
+			else
+				appendStringInfoChar(&text, *p);
+		}
+		plan = SPI_prepare(text.data, statements[id].nargs, (Oid *) statements[id].args);
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare: %s", text.data);
+		plans[id] = plan;
+	}
+	code = SPI_execute_plan(plans[id], args, nulls, false, 0);
+	if (code < 0)
+		elog(ERROR, "could not execute statement %d: %s", id, SPI_result_code_string(code));
+	return SPI_processed;
+}
+
+/* A column of a row of the last result. */
+Datum
+statement_value(uint64 row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+}
+
+Datum
+statement_not_null(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		datum = statement_value(row, column, &isnull);
+
+	if (isnull)
+		elog(ERROR, "unexpected null in column %d", column);
+	return datum;
+}
+
+char *
+statement_name(uint64 row, int column)
+{
+	return NameStr(*DatumGetName(statement_not_null(row, column)));
+}
+
+ArrayType *
+statement_int8_array(const int64 *values, int n)
+{
+	Datum	   *datums = palloc(Max(n, 1) * sizeof(Datum));
+	int			i;
+
+	for (i = 0; i < n; i++)
+		datums[i] = Int64GetDatum(values[i]);
+	return construct_array(datums, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+}
+
+/* ---------- the extension ---------- */
+
+/* Of the locks of the advisory kind, a class that no SQL function can take. */
+#define DISPATCHER_LOCK_CLASS	3
+
+/*
+ * Takes the lock of this database's dispatcher until the process ends; false if another has it.
+ */
+bool
+queue_lock_database(void)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, DISPATCHER_LOCK_CLASS);
+	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/*
+ * Looks whether the extension is in this database, and where.
+ */
+QueuePresence
+queue_look(void)
+{
+	char	   *found;
+
+	execute("SELECT pg_catalog.quote_ident(n.nspname), e.extversion FROM pg_catalog.pg_extension e"
+			" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
+	if (SPI_processed == 0)
+		return QUEUE_ABSENT;
+	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (strcmp(found, schema) != 0)
+	{
+		strlcpy(schema, found, sizeof(schema));
+		memset(plans, 0, sizeof(plans));
+	}
+	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+	return strcmp(found, GENJOB_VERSION) == 0 ? QUEUE_PRESENT : QUEUE_OTHER_VERSION;
+}
+

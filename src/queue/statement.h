@@ -1,0 +1,38 @@
+/*
+ * statement.h
+ *		The statements of genjob and how they are run; for the files of this folder only.
+ */
+#ifndef GENJOB_STATEMENT_H
+#define GENJOB_STATEMENT_H
+
+#include "executor/spi.h"
+#include "utils/array.h"
+
+typedef enum StatementId
+{
+	FIND_CHANGED,
+	FIND_SERVER,
+	FIND_READY,
+	FIND_DUE,
+	FIND_NEXT_DUE,
+	FIND_NEXT_EXPIRY,
+	FIND_ORPHANS,
+	FAIL_EXPIRED,
+	FAIL_WAITING,
+	CLAIM,
+	REPORT,
+	FORGET_OUTPUTS,
+	ADD_OUTPUT,
+	STATEMENTS
+} StatementId;
+
+extern uint64 statement_run(StatementId id, Datum *args, const char *nulls);
+
+/* A column of a row of the last result */
+extern Datum statement_value(uint64 row, int column, bool *isnull);
+extern Datum statement_not_null(uint64 row, int column);
+extern char *statement_name(uint64 row, int column);
+
+extern ArrayType *statement_int8_array(const int64 *values, int n);
+
+#endif							/* GENJOB_STATEMENT_H */

@@ -1,0 +1,54 @@
+/*
+ * server.h
+ *		A foreign server of the wrapper genjob, and what a role may do with it.
+ */
+#ifndef GENJOB_SERVER_H
+#define GENJOB_SERVER_H
+
+#include "options.h"
+
+/*
+ * Never changed once read: whoever keeps one over transactions holds a reference, and goes on with
+ * the options that it started with.
+ */
+typedef struct Server
+{
+	Oid			oid;
+	NameData	name;
+	ServerOptions options;
+
+	/* Private to server.c */
+	int			references;
+	MemoryContext context;
+} Server;
+
+/* What became of a search: SERVER_OK, or why the server cannot be used. */
+typedef enum ServerProblem
+{
+	SERVER_OK,
+	SERVER_MISSING,				/* no such server */
+	SERVER_FOREIGN,				/* of another wrapper */
+	SERVER_INVALID,				/* its options, or the mapping's, no longer pass the validator */
+	SERVER_DENIED,				/* the role lacks USAGE */
+	SERVER_NO_MAPPING			/* the api needs a user mapping, and there is none for the role */
+} ServerProblem;
+
+/* What to tell the user about a problem. */
+typedef struct ServerComplaint
+{
+	ServerProblem problem;
+	int			sqlerrcode;
+	char	   *message;
+	char	   *hint;
+} ServerComplaint;
+
+extern Server *server_get(const char *name, ServerComplaint *complaint);
+extern bool server_check_role(const Server *server, Oid role, ServerComplaint *complaint);
+extern bool server_read_secrets(const Server *server, Oid role, MappingOptions *secrets,
+								ServerComplaint *complaint);
+
+extern Server *server_hold(Server *server);
+extern void server_release(Server *server);
+extern uint64 server_generation(void);
+
+#endif							/* GENJOB_SERVER_H */

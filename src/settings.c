@@ -1,0 +1,47 @@
+/*
+ * settings.c
+ *		genjob's configuration parameters: the only file that defines any.
+ *
+ * All of them are re-read on reload (SIGHUP); none needs a restart.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+#include "settings.h"
+
+bool		genjob_enabled = true;
+int			genjob_max_in_flight = 1000;
+int			genjob_rescan_interval = 600;
+int			genjob_shutdown_grace = 10;
+
+void
+settings_define(void)
+{
+	DefineCustomBoolVariable("genjob.enabled",
+							 "Runs queued jobs.",
+							 "When off, jobs can still be enqueued; calls in flight are given genjob.shutdown_grace to end.",
+							 &genjob_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("genjob.max_in_flight",
+							"Sets how many calls one database may have in flight, all servers together.",
+							"The limit on open files lowers it where that is smaller.",
+							&genjob_max_in_flight, 1000, 1, 1000000, PGC_SIGHUP, 0, NULL, NULL,
+							NULL);
+
+	DefineCustomIntVariable("genjob.rescan_interval",
+							"Sets how often the queue is searched for jobs that no commit told of.",
+							"A safety net: every commit that adds or changes a job wakes the dispatcher by itself.",
+							&genjob_rescan_interval, 600, 1, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("genjob.shutdown_grace",
+							"Sets how long a stopping dispatcher waits for calls in flight to end.",
+							"Calls that have not ended by then are taken up after the next start.",
+							&genjob_shutdown_grace, 10, 0, 3600, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL,
+							NULL);
+
+	MarkGUCPrefixReserved("genjob");
+}

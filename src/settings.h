@@ -1,0 +1,15 @@
+/*
+ * settings.h
+ *		genjob's configuration parameters.
+ */
+#ifndef GENJOB_SETTINGS_H
+#define GENJOB_SETTINGS_H
+
+extern bool genjob_enabled;
+extern int	genjob_max_in_flight;	/* calls, of one database */
+extern int	genjob_rescan_interval; /* seconds */
+extern int	genjob_shutdown_grace;	/* seconds */
+
+extern void settings_define(void);
+
+#endif							/* GENJOB_SETTINGS_H */

@@ -1,0 +1,425 @@
+/*
+ * sqlapi.c
+ *		The functions of the schema genjob that SQL calls.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/latch.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "protocol/request.h"
+#include "queue/session.h"
+#include "server.h"
+#include "shmem.h"
+#include "sqlapi.h"
+
+/* ---------- version ---------- */
+
+/*
+ * The version of the SQL objects in this database, palloc'd; NULL when there are none.
+ */
+static char *
+installed_version(void)
+{
+	Relation	relation = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key[1];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	char	   *version = NULL;
+
+	ScanKeyInit(&key[0], Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("genjob"));
+	scan = systable_beginscan(relation, ExtensionNameIndexId, true, NULL, 1, key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		datum = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(relation), &isnull);
+
+		version = TextDatumGetCString(datum);
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return version;
+}
+
+/*
+ * An error unless the loaded library and the SQL objects are of one version.  Looks once a session.
+ */
+void
+sqlapi_check_version(void)
+{
+	static bool checked = false;
+	char	   *version = checked ? NULL : installed_version();
+
+	if (version != NULL && strcmp(version, GENJOB_VERSION) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the extension genjob is of version %s, but the loaded library is of version %s", version, GENJOB_VERSION),
+				 errhint("Run ALTER EXTENSION genjob UPDATE; if the library on disk is newer than the one that is loaded, restart the server first.")));
+	checked |= version != NULL;
+}
+
+PG_FUNCTION_INFO_V1(genjob_version);
+
+Datum
+genjob_version(PG_FUNCTION_ARGS)
+{
+	sqlapi_check_version();
+	PG_RETURN_TEXT_P(cstring_to_text(GENJOB_VERSION));
+}
+
+/* ---------- preview ---------- */
+
+static void
+source_inputs(RequestSource *source, ArrayType *array)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	Input	   *inputs;
+	int			i;
+
+	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, &nulls, &source->n_inputs);
+	inputs = palloc(Max(source->n_inputs, 1) * sizeof(Input));
+	for (i = 0; i < source->n_inputs; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("input %d is null", i + 1)));
+		inputs[i].data = VARDATA_ANY(DatumGetPointer(elements[i]));
+		inputs[i].len = VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i]));
+	}
+	source->inputs = inputs;
+}
+
+static void
+raise_complaint(const ServerComplaint *complaint)
+{
+	ereport(ERROR, (errcode(complaint->sqlerrcode), errmsg("%s", complaint->message),
+					errhint("%s", complaint->hint)));
+}
+
+PG_FUNCTION_INFO_V1(genjob_preview);
+
+/*
+ * The HTTP request that a job of the calling role would send.
+ */
+Datum
+genjob_preview(PG_FUNCTION_ARGS)
+{
+	RequestSource source = {.idempotency_key = "00000000-0000-4000-8000-000000000000"};
+	ServerComplaint complaint;
+	MappingOptions secrets;
+	Jsonb	   *request;
+	Server	   *server;
+	char	   *text;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	request = PG_GETARG_JSONB_P(1);
+	if (!JB_ROOT_IS_OBJECT(request))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("request is not a JSON object")));
+	server = server_get(NameStr(*PG_GETARG_NAME(0)), &complaint);
+	if (server == NULL || !server_check_role(server, GetUserId(), &complaint) ||
+		!server_read_secrets(server, GetUserId(), &secrets, &complaint))
+		raise_complaint(&complaint);
+	text = JsonbToCString(NULL, &request->root, VARSIZE(request));
+	source.options = &server->options;
+	source.secrets = &secrets;
+	source.request = pg_server_to_any(text, strlen(text), PG_UTF8);
+	if (!PG_ARGISNULL(2))
+		source_inputs(&source, PG_GETARG_ARRAYTYPE_P(2));
+	text = request_describe(request_build(&source));
+	PG_RETURN_TEXT_P(cstring_to_text(pg_any_to_server(text, strlen(text), PG_UTF8)));
+}
+
+/* ---------- ending, repeating and waiting ---------- */
+
+PG_FUNCTION_INFO_V1(genjob_cancel);
+
+Datum
+genjob_cancel(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(session_cancel(PG_GETARG_INT64(0)));
+}
+
+PG_FUNCTION_INFO_V1(genjob_retry);
+
+Datum
+genjob_retry(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(session_retry(PG_GETARG_INT64(0)));
+}
+
+/*
+ * When a wait of that length ends; infinity without one.
+ */
+static TimestampTz
+wait_deadline(FunctionCallInfo fcinfo, int argument)
+{
+	if (PG_ARGISNULL(argument))
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(GetCurrentTimestamp()),
+												   PG_GETARG_DATUM(argument)));
+}
+
+/*
+ * Sleeps until something may have happened to the job; false when the deadline has passed.
+ */
+static bool
+sleep_until(TimestampTz deadline)
+{
+	static uint32 wait_event = 0;
+	bool		forever = TIMESTAMP_NOT_FINITE(deadline);
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (wait_event == 0)
+		wait_event = compat_wait_event("GenjobWait");
+	if (!forever && deadline <= now)
+		return false;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (forever ? 0 : WL_TIMEOUT),
+					 forever ? -1 : TimestampDifferenceMilliseconds(now, deadline), wait_event);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	return true;
+}
+
+PG_FUNCTION_INFO_V1(genjob_wait);
+
+/*
+ * The job's row once it has ended, or as it is when the time is up.
+ */
+Datum
+genjob_wait(PG_FUNCTION_ARGS)
+{
+	int64		id = PG_GETARG_INT64(0);
+	TimestampTz deadline;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	deadline = wait_deadline(fcinfo, 1);
+	PG_TRY();
+	{
+		shmem_wait_begin(id);
+		while (!session_job_has_ended(id) && sleep_until(deadline))
+			;
+	}
+	PG_FINALLY();
+	{
+		shmem_wait_end();
+	}
+	PG_END_TRY();
+	PG_RETURN_DATUM(session_job_row(id));
+}
+
+#define RUN_TIMEOUT_ARGUMENT	3
+#define RUN_COLUMNS				5
+
+/*
+ * As session_job_has_ended(), in a transaction of its own, so that the wait holds no snapshot.
+ */
+static bool
+run_has_ended(int64 id)
+{
+	bool		ended = session_job_has_ended(id);
+
+	SPI_commit();
+	return ended;
+}
+
+PG_FUNCTION_INFO_V1(genjob_run);
+
+/*
+ * Inserts a job, commits, waits for its end, and gives id, state, result, usage and error.
+ */
+Datum
+genjob_run(PG_FUNCTION_ARGS)
+{
+	bool		atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
+		castNode(CallContext, fcinfo->context)->atomic;
+	TimestampTz deadline = wait_deadline(fcinfo, RUN_TIMEOUT_ARGUMENT);
+	MemoryContext upper = CurrentMemoryContext;
+	TupleDesc	desc;
+	Datum		values[RUN_COLUMNS];
+	bool		nulls[RUN_COLUMNS];
+	int64		id;
+
+	if (atomic)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+						errmsg("genjob.run() cannot be called in a transaction block"),
+						errdetail("A job can only be run after its transaction has committed."),
+						errhint("INSERT INTO gen_jobs, COMMIT, then SELECT genjob.wait(id).")));
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	desc = CreateTupleDescCopy(desc);
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	id = session_insert(fcinfo);
+	SPI_commit();
+	PG_TRY();
+	{
+		shmem_wait_begin(id);
+		while (!run_has_ended(id) && sleep_until(deadline))
+			;
+	}
+	PG_FINALLY();
+	{
+		shmem_wait_end();
+	}
+	PG_END_TRY();
+	session_job_columns(id, values, nulls, RUN_COLUMNS);
+	SPI_finish();
+	MemoryContextSwitchTo(upper);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/* ---------- views ---------- */
+
+PG_FUNCTION_INFO_V1(genjob_activity);
+
+Datum
+genjob_activity(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		sees_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+	Activity   *activities;
+	int			n = shmem_read_activity(MyDatabaseId, &activities);
+	int			i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (i = 0; i < n; i++)
+	{
+		Activity   *activity = &activities[i];
+		uint64		received = pg_atomic_read_u64(&activity->meter.received);
+		Datum		values[] = {
+			Int64GetDatum(activity->job),
+			NameGetDatum(&activity->server),
+			ObjectIdGetDatum(activity->owner),
+			Int32GetDatum(activity->attempt),
+			CStringGetTextDatum(received > 0 ? "receiving" : "calling"),
+			Int64GetDatum(pg_atomic_read_u64(&activity->meter.sent)),
+			Int64GetDatum(received),
+			TimestampTzGetDatum(activity->started_at),
+			Int32GetDatum(activity->pid),
+		};
+		bool		nulls[lengthof(values)] = {false};
+
+		if (sees_all || has_privs_of_role(GetUserId(), activity->owner))
+			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+static const char *
+worker_state_name(WorkerState state)
+{
+	switch (state)
+	{
+		case WORKER_STARTING:
+			return "starting";
+		case WORKER_IDLE:
+			return "idle";
+		case WORKER_BUSY:
+			return "busy";
+		case WORKER_TROUBLED:
+			return "troubled";
+		case WORKER_STOPPING:
+			return "stopping";
+		case WORKER_STOPPED:
+			return "stopped";
+		case WORKER_FAILED:
+			return "failed";
+		case WORKER_ABSENT:
+			return "absent";
+	}
+	return "?";
+}
+
+PG_FUNCTION_INFO_V1(genjob_workers);
+
+Datum
+genjob_workers(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		sees_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+	WorkerInfo *workers;
+	int			n = shmem_read_workers(&workers);
+	int			i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (i = 0; i < n; i++)
+	{
+		WorkerInfo *worker = &workers[i];
+		Datum		values[] = {
+			ObjectIdGetDatum(worker->database),
+			Int32GetDatum(worker->pid),
+			CStringGetTextDatum(worker_state_name(worker->state)),
+			TimestampTzGetDatum(worker->since),
+			CStringGetTextDatum(worker->error),
+			TimestampTzGetDatum(worker->error_at),
+		};
+		bool		has_error = worker->error[0] != '\0' && sees_all;
+		bool		nulls[] = {false, worker->pid == 0, false, false, !has_error, !has_error};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(genjob_server_stats);
+
+Datum
+genjob_server_stats(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	TimestampTz now = GetCurrentTimestamp();
+	ServerStats *all;
+	int			n = shmem_read_stats(MyDatabaseId, &all);
+	int			i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (i = 0; i < n; i++)
+	{
+		ServerStats *stats = &all[i];
+		bool		never = isnan(stats_percentile(stats, 0.5));
+		Datum		values[] = {
+			ObjectIdGetDatum(stats->server),
+			Int32GetDatum(stats->in_flight),
+			Int64GetDatum(stats->succeeded),
+			Int64GetDatum(stats->failed),
+			Int64GetDatum(stats->retried),
+			Int64GetDatum(stats_ended_last_minute(stats, now)),
+			Float8GetDatum(stats_percentile(stats, 0.5)),
+			Float8GetDatum(stats_percentile(stats, 0.95)),
+			Float8GetDatum(stats_percentile(stats, 0.99)),
+			TimestampTzGetDatum(stats->held_until),
+			CStringGetTextDatum(stats->held_reason),
+		};
+		bool		nulls[] = {
+			false, false, false, false, false, false, never, never, never,
+			stats->held_until <= now, stats->held_reason[0] == '\0',
+		};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}

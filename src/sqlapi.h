@@ -1,0 +1,22 @@
+/*
+ * sqlapi.h
+ *		The functions of the schema genjob.
+ */
+#ifndef GENJOB_SQLAPI_H
+#define GENJOB_SQLAPI_H
+
+#include "fmgr.h"
+
+extern void sqlapi_check_version(void);
+
+extern PGDLLEXPORT Datum genjob_version(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_preview(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_cancel(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_retry(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_wait(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_run(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_activity(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_workers(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_server_stats(PG_FUNCTION_ARGS);
+
+#endif							/* GENJOB_SQLAPI_H */

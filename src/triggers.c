@@ -1,0 +1,447 @@
+/*
+ * triggers.c
+ *		The triggers of gen_jobs: they check what people do with a job and have the dispatcher told.
+ *
+ * Bad input is refused here, at INSERT, where it loses nothing.  What replication applies is not
+ * refused, for that would stop the subscription: such a job fails when it is claimed, and says why.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "catalog/pg_enum.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "commit.h"
+#include "job.h"
+#include "queue/queue.h"
+#include "sqlapi.h"
+#include "triggers.h"
+
+/* The values of the type gen_job_state. */
+typedef enum RowState
+{
+	ROW_WAITING,
+	ROW_QUEUED,
+	ROW_RUNNING,
+	ROW_SUCCEEDED,
+	ROW_FAILED,
+	ROW_CANCELLED,
+	ROW_STATES
+} RowState;
+
+static const char *const row_state_names[ROW_STATES] = {
+	"waiting", "queued", "running", "succeeded", "failed", "cancelled",
+};
+
+/* A row, taken apart. */
+typedef struct Row
+{
+	HeapTuple	tuple;
+	TupleDesc	desc;
+	Datum		values[JOB_LAST_COLUMN + 1];	/* by JobColumn */
+	bool		nulls[JOB_LAST_COLUMN + 1];
+} Row;
+
+/* ---------- rows ---------- */
+
+static void
+row_read(Row *row, HeapTuple tuple, TupleDesc desc)
+{
+	int			column;
+
+	row->tuple = tuple;
+	row->desc = desc;
+	for (column = JOB_ID; column <= JOB_LAST_COLUMN; column++)
+		row->values[column] = heap_getattr(tuple, column, desc, &row->nulls[column]);
+}
+
+static void
+row_set(Row *row, JobColumn column, Datum value)
+{
+	bool		isnull = false;
+	int			number = column;
+
+	row->values[column] = value;
+	row->nulls[column] = false;
+	row->tuple = heap_modify_tuple_by_cols(row->tuple, row->desc, 1, &number, &value, &isnull);
+}
+
+static void
+row_set_null(Row *row, JobColumn column)
+{
+	Datum		value = (Datum) 0;
+	bool		isnull = true;
+	int			number = column;
+
+	row->nulls[column] = true;
+	row->tuple = heap_modify_tuple_by_cols(row->tuple, row->desc, 1, &number, &value, &isnull);
+}
+
+/*
+ * The OIDs of gen_job_state's values, looked up once for the type that the column has.
+ */
+static const Oid *
+state_oids(Oid type)
+{
+	static Oid	cached_type = InvalidOid;
+	static Oid	oids[ROW_STATES];
+	int			i;
+
+	if (cached_type == type)
+		return oids;
+	for (i = 0; i < ROW_STATES; i++)
+	{
+		oids[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid, ObjectIdGetDatum(type),
+								  CStringGetDatum(row_state_names[i]));
+		if (!OidIsValid(oids[i]))
+			elog(ERROR, "type gen_job_state has no value \"%s\"", row_state_names[i]);
+	}
+	cached_type = type;
+	return oids;
+}
+
+static RowState
+row_state(const Row *row)
+{
+	const Oid  *oids = state_oids(TupleDescAttr(row->desc, JOB_STATE - 1)->atttypid);
+	Oid			state = DatumGetObjectId(row->values[JOB_STATE]);
+	int			i;
+
+	for (i = 0; i < ROW_STATES - 1 && oids[i] != state; i++)
+		;
+	return i;
+}
+
+static void
+row_set_state(Row *row, RowState state)
+{
+	row_set(row, JOB_STATE,
+			ObjectIdGetDatum(state_oids(TupleDescAttr(row->desc, JOB_STATE - 1)->atttypid)[state]));
+}
+
+static bool
+column_changed(const Row *before, const Row *after, JobColumn column)
+{
+	Form_pg_attribute attribute = TupleDescAttr(after->desc, column - 1);
+
+	if (before->nulls[column] || after->nulls[column])
+		return before->nulls[column] != after->nulls[column];
+	return !datum_image_eq(before->values[column], after->values[column], attribute->attbyval,
+						   attribute->attlen);
+}
+
+static bool
+is_replication(void)
+{
+	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA;
+}
+
+/*
+ * Whether this session may set what is genjob's to set: the owner of the table restores dumps.
+ */
+static bool
+may_set_anything(Relation relation)
+{
+	return is_replication() || has_privs_of_role(GetUserId(), relation->rd_rel->relowner);
+}
+
+/* ---------- checks of new input ---------- */
+
+static void
+refuse_column(const char *column)
+{
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("column \"%s\" of gen_jobs is set by genjob", column),
+					errhint("Leave it out.")));
+}
+
+static int
+count_inputs(Datum datum)
+{
+	ArrayType  *inputs = DatumGetArrayTypeP(datum);
+
+	if (ARR_NDIM(inputs) > 1 || array_contains_nulls(inputs))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("inputs must be an array of one dimension without nulls"),
+						errhint("Write ARRAY[$1, $2] with one bytea for each input.")));
+	return ArrayGetNItems(ARR_NDIM(inputs), ARR_DIMS(inputs));
+}
+
+/*
+ * The request fits its inputs.  Most jobs have none, and then there is nothing to parse.
+ */
+static void
+check_request(const Row *row, const Server *server)
+{
+	Jsonb	   *request = DatumGetJsonbP(row->values[JOB_REQUEST]);
+	int			n_inputs = row->nulls[JOB_INPUTS] ? 0 : count_inputs(row->values[JOB_INPUTS]);
+	RequestSource source = {.options = &server->options, .n_inputs = n_inputs};
+	char	   *text;
+
+	if (!JB_ROOT_IS_OBJECT(request))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("request is not a JSON object"),
+						errhint("Write the server's own parameters, such as {\"prompt\": \"a lighthouse at dawn\"}.")));
+	text = JsonbToCString(NULL, &request->root, VARSIZE(request));
+	if (n_inputs > 0 || strstr(text, "\"$input\"") != NULL)
+	{
+		source.request = text;
+		request_check(&source);
+	}
+}
+
+static void
+check_runnable(const Row *row)
+{
+	static MemoryContext context = NULL;
+	MemoryContext caller;
+	ServerComplaint complaint;
+	Server	   *server;
+
+	if (row->nulls[JOB_SERVER] || row->nulls[JOB_REQUEST])
+		return;					/* NOT NULL says so */
+	if (context == NULL)
+		context = AllocSetContextCreate(TopMemoryContext, "genjob check", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(context);
+	caller = MemoryContextSwitchTo(context);
+	server = server_get(NameStr(*DatumGetName(row->values[JOB_SERVER])), &complaint);
+	if (server == NULL ||
+		!server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
+		ereport(ERROR, (errcode(complaint.sqlerrcode), errmsg("%s", complaint.message),
+						errhint("%s", complaint.hint)));
+	check_request(row, server);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+check_owner(const Row *row)
+{
+	Oid			owner = DatumGetObjectId(row->values[JOB_OWNER]);
+
+	if (owner != GetUserId() && !has_privs_of_role(GetUserId(), owner))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied to insert a job of role \"%s\"",
+							   GetUserNameFromId(owner, true) ? GetUserNameFromId(owner, true) : "?"),
+						errhint("Leave out the column \"owner\": it is the inserting role.")));
+}
+
+/* ---------- triggers ---------- */
+
+static TriggerData *
+trigger_data(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("genjob's trigger functions can only be called as triggers")));
+	return (TriggerData *) fcinfo->context;
+}
+
+static void
+note_row(const Row *row)
+{
+	commit_note_job(DatumGetInt64(row->values[JOB_ID]));
+}
+
+/*
+ * A new row must be one that waits to be run; the owner of the table may bring in others, as a restore
+ * does.  One that was running where it came from is not running here.
+ */
+static void
+check_new_state(Row *row, bool privileged)
+{
+	RowState	state = row_state(row);
+
+	if (!privileged && state != ROW_QUEUED)
+		refuse_column("state");
+	if (!privileged && (row->nulls[JOB_ATTEMPT] || DatumGetInt32(row->values[JOB_ATTEMPT]) != 0))
+		refuse_column("attempt");
+	if (!privileged && (row->nulls[JOB_FAILURES] || DatumGetInt32(row->values[JOB_FAILURES]) != 0))
+		refuse_column("failures");
+	if (state == ROW_RUNNING)
+		row_set_state(row, ROW_QUEUED);
+}
+
+PG_FUNCTION_INFO_V1(genjob_before_insert);
+
+Datum
+genjob_before_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = trigger_data(fcinfo);
+	bool		privileged = may_set_anything(data->tg_relation);
+	Row			row;
+
+	sqlapi_check_version();
+	row_read(&row, data->tg_trigtuple, RelationGetDescr(data->tg_relation));
+	if (row.nulls[JOB_STATE])
+		row_set_state(&row, ROW_QUEUED);
+	if (row.nulls[JOB_OWNER])
+		row_set(&row, JOB_OWNER, ObjectIdGetDatum(GetUserId()));
+	if (!privileged)
+		check_owner(&row);
+	check_new_state(&row, privileged);
+	if (row_state(&row) == ROW_QUEUED)
+	{
+		if (!is_replication())
+			check_runnable(&row);
+		if (!row.nulls[JOB_ID])
+			note_row(&row);
+	}
+	return PointerGetDatum(row.tuple);
+}
+
+/*
+ * Refuses a change of state that makes no sense, in words that name the one that would.
+ */
+static void
+refuse_transition(const Row *row, RowState from, RowState to)
+{
+	const char *hint = "An administrator may set queued, to run a failed or cancelled job again, or cancelled, to stop one that has not ended.";
+
+	if (from == ROW_RUNNING && to == ROW_QUEUED)
+		hint = "It is with its server now: cancel it first.";
+	else if (from == ROW_SUCCEEDED && to == ROW_QUEUED)
+		hint = "To pay for another result, insert a new job.";
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("job " INT64_FORMAT " is %s and cannot be made %s",
+						   DatumGetInt64(row->values[JOB_ID]), row_state_names[from],
+						   row_state_names[to]),
+					errhint("%s", hint)));
+}
+
+static void
+cancel_row(const Row *before, Row *row)
+{
+	char	   *role = GetUserNameFromId(GetUserId(), true);
+
+	row_set(row, JOB_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+	if (!column_changed(before, row, JOB_ERROR))
+		row_set(row, JOB_ERROR, CStringGetTextDatum(psprintf("cancelled by role \"%s\"", role ? role : "?")));
+}
+
+/*
+ * A failed or cancelled job runs again from the beginning, now unless the same statement says when.
+ * The Idempotency-Key stays where the end of the last call is not known.
+ */
+static void
+requeue_row(const Row *before, Row *row)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	row_set(row, JOB_FAILURES, Int32GetDatum(0));
+	row_set_null(row, JOB_FINISHED_AT);
+	row_set_null(row, JOB_ERROR);
+	if (!column_changed(before, row, JOB_RUN_AT))
+		row_set(row, JOB_RUN_AT, TimestampTzGetDatum(now));
+	if (!row->nulls[JOB_EXPIRES_AT] && !column_changed(before, row, JOB_EXPIRES_AT) &&
+		DatumGetTimestampTz(row->values[JOB_EXPIRES_AT]) <= now)
+		row_set_null(row, JOB_EXPIRES_AT);
+}
+
+static void
+change_state(const Row *before, Row *row)
+{
+	RowState	from = row_state(before);
+	RowState	to = row_state(row);
+
+	if (from == to)
+		return;
+	if (to == ROW_CANCELLED && (from == ROW_QUEUED || from == ROW_RUNNING || from == ROW_WAITING))
+		cancel_row(before, row);
+	else if (to == ROW_QUEUED && (from == ROW_FAILED || from == ROW_CANCELLED))
+		requeue_row(before, row);
+	else
+		refuse_transition(row, from, to);
+}
+
+static void
+check_protected_columns(const Row *before, const Row *after, bool privileged)
+{
+	static const struct
+	{
+		JobColumn	column;
+		const char *name;
+	}			columns[] = {
+		{JOB_ID, "id"}, {JOB_OWNER, "owner"}, {JOB_ATTEMPT, "attempt"}, {JOB_FAILURES, "failures"},
+		{JOB_IDEMPOTENCY_KEY, "idempotency_key"},
+	};
+	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS};
+	int			i;
+
+	for (i = 0; i < lengthof(columns); i++)
+	{
+		if (column_changed(before, after, columns[i].column) &&
+			!(columns[i].column == JOB_OWNER && privileged))
+			refuse_column(columns[i].name);
+	}
+	for (i = 0; i < lengthof(inputs) && row_state(before) == ROW_RUNNING; i++)
+	{
+		if (column_changed(before, after, inputs[i]))
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+							errmsg("job " INT64_FORMAT " is running", DatumGetInt64(after->values[JOB_ID])),
+							errdetail("Its server, request and inputs cannot be changed now."),
+							errhint("Cancel it first.")));
+	}
+}
+
+PG_FUNCTION_INFO_V1(genjob_before_update);
+
+Datum
+genjob_before_update(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = trigger_data(fcinfo);
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	Row			before;
+	Row			after;
+
+	if (queue_is_mine)
+		return PointerGetDatum(data->tg_newtuple);
+	row_read(&before, data->tg_trigtuple, desc);
+	row_read(&after, data->tg_newtuple, desc);
+	if (!is_replication() && !after.nulls[JOB_STATE])
+	{
+		check_protected_columns(&before, &after, may_set_anything(data->tg_relation));
+		change_state(&before, &after);
+		if (row_state(&after) == ROW_QUEUED &&
+			(row_state(&before) != ROW_QUEUED || column_changed(&before, &after, JOB_SERVER) ||
+			 column_changed(&before, &after, JOB_REQUEST) || column_changed(&before, &after, JOB_INPUTS)))
+			check_runnable(&after);
+	}
+	note_row(&after);
+	return PointerGetDatum(after.tuple);
+}
+
+PG_FUNCTION_INFO_V1(genjob_before_delete);
+
+Datum
+genjob_before_delete(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = trigger_data(fcinfo);
+	Row			row;
+
+	row_read(&row, data->tg_trigtuple, RelationGetDescr(data->tg_relation));
+	note_row(&row);
+	return PointerGetDatum(data->tg_trigtuple);
+}
+
+PG_FUNCTION_INFO_V1(genjob_after_truncate);
+
+Datum
+genjob_after_truncate(PG_FUNCTION_ARGS)
+{
+	(void) trigger_data(fcinfo);
+	commit_note_all_jobs();
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,183 @@
+# What genjob's TAP tests share: a server with genjob, GenAI servers and jobs in it, and waiting for
+# what they come to. All waiting polls for a condition; none of it sleeps for luck.
+#
+# Works with the PostgreSQL::Test modules of PostgreSQL 15 to 18.
+
+package GenJobTest;
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+use JSON::PP ();
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(
+  new_node
+  create_server
+  enqueue
+  job
+  wait_state
+  wait_all_ended
+  wait_dispatcher
+  dispatcher_pid
+  literal
+);
+
+my $next_node = 1;
+
+# A started server that has genjob preloaded and created in the database postgres, with a dispatcher
+# at work in it. Options:
+#   name       of the node (node1, node2, ...)
+#   conf       lines added to postgresql.conf
+#   init       arguments of PostgreSQL::Test::Cluster's init, such as { allows_streaming => 1 }
+#   extension  0: no CREATE EXTENSION (and so no dispatcher)
+#   start      0: not started, and so nothing created either
+sub new_node
+{
+	my (%opts) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($opts{name} // 'node' . $next_node++);
+	my %init = %{ $opts{init} // {} };
+	my @extra = @{ delete $init{extra} // [] };
+
+	$node->init(%init, extra => [ '--no-locale', '--encoding=UTF8', @extra ]);
+	# max_connections is last: streaming nodes get a very small one
+	$node->append_conf('postgresql.conf', <<"CONF");
+shared_preload_libraries = 'genjob'
+max_worker_processes = 16
+max_prepared_transactions = 4
+max_connections = 50
+log_min_messages = log
+log_statement = none
+CONF
+	$node->append_conf('postgresql.conf', $opts{conf}) if defined $opts{conf};
+	return $node unless $opts{start} // 1;
+
+	$node->start;
+	if ($opts{extension} // 1)
+	{
+		$node->safe_psql('postgres', 'CREATE EXTENSION genjob');
+		wait_dispatcher($node);
+	}
+	return $node;
+}
+
+# A foreign server NAME that speaks API with the stand-in server STANDIN (or with a URL), with a user
+# mapping for PUBLIC. Options:
+#   api_key   of the user mapping (sk-test)
+#   database  where (postgres)
+#   any other is an option of the server, such as max_in_flight => 4
+sub create_server
+{
+	my ($node, $name, $api, $standin, %opts) = @_;
+	my $api_key = delete $opts{api_key} // 'sk-test';
+	my $database = delete $opts{database} // 'postgres';
+	my %server = (api => $api, url => ref $standin ? $standin->url : $standin, %opts);
+	my $options = join ', ', map { "$_ " . literal($server{$_}) } sort keys %server;
+
+	$node->safe_psql(
+		$database, qq{
+		CREATE SERVER "$name" FOREIGN DATA WRAPPER genjob OPTIONS ($options);
+		CREATE USER MAPPING FOR PUBLIC SERVER "$name" OPTIONS (api_key @{[literal($api_key)]});
+	});
+	return $name;
+}
+
+# Inserts a job and gives its id. REQUEST is JSON text or a reference to what it is made from;
+# COLUMNS are further columns of gen_jobs, as text (max_attempts => 3, run_at => '2100-01-01').
+sub enqueue
+{
+	my ($node, $server, $request, %columns) = @_;
+	my $database = delete $columns{database} // 'postgres';
+	my %row = (
+		%columns,
+		server => $server,
+		request => ref $request ? JSON::PP->new->utf8->canonical->encode($request) : $request);
+	my @names = sort keys %row;
+
+	return $node->safe_psql($database,
+		'INSERT INTO gen_jobs ('
+		  . join(', ', @names)
+		  . ') VALUES ('
+		  . join(', ', map { literal($row{$_}) } @names)
+		  . ') RETURNING id');
+}
+
+# The job as a hash of its columns (decoded from JSON: timestamps are text, result is data).
+sub job
+{
+	my ($node, $id, $database) = @_;
+	my $json = $node->safe_psql($database // 'postgres',
+		"SELECT to_jsonb(j) - 'inputs' FROM gen_jobs AS j WHERE id = $id");
+	return $json eq '' ? undef : JSON::PP->new->utf8->decode($json);
+}
+
+# True once the job is in STATE; false, and the job as it is in the test's log, after the time-out of
+# poll_query_until (PG_TEST_TIMEOUT_DEFAULT, 180 s).
+sub wait_state
+{
+	my ($node, $id, $state, $database) = @_;
+	$database //= 'postgres';
+	return 1
+	  if $node->poll_query_until($database, "SELECT state = '$state' FROM gen_jobs WHERE id = $id");
+	diag(
+		"job $id is not $state but: "
+		  . $node->safe_psql(
+			$database,
+			"SELECT state, attempt, error, errors FROM gen_jobs WHERE id = $id"));
+	return 0;
+}
+
+# True once no job waits or runs any more.
+sub wait_all_ended
+{
+	my ($node, $database) = @_;
+	$database //= 'postgres';
+	return 1
+	  if $node->poll_query_until(
+		$database, q{
+		SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE state IN ('waiting', 'queued', 'running'))});
+	diag("not all jobs ended: "
+		  . $node->safe_psql($database, "SELECT state, count(*) FROM gen_jobs GROUP BY state"));
+	return 0;
+}
+
+# The process id of a database's dispatcher, or the empty string when there is none now.
+sub dispatcher_pid
+{
+	my ($node, $database) = @_;
+	$database //= 'postgres';
+	return $node->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher' AND datname = '$database'"
+	);
+}
+
+# Waits for a dispatcher in a database, other than the process OTHER_THAN (as after killing that
+# one), and gives its process id.
+sub wait_dispatcher
+{
+	my ($node, $database, $other_than) = @_;
+	$database //= 'postgres';
+	$other_than ||= 0;
+	$node->poll_query_until(
+		'postgres', qq{
+		SELECT count(*) = 1 FROM pg_stat_activity
+		WHERE backend_type = 'genjob dispatcher' AND datname = '$database' AND pid <> $other_than})
+	  or die("no genjob dispatcher came up in database $database");
+	return dispatcher_pid($node, $database);
+}
+
+# A value as an SQL literal.
+sub literal
+{
+	my ($value) = @_;
+	return 'NULL' unless defined $value;
+	$value =~ s/'/''/g;
+	my $escapes = $value =~ s/\\/\\\\/g;
+	return ($escapes ? "E'" : "'") . $value . "'";
+}
+
+1;

@@ -1,0 +1,56 @@
+# Runs TAP tests as prove does, two at a time, and writes "<passed> <failed>" (assertions) to
+# FOLDER.counts, which prove only tells in prose.
+#
+#   perl prove.pl FOLDER TEST...
+#
+# FOLDER is where the tests keep their servers and logs (TESTDIR of PostgreSQL's test modules).
+# A test file that broke off without a failed assertion counts as one that failed. Ends with the
+# tails of what the failed files logged.
+
+use strict;
+use warnings;
+
+use File::Basename qw(basename);
+use File::Path qw(make_path);
+use TAP::Harness;
+
+my ($folder, @tests) = @ARGV;
+my $logs = "$folder/tmp_check/log";
+make_path($logs);
+
+my $harness = TAP::Harness->new(
+	{
+		jobs => $ENV{JOBS} || 2,
+		failures => 1,
+		color => -t STDOUT,
+	});
+my $results = $harness->runtests(map { [ "t/$_", "t/$_" ] } @tests);
+
+my ($passed, $failed) = (scalar $results->passed, scalar $results->failed);
+my @broken;
+foreach my $test (@tests)
+{
+	my ($parser) = $results->parsers("t/$test");
+	next unless $parser->has_problems;
+	push @broken, basename($test, '.pl');
+	$failed++ unless $parser->failed;
+}
+
+open my $counts, '>', "$folder.counts" or die "could not write $folder.counts: $!";
+print $counts "$passed $failed\n";
+close $counts or die "could not write $folder.counts: $!";
+
+foreach my $name (@broken)
+{
+	print_tail($_) foreach glob("$logs/regress_log_$name $logs/${name}_*.log");
+}
+exit(@broken ? 1 : 0);
+
+sub print_tail
+{
+	my ($file) = @_;
+	open my $log, '<', $file or return;
+	my @lines = <$log>;
+	splice @lines, 0, @lines - 40 if @lines > 40;
+	print "---- the end of $file\n", @lines;
+}
