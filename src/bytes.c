@@ -25,7 +25,7 @@ bytes_reset_callback(void *arg)
 Bytes *
 bytes_create(MemoryContext owner, size_t limit)
 {
-	Bytes	   *bytes = MemoryContextAllocZero(owner, sizeof(Bytes));
+	Bytes *bytes = MemoryContextAllocZero(owner, sizeof(Bytes));
 	MemoryContextCallback *callback = MemoryContextAlloc(owner, sizeof(MemoryContextCallback));
 
 	bytes->limit = limit;
@@ -46,8 +46,8 @@ bytes_append(Bytes *bytes, const void *data, size_t len)
 		return false;
 	if (len > bytes->capacity - bytes->len)
 	{
-		size_t		wanted = Max(bytes->len + len, 1024);
-		char	   *grown;
+		size_t wanted = Max(bytes->len + len, 1024);
+		char *grown;
 
 		if (wanted < bytes->capacity * 2)
 			wanted = bytes->capacity * 2;
@@ -73,9 +73,9 @@ bytes_clear(Bytes *bytes)
 }
 
 /* What a byte is in base64 text: a digit's value (standard or URL-safe alphabet), or one of these. */
-#define BASE64_SPACE	(-1)
-#define BASE64_PAD		(-2)
-#define BASE64_BAD		(-3)
+#define BASE64_SPACE (-1)
+#define BASE64_PAD (-2)
+#define BASE64_BAD (-3)
 
 static inline int
 base64_digit(unsigned char c)
@@ -98,13 +98,13 @@ base64_digit(unsigned char c)
 static bool
 base64_is_valid(const char *text, size_t len)
 {
-	size_t		digits = 0;
-	size_t		pads = 0;
-	size_t		i;
+	size_t digits = 0;
+	size_t pads = 0;
+	size_t i;
 
 	for (i = 0; i < len; i++)
 	{
-		int			digit = base64_digit((unsigned char) text[i]);
+		int digit = base64_digit((unsigned char) text[i]);
 
 		if (digit == BASE64_BAD || (digit >= 0 && pads > 0))
 			return false;
@@ -121,16 +121,16 @@ base64_is_valid(const char *text, size_t len)
 ssize_t
 base64_decode_in_place(char *text, size_t len)
 {
-	uint32		bits = 0;
-	int			nbits = 0;
-	char	   *out = text;
-	size_t		i;
+	uint32 bits = 0;
+	int nbits = 0;
+	char *out = text;
+	size_t i;
 
 	if (!base64_is_valid(text, len))
 		return -1;
 	for (i = 0; i < len; i++)
 	{
-		int			digit = base64_digit((unsigned char) text[i]);
+		int digit = base64_digit((unsigned char) text[i]);
 
 		if (digit < 0)
 			continue;
@@ -151,9 +151,9 @@ base64_decode_in_place(char *text, size_t len)
 char *
 base64_encode(const char *data, size_t len)
 {
-	size_t		size = pg_b64_enc_len((int) len) + 1;
-	char	   *text = MemoryContextAllocHuge(CurrentMemoryContext, size);
-	int			written = compat_b64_encode(data, (int) len, text, (int) size);
+	size_t size = pg_b64_enc_len((int) len) + 1;
+	char *text = MemoryContextAllocHuge(CurrentMemoryContext, size);
+	int written = compat_b64_encode(data, (int) len, text, (int) size);
 
 	if (written < 0)
 		elog(ERROR, "could not encode %zu bytes as base64", len);

@@ -9,10 +9,10 @@
 
 typedef struct Bytes
 {
-	char	   *data;			/* NULL while empty; not NUL-terminated */
-	size_t		len;
-	size_t		capacity;
-	size_t		limit;			/* len never exceeds it */
+	char *data; /* NULL while empty; not NUL-terminated */
+	size_t len;
+	size_t capacity;
+	size_t limit; /* len never exceeds it */
 } Bytes;
 
 extern Bytes *bytes_create(MemoryContext owner, size_t limit);
@@ -22,4 +22,4 @@ extern void bytes_clear(Bytes *bytes);
 extern ssize_t base64_decode_in_place(char *text, size_t len);
 extern char *base64_encode(const char *data, size_t len);
 
-#endif							/* GENJOB_BYTES_H */
+#endif /* GENJOB_BYTES_H */

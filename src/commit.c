@@ -14,21 +14,21 @@
 #include "commit.h"
 #include "shmem.h"
 
-#define MAX_NOTED_JOBS	512
+#define MAX_NOTED_JOBS 512
 
 typedef struct Notes
 {
-	bool		any;
-	int64		changed[MAX_NOTED_JOBS];	/* for the dispatcher, and for who waits */
-	int			n_changed;
-	int64		ended[MAX_NOTED_JOBS];	/* for who waits */
-	int			n_ended;
-	bool		many_changed;	/* more than fit */
-	bool		many_ended;
-	bool		servers;
-	bool		extension;
-	bool		databases;
-	bool		holds;
+	bool any;
+	int64 changed[MAX_NOTED_JOBS]; /* for the dispatcher, and for who waits */
+	int n_changed;
+	int64 ended[MAX_NOTED_JOBS]; /* for who waits */
+	int n_ended;
+	bool many_changed; /* more than fit */
+	bool many_ended;
+	bool servers;
+	bool extension;
+	bool databases;
+	bool holds;
 } Notes;
 
 static Notes notes;
@@ -51,7 +51,7 @@ release_holds(void)
 static void
 tell(void)
 {
-	bool		needs_dispatcher = notes.n_changed > 0 || notes.many_changed || notes.extension;
+	bool needs_dispatcher = notes.n_changed > 0 || notes.many_changed || notes.extension;
 
 	if ((needs_dispatcher || notes.servers) &&
 		!shmem_tell_dispatcher(MyDatabaseId, notes.changed, notes.n_changed, notes.many_changed,

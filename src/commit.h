@@ -15,4 +15,4 @@ extern void commit_note_extension(void);
 extern void commit_note_databases(void);
 extern void commit_note_holds(void);
 
-#endif							/* GENJOB_COMMIT_H */
+#endif /* GENJOB_COMMIT_H */

@@ -78,4 +78,4 @@ compat_b64_encode(const char *src, int len, char *dst, int dstlen)
 #define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
-#endif							/* GENJOB_COMPAT_H */
+#endif /* GENJOB_COMPAT_H */

@@ -30,18 +30,18 @@
 #include "settings.h"
 #include "steps.h"
 
-#define CLAIM_BATCH			500
-#define REPORT_BATCH		200
-#define REPORT_BYTES		(64 * 1024 * 1024)	/* of outputs in one transaction, if it has more than one */
-#define TROUBLE_MIN_MS		100
-#define TROUBLE_MAX_MS		30000
-#define SPARE_DESCRIPTORS	32	/* for libraries, on top of what PostgreSQL keeps for files */
+#define CLAIM_BATCH 500
+#define REPORT_BATCH 200
+#define REPORT_BYTES (64 * 1024 * 1024) /* of outputs in one transaction, if it has more than one */
+#define TROUBLE_MIN_MS 100
+#define TROUBLE_MAX_MS 30000
+#define SPARE_DESCRIPTORS 32 /* for libraries, on top of what PostgreSQL keeps for files */
 
-static int	my_slot;
+static int my_slot;
 static WaitEventSet *wait_set;
 static uint32 wait_event;
 static MemoryContext turn_context;
-static int	descriptor_room;	/* calls that the limit on open files allows */
+static int descriptor_room; /* calls that the limit on open files allows */
 
 /* What the next transaction has to look at */
 static News news;
@@ -49,17 +49,17 @@ static bool look_at_extension = true;
 static bool scan_all = true;
 static bool look_for_orphans = true;
 static bool other_version = false;
-static TimestampTz due_read;	/* run_at up to here has been read */
+static TimestampTz due_read; /* run_at up to here has been read */
 static TimestampTz next_rescan;
 
 /* Trouble with the database */
-static int	claim_batch = CLAIM_BATCH;
-static int	troubles = 0;		/* failed claim transactions in a row */
+static int claim_batch = CLAIM_BATCH;
+static int troubles = 0; /* failed claim transactions in a row */
 static TimestampTz trouble_until = 0;
 
 /* Leaving */
 static bool absent = false;
-static TimestampTz leave_at = 0;	/* 0: not leaving */
+static TimestampTz leave_at = 0; /* 0: not leaving */
 
 /* ---------- the process ---------- */
 
@@ -81,7 +81,7 @@ configure_session(void)
 		{"enable_mergejoin", "off"},
 		{"jit", "off"},
 	};
-	int			i;
+	int i;
 
 	for (i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
@@ -110,7 +110,7 @@ raise_descriptor_limit(void)
 		limit.rlim_cur = limit.rlim_max = 1024;
 	if (limit.rlim_cur < limit.rlim_max)
 	{
-		rlim_t		soft = limit.rlim_cur;
+		rlim_t soft = limit.rlim_cur;
 
 		limit.rlim_cur = limit.rlim_max;
 		if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
@@ -123,7 +123,7 @@ raise_descriptor_limit(void)
 static void
 start_process(int slot)
 {
-	Oid			database;
+	Oid database;
 
 	my_slot = slot;
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(database));
@@ -151,7 +151,8 @@ start_process(int slot)
 static int64
 backoff_us(int failures)
 {
-	return Min(TROUBLE_MIN_MS * INT64CONST(1000) << Min(failures, 12), TROUBLE_MAX_MS * INT64CONST(1000));
+	return Min(TROUBLE_MIN_MS * INT64CONST(1000) << Min(failures, 12),
+			   TROUBLE_MAX_MS * INT64CONST(1000));
 }
 
 /*
@@ -161,10 +162,10 @@ static void
 complain(const char *what, const ErrorData *error)
 {
 	shmem_slot_set_error(my_slot, error->message);
-	ereport(LOG, (errcode(error->sqlerrcode),
-				  errmsg("genjob could not %s: %s", what, error->message),
-				  error->detail ? errdetail_internal("%s", error->detail) : 0,
-				  errhint("It will be tried again.")));
+	ereport(LOG,
+			(errcode(error->sqlerrcode), errmsg("genjob could not %s: %s", what, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 errhint("It will be tried again.")));
 }
 
 /* ---------- reporting ---------- */
@@ -172,8 +173,8 @@ complain(const char *what, const ErrorData *error)
 static void
 report_work(void *arg)
 {
-	Job	  **jobs = arg;
-	int			n;
+	Job **jobs = arg;
+	int n;
 
 	for (n = 0; jobs[n] != NULL; n++)
 		;
@@ -211,7 +212,7 @@ settle_report(Job *job)
 static void
 report_failed(Job *job, const ErrorData *error)
 {
-	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 
 	complain(psprintf("write the result of job " INT64_FORMAT, job->id), error);
 	if (category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
@@ -226,9 +227,9 @@ report_failed(Job *job, const ErrorData *error)
 static bool
 report_together(Job **jobs, int n)
 {
-	ErrorData  *error;
-	bool		succeeded = true;
-	int			i;
+	ErrorData *error;
+	bool succeeded = true;
+	int i;
 
 	if (queue_transact("reporting results", report_work, jobs, &error))
 	{
@@ -243,7 +244,7 @@ report_together(Job **jobs, int n)
 	}
 	for (i = 0; i < n; i++)
 	{
-		Job		   *alone[2] = {jobs[i], NULL};
+		Job *alone[2] = {jobs[i], NULL};
 
 		succeeded &= report_together(alone, 1);
 	}
@@ -253,8 +254,8 @@ report_together(Job **jobs, int n)
 static size_t
 output_bytes(const Job *job)
 {
-	size_t		bytes = 0;
-	ListCell   *cell;
+	size_t bytes = 0;
+	ListCell *cell;
 
 	foreach(cell, job->verdict->outputs)
 		bytes += ((Output *) lfirst(cell))->len;
@@ -264,15 +265,15 @@ output_bytes(const Job *job)
 static void
 report(void)
 {
-	Job		   *batch[REPORT_BATCH + 1];
-	dlist_iter	iter;
+	Job *batch[REPORT_BATCH + 1];
+	dlist_iter iter;
 	TimestampTz now = GetCurrentTimestamp();
-	size_t		bytes = 0;
-	int			n = 0;
+	size_t bytes = 0;
+	int n = 0;
 
 	dlist_foreach(iter, job_list(JOB_REPORTING))
 	{
-		Job		   *job = dlist_container(Job, node, iter.cur);
+		Job *job = dlist_container(Job, node, iter.cur);
 
 		if (job->report_at > now)
 			continue;
@@ -293,11 +294,11 @@ static TimestampTz
 next_report(void)
 {
 	TimestampTz next = 0;
-	dlist_iter	iter;
+	dlist_iter iter;
 
 	dlist_foreach(iter, job_list(JOB_REPORTING))
 	{
-		Job		   *job = dlist_container(Job, node, iter.cur);
+		Job *job = dlist_container(Job, node, iter.cur);
 
 		schedule_note_time(&next, Max(job->report_at, 1));
 	}
@@ -309,8 +310,8 @@ next_report(void)
 /* What a claim transaction tried. */
 typedef struct Claim
 {
-	int64		ids[CLAIM_BATCH];
-	int			n;
+	int64 ids[CLAIM_BATCH];
+	int n;
 } Claim;
 
 static int
@@ -333,7 +334,9 @@ check_extension(void)
 	absent = presence == QUEUE_ABSENT;
 	other_version = presence == QUEUE_OTHER_VERSION;
 	if (other_version)
-		shmem_slot_set_error(my_slot, "the extension is not of version " GENJOB_VERSION ", as the loaded library is: run ALTER EXTENSION genjob UPDATE, or restart the server if the library on disk is newer");
+		shmem_slot_set_error(my_slot,
+							 "the extension is not of version " GENJOB_VERSION
+							 ", as the loaded library is: run ALTER EXTENSION genjob UPDATE, or restart the server if the library on disk is newer");
 	if (presence == QUEUE_PRESENT)
 		look_at_extension = false;
 	return presence == QUEUE_PRESENT;
@@ -386,7 +389,7 @@ expire_and_fail(TimestampTz now)
 static void
 claim_work(void *arg)
 {
-	Claim	   *claim = arg;
+	Claim *claim = arg;
 	TimestampTz now = GetCurrentTimestamp();
 	ServerQueue *queue;
 
@@ -455,15 +458,15 @@ must_look(TimestampTz now)
 	if (look_at_extension && other_version && !news.recheck)
 		return false;
 	return look_at_extension || scan_all || news.n_ids > 0 || news.rescan || news.recheck ||
-		(times->due != 0 && times->due <= now) || (times->expiry != 0 && times->expiry <= now) ||
-		schedule_can_take(room(), now);
+		   (times->due != 0 && times->due <= now) || (times->expiry != 0 && times->expiry <= now) ||
+		   schedule_can_take(room(), now);
 }
 
 static void
 claim(void)
 {
-	Claim	   *claim = palloc(sizeof(Claim));
-	ErrorData  *error;
+	Claim *claim = palloc(sizeof(Claim));
+	ErrorData *error;
 	dlist_mutable_iter iter;
 
 	claim->n = 0;
@@ -492,8 +495,8 @@ claim(void)
 static void
 consider_leaving(TimestampTz now)
 {
-	bool		at_once = false;
-	bool		held = shmem_is_held(MyDatabaseId, &at_once);
+	bool at_once = false;
+	bool held = shmem_is_held(MyDatabaseId, &at_once);
 
 	if (leave_at == 0 && (ShutdownRequestPending || !genjob_enabled || held))
 	{
@@ -508,8 +511,8 @@ static bool
 may_leave(TimestampTz now)
 {
 	return absent ||
-		(leave_at != 0 && (leave_at <= now ||
-						   (job_count(JOB_CALLING) == 0 && job_count(JOB_REPORTING) == 0)));
+		   (leave_at != 0 &&
+			(leave_at <= now || (job_count(JOB_CALLING) == 0 && job_count(JOB_REPORTING) == 0)));
 }
 
 /* ---------- the loop ---------- */
@@ -517,8 +520,8 @@ may_leave(TimestampTz now)
 static void
 collect_answers(void)
 {
-	void	   *job;
-	HttpReply  *reply;
+	void *job;
+	HttpReply *reply;
 
 	http_work();
 	while (http_take_finished(&job, &reply))
@@ -558,7 +561,7 @@ turn(void)
 static void
 show_state(void)
 {
-	int			calls = job_count(JOB_CALLING);
+	int calls = job_count(JOB_CALLING);
 
 	pgstat_report_activity(STATE_IDLE, psprintf("%d calls in flight", calls));
 	if (leave_at == 0 && trouble_until == 0)
@@ -572,9 +575,9 @@ static TimestampTz
 next_look(TimestampTz now)
 {
 	TimestampTz times[] = {schedule_times.due, schedule_times.expiry, schedule_times.rescan,
-	schedule_next_hold_end(now)};
+						   schedule_next_hold_end(now)};
 	TimestampTz next = next_rescan;
-	int			i;
+	int i;
 
 	if (trouble_until > now)
 		return trouble_until;
@@ -597,8 +600,8 @@ wait_ms(void)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = leave_at != 0 ? leave_at : next_look(now);
 	TimestampTz report_due = next_report();
-	long		http_ms = http_wait_ms();
-	long		ms;
+	long http_ms = http_wait_ms();
+	long ms;
 
 	if (report_due != 0)
 		schedule_note_time(&next, report_due);
@@ -609,9 +612,9 @@ wait_ms(void)
 static void
 wait(void)
 {
-	WaitEvent	events[3];
-	int			n = WaitEventSetWait(wait_set, wait_ms(), events, lengthof(events), wait_event);
-	int			i;
+	WaitEvent events[3];
+	int n = WaitEventSetWait(wait_set, wait_ms(), events, lengthof(events), wait_event);
+	int i;
 
 	for (i = 0; i < n; i++)
 	{
@@ -628,7 +631,8 @@ wait(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 		insist_on_durability();
-		next_rescan = Min(next_rescan, GetCurrentTimestamp() + genjob_rescan_interval * USECS_PER_SEC);
+		next_rescan =
+			Min(next_rescan, GetCurrentTimestamp() + genjob_rescan_interval * USECS_PER_SEC);
 	}
 }
 
@@ -645,8 +649,8 @@ lock_work(void *arg)
 static void
 lock_database(void)
 {
-	bool		locked = false;
-	ErrorData  *error;
+	bool locked = false;
+	ErrorData *error;
 
 	if (!queue_transact("starting", lock_work, &locked, &error))
 		ThrowErrorData(error);

@@ -7,4 +7,4 @@
 
 extern PGDLLEXPORT void genjob_dispatcher_main(Datum slot);
 
-#endif							/* GENJOB_DISPATCHER_H */
+#endif /* GENJOB_DISPATCHER_H */

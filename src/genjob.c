@@ -52,7 +52,8 @@ _PG_init(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("genjob must be loaded by shared_preload_libraries"),
-				 errhint("Add \"genjob\" to shared_preload_libraries in postgresql.conf and restart the server.")));
+				 errhint(
+					 "Add \"genjob\" to shared_preload_libraries in postgresql.conf and restart the server.")));
 	}
 	settings_define();
 	next_shmem_request = shmem_request_hook;

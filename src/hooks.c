@@ -30,8 +30,8 @@
 #include "settings.h"
 #include "shmem.h"
 
-#define HOLD_POLL_MS	20
-#define HOLD_EXTRA_MS	5000	/* beyond genjob.shutdown_grace */
+#define HOLD_POLL_MS 20
+#define HOLD_EXTRA_MS 5000 /* beyond genjob.shutdown_grace */
 
 static object_access_hook_type next_object_access = NULL;
 static ProcessUtility_hook_type next_utility = NULL;
@@ -63,7 +63,7 @@ object_access(ObjectAccessType access, Oid class, Oid object, int subid, void *a
 static const DefElem *
 find_option(List *options, const char *name)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, options)
 	{
@@ -86,13 +86,15 @@ wanted_database(Node *statement, bool *at_once)
 	{
 		case T_CreatedbStmt:
 			option = find_option(((CreatedbStmt *) statement)->options, "template");
-			return option != NULL && option->arg != NULL ? defGetString((DefElem *) option) : "template1";
+			return option != NULL && option->arg != NULL ? defGetString((DefElem *) option)
+														 : "template1";
 		case T_DropdbStmt:
 			*at_once = true;
 			return ((DropdbStmt *) statement)->dbname;
 		case T_RenameStmt:
 			return ((RenameStmt *) statement)->renameType == OBJECT_DATABASE
-				? ((RenameStmt *) statement)->subname : NULL;
+					   ? ((RenameStmt *) statement)->subname
+					   : NULL;
 		case T_AlterDatabaseStmt:
 			option = find_option(((AlterDatabaseStmt *) statement)->options, "tablespace");
 			return option != NULL ? ((AlterDatabaseStmt *) statement)->dbname : NULL;
@@ -108,9 +110,9 @@ wanted_database(Node *statement, bool *at_once)
 static void
 hold_database(Node *statement)
 {
-	bool		at_once;
+	bool at_once;
 	const char *name = wanted_database(statement, &at_once);
-	Oid			database = name != NULL ? get_database_oid(name, true) : InvalidOid;
+	Oid database = name != NULL ? get_database_oid(name, true) : InvalidOid;
 	TimestampTz deadline;
 
 	if (!OidIsValid(database) || database == MyDatabaseId ||
@@ -118,7 +120,8 @@ hold_database(Node *statement)
 		return;
 	commit_note_holds();
 	shmem_hold_database(database, at_once);
-	deadline = GetCurrentTimestamp() + (genjob_shutdown_grace * 1000 + HOLD_EXTRA_MS) * INT64CONST(1000);
+	deadline =
+		GetCurrentTimestamp() + (genjob_shutdown_grace * 1000 + HOLD_EXTRA_MS) * INT64CONST(1000);
 	while (shmem_has_dispatcher(database) && GetCurrentTimestamp() < deadline)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -132,16 +135,17 @@ static bool
 is_commit_prepared(Node *statement)
 {
 	return IsA(statement, TransactionStmt) &&
-		((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED;
+		   ((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED;
 }
 
 static void
 utility(PlannedStmt *planned, const char *text, bool read_only_tree, ProcessUtilityContext context,
-		ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+		ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
+		QueryCompletion *completion)
 {
-	Node	   *statement = planned->utilityStmt;
-	bool		concerns_database = IsA(statement, CreatedbStmt) || IsA(statement, DropdbStmt) ||
-		IsA(statement, RenameStmt) || IsA(statement, AlterDatabaseStmt);
+	Node *statement = planned->utilityStmt;
+	bool concerns_database = IsA(statement, CreatedbStmt) || IsA(statement, DropdbStmt) ||
+							 IsA(statement, RenameStmt) || IsA(statement, AlterDatabaseStmt);
 	ProcessUtility_hook_type next = next_utility ? next_utility : standard_ProcessUtility;
 
 	if (!concerns_database)

@@ -7,4 +7,4 @@
 
 extern void hooks_install(void);
 
-#endif							/* GENJOB_HOOKS_H */
+#endif /* GENJOB_HOOKS_H */

@@ -30,39 +30,39 @@
 #error "genjob needs libcurl 7.88 or later"
 #endif
 
-#define MAX_HEADERS			(128 * 1024)	/* bytes of an answer's headers */
-#define MAX_SPARE_HANDLES	64
+#define MAX_HEADERS (128 * 1024) /* bytes of an answer's headers */
+#define MAX_SPARE_HANDLES 64
 #define MAX_IDLE_CONNECTIONS 1000L
-#define MAX_IDLE_SECONDS	30L
-#define DEAD_PEER_MS		120000	/* unacknowledged data or keep-alives for so long: cut */
+#define MAX_IDLE_SECONDS 30L
+#define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
 
 struct HttpTransfer
 {
-	dlist_node	node;			/* on finished, once it is */
-	CURL	   *easy;
+	dlist_node node; /* on finished, once it is */
+	CURL *easy;
 	struct curl_slist *headers;
 	const HttpRequest *request;
-	size_t		body_sent;
-	HttpMeter  *meter;
-	HttpReply  *reply;
-	void	   *tag;			/* the caller's */
-	bool		is_finished;
-	bool		overflowed;		/* the body passed max_response */
-	bool		out_of_memory;
-	char		error_text[CURL_ERROR_SIZE];
+	size_t body_sent;
+	HttpMeter *meter;
+	HttpReply *reply;
+	void *tag; /* the caller's */
+	bool is_finished;
+	bool overflowed; /* the body passed max_response */
+	bool out_of_memory;
+	char error_text[CURL_ERROR_SIZE];
 };
 
 static CURLM *multi = NULL;
-static int	epoll_fd = -1;
-static TimestampTz timer_due = 0;	/* 0: libcurl has no timer */
+static int epoll_fd = -1;
+static TimestampTz timer_due = 0; /* 0: libcurl has no timer */
 static dlist_head finished = DLIST_STATIC_INIT(finished);
 static CURL *spare_handles[MAX_SPARE_HANDLES];
-static int	n_spare_handles = 0;
+static int n_spare_handles = 0;
 
 static void
 block_signals(sigset_t *saved)
 {
-	sigset_t	all;
+	sigset_t all;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, saved);
@@ -121,8 +121,8 @@ static size_t
 body_callback(char *data, size_t size, size_t count, void *arg)
 {
 	HttpTransfer *transfer = arg;
-	Bytes	   *body = transfer->reply->body;
-	size_t		len = size * count;
+	Bytes *body = transfer->reply->body;
+	size_t len = size * count;
 
 	pg_atomic_fetch_add_u64(&transfer->meter->received, len);
 	if (len > transfer->request->max_response - body->len)
@@ -142,7 +142,7 @@ static size_t
 read_callback(char *buffer, size_t size, size_t count, void *arg)
 {
 	HttpTransfer *transfer = arg;
-	size_t		len = Min(size * count, transfer->request->body_len - transfer->body_sent);
+	size_t len = Min(size * count, transfer->request->body_len - transfer->body_sent);
 
 	memcpy(buffer, transfer->request->body + transfer->body_sent, len);
 	transfer->body_sent += len;
@@ -189,7 +189,8 @@ http_init(void)
 						errdetail("Failed while initializing libcurl.")));
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll_fd < 0)
-		ereport(ERROR, (errcode_for_socket_access(), errmsg("could not create epoll descriptor: %m")));
+		ereport(ERROR,
+				(errcode_for_socket_access(), errmsg("could not create epoll descriptor: %m")));
 	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
 	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback);
 	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, MAX_IDLE_CONNECTIONS);
@@ -248,7 +249,8 @@ classify(const HttpTransfer *transfer, CURLcode code)
 			return HTTP_MEMORY;
 		case CURLE_WRITE_ERROR:
 			return transfer->out_of_memory ? HTTP_MEMORY
-				: transfer->overflowed ? HTTP_TOO_LARGE : HTTP_GARBLED;
+				   : transfer->overflowed  ? HTTP_TOO_LARGE
+										   : HTTP_GARBLED;
 		default:
 			return HTTP_OTHER;
 	}
@@ -257,9 +259,9 @@ classify(const HttpTransfer *transfer, CURLcode code)
 static void
 finish(HttpTransfer *transfer, CURLcode code)
 {
-	HttpReply  *reply = transfer->reply;
-	long		request_size = 0;
-	long		status = 0;
+	HttpReply *reply = transfer->reply;
+	long request_size = 0;
+	long status = 0;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -286,17 +288,17 @@ void
 http_work(void)
 {
 	struct epoll_event events[256];
-	sigset_t	saved;
-	CURLMsg    *message;
-	int			running;
-	int			n;
-	int			i;
+	sigset_t saved;
+	CURLMsg *message;
+	int running;
+	int n;
+	int i;
 
 	n = epoll_wait(epoll_fd, events, lengthof(events), 0);
 	block_signals(&saved);
 	for (i = 0; i < n; i++)
 	{
-		int			flags = 0;
+		int flags = 0;
 
 		if (events[i].events & (EPOLLIN | EPOLLHUP))
 			flags |= CURL_CSELECT_IN;
@@ -382,7 +384,7 @@ set_policy(CURL *easy)
 static void
 transfer_release(HttpTransfer *transfer)
 {
-	sigset_t	saved;
+	sigset_t saved;
 
 	if (transfer->easy == NULL)
 		return;
@@ -406,12 +408,12 @@ copy_headers(List *headers)
 {
 	/* never wait for a "100 Continue": many servers do not send one */
 	struct curl_slist *list = curl_slist_append(NULL, "Expect:");
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, headers)
 	{
 		const HttpHeader *header = lfirst(cell);
-		char	   *line = psprintf("%s: %s", header->name, header->value);
+		char *line = psprintf("%s: %s", header->name, header->value);
 		struct curl_slist *longer = list ? curl_slist_append(list, line) : NULL;
 
 		pfree(line);
@@ -434,9 +436,9 @@ HttpTransfer *
 http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, void *tag)
 {
 	HttpTransfer *transfer = MemoryContextAllocZero(owner, sizeof(HttpTransfer));
-	HttpReply  *reply = MemoryContextAllocZero(owner, sizeof(HttpReply));
-	sigset_t	saved;
-	CURLMcode	added;
+	HttpReply *reply = MemoryContextAllocZero(owner, sizeof(HttpReply));
+	sigset_t saved;
+	CURLMcode added;
 
 	reply->headers = bytes_create(owner, MAX_HEADERS);
 	reply->body = bytes_create(owner, request->max_response + 1);
@@ -502,7 +504,7 @@ http_abort(HttpTransfer *transfer)
 static const char *
 check_url_parts(CURLU *parts)
 {
-	char	   *value = NULL;
+	char *value = NULL;
 
 	if (curl_url_get(parts, CURLUPART_SCHEME, &value, 0) != CURLUE_OK ||
 		(strcmp(value, "http") != 0 && strcmp(value, "https") != 0))
@@ -531,7 +533,7 @@ check_url_parts(CURLU *parts)
 const char *
 http_check_url(const char *url)
 {
-	CURLU	   *parts;
+	CURLU *parts;
 	const char *problem;
 	const char *p;
 
@@ -545,7 +547,8 @@ http_check_url(const char *url)
 	if (parts == NULL)
 		return "Memory is short.";
 	if (curl_url_set(parts, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
-		problem = "An address is expected, such as \"http://127.0.0.1:8188\" or \"https://api.example.com\".";
+		problem =
+			"An address is expected, such as \"http://127.0.0.1:8188\" or \"https://api.example.com\".";
 	else
 		problem = check_url_parts(parts);
 	curl_url_cleanup(parts);
@@ -558,8 +561,8 @@ http_check_url(const char *url)
 bool
 http_is_header_name(const char *name)
 {
-	size_t		len = strspn(name, "!#$%&'*+-.^_`|~0123456789"
-							 "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+	size_t len = strspn(name, "!#$%&'*+-.^_`|~0123456789"
+							  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
 
 	return len > 0 && name[len] == '\0';
 }
@@ -583,14 +586,14 @@ http_is_header_value(const char *value)
 char *
 http_header(const HttpReply *reply, const char *name)
 {
-	size_t		name_len = strlen(name);
+	size_t name_len = strlen(name);
 	const char *line = reply->headers->data;
 	const char *end = line + reply->headers->len;
 
 	while (line < end)
 	{
 		const char *newline = memchr(line, '\n', end - line);
-		size_t		len = (newline ? newline : end) - line;
+		size_t len = (newline ? newline : end) - line;
 
 		if (len > name_len && line[name_len] == ':' && pg_strncasecmp(line, name, name_len) == 0)
 		{

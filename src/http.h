@@ -20,8 +20,8 @@ typedef struct HttpMeter
 typedef struct HttpHeader
 {
 	const char *name;
-	char	   *value;
-	const char *shown;			/* in place of value to people, where value is a secret; else NULL */
+	char *value;
+	const char *shown; /* in place of value to people, where value is a secret; else NULL */
 } HttpHeader;
 
 /*
@@ -30,31 +30,31 @@ typedef struct HttpHeader
 typedef struct HttpRequest
 {
 	const char *method;
-	char	   *url;
-	List	   *headers;		/* of HttpHeader */
-	List	   *secrets;		/* of char *: what the answer must not give away again */
-	char	   *body;
-	size_t		body_len;
+	char *url;
+	List *headers; /* of HttpHeader */
+	List *secrets; /* of char *: what the answer must not give away again */
+	char *body;
+	size_t body_len;
 
-	int64		timeout;		/* ms, from start to last byte */
-	int64		connect_timeout;	/* ms */
-	size_t		max_response;	/* bytes of body */
-	const char *ca_file;		/* or NULL */
+	int64 timeout;         /* ms, from start to last byte */
+	int64 connect_timeout; /* ms */
+	size_t max_response;   /* bytes of body */
+	const char *ca_file;   /* or NULL */
 } HttpRequest;
 
 /* How a transfer ended that got no complete answer. */
 typedef enum HttpError
 {
-	HTTP_OK,					/* it did get one, of whatever status */
-	HTTP_RESOLVE,				/* the name has no address */
-	HTTP_CONNECT,				/* nobody listens, or nobody answers, there */
-	HTTP_TLS,					/* the handshake failed */
-	HTTP_UNTRUSTED,				/* the certificate does not verify */
-	HTTP_TIMEOUT,				/* connected, but no complete answer in time */
-	HTTP_CUT,					/* the connection ended before the answer did */
-	HTTP_GARBLED,				/* what came is not HTTP */
-	HTTP_TOO_LARGE,				/* more than max_response */
-	HTTP_MEMORY,				/* no memory for the answer */
+	HTTP_OK,        /* it did get one, of whatever status */
+	HTTP_RESOLVE,   /* the name has no address */
+	HTTP_CONNECT,   /* nobody listens, or nobody answers, there */
+	HTTP_TLS,       /* the handshake failed */
+	HTTP_UNTRUSTED, /* the certificate does not verify */
+	HTTP_TIMEOUT,   /* connected, but no complete answer in time */
+	HTTP_CUT,       /* the connection ended before the answer did */
+	HTTP_GARBLED,   /* what came is not HTTP */
+	HTTP_TOO_LARGE, /* more than max_response */
+	HTTP_MEMORY,    /* no memory for the answer */
 	HTTP_OTHER
 } HttpError;
 
@@ -63,19 +63,19 @@ typedef enum HttpError
  */
 typedef struct HttpReply
 {
-	HttpError	error;
-	char	   *error_text;		/* libcurl's words; empty when error is HTTP_OK */
-	bool		sent;			/* bytes of the request have left; if not, nobody can have acted on it */
-	int			status;			/* 0 when none came */
-	Bytes	   *headers;		/* as they came, of the last answer */
-	Bytes	   *body;			/* followed by a NUL byte that len does not count, once complete */
+	HttpError error;
+	char *error_text; /* libcurl's words; empty when error is HTTP_OK */
+	bool sent;        /* bytes of the request have left; if not, nobody can have acted on it */
+	int status;       /* 0 when none came */
+	Bytes *headers;   /* as they came, of the last answer */
+	Bytes *body;      /* followed by a NUL byte that len does not count, once complete */
 } HttpReply;
 
 typedef struct HttpTransfer HttpTransfer;
 
 /* The dispatcher's event loop */
 extern void http_init(void);
-extern int	http_wait_fd(void);
+extern int http_wait_fd(void);
 extern long http_wait_ms(void);
 extern void http_work(void);
 
@@ -90,4 +90,4 @@ extern bool http_is_header_name(const char *name);
 extern bool http_is_header_value(const char *value);
 extern char *http_header(const HttpReply *reply, const char *name);
 
-#endif							/* GENJOB_HTTP_H */
+#endif /* GENJOB_HTTP_H */

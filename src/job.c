@@ -12,8 +12,8 @@
 
 typedef struct JobEntry
 {
-	int64		id;				/* key */
-	Job		   *job;
+	int64 id; /* key */
+	Job *job;
 } JobEntry;
 
 static dlist_head lists[JOB_STATES] = {
@@ -21,7 +21,7 @@ static dlist_head lists[JOB_STATES] = {
 	DLIST_STATIC_INIT(lists[JOB_CALLING]),
 	DLIST_STATIC_INIT(lists[JOB_REPORTING]),
 };
-static int	counts[JOB_STATES];
+static int counts[JOB_STATES];
 static HTAB *jobs = NULL;
 
 /*
@@ -30,13 +30,14 @@ static HTAB *jobs = NULL;
 Job *
 job_create(int64 id)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "genjob job", ALLOCSET_SMALL_SIZES);
-	Job		   *job = MemoryContextAllocZero(context, sizeof(Job));
-	JobEntry   *entry;
+	MemoryContext context =
+		AllocSetContextCreate(TopMemoryContext, "genjob job", ALLOCSET_SMALL_SIZES);
+	Job *job = MemoryContextAllocZero(context, sizeof(Job));
+	JobEntry *entry;
 
 	if (jobs == NULL)
 	{
-		HASHCTL		control = {.keysize = sizeof(int64), .entrysize = sizeof(JobEntry)};
+		HASHCTL control = {.keysize = sizeof(int64), .entrysize = sizeof(JobEntry)};
 
 		jobs = hash_create("genjob jobs", 1024, &control, HASH_ELEM | HASH_BLOBS);
 	}
@@ -93,7 +94,7 @@ job_enter(Job *job, JobState state)
 Job *
 job_find(int64 id)
 {
-	JobEntry   *entry = jobs ? hash_search(jobs, &id, HASH_FIND, NULL) : NULL;
+	JobEntry *entry = jobs ? hash_search(jobs, &id, HASH_FIND, NULL) : NULL;
 
 	return entry ? entry->job : NULL;
 }

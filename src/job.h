@@ -44,69 +44,69 @@ typedef enum JobColumn
  */
 typedef enum JobState
 {
-	JOB_CLAIMED,				/* just read; moved on by steps.c before the turn ends */
-	JOB_CALLING,				/* the server has its request; moved on by the call's end */
-	JOB_REPORTING,				/* its verdict is to be written; moved on by the commit that does */
+	JOB_CLAIMED,   /* just read; moved on by steps.c before the turn ends */
+	JOB_CALLING,   /* the server has its request; moved on by the call's end */
+	JOB_REPORTING, /* its verdict is to be written; moved on by the commit that does */
 	JOB_STATES
 } JobState;
 
 /* What became of writing a job's verdict. */
 typedef enum ReportOutcome
 {
-	REPORT_PENDING,				/* not written: the row is locked, or it was not tried */
+	REPORT_PENDING, /* not written: the row is locked, or it was not tried */
 	REPORT_WRITTEN,
-	REPORT_FENCED				/* the row is not this attempt's any more, and stays as it is */
+	REPORT_FENCED /* the row is not this attempt's any more, and stays as it is */
 } ReportOutcome;
 
 struct ServerQueue;
 
 typedef struct Job
 {
-	dlist_node	node;			/* on the list of its state */
-	JobState	state;
-	MemoryContext context;		/* holds this and all below */
+	dlist_node node; /* on the list of its state */
+	JobState state;
+	MemoryContext context; /* holds this and all below */
 
 	/* As claimed */
-	int64		id;
-	int			attempt;
-	int			failures;		/* before this attempt */
-	int			max_attempts;	/* 0: the server's */
-	int			priority;
-	Oid			owner;
-	char	   *server_name;
-	char	   *request;		/* JSON in UTF-8; NULL when the job is an orphan */
-	Input	   *inputs;
-	int			n_inputs;
-	char	   *idempotency_key;
+	int64 id;
+	int attempt;
+	int failures;     /* before this attempt */
+	int max_attempts; /* 0: the server's */
+	int priority;
+	Oid owner;
+	char *server_name;
+	char *request; /* JSON in UTF-8; NULL when the job is an orphan */
+	Input *inputs;
+	int n_inputs;
+	char *idempotency_key;
 	TimestampTz started_at;
 
 	/* Who runs it, and with what */
 	struct ServerQueue *queue;
-	Server	   *server;			/* NULL when it cannot be used */
+	Server *server; /* NULL when it cannot be used */
 	MappingOptions secrets;
-	char	   *complaint;		/* why the job cannot be sent; else NULL */
+	char *complaint; /* why the job cannot be sent; else NULL */
 
 	/* JOB_CALLING */
 	HttpRequest *http;
 	HttpTransfer *transfer;
-	Activity   *activity;		/* or NULL */
-	HttpMeter	meter;			/* counts where activity is NULL */
+	Activity *activity; /* or NULL */
+	HttpMeter meter;    /* counts where activity is NULL */
 
 	/* JOB_REPORTING */
-	Verdict    *verdict;
-	const char *new_state;		/* of the row: succeeded, failed or queued */
-	TimestampTz run_at;			/* when queued: not before */
-	bool		counts;			/* the attempt was a failure of its own */
+	Verdict *verdict;
+	const char *new_state; /* of the row: succeeded, failed or queued */
+	TimestampTz run_at;    /* when queued: not before */
+	bool counts;           /* the attempt was a failure of its own */
 	ReportOutcome outcome;
-	TimestampTz report_at;		/* not before; the last try failed */
-	int			report_failures;
+	TimestampTz report_at; /* not before; the last try failed */
+	int report_failures;
 } Job;
 
 extern Job *job_create(int64 id);
 extern void job_destroy(Job *job);
 extern void job_enter(Job *job, JobState state);
 extern Job *job_find(int64 id);
-extern int	job_count(JobState state);
+extern int job_count(JobState state);
 extern dlist_head *job_list(JobState state);
 
-#endif							/* GENJOB_JOB_H */
+#endif /* GENJOB_JOB_H */

@@ -45,14 +45,14 @@ json_use_palloc(void)
 static int
 hex4(const char *text, const char *end)
 {
-	int			value = 0;
-	int			i;
+	int value = 0;
+	int i;
 
 	if (end - text < 4)
 		return -1;
 	for (i = 0; i < 4; i++)
 	{
-		int			c = (unsigned char) text[i];
+		int c = (unsigned char) text[i];
 
 		if (!isxdigit(c))
 			return -1;
@@ -68,11 +68,11 @@ hex4(const char *text, const char *end)
 static size_t
 sanitize_escape(char *text, const char *end)
 {
-	int			code = hex4(text, end);
+	int code = hex4(text, end);
 
 	if (code >= 0xD800 && code <= 0xDBFF && end - text >= 10 && text[4] == '\\' && text[5] == 'u')
 	{
-		int			low = hex4(text + 6, end);
+		int low = hex4(text + 6, end);
 
 		if (low >= 0xDC00 && low <= 0xDFFF)
 			return 10;
@@ -90,7 +90,7 @@ json_sanitize_text(char *text, size_t len)
 {
 	while (len > 0)
 	{
-		int			valid = pg_encoding_verifymbstr(PG_UTF8, text, (int) Min(len, MaxAllocSize));
+		int valid = pg_encoding_verifymbstr(PG_UTF8, text, (int) Min(len, MaxAllocSize));
 
 		text += valid;
 		len -= valid;
@@ -109,10 +109,10 @@ json_sanitize_text(char *text, size_t len)
 static bool
 sanitize_escapes(char *text, size_t len)
 {
-	char	   *end = text + len;
-	bool		long_number = false;
-	int			digits = 0;
-	char	   *p;
+	char *end = text + len;
+	bool long_number = false;
+	int digits = 0;
+	char *p;
 
 	for (p = text; p < end; p++)
 	{
@@ -178,7 +178,7 @@ keep_exact_numbers(cJSON *node, NumberCursor *cursor)
 	for (; node != NULL; node = node->next)
 	{
 		const char *token;
-		size_t		len;
+		size_t len;
 
 		if (cJSON_IsNumber(node) && next_number(&cursor->next, cursor->end, &token, &len) &&
 			len > 15)
@@ -200,8 +200,8 @@ cJSON *
 json_parse(char *text, size_t len, const char **reason)
 {
 	const char *end = NULL;
-	bool		long_number;
-	cJSON	   *json;
+	bool long_number;
+	cJSON *json;
 
 	json_use_palloc();
 	json_sanitize_text(text, len);
@@ -209,7 +209,8 @@ json_parse(char *text, size_t len, const char **reason)
 	json = cJSON_ParseWithLengthOpts(text, len, &end, false);
 	if (json == NULL)
 	{
-		*reason = psprintf("not valid JSON at byte %zu of %zu", end ? end - text + 1 : (size_t) 1, len);
+		*reason =
+			psprintf("not valid JSON at byte %zu of %zu", end ? end - text + 1 : (size_t) 1, len);
 		return NULL;
 	}
 	while (end < text + len && isspace((unsigned char) *end))
@@ -236,8 +237,8 @@ cJSON *
 json_parse_trusted(const char *text)
 {
 	const char *reason;
-	size_t		len = strlen(text);
-	cJSON	   *json = json_parse(pnstrdup(text, len), len, &reason);
+	size_t len = strlen(text);
+	cJSON *json = json_parse(pnstrdup(text, len), len, &reason);
 
 	if (json == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
@@ -253,7 +254,7 @@ json_parse_trusted(const char *text)
 char *
 json_print(const cJSON *json)
 {
-	char	   *text;
+	char *text;
 
 	json_use_palloc();
 	text = cJSON_PrintUnformatted(json);
@@ -282,7 +283,7 @@ json_attach(cJSON *parent, const char *key, cJSON *child)
 cJSON *
 json_merge(const cJSON *base, const cJSON *over)
 {
-	cJSON	   *merged;
+	cJSON *merged;
 	const cJSON *member;
 
 	json_use_palloc();

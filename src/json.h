@@ -14,4 +14,4 @@ extern char *json_print(const cJSON *json);
 extern cJSON *json_merge(const cJSON *base, const cJSON *over);
 extern void json_attach(cJSON *parent, const char *key, cJSON *child);
 
-#endif							/* GENJOB_JSON_H */
+#endif /* GENJOB_JSON_H */

@@ -34,29 +34,29 @@
 #include "settings.h"
 #include "shmem.h"
 
-#define MAX_STARTING		4	/* at a time, not to use up the worker slots of others */
-#define STARTING_POLL_MS	20
-#define RESTART_MIN_MS		1000
-#define RESTART_MAX_MS		60000
-#define STEADY_MS			60000	/* who ran so long begins again with the shortest back-off */
+#define MAX_STARTING 4 /* at a time, not to use up the worker slots of others */
+#define STARTING_POLL_MS 20
+#define RESTART_MIN_MS 1000
+#define RESTART_MAX_MS 60000
+#define STEADY_MS 60000 /* who ran so long begins again with the shortest back-off */
 
 /*
  * A database that may need a dispatcher.
  */
 typedef struct Database
 {
-	Oid			oid;
-	NameData	name;
-	bool		wanted;			/* it has the extension, or nobody has looked yet */
-	bool		seen;			/* in the last reading of pg_database */
-	int			slot;			/* in shared memory; -1: none */
+	Oid oid;
+	NameData name;
+	bool wanted;                    /* it has the extension, or nobody has looked yet */
+	bool seen;                      /* in the last reading of pg_database */
+	int slot;                       /* in shared memory; -1: none */
 	BackgroundWorkerHandle *handle; /* NULL: not running */
 	TimestampTz started_at;
-	TimestampTz not_before;		/* of the next start */
-	int			failures;		/* in a row */
+	TimestampTz not_before; /* of the next start */
+	int failures;           /* in a row */
 } Database;
 
-static List *databases = NIL;	/* of Database */
+static List *databases = NIL; /* of Database */
 static bool complained_of_slots = false;
 
 /*
@@ -83,11 +83,11 @@ launcher_register(void)
 static Database *
 database_find(Oid oid)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, databases)
 	{
-		Database   *database = lfirst(cell);
+		Database *database = lfirst(cell);
 
 		if (database->oid == oid)
 			return database;
@@ -98,7 +98,7 @@ database_find(Oid oid)
 static void
 database_note(Oid oid, Name name)
 {
-	Database   *database = database_find(oid);
+	Database *database = database_find(oid);
 
 	if (database == NULL)
 	{
@@ -118,11 +118,11 @@ database_note(Oid oid, Name name)
 static void
 forget_unseen(void)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, databases)
 	{
-		Database   *database = lfirst(cell);
+		Database *database = lfirst(cell);
 
 		if (database->seen || database->handle != NULL)
 			continue;
@@ -140,10 +140,10 @@ forget_unseen(void)
 static void
 read_databases(void)
 {
-	Relation	relation;
+	Relation relation;
 	TableScanDesc scan;
-	HeapTuple	tuple;
-	ListCell   *cell;
+	HeapTuple tuple;
+	ListCell *cell;
 
 	foreach(cell, databases)
 		((Database *) lfirst(cell))->seen = false;
@@ -169,7 +169,7 @@ read_databases(void)
 static void
 postpone(Database *database)
 {
-	int64		ms = Min((int64) RESTART_MIN_MS << Min(database->failures, 10), RESTART_MAX_MS);
+	int64 ms = Min((int64) RESTART_MIN_MS << Min(database->failures, 10), RESTART_MAX_MS);
 
 	database->failures++;
 	database->not_before = GetCurrentTimestamp() + ms * 1000;
@@ -181,11 +181,10 @@ complain_of_slots(void)
 	if (complained_of_slots)
 		return;
 	complained_of_slots = true;
-	ereport(WARNING,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("genjob found no free background worker for a dispatcher"),
-			 errdetail("One is needed for each database that has the extension."),
-			 errhint("Increase max_worker_processes.")));
+	ereport(WARNING, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					  errmsg("genjob found no free background worker for a dispatcher"),
+					  errdetail("One is needed for each database that has the extension."),
+					  errhint("Increase max_worker_processes.")));
 }
 
 static void
@@ -257,21 +256,21 @@ dispatcher_ended(Database *database)
 static bool
 has_ended(Database *database)
 {
-	pid_t		pid;
+	pid_t pid;
 
 	return database->handle != NULL &&
-		GetBackgroundWorkerPid(database->handle, &pid) == BGWH_STOPPED;
+		   GetBackgroundWorkerPid(database->handle, &pid) == BGWH_STOPPED;
 }
 
 static int
 count_starting(void)
 {
-	ListCell   *cell;
-	int			n = 0;
+	ListCell *cell;
+	int n = 0;
 
 	foreach(cell, databases)
 	{
-		Database   *database = lfirst(cell);
+		Database *database = lfirst(cell);
 
 		n += database->handle != NULL && shmem_slot_state(database->slot) == WORKER_STARTING;
 	}
@@ -285,15 +284,15 @@ static long
 start_missing(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int			starting = count_starting();
-	long		wait_ms = -1;
-	ListCell   *cell;
+	int starting = count_starting();
+	long wait_ms = -1;
+	ListCell *cell;
 
 	foreach(cell, databases)
 	{
-		Database   *database = lfirst(cell);
-		bool		at_once;
-		long		ms;
+		Database *database = lfirst(cell);
+		bool at_once;
+		long ms;
 
 		if (!database->wanted || database->handle != NULL || !genjob_enabled ||
 			shmem_is_held(database->oid, &at_once))
@@ -314,11 +313,11 @@ start_missing(void)
 static void
 take_requests(void)
 {
-	Oid			oid;
+	Oid oid;
 
 	while (shmem_launcher_take(&oid))
 	{
-		Database   *database = database_find(oid);
+		Database *database = database_find(oid);
 
 		if (database == NULL)
 			read_databases();
@@ -330,11 +329,11 @@ take_requests(void)
 static void
 collect_ended(void)
 {
-	bool		any = true;
+	bool any = true;
 
 	while (any)
 	{
-		ListCell   *cell;
+		ListCell *cell;
 
 		any = false;
 		foreach(cell, databases)
@@ -355,7 +354,7 @@ collect_ended(void)
 void
 genjob_launcher_main(Datum arg)
 {
-	uint32		wait_event;
+	uint32 wait_event;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -365,13 +364,14 @@ genjob_launcher_main(Datum arg)
 	shmem_launcher_attach();
 	while (!ShutdownRequestPending)
 	{
-		long		wait_ms;
+		long wait_ms;
 
 		take_requests();
 		collect_ended();
 		wait_ms = start_missing();
 		pgstat_report_activity(STATE_IDLE, NULL);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (wait_ms >= 0 ? WL_TIMEOUT : 0),
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (wait_ms >= 0 ? WL_TIMEOUT : 0),
 						 wait_ms, wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

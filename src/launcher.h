@@ -8,4 +8,4 @@
 extern void launcher_register(void);
 extern PGDLLEXPORT void genjob_launcher_main(Datum arg);
 
-#endif							/* GENJOB_LAUNCHER_H */
+#endif /* GENJOB_LAUNCHER_H */

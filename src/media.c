@@ -16,8 +16,8 @@ typedef struct Signature
 {
 	const char *content_type;
 	const char *extension;
-	int			offset;			/* of magic in the data */
-	int			len;			/* of magic; 0: known by other means */
+	int offset; /* of magic in the data */
+	int len;    /* of magic; 0: known by other means */
 	const char *magic;
 } Signature;
 
@@ -58,7 +58,7 @@ static const Signature signatures[] = {
 static bool
 starts_with(const char *data, size_t len, const char *word)
 {
-	size_t		n = strlen(word);
+	size_t n = strlen(word);
 
 	return len >= n && pg_strncasecmp(data, word, n) == 0;
 }
@@ -69,8 +69,8 @@ starts_with(const char *data, size_t len, const char *word)
 static bool
 is_text(const char *data, size_t len)
 {
-	size_t		seen = Min(len, 4096);
-	size_t		i;
+	size_t seen = Min(len, 4096);
+	size_t i;
 
 	for (i = 0; i < seen; i++)
 	{
@@ -104,7 +104,7 @@ text_type_of(const char *data, size_t len)
 const char *
 media_type_of(const char *data, size_t len)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < lengthof(signatures); i++)
 	{
@@ -125,7 +125,7 @@ media_type_of(const char *data, size_t len)
 const char *
 media_extension_of(const char *content_type)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < lengthof(signatures); i++)
 	{

@@ -8,4 +8,4 @@
 extern const char *media_type_of(const char *data, size_t len);
 extern const char *media_extension_of(const char *content_type);
 
-#endif							/* GENJOB_MEDIA_H */
+#endif /* GENJOB_MEDIA_H */

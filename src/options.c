@@ -30,12 +30,12 @@ typedef enum OptionKind
 	OPTION_URL,
 	OPTION_PATH,
 	OPTION_AUTH,
-	OPTION_OBJECT,				/* JSON object */
-	OPTION_HEADERS,				/* JSON object of strings */
-	OPTION_FILE,				/* absolute path */
+	OPTION_OBJECT,  /* JSON object */
+	OPTION_HEADERS, /* JSON object of strings */
+	OPTION_FILE,    /* absolute path */
 	OPTION_COUNT,
-	OPTION_DURATION,			/* with a unit; ms */
-	OPTION_SIZE,				/* with a unit; bytes */
+	OPTION_DURATION, /* with a unit; ms */
+	OPTION_SIZE,     /* with a unit; bytes */
 	OPTION_BOOL,
 	OPTION_ON_UNKNOWN,
 	OPTION_SECRET
@@ -44,21 +44,24 @@ typedef enum OptionKind
 typedef struct Option
 {
 	const char *name;
-	Oid			catalog;		/* where it may stand */
-	OptionKind	kind;
-	size_t		offset;			/* of its value in ServerOptions or MappingOptions */
-	const char *fallback;		/* NULL: by the preset, or none */
-	int64		min,
-				max;			/* of a number, in its unit of storage */
+	Oid catalog; /* where it may stand */
+	OptionKind kind;
+	size_t offset;        /* of its value in ServerOptions or MappingOptions */
+	const char *fallback; /* NULL: by the preset, or none */
+	int64 min, max;       /* of a number, in its unit of storage */
 } Option;
 
 #define SERVER_OPTION(name, kind, field, ...) \
-	{name, ForeignServerRelationId, kind, offsetof(ServerOptions, field), __VA_ARGS__}
+	{ \
+		name, ForeignServerRelationId, kind, offsetof(ServerOptions, field), __VA_ARGS__ \
+	}
 #define MAPPING_OPTION(name, kind, field, ...) \
-	{name, UserMappingRelationId, kind, offsetof(MappingOptions, field), __VA_ARGS__}
+	{ \
+		name, UserMappingRelationId, kind, offsetof(MappingOptions, field), __VA_ARGS__ \
+	}
 
-#define MS_OF_DAY		INT64CONST(86400000)
-#define MAX_RESPONSE	INT64CONST(1000000000)	/* bytea and jsonb hold less than 1 GiB */
+#define MS_OF_DAY INT64CONST(86400000)
+#define MAX_RESPONSE INT64CONST(1000000000) /* bytea and jsonb hold less than 1 GiB */
 
 static const Option options_table[] = {
 	SERVER_OPTION("api", OPTION_API, preset, NULL),
@@ -93,7 +96,7 @@ static char *
 list_options(Oid catalog)
 {
 	StringInfoData list;
-	int			i;
+	int i;
 
 	initStringInfo(&list);
 	for (i = 0; i < lengthof(options_table); i++)
@@ -108,7 +111,7 @@ static const Option *
 option_find(const char *name, Oid catalog)
 {
 	const Option *elsewhere = NULL;
-	int			i;
+	int i;
 
 	for (i = 0; i < lengthof(options_table); i++)
 	{
@@ -126,12 +129,12 @@ option_find(const char *name, Oid catalog)
 				 errmsg("option \"%s\" belongs to %s, not to %s", name,
 						place_name(elsewhere->catalog), place_name(catalog)),
 				 elsewhere->catalog == UserMappingRelationId
-				 ? errhint("A server's options can be read by everyone. Put secrets into CREATE USER MAPPING ... OPTIONS (%s ...).", name)
-				 : errhint("Use CREATE SERVER or ALTER SERVER ... OPTIONS (%s ...).", name)));
-	ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-					errmsg("invalid option \"%s\"", name),
-					errhint("Valid options for %s are: %s.", place_name(catalog),
-							list_options(catalog))));
+					 ? errhint("A server's options can be read by everyone. Put secrets into CREATE USER MAPPING ... OPTIONS (%s ...).",
+							   name)
+					 : errhint("Use CREATE SERVER or ALTER SERVER ... OPTIONS (%s ...).", name)));
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errmsg("invalid option \"%s\"", name),
+			 errhint("Valid options for %s are: %s.", place_name(catalog), list_options(catalog))));
 	pg_unreachable();
 }
 
@@ -152,13 +155,16 @@ refuse_value(const Option *option, const char *shown, char *hint)
 static void
 parse_number(const Option *option, const char *value, int64 *number)
 {
-	char	   *end;
+	char *end;
 
 	errno = 0;
 	*number = strtoll(value, &end, 10);
-	if (errno != 0 || end == value || *end != '\0' || *number < option->min || *number > option->max)
-		refuse_value(option, value, psprintf("A whole number from " INT64_FORMAT " to " INT64_FORMAT
-											 " is expected.", option->min, option->max));
+	if (errno != 0 || end == value || *end != '\0' || *number < option->min ||
+		*number > option->max)
+		refuse_value(option, value,
+					 psprintf("A whole number from " INT64_FORMAT " to " INT64_FORMAT
+							  " is expected.",
+							  option->min, option->max));
 }
 
 /*
@@ -168,34 +174,37 @@ parse_number(const Option *option, const char *value, int64 *number)
 static void
 parse_quantity(const Option *option, const char *value, int64 *number)
 {
-	bool		is_size = option->kind == OPTION_SIZE;
+	bool is_size = option->kind == OPTION_SIZE;
 	const char *unit = value + strspn(value, " +-.0123456789eE");
 	const char *problem = NULL;
-	int			quantity;
+	int quantity;
 
 	if (*unit == '\0' ||
 		!parse_int(value, &quantity, is_size ? GUC_UNIT_KB : GUC_UNIT_MS, &problem))
-		refuse_value(option, value, is_size
-					 ? "A number with a unit is expected: B, kB, MB or GB, as in \"256MB\"."
-					 : "A number with a unit is expected: ms, s, min, h or d, as in \"10 min\".");
+		refuse_value(option, value,
+					 is_size
+						 ? "A number with a unit is expected: B, kB, MB or GB, as in \"256MB\"."
+						 : "A number with a unit is expected: ms, s, min, h or d, as in \"10 min\".");
 	*number = is_size ? (int64) quantity * 1024 : quantity;
 	if (*number < option->min || *number > option->max)
-		refuse_value(option, value, is_size
-					 ? psprintf("The size must be from " INT64_FORMAT " B to " INT64_FORMAT " MB.",
-								option->min, option->max / (1024 * 1024))
-					 : psprintf("The duration must be from " INT64_FORMAT " ms to " INT64_FORMAT " h.",
-								option->min, option->max / (MS_OF_DAY / 24)));
+		refuse_value(option, value,
+					 is_size ? psprintf("The size must be from " INT64_FORMAT " B to " INT64_FORMAT
+										" MB.",
+										option->min, option->max / (1024 * 1024))
+							 : psprintf("The duration must be from " INT64_FORMAT
+										" ms to " INT64_FORMAT " h.",
+										option->min, option->max / (MS_OF_DAY / 24)));
 }
 
 static void
 parse_url(const Option *option, const char *value, char **url)
 {
 	const char *problem = http_check_url(value);
-	size_t		len = strlen(value);
+	size_t len = strlen(value);
 
 	if (problem != NULL)
 	{
-		bool		has_secret = strchr(value, '@') != NULL;
+		bool has_secret = strchr(value, '@') != NULL;
 
 		refuse_value(option, has_secret ? NULL : value, psprintf("%s", problem));
 	}
@@ -247,9 +256,9 @@ parse_secret(const Option *option, const char *value, char **secret)
 static void
 parse_object(const Option *option, const char *value, char **object)
 {
-	bool		secret = option->catalog == UserMappingRelationId;
-	const char *problem = option->kind == OPTION_HEADERS ? request_check_headers(value)
-		: request_check_object(value);
+	bool secret = option->catalog == UserMappingRelationId;
+	const char *problem =
+		option->kind == OPTION_HEADERS ? request_check_headers(value) : request_check_object(value);
 
 	if (problem != NULL)
 		refuse_value(option, secret ? NULL : value, psprintf("%s", problem));
@@ -259,7 +268,7 @@ parse_object(const Option *option, const char *value, char **object)
 static void
 parse_choice(const Option *option, const char *value, int64 *number)
 {
-	bool		flag;
+	bool flag;
 
 	if (option->kind == OPTION_BOOL)
 	{
@@ -282,7 +291,7 @@ parse_choice(const Option *option, const char *value, int64 *number)
 static void
 option_parse(const Option *option, const char *value, void *options)
 {
-	void	   *field = (char *) options + option->offset;
+	void *field = (char *) options + option->offset;
 
 	switch (option->kind)
 	{
@@ -330,8 +339,8 @@ option_parse(const Option *option, const char *value, void *options)
 static void
 options_parse(List *defs, Oid catalog, void *options)
 {
-	ListCell   *cell;
-	int			i;
+	ListCell *cell;
+	int i;
 
 	for (i = 0; i < lengthof(options_table); i++)
 	{
@@ -340,7 +349,7 @@ options_parse(List *defs, Oid catalog, void *options)
 	}
 	foreach(cell, defs)
 	{
-		DefElem    *def = lfirst_node(DefElem, cell);
+		DefElem *def = lfirst_node(DefElem, cell);
 
 		option_parse(option_find(def->defname, catalog), defGetString(def), options);
 	}
@@ -401,8 +410,8 @@ PG_FUNCTION_INFO_V1(genjob_validator);
 Datum
 genjob_validator(PG_FUNCTION_ARGS)
 {
-	List	   *defs = untransformRelOptions(PG_GETARG_DATUM(0));
-	Oid			catalog = PG_GETARG_OID(1);
+	List *defs = untransformRelOptions(PG_GETARG_DATUM(0));
+	Oid catalog = PG_GETARG_OID(1);
 	ServerOptions server;
 	MappingOptions mapping;
 

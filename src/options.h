@@ -17,31 +17,31 @@ typedef struct ServerOptions
 {
 	/* What it speaks, and where */
 	const Preset *preset;
-	char	   *url;			/* without a trailing slash */
-	char	   *path;
-	char	   *inputs_path;
-	char	   *auth;
-	char	   *model;
-	char	   *defaults;		/* JSON object */
-	char	   *headers;		/* JSON object of strings */
-	char	   *ca_file;
+	char *url; /* without a trailing slash */
+	char *path;
+	char *inputs_path;
+	char *auth;
+	char *model;
+	char *defaults; /* JSON object */
+	char *headers;  /* JSON object of strings */
+	char *ca_file;
 
 	/* How much, how long, how often */
-	int64		max_in_flight;	/* calls */
-	int64		timeout;		/* ms, of one attempt */
-	int64		connect_timeout;	/* ms */
-	int64		max_response;	/* bytes */
-	int64		max_attempts;
-	int64		retry_base;		/* ms */
-	int64		retry_max;		/* ms */
-	int64		on_unknown;		/* an OnUnknown */
-	int64		paused;			/* a boolean: nothing is claimed */
+	int64 max_in_flight;   /* calls */
+	int64 timeout;         /* ms, of one attempt */
+	int64 connect_timeout; /* ms */
+	int64 max_response;    /* bytes */
+	int64 max_attempts;
+	int64 retry_base; /* ms */
+	int64 retry_max;  /* ms */
+	int64 on_unknown; /* an OnUnknown */
+	int64 paused;     /* a boolean: nothing is claimed */
 } ServerOptions;
 
 /* What becomes of a call that may have been accepted although no answer came. */
 typedef enum OnUnknown
 {
-	ON_UNKNOWN_RETRY,			/* sent again with the same Idempotency-Key */
+	ON_UNKNOWN_RETRY, /* sent again with the same Idempotency-Key */
 	ON_UNKNOWN_FAIL
 } OnUnknown;
 
@@ -50,8 +50,8 @@ typedef enum OnUnknown
  */
 typedef struct MappingOptions
 {
-	char	   *api_key;
-	char	   *headers;		/* JSON object of strings */
+	char *api_key;
+	char *headers; /* JSON object of strings */
 } MappingOptions;
 
 extern void options_parse_server(List *defs, ServerOptions *options);
@@ -59,4 +59,4 @@ extern void options_parse_mapping(List *defs, MappingOptions *options);
 
 extern PGDLLEXPORT Datum genjob_validator(PG_FUNCTION_ARGS);
 
-#endif							/* GENJOB_OPTIONS_H */
+#endif /* GENJOB_OPTIONS_H */

@@ -9,7 +9,7 @@
 #include "retry.h"
 
 /* What Retry-After may ask for at most. */
-#define RETRY_AFTER_MAX_MS	INT64CONST(86400000)
+#define RETRY_AFTER_MAX_MS INT64CONST(86400000)
 
 /*
  * Whether another attempt may end otherwise: what says "not now", not what says "not this".
@@ -19,14 +19,14 @@ retry_is_worthwhile(int http_status)
 {
 	switch (http_status)
 	{
-		case 408:				/* Request Timeout */
-		case 425:				/* Too Early */
-		case 429:				/* Too Many Requests */
-		case 500:				/* Internal Server Error */
-		case 502:				/* Bad Gateway */
-		case 503:				/* Service Unavailable */
-		case 504:				/* Gateway Timeout */
-		case 529:				/* Site is overloaded (Anthropic, others) */
+		case 408: /* Request Timeout */
+		case 425: /* Too Early */
+		case 429: /* Too Many Requests */
+		case 500: /* Internal Server Error */
+		case 502: /* Bad Gateway */
+		case 503: /* Service Unavailable */
+		case 504: /* Gateway Timeout */
+		case 529: /* Site is overloaded (Anthropic, others) */
 			return true;
 		default:
 			return false;
@@ -41,7 +41,7 @@ retry_is_worthwhile(int http_status)
 int64
 retry_delay(int64 base_ms, int64 max_ms, int failures, double random)
 {
-	int64		ceiling = base_ms;
+	int64 ceiling = base_ms;
 
 	while (--failures > 0 && ceiling < max_ms)
 		ceiling *= 2;
@@ -55,9 +55,9 @@ retry_delay(int64 base_ms, int64 max_ms, int failures, double random)
 int64
 retry_after_ms(const char *value, int64 now_unix)
 {
-	struct tm	date;
-	char	   *end;
-	double		seconds = strtod(value, &end);
+	struct tm date;
+	char *end;
+	double seconds = strtod(value, &end);
 
 	while (*end == ' ')
 		end++;

@@ -9,4 +9,4 @@ extern bool retry_is_worthwhile(int http_status);
 extern int64 retry_delay(int64 base_ms, int64 max_ms, int failures, double random);
 extern int64 retry_after_ms(const char *value, int64 now_unix);
 
-#endif							/* GENJOB_RETRY_H */
+#endif /* GENJOB_RETRY_H */

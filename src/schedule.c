@@ -16,10 +16,10 @@
 
 typedef struct Ready
 {
-	int64		id;				/* key */
+	int64 id; /* key */
 	pairingheap_node node;
 	ServerQueue *queue;
-	int			priority;
+	int priority;
 	TimestampTz run_at;
 } Ready;
 
@@ -29,16 +29,16 @@ static HTAB *queues = NULL;
 static HTAB *ready_jobs = NULL;
 static uint64 refreshed_generation = 0;
 static bool has_new_queue = false;
-static uint32 turn = 0;			/* which server is asked first */
+static uint32 turn = 0; /* which server is asked first */
 
 /* Jobs that could not be claimed because their rows raise errors: left alone for a while */
-#define MAX_SHUNNED		64
+#define MAX_SHUNNED 64
 static struct
 {
-	int64		id;
+	int64 id;
 	TimestampTz until;
-}			shunned[MAX_SHUNNED];
-static int	next_shunned = 0;
+} shunned[MAX_SHUNNED];
+static int next_shunned = 0;
 
 /*
  * The better of two jobs is the larger, as the heap keeps the largest on top.
@@ -59,8 +59,8 @@ compare_ready(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 static void
 create_tables(void)
 {
-	HASHCTL		by_name = {.keysize = NAMEDATALEN, .entrysize = sizeof(ServerQueue)};
-	HASHCTL		by_id = {.keysize = sizeof(int64), .entrysize = sizeof(Ready)};
+	HASHCTL by_name = {.keysize = NAMEDATALEN, .entrysize = sizeof(ServerQueue)};
+	HASHCTL by_id = {.keysize = sizeof(int64), .entrysize = sizeof(Ready)};
 
 	queues = hash_create("genjob server queues", 16, &by_name, HASH_ELEM | HASH_STRINGS);
 	ready_jobs = hash_create("genjob ready jobs", 1024, &by_id, HASH_ELEM | HASH_BLOBS);
@@ -73,7 +73,7 @@ ServerQueue *
 schedule_queue(const char *server_name)
 {
 	ServerQueue *queue;
-	bool		found;
+	bool found;
 
 	if (queues == NULL)
 		create_tables();
@@ -81,7 +81,7 @@ schedule_queue(const char *server_name)
 	if (!found)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
-		NameData	name = queue->name;
+		NameData name = queue->name;
 
 		memset(queue, 0, sizeof(*queue));
 		queue->name = name;
@@ -108,7 +108,7 @@ schedule_shun(int64 id, TimestampTz until)
 static bool
 is_shunned(int64 id)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < MAX_SHUNNED; i++)
 	{
@@ -125,8 +125,8 @@ void
 schedule_add(int64 id, const char *server_name, int priority, TimestampTz run_at)
 {
 	ServerQueue *queue = schedule_queue(server_name);
-	Ready	   *ready;
-	bool		found;
+	Ready *ready;
+	bool found;
 
 	if (queue->n_ready >= 4 * SCHEDULE_WINDOW && !schedule_contains(id))
 	{
@@ -156,7 +156,7 @@ schedule_contains(int64 id)
 void
 schedule_remove(int64 id)
 {
-	Ready	   *ready = ready_jobs ? hash_search(ready_jobs, &id, HASH_FIND, NULL) : NULL;
+	Ready *ready = ready_jobs ? hash_search(ready_jobs, &id, HASH_FIND, NULL) : NULL;
 
 	if (ready == NULL)
 		return;
@@ -198,7 +198,7 @@ static void
 refresh_queue(ServerQueue *queue)
 {
 	ServerComplaint complaint;
-	Server	   *server = server_get(NameStr(queue->name), &complaint);
+	Server *server = server_get(NameStr(queue->name), &complaint);
 
 	if (server == queue->server && server != NULL)
 		return;
@@ -221,7 +221,7 @@ schedule_refresh(void)
 {
 	HASH_SEQ_STATUS scan;
 	ServerQueue *queue;
-	uint64		generation = server_generation();
+	uint64 generation = server_generation();
 
 	if (queues == NULL || (generation == refreshed_generation && !has_new_queue))
 		return;
@@ -233,7 +233,7 @@ schedule_refresh(void)
 }
 
 static ServerQueue *
-find_queue(bool (*matches) (const ServerQueue *queue))
+find_queue(bool (*matches)(const ServerQueue *queue))
 {
 	HASH_SEQ_STATUS scan;
 	ServerQueue *queue;
@@ -311,7 +311,7 @@ static int
 queue_room(ServerQueue *queue, int room, TimestampTz now)
 {
 	const ServerOptions *options;
-	int			slots;
+	int slots;
 
 	if (queue->server == NULL)
 		return 0;
@@ -341,7 +341,7 @@ schedule_can_take(int room, TimestampTz now)
 {
 	HASH_SEQ_STATUS scan;
 	ServerQueue *queue;
-	bool		can = false;
+	bool can = false;
 
 	if (queues == NULL)
 		return false;
@@ -354,11 +354,11 @@ schedule_can_take(int room, TimestampTz now)
 static int
 take_from(ServerQueue *queue, int64 *ids, int max)
 {
-	int			n = 0;
+	int n = 0;
 
 	while (n < max && !pairingheap_is_empty(queue->ready))
 	{
-		Ready	   *best = pairingheap_container(Ready, node, pairingheap_first(queue->ready));
+		Ready *best = pairingheap_container(Ready, node, pairingheap_first(queue->ready));
 
 		ids[n++] = best->id;
 		schedule_remove(best->id);
@@ -375,11 +375,11 @@ schedule_take(int64 *ids, int max, int room, TimestampTz now)
 {
 	HASH_SEQ_STATUS scan;
 	ServerQueue *queue;
-	long		n_queues = queues ? hash_get_num_entries(queues) : 0;
+	long n_queues = queues ? hash_get_num_entries(queues) : 0;
 	ServerQueue **order = palloc((n_queues + 1) * sizeof(ServerQueue *));
-	int			n = 0;
-	int			taken = 0;
-	int			i;
+	int n = 0;
+	int taken = 0;
+	int i;
 
 	if (n_queues > 0)
 	{
@@ -391,8 +391,8 @@ schedule_take(int64 *ids, int max, int room, TimestampTz now)
 	for (i = 0; i < n; i++)
 	{
 		queue = order[(i + turn) % n];
-		taken += take_from(queue, ids + taken,
-						   Min(queue_room(queue, room - taken, now), max - taken));
+		taken +=
+			take_from(queue, ids + taken, Min(queue_room(queue, room - taken, now), max - taken));
 	}
 	pfree(order);
 	return taken;
@@ -438,8 +438,7 @@ schedule_next_hold_end(TimestampTz now)
 	hash_seq_init(&scan, queues);
 	while ((queue = hash_seq_search(&scan)) != NULL)
 	{
-		if (queue->n_ready > 0 && queue->held_until > now &&
-			(next == 0 || queue->held_until < next))
+		if (queue->n_ready > 0 && queue->held_until > now && (next == 0 || queue->held_until < next))
 			next = queue->held_until;
 	}
 	return next;

@@ -10,28 +10,28 @@
 #include "server.h"
 #include "shmem.h"
 
-#define SCHEDULE_WINDOW		10000	/* ready jobs of a server that are read in at a time */
+#define SCHEDULE_WINDOW 10000 /* ready jobs of a server that are read in at a time */
 
 /*
  * The ready jobs of one server and what limits them.
  */
 typedef struct ServerQueue
 {
-	NameData	name;			/* key; a server of that name need not exist */
+	NameData name; /* key; a server of that name need not exist */
 
 	/* Jobs that are queued in the table and due */
-	pairingheap *ready;			/* best first */
-	int			n_ready;
-	bool		has_more;		/* the table has some that are not in memory */
+	pairingheap *ready; /* best first */
+	int n_ready;
+	bool has_more; /* the table has some that are not in memory */
 
 	/* The server, as of the last schedule_refresh() */
-	Server	   *server;			/* NULL: cannot be used, see complaint */
-	ServerStats *stats;			/* NULL with server */
-	char	   *complaint;		/* malloc'd; NULL with a server */
+	Server *server;     /* NULL: cannot be used, see complaint */
+	ServerStats *stats; /* NULL with server */
+	char *complaint;    /* malloc'd; NULL with a server */
 
 	/* Limits */
-	int			in_flight;
-	TimestampTz held_until;		/* the server asked to wait */
+	int in_flight;
+	TimestampTz held_until; /* the server asked to wait */
 } ServerQueue;
 
 extern void schedule_clear(void);
@@ -44,7 +44,7 @@ extern void schedule_refresh(void);
 extern ServerQueue *schedule_next_without_server(void);
 extern ServerQueue *schedule_next_to_fill(void);
 extern void schedule_drop_ready(ServerQueue *queue);
-extern int	schedule_take(int64 *ids, int max, int room, TimestampTz now);
+extern int schedule_take(int64 *ids, int max, int room, TimestampTz now);
 
 extern bool schedule_can_take(int room, TimestampTz now);
 extern void schedule_shun(int64 id, TimestampTz until);
@@ -58,12 +58,12 @@ extern TimestampTz schedule_next_hold_end(TimestampTz now);
 /* Moments at which the table must be looked at; 0: none is known. */
 typedef struct ScheduleTimes
 {
-	TimestampTz due;			/* a queued job's run_at comes */
-	TimestampTz expiry;			/* a queued job's expires_at comes */
-	TimestampTz rescan;			/* rows that were locked may be free */
+	TimestampTz due;    /* a queued job's run_at comes */
+	TimestampTz expiry; /* a queued job's expires_at comes */
+	TimestampTz rescan; /* rows that were locked may be free */
 } ScheduleTimes;
 
 extern ScheduleTimes schedule_times;
 extern void schedule_note_time(TimestampTz *time, TimestampTz candidate);
 
-#endif							/* GENJOB_SCHEDULE_H */
+#endif /* GENJOB_SCHEDULE_H */

@@ -26,9 +26,9 @@
 /* A name that was looked up, and what was found in that generation. */
 typedef struct CacheEntry
 {
-	NameData	name;			/* key */
-	uint64		generation;
-	Server	   *server;			/* NULL when there was a problem */
+	NameData name; /* key */
+	uint64 generation;
+	Server *server; /* NULL when there was a problem */
 } CacheEntry;
 
 static HTAB *cache = NULL;
@@ -43,7 +43,7 @@ server_invalidate(Datum arg, int cacheid, uint32 hashvalue)
 static void
 cache_create(void)
 {
-	HASHCTL		control = {.keysize = NAMEDATALEN, .entrysize = sizeof(CacheEntry)};
+	HASHCTL control = {.keysize = NAMEDATALEN, .entrysize = sizeof(CacheEntry)};
 
 	control.hcxt = CacheMemoryContext;
 	cache = hash_create("genjob servers", 16, &control, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
@@ -62,7 +62,8 @@ server_generation(void)
 }
 
 static bool
-complain(ServerComplaint *complaint, ServerProblem problem, int sqlerrcode, char *message, char *hint)
+complain(ServerComplaint *complaint, ServerProblem problem, int sqlerrcode, char *message,
+		 char *hint)
 {
 	complaint->problem = problem;
 	complaint->sqlerrcode = sqlerrcode;
@@ -79,9 +80,10 @@ static void *
 server_parse(const void *arg)
 {
 	const ForeignServer *catalog = arg;
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "genjob server", ALLOCSET_SMALL_SIZES);
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "genjob server", ALLOCSET_SMALL_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	Server	   *server = palloc0(sizeof(Server));
+	Server *server = palloc0(sizeof(Server));
 
 	server->oid = catalog->serverid;
 	namestrcpy(&server->name, catalog->servername);
@@ -108,11 +110,11 @@ mapping_parse(const void *defs)
  * shares the transaction.  The parsers touch nothing but memory, so no subtransaction is needed.
  */
 static void *
-parse_guarded(void *(*parse) (const void *), const void *arg, const char *server_name,
+parse_guarded(void *(*parse)(const void *), const void *arg, const char *server_name,
 			  ServerComplaint *complaint)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	void	   *volatile parsed = NULL;
+	void *volatile parsed = NULL;
 
 	PG_TRY();
 	{
@@ -120,14 +122,15 @@ parse_guarded(void *(*parse) (const void *), const void *arg, const char *server
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
 		complain(complaint, SERVER_INVALID, error->sqlerrcode,
 				 psprintf("server \"%s\" cannot be used: %s", server_name, error->message),
-				 error->hint ? error->hint : pstrdup("Mend it with ALTER SERVER or ALTER USER MAPPING."));
+				 error->hint ? error->hint
+							 : pstrdup("Mend it with ALTER SERVER or ALTER USER MAPPING."));
 	}
 	PG_END_TRY();
 	return parsed;
@@ -165,9 +168,9 @@ Server *
 server_get(const char *name, ServerComplaint *complaint)
 {
 	CacheEntry *entry;
-	Server	   *server;
-	uint64		started;
-	bool		found;
+	Server *server;
+	uint64 started;
+	bool found;
 
 	if (cache == NULL)
 		cache_create();
@@ -208,19 +211,20 @@ server_release(Server *server)
 static bool
 mapping_find(Oid server, Oid role, List **defs)
 {
-	Oid			roles[] = {role, InvalidOid};
-	int			i;
+	Oid roles[] = {role, InvalidOid};
+	int i;
 
 	for (i = 0; i < lengthof(roles); i++)
 	{
-		HeapTuple	tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(roles[i]),
-											ObjectIdGetDatum(server));
-		Datum		options;
-		bool		isnull;
+		HeapTuple tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(roles[i]),
+										  ObjectIdGetDatum(server));
+		Datum options;
+		bool isnull;
 
 		if (!HeapTupleIsValid(tuple))
 			continue;
-		options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions, &isnull);
+		options =
+			SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions, &isnull);
 		*defs = isnull ? NIL : untransformRelOptions(options);
 		ReleaseSysCache(tuple);
 		return true;
@@ -235,8 +239,8 @@ bool
 server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
 {
 	const char *name = NameStr(server->name);
-	char	   *role_name = GetUserNameFromId(role, true);
-	List	   *defs;
+	char *role_name = GetUserNameFromId(role, true);
+	List *defs;
 
 	if (role_name == NULL)
 		return complain(complaint, SERVER_DENIED, ERRCODE_UNDEFINED_OBJECT,
@@ -250,7 +254,8 @@ server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
 	if (server->options.preset->needs_secret && strcmp(server->options.auth, "none") != 0 &&
 		!mapping_find(server->oid, role, &defs))
 		return complain(complaint, SERVER_NO_MAPPING, ERRCODE_UNDEFINED_OBJECT,
-						psprintf("user mapping not found for user \"%s\", server \"%s\"", role_name, name),
+						psprintf("user mapping not found for user \"%s\", server \"%s\"", role_name,
+								 name),
 						psprintf("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (api_key '...'); or, for a server that asks for no key, ALTER SERVER %s OPTIONS (ADD auth 'none').",
 								 quote_identifier(role_name), quote_identifier(name),
 								 quote_identifier(name)));
@@ -262,9 +267,10 @@ server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
  * mapping.  False, with a complaint, where the mapping's options are wrong.
  */
 bool
-server_read_secrets(const Server *server, Oid role, MappingOptions *secrets, ServerComplaint *complaint)
+server_read_secrets(const Server *server, Oid role, MappingOptions *secrets,
+					ServerComplaint *complaint)
 {
-	List	   *defs = NIL;
+	List *defs = NIL;
 	MappingOptions *parsed;
 
 	(void) mapping_find(server->oid, role, &defs);

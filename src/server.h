@@ -13,12 +13,12 @@
  */
 typedef struct Server
 {
-	Oid			oid;
-	NameData	name;
+	Oid oid;
+	NameData name;
 	ServerOptions options;
 
 	/* Private to server.c */
-	int			references;
+	int references;
 	MemoryContext context;
 } Server;
 
@@ -26,20 +26,20 @@ typedef struct Server
 typedef enum ServerProblem
 {
 	SERVER_OK,
-	SERVER_MISSING,				/* no such server */
-	SERVER_FOREIGN,				/* of another wrapper */
-	SERVER_INVALID,				/* its options, or the mapping's, no longer pass the validator */
-	SERVER_DENIED,				/* the role lacks USAGE */
-	SERVER_NO_MAPPING			/* the api needs a user mapping, and there is none for the role */
+	SERVER_MISSING,   /* no such server */
+	SERVER_FOREIGN,   /* of another wrapper */
+	SERVER_INVALID,   /* its options, or the mapping's, no longer pass the validator */
+	SERVER_DENIED,    /* the role lacks USAGE */
+	SERVER_NO_MAPPING /* the api needs a user mapping, and there is none for the role */
 } ServerProblem;
 
 /* What to tell the user about a problem. */
 typedef struct ServerComplaint
 {
 	ServerProblem problem;
-	int			sqlerrcode;
-	char	   *message;
-	char	   *hint;
+	int sqlerrcode;
+	char *message;
+	char *hint;
 } ServerComplaint;
 
 extern Server *server_get(const char *name, ServerComplaint *complaint);
@@ -51,4 +51,4 @@ extern Server *server_hold(Server *server);
 extern void server_release(Server *server);
 extern uint64 server_generation(void);
 
-#endif							/* GENJOB_SERVER_H */
+#endif /* GENJOB_SERVER_H */

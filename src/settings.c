@@ -12,16 +12,15 @@
 
 #include "settings.h"
 
-bool		genjob_enabled = true;
-int			genjob_max_in_flight = 1000;
-int			genjob_rescan_interval = 600;
-int			genjob_shutdown_grace = 10;
+bool genjob_enabled = true;
+int genjob_max_in_flight = 1000;
+int genjob_rescan_interval = 600;
+int genjob_shutdown_grace = 10;
 
 void
 settings_define(void)
 {
-	DefineCustomBoolVariable("genjob.enabled",
-							 "Runs queued jobs.",
+	DefineCustomBoolVariable("genjob.enabled", "Runs queued jobs.",
 							 "When off, jobs can still be enqueued; calls in flight are given genjob.shutdown_grace to end.",
 							 &genjob_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
 

@@ -6,10 +6,10 @@
 #define GENJOB_SETTINGS_H
 
 extern bool genjob_enabled;
-extern int	genjob_max_in_flight;	/* calls, of one database */
-extern int	genjob_rescan_interval; /* seconds */
-extern int	genjob_shutdown_grace;	/* seconds */
+extern int genjob_max_in_flight;   /* calls, of one database */
+extern int genjob_rescan_interval; /* seconds */
+extern int genjob_shutdown_grace;  /* seconds */
 
 extern void settings_define(void);
 
-#endif							/* GENJOB_SETTINGS_H */
+#endif /* GENJOB_SETTINGS_H */

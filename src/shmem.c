@@ -23,49 +23,49 @@
 
 #include "shmem.h"
 
-#define MAX_WANTED		64		/* databases the launcher can be told of by name */
-#define MAX_HOLDS		64
-#define MAX_ACTIVITIES	16384
-#define MAX_STATS		1024
+#define MAX_WANTED 64 /* databases the launcher can be told of by name */
+#define MAX_HOLDS 64
+#define MAX_ACTIVITIES 16384
+#define MAX_STATS 1024
 
 typedef struct Slot
 {
-	Latch	   *latch;			/* of the dispatcher; NULL when none is attached */
-	WorkerInfo	info;
-	News		news;
+	Latch *latch; /* of the dispatcher; NULL when none is attached */
+	WorkerInfo info;
+	News news;
 } Slot;
 
 typedef struct Hold
 {
-	Oid			database;		/* invalid: free */
-	int			pid;			/* of the session that needs the database for itself */
-	bool		at_once;
+	Oid database; /* invalid: free */
+	int pid;      /* of the session that needs the database for itself */
+	bool at_once;
 } Hold;
 
 typedef struct Waiter
 {
-	Oid			database;		/* invalid: free */
-	int64		job;
-	Latch	   *latch;
+	Oid database; /* invalid: free */
+	int64 job;
+	Latch *latch;
 } Waiter;
 
 typedef struct Shared
 {
 	/* All but meters and statistics is protected by this. */
-	LWLock	   *lock;
+	LWLock *lock;
 
-	Latch	   *launcher;
-	bool		look_everywhere;	/* the list of databases changed */
-	int			n_wanted;
-	Oid			wanted[MAX_WANTED];
-	Hold		holds[MAX_HOLDS];
+	Latch *launcher;
+	bool look_everywhere; /* the list of databases changed */
+	int n_wanted;
+	Oid wanted[MAX_WANTED];
+	Hold holds[MAX_HOLDS];
 
 	pg_atomic_uint32 n_waiters;
-	int			max_waiters;
-	int			max_slots;
-	int			activity_end;	/* entries from here on were never used */
-	int			activity_free;	/* where to begin the search for a free one */
-	Activity	activities[MAX_ACTIVITIES];
+	int max_waiters;
+	int max_slots;
+	int activity_end;  /* entries from here on were never used */
+	int activity_free; /* where to begin the search for a free one */
+	Activity activities[MAX_ACTIVITIES];
 	ServerStats stats[MAX_STATS];
 	/* followed by max_slots Slots and max_waiters Waiters */
 } Shared;
@@ -74,7 +74,7 @@ static Shared *shared = NULL;
 static Slot *slots;
 static Waiter *waiters;
 
-static int	my_slot = -1;
+static int my_slot = -1;
 static Waiter *my_waiter = NULL;
 
 /* ---------- creation ---------- */
@@ -83,7 +83,7 @@ static Size
 shmem_size(void)
 {
 	return MAXALIGN(sizeof(Shared)) + MAXALIGN(max_worker_processes * sizeof(Slot)) +
-		MAXALIGN(MaxBackends * sizeof(Waiter));
+		   MAXALIGN(MaxBackends * sizeof(Waiter));
 }
 
 void
@@ -96,7 +96,7 @@ shmem_request(void)
 void
 shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shared = ShmemInitStruct("genjob", shmem_size(), &found);
@@ -124,7 +124,7 @@ shmem_is_ready(void)
 static Slot *
 slot_of_database(Oid database)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < shared->max_slots; i++)
 	{
@@ -141,7 +141,7 @@ slot_of_database(Oid database)
 int
 shmem_slot_create(Oid database)
 {
-	Slot	   *slot;
+	Slot *slot;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot = slot_of_database(database);
@@ -167,7 +167,7 @@ shmem_slot_free(int slot)
 static void
 slot_detach(int code, Datum arg)
 {
-	int			i;
+	int i;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slots[my_slot].latch = NULL;
@@ -230,7 +230,7 @@ shmem_slot_state(int slot)
 void
 shmem_take_news(int slot, News *news)
 {
-	News	   *mine = &slots[slot].news;
+	News *mine = &slots[slot].news;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	news->n_ids = mine->n_ids;
@@ -249,14 +249,14 @@ shmem_take_news(int slot, News *news)
 bool
 shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, bool rescan, bool recheck)
 {
-	Slot	   *slot;
-	bool		told = false;
+	Slot *slot;
+	bool told = false;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot = slot_of_database(database);
 	if (slot != NULL && slot->latch != NULL)
 	{
-		News	   *news = &slot->news;
+		News *news = &slot->news;
 
 		if (n_ids > SHMEM_NEWS_MAX - news->n_ids)
 			rescan = true;
@@ -280,8 +280,8 @@ shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, bool rescan, bo
 int
 shmem_read_workers(WorkerInfo **workers)
 {
-	int			n = 0;
-	int			i;
+	int n = 0;
+	int i;
 
 	*workers = palloc(shared->max_slots * sizeof(WorkerInfo));
 	LWLockAcquire(shared->lock, LW_SHARED);
@@ -323,7 +323,7 @@ shmem_launcher_attach(void)
 void
 shmem_wake_launcher(Oid database)
 {
-	int			i;
+	int i;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	for (i = 0; i < shared->n_wanted && shared->wanted[i] != database; i++)
@@ -343,7 +343,7 @@ shmem_wake_launcher(Oid database)
 bool
 shmem_launcher_take(Oid *database)
 {
-	bool		any;
+	bool any;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	any = shared->look_everywhere || shared->n_wanted > 0;
@@ -373,7 +373,7 @@ void
 shmem_hold_database(Oid database, bool at_once)
 {
 	static bool registered = false;
-	int			i;
+	int i;
 
 	if (!registered)
 		before_shmem_exit(release_holds_at_exit, (Datum) 0);
@@ -382,7 +382,7 @@ shmem_hold_database(Oid database, bool at_once)
 	for (i = 0; i < MAX_HOLDS && OidIsValid(shared->holds[i].database); i++)
 		;
 	if (i < MAX_HOLDS)
-		shared->holds[i] = (Hold) {database, MyProcPid, at_once};
+		shared->holds[i] = (Hold){database, MyProcPid, at_once};
 	LWLockRelease(shared->lock);
 	if (i == MAX_HOLDS)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
@@ -394,8 +394,8 @@ shmem_hold_database(Oid database, bool at_once)
 void
 shmem_release_holds(void)
 {
-	bool		any = false;
-	int			i;
+	bool any = false;
+	int i;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	for (i = 0; i < MAX_HOLDS; i++)
@@ -414,8 +414,8 @@ shmem_release_holds(void)
 bool
 shmem_is_held(Oid database, bool *at_once)
 {
-	bool		held = false;
-	int			i;
+	bool held = false;
+	int i;
 
 	*at_once = false;
 	LWLockAcquire(shared->lock, LW_SHARED);
@@ -434,8 +434,8 @@ shmem_is_held(Oid database, bool *at_once)
 bool
 shmem_has_dispatcher(Oid database)
 {
-	Slot	   *slot;
-	bool		present;
+	Slot *slot;
+	bool present;
 
 	LWLockAcquire(shared->lock, LW_SHARED);
 	slot = slot_of_database(database);
@@ -460,7 +460,7 @@ void
 shmem_wait_begin(int64 job)
 {
 	static bool registered = false;
-	int			i;
+	int i;
 
 	if (!registered)
 		before_shmem_exit(wait_end_at_exit, (Datum) 0);
@@ -472,7 +472,7 @@ shmem_wait_begin(int64 job)
 	if (i < shared->max_waiters)
 	{
 		my_waiter = &waiters[i];
-		*my_waiter = (Waiter) {MyDatabaseId, job, MyLatch};
+		*my_waiter = (Waiter){MyDatabaseId, job, MyLatch};
 		pg_atomic_fetch_add_u32(&shared->n_waiters, 1);
 	}
 	LWLockRelease(shared->lock);
@@ -495,8 +495,8 @@ shmem_wait_end(void)
 static int
 compare_ids(const void *a, const void *b)
 {
-	int64		left = *(const int64 *) a;
-	int64		right = *(const int64 *) b;
+	int64 left = *(const int64 *) a;
+	int64 right = *(const int64 *) b;
 
 	return (left > right) - (left < right);
 }
@@ -508,7 +508,7 @@ compare_ids(const void *a, const void *b)
 void
 shmem_wake_waiters(Oid database, int64 *jobs, int n)
 {
-	int			i;
+	int i;
 
 	pg_memory_barrier();
 	if (pg_atomic_read_u32(&shared->n_waiters) == 0)
@@ -534,8 +534,8 @@ shmem_wake_waiters(Oid database, int64 *jobs, int n)
 Activity *
 shmem_activity_add(Oid owner, int64 job, int attempt, const char *server)
 {
-	Activity   *activity = NULL;
-	int			i;
+	Activity *activity = NULL;
+	int i;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	for (i = shared->activity_free; i < shared->activity_end; i++)
@@ -577,9 +577,9 @@ shmem_activity_remove(Activity *activity)
 int
 shmem_read_activity(Oid database, Activity **activities)
 {
-	int			max = Max(shared->activity_end, 1);
-	int			n = 0;
-	int			i;
+	int max = Max(shared->activity_end, 1);
+	int n = 0;
+	int i;
 
 	*activities = palloc(max * sizeof(Activity));
 	LWLockAcquire(shared->lock, LW_SHARED);
@@ -602,7 +602,7 @@ ServerStats *
 shmem_stats_find(Oid server)
 {
 	ServerStats *stats = NULL;
-	int			i;
+	int i;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	for (i = 0; i < MAX_STATS; i++)
@@ -622,7 +622,7 @@ shmem_stats_find(Oid server)
 }
 
 /* Bucket i ends at 1 ms * RATIO^i: the last at about a day. */
-#define STATS_RATIO		1.21
+#define STATS_RATIO 1.21
 
 /*
  * Counts an attempt that ended its job, for good or ill, after so many seconds.
@@ -630,9 +630,9 @@ shmem_stats_find(Oid server)
 void
 stats_count_end(ServerStats *stats, double seconds, TimestampTz now)
 {
-	int64		second = now / USECS_PER_SEC;
-	int			slot = second % STATS_SECONDS;
-	int			bucket = seconds <= 0.001 ? 0 : (int) ceil(log(seconds / 0.001) / log(STATS_RATIO));
+	int64 second = now / USECS_PER_SEC;
+	int slot = second % STATS_SECONDS;
+	int bucket = seconds <= 0.001 ? 0 : (int) ceil(log(seconds / 0.001) / log(STATS_RATIO));
 
 	stats->latency[Min(bucket, STATS_BUCKETS - 1)]++;
 	if (stats->second[slot] != second)
@@ -647,9 +647,9 @@ stats_count_end(ServerStats *stats, double seconds, TimestampTz now)
 int
 shmem_read_stats(Oid database, ServerStats **stats)
 {
-	int			max = 0;
-	int			n = 0;
-	int			i;
+	int max = 0;
+	int n = 0;
+	int i;
 
 	while (max < MAX_STATS && OidIsValid(shared->stats[max].database))
 		max++;
@@ -669,9 +669,9 @@ shmem_read_stats(Oid database, ServerStats **stats)
 double
 stats_percentile(const ServerStats *stats, double fraction)
 {
-	uint64		total = 0;
-	uint64		seen = 0;
-	int			i;
+	uint64 total = 0;
+	uint64 seen = 0;
+	int i;
 
 	for (i = 0; i < STATS_BUCKETS; i++)
 		total += stats->latency[i];
@@ -687,9 +687,9 @@ stats_percentile(const ServerStats *stats, double fraction)
 int64
 stats_ended_last_minute(const ServerStats *stats, TimestampTz now)
 {
-	int64		second = now / USECS_PER_SEC;
-	int64		n = 0;
-	int			i;
+	int64 second = now / USECS_PER_SEC;
+	int64 n = 0;
+	int i;
 
 	for (i = 0; i < STATS_SECONDS; i++)
 	{

@@ -10,56 +10,57 @@
 
 #include "http.h"
 
-#define SHMEM_ERROR_LEN		512		/* bytes of a message kept for the views */
-#define SHMEM_NEWS_MAX		1024	/* jobs that a dispatcher can be told of by id */
+#define SHMEM_ERROR_LEN 512 /* bytes of a message kept for the views */
+#define SHMEM_NEWS_MAX 1024 /* jobs that a dispatcher can be told of by id */
 
 /* ---------- dispatchers ---------- */
 
 typedef enum WorkerState
 {
 	WORKER_STARTING,
-	WORKER_IDLE,				/* nothing to do but wait */
-	WORKER_BUSY,				/* calls are in flight or jobs are due */
-	WORKER_TROUBLED,			/* the last transaction failed; it will be tried again */
-	WORKER_STOPPING,			/* waits for calls in flight, claims nothing */
-	WORKER_STOPPED,				/* by genjob.enabled, or for CREATE or DROP DATABASE */
-	WORKER_FAILED,				/* ended with an error; will be started again */
-	WORKER_ABSENT				/* the database has no extension */
+	WORKER_IDLE,     /* nothing to do but wait */
+	WORKER_BUSY,     /* calls are in flight or jobs are due */
+	WORKER_TROUBLED, /* the last transaction failed; it will be tried again */
+	WORKER_STOPPING, /* waits for calls in flight, claims nothing */
+	WORKER_STOPPED,  /* by genjob.enabled, or for CREATE or DROP DATABASE */
+	WORKER_FAILED,   /* ended with an error; will be started again */
+	WORKER_ABSENT    /* the database has no extension */
 } WorkerState;
 
 /* A row of genjob.workers. */
 typedef struct WorkerInfo
 {
-	Oid			database;
-	int			pid;			/* 0: not running */
+	Oid database;
+	int pid; /* 0: not running */
 	WorkerState state;
 	TimestampTz since;
 	TimestampTz error_at;
-	char		error[SHMEM_ERROR_LEN];
+	char error[SHMEM_ERROR_LEN];
 } WorkerInfo;
 
 /* What a dispatcher has been told since it last asked. */
 typedef struct News
 {
-	int64		ids[SHMEM_NEWS_MAX];	/* jobs to look at */
-	int			n_ids;
-	bool		rescan;			/* more jobs than fit, or nobody knows which: look at all */
-	bool		recheck;		/* servers, mappings or the extension changed */
+	int64 ids[SHMEM_NEWS_MAX]; /* jobs to look at */
+	int n_ids;
+	bool rescan;  /* more jobs than fit, or nobody knows which: look at all */
+	bool recheck; /* servers, mappings or the extension changed */
 } News;
 
 extern void shmem_request(void);
 extern void shmem_startup(void);
 extern bool shmem_is_ready(void);
 
-extern int	shmem_slot_create(Oid database);
+extern int shmem_slot_create(Oid database);
 extern void shmem_slot_free(int slot);
 extern void shmem_slot_attach(int slot);
 extern void shmem_slot_set_state(int slot, WorkerState state);
 extern void shmem_slot_set_error(int slot, const char *message);
 extern WorkerState shmem_slot_state(int slot);
 extern void shmem_take_news(int slot, News *news);
-extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, bool rescan, bool recheck);
-extern int	shmem_read_workers(WorkerInfo **workers);
+extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, bool rescan,
+								  bool recheck);
+extern int shmem_read_workers(WorkerInfo **workers);
 
 /* ---------- launcher ---------- */
 
@@ -84,47 +85,47 @@ extern void shmem_wake_waiters(Oid database, int64 *jobs, int n);
 
 typedef struct Activity
 {
-	Oid			database;		/* invalid: free */
-	Oid			owner;
-	int64		job;
-	int32		attempt;
-	int			pid;
+	Oid database; /* invalid: free */
+	Oid owner;
+	int64 job;
+	int32 attempt;
+	int pid;
 	TimestampTz started_at;
-	NameData	server;
-	HttpMeter	meter;
+	NameData server;
+	HttpMeter meter;
 } Activity;
 
 extern Activity *shmem_activity_add(Oid owner, int64 job, int attempt, const char *server);
 extern void shmem_activity_remove(Activity *activity);
-extern int	shmem_read_activity(Oid database, Activity **activities);
+extern int shmem_read_activity(Oid database, Activity **activities);
 
 /* ---------- what servers did ---------- */
 
-#define STATS_BUCKETS		96		/* of latency; each a third longer than the one before */
-#define STATS_SECONDS		64		/* for which ends are counted one by one */
+#define STATS_BUCKETS 96 /* of latency; each a third longer than the one before */
+#define STATS_SECONDS 64 /* for which ends are counted one by one */
 
 /*
  * Written by one dispatcher only, read by anyone without a lock.
  */
 typedef struct ServerStats
 {
-	Oid			database;		/* invalid: free */
-	Oid			server;
-	int			in_flight;
-	int64		succeeded;
-	int64		failed;			/* for good */
-	int64		retried;		/* attempts that failed and were, or will be, tried again */
+	Oid database; /* invalid: free */
+	Oid server;
+	int in_flight;
+	int64 succeeded;
+	int64 failed;  /* for good */
+	int64 retried; /* attempts that failed and were, or will be, tried again */
 	TimestampTz held_until;
-	char		held_reason[SHMEM_ERROR_LEN];
-	uint32		latency[STATS_BUCKETS];
-	int64		second[STATS_SECONDS];
-	uint32		ended[STATS_SECONDS];
+	char held_reason[SHMEM_ERROR_LEN];
+	uint32 latency[STATS_BUCKETS];
+	int64 second[STATS_SECONDS];
+	uint32 ended[STATS_SECONDS];
 } ServerStats;
 
 extern ServerStats *shmem_stats_find(Oid server);
 extern void stats_count_end(ServerStats *stats, double seconds, TimestampTz now);
-extern int	shmem_read_stats(Oid database, ServerStats **stats);
+extern int shmem_read_stats(Oid database, ServerStats **stats);
 extern double stats_percentile(const ServerStats *stats, double fraction);
 extern int64 stats_ended_last_minute(const ServerStats *stats, TimestampTz now);
 
-#endif							/* GENJOB_SHMEM_H */
+#endif /* GENJOB_SHMEM_H */

@@ -40,11 +40,11 @@
 static char *
 installed_version(void)
 {
-	Relation	relation = table_open(ExtensionRelationId, AccessShareLock);
+	Relation relation = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key[1];
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	char	   *version = NULL;
+	HeapTuple tuple;
+	char *version = NULL;
 
 	ScanKeyInit(&key[0], Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
 				CStringGetDatum("genjob"));
@@ -52,8 +52,9 @@ installed_version(void)
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
-		bool		isnull;
-		Datum		datum = heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(relation), &isnull);
+		bool isnull;
+		Datum datum =
+			heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(relation), &isnull);
 
 		version = TextDatumGetCString(datum);
 	}
@@ -69,13 +70,15 @@ void
 sqlapi_check_version(void)
 {
 	static bool checked = false;
-	char	   *version = checked ? NULL : installed_version();
+	char *version = checked ? NULL : installed_version();
 
 	if (version != NULL && strcmp(version, GENJOB_VERSION) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the extension genjob is of version %s, but the loaded library is of version %s", version, GENJOB_VERSION),
-				 errhint("Run ALTER EXTENSION genjob UPDATE; if the library on disk is newer than the one that is loaded, restart the server first.")));
+				 errmsg("the extension genjob is of version %s, but the loaded library is of version %s",
+						version, GENJOB_VERSION),
+				 errhint(
+					 "Run ALTER EXTENSION genjob UPDATE; if the library on disk is newer than the one that is loaded, restart the server first.")));
 	checked |= version != NULL;
 }
 
@@ -93,17 +96,19 @@ genjob_version(PG_FUNCTION_ARGS)
 static void
 source_inputs(RequestSource *source, ArrayType *array)
 {
-	Datum	   *elements;
-	bool	   *nulls;
-	Input	   *inputs;
-	int			i;
+	Datum *elements;
+	bool *nulls;
+	Input *inputs;
+	int i;
 
-	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, &nulls, &source->n_inputs);
+	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, &nulls,
+					  &source->n_inputs);
 	inputs = palloc(Max(source->n_inputs, 1) * sizeof(Input));
 	for (i = 0; i < source->n_inputs; i++)
 	{
 		if (nulls[i])
-			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("input %d is null", i + 1)));
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("input %d is null", i + 1)));
 		inputs[i].data = VARDATA_ANY(DatumGetPointer(elements[i]));
 		inputs[i].len = VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i]));
 	}
@@ -128,16 +133,16 @@ genjob_preview(PG_FUNCTION_ARGS)
 	RequestSource source = {.idempotency_key = "00000000-0000-4000-8000-000000000000"};
 	ServerComplaint complaint;
 	MappingOptions secrets;
-	Jsonb	   *request;
-	Server	   *server;
-	char	   *text;
+	Jsonb *request;
+	Server *server;
+	char *text;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
 	request = PG_GETARG_JSONB_P(1);
 	if (!JB_ROOT_IS_OBJECT(request))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("request is not a JSON object")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object")));
 	server = server_get(NameStr(*PG_GETARG_NAME(0)), &complaint);
 	if (server == NULL || !server_check_role(server, GetUserId(), &complaint) ||
 		!server_read_secrets(server, GetUserId(), &secrets, &complaint))
@@ -190,7 +195,7 @@ static bool
 sleep_until(TimestampTz deadline)
 {
 	static uint32 wait_event = 0;
-	bool		forever = TIMESTAMP_NOT_FINITE(deadline);
+	bool forever = TIMESTAMP_NOT_FINITE(deadline);
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (wait_event == 0)
@@ -212,7 +217,7 @@ PG_FUNCTION_INFO_V1(genjob_wait);
 Datum
 genjob_wait(PG_FUNCTION_ARGS)
 {
-	int64		id = PG_GETARG_INT64(0);
+	int64 id = PG_GETARG_INT64(0);
 	TimestampTz deadline;
 
 	if (PG_ARGISNULL(0))
@@ -232,8 +237,8 @@ genjob_wait(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(session_job_row(id));
 }
 
-#define RUN_TIMEOUT_ARGUMENT	3
-#define RUN_COLUMNS				5
+#define RUN_TIMEOUT_ARGUMENT 3
+#define RUN_COLUMNS 5
 
 /*
  * As session_job_has_ended(), in a transaction of its own, so that the wait holds no snapshot.
@@ -241,7 +246,7 @@ genjob_wait(PG_FUNCTION_ARGS)
 static bool
 run_has_ended(int64 id)
 {
-	bool		ended = session_job_has_ended(id);
+	bool ended = session_job_has_ended(id);
 
 	SPI_commit();
 	return ended;
@@ -255,14 +260,14 @@ PG_FUNCTION_INFO_V1(genjob_run);
 Datum
 genjob_run(PG_FUNCTION_ARGS)
 {
-	bool		atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
-		castNode(CallContext, fcinfo->context)->atomic;
+	bool atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
+				  castNode(CallContext, fcinfo->context)->atomic;
 	TimestampTz deadline = wait_deadline(fcinfo, RUN_TIMEOUT_ARGUMENT);
 	MemoryContext upper = CurrentMemoryContext;
-	TupleDesc	desc;
-	Datum		values[RUN_COLUMNS];
-	bool		nulls[RUN_COLUMNS];
-	int64		id;
+	TupleDesc desc;
+	Datum values[RUN_COLUMNS];
+	bool nulls[RUN_COLUMNS];
+	int64 id;
 
 	if (atomic)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
@@ -300,17 +305,17 @@ Datum
 genjob_activity(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	bool		sees_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
-	Activity   *activities;
-	int			n = shmem_read_activity(MyDatabaseId, &activities);
-	int			i;
+	bool sees_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+	Activity *activities;
+	int n = shmem_read_activity(MyDatabaseId, &activities);
+	int i;
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (i = 0; i < n; i++)
 	{
-		Activity   *activity = &activities[i];
-		uint64		received = pg_atomic_read_u64(&activity->meter.received);
-		Datum		values[] = {
+		Activity *activity = &activities[i];
+		uint64 received = pg_atomic_read_u64(&activity->meter.received);
+		Datum values[] = {
 			Int64GetDatum(activity->job),
 			NameGetDatum(&activity->server),
 			ObjectIdGetDatum(activity->owner),
@@ -321,7 +326,7 @@ genjob_activity(PG_FUNCTION_ARGS)
 			TimestampTzGetDatum(activity->started_at),
 			Int32GetDatum(activity->pid),
 		};
-		bool		nulls[lengthof(values)] = {false};
+		bool nulls[lengthof(values)] = {false};
 
 		if (sees_all || has_privs_of_role(GetUserId(), activity->owner))
 			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
@@ -360,16 +365,16 @@ Datum
 genjob_workers(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	bool		sees_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+	bool sees_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 	WorkerInfo *workers;
-	int			n = shmem_read_workers(&workers);
-	int			i;
+	int n = shmem_read_workers(&workers);
+	int i;
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (i = 0; i < n; i++)
 	{
 		WorkerInfo *worker = &workers[i];
-		Datum		values[] = {
+		Datum values[] = {
 			ObjectIdGetDatum(worker->database),
 			Int32GetDatum(worker->pid),
 			CStringGetTextDatum(worker_state_name(worker->state)),
@@ -377,8 +382,8 @@ genjob_workers(PG_FUNCTION_ARGS)
 			CStringGetTextDatum(worker->error),
 			TimestampTzGetDatum(worker->error_at),
 		};
-		bool		has_error = worker->error[0] != '\0' && sees_all;
-		bool		nulls[] = {false, worker->pid == 0, false, false, !has_error, !has_error};
+		bool has_error = worker->error[0] != '\0' && sees_all;
+		bool nulls[] = {false, worker->pid == 0, false, false, !has_error, !has_error};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
@@ -393,15 +398,15 @@ genjob_server_stats(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	TimestampTz now = GetCurrentTimestamp();
 	ServerStats *all;
-	int			n = shmem_read_stats(MyDatabaseId, &all);
-	int			i;
+	int n = shmem_read_stats(MyDatabaseId, &all);
+	int i;
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (i = 0; i < n; i++)
 	{
 		ServerStats *stats = &all[i];
-		bool		never = isnan(stats_percentile(stats, 0.5));
-		Datum		values[] = {
+		bool never = isnan(stats_percentile(stats, 0.5));
+		Datum values[] = {
 			ObjectIdGetDatum(stats->server),
 			Int32GetDatum(stats->in_flight),
 			Int64GetDatum(stats->succeeded),
@@ -414,9 +419,18 @@ genjob_server_stats(PG_FUNCTION_ARGS)
 			TimestampTzGetDatum(stats->held_until),
 			CStringGetTextDatum(stats->held_reason),
 		};
-		bool		nulls[] = {
-			false, false, false, false, false, false, never, never, never,
-			stats->held_until <= now, stats->held_reason[0] == '\0',
+		bool nulls[] = {
+			false,
+			false,
+			false,
+			false,
+			false,
+			false,
+			never,
+			never,
+			never,
+			stats->held_until <= now,
+			stats->held_reason[0] == '\0',
 		};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

@@ -19,4 +19,4 @@ extern PGDLLEXPORT Datum genjob_activity(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_workers(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_server_stats(PG_FUNCTION_ARGS);
 
-#endif							/* GENJOB_SQLAPI_H */
+#endif /* GENJOB_SQLAPI_H */

@@ -21,22 +21,25 @@
 #include "steps.h"
 
 /* Attempts that were cut short by genjob's own end before their like is spaced out. */
-#define LOST_BEFORE_BACKOFF		3
+#define LOST_BEFORE_BACKOFF 3
 
 static void
 decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
 {
-	Verdict    *verdict = job->verdict;
-	int			failures = job->failures + 1;
-	int			max_attempts = job->max_attempts > 0 ? job->max_attempts : (int) options->max_attempts;
+	Verdict *verdict = job->verdict;
+	int failures = job->failures + 1;
+	int max_attempts = job->max_attempts > 0 ? job->max_attempts : (int) options->max_attempts;
 
 	job->counts = true;
 	if (failures >= max_attempts)
 	{
 		job->new_state = "failed";
-		verdict->error = psprintf("%s %s", verdict->error, max_attempts == 1
-								  ? "The only attempt is used up: raise max_attempts, or run the job again with genjob.retry()."
-								  : psprintf("All %d attempts are used up: raise max_attempts, or run the job again with genjob.retry().", max_attempts));
+		verdict->error =
+			psprintf("%s %s", verdict->error,
+					 max_attempts == 1
+						 ? "The only attempt is used up: raise max_attempts, or run the job again with genjob.retry()."
+						 : psprintf("All %d attempts are used up: raise max_attempts, or run the job again with genjob.retry().",
+									max_attempts));
 		return;
 	}
 	job->new_state = "queued";
@@ -51,7 +54,7 @@ decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
 static void
 decide_lost(Job *job, const ServerOptions *options, TimestampTz now)
 {
-	int			lost = job->attempt - job->failures;
+	int lost = job->attempt - job->failures;
 
 	job->new_state = "queued";
 	job->run_at = now;
@@ -106,7 +109,7 @@ conclude(Job *job, Verdict *verdict)
 static void
 conclude_failure(Job *job, char *error)
 {
-	Verdict    *verdict = MemoryContextAllocZero(job->context, sizeof(Verdict));
+	Verdict *verdict = MemoryContextAllocZero(job->context, sizeof(Verdict));
 
 	verdict->kind = VERDICT_FAIL;
 	verdict->error = error;
@@ -136,7 +139,7 @@ build_request(const Job *job, char **error)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *data;
+		ErrorData *data;
 
 		MemoryContextSwitchTo(job->context);
 		data = CopyErrorData();
@@ -150,7 +153,7 @@ build_request(const Job *job, char **error)
 static void
 send(Job *job)
 {
-	char	   *error = NULL;
+	char *error = NULL;
 
 	job->http = build_request(job, &error);
 	if (job->http == NULL)
@@ -164,10 +167,12 @@ send(Job *job)
 	job_enter(job, JOB_CALLING);
 	if (job->transfer == NULL)
 	{
-		Verdict    *verdict = MemoryContextAllocZero(job->context, sizeof(Verdict));
+		Verdict *verdict = MemoryContextAllocZero(job->context, sizeof(Verdict));
 
 		verdict->kind = VERDICT_RETRY;
-		verdict->error = MemoryContextStrdup(job->context, "no memory was left to call the server. Lower max_in_flight.");
+		verdict->error =
+			MemoryContextStrdup(job->context,
+								"no memory was left to call the server. Lower max_in_flight.");
 		conclude(job, verdict);
 	}
 }
@@ -217,7 +222,7 @@ void
 steps_reported(Job *job, TimestampTz now)
 {
 	ServerStats *stats = job->queue->stats;
-	bool		goes_on = strcmp(job->new_state, "queued") == 0;
+	bool goes_on = strcmp(job->new_state, "queued") == 0;
 
 	if (goes_on && job->run_at <= now)
 		schedule_add(job->id, job->server_name, job->priority, job->run_at);
@@ -243,8 +248,8 @@ void
 steps_simplify(Job *job)
 {
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
-	Verdict    *verdict = job->verdict;
-	Output	   *output = palloc(sizeof(Output));
+	Verdict *verdict = job->verdict;
+	Output *output = palloc(sizeof(Output));
 
 	if (verdict->result != NULL)
 	{

@@ -12,4 +12,4 @@ extern void steps_answered(Job *job, HttpReply *reply);
 extern void steps_reported(Job *job, TimestampTz now);
 extern void steps_simplify(Job *job);
 
-#endif							/* GENJOB_STEPS_H */
+#endif /* GENJOB_STEPS_H */

@@ -49,10 +49,10 @@ static const char *const row_state_names[ROW_STATES] = {
 /* A row, taken apart. */
 typedef struct Row
 {
-	HeapTuple	tuple;
-	TupleDesc	desc;
-	Datum		values[JOB_LAST_COLUMN + 1];	/* by JobColumn */
-	bool		nulls[JOB_LAST_COLUMN + 1];
+	HeapTuple tuple;
+	TupleDesc desc;
+	Datum values[JOB_LAST_COLUMN + 1]; /* by JobColumn */
+	bool nulls[JOB_LAST_COLUMN + 1];
 } Row;
 
 /* ---------- rows ---------- */
@@ -60,7 +60,7 @@ typedef struct Row
 static void
 row_read(Row *row, HeapTuple tuple, TupleDesc desc)
 {
-	int			column;
+	int column;
 
 	row->tuple = tuple;
 	row->desc = desc;
@@ -71,8 +71,8 @@ row_read(Row *row, HeapTuple tuple, TupleDesc desc)
 static void
 row_set(Row *row, JobColumn column, Datum value)
 {
-	bool		isnull = false;
-	int			number = column;
+	bool isnull = false;
+	int number = column;
 
 	row->values[column] = value;
 	row->nulls[column] = false;
@@ -82,9 +82,9 @@ row_set(Row *row, JobColumn column, Datum value)
 static void
 row_set_null(Row *row, JobColumn column)
 {
-	Datum		value = (Datum) 0;
-	bool		isnull = true;
-	int			number = column;
+	Datum value = (Datum) 0;
+	bool isnull = true;
+	int number = column;
 
 	row->nulls[column] = true;
 	row->tuple = heap_modify_tuple_by_cols(row->tuple, row->desc, 1, &number, &value, &isnull);
@@ -96,9 +96,9 @@ row_set_null(Row *row, JobColumn column)
 static const Oid *
 state_oids(Oid type)
 {
-	static Oid	cached_type = InvalidOid;
-	static Oid	oids[ROW_STATES];
-	int			i;
+	static Oid cached_type = InvalidOid;
+	static Oid oids[ROW_STATES];
+	int i;
 
 	if (cached_type == type)
 		return oids;
@@ -116,9 +116,9 @@ state_oids(Oid type)
 static RowState
 row_state(const Row *row)
 {
-	const Oid  *oids = state_oids(TupleDescAttr(row->desc, JOB_STATE - 1)->atttypid);
-	Oid			state = DatumGetObjectId(row->values[JOB_STATE]);
-	int			i;
+	const Oid *oids = state_oids(TupleDescAttr(row->desc, JOB_STATE - 1)->atttypid);
+	Oid state = DatumGetObjectId(row->values[JOB_STATE]);
+	int i;
 
 	for (i = 0; i < ROW_STATES - 1 && oids[i] != state; i++)
 		;
@@ -171,7 +171,7 @@ refuse_column(const char *column)
 static int
 count_inputs(Datum datum)
 {
-	ArrayType  *inputs = DatumGetArrayTypeP(datum);
+	ArrayType *inputs = DatumGetArrayTypeP(datum);
 
 	if (ARR_NDIM(inputs) > 1 || array_contains_nulls(inputs))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -186,15 +186,16 @@ count_inputs(Datum datum)
 static void
 check_request(const Row *row, const Server *server)
 {
-	Jsonb	   *request = DatumGetJsonbP(row->values[JOB_REQUEST]);
-	int			n_inputs = row->nulls[JOB_INPUTS] ? 0 : count_inputs(row->values[JOB_INPUTS]);
+	Jsonb *request = DatumGetJsonbP(row->values[JOB_REQUEST]);
+	int n_inputs = row->nulls[JOB_INPUTS] ? 0 : count_inputs(row->values[JOB_INPUTS]);
 	RequestSource source = {.options = &server->options, .n_inputs = n_inputs};
-	char	   *text;
+	char *text;
 
 	if (!JB_ROOT_IS_OBJECT(request))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("request is not a JSON object"),
-						errhint("Write the server's own parameters, such as {\"prompt\": \"a lighthouse at dawn\"}.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object"),
+				 errhint(
+					 "Write the server's own parameters, such as {\"prompt\": \"a lighthouse at dawn\"}.")));
 	text = JsonbToCString(NULL, &request->root, VARSIZE(request));
 	if (n_inputs > 0 || strstr(text, "\"$input\"") != NULL)
 	{
@@ -209,10 +210,10 @@ check_runnable(const Row *row)
 	static MemoryContext context = NULL;
 	MemoryContext caller;
 	ServerComplaint complaint;
-	Server	   *server;
+	Server *server;
 
 	if (row->nulls[JOB_SERVER] || row->nulls[JOB_REQUEST])
-		return;					/* NOT NULL says so */
+		return; /* NOT NULL says so */
 	if (context == NULL)
 		context = AllocSetContextCreate(TopMemoryContext, "genjob check", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextReset(context);
@@ -229,13 +230,14 @@ check_runnable(const Row *row)
 static void
 check_owner(const Row *row)
 {
-	Oid			owner = DatumGetObjectId(row->values[JOB_OWNER]);
+	Oid owner = DatumGetObjectId(row->values[JOB_OWNER]);
 
 	if (owner != GetUserId() && !has_privs_of_role(GetUserId(), owner))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("permission denied to insert a job of role \"%s\"",
-							   GetUserNameFromId(owner, true) ? GetUserNameFromId(owner, true) : "?"),
-						errhint("Leave out the column \"owner\": it is the inserting role.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to insert a job of role \"%s\"",
+						GetUserNameFromId(owner, true) ? GetUserNameFromId(owner, true) : "?"),
+				 errhint("Leave out the column \"owner\": it is the inserting role.")));
 }
 
 /* ---------- triggers ---------- */
@@ -262,7 +264,7 @@ note_row(const Row *row)
 static void
 check_new_state(Row *row, bool privileged)
 {
-	RowState	state = row_state(row);
+	RowState state = row_state(row);
 
 	if (!privileged && state != ROW_QUEUED)
 		refuse_column("state");
@@ -280,8 +282,8 @@ Datum
 genjob_before_insert(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = trigger_data(fcinfo);
-	bool		privileged = may_set_anything(data->tg_relation);
-	Row			row;
+	bool privileged = may_set_anything(data->tg_relation);
+	Row row;
 
 	sqlapi_check_version();
 	row_read(&row, data->tg_trigtuple, RelationGetDescr(data->tg_relation));
@@ -308,27 +310,29 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 static void
 refuse_transition(const Row *row, RowState from, RowState to)
 {
-	const char *hint = "An administrator may set queued, to run a failed or cancelled job again, or cancelled, to stop one that has not ended.";
+	const char *hint =
+		"An administrator may set queued, to run a failed or cancelled job again, or cancelled, to stop one that has not ended.";
 
 	if (from == ROW_RUNNING && to == ROW_QUEUED)
 		hint = "It is with its server now: cancel it first.";
 	else if (from == ROW_SUCCEEDED && to == ROW_QUEUED)
 		hint = "To pay for another result, insert a new job.";
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("job " INT64_FORMAT " is %s and cannot be made %s",
-						   DatumGetInt64(row->values[JOB_ID]), row_state_names[from],
-						   row_state_names[to]),
-					errhint("%s", hint)));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("job " INT64_FORMAT " is %s and cannot be made %s",
+					DatumGetInt64(row->values[JOB_ID]), row_state_names[from], row_state_names[to]),
+			 errhint("%s", hint)));
 }
 
 static void
 cancel_row(const Row *before, Row *row)
 {
-	char	   *role = GetUserNameFromId(GetUserId(), true);
+	char *role = GetUserNameFromId(GetUserId(), true);
 
 	row_set(row, JOB_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
 	if (!column_changed(before, row, JOB_ERROR))
-		row_set(row, JOB_ERROR, CStringGetTextDatum(psprintf("cancelled by role \"%s\"", role ? role : "?")));
+		row_set(row, JOB_ERROR,
+				CStringGetTextDatum(psprintf("cancelled by role \"%s\"", role ? role : "?")));
 }
 
 /*
@@ -353,8 +357,8 @@ requeue_row(const Row *before, Row *row)
 static void
 change_state(const Row *before, Row *row)
 {
-	RowState	from = row_state(before);
-	RowState	to = row_state(row);
+	RowState from = row_state(before);
+	RowState to = row_state(row);
 
 	if (from == to)
 		return;
@@ -371,14 +375,17 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 {
 	static const struct
 	{
-		JobColumn	column;
+		JobColumn column;
 		const char *name;
-	}			columns[] = {
-		{JOB_ID, "id"}, {JOB_OWNER, "owner"}, {JOB_ATTEMPT, "attempt"}, {JOB_FAILURES, "failures"},
+	} columns[] = {
+		{JOB_ID, "id"},
+		{JOB_OWNER, "owner"},
+		{JOB_ATTEMPT, "attempt"},
+		{JOB_FAILURES, "failures"},
 		{JOB_IDEMPOTENCY_KEY, "idempotency_key"},
 	};
 	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS};
-	int			i;
+	int i;
 
 	for (i = 0; i < lengthof(columns); i++)
 	{
@@ -390,7 +397,8 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 	{
 		if (column_changed(before, after, inputs[i]))
 			ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
-							errmsg("job " INT64_FORMAT " is running", DatumGetInt64(after->values[JOB_ID])),
+							errmsg("job " INT64_FORMAT " is running",
+								   DatumGetInt64(after->values[JOB_ID])),
 							errdetail("Its server, request and inputs cannot be changed now."),
 							errhint("Cancel it first.")));
 	}
@@ -402,9 +410,9 @@ Datum
 genjob_before_update(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = trigger_data(fcinfo);
-	TupleDesc	desc = RelationGetDescr(data->tg_relation);
-	Row			before;
-	Row			after;
+	TupleDesc desc = RelationGetDescr(data->tg_relation);
+	Row before;
+	Row after;
 
 	if (queue_is_mine)
 		return PointerGetDatum(data->tg_newtuple);
@@ -416,7 +424,8 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		change_state(&before, &after);
 		if (row_state(&after) == ROW_QUEUED &&
 			(row_state(&before) != ROW_QUEUED || column_changed(&before, &after, JOB_SERVER) ||
-			 column_changed(&before, &after, JOB_REQUEST) || column_changed(&before, &after, JOB_INPUTS)))
+			 column_changed(&before, &after, JOB_REQUEST) ||
+			 column_changed(&before, &after, JOB_INPUTS)))
 			check_runnable(&after);
 	}
 	note_row(&after);
@@ -429,7 +438,7 @@ Datum
 genjob_before_delete(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = trigger_data(fcinfo);
-	Row			row;
+	Row row;
 
 	row_read(&row, data->tg_trigtuple, RelationGetDescr(data->tg_relation));
 	note_row(&row);

@@ -12,4 +12,4 @@ extern PGDLLEXPORT Datum genjob_before_update(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_before_delete(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_after_truncate(PG_FUNCTION_ARGS);
 
-#endif							/* GENJOB_TRIGGERS_H */
+#endif /* GENJOB_TRIGGERS_H */

@@ -20,4 +20,4 @@ extern void multipart_add_file(Multipart *body, const char *name, int ordinal, c
 							   size_t len);
 extern void multipart_end(Multipart *body);
 
-#endif							/* GENJOB_MULTIPART_H */
+#endif /* GENJOB_MULTIPART_H */

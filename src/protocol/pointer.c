@@ -19,10 +19,9 @@ static char *
 pointer_token(const char *pointer, const char **rest)
 {
 	const char *start = pointer + 1;
-	size_t		len = strcspn(start, "/");
-	char	   *token = palloc(len + 1);
-	size_t		i,
-				n = 0;
+	size_t len = strcspn(start, "/");
+	char *token = palloc(len + 1);
+	size_t i, n = 0;
 
 	for (i = 0; i < len; i++)
 	{
@@ -48,8 +47,8 @@ pointer_is_valid(const char *pointer)
 static cJSON *
 pointer_step(cJSON *node, const char *token)
 {
-	char	   *end;
-	long		index;
+	char *end;
+	long index;
 
 	if (cJSON_IsObject(node))
 		return cJSON_GetObjectItemCaseSensitive(node, token);
@@ -63,9 +62,9 @@ static void
 pointer_walk(cJSON *node, const char *pointer, const char *path, PointerVisitor visit, void *arg)
 {
 	const char *rest;
-	char	   *token;
-	cJSON	   *child;
-	int			index = 0;
+	char *token;
+	cJSON *child;
+	int index = 0;
 
 	if (node == NULL)
 		return;
@@ -82,8 +81,8 @@ pointer_walk(cJSON *node, const char *pointer, const char *path, PointerVisitor 
 	}
 	for (child = node->child; child != NULL; child = child->next, index++)
 	{
-		char	   *place = cJSON_IsObject(node) ? psprintf("%s/%s", path, child->string)
-			: psprintf("%s/%d", path, index);
+		char *place = cJSON_IsObject(node) ? psprintf("%s/%s", path, child->string)
+										   : psprintf("%s/%d", path, index);
 
 		pointer_walk(child, rest, place, visit, arg);
 	}
@@ -101,7 +100,7 @@ pointer_each(cJSON *root, const char *pointer, PointerVisitor visit, void *arg)
 static void
 pointer_note_first(cJSON *node, const char *path, void *arg)
 {
-	cJSON	  **first = arg;
+	cJSON **first = arg;
 
 	if (*first == NULL)
 		*first = node;
@@ -113,7 +112,7 @@ pointer_note_first(cJSON *node, const char *path, void *arg)
 cJSON *
 pointer_first(cJSON *root, const char *pointer)
 {
-	cJSON	   *first = NULL;
+	cJSON *first = NULL;
 
 	pointer_each(root, pointer, pointer_note_first, &first);
 	return first;
@@ -126,8 +125,8 @@ void
 pointer_set(cJSON *root, const char *pointer, cJSON *value)
 {
 	const char *rest;
-	char	   *token = pointer_token(pointer, &rest);
-	cJSON	   *child;
+	char *token = pointer_token(pointer, &rest);
+	cJSON *child;
 
 	if (*rest == '\0')
 	{

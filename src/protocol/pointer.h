@@ -8,11 +8,11 @@
 #include "json.h"
 
 /* Called for each place that matches; path is the place's own pointer, without "*". */
-typedef void (*PointerVisitor) (cJSON *node, const char *path, void *arg);
+typedef void (*PointerVisitor)(cJSON *node, const char *path, void *arg);
 
 extern bool pointer_is_valid(const char *pointer);
 extern void pointer_each(cJSON *root, const char *pointer, PointerVisitor visit, void *arg);
 extern cJSON *pointer_first(cJSON *root, const char *pointer);
 extern void pointer_set(cJSON *root, const char *pointer, cJSON *value);
 
-#endif							/* GENJOB_POINTER_H */
+#endif /* GENJOB_POINTER_H */

@@ -71,7 +71,7 @@ static const Preset presets[] = {
 const Preset *
 preset_find(const char *api)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < lengthof(presets); i++)
 	{
@@ -88,7 +88,7 @@ char *
 preset_list(void)
 {
 	StringInfoData list;
-	int			i;
+	int i;
 
 	initStringInfo(&list);
 	for (i = 0; i < lengthof(presets); i++)

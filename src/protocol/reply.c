@@ -19,16 +19,16 @@
 #include "protocol/reply.h"
 #include "retry.h"
 
-#define MAX_WORDS		1000	/* bytes of the server's own words in an error */
-#define MIN_SECRET		6		/* bytes; shorter ones would mask ordinary text */
+#define MAX_WORDS 1000 /* bytes of the server's own words in an error */
+#define MIN_SECRET 6   /* bytes; shorter ones would mask ordinary text */
 
 /* A reply that is being judged. */
 typedef struct Judge
 {
 	const ReplySource *source;
-	HttpReply  *reply;
-	Verdict    *verdict;
-	char	   *fault;			/* the first output that cannot be read, as a sentence */
+	HttpReply *reply;
+	Verdict *verdict;
+	char *fault; /* the first output that cannot be read, as a sentence */
 } Judge;
 
 /* ---------- words ---------- */
@@ -39,14 +39,14 @@ typedef struct Judge
 static void
 mask_secrets(const HttpRequest *request, char *text, size_t len)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, request->secrets)
 	{
 		const char *secret = lfirst(cell);
-		size_t		secret_len = strlen(secret);
-		char	   *end = text + len;
-		char	   *found = text;
+		size_t secret_len = strlen(secret);
+		char *end = text + len;
+		char *found = text;
 
 		if (secret_len < MIN_SECRET)
 			continue;
@@ -65,13 +65,13 @@ static char *
 clip_words(const char *text, size_t len)
 {
 	StringInfoData words;
-	size_t		i;
+	size_t i;
 
 	initStringInfo(&words);
 	len = pg_encoding_mbcliplen(PG_UTF8, text, (int) Min(len, MaxAllocSize), MAX_WORDS);
 	for (i = 0; i < len; i++)
 	{
-		bool		blank = (unsigned char) text[i] <= ' ';
+		bool blank = (unsigned char) text[i] <= ' ';
 
 		if (!blank)
 			appendStringInfoChar(&words, text[i]);
@@ -86,7 +86,7 @@ clip_words(const char *text, size_t len)
 static char *
 words_of_node(const cJSON *node)
 {
-	char	   *text;
+	char *text;
 
 	if (cJSON_IsString(node))
 		text = node->valuestring;
@@ -108,8 +108,8 @@ words_of_json(const Judge *judge, cJSON *json)
 
 	while (p != NULL && *p != '\0')
 	{
-		size_t		len = strcspn(p, " ");
-		char	   *words = words_of_node(pointer_first(json, pnstrdup(p, len)));
+		size_t len = strcspn(p, " ");
+		char *words = words_of_node(pointer_first(json, pnstrdup(p, len)));
 
 		if (words != NULL)
 			return words;
@@ -136,11 +136,11 @@ words_of_html(const char *text, size_t len)
 static char *
 words_of_body(const Judge *judge)
 {
-	Bytes	   *body = judge->reply->body;
+	Bytes *body = judge->reply->body;
 	const char *type = media_type_of(body->data, body->len);
 	const char *reason;
-	cJSON	   *json;
-	char	   *words = NULL;
+	cJSON *json;
+	char *words = NULL;
 
 	if (body->len == 0 || strcmp(type, "application/octet-stream") == 0)
 		return "";
@@ -150,7 +150,7 @@ words_of_body(const Judge *judge)
 		return words_of_html(body->data, body->len);
 	if (strcmp(type, "application/json") == 0)
 	{
-		char	   *copy = MemoryContextAllocHuge(CurrentMemoryContext, body->len + 1);
+		char *copy = MemoryContextAllocHuge(CurrentMemoryContext, body->len + 1);
 
 		memcpy(copy, body->data, body->len + 1);
 		json = json_parse(copy, body->len, &reason);
@@ -166,7 +166,8 @@ describe_duration(int64 ms)
 {
 	if (ms % 60000 == 0)
 		return psprintf(INT64_FORMAT " min", ms / 60000);
-	return ms % 1000 == 0 ? psprintf(INT64_FORMAT " s", ms / 1000) : psprintf(INT64_FORMAT " ms", ms);
+	return ms % 1000 == 0 ? psprintf(INT64_FORMAT " s", ms / 1000)
+						  : psprintf(INT64_FORMAT " ms", ms);
 }
 
 /*
@@ -177,10 +178,10 @@ judge_failure(Judge *judge)
 {
 	const ReplySource *source = judge->source;
 	const HttpReply *reply = judge->reply;
-	Verdict    *verdict = judge->verdict;
+	Verdict *verdict = judge->verdict;
 	const char *name = source->server_name;
 	const char *url = source->options->url;
-	char	   *why;
+	char *why;
 
 	json_sanitize_text(reply->error_text, strlen(reply->error_text));
 	why = clip_words(reply->error_text, strlen(reply->error_text));
@@ -192,33 +193,48 @@ judge_failure(Judge *judge)
 		case HTTP_RESOLVE:
 		case HTTP_CONNECT:
 			verdict->unknown = false;
-			verdict->error = psprintf("could not reach server \"%s\" at %s: %s. Check that it runs, and its option url.", name, url, why);
+			verdict->error =
+				psprintf("could not reach server \"%s\" at %s: %s. Check that it runs, and its option url.",
+						 name, url, why);
 			break;
 		case HTTP_TLS:
-			verdict->error = psprintf("could not agree on TLS with server \"%s\" at %s: %s.", name, url, why);
+			verdict->error =
+				psprintf("could not agree on TLS with server \"%s\" at %s: %s.", name, url, why);
 			break;
 		case HTTP_UNTRUSTED:
 			verdict->kind = VERDICT_FAIL;
 			verdict->unknown = false;
-			verdict->error = psprintf("the TLS certificate of server \"%s\" at %s does not verify: %s. Name its authority's certificate in the option ca_file.", name, url, why);
+			verdict->error =
+				psprintf("the TLS certificate of server \"%s\" at %s does not verify: %s. Name its authority's certificate in the option ca_file.",
+						 name, url, why);
 			break;
 		case HTTP_TIMEOUT:
-			verdict->error = psprintf("server \"%s\" did not answer within %s. Raise its option timeout if it needs longer.", name, describe_duration(source->options->timeout));
+			verdict->error =
+				psprintf("server \"%s\" did not answer within %s. Raise its option timeout if it needs longer.",
+						 name, describe_duration(source->options->timeout));
 			break;
 		case HTTP_CUT:
-			verdict->error = psprintf("the connection to server \"%s\" ended before the answer was complete: %s.", name, why);
+			verdict->error =
+				psprintf("the connection to server \"%s\" ended before the answer was complete: %s.",
+						 name, why);
 			break;
 		case HTTP_GARBLED:
 			verdict->kind = VERDICT_FAIL;
-			verdict->error = psprintf("what server \"%s\" answered is not HTTP: %s. Check its option url.", name, why);
+			verdict->error =
+				psprintf("what server \"%s\" answered is not HTTP: %s. Check its option url.", name,
+						 why);
 			break;
 		case HTTP_TOO_LARGE:
 			verdict->kind = VERDICT_FAIL;
 			verdict->unknown = false;
-			verdict->error = psprintf("the answer of server \"%s\" is larger than " INT64_FORMAT " kB. Raise its option max_response.", name, source->options->max_response / 1024);
+			verdict->error = psprintf("the answer of server \"%s\" is larger than " INT64_FORMAT
+									  " kB. Raise its option max_response.",
+									  name, source->options->max_response / 1024);
 			break;
 		case HTTP_MEMORY:
-			verdict->error = psprintf("no memory was left for the answer of server \"%s\". Lower max_in_flight or max_response.", name);
+			verdict->error =
+				psprintf("no memory was left for the answer of server \"%s\". Lower max_in_flight or max_response.",
+						 name);
 			break;
 		case HTTP_OTHER:
 			verdict->error = psprintf("the call of server \"%s\" failed: %s.", name, why);
@@ -232,10 +248,13 @@ judge_failure(Judge *judge)
 static void
 apply_on_unknown(const ServerOptions *options, Verdict *verdict)
 {
-	if (!verdict->unknown || verdict->kind == VERDICT_FAIL || options->on_unknown == ON_UNKNOWN_RETRY)
+	if (!verdict->unknown || verdict->kind == VERDICT_FAIL ||
+		options->on_unknown == ON_UNKNOWN_RETRY)
 		return;
 	verdict->kind = VERDICT_FAIL;
-	verdict->error = psprintf("%s The call may have been accepted, and money spent: look for it at the provider before genjob.retry().", verdict->error);
+	verdict->error =
+		psprintf("%s The call may have been accepted, and money spent: look for it at the provider before genjob.retry().",
+				 verdict->error);
 }
 
 /* ---------- an answer that is not a success ---------- */
@@ -260,16 +279,18 @@ static void
 judge_refusal(Judge *judge)
 {
 	const ReplySource *source = judge->source;
-	Verdict    *verdict = judge->verdict;
-	int			status = judge->reply->status;
-	char	   *words = words_of_body(judge);
-	char	   *retry_after = http_header(judge->reply, "Retry-After");
+	Verdict *verdict = judge->verdict;
+	int status = judge->reply->status;
+	char *words = words_of_body(judge);
+	char *retry_after = http_header(judge->reply, "Retry-After");
 	const char *stop = *words != '\0' && strchr(".!?", words[strlen(words) - 1]) ? "" : ".";
 
 	if (status >= 300 && status < 400)
 	{
 		verdict->kind = VERDICT_FAIL;
-		verdict->error = psprintf("server \"%s\" answered HTTP %d, a redirection, which is not followed. Set its option url to where it is now.", source->server_name, status);
+		verdict->error =
+			psprintf("server \"%s\" answered HTTP %d, a redirection, which is not followed. Set its option url to where it is now.",
+					 source->server_name, status);
 		return;
 	}
 	verdict->error = psprintf("server \"%s\" answered HTTP %d%s%s%s%s", source->server_name, status,
@@ -289,7 +310,7 @@ judge_refusal(Judge *judge)
 static int
 add_output(Verdict *verdict, const char *content_type, const char *data, size_t len)
 {
-	Output	   *output = palloc(sizeof(Output));
+	Output *output = palloc(sizeof(Output));
 
 	output->content_type = content_type;
 	output->data = data;
@@ -316,13 +337,14 @@ refer_to_output(cJSON *node, int ordinal)
 static char *
 data_url_payload(char *text)
 {
-	char	   *comma;
+	char *comma;
 
 	if (pg_strncasecmp(text, "data:", 5) != 0)
 		return NULL;
 	comma = strchr(text, ',');
 	return comma != NULL && comma - text > 7 && pg_strncasecmp(comma - 7, ";base64", 7) == 0
-		? comma + 1 : NULL;
+			   ? comma + 1
+			   : NULL;
 }
 
 /*
@@ -331,8 +353,8 @@ data_url_payload(char *text)
 static void
 extract_output(Judge *judge, cJSON *node, const char *path, bool is_base64)
 {
-	char	   *payload = data_url_payload(node->valuestring);
-	ssize_t		len;
+	char *payload = data_url_payload(node->valuestring);
+	ssize_t len;
 
 	if (payload == NULL && !is_base64)
 		return;
@@ -340,11 +362,13 @@ extract_output(Judge *judge, cJSON *node, const char *path, bool is_base64)
 		payload = node->valuestring;
 	len = base64_decode_in_place(payload, strlen(payload));
 	if (len > 0)
-		refer_to_output(node, add_output(judge->verdict, media_type_of(payload, len), payload, len));
+		refer_to_output(node,
+						add_output(judge->verdict, media_type_of(payload, len), payload, len));
 	else if (judge->fault == NULL && is_base64)
-		judge->fault = psprintf("the answer of server \"%s\" has %s at %s; it is kept in the column result.",
-								judge->source->server_name,
-								len < 0 ? "what is not base64" : "an empty output", path);
+		judge->fault =
+			psprintf("the answer of server \"%s\" has %s at %s; it is kept in the column result.",
+					 judge->source->server_name, len < 0 ? "what is not base64" : "an empty output",
+					 path);
 }
 
 static void
@@ -371,17 +395,20 @@ judge_json(Judge *judge, cJSON *json)
 {
 	const ReplySource *source = judge->source;
 	const Preset *preset = source->options->preset;
-	Verdict    *verdict = judge->verdict;
-	char	   *words = words_of_json(judge, json);
-	cJSON	   *usage = preset->usage ? pointer_first(json, preset->usage) : NULL;
+	Verdict *verdict = judge->verdict;
+	char *words = words_of_json(judge, json);
+	cJSON *usage = preset->usage ? pointer_first(json, preset->usage) : NULL;
 
 	if (preset->outputs != NULL)
 		pointer_each(json, preset->outputs, extract_base64, judge);
 	extract_data_urls(judge, json);
 	if (words != NULL)
-		judge->fault = psprintf("server \"%s\" answered HTTP %d with an error inside: %s", source->server_name, judge->reply->status, words);
+		judge->fault = psprintf("server \"%s\" answered HTTP %d with an error inside: %s",
+								source->server_name, judge->reply->status, words);
 	else if (preset->outputs != NULL && verdict->outputs == NIL && judge->fault == NULL)
-		judge->fault = psprintf("the answer of server \"%s\" has no output at %s; it is kept in the column result.", source->server_name, preset->outputs);
+		judge->fault =
+			psprintf("the answer of server \"%s\" has no output at %s; it is kept in the column result.",
+					 source->server_name, preset->outputs);
 	verdict->kind = judge->fault ? VERDICT_FAIL : VERDICT_DONE;
 	verdict->error = judge->fault;
 	verdict->result = json_print(json);
@@ -396,10 +423,11 @@ static const char *
 body_type(const HttpReply *reply)
 {
 	const char *type = media_type_of(reply->body->data, reply->body->len);
-	char	   *claim = http_header(reply, "Content-Type");
-	size_t		len;
+	char *claim = http_header(reply, "Content-Type");
+	size_t len;
 
-	if (claim == NULL || (strcmp(type, "application/octet-stream") != 0 && strcmp(type, "text/plain") != 0))
+	if (claim == NULL ||
+		(strcmp(type, "application/octet-stream") != 0 && strcmp(type, "text/plain") != 0))
 		return type;
 	len = strspn(claim, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/.+-");
 	claim[len] = '\0';
@@ -411,7 +439,7 @@ body_type(const HttpReply *reply)
 static bool
 claims_json(const HttpReply *reply)
 {
-	char	   *claim = http_header(reply, "Content-Type");
+	char *claim = http_header(reply, "Content-Type");
 
 	return claim != NULL && strcasestr(claim, "json") != NULL;
 }
@@ -424,33 +452,35 @@ static void
 judge_bytes(Judge *judge, const char *type, const char *reason)
 {
 	const Bytes *body = judge->reply->body;
-	Verdict    *verdict = judge->verdict;
-	bool		is_media = strncmp(type, "image/", 6) == 0 || strncmp(type, "audio/", 6) == 0 ||
-		strncmp(type, "video/", 6) == 0;
+	Verdict *verdict = judge->verdict;
+	bool is_media = strncmp(type, "image/", 6) == 0 || strncmp(type, "audio/", 6) == 0 ||
+					strncmp(type, "video/", 6) == 0;
 
 	add_output(verdict, type, body->data, body->len);
 	verdict->kind = VERDICT_DONE;
 	if (is_media || (judge->source->options->preset->any_answer && !claims_json(judge->reply)))
 		return;
 	verdict->kind = VERDICT_FAIL;
-	verdict->error = psprintf("the answer of server \"%s\" is %s; it is kept in gen_outputs.", judge->source->server_name, reason);
+	verdict->error = psprintf("the answer of server \"%s\" is %s; it is kept in gen_outputs.",
+							  judge->source->server_name, reason);
 }
 
 static void
 judge_answer(Judge *judge)
 {
-	HttpReply  *reply = judge->reply;
-	Bytes	   *body = reply->body;
+	HttpReply *reply = judge->reply;
+	Bytes *body = reply->body;
 	const char *type = body_type(reply);
 	const char *reason = "not JSON";
-	bool		is_text = strncmp(type, "text/", 5) == 0 || strcmp(type, "application/json") == 0;
-	cJSON	   *json = NULL;
+	bool is_text = strncmp(type, "text/", 5) == 0 || strcmp(type, "application/json") == 0;
+	cJSON *json = NULL;
 
 	if (body->len == 0)
 	{
 		judge->verdict->kind = reply->status == 204 ? VERDICT_DONE : VERDICT_FAIL;
 		if (judge->verdict->kind == VERDICT_FAIL)
-			judge->verdict->error = psprintf("server \"%s\" answered HTTP %d with an empty body.", judge->source->server_name, reply->status);
+			judge->verdict->error = psprintf("server \"%s\" answered HTTP %d with an empty body.",
+											 judge->source->server_name, reply->status);
 		return;
 	}
 	if (is_text || claims_json(reply))
@@ -473,9 +503,9 @@ judge_answer(Judge *judge)
 Verdict *
 reply_judge(const ReplySource *source, HttpReply *reply)
 {
-	Verdict    *verdict = palloc0(sizeof(Verdict));
-	Judge		judge = {source, reply, verdict, NULL};
-	int			status = reply->status;
+	Verdict *verdict = palloc0(sizeof(Verdict));
+	Judge judge = {source, reply, verdict, NULL};
+	int status = reply->status;
 
 	verdict->http_status = status;
 	if (reply->error == HTTP_OK && status >= 200 && status < 300)
@@ -495,7 +525,7 @@ reply_judge(const ReplySource *source, HttpReply *reply)
 Verdict *
 reply_lost(const ServerOptions *options)
 {
-	Verdict    *verdict = palloc0(sizeof(Verdict));
+	Verdict *verdict = palloc0(sizeof(Verdict));
 
 	verdict->kind = VERDICT_LOST;
 	verdict->unknown = true;

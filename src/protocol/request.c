@@ -23,7 +23,7 @@ typedef struct Builder
 {
 	const RequestSource *source;
 	const Preset *preset;
-	bool	   *used;			/* per input: the request names it */
+	bool *used; /* per input: the request names it */
 	HttpRequest *http;
 } Builder;
 
@@ -35,9 +35,9 @@ typedef struct Builder
 static bool
 is_input(const Builder *builder, const cJSON *node, int *ordinal)
 {
-	const cJSON *number = cJSON_IsObject(node)
-		? cJSON_GetObjectItemCaseSensitive(node, "$input") : NULL;
-	int			n = builder->source->n_inputs;
+	const cJSON *number =
+		cJSON_IsObject(node) ? cJSON_GetObjectItemCaseSensitive(node, "$input") : NULL;
+	int n = builder->source->n_inputs;
 
 	if (number == NULL)
 		return false;
@@ -47,7 +47,7 @@ is_input(const Builder *builder, const cJSON *node, int *ordinal)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the request refers to input %s, which does not exist", json_print(number)),
 				 n == 0 ? errdetail("The job has no inputs.")
-				 : errdetail("The job has inputs 1 to %d.", n),
+						: errdetail("The job has inputs 1 to %d.", n),
 				 errhint("Inputs are numbered from 1 in the order of the column \"inputs\".")));
 	*ordinal = number->valueint;
 	return true;
@@ -56,7 +56,7 @@ is_input(const Builder *builder, const cJSON *node, int *ordinal)
 static void
 note_used_inputs(Builder *builder, const cJSON *node)
 {
-	int			ordinal;
+	int ordinal;
 
 	check_stack_depth();
 	for (; node != NULL; node = node->next)
@@ -71,8 +71,8 @@ note_used_inputs(Builder *builder, const cJSON *node)
 static int
 count_unused_inputs(const Builder *builder)
 {
-	int			n = 0;
-	int			i;
+	int n = 0;
+	int i;
 
 	for (i = 0; i < builder->source->n_inputs; i++)
 		n += !builder->used[i];
@@ -85,8 +85,8 @@ count_unused_inputs(const Builder *builder)
 static void
 check_inputs(Builder *builder, const cJSON *params)
 {
-	int			unused;
-	int			i;
+	int unused;
+	int i;
 
 	builder->used = palloc0(builder->source->n_inputs + 1);
 	note_used_inputs(builder, params);
@@ -95,12 +95,11 @@ check_inputs(Builder *builder, const cJSON *params)
 		return;
 	for (i = 0; builder->used[i]; i++)
 		;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the request does not say where input %d goes", i + 1),
-			 errdetail("The api \"%s\" takes inputs only where the request names them.",
-					   builder->preset->api),
-			 errhint("Refer to it as {\"$input\": %d} in the request.", i + 1)));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("the request does not say where input %d goes", i + 1),
+					errdetail("The api \"%s\" takes inputs only where the request names them.",
+							  builder->preset->api),
+					errhint("Refer to it as {\"$input\": %d} in the request.", i + 1)));
 }
 
 static void
@@ -116,7 +115,7 @@ make_base64(const Builder *builder, cJSON *node, int ordinal)
 static void
 inline_inputs(const Builder *builder, cJSON *node)
 {
-	int			ordinal;
+	int ordinal;
 
 	for (; node != NULL; node = node->next)
 	{
@@ -130,8 +129,8 @@ inline_inputs(const Builder *builder, cJSON *node)
 static void
 place_unused_inputs(const Builder *builder, cJSON *params)
 {
-	cJSON	   *array;
-	int			i;
+	cJSON *array;
+	int i;
 
 	if (count_unused_inputs(builder) == 0)
 		return;
@@ -143,7 +142,7 @@ place_unused_inputs(const Builder *builder, cJSON *params)
 	}
 	for (i = 0; i < builder->source->n_inputs; i++)
 	{
-		cJSON	   *item;
+		cJSON *item;
 
 		if (builder->used[i])
 			continue;
@@ -159,7 +158,7 @@ static void
 set_header(HttpRequest *http, const char *name, char *value, const char *shown)
 {
 	HttpHeader *header = NULL;
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach(cell, http->headers)
 	{
@@ -194,8 +193,8 @@ set_authorization(HttpRequest *http, const char *auth, char *api_key)
 		set_header(http, "Authorization", psprintf("Bearer %s", api_key), "Bearer ***");
 	else if (strcmp(auth, "basic") == 0)
 	{
-		char	   *encoded = base64_encode(api_key, strlen(api_key));
-		char	   *colon = strchr(api_key, ':');
+		char *encoded = base64_encode(api_key, strlen(api_key));
+		char *colon = strchr(api_key, ':');
 
 		add_secret(http, encoded);
 		if (colon != NULL)
@@ -215,7 +214,7 @@ set_headers_from(HttpRequest *http, const char *json, bool secret)
 		return;
 	for (header = json_parse_trusted(json)->child; header != NULL; header = header->next)
 	{
-		char	   *value = pstrdup(header->valuestring);
+		char *value = pstrdup(header->valuestring);
 
 		set_header(http, header->string, value, secret ? "***" : NULL);
 		if (secret)
@@ -230,7 +229,8 @@ set_headers(Builder *builder, const char *content_type)
 	HttpRequest *http = builder->http;
 
 	set_header(http, "Content-Type", pstrdup(content_type), NULL);
-	set_header(http, "Accept", pstrdup(builder->preset->any_answer ? "*/*" : "application/json"), NULL);
+	set_header(http, "Accept", pstrdup(builder->preset->any_answer ? "*/*" : "application/json"),
+			   NULL);
 	set_header(http, "Idempotency-Key", pstrdup(source->idempotency_key), NULL);
 	set_authorization(http, source->options->auth, source->secrets->api_key);
 	set_headers_from(http, source->options->headers, false);
@@ -261,7 +261,7 @@ add_input_part(const Builder *builder, Multipart *body, const char *name, int or
 static void
 add_value_part(const Builder *builder, Multipart *body, const char *name, const cJSON *value)
 {
-	int			ordinal;
+	int ordinal;
 
 	if (is_input(builder, value, &ordinal))
 		add_input_part(builder, body, name, ordinal);
@@ -279,8 +279,8 @@ static void
 add_member_part(const Builder *builder, Multipart *body, const cJSON *member)
 {
 	const cJSON *element = cJSON_IsArray(member) ? member->child : NULL;
-	bool		has_input = false;
-	int			ordinal;
+	bool has_input = false;
+	int ordinal;
 
 	for (; element != NULL; element = element->next)
 		has_input |= is_input(builder, element, &ordinal);
@@ -297,11 +297,11 @@ static void
 build_multipart(Builder *builder, cJSON *params, MemoryContext result)
 {
 	const RequestSource *source = builder->source;
-	char	   *boundary = psprintf("genjob-%s", source->idempotency_key);
+	char *boundary = psprintf("genjob-%s", source->idempotency_key);
 	const char *field = builder->preset->inputs_at;
 	const cJSON *member;
-	Multipart	body;
-	int			i;
+	Multipart body;
+	int i;
 
 	MemoryContextSwitchTo(result);
 	multipart_begin(&body, boundary);
@@ -327,7 +327,7 @@ static cJSON *
 read_params(const RequestSource *source)
 {
 	const ServerOptions *options = source->options;
-	cJSON	   *params = json_parse_trusted(source->request);
+	cJSON *params = json_parse_trusted(source->request);
 
 	if (options->defaults != NULL)
 		params = json_merge(json_parse_trusted(options->defaults), params);
@@ -345,12 +345,12 @@ request_build(const RequestSource *source)
 {
 	const ServerOptions *options = source->options;
 	HttpRequest *http = palloc0(sizeof(HttpRequest));
-	Builder		builder = {source, options->preset, NULL, http};
-	bool		with_inputs = source->n_inputs > 0;
-	BodyKind	kind = with_inputs ? options->preset->inputs_body : options->preset->body;
+	Builder builder = {source, options->preset, NULL, http};
+	bool with_inputs = source->n_inputs > 0;
+	BodyKind kind = with_inputs ? options->preset->inputs_body : options->preset->body;
 	MemoryContext result = CurrentMemoryContext;
 	MemoryContext scratch = AllocSetContextCreate(result, "genjob request", ALLOCSET_DEFAULT_SIZES);
-	cJSON	   *params;
+	cJSON *params;
 
 	http->method = "POST";
 	http->url = psprintf("%s%s", options->url, with_inputs ? options->inputs_path : options->path);
@@ -377,7 +377,7 @@ request_build(const RequestSource *source)
 void
 request_check(const RequestSource *source)
 {
-	Builder		builder = {source, source->options->preset, NULL, NULL};
+	Builder builder = {source, source->options->preset, NULL, NULL};
 
 	check_inputs(&builder, read_params(source));
 }
@@ -393,8 +393,8 @@ append_readable(StringInfo text, const char *data, size_t len)
 	while (len > 0)
 	{
 		unsigned char c = (unsigned char) *data;
-		int			width = pg_utf_mblen((const unsigned char *) data);
-		bool		readable = c == '\n' || c == '\r' || c == '\t' || (c >= ' ' && c < 0x7f);
+		int width = pg_utf_mblen((const unsigned char *) data);
+		bool readable = c == '\n' || c == '\r' || c == '\t' || (c >= ' ' && c < 0x7f);
 
 		if (c >= 0x80)
 			readable = width <= len && pg_utf8_islegal((const unsigned char *) data, width);
@@ -418,7 +418,7 @@ char *
 request_describe(const HttpRequest *http)
 {
 	StringInfoData text;
-	ListCell   *cell;
+	ListCell *cell;
 
 	initStringInfo(&text);
 	appendStringInfo(&text, "%s %s\n", http->method, http->url);
@@ -426,7 +426,8 @@ request_describe(const HttpRequest *http)
 	{
 		const HttpHeader *header = lfirst(cell);
 
-		appendStringInfo(&text, "%s: %s\n", header->name, header->shown ? header->shown : header->value);
+		appendStringInfo(&text, "%s: %s\n", header->name,
+						 header->shown ? header->shown : header->value);
 	}
 	appendStringInfoChar(&text, '\n');
 	append_readable(&text, http->body, http->body_len);
@@ -442,11 +443,12 @@ const char *
 request_check_object(const char *text)
 {
 	const char *reason = NULL;
-	cJSON	   *json = json_parse(pstrdup(text), strlen(text), &reason);
+	cJSON *json = json_parse(pstrdup(text), strlen(text), &reason);
 
 	if (json == NULL)
 		return psprintf("A JSON object is expected; this is %s.", reason);
-	return cJSON_IsObject(json) ? NULL : "A JSON object is expected, such as {\"size\": \"1024x1024\"}.";
+	return cJSON_IsObject(json) ? NULL
+								: "A JSON object is expected, such as {\"size\": \"1024x1024\"}.";
 }
 
 /*
@@ -460,7 +462,7 @@ request_check_headers(const char *text)
 	};
 	const char *reason = request_check_object(text);
 	const cJSON *header;
-	int			i;
+	int i;
 
 	if (reason != NULL)
 		return reason;

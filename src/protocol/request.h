@@ -12,7 +12,7 @@
 typedef struct Input
 {
 	const char *data;
-	size_t		len;
+	size_t len;
 } Input;
 
 /*
@@ -22,9 +22,9 @@ typedef struct RequestSource
 {
 	const ServerOptions *options;
 	const MappingOptions *secrets;
-	const char *request;		/* JSON object, trusted */
+	const char *request; /* JSON object, trusted */
 	const Input *inputs;
-	int			n_inputs;
+	int n_inputs;
 	const char *idempotency_key;
 } RequestSource;
 
@@ -35,4 +35,4 @@ extern char *request_describe(const HttpRequest *http);
 extern const char *request_check_object(const char *text);
 extern const char *request_check_headers(const char *text);
 
-#endif							/* GENJOB_REQUEST_H */
+#endif /* GENJOB_REQUEST_H */

@@ -17,7 +17,7 @@
 #include "queue/statement.h"
 #include "schedule.h"
 
-#define LOCKED_RETRY_MS		1000	/* when to look again at rows that were locked */
+#define LOCKED_RETRY_MS 1000 /* when to look again at rows that were locked */
 
 /*
  * Text of the database as UTF-8, palloc'd.  A database of the encoding SQL_ASCII is taken by its word.
@@ -25,7 +25,7 @@
 static char *
 utf8_from_text(Datum datum)
 {
-	char	   *string = TextDatumGetCString(datum);
+	char *string = TextDatumGetCString(datum);
 
 	if (GetDatabaseEncoding() == PG_SQL_ASCII)
 		return string;
@@ -35,9 +35,9 @@ utf8_from_text(Datum datum)
 static void
 read_inputs(Job *job, Datum datum)
 {
-	ArrayType  *array = DatumGetArrayTypePCopy(datum);
-	Datum	   *elements;
-	int			i;
+	ArrayType *array = DatumGetArrayTypePCopy(datum);
+	Datum *elements;
+	int i;
 
 	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, NULL, &job->n_inputs);
 	job->inputs = palloc(Max(job->n_inputs, 1) * sizeof(Input));
@@ -71,10 +71,10 @@ authorize(Job *job)
 static Job *
 job_from_row(uint64 row, TimestampTz now)
 {
-	Job		   *job = job_create(DatumGetInt64(statement_not_null(row, 1)));
+	Job *job = job_create(DatumGetInt64(statement_not_null(row, 1)));
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
-	Datum		datum;
-	bool		isnull;
+	Datum datum;
+	bool isnull;
 
 	job->server_name = pstrdup(statement_name(row, 2));
 	datum = statement_value(row, 3, &isnull);
@@ -99,16 +99,16 @@ job_from_row(uint64 row, TimestampTz now)
 static ArrayType *
 random_keys(int n)
 {
-	Datum	   *keys = palloc(n * sizeof(Datum));
-	int			i;
+	Datum *keys = palloc(n * sizeof(Datum));
+	int i;
 
 	for (i = 0; i < n; i++)
 	{
-		pg_uuid_t  *uuid = palloc(UUID_LEN);
+		pg_uuid_t *uuid = palloc(UUID_LEN);
 
 		if (!pg_strong_random(uuid->data, UUID_LEN))
-			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-							errmsg("could not generate random values")));
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
 		/* version 4, of RFC 9562 */
 		uuid->data[6] = (uuid->data[6] & 0x0f) | 0x40;
 		uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
@@ -124,17 +124,17 @@ random_keys(int n)
 void
 queue_claim(const int64 *ids, int n, TimestampTz now)
 {
-	Datum		args[3] = {PointerGetDatum(statement_int8_array(ids, n)), PointerGetDatum(random_keys(n)),
-	TimestampTzGetDatum(now)};
-	uint64		rows = statement_run(CLAIM, args, NULL);
-	int64	   *missing = palloc(n * sizeof(int64));
-	int			n_missing = 0;
-	uint64		row;
-	int			i;
+	Datum args[3] = {PointerGetDatum(statement_int8_array(ids, n)), PointerGetDatum(random_keys(n)),
+					 TimestampTzGetDatum(now)};
+	uint64 rows = statement_run(CLAIM, args, NULL);
+	int64 *missing = palloc(n * sizeof(int64));
+	int n_missing = 0;
+	uint64 row;
+	int i;
 
 	for (row = 0; row < rows; row++)
 	{
-		Job		   *job = job_from_row(row, now);
+		Job *job = job_from_row(row, now);
 		MemoryContext caller = MemoryContextSwitchTo(job->context);
 
 		authorize(job);
@@ -142,7 +142,7 @@ queue_claim(const int64 *ids, int n, TimestampTz now)
 	}
 	for (i = 0; i < n; i++)
 	{
-		Job		   *job = job_find(ids[i]);
+		Job *job = job_find(ids[i]);
 
 		if (job != NULL)
 			job_enter(job, JOB_CLAIMED);
@@ -168,12 +168,12 @@ queue_claim(const int64 *ids, int n, TimestampTz now)
 void
 queue_read_orphans(void)
 {
-	uint64		rows = statement_run(FIND_ORPHANS, NULL, NULL);
-	uint64		row;
+	uint64 rows = statement_run(FIND_ORPHANS, NULL, NULL);
+	uint64 row;
 
 	for (row = 0; row < rows; row++)
 	{
-		Job		   *job;
+		Job *job;
 		MemoryContext caller;
 
 		if (job_find(DatumGetInt64(statement_not_null(row, 1))) != NULL)

@@ -23,11 +23,11 @@
 static void
 schedule_rows(uint64 n)
 {
-	uint64		i;
+	uint64 i;
 
 	for (i = 0; i < n; i++)
 	{
-		int64		id = DatumGetInt64(statement_not_null(i, 1));
+		int64 id = DatumGetInt64(statement_not_null(i, 1));
 
 		if (job_find(id) == NULL)
 			schedule_add(id, statement_name(i, 2), DatumGetInt32(statement_not_null(i, 3)),
@@ -41,12 +41,12 @@ schedule_rows(uint64 n)
 static void
 notice_change(uint64 row, int64 id, TimestampTz now)
 {
-	bool		is_queued = DatumGetBool(statement_not_null(row, 3));
-	bool		is_running = DatumGetBool(statement_not_null(row, 4));
+	bool is_queued = DatumGetBool(statement_not_null(row, 3));
+	bool is_running = DatumGetBool(statement_not_null(row, 4));
 	TimestampTz run_at = DatumGetTimestampTz(statement_not_null(row, 7));
-	Job		   *job = job_find(id);
-	Datum		expires_at;
-	bool		isnull;
+	Job *job = job_find(id);
+	Datum expires_at;
+	bool isnull;
 
 	if (job != NULL && (!is_running || DatumGetInt32(statement_not_null(row, 5)) != job->attempt))
 		job_destroy(job);
@@ -69,10 +69,10 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 void
 queue_read_changed(const int64 *ids, int n, TimestampTz now)
 {
-	Datum		args[1] = {PointerGetDatum(statement_int8_array(ids, n))};
-	uint64		rows = statement_run(FIND_CHANGED, args, NULL);
-	uint64		row;
-	int			i;
+	Datum args[1] = {PointerGetDatum(statement_int8_array(ids, n))};
+	uint64 rows = statement_run(FIND_CHANGED, args, NULL);
+	uint64 row;
+	int i;
 
 	for (row = 0; row < rows; row++)
 		notice_change(row, DatumGetInt64(statement_not_null(row, 1)), now);
@@ -96,10 +96,10 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 void
 queue_read_claimed(TimestampTz now)
 {
-	int			n = 0;
-	int			state;
-	int64	   *ids;
-	dlist_iter	iter;
+	int n = 0;
+	int state;
+	int64 *ids;
+	dlist_iter iter;
 
 	for (state = 0; state < JOB_STATES; state++)
 		n += job_count(state);
@@ -120,9 +120,9 @@ queue_read_claimed(TimestampTz now)
 void
 queue_fill(ServerQueue *queue, TimestampTz now)
 {
-	Datum		args[3] = {NameGetDatum(&queue->name), TimestampTzGetDatum(now),
-	Int32GetDatum(SCHEDULE_WINDOW)};
-	uint64		rows = statement_run(FIND_READY, args, NULL);
+	Datum args[3] = {NameGetDatum(&queue->name), TimestampTzGetDatum(now),
+					 Int32GetDatum(SCHEDULE_WINDOW)};
+	uint64 rows = statement_run(FIND_READY, args, NULL);
 
 	queue->has_more = rows == SCHEDULE_WINDOW;
 	schedule_rows(rows);
@@ -134,8 +134,8 @@ queue_fill(ServerQueue *queue, TimestampTz now)
 void
 queue_scan_all(TimestampTz now)
 {
-	NameData	server = {""};
-	Datum		args[1] = {NameGetDatum(&server)};
+	NameData server = {""};
+	Datum args[1] = {NameGetDatum(&server)};
 
 	schedule_clear();
 	while (statement_run(FIND_SERVER, args, NULL) > 0)
@@ -153,9 +153,9 @@ queue_scan_all(TimestampTz now)
 void
 queue_read_due(TimestampTz after, TimestampTz now)
 {
-	Datum		args[3] = {TimestampTzGetDatum(after), TimestampTzGetDatum(now),
-	Int32GetDatum(SCHEDULE_WINDOW)};
-	uint64		rows = statement_run(FIND_DUE, args, NULL);
+	Datum args[3] = {TimestampTzGetDatum(after), TimestampTzGetDatum(now),
+					 Int32GetDatum(SCHEDULE_WINDOW)};
+	uint64 rows = statement_run(FIND_DUE, args, NULL);
 
 	if (rows == SCHEDULE_WINDOW)
 		queue_scan_all(now);
@@ -172,7 +172,7 @@ first_time(uint64 rows)
 TimestampTz
 queue_next_due(TimestampTz after)
 {
-	Datum		args[1] = {TimestampTzGetDatum(after)};
+	Datum args[1] = {TimestampTzGetDatum(after)};
 
 	return first_time(statement_run(FIND_NEXT_DUE, args, NULL));
 }
@@ -188,8 +188,8 @@ queue_next_expiry(void)
 static void
 forget_and_wake(uint64 rows)
 {
-	int64	   *ids = palloc(Max(rows, 1) * sizeof(int64));
-	uint64		i;
+	int64 *ids = palloc(Max(rows, 1) * sizeof(int64));
+	uint64 i;
 
 	for (i = 0; i < rows; i++)
 	{
@@ -205,8 +205,8 @@ forget_and_wake(uint64 rows)
 int
 queue_expire(TimestampTz now)
 {
-	Datum		args[1] = {TimestampTzGetDatum(now)};
-	uint64		rows = statement_run(FAIL_EXPIRED, args, NULL);
+	Datum args[1] = {TimestampTzGetDatum(now)};
+	uint64 rows = statement_run(FAIL_EXPIRED, args, NULL);
 
 	forget_and_wake(rows);
 	return (int) rows;
@@ -218,14 +218,13 @@ queue_expire(TimestampTz now)
 int
 queue_fail_waiting(const char *server_name, const char *error, TimestampTz now)
 {
-	NameData	name;
-	text	   *message = cstring_to_text(error);
-	Datum		args[3] = {NameGetDatum(&name), PointerGetDatum(message), TimestampTzGetDatum(now)};
-	uint64		rows;
+	NameData name;
+	text *message = cstring_to_text(error);
+	Datum args[3] = {NameGetDatum(&name), PointerGetDatum(message), TimestampTzGetDatum(now)};
+	uint64 rows;
 
 	namestrcpy(&name, server_name);
 	rows = statement_run(FAIL_WAITING, args, NULL);
 	forget_and_wake(rows);
 	return (int) rows;
 }
-

@@ -12,13 +12,13 @@
 typedef enum QueuePresence
 {
 	QUEUE_ABSENT,
-	QUEUE_OTHER_VERSION,		/* the SQL objects are not of this library's version */
+	QUEUE_OTHER_VERSION, /* the SQL objects are not of this library's version */
 	QUEUE_PRESENT
 } QueuePresence;
 
-typedef void (*QueueWork) (void *arg);
+typedef void (*QueueWork)(void *arg);
 
-extern bool queue_is_mine;		/* this process is a dispatcher: triggers let it pass */
+extern bool queue_is_mine; /* this process is a dispatcher: triggers let it pass */
 
 extern bool queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **error);
 
@@ -31,11 +31,11 @@ extern void queue_scan_all(TimestampTz now);
 extern void queue_fill(ServerQueue *queue, TimestampTz now);
 extern void queue_read_due(TimestampTz after, TimestampTz now);
 extern TimestampTz queue_next_due(TimestampTz after);
-extern int	queue_expire(TimestampTz now);
+extern int queue_expire(TimestampTz now);
 extern TimestampTz queue_next_expiry(void);
-extern int	queue_fail_waiting(const char *server_name, const char *error, TimestampTz now);
+extern int queue_fail_waiting(const char *server_name, const char *error, TimestampTz now);
 extern void queue_claim(const int64 *ids, int n, TimestampTz now);
 extern void queue_read_orphans(void);
 extern void queue_report(Job **jobs, int n, TimestampTz now);
 
-#endif							/* GENJOB_QUEUE_H */
+#endif /* GENJOB_QUEUE_H */

@@ -35,11 +35,11 @@ typedef enum ReportColumn
 
 static const struct
 {
-	Oid			type;
-	int			len;
-	bool		by_value;
-	char		align;
-}			column_types[REPORT_COLUMNS] = {
+	Oid type;
+	int len;
+	bool by_value;
+	char align;
+} column_types[REPORT_COLUMNS] = {
 	[REPORT_ID] = {INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
 	[REPORT_ATTEMPT] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
 	[REPORT_STATE] = {TEXTOID, -1, false, TYPALIGN_INT},
@@ -58,8 +58,8 @@ static const struct
 static char *
 text_from_utf8(char *utf8)
 {
-	int			encoding = GetDatabaseEncoding();
-	Oid			conversion;
+	int encoding = GetDatabaseEncoding();
+	Oid conversion;
 	StringInfoData text;
 	unsigned char *p = (unsigned char *) utf8;
 	unsigned char *end = p + strlen(utf8);
@@ -73,9 +73,9 @@ text_from_utf8(char *utf8)
 	while (p < end)
 	{
 		unsigned char piece[4 * MAX_CONVERSION_GROWTH * 256 + 1];
-		int			len = pg_encoding_mbcliplen(PG_UTF8, (char *) p, end - p, 1024);
-		int			done = pg_do_encoding_conversion_buf(conversion, PG_UTF8, encoding, p, len, piece,
-														 sizeof(piece), true);
+		int len = pg_encoding_mbcliplen(PG_UTF8, (char *) p, end - p, 1024);
+		int done = pg_do_encoding_conversion_buf(conversion, PG_UTF8, encoding, p, len, piece,
+												 sizeof(piece), true);
 
 		appendStringInfoString(&text, (char *) piece);
 		p += done;
@@ -134,31 +134,32 @@ report_datum(const Job *job, ReportColumn column, bool *isnull)
 static Datum
 report_array(Job **jobs, int n, ReportColumn column)
 {
-	Datum	   *datums = palloc(n * sizeof(Datum));
-	bool	   *nulls = palloc(n * sizeof(bool));
-	int			dims[1] = {n};
-	int			bounds[1] = {1};
-	int			i;
+	Datum *datums = palloc(n * sizeof(Datum));
+	bool *nulls = palloc(n * sizeof(bool));
+	int dims[1] = {n};
+	int bounds[1] = {1};
+	int i;
 
 	for (i = 0; i < n; i++)
 		datums[i] = report_datum(jobs[i], column, &nulls[i]);
-	return PointerGetDatum(construct_md_array(datums, nulls, 1, dims, bounds, column_types[column].type,
-											  column_types[column].len, column_types[column].by_value,
+	return PointerGetDatum(construct_md_array(datums, nulls, 1, dims, bounds,
+											  column_types[column].type, column_types[column].len,
+											  column_types[column].by_value,
 											  column_types[column].align));
 }
 
 static void
 store_outputs(const Job *job)
 {
-	ListCell   *cell;
-	int			ordinal = 1;
+	ListCell *cell;
+	int ordinal = 1;
 
 	foreach(cell, job->verdict->outputs)
 	{
 		const Output *output = lfirst(cell);
-		bytea	   *data = palloc(output->len + VARHDRSZ);
-		Datum		args[4] = {Int64GetDatum(job->id), Int32GetDatum(ordinal++),
-		CStringGetTextDatum(output->content_type), PointerGetDatum(data)};
+		bytea *data = palloc(output->len + VARHDRSZ);
+		Datum args[4] = {Int64GetDatum(job->id), Int32GetDatum(ordinal++),
+						 CStringGetTextDatum(output->content_type), PointerGetDatum(data)};
 
 		SET_VARSIZE(data, output->len + VARHDRSZ);
 		memcpy(VARDATA(data), output->data, output->len);
@@ -173,10 +174,10 @@ store_outputs(const Job *job)
 static void
 forget_old_outputs(Job **jobs, int n)
 {
-	int64	   *ids = palloc(n * sizeof(int64));
-	Datum		args[1];
-	int			n_ids = 0;
-	int			i;
+	int64 *ids = palloc(n * sizeof(int64));
+	Datum args[1];
+	int n_ids = 0;
+	int i;
 
 	for (i = 0; i < n; i++)
 	{
@@ -192,8 +193,8 @@ forget_old_outputs(Job **jobs, int n)
 static Job *
 job_among(Job **jobs, int n, int64 id)
 {
-	Job		   *job = job_find(id);
-	int			i;
+	Job *job = job_find(id);
+	int i;
 
 	for (i = 0; i < n && jobs[i] != job; i++)
 		;
@@ -207,12 +208,12 @@ job_among(Job **jobs, int n, int64 id)
 static void
 find_fenced(Job **jobs, int n)
 {
-	int64	   *ids = palloc(n * sizeof(int64));
-	Datum		args[1];
-	uint64		rows;
-	uint64		row;
-	int			n_ids = 0;
-	int			i;
+	int64 *ids = palloc(n * sizeof(int64));
+	Datum args[1];
+	uint64 rows;
+	uint64 row;
+	int n_ids = 0;
+	int i;
 
 	for (i = 0; i < n; i++)
 	{
@@ -225,7 +226,7 @@ find_fenced(Job **jobs, int n)
 	rows = statement_run(FIND_CHANGED, args, NULL);
 	for (row = 0; row < rows; row++)
 	{
-		Job		   *job = job_among(jobs, n, DatumGetInt64(statement_not_null(row, 1)));
+		Job *job = job_among(jobs, n, DatumGetInt64(statement_not_null(row, 1)));
 
 		if (job != NULL && DatumGetBool(statement_not_null(row, 4)) &&
 			DatumGetInt32(statement_not_null(row, 5)) == job->attempt)
@@ -240,10 +241,10 @@ find_fenced(Job **jobs, int n)
 void
 queue_report(Job **jobs, int n, TimestampTz now)
 {
-	Datum		args[REPORT_COLUMNS + 1];
-	uint64		rows;
-	uint64		row;
-	int			i;
+	Datum args[REPORT_COLUMNS + 1];
+	uint64 rows;
+	uint64 row;
+	int i;
 
 	for (i = 0; i < REPORT_COLUMNS; i++)
 		args[i] = report_array(jobs, n, i);
@@ -253,7 +254,7 @@ queue_report(Job **jobs, int n, TimestampTz now)
 	rows = statement_run(REPORT, args, NULL);
 	for (row = 0; row < rows; row++)
 	{
-		int64		id = DatumGetInt64(statement_not_null(row, 1));
+		int64 id = DatumGetInt64(statement_not_null(row, 1));
 
 		job_find(id)->outcome = REPORT_WRITTEN;
 		commit_note_ended(id);

@@ -30,21 +30,24 @@
 static char *
 find_table(Oid *oid)
 {
-	char	   *name;
+	char *name;
 
 	if (SPI_execute("SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname)"
 					" FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
 					" JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'gen_jobs'"
-					" WHERE e.extname = 'genjob'", true, 1) != SPI_OK_SELECT || SPI_processed == 0)
+					" WHERE e.extname = 'genjob'",
+					true, 1) != SPI_OK_SELECT ||
+		SPI_processed == 0)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("the extension genjob is not installed in this database"),
 						errhint("CREATE EXTENSION genjob.")));
 	name = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 	if (oid != NULL)
 	{
-		bool		isnull;
+		bool isnull;
 
-		*oid = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		*oid = DatumGetObjectId(
+			SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	}
 	return name;
 }
@@ -52,15 +55,17 @@ find_table(Oid *oid)
 static void
 no_such_job(int64 id)
 {
-	ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("job " INT64_FORMAT " does not exist", id),
-					errhint("It may have been deleted, or belong to a role that this one is not a member of.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND), errmsg("job " INT64_FORMAT " does not exist", id),
+			 errhint(
+				 "It may have been deleted, or belong to a role that this one is not a member of.")));
 }
 
 static Oid
 table_owner(Oid table)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	Oid			owner;
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	Oid owner;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for relation %u", table);
@@ -72,9 +77,9 @@ table_owner(Oid table)
 static uint64
 execute_with_id(const char *text, int64 id, bool read_only)
 {
-	Oid			types[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(id)};
-	int			code = SPI_execute_with_args(text, 1, types, values, NULL, read_only, 0);
+	Oid types[1] = {INT8OID};
+	Datum values[1] = {Int64GetDatum(id)};
+	int code = SPI_execute_with_args(text, 1, types, values, NULL, read_only, 0);
 
 	if (code < 0)
 		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(code));
@@ -87,22 +92,25 @@ execute_with_id(const char *text, int64 id, bool read_only)
 static bool
 change_job(int64 id, const char *set_and_where)
 {
-	Oid			caller = GetUserId();
-	Oid			saved_user;
-	int			saved_context;
-	Oid			table;
-	char	   *name;
-	Oid			owner;
-	bool		isnull;
-	bool		changed;
+	Oid caller = GetUserId();
+	Oid saved_user;
+	int saved_context;
+	Oid table;
+	char *name;
+	Oid owner;
+	bool isnull;
+	bool changed;
 
 	SPI_connect();
 	name = find_table(&table);
 	GetUserIdAndSecContext(&saved_user, &saved_context);
 	SetUserIdAndSecContext(table_owner(table), saved_context | SECURITY_LOCAL_USERID_CHANGE);
-	if (execute_with_id(psprintf("SELECT owner::pg_catalog.oid FROM %s WHERE id OPERATOR(pg_catalog.=) $1", name), id, false) == 0)
+	if (execute_with_id(psprintf("SELECT owner::pg_catalog.oid FROM %s WHERE id OPERATOR(pg_catalog.=) $1",
+								 name),
+						id, false) == 0)
 		no_such_job(id);
-	owner = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	owner =
+		DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	if (!has_privs_of_role(caller, owner))
 		no_such_job(id);
 	changed = execute_with_id(psprintf("UPDATE %s SET %s", name, set_and_where), id, false) > 0;
@@ -117,11 +125,12 @@ change_job(int64 id, const char *set_and_where)
 bool
 session_cancel(int64 id)
 {
-	char	   *error = psprintf("cancelled by role \"%s\"", GetUserNameFromId(GetUserId(), false));
+	char *error = psprintf("cancelled by role \"%s\"", GetUserNameFromId(GetUserId(), false));
 
-	return change_job(id, psprintf("state = 'cancelled', error = %s"
-								   " WHERE id OPERATOR(pg_catalog.=) $1 AND state IN ('waiting', 'queued', 'running')",
-								   quote_literal_cstr(error)));
+	return change_job(id,
+					  psprintf("state = 'cancelled', error = %s"
+							   " WHERE id OPERATOR(pg_catalog.=) $1 AND state IN ('waiting', 'queued', 'running')",
+							   quote_literal_cstr(error)));
 }
 
 /*
@@ -130,7 +139,8 @@ session_cancel(int64 id)
 bool
 session_retry(int64 id)
 {
-	return change_job(id, "state = 'queued'"
+	return change_job(id,
+					  "state = 'queued'"
 					  " WHERE id OPERATOR(pg_catalog.=) $1 AND state IN ('failed', 'cancelled')");
 }
 
@@ -141,23 +151,26 @@ session_retry(int64 id)
 bool
 session_job_has_ended(int64 id)
 {
-	Oid			types[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(id)};
-	SPIPlanPtr	plan;
-	bool		ended;
-	bool		isnull;
+	Oid types[1] = {INT8OID};
+	Datum values[1] = {Int64GetDatum(id)};
+	SPIPlanPtr plan;
+	bool ended;
+	bool isnull;
 	TransactionId xmin;
 
 	SPI_connect();
 	plan = SPI_prepare(psprintf("SELECT state IN ('succeeded', 'failed', 'cancelled'), xmin FROM %s"
-								" WHERE id OPERATOR(pg_catalog.=) $1", find_table(NULL)), 1, types);
-	if (plan == NULL ||
-		SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false, 0) < 0)
+								" WHERE id OPERATOR(pg_catalog.=) $1",
+								find_table(NULL)),
+					   1, types);
+	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
+											 InvalidSnapshot, true, false, 0) < 0)
 		elog(ERROR, "could not read job " INT64_FORMAT, id);
 	if (SPI_processed == 0)
 		no_such_job(id);
 	ended = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	xmin = DatumGetTransactionId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	xmin = DatumGetTransactionId(
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	SPI_finish();
 	if (!ended && TransactionIdIsCurrentTransactionId(xmin))
 		ereport(ERROR,
@@ -174,16 +187,18 @@ session_job_has_ended(int64 id)
 Datum
 session_job_row(int64 id)
 {
-	Oid			types[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(id)};
-	SPIPlanPtr	plan;
-	Datum		row;
-	bool		isnull;
+	Oid types[1] = {INT8OID};
+	Datum values[1] = {Int64GetDatum(id)};
+	SPIPlanPtr plan;
+	Datum row;
+	bool isnull;
 
 	SPI_connect();
-	plan = SPI_prepare(psprintf("SELECT j FROM %s j WHERE id OPERATOR(pg_catalog.=) $1", find_table(NULL)), 1, types);
-	if (plan == NULL ||
-		SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false, 0) < 0)
+	plan = SPI_prepare(psprintf("SELECT j FROM %s j WHERE id OPERATOR(pg_catalog.=) $1",
+								find_table(NULL)),
+					   1, types);
+	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
+											 InvalidSnapshot, true, false, 0) < 0)
 		elog(ERROR, "could not read job " INT64_FORMAT, id);
 	if (SPI_processed == 0)
 		no_such_job(id);
@@ -200,19 +215,21 @@ session_job_row(int64 id)
 int64
 session_insert(FunctionCallInfo fcinfo)
 {
-	Oid			types[3] = {NAMEOID, JSONBOID, BYTEAARRAYOID};
-	Datum		values[3];
-	char		nulls[3];
-	bool		isnull;
-	int			i;
+	Oid types[3] = {NAMEOID, JSONBOID, BYTEAARRAYOID};
+	Datum values[3];
+	char nulls[3];
+	bool isnull;
+	int i;
 
 	for (i = 0; i < lengthof(types); i++)
 	{
 		values[i] = PG_GETARG_DATUM(i);
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
 	}
-	if (SPI_execute_with_args(psprintf("INSERT INTO %s (server, request, inputs) VALUES ($1, $2, $3) RETURNING id", find_table(NULL)),
-							  lengthof(types), types, values, nulls, false, 1) != SPI_OK_INSERT_RETURNING ||
+	if (SPI_execute_with_args(psprintf("INSERT INTO %s (server, request, inputs) VALUES ($1, $2, $3) RETURNING id",
+									   find_table(NULL)),
+							  lengthof(types), types, values, nulls, false,
+							  1) != SPI_OK_INSERT_RETURNING ||
 		SPI_processed != 1)
 		elog(ERROR, "could not insert a job");
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
@@ -225,9 +242,11 @@ session_insert(FunctionCallInfo fcinfo)
 void
 session_job_columns(int64 id, Datum *values, bool *nulls, int n)
 {
-	int			i;
+	int i;
 
-	if (execute_with_id(psprintf("SELECT id, state, result, usage, error FROM %s WHERE id OPERATOR(pg_catalog.=) $1", find_table(NULL)), id, true) == 0)
+	if (execute_with_id(psprintf("SELECT id, state, result, usage, error FROM %s WHERE id OPERATOR(pg_catalog.=) $1",
+								 find_table(NULL)),
+						id, true) == 0)
 		no_such_job(id);
 	for (i = 0; i < n; i++)
 	{

@@ -14,4 +14,4 @@ extern Datum session_job_row(int64 id);
 extern int64 session_insert(FunctionCallInfo fcinfo);
 extern void session_job_columns(int64 id, Datum *values, bool *nulls, int n);
 
-#endif							/* GENJOB_SESSION_H */
+#endif /* GENJOB_SESSION_H */

@@ -20,13 +20,13 @@
 #include "queue/queue.h"
 #include "queue/statement.h"
 
-bool		queue_is_mine = false;
+bool queue_is_mine = false;
 
 typedef struct Statement
 {
-	int			nargs;
-	Oid			args[12];
-	const char *text;			/* "@" stands for the extension's schema */
+	int nargs;
+	Oid args[12];
+	const char *text; /* "@" stands for the extension's schema */
 } Statement;
 
 /* The jobs among $1 that are in a state and not locked, locked by us. */
@@ -35,68 +35,87 @@ typedef struct Statement
 	" WHERE " condition " FOR NO KEY UPDATE OF j SKIP LOCKED)"
 
 static const Statement statements[STATEMENTS] = {
-	[FIND_CHANGED] = {1, {INT8ARRAYOID},
-		"SELECT id, server, state = 'queued', state = 'running', attempt, priority, run_at, expires_at"
-		" FROM @.gen_jobs WHERE id = ANY ($1)"},
-	[FIND_SERVER] = {1, {NAMEOID},
-		"SELECT server FROM @.gen_jobs WHERE state = 'queued' AND server > $1 ORDER BY server LIMIT 1"},
-	[FIND_READY] = {3, {NAMEOID, TIMESTAMPTZOID, INT4OID},
-		"SELECT id, server, priority, run_at FROM @.gen_jobs"
-		" WHERE state = 'queued' AND server = $1 AND run_at <= $2"
-		" ORDER BY priority DESC, run_at, id LIMIT $3"},
-	[FIND_DUE] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
-		"SELECT id, server, priority, run_at FROM @.gen_jobs"
-		" WHERE state = 'queued' AND run_at > $1 AND run_at <= $2 ORDER BY run_at LIMIT $3"},
-	[FIND_NEXT_DUE] = {1, {TIMESTAMPTZOID},
-		"SELECT run_at FROM @.gen_jobs WHERE state = 'queued' AND run_at > $1 ORDER BY run_at LIMIT 1"},
-	[FIND_NEXT_EXPIRY] = {0, {0},
-		"SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at IS NOT NULL"
-		" ORDER BY expires_at LIMIT 1"},
-	[FIND_ORPHANS] = {0, {0},
-		"SELECT id, server, NULL::text, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
-		" idempotency_key::text FROM @.gen_jobs WHERE state = 'running'"},
-	[FAIL_EXPIRED] = {1, {TIMESTAMPTZOID},
-		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
-		" error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
-		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1"
-		" ORDER BY expires_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
-	[FAIL_WAITING] = {3, {NAMEOID, TEXTOID, TIMESTAMPTZOID},
-		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
-		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
-		" LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
-	[CLAIM] = {3, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID},
-		"WITH given AS (SELECT * FROM unnest($1, $2) g (id, key)), "
-		HELD_JOBS("j.state = 'queued' AND (j.expires_at IS NULL OR j.expires_at > $3)")
-		" UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, started_at = $3,"
-		" idempotency_key = coalesce(j.idempotency_key, g.key)"
-		" FROM held h JOIN given g USING (id) WHERE j.id = h.id AND j.state = 'queued'"
-		" RETURNING j.id, j.server, j.request::text, j.inputs, j.priority, j.owner::oid, j.attempt,"
-		" j.failures, j.max_attempts, j.idempotency_key::text"},
-	[REPORT] = {11, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
-		"WITH given AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-		" g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key)), "
-		HELD_JOBS("j.state = 'running' AND j.attempt = g.attempt")
-		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = g.result::jsonb,"
-		" usage = g.usage::jsonb, error = g.error, failures = j.failures + g.counts,"
-		" run_at = coalesce(g.run_at, j.run_at),"
-		" finished_at = CASE WHEN g.state <> 'queued' THEN $11 END,"
-		" idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
-		" errors = CASE WHEN g.error IS NULL THEN j.errors ELSE"
-		"  CASE WHEN jsonb_array_length(j.errors) >= 100 THEN j.errors - 0 ELSE coalesce(j.errors, '[]') END"
-		"  || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $11,"
-		"     'http_status', g.http_status, 'error', g.error))) END"
-		" FROM held h JOIN given g USING (id)"
-		" WHERE j.id = h.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
-	[FORGET_OUTPUTS] = {1, {INT8ARRAYOID},
-		"DELETE FROM @.gen_outputs WHERE job_id = ANY ($1)"},
-	[ADD_OUTPUT] = {4, {INT8OID, INT4OID, TEXTOID, BYTEAOID},
-		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, data)"
-		" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"},
+	[FIND_CHANGED] =
+		{1,
+		 {INT8ARRAYOID},
+		 "SELECT id, server, state = 'queued', state = 'running', attempt, priority, run_at, expires_at"
+		 " FROM @.gen_jobs WHERE id = ANY ($1)"},
+	[FIND_SERVER] =
+		{1,
+		 {NAMEOID},
+		 "SELECT server FROM @.gen_jobs WHERE state = 'queued' AND server > $1 ORDER BY server LIMIT 1"},
+	[FIND_READY] = {3,
+					{NAMEOID, TIMESTAMPTZOID, INT4OID},
+					"SELECT id, server, priority, run_at FROM @.gen_jobs"
+					" WHERE state = 'queued' AND server = $1 AND run_at <= $2"
+					" ORDER BY priority DESC, run_at, id LIMIT $3"},
+	[FIND_DUE] =
+		{3,
+		 {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
+		 "SELECT id, server, priority, run_at FROM @.gen_jobs"
+		 " WHERE state = 'queued' AND run_at > $1 AND run_at <= $2 ORDER BY run_at LIMIT $3"},
+	[FIND_NEXT_DUE] =
+		{1,
+		 {TIMESTAMPTZOID},
+		 "SELECT run_at FROM @.gen_jobs WHERE state = 'queued' AND run_at > $1 ORDER BY run_at LIMIT 1"},
+	[FIND_NEXT_EXPIRY] =
+		{0,
+		 {0},
+		 "SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at IS NOT NULL"
+		 " ORDER BY expires_at LIMIT 1"},
+	[FIND_ORPHANS] =
+		{0,
+		 {0},
+		 "SELECT id, server, NULL::text, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
+		 " idempotency_key::text FROM @.gen_jobs WHERE state = 'running'"},
+	[FAIL_EXPIRED] =
+		{1,
+		 {TIMESTAMPTZOID},
+		 "UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
+		 " error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
+		 " WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1"
+		 " ORDER BY expires_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
+	[FAIL_WAITING] =
+		{3,
+		 {NAMEOID, TEXTOID, TIMESTAMPTZOID},
+		 "UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
+		 " WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
+		 " LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
+	[CLAIM] =
+		{3,
+		 {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID},
+		 "WITH given AS (SELECT * FROM unnest($1, $2) g (id, key)), " HELD_JOBS(
+			 "j.state = 'queued' AND (j.expires_at IS NULL OR j.expires_at > $3)") " UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, started_at = $3,"
+																				   " idempotency_key = coalesce(j.idempotency_key, g.key)"
+																				   " FROM held h JOIN given g USING (id) WHERE j.id = h.id AND j.state = 'queued'"
+																				   " RETURNING j.id, j.server, j.request::text, j.inputs, j.priority, j.owner::oid, j.attempt,"
+																				   " j.failures, j.max_attempts, j.idempotency_key::text"},
+	[REPORT] =
+		{11,
+		 {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+		  INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
+		 "WITH given AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+		 " g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key)), " HELD_JOBS(
+			 "j.state = 'running' AND j.attempt = g.attempt") " UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = g.result::jsonb,"
+															  " usage = g.usage::jsonb, error = g.error, failures = j.failures + g.counts,"
+															  " run_at = coalesce(g.run_at, j.run_at),"
+															  " finished_at = CASE WHEN g.state <> 'queued' THEN $11 END,"
+															  " idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
+															  " errors = CASE WHEN g.error IS NULL THEN j.errors ELSE"
+															  "  CASE WHEN jsonb_array_length(j.errors) >= 100 THEN j.errors - 0 ELSE coalesce(j.errors, '[]') END"
+															  "  || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $11,"
+															  "     'http_status', g.http_status, 'error', g.error))) END"
+															  " FROM held h JOIN given g USING (id)"
+															  " WHERE j.id = h.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
+	[FORGET_OUTPUTS] = {1, {INT8ARRAYOID}, "DELETE FROM @.gen_outputs WHERE job_id = ANY ($1)"},
+	[ADD_OUTPUT] = {4,
+					{INT8OID, INT4OID, TEXTOID, BYTEAOID},
+					"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, data)"
+					" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"},
 };
 
 static SPIPlanPtr plans[STATEMENTS];
-static char schema[NAMEDATALEN * 2 + 3];	/* quoted; empty until queue_look() */
+static char schema[NAMEDATALEN * 2 + 3]; /* quoted; empty until queue_look() */
 
 /* ---------- transactions ---------- */
 
@@ -154,13 +173,13 @@ execute(const char *text)
 uint64
 statement_run(StatementId id, Datum *args, const char *nulls)
 {
-	int			code;
+	int code;
 
 	if (plans[id] == NULL)
 	{
 		StringInfoData text;
 		const char *p;
-		SPIPlanPtr	plan;
+		SPIPlanPtr plan;
 
 		initStringInfo(&text);
 		for (p = statements[id].text; *p != '\0'; p++)
@@ -191,8 +210,8 @@ statement_value(uint64 row, int column, bool *isnull)
 Datum
 statement_not_null(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		datum = statement_value(row, column, &isnull);
+	bool isnull;
+	Datum datum = statement_value(row, column, &isnull);
 
 	if (isnull)
 		elog(ERROR, "unexpected null in column %d", column);
@@ -208,8 +227,8 @@ statement_name(uint64 row, int column)
 ArrayType *
 statement_int8_array(const int64 *values, int n)
 {
-	Datum	   *datums = palloc(Max(n, 1) * sizeof(Datum));
-	int			i;
+	Datum *datums = palloc(Max(n, 1) * sizeof(Datum));
+	int i;
 
 	for (i = 0; i < n; i++)
 		datums[i] = Int64GetDatum(values[i]);
@@ -219,7 +238,7 @@ statement_int8_array(const int64 *values, int n)
 /* ---------- the extension ---------- */
 
 /* Of the locks of the advisory kind, a class that no SQL function can take. */
-#define DISPATCHER_LOCK_CLASS	3
+#define DISPATCHER_LOCK_CLASS 3
 
 /*
  * Takes the lock of this database's dispatcher until the process ends; false if another has it.
@@ -227,7 +246,7 @@ statement_int8_array(const int64 *values, int n)
 bool
 queue_lock_database(void)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, DISPATCHER_LOCK_CLASS);
 	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
@@ -239,7 +258,7 @@ queue_lock_database(void)
 QueuePresence
 queue_look(void)
 {
-	char	   *found;
+	char *found;
 
 	execute("SELECT pg_catalog.quote_ident(n.nspname), e.extversion FROM pg_catalog.pg_extension e"
 			" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
@@ -254,4 +273,3 @@ queue_look(void)
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 	return strcmp(found, GENJOB_VERSION) == 0 ? QUEUE_PRESENT : QUEUE_OTHER_VERSION;
 }
-

@@ -35,4 +35,4 @@ extern char *statement_name(uint64 row, int column);
 
 extern ArrayType *statement_int8_array(const int64 *values, int n);
 
-#endif							/* GENJOB_STATEMENT_H */
+#endif /* GENJOB_STATEMENT_H */

@@ -1,0 +1,166 @@
+#!/usr/bin/env node
+// Takes the pictures out of the database, writes them beside an HTML page of before and after, and checks them.
+// usage: node gallery.mjs FOLDER      ends with 0 if every job succeeded and brought a picture twice as large as its source
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { Psql } from './psql.mjs';
+import { decodePicture, encodePicture } from './server/codec.mjs';
+import { drawScene } from './server/scene.mjs';
+
+/** A detail is this part of a picture's width, and half of it of its height. */
+const DETAIL = 1 / 3;
+
+const EXTENSIONS = { 'image/png': 'png', 'image/jpeg': 'jpg' };
+
+const JOBS = `
+  SELECT j.id, j.server, j.request, j.state, j.attempt, j.error,
+         extract(epoch FROM j.finished_at - j.started_at)::float8 AS elapsed,
+         encode(j.inputs[1], 'base64') AS input,
+         o.content_type, o.bytes, encode(o.sha256, 'hex') AS sha256, encode(o.data, 'base64') AS output
+    FROM gen_jobs j LEFT JOIN gen_outputs o ON o.job_id = j.id AND o.ordinal = 1
+   ORDER BY j.id`;
+
+class Unfit extends Error {}
+
+/** The picture that the network was given: the photograph, or the drawing that the model server made of the prompt. */
+function source({ input, request }) {
+  if (input) {
+    const bytes = Buffer.from(input, 'base64');
+    return { bytes, ...decodePicture(bytes) };
+  }
+  const [width, height] = request.size ? request.size.split('x').map(Number) : [request.width, request.height];
+  const drawing = drawScene({ prompt: request.prompt, seed: request.seed, width: width / 2, height: height / 2 });
+  return { bytes: encodePicture(drawing), ...drawing };
+}
+
+/** The job's picture, or an Unfit that says what is wrong. */
+function result(job, before) {
+  if (job.state !== 'succeeded')
+    throw new Unfit(`${job.state}: ${job.error}`);
+  if (!job.output)
+    throw new Unfit('it succeeded, but there is no row in gen_outputs');
+  if (!(job.content_type in EXTENSIONS))
+    throw new Unfit(`its output is ${job.content_type}, not a picture`);
+  const bytes = Buffer.from(job.output, 'base64');
+  if (bytes.length !== job.bytes)
+    throw new Unfit(`its output has ${bytes.length} bytes, and gen_outputs says ${job.bytes}`);
+  const picture = decodePicture(bytes);
+  if (picture.width !== 2 * before.width || picture.height !== 2 * before.height)
+    throw new Unfit(`its picture is ${picture.width} x ${picture.height}, not twice ${before.width} x ${before.height}`);
+  return { bytes, width: picture.width, height: picture.height };
+}
+
+function writePictures(folder, job) {
+  const before = source(job);
+  const after = result(job, before);
+  const files = {
+    before: `job-${job.id}-before.${before.bytes[0] === 0xff ? 'jpg' : 'png'}`,
+    after: `job-${job.id}-after.${EXTENSIONS[job.content_type]}`,
+  };
+  writeFileSync(join(folder, files.before), before.bytes);
+  writeFileSync(join(folder, files.after), after.bytes);
+  return { job, files, before, after };
+}
+
+/** Where the detail with the most contrast begins, as shares of what is left of width and height: CSS's background-position. */
+function busiestDetail({ width, height, rgb }) {
+  const [detailWidth, detailHeight] = [Math.floor(width * DETAIL), Math.floor((height * DETAIL) / 2)];
+  const step = Math.ceil(width / 40);
+  let best = { contrast: -1, x: 0.5, y: 0.5 };
+  for (let top = 0; top + detailHeight < height; top += step)
+    for (let left = 0; left + detailWidth < width; left += step) {
+      let contrast = 0;
+      for (let y = top; y < top + detailHeight; y++)
+        for (let x = left; x < left + detailWidth; x++) {
+          const at = (y * width + x) * 3 + 1;
+          contrast += Math.abs(rgb[at] - rgb[at + 3]) + Math.abs(rgb[at] - rgb[at + width * 3]);
+        }
+      if (contrast > best.contrast)
+        best = { contrast, x: left / (width - detailWidth), y: top / (height - detailHeight) };
+    }
+  return best;
+}
+
+const percent = (share) => `${(100 * share).toFixed(1)}%`;
+const escape = (text) => String(text).replace(/[&<>"]/g, (sign) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[sign]);
+
+function section({ job, files, before, after }) {
+  const origin = job.input ? 'photograph from <code>inputs</code>' : 'drawn from the prompt by the model server';
+  const kilobytes = Math.round(job.bytes / 1000);
+  const detail = busiestDetail(before);
+  const where = `${percent(detail.x)} ${percent(detail.y)} / ${percent(1 / DETAIL)}`;
+  const figure = (kind, file, { width, height }, text) => `
+    <figure>
+      <img class="${kind}" src="${file}" style="aspect-ratio: ${width} / ${height}" alt="${kind}">
+      <div class="detail ${kind}" style="background: url(${file}) ${where}; aspect-ratio: ${2 * width} / ${height}"></div>
+      <figcaption>${text}</figcaption>
+    </figure>`;
+  return `
+  <section>
+    <h2>${escape(job.request.prompt)}</h2>
+    <p>job ${job.id} through <code>${escape(job.server)}</code>, ${escape(job.state)} at attempt ${job.attempt}, ${job.elapsed.toFixed(1)} s</p>
+    <div class="pair">${figure('before', files.before, before, `before: ${before.width} × ${before.height}, ${origin}`)}
+      ${figure('after', files.after, after, `after: ${after.width} × ${after.height}, ${kilobytes} kB, sha256 ${job.sha256.slice(0, 16)}…`)}
+    </div>
+  </section>`;
+}
+
+function page(pairs) {
+  return `<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>genjob: before and after</title>
+<style>
+  body { margin: 2rem auto; max-width: 1140px; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; background: #16181d; color: #e4e6ea }
+  h1 { font-size: 1.6rem; margin-bottom: .3rem } h2 { font-size: 1.15rem; margin: 0 }
+  p { margin: .2rem 0 .8rem } section p, figcaption { color: #9aa1ad; font-size: .88rem }
+  section { margin: 2.2rem 0 } .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem }
+  figure { margin: 0 } figure img { width: 100%; display: block; border-radius: 6px 6px 0 0 }
+  .detail { border-radius: 0 0 6px 6px; margin-top: 3px }
+  .before { image-rendering: pixelated }
+  code { color: #d7c08a }
+</style>
+<h1>Before and after</h1>
+<p>Each pair is a row of <code>gen_jobs</code>. On the left what the network was given, its pixels simply made larger; on the right
+what came back into <code>gen_outputs</code>: twice as wide and high, by a super-resolution network (ESRGAN). Below each a detail.</p>
+${[...pairs].sort((one, other) => Boolean(other.job.input) - Boolean(one.job.input)).map(section).join('\n')}
+</html>
+`;
+}
+
+/** An empty folder for the pictures; removes only what an earlier run wrote there. */
+function emptyFolder(folder) {
+  mkdirSync(folder, { recursive: true });
+  for (const name of readdirSync(folder))
+    if (/^job-\d+-(before|after)\.(png|jpg)$|^index\.html$/.test(name))
+      rmSync(join(folder, name));
+}
+
+const folder = resolve(process.argv[2]);
+const psql = new Psql();
+try {
+  const jobs = await psql.rows(JOBS);
+  emptyFolder(folder);
+  const pairs = [];
+  let unfit = 0;
+  for (const job of jobs)
+    try {
+      pairs.push(writePictures(folder, job));
+    } catch (error) {
+      if (!(error instanceof Unfit || error.badInput))
+        throw error;
+      console.error(`job ${job.id}: ${error.message}`);
+      unfit++;
+    }
+  writeFileSync(join(folder, 'index.html'), page(pairs));
+  console.log(`${pairs.length} pictures, each twice as wide and high as its source: ${folder}`);
+  console.log(`before and after: ${pathToFileURL(join(folder, 'index.html'))}`);
+  process.exitCode = unfit || !jobs.length ? 1 : 0;
+} catch (error) {
+  console.error(`gallery: ${error.message}`);
+  process.exitCode = 1;
+} finally {
+  psql.close();
+}

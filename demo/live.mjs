@@ -1,0 +1,140 @@
+#!/usr/bin/env node
+// Shows the jobs moving until all have ended: a table redrawn in place on a terminal, else a line for each change of state.
+// usage: node live.mjs URL-OF-THE-MODEL-SERVER      ends with 0 when all have ended, however they did
+import { setTimeout as pause } from 'node:timers/promises';
+import { Psql } from './psql.mjs';
+
+const MODEL_URL = process.argv[2];
+const PATIENCE_MS = 10 * 60_000;
+const REDRAW_MS = 120;
+const BAR_WIDTH = 20;
+const ENDED = ['succeeded', 'failed', 'cancelled'];
+
+const terminal = process.stdout.isTTY === true && process.env.TERM !== 'dumb';
+const unicode = /utf-?8/i.test(process.env.LC_ALL || process.env.LC_CTYPE || process.env.LANG || '');
+const [FULL, EMPTY] = unicode ? ['█', '░'] : ['#', '.'];
+const COLOURS = { dim: 2, bold: 1, red: 31, green: 32, yellow: 33, cyan: 36 };
+const STATE_COLOURS = { queued: 'dim', waiting: 'dim', running: 'cyan', succeeded: 'green', failed: 'red', cancelled: 'yellow' };
+
+const JOBS = `
+  SELECT j.id, j.server, j.request->>'prompt' AS what, j.state, j.attempt, j.error, j.idempotency_key AS key,
+         extract(epoch FROM coalesce(j.finished_at, clock_timestamp()) - j.started_at)::float8 AS elapsed,
+         a.phase, a.progress
+    FROM gen_jobs j LEFT JOIN genjob.activity a ON a.job_id = j.id
+   ORDER BY j.id`;
+
+const paint = (colour, text) => terminal && !process.env.NO_COLOR ? `\x1b[${COLOURS[colour]}m${text}\x1b[0m` : text;
+const seconds = (value) => `${value.toFixed(1)} s`;
+
+/** The picture that the model works on now, by Idempotency-Key: it tells progress for protocols that have none. */
+async function modelProgress() {
+  try {
+    const { running } = await (await fetch(`${MODEL_URL}/health`, { signal: AbortSignal.timeout(1000) })).json();
+    return running ? { [running.idempotency_key]: running.progress } : {};
+  } catch {
+    return {};
+  }
+}
+
+async function look(psql) {
+  const [jobs, inModel] = await Promise.all([psql.rows(JOBS), modelProgress()]);
+  for (const job of jobs)
+    if (job.state === 'running')
+      job.progress ??= inModel[job.key] ?? null;
+    else
+      job.progress = job.state === 'succeeded' ? 1 : null;
+  return jobs;
+}
+
+/** A bar; where nobody knows how far it is, a light that wanders. */
+function bar(job, tick) {
+  if (job.progress !== null) {
+    const full = Math.round(job.progress * BAR_WIDTH);
+    return `${FULL.repeat(full)}${EMPTY.repeat(BAR_WIDTH - full)} ${String(Math.floor(job.progress * 100)).padStart(3)} %`;
+  }
+  if (job.state !== 'running')
+    return ' '.repeat(BAR_WIDTH + 6);
+  const at = Math.abs((tick % (2 * BAR_WIDTH - 2)) - BAR_WIDTH + 1);
+  return `${EMPTY.repeat(at)}${FULL}${EMPTY.repeat(BAR_WIDTH - 1 - at)}      `;
+}
+
+function summary(jobs, since) {
+  const count = (...states) => jobs.filter(({ state }) => states.includes(state)).length;
+  const failed = count('failed', 'cancelled');
+  return `${jobs.length} jobs: ${count('queued', 'waiting')} queued, ${count('running')} in flight, ${count('succeeded')} done` +
+    `${failed ? `, ${failed} not done` : ''}, ${seconds((Date.now() - since) / 1000)}`;
+}
+
+function table(jobs, since, tick) {
+  const room = Math.max(10, Math.min(40, (process.stdout.columns || 100) - 82));
+  const cut = (text) => (text.length > room ? `${text.slice(0, room - 3)}...` : text).padEnd(room);
+  const heading = ['job'.padStart(4), 'server'.padEnd(9), 'what'.padEnd(room), 'state'.padEnd(10), 'progress'.padEnd(BAR_WIDTH + 6),
+    'attempt', 'elapsed'.padStart(8)];
+  const lines = jobs.map((job) => [
+    String(job.id).padStart(4),
+    job.server.padEnd(9),
+    cut(job.what ?? ''),
+    paint(STATE_COLOURS[job.state], job.state.padEnd(10)),
+    paint(STATE_COLOURS[job.state], bar(job, tick)),
+    String(job.attempt || '').padStart(7),
+    (job.elapsed === null ? '' : seconds(job.elapsed)).padStart(8),
+  ].join('  '));
+  return ['', paint('bold', heading.join('  ')), ...lines, '', summary(jobs, since), ''];
+}
+
+/** Draws over what it drew before. */
+function makeScreen() {
+  let drawn = 0;
+  process.stdout.write('\x1b[?25l');
+  process.on('exit', () => process.stdout.write('\x1b[?25h'));
+  return (lines) => {
+    process.stdout.write(`${drawn ? `\x1b[${drawn}A\r` : ''}${lines.map((line) => `${line}\x1b[K\n`).join('')}\x1b[J`);
+    drawn = lines.length;
+  };
+}
+
+/** Prints what has changed since the last look. */
+function makeLog(since) {
+  const known = new Map();
+  return (jobs) => {
+    for (const job of jobs) {
+      const state = `${job.state} ${job.attempt}`;
+      if (known.get(job.id) === state)
+        continue;
+      known.set(job.id, state);
+      const after = `${((Date.now() - since) / 1000).toFixed(1).padStart(6)} s`;
+      const took = job.state === 'succeeded' ? ` in ${seconds(job.elapsed)}` : '';
+      const attempt = job.attempt > 1 ? ` (attempt ${job.attempt})` : '';
+      console.log(`${after}  job ${job.id}  ${job.server.padEnd(9)}  ${job.state}${took}${attempt}: ${job.what}`);
+    }
+  };
+}
+
+async function watch() {
+  const psql = new Psql();
+  const since = Date.now();
+  const screen = terminal ? makeScreen() : null;
+  const log = terminal ? null : makeLog(since);
+  for (let tick = 0; Date.now() - since < PATIENCE_MS; tick++) {
+    const jobs = await look(psql);
+    screen?.(table(jobs, since, tick));
+    log?.(jobs);
+    if (jobs.every(({ state }) => ENDED.includes(state))) {
+      if (!terminal)
+        console.log(summary(jobs, since));
+      psql.close();
+      return;
+    }
+    await pause(REDRAW_MS);
+  }
+  throw new Error(`the jobs have not ended within ${PATIENCE_MS / 60_000} minutes`);
+}
+
+for (const [name, status] of [['SIGINT', 130], ['SIGTERM', 143]])
+  process.on(name, () => process.exit(status));
+try {
+  await watch();
+} catch (error) {
+  console.error(`live: ${error.message}`);
+  process.exit(1);
+}

@@ -1,0 +1,340 @@
+/*
+ * call.c
+ *		The life of one call: it arrives, waits its latency, is answered or goes
+ *		wrong as its script says, and ends when the connection is done with it.
+ *
+ * evhttp stops reading a connection while a request is being answered and so
+ * would not see the client close it.  Therefore a waiting call has its own
+ * callbacks on the connection's bufferevent.  Whatever ends a connection goes
+ * through evhttp_connection_free(), whose close callback ends the call; an
+ * answer that was sent whole ends it through the request's completion callback.
+ */
+#include "standin.h"
+
+#include <err.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <event2/bufferevent.h>
+
+struct event_base *call_base;
+double call_default_latency_ms;
+
+static TAILQ_HEAD(, Call) calls = TAILQ_HEAD_INITIALIZER(calls); /* in flight, oldest first */
+
+static const Route *const dialects[] = {openai_routes, sdapi_routes, plain_routes};
+
+/* Seconds on a clock that only goes forward. */
+double
+clock_now_s(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double) now.tv_sec + (double) now.tv_nsec / 1e9;
+}
+
+static bool
+route_matches(const Route *route, const char *method, const char *path)
+{
+	size_t len = strlen(route->path);
+
+	if (route->method && strcmp(route->method, method) != 0)
+		return false;
+	if (route->path[len - 1] == '*')
+		return strncmp(route->path, path, len - 1) == 0;
+	return strcmp(route->path, path) == 0;
+}
+
+static const Route *
+route_find(const char *method, const char *path)
+{
+	for (size_t i = 0; i < sizeof(dialects) / sizeof(dialects[0]); i++)
+		for (const Route *route = dialects[i]; route->path; route++)
+			if (route_matches(route, method, path))
+				return route;
+	return NULL;
+}
+
+static Call *
+call_new(struct evhttp_request *req)
+{
+	Call *call = calloc(1, sizeof(Call));
+
+	if (call == NULL)
+		errx(1, "out of memory");
+	call->req = req;
+	call->evcon = evhttp_request_get_connection(req);
+	call->arrived_s = clock_now_s();
+	TAILQ_INSERT_TAIL(&calls, call, link);
+	return call;
+}
+
+/* The call is over: counts it and frees it.  The request belongs to evhttp. */
+static void
+call_end(Call *call, Outcome outcome)
+{
+	counts_end(&call->count, outcome);
+	TAILQ_REMOVE(&calls, call, link);
+	if (call->timer)
+		event_free(call->timer);
+	if (call->answer.body)
+		evbuffer_free(call->answer.body);
+	if (call->answer.tail)
+		evbuffer_free(call->answer.tail);
+	cJSON_Delete(call->fault.script);
+	free(call->usage);
+	free(call->note);
+	free(call);
+}
+
+/* evhttp has written the answer to its last byte. */
+static void
+call_on_complete(struct evhttp_request *req, void *arg)
+{
+	Call *call = arg;
+
+	(void) req;
+	evhttp_connection_set_closecb(call->evcon, NULL, NULL);
+	call_end(call, OUTCOME_ANSWERED);
+}
+
+/* The connection is about to be freed, by evhttp or by call_hang_up(). */
+static void
+call_on_close(struct evhttp_connection *evcon, void *arg)
+{
+	Call *call = arg;
+
+	(void) evcon;
+	/* evhttp lets go of a request that is not yet answered: then it is ours to free */
+	if (evhttp_request_get_connection(call->req) == NULL)
+		evhttp_request_free(call->req);
+	call_end(call, call->cutting ? OUTCOME_CUT : OUTCOME_ABORTED);
+}
+
+/* A bufferevent's event callback while the call waits or streams: the client has gone. */
+void
+call_on_event(struct bufferevent *bev, short what, void *arg)
+{
+	Call *call = arg;
+
+	(void) bev;
+	if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT))
+		evhttp_connection_free(call->evcon);
+}
+
+/*
+ * Closes the connection, because the script says so; the call is gone
+ * afterwards.  With "reset" the client gets RST: evhttp would shut the socket
+ * down first, so the socket is closed by putting another file in its place.
+ */
+void
+call_hang_up(Call *call, bool reset)
+{
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(call->evcon);
+	struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+	int fd = bufferevent_getfd(bev);
+	int null;
+
+	if (reset && (null = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0)
+	{
+		bufferevent_disable(bev, EV_READ | EV_WRITE);
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+		dup2(null, fd);
+		close(null);
+	}
+	call->cutting = true;
+	evhttp_connection_free(call->evcon);
+}
+
+/*
+ * Begins the answer: the caller writes its body to the buffer returned, which
+ * the call owns.  "content_type" must be a constant.
+ */
+struct evbuffer *
+call_begin_answer(Call *call, int status, const char *content_type)
+{
+	if (call->answer.body == NULL)
+		call->answer.body = evbuffer_new();
+	if (call->answer.body == NULL)
+		errx(1, "out of memory");
+	evbuffer_drain(call->answer.body, evbuffer_get_length(call->answer.body));
+	call->answer.status = status;
+	call->answer.content_type = content_type;
+	return call->answer.body;
+}
+
+/* The type that OpenAI's API gives an error of this status. */
+static const char *
+error_type(int status)
+{
+	if (status == 401)
+		return "authentication_error";
+	if (status == 403)
+		return "permission_error";
+	if (status == 429)
+		return "rate_limit_error";
+	return status >= 500 ? "server_error" : "invalid_request_error";
+}
+
+/* Answers with an error as OpenAI's API words it; "code" may be NULL. */
+void
+call_write_error(Call *call, int status, const char *code, const char *message)
+{
+	struct evbuffer *out = call_begin_answer(call, status, "application/json");
+
+	evbuffer_add_printf(out, "{\"error\":{\"message\":");
+	json_add_string(out, message);
+	evbuffer_add_printf(out, ",\"type\":\"%s\",\"param\":null,\"code\":", error_type(status));
+	json_add_string(out, code);
+	evbuffer_add(out, "}}", 2);
+}
+
+/* call_write_error() with a format. */
+void
+call_refuse(Call *call, int status, const char *code, const char *fmt, ...)
+{
+	va_list args;
+	char *message;
+
+	va_start(args, fmt);
+	if (vasprintf(&message, fmt, args) < 0)
+		errx(1, "out of memory");
+	va_end(args);
+	call_write_error(call, status, code, message);
+	free(message);
+}
+
+static void
+call_answer(Call *call)
+{
+	if (call->answer.status == 0)
+		call->route->answer(call);
+	deliver_answer(call);
+}
+
+static void
+call_on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	Call *call = arg;
+
+	(void) fd;
+	(void) what;
+	if (call->delivering)
+		deliver_next(call);
+	else
+		call_answer(call);
+}
+
+/* Wakes the call in "ms" milliseconds: to be answered, or for the next piece of its answer. */
+void
+call_arm(Call *call, double ms)
+{
+	struct timeval delay = {(time_t) (ms / 1000), 0};
+
+	delay.tv_usec = (suseconds_t) ((ms - (double) delay.tv_sec * 1000) * 1000);
+	if (call->timer == NULL)
+		call->timer = evtimer_new(call_base, call_on_timer, call);
+	if (call->timer == NULL || evtimer_add(call->timer, &delay) != 0)
+		errx(1, "out of memory");
+}
+
+/* Ends the latency of a call now; it is answered next. */
+void
+call_hurry(Call *call)
+{
+	call->interrupted = true;
+	if (call->timer && !call->delivering)
+		call_arm(call, 0);
+}
+
+/* The call that has waited longest of those of one dialect that draw pictures; NULL: none. */
+Call *
+call_oldest(const Route *routes)
+{
+	Call *call;
+
+	TAILQ_FOREACH(call, &calls, link)
+	{
+		for (const Route *route = routes; route->path; route++)
+			if (call->route == route && call->picture.n > 0)
+				return call;
+	}
+	return NULL;
+}
+
+/* Lets the call wait for its latency, with an eye on the client; never, if that is its fault. */
+static void
+call_wait(Call *call)
+{
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(call->evcon);
+
+	bufferevent_setcb(bev, NULL, NULL, call_on_event, call);
+	bufferevent_enable(bev, EV_READ);
+	if (call->fault.stall != STALL_ALL)
+		call_arm(call, call->latency_ms);
+}
+
+/* Counts the call, and lets its script and its dialect see the request. */
+static void
+call_accept(Call *call, const Body *body, const char *path)
+{
+	const char *key =
+		evhttp_find_header(evhttp_request_get_input_headers(call->req), "Idempotency-Key");
+	Script script;
+	char *why = NULL;
+	bool valid = script_read(&script, call->req, body, &why);
+	const char *id = script.id ? script.id : key ? key : body_text(body, "prompt");
+	uint32_t nth;
+
+	if (id == NULL && script.json)
+		id = path;
+	nth = counts_arrive(&call->count, key, id, path);
+	counts_log_request(call->req, body, id);
+	valid = valid && script_choose(&script, call, nth, &why);
+	script_free(&script);
+	if (!valid)
+	{
+		warnx("%s: %s", path, why);
+		cJSON_Delete(call->fault.script);
+		memset(&call->fault, 0, sizeof(Fault));
+		call_write_error(call, 400, "bad_standin_script", why);
+	}
+	else if (call->route == NULL)
+		call_refuse(call, 404, "unknown_url", "Invalid URL (%s %s)", request_method(call->req),
+					path);
+	else
+		call->route->accept(call, body);
+	free(why);
+}
+
+/* evhttp's callback for each request; "arg" points to whether its connection is counted. */
+void
+call_handle_request(struct evhttp_request *req, void *arg)
+{
+	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(req));
+	struct evbuffer *input = evhttp_request_get_input_buffer(req);
+	Call *call;
+	Body body;
+
+	if (admin_handle_request(req, path, *(const bool *) arg))
+		return;
+	call = call_new(req);
+	call->route = route_find(request_method(req), path);
+	evhttp_request_set_on_complete_cb(req, call_on_complete, call);
+	evhttp_connection_set_closecb(call->evcon, call_on_close, call);
+	body_read(&body, req);
+	call_accept(call, &body, path);
+	body_free(&body);
+	evbuffer_drain(input, evbuffer_get_length(input));
+
+	if (call->fault.script == NULL && call->latency_ms <= 0)
+		call_answer(call);
+	else
+		call_wait(call);
+}

@@ -1,0 +1,374 @@
+/*
+ * deliver.c
+ *		How an answer goes out: whole, in pieces, cut off, stalled, as garbage.
+ *
+ * An answer in pieces is a stream: a piece is handed to evhttp, and the next
+ * one when the client has taken it or when its time has come.  At the stream's
+ * limit the answer ends, or the connection is cut, or nothing happens any more.
+ */
+#include "standin.h"
+
+#include <err.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include <event2/bufferevent.h>
+
+#define PIECE (256 * 1024)
+#define NESTING 10000
+
+static char padding_text[16 * 1024];
+static const char padding_zeros[sizeof(padding_text)];
+
+static size_t
+answer_bytes(const Answer *answer)
+{
+	return evbuffer_get_length(answer->body) + answer->padding +
+		   (answer->tail ? evbuffer_get_length(answer->tail) : 0);
+}
+
+/* Moves the answer's next "len" bytes to "out"; padding is referred to, not copied. */
+static void
+answer_take(Answer *answer, size_t len, struct evbuffer *out)
+{
+	const char *padding = answer->padding_byte ? padding_text : padding_zeros;
+	size_t n = evbuffer_get_length(answer->body);
+
+	n = n < len ? n : len;
+	evbuffer_remove_buffer(answer->body, out, n);
+	for (len -= n; len > 0 && answer->padding > 0; len -= n)
+	{
+		n = len < sizeof(padding_text) ? len : sizeof(padding_text);
+		n = n < answer->padding ? n : answer->padding;
+		evbuffer_add_reference(out, padding, n, NULL, NULL);
+		answer->padding -= n;
+	}
+	if (len > 0 && answer->tail)
+		evbuffer_remove_buffer(answer->tail, out, len);
+}
+
+/*
+ * Opens a JSON object for one more member, a string: "body" ends after the
+ * string's opening quote, "tail" begins with its closing one.
+ */
+static void
+answer_open_member(Answer *answer, const char *name)
+{
+	bool empty = evbuffer_get_length(answer->body) <= 2;
+
+	if (answer->tail == NULL)
+		answer->tail = evbuffer_new();
+	evbuffer_add_printf(answer->tail, empty ? "\"" : "\",");
+	evbuffer_drain(answer->body, 1);
+	evbuffer_add_buffer(answer->tail, answer->body);
+	evbuffer_add_printf(answer->body, "{\"%s\":\"", name);
+}
+
+static bool
+answer_is_json_object(const Answer *answer)
+{
+	char first;
+
+	return evbuffer_copyout(answer->body, &first, 1) == 1 && first == '{';
+}
+
+/* Pads the answer to "bytes": a JSON object with a member more, anything else with zeros. */
+static void
+answer_pad(Answer *answer, size_t bytes)
+{
+	if (answer_is_json_object(answer))
+	{
+		memset(padding_text, 'x', sizeof(padding_text));
+		answer->padding_byte = 'x';
+		answer_open_member(answer, "padding");
+	}
+	if (bytes > answer_bytes(answer))
+		answer->padding = bytes - answer_bytes(answer);
+}
+
+/* Adds a member "note" whose string holds "bytes" to a JSON answer. */
+static void
+answer_add_note(Answer *answer, const char *bytes, size_t len)
+{
+	if (!answer_is_json_object(answer))
+		return;
+	answer_open_member(answer, "note");
+	evbuffer_add(answer->body, bytes, len);
+	evbuffer_add_buffer(answer->body, answer->tail);
+}
+
+static void
+answer_nest(struct evbuffer *out)
+{
+	char brackets[2 * NESTING];
+
+	memset(brackets, '[', NESTING);
+	memset(brackets + NESTING, ']', NESTING);
+	evbuffer_add(out, brackets, sizeof(brackets));
+}
+
+/* Halves the body: an answer that ends too early without anyone noticing in HTTP. */
+static void
+answer_truncate(Answer *answer)
+{
+	size_t half = evbuffer_get_length(answer->body) / 2;
+	struct evbuffer *kept = evbuffer_new();
+
+	evbuffer_remove_buffer(answer->body, kept, half);
+	evbuffer_free(answer->body);
+	answer->body = kept;
+}
+
+/* Spoils the answer as the fault says. */
+static void
+answer_spoil(Call *call)
+{
+	Answer *answer = &call->answer;
+	const char *message = call->fault.message;
+	int status = answer->status;
+
+	switch (call->fault.garbage)
+	{
+		case GARBAGE_NONE:
+		case GARBAGE_BAD_BASE64: /* the dialect has seen to it */
+		case GARBAGE_NO_HTTP:    /* see deliver_no_http() */
+			break;
+		case GARBAGE_NOT_JSON:
+			evbuffer_add_printf(call_begin_answer(call, status, "application/json"),
+								"this is not JSON");
+			break;
+		case GARBAGE_TRUNCATED_JSON:
+			answer_truncate(answer);
+			break;
+		case GARBAGE_EMPTY:
+			call_begin_answer(call, status, answer->content_type);
+			break;
+		case GARBAGE_NUL:
+			answer_add_note(answer, "a NUL \0 byte", 12);
+			break;
+		case GARBAGE_NUL_ESCAPE:
+			answer_add_note(answer, "a NUL \\u0000 escaped", 20);
+			break;
+		case GARBAGE_INVALID_UTF8:
+			answer_add_note(answer, "not UTF-8: \xC3\x28 \xFF\xFE", 16);
+			break;
+		case GARBAGE_NESTED:
+			answer_nest(call_begin_answer(call, status, "application/json"));
+			break;
+		case GARBAGE_ERROR_200:
+			call_write_error(call, 200, NULL, message ? message : "The model has failed.");
+			break;
+		case GARBAGE_HTML:
+			evbuffer_add_printf(call_begin_answer(call, status, "text/html"),
+								"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head>"
+								"<body><h1>502 Bad Gateway</h1><hr>nginx</body></html>\n");
+			break;
+	}
+}
+
+/* Puts the fault's own body in place of the answer's. */
+static void
+answer_replace_body(Call *call)
+{
+	const cJSON *body = call->fault.body;
+	const char *text = cJSON_GetStringValue(body);
+	const char *base64 = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(body, "base64"));
+	struct evbuffer *out = call_begin_answer(call, call->answer.status, call->answer.content_type);
+	size_t len = 0;
+	unsigned char *bytes = base64 && *base64 ? base64_decode(base64, &len) : NULL;
+
+	if (text)
+		evbuffer_add(out, text, strlen(text));
+	else if (bytes)
+		evbuffer_add(out, bytes, len);
+	else if (base64 && *base64)
+		call_refuse(call, 400, "bad_standin_script", "standin: \"base64\" is not base64");
+	free(bytes);
+}
+
+/* Changes the answer as the fault says: status, body, garbage, size. */
+static void
+answer_apply_fault(Call *call)
+{
+	Fault *fault = &call->fault;
+	const char *message = fault->message;
+
+	if (fault->status >= 400 && fault->garbage == GARBAGE_NONE)
+		call_write_error(call, fault->status, fault->status == 429 ? "rate_limit_exceeded" : NULL,
+						 message ? message : "The stand-in was told to fail.");
+	else if (fault->status != 0)
+		call->answer.status = fault->status;
+	if (fault->body)
+		answer_replace_body(call);
+	answer_spoil(call);
+	if (fault->content_type)
+		call->answer.content_type = fault->content_type;
+	if (fault->huge > 0)
+		answer_pad(&call->answer, (size_t) fault->huge);
+}
+
+/* Adds Retry-After: as it was given, or as the date so many seconds from now. */
+static void
+deliver_retry_after(const Fault *fault, struct evkeyvalq *headers)
+{
+	char date[64];
+	time_t when;
+	struct tm utc;
+
+	if (fault->retry_after)
+		evhttp_add_header(headers, "Retry-After", fault->retry_after);
+	if (!fault->has_retry_date)
+		return;
+	/* rounded up: a date has no fractions, and the wait must not be shorter than said */
+	when = (time_t) ((double) time(NULL) + fault->retry_date_in_s + 0.999);
+	gmtime_r(&when, &utc);
+	strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &utc);
+	evhttp_add_header(headers, "Retry-After", date);
+}
+
+static void
+deliver_headers(Call *call)
+{
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(call->req);
+	const cJSON *header;
+
+	if (call->answer.content_type)
+		evhttp_add_header(headers, "Content-Type", call->answer.content_type);
+	deliver_retry_after(&call->fault, headers);
+	if (call->fault.close)
+		evhttp_add_header(headers, "Connection", "close");
+	cJSON_ArrayForEach(header, call->fault.headers)
+	{
+		evhttp_remove_header(headers, header->string);
+		if (evhttp_add_header(headers, header->string, header->valuestring) != 0)
+			warnx("standin: the header \"%s\" cannot be sent: it has a line break", header->string);
+	}
+}
+
+/* The client has taken all that was sent. */
+static void
+deliver_on_drained(struct bufferevent *bev, void *arg)
+{
+	Call *call = arg;
+
+	(void) bev;
+	if (call->stream.sent < call->stream.limit && call->stream.every_ms > 0)
+		call_arm(call, call->stream.every_ms);
+	else
+		deliver_next(call);
+}
+
+/* Watches the connection while a stream is under way; evhttp sets callbacks of its own at each write. */
+static void
+deliver_watch(Call *call)
+{
+	bufferevent_setcb(evhttp_connection_get_bufferevent(call->evcon), NULL, deliver_on_drained,
+					  call_on_event, call);
+}
+
+/* The stream has reached its limit; the call may be gone afterwards. */
+static void
+deliver_finish(Call *call)
+{
+	if (call->fault.cut != CUT_NONE || call->fault.garbage == GARBAGE_NO_HTTP)
+		call_hang_up(call, call->fault.reset);
+	else if (call->fault.stall == STALL_NONE)
+		evhttp_send_reply_end(call->req);
+}
+
+/* Sends the next piece of a stream, or ends it. */
+void
+deliver_next(Call *call)
+{
+	Stream *stream = &call->stream;
+	size_t left = stream->limit - stream->sent;
+	struct evbuffer *piece;
+
+	if (left == 0)
+	{
+		deliver_finish(call);
+		return;
+	}
+	piece = evbuffer_new();
+	left = left < stream->piece ? left : stream->piece;
+	answer_take(&call->answer, left, piece);
+	stream->sent += left;
+	evhttp_send_reply_chunk(call->req, piece);
+	deliver_watch(call);
+	evbuffer_free(piece);
+}
+
+/* Answers with the status line and headers now, and the body in pieces. */
+static void
+deliver_stream(Call *call)
+{
+	const Fault *fault = &call->fault;
+	size_t total = answer_bytes(&call->answer);
+	bool ends = fault->cut == CUT_NONE && fault->stall == STALL_NONE;
+	bool chunked = fault->chunked || (fault->drip_bytes > 0 && ends);
+	int on = 1;
+	char length[32];
+
+	call->stream.limit = ends ? total : fault->cut == CUT_HEADERS ? 0 : total / 2;
+	call->stream.piece = fault->drip_bytes > 0 ? (size_t) fault->drip_bytes : PIECE;
+	call->stream.every_ms = fault->drip_every_ms;
+	if (!chunked)
+	{
+		snprintf(length, sizeof(length), "%zu", total);
+		evhttp_add_header(evhttp_request_get_output_headers(call->req), "Content-Length", length);
+	}
+	setsockopt(bufferevent_getfd(evhttp_connection_get_bufferevent(call->evcon)), IPPROTO_TCP,
+			   TCP_NODELAY, &on, sizeof(on));
+	evhttp_send_reply_start(call->req, call->answer.status, NULL);
+	deliver_watch(call);
+}
+
+/* Answers with bytes that are not HTTP, and closes. */
+static void
+deliver_no_http(Call *call)
+{
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(call->evcon);
+
+	evbuffer_add_printf(bufferevent_get_output(bev), "220 mail.example ESMTP ready\r\n");
+	deliver_watch(call);
+	bufferevent_enable(bev, EV_READ | EV_WRITE);
+}
+
+static bool
+answer_has_body(const Call *call)
+{
+	return call->answer.status != 204 && call->answer.status != 304 &&
+		   evhttp_request_get_command(call->req) != EVHTTP_REQ_HEAD;
+}
+
+/* Sends the call's answer, with its fault.  The call may be gone afterwards. */
+void
+deliver_answer(Call *call)
+{
+	const Fault *fault = &call->fault;
+
+	call->delivering = true;
+	if (fault->cut == CUT_ACCEPT)
+	{
+		call_hang_up(call, fault->reset);
+		return;
+	}
+	if (fault->garbage == GARBAGE_NO_HTTP)
+	{
+		deliver_no_http(call);
+		return;
+	}
+	if (fault->script)
+		answer_apply_fault(call);
+	deliver_headers(call);
+	if (answer_has_body(call) && (fault->cut != CUT_NONE || fault->stall != STALL_NONE ||
+								  fault->drip_bytes > 0 || fault->huge > 0 || fault->chunked))
+		deliver_stream(call);
+	else
+		evhttp_send_reply(call->req, call->answer.status, NULL, call->answer.body);
+}

@@ -1,0 +1,272 @@
+/*
+ * standin.h
+ *		What the files of the stand-in GenAI server share.
+ *
+ * The stand-in is one single-threaded process that plays GenAI servers for
+ * tests and benchmarks.  Layers, top to bottom:
+ *
+ *	standin.c	the process: options, listening, TLS, signals
+ *	admin.c		/_standin/...: what tests ask about what arrived
+ *	call.c		the life of one call, from its arrival to its end
+ *	deliver.c	how an answer goes out: whole, in pieces, cut, stalled
+ *	openai.c, sdapi.c, plain.c
+ *				dialects: each a table of routes; a new provider is one more file
+ *	script.c	which fault a request asked for
+ *	counts.c	how often what arrived, and the last requests
+ *	picture.c, body.c, json.c
+ *				drawing PNGs, reading request bodies, writing JSON
+ */
+#ifndef STANDIN_H
+#define STANDIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <cjson/cJSON.h>
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+
+typedef struct Call Call;
+typedef struct Body Body;
+
+/*
+ * One address that a dialect answers.  "accept" reads the request while its
+ * body is still there: it keeps in the call what the answer needs (small: ten
+ * thousand calls may be waiting), or refuses with call_refuse().  "answer"
+ * writes the answer when the latency is over; NULL when accept has done so.
+ */
+typedef struct Route
+{
+	const char *method; /* NULL: any */
+	const char *path;   /* a '*' at its end stands for any rest */
+	void (*accept)(Call *call, const Body *body);
+	void (*answer)(Call *call);
+} Route;
+
+/* The dialects: tables that end with a row whose path is NULL */
+extern const Route openai_routes[];
+extern const Route sdapi_routes[];
+extern const Route plain_routes[];
+
+/* One part of a multipart/form-data body */
+typedef struct Part
+{
+	char *name;
+	char *filename;     /* NULL: a plain field */
+	char *content_type; /* NULL: none given */
+	char *text;         /* a plain field's value; NULL for a file */
+	const char *data;   /* points into the body */
+	size_t len;
+} Part;
+
+/* A request's body, as long as the request is being accepted */
+struct Body
+{
+	const char *data;
+	size_t len;
+	cJSON *json; /* NULL: it is not JSON */
+	bool multipart;
+	Part *parts;
+	int nparts;
+};
+
+/* What to draw; pictures of equal descriptions are equal byte for byte */
+typedef struct Picture
+{
+	uint32_t seed; /* of prompt, seed and inputs */
+	int width;
+	int height;
+	int n;
+	size_t prompt_bytes;
+	size_t input_bytes;
+} Picture;
+
+typedef enum Cut
+{
+	CUT_NONE,
+	CUT_ACCEPT,  /* before the first byte of an answer */
+	CUT_HEADERS, /* after the headers */
+	CUT_BODY     /* after half the body */
+} Cut;
+
+typedef enum Stall
+{
+	STALL_NONE,
+	STALL_ALL, /* not one byte of an answer */
+	STALL_BODY /* headers and half the body, then nothing */
+} Stall;
+
+typedef enum Garbage
+{
+	GARBAGE_NONE,
+	GARBAGE_NOT_JSON,
+	GARBAGE_TRUNCATED_JSON,
+	GARBAGE_EMPTY,
+	GARBAGE_NUL,        /* a NUL byte inside a JSON string */
+	GARBAGE_NUL_ESCAPE, /* \u0000 inside a JSON string */
+	GARBAGE_INVALID_UTF8,
+	GARBAGE_NESTED,
+	GARBAGE_BAD_BASE64,
+	GARBAGE_ERROR_200,
+	GARBAGE_HTML,
+	GARBAGE_NO_HTTP
+} Garbage;
+
+/*
+ * What is to go wrong with one answer.  The pointers lead into "script", which
+ * the fault owns; all is zero when nothing is to go wrong.
+ */
+typedef struct Fault
+{
+	cJSON *script;
+	int status;
+	Cut cut;
+	Stall stall;
+	Garbage garbage;
+	bool reset;
+	bool chunked;
+	bool close;
+	bool has_retry_date;
+	double retry_date_in_s;
+	double drip_bytes;
+	double drip_every_ms;
+	double huge;
+	const char *retry_after;
+	const char *message;
+	const char *content_type;
+	const cJSON *headers;
+	const cJSON *body;
+} Fault;
+
+/*
+ * The answer to a call.  Its body is "body", then "padding" bytes that are not
+ * held in memory, then "tail".
+ */
+typedef struct Answer
+{
+	int status; /* 0: not written yet */
+	const char *content_type;
+	struct evbuffer *body;
+	size_t padding;
+	char padding_byte;
+	struct evbuffer *tail;
+} Answer;
+
+/* How far the delivery of an answer in pieces is (deliver.c) */
+typedef struct Stream
+{
+	size_t sent;
+	size_t limit; /* stop here, of the whole body */
+	size_t piece;
+	double every_ms; /* 0: as fast as the client takes it */
+} Stream;
+
+/* How a call ended */
+typedef enum Outcome
+{
+	OUTCOME_ANSWERED, /* the answer was written to its last byte */
+	OUTCOME_ABORTED,  /* the client closed before that */
+	OUTCOME_CUT       /* we closed, because a fault says so */
+} Outcome;
+
+/* Where a call is counted (counts.c) */
+typedef struct CountRef
+{
+	uint32_t epoch;
+	uint32_t key;
+	uint32_t id;
+} CountRef;
+
+/* One call, from the arrival of its request until the connection is done with it */
+struct Call
+{
+	TAILQ_ENTRY(Call) link;
+	struct evhttp_request *req;
+	struct evhttp_connection *evcon;
+	const Route *route; /* NULL: nobody answers this address */
+	struct event *timer;
+	double arrived_s;
+	double latency_ms;
+	bool delivering; /* the latency is over */
+	bool cutting;    /* we close the connection, not the client */
+	bool interrupted;
+	CountRef count;
+	Fault fault;
+	char *usage; /* JSON text; NULL: the dialect's own */
+	Answer answer;
+	Stream stream;
+	Picture picture;
+	char *note; /* JSON text that the dialect keeps for its answer */
+};
+
+/* What the script of a request says */
+typedef struct Script
+{
+	cJSON *json;       /* owned; NULL: no script */
+	const char *id;    /* NULL: not given */
+	double latency_ms; /* below 0: not given */
+} Script;
+
+/* call.c */
+extern struct event_base *call_base;
+extern double call_default_latency_ms;
+extern void call_handle_request(struct evhttp_request *req, void *arg);
+extern void call_arm(Call *call, double ms);
+extern void call_on_event(struct bufferevent *bev, short what, void *arg);
+extern void call_hang_up(Call *call, bool reset);
+extern void call_hurry(Call *call);
+extern Call *call_oldest(const Route *routes);
+extern struct evbuffer *call_begin_answer(Call *call, int status, const char *content_type);
+extern void call_refuse(Call *call, int status, const char *code, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+extern void call_write_error(Call *call, int status, const char *code, const char *message);
+extern double clock_now_s(void);
+
+/* deliver.c */
+extern void deliver_answer(Call *call);
+extern void deliver_next(Call *call);
+
+/* script.c */
+extern bool script_read(Script *script, struct evhttp_request *req, const Body *body, char **why);
+extern bool script_choose(Script *script, Call *call, uint32_t nth, char **why);
+extern void script_free(Script *script);
+
+/* counts.c */
+extern void counts_add_connection(void);
+extern void counts_remove_connection(void);
+extern uint32_t counts_arrive(CountRef *ref, const char *key, const char *id, const char *path);
+extern void counts_end(const CountRef *ref, Outcome outcome);
+extern void counts_write(struct evbuffer *out, bool summary);
+extern void counts_log_request(struct evhttp_request *req, const Body *body, const char *id);
+extern void counts_write_requests(struct evbuffer *out, int limit);
+extern void counts_reset(void);
+
+/* admin.c */
+extern bool admin_handle_request(struct evhttp_request *req, const char *path, bool counted);
+
+/* body.c */
+extern void body_read(Body *body, struct evhttp_request *req);
+extern void body_free(Body *body);
+extern const char *body_text(const Body *body, const char *name);
+extern bool body_number(const Body *body, const char *name, double *number);
+extern const char *request_method(const struct evhttp_request *req);
+
+/* json.c */
+extern size_t utf8_bytes(const unsigned char *text, size_t len);
+extern void json_add_text(struct evbuffer *out, const char *text, size_t len);
+extern void json_add_string(struct evbuffer *out, const char *string);
+extern void json_add_base64(struct evbuffer *out, const void *data, size_t len);
+extern unsigned char *base64_decode(const char *text, size_t *len);
+extern void json_add_headers(struct evbuffer *out, struct evhttp_request *req);
+
+/* picture.c */
+extern bool picture_describe(Picture *picture, const Body *body, char **why);
+extern void picture_mix_input(Picture *picture, const void *data, size_t len);
+extern const void *picture_draw(const Picture *picture, int index, size_t *len);
+extern void picture_add_base64(Call *call, struct evbuffer *out, int index);
+extern void picture_free_buffers(void);
+
+#endif /* STANDIN_H */
