@@ -14,6 +14,9 @@ OBJS = \
 	src/genjob.o \
 	src/launcher.o \
 	src/dispatcher.o \
+	src/claimer.o \
+	src/reporter.o \
+	src/trouble.o \
 	src/sqlapi.o \
 	src/triggers.o \
 	src/hooks.o \
@@ -31,7 +34,9 @@ OBJS = \
 	src/protocol/reply.o \
 	src/protocol/pointer.o \
 	src/http.o \
+	src/header.o \
 	src/shmem.o \
+	src/stats.o \
 	src/job.o \
 	src/server.o \
 	src/options.o \

@@ -7,10 +7,11 @@ import { Psql } from './psql.mjs';
 const MODEL_URL = process.argv[2];
 const PATIENCE_MS = 10 * 60_000;
 const REDRAW_MS = 120;
-const BAR_WIDTH = 20;
 const ENDED = ['succeeded', 'failed', 'cancelled'];
 
 const terminal = process.stdout.isTTY === true && process.env.TERM !== 'dumb';
+const columns = process.stdout.columns || 100;
+const BAR_WIDTH = columns < 110 ? 12 : 20;
 const unicode = /utf-?8/i.test(process.env.LC_ALL || process.env.LC_CTYPE || process.env.LANG || '');
 const [FULL, EMPTY] = unicode ? ['█', '░'] : ['#', '.'];
 const COLOURS = { dim: 2, bold: 1, red: 31, green: 32, yellow: 33, cyan: 36 };
@@ -19,7 +20,7 @@ const STATE_COLOURS = { queued: 'dim', waiting: 'dim', running: 'cyan', succeede
 const JOBS = `
   SELECT j.id, j.server, j.request->>'prompt' AS what, j.state, j.attempt, j.error, j.idempotency_key AS key,
          extract(epoch FROM coalesce(j.finished_at, clock_timestamp()) - j.started_at)::float8 AS elapsed,
-         a.phase, a.progress
+         to_jsonb(a) AS activity
     FROM gen_jobs j LEFT JOIN genjob.activity a ON a.job_id = j.id
    ORDER BY j.id`;
 
@@ -40,7 +41,7 @@ async function look(psql) {
   const [jobs, inModel] = await Promise.all([psql.rows(JOBS), modelProgress()]);
   for (const job of jobs)
     if (job.state === 'running')
-      job.progress ??= inModel[job.key] ?? null;
+      job.progress = job.activity?.progress ?? inModel[job.key] ?? null;
     else
       job.progress = job.state === 'succeeded' ? 1 : null;
   return jobs;
@@ -66,7 +67,7 @@ function summary(jobs, since) {
 }
 
 function table(jobs, since, tick) {
-  const room = Math.max(10, Math.min(40, (process.stdout.columns || 100) - 82));
+  const room = Math.max(8, Math.min(40, columns - BAR_WIDTH - 57));
   const cut = (text) => (text.length > room ? `${text.slice(0, room - 3)}...` : text).padEnd(room);
   const heading = ['job'.padStart(4), 'server'.padEnd(9), 'what'.padEnd(room), 'state'.padEnd(10), 'progress'.padEnd(BAR_WIDTH + 6),
     'attempt', 'elapsed'.padStart(8)];
@@ -82,11 +83,11 @@ function table(jobs, since, tick) {
   return ['', paint('bold', heading.join('  ')), ...lines, '', summary(jobs, since), ''];
 }
 
-/** Draws over what it drew before. */
+/** Draws over what it drew before. Lines are not wrapped, so that as many are drawn as are counted. */
 function makeScreen() {
   let drawn = 0;
-  process.stdout.write('\x1b[?25l');
-  process.on('exit', () => process.stdout.write('\x1b[?25h'));
+  process.stdout.write('\x1b[?25l\x1b[?7l');
+  process.on('exit', () => process.stdout.write('\x1b[?25h\x1b[?7h'));
   return (lines) => {
     process.stdout.write(`${drawn ? `\x1b[${drawn}A\r` : ''}${lines.map((line) => `${line}\x1b[K\n`).join('')}\x1b[J`);
     drawn = lines.length;

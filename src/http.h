@@ -86,8 +86,5 @@ extern void http_abort(HttpTransfer *transfer);
 
 /* Syntax */
 extern const char *http_check_url(const char *url);
-extern bool http_is_header_name(const char *name);
-extern bool http_is_header_value(const char *value);
-extern char *http_header(const HttpReply *reply, const char *name);
 
 #endif /* GENJOB_HTTP_H */

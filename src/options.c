@@ -19,6 +19,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "header.h"
 #include "http.h"
 #include "options.h"
 #include "protocol/request.h"
@@ -230,7 +231,7 @@ static void
 parse_auth(const Option *option, const char *value, char **auth)
 {
 	if (strcmp(value, "none") != 0 && strcmp(value, "bearer") != 0 && strcmp(value, "basic") != 0 &&
-		!(strncmp(value, "header:", 7) == 0 && http_is_header_name(value + 7)))
+		!(strncmp(value, "header:", 7) == 0 && header_is_name(value + 7)))
 		refuse_value(option, value,
 					 "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME.");
 	*auth = pstrdup(value);
@@ -247,7 +248,7 @@ parse_file(const Option *option, const char *value, char **file)
 static void
 parse_secret(const Option *option, const char *value, char **secret)
 {
-	if (*value == '\0' || !http_is_header_value(value))
+	if (*value == '\0' || !header_is_value(value))
 		refuse_value(option, NULL,
 					 "It must not be empty, and must have no line breaks or other control characters.");
 	*secret = pstrdup(value);

@@ -301,7 +301,7 @@ set_held_reason(ServerQueue *queue, TimestampTz until, const char *reason)
 {
 	queue->stats->held_until = until;
 	if (strcmp(queue->stats->held_reason, reason) != 0)
-		strlcpy(queue->stats->held_reason, reason, SHMEM_ERROR_LEN);
+		strlcpy(queue->stats->held_reason, reason, STATS_REASON_LEN);
 }
 
 /*

@@ -9,8 +9,6 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -18,7 +16,6 @@
 #include "storage/proc.h"
 #include "storage/shmem.h"
 #include "utils/builtins.h"
-#include "utils/float.h"
 #include "utils/timestamp.h"
 
 #include "shmem.h"
@@ -204,13 +201,22 @@ shmem_slot_set_state(int slot, WorkerState state)
 	LWLockRelease(shared->lock);
 }
 
+/*
+ * Shows an error of this process in genjob.workers.
+ */
 void
-shmem_slot_set_error(int slot, const char *message)
+shmem_set_my_error(const char *message)
 {
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	strlcpy(slots[slot].info.error, message, SHMEM_ERROR_LEN);
-	slots[slot].info.error_at = GetCurrentTimestamp();
+	strlcpy(slots[my_slot].info.error, message, SHMEM_ERROR_LEN);
+	slots[my_slot].info.error_at = GetCurrentTimestamp();
 	LWLockRelease(shared->lock);
+}
+
+void
+shmem_set_my_state(WorkerState state)
+{
+	shmem_slot_set_state(my_slot, state);
 }
 
 WorkerState
@@ -225,12 +231,12 @@ shmem_slot_state(int slot)
 }
 
 /*
- * Moves what this slot has been told into *news.
+ * Moves what this dispatcher has been told into *news.
  */
 void
-shmem_take_news(int slot, News *news)
+shmem_take_news(News *news)
 {
-	News *mine = &slots[slot].news;
+	News *mine = &slots[my_slot].news;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	news->n_ids = mine->n_ids;
@@ -621,26 +627,6 @@ shmem_stats_find(Oid server)
 	return stats;
 }
 
-/* Bucket i ends at 1 ms * RATIO^i: the last at about a day. */
-#define STATS_RATIO 1.21
-
-/*
- * Counts an attempt that ended its job, for good or ill, after so many seconds.
- */
-void
-stats_count_end(ServerStats *stats, double seconds, TimestampTz now)
-{
-	int64 second = now / USECS_PER_SEC;
-	int slot = second % STATS_SECONDS;
-	int bucket = seconds <= 0.001 ? 0 : (int) ceil(log(seconds / 0.001) / log(STATS_RATIO));
-
-	stats->latency[Min(bucket, STATS_BUCKETS - 1)]++;
-	if (stats->second[slot] != second)
-		stats->ended[slot] = 0;
-	stats->second[slot] = second;
-	stats->ended[slot]++;
-}
-
 /*
  * A palloc'd copy of the statistics of one database's servers; returns their number.
  */
@@ -658,43 +644,6 @@ shmem_read_stats(Oid database, ServerStats **stats)
 	{
 		if (shared->stats[i].database == database)
 			(*stats)[n++] = shared->stats[i];
-	}
-	return n;
-}
-
-/*
- * How many seconds that fraction of the calls took at most (within the width of a bucket); NaN when
- * there were none.
- */
-double
-stats_percentile(const ServerStats *stats, double fraction)
-{
-	uint64 total = 0;
-	uint64 seen = 0;
-	int i;
-
-	for (i = 0; i < STATS_BUCKETS; i++)
-		total += stats->latency[i];
-	for (i = 0; i < STATS_BUCKETS && total > 0; i++)
-	{
-		seen += stats->latency[i];
-		if (seen >= fraction * total)
-			return 0.001 * pow(STATS_RATIO, i);
-	}
-	return get_float8_nan();
-}
-
-int64
-stats_ended_last_minute(const ServerStats *stats, TimestampTz now)
-{
-	int64 second = now / USECS_PER_SEC;
-	int64 n = 0;
-	int i;
-
-	for (i = 0; i < STATS_SECONDS; i++)
-	{
-		if (stats->second[i] > second - 60 && stats->second[i] <= second)
-			n += stats->ended[i];
 	}
 	return n;
 }

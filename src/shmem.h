@@ -9,9 +9,10 @@
 #include "port/atomics.h"
 
 #include "http.h"
+#include "stats.h"
 
-#define SHMEM_ERROR_LEN 512 /* bytes of a message kept for the views */
-#define SHMEM_NEWS_MAX 1024 /* jobs that a dispatcher can be told of by id */
+#define SHMEM_ERROR_LEN STATS_REASON_LEN /* bytes of a message kept for the views */
+#define SHMEM_NEWS_MAX 1024              /* jobs that a dispatcher can be told of by id */
 
 /* ---------- dispatchers ---------- */
 
@@ -55,9 +56,10 @@ extern int shmem_slot_create(Oid database);
 extern void shmem_slot_free(int slot);
 extern void shmem_slot_attach(int slot);
 extern void shmem_slot_set_state(int slot, WorkerState state);
-extern void shmem_slot_set_error(int slot, const char *message);
 extern WorkerState shmem_slot_state(int slot);
-extern void shmem_take_news(int slot, News *news);
+extern void shmem_set_my_state(WorkerState state);
+extern void shmem_set_my_error(const char *message);
+extern void shmem_take_news(News *news);
 extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, bool rescan,
 								  bool recheck);
 extern int shmem_read_workers(WorkerInfo **workers);
@@ -101,31 +103,7 @@ extern int shmem_read_activity(Oid database, Activity **activities);
 
 /* ---------- what servers did ---------- */
 
-#define STATS_BUCKETS 96 /* of latency; each a third longer than the one before */
-#define STATS_SECONDS 64 /* for which ends are counted one by one */
-
-/*
- * Written by one dispatcher only, read by anyone without a lock.
- */
-typedef struct ServerStats
-{
-	Oid database; /* invalid: free */
-	Oid server;
-	int in_flight;
-	int64 succeeded;
-	int64 failed;  /* for good */
-	int64 retried; /* attempts that failed and were, or will be, tried again */
-	TimestampTz held_until;
-	char held_reason[SHMEM_ERROR_LEN];
-	uint32 latency[STATS_BUCKETS];
-	int64 second[STATS_SECONDS];
-	uint32 ended[STATS_SECONDS];
-} ServerStats;
-
 extern ServerStats *shmem_stats_find(Oid server);
-extern void stats_count_end(ServerStats *stats, double seconds, TimestampTz now);
 extern int shmem_read_stats(Oid database, ServerStats **stats);
-extern double stats_percentile(const ServerStats *stats, double fraction);
-extern int64 stats_ended_last_minute(const ServerStats *stats, TimestampTz now);
 
 #endif /* GENJOB_SHMEM_H */

@@ -13,7 +13,6 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -23,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -248,7 +248,7 @@ run_has_ended(int64 id)
 {
 	bool ended = session_job_has_ended(id);
 
-	SPI_commit();
+	session_commit();
 	return ended;
 }
 
@@ -277,9 +277,9 @@ genjob_run(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	desc = CreateTupleDescCopy(desc);
-	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	session_open();
 	id = session_insert(fcinfo);
-	SPI_commit();
+	session_commit();
 	PG_TRY();
 	{
 		shmem_wait_begin(id);
@@ -292,7 +292,7 @@ genjob_run(PG_FUNCTION_ARGS)
 	}
 	PG_END_TRY();
 	session_job_columns(id, values, nulls, RUN_COLUMNS);
-	SPI_finish();
+	session_close();
 	MemoryContextSwitchTo(upper);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }

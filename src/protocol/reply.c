@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 
 #include "bytes.h"
+#include "header.h"
 #include "json.h"
 #include "media.h"
 #include "protocol/pointer.h"
@@ -171,75 +172,67 @@ describe_duration(int64 ms)
 }
 
 /*
- * Every way in which a call ends without an answer: what becomes of the job, and what to tell.
+ * What to tell about a call that ended without an answer.
  */
-static void
-judge_failure(Judge *judge)
+static char *
+describe_failure(const ReplySource *source, const HttpReply *reply)
 {
-	const ReplySource *source = judge->source;
-	const HttpReply *reply = judge->reply;
-	Verdict *verdict = judge->verdict;
 	const char *name = source->server_name;
 	const char *url = source->options->url;
-	char *why;
+	char *why = clip_words(reply->error_text, strlen(reply->error_text));
 
-	json_sanitize_text(reply->error_text, strlen(reply->error_text));
-	why = clip_words(reply->error_text, strlen(reply->error_text));
-	verdict->kind = VERDICT_RETRY;
-	verdict->unknown = reply->sent;
 	switch (reply->error)
 	{
 		case HTTP_OK:
 		case HTTP_RESOLVE:
 		case HTTP_CONNECT:
-			verdict->unknown = false;
-			verdict->error =
-				psprintf("could not reach server \"%s\" at %s: %s. Check that it runs, and its option url.",
-						 name, url, why);
-			break;
+			return psprintf("could not reach server \"%s\" at %s: %s. Check that it runs, and its option url.",
+							name, url, why);
 		case HTTP_TLS:
-			verdict->error =
-				psprintf("could not agree on TLS with server \"%s\" at %s: %s.", name, url, why);
-			break;
+			return psprintf("could not agree on TLS with server \"%s\" at %s: %s.", name, url, why);
 		case HTTP_UNTRUSTED:
-			verdict->kind = VERDICT_FAIL;
-			verdict->unknown = false;
-			verdict->error =
-				psprintf("the TLS certificate of server \"%s\" at %s does not verify: %s. Name its authority's certificate in the option ca_file.",
-						 name, url, why);
-			break;
+			return psprintf("the TLS certificate of server \"%s\" at %s does not verify: %s. Name its authority's certificate in the option ca_file.",
+							name, url, why);
 		case HTTP_TIMEOUT:
-			verdict->error =
-				psprintf("server \"%s\" did not answer within %s. Raise its option timeout if it needs longer.",
-						 name, describe_duration(source->options->timeout));
-			break;
+			return psprintf("server \"%s\" did not answer within %s. Raise its option timeout if it needs longer.",
+							name, describe_duration(source->options->timeout));
 		case HTTP_CUT:
-			verdict->error =
-				psprintf("the connection to server \"%s\" ended before the answer was complete: %s.",
-						 name, why);
-			break;
+			return psprintf("the connection to server \"%s\" ended before the answer was complete: %s.",
+							name, why);
 		case HTTP_GARBLED:
-			verdict->kind = VERDICT_FAIL;
-			verdict->error =
-				psprintf("what server \"%s\" answered is not HTTP: %s. Check its option url.", name,
-						 why);
-			break;
+			return psprintf("what server \"%s\" answered is not HTTP: %s. Check its option url.",
+							name, why);
 		case HTTP_TOO_LARGE:
-			verdict->kind = VERDICT_FAIL;
-			verdict->unknown = false;
-			verdict->error = psprintf("the answer of server \"%s\" is larger than " INT64_FORMAT
-									  " kB. Raise its option max_response.",
-									  name, source->options->max_response / 1024);
-			break;
+			return psprintf("the answer of server \"%s\" is larger than " INT64_FORMAT
+							" kB. Raise its option max_response.",
+							name, source->options->max_response / 1024);
 		case HTTP_MEMORY:
-			verdict->error =
-				psprintf("no memory was left for the answer of server \"%s\". Lower max_in_flight or max_response.",
-						 name);
-			break;
+			return psprintf("no memory was left for the answer of server \"%s\". Lower max_in_flight or max_response.",
+							name);
 		case HTTP_OTHER:
-			verdict->error = psprintf("the call of server \"%s\" failed: %s.", name, why);
 			break;
 	}
+	return psprintf("the call of server \"%s\" failed: %s.", name, why);
+}
+
+/*
+ * What becomes of a call that ended without an answer: a fault of the moment is tried again, one of
+ * the configuration is not.
+ */
+static void
+judge_failure(Judge *judge)
+{
+	const HttpReply *reply = judge->reply;
+	Verdict *verdict = judge->verdict;
+	HttpError error = reply->error;
+	bool reached = error != HTTP_RESOLVE && error != HTTP_CONNECT && error != HTTP_UNTRUSTED;
+
+	json_sanitize_text(reply->error_text, strlen(reply->error_text));
+	verdict->kind = error == HTTP_UNTRUSTED || error == HTTP_GARBLED || error == HTTP_TOO_LARGE
+						? VERDICT_FAIL
+						: VERDICT_RETRY;
+	verdict->unknown = reached && reply->sent && error != HTTP_TOO_LARGE;
+	verdict->error = describe_failure(judge->source, reply);
 }
 
 /*
@@ -282,7 +275,7 @@ judge_refusal(Judge *judge)
 	Verdict *verdict = judge->verdict;
 	int status = judge->reply->status;
 	char *words = words_of_body(judge);
-	char *retry_after = http_header(judge->reply, "Retry-After");
+	char *retry_after = header_find(judge->reply, "Retry-After");
 	const char *stop = *words != '\0' && strchr(".!?", words[strlen(words) - 1]) ? "" : ".";
 
 	if (status >= 300 && status < 400)
@@ -423,7 +416,7 @@ static const char *
 body_type(const HttpReply *reply)
 {
 	const char *type = media_type_of(reply->body->data, reply->body->len);
-	char *claim = http_header(reply, "Content-Type");
+	char *claim = header_find(reply, "Content-Type");
 	size_t len;
 
 	if (claim == NULL ||
@@ -439,7 +432,7 @@ body_type(const HttpReply *reply)
 static bool
 claims_json(const HttpReply *reply)
 {
-	char *claim = http_header(reply, "Content-Type");
+	char *claim = header_find(reply, "Content-Type");
 
 	return claim != NULL && strcasestr(claim, "json") != NULL;
 }

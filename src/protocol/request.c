@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 
 #include "bytes.h"
+#include "header.h"
 #include "json.h"
 #include "protocol/multipart.h"
 #include "protocol/pointer.h"
@@ -468,8 +469,8 @@ request_check_headers(const char *text)
 		return reason;
 	for (header = json_parse_trusted(text)->child; header != NULL; header = header->next)
 	{
-		if (!http_is_header_name(header->string) || !cJSON_IsString(header) ||
-			!http_is_header_value(header->valuestring))
+		if (!header_is_name(header->string) || !cJSON_IsString(header) ||
+			!header_is_value(header->valuestring))
 			return "A JSON object of header names and string values is expected, such as {\"X-Team\": \"art\"}; a value must have no line breaks.";
 		for (i = 0; i < lengthof(reserved); i++)
 		{

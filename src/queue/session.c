@@ -209,8 +209,32 @@ session_job_row(int64 id)
 }
 
 /*
- * Inserts the job that the first arguments of genjob.run() describe and returns its id.  SPI must be
- * connected.
+ * Connects a procedure that will commit.
+ */
+void
+session_open(void)
+{
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+}
+
+/*
+ * Commits, and with that lets go of every snapshot.
+ */
+void
+session_commit(void)
+{
+	SPI_commit();
+}
+
+void
+session_close(void)
+{
+	SPI_finish();
+}
+
+/*
+ * Inserts the job that the first arguments of genjob.run() describe and returns its id.  After
+ * session_open().
  */
 int64
 session_insert(FunctionCallInfo fcinfo)
@@ -236,8 +260,8 @@ session_insert(FunctionCallInfo fcinfo)
 }
 
 /*
- * The first n of id, state, result, usage and error of a job, allocated where SPI_palloc() does.  SPI
- * must be connected.
+ * The first n of id, state, result, usage and error of a job, allocated where SPI_palloc() does.  After
+ * session_open().
  */
 void
 session_job_columns(int64 id, Datum *values, bool *nulls, int n)

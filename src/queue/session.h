@@ -11,6 +11,10 @@ extern bool session_cancel(int64 id);
 extern bool session_retry(int64 id);
 extern bool session_job_has_ended(int64 id);
 extern Datum session_job_row(int64 id);
+/* For a procedure, which ends its caller's transaction */
+extern void session_open(void);
+extern void session_commit(void);
+extern void session_close(void);
 extern int64 session_insert(FunctionCallInfo fcinfo);
 extern void session_job_columns(int64 id, Datum *values, bool *nulls, int n);
 

@@ -1,0 +1,301 @@
+/*
+ * claimer.c
+ *		Finding and claiming jobs: when there is a reason to look at the database, and what to look for.
+ *
+ * One transaction takes in what changed, claims what there is room for, and fails what can never be
+ * run.  Only when it has committed are the calls begun.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "claimer.h"
+#include "queue/queue.h"
+#include "schedule.h"
+#include "settings.h"
+#include "steps.h"
+#include "trouble.h"
+
+#define CLAIM_BATCH 500
+
+static int max_calls; /* that this process has descriptors for */
+
+/* What the next transaction has to look at */
+static News news;
+static bool look_at_extension = true;
+static bool scan_all = true;
+static bool look_for_orphans = true;
+static bool absent = false;        /* this database has no extension */
+static bool other_version = false; /* it has one that this library cannot serve */
+static TimestampTz due_read;       /* run_at up to here has been read */
+static TimestampTz next_rescan;
+
+/* Trouble with the database */
+static int claim_batch = CLAIM_BATCH;
+static int troubles = 0; /* failed claim transactions in a row */
+static TimestampTz trouble_until = 0;
+
+/*
+ * Prepares for the first look, which is at everything.
+ */
+void
+claimer_init(int descriptors)
+{
+	max_calls = descriptors;
+	next_rescan = GetCurrentTimestamp() + genjob_rescan_interval * USECS_PER_SEC;
+}
+
+/*
+ * Obeys settings that were reloaded.
+ */
+void
+claimer_reconfigured(void)
+{
+	TimestampTz next = GetCurrentTimestamp() + genjob_rescan_interval * USECS_PER_SEC;
+
+	next_rescan = Min(next_rescan, next);
+}
+
+/*
+ * Whether the last look failed.
+ */
+bool
+claimer_is_troubled(void)
+{
+	return trouble_until != 0;
+}
+
+/*
+ * Whether the last look found that this database has no extension.
+ */
+bool
+claimer_found_nothing(void)
+{
+	return absent;
+}
+
+/* What a claim transaction tried. */
+typedef struct Claim
+{
+	int64 ids[CLAIM_BATCH];
+	int n;
+} Claim;
+
+/*
+ * How many more calls there may be in all.
+ */
+static int
+room(void)
+{
+	return Min(genjob_max_in_flight, max_calls) - job_count(JOB_CALLING);
+}
+
+/*
+ * Looks at the extension, if it may have changed.  False when there is nothing to serve.
+ */
+static bool
+check_extension(void)
+{
+	QueuePresence presence;
+
+	if (!look_at_extension)
+		return true;
+	presence = queue_look();
+	absent = presence == QUEUE_ABSENT;
+	other_version = presence == QUEUE_OTHER_VERSION;
+	if (other_version)
+		shmem_set_my_error(
+			"the extension is not of version " GENJOB_VERSION
+			", as the loaded library is: run ALTER EXTENSION genjob UPDATE, or restart the server if the library on disk is newer");
+	if (presence == QUEUE_PRESENT)
+		look_at_extension = false;
+	return presence == QUEUE_PRESENT;
+}
+
+static void
+read_queue(TimestampTz now)
+{
+	ScheduleTimes *times = &schedule_times;
+
+	if (look_for_orphans)
+		queue_read_orphans();
+	if (scan_all || news.rescan)
+	{
+		queue_read_claimed(now);
+		queue_scan_all(now);
+	}
+	else
+	{
+		if (news.n_ids > 0)
+			queue_read_changed(news.ids, news.n_ids, now);
+		if (times->due != 0 && times->due <= now)
+		{
+			queue_read_due(due_read, now);
+			times->due = queue_next_due(now);
+		}
+	}
+	due_read = now;
+}
+
+static void
+expire_and_fail(TimestampTz now)
+{
+	ServerQueue *queue;
+
+	if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
+	{
+		(void) queue_expire(now);
+		schedule_times.expiry = queue_next_expiry();
+		if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
+			schedule_times.expiry = now + USECS_PER_SEC;
+	}
+	while ((queue = schedule_next_without_server()) != NULL)
+	{
+		if (queue_fail_waiting(NameStr(queue->name), queue->complaint, now) == 0)
+			schedule_drop_ready(queue);
+	}
+}
+
+static void
+claim_work(void *arg)
+{
+	Claim *claim = arg;
+	TimestampTz now = GetCurrentTimestamp();
+	ServerQueue *queue;
+
+	if (!check_extension())
+		return;
+	read_queue(now);
+	schedule_refresh();
+	expire_and_fail(now);
+	while ((queue = schedule_next_to_fill()) != NULL)
+		queue_fill(queue, now);
+	claim->n = schedule_take(claim->ids, claim_batch, room(), now);
+	if (claim->n > 0)
+		queue_claim(claim->ids, claim->n, now);
+}
+
+static void
+destroy_claimed(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
+		job_destroy(dlist_container(Job, node, iter.cur));
+}
+
+/*
+ * A claim transaction failed.  The picture in memory may be wrong now: it is read again.  If one row is
+ * the cause, claiming one by one finds it, and it is left alone for a while.
+ */
+static void
+claim_failed(const Claim *claim, const ErrorData *error)
+{
+	trouble_show("claim jobs", error);
+	destroy_claimed();
+	if (claim->n == 1)
+		schedule_shun(claim->ids[0], GetCurrentTimestamp() + TROUBLE_MAX_MS * INT64CONST(1000));
+	claim_batch = 1;
+	scan_all = look_at_extension = look_for_orphans = true;
+	if (claim->n != 1)
+		trouble_until = GetCurrentTimestamp() + trouble_backoff_us(troubles++);
+	shmem_set_my_state(WORKER_TROUBLED);
+}
+
+static void
+forget_news(void)
+{
+	news.n_ids = 0;
+	news.rescan = news.recheck = false;
+}
+
+/*
+ * Whether there is a reason for a claim transaction now.  An idle dispatcher has none.
+ */
+bool
+claimer_must_look(TimestampTz now)
+{
+	const ScheduleTimes *times = &schedule_times;
+
+	if (trouble_until > now)
+		return false;
+	if (next_rescan <= now || (times->rescan != 0 && times->rescan <= now))
+	{
+		scan_all = look_for_orphans = true;
+		schedule_times.rescan = 0;
+		next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
+	}
+	if (look_at_extension && other_version && !news.recheck)
+		return false;
+	return look_at_extension || scan_all || news.n_ids > 0 || news.rescan || news.recheck ||
+		   (times->due != 0 && times->due <= now) || (times->expiry != 0 && times->expiry <= now) ||
+		   schedule_can_take(room(), now);
+}
+
+/*
+ * Looks at what has changed, claims what there is room for, and starts it.
+ */
+void
+claimer_claim(void)
+{
+	Claim *claim = palloc(sizeof(Claim));
+	ErrorData *error;
+	dlist_mutable_iter iter;
+
+	claim->n = 0;
+	look_at_extension |= news.recheck;
+	if (!queue_transact("claiming jobs", claim_work, claim, &error))
+	{
+		claim_failed(claim, error);
+		return;
+	}
+	forget_news();
+	if (!look_at_extension)
+		scan_all = look_for_orphans = false;
+	troubles = 0;
+	trouble_until = 0;
+	claim_batch = Min(claim_batch * 2, CLAIM_BATCH);
+	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
+		steps_start(dlist_container(Job, node, iter.cur));
+}
+
+/*
+ * Takes over what this dispatcher has been told.
+ */
+void
+claimer_take_news(void)
+{
+	static News fresh;
+
+	shmem_take_news(&fresh);
+	news.rescan |= fresh.rescan || fresh.n_ids > SHMEM_NEWS_MAX - news.n_ids;
+	news.recheck |= fresh.recheck;
+	if (!news.rescan)
+	{
+		memcpy(news.ids + news.n_ids, fresh.ids, fresh.n_ids * sizeof(int64));
+		news.n_ids += fresh.n_ids;
+	}
+}
+
+/*
+ * When the queue has to be looked at, if nobody tells of anything before.
+ */
+TimestampTz
+claimer_next_look(TimestampTz now)
+{
+	TimestampTz times[] = {schedule_times.due, schedule_times.expiry, schedule_times.rescan,
+						   schedule_next_hold_end(now)};
+	TimestampTz next = next_rescan;
+	int i;
+
+	if (trouble_until > now)
+		return trouble_until;
+	if (schedule_can_take(room(), now))
+		return now;
+	for (i = 0; i < lengthof(times); i++)
+	{
+		if (times[i] != 0)
+			schedule_note_time(&next, times[i]);
+	}
+	return next;
+}

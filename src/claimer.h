@@ -1,0 +1,19 @@
+/*
+ * claimer.h
+ *		Finding and claiming jobs.
+ */
+#ifndef GENJOB_CLAIMER_H
+#define GENJOB_CLAIMER_H
+
+#include "datatype/timestamp.h"
+
+extern void claimer_init(int max_calls);
+extern void claimer_reconfigured(void);
+extern void claimer_take_news(void);
+extern bool claimer_must_look(TimestampTz now);
+extern void claimer_claim(void);
+extern TimestampTz claimer_next_look(TimestampTz now);
+extern bool claimer_is_troubled(void);
+extern bool claimer_found_nothing(void);
+
+#endif /* GENJOB_CLAIMER_H */

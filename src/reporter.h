@@ -1,0 +1,13 @@
+/*
+ * reporter.h
+ *		Writing what became of calls.
+ */
+#ifndef GENJOB_REPORTER_H
+#define GENJOB_REPORTER_H
+
+#include "datatype/timestamp.h"
+
+extern void reporter_write(void);
+extern TimestampTz reporter_next(void);
+
+#endif /* GENJOB_REPORTER_H */

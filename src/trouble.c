@@ -1,0 +1,32 @@
+/*
+ * trouble.c
+ *		What a dispatcher does when the database refuses: it says so, keeps what it has, and tries
+ *		again, less and less often.
+ */
+#include "postgres.h"
+
+#include "shmem.h"
+#include "trouble.h"
+
+/*
+ * How long to wait after that many failures in a row.
+ */
+int64
+trouble_backoff_us(int failures)
+{
+	return Min(TROUBLE_MIN_MS * INT64CONST(1000) << Min(failures, 12),
+			   TROUBLE_MAX_MS * INT64CONST(1000));
+}
+
+/*
+ * Shows an error of the database in genjob.workers and in the log.
+ */
+void
+trouble_show(const char *what, const ErrorData *error)
+{
+	shmem_set_my_error(error->message);
+	ereport(LOG,
+			(errcode(error->sqlerrcode), errmsg("genjob could not %s: %s", what, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 errhint("It will be tried again.")));
+}
