@@ -48,6 +48,7 @@ typedef struct Database
 	Oid oid;
 	NameData name;
 	bool wanted;                    /* it has the extension, or nobody has looked yet */
+	bool asked_again;               /* to be looked at once more, since its dispatcher started */
 	bool seen;                      /* in the last reading of pg_database */
 	int slot;                       /* in shared memory; -1: none */
 	BackgroundWorkerHandle *handle; /* NULL: not running */
@@ -219,6 +220,7 @@ start_dispatcher(Database *database)
 		return;
 	}
 	complained_of_slots = false;
+	database->asked_again = false;
 	database->started_at = GetCurrentTimestamp();
 }
 
@@ -238,7 +240,7 @@ dispatcher_ended(Database *database)
 	switch (state)
 	{
 		case WORKER_ABSENT:
-			database->wanted = false;
+			database->wanted = database->asked_again;
 			shmem_slot_free(database->slot);
 			database->slot = -1;
 			break;
@@ -322,7 +324,7 @@ take_requests(void)
 		if (database == NULL)
 			read_databases();
 		else
-			database->wanted = true;
+			database->wanted = database->asked_again = true;
 	}
 }
 

@@ -161,20 +161,29 @@ shmem_slot_free(int slot)
 	LWLockRelease(shared->lock);
 }
 
+/*
+ * Leaves the slot.  What this dispatcher was told and has not read would be lost if it goes because it
+ * has nothing to serve (the extension may have been created just now), so the launcher looks again.
+ */
 static void
 slot_detach(int code, Datum arg)
 {
+	Slot *slot = &slots[my_slot];
+	bool unread;
 	int i;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slots[my_slot].latch = NULL;
-	slots[my_slot].info.pid = 0;
+	slot->latch = NULL;
+	slot->info.pid = 0;
+	unread = slot->news.n_ids > 0 || slot->news.rescan || slot->news.recheck;
 	for (i = 0; i < shared->activity_end; i++)
 	{
 		if (shared->activities[i].pid == MyProcPid)
 			shared->activities[i].database = InvalidOid;
 	}
 	LWLockRelease(shared->lock);
+	if (unread)
+		shmem_wake_launcher(MyDatabaseId);
 }
 
 /*
