@@ -54,6 +54,12 @@ CREATE INDEX gen_jobs_expiring ON @extschema@.gen_jobs (expires_at) WHERE state 
 CREATE INDEX gen_jobs_running ON @extschema@.gen_jobs (id) WHERE state = 'running';
 
 COMMENT ON TABLE @extschema@.gen_jobs IS 'jobs for GenAI servers: INSERT one to have it run';
+COMMENT ON SEQUENCE @extschema@.gen_jobs_id_seq IS 'numbers of the jobs in gen_jobs';
+COMMENT ON INDEX @extschema@.gen_jobs_ready IS 'the queue of each server, in the order in which it is run';
+COMMENT ON INDEX @extschema@.gen_jobs_due IS 'when the next job is due';
+COMMENT ON INDEX @extschema@.gen_jobs_expiring IS 'when the next job expires';
+COMMENT ON INDEX @extschema@.gen_jobs_running IS 'what was running when the server last stopped';
+COMMENT ON COLUMN @extschema@.gen_jobs.id IS 'number of the job, for genjob.wait() and its kin, and for gen_outputs.job_id';
 COMMENT ON COLUMN @extschema@.gen_jobs.server IS 'foreign server of the wrapper genjob that runs the job';
 COMMENT ON COLUMN @extschema@.gen_jobs.request IS 'request in the server''s own words, merged over the server''s defaults';
 COMMENT ON COLUMN @extschema@.gen_jobs.inputs IS 'binary inputs; the request refers to the first as {"$input": 1}';
@@ -65,6 +71,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'queued, running, succeeded, fai
 COMMENT ON COLUMN @extschema@.gen_jobs.attempt IS 'how often the job was started';
 COMMENT ON COLUMN @extschema@.gen_jobs.failures IS 'how many attempts count against max_attempts: those that failed by themselves, not those that the server put off or a restart cut short';
 COMMENT ON COLUMN @extschema@.gen_jobs.owner IS 'role that inserted the job and may see it; its user mapping is used';
+COMMENT ON COLUMN @extschema@.gen_jobs.created_at IS 'when the inserting transaction began';
 COMMENT ON COLUMN @extschema@.gen_jobs.started_at IS 'when the last attempt was started';
 COMMENT ON COLUMN @extschema@.gen_jobs.finished_at IS 'when the job succeeded, failed or was cancelled';
 COMMENT ON COLUMN @extschema@.gen_jobs.idempotency_key IS 'Idempotency-Key of the call that is in flight, or whose end is not known';
@@ -86,9 +93,12 @@ CREATE TABLE @extschema@.gen_outputs
 ALTER TABLE @extschema@.gen_outputs ALTER COLUMN data SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE @extschema@.gen_outputs IS 'binaries that jobs brought back; they go when their job is deleted';
+COMMENT ON COLUMN @extschema@.gen_outputs.job_id IS 'job that brought it back';
 COMMENT ON COLUMN @extschema@.gen_outputs.ordinal IS 'from 1, in the order of the answer';
 COMMENT ON COLUMN @extschema@.gen_outputs.content_type IS 'by the bytes, not by what the server claims';
 COMMENT ON COLUMN @extschema@.gen_outputs.bytes IS 'length of data';
+COMMENT ON COLUMN @extschema@.gen_outputs.sha256 IS 'digest of data';
+COMMENT ON COLUMN @extschema@.gen_outputs.data IS 'the binary itself, decoded';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.gen_jobs', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.gen_jobs_id_seq', '');
@@ -101,6 +111,8 @@ CREATE POLICY gen_jobs_owner ON @extschema@.gen_jobs
 ALTER TABLE @extschema@.gen_outputs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY gen_outputs_owner ON @extschema@.gen_outputs
 	USING (EXISTS (SELECT FROM @extschema@.gen_jobs j WHERE j.id = job_id AND pg_catalog.pg_has_role(j.owner, 'USAGE')));
+COMMENT ON POLICY gen_jobs_owner ON @extschema@.gen_jobs IS 'members of the owning role alone';
+COMMENT ON POLICY gen_outputs_owner ON @extschema@.gen_outputs IS 'as the job';
 
 CREATE FUNCTION genjob.before_insert() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_before_insert' LANGUAGE C;
@@ -123,6 +135,10 @@ CREATE TRIGGER genjob_before_delete BEFORE DELETE ON @extschema@.gen_jobs
 	FOR EACH ROW EXECUTE FUNCTION genjob.before_delete();
 CREATE TRIGGER genjob_after_truncate AFTER TRUNCATE ON @extschema@.gen_jobs
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_truncate();
+COMMENT ON TRIGGER genjob_before_insert ON @extschema@.gen_jobs IS 'checks a new job and wakes the dispatcher';
+COMMENT ON TRIGGER genjob_before_update ON @extschema@.gen_jobs IS 'checks a change of a job and has it take effect';
+COMMENT ON TRIGGER genjob_before_delete ON @extschema@.gen_jobs IS 'stops what is deleted';
+COMMENT ON TRIGGER genjob_after_truncate ON @extschema@.gen_jobs IS 'stops all jobs';
 -- also for what replication brings
 ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_before_insert;
 ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_before_update;

@@ -2,7 +2,7 @@
 -- What is going on now, from shared memory.
 
 CREATE FUNCTION genjob.read_activity(OUT job_id bigint, OUT server name, OUT owner oid, OUT attempt integer,
-	OUT phase text, OUT bytes_sent bigint, OUT bytes_received bigint, OUT started_at timestamptz, OUT pid integer)
+	OUT phase text, OUT progress double precision, OUT bytes_sent bigint, OUT bytes_received bigint, OUT started_at timestamptz, OUT pid integer)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'genjob_activity' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.read_activity() IS 'calls in flight in this database that the calling role may see';
 
@@ -18,10 +18,12 @@ CREATE FUNCTION genjob.read_servers(OUT server oid, OUT in_flight integer, OUT s
 COMMENT ON FUNCTION genjob.read_servers() IS 'counts of this database''s servers since the server process started';
 
 CREATE VIEW genjob.activity AS
-	SELECT a.job_id, a.server, a.owner::regrole AS owner, a.attempt, a.phase, a.bytes_sent, a.bytes_received,
+	SELECT a.job_id, a.server, a.owner::regrole AS owner, a.attempt, a.phase, a.progress, a.bytes_sent, a.bytes_received,
 		a.started_at, clock_timestamp() - a.started_at AS elapsed, a.pid
 	FROM genjob.read_activity() a;
 COMMENT ON VIEW genjob.activity IS 'calls now in flight: one''s own, and for members of pg_read_all_stats everyone''s';
+COMMENT ON COLUMN genjob.activity.phase IS 'calling (the server works) or receiving (its answer comes)';
+COMMENT ON COLUMN genjob.activity.progress IS 'from 0 to 1, where it is known: how much of the answer has come';
 
 CREATE VIEW genjob.servers AS
 	SELECT s.srvname AS server,

@@ -117,6 +117,16 @@ header_callback(char *line, size_t size, size_t count, void *arg)
 	return bytes_append(transfer->reply->headers, line, size * count) ? size * count : 0;
 }
 
+static void
+note_expected(HttpTransfer *transfer)
+{
+	curl_off_t expected = -1;
+
+	curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &expected);
+	if (expected > 0)
+		pg_atomic_write_u64(&transfer->meter->expected, expected);
+}
+
 static size_t
 body_callback(char *data, size_t size, size_t count, void *arg)
 {
@@ -124,7 +134,8 @@ body_callback(char *data, size_t size, size_t count, void *arg)
 	Bytes *body = transfer->reply->body;
 	size_t len = size * count;
 
-	pg_atomic_fetch_add_u64(&transfer->meter->received, len);
+	if (pg_atomic_fetch_add_u64(&transfer->meter->received, len) == 0)
+		note_expected(transfer);
 	if (len > transfer->request->max_response - body->len)
 	{
 		transfer->overflowed = true;
@@ -174,6 +185,17 @@ sockopt_callback(void *arg, curl_socket_t fd, curlsocktype purpose)
 }
 
 /* ---------- the event loop ---------- */
+
+/*
+ * Sets a meter to nothing.
+ */
+void
+http_meter_init(HttpMeter *meter)
+{
+	pg_atomic_init_u64(&meter->sent, 0);
+	pg_atomic_init_u64(&meter->received, 0);
+	pg_atomic_init_u64(&meter->expected, 0);
+}
 
 /*
  * Prepares this process for transfers; once.

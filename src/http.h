@@ -15,6 +15,7 @@ typedef struct HttpMeter
 {
 	pg_atomic_uint64 sent;
 	pg_atomic_uint64 received;
+	pg_atomic_uint64 expected; /* of received, as the server says; 0: it does not say */
 } HttpMeter;
 
 typedef struct HttpHeader
@@ -75,6 +76,7 @@ typedef struct HttpTransfer HttpTransfer;
 
 /* The dispatcher's event loop */
 extern void http_init(void);
+extern void http_meter_init(HttpMeter *meter);
 extern int http_wait_fd(void);
 extern long http_wait_ms(void);
 extern void http_work(void);

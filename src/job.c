@@ -43,8 +43,7 @@ job_create(int64 id)
 	}
 	job->context = context;
 	job->id = id;
-	pg_atomic_init_u64(&job->meter.sent, 0);
-	pg_atomic_init_u64(&job->meter.received, 0);
+	http_meter_init(&job->meter);
 	dlist_push_tail(&lists[JOB_CLAIMED], &job->node);
 	counts[JOB_CLAIMED]++;
 	entry = hash_search(jobs, &id, HASH_ENTER, NULL);

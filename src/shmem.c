@@ -568,8 +568,7 @@ shmem_activity_add(Oid owner, int64 job, int attempt, const char *server)
 		activity->pid = MyProcPid;
 		activity->started_at = GetCurrentTimestamp();
 		namestrcpy(&activity->server, server);
-		pg_atomic_init_u64(&activity->meter.sent, 0);
-		pg_atomic_init_u64(&activity->meter.received, 0);
+		http_meter_init(&activity->meter);
 		shared->activity_free = i + 1;
 		shared->activity_end = Max(shared->activity_end, i + 1);
 	}

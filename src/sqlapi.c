@@ -97,18 +97,17 @@ static void
 source_inputs(RequestSource *source, ArrayType *array)
 {
 	Datum *elements;
-	bool *nulls;
 	Input *inputs;
 	int i;
 
-	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, &nulls,
-					  &source->n_inputs);
+	if (ARR_NDIM(array) > 1 || array_contains_nulls(array))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("inputs must be an array of one dimension without nulls"),
+						errhint("Write ARRAY[$1, $2] with one bytea for each input.")));
+	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, NULL, &source->n_inputs);
 	inputs = palloc(Max(source->n_inputs, 1) * sizeof(Input));
 	for (i = 0; i < source->n_inputs; i++)
 	{
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("input %d is null", i + 1)));
 		inputs[i].data = VARDATA_ANY(DatumGetPointer(elements[i]));
 		inputs[i].len = VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i]));
 	}
@@ -315,18 +314,20 @@ genjob_activity(PG_FUNCTION_ARGS)
 	{
 		Activity *activity = &activities[i];
 		uint64 received = pg_atomic_read_u64(&activity->meter.received);
+		uint64 expected = pg_atomic_read_u64(&activity->meter.expected);
 		Datum values[] = {
 			Int64GetDatum(activity->job),
 			NameGetDatum(&activity->server),
 			ObjectIdGetDatum(activity->owner),
 			Int32GetDatum(activity->attempt),
 			CStringGetTextDatum(received > 0 ? "receiving" : "calling"),
+			Float8GetDatum(expected > 0 ? (double) received / expected : 0),
 			Int64GetDatum(pg_atomic_read_u64(&activity->meter.sent)),
 			Int64GetDatum(received),
 			TimestampTzGetDatum(activity->started_at),
 			Int32GetDatum(activity->pid),
 		};
-		bool nulls[lengthof(values)] = {false};
+		bool nulls[lengthof(values)] = {false, false, false, false, false, expected == 0};
 
 		if (sees_all || has_privs_of_role(GetUserId(), activity->owner))
 			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

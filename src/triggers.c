@@ -245,10 +245,21 @@ check_owner(const Row *row)
 static TriggerData *
 trigger_data(FunctionCallInfo fcinfo)
 {
+	TriggerData *data;
+
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("genjob's trigger functions can only be called as triggers")));
-	return (TriggerData *) fcinfo->context;
+	data = (TriggerData *) fcinfo->context;
+	/* another table's columns would be taken for what they are not */
+	if (strcmp(RelationGetRelationName(data->tg_relation), "gen_jobs") != 0 ||
+		RelationGetDescr(data->tg_relation)->natts < JOB_LAST_COLUMN)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("genjob's trigger functions belong to the table gen_jobs, not to \"%s\"",
+						RelationGetRelationName(data->tg_relation)),
+				 errhint("Drop the trigger.")));
+	return data;
 }
 
 static void
@@ -272,6 +283,8 @@ check_new_state(Row *row, bool privileged)
 		refuse_column("attempt");
 	if (!privileged && (row->nulls[JOB_FAILURES] || DatumGetInt32(row->values[JOB_FAILURES]) != 0))
 		refuse_column("failures");
+	if (!privileged && !row->nulls[JOB_IDEMPOTENCY_KEY])
+		refuse_column("idempotency_key");
 	if (state == ROW_RUNNING)
 		row_set_state(row, ROW_QUEUED);
 }

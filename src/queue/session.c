@@ -4,7 +4,8 @@
  *
  * Reading is done with the caller's own privileges, so row-level security holds.  Changing a job's
  * state takes no privilege on the table, only membership in the role that owns the job; the statement
- * itself runs as the owner of the table.
+ * itself runs as the owner of the table, so it names every operator by schema: the caller's search_path
+ * must not decide what the owner runs.
  */
 #include "postgres.h"
 
@@ -33,9 +34,11 @@ find_table(Oid *oid)
 	char *name;
 
 	if (SPI_execute("SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname)"
-					" FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
-					" JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'gen_jobs'"
-					" WHERE e.extname = 'genjob'",
+					" FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n"
+					" ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
+					" JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid"
+					" AND c.relname OPERATOR(pg_catalog.=) 'gen_jobs'"
+					" WHERE e.extname OPERATOR(pg_catalog.=) 'genjob'",
 					true, 1) != SPI_OK_SELECT ||
 		SPI_processed == 0)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -129,7 +132,8 @@ session_cancel(int64 id)
 
 	return change_job(id,
 					  psprintf("state = 'cancelled', error = %s"
-							   " WHERE id OPERATOR(pg_catalog.=) $1 AND state IN ('waiting', 'queued', 'running')",
+							   " WHERE id OPERATOR(pg_catalog.=) $1"
+							   " AND state OPERATOR(pg_catalog.=) ANY ('{waiting, queued, running}')",
 							   quote_literal_cstr(error)));
 }
 
@@ -139,9 +143,9 @@ session_cancel(int64 id)
 bool
 session_retry(int64 id)
 {
-	return change_job(id,
-					  "state = 'queued'"
-					  " WHERE id OPERATOR(pg_catalog.=) $1 AND state IN ('failed', 'cancelled')");
+	return change_job(id, "state = 'queued'"
+						  " WHERE id OPERATOR(pg_catalog.=) $1"
+						  " AND state OPERATOR(pg_catalog.=) ANY ('{failed, cancelled}')");
 }
 
 /*
@@ -159,10 +163,11 @@ session_job_has_ended(int64 id)
 	TransactionId xmin;
 
 	SPI_connect();
-	plan = SPI_prepare(psprintf("SELECT state IN ('succeeded', 'failed', 'cancelled'), xmin FROM %s"
-								" WHERE id OPERATOR(pg_catalog.=) $1",
-								find_table(NULL)),
-					   1, types);
+	plan =
+		SPI_prepare(psprintf("SELECT state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}'), xmin"
+							 " FROM %s WHERE id OPERATOR(pg_catalog.=) $1",
+							 find_table(NULL)),
+					1, types);
 	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
 											 InvalidSnapshot, true, false, 0) < 0)
 		elog(ERROR, "could not read job " INT64_FORMAT, id);
