@@ -21,6 +21,8 @@ OBJS = \
 	src/triggers.o \
 	src/hooks.o \
 	src/steps.o \
+	src/follow.o \
+	src/calls.o \
 	src/schedule.o \
 	src/queue/statement.o \
 	src/queue/find.o \
@@ -29,12 +31,20 @@ OBJS = \
 	src/queue/session.o \
 	src/commit.o \
 	src/protocol/preset.o \
+	src/protocol/grammar.o \
 	src/protocol/request.o \
 	src/protocol/multipart.o \
 	src/protocol/reply.o \
+	src/protocol/answer.o \
+	src/protocol/failure.o \
+	src/protocol/words.o \
+	src/protocol/delay.o \
+	src/protocol/stream.o \
 	src/protocol/pointer.o \
 	src/http.o \
 	src/header.o \
+	src/url.o \
+	src/address.o \
 	src/shmem.o \
 	src/stats.o \
 	src/job.o \

@@ -39,7 +39,9 @@ CREATE TABLE @extschema@.gen_jobs
 	result          jsonb,
 	usage           jsonb,
 	error           text,
-	errors          jsonb
+	errors          jsonb,
+	remote_id       text,
+	remote          jsonb
 );
 
 -- three quarters full pages leave room for the new versions of a row beside it
@@ -79,6 +81,9 @@ COMMENT ON COLUMN @extschema@.gen_jobs.result IS 'the server''s answer; a binary
 COMMENT ON COLUMN @extschema@.gen_jobs.usage IS 'what the server says the job used';
 COMMENT ON COLUMN @extschema@.gen_jobs.error IS 'why the job has not succeeded, and what to do';
 COMMENT ON COLUMN @extschema@.gen_jobs.errors IS 'one element for each attempt that failed (the last 100): attempt, at, http_status, error';
+
+COMMENT ON COLUMN @extschema@.gen_jobs.remote_id IS 'the provider''s own id of the prediction, written as soon as it is known';
+COMMENT ON COLUMN @extschema@.gen_jobs.remote IS 'what else is needed to go on with the prediction after a restart';
 
 CREATE TABLE @extschema@.gen_outputs
 (

@@ -87,7 +87,7 @@ typedef struct Claim
 static int
 room(void)
 {
-	return Min(genjob_max_in_flight, max_calls) - job_count(JOB_CALLING);
+	return Min(genjob_max_in_flight - job_count_in_flight(), max_calls - job_count(JOB_CALLING));
 }
 
 /*

@@ -149,7 +149,8 @@ may_leave(TimestampTz now)
 {
 	return claimer_found_nothing() ||
 		   (leave_at != 0 &&
-			(leave_at <= now || (job_count(JOB_CALLING) == 0 && job_count(JOB_REPORTING) == 0)));
+			(leave_at <= now || (job_count(JOB_CALLING) == 0 && job_count(JOB_SAVING) == 0 &&
+								 job_count(JOB_REPORTING) == 0)));
 }
 
 /* ---------- the loop ---------- */
@@ -162,7 +163,7 @@ collect_answers(void)
 
 	http_work();
 	while (http_take_finished(&job, &reply))
-		steps_answered(job, reply);
+		follow_answered(job, reply);
 }
 
 static void
@@ -177,13 +178,15 @@ turn(void)
 	now = GetCurrentTimestamp();
 	if (leave_at == 0 && claimer_must_look(now))
 		claimer_claim();
+	if (leave_at == 0)
+		follow_wake(GetCurrentTimestamp());
 	collect_answers();
 }
 
 static void
 show_state(void)
 {
-	int calls = job_count(JOB_CALLING);
+	int calls = job_count_in_flight();
 
 	pgstat_report_activity(STATE_IDLE, psprintf("%d calls in flight", calls));
 	if (leave_at == 0 && !claimer_is_troubled())
@@ -198,12 +201,15 @@ wait_ms(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = leave_at != 0 ? leave_at : claimer_next_look(now);
+	TimestampTz wake_due = leave_at != 0 ? 0 : follow_next_wake();
 	TimestampTz report_due = reporter_next();
 	long http_ms = http_wait_ms();
 	long ms;
 
 	if (report_due != 0)
 		schedule_note_time(&next, report_due);
+	if (wake_due != 0)
+		schedule_note_time(&next, wake_due);
 	ms = TimestampDifferenceMilliseconds(now, next);
 	return http_ms >= 0 ? Min(ms, http_ms) : ms;
 }

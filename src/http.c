@@ -24,6 +24,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "address.h"
 #include "http.h"
 
 #if LIBCURL_VERSION_NUM < 0x075800
@@ -49,6 +50,7 @@ struct HttpTransfer
 	bool is_finished;
 	bool overflowed; /* the body passed max_response */
 	bool out_of_memory;
+	bool refused_address; /* by request->public_only */
 	char error_text[CURL_ERROR_SIZE];
 };
 
@@ -184,6 +186,38 @@ sockopt_callback(void *arg, curl_socket_t fd, curlsocktype purpose)
 	return CURL_SOCKOPT_OK;
 }
 
+/*
+ * Sees the address itself, after the name was resolved, so that no name leads where it must not.
+ */
+static curl_socket_t
+opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	HttpTransfer *transfer = arg;
+	bool private = address_is_private(&address->addr);
+
+	transfer->reply->peer_is_private = private;
+	if (private && transfer->request->public_only)
+	{
+		transfer->refused_address = true;
+		return CURL_SOCKET_BAD;
+	}
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+/*
+ * The same of a connection that was opened by an earlier call.
+ */
+static int
+prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
+{
+	HttpTransfer *transfer = arg;
+	bool private = address_is_private_text(ip);
+
+	transfer->reply->peer_is_private = private;
+	transfer->refused_address = private && transfer->request->public_only;
+	return transfer->refused_address ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+
 /* ---------- the event loop ---------- */
 
 /*
@@ -241,6 +275,8 @@ http_wait_ms(void)
 static HttpError
 classify(const HttpTransfer *transfer, CURLcode code)
 {
+	if (transfer->refused_address)
+		return HTTP_FORBIDDEN;
 	switch (code)
 	{
 		case CURLE_OK:
@@ -380,6 +416,10 @@ set_callbacks(CURL *easy, HttpTransfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, seek_callback);
 	curl_easy_setopt(easy, CURLOPT_SEEKDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, sockopt_callback);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, opensocket_callback);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
 }
 
 /*
@@ -519,60 +559,4 @@ http_abort(HttpTransfer *transfer)
 		dlist_delete(&transfer->node);
 	transfer->is_finished = false;
 	transfer_release(transfer);
-}
-
-/* ---------- syntax ---------- */
-
-static const char *
-check_url_parts(CURLU *parts)
-{
-	char *value = NULL;
-
-	if (curl_url_get(parts, CURLUPART_SCHEME, &value, 0) != CURLUE_OK ||
-		(strcmp(value, "http") != 0 && strcmp(value, "https") != 0))
-	{
-		curl_free(value);
-		return "It must begin with http:// or https://.";
-	}
-	curl_free(value);
-	if (curl_url_get(parts, CURLUPART_USER, &value, 0) == CURLUE_OK)
-	{
-		curl_free(value);
-		return "It must not contain a user or a password: those belong in a user mapping.";
-	}
-	if (curl_url_get(parts, CURLUPART_QUERY, &value, 0) == CURLUE_OK ||
-		curl_url_get(parts, CURLUPART_FRAGMENT, &value, 0) == CURLUE_OK)
-	{
-		curl_free(value);
-		return "It must end before any \"?\" or \"#\": put a query into the option \"path\".";
-	}
-	return NULL;
-}
-
-/*
- * NULL when url can be a server's base address; else a sentence that says what is wrong.
- */
-const char *
-http_check_url(const char *url)
-{
-	CURLU *parts;
-	const char *problem;
-	const char *p;
-
-	if (strchr(url, ',') != NULL)
-		return "One address is expected.";
-	for (p = url; *p > ' ' && *p < 0x7f; p++)
-		;
-	if (*p != '\0')
-		return "It must not contain white space, control characters or characters outside ASCII.";
-	parts = curl_url();
-	if (parts == NULL)
-		return "Memory is short.";
-	if (curl_url_set(parts, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
-		problem =
-			"An address is expected, such as \"http://127.0.0.1:8188\" or \"https://api.example.com\".";
-	else
-		problem = check_url_parts(parts);
-	curl_url_cleanup(parts);
-	return problem;
 }

@@ -32,6 +32,7 @@ typedef struct HttpRequest
 {
 	const char *method;
 	char *url;
+	char *shown_url;		 /* as url, without secrets */
 	List *headers; /* of HttpHeader */
 	List *secrets; /* of char *: what the answer must not give away again */
 	char *body;
@@ -41,6 +42,7 @@ typedef struct HttpRequest
 	int64 connect_timeout; /* ms */
 	size_t max_response;   /* bytes of body */
 	const char *ca_file;   /* or NULL */
+	bool public_only; /* never connects to a loopback or private address */
 } HttpRequest;
 
 /* How a transfer ended that got no complete answer. */
@@ -49,6 +51,7 @@ typedef enum HttpError
 	HTTP_OK,        /* it did get one, of whatever status */
 	HTTP_RESOLVE,   /* the name has no address */
 	HTTP_CONNECT,   /* nobody listens, or nobody answers, there */
+	HTTP_FORBIDDEN, /* the address is a private one, and only public ones are allowed */
 	HTTP_TLS,       /* the handshake failed */
 	HTTP_UNTRUSTED, /* the certificate does not verify */
 	HTTP_TIMEOUT,   /* connected, but no complete answer in time */
@@ -67,6 +70,7 @@ typedef struct HttpReply
 	HttpError error;
 	char *error_text; /* libcurl's words; empty when error is HTTP_OK */
 	bool sent;        /* bytes of the request have left; if not, nobody can have acted on it */
+	bool peer_is_private; /* the address that was connected to */
 	int status;       /* 0 when none came */
 	Bytes *headers;   /* as they came, of the last answer */
 	Bytes *body;      /* followed by a NUL byte that len does not count, once complete */
@@ -85,8 +89,5 @@ extern HttpTransfer *http_start(const HttpRequest *request, HttpMeter *meter, Me
 								void *tag);
 extern bool http_take_finished(void **tag, HttpReply **reply);
 extern void http_abort(HttpTransfer *transfer);
-
-/* Syntax */
-extern const char *http_check_url(const char *url);
 
 #endif /* GENJOB_HTTP_H */

@@ -1,6 +1,6 @@
 /*
  * job.c
- *		A claimed job in the dispatcher's memory: its one memory context, its list, its way out.
+ *		A claimed job in the dispatcher's memory: its memory contexts, its list, its way out.
  */
 #include "postgres.h"
 
@@ -17,12 +17,35 @@ typedef struct JobEntry
 } JobEntry;
 
 static dlist_head lists[JOB_STATES] = {
-	DLIST_STATIC_INIT(lists[JOB_CLAIMED]),
-	DLIST_STATIC_INIT(lists[JOB_CALLING]),
-	DLIST_STATIC_INIT(lists[JOB_REPORTING]),
+	DLIST_STATIC_INIT(lists[JOB_CLAIMED]),	 DLIST_STATIC_INIT(lists[JOB_CALLING]),
+	DLIST_STATIC_INIT(lists[JOB_SAVING]),	 DLIST_STATIC_INIT(lists[JOB_WAITING]),
+	DLIST_STATIC_INIT(lists[JOB_REPORTING]), DLIST_STATIC_INIT(lists[JOB_CANCELLING]),
 };
 static int counts[JOB_STATES];
 static HTAB *jobs = NULL;
+static pairingheap *wakes = NULL; /* the job that is to be woken first on top */
+
+static int
+compare_wakes(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	const Job *left = pairingheap_const_container(Job, wake_node, a);
+	const Job *right = pairingheap_const_container(Job, wake_node, b);
+
+	if (left->wake_at == right->wake_at)
+		return 0;
+	return left->wake_at < right->wake_at ? 1 : -1;
+}
+
+static void
+create_tables(void)
+{
+	HASHCTL control = {.keysize = sizeof(int64), .entrysize = sizeof(JobEntry)};
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+
+	jobs = hash_create("genjob jobs", 1024, &control, HASH_ELEM | HASH_BLOBS);
+	wakes = pairingheap_allocate(compare_wakes, NULL);
+	MemoryContextSwitchTo(caller);
+}
 
 /*
  * A new job in the state JOB_CLAIMED; all but its id is the caller's to fill in.
@@ -36,12 +59,9 @@ job_create(int64 id)
 	JobEntry *entry;
 
 	if (jobs == NULL)
-	{
-		HASHCTL control = {.keysize = sizeof(int64), .entrysize = sizeof(JobEntry)};
-
-		jobs = hash_create("genjob jobs", 1024, &control, HASH_ELEM | HASH_BLOBS);
-	}
+		create_tables();
 	job->context = context;
+	job->input_context = AllocSetContextCreate(context, "genjob input", ALLOCSET_SMALL_SIZES);
 	job->id = id;
 	http_meter_init(&job->meter);
 	dlist_push_tail(&lists[JOB_CLAIMED], &job->node);
@@ -52,20 +72,52 @@ job_create(int64 id)
 }
 
 /*
+ * Whether a job takes one of its server's places.
+ */
+static bool
+is_in_flight(JobState state)
+{
+	return state == JOB_CALLING || state == JOB_SAVING || state == JOB_WAITING;
+}
+
+/*
+ * Ends what the job still has under way.
+ */
+void
+job_end_calls(Job *job)
+{
+	if (job->transfer != NULL)
+		http_abort(job->transfer);
+	if (job->probe != NULL)
+		http_abort(job->probe);
+	job->transfer = job->probe = NULL;
+	job_stop_waking(job);
+}
+
+/*
+ * Makes the job unknown by its id, so that another attempt may have it.
+ */
+void
+job_forget_id(Job *job)
+{
+	if (job_find(job->id) == job)
+		hash_search(jobs, &job->id, HASH_REMOVE, NULL);
+}
+
+/*
  * Ends what the job still has under way and frees it.
  */
 void
 job_destroy(Job *job)
 {
+	job_end_calls(job);
+	if (is_in_flight(job->state))
+		schedule_call_ended(job->queue);
 	dlist_delete(&job->node);
 	counts[job->state]--;
-	hash_search(jobs, &job->id, HASH_REMOVE, NULL);
-	if (job->transfer != NULL)
-		http_abort(job->transfer);
+	job_forget_id(job);
 	if (job->activity != NULL)
 		shmem_activity_remove(job->activity);
-	if (job->state == JOB_CALLING)
-		schedule_call_ended(job->queue);
 	server_release(job->server);
 	MemoryContextDelete(job->context);
 }
@@ -76,9 +128,9 @@ job_destroy(Job *job)
 void
 job_enter(Job *job, JobState state)
 {
-	if (job->state == JOB_CALLING)
+	if (is_in_flight(job->state) && !is_in_flight(state))
 		schedule_call_ended(job->queue);
-	if (state == JOB_CALLING)
+	if (!is_in_flight(job->state) && is_in_flight(state))
 		schedule_call_begun(job->queue);
 	dlist_delete(&job->node);
 	counts[job->state]--;
@@ -104,8 +156,47 @@ job_count(JobState state)
 	return counts[state];
 }
 
+int
+job_count_in_flight(void)
+{
+	return counts[JOB_CALLING] + counts[JOB_SAVING] + counts[JOB_WAITING];
+}
+
 dlist_head *
 job_list(JobState state)
 {
 	return &lists[state];
+}
+
+/* ---------- alarms ---------- */
+
+/*
+ * Has the job come up in job_next_to_wake() at that time, instead of any other.
+ */
+void
+job_wake_at(Job *job, TimestampTz when)
+{
+	job_stop_waking(job);
+	job->wake_at = when;
+	job->is_waking = true;
+	pairingheap_add(wakes, &job->wake_node);
+}
+
+void
+job_stop_waking(Job *job)
+{
+	if (job->is_waking)
+		pairingheap_remove(wakes, &job->wake_node);
+	job->is_waking = false;
+}
+
+/*
+ * The job that is to be woken first, or NULL.
+ */
+Job *
+job_next_to_wake(void)
+{
+	if (wakes == NULL || pairingheap_is_empty(wakes))
+		return NULL;
+	return pairingheap_container(Job, wake_node, pairingheap_first(wakes));
 }

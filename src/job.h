@@ -6,6 +6,7 @@
 #define GENJOB_JOB_H
 
 #include "lib/ilist.h"
+#include "lib/pairingheap.h"
 
 #include "protocol/reply.h"
 #include "protocol/request.h"
@@ -35,20 +36,36 @@ typedef enum JobColumn
 	JOB_USAGE,
 	JOB_ERROR,
 	JOB_ERRORS,
-	JOB_LAST_COLUMN = JOB_ERRORS
+	JOB_REMOTE_ID,
+	JOB_REMOTE,
+	JOB_LAST_COLUMN = JOB_REMOTE
 } JobColumn;
 
 /*
  * Where a claimed job is in memory.  A job is on exactly one list, that of its state, and
- * job_enter() is the only way from one to another.  In the table it is 'running' in all of them.
+ * job_enter() is the only way from one to another.  In the table it is 'running' in all of them but
+ * the last.
  */
 typedef enum JobState
 {
-	JOB_CLAIMED,   /* just read; moved on by steps.c before the turn ends */
-	JOB_CALLING,   /* the server has its request; moved on by the call's end */
-	JOB_REPORTING, /* its verdict is to be written; moved on by the commit that does */
+	JOB_CLAIMED,	/* just read; moved on by steps.c before the turn ends */
+	JOB_CALLING,	/* a call is under way; moved on by its end */
+	JOB_SAVING,		/* what a resumed job needs is to be written; moved on by the commit that does */
+	JOB_WAITING,	/* the provider works; moved on when it is time to ask */
+	JOB_REPORTING,	/* its verdict is to be written; moved on by the commit that does */
+	JOB_CANCELLING, /* the row is cancelled or gone; the provider is being told */
 	JOB_STATES
 } JobState;
+
+/* What a job's call, or the one that it waits for, is for. */
+typedef enum JobStep
+{
+	STEP_SUBMIT,
+	STEP_POLL,
+	STEP_RESULT,
+	STEP_DOWNLOAD,
+	STEP_CANCEL
+} JobStep;
 
 /* What became of writing a job's verdict. */
 typedef enum ReportOutcome
@@ -65,6 +82,7 @@ typedef struct Job
 	dlist_node node; /* on the list of its state */
 	JobState state;
 	MemoryContext context; /* holds this and all below */
+	MemoryContext input_context; /* holds what only the submission needs; NULL after it */
 
 	/* As claimed */
 	int64 id;
@@ -86,11 +104,30 @@ typedef struct Job
 	MappingOptions secrets;
 	char *complaint; /* why the job cannot be sent; else NULL */
 
-	/* JOB_CALLING */
+	/* The present call */
+	JobStep step;
+	MemoryContext call_context; /* holds it, and what it brings */
 	HttpRequest *http;
 	HttpTransfer *transfer;
 	Activity *activity; /* or NULL */
-	HttpMeter meter;    /* counts where activity is NULL */
+	HttpMeter meter;	/* counts where activity is NULL */
+
+	/* The progress of the call, asked for beside it */
+	HttpTransfer *probe;
+	MemoryContext probe_context;
+	HttpRequest *probe_http;
+
+	/* A prediction that the provider has named */
+	Remote remote;
+	bool is_saved; /* remote is in the table */
+	bool asked_again; /* for a fresh answer, because a download had expired */
+	int ask_failures; /* in a row */
+	int redirects;
+	pairingheap_node wake_node; /* in the heap while is_waking */
+	bool is_waking;
+	TimestampTz wake_at;
+	const char *cancels; /* addresses still to be called */
+	bool cancel_confirmed;
 
 	/* JOB_REPORTING */
 	Verdict *verdict;
@@ -105,8 +142,15 @@ typedef struct Job
 extern Job *job_create(int64 id);
 extern void job_destroy(Job *job);
 extern void job_enter(Job *job, JobState state);
+extern void job_end_calls(Job *job);
+extern void job_forget_id(Job *job);
 extern Job *job_find(int64 id);
 extern int job_count(JobState state);
+extern int job_count_in_flight(void);
 extern dlist_head *job_list(JobState state);
+
+extern void job_wake_at(Job *job, TimestampTz when);
+extern Job *job_next_to_wake(void);
+extern void job_stop_waking(Job *job);
 
 #endif /* GENJOB_JOB_H */

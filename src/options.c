@@ -20,9 +20,10 @@
 
 #include "compat.h"
 #include "header.h"
-#include "http.h"
 #include "options.h"
+#include "protocol/grammar.h"
 #include "protocol/request.h"
+#include "url.h"
 
 typedef enum OptionKind
 {
@@ -31,6 +32,12 @@ typedef enum OptionKind
 	OPTION_URL,
 	OPTION_PATH,
 	OPTION_AUTH,
+	OPTION_CHOICE,	/* one of choices */
+	OPTION_PLACES,	/* JSON Pointers */
+	OPTION_PLACE,	/* a JSON Pointer with a prefix, see check_place() */
+	OPTION_ADDRESS, /* "METHOD path" or "METHOD @place" */
+	OPTION_STATES,
+	OPTION_ENCODING,
 	OPTION_OBJECT,  /* JSON object */
 	OPTION_HEADERS, /* JSON object of strings */
 	OPTION_FILE,    /* absolute path */
@@ -50,12 +57,16 @@ typedef struct Option
 	size_t offset;        /* of its value in ServerOptions or MappingOptions */
 	const char *fallback; /* NULL: by the preset, or none */
 	int64 min, max;       /* of a number, in its unit of storage */
+	const char *choices;  /* of OPTION_CHOICE, separated by ", " */
 } Option;
 
 #define SERVER_OPTION(name, kind, field, ...) \
 	{ \
 		name, ForeignServerRelationId, kind, offsetof(ServerOptions, field), __VA_ARGS__ \
 	}
+#define PROTOCOL_OPTION(name, kind, field) SERVER_OPTION(name, kind, protocol.field, NULL)
+#define PROTOCOL_CHOICE(name, field, choices) \
+	SERVER_OPTION(name, OPTION_CHOICE, protocol.field, NULL, 0, 0, choices)
 #define MAPPING_OPTION(name, kind, field, ...) \
 	{ \
 		name, UserMappingRelationId, kind, offsetof(MappingOptions, field), __VA_ARGS__ \
@@ -67,15 +78,37 @@ typedef struct Option
 static const Option options_table[] = {
 	SERVER_OPTION("api", OPTION_API, preset, NULL),
 	SERVER_OPTION("url", OPTION_URL, url, NULL),
-	SERVER_OPTION("path", OPTION_PATH, path, NULL),
-	SERVER_OPTION("inputs_path", OPTION_PATH, inputs_path, NULL),
-	SERVER_OPTION("auth", OPTION_AUTH, auth, NULL),
+	PROTOCOL_OPTION("auth", OPTION_AUTH, auth),
+	PROTOCOL_OPTION("path", OPTION_PATH, path),
+	PROTOCOL_CHOICE("body", body, "json, multipart"),
+	PROTOCOL_OPTION("wrap", OPTION_PLACE, wrap),
+	PROTOCOL_OPTION("model_at", OPTION_PLACE, model_at),
+	PROTOCOL_OPTION("accept", OPTION_TEXT, accept),
+	PROTOCOL_OPTION("allow_hosts", OPTION_TEXT, allow_hosts),
+	PROTOCOL_OPTION("inputs_path", OPTION_PATH, inputs_path),
+	PROTOCOL_CHOICE("inputs_body", inputs_body, "json, multipart"),
+	PROTOCOL_OPTION("inputs_at", OPTION_TEXT, inputs_at),
+	PROTOCOL_CHOICE("reply", reply, "body, stream, poll"),
+	PROTOCOL_OPTION("remote_id", OPTION_PLACE, remote_id),
+	PROTOCOL_OPTION("poll", OPTION_ADDRESS, poll),
+	PROTOCOL_OPTION("state", OPTION_PLACE, state),
+	PROTOCOL_OPTION("states", OPTION_STATES, states),
+	PROTOCOL_OPTION("result", OPTION_ADDRESS, result),
+	PROTOCOL_OPTION("output", OPTION_PLACES, output),
+	PROTOCOL_OPTION("encoding", OPTION_ENCODING, encoding),
+	PROTOCOL_CHOICE("download_auth", download_auth, "none, same-origin"),
+	PROTOCOL_OPTION("error", OPTION_PLACES, error),
+	PROTOCOL_OPTION("retry_after", OPTION_PLACES, retry_after),
+	PROTOCOL_OPTION("usage", OPTION_PLACES, usage),
+	PROTOCOL_OPTION("progress", OPTION_TEXT, progress),
+	PROTOCOL_OPTION("cancel", OPTION_ADDRESS, cancel),
 	SERVER_OPTION("model", OPTION_TEXT, model, NULL),
 	SERVER_OPTION("defaults", OPTION_OBJECT, defaults, NULL),
 	SERVER_OPTION("headers", OPTION_HEADERS, headers, NULL),
 	SERVER_OPTION("ca_file", OPTION_FILE, ca_file, NULL),
 	SERVER_OPTION("max_in_flight", OPTION_COUNT, max_in_flight, "10", 1, 1000000),
 	SERVER_OPTION("timeout", OPTION_DURATION, timeout, "15 min", 1, 20 * MS_OF_DAY),
+	SERVER_OPTION("poll_interval", OPTION_DURATION, poll_interval, "1 s", 10, MS_OF_DAY),
 	SERVER_OPTION("connect_timeout", OPTION_DURATION, connect_timeout, "10 s", 1, MS_OF_DAY),
 	SERVER_OPTION("max_response", OPTION_SIZE, max_response, "256MB", 1024, MAX_RESPONSE),
 	SERVER_OPTION("max_attempts", OPTION_COUNT, max_attempts, "5", 1, 1000000),
@@ -200,7 +233,7 @@ parse_quantity(const Option *option, const char *value, int64 *number)
 static void
 parse_url(const Option *option, const char *value, char **url)
 {
-	const char *problem = http_check_url(value);
+	const char *problem = url_check(value);
 	size_t len = strlen(value);
 
 	if (problem != NULL)
@@ -214,27 +247,15 @@ parse_url(const Option *option, const char *value, char **url)
 	*url = pnstrdup(value, len);
 }
 
+/*
+ * A text that one of the grammar's checks lets pass.
+ */
 static void
-parse_path(const Option *option, const char *value, char **path)
+parse_checked(const Option *option, const char *value, const char *problem, char **text)
 {
-	const char *p;
-
-	for (p = value; *p > ' ' && *p < 0x7f && *p != '#'; p++)
-		;
-	if (*p != '\0' || (*value != '\0' && *value != '/' && *value != '?'))
-		refuse_value(option, value,
-					 "A path below the server's url is expected, such as \"/v1/images/generations\"; other characters than ASCII are percent-encoded.");
-	*path = pstrdup(value);
-}
-
-static void
-parse_auth(const Option *option, const char *value, char **auth)
-{
-	if (strcmp(value, "none") != 0 && strcmp(value, "bearer") != 0 && strcmp(value, "basic") != 0 &&
-		!(strncmp(value, "header:", 7) == 0 && header_is_name(value + 7)))
-		refuse_value(option, value,
-					 "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME.");
-	*auth = pstrdup(value);
+	if (problem != NULL)
+		refuse_value(option, value, pstrdup(problem));
+	*text = pstrdup(value);
 }
 
 static void
@@ -264,6 +285,27 @@ parse_object(const Option *option, const char *value, char **object)
 	if (problem != NULL)
 		refuse_value(option, secret ? NULL : value, psprintf("%s", problem));
 	*object = pstrdup(value);
+}
+
+/*
+ * One of the option's choices.
+ */
+static void
+parse_word(const Option *option, const char *value, char **word)
+{
+	const char *p = option->choices;
+	size_t len = strlen(value);
+
+	while ((p = strstr(p, value)) != NULL)
+	{
+		if (len > 0 && (p == option->choices || p[-1] == ' ') && (p[len] == '\0' || p[len] == ','))
+		{
+			*word = pstrdup(value);
+			return;
+		}
+		p++;
+	}
+	refuse_value(option, value, psprintf("Valid values are: %s.", option->choices));
 }
 
 static void
@@ -308,10 +350,28 @@ option_parse(const Option *option, const char *value, void *options)
 			parse_url(option, value, field);
 			break;
 		case OPTION_PATH:
-			parse_path(option, value, field);
+			parse_checked(option, value, grammar_check_path(value), field);
 			break;
 		case OPTION_AUTH:
-			parse_auth(option, value, field);
+			parse_checked(option, value, grammar_check_auth(value), field);
+			break;
+		case OPTION_PLACE:
+			parse_checked(option, value, grammar_check_place(value), field);
+			break;
+		case OPTION_PLACES:
+			parse_checked(option, value, grammar_check_places(value), field);
+			break;
+		case OPTION_ADDRESS:
+			parse_checked(option, value, grammar_check_address(value), field);
+			break;
+		case OPTION_STATES:
+			parse_checked(option, value, grammar_check_states(value), field);
+			break;
+		case OPTION_ENCODING:
+			parse_checked(option, value, grammar_check_encoding(value), field);
+			break;
+		case OPTION_CHOICE:
+			parse_word(option, value, field);
 			break;
 		case OPTION_FILE:
 			parse_file(option, value, field);
@@ -365,6 +425,61 @@ require_option(const char *name, bool present, const char *hint)
 }
 
 /*
+ * Where an option says nothing, the preset does.
+ */
+static void
+fill_protocol(ServerOptions *options)
+{
+	const Protocol *preset = &options->preset->protocol;
+	Protocol *protocol = &options->protocol;
+	size_t n = sizeof(Protocol) / sizeof(const char *);
+	bool has_own_path = protocol->path != NULL;
+	size_t i;
+
+	for (i = 0; i < n; i++)
+	{
+		const char **field = (const char **) protocol + i;
+
+		if (*field == NULL)
+			*field = ((const char *const *) preset)[i];
+	}
+	if (protocol->inputs_path == NULL || (has_own_path && preset->inputs_path == NULL))
+		protocol->inputs_path = protocol->path;
+	if (protocol->body == NULL)
+		protocol->body = "json";
+	if (protocol->inputs_body == NULL)
+		protocol->inputs_body = protocol->body;
+	if (protocol->reply == NULL)
+		protocol->reply = "body";
+	if (protocol->accept == NULL)
+		protocol->accept = "application/json";
+	if (protocol->encoding == NULL)
+		protocol->encoding = "auto";
+}
+
+/*
+ * What one option needs another for.
+ */
+static void
+check_protocol(const ServerOptions *options)
+{
+	const Protocol *protocol = &options->protocol;
+
+	if (strstr(protocol->path, "{model}") != NULL)
+		require_option("model", options->model != NULL,
+					   psprintf("The path of api \"%s\" names it: %s.", options->preset->api, protocol->path));
+	if (strcmp(protocol->reply, "poll") != 0)
+		return;
+	require_option("poll", protocol->poll != NULL,
+				   "With reply 'poll', say how to ask, as in poll 'GET /jobs/{id}'.");
+	require_option("state", protocol->state != NULL,
+				   "With reply 'poll', say where the state stands, as in state '/status', states 'ok=done;fail=failed'.");
+	if (strstr(protocol->poll, "{id}") != NULL)
+		require_option("remote_id", protocol->remote_id != NULL,
+					   "Say where the provider names the prediction, as in remote_id '/id'.");
+}
+
+/*
  * Reads the options of a server of the wrapper genjob into *options (in the current memory context),
  * defaults and preset included.  Errors for the user where anything is wrong.
  */
@@ -383,14 +498,8 @@ options_parse_server(List *defs, ServerOptions *options)
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						errmsg("option \"retry_base\" is longer than \"retry_max\""),
 						errhint("Raise retry_max, or lower retry_base.")));
-	if (options->path == NULL)
-		options->path = pstrdup(preset->path);
-	else if (options->inputs_path == NULL && strcmp(preset->path, preset->inputs_path) == 0)
-		options->inputs_path = options->path;
-	if (options->inputs_path == NULL)
-		options->inputs_path = pstrdup(preset->inputs_path);
-	if (options->auth == NULL)
-		options->auth = pstrdup(preset->auth);
+	fill_protocol(options);
+	check_protocol(options);
 }
 
 /*

@@ -18,9 +18,7 @@ typedef struct ServerOptions
 	/* What it speaks, and where */
 	const Preset *preset;
 	char *url; /* without a trailing slash */
-	char *path;
-	char *inputs_path;
-	char *auth;
+	Protocol protocol; /* the preset's, under what the options say */
 	char *model;
 	char *defaults; /* JSON object */
 	char *headers;  /* JSON object of strings */
@@ -30,6 +28,7 @@ typedef struct ServerOptions
 	int64 max_in_flight;   /* calls */
 	int64 timeout;         /* ms, of one attempt */
 	int64 connect_timeout; /* ms */
+	int64 poll_interval;   /* ms, at least, between polls of one prediction */
 	int64 max_response;    /* bytes */
 	int64 max_attempts;
 	int64 retry_base; /* ms */

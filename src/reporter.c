@@ -17,21 +17,48 @@
 #define REPORT_BATCH 200
 #define REPORT_BYTES (64 * 1024 * 1024) /* of outputs in a transaction, if it has more than one */
 
-static void
-report_work(void *arg)
+static int
+count_jobs(Job **jobs)
 {
-	Job **jobs = arg;
 	int n;
 
 	for (n = 0; jobs[n] != NULL; n++)
 		;
-	queue_report(jobs, n, GetCurrentTimestamp());
+	return n;
+}
+
+static void
+report_work(void *arg)
+{
+	queue_report(arg, count_jobs(arg), GetCurrentTimestamp());
+}
+
+static void
+save_work(void *arg)
+{
+	queue_save(arg, count_jobs(arg));
 }
 
 static void
 postpone_report(Job *job)
 {
 	job->report_at = GetCurrentTimestamp() + trouble_backoff_us(job->report_failures++);
+}
+
+static void
+settle_save(Job *job)
+{
+	if (job->step == STEP_CANCEL && job->outcome != REPORT_PENDING)
+		job_destroy(job);
+	else if (job->outcome == REPORT_WRITTEN)
+	{
+		job->report_at = job->report_failures = 0;
+		steps_saved(job);
+	}
+	else if (job->outcome == REPORT_FENCED)
+		follow_cancel(job);
+	else
+		postpone_report(job);
 }
 
 static void
@@ -57,7 +84,7 @@ settle_report(Job *job)
  * cannot hold is simplified.
  */
 static void
-report_failed(Job *job, const ErrorData *error)
+write_failed(Job *job, const ErrorData *error)
 {
 	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 
@@ -67,35 +94,45 @@ report_failed(Job *job, const ErrorData *error)
 	postpone_report(job);
 }
 
+/* What is written of the jobs of a state, and what follows. */
+typedef struct Writing
+{
+	JobState state;
+	const char *activity;
+	QueueWork work;
+	void (*settle) (Job *job);
+} Writing;
+
+static const Writing saving = {JOB_SAVING, "saving predictions", save_work, settle_save};
+static const Writing reporting = {JOB_REPORTING, "reporting results", report_work, settle_report};
+
 /*
- * Writes the verdicts of n jobs (and a NULL behind them) in one transaction; where that fails, each in
- * its own, so that one row's fault touches no other.  False if any was not written.
+ * Writes n jobs (and a NULL behind them) in one transaction; where that fails, each in its own, so
+ * that one row's fault touches no other.
  */
-static bool
-report_together(Job **jobs, int n)
+static void
+write_together(const Writing *writing, Job **jobs, int n)
 {
 	ErrorData *error;
-	bool succeeded = true;
 	int i;
 
-	if (queue_transact("reporting results", report_work, jobs, &error))
+	if (queue_transact(writing->activity, writing->work, jobs, &error))
 	{
 		for (i = 0; i < n; i++)
-			settle_report(jobs[i]);
-		return true;
+			writing->settle(jobs[i]);
+		return;
 	}
 	if (n == 1)
 	{
-		report_failed(jobs[0], error);
-		return false;
+		write_failed(jobs[0], error);
+		return;
 	}
 	for (i = 0; i < n; i++)
 	{
 		Job *alone[2] = {jobs[i], NULL};
 
-		succeeded &= report_together(alone, 1);
+		write_together(writing, alone, 1);
 	}
-	return succeeded;
 }
 
 static size_t
@@ -109,11 +146,8 @@ output_bytes(const Job *job)
 	return bytes;
 }
 
-/*
- * Writes the verdicts that are due, as many as fit into one transaction.
- */
-void
-reporter_write(void)
+static void
+write_due(const Writing *writing)
 {
 	Job *batch[REPORT_BATCH + 1];
 	dlist_iter iter;
@@ -121,7 +155,7 @@ reporter_write(void)
 	size_t bytes = 0;
 	int n = 0;
 
-	dlist_foreach(iter, job_list(JOB_REPORTING))
+	dlist_foreach(iter, job_list(writing->state))
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
 
@@ -134,23 +168,45 @@ reporter_write(void)
 	}
 	batch[n] = NULL;
 	if (n > 0)
-		report_together(batch, n);
+		write_together(writing, batch, n);
 }
 
 /*
- * When the next verdict is to be written; 0: there is none.
+ * Writes what is due, as much as fits into one transaction each: the names of predictions first, for
+ * whoever knows a name need not pay again.
  */
-TimestampTz
-reporter_next(void)
+void
+reporter_write(void)
+{
+	write_due(&saving);
+	write_due(&reporting);
+}
+
+static TimestampTz
+next_of(JobState state)
 {
 	TimestampTz next = 0;
 	dlist_iter iter;
 
-	dlist_foreach(iter, job_list(JOB_REPORTING))
+	dlist_foreach(iter, job_list(state))
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
 
 		schedule_note_time(&next, Max(job->report_at, 1));
 	}
 	return next;
+}
+
+/*
+ * When something is to be written next; 0: there is nothing.
+ */
+TimestampTz
+reporter_next(void)
+{
+	TimestampTz saves = next_of(JOB_SAVING);
+	TimestampTz reports = next_of(JOB_REPORTING);
+
+	if (saves == 0 || reports == 0)
+		return Max(saves, reports);
+	return Min(saves, reports);
 }

@@ -8,8 +8,8 @@
 
 #include "retry.h"
 
-/* What Retry-After may ask for at most. */
-#define RETRY_AFTER_MAX_MS INT64CONST(86400000)
+
+
 
 /*
  * Whether another attempt may end otherwise: what says "not now", not what says "not this".

@@ -85,6 +85,15 @@ extern void shmem_wake_waiters(Oid database, int64 *jobs, int n);
 
 /* ---------- calls in flight ---------- */
 
+typedef enum ActivityPhase
+{
+	ACTIVITY_CALLING,	  /* the server has the request, or gets it */
+	ACTIVITY_WAITING,	  /* the provider works on the prediction */
+	ACTIVITY_POLLING,	  /* and is being asked how it is */
+	ACTIVITY_DOWNLOADING, /* outputs */
+	ACTIVITY_SAVING		  /* what came is being written */
+} ActivityPhase;
+
 typedef struct Activity
 {
 	Oid database; /* invalid: free */
@@ -94,8 +103,12 @@ typedef struct Activity
 	int pid;
 	TimestampTz started_at;
 	NameData server;
+	pg_atomic_uint32 phase;	   /* an ActivityPhase */
+	pg_atomic_uint64 progress; /* in millionths; ACTIVITY_NO_PROGRESS: not told */
 	HttpMeter meter;
 } Activity;
+
+#define ACTIVITY_NO_PROGRESS PG_UINT64_MAX
 
 extern Activity *shmem_activity_add(Oid owner, int64 job, int attempt, const char *server);
 extern void shmem_activity_remove(Activity *activity);

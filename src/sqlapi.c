@@ -298,6 +298,41 @@ genjob_run(PG_FUNCTION_ARGS)
 
 /* ---------- views ---------- */
 
+static const char *
+phase_name(Activity *activity)
+{
+	switch ((ActivityPhase) pg_atomic_read_u32(&activity->phase))
+	{
+		case ACTIVITY_CALLING:
+			return pg_atomic_read_u64(&activity->meter.received) > 0 ? "receiving" : "calling";
+		case ACTIVITY_WAITING:
+			return "waiting";
+		case ACTIVITY_POLLING:
+			return "polling";
+		case ACTIVITY_DOWNLOADING:
+			return "downloading";
+		case ACTIVITY_SAVING:
+			return "saving";
+	}
+	return "?";
+}
+
+/*
+ * What the provider tells, or else how much of the answer has come; -1 when neither is known.
+ */
+static double
+activity_progress(Activity *activity)
+{
+	uint64 told = pg_atomic_read_u64(&activity->progress);
+	uint64 expected = pg_atomic_read_u64(&activity->meter.expected);
+
+	if (told != ACTIVITY_NO_PROGRESS)
+		return told / 1000000.0;
+	if (expected == 0 || pg_atomic_read_u32(&activity->phase) != ACTIVITY_CALLING)
+		return -1;
+	return (double) pg_atomic_read_u64(&activity->meter.received) / expected;
+}
+
 PG_FUNCTION_INFO_V1(genjob_activity);
 
 Datum
@@ -314,20 +349,20 @@ genjob_activity(PG_FUNCTION_ARGS)
 	{
 		Activity *activity = &activities[i];
 		uint64 received = pg_atomic_read_u64(&activity->meter.received);
-		uint64 expected = pg_atomic_read_u64(&activity->meter.expected);
+		double progress = activity_progress(activity);
 		Datum values[] = {
 			Int64GetDatum(activity->job),
 			NameGetDatum(&activity->server),
 			ObjectIdGetDatum(activity->owner),
 			Int32GetDatum(activity->attempt),
-			CStringGetTextDatum(received > 0 ? "receiving" : "calling"),
-			Float8GetDatum(expected > 0 ? (double) received / expected : 0),
+			CStringGetTextDatum(phase_name(activity)),
+			Float8GetDatum(progress),
 			Int64GetDatum(pg_atomic_read_u64(&activity->meter.sent)),
 			Int64GetDatum(received),
 			TimestampTzGetDatum(activity->started_at),
 			Int32GetDatum(activity->pid),
 		};
-		bool nulls[lengthof(values)] = {false, false, false, false, false, expected == 0};
+		bool nulls[lengthof(values)] = {false, false, false, false, false, progress < 0};
 
 		if (sees_all || has_privs_of_role(GetUserId(), activity->owner))
 			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

@@ -3,9 +3,17 @@
  *		What a claimed job does next.
  *
  *		claimed -> calling -> reporting -> written and forgotten
+ *		              |                ^
+ *		              v                |
+ *		            saving -> waiting <-> calling
  *
- * A job that cannot be sent goes from claimed to reporting at once.  What a verdict means for the row
- * is decided here, and only here: whether it ends the job, and when it is tried again.
+ * The upper row is a server that answers with the result; the lower one a provider that names a
+ * prediction, which is saved in the table before anything else is done with it, and then asked about
+ * until it has ended (follow.c).  A job that cannot be sent goes from claimed to reporting at once, one
+ * that a crash cut off from its prediction from claimed to waiting.
+ *
+ * What a verdict means for the row is decided here, and only here: whether it ends the job, and when it
+ * is tried again.
  */
 #include "postgres.h"
 
@@ -64,7 +72,7 @@ decide_lost(Job *job, const ServerOptions *options, TimestampTz now)
 }
 
 /*
- * What the verdict makes of the row.
+ * What a verdict that ends the attempt makes of the row.
  */
 static void
 decide(Job *job)
@@ -89,39 +97,85 @@ decide(Job *job)
 			decide_lost(job, options, now);
 			break;
 		case VERDICT_FAIL:
+		case VERDICT_WAIT:
+		case VERDICT_FETCH:
 			job->new_state = "failed";
 			job->counts = true;
 			break;
 	}
 }
 
-static void
-conclude(Job *job, Verdict *verdict)
+/*
+ * Whether the table lacks what a resumed job would need, now that there is this verdict.
+ */
+static bool
+must_be_saved(const Job *job)
+{
+	bool named = job->remote.id != NULL || job->remote.urls != NULL;
+
+	return !job->is_saved && (named || job->remote.answer != NULL);
+}
+
+/*
+ * Draws the consequence of a verdict, which lives as long as the job's call, and the job with it.
+ */
+void
+steps_conclude(Job *job, Verdict *verdict)
 {
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 
 	job->verdict = verdict;
-	decide(job);
+	if (verdict->kind == VERDICT_FETCH && verdict->answer != NULL && job->remote.answer == NULL)
+	{
+		job->remote.answer = verdict->answer;
+		job->is_saved = false;
+	}
+	if (must_be_saved(job))
+	{
+		calls_show(job, ACTIVITY_SAVING);
+		job_enter(job, JOB_SAVING);
+	}
+	else if (verdict->kind == VERDICT_WAIT)
+		follow_wait(job);
+	else if (verdict->kind == VERDICT_FETCH)
+		follow_download(job);
+	else
+	{
+		job_stop_waking(job);
+		calls_show(job, ACTIVITY_SAVING);
+		decide(job);
+		job_enter(job, JOB_REPORTING);
+	}
 	MemoryContextSwitchTo(caller);
-	job_enter(job, JOB_REPORTING);
-}
-
-static void
-conclude_failure(Job *job, char *error)
-{
-	Verdict *verdict = MemoryContextAllocZero(job->context, sizeof(Verdict));
-
-	verdict->kind = VERDICT_FAIL;
-	verdict->error = error;
-	conclude(job, verdict);
 }
 
 /*
- * The HTTP request of a job; NULL, and why in *error, when there is none to be made of it.  It was
- * checked at INSERT, but the server's options may have changed since.
+ * Takes notice that what a resumed job needs is in the table.
  */
-static HttpRequest *
-build_request(const Job *job, char **error)
+void
+steps_saved(Job *job)
+{
+	job->is_saved = true;
+	steps_conclude(job, job->verdict);
+}
+
+/*
+ * Ends the attempt with an error of our own.
+ */
+void
+steps_fail(Job *job, char *error)
+{
+	Verdict *verdict = MemoryContextAllocZero(job->context, sizeof(Verdict));
+
+	if (job->verdict != NULL)
+		*verdict = *job->verdict;
+	verdict->kind = VERDICT_FAIL;
+	verdict->error = error;
+	steps_conclude(job, verdict);
+}
+
+RequestSource
+steps_request_source(const Job *job)
 {
 	RequestSource source = {
 		.options = &job->server->options,
@@ -131,6 +185,36 @@ build_request(const Job *job, char **error)
 		.n_inputs = job->n_inputs,
 		.idempotency_key = job->idempotency_key,
 	};
+
+	return source;
+}
+
+ReplySource
+steps_reply_source(const Job *job, const HttpRequest *request)
+{
+	bool named = job->remote.id != NULL || job->remote.urls != NULL;
+	ReplySource source = {
+		.server_name = job->server_name,
+		.options = &job->server->options,
+		.request = request,
+		.idempotency_key = job->idempotency_key,
+		.remote = named ? &job->remote : NULL,
+		.failures = job->ask_failures,
+		.now_unix = time(NULL),
+	};
+
+	return source;
+}
+
+/*
+ * The HTTP request of a job; NULL, and why in *error, when there is none to be made of it.  It was
+ * checked at INSERT, but the server's options may have changed since.
+ */
+static HttpRequest *
+build_request(const Job *job, char **error)
+{
+	RequestSource source = steps_request_source(job);
+	MemoryContext caller = CurrentMemoryContext;
 	HttpRequest *volatile request = NULL;
 
 	PG_TRY();
@@ -141,7 +225,7 @@ build_request(const Job *job, char **error)
 	{
 		ErrorData *data;
 
-		MemoryContextSwitchTo(job->context);
+		MemoryContextSwitchTo(caller);
 		data = CopyErrorData();
 		FlushErrorState();
 		*error = psprintf("%s. %s", data->message, data->hint ? data->hint : "");
@@ -151,34 +235,60 @@ build_request(const Job *job, char **error)
 }
 
 static void
-send(Job *job)
+submit(Job *job)
 {
 	char *error = NULL;
+	HttpRequest *http;
 
-	job->http = build_request(job, &error);
-	if (job->http == NULL)
+	calls_prepare(job);
+	MemoryContextSwitchTo(job->call_context);
+	http = build_request(job, &error);
+	if (http == NULL)
 	{
-		conclude_failure(job, error);
+		steps_fail(job, MemoryContextStrdup(job->context, error));
 		return;
 	}
 	job->activity = shmem_activity_add(job->owner, job->id, job->attempt, job->server_name);
-	job->transfer = http_start(job->http, job->activity ? &job->activity->meter : &job->meter,
-							   job->context, job);
 	job_enter(job, JOB_CALLING);
-	if (job->transfer == NULL)
+	if (calls_begin(job, STEP_SUBMIT, http))
+		follow_submitted(job);
+	else
 	{
-		Verdict *verdict = MemoryContextAllocZero(job->context, sizeof(Verdict));
+		Verdict *verdict = palloc0(sizeof(Verdict));
 
 		verdict->kind = VERDICT_RETRY;
-		verdict->error =
-			MemoryContextStrdup(job->context,
-								"no memory was left to call the server. Lower max_in_flight.");
-		conclude(job, verdict);
+		verdict->error = pstrdup("no memory was left to call the server. Lower max_in_flight.");
+		steps_conclude(job, verdict);
 	}
 }
 
 /*
- * Moves a job on that was just claimed: its call begins, or its row was an orphan and says so.
+ * Takes up a job whose attempt was cut short by the end of genjob: from its prediction, if the provider
+ * had named one, from its answer, if that had come, or from the beginning.
+ */
+static void
+resume(Job *job)
+{
+	bool named = job->remote.id != NULL || job->remote.urls != NULL;
+
+	job->is_saved = true;
+	if (!named && job->remote.answer == NULL)
+		steps_conclude(job, reply_lost(job->server ? &job->server->options : NULL));
+	else if (job->complaint != NULL)
+		steps_fail(job, job->complaint);
+	else
+	{
+		ReplySource source = steps_reply_source(job, NULL);
+		Verdict *verdict = palloc0(sizeof(Verdict));
+
+		job->activity = shmem_activity_add(job->owner, job->id, job->attempt, job->server_name);
+		verdict->kind = VERDICT_WAIT;
+		steps_conclude(job, job->remote.answer ? reply_judge_saved(&source, job->remote.answer) : verdict);
+	}
+}
+
+/*
+ * Moves a job on that was just claimed: its call begins, or its row was an orphan and is taken up.
  */
 void
 steps_start(Job *job)
@@ -186,32 +296,11 @@ steps_start(Job *job)
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 
 	if (job->request == NULL)
-		conclude(job, reply_lost(job->server ? &job->server->options : NULL));
+		resume(job);
 	else if (job->complaint != NULL)
-		conclude_failure(job, job->complaint);
+		steps_fail(job, job->complaint);
 	else
-		send(job);
-	MemoryContextSwitchTo(caller);
-}
-
-/*
- * Moves a job on whose call has ended.
- */
-void
-steps_answered(Job *job, HttpReply *reply)
-{
-	MemoryContext caller = MemoryContextSwitchTo(job->context);
-	ReplySource source = {
-		.server_name = job->server_name,
-		.options = &job->server->options,
-		.request = job->http,
-		.now_unix = time(NULL),
-	};
-
-	conclude(job, reply_judge(&source, reply));
-	if (job->activity != NULL)
-		shmem_activity_remove(job->activity);
-	job->activity = NULL;
+		submit(job);
 	MemoryContextSwitchTo(caller);
 }
 

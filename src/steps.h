@@ -7,9 +7,28 @@
 
 #include "job.h"
 
+/* steps.c: from the claim to the verdict, and what it makes of the row */
 extern void steps_start(Job *job);
-extern void steps_answered(Job *job, HttpReply *reply);
+extern void steps_conclude(Job *job, Verdict *verdict);
+extern void steps_fail(Job *job, char *error);
+extern void steps_saved(Job *job);
 extern void steps_reported(Job *job, TimestampTz now);
 extern void steps_simplify(Job *job);
+extern RequestSource steps_request_source(const Job *job);
+extern ReplySource steps_reply_source(const Job *job, const HttpRequest *request);
+
+/* follow.c: a prediction that the provider works on, downloads, cancelling */
+extern void follow_wait(Job *job);
+extern void follow_download(Job *job);
+extern void follow_cancel(Job *job);
+extern void follow_answered(void *tag, HttpReply *reply);
+extern void follow_wake(TimestampTz now);
+extern TimestampTz follow_next_wake(void);
+extern void follow_submitted(Job *job);
+
+/* calls.c: a job's calls and what they hold */
+extern bool calls_begin(Job *job, JobStep step, HttpRequest *http);
+extern void calls_prepare(Job *job);
+extern void calls_show(Job *job, ActivityPhase phase);
 
 #endif /* GENJOB_STEPS_H */

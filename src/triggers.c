@@ -360,6 +360,8 @@ requeue_row(const Row *before, Row *row)
 	row_set(row, JOB_FAILURES, Int32GetDatum(0));
 	row_set_null(row, JOB_FINISHED_AT);
 	row_set_null(row, JOB_ERROR);
+	row_set_null(row, JOB_REMOTE_ID);
+	row_set_null(row, JOB_REMOTE);
 	if (!column_changed(before, row, JOB_RUN_AT))
 		row_set(row, JOB_RUN_AT, TimestampTzGetDatum(now));
 	if (!row->nulls[JOB_EXPIRES_AT] && !column_changed(before, row, JOB_EXPIRES_AT) &&

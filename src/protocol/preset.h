@@ -5,39 +5,59 @@
 #ifndef GENJOB_PRESET_H
 #define GENJOB_PRESET_H
 
-/* How a request travels. */
-typedef enum BodyKind
-{
-	BODY_JSON,
-	BODY_MULTIPART /* multipart/form-data: members are fields, inputs are files */
-} BodyKind;
-
 /*
- * A wire protocol.  NULL means "has none".  Lists are separated by spaces and tried in order; places
- * are JSON Pointers in which "*" is every element.
+ * A wire protocol, as data.  Each field is a server option of the same name; a preset is a set of
+ * defaults for them.  NULL means "has none".
+ *
+ * Places are JSON Pointers in which "*" is every element and "{id}" the remote id; lists of them are
+ * separated by spaces and tried in order.  Addresses are "METHOD path", the path below the server's
+ * url with {model} and {id} filled in, or "METHOD @place": the URL that an answer gave there.
  */
-typedef struct Preset
+typedef struct Protocol
 {
-	const char *api;
-
 	/* Submitting */
-	const char *auth;  /* none | bearer | basic | header:NAME */
-	bool needs_secret; /* a user mapping is required */
-	const char *path;  /* below url */
-	BodyKind body;
+	const char *auth;	/* none | bearer | basic | header:NAME[:PREFIX] | query:NAME */
+	const char *path;	/* below url */
+	const char *body;	/* json | multipart */
+	const char *wrap;	/* where the request's members go; everything else stays beside them */
 	const char *model_at; /* where the option "model" goes */
+	const char *accept; /* the header Accept */
+	const char *allow_hosts; /* besides the server's own, those that may be given its secrets */
 
 	/* Submitting a job that has inputs */
 	const char *inputs_path;
-	BodyKind inputs_body;
-	const char *inputs_at; /* takes the inputs that the request does not name itself: a pointer
-								 * to an array (JSON) or a file's field name (multipart) */
+	const char *inputs_body;
+	const char *inputs_at; /* takes the inputs that the request does not name itself: a place of an
+						 * array (json) or a file's field (multipart) */
 
-	/* Judging the answer */
-	bool any_answer;     /* what is not JSON is an output, rather than an error */
-	const char *outputs; /* where base64 stands */
-	const char *errors;  /* where the server's own words stand */
-	const char *usage;
+	/* The answer, or the way to it */
+	const char *reply;	   /* body | stream | poll */
+	const char *remote_id; /* where the provider names the prediction; "=place": where we do */
+	const char *poll;	   /* address that tells how it is */
+	const char *state;	   /* place | http | exists:place | bool:place */
+	const char *states;	   /* "ok=A,B;fail=C;gone=D": values of state; any other: it runs */
+	const char *result;	   /* address of the answer once it is there; NULL: the poll has it */
+
+	/* What is in the answer */
+	const char *output;		   /* places of outputs */
+	const char *encoding;	   /* auto | text | file:PATH */
+	const char *download_auth; /* none | same-origin */
+	const char *error;		   /* places of the server's own words */
+	const char *retry_after;   /* places of how long to wait */
+	const char *usage;		   /* places of what was used */
+	const char *progress;	   /* place[*factor], in the answer to a poll; or an address#place */
+	const char *cancel;		   /* address, with a JSON body behind it if it takes one; NULL: closing
+								* the connection */
+} Protocol;
+
+typedef struct Preset
+{
+	const char *api;
+	bool needs_secret;	  /* a user mapping is required */
+	bool any_answer;	  /* what is not JSON is an output, rather than an error */
+	bool requires_output; /* an answer without one is an error */
+	const char *defaults; /* JSON merged under the server's defaults; or NULL */
+	Protocol protocol;
 } Preset;
 
 extern const Preset *preset_find(const char *api);

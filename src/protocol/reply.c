@@ -3,512 +3,361 @@
  *		From an HTTP reply to what it means for the job.
  *
  * Pure: the clock comes in with the source.  Every byte of a reply is hostile, and may have been paid
- * for: nothing in it can raise an error, and what cannot be understood is kept as an output.
+ * for: nothing in it can raise an error, and what cannot be understood is kept.
+ *
+ * Once a prediction has a name, no fault in asking about it makes the job submit again: the question
+ * is repeated until there is an answer, the provider says that it does not know the prediction, or the
+ * time is up.
  */
 #include "postgres.h"
 
-#include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
-#include "miscadmin.h"
-#include "utils/memutils.h"
-
 #include "bytes.h"
 #include "header.h"
-#include "json.h"
 #include "media.h"
+#include "protocol/judge.h"
 #include "protocol/pointer.h"
-#include "protocol/reply.h"
+#include "protocol/words.h"
 #include "retry.h"
+#include "url.h"
 
-#define MAX_WORDS 1000 /* bytes of the server's own words in an error */
-#define MIN_SECRET 6   /* bytes; shorter ones would mask ordinary text */
+#define FORGOTTEN_AFTER 3	 /* answers that there is no such prediction, before they are believed */
+#define ASK_AGAIN_MS 1000	 /* after the first failure to ask; doubles */
+#define ASK_AGAIN_MAX_MS 60000
 
-/* A reply that is being judged. */
-typedef struct Judge
+static Judge
+judge_begin(const ReplySource *source, HttpReply *reply)
 {
-	const ReplySource *source;
-	HttpReply *reply;
-	Verdict *verdict;
-	char *fault; /* the first output that cannot be read, as a sentence */
-} Judge;
+	Verdict *verdict = palloc0(sizeof(Verdict));
+	Judge judge = {
+		.source = source,
+		.protocol = &source->options->protocol,
+		.reply = reply,
+		.verdict = verdict,
+		.id = source->remote ? source->remote->id : NULL,
+	};
 
-/* ---------- words ---------- */
-
-/*
- * Overwrites every secret in text, so that a server that echoes its request gives nothing away.
- */
-static void
-mask_secrets(const HttpRequest *request, char *text, size_t len)
-{
-	ListCell *cell;
-
-	foreach(cell, request->secrets)
-	{
-		const char *secret = lfirst(cell);
-		size_t secret_len = strlen(secret);
-		char *end = text + len;
-		char *found = text;
-
-		if (secret_len < MIN_SECRET)
-			continue;
-		while ((found = memmem(found, end - found, secret, secret_len)) != NULL)
-		{
-			memset(found, '*', secret_len);
-			found += secret_len;
-		}
-	}
-}
-
-/*
- * A palloc'd copy of text as one line of at most MAX_WORDS bytes.
- */
-static char *
-clip_words(const char *text, size_t len)
-{
-	StringInfoData words;
-	size_t i;
-
-	initStringInfo(&words);
-	len = pg_encoding_mbcliplen(PG_UTF8, text, (int) Min(len, MaxAllocSize), MAX_WORDS);
-	for (i = 0; i < len; i++)
-	{
-		bool blank = (unsigned char) text[i] <= ' ';
-
-		if (!blank)
-			appendStringInfoChar(&words, text[i]);
-		else if (words.len > 0 && words.data[words.len - 1] != ' ')
-			appendStringInfoChar(&words, ' ');
-	}
-	if (words.len > 0 && words.data[words.len - 1] == ' ')
-		words.data[--words.len] = '\0';
-	return words.data;
-}
-
-static char *
-words_of_node(const cJSON *node)
-{
-	char *text;
-
-	if (cJSON_IsString(node))
-		text = node->valuestring;
-	else if ((cJSON_IsObject(node) || cJSON_IsArray(node)) && node->child != NULL)
-		text = json_print(node);
-	else
-		return NULL;
-	text = clip_words(text, strlen(text));
-	return *text != '\0' ? text : NULL;
-}
-
-/*
- * What the server says went wrong, where the preset says that such words stand; NULL if nowhere.
- */
-static char *
-words_of_json(const Judge *judge, cJSON *json)
-{
-	const char *p = judge->source->options->preset->errors;
-
-	while (p != NULL && *p != '\0')
-	{
-		size_t len = strcspn(p, " ");
-		char *words = words_of_node(pointer_first(json, pnstrdup(p, len)));
-
-		if (words != NULL)
-			return words;
-		p += len + strspn(p + len, " ");
-	}
-	return NULL;
-}
-
-static char *
-words_of_html(const char *text, size_t len)
-{
-	const char *title = strcasestr(text, "<title>");
-	const char *end = title ? strcasestr(title, "</title>") : NULL;
-
-	if (end == NULL)
-		return pstrdup("(an HTML page)");
-	title += strlen("<title>");
-	return psprintf("(an HTML page) %s", clip_words(title, end - title));
-}
-
-/*
- * The server's own words in a body of any kind; empty where it has none.  The body is overwritten.
- */
-static char *
-words_of_body(const Judge *judge)
-{
-	Bytes *body = judge->reply->body;
-	const char *type = media_type_of(body->data, body->len);
-	const char *reason;
-	cJSON *json;
-	char *words = NULL;
-
-	if (body->len == 0 || strcmp(type, "application/octet-stream") == 0)
-		return "";
-	mask_secrets(judge->source->request, body->data, body->len);
-	json_sanitize_text(body->data, body->len);
-	if (strcmp(type, "text/html") == 0)
-		return words_of_html(body->data, body->len);
-	if (strcmp(type, "application/json") == 0)
-	{
-		char *copy = MemoryContextAllocHuge(CurrentMemoryContext, body->len + 1);
-
-		memcpy(copy, body->data, body->len + 1);
-		json = json_parse(copy, body->len, &reason);
-		words = json ? words_of_json(judge, json) : NULL;
-	}
-	return words ? words : clip_words(body->data, body->len);
-}
-
-/* ---------- no complete answer ---------- */
-
-static const char *
-describe_duration(int64 ms)
-{
-	if (ms % 60000 == 0)
-		return psprintf(INT64_FORMAT " min", ms / 60000);
-	return ms % 1000 == 0 ? psprintf(INT64_FORMAT " s", ms / 1000)
-						  : psprintf(INT64_FORMAT " ms", ms);
-}
-
-/*
- * What to tell about a call that ended without an answer.
- */
-static char *
-describe_failure(const ReplySource *source, const HttpReply *reply)
-{
-	const char *name = source->server_name;
-	const char *url = source->options->url;
-	char *why = clip_words(reply->error_text, strlen(reply->error_text));
-
-	switch (reply->error)
-	{
-		case HTTP_OK:
-		case HTTP_RESOLVE:
-		case HTTP_CONNECT:
-			return psprintf("could not reach server \"%s\" at %s: %s. Check that it runs, and its option url.",
-							name, url, why);
-		case HTTP_TLS:
-			return psprintf("could not agree on TLS with server \"%s\" at %s: %s.", name, url, why);
-		case HTTP_UNTRUSTED:
-			return psprintf("the TLS certificate of server \"%s\" at %s does not verify: %s. Name its authority's certificate in the option ca_file.",
-							name, url, why);
-		case HTTP_TIMEOUT:
-			return psprintf("server \"%s\" did not answer within %s. Raise its option timeout if it needs longer.",
-							name, describe_duration(source->options->timeout));
-		case HTTP_CUT:
-			return psprintf("the connection to server \"%s\" ended before the answer was complete: %s.",
-							name, why);
-		case HTTP_GARBLED:
-			return psprintf("what server \"%s\" answered is not HTTP: %s. Check its option url.",
-							name, why);
-		case HTTP_TOO_LARGE:
-			return psprintf("the answer of server \"%s\" is larger than " INT64_FORMAT
-							" kB. Raise its option max_response.",
-							name, source->options->max_response / 1024);
-		case HTTP_MEMORY:
-			return psprintf("no memory was left for the answer of server \"%s\". Lower max_in_flight or max_response.",
-							name);
-		case HTTP_OTHER:
-			break;
-	}
-	return psprintf("the call of server \"%s\" failed: %s.", name, why);
-}
-
-/*
- * What becomes of a call that ended without an answer: a fault of the moment is tried again, one of
- * the configuration is not.
- */
-static void
-judge_failure(Judge *judge)
-{
-	const HttpReply *reply = judge->reply;
-	Verdict *verdict = judge->verdict;
-	HttpError error = reply->error;
-	bool reached = error != HTTP_RESOLVE && error != HTTP_CONNECT && error != HTTP_UNTRUSTED;
-
-	json_sanitize_text(reply->error_text, strlen(reply->error_text));
-	verdict->kind = error == HTTP_UNTRUSTED || error == HTTP_GARBLED || error == HTTP_TOO_LARGE
-						? VERDICT_FAIL
-						: VERDICT_RETRY;
-	verdict->unknown = reached && reply->sent && error != HTTP_TOO_LARGE;
-	verdict->error = describe_failure(judge->source, reply);
-}
-
-/*
- * What on_unknown says where a call may have been accepted.
- */
-static void
-apply_on_unknown(const ServerOptions *options, Verdict *verdict)
-{
-	if (!verdict->unknown || verdict->kind == VERDICT_FAIL ||
-		options->on_unknown == ON_UNKNOWN_RETRY)
-		return;
-	verdict->kind = VERDICT_FAIL;
-	verdict->error =
-		psprintf("%s The call may have been accepted, and money spent: look for it at the provider before genjob.retry().",
-				 verdict->error);
-}
-
-/* ---------- an answer that is not a success ---------- */
-
-static const char *
-advice_for(int status)
-{
-	switch (status)
-	{
-		case 401:
-		case 403:
-			return " Check the api_key in the user mapping, and the server's option auth.";
-		case 404:
-		case 405:
-			return " Check the server's options api, url and path.";
-		default:
-			return "";
-	}
-}
-
-static void
-judge_refusal(Judge *judge)
-{
-	const ReplySource *source = judge->source;
-	Verdict *verdict = judge->verdict;
-	int status = judge->reply->status;
-	char *words = words_of_body(judge);
-	char *retry_after = header_find(judge->reply, "Retry-After");
-	const char *stop = *words != '\0' && strchr(".!?", words[strlen(words) - 1]) ? "" : ".";
-
-	if (status >= 300 && status < 400)
-	{
-		verdict->kind = VERDICT_FAIL;
-		verdict->error =
-			psprintf("server \"%s\" answered HTTP %d, a redirection, which is not followed. Set its option url to where it is now.",
-					 source->server_name, status);
-		return;
-	}
-	verdict->error = psprintf("server \"%s\" answered HTTP %d%s%s%s%s", source->server_name, status,
-							  *words ? ": " : "", words, stop, advice_for(status));
-	verdict->kind = retry_is_worthwhile(status) ? VERDICT_RETRY : VERDICT_FAIL;
-	verdict->unknown = status == 502 || status == 504;
-	if (verdict->kind == VERDICT_RETRY && retry_after != NULL)
-	{
-		verdict->after = retry_after_ms(retry_after, source->now_unix);
-		if (verdict->after >= 0)
-			verdict->kind = VERDICT_DEFER;
-	}
-}
-
-/* ---------- success ---------- */
-
-static int
-add_output(Verdict *verdict, const char *content_type, const char *data, size_t len)
-{
-	Output *output = palloc(sizeof(Output));
-
-	output->content_type = content_type;
-	output->data = data;
-	output->len = len;
-	verdict->outputs = lappend(verdict->outputs, output);
-	return list_length(verdict->outputs);
-}
-
-/*
- * Makes node {"$output": n}.
- */
-static void
-refer_to_output(cJSON *node, int ordinal)
-{
-	node->type = cJSON_Object;
-	node->valuestring = NULL;
-	node->child = NULL;
-	cJSON_AddNumberToObject(node, "$output", ordinal);
-}
-
-/*
- * Where the base64 of a "data:" URL begins, or NULL if text is not one.
- */
-static char *
-data_url_payload(char *text)
-{
-	char *comma;
-
-	if (pg_strncasecmp(text, "data:", 5) != 0)
-		return NULL;
-	comma = strchr(text, ',');
-	return comma != NULL && comma - text > 7 && pg_strncasecmp(comma - 7, ";base64", 7) == 0
-			   ? comma + 1
-			   : NULL;
-}
-
-/*
- * Takes the binary out of a string: a data: URL, or base64 where that is what stands there.
- */
-static void
-extract_output(Judge *judge, cJSON *node, const char *path, bool is_base64)
-{
-	char *payload = data_url_payload(node->valuestring);
-	ssize_t len;
-
-	if (payload == NULL && !is_base64)
-		return;
-	if (payload == NULL)
-		payload = node->valuestring;
-	len = base64_decode_in_place(payload, strlen(payload));
-	if (len > 0)
-		refer_to_output(node,
-						add_output(judge->verdict, media_type_of(payload, len), payload, len));
-	else if (judge->fault == NULL && is_base64)
-		judge->fault =
-			psprintf("the answer of server \"%s\" has %s at %s; it is kept in the column result.",
-					 judge->source->server_name, len < 0 ? "what is not base64" : "an empty output",
-					 path);
-}
-
-static void
-extract_base64(cJSON *node, const char *path, void *arg)
-{
-	if (cJSON_IsString(node))
-		extract_output(arg, node, path, true);
-}
-
-static void
-extract_data_urls(Judge *judge, cJSON *node)
-{
-	for (; node != NULL; node = node->next)
-	{
-		if (cJSON_IsString(node))
-			extract_output(judge, node, "", false);
-		else if (node->child != NULL)
-			extract_data_urls(judge, node->child);
-	}
-}
-
-static void
-judge_json(Judge *judge, cJSON *json)
-{
-	const ReplySource *source = judge->source;
-	const Preset *preset = source->options->preset;
-	Verdict *verdict = judge->verdict;
-	char *words = words_of_json(judge, json);
-	cJSON *usage = preset->usage ? pointer_first(json, preset->usage) : NULL;
-
-	if (preset->outputs != NULL)
-		pointer_each(json, preset->outputs, extract_base64, judge);
-	extract_data_urls(judge, json);
-	if (words != NULL)
-		judge->fault = psprintf("server \"%s\" answered HTTP %d with an error inside: %s",
-								source->server_name, judge->reply->status, words);
-	else if (preset->outputs != NULL && verdict->outputs == NIL && judge->fault == NULL)
-		judge->fault =
-			psprintf("the answer of server \"%s\" has no output at %s; it is kept in the column result.",
-					 source->server_name, preset->outputs);
-	verdict->kind = judge->fault ? VERDICT_FAIL : VERDICT_DONE;
-	verdict->error = judge->fault;
-	verdict->result = json_print(json);
-	verdict->usage = cJSON_IsObject(usage) ? json_print(usage) : NULL;
-}
-
-/*
- * The content type of a body that is an output itself: by its bytes; where they tell nothing, what
- * the server claims, unless the bytes would have shown that.
- */
-static const char *
-body_type(const HttpReply *reply)
-{
-	const char *type = media_type_of(reply->body->data, reply->body->len);
-	char *claim = header_find(reply, "Content-Type");
-	size_t len;
-
-	if (claim == NULL ||
-		(strcmp(type, "application/octet-stream") != 0 && strcmp(type, "text/plain") != 0))
-		return type;
-	len = strspn(claim, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/.+-");
-	claim[len] = '\0';
-	if (len > 100 || strchr(claim, '/') == NULL || strcmp(media_extension_of(claim), "bin") != 0)
-		return type;
-	return claim;
+	verdict->after = -1;
+	verdict->progress = -1;
+	verdict->http_status = reply ? reply->status : 0;
+	return judge;
 }
 
 static bool
-claims_json(const HttpReply *reply)
+is_success(const HttpReply *reply)
 {
-	char *claim = header_find(reply, "Content-Type");
+	return reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300;
+}
 
-	return claim != NULL && strcasestr(claim, "json") != NULL;
+/* ---------- predictions ---------- */
+
+static char *
+text_of_node(const cJSON *node)
+{
+	if (cJSON_IsString(node))
+		return node->valuestring;
+	if (cJSON_IsBool(node) || cJSON_IsNumber(node) || node->type == cJSON_Raw)
+		return json_print(node);
+	return NULL;
 }
 
 /*
- * A body that is not JSON: the output itself where the api or the bytes say so, else kept for whoever
- * paid for it.
+ * How a prediction is, as an answer in JSON says; and *word, the value that says so, if there is one.
  */
-static void
-judge_bytes(Judge *judge, const char *type, const char *reason)
+static RemoteState
+read_state(const Judge *judge, cJSON *json, char **word)
 {
-	const Bytes *body = judge->reply->body;
-	Verdict *verdict = judge->verdict;
-	bool is_media = strncmp(type, "image/", 6) == 0 || strncmp(type, "audio/", 6) == 0 ||
-					strncmp(type, "video/", 6) == 0;
+	const char *place = judge->protocol->state;
+	const char *states = judge->protocol->states ? judge->protocol->states : "";
+	const char *pointer = strchr(place, '/');
+	cJSON *node;
 
-	add_output(verdict, type, body->data, body->len);
-	verdict->kind = VERDICT_DONE;
-	if (is_media || (judge->source->options->preset->any_answer && !claims_json(judge->reply)))
-		return;
-	verdict->kind = VERDICT_FAIL;
-	verdict->error = psprintf("the answer of server \"%s\" is %s; it is kept in gen_outputs.",
-							  judge->source->server_name, reason);
+	*word = NULL;
+	if (strcmp(place, "http") == 0)
+	{
+		*word = psprintf("%d", judge->reply->status);
+		return grammar_state_of(states, *word);
+	}
+	node = pointer_first(json, grammar_fill(pointer, "id", judge->id ? judge->id : ""));
+	if (strncmp(place, "exists:", 7) == 0)
+		return node != NULL ? REMOTE_OK : REMOTE_RUNNING;
+	if (strncmp(place, "bool:", 5) == 0)
+		return cJSON_IsTrue(node) ? REMOTE_OK : REMOTE_RUNNING;
+	*word = node ? text_of_node(node) : NULL;
+	return *word ? grammar_state_of(states, *word) : REMOTE_RUNNING;
 }
 
-static void
-judge_answer(Judge *judge)
+/*
+ * "place", or "place*factor", in an answer.
+ */
+static double
+progress_in(cJSON *json, const char *place)
 {
-	HttpReply *reply = judge->reply;
-	Bytes *body = reply->body;
-	const char *type = body_type(reply);
-	const char *reason = "not JSON";
-	bool is_text = strncmp(type, "text/", 5) == 0 || strcmp(type, "application/json") == 0;
-	cJSON *json = NULL;
+	const char *star = strrchr(place, '*');
+	bool has_factor = star != NULL && (isdigit((unsigned char) star[1]) || star[1] == '.');
+	const cJSON *node = pointer_first(json, has_factor ? pnstrdup(place, star - place) : place);
 
-	if (body->len == 0)
+	if (!cJSON_IsNumber(node))
+		return -1;
+	return Max(0.0, Min(1.0, node->valuedouble * (has_factor ? atof(star + 1) : 1)));
+}
+
+/*
+ * The URLs that an answer gives for further questions.
+ */
+static char *
+read_urls(const Judge *judge, cJSON *json)
+{
+	const char *addresses[] = {judge->protocol->poll, judge->protocol->result, judge->protocol->cancel};
+	cJSON *urls = json_parse_trusted("{}");
+	int i;
+
+	for (i = 0; i < lengthof(addresses); i++)
 	{
-		judge->verdict->kind = reply->status == 204 ? VERDICT_DONE : VERDICT_FAIL;
-		if (judge->verdict->kind == VERDICT_FAIL)
-			judge->verdict->error = psprintf("server \"%s\" answered HTTP %d with an empty body.",
-											 judge->source->server_name, reply->status);
-		return;
+		Address address;
+		cJSON *node;
+		char *url;
+
+		if (addresses[i] == NULL)
+			continue;
+		(void) grammar_read_address(addresses[i], &address);
+		node = address.place ? pointer_first(json, address.place) : NULL;
+		url = cJSON_IsString(node) ? url_resolve(judge->source->options->url, node->valuestring) : NULL;
+		if (url != NULL)
+			json_attach(urls, address.place, cJSON_CreateString(url));
 	}
-	if (is_text || claims_json(reply))
-		mask_secrets(judge->source->request, body->data, body->len);
-	if (strcmp(type, "application/json") == 0 || claims_json(reply))
-		json = json_parse(body->data, body->len, &reason);
+	return urls->child != NULL ? json_print(urls) : NULL;
+}
+
+/*
+ * What the state of a prediction means.
+ */
+static void
+judge_state(Judge *judge, cJSON *json)
+{
+	const ReplySource *source = judge->source;
+	Verdict *verdict = judge->verdict;
+	char *word;
+	char *words;
+
+	switch (read_state(judge, json, &word))
+	{
+		case REMOTE_RUNNING:
+			verdict->kind = VERDICT_WAIT;
+			if (judge->protocol->progress != NULL && *judge->protocol->progress == '/')
+				verdict->progress = progress_in(json, judge->protocol->progress);
+			break;
+		case REMOTE_OK:
+			if (judge->protocol->result == NULL)
+				answer_judge_json(judge, json);
+			else
+			{
+				verdict->kind = VERDICT_WAIT;
+				verdict->has_answer = true;
+				verdict->after = 0;
+			}
+			break;
+		case REMOTE_FAILED:
+			words = words_of_json(json, judge->protocol->error, judge->id);
+			verdict->kind = VERDICT_FAIL;
+			verdict->result = json_print(json);
+			verdict->error = psprintf("server \"%s\" ended the prediction as \"%s\"%s%s", source->server_name,
+									  word, words ? ": " : ".", words ? words : "");
+			break;
+		case REMOTE_GONE:
+			verdict->kind = VERDICT_FAIL;
+			verdict->error = psprintf("server \"%s\" does not know the prediction %s any more (\"%s\"). It may have been paid for: look for it at the provider before genjob.retry().",
+									  source->server_name, judge->id ? judge->id : "", word);
+			break;
+	}
+}
+
+/*
+ * The answer to a submission that became a prediction: its name, and how it is already.
+ */
+static void
+judge_named(Judge *judge, Remote *remote)
+{
+	const ReplySource *source = judge->source;
+	const char *place = judge->protocol->remote_id;
+	const char *reason;
+	cJSON *json = answer_read_json(judge, &reason);
+	cJSON *node;
+
 	if (json == NULL)
 	{
-		judge_bytes(judge, type, reason);
+		answer_judge_body(judge);
 		return;
 	}
-	bytes_clear(body);
-	judge_json(judge, json);
+	node = place != NULL && *place == '/' ? pointer_first(json, place) : NULL;
+	if (place != NULL && *place == '=')
+		remote->id = pstrdup(source->idempotency_key);
+	else if (node != NULL)
+		remote->id = text_of_node(node);
+	remote->urls = read_urls(judge, json);
+	remote->is_private = judge->reply->peer_is_private;
+	judge->id = remote->id;
+	if (remote->id == NULL && remote->urls == NULL)
+	{
+		char *words = words_of_json(json, judge->protocol->error, NULL);
+
+		judge->verdict->kind = VERDICT_FAIL;
+		judge->verdict->result = json_print(json);
+		judge->verdict->error = words
+			? psprintf("server \"%s\" answered with an error inside: %s", source->server_name, words)
+			: psprintf("the answer of server \"%s\" names no prediction at %s; it is kept in the column result.",
+					   source->server_name, place ? place : "remote_id");
+		return;
+	}
+	judge_state(judge, json);
 }
 
 /*
- * What a finished call means, in the current memory context.  The reply's body is overwritten, and
- * freed or pointed to by the outputs.
+ * What the answer to the job's own call means, in the current memory context.  The reply's body is
+ * overwritten, and freed or pointed to by the outputs.  Where the answer names a prediction, *remote
+ * is filled in: that must be committed before anything else is done with the verdict.
  */
 Verdict *
-reply_judge(const ReplySource *source, HttpReply *reply)
+reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 {
-	Verdict *verdict = palloc0(sizeof(Verdict));
-	Judge judge = {source, reply, verdict, NULL};
-	int status = reply->status;
+	Judge judge = judge_begin(source, reply);
 
-	verdict->http_status = status;
-	if (reply->error == HTTP_OK && status >= 200 && status < 300)
-		judge_answer(&judge);
-	else if (status >= 300 && (reply->error == HTTP_OK || reply->error == HTTP_CUT))
-		judge_refusal(&judge);
+	if (!is_success(reply))
+		failure_judge(&judge);
+	else if (strcmp(judge.protocol->reply, "poll") == 0)
+		judge_named(&judge, remote);
 	else
-		judge_failure(&judge);
-	apply_on_unknown(source->options, verdict);
+		answer_judge_body(&judge);
+	failure_apply_on_unknown(source->options, judge.verdict);
+	return judge.verdict;
+}
+
+/*
+ * A question about a prediction that was not answered: it is asked again.
+ */
+static void
+judge_unanswered(Judge *judge)
+{
+	const ReplySource *source = judge->source;
+	const HttpReply *reply = judge->reply;
+	Verdict *verdict = judge->verdict;
+	bool refused = reply->error == HTTP_OK && reply->status >= 300;
+	bool forgotten = refused && (reply->status == 404 || reply->status == 410);
+
+	verdict->error = refused ? failure_of_refusal(judge, &verdict->after)
+		: failure_describe(source, reply);
+	verdict->kind = VERDICT_WAIT;
+	if (verdict->after < 0)
+		verdict->after = Min(ASK_AGAIN_MS * INT64CONST(1) << Min(source->failures, 10), ASK_AGAIN_MAX_MS);
+	if (!forgotten || source->failures + 1 < FORGOTTEN_AFTER)
+		return;
+	verdict->kind = VERDICT_FAIL;
+	verdict->error = psprintf("server \"%s\" does not know the prediction %s any more (HTTP %d). It may have been paid for: look for it at the provider before genjob.retry().",
+							  source->server_name, judge->id ? judge->id : "", reply->status);
+}
+
+/*
+ * What the answer to a poll means.
+ */
+Verdict *
+reply_judge_poll(const ReplySource *source, HttpReply *reply)
+{
+	Judge judge = judge_begin(source, reply);
+	const char *reason;
+	cJSON *json = is_success(reply) ? answer_read_json(&judge, &reason) : NULL;
+
+	if (json != NULL)
+		judge_state(&judge, json);
+	else if (is_success(reply) && reply->body->len > 0 && strcmp(judge.protocol->state, "http") == 0 &&
+			 reply->status == 200)
+		answer_judge_body(&judge);
+	else
+		judge_unanswered(&judge);
+	return judge.verdict;
+}
+
+/*
+ * What the answer of a prediction that succeeded means, where it is fetched from an address of its own.
+ */
+Verdict *
+reply_judge_result(const ReplySource *source, HttpReply *reply)
+{
+	Judge judge = judge_begin(source, reply);
+
+	if (is_success(reply))
+		answer_judge_body(&judge);
+	else if (reply->error == HTTP_OK && reply->status >= 400 && !retry_is_worthwhile(reply->status))
+	{
+		judge.verdict->kind = VERDICT_FAIL;
+		judge.verdict->error = failure_of_refusal(&judge, &judge.verdict->after);
+	}
+	else
+	{
+		judge_unanswered(&judge);
+		judge.verdict->has_answer = true;
+	}
+	return judge.verdict;
+}
+
+/*
+ * What an answer means that was saved while its outputs were downloaded.
+ */
+Verdict *
+reply_judge_saved(const ReplySource *source, const char *answer)
+{
+	Judge judge = judge_begin(source, NULL);
+
+	answer_judge_json(&judge, json_parse_trusted(answer));
+	return judge.verdict;
+}
+
+/* ---------- downloads ---------- */
+
+/*
+ * What the end of a download means: VERDICT_DONE (the output is filled in), VERDICT_FETCH (try again,
+ * or, with *redirect set, there), or VERDICT_FAIL.
+ */
+Verdict *
+reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output, char **redirect)
+{
+	Judge judge = judge_begin(source, reply);
+	Verdict *verdict = judge.verdict;
+	char *location = header_find(reply, "Location");
+
+	*redirect = NULL;
+	if (is_success(reply) && reply->body->len > 0)
+	{
+		output->content_type = answer_body_type(reply);
+		output->data = reply->body->data;
+		output->len = reply->body->len;
+		verdict->kind = VERDICT_DONE;
+		return verdict;
+	}
+	if (reply->error == HTTP_OK && reply->status >= 300 && reply->status < 400 && location != NULL)
+		*redirect = url_resolve(source->request->url, location);
+	verdict->error = reply->error != HTTP_OK ? failure_describe(source, reply)
+		: reply->status < 300 ? pstrdup("the download is empty.")
+		: failure_of_refusal(&judge, &verdict->after);
+	verdict->kind = *redirect != NULL || reply->error == HTTP_TIMEOUT || reply->error == HTTP_CUT ||
+			reply->error == HTTP_CONNECT || reply->error == HTTP_RESOLVE || reply->error == HTTP_TLS ||
+			(reply->error == HTTP_OK && (retry_is_worthwhile(reply->status) || reply->status == 404))
+		? VERDICT_FETCH : VERDICT_FAIL;
+	verdict->error = psprintf("output could not be downloaded from %s: %s", source->request->shown_url, verdict->error);
 	return verdict;
+}
+
+/* ---------- other ---------- */
+
+/*
+ * The progress that an answer of its own tells; -1 if it does not.
+ */
+double
+reply_read_progress(HttpReply *reply, const char *place)
+{
+	const char *reason;
+	cJSON *json = is_success(reply) && reply->body->len > 0
+		? json_parse(reply->body->data, reply->body->len, &reason) : NULL;
+
+	return json ? progress_in(json, place) : -1;
 }
 
 /*
@@ -522,8 +371,9 @@ reply_lost(const ServerOptions *options)
 
 	verdict->kind = VERDICT_LOST;
 	verdict->unknown = true;
+	verdict->progress = -1;
 	verdict->error = pstrdup("genjob or the database server stopped while the call was in flight.");
 	if (options != NULL)
-		apply_on_unknown(options, verdict);
+		failure_apply_on_unknown(options, verdict);
 	return verdict;
 }

@@ -7,23 +7,27 @@
 
 #include "http.h"
 #include "options.h"
+#include "protocol/request.h"
 
 /* What to do with the job. */
 typedef enum VerdictKind
 {
 	VERDICT_DONE,  /* it has succeeded */
-	VERDICT_RETRY, /* try again after a back-off; the only kind that uses up an attempt */
-	VERDICT_DEFER, /* the server said when: try again then; holds back its other jobs too */
-	VERDICT_LOST,  /* genjob itself ended during the call: try again */
+	VERDICT_WAIT,  /* the provider works on it, or could not be asked: ask again */
+	VERDICT_FETCH, /* the answer is there, but for downloads */
+	VERDICT_RETRY, /* submit again after a back-off; the only kind that uses up an attempt */
+	VERDICT_DEFER, /* the server said when: submit again then; holds back its other jobs too */
+	VERDICT_LOST,  /* genjob itself ended during the call: submit again */
 	VERDICT_FAIL   /* another attempt would end the same */
 } VerdictKind;
 
-/* A binary that the answer contained. */
+/* A binary that the answer contained, or that is to be downloaded. */
 typedef struct Output
 {
-	const char *content_type; /* a constant */
-	const char *data;
+	const char *content_type;
+	const char *data; /* NULL: to be downloaded */
 	size_t len;
+	char *url;
 } Output;
 
 /*
@@ -32,14 +36,17 @@ typedef struct Output
 typedef struct Verdict
 {
 	VerdictKind kind;
-	int64 after;     /* ms; VERDICT_DEFER only */
-	bool unknown;    /* the call may have been accepted, although no answer says so */
+	int64 after;	 /* ms; VERDICT_DEFER and VERDICT_WAIT: -1 is as usual */
+	bool unknown;	 /* the call may have been accepted, although no answer says so */
+	bool has_answer; /* VERDICT_WAIT: the prediction has succeeded, and only its answer is missing */
 	int http_status; /* 0: none */
-	char *error;     /* a sentence; NULL when VERDICT_DONE */
+	char *error;	 /* a sentence; NULL when nothing went wrong */
+	double progress; /* from 0 to 1; -1: not told */
 
 	char *result;  /* JSON, or NULL */
 	char *usage;   /* JSON, or NULL */
 	List *outputs; /* of Output */
+	char *answer;  /* VERDICT_FETCH: the JSON from which outputs came; or NULL when it can be had again */
 } Verdict;
 
 /* What a reply is judged by. */
@@ -48,10 +55,19 @@ typedef struct ReplySource
 	const char *server_name;
 	const ServerOptions *options;
 	const HttpRequest *request;
-	int64 now_unix; /* for Retry-After with a date */
+	const char *idempotency_key;
+	const Remote *remote; /* of a prediction that is known; else NULL */
+	int failures;		  /* in a row, to ask about it */
+	int64 now_unix;		  /* for Retry-After with a date */
 } ReplySource;
 
-extern Verdict *reply_judge(const ReplySource *source, HttpReply *reply);
+extern Verdict *reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote);
+extern Verdict *reply_judge_poll(const ReplySource *source, HttpReply *reply);
+extern Verdict *reply_judge_result(const ReplySource *source, HttpReply *reply);
+extern Verdict *reply_judge_saved(const ReplySource *source, const char *answer);
+extern Verdict *reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output,
+									 char **redirect);
+extern double reply_read_progress(HttpReply *reply, const char *place);
 extern Verdict *reply_lost(const ServerOptions *options);
 
 #endif /* GENJOB_REPLY_H */

@@ -15,15 +15,19 @@
 #include "bytes.h"
 #include "header.h"
 #include "json.h"
+#include "protocol/grammar.h"
 #include "protocol/multipart.h"
 #include "protocol/pointer.h"
 #include "protocol/request.h"
+#include "url.h"
+
+#define FOLLOW_TIMEOUT_MS 60000 /* of a call that only asks */
 
 /* A request that is being built. */
 typedef struct Builder
 {
 	const RequestSource *source;
-	const Preset *preset;
+	const Protocol *protocol;
 	bool *used; /* per input: the request names it */
 	HttpRequest *http;
 } Builder;
@@ -92,14 +96,14 @@ check_inputs(Builder *builder, const cJSON *params)
 	builder->used = palloc0(builder->source->n_inputs + 1);
 	note_used_inputs(builder, params);
 	unused = count_unused_inputs(builder);
-	if (unused == 0 || builder->preset->inputs_at != NULL)
+	if (unused == 0 || builder->protocol->inputs_at != NULL)
 		return;
 	for (i = 0; builder->used[i]; i++)
 		;
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("the request does not say where input %d goes", i + 1),
 					errdetail("The api \"%s\" takes inputs only where the request names them.",
-							  builder->preset->api),
+							  builder->source->options->preset->api),
 					errhint("Refer to it as {\"$input\": %d} in the request.", i + 1)));
 }
 
@@ -135,11 +139,11 @@ place_unused_inputs(const Builder *builder, cJSON *params)
 
 	if (count_unused_inputs(builder) == 0)
 		return;
-	array = pointer_first(params, builder->preset->inputs_at);
+	array = pointer_first(params, builder->protocol->inputs_at);
 	if (!cJSON_IsArray(array))
 	{
 		array = cJSON_CreateArray();
-		pointer_set(params, builder->preset->inputs_at, array);
+		pointer_set(params, builder->protocol->inputs_at, array);
 	}
 	for (i = 0; i < builder->source->n_inputs; i++)
 	{
@@ -184,6 +188,44 @@ add_secret(HttpRequest *http, char *secret)
 	http->secrets = lappend(http->secrets, secret);
 }
 
+/*
+ * "NAME" or "NAME:PREFIX" of an own header.
+ */
+static void
+set_own_header(HttpRequest *http, const char *spec, char *api_key)
+{
+	const char *colon = strchr(spec, ':');
+
+	if (colon == NULL)
+		set_header(http, spec, api_key, "***");
+	else
+		set_header(http, pnstrdup(spec, colon - spec), psprintf("%s %s", colon + 1, api_key),
+				   psprintf("%s ***", colon + 1));
+}
+
+static void
+set_basic(HttpRequest *http, char *api_key)
+{
+	char *encoded = base64_encode(api_key, strlen(api_key));
+	char *colon = strchr(api_key, ':');
+
+	add_secret(http, encoded);
+	if (colon != NULL)
+		add_secret(http, pstrdup(colon + 1));
+	set_header(http, "Authorization", psprintf("Basic %s", encoded), "Basic ***");
+}
+
+static void
+set_query(HttpRequest *http, const char *name, const char *api_key)
+{
+	const char *glue = strchr(http->url, '?') ? "&" : "?";
+	char *encoded = grammar_percent_encode(api_key, "");
+
+	add_secret(http, encoded);
+	http->shown_url = psprintf("%s%s%s=***", http->url, glue, name);
+	http->url = psprintf("%s%s%s=%s", http->url, glue, name, encoded);
+}
+
 static void
 set_authorization(HttpRequest *http, const char *auth, char *api_key)
 {
@@ -193,17 +235,11 @@ set_authorization(HttpRequest *http, const char *auth, char *api_key)
 	if (strcmp(auth, "bearer") == 0)
 		set_header(http, "Authorization", psprintf("Bearer %s", api_key), "Bearer ***");
 	else if (strcmp(auth, "basic") == 0)
-	{
-		char *encoded = base64_encode(api_key, strlen(api_key));
-		char *colon = strchr(api_key, ':');
-
-		add_secret(http, encoded);
-		if (colon != NULL)
-			add_secret(http, pstrdup(colon + 1));
-		set_header(http, "Authorization", psprintf("Basic %s", encoded), "Basic ***");
-	}
+		set_basic(http, api_key);
+	else if (strncmp(auth, "query:", 6) == 0)
+		set_query(http, auth + 6, api_key);
 	else
-		set_header(http, auth + strlen("header:"), api_key, "***");
+		set_own_header(http, auth + strlen("header:"), api_key);
 }
 
 static void
@@ -223,19 +259,25 @@ set_headers_from(HttpRequest *http, const char *json, bool secret)
 	}
 }
 
+/*
+ * The headers of every call of the server, with its secrets.
+ */
+static void
+set_server_headers(HttpRequest *http, const RequestSource *source)
+{
+	set_header(http, "Accept", pstrdup(source->options->protocol.accept), NULL);
+	set_authorization(http, source->options->protocol.auth, source->secrets->api_key);
+	set_headers_from(http, source->options->headers, false);
+	set_headers_from(http, source->secrets->headers, true);
+}
+
 static void
 set_headers(Builder *builder, const char *content_type)
 {
-	const RequestSource *source = builder->source;
-	HttpRequest *http = builder->http;
-
-	set_header(http, "Content-Type", pstrdup(content_type), NULL);
-	set_header(http, "Accept", pstrdup(builder->preset->any_answer ? "*/*" : "application/json"),
-			   NULL);
-	set_header(http, "Idempotency-Key", pstrdup(source->idempotency_key), NULL);
-	set_authorization(http, source->options->auth, source->secrets->api_key);
-	set_headers_from(http, source->options->headers, false);
-	set_headers_from(http, source->secrets->headers, true);
+	set_header(builder->http, "Content-Type", pstrdup(content_type), NULL);
+	set_header(builder->http, "Accept", pstrdup(builder->protocol->accept), NULL);
+	set_header(builder->http, "Idempotency-Key", pstrdup(builder->source->idempotency_key), NULL);
+	set_server_headers(builder->http, builder->source);
 }
 
 /* ---------- bodies ---------- */
@@ -299,7 +341,7 @@ build_multipart(Builder *builder, cJSON *params, MemoryContext result)
 {
 	const RequestSource *source = builder->source;
 	char *boundary = psprintf("genjob-%s", source->idempotency_key);
-	const char *field = builder->preset->inputs_at;
+	const char *field = builder->protocol->inputs_at;
 	const cJSON *member;
 	Multipart body;
 	int i;
@@ -321,20 +363,72 @@ build_multipart(Builder *builder, cJSON *params, MemoryContext result)
 	set_headers(builder, psprintf("multipart/form-data; boundary=%s", boundary));
 }
 
+static cJSON *
+read_defaults(const ServerOptions *options)
+{
+	cJSON *defaults = json_parse_trusted(options->preset->defaults ? options->preset->defaults : "{}");
+
+	return options->defaults ? json_merge(defaults, json_parse_trusted(options->defaults)) : defaults;
+}
+
 /*
- * The request's members: the server's defaults under the job's, and the model where there is none.
+ * Puts the members where the protocol wants them, unless the request has done so itself.
+ */
+static cJSON *
+wrap_params(const Protocol *protocol, cJSON *params)
+{
+	cJSON *root;
+
+	if (protocol->wrap == NULL || cJSON_IsObject(pointer_first(params, protocol->wrap)))
+		return params;
+	root = cJSON_CreateObject();
+	pointer_set(root, protocol->wrap, params);
+	return root;
+}
+
+/*
+ * The request's members: the server's defaults under the job's, in their wrapping, and the model and
+ * the remote id where the protocol has a place for them.
  */
 static cJSON *
 read_params(const RequestSource *source)
 {
 	const ServerOptions *options = source->options;
-	cJSON *params = json_parse_trusted(source->request);
+	const Protocol *protocol = &options->protocol;
+	const char *remote_id = protocol->remote_id;
+	cJSON *params = json_merge(read_defaults(options), json_parse_trusted(source->request));
 
-	if (options->defaults != NULL)
-		params = json_merge(json_parse_trusted(options->defaults), params);
-	if (options->model != NULL && pointer_first(params, options->preset->model_at) == NULL)
-		pointer_set(params, options->preset->model_at, cJSON_CreateString(options->model));
+	params = wrap_params(protocol, params);
+	if (options->model != NULL && protocol->model_at != NULL &&
+		pointer_first(params, protocol->model_at) == NULL)
+		pointer_set(params, protocol->model_at, cJSON_CreateString(options->model));
+	if (remote_id != NULL && *remote_id == '=' && source->idempotency_key != NULL)
+		pointer_set(params, remote_id + 1, cJSON_CreateString(source->idempotency_key));
 	return params;
+}
+
+static char *
+fill_path(const ServerOptions *options, const char *path, const char *id)
+{
+	if (options->model != NULL)
+		path = grammar_fill(path, "model", grammar_percent_encode(options->model, "/:@"));
+	if (id != NULL)
+		path = grammar_fill(path, "id", grammar_percent_encode(id, ":"));
+	return psprintf("%s%s", options->url, path);
+}
+
+static HttpRequest *
+new_request(const ServerOptions *options, const char *method, char *url, int64 timeout)
+{
+	HttpRequest *http = palloc0(sizeof(HttpRequest));
+
+	http->method = method;
+	http->url = http->shown_url = url;
+	http->timeout = timeout;
+	http->connect_timeout = options->connect_timeout;
+	http->max_response = options->max_response;
+	http->ca_file = options->ca_file;
+	return http;
 }
 
 /*
@@ -345,25 +439,20 @@ HttpRequest *
 request_build(const RequestSource *source)
 {
 	const ServerOptions *options = source->options;
-	HttpRequest *http = palloc0(sizeof(HttpRequest));
-	Builder builder = {source, options->preset, NULL, http};
+	const Protocol *protocol = &options->protocol;
 	bool with_inputs = source->n_inputs > 0;
-	BodyKind kind = with_inputs ? options->preset->inputs_body : options->preset->body;
+	const char *kind = with_inputs ? protocol->inputs_body : protocol->body;
+	const char *path = with_inputs ? protocol->inputs_path : protocol->path;
+	HttpRequest *http = new_request(options, "POST", fill_path(options, path, NULL), options->timeout);
+	Builder builder = {source, protocol, NULL, http};
 	MemoryContext result = CurrentMemoryContext;
 	MemoryContext scratch = AllocSetContextCreate(result, "genjob request", ALLOCSET_DEFAULT_SIZES);
 	cJSON *params;
 
-	http->method = "POST";
-	http->url = psprintf("%s%s", options->url, with_inputs ? options->inputs_path : options->path);
-	http->timeout = options->timeout;
-	http->connect_timeout = options->connect_timeout;
-	http->max_response = options->max_response;
-	http->ca_file = options->ca_file;
-
 	MemoryContextSwitchTo(scratch);
 	params = read_params(source);
 	check_inputs(&builder, params);
-	if (kind == BODY_MULTIPART)
+	if (strcmp(kind, "multipart") == 0)
 		build_multipart(&builder, params, result);
 	else
 		build_json(&builder, params, result);
@@ -378,9 +467,68 @@ request_build(const RequestSource *source)
 void
 request_check(const RequestSource *source)
 {
-	Builder builder = {source, source->options->preset, NULL, NULL};
+	Builder builder = {source, &source->options->protocol, NULL, NULL};
 
 	check_inputs(&builder, read_params(source));
+}
+
+/*
+ * The URL of an address: below the server's url, or as an answer gave it.  NULL when the answer did not.
+ */
+static char *
+address_url(const RequestSource *source, const Remote *remote, const Address *address)
+{
+	const cJSON *url;
+
+	if (address->path != NULL)
+		return fill_path(source->options, address->path, remote->id);
+	if (remote->urls == NULL)
+		return NULL;
+	url = cJSON_GetObjectItemCaseSensitive(json_parse_trusted(remote->urls), address->place);
+	return cJSON_IsString(url) ? pstrdup(url->valuestring) : NULL;
+}
+
+/*
+ * A further call about a prediction: to poll, fetch its answer, or cancel it.  NULL when the provider
+ * has not said where.
+ */
+HttpRequest *
+request_follow(const RequestSource *source, const Remote *remote, const Address *address)
+{
+	char *url = address_url(source, remote, address);
+	HttpRequest *http;
+
+	if (url == NULL)
+		return NULL;
+	http = new_request(source->options, address->method, url,
+					   Min(source->options->timeout, FOLLOW_TIMEOUT_MS));
+	if (address->body != NULL)
+	{
+		http->body = grammar_fill(address->body, "id", remote->id ? remote->id : "");
+		http->body_len = strlen(http->body);
+		set_header(http, "Content-Type", pstrdup("application/json"), NULL);
+	}
+	set_server_headers(http, source);
+	return http;
+}
+
+/*
+ * The download of an output.  Secrets go along only to the server itself, and only where its protocol
+ * says so; a URL that leads elsewhere may not lead into a private network, unless the server is in one.
+ */
+HttpRequest *
+request_download(const RequestSource *source, const char *url, bool server_is_private)
+{
+	const ServerOptions *options = source->options;
+	bool own = url_is_same_origin(url, options->url);
+	HttpRequest *http = new_request(options, "GET", pstrdup(url), options->timeout);
+
+	http->public_only = !own && !server_is_private;
+	if (own && options->protocol.download_auth != NULL &&
+		strcmp(options->protocol.download_auth, "same-origin") == 0)
+		set_server_headers(http, source);
+	set_header(http, "Accept", pstrdup("*/*"), NULL);
+	return http;
 }
 
 /* ---------- showing ---------- */
@@ -422,7 +570,7 @@ request_describe(const HttpRequest *http)
 	ListCell *cell;
 
 	initStringInfo(&text);
-	appendStringInfo(&text, "%s %s\n", http->method, http->url);
+	appendStringInfo(&text, "%s %s\n", http->method, http->shown_url);
 	foreach(cell, http->headers)
 	{
 		const HttpHeader *header = lfirst(cell);

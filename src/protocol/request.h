@@ -7,6 +7,7 @@
 
 #include "http.h"
 #include "options.h"
+#include "protocol/grammar.h"
 
 /* Binary inputs of a job; an element is not copied. */
 typedef struct Input
@@ -28,7 +29,22 @@ typedef struct RequestSource
 	const char *idempotency_key;
 } RequestSource;
 
+/*
+ * What is known of a prediction that a provider works on.
+ */
+typedef struct Remote
+{
+	char *id;		  /* or NULL */
+	char *urls;		  /* JSON: for each "@place" of the protocol the URL that an answer gave; or NULL */
+	char *answer;	  /* JSON: an answer that has come, while its outputs are downloaded; or NULL */
+	bool is_private;  /* the server is in a private network */
+} Remote;
+
 extern HttpRequest *request_build(const RequestSource *source);
+extern HttpRequest *request_follow(const RequestSource *source, const Remote *remote,
+								   const Address *address);
+extern HttpRequest *request_download(const RequestSource *source, const char *url,
+									 bool server_is_private);
 extern void request_check(const RequestSource *source);
 extern char *request_describe(const HttpRequest *http);
 

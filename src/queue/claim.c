@@ -65,11 +65,20 @@ authorize(Job *job)
 		job->complaint = psprintf("%s. %s", complaint.message, complaint.hint);
 }
 
+static char *
+text_or_null(uint64 row, int column)
+{
+	bool isnull;
+	Datum datum = statement_value(row, column, &isnull);
+
+	return isnull ? NULL : utf8_from_text(datum);
+}
+
 /*
  * Makes a Job of a row of CLAIM or FIND_ORPHANS.
  */
 static Job *
-job_from_row(uint64 row, TimestampTz now)
+job_from_row(uint64 row)
 {
 	Job *job = job_create(DatumGetInt64(statement_not_null(row, 1)));
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
@@ -77,20 +86,27 @@ job_from_row(uint64 row, TimestampTz now)
 	bool isnull;
 
 	job->server_name = pstrdup(statement_name(row, 2));
+	MemoryContextSwitchTo(job->input_context);
 	datum = statement_value(row, 3, &isnull);
 	job->request = isnull ? NULL : utf8_from_text(datum);
 	datum = statement_value(row, 4, &isnull);
 	if (!isnull)
 		read_inputs(job, datum);
+	MemoryContextSwitchTo(job->context);
 	job->priority = DatumGetInt32(statement_not_null(row, 5));
 	job->owner = DatumGetObjectId(statement_not_null(row, 6));
 	job->attempt = DatumGetInt32(statement_not_null(row, 7));
 	job->failures = DatumGetInt32(statement_not_null(row, 8));
 	datum = statement_value(row, 9, &isnull);
 	job->max_attempts = isnull ? 0 : DatumGetInt32(datum);
-	datum = statement_value(row, 10, &isnull);
-	job->idempotency_key = isnull ? NULL : TextDatumGetCString(datum);
-	job->started_at = now;
+	job->idempotency_key = text_or_null(row, 10);
+	datum = statement_value(row, 11, &isnull);
+	job->started_at = isnull ? GetCurrentTimestamp() : DatumGetTimestampTz(datum);
+	job->remote.id = text_or_null(row, 12);
+	job->remote.urls = text_or_null(row, 13);
+	job->remote.answer = text_or_null(row, 14);
+	datum = statement_value(row, 15, &isnull);
+	job->remote.is_private = !isnull && DatumGetBool(datum);
 	job->queue = schedule_queue(job->server_name);
 	MemoryContextSwitchTo(caller);
 	return job;
@@ -134,7 +150,7 @@ queue_claim(const int64 *ids, int n, TimestampTz now)
 
 	for (row = 0; row < rows; row++)
 	{
-		Job *job = job_from_row(row, now);
+		Job *job = job_from_row(row);
 		MemoryContext caller = MemoryContextSwitchTo(job->context);
 
 		authorize(job);
@@ -178,7 +194,7 @@ queue_read_orphans(void)
 
 		if (job_find(DatumGetInt64(statement_not_null(row, 1))) != NULL)
 			continue;
-		job = job_from_row(row, 0);
+		job = job_from_row(row);
 		caller = MemoryContextSwitchTo(job->context);
 		schedule_refresh();
 		authorize(job);

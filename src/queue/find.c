@@ -14,6 +14,7 @@
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "schedule.h"
+#include "steps.h"
 
 /* ---------- finding ---------- */
 
@@ -49,7 +50,7 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 	bool isnull;
 
 	if (job != NULL && (!is_running || DatumGetInt32(statement_not_null(row, 5)) != job->attempt))
-		job_destroy(job);
+		follow_cancel(job);
 	schedule_remove(id);
 	if (!is_queued)
 		return;
@@ -86,7 +87,7 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 			continue;
 		schedule_remove(ids[i]);
 		if (job_find(ids[i]) != NULL)
-			job_destroy(job_find(ids[i]));
+			follow_cancel(job_find(ids[i]));
 	}
 }
 

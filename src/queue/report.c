@@ -33,13 +33,15 @@ typedef enum ReportColumn
 	REPORT_COLUMNS
 } ReportColumn;
 
-static const struct
+typedef struct ColumnType
 {
 	Oid type;
 	int len;
 	bool by_value;
 	char align;
-} column_types[REPORT_COLUMNS] = {
+} ColumnType;
+
+static const ColumnType column_types[REPORT_COLUMNS] = {
 	[REPORT_ID] = {INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
 	[REPORT_ATTEMPT] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
 	[REPORT_STATE] = {TEXTOID, -1, false, TYPALIGN_INT},
@@ -96,7 +98,7 @@ text_or_null(char *utf8, bool *isnull)
 }
 
 static Datum
-report_datum(const Job *job, ReportColumn column, bool *isnull)
+report_datum(const Job *job, int column, bool *isnull)
 {
 	const Verdict *verdict = job->verdict;
 
@@ -125,14 +127,15 @@ report_datum(const Job *job, ReportColumn column, bool *isnull)
 			return Int32GetDatum(job->counts ? 1 : 0);
 		case REPORT_KEEPS_KEY:
 			return BoolGetDatum(verdict->unknown);
-		case REPORT_COLUMNS:
-			break;
 	}
 	pg_unreachable();
 }
 
+/* What a column of a statement's arrays holds for a job. */
+typedef Datum (*ColumnReader) (const Job *job, int column, bool *isnull);
+
 static Datum
-report_array(Job **jobs, int n, ReportColumn column)
+job_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType *type)
 {
 	Datum *datums = palloc(n * sizeof(Datum));
 	bool *nulls = palloc(n * sizeof(bool));
@@ -141,13 +144,27 @@ report_array(Job **jobs, int n, ReportColumn column)
 	int i;
 
 	for (i = 0; i < n; i++)
-		datums[i] = report_datum(jobs[i], column, &nulls[i]);
-	return PointerGetDatum(construct_md_array(datums, nulls, 1, dims, bounds,
-											  column_types[column].type, column_types[column].len,
-											  column_types[column].by_value,
-											  column_types[column].align));
+		datums[i] = read(jobs[i], column, &nulls[i]);
+	return PointerGetDatum(construct_md_array(datums, nulls, 1, dims, bounds, type->type, type->len,
+											  type->by_value, type->align));
 }
 
+static void
+store_output(int64 job_id, int ordinal, const Output *output)
+{
+	bytea *data = palloc(output->len + VARHDRSZ);
+	Datum args[4] = {Int64GetDatum(job_id), Int32GetDatum(ordinal),
+					 CStringGetTextDatum(output->content_type), PointerGetDatum(data)};
+
+	SET_VARSIZE(data, output->len + VARHDRSZ);
+	memcpy(VARDATA(data), output->data, output->len);
+	statement_run(ADD_OUTPUT, args, NULL);
+	pfree(data);
+}
+
+/*
+ * The outputs that came; one that could not be downloaded leaves out its ordinal.
+ */
 static void
 store_outputs(const Job *job)
 {
@@ -157,14 +174,10 @@ store_outputs(const Job *job)
 	foreach(cell, job->verdict->outputs)
 	{
 		const Output *output = lfirst(cell);
-		bytea *data = palloc(output->len + VARHDRSZ);
-		Datum args[4] = {Int64GetDatum(job->id), Int32GetDatum(ordinal++),
-						 CStringGetTextDatum(output->content_type), PointerGetDatum(data)};
 
-		SET_VARSIZE(data, output->len + VARHDRSZ);
-		memcpy(VARDATA(data), output->data, output->len);
-		statement_run(ADD_OUTPUT, args, NULL);
-		pfree(data);
+		if (output->data != NULL)
+			store_output(job->id, ordinal, output);
+		ordinal++;
 	}
 }
 
@@ -247,7 +260,7 @@ queue_report(Job **jobs, int n, TimestampTz now)
 	int i;
 
 	for (i = 0; i < REPORT_COLUMNS; i++)
-		args[i] = report_array(jobs, n, i);
+		args[i] = job_array(jobs, n, report_datum, i, &column_types[i]);
 	args[REPORT_COLUMNS] = TimestampTzGetDatum(now);
 	for (i = 0; i < n; i++)
 		jobs[i]->outcome = REPORT_PENDING;
@@ -267,4 +280,94 @@ queue_report(Job **jobs, int n, TimestampTz now)
 		if (jobs[i]->outcome == REPORT_WRITTEN)
 			store_outputs(jobs[i]);
 	}
+}
+
+/* ---------- saving ---------- */
+
+/* The columns of the statement SAVE. */
+typedef enum SaveColumn
+{
+	SAVE_ID,
+	SAVE_ATTEMPT,
+	SAVE_REMOTE_ID,
+	SAVE_REMOTE,
+	SAVE_NOTE,
+	SAVE_IS_NOTE,
+	SAVE_COLUMNS
+} SaveColumn;
+
+static const ColumnType save_types[SAVE_COLUMNS] = {
+	[SAVE_ID] = {INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
+	[SAVE_ATTEMPT] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
+	[SAVE_REMOTE_ID] = {TEXTOID, -1, false, TYPALIGN_INT},
+	[SAVE_REMOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
+	[SAVE_NOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
+	[SAVE_IS_NOTE] = {BOOLOID, 1, true, TYPALIGN_CHAR},
+};
+
+/*
+ * The column remote: what a resumed job needs besides the id.
+ */
+static char *
+remote_json(const Remote *remote)
+{
+	return psprintf("{\"urls\": %s, \"private\": %s%s%s}", remote->urls ? remote->urls : "{}",
+					remote->is_private ? "true" : "false", remote->answer ? ", \"answer\": " : "",
+					remote->answer ? remote->answer : "");
+}
+
+static Datum
+save_datum(const Job *job, int column, bool *isnull)
+{
+	bool is_note = job->step == STEP_CANCEL;
+
+	*isnull = false;
+	switch (column)
+	{
+		case SAVE_ID:
+			return Int64GetDatum(job->id);
+		case SAVE_ATTEMPT:
+			return Int32GetDatum(job->attempt);
+		case SAVE_REMOTE_ID:
+			return text_or_null(job->remote.id, isnull);
+		case SAVE_REMOTE:
+			return text_or_null(remote_json(&job->remote), isnull);
+		case SAVE_NOTE:
+			return text_or_null(is_note ? job->verdict->error : NULL, isnull);
+		case SAVE_IS_NOTE:
+			return BoolGetDatum(is_note);
+	}
+	pg_unreachable();
+}
+
+/*
+ * Writes what jobs in the state JOB_SAVING would need to be resumed, or, of one that was cancelled,
+ * whether the provider knows; and sets the outcome of each.
+ */
+void
+queue_save(Job **jobs, int n)
+{
+	Datum args[SAVE_COLUMNS];
+	uint64 rows;
+	uint64 row;
+	int i;
+	int k;
+
+	for (i = 0; i < SAVE_COLUMNS; i++)
+		args[i] = job_array(jobs, n, save_datum, i, &save_types[i]);
+	for (i = 0; i < n; i++)
+		jobs[i]->outcome = REPORT_PENDING;
+	rows = statement_run(SAVE, args, NULL);
+	for (row = 0; row < rows; row++)
+	{
+		int64 id = DatumGetInt64(statement_not_null(row, 1));
+
+		for (k = 0; k < n; k++)
+		{
+			if (jobs[k]->id == id)
+				jobs[k]->outcome = REPORT_WRITTEN;
+		}
+	}
+	if (rows < n)
+		find_fenced(jobs, n);
 }

@@ -67,7 +67,8 @@ static const Statement statements[STATEMENTS] = {
 		{0,
 		 {0},
 		 "SELECT id, server, NULL::text, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
-		 " idempotency_key::text FROM @.gen_jobs WHERE state = 'running'"},
+		 " idempotency_key::text, started_at, remote_id, (remote->'urls')::text, (remote->'answer')::text,"
+		" remote->'private' = 'true' FROM @.gen_jobs WHERE state = 'running'"},
 	[FAIL_EXPIRED] =
 		{1,
 		 {TIMESTAMPTZOID},
@@ -89,7 +90,8 @@ static const Statement statements[STATEMENTS] = {
 																				   " idempotency_key = coalesce(j.idempotency_key, g.key)"
 																				   " FROM held h JOIN given g USING (id) WHERE j.id = h.id AND j.state = 'queued'"
 																				   " RETURNING j.id, j.server, j.request::text, j.inputs, j.priority, j.owner::oid, j.attempt,"
-																				   " j.failures, j.max_attempts, j.idempotency_key::text"},
+																				   " j.failures, j.max_attempts, j.idempotency_key::text, j.started_at,"
+		" NULL::text, NULL::text, NULL::text, NULL::boolean"},
 	[REPORT] =
 		{11,
 		 {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
@@ -98,7 +100,8 @@ static const Statement statements[STATEMENTS] = {
 		 " g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key)), " HELD_JOBS(
 			 "j.state = 'running' AND j.attempt = g.attempt") " UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = g.result::jsonb,"
 															  " usage = g.usage::jsonb, error = g.error, failures = j.failures + g.counts,"
-															  " run_at = coalesce(g.run_at, j.run_at),"
+															  " run_at = coalesce(g.run_at, j.run_at), remote = NULL,"
+		" remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
 															  " finished_at = CASE WHEN g.state <> 'queued' THEN $11 END,"
 															  " idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
 															  " errors = CASE WHEN g.error IS NULL THEN j.errors ELSE"
@@ -107,6 +110,17 @@ static const Statement statements[STATEMENTS] = {
 															  "     'http_status', g.http_status, 'error', g.error))) END"
 															  " FROM held h JOIN given g USING (id)"
 															  " WHERE j.id = h.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
+	[SAVE] =
+		{6,
+		 {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID},
+		 "WITH given AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6)"
+		 " g (id, attempt, remote_id, remote, note, is_note)), " HELD_JOBS(
+			 "j.attempt = g.attempt AND j.state = CASE WHEN g.is_note THEN 'cancelled' ELSE 'running' END::@.gen_job_state")
+		 " UPDATE @.gen_jobs j SET"
+		 " remote_id = CASE WHEN g.is_note THEN j.remote_id ELSE g.remote_id END,"
+		 " remote = CASE WHEN g.is_note THEN NULL ELSE g.remote::jsonb END,"
+		 " error = CASE WHEN g.is_note THEN concat_ws('. ', j.error, g.note) ELSE j.error END"
+		 " FROM held h JOIN given g USING (id) WHERE j.id = h.id AND j.attempt = g.attempt RETURNING j.id"},
 	[FORGET_OUTPUTS] = {1, {INT8ARRAYOID}, "DELETE FROM @.gen_outputs WHERE job_id = ANY ($1)"},
 	[ADD_OUTPUT] = {4,
 					{INT8OID, INT4OID, TEXTOID, BYTEAOID},

@@ -1,0 +1,52 @@
+/*
+ * calls.c
+ *		A job's calls, one after another, and the memory that each holds.
+ *
+ * What a call brings stays until the job is done with it: outputs point into the answers they came in.
+ * A job that only waits holds nothing of the calls before.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "job.h"
+#include "steps.h"
+
+/*
+ * Makes room for another call, in whose memory context the caller then is to build it.
+ */
+void
+calls_prepare(Job *job)
+{
+	bool keeps_answer = job->verdict != NULL && job->verdict->outputs != NIL;
+
+	if (job->call_context != NULL && !keeps_answer)
+		MemoryContextDelete(job->call_context);
+	job->call_context = AllocSetContextCreate(job->context, "genjob call", ALLOCSET_SMALL_SIZES);
+	job->transfer = NULL;
+	if (!keeps_answer)
+		job->verdict = NULL;
+}
+
+/*
+ * Shows in genjob.activity what the job does.
+ */
+void
+calls_show(Job *job, ActivityPhase phase)
+{
+	if (job->activity != NULL)
+		pg_atomic_write_u32(&job->activity->phase, phase);
+}
+
+/*
+ * Begins a call that was built in job->call_context.  False when memory is short.
+ */
+bool
+calls_begin(Job *job, JobStep step, HttpRequest *http)
+{
+	job->step = step;
+	job->http = http;
+	job->transfer = http_start(http, job->activity ? &job->activity->meter : &job->meter,
+							   job->call_context, job);
+	return job->transfer != NULL;
+}

@@ -1,0 +1,502 @@
+/*
+ * follow.c
+ *		What follows a submission: asking about the prediction, downloading its outputs, cancelling it.
+ *
+ * Between two questions a job holds no handle, no connection and no memory but its own few kilobytes, so
+ * ten thousand predictions can be waited for.  How often is asked adapts to how long the server's
+ * calls usually take, and is bounded for all of them together.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "job.h"
+#include "schedule.h"
+#include "stats.h"
+#include "steps.h"
+#include "url.h"
+
+#define MAX_ASKING 64			 /* polls under way at a time */
+#define MAX_POLLS_PER_SECOND 400 /* begun, of all servers */
+#define MAX_POLL_DELAY_MS 30000
+#define PROBE_MS 2000
+#define MAX_DOWNLOAD_FAILURES 5
+#define MAX_REDIRECTS 3
+
+/* What http_take_finished() gives for a call that is not the job's main one has this bit set. */
+#define PROBE_TAG 1
+
+static int asking = 0; /* polls under way */
+static int64 poll_second = 0;
+static int polls_in_second = 0;
+
+/* ---------- waiting ---------- */
+
+static TimestampTz
+deadline_of(const Job *job)
+{
+	return job->started_at + job->server->options.timeout * INT64CONST(1000);
+}
+
+/*
+ * How long to wait before the next question: until most of the server's usual time has passed, then a
+ * tenth more each time.
+ */
+static int64
+usual_delay_ms(const Job *job, TimestampTz now)
+{
+	int64 least = job->server->options.poll_interval;
+	int64 elapsed = (now - job->started_at) / 1000;
+	double usual = job->queue->stats ? stats_percentile(job->queue->stats, 0.5) * 1000 * 0.8 : 0;
+	int64 delay = Max(least, elapsed / 10);
+
+	if (usual > elapsed)
+		delay = Max(delay, (int64) usual - elapsed);
+	return Min(delay, Max(least, MAX_POLL_DELAY_MS));
+}
+
+static void
+show_progress(Job *job)
+{
+	if (job->activity != NULL && job->verdict->progress >= 0)
+		pg_atomic_write_u64(&job->activity->progress, (uint64) (job->verdict->progress * 1000000));
+}
+
+/*
+ * Has a job wait that follows from a verdict of the kind VERDICT_WAIT.  When its time is up, it fails:
+ * the prediction may go on without it, but it is not submitted again.
+ */
+void
+follow_wait(Job *job)
+{
+	Verdict *verdict = job->verdict;
+	TimestampTz now = GetCurrentTimestamp();
+	int64 delay = verdict->after >= 0 && (verdict->error != NULL || verdict->has_answer)
+		? verdict->after : usual_delay_ms(job, now);
+
+	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
+	if (now >= deadline_of(job) && job->step != STEP_SUBMIT)
+	{
+		steps_fail(job, psprintf("the prediction %s of server \"%s\" did not end within the option timeout. It may still run, and be paid for: cancel it at the provider, or raise timeout.%s%s",
+								 job->remote.id ? job->remote.id : "", job->server_name,
+								 verdict->error ? " The last question was not answered: " : "",
+								 verdict->error ? verdict->error : ""));
+		return;
+	}
+	job->step = verdict->has_answer ? STEP_RESULT : STEP_POLL;
+	show_progress(job);
+	if (job->input_context != NULL)
+	{
+		MemoryContextDelete(job->input_context);
+		job->input_context = NULL;
+		job->request = NULL;
+		job->inputs = NULL;
+		job->n_inputs = 0;
+	}
+	calls_prepare(job);
+	calls_show(job, ACTIVITY_WAITING);
+	job_enter(job, JOB_WAITING);
+	job_wake_at(job, Min(now + delay * 1000, Max(now, deadline_of(job))));
+}
+
+/* ---------- asking ---------- */
+
+static void
+begin_or_retry(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase)
+{
+	job_enter(job, JOB_CALLING);
+	calls_show(job, phase);
+	if (calls_begin(job, step, http))
+		return;
+	/* memory is short: another time */
+	job_enter(job, JOB_WAITING);
+	job->step = step;
+	job_wake_at(job, GetCurrentTimestamp() + USECS_PER_SEC);
+}
+
+/*
+ * Whether a URL that an answer gave may be given the server's secrets.
+ */
+static bool
+is_trusted(const Job *job, const char *url)
+{
+	const ServerOptions *options = &job->server->options;
+
+	return url_is_same_origin(url, options->url) ||
+		url_host_is_allowed(url, options->protocol.allow_hosts);
+}
+
+static void
+ask(Job *job)
+{
+	const Protocol *protocol = &job->server->options.protocol;
+	RequestSource source = steps_request_source(job);
+	Address address;
+	HttpRequest *http;
+
+	calls_prepare(job);
+	MemoryContextSwitchTo(job->call_context);
+	(void) grammar_read_address(job->step == STEP_RESULT ? protocol->result : protocol->poll, &address);
+	http = request_follow(&source, &job->remote, &address);
+	if (http == NULL)
+		steps_fail(job, psprintf("server \"%s\" gave no URL at %s to ask about its prediction %s. Look at the server's option poll.",
+								 job->server_name, address.place, job->remote.id ? job->remote.id : ""));
+	else if (!is_trusted(job, http->url))
+		steps_fail(job, psprintf("server \"%s\" gave a URL of another host to ask about its prediction: %s. Name the host in the server's option allow_hosts.",
+								 job->server_name, http->shown_url));
+	else
+	{
+		asking++;
+		begin_or_retry(job, job->step, http, ACTIVITY_POLLING);
+		if (job->transfer == NULL)
+			asking--;
+	}
+}
+
+/* ---------- progress beside a call ---------- */
+
+static char *
+progress_address(const Job *job, const char **place)
+{
+	const char *progress = job->server->options.protocol.progress;
+	const char *hash = progress ? strchr(progress, '#') : NULL;
+
+	if (hash == NULL || job->server->options.max_in_flight != 1)
+		return NULL;
+	*place = hash + 1;
+	return pnstrdup(progress, hash - progress);
+}
+
+/*
+ * A submission is under way: where the protocol has an address for it, its progress is asked for now
+ * and then.  Such an address tells of the whole server, so only where that has one call at a time.
+ */
+void
+follow_submitted(Job *job)
+{
+	const char *place;
+
+	if (progress_address(job, &place) != NULL)
+		job_wake_at(job, GetCurrentTimestamp() + PROBE_MS * INT64CONST(1000));
+}
+
+static void
+probe(Job *job)
+{
+	RequestSource source = steps_request_source(job);
+	const char *place;
+	Address address;
+
+	if (job->probe_context == NULL)
+		job->probe_context = AllocSetContextCreate(job->context, "genjob probe", ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(job->probe_context);
+	(void) grammar_read_address(progress_address(job, &place), &address);
+	job->probe_http = request_follow(&source, &job->remote, &address);
+	job->probe = http_start(job->probe_http, &job->meter, job->probe_context,
+							(void *) ((uintptr_t) job | PROBE_TAG));
+}
+
+static void
+probed(Job *job, HttpReply *reply)
+{
+	const char *place;
+	double progress;
+
+	job->probe = NULL;
+	MemoryContextSwitchTo(job->probe_context);
+	if (progress_address(job, &place) != NULL && job->activity != NULL)
+	{
+		progress = reply_read_progress(reply, place);
+		if (progress >= 0)
+			pg_atomic_write_u64(&job->activity->progress, (uint64) (progress * 1000000));
+	}
+	MemoryContextSwitchTo(job->context);
+	MemoryContextReset(job->probe_context);
+	if (job->state == JOB_CALLING && job->step == STEP_SUBMIT)
+		job_wake_at(job, GetCurrentTimestamp() + PROBE_MS * INT64CONST(1000));
+}
+
+/* ---------- waking ---------- */
+
+/*
+ * Whether there is room for another poll in this second.
+ */
+static bool
+may_ask(TimestampTz now)
+{
+	int64 second = now / USECS_PER_SEC;
+
+	if (second != poll_second)
+		polls_in_second = 0;
+	poll_second = second;
+	return asking < MAX_ASKING && polls_in_second < MAX_POLLS_PER_SECOND;
+}
+
+static void
+wake(Job *job)
+{
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+
+	job_stop_waking(job);
+	if (job->state == JOB_CALLING)
+		probe(job);
+	else if (job->step == STEP_DOWNLOAD)
+		follow_download(job);
+	else
+	{
+		polls_in_second++;
+		ask(job);
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Moves on the jobs whose time has come.
+ */
+void
+follow_wake(TimestampTz now)
+{
+	Job *job;
+
+	while ((job = job_next_to_wake()) != NULL && job->wake_at <= now && may_ask(now))
+		wake(job);
+}
+
+/*
+ * When follow_wake() has something to do; 0: never.
+ */
+TimestampTz
+follow_next_wake(void)
+{
+	Job *job = job_next_to_wake();
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (job == NULL || asking >= MAX_ASKING)
+		return 0;
+	if (job->wake_at <= now && !may_ask(now))
+		return (now / USECS_PER_SEC + 1) * USECS_PER_SEC;
+	return Max(job->wake_at, 1);
+}
+
+/* ---------- downloads ---------- */
+
+static Output *
+next_download(const Job *job)
+{
+	ListCell *cell;
+
+	foreach(cell, job->verdict->outputs)
+	{
+		Output *output = lfirst(cell);
+
+		if (output->data == NULL && output->url != NULL)
+			return output;
+	}
+	return NULL;
+}
+
+/*
+ * Downloads the next output that is missing; when there is none, the job has its answer.
+ */
+void
+follow_download(Job *job)
+{
+	Output *output = next_download(job);
+	RequestSource source = steps_request_source(job);
+
+	if (output == NULL)
+	{
+		job->verdict->kind = VERDICT_DONE;
+		steps_conclude(job, job->verdict);
+		return;
+	}
+	calls_prepare(job);
+	MemoryContextSwitchTo(job->call_context);
+	begin_or_retry(job, STEP_DOWNLOAD,
+				   request_download(&source, output->url, job->remote.is_private), ACTIVITY_DOWNLOADING);
+}
+
+static bool
+can_be_asked(const Job *job)
+{
+	return job->remote.id != NULL || job->remote.urls != NULL;
+}
+
+/*
+ * A download that did not bring its output.
+ */
+static void
+download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
+{
+	if (redirect != NULL && job->redirects++ < MAX_REDIRECTS)
+	{
+		output->url = MemoryContextStrdup(job->context, redirect);
+		follow_download(job);
+	}
+	else if (verdict->kind == VERDICT_FETCH && redirect == NULL &&
+			 ++job->ask_failures < MAX_DOWNLOAD_FAILURES)
+	{
+		job_enter(job, JOB_WAITING);
+		job->step = STEP_DOWNLOAD;
+		job_wake_at(job, GetCurrentTimestamp() + (USECS_PER_SEC << (job->ask_failures - 1)) / 2);
+	}
+	else if (can_be_asked(job) && !job->asked_again)
+	{
+		/* its URL may have expired: a fresh answer has a fresh one */
+		job->asked_again = true;
+		job->verdict = NULL;
+		job->ask_failures = 0;
+		job_enter(job, JOB_WAITING);
+		job->step = job->server->options.protocol.result ? STEP_RESULT : STEP_POLL;
+		job_wake_at(job, GetCurrentTimestamp());
+	}
+	else
+		steps_fail(job, MemoryContextStrdup(job->context, verdict->error));
+}
+
+static void
+downloaded(Job *job, HttpReply *reply)
+{
+	ReplySource source = steps_reply_source(job, job->http);
+	Output *output = next_download(job);
+	char *redirect;
+	Verdict *verdict = reply_judge_download(&source, reply, output, &redirect);
+
+	if (verdict->kind != VERDICT_DONE)
+	{
+		download_failed(job, output, verdict, redirect);
+		return;
+	}
+	job->ask_failures = job->redirects = 0;
+	follow_download(job);
+}
+
+/* ---------- cancelling ---------- */
+
+/*
+ * Calls the next of the protocol's addresses that end a prediction; when there are none left, the
+ * row is told.
+ */
+static void
+cancel_next(Job *job)
+{
+	RequestSource source = steps_request_source(job);
+
+	while (job->cancels != NULL)
+	{
+		Address address;
+		HttpRequest *http;
+
+		calls_prepare(job);
+		MemoryContextSwitchTo(job->call_context);
+		job->cancels = grammar_read_address(job->cancels, &address);
+		http = request_follow(&source, &job->remote, &address);
+		if (http != NULL && is_trusted(job, http->url) && calls_begin(job, STEP_CANCEL, http))
+			return;
+	}
+	MemoryContextSwitchTo(job->context);
+	job->verdict = palloc0(sizeof(Verdict));
+	job->verdict->error = job->cancel_confirmed
+		? psprintf("The server \"%s\" confirmed it.", job->server_name)
+		: psprintf("The server \"%s\" did not confirm it: what it has begun may go on, and be paid for.", job->server_name);
+	job_enter(job, JOB_SAVING);
+}
+
+/*
+ * Ends a job whose row was cancelled or deleted: its calls are cut, and the provider is told where it
+ * can be.
+ */
+void
+follow_cancel(Job *job)
+{
+	const Protocol *protocol = job->server ? &job->server->options.protocol : NULL;
+	const char *cancels = protocol ? protocol->cancel : NULL;
+	bool is_submitting = job->state == JOB_CALLING && job->step == STEP_SUBMIT;
+	bool can_be_told = can_be_asked(job) ||
+		(is_submitting && strcmp(protocol->reply, "poll") != 0 && job->server->options.max_in_flight == 1);
+	MemoryContext caller;
+
+	if (job->state == JOB_CALLING && (job->step == STEP_POLL || job->step == STEP_RESULT))
+		asking--;
+	if (cancels == NULL || !can_be_told || job->state == JOB_CLAIMED || job->state == JOB_REPORTING)
+	{
+		job_destroy(job);
+		return;
+	}
+	caller = MemoryContextSwitchTo(job->context);
+	job_end_calls(job);
+	job_forget_id(job);
+	if (job->activity != NULL)
+		shmem_activity_remove(job->activity);
+	job->activity = NULL;
+	job->cancels = cancels;
+	job_enter(job, JOB_CANCELLING);
+	cancel_next(job);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+cancelled(Job *job, HttpReply *reply)
+{
+	job->cancel_confirmed |= reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300;
+	cancel_next(job);
+}
+
+/* ---------- answers ---------- */
+
+static void
+submitted(Job *job, HttpReply *reply)
+{
+	ReplySource source = steps_reply_source(job, job->http);
+	Verdict *verdict;
+
+	job_stop_waking(job);
+	verdict = reply_judge(&source, reply, &job->remote);
+	job->remote.is_private |= reply->peer_is_private;
+	if (job->remote.id != NULL)
+		job->remote.id = MemoryContextStrdup(job->context, job->remote.id);
+	if (job->remote.urls != NULL)
+		job->remote.urls = MemoryContextStrdup(job->context, job->remote.urls);
+	steps_conclude(job, verdict);
+}
+
+/*
+ * Moves a job on one of whose calls has ended.
+ */
+void
+follow_answered(void *tag, HttpReply *reply)
+{
+	Job *job = (Job *) ((uintptr_t) tag & ~(uintptr_t) PROBE_TAG);
+	MemoryContext caller = MemoryContextSwitchTo(job->call_context);
+	ReplySource source;
+
+	if ((uintptr_t) tag & PROBE_TAG)
+		probed(job, reply);
+	else
+	{
+		job->transfer = NULL;
+		source = steps_reply_source(job, job->http);
+		switch (job->step)
+		{
+			case STEP_SUBMIT:
+				submitted(job, reply);
+				break;
+			case STEP_POLL:
+				asking--;
+				steps_conclude(job, reply_judge_poll(&source, reply));
+				break;
+			case STEP_RESULT:
+				asking--;
+				steps_conclude(job, reply_judge_result(&source, reply));
+				break;
+			case STEP_DOWNLOAD:
+				downloaded(job, reply);
+				break;
+			case STEP_CANCEL:
+				cancelled(job, reply);
+				break;
+		}
+	}
+	MemoryContextSwitchTo(caller);
+}

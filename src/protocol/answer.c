@@ -1,0 +1,406 @@
+/*
+ * answer.c
+ *		What a success contains: outputs, the answer without them, and what it used.
+ */
+#include "postgres.h"
+
+#include "bytes.h"
+#include "header.h"
+#include "media.h"
+#include "protocol/grammar.h"
+#include "protocol/judge.h"
+#include "protocol/pointer.h"
+#include "protocol/stream.h"
+#include "protocol/words.h"
+#include "url.h"
+
+/* ---------- outputs ---------- */
+
+static Output *
+add_output(Verdict *verdict)
+{
+	Output *output = palloc0(sizeof(Output));
+
+	verdict->outputs = lappend(verdict->outputs, output);
+	return output;
+}
+
+/*
+ * Makes node {"$output": n}, n being the last output's ordinal.
+ */
+static void
+refer_to_last_output(const Verdict *verdict, cJSON *node)
+{
+	node->type = cJSON_Object;
+	node->valuestring = NULL;
+	node->child = NULL;
+	cJSON_AddNumberToObject(node, "$output", list_length(verdict->outputs));
+}
+
+static void
+add_bytes(Judge *judge, cJSON *node, const char *data, size_t len)
+{
+	Output *output = add_output(judge->verdict);
+
+	output->content_type = media_type_of(data, len);
+	output->data = data;
+	output->len = len;
+	refer_to_last_output(judge->verdict, node);
+}
+
+static void
+add_download(Judge *judge, cJSON *node, char *url)
+{
+	add_output(judge->verdict)->url = url;
+	refer_to_last_output(judge->verdict, node);
+}
+
+/*
+ * Where the base64 of a "data:" URL begins, or NULL if text is not one.
+ */
+static char *
+data_url_payload(char *text)
+{
+	char *comma;
+
+	if (pg_strncasecmp(text, "data:", 5) != 0)
+		return NULL;
+	comma = strchr(text, ',');
+	if (comma == NULL || comma - text <= 7 || pg_strncasecmp(comma - 7, ";base64", 7) != 0)
+		return NULL;
+	return comma + 1;
+}
+
+/*
+ * Decodes base64 into an output; what is not base64 is left as it is, and a fault if it should be.
+ */
+static void
+extract_base64(Judge *judge, cJSON *node, char *payload, const char *path, bool must_be)
+{
+	ssize_t len = base64_decode_in_place(payload, strlen(payload));
+
+	if (len > 0)
+		add_bytes(judge, node, payload, len);
+	else if (must_be && judge->fault == NULL)
+		judge->fault =
+			psprintf("the answer of server \"%s\" has %s at %s; it is kept in the column result.",
+					 judge->source->server_name, len < 0 ? "what is not base64" : "an empty output",
+					 path);
+}
+
+static bool
+is_web_url(const char *text)
+{
+	return pg_strncasecmp(text, "http://", 7) == 0 || pg_strncasecmp(text, "https://", 8) == 0;
+}
+
+static void
+extract_string(Judge *judge, cJSON *node, const char *path)
+{
+	char *text = node->valuestring;
+	char *payload = data_url_payload(text);
+
+	if (payload != NULL)
+		extract_base64(judge, node, payload, path, true);
+	else if (is_web_url(text))
+	{
+		char *url = url_resolve(judge->source->options->url, text);
+
+		if (url != NULL)
+			add_download(judge, node, url);
+	}
+	else if (strcmp(judge->protocol->encoding, "auto") == 0)
+		extract_base64(judge, node, text, path, true);
+}
+
+/*
+ * An output that is described by members, such as ComfyUI's file name, folder and type: the path of its
+ * download is the encoding's, with {member} filled in.
+ */
+static void
+extract_file(Judge *judge, cJSON *node)
+{
+	char *path = pstrdup(judge->protocol->encoding + strlen("file:"));
+	const cJSON *member;
+
+	cJSON_ArrayForEach(member, node)
+	{
+		if (cJSON_IsString(member))
+			path = grammar_fill(path, member->string, grammar_percent_encode(member->valuestring, ""));
+	}
+	add_download(judge, node, psprintf("%s%s", judge->source->options->url, path));
+}
+
+static void
+extract_output(cJSON *node, const char *path, void *arg)
+{
+	Judge *judge = arg;
+
+	if (strncmp(judge->protocol->encoding, "file:", 5) == 0)
+	{
+		if (cJSON_IsObject(node))
+			extract_file(judge, node);
+	}
+	else if (cJSON_IsString(node))
+		extract_string(judge, node, path);
+}
+
+/*
+ * data: URLs are outputs wherever they stand.
+ */
+static void
+extract_data_urls(Judge *judge, cJSON *node)
+{
+	for (; node != NULL; node = node->next)
+	{
+		char *payload = cJSON_IsString(node) ? data_url_payload(node->valuestring) : NULL;
+
+		if (payload != NULL)
+			extract_base64(judge, node, payload, "", false);
+		else if (node->child != NULL)
+			extract_data_urls(judge, node->child);
+	}
+}
+
+static void
+extract_outputs(Judge *judge, cJSON *json)
+{
+	const char *places = judge->protocol->output;
+	const char *place;
+	int len;
+
+	while (places != NULL && strcmp(judge->protocol->encoding, "text") != 0 &&
+		   (place = grammar_next_word(&places, &len)) != NULL)
+	{
+		char *pointer = pnstrdup(place, len);
+
+		if (judge->id != NULL)
+			pointer = grammar_fill(pointer, "id", judge->id);
+		pointer_each(json, pointer, extract_output, judge);
+	}
+	extract_data_urls(judge, json);
+}
+
+static bool
+has_downloads(const Verdict *verdict)
+{
+	ListCell *cell;
+
+	foreach(cell, verdict->outputs)
+	{
+		if (((Output *) lfirst(cell))->url != NULL)
+			return true;
+	}
+	return false;
+}
+
+/* ---------- what was used ---------- */
+
+/*
+ * What the provider says was used: an object as it is, single values under their own names.
+ */
+static char *
+read_usage(const Judge *judge, cJSON *json)
+{
+	const char *places = judge->protocol->usage;
+	cJSON *usage = json_parse_trusted("{}");
+	const char *place;
+	int len;
+
+	while (places != NULL && (place = grammar_next_word(&places, &len)) != NULL)
+	{
+		char *pointer = pnstrdup(place, len);
+		cJSON *node = pointer_first(json, pointer);
+
+		if (cJSON_IsObject(node))
+			usage = json_merge(usage, node);
+		else if (node != NULL && !cJSON_IsNull(node))
+			json_attach(usage, strrchr(pointer, '/') + 1, cJSON_Duplicate(node, true));
+	}
+	return usage->child != NULL ? json_print(usage) : NULL;
+}
+
+/* ---------- answers ---------- */
+
+/*
+ * Why a JSON answer is not a success although its status says so; NULL if it is one.
+ */
+static char *
+find_fault(const Judge *judge, cJSON *json)
+{
+	const ReplySource *source = judge->source;
+	const Protocol *protocol = judge->protocol;
+	char *words = words_of_json(json, protocol->error, judge->id);
+	cJSON *state = protocol->state != NULL && *protocol->state == '/' && judge->id == NULL
+		? pointer_first(json, protocol->state) : NULL;
+
+	if (words != NULL)
+		return psprintf("server \"%s\" answered with an error inside: %s", source->server_name, words);
+	if (cJSON_IsString(state) &&
+		grammar_state_of(protocol->states, state->valuestring) == REMOTE_FAILED)
+		return psprintf("server \"%s\" answered %s.", source->server_name, state->valuestring);
+	return NULL;
+}
+
+/*
+ * An answer in JSON, of the job itself or of the prediction that it became.
+ */
+void
+answer_judge_json(Judge *judge, cJSON *json)
+{
+	const ReplySource *source = judge->source;
+	Verdict *verdict = judge->verdict;
+	char *fault = find_fault(judge, json);
+	char *whole = json_print(json);
+
+	verdict->usage = read_usage(judge, json);
+	extract_outputs(judge, json);
+	if (fault == NULL)
+		fault = judge->fault;
+	if (fault == NULL && source->options->preset->requires_output && verdict->outputs == NIL)
+		fault = psprintf("the answer of server \"%s\" has no output at %s; it is kept in the column result.",
+						 source->server_name, judge->protocol->output);
+	verdict->result = json_print(json);
+	verdict->error = fault;
+	verdict->kind = fault ? VERDICT_FAIL : VERDICT_DONE;
+	if (fault == NULL && has_downloads(verdict))
+	{
+		verdict->kind = VERDICT_FETCH;
+		verdict->answer = judge->id == NULL ? whole : NULL;
+	}
+}
+
+/*
+ * The content type of a body that is an output itself: by its bytes; where they tell nothing, what
+ * the server claims, unless the bytes would have shown that.
+ */
+const char *
+answer_body_type(const HttpReply *reply)
+{
+	const char *type = media_type_of(reply->body->data, reply->body->len);
+	char *claim = header_find(reply, "Content-Type");
+	size_t len;
+
+	if (claim == NULL ||
+		(strcmp(type, "application/octet-stream") != 0 && strcmp(type, "text/plain") != 0))
+		return type;
+	len = strspn(claim, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/.+-");
+	claim[len] = '\0';
+	if (len > 100 || strchr(claim, '/') == NULL || strcmp(media_extension_of(claim), "bin") != 0)
+		return type;
+	return claim;
+}
+
+static bool
+claims_json(const HttpReply *reply)
+{
+	char *claim = header_find(reply, "Content-Type");
+
+	return claim != NULL && strcasestr(claim, "json") != NULL;
+}
+
+/*
+ * A body that is not JSON: the output itself where the api or the bytes say so, else kept for whoever
+ * paid for it.
+ */
+static void
+judge_bytes(Judge *judge, const char *reason)
+{
+	const Bytes *body = judge->reply->body;
+	const char *type = answer_body_type(judge->reply);
+	Verdict *verdict = judge->verdict;
+	bool is_media = strncmp(type, "image/", 6) == 0 || strncmp(type, "audio/", 6) == 0 ||
+		strncmp(type, "video/", 6) == 0;
+	Output *output = add_output(verdict);
+
+	output->content_type = type;
+	output->data = body->data;
+	output->len = body->len;
+	verdict->kind = VERDICT_DONE;
+	if (is_media || (judge->source->options->preset->any_answer && !claims_json(judge->reply)))
+		return;
+	verdict->kind = VERDICT_FAIL;
+	verdict->error = psprintf("the answer of server \"%s\" is %s; it is kept in gen_outputs.",
+							  judge->source->server_name, reason);
+}
+
+/*
+ * The body as JSON, without secrets; NULL, and why in *reason, if it is not.
+ */
+cJSON *
+answer_read_json(Judge *judge, const char **reason)
+{
+	Bytes *body = judge->reply->body;
+	const char *type;
+	bool is_json;
+
+	*reason = "not JSON";
+	if (body->len == 0)
+		return NULL;
+	type = answer_body_type(judge->reply);
+	is_json = strcmp(type, "application/json") == 0 || claims_json(judge->reply);
+	if (is_json || strncmp(type, "text/", 5) == 0)
+		words_mask(judge->source->request, body->data, body->len);
+	return is_json ? json_parse(body->data, body->len, reason) : NULL;
+}
+
+static void
+judge_stream(Judge *judge)
+{
+	const char *name = judge->source->server_name;
+	Bytes *body = judge->reply->body;
+	Verdict *verdict = judge->verdict;
+	Stream stream;
+
+	words_mask(judge->source->request, body->data, body->len);
+	stream_read(judge->protocol, body->data, body->len, &stream);
+	verdict->usage = read_usage(judge, stream.json);
+	verdict->result = json_print(stream.json);
+	if (stream.error != NULL)
+	{
+		verdict->kind = VERDICT_FAIL;
+		verdict->error = psprintf("server \"%s\" broke its answer off with an error: %s", name, stream.error);
+	}
+	else if (!stream.is_whole)
+	{
+		verdict->kind = VERDICT_RETRY;
+		verdict->unknown = true;
+		verdict->error = psprintf("the answer of server \"%s\" ended before it was complete.", name);
+	}
+	else
+		verdict->kind = VERDICT_DONE;
+}
+
+/*
+ * A successful answer to the job's own call.
+ */
+void
+answer_judge_body(Judge *judge)
+{
+	HttpReply *reply = judge->reply;
+	Verdict *verdict = judge->verdict;
+	const char *reason;
+	cJSON *json;
+
+	if (reply->body->len == 0)
+	{
+		verdict->kind = reply->status == 204 ? VERDICT_DONE : VERDICT_FAIL;
+		if (verdict->kind == VERDICT_FAIL)
+			verdict->error = psprintf("server \"%s\" answered HTTP %d with an empty body.",
+									  judge->source->server_name, reply->status);
+		return;
+	}
+	if (strcmp(judge->protocol->reply, "stream") == 0 && stream_is(reply))
+	{
+		judge_stream(judge);
+		return;
+	}
+	json = answer_read_json(judge, &reason);
+	if (json == NULL)
+	{
+		judge_bytes(judge, reason);
+		return;
+	}
+	bytes_clear(reply->body);
+	answer_judge_json(judge, json);
+}

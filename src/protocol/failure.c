@@ -1,0 +1,183 @@
+/*
+ * failure.c
+ *		What a call comes to that brought no answer, or a refusal.
+ */
+#include "postgres.h"
+
+#include "header.h"
+#include "json.h"
+#include "protocol/delay.h"
+#include "protocol/judge.h"
+#include "protocol/words.h"
+#include "retry.h"
+
+static const char *
+describe_duration(int64 ms)
+{
+	if (ms % 60000 == 0)
+		return psprintf(INT64_FORMAT " min", ms / 60000);
+	return ms % 1000 == 0 ? psprintf(INT64_FORMAT " s", ms / 1000)
+						  : psprintf(INT64_FORMAT " ms", ms);
+}
+
+/*
+ * What to tell about a call that ended without an answer.
+ */
+char *
+failure_describe(const ReplySource *source, const HttpReply *reply)
+{
+	const char *name = source->server_name;
+	const char *url = source->options->url;
+	char *why = words_clip(reply->error_text, strlen(reply->error_text));
+
+	switch (reply->error)
+	{
+		case HTTP_OK:
+		case HTTP_RESOLVE:
+		case HTTP_CONNECT:
+			return psprintf("could not reach server \"%s\" at %s: %s. Check that it runs, and its option url.",
+							name, url, why);
+		case HTTP_FORBIDDEN:
+			return psprintf("the URL that server \"%s\" gave leads into a private network, where nothing is fetched from.",
+							name);
+		case HTTP_TLS:
+			return psprintf("could not agree on TLS with server \"%s\" at %s: %s.", name, url, why);
+		case HTTP_UNTRUSTED:
+			return psprintf("the TLS certificate of server \"%s\" at %s does not verify: %s. Name its authority's certificate in the option ca_file.",
+							name, url, why);
+		case HTTP_TIMEOUT:
+			return psprintf("server \"%s\" did not answer within %s. Raise its option timeout if it needs longer.",
+							name, describe_duration(source->options->timeout));
+		case HTTP_CUT:
+			return psprintf("the connection to server \"%s\" ended before the answer was complete: %s.",
+							name, why);
+		case HTTP_GARBLED:
+			return psprintf("what server \"%s\" answered is not HTTP: %s. Check its option url.",
+							name, why);
+		case HTTP_TOO_LARGE:
+			return psprintf("the answer of server \"%s\" is larger than " INT64_FORMAT
+							" kB. Raise its option max_response.",
+							name, source->options->max_response / 1024);
+		case HTTP_MEMORY:
+			return psprintf("no memory was left for the answer of server \"%s\". Lower max_in_flight or max_response.",
+							name);
+		case HTTP_OTHER:
+			break;
+	}
+	return psprintf("the call of server \"%s\" failed: %s.", name, why);
+}
+
+/*
+ * What becomes of a call that ended without an answer: a fault of the moment is tried again, one of
+ * the configuration is not.
+ */
+static void
+judge_no_answer(Judge *judge)
+{
+	const HttpReply *reply = judge->reply;
+	Verdict *verdict = judge->verdict;
+	HttpError error = reply->error;
+	bool reached = error != HTTP_RESOLVE && error != HTTP_CONNECT && error != HTTP_UNTRUSTED &&
+		error != HTTP_FORBIDDEN;
+
+	json_sanitize_text(reply->error_text, strlen(reply->error_text));
+	verdict->kind = error == HTTP_UNTRUSTED || error == HTTP_FORBIDDEN || error == HTTP_GARBLED || error == HTTP_TOO_LARGE
+						? VERDICT_FAIL
+						: VERDICT_RETRY;
+	verdict->unknown = reached && reply->sent && error != HTTP_TOO_LARGE;
+	verdict->error = failure_describe(judge->source, reply);
+}
+
+/*
+ * What on_unknown says where a call may have been accepted.
+ */
+void
+failure_apply_on_unknown(const ServerOptions *options, Verdict *verdict)
+{
+	if (!verdict->unknown || verdict->kind == VERDICT_FAIL ||
+		options->on_unknown == ON_UNKNOWN_RETRY)
+		return;
+	verdict->kind = VERDICT_FAIL;
+	verdict->error =
+		psprintf("%s The call may have been accepted, and money spent: look for it at the provider before genjob.retry().",
+				 verdict->error);
+}
+
+static const char *
+advice_for(int status)
+{
+	switch (status)
+	{
+		case 401:
+		case 403:
+			return " Check the api_key in the user mapping, and the server's option auth.";
+		case 404:
+		case 405:
+			return " Check the server's options api, url and path.";
+		default:
+			return "";
+	}
+}
+
+/*
+ * A server's own word on whether to try again goes before what its status says.
+ */
+static bool
+is_worth_a_retry(const HttpReply *reply)
+{
+	char *word = header_find(reply, "x-should-retry");
+
+	if (word != NULL && strcmp(word, "true") == 0)
+		return true;
+	return (word == NULL || strcmp(word, "false") != 0) && retry_is_worthwhile(reply->status);
+}
+
+/*
+ * What a refusal says, as a sentence, and in *after for how many ms it asks to wait, -1 if it does not.
+ */
+char *
+failure_of_refusal(Judge *judge, int64 *after)
+{
+	const ReplySource *source = judge->source;
+	int status = judge->reply->status;
+	cJSON *json;
+	char *words = words_of_body(source->request, judge->reply, judge->protocol->error, judge->id, &json);
+	const char *stop = *words != '\0' && strchr(".!?", words[strlen(words) - 1]) ? "" : ".";
+
+	*after = delay_read(judge->reply, json, judge->protocol->retry_after, words, source->now_unix);
+	if (status >= 300 && status < 400)
+		return psprintf("server \"%s\" answered HTTP %d, a redirection, which is not followed. Set its option url to where it is now.",
+						source->server_name, status);
+	return psprintf("server \"%s\" answered HTTP %d%s%s%s%s", source->server_name, status,
+					*words ? ": " : "", words, stop, advice_for(status));
+}
+
+/*
+ * A submission that was refused.
+ */
+static void
+judge_refusal(Judge *judge)
+{
+	Verdict *verdict = judge->verdict;
+	int status = judge->reply->status;
+
+	verdict->error = failure_of_refusal(judge, &verdict->after);
+	verdict->kind = is_worth_a_retry(judge->reply) ? VERDICT_RETRY : VERDICT_FAIL;
+	verdict->unknown = status == 502 || status == 504;
+	if (verdict->kind == VERDICT_RETRY && verdict->after >= 0)
+		verdict->kind = VERDICT_DEFER;
+}
+
+/*
+ * A submission that brought no answer, or a refusal.
+ */
+void
+failure_judge(Judge *judge)
+{
+	const HttpReply *reply = judge->reply;
+
+	if (reply->status >= 300 && (reply->error == HTTP_OK || reply->error == HTTP_CUT))
+		judge_refusal(judge);
+	else
+		judge_no_answer(judge);
+}

@@ -1,0 +1,43 @@
+/*
+ * grammar.h
+ *		How the options that describe a protocol are written.
+ */
+#ifndef GENJOB_GRAMMAR_H
+#define GENJOB_GRAMMAR_H
+
+/* Each gives NULL, or a sentence that says what is expected. */
+extern const char *grammar_check_auth(const char *value);
+extern const char *grammar_check_path(const char *value);
+extern const char *grammar_check_place(const char *value);
+extern const char *grammar_check_places(const char *value);
+extern const char *grammar_check_address(const char *value);
+extern const char *grammar_check_states(const char *value);
+extern const char *grammar_check_encoding(const char *value);
+
+/* An address, taken apart; the strings are palloc'd. */
+typedef struct Address
+{
+	char *method;
+	char *path;  /* or NULL */
+	char *place; /* where an answer has the URL; or NULL */
+	char *body;  /* JSON, or NULL */
+} Address;
+
+extern const char *grammar_read_address(const char *text, Address *address);
+
+/* What a value of a prediction's state means. */
+typedef enum RemoteState
+{
+	REMOTE_RUNNING,
+	REMOTE_OK,
+	REMOTE_FAILED,
+	REMOTE_GONE
+} RemoteState;
+
+extern RemoteState grammar_state_of(const char *states, const char *value);
+
+extern const char *grammar_next_word(const char **list, int *len);
+extern char *grammar_fill(const char *pattern, const char *name, const char *value);
+extern char *grammar_percent_encode(const char *text, const char *also_plain);
+
+#endif /* GENJOB_GRAMMAR_H */

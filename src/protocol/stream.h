@@ -1,0 +1,23 @@
+/*
+ * stream.h
+ *		Answers that come in pieces: server-sent events, and lines of JSON.
+ */
+#ifndef GENJOB_STREAM_H
+#define GENJOB_STREAM_H
+
+#include "http.h"
+#include "json.h"
+#include "protocol/preset.h"
+
+/* What the pieces come to. */
+typedef struct Stream
+{
+	cJSON *json;  /* the members of all events, the later over the earlier, and the text as "text" */
+	char *error;  /* the server's words, of an event that says so; or NULL */
+	bool is_whole; /* its end has come */
+} Stream;
+
+extern bool stream_is(const HttpReply *reply);
+extern void stream_read(const Protocol *protocol, char *body, size_t len, Stream *stream);
+
+#endif /* GENJOB_STREAM_H */

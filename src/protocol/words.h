@@ -1,0 +1,17 @@
+/*
+ * words.h
+ *		What a server itself says about a failure.
+ */
+#ifndef GENJOB_WORDS_H
+#define GENJOB_WORDS_H
+
+#include "http.h"
+#include "json.h"
+
+extern void words_mask(const HttpRequest *request, char *text, size_t len);
+extern char *words_clip(const char *text, size_t len);
+extern char *words_of_json(cJSON *json, const char *places, const char *id);
+extern char *words_of_body(const HttpRequest *request, HttpReply *reply, const char *places,
+						   const char *id, cJSON **json);
+
+#endif /* GENJOB_WORDS_H */
