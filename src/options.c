@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/reloptions.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
@@ -178,16 +180,16 @@ parse_quantity(const Option *option, const char *value, int64 *number)
 	bool is_size = option->kind == OPTION_SIZE;
 	const char *unit = value + strspn(value, " +-.0123456789eE");
 	const char *problem = NULL;
-	int quantity;
+	double quantity;
 
 	if (*unit == '\0' ||
-		!parse_int(value, &quantity, is_size ? GUC_UNIT_KB : GUC_UNIT_MS, &problem))
+		!parse_real(value, &quantity, is_size ? GUC_UNIT_KB : GUC_UNIT_MS, &problem))
 		refuse_value(option, value,
 					 is_size
 						 ? "A number with a unit is expected: B, kB, MB or GB, as in \"256MB\"."
 						 : "A number with a unit is expected: ms, s, min, h or d, as in \"10 min\".");
-	*number = is_size ? (int64) quantity * 1024 : quantity;
-	if (*number < option->min || *number > option->max)
+	quantity = rint(is_size ? quantity * 1024 : quantity);
+	if (quantity < option->min || quantity > option->max)
 		refuse_value(option, value,
 					 is_size ? psprintf("The size must be from " INT64_FORMAT " B to " INT64_FORMAT
 										" MB.",
@@ -195,6 +197,7 @@ parse_quantity(const Option *option, const char *value, int64 *number)
 							 : psprintf("The duration must be from " INT64_FORMAT
 										" ms to " INT64_FORMAT " h.",
 										option->min, option->max / (MS_OF_DAY / 24)));
+	*number = (int64) quantity;
 }
 
 static void
@@ -234,6 +237,8 @@ parse_auth(const Option *option, const char *value, char **auth)
 		!(strncmp(value, "header:", 7) == 0 && header_is_name(value + 7)))
 		refuse_value(option, value,
 					 "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME.");
+	if (*value == 'h' && request_check_header_name(value + 7) != NULL)
+		refuse_value(option, value, pstrdup(request_check_header_name(value + 7)));
 	*auth = pstrdup(value);
 }
 

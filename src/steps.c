@@ -82,7 +82,8 @@ decide(Job *job)
 			break;
 		case VERDICT_DEFER:
 			job->new_state = "queued";
-			job->run_at = now + 1000 * job->verdict->after;
+			/* a server that says "at once" again and again must not be called in a circle */
+			job->run_at = now + 1000 * Max(job->verdict->after, options->retry_base);
 			schedule_hold(job->queue, job->run_at);
 			break;
 		case VERDICT_LOST:
@@ -195,6 +196,32 @@ steps_start(Job *job)
 }
 
 /*
+ * As reply_judge(), but an error (memory may be short) ends neither the process nor, with it, the calls
+ * of other jobs.
+ */
+static Verdict *
+judge(const Job *job, const ReplySource *source, HttpReply *reply)
+{
+	Verdict *volatile verdict = NULL;
+
+	PG_TRY();
+	{
+		verdict = reply_judge(source, reply);
+	}
+	PG_CATCH();
+	{
+		ErrorData *data;
+
+		MemoryContextSwitchTo(job->context);
+		data = CopyErrorData();
+		FlushErrorState();
+		verdict = reply_unjudged(source, reply, data->message);
+	}
+	PG_END_TRY();
+	return verdict;
+}
+
+/*
  * Moves a job on whose call has ended.
  */
 void
@@ -208,7 +235,7 @@ steps_answered(Job *job, HttpReply *reply)
 		.now_unix = time(NULL),
 	};
 
-	conclude(job, reply_judge(&source, reply));
+	conclude(job, judge(job, &source, reply));
 	if (job->activity != NULL)
 		shmem_activity_remove(job->activity);
 	job->activity = NULL;

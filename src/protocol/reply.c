@@ -60,6 +60,22 @@ mask_secrets(const HttpRequest *request, char *text, size_t len)
 }
 
 /*
+ * The same in every string of parsed JSON, whose escapes may have hidden a secret in the text.
+ */
+static void
+mask_secrets_of_json(const HttpRequest *request, cJSON *node)
+{
+	for (; node != NULL; node = node->next)
+	{
+		if (node->string != NULL)
+			mask_secrets(request, node->string, strlen(node->string));
+		if (cJSON_IsString(node))
+			mask_secrets(request, node->valuestring, strlen(node->valuestring));
+		mask_secrets_of_json(request, node->child);
+	}
+}
+
+/*
  * A palloc'd copy of text as one line of at most MAX_WORDS bytes.
  */
 static char *
@@ -155,9 +171,17 @@ words_of_body(const Judge *judge)
 
 		memcpy(copy, body->data, body->len + 1);
 		json = json_parse(copy, body->len, &reason);
-		words = json ? words_of_json(judge, json) : NULL;
+		if (json != NULL)
+		{
+			mask_secrets_of_json(judge->source->request, json);
+			words = words_of_json(judge, json);
+			if (words != NULL)
+				return words;
+			words = json_print(json);
+			return clip_words(words, strlen(words));
+		}
 	}
-	return words ? words : clip_words(body->data, body->len);
+	return clip_words(body->data, body->len);
 }
 
 /* ---------- no complete answer ---------- */
@@ -189,7 +213,8 @@ describe_failure(const ReplySource *source, const HttpReply *reply)
 			return psprintf("could not reach server \"%s\" at %s: %s. Check that it runs, and its option url.",
 							name, url, why);
 		case HTTP_TLS:
-			return psprintf("could not agree on TLS with server \"%s\" at %s: %s.", name, url, why);
+			return psprintf("could not agree on TLS with server \"%s\" at %s: %s. Check its option url.", name,
+							url, why);
 		case HTTP_UNTRUSTED:
 			return psprintf("the TLS certificate of server \"%s\" at %s does not verify: %s. Name its authority's certificate in the option ca_file.",
 							name, url, why);
@@ -454,8 +479,9 @@ judge_bytes(Judge *judge, const char *type, const char *reason)
 	if (is_media || (judge->source->options->preset->any_answer && !claims_json(judge->reply)))
 		return;
 	verdict->kind = VERDICT_FAIL;
-	verdict->error = psprintf("the answer of server \"%s\" is %s; it is kept in gen_outputs.",
-							  judge->source->server_name, reason);
+	verdict->error =
+		psprintf("the answer of server \"%s\" is %s; it is kept in gen_outputs. Check the server's options api, url and path.",
+				 judge->source->server_name, reason);
 }
 
 static void
@@ -472,7 +498,7 @@ judge_answer(Judge *judge)
 	{
 		judge->verdict->kind = reply->status == 204 ? VERDICT_DONE : VERDICT_FAIL;
 		if (judge->verdict->kind == VERDICT_FAIL)
-			judge->verdict->error = psprintf("server \"%s\" answered HTTP %d with an empty body.",
+			judge->verdict->error = psprintf("server \"%s\" answered HTTP %d with an empty body. Check its options api, url and path.",
 											 judge->source->server_name, reply->status);
 		return;
 	}
@@ -485,8 +511,9 @@ judge_answer(Judge *judge)
 		judge_bytes(judge, type, reason);
 		return;
 	}
-	bytes_clear(body);
+	mask_secrets_of_json(judge->source->request, json);
 	judge_json(judge, json);
+	bytes_clear(body);
 }
 
 /*
@@ -507,6 +534,28 @@ reply_judge(const ReplySource *source, HttpReply *reply)
 		judge_refusal(&judge);
 	else
 		judge_failure(&judge);
+	apply_on_unknown(source->options, verdict);
+	return verdict;
+}
+
+/*
+ * What a finished call means when reply_judge() raised an error, for want of memory: an answer that may
+ * have been paid for is kept as it came.
+ */
+Verdict *
+reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why)
+{
+	Verdict *verdict = palloc0(sizeof(Verdict));
+	bool is_answer =
+		reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300 && reply->body->len > 0;
+
+	verdict->kind = is_answer ? VERDICT_FAIL : VERDICT_RETRY;
+	verdict->http_status = reply->status;
+	verdict->unknown = reply->sent;
+	verdict->error = psprintf("the answer of server \"%s\" could not be read: %s%s.", source->server_name,
+							  why, is_answer ? "; it is kept in gen_outputs" : "");
+	if (is_answer)
+		add_output(verdict, "application/octet-stream", reply->body->data, reply->body->len);
 	apply_on_unknown(source->options, verdict);
 	return verdict;
 }

@@ -52,6 +52,7 @@ typedef struct ReplySource
 } ReplySource;
 
 extern Verdict *reply_judge(const ReplySource *source, HttpReply *reply);
+extern Verdict *reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why);
 extern Verdict *reply_lost(const ServerOptions *options);
 
 #endif /* GENJOB_REPLY_H */
