@@ -28,7 +28,7 @@ COMMENT ON PROCEDURE genjob.run(name, jsonb, bytea[], interval, bigint, @extsche
 
 -- Pausing is an option of the server, so it survives a restart and a dump, and takes who owns the server.
 CREATE FUNCTION genjob.set_paused(server name, paused boolean) RETURNS boolean
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
 	was text;

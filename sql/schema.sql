@@ -31,7 +31,7 @@ CREATE TABLE @extschema@.gen_jobs
 	state           @extschema@.gen_job_state NOT NULL DEFAULT 'queued',
 	attempt         integer NOT NULL DEFAULT 0,
 	failures        integer NOT NULL DEFAULT 0,
-	owner           regrole NOT NULL DEFAULT current_user::regrole,
+	owner           regrole NOT NULL DEFAULT quote_ident(current_user)::regrole,
 	created_at      timestamptz NOT NULL DEFAULT now(),
 	started_at      timestamptz,
 	finished_at     timestamptz,

@@ -103,6 +103,8 @@ check_extension(void)
 	presence = queue_look();
 	absent = presence == QUEUE_ABSENT;
 	other_version = presence == QUEUE_OTHER_VERSION;
+	/* what is told until there is something to serve is read from the table then */
+	scan_all |= presence != QUEUE_PRESENT;
 	if (other_version)
 		shmem_set_my_error(
 			"the extension is not of version " GENJOB_VERSION
@@ -185,19 +187,41 @@ destroy_claimed(void)
 }
 
 /*
+ * Whether a row may be the cause of an error: not of what befalls the whole table or server, such as a
+ * lock that is not had in time.
+ */
+static bool
+blames_row(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return false;
+		default:
+			return true;
+	}
+}
+
+/*
  * A claim transaction failed.  The picture in memory may be wrong now: it is read again.  If one row is
  * the cause, claiming one by one finds it, and it is left alone for a while.
  */
 static void
 claim_failed(const Claim *claim, const ErrorData *error)
 {
+	bool is_found = claim->n == 1 && blames_row(error);
+
 	trouble_show("claim jobs", error);
 	destroy_claimed();
-	if (claim->n == 1)
+	if (is_found)
 		schedule_shun(claim->ids[0], GetCurrentTimestamp() + TROUBLE_MAX_MS * INT64CONST(1000));
 	claim_batch = 1;
 	scan_all = look_at_extension = look_for_orphans = true;
-	if (claim->n != 1)
+	if (!is_found)
 		trouble_until = GetCurrentTimestamp() + trouble_backoff_us(troubles++);
 	shmem_set_my_state(WORKER_TROUBLED);
 }
@@ -221,12 +245,12 @@ claimer_must_look(TimestampTz now)
 		return false;
 	if (next_rescan <= now || (times->rescan != 0 && times->rescan <= now))
 	{
-		scan_all = look_for_orphans = true;
+		scan_all = look_for_orphans = news.rescan = true;
 		schedule_times.rescan = 0;
 		next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
 	}
-	if (look_at_extension && other_version && !news.recheck)
-		return false;
+	if (other_version)
+		return news.recheck || news.rescan || news.n_ids > 0;
 	return look_at_extension || scan_all || news.n_ids > 0 || news.rescan || news.recheck ||
 		   (times->due != 0 && times->due <= now) || (times->expiry != 0 && times->expiry <= now) ||
 		   schedule_can_take(room(), now);
@@ -290,6 +314,8 @@ claimer_next_look(TimestampTz now)
 
 	if (trouble_until > now)
 		return trouble_until;
+	if (other_version)
+		return next_rescan;
 	if (schedule_can_take(room(), now))
 		return now;
 	for (i = 0; i < lengthof(times); i++)

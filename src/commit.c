@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/resowner.h"
 
 #include "commit.h"
 #include "shmem.h"
@@ -32,6 +33,7 @@ typedef struct Notes
 } Notes;
 
 static Notes notes;
+static bool committed = false; /* and not told yet */
 
 static void
 forget_notes(void)
@@ -77,9 +79,7 @@ commit_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			tell();
-			release_holds();
-			forget_notes();
+			committed = true;
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
@@ -91,10 +91,27 @@ commit_callback(XactEvent event, void *arg)
 	}
 }
 
+/*
+ * Tells what was committed.  Not yet at XACT_EVENT_COMMIT: whoever is woken then can see the rows, but
+ * may still have old catalogs in its caches, because invalidations are sent after that, and then the
+ * locks are released.
+ */
+static void
+release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
+{
+	if (!committed || !is_top_level || phase != RESOURCE_RELEASE_AFTER_LOCKS)
+		return;
+	committed = false;
+	tell();
+	release_holds();
+	forget_notes();
+}
+
 void
 commit_init(void)
 {
 	RegisterXactCallback(commit_callback, NULL);
+	RegisterResourceReleaseCallback(release_callback, NULL);
 }
 
 static bool

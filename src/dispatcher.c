@@ -21,6 +21,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "claimer.h"
@@ -99,6 +100,17 @@ raise_descriptor_limit(void)
 	return Max((int) Min(limit.rlim_cur, 1000000) - max_safe_fds - SPARE_DESCRIPTORS, 16);
 }
 
+/*
+ * Of what SIGINT stands for, only lock_timeout is obeyed: pg_cancel_backend() would put off a job, or
+ * a result, and there is no query of a user's to cancel.
+ */
+static void
+cancel_for_timeout(SIGNAL_ARGS)
+{
+	if (get_timeout_indicator(LOCK_TIMEOUT, false))
+		StatementCancelHandler(postgres_signal_arg);
+}
+
 static void
 start_process(int slot)
 {
@@ -107,11 +119,13 @@ start_process(int slot)
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(database));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGINT, cancel_for_timeout);
 	BackgroundWorkerUnblockSignals();
 	shmem_slot_attach(slot);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 
 	queue_is_mine = true;
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_SESSION);
 	configure_session();
 	insist_on_durability();
 	http_init();
@@ -226,8 +240,6 @@ wait(void)
 		if (events[i].events & WL_LATCH_SET)
 			ResetLatch(MyLatch);
 	}
-	/* pg_cancel_backend() has nothing to cancel between transactions */
-	QueryCancelPending = false;
 	CHECK_FOR_INTERRUPTS();
 	if (catchupInterruptPending)
 		ProcessCatchupInterrupt();

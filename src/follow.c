@@ -445,14 +445,59 @@ cancelled(Job *job, HttpReply *reply)
 
 /* ---------- answers ---------- */
 
+static Verdict *
+judge_unguarded(Job *job, const ReplySource *source, HttpReply *reply)
+{
+	switch (job->step)
+	{
+		case STEP_POLL:
+			return reply_judge_poll(source, reply);
+		case STEP_RESULT:
+			return reply_judge_result(source, reply);
+		default:
+			return reply_judge(source, reply, &job->remote);
+	}
+}
+
+/*
+ * What a call's end means.  An error in finding out (memory may be short) ends neither the process nor,
+ * with it, the calls of other jobs: a question is asked again, an answer is kept as it came.
+ */
+static Verdict *
+judge(Job *job, HttpReply *reply)
+{
+	ReplySource source = steps_reply_source(job, job->http);
+	Verdict *volatile verdict = NULL;
+
+	PG_TRY();
+	{
+		verdict = judge_unguarded(job, &source, reply);
+	}
+	PG_CATCH();
+	{
+		ErrorData *data;
+
+		MemoryContextSwitchTo(job->call_context);
+		data = CopyErrorData();
+		FlushErrorState();
+		verdict = reply_unjudged(&source, reply, data->message);
+		if (job->step != STEP_SUBMIT)
+		{
+			verdict->kind = VERDICT_WAIT;
+			verdict->outputs = NIL;
+		}
+	}
+	PG_END_TRY();
+	return verdict;
+}
+
 static void
 submitted(Job *job, HttpReply *reply)
 {
-	ReplySource source = steps_reply_source(job, job->http);
 	Verdict *verdict;
 
 	job_stop_waking(job);
-	verdict = reply_judge(&source, reply, &job->remote);
+	verdict = judge(job, reply);
 	job->remote.is_private |= reply->peer_is_private;
 	if (job->remote.id != NULL)
 		job->remote.id = MemoryContextStrdup(job->context, job->remote.id);
@@ -469,14 +514,12 @@ follow_answered(void *tag, HttpReply *reply)
 {
 	Job *job = (Job *) ((uintptr_t) tag & ~(uintptr_t) PROBE_TAG);
 	MemoryContext caller = MemoryContextSwitchTo(job->call_context);
-	ReplySource source;
 
 	if ((uintptr_t) tag & PROBE_TAG)
 		probed(job, reply);
 	else
 	{
 		job->transfer = NULL;
-		source = steps_reply_source(job, job->http);
 		switch (job->step)
 		{
 			case STEP_SUBMIT:
@@ -484,11 +527,11 @@ follow_answered(void *tag, HttpReply *reply)
 				break;
 			case STEP_POLL:
 				asking--;
-				steps_conclude(job, reply_judge_poll(&source, reply));
+				steps_conclude(job, judge(job, reply));
 				break;
 			case STEP_RESULT:
 				asking--;
-				steps_conclude(job, reply_judge_result(&source, reply));
+				steps_conclude(job, judge(job, reply));
 				break;
 			case STEP_DOWNLOAD:
 				downloaded(job, reply);

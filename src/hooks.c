@@ -146,14 +146,18 @@ utility(PlannedStmt *planned, const char *text, bool read_only_tree, ProcessUtil
 	Node *statement = planned->utilityStmt;
 	bool concerns_database = IsA(statement, CreatedbStmt) || IsA(statement, DropdbStmt) ||
 							 IsA(statement, RenameStmt) || IsA(statement, AlterDatabaseStmt);
+	/* looked at now: once it has run, a statement that ended the transaction may be freed */
+	bool commits_prepared = is_commit_prepared(statement);
 	ProcessUtility_hook_type next = next_utility ? next_utility : standard_ProcessUtility;
 
 	if (!concerns_database)
 	{
 		next(planned, text, read_only_tree, context, params, environment, dest, completion);
-		if (is_commit_prepared(statement) &&
-			!shmem_tell_dispatcher(MyDatabaseId, NULL, 0, true, true))
+		if (!commits_prepared)
+			return;
+		if (!shmem_tell_dispatcher(MyDatabaseId, NULL, 0, true, true))
 			shmem_wake_launcher(MyDatabaseId);
+		shmem_wake_waiters(MyDatabaseId, NULL, -1);
 		return;
 	}
 	hold_database(statement);

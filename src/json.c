@@ -15,6 +15,8 @@
 
 #include "json.h"
 
+#define MAX_VALUES 5000000 /* in a document: each takes 80 bytes in memory, for 2 of text at least */
+
 static void *
 json_malloc(size_t size)
 {
@@ -84,27 +86,30 @@ sanitize_escape(char *text, const char *end)
 
 /*
  * Makes text valid UTF-8 without NUL bytes, in place: each byte that is not becomes a question mark.
+ * Character by character: PostgreSQL's verification of a string reads all of it before it says where
+ * the first fault is, which takes hours where every byte is one.
  */
 void
 json_sanitize_text(char *text, size_t len)
 {
 	while (len > 0)
 	{
-		int valid = pg_encoding_verifymbstr(PG_UTF8, text, (int) Min(len, MaxAllocSize));
+		const unsigned char *c = (const unsigned char *) text;
+		int width = *c < 0x80 ? 1 : pg_utf_mblen(c);
 
-		text += valid;
-		len -= valid;
-		if (len > 0)
+		if (*c == '\0' || width > len || (*c >= 0x80 && !pg_utf8_islegal(c, width)))
 		{
-			*text++ = '?';
-			len--;
+			*text = '?';
+			width = 1;
 		}
+		text += width;
+		len -= width;
 	}
 }
 
 /*
- * Mends the escapes of JSON text in place and tells whether it has a number of more digits than a
- * double holds.
+ * Mends the escapes of JSON text in place and tells whether it has a number that a double may not
+ * hold: one of many digits, or with an exponent.
  */
 static bool
 sanitize_escapes(char *text, size_t len)
@@ -120,6 +125,9 @@ sanitize_escapes(char *text, size_t len)
 		{
 			for (p++; p < end && *p != '"'; p++)
 			{
+				/* control characters stand there against the rules, and grow sixfold when printed */
+				if ((unsigned char) *p < ' ' && strchr("\b\t\n\f\r", *p) == NULL)
+					*p = '?';
 				if (*p != '\\' || ++p >= end)
 					continue;
 				if (*p == 'u')
@@ -129,10 +137,36 @@ sanitize_escapes(char *text, size_t len)
 		}
 		else if (isdigit((unsigned char) *p))
 			long_number |= ++digits > 15;
+		else if ((*p == 'e' || *p == 'E') && digits > 0)
+			long_number = true;
 		else if (*p != '.')
 			digits = 0;
 	}
 	return long_number;
+}
+
+/*
+ * Whether JSON text has more values than a server process should hold: a server must not be able to
+ * fill the machine's memory with an answer that is itself small enough.
+ */
+static bool
+has_too_many_values(const char *text, size_t len)
+{
+	const char *end = text + len;
+	size_t values = 1;
+	const char *p;
+
+	for (p = text; p < end && values <= MAX_VALUES; p++)
+	{
+		if (*p == '"')
+		{
+			for (p++; p < end && *p != '"'; p++)
+				p += *p == '\\';
+		}
+		else
+			values += *p == ',' || *p == '[' || *p == '{';
+	}
+	return values > MAX_VALUES;
 }
 
 /*
@@ -181,7 +215,7 @@ keep_exact_numbers(cJSON *node, NumberCursor *cursor)
 		size_t len;
 
 		if (cJSON_IsNumber(node) && next_number(&cursor->next, cursor->end, &token, &len) &&
-			len > 15)
+			(len > 15 || strcspn(token, "eE") < len))
 		{
 			node->type = cJSON_Raw;
 			node->valuestring = pnstrdup(token, len);
@@ -206,18 +240,24 @@ json_parse(char *text, size_t len, const char **reason)
 	json_use_palloc();
 	json_sanitize_text(text, len);
 	long_number = sanitize_escapes(text, len);
+	if (has_too_many_values(text, len))
+	{
+		*reason = psprintf("JSON of more than %d values", MAX_VALUES);
+		return NULL;
+	}
 	json = cJSON_ParseWithLengthOpts(text, len, &end, false);
 	if (json == NULL)
 	{
-		*reason =
-			psprintf("not valid JSON at byte %zu of %zu", end ? end - text + 1 : (size_t) 1, len);
+		*reason = len == 0 ? "empty"
+						   : psprintf("not valid JSON at byte %zu of %zu",
+									  end ? end - text + 1 : (size_t) 1, len);
 		return NULL;
 	}
 	while (end < text + len && isspace((unsigned char) *end))
 		end++;
 	if (end < text + len)
 	{
-		*reason = psprintf("JSON is followed by something else at byte %zu of %zu",
+		*reason = psprintf("JSON followed by something else at byte %zu of %zu",
 						   (size_t) (end - text) + 1, len);
 		return NULL;
 	}
@@ -292,10 +332,13 @@ json_merge(const cJSON *base, const cJSON *over)
 	merged = cJSON_Duplicate(base, true);
 	for (member = over->child; member != NULL; member = member->next)
 	{
-		const cJSON *under = cJSON_GetObjectItemCaseSensitive(merged, member->string);
+		/* searched in base, which is small: a request may have a hundred thousand members */
+		const cJSON *under = cJSON_GetObjectItemCaseSensitive(base, member->string);
 
-		json_attach(merged, member->string,
-					under ? json_merge(under, member) : cJSON_Duplicate(member, true));
+		if (under != NULL)
+			json_attach(merged, member->string, json_merge(under, member));
+		else
+			cJSON_AddItemToObject(merged, member->string, cJSON_Duplicate(member, true));
 	}
 	return merged;
 }

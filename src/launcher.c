@@ -246,6 +246,8 @@ dispatcher_ended(Database *database)
 			break;
 		case WORKER_STOPPED:
 			database->not_before = now;
+			if (!database->seen)
+				forget_unseen();
 			break;
 		default:
 			shmem_slot_set_state(database->slot, WORKER_FAILED);
@@ -296,7 +298,7 @@ start_missing(void)
 		bool at_once;
 		long ms;
 
-		if (!database->wanted || database->handle != NULL || !genjob_enabled ||
+		if (!database->wanted || !database->seen || database->handle != NULL || !genjob_enabled ||
 			shmem_is_held(database->oid, &at_once))
 			continue;
 		if (database->not_before <= now && starting < MAX_STARTING)
@@ -362,6 +364,7 @@ genjob_launcher_main(Datum arg)
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_SESSION);
 	wait_event = compat_wait_event("GenjobLauncherMain");
 	shmem_launcher_attach();
 	while (!ShutdownRequestPending)

@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/reloptions.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
@@ -211,16 +213,16 @@ parse_quantity(const Option *option, const char *value, int64 *number)
 	bool is_size = option->kind == OPTION_SIZE;
 	const char *unit = value + strspn(value, " +-.0123456789eE");
 	const char *problem = NULL;
-	int quantity;
+	double quantity;
 
 	if (*unit == '\0' ||
-		!parse_int(value, &quantity, is_size ? GUC_UNIT_KB : GUC_UNIT_MS, &problem))
+		!parse_real(value, &quantity, is_size ? GUC_UNIT_KB : GUC_UNIT_MS, &problem))
 		refuse_value(option, value,
 					 is_size
 						 ? "A number with a unit is expected: B, kB, MB or GB, as in \"256MB\"."
 						 : "A number with a unit is expected: ms, s, min, h or d, as in \"10 min\".");
-	*number = is_size ? (int64) quantity * 1024 : quantity;
-	if (*number < option->min || *number > option->max)
+	quantity = rint(is_size ? quantity * 1024 : quantity);
+	if (quantity < option->min || quantity > option->max)
 		refuse_value(option, value,
 					 is_size ? psprintf("The size must be from " INT64_FORMAT " B to " INT64_FORMAT
 										" MB.",
@@ -228,6 +230,7 @@ parse_quantity(const Option *option, const char *value, int64 *number)
 							 : psprintf("The duration must be from " INT64_FORMAT
 										" ms to " INT64_FORMAT " h.",
 										option->min, option->max / (MS_OF_DAY / 24)));
+	*number = (int64) quantity;
 }
 
 static void

@@ -130,8 +130,9 @@ schedule_add(int64 id, const char *server_name, int priority, TimestampTz run_at
 
 	if (queue->n_ready >= 4 * SCHEDULE_WINDOW && !schedule_contains(id))
 	{
+		/* the front is read anew, for among those that came may be better ones */
+		schedule_drop_ready(queue);
 		queue->has_more = true;
-		return;
 	}
 	schedule_remove(id);
 	if (is_shunned(id))
@@ -450,6 +451,9 @@ schedule_next_hold_end(TimestampTz now)
 void
 schedule_note_time(TimestampTz *time, TimestampTz candidate)
 {
+	/* the one time that means "none" is put off by a microsecond */
+	if (candidate == 0)
+		candidate = 1;
 	if (*time == 0 || candidate < *time)
 		*time = candidate;
 }

@@ -127,6 +127,9 @@ parse_guarded(void *(*parse)(const void *), const void *arg, const char *server_
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
+		/* says nothing about the options, and passes */
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
+			ReThrowError(error);
 		complain(complaint, SERVER_INVALID, error->sqlerrcode,
 				 psprintf("server \"%s\" cannot be used: %s", server_name, error->message),
 				 error->hint ? error->hint

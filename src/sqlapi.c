@@ -141,7 +141,9 @@ genjob_preview(PG_FUNCTION_ARGS)
 	request = PG_GETARG_JSONB_P(1);
 	if (!JB_ROOT_IS_OBJECT(request))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object")));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object"),
+				 errhint(
+					 "Write the server's own parameters, such as {\"prompt\": \"a lighthouse at dawn\"}.")));
 	server = server_get(NameStr(*PG_GETARG_NAME(0)), &complaint);
 	if (server == NULL || !server_check_role(server, GetUserId(), &complaint) ||
 		!server_read_secrets(server, GetUserId(), &secrets, &complaint))

@@ -90,7 +90,8 @@ decide(Job *job)
 			break;
 		case VERDICT_DEFER:
 			job->new_state = "queued";
-			job->run_at = now + 1000 * job->verdict->after;
+			/* a server that says "at once" again and again must not be called in a circle */
+			job->run_at = now + 1000 * Max(job->verdict->after, options->retry_base);
 			schedule_hold(job->queue, job->run_at);
 			break;
 		case VERDICT_LOST:

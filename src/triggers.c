@@ -309,7 +309,11 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 	check_new_state(&row, privileged);
 	if (row_state(&row) == ROW_QUEUED)
 	{
-		if (!is_replication())
+		/*
+		 * A restore brings in others' jobs before it grants USAGE again.
+		 */
+		if (!is_replication() &&
+			!(privileged && DatumGetObjectId(row.values[JOB_OWNER]) != GetUserId()))
 			check_runnable(&row);
 		if (!row.nulls[JOB_ID])
 			note_row(&row);
@@ -330,9 +334,12 @@ refuse_transition(const Row *row, RowState from, RowState to)
 		hint = "It is with its server now: cancel it first.";
 	else if (from == ROW_SUCCEEDED && to == ROW_QUEUED)
 		hint = "To pay for another result, insert a new job.";
+	else if (to == ROW_CANCELLED)
+		hint =
+			"It has ended; a statement for many jobs leaves such out WHERE state IN ('queued', 'running').";
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("job " INT64_FORMAT " is %s and cannot be made %s",
+			 errmsg("cannot change state of job " INT64_FORMAT " from \"%s\" to \"%s\"",
 					DatumGetInt64(row->values[JOB_ID]), row_state_names[from], row_state_names[to]),
 			 errhint("%s", hint)));
 }

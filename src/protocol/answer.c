@@ -320,7 +320,7 @@ judge_bytes(Judge *judge, const char *reason)
 	if (is_media || (judge->source->options->preset->any_answer && !claims_json(judge->reply)))
 		return;
 	verdict->kind = VERDICT_FAIL;
-	verdict->error = psprintf("the answer of server \"%s\" is %s; it is kept in gen_outputs.",
+	verdict->error = psprintf("the answer of server \"%s\" is %s; it is kept in gen_outputs. Check the server's options api, url and path.",
 							  judge->source->server_name, reason);
 }
 
@@ -333,6 +333,7 @@ answer_read_json(Judge *judge, const char **reason)
 	Bytes *body = judge->reply->body;
 	const char *type;
 	bool is_json;
+	cJSON *json;
 
 	*reason = "not JSON";
 	if (body->len == 0)
@@ -341,7 +342,10 @@ answer_read_json(Judge *judge, const char **reason)
 	is_json = strcmp(type, "application/json") == 0 || claims_json(judge->reply);
 	if (is_json || strncmp(type, "text/", 5) == 0)
 		words_mask(judge->source->request, body->data, body->len);
-	return is_json ? json_parse(body->data, body->len, reason) : NULL;
+	json = is_json ? json_parse(body->data, body->len, reason) : NULL;
+	if (json != NULL)
+		words_mask_json(judge->source->request, json);
+	return json;
 }
 
 static void
@@ -386,7 +390,7 @@ answer_judge_body(Judge *judge)
 	{
 		verdict->kind = reply->status == 204 ? VERDICT_DONE : VERDICT_FAIL;
 		if (verdict->kind == VERDICT_FAIL)
-			verdict->error = psprintf("server \"%s\" answered HTTP %d with an empty body.",
+			verdict->error = psprintf("server \"%s\" answered HTTP %d with an empty body. Check its options api, url and path.",
 									  judge->source->server_name, reply->status);
 		return;
 	}
@@ -401,6 +405,6 @@ answer_judge_body(Judge *judge)
 		judge_bytes(judge, reason);
 		return;
 	}
-	bytes_clear(reply->body);
 	answer_judge_json(judge, json);
+	bytes_clear(reply->body);
 }

@@ -41,7 +41,7 @@ failure_describe(const ReplySource *source, const HttpReply *reply)
 			return psprintf("the URL that server \"%s\" gave leads into a private network, where nothing is fetched from.",
 							name);
 		case HTTP_TLS:
-			return psprintf("could not agree on TLS with server \"%s\" at %s: %s.", name, url, why);
+			return psprintf("could not agree on TLS with server \"%s\" at %s: %s. Check its option url.", name, url, why);
 		case HTTP_UNTRUSTED:
 			return psprintf("the TLS certificate of server \"%s\" at %s does not verify: %s. Name its authority's certificate in the option ca_file.",
 							name, url, why);

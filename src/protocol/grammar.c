@@ -9,6 +9,7 @@
 #include "header.h"
 #include "protocol/grammar.h"
 #include "protocol/pointer.h"
+#include "protocol/request.h"
 
 /*
  * The next word of a list separated by spaces, with its length; NULL at the end.
@@ -45,7 +46,7 @@ grammar_check_auth(const char *value)
 		char *name = pnstrdup(value + 7, colon ? colon - value - 7 : strlen(value + 7));
 
 		if (header_is_name(name) && (colon == NULL || header_is_value(colon + 1)))
-			return NULL;
+			return request_check_header_name(name);
 	}
 	return "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME, header:NAME:PREFIX, query:NAME.";
 }

@@ -63,6 +63,7 @@ pointer_walk(cJSON *node, const char *pointer, const char *path, PointerVisitor 
 {
 	const char *rest;
 	char *token;
+	char *place;
 	cJSON *child;
 	int index = 0;
 
@@ -76,15 +77,19 @@ pointer_walk(cJSON *node, const char *pointer, const char *path, PointerVisitor 
 	token = pointer_token(pointer, &rest);
 	if (strcmp(token, "*") != 0)
 	{
-		pointer_walk(pointer_step(node, token), rest, psprintf("%s/%s", path, token), visit, arg);
+		place = psprintf("%s/%s", path, token);
+		pointer_walk(pointer_step(node, token), rest, place, visit, arg);
+		pfree(place);
+		pfree(token);
 		return;
 	}
+	pfree(token);
 	for (child = node->child; child != NULL; child = child->next, index++)
 	{
-		char *place = cJSON_IsObject(node) ? psprintf("%s/%s", path, child->string)
-										   : psprintf("%s/%d", path, index);
-
+		place = cJSON_IsObject(node) ? psprintf("%s/%s", path, child->string)
+									 : psprintf("%s/%d", path, index);
 		pointer_walk(child, rest, place, visit, arg);
+		pfree(place);
 	}
 }
 

@@ -348,6 +348,34 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 /* ---------- other ---------- */
 
 /*
+ * What a finished call means when reply_judge() raised an error, for want of memory: an answer that may
+ * have been paid for is kept as it came.
+ */
+Verdict *
+reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why)
+{
+	Judge judge = judge_begin(source, reply);
+	Verdict *verdict = judge.verdict;
+	bool is_answer = is_success(reply) && reply->body->len > 0;
+
+	verdict->kind = is_answer ? VERDICT_FAIL : VERDICT_RETRY;
+	verdict->unknown = reply->sent;
+	verdict->error = psprintf("the answer of server \"%s\" could not be read: %s%s.", source->server_name,
+							  why, is_answer ? "; it is kept in gen_outputs" : "");
+	if (is_answer)
+	{
+		Output *output = palloc0(sizeof(Output));
+
+		output->content_type = "application/octet-stream";
+		output->data = reply->body->data;
+		output->len = reply->body->len;
+		verdict->outputs = lappend(verdict->outputs, output);
+	}
+	failure_apply_on_unknown(source->options, verdict);
+	return verdict;
+}
+
+/*
  * The progress that an answer of its own tells; -1 if it does not.
  */
 double

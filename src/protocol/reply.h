@@ -68,6 +68,7 @@ extern Verdict *reply_judge_saved(const ReplySource *source, const char *answer)
 extern Verdict *reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output,
 									 char **redirect);
 extern double reply_read_progress(HttpReply *reply, const char *place);
+extern Verdict *reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why);
 extern Verdict *reply_lost(const ServerOptions *options);
 
 #endif /* GENJOB_REPLY_H */

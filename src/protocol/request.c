@@ -52,7 +52,7 @@ is_input(const Builder *builder, const cJSON *node, int *ordinal)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the request refers to input %s, which does not exist", json_print(number)),
 				 n == 0 ? errdetail("The job has no inputs.")
-						: errdetail("The job has inputs 1 to %d.", n),
+						: errdetail_plural("The job has %d input.", "The job has %d inputs.", n, n),
 				 errhint("Inputs are numbered from 1 in the order of the column \"inputs\".")));
 	*ordinal = number->valueint;
 	return true;
@@ -360,7 +360,10 @@ build_multipart(Builder *builder, cJSON *params, MemoryContext result)
 	multipart_end(&body);
 	builder->http->body = body.text.data;
 	builder->http->body_len = body.text.len;
-	set_headers(builder, psprintf("multipart/form-data; boundary=%s", boundary));
+	boundary = psprintf("multipart/form-data; boundary=%s", boundary);
+	set_headers(builder, boundary);
+	/* a Content-Type of the server's option is for JSON: without its boundary a form cannot be read */
+	set_header(builder->http, "Content-Type", boundary, NULL);
 }
 
 static cJSON *
@@ -398,6 +401,10 @@ read_params(const RequestSource *source)
 	const char *remote_id = protocol->remote_id;
 	cJSON *params = json_merge(read_defaults(options), json_parse_trusted(source->request));
 
+	/* replication brings in what INSERT would refuse */
+	if (!cJSON_IsObject(params))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object")));
 	params = wrap_params(protocol, params);
 	if (options->model != NULL && protocol->model_at != NULL &&
 		pointer_first(params, protocol->model_at) == NULL)
@@ -597,7 +604,26 @@ request_check_object(const char *text)
 	if (json == NULL)
 		return psprintf("A JSON object is expected; this is %s.", reason);
 	return cJSON_IsObject(json) ? NULL
-								: "A JSON object is expected, such as {\"size\": \"1024x1024\"}.";
+								: "A JSON object is expected, such as {\"name\": \"value\"}.";
+}
+
+/*
+ * NULL when a header of that name can be set; else a sentence that says why not.
+ */
+const char *
+request_check_header_name(const char *name)
+{
+	static const char *const reserved[] = {
+		"Content-Length", "Transfer-Encoding", "Connection", "Expect", "Idempotency-Key",
+	};
+	int i;
+
+	for (i = 0; i < lengthof(reserved); i++)
+	{
+		if (pg_strcasecmp(name, reserved[i]) == 0)
+			return psprintf("The header %s is set by genjob itself.", reserved[i]);
+	}
+	return NULL;
 }
 
 /*
@@ -606,25 +632,18 @@ request_check_object(const char *text)
 const char *
 request_check_headers(const char *text)
 {
-	static const char *const reserved[] = {
-		"Content-Length", "Transfer-Encoding", "Connection", "Expect", "Idempotency-Key",
-	};
 	const char *reason = request_check_object(text);
 	const cJSON *header;
-	int i;
 
 	if (reason != NULL)
 		return reason;
-	for (header = json_parse_trusted(text)->child; header != NULL; header = header->next)
+	for (header = json_parse_trusted(text)->child; header != NULL && reason == NULL;
+		 header = header->next)
 	{
 		if (!header_is_name(header->string) || !cJSON_IsString(header) ||
 			!header_is_value(header->valuestring))
 			return "A JSON object of header names and string values is expected, such as {\"X-Team\": \"art\"}; a value must have no line breaks.";
-		for (i = 0; i < lengthof(reserved); i++)
-		{
-			if (pg_strcasecmp(header->string, reserved[i]) == 0)
-				return psprintf("The header %s is set by genjob itself.", reserved[i]);
-		}
+		reason = request_check_header_name(header->string);
 	}
-	return NULL;
+	return reason;
 }

@@ -50,5 +50,6 @@ extern char *request_describe(const HttpRequest *http);
 
 extern const char *request_check_object(const char *text);
 extern const char *request_check_headers(const char *text);
+extern const char *request_check_header_name(const char *name);
 
 #endif /* GENJOB_REQUEST_H */

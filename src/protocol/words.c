@@ -43,6 +43,22 @@ words_mask(const HttpRequest *request, char *text, size_t len)
 }
 
 /*
+ * The same in every string of parsed JSON, whose escapes may have hidden a secret in the text.
+ */
+void
+words_mask_json(const HttpRequest *request, cJSON *node)
+{
+	for (; node != NULL; node = node->next)
+	{
+		if (node->string != NULL)
+			words_mask(request, node->string, strlen(node->string));
+		if (cJSON_IsString(node))
+			words_mask(request, node->valuestring, strlen(node->valuestring));
+		words_mask_json(request, node->child);
+	}
+}
+
+/*
  * A palloc'd copy of text as one line of at most MAX_WORDS bytes.
  */
 char *
@@ -143,7 +159,14 @@ words_of_body(const HttpRequest *request, HttpReply *reply, const char *places, 
 
 		memcpy(copy, body->data, body->len + 1);
 		*json = json_parse(copy, body->len, &reason);
-		words = *json ? words_of_json(*json, places, id) : NULL;
+		if (*json == NULL)
+			return words_clip(body->data, body->len);
+		words_mask_json(request, *json);
+		words = words_of_json(*json, places, id);
+		if (words != NULL)
+			return words;
+		words = json_print(*json);
+		return words_clip(words, strlen(words));
 	}
-	return words ? words : words_clip(body->data, body->len);
+	return words_clip(body->data, body->len);
 }

@@ -57,10 +57,21 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 	expires_at = statement_value(row, 8, &isnull);
 	if (!isnull)
 		schedule_note_time(&schedule_times.expiry, DatumGetTimestampTz(expires_at));
+	if (!isnull && DatumGetTimestampTz(expires_at) <= now)
+		return;
 	if (run_at <= now)
 		schedule_add(id, statement_name(row, 2), DatumGetInt32(statement_not_null(row, 6)), run_at);
 	else
 		schedule_note_time(&schedule_times.due, run_at);
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64 left = *(const int64 *) a;
+	int64 right = *(const int64 *) b;
+
+	return (left > right) - (left < right);
 }
 
 /*
@@ -72,18 +83,21 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 {
 	Datum args[1] = {PointerGetDatum(statement_int8_array(ids, n))};
 	uint64 rows = statement_run(FIND_CHANGED, args, NULL);
+	int64 *found = palloc(Max(rows, 1) * sizeof(int64));
 	uint64 row;
 	int i;
 
 	for (row = 0; row < rows; row++)
-		notice_change(row, DatumGetInt64(statement_not_null(row, 1)), now);
+	{
+		found[row] = DatumGetInt64(statement_not_null(row, 1));
+		notice_change(row, found[row], now);
+	}
 	if (rows == n)
 		return;
+	qsort(found, rows, sizeof(int64), compare_ids);
 	for (i = 0; i < n; i++)
 	{
-		for (row = 0; row < rows && DatumGetInt64(statement_not_null(row, 1)) != ids[i]; row++)
-			;
-		if (row < rows)
+		if (bsearch(&ids[i], found, rows, sizeof(int64), compare_ids) != NULL)
 			continue;
 		schedule_remove(ids[i]);
 		if (job_find(ids[i]) != NULL)
@@ -167,7 +181,11 @@ queue_read_due(TimestampTz after, TimestampTz now)
 static TimestampTz
 first_time(uint64 rows)
 {
-	return rows > 0 ? DatumGetTimestampTz(statement_not_null(0, 1)) : 0;
+	TimestampTz first = 0;
+
+	if (rows > 0)
+		schedule_note_time(&first, DatumGetTimestampTz(statement_not_null(0, 1)));
+	return first;
 }
 
 TimestampTz

@@ -19,6 +19,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -148,12 +149,8 @@ session_retry(int64 id)
 						  " AND state OPERATOR(pg_catalog.=) ANY ('{failed, cancelled}')");
 }
 
-/*
- * Whether the job has ended, as last committed, whatever this transaction's snapshot says.  An error
- * when it cannot end, because only this transaction knows of it.
- */
-bool
-session_job_has_ended(int64 id)
+static bool
+read_has_ended(int64 id)
 {
 	Oid types[1] = {INT8OID};
 	Datum values[1] = {Int64GetDatum(id)};
@@ -183,6 +180,41 @@ session_job_has_ended(int64 id)
 				 errmsg("job " INT64_FORMAT " was inserted or changed in this same transaction", id),
 				 errdetail("It can only be run after this transaction has committed."),
 				 errhint("COMMIT first, or use CALL genjob.run(...), which does.")));
+	return ended;
+}
+
+/*
+ * Whether the job has ended, as last committed, whatever this transaction's snapshot says.  An error
+ * when it cannot end, because only this transaction knows of it.  No lock on the table is kept: an
+ * ALTER TABLE or TRUNCATE would wait for whoever waits here, and the job for that.  A subtransaction
+ * that is rolled back gives it up.
+ */
+bool
+session_job_has_ended(int64 id)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *volatile error = NULL;
+	volatile bool ended = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		ended = read_has_ended(id);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	if (error != NULL)
+		ReThrowError(error);
 	return ended;
 }
 

@@ -48,12 +48,14 @@ static const Statement statements[STATEMENTS] = {
 					{NAMEOID, TIMESTAMPTZOID, INT4OID},
 					"SELECT id, server, priority, run_at FROM @.gen_jobs"
 					" WHERE state = 'queued' AND server = $1 AND run_at <= $2"
+					" AND (expires_at IS NULL OR expires_at > $2)"
 					" ORDER BY priority DESC, run_at, id LIMIT $3"},
 	[FIND_DUE] =
 		{3,
 		 {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 		 "SELECT id, server, priority, run_at FROM @.gen_jobs"
-		 " WHERE state = 'queued' AND run_at > $1 AND run_at <= $2 ORDER BY run_at LIMIT $3"},
+		 " WHERE state = 'queued' AND run_at > $1 AND run_at <= $2"
+		 " AND (expires_at IS NULL OR expires_at > $2) ORDER BY run_at LIMIT $3"},
 	[FIND_NEXT_DUE] =
 		{1,
 		 {TIMESTAMPTZOID},
@@ -105,7 +107,8 @@ static const Statement statements[STATEMENTS] = {
 															  " finished_at = CASE WHEN g.state <> 'queued' THEN $11 END,"
 															  " idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
 															  " errors = CASE WHEN g.error IS NULL THEN j.errors ELSE"
-															  "  CASE WHEN jsonb_array_length(j.errors) >= 100 THEN j.errors - 0 ELSE coalesce(j.errors, '[]') END"
+															  "  CASE WHEN jsonb_typeof(j.errors) IS DISTINCT FROM 'array' THEN '[]'"
+															  "  WHEN jsonb_array_length(j.errors) >= 100 THEN j.errors - 0 ELSE j.errors END"
 															  "  || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $11,"
 															  "     'http_status', g.http_status, 'error', g.error))) END"
 															  " FROM held h JOIN given g USING (id)"

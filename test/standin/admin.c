@@ -2,7 +2,7 @@
  * admin.c
  *		/_standin/...: what tests ask the stand-in about itself.  Never counted.
  */
-#include "standin.h"
+#include "prediction.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +30,7 @@ admin_reset(struct evbuffer *out, struct evkeyvalq *query)
 {
 	(void) query;
 	counts_reset();
+	prediction_reset();
 	evbuffer_add_printf(out, "{\"ok\":true}");
 }
 

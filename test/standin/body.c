@@ -227,3 +227,59 @@ body_number(const Body *body, const char *name, double *number)
 	*number = strtod(text, &end);
 	return *end == '\0';
 }
+
+/* What the object "name" of a JSON body wraps, to be read like a body; not to be freed. */
+Body
+body_inside(const Body *body, const char *name)
+{
+	Body inside = {.data = body->data, .len = body->len};
+
+	inside.json = cJSON_GetObjectItemCaseSensitive(body->json, name);
+	return inside;
+}
+
+/* The prompt of a request, wherever a dialect has it; NULL when there is none. */
+const char *
+body_prompt(const Body *body)
+{
+	static const char *const wrappers[] = {"input", "inputs", "messages", "contents"};
+	const char *prompt = body_text(body, "prompt");
+
+	for (size_t i = 0; prompt == NULL && i < sizeof(wrappers) / sizeof(wrappers[0]); i++)
+	{
+		const cJSON *item = cJSON_GetObjectItemCaseSensitive(body->json, wrappers[i]);
+
+		prompt = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "prompt"));
+		if (prompt == NULL)
+			prompt = json_last_text(item);
+	}
+	return prompt;
+}
+
+/*
+ * The last text of what was said: a string, or the last one that stands as
+ * "content" or "text", on its own or in an array of parts; NULL: there is none.
+ */
+const char *
+json_last_text(const cJSON *messages)
+{
+	static const char *const places[] = {"content", "parts", "text"};
+	const char *last = NULL;
+	const cJSON *item;
+
+	if (cJSON_IsString(messages))
+		return messages->valuestring;
+	if (cJSON_IsArray(messages))
+	{
+		cJSON_ArrayForEach(item, messages)
+		{
+			const char *text = json_last_text(item);
+
+			last = text ? text : last;
+		}
+		return last;
+	}
+	for (size_t i = 0; last == NULL && i < sizeof(places) / sizeof(places[0]); i++)
+		last = json_last_text(cJSON_GetObjectItemCaseSensitive(messages, places[i]));
+	return last;
+}

@@ -9,7 +9,7 @@
  * through evhttp_connection_free(), whose close callback ends the call; an
  * answer that was sent whole ends it through the request's completion callback.
  */
-#include "standin.h"
+#include "prediction.h"
 
 #include <err.h>
 #include <fcntl.h>
@@ -27,8 +27,6 @@ double call_default_latency_ms;
 
 static TAILQ_HEAD(, Call) calls = TAILQ_HEAD_INITIALIZER(calls); /* in flight, oldest first */
 
-static const Route *const dialects[] = {openai_routes, sdapi_routes, plain_routes};
-
 /* Seconds on a clock that only goes forward. */
 double
 clock_now_s(void)
@@ -39,36 +37,74 @@ clock_now_s(void)
 	return (double) now.tv_sec + (double) now.tv_nsec / 1e9;
 }
 
+/*
+ * Does the path fit the pattern?  Sets "id" to where the text for {id} begins,
+ * and "len" to its length.
+ */
 static bool
-route_matches(const Route *route, const char *method, const char *path)
+pattern_matches(const char *pattern, const char *path, const char **id, size_t *len)
 {
-	size_t len = strlen(route->path);
+	while (*pattern && strcmp(pattern, "*") != 0)
+	{
+		if (*pattern == '{')
+		{
+			const char *after = strchr(pattern, '}') + 1;
+			char stop[] = {'/', *after, '\0'};
+			size_t n = strcspn(path, stop);
 
-	if (route->method && strcmp(route->method, method) != 0)
-		return false;
-	if (route->path[len - 1] == '*')
-		return strncmp(route->path, path, len - 1) == 0;
-	return strcmp(route->path, path) == 0;
+			if (n == 0)
+				return false;
+			if (strncmp(pattern, "{id}", 4) == 0)
+			{
+				*id = path;
+				*len = n;
+			}
+			pattern = after;
+			path += n;
+		}
+		else if (*pattern++ != *path++)
+			return false;
+	}
+	return *pattern == '*' || *path == '\0';
 }
 
-static const Route *
-route_find(const char *method, const char *path)
+/* Finds who answers the call's address, and what it has for {id}. */
+static void
+call_find_route(Call *call, const char *method, const char *path)
 {
-	for (size_t i = 0; i < sizeof(dialects) / sizeof(dialects[0]); i++)
-		for (const Route *route = dialects[i]; route->path; route++)
-			if (route_matches(route, method, path))
-				return route;
-	return NULL;
+	for (const Dialect *const *dialect = call->listener->dialects; *dialect; dialect++)
+	{
+		for (const Route *route = (*dialect)->routes; route->path; route++)
+		{
+			const char *id = NULL;
+			size_t len = 0;
+
+			if ((route->method && strcmp(route->method, method) != 0) ||
+				!pattern_matches(route->path, path, &id, &len))
+				continue;
+			call->dialect = *dialect;
+			call->route = route;
+			if (id)
+			{
+				char *text = strndup(id, len);
+
+				call->about = evhttp_uridecode(text, 0, NULL);
+				free(text);
+			}
+			return;
+		}
+	}
 }
 
 static Call *
-call_new(struct evhttp_request *req)
+call_new(struct evhttp_request *req, const Listener *listener)
 {
 	Call *call = calloc(1, sizeof(Call));
 
 	if (call == NULL)
 		errx(1, "out of memory");
 	call->req = req;
+	call->listener = listener;
 	call->evcon = evhttp_request_get_connection(req);
 	call->arrived_s = clock_now_s();
 	TAILQ_INSERT_TAIL(&calls, call, link);
@@ -87,7 +123,10 @@ call_end(Call *call, Outcome outcome)
 		evbuffer_free(call->answer.body);
 	if (call->answer.tail)
 		evbuffer_free(call->answer.tail);
+	if (call->prediction)
+		prediction_release(call->prediction);
 	cJSON_Delete(call->fault.script);
+	free(call->about);
 	free(call->usage);
 	free(call->note);
 	free(call);
@@ -152,68 +191,12 @@ call_hang_up(Call *call, bool reset)
 	evhttp_connection_free(call->evcon);
 }
 
-/*
- * Begins the answer: the caller writes its body to the buffer returned, which
- * the call owns.  "content_type" must be a constant.
- */
-struct evbuffer *
-call_begin_answer(Call *call, int status, const char *content_type)
-{
-	if (call->answer.body == NULL)
-		call->answer.body = evbuffer_new();
-	if (call->answer.body == NULL)
-		errx(1, "out of memory");
-	evbuffer_drain(call->answer.body, evbuffer_get_length(call->answer.body));
-	call->answer.status = status;
-	call->answer.content_type = content_type;
-	return call->answer.body;
-}
-
-/* The type that OpenAI's API gives an error of this status. */
-static const char *
-error_type(int status)
-{
-	if (status == 401)
-		return "authentication_error";
-	if (status == 403)
-		return "permission_error";
-	if (status == 429)
-		return "rate_limit_error";
-	return status >= 500 ? "server_error" : "invalid_request_error";
-}
-
-/* Answers with an error as OpenAI's API words it; "code" may be NULL. */
-void
-call_write_error(Call *call, int status, const char *code, const char *message)
-{
-	struct evbuffer *out = call_begin_answer(call, status, "application/json");
-
-	evbuffer_add_printf(out, "{\"error\":{\"message\":");
-	json_add_string(out, message);
-	evbuffer_add_printf(out, ",\"type\":\"%s\",\"param\":null,\"code\":", error_type(status));
-	json_add_string(out, code);
-	evbuffer_add(out, "}}", 2);
-}
-
-/* call_write_error() with a format. */
-void
-call_refuse(Call *call, int status, const char *code, const char *fmt, ...)
-{
-	va_list args;
-	char *message;
-
-	va_start(args, fmt);
-	if (vasprintf(&message, fmt, args) < 0)
-		errx(1, "out of memory");
-	va_end(args);
-	call_write_error(call, status, code, message);
-	free(message);
-}
-
 static void
 call_answer(Call *call)
 {
-	if (call->answer.status == 0)
+	if (call->answer.status == 0 && call->fault.status >= 400)
+		call_write_fault(call);
+	else if (call->answer.status == 0)
 		call->route->answer(call);
 	deliver_answer(call);
 }
@@ -280,60 +263,108 @@ call_wait(Call *call)
 		call_arm(call, call->latency_ms);
 }
 
-/* Counts the call, and lets its script and its dialect see the request. */
+/* Lets the dialect see the request, unless it must not. */
+static void
+call_dispatch(Call *call, const Body *body, const char *path)
+{
+	if (call->route == NULL)
+		call_refuse(call, 404, "unknown_url", "Invalid URL (%s %s)", request_method(call->req),
+					path);
+	else if (!auth_is_valid(call))
+	{
+		if (strstr(call->dialect->auth, "Basic"))
+			call_add_header(call, "WWW-Authenticate", "Basic");
+		call_write_error(call, call->dialect->unauthorized ? call->dialect->unauthorized : 401,
+						 "invalid_api_key",
+						 call->dialect->unauthorized_message
+							 ? call->dialect->unauthorized_message
+							 : "Incorrect API key provided.");
+	}
+	else if (call->route->accept)
+		call->route->accept(call, body);
+}
+
+/* A call that brings work: counts it, and lets its script and its dialect see it. */
 static void
 call_accept(Call *call, const Body *body, const char *path)
 {
-	const char *key =
-		evhttp_find_header(evhttp_request_get_input_headers(call->req), "Idempotency-Key");
+	const char *key = call_header(call, "Idempotency-Key");
 	Script script;
 	char *why = NULL;
 	bool valid = script_read(&script, call->req, body, &why);
-	const char *id = script.id ? script.id : key ? key : body_text(body, "prompt");
+	const char *id = script.id ? script.id : key ? key : body_prompt(body);
 	uint32_t nth;
 
+	if (id == NULL)
+		id = body_text(body, "prompt_id");
 	if (id == NULL && script.json)
 		id = path;
 	nth = counts_arrive(&call->count, key, id, path);
 	counts_log_request(call->req, body, id);
-	valid = valid && script_choose(&script, call, nth, &why);
-	script_free(&script);
-	if (!valid)
+	if (valid && script_choose(&script, call, nth, &why))
+	{
+		call->script = &script;
+		call_dispatch(call, body, path);
+		if (call->dialect)
+			call_apply_ending(call);
+		call->script = NULL;
+	}
+	else
 	{
 		warnx("%s: %s", path, why);
 		cJSON_Delete(call->fault.script);
 		memset(&call->fault, 0, sizeof(Fault));
 		call_write_error(call, 400, "bad_standin_script", why);
 	}
-	else if (call->route == NULL)
-		call_refuse(call, 404, "unknown_url", "Invalid URL (%s %s)", request_method(call->req),
-					path);
-	else
-		call->route->accept(call, body);
+	script_free(&script);
 	free(why);
 }
 
-/* evhttp's callback for each request; "arg" points to whether its connection is counted. */
+/*
+ * A call about a prediction, or about the server: counted among the paths, all
+ * predictions of a dialect as one.  The id may be in the query instead.
+ */
+static void
+call_accept_errand(Call *call, const Body *body, const char *path)
+{
+	bool named = call->about != NULL;
+	Prediction *prediction;
+
+	if (!named && call->route->errand != ERRAND_ASK)
+		call->about = call_query(call, "id");
+	prediction = call->about ? prediction_find(call->about) : NULL;
+	counts_arrive(&call->count, NULL, NULL, named ? call->route->path : path);
+	counts_log_request(call->req, body, call->about);
+	if (prediction)
+		prediction_attend(call, prediction);
+	call_dispatch(call, body, path);
+}
+
+/* evhttp's callback for each request of a listener. */
 void
 call_handle_request(struct evhttp_request *req, void *arg)
 {
+	const Listener *listener = arg;
 	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(req));
 	struct evbuffer *input = evhttp_request_get_input_buffer(req);
 	Call *call;
 	Body body;
 
-	if (admin_handle_request(req, path, *(const bool *) arg))
+	if (admin_handle_request(req, path, listener->counted))
 		return;
-	call = call_new(req);
-	call->route = route_find(request_method(req), path);
+	call = call_new(req, listener);
+	call_find_route(call, request_method(req), path);
 	evhttp_request_set_on_complete_cb(req, call_on_complete, call);
 	evhttp_connection_set_closecb(call->evcon, call_on_close, call);
 	body_read(&body, req);
-	call_accept(call, &body, path);
+	if (call->route && call->route->errand != ERRAND_SUBMIT)
+		call_accept_errand(call, &body, path);
+	else
+		call_accept(call, &body, path);
 	body_free(&body);
 	evbuffer_drain(input, evbuffer_get_length(input));
 
-	if (call->fault.script == NULL && call->latency_ms <= 0)
+	if (call->fault.script == NULL && call->fault.stall == STALL_NONE && call->latency_ms <= 0)
 		call_answer(call);
 	else
 		call_wait(call);

@@ -24,6 +24,7 @@ typedef struct Tally
 	uint32_t hash;
 	uint32_t arrived;
 	uint32_t ended[OUTCOME_CUT + 1];
+	uint32_t events[NEVENTS];
 } Tally;
 
 /* Tallies in the order their names first came, with an open-addressing index of their names */
@@ -36,11 +37,19 @@ typedef struct TallyTable
 	uint32_t nslots; /* a power of two */
 } TallyTable;
 
+/* What the enum Event is called, of a name and of all */
+static const char *const event_names[NEVENTS] = {"submitted", "repeated", "polls",     "results",
+												 "downloads", "cancels",  "cancelled", "leaks"};
+static const char *const event_totals[NEVENTS] = {"predictions", "repeated", "polls",
+												  "results",     "downloads", "cancels",
+												  "cancelled",   "leaks"};
+
 static TallyTable keys;
 static TallyTable ids;
 static TallyTable paths;
 static uint64_t total;
 static uint64_t ended[OUTCOME_CUT + 1];
+static uint64_t events[NEVENTS];
 static uint64_t in_flight;
 static uint64_t max_in_flight;
 static uint64_t connections;
@@ -174,6 +183,26 @@ counts_end(const CountRef *ref, Outcome outcome)
 		ids.rows[ref->id].ended[outcome]++;
 }
 
+/* Counts what happened to a prediction, for the key and the id that it was submitted with. */
+void
+counts_add(const CountRef *ref, Event event)
+{
+	if (ref->epoch != epoch)
+		return;
+	events[event]++;
+	if (ref->key != NOT_COUNTED)
+		keys.rows[ref->key].events[event]++;
+	if (ref->id != NOT_COUNTED)
+		ids.rows[ref->id].events[event]++;
+}
+
+/* Counts a secret that came with a call about no prediction that is known. */
+void
+counts_add_leak(void)
+{
+	events[EVENT_LEAK]++;
+}
+
 static void
 tally_write(struct evbuffer *out, const char *member, const TallyTable *table)
 {
@@ -184,9 +213,12 @@ tally_write(struct evbuffer *out, const char *member, const TallyTable *table)
 
 		evbuffer_add(out, ",", i > 0);
 		json_add_string(out, row->name);
-		evbuffer_add_printf(out, ":{\"arrived\":%u,\"answered\":%u,\"aborted\":%u,\"cut\":%u}",
+		evbuffer_add_printf(out, ":{\"arrived\":%u,\"answered\":%u,\"aborted\":%u,\"cut\":%u",
 							row->arrived, row->ended[OUTCOME_ANSWERED], row->ended[OUTCOME_ABORTED],
 							row->ended[OUTCOME_CUT]);
+		for (int event = 0; event < NEVENTS; event++)
+			evbuffer_add_printf(out, ",\"%s\":%u", event_names[event], row->events[event]);
+		evbuffer_add(out, "}", 1);
 	}
 	evbuffer_add(out, "}", 1);
 }
@@ -196,6 +228,7 @@ tally_write_summary(struct evbuffer *out, const char *name, const TallyTable *ta
 {
 	uint32_t arrived = 0;
 	uint32_t answered = 0;
+	uint32_t submitted = 0;
 
 	for (uint32_t i = 0; i < table->nrows; i++)
 	{
@@ -205,9 +238,12 @@ tally_write_summary(struct evbuffer *out, const char *name, const TallyTable *ta
 			arrived = row->arrived;
 		if (row->ended[OUTCOME_ANSWERED] > answered)
 			answered = row->ended[OUTCOME_ANSWERED];
+		if (row->events[EVENT_SUBMITTED] > submitted)
+			submitted = row->events[EVENT_SUBMITTED];
 	}
 	evbuffer_add_printf(out, ",\"distinct_%ss\":%u,\"max_per_%s\":%u,\"max_answered_per_%s\":%u",
 						name, table->nrows, name, arrived, name, answered);
+	evbuffer_add_printf(out, ",\"max_submitted_per_%s\":%u", name, submitted);
 }
 
 /* Writes all counts as a JSON object; the summary leaves out the single keys and ids. */
@@ -222,6 +258,9 @@ counts_write(struct evbuffer *out, bool summary)
 						(unsigned long long) ended[OUTCOME_ANSWERED],
 						(unsigned long long) ended[OUTCOME_ABORTED],
 						(unsigned long long) ended[OUTCOME_CUT], (unsigned long long) connections);
+	for (int event = 0; event < NEVENTS; event++)
+		evbuffer_add_printf(out, ",\"%s\":%llu", event_totals[event],
+							(unsigned long long) events[event]);
 	if (summary)
 	{
 		tally_write_summary(out, "key", &keys);
@@ -297,6 +336,7 @@ counts_reset(void)
 	tally_clear(&paths);
 	total = connections = 0;
 	memset(ended, 0, sizeof(ended));
+	memset(events, 0, sizeof(events));
 	max_in_flight = in_flight;
 	epoch++;
 	for (int i = 0; i < LOG_REQUESTS; i++)

@@ -52,6 +52,20 @@ answer_take(Answer *answer, size_t len, struct evbuffer *out)
 		evbuffer_remove_buffer(answer->tail, out, len);
 }
 
+/* How much of the answer to send next: an event, if it has such. */
+static size_t
+answer_event_bytes(const Answer *answer)
+{
+	struct evbuffer_ptr end;
+	size_t len;
+
+	if (answer->delimiter == NULL)
+		return PIECE;
+	len = strlen(answer->delimiter);
+	end = evbuffer_search(answer->body, answer->delimiter, len, NULL);
+	return end.pos < 0 ? PIECE : (size_t) end.pos + len;
+}
+
 /*
  * Opens a JSON object for one more member, a string: "body" ends after the
  * string's opening quote, "tail" begins with its closing one.
@@ -161,7 +175,7 @@ answer_spoil(Call *call)
 			answer_nest(call_begin_answer(call, status, "application/json"));
 			break;
 		case GARBAGE_ERROR_200:
-			call_write_error(call, 200, NULL, message ? message : "The model has failed.");
+			openai_write_error(call, 200, NULL, message ? message : "The model has failed.");
 			break;
 		case GARBAGE_HTML:
 			evbuffer_add_printf(call_begin_answer(call, status, "text/html"),
@@ -196,11 +210,9 @@ static void
 answer_apply_fault(Call *call)
 {
 	Fault *fault = &call->fault;
-	const char *message = fault->message;
 
 	if (fault->status >= 400 && fault->garbage == GARBAGE_NONE)
-		call_write_error(call, fault->status, fault->status == 429 ? "rate_limit_exceeded" : NULL,
-						 message ? message : "The stand-in was told to fail.");
+		call_write_fault(call);
 	else if (fault->status != 0)
 		call->answer.status = fault->status;
 	if (fault->body)
@@ -229,6 +241,32 @@ deliver_retry_after(const Fault *fault, struct evkeyvalq *headers)
 	gmtime_r(&when, &utc);
 	strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &utc);
 	evhttp_add_header(headers, "Retry-After", date);
+}
+
+/*
+ * Redirects: to the same host, to the other of ours, to a private network, or
+ * to the URL given.
+ */
+static void
+deliver_redirect(Call *call)
+{
+	const char *to = call->fault.redirect;
+	const char *uri = evhttp_request_get_uri(call->req);
+	char *url;
+
+	if (strcmp(to, "same") == 0)
+		url = call_own_url(call, "%s", uri);
+	else if (strcmp(to, "other") == 0)
+		url = text_format("%s%s", call->listener->foreign ? own_base : foreign_base, uri);
+	else if (strcmp(to, "private") == 0)
+		url = text_format("http://10.255.255.1%s", uri);
+	else
+		url = text_format("%s", to);
+	if (call->fault.status == 0)
+		call->answer.status = 302;
+	call_begin_answer(call, call->answer.status, "text/html");
+	call_add_header(call, "Location", url);
+	free(url);
 }
 
 static void
@@ -287,6 +325,7 @@ deliver_next(Call *call)
 {
 	Stream *stream = &call->stream;
 	size_t left = stream->limit - stream->sent;
+	size_t size;
 	struct evbuffer *piece;
 
 	if (left == 0)
@@ -295,7 +334,8 @@ deliver_next(Call *call)
 		return;
 	}
 	piece = evbuffer_new();
-	left = left < stream->piece ? left : stream->piece;
+	size = call->fault.drip_bytes > 0 ? stream->piece : answer_event_bytes(&call->answer);
+	left = left < size ? left : size;
 	answer_take(&call->answer, left, piece);
 	stream->sent += left;
 	evhttp_send_reply_chunk(call->req, piece);
@@ -310,13 +350,14 @@ deliver_stream(Call *call)
 	const Fault *fault = &call->fault;
 	size_t total = answer_bytes(&call->answer);
 	bool ends = fault->cut == CUT_NONE && fault->stall == STALL_NONE;
-	bool chunked = fault->chunked || (fault->drip_bytes > 0 && ends);
+	bool chunked =
+		fault->chunked || call->answer.delimiter || (fault->drip_bytes > 0 && ends);
 	int on = 1;
 	char length[32];
 
 	call->stream.limit = ends ? total : fault->cut == CUT_HEADERS ? 0 : total / 2;
 	call->stream.piece = fault->drip_bytes > 0 ? (size_t) fault->drip_bytes : PIECE;
-	call->stream.every_ms = fault->drip_every_ms;
+	call->stream.every_ms = fault->drip_bytes > 0 ? fault->drip_every_ms : call->chunk_ms;
 	if (!chunked)
 	{
 		snprintf(length, sizeof(length), "%zu", total);
@@ -365,8 +406,10 @@ deliver_answer(Call *call)
 	}
 	if (fault->script)
 		answer_apply_fault(call);
+	if (fault->redirect)
+		deliver_redirect(call);
 	deliver_headers(call);
-	if (answer_has_body(call) && (fault->cut != CUT_NONE || fault->stall != STALL_NONE ||
+	if (answer_has_body(call) && (call->answer.delimiter || fault->cut != CUT_NONE || fault->stall != STALL_NONE ||
 								  fault->drip_bytes > 0 || fault->huge > 0 || fault->chunked))
 		deliver_stream(call);
 	else

@@ -82,7 +82,7 @@ picture_read_size(Picture *picture, const Body *body, char **why)
 bool
 picture_describe(Picture *picture, const Body *body, char **why)
 {
-	const char *prompt = body_text(body, "prompt");
+	const char *prompt = body_prompt(body);
 	double n = 1;
 	double seed = 0;
 	char digits[64];
@@ -113,6 +113,20 @@ picture_mix_input(Picture *picture, const void *data, size_t len)
 {
 	picture->seed = (uint32_t) crc32_z(picture->seed, data, len);
 	picture->input_bytes += len;
+}
+
+/* Makes the pictures depend on a member of a JSON object, if it is there. */
+void
+picture_mix_member(Picture *picture, const cJSON *object, const char *name)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+	char *text;
+
+	if (item == NULL || cJSON_IsNull(item))
+		return;
+	text = cJSON_PrintUnformatted(item);
+	picture_mix_input(picture, text, strlen(text));
+	free(text);
 }
 
 static void

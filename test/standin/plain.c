@@ -57,13 +57,8 @@ echo_accept(Call *call, const Body *body)
 static void
 binary_accept(Call *call, const Body *body)
 {
-	char *why = NULL;
-
-	if (!picture_describe(&call->picture, body, &why))
-		call_write_error(call, 400, "invalid_value", why);
-	else if (body->json == NULL)
+	if (call_describe(call, body, 400) && body->json == NULL)
 		picture_mix_input(&call->picture, body->data, body->len);
-	free(why);
 }
 
 static void
@@ -84,8 +79,10 @@ text_accept(Call *call, const Body *body)
 	evbuffer_add_printf(out, "You said: %s\n", prompt ? prompt : "nothing");
 }
 
-const Route plain_routes[] = {{NULL, "/echo", echo_accept, NULL},
-							  {NULL, "/echo/*", echo_accept, NULL},
-							  {"POST", "/binary", binary_accept, binary_answer},
-							  {"POST", "/text", text_accept, NULL},
-							  {NULL, NULL, NULL, NULL}};
+static const Route routes[] = {{NULL, "/echo", echo_accept, NULL, ERRAND_SUBMIT},
+							   {NULL, "/echo/*", echo_accept, NULL, ERRAND_SUBMIT},
+							   {"POST", "/binary", binary_accept, binary_answer, ERRAND_SUBMIT},
+							   {"POST", "/text", text_accept, NULL, ERRAND_SUBMIT},
+							   {.path = NULL}};
+
+const Dialect plain_dialect = {.routes = routes};

@@ -6,9 +6,8 @@
  *	{"id": "...", "latency_ms": 2000, "usage": {...}, "repeat": true,
  *	 "faults": [{"status": 503, "retry_after": "1"}, null, ...]}
  *
- * The n-th arrival of an id meets the n-th fault.  A script with a name or a
- * value that is not known is refused: a slip in a test must not look like a
- * server that works.
+ * A script with a name or a value that is not known is refused: a slip in a
+ * test must not look like a server that works.
  */
 #include "standin.h"
 
@@ -16,54 +15,61 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A member of a script: its name and the types its value may have */
-typedef struct Member
+/* How deep in a request the script may be: beside what wraps the request, or in a part of it */
+#define MAX_DEPTH 5
+
+static const Member script_members[] = {{"id", cJSON_String},
+										{"latency_ms", cJSON_Number},
+										{"queue_ms", cJSON_Number},
+										{"chunk_ms", cJSON_Number},
+										{"usage", cJSON_Object},
+										{"outcome", cJSON_String},
+										{"message", cJSON_String},
+										{"outputs", cJSON_Number},
+										{"output", TYPE_ANY},
+										{"text", cJSON_String},
+										{"progress", TYPE_BOOL},
+										{"kept_ms", cJSON_Number},
+										{"urls", cJSON_String},
+										{"url_expires_ms", cJSON_Number},
+										{"url_renewed", TYPE_BOOL},
+										{"faults", cJSON_Array},
+										{"poll_faults", cJSON_Array},
+										{"result_faults", cJSON_Array},
+										{"download_faults", cJSON_Array},
+										{"cancel_faults", cJSON_Array},
+										{"repeat", TYPE_BOOL},
+										{NULL, 0}};
+
+/* The names that the enum Ending of standin.h has in a script, in its order */
+static const char *const ending_names[] = {"succeed", "fail", "moderated", "cancelled",
+										   "gone",    "never", NULL};
+static const char *const url_names[] = {"own", "foreign", NULL};
+
+/* The string "name" of a script; NULL when there is none. */
+const char *
+script_text(const cJSON *script, const char *name)
 {
-	const char *name;
-	int types;
-} Member;
+	return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(script, name));
+}
 
-#define TYPE_BOOL (cJSON_True | cJSON_False)
+/* The number "name" of a script, or "otherwise". */
+double
+script_number(const cJSON *script, const char *name, double otherwise)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(script, name);
 
-static const Member script_members[] = {{"id", cJSON_String},    {"latency_ms", cJSON_Number},
-										{"usage", cJSON_Object}, {"faults", cJSON_Array},
-										{"repeat", TYPE_BOOL},   {NULL, 0}};
+	return cJSON_IsNumber(item) ? item->valuedouble : otherwise;
+}
 
-static const Member fault_members[] = {{"latency_ms", cJSON_Number},
-									   {"status", cJSON_Number},
-									   {"retry_after", cJSON_String | cJSON_Object},
-									   {"headers", cJSON_Object},
-									   {"message", cJSON_String},
-									   {"body", cJSON_String | cJSON_Object},
-									   {"content_type", cJSON_String},
-									   {"cut", cJSON_String},
-									   {"reset", TYPE_BOOL},
-									   {"stall", TYPE_BOOL | cJSON_String},
-									   {"drip", cJSON_Object},
-									   {"garbage", cJSON_String},
-									   {"huge", cJSON_Number},
-									   {"chunked", TYPE_BOOL},
-									   {"close", TYPE_BOOL},
-									   {NULL, 0}};
-
-static const Member retry_after_members[] = {{"date_in_s", cJSON_Number}, {NULL, 0}};
-static const Member body_members[] = {{"base64", cJSON_String}, {NULL, 0}};
-static const Member drip_members[] = {{"bytes", cJSON_Number},
-									  {"every_ms", cJSON_Number},
-									  {NULL, 0}};
-
-/* The names that the enums of standin.h have in a script, in their order */
-static const char *const cut_names[] = {"", "accept", "headers", "body", NULL};
-static const char *const stall_names[] = {"", "", "body", NULL};
-static const char *const garbage_names[] = {"",           "not-json",   "truncated-json", "empty",
-											"nul",        "nul-escape", "invalid-utf8",   "nested",
-											"bad-base64", "error-200",  "html",           "no-http",
-											NULL};
-
-static bool script_complain(char **why, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+bool
+script_bool(const cJSON *script, const char *name)
+{
+	return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(script, name));
+}
 
 /* Sets "why" (to be freed) to a message; always false. */
-static bool
+bool
 script_complain(char **why, const char *fmt, ...)
 {
 	va_list args;
@@ -76,7 +82,7 @@ script_complain(char **why, const char *fmt, ...)
 }
 
 /* Complains of the first member of "object" that is not among "members" or has another type. */
-static bool
+bool
 script_check_members(const cJSON *object, const Member *members, const char *where, char **why)
 {
 	const cJSON *item;
@@ -99,35 +105,61 @@ script_check_members(const cJSON *object, const Member *members, const char *whe
 	return true;
 }
 
-static bool
-script_check_nested(const cJSON *fault, const char *name, const Member *members, char **why)
+/*
+ * Sets "value" to the place that the string "name" of the object has in
+ * "names"; leaves it when there is none.
+ */
+bool
+script_read_name(const cJSON *object, const char *name, const char *const *names, int *value,
+				 char **why)
 {
-	const cJSON *item = cJSON_GetObjectItemCaseSensitive(fault, name);
+	const char *text = script_text(object, name);
 
-	if (!cJSON_IsObject(item))
-		return true;
-	if (item->child == NULL)
-		return script_complain(why, "standin: \"%s\" of a fault is empty", name);
-	return script_check_members(item, members, name, why);
+	for (int i = 0; text && names[i]; i++)
+	{
+		if (strcmp(names[i], text) == 0 && *text != '\0')
+		{
+			*value = i;
+			return true;
+		}
+	}
+	return text == NULL ||
+		   script_complain(why, "standin: \"%s\" cannot be \"%s\"", name, text);
 }
 
-/* Takes the script out of a JSON body: from the top, or from an object that wraps the request. */
+/* Takes the script out of a JSON body: from the top, or from what is in it. */
 static cJSON *
-script_take_from_json(cJSON *json)
+script_take_from_json(cJSON *json, int depth)
 {
 	cJSON *script = cJSON_DetachItemFromObjectCaseSensitive(json, "standin");
 	cJSON *item;
 
-	if (script || !cJSON_IsObject(json))
+	if (script || depth == MAX_DEPTH)
 		return script;
 	cJSON_ArrayForEach(item, json)
 	{
-		if (cJSON_IsObject(item))
-			script = cJSON_DetachItemFromObjectCaseSensitive(item, "standin");
-		if (script)
+		if (item->child && (script = script_take_from_json(item, depth + 1)) != NULL)
 			return script;
 	}
 	return NULL;
+}
+
+/* Complains of what is wrong anywhere in the script. */
+static bool
+script_check(const cJSON *script, char **why)
+{
+	static const char *const lists[] = {"faults", "poll_faults", "result_faults",
+										"download_faults", "cancel_faults"};
+	int ignored;
+
+	if (!script_check_members(script, script_members, "a script", why) ||
+		!script_read_name(script, "outcome", ending_names, &ignored, why) ||
+		!script_read_name(script, "urls", url_names, &ignored, why))
+		return false;
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+		if (!fault_check_list(script, lists[i], why))
+			return false;
+	return true;
 }
 
 /*
@@ -138,169 +170,42 @@ bool
 script_read(Script *script, struct evhttp_request *req, const Body *body, char **why)
 {
 	const char *text = evhttp_find_header(evhttp_request_get_input_headers(req), "X-Standin");
-	const cJSON *item;
 
 	script->id = NULL;
-	script->latency_ms = -1;
 	if (text == NULL && body->multipart)
 		text = body_text(body, "standin");
-	script->json = text ? cJSON_Parse(text) : script_take_from_json(body->json);
+	script->json = text ? cJSON_Parse(text) : script_take_from_json(body->json, 0);
 	if (script->json == NULL)
 		return text ? script_complain(why, "standin: the script is not JSON: %.200s", text) : true;
 	if (!cJSON_IsObject(script->json))
 		return script_complain(why, "standin: the script is not a JSON object");
-	if (!script_check_members(script->json, script_members, "a script", why))
+	if (!script_check(script->json, why))
 		return false;
-
-	script->id = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(script->json, "id"));
-	item = cJSON_GetObjectItemCaseSensitive(script->json, "latency_ms");
-	if (item)
-		script->latency_ms = item->valuedouble;
-	return true;
-}
-
-/* The fault of arrival number "nth", taken out of the script; NULL: none. */
-static cJSON *
-script_take_fault(Script *script, uint32_t nth)
-{
-	cJSON *faults = cJSON_GetObjectItemCaseSensitive(script->json, "faults");
-	uint32_t count = (uint32_t) cJSON_GetArraySize(faults);
-	bool repeat = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(script->json, "repeat"));
-
-	if (count == 0 || (nth >= count && !repeat))
-		return NULL;
-	return cJSON_DetachItemFromArray(faults, (int) (nth < count ? nth : count - 1));
-}
-
-/* Sets "value" to the place that the string "name" of the fault has in "names". */
-static bool
-fault_read_name(const cJSON *fault, const char *name, const char *const *names, int *value,
-				char **why)
-{
-	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(fault, name));
-
-	*value = 0;
-	if (text == NULL)
-		return true;
-	for (int i = 1; names[i]; i++)
-	{
-		if (strcmp(names[i], text) == 0 && *text != '\0')
-		{
-			*value = i;
-			return true;
-		}
-	}
-	return script_complain(why, "standin: \"%s\" cannot be \"%s\"", name, text);
-}
-
-static double
-fault_number(const cJSON *fault, const char *name)
-{
-	const cJSON *item = cJSON_GetObjectItemCaseSensitive(fault, name);
-
-	return item ? item->valuedouble : 0;
-}
-
-static bool
-fault_bool(const cJSON *fault, const char *name)
-{
-	return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(fault, name));
-}
-
-static const char *
-fault_text(const cJSON *fault, const char *name)
-{
-	return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(fault, name));
-}
-
-static bool
-fault_check(const cJSON *script, char **why)
-{
-	const cJSON *header;
-
-	if (!script_check_members(script, fault_members, "a fault", why) ||
-		!script_check_nested(script, "retry_after", retry_after_members, why) ||
-		!script_check_nested(script, "body", body_members, why) ||
-		!script_check_nested(script, "drip", drip_members, why))
-		return false;
-	cJSON_ArrayForEach(header, cJSON_GetObjectItemCaseSensitive(script, "headers"))
-	{
-		if (!cJSON_IsString(header))
-			return script_complain(why, "standin: the header \"%s\" is not a string",
-								   header->string);
-	}
-	return true;
-}
-
-/* Reads the fault that "script" describes; the fault owns it from now on. */
-static bool
-fault_read(Fault *fault, cJSON *script, char **why)
-{
-	const cJSON *drip = cJSON_GetObjectItemCaseSensitive(script, "drip");
-	const cJSON *retry_after = cJSON_GetObjectItemCaseSensitive(script, "retry_after");
-	int cut;
-	int stall;
-	int garbage;
-
-	fault->script = script;
-	if (!fault_check(script, why) || !fault_read_name(script, "cut", cut_names, &cut, why) ||
-		!fault_read_name(script, "stall", stall_names, &stall, why) ||
-		!fault_read_name(script, "garbage", garbage_names, &garbage, why))
-		return false;
-	fault->status = (int) fault_number(script, "status");
-	if (fault->status != 0 && (fault->status < 200 || fault->status > 599))
-		return script_complain(why, "standin: \"status\" must be from 200 to 599");
-	fault->reset = fault_bool(script, "reset");
-	fault->cut = fault->reset && cut == CUT_NONE && stall == STALL_NONE ? CUT_ACCEPT : (Cut) cut;
-	fault->stall = fault_bool(script, "stall") ? STALL_ALL : (Stall) stall;
-	fault->garbage = (Garbage) garbage;
-	fault->chunked = fault_bool(script, "chunked");
-	fault->close = fault_bool(script, "close");
-	fault->huge = fault_number(script, "huge");
-	fault->drip_bytes = drip ? fault_number(drip, "bytes") : 0;
-	fault->drip_every_ms = drip ? fault_number(drip, "every_ms") : 0;
-	if (drip && (fault->drip_bytes < 1 || fault->drip_every_ms < 1))
-		return script_complain(why,
-							   "standin: \"drip\" needs \"bytes\" and \"every_ms\" of 1 or more");
-	fault->has_retry_date = cJSON_IsObject(retry_after);
-	fault->retry_date_in_s = fault_number(retry_after, "date_in_s");
-	fault->retry_after = cJSON_GetStringValue(retry_after);
-	fault->message = fault_text(script, "message");
-	fault->content_type = fault_text(script, "content_type");
-	fault->headers = cJSON_GetObjectItemCaseSensitive(script, "headers");
-	fault->body = cJSON_GetObjectItemCaseSensitive(script, "body");
+	script->id = script_text(script->json, "id");
 	return true;
 }
 
 /*
  * Gives the call what the script has for arrival number "nth" of its id: the
- * fault, the latency, the usage.  False: not valid, and "why", to be freed,
- * says what is wrong.
+ * fault, the latency, the usage, the end.  False: not valid, and "why", to be
+ * freed, says what is wrong.
  */
 bool
 script_choose(Script *script, Call *call, uint32_t nth, char **why)
 {
 	const cJSON *usage = cJSON_GetObjectItemCaseSensitive(script->json, "usage");
-	const cJSON *latency;
-	cJSON *fault = script_take_fault(script, nth);
+	int ending = ENDING_SUCCEED;
 
-	call->latency_ms = script->latency_ms >= 0 ? script->latency_ms : call_default_latency_ms;
 	if (usage)
 		call->usage = cJSON_PrintUnformatted(usage);
-	if (fault == NULL || cJSON_IsNull(fault))
-	{
-		cJSON_Delete(fault);
-		return true;
-	}
-	if (!cJSON_IsObject(fault))
-	{
-		cJSON_Delete(fault);
-		return script_complain(why, "standin: a fault is neither an object nor null");
-	}
-	latency = cJSON_GetObjectItemCaseSensitive(fault, "latency_ms");
-	if (cJSON_IsNumber(latency))
-		call->latency_ms = latency->valuedouble;
-	return fault_read(&call->fault, fault, why);
+	if (!script_read_name(script->json, "outcome", ending_names, &ending, why) ||
+		!fault_choose(&call->fault, script->json, "faults", nth, why))
+		return false;
+	call->ending = (Ending) ending;
+	call->work_ms = script_number(script->json, "latency_ms", call_default_latency_ms);
+	call->latency_ms = call->fault.has_latency ? call->fault.latency_ms : call->work_ms;
+	call->chunk_ms = script_number(script->json, "chunk_ms", 0);
+	return true;
 }
 
 void

@@ -10,6 +10,22 @@
 
 #define MAX_BATCH 100
 
+/* Fails as the web UI does; it words what its framework refuses otherwise. */
+static void
+sdapi_write_error(Call *call, int status, const char *code, const char *message)
+{
+	struct evbuffer *out = call_begin_answer(call, status, "application/json");
+
+	(void) code;
+	if (status == 401)
+		evbuffer_add_printf(out, "{\"detail\":");
+	else
+		evbuffer_add_printf(out, "{\"error\":\"%s\",\"detail\":\"\",\"body\":\"\",\"errors\":",
+							status == 404 ? "HTTPException" : "RuntimeError");
+	json_add_string(out, message);
+	evbuffer_add(out, "}", 1);
+}
+
 /* Refuses in the words of the web UI's framework. */
 static void
 sdapi_refuse(Call *call, int status, const char *field, const char *message)
@@ -153,7 +169,7 @@ static void
 sdapi_answer_progress(Call *call)
 {
 	struct evbuffer *out = call_begin_answer(call, 200, "application/json");
-	const Call *oldest = call_oldest(sdapi_routes);
+	const Call *oldest = call_oldest(call->dialect->routes);
 	double waited = oldest ? clock_now_s() - oldest->arrived_s : 0;
 	double latency = oldest ? oldest->latency_ms / 1000 : 0;
 	double progress = latency > waited ? waited / latency : oldest ? 0.99 : 0;
@@ -172,24 +188,21 @@ sdapi_answer_progress(Call *call)
 static void
 sdapi_answer_interrupt(Call *call)
 {
-	Call *oldest = call_oldest(sdapi_routes);
+	Call *oldest = call_oldest(call->dialect->routes);
 
 	if (oldest)
 		call_hurry(oldest);
 	evbuffer_add_printf(call_begin_answer(call, 200, "application/json"), "{}");
 }
 
-static void
-sdapi_accept_nothing(Call *call, const Body *body)
-{
-	(void) body;
-	call->latency_ms = 0;
-}
+static const Route routes[] = {
+	{"POST", "/sdapi/v1/txt2img", sdapi_accept_txt2img, sdapi_answer, ERRAND_SUBMIT},
+	{"POST", "/sdapi/v1/img2img", sdapi_accept_img2img, sdapi_answer, ERRAND_SUBMIT},
+	{"GET", "/sdapi/v1/progress", NULL, sdapi_answer_progress, ERRAND_ASK},
+	{"POST", "/sdapi/v1/interrupt", NULL, sdapi_answer_interrupt, ERRAND_ASK},
+	{.path = NULL}};
 
-const Route sdapi_routes[] = {{"POST", "/sdapi/v1/txt2img", sdapi_accept_txt2img, sdapi_answer},
-							  {"POST", "/sdapi/v1/img2img", sdapi_accept_img2img, sdapi_answer},
-							  {"GET", "/sdapi/v1/progress", sdapi_accept_nothing,
-							   sdapi_answer_progress},
-							  {"POST", "/sdapi/v1/interrupt", sdapi_accept_nothing,
-							   sdapi_answer_interrupt},
-							  {NULL, NULL, NULL, NULL}};
+const Dialect sdapi_dialect = {.routes = routes,
+							   .auth = "Authorization: Basic ",
+							   .unauthorized_message = "Incorrect username or password",
+							   .write_error = sdapi_write_error};

@@ -3,7 +3,7 @@
  *		The process of the stand-in GenAI server: its options, the sockets it
  *		listens on, TLS, and how it stops.
  */
-#include "standin.h"
+#include "prediction.h"
 
 #include <arpa/inet.h>
 #include <err.h>
@@ -33,16 +33,53 @@ typedef struct Options
 	const char *certificate;
 	const char *key;
 	double latency_ms;
+	int foreign_port;
+	const char *foreign_host;
 	int backlog;
 	bool die_with_parent;
 } Options;
+
+const char *own_scheme = "http";
+char *own_base;
+char *foreign_base;
+
+/* Who answers; an address that two could answer is the first one's */
+static const Dialect *const dialects[] = {&openai_dialect,
+										  &openai_text_dialect,
+										  &openai_responses_dialect,
+										  &sdapi_dialect,
+										  &sdcpp_dialect,
+										  &replicate_dialect,
+										  &fal_dialect,
+										  &bfl_dialect,
+										  &comfyui_dialect,
+										  &runpod_dialect,
+										  &huggingface_dialect,
+										  &ollama_dialect,
+										  &gemini_dialect,
+										  &stability_dialect,
+										  &kserve_dialect,
+										  &files_dialect,
+										  &plain_dialect,
+										  NULL};
+static const Dialect *const foreign_dialects[] = {&files_dialect, &foreign_dialect, NULL};
+
+static const Listener own_listener = {.dialects = dialects, .counted = true};
+static const Listener plain_listener = {.dialects = dialects};
+static const Listener foreign_listener = {.dialects = foreign_dialects,
+										  .counted = true,
+										  .foreign = true};
 
 static const char usage_text[] =
 	"Usage: standin [OPTION]...\n"
 	"Plays GenAI servers on 127.0.0.1 for tests and benchmarks.\n\n"
 	"  --port N           listen on port N (default 0: any free port)\n"
-	"  --port-file FILE   write the port to FILE once listening; with --tls a second\n"
-	"                     line has the port that takes plain HTTP\n"
+	"  --port-file FILE   write the ports to FILE once listening, one a line: the port,\n"
+	"                     with --tls the one that takes plain HTTP, the foreign host's\n"
+	"  --cdn-port N       the foreign host of files is on port N (default 0: any free port)\n"
+	"  --cdn-host NAME    what URLs call that host (default 127.0.0.1)\n"
+	"  --api-key KEY      refuse calls that do not bring KEY as their dialect has it\n"
+	"  --idempotent       the same Idempotency-Key is the same prediction\n"
 	"  --tls CERT KEY     speak TLS with this certificate chain and key (PEM files)\n"
 	"  --latency MS       answer after MS milliseconds (default 0)\n"
 	"  --backlog N        connections the kernel keeps until accepted (default 4096)\n"
@@ -68,11 +105,15 @@ options_parse(int argc, char **argv)
 										  {"port-file", required_argument, NULL, 'f'},
 										  {"tls", required_argument, NULL, 't'},
 										  {"latency", required_argument, NULL, 'l'},
+										  {"cdn-port", required_argument, NULL, 'c'},
+										  {"cdn-host", required_argument, NULL, 'H'},
+										  {"api-key", required_argument, NULL, 'k'},
+										  {"idempotent", no_argument, NULL, 'i'},
 										  {"backlog", required_argument, NULL, 'b'},
 										  {"die-with-parent", no_argument, NULL, 'd'},
 										  {"help", no_argument, NULL, 'h'},
 										  {NULL, 0, NULL, 0}};
-	Options options = {.backlog = 4096};
+	Options options = {.backlog = 4096, .foreign_host = "127.0.0.1"};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "+", known, NULL)) != -1)
@@ -88,6 +129,14 @@ options_parse(int argc, char **argv)
 		}
 		else if (c == 'l')
 			options.latency_ms = option_number("latency", optarg, 86400000);
+		else if (c == 'c')
+			options.foreign_port = (int) option_number("cdn-port", optarg, 65535);
+		else if (c == 'H')
+			options.foreign_host = optarg;
+		else if (c == 'k')
+			auth_key = optarg;
+		else if (c == 'i')
+			prediction_idempotent = true;
 		else if (c == 'b')
 			options.backlog = (int) option_number("backlog", optarg, 1000000);
 		else if (c == 'd')
@@ -200,10 +249,8 @@ http_listen(struct evhttp *http, struct event_base *base, int port, int backlog)
 }
 
 static struct evhttp *
-http_new(struct event_base *base, bool counted, SSL_CTX *context)
+http_new(struct event_base *base, const Listener *listener, SSL_CTX *context)
 {
-	static bool yes = true;
-	static bool no = false;
 	struct evhttp *http = evhttp_new(base);
 
 	if (http == NULL)
@@ -214,15 +261,15 @@ http_new(struct event_base *base, bool counted, SSL_CTX *context)
 	evhttp_set_allowed_methods(http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
 										 EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS |
 										 EVHTTP_REQ_PATCH);
-	evhttp_set_gencb(http, call_handle_request, counted ? &yes : &no);
-	if (counted)
+	evhttp_set_gencb(http, call_handle_request, (void *) listener);
+	if (listener->counted)
 		evhttp_set_bevcb(http, connection_new, context);
 	return http;
 }
 
 /* Writes the ports, one a line, so that a reader sees all of the file or none of it. */
 static void
-port_file_write(const char *path, int port, int plain_port)
+port_file_write(const char *path, int port, int plain_port, int foreign_port)
 {
 	char *draft;
 	FILE *file;
@@ -235,6 +282,7 @@ port_file_write(const char *path, int port, int plain_port)
 	fprintf(file, "%d\n", port);
 	if (plain_port != 0)
 		fprintf(file, "%d\n", plain_port);
+	fprintf(file, "%d\n", foreign_port);
 	if (fclose(file) != 0 || rename(draft, path) != 0)
 		err(1, "could not write the port to \"%s\"", path);
 	free(draft);
@@ -248,6 +296,22 @@ process_on_signal(evutil_socket_t signal_number, short what, void *arg)
 	event_base_loopbreak(arg);
 }
 
+/* Says where it listens: on its output, and in the file if one is wanted. */
+static void
+process_announce(const Options *options, int port, int plain_port, int foreign_port)
+{
+	printf("listening on 127.0.0.1:%d\n", port);
+	if (plain_port != 0)
+		printf("plain HTTP on 127.0.0.1:%d\n", plain_port);
+	printf("files of a foreign host on 127.0.0.1:%d\n", foreign_port);
+	fflush(stdout);
+	own_scheme = options->certificate ? "https" : "http";
+	own_base = text_format("%s://127.0.0.1:%d", own_scheme, port);
+	foreign_base = text_format("%s://%s:%d", own_scheme, options->foreign_host, foreign_port);
+	if (options->port_file)
+		port_file_write(options->port_file, port, plain_port, foreign_port);
+}
+
 /* Serves until SIGTERM or SIGINT. */
 static void
 process_run(const Options *options)
@@ -256,29 +320,29 @@ process_run(const Options *options)
 	struct event_base *base = call_base = event_base_new();
 	struct event *term = evsignal_new(base, SIGTERM, process_on_signal, base);
 	struct event *interrupt = evsignal_new(base, SIGINT, process_on_signal, base);
-	struct evhttp *http = http_new(base, true, context);
-	struct evhttp *plain = context ? http_new(base, false, NULL) : NULL;
+	struct evhttp *http = http_new(base, &own_listener, context);
+	struct evhttp *foreign = http_new(base, &foreign_listener, context);
+	struct evhttp *plain = context ? http_new(base, &plain_listener, NULL) : NULL;
 	int port = http_listen(http, base, options->port, options->backlog);
+	int foreign_port = http_listen(foreign, base, options->foreign_port, options->backlog);
 	int plain_port = plain ? http_listen(plain, base, 0, options->backlog) : 0;
 
 	event_add(term, NULL);
 	event_add(interrupt, NULL);
-	printf("listening on 127.0.0.1:%d\n", port);
-	if (plain)
-		printf("plain HTTP on 127.0.0.1:%d\n", plain_port);
-	fflush(stdout);
-	if (options->port_file)
-		port_file_write(options->port_file, port, plain_port);
+	process_announce(options, port, plain_port, foreign_port);
 
 	event_base_dispatch(base);
 
 	evhttp_free(http);
+	evhttp_free(foreign);
 	if (plain)
 		evhttp_free(plain);
 	event_free(term);
 	event_free(interrupt);
 	event_base_free(base);
 	SSL_CTX_free(context);
+	free(own_base);
+	free(foreign_base);
 }
 
 int
@@ -296,6 +360,7 @@ main(int argc, char **argv)
 	process_run(&options);
 
 	counts_reset();
+	prediction_reset();
 	picture_free_buffers();
 	libevent_global_shutdown();
 	return 0;

@@ -9,9 +9,14 @@
  *	admin.c		/_standin/...: what tests ask about what arrived
  *	call.c		the life of one call, from its arrival to its end
  *	deliver.c	how an answer goes out: whole, in pieces, cut, stalled
- *	openai.c, sdapi.c, plain.c
+ *	openai.c, replicate.c, ...
  *				dialects: each a table of routes; a new provider is one more file
- *	script.c	which fault a request asked for
+ *	files.c		downloads, of our own and of a foreign host
+ *	prediction.c
+ *				what was submitted and is asked for later
+ *	auth.c		keys: those that must come, those that must not
+ *	script.c, fault.c
+ *				what a request asked for, and what shall go wrong
  *	counts.c	how often what arrived, and the last requests
  *	picture.c, body.c, json.c
  *				drawing PNGs, reading request bodies, writing JSON
@@ -31,25 +36,76 @@
 
 typedef struct Call Call;
 typedef struct Body Body;
+typedef struct Prediction Prediction;
+typedef struct Script Script;
+
+/* What a call is for */
+typedef enum Errand
+{
+	ERRAND_SUBMIT, /* work: counted by key and id, and told by its script */
+	ERRAND_POLL,   /* these four are about a prediction, and told by that one's script */
+	ERRAND_RESULT,
+	ERRAND_DOWNLOAD,
+	ERRAND_CANCEL,
+	ERRAND_ASK /* about the server: no script */
+} Errand;
 
 /*
  * One address that a dialect answers.  "accept" reads the request while its
  * body is still there: it keeps in the call what the answer needs (small: ten
  * thousand calls may be waiting), or refuses with call_refuse().  "answer"
- * writes the answer when the latency is over; NULL when accept has done so.
+ * writes the answer when the latency is over.  Either may be NULL, when the
+ * other does it all.
  */
 typedef struct Route
 {
 	const char *method; /* NULL: any */
-	const char *path;   /* a '*' at its end stands for any rest */
+	const char *path;   /* "{id}" and the like: what has no '/'; '*' at its end: any rest */
 	void (*accept)(Call *call, const Body *body);
 	void (*answer)(Call *call);
+	Errand errand;
 } Route;
 
-/* The dialects: tables that end with a row whose path is NULL */
-extern const Route openai_routes[];
-extern const Route sdapi_routes[];
-extern const Route plain_routes[];
+/* How a provider speaks */
+typedef struct Dialect
+{
+	const Route *routes;      /* ends with a row whose path is NULL */
+	const char *auth;         /* header and what is before the key in it; NULL: takes no key */
+	int unauthorized;         /* status for a wrong key */
+	const char *unauthorized_message;
+	const char *busy_message; /* with 429; NULL: none of its own */
+	const char *ids;          /* ids of its predictions; each x becomes a digit */
+	bool foreign_files;       /* URLs of its files lead to the foreign host */
+	bool own_endings;         /* sees to the script's "outcome" of calls that are answered at once */
+	void (*write_error)(Call *call, int status, const char *code, const char *message);
+} Dialect;
+
+/* Where calls come in: the server itself, or the foreign host of its files */
+typedef struct Listener
+{
+	const Dialect *const *dialects; /* ends with NULL */
+	bool counted;                   /* are its connections? */
+	bool foreign;
+} Listener;
+
+extern const Dialect openai_dialect;
+extern const Dialect openai_text_dialect;
+extern const Dialect openai_responses_dialect;
+extern const Dialect sdapi_dialect;
+extern const Dialect sdcpp_dialect;
+extern const Dialect replicate_dialect;
+extern const Dialect fal_dialect;
+extern const Dialect bfl_dialect;
+extern const Dialect comfyui_dialect;
+extern const Dialect runpod_dialect;
+extern const Dialect huggingface_dialect;
+extern const Dialect ollama_dialect;
+extern const Dialect gemini_dialect;
+extern const Dialect stability_dialect;
+extern const Dialect kserve_dialect;
+extern const Dialect files_dialect;
+extern const Dialect foreign_dialect;
+extern const Dialect plain_dialect;
 
 /* One part of a multipart/form-data body */
 typedef struct Part
@@ -129,8 +185,13 @@ typedef struct Fault
 	bool reset;
 	bool chunked;
 	bool close;
+	bool has_latency;
+	double latency_ms;
 	bool has_retry_date;
 	double retry_date_in_s;
+	double retry_in_s; /* said in the body, as the dialect says it */
+	bool stream_error; /* an error in mid-stream */
+	const char *redirect;
 	double drip_bytes;
 	double drip_every_ms;
 	double huge;
@@ -153,6 +214,7 @@ typedef struct Answer
 	size_t padding;
 	char padding_byte;
 	struct evbuffer *tail;
+	const char *delimiter; /* ends each event of a stream; NULL: no stream */
 } Answer;
 
 /* How far the delivery of an answer in pieces is (deliver.c) */
@@ -172,6 +234,31 @@ typedef enum Outcome
 	OUTCOME_CUT       /* we closed, because a fault says so */
 } Outcome;
 
+/* How the work is to end */
+typedef enum Ending
+{
+	ENDING_SUCCEED,
+	ENDING_FAIL,
+	ENDING_MODERATED,
+	ENDING_CANCELLED, /* by the provider */
+	ENDING_GONE,      /* forgotten by the provider */
+	ENDING_NEVER
+} Ending;
+
+/* What happens to predictions, beside their calls */
+typedef enum Event
+{
+	EVENT_SUBMITTED, /* a prediction was made: money is spent */
+	EVENT_REPEATED,  /* submitted again, and known again: nothing is spent */
+	EVENT_POLL,
+	EVENT_RESULT,
+	EVENT_DOWNLOAD,
+	EVENT_CANCEL,    /* asked for */
+	EVENT_CANCELLED, /* done */
+	EVENT_LEAK,      /* a secret was sent to a foreign host */
+	NEVENTS
+} Event;
+
 /* Where a call is counted (counts.c) */
 typedef struct CountRef
 {
@@ -186,10 +273,18 @@ struct Call
 	TAILQ_ENTRY(Call) link;
 	struct evhttp_request *req;
 	struct evhttp_connection *evcon;
-	const Route *route; /* NULL: nobody answers this address */
+	const Listener *listener;
+	const Dialect *dialect; /* NULL: nobody answers this address */
+	const Route *route;     /* NULL: the same */
+	char *about;            /* what the address has for {id}; NULL: nothing */
+	Prediction *prediction; /* referred to; NULL: none */
 	struct event *timer;
 	double arrived_s;
-	double latency_ms;
+	double work_ms;    /* how long the work takes */
+	double latency_ms; /* how long the answer takes: the work, unless it is a prediction's */
+	double chunk_ms;   /* between the events of a stream */
+	Ending ending;
+	Script *script;  /* while it is being accepted */
 	bool delivering; /* the latency is over */
 	bool cutting;    /* we close the connection, not the client */
 	bool interrupted;
@@ -203,42 +298,97 @@ struct Call
 };
 
 /* What the script of a request says */
-typedef struct Script
+struct Script
 {
-	cJSON *json;       /* owned; NULL: no script */
-	const char *id;    /* NULL: not given */
-	double latency_ms; /* below 0: not given */
-} Script;
+	cJSON *json;    /* owned; NULL: no script */
+	const char *id; /* NULL: not given */
+};
+
+/* A member of a script: its name and the types its value may have */
+typedef struct Member
+{
+	const char *name;
+	int types;
+} Member;
+
+#define TYPE_BOOL (cJSON_True | cJSON_False)
+#define TYPE_ANY 0xFF
+
+/* standin.c */
+extern const char *own_scheme;
+extern char *own_base;     /* "http://host:port" */
+extern char *foreign_base; /* "http://host:port" of the host of files */
 
 /* call.c */
 extern struct event_base *call_base;
 extern double call_default_latency_ms;
-extern void call_handle_request(struct evhttp_request *req, void *arg);
+extern void call_handle_request(struct evhttp_request *req, void *listener);
 extern void call_arm(Call *call, double ms);
 extern void call_on_event(struct bufferevent *bev, short what, void *arg);
 extern void call_hang_up(Call *call, bool reset);
 extern void call_hurry(Call *call);
 extern Call *call_oldest(const Route *routes);
+extern double clock_now_s(void);
+
+/* answer.c */
 extern struct evbuffer *call_begin_answer(Call *call, int status, const char *content_type);
+extern struct evbuffer *call_begin_stream(Call *call, const char *content_type,
+										  const char *delimiter);
+extern void call_add_header(Call *call, const char *name, const char *value);
+extern const char *call_header(const Call *call, const char *name);
+extern char *call_query(const Call *call, const char *name);
+extern char *call_own_url(const Call *call, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+extern char *text_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 extern void call_refuse(Call *call, int status, const char *code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 extern void call_write_error(Call *call, int status, const char *code, const char *message);
-extern double clock_now_s(void);
+extern void call_write_fault(Call *call);
+extern bool call_describe(Call *call, const Body *body, int status);
+extern void call_apply_ending(Call *call);
+
+/* stream.c */
+extern char *call_said(const Call *call, const char *prompt);
+extern size_t text_piece_bytes(const char *text);
+extern size_t text_pieces(const char *text);
 
 /* deliver.c */
 extern void deliver_answer(Call *call);
 extern void deliver_next(Call *call);
 
+/* openai.c */
+extern void openai_write_error(Call *call, int status, const char *code, const char *message);
+
+/* auth.c */
+extern const char *auth_key;
+extern bool auth_is_valid(const Call *call);
+extern bool auth_has_secret(const Call *call);
+
 /* script.c */
 extern bool script_read(Script *script, struct evhttp_request *req, const Body *body, char **why);
 extern bool script_choose(Script *script, Call *call, uint32_t nth, char **why);
+extern const char *script_text(const cJSON *script, const char *name);
+extern double script_number(const cJSON *script, const char *name, double otherwise);
+extern bool script_bool(const cJSON *script, const char *name);
+extern bool script_complain(char **why, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+extern bool script_check_members(const cJSON *object, const Member *members, const char *where,
+								 char **why);
+extern bool script_read_name(const cJSON *object, const char *name, const char *const *names,
+							 int *value, char **why);
 extern void script_free(Script *script);
+
+/* fault.c */
+extern bool fault_check_list(const cJSON *script, const char *list, char **why);
+extern bool fault_choose(Fault *fault, const cJSON *script, const char *list, uint32_t nth,
+						 char **why);
 
 /* counts.c */
 extern void counts_add_connection(void);
 extern void counts_remove_connection(void);
 extern uint32_t counts_arrive(CountRef *ref, const char *key, const char *id, const char *path);
 extern void counts_end(const CountRef *ref, Outcome outcome);
+extern void counts_add(const CountRef *ref, Event event);
+extern void counts_add_leak(void);
 extern void counts_write(struct evbuffer *out, bool summary);
 extern void counts_log_request(struct evhttp_request *req, const Body *body, const char *id);
 extern void counts_write_requests(struct evbuffer *out, int limit);
@@ -252,6 +402,9 @@ extern void body_read(Body *body, struct evhttp_request *req);
 extern void body_free(Body *body);
 extern const char *body_text(const Body *body, const char *name);
 extern bool body_number(const Body *body, const char *name, double *number);
+extern Body body_inside(const Body *body, const char *name);
+extern const char *body_prompt(const Body *body);
+extern const char *json_last_text(const cJSON *messages);
 extern const char *request_method(const struct evhttp_request *req);
 
 /* json.c */
@@ -265,6 +418,7 @@ extern void json_add_headers(struct evbuffer *out, struct evhttp_request *req);
 /* picture.c */
 extern bool picture_describe(Picture *picture, const Body *body, char **why);
 extern void picture_mix_input(Picture *picture, const void *data, size_t len);
+extern void picture_mix_member(Picture *picture, const cJSON *object, const char *name);
 extern const void *picture_draw(const Picture *picture, int index, size_t *len);
 extern void picture_add_base64(Call *call, struct evbuffer *out, int index);
 extern void picture_free_buffers(void);

@@ -3,7 +3,6 @@
 use strict;
 use warnings;
 
-use JSON::PP ();
 use Time::HiRes qw(sleep time);
 
 use PostgreSQL::Test::Cluster;
@@ -198,6 +197,8 @@ like($session->messages, qr/job $id does not exist/, '... with an error');
 
 $id = enqueue($node, 'images', $stalled);
 is($session->send("SELECT genjob.wait($id)") && is_waiting($session), 1, 'another waits');
+is( query('SELECT count(*) FROM pg_locks WHERE pid = ' . $session->pid . " AND relation = 'gen_jobs'::regclass"),
+	'0', 'a wait holds no lock on gen_jobs');
 query('TRUNCATE gen_jobs, gen_outputs');
 ends_soon($session, 'TRUNCATE');
 like($session->messages, qr/job $id does not exist/, '... with an error');
@@ -205,7 +206,11 @@ like($session->messages, qr/job $id does not exist/, '... with an error');
 # one that fails, and one that is tried again in between
 create_server($node, 'brisk', 'openai-images', $standin, retry_base => '10 ms');
 $id = enqueue($node, 'brisk',
-	StandIn::request(prompt => 'second time', latency_ms => 200, faults => [ { status => 503 } ]));
+	StandIn::request(
+		id => 'second',
+		prompt => 'second time',
+		latency_ms => 200,
+		faults => [ { status => 503 } ]));
 is($session->query("SELECT state, attempt FROM genjob.wait($id, '1 min')"),
 	'succeeded|2', 'wait() waits through attempts that fail');
 

@@ -1,0 +1,219 @@
+--
+-- options: what CREATE SERVER and CREATE USER MAPPING take, and what they say to all else
+--
+-- A mistake is found when it is made, by whoever makes it, and not by a job at night.
+--
+\set SHOW_CONTEXT never
+
+-- ---- required ----
+
+CREATE SERVER regress_s FOREIGN DATA WRAPPER genjob;
+CREATE SERVER regress_s FOREIGN DATA WRAPPER genjob OPTIONS (api 'http');
+CREATE SERVER regress_s FOREIGN DATA WRAPPER genjob OPTIONS (url 'http://127.0.0.1:9');
+CREATE SERVER regress_s FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9');
+
+-- ---- every option of a server ----
+
+CREATE SERVER regress_full FOREIGN DATA WRAPPER genjob OPTIONS (
+	api 'openai-images',
+	url 'https://images.example.com/base/',
+	path '/v2/images/generations?beta=1',
+	inputs_path '/v2/images/edits',
+	auth 'header:X-Api-Key',
+	model 'gpt-image-1',
+	defaults '{"size": "1024x1024", "n": 1}',
+	headers '{"X-Team": "art", "X-Trace": "yes"}',
+	ca_file '/etc/ssl/certs/ca-certificates.crt',
+	max_in_flight '4',
+	timeout '10 min',
+	connect_timeout '1500 ms',
+	max_response '64MB',
+	max_attempts '3',
+	retry_base '500ms',
+	retry_max '1 h',
+	on_unknown 'fail',
+	paused 'on');
+SELECT option_name, option_value FROM pg_foreign_server, pg_options_to_table(srvoptions) WHERE srvname = 'regress_full';
+-- as they came, so that pg_dump and \des+ show what was written
+SELECT server, api, url FROM genjob.servers ORDER BY server;
+
+-- ---- names ----
+
+ALTER SERVER regress_s OPTIONS (ADD colour 'red');
+ALTER SERVER regress_s OPTIONS (ADD timeouts '1 min');
+ALTER SERVER regress_s OPTIONS (ADD "Timeout" '1 min');
+-- secrets are not a server's, whose options everyone can read
+ALTER SERVER regress_s OPTIONS (ADD api_key 'sk-do-not-repeat');
+-- nor is the wrapper the place for any
+ALTER FOREIGN DATA WRAPPER genjob OPTIONS (ADD url 'http://127.0.0.1:9');
+-- and a GenAI server is not read like a table
+CREATE FOREIGN TABLE regress_t (a text) SERVER regress_s OPTIONS (path '/x');
+IMPORT FOREIGN SCHEMA public FROM SERVER regress_s INTO public;
+
+-- ---- api ----
+
+ALTER SERVER regress_s OPTIONS (SET api 'openai');
+ALTER SERVER regress_s OPTIONS (SET api 'HTTP');
+ALTER SERVER regress_s OPTIONS (SET api '');
+ALTER SERVER regress_s OPTIONS (SET api 'automatic1111');
+ALTER SERVER regress_s OPTIONS (SET api 'openai-images');
+ALTER SERVER regress_s OPTIONS (SET api 'http');
+ALTER SERVER regress_s OPTIONS (DROP api);
+
+-- ---- url ----
+
+ALTER SERVER regress_s OPTIONS (SET url 'https://api.example.com');
+ALTER SERVER regress_s OPTIONS (SET url 'http://[::1]:8188/base/path/');
+ALTER SERVER regress_s OPTIONS (SET url 'http://painter');
+ALTER SERVER regress_s OPTIONS (SET url '');
+ALTER SERVER regress_s OPTIONS (SET url '127.0.0.1:8188');
+ALTER SERVER regress_s OPTIONS (SET url 'painter');
+ALTER SERVER regress_s OPTIONS (SET url 'http://');
+ALTER SERVER regress_s OPTIONS (SET url 'http://127.0.0.1:99999');
+ALTER SERVER regress_s OPTIONS (SET url 'ftp://127.0.0.1/');
+ALTER SERVER regress_s OPTIONS (SET url 'file:///etc/passwd');
+ALTER SERVER regress_s OPTIONS (SET url 'http://127.0.0.1:9/?key=1');
+ALTER SERVER regress_s OPTIONS (SET url 'http://127.0.0.1:9/#top');
+ALTER SERVER regress_s OPTIONS (SET url 'http://127.0.0.1:9/a b');
+ALTER SERVER regress_s OPTIONS (SET url E'http://127.0.0.1:9/\nX-Evil: 1');
+ALTER SERVER regress_s OPTIONS (SET url 'http://a:1,http://b:2');
+-- the password in it is not repeated, also where something else is wrong
+ALTER SERVER regress_s OPTIONS (SET url 'http://me:do-not-repeat@127.0.0.1:9');
+ALTER SERVER regress_s OPTIONS (SET url 'ftp://me:do-not-repeat@127.0.0.1:9');
+ALTER SERVER regress_s OPTIONS (DROP url);
+
+-- ---- path ----
+
+ALTER SERVER regress_s OPTIONS (ADD path '/v1/generate?version=2&x=%20');
+ALTER SERVER regress_s OPTIONS (SET path '?version=2');
+ALTER SERVER regress_s OPTIONS (SET path '');
+ALTER SERVER regress_s OPTIONS (SET path 'v1/generate');
+ALTER SERVER regress_s OPTIONS (SET path 'http://elsewhere/');
+ALTER SERVER regress_s OPTIONS (SET path '/a b');
+ALTER SERVER regress_s OPTIONS (SET path E'/a\nX-Evil: 1');
+ALTER SERVER regress_s OPTIONS (SET path '/a#b');
+ALTER SERVER regress_s OPTIONS (SET path U&'/\00fc');
+ALTER SERVER regress_s OPTIONS (DROP path);
+
+-- ---- auth ----
+
+ALTER SERVER regress_s OPTIONS (ADD auth 'none');
+ALTER SERVER regress_s OPTIONS (SET auth 'basic');
+ALTER SERVER regress_s OPTIONS (SET auth 'header:xi-api-key');
+ALTER SERVER regress_s OPTIONS (SET auth 'digest');
+ALTER SERVER regress_s OPTIONS (SET auth 'header:');
+ALTER SERVER regress_s OPTIONS (SET auth 'header:X Key');
+ALTER SERVER regress_s OPTIONS (SET auth 'header:Content-Length');
+ALTER SERVER regress_s OPTIONS (DROP auth);
+
+-- ---- defaults and headers ----
+
+ALTER SERVER regress_s OPTIONS (ADD defaults '{}');
+ALTER SERVER regress_s OPTIONS (SET defaults '{"seed": 9007199254740993, "nested": {"a": [1, null]}}');
+ALTER SERVER regress_s OPTIONS (SET defaults '');
+ALTER SERVER regress_s OPTIONS (SET defaults '[1]');
+ALTER SERVER regress_s OPTIONS (SET defaults '"size"');
+ALTER SERVER regress_s OPTIONS (SET defaults '{"size": }');
+ALTER SERVER regress_s OPTIONS (SET defaults '{"size": 1} {"n": 2}');
+ALTER SERVER regress_s OPTIONS (SET defaults 'size=1');
+ALTER SERVER regress_s OPTIONS (ADD headers '{"X-A": "1", "x-b": ""}');
+ALTER SERVER regress_s OPTIONS (SET headers '{"X-A": 1}');
+ALTER SERVER regress_s OPTIONS (SET headers '{"X A": "1"}');
+ALTER SERVER regress_s OPTIONS (SET headers '{"": "1"}');
+ALTER SERVER regress_s OPTIONS (SET headers '{"X-A": "1\r\nX-Evil: 1"}');
+ALTER SERVER regress_s OPTIONS (SET headers '["X-A: 1"]');
+ALTER SERVER regress_s OPTIONS (SET headers 'X-A: 1');
+ALTER SERVER regress_s OPTIONS (SET headers '{"content-length": "1"}');
+ALTER SERVER regress_s OPTIONS (SET headers '{"Idempotency-Key": "1"}');
+ALTER SERVER regress_s OPTIONS (DROP defaults, DROP headers);
+
+-- ---- ca_file ----
+
+ALTER SERVER regress_s OPTIONS (ADD ca_file '/etc/ssl/our.pem');
+ALTER SERVER regress_s OPTIONS (SET ca_file 'our.pem');
+ALTER SERVER regress_s OPTIONS (SET ca_file '');
+ALTER SERVER regress_s OPTIONS (DROP ca_file);
+
+-- ---- counts ----
+
+ALTER SERVER regress_s OPTIONS (ADD max_in_flight '1', ADD max_attempts '1');
+ALTER SERVER regress_s OPTIONS (SET max_in_flight '1000000');
+ALTER SERVER regress_s OPTIONS (SET max_in_flight '0');
+ALTER SERVER regress_s OPTIONS (SET max_in_flight '-1');
+ALTER SERVER regress_s OPTIONS (SET max_in_flight '1000001');
+ALTER SERVER regress_s OPTIONS (SET max_in_flight '99999999999999999999');
+ALTER SERVER regress_s OPTIONS (SET max_in_flight '1.5');
+ALTER SERVER regress_s OPTIONS (SET max_in_flight 'many');
+ALTER SERVER regress_s OPTIONS (SET max_in_flight '');
+ALTER SERVER regress_s OPTIONS (SET max_attempts '0');
+ALTER SERVER regress_s OPTIONS (SET max_attempts '3 times');
+
+-- ---- durations: a unit is required, as "30" may be meant in seconds by one and in minutes by another ----
+
+ALTER SERVER regress_s OPTIONS (ADD timeout '30 s');
+ALTER SERVER regress_s OPTIONS (SET timeout '1.5 h');
+ALTER SERVER regress_s OPTIONS (SET timeout '2d');
+ALTER SERVER regress_s OPTIONS (SET timeout '30');
+ALTER SERVER regress_s OPTIONS (SET timeout '0');
+ALTER SERVER regress_s OPTIONS (SET timeout '0 s');
+ALTER SERVER regress_s OPTIONS (SET timeout '-5 s');
+ALTER SERVER regress_s OPTIONS (SET timeout '21 d');
+ALTER SERVER regress_s OPTIONS (SET timeout '1000000 d');
+ALTER SERVER regress_s OPTIONS (SET timeout '10 minutes');
+ALTER SERVER regress_s OPTIONS (SET timeout '64 MB');
+ALTER SERVER regress_s OPTIONS (SET timeout '00:10:00');
+ALTER SERVER regress_s OPTIONS (SET timeout '');
+ALTER SERVER regress_s OPTIONS (ADD connect_timeout '2 d');
+ALTER SERVER regress_s OPTIONS (ADD retry_base '1');
+ALTER SERVER regress_s OPTIONS (ADD retry_max 'soon');
+-- the two belong together
+ALTER SERVER regress_s OPTIONS (ADD retry_base '10 min');
+ALTER SERVER regress_s OPTIONS (ADD retry_base '10 min', ADD retry_max '10 min');
+ALTER SERVER regress_s OPTIONS (SET retry_max '9 min');
+ALTER SERVER regress_s OPTIONS (DROP retry_max);
+
+-- ---- sizes ----
+
+ALTER SERVER regress_s OPTIONS (ADD max_response '1kB');
+ALTER SERVER regress_s OPTIONS (SET max_response '2048B');
+ALTER SERVER regress_s OPTIONS (SET max_response '953MB');
+ALTER SERVER regress_s OPTIONS (SET max_response '1GB');
+ALTER SERVER regress_s OPTIONS (SET max_response '1000B');
+ALTER SERVER regress_s OPTIONS (SET max_response '256');
+ALTER SERVER regress_s OPTIONS (SET max_response '256mb');
+ALTER SERVER regress_s OPTIONS (SET max_response '10 s');
+
+-- ---- choices ----
+
+ALTER SERVER regress_s OPTIONS (ADD on_unknown 'retry');
+ALTER SERVER regress_s OPTIONS (SET on_unknown 'ignore');
+ALTER SERVER regress_s OPTIONS (ADD paused 'true');
+ALTER SERVER regress_s OPTIONS (SET paused 'no');
+ALTER SERVER regress_s OPTIONS (SET paused 'maybe');
+
+-- nothing of what was refused has stayed
+SELECT option_name, option_value FROM pg_foreign_server, pg_options_to_table(srvoptions)
+	WHERE srvname = 'regress_s' ORDER BY option_name;
+
+-- ---- user mappings: their values are secrets, so no message repeats one ----
+
+CREATE USER MAPPING FOR PUBLIC SERVER regress_s;
+ALTER USER MAPPING FOR PUBLIC SERVER regress_s OPTIONS (ADD api_key 'sk-do-not-repeat');
+ALTER USER MAPPING FOR PUBLIC SERVER regress_s OPTIONS (ADD headers '{"X-Secret": "do-not-repeat"}');
+ALTER USER MAPPING FOR PUBLIC SERVER regress_s OPTIONS (SET api_key '');
+ALTER USER MAPPING FOR PUBLIC SERVER regress_s OPTIONS (SET api_key E'do-not-repeat\n');
+ALTER USER MAPPING FOR PUBLIC SERVER regress_s OPTIONS (SET headers '{"X-Secret": "do-not-repeat"');
+ALTER USER MAPPING FOR PUBLIC SERVER regress_s OPTIONS (SET headers '["do-not-repeat"]');
+ALTER USER MAPPING FOR PUBLIC SERVER regress_s OPTIONS (SET headers '{"X-Secret": ["do-not-repeat"]}');
+ALTER USER MAPPING FOR PUBLIC SERVER regress_s OPTIONS (ADD password 'do-not-repeat');
+ALTER USER MAPPING FOR PUBLIC SERVER regress_s OPTIONS (ADD timeout '30 s');
+-- and no other role can read one: PostgreSQL shows the names of options at most
+CREATE ROLE regress_genjob_reader;
+SET ROLE regress_genjob_reader;
+SELECT umoptions FROM pg_user_mappings WHERE srvname = 'regress_s';
+SELECT umoptions FROM pg_user_mapping;
+RESET ROLE;
+
+DROP ROLE regress_genjob_reader;
+DROP SERVER regress_s CASCADE;
+DROP SERVER regress_full;

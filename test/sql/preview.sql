@@ -1,0 +1,126 @@
+--
+-- preview: what goes over the wire, byte for byte, for each api
+--
+-- genjob.preview() builds the request with the code that sends it, masks secrets and sends nothing. Lines
+-- of a multipart body end with CR LF; "show" writes the CR as \r.
+--
+\set SHOW_CONTEXT never
+\pset tuples_only on
+\pset format unaligned
+\pset null '(null)'
+
+CREATE FUNCTION pg_temp.show(server name, request jsonb, inputs bytea[] DEFAULT NULL) RETURNS text LANGUAGE sql AS
+	$$SELECT replace(genjob.preview(server, request, inputs), E'\r', '\r') || E'\n-----'$$;
+
+-- the first bytes of a PNG, of a JPEG, and text
+\set png '\'\\x89504e470d0a1a0a0000000d49484452\'::bytea'
+\set jpeg '\'\\xffd8ffe000104a464946\'::bytea'
+\set text '\'\\x68656c6c6f\'::bytea'
+
+-- ---- openai-images ----
+
+CREATE SERVER regress_openai FOREIGN DATA WRAPPER genjob OPTIONS (api 'openai-images', url 'http://127.0.0.1:9/');
+CREATE USER MAPPING FOR PUBLIC SERVER regress_openai OPTIONS (api_key 'sk-secret');
+SELECT pg_temp.show('regress_openai', '{"prompt": "a lighthouse at dawn", "n": 2}');
+-- with an input: an edit, as a form
+SELECT pg_temp.show('regress_openai', '{"prompt": "make it night", "n": 2, "stream": false, "user": null,
+	"options": {"a": [1, "two"]}}', ARRAY[:png]);
+-- several, and one that the request names itself
+SELECT pg_temp.show('regress_openai', '{"prompt": "both", "mask": {"$input": 2}}', ARRAY[:png, :png, :jpeg]);
+-- an array of the request's own
+SELECT pg_temp.show('regress_openai', '{"image": [{"$input": 2}, {"$input": 1}], "tags": ["a", "b"]}', ARRAY[:png, :text]);
+-- names and values of a form stay within their part
+SELECT pg_temp.show('regress_openai', '{"a\"b\r\nc": "x\r\n--y"}', ARRAY[:text]);
+-- defaults below the request, the model where the request has none
+ALTER SERVER regress_openai OPTIONS (ADD model 'gpt-image-1', ADD defaults '{"size": "1024x1024", "n": 1, "x": {"a": 1, "b": 2}}');
+SELECT pg_temp.show('regress_openai', '{"prompt": "p", "n": 3, "x": {"b": [3]}}');
+SELECT pg_temp.show('regress_openai', '{"prompt": "p", "model": "dall-e-3", "size": null}');
+SELECT pg_temp.show('regress_openai', '{"prompt": "p"}', ARRAY[:png]);
+ALTER SERVER regress_openai OPTIONS (DROP defaults);
+-- a Content-Type of one's own is for JSON: it would hide the boundary of a form
+ALTER SERVER regress_openai OPTIONS (ADD headers '{"content-type": "application/json; charset=utf-8"}');
+SELECT pg_temp.show('regress_openai', '{"prompt": "p"}');
+SELECT pg_temp.show('regress_openai', '{"prompt": "p"}', ARRAY[:text]);
+
+-- ---- automatic1111 ----
+
+CREATE SERVER regress_a1111 FOREIGN DATA WRAPPER genjob OPTIONS (api 'automatic1111', url 'http://127.0.0.1:9');
+SELECT pg_temp.show('regress_a1111', '{"prompt": "a cat", "steps": 20}');
+SELECT pg_temp.show('regress_a1111', '{"prompt": "a cat", "mask": {"$input": 2}}', ARRAY[:png, :text]);
+SELECT pg_temp.show('regress_a1111', '{"prompt": "a cat", "init_images": ["aGVsbG8="]}', ARRAY[:text]);
+ALTER SERVER regress_a1111 OPTIONS (ADD model 'sd_xl_base_1.0');
+SELECT pg_temp.show('regress_a1111', '{"prompt": "a cat"}');
+SELECT pg_temp.show('regress_a1111', '{"override_settings": {"CLIP_stop_at_last_layers": 2}}');
+SELECT pg_temp.show('regress_a1111', '{"override_settings": {"sd_model_checkpoint": "mine"}}');
+CREATE USER MAPPING FOR PUBLIC SERVER regress_a1111 OPTIONS (api_key 'user:password');
+SELECT pg_temp.show('regress_a1111', '{}');
+
+-- ---- http ----
+
+CREATE SERVER regress_http FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'https://example.com/api');
+SELECT pg_temp.show('regress_http', '{}');
+SELECT pg_temp.show('regress_http', '{"image": {"$input": 1}, "again": [{"deep": {"$input": 1}}]}', ARRAY[:text]);
+SELECT pg_temp.show('regress_http', '{"image": {"$input": 1}}', ARRAY[''::bytea]);
+ALTER SERVER regress_http OPTIONS (ADD path '/run?version=2', ADD model 'm');
+SELECT pg_temp.show('regress_http', '{}');
+SELECT pg_temp.show('regress_http', '{"a": {"$input": 1}}', ARRAY[:text]);
+ALTER SERVER regress_http OPTIONS (ADD inputs_path '/edit');
+SELECT pg_temp.show('regress_http', '{"a": {"$input": 1}}', ARRAY[:text]);
+ALTER SERVER regress_http OPTIONS (DROP path, DROP inputs_path, DROP model);
+
+-- ---- auth and headers: the mapping's win over the server's, both over genjob's; secrets are masked ----
+
+ALTER SERVER regress_http OPTIONS (ADD headers '{"X-Team": "art", "accept": "image/png", "Content-Type": "application/vnd.api+json"}');
+SELECT pg_temp.show('regress_http', '{}');
+CREATE USER MAPPING FOR PUBLIC SERVER regress_http OPTIONS (api_key 'sk-secret');
+SELECT pg_temp.show('regress_http', '{}');
+ALTER SERVER regress_http OPTIONS (ADD auth 'header:X-Api-Key');
+SELECT pg_temp.show('regress_http', '{}');
+ALTER SERVER regress_http OPTIONS (SET auth 'basic');
+SELECT pg_temp.show('regress_http', '{}');
+ALTER SERVER regress_http OPTIONS (SET auth 'none');
+SELECT pg_temp.show('regress_http', '{}');
+ALTER USER MAPPING FOR PUBLIC SERVER regress_http OPTIONS (ADD headers '{"X-Session": "secret-session", "x-team": "secret-team"}');
+SELECT pg_temp.show('regress_http', '{}');
+ALTER SERVER regress_http OPTIONS (DROP headers, DROP auth);
+DROP USER MAPPING FOR PUBLIC SERVER regress_http;
+
+-- ---- values arrive as they are in jsonb ----
+
+-- a seed or an id of 64 bits and more keeps every digit, which a double would not
+SELECT pg_temp.show('regress_http', '{"a": 9007199254740993, "b": -18446744073709551615, "c": 0.1, "d": 1e-7, "e": 1e30,
+	"f": 3.14159265358979323846, "g": [123456789012345678, {"h": 2}], "i": "9007199254740993", "j\"k\\": 0}');
+ALTER SERVER regress_http OPTIONS (ADD defaults '{"seed": 9007199254740993}');
+SELECT pg_temp.show('regress_http', '{"z": 12345678901234567890}');
+ALTER SERVER regress_http OPTIONS (DROP defaults);
+-- text of all the world, and what JSON must escape
+SELECT pg_temp.show('regress_http', '{"prompt": "\u706f\u53f0 \ud83d\uddfc caf\u00e9", "quoted": "a \"b\" \\ / \t\r\n\u0001\u007f"}');
+SELECT pg_temp.show('regress_http', '{"true": true, "null": null, "empty": [{}, [], ""]}');
+-- a binary is shown escaped, text in it as it is
+SELECT pg_temp.show('regress_openai', '{}', ARRAY['\x00017f80ff0a63616666c3a9c328'::bytea]);
+
+-- ---- what cannot be sent ----
+
+SELECT genjob.preview('regress_http', '[]');
+SELECT genjob.preview('regress_nowhere', '{}');
+SELECT genjob.preview('regress_http', '{"a": {"$input": 1}}');
+SELECT genjob.preview('regress_http', '{}', ARRAY[:text]);
+SELECT genjob.preview('regress_a1111', '{}', ARRAY[:text, NULL]);
+SELECT genjob.preview('regress_a1111', '{}', ARRAY[ARRAY[:text], ARRAY[:text]]);
+SELECT genjob.preview('regress_http', (repeat('{"a":', 1500) || '1' || repeat('}', 1500))::jsonb);
+CREATE ROLE regress_genjob_app;
+SET ROLE regress_genjob_app;
+SELECT genjob.preview('regress_openai', '{}');
+RESET ROLE;
+GRANT USAGE ON FOREIGN SERVER regress_openai TO regress_genjob_app;
+DROP USER MAPPING FOR PUBLIC SERVER regress_openai;
+SET ROLE regress_genjob_app;
+SELECT genjob.preview('regress_openai', '{}');
+RESET ROLE;
+SELECT genjob.preview(NULL, '{}'), genjob.preview('regress_http', NULL);
+
+-- nothing of it is a job
+SELECT count(*) FROM gen_jobs;
+
+DROP SERVER regress_openai, regress_a1111, regress_http CASCADE;
+DROP ROLE regress_genjob_app;

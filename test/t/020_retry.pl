@@ -1,0 +1,299 @@
+# When a call fails: what is tried again, how often, when, and with which Idempotency-Key.
+
+use strict;
+use warnings;
+
+use List::Util qw(max min);
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use StandIn;
+
+# By how many seconds more than asked for a call may come late
+my $slack = $ENV{GENJOB_TEST_SLACK_S} // 1;
+
+my $node = new_node();
+my $standin = StandIn->new;
+my %quick = (retry_base => '10 ms', retry_max => '20 ms');
+my %ids;
+
+create_server($node, 'quick', 'openai-images', $standin, %quick);
+create_server($node, 'thrice', 'openai-images', $standin, %quick, max_attempts => 3);
+create_server($node, 'spread', 'openai-images', $standin, retry_base => '50 ms');
+create_server($node, 'hasty', 'openai-images', $standin, %quick, timeout => '400 ms');
+create_server($node, 'careful', 'openai-images', $standin, %quick, on_unknown => 'fail');
+create_server($node, 'careful_hasty', 'openai-images', $standin, %quick,
+	on_unknown => 'fail', timeout => '400 ms');
+
+# Enqueues a job whose calls meet FAULTS one after the other; NAME is its prompt, and its id for the
+# stand-in. COLUMNS of gen_jobs; "script" has more for the stand-in's script.
+sub faulty
+{
+	my ($server, $name, $faults, %columns) = @_;
+	my %script = %{ delete $columns{script} // {} };
+	$ids{$name} = enqueue($node, $server,
+		StandIn::request(id => $name, prompt => $name, faults => $faults, %script), %columns);
+	return;
+}
+
+sub forever
+{
+	my ($server, $name, $fault, %columns) = @_;
+	faulty($server, $name, [$fault], script => { repeat => 1 }, %columns);
+	return;
+}
+
+sub outcome
+{
+	my ($name) = @_;
+	my $job = job($node, $ids{$name});
+	return "$job->{state}, attempt $job->{attempt}, $job->{failures} failures, "
+	  . scalar(@{ $job->{errors} // [] })
+	  . ' errors';
+}
+
+# The calls of a job that had arrived at the last look(), oldest first.
+my %arrived;
+
+sub look
+{
+	%arrived = ();
+	push @{ $arrived{ $_->{id} } }, $_ foreach $standin->requests;
+	return;
+}
+
+sub arrivals
+{
+	my ($name) = @_;
+	return @{ $arrived{$name} // [] };
+}
+
+sub keys_of
+{
+	my ($name) = @_;
+	return map {
+		my %headers = %{ $_->{headers} };
+		my ($key) = grep { lc($_) eq 'idempotency-key' } keys %headers;
+		$headers{$key};
+	} arrivals($name);
+}
+
+my @worthwhile = (408, 425, 429, 500, 502, 503, 504, 529);
+my @final = (400, 401, 403, 404, 409, 413, 422, 501);
+foreach my $status (@worthwhile)
+{
+	faulty('quick', "status $status", [ { status => $status, message => "Not now ($status)" } ]);
+}
+foreach my $status (@final)
+{
+	faulty('quick', "status $status", [ { status => $status, message => "I refuse to. ($status)" } ]);
+}
+forever('thrice', 'three of the server', { status => 500, message => 'Out of paint' });
+forever('thrice', 'two of the job', { status => 500 }, max_attempts => 2);
+forever('thrice', 'one of the job', { status => 500 }, max_attempts => 1);
+faulty('thrice', 'seven of the job', [ ({ status => 500 }) x 6 ], max_attempts => 7);
+faulty('quick', 'many errors', [ ({ status => 500 }) x 102 ], max_attempts => 103);
+faulty('spread', "spread $_", [ ({ status => 503 }) x 4 ]) foreach 1 .. 20;
+
+# what is ambiguous: it may have been accepted
+my %ambiguous = (
+	'cut before the answer' => [ 'quick', { cut => 'accept' } ],
+	'reset before the answer' => [ 'quick', { reset => 1 } ],
+	'cut after the headers' => [ 'quick', { cut => 'headers' } ],
+	'cut in the body' => [ 'quick', { cut => 'body' } ],
+	'no answer in time' => [ 'hasty', { stall => 1 } ],
+	'half an answer in time' => [ 'hasty', { stall => 'body' } ],
+	'502' => [ 'quick', { status => 502 } ],
+	'504' => [ 'quick', { status => 504 } ]);
+foreach my $name (sort keys %ambiguous)
+{
+	my ($server, $fault) = @{ $ambiguous{$name} };
+	faulty($server, $name, [ $fault, $fault ]);
+	faulty($server eq 'hasty' ? 'careful_hasty' : 'careful', "careful: $name", [$fault]);
+}
+# what is an answer
+foreach my $status (429, 500, 503)
+{
+	faulty('quick', "definite $status", [ { status => $status } ]);
+	faulty('careful', "careful: $status", [ { status => $status } ]);
+}
+faulty('quick', 'both', [ { status => 503 }, { cut => 'accept' }, { status => 500 } ]);
+
+ok(wait_all_ended($node), 'all jobs end');
+look();
+
+# ---- which answers ----
+
+foreach my $status (@worthwhile)
+{
+	is(outcome("status $status"), 'succeeded, attempt 2, 1 failures, 1 errors', "HTTP $status is tried again");
+	my $job = job($node, $ids{"status $status"});
+	my ($error) = @{ $job->{errors} };
+	is("$error->{attempt} $error->{http_status}", "1 $status", '... and is in errors, with its attempt');
+	like($error->{error}, qr/server "quick" answered HTTP $status: Not now \($status\)\./, '... and the server\'s words');
+	like($error->{at}, qr/^20\d\d-\d\d-\d\dT\d\d:\d\d/, '... and its time');
+	is($job->{error}, undef, '... and no error is left of it');
+}
+foreach my $status (@final)
+{
+	is(outcome("status $status"), 'failed, attempt 1, 1 failures, 1 errors', "HTTP $status fails at once");
+	my $job = job($node, $ids{"status $status"});
+	like($job->{error}, qr/server "quick" answered HTTP $status: I refuse to\. \($status\)/,
+		'... with the server\'s words');
+	is($job->{errors}[0]{error}, $job->{error}, '... also in errors');
+	is($job->{errors}[0]{http_status}, $status, '... with the status');
+}
+like(job($node, $ids{"status $_"})->{error}, qr/Check the api_key/, "HTTP $_: where to look") foreach 401, 403;
+like(job($node, $ids{'status 404'})->{error}, qr/Check .*url and path/, 'HTTP 404: where to look');
+
+# ---- how often ----
+
+is(outcome('three of the server'), 'failed, attempt 3, 3 failures, 3 errors', 'max_attempts of the server');
+my $job = job($node, $ids{'three of the server'});
+like($job->{error}, qr/HTTP 500: Out of paint\. All 3 attempts are used up: raise max_attempts, or .*genjob\.retry\(\)/,
+	'... the error says so, and what to do');
+is(join(' ', map { $_->{attempt} } @{ $job->{errors} }), '1 2 3', '... errors has each attempt');
+is(scalar(arrivals('three of the server')), 3, '... and so many calls were made');
+is(outcome('two of the job'), 'failed, attempt 2, 2 failures, 2 errors', 'max_attempts of the job wins');
+is(outcome('one of the job'), 'failed, attempt 1, 1 failures, 1 errors', '... one attempt is one');
+like(job($node, $ids{'one of the job'})->{error}, qr/The only attempt is used up/, '... and is called so');
+is(outcome('seven of the job'), 'succeeded, attempt 7, 6 failures, 6 errors', '... also upwards');
+is(outcome('many errors'), 'succeeded, attempt 103, 102 failures, 100 errors', 'errors keeps the last hundred');
+is(job($node, $ids{'many errors'})->{errors}[0]{attempt}, 3, '... of which the first is the third');
+
+$node->safe_psql('postgres', "SELECT genjob.retry($ids{'one of the job'})");
+ok(wait_state($node, $ids{'one of the job'}, 'failed'), 'retry() runs a failed job again');
+is(outcome('one of the job'), 'failed, attempt 2, 1 failures, 2 errors', '... from no failures on');
+
+# ---- when ----
+
+my @gaps = ([], [], [], []);
+foreach my $i (1 .. 20)
+{
+	my @times = map { $_->{time} } arrivals("spread $i");
+	is(scalar @times, 5, "all calls of job $i were made") unless @times == 5;
+	push @{ $gaps[$_] }, $times[ $_ + 1 ] - $times[$_] foreach 0 .. 3;
+}
+cmp_ok(max(@{ $gaps[0] }), '<', 0.05 + $slack, 'the first wait is at most retry_base');
+cmp_ok(max(@{ $gaps[3] }), '>', 0.2, 'later ones are longer: up to eight times as long after four failures');
+cmp_ok(min(@{ $gaps[3] }), '<', 0.3, '... with full jitter');
+cmp_ok(max(@{ $gaps[3] }) - min(@{ $gaps[3] }), '>', 0.1, '... so that jobs which failed together do not come back together');
+
+# ---- Idempotency-Key ----
+
+foreach my $name (sort keys %ambiguous)
+{
+	is(outcome($name), 'succeeded, attempt 3, 2 failures, 2 errors', "$name: tried again");
+	my @keys = keys_of($name);
+	is(scalar(@keys), 3, '... each attempt is one call');
+	is("$keys[1] $keys[2]", "$keys[0] $keys[0]", '... with the same Idempotency-Key');
+	is(outcome("careful: $name"), 'failed, attempt 1, 1 failures, 1 errors', '... and with on_unknown "fail" it fails');
+	like(
+		job($node, $ids{"careful: $name"})->{error},
+		qr/may have been accepted, and money spent: look for it at the provider before genjob\.retry\(\)/,
+		'... in words about the money');
+	is(scalar(arrivals("careful: $name")), 1, '... after one call');
+}
+foreach my $status (429, 500, 503)
+{
+	my @keys = keys_of("definite $status");
+	is(scalar(@keys), 2, "HTTP $status: each attempt is one call");
+	isnt($keys[0], $keys[1], '... with a new key, for the first was refused');
+	is(outcome("careful: $status"), 'succeeded, attempt 2, 1 failures, 1 errors',
+		'... and with on_unknown "fail" it is tried again all the same');
+}
+my @keys = keys_of('both');
+ok( @keys == 4 && $keys[0] ne $keys[1] && $keys[1] eq $keys[2] && $keys[2] ne $keys[3],
+	'a key lasts from one definite answer to the next') or diag("@keys");
+is($node->safe_psql('postgres', q{SELECT count(*) FROM gen_jobs WHERE state = 'succeeded' AND idempotency_key IS NOT NULL}),
+	'0', 'a job that has succeeded has no key');
+@keys = keys_of('careful: cut before the answer');
+$node->safe_psql('postgres', "SELECT genjob.retry($ids{'careful: cut before the answer'})");
+ok(wait_state($node, $ids{'careful: cut before the answer'}, 'succeeded'), 'retry() of one that may have been accepted');
+look();
+is((keys_of('careful: cut before the answer'))[1], $keys[0], '... goes with the same key');
+
+# ---- a connection that was kept ----
+
+# A call on a connection that is being reused, and is cut, is sent again by libcurl itself unless
+# genjob prevents it. Here the second call would succeed.
+create_server($node, 'kept', 'openai-images', $standin, %quick, max_in_flight => 1);
+faulty('kept', 'first', []);
+ok(wait_all_ended($node), 'a job opens a connection');
+my $connections = $standin->counts(summary => 1)->{connections};
+faulty('kept', 'second', []);
+ok(wait_all_ended($node), '... and another comes');
+is($standin->counts(summary => 1)->{connections}, $connections, '... on the same connection');
+my @cuts = ({ cut => 'accept' }, { reset => 1 });
+foreach my $i (0 .. 5)
+{
+	faulty('kept', "warm $i", []);
+	faulty('kept', "kept $i", [ $cuts[ $i % 2 ] ], max_attempts => 1);
+}
+my $big = 'x' x 300_000;
+faulty('kept', 'warm big', []);
+faulty('kept', 'kept big', [ { cut => 'accept' } ], max_attempts => 1, script => { padding => $big });
+faulty('kept', 'warm twice', []);
+faulty('kept', 'kept twice', [ { cut => 'accept' }, { reset => 1 } ]);
+ok(wait_all_ended($node), 'jobs on one kept connection end');
+my $counts = $standin->counts;
+foreach my $name (map({ "kept $_" } 0 .. 5), 'kept big')
+{
+	is(outcome($name), 'failed, attempt 1, 1 failures, 1 errors', "$name: a cut ends the attempt");
+	is($counts->{ids}{$name}{arrived}, 1, '... which was one call');
+}
+is(outcome('kept twice'), 'succeeded, attempt 3, 2 failures, 2 errors', 'where more are left they are made');
+is($counts->{ids}{'kept twice'}{arrived}, 3, '... and each is one call');
+
+# ---- Retry-After ----
+
+# The first call of each server says when to come back; a second job waits for the same server, and a
+# third goes to another server.
+create_server($node, "after_$_", 'openai-images', $standin, %quick, max_in_flight => 1)
+  foreach qw(seconds date fraction);
+create_server($node, 'meanwhile', 'openai-images', $standin, %quick);
+faulty('after_seconds', 'asked for seconds', [ { status => 429, retry_after => '1' } ], priority => 1);
+faulty('after_date', 'asked for a date', [ { status => 503, retry_after => { date_in_s => 2 } } ], priority => 1);
+faulty('after_fraction', 'asked three times', [ ({ status => 429, retry_after => '0.2' }) x 3 ],
+	max_attempts => 1, priority => 1);
+ok($node->poll_query_until('postgres',
+		"SELECT count(*) = 3 FROM gen_jobs WHERE id IN ($ids{'asked for seconds'}, $ids{'asked for a date'}, $ids{'asked three times'}) AND attempt > 0 AND errors IS NOT NULL"),
+	'three servers ask to wait');
+faulty('after_seconds', 'behind seconds', [], priority => 2);
+faulty('after_date', 'behind a date', [], priority => 2);
+ok($node->poll_query_until('postgres',
+		q{SELECT held_reason = 'the server asked to wait' AND held_until > now() FROM genjob.servers WHERE server = 'after_date'}),
+	'... and genjob.servers says so');
+faulty('meanwhile', 'meanwhile', []);
+ok(wait_state($node, $ids{meanwhile}, 'succeeded'), 'another server goes on');
+ok(wait_all_ended($node), 'all jobs end');
+look();
+my ($meanwhile) = map { $_->{time} } arrivals('meanwhile');
+my ($asked, $again) = map { $_->{time} } arrivals('asked for seconds');
+my ($behind) = map { $_->{time} } arrivals('behind seconds');
+cmp_ok($behind - $asked, '>=', 1, 'Retry-After in seconds holds back the whole server');
+cmp_ok($behind - $asked, '<', 1 + $slack, '... and not for longer');
+cmp_ok($again, '>=', $behind, '... after which priority counts');
+($asked, $again) = map { $_->{time} } arrivals('asked for a date');
+($behind) = map { $_->{time} } arrivals('behind a date');
+cmp_ok($behind - $asked, '>=', 1, 'so does Retry-After with a date');
+cmp_ok($behind - $asked, '<', 4 + $slack, '... and not for longer');
+cmp_ok($meanwhile, '<', $behind, '... while the other server was called');
+is(outcome('asked for seconds'), 'succeeded, attempt 2, 0 failures, 1 errors', 'what the server put off uses up no attempt');
+is(outcome('asked for a date'), 'succeeded, attempt 2, 0 failures, 1 errors', '... with a date either');
+is(outcome('asked three times'), 'succeeded, attempt 4, 0 failures, 3 errors', '... however often it says so');
+
+# a server that always asks to come back at once must not be called in a circle
+create_server($node, 'circle', 'openai-images', $standin);
+forever('circle', 'circle', { status => 429, retry_after => '0' });
+faulty('meanwhile', 'two seconds', [], script => { latency_ms => 2000 });
+ok(wait_state($node, $ids{'two seconds'}, 'succeeded'), 'two seconds go by');
+cmp_ok($standin->counts->{ids}{circle}{arrived}, '<', 20, 'Retry-After: 0 does not make a circle of calls');
+$node->safe_psql('postgres', "SELECT genjob.cancel($ids{circle})");
+
+$standin->stop;
+$node->stop;
+done_testing();

@@ -1,0 +1,275 @@
+# Servers that answer badly or not at all. Each job ends with an error that says what, why and what to
+# do; what was paid for is kept; jobs beside it are not touched; and no secret comes to light.
+
+use strict;
+use warnings;
+
+use MIME::Base64 qw(encode_base64);
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use StandIn;
+
+my $node = new_node();
+my $standin = StandIn->new;
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my %quick = (retry_base => '10 ms', retry_max => '20 ms', max_attempts => 2);
+my %ids;
+
+# A certificate of its own authority, for that name or address.
+sub make_certificate
+{
+	my ($name, $alternative) = @_;
+	my @files = ("$folder/$name.crt", "$folder/$name.key");
+	system_or_bail(
+		'openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1',
+		'-nodes', '-days', '30', '-subj', "/CN=$name", '-addext', "subjectAltName=$alternative",
+		'-out', $files[0], '-keyout', $files[1]);
+	return @files;
+}
+
+my @certificate = make_certificate('server', 'IP:127.0.0.1');
+my @other_certificate = make_certificate('other', 'DNS:painter.example');
+my $secure = StandIn->new(tls => \@certificate);
+my $misnamed = StandIn->new(tls => \@other_certificate);
+my $closed_port = PostgreSQL::Test::Cluster::get_free_port();
+
+create_server($node, 'painter', 'openai-images', $standin, %quick, timeout => '30 s', max_response => '100kB');
+create_server($node, 'roomy', 'openai-images', $standin, %quick);
+create_server($node, 'json', 'http', $standin, %quick, path => '/echo');
+create_server($node, 'hasty', 'openai-images', $standin, %quick, timeout => '300 ms');
+create_server($node, 'closed', 'openai-images', "http://127.0.0.1:$closed_port", %quick);
+create_server($node, 'nameless', 'openai-images', 'http://genai-server.invalid', %quick);
+create_server($node, 'untrusted', 'openai-images', $secure, %quick);
+create_server($node, 'trusted', 'openai-images', $secure, %quick, ca_file => $certificate[0]);
+create_server($node, 'misnamed', 'openai-images', $misnamed, %quick, ca_file => $other_certificate[0]);
+create_server($node, 'no_such_file', 'openai-images', $secure, %quick, ca_file => "$folder/none.crt");
+create_server($node, 'plain', 'openai-images', 'https://127.0.0.1:' . $standin->port, %quick);
+create_server($node, 'encrypted', 'openai-images', 'http://127.0.0.1:' . $secure->port, %quick);
+create_server($node, 'wrong_path', 'openai-images', $standin, %quick, path => '/v2/pictures');
+
+my $again = qr/All 2 attempts are used up: raise max_attempts, or run the job again with genjob\.retry\(\)\.$/;
+
+# What happens to the call => server, fault, state, attempt, error, outputs
+my @failing = (
+	# answers that cannot be read
+	[ 'not JSON', 'painter', { garbage => 'not-json' }, 1, qr/the answer of server "painter" is not valid JSON at byte 1 of 16; it is kept in gen_outputs\./, '1 text/plain 16' ],
+	[ 'JSON that breaks off', 'painter', { garbage => 'truncated-json' }, 1, qr/is not valid JSON at byte \d+ of \d+; it is kept in gen_outputs\./, qr/^1 application\/json \d+$/ ],
+	[ 'nothing', 'painter', { garbage => 'empty' }, 1, qr/server "painter" answered HTTP 200 with an empty body\. Check/, '' ],
+	[ '10,000 brackets', 'painter', { garbage => 'nested' }, 1, qr/is not valid JSON at byte \d+ of 20000; it is kept in gen_outputs/, '1 application/json 20000' ],
+	[ 'an HTML page', 'painter', { garbage => 'html' }, 1, qr/the answer of server "painter" is not JSON; it is kept in gen_outputs\..*Check/, qr/^1 text\/html \d+$/ ],
+	[ 'JSON of something else', 'painter', { body => '{"pictures": []}' }, 1, qr/has no output at \/data\/\*\/b64_json; it is kept in the column result\./, '' ],
+	[ 'JSON that is a string', 'painter', { body => '"here you are"' }, 1, qr/has no output at/, '' ],
+	[ 'an error inside', 'painter', { garbage => 'error-200' }, 1, qr/server "painter" answered HTTP 200 with an error inside: The model has failed\./, '' ],
+	[ 'wrong base64', 'painter', { garbage => 'bad-base64' }, 1, qr/has what is not base64 at \/data\/0\/b64_json; it is kept in the column result\./, '' ],
+	[ 'too much', 'painter', { huge => 200_000 }, 1, qr/the answer of server "painter" is larger than 100 kB\. Raise its option max_response\./, '' ],
+	[ 'too much in chunks', 'painter', { huge => 50_000_000, chunked => 1 }, 1, qr/is larger than 100 kB\. Raise its option max_response\./, '' ],
+	[ 'not HTTP', 'painter', { garbage => 'no-http' }, 1, qr/what server "painter" answered is not HTTP: .*\. Check its option url\./, '' ],
+	[ 'a redirection', 'painter', { status => 302, headers => { Location => $standin->url('/echo/redirected') } }, 1, qr/answered HTTP 302, a redirection, which is not followed\. Set its option url to where it is now\./, '' ],
+	# refusals in words that are no words
+	[ 'refused in HTML', 'painter', { status => 502, garbage => 'html' }, 2, qr/answered HTTP 502: \(an HTML page\) 502 Bad Gateway\. $again/, '' ],
+	[ 'refused in bytes', 'painter', { status => 400, body => { base64 => encode_base64("no \0 way \xff\xfe \xc3\x28", '') } }, 1, qr/answered HTTP 400/, '' ],
+	[ 'refused in a flood', 'painter', { status => 400, body => 'word ' x 15_000 }, 1, qr/answered HTTP 400: (word ){100}/, '' ],
+	[ 'refused in too much', 'painter', { status => 400, huge => 5_000_000 }, 1, qr/is larger than 100 kB/, '' ],
+	[ 'no such path', 'wrong_path', {}, 1, qr/answered HTTP 404.*Check the server's options api, url and path\./, '' ],
+	# no answer
+	[ 'cut at once', 'painter', { cut => 'accept' }, 2, qr/the connection to server "painter" ended before the answer was complete: .*\. $again/, '' ],
+	[ 'cut after the headers', 'painter', { cut => 'headers' }, 2, qr/ended before the answer was complete: .*\. $again/, '' ],
+	[ 'cut half-way', 'painter', { cut => 'body' }, 2, qr/ended before the answer was complete: .*\. $again/, '' ],
+	[ 'reset half-way', 'painter', { cut => 'body', reset => 1 }, 2, qr/ended before the answer was complete: .*\. $again/, '' ],
+	[ 'cut half-way in chunks', 'painter', { cut => 'body', chunked => 1 }, 2, qr/ended before the answer was complete: .*\. $again/, '' ],
+	[ 'silence', 'hasty', { stall => 1 }, 2, qr/server "hasty" did not answer within 300 ms\. Raise its option timeout if it needs longer\. $again/, '' ],
+	[ 'silence half-way', 'hasty', { stall => 'body' }, 2, qr/did not answer within 300 ms\. Raise its option timeout/, '' ],
+	[ 'too slow a drip', 'hasty', { drip => { bytes => 1, every_ms => 50 } }, 2, qr/did not answer within 300 ms\. Raise its option timeout/, '' ],
+	# no server
+	[ 'nobody listens', 'closed', {}, 2, qr/could not reach server "closed" at http:\/\/127\.0\.0\.1:$closed_port: .*Check that it runs, and its option url\. $again/, '' ],
+	[ 'no such name', 'nameless', {}, 2, qr/could not reach server "nameless" at http:\/\/genai-server\.invalid: .*resolve.*Check that it runs, and its option url\. $again/, '' ],
+	[ 'a certificate of nobody', 'untrusted', {}, 1, qr/the TLS certificate of server "untrusted" at https:\S+ does not verify: .*\. Name its authority's certificate in the option ca_file\.$/, '' ],
+	[ 'a certificate of another name', 'misnamed', {}, 1, qr/the TLS certificate of server "misnamed" at https:\S+ does not verify: /, '' ],
+	[ 'no certificate file', 'no_such_file', {}, 1, qr/ca_file/, '' ],
+	[ 'no TLS', 'plain', {}, 2, qr/could not agree on TLS with server "plain" at https:.*Check.*option url.*$again/, '' ],
+	[ 'nothing but TLS', 'encrypted', {}, undef, qr/server "encrypted"/, '' ],
+);
+
+# What is odd but can be read: the fault, and what the result holds.
+my @odd = (
+	[ 'a NUL byte', 'roomy', { garbage => 'nul' }, q{result ->> 'note' = 'a NUL ? byte'} ],
+	[ 'an escaped NUL', 'roomy', { garbage => 'nul-escape' }, q{result ->> 'note' = U&'a NUL \FFFD escaped'} ],
+	[ 'invalid UTF-8', 'roomy', { garbage => 'invalid-utf8' }, q{result ->> 'note' = 'not UTF-8: ?( ??'} ],
+	[ 'lone surrogates', 'json', { body => '{"a": "\ud800", "b": "\udc00x", "c": "\ud83d\uddbc"}' }, q{result = jsonb_build_object('a', U&'\FFFD', 'b', U&'\FFFDx', 'c', U&'\+01F5BC')} ],
+	[ 'five megabytes', 'roomy', { huge => 5_000_000 }, q{octet_length(result ->> 'padding') > 4900000} ],
+	[ 'a drip', 'painter', { drip => { bytes => 400, every_ms => 20 } }, 'true' ],
+	[ 'no length', 'painter', { chunked => 1, close => 1 }, 'true' ],
+	[ 'keys twice', 'json', { body => '{"a": 1, "a": 2}' }, q{result = '{"a": 2}'} ],
+	[ 'JSON that is null', 'json', { body => 'null', content_type => 'application/json' }, q{result = 'null'} ],
+	[ '900 brackets', 'json', { body => '[' x 900 . ']' x 900 }, q{length(result::text) = 1800} ],
+);
+
+sub request_of
+{
+	my ($name, $fault) = @_;
+	return StandIn::request(id => $name, prompt => $name, faults => [$fault], repeat => 1);
+}
+
+# ---- all of it at once, with good jobs in between ----
+
+my @good;
+my @insert;
+my $pid = dispatcher_pid($node);
+foreach my $case (@failing, @odd)
+{
+	my ($name, $server, $fault) = @$case;
+	push @insert, [ $server, request_of($name, $fault) ];
+	push @insert, [ 'painter', StandIn::request(prompt => "good $name", latency_ms => 100) ];
+}
+push @insert, [ 'trusted', '{"prompt": "over TLS"}' ];
+# numbers that jsonb does not take
+my $number = '1e400000';
+push @insert, [ 'json', request_of('a number', { body => qq({"n": $number}) }) ];
+my $png = encode_base64("\x89PNG\r\n\x1a\n and so on", '');
+push @insert, [ 'roomy', request_of('a picture and a number', { body => qq({"data": [{"b64_json": "$png"}], "usage": {"n": $number}}) }) ];
+$node->safe_psql('postgres',
+	'INSERT INTO gen_jobs (server, request) VALUES '
+	  . join(', ', map { '(' . literal($_->[0]) . ', ' . literal($_->[1]) . ')' } @insert));
+ok(wait_all_ended($node), 'all jobs end');
+
+my %jobs;
+foreach my $line (split /\n/,
+	$node->safe_psql('postgres',
+		q{SELECT request ->> 'prompt', id, state, attempt, coalesce(jsonb_array_length(errors), 0), result IS NOT NULL, (SELECT coalesce(string_agg(format('%s %s %s', ordinal, content_type, bytes), ', ' ORDER BY ordinal), '') FROM gen_outputs WHERE job_id = id), length(error), replace(error, E'\n', ' / ') FROM gen_jobs}))
+{
+	my ($name, @columns) = split /\|/, $line, 9;
+	@{ $jobs{$name} }{qw(id state attempt errors has_result outputs length error)} = @columns;
+}
+
+foreach my $case (@failing)
+{
+	my ($name, $server, $fault, $attempt, $error, $outputs) = @$case;
+	my $job = $jobs{$name};
+	is($job->{state}, 'failed', "$name: the job fails");
+	like($job->{error}, $error, '... and says why, and what to do');
+	is($job->{attempt}, $attempt, "... after $attempt attempts") if defined $attempt;
+	is($job->{errors}, $job->{attempt}, '... each of which is in errors');
+	like($job->{outputs}, ref $outputs ? $outputs : qr/^\Q$outputs\E$/,
+		$outputs eq '' ? '... with no output' : '... and what came is kept');
+	is($jobs{"good $name"}{state}, 'succeeded', '... and the job beside it succeeds');
+}
+foreach my $name ('JSON of something else', 'wrong base64', 'an error inside')
+{
+	is($jobs{$name}{has_result}, 't', "$name: what came is kept in result");
+}
+cmp_ok($jobs{'refused in a flood'}{length}, '<', 1500, 'the server\'s words are clipped');
+is( $node->safe_psql('postgres', "SELECT convert_from(data, 'UTF8') FROM gen_outputs WHERE job_id = $jobs{'not JSON'}{id}"),
+	'this is not JSON', 'what is kept is what came');
+is($standin->counts->{paths}{'/echo/redirected'}, undef, 'no redirection was followed');
+
+foreach my $case (@odd)
+{
+	my ($name, undef, undef, $holds) = @$case;
+	is("$jobs{$name}{state} $jobs{$name}{error}", 'succeeded ', "$name: the job succeeds all the same");
+	is($node->safe_psql('postgres', "SELECT $holds FROM gen_jobs WHERE id = $jobs{$name}{id}"),
+		't', '... with its result');
+	is($jobs{"good $name"}{state}, 'succeeded', '... and the job beside it');
+}
+is($jobs{'over TLS'}{state}, 'succeeded', 'TLS with the right ca_file works') or diag($jobs{'over TLS'}{error});
+
+is($jobs{'a number'}{state}, 'succeeded', 'a number that jsonb refuses: the job succeeds');
+is( $node->safe_psql('postgres',
+		"SELECT content_type, convert_from(data, 'UTF8') FROM gen_outputs WHERE job_id = $jobs{'a number'}{id}"),
+	qq(application/json|{"n":$number}),
+	'... and the answer is an output');
+is($jobs{'a picture and a number'}{state}, 'succeeded', '... also beside a picture');
+like($jobs{'a picture and a number'}{outputs}, qr/^1 image\/png \d+, 2 application\/json \d+$/,
+	'... which keeps its place');
+
+is(dispatcher_pid($node), $pid, 'and all of that was one dispatcher');
+
+# ---- secrets ----
+
+# A server that tells everybody what it was sent: in its answers and in its errors, spelled as JSON
+# may spell it.
+my %secrets = (
+	bearer => ['sk-bearer-0123456789abcdef'],
+	basic => [ 'painter:pass/word+0123456789==', 'pass/word+0123456789==', encode_base64('painter:pass/word+0123456789==', '') ],
+	'header:X-Api-Key' => [ 'sk-in-a-header-0123456789', 'token/of+the=mapping' ],
+	none => [ 'no-api-key', 'sk-"quoted"\\0123456789' ]);
+
+sub quoted
+{
+	my ($text) = @_;
+	$text =~ s/(["\\])/\\$1/g;
+	return $text;
+}
+
+sub spellings
+{
+	my ($secret) = @_;
+	my $quoted = quoted($secret);
+	return ($quoted, $quoted =~ s{/}{\\/}gr, join('', map { sprintf '\u%04X', ord } split //, $secret));
+}
+
+@insert = ();
+foreach my $auth (sort keys %secrets)
+{
+	my ($key, @others) = @{ $secrets{$auth} };
+	create_server($node, $auth, 'http', $standin, %quick, path => '/echo', api_key => $key, auth => $auth);
+	my $mapping = { none => $secrets{none}[1], 'header:X-Api-Key' => $secrets{'header:X-Api-Key'}[1] }->{$auth};
+	$node->safe_psql('postgres',
+		qq{ALTER USER MAPPING FOR PUBLIC SERVER "$auth" OPTIONS (ADD headers } . literal('{"X-Extra": "' . quoted($mapping) . '"}') . ')')
+	  if defined $mapping;
+	push @insert, [ $auth, '{"prompt": "tell me"}' ];
+	my @said = ($auth eq 'none' ? () : $key, @others);
+	foreach my $secret (@said)
+	{
+		my @bodies = (
+			{ status => 400, body => "<html><title>$secret</title></html>" },
+			{ status => 401, body => "You are $secret!" },
+			{ status => 401, body => ('x' x 990) . $secret },
+			{ body => "You are $secret!", content_type => 'text/plain' },
+			{ body => qq({"you": "@{[quoted($secret)]}"), content_type => 'application/json' });
+		foreach my $text (spellings($secret))
+		{
+			push @bodies,
+			  { status => 401, body => qq({"error": {"message": "You are $text!"}}) },
+			  { status => 403, body => qq({"strange": ["$text"]}) },
+			  { body => qq({"you": {"are": ["$text"]}, "$text": 1, "usage": {"by": "$text"}}) },
+			  { body => qq({"error": "$text"}) };
+		}
+		push @insert, map { [ $auth, StandIn::request(faults => [$_]) ] } @bodies;
+	}
+	# and calls that are in flight while everybody looks
+	push @insert, [ $auth, StandIn::request(prompt => 'in flight', faults => [ { stall => 1 } ], repeat => 1) ];
+}
+$node->safe_psql('postgres',
+	'INSERT INTO gen_jobs (server, request) VALUES '
+	  . join(', ', map { '(' . literal($_->[0]) . ', ' . literal($_->[1]) . ')' } @insert));
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 4 FROM gen_jobs WHERE state IN ('queued', 'running')}),
+	'a server that echoes is answered');
+$standin->wait_for(sub { $_[0]{in_flight} == 4 });
+
+my %places = (
+	'gen_jobs' => # not the requests, in which the stand-in is told what to say
+	q{SELECT string_agg(concat_ws(' ', result, usage, error, errors), E'\n') FROM gen_jobs},
+	'gen_outputs' => q{SELECT string_agg(encode(data, 'escape'), E'\n') FROM gen_outputs},
+	'pg_stat_activity' => q{SELECT string_agg(a::text, E'\n') FROM pg_stat_activity a WHERE pid <> pg_backend_pid()},
+	'genjob.activity' => q{SELECT string_agg(a::text, E'\n') FROM genjob.activity a},
+	'genjob.servers' => q{SELECT string_agg(a::text, E'\n') FROM genjob.servers a},
+	'genjob.workers' => q{SELECT string_agg(a::text, E'\n') FROM genjob.workers a},
+	'genjob.preview' => q{SELECT string_agg(genjob.preview(srvname, '{}'), E'\n') FROM pg_foreign_server WHERE srvname IN ('bearer', 'basic', 'header:X-Api-Key', 'none')});
+my %found = map { $_ => $node->safe_psql('postgres', $places{$_}) } keys %places;
+$found{'the server log'} = slurp_file($node->logfile);
+like($found{gen_jobs}, qr/"x-api-key": "\*+"/, 'an echoed secret is masked');
+like($found{'genjob.preview'}, qr/^Authorization: Bearer \*\*\*$/m, '... and so it is in genjob.preview');
+foreach my $place (sort keys %found)
+{
+	my @seen = grep { index($found{$place}, $_) >= 0 } map { ($_, spellings($_)) } map { @$_ } values %secrets;
+	is("@seen", '', "$place has no secret in it");
+}
+$node->safe_psql('postgres', q{UPDATE gen_jobs SET state = 'cancelled' WHERE state = 'running'});
+
+$_->stop foreach $standin, $secure, $misnamed;
+$node->stop;
+done_testing();

@@ -1,0 +1,241 @@
+# Whatever is killed with calls in flight - the dispatcher, the server at once, the postmaster - every
+# committed job is finished, under its own Idempotency-Key and with one effect.
+#
+# GENJOB_TEST_LONG=1 kills the dispatcher 30 times under load instead of 6.
+
+use strict;
+use warnings;
+
+use Digest::SHA qw(sha256_hex);
+use HTTP::Tiny;
+use JSON::PP ();
+use MIME::Base64 qw(decode_base64);
+use Time::HiRes qw(sleep time);
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use StandIn;
+
+my $standin = StandIn->new;
+my $node = new_node(name => 'crash', conf => 'restart_after_crash = on');
+create_server($node, 'painter', 'openai-images', $standin, max_in_flight => 10);
+create_server($node, 'careful', 'openai-images', $standin, on_unknown => 'fail');
+
+sub query
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+# Enqueues jobs whose calls take that long and returns when the stand-in has them all; their ids there
+# are the prompts, "NAME 1" and so on.
+sub begin_calls
+{
+	my ($name, $n, $ms, $server) = @_;
+	$server //= 'painter';
+	$standin->reset;
+	my $first = query(
+		qq{WITH new AS (
+			INSERT INTO gen_jobs (server, request)
+			SELECT '$server', jsonb_build_object('prompt', '$name ' || i, 'standin',
+				jsonb_build_object('id', '$name ' || i, 'latency_ms', $ms))
+			FROM generate_series(1, $n) i RETURNING id)
+		SELECT min(id) FROM new});
+	$standin->wait_for(sub { $_[0]{in_flight} == $n });
+	return $first;
+}
+
+# Kills the dispatcher, with which PostgreSQL ends all sessions and starts anew, and returns when the next
+# one is there.
+sub kill_dispatcher
+{
+	my $pid = wait_dispatcher($node);
+	kill 'KILL', $pid or die "could not kill the dispatcher: $!";
+	return wait_dispatcher($node, 'postgres', $pid);
+}
+
+# What is true of jobs whose calls were cut short once.
+sub check_repeated
+{
+	my ($what, $first, $n) = @_;
+	ok(wait_all_ended($node), "$what: all jobs end");
+	my $counts = $standin->counts;
+	is( query(
+			qq{SELECT count(*), min(state), min(attempt), max(attempt), sum(failures), count(error),
+				count(idempotency_key) FROM gen_jobs WHERE id >= $first}),
+		"$n|succeeded|2|2|0|0|0",
+		'... in their second attempt, and the first does not count as a failure');
+	is( query(
+			qq{SELECT DISTINCT jsonb_array_length(errors), (errors -> 0) - 'at',
+				(errors -> 0 ->> 'at')::timestamptz BETWEEN created_at AND finished_at FROM gen_jobs WHERE id >= $first}),
+		'1|{"error": "genjob or the database server stopped while the call was in flight.", "attempt": 1}|t',
+		'... errors tells of the loss');
+	is( query(
+			qq{SELECT count(*), count(DISTINCT job_id), min(ordinal), max(ordinal) FROM gen_outputs WHERE job_id >= $first}),
+		"$n|$n|1|1",
+		'... each has its picture once');
+	is_deeply(
+		[ map { $_->{arrived} } values %{ $counts->{keys} } ],
+		[ (2) x $n ],
+		'... each was sent twice, under the same Idempotency-Key');
+	is( query(
+			qq{SELECT bool_and(j.started_at - a.backend_start < interval '1 s')
+			FROM gen_jobs j, pg_stat_activity a WHERE a.backend_type = 'genjob dispatcher' AND j.id >= $first}),
+		't',
+		'... within a second of the start of the dispatcher');
+	return;
+}
+
+# ---- the dispatcher is killed ----
+
+my $first = begin_calls('killed', 5, 1500);
+kill_dispatcher();
+check_repeated('the dispatcher killed', $first, 5);
+
+# ---- the server stops at once; what was not committed does not exist ----
+
+my $session = $node->background_psql('postgres');
+$session->query_safe(
+	q{BEGIN; INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "never committed"}')});
+$first = begin_calls('stopped', 5, 1500);
+my $waiting = enqueue($node, 'painter', { prompt => 'waiting' }, run_at => '2100-01-01');
+$node->stop('immediate');
+eval { $session->quit };
+$standin->wait_for(sub { $_[0]{in_flight} == 0 && $_[0]{aborted} == 5 });
+pass('an immediate stop of the server cuts the calls');
+$node->start;
+wait_dispatcher($node);
+is(job($node, $waiting)->{state}, 'queued', 'a job that waits still does after the start');
+query("DELETE FROM gen_jobs WHERE id = $waiting");
+check_repeated('immediate stop', $first, 5);
+is(query(q{SELECT count(*) FROM gen_jobs WHERE request ->> 'prompt' = 'never committed'}),
+	'0', 'a job that was not committed does not exist');
+is(scalar(grep { ($_->{body} // '') =~ /never committed/ } $standin->requests), 0, '... and was not sent');
+
+# ---- the postmaster is killed ----
+
+$first = begin_calls('orphaned', 5, 1500);
+my $lock_file = $node->data_dir . '/postmaster.pid';
+my ($postmaster) = slurp_file($lock_file) =~ /^(\d+)/;
+$node->kill9;
+$standin->wait_for(sub { $_[0]{in_flight} == 0 && $_[0]{aborted} == 5 });
+pass('the dispatcher does not outlive the postmaster');
+my $until = time + $PostgreSQL::Test::Utils::timeout_default;
+until ($node->start(fail_ok => 1))
+{
+	die 'the server does not start again' if time > $until;
+	sleep 0.1;
+	$node->stop('fast', fail_ok => 1);
+	# where nobody collects dead processes, as in some containers, it seems to be alive
+	unlink $lock_file if -e "/proc/$postmaster/stat" && slurp_file("/proc/$postmaster/stat") =~ /\) Z /;
+}
+wait_dispatcher($node);
+check_repeated('the postmaster killed', $first, 5);
+
+# ---- a call that may have been accepted, and a server that must not be asked twice ----
+
+$first = begin_calls('once', 1, 1500, 'careful');
+kill_dispatcher();
+ok(wait_state($node, $first, 'failed'), 'on_unknown "fail": the job fails');
+my $job = job($node, $first);
+is( $job->{error},
+	'genjob or the database server stopped while the call was in flight. The call may have been accepted, and money spent:'
+	  . ' look for it at the provider before genjob.retry().',
+	'... and says what to do');
+is("$job->{attempt} " . scalar @{ $job->{errors} }, '1 1', '... of its only attempt');
+is($standin->counts->{total}, 1, '... and is not sent again');
+my $key = $job->{idempotency_key};
+ok($key, 'the key of the call whose end is not known is kept');
+query("SELECT genjob.retry($first)");
+ok(wait_state($node, $first, 'succeeded'), '... until genjob.retry()');
+is_deeply([ keys %{ $standin->counts->{keys} } ], [$key], '... which sends it with that key');
+
+# ---- killed again and again under load ----
+
+my $kills = $ENV{GENJOB_TEST_LONG} ? 30 : 6;
+my $n = 0;
+
+sub enqueue_load
+{
+	my ($more) = @_;
+	query(
+		qq{INSERT INTO gen_jobs (server, request)
+		SELECT 'painter', jsonb_build_object('prompt', 'load ' || i, 'standin',
+			jsonb_build_object('id', 'load ' || i, 'latency_ms', i * 7919 % 501))
+		FROM generate_series($n + 1, $n + $more) i});
+	$n += $more;
+	return;
+}
+
+query('TRUNCATE gen_jobs, gen_outputs');
+$standin->reset;
+enqueue_load(60);
+my $last_kill = time;
+foreach my $kill (1 .. $kills)
+{
+	$standin->wait_for(sub { $_[0]{in_flight} >= 8 });
+	my $rest = $last_kill + 1 - time;
+	sleep $rest if $rest > 0;
+	$last_kill = time;
+	kill_dispatcher();
+	enqueue_load(45) if $kill < $kills;
+}
+ok(wait_all_ended($node), "the dispatcher killed $kills times under load: all jobs end");
+is( query(q{SELECT count(*), count(*) FILTER (WHERE state = 'succeeded'), sum(failures) FROM gen_jobs}),
+	"$n|$n|0",
+	'... every job succeeds, no failure counts');
+is( query(
+		q{SELECT count(*) FROM gen_jobs j
+		WHERE (SELECT array_agg(ordinal) FROM gen_outputs o WHERE o.job_id = j.id) IS DISTINCT FROM '{1}'
+			OR result -> 'data' IS DISTINCT FROM '[{"b64_json": {"$output": 1}}]'}),
+	'0',
+	'... with one result');
+
+my $counts = $standin->counts;
+my ($lost, $unexplained, $too_often, $unsent) = (0, 0, 0, 0);
+foreach my $row (
+	split /\n/,
+	query(
+		q{SELECT request -> 'standin' ->> 'id', attempt, coalesce(jsonb_array_length(errors), 0),
+			coalesce((SELECT bool_and(e ->> 'error' ~ 'stopped while the call was in flight')
+				FROM jsonb_array_elements(errors) e), true) FROM gen_jobs}))
+{
+	my ($id, $attempt, $errors, $all_lost) = split /\|/, $row;
+	my $arrived = $counts->{ids}{$id}{arrived} // 0;
+	$lost += $attempt - 1;
+	$unsent++ if $arrived == 0 || $counts->{ids}{$id}{answered} == 0;
+	$too_often++ if $arrived > $attempt || $counts->{ids}{$id}{answered} > $attempt;
+	$unexplained++ if $attempt != $errors + 1 || $all_lost ne 't';
+}
+note("$lost attempts were lost, $counts->{total} requests arrived for $n jobs");
+is($unsent, 0, 'the stand-in has answered every job');
+is($unexplained, 0, 'every attempt but the last was in flight when the dispatcher was killed, and errors says so');
+is($too_often, 0, 'no job arrived more often than it was started');
+cmp_ok($lost, '>', 0, 'some calls were in flight at a kill');
+cmp_ok($lost, '<=', 10 * $kills, '... and no more than max_in_flight were sent again for each');
+is(scalar(keys %{ $counts->{keys} }), $n, 'each job kept its one Idempotency-Key');
+
+# pictures are drawn from the prompt: nobody has another's
+my $http = HTTP::Tiny->new(timeout => 30);
+foreach my $i (1, int($n / 2), $n)
+{
+	my $reply = $http->post(
+		$standin->url('/v1/images/generations'),
+		{
+			content => qq({"prompt": "load $i"}),
+			headers => { 'Content-Type' => 'application/json' }
+		});
+	my $picture = decode_base64(JSON::PP::decode_json($reply->{content})->{data}[0]{b64_json});
+	is( query(
+			qq{SELECT encode(o.sha256, 'hex') FROM gen_outputs o JOIN gen_jobs j ON j.id = o.job_id
+			WHERE j.request ->> 'prompt' = 'load $i'}),
+		sha256_hex($picture),
+		"job $i has its own picture");
+}
+
+$standin->stop;
+$node->stop;
+done_testing();

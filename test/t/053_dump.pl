@@ -1,0 +1,207 @@
+# pg_dump and restore: the queue, its outputs, the servers and their secrets come along; what waits is run
+# in the copy, what has ended is not.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use StandIn;
+
+my $standin = StandIn->new;
+my $here = new_node(name => 'here', conf => 'log_min_messages = warning');
+my $there = new_node(name => 'there', extension => 0, conf => 'log_min_messages = warning');
+my $dumps = PostgreSQL::Test::Utils::tempdir();
+
+sub query
+{
+	my ($node, $sql, $database) = @_;
+	return $node->safe_psql($database // 'postgres', $sql);
+}
+
+# Runs a program of PostgreSQL; passes when it ends well and complains of nothing.
+sub succeeds
+{
+	my ($what, @command) = @_;
+	my ($stdout, $stderr);
+	my $ran = IPC::Run::run(\@command, '<', \undef, '>', \$stdout, '2>', \$stderr);
+	ok($ran && $stderr !~ /ERROR|WARNING|error:|warning:/, $what) or diag($stderr);
+	return;
+}
+
+sub dump_to
+{
+	my ($file, @options) = @_;
+	succeeds("pg_dump @options", 'pg_dump', '-d', $here->connstr('shop'), '-f', "$dumps/$file", @options);
+	return "$dumps/$file";
+}
+
+sub restore
+{
+	my ($node, $database, $file) = @_;
+	succeeds("... restored into $database", 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database),
+		'-f', $file);
+	return;
+}
+
+# What must be the same in a copy, as text: all rows but those that are yet to be run.
+sub ended_rows
+{
+	my ($node, $database) = @_;
+	return query(
+		$node,
+		q{SELECT to_jsonb(j) FROM gen_jobs j WHERE state IN ('succeeded', 'failed', 'cancelled') AND id <= 5 ORDER BY id;
+		SELECT to_jsonb(o) FROM gen_outputs o WHERE job_id <= 5 ORDER BY job_id, ordinal}, $database);
+}
+
+sub servers
+{
+	my ($node, $database) = @_;
+	return query(
+		$node,
+		q{SELECT srvname, srvoptions, srvacl, srvowner::regrole FROM pg_foreign_server ORDER BY srvname;
+		SELECT srvname, usename, umoptions FROM pg_user_mappings ORDER BY srvname, usename}, $database);
+}
+
+# ---- a database with jobs in every state, of two roles ----
+
+query($here, 'CREATE ROLE app LOGIN; CREATE ROLE "Odd Role" LOGIN; CREATE DATABASE shop');
+query($here, 'CREATE EXTENSION genjob', 'shop');
+create_server($here, 'painter', 'openai-images', $standin, database => 'shop', max_in_flight => 2);
+create_server($here, 'closed', 'openai-images', $standin, database => 'shop', paused => 'on');
+query(
+	$here, q{
+	CREATE USER MAPPING FOR app SERVER painter OPTIONS (api_key 'sk-of-app');
+	GRANT USAGE ON FOREIGN SERVER painter, closed TO app, "Odd Role";
+	GRANT INSERT, SELECT ON gen_jobs TO app, "Odd Role"}, 'shop');
+
+sub enqueue_as
+{
+	my ($role, $server, $request, $more) = @_;
+	$more //= '';
+	return $here->safe_psql(
+		'shop',
+		"INSERT INTO gen_jobs (server, request, inputs, run_at) VALUES ('$server', "
+		  . literal($request)
+		  . ", ARRAY['\\x89504e470d0a1a0a0001'::bytea], now() $more) RETURNING id",
+		extra_params => [ '-U', $role ]);
+}
+
+enqueue_as('app', 'painter', '{"prompt": "done, caf\u00e9 \\\\ \"quoted\""}');
+enqueue_as('Odd Role', 'painter', StandIn::request(prompt => 'refused', faults => [ { status => 400 } ]));
+ok(wait_all_ended($here, 'shop'), 'some jobs end');
+enqueue_as('app', 'closed', '{"prompt": "stopped"}');
+query($here, 'SELECT genjob.cancel(3)', 'shop');
+enqueue_as('app', 'closed', '{"prompt": "waits"}');
+enqueue_as('app', 'painter', '{"prompt": "much later"}', "+ interval '1 year'");
+$standin->reset;
+my $running = enqueue_as('app', 'painter', StandIn::request(prompt => 'runs', latency_ms => 30_000));
+$standin->wait_for(sub { $_[0]{in_flight} == 1 });
+is( query($here, q{SELECT string_agg(state::text, ' ' ORDER BY id) FROM gen_jobs}, 'shop'),
+	'succeeded failed cancelled queued queued running',
+	'jobs of every state');
+
+my $all = dump_to('all.sql');
+my $custom = dump_to('all.custom', '-Fc');
+my $schema = dump_to('schema.sql', '--schema-only');
+my $data = dump_to('data.sql', '--data-only');
+my $key = job($here, $running, 'shop')->{idempotency_key};
+succeeds('pg_dumpall --roles-only', 'pg_dumpall', '-d', $here->connstr('postgres'), '--roles-only', '-f',
+	"$dumps/roles.sql");
+
+# This call must not stand in the way of what follows.
+query($here, "SELECT genjob.cancel($running)", 'shop');
+$standin->wait_for(sub { $_[0]{in_flight} == 0 });
+my $ended = ended_rows($here, 'shop');
+like($ended, qr/caf\x{c3}\x{a9}/, 'there is something to compare');
+
+# ---- what becomes of it in a copy ----
+
+sub check_copy
+{
+	my ($node, $database) = @_;
+	my $where = $node->name . " $database";
+	ok(wait_dispatcher($node, $database), "$where: there is a dispatcher");
+	is(servers($node, $database), servers($here, 'shop'), '... servers, their privileges and secrets are the same');
+	is(ended_rows($node, $database), $ended, '... jobs that have ended, and their outputs, are the same');
+	ok(wait_state($node, $running, 'succeeded', $database), '... a job that was running is run in the copy')
+	  or diag(query($node, 'TABLE genjob.servers', $database));
+	is( query(
+			$node,
+			qq{SELECT owner, attempt, failures, errors FROM gen_jobs WHERE id = $running}, $database),
+		'app|2|0|',
+		'... as a further attempt, for the same owner');
+	is( query($node, q{SELECT string_agg(format('%s %s', id, state), ', ' ORDER BY id) FROM gen_jobs WHERE id IN (4, 5)},
+			$database),
+		'4 queued, 5 queued',
+		'... jobs that wait do so');
+	is( enqueue($node, 'closed', { prompt => 'new' }, database => $database),
+		$running + 1,
+		'... and a new job gets the next id');
+	my @sent = map { $_->{id} } $standin->requests;
+	is("@sent", 'runs', '... and nothing else was sent');
+	is( (grep { /^idempotency-key$/i } keys %{ ($standin->requests)[0]{headers} })
+		? ($standin->requests)[0]{headers}{ (grep { /^idempotency-key$/i } keys %{ ($standin->requests)[0]{headers} })[0] }
+		: undef,
+		$key,
+		'... with the Idempotency-Key of the call that was in flight');
+	return;
+}
+
+sub quicken
+{
+	my ($file) = @_;
+	my $text = slurp_file($file);
+	$text =~ s/"latency_ms": 30000/"latency_ms": 10/g or die "no running job in $file";
+	open my $out, '>', $file or die "could not write $file: $!";
+	print $out $text;
+	close $out;
+	return;
+}
+
+# In the same cluster.
+quicken($all);
+quicken($data);
+$standin->reset;
+query($here, 'CREATE DATABASE copy');
+restore($here, 'copy', $all);
+check_copy($here, 'copy');
+
+# In another cluster, where the roles come first.
+my (undef, undef, $stderr) = $there->psql('postgres', slurp_file("$dumps/roles.sql"), on_error_stop => 0);
+unlike($stderr, qr/ERROR(?!:  role "[^"]*" already exists)/, 'pg_dumpall --roles-only restored elsewhere');
+$standin->reset;
+query($there, 'CREATE DATABASE shop');
+restore($there, 'shop', $all);
+check_copy($there, 'shop');
+
+# The schema first, the data later.
+$standin->reset;
+query($there, 'CREATE DATABASE parts');
+restore($there, 'parts', $schema);
+is(query($there, 'SELECT count(*) FROM gen_jobs', 'parts'), '0', '--schema-only has no job');
+restore($there, 'parts', $data);
+check_copy($there, 'parts');
+
+# With pg_restore in two processes, and as one transaction.
+foreach my $options ([ '-j', '2' ], ['--single-transaction'])
+{
+	my $database = "restored$#$options";
+	query($there, "CREATE DATABASE $database");
+	succeeds("pg_restore @$options", 'pg_restore', '-d', $there->connstr($database), @$options, $custom);
+	ok(wait_dispatcher($there, $database), '... gives a database that is served');
+	is(ended_rows($there, $database), $ended, '... with the same rows');
+	ok( $there->poll_query_until($database, "SELECT state = 'running' FROM gen_jobs WHERE id = $running"),
+		'... and runs what has not ended');
+	query($there, "DROP DATABASE $database");
+}
+
+unlike(slurp_file($_->logfile), qr/genjob could not|exited with exit code/, 'no complaint in the log of ' . $_->name)
+  foreach $here, $there;
+
+$standin->stop;
+$_->stop foreach $here, $there;
+done_testing();
