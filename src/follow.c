@@ -17,7 +17,7 @@
 #include "steps.h"
 #include "url.h"
 
-#define MAX_ASKING 64			 /* polls under way at a time */
+#define MAX_ASKING 64            /* polls under way at a time */
 #define MAX_POLLS_PER_SECOND 400 /* begun, of all servers */
 #define MAX_POLL_DELAY_MS 30000
 #define PROBE_MS 2000
@@ -73,15 +73,17 @@ follow_wait(Job *job)
 	Verdict *verdict = job->verdict;
 	TimestampTz now = GetCurrentTimestamp();
 	int64 delay = verdict->after >= 0 && (verdict->error != NULL || verdict->has_answer)
-		? verdict->after : usual_delay_ms(job, now);
+					  ? verdict->after
+					  : usual_delay_ms(job, now);
 
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
 	if (now >= deadline_of(job) && job->step != STEP_SUBMIT)
 	{
-		steps_fail(job, psprintf("the prediction %s of server \"%s\" did not end within the option timeout. It may still run, and be paid for: cancel it at the provider, or raise timeout.%s%s",
-								 job->remote.id ? job->remote.id : "", job->server_name,
-								 verdict->error ? " The last question was not answered: " : "",
-								 verdict->error ? verdict->error : ""));
+		steps_fail(job,
+				   psprintf("the prediction %s of server \"%s\" did not end within the option timeout. It may still run, and be paid for: cancel it at the provider, or raise timeout.%s%s",
+							job->remote.id ? job->remote.id : "", job->server_name,
+							verdict->error ? " The last question was not answered: " : "",
+							verdict->error ? verdict->error : ""));
 		return;
 	}
 	job->step = verdict->has_answer ? STEP_RESULT : STEP_POLL;
@@ -124,7 +126,7 @@ is_trusted(const Job *job, const char *url)
 	const ServerOptions *options = &job->server->options;
 
 	return url_is_same_origin(url, options->url) ||
-		url_host_is_allowed(url, options->protocol.allow_hosts);
+		   url_host_is_allowed(url, options->protocol.allow_hosts);
 }
 
 static void
@@ -137,14 +139,17 @@ ask(Job *job)
 
 	calls_prepare(job);
 	MemoryContextSwitchTo(job->call_context);
-	(void) grammar_read_address(job->step == STEP_RESULT ? protocol->result : protocol->poll, &address);
+	(void) grammar_read_address(job->step == STEP_RESULT ? protocol->result : protocol->poll,
+								&address);
 	http = request_follow(&source, &job->remote, &address);
 	if (http == NULL)
-		steps_fail(job, psprintf("server \"%s\" gave no URL at %s to ask about its prediction %s. Look at the server's option poll.",
-								 job->server_name, address.place, job->remote.id ? job->remote.id : ""));
+		steps_fail(job,
+				   psprintf("server \"%s\" gave no URL at %s to ask about its prediction %s. Look at the server's option poll.",
+							job->server_name, address.place, job->remote.id ? job->remote.id : ""));
 	else if (!is_trusted(job, http->url))
-		steps_fail(job, psprintf("server \"%s\" gave a URL of another host to ask about its prediction: %s. Name the host in the server's option allow_hosts.",
-								 job->server_name, http->shown_url));
+		steps_fail(job,
+				   psprintf("server \"%s\" gave a URL of another host to ask about its prediction: %s. Name the host in the server's option allow_hosts.",
+							job->server_name, http->shown_url));
 	else
 	{
 		asking++;
@@ -189,7 +194,8 @@ probe(Job *job)
 	Address address;
 
 	if (job->probe_context == NULL)
-		job->probe_context = AllocSetContextCreate(job->context, "genjob probe", ALLOCSET_SMALL_SIZES);
+		job->probe_context =
+			AllocSetContextCreate(job->context, "genjob probe", ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(job->probe_context);
 	(void) grammar_read_address(progress_address(job, &place), &address);
 	job->probe_http = request_follow(&source, &job->remote, &address);
@@ -314,7 +320,8 @@ follow_download(Job *job)
 	calls_prepare(job);
 	MemoryContextSwitchTo(job->call_context);
 	begin_or_retry(job, STEP_DOWNLOAD,
-				   request_download(&source, output->url, job->remote.is_private), ACTIVITY_DOWNLOADING);
+				   request_download(&source, output->url, job->remote.is_private),
+				   ACTIVITY_DOWNLOADING);
 }
 
 static bool
@@ -397,9 +404,11 @@ cancel_next(Job *job)
 	}
 	MemoryContextSwitchTo(job->context);
 	job->verdict = palloc0(sizeof(Verdict));
-	job->verdict->error = job->cancel_confirmed
-		? psprintf("The server \"%s\" confirmed it.", job->server_name)
-		: psprintf("The server \"%s\" did not confirm it: what it has begun may go on, and be paid for.", job->server_name);
+	job->verdict->error =
+		job->cancel_confirmed
+			? psprintf("The server \"%s\" confirmed it.", job->server_name)
+			: psprintf("The server \"%s\" did not confirm it: what it has begun may go on, and be paid for.",
+					   job->server_name);
 	job_enter(job, JOB_SAVING);
 }
 
@@ -413,8 +422,9 @@ follow_cancel(Job *job)
 	const Protocol *protocol = job->server ? &job->server->options.protocol : NULL;
 	const char *cancels = protocol ? protocol->cancel : NULL;
 	bool is_submitting = job->state == JOB_CALLING && job->step == STEP_SUBMIT;
-	bool can_be_told = can_be_asked(job) ||
-		(is_submitting && strcmp(protocol->reply, "poll") != 0 && job->server->options.max_in_flight == 1);
+	bool can_be_told =
+		can_be_asked(job) || (is_submitting && strcmp(protocol->reply, "poll") != 0 &&
+							  job->server->options.max_in_flight == 1);
 	MemoryContext caller;
 
 	if (job->state == JOB_CALLING && (job->step == STEP_POLL || job->step == STEP_RESULT))

@@ -32,9 +32,9 @@ typedef struct HttpRequest
 {
 	const char *method;
 	char *url;
-	char *shown_url;		 /* as url, without secrets */
-	List *headers; /* of HttpHeader */
-	List *secrets; /* of char *: what the answer must not give away again */
+	char *shown_url; /* as url, without secrets */
+	List *headers;   /* of HttpHeader */
+	List *secrets;   /* of char *: what the answer must not give away again */
 	char *body;
 	size_t body_len;
 
@@ -42,7 +42,7 @@ typedef struct HttpRequest
 	int64 connect_timeout; /* ms */
 	size_t max_response;   /* bytes of body */
 	const char *ca_file;   /* or NULL */
-	bool public_only; /* never connects to a loopback or private address */
+	bool public_only;      /* never connects to a loopback or private address */
 } HttpRequest;
 
 /* How a transfer ended that got no complete answer. */
@@ -68,12 +68,12 @@ typedef enum HttpError
 typedef struct HttpReply
 {
 	HttpError error;
-	char *error_text; /* libcurl's words; empty when error is HTTP_OK */
-	bool sent;        /* bytes of the request have left; if not, nobody can have acted on it */
+	char *error_text;     /* libcurl's words; empty when error is HTTP_OK */
+	bool sent;            /* bytes of the request have left; if not, nobody can have acted on it */
 	bool peer_is_private; /* the address that was connected to */
-	int status;       /* 0 when none came */
-	Bytes *headers;   /* as they came, of the last answer */
-	Bytes *body;      /* followed by a NUL byte that len does not count, once complete */
+	int status;           /* 0 when none came */
+	Bytes *headers;       /* as they came, of the last answer */
+	Bytes *body;          /* followed by a NUL byte that len does not count, once complete */
 } HttpReply;
 
 typedef struct HttpTransfer HttpTransfer;

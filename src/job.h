@@ -48,11 +48,11 @@ typedef enum JobColumn
  */
 typedef enum JobState
 {
-	JOB_CLAIMED,	/* just read; moved on by steps.c before the turn ends */
-	JOB_CALLING,	/* a call is under way; moved on by its end */
-	JOB_SAVING,		/* what a resumed job needs is to be written; moved on by the commit that does */
-	JOB_WAITING,	/* the provider works; moved on when it is time to ask */
-	JOB_REPORTING,	/* its verdict is to be written; moved on by the commit that does */
+	JOB_CLAIMED,   /* just read; moved on by steps.c before the turn ends */
+	JOB_CALLING,   /* a call is under way; moved on by its end */
+	JOB_SAVING,    /* what a resumed job needs is to be written; moved on by the commit that does */
+	JOB_WAITING,   /* the provider works; moved on when it is time to ask */
+	JOB_REPORTING, /* its verdict is to be written; moved on by the commit that does */
 	JOB_CANCELLING, /* the row is cancelled or gone; the provider is being told */
 	JOB_STATES
 } JobState;
@@ -81,7 +81,7 @@ typedef struct Job
 {
 	dlist_node node; /* on the list of its state */
 	JobState state;
-	MemoryContext context; /* holds this and all below */
+	MemoryContext context;       /* holds this and all below */
 	MemoryContext input_context; /* holds what only the submission needs; NULL after it */
 
 	/* As claimed */
@@ -110,7 +110,7 @@ typedef struct Job
 	HttpRequest *http;
 	HttpTransfer *transfer;
 	Activity *activity; /* or NULL */
-	HttpMeter meter;	/* counts where activity is NULL */
+	HttpMeter meter;    /* counts where activity is NULL */
 
 	/* The progress of the call, asked for beside it */
 	HttpTransfer *probe;
@@ -119,7 +119,7 @@ typedef struct Job
 
 	/* A prediction that the provider has named */
 	Remote remote;
-	bool is_saved; /* remote is in the table */
+	bool is_saved;    /* remote is in the table */
 	bool asked_again; /* for a fresh answer, because a download had expired */
 	int ask_failures; /* in a row */
 	int redirects;

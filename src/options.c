@@ -34,9 +34,9 @@ typedef enum OptionKind
 	OPTION_URL,
 	OPTION_PATH,
 	OPTION_AUTH,
-	OPTION_CHOICE,	/* one of choices */
-	OPTION_PLACES,	/* JSON Pointers */
-	OPTION_PLACE,	/* a JSON Pointer with a prefix, see check_place() */
+	OPTION_CHOICE,  /* one of choices */
+	OPTION_PLACES,  /* JSON Pointers */
+	OPTION_PLACE,   /* a JSON Pointer with a prefix, see check_place() */
 	OPTION_ADDRESS, /* "METHOD path" or "METHOD @place" */
 	OPTION_STATES,
 	OPTION_ENCODING,
@@ -470,7 +470,8 @@ check_protocol(const ServerOptions *options)
 
 	if (strstr(protocol->path, "{model}") != NULL)
 		require_option("model", options->model != NULL,
-					   psprintf("The path of api \"%s\" names it: %s.", options->preset->api, protocol->path));
+					   psprintf("The path of api \"%s\" names it: %s.", options->preset->api,
+								protocol->path));
 	if (strcmp(protocol->reply, "poll") != 0)
 		return;
 	require_option("poll", protocol->poll != NULL,

@@ -17,7 +17,7 @@ typedef struct ServerOptions
 {
 	/* What it speaks, and where */
 	const Preset *preset;
-	char *url; /* without a trailing slash */
+	char *url;         /* without a trailing slash */
 	Protocol protocol; /* the preset's, under what the options say */
 	char *model;
 	char *defaults; /* JSON object */

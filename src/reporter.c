@@ -100,7 +100,7 @@ typedef struct Writing
 	JobState state;
 	const char *activity;
 	QueueWork work;
-	void (*settle) (Job *job);
+	void (*settle)(Job *job);
 } Writing;
 
 static const Writing saving = {JOB_SAVING, "saving predictions", save_work, settle_save};

@@ -9,8 +9,6 @@
 #include "retry.h"
 
 
-
-
 /*
  * Whether another attempt may end otherwise: what says "not now", not what says "not this".
  */

@@ -254,7 +254,8 @@ server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
 						psprintf("permission denied for foreign server %s", name),
 						psprintf("GRANT USAGE ON FOREIGN SERVER %s TO %s.", quote_identifier(name),
 								 quote_identifier(role_name)));
-	if (server->options.preset->needs_secret && strcmp(server->options.protocol.auth, "none") != 0 &&
+	if (server->options.preset->needs_secret &&
+		strcmp(server->options.protocol.auth, "none") != 0 &&
 		!mapping_find(server->oid, role, &defs))
 		return complain(complaint, SERVER_NO_MAPPING, ERRCODE_UNDEFINED_OBJECT,
 						psprintf("user mapping not found for user \"%s\", server \"%s\"", role_name,

@@ -87,11 +87,11 @@ extern void shmem_wake_waiters(Oid database, int64 *jobs, int n);
 
 typedef enum ActivityPhase
 {
-	ACTIVITY_CALLING,	  /* the server has the request, or gets it */
-	ACTIVITY_WAITING,	  /* the provider works on the prediction */
-	ACTIVITY_POLLING,	  /* and is being asked how it is */
+	ACTIVITY_CALLING,     /* the server has the request, or gets it */
+	ACTIVITY_WAITING,     /* the provider works on the prediction */
+	ACTIVITY_POLLING,     /* and is being asked how it is */
 	ACTIVITY_DOWNLOADING, /* outputs */
-	ACTIVITY_SAVING		  /* what came is being written */
+	ACTIVITY_SAVING       /* what came is being written */
 } ActivityPhase;
 
 typedef struct Activity
@@ -103,7 +103,7 @@ typedef struct Activity
 	int pid;
 	TimestampTz started_at;
 	NameData server;
-	pg_atomic_uint32 phase;	   /* an ActivityPhase */
+	pg_atomic_uint32 phase;    /* an ActivityPhase */
 	pg_atomic_uint64 progress; /* in millionths; ACTIVITY_NO_PROGRESS: not told */
 	HttpMeter meter;
 } Activity;

@@ -284,7 +284,8 @@ resume(Job *job)
 
 		job->activity = shmem_activity_add(job->owner, job->id, job->attempt, job->server_name);
 		verdict->kind = VERDICT_WAIT;
-		steps_conclude(job, job->remote.answer ? reply_judge_saved(&source, job->remote.answer) : verdict);
+		steps_conclude(job, job->remote.answer ? reply_judge_saved(&source, job->remote.answer)
+											   : verdict);
 	}
 }
 

@@ -126,7 +126,8 @@ extract_file(Judge *judge, cJSON *node)
 	cJSON_ArrayForEach(member, node)
 	{
 		if (cJSON_IsString(member))
-			path = grammar_fill(path, member->string, grammar_percent_encode(member->valuestring, ""));
+			path =
+				grammar_fill(path, member->string, grammar_percent_encode(member->valuestring, ""));
 	}
 	add_download(judge, node, psprintf("%s%s", judge->source->options->url, path));
 }
@@ -232,10 +233,12 @@ find_fault(const Judge *judge, cJSON *json)
 	const Protocol *protocol = judge->protocol;
 	char *words = words_of_json(json, protocol->error, judge->id);
 	cJSON *state = protocol->state != NULL && *protocol->state == '/' && judge->id == NULL
-		? pointer_first(json, protocol->state) : NULL;
+					   ? pointer_first(json, protocol->state)
+					   : NULL;
 
 	if (words != NULL)
-		return psprintf("server \"%s\" answered with an error inside: %s", source->server_name, words);
+		return psprintf("server \"%s\" answered with an error inside: %s", source->server_name,
+						words);
 	if (cJSON_IsString(state) &&
 		grammar_state_of(protocol->states, state->valuestring) == REMOTE_FAILED)
 		return psprintf("server \"%s\" answered %s.", source->server_name, state->valuestring);
@@ -258,8 +261,9 @@ answer_judge_json(Judge *judge, cJSON *json)
 	if (fault == NULL)
 		fault = judge->fault;
 	if (fault == NULL && source->options->preset->requires_output && verdict->outputs == NIL)
-		fault = psprintf("the answer of server \"%s\" has no output at %s; it is kept in the column result.",
-						 source->server_name, judge->protocol->output);
+		fault =
+			psprintf("the answer of server \"%s\" has no output at %s; it is kept in the column result.",
+					 source->server_name, judge->protocol->output);
 	verdict->result = json_print(json);
 	verdict->error = fault;
 	verdict->kind = fault ? VERDICT_FAIL : VERDICT_DONE;
@@ -310,7 +314,7 @@ judge_bytes(Judge *judge, const char *reason)
 	const char *type = answer_body_type(judge->reply);
 	Verdict *verdict = judge->verdict;
 	bool is_media = strncmp(type, "image/", 6) == 0 || strncmp(type, "audio/", 6) == 0 ||
-		strncmp(type, "video/", 6) == 0;
+					strncmp(type, "video/", 6) == 0;
 	Output *output = add_output(verdict);
 
 	output->content_type = type;
@@ -320,8 +324,9 @@ judge_bytes(Judge *judge, const char *reason)
 	if (is_media || (judge->source->options->preset->any_answer && !claims_json(judge->reply)))
 		return;
 	verdict->kind = VERDICT_FAIL;
-	verdict->error = psprintf("the answer of server \"%s\" is %s; it is kept in gen_outputs. Check the server's options api, url and path.",
-							  judge->source->server_name, reason);
+	verdict->error =
+		psprintf("the answer of server \"%s\" is %s; it is kept in gen_outputs. Check the server's options api, url and path.",
+				 judge->source->server_name, reason);
 }
 
 /*
@@ -363,13 +368,15 @@ judge_stream(Judge *judge)
 	if (stream.error != NULL)
 	{
 		verdict->kind = VERDICT_FAIL;
-		verdict->error = psprintf("server \"%s\" broke its answer off with an error: %s", name, stream.error);
+		verdict->error =
+			psprintf("server \"%s\" broke its answer off with an error: %s", name, stream.error);
 	}
 	else if (!stream.is_whole)
 	{
 		verdict->kind = VERDICT_RETRY;
 		verdict->unknown = true;
-		verdict->error = psprintf("the answer of server \"%s\" ended before it was complete.", name);
+		verdict->error =
+			psprintf("the answer of server \"%s\" ended before it was complete.", name);
 	}
 	else
 		verdict->kind = VERDICT_DONE;
@@ -390,8 +397,9 @@ answer_judge_body(Judge *judge)
 	{
 		verdict->kind = reply->status == 204 ? VERDICT_DONE : VERDICT_FAIL;
 		if (verdict->kind == VERDICT_FAIL)
-			verdict->error = psprintf("server \"%s\" answered HTTP %d with an empty body. Check its options api, url and path.",
-									  judge->source->server_name, reply->status);
+			verdict->error =
+				psprintf("server \"%s\" answered HTTP %d with an empty body. Check its options api, url and path.",
+						 judge->source->server_name, reply->status);
 		return;
 	}
 	if (strcmp(judge->protocol->reply, "stream") == 0 && stream_is(reply))

@@ -123,7 +123,8 @@ delay_in_body(cJSON *json, const char *places)
 static int64
 delay_in_words(const char *words)
 {
-	static const char *const phrases[] = {"resets in ~", "resets in ", "try again in ", "retry in "};
+	static const char *const phrases[] = {"resets in ~", "resets in ", "try again in ",
+										  "retry in "};
 	int i;
 
 	for (i = 0; i < lengthof(phrases); i++)
@@ -141,7 +142,8 @@ delay_in_words(const char *words)
  * The ms to wait that a refusal asks for; -1 when it does not say.
  */
 int64
-delay_read(const HttpReply *reply, cJSON *json, const char *places, const char *words, int64 now_unix)
+delay_read(const HttpReply *reply, cJSON *json, const char *places, const char *words,
+		   int64 now_unix)
 {
 	int64 ms = delay_in_headers(reply, now_unix);
 

@@ -41,7 +41,8 @@ failure_describe(const ReplySource *source, const HttpReply *reply)
 			return psprintf("the URL that server \"%s\" gave leads into a private network, where nothing is fetched from.",
 							name);
 		case HTTP_TLS:
-			return psprintf("could not agree on TLS with server \"%s\" at %s: %s. Check its option url.", name, url, why);
+			return psprintf("could not agree on TLS with server \"%s\" at %s: %s. Check its option url.",
+							name, url, why);
 		case HTTP_UNTRUSTED:
 			return psprintf("the TLS certificate of server \"%s\" at %s does not verify: %s. Name its authority's certificate in the option ca_file.",
 							name, url, why);
@@ -78,10 +79,11 @@ judge_no_answer(Judge *judge)
 	Verdict *verdict = judge->verdict;
 	HttpError error = reply->error;
 	bool reached = error != HTTP_RESOLVE && error != HTTP_CONNECT && error != HTTP_UNTRUSTED &&
-		error != HTTP_FORBIDDEN;
+				   error != HTTP_FORBIDDEN;
 
 	json_sanitize_text(reply->error_text, strlen(reply->error_text));
-	verdict->kind = error == HTTP_UNTRUSTED || error == HTTP_FORBIDDEN || error == HTTP_GARBLED || error == HTTP_TOO_LARGE
+	verdict->kind = error == HTTP_UNTRUSTED || error == HTTP_FORBIDDEN || error == HTTP_GARBLED ||
+							error == HTTP_TOO_LARGE
 						? VERDICT_FAIL
 						: VERDICT_RETRY;
 	verdict->unknown = reached && reply->sent && error != HTTP_TOO_LARGE;
@@ -141,7 +143,8 @@ failure_of_refusal(Judge *judge, int64 *after)
 	const ReplySource *source = judge->source;
 	int status = judge->reply->status;
 	cJSON *json;
-	char *words = words_of_body(source->request, judge->reply, judge->protocol->error, judge->id, &json);
+	char *words =
+		words_of_body(source->request, judge->reply, judge->protocol->error, judge->id, &json);
 	const char *stop = *words != '\0' && strchr(".!?", words[strlen(words) - 1]) ? "" : ".";
 
 	*after = delay_read(judge->reply, json, judge->protocol->retry_after, words, source->now_unix);

@@ -176,7 +176,8 @@ grammar_check_states(const char *value)
 	{
 		size_t len = strcspn(value, ";");
 
-		if (!starts_with(value, "ok=") && !starts_with(value, "fail=") && !starts_with(value, "gone="))
+		if (!starts_with(value, "ok=") && !starts_with(value, "fail=") &&
+			!starts_with(value, "gone="))
 			return "The values of state are expected, as in \"ok=succeeded;fail=failed,canceled;gone=expired\"; with any other value the prediction runs.";
 		value += len + (value[len] == ';');
 	}

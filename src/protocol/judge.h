@@ -15,7 +15,7 @@ typedef struct Judge
 	HttpReply *reply;
 	Verdict *verdict;
 	const char *id; /* of the prediction; or NULL */
-	char *fault;	/* the first output that cannot be read, as a sentence */
+	char *fault;    /* the first output that cannot be read, as a sentence */
 } Judge;
 
 /* failure.c: an answer that is none, or a refusal */

@@ -16,12 +16,12 @@
 typedef struct Protocol
 {
 	/* Submitting */
-	const char *auth;	/* none | bearer | basic | header:NAME[:PREFIX] | query:NAME */
-	const char *path;	/* below url */
-	const char *body;	/* json | multipart */
-	const char *wrap;	/* where the request's members go; everything else stays beside them */
-	const char *model_at; /* where the option "model" goes */
-	const char *accept; /* the header Accept */
+	const char *auth;        /* none | bearer | basic | header:NAME[:PREFIX] | query:NAME */
+	const char *path;        /* below url */
+	const char *body;        /* json | multipart */
+	const char *wrap;        /* where the request's members go; everything else stays beside them */
+	const char *model_at;    /* where the option "model" goes */
+	const char *accept;      /* the header Accept */
 	const char *allow_hosts; /* besides the server's own, those that may be given its secrets */
 
 	/* Submitting a job that has inputs */
@@ -31,30 +31,30 @@ typedef struct Protocol
 						 * array (json) or a file's field (multipart) */
 
 	/* The answer, or the way to it */
-	const char *reply;	   /* body | stream | poll */
+	const char *reply;     /* body | stream | poll */
 	const char *remote_id; /* where the provider names the prediction; "=place": where we do */
-	const char *poll;	   /* address that tells how it is */
-	const char *state;	   /* place | http | exists:place | bool:place */
-	const char *states;	   /* "ok=A,B;fail=C;gone=D": values of state; any other: it runs */
-	const char *result;	   /* address of the answer once it is there; NULL: the poll has it */
+	const char *poll;      /* address that tells how it is */
+	const char *state;     /* place | http | exists:place | bool:place */
+	const char *states;    /* "ok=A,B;fail=C;gone=D": values of state; any other: it runs */
+	const char *result;    /* address of the answer once it is there; NULL: the poll has it */
 
 	/* What is in the answer */
-	const char *output;		   /* places of outputs */
-	const char *encoding;	   /* auto | text | file:PATH */
+	const char *output;        /* places of outputs */
+	const char *encoding;      /* auto | text | file:PATH */
 	const char *download_auth; /* none | same-origin */
-	const char *error;		   /* places of the server's own words */
+	const char *error;         /* places of the server's own words */
 	const char *retry_after;   /* places of how long to wait */
-	const char *usage;		   /* places of what was used */
-	const char *progress;	   /* place[*factor], in the answer to a poll; or an address#place */
-	const char *cancel;		   /* address, with a JSON body behind it if it takes one; NULL: closing
+	const char *usage;         /* places of what was used */
+	const char *progress;      /* place[*factor], in the answer to a poll; or an address#place */
+	const char *cancel;        /* address, with a JSON body behind it if it takes one; NULL: closing
 								* the connection */
 } Protocol;
 
 typedef struct Preset
 {
 	const char *api;
-	bool needs_secret;	  /* a user mapping is required */
-	bool any_answer;	  /* what is not JSON is an output, rather than an error */
+	bool needs_secret;    /* a user mapping is required */
+	bool any_answer;      /* what is not JSON is an output, rather than an error */
 	bool requires_output; /* an answer without one is an error */
 	const char *defaults; /* JSON merged under the server's defaults; or NULL */
 	Protocol protocol;

@@ -20,8 +20,8 @@
 #include "retry.h"
 #include "url.h"
 
-#define FORGOTTEN_AFTER 3	 /* answers that there is no such prediction, before they are believed */
-#define ASK_AGAIN_MS 1000	 /* after the first failure to ask; doubles */
+#define FORGOTTEN_AFTER 3 /* answers that there is no such prediction, before they are believed */
+#define ASK_AGAIN_MS 1000 /* after the first failure to ask; doubles */
 #define ASK_AGAIN_MAX_MS 60000
 
 static Judge
@@ -107,7 +107,8 @@ progress_in(cJSON *json, const char *place)
 static char *
 read_urls(const Judge *judge, cJSON *json)
 {
-	const char *addresses[] = {judge->protocol->poll, judge->protocol->result, judge->protocol->cancel};
+	const char *addresses[] = {judge->protocol->poll, judge->protocol->result,
+							   judge->protocol->cancel};
 	cJSON *urls = json_parse_trusted("{}");
 	int i;
 
@@ -121,7 +122,8 @@ read_urls(const Judge *judge, cJSON *json)
 			continue;
 		(void) grammar_read_address(addresses[i], &address);
 		node = address.place ? pointer_first(json, address.place) : NULL;
-		url = cJSON_IsString(node) ? url_resolve(judge->source->options->url, node->valuestring) : NULL;
+		url = cJSON_IsString(node) ? url_resolve(judge->source->options->url, node->valuestring)
+								   : NULL;
 		if (url != NULL)
 			json_attach(urls, address.place, cJSON_CreateString(url));
 	}
@@ -160,13 +162,15 @@ judge_state(Judge *judge, cJSON *json)
 			words = words_of_json(json, judge->protocol->error, judge->id);
 			verdict->kind = VERDICT_FAIL;
 			verdict->result = json_print(json);
-			verdict->error = psprintf("server \"%s\" ended the prediction as \"%s\"%s%s", source->server_name,
-									  word, words ? ": " : ".", words ? words : "");
+			verdict->error =
+				psprintf("server \"%s\" ended the prediction as \"%s\"%s%s", source->server_name,
+						 word, words ? ": " : ".", words ? words : "");
 			break;
 		case REMOTE_GONE:
 			verdict->kind = VERDICT_FAIL;
-			verdict->error = psprintf("server \"%s\" does not know the prediction %s any more (\"%s\"). It may have been paid for: look for it at the provider before genjob.retry().",
-									  source->server_name, judge->id ? judge->id : "", word);
+			verdict->error =
+				psprintf("server \"%s\" does not know the prediction %s any more (\"%s\"). It may have been paid for: look for it at the provider before genjob.retry().",
+						 source->server_name, judge->id ? judge->id : "", word);
 			break;
 	}
 }
@@ -202,10 +206,12 @@ judge_named(Judge *judge, Remote *remote)
 
 		judge->verdict->kind = VERDICT_FAIL;
 		judge->verdict->result = json_print(json);
-		judge->verdict->error = words
-			? psprintf("server \"%s\" answered with an error inside: %s", source->server_name, words)
-			: psprintf("the answer of server \"%s\" names no prediction at %s; it is kept in the column result.",
-					   source->server_name, place ? place : "remote_id");
+		judge->verdict->error =
+			words
+				? psprintf("server \"%s\" answered with an error inside: %s", source->server_name,
+						   words)
+				: psprintf("the answer of server \"%s\" names no prediction at %s; it is kept in the column result.",
+						   source->server_name, place ? place : "remote_id");
 		return;
 	}
 	judge_state(judge, json);
@@ -243,16 +249,18 @@ judge_unanswered(Judge *judge)
 	bool refused = reply->error == HTTP_OK && reply->status >= 300;
 	bool forgotten = refused && (reply->status == 404 || reply->status == 410);
 
-	verdict->error = refused ? failure_of_refusal(judge, &verdict->after)
-		: failure_describe(source, reply);
+	verdict->error =
+		refused ? failure_of_refusal(judge, &verdict->after) : failure_describe(source, reply);
 	verdict->kind = VERDICT_WAIT;
 	if (verdict->after < 0)
-		verdict->after = Min(ASK_AGAIN_MS * INT64CONST(1) << Min(source->failures, 10), ASK_AGAIN_MAX_MS);
+		verdict->after =
+			Min(ASK_AGAIN_MS * INT64CONST(1) << Min(source->failures, 10), ASK_AGAIN_MAX_MS);
 	if (!forgotten || source->failures + 1 < FORGOTTEN_AFTER)
 		return;
 	verdict->kind = VERDICT_FAIL;
-	verdict->error = psprintf("server \"%s\" does not know the prediction %s any more (HTTP %d). It may have been paid for: look for it at the provider before genjob.retry().",
-							  source->server_name, judge->id ? judge->id : "", reply->status);
+	verdict->error =
+		psprintf("server \"%s\" does not know the prediction %s any more (HTTP %d). It may have been paid for: look for it at the provider before genjob.retry().",
+				 source->server_name, judge->id ? judge->id : "", reply->status);
 }
 
 /*
@@ -267,8 +275,8 @@ reply_judge_poll(const ReplySource *source, HttpReply *reply)
 
 	if (json != NULL)
 		judge_state(&judge, json);
-	else if (is_success(reply) && reply->body->len > 0 && strcmp(judge.protocol->state, "http") == 0 &&
-			 reply->status == 200)
+	else if (is_success(reply) && reply->body->len > 0 &&
+			 strcmp(judge.protocol->state, "http") == 0 && reply->status == 200)
 		answer_judge_body(&judge);
 	else
 		judge_unanswered(&judge);
@@ -335,13 +343,17 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 	if (reply->error == HTTP_OK && reply->status >= 300 && reply->status < 400 && location != NULL)
 		*redirect = url_resolve(source->request->url, location);
 	verdict->error = reply->error != HTTP_OK ? failure_describe(source, reply)
-		: reply->status < 300 ? pstrdup("the download is empty.")
-		: failure_of_refusal(&judge, &verdict->after);
+					 : reply->status < 300   ? pstrdup("the download is empty.")
+											 : failure_of_refusal(&judge, &verdict->after);
 	verdict->kind = *redirect != NULL || reply->error == HTTP_TIMEOUT || reply->error == HTTP_CUT ||
-			reply->error == HTTP_CONNECT || reply->error == HTTP_RESOLVE || reply->error == HTTP_TLS ||
-			(reply->error == HTTP_OK && (retry_is_worthwhile(reply->status) || reply->status == 404))
-		? VERDICT_FETCH : VERDICT_FAIL;
-	verdict->error = psprintf("output could not be downloaded from %s: %s", source->request->shown_url, verdict->error);
+							reply->error == HTTP_CONNECT || reply->error == HTTP_RESOLVE ||
+							reply->error == HTTP_TLS ||
+							(reply->error == HTTP_OK &&
+							 (retry_is_worthwhile(reply->status) || reply->status == 404))
+						? VERDICT_FETCH
+						: VERDICT_FAIL;
+	verdict->error = psprintf("output could not be downloaded from %s: %s",
+							  source->request->shown_url, verdict->error);
 	return verdict;
 }
 
@@ -360,8 +372,9 @@ reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why)
 
 	verdict->kind = is_answer ? VERDICT_FAIL : VERDICT_RETRY;
 	verdict->unknown = reply->sent;
-	verdict->error = psprintf("the answer of server \"%s\" could not be read: %s%s.", source->server_name,
-							  why, is_answer ? "; it is kept in gen_outputs" : "");
+	verdict->error =
+		psprintf("the answer of server \"%s\" could not be read: %s%s.", source->server_name, why,
+				 is_answer ? "; it is kept in gen_outputs" : "");
 	if (is_answer)
 	{
 		Output *output = palloc0(sizeof(Output));
@@ -383,7 +396,8 @@ reply_read_progress(HttpReply *reply, const char *place)
 {
 	const char *reason;
 	cJSON *json = is_success(reply) && reply->body->len > 0
-		? json_parse(reply->body->data, reply->body->len, &reason) : NULL;
+					  ? json_parse(reply->body->data, reply->body->len, &reason)
+					  : NULL;
 
 	return json ? progress_in(json, place) : -1;
 }

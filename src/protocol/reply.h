@@ -36,17 +36,17 @@ typedef struct Output
 typedef struct Verdict
 {
 	VerdictKind kind;
-	int64 after;	 /* ms; VERDICT_DEFER and VERDICT_WAIT: -1 is as usual */
-	bool unknown;	 /* the call may have been accepted, although no answer says so */
+	int64 after;     /* ms; VERDICT_DEFER and VERDICT_WAIT: -1 is as usual */
+	bool unknown;    /* the call may have been accepted, although no answer says so */
 	bool has_answer; /* VERDICT_WAIT: the prediction has succeeded, and only its answer is missing */
 	int http_status; /* 0: none */
-	char *error;	 /* a sentence; NULL when nothing went wrong */
+	char *error;     /* a sentence; NULL when nothing went wrong */
 	double progress; /* from 0 to 1; -1: not told */
 
 	char *result;  /* JSON, or NULL */
 	char *usage;   /* JSON, or NULL */
 	List *outputs; /* of Output */
-	char *answer;  /* VERDICT_FETCH: the JSON from which outputs came; or NULL when it can be had again */
+	char *answer; /* VERDICT_FETCH: the JSON from which outputs came; or NULL when it can be had again */
 } Verdict;
 
 /* What a reply is judged by. */
@@ -57,8 +57,8 @@ typedef struct ReplySource
 	const HttpRequest *request;
 	const char *idempotency_key;
 	const Remote *remote; /* of a prediction that is known; else NULL */
-	int failures;		  /* in a row, to ask about it */
-	int64 now_unix;		  /* for Retry-After with a date */
+	int failures;         /* in a row, to ask about it */
+	int64 now_unix;       /* for Retry-After with a date */
 } ReplySource;
 
 extern Verdict *reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote);

@@ -369,9 +369,11 @@ build_multipart(Builder *builder, cJSON *params, MemoryContext result)
 static cJSON *
 read_defaults(const ServerOptions *options)
 {
-	cJSON *defaults = json_parse_trusted(options->preset->defaults ? options->preset->defaults : "{}");
+	cJSON *defaults =
+		json_parse_trusted(options->preset->defaults ? options->preset->defaults : "{}");
 
-	return options->defaults ? json_merge(defaults, json_parse_trusted(options->defaults)) : defaults;
+	return options->defaults ? json_merge(defaults, json_parse_trusted(options->defaults))
+							 : defaults;
 }
 
 /*
@@ -450,7 +452,8 @@ request_build(const RequestSource *source)
 	bool with_inputs = source->n_inputs > 0;
 	const char *kind = with_inputs ? protocol->inputs_body : protocol->body;
 	const char *path = with_inputs ? protocol->inputs_path : protocol->path;
-	HttpRequest *http = new_request(options, "POST", fill_path(options, path, NULL), options->timeout);
+	HttpRequest *http =
+		new_request(options, "POST", fill_path(options, path, NULL), options->timeout);
 	Builder builder = {source, protocol, NULL, http};
 	MemoryContext result = CurrentMemoryContext;
 	MemoryContext scratch = AllocSetContextCreate(result, "genjob request", ALLOCSET_DEFAULT_SIZES);

@@ -34,10 +34,10 @@ typedef struct RequestSource
  */
 typedef struct Remote
 {
-	char *id;		  /* or NULL */
-	char *urls;		  /* JSON: for each "@place" of the protocol the URL that an answer gave; or NULL */
-	char *answer;	  /* JSON: an answer that has come, while its outputs are downloaded; or NULL */
-	bool is_private;  /* the server is in a private network */
+	char *id;     /* or NULL */
+	char *urls;   /* JSON: for each "@place" of the protocol the URL that an answer gave; or NULL */
+	char *answer; /* JSON: an answer that has come, while its outputs are downloaded; or NULL */
+	bool is_private; /* the server is in a private network */
 } Remote;
 
 extern HttpRequest *request_build(const RequestSource *source);

@@ -34,8 +34,8 @@ stream_is(const HttpReply *reply)
 	char *type = header_find(reply, "Content-Type");
 
 	return type != NULL &&
-		(strcasestr(type, "event-stream") != NULL || strcasestr(type, "ndjson") != NULL ||
-		 strcasestr(type, "jsonl") != NULL);
+		   (strcasestr(type, "event-stream") != NULL || strcasestr(type, "ndjson") != NULL ||
+			strcasestr(type, "jsonl") != NULL);
 }
 
 static void

@@ -12,8 +12,8 @@
 /* What the pieces come to. */
 typedef struct Stream
 {
-	cJSON *json;  /* the members of all events, the later over the earlier, and the text as "text" */
-	char *error;  /* the server's words, of an event that says so; or NULL */
+	cJSON *json; /* the members of all events, the later over the earlier, and the text as "text" */
+	char *error; /* the server's words, of an event that says so; or NULL */
 	bool is_whole; /* its end has come */
 } Stream;
 

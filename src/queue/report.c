@@ -132,7 +132,7 @@ report_datum(const Job *job, int column, bool *isnull)
 }
 
 /* What a column of a statement's arrays holds for a job. */
-typedef Datum (*ColumnReader) (const Job *job, int column, bool *isnull);
+typedef Datum (*ColumnReader)(const Job *job, int column, bool *isnull);
 
 static Datum
 job_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType *type)

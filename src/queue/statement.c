@@ -29,107 +29,91 @@ typedef struct Statement
 	const char *text; /* "@" stands for the extension's schema */
 } Statement;
 
-/* The jobs among $1 that are in a state and not locked, locked by us. */
+/* clang-format off */
+
+/* The jobs that are given and in a state, and not locked by others: locked by us. */
 #define HELD_JOBS(condition) \
-	"held AS MATERIALIZED (SELECT j.id FROM given g JOIN @.gen_jobs j ON j.id = g.id" \
-	" WHERE " condition " FOR NO KEY UPDATE OF j SKIP LOCKED)"
+	", held AS MATERIALIZED (" \
+	"  SELECT j.id FROM given g JOIN @.gen_jobs j ON j.id = g.id WHERE " condition \
+	"  FOR NO KEY UPDATE OF j SKIP LOCKED)"
 
 static const Statement statements[STATEMENTS] = {
-	[FIND_CHANGED] =
-		{1,
-		 {INT8ARRAYOID},
-		 "SELECT id, server, state = 'queued', state = 'running', attempt, priority, run_at, expires_at"
-		 " FROM @.gen_jobs WHERE id = ANY ($1)"},
-	[FIND_SERVER] =
-		{1,
-		 {NAMEOID},
-		 "SELECT server FROM @.gen_jobs WHERE state = 'queued' AND server > $1 ORDER BY server LIMIT 1"},
-	[FIND_READY] = {3,
-					{NAMEOID, TIMESTAMPTZOID, INT4OID},
-					"SELECT id, server, priority, run_at FROM @.gen_jobs"
-					" WHERE state = 'queued' AND server = $1 AND run_at <= $2"
-					" AND (expires_at IS NULL OR expires_at > $2)"
-					" ORDER BY priority DESC, run_at, id LIMIT $3"},
-	[FIND_DUE] =
-		{3,
-		 {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
-		 "SELECT id, server, priority, run_at FROM @.gen_jobs"
-		 " WHERE state = 'queued' AND run_at > $1 AND run_at <= $2"
-		 " AND (expires_at IS NULL OR expires_at > $2) ORDER BY run_at LIMIT $3"},
-	[FIND_NEXT_DUE] =
-		{1,
-		 {TIMESTAMPTZOID},
-		 "SELECT run_at FROM @.gen_jobs WHERE state = 'queued' AND run_at > $1 ORDER BY run_at LIMIT 1"},
-	[FIND_NEXT_EXPIRY] =
-		{0,
-		 {0},
-		 "SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at IS NOT NULL"
-		 " ORDER BY expires_at LIMIT 1"},
-	[FIND_ORPHANS] =
-		{0,
-		 {0},
-		 "SELECT id, server, NULL::text, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
-		 " idempotency_key::text, started_at, remote_id, (remote->'urls')::text, (remote->'answer')::text,"
+	[FIND_CHANGED] = {1, {INT8ARRAYOID},
+		"SELECT id, server, state = 'queued', state = 'running', attempt, priority, run_at, expires_at"
+		" FROM @.gen_jobs WHERE id = ANY ($1)"},
+	[FIND_SERVER] = {1, {NAMEOID},
+		"SELECT server FROM @.gen_jobs WHERE state = 'queued' AND server > $1 ORDER BY server LIMIT 1"},
+	[FIND_READY] = {3, {NAMEOID, TIMESTAMPTZOID, INT4OID},
+		"SELECT id, server, priority, run_at FROM @.gen_jobs"
+		" WHERE state = 'queued' AND server = $1 AND run_at <= $2"
+		" AND (expires_at IS NULL OR expires_at > $2)"
+		" ORDER BY priority DESC, run_at, id LIMIT $3"},
+	[FIND_DUE] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
+		"SELECT id, server, priority, run_at FROM @.gen_jobs"
+		" WHERE state = 'queued' AND run_at > $1 AND run_at <= $2"
+		" AND (expires_at IS NULL OR expires_at > $2) ORDER BY run_at LIMIT $3"},
+	[FIND_NEXT_DUE] = {1, {TIMESTAMPTZOID},
+		"SELECT run_at FROM @.gen_jobs WHERE state = 'queued' AND run_at > $1 ORDER BY run_at LIMIT 1"},
+	[FIND_NEXT_EXPIRY] = {0, {0},
+		"SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at IS NOT NULL"
+		" ORDER BY expires_at LIMIT 1"},
+	[FIND_ORPHANS] = {0, {0},
+		"SELECT id, server, NULL::text, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
+		" idempotency_key::text, started_at, remote_id, (remote->'urls')::text, (remote->'answer')::text,"
 		" remote->'private' = 'true' FROM @.gen_jobs WHERE state = 'running'"},
-	[FAIL_EXPIRED] =
-		{1,
-		 {TIMESTAMPTZOID},
-		 "UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
-		 " error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
-		 " WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1"
-		 " ORDER BY expires_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
-	[FAIL_WAITING] =
-		{3,
-		 {NAMEOID, TEXTOID, TIMESTAMPTZOID},
-		 "UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
-		 " WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
-		 " LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
-	[CLAIM] =
-		{3,
-		 {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID},
-		 "WITH given AS (SELECT * FROM unnest($1, $2) g (id, key)), " HELD_JOBS(
-			 "j.state = 'queued' AND (j.expires_at IS NULL OR j.expires_at > $3)") " UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, started_at = $3,"
-																				   " idempotency_key = coalesce(j.idempotency_key, g.key)"
-																				   " FROM held h JOIN given g USING (id) WHERE j.id = h.id AND j.state = 'queued'"
-																				   " RETURNING j.id, j.server, j.request::text, j.inputs, j.priority, j.owner::oid, j.attempt,"
-																				   " j.failures, j.max_attempts, j.idempotency_key::text, j.started_at,"
-		" NULL::text, NULL::text, NULL::text, NULL::boolean"},
-	[REPORT] =
-		{11,
-		 {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-		  INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
-		 "WITH given AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-		 " g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key)), " HELD_JOBS(
-			 "j.state = 'running' AND j.attempt = g.attempt") " UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = g.result::jsonb,"
-															  " usage = g.usage::jsonb, error = g.error, failures = j.failures + g.counts,"
-															  " run_at = coalesce(g.run_at, j.run_at), remote = NULL,"
-		" remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
-															  " finished_at = CASE WHEN g.state <> 'queued' THEN $11 END,"
-															  " idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
-															  " errors = CASE WHEN g.error IS NULL THEN j.errors ELSE"
-															  "  CASE WHEN jsonb_typeof(j.errors) IS DISTINCT FROM 'array' THEN '[]'"
-															  "  WHEN jsonb_array_length(j.errors) >= 100 THEN j.errors - 0 ELSE j.errors END"
-															  "  || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $11,"
-															  "     'http_status', g.http_status, 'error', g.error))) END"
-															  " FROM held h JOIN given g USING (id)"
-															  " WHERE j.id = h.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
-	[SAVE] =
-		{6,
-		 {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID},
-		 "WITH given AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6)"
-		 " g (id, attempt, remote_id, remote, note, is_note)), " HELD_JOBS(
-			 "j.attempt = g.attempt AND j.state = CASE WHEN g.is_note THEN 'cancelled' ELSE 'running' END::@.gen_job_state")
-		 " UPDATE @.gen_jobs j SET"
-		 " remote_id = CASE WHEN g.is_note THEN j.remote_id ELSE g.remote_id END,"
-		 " remote = CASE WHEN g.is_note THEN NULL ELSE g.remote::jsonb END,"
-		 " error = CASE WHEN g.is_note THEN concat_ws('. ', j.error, g.note) ELSE j.error END"
-		 " FROM held h JOIN given g USING (id) WHERE j.id = h.id AND j.attempt = g.attempt RETURNING j.id"},
-	[FORGET_OUTPUTS] = {1, {INT8ARRAYOID}, "DELETE FROM @.gen_outputs WHERE job_id = ANY ($1)"},
-	[ADD_OUTPUT] = {4,
-					{INT8OID, INT4OID, TEXTOID, BYTEAOID},
-					"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, data)"
-					" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"},
+	[FAIL_EXPIRED] = {1, {TIMESTAMPTZOID},
+		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
+		" error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1"
+		"  ORDER BY expires_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
+	[FAIL_WAITING] = {3, {NAMEOID, TEXTOID, TIMESTAMPTZOID},
+		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
+		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
+	[CLAIM] = {3, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID},
+		"WITH given AS (SELECT * FROM unnest($1, $2) g (id, key))"
+		HELD_JOBS("j.state = 'queued' AND (j.expires_at IS NULL OR j.expires_at > $3)")
+		" UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, started_at = $3,"
+		"  idempotency_key = coalesce(j.idempotency_key, g.key)"
+		" FROM held h JOIN given g USING (id) WHERE j.id = h.id AND j.state = 'queued'"
+		" RETURNING j.id, j.server, j.request::text, j.inputs, j.priority, j.owner::oid, j.attempt,"
+		"  j.failures, j.max_attempts, j.idempotency_key::text, j.started_at,"
+		"  NULL::text, NULL::text, NULL::text, NULL::boolean"},
+	[REPORT] = {11, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
+		"WITH given AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+		"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key))"
+		HELD_JOBS("j.state = 'running' AND j.attempt = g.attempt")
+		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = g.result::jsonb,"
+		"  usage = g.usage::jsonb, error = g.error, failures = j.failures + g.counts,"
+		"  run_at = coalesce(g.run_at, j.run_at), remote = NULL,"
+		"  remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
+		"  finished_at = CASE WHEN g.state <> 'queued' THEN $11 END,"
+		"  idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
+		"  errors = CASE WHEN g.error IS NULL THEN j.errors ELSE"
+		"   CASE WHEN jsonb_typeof(j.errors) IS DISTINCT FROM 'array' THEN '[]'"
+		"    WHEN jsonb_array_length(j.errors) >= 100 THEN j.errors - 0 ELSE j.errors END"
+		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $11,"
+		"    'http_status', g.http_status, 'error', g.error))) END"
+		" FROM held h JOIN given g USING (id)"
+		" WHERE j.id = h.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
+	[SAVE] = {6, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID},
+		"WITH given AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6)"
+		"  g (id, attempt, remote_id, remote, note, is_note))"
+		HELD_JOBS("j.attempt = g.attempt AND"
+			" j.state = (CASE WHEN g.is_note THEN 'cancelled' ELSE 'running' END)::@.gen_job_state")
+		" UPDATE @.gen_jobs j SET remote_id = CASE WHEN g.is_note THEN j.remote_id ELSE g.remote_id END,"
+		"  remote = CASE WHEN NOT g.is_note THEN g.remote::jsonb END,"
+		"  error = CASE WHEN g.is_note THEN concat_ws('. ', j.error, g.note) ELSE j.error END"
+		" FROM held h JOIN given g USING (id) WHERE j.id = h.id AND j.attempt = g.attempt RETURNING j.id"},
+	[FORGET_OUTPUTS] = {1, {INT8ARRAYOID},
+		"DELETE FROM @.gen_outputs WHERE job_id = ANY ($1)"},
+	[ADD_OUTPUT] = {4, {INT8OID, INT4OID, TEXTOID, BYTEAOID},
+		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, data)"
+		" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"},
 };
+
+/* clang-format on */
 
 static SPIPlanPtr plans[STATEMENTS];
 static char schema[NAMEDATALEN * 2 + 3]; /* quoted; empty until queue_look() */
