@@ -35,8 +35,8 @@ sub binary
 }
 
 # Starts a stand-in and returns when it listens.  Options, none of which is
-# needed: latency_ms, port, backlog, tls => [certificate, key], log => a file
-# for its output.
+# needed: latency_ms, port, cdn_port, cdn_host, backlog, api_key, idempotent => 1,
+# tls => [certificate, key], log => a file for its output.
 sub new
 {
 	my ($class, %option) = @_;
@@ -49,7 +49,10 @@ sub new
 	}, $class;
 	my @command = (binary(), '--die-with-parent', '--port-file', "$dir/port");
 	push @command, '--tls', @{ delete $option{tls} } if $option{tls};
-	my %flag = (latency_ms => '--latency', port => '--port', backlog => '--backlog');
+	push @command, '--idempotent' if delete $option{idempotent};
+	my %flag = (
+		latency_ms => '--latency',
+		map { my $flag = $_; $flag =~ tr/_/-/; $_ => "--$flag" } qw(port cdn_port cdn_host backlog api_key));
 	for my $name (sort keys %option)
 	{
 		my $flag = $flag{$name} or die "StandIn->new does not know the option \"$name\"\n";
@@ -92,7 +95,8 @@ sub _await_port
 	open(my $file, '<', "$self->{dir}/port") or die "could not read the stand-in's port: $!\n";
 	chomp(my @ports = <$file>);
 	$self->{port}       = $ports[0];
-	$self->{admin_port} = $ports[-1];
+	$self->{admin_port} = $ports[-2];
+	$self->{cdn_port}   = $ports[-1];
 	return;
 }
 
@@ -111,6 +115,15 @@ sub plain_url
 {
 	my ($self, $path) = @_;
 	return "http://127.0.0.1:$self->{admin_port}" . ($path // '');
+}
+
+# The foreign host that it plays for downloads.
+sub cdn_port { return $_[0]{cdn_port} }
+
+sub cdn_url
+{
+	my ($self, $path) = @_;
+	return ($self->{tls} ? 'https' : 'http') . "://127.0.0.1:$self->{cdn_port}" . ($path // '');
 }
 
 # What it has written to its output so far.
@@ -218,8 +231,8 @@ sub _typed_fault
 	return undef unless defined $fault;
 	my $typed = _typed(
 		$fault,
-		(map { $_ => 'number' } qw(latency_ms status huge)),
-		(map { $_ => 'bool' } qw(reset stall chunked close)));
+		(map { $_ => 'number' } qw(latency_ms status huge retry_in_s)),
+		(map { $_ => 'bool' } qw(reset stall chunked close stream_error)));
 	$typed->{drip} = _typed($typed->{drip}, bytes => 'number', every_ms => 'number') if ref $typed->{drip};
 	$typed->{retry_after} = _typed($typed->{retry_after}, date_in_s => 'number')
 		if ref $typed->{retry_after};
@@ -230,18 +243,29 @@ sub _typed_fault
 sub script
 {
 	my (%script) = @_;
-	my $typed = _typed(\%script, latency_ms => 'number', repeat => 'bool');
-	$typed->{faults} = [map { _typed_fault($_) } @{ $script{faults} }] if $script{faults};
+	my $output = delete $script{output};
+	my $typed  = _typed(
+		\%script,
+		(map { $_ => 'number' } qw(latency_ms queue_ms chunk_ms outputs kept_ms url_expires_ms)),
+		(map { $_ => 'bool' } qw(repeat progress url_renewed)));
+	$typed->{$_} = [map { _typed_fault($_) } @{ $script{$_} }] for grep { /faults$/ } keys %script;
+	$typed->{output} = $output if defined $output;
 	return $json->encode($typed);
 }
 
-# The JSON text of a request, for gen_jobs.request.  id, latency_ms, usage,
-# faults and repeat go to its script; all else is the request's own.
+# The members of a script; see the README.
+my @script_members = qw(id latency_ms queue_ms chunk_ms usage outcome message outputs output text
+  progress kept_ms urls url_expires_ms url_renewed faults poll_faults result_faults download_faults
+  cancel_faults repeat);
+
+# The JSON text of a request, for gen_jobs.request.  The members of a script go
+# to its script; all else is the request's own.  Where a name is a dialect's
+# own, too ("text", "input"), give the script as standin => {...} instead.
 sub request
 {
 	my (%request) = @_;
-	my %script;
-	for my $name (qw(id latency_ms usage faults repeat))
+	my %script = %{ delete $request{standin} // {} };
+	for my $name (%script ? () : @script_members)
 	{
 		$script{$name} = delete $request{$name} if exists $request{$name};
 	}

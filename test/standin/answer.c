@@ -171,7 +171,7 @@ call_apply_ending(Call *call)
 	double outputs = script_number(script, "outputs", 0);
 	const char *message = script_text(script, "message");
 
-	if (call->prediction || call->answer.status >= 400)
+	if (call->prediction || call->answer.status >= 400 || call->fault.status >= 400)
 		return;
 	if (outputs >= 1 && call->picture.n > 0)
 		call->picture.n = outputs < 100 ? (int) outputs : 100;

@@ -20,7 +20,8 @@ bfl_write_error(Call *call, int status, const char *code, const char *message)
 
 	(void) code;
 	if (status == 422)
-		evbuffer_add_printf(out, "{\"detail\":[{\"loc\":[\"body\",\"prompt\"],\"type\":\"value_error\",\"msg\":");
+		evbuffer_add_printf(out,
+							"{\"detail\":[{\"loc\":[\"body\",\"prompt\"],\"type\":\"value_error\",\"msg\":");
 	else
 		evbuffer_add_printf(out, "{\"detail\":");
 	json_add_string(out, message);
@@ -53,8 +54,9 @@ bfl_answer_submit(Call *call)
 	const Prediction *task = call->prediction;
 	double megapixels = (double) task->picture.width * task->picture.height / 1e6;
 	char *url = call_own_url(call, "/v1/get_result?id=%s", task->id);
-	const cJSON *cost = cJSON_GetObjectItemCaseSensitive(
-		cJSON_GetObjectItemCaseSensitive(task->script, "usage"), "cost");
+	const cJSON *cost =
+		cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(task->script, "usage"),
+										 "cost");
 
 	evbuffer_add_printf(call_begin_answer(call, 200, "application/json"),
 						"{\"id\":\"%s\",\"polling_url\":\"%s\",\"cost\":%g,\"input_mp\":0.0,"
@@ -108,10 +110,10 @@ bfl_answer_poll(Call *call)
 	evbuffer_add_printf(out, ",\"preview\":null}");
 }
 
-static const Route routes[] = {
-	{"POST", "/v1/flux-{model}", bfl_accept, bfl_answer_submit, ERRAND_SUBMIT},
-	{"GET", "/v1/get_result", NULL, bfl_answer_poll, ERRAND_POLL},
-	{.path = NULL}};
+static const Route routes[] = {{"POST", "/v1/flux-{model}", bfl_accept, bfl_answer_submit,
+								ERRAND_SUBMIT},
+							   {"GET", "/v1/get_result", NULL, bfl_answer_poll, ERRAND_POLL},
+							   {.path = NULL}};
 
 const Dialect bfl_dialect = {.routes = routes,
 							 .auth = "x-key: ",

@@ -279,7 +279,7 @@ json_last_text(const cJSON *messages)
 		}
 		return last;
 	}
-	for (size_t i = 0; last == NULL && i < sizeof(places) / sizeof(places[0]); i++)
+	for (size_t i = 0; messages && last == NULL && i < sizeof(places) / sizeof(places[0]); i++)
 		last = json_last_text(cJSON_GetObjectItemCaseSensitive(messages, places[i]));
 	return last;
 }

@@ -276,9 +276,8 @@ call_dispatch(Call *call, const Body *body, const char *path)
 			call_add_header(call, "WWW-Authenticate", "Basic");
 		call_write_error(call, call->dialect->unauthorized ? call->dialect->unauthorized : 401,
 						 "invalid_api_key",
-						 call->dialect->unauthorized_message
-							 ? call->dialect->unauthorized_message
-							 : "Incorrect API key provided.");
+						 call->dialect->unauthorized_message ? call->dialect->unauthorized_message
+															 : "Incorrect API key provided.");
 	}
 	else if (call->route->accept)
 		call->route->accept(call, body);

@@ -48,8 +48,9 @@ graph_find_input(const cJSON *graph, const char *name)
 
 	cJSON_ArrayForEach(node, graph)
 	{
-		cJSON *input = cJSON_GetObjectItemCaseSensitive(
-			cJSON_GetObjectItemCaseSensitive(node, "inputs"), name);
+		cJSON *input =
+			cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(node, "inputs"),
+											 name);
 
 		if (cJSON_IsString(input) || cJSON_IsNumber(input))
 			return input;
@@ -81,8 +82,8 @@ comfyui_describe(Call *call, const cJSON *graph)
 	{
 		const char *input;
 		const char *member;
-	} inputs[] = {{"text", "prompt"},      {"seed", "seed"}, {"noise_seed", "seed"},
-				  {"width", "width"},      {"height", "height"}, {"batch_size", "n"},
+	} inputs[] = {{"text", "prompt"}, {"seed", "seed"},     {"noise_seed", "seed"},
+				  {"width", "width"}, {"height", "height"}, {"batch_size", "n"},
 				  {"image", "image"}};
 	Body body = {.json = cJSON_CreateObject()};
 	bool valid;
@@ -222,7 +223,8 @@ comfyui_answer_history(Call *call)
 			comfyui_write_files(prompt, out);
 		else
 			evbuffer_add(out, "{}", 2);
-		evbuffer_add_printf(out, ",\"status\":{\"status_str\":\"%s\",\"completed\":%s,\"messages\":",
+		evbuffer_add_printf(out,
+							",\"status\":{\"status_str\":\"%s\",\"completed\":%s,\"messages\":",
 							good ? "success" : "error", good ? "true" : "false");
 		comfyui_write_messages(prompt, state, out);
 		evbuffer_add_printf(out, "},\"meta\":{}}");
@@ -352,14 +354,14 @@ comfyui_answer_view(Call *call)
 	free(subfolder);
 }
 
-static const Route routes[] = {
-	{"POST", "/prompt", comfyui_accept, comfyui_answer_submit, ERRAND_SUBMIT},
-	{"GET", "/history/{id}", NULL, comfyui_answer_history, ERRAND_POLL},
-	{"GET", "/queue", NULL, comfyui_answer_queue, ERRAND_ASK},
-	{"POST", "/queue", comfyui_accept_delete, NULL, ERRAND_CANCEL},
-	{"POST", "/interrupt", comfyui_accept_interrupt, NULL, ERRAND_CANCEL},
-	{"GET", "/view", comfyui_accept_view, comfyui_answer_view, ERRAND_DOWNLOAD},
-	{.path = NULL}};
+static const Route routes[] =
+	{{"POST", "/prompt", comfyui_accept, comfyui_answer_submit, ERRAND_SUBMIT},
+	 {"GET", "/history/{id}", NULL, comfyui_answer_history, ERRAND_POLL},
+	 {"GET", "/queue", NULL, comfyui_answer_queue, ERRAND_ASK},
+	 {"POST", "/queue", comfyui_accept_delete, NULL, ERRAND_CANCEL},
+	 {"POST", "/interrupt", comfyui_accept_interrupt, NULL, ERRAND_CANCEL},
+	 {"GET", "/view", comfyui_accept_view, comfyui_answer_view, ERRAND_DOWNLOAD},
+	 {.path = NULL}};
 
 const Dialect comfyui_dialect = {.routes = routes,
 								 .ids = "xxxxxxxx-xxxx-4xxx-8xxx-xxxxxxxxxxxx",

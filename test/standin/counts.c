@@ -40,9 +40,8 @@ typedef struct TallyTable
 /* What the enum Event is called, of a name and of all */
 static const char *const event_names[NEVENTS] = {"submitted", "repeated", "polls",     "results",
 												 "downloads", "cancels",  "cancelled", "leaks"};
-static const char *const event_totals[NEVENTS] = {"predictions", "repeated", "polls",
-												  "results",     "downloads", "cancels",
-												  "cancelled",   "leaks"};
+static const char *const event_totals[NEVENTS] = {"predictions", "repeated", "polls",     "results",
+												  "downloads",   "cancels",  "cancelled", "leaks"};
 
 static TallyTable keys;
 static TallyTable ids;

@@ -1,6 +1,6 @@
 /*
  * deliver.c
- *		How an answer goes out: whole, in pieces, cut off, stalled, as garbage.
+ *		How an answer goes out: whole, in pieces, cut off, stalled, redirected.
  *
  * An answer in pieces is a stream: a piece is handed to evhttp, and the next
  * one when the client has taken it or when its time has come.  At the stream's
@@ -20,12 +20,12 @@
 #include <event2/bufferevent.h>
 
 #define PIECE (256 * 1024)
-#define NESTING 10000
 
 static char padding_text[16 * 1024];
 static const char padding_zeros[sizeof(padding_text)];
 
-static size_t
+/* How long the body is. */
+size_t
 answer_bytes(const Answer *answer)
 {
 	return evbuffer_get_length(answer->body) + answer->padding +
@@ -39,6 +39,8 @@ answer_take(Answer *answer, size_t len, struct evbuffer *out)
 	const char *padding = answer->padding_byte ? padding_text : padding_zeros;
 	size_t n = evbuffer_get_length(answer->body);
 
+	if (padding_text[0] == '\0')
+		memset(padding_text, 'x', sizeof(padding_text));
 	n = n < len ? n : len;
 	evbuffer_remove_buffer(answer->body, out, n);
 	for (len -= n; len > 0 && answer->padding > 0; len -= n)
@@ -64,164 +66,6 @@ answer_event_bytes(const Answer *answer)
 	len = strlen(answer->delimiter);
 	end = evbuffer_search(answer->body, answer->delimiter, len, NULL);
 	return end.pos < 0 ? PIECE : (size_t) end.pos + len;
-}
-
-/*
- * Opens a JSON object for one more member, a string: "body" ends after the
- * string's opening quote, "tail" begins with its closing one.
- */
-static void
-answer_open_member(Answer *answer, const char *name)
-{
-	bool empty = evbuffer_get_length(answer->body) <= 2;
-
-	if (answer->tail == NULL)
-		answer->tail = evbuffer_new();
-	evbuffer_add_printf(answer->tail, empty ? "\"" : "\",");
-	evbuffer_drain(answer->body, 1);
-	evbuffer_add_buffer(answer->tail, answer->body);
-	evbuffer_add_printf(answer->body, "{\"%s\":\"", name);
-}
-
-static bool
-answer_is_json_object(const Answer *answer)
-{
-	char first;
-
-	return evbuffer_copyout(answer->body, &first, 1) == 1 && first == '{';
-}
-
-/* Pads the answer to "bytes": a JSON object with a member more, anything else with zeros. */
-static void
-answer_pad(Answer *answer, size_t bytes)
-{
-	if (answer_is_json_object(answer))
-	{
-		memset(padding_text, 'x', sizeof(padding_text));
-		answer->padding_byte = 'x';
-		answer_open_member(answer, "padding");
-	}
-	if (bytes > answer_bytes(answer))
-		answer->padding = bytes - answer_bytes(answer);
-}
-
-/* Adds a member "note" whose string holds "bytes" to a JSON answer. */
-static void
-answer_add_note(Answer *answer, const char *bytes, size_t len)
-{
-	if (!answer_is_json_object(answer))
-		return;
-	answer_open_member(answer, "note");
-	evbuffer_add(answer->body, bytes, len);
-	evbuffer_add_buffer(answer->body, answer->tail);
-}
-
-static void
-answer_nest(struct evbuffer *out)
-{
-	char brackets[2 * NESTING];
-
-	memset(brackets, '[', NESTING);
-	memset(brackets + NESTING, ']', NESTING);
-	evbuffer_add(out, brackets, sizeof(brackets));
-}
-
-/* Halves the body: an answer that ends too early without anyone noticing in HTTP. */
-static void
-answer_truncate(Answer *answer)
-{
-	size_t half = evbuffer_get_length(answer->body) / 2;
-	struct evbuffer *kept = evbuffer_new();
-
-	evbuffer_remove_buffer(answer->body, kept, half);
-	evbuffer_free(answer->body);
-	answer->body = kept;
-}
-
-/* Spoils the answer as the fault says. */
-static void
-answer_spoil(Call *call)
-{
-	Answer *answer = &call->answer;
-	const char *message = call->fault.message;
-	int status = answer->status;
-
-	switch (call->fault.garbage)
-	{
-		case GARBAGE_NONE:
-		case GARBAGE_BAD_BASE64: /* the dialect has seen to it */
-		case GARBAGE_NO_HTTP:    /* see deliver_no_http() */
-			break;
-		case GARBAGE_NOT_JSON:
-			evbuffer_add_printf(call_begin_answer(call, status, "application/json"),
-								"this is not JSON");
-			break;
-		case GARBAGE_TRUNCATED_JSON:
-			answer_truncate(answer);
-			break;
-		case GARBAGE_EMPTY:
-			call_begin_answer(call, status, answer->content_type);
-			break;
-		case GARBAGE_NUL:
-			answer_add_note(answer, "a NUL \0 byte", 12);
-			break;
-		case GARBAGE_NUL_ESCAPE:
-			answer_add_note(answer, "a NUL \\u0000 escaped", 20);
-			break;
-		case GARBAGE_INVALID_UTF8:
-			answer_add_note(answer, "not UTF-8: \xC3\x28 \xFF\xFE", 16);
-			break;
-		case GARBAGE_NESTED:
-			answer_nest(call_begin_answer(call, status, "application/json"));
-			break;
-		case GARBAGE_ERROR_200:
-			openai_write_error(call, 200, NULL, message ? message : "The model has failed.");
-			break;
-		case GARBAGE_HTML:
-			evbuffer_add_printf(call_begin_answer(call, status, "text/html"),
-								"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head>"
-								"<body><h1>502 Bad Gateway</h1><hr>nginx</body></html>\n");
-			break;
-	}
-}
-
-/* Puts the fault's own body in place of the answer's. */
-static void
-answer_replace_body(Call *call)
-{
-	const cJSON *body = call->fault.body;
-	const char *text = cJSON_GetStringValue(body);
-	const char *base64 = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(body, "base64"));
-	struct evbuffer *out = call_begin_answer(call, call->answer.status, call->answer.content_type);
-	size_t len = 0;
-	unsigned char *bytes = base64 && *base64 ? base64_decode(base64, &len) : NULL;
-
-	if (text)
-		evbuffer_add(out, text, strlen(text));
-	else if (bytes)
-		evbuffer_add(out, bytes, len);
-	else if (base64 && *base64)
-		call_refuse(call, 400, "bad_standin_script", "standin: \"base64\" is not base64");
-	free(bytes);
-}
-
-/* Changes the answer as the fault says: status, body, garbage, size. */
-static void
-answer_apply_fault(Call *call)
-{
-	Fault *fault = &call->fault;
-
-	if (fault->status >= 400 && fault->garbage == GARBAGE_NONE)
-		call_write_fault(call);
-	else if (fault->status != 0)
-		call->answer.status = fault->status;
-	if (fault->body)
-		answer_replace_body(call);
-	answer_spoil(call);
-	if (fault->content_type)
-		call->answer.content_type = fault->content_type;
-	if (fault->huge > 0)
-		answer_pad(&call->answer, (size_t) fault->huge);
 }
 
 /* Adds Retry-After: as it was given, or as the date so many seconds from now. */
@@ -350,8 +194,7 @@ deliver_stream(Call *call)
 	const Fault *fault = &call->fault;
 	size_t total = answer_bytes(&call->answer);
 	bool ends = fault->cut == CUT_NONE && fault->stall == STALL_NONE;
-	bool chunked =
-		fault->chunked || call->answer.delimiter || (fault->drip_bytes > 0 && ends);
+	bool chunked = fault->chunked || call->answer.delimiter || (fault->drip_bytes > 0 && ends);
 	int on = 1;
 	char length[32];
 
@@ -409,8 +252,9 @@ deliver_answer(Call *call)
 	if (fault->redirect)
 		deliver_redirect(call);
 	deliver_headers(call);
-	if (answer_has_body(call) && (call->answer.delimiter || fault->cut != CUT_NONE || fault->stall != STALL_NONE ||
-								  fault->drip_bytes > 0 || fault->huge > 0 || fault->chunked))
+	if (answer_has_body(call) &&
+		(call->answer.delimiter || fault->cut != CUT_NONE || fault->stall != STALL_NONE ||
+		 fault->drip_bytes > 0 || fault->huge > 0 || fault->chunked))
 		deliver_stream(call);
 	else
 		evhttp_send_reply(call->req, call->answer.status, NULL, call->answer.body);

@@ -42,13 +42,18 @@ fal_write_error(Call *call, int status, const char *code, const char *message)
 static void
 fal_accept(Call *call, const Body *body)
 {
-	const char *app = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(call->req)) +
-					  strlen("/fal-ai/");
+	const char *app =
+		evhttp_uri_get_path(evhttp_request_get_evhttp_uri(call->req)) + strlen("/fal-ai/");
 	Prediction *request;
 
 	if (!cJSON_IsObject(body->json))
 	{
 		call_write_error(call, 422, NULL, "JSON decode error");
+		return;
+	}
+	if (body->json->child == NULL)
+	{
+		call_write_error(call, 422, "missing", "Field required");
 		return;
 	}
 	if (!call_describe(call, body, 422))
@@ -219,12 +224,12 @@ fal_answer_cancel(Call *call)
 						status);
 }
 
-static const Route routes[] = {
-	{"GET", "/fal-ai/{app}/requests/{id}/status", NULL, fal_answer_status, ERRAND_POLL},
-	{"GET", "/fal-ai/{app}/requests/{id}", NULL, fal_answer_response, ERRAND_RESULT},
-	{"PUT", "/fal-ai/{app}/requests/{id}/cancel", NULL, fal_answer_cancel, ERRAND_CANCEL},
-	{"POST", "/fal-ai/*", fal_accept, fal_answer_submit, ERRAND_SUBMIT},
-	{.path = NULL}};
+static const Route routes[] =
+	{{"GET", "/fal-ai/{app}/requests/{id}/status", NULL, fal_answer_status, ERRAND_POLL},
+	 {"GET", "/fal-ai/{app}/requests/{id}", NULL, fal_answer_response, ERRAND_RESULT},
+	 {"PUT", "/fal-ai/{app}/requests/{id}/cancel", NULL, fal_answer_cancel, ERRAND_CANCEL},
+	 {"POST", "/fal-ai/*", fal_accept, fal_answer_submit, ERRAND_SUBMIT},
+	 {.path = NULL}};
 
 const Dialect fal_dialect = {.routes = routes,
 							 .auth = "Authorization: Key ",

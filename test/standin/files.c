@@ -146,10 +146,10 @@ files_answer_nothing(Call *call)
 	call_write_error(call, 404, "NoSuchKey", "The specified key does not exist.");
 }
 
-static const Route routes[] = {
-	{"GET", "/files/{id}/{file}", files_accept, files_answer, ERRAND_DOWNLOAD},
-	{NULL, "/files/*", files_accept, files_answer_nothing, ERRAND_ASK},
-	{.path = NULL}};
+static const Route routes[] = {{"GET", "/files/{id}/{file}", files_accept, files_answer,
+								ERRAND_DOWNLOAD},
+							   {NULL, "/files/*", files_accept, files_answer_nothing, ERRAND_ASK},
+							   {.path = NULL}};
 
 static const Route foreign_routes[] = {{NULL, "/*", files_accept, files_answer_nothing, ERRAND_ASK},
 									   {.path = NULL}};

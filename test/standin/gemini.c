@@ -132,7 +132,8 @@ gemini_answer(Call *call)
 {
 	struct evbuffer *out = call_begin_answer(call, 200, "application/json; charset=UTF-8");
 
-	evbuffer_add_printf(out, "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Here it is.\"}");
+	evbuffer_add_printf(out,
+						"{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Here it is.\"}");
 	for (int i = 0; i < call->picture.n; i++)
 	{
 		evbuffer_add_printf(out, ",{\"inlineData\":{\"mimeType\":\"image/png\",\"data\":");
@@ -147,11 +148,11 @@ static const Route routes[] = {{"POST", "/v1beta/models/{model}:generateContent"
 								gemini_answer, ERRAND_SUBMIT},
 							   {.path = NULL}};
 
-const Dialect gemini_dialect = {
-	.routes = routes,
-	.auth = "x-goog-api-key: ",
-	.unauthorized = 400,
-	.unauthorized_message = "API key not valid. Please pass a valid API key.",
-	.busy_message = "You exceeded your current quota, please check your plan and billing details.",
-	.own_endings = true,
-	.write_error = gemini_write_error};
+const Dialect gemini_dialect =
+	{.routes = routes,
+	 .auth = "x-goog-api-key: ",
+	 .unauthorized = 400,
+	 .unauthorized_message = "API key not valid. Please pass a valid API key.",
+	 .busy_message = "You exceeded your current quota, please check your plan and billing details.",
+	 .own_endings = true,
+	 .write_error = gemini_write_error};

@@ -18,7 +18,8 @@ huggingface_write_error(Call *call, int status, const char *code, const char *me
 
 	(void) code;
 	if (status == 503 && call->fault.message == NULL)
-		message = loading = text_format("Model %s is currently loading", model + strlen("/models/"));
+		message = loading =
+			text_format("Model %s is currently loading", model + strlen("/models/"));
 	evbuffer_add_printf(out, "{\"error\":");
 	json_add_string(out, message);
 	if (loading)
@@ -57,10 +58,11 @@ huggingface_answer(Call *call)
 	call_add_header(call, "x-compute-time", "1.25");
 }
 
-static const Route routes[] = {
-	{"POST", "/models/*", huggingface_accept, huggingface_answer, ERRAND_SUBMIT},
-	{"POST", "/hf-inference/models/*", huggingface_accept, huggingface_answer, ERRAND_SUBMIT},
-	{.path = NULL}};
+static const Route routes[] = {{"POST", "/models/*", huggingface_accept, huggingface_answer,
+								ERRAND_SUBMIT},
+							   {"POST", "/hf-inference/models/*", huggingface_accept,
+								huggingface_answer, ERRAND_SUBMIT},
+							   {.path = NULL}};
 
 const Dialect huggingface_dialect = {.routes = routes,
 									 .auth = "Authorization: Bearer ",

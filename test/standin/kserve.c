@@ -55,7 +55,8 @@ kserve_check_inputs(Call *call, const cJSON *inputs)
 			cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(input, "shape")) &&
 			cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(input, "data")))
 			continue;
-		call_write_error(call, 400, NULL, "an input needs \"name\", \"shape\", \"datatype\" and \"data\"");
+		call_write_error(call, 400, NULL,
+						 "an input needs \"name\", \"shape\", \"datatype\" and \"data\"");
 		return false;
 	}
 	return true;
@@ -96,7 +97,8 @@ kserve_answer(Call *call)
 {
 	struct evbuffer *out = call_begin_answer(call, 200, "application/json");
 
-	evbuffer_add_printf(out, "%s,\"outputs\":[{\"name\":\"image\",\"datatype\":\"BYTES\",\"shape\":[%d],\"data\":[",
+	evbuffer_add_printf(out,
+						"%s,\"outputs\":[{\"name\":\"image\",\"datatype\":\"BYTES\",\"shape\":[%d],\"data\":[",
 						call->note, call->picture.n);
 	for (int i = 0; i < call->picture.n; i++)
 	{
@@ -112,12 +114,12 @@ kserve_answer_ready(Call *call)
 	call_begin_answer(call, 200, NULL);
 }
 
-static const Route routes[] = {
-	{"POST", "/v2/models/{model}/infer", kserve_accept, kserve_answer, ERRAND_SUBMIT},
-	{"POST", "/v2/models/{model}/versions/{version}/infer", kserve_accept, kserve_answer,
-	 ERRAND_SUBMIT},
-	{"GET", "/v2/health/ready", NULL, kserve_answer_ready, ERRAND_ASK},
-	{.path = NULL}};
+static const Route routes[] = {{"POST", "/v2/models/{model}/infer", kserve_accept, kserve_answer,
+								ERRAND_SUBMIT},
+							   {"POST", "/v2/models/{model}/versions/{version}/infer",
+								kserve_accept, kserve_answer, ERRAND_SUBMIT},
+							   {"GET", "/v2/health/ready", NULL, kserve_answer_ready, ERRAND_ASK},
+							   {.path = NULL}};
 
 const Dialect kserve_dialect = {.routes = routes,
 								.busy_message = "Exceeds maximum queue size",

@@ -33,10 +33,11 @@ ollama_write_object(Call *call, struct evbuffer *out, const char *model, const c
 	if (pieces == 0)
 		evbuffer_add_printf(out, ",\"done\":false}");
 	else
-		evbuffer_add_printf(out, ",\"done\":true,\"done_reason\":\"stop\",\"context\":[1,2,3],"
-								 "\"total_duration\":%.0f,\"load_duration\":1000000,"
-								 "\"prompt_eval_count\":%zu,\"prompt_eval_duration\":2000000,"
-								 "\"eval_count\":%zu,\"eval_duration\":3000000%s%s}",
+		evbuffer_add_printf(out,
+							",\"done\":true,\"done_reason\":\"stop\",\"context\":[1,2,3],"
+							"\"total_duration\":%.0f,\"load_duration\":1000000,"
+							"\"prompt_eval_count\":%zu,\"prompt_eval_duration\":2000000,"
+							"\"eval_count\":%zu,\"eval_duration\":3000000%s%s}",
 							call->work_ms * 1e6, call->picture.prompt_bytes, pieces,
 							call->usage ? ",\"usage\":" : "", call->usage ? call->usage : "");
 }
@@ -57,8 +58,9 @@ ollama_write_stream(Call *call, const char *model, const char *text)
 	if (call->fault.stream_error)
 	{
 		evbuffer_add_printf(out, "{\"error\":");
-		json_add_string(out, call->fault.message ? call->fault.message
-												 : "an error was encountered while running the model");
+		json_add_string(out, call->fault.message
+								 ? call->fault.message
+								 : "an error was encountered while running the model");
 		evbuffer_add(out, "}", 1);
 	}
 	else
@@ -87,9 +89,8 @@ ollama_accept(Call *call, const Body *body)
 	evbuffer_add(quoted, "", 1);
 	model = (char *) evbuffer_pullup(quoted, -1);
 	if (cJSON_IsFalse(stream))
-		ollama_write_object(call,
-							call_begin_answer(call, 200, "application/json; charset=utf-8"), model,
-							text, strlen(text), text_pieces(text));
+		ollama_write_object(call, call_begin_answer(call, 200, "application/json; charset=utf-8"),
+							model, text, strlen(text), text_pieces(text));
 	else
 		ollama_write_stream(call, model, text);
 	evbuffer_free(quoted);

@@ -44,7 +44,8 @@ static Prediction *
 prediction_find_by_key(const char *key)
 {
 	Prediction wanted = {.key = (char *) key};
-	Prediction **found = key && prediction_idempotent ? tfind(&wanted, &by_key, compare_keys) : NULL;
+	Prediction **found =
+		key && prediction_idempotent ? tfind(&wanted, &by_key, compare_keys) : NULL;
 
 	return found ? *found : NULL;
 }
@@ -193,10 +194,10 @@ prediction_ended_s(const Prediction *prediction)
 PredictionState
 prediction_state(const Prediction *prediction)
 {
-	static const PredictionState ends[] = {
-		[ENDING_SUCCEED] = PREDICTION_SUCCEEDED, [ENDING_FAIL] = PREDICTION_FAILED,
-		[ENDING_MODERATED] = PREDICTION_MODERATED, [ENDING_CANCELLED] = PREDICTION_CANCELLED,
-		[ENDING_GONE] = PREDICTION_GONE, [ENDING_NEVER] = PREDICTION_RUNNING};
+	static const PredictionState ends[] =
+		{[ENDING_SUCCEED] = PREDICTION_SUCCEEDED,   [ENDING_FAIL] = PREDICTION_FAILED,
+		 [ENDING_MODERATED] = PREDICTION_MODERATED, [ENDING_CANCELLED] = PREDICTION_CANCELLED,
+		 [ENDING_GONE] = PREDICTION_GONE,           [ENDING_NEVER] = PREDICTION_RUNNING};
 	double now = clock_now_s();
 	double ended = prediction_ended_s(prediction);
 
@@ -256,9 +257,8 @@ prediction_message(const Prediction *prediction)
 
 	if (message)
 		return message;
-	return prediction->ending == ENDING_MODERATED
-			   ? "The content was flagged by the safety system."
-			   : "The model has failed.";
+	return prediction->ending == ENDING_MODERATED ? "The content was flagged by the safety system."
+												  : "The model has failed.";
 }
 
 /* Adds the output that its script gives word for word; false: it gives none. */

@@ -36,14 +36,14 @@ struct Prediction
 	double submitted_s;
 	double queue_s;
 	double run_s;
-	double kept_s;      /* after its end; below 0: for ever */
-	double cancelled_s; /* 0: not cancelled */
+	double kept_s;        /* after its end; below 0: for ever */
+	double cancelled_s;   /* 0: not cancelled */
 	bool cancelled_early; /* while it was queued */
 
 	Ending ending;
-	cJSON *script;     /* owned; NULL: none */
-	double expires_ms; /* URLs of its files; 0: never */
-	char *note;        /* text that the dialect keeps for its answers; owned */
+	cJSON *script;                /* owned; NULL: none */
+	double expires_ms;            /* URLs of its files; 0: never */
+	char *note;                   /* text that the dialect keeps for its answers; owned */
 	uint32_t arrived[ERRAND_ASK]; /* calls about it, for their faults */
 };
 

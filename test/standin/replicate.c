@@ -21,8 +21,9 @@ replicate_write_error(Call *call, int status, const char *code, const char *mess
 
 	(void) code;
 	if (status == 429 && call->fault.retry_in_s > 0)
-		message = throttled = text_format("Request was throttled. Your rate limit resets in ~%.0fs.",
-										  call->fault.retry_in_s);
+		message = throttled =
+			text_format("Request was throttled. Your rate limit resets in ~%.0fs.",
+						call->fault.retry_in_s);
 	evbuffer_add_printf(out, "{\"title\":\"%s\",\"detail\":",
 						status == 401   ? "Unauthenticated"
 						: status == 402 ? "Insufficient credit"
@@ -100,7 +101,8 @@ replicate_write_logs(const Prediction *prediction, struct evbuffer *out)
 	if (progress < 0)
 		evbuffer_add_printf(out, "\"Using seed: %u\\n\"", prediction->picture.seed);
 	else
-		evbuffer_add_printf(out, "\"Using seed: %u\\n%3d%%|          | %d/20 [00:01<00:01, 9.87it/s]\\n\"",
+		evbuffer_add_printf(out,
+							"\"Using seed: %u\\n%3d%%|          | %d/20 [00:01<00:01, 9.87it/s]\\n\"",
 							prediction->picture.seed, steps * 5, steps);
 }
 
@@ -138,6 +140,8 @@ replicate_write_prediction(Call *call, int status)
 	PredictionState state = prediction_state(prediction);
 	struct evbuffer *out = call_begin_answer(call, status, "application/json");
 
+	if (state == PREDICTION_GONE) /* it was just submitted */
+		state = PREDICTION_RUNNING;
 	evbuffer_add_printf(out,
 						"{\"id\":\"%s\",\"model\":\"stand-in/painter\",\"version\":\"hidden\","
 						"\"input\":%s,\"status\":\"%s\",\"data_removed\":false,"
@@ -185,19 +189,20 @@ replicate_answer_cancel(Call *call)
 	replicate_write_prediction(call, 200);
 }
 
-static const Route routes[] = {
-	{"POST", "/v1/predictions", replicate_accept, replicate_answer_submit, ERRAND_SUBMIT},
-	{"POST", "/v1/models/{owner}/{name}/predictions", replicate_accept, replicate_answer_submit,
-	 ERRAND_SUBMIT},
-	{"GET", "/v1/predictions/{id}", NULL, replicate_answer_poll, ERRAND_POLL},
-	{"POST", "/v1/predictions/{id}/cancel", NULL, replicate_answer_cancel, ERRAND_CANCEL},
-	{.path = NULL}};
+static const Route routes[] =
+	{{"POST", "/v1/predictions", replicate_accept, replicate_answer_submit, ERRAND_SUBMIT},
+	 {"POST", "/v1/models/{owner}/{name}/predictions", replicate_accept, replicate_answer_submit,
+	  ERRAND_SUBMIT},
+	 {"GET", "/v1/predictions/{id}", NULL, replicate_answer_poll, ERRAND_POLL},
+	 {"POST", "/v1/predictions/{id}/cancel", NULL, replicate_answer_cancel, ERRAND_CANCEL},
+	 {.path = NULL}};
 
-const Dialect replicate_dialect = {
-	.routes = routes,
-	.auth = "Authorization: Bearer ",
-	.unauthorized_message = "You did not pass a valid authentication token",
-	.busy_message = "Request was throttled. Your rate limit resets in ~30s.",
-	.ids = "xxxxxxxxxxxxrm0cxxxxxxxxxx",
-	.foreign_files = true,
-	.write_error = replicate_write_error};
+const Dialect replicate_dialect = {.routes = routes,
+								   .auth = "Authorization: Bearer ",
+								   .unauthorized_message =
+									   "You did not pass a valid authentication token",
+								   .busy_message =
+									   "Request was throttled. Your rate limit resets in ~30s.",
+								   .ids = "xxxxxxxxxxxxrm0cxxxxxxxxxx",
+								   .foreign_files = true,
+								   .write_error = replicate_write_error};

@@ -70,7 +70,8 @@ runpod_write_output(Call *call, struct evbuffer *out)
 	evbuffer_add_printf(out, "{\"images\":[");
 	for (int i = 0; i < call->picture.n; i++)
 	{
-		evbuffer_add_printf(out, "%s{\"filename\":\"ComfyUI_%05d_.png\",\"type\":\"base64\",\"data\":",
+		evbuffer_add_printf(out,
+							"%s{\"filename\":\"ComfyUI_%05d_.png\",\"type\":\"base64\",\"data\":",
 							i > 0 ? "," : "", i + 1);
 		picture_add_base64(call, out, i);
 		evbuffer_add(out, "}", 1);
@@ -97,8 +98,11 @@ runpod_write_status(Call *call)
 	{
 		evbuffer_add_printf(out, ",\"executionTime\":%.0f,\"output\":", job->run_s * 1000);
 		runpod_write_output(call, out);
-		evbuffer_add_printf(out, ",\"usage\":");
-		prediction_add_usage(job, out, "null");
+		if (cJSON_HasObjectItem(job->script, "usage"))
+		{
+			evbuffer_add_printf(out, ",\"usage\":");
+			prediction_add_usage(job, out, "null");
+		}
 	}
 	if (state == PREDICTION_FAILED || state == PREDICTION_MODERATED)
 	{
@@ -125,12 +129,12 @@ runpod_answer_cancel(Call *call)
 	runpod_answer_status(call);
 }
 
-static const Route routes[] = {
-	{"POST", "/v2/{endpoint}/run", runpod_accept, runpod_answer_submit, ERRAND_SUBMIT},
-	{"POST", "/v2/{endpoint}/runsync", runpod_accept_sync, runpod_write_status, ERRAND_SUBMIT},
-	{"GET", "/v2/{endpoint}/status/{id}", NULL, runpod_answer_status, ERRAND_POLL},
-	{"POST", "/v2/{endpoint}/cancel/{id}", NULL, runpod_answer_cancel, ERRAND_CANCEL},
-	{.path = NULL}};
+static const Route routes[] =
+	{{"POST", "/v2/{endpoint}/run", runpod_accept, runpod_answer_submit, ERRAND_SUBMIT},
+	 {"POST", "/v2/{endpoint}/runsync", runpod_accept_sync, runpod_answer_status, ERRAND_SUBMIT},
+	 {"GET", "/v2/{endpoint}/status/{id}", NULL, runpod_answer_status, ERRAND_POLL},
+	 {"POST", "/v2/{endpoint}/cancel/{id}", NULL, runpod_answer_cancel, ERRAND_CANCEL},
+	 {.path = NULL}};
 
 const Dialect runpod_dialect = {.routes = routes,
 								.auth = "Authorization: Bearer ",

@@ -42,7 +42,7 @@ static const Member script_members[] = {{"id", cJSON_String},
 										{NULL, 0}};
 
 /* The names that the enum Ending of standin.h has in a script, in its order */
-static const char *const ending_names[] = {"succeed", "fail", "moderated", "cancelled",
+static const char *const ending_names[] = {"succeed", "fail",  "moderated", "cancelled",
 										   "gone",    "never", NULL};
 static const char *const url_names[] = {"own", "foreign", NULL};
 
@@ -123,8 +123,7 @@ script_read_name(const cJSON *object, const char *name, const char *const *names
 			return true;
 		}
 	}
-	return text == NULL ||
-		   script_complain(why, "standin: \"%s\" cannot be \"%s\"", name, text);
+	return text == NULL || script_complain(why, "standin: \"%s\" cannot be \"%s\"", name, text);
 }
 
 /* Takes the script out of a JSON body: from the top, or from what is in it. */
@@ -148,8 +147,8 @@ script_take_from_json(cJSON *json, int depth)
 static bool
 script_check(const cJSON *script, char **why)
 {
-	static const char *const lists[] = {"faults", "poll_faults", "result_faults",
-										"download_faults", "cancel_faults"};
+	static const char *const lists[] = {"faults", "poll_faults", "result_faults", "download_faults",
+										"cancel_faults"};
 	int ignored;
 
 	if (!script_check_members(script, script_members, "a script", why) ||

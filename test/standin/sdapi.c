@@ -195,12 +195,12 @@ sdapi_answer_interrupt(Call *call)
 	evbuffer_add_printf(call_begin_answer(call, 200, "application/json"), "{}");
 }
 
-static const Route routes[] = {
-	{"POST", "/sdapi/v1/txt2img", sdapi_accept_txt2img, sdapi_answer, ERRAND_SUBMIT},
-	{"POST", "/sdapi/v1/img2img", sdapi_accept_img2img, sdapi_answer, ERRAND_SUBMIT},
-	{"GET", "/sdapi/v1/progress", NULL, sdapi_answer_progress, ERRAND_ASK},
-	{"POST", "/sdapi/v1/interrupt", NULL, sdapi_answer_interrupt, ERRAND_ASK},
-	{.path = NULL}};
+static const Route routes[] =
+	{{"POST", "/sdapi/v1/txt2img", sdapi_accept_txt2img, sdapi_answer, ERRAND_SUBMIT},
+	 {"POST", "/sdapi/v1/img2img", sdapi_accept_img2img, sdapi_answer, ERRAND_SUBMIT},
+	 {"GET", "/sdapi/v1/progress", NULL, sdapi_answer_progress, ERRAND_ASK},
+	 {"POST", "/sdapi/v1/interrupt", NULL, sdapi_answer_interrupt, ERRAND_ASK},
+	 {.path = NULL}};
 
 const Dialect sdapi_dialect = {.routes = routes,
 							   .auth = "Authorization: Basic ",

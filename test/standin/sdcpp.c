@@ -68,8 +68,12 @@ sdcpp_write_result(Call *call, struct evbuffer *out)
 		picture_add_base64(call, out, i);
 		evbuffer_add(out, "}", 1);
 	}
-	evbuffer_add_printf(out, "],\"usage\":");
-	prediction_add_usage(call->prediction, out, "null");
+	evbuffer_add(out, "]", 1);
+	if (cJSON_HasObjectItem(call->prediction->script, "usage"))
+	{
+		evbuffer_add_printf(out, ",\"usage\":");
+		prediction_add_usage(call->prediction, out, "null");
+	}
 	evbuffer_add(out, "}", 1);
 }
 
@@ -139,11 +143,12 @@ sdcpp_answer_cancel(Call *call)
 	sdcpp_write_job(call, prediction_state(call->prediction));
 }
 
-static const Route routes[] = {
-	{"POST", "/sdcpp/v1/img_gen", sdcpp_accept, sdcpp_answer_submit, ERRAND_SUBMIT},
-	{"GET", "/sdcpp/v1/jobs/{id}", NULL, sdcpp_answer_poll, ERRAND_POLL},
-	{"POST", "/sdcpp/v1/jobs/{id}/cancel", NULL, sdcpp_answer_cancel, ERRAND_CANCEL},
-	{.path = NULL}};
+static const Route routes[] = {{"POST", "/sdcpp/v1/img_gen", sdcpp_accept, sdcpp_answer_submit,
+								ERRAND_SUBMIT},
+							   {"GET", "/sdcpp/v1/jobs/{id}", NULL, sdcpp_answer_poll, ERRAND_POLL},
+							   {"POST", "/sdcpp/v1/jobs/{id}/cancel", NULL, sdcpp_answer_cancel,
+								ERRAND_CANCEL},
+							   {.path = NULL}};
 
 const Dialect sdcpp_dialect = {.routes = routes,
 							   .busy_message = "job queue is full",

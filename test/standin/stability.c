@@ -107,11 +107,11 @@ static const Route routes[] = {{"POST", "/v2beta/stable-image/generate/{model}",
 								stability_answer, ERRAND_SUBMIT},
 							   {.path = NULL}};
 
-const Dialect stability_dialect = {
-	.routes = routes,
-	.auth = "Authorization: Bearer ",
-	.unauthorized_message = "authorization: missing or invalid api key",
-	.busy_message = "You have exceeded the rate limit of 150 requests within a 10 second period, "
-					"and have been timed out for 60 seconds.",
-	.own_endings = true,
-	.write_error = stability_write_error};
+const Dialect stability_dialect =
+	{.routes = routes,
+	 .auth = "Authorization: Bearer ",
+	 .unauthorized_message = "authorization: missing or invalid api key",
+	 .busy_message = "You have exceeded the rate limit of 150 requests within a 10 second period, "
+					 "and have been timed out for 60 seconds.",
+	 .own_endings = true,
+	 .write_error = stability_write_error};

@@ -44,24 +44,13 @@ char *own_base;
 char *foreign_base;
 
 /* Who answers; an address that two could answer is the first one's */
-static const Dialect *const dialects[] = {&openai_dialect,
-										  &openai_text_dialect,
-										  &openai_responses_dialect,
-										  &sdapi_dialect,
-										  &sdcpp_dialect,
-										  &replicate_dialect,
-										  &fal_dialect,
-										  &bfl_dialect,
-										  &comfyui_dialect,
-										  &runpod_dialect,
-										  &huggingface_dialect,
-										  &ollama_dialect,
-										  &gemini_dialect,
-										  &stability_dialect,
-										  &kserve_dialect,
-										  &files_dialect,
-										  &plain_dialect,
-										  NULL};
+static const Dialect *const dialects[] =
+	{&openai_dialect, &openai_text_dialect, &openai_responses_dialect,
+	 &sdapi_dialect,  &sdcpp_dialect,       &replicate_dialect,
+	 &fal_dialect,    &bfl_dialect,         &comfyui_dialect,
+	 &runpod_dialect, &huggingface_dialect, &ollama_dialect,
+	 &gemini_dialect, &stability_dialect,   &kserve_dialect,
+	 &files_dialect,  &plain_dialect,       NULL};
 static const Dialect *const foreign_dialects[] = {&files_dialect, &foreign_dialect, NULL};
 
 static const Listener own_listener = {.dialects = dialects, .counted = true};
@@ -101,18 +90,13 @@ option_number(const char *option, const char *text, double max)
 static Options
 options_parse(int argc, char **argv)
 {
-	static const struct option known[] = {{"port", required_argument, NULL, 'p'},
-										  {"port-file", required_argument, NULL, 'f'},
-										  {"tls", required_argument, NULL, 't'},
-										  {"latency", required_argument, NULL, 'l'},
-										  {"cdn-port", required_argument, NULL, 'c'},
-										  {"cdn-host", required_argument, NULL, 'H'},
-										  {"api-key", required_argument, NULL, 'k'},
-										  {"idempotent", no_argument, NULL, 'i'},
-										  {"backlog", required_argument, NULL, 'b'},
-										  {"die-with-parent", no_argument, NULL, 'd'},
-										  {"help", no_argument, NULL, 'h'},
-										  {NULL, 0, NULL, 0}};
+	static const struct option known[] =
+		{{"port", required_argument, NULL, 'p'},     {"port-file", required_argument, NULL, 'f'},
+		 {"tls", required_argument, NULL, 't'},      {"latency", required_argument, NULL, 'l'},
+		 {"cdn-port", required_argument, NULL, 'c'}, {"cdn-host", required_argument, NULL, 'H'},
+		 {"api-key", required_argument, NULL, 'k'},  {"idempotent", no_argument, NULL, 'i'},
+		 {"backlog", required_argument, NULL, 'b'},  {"die-with-parent", no_argument, NULL, 'd'},
+		 {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0}};
 	Options options = {.backlog = 4096, .foreign_host = "127.0.0.1"};
 	int c;
 

@@ -9,6 +9,9 @@
  *	admin.c		/_standin/...: what tests ask about what arrived
  *	call.c		the life of one call, from its arrival to its end
  *	deliver.c	how an answer goes out: whole, in pieces, cut, stalled
+ *	spoil.c		what a fault makes of an answer
+ *	answer.c, stream.c
+ *				what dialects write answers with
  *	openai.c, replicate.c, ...
  *				dialects: each a table of routes; a new provider is one more file
  *	files.c		downloads, of our own and of a foreign host
@@ -69,14 +72,14 @@ typedef struct Route
 /* How a provider speaks */
 typedef struct Dialect
 {
-	const Route *routes;      /* ends with a row whose path is NULL */
-	const char *auth;         /* header and what is before the key in it; NULL: takes no key */
-	int unauthorized;         /* status for a wrong key */
+	const Route *routes; /* ends with a row whose path is NULL */
+	const char *auth;    /* header and what is before the key in it; NULL: takes no key */
+	int unauthorized;    /* status for a wrong key */
 	const char *unauthorized_message;
 	const char *busy_message; /* with 429; NULL: none of its own */
 	const char *ids;          /* ids of its predictions; each x becomes a digit */
 	bool foreign_files;       /* URLs of its files lead to the foreign host */
-	bool own_endings;         /* sees to the script's "outcome" of calls that are answered at once */
+	bool own_endings; /* sees to the script's "outcome" of calls that are answered at once */
 	void (*write_error)(Call *call, int status, const char *code, const char *message);
 } Dialect;
 
@@ -352,7 +355,11 @@ extern char *call_said(const Call *call, const char *prompt);
 extern size_t text_piece_bytes(const char *text);
 extern size_t text_pieces(const char *text);
 
+/* spoil.c */
+extern void answer_apply_fault(Call *call);
+
 /* deliver.c */
+extern size_t answer_bytes(const Answer *answer);
 extern void deliver_answer(Call *call);
 extern void deliver_next(Call *call);
 

@@ -12,7 +12,8 @@ call_said(const Call *call, const char *prompt)
 {
 	const char *text = script_text(call->script->json, "text");
 
-	return text ? text_format("%s", text) : text_format("You said: %s", prompt ? prompt : "nothing");
+	return text ? text_format("%s", text)
+				: text_format("You said: %s", prompt ? prompt : "nothing");
 }
 
 /* How much of the text the next piece is: a word with the blanks after it; 0 at the end. */
