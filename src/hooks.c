@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/latch.h"
+#include "storage/procarray.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/timestamp.h"
@@ -115,10 +116,14 @@ hold_database(Node *statement)
 	Oid database = name != NULL ? get_database_oid(name, true) : InvalidOid;
 	TimestampTz deadline;
 
-	if (!OidIsValid(database) || database == MyDatabaseId ||
+	/* of the own database only a copy can be made */
+	if (!OidIsValid(database) || (database == MyDatabaseId && !IsA(statement, CreatedbStmt)) ||
 		!compat_owns_database(database, GetUserId()))
 		return;
 	commit_note_holds();
+	/* a DROP DATABASE that other sessions will make fail must not cut calls */
+	if (CountDBConnections(database) > 0)
+		at_once = false;
 	shmem_hold_database(database, at_once);
 	deadline =
 		GetCurrentTimestamp() + (genjob_shutdown_grace * 1000 + HOLD_EXTRA_MS) * INT64CONST(1000);

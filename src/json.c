@@ -15,7 +15,8 @@
 
 #include "json.h"
 
-#define MAX_VALUES 5000000 /* in a document: each takes 80 bytes in memory, for 2 of text at least */
+#define MAX_VALUES \
+	5000000 /* in a document: each takes 80 bytes in memory, for 2 of text at least */
 
 static void *
 json_malloc(size_t size)

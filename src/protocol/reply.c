@@ -213,8 +213,8 @@ describe_failure(const ReplySource *source, const HttpReply *reply)
 			return psprintf("could not reach server \"%s\" at %s: %s. Check that it runs, and its option url.",
 							name, url, why);
 		case HTTP_TLS:
-			return psprintf("could not agree on TLS with server \"%s\" at %s: %s. Check its option url.", name,
-							url, why);
+			return psprintf("could not agree on TLS with server \"%s\" at %s: %s. Check its option url.",
+							name, url, why);
 		case HTTP_UNTRUSTED:
 			return psprintf("the TLS certificate of server \"%s\" at %s does not verify: %s. Name its authority's certificate in the option ca_file.",
 							name, url, why);
@@ -385,7 +385,7 @@ extract_output(Judge *judge, cJSON *node, const char *path, bool is_base64)
 	else if (judge->fault == NULL && is_base64)
 		judge->fault =
 			psprintf("the answer of server \"%s\" has %s at %s; it is kept in the column result.",
-					 judge->source->server_name, len < 0 ? "what is not base64" : "an empty output",
+					 judge->source->server_name, len < 0 ? "invalid base64" : "an empty output",
 					 path);
 }
 
@@ -498,8 +498,9 @@ judge_answer(Judge *judge)
 	{
 		judge->verdict->kind = reply->status == 204 ? VERDICT_DONE : VERDICT_FAIL;
 		if (judge->verdict->kind == VERDICT_FAIL)
-			judge->verdict->error = psprintf("server \"%s\" answered HTTP %d with an empty body. Check its options api, url and path.",
-											 judge->source->server_name, reply->status);
+			judge->verdict->error =
+				psprintf("server \"%s\" answered HTTP %d with an empty body. Check its options api, url and path.",
+						 judge->source->server_name, reply->status);
 		return;
 	}
 	if (is_text || claims_json(reply))
@@ -546,14 +547,15 @@ Verdict *
 reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why)
 {
 	Verdict *verdict = palloc0(sizeof(Verdict));
-	bool is_answer =
-		reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300 && reply->body->len > 0;
+	bool is_answer = reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300 &&
+					 reply->body->len > 0;
 
 	verdict->kind = is_answer ? VERDICT_FAIL : VERDICT_RETRY;
 	verdict->http_status = reply->status;
 	verdict->unknown = reply->sent;
-	verdict->error = psprintf("the answer of server \"%s\" could not be read: %s%s.", source->server_name,
-							  why, is_answer ? "; it is kept in gen_outputs" : "");
+	verdict->error =
+		psprintf("the answer of server \"%s\" could not be read: %s%s.", source->server_name, why,
+				 is_answer ? "; it is kept in gen_outputs" : "");
 	if (is_answer)
 		add_output(verdict, "application/octet-stream", reply->body->data, reply->body->len);
 	apply_on_unknown(source->options, verdict);

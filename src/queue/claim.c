@@ -49,8 +49,8 @@ read_inputs(Job *job, Datum datum)
 	{
 		if (nulls[i])
 		{
-			job->complaint =
-				pstrdup("inputs has a null in it. Insert the job again with one bytea for each input.");
+			job->complaint = pstrdup(
+				"inputs has a null in it. Insert the job again with one bytea for each input.");
 			continue;
 		}
 		job->inputs[i].data = VARDATA_ANY(DatumGetPointer(elements[i]));
@@ -155,9 +155,9 @@ queue_claim(const int64 *ids, int n, TimestampTz now)
 	{
 		Job *job = job_find(ids[i]);
 
-		if (job != NULL)
+		if (job != NULL && job->state == JOB_CLAIMED)
 			job_enter(job, JOB_CLAIMED);
-		else
+		else if (job == NULL)
 			missing[n_missing++] = ids[i];
 	}
 	if (n_missing == 0)

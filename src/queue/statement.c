@@ -8,14 +8,22 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
 
 #include "queue/queue.h"
 #include "queue/statement.h"
@@ -50,12 +58,11 @@ static const Statement statements[STATEMENTS] = {
 					" WHERE state = 'queued' AND server = $1 AND run_at <= $2"
 					" AND (expires_at IS NULL OR expires_at > $2)"
 					" ORDER BY priority DESC, run_at, id LIMIT $3"},
-	[FIND_DUE] =
-		{3,
-		 {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
-		 "SELECT id, server, priority, run_at FROM @.gen_jobs"
-		 " WHERE state = 'queued' AND run_at > $1 AND run_at <= $2"
-		 " AND (expires_at IS NULL OR expires_at > $2) ORDER BY run_at LIMIT $3"},
+	[FIND_DUE] = {3,
+				  {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
+				  "SELECT id, server, priority, run_at FROM @.gen_jobs"
+				  " WHERE state = 'queued' AND run_at > $1 AND run_at <= $2"
+				  " AND (expires_at IS NULL OR expires_at > $2) ORDER BY run_at LIMIT $3"},
 	[FIND_NEXT_DUE] =
 		{1,
 		 {TIMESTAMPTZOID},
@@ -117,10 +124,77 @@ static const Statement statements[STATEMENTS] = {
 					" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"},
 };
 
+static Oid jobs_table; /* invalid until queue_look() */
+static Oid outputs_table;
 static SPIPlanPtr plans[STATEMENTS];
 static char schema[NAMEDATALEN * 2 + 3]; /* quoted; empty until queue_look() */
 
 /* ---------- transactions ---------- */
+
+/*
+ * Statements fire the triggers of the tables, whose functions run with this process's privileges: all
+ * of them.  So those functions must belong to someone who has these anyway.  The lock keeps other
+ * triggers out until the transaction ends.
+ */
+static void
+check_triggers(Oid table)
+{
+	Relation relation = table_open(table, RowExclusiveLock);
+	TriggerDesc *triggers = relation->trigdesc;
+	int i;
+
+	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Oid function = triggers->triggers[i].tgfoid;
+		HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+		Oid owner = InvalidOid;
+
+		if (HeapTupleIsValid(tuple))
+		{
+			owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+			ReleaseSysCache(tuple);
+		}
+		if (!superuser_arg(owner) && owner != relation->rd_rel->relowner)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("trigger \"%s\" of table \"%s\" runs a function of role \"%s\"",
+							triggers->triggers[i].tgname, RelationGetRelationName(relation),
+							GetUserNameFromId(owner, true) ? GetUserNameFromId(owner, true) : "?"),
+					 errdetail("A dispatcher would run it as a superuser."),
+					 errhint("ALTER FUNCTION %s OWNER TO the owner of the table, or drop the trigger.",
+							 get_func_name(function))));
+	}
+	table_close(relation, NoLock);
+}
+
+static TimeoutId leave_timeout;
+static TimestampTz (*leave_deadline)(void);
+
+/*
+ * A transaction that waits (for a synchronous standby, say) must not keep the server from stopping.
+ */
+static void
+leave_callback(void)
+{
+	TimestampTz deadline = leave_deadline();
+
+	if (deadline == 0 || GetCurrentTimestamp() < deadline)
+		return;
+	ProcDiePending = true;
+	InterruptPending = true;
+}
+
+/*
+ * Makes this process one that runs transactions with queue_transact(), each of which is broken off, and
+ * the process with it, after the time that deadline tells; 0: it may go on.
+ */
+void
+queue_init(TimestampTz (*deadline)(void))
+{
+	queue_is_mine = true;
+	leave_deadline = deadline;
+	leave_timeout = RegisterTimeout(USER_TIMEOUT, leave_callback);
+}
 
 /*
  * Runs work in a transaction of its own, shown in pg_stat_activity as activity.  False, and the error
@@ -136,11 +210,17 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 	pgstat_report_activity(STATE_RUNNING, activity);
 	PG_TRY();
 	{
+		enable_timeout_every(leave_timeout, GetCurrentTimestamp() + USECS_PER_SEC, 1000);
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		if (SPI_connect() != SPI_OK_CONNECT)
 			elog(ERROR, "SPI_connect failed");
+		if (OidIsValid(jobs_table))
+		{
+			check_triggers(jobs_table);
+			check_triggers(outputs_table);
+		}
 		work(arg);
 		SPI_finish();
 		PopActiveSnapshot();
@@ -157,6 +237,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
+	disable_timeout(leave_timeout, false);
 	MemoryContextSwitchTo(caller);
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -255,6 +336,16 @@ queue_lock_database(void)
 	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+static Oid
+extension_table(const char *name)
+{
+	bool isnull;
+	Oid namespace =
+		DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
+
+	return get_relname_relid(name, namespace);
+}
+
 /*
  * Looks whether the extension is in this database, and where.
  */
@@ -263,8 +354,10 @@ queue_look(void)
 {
 	char *found;
 
-	execute("SELECT pg_catalog.quote_ident(n.nspname), e.extversion FROM pg_catalog.pg_extension e"
-			" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
+	execute(
+		"SELECT pg_catalog.quote_ident(n.nspname), e.extversion, n.oid FROM pg_catalog.pg_extension e"
+		" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
+	jobs_table = outputs_table = InvalidOid;
 	if (SPI_processed == 0)
 		return QUEUE_ABSENT;
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
@@ -273,6 +366,8 @@ queue_look(void)
 		strlcpy(schema, found, sizeof(schema));
 		memset(plans, 0, sizeof(plans));
 	}
+	jobs_table = extension_table("gen_jobs");
+	outputs_table = extension_table("gen_outputs");
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 	return strcmp(found, GENJOB_VERSION) == 0 ? QUEUE_PRESENT : QUEUE_OTHER_VERSION;
 }
