@@ -14,6 +14,7 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -53,6 +54,11 @@ object_access(ObjectAccessType access, Oid class, Oid object, int subid, void *a
 		case ForeignDataWrapperRelationId:
 		case UserMappingRelationId:
 			commit_note_servers();
+			break;
+		case NamespaceRelationId:
+			/* the extension's may have a new name */
+			if (access == OAT_POST_ALTER)
+				commit_note_servers();
 			break;
 		default:
 			break;

@@ -139,10 +139,13 @@ static char schema[NAMEDATALEN * 2 + 3]; /* quoted; empty until queue_look() */
 static void
 check_triggers(Oid table)
 {
-	Relation relation = table_open(table, RowExclusiveLock);
-	TriggerDesc *triggers = relation->trigdesc;
+	Relation relation = try_table_open(table, RowExclusiveLock);
+	TriggerDesc *triggers;
 	int i;
 
+	if (relation == NULL)
+		return; /* dropped with its extension, as the next look will find */
+	triggers = relation->trigdesc;
 	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		Oid function = triggers->triggers[i].tgfoid;
@@ -368,6 +371,8 @@ queue_look(void)
 	}
 	jobs_table = extension_table("gen_jobs");
 	outputs_table = extension_table("gen_outputs");
+	check_triggers(jobs_table);
+	check_triggers(outputs_table);
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 	return strcmp(found, GENJOB_VERSION) == 0 ? QUEUE_PRESENT : QUEUE_OTHER_VERSION;
 }

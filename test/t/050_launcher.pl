@@ -95,7 +95,7 @@ $pid = $next;
 my $job = enqueue($node, 'painter', StandIn::request(prompt => 'in flight', latency_ms => 1500));
 $standin->wait_for(sub { $_[0]{in_flight} == 1 });
 is( query("SELECT query FROM pg_stat_activity WHERE pid = $pid"),
-	'1 calls in flight',
+	'1 call in flight',
 	'pg_stat_activity tells how many calls are in flight');
 is(query('SELECT state FROM genjob.workers'), 'busy', '... and genjob.workers says busy');
 query("SELECT pg_terminate_backend($pid)");
