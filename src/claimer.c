@@ -17,6 +17,7 @@
 #include "trouble.h"
 
 #define CLAIM_BATCH 500
+#define MAX_QUICK_TROUBLES 5 /* rows in a row that raise errors, before it is taken easy */
 
 static int max_calls; /* that this process has descriptors for */
 
@@ -87,7 +88,9 @@ typedef struct Claim
 static int
 room(void)
 {
-	return Min(genjob_max_in_flight - job_count_in_flight(), max_calls - job_count(JOB_CALLING));
+	/* results that cannot be written take places too: nothing is bought that has nowhere to go */
+	return Min(genjob_max_in_flight - job_count_in_flight(), max_calls - job_count(JOB_CALLING)) -
+		   job_count(JOB_REPORTING);
 }
 
 /*
@@ -146,10 +149,11 @@ expire_and_fail(TimestampTz now)
 
 	if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
 	{
-		(void) queue_expire(now);
+		int n = queue_expire(now);
+
 		schedule_times.expiry = queue_next_expiry();
 		if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
-			schedule_times.expiry = now + USECS_PER_SEC;
+			schedule_times.expiry = n < EXPIRE_BATCH ? now + USECS_PER_SEC : now;
 	}
 	while ((queue = schedule_next_without_server()) != NULL)
 	{
@@ -221,7 +225,7 @@ claim_failed(const Claim *claim, const ErrorData *error)
 		schedule_shun(claim->ids[0], GetCurrentTimestamp() + TROUBLE_MAX_MS * INT64CONST(1000));
 	claim_batch = 1;
 	scan_all = look_at_extension = look_for_orphans = true;
-	if (!is_found)
+	if (!is_found || troubles++ > MAX_QUICK_TROUBLES)
 		trouble_until = GetCurrentTimestamp() + trouble_backoff_us(troubles++);
 	shmem_set_my_state(WORKER_TROUBLED);
 }
@@ -251,7 +255,8 @@ claimer_must_look(TimestampTz now)
 	}
 	if (other_version)
 		return news.recheck || news.rescan || news.n_ids > 0;
-	return look_at_extension || scan_all || news.n_ids > 0 || news.rescan || news.recheck ||
+	return look_at_extension || scan_all || schedule_next_without_server() != NULL ||
+		   news.n_ids > 0 || news.rescan || news.recheck ||
 		   (times->due != 0 && times->due <= now) || (times->expiry != 0 && times->expiry <= now) ||
 		   schedule_can_take(room(), now);
 }

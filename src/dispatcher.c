@@ -8,7 +8,9 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
@@ -60,12 +62,21 @@ configure_session(void)
 		{"enable_seqscan", "off"},
 		{"enable_hashjoin", "off"},
 		{"enable_mergejoin", "off"},
+		{"enable_indexscan", "on"},
+		{"enable_nestloop", "on"},
+		{"max_parallel_workers_per_gather", "0"},
 		{"jit", "off"},
+		{"default_transaction_read_only", "off"},
+		{"session_replication_role", "origin"},
+		{"transaction_timeout", "0"}, /* from PostgreSQL 17 on */
 	};
 	int i;
 
 	for (i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	{
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	}
 }
 
 /*
@@ -111,6 +122,27 @@ cancel_for_timeout(SIGNAL_ARGS)
 		StatementCancelHandler(postgres_signal_arg);
 }
 
+static volatile sig_atomic_t stop_requested_at = 0; /* seconds of time() */
+
+static void
+stop(SIGNAL_ARGS)
+{
+	if (stop_requested_at == 0)
+		stop_requested_at = (sig_atomic_t) time(NULL);
+	SignalHandlerForShutdownRequest(postgres_signal_arg);
+}
+
+/*
+ * When a transaction must have ended, so that the server can stop; 0: it need not.
+ */
+static TimestampTz
+deadline(void)
+{
+	if (stop_requested_at == 0)
+		return 0;
+	return time_t_to_timestamptz(stop_requested_at) + (genjob_shutdown_grace + 1) * USECS_PER_SEC;
+}
+
 static void
 start_process(int slot)
 {
@@ -118,13 +150,13 @@ start_process(int slot)
 
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(database));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGTERM, stop);
 	pqsignal(SIGINT, cancel_for_timeout);
 	BackgroundWorkerUnblockSignals();
 	shmem_slot_attach(slot);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 
-	queue_is_mine = true;
+	queue_init(deadline);
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_SESSION);
 	configure_session();
 	insist_on_durability();
@@ -202,7 +234,7 @@ show_state(void)
 {
 	int calls = job_count_in_flight();
 
-	pgstat_report_activity(STATE_IDLE, psprintf("%d calls in flight", calls));
+	pgstat_report_activity(STATE_IDLE, psprintf("%d call%s in flight", calls, calls == 1 ? "" : "s"));
 	if (leave_at == 0 && !claimer_is_troubled())
 		shmem_set_my_state(calls > 0 ? WORKER_BUSY : WORKER_IDLE);
 }
@@ -276,6 +308,21 @@ lock_database(void)
 }
 
 /*
+ * Writes what can be written before this process leaves.
+ */
+static void
+report_all(void)
+{
+	int left = INT_MAX;
+
+	while (job_count(JOB_REPORTING) > 0 && job_count(JOB_REPORTING) < left)
+	{
+		left = job_count(JOB_REPORTING);
+		reporter_write();
+	}
+}
+
+/*
  * Entry point of the background worker.
  */
 void
@@ -294,6 +341,7 @@ genjob_dispatcher_main(Datum slot)
 		MemoryContextReset(turn_context);
 		wait();
 	}
+	report_all();
 	shmem_set_my_state(claimer_found_nothing() ? WORKER_ABSENT : WORKER_STOPPED);
 	proc_exit(0);
 }

@@ -88,14 +88,6 @@ follow_wait(Job *job)
 	}
 	job->step = verdict->has_answer ? STEP_RESULT : STEP_POLL;
 	show_progress(job);
-	if (job->input_context != NULL)
-	{
-		MemoryContextDelete(job->input_context);
-		job->input_context = NULL;
-		job->request = NULL;
-		job->inputs = NULL;
-		job->n_inputs = 0;
-	}
 	calls_prepare(job);
 	calls_show(job, ACTIVITY_WAITING);
 	job_enter(job, JOB_WAITING);

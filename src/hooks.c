@@ -14,12 +14,14 @@
 #include "catalog/pg_extension.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/latch.h"
+#include "storage/procarray.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/timestamp.h"
@@ -52,6 +54,11 @@ object_access(ObjectAccessType access, Oid class, Oid object, int subid, void *a
 		case ForeignDataWrapperRelationId:
 		case UserMappingRelationId:
 			commit_note_servers();
+			break;
+		case NamespaceRelationId:
+			/* the extension's may have a new name */
+			if (access == OAT_POST_ALTER)
+				commit_note_servers();
 			break;
 		default:
 			break;
@@ -115,10 +122,14 @@ hold_database(Node *statement)
 	Oid database = name != NULL ? get_database_oid(name, true) : InvalidOid;
 	TimestampTz deadline;
 
-	if (!OidIsValid(database) || database == MyDatabaseId ||
+	/* of the own database only a copy can be made */
+	if (!OidIsValid(database) || (database == MyDatabaseId && !IsA(statement, CreatedbStmt)) ||
 		!compat_owns_database(database, GetUserId()))
 		return;
 	commit_note_holds();
+	/* a DROP DATABASE that other sessions will make fail must not cut calls */
+	if (CountDBConnections(database) > 0)
+		at_once = false;
 	shmem_hold_database(database, at_once);
 	deadline =
 		GetCurrentTimestamp() + (genjob_shutdown_grace * 1000 + HOLD_EXTRA_MS) * INT64CONST(1000);

@@ -301,6 +301,12 @@ start_missing(void)
 		if (!database->wanted || !database->seen || database->handle != NULL || !genjob_enabled ||
 			shmem_is_held(database->oid, &at_once))
 			continue;
+		/* one that an earlier launcher started: it would be deaf if another took its slot */
+		if (shmem_has_dispatcher(database->oid))
+		{
+			wait_ms = wait_ms < 0 ? RESTART_MIN_MS : Min(wait_ms, RESTART_MIN_MS);
+			continue;
+		}
 		if (database->not_before <= now && starting < MAX_STARTING)
 		{
 			start_dispatcher(database);
@@ -386,5 +392,6 @@ genjob_launcher_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 	}
-	proc_exit(0);
+	/* not 0, after which the postmaster would never start it again: pg_terminate_backend() is no farewell */
+	proc_exit(1);
 }

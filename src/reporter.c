@@ -89,7 +89,8 @@ write_failed(Job *job, const ErrorData *error)
 	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 
 	trouble_show(psprintf("write the result of job " INT64_FORMAT, job->id), error);
-	if (category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+	if (category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
+		category == ERRCODE_INTERNAL_ERROR)
 		steps_simplify(job);
 	postpone_report(job);
 }

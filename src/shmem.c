@@ -192,11 +192,21 @@ slot_detach(int code, Datum arg)
 void
 shmem_slot_attach(int slot)
 {
+	int owner;
+
 	my_slot = slot;
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slots[slot].latch = MyLatch;
-	slots[slot].info.pid = MyProcPid;
+	owner = slots[slot].info.pid;
+	if (owner == 0)
+	{
+		slots[slot].latch = MyLatch;
+		slots[slot].info.pid = MyProcPid;
+	}
 	LWLockRelease(shared->lock);
+	if (owner != 0)
+		ereport(FATAL, (errcode(ERRCODE_OBJECT_IN_USE),
+						errmsg("another genjob dispatcher serves this database"),
+						errdetail("Its process has the PID %d.", owner)));
 	before_shmem_exit(slot_detach, (Datum) 0);
 }
 

@@ -8,7 +8,7 @@
 #include "datatype/timestamp.h"
 
 #define STATS_REASON_LEN 512 /* bytes */
-#define STATS_BUCKETS 96     /* of latency; each a third longer than the one before */
+#define STATS_BUCKETS 96     /* of latency; each a fifth longer than the one before */
 #define STATS_SECONDS 64     /* for which ends are counted one by one */
 
 /*

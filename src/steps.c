@@ -235,6 +235,19 @@ build_request(const Job *job, char **error)
 	return request;
 }
 
+/*
+ * Lets go of what only the submission needs, which its request holds in its own form now.
+ */
+static void
+forget_input(Job *job)
+{
+	MemoryContextDelete(job->input_context);
+	job->input_context = NULL;
+	job->request = NULL;
+	job->inputs = NULL;
+	job->n_inputs = 0;
+}
+
 static void
 submit(Job *job)
 {
@@ -249,6 +262,7 @@ submit(Job *job)
 		steps_fail(job, MemoryContextStrdup(job->context, error));
 		return;
 	}
+	forget_input(job);
 	job->activity = shmem_activity_add(job->owner, job->id, job->attempt, job->server_name);
 	job_enter(job, JOB_CALLING);
 	if (calls_begin(job, STEP_SUBMIT, http))

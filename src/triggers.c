@@ -46,6 +46,8 @@ static const char *const row_state_names[ROW_STATES] = {
 	"waiting", "queued", "running", "succeeded", "failed", "cancelled",
 };
 
+#define RESTORE_MS 600000 /* between a dump's rows and its GRANTs, at most */
+
 /* A row, taken apart. */
 typedef struct Row
 {
@@ -227,6 +229,27 @@ check_runnable(const Row *row)
 	MemoryContextSwitchTo(caller);
 }
 
+/*
+ * A restore brings in others' jobs before it grants their owners what they need: one that lacks
+ * something now is given time before it fails for that.
+ */
+static void
+postpone_restored(Row *row)
+{
+	TimestampTz later = GetCurrentTimestamp() + RESTORE_MS * INT64CONST(1000);
+	ServerComplaint complaint;
+	Server *server;
+
+	if (row->nulls[JOB_SERVER] || row->nulls[JOB_RUN_AT])
+		return;
+	server = server_get(NameStr(*DatumGetName(row->values[JOB_SERVER])), &complaint);
+	if (server != NULL &&
+		server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
+		return;
+	if (DatumGetTimestampTz(row->values[JOB_RUN_AT]) < later)
+		row_set(row, JOB_RUN_AT, TimestampTzGetDatum(later));
+}
+
 static void
 check_owner(const Row *row)
 {
@@ -309,11 +332,11 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 	check_new_state(&row, privileged);
 	if (row_state(&row) == ROW_QUEUED)
 	{
-		/*
-		 * A restore brings in others' jobs before it grants USAGE again.
-		 */
-		if (!is_replication() &&
-			!(privileged && DatumGetObjectId(row.values[JOB_OWNER]) != GetUserId()))
+		bool restored = privileged && DatumGetObjectId(row.values[JOB_OWNER]) != GetUserId();
+
+		if (!is_replication() && restored)
+			postpone_restored(&row);
+		else if (!is_replication())
 			check_runnable(&row);
 		if (!row.nulls[JOB_ID])
 			note_row(&row);

@@ -84,7 +84,7 @@ extract_base64(Judge *judge, cJSON *node, char *payload, const char *path, bool 
 	else if (must_be && judge->fault == NULL)
 		judge->fault =
 			psprintf("the answer of server \"%s\" has %s at %s; it is kept in the column result.",
-					 judge->source->server_name, len < 0 ? "what is not base64" : "an empty output",
+					 judge->source->server_name, len < 0 ? "invalid base64" : "an empty output",
 					 path);
 }
 

@@ -7,7 +7,10 @@
 
 #include "json.h"
 
-/* Called for each place that matches; path is the place's own pointer, without "*". */
+/*
+ * Called for each place that matches; path is the place's own pointer, without "*", and
+ * gone when the visitor returns.
+ */
 typedef void (*PointerVisitor)(cJSON *node, const char *path, void *arg);
 
 extern bool pointer_is_valid(const char *pointer);

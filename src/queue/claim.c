@@ -32,21 +32,32 @@ utf8_from_text(Datum datum)
 	return pg_server_to_any(string, strlen(string), PG_UTF8);
 }
 
+/*
+ * Reads the column inputs.  INSERT refuses nulls in it, but replication brings them.
+ */
 static void
 read_inputs(Job *job, Datum datum)
 {
 	ArrayType *array = DatumGetArrayTypePCopy(datum);
 	Datum *elements;
+	bool *nulls;
 	int i;
 
-	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, NULL, &job->n_inputs);
-	job->inputs = palloc(Max(job->n_inputs, 1) * sizeof(Input));
+	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, &nulls, &job->n_inputs);
+	job->inputs = palloc0(Max(job->n_inputs, 1) * sizeof(Input));
 	for (i = 0; i < job->n_inputs; i++)
 	{
+		if (nulls[i])
+		{
+			job->complaint = pstrdup(
+				"inputs has a null in it. Insert the job again with one bytea for each input.");
+			continue;
+		}
 		job->inputs[i].data = VARDATA_ANY(DatumGetPointer(elements[i]));
 		job->inputs[i].len = VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i]));
 	}
 	pfree(elements);
+	pfree(nulls);
 }
 
 /*
@@ -160,9 +171,9 @@ queue_claim(const int64 *ids, int n, TimestampTz now)
 	{
 		Job *job = job_find(ids[i]);
 
-		if (job != NULL)
+		if (job != NULL && job->state == JOB_CLAIMED)
 			job_enter(job, JOB_CLAIMED);
-		else
+		else if (job == NULL)
 			missing[n_missing++] = ids[i];
 	}
 	if (n_missing == 0)

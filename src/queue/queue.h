@@ -20,6 +20,7 @@ typedef void (*QueueWork)(void *arg);
 
 extern bool queue_is_mine; /* this process is a dispatcher: triggers let it pass */
 
+extern void queue_init(TimestampTz (*deadline)(void));
 extern bool queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **error);
 
 /* To be called in queue_transact() only */
@@ -31,6 +32,8 @@ extern void queue_scan_all(TimestampTz now);
 extern void queue_fill(ServerQueue *queue, TimestampTz now);
 extern void queue_read_due(TimestampTz after, TimestampTz now);
 extern TimestampTz queue_next_due(TimestampTz after);
+#define EXPIRE_BATCH 1000 /* jobs at most that queue_expire() fails in a call */
+
 extern int queue_expire(TimestampTz now);
 extern TimestampTz queue_next_expiry(void);
 extern int queue_fail_waiting(const char *server_name, const char *error, TimestampTz now);

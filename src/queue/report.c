@@ -194,7 +194,8 @@ forget_old_outputs(Job **jobs, int n)
 
 	for (i = 0; i < n; i++)
 	{
-		if (jobs[i]->attempt > 1 && jobs[i]->outcome == REPORT_WRITTEN)
+		if ((jobs[i]->attempt > 1 || jobs[i]->report_failures > 0) &&
+			jobs[i]->outcome == REPORT_WRITTEN)
 			ids[n_ids++] = jobs[i]->id;
 	}
 	if (n_ids == 0)

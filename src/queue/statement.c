@@ -8,14 +8,22 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
 
 #include "queue/queue.h"
 #include "queue/statement.h"
@@ -121,6 +129,74 @@ static char schema[NAMEDATALEN * 2 + 3]; /* quoted; empty until queue_look() */
 /* ---------- transactions ---------- */
 
 /*
+ * Statements fire the triggers of the tables, whose functions run with this process's privileges: all
+ * of them.  So those functions must belong to someone who has these anyway.  The lock keeps other
+ * triggers out until the transaction ends.
+ */
+static void
+check_triggers(Oid table)
+{
+	Relation relation = try_table_open(table, RowExclusiveLock);
+	TriggerDesc *triggers;
+	int i;
+
+	if (relation == NULL)
+		return; /* dropped with its extension, as the next look will find */
+	triggers = relation->trigdesc;
+	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Oid function = triggers->triggers[i].tgfoid;
+		HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+		Oid owner = InvalidOid;
+
+		if (HeapTupleIsValid(tuple))
+		{
+			owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+			ReleaseSysCache(tuple);
+		}
+		if (!superuser_arg(owner) && owner != relation->rd_rel->relowner)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("trigger \"%s\" of table \"%s\" runs a function of role \"%s\"",
+							triggers->triggers[i].tgname, RelationGetRelationName(relation),
+							GetUserNameFromId(owner, true) ? GetUserNameFromId(owner, true) : "?"),
+					 errdetail("A dispatcher would run it as a superuser."),
+					 errhint("ALTER FUNCTION %s OWNER TO the owner of the table, or drop the trigger.",
+							 get_func_name(function))));
+	}
+	table_close(relation, NoLock);
+}
+
+static TimeoutId leave_timeout;
+static TimestampTz (*leave_deadline)(void);
+
+/*
+ * A transaction that waits (for a synchronous standby, say) must not keep the server from stopping.
+ */
+static void
+leave_callback(void)
+{
+	TimestampTz deadline = leave_deadline();
+
+	if (deadline == 0 || GetCurrentTimestamp() < deadline)
+		return;
+	ProcDiePending = true;
+	InterruptPending = true;
+}
+
+/*
+ * Makes this process one that runs transactions with queue_transact(), each of which is broken off, and
+ * the process with it, after the time that deadline tells; 0: it may go on.
+ */
+void
+queue_init(TimestampTz (*deadline)(void))
+{
+	queue_is_mine = true;
+	leave_deadline = deadline;
+	leave_timeout = RegisterTimeout(USER_TIMEOUT, leave_callback);
+}
+
+/*
  * Runs work in a transaction of its own, shown in pg_stat_activity as activity.  False, and the error
  * in the caller's memory context, when it failed; then nothing was changed in the database.
  */
@@ -134,11 +210,17 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 	pgstat_report_activity(STATE_RUNNING, activity);
 	PG_TRY();
 	{
+		enable_timeout_every(leave_timeout, GetCurrentTimestamp() + USECS_PER_SEC, 1000);
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		if (SPI_connect() != SPI_OK_CONNECT)
 			elog(ERROR, "SPI_connect failed");
+		if (OidIsValid(jobs_table))
+		{
+			check_triggers(jobs_table);
+			check_triggers(outputs_table);
+		}
 		work(arg);
 		SPI_finish();
 		PopActiveSnapshot();
@@ -155,6 +237,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
+	disable_timeout(leave_timeout, false);
 	MemoryContextSwitchTo(caller);
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
@@ -253,6 +336,16 @@ queue_lock_database(void)
 	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+static Oid
+extension_table(const char *name)
+{
+	bool isnull;
+	Oid namespace =
+		DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
+
+	return get_relname_relid(name, namespace);
+}
+
 /*
  * Looks whether the extension is in this database, and where.
  */
@@ -261,8 +354,10 @@ queue_look(void)
 {
 	char *found;
 
-	execute("SELECT pg_catalog.quote_ident(n.nspname), e.extversion FROM pg_catalog.pg_extension e"
-			" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
+	execute(
+		"SELECT pg_catalog.quote_ident(n.nspname), e.extversion, n.oid FROM pg_catalog.pg_extension e"
+		" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
+	jobs_table = outputs_table = InvalidOid;
 	if (SPI_processed == 0)
 		return QUEUE_ABSENT;
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
@@ -271,6 +366,10 @@ queue_look(void)
 		strlcpy(schema, found, sizeof(schema));
 		memset(plans, 0, sizeof(plans));
 	}
+	jobs_table = extension_table("gen_jobs");
+	outputs_table = extension_table("gen_outputs");
+	check_triggers(jobs_table);
+	check_triggers(outputs_table);
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 	return strcmp(found, GENJOB_VERSION) == 0 ? QUEUE_PRESENT : QUEUE_OTHER_VERSION;
 }

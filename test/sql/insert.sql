@@ -196,14 +196,19 @@ INSERT INTO gen_jobs (id, server, request, state, attempt, failures, owner, fini
 		-- its server may be restored later, or never; the job has ended
 		(1000005, 'regress_nowhere', '{}', 'succeeded', 1, 0, 'regress_genjob_app', now(), NULL)
 	RETURNING id, state, attempt, failures, owner, error;
--- (what was running elsewhere is not running here); what cannot be run here is refused; a dump has servers before rows
-INSERT INTO gen_jobs (id, server, request, owner) VALUES (1000006, 'regress_nowhere', '{}', 'regress_genjob_app');
+-- (what was running elsewhere is not running here); a dump grants privileges after it has brought the rows, so a
+-- job that cannot be run yet is not refused, and not tried at once
+INSERT INTO gen_jobs (id, server, request, owner)
+	VALUES (1000006, 'regress_a1111', '{}', 'regress_genjob_app'), (1000007, 'regress_a1111', '{}', 'regress_genjob_other')
+	RETURNING id, state, run_at > now() AS later;
+-- of the administrator's own all is checked, as of everyone's
+INSERT INTO gen_jobs (server, request) VALUES ('regress_nowhere', '{}');
 
 -- ---- replication is never stopped by a job: it fails by itself, when it is due ----
 
 BEGIN;
 SET LOCAL session_replication_role = replica;
-INSERT INTO gen_jobs (id, server, request) VALUES (1000007, 'regress_nowhere', '[]') RETURNING id, state;
+INSERT INTO gen_jobs (id, server, request) VALUES (1000008, 'regress_nowhere', '[]') RETURNING id, state;
 ROLLBACK;
 
 DELETE FROM gen_jobs;

@@ -76,7 +76,7 @@ DROP SCHEMA regress_genjob CASCADE;
 \set VERBOSITY default
 
 -- the triggers fire also for what replication brings
-SELECT tgname, tgenabled FROM pg_trigger 
+SELECT tgname, tgenabled FROM pg_trigger
 	WHERE tgrelid = 'gen_jobs'::regclass AND NOT tgisinternal ORDER BY tgname;
 
 -- ---- settings ----

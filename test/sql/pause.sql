@@ -75,7 +75,33 @@ SELECT w.state, w.attempt, w.failures, jsonb_array_length(w.errors) AS errors, w
 	FROM gen_jobs j, genjob.wait(j.id, '60 s') w WHERE j.run_at < 'infinity' ORDER BY j.id;
 SELECT server, queued, later, in_flight FROM genjob.servers ORDER BY server;
 
+-- ---- a server and its first job may come in one transaction: whoever sees the job sees the server ----
+
+DO $$
+BEGIN
+	FOR i IN 1..50 LOOP
+		EXECUTE format('CREATE SERVER regress_many_%s FOREIGN DATA WRAPPER genjob'
+			' OPTIONS (api ''http'', url ''http://127.0.0.1:9'', paused ''on'')', i);
+		INSERT INTO gen_jobs (server, request) VALUES ('regress_many_' || i, '{}');
+		COMMIT;
+	END LOOP;
+	FOR i IN 1..600 LOOP
+		EXIT WHEN NOT EXISTS (SELECT FROM gen_jobs j JOIN genjob.servers s USING (server)
+			WHERE server LIKE 'regress\_many\_%' AND j.state = 'queued' AND s.held_reason IS NULL);
+		PERFORM pg_sleep(0.1);
+	END LOOP;
+END;
+$$;
+SELECT state, error, count(*) FROM gen_jobs WHERE server LIKE 'regress\_many\_%' GROUP BY 1, 2;
+
 DELETE FROM gen_jobs;
+DO $$
+BEGIN
+	FOR i IN 1..50 LOOP
+		EXECUTE format('DROP SERVER regress_many_%s', i);
+	END LOOP;
+END;
+$$;
 DROP SERVER regress_s, "Regress's ""other""", regress_database;
 DROP FOREIGN DATA WRAPPER regress_dummy;
 DROP OWNED BY regress_genjob_keeper;

@@ -183,20 +183,19 @@ SELECT id, state, error FROM gen_jobs;
 -- the functions run nothing of the caller's: its operators stand before PostgreSQL's in its search_path
 CREATE SCHEMA regress_trap AUTHORIZATION regress_genjob_app;
 SET ROLE regress_genjob_app;
-CREATE FUNCTION regress_trap.spring(gen_job_state, gen_job_state) RETURNS boolean LANGUAGE plpgsql AS $$
+DO $$
+DECLARE
+	type regtype;
 BEGIN
-	RAISE NOTICE 'the trap sprang';
-	RETURN true;
+	FOREACH type IN ARRAY '{gen_job_state, bigint, oid, name, text}'::regtype[] LOOP
+		EXECUTE format('CREATE FUNCTION regress_trap.spring(%1$s, %1$s) RETURNS boolean LANGUAGE plpgsql AS'
+			' ''BEGIN RAISE NOTICE ''''the trap sprang''''; RETURN true; END''', type);
+		EXECUTE format('CREATE OPERATOR regress_trap.= (LEFTARG = %1$s, RIGHTARG = %1$s, FUNCTION = regress_trap.spring)', type);
+	END LOOP;
 END;
 $$;
-CREATE FUNCTION regress_trap.spring(bigint, bigint) RETURNS boolean LANGUAGE sql AS 'SELECT regress_trap.spring(NULL::gen_job_state, NULL)';
-CREATE FUNCTION regress_trap.spring(oid, oid) RETURNS boolean LANGUAGE sql AS 'SELECT regress_trap.spring(NULL::gen_job_state, NULL)';
-CREATE FUNCTION regress_trap.spring(name, name) RETURNS boolean LANGUAGE sql AS 'SELECT regress_trap.spring(NULL::gen_job_state, NULL)';
-CREATE OPERATOR regress_trap.= (LEFTARG = gen_job_state, RIGHTARG = gen_job_state, FUNCTION = regress_trap.spring);
-CREATE OPERATOR regress_trap.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = regress_trap.spring);
-CREATE OPERATOR regress_trap.= (LEFTARG = oid, RIGHTARG = oid, FUNCTION = regress_trap.spring);
-CREATE OPERATOR regress_trap.= (LEFTARG = name, RIGHTARG = name, FUNCTION = regress_trap.spring);
 SET search_path = regress_trap, pg_catalog;
+SELECT 'it is set'::text = 'for all else' AS trap;
 SELECT genjob.retry(1), genjob.cancel(1);
 RESET ROLE;
 SET search_path = regress_trap, pg_catalog;

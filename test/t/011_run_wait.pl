@@ -16,6 +16,9 @@ use StandIn;
 # In how many seconds after its cause a wait must have ended
 my $soon = $ENV{GENJOB_TEST_SLACK_S} // 1;
 
+# a wait that nobody ends fails rather than hangs
+$ENV{PGOPTIONS} = "-c statement_timeout=${PostgreSQL::Test::Utils::timeout_default}s";
+
 my $node = new_node();
 my $standin = StandIn->new;
 my $stalled = StandIn::request(prompt => 'for ever', faults => [ { stall => 1 } ], repeat => 1);
@@ -69,6 +72,10 @@ is( query(
 		SELECT request FROM gen_jobs ORDER BY id DESC LIMIT 1}),
 	'{"b": 1}',
 	'it can be called by a procedure, which goes on with its result');
+
+is( query(q{SET default_transaction_isolation = 'serializable'; CALL genjob.run('echo', '{"c": 1}')})
+	  =~ /^\d+\|succeeded\|.*"c": 1/,
+	1, 'it sees the result whatever the isolation level');
 
 my $error = refused(q{BEGIN; CALL genjob.run('images', '{"prompt": "in a block"}'); COMMIT});
 like($error, qr/genjob\.run\(\) cannot be called in a transaction block/, 'in a transaction block it is refused');
@@ -134,6 +141,15 @@ like(
 	qr/canceling statement due to statement timeout/,
 	'a wait can be cancelled');
 like(refused('SELECT genjob.wait(424242)'), qr/job 424242 does not exist\nHINT:/, 'a job that does not exist is an error');
+is( query(
+		qq{CREATE FUNCTION wait_or_not(id bigint) RETURNS text LANGUAGE plpgsql AS \$\$
+		BEGIN
+			RETURN (genjob.wait(id, '0 s')).id;
+		EXCEPTION
+			WHEN no_data_found THEN RETURN 'none';
+		END \$\$;
+		SELECT wait_or_not(424242), wait_or_not($stall), wait_or_not(424242)}),
+	"none|$stall|none", '... that can be caught');
 like(
 	refused("SELECT genjob.wait($stall)", extra_params => [ '-U', 'stranger' ]),
 	qr/job $stall does not exist/,

@@ -64,7 +64,7 @@ my @failing = (
 	[ 'JSON of something else', 'painter', { body => '{"pictures": []}' }, 1, qr/has no output at \/data\/\*\/b64_json; it is kept in the column result\./, '' ],
 	[ 'JSON that is a string', 'painter', { body => '"here you are"' }, 1, qr/has no output at/, '' ],
 	[ 'an error inside', 'painter', { garbage => 'error-200' }, 1, qr/server "painter" answered HTTP 200 with an error inside: The model has failed\./, '' ],
-	[ 'wrong base64', 'painter', { garbage => 'bad-base64' }, 1, qr/has what is not base64 at \/data\/0\/b64_json; it is kept in the column result\./, '' ],
+	[ 'wrong base64', 'painter', { garbage => 'bad-base64' }, 1, qr/has invalid base64 at \/data\/0\/b64_json; it is kept in the column result\./, '' ],
 	[ 'too much', 'painter', { huge => 200_000 }, 1, qr/the answer of server "painter" is larger than 100 kB\. Raise its option max_response\./, '' ],
 	[ 'too much in chunks', 'painter', { huge => 50_000_000, chunked => 1 }, 1, qr/is larger than 100 kB\. Raise its option max_response\./, '' ],
 	[ 'not HTTP', 'painter', { garbage => 'no-http' }, 1, qr/what server "painter" answered is not HTTP: .*\. Check its option url\./, '' ],

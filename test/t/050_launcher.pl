@@ -95,7 +95,7 @@ $pid = $next;
 my $job = enqueue($node, 'painter', StandIn::request(prompt => 'in flight', latency_ms => 1500));
 $standin->wait_for(sub { $_[0]{in_flight} == 1 });
 is( query("SELECT query FROM pg_stat_activity WHERE pid = $pid"),
-	'1 calls in flight',
+	'1 call in flight',
 	'pg_stat_activity tells how many calls are in flight');
 is(query('SELECT state FROM genjob.workers'), 'busy', '... and genjob.workers says busy');
 query("SELECT pg_terminate_backend($pid)");
@@ -112,6 +112,21 @@ is( query(qq{SELECT bool_and(s.started_at >= a.backend_start) FROM gen_jobs s, p
 	'... by the next dispatcher');
 $pid = $next;
 
+my $launcher = query(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'genjob launcher'});
+query("SELECT pg_terminate_backend($launcher)");
+ok( $node->poll_query_until(
+		'postgres',
+		qq{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'genjob launcher' AND pid <> $launcher}),
+	'a launcher that is terminated is back');
+$job = enqueue($node, 'painter', { prompt => 'of the next launcher' });
+ok(wait_state($node, $job, 'succeeded'), '... while jobs go on');
+is(dispatcher_pid($node), $pid, '... with the same dispatcher');
+query("SELECT pg_terminate_backend($pid)");
+$pid = wait_dispatcher($node, 'postgres', $pid);
+ok($pid, '... which the new launcher replaces when it ends');
+$job = enqueue($node, 'painter', { prompt => 'of the next dispatcher' });
+ok(wait_state($node, $job, 'succeeded'), '... by one that runs jobs');
+
 # with pg_cancel_backend() all the while jobs are claimed, called and reported
 query(
 	q{INSERT INTO gen_jobs (server, request)
@@ -119,7 +134,7 @@ query(
 	FROM generate_series(1, 300) i});
 query(qq{DO \$\$
 	BEGIN
-		FOR i IN 1..3000 LOOP
+		FOR i IN 1..1500 LOOP
 			PERFORM pg_cancel_backend($pid), pg_sleep(0.0005);
 		END LOOP;
 	END \$\$});
