@@ -123,6 +123,8 @@ static const Statement statements[STATEMENTS] = {
 
 /* clang-format on */
 
+static Oid jobs_table; /* invalid until queue_look() */
+static Oid outputs_table;
 static SPIPlanPtr plans[STATEMENTS];
 static char schema[NAMEDATALEN * 2 + 3]; /* quoted; empty until queue_look() */
 
