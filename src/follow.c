@@ -77,6 +77,8 @@ follow_wait(Job *job)
 					  : usual_delay_ms(job, now);
 
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
+	if (verdict->usage != NULL)
+		job->remote.usage = MemoryContextStrdup(job->context, verdict->usage);
 	if (now >= deadline_of(job) && job->step != STEP_SUBMIT)
 	{
 		steps_fail(job,
@@ -505,6 +507,8 @@ submitted(Job *job, HttpReply *reply)
 		job->remote.id = MemoryContextStrdup(job->context, job->remote.id);
 	if (job->remote.urls != NULL)
 		job->remote.urls = MemoryContextStrdup(job->context, job->remote.urls);
+	if (job->remote.usage != NULL)
+		job->remote.usage = MemoryContextStrdup(job->context, job->remote.usage);
 	steps_conclude(job, verdict);
 }
 

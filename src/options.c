@@ -34,9 +34,13 @@ typedef enum OptionKind
 	OPTION_URL,
 	OPTION_PATH,
 	OPTION_AUTH,
-	OPTION_CHOICE,  /* one of choices */
-	OPTION_PLACES,  /* JSON Pointers */
-	OPTION_PLACE,   /* a JSON Pointer with a prefix, see check_place() */
+	OPTION_CHOICE, /* one of choices */
+	OPTION_PLACES, /* JSON Pointers */
+	OPTION_PLACE,  /* a JSON Pointer */
+	OPTION_REMOTE_ID,
+	OPTION_STATE,
+	OPTION_PROGRESS,
+	OPTION_HEADER_VALUE,
 	OPTION_ADDRESS, /* "METHOD path" or "METHOD @place" */
 	OPTION_STATES,
 	OPTION_ENCODING,
@@ -85,15 +89,15 @@ static const Option options_table[] = {
 	PROTOCOL_CHOICE("body", body, "json, multipart"),
 	PROTOCOL_OPTION("wrap", OPTION_PLACE, wrap),
 	PROTOCOL_OPTION("model_at", OPTION_PLACE, model_at),
-	PROTOCOL_OPTION("accept", OPTION_TEXT, accept),
+	PROTOCOL_OPTION("accept", OPTION_HEADER_VALUE, accept),
 	PROTOCOL_OPTION("allow_hosts", OPTION_TEXT, allow_hosts),
 	PROTOCOL_OPTION("inputs_path", OPTION_PATH, inputs_path),
 	PROTOCOL_CHOICE("inputs_body", inputs_body, "json, multipart"),
 	PROTOCOL_OPTION("inputs_at", OPTION_TEXT, inputs_at),
 	PROTOCOL_CHOICE("reply", reply, "body, stream, poll"),
-	PROTOCOL_OPTION("remote_id", OPTION_PLACE, remote_id),
+	PROTOCOL_OPTION("remote_id", OPTION_REMOTE_ID, remote_id),
 	PROTOCOL_OPTION("poll", OPTION_ADDRESS, poll),
-	PROTOCOL_OPTION("state", OPTION_PLACE, state),
+	PROTOCOL_OPTION("state", OPTION_STATE, state),
 	PROTOCOL_OPTION("states", OPTION_STATES, states),
 	PROTOCOL_OPTION("result", OPTION_ADDRESS, result),
 	PROTOCOL_OPTION("output", OPTION_PLACES, output),
@@ -102,7 +106,7 @@ static const Option options_table[] = {
 	PROTOCOL_OPTION("error", OPTION_PLACES, error),
 	PROTOCOL_OPTION("retry_after", OPTION_PLACES, retry_after),
 	PROTOCOL_OPTION("usage", OPTION_PLACES, usage),
-	PROTOCOL_OPTION("progress", OPTION_TEXT, progress),
+	PROTOCOL_OPTION("progress", OPTION_PROGRESS, progress),
 	PROTOCOL_OPTION("cancel", OPTION_ADDRESS, cancel),
 	SERVER_OPTION("model", OPTION_TEXT, model, NULL),
 	SERVER_OPTION("defaults", OPTION_OBJECT, defaults, NULL),
@@ -296,17 +300,20 @@ parse_object(const Option *option, const char *value, char **object)
 static void
 parse_word(const Option *option, const char *value, char **word)
 {
+	size_t value_len = strlen(value);
 	const char *p = option->choices;
-	size_t len = strlen(value);
 
-	while ((p = strstr(p, value)) != NULL)
+	while (*p != '\0')
 	{
-		if (len > 0 && (p == option->choices || p[-1] == ' ') && (p[len] == '\0' || p[len] == ','))
+		size_t len = strcspn(p, ",");
+
+		if (len == value_len && strncmp(p, value, len) == 0)
 		{
 			*word = pstrdup(value);
 			return;
 		}
-		p++;
+		p += len;
+		p += strspn(p, ", ");
 	}
 	refuse_value(option, value, psprintf("Valid values are: %s.", option->choices));
 }
@@ -360,6 +367,18 @@ option_parse(const Option *option, const char *value, void *options)
 			break;
 		case OPTION_PLACE:
 			parse_checked(option, value, grammar_check_place(value), field);
+			break;
+		case OPTION_REMOTE_ID:
+			parse_checked(option, value, grammar_check_remote_id(value), field);
+			break;
+		case OPTION_STATE:
+			parse_checked(option, value, grammar_check_state(value), field);
+			break;
+		case OPTION_PROGRESS:
+			parse_checked(option, value, grammar_check_progress(value), field);
+			break;
+		case OPTION_HEADER_VALUE:
+			parse_checked(option, value, grammar_check_header_value(value), field);
 			break;
 		case OPTION_PLACES:
 			parse_checked(option, value, grammar_check_places(value), field);
@@ -436,7 +455,6 @@ fill_protocol(ServerOptions *options)
 	const Protocol *preset = &options->preset->protocol;
 	Protocol *protocol = &options->protocol;
 	size_t n = sizeof(Protocol) / sizeof(const char *);
-	bool has_own_path = protocol->path != NULL;
 	size_t i;
 
 	for (i = 0; i < n; i++)
@@ -446,7 +464,7 @@ fill_protocol(ServerOptions *options)
 		if (*field == NULL)
 			*field = ((const char *const *) preset)[i];
 	}
-	if (protocol->inputs_path == NULL || (has_own_path && preset->inputs_path == NULL))
+	if (protocol->inputs_path == NULL)
 		protocol->inputs_path = protocol->path;
 	if (protocol->body == NULL)
 		protocol->body = "json";
@@ -460,20 +478,9 @@ fill_protocol(ServerOptions *options)
 		protocol->encoding = "auto";
 }
 
-/*
- * What one option needs another for.
- */
 static void
-check_protocol(const ServerOptions *options)
+check_poll(const Protocol *protocol)
 {
-	const Protocol *protocol = &options->protocol;
-
-	if (strstr(protocol->path, "{model}") != NULL)
-		require_option("model", options->model != NULL,
-					   psprintf("The path of api \"%s\" names it: %s.", options->preset->api,
-								protocol->path));
-	if (strcmp(protocol->reply, "poll") != 0)
-		return;
 	require_option("poll", protocol->poll != NULL,
 				   "With reply 'poll', say how to ask, as in poll 'GET /jobs/{id}'.");
 	require_option("state", protocol->state != NULL,
@@ -481,6 +488,33 @@ check_protocol(const ServerOptions *options)
 	if (strstr(protocol->poll, "{id}") != NULL)
 		require_option("remote_id", protocol->remote_id != NULL,
 					   "Say where the provider names the prediction, as in remote_id '/id'.");
+}
+
+/*
+ * What one option needs another for.
+ */
+static void
+check_protocol(const ServerOptions *options)
+{
+	const Protocol *protocol = &options->protocol;
+	const char *state = protocol->state;
+	const char *inputs_at = protocol->inputs_at;
+
+	if (strstr(protocol->path, "{model}") != NULL)
+		require_option("model", options->model != NULL,
+					   psprintf("The path of api \"%s\" names it: %s.", options->preset->api,
+								protocol->path));
+	if (inputs_at != NULL && *inputs_at != '/' && strcmp(protocol->inputs_body, "json") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("invalid value for option \"inputs_at\": \"%s\"", inputs_at),
+				 errhint(
+					 "With inputs_body 'json' a JSON Pointer is expected, such as \"/images\".")));
+	if (strcmp(protocol->reply, "poll") == 0)
+		check_poll(protocol);
+	if (state != NULL && (*state == '/' || strcmp(state, "http") == 0))
+		require_option("states", protocol->states != NULL,
+					   "Say what the values of state mean, as in states 'ok=done;fail=failed'.");
 }
 
 /*

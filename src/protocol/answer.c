@@ -198,13 +198,15 @@ has_downloads(const Verdict *verdict)
 /* ---------- what was used ---------- */
 
 /*
- * What the provider says was used: an object as it is, single values under their own names.
+ * What the provider says was used, here or in earlier answers: an object as it is, single values under
+ * their own names.  JSON, or NULL.
  */
-static char *
-read_usage(const Judge *judge, cJSON *json)
+char *
+answer_read_usage(const Judge *judge, cJSON *json)
 {
 	const char *places = judge->protocol->usage;
-	cJSON *usage = json_parse_trusted("{}");
+	const Remote *remote = judge->source->remote;
+	cJSON *usage = json_parse_trusted(remote && remote->usage ? remote->usage : "{}");
 	const char *place;
 	int len;
 
@@ -224,6 +226,20 @@ read_usage(const Judge *judge, cJSON *json)
 /* ---------- answers ---------- */
 
 /*
+ * The sentence for a server's own words in an answer whose status says that it is a success.
+ */
+char *
+answer_describe_words(const Judge *judge, const char *words)
+{
+	const char *name = judge->source->server_name;
+
+	if (judge->reply == NULL)
+		return psprintf("server \"%s\" answered with an error inside: %s", name, words);
+	return psprintf("server \"%s\" answered HTTP %d with an error inside: %s", name,
+					judge->reply->status, words);
+}
+
+/*
  * Why a JSON answer is not a success although its status says so; NULL if it is one.
  */
 static char *
@@ -232,15 +248,19 @@ find_fault(const Judge *judge, cJSON *json)
 	const ReplySource *source = judge->source;
 	const Protocol *protocol = judge->protocol;
 	char *words = words_of_json(json, protocol->error, judge->id);
-	cJSON *state = protocol->state != NULL && *protocol->state == '/' && judge->id == NULL
-					   ? pointer_first(json, protocol->state)
+	const char *id = judge->id ? judge->id : "";
+	cJSON *state = protocol->state != NULL && *protocol->state == '/'
+					   ? pointer_first(json, grammar_fill(protocol->state, "id", id))
 					   : NULL;
+	RemoteState means = cJSON_IsString(state)
+							? grammar_state_of(protocol->states, state->valuestring)
+							: REMOTE_RUNNING;
 
+	if (means == REMOTE_OK)
+		return NULL; /* whatever words stand beside it, as in ComfyUI's messages */
 	if (words != NULL)
-		return psprintf("server \"%s\" answered with an error inside: %s", source->server_name,
-						words);
-	if (cJSON_IsString(state) &&
-		grammar_state_of(protocol->states, state->valuestring) == REMOTE_FAILED)
+		return answer_describe_words(judge, words);
+	if (means == REMOTE_FAILED && judge->id == NULL)
 		return psprintf("server \"%s\" answered %s.", source->server_name, state->valuestring);
 	return NULL;
 }
@@ -256,7 +276,7 @@ answer_judge_json(Judge *judge, cJSON *json)
 	char *fault = find_fault(judge, json);
 	char *whole = json_print(json);
 
-	verdict->usage = read_usage(judge, json);
+	verdict->usage = answer_read_usage(judge, json);
 	extract_outputs(judge, json);
 	if (fault == NULL)
 		fault = judge->fault;
@@ -363,7 +383,7 @@ judge_stream(Judge *judge)
 
 	words_mask(judge->source->request, body->data, body->len);
 	stream_read(judge->protocol, body->data, body->len, &stream);
-	verdict->usage = read_usage(judge, stream.json);
+	verdict->usage = answer_read_usage(judge, stream.json);
 	verdict->result = json_print(stream.json);
 	if (stream.error != NULL)
 	{

@@ -63,21 +63,61 @@ grammar_check_path(const char *value)
 	return "A path below the server's url is expected, such as \"/v1/images/generations\"; other characters than ASCII are percent-encoded.";
 }
 
-/*
- * A JSON Pointer, with the prefixes that some options give a meaning.
- */
 const char *
 grammar_check_place(const char *value)
 {
-	if (strcmp(value, "http") == 0)
-		return NULL;
-	if (*value == '=')
-		value++;
-	else if (starts_with(value, "exists:"))
-		value += strlen("exists:");
-	else if (starts_with(value, "bool:"))
-		value += strlen("bool:");
 	return *value == '/' ? NULL : "A JSON Pointer is expected, such as \"/data/0/id\".";
+}
+
+/*
+ * A place in the answer, or, behind "=", the place in the request of an id that we choose.
+ */
+const char *
+grammar_check_remote_id(const char *value)
+{
+	if (*value == '/' || (*value == '=' && value[1] == '/'))
+		return NULL;
+	return "The place of the id in the answer is expected, such as \"/id\", or, where the request can choose it, its place there, such as \"=/prompt_id\".";
+}
+
+const char *
+grammar_check_state(const char *value)
+{
+	const char *place = value;
+
+	if (starts_with(value, "exists:"))
+		place += strlen("exists:");
+	else if (starts_with(value, "bool:"))
+		place += strlen("bool:");
+	if (strcmp(value, "http") == 0 || *place == '/')
+		return NULL;
+	return "A JSON Pointer is expected, such as \"/status\", or \"exists:/output\", \"bool:/done\", or \"http\" for the status of the poll.";
+}
+
+/*
+ * A place in the answer to a poll, or an address and, behind "#", the place in its answer.
+ */
+const char *
+grammar_check_progress(const char *value)
+{
+	const char *hash = strchr(value, '#');
+	Address address = {NULL};
+
+	if (*value == '/')
+		return NULL;
+	if (hash != NULL && hash[1] == '/')
+		(void) grammar_read_address(pnstrdup(value, hash - value), &address);
+	if (address.method != NULL)
+		return NULL;
+	return "A place in the answer to a poll is expected, such as \"/progress\" or \"/percent*0.01\", or an address and a place in its answer, such as \"GET /progress#/done\".";
+}
+
+const char *
+grammar_check_header_value(const char *value)
+{
+	if (*value != '\0' && header_is_value(value))
+		return NULL;
+	return "The value of a header is expected, such as \"application/json\"; it must have no line breaks.";
 }
 
 const char *

@@ -9,6 +9,10 @@
 extern const char *grammar_check_auth(const char *value);
 extern const char *grammar_check_path(const char *value);
 extern const char *grammar_check_place(const char *value);
+extern const char *grammar_check_remote_id(const char *value);
+extern const char *grammar_check_state(const char *value);
+extern const char *grammar_check_progress(const char *value);
+extern const char *grammar_check_header_value(const char *value);
 extern const char *grammar_check_places(const char *value);
 extern const char *grammar_check_address(const char *value);
 extern const char *grammar_check_states(const char *value);

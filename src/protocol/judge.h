@@ -27,7 +27,9 @@ extern char *failure_of_refusal(Judge *judge, int64 *after);
 /* answer.c: what a success contains */
 extern void answer_judge_json(Judge *judge, cJSON *json);
 extern void answer_judge_body(Judge *judge);
+extern char *answer_read_usage(const Judge *judge, cJSON *json);
 extern cJSON *answer_read_json(Judge *judge, const char **reason);
+extern char *answer_describe_words(const Judge *judge, const char *words);
 extern const char *answer_body_type(const HttpReply *reply);
 
 #endif /* GENJOB_JUDGE_H */

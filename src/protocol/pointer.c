@@ -138,8 +138,8 @@ pointer_set(cJSON *root, const char *pointer, cJSON *value)
 		json_attach(root, token, value);
 		return;
 	}
-	child = cJSON_GetObjectItemCaseSensitive(root, token);
-	if (!cJSON_IsObject(child))
+	child = pointer_step(root, token);
+	if (!cJSON_IsObject(child) && !cJSON_IsArray(child))
 	{
 		child = cJSON_CreateObject();
 		json_attach(root, token, child);

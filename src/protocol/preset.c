@@ -137,7 +137,8 @@ static const Preset presets[] = {
 				.states = "ok=success;fail=error",
 				.output = "/{id}/outputs/*/images/* /{id}/outputs/*/gifs/* /{id}/outputs/*/audio/*",
 				.encoding = "file:/view?filename={filename}&subfolder={subfolder}&type={type}",
-				.error = "/error/message /{id}/status/messages",
+				.error =
+					"/error/message /{id}/status/messages/*/1/exception_message /{id}/status/messages",
 				.cancel =
 					"POST /queue {\"delete\": [\"{id}\"]}; POST /interrupt {\"prompt_id\": \"{id}\"}",
 			},

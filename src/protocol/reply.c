@@ -131,6 +131,23 @@ read_urls(const Judge *judge, cJSON *json)
 }
 
 /*
+ * A prediction that has failed, by the word of its state.
+ */
+static void
+judge_failed(Judge *judge, cJSON *json, const char *word)
+{
+	Verdict *verdict = judge->verdict;
+	char *words = words_of_json(json, judge->protocol->error, judge->id);
+
+	verdict->kind = VERDICT_FAIL;
+	verdict->usage = answer_read_usage(judge, json);
+	verdict->result = json_print(json);
+	verdict->error =
+		psprintf("server \"%s\" ended the prediction as \"%s\"%s%s", judge->source->server_name,
+				 word, words ? ": " : ".", words ? words : "");
+}
+
+/*
  * What the state of a prediction means.
  */
 static void
@@ -139,7 +156,6 @@ judge_state(Judge *judge, cJSON *json)
 	const ReplySource *source = judge->source;
 	Verdict *verdict = judge->verdict;
 	char *word;
-	char *words;
 
 	switch (read_state(judge, json, &word))
 	{
@@ -151,20 +167,18 @@ judge_state(Judge *judge, cJSON *json)
 		case REMOTE_OK:
 			if (judge->protocol->result == NULL)
 				answer_judge_json(judge, json);
+			else if (words_of_json(json, judge->protocol->error, judge->id) != NULL)
+				judge_failed(judge, json, word ? word : "done"); /* fal: COMPLETED, with an error */
 			else
 			{
 				verdict->kind = VERDICT_WAIT;
+				verdict->usage = answer_read_usage(judge, json);
 				verdict->has_answer = true;
 				verdict->after = 0;
 			}
 			break;
 		case REMOTE_FAILED:
-			words = words_of_json(json, judge->protocol->error, judge->id);
-			verdict->kind = VERDICT_FAIL;
-			verdict->result = json_print(json);
-			verdict->error =
-				psprintf("server \"%s\" ended the prediction as \"%s\"%s%s", source->server_name,
-						 word, words ? ": " : ".", words ? words : "");
+			judge_failed(judge, json, word);
 			break;
 		case REMOTE_GONE:
 			verdict->kind = VERDICT_FAIL;
@@ -198,6 +212,7 @@ judge_named(Judge *judge, Remote *remote)
 	else if (node != NULL)
 		remote->id = text_of_node(node);
 	remote->urls = read_urls(judge, json);
+	remote->usage = answer_read_usage(judge, json);
 	remote->is_private = judge->reply->peer_is_private;
 	judge->id = remote->id;
 	if (remote->id == NULL && remote->urls == NULL)
@@ -208,8 +223,7 @@ judge_named(Judge *judge, Remote *remote)
 		judge->verdict->result = json_print(json);
 		judge->verdict->error =
 			words
-				? psprintf("server \"%s\" answered with an error inside: %s", source->server_name,
-						   words)
+				? answer_describe_words(judge, words)
 				: psprintf("the answer of server \"%s\" names no prediction at %s; it is kept in the column result.",
 						   source->server_name, place ? place : "remote_id");
 		return;

@@ -221,6 +221,7 @@ set_query(HttpRequest *http, const char *name, const char *api_key)
 	const char *glue = strchr(http->url, '?') ? "&" : "?";
 	char *encoded = grammar_percent_encode(api_key, "");
 
+	name = grammar_percent_encode(name, "");
 	add_secret(http, encoded);
 	http->shown_url = psprintf("%s%s%s=***", http->url, glue, name);
 	http->url = psprintf("%s%s%s=%s", http->url, glue, name, encoded);

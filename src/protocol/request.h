@@ -37,6 +37,7 @@ typedef struct Remote
 	char *id;     /* or NULL */
 	char *urls;   /* JSON: for each "@place" of the protocol the URL that an answer gave; or NULL */
 	char *answer; /* JSON: an answer that has come, while its outputs are downloaded; or NULL */
+	char *usage;  /* JSON: what earlier answers said was used; or NULL */
 	bool is_private; /* the server is in a private network */
 } Remote;
 

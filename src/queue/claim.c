@@ -118,6 +118,7 @@ job_from_row(uint64 row)
 	job->remote.answer = text_or_null(row, 14);
 	datum = statement_value(row, 15, &isnull);
 	job->remote.is_private = !isnull && DatumGetBool(datum);
+	job->remote.usage = text_or_null(row, 16);
 	job->queue = schedule_queue(job->server_name);
 	MemoryContextSwitchTo(caller);
 	return job;

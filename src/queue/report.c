@@ -312,8 +312,9 @@ static const ColumnType save_types[SAVE_COLUMNS] = {
 static char *
 remote_json(const Remote *remote)
 {
-	return psprintf("{\"urls\": %s, \"private\": %s%s%s}", remote->urls ? remote->urls : "{}",
-					remote->is_private ? "true" : "false", remote->answer ? ", \"answer\": " : "",
+	return psprintf("{\"urls\": %s, \"private\": %s%s%s%s%s}", remote->urls ? remote->urls : "{}",
+					remote->is_private ? "true" : "false", remote->usage ? ", \"usage\": " : "",
+					remote->usage ? remote->usage : "", remote->answer ? ", \"answer\": " : "",
 					remote->answer ? remote->answer : "");
 }
 

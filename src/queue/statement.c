@@ -68,7 +68,7 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_ORPHANS] = {0, {0},
 		"SELECT id, server, NULL::text, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, (remote->'urls')::text, (remote->'answer')::text,"
-		" remote->'private' = 'true' FROM @.gen_jobs WHERE state = 'running'"},
+		" remote->'private' = 'true', (remote->'usage')::text FROM @.gen_jobs WHERE state = 'running'"},
 	[FAIL_EXPIRED] = {1, {TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
@@ -86,7 +86,7 @@ static const Statement statements[STATEMENTS] = {
 		" FROM held h JOIN given g USING (id) WHERE j.id = h.id AND j.state = 'queued'"
 		" RETURNING j.id, j.server, j.request::text, j.inputs, j.priority, j.owner::oid, j.attempt,"
 		"  j.failures, j.max_attempts, j.idempotency_key::text, j.started_at,"
-		"  NULL::text, NULL::text, NULL::text, NULL::boolean"},
+		"  NULL::text, NULL::text, NULL::text, NULL::boolean, NULL::text"},
 	[REPORT] = {11, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
 		"WITH given AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"

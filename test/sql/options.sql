@@ -33,6 +33,37 @@ CREATE SERVER regress_full FOREIGN DATA WRAPPER genjob OPTIONS (
 	retry_max '1 h',
 	on_unknown 'fail',
 	paused 'on');
+-- and every one that describes a protocol
+CREATE SERVER regress_own FOREIGN DATA WRAPPER genjob OPTIONS (
+	api 'http',
+	url 'https://models.example.com',
+	auth 'query:key',
+	path '/{model}/run',
+	body 'multipart',
+	wrap '/input',
+	model_at '/options/model',
+	accept 'application/json, image/*;q=0.5',
+	allow_hosts '*.example.net cdn.example.org',
+	inputs_path '/{model}/edit',
+	inputs_body 'json',
+	inputs_at '/input/images',
+	reply 'poll',
+	remote_id '/id',
+	poll 'GET /jobs/{id}',
+	poll_interval '250 ms',
+	state '/status',
+	states 'ok=done,finished;fail=failed,not allowed;gone=expired',
+	result 'GET @/urls/answer',
+	output '/files/*/url /images/*',
+	encoding 'url',
+	download_auth 'same-origin',
+	error '/error/message /error',
+	retry_after '/wait',
+	usage '/usage /cost',
+	progress '/percent*0.01',
+	cancel 'POST /jobs/{id}/cancel {"why": "asked to"}; DELETE /jobs/{id}',
+	model 'm');
+SELECT count(*) FROM pg_foreign_server, pg_options_to_table(srvoptions) WHERE srvname = 'regress_own';
 SELECT option_name, option_value FROM pg_foreign_server, pg_options_to_table(srvoptions) WHERE srvname = 'regress_full';
 -- as they came, so that pg_dump and \des+ show what was written
 SELECT server, api, url FROM genjob.servers ORDER BY server;
@@ -100,11 +131,109 @@ ALTER SERVER regress_s OPTIONS (DROP path);
 ALTER SERVER regress_s OPTIONS (ADD auth 'none');
 ALTER SERVER regress_s OPTIONS (SET auth 'basic');
 ALTER SERVER regress_s OPTIONS (SET auth 'header:xi-api-key');
+ALTER SERVER regress_s OPTIONS (SET auth 'header:Authorization:Key');
+ALTER SERVER regress_s OPTIONS (SET auth 'query:key');
+ALTER SERVER regress_s OPTIONS (SET auth 'query:');
+ALTER SERVER regress_s OPTIONS (SET auth 'query:a=b');
+ALTER SERVER regress_s OPTIONS (SET auth 'header::Key');
+ALTER SERVER regress_s OPTIONS (SET auth E'header:X-Key:Key\nX-Evil: 1');
+ALTER SERVER regress_s OPTIONS (SET auth 'header:Idempotency-Key:Key');
 ALTER SERVER regress_s OPTIONS (SET auth 'digest');
 ALTER SERVER regress_s OPTIONS (SET auth 'header:');
 ALTER SERVER regress_s OPTIONS (SET auth 'header:X Key');
 ALTER SERVER regress_s OPTIONS (SET auth 'header:Content-Length');
 ALTER SERVER regress_s OPTIONS (DROP auth);
+
+-- ---- the request ----
+
+ALTER SERVER regress_s OPTIONS (ADD body 'json');
+ALTER SERVER regress_s OPTIONS (SET body 'multipart');
+ALTER SERVER regress_s OPTIONS (SET body 'multi');
+ALTER SERVER regress_s OPTIONS (SET body 'json, multipart');
+ALTER SERVER regress_s OPTIONS (SET body '');
+ALTER SERVER regress_s OPTIONS (DROP body);
+ALTER SERVER regress_s OPTIONS (ADD inputs_body 'JSON');
+ALTER SERVER regress_s OPTIONS (ADD wrap '/input', ADD model_at '/a/b~1c');
+ALTER SERVER regress_s OPTIONS (SET wrap 'input');
+ALTER SERVER regress_s OPTIONS (SET wrap '=/input');
+ALTER SERVER regress_s OPTIONS (SET model_at 'http');
+ALTER SERVER regress_s OPTIONS (DROP wrap, DROP model_at);
+ALTER SERVER regress_s OPTIONS (ADD accept 'image/*');
+ALTER SERVER regress_s OPTIONS (SET accept E'image/*\r\nX-Evil: 1');
+ALTER SERVER regress_s OPTIONS (SET accept '');
+ALTER SERVER regress_s OPTIONS (DROP accept);
+-- a field of a form has a name, an array in JSON a place
+ALTER SERVER regress_s OPTIONS (ADD inputs_at '/images');
+ALTER SERVER regress_s OPTIONS (SET inputs_at 'image');
+ALTER SERVER regress_s OPTIONS (SET inputs_at 'image', ADD inputs_body 'multipart');
+ALTER SERVER regress_s OPTIONS (DROP inputs_body);
+ALTER SERVER regress_s OPTIONS (DROP inputs_at, DROP inputs_body);
+-- a path that names the model needs one
+ALTER SERVER regress_s OPTIONS (ADD path '/{model}/run');
+ALTER SERVER regress_s OPTIONS (SET api 'gemini');
+ALTER SERVER regress_s OPTIONS (ADD path '/{model}/run', ADD model 'a/b');
+ALTER SERVER regress_s OPTIONS (DROP model);
+ALTER SERVER regress_s OPTIONS (DROP path, DROP model);
+
+-- ---- the answer ----
+
+ALTER SERVER regress_s OPTIONS (ADD reply 'stream');
+ALTER SERVER regress_s OPTIONS (SET reply 'sse');
+ALTER SERVER regress_s OPTIONS (SET reply 'poll');
+ALTER SERVER regress_s OPTIONS (SET reply 'poll', ADD poll 'GET /jobs/{id}');
+ALTER SERVER regress_s OPTIONS (SET reply 'poll', ADD poll 'GET /jobs/{id}', ADD state '/status');
+ALTER SERVER regress_s OPTIONS (SET reply 'poll', ADD poll 'GET /jobs/{id}', ADD state '/status', ADD remote_id '/id');
+-- by what an answer gives, there need be no id
+ALTER SERVER regress_s OPTIONS (SET reply 'poll', ADD poll 'GET @/url', ADD state 'exists:/output');
+ALTER SERVER regress_s OPTIONS (SET poll 'GET @/urls/get', SET state 'bool:/done');
+ALTER SERVER regress_s OPTIONS (SET poll 'GET');
+ALTER SERVER regress_s OPTIONS (SET poll 'get /jobs');
+ALTER SERVER regress_s OPTIONS (SET poll 'GET jobs');
+ALTER SERVER regress_s OPTIONS (SET poll 'GET @url');
+ALTER SERVER regress_s OPTIONS (SET poll 'GET http://elsewhere/');
+ALTER SERVER regress_s OPTIONS (SET poll '');
+ALTER SERVER regress_s OPTIONS (ADD poll_interval '1');
+ALTER SERVER regress_s OPTIONS (ADD poll_interval '1 ms');
+-- "http" is the status of the poll, which must mean something as well
+ALTER SERVER regress_s OPTIONS (SET state 'http');
+ALTER SERVER regress_s OPTIONS (SET state 'http', ADD states 'ok=200;fail=422');
+ALTER SERVER regress_s OPTIONS (SET state 'status');
+ALTER SERVER regress_s OPTIONS (SET state 'exists:output');
+ALTER SERVER regress_s OPTIONS (SET state '=/status');
+ALTER SERVER regress_s OPTIONS (SET states 'done');
+ALTER SERVER regress_s OPTIONS (SET states 'ok=done;running=busy');
+ALTER SERVER regress_s OPTIONS (DROP states);
+ALTER SERVER regress_s OPTIONS (DROP reply, DROP poll, DROP state, DROP states);
+-- also of an answer that comes at once, a state must mean something
+ALTER SERVER regress_s OPTIONS (ADD state '/finish_reason');
+ALTER SERVER regress_s OPTIONS (ADD remote_id '=/id');
+ALTER SERVER regress_s OPTIONS (SET remote_id 'id');
+ALTER SERVER regress_s OPTIONS (SET remote_id '=id');
+ALTER SERVER regress_s OPTIONS (SET remote_id 'exists:/id');
+ALTER SERVER regress_s OPTIONS (DROP remote_id);
+ALTER SERVER regress_s OPTIONS (ADD result 'response_url');
+ALTER SERVER regress_s OPTIONS (ADD cancel 'POST /a; stop');
+ALTER SERVER regress_s OPTIONS (ADD output '/a /b/*/c', ADD error '/message', ADD retry_after '/wait', ADD usage '/usage');
+ALTER SERVER regress_s OPTIONS (SET output '/a, b');
+ALTER SERVER regress_s OPTIONS (SET error 'message');
+ALTER SERVER regress_s OPTIONS (SET retry_after '10 s');
+ALTER SERVER regress_s OPTIONS (SET usage '$.usage');
+-- "nowhere" takes back what the api has
+ALTER SERVER regress_s OPTIONS (SET output '', SET error '');
+ALTER SERVER regress_s OPTIONS (DROP output, DROP error, DROP retry_after, DROP usage);
+ALTER SERVER regress_s OPTIONS (ADD encoding 'file:/view?name={filename}');
+ALTER SERVER regress_s OPTIONS (SET encoding 'file:view');
+ALTER SERVER regress_s OPTIONS (SET encoding 'base64');
+ALTER SERVER regress_s OPTIONS (DROP encoding);
+ALTER SERVER regress_s OPTIONS (ADD download_auth 'none');
+ALTER SERVER regress_s OPTIONS (SET download_auth 'always');
+ALTER SERVER regress_s OPTIONS (DROP download_auth);
+ALTER SERVER regress_s OPTIONS (ADD progress 'GET /progress?x=1#/progress');
+ALTER SERVER regress_s OPTIONS (SET progress '/percent*0.01');
+ALTER SERVER regress_s OPTIONS (SET progress 'percent');
+ALTER SERVER regress_s OPTIONS (SET progress 'GET /progress');
+ALTER SERVER regress_s OPTIONS (SET progress 'GET progress#/x');
+ALTER SERVER regress_s OPTIONS (DROP progress);
 
 -- ---- defaults and headers ----
 
@@ -216,4 +345,4 @@ RESET ROLE;
 
 DROP ROLE regress_genjob_reader;
 DROP SERVER regress_s CASCADE;
-DROP SERVER regress_full;
+DROP SERVER regress_full, regress_own;

@@ -82,6 +82,15 @@ ALTER SERVER regress_http OPTIONS (SET auth 'none');
 SELECT pg_temp.show('regress_http', '{}');
 ALTER USER MAPPING FOR PUBLIC SERVER regress_http OPTIONS (ADD headers '{"X-Session": "secret-session", "x-team": "secret-team"}');
 SELECT pg_temp.show('regress_http', '{}');
+-- with a word before the key, and in the URL, where it is percent-encoded and masked as well
+ALTER SERVER regress_http OPTIONS (SET auth 'header:Authorization:Token');
+SELECT pg_temp.show('regress_http', '{}');
+ALTER SERVER regress_http OPTIONS (SET auth 'query:key');
+SELECT pg_temp.show('regress_http', '{}');
+ALTER SERVER regress_http OPTIONS (ADD path '/run?version=2');
+ALTER USER MAPPING FOR PUBLIC SERVER regress_http OPTIONS (SET api_key 'sk secret&more=#');
+SELECT pg_temp.show('regress_http', '{}');
+ALTER SERVER regress_http OPTIONS (DROP path);
 ALTER SERVER regress_http OPTIONS (DROP headers, DROP auth);
 DROP USER MAPPING FOR PUBLIC SERVER regress_http;
 
@@ -119,8 +128,128 @@ SELECT genjob.preview('regress_openai', '{}');
 RESET ROLE;
 SELECT genjob.preview(NULL, '{}'), genjob.preview('regress_http', NULL);
 
+-- ---- every other api: plain, with inputs, with an override ----
+
+CREATE PROCEDURE pg_temp.make(api text, model text DEFAULT NULL) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('CREATE SERVER %I FOREIGN DATA WRAPPER genjob OPTIONS (api %L, url ''https://api.example.com'' %s)',
+		'regress-' || api, api, ', model ' || quote_literal(model));
+	EXECUTE format('CREATE USER MAPPING FOR PUBLIC SERVER %I OPTIONS (api_key ''sk-secret'')', 'regress-' || api);
+END $$;
+
+CALL pg_temp.make('openai-chat', 'gpt-5');
+SELECT pg_temp.show('regress-openai-chat', '{"messages": [{"role": "user", "content": "hello"}]}');
+SELECT pg_temp.show('regress-openai-chat', '{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": {"$input": 1}}}]}]}', ARRAY[:png]);
+ALTER SERVER "regress-openai-chat" OPTIONS (ADD defaults '{"stream": false, "stream_options": null}', ADD path '/openai/v1/chat/completions?api-version=preview');
+SELECT pg_temp.show('regress-openai-chat', '{"messages": []}');
+
+CALL pg_temp.make('openai-embeddings', 'text-embedding-3-small');
+SELECT pg_temp.show('regress-openai-embeddings', '{"input": ["a", "b"]}');
+ALTER SERVER "regress-openai-embeddings" OPTIONS (ADD model_at '/deployment', ADD auth 'header:api-key');
+SELECT pg_temp.show('regress-openai-embeddings', '{"input": "a"}');
+
+CALL pg_temp.make('openai-responses', 'gpt-5');
+SELECT pg_temp.show('regress-openai-responses', '{"input": "a lighthouse", "tools": [{"type": "image_generation"}]}');
+SELECT pg_temp.show('regress-openai-responses', '{"input": [{"role": "user", "content": [{"type": "input_image", "image_url": {"$input": 1}}]}]}', ARRAY[:png]);
+ALTER SERVER "regress-openai-responses" OPTIONS (ADD defaults '{"background": false}', ADD reply 'body');
+SELECT pg_temp.show('regress-openai-responses', '{"input": "p", "store": false}');
+
+CALL pg_temp.make('openai-speech', 'tts-1');
+SELECT pg_temp.show('regress-openai-speech', '{"input": "hello", "voice": "alloy"}');
+ALTER SERVER "regress-openai-speech" OPTIONS (ADD accept 'audio/mpeg');
+SELECT pg_temp.show('regress-openai-speech', '{"input": "hello", "voice": "alloy", "model": "tts-1-hd"}');
+
+-- the graph is the request, or stands in it; its id is genjob's to choose, and is the Idempotency-Key
+CALL pg_temp.make('comfyui');
+SELECT pg_temp.show('regress-comfyui', '{"3": {"class_type": "KSampler", "inputs": {"seed": 7}}}');
+SELECT pg_temp.show('regress-comfyui', '{"prompt": {"3": {"class_type": "KSampler"}}, "extra_data": {"a": 1}}');
+SELECT pg_temp.show('regress-comfyui', '{"1": {"class_type": "LoadImageBase64", "inputs": {"image": {"$input": 1}}}}', ARRAY[:png]);
+ALTER SERVER "regress-comfyui" OPTIONS (ADD path '/api/prompt', ADD auth 'bearer', ADD remote_id '/prompt_id');
+SELECT pg_temp.show('regress-comfyui', '{"3": {}}');
+
+CALL pg_temp.make('sdcpp');
+SELECT pg_temp.show('regress-sdcpp', '{"prompt": "a cat", "steps": 4}');
+SELECT pg_temp.show('regress-sdcpp', '{"prompt": "a cat", "init_image": {"$input": 1}}', ARRAY[:png]);
+ALTER SERVER "regress-sdcpp" OPTIONS (ADD path '/sdcpp/v1/vid_gen', ADD auth 'none');
+SELECT pg_temp.show('regress-sdcpp', '{"prompt": "a cat"}');
+
+CALL pg_temp.make('replicate', '5c7d5dc6');
+SELECT pg_temp.show('regress-replicate', '{"prompt": "a cat"}');
+SELECT pg_temp.show('regress-replicate', '{"prompt": "a cat", "image": {"$input": 1}}', ARRAY[:png]);
+SELECT pg_temp.show('regress-replicate', '{"version": "mine", "input": {"prompt": "a cat"}}');
+ALTER SERVER "regress-replicate" OPTIONS (SET model 'owner/name', ADD path '/v1/models/{model}/predictions', ADD model_at '/input/model', ADD headers '{"Prefer": "wait=5"}');
+SELECT pg_temp.show('regress-replicate', '{"prompt": "a cat"}');
+
+CALL pg_temp.make('fal', 'fal-ai/flux/dev');
+SELECT pg_temp.show('regress-fal', '{"prompt": "a cat"}');
+SELECT pg_temp.show('regress-fal', '{"prompt": "a cat", "image_url": {"$input": 1}}', ARRAY[:png]);
+ALTER SERVER "regress-fal" OPTIONS (ADD inputs_path '/{model}/image-to-image', ADD inputs_at '/image_urls', ADD headers '{"X-Fal-No-Retry": "1"}');
+SELECT pg_temp.show('regress-fal', '{"prompt": "a cat"}', ARRAY[:png]);
+
+CALL pg_temp.make('stability', 'core');
+SELECT pg_temp.show('regress-stability', '{"prompt": "a cat", "seed": 7}');
+SELECT pg_temp.show('regress-stability', '{"prompt": "a cat", "strength": 0.5}', ARRAY[:png]);
+ALTER SERVER "regress-stability" OPTIONS (ADD path '/v2beta/stable-image/edit/inpaint', ADD accept 'image/*');
+SELECT pg_temp.show('regress-stability', '{"prompt": "a cat", "mask": {"$input": 2}}', ARRAY[:png, :jpeg]);
+
+CALL pg_temp.make('bfl', 'flux-2-pro');
+SELECT pg_temp.show('regress-bfl', '{"prompt": "a cat"}');
+SELECT pg_temp.show('regress-bfl', '{"prompt": "a cat", "input_image": {"$input": 1}}', ARRAY[:png]);
+ALTER SERVER "regress-bfl" OPTIONS (ADD defaults '{"output_format": "png"}', SET model 'flux-pro-1.1');
+SELECT pg_temp.show('regress-bfl', '{"prompt": "a cat"}');
+
+CALL pg_temp.make('runpod', 'ab12cd');
+SELECT pg_temp.show('regress-runpod', '{"prompt": "a cat"}');
+SELECT pg_temp.show('regress-runpod', '{"input": {"prompt": "a cat"}, "policy": {"ttl": 60000}}');
+SELECT pg_temp.show('regress-runpod', '{"prompt": "a cat", "image": {"$input": 1}}', ARRAY[:png]);
+ALTER SERVER "regress-runpod" OPTIONS (ADD path '/v2/{model}/runsync');
+SELECT pg_temp.show('regress-runpod', '{"prompt": "a cat"}');
+
+CALL pg_temp.make('huggingface', 'owner/name');
+SELECT pg_temp.show('regress-huggingface', '{"inputs": "a cat", "parameters": {"seed": 7}}');
+SELECT pg_temp.show('regress-huggingface', '{"inputs": {"$input": 1}}', ARRAY[:png]);
+ALTER SERVER "regress-huggingface" OPTIONS (ADD path '/hf-inference/models/{model}', ADD accept 'image/png');
+SELECT pg_temp.show('regress-huggingface', '{"inputs": "a cat"}');
+
+CALL pg_temp.make('ollama', 'llava');
+SELECT pg_temp.show('regress-ollama', '{"prompt": "hello"}');
+SELECT pg_temp.show('regress-ollama', '{"prompt": "what are these?"}', ARRAY[:png, :jpeg]);
+ALTER SERVER "regress-ollama" OPTIONS (ADD path '/api/chat', ADD inputs_at '/messages/0/images', ADD auth 'none');
+SELECT pg_temp.show('regress-ollama', '{"messages": [{"role": "user", "content": "what is this?"}]}', ARRAY[:png]);
+
+CALL pg_temp.make('gemini', 'gemini-2.5-flash-image');
+SELECT pg_temp.show('regress-gemini', '{"contents": [{"parts": [{"text": "a cat"}]}]}');
+SELECT pg_temp.show('regress-gemini', '{"contents": [{"parts": [{"text": "at night"}, {"inlineData": {"mimeType": "image/png", "data": {"$input": 1}}}]}]}', ARRAY[:png]);
+ALTER SERVER "regress-gemini" OPTIONS (ADD auth 'query:key');
+SELECT pg_temp.show('regress-gemini', '{"contents": []}');
+
+-- its id is genjob's to choose as well
+CALL pg_temp.make('kserve', 'painter');
+SELECT pg_temp.show('regress-kserve', '{"inputs": [{"name": "prompt", "shape": [1], "datatype": "BYTES", "data": ["a cat"]}]}');
+SELECT pg_temp.show('regress-kserve', '{"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [{"$input": 1}]}]}', ARRAY[:png]);
+ALTER SERVER "regress-kserve" OPTIONS (ADD path '/v2/models/{model}/versions/3/infer', ADD auth 'none', SET model 'a b/c?d');
+SELECT pg_temp.show('regress-kserve', '{"inputs": []}');
+
+-- no api is left out
+DO $$
+DECLARE
+	hint text;
+	missing text;
+BEGIN
+	CREATE SERVER regress_none FOREIGN DATA WRAPPER genjob OPTIONS (api 'none', url 'http://127.0.0.1:9');
+EXCEPTION WHEN fdw_invalid_attribute_value THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	SELECT string_agg(api, ', ') INTO missing
+		FROM regexp_split_to_table(rtrim(replace(hint, 'Valid values are: ', ''), '.'), ', ') AS known (api)
+		WHERE api NOT IN (SELECT s.api FROM genjob.servers s);
+	RAISE NOTICE 'apis without a preview here: %', coalesce(missing, 'none');
+END $$;
+
 -- nothing of it is a job
 SELECT count(*) FROM gen_jobs;
 
-DROP SERVER regress_openai, regress_a1111, regress_http CASCADE;
+SET client_min_messages = warning;
+DROP SERVER regress_openai, regress_a1111, regress_http, "regress-openai-chat", "regress-openai-embeddings", "regress-openai-responses", "regress-openai-speech", "regress-comfyui",
+	"regress-sdcpp", "regress-replicate", "regress-fal", "regress-stability", "regress-bfl", "regress-runpod", "regress-huggingface", "regress-ollama", "regress-gemini",
+	"regress-kserve" CASCADE;
 DROP ROLE regress_genjob_app;

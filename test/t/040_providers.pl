@@ -1,0 +1,400 @@
+# Every provider's protocol against the stand-in's dialect of it: what a job brings back, what it says when
+# the provider refuses, fails or moderates, and that no fault on the way to an answer submits it again.
+
+use strict;
+use warnings;
+
+use Digest::SHA qw(sha256_hex);
+use HTTP::Tiny;
+use JSON::PP ();
+use MIME::Base64 qw(decode_base64);
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use StandIn;
+
+my $node = new_node();
+my $standin = StandIn->new;
+my $other = StandIn->new;     # another host, and who is asked what a picture looks like
+my $json = JSON::PP->new->utf8->canonical;
+my %ids;
+
+sub query
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+# Enqueues a job by a name that is unlike all others; SCRIPT is what the stand-in does to it.
+sub start
+{
+	my ($name, $server, $request, $script, %columns) = @_;
+	my $text = StandIn::request(%$request, standin => { id => $name, %{ $script // {} } });
+	$ids{$name} = enqueue($node, $server, $text, %columns);
+	return $ids{$name};
+}
+
+# What the second stand-in answers to a request that it gets directly.
+sub answer_of
+{
+	my ($path, $request) = @_;
+	# the members in the order in which jsonb has them, for the picture depends on it
+	my $text = query('SELECT ' . literal($json->encode($request)) . '::jsonb');
+	my $reply = HTTP::Tiny->new(timeout => 30)->post($other->url($path),
+		{ content => $text, headers => { 'Content-Type' => 'application/json' } });
+	die "the stand-in refuses: $reply->{content}" unless $reply->{success};
+	return $reply->{content};
+}
+
+# The pictures of a prompt, which are the same in all dialects.
+sub pictures_of
+{
+	my ($prompt, $n) = @_;
+	my $answer = $json->decode(answer_of('/v1/images/generations', { prompt => $prompt, n => $n }));
+	return map { decode_base64($_->{b64_json}) } @{ $answer->{data} };
+}
+
+# Strings, other than a picture, at which an answer has base64.
+sub pictures_in
+{
+	my ($node) = @_;
+	return ref $node eq 'HASH'  ? (map { pictures_in($node->{$_}) } sort keys %$node)
+	  : ref $node eq 'ARRAY'    ? (map { pictures_in($_) } @$node)
+	  : ($node // '') =~ /^iVBOR/ ? decode_base64($node)
+	  :                           ();
+}
+
+# The ordinals that a result refers to, in order.
+sub references
+{
+	my ($node) = @_;
+	return
+	    ref $node eq 'ARRAY' ? (map { references($_) } @$node)
+	  : ref $node ne 'HASH'  ? ()
+	  : exists $node->{'$output'} ? $node->{'$output'}
+	  : map { references($node->{$_}) } sort keys %$node;
+}
+
+sub outputs_of
+{
+	my ($id) = @_;
+	return query(
+		"SELECT coalesce(string_agg(format('%s %s %s %s', ordinal, content_type, bytes, encode(sha256, 'hex')), E'\\n' ORDER BY ordinal), '') FROM gen_outputs WHERE job_id = $id"
+	);
+}
+
+sub described
+{
+	my ($type, @binaries) = @_;
+	my $n = 0;
+	return join "\n", map { join ' ', ++$n, $type, length($_), sha256_hex($_) } @binaries;
+}
+
+# ---- every api: a success, a refusal, a failure, a moderated request ----
+
+sub graph
+{
+	my ($text) = @_;
+	return {
+		3 => { class_type => 'KSampler',       inputs => { steps => 20 } },
+		6 => { class_type => 'CLIPTextEncode', inputs => { text  => $text } },
+		9 => { class_type => 'SaveImage', inputs => { filename_prefix => 'a b/Cats & co' } }
+	};
+}
+
+sub prompt { return { prompt => $_[0] } }
+sub chat { return { messages => [ { role => 'user', content => $_[0] } ] } }
+sub tensors
+{
+	return { inputs => [ { name => 'prompt', shape => [1], datatype => 'BYTES', data => [ $_[0] ] } ] };
+}
+sub contents { return { contents => [ { parts => [ { text => $_[0] } ] } ] } }
+
+# api, or api and variant => options, how a request is made of a prompt, what else it has, what its
+# script has, and what comes: pictures (how many, or the answer that has them), the type of outputs,
+# text (and where), usage, and whether the provider names a prediction.
+my %cases = (
+	'sdcpp' => {
+		request => \&prompt, more => { batch_count => 2 }, pictures => 2, named => 1
+	},
+	'replicate' => {
+		options => { model => 'stand-in/painter:1' },
+		request => \&prompt, script => { outputs => 2 }, pictures => 2, named => 1,
+		usage => { predict_time => 0.1, total_time => 0.1 }
+	},
+	'fal' => {
+		options => { model => 'fal-ai/flux/dev' },
+		request => \&prompt, more => { num_images => 2 }, pictures => 2, named => 1,
+		usage => { inference_time => 0.1 }
+	},
+	'bfl' => {
+		options => { model => 'flux-2-pro' },
+		request => \&prompt, script => { usage => { cost => 6.5 } }, pictures => 1, named => 1,
+		usage => { cost => 6.5 }
+	},
+	'comfyui' => {
+		request => sub { return { prompt => graph($_[0]) } },
+		script => { outputs => 2 }, pictures => 2, named => 1
+	},
+	'openai-responses' => {
+		options => { model => 'gpt' },
+		request => sub { return { input => $_[0] } },
+		more => { tools => [ { type => 'image_generation' } ] },
+		pictures => '/v1/responses', named => 1,
+		usage => { input_tokens => 3, output_tokens => 5, total_tokens => 8 },
+		script => { usage => { input_tokens => 3, output_tokens => 5, total_tokens => 8 } },
+		text => sub { $_[0]{output}[1]{content}[0]{text} },
+		moderated => qr/ended the prediction as "incomplete": content_filter/
+	},
+	'runpod' => {
+		options => { model => 'e1', output => '/output/images/*/data' },
+		request => \&prompt, script => { outputs => 2, queue_ms => 20 }, pictures => 2, named => 1,
+		usage => { executionTime => 100, delayTime => 20 }
+	},
+	'openai-images' => {
+		request => \&prompt, more => { n => 2, response_format => 'url' },
+		script => { urls => 'foreign', usage => { total_tokens => 7 } }, pictures => 2,
+		usage => { total_tokens => 7 }
+	},
+	'openai-chat' => {
+		request => \&chat, options => { model => 'm' },
+		usage => { total_tokens => 7 }, script => { usage => { total_tokens => 7 } },
+		text => sub { $_[0]{text} }
+	},
+	'openai-chat whole' => {
+		request => \&chat, more => { stream => JSON::PP::false, stream_options => undef },
+		usage => { total_tokens => 7 }, script => { usage => { total_tokens => 7 } },
+		text => sub { $_[0]{choices}[0]{message}{content} }
+	},
+	'openai-embeddings' => {
+		request => sub { return { input => $_[0] } }, more => { dimensions => 3 },
+		usage => { total_tokens => 7 }, script => { usage => { total_tokens => 7 } },
+		answer => '/v1/embeddings'
+	},
+	'openai-speech' => {
+		request => sub { return { input => $_[0] } },
+		more => { voice => 'alloy', response_format => 'wav' },
+		body => '/v1/audio/speech', type => 'audio/wav'
+	},
+	'huggingface' => {
+		options => { model => 'stand-in/painter' },
+		request => sub { return { inputs => $_[0] } },
+		body => '/models/stand-in/painter', type => 'image/png'
+	},
+	'ollama' => {
+		request => \&prompt, options => { model => 'llama' },
+		script => { latency_ms => 100 },
+		text => sub { $_[0]{text} }, usage_has => [qw(eval_count load_duration prompt_eval_count total_duration)]
+	},
+	'ollama whole' => {
+		request => \&prompt, more => { model => 'llama', stream => JSON::PP::false },
+		script => { latency_ms => 100 },
+		text => sub { $_[0]{response} }, usage_has => [qw(eval_count load_duration prompt_eval_count total_duration)]
+	},
+	'gemini' => {
+		options => { model => 'flash-image' },
+		request => \&contents, pictures => '/v1beta/models/flash-image:generateContent',
+		usage => { totalTokenCount => 7 }, script => { usage => { totalTokenCount => 7 } },
+		moderated => qr/SAFETY/
+	},
+	'gemini text' => {
+		options => { model => 'flash' },
+		request => \&contents,
+		usage => { totalTokenCount => 7 }, script => { usage => { totalTokenCount => 7 } },
+		text => sub { $_[0]{candidates}[0]{content}{parts}[0]{text} },
+		moderated => qr/SAFETY/
+	},
+	'stability' => {
+		options => { model => 'core' },
+		request => \&prompt, pictures => 1, moderated => qr/CONTENT_FILTERED/
+	},
+	'kserve' => {
+		options => { model => 'painter', output => '/outputs/*/data/*' },
+		request => \&tensors, pictures => '/v2/models/painter/infer'
+	},
+);
+
+for my $case (sort keys %cases)
+{
+	my $it = $cases{$case};
+	my ($api) = split / /, $case;
+
+	create_server($node, $case, $api, $standin, poll_interval => '20 ms', %{ $it->{options} // {} });
+	start("$case, success", $case,
+		{ %{ $it->{request}->("$case, success") }, %{ $it->{more} // {} } },
+		{ latency_ms => $it->{named} ? 100 : 0, %{ $it->{script} // {} } });
+	start("$case, refused", $case,
+		{ %{ $it->{request}->("$case, refused") }, %{ $it->{more} // {} } },
+		{ faults => [ { status => 400, message => 'no such sampler' } ] });
+	start("$case, failed", $case,
+		{ %{ $it->{request}->("$case, failed") }, %{ $it->{more} // {} } },
+		{ outcome => 'fail', message => 'the oven is cold', latency_ms => 50 }, max_attempts => 1);
+	start("$case, moderated", $case,
+		{ %{ $it->{request}->("$case, moderated") }, %{ $it->{more} // {} } },
+		{ outcome => 'moderated', message => 'not for children', latency_ms => 50 }, max_attempts => 1);
+}
+
+# ---- faults between the submission and the answer; all at once with the jobs above ----
+
+my %quick = (poll_interval => '20 ms');
+
+sub start_prompt
+{
+	my ($name, $server, %script) = @_;
+	return start($name, $server, { prompt => $name }, { latency_ms => 50, %script });
+}
+
+create_server($node, 'patient', 'replicate', $standin, %quick, model => 'm', retry_base => '10 ms');
+create_server($node, 'hasty', 'sdcpp', $standin, %quick, timeout => '1500 ms', retry_base => '10 ms');
+create_server($node, 'lenient', 'replicate', $standin, %quick, model => 'm', allow_hosts => '127.0.0.1');
+create_server($node, 'talker', 'openai-chat', $standin, model => 'm', retry_base => '10 ms');
+create_server($node, 'muser', 'ollama', $standin, model => 'm', retry_base => '10 ms');
+create_server($node, 'queue', 'fal', $standin, %quick, model => 'fal-ai/flux');
+create_server($node, 'drawer', 'sdcpp', $standin, %quick);
+create_server($node, 'bearer', 'bfl', $standin, %quick, model => 'flux-pro');
+create_server($node, 'loader', 'huggingface', $standin, model => 'a/b', retry_base => '10 ms');
+create_server($node, 'quota', 'gemini', $standin, model => 'flash-image', retry_base => '10 ms');
+
+my %brought = map { $_ => 1 } (
+	'polls fail', 'polls are throttled', 'downloads fail', 'redirected', 'expires', 'result fails', 'lenient');
+start_prompt('polls fail', 'patient',
+	poll_faults => [ { status => 500, message => 'out of memory' }, { cut => 'body' } ]);
+start_prompt('polls are throttled', 'patient', poll_faults => [ { status => 429, retry_after => '1' } ]);
+start_prompt('downloads fail', 'patient', download_faults => [ { cut => 'body' }, { status => 503 } ]);
+start_prompt('redirected', 'patient',
+	download_faults => [ { redirect => 'same' }, { redirect => 'other' }, { redirect => 'same' } ]);
+start_prompt('expires', 'patient', url_expires_ms => 400, url_renewed => 1, download_faults => [ { latency_ms => 600 } ]);
+start_prompt('result fails', 'queue', result_faults => [ { status => 503 } ]);
+start_prompt('redirected for ever', 'patient', download_faults => [ { redirect => 'same' } ], repeat => 1);
+start_prompt('gone', 'drawer', outcome => 'gone');
+start_prompt('gone by name', 'patient', outcome => 'gone');
+start_prompt('gone in words', 'bearer', outcome => 'gone');
+start_prompt('never', 'hasty', outcome => 'never');
+start_prompt('stalled', 'hasty', poll_faults => [ { stall => 1 } ], repeat => 1);
+
+# an answer that names a URL of another host, on which there is such a prediction
+sub submitted_elsewhere
+{
+	my ($name) = @_;
+	return answer_of('/v1/predictions',
+		{ version => 'm', input => { prompt => $name, standin => { id => $name, latency_ms => 500 } } });
+}
+start_prompt('abroad', 'patient', faults => [ { body => submitted_elsewhere('abroad') } ]);
+start_prompt('lenient', 'lenient', faults => [ { body => submitted_elsewhere('lenient') } ]);
+
+# streams that do not come to their end
+start('stream errs', 'talker', chat('stream errs'), { faults => [ { stream_error => 1, message => 'the beam broke' } ] });
+start('lines err', 'muser', prompt('lines err'), { faults => [ { stream_error => 1, message => 'the beam broke' } ] });
+start('stream is cut', 'talker', chat('stream is cut'), { faults => [ { cut => 'body' } ] }, max_attempts => 1);
+start('stream is cut twice', 'talker', chat('stream is cut twice'), { faults => [ { cut => 'body' }, { cut => 'body', reset => 1 } ] });
+start('stream has no end', 'talker', chat('stream has no end'), { faults => [ {
+	content_type => 'text/event-stream', body => qq{data: {"choices":[{"delta":{"content":"You"}}]}\n\n} } ] }, max_attempts => 1);
+start('lines have no end', 'muser', prompt('lines have no end'), { faults => [ {
+	content_type => 'application/x-ndjson', body => qq{{"response":"You","done":false}\n} } ] }, max_attempts => 1);
+
+# how long to wait, in the body of a refusal; a second attempt that uses up none
+start('loads twice', 'loader', { inputs => 'loads twice' }, { faults => [ { status => 503, retry_in_s => 1 } ] }, max_attempts => 1);
+start('quota twice', 'quota', contents('quota twice'), { faults => [ { status => 429, retry_in_s => 0.7 } ] }, max_attempts => 1);
+
+# ---- progress, and cancelling ----
+
+start_prompt('stopped', 'patient', latency_ms => 60_000);
+start_prompt('stopped while queued', 'drawer', queue_ms => 60_000);
+start_prompt('cannot be stopped', 'drawer', latency_ms => 4_000);
+start_prompt('does not hear', 'queue', latency_ms => 60_000, cancel_faults => [ { status => 500 } ], repeat => 1);
+start('graph stopped', 'comfyui', { prompt => graph('graph stopped') }, { latency_ms => 60_000 });
+start_prompt('tells how far', 'bearer', latency_ms => 2_000, progress => 1);
+
+ok( $node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM genjob.activity WHERE job_id = $ids{'tells how far'} AND progress BETWEEN 0.2 AND 0.99"),
+	'activity shows the progress that the provider tells');
+my @stopped = ('stopped', 'stopped while queued', 'cannot be stopped', 'does not hear', 'graph stopped');
+my $list = join ', ', @ids{@stopped};
+ok( $node->poll_query_until('postgres', "SELECT count(remote_id) = 5 FROM gen_jobs WHERE state = 'running' AND id IN ($list)"),
+	'predictions are known by name while they run');
+query("SELECT genjob.cancel(id) FROM gen_jobs WHERE id IN ($list)");
+ok( $node->poll_query_until('postgres', "SELECT count(*) = 5 FROM gen_jobs WHERE state = 'cancelled' AND id IN ($list) AND error ~ 'confirm'"),
+	'cancelled jobs say whether the provider knows');
+wait_all_ended($node);
+
+for my $case (sort keys %cases)
+{
+	my $it = $cases{$case};
+	my $name = "$case, success";
+	my $job = job($node, $ids{$name});
+	my $request = { %{ $it->{request}->($name) }, %{ $it->{more} // {} } };
+	my @expected =
+	    !$it->{pictures}         ? ($it->{body} ? answer_of($it->{body}, $request) : ())
+	  : $it->{pictures} =~ /^\d/ ? pictures_of($name, $it->{pictures})
+	  :   pictures_in($json->decode(answer_of($it->{pictures}, $request)));
+
+	is("$job->{state} " . ($job->{error} // ''), 'succeeded ', $name);
+	is(outputs_of($ids{$name}), described($it->{type} // 'image/png', @expected), '... its outputs, to the byte');
+	is_deeply([ references($job->{result}) ], $it->{body} ? [] : [ 1 .. @expected ], '... its result refers to them');
+	is($it->{text}->($job->{result}), "You said: $name", '... its text') if $it->{text};
+	is_deeply([ map { @{ $_->{embedding} } } @{ $job->{result}{data} } ],
+		[ map { @{ $_->{embedding} } } @{ $json->decode(answer_of($it->{answer}, $request))->{data} } ], '... its numbers')
+	  if $it->{answer};
+	is_deeply($job->{usage}, $it->{usage}, '... what it used') if $it->{usage};
+	is_deeply([ sort keys %{ $job->{usage} } ], $it->{usage_has}, '... what it used') if $it->{usage_has};
+	ok(defined $job->{remote_id} == !!$it->{named}, '... whether its prediction has a name');
+
+	my %expected = (refused => qr/no such sampler/, failed => qr/the oven is cold/,
+		moderated => $it->{moderated} // qr/not for children/);
+	for my $end (sort keys %expected)
+	{
+		my $ended = job($node, $ids{"$case, $end"});
+		is("$ended->{state} $ended->{attempt}", 'failed 1', "$case, $end");
+		like($ended->{error}, $expected{$end}, "... in the provider's words");
+	}
+}
+
+# ---- what became of the faults ----
+
+sub error_like
+{
+	my ($name, $state, $pattern) = @_;
+	my $job = job($node, $ids{$name});
+	is($job->{state}, $state, $name);
+	like($job->{error}, $pattern, '... says so');
+	return;
+}
+
+for my $name (sort keys %brought)
+{
+	is(job($node, $ids{$name})->{state}, 'succeeded', $name);
+	is(outputs_of($ids{$name}), described('image/png', pictures_of($name, 1)), '... brings its picture');
+	is(job($node, $ids{$name})->{attempt}, 1, '... at the first attempt');
+}
+error_like('redirected for ever', 'failed', qr/could not be downloaded from .*redirect/);
+error_like($_, 'failed', qr/does not know the prediction \S+ any more.*It may have been paid for/) for 'gone', 'gone by name', 'gone in words';
+error_like($_, 'failed', qr/did not end within the option timeout.*may still run, and be paid for/) for 'never', 'stalled';
+error_like('abroad', 'failed', qr/gave a URL of another host.*allow_hosts/);
+is($other->counts->{ids}{abroad}{polls}, 0, '... and is not asked there');
+cmp_ok($other->counts->{ids}{lenient}{polls}, '>=', 1, 'which an option allows');
+error_like($_, 'failed', qr/broke its answer off with an error: the beam broke/) for 'stream errs', 'lines err';
+error_like($_, 'failed', qr/ended before.* complete/) for 'stream is cut', 'stream has no end', 'lines have no end';
+is(job($node, $ids{'stream is cut twice'})->{result}{text}, 'You said: stream is cut twice', 'a stream that was cut is asked for again');
+for my $name ('loads twice', 'quota twice')
+{
+	my $job = job($node, $ids{$name});
+	is("$job->{state} $job->{attempt} $job->{failures}", 'succeeded 2 0', "$name: waits as it is told, which costs no attempt");
+}
+like(query("SELECT extract(epoch FROM finished_at - created_at) >= 1 FROM gen_jobs WHERE id = $ids{'loads twice'}"), qr/t/, '... as long as it is told');
+error_like($_, 'cancelled', qr/"[^"]+" confirmed it/) for 'stopped', 'stopped while queued', 'graph stopped';
+error_like($_, 'cancelled', qr/did not confirm it.*may go on, and be paid for/) for 'cannot be stopped', 'does not hear';
+
+my $counts = $standin->counts;
+is($counts->{leaks}, 0, 'no secret has come to the foreign host');
+cmp_ok($counts->{downloads}, '>=', 2 + 2 + 1 + 2 + 2, '... which was asked for files');
+is_deeply(
+	[ grep { $counts->{ids}{$_}{arrived} > 1 && !/twice/ } sort keys %{ $counts->{ids} } ],
+	[], 'no submission with a definite answer was sent twice');
+is($counts->{ids}{$_}{cancelled}, 1, "the provider has stopped \"$_\"") for 'stopped', 'stopped while queued', 'graph stopped';
+cmp_ok($counts->{ids}{$_}{cancels}, '>=', 1, "the provider was asked to stop \"$_\"") for 'cannot be stopped', 'does not hear';
+is($standin->counts(summary => 1)->{max_submitted_per_id}, 1, 'no prediction was made twice');
+
+done_testing();
