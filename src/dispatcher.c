@@ -231,7 +231,8 @@ show_state(void)
 {
 	int calls = job_count(JOB_CALLING);
 
-	pgstat_report_activity(STATE_IDLE, psprintf("%d call%s in flight", calls, calls == 1 ? "" : "s"));
+	pgstat_report_activity(STATE_IDLE,
+						   psprintf("%d call%s in flight", calls, calls == 1 ? "" : "s"));
 	if (leave_at == 0 && !claimer_is_troubled())
 		shmem_set_my_state(calls > 0 ? WORKER_BUSY : WORKER_IDLE);
 }
