@@ -165,13 +165,16 @@ read_callback(char *buffer, size_t size, size_t count, void *arg)
 
 /*
  * When a kept-alive connection turns out to be dead, libcurl sends the request once more by itself
- * and would rewind the body here.  Whether the first copy reached the server nobody knows, and a call
- * costs money: refuse, and let the job's own rules for such an end decide.
+ * and rewinds the body here.  If any of it had left, nobody knows whether the server has it, and a call
+ * costs money: refuse, and let the job's own rules for such an end decide.  A rewind of what was not
+ * read yet is asked for by newer versions (8.7 on) when a handle is used again.
  */
 static int
 seek_callback(void *arg, curl_off_t offset, int origin)
 {
-	return CURL_SEEKFUNC_FAIL;
+	HttpTransfer *transfer = arg;
+
+	return transfer->body_sent == 0 && offset == 0 ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
 }
 
 /*

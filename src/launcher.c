@@ -301,12 +301,9 @@ start_missing(void)
 		if (!database->wanted || !database->seen || database->handle != NULL || !genjob_enabled ||
 			shmem_is_held(database->oid, &at_once))
 			continue;
-		/* one that an earlier launcher started: it would be deaf if another took its slot */
+		/* one that an earlier launcher started, and that wakes this one when it leaves */
 		if (shmem_has_dispatcher(database->oid))
-		{
-			wait_ms = wait_ms < 0 ? RESTART_MIN_MS : Min(wait_ms, RESTART_MIN_MS);
 			continue;
-		}
 		if (database->not_before <= now && starting < MAX_STARTING)
 		{
 			start_dispatcher(database);

@@ -181,6 +181,8 @@ slot_detach(int code, Datum arg)
 		if (shared->activities[i].pid == MyProcPid)
 			shared->activities[i].database = InvalidOid;
 	}
+	if (shared->launcher != NULL)
+		SetLatch(shared->launcher);
 	LWLockRelease(shared->lock);
 	if (unread)
 		shmem_wake_launcher(MyDatabaseId);

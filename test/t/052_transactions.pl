@@ -126,13 +126,13 @@ SKIP:
 # what the last job makes the server's processes do is done
 my %before;
 $before{$_} = switches($pids{$_}) foreach keys %pids;
-my $settled = 0;
-until ($settled)
+foreach (1 .. 10)
 {
 	sleep 1;
 	my %now = map { $_ => switches($pids{$_}) } keys %pids;
-	$settled = !grep { $now{$_} != $before{$_} } keys %pids;
+	my $changed = grep { $now{$_} != $before{$_} } keys %pids;
 	%before = %now;
+	last unless $changed;
 }
 query('SELECT pg_stat_statements_reset()') if $has_statements;
 my $log_begin = -s $node->logfile;
