@@ -190,13 +190,21 @@ consider_leaving(TimestampTz now)
 		leave_at = now;
 }
 
+/*
+ * What would be lost, or paid for again, if this process left now.  Calls that only ask are not.
+ */
+static int
+count_unfinished(void)
+{
+	return job_count(JOB_CALLING) - follow_count_asking() + job_count(JOB_SAVING) +
+		   job_count(JOB_REPORTING) + job_count(JOB_CANCELLING);
+}
+
 static bool
 may_leave(TimestampTz now)
 {
 	return claimer_found_nothing() ||
-		   (leave_at != 0 &&
-			(leave_at <= now || (job_count(JOB_CALLING) == 0 && job_count(JOB_SAVING) == 0 &&
-								 job_count(JOB_REPORTING) == 0)));
+		   (leave_at != 0 && (leave_at <= now || count_unfinished() == 0));
 }
 
 /* ---------- the loop ---------- */

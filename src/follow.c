@@ -98,6 +98,15 @@ follow_wait(Job *job)
 
 /* ---------- asking ---------- */
 
+/*
+ * How many of the calls under way only ask: to cut those loses nothing.
+ */
+int
+follow_count_asking(void)
+{
+	return asking;
+}
+
 static void
 begin_or_retry(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase)
 {
@@ -346,6 +355,7 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 	{
 		/* its URL may have expired: a fresh answer has a fresh one */
 		job->asked_again = true;
+		job->redirects = 0;
 		job->verdict = NULL;
 		job->ask_failures = 0;
 		job_enter(job, JOB_WAITING);

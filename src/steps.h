@@ -25,6 +25,7 @@ extern void follow_answered(void *tag, HttpReply *reply);
 extern void follow_wake(TimestampTz now);
 extern TimestampTz follow_next_wake(void);
 extern void follow_submitted(Job *job);
+extern int follow_count_asking(void);
 
 /* calls.c: a job's calls and what they hold */
 extern bool calls_begin(Job *job, JobStep step, HttpRequest *http);
