@@ -52,7 +52,8 @@ typedef enum OptionKind
 	OPTION_SIZE,     /* with a unit; bytes */
 	OPTION_BOOL,
 	OPTION_ON_UNKNOWN,
-	OPTION_SECRET
+	OPTION_SECRET,
+	OPTION_KINDS
 } OptionKind;
 
 typedef struct Option
@@ -254,6 +255,21 @@ parse_url(const Option *option, const char *value, char **url)
 	*url = pnstrdup(value, len);
 }
 
+/* The kinds that are texts with a grammar. */
+static const char *(*const grammar_checks[OPTION_KINDS])(const char *value) = {
+	[OPTION_PATH] = grammar_check_path,
+	[OPTION_AUTH] = grammar_check_auth,
+	[OPTION_PLACE] = grammar_check_place,
+	[OPTION_REMOTE_ID] = grammar_check_remote_id,
+	[OPTION_STATE] = grammar_check_state,
+	[OPTION_PROGRESS] = grammar_check_progress,
+	[OPTION_HEADER_VALUE] = grammar_check_header_value,
+	[OPTION_PLACES] = grammar_check_places,
+	[OPTION_ADDRESS] = grammar_check_address,
+	[OPTION_STATES] = grammar_check_states,
+	[OPTION_ENCODING] = grammar_check_encoding,
+};
+
 /*
  * A text that one of the grammar's checks lets pass.
  */
@@ -287,7 +303,7 @@ parse_object(const Option *option, const char *value, char **object)
 {
 	bool secret = option->catalog == UserMappingRelationId;
 	const char *problem =
-		option->kind == OPTION_HEADERS ? request_check_headers(value) : request_check_object(value);
+		option->kind == OPTION_HEADERS ? grammar_check_headers(value) : grammar_check_object(value);
 
 	if (problem != NULL)
 		refuse_value(option, secret ? NULL : value, psprintf("%s", problem));
@@ -346,6 +362,11 @@ option_parse(const Option *option, const char *value, void *options)
 {
 	void *field = (char *) options + option->offset;
 
+	if (grammar_checks[option->kind] != NULL)
+	{
+		parse_checked(option, value, grammar_checks[option->kind](value), field);
+		return;
+	}
 	switch (option->kind)
 	{
 		case OPTION_TEXT:
@@ -358,39 +379,6 @@ option_parse(const Option *option, const char *value, void *options)
 			break;
 		case OPTION_URL:
 			parse_url(option, value, field);
-			break;
-		case OPTION_PATH:
-			parse_checked(option, value, grammar_check_path(value), field);
-			break;
-		case OPTION_AUTH:
-			parse_checked(option, value, grammar_check_auth(value), field);
-			break;
-		case OPTION_PLACE:
-			parse_checked(option, value, grammar_check_place(value), field);
-			break;
-		case OPTION_REMOTE_ID:
-			parse_checked(option, value, grammar_check_remote_id(value), field);
-			break;
-		case OPTION_STATE:
-			parse_checked(option, value, grammar_check_state(value), field);
-			break;
-		case OPTION_PROGRESS:
-			parse_checked(option, value, grammar_check_progress(value), field);
-			break;
-		case OPTION_HEADER_VALUE:
-			parse_checked(option, value, grammar_check_header_value(value), field);
-			break;
-		case OPTION_PLACES:
-			parse_checked(option, value, grammar_check_places(value), field);
-			break;
-		case OPTION_ADDRESS:
-			parse_checked(option, value, grammar_check_address(value), field);
-			break;
-		case OPTION_STATES:
-			parse_checked(option, value, grammar_check_states(value), field);
-			break;
-		case OPTION_ENCODING:
-			parse_checked(option, value, grammar_check_encoding(value), field);
 			break;
 		case OPTION_CHOICE:
 			parse_word(option, value, field);
@@ -415,6 +403,8 @@ option_parse(const Option *option, const char *value, void *options)
 			break;
 		case OPTION_SECRET:
 			parse_secret(option, value, field);
+			break;
+		default:
 			break;
 	}
 }

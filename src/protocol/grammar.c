@@ -46,7 +46,7 @@ grammar_check_auth(const char *value)
 		char *name = pnstrdup(value + 7, colon ? colon - value - 7 : strlen(value + 7));
 
 		if (header_is_name(name) && (colon == NULL || header_is_value(colon + 1)))
-			return request_check_header_name(name);
+			return grammar_check_header_name(name);
 	}
 	return "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME, header:NAME:PREFIX, query:NAME.";
 }
@@ -274,4 +274,60 @@ grammar_percent_encode(const char *text, const char *also_plain)
 			appendStringInfo(&encoded, "%%%02X", c);
 	}
 	return encoded.data;
+}
+
+/*
+ * NULL when text is a JSON object; else a sentence that says what is wrong.
+ */
+const char *
+grammar_check_object(const char *text)
+{
+	const char *reason = NULL;
+	cJSON *json = json_parse(pstrdup(text), strlen(text), &reason);
+
+	if (json == NULL)
+		return psprintf("A JSON object is expected; this is %s.", reason);
+	return cJSON_IsObject(json) ? NULL
+								: "A JSON object is expected, such as {\"name\": \"value\"}.";
+}
+
+/*
+ * NULL when a header of that name can be set; else a sentence that says why not.
+ */
+const char *
+grammar_check_header_name(const char *name)
+{
+	static const char *const reserved[] = {
+		"Content-Length", "Transfer-Encoding", "Connection", "Expect", "Idempotency-Key",
+	};
+	int i;
+
+	for (i = 0; i < lengthof(reserved); i++)
+	{
+		if (pg_strcasecmp(name, reserved[i]) == 0)
+			return psprintf("The header %s is set by genjob itself.", reserved[i]);
+	}
+	return NULL;
+}
+
+/*
+ * As grammar_check_object(), for an object of header names and values.
+ */
+const char *
+grammar_check_headers(const char *text)
+{
+	const char *reason = grammar_check_object(text);
+	const cJSON *header;
+
+	if (reason != NULL)
+		return reason;
+	for (header = json_parse_trusted(text)->child; header != NULL && reason == NULL;
+		 header = header->next)
+	{
+		if (!header_is_name(header->string) || !cJSON_IsString(header) ||
+			!header_is_value(header->valuestring))
+			return "A JSON object of header names and string values is expected, such as {\"X-Team\": \"art\"}; a value must have no line breaks.";
+		reason = grammar_check_header_name(header->string);
+	}
+	return reason;
 }

@@ -6,6 +6,9 @@
 #define GENJOB_GRAMMAR_H
 
 /* Each gives NULL, or a sentence that says what is expected. */
+extern const char *grammar_check_object(const char *text);
+extern const char *grammar_check_headers(const char *text);
+extern const char *grammar_check_header_name(const char *name);
 extern const char *grammar_check_auth(const char *value);
 extern const char *grammar_check_path(const char *value);
 extern const char *grammar_check_place(const char *value);

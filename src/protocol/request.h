@@ -49,8 +49,4 @@ extern HttpRequest *request_download(const RequestSource *source, const char *ur
 extern void request_check(const RequestSource *source);
 extern char *request_describe(const HttpRequest *http);
 
-extern const char *request_check_object(const char *text);
-extern const char *request_check_headers(const char *text);
-extern const char *request_check_header_name(const char *name);
-
 #endif /* GENJOB_REQUEST_H */
