@@ -65,7 +65,6 @@ ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec))
 ISOLATION_OPTS = --inputdir=test --outputdir=test/output_iso --load-extension=genjob
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
-PROVE_FLAGS = -I test/perl
 
 PKG_CONFIG ?= pkg-config
 # Only what PostgreSQL looks up by name is exported (before 16 its headers leave that to the compiler).
@@ -87,7 +86,8 @@ genjob--$(EXTVERSION).sql: $(SQL_PARTS) genjob.control
 
 $(OBJS): $(wildcard src/*.h src/*/*.h) .built-for
 
-# the TAP tests call a GenAI server of the project's
+# the TAP tests share modules, and call a GenAI server of the project's
+PROVE_FLAGS += -I test/perl
 installcheck: standin
 
 standin:
