@@ -94,6 +94,7 @@ static const Option options_table[] = {
 	PROTOCOL_OPTION("allow_hosts", OPTION_TEXT, allow_hosts),
 	PROTOCOL_OPTION("inputs_path", OPTION_PATH, inputs_path),
 	PROTOCOL_CHOICE("inputs_body", inputs_body, "json, multipart"),
+	PROTOCOL_CHOICE("inputs_as", inputs_as, "base64, data-url"),
 	PROTOCOL_OPTION("inputs_at", OPTION_TEXT, inputs_at),
 	PROTOCOL_CHOICE("reply", reply, "body, stream, poll"),
 	PROTOCOL_OPTION("remote_id", OPTION_REMOTE_ID, remote_id),
@@ -460,6 +461,8 @@ fill_protocol(ServerOptions *options)
 		protocol->body = "json";
 	if (protocol->inputs_body == NULL)
 		protocol->inputs_body = protocol->body;
+	if (protocol->inputs_as == NULL)
+		protocol->inputs_as = "base64";
 	if (protocol->reply == NULL)
 		protocol->reply = "body";
 	if (protocol->accept == NULL)

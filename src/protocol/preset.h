@@ -27,6 +27,7 @@ typedef struct Protocol
 	/* Submitting a job that has inputs */
 	const char *inputs_path;
 	const char *inputs_body;
+	const char *inputs_as; /* base64 | data-url: how a JSON request holds them */
 	const char *inputs_at; /* takes the inputs that the request does not name itself: a place of an
 						 * array (json) or a file's field (multipart) */
 

@@ -15,6 +15,7 @@
 #include "bytes.h"
 #include "header.h"
 #include "json.h"
+#include "media.h"
 #include "protocol/grammar.h"
 #include "protocol/multipart.h"
 #include "protocol/pointer.h"
@@ -111,10 +112,16 @@ static void
 make_base64(const Builder *builder, cJSON *node, int ordinal)
 {
 	const Input *input = &builder->source->inputs[ordinal - 1];
+	char *encoded = base64_encode(input->data, input->len);
 
 	node->type = cJSON_String;
 	node->child = NULL;
-	node->valuestring = base64_encode(input->data, input->len);
+	node->valuestring = encoded;
+	if (strcmp(builder->protocol->inputs_as, "data-url") != 0)
+		return;
+	node->valuestring =
+		psprintf("data:%s;base64,%s", media_type_of(input->data, input->len), encoded);
+	pfree(encoded);
 }
 
 static void

@@ -46,6 +46,7 @@ CREATE SERVER regress_own FOREIGN DATA WRAPPER genjob OPTIONS (
 	allow_hosts '*.example.net cdn.example.org',
 	inputs_path '/{model}/edit',
 	inputs_body 'json',
+	inputs_as 'data-url',
 	inputs_at '/input/images',
 	reply 'poll',
 	remote_id '/id',
@@ -163,6 +164,7 @@ ALTER SERVER regress_s OPTIONS (SET accept E'image/*\r\nX-Evil: 1');
 ALTER SERVER regress_s OPTIONS (SET accept '');
 ALTER SERVER regress_s OPTIONS (DROP accept);
 -- a field of a form has a name, an array in JSON a place
+ALTER SERVER regress_s OPTIONS (ADD inputs_as 'hex');
 ALTER SERVER regress_s OPTIONS (ADD inputs_at '/images');
 ALTER SERVER regress_s OPTIONS (SET inputs_at 'image');
 ALTER SERVER regress_s OPTIONS (SET inputs_at 'image', ADD inputs_body 'multipart');
