@@ -20,6 +20,8 @@ calls_prepare(Job *job)
 {
 	bool keeps_answer = job->verdict != NULL && job->verdict->outputs != NIL;
 
+	if (CurrentMemoryContext == job->call_context)
+		MemoryContextSwitchTo(job->context);
 	if (job->call_context != NULL && !keeps_answer)
 		MemoryContextDelete(job->call_context);
 	job->call_context = AllocSetContextCreate(job->context, "genjob call", ALLOCSET_SMALL_SIZES);

@@ -323,10 +323,13 @@ static void
 report_all(void)
 {
 	int left = INT_MAX;
+	int unwritten;
 
-	while (job_count(JOB_REPORTING) > 0 && job_count(JOB_REPORTING) < left)
+	/* what was saved may have to be reported next */
+	while ((unwritten = 2 * job_count(JOB_SAVING) + job_count(JOB_REPORTING)) > 0 &&
+		   unwritten < left)
 	{
-		left = job_count(JOB_REPORTING);
+		left = unwritten;
 		reporter_write();
 	}
 }

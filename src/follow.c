@@ -72,14 +72,17 @@ follow_wait(Job *job)
 {
 	Verdict *verdict = job->verdict;
 	TimestampTz now = GetCurrentTimestamp();
-	int64 delay = verdict->after >= 0 && (verdict->error != NULL || verdict->has_answer)
-					  ? verdict->after
-					  : usual_delay_ms(job, now);
+	int64 delay =
+		verdict->after >= 0 && (verdict->error != NULL || verdict->has_answer)
+			? Max(verdict->after, verdict->error != NULL ? job->server->options.poll_interval : 0)
+			: usual_delay_ms(job, now);
 
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
 	if (verdict->usage != NULL)
 		job->remote.usage = MemoryContextStrdup(job->context, verdict->usage);
-	if (now >= deadline_of(job) && job->step != STEP_SUBMIT)
+	/* an answer that is known to be there is fetched all the same */
+	if (now >= deadline_of(job) && job->step != STEP_SUBMIT &&
+		(!verdict->has_answer || verdict->error != NULL))
 	{
 		steps_fail(job,
 				   psprintf("the prediction %s of server \"%s\" did not end within the option timeout. It may still run, and be paid for: cancel it at the provider, or raise timeout.%s%s",
@@ -137,13 +140,21 @@ ask(Job *job)
 {
 	const Protocol *protocol = &job->server->options.protocol;
 	RequestSource source = steps_request_source(job);
+	const char *text = job->step == STEP_RESULT ? protocol->result : protocol->poll;
 	Address address;
 	HttpRequest *http;
 
 	calls_prepare(job);
 	MemoryContextSwitchTo(job->call_context);
-	(void) grammar_read_address(job->step == STEP_RESULT ? protocol->result : protocol->poll,
-								&address);
+	if (text == NULL || protocol->state == NULL)
+	{
+		/* the server's options have changed since the prediction was submitted */
+		steps_fail(job,
+				   psprintf("server \"%s\" has no options any more that say how to ask about its prediction %s. It may still run, and be paid for: look for it at the provider before genjob.retry().",
+							job->server_name, job->remote.id ? job->remote.id : ""));
+		return;
+	}
+	(void) grammar_read_address(text, &address);
 	http = request_follow(&source, &job->remote, &address);
 	if (http == NULL)
 		steps_fail(job,
@@ -202,6 +213,8 @@ probe(Job *job)
 	MemoryContextSwitchTo(job->probe_context);
 	(void) grammar_read_address(progress_address(job, &place), &address);
 	job->probe_http = request_follow(&source, &job->remote, &address);
+	if (job->probe_http == NULL)
+		return; /* no answer has given its URL */
 	job->probe = http_start(job->probe_http, &job->meter, job->probe_context,
 							(void *) ((uintptr_t) job | PROBE_TAG));
 }
@@ -356,6 +369,8 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 		/* its URL may have expired: a fresh answer has a fresh one */
 		job->asked_again = true;
 		job->redirects = 0;
+		job->old_answer = job->verdict;
+		calls_prepare(job);
 		job->verdict = NULL;
 		job->ask_failures = 0;
 		job_enter(job, JOB_WAITING);

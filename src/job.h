@@ -119,9 +119,10 @@ typedef struct Job
 
 	/* A prediction that the provider has named */
 	Remote remote;
-	bool is_saved;    /* remote is in the table */
-	bool asked_again; /* for a fresh answer, because a download had expired */
-	int ask_failures; /* in a row */
+	bool is_saved;       /* remote is in the table */
+	bool asked_again;    /* for a fresh answer, because a download had expired */
+	int ask_failures;    /* in a row */
+	Verdict *old_answer; /* whose outputs could not be downloaded; or NULL */
 	int redirects;
 	pairingheap_node wake_node; /* in the heap while is_waking */
 	bool is_waking;

@@ -72,6 +72,22 @@ decide_lost(Job *job, const ServerOptions *options, TimestampTz now)
 }
 
 /*
+ * Of a prediction that was asked about again, because a download had failed, and gave nothing new, the
+ * answer that had come is kept.
+ */
+static void
+keep_old_answer(Job *job)
+{
+	Verdict *verdict = job->verdict;
+
+	if (job->old_answer == NULL || verdict->result != NULL || verdict->outputs != NIL)
+		return;
+	verdict->result = job->old_answer->result;
+	verdict->usage = job->old_answer->usage;
+	verdict->outputs = job->old_answer->outputs;
+}
+
+/*
  * What a verdict that ends the attempt makes of the row.
  */
 static void
@@ -102,6 +118,7 @@ decide(Job *job)
 		case VERDICT_FETCH:
 			job->new_state = "failed";
 			job->counts = true;
+			keep_old_answer(job);
 			break;
 	}
 }
@@ -139,7 +156,10 @@ steps_conclude(Job *job, Verdict *verdict)
 	else if (verdict->kind == VERDICT_WAIT)
 		follow_wait(job);
 	else if (verdict->kind == VERDICT_FETCH)
+	{
+		job->ask_failures = 0;
 		follow_download(job);
+	}
 	else
 	{
 		job_stop_waking(job);
@@ -354,9 +374,14 @@ steps_simplify(Job *job)
 {
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 	Verdict *verdict = job->verdict;
-	Output *output = palloc(sizeof(Output));
+	Output *output = palloc0(sizeof(Output));
 
-	if (verdict->result != NULL)
+	if (job->state == JOB_SAVING)
+	{
+		/* the name of a prediction must get into the table, whatever else does not */
+		job->remote.usage = job->remote.answer = verdict->answer = NULL;
+	}
+	else if (verdict->result != NULL)
 	{
 		output->content_type = "application/json";
 		output->data = verdict->result;
@@ -364,6 +389,7 @@ steps_simplify(Job *job)
 		verdict->outputs = lappend(verdict->outputs, output);
 		verdict->result = NULL;
 	}
-	verdict->usage = NULL;
+	if (job->state != JOB_SAVING)
+		verdict->usage = NULL;
 	MemoryContextSwitchTo(caller);
 }

@@ -14,6 +14,9 @@
 #include "protocol/words.h"
 #include "url.h"
 
+/* Outputs that an answer may have before further URLs are left in it as they are. */
+#define MAX_DOWNLOADS 1000
+
 /* ---------- outputs ---------- */
 
 static Output *
@@ -104,7 +107,8 @@ extract_string(Judge *judge, cJSON *node, const char *path)
 		extract_base64(judge, node, payload, path, true);
 	else if (is_web_url(text))
 	{
-		char *url = url_resolve(judge->source->options->url, text);
+		bool has_room = list_length(judge->verdict->outputs) < MAX_DOWNLOADS;
+		char *url = has_room ? url_resolve(judge->source->options->url, text) : NULL;
 
 		if (url != NULL)
 			add_download(judge, node, url);
@@ -139,7 +143,7 @@ extract_output(cJSON *node, const char *path, void *arg)
 
 	if (strncmp(judge->protocol->encoding, "file:", 5) == 0)
 	{
-		if (cJSON_IsObject(node))
+		if (cJSON_IsObject(node) && list_length(judge->verdict->outputs) < MAX_DOWNLOADS)
 			extract_file(judge, node);
 	}
 	else if (cJSON_IsString(node))

@@ -211,6 +211,8 @@ judge_named(Judge *judge, Remote *remote)
 		remote->id = pstrdup(source->idempotency_key);
 	else if (node != NULL)
 		remote->id = text_of_node(node);
+	if (remote->id != NULL && *remote->id == '\0')
+		remote->id = NULL;
 	remote->urls = read_urls(judge, json);
 	remote->usage = answer_read_usage(judge, json);
 	remote->is_private = judge->reply->peer_is_private;
@@ -228,7 +230,10 @@ judge_named(Judge *judge, Remote *remote)
 						   source->server_name, place ? place : "remote_id");
 		return;
 	}
-	judge_state(judge, json);
+	if (strcmp(judge->protocol->state, "http") == 0)
+		judge->verdict->kind = VERDICT_WAIT; /* it is the status of the poll that tells */
+	else
+		judge_state(judge, json);
 }
 
 /*

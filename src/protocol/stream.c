@@ -16,12 +16,15 @@
 #include "protocol/stream.h"
 #include "protocol/words.h"
 
+#define MAX_MEMBERS 1000 /* of all events that are kept; a hostile stream has a new one in each */
+
 /* A stream that is being read. */
 typedef struct Reader
 {
 	const Protocol *protocol;
 	Stream *stream;
 	StringInfoData text;
+	int n_members; /* of the events, that are kept */
 } Reader;
 
 /*
@@ -67,6 +70,29 @@ note_end(Reader *reader, cJSON *event)
 }
 
 /*
+ * Keeps an event's members, in place of those of the same names from events before.
+ */
+static void
+take_members(Reader *reader, cJSON *event)
+{
+	cJSON *kept = reader->stream->json;
+	cJSON *member;
+
+	while ((member = event->child) != NULL)
+	{
+		cJSON *old = cJSON_GetObjectItemCaseSensitive(kept, member->string);
+
+		cJSON_DetachItemViaPointer(event, member);
+		if (old != NULL)
+			cJSON_ReplaceItemViaPointer(kept, old, member);
+		else if (reader->n_members++ < MAX_MEMBERS)
+			cJSON_AddItemToArray(kept, member);
+		else
+			cJSON_Delete(member);
+	}
+}
+
+/*
  * Takes in one event, which is JSON or the word that ends OpenAI's streams.
  */
 static void
@@ -83,16 +109,22 @@ take_event(Reader *reader, char *data, size_t len)
 		reader->stream->is_whole = true;
 		return;
 	}
-	event = json_parse(pnstrdup(data, len), len, &reason);
+	data = pnstrdup(data, len);
+	event = json_parse(data, len, &reason);
+	pfree(data);
 	if (!cJSON_IsObject(event))
+	{
+		cJSON_Delete(event);
 		return;
+	}
 	if (reader->stream->error == NULL)
 		reader->stream->error = words_of_json(event, reader->protocol->error, NULL);
 	while (places != NULL && (place = grammar_next_word(&places, &place_len)) != NULL)
 		pointer_each(event, pnstrdup(place, place_len), add_text, reader);
 	note_end(reader, event);
 	cJSON_DeleteItemFromObjectCaseSensitive(event, "choices");
-	reader->stream->json = json_merge(reader->stream->json, event);
+	take_members(reader, event);
+	cJSON_Delete(event);
 }
 
 /*
