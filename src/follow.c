@@ -78,6 +78,7 @@ follow_wait(Job *job)
 			: usual_delay_ms(job, now);
 
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
+	job->n_forgotten = verdict->forgotten ? job->n_forgotten + 1 : 0;
 	if (verdict->usage != NULL)
 		job->remote.usage = MemoryContextStrdup(job->context, verdict->usage);
 	/* an answer that is known to be there is fetched all the same */

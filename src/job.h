@@ -122,6 +122,7 @@ typedef struct Job
 	bool is_saved;       /* remote is in the table */
 	bool asked_again;    /* for a fresh answer, because a download had expired */
 	int ask_failures;    /* in a row */
+	int n_forgotten;     /* answers in a row that the prediction is not known */
 	Verdict *old_answer; /* whose outputs could not be downloaded; or NULL */
 	int redirects;
 	pairingheap_node wake_node; /* in the heap while is_waking */

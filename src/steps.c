@@ -221,6 +221,7 @@ steps_reply_source(const Job *job, const HttpRequest *request)
 		.idempotency_key = job->idempotency_key,
 		.remote = named ? &job->remote : NULL,
 		.failures = job->ask_failures,
+		.forgotten = job->n_forgotten,
 		.now_unix = time(NULL),
 	};
 

@@ -274,7 +274,8 @@ judge_unanswered(Judge *judge)
 	if (verdict->after < 0)
 		verdict->after =
 			Min(ASK_AGAIN_MS * INT64CONST(1) << Min(source->failures, 10), ASK_AGAIN_MAX_MS);
-	if (!forgotten || source->failures + 1 < FORGOTTEN_AFTER)
+	verdict->forgotten = forgotten;
+	if (!forgotten || source->forgotten + 1 < FORGOTTEN_AFTER)
 		return;
 	verdict->kind = VERDICT_FAIL;
 	verdict->error =

@@ -38,6 +38,7 @@ typedef struct Verdict
 	VerdictKind kind;
 	int64 after;     /* ms; VERDICT_DEFER and VERDICT_WAIT: -1 is as usual */
 	bool unknown;    /* the call may have been accepted, although no answer says so */
+	bool forgotten;  /* VERDICT_WAIT: the provider says that it does not know the prediction */
 	bool has_answer; /* VERDICT_WAIT: the prediction has succeeded, and only its answer is missing */
 	int http_status; /* 0: none */
 	char *error;     /* a sentence; NULL when nothing went wrong */
@@ -58,6 +59,7 @@ typedef struct ReplySource
 	const char *idempotency_key;
 	const Remote *remote; /* of a prediction that is known; else NULL */
 	int failures;         /* in a row, to ask about it */
+	int forgotten;        /* answers in a row that it is not known */
 	int64 now_unix;       /* for Retry-After with a date */
 } ReplySource;
 
