@@ -289,12 +289,6 @@ schedule_next_to_fill(void)
 	return find_queue(runs_low);
 }
 
-bool
-schedule_has_ready(void)
-{
-	return find_queue(has_ready) != NULL;
-}
-
 /* ---------- limits ---------- */
 
 static void

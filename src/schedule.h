@@ -52,7 +52,6 @@ extern void schedule_shun(int64 id, TimestampTz until);
 extern void schedule_call_begun(ServerQueue *queue);
 extern void schedule_call_ended(ServerQueue *queue);
 extern void schedule_hold(ServerQueue *queue, TimestampTz until);
-extern bool schedule_has_ready(void);
 extern TimestampTz schedule_next_hold_end(TimestampTz now);
 
 /* Moments at which the table must be looked at; 0: none is known. */

@@ -110,12 +110,6 @@ shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-bool
-shmem_is_ready(void)
-{
-	return shared != NULL;
-}
-
 /* ---------- dispatchers ---------- */
 
 static Slot *

@@ -50,7 +50,6 @@ typedef struct News
 
 extern void shmem_request(void);
 extern void shmem_startup(void);
-extern bool shmem_is_ready(void);
 
 extern int shmem_slot_create(Oid database);
 extern void shmem_slot_free(int slot);

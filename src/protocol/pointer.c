@@ -35,15 +35,6 @@ pointer_token(const char *pointer, const char **rest)
 	return token;
 }
 
-/*
- * Empty (the whole document), or one or more "/token".
- */
-bool
-pointer_is_valid(const char *pointer)
-{
-	return *pointer == '\0' || *pointer == '/';
-}
-
 static cJSON *
 pointer_step(cJSON *node, const char *token)
 {

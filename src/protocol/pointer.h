@@ -13,7 +13,6 @@
  */
 typedef void (*PointerVisitor)(cJSON *node, const char *path, void *arg);
 
-extern bool pointer_is_valid(const char *pointer);
 extern void pointer_each(cJSON *root, const char *pointer, PointerVisitor visit, void *arg);
 extern cJSON *pointer_first(cJSON *root, const char *pointer);
 extern void pointer_set(cJSON *root, const char *pointer, cJSON *value);

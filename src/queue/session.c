@@ -149,27 +149,36 @@ session_retry(int64 id)
 						  " AND state OPERATOR(pg_catalog.=) ANY ('{failed, cancelled}')");
 }
 
-static bool
-read_has_ended(int64 id)
+/*
+ * Reads columns of a job (of "j") as last committed, whatever this transaction's snapshot says, with the
+ * caller's privileges.  SPI must be connected.
+ */
+static void
+read_latest(const char *columns, int64 id)
 {
 	Oid types[1] = {INT8OID};
 	Datum values[1] = {Int64GetDatum(id)};
-	SPIPlanPtr plan;
-	bool ended;
-	bool isnull;
-	TransactionId xmin;
+	SPIPlanPtr plan = SPI_prepare(psprintf("SELECT %s FROM %s j WHERE id OPERATOR(pg_catalog.=) $1",
+										   columns, find_table(NULL)),
+								  1, types);
 
-	SPI_connect();
-	plan =
-		SPI_prepare(psprintf("SELECT state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}'), xmin"
-							 " FROM %s WHERE id OPERATOR(pg_catalog.=) $1",
-							 find_table(NULL)),
-					1, types);
 	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
 											 InvalidSnapshot, true, false, 0) < 0)
 		elog(ERROR, "could not read job " INT64_FORMAT, id);
 	if (SPI_processed == 0)
 		no_such_job(id);
+}
+
+static bool
+read_has_ended(int64 id)
+{
+	bool ended;
+	bool isnull;
+	TransactionId xmin;
+
+	SPI_connect();
+	read_latest("j.state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}'), j.xmin",
+				id);
 	ended = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	xmin = DatumGetTransactionId(
 		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
@@ -224,21 +233,11 @@ session_job_has_ended(int64 id)
 Datum
 session_job_row(int64 id)
 {
-	Oid types[1] = {INT8OID};
-	Datum values[1] = {Int64GetDatum(id)};
-	SPIPlanPtr plan;
 	Datum row;
 	bool isnull;
 
 	SPI_connect();
-	plan = SPI_prepare(psprintf("SELECT j FROM %s j WHERE id OPERATOR(pg_catalog.=) $1",
-								find_table(NULL)),
-					   1, types);
-	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
-											 InvalidSnapshot, true, false, 0) < 0)
-		elog(ERROR, "could not read job " INT64_FORMAT, id);
-	if (SPI_processed == 0)
-		no_such_job(id);
+	read_latest("j", id);
 	row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	row = SPI_datumTransfer(row, false, -1);
 	SPI_finish();
