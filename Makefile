@@ -27,12 +27,14 @@ OBJS = \
 	src/queue/statement.o \
 	src/queue/find.o \
 	src/queue/claim.o \
+	src/queue/reference.o \
 	src/queue/report.o \
 	src/queue/session.o \
 	src/commit.o \
 	src/protocol/preset.o \
 	src/protocol/grammar.o \
 	src/protocol/request.o \
+	src/protocol/body.o \
 	src/protocol/multipart.o \
 	src/protocol/reply.o \
 	src/protocol/answer.o \

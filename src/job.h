@@ -95,6 +95,8 @@ typedef struct Job
 	char *request; /* JSON in UTF-8; NULL when the job is an orphan */
 	Input *inputs;
 	int n_inputs;
+	Reference *references; /* outputs of other jobs that the request refers to */
+	int n_references;
 	char *idempotency_key;
 	TimestampTz started_at;
 
@@ -103,6 +105,7 @@ typedef struct Job
 	Server *server; /* NULL when it cannot be used */
 	MappingOptions secrets;
 	char *complaint; /* why the job cannot be sent; else NULL */
+	char *waits_for; /* why it cannot be sent yet; else NULL */
 
 	/* The present call */
 	JobStep step;

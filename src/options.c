@@ -87,13 +87,13 @@ static const Option options_table[] = {
 	SERVER_OPTION("url", OPTION_URL, url, NULL),
 	PROTOCOL_OPTION("auth", OPTION_AUTH, auth),
 	PROTOCOL_OPTION("path", OPTION_PATH, path),
-	PROTOCOL_CHOICE("body", body, "json, multipart"),
+	PROTOCOL_CHOICE("body", body, "json, multipart, raw"),
 	PROTOCOL_OPTION("wrap", OPTION_PLACE, wrap),
 	PROTOCOL_OPTION("model_at", OPTION_PLACE, model_at),
 	PROTOCOL_OPTION("accept", OPTION_HEADER_VALUE, accept),
 	PROTOCOL_OPTION("allow_hosts", OPTION_TEXT, allow_hosts),
 	PROTOCOL_OPTION("inputs_path", OPTION_PATH, inputs_path),
-	PROTOCOL_CHOICE("inputs_body", inputs_body, "json, multipart"),
+	PROTOCOL_CHOICE("inputs_body", inputs_body, "json, multipart, raw"),
 	PROTOCOL_CHOICE("inputs_as", inputs_as, "base64, data-url"),
 	PROTOCOL_OPTION("inputs_at", OPTION_TEXT, inputs_at),
 	PROTOCOL_CHOICE("reply", reply, "body, stream, poll"),
@@ -497,12 +497,12 @@ check_protocol(const ServerOptions *options)
 		require_option("model", options->model != NULL,
 					   psprintf("The path of api \"%s\" names it: %s.", options->preset->api,
 								protocol->path));
-	if (inputs_at != NULL && *inputs_at != '/' && strcmp(protocol->inputs_body, "json") == 0)
+	if (inputs_at != NULL && *inputs_at != '/' && strcmp(protocol->inputs_body, "multipart") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 				 errmsg("invalid value for option \"inputs_at\": \"%s\"", inputs_at),
-				 errhint(
-					 "With inputs_body 'json' a JSON Pointer is expected, such as \"/images\".")));
+				 errhint("With inputs_body '%s' a JSON Pointer is expected, such as \"/images\".",
+						 protocol->inputs_body)));
 	if (strcmp(protocol->reply, "poll") == 0)
 		check_poll(protocol);
 	if (state != NULL && (*state == '/' || strcmp(state, "http") == 0))

@@ -115,6 +115,21 @@ source_inputs(RequestSource *source, ArrayType *array)
 	source->inputs = inputs;
 }
 
+/*
+ * Reads the outputs of other jobs that the request refers to, as far as the calling role may see them.
+ */
+static void
+source_references(RequestSource *source)
+{
+	int i;
+
+	if (!request_may_refer(source))
+		return;
+	source->references = request_list_references(source, &source->n_references);
+	for (i = 0; i < source->n_references; i++)
+		session_read_output(&source->references[i]);
+}
+
 static void
 raise_complaint(const ServerComplaint *complaint)
 {
@@ -155,6 +170,7 @@ genjob_preview(PG_FUNCTION_ARGS)
 	source.request = pg_server_to_any(text, strlen(text), PG_UTF8);
 	if (!PG_ARGISNULL(2))
 		source_inputs(&source, PG_GETARG_ARRAYTYPE_P(2));
+	source_references(&source);
 	text = request_describe(request_build(&source));
 	PG_RETURN_TEXT_P(cstring_to_text(pg_any_to_server(text, strlen(text), PG_UTF8)));
 }

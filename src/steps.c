@@ -31,6 +31,10 @@
 /* Attempts that were cut short by genjob's own end before their like is spaced out. */
 #define LOST_BEFORE_BACKOFF 3
 
+/* Before a job that waits for another one is looked at again: first, and at most. */
+#define POSTPONE_MS INT64CONST(1000)
+#define POSTPONE_MAX_MS INT64CONST(60000)
+
 static void
 decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
 {
@@ -109,6 +113,10 @@ decide(Job *job)
 			/* a server that says "at once" again and again must not be called in a circle */
 			job->run_at = now + 1000 * Max(job->verdict->after, options->retry_base);
 			schedule_hold(job->queue, job->run_at);
+			break;
+		case VERDICT_POSTPONE:
+			job->new_state = "queued";
+			job->run_at = now + 1000 * job->verdict->after;
 			break;
 		case VERDICT_LOST:
 			decide_lost(job, options, now);
@@ -204,6 +212,8 @@ steps_request_source(const Job *job)
 		.request = job->request,
 		.inputs = job->inputs,
 		.n_inputs = job->n_inputs,
+		.references = job->references,
+		.n_references = job->n_references,
 		.idempotency_key = job->idempotency_key,
 	};
 
@@ -267,6 +277,8 @@ forget_input(Job *job)
 	job->request = NULL;
 	job->inputs = NULL;
 	job->n_inputs = 0;
+	job->references = NULL;
+	job->n_references = 0;
 }
 
 static void
@@ -296,6 +308,23 @@ submit(Job *job)
 		verdict->error = pstrdup("no memory was left to call the server. Lower max_in_flight.");
 		steps_conclude(job, verdict);
 	}
+}
+
+/*
+ * Puts a job off that refers to what another one has not brought yet: no failure of its own.  It is looked
+ * at again after 1, 2, 4 ... 60 s.
+ */
+static void
+postpone(Job *job)
+{
+	Verdict *verdict = palloc0(sizeof(Verdict));
+	int times = job->attempt - job->failures - 1;
+
+	verdict->kind = VERDICT_POSTPONE;
+	verdict->after = Min(POSTPONE_MS << Max(0, Min(times, 10)), POSTPONE_MAX_MS);
+	verdict->unknown = true; /* as it was before: the Idempotency-Key stays */
+	verdict->error = job->waits_for;
+	steps_conclude(job, verdict);
 }
 
 /*
@@ -336,6 +365,8 @@ steps_start(Job *job)
 		resume(job);
 	else if (job->complaint != NULL)
 		steps_fail(job, job->complaint);
+	else if (job->waits_for != NULL)
+		postpone(job);
 	else
 		submit(job);
 	MemoryContextSwitchTo(caller);
@@ -357,7 +388,7 @@ steps_reported(Job *job, TimestampTz now)
 	if (stats == NULL)
 		return;
 	if (goes_on)
-		stats->retried++;
+		stats->retried += job->verdict->kind != VERDICT_POSTPONE;
 	else if (job->verdict->kind == VERDICT_DONE)
 		stats->succeeded++;
 	else

@@ -183,7 +183,18 @@ count_inputs(Datum datum)
 }
 
 /*
- * The request fits its inputs.  Most jobs have none, and then there is nothing to parse.
+ * Whether there is something to check about a request: most have no binaries, and then there is nothing
+ * to parse.
+ */
+static bool
+has_binaries(const RequestSource *source)
+{
+	return source->n_inputs > 0 || strcmp(source->options->protocol.body, "raw") == 0 ||
+		   strstr(source->request, "\"$input\"") != NULL || request_may_refer(source);
+}
+
+/*
+ * The request fits its inputs, and what it refers to is written as it should be.
  */
 static void
 check_request(const Row *row, const Server *server)
@@ -191,19 +202,15 @@ check_request(const Row *row, const Server *server)
 	Jsonb *request = DatumGetJsonbP(row->values[JOB_REQUEST]);
 	int n_inputs = row->nulls[JOB_INPUTS] ? 0 : count_inputs(row->values[JOB_INPUTS]);
 	RequestSource source = {.options = &server->options, .n_inputs = n_inputs};
-	char *text;
 
 	if (!JB_ROOT_IS_OBJECT(request))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object"),
 				 errhint(
 					 "Write the server's own parameters, such as {\"prompt\": \"a lighthouse at dawn\"}.")));
-	text = JsonbToCString(NULL, &request->root, VARSIZE(request));
-	if (n_inputs > 0 || strstr(text, "\"$input\"") != NULL)
-	{
-		source.request = text;
+	source.request = JsonbToCString(NULL, &request->root, VARSIZE(request));
+	if (has_binaries(&source))
 		request_check(&source);
-	}
 }
 
 static void

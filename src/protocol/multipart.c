@@ -55,19 +55,18 @@ multipart_add_field(Multipart *body, const char *name, const char *value)
 }
 
 /*
- * A file, named by its ordinal and typed by its bytes.
+ * A file; its name is completed by what is usual for its content type.
  */
 void
-multipart_add_file(Multipart *body, const char *name, int ordinal, const char *data, size_t len)
+multipart_add_file(Multipart *body, const char *name, const char *file, const char *content_type,
+				   const char *data, size_t len)
 {
-	const char *content_type = media_type_of(data, len);
-
 	begin_part(body, name);
-	appendStringInfo(&body->text, "; filename=\"input%d.%s\"\r\nContent-Type: %s\r\n\r\n", ordinal,
+	appendStringInfo(&body->text, "; filename=\"%s.%s\"\r\nContent-Type: %s\r\n\r\n", file,
 					 media_extension_of(content_type), content_type);
 	if (len > MaxAllocSize / 2)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("input %d is too large to send: %zu bytes", ordinal, len)));
+						errmsg("%s is too large to send: %zu bytes", file, len)));
 	appendBinaryStringInfo(&body->text, data, (int) len);
 	appendStringInfoString(&body->text, "\r\n");
 }

@@ -16,8 +16,8 @@ typedef struct Multipart
 
 extern void multipart_begin(Multipart *body, const char *boundary);
 extern void multipart_add_field(Multipart *body, const char *name, const char *value);
-extern void multipart_add_file(Multipart *body, const char *name, int ordinal, const char *data,
-							   size_t len);
+extern void multipart_add_file(Multipart *body, const char *name, const char *file,
+							   const char *content_type, const char *data, size_t len);
 extern void multipart_end(Multipart *body);
 
 #endif /* GENJOB_MULTIPART_H */

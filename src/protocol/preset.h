@@ -18,18 +18,19 @@ typedef struct Protocol
 	/* Submitting */
 	const char *auth;        /* none | bearer | basic | header:NAME[:PREFIX] | query:NAME */
 	const char *path;        /* below url */
-	const char *body;        /* json | multipart */
+	const char *body;        /* json | multipart | raw */
 	const char *wrap;        /* where the request's members go; everything else stays beside them */
 	const char *model_at;    /* where the option "model" goes */
 	const char *accept;      /* the header Accept */
 	const char *allow_hosts; /* besides the server's own, those that may be given its secrets */
 
-	/* Submitting a job that has inputs */
+	/* Submitting a job that has inputs, or refers to outputs */
 	const char *inputs_path;
 	const char *inputs_body;
 	const char *inputs_as; /* base64 | data-url: how a JSON request holds them */
 	const char *inputs_at; /* takes the inputs that the request does not name itself: a place of an
-						 * array (json) or a file's field (multipart) */
+						 * array (json) or a file's field (multipart); where the request names
+						 * its binary (raw) */
 
 	/* The answer, or the way to it */
 	const char *reply;     /* body | stream | poll */

@@ -12,13 +12,14 @@
 /* What to do with the job. */
 typedef enum VerdictKind
 {
-	VERDICT_DONE,  /* it has succeeded */
-	VERDICT_WAIT,  /* the provider works on it, or could not be asked: ask again */
-	VERDICT_FETCH, /* the answer is there, but for downloads */
-	VERDICT_RETRY, /* submit again after a back-off; the only kind that uses up an attempt */
-	VERDICT_DEFER, /* the server said when: submit again then; holds back its other jobs too */
-	VERDICT_LOST,  /* genjob itself ended during the call: submit again */
-	VERDICT_FAIL   /* another attempt would end the same */
+	VERDICT_DONE,     /* it has succeeded */
+	VERDICT_WAIT,     /* the provider works on it, or could not be asked: ask again */
+	VERDICT_FETCH,    /* the answer is there, but for downloads */
+	VERDICT_RETRY,    /* submit again after a back-off; the only kind that uses up an attempt */
+	VERDICT_DEFER,    /* the server said when: submit again then; holds back its other jobs too */
+	VERDICT_POSTPONE, /* it was not submitted, because another job has not ended: look again later */
+	VERDICT_LOST,     /* genjob itself ended during the call: submit again */
+	VERDICT_FAIL      /* another attempt would end the same */
 } VerdictKind;
 
 /* A binary that the answer contained, or that is to be downloaded. */
@@ -36,7 +37,7 @@ typedef struct Output
 typedef struct Verdict
 {
 	VerdictKind kind;
-	int64 after;     /* ms; VERDICT_DEFER and VERDICT_WAIT: -1 is as usual */
+	int64 after;     /* ms; VERDICT_DEFER, VERDICT_POSTPONE and VERDICT_WAIT: -1 is as usual */
 	bool unknown;    /* the call may have been accepted, although no answer says so */
 	bool forgotten;  /* VERDICT_WAIT: the provider says that it does not know the prediction */
 	bool has_answer; /* VERDICT_WAIT: the prediction has succeeded, and only its answer is missing */

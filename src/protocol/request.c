@@ -9,160 +9,18 @@
 
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "bytes.h"
 #include "header.h"
 #include "json.h"
-#include "media.h"
+#include "protocol/body.h"
 #include "protocol/grammar.h"
-#include "protocol/multipart.h"
 #include "protocol/pointer.h"
 #include "protocol/request.h"
 #include "url.h"
 
 #define FOLLOW_TIMEOUT_MS 60000 /* of a call that only asks */
-
-/* A request that is being built. */
-typedef struct Builder
-{
-	const RequestSource *source;
-	const Protocol *protocol;
-	bool *used; /* per input: the request names it */
-	HttpRequest *http;
-} Builder;
-
-/* ---------- inputs ---------- */
-
-/*
- * Whether node is {"$input": n}; then *ordinal is n, from 1.
- */
-static bool
-is_input(const Builder *builder, const cJSON *node, int *ordinal)
-{
-	const cJSON *number =
-		cJSON_IsObject(node) ? cJSON_GetObjectItemCaseSensitive(node, "$input") : NULL;
-	int n = builder->source->n_inputs;
-
-	if (number == NULL)
-		return false;
-	if (!cJSON_IsNumber(number) || number->valuedouble != number->valueint ||
-		number->valueint < 1 || number->valueint > n)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the request refers to input %s, which does not exist", json_print(number)),
-				 n == 0 ? errdetail("The job has no inputs.")
-						: errdetail_plural("The job has %d input.", "The job has %d inputs.", n, n),
-				 errhint("Inputs are numbered from 1 in the order of the column \"inputs\".")));
-	*ordinal = number->valueint;
-	return true;
-}
-
-static void
-note_used_inputs(Builder *builder, const cJSON *node)
-{
-	int ordinal;
-
-	check_stack_depth();
-	for (; node != NULL; node = node->next)
-	{
-		if (is_input(builder, node, &ordinal))
-			builder->used[ordinal - 1] = true;
-		else
-			note_used_inputs(builder, node->child);
-	}
-}
-
-static int
-count_unused_inputs(const Builder *builder)
-{
-	int n = 0;
-	int i;
-
-	for (i = 0; i < builder->source->n_inputs; i++)
-		n += !builder->used[i];
-	return n;
-}
-
-/*
- * Every input is named by the request, or the api has a place for those that are not.
- */
-static void
-check_inputs(Builder *builder, const cJSON *params)
-{
-	int unused;
-	int i;
-
-	builder->used = palloc0(builder->source->n_inputs + 1);
-	note_used_inputs(builder, params);
-	unused = count_unused_inputs(builder);
-	if (unused == 0 || builder->protocol->inputs_at != NULL)
-		return;
-	for (i = 0; builder->used[i]; i++)
-		;
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("the request does not say where input %d goes", i + 1),
-					errdetail("The api \"%s\" takes inputs only where the request names them.",
-							  builder->source->options->preset->api),
-					errhint("Refer to it as {\"$input\": %d} in the request.", i + 1)));
-}
-
-static void
-make_base64(const Builder *builder, cJSON *node, int ordinal)
-{
-	const Input *input = &builder->source->inputs[ordinal - 1];
-	char *encoded = base64_encode(input->data, input->len);
-
-	node->type = cJSON_String;
-	node->child = NULL;
-	node->valuestring = encoded;
-	if (strcmp(builder->protocol->inputs_as, "data-url") != 0)
-		return;
-	node->valuestring =
-		psprintf("data:%s;base64,%s", media_type_of(input->data, input->len), encoded);
-	pfree(encoded);
-}
-
-static void
-inline_inputs(const Builder *builder, cJSON *node)
-{
-	int ordinal;
-
-	for (; node != NULL; node = node->next)
-	{
-		if (is_input(builder, node, &ordinal))
-			make_base64(builder, node, ordinal);
-		else
-			inline_inputs(builder, node->child);
-	}
-}
-
-static void
-place_unused_inputs(const Builder *builder, cJSON *params)
-{
-	cJSON *array;
-	int i;
-
-	if (count_unused_inputs(builder) == 0)
-		return;
-	array = pointer_first(params, builder->protocol->inputs_at);
-	if (!cJSON_IsArray(array))
-	{
-		array = cJSON_CreateArray();
-		pointer_set(params, builder->protocol->inputs_at, array);
-	}
-	for (i = 0; i < builder->source->n_inputs; i++)
-	{
-		cJSON *item;
-
-		if (builder->used[i])
-			continue;
-		item = cJSON_CreateNull();
-		make_base64(builder, item, i + 1);
-		cJSON_AddItemToArray(array, item);
-	}
-}
 
 /* ---------- headers ---------- */
 
@@ -280,99 +138,17 @@ set_server_headers(HttpRequest *http, const RequestSource *source)
 }
 
 static void
-set_headers(Builder *builder, const char *content_type)
+set_headers(HttpRequest *http, const RequestSource *source, const Body *body)
 {
-	set_header(builder->http, "Content-Type", pstrdup(content_type), NULL);
-	set_header(builder->http, "Accept", pstrdup(builder->protocol->accept), NULL);
-	set_header(builder->http, "Idempotency-Key", pstrdup(builder->source->idempotency_key), NULL);
-	set_server_headers(builder->http, builder->source);
+	set_header(http, "Content-Type", pstrdup(body->content_type), NULL);
+	set_header(http, "Accept", pstrdup(source->options->protocol.accept), NULL);
+	set_header(http, "Idempotency-Key", pstrdup(source->idempotency_key), NULL);
+	set_server_headers(http, source);
+	if (body->type_is_fixed)
+		set_header(http, "Content-Type", pstrdup(body->content_type), NULL);
 }
 
-/* ---------- bodies ---------- */
-
-static void
-build_json(Builder *builder, cJSON *params, MemoryContext result)
-{
-	inline_inputs(builder, params);
-	place_unused_inputs(builder, params);
-	MemoryContextSwitchTo(result);
-	builder->http->body = json_print(params);
-	builder->http->body_len = strlen(builder->http->body);
-	set_headers(builder, "application/json");
-}
-
-static void
-add_input_part(const Builder *builder, Multipart *body, const char *name, int ordinal)
-{
-	const Input *input = &builder->source->inputs[ordinal - 1];
-
-	multipart_add_file(body, name, ordinal, input->data, input->len);
-}
-
-static void
-add_value_part(const Builder *builder, Multipart *body, const char *name, const cJSON *value)
-{
-	int ordinal;
-
-	if (is_input(builder, value, &ordinal))
-		add_input_part(builder, body, name, ordinal);
-	else if (cJSON_IsString(value))
-		multipart_add_field(body, name, value->valuestring);
-	else
-		multipart_add_field(body, name, json_print(value));
-}
-
-/*
- * A member of the request as form data: an input as a file, a string as it is, anything else as JSON;
- * an array with inputs as parts of the name "name[]".  null is left out.
- */
-static void
-add_member_part(const Builder *builder, Multipart *body, const cJSON *member)
-{
-	const cJSON *element = cJSON_IsArray(member) ? member->child : NULL;
-	bool has_input = false;
-	int ordinal;
-
-	for (; element != NULL; element = element->next)
-		has_input |= is_input(builder, element, &ordinal);
-	if (has_input)
-	{
-		cJSON_ArrayForEach(element, member)
-			add_value_part(builder, body, psprintf("%s[]", member->string), element);
-	}
-	else if (!cJSON_IsNull(member))
-		add_value_part(builder, body, member->string, member);
-}
-
-static void
-build_multipart(Builder *builder, cJSON *params, MemoryContext result)
-{
-	const RequestSource *source = builder->source;
-	char *boundary = psprintf("genjob-%s", source->idempotency_key);
-	const char *field = builder->protocol->inputs_at;
-	const cJSON *member;
-	Multipart body;
-	int i;
-
-	MemoryContextSwitchTo(result);
-	multipart_begin(&body, boundary);
-	for (member = params->child; member != NULL; member = member->next)
-		add_member_part(builder, &body, member);
-	if (count_unused_inputs(builder) > 1)
-		field = psprintf("%s[]", field);
-	for (i = 0; i < source->n_inputs; i++)
-	{
-		if (!builder->used[i])
-			add_input_part(builder, &body, field, i + 1);
-	}
-	multipart_end(&body);
-	builder->http->body = body.text.data;
-	builder->http->body_len = body.text.len;
-	boundary = psprintf("multipart/form-data; boundary=%s", boundary);
-	set_headers(builder, boundary);
-	/* a Content-Type of the server's option is for JSON: without its boundary a form cannot be read */
-	set_header(builder->http, "Content-Type", boundary, NULL);
-}
+/* ---------- calls ---------- */
 
 static cJSON *
 read_defaults(const ServerOptions *options)
@@ -450,44 +226,66 @@ new_request(const ServerOptions *options, const char *method, char *url, int64 t
 
 /*
  * What to send for a job, in the current memory context; it goes on pointing to the options.  Errors
- * for the user where the request and its inputs do not fit together.
+ * for the user where the request and its binaries do not fit together.
  */
 HttpRequest *
 request_build(const RequestSource *source)
 {
 	const ServerOptions *options = source->options;
-	const Protocol *protocol = &options->protocol;
-	bool with_inputs = source->n_inputs > 0;
-	const char *kind = with_inputs ? protocol->inputs_body : protocol->body;
-	const char *path = with_inputs ? protocol->inputs_path : protocol->path;
-	HttpRequest *http =
-		new_request(options, "POST", fill_path(options, path, NULL), options->timeout);
-	Builder builder = {source, protocol, NULL, http};
 	MemoryContext result = CurrentMemoryContext;
 	MemoryContext scratch = AllocSetContextCreate(result, "genjob request", ALLOCSET_DEFAULT_SIZES);
+	const char *path;
+	HttpRequest *http;
 	cJSON *params;
+	Body body;
 
 	MemoryContextSwitchTo(scratch);
 	params = read_params(source);
-	check_inputs(&builder, params);
-	if (strcmp(kind, "multipart") == 0)
-		build_multipart(&builder, params, result);
-	else
-		build_json(&builder, params, result);
+	path =
+		body_has_binaries(source, params) ? options->protocol.inputs_path : options->protocol.path;
+	body = body_build(source, params, result);
 	MemoryContextSwitchTo(result);
+	http = new_request(options, "POST", fill_path(options, path, NULL), options->timeout);
+	if (body.query != NULL)
+		http->url = http->shown_url =
+			psprintf("%s%c%s", http->url, strchr(http->url, '?') ? '&' : '?', body.query);
+	http->body = body.data;
+	http->body_len = body.len;
+	set_headers(http, source, &body);
 	MemoryContextDelete(scratch);
 	return http;
 }
 
 /*
- * Raises the error that request_build() would, without building anything.
+ * Raises the error that request_build() would, without building anything; but for outputs that are not
+ * there.
  */
 void
 request_check(const RequestSource *source)
 {
-	Builder builder = {source, &source->options->protocol, NULL, NULL};
+	body_check(source, read_params(source));
+}
 
-	check_inputs(&builder, read_params(source));
+/*
+ * The outputs of other jobs that must be read for a request, each once, palloc'd; their number in *n.
+ * Errors for the user as request_check() has them.
+ */
+Reference *
+request_list_references(const RequestSource *source, int *n)
+{
+	return body_list_references(read_params(source), n);
+}
+
+/*
+ * Whether a request may refer to outputs of other jobs.  Most do not, and then there is nothing to parse.
+ */
+bool
+request_may_refer(const RequestSource *source)
+{
+	const char *defaults = source->options->defaults;
+
+	return strstr(source->request, "\"$output\"") != NULL ||
+		   (defaults != NULL && strstr(defaults, "\"$output\"") != NULL);
 }
 
 /*

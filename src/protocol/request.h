@@ -16,6 +16,16 @@ typedef struct Input
 	size_t len;
 } Input;
 
+/* An output of another job that the request refers to. */
+typedef struct Reference
+{
+	int64 job;
+	int ordinal;
+	const char *content_type;
+	const char *data; /* not copied; NULL: there is none, or the job's owner may not see it */
+	size_t len;
+} Reference;
+
 /*
  * All that a request is made of.  Text is UTF-8.
  */
@@ -26,6 +36,8 @@ typedef struct RequestSource
 	const char *request; /* JSON object, trusted */
 	const Input *inputs;
 	int n_inputs;
+	Reference *references; /* as request_list_references() gave them, with their data */
+	int n_references;
 	const char *idempotency_key;
 } RequestSource;
 
@@ -47,6 +59,8 @@ extern HttpRequest *request_follow(const RequestSource *source, const Remote *re
 extern HttpRequest *request_download(const RequestSource *source, const char *url,
 									 bool server_is_private);
 extern void request_check(const RequestSource *source);
+extern bool request_may_refer(const RequestSource *source);
+extern Reference *request_list_references(const RequestSource *source, int *n);
 extern char *request_describe(const HttpRequest *http);
 
 #endif /* GENJOB_REQUEST_H */

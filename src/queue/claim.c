@@ -173,7 +173,10 @@ queue_claim(const int64 *ids, int n, TimestampTz now)
 		Job *job = job_find(ids[i]);
 
 		if (job != NULL && job->state == JOB_CLAIMED)
+		{
 			job_enter(job, JOB_CLAIMED);
+			queue_read_references(job);
+		}
 		else if (job == NULL)
 			missing[n_missing++] = ids[i];
 	}

@@ -39,6 +39,7 @@ extern TimestampTz queue_next_expiry(void);
 extern int queue_fail_waiting(const char *server_name, const char *error, TimestampTz now);
 extern void queue_claim(const int64 *ids, int n, TimestampTz now);
 extern void queue_read_orphans(void);
+extern void queue_read_references(Job *job);
 extern void queue_save(Job **jobs, int n);
 extern void queue_report(Job **jobs, int n, TimestampTz now);
 

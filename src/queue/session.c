@@ -26,22 +26,23 @@
 #include "queue/session.h"
 
 /*
- * The quoted name of gen_jobs with its schema, palloc'd; its OID in *oid if wanted.  SPI must be
- * connected.
+ * The quoted name of a table of the extension with its schema, palloc'd; its OID in *oid if wanted.  SPI
+ * must be connected.
  */
 static char *
-find_table(Oid *oid)
+find_named_table(const char *table, Oid *oid)
 {
+	char *text =
+		psprintf("SELECT c.oid, pg_catalog.format('%%I.%%I', n.nspname, c.relname)"
+				 " FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n"
+				 " ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
+				 " JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid"
+				 " AND c.relname OPERATOR(pg_catalog.=) '%s'"
+				 " WHERE e.extname OPERATOR(pg_catalog.=) 'genjob'",
+				 table);
 	char *name;
 
-	if (SPI_execute("SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname)"
-					" FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n"
-					" ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
-					" JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid"
-					" AND c.relname OPERATOR(pg_catalog.=) 'gen_jobs'"
-					" WHERE e.extname OPERATOR(pg_catalog.=) 'genjob'",
-					true, 1) != SPI_OK_SELECT ||
-		SPI_processed == 0)
+	if (SPI_execute(text, true, 1) != SPI_OK_SELECT || SPI_processed == 0)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("the extension genjob is not installed in this database"),
 						errhint("CREATE EXTENSION genjob.")));
@@ -54,6 +55,12 @@ find_table(Oid *oid)
 			SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	}
 	return name;
+}
+
+static char *
+find_table(Oid *oid)
+{
+	return find_named_table("gen_jobs", oid);
 }
 
 static void
@@ -242,6 +249,42 @@ session_job_row(int64 id)
 	row = SPI_datumTransfer(row, false, -1);
 	SPI_finish();
 	return row;
+}
+
+/*
+ * Fills in an output that the caller may see, in the caller's memory context; leaves it without data if
+ * there is none such.
+ */
+void
+session_read_output(Reference *reference)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid types[2] = {INT8OID, INT4OID};
+	Datum values[2] = {Int64GetDatum(reference->job), Int32GetDatum(reference->ordinal)};
+	char *query;
+	bytea *data;
+	bool isnull;
+
+	SPI_connect();
+	query = psprintf("SELECT o.content_type, o.data FROM %s o"
+					 " WHERE o.job_id OPERATOR(pg_catalog.=) $1"
+					 " AND o.ordinal OPERATOR(pg_catalog.=) $2",
+					 find_named_table("gen_outputs", NULL));
+	if (SPI_execute_with_args(query, 2, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read output %d of job " INT64_FORMAT, reference->ordinal,
+			 reference->job);
+	if (SPI_processed > 0)
+	{
+		HeapTuple row = SPI_tuptable->vals[0];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+
+		MemoryContextSwitchTo(caller);
+		reference->content_type = TextDatumGetCString(SPI_getbinval(row, desc, 1, &isnull));
+		data = DatumGetByteaPCopy(SPI_getbinval(row, desc, 2, &isnull));
+		reference->data = VARDATA_ANY(data);
+		reference->len = VARSIZE_ANY_EXHDR(data);
+	}
+	SPI_finish();
 }
 
 /*

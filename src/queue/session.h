@@ -7,10 +7,13 @@
 
 #include "fmgr.h"
 
+#include "protocol/request.h"
+
 extern bool session_cancel(int64 id);
 extern bool session_retry(int64 id);
 extern bool session_job_has_ended(int64 id);
 extern Datum session_job_row(int64 id);
+extern void session_read_output(Reference *reference);
 /* For a procedure, which ends its caller's transaction */
 extern void session_open(void);
 extern void session_commit(void);

@@ -87,6 +87,10 @@ static const Statement statements[STATEMENTS] = {
 		" RETURNING j.id, j.server, j.request::text, j.inputs, j.priority, j.owner::oid, j.attempt,"
 		"  j.failures, j.max_attempts, j.idempotency_key::text, j.started_at,"
 		"  NULL::text, NULL::text, NULL::text, NULL::boolean, NULL::text"},
+	[READ_OUTPUT] = {2, {INT8OID, INT4OID},
+		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data"
+		" FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
+		" WHERE j.id = $1"},
 	[REPORT] = {11, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
 		"WITH given AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"

@@ -1,0 +1,622 @@
+/*
+ * body.c
+ *		The body of a request, in each of its forms, and the binaries that go into it.
+ *
+ * A binary is one of the job's own inputs, {"$input": n}, or an output of an earlier job,
+ * {"$output": [job, ordinal]}.  Where it stands it becomes base64 or a data: URL (json), a file
+ * (multipart), or the body itself (raw).
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+
+#include "bytes.h"
+#include "media.h"
+#include "protocol/body.h"
+#include "protocol/multipart.h"
+#include "protocol/pointer.h"
+
+#define MAX_REFERENCES 1000
+
+/* A body that is being built. */
+typedef struct Builder
+{
+	const RequestSource *source;
+	const Protocol *protocol;
+	bool *used; /* per input: the request names it */
+} Builder;
+
+/* A binary on its way into a body. */
+typedef struct Binary
+{
+	const char *name; /* for people, and in the name of a file */
+	const char *content_type;
+	const char *data;
+	size_t len;
+} Binary;
+
+/* ---------- what a request refers to ---------- */
+
+/*
+ * Whether a node is a whole number from 1 to max; then that is *value.  Large ones are no doubles.
+ */
+static bool
+read_positive(const cJSON *node, int64 max, int64 *value)
+{
+	char *text;
+	size_t len;
+
+	if (!cJSON_IsNumber(node) && !cJSON_IsRaw(node))
+		return false;
+	text = json_print(node);
+	len = strlen(text);
+	if (len > 19 || strspn(text, "0123456789") != len)
+		return false;
+	errno = 0;
+	*value = strtoi64(text, NULL, 10);
+	return errno == 0 && *value >= 1 && *value <= max;
+}
+
+static const cJSON *
+member_of(const cJSON *node, const char *name)
+{
+	return cJSON_IsObject(node) ? cJSON_GetObjectItemCaseSensitive(node, name) : NULL;
+}
+
+/*
+ * Whether node is {"$input": n}; then *ordinal is n, from 1.
+ */
+static bool
+is_input(const Builder *builder, const cJSON *node, int *ordinal)
+{
+	const cJSON *number = member_of(node, "$input");
+	int n = builder->source->n_inputs;
+	int64 value;
+
+	if (number == NULL)
+		return false;
+	if (!read_positive(number, n, &value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the request refers to input %s, which does not exist", json_print(number)),
+				 n == 0 ? errdetail("The job has no inputs.")
+						: errdetail_plural("The job has %d input.", "The job has %d inputs.", n, n),
+				 errhint("Inputs are numbered from 1 in the order of the column \"inputs\".")));
+	*ordinal = (int) value;
+	return true;
+}
+
+/*
+ * Whether node is {"$output": [job, ordinal]}; then *reference says which.
+ */
+static bool
+is_output(const cJSON *node, Reference *reference)
+{
+	const cJSON *pair = member_of(node, "$output");
+	int64 ordinal;
+
+	if (pair == NULL)
+		return false;
+	if (!cJSON_IsArray(pair) || cJSON_GetArraySize(pair) != 2 ||
+		!read_positive(pair->child, PG_INT64_MAX, &reference->job) ||
+		!read_positive(pair->child->next, PG_INT32_MAX, &ordinal))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the request refers to output %s, which is not a job and an ordinal",
+							   json_print(pair)),
+						errhint("Write {\"$output\": [7, 1]} for the first output of job 7.")));
+	reference->ordinal = (int) ordinal;
+	return true;
+}
+
+static Reference *
+find_reference(Reference *references, int n, const Reference *wanted)
+{
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		if (references[i].job == wanted->job && references[i].ordinal == wanted->ordinal)
+			return &references[i];
+	}
+	return NULL;
+}
+
+static void
+list_references(const cJSON *node, Reference *references, int *n)
+{
+	Reference found = {0};
+
+	check_stack_depth();
+	for (; node != NULL; node = node->next)
+	{
+		if (!is_output(node, &found))
+			list_references(node->child, references, n);
+		else if (find_reference(references, *n, &found) == NULL)
+		{
+			if (*n == MAX_REFERENCES)
+				ereport(ERROR,
+						(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						 errmsg("the request refers to more than %d outputs", MAX_REFERENCES),
+						 errhint("Make several jobs of it.")));
+			references[(*n)++] = found;
+		}
+	}
+}
+
+/*
+ * The outputs of other jobs that a request refers to, each once, palloc'd and without their data.
+ * Errors for the user where one is not written as it should be.
+ */
+Reference *
+body_list_references(const cJSON *params, int *n)
+{
+	Reference *references = palloc(MAX_REFERENCES * sizeof(Reference));
+
+	*n = 0;
+	list_references(params->child, references, n);
+	return references;
+}
+
+/*
+ * Whether binaries go into the request.
+ */
+bool
+body_has_binaries(const RequestSource *source, const cJSON *params)
+{
+	int n_references;
+
+	pfree(body_list_references(params, &n_references));
+	return source->n_inputs > 0 || n_references > 0;
+}
+
+static void
+note_used_inputs(Builder *builder, const cJSON *node)
+{
+	int ordinal;
+
+	check_stack_depth();
+	for (; node != NULL; node = node->next)
+	{
+		if (is_input(builder, node, &ordinal))
+			builder->used[ordinal - 1] = true;
+		else
+			note_used_inputs(builder, node->child);
+	}
+}
+
+static int
+count_unused_inputs(const Builder *builder)
+{
+	int n = 0;
+	int i;
+
+	for (i = 0; i < builder->source->n_inputs; i++)
+		n += !builder->used[i];
+	return n;
+}
+
+static int
+first_unused_input(const Builder *builder)
+{
+	int i;
+
+	for (i = 0; builder->used[i]; i++)
+		;
+	return i + 1;
+}
+
+/* ---------- binaries ---------- */
+
+/*
+ * The content type that an output was stored with, where it is one, else what its bytes are.
+ */
+static const char *
+type_of_reference(const Reference *reference)
+{
+	const char *type = reference->content_type;
+
+	if (strchr(type, '/') != NULL &&
+		strspn(type, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/.+-") ==
+			strlen(type))
+		return type;
+	return media_type_of(reference->data, reference->len);
+}
+
+static Binary
+binary_of_input(const Builder *builder, int ordinal)
+{
+	const Input *input = &builder->source->inputs[ordinal - 1];
+	Binary binary = {psprintf("input%d", ordinal), media_type_of(input->data, input->len),
+					 input->data, input->len};
+
+	return binary;
+}
+
+static Binary
+binary_of_output(const Builder *builder, const Reference *wanted)
+{
+	const RequestSource *source = builder->source;
+	const Reference *found = find_reference(source->references, source->n_references, wanted);
+	Binary binary;
+
+	if (found == NULL || found->data == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("job " INT64_FORMAT " has no output %d, or it is not yours", wanted->job,
+						wanted->ordinal),
+				 errhint("Look for it in gen_outputs; it can be referred to once that job has "
+						 "ended, by the role that owns it and its members.")));
+	binary.name = psprintf("output" INT64_FORMAT "-%d", found->job, found->ordinal);
+	binary.content_type = type_of_reference(found);
+	binary.data = found->data;
+	binary.len = found->len;
+	return binary;
+}
+
+/*
+ * Whether node stands for a binary; then that is *binary, which points to the source.
+ */
+static bool
+is_binary(const Builder *builder, const cJSON *node, Binary *binary)
+{
+	Reference reference;
+	int ordinal;
+
+	if (is_input(builder, node, &ordinal))
+		*binary = binary_of_input(builder, ordinal);
+	else if (is_output(node, &reference))
+		*binary = binary_of_output(builder, &reference);
+	else
+		return false;
+	return true;
+}
+
+static bool
+is_reference(const Builder *builder, const cJSON *node)
+{
+	Reference reference;
+	int ordinal;
+
+	return is_input(builder, node, &ordinal) || is_output(node, &reference);
+}
+
+/* ---------- json ---------- */
+
+static void
+make_base64(const Builder *builder, cJSON *node, const Binary *binary)
+{
+	char *encoded = base64_encode(binary->data, binary->len);
+
+	node->type = cJSON_String;
+	node->child = NULL;
+	node->valuestring = encoded;
+	if (strcmp(builder->protocol->inputs_as, "data-url") != 0)
+		return;
+	node->valuestring = psprintf("data:%s;base64,%s", binary->content_type, encoded);
+	pfree(encoded);
+}
+
+static void
+inline_binaries(const Builder *builder, cJSON *node)
+{
+	Binary binary;
+
+	for (; node != NULL; node = node->next)
+	{
+		if (is_binary(builder, node, &binary))
+			make_base64(builder, node, &binary);
+		else
+			inline_binaries(builder, node->child);
+	}
+}
+
+static void
+place_unused_inputs(const Builder *builder, cJSON *params)
+{
+	cJSON *array;
+	int i;
+
+	if (count_unused_inputs(builder) == 0)
+		return;
+	array = pointer_first(params, builder->protocol->inputs_at);
+	if (!cJSON_IsArray(array))
+	{
+		array = cJSON_CreateArray();
+		pointer_set(params, builder->protocol->inputs_at, array);
+	}
+	for (i = 0; i < builder->source->n_inputs; i++)
+	{
+		Binary binary;
+		cJSON *item;
+
+		if (builder->used[i])
+			continue;
+		binary = binary_of_input(builder, i + 1);
+		item = cJSON_CreateNull();
+		make_base64(builder, item, &binary);
+		cJSON_AddItemToArray(array, item);
+	}
+}
+
+static void
+build_json(const Builder *builder, cJSON *params, MemoryContext result, Body *body)
+{
+	inline_binaries(builder, params);
+	place_unused_inputs(builder, params);
+	MemoryContextSwitchTo(result);
+	body->data = json_print(params);
+	body->len = strlen(body->data);
+	body->content_type = "application/json";
+}
+
+/* ---------- multipart ---------- */
+
+static void
+add_binary_part(Multipart *form, const char *field, const Binary *binary)
+{
+	multipart_add_file(form, field, binary->name, binary->content_type, binary->data, binary->len);
+}
+
+static void
+add_value_part(const Builder *builder, Multipart *form, const char *name, const cJSON *value)
+{
+	Binary binary;
+
+	if (is_binary(builder, value, &binary))
+		add_binary_part(form, name, &binary);
+	else if (cJSON_IsString(value))
+		multipart_add_field(form, name, value->valuestring);
+	else
+		multipart_add_field(form, name, json_print(value));
+}
+
+/*
+ * A member of the request as form data: a binary as a file, a string as it is, anything else as JSON;
+ * an array with binaries as parts of the name "name[]".  null is left out.
+ */
+static void
+add_member_part(const Builder *builder, Multipart *form, const cJSON *member)
+{
+	const cJSON *element = cJSON_IsArray(member) ? member->child : NULL;
+	bool has_binary = false;
+
+	for (; element != NULL; element = element->next)
+		has_binary |= is_reference(builder, element);
+	if (has_binary)
+	{
+		cJSON_ArrayForEach(element, member)
+			add_value_part(builder, form, psprintf("%s[]", member->string), element);
+	}
+	else if (!cJSON_IsNull(member))
+		add_value_part(builder, form, member->string, member);
+}
+
+static void
+build_multipart(const Builder *builder, cJSON *params, MemoryContext result, Body *body)
+{
+	const RequestSource *source = builder->source;
+	char *boundary = psprintf("genjob-%s", source->idempotency_key);
+	const char *field = builder->protocol->inputs_at;
+	const cJSON *member;
+	Multipart form;
+	int i;
+
+	MemoryContextSwitchTo(result);
+	multipart_begin(&form, boundary);
+	for (member = params->child; member != NULL; member = member->next)
+		add_member_part(builder, &form, member);
+	if (count_unused_inputs(builder) > 1)
+		field = psprintf("%s[]", field);
+	for (i = 0; i < source->n_inputs; i++)
+	{
+		Binary binary = binary_of_input(builder, i + 1);
+
+		if (!builder->used[i])
+			add_binary_part(&form, field, &binary);
+	}
+	multipart_end(&form);
+	body->data = form.text.data;
+	body->len = form.text.len;
+	body->content_type = psprintf("multipart/form-data; boundary=%s", boundary);
+	/* a Content-Type of the server's option is for JSON: without its boundary a form cannot be read */
+	body->type_is_fixed = true;
+}
+
+/* ---------- raw ---------- */
+
+static int
+count_binaries(const Builder *builder, const cJSON *node)
+{
+	int n = 0;
+
+	check_stack_depth();
+	for (; node != NULL; node = node->next)
+		n += is_reference(builder, node) ? 1 : count_binaries(builder, node->child);
+	return n;
+}
+
+/*
+ * The node that stands for the binary which is the body; NULL when that is the input that the request
+ * does not name.  Errors for the user where there is not exactly one binary.
+ */
+static cJSON *
+find_raw_node(const Builder *builder, cJSON *params)
+{
+	const char *place = builder->protocol->inputs_at;
+	int n_named = count_binaries(builder, params->child);
+	int n = n_named + count_unused_inputs(builder);
+	cJSON *node = NULL;
+
+	if (n != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 n == 0
+					 ? errmsg("the request has no binary to be sent as its body")
+					 : errmsg("the request has %d binaries, of which only one can be its body", n),
+				 errdetail("The server takes a body of the kind \"raw\": one binary."),
+				 errhint("Give it one input, or refer to one output as "
+						 "{\"$output\": [job, ordinal]}.")));
+	if (n_named == 0)
+		return NULL;
+	if (place != NULL)
+		node = pointer_first(params, place);
+	else
+	{
+		for (node = params->child; node != NULL && !is_reference(builder, node); node = node->next)
+			;
+	}
+	if (node == NULL || !is_reference(builder, node))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 place != NULL ? errmsg("the request has its binary elsewhere than at %s", place)
+							   : errmsg("the request has its binary deeper than at its top"),
+				 errdetail("The server takes a body of the kind \"raw\": one binary."),
+				 errhint("Write it as {\"name\": {\"$input\": 1}}, or set the server's option "
+						 "inputs_at to where it stands.")));
+	return node;
+}
+
+static void
+add_parameter(StringInfo query, const char *name, const cJSON *value)
+{
+	const char *text = cJSON_IsString(value) ? value->valuestring : json_print(value);
+
+	if (query->len > 0)
+		appendStringInfoChar(query, '&');
+	appendStringInfo(query, "%s=%s", grammar_percent_encode(name, ""),
+					 grammar_percent_encode(text, ""));
+}
+
+/*
+ * The members of the request as parameters of a URL: a string as it is, anything else as JSON, an array
+ * as one parameter for each element.  null, and an object that has become empty, are left out.
+ */
+static char *
+query_of(const cJSON *params)
+{
+	StringInfoData query;
+	const cJSON *member;
+	const cJSON *element;
+
+	initStringInfo(&query);
+	cJSON_ArrayForEach(member, params)
+	{
+		if (cJSON_IsArray(member))
+		{
+			cJSON_ArrayForEach(element, member) add_parameter(&query, member->string, element);
+		}
+		else if (!cJSON_IsNull(member) && !(cJSON_IsObject(member) && member->child == NULL))
+			add_parameter(&query, member->string, member);
+	}
+	return query.len > 0 ? query.data : NULL;
+}
+
+/*
+ * Takes the node out of the request, wherever it stands.
+ */
+static bool
+take_out(cJSON *parent, const cJSON *node)
+{
+	cJSON *child;
+
+	for (child = parent->child; child != NULL; child = child->next)
+	{
+		if (child == node)
+		{
+			(void) cJSON_DetachItemViaPointer(parent, child);
+			return true;
+		}
+		if (take_out(child, node))
+			return true;
+	}
+	return false;
+}
+
+static void
+build_raw(const Builder *builder, cJSON *params, MemoryContext result, Body *body)
+{
+	cJSON *node = find_raw_node(builder, params);
+	Binary binary;
+
+	if (node == NULL)
+		binary = binary_of_input(builder, first_unused_input(builder));
+	else
+	{
+		(void) is_binary(builder, node, &binary);
+		(void) take_out(params, node);
+	}
+	MemoryContextSwitchTo(result);
+	body->data = palloc(Max(binary.len, 1));
+	memcpy(body->data, binary.data, binary.len);
+	body->len = binary.len;
+	body->content_type = binary.content_type;
+	body->query = query_of(params);
+}
+
+/* ---------- any ---------- */
+
+static const char *
+kind_of(const RequestSource *source, const cJSON *params)
+{
+	const Protocol *protocol = &source->options->protocol;
+
+	return body_has_binaries(source, params) ? protocol->inputs_body : protocol->body;
+}
+
+/*
+ * Every input is named by the request, or the api has a place for those that are not.
+ */
+static void
+check_inputs(Builder *builder, cJSON *params, const char *kind)
+{
+	int ordinal;
+
+	builder->used = palloc0(builder->source->n_inputs + 1);
+	note_used_inputs(builder, params);
+	if (strcmp(kind, "raw") == 0)
+	{
+		(void) find_raw_node(builder, params);
+		return;
+	}
+	if (count_unused_inputs(builder) == 0 || builder->protocol->inputs_at != NULL)
+		return;
+	ordinal = first_unused_input(builder);
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("the request does not say where input %d goes", ordinal),
+					errdetail("The api \"%s\" takes inputs only where the request names them.",
+							  builder->source->options->preset->api),
+					errhint("Refer to it as {\"$input\": %d} in the request.", ordinal)));
+}
+
+/*
+ * Raises the error that body_build() would for what the request and its inputs are.
+ */
+void
+body_check(const RequestSource *source, cJSON *params)
+{
+	Builder builder = {source, &source->options->protocol, NULL};
+
+	check_inputs(&builder, params, kind_of(source, params));
+}
+
+/*
+ * The body that is made of the request's members, which are overwritten, in the memory context result.
+ * Errors for the user where the request and its binaries do not fit together.
+ */
+Body
+body_build(const RequestSource *source, cJSON *params, MemoryContext result)
+{
+	Builder builder = {source, &source->options->protocol, NULL};
+	const char *kind = kind_of(source, params);
+	Body body = {NULL};
+
+	check_inputs(&builder, params, kind);
+	if (strcmp(kind, "multipart") == 0)
+		build_multipart(&builder, params, result, &body);
+	else if (strcmp(kind, "raw") == 0)
+		build_raw(&builder, params, result, &body);
+	else
+		build_json(&builder, params, result, &body);
+	return body;
+}

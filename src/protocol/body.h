@@ -1,0 +1,26 @@
+/*
+ * body.h
+ *		The body of a request, and the binaries that go into it.
+ */
+#ifndef GENJOB_BODY_H
+#define GENJOB_BODY_H
+
+#include "json.h"
+#include "protocol/request.h"
+
+/* What a request carries; palloc'd. */
+typedef struct Body
+{
+	char *data;
+	size_t len;
+	const char *content_type;
+	bool type_is_fixed; /* without this very type the body cannot be read */
+	char *query;        /* what goes into the URL instead, as "a=1&b=2"; or NULL */
+} Body;
+
+extern void body_check(const RequestSource *source, cJSON *params);
+extern Body body_build(const RequestSource *source, cJSON *params, MemoryContext result);
+extern Reference *body_list_references(const cJSON *params, int *n);
+extern bool body_has_binaries(const RequestSource *source, const cJSON *params);
+
+#endif /* GENJOB_BODY_H */

@@ -1,0 +1,105 @@
+/*
+ * reference.c
+ *		Reading the outputs of other jobs that a job's request refers to.
+ *
+ * A job sees of others what its owner would see: those of the roles that the owner is a member of, as
+ * the tables' row-level security has it.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "queue/queue.h"
+#include "queue/statement.h"
+#include "steps.h"
+
+/*
+ * Lists what the request of a claimed job refers to, in the current memory context.  What is wrong with
+ * the request is said when it is built: one row's fault does not end the transaction of many.
+ */
+static void
+list_references(Job *job)
+{
+	RequestSource source = steps_request_source(job);
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		if (request_may_refer(&source))
+			job->references = request_list_references(&source, &job->n_references);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}
+
+static void
+take_output(Reference *reference)
+{
+	bool isnull;
+	Datum type = statement_value(0, 3, &isnull);
+	bytea *data;
+
+	if (isnull)
+		return;
+	reference->content_type = TextDatumGetCString(type);
+	data = DatumGetByteaPCopy(statement_not_null(0, 4));
+	reference->data = VARDATA_ANY(data);
+	reference->len = VARSIZE_ANY_EXHDR(data);
+}
+
+/*
+ * What was found of a job that is referred to: its owner, whether it has ended, and the output.
+ */
+static void
+take_row(Job *job, Reference *reference)
+{
+	if (!has_privs_of_role(job->owner, DatumGetObjectId(statement_not_null(0, 1))))
+		return;
+	if (DatumGetBool(statement_not_null(0, 2)))
+		take_output(reference);
+	else
+		job->waits_for =
+			psprintf("job " INT64_FORMAT
+					 ", to whose output %d the request refers, has not ended yet. Wait, or cancel this job.",
+					 reference->job, reference->ordinal);
+}
+
+/*
+ * Reads an output that the job refers to; it stays without data if the job's owner sees none.
+ */
+static void
+read_reference(Job *job, Reference *reference)
+{
+	Datum args[2] = {Int64GetDatum(reference->job), Int32GetDatum(reference->ordinal)};
+
+	/* its own it would wait for for ever */
+	if (reference->job == job->id || statement_run(READ_OUTPUT, args, NULL) == 0)
+		return;
+	take_row(job, reference);
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * Reads what a claimed job refers to, as long as nothing is to be waited for.
+ */
+void
+queue_read_references(Job *job)
+{
+	MemoryContext caller;
+	int i;
+
+	if (job->server == NULL || job->request == NULL || job->complaint != NULL)
+		return;
+	caller = MemoryContextSwitchTo(job->input_context);
+	list_references(job);
+	for (i = 0; i < job->n_references && job->waits_for == NULL; i++)
+		read_reference(job, &job->references[i]);
+	MemoryContextSwitchTo(caller);
+}
