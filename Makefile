@@ -35,6 +35,7 @@ OBJS = \
 	src/protocol/grammar.o \
 	src/protocol/request.o \
 	src/protocol/body.o \
+	src/protocol/binary.o \
 	src/protocol/multipart.o \
 	src/protocol/reply.o \
 	src/protocol/answer.o \

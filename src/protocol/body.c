@@ -1,10 +1,9 @@
 /*
  * body.c
- *		The body of a request, in each of its forms, and the binaries that go into it.
+ *		The body of a request, in each of its forms.
  *
- * A binary is one of the job's own inputs, {"$input": n}, or an output of an earlier job,
- * {"$output": [job, ordinal]}.  Where it stands it becomes base64 or a data: URL (json), a file
- * (multipart), or the body itself (raw).
+ * Where a binary stands it becomes base64 or a data: URL (json), a file (multipart), or the body itself
+ * (raw).
  */
 #include "postgres.h"
 
@@ -12,12 +11,10 @@
 #include "miscadmin.h"
 
 #include "bytes.h"
-#include "media.h"
+#include "protocol/binary.h"
 #include "protocol/body.h"
 #include "protocol/multipart.h"
 #include "protocol/pointer.h"
-
-#define MAX_REFERENCES 1000
 
 /* A body that is being built. */
 typedef struct Builder
@@ -27,148 +24,7 @@ typedef struct Builder
 	bool *used; /* per input: the request names it */
 } Builder;
 
-/* A binary on its way into a body. */
-typedef struct Binary
-{
-	const char *name; /* for people, and in the name of a file */
-	const char *content_type;
-	const char *data;
-	size_t len;
-} Binary;
-
-/* ---------- what a request refers to ---------- */
-
-/*
- * Whether a node is a whole number from 1 to max; then that is *value.  Large ones are no doubles.
- */
-static bool
-read_positive(const cJSON *node, int64 max, int64 *value)
-{
-	char *text;
-	size_t len;
-
-	if (!cJSON_IsNumber(node) && !cJSON_IsRaw(node))
-		return false;
-	text = json_print(node);
-	len = strlen(text);
-	if (len > 19 || strspn(text, "0123456789") != len)
-		return false;
-	errno = 0;
-	*value = strtoi64(text, NULL, 10);
-	return errno == 0 && *value >= 1 && *value <= max;
-}
-
-static const cJSON *
-member_of(const cJSON *node, const char *name)
-{
-	return cJSON_IsObject(node) ? cJSON_GetObjectItemCaseSensitive(node, name) : NULL;
-}
-
-/*
- * Whether node is {"$input": n}; then *ordinal is n, from 1.
- */
-static bool
-is_input(const Builder *builder, const cJSON *node, int *ordinal)
-{
-	const cJSON *number = member_of(node, "$input");
-	int n = builder->source->n_inputs;
-	int64 value;
-
-	if (number == NULL)
-		return false;
-	if (!read_positive(number, n, &value))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the request refers to input %s, which does not exist", json_print(number)),
-				 n == 0 ? errdetail("The job has no inputs.")
-						: errdetail_plural("The job has %d input.", "The job has %d inputs.", n, n),
-				 errhint("Inputs are numbered from 1 in the order of the column \"inputs\".")));
-	*ordinal = (int) value;
-	return true;
-}
-
-/*
- * Whether node is {"$output": [job, ordinal]}; then *reference says which.
- */
-static bool
-is_output(const cJSON *node, Reference *reference)
-{
-	const cJSON *pair = member_of(node, "$output");
-	int64 ordinal;
-
-	if (pair == NULL)
-		return false;
-	if (!cJSON_IsArray(pair) || cJSON_GetArraySize(pair) != 2 ||
-		!read_positive(pair->child, PG_INT64_MAX, &reference->job) ||
-		!read_positive(pair->child->next, PG_INT32_MAX, &ordinal))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the request refers to output %s, which is not a job and an ordinal",
-							   json_print(pair)),
-						errhint("Write {\"$output\": [7, 1]} for the first output of job 7.")));
-	reference->ordinal = (int) ordinal;
-	return true;
-}
-
-static Reference *
-find_reference(Reference *references, int n, const Reference *wanted)
-{
-	int i;
-
-	for (i = 0; i < n; i++)
-	{
-		if (references[i].job == wanted->job && references[i].ordinal == wanted->ordinal)
-			return &references[i];
-	}
-	return NULL;
-}
-
-static void
-list_references(const cJSON *node, Reference *references, int *n)
-{
-	Reference found = {0};
-
-	check_stack_depth();
-	for (; node != NULL; node = node->next)
-	{
-		if (!is_output(node, &found))
-			list_references(node->child, references, n);
-		else if (find_reference(references, *n, &found) == NULL)
-		{
-			if (*n == MAX_REFERENCES)
-				ereport(ERROR,
-						(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						 errmsg("the request refers to more than %d outputs", MAX_REFERENCES),
-						 errhint("Make several jobs of it.")));
-			references[(*n)++] = found;
-		}
-	}
-}
-
-/*
- * The outputs of other jobs that a request refers to, each once, palloc'd and without their data.
- * Errors for the user where one is not written as it should be.
- */
-Reference *
-body_list_references(const cJSON *params, int *n)
-{
-	Reference *references = palloc(MAX_REFERENCES * sizeof(Reference));
-
-	*n = 0;
-	list_references(params->child, references, n);
-	return references;
-}
-
-/*
- * Whether binaries go into the request.
- */
-bool
-body_has_binaries(const RequestSource *source, const cJSON *params)
-{
-	int n_references;
-
-	pfree(body_list_references(params, &n_references));
-	return source->n_inputs > 0 || n_references > 0;
-}
+/* ---------- inputs that the request does not name ---------- */
 
 static void
 note_used_inputs(Builder *builder, const cJSON *node)
@@ -178,7 +34,7 @@ note_used_inputs(Builder *builder, const cJSON *node)
 	check_stack_depth();
 	for (; node != NULL; node = node->next)
 	{
-		if (is_input(builder, node, &ordinal))
+		if (binary_is_input(builder->source, node, &ordinal))
 			builder->used[ordinal - 1] = true;
 		else
 			note_used_inputs(builder, node->child);
@@ -206,81 +62,6 @@ first_unused_input(const Builder *builder)
 	return i + 1;
 }
 
-/* ---------- binaries ---------- */
-
-/*
- * The content type that an output was stored with, where it is one, else what its bytes are.
- */
-static const char *
-type_of_reference(const Reference *reference)
-{
-	const char *type = reference->content_type;
-
-	if (strchr(type, '/') != NULL &&
-		strspn(type, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/.+-") ==
-			strlen(type))
-		return type;
-	return media_type_of(reference->data, reference->len);
-}
-
-static Binary
-binary_of_input(const Builder *builder, int ordinal)
-{
-	const Input *input = &builder->source->inputs[ordinal - 1];
-	Binary binary = {psprintf("input%d", ordinal), media_type_of(input->data, input->len),
-					 input->data, input->len};
-
-	return binary;
-}
-
-static Binary
-binary_of_output(const Builder *builder, const Reference *wanted)
-{
-	const RequestSource *source = builder->source;
-	const Reference *found = find_reference(source->references, source->n_references, wanted);
-	Binary binary;
-
-	if (found == NULL || found->data == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("job " INT64_FORMAT " has no output %d, or it is not yours", wanted->job,
-						wanted->ordinal),
-				 errhint("Look for it in gen_outputs; it can be referred to once that job has "
-						 "ended, by the role that owns it and its members.")));
-	binary.name = psprintf("output" INT64_FORMAT "-%d", found->job, found->ordinal);
-	binary.content_type = type_of_reference(found);
-	binary.data = found->data;
-	binary.len = found->len;
-	return binary;
-}
-
-/*
- * Whether node stands for a binary; then that is *binary, which points to the source.
- */
-static bool
-is_binary(const Builder *builder, const cJSON *node, Binary *binary)
-{
-	Reference reference;
-	int ordinal;
-
-	if (is_input(builder, node, &ordinal))
-		*binary = binary_of_input(builder, ordinal);
-	else if (is_output(node, &reference))
-		*binary = binary_of_output(builder, &reference);
-	else
-		return false;
-	return true;
-}
-
-static bool
-is_reference(const Builder *builder, const cJSON *node)
-{
-	Reference reference;
-	int ordinal;
-
-	return is_input(builder, node, &ordinal) || is_output(node, &reference);
-}
-
 /* ---------- json ---------- */
 
 static void
@@ -304,7 +85,7 @@ inline_binaries(const Builder *builder, cJSON *node)
 
 	for (; node != NULL; node = node->next)
 	{
-		if (is_binary(builder, node, &binary))
+		if (binary_find(builder->source, node, &binary))
 			make_base64(builder, node, &binary);
 		else
 			inline_binaries(builder, node->child);
@@ -332,7 +113,7 @@ place_unused_inputs(const Builder *builder, cJSON *params)
 
 		if (builder->used[i])
 			continue;
-		binary = binary_of_input(builder, i + 1);
+		binary = binary_of_input(builder->source, i + 1);
 		item = cJSON_CreateNull();
 		make_base64(builder, item, &binary);
 		cJSON_AddItemToArray(array, item);
@@ -363,7 +144,7 @@ add_value_part(const Builder *builder, Multipart *form, const char *name, const 
 {
 	Binary binary;
 
-	if (is_binary(builder, value, &binary))
+	if (binary_find(builder->source, value, &binary))
 		add_binary_part(form, name, &binary);
 	else if (cJSON_IsString(value))
 		multipart_add_field(form, name, value->valuestring);
@@ -382,7 +163,7 @@ add_member_part(const Builder *builder, Multipart *form, const cJSON *member)
 	bool has_binary = false;
 
 	for (; element != NULL; element = element->next)
-		has_binary |= is_reference(builder, element);
+		has_binary |= binary_is_named(builder->source, element);
 	if (has_binary)
 	{
 		cJSON_ArrayForEach(element, member)
@@ -410,7 +191,7 @@ build_multipart(const Builder *builder, cJSON *params, MemoryContext result, Bod
 		field = psprintf("%s[]", field);
 	for (i = 0; i < source->n_inputs; i++)
 	{
-		Binary binary = binary_of_input(builder, i + 1);
+		Binary binary = binary_of_input(builder->source, i + 1);
 
 		if (!builder->used[i])
 			add_binary_part(&form, field, &binary);
@@ -432,7 +213,7 @@ count_binaries(const Builder *builder, const cJSON *node)
 
 	check_stack_depth();
 	for (; node != NULL; node = node->next)
-		n += is_reference(builder, node) ? 1 : count_binaries(builder, node->child);
+		n += binary_is_named(builder->source, node) ? 1 : count_binaries(builder, node->child);
 	return n;
 }
 
@@ -463,10 +244,11 @@ find_raw_node(const Builder *builder, cJSON *params)
 		node = pointer_first(params, place);
 	else
 	{
-		for (node = params->child; node != NULL && !is_reference(builder, node); node = node->next)
+		for (node = params->child; node != NULL && !binary_is_named(builder->source, node);
+			 node = node->next)
 			;
 	}
-	if (node == NULL || !is_reference(builder, node))
+	if (node == NULL || !binary_is_named(builder->source, node))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 place != NULL ? errmsg("the request has its binary elsewhere than at %s", place)
@@ -540,10 +322,10 @@ build_raw(const Builder *builder, cJSON *params, MemoryContext result, Body *bod
 	Binary binary;
 
 	if (node == NULL)
-		binary = binary_of_input(builder, first_unused_input(builder));
+		binary = binary_of_input(builder->source, first_unused_input(builder));
 	else
 	{
-		(void) is_binary(builder, node, &binary);
+		(void) binary_find(builder->source, node, &binary);
 		(void) take_out(params, node);
 	}
 	MemoryContextSwitchTo(result);
@@ -561,7 +343,7 @@ kind_of(const RequestSource *source, const cJSON *params)
 {
 	const Protocol *protocol = &source->options->protocol;
 
-	return body_has_binaries(source, params) ? protocol->inputs_body : protocol->body;
+	return binary_is_in(source, params) ? protocol->inputs_body : protocol->body;
 }
 
 /*
@@ -596,7 +378,9 @@ void
 body_check(const RequestSource *source, cJSON *params)
 {
 	Builder builder = {source, &source->options->protocol, NULL};
+	int n_references;
 
+	(void) binary_list_references(params, &n_references);
 	check_inputs(&builder, params, kind_of(source, params));
 }
 

@@ -1,6 +1,6 @@
 /*
  * body.h
- *		The body of a request, and the binaries that go into it.
+ *		The body of a request.
  */
 #ifndef GENJOB_BODY_H
 #define GENJOB_BODY_H
@@ -20,7 +20,5 @@ typedef struct Body
 
 extern void body_check(const RequestSource *source, cJSON *params);
 extern Body body_build(const RequestSource *source, cJSON *params, MemoryContext result);
-extern Reference *body_list_references(const cJSON *params, int *n);
-extern bool body_has_binaries(const RequestSource *source, const cJSON *params);
 
 #endif /* GENJOB_BODY_H */

@@ -14,6 +14,7 @@
 #include "bytes.h"
 #include "header.h"
 #include "json.h"
+#include "protocol/binary.h"
 #include "protocol/body.h"
 #include "protocol/grammar.h"
 #include "protocol/pointer.h"
@@ -241,8 +242,7 @@ request_build(const RequestSource *source)
 
 	MemoryContextSwitchTo(scratch);
 	params = read_params(source);
-	path =
-		body_has_binaries(source, params) ? options->protocol.inputs_path : options->protocol.path;
+	path = binary_is_in(source, params) ? options->protocol.inputs_path : options->protocol.path;
 	body = body_build(source, params, result);
 	MemoryContextSwitchTo(result);
 	http = new_request(options, "POST", fill_path(options, path, NULL), options->timeout);
@@ -273,7 +273,7 @@ request_check(const RequestSource *source)
 Reference *
 request_list_references(const RequestSource *source, int *n)
 {
-	return body_list_references(read_params(source), n);
+	return binary_list_references(read_params(source), n);
 }
 
 /*

@@ -60,6 +60,8 @@ take_output(Reference *reference)
 static void
 take_row(Job *job, Reference *reference)
 {
+	/* SPI has left the current context at one of its own */
+	MemoryContextSwitchTo(job->input_context);
 	if (!has_privs_of_role(job->owner, DatumGetObjectId(statement_not_null(0, 1))))
 		return;
 	if (DatumGetBool(statement_not_null(0, 2)))

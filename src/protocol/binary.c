@@ -1,0 +1,240 @@
+/*
+ * binary.c
+ *		The binaries that go into a request.
+ *
+ * A binary is one of the job's own inputs, {"$input": n}, or an output of an earlier job,
+ * {"$output": [job, ordinal]}.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "media.h"
+#include "protocol/binary.h"
+
+#define MAX_REFERENCES 1000
+
+/* ---------- what a request refers to ---------- */
+
+/*
+ * Whether a node is a whole number from 1 to max; then that is *value.  Large ones are no doubles.
+ */
+static bool
+read_positive(const cJSON *node, int64 max, int64 *value)
+{
+	char *text;
+	size_t len;
+
+	if (!cJSON_IsNumber(node) && !cJSON_IsRaw(node))
+		return false;
+	text = json_print(node);
+	len = strlen(text);
+	if (len > 19 || strspn(text, "0123456789") != len)
+		return false;
+	errno = 0;
+	*value = strtoi64(text, NULL, 10);
+	return errno == 0 && *value >= 1 && *value <= max;
+}
+
+static const cJSON *
+member_of(const cJSON *node, const char *name)
+{
+	return cJSON_IsObject(node) ? cJSON_GetObjectItemCaseSensitive(node, name) : NULL;
+}
+
+/*
+ * Whether node is {"$input": n}; then *ordinal is n, from 1.
+ */
+bool
+binary_is_input(const RequestSource *source, const cJSON *node, int *ordinal)
+{
+	const cJSON *number = member_of(node, "$input");
+	int n = source->n_inputs;
+	int64 value;
+
+	if (number == NULL)
+		return false;
+	if (!read_positive(number, n, &value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the request refers to input %s, which does not exist", json_print(number)),
+				 n == 0 ? errdetail("The job has no inputs.")
+						: errdetail_plural("The job has %d input.", "The job has %d inputs.", n, n),
+				 errhint("Inputs are numbered from 1 in the order of the column \"inputs\".")));
+	*ordinal = (int) value;
+	return true;
+}
+
+/*
+ * Whether node is {"$output": [job, ordinal]}; then *reference says which.
+ */
+static bool
+is_output(const cJSON *node, Reference *reference)
+{
+	const cJSON *pair = member_of(node, "$output");
+	int64 ordinal;
+
+	if (pair == NULL)
+		return false;
+	if (!cJSON_IsArray(pair) || cJSON_GetArraySize(pair) != 2 ||
+		!read_positive(pair->child, PG_INT64_MAX, &reference->job) ||
+		!read_positive(pair->child->next, PG_INT32_MAX, &ordinal))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the request refers to output %s, which is not a job and an ordinal",
+							   json_print(pair)),
+						errhint("Write {\"$output\": [7, 1]} for the first output of job 7.")));
+	reference->ordinal = (int) ordinal;
+	return true;
+}
+
+static Reference *
+find_reference(Reference *references, int n, const Reference *wanted)
+{
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		if (references[i].job == wanted->job && references[i].ordinal == wanted->ordinal)
+			return &references[i];
+	}
+	return NULL;
+}
+
+static void
+list_references(const cJSON *node, Reference *references, int *n)
+{
+	Reference found = {0};
+
+	check_stack_depth();
+	for (; node != NULL; node = node->next)
+	{
+		if (!is_output(node, &found))
+			list_references(node->child, references, n);
+		else if (find_reference(references, *n, &found) == NULL)
+		{
+			if (*n == MAX_REFERENCES)
+				ereport(ERROR,
+						(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						 errmsg("the request refers to more than %d outputs", MAX_REFERENCES),
+						 errhint("Make several jobs of it.")));
+			references[(*n)++] = found;
+		}
+	}
+}
+
+/*
+ * The outputs of other jobs that a request refers to, each once, palloc'd and without their data.
+ * Errors for the user where one is not written as it should be.
+ */
+Reference *
+binary_list_references(const cJSON *params, int *n)
+{
+	Reference *references = palloc(MAX_REFERENCES * sizeof(Reference));
+
+	*n = 0;
+	list_references(params->child, references, n);
+	return repalloc(references, Max(*n, 1) * sizeof(Reference));
+}
+
+static bool
+refers_to_outputs(const cJSON *node)
+{
+	Reference reference;
+
+	check_stack_depth();
+	for (; node != NULL; node = node->next)
+	{
+		if (is_output(node, &reference) || refers_to_outputs(node->child))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether binaries go into the request.
+ */
+bool
+binary_is_in(const RequestSource *source, const cJSON *params)
+{
+	return source->n_inputs > 0 || refers_to_outputs(params->child);
+}
+
+/* ---------- their data ---------- */
+
+/*
+ * The content type that an output was stored with, where it is one, else what its bytes are.
+ */
+static const char *
+type_of_reference(const Reference *reference)
+{
+	const char *type = reference->content_type;
+
+	if (strchr(type, '/') != NULL &&
+		strspn(type, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/.+-") ==
+			strlen(type))
+		return type;
+	return media_type_of(reference->data, reference->len);
+}
+
+/*
+ * An input by its ordinal; the data is the source's.
+ */
+Binary
+binary_of_input(const RequestSource *source, int ordinal)
+{
+	const Input *input = &source->inputs[ordinal - 1];
+	Binary binary = {psprintf("input%d", ordinal), media_type_of(input->data, input->len),
+					 input->data, input->len};
+
+	return binary;
+}
+
+static Binary
+binary_of_output(const RequestSource *source, const Reference *wanted)
+{
+	const Reference *found = find_reference(source->references, source->n_references, wanted);
+	Binary binary;
+
+	if (found == NULL || found->data == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("job " INT64_FORMAT " has no output %d, or it is not yours", wanted->job,
+						wanted->ordinal),
+				 errhint("Look for it in gen_outputs: that job must have ended, and the role that "
+						 "owns this one be a member of the role that owns that one.")));
+	binary.name = psprintf("output" INT64_FORMAT "-%d", found->job, found->ordinal);
+	binary.content_type = type_of_reference(found);
+	binary.data = found->data;
+	binary.len = found->len;
+	return binary;
+}
+
+/*
+ * Whether node stands for a binary; then that is *binary, which points to the source.
+ */
+bool
+binary_find(const RequestSource *source, const cJSON *node, Binary *binary)
+{
+	Reference reference;
+	int ordinal;
+
+	if (binary_is_input(source, node, &ordinal))
+		*binary = binary_of_input(source, ordinal);
+	else if (is_output(node, &reference))
+		*binary = binary_of_output(source, &reference);
+	else
+		return false;
+	return true;
+}
+
+/*
+ * Whether node stands for a binary, which need not be there.
+ */
+bool
+binary_is_named(const RequestSource *source, const cJSON *node)
+{
+	Reference reference;
+	int ordinal;
+
+	return binary_is_input(source, node, &ordinal) || is_output(node, &reference);
+}

@@ -1,0 +1,27 @@
+/*
+ * binary.h
+ *		The binaries that go into a request.
+ */
+#ifndef GENJOB_BINARY_H
+#define GENJOB_BINARY_H
+
+#include "json.h"
+#include "protocol/request.h"
+
+/* A binary on its way into a body. */
+typedef struct Binary
+{
+	const char *name; /* for people, and in the name of a file */
+	const char *content_type;
+	const char *data;
+	size_t len;
+} Binary;
+
+extern bool binary_is_input(const RequestSource *source, const cJSON *node, int *ordinal);
+extern bool binary_is_named(const RequestSource *source, const cJSON *node);
+extern bool binary_find(const RequestSource *source, const cJSON *node, Binary *binary);
+extern Binary binary_of_input(const RequestSource *source, int ordinal);
+extern bool binary_is_in(const RequestSource *source, const cJSON *params);
+extern Reference *binary_list_references(const cJSON *params, int *n);
+
+#endif /* GENJOB_BINARY_H */
