@@ -22,6 +22,7 @@ OBJS = \
 	src/hooks.o \
 	src/steps.o \
 	src/follow.o \
+	src/lookup.o \
 	src/calls.o \
 	src/schedule.o \
 	src/queue/statement.o \
@@ -38,6 +39,7 @@ OBJS = \
 	src/protocol/binary.o \
 	src/protocol/multipart.o \
 	src/protocol/reply.o \
+	src/protocol/found.o \
 	src/protocol/answer.o \
 	src/protocol/failure.o \
 	src/protocol/words.o \

@@ -136,6 +136,18 @@ is_trusted(const Job *job, const char *url)
 		   url_host_is_allowed(url, options->protocol.allow_hosts);
 }
 
+/*
+ * Begins a call that only asks.
+ */
+void
+follow_begin_question(Job *job, HttpRequest *http)
+{
+	asking++;
+	begin_or_retry(job, job->step, http, ACTIVITY_POLLING);
+	if (job->transfer == NULL)
+		asking--;
+}
+
 static void
 ask(Job *job)
 {
@@ -166,12 +178,7 @@ ask(Job *job)
 				   psprintf("server \"%s\" gave a URL of another host to ask about its prediction: %s. Name the host in the server's option allow_hosts.",
 							job->server_name, http->shown_url));
 	else
-	{
-		asking++;
-		begin_or_retry(job, job->step, http, ACTIVITY_POLLING);
-		if (job->transfer == NULL)
-			asking--;
-	}
+		follow_begin_question(job, http);
 }
 
 /* ---------- progress beside a call ---------- */
@@ -269,7 +276,10 @@ wake(Job *job)
 	else
 	{
 		polls_in_second++;
-		ask(job);
+		if (job->step == STEP_LOOKUP)
+			lookup_ask(job);
+		else
+			ask(job);
 	}
 	MemoryContextSwitchTo(caller);
 }
@@ -442,12 +452,14 @@ follow_cancel(Job *job)
 	const Protocol *protocol = job->server ? &job->server->options.protocol : NULL;
 	const char *cancels = protocol ? protocol->cancel : NULL;
 	bool is_submitting = job->state == JOB_CALLING && job->step == STEP_SUBMIT;
-	bool can_be_told =
-		can_be_asked(job) || (is_submitting && strcmp(protocol->reply, "poll") != 0 &&
-							  job->server->options.max_in_flight == 1);
+	bool is_looked_up = job->step == STEP_LOOKUP;
+	bool can_be_told = can_be_asked(job) || is_looked_up ||
+					   (is_submitting && strcmp(protocol->reply, "poll") != 0 &&
+						job->server->options.max_in_flight == 1);
 	MemoryContext caller;
 
-	if (job->state == JOB_CALLING && (job->step == STEP_POLL || job->step == STEP_RESULT))
+	if (job->state == JOB_CALLING &&
+		(job->step == STEP_LOOKUP || job->step == STEP_POLL || job->step == STEP_RESULT))
 		asking--;
 	if (cancels == NULL || !can_be_told || job->state == JOB_CLAIMED || job->state == JOB_REPORTING)
 	{
@@ -461,6 +473,8 @@ follow_cancel(Job *job)
 		shmem_activity_remove(job->activity);
 	job->activity = NULL;
 	job->cancels = cancels;
+	if (is_looked_up)
+		job->remote.id = job->idempotency_key;
 	job_enter(job, JOB_CANCELLING);
 	cancel_next(job);
 	MemoryContextSwitchTo(caller);
@@ -556,6 +570,10 @@ follow_answered(void *tag, HttpReply *reply)
 		{
 			case STEP_SUBMIT:
 				submitted(job, reply);
+				break;
+			case STEP_LOOKUP:
+				asking--;
+				lookup_answered(job, reply);
 				break;
 			case STEP_POLL:
 				asking--;

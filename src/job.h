@@ -61,6 +61,7 @@ typedef enum JobState
 typedef enum JobStep
 {
 	STEP_SUBMIT,
+	STEP_LOOKUP, /* asks whether the submission arrived */
 	STEP_POLL,
 	STEP_RESULT,
 	STEP_DOWNLOAD,
@@ -120,12 +121,17 @@ typedef struct Job
 	MemoryContext probe_context;
 	HttpRequest *probe_http;
 
+	/* A submission of which it is not known whether it arrived */
+	Verdict *doubt;           /* of it, in case that it did not; or NULL */
+	const char *lookup;       /* the address that is asked next, and those behind it */
+	TimestampTz lookup_until; /* then on_unknown decides */
+
 	/* A prediction that the provider has named */
 	Remote remote;
 	bool is_saved;       /* remote is in the table */
 	bool asked_again;    /* for a fresh answer, because a download had expired */
 	int ask_failures;    /* in a row */
-	int n_forgotten;     /* answers in a row that the prediction is not known */
+	int n_forgotten;     /* answers in a row that the prediction is not known, or not there */
 	Verdict *old_answer; /* whose outputs could not be downloaded; or NULL */
 	int redirects;
 	pairingheap_node wake_node; /* in the heap while is_waking */

@@ -42,6 +42,7 @@ typedef enum OptionKind
 	OPTION_PROGRESS,
 	OPTION_HEADER_VALUE,
 	OPTION_ADDRESS, /* "METHOD path" or "METHOD @place" */
+	OPTION_LOOKUP,
 	OPTION_STATES,
 	OPTION_ENCODING,
 	OPTION_OBJECT,  /* JSON object */
@@ -98,6 +99,7 @@ static const Option options_table[] = {
 	PROTOCOL_OPTION("inputs_at", OPTION_TEXT, inputs_at),
 	PROTOCOL_CHOICE("reply", reply, "body, stream, poll"),
 	PROTOCOL_OPTION("remote_id", OPTION_REMOTE_ID, remote_id),
+	PROTOCOL_OPTION("lookup", OPTION_LOOKUP, lookup),
 	PROTOCOL_OPTION("poll", OPTION_ADDRESS, poll),
 	PROTOCOL_OPTION("state", OPTION_STATE, state),
 	PROTOCOL_OPTION("states", OPTION_STATES, states),
@@ -267,6 +269,7 @@ static const char *(*const grammar_checks[OPTION_KINDS])(const char *value) = {
 	[OPTION_HEADER_VALUE] = grammar_check_header_value,
 	[OPTION_PLACES] = grammar_check_places,
 	[OPTION_ADDRESS] = grammar_check_address,
+	[OPTION_LOOKUP] = grammar_check_lookup,
 	[OPTION_STATES] = grammar_check_states,
 	[OPTION_ENCODING] = grammar_check_encoding,
 };
@@ -471,6 +474,30 @@ fill_protocol(ServerOptions *options)
 		protocol->encoding = "auto";
 }
 
+/*
+ * Whether the id of a prediction is ours to choose.
+ */
+static bool
+chooses_id(const Protocol *protocol)
+{
+	return strcmp(protocol->reply, "poll") == 0 && protocol->remote_id != NULL &&
+		   *protocol->remote_id == '=';
+}
+
+/*
+ * A preset's lookup asks by the id that it has us choose: it goes when that is overridden.
+ */
+static void
+settle_lookup(ServerOptions *options)
+{
+	Protocol *protocol = &options->protocol;
+	const char *lookup = protocol->lookup;
+
+	if (lookup != NULL &&
+		(*lookup == '\0' || (lookup == options->preset->protocol.lookup && !chooses_id(protocol))))
+		protocol->lookup = NULL;
+}
+
 static void
 check_poll(const Protocol *protocol)
 {
@@ -505,6 +532,9 @@ check_protocol(const ServerOptions *options)
 						 protocol->inputs_body)));
 	if (strcmp(protocol->reply, "poll") == 0)
 		check_poll(protocol);
+	if (protocol->lookup != NULL)
+		require_option("remote_id", chooses_id(protocol),
+					   "With lookup, the request must choose the id, as in reply 'poll', remote_id '=/id'.");
 	if (state != NULL && (*state == '/' || strcmp(state, "http") == 0))
 		require_option("states", protocol->states != NULL,
 					   "Say what the values of state mean, as in states 'ok=done;fail=failed'.");
@@ -530,6 +560,7 @@ options_parse_server(List *defs, ServerOptions *options)
 						errmsg("option \"retry_base\" is longer than \"retry_max\""),
 						errhint("Raise retry_max, or lower retry_base.")));
 	fill_protocol(options);
+	settle_lookup(options);
 	check_protocol(options);
 }
 

@@ -9,7 +9,8 @@
  *
  * The upper row is a server that answers with the result; the lower one a provider that names a
  * prediction, which is saved in the table before anything else is done with it, and then asked about
- * until it has ended (follow.c).  A job that cannot be sent goes from claimed to reporting at once, one
+ * until it has ended (follow.c).  Where it is not known whether a submission arrived, and the provider
+ * can be asked, that is between calling and saving, or reporting (lookup.c).  A job that cannot be sent goes from claimed to reporting at once, one
  * that a crash cut off from its prediction from claimed to waiting.
  *
  * What a verdict means for the row is decided here, and only here: whether it ends the job, and when it
@@ -156,7 +157,9 @@ steps_conclude(Job *job, Verdict *verdict)
 		job->remote.answer = verdict->answer;
 		job->is_saved = false;
 	}
-	if (must_be_saved(job))
+	if (lookup_is_due(job))
+		lookup_begin(job);
+	else if (must_be_saved(job))
 	{
 		calls_show(job, ACTIVITY_SAVING);
 		job_enter(job, JOB_SAVING);

@@ -27,6 +27,14 @@ extern TimestampTz follow_next_wake(void);
 extern void follow_submitted(Job *job);
 extern int follow_count_asking(void);
 
+extern void follow_begin_question(Job *job, HttpRequest *http);
+
+/* lookup.c: a submission of which it is not known whether it arrived */
+extern bool lookup_is_due(const Job *job);
+extern void lookup_begin(Job *job);
+extern void lookup_ask(Job *job);
+extern void lookup_answered(Job *job, HttpReply *reply);
+
 /* calls.c: a job's calls and what they hold */
 extern bool calls_begin(Job *job, JobStep step, HttpRequest *http);
 extern void calls_prepare(Job *job);

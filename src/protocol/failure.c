@@ -94,7 +94,7 @@ judge_no_answer(Judge *judge)
  * What on_unknown says where a call may have been accepted.
  */
 void
-failure_apply_on_unknown(const ServerOptions *options, Verdict *verdict)
+reply_apply_on_unknown(const ServerOptions *options, Verdict *verdict)
 {
 	if (!verdict->unknown || verdict->kind == VERDICT_FAIL ||
 		options->on_unknown == ON_UNKNOWN_RETRY)
@@ -103,6 +103,16 @@ failure_apply_on_unknown(const ServerOptions *options, Verdict *verdict)
 	verdict->error =
 		psprintf("%s The call may have been accepted, and money spent: look for it at the provider before genjob.retry().",
 				 verdict->error);
+}
+
+/*
+ * The same, but where the server can be asked whether it was: that comes first.
+ */
+void
+failure_apply_on_unknown(const ServerOptions *options, Verdict *verdict)
+{
+	if (options->protocol.lookup == NULL)
+		reply_apply_on_unknown(options, verdict);
 }
 
 static const char *

@@ -180,6 +180,39 @@ grammar_check_address(const char *value)
 }
 
 /*
+ * Reads an address, and the places in its answer behind "#" (*places is NULL without them), up to a
+ * semicolon that begins another one.  As grammar_read_address().
+ */
+const char *
+grammar_read_lookup(const char *text, Address *address, char **places)
+{
+	const char *end = strstr(text, "; ");
+	char *copy = end ? pnstrdup(text, end - text) : pstrdup(text);
+	char *hash = strchr(copy, '#');
+
+	*places = hash ? hash + 1 : NULL;
+	if (hash != NULL)
+		*hash = '\0';
+	(void) grammar_read_address(copy, address);
+	return end ? end + 2 : NULL;
+}
+
+const char *
+grammar_check_lookup(const char *value)
+{
+	while (value != NULL && *value != '\0')
+	{
+		Address address;
+		char *places;
+
+		value = grammar_read_lookup(value, &address, &places);
+		if (address.path == NULL || (places != NULL && grammar_check_places(places) != NULL))
+			return "A method and a path are expected, and behind \"#\" places in the answer: \"GET /jobs/{id}\", \"GET /queue#/running/*/id\".";
+	}
+	return NULL;
+}
+
+/*
  * What value means in "ok=A,B;fail=C;gone=D"; what is not listed runs.
  */
 RemoteState

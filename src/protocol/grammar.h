@@ -18,6 +18,7 @@ extern const char *grammar_check_progress(const char *value);
 extern const char *grammar_check_header_value(const char *value);
 extern const char *grammar_check_places(const char *value);
 extern const char *grammar_check_address(const char *value);
+extern const char *grammar_check_lookup(const char *value);
 extern const char *grammar_check_states(const char *value);
 extern const char *grammar_check_encoding(const char *value);
 
@@ -31,6 +32,8 @@ typedef struct Address
 } Address;
 
 extern const char *grammar_read_address(const char *text, Address *address);
+
+extern const char *grammar_read_lookup(const char *text, Address *address, char **places);
 
 /* What a value of a prediction's state means. */
 typedef enum RemoteState

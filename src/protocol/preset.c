@@ -134,6 +134,9 @@ static const Preset presets[] = {
 				.wrap = "/prompt",
 				.reply = "poll",
 				.remote_id = "=/prompt_id",
+				/* what ends between the two questions is in the history by the second */
+				.lookup =
+					"GET /queue#/queue_running/*/1 /queue_pending/*/1; GET /history/{id}#/{id}",
 				.poll = "GET /history/{id}",
 				.state = "/{id}/status/status_str",
 				.states = "ok=success;fail=error",

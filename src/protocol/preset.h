@@ -35,6 +35,8 @@ typedef struct Protocol
 	/* The answer, or the way to it */
 	const char *reply;     /* body | stream | poll */
 	const char *remote_id; /* where the provider names the prediction; "=place": where we do */
+	const char *lookup;    /* addresses that tell whether a prediction of the id that we chose is
+							* there, each with "#places" in its answer */
 	const char *poll;      /* address that tells how it is */
 	const char *state;     /* place | http | exists:place | bool:place */
 	const char *states;    /* "ok=A,B;fail=C;gone=D": values of state; any other: it runs */

@@ -72,6 +72,7 @@ extern Verdict *reply_judge_download(const ReplySource *source, HttpReply *reply
 									 char **redirect);
 extern double reply_read_progress(HttpReply *reply, const char *place);
 extern Verdict *reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why);
+extern void reply_apply_on_unknown(const ServerOptions *options, Verdict *verdict);
 extern Verdict *reply_lost(const ServerOptions *options);
 
 #endif /* GENJOB_REPLY_H */

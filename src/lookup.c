@@ -1,0 +1,205 @@
+/*
+ * lookup.c
+ *		Finding out whether a submission arrived of which nobody knows.
+ *
+ * A connection that was cut before the answer, or a dispatcher that ended before it, leaves open whether
+ * the provider works already, and takes money for it.  One that lets us choose the id of a prediction can
+ * be asked by it (the option lookup): what is found is waited for as if its answer had come.  Only what
+ * it says several times in a row not to have is sent again.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "job.h"
+#include "protocol/found.h"
+#include "steps.h"
+
+#define ABSENT_AFTER 3 /* rounds without it, before that is believed: it may still be on its way */
+#define ASK_AGAIN_MS INT64CONST(1000) /* after the first failure to ask; doubles */
+#define ASK_AGAIN_MAX_MS INT64CONST(60000)
+
+/*
+ * Whether the job's verdict leaves open what the provider can be asked for.
+ */
+bool
+lookup_is_due(const Job *job)
+{
+	const Verdict *verdict = job->verdict;
+
+	return verdict->unknown && job->step != STEP_LOOKUP && job->server != NULL &&
+		   job->server->options.protocol.lookup != NULL &&
+		   (verdict->kind == VERDICT_RETRY || verdict->kind == VERDICT_DEFER ||
+			verdict->kind == VERDICT_LOST);
+}
+
+static void
+wait_to_ask(Job *job, int64 delay_ms)
+{
+	job->lookup = job->server->options.protocol.lookup;
+	calls_prepare(job);
+	job->step = STEP_LOOKUP;
+	calls_show(job, ACTIVITY_WAITING);
+	job_enter(job, JOB_WAITING);
+	job_wake_at(job, GetCurrentTimestamp() + delay_ms * 1000);
+}
+
+/*
+ * Goes on with the verdict that the submission had, now that the provider was asked in vain.
+ */
+static void
+conclude_doubt(Job *job, char *error)
+{
+	Verdict *verdict = job->doubt;
+
+	verdict->error = error;
+	job->doubt = NULL;
+	job->ask_failures = job->n_forgotten = 0;
+	steps_conclude(job, verdict);
+}
+
+/*
+ * Has a job find out what became of its submission, whose verdict is kept for the case that it did not
+ * arrive.
+ */
+void
+lookup_begin(Job *job)
+{
+	const ServerOptions *options = &job->server->options;
+	Verdict *doubt = MemoryContextAlloc(job->context, sizeof(Verdict));
+
+	*doubt = *job->verdict;
+	doubt->error = MemoryContextStrdup(job->context, doubt->error);
+	doubt->result = doubt->usage = doubt->answer = NULL;
+	doubt->outputs = NIL;
+	job->doubt = doubt;
+	job->ask_failures = job->n_forgotten = 0;
+	if (job->complaint != NULL)
+	{
+		job->step = STEP_LOOKUP;
+		reply_apply_on_unknown(options, doubt);
+		conclude_doubt(job, doubt->error);
+		return;
+	}
+	if (job->activity == NULL)
+		job->activity = shmem_activity_add(job->owner, job->id, job->attempt, job->server_name);
+	job->lookup_until = GetCurrentTimestamp() + options->timeout * INT64CONST(1000);
+	wait_to_ask(job, 0);
+}
+
+/*
+ * Asks at the next address.
+ */
+void
+lookup_ask(Job *job)
+{
+	RequestSource source = steps_request_source(job);
+	Remote remote = {.id = job->idempotency_key};
+	Address address;
+	char *places;
+
+	calls_prepare(job);
+	MemoryContextSwitchTo(job->call_context);
+	(void) grammar_read_lookup(job->lookup, &address, &places);
+	follow_begin_question(job, request_follow(&source, &remote, &address));
+}
+
+/*
+ * The submission arrived: its prediction is waited for, once its id is in the table.
+ */
+static void
+found(Job *job, const HttpReply *reply)
+{
+	Verdict *verdict = MemoryContextAllocZero(job->context, sizeof(Verdict));
+
+	job->remote.id = job->idempotency_key;
+	job->remote.is_private |= reply->peer_is_private;
+	job->is_saved = false;
+	job->doubt = NULL;
+	job->ask_failures = job->n_forgotten = 0;
+	job->step = STEP_SUBMIT;
+	verdict->kind = VERDICT_WAIT;
+	verdict->after = verdict->progress = -1;
+	steps_conclude(job, verdict);
+}
+
+/*
+ * All addresses were asked, and none has it.
+ */
+static void
+found_nothing(Job *job)
+{
+	job->ask_failures = 0;
+	if (++job->n_forgotten < ABSENT_AFTER)
+		wait_to_ask(job, job->server->options.poll_interval);
+	else
+		conclude_doubt(job, psprintf("%s It was asked, and the call had not arrived.",
+									 job->doubt->error));
+}
+
+static void
+found_no_answer(Job *job)
+{
+	int64 delay = Min(ASK_AGAIN_MS << Min(job->ask_failures, 10), ASK_AGAIN_MAX_MS);
+	TimestampTz now = GetCurrentTimestamp();
+
+	job->n_forgotten = 0;
+	job->ask_failures++;
+	if (now < job->lookup_until)
+	{
+		wait_to_ask(job, Min(delay, (job->lookup_until - now) / 1000 + 1));
+		return;
+	}
+	reply_apply_on_unknown(&job->server->options, job->doubt);
+	conclude_doubt(job,
+				   psprintf("%s Whether it had arrived could not be asked within the option timeout.",
+							job->doubt->error));
+}
+
+/*
+ * What an answer says.  An error in finding out (memory may be short) does not end the process, and with
+ * it the calls of other jobs.
+ */
+static FoundState
+judge(Job *job, HttpReply *reply, const Address *address, const char *places)
+{
+	volatile FoundState state = FOUND_NO_ANSWER;
+
+	PG_TRY();
+	{
+		state = found_judge(reply, address, places, job->idempotency_key);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(job->call_context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return state;
+}
+
+/*
+ * Moves a job on one of whose questions has been answered, or has not.
+ */
+void
+lookup_answered(Job *job, HttpReply *reply)
+{
+	Address address;
+	char *places;
+	const char *next = grammar_read_lookup(job->lookup, &address, &places);
+	FoundState state = judge(job, reply, &address, places);
+
+	MemoryContextSwitchTo(job->context);
+	if (state == FOUND_IT)
+		found(job, reply);
+	else if (state == FOUND_NO_ANSWER)
+		found_no_answer(job);
+	else if (next == NULL)
+		found_nothing(job);
+	else
+	{
+		job->lookup = next;
+		lookup_ask(job);
+	}
+}

@@ -1,0 +1,71 @@
+/*
+ * found.c
+ *		Whether an answer says that a prediction is there.
+ *
+ * Pure.  That it is not there is believed only of an answer that is what was to be expected: another
+ * submission, and another bill, may follow from it.
+ */
+#include "postgres.h"
+
+#include "json.h"
+#include "protocol/found.h"
+#include "protocol/pointer.h"
+
+typedef struct Search
+{
+	const char *id;
+	bool is_found;
+} Search;
+
+static void
+compare_with_id(cJSON *node, const char *path, void *arg)
+{
+	Search *search = arg;
+
+	if (cJSON_IsString(node) && strcmp(node->valuestring, search->id) == 0)
+		search->is_found = true;
+}
+
+/*
+ * Whether one of the places is there, if it names the id, or else has the id.
+ */
+static bool
+is_at(cJSON *json, const char *places, const char *id)
+{
+	Search search = {id, false};
+	const char *word;
+	int len;
+
+	while (!search.is_found && (word = grammar_next_word(&places, &len)) != NULL)
+	{
+		char *place = pnstrdup(word, len);
+
+		if (strstr(place, "{id}") != NULL)
+			search.is_found = pointer_first(json, grammar_fill(place, "id", id)) != NULL;
+		else
+			pointer_each(json, place, compare_with_id, &search);
+	}
+	return search.is_found;
+}
+
+/*
+ * What the answer of an address says of the prediction of that id.  The body is overwritten.
+ */
+FoundState
+found_judge(HttpReply *reply, const Address *address, const char *places, const char *id)
+{
+	bool names_it = strstr(address->path, "{id}") != NULL;
+	const char *reason;
+	cJSON *json;
+
+	if (reply->error == HTTP_OK && names_it && (reply->status == 404 || reply->status == 410))
+		return FOUND_NOTHING;
+	if (reply->error != HTTP_OK || reply->status < 200 || reply->status >= 300)
+		return FOUND_NO_ANSWER;
+	if (places == NULL)
+		return FOUND_IT;
+	json = reply->body->len > 0 ? json_parse(reply->body->data, reply->body->len, &reason) : NULL;
+	if (!cJSON_IsObject(json) && !cJSON_IsArray(json))
+		return FOUND_NO_ANSWER;
+	return is_at(json, places, id) ? FOUND_IT : FOUND_NOTHING;
+}
