@@ -99,6 +99,7 @@ typedef struct Job
 	Reference *references; /* outputs of other jobs that the request refers to */
 	int n_references;
 	char *idempotency_key;
+	bool key_is_kept; /* of an earlier attempt, whose end is not known */
 	TimestampTz started_at;
 
 	/* Who runs it, and with what */
@@ -122,7 +123,7 @@ typedef struct Job
 	HttpRequest *probe_http;
 
 	/* A submission of which it is not known whether it arrived */
-	Verdict *doubt;           /* of it, in case that it did not; or NULL */
+	Verdict *doubt;           /* of it, in case that it did not; NULL: then it is sent now */
 	const char *lookup;       /* the address that is asked next, and those behind it */
 	TimestampTz lookup_until; /* then on_unknown decides */
 

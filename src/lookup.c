@@ -34,6 +34,15 @@ lookup_is_due(const Job *job)
 			verdict->kind == VERDICT_LOST);
 }
 
+/*
+ * Whether a job that is to be sent may have been sent before.
+ */
+bool
+lookup_comes_first(const Job *job)
+{
+	return job->key_is_kept && job->server->options.protocol.lookup != NULL;
+}
+
 static void
 wait_to_ask(Job *job, int64 delay_ms)
 {
@@ -43,6 +52,21 @@ wait_to_ask(Job *job, int64 delay_ms)
 	calls_show(job, ACTIVITY_WAITING);
 	job_enter(job, JOB_WAITING);
 	job_wake_at(job, GetCurrentTimestamp() + delay_ms * 1000);
+}
+
+/*
+ * The verdict that the job has, for the case that its submission did not arrive.
+ */
+static Verdict *
+keep_verdict(const Job *job)
+{
+	Verdict *doubt = MemoryContextAlloc(job->context, sizeof(Verdict));
+
+	*doubt = *job->verdict;
+	doubt->error = MemoryContextStrdup(job->context, doubt->error);
+	doubt->result = doubt->usage = doubt->answer = NULL;
+	doubt->outputs = NIL;
+	return doubt;
 }
 
 /*
@@ -60,26 +84,21 @@ conclude_doubt(Job *job, char *error)
 }
 
 /*
- * Has a job find out what became of its submission, whose verdict is kept for the case that it did not
- * arrive.
+ * Has a job find out what became of its submission: of the present attempt, if there is a verdict, or of
+ * an earlier one, before it is sent again.
  */
 void
 lookup_begin(Job *job)
 {
 	const ServerOptions *options = &job->server->options;
-	Verdict *doubt = MemoryContextAlloc(job->context, sizeof(Verdict));
 
-	*doubt = *job->verdict;
-	doubt->error = MemoryContextStrdup(job->context, doubt->error);
-	doubt->result = doubt->usage = doubt->answer = NULL;
-	doubt->outputs = NIL;
-	job->doubt = doubt;
+	job->doubt = job->verdict ? keep_verdict(job) : NULL;
 	job->ask_failures = job->n_forgotten = 0;
 	if (job->complaint != NULL)
 	{
 		job->step = STEP_LOOKUP;
-		reply_apply_on_unknown(options, doubt);
-		conclude_doubt(job, doubt->error);
+		reply_apply_on_unknown(options, job->doubt);
+		conclude_doubt(job, job->doubt->error);
 		return;
 	}
 	if (job->activity == NULL)
@@ -121,7 +140,18 @@ found(Job *job, const HttpReply *reply)
 	job->step = STEP_SUBMIT;
 	verdict->kind = VERDICT_WAIT;
 	verdict->after = verdict->progress = -1;
+	steps_forget_input(job);
 	steps_conclude(job, verdict);
+}
+
+/*
+ * Sends the job after all, and has its time begin.
+ */
+static void
+send_now(Job *job)
+{
+	job->started_at = GetCurrentTimestamp();
+	steps_submit(job);
 }
 
 /*
@@ -133,9 +163,45 @@ found_nothing(Job *job)
 	job->ask_failures = 0;
 	if (++job->n_forgotten < ABSENT_AFTER)
 		wait_to_ask(job, job->server->options.poll_interval);
+	else if (job->doubt == NULL)
+		send_now(job);
 	else
+	{
+		job->doubt->unknown = false;
 		conclude_doubt(job, psprintf("%s It was asked, and the call had not arrived.",
 									 job->doubt->error));
+	}
+}
+
+/*
+ * It could not be asked in all the time that there is.
+ */
+static void
+give_up(Job *job)
+{
+	const ServerOptions *options = &job->server->options;
+	Verdict earlier = {.kind = VERDICT_RETRY, .unknown = true};
+
+	if (job->doubt != NULL)
+	{
+		reply_apply_on_unknown(options, job->doubt);
+		conclude_doubt(job,
+					   psprintf("%s Whether it had arrived could not be asked within the option timeout.",
+								job->doubt->error));
+		return;
+	}
+	earlier.error =
+		psprintf("server \"%s\" could not be asked within the option timeout whether an earlier call had arrived.",
+				 job->server_name);
+	reply_apply_on_unknown(options, &earlier);
+	if (earlier.kind == VERDICT_RETRY)
+		send_now(job);
+	else
+	{
+		job->doubt = MemoryContextAlloc(job->context, sizeof(Verdict));
+		*job->doubt = earlier;
+		conclude_doubt(job, earlier.error);
+	}
 }
 
 static void
@@ -147,14 +213,9 @@ found_no_answer(Job *job)
 	job->n_forgotten = 0;
 	job->ask_failures++;
 	if (now < job->lookup_until)
-	{
 		wait_to_ask(job, Min(delay, (job->lookup_until - now) / 1000 + 1));
-		return;
-	}
-	reply_apply_on_unknown(&job->server->options, job->doubt);
-	conclude_doubt(job,
-				   psprintf("%s Whether it had arrived could not be asked within the option timeout.",
-							job->doubt->error));
+	else
+		give_up(job);
 }
 
 /*

@@ -270,11 +270,13 @@ build_request(const Job *job, char **error)
 }
 
 /*
- * Lets go of what only the submission needs, which its request holds in its own form now.
+ * Lets go of what only the submission needs: its request holds it in its own form, or there is none.
  */
-static void
-forget_input(Job *job)
+void
+steps_forget_input(Job *job)
 {
+	if (job->input_context == NULL)
+		return;
 	MemoryContextDelete(job->input_context);
 	job->input_context = NULL;
 	job->request = NULL;
@@ -284,8 +286,11 @@ forget_input(Job *job)
 	job->n_references = 0;
 }
 
-static void
-submit(Job *job)
+/*
+ * Sends a claimed job.
+ */
+void
+steps_submit(Job *job)
 {
 	char *error = NULL;
 	HttpRequest *http;
@@ -298,8 +303,9 @@ submit(Job *job)
 		steps_fail(job, MemoryContextStrdup(job->context, error));
 		return;
 	}
-	forget_input(job);
-	job->activity = shmem_activity_add(job->owner, job->id, job->attempt, job->server_name);
+	steps_forget_input(job);
+	if (job->activity == NULL)
+		job->activity = shmem_activity_add(job->owner, job->id, job->attempt, job->server_name);
 	job_enter(job, JOB_CALLING);
 	if (calls_begin(job, STEP_SUBMIT, http))
 		follow_submitted(job);
@@ -325,7 +331,7 @@ postpone(Job *job)
 
 	verdict->kind = VERDICT_POSTPONE;
 	verdict->after = Min(POSTPONE_MS << Max(0, Min(times, 10)), POSTPONE_MAX_MS);
-	verdict->unknown = true; /* as it was before: the Idempotency-Key stays */
+	verdict->unknown = job->key_is_kept; /* as it was before */
 	verdict->error = job->waits_for;
 	steps_conclude(job, verdict);
 }
@@ -370,8 +376,10 @@ steps_start(Job *job)
 		steps_fail(job, job->complaint);
 	else if (job->waits_for != NULL)
 		postpone(job);
+	else if (lookup_comes_first(job))
+		lookup_begin(job);
 	else
-		submit(job);
+		steps_submit(job);
 	MemoryContextSwitchTo(caller);
 }
 

@@ -13,6 +13,8 @@ extern void steps_conclude(Job *job, Verdict *verdict);
 extern void steps_fail(Job *job, char *error);
 extern void steps_saved(Job *job);
 extern void steps_reported(Job *job, TimestampTz now);
+extern void steps_submit(Job *job);
+extern void steps_forget_input(Job *job);
 extern void steps_simplify(Job *job);
 extern RequestSource steps_request_source(const Job *job);
 extern ReplySource steps_reply_source(const Job *job, const HttpRequest *request);
@@ -31,6 +33,7 @@ extern void follow_begin_question(Job *job, HttpRequest *http);
 
 /* lookup.c: a submission of which it is not known whether it arrived */
 extern bool lookup_is_due(const Job *job);
+extern bool lookup_comes_first(const Job *job);
 extern void lookup_begin(Job *job);
 extern void lookup_ask(Job *job);
 extern void lookup_answered(Job *job, HttpReply *reply);

@@ -146,13 +146,28 @@ random_keys(int n)
 }
 
 /*
+ * Whether a claimed job goes on with the key of an earlier attempt; new_key is what it was offered.
+ */
+static bool
+has_kept_key(const Job *job, const ArrayType *keys, int i)
+{
+	pg_uuid_t *new_key = (pg_uuid_t *) ARR_DATA_PTR(keys) + i;
+
+	/* its first attempt has none to go on with */
+	return job->attempt > 1 && job->idempotency_key != NULL &&
+		   strcmp(job->idempotency_key,
+				  DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(new_key)))) != 0;
+}
+
+/*
  * Starts an attempt of these jobs: each one that is still queued becomes a Job in the state
  * JOB_CLAIMED, in the order of ids.  Those that someone has locked are looked at again later.
  */
 void
 queue_claim(const int64 *ids, int n, TimestampTz now)
 {
-	Datum args[3] = {PointerGetDatum(statement_int8_array(ids, n)), PointerGetDatum(random_keys(n)),
+	ArrayType *keys = random_keys(n);
+	Datum args[3] = {PointerGetDatum(statement_int8_array(ids, n)), PointerGetDatum(keys),
 					 TimestampTzGetDatum(now)};
 	uint64 rows = statement_run(CLAIM, args, NULL);
 	int64 *missing = palloc(n * sizeof(int64));
@@ -175,6 +190,7 @@ queue_claim(const int64 *ids, int n, TimestampTz now)
 		if (job != NULL && job->state == JOB_CLAIMED)
 		{
 			job_enter(job, JOB_CLAIMED);
+			job->key_is_kept = has_kept_key(job, keys, i);
 			queue_read_references(job);
 		}
 		else if (job == NULL)

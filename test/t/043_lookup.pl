@@ -21,6 +21,7 @@ create_server($node, 'comfy', 'comfyui', $standin, %fast, max_in_flight => 50);
 create_server($node, 'careful', 'comfyui', $standin, %fast, on_unknown => 'fail');
 create_server($node, 'unasked', 'comfyui', $standin, %fast, lookup => '');
 create_server($node, 'deaf', 'comfyui', $standin, %fast, lookup => 'GET /nowhere#/x', on_unknown => 'fail', timeout => '2 s');
+create_server($node, 'hopeful', 'comfyui', $standin, %fast, lookup => 'GET /nowhere#/x', timeout => '2 s');
 create_server($node, 'patient', 'comfyui', $standin, %fast, lookup => 'GET /nowhere#/x');
 create_server($node, 'file', 'comfyui', $standin, %fast, lookup => 'GET /view?filename=ComfyUI_{id}_00001_.png');
 
@@ -105,10 +106,22 @@ foreach my $case (@lost)
 # ---- it cannot be asked ----
 
 my $deaf = start('deaf', 'deaf', [$cut]);
-ok(wait_state($node, $deaf, 'failed'), 'where it cannot be asked within the option timeout, on_unknown decides');
+my $deaf_lost = start('deaf', 'deaf lost', [$lost]);
+my $hopeful = start('hopeful', 'hopeful', [$cut]);
+ok(wait_state($node, $_, 'failed'), 'where it cannot be asked within the option timeout, on_unknown decides') for $deaf, $deaf_lost;
 is(outcome($deaf) . ', ' . arrived('deaf'), 'failed 1 1 1, 1', '... with fail it is not sent again');
 like(query("SELECT error FROM gen_jobs WHERE id = $deaf"),
 	qr/ended before the answer was complete.*money spent.*could not be asked within the option timeout\.$/, '... and says so');
+
+query('ALTER SERVER deaf OPTIONS (DROP lookup)');
+query("SELECT genjob.retry($deaf)");
+query("SELECT genjob.retry($deaf_lost)");
+ok(wait_state($node, $_, 'succeeded'), 'one that is retried by hand is asked for first') for $deaf, $deaf_lost;
+is(outcome($deaf) . ', ' . arrived('deaf'), 'succeeded 2 0 1, 1', '... and not sent again');
+
+is(outcome($deaf_lost) . ', ' . arrived('deaf lost'), 'succeeded 2 0 1, 2', '... but for one that had not arrived');
+ok(wait_state($node, $hopeful, 'succeeded'), 'with on_unknown retry it is sent again in the end');
+is(outcome($hopeful) . ', ' . arrived('hopeful'), 'succeeded 2 1 1, 2', '... once');
 
 my $cancelled = start('patient', 'cancelled', [$cut], latency_ms => 600_000);
 $standin->wait_for(sub { $standin->counts->{ids}{cancelled}{submitted} && ($_[0]{paths}{'/nowhere'} // 0) > 0 });
