@@ -7,7 +7,7 @@
  */
 #include "postgres.h"
 
-#include "mb/pg_wchar.h"
+#include "access/detoast.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -15,6 +15,8 @@
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "steps.h"
+
+#define MAX_BYTES (512 * 1024 * 1024) /* of all outputs that a request refers to */
 
 /*
  * Lists what the request of a claimed job refers to, in the current memory context.  What is wrong with
@@ -39,17 +41,40 @@ list_references(Job *job)
 	PG_END_TRY();
 }
 
+static size_t
+bytes_read(const Job *job)
+{
+	size_t bytes = 0;
+	int i;
+
+	for (i = 0; i < job->n_references; i++)
+		bytes += job->references[i].len;
+	return bytes;
+}
+
+/*
+ * Takes the data over, of all outputs together no more than a body could hold.
+ */
 static void
-take_output(Reference *reference)
+take_output(Job *job, Reference *reference)
 {
 	bool isnull;
 	Datum type = statement_value(0, 3, &isnull);
+	Datum stored;
 	bytea *data;
 
 	if (isnull)
 		return;
+	stored = statement_not_null(0, 4);
+	if (bytes_read(job) + toast_raw_datum_size(stored) > MAX_BYTES)
+	{
+		job->complaint =
+			psprintf("the outputs that the request refers to are larger than %d MB together. Make several jobs of it.",
+					 MAX_BYTES / (1024 * 1024));
+		return;
+	}
 	reference->content_type = TextDatumGetCString(type);
-	data = DatumGetByteaPCopy(statement_not_null(0, 4));
+	data = DatumGetByteaPCopy(stored);
 	reference->data = VARDATA_ANY(data);
 	reference->len = VARSIZE_ANY_EXHDR(data);
 }
@@ -65,7 +90,7 @@ take_row(Job *job, Reference *reference)
 	if (!has_privs_of_role(job->owner, DatumGetObjectId(statement_not_null(0, 1))))
 		return;
 	if (DatumGetBool(statement_not_null(0, 2)))
-		take_output(reference);
+		take_output(job, reference);
 	else
 		job->waits_for =
 			psprintf("job " INT64_FORMAT
@@ -89,7 +114,7 @@ read_reference(Job *job, Reference *reference)
 }
 
 /*
- * Reads what a claimed job refers to, as long as nothing is to be waited for.
+ * Reads what a claimed job refers to, until it is known that it cannot be sent (yet).
  */
 void
 queue_read_references(Job *job)
@@ -101,7 +126,7 @@ queue_read_references(Job *job)
 		return;
 	caller = MemoryContextSwitchTo(job->input_context);
 	list_references(job);
-	for (i = 0; i < job->n_references && job->waits_for == NULL; i++)
+	for (i = 0; i < job->n_references && job->waits_for == NULL && job->complaint == NULL; i++)
 		read_reference(job, &job->references[i]);
 	MemoryContextSwitchTo(caller);
 }
