@@ -63,7 +63,7 @@ COMMENT ON INDEX @extschema@.gen_jobs_expiring IS 'when the next job expires';
 COMMENT ON INDEX @extschema@.gen_jobs_running IS 'what was running when the server last stopped';
 COMMENT ON COLUMN @extschema@.gen_jobs.id IS 'number of the job, for genjob.wait() and its kin, and for gen_outputs.job_id';
 COMMENT ON COLUMN @extschema@.gen_jobs.server IS 'foreign server of the wrapper genjob that runs the job';
-COMMENT ON COLUMN @extschema@.gen_jobs.request IS 'request in the server''s own words, merged over the server''s defaults';
+COMMENT ON COLUMN @extschema@.gen_jobs.request IS 'request in the server''s own words, merged over the server''s defaults; {"$output": [7, 1]} in it stands for the first output of job 7';
 COMMENT ON COLUMN @extschema@.gen_jobs.inputs IS 'binary inputs; the request refers to the first as {"$input": 1}';
 COMMENT ON COLUMN @extschema@.gen_jobs.priority IS 'higher runs first';
 COMMENT ON COLUMN @extschema@.gen_jobs.run_at IS 'not before this time';

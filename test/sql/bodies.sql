@@ -84,6 +84,11 @@ UPDATE gen_jobs SET request = '{"a": {"$output": [1, 1]}}' WHERE state = 'queued
 INSERT INTO gen_jobs (server, request) VALUES ('regress_http', '{"a": "$output", "b": "{\"$output\": 1}"}') RETURNING state;
 RESET ROLE;
 
+-- in the defaults of a server, too; then each job has a binary
+ALTER SERVER regress_images OPTIONS (ADD defaults '{"mask": {"$output": [2000002, 1]}}');
+SELECT pg_temp.show('regress_images', '{"prompt": "p"}');
+SELECT genjob.preview('regress_images', '{"prompt": "p", "mask": {"$output": [2000002, 2]}}');
+
 -- ---- raw: the body is one binary, the rest are parameters of the URL ----
 
 CREATE SERVER regress_raw FOREIGN DATA WRAPPER genjob

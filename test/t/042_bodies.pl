@@ -88,6 +88,19 @@ ok(wait_state($node, $impatient, 'failed'), 'expires_at bounds how long a job wa
 like(outcome($impatient), qr/not started before expires_at/, '... and says so');
 query("SELECT genjob.cancel($never)");
 
+# what replication brings is not refused at INSERT
+my $wrong = query(q{SET session_replication_role = replica;
+	INSERT INTO gen_jobs (server, request, owner) VALUES ('echo', '{"a": {"$output": 1}}', 10) RETURNING id});
+ok(wait_state($node, $wrong, 'failed'), 'so does one that is not written as it should be');
+like(outcome($wrong), qr/\|1\|the request refers to output 1, which is not a job and an ordinal\. Write/, '... and says how it should');
+
+# ---- in what the server lays under each request ----
+
+create_server($node, 'styled', 'http', $standin, path => '/echo', defaults => qq({"style": {"\$output": [$first, 2]}}));
+my $styled = enqueue($node, 'styled', { prompt => 'p' });
+ok(wait_state($node, $styled, 'succeeded'), 'the option defaults may refer to an output');
+is(job($node, $styled)->{result}{body}{style}, $image, '... which is sent with each job');
+
 # ---- whose it is ----
 
 my $alices = enqueue_as('alice', 'painter', { prompt => 'alice' });
