@@ -18,6 +18,7 @@ OBJS = \
 	src/reporter.o \
 	src/trouble.o \
 	src/sqlapi.o \
+	src/views.o \
 	src/triggers.o \
 	src/hooks.o \
 	src/steps.o \
@@ -25,6 +26,12 @@ OBJS = \
 	src/lookup.o \
 	src/calls.o \
 	src/schedule.o \
+	src/turns.o \
+	src/limits/limits.o \
+	src/limits/bucket.o \
+	src/limits/breaker.o \
+	src/limits/capacity.o \
+	src/clock.o \
 	src/queue/statement.o \
 	src/queue/find.o \
 	src/queue/claim.o \

@@ -27,6 +27,8 @@ CREATE TABLE @extschema@.gen_jobs
 	priority        integer NOT NULL DEFAULT 0,
 	run_at          timestamptz NOT NULL DEFAULT now(),
 	expires_at      timestamptz,
+	tenant          text COLLATE "C" NOT NULL DEFAULT current_user,
+	unique_key      text COLLATE "C",
 	max_attempts    integer CHECK (max_attempts > 0),
 	state           @extschema@.gen_job_state NOT NULL DEFAULT 'queued',
 	attempt         integer NOT NULL DEFAULT 0,
@@ -41,7 +43,9 @@ CREATE TABLE @extschema@.gen_jobs
 	error           text,
 	errors          jsonb,
 	remote_id       text,
-	remote          jsonb
+	remote          jsonb,
+	ran_on          name,
+	backend         text
 );
 
 -- three quarters full pages leave room for the new versions of a row beside it
@@ -50,17 +54,20 @@ ALTER TABLE @extschema@.gen_jobs SET (fillfactor = 75, autovacuum_vacuum_scale_f
 -- what is compressed already gains nothing
 ALTER TABLE @extschema@.gen_jobs ALTER COLUMN inputs SET STORAGE EXTERNAL;
 
-CREATE INDEX gen_jobs_ready ON @extschema@.gen_jobs (server, priority DESC, run_at, id) WHERE state = 'queued';
+CREATE INDEX gen_jobs_ready ON @extschema@.gen_jobs (server, tenant, priority, run_at, id) WHERE state = 'queued';
 CREATE INDEX gen_jobs_due ON @extschema@.gen_jobs (run_at) WHERE state = 'queued';
 CREATE INDEX gen_jobs_expiring ON @extschema@.gen_jobs (expires_at) WHERE state = 'queued' AND expires_at IS NOT NULL;
 CREATE INDEX gen_jobs_running ON @extschema@.gen_jobs (id) WHERE state = 'running';
+CREATE UNIQUE INDEX gen_jobs_unique ON @extschema@.gen_jobs (server, unique_key)
+	WHERE unique_key IS NOT NULL AND state IN ('waiting', 'queued', 'running');
 
 COMMENT ON TABLE @extschema@.gen_jobs IS 'jobs for GenAI servers: INSERT one to have it run';
 COMMENT ON SEQUENCE @extschema@.gen_jobs_id_seq IS 'numbers of the jobs in gen_jobs';
-COMMENT ON INDEX @extschema@.gen_jobs_ready IS 'the queue of each server, in the order in which it is run';
+COMMENT ON INDEX @extschema@.gen_jobs_ready IS 'the queue of each server, tenant and priority, in the order in which it is run';
 COMMENT ON INDEX @extschema@.gen_jobs_due IS 'when the next job is due';
 COMMENT ON INDEX @extschema@.gen_jobs_expiring IS 'when the next job expires';
 COMMENT ON INDEX @extschema@.gen_jobs_running IS 'what was running when the server last stopped';
+COMMENT ON INDEX @extschema@.gen_jobs_unique IS 'at most one unfinished job for a server and unique_key';
 COMMENT ON COLUMN @extschema@.gen_jobs.id IS 'number of the job, for genjob.wait() and its kin, and for gen_outputs.job_id';
 COMMENT ON COLUMN @extschema@.gen_jobs.server IS 'foreign server of the wrapper genjob that runs the job';
 COMMENT ON COLUMN @extschema@.gen_jobs.request IS 'request in the server''s own words, merged over the server''s defaults; {"$output": [7, 1]} in it stands for the first output of job 7';
@@ -68,6 +75,8 @@ COMMENT ON COLUMN @extschema@.gen_jobs.inputs IS 'binary inputs; the request ref
 COMMENT ON COLUMN @extschema@.gen_jobs.priority IS 'higher runs first';
 COMMENT ON COLUMN @extschema@.gen_jobs.run_at IS 'not before this time';
 COMMENT ON COLUMN @extschema@.gen_jobs.expires_at IS 'fails if it has not been started by this time';
+COMMENT ON COLUMN @extschema@.gen_jobs.tenant IS 'whose turn it is: the tenants of a server share it evenly, or by genjob.tenant_weights';
+COMMENT ON COLUMN @extschema@.gen_jobs.unique_key IS 'a server has at most one unfinished job with it: INSERT ... ON CONFLICT DO NOTHING leaves a second one out';
 COMMENT ON COLUMN @extschema@.gen_jobs.max_attempts IS 'overrides the server''s option max_attempts';
 COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
 COMMENT ON COLUMN @extschema@.gen_jobs.attempt IS 'how often the job was started';
@@ -84,6 +93,8 @@ COMMENT ON COLUMN @extschema@.gen_jobs.errors IS 'one element for each attempt t
 
 COMMENT ON COLUMN @extschema@.gen_jobs.remote_id IS 'the provider''s own id of the prediction, written as soon as it is known';
 COMMENT ON COLUMN @extschema@.gen_jobs.remote IS 'what else is needed to go on with the prediction after a restart';
+COMMENT ON COLUMN @extschema@.gen_jobs.ran_on IS 'server that took the last attempt as a fallback; null where it was the job''s own';
+COMMENT ON COLUMN @extschema@.gen_jobs.backend IS 'address, of those in the server''s option url, that was given the last attempt';
 
 CREATE TABLE @extschema@.gen_outputs
 (
@@ -109,6 +120,19 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.gen_jobs', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.gen_jobs_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.gen_outputs', '');
 
+CREATE TABLE genjob.tenant_weights
+(
+	server name NOT NULL,
+	tenant text COLLATE "C" NOT NULL,
+	weight double precision NOT NULL CHECK (weight BETWEEN 0.001 AND 1000),
+	PRIMARY KEY (server, tenant)
+);
+COMMENT ON TABLE genjob.tenant_weights IS 'tenants that get more or fewer turns than others; all that are not here have the weight 1';
+COMMENT ON COLUMN genjob.tenant_weights.server IS 'foreign server, as in gen_jobs';
+COMMENT ON COLUMN genjob.tenant_weights.tenant IS 'as in gen_jobs';
+COMMENT ON COLUMN genjob.tenant_weights.weight IS 'turns in the time in which a tenant of weight 1 has one';
+SELECT pg_catalog.pg_extension_config_dump('genjob.tenant_weights', '');
+
 -- Rows are private to their owner and the members of the owning role.
 ALTER TABLE @extschema@.gen_jobs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY gen_jobs_owner ON @extschema@.gen_jobs
@@ -127,6 +151,9 @@ CREATE FUNCTION genjob.before_delete() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_before_delete' LANGUAGE C;
 CREATE FUNCTION genjob.after_truncate() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_truncate' LANGUAGE C;
+CREATE FUNCTION genjob.after_weights() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'genjob_after_weights' LANGUAGE C;
+COMMENT ON FUNCTION genjob.after_weights() IS 'has the dispatcher told at commit that weights of tenants changed';
 COMMENT ON FUNCTION genjob.before_insert() IS 'checks a new job and has the dispatcher woken at commit';
 COMMENT ON FUNCTION genjob.before_update() IS 'checks a change of a job and has the dispatcher told at commit';
 COMMENT ON FUNCTION genjob.before_delete() IS 'has the dispatcher told at commit that a job is gone';
@@ -149,3 +176,8 @@ ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_before_insert;
 ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_before_update;
 ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_before_delete;
 ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_after_truncate;
+
+CREATE TRIGGER genjob_after_weights AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON genjob.tenant_weights
+	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_weights();
+COMMENT ON TRIGGER genjob_after_weights ON genjob.tenant_weights IS 'has the new weights take effect';
+ALTER TABLE genjob.tenant_weights ENABLE ALWAYS TRIGGER genjob_after_weights;

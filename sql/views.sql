@@ -13,9 +13,14 @@ COMMENT ON FUNCTION genjob.read_workers() IS 'dispatchers of all databases';
 
 CREATE FUNCTION genjob.read_servers(OUT server oid, OUT in_flight integer, OUT succeeded bigint, OUT failed bigint,
 	OUT retried bigint, OUT ended_last_minute bigint, OUT p50 double precision, OUT p95 double precision,
-	OUT p99 double precision, OUT held_until timestamptz, OUT held_reason text)
+	OUT p99 double precision, OUT held_until timestamptz, OUT held_reason text, OUT allowed integer, OUT tokens double precision)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'genjob_server_stats' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.read_servers() IS 'counts of this database''s servers since the server process started';
+
+CREATE FUNCTION genjob.read_backends(OUT server oid, OUT ordinal integer, OUT state text, OUT in_flight integer,
+	OUT max_in_flight integer, OUT failures integer, OUT until timestamptz, OUT error text)
+	RETURNS SETOF record AS 'MODULE_PATHNAME', 'genjob_backends' LANGUAGE C STRICT;
+COMMENT ON FUNCTION genjob.read_backends() IS 'addresses of this database''s servers, as genjob now takes them to be';
 
 CREATE VIEW genjob.activity AS
 	SELECT a.job_id, a.server, a.owner::regrole AS owner, a.attempt, a.phase, a.progress, a.bytes_sent, a.bytes_received,
@@ -34,7 +39,8 @@ CREATE VIEW genjob.servers AS
 		coalesce(r.ended_last_minute, 0) AS ended_last_minute,
 		r.p50 * interval '1 s' AS p50, r.p95 * interval '1 s' AS p95, r.p99 * interval '1 s' AS p99,
 		CASE WHEN q.queued > 0 THEN r.held_reason END AS held_reason,
-		CASE WHEN q.queued > 0 THEN r.held_until END AS held_until
+		CASE WHEN q.queued > 0 THEN r.held_until END AS held_until,
+		r.allowed, r.tokens
 	FROM pg_foreign_server s
 	JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'
 	LEFT JOIN genjob.read_servers() r ON r.server = s.oid
@@ -45,7 +51,79 @@ COMMENT ON VIEW genjob.servers IS 'what each GenAI server has to do and does, an
 COMMENT ON COLUMN genjob.servers.queued IS 'jobs that are due';
 COMMENT ON COLUMN genjob.servers.later IS 'jobs whose run_at is still to come';
 COMMENT ON COLUMN genjob.servers.retried IS 'attempts that failed and were, or will be, tried again';
+COMMENT ON COLUMN genjob.servers.allowed IS 'calls at a time, of all its addresses that can be reached; where max_in_flight is auto, as found so far';
+COMMENT ON COLUMN genjob.servers.tokens IS 'calls that rate_limit lets go at once now';
+COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not started';
+COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known';
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
+
+CREATE VIEW genjob.backends AS
+	SELECT s.srvname AS server, btrim(u.url, E' \t\n') AS url, coalesce(b.state, 'ok') AS state,
+		coalesce(b.in_flight, 0) AS in_flight, b.max_in_flight, coalesce(b.failures, 0) AS failures, b.until, b.error
+	FROM pg_foreign_server s
+	JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'
+	CROSS JOIN LATERAL (SELECT o.option_value FROM pg_options_to_table(s.srvoptions) o WHERE o.option_name = 'url') o
+	CROSS JOIN LATERAL string_to_table(o.option_value, ',') WITH ORDINALITY u (url, ordinal)
+	LEFT JOIN genjob.read_backends() b ON b.server = s.oid AND b.ordinal = u.ordinal;
+COMMENT ON VIEW genjob.backends IS 'the addresses of each GenAI server, and which of them can be reached';
+COMMENT ON COLUMN genjob.backends.state IS 'ok, held (it asked to wait), broken (it cannot be reached: one call tries it at until) or probing (that call is under way)';
+COMMENT ON COLUMN genjob.backends.max_in_flight IS 'calls at a time; where the server''s max_in_flight is auto, as found so far';
+COMMENT ON COLUMN genjob.backends.failures IS 'calls in a row that did not reach it';
+COMMENT ON COLUMN genjob.backends.error IS 'what the last of them met';
+
+CREATE FUNCTION genjob.tenant_weight(server name, tenant text) RETURNS double precision
+	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	SELECT coalesce((SELECT w.weight FROM genjob.tenant_weights w
+		WHERE w.server = tenant_weight.server AND w.tenant = tenant_weight.tenant), 1)
+$$;
+COMMENT ON FUNCTION genjob.tenant_weight(name, text) IS 'weight of a tenant at a server: that of genjob.tenant_weights, or 1';
+
+CREATE VIEW genjob.tenants WITH (security_invoker = true) AS
+	SELECT j.server, j.tenant, genjob.tenant_weight(j.server, j.tenant) AS weight,
+		count(*) FILTER (WHERE j.state = 'queued' AND j.run_at <= now()) AS queued,
+		count(*) FILTER (WHERE j.state = 'queued' AND j.run_at > now()) AS later,
+		count(*) FILTER (WHERE j.state = 'running') AS in_flight,
+		min(j.run_at) FILTER (WHERE j.state = 'queued' AND j.run_at <= now()) AS waiting_since
+	FROM @extschema@.gen_jobs j
+	WHERE j.state IN ('queued', 'running')
+	GROUP BY j.server, j.tenant;
+COMMENT ON VIEW genjob.tenants IS 'what each tenant of each server has waiting and in flight, of the jobs that the role may see';
+COMMENT ON COLUMN genjob.tenants.weight IS 'of genjob.tenant_weights: turns in the time in which a tenant of weight 1 has one';
+COMMENT ON COLUMN genjob.tenants.queued IS 'jobs that are due';
+COMMENT ON COLUMN genjob.tenants.later IS 'jobs whose run_at is still to come';
+COMMENT ON COLUMN genjob.tenants.waiting_since IS 'run_at of the job that has been due for longest';
+
+CREATE FUNCTION genjob.read_rate(name, OUT server oid, OUT paused boolean, OUT rate double precision)
+	AS 'MODULE_PATHNAME', 'genjob_server_rate' LANGUAGE C STRICT;
+COMMENT ON FUNCTION genjob.read_rate(name) IS 'what the options of a server say of its pace, in calls a second';
+
+CREATE FUNCTION genjob.estimate(server name, tenant text DEFAULT current_user) RETURNS timestamptz
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	WITH due AS (
+		SELECT j.tenant, count(*) AS n, genjob.tenant_weight(estimate.server, j.tenant) AS weight
+			FROM @extschema@.gen_jobs j
+			WHERE j.state = 'queued' AND j.server = estimate.server AND j.run_at <= now() GROUP BY j.tenant),
+	mine AS (
+		SELECT coalesce(sum(d.n) FILTER (WHERE d.tenant = estimate.tenant), 0) AS n,
+			genjob.tenant_weight(estimate.server, estimate.tenant) AS weight FROM due d),
+	-- while mine get their turns the others get theirs, until they have no more
+	ahead AS (
+		SELECT min(m.n) + coalesce(sum(least(d.n, ceil((m.n + 1) * d.weight / m.weight))), 0) AS n
+			FROM mine m LEFT JOIN due d ON d.tenant <> estimate.tenant),
+	-- seconds until there is a place, and until there is a token
+	wait AS (
+		SELECT o.paused, s.held_until,
+			CASE WHEN a.n < coalesce(s.allowed - s.in_flight, 1) THEN 0
+				ELSE (a.n - (s.allowed - s.in_flight) + 1) * s.p50 / nullif(s.allowed, 0) END AS place,
+			CASE WHEN o.rate > 0 THEN greatest(a.n + 1 - coalesce(s.tokens, 1), 0) / o.rate ELSE 0 END AS token
+			FROM ahead a, genjob.read_rate(estimate.server) o
+			LEFT JOIN genjob.read_servers() s ON s.server = o.server)
+	SELECT CASE WHEN w.paused THEN 'infinity'
+			WHEN w.place IS NOT NULL THEN greatest(clock_timestamp(), w.held_until) + greatest(w.place, w.token) * interval '1 s' END
+		FROM wait w
+$$;
+COMMENT ON FUNCTION genjob.estimate(name, text) IS
+	'when a job of that tenant, inserted now, would start; infinity while the server is paused, null while too little is known of it';
 
 CREATE VIEW genjob.workers AS
 	SELECT d.datname AS database, w.pid, w.state, w.since, w.last_error, w.last_error_at

@@ -10,6 +10,7 @@
 #include "utils/timestamp.h"
 
 #include "claimer.h"
+#include "clock.h"
 #include "queue/queue.h"
 #include "schedule.h"
 #include "settings.h"
@@ -24,8 +25,10 @@ static int max_calls; /* that this process has descriptors for */
 /* What the next transaction has to look at */
 static News news;
 static bool look_at_extension = true;
-static bool scan_all = true;
+static bool scan_all = true;  /* from the beginning */
+static bool scanning = false; /* has begun, and goes on */
 static bool look_for_orphans = true;
+static bool weights_changed = true;
 static bool absent = false;        /* this database has no extension */
 static bool other_version = false; /* it has one that this library cannot serve */
 static TimestampTz due_read;       /* run_at up to here has been read */
@@ -43,7 +46,7 @@ void
 claimer_init(int descriptors)
 {
 	max_calls = descriptors;
-	next_rescan = GetCurrentTimestamp() + genjob_rescan_interval * USECS_PER_SEC;
+	next_rescan = clock_now() + genjob_rescan_interval * USECS_PER_SEC;
 }
 
 /*
@@ -52,7 +55,7 @@ claimer_init(int descriptors)
 void
 claimer_reconfigured(void)
 {
-	TimestampTz next = GetCurrentTimestamp() + genjob_rescan_interval * USECS_PER_SEC;
+	TimestampTz next = clock_now() + genjob_rescan_interval * USECS_PER_SEC;
 
 	next_rescan = Min(next_rescan, next);
 }
@@ -78,7 +81,7 @@ claimer_found_nothing(void)
 /* What a claim transaction tried. */
 typedef struct Claim
 {
-	int64 ids[CLAIM_BATCH];
+	Turn turns[CLAIM_BATCH];
 	int n;
 } Claim;
 
@@ -117,6 +120,26 @@ check_extension(void)
 	return presence == QUEUE_PRESENT;
 }
 
+/*
+ * Begins to look at everything, or goes on with it.  One look is ended before the next begins.
+ */
+static void
+read_all(TimestampTz now)
+{
+	if (scan_all || news.rescan)
+		queue_read_claimed(now);
+	if (!scanning && (scan_all || news.rescan))
+	{
+		queue_scan_begin(now);
+		scanning = true;
+		scan_all = false;
+	}
+	else if (news.rescan)
+		scan_all = true;
+	if (scanning)
+		scanning = queue_scan();
+}
+
 static void
 read_queue(TimestampTz now)
 {
@@ -124,21 +147,18 @@ read_queue(TimestampTz now)
 
 	if (look_for_orphans)
 		queue_read_orphans();
-	if (scan_all || news.rescan)
+	if (weights_changed)
+		queue_read_weights();
+	weights_changed = false;
+	if (news.n_ids > 0)
+		queue_read_changed(news.ids, news.n_ids, now);
+	if (times->due != 0 && times->due <= now)
 	{
-		queue_read_claimed(now);
-		queue_scan_all(now);
+		if (!queue_read_due(due_read, now))
+			scan_all = true;
+		times->due = queue_next_due(now);
 	}
-	else
-	{
-		if (news.n_ids > 0)
-			queue_read_changed(news.ids, news.n_ids, now);
-		if (times->due != 0 && times->due <= now)
-		{
-			queue_read_due(due_read, now);
-			times->due = queue_next_due(now);
-		}
-	}
+	read_all(now);
 	due_read = now;
 }
 
@@ -151,14 +171,15 @@ expire_and_fail(TimestampTz now)
 	{
 		int n = queue_expire(now);
 
-		schedule_times.expiry = queue_next_expiry();
+		/* rows that were locked are looked at again for a while; after that the rescan finds them */
+		schedule_times.expiry = queue_next_expiry(now - 60 * USECS_PER_SEC);
 		if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
 			schedule_times.expiry = n < EXPIRE_BATCH ? now + USECS_PER_SEC : now;
 	}
 	while ((queue = schedule_next_without_server()) != NULL)
 	{
 		if (queue_fail_waiting(NameStr(queue->name), queue->complaint, now) == 0)
-			schedule_drop_ready(queue);
+			turns_drop(&queue->turns);
 	}
 }
 
@@ -166,19 +187,22 @@ static void
 claim_work(void *arg)
 {
 	Claim *claim = arg;
-	TimestampTz now = GetCurrentTimestamp();
-	ServerQueue *queue;
+	TimestampTz now = clock_now();
+	int n;
 
 	if (!check_extension())
 		return;
 	read_queue(now);
 	schedule_refresh();
 	expire_and_fail(now);
-	while ((queue = schedule_next_to_fill()) != NULL)
-		queue_fill(queue, now);
-	claim->n = schedule_take(claim->ids, claim_batch, room(), now);
+	do
+	{
+		queue_fill(now);
+		n = schedule_take(claim->turns + claim->n, claim_batch - claim->n, room() - claim->n, now);
+		claim->n += n;
+	} while (n > 0 && claim->n < claim_batch && turns_next_hungry(NULL) != NULL);
 	if (claim->n > 0)
-		queue_claim(claim->ids, claim->n, now);
+		queue_claim(claim->turns, claim->n, now);
 }
 
 static void
@@ -215,18 +239,22 @@ blames_row(const ErrorData *error)
  * the cause, claiming one by one finds it, and it is left alone for a while.
  */
 static void
-claim_failed(const Claim *claim, const ErrorData *error)
+claim_failed(Claim *claim, const ErrorData *error)
 {
 	bool is_found = claim->n == 1 && blames_row(error);
+	int i;
 
 	trouble_show("claim jobs", error);
 	destroy_claimed();
+	for (i = 0; i < claim->n; i++)
+		limits_give_back(&claim->turns[i].place);
 	if (is_found)
-		schedule_shun(claim->ids[0], GetCurrentTimestamp() + TROUBLE_MAX_MS * INT64CONST(1000));
+		schedule_shun(claim->turns[0].id, clock_now() + TROUBLE_MAX_MS * INT64CONST(1000));
 	claim_batch = 1;
-	scan_all = look_at_extension = look_for_orphans = true;
+	scan_all = look_at_extension = look_for_orphans = weights_changed = true;
+	scanning = false;
 	if (!is_found || troubles++ > MAX_QUICK_TROUBLES)
-		trouble_until = GetCurrentTimestamp() + trouble_backoff_us(troubles++);
+		trouble_until = clock_now() + trouble_backoff_us(troubles++);
 	shmem_set_my_state(WORKER_TROUBLED);
 }
 
@@ -255,7 +283,7 @@ claimer_must_look(TimestampTz now)
 	}
 	if (other_version)
 		return news.recheck || news.rescan || news.n_ids > 0;
-	return look_at_extension || scan_all || schedule_next_without_server() != NULL ||
+	return look_at_extension || scan_all || scanning || schedule_next_without_server() != NULL ||
 		   news.n_ids > 0 || news.rescan || news.recheck ||
 		   (times->due != 0 && times->due <= now) || (times->expiry != 0 && times->expiry <= now) ||
 		   schedule_can_take(room(), now);
@@ -273,6 +301,7 @@ claimer_claim(void)
 
 	claim->n = 0;
 	look_at_extension |= news.recheck;
+	weights_changed |= news.recheck;
 	if (!queue_transact("claiming jobs", claim_work, claim, &error))
 	{
 		claim_failed(claim, error);
@@ -280,12 +309,21 @@ claimer_claim(void)
 	}
 	forget_news();
 	if (!look_at_extension)
-		scan_all = look_for_orphans = false;
+		look_for_orphans = false;
 	troubles = 0;
 	trouble_until = 0;
 	claim_batch = Min(claim_batch * 2, CLAIM_BATCH);
 	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
 		steps_start(dlist_container(Job, node, iter.cur));
+}
+
+/*
+ * Shows what each server may be given now, and why it is not more.
+ */
+void
+claimer_show(void)
+{
+	schedule_show(room(), clock_now());
 }
 
 /*
@@ -313,7 +351,7 @@ TimestampTz
 claimer_next_look(TimestampTz now)
 {
 	TimestampTz times[] = {schedule_times.due, schedule_times.expiry, schedule_times.rescan,
-						   schedule_next_hold_end(now)};
+						   schedule_next_change(now)};
 	TimestampTz next = next_rescan;
 	int i;
 

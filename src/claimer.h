@@ -14,6 +14,7 @@ extern bool claimer_must_look(TimestampTz now);
 extern void claimer_claim(void);
 extern TimestampTz claimer_next_look(TimestampTz now);
 extern bool claimer_is_troubled(void);
+extern void claimer_show(void);
 extern bool claimer_found_nothing(void);
 
 #endif /* GENJOB_CLAIMER_H */

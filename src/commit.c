@@ -15,7 +15,7 @@
 #include "commit.h"
 #include "shmem.h"
 
-#define MAX_NOTED_JOBS 512
+#define MAX_NOTED_JOBS 2048
 
 typedef struct Notes
 {

@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "claimer.h"
+#include "clock.h"
 #include "compat.h"
 #include "dispatcher.h"
 #include "queue/queue.h"
@@ -160,6 +161,7 @@ start_process(int slot)
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_SESSION);
 	configure_session();
 	insist_on_durability();
+	clock_init();
 	http_init();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "genjob turn", ALLOCSET_DEFAULT_SIZES);
 	wait_event = compat_wait_event("GenjobDispatcherMain");
@@ -227,13 +229,13 @@ turn(void)
 
 	collect_answers();
 	claimer_take_news();
-	consider_leaving(GetCurrentTimestamp());
+	consider_leaving(clock_now());
 	reporter_write();
-	now = GetCurrentTimestamp();
+	now = clock_now();
 	if (leave_at == 0 && claimer_must_look(now))
 		claimer_claim();
 	if (leave_at == 0)
-		follow_wake(GetCurrentTimestamp());
+		follow_wake(clock_now());
 	collect_answers();
 }
 
@@ -242,6 +244,7 @@ show_state(void)
 {
 	int calls = job_count_in_flight();
 
+	claimer_show();
 	pgstat_report_activity(STATE_IDLE,
 						   psprintf("%d call%s in flight", calls, calls == 1 ? "" : "s"));
 	if (leave_at == 0 && !claimer_is_troubled())
@@ -254,7 +257,7 @@ show_state(void)
 static long
 wait_ms(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = clock_now();
 	TimestampTz next = leave_at != 0 ? leave_at : claimer_next_look(now);
 	TimestampTz wake_due = leave_at != 0 ? 0 : follow_next_wake();
 	TimestampTz report_due = reporter_next();
@@ -265,7 +268,7 @@ wait_ms(void)
 		schedule_note_time(&next, report_due);
 	if (wake_due != 0)
 		schedule_note_time(&next, wake_due);
-	ms = TimestampDifferenceMilliseconds(now, next);
+	ms = clock_real_ms(now, next);
 	return http_ms >= 0 ? Min(ms, http_ms) : ms;
 }
 
@@ -347,7 +350,7 @@ genjob_dispatcher_main(Datum slot)
 	for (;;)
 	{
 		turn();
-		if (may_leave(GetCurrentTimestamp()))
+		if (may_leave(clock_now()))
 			break;
 		show_state();
 		MemoryContextReset(turn_context);

@@ -11,6 +11,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "job.h"
 #include "schedule.h"
 #include "stats.h"
@@ -36,7 +37,7 @@ static int polls_in_second = 0;
 static TimestampTz
 deadline_of(const Job *job)
 {
-	return job->started_at + job->server->options.timeout * INT64CONST(1000);
+	return job->started_at + job->options->timeout * INT64CONST(1000);
 }
 
 /*
@@ -46,7 +47,7 @@ deadline_of(const Job *job)
 static int64
 usual_delay_ms(const Job *job, TimestampTz now)
 {
-	int64 least = job->server->options.poll_interval;
+	int64 least = job->options->poll_interval;
 	int64 elapsed = (now - job->started_at) / 1000;
 	double usual = job->queue->stats ? stats_percentile(job->queue->stats, 0.5) * 1000 * 0.8 : 0;
 	int64 delay = Max(least, elapsed / 10);
@@ -71,10 +72,10 @@ void
 follow_wait(Job *job)
 {
 	Verdict *verdict = job->verdict;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = clock_now();
 	int64 delay =
 		verdict->after >= 0 && (verdict->error != NULL || verdict->has_answer)
-			? Max(verdict->after, verdict->error != NULL ? job->server->options.poll_interval : 0)
+			? Max(verdict->after, verdict->error != NULL ? job->options->poll_interval : 0)
 			: usual_delay_ms(job, now);
 
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
@@ -87,7 +88,7 @@ follow_wait(Job *job)
 	{
 		steps_fail(job,
 				   psprintf("the prediction %s of server \"%s\" did not end within the option timeout. It may still run, and be paid for: cancel it at the provider, or raise timeout.%s%s",
-							job->remote.id ? job->remote.id : "", job->server_name,
+							job->remote.id ? job->remote.id : "", NameStr(job->queue->name),
 							verdict->error ? " The last question was not answered: " : "",
 							verdict->error ? verdict->error : ""));
 		return;
@@ -121,7 +122,7 @@ begin_or_retry(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase)
 	/* memory is short: another time */
 	job_enter(job, JOB_WAITING);
 	job->step = step;
-	job_wake_at(job, GetCurrentTimestamp() + USECS_PER_SEC);
+	job_wake_at(job, clock_now() + USECS_PER_SEC);
 }
 
 /*
@@ -130,7 +131,7 @@ begin_or_retry(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase)
 static bool
 is_trusted(const Job *job, const char *url)
 {
-	const ServerOptions *options = &job->server->options;
+	const ServerOptions *options = job->options;
 
 	return url_is_same_origin(url, options->url) ||
 		   url_host_is_allowed(url, options->protocol.allow_hosts);
@@ -151,7 +152,7 @@ follow_begin_question(Job *job, HttpRequest *http)
 static void
 ask(Job *job)
 {
-	const Protocol *protocol = &job->server->options.protocol;
+	const Protocol *protocol = &job->options->protocol;
 	RequestSource source = steps_request_source(job);
 	const char *text = job->step == STEP_RESULT ? protocol->result : protocol->poll;
 	Address address;
@@ -164,7 +165,7 @@ ask(Job *job)
 		/* the server's options have changed since the prediction was submitted */
 		steps_fail(job,
 				   psprintf("server \"%s\" has no options any more that say how to ask about its prediction %s. It may still run, and be paid for: look for it at the provider before genjob.retry().",
-							job->server_name, job->remote.id ? job->remote.id : ""));
+							NameStr(job->queue->name), job->remote.id ? job->remote.id : ""));
 		return;
 	}
 	(void) grammar_read_address(text, &address);
@@ -172,11 +173,12 @@ ask(Job *job)
 	if (http == NULL)
 		steps_fail(job,
 				   psprintf("server \"%s\" gave no URL at %s to ask about its prediction %s. Look at the server's option poll.",
-							job->server_name, address.place, job->remote.id ? job->remote.id : ""));
+							NameStr(job->queue->name), address.place,
+							job->remote.id ? job->remote.id : ""));
 	else if (!is_trusted(job, http->url))
 		steps_fail(job,
 				   psprintf("server \"%s\" gave a URL of another host to ask about its prediction: %s. Name the host in the server's option allow_hosts.",
-							job->server_name, http->shown_url));
+							NameStr(job->queue->name), http->shown_url));
 	else
 		follow_begin_question(job, http);
 }
@@ -186,10 +188,10 @@ ask(Job *job)
 static char *
 progress_address(const Job *job, const char **place)
 {
-	const char *progress = job->server->options.protocol.progress;
+	const char *progress = job->options->protocol.progress;
 	const char *hash = progress ? strchr(progress, '#') : NULL;
 
-	if (hash == NULL || job->server->options.max_in_flight != 1)
+	if (hash == NULL || job->options->max_in_flight != 1)
 		return NULL;
 	*place = hash + 1;
 	return pnstrdup(progress, hash - progress);
@@ -205,7 +207,7 @@ follow_submitted(Job *job)
 	const char *place;
 
 	if (progress_address(job, &place) != NULL)
-		job_wake_at(job, GetCurrentTimestamp() + PROBE_MS * INT64CONST(1000));
+		job_wake_at(job, clock_now() + PROBE_MS * INT64CONST(1000));
 }
 
 static void
@@ -244,7 +246,7 @@ probed(Job *job, HttpReply *reply)
 	MemoryContextSwitchTo(job->context);
 	MemoryContextReset(job->probe_context);
 	if (job->state == JOB_CALLING && job->step == STEP_SUBMIT)
-		job_wake_at(job, GetCurrentTimestamp() + PROBE_MS * INT64CONST(1000));
+		job_wake_at(job, clock_now() + PROBE_MS * INT64CONST(1000));
 }
 
 /* ---------- waking ---------- */
@@ -303,7 +305,7 @@ TimestampTz
 follow_next_wake(void)
 {
 	Job *job = job_next_to_wake();
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = clock_now();
 
 	if (job == NULL || asking >= MAX_ASKING)
 		return 0;
@@ -373,7 +375,7 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 	{
 		job_enter(job, JOB_WAITING);
 		job->step = STEP_DOWNLOAD;
-		job_wake_at(job, GetCurrentTimestamp() + (USECS_PER_SEC << (job->ask_failures - 1)) / 2);
+		job_wake_at(job, clock_now() + (USECS_PER_SEC << (job->ask_failures - 1)) / 2);
 	}
 	else if (can_be_asked(job) && !job->asked_again)
 	{
@@ -385,8 +387,8 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 		job->verdict = NULL;
 		job->ask_failures = 0;
 		job_enter(job, JOB_WAITING);
-		job->step = job->server->options.protocol.result ? STEP_RESULT : STEP_POLL;
-		job_wake_at(job, GetCurrentTimestamp());
+		job->step = job->options->protocol.result ? STEP_RESULT : STEP_POLL;
+		job_wake_at(job, clock_now());
 	}
 	else
 		steps_fail(job, MemoryContextStrdup(job->context, verdict->error));
@@ -436,9 +438,9 @@ cancel_next(Job *job)
 	job->verdict = palloc0(sizeof(Verdict));
 	job->verdict->error =
 		job->cancel_confirmed
-			? psprintf("The server \"%s\" confirmed it.", job->server_name)
+			? psprintf("The server \"%s\" confirmed it.", NameStr(job->queue->name))
 			: psprintf("The server \"%s\" did not confirm it: what it has begun may go on, and be paid for.",
-					   job->server_name);
+					   NameStr(job->queue->name));
 	job_enter(job, JOB_SAVING);
 }
 
@@ -449,13 +451,13 @@ cancel_next(Job *job)
 void
 follow_cancel(Job *job)
 {
-	const Protocol *protocol = job->server ? &job->server->options.protocol : NULL;
+	const Protocol *protocol = job->options ? &job->options->protocol : NULL;
 	const char *cancels = protocol ? protocol->cancel : NULL;
 	bool is_submitting = job->state == JOB_CALLING && job->step == STEP_SUBMIT;
 	bool is_looked_up = job->step == STEP_LOOKUP;
-	bool can_be_told = can_be_asked(job) || is_looked_up ||
-					   (is_submitting && strcmp(protocol->reply, "poll") != 0 &&
-						job->server->options.max_in_flight == 1);
+	bool can_be_told =
+		can_be_asked(job) || is_looked_up ||
+		(is_submitting && strcmp(protocol->reply, "poll") != 0 && job->options->max_in_flight == 1);
 	MemoryContext caller;
 
 	if (job->state == JOB_CALLING &&
@@ -513,6 +515,8 @@ judge(Job *job, HttpReply *reply)
 	ReplySource source = steps_reply_source(job, job->http);
 	Verdict *volatile verdict = NULL;
 
+	job->call_outcome = limits_outcome(reply);
+
 	PG_TRY();
 	{
 		verdict = judge_unguarded(job, &source, reply);
@@ -532,6 +536,7 @@ judge(Job *job, HttpReply *reply)
 		}
 	}
 	PG_END_TRY();
+	limits_note(&job->place, job->call_outcome, verdict->error, clock_now());
 	return verdict;
 }
 

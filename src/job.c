@@ -72,15 +72,6 @@ job_create(int64 id)
 }
 
 /*
- * Whether a job takes one of its server's places.
- */
-static bool
-is_in_flight(JobState state)
-{
-	return state == JOB_CALLING || state == JOB_SAVING || state == JOB_WAITING;
-}
-
-/*
  * Ends what the job still has under way.
  */
 void
@@ -111,8 +102,7 @@ void
 job_destroy(Job *job)
 {
 	job_end_calls(job);
-	if (is_in_flight(job->state))
-		schedule_call_ended(job->queue);
+	limits_leave(&job->place);
 	dlist_delete(&job->node);
 	counts[job->state]--;
 	job_forget_id(job);
@@ -123,15 +113,14 @@ job_destroy(Job *job)
 }
 
 /*
- * Moves the job to another state: the only way to do so.  Keeps the server's count of calls.
+ * Moves the job to another state: the only way to do so.  One whose calls are over, or only tell the
+ * provider to stop, leaves its place at the server.
  */
 void
 job_enter(Job *job, JobState state)
 {
-	if (is_in_flight(job->state) && !is_in_flight(state))
-		schedule_call_ended(job->queue);
-	if (!is_in_flight(job->state) && is_in_flight(state))
-		schedule_call_begun(job->queue);
+	if (state == JOB_REPORTING || state == JOB_CANCELLING)
+		limits_leave(&job->place);
 	dlist_delete(&job->node);
 	counts[job->state]--;
 	job->state = state;

@@ -8,6 +8,7 @@
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
 
+#include "limits/limits.h"
 #include "protocol/reply.h"
 #include "protocol/request.h"
 #include "server.h"
@@ -23,6 +24,8 @@ typedef enum JobColumn
 	JOB_PRIORITY,
 	JOB_RUN_AT,
 	JOB_EXPIRES_AT,
+	JOB_TENANT,
+	JOB_UNIQUE_KEY,
 	JOB_MAX_ATTEMPTS,
 	JOB_STATE,
 	JOB_ATTEMPT,
@@ -38,7 +41,9 @@ typedef enum JobColumn
 	JOB_ERRORS,
 	JOB_REMOTE_ID,
 	JOB_REMOTE,
-	JOB_LAST_COLUMN = JOB_REMOTE
+	JOB_RAN_ON,
+	JOB_BACKEND,
+	JOB_LAST_COLUMN = JOB_BACKEND
 } JobColumn;
 
 /*
@@ -92,8 +97,10 @@ typedef struct Job
 	int max_attempts; /* 0: the server's */
 	int priority;
 	Oid owner;
-	char *server_name;
-	char *request; /* JSON in UTF-8; NULL when the job is an orphan */
+	char *server_name; /* of the row: where it is queued */
+	char *tenant;
+	TimestampTz expires_at; /* 0: it does not */
+	char *request;          /* JSON in UTF-8; NULL when the job is an orphan */
 	Input *inputs;
 	int n_inputs;
 	Reference *references; /* outputs of other jobs that the request refers to */
@@ -103,8 +110,10 @@ typedef struct Job
 	TimestampTz started_at;
 
 	/* Who runs it, and with what */
-	struct ServerQueue *queue;
-	Server *server; /* NULL when it cannot be used */
+	struct ServerQueue *queue;    /* of the server that runs it, which may be a fallback */
+	Place place;                  /* there; left when the call and what follows it are over */
+	Server *server;               /* NULL when it cannot be used */
+	const ServerOptions *options; /* of the backend that is called; NULL with server */
 	MappingOptions secrets;
 	char *complaint; /* why the job cannot be sent; else NULL */
 	char *waits_for; /* why it cannot be sent yet; else NULL */
@@ -114,8 +123,9 @@ typedef struct Job
 	MemoryContext call_context; /* holds it, and what it brings */
 	HttpRequest *http;
 	HttpTransfer *transfer;
-	Activity *activity; /* or NULL */
-	HttpMeter meter;    /* counts where activity is NULL */
+	CallOutcome call_outcome; /* of the last one */
+	Activity *activity;       /* or NULL */
+	HttpMeter meter;          /* counts where activity is NULL */
 
 	/* The progress of the call, asked for beside it */
 	HttpTransfer *probe;

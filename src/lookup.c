@@ -12,8 +12,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "job.h"
 #include "protocol/found.h"
+#include "schedule.h"
 #include "steps.h"
 
 #define ABSENT_AFTER 3 /* rounds without it, before that is believed: it may still be on its way */
@@ -28,8 +30,8 @@ lookup_is_due(const Job *job)
 {
 	const Verdict *verdict = job->verdict;
 
-	return verdict->unknown && job->step != STEP_LOOKUP && job->server != NULL &&
-		   job->server->options.protocol.lookup != NULL &&
+	return verdict->unknown && job->step != STEP_LOOKUP && job->options != NULL &&
+		   job->options->protocol.lookup != NULL &&
 		   (verdict->kind == VERDICT_RETRY || verdict->kind == VERDICT_DEFER ||
 			verdict->kind == VERDICT_LOST);
 }
@@ -40,18 +42,18 @@ lookup_is_due(const Job *job)
 bool
 lookup_comes_first(const Job *job)
 {
-	return job->key_is_kept && job->server->options.protocol.lookup != NULL;
+	return job->key_is_kept && job->options->protocol.lookup != NULL;
 }
 
 static void
 wait_to_ask(Job *job, int64 delay_ms)
 {
-	job->lookup = job->server->options.protocol.lookup;
+	job->lookup = job->options->protocol.lookup;
 	calls_prepare(job);
 	job->step = STEP_LOOKUP;
 	calls_show(job, ACTIVITY_WAITING);
 	job_enter(job, JOB_WAITING);
-	job_wake_at(job, GetCurrentTimestamp() + delay_ms * 1000);
+	job_wake_at(job, clock_now() + delay_ms * 1000);
 }
 
 /*
@@ -90,7 +92,7 @@ conclude_doubt(Job *job, char *error)
 void
 lookup_begin(Job *job)
 {
-	const ServerOptions *options = &job->server->options;
+	const ServerOptions *options = job->options;
 
 	job->doubt = job->verdict ? keep_verdict(job) : NULL;
 	job->ask_failures = job->n_forgotten = 0;
@@ -102,8 +104,9 @@ lookup_begin(Job *job)
 		return;
 	}
 	if (job->activity == NULL)
-		job->activity = shmem_activity_add(job->owner, job->id, job->attempt, job->server_name);
-	job->lookup_until = GetCurrentTimestamp() + options->timeout * INT64CONST(1000);
+		job->activity =
+			shmem_activity_add(job->owner, job->id, job->attempt, NameStr(job->queue->name));
+	job->lookup_until = clock_now() + options->timeout * INT64CONST(1000);
 	wait_to_ask(job, 0);
 }
 
@@ -150,7 +153,7 @@ found(Job *job, const HttpReply *reply)
 static void
 send_now(Job *job)
 {
-	job->started_at = GetCurrentTimestamp();
+	job->started_at = clock_now();
 	steps_submit(job);
 }
 
@@ -162,7 +165,7 @@ found_nothing(Job *job)
 {
 	job->ask_failures = 0;
 	if (++job->n_forgotten < ABSENT_AFTER)
-		wait_to_ask(job, job->server->options.poll_interval);
+		wait_to_ask(job, job->options->poll_interval);
 	else if (job->doubt == NULL)
 		send_now(job);
 	else
@@ -179,7 +182,7 @@ found_nothing(Job *job)
 static void
 give_up(Job *job)
 {
-	const ServerOptions *options = &job->server->options;
+	const ServerOptions *options = job->options;
 	Verdict earlier = {.kind = VERDICT_RETRY, .unknown = true};
 
 	if (job->doubt != NULL)
@@ -192,7 +195,7 @@ give_up(Job *job)
 	}
 	earlier.error =
 		psprintf("server \"%s\" could not be asked within the option timeout whether an earlier call had arrived.",
-				 job->server_name);
+				 NameStr(job->queue->name));
 	reply_apply_on_unknown(options, &earlier);
 	if (earlier.kind == VERDICT_RETRY)
 		send_now(job);
@@ -208,7 +211,7 @@ static void
 found_no_answer(Job *job)
 {
 	int64 delay = Min(ASK_AGAIN_MS << Min(job->ask_failures, 10), ASK_AGAIN_MAX_MS);
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = clock_now();
 
 	job->n_forgotten = 0;
 	job->ask_failures++;

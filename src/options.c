@@ -25,13 +25,14 @@
 #include "options.h"
 #include "protocol/grammar.h"
 #include "protocol/request.h"
+#include "stats.h"
 #include "url.h"
 
 typedef enum OptionKind
 {
 	OPTION_TEXT,
 	OPTION_API,
-	OPTION_URL,
+	OPTION_URLS, /* base addresses, separated by commas */
 	OPTION_PATH,
 	OPTION_AUTH,
 	OPTION_CHOICE, /* one of choices */
@@ -49,8 +50,11 @@ typedef enum OptionKind
 	OPTION_HEADERS, /* JSON object of strings */
 	OPTION_FILE,    /* absolute path */
 	OPTION_COUNT,
-	OPTION_DURATION, /* with a unit; ms */
-	OPTION_SIZE,     /* with a unit; bytes */
+	OPTION_PLACES_AT_ONCE, /* a count, or auto */
+	OPTION_RATE,           /* calls a unit of time; calls a second */
+	OPTION_SERVER,         /* name of a server */
+	OPTION_DURATION,       /* with a unit; ms */
+	OPTION_SIZE,           /* with a unit; bytes */
 	OPTION_BOOL,
 	OPTION_ON_UNKNOWN,
 	OPTION_SECRET,
@@ -81,11 +85,13 @@ typedef struct Option
 	}
 
 #define MS_OF_DAY INT64CONST(86400000)
+#define MAX_CALLS_A_SECOND 1000000
+#define MAX_SECONDS_OF_A_CALL 31536000.0
 #define MAX_RESPONSE INT64CONST(1000000000) /* bytea and jsonb hold less than 1 GiB */
 
 static const Option options_table[] = {
 	SERVER_OPTION("api", OPTION_API, preset, NULL),
-	SERVER_OPTION("url", OPTION_URL, url, NULL),
+	SERVER_OPTION("url", OPTION_URLS, urls, NULL),
 	PROTOCOL_OPTION("auth", OPTION_AUTH, auth),
 	PROTOCOL_OPTION("path", OPTION_PATH, path),
 	PROTOCOL_CHOICE("body", body, "json, multipart, raw"),
@@ -116,7 +122,10 @@ static const Option options_table[] = {
 	SERVER_OPTION("defaults", OPTION_OBJECT, defaults, NULL),
 	SERVER_OPTION("headers", OPTION_HEADERS, headers, NULL),
 	SERVER_OPTION("ca_file", OPTION_FILE, ca_file, NULL),
-	SERVER_OPTION("max_in_flight", OPTION_COUNT, max_in_flight, "10", 1, 1000000),
+	SERVER_OPTION("max_in_flight", OPTION_PLACES_AT_ONCE, max_in_flight, "10", 1, 1000000),
+	SERVER_OPTION("rate_limit", OPTION_RATE, rate, NULL),
+	SERVER_OPTION("rate_burst", OPTION_COUNT, rate_burst, NULL, 1, 1000000),
+	SERVER_OPTION("fallback", OPTION_SERVER, fallback, NULL),
 	SERVER_OPTION("timeout", OPTION_DURATION, timeout, "15 min", 1, 20 * MS_OF_DAY),
 	SERVER_OPTION("poll_interval", OPTION_DURATION, poll_interval, "1 s", 10, MS_OF_DAY),
 	SERVER_OPTION("connect_timeout", OPTION_DURATION, connect_timeout, "10 s", 1, MS_OF_DAY),
@@ -241,8 +250,65 @@ parse_quantity(const Option *option, const char *value, int64 *number)
 	*number = (int64) quantity;
 }
 
+/*
+ * As many at a time as a number says, or as the server is found to do.
+ */
 static void
-parse_url(const Option *option, const char *value, char **url)
+parse_places(const Option *option, const char *value, int64 *number)
+{
+	char *end;
+
+	if (strcmp(value, "auto") == 0)
+	{
+		*number = MAX_IN_FLIGHT_AUTO;
+		return;
+	}
+	errno = 0;
+	*number = strtoll(value, &end, 10);
+	if (errno != 0 || end == value || *end != '\0' || *number < option->min ||
+		*number > option->max)
+		refuse_value(option, value,
+					 psprintf("A whole number from " INT64_FORMAT " to " INT64_FORMAT
+							  " is expected, or \"auto\".",
+							  option->min, option->max));
+}
+
+/*
+ * So many a second, minute, hour or day.
+ */
+static void
+parse_rate(const Option *option, const char *value, double *rate)
+{
+	static const struct
+	{
+		const char *unit;
+		double seconds;
+	} units[] = {{"s", 1}, {"min", 60}, {"h", 3600}, {"d", 86400}};
+	char *end;
+	double calls = strtod(value, &end);
+	int i;
+
+	*rate = 0;
+	for (i = 0; i < lengthof(units) && end != value && *end == '/'; i++)
+	{
+		if (strcmp(end + 1, units[i].unit) == 0)
+			*rate = calls / units[i].seconds;
+	}
+	if (!(*rate >= 1 / MAX_SECONDS_OF_A_CALL && *rate <= MAX_CALLS_A_SECOND))
+		refuse_value(option, value,
+					 "Calls in a unit of time are expected: /s, /min, /h or /d, as in \"60/min\".");
+}
+
+static void
+parse_server_name(const Option *option, const char *value, char **name)
+{
+	if (*value == '\0' || strlen(value) >= NAMEDATALEN)
+		refuse_value(option, value, "The name of a server is expected.");
+	*name = pstrdup(value);
+}
+
+static char *
+parse_url(const Option *option, const char *value)
 {
 	const char *problem = url_check(value);
 	size_t len = strlen(value);
@@ -255,7 +321,34 @@ parse_url(const Option *option, const char *value, char **url)
 	}
 	while (len > 0 && value[len - 1] == '/')
 		len--;
-	*url = pnstrdup(value, len);
+	return pnstrdup(value, len);
+}
+
+/*
+ * Base addresses, separated by commas, with or without blanks around them.
+ */
+static void
+parse_urls(const Option *option, const char *value, List **urls)
+{
+	const char *p = value;
+	size_t len;
+
+	*urls = NIL;
+	for (;;)
+	{
+		p += strspn(p, " \t\n");
+		len = strcspn(p, ",");
+		while (p[len] == ',' && len > 0 && strchr(" \t\n", p[len - 1]) != NULL)
+			len--;
+		*urls = lappend(*urls, parse_url(option, pnstrdup(p, len)));
+		p = strchr(p, ',');
+		if (p == NULL)
+			break;
+		p++;
+	}
+	if (list_length(*urls) > MAX_BACKENDS)
+		refuse_value(option, value,
+					 psprintf("At most %d addresses can be one server.", MAX_BACKENDS));
 }
 
 /* The kinds that are texts with a grammar. */
@@ -381,8 +474,8 @@ option_parse(const Option *option, const char *value, void *options)
 			if (*(const Preset **) field == NULL)
 				refuse_value(option, value, psprintf("Valid values are: %s.", preset_list()));
 			break;
-		case OPTION_URL:
-			parse_url(option, value, field);
+		case OPTION_URLS:
+			parse_urls(option, value, field);
 			break;
 		case OPTION_CHOICE:
 			parse_word(option, value, field);
@@ -396,6 +489,15 @@ option_parse(const Option *option, const char *value, void *options)
 			break;
 		case OPTION_COUNT:
 			parse_number(option, value, field);
+			break;
+		case OPTION_PLACES_AT_ONCE:
+			parse_places(option, value, field);
+			break;
+		case OPTION_RATE:
+			parse_rate(option, value, field);
+			break;
+		case OPTION_SERVER:
+			parse_server_name(option, value, field);
 			break;
 		case OPTION_DURATION:
 		case OPTION_SIZE:
@@ -541,6 +643,28 @@ check_protocol(const ServerOptions *options)
 }
 
 /*
+ * Two addresses that are one would count its calls twice.
+ */
+static void
+check_urls(const List *urls)
+{
+	int i;
+	int j;
+
+	for (i = 0; i < list_length(urls); i++)
+	{
+		for (j = 0; j < i; j++)
+		{
+			if (strcmp(list_nth(urls, i), list_nth(urls, j)) == 0)
+				ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+								errmsg("option \"url\" names an address twice: \"%s\"",
+									   (char *) list_nth(urls, i)),
+								errhint("Name each once; max_in_flight holds for each of them.")));
+		}
+	}
+}
+
+/*
  * Reads the options of a server of the wrapper genjob into *options (in the current memory context),
  * defaults and preset included.  Errors for the user where anything is wrong.
  */
@@ -553,8 +677,13 @@ options_parse_server(List *defs, ServerOptions *options)
 	options_parse(defs, ForeignServerRelationId, options);
 	preset = options->preset;
 	require_option("api", preset != NULL, psprintf("Valid values are: %s.", preset_list()));
-	require_option("url", options->url != NULL,
+	require_option("url", options->urls != NIL,
 				   "Name the server's base address, as in OPTIONS (url 'http://127.0.0.1:8188').");
+	options->url = linitial(options->urls);
+	check_urls(options->urls);
+	if (options->rate_burst > 0)
+		require_option("rate_limit", options->rate > 0,
+					   "rate_burst says how many calls rate_limit lets go at once.");
 	if (options->retry_base > options->retry_max)
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						errmsg("option \"retry_base\" is longer than \"retry_max\""),

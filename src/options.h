@@ -17,7 +17,8 @@ typedef struct ServerOptions
 {
 	/* What it speaks, and where */
 	const Preset *preset;
-	char *url;         /* without a trailing slash */
+	List *urls;        /* of char *, without a trailing slash: at most MAX_BACKENDS */
+	char *url;         /* the one that is called; in the server's own options the first */
 	Protocol protocol; /* the preset's, under what the options say */
 	char *model;
 	char *defaults; /* JSON object */
@@ -25,7 +26,10 @@ typedef struct ServerOptions
 	char *ca_file;
 
 	/* How much, how long, how often */
-	int64 max_in_flight;   /* calls */
+	int64 max_in_flight;   /* calls, of each url; or MAX_IN_FLIGHT_AUTO */
+	double rate;           /* calls a second; 0: as many as there are places */
+	int64 rate_burst;      /* calls at once; 0: those of a second, at least one */
+	char *fallback;        /* server that takes the jobs when this one cannot; or NULL */
 	int64 timeout;         /* ms, of one attempt */
 	int64 connect_timeout; /* ms */
 	int64 poll_interval;   /* ms, at least, between polls of one prediction */
@@ -36,6 +40,8 @@ typedef struct ServerOptions
 	int64 on_unknown; /* an OnUnknown */
 	int64 paused;     /* a boolean: nothing is claimed */
 } ServerOptions;
+
+#define MAX_IN_FLIGHT_AUTO 0 /* as many as the server is found to do */
 
 /* What becomes of a call that may have been accepted although no answer came. */
 typedef enum OnUnknown

@@ -9,6 +9,7 @@
 
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "queue/queue.h"
 #include "reporter.h"
 #include "steps.h"
@@ -30,7 +31,7 @@ count_jobs(Job **jobs)
 static void
 report_work(void *arg)
 {
-	queue_report(arg, count_jobs(arg), GetCurrentTimestamp());
+	queue_report(arg, count_jobs(arg), clock_now());
 }
 
 static void
@@ -42,7 +43,7 @@ save_work(void *arg)
 static void
 postpone_report(Job *job)
 {
-	job->report_at = GetCurrentTimestamp() + trouble_backoff_us(job->report_failures++);
+	job->report_at = clock_now() + trouble_backoff_us(job->report_failures++);
 }
 
 static void
@@ -67,7 +68,7 @@ settle_report(Job *job)
 	switch (job->outcome)
 	{
 		case REPORT_WRITTEN:
-			steps_reported(job, GetCurrentTimestamp());
+			steps_reported(job, clock_now());
 			job_destroy(job);
 			break;
 		case REPORT_FENCED:
@@ -152,7 +153,7 @@ write_due(const Writing *writing)
 {
 	Job *batch[REPORT_BATCH + 1];
 	dlist_iter iter;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = clock_now();
 	size_t bytes = 0;
 	int n = 0;
 

@@ -1,10 +1,11 @@
 /*
  * schedule.c
- *		Which job runs next: the jobs that are ready, in memory, per server.
+ *		Which job runs next, and where: the queues of all servers, in memory.
  *
  * The table is the queue; this is only a picture of its front, and can be thrown away and read again
- * at any time.  Each server has its own heap, by priority, then run_at, then id, so that a server
- * that is slow, full, paused or gone holds back nobody else's jobs.
+ * at any time.  Each server has its own, so that one that is slow, full, paused or gone holds back
+ * nobody else's jobs.  Whose turn it is at a server is decided by turns.c, how much it may be given by
+ * limits.c; here one is matched with the other.
  */
 #include "postgres.h"
 
@@ -12,24 +13,14 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "schedule.h"
-
-typedef struct Ready
-{
-	int64 id; /* key */
-	pairingheap_node node;
-	ServerQueue *queue;
-	int priority;
-	TimestampTz run_at;
-} Ready;
 
 ScheduleTimes schedule_times = {0, 0, 0};
 
 static HTAB *queues = NULL;
-static HTAB *ready_jobs = NULL;
 static uint64 refreshed_generation = 0;
 static bool has_new_queue = false;
-static uint32 turn = 0; /* which server is asked first */
 
 /* Jobs that could not be claimed because their rows raise errors: left alone for a while */
 #define MAX_SHUNNED 64
@@ -40,31 +31,7 @@ static struct
 } shunned[MAX_SHUNNED];
 static int next_shunned = 0;
 
-/*
- * The better of two jobs is the larger, as the heap keeps the largest on top.
- */
-static int
-compare_ready(const pairingheap_node *a, const pairingheap_node *b, void *arg)
-{
-	const Ready *left = pairingheap_const_container(Ready, node, a);
-	const Ready *right = pairingheap_const_container(Ready, node, b);
-
-	if (left->priority != right->priority)
-		return left->priority > right->priority ? 1 : -1;
-	if (left->run_at != right->run_at)
-		return left->run_at < right->run_at ? 1 : -1;
-	return left->id < right->id ? 1 : -1;
-}
-
-static void
-create_tables(void)
-{
-	HASHCTL by_name = {.keysize = NAMEDATALEN, .entrysize = sizeof(ServerQueue)};
-	HASHCTL by_id = {.keysize = sizeof(int64), .entrysize = sizeof(Ready)};
-
-	queues = hash_create("genjob server queues", 16, &by_name, HASH_ELEM | HASH_STRINGS);
-	ready_jobs = hash_create("genjob ready jobs", 1024, &by_id, HASH_ELEM | HASH_BLOBS);
-}
+/* ---------- queues ---------- */
 
 /*
  * The queue of the server of that name, made on first use.
@@ -76,21 +43,51 @@ schedule_queue(const char *server_name)
 	bool found;
 
 	if (queues == NULL)
-		create_tables();
+	{
+		HASHCTL by_name = {.keysize = NAMEDATALEN, .entrysize = sizeof(ServerQueue)};
+
+		queues = hash_create("genjob server queues", 16, &by_name, HASH_ELEM | HASH_STRINGS);
+	}
 	queue = hash_search(queues, server_name, HASH_ENTER, &found);
 	if (!found)
 	{
-		MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 		NameData name = queue->name;
 
 		memset(queue, 0, sizeof(*queue));
 		queue->name = name;
-		queue->ready = pairingheap_allocate(compare_ready, NULL);
-		MemoryContextSwitchTo(caller);
+		turns_init(&queue->turns);
 		has_new_queue = true;
 	}
 	return queue;
 }
+
+/*
+ * All queues, palloc'd; their number in *n.
+ */
+static ServerQueue **
+list_queues(int *n)
+{
+	HASH_SEQ_STATUS scan;
+	ServerQueue *queue;
+	ServerQueue **list =
+		palloc(((queues ? hash_get_num_entries(queues) : 0) + 1) * sizeof(ServerQueue *));
+
+	*n = 0;
+	if (queues == NULL)
+		return list;
+	hash_seq_init(&scan, queues);
+	while ((queue = hash_seq_search(&scan)) != NULL)
+		list[(*n)++] = queue;
+	return list;
+}
+
+static bool
+has_ready(const ServerQueue *queue)
+{
+	return queue->turns.n_ready > 0 || queue->turns.n_unread > 0;
+}
+
+/* ---------- jobs ---------- */
 
 /*
  * Keeps a job out of the schedule until that time.
@@ -105,14 +102,14 @@ schedule_shun(int64 id, TimestampTz until)
 	schedule_note_time(&schedule_times.rescan, until);
 }
 
-static bool
-is_shunned(int64 id)
+bool
+schedule_is_shunned(int64 id)
 {
 	int i;
 
 	for (i = 0; i < MAX_SHUNNED; i++)
 	{
-		if (shunned[i].id == id && shunned[i].until > GetCurrentTimestamp())
+		if (shunned[i].id == id && shunned[i].until > clock_now())
 			return true;
 	}
 	return false;
@@ -120,35 +117,18 @@ is_shunned(int64 id)
 
 /*
  * Notes that a job is queued in the table and due, or that what decides its turn has changed.
+ * expires_at is 0 where it does not.
  */
 void
-schedule_add(int64 id, const char *server_name, int priority, TimestampTz run_at)
+schedule_add(int64 id, const char *server_name, const char *tenant, int priority,
+			 TimestampTz run_at, TimestampTz expires_at)
 {
 	ServerQueue *queue = schedule_queue(server_name);
-	Ready *ready;
-	bool found;
 
-	if (queue->n_ready >= 4 * SCHEDULE_WINDOW && !schedule_contains(id))
-	{
-		/* the front is read anew, for among those that came may be better ones */
-		schedule_drop_ready(queue);
-		queue->has_more = true;
-	}
 	schedule_remove(id);
-	if (is_shunned(id))
-		return;
-	ready = hash_search(ready_jobs, &id, HASH_ENTER, &found);
-	ready->queue = queue;
-	ready->priority = priority;
-	ready->run_at = run_at;
-	pairingheap_add(queue->ready, &ready->node);
-	queue->n_ready++;
-}
-
-bool
-schedule_contains(int64 id)
-{
-	return ready_jobs != NULL && hash_search(ready_jobs, &id, HASH_FIND, NULL) != NULL;
+	if (!schedule_is_shunned(id))
+		turns_add(turns_lane(&queue->turns, NameStr(queue->name), tenant, priority), id, run_at,
+				  expires_at);
 }
 
 /*
@@ -157,40 +137,7 @@ schedule_contains(int64 id)
 void
 schedule_remove(int64 id)
 {
-	Ready *ready = ready_jobs ? hash_search(ready_jobs, &id, HASH_FIND, NULL) : NULL;
-
-	if (ready == NULL)
-		return;
-	pairingheap_remove(ready->queue->ready, &ready->node);
-	ready->queue->n_ready--;
-	hash_search(ready_jobs, &id, HASH_REMOVE, NULL);
-}
-
-/*
- * Forgets the ready jobs of one server; the table still has them.
- */
-void
-schedule_drop_ready(ServerQueue *queue)
-{
-	while (!pairingheap_is_empty(queue->ready))
-		schedule_remove(pairingheap_container(Ready, node, pairingheap_first(queue->ready))->id);
-	queue->has_more = false;
-}
-
-/*
- * Forgets all ready jobs, before they are read again.
- */
-void
-schedule_clear(void)
-{
-	HASH_SEQ_STATUS scan;
-	ServerQueue *queue;
-
-	if (queues == NULL)
-		return;
-	hash_seq_init(&scan, queues);
-	while ((queue = hash_seq_search(&scan)) != NULL)
-		schedule_drop_ready(queue);
+	turns_remove(id);
 }
 
 /* ---------- servers ---------- */
@@ -203,15 +150,37 @@ refresh_queue(ServerQueue *queue)
 
 	if (server == queue->server && server != NULL)
 		return;
-	server_release(queue->server);
-	free(queue->complaint);
-	queue->complaint = NULL;
-	queue->server = server ? server_hold(server) : NULL;
-	queue->stats = server ? shmem_stats_find(server->oid) : NULL;
 	if (server != NULL)
-		queue->stats->in_flight = queue->in_flight;
-	else
-		queue->complaint = strdup(psprintf("%s. %s", complaint.message, complaint.hint));
+		server_hold(server);
+	queue->stats = server ? shmem_stats_find(server->oid) : NULL;
+	limits_apply(&queue->limits, server, queue->stats, clock_now());
+	server_release(queue->server);
+	queue->server = server;
+	free(queue->complaint);
+	queue->complaint =
+		server ? NULL : strdup(psprintf("%s. %s", complaint.message, complaint.hint));
+}
+
+/*
+ * The queue of the server that takes jobs when this one cannot: it must understand the same words.
+ */
+static void
+find_fallback(ServerQueue *queue)
+{
+	const char *name = queue->server ? queue->server->options.fallback : NULL;
+	ServerQueue *fallback = name ? schedule_queue(name) : NULL;
+
+	if (fallback == NULL || fallback == queue)
+	{
+		queue->fallback = NULL;
+		return;
+	}
+	refresh_queue(fallback);
+	queue->fallback =
+		fallback->server != NULL &&
+				fallback->server->options.preset == queue->server->options.preset
+			? fallback
+			: NULL;
 }
 
 /*
@@ -220,21 +189,43 @@ refresh_queue(ServerQueue *queue)
 void
 schedule_refresh(void)
 {
-	HASH_SEQ_STATUS scan;
-	ServerQueue *queue;
 	uint64 generation = server_generation();
+	ServerQueue **list;
+	int n;
+	int i;
 
-	if (queues == NULL || (generation == refreshed_generation && !has_new_queue))
+	if (generation == refreshed_generation && !has_new_queue)
 		return;
-	hash_seq_init(&scan, queues);
-	while ((queue = hash_seq_search(&scan)) != NULL)
-		refresh_queue(queue);
+	list = list_queues(&n);
+	for (i = 0; i < n; i++)
+		refresh_queue(list[i]);
+	for (i = 0; i < n; i++)
+		find_fallback(list[i]);
+	pfree(list);
 	refreshed_generation = generation;
 	has_new_queue = false;
 }
 
-static ServerQueue *
-find_queue(bool (*matches)(const ServerQueue *queue))
+/*
+ * Obeys the weights of tenants that were read anew.
+ */
+void
+schedule_weights_changed(void)
+{
+	int n;
+	ServerQueue **list = list_queues(&n);
+	int i;
+
+	for (i = 0; i < n; i++)
+		turns_apply_weights(&list[i]->turns);
+	pfree(list);
+}
+
+/*
+ * A queue whose jobs cannot be run, because the server cannot be used; NULL when there is none.
+ */
+ServerQueue *
+schedule_next_without_server(void)
 {
 	HASH_SEQ_STATUS scan;
 	ServerQueue *queue;
@@ -244,7 +235,7 @@ find_queue(bool (*matches)(const ServerQueue *queue))
 	hash_seq_init(&scan, queues);
 	while ((queue = hash_seq_search(&scan)) != NULL)
 	{
-		if (matches(queue))
+		if (queue->server == NULL && has_ready(queue))
 		{
 			hash_seq_term(&scan);
 			return queue;
@@ -253,79 +244,53 @@ find_queue(bool (*matches)(const ServerQueue *queue))
 	return NULL;
 }
 
-static bool
-lacks_server(const ServerQueue *queue)
-{
-	return queue->server == NULL && queue->n_ready > 0;
-}
+/* ---------- taking ---------- */
 
-static bool
-runs_low(const ServerQueue *queue)
+/*
+ * When a job that expires then must go to the fallback, for it will hardly be its turn before.
+ */
+static TimestampTz
+last_moment(const ServerQueue *queue, TimestampTz expires_at)
 {
-	return queue->has_more && queue->n_ready < SCHEDULE_WINDOW / 2;
-}
+	double usual = stats_percentile(queue->stats, 0.5);
 
-static bool
-has_ready(const ServerQueue *queue)
-{
-	return queue->n_ready > 0 || queue->has_more;
+	return expires_at - (usual > 1 ? (TimestampTz) (usual * USECS_PER_SEC) : USECS_PER_SEC);
 }
 
 /*
- * A queue whose jobs cannot be run, because the server cannot be used; NULL when there is none.
+ * Whether the queue's next job is one for its fallback: its own server cannot be reached, or could not
+ * start it in time.
  */
-ServerQueue *
-schedule_next_without_server(void)
+static bool
+needs_fallback(ServerQueue *queue, TimestampTz now)
 {
-	return find_queue(lacks_server);
+	TimestampTz expiry = turns_next_expiry(&queue->turns);
+
+	if (queue->fallback == NULL || queue->server->options.paused ||
+		limits_room(&queue->limits, now) > 0)
+		return false;
+	return limits_are_broken(&queue->limits) ||
+		   (expiry != 0 && last_moment(queue, expiry) <= now);
 }
 
 /*
- * A queue that has drained so far that more should be read in; NULL when there is none.
+ * Takes the job out of the queue that its fallback is to run.
  */
-ServerQueue *
-schedule_next_to_fill(void)
+static bool
+pop_for_fallback(ServerQueue *queue, int64 *id)
 {
-	return find_queue(runs_low);
+	if (limits_are_broken(&queue->limits))
+		return turns_pop(&queue->turns, id);
+	return turns_pop_expiring(&queue->turns, DT_NOEND, id);
 }
 
-/* ---------- limits ---------- */
-
-static void
-set_held_reason(ServerQueue *queue, TimestampTz until, const char *reason)
+static bool
+queue_can_take(ServerQueue *queue, TimestampTz now)
 {
-	queue->stats->held_until = until;
-	if (strcmp(queue->stats->held_reason, reason) != 0)
-		strlcpy(queue->stats->held_reason, reason, STATS_REASON_LEN);
-}
-
-/*
- * How many more calls the server may be given now, and, for genjob.servers, why not.
- */
-static int
-queue_room(ServerQueue *queue, int room, TimestampTz now)
-{
-	const ServerOptions *options;
-	int slots;
-
-	if (queue->server == NULL)
-		return 0;
-	options = &queue->server->options;
-	slots = Max((int) options->max_in_flight - queue->in_flight, 0);
-	if (options->paused)
-		set_held_reason(queue, 0, "paused: genjob.resume() ends it");
-	else if (queue->held_until > now)
-		set_held_reason(queue, queue->held_until, "the server asked to wait");
-	else if (slots == 0)
-		set_held_reason(queue, 0, "max_in_flight is reached");
-	else if (room <= 0)
-		set_held_reason(queue, 0, "genjob.max_in_flight is reached");
-	else
-	{
-		set_held_reason(queue, 0, "");
-		return Min(slots, room);
-	}
-	return 0;
+	if (!has_ready(queue))
+		return false;
+	return limits_room(&queue->limits, now) > 0 ||
+		   (needs_fallback(queue, now) && limits_room(&queue->fallback->limits, now) > 0);
 }
 
 /*
@@ -336,93 +301,118 @@ schedule_can_take(int room, TimestampTz now)
 {
 	HASH_SEQ_STATUS scan;
 	ServerQueue *queue;
-	bool can = false;
 
-	if (queues == NULL)
+	if (queues == NULL || room <= 0)
 		return false;
 	hash_seq_init(&scan, queues);
 	while ((queue = hash_seq_search(&scan)) != NULL)
-		can |= has_ready(queue) && queue_room(queue, room, now) > 0;
-	return can;
+	{
+		if (queue_can_take(queue, now))
+		{
+			hash_seq_term(&scan);
+			return true;
+		}
+	}
+	return false;
 }
 
-static int
-take_from(ServerQueue *queue, int64 *ids, int max)
+static bool
+take_one(ServerQueue *queue, Turn *taken, TimestampTz now)
 {
-	int n = 0;
-
-	while (n < max && !pairingheap_is_empty(queue->ready))
+	taken->home = queue;
+	if (limits_room(&queue->limits, now) > 0)
 	{
-		Ready *best = pairingheap_container(Ready, node, pairingheap_first(queue->ready));
-
-		ids[n++] = best->id;
-		schedule_remove(best->id);
+		taken->queue = queue;
+		if (!turns_pop(&queue->turns, &taken->id))
+			return false;
 	}
-	return n;
+	else if (needs_fallback(queue, now) && limits_room(&queue->fallback->limits, now) > 0)
+	{
+		taken->queue = queue->fallback;
+		if (!pop_for_fallback(queue, &taken->id))
+			return false;
+	}
+	else
+		return false;
+	taken->place = limits_take(&taken->queue->limits, now);
+	return true;
+}
+
+/*
+ * The one of n queues whose server has the fewest calls in flight: so those that share
+ * genjob.max_in_flight have even parts of it.
+ */
+static int
+choose_queue(ServerQueue **list, int n)
+{
+	int best = 0;
+	int i;
+
+	for (i = 1; i < n; i++)
+	{
+		if (list[i]->limits.in_flight < list[best]->limits.in_flight)
+			best = i;
+	}
+	return best;
 }
 
 /*
  * Takes the jobs that may be started now off the queues, at most max, and at most room in all;
- * returns their number.  Servers take turns at being first.
+ * returns their number.
  */
 int
-schedule_take(int64 *ids, int max, int room, TimestampTz now)
+schedule_take(Turn *taken, int max, int room, TimestampTz now)
 {
-	HASH_SEQ_STATUS scan;
-	ServerQueue *queue;
-	long n_queues = queues ? hash_get_num_entries(queues) : 0;
-	ServerQueue **order = palloc((n_queues + 1) * sizeof(ServerQueue *));
+	int n_queues;
+	ServerQueue **list = list_queues(&n_queues);
 	int n = 0;
-	int taken = 0;
-	int i;
 
-	if (n_queues > 0)
+	while (n_queues > 0 && n < Min(max, room))
 	{
-		hash_seq_init(&scan, queues);
-		while ((queue = hash_seq_search(&scan)) != NULL)
-			order[n++] = queue;
-	}
-	turn++;
-	for (i = 0; i < n; i++)
-	{
-		queue = order[(i + turn) % n];
-		taken +=
-			take_from(queue, ids + taken, Min(queue_room(queue, room - taken, now), max - taken));
-	}
-	pfree(order);
-	return taken;
-}
+		int i = choose_queue(list, n_queues);
 
-void
-schedule_call_begun(ServerQueue *queue)
-{
-	queue->in_flight++;
-	if (queue->stats != NULL)
-		queue->stats->in_flight = queue->in_flight;
-}
-
-void
-schedule_call_ended(ServerQueue *queue)
-{
-	queue->in_flight--;
-	if (queue->stats != NULL)
-		queue->stats->in_flight = queue->in_flight;
+		if (take_one(list[i], &taken[n], now))
+			n++;
+		else
+			list[i] = list[--n_queues];
+	}
+	pfree(list);
+	return n;
 }
 
 /*
- * Gives the server no further call before that time.
+ * The addresses of pools that can be reached, at most max; returns their number.
  */
-void
-schedule_hold(ServerQueue *queue, TimestampTz until)
+int
+schedule_list_usable(const char **urls, int max)
 {
-	queue->held_until = Max(queue->held_until, until);
+	int n_queues;
+	ServerQueue **list = list_queues(&n_queues);
+	int n = 0;
+	int i;
+	int j;
+
+	for (i = 0; i < n_queues; i++)
+	{
+		const Limits *limits = &list[i]->limits;
+
+		for (j = 0; j < limits->n_backends && limits->n_backends > 1 && n < max; j++)
+		{
+			const Backend *backend = limits->backends[j];
+
+			if (backend->options != NULL && !backend->breaker.is_open)
+				urls[n++] = backend->url;
+		}
+	}
+	pfree(list);
+	return n;
 }
 
 /*
- * When the next hold ends that keeps ready jobs waiting; 0 when none does.
+ * When time alone may let more jobs go, of those that are ready; 0: it does not.
  */
 TimestampTz
-schedule_next_hold_end(TimestampTz now)
+schedule_next_change(TimestampTz now)
 {
 	HASH_SEQ_STATUS scan;
 	ServerQueue *queue;
@@ -433,10 +423,35 @@ schedule_next_hold_end(TimestampTz now)
 	hash_seq_init(&scan, queues);
 	while ((queue = hash_seq_search(&scan)) != NULL)
 	{
-		if (queue->n_ready > 0 && queue->held_until > now && (next == 0 || queue->held_until < next))
-			next = queue->held_until;
+		TimestampTz change = has_ready(queue) ? limits_next_change(&queue->limits, now) : 0;
+		TimestampTz expiry = queue->fallback ? turns_next_expiry(&queue->turns) : 0;
+
+		if (change != 0)
+			schedule_note_time(&next, change);
+		if (expiry != 0 && last_moment(queue, expiry) > now)
+			schedule_note_time(&next, last_moment(queue, expiry));
+		if (has_ready(queue) && queue->fallback != NULL &&
+			(change = limits_next_change(&queue->fallback->limits, now)) != 0)
+			schedule_note_time(&next, change);
 	}
 	return next;
+}
+
+/*
+ * Shows in genjob.servers and genjob.backends what each server may be given, and why it is not more.
+ */
+void
+schedule_show(int room, TimestampTz now)
+{
+	HASH_SEQ_STATUS scan;
+	ServerQueue *queue;
+
+	if (queues == NULL)
+		return;
+	hash_seq_init(&scan, queues);
+	while ((queue = hash_seq_search(&scan)) != NULL)
+		limits_say_why(&queue->limits,
+					   room > 0 ? "" : "genjob.max_in_flight is reached", now);
 }
 
 /*

@@ -5,54 +5,53 @@
 #ifndef GENJOB_SCHEDULE_H
 #define GENJOB_SCHEDULE_H
 
-#include "lib/pairingheap.h"
-
+#include "limits/limits.h"
 #include "server.h"
 #include "shmem.h"
-
-#define SCHEDULE_WINDOW 10000 /* ready jobs of a server that are read in at a time */
+#include "turns.h"
 
 /*
- * The ready jobs of one server and what limits them.
+ * What there is to do for one server, and what it may be given.
  */
 typedef struct ServerQueue
 {
 	NameData name; /* key; a server of that name need not exist */
-
-	/* Jobs that are queued in the table and due */
-	pairingheap *ready; /* best first */
-	int n_ready;
-	bool has_more; /* the table has some that are not in memory */
+	Turns turns;   /* the jobs that are queued in the table and due */
 
 	/* The server, as of the last schedule_refresh() */
 	Server *server;     /* NULL: cannot be used, see complaint */
 	ServerStats *stats; /* NULL with server */
 	char *complaint;    /* malloc'd; NULL with a server */
+	struct ServerQueue *fallback; /* takes jobs when this one cannot; or NULL */
 
-	/* Limits */
-	int in_flight;
-	TimestampTz held_until; /* the server asked to wait */
+	Limits limits;
 } ServerQueue;
 
-extern void schedule_clear(void);
+/* A job that may be started now. */
+typedef struct Turn
+{
+	int64 id;
+	ServerQueue *queue; /* of the server that is to run it */
+	ServerQueue *home;  /* of the server that it is queued for */
+	Place place;        /* at queue; whoever does not use it gives it back */
+} Turn;
+
 extern ServerQueue *schedule_queue(const char *server_name);
-extern void schedule_add(int64 id, const char *server_name, int priority, TimestampTz run_at);
+extern void schedule_add(int64 id, const char *server_name, const char *tenant, int priority,
+						 TimestampTz run_at, TimestampTz expires_at);
 extern void schedule_remove(int64 id);
-extern bool schedule_contains(int64 id);
+extern void schedule_shun(int64 id, TimestampTz until);
+extern bool schedule_is_shunned(int64 id);
 
 extern void schedule_refresh(void);
+extern void schedule_weights_changed(void);
 extern ServerQueue *schedule_next_without_server(void);
-extern ServerQueue *schedule_next_to_fill(void);
-extern void schedule_drop_ready(ServerQueue *queue);
-extern int schedule_take(int64 *ids, int max, int room, TimestampTz now);
 
 extern bool schedule_can_take(int room, TimestampTz now);
-extern void schedule_shun(int64 id, TimestampTz until);
-
-extern void schedule_call_begun(ServerQueue *queue);
-extern void schedule_call_ended(ServerQueue *queue);
-extern void schedule_hold(ServerQueue *queue, TimestampTz until);
-extern TimestampTz schedule_next_hold_end(TimestampTz now);
+extern int schedule_take(Turn *turns, int max, int room, TimestampTz now);
+extern int schedule_list_usable(const char **urls, int max);
+extern TimestampTz schedule_next_change(TimestampTz now);
+extern void schedule_show(int room, TimestampTz now);
 
 /* Moments at which the table must be looked at; 0: none is known. */
 typedef struct ScheduleTimes

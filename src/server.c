@@ -72,6 +72,36 @@ complain(ServerComplaint *complaint, ServerProblem problem, int sqlerrcode, char
 	return false;
 }
 
+static void
+fill_backends(Server *server)
+{
+	int i;
+
+	server->n_backends = list_length(server->options.urls);
+	server->backends = palloc(server->n_backends * sizeof(ServerOptions));
+	for (i = 0; i < server->n_backends; i++)
+	{
+		server->backends[i] = server->options;
+		server->backends[i].url = list_nth(server->options.urls, i);
+	}
+}
+
+/*
+ * The options with which the address url of a server is called: of its first where it has no such.
+ */
+const ServerOptions *
+server_backend(const Server *server, const char *url)
+{
+	int i;
+
+	for (i = 0; i < server->n_backends; i++)
+	{
+		if (strcmp(server->backends[i].url, url) == 0)
+			return &server->backends[i];
+	}
+	return &server->options;
+}
+
 /*
  * Parses the options of a server into an object of its own; raises the validator's error where they
  * are wrong.
@@ -90,6 +120,7 @@ server_parse(const void *arg)
 	server->context = context;
 	server->references = 1;
 	options_parse_server(catalog->options, &server->options);
+	fill_backends(server);
 	MemoryContextSwitchTo(caller);
 	MemoryContextSetParent(context, CacheMemoryContext);
 	return server;

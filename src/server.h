@@ -16,6 +16,8 @@ typedef struct Server
 	Oid oid;
 	NameData name;
 	ServerOptions options;
+	int n_backends;
+	ServerOptions *backends; /* options, with each of the urls in turn */
 
 	/* Private to server.c */
 	int references;
@@ -47,6 +49,7 @@ extern bool server_check_role(const Server *server, Oid role, ServerComplaint *c
 extern bool server_read_secrets(const Server *server, Oid role, MappingOptions *secrets,
 								ServerComplaint *complaint);
 
+extern const ServerOptions *server_backend(const Server *server, const char *url);
 extern Server *server_hold(Server *server);
 extern void server_release(Server *server);
 extern uint64 server_generation(void);

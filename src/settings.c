@@ -16,6 +16,7 @@ bool genjob_enabled = true;
 int genjob_max_in_flight = 1000;
 int genjob_rescan_interval = 600;
 int genjob_shutdown_grace = 10;
+double genjob_debug_clock_speed = 1.0;
 
 void
 settings_define(void)
@@ -41,6 +42,12 @@ settings_define(void)
 							"Calls that have not ended by then are taken up after the next start.",
 							&genjob_shutdown_grace, 10, 0, 3600, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL,
 							NULL);
+
+	DefineCustomRealVariable("genjob.debug_clock_speed",
+							 "Has the dispatchers' clock run faster than the system's.",
+							 "For tests of what takes long: rates, holds, retries.",
+							 &genjob_debug_clock_speed, 1.0, 1.0, 10000.0, PGC_POSTMASTER,
+							 GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("genjob");
 }

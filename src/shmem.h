@@ -12,7 +12,7 @@
 #include "stats.h"
 
 #define SHMEM_ERROR_LEN STATS_REASON_LEN /* bytes of a message kept for the views */
-#define SHMEM_NEWS_MAX 1024              /* jobs that a dispatcher can be told of by id */
+#define SHMEM_NEWS_MAX 16384             /* jobs that a dispatcher can be told of by id */
 
 /* ---------- dispatchers ---------- */
 

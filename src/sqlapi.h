@@ -15,8 +15,6 @@ extern PGDLLEXPORT Datum genjob_cancel(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_retry(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_wait(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_run(PG_FUNCTION_ARGS);
-extern PGDLLEXPORT Datum genjob_activity(PG_FUNCTION_ARGS);
-extern PGDLLEXPORT Datum genjob_workers(PG_FUNCTION_ARGS);
-extern PGDLLEXPORT Datum genjob_server_stats(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_server_rate(PG_FUNCTION_ARGS);
 
 #endif /* GENJOB_SQLAPI_H */

@@ -8,8 +8,29 @@
 #include "datatype/timestamp.h"
 
 #define STATS_REASON_LEN 512 /* bytes */
+#define STATS_ERROR_LEN 200  /* bytes */
+#define MAX_BACKENDS 16      /* of a server */
 #define STATS_BUCKETS 96     /* of latency; each a fifth longer than the one before */
 #define STATS_SECONDS 64     /* for which ends are counted one by one */
+
+typedef enum BackendHealth
+{
+	BACKEND_OK,
+	BACKEND_HELD,   /* it asked to wait */
+	BACKEND_BROKEN, /* it cannot be reached: left out until the next probe */
+	BACKEND_PROBING /* a call finds out whether it can be reached again */
+} BackendHealth;
+
+/* One of the addresses of a server, in the order of its option url. */
+typedef struct BackendStats
+{
+	int in_flight;
+	int max_in_flight; /* now */
+	BackendHealth health;
+	TimestampTz until; /* not before; 0: not known */
+	int failures;      /* to reach it, in a row */
+	char error[STATS_ERROR_LEN];
+} BackendStats;
 
 /*
  * Written by one dispatcher only, read by anyone without a lock.
@@ -19,6 +40,8 @@ typedef struct ServerStats
 	Oid database; /* invalid: free */
 	Oid server;
 	int in_flight;
+	int allowed;  /* calls at a time, when nothing is in the way */
+	float tokens; /* of rate_limit; -1: there is none */
 	int64 succeeded;
 	int64 failed;  /* for good */
 	int64 retried; /* attempts that failed and were, or will be, tried again */
@@ -27,6 +50,8 @@ typedef struct ServerStats
 	uint32 latency[STATS_BUCKETS];
 	int64 second[STATS_SECONDS];
 	uint32 ended[STATS_SECONDS];
+	int n_backends;
+	BackendStats backends[MAX_BACKENDS];
 } ServerStats;
 
 extern void stats_count_end(ServerStats *stats, double seconds, TimestampTz now);

@@ -24,6 +24,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "job.h"
 #include "retry.h"
 #include "schedule.h"
@@ -43,6 +44,14 @@ decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
 	int failures = job->failures + 1;
 	int max_attempts = job->max_attempts > 0 ? job->max_attempts : (int) options->max_attempts;
 
+	if (limits_spare_attempt(&job->place, job->call_outcome))
+	{
+		job->new_state = "queued";
+		job->run_at = now;
+		if (job->call_outcome == CALL_REFUSED)
+			job->run_at += 1000 * options->retry_base;
+		return;
+	}
 	job->counts = true;
 	if (failures >= max_attempts)
 	{
@@ -98,13 +107,14 @@ keep_old_answer(Job *job)
 static void
 decide(Job *job)
 {
-	const ServerOptions *options = job->server ? &job->server->options : NULL;
-	TimestampTz now = GetCurrentTimestamp();
+	const ServerOptions *options = job->options;
+	TimestampTz now = clock_now();
 
 	switch (job->verdict->kind)
 	{
 		case VERDICT_DONE:
 			job->new_state = "succeeded";
+			limits_note_result(&job->place, now);
 			break;
 		case VERDICT_RETRY:
 			decide_retry(job, options, now);
@@ -113,7 +123,7 @@ decide(Job *job)
 			job->new_state = "queued";
 			/* a server that says "at once" again and again must not be called in a circle */
 			job->run_at = now + 1000 * Max(job->verdict->after, options->retry_base);
-			schedule_hold(job->queue, job->run_at);
+			limits_hold(&job->place, job->run_at, job->verdict->http_status == 429);
 			break;
 		case VERDICT_POSTPONE:
 			job->new_state = "queued";
@@ -210,7 +220,7 @@ RequestSource
 steps_request_source(const Job *job)
 {
 	RequestSource source = {
-		.options = &job->server->options,
+		.options = job->options,
 		.secrets = &job->secrets,
 		.request = job->request,
 		.inputs = job->inputs,
@@ -228,8 +238,8 @@ steps_reply_source(const Job *job, const HttpRequest *request)
 {
 	bool named = job->remote.id != NULL || job->remote.urls != NULL;
 	ReplySource source = {
-		.server_name = job->server_name,
-		.options = &job->server->options,
+		.server_name = NameStr(job->queue->name),
+		.options = job->options,
 		.request = request,
 		.idempotency_key = job->idempotency_key,
 		.remote = named ? &job->remote : NULL,
@@ -305,7 +315,8 @@ steps_submit(Job *job)
 	}
 	steps_forget_input(job);
 	if (job->activity == NULL)
-		job->activity = shmem_activity_add(job->owner, job->id, job->attempt, job->server_name);
+		job->activity =
+			shmem_activity_add(job->owner, job->id, job->attempt, NameStr(job->queue->name));
 	job_enter(job, JOB_CALLING);
 	if (calls_begin(job, STEP_SUBMIT, http))
 		follow_submitted(job);
@@ -347,7 +358,7 @@ resume(Job *job)
 
 	job->is_saved = true;
 	if (!named && job->remote.answer == NULL)
-		steps_conclude(job, reply_lost(job->server ? &job->server->options : NULL));
+		steps_conclude(job, reply_lost(job->options));
 	else if (job->complaint != NULL)
 		steps_fail(job, job->complaint);
 	else
@@ -355,7 +366,8 @@ resume(Job *job)
 		ReplySource source = steps_reply_source(job, NULL);
 		Verdict *verdict = palloc0(sizeof(Verdict));
 
-		job->activity = shmem_activity_add(job->owner, job->id, job->attempt, job->server_name);
+		job->activity =
+			shmem_activity_add(job->owner, job->id, job->attempt, NameStr(job->queue->name));
 		verdict->kind = VERDICT_WAIT;
 		steps_conclude(job, job->remote.answer ? reply_judge_saved(&source, job->remote.answer)
 											   : verdict);
@@ -393,7 +405,8 @@ steps_reported(Job *job, TimestampTz now)
 	bool goes_on = strcmp(job->new_state, "queued") == 0;
 
 	if (goes_on && job->run_at <= now)
-		schedule_add(job->id, job->server_name, job->priority, job->run_at);
+		schedule_add(job->id, job->server_name, job->tenant, job->priority, job->run_at,
+					 job->expires_at);
 	else if (goes_on)
 		schedule_note_time(&schedule_times.due, job->run_at);
 	if (stats == NULL)

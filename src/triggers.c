@@ -46,6 +46,8 @@ static const char *const row_state_names[ROW_STATES] = {
 	"waiting", "queued", "running", "succeeded", "failed", "cancelled",
 };
 
+#define MAX_TENANT_BYTES 256
+#define MAX_UNIQUE_KEY_BYTES 1024
 #define RESTORE_MS 600000 /* between a dump's rows and its GRANTs, at most */
 
 /* A row, taken apart. */
@@ -170,6 +172,18 @@ refuse_column(const char *column)
 					errhint("Leave it out.")));
 }
 
+/*
+ * Texts that stand in an index must be short; the index's own error would not say which.
+ */
+static void
+check_length(const Row *row, JobColumn column, const char *name, int max)
+{
+	if (!row->nulls[column] && VARSIZE_ANY_EXHDR(DatumGetTextPP(row->values[column])) > max)
+		ereport(ERROR, (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+						errmsg("%s of a job is longer than %d bytes", name, max),
+						errhint("Use a digest of it, such as md5(...).")));
+}
+
 static int
 count_inputs(Datum datum)
 {
@@ -223,6 +237,8 @@ check_runnable(const Row *row)
 
 	if (row->nulls[JOB_SERVER] || row->nulls[JOB_REQUEST])
 		return; /* NOT NULL says so */
+	check_length(row, JOB_TENANT, "tenant", MAX_TENANT_BYTES);
+	check_length(row, JOB_UNIQUE_KEY, "unique_key", MAX_UNIQUE_KEY_BYTES);
 	if (context == NULL)
 		context = AllocSetContextCreate(TopMemoryContext, "genjob check", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextReset(context);
@@ -477,7 +493,9 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		if (row_state(&after) == ROW_QUEUED &&
 			(row_state(&before) != ROW_QUEUED || column_changed(&before, &after, JOB_SERVER) ||
 			 column_changed(&before, &after, JOB_REQUEST) ||
-			 column_changed(&before, &after, JOB_INPUTS)))
+			 column_changed(&before, &after, JOB_INPUTS) ||
+			 column_changed(&before, &after, JOB_TENANT) ||
+			 column_changed(&before, &after, JOB_UNIQUE_KEY)))
 			check_runnable(&after);
 	}
 	note_row(&after);
@@ -495,6 +513,21 @@ genjob_before_delete(PG_FUNCTION_ARGS)
 	row_read(&row, data->tg_trigtuple, RelationGetDescr(data->tg_relation));
 	note_row(&row);
 	return PointerGetDatum(data->tg_trigtuple);
+}
+
+PG_FUNCTION_INFO_V1(genjob_after_weights);
+
+/*
+ * A weight of a tenant was changed.
+ */
+Datum
+genjob_after_weights(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("genjob's trigger functions can only be called as triggers")));
+	commit_note_servers();
+	return PointerGetDatum(NULL);
 }
 
 PG_FUNCTION_INFO_V1(genjob_after_truncate);

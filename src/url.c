@@ -47,8 +47,6 @@ url_check(const char *url)
 	const char *problem;
 	const char *p;
 
-	if (strchr(url, ',') != NULL)
-		return "One address is expected.";
 	for (p = url; *p > ' ' && *p < 0x7f; p++)
 		;
 	if (*p != '\0')

@@ -13,10 +13,12 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "clock.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "schedule.h"
 
+#define MAX_USABLE 256       /* backends that a job may go back to */
 #define LOCKED_RETRY_MS 1000 /* when to look again at rows that were locked */
 
 /*
@@ -74,6 +76,9 @@ authorize(Job *job)
 	else if (!server_check_role(job->server, job->owner, &complaint) ||
 			 !server_read_secrets(job->server, job->owner, &job->secrets, &complaint))
 		job->complaint = psprintf("%s. %s", complaint.message, complaint.hint);
+	if (job->server != NULL)
+		job->options = job->place.limits ? server_backend(job->server, job->place.backend->url)
+										 : &job->server->options;
 }
 
 static char *
@@ -112,16 +117,32 @@ job_from_row(uint64 row)
 	job->max_attempts = isnull ? 0 : DatumGetInt32(datum);
 	job->idempotency_key = text_or_null(row, 10);
 	datum = statement_value(row, 11, &isnull);
-	job->started_at = isnull ? GetCurrentTimestamp() : DatumGetTimestampTz(datum);
+	job->started_at = isnull ? clock_now() : DatumGetTimestampTz(datum);
 	job->remote.id = text_or_null(row, 12);
 	job->remote.urls = text_or_null(row, 13);
 	job->remote.answer = text_or_null(row, 14);
 	datum = statement_value(row, 15, &isnull);
 	job->remote.is_private = !isnull && DatumGetBool(datum);
 	job->remote.usage = text_or_null(row, 16);
-	job->queue = schedule_queue(job->server_name);
+	job->tenant = TextDatumGetCString(statement_not_null(row, 17));
+	datum = statement_value(row, 18, &isnull);
+	job->expires_at = isnull ? 0 : DatumGetTimestampTz(datum);
 	MemoryContextSwitchTo(caller);
 	return job;
+}
+
+/*
+ * Gives a job the server that runs it and the place there, and finds out whether it may be sent.
+ */
+static void
+assign(Job *job, ServerQueue *queue, Place place)
+{
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+
+	job->queue = queue;
+	job->place = place;
+	authorize(job);
+	MemoryContextSwitchTo(caller);
 }
 
 static ArrayType *
@@ -160,52 +181,130 @@ has_kept_key(const Job *job, const ArrayType *keys, int i)
 }
 
 /*
- * Starts an attempt of these jobs: each one that is still queued becomes a Job in the state
- * JOB_CLAIMED, in the order of ids.  Those that someone has locked are looked at again later.
+ * Runs CLAIM for these turns, which are offered the keys; returns the number of rows.
+ */
+static uint64
+run_claim(const Turn *turns, int n, ArrayType *keys, TimestampTz now)
+{
+	int64 *ids = palloc(n * sizeof(int64));
+	Datum *servers = palloc(n * sizeof(Datum));
+	bool *at_home = palloc(n * sizeof(bool));
+	Datum *backends = palloc(n * sizeof(Datum));
+	const char *usable[MAX_USABLE];
+	Datum usable_texts[MAX_USABLE];
+	int n_usable = schedule_list_usable(usable, MAX_USABLE);
+	Datum args[6];
+	int dims[1] = {n};
+	int lbs[1] = {1};
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		ids[i] = turns[i].id;
+		servers[i] = NameGetDatum(&turns[i].queue->name);
+		at_home[i] = turns[i].queue == turns[i].home;
+		backends[i] = CStringGetTextDatum(turns[i].place.backend->url);
+	}
+	for (i = 0; i < n_usable; i++)
+		usable_texts[i] = CStringGetTextDatum(usable[i]);
+	args[0] = PointerGetDatum(statement_int8_array(ids, n));
+	args[1] = PointerGetDatum(keys);
+	args[2] = TimestampTzGetDatum(now);
+	args[3] = PointerGetDatum(construct_md_array(servers, at_home, 1, dims, lbs, NAMEOID,
+												 NAMEDATALEN, false, TYPALIGN_CHAR));
+	args[4] = PointerGetDatum(construct_array(backends, n, TEXTOID, -1, false, TYPALIGN_INT));
+	args[5] =
+		PointerGetDatum(construct_array(usable_texts, n_usable, TEXTOID, -1, false, TYPALIGN_INT));
+	return statement_run(CLAIM, args, NULL);
+}
+
+/*
+ * The place of a job that may have been sent to another backend before, and should go there again:
+ * that one may know its Idempotency-Key.
+ */
+static void
+keep_backend(uint64 row, Turn *turn)
+{
+	bool isnull;
+	Datum backend = statement_value(row, 20, &isnull);
+
+	if (!isnull)
+		limits_move(&turn->place, TextDatumGetCString(backend));
+}
+
+static int
+compare_turns(const void *a, const void *b)
+{
+	int64 left = ((const Turn *) a)->id;
+	int64 right = ((const Turn *) b)->id;
+
+	return (left > right) - (left < right);
+}
+
+/*
+ * Looks again, later, at jobs that could not be claimed: someone had them locked, or they are not queued
+ * any more.
+ */
+static void
+settle_missing(const int64 *ids, int n, TimestampTz now)
+{
+	int i;
+
+	queue_read_changed(ids, n, now);
+	for (i = 0; i < n; i++)
+	{
+		if (!turns_contain(ids[i]))
+			continue;
+		schedule_remove(ids[i]);
+		schedule_note_time(&schedule_times.rescan, now + LOCKED_RETRY_MS * INT64CONST(1000));
+	}
+}
+
+/*
+ * Starts an attempt of these jobs: each one that is still queued becomes a Job in the state JOB_CLAIMED,
+ * in the order of turns, and has the turn's place; the others' places are given back.  Those that
+ * someone has locked are looked at again later.
  */
 void
-queue_claim(const int64 *ids, int n, TimestampTz now)
+queue_claim(Turn *turns, int n, TimestampTz now)
 {
 	ArrayType *keys = random_keys(n);
-	Datum args[3] = {PointerGetDatum(statement_int8_array(ids, n)), PointerGetDatum(keys),
-					 TimestampTzGetDatum(now)};
-	uint64 rows = statement_run(CLAIM, args, NULL);
+	uint64 rows = run_claim(turns, n, keys, now);
+	Turn *by_id = palloc(n * sizeof(Turn));
 	int64 *missing = palloc(n * sizeof(int64));
 	int n_missing = 0;
 	uint64 row;
 	int i;
 
+	memcpy(by_id, turns, n * sizeof(Turn));
+	qsort(by_id, n, sizeof(Turn), compare_turns);
 	for (row = 0; row < rows; row++)
 	{
 		Job *job = job_from_row(row);
-		MemoryContext caller = MemoryContextSwitchTo(job->context);
+		Turn key = {.id = job->id};
+		Turn *turn = bsearch(&key, by_id, n, sizeof(Turn), compare_turns);
 
-		authorize(job);
-		MemoryContextSwitchTo(caller);
+		keep_backend(row, turn);
+		assign(job, turn->queue, turn->place);
 	}
 	for (i = 0; i < n; i++)
 	{
-		Job *job = job_find(ids[i]);
+		Job *job = job_find(turns[i].id);
 
 		if (job != NULL && job->state == JOB_CLAIMED)
 		{
+			turns[i].place.limits = NULL;
 			job_enter(job, JOB_CLAIMED);
 			job->key_is_kept = has_kept_key(job, keys, i);
 			queue_read_references(job);
-		}
-		else if (job == NULL)
-			missing[n_missing++] = ids[i];
-	}
-	if (n_missing == 0)
-		return;
-	queue_read_changed(missing, n_missing, now);
-	for (i = 0; i < n_missing; i++)
-	{
-		if (!schedule_contains(missing[i]))
 			continue;
-		schedule_remove(missing[i]);
-		schedule_note_time(&schedule_times.rescan, now + LOCKED_RETRY_MS * INT64CONST(1000));
+		}
+		limits_give_back(&turns[i].place);
+		if (job == NULL)
+			missing[n_missing++] = turns[i].id;
 	}
+	if (n_missing > 0)
+		settle_missing(missing, n_missing, now);
 }
 
 /*
@@ -220,15 +319,16 @@ queue_read_orphans(void)
 
 	for (row = 0; row < rows; row++)
 	{
+		ServerQueue *queue;
 		Job *job;
-		MemoryContext caller;
+		bool isnull;
 
 		if (job_find(DatumGetInt64(statement_not_null(row, 1))) != NULL)
 			continue;
 		job = job_from_row(row);
-		caller = MemoryContextSwitchTo(job->context);
+		(void) statement_value(row, 19, &isnull);
+		queue = schedule_queue(isnull ? job->server_name : statement_name(row, 19));
 		schedule_refresh();
-		authorize(job);
-		MemoryContextSwitchTo(caller);
+		assign(job, queue, limits_resume(&queue->limits, text_or_null(row, 20), clock_now()));
 	}
 }

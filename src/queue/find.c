@@ -7,7 +7,9 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "commit.h"
@@ -16,24 +18,37 @@
 #include "schedule.h"
 #include "steps.h"
 
+#define FILL_LANES 100 /* that are read by one statement */
+#define FILLS 10       /* statements in a transaction */
+#define SCAN_LANES 1000 /* that are found by one statement */
+#define MAX_DUE 2000
+
 /* ---------- finding ---------- */
 
+/* The time in a column of the last result; 0 for null. */
+static TimestampTz
+time_or_none(uint64 row, int column)
+{
+	bool isnull;
+	Datum datum = statement_value(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetTimestampTz(datum);
+}
+
 /*
- * Adds the rows of the last result (id, server, priority, run_at) to the schedule.
+ * Adds a row of the last result to the schedule, whose columns from column on are server, tenant,
+ * priority, run_at and expires_at.
  */
 static void
-schedule_rows(uint64 n)
+schedule_row(uint64 row, int64 id, int column)
 {
-	uint64 i;
+	char *tenant = TextDatumGetCString(statement_not_null(row, column + 1));
 
-	for (i = 0; i < n; i++)
-	{
-		int64 id = DatumGetInt64(statement_not_null(i, 1));
-
-		if (job_find(id) == NULL)
-			schedule_add(id, statement_name(i, 2), DatumGetInt32(statement_not_null(i, 3)),
-						 DatumGetTimestampTz(statement_not_null(i, 4)));
-	}
+	schedule_add(id, statement_name(row, column), tenant,
+				 DatumGetInt32(statement_not_null(row, column + 2)),
+				 DatumGetTimestampTz(statement_not_null(row, column + 3)),
+				 time_or_none(row, column + 4));
+	pfree(tenant);
 }
 
 /*
@@ -42,25 +57,23 @@ schedule_rows(uint64 n)
 static void
 notice_change(uint64 row, int64 id, TimestampTz now)
 {
-	bool is_queued = DatumGetBool(statement_not_null(row, 3));
-	bool is_running = DatumGetBool(statement_not_null(row, 4));
-	TimestampTz run_at = DatumGetTimestampTz(statement_not_null(row, 7));
+	bool is_queued = DatumGetBool(statement_not_null(row, 2));
+	bool is_running = DatumGetBool(statement_not_null(row, 3));
+	TimestampTz run_at = DatumGetTimestampTz(statement_not_null(row, 8));
+	TimestampTz expires_at = time_or_none(row, 9);
 	Job *job = job_find(id);
-	Datum expires_at;
-	bool isnull;
 
-	if (job != NULL && (!is_running || DatumGetInt32(statement_not_null(row, 5)) != job->attempt))
+	if (job != NULL && (!is_running || DatumGetInt32(statement_not_null(row, 4)) != job->attempt))
 		follow_cancel(job);
 	schedule_remove(id);
 	if (!is_queued)
 		return;
-	expires_at = statement_value(row, 8, &isnull);
-	if (!isnull)
-		schedule_note_time(&schedule_times.expiry, DatumGetTimestampTz(expires_at));
-	if (!isnull && DatumGetTimestampTz(expires_at) <= now)
+	if (expires_at != 0)
+		schedule_note_time(&schedule_times.expiry, expires_at);
+	if (expires_at != 0 && expires_at <= now)
 		return;
 	if (run_at <= now)
-		schedule_add(id, statement_name(row, 2), DatumGetInt32(statement_not_null(row, 6)), run_at);
+		schedule_row(row, id, 5);
 	else
 		schedule_note_time(&schedule_times.due, run_at);
 }
@@ -129,53 +142,197 @@ queue_read_claimed(TimestampTz now)
 	queue_read_changed(ids, n, now);
 }
 
-/*
- * Reads the best of a server's ready jobs in.
- */
-void
-queue_fill(ServerQueue *queue, TimestampTz now)
+/* ---------- lanes ---------- */
+
+/* Lanes that are read in by one statement. */
+typedef struct Filling
 {
-	Datum args[3] = {NameGetDatum(&queue->name), TimestampTzGetDatum(now),
-					 Int32GetDatum(SCHEDULE_WINDOW)};
-	uint64 rows = statement_run(FIND_READY, args, NULL);
+	Lane *lanes[FILL_LANES];
+	int n_read[FILL_LANES];
+	int sizes[FILL_LANES];
+	int n;
+} Filling;
 
-	queue->has_more = rows == SCHEDULE_WINDOW;
-	schedule_rows(rows);
-}
-
-/*
- * Reads the front of the queue anew, and when the rest is due or expires.
- */
-void
-queue_scan_all(TimestampTz now)
+static void
+choose_lanes(Filling *filling)
 {
-	NameData server = {""};
-	Datum args[1] = {NameGetDatum(&server)};
+	Lane *lane = NULL;
 
-	schedule_clear();
-	while (statement_run(FIND_SERVER, args, NULL) > 0)
+	memset(filling, 0, sizeof(*filling));
+	while (filling->n < FILL_LANES && (lane = turns_next_hungry(lane)) != NULL)
 	{
-		namestrcpy(&server, statement_name(0, 1));
-		queue_fill(schedule_queue(NameStr(server)), now);
+		filling->sizes[filling->n] = turns_fill_size(lane);
+		filling->lanes[filling->n++] = lane;
 	}
-	schedule_times.due = queue_next_due(now);
-	schedule_times.expiry = queue_next_expiry();
+}
+
+static ArrayType *
+make_array(Datum *datums, int n, Oid type)
+{
+	int16 len;
+	bool by_value;
+	char align;
+
+	get_typlenbyvalalign(type, &len, &by_value, &align);
+	return construct_array(datums, n, type, len, by_value, align);
+}
+
+static uint64
+read_lanes(const Filling *filling, TimestampTz now)
+{
+	static const Oid types[] = {NAMEOID, TEXTOID, INT4OID, TIMESTAMPTZOID, INT8OID, INT4OID};
+	Datum columns[lengthof(types)][FILL_LANES];
+	Datum args[lengthof(types) + 1];
+	int i;
+
+	for (i = 0; i < filling->n; i++)
+	{
+		const Lane *lane = filling->lanes[i];
+
+		columns[0][i] = DirectFunctionCall1(namein, CStringGetDatum(turns_lane_server(lane)));
+		columns[1][i] = CStringGetTextDatum(turns_lane_tenant(lane));
+		columns[2][i] = Int32GetDatum(lane->priority);
+		columns[3][i] = TimestampTzGetDatum(lane->last.run_at);
+		columns[4][i] = Int64GetDatum(lane->last.id);
+		columns[5][i] = Int32GetDatum(filling->sizes[i]);
+	}
+	for (i = 0; i < lengthof(types); i++)
+		args[i] = PointerGetDatum(make_array(columns[i], filling->n, types[i]));
+	args[lengthof(types)] = TimestampTzGetDatum(now);
+	return statement_run(FIND_READY, args, NULL);
+}
+
+static void
+fill_lanes(Filling *filling, TimestampTz now)
+{
+	uint64 rows = read_lanes(filling, now);
+	uint64 row;
+	int i;
+
+	for (row = 0; row < rows; row++)
+	{
+		int64 number = DatumGetInt64(statement_not_null(row, 1));
+		int64 id = DatumGetInt64(statement_not_null(row, 2));
+		TimestampTz expires_at = time_or_none(row, 4);
+		bool expired = expires_at != 0 && expires_at <= now;
+
+		filling->n_read[number - 1]++;
+		turns_read(filling->lanes[number - 1], id,
+				   DatumGetTimestampTz(statement_not_null(row, 3)), expires_at,
+				   !expired && job_find(id) == NULL && !schedule_is_shunned(id));
+	}
+	for (i = 0; i < filling->n; i++)
+		turns_filled(filling->lanes[i], filling->n_read[i] == filling->sizes[i]);
 }
 
 /*
- * Schedules the jobs whose run_at came after one time and not after another.
+ * Reads more jobs into the lanes that run low.
  */
 void
+queue_fill(TimestampTz now)
+{
+	Filling *filling = palloc(sizeof(Filling));
+	int i;
+
+	for (i = 0; i < FILLS; i++)
+	{
+		choose_lanes(filling);
+		if (filling->n == 0)
+			break;
+		fill_lanes(filling, now);
+	}
+	pfree(filling);
+}
+
+/* ---------- everything ---------- */
+
+/* The last lane that a scan has found. */
+static struct
+{
+	NameData server;
+	char *tenant; /* malloc'd */
+	int32 priority;
+} scanned;
+
+/*
+ * Begins to read the front of the queue anew: queue_scan() goes on with it.  Says when the rest is due
+ * or expires.
+ */
+void
+queue_scan_begin(TimestampTz now)
+{
+	memset(&scanned.server, 0, sizeof(scanned.server));
+	free(scanned.tenant);
+	scanned.tenant = NULL;
+	scanned.priority = PG_INT32_MIN;
+	schedule_times.due = queue_next_due(now);
+	schedule_times.expiry = queue_next_expiry(DT_NOBEGIN);
+}
+
+/*
+ * Finds some more of the lanes that the table has and has them read; false when that were all.
+ */
+bool
+queue_scan(void)
+{
+	Datum args[4] = {NameGetDatum(&scanned.server),
+					 CStringGetTextDatum(scanned.tenant ? scanned.tenant : ""),
+					 Int32GetDatum(scanned.priority), Int32GetDatum(SCAN_LANES)};
+	uint64 rows = statement_run(FIND_LANES, args, NULL);
+	char *tenant = NULL;
+	uint64 row;
+
+	for (row = 0; row < rows; row++)
+	{
+		ServerQueue *queue = schedule_queue(statement_name(row, 1));
+
+		namestrcpy(&scanned.server, statement_name(row, 1));
+		tenant = TextDatumGetCString(statement_not_null(row, 2));
+		scanned.priority = DatumGetInt32(statement_not_null(row, 3));
+		turns_reset_lane(
+			turns_lane(&queue->turns, NameStr(queue->name), tenant, scanned.priority));
+	}
+	free(scanned.tenant);
+	scanned.tenant = tenant ? strdup(tenant) : NULL;
+	return rows == SCAN_LANES;
+}
+
+/*
+ * Reads how many turns each tenant gets.
+ */
+void
+queue_read_weights(void)
+{
+	uint64 rows = statement_run(FIND_WEIGHTS, NULL, NULL);
+	uint64 row;
+
+	turns_forget_weights();
+	for (row = 0; row < rows; row++)
+		turns_set_weight(statement_name(row, 1), TextDatumGetCString(statement_not_null(row, 2)),
+						 DatumGetFloat8(statement_not_null(row, 3)));
+	schedule_weights_changed();
+}
+
+/*
+ * Schedules the jobs whose run_at came after one time and not after another; false when they are so
+ * many that the whole queue should be read instead.
+ */
+bool
 queue_read_due(TimestampTz after, TimestampTz now)
 {
 	Datum args[3] = {TimestampTzGetDatum(after), TimestampTzGetDatum(now),
-					 Int32GetDatum(SCHEDULE_WINDOW)};
+					 Int32GetDatum(MAX_DUE)};
 	uint64 rows = statement_run(FIND_DUE, args, NULL);
+	uint64 row;
 
-	if (rows == SCHEDULE_WINDOW)
-		queue_scan_all(now);
-	else
-		schedule_rows(rows);
+	for (row = 0; row < rows && rows < MAX_DUE; row++)
+	{
+		int64 id = DatumGetInt64(statement_not_null(row, 1));
+
+		if (job_find(id) == NULL)
+			schedule_row(row, id, 2);
+	}
+	return rows < MAX_DUE;
 }
 
 static TimestampTz
@@ -197,9 +354,11 @@ queue_next_due(TimestampTz after)
 }
 
 TimestampTz
-queue_next_expiry(void)
+queue_next_expiry(TimestampTz after)
 {
-	return first_time(statement_run(FIND_NEXT_EXPIRY, NULL, NULL));
+	Datum args[1] = {TimestampTzGetDatum(after)};
+
+	return first_time(statement_run(FIND_NEXT_EXPIRY, args, NULL));
 }
 
 /* ---------- failing what was never started ---------- */

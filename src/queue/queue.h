@@ -28,16 +28,18 @@ extern bool queue_lock_database(void);
 extern QueuePresence queue_look(void);
 extern void queue_read_changed(const int64 *ids, int n, TimestampTz now);
 extern void queue_read_claimed(TimestampTz now);
-extern void queue_scan_all(TimestampTz now);
-extern void queue_fill(ServerQueue *queue, TimestampTz now);
-extern void queue_read_due(TimestampTz after, TimestampTz now);
+extern void queue_scan_begin(TimestampTz now);
+extern bool queue_scan(void);
+extern void queue_fill(TimestampTz now);
+extern void queue_read_weights(void);
+extern bool queue_read_due(TimestampTz after, TimestampTz now);
 extern TimestampTz queue_next_due(TimestampTz after);
 #define EXPIRE_BATCH 1000 /* jobs at most that queue_expire() fails in a call */
 
 extern int queue_expire(TimestampTz now);
-extern TimestampTz queue_next_expiry(void);
+extern TimestampTz queue_next_expiry(TimestampTz after);
 extern int queue_fail_waiting(const char *server_name, const char *error, TimestampTz now);
-extern void queue_claim(const int64 *ids, int n, TimestampTz now);
+extern void queue_claim(Turn *turns, int n, TimestampTz now);
 extern void queue_read_orphans(void);
 extern void queue_read_references(Job *job);
 extern void queue_save(Job **jobs, int n);

@@ -25,6 +25,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 
@@ -47,28 +48,42 @@ typedef struct Statement
 
 static const Statement statements[STATEMENTS] = {
 	[FIND_CHANGED] = {1, {INT8ARRAYOID},
-		"SELECT id, server, state = 'queued', state = 'running', attempt, priority, run_at, expires_at"
+		"SELECT id, state = 'queued', state = 'running', attempt, server, tenant, priority, run_at, expires_at"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
-	[FIND_SERVER] = {1, {NAMEOID},
-		"SELECT server FROM @.gen_jobs WHERE state = 'queued' AND server > $1 ORDER BY server LIMIT 1"},
-	[FIND_READY] = {3, {NAMEOID, TIMESTAMPTZOID, INT4OID},
-		"SELECT id, server, priority, run_at FROM @.gen_jobs"
-		" WHERE state = 'queued' AND server = $1 AND run_at <= $2"
-		" AND (expires_at IS NULL OR expires_at > $2)"
-		" ORDER BY priority DESC, run_at, id LIMIT $3"},
+	[FIND_LANES] = {4, {NAMEOID, TEXTOID, INT4OID, INT4OID},
+		"WITH RECURSIVE lane AS ("
+		" (SELECT server, tenant, priority FROM @.gen_jobs"
+		"   WHERE state = 'queued' AND (server, tenant, priority) > ($1, $2, $3)"
+		"   ORDER BY server, tenant, priority LIMIT 1)"
+		" UNION ALL"
+		"  SELECT n.* FROM lane l, LATERAL (SELECT j.server, j.tenant, j.priority FROM @.gen_jobs j"
+		"   WHERE j.state = 'queued' AND (j.server, j.tenant, j.priority) > (l.server, l.tenant, l.priority)"
+		"   ORDER BY j.server, j.tenant, j.priority LIMIT 1) n)"
+		" SELECT server, tenant, priority FROM lane LIMIT $4"},
+	[FIND_READY] = {7, {NAMEARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
+			INT4ARRAYOID, TIMESTAMPTZOID},
+		"SELECT l.ordinality, j.id, j.run_at, j.expires_at"
+		" FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY"
+		"  l (server, tenant, priority, run_at, id, size, ordinality)"
+		" CROSS JOIN LATERAL (SELECT g.id, g.run_at, g.expires_at FROM @.gen_jobs g"
+		"  WHERE g.state = 'queued' AND g.server = l.server AND g.tenant = l.tenant"
+		"  AND g.priority = l.priority AND (g.run_at, g.id) > (l.run_at, l.id) AND g.run_at <= $7"
+		"  ORDER BY g.run_at, g.id LIMIT l.size) j"},
+	[FIND_WEIGHTS] = {0, {0},
+		"SELECT server, tenant, weight::float8 FROM genjob.tenant_weights"},
 	[FIND_DUE] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
-		"SELECT id, server, priority, run_at FROM @.gen_jobs"
+		"SELECT id, server, tenant, priority, run_at, expires_at FROM @.gen_jobs"
 		" WHERE state = 'queued' AND run_at > $1 AND run_at <= $2"
 		" AND (expires_at IS NULL OR expires_at > $2) ORDER BY run_at LIMIT $3"},
 	[FIND_NEXT_DUE] = {1, {TIMESTAMPTZOID},
 		"SELECT run_at FROM @.gen_jobs WHERE state = 'queued' AND run_at > $1 ORDER BY run_at LIMIT 1"},
-	[FIND_NEXT_EXPIRY] = {0, {0},
-		"SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at IS NOT NULL"
+	[FIND_NEXT_EXPIRY] = {1, {TIMESTAMPTZOID},
+		"SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at > $1"
 		" ORDER BY expires_at LIMIT 1"},
 	[FIND_ORPHANS] = {0, {0},
 		"SELECT id, server, NULL::text, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, (remote->'urls')::text, (remote->'answer')::text,"
-		" remote->'private' = 'true', (remote->'usage')::text FROM @.gen_jobs WHERE state = 'running'"},
+		" remote->'private' = 'true', (remote->'usage')::text, tenant, expires_at, ran_on, backend FROM @.gen_jobs WHERE state = 'running'"},
 	[FAIL_EXPIRED] = {1, {TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
@@ -78,15 +93,18 @@ static const Statement statements[STATEMENTS] = {
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
 		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
-	[CLAIM] = {3, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID},
-		"WITH given AS (SELECT * FROM unnest($1, $2) g (id, key))"
+	[CLAIM] = {6, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID, NAMEARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
+		"WITH given AS (SELECT * FROM unnest($1, $2, $4, $5) g (id, key, ran_on, backend))"
 		HELD_JOBS("j.state = 'queued' AND (j.expires_at IS NULL OR j.expires_at > $3)")
 		" UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, started_at = $3,"
-		"  idempotency_key = coalesce(j.idempotency_key, g.key)"
+		"  idempotency_key = coalesce(j.idempotency_key, g.key), ran_on = g.ran_on,"
+		"  backend = CASE WHEN j.idempotency_key IS NOT NULL AND j.backend = ANY ($6)"
+		"   AND j.ran_on IS NOT DISTINCT FROM g.ran_on THEN j.backend ELSE g.backend END"
 		" FROM held h JOIN given g USING (id) WHERE j.id = h.id AND j.state = 'queued'"
 		" RETURNING j.id, j.server, j.request::text, j.inputs, j.priority, j.owner::oid, j.attempt,"
 		"  j.failures, j.max_attempts, j.idempotency_key::text, j.started_at,"
-		"  NULL::text, NULL::text, NULL::text, NULL::boolean, NULL::text"},
+		"  NULL::text, NULL::text, NULL::text, NULL::boolean, NULL::text, j.tenant, j.expires_at,"
+		"  j.ran_on, j.backend"},
 	[READ_OUTPUT] = {2, {INT8OID, INT4OID},
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data"
 		" FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
@@ -184,7 +202,7 @@ leave_callback(void)
 {
 	TimestampTz deadline = leave_deadline();
 
-	if (deadline == 0 || GetCurrentTimestamp() < deadline)
+	if (deadline == 0 || clock_now() < deadline)
 		return;
 	ProcDiePending = true;
 	InterruptPending = true;

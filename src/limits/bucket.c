@@ -1,0 +1,70 @@
+/*
+ * bucket.c
+ *		A token bucket: at most so many a second, and so many at once.  Pure: the caller has the clock.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+#include <math.h>
+
+#include "datatype/timestamp.h"
+
+#include "limits/bucket.h"
+
+/*
+ * Gives the bucket its measures; a new one begins full, one in use keeps what it holds.
+ */
+void
+bucket_set(TokenBucket *bucket, double per_second, double burst, TimestampTz now)
+{
+	bool is_new = bucket->per_second == 0;
+
+	bucket->per_second = per_second;
+	bucket->burst = burst;
+	if (is_new)
+		bucket->filled_at = now;
+	bucket->tokens = is_new ? burst : Min(bucket->tokens, burst);
+}
+
+/*
+ * How many may go now.  A clock that is set back costs what would have come in between, nothing more.
+ */
+int
+bucket_room(TokenBucket *bucket, TimestampTz now)
+{
+	if (bucket->per_second == 0)
+		return INT_MAX;
+	if (now > bucket->filled_at)
+		bucket->tokens = Min(bucket->burst, bucket->tokens + bucket->per_second *
+																 (now - bucket->filled_at) /
+																 USECS_PER_SEC);
+	bucket->filled_at = now;
+	return bucket->tokens < 1 ? 0 : (int) Min(bucket->tokens, INT_MAX);
+}
+
+void
+bucket_take(TokenBucket *bucket)
+{
+	bucket->tokens -= 1;
+}
+
+/*
+ * Undoes bucket_take() for what did not go after all.
+ */
+void
+bucket_give_back(TokenBucket *bucket)
+{
+	bucket->tokens = Min(bucket->burst, bucket->tokens + 1);
+}
+
+/*
+ * When the next one may go; 0: at once.  After bucket_room().
+ */
+TimestampTz
+bucket_next(const TokenBucket *bucket)
+{
+	if (bucket->per_second == 0 || bucket->tokens >= 1)
+		return 0;
+	return bucket->filled_at +
+		   (TimestampTz) ceil((1 - bucket->tokens) / bucket->per_second * USECS_PER_SEC);
+}

@@ -1,0 +1,498 @@
+/*
+ * limits.c
+ *		What a server may be given now: places at its backends, tokens of its rate, and what it asked.
+ *
+ * The addresses in the option url are backends, all alike: a call goes to the one with the fewest in
+ * flight.  One that cannot be reached is left out until a probe gets through; one that asks to wait is
+ * let alone, and so is the whole server where the answer speaks for the account and not for the machine.
+ * Every decision is a function of what is in memory and of the time given.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/memutils.h"
+
+#include "limits/limits.h"
+
+#define MAX_PROBE_DELAY_MS 60000 /* between probes of what cannot be reached */
+
+/* ---------- what the server's options say ---------- */
+
+static Backend *
+find_backend(const Limits *limits, const char *url)
+{
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		if (strcmp(limits->backends[i]->url, url) == 0)
+			return limits->backends[i];
+	}
+	return NULL;
+}
+
+static void
+add_backend(Limits *limits, const ServerOptions *options)
+{
+	Backend *backend = find_backend(limits, options->url);
+
+	if (backend == NULL)
+	{
+		size_t size = (limits->n_backends + 1) * sizeof(Backend *);
+
+		backend = MemoryContextAllocZero(TopMemoryContext, sizeof(Backend));
+		backend->url = MemoryContextStrdup(TopMemoryContext, options->url);
+		limits->backends = limits->backends ? repalloc(limits->backends, size)
+											: MemoryContextAlloc(TopMemoryContext, size);
+		limits->backends[limits->n_backends++] = backend;
+	}
+	backend->options = options;
+	if (options->max_in_flight != MAX_IN_FLIGHT_AUTO)
+		memset(&backend->capacity, 0, sizeof(Capacity));
+}
+
+/*
+ * Forgets the backends that are not the server's any more and have nothing in flight.
+ */
+static void
+prune_backends(Limits *limits)
+{
+	int kept = 0;
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		Backend *backend = limits->backends[i];
+
+		if (backend->options != NULL || backend->in_flight > 0)
+			limits->backends[kept++] = backend;
+		else
+		{
+			pfree(backend->url);
+			pfree(backend);
+		}
+	}
+	limits->n_backends = kept;
+}
+
+/*
+ * Takes over the options of a server, which must stay for as long as they are the last given; NULL:
+ * it cannot be used.  What is known of its backends is kept.
+ */
+void
+limits_apply(Limits *limits, Server *server, ServerStats *stats, TimestampTz now)
+{
+	int i;
+
+	limits->server = server;
+	limits->stats = stats;
+	for (i = 0; i < limits->n_backends; i++)
+		limits->backends[i]->options = NULL;
+	for (i = 0; server != NULL && i < server->n_backends; i++)
+		add_backend(limits, &server->backends[i]);
+	prune_backends(limits);
+	if (server != NULL)
+		bucket_set(&limits->bucket, server->options.rate,
+				   server->options.rate_burst > 0 ? server->options.rate_burst
+												  : Max(1, server->options.rate),
+				   now);
+}
+
+/* ---------- room ---------- */
+
+static int
+backend_limit(Backend *backend)
+{
+	return backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO
+			   ? capacity_limit(&backend->capacity)
+			   : (int) backend->options->max_in_flight;
+}
+
+static int
+backend_room(Backend *backend, TimestampTz now)
+{
+	int room;
+
+	if (backend->options == NULL || backend->held_until > now)
+		return 0;
+	room = Max(backend_limit(backend) - backend->in_flight, 0);
+	return Min(room, breaker_room(&backend->breaker, now));
+}
+
+static int
+free_slots(Limits *limits, TimestampTz now)
+{
+	int64 room = 0;
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+		room += backend_room(limits->backends[i], now);
+	return (int) Min(room, INT_MAX);
+}
+
+/*
+ * How many more calls the server may be given now.
+ */
+int
+limits_room(Limits *limits, TimestampTz now)
+{
+	if (limits->server == NULL || limits->server->options.paused || limits->held_until > now)
+		return 0;
+	return Min(free_slots(limits, now), bucket_room(&limits->bucket, now));
+}
+
+/*
+ * How many calls at a time the server may have when nothing is in its way.
+ */
+int
+limits_allowed(Limits *limits)
+{
+	int64 allowed = 0;
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		Backend *backend = limits->backends[i];
+
+		if (backend->options != NULL)
+			allowed += backend->breaker.is_open ? 0 : backend_limit(backend);
+	}
+	return (int) Min(allowed, INT_MAX);
+}
+
+/*
+ * Whether no backend can be reached.
+ */
+bool
+limits_are_broken(const Limits *limits)
+{
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		const Backend *backend = limits->backends[i];
+
+		if (backend->options != NULL && !backend->breaker.is_open)
+			return false;
+	}
+	return limits->server != NULL;
+}
+
+static void
+note_earliest(TimestampTz *next, TimestampTz candidate, TimestampTz now)
+{
+	if (candidate > now && (*next == 0 || candidate < *next))
+		*next = candidate;
+}
+
+/*
+ * When time alone may make room where there is none now; 0: it does not.
+ */
+TimestampTz
+limits_next_change(Limits *limits, TimestampTz now)
+{
+	TimestampTz next = 0;
+	int i;
+
+	if (limits->server == NULL || limits->server->options.paused)
+		return 0;
+	if (limits->held_until > now)
+		return limits->held_until;
+	if (bucket_room(&limits->bucket, now) == 0)
+		return bucket_next(&limits->bucket);
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		const Backend *backend = limits->backends[i];
+
+		if (backend->options == NULL)
+			continue;
+		note_earliest(&next, backend->held_until, now);
+		if (backend->breaker.is_open && !backend->breaker.is_probing)
+			note_earliest(&next, backend->breaker.until, now);
+	}
+	return next;
+}
+
+/* ---------- places ---------- */
+
+static Place
+occupy(Limits *limits, Backend *backend, TimestampTz now)
+{
+	Place place = {limits, backend, breaker_begin(&backend->breaker), now};
+
+	limits->in_flight++;
+	backend->in_flight++;
+	if (backend->options != NULL && backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO)
+		capacity_begun(&backend->capacity, backend->in_flight);
+	return place;
+}
+
+/*
+ * Takes a place at the backend with the fewest calls in flight, of those that have room: ask
+ * limits_room() first.
+ */
+Place
+limits_take(Limits *limits, TimestampTz now)
+{
+	Backend *best = NULL;
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		Backend *backend = limits->backends[i];
+
+		if (backend_room(backend, now) > 0 && (best == NULL || backend->in_flight < best->in_flight))
+			best = backend;
+	}
+	if (best == NULL)
+		elog(ERROR, "server \"%s\" has no room", NameStr(limits->server->name));
+	bucket_take(&limits->bucket);
+	return occupy(limits, best, now);
+}
+
+/*
+ * A place for a call that was under way when genjob last stopped, whatever the limits say: at the
+ * backend of that url, or at another if the server has it no more.  None where there is no backend.
+ */
+Place
+limits_resume(Limits *limits, const char *url, TimestampTz now)
+{
+	Backend *backend = url ? find_backend(limits, url) : NULL;
+	Place none = {NULL, NULL, false, 0};
+	int i;
+
+	for (i = 0; backend == NULL && i < limits->n_backends; i++)
+	{
+		if (limits->backends[i]->options != NULL)
+			backend = limits->backends[i];
+	}
+	return backend ? occupy(limits, backend, now) : none;
+}
+
+/*
+ * Gives the place to the backend of that url, if the server has it.
+ */
+void
+limits_move(Place *place, const char *url)
+{
+	Backend *backend = find_backend(place->limits, url);
+
+	if (backend == NULL || backend == place->backend)
+		return;
+	if (place->is_probe)
+		breaker_probe_ended(&place->backend->breaker);
+	place->backend->in_flight--;
+	backend->in_flight++;
+	place->backend = backend;
+	place->is_probe = breaker_begin(&backend->breaker);
+}
+
+/*
+ * Leaves a place, if there is one.
+ */
+void
+limits_leave(Place *place)
+{
+	if (place->limits == NULL)
+		return;
+	if (place->is_probe)
+		breaker_probe_ended(&place->backend->breaker);
+	place->backend->in_flight--;
+	place->limits->in_flight--;
+	place->limits = NULL;
+}
+
+/*
+ * Leaves a place that was not used.
+ */
+void
+limits_give_back(Place *place)
+{
+	if (place->limits != NULL)
+		bucket_give_back(&place->limits->bucket);
+	limits_leave(place);
+}
+
+/* ---------- what calls tell ---------- */
+
+/*
+ * What the end of a call says about its server.
+ */
+CallOutcome
+limits_outcome(const HttpReply *reply)
+{
+	if (reply->status == 0)
+		return !reply->sent && (reply->error == HTTP_RESOLVE || reply->error == HTTP_CONNECT ||
+								reply->error == HTTP_TLS || reply->error == HTTP_TIMEOUT)
+				   ? CALL_UNREACHABLE
+				   : CALL_ANSWERED;
+	if (reply->status == 429 || reply->status == 503 || reply->status == 529)
+		return CALL_REFUSED;
+	return reply->status == 502 || reply->status == 504 ? CALL_BROKEN : CALL_ANSWERED;
+}
+
+/*
+ * Whether a server has another backend, so that one that answers with errors can be left out.
+ */
+static bool
+has_choice(const Limits *limits)
+{
+	return limits->server != NULL && limits->server->n_backends > 1;
+}
+
+/*
+ * Takes notice of how a call of this place ended.  error is the sentence that the job gets.
+ */
+void
+limits_note(const Place *place, CallOutcome outcome, const char *error, TimestampTz now)
+{
+	Backend *backend = place->backend;
+	const ServerOptions *options;
+
+	if (place->limits == NULL || backend->options == NULL)
+		return;
+	options = backend->options;
+	if (outcome == CALL_UNREACHABLE || (outcome == CALL_BROKEN && has_choice(place->limits)))
+	{
+		strlcpy(backend->error, error ? error : "", sizeof(backend->error));
+		breaker_failed(&backend->breaker, place->is_probe, options->retry_base,
+					   Min(options->retry_max, MAX_PROBE_DELAY_MS), now);
+	}
+	else
+		breaker_succeeded(&backend->breaker);
+	if (outcome == CALL_REFUSED && options->max_in_flight == MAX_IN_FLIGHT_AUTO)
+		capacity_refused(&backend->capacity, backend->in_flight, place->taken_at, now);
+}
+
+/*
+ * Takes notice that the job of this place has succeeded.
+ */
+void
+limits_note_result(const Place *place, TimestampTz now)
+{
+	if (place->limits != NULL && place->backend->options != NULL &&
+		place->backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO)
+		capacity_answered(&place->backend->capacity, place->taken_at, now);
+}
+
+/*
+ * The server asked to wait until then: the account's other backends with it, or only the one that said
+ * so.
+ */
+void
+limits_hold(const Place *place, TimestampTz until, bool whole_server)
+{
+	if (place->limits == NULL)
+		return;
+	if (whole_server || !has_choice(place->limits))
+		place->limits->held_until = Max(place->limits->held_until, until);
+	else
+		place->backend->held_until = Max(place->backend->held_until, until);
+}
+
+/*
+ * Whether an attempt that ended so is the server's fault and not the job's: another backend may take it,
+ * or it waits for the probes.  After limits_note().
+ */
+bool
+limits_spare_attempt(const Place *place, CallOutcome outcome)
+{
+	if (place->limits == NULL || place->backend->options == NULL)
+		return false;
+	if (outcome == CALL_REFUSED)
+		return place->backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO;
+	if (outcome != CALL_UNREACHABLE)
+		return false;
+	return has_choice(place->limits) || place->backend->breaker.is_open;
+}
+
+/* ---------- what people see ---------- */
+
+static void
+show_backend(BackendStats *shown, Backend *backend, TimestampTz now)
+{
+	const Breaker *breaker = &backend->breaker;
+
+	shown->in_flight = backend->in_flight;
+	shown->max_in_flight = backend_limit(backend);
+	shown->until = 0;
+	if (breaker->is_open)
+	{
+		shown->health = breaker->is_probing ? BACKEND_PROBING : BACKEND_BROKEN;
+		shown->until = breaker->until;
+	}
+	else if (backend->held_until > now)
+	{
+		shown->health = BACKEND_HELD;
+		shown->until = backend->held_until;
+	}
+	else
+		shown->health = BACKEND_OK;
+	shown->failures = breaker->failures;
+	if (strcmp(shown->error, breaker->failures > 0 ? backend->error : "") != 0)
+		strlcpy(shown->error, breaker->failures > 0 ? backend->error : "", sizeof(shown->error));
+}
+
+static void
+show_backends(Limits *limits, TimestampTz now)
+{
+	ServerStats *stats = limits->stats;
+	int n = 0;
+	int i;
+
+	for (i = 0; i < limits->n_backends && n < MAX_BACKENDS; i++)
+	{
+		Backend *backend = limits->backends[i];
+
+		if (backend->options != NULL)
+			show_backend(&stats->backends[backend->options - limits->server->backends], backend,
+						 now);
+	}
+	stats->n_backends = limits->server->n_backends;
+}
+
+static const char *
+why_not(Limits *limits, TimestampTz now, TimestampTz *until)
+{
+	*until = limits_next_change(limits, now);
+	if (limits->server->options.paused)
+		return "paused: genjob.resume() ends it";
+	if (limits->held_until > now)
+		return "the server asked to wait";
+	if (limits_are_broken(limits))
+		return limits->n_backends == 1 ? limits->backends[0]->error
+									   : "no backend can be reached: genjob.backends says why";
+	if (free_slots(limits, now) > 0)
+		return bucket_room(&limits->bucket, now) > 0 ? "" : "rate_limit is reached";
+	return *until != 0 ? "the backends that can be reached asked to wait or are full"
+					   : "max_in_flight is reached";
+}
+
+/*
+ * Shows what may be given to the server and why it is not more; otherwise is the reason where the
+ * server itself gives none.
+ */
+void
+limits_say_why(Limits *limits, const char *otherwise, TimestampTz now)
+{
+	ServerStats *stats = limits->stats;
+	TimestampTz until = 0;
+	const char *reason;
+
+	if (stats == NULL)
+		return;
+	reason = why_not(limits, now, &until);
+	if (*reason == '\0')
+	{
+		reason = otherwise;
+		until = 0;
+	}
+	stats->in_flight = limits->in_flight;
+	stats->allowed = limits_allowed(limits);
+	stats->tokens = limits->bucket.per_second > 0 ? (float) limits->bucket.tokens : -1;
+	stats->held_until = until;
+	if (strcmp(stats->held_reason, reason) != 0)
+		strlcpy(stats->held_reason, reason, STATS_REASON_LEN);
+	show_backends(limits, now);
+}

@@ -1,0 +1,83 @@
+/*
+ * limits.h
+ *		What a server may be given now.
+ */
+#ifndef GENJOB_LIMITS_H
+#define GENJOB_LIMITS_H
+
+#include "http.h"
+#include "limits/breaker.h"
+#include "limits/bucket.h"
+#include "limits/capacity.h"
+#include "server.h"
+#include "stats.h"
+
+/*
+ * One of a server's addresses.  It stays while calls of it are in flight, also when the server is
+ * altered.
+ */
+typedef struct Backend
+{
+	char *url;
+	const ServerOptions *options; /* the server's, with this url; NULL: it is not the server's any more */
+	int in_flight;
+	TimestampTz held_until; /* it asked to wait */
+	Breaker breaker;
+	Capacity capacity;            /* where max_in_flight is auto */
+	char error[STATS_ERROR_LEN]; /* the last that the breaker counted */
+} Backend;
+
+typedef struct Limits
+{
+	Server *server; /* NULL: nothing may be given to it */
+	Backend **backends;
+	int n_backends;
+	TokenBucket bucket;
+	TimestampTz held_until; /* the server asked to wait */
+	int in_flight;
+	ServerStats *stats; /* where what is decided can be read; NULL with server */
+} Limits;
+
+/*
+ * A job's place at a server, from the decision to call it until the call and what follows from it is
+ * over.
+ */
+typedef struct Place
+{
+	Limits *limits; /* NULL: none */
+	Backend *backend;
+	bool is_probe;
+	TimestampTz taken_at;
+} Place;
+
+/* What became of a call, as far as the next ones are concerned. */
+typedef enum CallOutcome
+{
+	CALL_ANSWERED,    /* in whatever way */
+	CALL_REFUSED,     /* the server has too much to do */
+	CALL_UNREACHABLE, /* nothing of the call got there */
+	CALL_BROKEN       /* what stands before the server says that it is not there */
+} CallOutcome;
+
+extern void limits_apply(Limits *limits, Server *server, ServerStats *stats, TimestampTz now);
+
+extern int limits_room(Limits *limits, TimestampTz now);
+extern TimestampTz limits_next_change(Limits *limits, TimestampTz now);
+extern bool limits_are_broken(const Limits *limits);
+extern int limits_allowed(Limits *limits);
+extern void limits_say_why(Limits *limits, const char *otherwise, TimestampTz now);
+
+extern Place limits_take(Limits *limits, TimestampTz now);
+extern Place limits_resume(Limits *limits, const char *url, TimestampTz now);
+extern void limits_move(Place *place, const char *url);
+extern void limits_leave(Place *place);
+extern void limits_give_back(Place *place);
+
+extern CallOutcome limits_outcome(const HttpReply *reply);
+extern void limits_note(const Place *place, CallOutcome outcome, const char *error,
+						TimestampTz now);
+extern void limits_note_result(const Place *place, TimestampTz now);
+extern void limits_hold(const Place *place, TimestampTz until, bool whole_server);
+extern bool limits_spare_attempt(const Place *place, CallOutcome outcome);
+
+#endif /* GENJOB_LIMITS_H */
