@@ -176,11 +176,10 @@ find_fallback(ServerQueue *queue)
 		return;
 	}
 	refresh_queue(fallback);
-	queue->fallback =
-		fallback->server != NULL &&
-				fallback->server->options.preset == queue->server->options.preset
-			? fallback
-			: NULL;
+	queue->fallback = fallback->server != NULL &&
+							  fallback->server->options.preset == queue->server->options.preset
+						  ? fallback
+						  : NULL;
 }
 
 /*
@@ -269,8 +268,7 @@ needs_fallback(ServerQueue *queue, TimestampTz now)
 	if (queue->fallback == NULL || queue->server->options.paused ||
 		limits_room(&queue->limits, now) > 0)
 		return false;
-	return limits_are_broken(&queue->limits) ||
-		   (expiry != 0 && last_moment(queue, expiry) <= now);
+	return limits_are_broken(&queue->limits) || (expiry != 0 && last_moment(queue, expiry) <= now);
 }
 
 /*
@@ -450,8 +448,7 @@ schedule_show(int room, TimestampTz now)
 		return;
 	hash_seq_init(&scan, queues);
 	while ((queue = hash_seq_search(&scan)) != NULL)
-		limits_say_why(&queue->limits,
-					   room > 0 ? "" : "genjob.max_in_flight is reached", now);
+		limits_say_why(&queue->limits, room > 0 ? "" : "genjob.max_in_flight is reached", now);
 }
 
 /*

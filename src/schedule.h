@@ -19,9 +19,9 @@ typedef struct ServerQueue
 	Turns turns;   /* the jobs that are queued in the table and due */
 
 	/* The server, as of the last schedule_refresh() */
-	Server *server;     /* NULL: cannot be used, see complaint */
-	ServerStats *stats; /* NULL with server */
-	char *complaint;    /* malloc'd; NULL with a server */
+	Server *server;               /* NULL: cannot be used, see complaint */
+	ServerStats *stats;           /* NULL with server */
+	char *complaint;              /* malloc'd; NULL with a server */
 	struct ServerQueue *fallback; /* takes jobs when this one cannot; or NULL */
 
 	Limits limits;

@@ -21,8 +21,8 @@
 
 #include "turns.h"
 
-#define WINDOW 10000      /* ready jobs of a server in memory, shared out among its lanes */
-#define MAX_FILL 2000     /* of a lane at a time */
+#define WINDOW 10000  /* ready jobs of a server in memory, shared out among its lanes */
+#define MAX_FILL 2000 /* of a lane at a time */
 #define MIN_FILL 2
 #define MAX_LANE 40000    /* before what comes behind is left in the table */
 #define SPARE_TENANTS 256 /* without jobs, before they are forgotten */
@@ -36,7 +36,7 @@ typedef struct TenantKey
 typedef struct Tenant
 {
 	TenantKey key;
-	dlist_node node;              /* on its server's list */
+	dlist_node node;               /* on its server's list */
 	pairingheap_node waiting_node; /* in its server's heap while is_waiting */
 	bool is_waiting;
 	const char *server_name;
@@ -244,9 +244,8 @@ find_tenant(Turns *turns, const char *server_name, const char *name)
 static Lane *
 first_lane(Tenant *tenant)
 {
-	return dlist_is_empty(&tenant->lanes)
-			   ? NULL
-			   : dlist_container(Lane, node, tenant->lanes.head.next);
+	return dlist_is_empty(&tenant->lanes) ? NULL
+										  : dlist_container(Lane, node, tenant->lanes.head.next);
 }
 
 /*
@@ -499,8 +498,7 @@ turns_next_hungry(Lane *after)
 {
 	if (after == NULL ? dlist_is_empty(&hungry) : !dlist_has_next(&hungry, &after->hungry_node))
 		return NULL;
-	return dlist_container(Lane, hungry_node,
-						   after ? after->hungry_node.next : hungry.head.next);
+	return dlist_container(Lane, hungry_node, after ? after->hungry_node.next : hungry.head.next);
 }
 
 const char *
@@ -574,8 +572,8 @@ void
 turns_forget_weights(void)
 {
 	if (weights_context == NULL)
-		weights_context = AllocSetContextCreate(TopMemoryContext, "genjob tenant weights",
-												ALLOCSET_SMALL_SIZES);
+		weights_context =
+			AllocSetContextCreate(TopMemoryContext, "genjob tenant weights", ALLOCSET_SMALL_SIZES);
 	MemoryContextReset(weights_context);
 	weights = NIL;
 }

@@ -35,9 +35,9 @@ bucket_room(TokenBucket *bucket, TimestampTz now)
 	if (bucket->per_second == 0)
 		return INT_MAX;
 	if (now > bucket->filled_at)
-		bucket->tokens = Min(bucket->burst, bucket->tokens + bucket->per_second *
-																 (now - bucket->filled_at) /
-																 USECS_PER_SEC);
+		bucket->tokens =
+			Min(bucket->burst,
+				bucket->tokens + bucket->per_second * (now - bucket->filled_at) / USECS_PER_SEC);
 	bucket->filled_at = now;
 	return bucket->tokens < 1 ? 0 : (int) Min(bucket->tokens, INT_MAX);
 }

@@ -16,16 +16,16 @@
 
 #include "limits/capacity.h"
 
-#define MIN_WINDOW 3          /* calls */
-#define GROWTH 1.05           /* of the duration: within this, nothing has grown */
-#define GROWTH_OF_FEW 1.25    /* likewise, when few calls were seen */
-#define FEW 8                 /* calls */
-#define DECREASE 0.9          /* after a refusal */
-#define MAX_DECREASE 0.5      /* after a window of longer calls */
-#define DIP 0.75              /* of the limit, while measuring */
+#define MIN_WINDOW 3       /* calls */
+#define GROWTH 1.05        /* of the duration: within this, nothing has grown */
+#define GROWTH_OF_FEW 1.25 /* likewise, when few calls were seen */
+#define FEW 8              /* calls */
+#define DECREASE 0.9       /* after a refusal */
+#define MAX_DECREASE 0.5   /* after a window of longer calls */
+#define DIP 0.75           /* of the limit, while measuring */
 #define WINDOWS_BETWEEN_DIPS 30
-#define WINDOWS_AT_CEILING 5  /* before it is tried again */
-#define FALLS_BEFORE_DIP 3    /* in a row: perhaps it is the calls that have changed */
+#define WINDOWS_AT_CEILING 5 /* before it is tried again */
+#define FALLS_BEFORE_DIP 3   /* in a row: perhaps it is the calls that have changed */
 
 static double
 sample_mean(const Sample *sample)

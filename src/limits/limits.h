@@ -19,11 +19,12 @@
 typedef struct Backend
 {
 	char *url;
-	const ServerOptions *options; /* the server's, with this url; NULL: it is not the server's any more */
+	const ServerOptions
+		*options; /* the server's, with this url; NULL: it is not the server's any more */
 	int in_flight;
 	TimestampTz held_until; /* it asked to wait */
 	Breaker breaker;
-	Capacity capacity;            /* where max_in_flight is auto */
+	Capacity capacity;           /* where max_in_flight is auto */
 	char error[STATS_ERROR_LEN]; /* the last that the breaker counted */
 } Backend;
 

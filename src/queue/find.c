@@ -18,8 +18,8 @@
 #include "schedule.h"
 #include "steps.h"
 
-#define FILL_LANES 100 /* that are read by one statement */
-#define FILLS 10       /* statements in a transaction */
+#define FILL_LANES 100  /* that are read by one statement */
+#define FILLS 10        /* statements in a transaction */
 #define SCAN_LANES 1000 /* that are found by one statement */
 #define MAX_DUE 2000
 
@@ -57,13 +57,14 @@ schedule_row(uint64 row, int64 id, int column)
 static void
 notice_change(uint64 row, int64 id, TimestampTz now)
 {
-	bool is_queued = DatumGetBool(statement_not_null(row, 2));
-	bool is_running = DatumGetBool(statement_not_null(row, 3));
-	TimestampTz run_at = DatumGetTimestampTz(statement_not_null(row, 8));
-	TimestampTz expires_at = time_or_none(row, 9);
+	bool is_queued = DatumGetBool(statement_not_null(row, CHANGED_IS_QUEUED));
+	bool is_running = DatumGetBool(statement_not_null(row, CHANGED_IS_RUNNING));
+	TimestampTz run_at = DatumGetTimestampTz(statement_not_null(row, CHANGED_RUN_AT));
+	TimestampTz expires_at = time_or_none(row, CHANGED_EXPIRES_AT);
 	Job *job = job_find(id);
 
-	if (job != NULL && (!is_running || DatumGetInt32(statement_not_null(row, 4)) != job->attempt))
+	if (job != NULL &&
+		(!is_running || DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) != job->attempt))
 		follow_cancel(job);
 	schedule_remove(id);
 	if (!is_queued)
@@ -73,7 +74,7 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 	if (expires_at != 0 && expires_at <= now)
 		return;
 	if (run_at <= now)
-		schedule_row(row, id, 5);
+		schedule_row(row, id, CHANGED_SERVER);
 	else
 		schedule_note_time(&schedule_times.due, run_at);
 }
@@ -102,7 +103,7 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 
 	for (row = 0; row < rows; row++)
 	{
-		found[row] = DatumGetInt64(statement_not_null(row, 1));
+		found[row] = DatumGetInt64(statement_not_null(row, CHANGED_ID));
 		notice_change(row, found[row], now);
 	}
 	if (rows == n)
@@ -217,9 +218,8 @@ fill_lanes(Filling *filling, TimestampTz now)
 		bool expired = expires_at != 0 && expires_at <= now;
 
 		filling->n_read[number - 1]++;
-		turns_read(filling->lanes[number - 1], id,
-				   DatumGetTimestampTz(statement_not_null(row, 3)), expires_at,
-				   !expired && job_find(id) == NULL && !schedule_is_shunned(id));
+		turns_read(filling->lanes[number - 1], id, DatumGetTimestampTz(statement_not_null(row, 3)),
+				   expires_at, !expired && job_find(id) == NULL && !schedule_is_shunned(id));
 	}
 	for (i = 0; i < filling->n; i++)
 		turns_filled(filling->lanes[i], filling->n_read[i] == filling->sizes[i]);
@@ -289,8 +289,7 @@ queue_scan(void)
 		namestrcpy(&scanned.server, statement_name(row, 1));
 		tenant = TextDatumGetCString(statement_not_null(row, 2));
 		scanned.priority = DatumGetInt32(statement_not_null(row, 3));
-		turns_reset_lane(
-			turns_lane(&queue->turns, NameStr(queue->name), tenant, scanned.priority));
+		turns_reset_lane(turns_lane(&queue->turns, NameStr(queue->name), tenant, scanned.priority));
 	}
 	free(scanned.tenant);
 	scanned.tenant = tenant ? strdup(tenant) : NULL;
@@ -320,8 +319,7 @@ queue_read_weights(void)
 bool
 queue_read_due(TimestampTz after, TimestampTz now)
 {
-	Datum args[3] = {TimestampTzGetDatum(after), TimestampTzGetDatum(now),
-					 Int32GetDatum(MAX_DUE)};
+	Datum args[3] = {TimestampTzGetDatum(after), TimestampTzGetDatum(now), Int32GetDatum(MAX_DUE)};
 	uint64 rows = statement_run(FIND_DUE, args, NULL);
 	uint64 row;
 

@@ -240,10 +240,10 @@ find_fenced(Job **jobs, int n)
 	rows = statement_run(FIND_CHANGED, args, NULL);
 	for (row = 0; row < rows; row++)
 	{
-		Job *job = job_among(jobs, n, DatumGetInt64(statement_not_null(row, 1)));
+		Job *job = job_among(jobs, n, DatumGetInt64(statement_not_null(row, CHANGED_ID)));
 
-		if (job != NULL && DatumGetBool(statement_not_null(row, 4)) &&
-			DatumGetInt32(statement_not_null(row, 5)) == job->attempt)
+		if (job != NULL && DatumGetBool(statement_not_null(row, CHANGED_IS_RUNNING)) &&
+			DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) == job->attempt)
 			job->outcome = REPORT_PENDING;
 	}
 }

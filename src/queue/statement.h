@@ -29,6 +29,20 @@ typedef enum StatementId
 	STATEMENTS
 } StatementId;
 
+/* The columns of FIND_CHANGED; those from CHANGED_SERVER on are as find.c's schedule_row() wants them. */
+typedef enum ChangedColumn
+{
+	CHANGED_ID = 1,
+	CHANGED_IS_QUEUED,
+	CHANGED_IS_RUNNING,
+	CHANGED_ATTEMPT,
+	CHANGED_SERVER,
+	CHANGED_TENANT,
+	CHANGED_PRIORITY,
+	CHANGED_RUN_AT,
+	CHANGED_EXPIRES_AT
+} ChangedColumn;
+
 extern uint64 statement_run(StatementId id, Datum *args, const char *nulls);
 
 /* A column of a row of the last result */
