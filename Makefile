@@ -25,6 +25,7 @@ OBJS = \
 	src/calls.o \
 	src/schedule.o \
 	src/queue/statement.o \
+	src/queue/plans.o \
 	src/queue/find.o \
 	src/queue/claim.o \
 	src/queue/report.o \
