@@ -33,7 +33,9 @@
 
 #define MAX_HEADERS (128 * 1024) /* bytes of an answer's headers */
 #define MAX_SPARE_HANDLES 64
-#define MAX_IDLE_CONNECTIONS 1000L
+#define MIN_IDLE_CONNECTIONS 64 /* kept for further calls, even if so many were never needed at a time */
+#define MAX_IDLE_CONNECTIONS 1000
+#define PEAK_HALF_LIFE_MS 5000  /* in which it is forgotten how many calls there were at a time */
 #define MAX_IDLE_SECONDS 30L
 #define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
 
@@ -60,6 +62,10 @@ static TimestampTz timer_due = 0; /* 0: libcurl has no timer */
 static dlist_head finished = DLIST_STATIC_INIT(finished);
 static CURL *spare_handles[MAX_SPARE_HANDLES];
 static int n_spare_handles = 0;
+static int n_transfers = 0; /* that were started and not released */
+static int n_sockets = 0;   /* open ones: of transfers, and idle */
+static int peak_transfers = 0; /* of late */
+static TimestampTz peak_due = 0; /* when it is halved */
 
 static void
 block_signals(sigset_t *saved)
@@ -197,6 +203,7 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addre
 {
 	HttpTransfer *transfer = arg;
 	bool private = address_is_private(&address->addr);
+	curl_socket_t fd;
 
 	transfer->reply->peer_is_private = private;
 	if (private && transfer->request->public_only)
@@ -204,7 +211,20 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addre
 		transfer->refused_address = true;
 		return CURL_SOCKET_BAD;
 	}
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	if (fd != CURL_SOCKET_BAD)
+		n_sockets++;
+	return fd;
+}
+
+/*
+ * Called for each socket of opensocket_callback(), also long after the transfer that opened it.
+ */
+static int
+closesocket_callback(void *arg, curl_socket_t fd)
+{
+	n_sockets--;
+	return close(fd);
 }
 
 /*
@@ -222,6 +242,34 @@ prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
 }
 
 /* ---------- the event loop ---------- */
+
+/*
+ * As many idle connections are kept as there were calls at a time of late.  libcurl's own limit is on idle and
+ * used ones together, and to find one to close it looks at them all.
+ */
+static void
+limit_idle_connections(TimestampTz now)
+{
+	peak_transfers = Max(peak_transfers, n_transfers);
+	if (peak_due <= now)
+	{
+		peak_transfers = Max(peak_transfers / 2, n_transfers);
+		peak_due = now + PEAK_HALF_LIFE_MS * INT64CONST(1000);
+	}
+	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS,
+					  (long) n_transfers + Max(MIN_IDLE_CONNECTIONS, Min(peak_transfers, MAX_IDLE_CONNECTIONS)));
+}
+
+/*
+ * Whether there can be no idle connection for another transfer, nor room for one after it.  Then libcurl is
+ * spared the search through all of them, whose time grows with the square of the calls in flight.
+ */
+static void
+choose_connection(CURL *easy)
+{
+	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, (long) (n_sockets <= n_transfers));
+	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, (long) (n_transfers >= MAX_IDLE_CONNECTIONS));
+}
 
 /*
  * Sets a meter to nothing.
@@ -252,7 +300,7 @@ http_init(void)
 				(errcode_for_socket_access(), errmsg("could not create epoll descriptor: %m")));
 	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
 	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback);
-	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, MAX_IDLE_CONNECTIONS);
+	limit_idle_connections(GetCurrentTimestamp());
 }
 
 /*
@@ -356,6 +404,7 @@ http_work(void)
 	int i;
 
 	n = epoll_wait(epoll_fd, events, lengthof(events), 0);
+	limit_idle_connections(GetCurrentTimestamp());
 	block_signals(&saved);
 	for (i = 0; i < n; i++)
 	{
@@ -421,6 +470,7 @@ set_callbacks(CURL *easy, HttpTransfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, sockopt_callback);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, opensocket_callback);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, closesocket_callback);
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
 }
@@ -453,6 +503,7 @@ transfer_release(HttpTransfer *transfer)
 
 	if (transfer->easy == NULL)
 		return;
+	n_transfers--;
 	block_signals(&saved);
 	curl_multi_remove_handle(multi, transfer->easy);
 	if (n_spare_handles < MAX_SPARE_HANDLES)
@@ -523,6 +574,8 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	set_policy(transfer->easy);
 	set_callbacks(transfer->easy, transfer);
 	set_request_options(transfer->easy, request, transfer);
+	choose_connection(transfer->easy);
+	n_transfers++;
 	block_signals(&saved);
 	added = curl_multi_add_handle(multi, transfer->easy);
 	restore_signals(&saved);
