@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -33,11 +34,17 @@
 
 #define MAX_HEADERS (128 * 1024) /* bytes of an answer's headers */
 #define MAX_SPARE_HANDLES 64
-#define MIN_IDLE_CONNECTIONS 64 /* kept for further calls, even if so many were never needed at a time */
+#define MIN_IDLE_CONNECTIONS 64 /* that are kept for further calls, whatever was needed of late */
 #define MAX_IDLE_CONNECTIONS 1000
-#define PEAK_HALF_LIFE_MS 5000  /* in which it is forgotten how many calls there were at a time */
+#define SETTLE_MS 5000 /* in which half of the peak of calls is forgotten */
 #define MAX_IDLE_SECONDS 30L
-#define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
+/*
+ * Of calls that may wait for minutes, thousands of them; those that ask or download keep libcurl's sizes, which
+ * are 16 and 64 kB.
+ */
+#define SUBMIT_RECEIVE_BUFFER 4096L
+#define SMALL_SEND_BUFFER 16384L /* libcurl's least */
+#define DEAD_PEER_MS 120000      /* unacknowledged data or keep-alives for so long: cut */
 
 struct HttpTransfer
 {
@@ -62,10 +69,10 @@ static TimestampTz timer_due = 0; /* 0: libcurl has no timer */
 static dlist_head finished = DLIST_STATIC_INIT(finished);
 static CURL *spare_handles[MAX_SPARE_HANDLES];
 static int n_spare_handles = 0;
-static int n_transfers = 0; /* that were started and not released */
-static int n_sockets = 0;   /* open ones: of transfers, and idle */
-static int peak_transfers = 0; /* of late */
-static TimestampTz peak_due = 0; /* when it is halved */
+static int n_transfers = 0;        /* that were started and not released */
+static int n_sockets = 0;          /* open ones: of transfers, and idle */
+static int peak_transfers = 0;     /* of late */
+static TimestampTz settle_due = 0; /* when that is halved; 0: there are only few */
 
 static void
 block_signals(sigset_t *saved)
@@ -248,16 +255,36 @@ prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
  * used ones together, and to find one to close it looks at them all.
  */
 static void
-limit_idle_connections(TimestampTz now)
+limit_idle_connections(void)
+{
+	long idle = Max(MIN_IDLE_CONNECTIONS, Min(peak_transfers, MAX_IDLE_CONNECTIONS));
+
+	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, n_transfers + idle);
+}
+
+static void
+note_peak(void)
 {
 	peak_transfers = Max(peak_transfers, n_transfers);
-	if (peak_due <= now)
-	{
-		peak_transfers = Max(peak_transfers / 2, n_transfers);
-		peak_due = now + PEAK_HALF_LIFE_MS * INT64CONST(1000);
-	}
-	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS,
-					  (long) n_transfers + Max(MIN_IDLE_CONNECTIONS, Min(peak_transfers, MAX_IDLE_CONNECTIONS)));
+	if (settle_due == 0 && peak_transfers > MIN_IDLE_CONNECTIONS)
+		settle_due = GetCurrentTimestamp() + SETTLE_MS * INT64CONST(1000);
+}
+
+/*
+ * A few seconds after many calls at a time forgets half of their number, and again, until few are left.  What they
+ * held was freed, but among things that stay, so malloc() would keep it for ever: it is given back.
+ */
+static void
+settle(TimestampTz now)
+{
+	if (settle_due == 0 || settle_due > now)
+		return;
+#ifdef __GLIBC__
+	if (n_transfers <= peak_transfers / 2)
+		malloc_trim(0);
+#endif
+	peak_transfers = Max(peak_transfers / 2, n_transfers);
+	settle_due = peak_transfers > MIN_IDLE_CONNECTIONS ? now + SETTLE_MS * INT64CONST(1000) : 0;
 }
 
 /*
@@ -300,7 +327,7 @@ http_init(void)
 				(errcode_for_socket_access(), errmsg("could not create epoll descriptor: %m")));
 	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
 	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback);
-	limit_idle_connections(GetCurrentTimestamp());
+	limit_idle_connections();
 }
 
 /*
@@ -318,9 +345,12 @@ http_wait_fd(void)
 long
 http_wait_ms(void)
 {
+	TimestampTz due =
+		settle_due == 0 || (timer_due != 0 && timer_due < settle_due) ? timer_due : settle_due;
+
 	if (!dlist_is_empty(&finished))
 		return 0;
-	return timer_due == 0 ? -1 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), timer_due);
+	return due == 0 ? -1 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
 }
 
 static HttpError
@@ -398,13 +428,14 @@ http_work(void)
 {
 	struct epoll_event events[256];
 	sigset_t saved;
+	TimestampTz now;
 	CURLMsg *message;
 	int running;
 	int n;
 	int i;
 
 	n = epoll_wait(epoll_fd, events, lengthof(events), 0);
-	limit_idle_connections(GetCurrentTimestamp());
+	limit_idle_connections();
 	block_signals(&saved);
 	for (i = 0; i < n; i++)
 	{
@@ -418,7 +449,9 @@ http_work(void)
 			flags |= CURL_CSELECT_ERR;
 		curl_multi_socket_action(multi, events[i].data.fd, flags, &running);
 	}
-	if (timer_due != 0 && timer_due <= GetCurrentTimestamp())
+	now = GetCurrentTimestamp();
+	settle(now);
+	if (timer_due != 0 && timer_due <= now)
 	{
 		timer_due = 0;
 		curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
@@ -447,6 +480,9 @@ set_request_options(CURL *easy, const HttpRequest *request, HttpTransfer *transf
 		curl_easy_setopt(easy, CURLOPT_POST, 1L);
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
 		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+		curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, SUBMIT_RECEIVE_BUFFER);
+		if (request->body_len <= SMALL_SEND_BUFFER)
+			curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, SMALL_SEND_BUFFER);
 	}
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) request->timeout);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
@@ -576,6 +612,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	set_request_options(transfer->easy, request, transfer);
 	choose_connection(transfer->easy);
 	n_transfers++;
+	note_peak();
 	block_signals(&saved);
 	added = curl_multi_add_handle(multi, transfer->easy);
 	restore_signals(&saved);
