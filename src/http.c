@@ -33,18 +33,15 @@
 #endif
 
 #define MAX_HEADERS (128 * 1024) /* bytes of an answer's headers */
-#define MAX_SPARE_HANDLES 64
+#define MAX_SPARE_HANDLES 256
 #define MIN_IDLE_CONNECTIONS 64 /* that are kept for further calls, whatever was needed of late */
 #define MAX_IDLE_CONNECTIONS 1000
 #define SETTLE_MS 5000 /* in which half of the peak of calls is forgotten */
 #define MAX_IDLE_SECONDS 30L
-/*
- * Of calls that may wait for minutes, thousands of them; those that ask or download keep libcurl's sizes, which
- * are 16 and 64 kB.
- */
+/* Of calls that may wait for minutes, thousands of them; those that ask or download have libcurl's 16 kB. */
 #define SUBMIT_RECEIVE_BUFFER 4096L
-#define SMALL_SEND_BUFFER 16384L /* libcurl's least */
-#define DEAD_PEER_MS 120000      /* unacknowledged data or keep-alives for so long: cut */
+#define SMALL_BODY 16384    /* is sent with the headers at once, and takes no buffer of 64 kB */
+#define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
 
 struct HttpTransfer
 {
@@ -60,6 +57,8 @@ struct HttpTransfer
 	bool overflowed; /* the body passed max_response */
 	bool out_of_memory;
 	bool refused_address; /* by request->public_only */
+	bool refused_resending;
+	bool has_small_body; /* which libcurl sends together with the headers */
 	char error_text[CURL_ERROR_SIZE];
 };
 
@@ -191,6 +190,21 @@ seek_callback(void *arg, curl_off_t offset, int origin)
 }
 
 /*
+ * The same where libcurl has the whole body, and asks nobody to rewind it: this is called before each sending.
+ */
+static bool
+refuses_to_resend(HttpTransfer *transfer)
+{
+	long request_size = 0;
+
+	if (!transfer->has_small_body)
+		return false;
+	curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
+	transfer->refused_resending = request_size > 0;
+	return transfer->refused_resending;
+}
+
+/*
  * A peer that vanished without a word is found out by the kernel while a call waits for minutes.
  */
 static int
@@ -245,7 +259,11 @@ prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
 
 	transfer->reply->peer_is_private = private;
 	transfer->refused_address = private && transfer->request->public_only;
-	return transfer->refused_address ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+	if (transfer->refused_address || refuses_to_resend(transfer))
+		return CURL_PREREQFUNC_ABORT;
+	if (transfer->has_small_body)
+		pg_atomic_write_u64(&transfer->meter->sent, transfer->request->body_len);
+	return CURL_PREREQFUNC_OK;
 }
 
 /* ---------- the event loop ---------- */
@@ -358,6 +376,8 @@ classify(const HttpTransfer *transfer, CURLcode code)
 {
 	if (transfer->refused_address)
 		return HTTP_FORBIDDEN;
+	if (transfer->refused_resending)
+		return HTTP_CUT;
 	switch (code)
 	{
 		case CURLE_OK:
@@ -481,8 +501,8 @@ set_request_options(CURL *easy, const HttpRequest *request, HttpTransfer *transf
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
 		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
 		curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, SUBMIT_RECEIVE_BUFFER);
-		if (request->body_len <= SMALL_SEND_BUFFER)
-			curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, SMALL_SEND_BUFFER);
+		if (transfer->has_small_body)
+			curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body);
 	}
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) request->timeout);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
@@ -598,6 +618,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	transfer->meter = meter;
 	transfer->reply = reply;
 	transfer->tag = tag;
+	transfer->has_small_body = request->body_len > 0 && request->body_len <= SMALL_BODY;
 	transfer->headers = copy_headers(request->headers);
 	transfer->easy = n_spare_handles > 0 ? spare_handles[--n_spare_handles] : curl_easy_init();
 	if (transfer->easy == NULL || transfer->headers == NULL)
