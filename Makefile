@@ -33,6 +33,7 @@ OBJS = \
 	src/limits/capacity.o \
 	src/clock.o \
 	src/queue/statement.o \
+	src/queue/plans.o \
 	src/queue/find.o \
 	src/queue/claim.o \
 	src/queue/reference.o \

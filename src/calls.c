@@ -12,11 +12,14 @@
 #include "job.h"
 #include "steps.h"
 
+#define CALL_BLOCK ((Size) 2 * 1024) /* most calls fit into one */
+
 /*
- * Makes room for another call, in whose memory context the caller then is to build it.
+ * Lets go of the present call, and of what it brought unless the verdict points to it.  The current memory
+ * context may be the call's; it is the job's afterwards.
  */
 void
-calls_prepare(Job *job)
+calls_forget(Job *job)
 {
 	bool keeps_answer = job->verdict != NULL && job->verdict->outputs != NIL;
 
@@ -24,10 +27,21 @@ calls_prepare(Job *job)
 		MemoryContextSwitchTo(job->context);
 	if (job->call_context != NULL && !keeps_answer)
 		MemoryContextDelete(job->call_context);
-	job->call_context = AllocSetContextCreate(job->context, "genjob call", ALLOCSET_SMALL_SIZES);
+	job->call_context = NULL;
 	job->transfer = NULL;
 	if (!keeps_answer)
 		job->verdict = NULL;
+}
+
+/*
+ * Makes room for another call, in whose memory context the caller then is to build it.
+ */
+void
+calls_prepare(Job *job)
+{
+	calls_forget(job);
+	job->call_context = GenerationContextCreate(job->context, "genjob call", CALL_BLOCK, CALL_BLOCK,
+												ALLOCSET_SMALL_MAXSIZE);
 }
 
 /*

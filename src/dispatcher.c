@@ -36,6 +36,7 @@
 #include "settings.h"
 #include "steps.h"
 
+#define COLLECT_MS 10        /* for reading answers, before anything else is looked at */
 #define SPARE_DESCRIPTORS 32 /* for libraries, on top of what PostgreSQL keeps for files */
 
 static WaitEventSet *wait_set;
@@ -211,15 +212,25 @@ may_leave(TimestampTz now)
 
 /* ---------- the loop ---------- */
 
+/*
+ * Moves all calls on, and the jobs of those that have ended: as many as can be done in a time in which other
+ * answers may wait.  For the rest http_wait_ms() lets nobody sleep.
+ */
 static void
 collect_answers(void)
 {
+	TimestampTz enough;
 	void *job;
 	HttpReply *reply;
 
 	http_work();
+	enough = GetCurrentTimestamp() + COLLECT_MS * INT64CONST(1000);
 	while (http_take_finished(&job, &reply))
+	{
 		follow_answered(job, reply);
+		if (GetCurrentTimestamp() >= enough)
+			break;
+	}
 }
 
 static void

@@ -81,7 +81,12 @@ follow_wait(Job *job)
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
 	job->n_forgotten = verdict->forgotten ? job->n_forgotten + 1 : 0;
 	if (verdict->usage != NULL)
+	{
+		/* it may come with each of a thousand questions */
+		if (job->remote.usage != NULL)
+			pfree(job->remote.usage);
 		job->remote.usage = MemoryContextStrdup(job->context, verdict->usage);
+	}
 	/* an answer that is known to be there is fetched all the same */
 	if (now >= deadline_of(job) && job->step != STEP_SUBMIT &&
 		(!verdict->has_answer || verdict->error != NULL))
@@ -95,7 +100,7 @@ follow_wait(Job *job)
 	}
 	job->step = verdict->has_answer ? STEP_RESULT : STEP_POLL;
 	show_progress(job);
-	calls_prepare(job);
+	calls_forget(job);
 	calls_show(job, ACTIVITY_WAITING);
 	job_enter(job, JOB_WAITING);
 	job_wake_at(job, Min(now + delay * 1000, Max(now, deadline_of(job))));

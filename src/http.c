@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -32,9 +33,14 @@
 #endif
 
 #define MAX_HEADERS (128 * 1024) /* bytes of an answer's headers */
-#define MAX_SPARE_HANDLES 64
-#define MAX_IDLE_CONNECTIONS 1000L
+#define MAX_SPARE_HANDLES 256
+#define MIN_IDLE_CONNECTIONS 64 /* that are kept for further calls, whatever was needed of late */
+#define MAX_IDLE_CONNECTIONS 1000
+#define SETTLE_MS 5000 /* in which half of the peak of calls is forgotten */
 #define MAX_IDLE_SECONDS 30L
+/* Of calls that may wait for minutes, thousands of them; those that ask or download have libcurl's 16 kB. */
+#define SUBMIT_RECEIVE_BUFFER 4096L
+#define SMALL_BODY 16384    /* is sent with the headers at once, and takes no buffer of 64 kB */
 #define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
 
 struct HttpTransfer
@@ -51,6 +57,8 @@ struct HttpTransfer
 	bool overflowed; /* the body passed max_response */
 	bool out_of_memory;
 	bool refused_address; /* by request->public_only */
+	bool refused_resending;
+	bool has_small_body; /* which libcurl sends together with the headers */
 	char error_text[CURL_ERROR_SIZE];
 };
 
@@ -60,6 +68,10 @@ static TimestampTz timer_due = 0; /* 0: libcurl has no timer */
 static dlist_head finished = DLIST_STATIC_INIT(finished);
 static CURL *spare_handles[MAX_SPARE_HANDLES];
 static int n_spare_handles = 0;
+static int n_transfers = 0;        /* that were started and not released */
+static int n_sockets = 0;          /* open ones: of transfers, and idle */
+static int peak_transfers = 0;     /* of late */
+static TimestampTz settle_due = 0; /* when that is halved; 0: there are only few */
 
 static void
 block_signals(sigset_t *saved)
@@ -178,6 +190,21 @@ seek_callback(void *arg, curl_off_t offset, int origin)
 }
 
 /*
+ * The same where libcurl has the whole body, and asks nobody to rewind it: this is called before each sending.
+ */
+static bool
+refuses_to_resend(HttpTransfer *transfer)
+{
+	long request_size = 0;
+
+	if (!transfer->has_small_body)
+		return false;
+	curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
+	transfer->refused_resending = request_size > 0;
+	return transfer->refused_resending;
+}
+
+/*
  * A peer that vanished without a word is found out by the kernel while a call waits for minutes.
  */
 static int
@@ -197,6 +224,7 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addre
 {
 	HttpTransfer *transfer = arg;
 	bool private = address_is_private(&address->addr);
+	curl_socket_t fd;
 
 	transfer->reply->peer_is_private = private;
 	if (private && transfer->request->public_only)
@@ -204,7 +232,20 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addre
 		transfer->refused_address = true;
 		return CURL_SOCKET_BAD;
 	}
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	if (fd != CURL_SOCKET_BAD)
+		n_sockets++;
+	return fd;
+}
+
+/*
+ * Called for each socket of opensocket_callback(), also long after the transfer that opened it.
+ */
+static int
+closesocket_callback(void *arg, curl_socket_t fd)
+{
+	n_sockets--;
+	return close(fd);
 }
 
 /*
@@ -218,10 +259,62 @@ prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
 
 	transfer->reply->peer_is_private = private;
 	transfer->refused_address = private && transfer->request->public_only;
-	return transfer->refused_address ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+	if (transfer->refused_address || refuses_to_resend(transfer))
+		return CURL_PREREQFUNC_ABORT;
+	if (transfer->has_small_body)
+		pg_atomic_write_u64(&transfer->meter->sent, transfer->request->body_len);
+	return CURL_PREREQFUNC_OK;
 }
 
 /* ---------- the event loop ---------- */
+
+/*
+ * As many idle connections are kept as there were calls at a time of late.  libcurl's own limit is on idle and
+ * used ones together, and to find one to close it looks at them all.
+ */
+static void
+limit_idle_connections(void)
+{
+	long idle = Max(MIN_IDLE_CONNECTIONS, Min(peak_transfers, MAX_IDLE_CONNECTIONS));
+
+	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, n_transfers + idle);
+}
+
+static void
+note_peak(void)
+{
+	peak_transfers = Max(peak_transfers, n_transfers);
+	if (settle_due == 0 && peak_transfers > MIN_IDLE_CONNECTIONS)
+		settle_due = GetCurrentTimestamp() + SETTLE_MS * INT64CONST(1000);
+}
+
+/*
+ * A few seconds after many calls at a time forgets half of their number, and again, until few are left.  What they
+ * held was freed, but among things that stay, so malloc() would keep it for ever: it is given back.
+ */
+static void
+settle(TimestampTz now)
+{
+	if (settle_due == 0 || settle_due > now)
+		return;
+#ifdef __GLIBC__
+	if (n_transfers <= peak_transfers / 2)
+		malloc_trim(0);
+#endif
+	peak_transfers = Max(peak_transfers / 2, n_transfers);
+	settle_due = peak_transfers > MIN_IDLE_CONNECTIONS ? now + SETTLE_MS * INT64CONST(1000) : 0;
+}
+
+/*
+ * Whether there can be no idle connection for another transfer, nor room for one after it.  Then libcurl is
+ * spared the search through all of them, whose time grows with the square of the calls in flight.
+ */
+static void
+choose_connection(CURL *easy)
+{
+	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, (long) (n_sockets <= n_transfers));
+	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, (long) (n_transfers >= MAX_IDLE_CONNECTIONS));
+}
 
 /*
  * Sets a meter to nothing.
@@ -252,7 +345,7 @@ http_init(void)
 				(errcode_for_socket_access(), errmsg("could not create epoll descriptor: %m")));
 	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
 	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback);
-	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, MAX_IDLE_CONNECTIONS);
+	limit_idle_connections();
 }
 
 /*
@@ -270,9 +363,12 @@ http_wait_fd(void)
 long
 http_wait_ms(void)
 {
+	TimestampTz due =
+		settle_due == 0 || (timer_due != 0 && timer_due < settle_due) ? timer_due : settle_due;
+
 	if (!dlist_is_empty(&finished))
 		return 0;
-	return timer_due == 0 ? -1 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), timer_due);
+	return due == 0 ? -1 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
 }
 
 static HttpError
@@ -280,6 +376,8 @@ classify(const HttpTransfer *transfer, CURLcode code)
 {
 	if (transfer->refused_address)
 		return HTTP_FORBIDDEN;
+	if (transfer->refused_resending)
+		return HTTP_CUT;
 	switch (code)
 	{
 		case CURLE_OK:
@@ -350,12 +448,14 @@ http_work(void)
 {
 	struct epoll_event events[256];
 	sigset_t saved;
+	TimestampTz now;
 	CURLMsg *message;
 	int running;
 	int n;
 	int i;
 
 	n = epoll_wait(epoll_fd, events, lengthof(events), 0);
+	limit_idle_connections();
 	block_signals(&saved);
 	for (i = 0; i < n; i++)
 	{
@@ -369,7 +469,9 @@ http_work(void)
 			flags |= CURL_CSELECT_ERR;
 		curl_multi_socket_action(multi, events[i].data.fd, flags, &running);
 	}
-	if (timer_due != 0 && timer_due <= GetCurrentTimestamp())
+	now = GetCurrentTimestamp();
+	settle(now);
+	if (timer_due != 0 && timer_due <= now)
 	{
 		timer_due = 0;
 		curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
@@ -398,6 +500,9 @@ set_request_options(CURL *easy, const HttpRequest *request, HttpTransfer *transf
 		curl_easy_setopt(easy, CURLOPT_POST, 1L);
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
 		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+		curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, SUBMIT_RECEIVE_BUFFER);
+		if (transfer->has_small_body)
+			curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body);
 	}
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) request->timeout);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
@@ -421,6 +526,7 @@ set_callbacks(CURL *easy, HttpTransfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, sockopt_callback);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, opensocket_callback);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, closesocket_callback);
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
 }
@@ -453,6 +559,7 @@ transfer_release(HttpTransfer *transfer)
 
 	if (transfer->easy == NULL)
 		return;
+	n_transfers--;
 	block_signals(&saved);
 	curl_multi_remove_handle(multi, transfer->easy);
 	if (n_spare_handles < MAX_SPARE_HANDLES)
@@ -511,6 +618,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	transfer->meter = meter;
 	transfer->reply = reply;
 	transfer->tag = tag;
+	transfer->has_small_body = request->body_len > 0 && request->body_len <= SMALL_BODY;
 	transfer->headers = copy_headers(request->headers);
 	transfer->easy = n_spare_handles > 0 ? spare_handles[--n_spare_handles] : curl_easy_init();
 	if (transfer->easy == NULL || transfer->headers == NULL)
@@ -523,6 +631,9 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	set_policy(transfer->easy);
 	set_callbacks(transfer->easy, transfer);
 	set_request_options(transfer->easy, request, transfer);
+	choose_connection(transfer->easy);
+	n_transfers++;
+	note_peak();
 	block_signals(&saved);
 	added = curl_multi_add_handle(multi, transfer->easy);
 	restore_signals(&saved);

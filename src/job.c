@@ -10,6 +10,9 @@
 #include "job.h"
 #include "schedule.h"
 
+/* A job that waits for its prediction fits in; there may be ten thousands of them. */
+#define JOB_BLOCK ((Size) 1536)
+
 typedef struct JobEntry
 {
 	int64 id; /* key */
@@ -54,7 +57,8 @@ Job *
 job_create(int64 id)
 {
 	MemoryContext context =
-		AllocSetContextCreate(TopMemoryContext, "genjob job", ALLOCSET_SMALL_SIZES);
+		GenerationContextCreate(TopMemoryContext, "genjob job", JOB_BLOCK, ALLOCSET_SMALL_INITSIZE,
+								ALLOCSET_SMALL_MAXSIZE);
 	Job *job = MemoryContextAllocZero(context, sizeof(Job));
 	JobEntry *entry;
 

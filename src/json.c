@@ -45,6 +45,35 @@ json_use_palloc(void)
 	done = true;
 }
 
+#define EACH_BYTE(byte) (UINT64CONST(0x0101010101010101) * (byte))
+
+/* Nonzero if a byte of word is less than byte, which is 128 at most. */
+static inline uint64
+has_less(uint64 word, unsigned char byte)
+{
+	return (word - EACH_BYTE(byte)) & ~word & EACH_BYTE(0x80);
+}
+
+/*
+ * The first place from text on that may be a control character, a quote or a backslash, or end: most of what a
+ * server sends is megabytes of base64 between two quotes.  A few bytes that are none may be found as well.
+ */
+static const char *
+skip_plain(const char *text, const char *end)
+{
+	uint64 word;
+
+	while (end - text >= (ptrdiff_t) sizeof(word))
+	{
+		memcpy(&word, text, sizeof(word));
+		if (has_less(word, ' ') || has_less(word ^ EACH_BYTE('"'), 1) ||
+			has_less(word ^ EACH_BYTE('\\'), 1))
+			break;
+		text += sizeof(word);
+	}
+	return text;
+}
+
 static int
 hex4(const char *text, const char *end)
 {
@@ -97,7 +126,18 @@ json_sanitize_text(char *text, size_t len)
 	{
 		const unsigned char *c = (const unsigned char *) text;
 		int width = *c < 0x80 ? 1 : pg_utf_mblen(c);
+		uint64 word;
 
+		if (len >= sizeof(word))
+		{
+			memcpy(&word, text, sizeof(word));
+			if ((word & EACH_BYTE(0x80)) == 0 && !has_less(word, 1))
+			{
+				text += sizeof(word);
+				len -= sizeof(word);
+				continue;
+			}
+		}
 		if (*c == '\0' || width > len || (*c >= 0x80 && !pg_utf8_islegal(c, width)))
 		{
 			*text = '?';
@@ -124,7 +164,7 @@ sanitize_escapes(char *text, size_t len)
 	{
 		if (*p == '"')
 		{
-			for (p++; p < end && *p != '"'; p++)
+			for (p++; (p = unconstify(char *, skip_plain(p, end))) < end && *p != '"'; p++)
 			{
 				/* control characters stand there against the rules, and grow sixfold when printed */
 				if ((unsigned char) *p < ' ' && strchr("\b\t\n\f\r", *p) == NULL)
@@ -161,7 +201,7 @@ has_too_many_values(const char *text, size_t len)
 	{
 		if (*p == '"')
 		{
-			for (p++; p < end && *p != '"'; p++)
+			for (p++; (p = skip_plain(p, end)) < end && *p != '"'; p++)
 				p += *p == '\\';
 		}
 		else
@@ -182,7 +222,7 @@ next_number(const char **cursor, const char *end, const char **token, size_t *to
 	{
 		if (*p == '"')
 		{
-			for (p++; p < end && *p != '"'; p++)
+			for (p++; (p = skip_plain(p, end)) < end && *p != '"'; p++)
 				p += *p == '\\';
 		}
 		else if (*p == '-' || isdigit((unsigned char) *p))

@@ -16,7 +16,8 @@
 #include "trouble.h"
 
 #define REPORT_BATCH 200
-#define REPORT_BYTES (64 * 1024 * 1024) /* of outputs in a transaction, if it has more than one */
+#define REPORT_BYTES \
+	(4 * 1024 * 1024) /* of outputs in a transaction: some 20 ms, in which other answers wait */
 
 static int
 count_jobs(Job **jobs)

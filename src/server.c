@@ -294,6 +294,7 @@ server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
 						psprintf("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (api_key '...'); or, for a server that asks for no key, ALTER SERVER %s OPTIONS (ADD auth 'none').",
 								 quote_identifier(role_name), quote_identifier(name),
 								 quote_identifier(name)));
+	pfree(role_name);
 	return true;
 }
 
@@ -305,12 +306,19 @@ bool
 server_read_secrets(const Server *server, Oid role, MappingOptions *secrets,
 					ServerComplaint *complaint)
 {
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext scratch = AllocSetContextCreate(caller, "genjob mapping", ALLOCSET_SMALL_SIZES);
 	List *defs = NIL;
 	MappingOptions *parsed;
 
+	MemoryContextSwitchTo(scratch);
 	(void) mapping_find(server->oid, role, &defs);
 	parsed = parse_guarded(mapping_parse, defs, NameStr(server->name), complaint);
-	if (parsed != NULL)
-		*secrets = *parsed;
-	return parsed != NULL;
+	MemoryContextSwitchTo(caller);
+	if (parsed == NULL)
+		return false; /* the complaint lies in scratch */
+	secrets->api_key = parsed->api_key ? pstrdup(parsed->api_key) : NULL;
+	secrets->headers = parsed->headers ? pstrdup(parsed->headers) : NULL;
+	MemoryContextDelete(scratch);
+	return true;
 }

@@ -41,6 +41,7 @@ extern void lookup_answered(Job *job, HttpReply *reply);
 /* calls.c: a job's calls and what they hold */
 extern bool calls_begin(Job *job, JobStep step, HttpRequest *http);
 extern void calls_prepare(Job *job);
+extern void calls_forget(Job *job);
 extern void calls_show(Job *job, ActivityPhase phase);
 
 #endif /* GENJOB_STEPS_H */

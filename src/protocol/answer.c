@@ -167,8 +167,11 @@ extract_data_urls(Judge *judge, cJSON *node)
 	}
 }
 
+/*
+ * Visits the places where the protocol has outputs.
+ */
 static void
-extract_outputs(Judge *judge, cJSON *json)
+each_output(const Judge *judge, cJSON *json, PointerVisitor visit, void *arg)
 {
 	const char *places = judge->protocol->output;
 	const char *place;
@@ -181,9 +184,35 @@ extract_outputs(Judge *judge, cJSON *json)
 
 		if (judge->id != NULL)
 			pointer = grammar_fill(pointer, "id", judge->id);
-		pointer_each(json, pointer, extract_output, judge);
+		pointer_each(json, pointer, visit, arg);
 	}
+}
+
+static void
+extract_outputs(Judge *judge, cJSON *json)
+{
+	each_output(judge, json, extract_output, judge);
 	extract_data_urls(judge, json);
+}
+
+static void
+note_download(cJSON *node, const char *path, void *arg)
+{
+	bool *found = arg;
+
+	*found |= cJSON_IsObject(node) || (cJSON_IsString(node) && is_web_url(node->valuestring));
+}
+
+/*
+ * Whether an output may have to be downloaded: most answers bring theirs with them, and are large.
+ */
+static bool
+names_download(const Judge *judge, cJSON *json)
+{
+	bool found = false;
+
+	each_output(judge, json, note_download, &found);
+	return found;
 }
 
 static bool
@@ -278,7 +307,8 @@ answer_judge_json(Judge *judge, cJSON *json)
 	const ReplySource *source = judge->source;
 	Verdict *verdict = judge->verdict;
 	char *fault = find_fault(judge, json);
-	char *whole = json_print(json);
+	/* before outputs are taken out of it */
+	char *whole = judge->id == NULL && names_download(judge, json) ? json_print(json) : NULL;
 
 	verdict->usage = answer_read_usage(judge, json);
 	extract_outputs(judge, json);
@@ -294,7 +324,7 @@ answer_judge_json(Judge *judge, cJSON *json)
 	if (fault == NULL && has_downloads(verdict))
 	{
 		verdict->kind = VERDICT_FETCH;
-		verdict->answer = judge->id == NULL ? whole : NULL;
+		verdict->answer = whole;
 	}
 }
 

@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "queue/plans.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 
@@ -40,10 +41,14 @@ typedef struct Statement
 
 /* clang-format off */
 
-/* The jobs that are given and in a state, and not locked by others: locked by us. */
-#define HELD_JOBS(condition) \
-	", held AS MATERIALIZED (" \
-	"  SELECT j.id FROM given g JOIN @.gen_jobs j ON j.id = g.id WHERE " condition \
+/*
+ * The rows g that are given, each for a job that is in a state, and not locked by others: locked by us.
+ * They carry all that the UPDATE needs: to join them with what was given once more would take a time that
+ * grows with the square of their number.
+ */
+#define HELD_ROWS(given, condition) \
+	"held AS MATERIALIZED (" \
+	"  SELECT g.* FROM " given " JOIN @.gen_jobs j ON j.id = g.id WHERE " condition \
 	"  FOR NO KEY UPDATE OF j SKIP LOCKED)"
 
 static const Statement statements[STATEMENTS] = {
@@ -94,13 +99,13 @@ static const Statement statements[STATEMENTS] = {
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
 		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
 	[CLAIM] = {6, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID, NAMEARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
-		"WITH given AS (SELECT * FROM unnest($1, $2, $4, $5) g (id, key, ran_on, backend))"
-		HELD_JOBS("j.state = 'queued' AND (j.expires_at IS NULL OR j.expires_at > $3)")
+		"WITH " HELD_ROWS("unnest($1, $2, $4, $5) g (id, key, ran_on, backend)",
+			"j.state = 'queued' AND (j.expires_at IS NULL OR j.expires_at > $3)")
 		" UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, started_at = $3,"
 		"  idempotency_key = coalesce(j.idempotency_key, g.key), ran_on = g.ran_on,"
 		"  backend = CASE WHEN j.idempotency_key IS NOT NULL AND j.backend = ANY ($6)"
 		"   AND j.ran_on IS NOT DISTINCT FROM g.ran_on THEN j.backend ELSE g.backend END"
-		" FROM held h JOIN given g USING (id) WHERE j.id = h.id AND j.state = 'queued'"
+		" FROM held g WHERE j.id = g.id AND j.state = 'queued'"
 		" RETURNING j.id, j.server, j.request::text, j.inputs, j.priority, j.owner::oid, j.attempt,"
 		"  j.failures, j.max_attempts, j.idempotency_key::text, j.started_at,"
 		"  NULL::text, NULL::text, NULL::text, NULL::boolean, NULL::text, j.tenant, j.expires_at,"
@@ -111,9 +116,9 @@ static const Statement statements[STATEMENTS] = {
 		" WHERE j.id = $1"},
 	[REPORT] = {11, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
-		"WITH given AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-		"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key))"
-		HELD_JOBS("j.state = 'running' AND j.attempt = g.attempt")
+		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+			"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key)",
+			"j.state = 'running' AND j.attempt = g.attempt")
 		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = g.result::jsonb,"
 		"  usage = g.usage::jsonb, error = g.error, failures = j.failures + g.counts,"
 		"  run_at = coalesce(g.run_at, j.run_at), remote = NULL,"
@@ -125,17 +130,16 @@ static const Statement statements[STATEMENTS] = {
 		"    WHEN jsonb_array_length(j.errors) >= 100 THEN j.errors - 0 ELSE j.errors END"
 		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $11,"
 		"    'http_status', g.http_status, 'error', g.error))) END"
-		" FROM held h JOIN given g USING (id)"
-		" WHERE j.id = h.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
+		" FROM held g"
+		" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
 	[SAVE] = {6, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID},
-		"WITH given AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6)"
-		"  g (id, attempt, remote_id, remote, note, is_note))"
-		HELD_JOBS("j.attempt = g.attempt AND"
+		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6) g (id, attempt, remote_id, remote, note, is_note)",
+			"j.attempt = g.attempt AND"
 			" j.state = (CASE WHEN g.is_note THEN 'cancelled' ELSE 'running' END)::@.gen_job_state")
 		" UPDATE @.gen_jobs j SET remote_id = CASE WHEN g.is_note THEN j.remote_id ELSE g.remote_id END,"
 		"  remote = CASE WHEN NOT g.is_note THEN g.remote::jsonb END,"
 		"  error = CASE WHEN g.is_note THEN concat_ws('. ', j.error, g.note) ELSE j.error END"
-		" FROM held h JOIN given g USING (id) WHERE j.id = h.id AND j.attempt = g.attempt RETURNING j.id"},
+		" FROM held g WHERE j.id = g.id AND j.attempt = g.attempt RETURNING j.id"},
 	[FORGET_OUTPUTS] = {1, {INT8ARRAYOID},
 		"DELETE FROM @.gen_outputs WHERE job_id = ANY ($1)"},
 	[ADD_OUTPUT] = {4, {INT8OID, INT4OID, TEXTOID, BYTEAOID},
@@ -216,6 +220,7 @@ void
 queue_init(TimestampTz (*deadline)(void))
 {
 	queue_is_mine = true;
+	plans_init();
 	leave_deadline = deadline;
 	leave_timeout = RegisterTimeout(USER_TIMEOUT, leave_callback);
 }
@@ -392,6 +397,7 @@ queue_look(void)
 	}
 	jobs_table = extension_table("gen_jobs");
 	outputs_table = extension_table("gen_outputs");
+	plans_set_tables(jobs_table, outputs_table);
 	check_triggers(jobs_table);
 	check_triggers(outputs_table);
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);

@@ -271,6 +271,21 @@ foreach my $place (sort keys %found)
 }
 $node->safe_psql('postgres', q{UPDATE gen_jobs SET state = 'cancelled' WHERE state = 'running'});
 
+# ---- a kept-alive connection that ends under a call ----
+
+# libcurl would send such a request again by itself
+my $keeping = StandIn->new;
+create_server($node, 'keeping', 'openai-images', $keeping, max_in_flight => 1, max_attempts => 1);
+foreach my $size (10, 30_000, 100_000)
+{
+	my $id = enqueue($node, 'keeping', StandIn::request(prompt => 'x' x $size, id => "good $size"));
+	wait_state($node, $id, 'succeeded');
+	$id = enqueue($node, 'keeping', StandIn::request(prompt => 'x' x $size, id => "cut $size", faults => [ { cut => 'accept' } ]));
+	ok(wait_state($node, $id, 'failed'), "a call of $size bytes fails whose kept-alive connection ends");
+	is($keeping->counts->{ids}{"cut $size"}{arrived}, 1, '... and was sent once');
+}
+$keeping->stop;
+
 $_->stop foreach $standin, $secure, $misnamed;
 $node->stop;
 done_testing();

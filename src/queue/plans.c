@@ -1,0 +1,88 @@
+/*
+ * plans.c
+ *		Has the planner take genjob's tables for large ones, whatever their statistics say.
+ *
+ * Statistics of a queue are true for a moment.  Those of an empty one make a full scan of a partial index
+ * look cheaper than a lookup by key, and such a plan is then kept while a million jobs come in.  In a
+ * dispatcher plans of these tables follow from the statements and indexes alone.
+ */
+#include "postgres.h"
+
+#include "nodes/pathnodes.h"
+#include "optimizer/plancat.h"
+#include "utils/selfuncs.h"
+
+#include "queue/plans.h"
+
+#define ASSUMED_ROWS 1e8
+#define ASSUMED_PAGES 5000000
+#define ASSUMED_INDEX_PAGES 500000
+#define ASSUMED_INDEX_HEIGHT 3
+
+static Oid tables[2];
+static get_relation_info_hook_type next_relation_info_hook = NULL;
+static get_relation_stats_hook_type next_relation_stats_hook = NULL;
+
+static bool
+is_ours(Oid table)
+{
+	return OidIsValid(table) && (table == tables[0] || table == tables[1]);
+}
+
+static void
+assume_size(PlannerInfo *root, Oid table, bool inhparent, RelOptInfo *rel)
+{
+	ListCell *cell;
+
+	if (next_relation_info_hook != NULL)
+		next_relation_info_hook(root, table, inhparent, rel);
+	if (!is_ours(table))
+		return;
+	rel->tuples = ASSUMED_ROWS;
+	rel->pages = ASSUMED_PAGES;
+	rel->allvisfrac = 0;
+	foreach(cell, rel->indexlist)
+	{
+		IndexOptInfo *index = lfirst(cell);
+
+		index->tuples = ASSUMED_ROWS;
+		index->pages = ASSUMED_INDEX_PAGES;
+		index->tree_height = ASSUMED_INDEX_HEIGHT;
+	}
+}
+
+/*
+ * No statistics of columns: every state, server and time is taken for as frequent as any other.
+ */
+static bool
+assume_nothing(PlannerInfo *root, RangeTblEntry *entry, AttrNumber column, VariableStatData *found)
+{
+	if (entry->rtekind == RTE_RELATION && is_ours(entry->relid))
+	{
+		found->statsTuple = NULL;
+		return true;
+	}
+	return next_relation_stats_hook != NULL && next_relation_stats_hook(root, entry, column, found);
+}
+
+/*
+ * Has this process plan so from now on; once.
+ */
+void
+plans_init(void)
+{
+	next_relation_info_hook = get_relation_info_hook;
+	get_relation_info_hook = assume_size;
+	next_relation_stats_hook = get_relation_stats_hook;
+	get_relation_stats_hook = assume_nothing;
+}
+
+/*
+ * Says which tables it holds for; they may be invalid.
+ */
+void
+plans_set_tables(Oid jobs, Oid outputs)
+{
+	tables[0] = jobs;
+	tables[1] = outputs;
+}

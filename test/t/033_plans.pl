@@ -1,0 +1,47 @@
+# What a job costs does not depend on the statistics that the planner finds, nor on how many jobs wait: rows are
+# claimed and written by their key, also right after ANALYZE has seen an empty queue.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use StandIn;
+
+my $jobs = 2000;
+my $node = new_node();
+my $standin = StandIn->new(backlog => 1024);
+
+sub query
+{
+	return $node->safe_psql('postgres', @_);
+}
+
+# The dispatcher tells what it has read when it leaves.
+sub stop_dispatcher
+{
+	query($_) for ('ALTER SYSTEM SET genjob.enabled = off', 'SELECT pg_reload_conf()');
+	$node->poll_query_until('postgres',
+		q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher')})
+	  or die('the dispatcher does not leave');
+	return;
+}
+
+create_server($node, 'one', 'openai-images', $standin, max_in_flight => 20);
+query('VACUUM ANALYZE gen_jobs, gen_outputs');
+query("SELECT genjob.pause('one')");
+query(qq{INSERT INTO gen_jobs (server, request)
+	SELECT 'one', jsonb_build_object('prompt', 'job ' || i) FROM generate_series(1, $jobs) i});
+query("SELECT genjob.resume('one')");
+ok(wait_all_ended($node), "$jobs jobs end that came when statistics said that there are none");
+is(query(q{SELECT count(*) FROM gen_jobs WHERE state = 'succeeded' AND attempt = 1}), $jobs, '... all of them well');
+stop_dispatcher();
+cmp_ok(query(q{SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE indexrelname IN ('gen_jobs_due', 'gen_jobs_running')}),
+	'<=', 3 * $jobs, '... each found by its key, without a scan of all that wait or run');
+
+$standin->stop;
+$node->stop;
+done_testing();

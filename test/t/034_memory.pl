@@ -1,0 +1,94 @@
+# What a job costs the dispatcher while it waits: a prediction little more than its row, a plain call its connection.
+# What a burst of calls held is given back.
+#
+# Memory is what only the dispatcher has (/proc/PID/smaps_rollup), compared with what it had before.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+use GenJobTest;
+use StandIn;
+
+my $jobs = 2000;
+my $node = new_node(conf => "genjob.max_in_flight = $jobs");
+my $standin = StandIn->new(backlog => 4096);
+my $pid = dispatcher_pid($node);
+plan skip_all => 'needs /proc/PID/smaps_rollup' unless -r "/proc/$pid/smaps_rollup";
+
+sub query
+{
+	return $node->safe_psql('postgres', @_);
+}
+
+# Bytes that this process alone has.
+sub memory
+{
+	my ($kb) = slurp_file("/proc/$pid/smaps_rollup") =~ /^Pss_Anon:\s+(\d+) kB/m;
+	return $kb * 1024;
+}
+
+# True once memory has come down to so many bytes; false after 60 s.
+sub memory_falls_to
+{
+	my ($bytes) = @_;
+	my $until = time + 60;
+	sleep 0.1 while memory() > $bytes && time < $until;
+	return memory() <= $bytes;
+}
+
+sub insert
+{
+	my ($server, $n, $request) = @_;
+	query("INSERT INTO gen_jobs (server, request) SELECT '$server', $request FROM generate_series(1, $n) i");
+	return;
+}
+
+sub all_ended
+{
+	my ($server) = @_;
+	return $node->poll_query_until('postgres',
+		"SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = '$server' AND state IN ('queued', 'running'))");
+}
+
+# One job of each kind first: catalogs, plans and libraries are not what is measured.
+create_server($node, 'plain', 'openai-images', $standin, max_in_flight => $jobs);
+create_server($node, 'remote', 'replicate', $standin, max_in_flight => $jobs, model => 'owner/name', poll_interval => '100ms');
+insert('plain', 50, q{jsonb_build_object('prompt', 'warm ' || i)});
+insert('remote', 50, q{jsonb_build_object('input', jsonb_build_object('prompt', 'warm ' || i))});
+ok(all_ended('plain') && all_ended('remote'), 'some jobs of each kind end');
+
+# ---- calls that are waited for ----
+
+my $before = memory();
+insert('plain', $jobs,
+	q{jsonb_build_object('prompt', 'job ' || i, 'standin', jsonb_build_object('latency_ms', 20000))});
+$standin->wait_for(sub { $_[0]{in_flight} == $jobs });
+cmp_ok((memory() - $before) / $jobs, '<', 30_000, "$jobs calls wait for their answers with less than 30,000 bytes each");
+query(q{UPDATE gen_jobs SET state = 'cancelled' WHERE server = 'plain' AND state = 'running'});
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM genjob.activity'), '... and can all be cancelled');
+
+
+# ---- predictions that are waited for ----
+
+insert('remote', $jobs,
+	q{jsonb_build_object('input', jsonb_build_object('prompt', 'job ' || i), 'standin', jsonb_build_object('latency_ms', 3600000))});
+ok( $node->poll_query_until('postgres',
+		"SELECT count(*) = $jobs FROM gen_jobs WHERE server = 'remote' AND state = 'running' AND remote_id IS NOT NULL"),
+	"$jobs predictions are under way");
+ok(memory_falls_to($before + 6_000 * $jobs), '... for less than 6,000 bytes each, and what the calls took is given back')
+  or diag('they take ' . int((memory() - $before) / $jobs) . ' bytes each');
+
+my ($polls, $start) = ($standin->counts(summary => 1)->{polls}, time);
+sleep 0.1 while time - $start < 2;
+my $rate = ($standin->counts(summary => 1)->{polls} - $polls) / (time - $start);
+cmp_ok($rate, '>', 0, '... they are asked about');
+cmp_ok($rate, '<', 500, '... less than 500 times a second, although each could be ten times');
+
+$standin->stop;
+$node->stop;
+done_testing();
