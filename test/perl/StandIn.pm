@@ -166,6 +166,13 @@ sub reset
 	return $self;
 }
 
+# The predictions that are queued or running end now, as their scripts say; gives how many.
+sub finish
+{
+	my ($self) = @_;
+	return $self->_admin('POST', 'finish')->{finished};
+}
+
 # Polls the counts until the condition holds of them, and returns them; dies
 # with the counts when it does not within the seconds (30).
 #   $standin->wait_for(sub { $_[0]{in_flight} == 10 });

@@ -511,6 +511,15 @@ subtest 'predictions: where nothing has come back' => sub {
 	cmp_ok(time - $start, '>=', 0.099, 'the answer to a submission has a latency of its own');
 };
 
+subtest 'predictions: all end at once' => sub {
+	$standin->reset;
+	my @ids = map { ask(POST => '/sdcpp/v1/img_gen', scripted({ prompt => 'a cat' }, latency_ms => 60_000, %$_))->{id} }
+		{}, { queue_ms => 60_000 }, { outcome => 'fail' }, { outcome => 'never' };
+	is($standin->finish, 4, 'those under way');
+	is_deeply([map { scalar(ask(GET => "/sdcpp/v1/jobs/$_"))->{status} } @ids],
+		[qw(completed completed failed generating)], 'end as their scripts say');
+};
+
 subtest 'predictions: the same again' => sub {
 	my $other = StandIn->new(idempotent => 1);
 	for my $server ($standin, $other)
