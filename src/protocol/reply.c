@@ -55,7 +55,7 @@ text_of_node(const cJSON *node)
 {
 	if (cJSON_IsString(node))
 		return node->valuestring;
-	if (cJSON_IsBool(node) || cJSON_IsNumber(node) || node->type == cJSON_Raw)
+	if (cJSON_IsBool(node) || json_is_number(node))
 		return json_print(node);
 	return NULL;
 }
@@ -96,7 +96,7 @@ progress_in(cJSON *json, const char *place)
 	bool has_factor = star != NULL && (isdigit((unsigned char) star[1]) || star[1] == '.');
 	const cJSON *node = pointer_first(json, has_factor ? pnstrdup(place, star - place) : place);
 
-	if (!cJSON_IsNumber(node))
+	if (!json_is_number(node))
 		return -1;
 	return Max(0.0, Min(1.0, node->valuedouble * (has_factor ? atof(star + 1) : 1)));
 }
