@@ -20,7 +20,6 @@
 #define MAX_ASKING 64            /* polls under way at a time */
 #define MAX_POLLS_PER_SECOND 400 /* begun, of all servers */
 #define MAX_POLL_DELAY_MS 30000
-#define PROBE_MS 2000
 #define MAX_DOWNLOAD_FAILURES 5
 #define MAX_REDIRECTS 3
 
@@ -198,7 +197,7 @@ follow_submitted(Job *job)
 	const char *place;
 
 	if (progress_address(job, &place) != NULL)
-		job_wake_at(job, GetCurrentTimestamp() + PROBE_MS * INT64CONST(1000));
+		job_wake_at(job, GetCurrentTimestamp() + job->server->options.poll_interval * 1000);
 }
 
 static void
@@ -237,7 +236,7 @@ probed(Job *job, HttpReply *reply)
 	MemoryContextSwitchTo(job->context);
 	MemoryContextReset(job->probe_context);
 	if (job->state == JOB_CALLING && job->step == STEP_SUBMIT)
-		job_wake_at(job, GetCurrentTimestamp() + PROBE_MS * INT64CONST(1000));
+		job_wake_at(job, GetCurrentTimestamp() + job->server->options.poll_interval * 1000);
 }
 
 /* ---------- waking ---------- */
