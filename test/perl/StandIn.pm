@@ -238,7 +238,7 @@ sub _typed_fault
 	return undef unless defined $fault;
 	my $typed = _typed(
 		$fault,
-		(map { $_ => 'number' } qw(latency_ms status huge retry_in_s)),
+		(map { $_ => 'number' } qw(latency_ms status huge interim retry_in_s)),
 		(map { $_ => 'bool' } qw(reset stall chunked close stream_error)));
 	$typed->{drip} = _typed($typed->{drip}, bytes => 'number', every_ms => 'number') if ref $typed->{drip};
 	$typed->{retry_after} = _typed($typed->{retry_after}, date_in_s => 'number')

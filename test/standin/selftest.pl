@@ -220,6 +220,12 @@ subtest 'faults: status, headers, bodies' => sub {
 	cmp_ok(time - $start, '>=', 0.119, 'was waited for');
 };
 
+subtest 'faults: interim answers, headers twice' => sub {
+	my ($bytes) = raw_fault({ interim => 2, close => 1, headers => { 'Content-Type' => ['text/html', 'application/json'] } });
+	is(() = $bytes =~ m{^HTTP/1\.1 103 }mg, 2, 'two');
+	like($bytes, qr{^HTTP/1\.1 200 .*^Content-Type: text/html\r\nContent-Type: application/json\r\n}ms, 'two lines');
+};
+
 subtest 'faults: cut, reset, stall' => sub {
 	is_deeply([raw_fault({ cut => 'accept' })], ['', 'eof'], 'cut before an answer');
 	is_deeply([raw_fault({ reset => 1 })], ['', 'reset'], 'reset before an answer');
