@@ -29,7 +29,7 @@ function source({ input, request }) {
     const bytes = Buffer.from(input, 'base64');
     return { bytes, ...decodePicture(bytes) };
   }
-  const [width, height] = request.size ? request.size.split('x').map(Number) : [request.width, request.height];
+  const { width, height } = request;
   const drawing = drawScene({ prompt: request.prompt, seed: request.seed, width: width / 2, height: height / 2 });
   return { bytes: encodePicture(drawing), ...drawing };
 }

@@ -4,12 +4,13 @@
 
 CREATE EXTENSION genjob;
 
--- One GenAI server that speaks two protocols, so it is two foreign servers here. It makes one picture at a time;
--- what is in flight beyond that waits its turn over there, what is not waits here, in the table.
+-- One GenAI server that speaks two protocols, so it is two foreign servers here: one is given a job and asked about it
+-- until it is done, the other answers when it is done. It makes one picture at a time; what is in flight beyond that waits
+-- its turn over there, what is not waits here, in the table. poll_interval is how often it is asked how far it is.
 CREATE SERVER painter FOREIGN DATA WRAPPER genjob
-  OPTIONS (api 'openai-images', url :'url', max_in_flight '2', timeout '5 min');
+  OPTIONS (api 'sdcpp', url :'url', max_in_flight '2', poll_interval '200 ms', timeout '5 min');
 CREATE SERVER upscaler FOREIGN DATA WRAPPER genjob
-  OPTIONS (api 'automatic1111', url :'url', max_in_flight '1', timeout '5 min');
+  OPTIONS (api 'automatic1111', url :'url', max_in_flight '1', poll_interval '200 ms', timeout '5 min');
 
 -- Secrets are user mappings.
 CREATE USER MAPPING FOR PUBLIC SERVER painter OPTIONS (api_key :'key');
@@ -24,13 +25,13 @@ BEGIN;
 
 -- A prompt becomes a picture: the job is a row.
 INSERT INTO gen_jobs (server, request) VALUES
-  ('painter', '{"prompt": "a lighthouse at dawn", "size": "512x320", "seed": 1}'),
-  ('painter', '{"prompt": "snow on the mountains at sunset", "size": "512x320", "seed": 2}'),
+  ('painter', '{"prompt": "a lighthouse at dawn", "width": 512, "height": 320, "seed": 1}'),
+  ('painter', '{"prompt": "snow on the mountains at sunset", "width": 512, "height": 320, "seed": 2}'),
   ('upscaler', '{"prompt": "a sailing boat on a lake at night", "width": 512, "height": 320, "seed": 3}');
 
 -- A photograph goes in through "inputs" and comes out twice as large.
 INSERT INTO gen_jobs (server, request, inputs) VALUES
-  ('painter', '{"prompt": "the cat, twice as large"}', ARRAY[decode(:'cat', 'base64')]),
+  ('painter', '{"prompt": "the cat, twice as large", "init_image": {"$input": 1}}', ARRAY[decode(:'cat', 'base64')]),
   ('upscaler', '{"prompt": "the astronaut, twice as large"}', ARRAY[decode(:'astronaut', 'base64')]);
 
 -- Who is in a hurry goes first.

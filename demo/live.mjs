@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-// Shows the jobs moving until all have ended: a table redrawn in place on a terminal, else a line for each change of state.
-// usage: node live.mjs URL-OF-THE-MODEL-SERVER      ends with 0 when all have ended, however they did
+// Shows the jobs moving until all have ended: a table redrawn in place on a terminal, else a line for each change. How far a
+// job is is what genjob.activity tells.
+// usage: node live.mjs      ends with 0 when all have ended, however they did
 import { setTimeout as pause } from 'node:timers/promises';
 import { Psql } from './psql.mjs';
 
-const MODEL_URL = process.argv[2];
 const PATIENCE_MS = 10 * 60_000;
 const REDRAW_MS = 120;
 const ENDED = ['succeeded', 'failed', 'cancelled'];
@@ -18,36 +18,23 @@ const COLOURS = { dim: 2, bold: 1, red: 31, green: 32, yellow: 33, cyan: 36 };
 const STATE_COLOURS = { queued: 'dim', waiting: 'dim', running: 'cyan', succeeded: 'green', failed: 'red', cancelled: 'yellow' };
 
 const JOBS = `
-  SELECT j.id, j.server, j.request->>'prompt' AS what, j.state, j.attempt, j.error, j.idempotency_key AS key,
+  SELECT j.id, j.server, j.request->>'prompt' AS what, j.state, j.attempt, j.error,
          extract(epoch FROM coalesce(j.finished_at, clock_timestamp()) - j.started_at)::float8 AS elapsed,
-         to_jsonb(a) AS activity
+         a.progress
     FROM gen_jobs j LEFT JOIN genjob.activity a ON a.job_id = j.id
    ORDER BY j.id`;
 
 const paint = (colour, text) => terminal && !process.env.NO_COLOR ? `\x1b[${COLOURS[colour]}m${text}\x1b[0m` : text;
 const seconds = (value) => `${value.toFixed(1)} s`;
 
-/** The picture that the model works on now, by Idempotency-Key: it tells progress for protocols that have none. */
-async function modelProgress() {
-  try {
-    const { running } = await (await fetch(`${MODEL_URL}/health`, { signal: AbortSignal.timeout(1000) })).json();
-    return running ? { [running.idempotency_key]: running.progress } : {};
-  } catch {
-    return {};
-  }
-}
-
 async function look(psql) {
-  const [jobs, inModel] = await Promise.all([psql.rows(JOBS), modelProgress()]);
+  const jobs = await psql.rows(JOBS);
   for (const job of jobs)
-    if (job.state === 'running')
-      job.progress = job.activity?.progress ?? inModel[job.key] ?? null;
-    else
-      job.progress = job.state === 'succeeded' ? 1 : null;
+    job.progress = job.state === 'succeeded' ? 1 : job.state === 'running' ? job.progress : null;
   return jobs;
 }
 
-/** A bar; where nobody knows how far it is, a light that wanders. */
+/** A bar; a light that wanders where nobody knows how far it is: before the server was asked for the first time. */
 function bar(job, tick) {
   if (job.progress !== null) {
     const full = Math.round(job.progress * BAR_WIDTH);
@@ -94,19 +81,21 @@ function makeScreen() {
   };
 }
 
-/** Prints what has changed since the last look. */
+/** Prints what has changed since the last look: states, and progress by a tenth or more. */
 function makeLog(since) {
   const known = new Map();
   return (jobs) => {
     for (const job of jobs) {
       const state = `${job.state} ${job.attempt}`;
-      if (known.get(job.id) === state)
+      const told = known.get(job.id) ?? {};
+      const isFurther = job.state === 'running' && job.progress !== null && job.progress >= (told.progress ?? 0) + 0.1;
+      if (told.state === state && !isFurther)
         continue;
-      known.set(job.id, state);
+      known.set(job.id, { state, progress: job.progress ?? 0 });
       const after = `${((Date.now() - since) / 1000).toFixed(1).padStart(6)} s`;
-      const took = job.state === 'succeeded' ? ` in ${seconds(job.elapsed)}` : '';
+      const how = job.state === 'succeeded' ? ` in ${seconds(job.elapsed)}` : isFurther ? `, ${Math.floor(job.progress * 100)} %` : '';
       const attempt = job.attempt > 1 ? ` (attempt ${job.attempt})` : '';
-      console.log(`${after}  job ${job.id}  ${job.server.padEnd(9)}  ${job.state}${took}${attempt}: ${job.what}`);
+      console.log(`${after}  job ${job.id}  ${job.server.padEnd(9)}  ${job.state}${how}${attempt}: ${job.what}`);
     }
   };
 }

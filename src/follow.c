@@ -18,10 +18,10 @@
 #include "steps.h"
 #include "url.h"
 
-#define MAX_ASKING 64            /* polls under way at a time */
+#define MAX_ASKING 512           /* polls under way at a time */
+#define MAX_ASKING_EACH 64       /* of those, of a server */
 #define MAX_POLLS_PER_SECOND 400 /* begun, of all servers */
 #define MAX_POLL_DELAY_MS 30000
-#define PROBE_MS 2000
 #define MAX_DOWNLOAD_FAILURES 5
 #define MAX_REDIRECTS 3
 
@@ -212,7 +212,7 @@ follow_submitted(Job *job)
 	const char *place;
 
 	if (progress_address(job, &place) != NULL)
-		job_wake_at(job, clock_now() + PROBE_MS * INT64CONST(1000));
+		job_wake_at(job, clock_now() + job->options->poll_interval * 1000);
 }
 
 static void
@@ -251,7 +251,7 @@ probed(Job *job, HttpReply *reply)
 	MemoryContextSwitchTo(job->context);
 	MemoryContextReset(job->probe_context);
 	if (job->state == JOB_CALLING && job->step == STEP_SUBMIT)
-		job_wake_at(job, clock_now() + PROBE_MS * INT64CONST(1000));
+		job_wake_at(job, clock_now() + job->options->poll_interval * 1000);
 }
 
 /* ---------- waking ---------- */
@@ -268,6 +268,28 @@ may_ask(TimestampTz now)
 		polls_in_second = 0;
 	poll_second = second;
 	return asking < MAX_ASKING && polls_in_second < MAX_POLLS_PER_SECOND;
+}
+
+/*
+ * Whether so many questions to a job's server are under way that this one has to wait: a server that
+ * answers none must not keep others from being asked.
+ */
+static bool
+has_asked_enough(const Job *job)
+{
+	dlist_iter iter;
+	int n = 0;
+
+	if (job->state != JOB_WAITING || job->step == STEP_DOWNLOAD || asking < MAX_ASKING_EACH)
+		return false;
+	dlist_foreach(iter, job_list(JOB_CALLING))
+	{
+		const Job *other = dlist_container(Job, node, iter.cur);
+
+		n += other->queue == job->queue && other->step != STEP_SUBMIT &&
+			 other->step != STEP_DOWNLOAD;
+	}
+	return n >= MAX_ASKING_EACH;
 }
 
 static void
@@ -300,7 +322,12 @@ follow_wake(TimestampTz now)
 	Job *job;
 
 	while ((job = job_next_to_wake()) != NULL && job->wake_at <= now && may_ask(now))
-		wake(job);
+	{
+		if (has_asked_enough(job))
+			job_wake_at(job, now + Max(job->options->poll_interval * 1000, USECS_PER_SEC));
+		else
+			wake(job);
+	}
 }
 
 /*

@@ -330,6 +330,15 @@ json_parse_trusted(const char *text)
 }
 
 /*
+ * Whether a node, or NULL, is a number; as a double it is in valuedouble, also where all its digits are kept.
+ */
+bool
+json_is_number(const cJSON *node)
+{
+	return cJSON_IsNumber(node) || cJSON_IsRaw(node);
+}
+
+/*
  * The tree as compact text, palloc'd.
  */
 char *

@@ -15,6 +15,11 @@ export class Refusal extends Error {
   }
 }
 
+/** An answer that says 202: it will be done. */
+export class Accepted {
+  constructor(body) { this.body = body; }
+}
+
 /** The body as an object. */
 export async function readJson(request) {
   const chunks = [];

@@ -1,16 +1,19 @@
 // Owns the HTTP side: routes, keys, errors, and what happens when a client goes away.
 import { timingSafeEqual } from 'node:crypto';
 import { createServer } from 'node:http';
-import { Refusal } from './body.mjs';
+import { Accepted, Refusal } from './body.mjs';
 import { MODEL, openaiError, openaiRoutes } from './openai.mjs';
 import { sdapiError, sdapiRoutes } from './sdapi.mjs';
+import { SdcppJobs, sdcppError, sdcppRoutes } from './sdcpp.mjs';
 import { Abandoned } from './studio.mjs';
 
-const routes = { 'GET /health': health, ...openaiRoutes, ...sdapiRoutes };
+const routes = { 'GET /health': health, ...openaiRoutes, ...sdapiRoutes, ...sdcppRoutes };
+const errors = [['/sdapi/', sdapiError], ['/sdcpp/', sdcppError], ['/', openaiError]];
 
 /** A server that is not listening yet. Without an API key everybody may come in. `log` takes a line for each answer but to a
  * question that went well. */
 export function createHttpServer({ network, studio, apiKey, log }) {
+  const jobs = new SdcppJobs();
   const server = createServer(async (request, response) => {
     const url = splitUrl(request.url);
     const gone = new AbortController();
@@ -22,11 +25,11 @@ export function createHttpServer({ network, studio, apiKey, log }) {
       log(`${request.method} ${url.pathname} abandoned by its client after ${Date.now() - since} ms`);
     });
 
-    const { status, headers, body } = await respond({ network, studio, apiKey, request, url, signal: gone.signal });
+    const { status, headers, body } = await respond({ network, studio, jobs, apiKey, request, url, signal: gone.signal });
     if (gone.signal.aborted)
       return;
     if (status !== 200 || request.method !== 'GET') {
-      const why = status === 200 ? '' : `: ${body.error?.message ?? body.detail}`;
+      const why = status < 300 ? '' : `: ${body.error?.message ?? body.detail ?? body.error}`;
       log(`${request.method} ${url.pathname} ${status} in ${Date.now() - since} ms${why}`);
     }
     const text = JSON.stringify(body);
@@ -41,14 +44,14 @@ export function createHttpServer({ network, studio, apiKey, log }) {
 async function respond(context) {
   const { request, url, apiKey } = context;
   try {
-    const handler = findRoute(request.method, url.pathname);
+    const { handler, id } = findRoute(request.method, url.pathname);
     if (handler !== health)
       checkKey(request, apiKey);
-    const body = await handler({ ...context, start: (task) => describe(task, context) });
-    return { status: 200, body };
+    const answer = await handler({ ...context, id, start: (task) => describe(task, context) });
+    return answer instanceof Accepted ? { status: 202, body: answer.body } : { status: 200, body: answer };
   } catch (error) {
     const refusal = error instanceof Refusal ? error : unexpected(error);
-    const inDialect = url.pathname.startsWith('/sdapi/') ? sdapiError : openaiError;
+    const [, inDialect] = errors.find(([path]) => url.pathname.startsWith(path)) ?? errors.at(-1);
     request.resume();
     return { status: refusal.status, headers: refusal.headers, body: inDialect(refusal) };
   }
@@ -60,14 +63,29 @@ function splitUrl(text) {
   return { pathname, searchParams: new URLSearchParams(text.slice(pathname.length)) };
 }
 
+/** The handler of a path, and what the path has where the route says {id}. */
 function findRoute(method, path) {
-  const handler = Object.hasOwn(routes, `${method} ${path}`) ? routes[`${method} ${path}`] : null;
-  if (handler)
-    return handler;
-  const methods = Object.keys(routes).filter((route) => route.endsWith(` ${path}`)).map((route) => route.split(' ')[0]);
+  const methods = [];
+  for (const [route, handler] of Object.entries(routes)) {
+    const [routeMethod, form] = route.split(' ');
+    const id = matchPath(form, path);
+    if (id !== null && routeMethod === method)
+      return { handler, id };
+    if (id !== null)
+      methods.push(routeMethod);
+  }
   if (methods.length === 0)
     throw new Refusal(404, `there is no ${path}; there are ${Object.keys(routes).join(', ')}`, { code: 'not_found' });
   throw Object.assign(new Refusal(405, `${path} takes ${methods.join(', ')}, not ${method}`), { headers: { allow: methods.join(', ') } });
+}
+
+/** What the path has in place of {id}; empty where the form has none; null if it is another path. */
+function matchPath(form, path) {
+  const [before, after] = form.split('{id}');
+  if (after === undefined)
+    return path === form ? '' : null;
+  const id = path.slice(before.length, path.length - after.length);
+  return path === before + id + after && /^[^/]+$/.test(id) ? id : null;
 }
 
 /** A bearer token; or, as the web UI's --api-auth has it, basic authentication by the whole "user:password". */

@@ -1,4 +1,4 @@
-// Owns what both dialects ask for: pictures drawn from a prompt, pictures handed in, and their limits.
+// Owns what all dialects ask for: pictures drawn from a prompt, pictures handed in, and their limits.
 import { randomInt } from 'node:crypto';
 import { Refusal, readInteger } from './body.mjs';
 import { MAX_INPUT_PIXELS } from './codec.mjs';
@@ -46,4 +46,16 @@ export async function photographs(network, files, scale) {
       throw new Refusal(422, `the picture is ${width} x ${height} pixels, too large to enlarge ${scale} times; at most ${most} pixels`,
         { param: 'image' });
   return pictures;
+}
+
+/** The bytes of a member that holds raw base64 or a data: URL. */
+export function decodeBase64(text, name) {
+  if (typeof text !== 'string')
+    throw new Refusal(422, `"${name}" must hold base64 text`, { param: name });
+  if (/^https?:/i.test(text))
+    throw new Refusal(422, `"${name}" holds a link; links are not fetched, send the picture itself in base64`, { param: name });
+  const payload = text.replace(/^data:[^,]*;base64,/i, '');
+  if (!/^[A-Za-z0-9+/\s]+={0,2}\s*$/.test(payload))
+    throw new Refusal(422, `"${name}" holds what is not base64`, { param: name });
+  return Buffer.from(payload, 'base64');
 }

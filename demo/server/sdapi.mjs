@@ -1,7 +1,7 @@
 // Owns the dialect of AUTOMATIC1111's web UI (modules/api/api.py). As there, progress and interrupt name no task: they
 // mean the one that runs. Only this dialect's tasks are meant, so that a stranger's picture is never interrupted.
 import { Refusal, readInteger, readJson, readText } from './body.mjs';
-import { drawings, photographs, readScale, readSeed } from './pictures.mjs';
+import { decodeBase64, drawings, photographs, readScale, readSeed } from './pictures.mjs';
 import { Task } from './studio.mjs';
 
 export const sdapiRoutes = {
@@ -44,7 +44,7 @@ async function img2img({ network, studio, request, signal, start }) {
   if (!Array.isArray(body.init_images) || body.init_images.length === 0)
     throw new Refusal(422, '"init_images" must be a list with at least one picture in base64', { param: 'init_images' });
   const scale = readScale(body);
-  const photos = await photographs(network, body.init_images.map(decodeBase64), scale);
+  const photos = await photographs(network, body.init_images.map((text) => decodeBase64(text, 'init_images')), scale);
   for (const photo of photos)
     checkSize(body, photo, scale);
 
@@ -81,18 +81,6 @@ function interrupt({ studio, request }) {
   if (studio.running instanceof SdTask)
     studio.running.interrupt();
   return {};
-}
-
-/** Raw base64 or a data: URL. */
-function decodeBase64(text) {
-  if (typeof text !== 'string')
-    throw new Refusal(422, '"init_images" must hold base64 text', { param: 'init_images' });
-  if (/^https?:/i.test(text))
-    throw new Refusal(422, '"init_images" holds a link; links are not fetched, send the picture itself in base64', { param: 'init_images' });
-  const payload = text.replace(/^data:[^,]*;base64,/i, '');
-  if (!/^[A-Za-z0-9+/\s]+={0,2}\s*$/.test(payload))
-    throw new Refusal(422, '"init_images" holds what is not base64', { param: 'init_images' });
-  return Buffer.from(payload, 'base64');
 }
 
 /** A size need not be given; one that is given must be one that the network can make. */

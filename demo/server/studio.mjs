@@ -21,6 +21,9 @@ export class Studio {
   get running() { return this.#running; }
   get queued() { return this.#waiting.length; }
 
+  /** 1 for the task whose turn is next; 0 for one that does not wait. */
+  place(task) { return this.#waiting.findIndex((turn) => turn.task === task) + 1; }
+
   /**
    * Enlarges a task's pictures when its turn has come. `sources` are functions that give { width, height, rgb }; they are
    * called as late as possible. Ends early, with what is done, if `task.interrupt()` was called; rejects with Abandoned if

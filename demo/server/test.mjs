@@ -257,6 +257,85 @@ describe('the web UI dialect', () => {
   });
 });
 
+describe('the stable-diffusion.cpp dialect', () => {
+  const submit = (body, key) => fetch(`${base}/sdcpp/v1/img_gen`, {
+    method: 'POST',
+    headers: { 'authorization': `Bearer ${KEY}`, 'content-type': 'application/json', ...(key ? { 'idempotency-key': key } : {}) },
+    body: JSON.stringify(body),
+  }).then(async (response) => ({ status: response.status, body: await response.json() }));
+  const ask = async (id) => (await call(`/sdcpp/v1/jobs/${id}`)).body;
+  const cat = () => ({ init_image: photo('cat.jpg').toString('base64') });
+
+  test('a job: submitted, asked for while its progress rises, done', async () => {
+    await idle();
+    const { status, body } = await submit(cat());
+    assert.equal(status, 202, JSON.stringify(body));
+    assert.deepEqual([body.kind, body.poll_url], ['img_gen', `/sdcpp/v1/jobs/${body.id}`]);
+    const seen = [];
+    const done = await until(async () => {
+      seen.push(await ask(body.id));
+      return ['queued', 'generating'].includes(seen.at(-1).status) ? null : seen.at(-1);
+    }, 'the job to end');
+    assert.equal(done.status, 'completed', JSON.stringify(done.error));
+    const { width, height } = pixelsOf(done.result.images[0].b64_json);
+    assert.deepEqual([width, height, done.result.output_format, done.progress], [576, 384, 'png', 1]);
+    const fractions = seen.map(({ progress }) => progress);
+    assert.ok(new Set(fractions).size >= 5, `fractions ${fractions}`);
+    assert.deepEqual(fractions, [...fractions].sort((a, b) => a - b));
+  });
+
+  test('drawings; the same key is the same job', async () => {
+    const request = { prompt: 'a boat at night', width: 128, height: 64, seed: 3, batch_count: 2, output_format: 'jpeg' };
+    const [one, again, other] = [await submit(request, 'k1'), await submit(request, 'k1'), await submit(request, 'k2')];
+    assert.equal(one.body.id, again.body.id);
+    assert.notEqual(one.body.id, other.body.id);
+    const { result } = await until(async () => {
+      const job = await ask(one.body.id);
+      return job.status === 'completed' && job;
+    }, 'the job to end');
+    assert.deepEqual(result.images.map(({ b64_json }) => pixelsOf(b64_json)).map(({ width, height }) => [width, height]), [[128, 64], [128, 64]]);
+  });
+
+  test('cancelled: while it waits, while it runs, after its end', async () => {
+    await idle();
+    const [running, waiting] = [(await submit(cat())).body, (await submit(cat())).body];
+    assert.equal((await ask(waiting.id)).queue_position, 1);
+    await until(async () => (await ask(running.id)).progress > 0, 'a first tile');
+    for (const { id } of [waiting, running]) {
+      const { status, body } = await call(`/sdcpp/v1/jobs/${id}/cancel`, { method: 'POST' });
+      assert.deepEqual([status, body.status, body.error.code], [200, 'cancelled', 'cancelled']);
+    }
+    await idle();
+    assert.equal((await ask(running.id)).status, 'cancelled');
+    assert.equal((await call(`/sdcpp/v1/jobs/${running.id}/cancel`, { method: 'POST' })).status, 409);
+  });
+
+  test('the web UI interrupts none of its jobs, nor tells of them', async () => {
+    await idle();
+    const { body: { id } } = await submit(cat());
+    await until(async () => (await ask(id)).progress > 0, 'a first tile');
+    await call('/sdapi/v1/interrupt', { body: {} });
+    assert.equal((await call('/sdapi/v1/progress')).body.progress, 0);
+    await until(async () => (await ask(id)).status === 'completed', 'the job to end');
+  });
+
+  test('refusals in its own words', async () => {
+    for (const [status, path, options] of [
+      [404, '/sdcpp/v1/jobs/job_x', {}],
+      [404, '/sdcpp/v1/jobs/', {}],
+      [405, '/sdcpp/v1/jobs/job_x', { method: 'DELETE' }],
+      [422, '/sdcpp/v1/img_gen', { body: { width: 7 } }],
+      [422, '/sdcpp/v1/img_gen', { body: { init_image: '%%%' } }],
+      [400, '/sdcpp/v1/img_gen', { body: { output_format: 'webp' } }],
+      [401, '/sdcpp/v1/img_gen', { body: {}, key: 'wrong' }],
+    ]) {
+      const answer = await call(path, options);
+      assert.equal(answer.status, status, JSON.stringify(answer.body));
+      assert.match(answer.body.error, /\w+ \w+/);
+    }
+  });
+});
+
 describe('turns', () => {
   test('one picture at a time, the others wait; who leaves gives up the turn', async () => {
     await idle();

@@ -112,7 +112,7 @@ delay_in_body(cJSON *json, const char *places)
 		const cJSON *node = pointer_first(json, pnstrdup(place, len));
 		const char *end;
 
-		if (cJSON_IsNumber(node))
+		if (json_is_number(node))
 			return ms_of_seconds(node->valuedouble);
 		if (cJSON_IsString(node) && read_duration(node->valuestring, &end) >= 0)
 			return read_duration(node->valuestring, &end);

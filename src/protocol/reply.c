@@ -20,8 +20,9 @@
 #include "retry.h"
 #include "url.h"
 
-#define FORGOTTEN_AFTER 3 /* answers that there is no such prediction, before they are believed */
-#define ASK_AGAIN_MS 1000 /* after the first failure to ask; doubles */
+#define FORGOTTEN_AFTER 3  /* answers that there is no such prediction, before they are believed */
+#define UNREADABLE_AFTER 3 /* results that cannot be read, before one is believed */
+#define ASK_AGAIN_MS 1000  /* after the first failure to ask; doubles */
 #define ASK_AGAIN_MAX_MS 60000
 
 static Judge
@@ -55,7 +56,7 @@ text_of_node(const cJSON *node)
 {
 	if (cJSON_IsString(node))
 		return node->valuestring;
-	if (cJSON_IsBool(node) || cJSON_IsNumber(node) || node->type == cJSON_Raw)
+	if (cJSON_IsBool(node) || json_is_number(node))
 		return json_print(node);
 	return NULL;
 }
@@ -96,7 +97,7 @@ progress_in(cJSON *json, const char *place)
 	bool has_factor = star != NULL && (isdigit((unsigned char) star[1]) || star[1] == '.');
 	const cJSON *node = pointer_first(json, has_factor ? pnstrdup(place, star - place) : place);
 
-	if (!cJSON_IsNumber(node))
+	if (!json_is_number(node))
 		return -1;
 	return Max(0.0, Min(1.0, node->valuedouble * (has_factor ? atof(star + 1) : 1)));
 }
@@ -256,11 +257,18 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 	return judge.verdict;
 }
 
+static int64
+ask_again_ms(const ReplySource *source)
+{
+	return Min(ASK_AGAIN_MS * INT64CONST(1) << Min(source->failures, 10), ASK_AGAIN_MAX_MS);
+}
+
 /*
- * A question about a prediction that was not answered: it is asked again.
+ * A question about a prediction that was not answered, or by what cannot be read for that reason: it is
+ * asked again.
  */
 static void
-judge_unanswered(Judge *judge)
+judge_unanswered(Judge *judge, const char *reason)
 {
 	const ReplySource *source = judge->source;
 	const HttpReply *reply = judge->reply;
@@ -268,12 +276,19 @@ judge_unanswered(Judge *judge)
 	bool refused = reply->error == HTTP_OK && reply->status >= 300;
 	bool forgotten = refused && (reply->status == 404 || reply->status == 410);
 
-	verdict->error =
-		refused ? failure_of_refusal(judge, &verdict->after) : failure_describe(source, reply);
+	if (refused)
+		verdict->error = failure_of_refusal(judge, &verdict->after);
+	else if (reply->error == HTTP_OK)
+		verdict->error =
+			psprintf("server \"%s\" answered HTTP %d with %s%s. Check what stands between, such as a proxy.",
+					 source->server_name, reply->status,
+					 reply->body->len == 0 ? "an empty body" : "what is ",
+					 reply->body->len == 0 ? "" : reason);
+	else
+		verdict->error = failure_describe(source, reply);
 	verdict->kind = VERDICT_WAIT;
 	if (verdict->after < 0)
-		verdict->after =
-			Min(ASK_AGAIN_MS * INT64CONST(1) << Min(source->failures, 10), ASK_AGAIN_MAX_MS);
+		verdict->after = ask_again_ms(source);
 	verdict->forgotten = forgotten;
 	if (!forgotten || source->forgotten + 1 < FORGOTTEN_AFTER)
 		return;
@@ -290,7 +305,7 @@ Verdict *
 reply_judge_poll(const ReplySource *source, HttpReply *reply)
 {
 	Judge judge = judge_begin(source, reply);
-	const char *reason;
+	const char *reason = NULL;
 	cJSON *json = is_success(reply) ? answer_read_json(&judge, &reason) : NULL;
 
 	if (json != NULL)
@@ -299,8 +314,17 @@ reply_judge_poll(const ReplySource *source, HttpReply *reply)
 			 strcmp(judge.protocol->state, "http") == 0 && reply->status == 200)
 		answer_judge_body(&judge);
 	else
-		judge_unanswered(&judge);
+		judge_unanswered(&judge, reason);
 	return judge.verdict;
+}
+
+/*
+ * Whether an answer that failed a job was none: something in between may have said it.
+ */
+static bool
+is_unreadable(const Verdict *verdict)
+{
+	return verdict->kind == VERDICT_FAIL && verdict->result == NULL;
 }
 
 /*
@@ -310,20 +334,30 @@ Verdict *
 reply_judge_result(const ReplySource *source, HttpReply *reply)
 {
 	Judge judge = judge_begin(source, reply);
+	Verdict *verdict = judge.verdict;
 
 	if (is_success(reply))
+	{
 		answer_judge_body(&judge);
+		if (is_unreadable(verdict) && source->failures + 1 < UNREADABLE_AFTER)
+		{
+			verdict->kind = VERDICT_WAIT;
+			verdict->has_answer = true;
+			verdict->outputs = NIL;
+			verdict->after = ask_again_ms(source);
+		}
+	}
 	else if (reply->error == HTTP_OK && reply->status >= 400 && !retry_is_worthwhile(reply->status))
 	{
-		judge.verdict->kind = VERDICT_FAIL;
-		judge.verdict->error = failure_of_refusal(&judge, &judge.verdict->after);
+		verdict->kind = VERDICT_FAIL;
+		verdict->error = failure_of_refusal(&judge, &verdict->after);
 	}
 	else
 	{
-		judge_unanswered(&judge);
-		judge.verdict->has_answer = true;
+		judge_unanswered(&judge, NULL);
+		verdict->has_answer = true;
 	}
-	return judge.verdict;
+	return verdict;
 }
 
 /*

@@ -166,6 +166,13 @@ sub reset
 	return $self;
 }
 
+# The predictions that are queued or running end now, as their scripts say; gives how many.
+sub finish
+{
+	my ($self) = @_;
+	return $self->_admin('POST', 'finish')->{finished};
+}
+
 # Polls the counts until the condition holds of them, and returns them; dies
 # with the counts when it does not within the seconds (30).
 #   $standin->wait_for(sub { $_[0]{in_flight} == 10 });
@@ -231,7 +238,7 @@ sub _typed_fault
 	return undef unless defined $fault;
 	my $typed = _typed(
 		$fault,
-		(map { $_ => 'number' } qw(latency_ms status huge retry_in_s)),
+		(map { $_ => 'number' } qw(latency_ms status huge interim retry_in_s)),
 		(map { $_ => 'bool' } qw(reset stall chunked close stream_error)));
 	$typed->{drip} = _typed($typed->{drip}, bytes => 'number', every_ms => 'number') if ref $typed->{drip};
 	$typed->{retry_after} = _typed($typed->{retry_after}, date_in_s => 'number')

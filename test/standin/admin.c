@@ -35,6 +35,13 @@ admin_reset(struct evbuffer *out, struct evkeyvalq *query)
 }
 
 static void
+admin_finish(struct evbuffer *out, struct evkeyvalq *query)
+{
+	(void) query;
+	evbuffer_add_printf(out, "{\"finished\":%u}", prediction_finish_all());
+}
+
+static void
 admin_write_health(struct evbuffer *out, struct evkeyvalq *query)
 {
 	(void) query;
@@ -50,6 +57,7 @@ static const struct
 	{"/_standin/counts", "GET", admin_write_counts},
 	{"/_standin/requests", "GET", admin_write_requests},
 	{"/_standin/health", "GET", admin_write_health},
+	{"/_standin/finish", "POST", admin_finish},
 	{"/_standin/reset", "POST", admin_reset},
 };
 
@@ -84,7 +92,7 @@ admin_handle_request(struct evhttp_request *req, const char *path, bool counted)
 	if (status != 200)
 		evbuffer_add_printf(out,
 							"{\"error\":{\"message\":\"GET /_standin/counts, requests or health; "
-							"POST /_standin/reset\"}}");
+							"POST /_standin/finish or reset\"}}");
 	evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Type", "application/json");
 	evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
 	evhttp_send_reply(req, status, NULL, out);

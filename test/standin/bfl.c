@@ -103,7 +103,7 @@ bfl_answer_poll(Call *call)
 	else
 		evbuffer_add(out, "null", 4);
 	if (progress >= 0)
-		evbuffer_add_printf(out, ",\"progress\":%.3f,\"details\":", progress);
+		evbuffer_add_printf(out, ",\"progress\":%.17g,\"details\":", progress);
 	else
 		evbuffer_add_printf(out, ",\"progress\":null,\"details\":");
 	bfl_write_details(task, state, out);

@@ -114,10 +114,18 @@ deliver_redirect(Call *call)
 }
 
 static void
+deliver_header(struct evkeyvalq *headers, const char *name, const char *value)
+{
+	if (evhttp_add_header(headers, name, value) != 0)
+		warnx("standin: the header \"%s\" cannot be sent: it has a line break", name);
+}
+
+static void
 deliver_headers(Call *call)
 {
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(call->req);
 	const cJSON *header;
+	const cJSON *line;
 
 	if (call->answer.content_type)
 		evhttp_add_header(headers, "Content-Type", call->answer.content_type);
@@ -127,8 +135,9 @@ deliver_headers(Call *call)
 	cJSON_ArrayForEach(header, call->fault.headers)
 	{
 		evhttp_remove_header(headers, header->string);
-		if (evhttp_add_header(headers, header->string, header->valuestring) != 0)
-			warnx("standin: the header \"%s\" cannot be sent: it has a line break", header->string);
+		if (header->valuestring)
+			deliver_header(headers, header->string, header->valuestring);
+		cJSON_ArrayForEach(line, header) deliver_header(headers, header->string, line->valuestring);
 	}
 }
 
@@ -223,6 +232,19 @@ deliver_no_http(Call *call)
 	bufferevent_enable(bev, EV_READ | EV_WRITE);
 }
 
+/* Interim answers, with headers that are not those of the answer. */
+static void
+deliver_interim(Call *call)
+{
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(call->evcon);
+
+	for (int i = 0; i < call->fault.interim; i++)
+		evbuffer_add_printf(bufferevent_get_output(bev),
+							"HTTP/1.1 103 Early Hints\r\nLink: </%d>\r\nRetry-After: 9999\r\n"
+							"Content-Type: text/html\r\n\r\n",
+							i);
+}
+
 static bool
 answer_has_body(const Call *call)
 {
@@ -247,6 +269,7 @@ deliver_answer(Call *call)
 		deliver_no_http(call);
 		return;
 	}
+	deliver_interim(call);
 	if (fault->script)
 		answer_apply_fault(call);
 	if (fault->redirect)

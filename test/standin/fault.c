@@ -20,6 +20,7 @@ static const Member fault_members[] = {{"latency_ms", cJSON_Number},
 									   {"garbage", cJSON_String},
 									   {"huge", cJSON_Number},
 									   {"chunked", TYPE_BOOL},
+									   {"interim", cJSON_Number},
 									   {"close", TYPE_BOOL},
 									   {"retry_in_s", cJSON_Number},
 									   {"stream_error", TYPE_BOOL},
@@ -56,6 +57,7 @@ static bool
 fault_check(const cJSON *script, char **why)
 {
 	const cJSON *header;
+	const cJSON *line;
 
 	if (!script_check_members(script, fault_members, "a fault", why) ||
 		!fault_check_nested(script, "retry_after", retry_after_members, why) ||
@@ -64,9 +66,15 @@ fault_check(const cJSON *script, char **why)
 		return false;
 	cJSON_ArrayForEach(header, cJSON_GetObjectItemCaseSensitive(script, "headers"))
 	{
-		if (!cJSON_IsString(header))
-			return script_complain(why, "standin: the header \"%s\" is not a string",
+		if (!cJSON_IsString(header) && !cJSON_IsArray(header))
+			return script_complain(why, "standin: the header \"%s\" is neither a string nor a list",
 								   header->string);
+		cJSON_ArrayForEach(line, header)
+		{
+			if (!cJSON_IsString(line))
+				return script_complain(why, "standin: a line of the header \"%s\" is not a string",
+									   header->string);
+		}
 	}
 	return true;
 }
@@ -96,6 +104,7 @@ fault_read(Fault *fault, cJSON *script, char **why)
 	fault->chunked = script_bool(script, "chunked");
 	fault->close = script_bool(script, "close");
 	fault->huge = script_number(script, "huge", 0);
+	fault->interim = script_number(script, "interim", 0);
 	fault->drip_bytes = drip ? script_number(drip, "bytes", 0) : 0;
 	fault->drip_every_ms = drip ? script_number(drip, "every_ms", 0) : 0;
 	if (drip && (fault->drip_bytes < 1 || fault->drip_every_ms < 1))

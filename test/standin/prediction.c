@@ -249,6 +249,28 @@ prediction_cancel(Call *call, Prediction *prediction)
 	return true;
 }
 
+/* Ends the work of all that are under way, as their scripts say; gives how many those were. */
+unsigned
+prediction_finish_all(void)
+{
+	double now = clock_now_s();
+	Prediction *prediction;
+	unsigned n = 0;
+
+	TAILQ_FOREACH(prediction, &predictions, link)
+	{
+		double age = now - prediction->submitted_s;
+
+		if (prediction_state(prediction) > PREDICTION_RUNNING)
+			continue;
+		if (prediction->queue_s > age)
+			prediction->queue_s = age;
+		prediction->run_s = age - prediction->queue_s;
+		n++;
+	}
+	return n;
+}
+
 /* Why it failed. */
 const char *
 prediction_message(const Prediction *prediction)

@@ -65,6 +65,7 @@ extern const char *prediction_message(const Prediction *prediction);
 extern bool prediction_add_script_output(const Prediction *prediction, struct evbuffer *out);
 extern void prediction_add_usage(const Prediction *prediction, struct evbuffer *out,
 								 const char *otherwise);
+extern unsigned prediction_finish_all(void);
 extern void prediction_reset(void);
 
 /* files.c */

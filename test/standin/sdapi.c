@@ -175,7 +175,7 @@ sdapi_answer_progress(Call *call)
 	double progress = latency > waited ? waited / latency : oldest ? 0.99 : 0;
 
 	evbuffer_add_printf(out,
-						"{\"progress\":%.3f,\"eta_relative\":%.3f,\"state\":{\"skipped\":false,"
+						"{\"progress\":%.17g,\"eta_relative\":%.3f,\"state\":{\"skipped\":false,"
 						"\"interrupted\":%s,\"job\":\"%s\",\"job_count\":%d,\"job_no\":0,"
 						"\"sampling_step\":%d,\"sampling_steps\":20},\"current_image\":null,\"textinfo\":null}",
 						progress, latency > waited ? latency - waited : 0,

@@ -89,7 +89,7 @@ sdcpp_write_job(Call *call, PredictionState state)
 						"\"created\":1700000000,\"queue_position\":%u",
 						job->id, state_names[state], prediction_queue_position(job));
 	if (progress >= 0)
-		evbuffer_add_printf(out, ",\"progress\":%.3f", progress);
+		evbuffer_add_printf(out, ",\"progress\":%.17g", progress);
 	evbuffer_add_printf(out, ",\"result\":");
 	if (state == PREDICTION_SUCCEEDED)
 		sdcpp_write_result(call, out);

@@ -220,6 +220,12 @@ subtest 'faults: status, headers, bodies' => sub {
 	cmp_ok(time - $start, '>=', 0.119, 'was waited for');
 };
 
+subtest 'faults: interim answers, headers twice' => sub {
+	my ($bytes) = raw_fault({ interim => 2, close => 1, headers => { 'Content-Type' => ['text/html', 'application/json'] } });
+	is(() = $bytes =~ m{^HTTP/1\.1 103 }mg, 2, 'two');
+	like($bytes, qr{^HTTP/1\.1 200 .*^Content-Type: text/html\r\nContent-Type: application/json\r\n}ms, 'two lines');
+};
+
 subtest 'faults: cut, reset, stall' => sub {
 	is_deeply([raw_fault({ cut => 'accept' })], ['', 'eof'], 'cut before an answer');
 	is_deeply([raw_fault({ reset => 1 })], ['', 'reset'], 'reset before an answer');
@@ -509,6 +515,15 @@ subtest 'predictions: where nothing has come back' => sub {
 	my $start = time;
 	post('/sdcpp/v1/img_gen', $json->encode(\%slow));
 	cmp_ok(time - $start, '>=', 0.099, 'the answer to a submission has a latency of its own');
+};
+
+subtest 'predictions: all end at once' => sub {
+	$standin->reset;
+	my @ids = map { ask(POST => '/sdcpp/v1/img_gen', scripted({ prompt => 'a cat' }, latency_ms => 60_000, %$_))->{id} }
+		{}, { queue_ms => 60_000 }, { outcome => 'fail' }, { outcome => 'never' };
+	is($standin->finish, 4, 'those under way');
+	is_deeply([map { scalar(ask(GET => "/sdcpp/v1/jobs/$_"))->{status} } @ids],
+		[qw(completed completed failed generating)], 'end as their scripts say');
 };
 
 subtest 'predictions: the same again' => sub {

@@ -198,6 +198,7 @@ typedef struct Fault
 	double drip_bytes;
 	double drip_every_ms;
 	double huge;
+	double interim; /* so many answers 103 before */
 	const char *retry_after;
 	const char *message;
 	const char *content_type;

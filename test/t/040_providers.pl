@@ -297,6 +297,8 @@ start('lines have no end', 'muser', prompt('lines have no end'), { faults => [ {
 
 # how long to wait, in the body of a refusal; a second attempt that uses up none
 start('loads twice', 'loader', { inputs => 'loads twice' }, { faults => [ { status => 503, retry_in_s => 1 } ] }, max_attempts => 1);
+start('loads for exactly so long', 'loader', { inputs => 'loads for exactly so long' }, { faults => [ {
+	status => 503, content_type => 'application/json', body => '{"error": "loading", "estimated_time": 1.0000000000000002}' } ] }, max_attempts => 1);
 start('quota twice', 'quota', contents('quota twice'), { faults => [ { status => 429, retry_in_s => 0.7 } ] }, max_attempts => 1);
 
 # ---- progress, and cancelling ----
@@ -306,11 +308,12 @@ start_prompt('stopped while queued', 'drawer', queue_ms => 60_000);
 start_prompt('cannot be stopped', 'drawer', latency_ms => 4_000);
 start_prompt('does not hear', 'queue', latency_ms => 60_000, cancel_faults => [ { status => 500 } ], repeat => 1);
 start('graph stopped', 'comfyui', { prompt => graph('graph stopped') }, { latency_ms => 60_000 });
-start_prompt('tells how far', 'bearer', latency_ms => 2_000, progress => 1);
+create_server($node, 'webui', 'automatic1111', $standin, %quick, max_in_flight => 1);
+start_prompt("$_ tells how far", $_, latency_ms => 2_000, progress => 1) for qw(bearer drawer webui);
 
 ok( $node->poll_query_until('postgres',
-		"SELECT count(*) = 1 FROM genjob.activity WHERE job_id = $ids{'tells how far'} AND progress BETWEEN 0.2 AND 0.99"),
-	'activity shows the progress that the provider tells');
+		qq{SELECT count(*) = 1 FROM genjob.activity WHERE job_id = $ids{"$_ tells how far"} AND progress BETWEEN 0.2 AND 0.98}),
+	"activity shows the progress that the provider tells: $_") for qw(bearer drawer webui);
 my @stopped = ('stopped', 'stopped while queued', 'cannot be stopped', 'does not hear', 'graph stopped');
 my $list = join ', ', @ids{@stopped};
 ok( $node->poll_query_until('postgres', "SELECT count(remote_id) = 5 FROM gen_jobs WHERE state = 'running' AND id IN ($list)"),
@@ -378,12 +381,13 @@ cmp_ok($other->counts->{ids}{lenient}{polls}, '>=', 1, 'which an option allows')
 error_like($_, 'failed', qr/broke its answer off with an error: the beam broke/) for 'stream errs', 'lines err';
 error_like($_, 'failed', qr/ended before.* complete/) for 'stream is cut', 'stream has no end', 'lines have no end';
 is(job($node, $ids{'stream is cut twice'})->{result}{text}, 'You said: stream is cut twice', 'a stream that was cut is asked for again');
-for my $name ('loads twice', 'quota twice')
+for my $name ('loads twice', 'loads for exactly so long', 'quota twice')
 {
 	my $job = job($node, $ids{$name});
 	is("$job->{state} $job->{attempt} $job->{failures}", 'succeeded 2 0', "$name: waits as it is told, which costs no attempt");
 }
-like(query("SELECT extract(epoch FROM finished_at - created_at) >= 1 FROM gen_jobs WHERE id = $ids{'loads twice'}"), qr/t/, '... as long as it is told');
+like(query(qq{SELECT extract(epoch FROM finished_at - created_at) >= 1 FROM gen_jobs WHERE id = $ids{$_}}), qr/t/, "$_: ... as long as it is told")
+  for 'loads twice', 'loads for exactly so long';
 error_like($_, 'cancelled', qr/"[^"]+" confirmed it/) for 'stopped', 'stopped while queued', 'graph stopped';
 error_like($_, 'cancelled', qr/did not confirm it.*may go on, and be paid for/) for 'cannot be stopped', 'does not hear';
 
@@ -391,7 +395,7 @@ my $counts = $standin->counts;
 is($counts->{leaks}, 0, 'no secret has come to the foreign host');
 cmp_ok($counts->{downloads}, '>=', 2 + 2 + 1 + 2 + 2, '... which was asked for files');
 is_deeply(
-	[ grep { $counts->{ids}{$_}{arrived} > 1 && !/twice/ } sort keys %{ $counts->{ids} } ],
+	[ grep { $counts->{ids}{$_}{arrived} > 1 && !/twice|exactly/ } sort keys %{ $counts->{ids} } ],
 	[], 'no submission with a definite answer was sent twice');
 is($counts->{ids}{$_}{cancelled}, 1, "the provider has stopped \"$_\"") for 'stopped', 'stopped while queued', 'graph stopped';
 cmp_ok($counts->{ids}{$_}{cancels}, '>=', 1, "the provider was asked to stop \"$_\"") for 'cannot be stopped', 'does not hear';

@@ -1,10 +1,18 @@
-# Nothing is paid for twice: whatever ends the dispatcher, a job whose prediction was named, or whose answer
-# had come, goes on from there. Only a submission that was not answered is sent again, under its own
-# Idempotency-Key, and not even that with on_unknown 'fail'.
+# Nothing is paid for twice: whatever ends the dispatcher, and at whichever step of a job, a job whose
+# prediction was named, or whose answer was saved, goes on from there. Only a submission of which no answer
+# was saved is sent again, under its own Idempotency-Key, and not even that with on_unknown 'fail'.
+#
+# 200 jobs are at each step when everything ends. A table that a crash empties holds them there: for as long
+# as it names a step, a trigger keeps what genjob would write from being written. Predictions end when the
+# test says so.
 
 use strict;
 use warnings;
 
+use HTTP::Tiny;
+use JSON::PP ();
+use Digest::SHA qw(sha256_hex);
+use MIME::Base64 qw(decode_base64);
 use Time::HiRes qw(sleep time);
 
 use PostgreSQL::Test::Cluster;
@@ -12,43 +20,69 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use GenJobTest;
+use Session;
 use StandIn;
 
-my $standin = StandIn->new;
-my $node = new_node(name => 'paid_once', conf => "restart_after_crash = on\nlog_min_messages = warning");
+# sessions of the test do not wait for a standby that is not there; the dispatcher does
+$ENV{PGOPTIONS} = '-c synchronous_commit=local';
+
+my $forgetful = StandIn->new;
+my $attentive = StandIn->new(idempotent => 1);    # the same Idempotency-Key is the same prediction
+my $standin = $forgetful;
+my $node = new_node(
+	name => 'paid_once',
+	conf => <<'CONF');
+restart_after_crash = on
+log_min_messages = fatal
+genjob.max_in_flight = 4000
+wal_level = replica
+max_wal_senders = 2
+CONF
 
 my %model = (replicate => 'painter', fal => 'fal-ai/painter');
 my $never = { latency_ms => 600_000 };
+my %long = (latency_ms => 600_000);
+my %short = (latency_ms => 100);
 
 # What a job is doing at the moment of the crash: the phase that genjob.activity shows, the stand-in's counts
-# of its id then, and the script that brings it there and lets it end the second time.
+# of its id then (at least), and the script that brings it there and lets it end the second time.
 my %plans = (
+	plain => { phase => '', script => {%short} },
+	queued => { phase => '', script => {} },
 	unanswered => { phase => 'calling', counts => { arrived => 1 }, script => { faults => [$never] } },
-	waiting => { phase => 'waiting', counts => { submitted => 1 }, script => { latency_ms => 6000 } },
-	polling => { phase => 'polling', counts => { polls => 1 }, script => { latency_ms => 100, poll_faults => [$never] } },
-	fetching => { phase => 'polling', counts => { results => 1 }, script => { latency_ms => 100, result_faults => [$never] } },
+	unsaved => { phase => 'saving', counts => { answered => 1 }, script => {%short} },
+	waiting => { phase => 'waiting|polling', counts => { polls => 1 }, script => {%long} },
+	polling => { phase => 'polling', counts => { polls => 1 }, script => { %short, poll_faults => [$never] } },
+	fetching => { phase => 'polling', counts => { results => 1 }, script => { %short, result_faults => [$never] } },
 	stalling => {
 		phase => 'downloading',
 		counts => { downloads => 2 },
-		script => { outputs => 2, download_faults => [ undef, $never ] }
+		script => { %short, outputs => 2, download_faults => [ undef, $never ] }
 	},
 	dripping => {
 		phase => 'downloading',
 		counts => { downloads => 1 },
-		script => { outputs => 2, download_faults => [ { drip => { bytes => 1, every_ms => 2000 } } ] }
+		script => { %short, outputs => 2, download_faults => [ { drip => { bytes => 1, every_ms => 2000 } } ] }
 	},
-	endless => { phase => 'waiting', counts => { submitted => 1 }, script => { queue_ms => 600_000 } },
-	queued => { phase => '', counts => {}, script => {} });
+	unreported => { phase => 'saving', counts => { answered => 1 }, script => {%short} },
+	told => { phase => 'saving', counts => { answered => 1 }, script => {} },
+	endless => { phase => 'waiting', counts => { submitted => 1 }, script => { queue_ms => 600_000 } });
 
-# How many jobs of each plan there are: what each dialect knows.
+# How many jobs of each plan there are: what each dialect knows. Of calls that only ask, 64 are under way at
+# a time, so those that are not answered come last.
 my %mix = (
-	'sdcpp' => { queued => 3, unanswered => 3, waiting => 4, polling => 4 },
-	'replicate' => { queued => 3, unanswered => 3, waiting => 3, polling => 3, stalling => 3, dripping => 2 },
-	'fal' => { queued => 2, unanswered => 2, waiting => 3, polling => 2, fetching => 3, stalling => 2 },
-	'openai-images' => { queued => 2, unanswered => 3, stalling => 3, dripping => 2 });
+	'sdcpp' => { queued => 50, unanswered => 50, unsaved => 50, waiting => 70, unreported => 50 },
+	'replicate' => {
+		queued => 50, unanswered => 50, unsaved => 50, waiting => 70, stalling => 50, dripping => 25,
+		unreported => 50
+	},
+	'fal' => { queued => 50, unanswered => 50, unsaved => 50, waiting => 60, stalling => 50, unreported => 50 },
+	'openai-images' =>
+	  { queued => 50, unanswered => 50, unsaved => 50, stalling => 50, dripping => 25, unreported => 50, told => 10 });
 my %careful_mix = (
-	'replicate' => { unanswered => 2, waiting => 1, polling => 1, dripping => 1 },
-	'openai-images' => { unanswered => 1, stalling => 1 });
+	'replicate' => { unanswered => 2, unsaved => 2, waiting => 2, dripping => 2, unreported => 2 },
+	'openai-images' => { unanswered => 2, unsaved => 2, stalling => 2, unreported => 2 });
+my %asking_mix = ('sdcpp' => { polling => 20 }, 'replicate' => { polling => 20 }, 'fal' => { polling => 12, fetching => 12 });
 
 sub query
 {
@@ -56,33 +90,106 @@ sub query
 	return $node->safe_psql('postgres', $sql);
 }
 
+# ---- pictures: what each prompt and place in the answer gives ----
+
+my $prompts = 8;
+my @digests;    # by prompt and ordinal
+
+sub prompt_of { return 'picture ' . $_[0] % $prompts }
+
+foreach my $i (0 .. $prompts - 1)
+{
+	my $reply = HTTP::Tiny->new->post($standin->url('/v1/images/generations'),
+		{ content => JSON::PP::encode_json({ prompt => prompt_of($i), n => 2 }) });
+	$digests[$i] = [ undef, map { sha256_hex(decode_base64($_->{b64_json})) } @{ JSON::PP::decode_json($reply->{content})->{data} } ];
+}
+is(scalar(keys %{ { map { $_ => 1 } map { @$_[ 1, 2 ] } @digests } }), 2 * $prompts, 'all pictures differ');
+
+# ---- steps that are held ----
+
+query(
+	q{
+	CREATE UNLOGGED TABLE held (step text, way text);
+	CREATE TABLE probe ();
+	CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
+	DECLARE
+		way text;
+	BEGIN
+		LOOP
+			SELECT h.way INTO way FROM public.held h WHERE h.step = TG_ARGV[0];
+			IF way = 'kept' THEN
+				RETURN NULL;
+			ELSIF way = 'stuck' THEN
+				PERFORM pg_sleep(0.01);
+			ELSE
+				RETURN NEW;
+			END IF;
+		END LOOP;
+	END $$;
+	CREATE TRIGGER hold_claim BEFORE UPDATE ON gen_jobs FOR EACH ROW
+		WHEN (OLD.state = 'queued' AND NEW.state = 'running')
+		EXECUTE FUNCTION hold('claim');
+	CREATE TRIGGER hold_save BEFORE UPDATE ON gen_jobs FOR EACH ROW
+		WHEN (NEW.request ->> 'plan' = 'unsaved' AND OLD.remote IS NULL AND NEW.remote IS NOT NULL)
+		EXECUTE FUNCTION hold('save');
+	CREATE TRIGGER hold_report BEFORE UPDATE ON gen_jobs FOR EACH ROW
+		WHEN (NEW.request ->> 'plan' IN ('unreported', 'told') AND NEW.state = 'succeeded')
+		EXECUTE FUNCTION hold('report')});
+
+# What genjob writes at these steps is not written ("kept"), or its transaction does not end ("stuck").
+sub hold
+{
+	my ($way, @steps) = @_;
+	query(join ' ', 'BEGIN; DELETE FROM held;', (map { "INSERT INTO held VALUES ('$_', '$way');" } @steps), 'COMMIT');
+	return;
+}
+
+# From now on a commit is on disk, but waits for a standby that is not there; returns when that is so.
+sub miss_standby
+{
+	my $session = Session->new($node);
+	$node->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
+	$node->reload;
+	$session->send('SET synchronous_commit = on');
+	my $until = time + $PostgreSQL::Test::Utils::timeout_default;
+	until (query("SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = " . $session->pid) eq 't')
+	{
+		die 'no commit waits for the standby' if time > $until;
+		$session->send('INSERT INTO probe DEFAULT VALUES') if $session->has_ended;
+	}
+	$session->quit;
+	return;
+}
+
+# ---- jobs ----
+
 # A request of a dialect whose outputs are files to be downloaded, where it has such.
 sub request_of
 {
-	my ($api, $id, $script) = @_;
+	my ($job) = @_;
+	my $script = $plans{ $job->{plan} }{script};
 	return StandIn::request(
-		prompt => $id,
-		($api eq 'openai-images' ? (response_format => 'url', n => $script->{outputs} // 1) : ()),
-		standin => { %$script, id => $id });
+		prompt => prompt_of($job->{number}),
+		plan => $job->{plan},
+		( $job->{api} eq 'openai-images'
+			? (response_format => $job->{plan} eq 'told' ? 'b64_json' : 'url', n => $script->{outputs} // 1)
+			: ()),
+		standin => { %$script, id => $job->{name} });
 }
 
-# Enqueues a mix's jobs at a new server and gives them: id, what it does, and the name the stand-in has for it.
-sub enqueue_mix
+# Jobs of a mix, for a new server: what each does, and the name the stand-in has for it.
+sub new_jobs
 {
 	my ($name, $api, $mix, %options) = @_;
 	my (@jobs, $active);
 	$active += $mix->{$_} for grep { $_ ne 'queued' } keys %$mix;
-	create_server($node, $name, $api, $standin, max_in_flight => $active, poll_interval => '300 ms',
+	create_server($node, $name, $api, $standin, max_in_flight => $active, poll_interval => '700 ms',
 		($model{$api} ? (model => $model{$api}) : ()), %options);
 	foreach my $plan (sort keys %$mix)
 	{
-		foreach my $i (1 .. $mix->{$plan})
-		{
-			my $what = "$name $plan $i";
-			push @jobs,
-			  { name => $what, api => $api, server => $name, plan => $plan, careful => exists $options{on_unknown},
-				request => request_of($api, $what, $plans{$plan}{script}) };
-		}
+		push @jobs,
+		  map { { name => "$name $plan $_", number => $_, api => $api, server => $name, plan => $plan,
+				careful => exists $options{on_unknown} } } 1 .. $mix->{$plan};
 	}
 	return @jobs;
 }
@@ -91,7 +198,7 @@ sub insert_jobs
 {
 	my (@jobs) = @_;
 	my @rows = map {
-		'(' . join(', ', literal($_->{server}), literal($_->{request}), $_->{plan} eq 'queued' ? -1 : 0) . ')'
+		'(' . join(', ', literal($_->{server}), literal(request_of($_)), $_->{plan} eq 'queued' ? -1 : 0) . ')'
 	} @jobs;
 	my @ids = split /\n/,
 	  query('INSERT INTO gen_jobs (server, request, priority) VALUES ' . join(', ', @rows) . ' RETURNING id');
@@ -110,7 +217,7 @@ sub look
 		query(
 			qq{SELECT j.id, j.state, j.attempt, j.failures, coalesce(j.remote_id, ''), coalesce(j.idempotency_key::text, ''),
 				coalesce(a.phase, ''), coalesce(jsonb_array_length(j.errors), 0), j.started_at,
-				(SELECT coalesce(string_agg(o.ordinal || ':' || (o.bytes > 0), ',' ORDER BY o.ordinal), '')
+				(SELECT coalesce(string_agg(o.ordinal || ':' || encode(o.sha256, 'hex'), ',' ORDER BY o.ordinal), '')
 					FROM gen_outputs o WHERE o.job_id = j.id)
 			FROM gen_jobs j LEFT JOIN genjob.activity a ON a.job_id = j.id AND a.attempt = j.attempt
 			WHERE j.id IN ($ids)}))
@@ -121,30 +228,60 @@ sub look
 	return \%rows;
 }
 
+# Those that do not do yet what they are to do.
+sub find_astray
+{
+	my ($rows, @jobs) = @_;
+	my @astray = grep { $rows->{ $_->{id} }{phase} !~ /^(?:$plans{$_->{plan}}{phase})$/ } @jobs;
+	return @astray if @astray;
+	my $ids = $standin->counts->{ids};
+	return grep {
+		my $job = $_;
+		my $least = $plans{ $job->{plan} }{counts} // {};
+		grep { ($ids->{ $job->{name} }{$_} // 0) < $least->{$_} } keys %$least;
+	} @jobs;
+}
+
 # Waits until each job does what it is to do, and gives how they are then.
 sub wait_in_place
 {
 	my (@jobs) = @_;
-	my $until = time + 5;    # the predictions that are waited for end then
+	my $until = time + $PostgreSQL::Test::Utils::timeout_default;
 	while (1)
 	{
 		my $rows = look(@jobs);
-		my $ids = $standin->counts->{ids};
-		my @astray = grep {
-			my $job = $_;
-			my $plan = $plans{ $job->{plan} };
-			$rows->{ $job->{id} }{phase} ne $plan->{phase}
-			  || grep { ($ids->{ $job->{name} }{$_} // 0) != $plan->{counts}{$_} } keys %{ $plan->{counts} };
-		} @jobs;
-		return $rows unless @astray;
+		my @astray = find_astray($rows, @jobs) or return $rows;
 		if (time > $until)
 		{
 			diag("$_->{name}: " . join ' ', map { $_ // '' } %{ $rows->{ $_->{id} } }) for @astray;
 			die 'jobs are not where they should be';
 		}
-		sleep 0.05;
+		sleep 0.1;
 	}
 }
+
+# ---- the ends ----
+
+sub kill_dispatcher
+{
+	my $pid = wait_dispatcher($node);
+	kill 'KILL', $pid or die "could not kill the dispatcher: $!";
+	$node->append_conf('postgresql.conf', "synchronous_standby_names = ''");
+	$node->reload;
+	wait_dispatcher($node, 'postgres', $pid);
+	return;
+}
+
+sub stop_at_once
+{
+	$node->stop('immediate');
+	$node->append_conf('postgresql.conf', "synchronous_standby_names = ''");
+	$node->start;
+	wait_dispatcher($node);
+	return;
+}
+
+# ---- what must be ----
 
 # Whether all of the jobs meet a condition, if there are any; and which of them do not.
 sub check_each
@@ -157,8 +294,27 @@ sub check_each
 	return;
 }
 
-sub is_lost { return $_[0]{plan} eq 'unanswered' }
+sub is_lost { return $_[0]{plan} =~ /^(?:unanswered|unsaved|told)$/ }
 sub must_fail { return is_lost($_[0]) && $_[0]{careful} }
+
+# Whether a job has the pictures that it was to bring, each once and to the byte.
+sub has_pictures
+{
+	my ($job, $row) = @_;
+	my $n = $plans{ $job->{plan} }{script}{outputs} // 1;
+	my $wanted = join ',', map { "$_:$digests[$job->{number} % $prompts][$_]" } 1 .. $n;
+	return $row->{outputs} eq $wanted;
+}
+
+sub check_outputs
+{
+	is( query(
+			q{SELECT count(*) FROM gen_outputs o LEFT JOIN gen_jobs j ON j.id = o.job_id AND j.state = 'succeeded'
+			WHERE j.id IS NULL OR o.bytes <> octet_length(o.data) OR o.sha256 <> sha256(o.data)}),
+		'0', '... no output belongs to anything but a job that succeeded, and each is whole');
+	is($standin->counts(summary => 1)->{leaks}, 0, '... and no key went to the host of the files');
+	return;
+}
 
 # How jobs ended that were somewhere on their way when everything stopped.
 sub check_ended
@@ -172,7 +328,7 @@ sub check_ended
 	my @lost = grep { is_lost($_) && !must_fail($_) } @jobs;
 	my @failed = grep { must_fail($_) } @jobs;
 
-	check_each('... those whose answer had come succeed in the same attempt, without an error', \@resumed, sub {
+	check_each('... those whose answer was saved succeed in the same attempt, without an error', \@resumed, sub {
 		my $row = $after->{ $_[0]{id} };
 		return "@$row{qw(state attempt failures errors)}" eq 'succeeded 1 0 0'
 		  && $row->{started} eq $before->{ $_[0]{id} }{started};
@@ -184,7 +340,7 @@ sub check_ended
 		my $id = $_[0]{id};
 		return $before->{$id}{remote_id} ne '' && $after->{$id}{remote_id} eq $before->{$id}{remote_id};
 	});
-	check_each('... those without an answer are sent once more, no failure counts', \@lost, sub {
+	check_each('... those of which no answer was saved are sent once more, no failure counts', \@lost, sub {
 		my $row = $after->{ $_[0]{id} };
 		return "@$row{qw(state attempt failures errors)}" eq 'succeeded 2 0 1' && $of->($_[0], 'arrived') == 2;
 	});
@@ -192,53 +348,105 @@ sub check_ended
 		my $key = $before->{ $_[0]{id} }{key};
 		return $key ne '' && ($counts->{keys}{$key}{arrived} // 0) == 2;
 	});
+	check_each('... by which a provider knows it: there is one prediction', [ grep { $standin == $attentive && $_->{api} ne 'openai-images' } @lost ], sub {
+		return $of->($_[0], 'submitted') == 1 && $of->($_[0], 'repeated') == 1;
+	});
 	check_each('... those that were not sent yet are sent', [ grep { $_->{plan} eq 'queued' } @jobs ], sub {
 		my $row = $after->{ $_[0]{id} };
 		return "@$row{qw(state attempt failures)}" eq 'succeeded 1 0' && $of->($_[0], 'arrived') == 1;
 	});
-	check_each("... with on_unknown 'fail' those without an answer fail, and are not sent again", \@failed, sub {
+	check_each("... with on_unknown 'fail' those of which no answer was saved fail, and are not sent again", \@failed, sub {
 		my $row = $after->{ $_[0]{id} };
 		return "$row->{state} $row->{attempt} $row->{key}" eq "failed 1 $before->{ $_[0]{id} }{key}"
 		  && $of->($_[0], 'arrived') == 1;
 	});
-	check_each('... every output is there once, none of a failed job', \@jobs, sub {
-		my $n = $plans{ $_[0]{plan} }{script}{outputs} // 1;
-		my $outputs = must_fail($_[0]) ? '' : join ',', map { "$_:true" } 1 .. $n;
-		return $after->{ $_[0]{id} }{outputs} eq $outputs;
+	check_each('... every output is there once, to the byte', [ grep { !must_fail($_) } @jobs ], sub {
+		return has_pictures($_[0], $after->{ $_[0]{id} });
 	});
-	is($counts->{leaks}, 0, '... and no key went to the host of the files');
+	check_outputs();
 	return;
 }
 
-# Enqueues all mixes at servers of their own, lets STOP end the dispatcher when each job is in its place,
-# and checks what became of them.
+# Enqueues all mixes at servers of their own, lets STOP end everything when each job is in its place, and
+# checks what became of them.
 sub survive
 {
 	my ($what, $stop) = @_;
-	my @jobs;
 	$standin->reset;
-	push @jobs, enqueue_mix("$what $_", $_, $mix{$_}) for sort keys %mix;
-	push @jobs, enqueue_mix("$what careful $_", $_, $careful_mix{$_}, on_unknown => 'fail') for sort keys %careful_mix;
+	hold('kept', 'save', 'report');
+	my @jobs = map { new_jobs("$what $_", $_, $mix{$_}) } sort keys %mix;
+	push @jobs, map { new_jobs("$what careful $_", $_, $careful_mix{$_}, on_unknown => 'fail') } sort keys %careful_mix;
 	insert_jobs(@jobs);
-	my $before = wait_in_place(@jobs);
+	wait_in_place(@jobs);
+	my @asking = map { new_jobs("$what asking $_", $_, $asking_mix{$_}) } sort keys %asking_mix;
+	insert_jobs(@asking);
+	my $before = wait_in_place(@jobs, @asking);
 	$stop->();
-	check_ended($what, $before, @jobs);
+	$standin->finish;
+	check_ended($what, $before, @jobs, @asking);
 	return;
 }
 
 # ---- the dispatcher is killed, with which PostgreSQL starts anew; the server stops at once ----
 
-survive('killed', sub {
-	my $pid = wait_dispatcher($node);
-	kill 'KILL', $pid or die "could not kill the dispatcher: $!";
-	wait_dispatcher($node, 'postgres', $pid);
-});
+survive('killed', \&kill_dispatcher);
+$standin = $attentive;
+survive('stopped', \&stop_at_once);
 
-survive('stopped', sub {
-	$node->stop('immediate');
-	$node->start;
-	wait_dispatcher($node);
-});
+# ---- the same in the middle of a transaction, and in its commit ----
+
+# Whether the dispatcher comes to wait for that, in the middle of a transaction.
+sub wait_writing
+{
+	my ($event) = @_;
+	return $node->poll_query_until('postgres',
+		"SELECT wait_event = '$event' FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher'");
+}
+
+# How 200 jobs end when everything stops while genjob writes them: an open transaction is as if it had not
+# been, of one that waits for a standby all is on disk. What comes of it, of those that were in it and of
+# the others, is a job's attempts and how often it arrived.
+sub survive_in_transaction
+{
+	my ($step, $plan, $is_durable, $stop, $in_it, $others) = @_;
+	my $what = "$step, " . ($is_durable ? 'on disk' : 'not committed');
+	$standin->reset;
+	my @jobs = map { new_jobs("$what, $_", $_, { $plan => 100 }) } qw(sdcpp replicate);
+	hold($step eq 'claim' ? 'stuck' : 'kept', $step);
+	insert_jobs(@jobs);
+	wait_in_place(@jobs) if $step ne 'claim';
+	hold('stuck', $step);
+	ok(wait_writing('PgSleep'), "$what: genjob is writing");
+	if ($is_durable)
+	{
+		miss_standby();
+		hold('none');
+		ok(wait_writing('SyncRep'), '... what has to wait for a standby');
+	}
+	$stop->();
+	ok(wait_all_ended($node), '... when everything stops; all jobs end');
+
+	my $after = look(@jobs);
+	my $ids = $standin->counts->{ids};
+	my %ends;
+	$ends{"$after->{$_->{id}}{state} $after->{$_->{id}}{attempt} $ids->{$_->{name}}{arrived}"}++ for @jobs;
+	my $n_in_it = delete $ends{"succeeded $in_it"} // 0;
+	my $n_others = delete $ends{"succeeded $others"} // 0;    # none, if it is the same
+	cmp_ok($n_in_it, '>', 0, '... as they must, those in the transaction');
+	is($n_in_it + $n_others, 200, '... and the others')
+	  or diag(explain(\%ends));
+	check_each('... each is one prediction', \@jobs, sub { $ids->{ $_[0]{name} }{submitted} == 1 });
+	check_each('... and has its picture once', \@jobs, sub { has_pictures($_[0], $after->{ $_[0]{id} }) });
+	check_outputs();
+	return;
+}
+
+survive_in_transaction('claim', 'plain', 0, \&kill_dispatcher, '1 1', '1 1');
+survive_in_transaction('claim', 'plain', 1, \&stop_at_once, '2 1', '1 1');
+survive_in_transaction('save', 'unsaved', 0, \&stop_at_once, '2 2', '2 2');
+survive_in_transaction('save', 'unsaved', 1, \&kill_dispatcher, '1 1', '2 2');
+survive_in_transaction('report', 'unreported', 0, \&kill_dispatcher, '1 1', '1 1');
+survive_in_transaction('report', 'unreported', 1, \&stop_at_once, '1 1', '1 1');
 
 # ---- predictions that wait: a stop need not wait for them, the dispatcher may be ended, a user gives them up ----
 
@@ -265,11 +473,13 @@ sub give_up
 	return;
 }
 
+$standin = $forgetful;
 $standin->reset;
+hold('none');
 my (@jobs, %endless);
 foreach my $api (qw(sdcpp replicate fal))
 {
-	my @new = enqueue_mix("calm $api", $api, { waiting => 4, endless => 4 });
+	my @new = new_jobs("calm $api", $api, { waiting => 4, endless => 4 });
 	push @jobs, grep { $_->{plan} eq 'waiting' } @new;
 	$endless{$api} = [ grep { $_->{plan} eq 'endless' } @new ];
 }
@@ -291,15 +501,13 @@ $node->stop('fast');
 cmp_ok(time - $begun, '<', 5, 'a stop does not wait for predictions: it takes less than genjob.shutdown_grace (10 s)');
 is(scalar(grep { $standin->counts->{ids}{ $_->{name} }{cancels} } @jobs), 0, '... nor ends them');
 $node->start;
+$standin->finish;
 check_ended('stopped in order', $before, @jobs);
 my $ids = $standin->counts->{ids};
 is_deeply(
 	[ map { "$ids->{$_->{name}}{arrived} $ids->{$_->{name}}{cancels} $ids->{$_->{name}}{polls}" } @endless ],
 	[ map { "1 1 $_->{polls}" } @endless ],
 	'those that were given up were submitted once, and not asked about any more');
-is(query("SELECT count(*) FROM gen_outputs o WHERE NOT EXISTS (SELECT FROM gen_jobs j WHERE j.id = o.job_id AND j.state = 'succeeded')"),
-	'0', 'no output belongs to anything but a job that succeeded');
-
 $standin->stop;
 $node->stop;
 done_testing();
