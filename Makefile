@@ -17,6 +17,7 @@ OBJS = \
 	src/claimer.o \
 	src/reporter.o \
 	src/trouble.o \
+	src/guard.o \
 	src/sqlapi.o \
 	src/views.o \
 	src/triggers.o \
@@ -24,6 +25,7 @@ OBJS = \
 	src/steps.o \
 	src/follow.o \
 	src/lookup.o \
+	src/download.o \
 	src/calls.o \
 	src/schedule.o \
 	src/turns.o \

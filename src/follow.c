@@ -1,6 +1,6 @@
 /*
  * follow.c
- *		What follows a submission: asking about the prediction, downloading its outputs, cancelling it.
+ *		What follows a submission: asking about the prediction, cancelling it.
  *
  * Between two questions a job holds no handle, no connection and no memory but its own few kilobytes, so
  * ten thousand predictions can be waited for.  How often is asked adapts to how long the server's
@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "guard.h"
 #include "job.h"
 #include "schedule.h"
 #include "stats.h"
@@ -22,8 +23,7 @@
 #define MAX_ASKING_EACH 64       /* of those, of a server */
 #define MAX_POLLS_PER_SECOND 400 /* begun, of all servers */
 #define MAX_POLL_DELAY_MS 30000
-#define MAX_DOWNLOAD_FAILURES 5
-#define MAX_REDIRECTS 3
+#define ABSENT_BEFORE_LIST 4 /* answers that say nothing, before the list of all is asked for */
 
 /* What http_take_finished() gives for a call that is not the job's main one has this bit set. */
 #define PROBE_TAG 1
@@ -33,6 +33,20 @@ static int64 poll_second = 0;
 static int polls_in_second = 0;
 
 /* ---------- waiting ---------- */
+
+/*
+ * The address in "address#places"; NULL where there is no "#".
+ */
+static char *
+split_address(const char *text, const char **places)
+{
+	const char *hash = text ? strchr(text, '#') : NULL;
+
+	if (hash == NULL)
+		return NULL;
+	*places = hash + 1;
+	return pnstrdup(text, hash - text);
+}
 
 static TimestampTz
 deadline_of(const Job *job)
@@ -65,6 +79,42 @@ show_progress(Job *job)
 }
 
 /*
+ * Where a server lists all that has not ended, with the places of ids in *places: of one whose poll says
+ * nothing about that, nor about what it has forgotten.  NULL: of another.
+ */
+static char *
+unended_address(const Job *job, const char **places)
+{
+	const Preset *preset = job->options->preset;
+
+	if (preset->unended == NULL || job->options->protocol.poll != preset->protocol.poll)
+		return NULL;
+	return split_address(preset->unended, places);
+}
+
+/*
+ * Counts the answers that say nothing about the prediction, or that there is none.  The list of what has not
+ * ended may be long: it is asked for only now and then, unless the prediction was missing in it.
+ */
+static void
+note_absence(Job *job, const Verdict *verdict)
+{
+	const char *places;
+
+	/* what was not there before it was submitted is another matter */
+	if (job->step == STEP_SUBMIT || job->step == STEP_LOOKUP)
+		job->n_forgotten = job->n_absent = 0;
+	if (verdict->forgotten)
+		job->n_forgotten++;
+	else if (verdict->absent)
+		job->n_absent++;
+	else
+		job->n_forgotten = job->n_absent = 0;
+	job->asks_unended = verdict->absent && unended_address(job, &places) != NULL &&
+						(job->n_forgotten > 0 || job->n_absent % ABSENT_BEFORE_LIST == 0);
+}
+
+/*
  * Has a job wait that follows from a verdict of the kind VERDICT_WAIT.  When its time is up, it fails:
  * the prediction may go on without it, but it is not submitted again.
  */
@@ -79,7 +129,7 @@ follow_wait(Job *job)
 			: usual_delay_ms(job, now);
 
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
-	job->n_forgotten = verdict->forgotten ? job->n_forgotten + 1 : 0;
+	note_absence(job, verdict);
 	if (verdict->usage != NULL)
 	{
 		/* it may come with each of a thousand questions */
@@ -117,8 +167,11 @@ follow_count_asking(void)
 	return asking;
 }
 
-static void
-begin_or_retry(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase)
+/*
+ * Begins a call that was built in job->call_context, or, where memory is short, waits to build it again.
+ */
+void
+follow_begin(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase)
 {
 	job_enter(job, JOB_CALLING);
 	calls_show(job, phase);
@@ -149,23 +202,57 @@ void
 follow_begin_question(Job *job, HttpRequest *http)
 {
 	asking++;
-	begin_or_retry(job, job->step, http, ACTIVITY_POLLING);
+	follow_begin(job, job->step, http, ACTIVITY_POLLING);
 	if (job->transfer == NULL)
 		asking--;
+}
+
+/* A request that is built of what a provider, or whoever wrote the row, has said. */
+typedef struct Building
+{
+	const Job *job;
+	const char *text; /* an address, and perhaps more of them */
+	const char *rest; /* behind it */
+	Address address;
+	HttpRequest *http; /* or NULL: nobody has said where */
+	bool is_trusted;
+} Building;
+
+static void
+build_follow(void *arg)
+{
+	Building *building = arg;
+	RequestSource source = steps_request_source(building->job);
+
+	building->http = NULL;
+	building->rest = grammar_read_address(building->text, &building->address);
+	building->http = request_follow(&source, &building->job->remote, &building->address);
+	building->is_trusted = building->http != NULL && is_trusted(building->job, building->http->url);
+}
+
+/*
+ * What is said of a job whose columns, which nobody but genjob should write, cannot be read.
+ */
+static char *
+describe_unreadable(const Job *job, const char *why)
+{
+	return psprintf("what the columns remote_id and remote say of the prediction %s of server \"%s\" could not be read: %s. It may have been paid for: look for it at the provider before genjob.retry().",
+					job->remote.id ? job->remote.id : "", NameStr(job->queue->name), why);
 }
 
 static void
 ask(Job *job)
 {
 	const Protocol *protocol = &job->options->protocol;
-	RequestSource source = steps_request_source(job);
-	const char *text = job->step == STEP_RESULT ? protocol->result : protocol->poll;
-	Address address;
-	HttpRequest *http;
+	Building building = {job, job->step == STEP_RESULT ? protocol->result : protocol->poll};
+	const char *places;
+	char *error;
 
 	calls_prepare(job);
 	MemoryContextSwitchTo(job->call_context);
-	if (text == NULL || protocol->state == NULL)
+	if (job->asks_unended)
+		building.text = unended_address(job, &places);
+	if (building.text == NULL || protocol->state == NULL)
 	{
 		/* the server's options have changed since the prediction was submitted */
 		steps_fail(job,
@@ -173,19 +260,19 @@ ask(Job *job)
 							NameStr(job->queue->name), job->remote.id ? job->remote.id : ""));
 		return;
 	}
-	(void) grammar_read_address(text, &address);
-	http = request_follow(&source, &job->remote, &address);
-	if (http == NULL)
+	if (!guard_run(build_follow, &building, &error))
+		steps_fail(job, describe_unreadable(job, error));
+	else if (building.http == NULL)
 		steps_fail(job,
 				   psprintf("server \"%s\" gave no URL at %s to ask about its prediction %s. Look at the server's option poll.",
-							NameStr(job->queue->name), address.place,
+							NameStr(job->queue->name), building.address.place,
 							job->remote.id ? job->remote.id : ""));
-	else if (!is_trusted(job, http->url))
+	else if (!building.is_trusted)
 		steps_fail(job,
 				   psprintf("server \"%s\" gave a URL of another host to ask about its prediction: %s. Name the host in the server's option allow_hosts.",
-							NameStr(job->queue->name), http->shown_url));
+							NameStr(job->queue->name), building.http->shown_url));
 	else
-		follow_begin_question(job, http);
+		follow_begin_question(job, building.http);
 }
 
 /* ---------- progress beside a call ---------- */
@@ -193,13 +280,9 @@ ask(Job *job)
 static char *
 progress_address(const Job *job, const char **place)
 {
-	const char *progress = job->options->protocol.progress;
-	const char *hash = progress ? strchr(progress, '#') : NULL;
-
-	if (hash == NULL || job->options->max_in_flight != 1)
+	if (job->options->max_in_flight != 1)
 		return NULL;
-	*place = hash + 1;
-	return pnstrdup(progress, hash - progress);
+	return split_address(job->options->protocol.progress, place);
 }
 
 /*
@@ -218,18 +301,18 @@ follow_submitted(Job *job)
 static void
 probe(Job *job)
 {
-	RequestSource source = steps_request_source(job);
+	Building building = {job};
 	const char *place;
-	Address address;
+	char *error;
 
 	if (job->probe_context == NULL)
 		job->probe_context =
 			AllocSetContextCreate(job->context, "genjob probe", ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(job->probe_context);
-	(void) grammar_read_address(progress_address(job, &place), &address);
-	job->probe_http = request_follow(&source, &job->remote, &address);
-	if (job->probe_http == NULL)
+	building.text = progress_address(job, &place);
+	if (!guard_run(build_follow, &building, &error) || building.http == NULL)
 		return; /* no answer has given its URL */
+	job->probe_http = building.http;
 	job->probe = http_start(job->probe_http, &job->meter, job->probe_context,
 							(void *) ((uintptr_t) job | PROBE_TAG));
 }
@@ -301,7 +384,7 @@ wake(Job *job)
 	if (job->state == JOB_CALLING)
 		probe(job);
 	else if (job->step == STEP_DOWNLOAD)
-		follow_download(job);
+		download_next(job);
 	else
 	{
 		polls_in_second++;
@@ -346,134 +429,84 @@ follow_next_wake(void)
 	return Max(job->wake_at, 1);
 }
 
-/* ---------- downloads ---------- */
-
-static Output *
-next_download(const Job *job)
-{
-	ListCell *cell;
-
-	foreach(cell, job->verdict->outputs)
-	{
-		Output *output = lfirst(cell);
-
-		if (output->data == NULL && output->url != NULL)
-			return output;
-	}
-	return NULL;
-}
+/* ---------- cancelling ---------- */
 
 /*
- * Downloads the next output that is missing; when there is none, the job has its answer.
+ * Whether the provider has named a prediction of the job.
  */
-void
-follow_download(Job *job)
-{
-	Output *output = next_download(job);
-	RequestSource source = steps_request_source(job);
-
-	if (output == NULL)
-	{
-		job->verdict->kind = VERDICT_DONE;
-		steps_conclude(job, job->verdict);
-		return;
-	}
-	calls_prepare(job);
-	MemoryContextSwitchTo(job->call_context);
-	begin_or_retry(job, STEP_DOWNLOAD,
-				   request_download(&source, output->url, job->remote.is_private),
-				   ACTIVITY_DOWNLOADING);
-}
-
-static bool
-can_be_asked(const Job *job)
+bool
+follow_can_be_asked(const Job *job)
 {
 	return job->remote.id != NULL || job->remote.urls != NULL;
 }
-
-/*
- * A download that did not bring its output.
- */
-static void
-download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
-{
-	if (redirect != NULL && job->redirects++ < MAX_REDIRECTS)
-	{
-		output->url = MemoryContextStrdup(job->context, redirect);
-		follow_download(job);
-	}
-	else if (verdict->kind == VERDICT_FETCH && redirect == NULL &&
-			 ++job->ask_failures < MAX_DOWNLOAD_FAILURES)
-	{
-		job_enter(job, JOB_WAITING);
-		job->step = STEP_DOWNLOAD;
-		job_wake_at(job, clock_now() + (USECS_PER_SEC << (job->ask_failures - 1)) / 2);
-	}
-	else if (can_be_asked(job) && !job->asked_again)
-	{
-		/* its URL may have expired: a fresh answer has a fresh one */
-		job->asked_again = true;
-		job->redirects = 0;
-		job->old_answer = job->verdict;
-		calls_prepare(job);
-		job->verdict = NULL;
-		job->ask_failures = 0;
-		job_enter(job, JOB_WAITING);
-		job->step = job->options->protocol.result ? STEP_RESULT : STEP_POLL;
-		job_wake_at(job, clock_now());
-	}
-	else
-		steps_fail(job, MemoryContextStrdup(job->context, verdict->error));
-}
-
-static void
-downloaded(Job *job, HttpReply *reply)
-{
-	ReplySource source = steps_reply_source(job, job->http);
-	Output *output = next_download(job);
-	char *redirect;
-	Verdict *verdict = reply_judge_download(&source, reply, output, &redirect);
-
-	if (verdict->kind != VERDICT_DONE)
-	{
-		download_failed(job, output, verdict, redirect);
-		return;
-	}
-	job->ask_failures = job->redirects = 0;
-	follow_download(job);
-}
-
-/* ---------- cancelling ---------- */
 
 /*
  * Calls the next of the protocol's addresses that end a prediction; when there are none left, the
  * row is told.
  */
 static void
-cancel_next(Job *job)
+call_next_cancel(void *arg)
 {
-	RequestSource source = steps_request_source(job);
+	Job *job = arg;
 
 	while (job->cancels != NULL)
 	{
-		Address address;
-		HttpRequest *http;
+		Building building = {job, job->cancels};
 
 		calls_prepare(job);
 		MemoryContextSwitchTo(job->call_context);
-		job->cancels = grammar_read_address(job->cancels, &address);
-		http = request_follow(&source, &job->remote, &address);
-		if (http != NULL && is_trusted(job, http->url) && calls_begin(job, STEP_CANCEL, http))
+		job->cancels = NULL; /* an error below ends it */
+		build_follow(&building);
+		job->cancels = building.rest;
+		if (building.is_trusted && calls_begin(job, STEP_CANCEL, building.http))
 			return;
 	}
+	job->transfer = NULL;
+}
+
+/*
+ * What the row of a cancelled job says of its prediction.
+ */
+static char *
+describe_cancel(const Job *job)
+{
+	if (job->options->protocol.cancel == NULL)
+		return psprintf("The server \"%s\" has no call to cancel a prediction: what it has begun goes on, and may be paid for.",
+						NameStr(job->queue->name));
+	if (job->cancel_confirmed)
+		return psprintf("The server \"%s\" confirmed it.", NameStr(job->queue->name));
+	return psprintf("The server \"%s\" did not confirm it: what it has begun may go on, and be paid for.",
+					NameStr(job->queue->name));
+}
+
+static void
+note_cancel(void *arg)
+{
+	Job *job = arg;
+
 	MemoryContextSwitchTo(job->context);
+	job->step = STEP_CANCEL;
 	job->verdict = palloc0(sizeof(Verdict));
-	job->verdict->error =
-		job->cancel_confirmed
-			? psprintf("The server \"%s\" confirmed it.", NameStr(job->queue->name))
-			: psprintf("The server \"%s\" did not confirm it: what it has begun may go on, and be paid for.",
-					   NameStr(job->queue->name));
+	job->verdict->error = describe_cancel(job);
 	job_enter(job, JOB_SAVING);
+}
+
+/*
+ * Runs within a claim's transaction too, whose failure would leave the job where nothing moves it on: so
+ * no error gets out.
+ */
+static void
+cancel_next(Job *job)
+{
+	char *error;
+
+	MemoryContextSwitchTo(job->context);
+	if (!guard_run(call_next_cancel, job, &error))
+		job->transfer = NULL;
+	if (job->transfer != NULL || guard_run(note_cancel, job, &error))
+		return;
+	MemoryContextSwitchTo(MemoryContextGetParent(job->context));
+	job_destroy(job);
 }
 
 /*
@@ -488,14 +521,15 @@ follow_cancel(Job *job)
 	bool is_submitting = job->state == JOB_CALLING && job->step == STEP_SUBMIT;
 	bool is_looked_up = job->step == STEP_LOOKUP;
 	bool can_be_told =
-		can_be_asked(job) || is_looked_up ||
+		follow_can_be_asked(job) || is_looked_up ||
 		(is_submitting && strcmp(protocol->reply, "poll") != 0 && job->options->max_in_flight == 1);
 	MemoryContext caller;
 
 	if (job->state == JOB_CALLING &&
 		(job->step == STEP_LOOKUP || job->step == STEP_POLL || job->step == STEP_RESULT))
 		asking--;
-	if (cancels == NULL || !can_be_told || job->state == JOB_CLAIMED || job->state == JOB_REPORTING)
+	if (!can_be_told || (cancels == NULL && !follow_can_be_asked(job)) ||
+		job->state == JOB_CLAIMED || job->state == JOB_REPORTING)
 	{
 		job_destroy(job);
 		return;
@@ -526,9 +560,13 @@ cancelled(Job *job, HttpReply *reply)
 static Verdict *
 judge_unguarded(Job *job, const ReplySource *source, HttpReply *reply)
 {
+	const char *places;
+
 	switch (job->step)
 	{
 		case STEP_POLL:
+			if (job->asks_unended && unended_address(job, &places) != NULL)
+				return reply_judge_unended(source, reply, places);
 			return reply_judge_poll(source, reply);
 		case STEP_RESULT:
 			return reply_judge_result(source, reply);
@@ -613,15 +651,12 @@ follow_answered(void *tag, HttpReply *reply)
 				lookup_answered(job, reply);
 				break;
 			case STEP_POLL:
-				asking--;
-				steps_conclude(job, judge(job, reply));
-				break;
 			case STEP_RESULT:
 				asking--;
 				steps_conclude(job, judge(job, reply));
 				break;
 			case STEP_DOWNLOAD:
-				downloaded(job, reply);
+				download_ended(job, reply);
 				break;
 			case STEP_CANCEL:
 				cancelled(job, reply);

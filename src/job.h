@@ -143,6 +143,8 @@ typedef struct Job
 	bool asked_again;    /* for a fresh answer, because a download had expired */
 	int ask_failures;    /* in a row */
 	int n_forgotten;     /* answers in a row that the prediction is not known, or not there */
+	int n_absent;        /* answers in a row that say nothing about it */
+	bool asks_unended;   /* STEP_POLL: asks for the list of what has not ended */
 	Verdict *old_answer; /* whose outputs could not be downloaded; or NULL */
 	int redirects;
 	pairingheap_node wake_node; /* in the heap while is_waking */

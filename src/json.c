@@ -355,6 +355,18 @@ json_print(const cJSON *json)
 }
 
 /*
+ * text as it stands between the quotes of a JSON string, palloc'd.
+ */
+char *
+json_escape(const char *text)
+{
+	cJSON node = {.type = cJSON_String, .valuestring = unconstify(char *, text)};
+	char *quoted = json_print(&node);
+
+	return pnstrdup(quoted + 1, strlen(quoted) - 2);
+}
+
+/*
  * Adds child under key, in place of what was there; key is copied.
  */
 void

@@ -120,6 +120,16 @@ media_type_of(const char *data, size_t len)
 }
 
 /*
+ * Whether a content type is that of a picture, a sound or a film.
+ */
+bool
+media_is_playable(const char *content_type)
+{
+	return strncmp(content_type, "image/", 6) == 0 || strncmp(content_type, "audio/", 6) == 0 ||
+		   strncmp(content_type, "video/", 6) == 0;
+}
+
+/*
  * The usual file name extension of a content type that media_type_of() gave; "bin" for others.
  */
 const char *

@@ -452,6 +452,25 @@ parse_choice(const Option *option, const char *value, int64 *number)
 }
 
 /*
+ * Whether an empty value says that the protocol has no such thing, whatever the preset says.
+ */
+static bool
+may_be_empty(const Option *option)
+{
+	switch (option->kind)
+	{
+		case OPTION_PLACE:
+		case OPTION_REMOTE_ID:
+		case OPTION_STATE:
+		case OPTION_PROGRESS:
+		case OPTION_ADDRESS:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/*
  * Checks value and stores it where the option's field is.
  */
 static void
@@ -459,6 +478,11 @@ option_parse(const Option *option, const char *value, void *options)
 {
 	void *field = (char *) options + option->offset;
 
+	if (*value == '\0' && may_be_empty(option))
+	{
+		*(char **) field = pstrdup(value);
+		return;
+	}
 	if (grammar_checks[option->kind] != NULL)
 	{
 		parse_checked(option, value, grammar_checks[option->kind](value), field);
@@ -543,6 +567,27 @@ require_option(const char *name, bool present, const char *hint)
 }
 
 /*
+ * An option that is empty takes away what the preset says.
+ */
+static void
+drop_emptied(Protocol *protocol)
+{
+	const char **fields[] = {
+		&protocol->wrap,   &protocol->model_at, &protocol->allow_hosts, &protocol->inputs_at,
+		&protocol->poll,   &protocol->state,    &protocol->states,      &protocol->remote_id,
+		&protocol->result, &protocol->output,   &protocol->error,       &protocol->retry_after,
+		&protocol->usage,  &protocol->progress, &protocol->cancel,
+	};
+	int i;
+
+	for (i = 0; i < lengthof(fields); i++)
+	{
+		if (*fields[i] != NULL && **fields[i] == '\0')
+			*fields[i] = NULL;
+	}
+}
+
+/*
  * Where an option says nothing, the preset does.
  */
 static void
@@ -560,6 +605,7 @@ fill_protocol(ServerOptions *options)
 		if (*field == NULL)
 			*field = ((const char *const *) preset)[i];
 	}
+	drop_emptied(protocol);
 	if (protocol->inputs_path == NULL)
 		protocol->inputs_path = protocol->path;
 	if (protocol->body == NULL)
@@ -613,6 +659,31 @@ check_poll(const Protocol *protocol)
 }
 
 /*
+ * What is below the server's url may name the model.
+ */
+static void
+check_model(const ServerOptions *options)
+{
+	const Protocol *protocol = &options->protocol;
+	const struct
+	{
+		const char *name;
+		const char *value;
+	} users[] = {{"path", protocol->path},         {"inputs_path", protocol->inputs_path},
+				 {"poll", protocol->poll},         {"result", protocol->result},
+				 {"progress", protocol->progress}, {"cancel", protocol->cancel}};
+	int i;
+
+	for (i = 0; i < lengthof(users); i++)
+	{
+		if (users[i].value != NULL && strstr(users[i].value, "{model}") != NULL)
+			require_option("model", options->model != NULL,
+						   psprintf("The %s of api \"%s\" names it: %s.", users[i].name,
+									options->preset->api, users[i].value));
+	}
+}
+
+/*
  * What one option needs another for.
  */
 static void
@@ -622,10 +693,7 @@ check_protocol(const ServerOptions *options)
 	const char *state = protocol->state;
 	const char *inputs_at = protocol->inputs_at;
 
-	if (strstr(protocol->path, "{model}") != NULL)
-		require_option("model", options->model != NULL,
-					   psprintf("The path of api \"%s\" names it: %s.", options->preset->api,
-								protocol->path));
+	check_model(options);
 	if (inputs_at != NULL && *inputs_at != '/' && strcmp(protocol->inputs_body, "multipart") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),

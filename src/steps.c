@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "guard.h"
 #include "job.h"
 #include "retry.h"
 #include "schedule.h"
@@ -179,7 +180,7 @@ steps_conclude(Job *job, Verdict *verdict)
 	else if (verdict->kind == VERDICT_FETCH)
 	{
 		job->ask_failures = 0;
-		follow_download(job);
+		download_next(job);
 	}
 	else
 	{
@@ -330,6 +331,35 @@ steps_submit(Job *job)
 	}
 }
 
+static void
+judge_saved(void *arg)
+{
+	Job *job = arg;
+	ReplySource source = steps_reply_source(job, NULL);
+
+	job->verdict = reply_judge_saved(&source, job->remote.answer);
+}
+
+/*
+ * Goes on with the downloads of an answer that is in the table, where others than genjob may have written.
+ */
+static void
+resume_answer(Job *job)
+{
+	char *error;
+
+	if (guard_run(judge_saved, job, &error))
+	{
+		steps_conclude(job, job->verdict);
+		return;
+	}
+	job->verdict = palloc0(sizeof(Verdict));
+	job->verdict->result = job->remote.answer;
+	steps_fail(job,
+			   psprintf("the answer of server \"%s\" that was kept in the column remote could not be read: %s. It is in the column result now: look there before genjob.retry().",
+						NameStr(job->queue->name), error));
+}
+
 /*
  * Puts a job off that refers to what another one has not brought yet: no failure of its own.  It is looked
  * at again after 1, 2, 4 ... 60 s.
@@ -363,14 +393,17 @@ resume(Job *job)
 		steps_fail(job, job->complaint);
 	else
 	{
-		ReplySource source = steps_reply_source(job, NULL);
-		Verdict *verdict = palloc0(sizeof(Verdict));
-
 		job->activity =
 			shmem_activity_add(job->owner, job->id, job->attempt, NameStr(job->queue->name));
-		verdict->kind = VERDICT_WAIT;
-		steps_conclude(job, job->remote.answer ? reply_judge_saved(&source, job->remote.answer)
-											   : verdict);
+		if (job->remote.answer != NULL)
+			resume_answer(job);
+		else
+		{
+			Verdict *verdict = palloc0(sizeof(Verdict));
+
+			verdict->kind = VERDICT_WAIT;
+			steps_conclude(job, verdict);
+		}
 	}
 }
 
@@ -405,7 +438,7 @@ steps_reported(Job *job, TimestampTz now)
 	bool goes_on = strcmp(job->new_state, "queued") == 0;
 
 	if (goes_on && job->run_at <= now)
-		schedule_add(job->id, job->server_name, job->tenant, job->priority, job->run_at,
+		schedule_add(job->id, NameStr(job->queue->name), job->tenant, job->priority, job->run_at,
 					 job->expires_at);
 	else if (goes_on)
 		schedule_note_time(&schedule_times.due, job->run_at);

@@ -19,15 +19,20 @@ extern void steps_simplify(Job *job);
 extern RequestSource steps_request_source(const Job *job);
 extern ReplySource steps_reply_source(const Job *job, const HttpRequest *request);
 
-/* follow.c: a prediction that the provider works on, downloads, cancelling */
+/* download.c: outputs that are URLs */
+extern void download_next(Job *job);
+extern void download_ended(Job *job, HttpReply *reply);
+
+/* follow.c: a prediction that the provider works on, cancelling */
 extern void follow_wait(Job *job);
-extern void follow_download(Job *job);
 extern void follow_cancel(Job *job);
 extern void follow_answered(void *tag, HttpReply *reply);
 extern void follow_wake(TimestampTz now);
 extern TimestampTz follow_next_wake(void);
 extern void follow_submitted(Job *job);
 extern int follow_count_asking(void);
+extern bool follow_can_be_asked(const Job *job);
+extern void follow_begin(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase);
 
 extern void follow_begin_question(Job *job, HttpRequest *http);
 

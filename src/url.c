@@ -83,6 +83,36 @@ url_resolve(const char *base, const char *url)
 	return resolved;
 }
 
+/*
+ * url as people may see it, palloc'd: without a password, and with its query masked, for either may be a
+ * secret.
+ */
+char *
+url_shown(const char *url)
+{
+	CURLU *parts = curl_url();
+	char *whole = NULL;
+	char *shown = NULL;
+	char *query = NULL;
+
+	if (parts != NULL && curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK)
+	{
+		bool has_query = curl_url_get(parts, CURLUPART_QUERY, &query, 0) == CURLUE_OK;
+
+		curl_url_set(parts, CURLUPART_USER, NULL, 0);
+		curl_url_set(parts, CURLUPART_PASSWORD, NULL, 0);
+		curl_url_set(parts, CURLUPART_FRAGMENT, NULL, 0);
+		if (has_query)
+			curl_url_set(parts, CURLUPART_QUERY, "***", 0);
+		if (curl_url_get(parts, CURLUPART_URL, &whole, 0) == CURLUE_OK)
+			shown = pstrdup(whole);
+	}
+	curl_free(query);
+	curl_free(whole);
+	curl_url_cleanup(parts);
+	return shown ? shown : pnstrdup(url, strcspn(url, "?#@"));
+}
+
 static char *
 url_part(const char *url, CURLUPart part)
 {

@@ -91,6 +91,20 @@ extract_base64(Judge *judge, cJSON *node, char *payload, const char *path, bool 
 					 path);
 }
 
+/*
+ * Whether text begins as base64 of a picture, a sound or a film does.
+ */
+static bool
+is_base64_of_media(const char *text)
+{
+	char start[61]; /* a multiple of 4, and the end */
+	ssize_t len;
+
+	strlcpy(start, text, sizeof(start));
+	len = base64_decode_in_place(start, strlen(start));
+	return len > 0 && media_is_playable(media_type_of(start, len));
+}
+
 static bool
 is_web_url(const char *text)
 {
@@ -113,7 +127,8 @@ extract_string(Judge *judge, cJSON *node, const char *path)
 		if (url != NULL)
 			add_download(judge, node, url);
 	}
-	else if (strcmp(judge->protocol->encoding, "auto") == 0)
+	else if (strcmp(judge->protocol->encoding, "auto") == 0 &&
+			 (!judge->source->options->preset->output_may_be_text || is_base64_of_media(text)))
 		extract_base64(judge, node, text, path, true);
 }
 
@@ -183,7 +198,7 @@ each_output(const Judge *judge, cJSON *json, PointerVisitor visit, void *arg)
 		char *pointer = pnstrdup(place, len);
 
 		if (judge->id != NULL)
-			pointer = grammar_fill(pointer, "id", judge->id);
+			pointer = pointer_fill(pointer, "id", judge->id);
 		pointer_each(json, pointer, visit, arg);
 	}
 }
@@ -239,10 +254,14 @@ answer_read_usage(const Judge *judge, cJSON *json)
 {
 	const char *places = judge->protocol->usage;
 	const Remote *remote = judge->source->remote;
-	cJSON *usage = json_parse_trusted(remote && remote->usage ? remote->usage : "{}");
+	char *before = remote && remote->usage ? pstrdup(remote->usage) : NULL;
+	const char *reason;
+	cJSON *usage = before ? json_parse(before, strlen(before), &reason) : NULL;
 	const char *place;
 	int len;
 
+	if (!cJSON_IsObject(usage))
+		usage = json_parse_trusted("{}");
 	while (places != NULL && (place = grammar_next_word(&places, &len)) != NULL)
 	{
 		char *pointer = pnstrdup(place, len);
@@ -283,7 +302,7 @@ find_fault(const Judge *judge, cJSON *json)
 	char *words = words_of_json(json, protocol->error, judge->id);
 	const char *id = judge->id ? judge->id : "";
 	cJSON *state = protocol->state != NULL && *protocol->state == '/'
-					   ? pointer_first(json, grammar_fill(protocol->state, "id", id))
+					   ? pointer_first(json, pointer_fill(protocol->state, "id", id))
 					   : NULL;
 	RemoteState means = cJSON_IsString(state)
 							? grammar_state_of(protocol->states, state->valuestring)
@@ -367,8 +386,7 @@ judge_bytes(Judge *judge, const char *reason)
 	const Bytes *body = judge->reply->body;
 	const char *type = answer_body_type(judge->reply);
 	Verdict *verdict = judge->verdict;
-	bool is_media = strncmp(type, "image/", 6) == 0 || strncmp(type, "audio/", 6) == 0 ||
-					strncmp(type, "video/", 6) == 0;
+	bool is_media = media_is_playable(type);
 	Output *output = add_output(verdict);
 
 	output->content_type = type;

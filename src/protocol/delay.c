@@ -131,9 +131,15 @@ delay_in_words(const char *words)
 	{
 		const char *found = strcasestr(words, phrases[i]);
 		const char *end;
+		int64 ms;
+		int unit;
 
-		if (found != NULL)
-			return read_duration(found + strlen(phrases[i]), &end);
+		if (found == NULL)
+			continue;
+		ms = read_duration(found + strlen(phrases[i]), &end);
+		/* "5 minutes" */
+		unit = strncmp(end, " min", 4) == 0 ? 60 : strncmp(end, " hour", 5) == 0 ? 3600 : 1;
+		return ms < 0 ? -1 : Min(ms * unit, RETRY_AFTER_MAX_MS);
 	}
 	return -1;
 }

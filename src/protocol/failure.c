@@ -134,14 +134,33 @@ advice_for(int status)
 /*
  * A server's own word on whether to try again goes before what its status says.
  */
-static bool
-is_worth_a_retry(const HttpReply *reply)
+bool
+failure_is_worth_a_retry(const Judge *judge)
 {
-	char *word = header_find(reply, "x-should-retry");
+	const char *own = judge->source->options->preset->worth_a_retry;
+	char *word = own ? header_find(judge->reply, own) : NULL;
 
-	if (word != NULL && strcmp(word, "true") == 0)
+	if (word == NULL)
+		word = header_find(judge->reply, "x-should-retry");
+	if (word != NULL && pg_strcasecmp(word, "true") == 0)
 		return true;
-	return (word == NULL || strcmp(word, "false") != 0) && retry_is_worthwhile(reply->status);
+	return (word == NULL || pg_strcasecmp(word, "false") != 0) &&
+		   retry_is_worthwhile(judge->reply->status);
+}
+
+/*
+ * The server's name for the kind of error, in brackets; empty where it gives none.
+ */
+static const char *
+describe_error_type(const Judge *judge)
+{
+	const char *header = judge->source->options->preset->error_type;
+	char *type = header ? header_find(judge->reply, header) : NULL;
+
+	if (type == NULL)
+		return "";
+	type[strspn(type, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")] = '\0';
+	return *type != '\0' ? psprintf(" (%s)", pnstrdup(type, 100)) : "";
 }
 
 /*
@@ -161,8 +180,9 @@ failure_of_refusal(Judge *judge, int64 *after)
 	if (status >= 300 && status < 400)
 		return psprintf("server \"%s\" answered HTTP %d, a redirection, which is not followed. Set its option url to where it is now.",
 						source->server_name, status);
-	return psprintf("server \"%s\" answered HTTP %d%s%s%s%s", source->server_name, status,
-					*words ? ": " : "", words, stop, advice_for(status));
+	return psprintf("server \"%s\" answered HTTP %d%s%s%s%s%s", source->server_name, status,
+					describe_error_type(judge), *words ? ": " : "", words, stop,
+					advice_for(status));
 }
 
 /*
@@ -175,7 +195,7 @@ judge_refusal(Judge *judge)
 	int status = judge->reply->status;
 
 	verdict->error = failure_of_refusal(judge, &verdict->after);
-	verdict->kind = is_worth_a_retry(judge->reply) ? VERDICT_RETRY : VERDICT_FAIL;
+	verdict->kind = failure_is_worth_a_retry(judge) ? VERDICT_RETRY : VERDICT_FAIL;
 	verdict->unknown = status == 502 || status == 504;
 	if (verdict->kind == VERDICT_RETRY && verdict->after >= 0)
 		verdict->kind = VERDICT_DEFER;

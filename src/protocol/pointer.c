@@ -10,7 +10,32 @@
 
 #include "lib/stringinfo.h"
 
+#include "protocol/grammar.h"
 #include "protocol/pointer.h"
+
+/*
+ * pattern with {name} replaced by value as a token, whatever is in it: a provider's id may have a slash, or
+ * be a star.  "~2" is our own, for a star that is one.
+ */
+char *
+pointer_fill(const char *pattern, const char *name, const char *value)
+{
+	StringInfoData token;
+
+	initStringInfo(&token);
+	for (; *value != '\0'; value++)
+	{
+		if (*value == '~')
+			appendStringInfoString(&token, "~0");
+		else if (*value == '/')
+			appendStringInfoString(&token, "~1");
+		else if (*value == '*')
+			appendStringInfoString(&token, "~2");
+		else
+			appendStringInfoChar(&token, *value);
+	}
+	return grammar_fill(pattern, name, token.data);
+}
 
 /*
  * Splits the first token off pointer ("/token/rest"), unescaped and palloc'd; *rest is what follows.
@@ -25,8 +50,8 @@ pointer_token(const char *pointer, const char **rest)
 
 	for (i = 0; i < len; i++)
 	{
-		if (start[i] == '~' && (start[i + 1] == '0' || start[i + 1] == '1'))
-			token[n++] = start[++i] == '0' ? '~' : '/';
+		if (start[i] == '~' && start[i + 1] >= '0' && start[i + 1] <= '2')
+			token[n++] = "~/*"[start[++i] - '0'];
 		else
 			token[n++] = start[i];
 	}
@@ -66,7 +91,7 @@ pointer_walk(cJSON *node, const char *pointer, const char *path, PointerVisitor 
 		return;
 	}
 	token = pointer_token(pointer, &rest);
-	if (strcmp(token, "*") != 0)
+	if (pointer[1] != '*' || rest != pointer + 2)
 	{
 		place = psprintf("%s/%s", path, token);
 		pointer_walk(pointer_step(node, token), rest, place, visit, arg);

@@ -15,6 +15,7 @@ typedef void (*PointerVisitor)(cJSON *node, const char *path, void *arg);
 
 extern void pointer_each(cJSON *root, const char *pointer, PointerVisitor visit, void *arg);
 extern cJSON *pointer_first(cJSON *root, const char *pointer);
+extern char *pointer_fill(const char *pattern, const char *name, const char *value);
 extern void pointer_set(cJSON *root, const char *pointer, cJSON *value);
 
 #endif /* GENJOB_POINTER_H */

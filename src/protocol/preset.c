@@ -69,6 +69,7 @@ static const Preset presets[] = {
 	{
 		.api = "openai-responses",
 		.needs_secret = true,
+		.output_may_be_text = true,
 		.defaults = "{\"background\": true, \"store\": true}",
 		.protocol =
 			{
@@ -127,6 +128,7 @@ static const Preset presets[] = {
 	{
 		.api = "comfyui",
 		.requires_output = true,
+		.unended = "GET /queue#/queue_running/*/1 /queue_pending/*/1",
 		.protocol =
 			{
 				.auth = "none",
@@ -197,6 +199,8 @@ static const Preset presets[] = {
 	{
 		.api = "fal",
 		.needs_secret = true,
+		.worth_a_retry = "X-Fal-Retryable",
+		.error_type = "X-Fal-Error-Type",
 		.protocol =
 			{
 				.auth = "header:Authorization:Key",

@@ -60,6 +60,11 @@ typedef struct Preset
 	bool needs_secret;    /* a user mapping is required */
 	bool any_answer;      /* what is not JSON is an output, rather than an error */
 	bool requires_output; /* an answer without one is an error */
+	bool output_may_be_text; /* at a place of outputs: what is no base64 of a picture or the like stays there */
+	const char *worth_a_retry; /* header in which a refusal says "true" or "false" */
+	const char *error_type;    /* header in which it names the kind of its error */
+	const char *unended; /* address, and behind "#" places, of the ids of all that have not ended: of a
+						  * server whose poll says nothing about those and nothing about unknown ones */
 	const char *defaults; /* JSON merged under the server's defaults; or NULL */
 	Protocol protocol;
 } Preset;

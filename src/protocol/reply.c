@@ -78,7 +78,7 @@ read_state(const Judge *judge, cJSON *json, char **word)
 		*word = psprintf("%d", judge->reply->status);
 		return grammar_state_of(states, *word);
 	}
-	node = pointer_first(json, grammar_fill(pointer, "id", judge->id ? judge->id : ""));
+	node = pointer_first(json, pointer_fill(pointer, "id", judge->id ? judge->id : ""));
 	if (strncmp(place, "exists:", 7) == 0)
 		return node != NULL ? REMOTE_OK : REMOTE_RUNNING;
 	if (strncmp(place, "bool:", 5) == 0)
@@ -102,6 +102,17 @@ progress_in(cJSON *json, const char *place)
 	return Max(0.0, Min(1.0, node->valuedouble * (has_factor ? atof(star + 1) : 1)));
 }
 
+static void
+read_url(const Judge *judge, cJSON *json, const char *place, cJSON *urls)
+{
+	const cJSON *node = pointer_first(json, place);
+	char *url =
+		cJSON_IsString(node) ? url_resolve(judge->source->options->url, node->valuestring) : NULL;
+
+	if (url != NULL)
+		json_attach(urls, place, cJSON_CreateString(url));
+}
+
 /*
  * The URLs that an answer gives for further questions.
  */
@@ -115,18 +126,16 @@ read_urls(const Judge *judge, cJSON *json)
 
 	for (i = 0; i < lengthof(addresses); i++)
 	{
-		Address address;
-		cJSON *node;
-		char *url;
+		const char *rest = addresses[i];
 
-		if (addresses[i] == NULL)
-			continue;
-		(void) grammar_read_address(addresses[i], &address);
-		node = address.place ? pointer_first(json, address.place) : NULL;
-		url = cJSON_IsString(node) ? url_resolve(judge->source->options->url, node->valuestring)
-								   : NULL;
-		if (url != NULL)
-			json_attach(urls, address.place, cJSON_CreateString(url));
+		while (rest != NULL)
+		{
+			Address address;
+
+			rest = grammar_read_address(rest, &address);
+			if (address.place != NULL)
+				read_url(judge, json, address.place, urls);
+		}
 	}
 	return urls->child != NULL ? json_print(urls) : NULL;
 }
@@ -162,6 +171,7 @@ judge_state(Judge *judge, cJSON *json)
 	{
 		case REMOTE_RUNNING:
 			verdict->kind = VERDICT_WAIT;
+			verdict->absent = word == NULL;
 			if (judge->protocol->progress != NULL && *judge->protocol->progress == '/')
 				verdict->progress = progress_in(json, judge->protocol->progress);
 			break;
@@ -264,6 +274,26 @@ ask_again_ms(const ReplySource *source)
 }
 
 /*
+ * An answer, of which how is a description, that there is no such prediction: believed only when it is given
+ * several times in a row.
+ */
+static void
+judge_forgotten(Judge *judge, const char *how)
+{
+	const ReplySource *source = judge->source;
+	Verdict *verdict = judge->verdict;
+
+	verdict->kind = VERDICT_WAIT;
+	verdict->forgotten = true;
+	if (source->forgotten + 1 < FORGOTTEN_AFTER)
+		return;
+	verdict->kind = VERDICT_FAIL;
+	verdict->error =
+		psprintf("server \"%s\" does not know the prediction %s any more (%s). It may have been paid for: look for it at the provider before genjob.retry().",
+				 source->server_name, judge->id ? judge->id : "", how);
+}
+
+/*
  * A question about a prediction that was not answered, or by what cannot be read for that reason: it is
  * asked again.
  */
@@ -289,13 +319,8 @@ judge_unanswered(Judge *judge, const char *reason)
 	verdict->kind = VERDICT_WAIT;
 	if (verdict->after < 0)
 		verdict->after = ask_again_ms(source);
-	verdict->forgotten = forgotten;
-	if (!forgotten || source->forgotten + 1 < FORGOTTEN_AFTER)
-		return;
-	verdict->kind = VERDICT_FAIL;
-	verdict->error =
-		psprintf("server \"%s\" does not know the prediction %s any more (HTTP %d). It may have been paid for: look for it at the provider before genjob.retry().",
-				 source->server_name, judge->id ? judge->id : "", reply->status);
+	if (forgotten)
+		judge_forgotten(judge, psprintf("HTTP %d", reply->status));
 }
 
 /*
@@ -315,6 +340,44 @@ reply_judge_poll(const ReplySource *source, HttpReply *reply)
 		answer_judge_body(&judge);
 	else
 		judge_unanswered(&judge, reason);
+	return judge.verdict;
+}
+
+typedef struct Search
+{
+	const char *text;
+	bool found;
+} Search;
+
+static void
+compare_text(cJSON *node, const char *path, void *arg)
+{
+	Search *search = arg;
+
+	search->found |= cJSON_IsString(node) && strcmp(node->valuestring, search->text) == 0;
+}
+
+/*
+ * What a list of all predictions that have not ended means for one about which the poll says nothing.  The
+ * list has ids at places.  No list means nothing.
+ */
+Verdict *
+reply_judge_unended(const ReplySource *source, HttpReply *reply, const char *places)
+{
+	Judge judge = judge_begin(source, reply);
+	const char *reason;
+	cJSON *json = is_success(reply) ? answer_read_json(&judge, &reason) : NULL;
+	Search search = {judge.id ? judge.id : ""};
+	const char *place;
+	int len;
+
+	judge.verdict->kind = VERDICT_WAIT;
+	if (json == NULL)
+		return judge.verdict;
+	while ((place = grammar_next_word(&places, &len)) != NULL)
+		pointer_each(json, pnstrdup(place, len), compare_text, &search);
+	if (!search.found)
+		judge_forgotten(&judge, "it is neither in the queue nor in the history");
 	return judge.verdict;
 }
 
@@ -347,7 +410,7 @@ reply_judge_result(const ReplySource *source, HttpReply *reply)
 			verdict->after = ask_again_ms(source);
 		}
 	}
-	else if (reply->error == HTTP_OK && reply->status >= 400 && !retry_is_worthwhile(reply->status))
+	else if (reply->error == HTTP_OK && reply->status >= 400 && !failure_is_worth_a_retry(&judge))
 	{
 		verdict->kind = VERDICT_FAIL;
 		verdict->error = failure_of_refusal(&judge, &verdict->after);
@@ -374,6 +437,22 @@ reply_judge_saved(const ReplySource *source, const char *answer)
 
 /* ---------- downloads ---------- */
 
+static char *
+describe_no_download(Judge *judge)
+{
+	const HttpReply *reply = judge->reply;
+
+	if (reply->error == HTTP_TOO_LARGE)
+		return reply_describe_too_large(judge->source);
+	if (reply->error != HTTP_OK)
+		return failure_describe(judge->source, reply);
+	if (reply->status < 300)
+		return pstrdup("the download is empty.");
+	if (reply->status < 400)
+		return psprintf("HTTP %d redirects to where nothing can be fetched from.", reply->status);
+	return failure_of_refusal(judge, &judge->verdict->after);
+}
+
 /*
  * What the end of a download means: VERDICT_DONE (the output is filled in), VERDICT_FETCH (try again,
  * or, with *redirect set, there), or VERDICT_FAIL.
@@ -396,9 +475,7 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 	}
 	if (reply->error == HTTP_OK && reply->status >= 300 && reply->status < 400 && location != NULL)
 		*redirect = url_resolve(source->request->url, location);
-	verdict->error = reply->error != HTTP_OK ? failure_describe(source, reply)
-					 : reply->status < 300   ? pstrdup("the download is empty.")
-											 : failure_of_refusal(&judge, &verdict->after);
+	verdict->error = describe_no_download(&judge);
 	verdict->kind = *redirect != NULL || reply->error == HTTP_TIMEOUT || reply->error == HTTP_CUT ||
 							reply->error == HTTP_CONNECT || reply->error == HTTP_RESOLVE ||
 							reply->error == HTTP_TLS ||
@@ -409,6 +486,17 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 	verdict->error = psprintf("output could not be downloaded from %s: %s",
 							  source->request->shown_url, verdict->error);
 	return verdict;
+}
+
+/*
+ * The sentence for outputs that are more than a job may hold.
+ */
+char *
+reply_describe_too_large(const ReplySource *source)
+{
+	return psprintf("the outputs of server \"%s\" are together larger than " INT64_FORMAT
+					" kB. Raise its option max_response.",
+					source->server_name, source->options->max_response / 1024);
 }
 
 /* ---------- other ---------- */

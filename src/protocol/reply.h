@@ -40,6 +40,7 @@ typedef struct Verdict
 	int64 after;     /* ms; VERDICT_DEFER, VERDICT_POSTPONE and VERDICT_WAIT: -1 is as usual */
 	bool unknown;    /* the call may have been accepted, although no answer says so */
 	bool forgotten;  /* VERDICT_WAIT: the provider says that it does not know the prediction */
+	bool absent;     /* VERDICT_WAIT: the answer says nothing about the prediction */
 	bool has_answer; /* VERDICT_WAIT: the prediction has succeeded, and only its answer is missing */
 	int http_status; /* 0: none */
 	char *error;     /* a sentence; NULL when nothing went wrong */
@@ -66,10 +67,13 @@ typedef struct ReplySource
 
 extern Verdict *reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote);
 extern Verdict *reply_judge_poll(const ReplySource *source, HttpReply *reply);
+extern Verdict *reply_judge_unended(const ReplySource *source, HttpReply *reply,
+									const char *places);
 extern Verdict *reply_judge_result(const ReplySource *source, HttpReply *reply);
 extern Verdict *reply_judge_saved(const ReplySource *source, const char *answer);
 extern Verdict *reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output,
 									 char **redirect);
+extern char *reply_describe_too_large(const ReplySource *source);
 extern double reply_read_progress(HttpReply *reply, const char *place);
 extern Verdict *reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why);
 extern void reply_apply_on_unknown(const ServerOptions *options, Verdict *verdict);

@@ -177,7 +177,7 @@ wrap_params(const Protocol *protocol, cJSON *params)
 }
 
 /*
- * The request's members: the server's defaults under the job's, in their wrapping, and the model and
+ * The request's members: the server's defaults under the job's, each in its wrapping, and the model and
  * the remote id where the protocol has a place for them.
  */
 static cJSON *
@@ -186,13 +186,14 @@ read_params(const RequestSource *source)
 	const ServerOptions *options = source->options;
 	const Protocol *protocol = &options->protocol;
 	const char *remote_id = protocol->remote_id;
-	cJSON *params = json_merge(read_defaults(options), json_parse_trusted(source->request));
+	cJSON *params = json_parse_trusted(source->request);
 
 	/* replication brings in what INSERT would refuse */
 	if (!cJSON_IsObject(params))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object")));
-	params = wrap_params(protocol, params);
+	params =
+		json_merge(wrap_params(protocol, read_defaults(options)), wrap_params(protocol, params));
 	if (options->model != NULL && protocol->model_at != NULL &&
 		pointer_first(params, protocol->model_at) == NULL)
 		pointer_set(params, protocol->model_at, cJSON_CreateString(options->model));
@@ -320,30 +321,34 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 					   Min(source->options->timeout, FOLLOW_TIMEOUT_MS));
 	if (address->body != NULL)
 	{
-		http->body = grammar_fill(address->body, "id", remote->id ? remote->id : "");
+		http->body = grammar_fill(address->body, "id", json_escape(remote->id ? remote->id : ""));
 		http->body_len = strlen(http->body);
 		set_header(http, "Content-Type", pstrdup("application/json"), NULL);
 	}
 	set_server_headers(http, source);
+	http->shown_url = url_shown(http->url);
 	return http;
 }
 
 /*
  * The download of an output.  Secrets go along only to the server itself, and only where its protocol
  * says so; a URL that leads elsewhere may not lead into a private network, unless the server is in one.
+ * room is how many bytes it may have, at most max_response.
  */
 HttpRequest *
-request_download(const RequestSource *source, const char *url, bool server_is_private)
+request_download(const RequestSource *source, const char *url, bool server_is_private, size_t room)
 {
 	const ServerOptions *options = source->options;
 	bool own = url_is_same_origin(url, options->url);
 	HttpRequest *http = new_request(options, "GET", pstrdup(url), options->timeout);
 
+	http->max_response = room;
 	http->public_only = !own && !server_is_private;
 	if (own && options->protocol.download_auth != NULL &&
 		strcmp(options->protocol.download_auth, "same-origin") == 0)
 		set_server_headers(http, source);
 	set_header(http, "Accept", pstrdup("*/*"), NULL);
+	http->shown_url = url_shown(http->url);
 	return http;
 }
 

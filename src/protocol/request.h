@@ -57,7 +57,7 @@ extern HttpRequest *request_build(const RequestSource *source);
 extern HttpRequest *request_follow(const RequestSource *source, const Remote *remote,
 								   const Address *address);
 extern HttpRequest *request_download(const RequestSource *source, const char *url,
-									 bool server_is_private);
+									 bool server_is_private, size_t room);
 extern void request_check(const RequestSource *source);
 extern bool request_may_refer(const RequestSource *source);
 extern Reference *request_list_references(const RequestSource *source, int *n);

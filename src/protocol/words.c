@@ -113,7 +113,7 @@ words_of_json(cJSON *json, const char *places, const char *id)
 		char *words;
 
 		if (id != NULL)
-			pointer = grammar_fill(pointer, "id", id);
+			pointer = pointer_fill(pointer, "id", id);
 		words = words_of_node(pointer_first(json, pointer));
 		if (words != NULL)
 			return words;

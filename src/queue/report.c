@@ -204,15 +204,18 @@ forget_old_outputs(Job **jobs, int n)
 	statement_run(FORGET_OUTPUTS, args, NULL);
 }
 
-static Job *
-job_among(Job **jobs, int n, int64 id)
+/*
+ * Whether a row of FIND_CHANGED is still the one that is to be written of a job.
+ */
+static bool
+is_row_of(const Job *job, uint64 row)
 {
-	Job *job = job_find(id);
-	int i;
+	bool is_note = job->step == STEP_CANCEL;
 
-	for (i = 0; i < n && jobs[i] != job; i++)
-		;
-	return i < n ? job : NULL;
+	return DatumGetInt64(statement_not_null(row, CHANGED_ID)) == job->id &&
+		   DatumGetBool(
+			   statement_not_null(row, is_note ? CHANGED_IS_CANCELLED : CHANGED_IS_RUNNING)) &&
+		   DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) == job->attempt;
 }
 
 /*
@@ -240,11 +243,12 @@ find_fenced(Job **jobs, int n)
 	rows = statement_run(FIND_CHANGED, args, NULL);
 	for (row = 0; row < rows; row++)
 	{
-		Job *job = job_among(jobs, n, DatumGetInt64(statement_not_null(row, CHANGED_ID)));
-
-		if (job != NULL && DatumGetBool(statement_not_null(row, CHANGED_IS_RUNNING)) &&
-			DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) == job->attempt)
-			job->outcome = REPORT_PENDING;
+		/* of a job that is not known by its id any more there may be another attempt */
+		for (i = 0; i < n; i++)
+		{
+			if (jobs[i]->outcome == REPORT_FENCED && is_row_of(jobs[i], row))
+				jobs[i]->outcome = REPORT_PENDING;
+		}
 	}
 }
 

@@ -53,7 +53,8 @@ typedef struct Statement
 
 static const Statement statements[STATEMENTS] = {
 	[FIND_CHANGED] = {1, {INT8ARRAYOID},
-		"SELECT id, state = 'queued', state = 'running', attempt, server, tenant, priority, run_at, expires_at"
+		"SELECT id, state = 'queued', state = 'running', attempt, server, tenant, priority, run_at, expires_at,"
+		" state = 'cancelled'"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
 	[FIND_LANES] = {4, {NAMEOID, TEXTOID, INT4OID, INT4OID},
 		"WITH RECURSIVE lane AS ("

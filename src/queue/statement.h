@@ -40,7 +40,8 @@ typedef enum ChangedColumn
 	CHANGED_TENANT,
 	CHANGED_PRIORITY,
 	CHANGED_RUN_AT,
-	CHANGED_EXPIRES_AT
+	CHANGED_EXPIRES_AT,
+	CHANGED_IS_CANCELLED
 } ChangedColumn;
 
 extern uint64 statement_run(StatementId id, Datum *args, const char *nulls);
