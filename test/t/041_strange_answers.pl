@@ -79,7 +79,7 @@ my %refused = (
 	'a page' => qr/the answer of server "sdcpp" is not JSON; it is kept in gen_outputs/,
 	'nothing' => qr/answered HTTP 202 with an empty body/,
 	'half of it' => qr/is not valid JSON at byte \d+ of \d+; it is kept in gen_outputs/,
-	'no end' => qr/is larger than 200 kB\. Raise its option max_response/,
+	'no end' => qr/larger than 200 kB\. Raise its option max_response/,
 	'compressed' => qr/is not (?:valid )?JSON.*kept in gen_outputs/);
 start('sdcpp', 'submit', $_) for sort keys %refused;
 
@@ -90,7 +90,7 @@ my %last = (
 	'a page' => qr/did not end within the option timeout.*is not JSON/,
 	'nothing' => qr/did not end within the option timeout.*empty/,
 	'half of it' => qr/did not end within the option timeout.*is not valid JSON/,
-	'no end' => qr/did not end within the option timeout.*is larger than 200 kB/,
+	'no end' => qr/did not end within the option timeout.*larger than 200 kB/,
 	'drops' => qr/did not end within the option timeout.*did not answer within 4 s/);
 start('sdcpp', 'poll', $_, 1) for sort keys %last;
 my %unreadable = (
@@ -109,7 +109,7 @@ ends_like("sdcpp submit $_", 'failed', 1, $refused{$_}) for sort keys %refused;
 ends_like("sdcpp poll $_ for ever", 'failed', 1, $last{$_}) for sort keys %last;
 ends_like("fal result $_ for ever", 'failed', 1, $unreadable{$_}) for sort keys %unreadable;
 ends_like('replicate download a page with 502 for ever', 'failed', 1, qr/could not be downloaded from .*answered HTTP 502/);
-ends_like('replicate download no end for ever', 'failed', 1, qr/could not be downloaded from .*is larger than 200 kB/);
+ends_like('replicate download no end for ever', 'failed', 1, qr/could not be downloaded from .*larger than 200 kB/);
 is( $node->safe_psql('postgres', "SELECT bytes FROM gen_outputs WHERE job_id = $ids{'sdcpp submit compressed'}"),
 	length $bomb, 'what comes compressed, though nobody has asked for it, is kept as it is');
 is($standin->counts(summary => 1)->{max_submitted_per_id}, 2, 'the two that were not answered were submitted twice');
