@@ -129,6 +129,7 @@ decide(Job *job)
 		case VERDICT_POSTPONE:
 			job->new_state = "queued";
 			job->run_at = now + 1000 * job->verdict->after;
+			limits_give_back(&job->place);
 			break;
 		case VERDICT_LOST:
 			decide_lost(job, options, now);

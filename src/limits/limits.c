@@ -260,6 +260,7 @@ limits_resume(Limits *limits, const char *url, TimestampTz now)
 {
 	Backend *backend = url ? find_backend(limits, url) : NULL;
 	Place none = {NULL, NULL, false, 0};
+	Place resumed;
 	int i;
 
 	for (i = 0; backend == NULL && i < limits->n_backends; i++)
@@ -267,7 +268,12 @@ limits_resume(Limits *limits, const char *url, TimestampTz now)
 		if (limits->backends[i]->options != NULL)
 			backend = limits->backends[i];
 	}
-	return backend ? occupy(limits, backend, now) : none;
+	if (backend == NULL)
+		return none;
+	resumed = occupy(limits, backend, now);
+	/* how long it takes from here on says nothing of how long calls take */
+	resumed.taken_at = DT_NOBEGIN;
+	return resumed;
 }
 
 /*
