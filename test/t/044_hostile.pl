@@ -74,6 +74,11 @@ forge('URLs that are none', 'patient', 'p', q{'{"urls": [1]}'});
 forge('a remote that is none', 'patient', 'p', q{'"x"'});
 forge('a deep answer', 'images', undef, "jsonb_build_object('answer', $deep)");
 forge('an answer that is none', 'images', undef, q{'{"answer": 7}'});
+# one that is asked by its id, and cancelled at a URL
+create_server($node, 'bent', 'http', $standin, %quick, path => '/echo', reply => 'poll', remote_id => '/id',
+	poll => 'GET /echo/{id}', state => '/status', states => 'ok=done', cancel => 'POST @/urls/stop',
+	headers => $json->encode({ 'X-Standin' => StandIn::script(id => 'bent', repeat => 1, faults => [ { latency_ms => 600_000 }, { body => '{}' } ]) }));
+forge('deep URLs to cancel', 'bent', 'p', "jsonb_build_object('urls', $deep)");
 
 # addresses that are private, or lead on to one that is
 my @private = qw(
@@ -93,6 +98,9 @@ query("SELECT pg_terminate_backend($pid)");
 $pid = wait_dispatcher($node, 'postgres', $pid);
 $ids{'beside'} = enqueue($node, 'images', { prompt => 'beside' });
 ok(wait_state($node, $ids{beside}, 'succeeded'), 'a job beside such rows succeeds');
+ok($node->poll_query_until('postgres', "SELECT phase IN ('waiting', 'polling') FROM genjob.activity WHERE job_id = $ids{'deep URLs to cancel'}"), 'one is asked about');
+query("SELECT genjob.cancel($ids{'deep URLs to cancel'})");
+ok($node->poll_query_until('postgres', "SELECT error ~ 'did not confirm it' FROM gen_jobs WHERE id = $ids{'deep URLs to cancel'}"), '... and can be cancelled');
 ok(wait_all_ended($node), 'they end');
 is(dispatcher_pid($node), $pid, '... without the dispatcher');
 like(state_and_error('deep URLs'), qr/^failed: what the columns remote_id and remote say of the prediction p .* could not be read: .*nested|^failed: .*could not read JSON/, 'URLs that cannot be read');
