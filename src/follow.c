@@ -528,7 +528,7 @@ follow_cancel(Job *job)
 	if (job->state == JOB_CALLING &&
 		(job->step == STEP_LOOKUP || job->step == STEP_POLL || job->step == STEP_RESULT))
 		asking--;
-	if (!can_be_told || (cancels == NULL && !follow_can_be_asked(job)) ||
+	if (protocol == NULL || !can_be_told || (cancels == NULL && !follow_can_be_asked(job)) ||
 		job->state == JOB_CLAIMED || job->state == JOB_REPORTING)
 	{
 		job_destroy(job);

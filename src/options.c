@@ -478,14 +478,11 @@ option_parse(const Option *option, const char *value, void *options)
 {
 	void *field = (char *) options + option->offset;
 
-	if (*value == '\0' && may_be_empty(option))
-	{
-		*(char **) field = pstrdup(value);
-		return;
-	}
 	if (grammar_checks[option->kind] != NULL)
 	{
-		parse_checked(option, value, grammar_checks[option->kind](value), field);
+		bool is_none = *value == '\0' && may_be_empty(option);
+
+		parse_checked(option, value, is_none ? NULL : grammar_checks[option->kind](value), field);
 		return;
 	}
 	switch (option->kind)
