@@ -58,7 +58,7 @@ COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known'
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
 
 CREATE VIEW genjob.backends AS
-	SELECT s.srvname AS server, btrim(u.url, E' \t\n') AS url, coalesce(b.state, 'ok') AS state,
+	SELECT s.srvname AS server, rtrim(btrim(u.url, E' \t\n'), '/') AS url, coalesce(b.state, 'ok') AS state,
 		coalesce(b.in_flight, 0) AS in_flight, b.max_in_flight, coalesce(b.failures, 0) AS failures, b.until, b.error
 	FROM pg_foreign_server s
 	JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'
@@ -66,6 +66,7 @@ CREATE VIEW genjob.backends AS
 	CROSS JOIN LATERAL string_to_table(o.option_value, ',') WITH ORDINALITY u (url, ordinal)
 	LEFT JOIN genjob.read_backends() b ON b.server = s.oid AND b.ordinal = u.ordinal;
 COMMENT ON VIEW genjob.backends IS 'the addresses of each GenAI server, and which of them can be reached';
+COMMENT ON COLUMN genjob.backends.url IS 'as in gen_jobs.backend';
 COMMENT ON COLUMN genjob.backends.state IS 'ok, held (it asked to wait), broken (it cannot be reached: one call tries it at until) or probing (that call is under way)';
 COMMENT ON COLUMN genjob.backends.max_in_flight IS 'calls at a time; where the server''s max_in_flight is auto, as found so far';
 COMMENT ON COLUMN genjob.backends.failures IS 'calls in a row that did not reach it';
