@@ -99,7 +99,7 @@ CREATE FUNCTION genjob.read_rate(name, OUT server oid, OUT paused boolean, OUT r
 COMMENT ON FUNCTION genjob.read_rate(name) IS 'what the options of a server say of its pace, in calls a second';
 
 CREATE FUNCTION genjob.estimate(server name, tenant text DEFAULT current_user) RETURNS timestamptz
-	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 	WITH due AS (
 		SELECT j.tenant, count(*) AS n, genjob.tenant_weight(estimate.server, j.tenant) AS weight
 			FROM @extschema@.gen_jobs j
@@ -120,7 +120,9 @@ CREATE FUNCTION genjob.estimate(server name, tenant text DEFAULT current_user) R
 			FROM ahead a, genjob.read_rate(estimate.server) o
 			LEFT JOIN genjob.read_servers() s ON s.server = o.server)
 	SELECT CASE WHEN w.paused THEN 'infinity'
-			WHEN w.place IS NOT NULL THEN greatest(clock_timestamp(), w.held_until) + greatest(w.place, w.token) * interval '1 s' END
+			WHEN w.place IS NOT NULL THEN
+				greatest(greatest(clock_timestamp(), w.held_until) + w.place * interval '1 s',
+					clock_timestamp() + w.token * interval '1 s') END
 		FROM wait w
 $$;
 COMMENT ON FUNCTION genjob.estimate(name, text) IS
