@@ -65,6 +65,7 @@ OBJS = \
 	src/job.o \
 	src/server.o \
 	src/options.o \
+	src/optionvalue.o \
 	src/settings.o \
 	src/bytes.o \
 	src/media.o \

@@ -58,7 +58,7 @@ COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known'
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
 
 CREATE VIEW genjob.backends AS
-	SELECT s.srvname AS server, btrim(u.url, E' \t\n') AS url, coalesce(b.state, 'ok') AS state,
+	SELECT s.srvname AS server, rtrim(btrim(u.url, E' \t\n'), '/') AS url, coalesce(b.state, 'ok') AS state,
 		coalesce(b.in_flight, 0) AS in_flight, b.max_in_flight, coalesce(b.failures, 0) AS failures, b.until, b.error
 	FROM pg_foreign_server s
 	JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'
@@ -66,6 +66,7 @@ CREATE VIEW genjob.backends AS
 	CROSS JOIN LATERAL string_to_table(o.option_value, ',') WITH ORDINALITY u (url, ordinal)
 	LEFT JOIN genjob.read_backends() b ON b.server = s.oid AND b.ordinal = u.ordinal;
 COMMENT ON VIEW genjob.backends IS 'the addresses of each GenAI server, and which of them can be reached';
+COMMENT ON COLUMN genjob.backends.url IS 'as in gen_jobs.backend';
 COMMENT ON COLUMN genjob.backends.state IS 'ok, held (it asked to wait), broken (it cannot be reached: one call tries it at until) or probing (that call is under way)';
 COMMENT ON COLUMN genjob.backends.max_in_flight IS 'calls at a time; where the server''s max_in_flight is auto, as found so far';
 COMMENT ON COLUMN genjob.backends.failures IS 'calls in a row that did not reach it';
@@ -98,7 +99,7 @@ CREATE FUNCTION genjob.read_rate(name, OUT server oid, OUT paused boolean, OUT r
 COMMENT ON FUNCTION genjob.read_rate(name) IS 'what the options of a server say of its pace, in calls a second';
 
 CREATE FUNCTION genjob.estimate(server name, tenant text DEFAULT current_user) RETURNS timestamptz
-	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 	WITH due AS (
 		SELECT j.tenant, count(*) AS n, genjob.tenant_weight(estimate.server, j.tenant) AS weight
 			FROM @extschema@.gen_jobs j
@@ -119,7 +120,9 @@ CREATE FUNCTION genjob.estimate(server name, tenant text DEFAULT current_user) R
 			FROM ahead a, genjob.read_rate(estimate.server) o
 			LEFT JOIN genjob.read_servers() s ON s.server = o.server)
 	SELECT CASE WHEN w.paused THEN 'infinity'
-			WHEN w.place IS NOT NULL THEN greatest(clock_timestamp(), w.held_until) + greatest(w.place, w.token) * interval '1 s' END
+			WHEN w.place IS NOT NULL THEN
+				greatest(greatest(clock_timestamp(), w.held_until) + w.place * interval '1 s',
+					clock_timestamp() + w.token * interval '1 s') END
 		FROM wait w
 $$;
 COMMENT ON FUNCTION genjob.estimate(name, text) IS

@@ -1,14 +1,12 @@
 /*
  * options.c
  *		The options of a foreign server and of a user mapping: one table, read by the validator and by
- *		everyone who wants a value.
+ *		everyone who wants a value, and what one option needs another for.
  *
  * Whatever is wrong is refused when the server or the mapping is created or altered, with what would
- * be right.  No message repeats the value of a secret.
+ * be right.  How the value of one option is written is in optionvalue.c.
  */
 #include "postgres.h"
-
-#include <math.h>
 
 #include "access/reloptions.h"
 #include "catalog/pg_foreign_data_wrapper.h"
@@ -16,61 +14,9 @@
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "fmgr.h"
-#include "utils/builtins.h"
-#include "utils/guc.h"
-#include "utils/memutils.h"
 
-#include "compat.h"
-#include "header.h"
 #include "options.h"
-#include "protocol/grammar.h"
-#include "protocol/request.h"
-#include "stats.h"
-#include "url.h"
-
-typedef enum OptionKind
-{
-	OPTION_TEXT,
-	OPTION_API,
-	OPTION_URLS, /* base addresses, separated by commas */
-	OPTION_PATH,
-	OPTION_AUTH,
-	OPTION_CHOICE, /* one of choices */
-	OPTION_PLACES, /* JSON Pointers */
-	OPTION_PLACE,  /* a JSON Pointer */
-	OPTION_REMOTE_ID,
-	OPTION_STATE,
-	OPTION_PROGRESS,
-	OPTION_HEADER_VALUE,
-	OPTION_ADDRESS, /* "METHOD path" or "METHOD @place" */
-	OPTION_LOOKUP,
-	OPTION_STATES,
-	OPTION_ENCODING,
-	OPTION_OBJECT,  /* JSON object */
-	OPTION_HEADERS, /* JSON object of strings */
-	OPTION_FILE,    /* absolute path */
-	OPTION_COUNT,
-	OPTION_PLACES_AT_ONCE, /* a count, or auto */
-	OPTION_RATE,           /* calls a unit of time; calls a second */
-	OPTION_SERVER,         /* name of a server */
-	OPTION_DURATION,       /* with a unit; ms */
-	OPTION_SIZE,           /* with a unit; bytes */
-	OPTION_BOOL,
-	OPTION_ON_UNKNOWN,
-	OPTION_SECRET,
-	OPTION_KINDS
-} OptionKind;
-
-typedef struct Option
-{
-	const char *name;
-	Oid catalog; /* where it may stand */
-	OptionKind kind;
-	size_t offset;        /* of its value in ServerOptions or MappingOptions */
-	const char *fallback; /* NULL: by the preset, or none */
-	int64 min, max;       /* of a number, in its unit of storage */
-	const char *choices;  /* of OPTION_CHOICE, separated by ", " */
-} Option;
+#include "optionvalue.h"
 
 #define SERVER_OPTION(name, kind, field, ...) \
 	{ \
@@ -84,9 +30,6 @@ typedef struct Option
 		name, UserMappingRelationId, kind, offsetof(MappingOptions, field), __VA_ARGS__ \
 	}
 
-#define MS_OF_DAY INT64CONST(86400000)
-#define MAX_CALLS_A_SECOND 1000000
-#define MAX_SECONDS_OF_A_CALL 31536000.0
 #define MAX_RESPONSE INT64CONST(1000000000) /* bytea and jsonb hold less than 1 GiB */
 
 static const Option options_table[] = {
@@ -122,7 +65,7 @@ static const Option options_table[] = {
 	SERVER_OPTION("defaults", OPTION_OBJECT, defaults, NULL),
 	SERVER_OPTION("headers", OPTION_HEADERS, headers, NULL),
 	SERVER_OPTION("ca_file", OPTION_FILE, ca_file, NULL),
-	SERVER_OPTION("max_in_flight", OPTION_PLACES_AT_ONCE, max_in_flight, "10", 1, 1000000),
+	SERVER_OPTION("max_in_flight", OPTION_AT_A_TIME, max_in_flight, "10", 1, 1000000),
 	SERVER_OPTION("rate_limit", OPTION_RATE, rate, NULL),
 	SERVER_OPTION("rate_burst", OPTION_COUNT, rate_burst, NULL, 1, 1000000),
 	SERVER_OPTION("fallback", OPTION_SERVER, fallback, NULL),
@@ -191,351 +134,6 @@ option_find(const char *name, Oid catalog)
 	pg_unreachable();
 }
 
-/*
- * The error of a bad value.  shown is NULL where the value must not be repeated.
- */
-static void
-refuse_value(const Option *option, const char *shown, char *hint)
-{
-	if (shown != NULL)
-		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-						errmsg("invalid value for option \"%s\": \"%s\"", option->name, shown),
-						errhint("%s", hint)));
-	ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-					errmsg("invalid value for option \"%s\"", option->name), errhint("%s", hint)));
-}
-
-static void
-parse_number(const Option *option, const char *value, int64 *number)
-{
-	char *end;
-
-	errno = 0;
-	*number = strtoll(value, &end, 10);
-	if (errno != 0 || end == value || *end != '\0' || *number < option->min ||
-		*number > option->max)
-		refuse_value(option, value,
-					 psprintf("A whole number from " INT64_FORMAT " to " INT64_FORMAT
-							  " is expected.",
-							  option->min, option->max));
-}
-
-/*
- * Durations and sizes as postgresql.conf spells them.  A bare number is refused, for a "30" that is
- * read as milliseconds costs whoever meant seconds a call.
- */
-static void
-parse_quantity(const Option *option, const char *value, int64 *number)
-{
-	bool is_size = option->kind == OPTION_SIZE;
-	const char *unit = value + strspn(value, " +-.0123456789eE");
-	const char *problem = NULL;
-	double quantity;
-
-	if (*unit == '\0' ||
-		!parse_real(value, &quantity, is_size ? GUC_UNIT_KB : GUC_UNIT_MS, &problem))
-		refuse_value(option, value,
-					 is_size
-						 ? "A number with a unit is expected: B, kB, MB or GB, as in \"256MB\"."
-						 : "A number with a unit is expected: ms, s, min, h or d, as in \"10 min\".");
-	quantity = rint(is_size ? quantity * 1024 : quantity);
-	if (quantity < option->min || quantity > option->max)
-		refuse_value(option, value,
-					 is_size ? psprintf("The size must be from " INT64_FORMAT " B to " INT64_FORMAT
-										" MB.",
-										option->min, option->max / (1024 * 1024))
-							 : psprintf("The duration must be from " INT64_FORMAT
-										" ms to " INT64_FORMAT " h.",
-										option->min, option->max / (MS_OF_DAY / 24)));
-	*number = (int64) quantity;
-}
-
-/*
- * As many at a time as a number says, or as the server is found to do.
- */
-static void
-parse_places(const Option *option, const char *value, int64 *number)
-{
-	char *end;
-
-	if (strcmp(value, "auto") == 0)
-	{
-		*number = MAX_IN_FLIGHT_AUTO;
-		return;
-	}
-	errno = 0;
-	*number = strtoll(value, &end, 10);
-	if (errno != 0 || end == value || *end != '\0' || *number < option->min ||
-		*number > option->max)
-		refuse_value(option, value,
-					 psprintf("A whole number from " INT64_FORMAT " to " INT64_FORMAT
-							  " is expected, or \"auto\".",
-							  option->min, option->max));
-}
-
-/*
- * So many a second, minute, hour or day.
- */
-static void
-parse_rate(const Option *option, const char *value, double *rate)
-{
-	static const struct
-	{
-		const char *unit;
-		double seconds;
-	} units[] = {{"s", 1}, {"min", 60}, {"h", 3600}, {"d", 86400}};
-	char *end;
-	double calls = strtod(value, &end);
-	int i;
-
-	*rate = 0;
-	for (i = 0; i < lengthof(units) && end != value && *end == '/'; i++)
-	{
-		if (strcmp(end + 1, units[i].unit) == 0)
-			*rate = calls / units[i].seconds;
-	}
-	if (!(*rate >= 1 / MAX_SECONDS_OF_A_CALL && *rate <= MAX_CALLS_A_SECOND))
-		refuse_value(option, value,
-					 "Calls in a unit of time are expected: /s, /min, /h or /d, as in \"60/min\".");
-}
-
-static void
-parse_server_name(const Option *option, const char *value, char **name)
-{
-	if (*value == '\0' || strlen(value) >= NAMEDATALEN)
-		refuse_value(option, value, "The name of a server is expected.");
-	*name = pstrdup(value);
-}
-
-static char *
-parse_url(const Option *option, const char *value)
-{
-	const char *problem = url_check(value);
-	size_t len = strlen(value);
-
-	if (problem != NULL)
-	{
-		bool has_secret = strchr(value, '@') != NULL;
-
-		refuse_value(option, has_secret ? NULL : value, psprintf("%s", problem));
-	}
-	while (len > 0 && value[len - 1] == '/')
-		len--;
-	return pnstrdup(value, len);
-}
-
-/*
- * Base addresses, separated by commas, with or without blanks around them.
- */
-static void
-parse_urls(const Option *option, const char *value, List **urls)
-{
-	const char *p = value;
-	size_t len;
-
-	*urls = NIL;
-	for (;;)
-	{
-		p += strspn(p, " \t\n");
-		len = strcspn(p, ",");
-		while (p[len] == ',' && len > 0 && strchr(" \t\n", p[len - 1]) != NULL)
-			len--;
-		*urls = lappend(*urls, parse_url(option, pnstrdup(p, len)));
-		p = strchr(p, ',');
-		if (p == NULL)
-			break;
-		p++;
-	}
-	if (list_length(*urls) > MAX_BACKENDS)
-		refuse_value(option, value,
-					 psprintf("At most %d addresses can be one server.", MAX_BACKENDS));
-}
-
-/* The kinds that are texts with a grammar. */
-static const char *(*const grammar_checks[OPTION_KINDS])(const char *value) = {
-	[OPTION_PATH] = grammar_check_path,
-	[OPTION_AUTH] = grammar_check_auth,
-	[OPTION_PLACE] = grammar_check_place,
-	[OPTION_REMOTE_ID] = grammar_check_remote_id,
-	[OPTION_STATE] = grammar_check_state,
-	[OPTION_PROGRESS] = grammar_check_progress,
-	[OPTION_HEADER_VALUE] = grammar_check_header_value,
-	[OPTION_PLACES] = grammar_check_places,
-	[OPTION_ADDRESS] = grammar_check_address,
-	[OPTION_LOOKUP] = grammar_check_lookup,
-	[OPTION_STATES] = grammar_check_states,
-	[OPTION_ENCODING] = grammar_check_encoding,
-};
-
-/*
- * A text that one of the grammar's checks lets pass.
- */
-static void
-parse_checked(const Option *option, const char *value, const char *problem, char **text)
-{
-	if (problem != NULL)
-		refuse_value(option, value, pstrdup(problem));
-	*text = pstrdup(value);
-}
-
-static void
-parse_file(const Option *option, const char *value, char **file)
-{
-	if (!is_absolute_path(value))
-		refuse_value(option, value, "An absolute path is expected.");
-	*file = pstrdup(value);
-}
-
-static void
-parse_secret(const Option *option, const char *value, char **secret)
-{
-	if (*value == '\0' || !header_is_value(value))
-		refuse_value(option, NULL,
-					 "It must not be empty, and must have no line breaks or other control characters.");
-	*secret = pstrdup(value);
-}
-
-static void
-parse_object(const Option *option, const char *value, char **object)
-{
-	bool secret = option->catalog == UserMappingRelationId;
-	const char *problem =
-		option->kind == OPTION_HEADERS ? grammar_check_headers(value) : grammar_check_object(value);
-
-	if (problem != NULL)
-		refuse_value(option, secret ? NULL : value, psprintf("%s", problem));
-	*object = pstrdup(value);
-}
-
-/*
- * One of the option's choices.
- */
-static void
-parse_word(const Option *option, const char *value, char **word)
-{
-	size_t value_len = strlen(value);
-	const char *p = option->choices;
-
-	while (*p != '\0')
-	{
-		size_t len = strcspn(p, ",");
-
-		if (len == value_len && strncmp(p, value, len) == 0)
-		{
-			*word = pstrdup(value);
-			return;
-		}
-		p += len;
-		p += strspn(p, ", ");
-	}
-	refuse_value(option, value, psprintf("Valid values are: %s.", option->choices));
-}
-
-static void
-parse_choice(const Option *option, const char *value, int64 *number)
-{
-	bool flag;
-
-	if (option->kind == OPTION_BOOL)
-	{
-		if (!parse_bool(value, &flag))
-			refuse_value(option, value, "Valid values are: on, off.");
-		*number = flag;
-		return;
-	}
-	if (strcmp(value, "retry") == 0)
-		*number = ON_UNKNOWN_RETRY;
-	else if (strcmp(value, "fail") == 0)
-		*number = ON_UNKNOWN_FAIL;
-	else
-		refuse_value(option, value, "Valid values are: retry, fail.");
-}
-
-/*
- * Whether an empty value says that the protocol has no such thing, whatever the preset says.
- */
-static bool
-may_be_empty(const Option *option)
-{
-	switch (option->kind)
-	{
-		case OPTION_PLACE:
-		case OPTION_REMOTE_ID:
-		case OPTION_STATE:
-		case OPTION_PROGRESS:
-		case OPTION_ADDRESS:
-			return true;
-		default:
-			return false;
-	}
-}
-
-/*
- * Checks value and stores it where the option's field is.
- */
-static void
-option_parse(const Option *option, const char *value, void *options)
-{
-	void *field = (char *) options + option->offset;
-
-	if (grammar_checks[option->kind] != NULL)
-	{
-		bool is_none = *value == '\0' && may_be_empty(option);
-
-		parse_checked(option, value, is_none ? NULL : grammar_checks[option->kind](value), field);
-		return;
-	}
-	switch (option->kind)
-	{
-		case OPTION_TEXT:
-			*(char **) field = pstrdup(value);
-			break;
-		case OPTION_API:
-			*(const Preset **) field = preset_find(value);
-			if (*(const Preset **) field == NULL)
-				refuse_value(option, value, psprintf("Valid values are: %s.", preset_list()));
-			break;
-		case OPTION_URLS:
-			parse_urls(option, value, field);
-			break;
-		case OPTION_CHOICE:
-			parse_word(option, value, field);
-			break;
-		case OPTION_FILE:
-			parse_file(option, value, field);
-			break;
-		case OPTION_OBJECT:
-		case OPTION_HEADERS:
-			parse_object(option, value, field);
-			break;
-		case OPTION_COUNT:
-			parse_number(option, value, field);
-			break;
-		case OPTION_PLACES_AT_ONCE:
-			parse_places(option, value, field);
-			break;
-		case OPTION_RATE:
-			parse_rate(option, value, field);
-			break;
-		case OPTION_SERVER:
-			parse_server_name(option, value, field);
-			break;
-		case OPTION_DURATION:
-		case OPTION_SIZE:
-			parse_quantity(option, value, field);
-			break;
-		case OPTION_BOOL:
-		case OPTION_ON_UNKNOWN:
-			parse_choice(option, value, field);
-			break;
-		case OPTION_SECRET:
-			parse_secret(option, value, field);
-			break;
-		default:
-			break;
-	}
-}
-
 static void
 options_parse(List *defs, Oid catalog, void *options)
 {
@@ -544,14 +142,14 @@ options_parse(List *defs, Oid catalog, void *options)
 
 	for (i = 0; i < lengthof(options_table); i++)
 	{
-		if (options_table[i].catalog == catalog && options_table[i].fallback != NULL)
-			option_parse(&options_table[i], options_table[i].fallback, options);
+		if (options_table[i].catalog == catalog && options_table[i].default_value != NULL)
+			optionvalue_parse(&options_table[i], options_table[i].default_value, options);
 	}
 	foreach(cell, defs)
 	{
 		DefElem *def = lfirst_node(DefElem, cell);
 
-		option_parse(option_find(def->defname, catalog), defGetString(def), options);
+		optionvalue_parse(option_find(def->defname, catalog), defGetString(def), options);
 	}
 }
 
@@ -708,28 +306,6 @@ check_protocol(const ServerOptions *options)
 }
 
 /*
- * Two addresses that are one would count its calls twice.
- */
-static void
-check_urls(const List *urls)
-{
-	int i;
-	int j;
-
-	for (i = 0; i < list_length(urls); i++)
-	{
-		for (j = 0; j < i; j++)
-		{
-			if (strcmp(list_nth(urls, i), list_nth(urls, j)) == 0)
-				ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-								errmsg("option \"url\" names an address twice: \"%s\"",
-									   (char *) list_nth(urls, i)),
-								errhint("Name each once; max_in_flight holds for each of them.")));
-		}
-	}
-}
-
-/*
  * Reads the options of a server of the wrapper genjob into *options (in the current memory context),
  * defaults and preset included.  Errors for the user where anything is wrong.
  */
@@ -745,7 +321,6 @@ options_parse_server(List *defs, ServerOptions *options)
 	require_option("url", options->urls != NIL,
 				   "Name the server's base address, as in OPTIONS (url 'http://127.0.0.1:8188').");
 	options->url = linitial(options->urls);
-	check_urls(options->urls);
 	if (options->rate_burst > 0)
 		require_option("rate_limit", options->rate > 0,
 					   "rate_burst says how many calls rate_limit lets go at once.");

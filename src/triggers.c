@@ -184,6 +184,13 @@ check_length(const Row *row, JobColumn column, const char *name, int max)
 						errhint("Use a digest of it, such as md5(...).")));
 }
 
+static void
+check_lengths(const Row *row)
+{
+	check_length(row, JOB_TENANT, "tenant", MAX_TENANT_BYTES);
+	check_length(row, JOB_UNIQUE_KEY, "unique_key", MAX_UNIQUE_KEY_BYTES);
+}
+
 static int
 count_inputs(Datum datum)
 {
@@ -237,8 +244,7 @@ check_runnable(const Row *row)
 
 	if (row->nulls[JOB_SERVER] || row->nulls[JOB_REQUEST])
 		return; /* NOT NULL says so */
-	check_length(row, JOB_TENANT, "tenant", MAX_TENANT_BYTES);
-	check_length(row, JOB_UNIQUE_KEY, "unique_key", MAX_UNIQUE_KEY_BYTES);
+	check_lengths(row);
 	if (context == NULL)
 		context = AllocSetContextCreate(TopMemoryContext, "genjob check", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextReset(context);
@@ -493,10 +499,12 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		if (row_state(&after) == ROW_QUEUED &&
 			(row_state(&before) != ROW_QUEUED || column_changed(&before, &after, JOB_SERVER) ||
 			 column_changed(&before, &after, JOB_REQUEST) ||
-			 column_changed(&before, &after, JOB_INPUTS) ||
-			 column_changed(&before, &after, JOB_TENANT) ||
-			 column_changed(&before, &after, JOB_UNIQUE_KEY)))
+			 column_changed(&before, &after, JOB_INPUTS)))
 			check_runnable(&after);
+		/* also of one that is running: it may have to be queued again */
+		if (column_changed(&before, &after, JOB_TENANT) ||
+			column_changed(&before, &after, JOB_UNIQUE_KEY))
+			check_lengths(&after);
 	}
 	note_row(&after);
 	return PointerGetDatum(after.tuple);

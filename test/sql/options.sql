@@ -108,11 +108,36 @@ ALTER SERVER regress_s OPTIONS (SET url 'http://127.0.0.1:9/?key=1');
 ALTER SERVER regress_s OPTIONS (SET url 'http://127.0.0.1:9/#top');
 ALTER SERVER regress_s OPTIONS (SET url 'http://127.0.0.1:9/a b');
 ALTER SERVER regress_s OPTIONS (SET url E'http://127.0.0.1:9/\nX-Evil: 1');
-ALTER SERVER regress_s OPTIONS (SET url 'http://a:1,http://b:2');
 -- the password in it is not repeated, also where something else is wrong
 ALTER SERVER regress_s OPTIONS (SET url 'http://me:do-not-repeat@127.0.0.1:9');
 ALTER SERVER regress_s OPTIONS (SET url 'ftp://me:do-not-repeat@127.0.0.1:9');
 ALTER SERVER regress_s OPTIONS (DROP url);
+-- several are one pool; white space around a comma and a slash at the end are nothing
+ALTER SERVER regress_s OPTIONS (SET url 'http://127.0.0.1:8188,http://127.0.0.1:8189');
+ALTER SERVER regress_s OPTIONS (SET url E'  http://a/,\n\thttps://b/base/ , http://[::1]:1  ');
+SELECT url, state, in_flight, failures FROM genjob.backends WHERE server = 'regress_s';
+-- each counts its own calls, so none may be there twice, or not at all
+ALTER SERVER regress_s OPTIONS (SET url 'http://a,http://b,http://a');
+ALTER SERVER regress_s OPTIONS (SET url 'http://a , http://a/');
+ALTER SERVER regress_s OPTIONS (SET url 'http://a,');
+ALTER SERVER regress_s OPTIONS (SET url ',http://a');
+ALTER SERVER regress_s OPTIONS (SET url 'http://a, ,http://b');
+ALTER SERVER regress_s OPTIONS (SET url 'http://a http://b');
+ALTER SERVER regress_s OPTIONS (SET url 'http://a,b');
+ALTER SERVER regress_s OPTIONS (SET url 'http://a;http://b');
+-- also of a password with a comma in it nothing is repeated
+ALTER SERVER regress_s OPTIONS (SET url 'http://a,http://me:do-not-repeat@b');
+ALTER SERVER regress_s OPTIONS (SET url 'http://me:do-not-repeat,do-not-repeat@a');
+-- 16 are a pool, 17 too many
+DO $$
+BEGIN
+	EXECUTE format('ALTER SERVER regress_s OPTIONS (SET url %L)',
+		(SELECT string_agg('http://127.0.0.1:' || n, ',') FROM generate_series(1, 16) n));
+	EXECUTE format('ALTER SERVER regress_s OPTIONS (SET url %L)',
+		(SELECT string_agg('http://127.0.0.1:' || n, ',') FROM generate_series(1, 17) n));
+END;
+$$;
+ALTER SERVER regress_s OPTIONS (SET url 'http://painter');
 
 -- ---- path ----
 
@@ -289,8 +314,58 @@ ALTER SERVER regress_s OPTIONS (SET max_in_flight '99999999999999999999');
 ALTER SERVER regress_s OPTIONS (SET max_in_flight '1.5');
 ALTER SERVER regress_s OPTIONS (SET max_in_flight 'many');
 ALTER SERVER regress_s OPTIONS (SET max_in_flight '');
+-- or as many as the server is found to do
+ALTER SERVER regress_s OPTIONS (SET max_in_flight 'auto');
+ALTER SERVER regress_s OPTIONS (SET max_in_flight 'Auto');
+ALTER SERVER regress_s OPTIONS (SET max_in_flight 'auto 8');
 ALTER SERVER regress_s OPTIONS (SET max_attempts '0');
 ALTER SERVER regress_s OPTIONS (SET max_attempts '3 times');
+
+-- "auto" is for calls at a time, and nothing else
+ALTER SERVER regress_s OPTIONS (SET max_attempts 'auto');
+
+-- ---- rates: a unit of time is required ----
+
+-- how many at once says something only where there is a rate
+ALTER SERVER regress_s OPTIONS (ADD rate_burst '10');
+ALTER SERVER regress_s OPTIONS (ADD rate_limit '5/s', ADD rate_burst '10');
+ALTER SERVER regress_s OPTIONS (DROP rate_limit);
+ALTER SERVER regress_s OPTIONS (SET rate_burst '0');
+ALTER SERVER regress_s OPTIONS (SET rate_burst '2.5');
+ALTER SERVER regress_s OPTIONS (SET rate_burst '10/s');
+ALTER SERVER regress_s OPTIONS (DROP rate_burst);
+ALTER SERVER regress_s OPTIONS (SET rate_limit '0.5/s');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '1000/h');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '1/d');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '60/min');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '60');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '60/');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '/min');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '60/minute');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '60/m');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '60/ms');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '60/S');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '60 per min');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '0/s');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '-1/s');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '1000001/s');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '0.001/d');
+ALTER SERVER regress_s OPTIONS (SET rate_limit 'nan/s');
+ALTER SERVER regress_s OPTIONS (SET rate_limit 'inf/s');
+ALTER SERVER regress_s OPTIONS (SET rate_limit '');
+
+-- ---- fallback: a name; whether there is such a server shows when it is needed ----
+
+ALTER SERVER regress_s OPTIONS (ADD fallback 'regress_full');
+ALTER SERVER regress_s OPTIONS (SET fallback 'regress_nowhere');
+ALTER SERVER regress_s OPTIONS (SET fallback '');
+DO $$
+BEGIN
+	EXECUTE format('ALTER SERVER regress_s OPTIONS (SET fallback %L)', repeat('a', 63));
+	EXECUTE format('ALTER SERVER regress_s OPTIONS (SET fallback %L)', repeat('a', 64));
+END;
+$$;
+ALTER SERVER regress_s OPTIONS (SET fallback 'regress_full');
 
 -- ---- durations: a unit is required, as "30" may be meant in seconds by one and in minutes by another ----
 

@@ -1,0 +1,62 @@
+/*
+ * optionvalue.h
+ *		The value of an option: its kinds, how each is written, and what it becomes.
+ */
+#ifndef GENJOB_OPTIONVALUE_H
+#define GENJOB_OPTIONVALUE_H
+
+typedef enum OptionKind
+{
+	/* Words */
+	OPTION_TEXT,
+	OPTION_CHOICE, /* one of choices */
+	OPTION_API,
+	OPTION_BOOL,
+	OPTION_ON_UNKNOWN,
+	OPTION_SERVER,  /* name of a server */
+	OPTION_URLS,    /* base addresses, separated by commas */
+	OPTION_FILE,    /* absolute path */
+	OPTION_OBJECT,  /* JSON object */
+	OPTION_HEADERS, /* JSON object of strings */
+	OPTION_SECRET,
+
+	/* Texts with a grammar */
+	OPTION_PATH,
+	OPTION_AUTH,
+	OPTION_PLACES, /* JSON Pointers */
+	OPTION_PLACE,  /* a JSON Pointer */
+	OPTION_REMOTE_ID,
+	OPTION_STATE,
+	OPTION_PROGRESS,
+	OPTION_HEADER_VALUE,
+	OPTION_ADDRESS, /* "METHOD path" or "METHOD @place" */
+	OPTION_LOOKUP,
+	OPTION_STATES,
+	OPTION_ENCODING,
+
+	/* Numbers */
+	OPTION_COUNT,
+	OPTION_AT_A_TIME, /* a count, or "auto" */
+	OPTION_RATE,      /* calls a unit of time; calls a second */
+	OPTION_DURATION,  /* with a unit; ms */
+	OPTION_SIZE,      /* with a unit; bytes */
+
+	OPTION_KINDS
+} OptionKind;
+
+typedef struct Option
+{
+	const char *name;
+	Oid catalog; /* where it may stand */
+	OptionKind kind;
+	size_t offset;             /* of its value in ServerOptions or MappingOptions */
+	const char *default_value; /* NULL: by the preset, or none */
+	int64 min, max;            /* of a number, in its unit of storage */
+	const char *choices;       /* of OPTION_CHOICE, separated by ", " */
+} Option;
+
+#define MS_OF_DAY INT64CONST(86400000)
+
+extern void optionvalue_parse(const Option *option, const char *value, void *options);
+
+#endif /* GENJOB_OPTIONVALUE_H */
