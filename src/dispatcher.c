@@ -224,11 +224,11 @@ collect_answers(void)
 	HttpReply *reply;
 
 	http_work();
-	enough = GetCurrentTimestamp() + COLLECT_MS * INT64CONST(1000);
+	enough = clock_now() + COLLECT_MS * INT64CONST(1000);
 	while (http_take_finished(&job, &reply))
 	{
 		follow_answered(job, reply);
-		if (GetCurrentTimestamp() >= enough)
+		if (clock_now() >= enough)
 			break;
 	}
 }
