@@ -116,8 +116,8 @@ my $id_of_cancel = qq(x"], "all": ["\\ y);
 for my $id ('a/b', 'til~de', '~1', '*')
 {
 	create_scripted("id $id",
-		[ { id => $id }, { 0 => { status => 'done' }, $id => { status => 'running' } },
-			{ 0 => { status => 'running' }, $id => { status => 'done', image => $png } } ],
+		[ { id => $id }, { '!' => { status => 'done' }, $id => { status => 'running' } },
+			{ '!' => { status => 'running' }, $id => { status => 'done', image => $png } } ],
 		remote_id => '/id', poll => 'GET /echo/{id}', state => '/{id}/status', states => 'ok=done', output => '/{id}/image');
 	start("id $id", "id $id", {});
 }
