@@ -63,7 +63,8 @@ sub servers
 	return query(
 		$node,
 		q{SELECT srvname, srvoptions, srvacl, srvowner::regrole FROM pg_foreign_server ORDER BY srvname;
-		SELECT srvname, usename, umoptions FROM pg_user_mappings ORDER BY srvname, usename}, $database);
+		SELECT srvname, usename, umoptions FROM pg_user_mappings ORDER BY srvname, usename;
+		SELECT server, tenant, weight FROM genjob.tenant_weights ORDER BY server, tenant}, $database);
 }
 
 # ---- a database with jobs in every state, of two roles ----
@@ -76,7 +77,8 @@ query(
 	$here, q{
 	CREATE USER MAPPING FOR app SERVER painter OPTIONS (api_key 'sk-of-app');
 	GRANT USAGE ON FOREIGN SERVER painter, closed TO app, "Odd Role";
-	GRANT INSERT, SELECT ON gen_jobs TO app, "Odd Role"}, 'shop');
+	GRANT INSERT, SELECT ON gen_jobs TO app, "Odd Role";
+	INSERT INTO genjob.tenant_weights VALUES ('painter', 'app', 2), ('gone', 'nightly', 0.1)}, 'shop');
 
 sub enqueue_as
 {
@@ -128,7 +130,7 @@ sub check_copy
 	my ($node, $database, $put_off) = @_;
 	my $where = $node->name . " $database";
 	ok(wait_dispatcher($node, $database), "$where: there is a dispatcher");
-	is(servers($node, $database), servers($here, 'shop'), '... servers, their privileges and secrets are the same');
+	is(servers($node, $database), servers($here, 'shop'), '... servers, their privileges, secrets and weights are the same');
 	is(ended_rows($node, $database), $ended, '... jobs that have ended, and their outputs, are the same');
 	ok(wait_state($node, $own, 'succeeded', $database), '... a job that was running is run in the copy');
 	if ($put_off)
