@@ -327,7 +327,25 @@ note_row(const Row *row)
 static void
 check_new_state(Row *row, bool privileged)
 {
+	static const struct
+	{
+		JobColumn column;
+		const char *name;
+	} empty_columns[] = {
+		{JOB_STARTED_AT, "started_at"},
+		{JOB_FINISHED_AT, "finished_at"},
+		{JOB_IDEMPOTENCY_KEY, "idempotency_key"},
+		{JOB_RESULT, "result"},
+		{JOB_USAGE, "usage"},
+		{JOB_ERROR, "error"},
+		{JOB_ERRORS, "errors"},
+		{JOB_REMOTE_ID, "remote_id"},
+		{JOB_REMOTE, "remote"},
+		{JOB_RAN_ON, "ran_on"},
+		{JOB_BACKEND, "backend"},
+	};
 	RowState state = row_state(row);
+	int i;
 
 	if (!privileged && state != ROW_QUEUED)
 		refuse_column("state");
@@ -335,8 +353,11 @@ check_new_state(Row *row, bool privileged)
 		refuse_column("attempt");
 	if (!privileged && (row->nulls[JOB_FAILURES] || DatumGetInt32(row->values[JOB_FAILURES]) != 0))
 		refuse_column("failures");
-	if (!privileged && !row->nulls[JOB_IDEMPOTENCY_KEY])
-		refuse_column("idempotency_key");
+	for (i = 0; i < lengthof(empty_columns) && !privileged; i++)
+	{
+		if (!row->nulls[empty_columns[i].column])
+			refuse_column(empty_columns[i].name);
+	}
 	if (state == ROW_RUNNING)
 		row_set_state(row, ROW_QUEUED);
 }
@@ -457,6 +478,10 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 		{JOB_ATTEMPT, "attempt"},
 		{JOB_FAILURES, "failures"},
 		{JOB_IDEMPOTENCY_KEY, "idempotency_key"},
+		{JOB_REMOTE_ID, "remote_id"},
+		{JOB_REMOTE, "remote"},
+		{JOB_RAN_ON, "ran_on"},
+		{JOB_BACKEND, "backend"},
 	};
 	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS};
 	int i;

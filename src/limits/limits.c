@@ -398,8 +398,8 @@ limits_hold(const Place *place, TimestampTz until, bool whole_server)
 }
 
 /*
- * Whether an attempt that ended so is the server's fault and not the job's: another backend may take it,
- * or it waits for the probes.  After limits_note().
+ * Whether an attempt that ended so is the server's fault and not the job's: another backend or the
+ * fallback may take it, or it waits for the probes.  After limits_note().
  */
 bool
 limits_spare_attempt(const Place *place, CallOutcome outcome)
@@ -410,7 +410,8 @@ limits_spare_attempt(const Place *place, CallOutcome outcome)
 		return place->backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO;
 	if (outcome != CALL_UNREACHABLE)
 		return false;
-	return has_choice(place->limits) || place->backend->breaker.is_open;
+	return has_choice(place->limits) || place->backend->breaker.is_open ||
+		   place->backend->options->fallback != NULL;
 }
 
 /* ---------- what people see ---------- */

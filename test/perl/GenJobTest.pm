@@ -29,6 +29,23 @@ our @EXPORT = qw(
 
 my $next_node = 1;
 
+# A server that is just coming up again may refuse psql before psql has read its query, which IPC::Run takes for
+# an error: such a poll is to be made again, as all others that get no answer are.
+{
+	no warnings 'redefine';
+	my $poll = \&PostgreSQL::Test::Cluster::poll_query_until;
+
+	*PostgreSQL::Test::Cluster::poll_query_until = sub {
+		my @arguments = @_;
+		while (1)
+		{
+			my $result = eval { $poll->(@arguments) };
+			return $result unless $@;
+			die $@ unless $@ =~ /Broken pipe/;
+		}
+	};
+}
+
 # A started server that has genjob preloaded and created in the database postgres, with a dispatcher
 # at work in it. Options:
 #   name       of the node (node1, node2, ...)

@@ -118,6 +118,12 @@ INSERT INTO gen_jobs (server, request, attempt) VALUES ('regress_http', '{}', 3)
 INSERT INTO gen_jobs (server, request, failures) VALUES ('regress_http', '{}', -100);
 INSERT INTO gen_jobs (server, request, idempotency_key)
 	VALUES ('regress_http', '{}', '00000000-0000-4000-8000-000000000000');
+INSERT INTO gen_jobs (server, request, remote_id)
+	VALUES ('regress_s', '{}', 'of another');
+INSERT INTO gen_jobs (server, request, remote, backend)
+	VALUES ('regress_s', '{}', '{"urls": {}}', 'http://127.0.0.1:9');
+INSERT INTO gen_jobs (server, request, result)
+	VALUES ('regress_s', '{}', '{}');
 INSERT INTO gen_jobs (server, request, owner) VALUES ('regress_http', '{}', 'regress_genjob_other');
 -- a role that may become another may enqueue for it
 INSERT INTO gen_jobs (server, request, owner) VALUES ('regress_http', '{}', 'regress_genjob_team') RETURNING owner;
