@@ -1,0 +1,68 @@
+// genjob as a contestant: a database with one server, whose jobs go to the stand-in.
+import { createDatabase, dropDatabase } from './database.mjs';
+import { seconds, until } from './numbers.mjs';
+import { requestSql, url } from './standin.mjs';
+
+export class Genjob {
+  name = 'genjob';
+
+  /** A database of this name. Options are those of the foreign server. */
+  static async start(database, options = {}) {
+    const contestant = new Genjob();
+    contestant.database = database;
+    contestant.db = await createDatabase(database);
+    await contestant.db.run('CREATE EXTENSION genjob');
+    await contestant.db.run('CREATE EXTENSION pg_stat_statements');
+    await contestant.addServer('bench', options);
+    await until('genjob starts', () => contestant.pid(), { within: 60 });
+    return contestant;
+  }
+
+  async addServer(name, options = {}) {
+    const all = { api: 'openai-chat', auth: 'none', url, max_in_flight: 200, ...options };
+    const list = Object.entries(all).map(([option, value]) => `${option} '${value}'`).join(', ');
+    await this.db.run(`CREATE SERVER ${name} FOREIGN DATA WRAPPER genjob OPTIONS (${list})`);
+  }
+
+  pid() {
+    return this.db.value(`SELECT pid FROM genjob.workers WHERE database = '${this.database}' AND pid IS NOT NULL`);
+  }
+
+  pause() { return this.db.run("SELECT genjob.pause('bench')"); }
+  resume() { return this.db.run("SELECT genjob.resume('bench')"); }
+
+  /** Enqueues jobs, in pieces, and analyzes the table as autovacuum would in time. */
+  async enqueue(n, { latency, columns = {} } = {}) {
+    const names = ['server', 'request', ...Object.keys(columns)];
+    const values = ["'bench'", requestSql('i', latency), ...Object.values(columns)];
+    for (let from = 1; from <= n; from += 100000)
+      await this.db.run(`INSERT INTO gen_jobs (${names}) SELECT ${values} FROM generate_series($1::int, $2::int) i`,
+        [from, Math.min(n, from + 99999)]);
+    await this.db.run('ANALYZE gen_jobs');
+  }
+
+  /** Jobs that have ended since the server process started, from shared memory. */
+  async ended() {
+    const [row] = await this.db.rows('SELECT coalesce(sum(succeeded), 0) AS good, coalesce(sum(failed), 0) AS bad FROM genjob.read_servers()');
+    if (Number(row.bad) > 0)
+      throw new Error(`genjob: ${row.bad} jobs failed: ${await this.db.value('SELECT error FROM gen_jobs WHERE error IS NOT NULL LIMIT 1')}`);
+    return Number(row.good);
+  }
+
+  /** Lets the paused queue run until n jobs have ended; seconds. */
+  async drain(n) {
+    const goal = (await this.ended()) + n;
+    const began = seconds();
+    await this.resume();
+    await until('genjob drains its queue', async () => (await this.ended()) >= goal, { every: 10 });
+    return seconds() - began;
+  }
+
+  /** Forgets all jobs. */
+  async clear() { await this.db.run('TRUNCATE gen_jobs CASCADE'); }
+
+  async stop() {
+    await this.db.end();
+    await dropDatabase(this.database);
+  }
+}
