@@ -1,7 +1,7 @@
 // genjob as a contestant: a database with one server, whose jobs go to the stand-in.
 import { createDatabase, dropDatabase } from './database.mjs';
 import { seconds, until } from './numbers.mjs';
-import { requestSql, url } from './standin.mjs';
+import { request, requestSql, url } from './standin.mjs';
 
 export class Genjob {
   name = 'genjob';
@@ -39,6 +39,11 @@ export class Genjob {
       await this.db.run(`INSERT INTO gen_jobs (${names}) SELECT ${values} FROM generate_series($1::int, $2::int) i`,
         [from, Math.min(n, from + 99999)]);
     await this.db.run('ANALYZE gen_jobs');
+  }
+
+  async enqueueOne(id, committed) {
+    await this.db.run("INSERT INTO gen_jobs (server, request) VALUES ('bench', $1)", [JSON.stringify(request(id))]);
+    committed();
   }
 
   /** Jobs that have ended since the server process started, from shared memory. */

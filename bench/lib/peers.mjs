@@ -21,6 +21,7 @@ class Peer {
     this.db = await createDatabase(database);
     await this.db.run(`CREATE TABLE results
       (job_id bigint PRIMARY KEY, result jsonb NOT NULL, finished_at timestamptz NOT NULL DEFAULT clock_timestamp())`);
+    await this.db.run('CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY)');
   }
 
   saved() { return this.db.value('SELECT count(*) FROM results'); }
@@ -34,8 +35,9 @@ class Peer {
 
 /** A peer whose worker is a Node process of ours. */
 class NodePeer extends Peer {
-  async launch(script, settings) {
-    this.child = forkKept(program(script), { env: { ...process.env, PEER: JSON.stringify({ database: this.database, ...settings }) } });
+  async launch(script, { url = process.env.BENCH_STANDIN, ...settings }) {
+    this.child = forkKept(program(script),
+      { env: { ...process.env, BENCH_STANDIN: url, PEER: JSON.stringify({ database: this.database, ...settings }) } });
     this.child.on('message', (message) => {
       if (message.error)
         console.error(`${this.name}: ${message.error}`);
@@ -93,49 +95,66 @@ class NodePeer extends Peer {
 export class Rabbitmq extends NodePeer {
   name = 'RabbitMQ + Node';
 
-  static async start(database, { inFlight = 200, batched = true } = {}) {
+  static async start(database, { inFlight = 200, batched = true, ...more } = {}) {
     const peer = new Rabbitmq();
     await peer.open(database);
     peer.connection = await amqp.connect(process.env.BENCH_RABBITMQ, { noDelay: true });
     peer.channel = await peer.connection.createConfirmChannel();
     await peer.channel.assertQueue(database, { durable: true });
     await peer.channel.purgeQueue(database);
-    await peer.launch('rabbitmq.mjs', { inFlight, batched });
+    await peer.launch('rabbitmq.mjs', { inFlight, batched, ...more });
     return peer;
   }
 
-  /** Persistent, and confirmed by the broker. */
-  async enqueue(n, { latency, first = 1 } = {}) {
-    for (let id = first; id < first + n; id++)
-      this.channel.sendToQueue(this.database, Buffer.from(JSON.stringify(request(id, latency))), { persistent: true, messageId: String(id) });
+  /** Persistent. */
+  publish(id, latency) {
+    this.channel.sendToQueue(this.database, Buffer.from(JSON.stringify(request(id, latency))), { persistent: true, messageId: String(id) });
+  }
+
+  /** All of them confirmed by the broker. */
+  async enqueue(n, { latency } = {}) {
+    for (let id = 1; id <= n; id++)
+      this.publish(id, latency);
     await this.channel.waitForConfirms();
   }
 
+  /** One job, after its application has committed what it belongs to. */
+  async enqueueOne(id, committed) {
+    await this.db.run('INSERT INTO orders DEFAULT VALUES');
+    committed();
+    this.publish(id);
+  }
+
   async stop() {
+    await super.stop();
     await this.channel.deleteQueue(this.database);
     await this.connection.close();
-    await super.stop();
   }
 }
 
 export class Graphile extends NodePeer {
-  static async start(database, { inFlight = 200, batched = true, connections = 12 } = {}) {
+  static async start(database, { inFlight = 200, batched = true, connections = 12, ...more } = {}) {
     const peer = new Graphile();
     peer.name = batched ? 'graphile-worker, batched' : 'graphile-worker';
     await peer.open(database);
     const utils = await makeWorkerUtils({ connectionString: `postgres:///${database}?host=${encodeURIComponent(process.env.PGHOST)}&user=bench` });
     await utils.migrate();
     await utils.release();
-    await peer.launch('graphile.mjs', { inFlight, batched, connections });
+    await peer.launch('graphile.mjs', { inFlight, batched, connections, ...more });
     return peer;
   }
 
-  async enqueue(n, { latency, first = 1 } = {}) {
+  async enqueue(n, { latency } = {}) {
     await this.db.run(`SELECT count(*) FROM graphile_worker.add_jobs(ARRAY(
       SELECT ROW('generate', json_build_object('id', i, 'request', ${requestSql('i', latency)}),
         NULL, NULL, NULL, NULL, NULL, NULL)::graphile_worker.job_spec
-      FROM generate_series($1::int, $2::int) i))`, [first, first + n - 1]);
+      FROM generate_series(1, $1::int) i))`, [n]);
     await this.db.run('ANALYZE');
+  }
+
+  async enqueueOne(id, committed) {
+    await this.db.run("SELECT graphile_worker.add_job('generate', $1::json)", [JSON.stringify({ id, request: request(id) })]);
+    committed();
   }
 }
 

@@ -18,7 +18,6 @@ const taskList = {
   },
 };
 
-database.on('error', (error) => process.send({ error: String(error) }));
 let runner;
 await warmUp();
 process.on('message', async ({ run: n, stop }) => {

@@ -6,6 +6,8 @@ const settings = JSON.parse(process.env.PEER);
 const server = new Pool(process.env.BENCH_STANDIN, { connections: settings.inFlight, headersTimeout: 0, bodyTimeout: 0 });
 export const database = new pg.Pool({ database: settings.database, max: settings.connections ?? 10 });
 export { settings };
+database.on('error', (error) => process.send({ error: String(error) }));
+database.on('connect', (client) => client.on('error', () => {}));
 
 /** The answer's body. */
 export async function call(body) {
