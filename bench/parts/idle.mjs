@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 
 import { configure, connect } from '../lib/database.mjs';
 import { Genjob } from '../lib/genjob.mjs';
-import { figure, sleep, sum } from '../lib/numbers.mjs';
+import { sleep, sum, until } from '../lib/numbers.mjs';
 import { Celery, Graphile, Rabbitmq, isChosen } from '../lib/peers.mjs';
 import { family, wakeups } from '../lib/processes.mjs';
 import { addRow, keep } from '../lib/report.mjs';
@@ -20,6 +20,8 @@ const broker = (pattern) => pidsOf(`${pattern}.*${process.cwd()}|${process.cwd()
 
 async function start() {
   const own = await Genjob.start('idle_genjob');
+  await own.enqueue(10);
+  await until('genjob has done its jobs', async () => (await own.ended()) === 10);
   const contestants = [{ of: own, pids: async () => [await own.pid(), ...(await own.db.rows(
     "SELECT pid FROM pg_stat_activity WHERE backend_type = 'genjob launcher'")).map((row) => row.pid)] }];
   if (isChosen('rabbitmq')) {
@@ -59,7 +61,9 @@ export async function measure() {
   const before = await look(contestants);
   await db.run('SELECT pg_stat_statements_reset()');
   await sleep(minute * 1000);
-  const counts = await Promise.all(contestants.map(({ of }) => queries(db, of)));
+  const counts = [];
+  for (const { of } of contestants)
+    counts.push(await queries(db, of));
   const after = await look(contestants);
   await configure({ 'pg_stat_statements.track': null });
   await db.end();
@@ -71,7 +75,7 @@ export async function measure() {
 function tell([own, ...peers]) {
   keep('idle', { minute: [own, ...peers] });
   for (const [word, what, goal] of [['queries', 'idle for a minute: queries', 0], ['wakeups', 'idle for a minute: wake-ups of processes', 1]]) {
-    const row = { what, genjob: figure(own[word]), goal: goal ? `≤ ${goal}` : '0', met: own[word] <= goal };
-    addRow({ ...row, beside: peers.map((peer) => `${peer.name}: ${figure(peer[word])}`).join(', ') });
+    const row = { what, genjob: own[word].toLocaleString('en-US'), goal: goal ? `≤ ${goal}` : '0', met: own[word] <= goal };
+    addRow({ ...row, beside: peers.map((peer) => `${peer.name}: ${peer[word].toLocaleString('en-US')}`).join(', ') });
   }
 }
