@@ -31,12 +31,11 @@ export class Genjob {
   pause() { return this.db.run("SELECT genjob.pause('bench')"); }
   resume() { return this.db.run("SELECT genjob.resume('bench')"); }
 
-  /** Enqueues jobs, in pieces, and analyzes the table as autovacuum would in time. */
+  /** Enqueues jobs, in pieces (columns: further ones, in SQL, of the job's number i), and analyzes the table as autovacuum would in time. */
   async enqueue(n, { latency, columns = {} } = {}) {
-    const names = ['server', 'request', ...Object.keys(columns)];
-    const values = ["'bench'", requestSql('i', latency), ...Object.values(columns)];
+    const all = { server: "'bench'", request: requestSql('i', latency), ...columns };
     for (let from = 1; from <= n; from += 100000)
-      await this.db.run(`INSERT INTO gen_jobs (${names}) SELECT ${values} FROM generate_series($1::int, $2::int) i`,
+      await this.db.run(`INSERT INTO gen_jobs (${Object.keys(all)}) SELECT ${Object.values(all)} FROM generate_series($1::int, $2::int) i`,
         [from, Math.min(n, from + 99999)]);
     await this.db.run('ANALYZE gen_jobs');
   }

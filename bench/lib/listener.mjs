@@ -1,10 +1,11 @@
-// A server that says when a request has arrived, by the clock of this process: the stand-in's is another one, and what is
-// measured with this takes less than clocks differ.
+// A server that says when a request has arrived, by the clock of this process (the stand-in's is another one, and what is
+// measured with this takes less than clocks differ), and whose answer is made beforehand.
 import { createServer } from 'node:net';
 
-const answer = JSON.stringify({ object: 'chat.completion', model: 'bench',
+const yes = JSON.stringify({ object: 'chat.completion', model: 'bench',
   choices: [{ index: 0, message: { role: 'assistant', content: 'yes' }, finish_reason: 'stop' }] });
-const reply = `HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ${answer.length}\r\n\r\n${answer}`;
+
+const replyOf = (answer) => Buffer.from(`HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ${answer.length}\r\n\r\n${answer}`);
 
 /** Whether these bytes are a whole request. */
 function isComplete(text) {
@@ -14,7 +15,8 @@ function isComplete(text) {
 }
 
 /** `next()` is a promise of the time (performance.now()) at which the next request's last byte is there. */
-export function listen() {
+export function listen(answer = yes) {
+  const reply = replyOf(answer);
   let arrived = () => {};
   const server = createServer((socket) => {
     let text = '';
