@@ -58,7 +58,7 @@ export class Genjob {
     const goal = (await this.ended()) + n;
     const began = seconds();
     await this.resume();
-    await until('genjob drains its queue', async () => (await this.ended()) >= goal, { every: 10 });
+    await until('genjob drains its queue', async () => (await this.ended()) >= goal, { every: 10, within: 120 });
     return seconds() - began;
   }
 

@@ -5,21 +5,27 @@ import { cpus, totalmem } from 'node:os';
 
 const rows = [];
 const raw = {};
+let part;
+
+/** What the following rows belong to. */
+export function beginPart(name) {
+  part = name;
+}
 
 /**
  * A row of the table: what was measured, genjob's figure, the peer's or the limit's, genjob's share of it, the goal, and
  * whether it was met (null: has none).
  */
 export function addRow(row) {
-  rows.push(row);
+  rows.push({ part, ...row });
 }
 
 /** Figures behind the rows of a part. */
-export function keep(part, figures) {
-  raw[part] = { ...raw[part], ...figures };
+export function keep(name, figures) {
+  raw[name] = { ...raw[name], ...figures };
 }
 
-export const said = ({ met }) => (met === null ? '' : met ? 'met' : 'MISSED');
+export const said = ({ met }) => (met ? 'met' : met === false ? 'MISSED' : '');
 
 function machine() {
   const first = (...command) => {

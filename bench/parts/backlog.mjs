@@ -22,20 +22,21 @@ async function turn(own) {
   return jobs / took;
 }
 
-/** Vacuumed, as autovacuum would in time, and not in the middle of a turn. */
-async function fill(own, n) {
-  await own.enqueue(n);
-  await own.db.run('VACUUM ANALYZE gen_jobs');
+/** Makes the queue that long. */
+async function fill(own, size) {
+  const queued = await own.db.value("SELECT count(*) FROM gen_jobs WHERE state = 'queued'");
+  await own.enqueue(size - queued);
 }
 
 async function compare(short, long, size) {
   const rates = { short: [], long: [] };
-  const queued = await long.db.value("SELECT count(*) FROM gen_jobs WHERE state = 'queued'");
-  await fill(long, size - queued);
+  await fill(long, size);
+  await long.db.run('VACUUM ANALYZE gen_jobs'); // as autovacuum would in time, and not in the middle of a turn
   for (let round = 0; round < rounds; round++) {
-    await settle();
     await short.clear();
+    await settle();
     await fill(short, jobs);
+    await fill(long, size);
     rates.short.push(await turn(short));
     rates.long.push(await turn(long));
   }
