@@ -32,14 +32,14 @@ async function load(db, isOver) {
   return n;
 }
 
-/** What the dispatcher's statements have taken since the server's start, ms, and how many jobs were claimed. */
+/** What the dispatcher's statements on the table have taken, to find and claim jobs and to write answers, ms; how many were claimed. */
 async function spent(own, pid) {
   const [row] = await own.db.rows(`SELECT
-      coalesce(sum(total_exec_time) FILTER (WHERE query ~ 'started_at = |^SELECT id, server'), 0) AS claim,
-      coalesce(sum(total_exec_time) FILTER (WHERE query ~ 'finished_at = '), 0) AS report,
+      coalesce(sum(total_exec_time) FILTER (WHERE query !~ 'result = '), 0) AS claim,
+      coalesce(sum(total_exec_time) FILTER (WHERE query ~ 'result = '), 0) AS report,
       coalesce(sum(rows) FILTER (WHERE query ~ 'started_at = '), 0)::float8 AS jobs
     FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
-    WHERE d.datname = current_database() AND query !~ 'pg_stat_statements'`);
+    WHERE d.datname = current_database() AND query ~ '^(SELECT|WITH|UPDATE).* public[.]gen_jobs'`);
   return { ...row, cpu: cpuSeconds(pid), at: seconds() };
 }
 
