@@ -5,6 +5,7 @@
 # shellcheck disable=SC2154  # work, tools: run's
 
 servers=() # processes to be ended, the last started first
+postgres=
 
 as_server() { # log, command
 	local log=$work/$1
@@ -15,6 +16,7 @@ as_server() { # log, command
 
 end_servers() {
 	local server
+	[ -z "$postgres" ] || kill -QUIT "$postgres" 2>/dev/null || true # at once: its data goes
 	for server in "${servers[@]}"; do
 		kill -TERM "$server" 2>/dev/null || true
 	done
@@ -68,6 +70,7 @@ start_postgres() {
 		autovacuum_naptime = '15s'
 	EOF
 	as_server postgres.log postgres -D "$data"
+	postgres=${servers[0]}
 	wait_for PostgreSQL postgres.log psql -XAtqc "SELECT 1"
 }
 

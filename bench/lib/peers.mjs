@@ -1,5 +1,6 @@
 // The peers as contestants. All of them do the same work: take a job, POST it to the stand-in, commit the
 // answer to the table `results`, acknowledge. Their workers are in ../peers.
+import { openSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 import amqp from 'amqplib';
@@ -167,7 +168,7 @@ export class Celery extends Peer {
     peer.env = { ...process.env, PEER_DATABASE: database, PGDATABASE: database, PYTHONDONTWRITEBYTECODE: '1' };
     peer.child = spawnKept('/usr/bin/python3', ['-m', 'celery', '-A', 'celery_tasks', 'worker', '--concurrency', String(processes),
       '--without-gossip', '--without-mingle', '--without-heartbeat', '-Q', 'nothing', '-l', 'ERROR'],
-    { cwd: program('.'), env: peer.env, stdio: ['ignore', 'ignore', 'inherit'] });
+    { cwd: program('.'), env: peer.env, stdio: ['ignore', 'ignore', openSync('celery.log', 'a')] });
     await peer.enqueue(processes * 20);
     await peer.drain(processes * 20);
     await peer.clear();
