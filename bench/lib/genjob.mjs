@@ -1,7 +1,7 @@
 // genjob as a contestant: a database with one server, whose jobs go to the stand-in.
 import { createDatabase, dropDatabase } from './database.mjs';
 import { seconds, until } from './numbers.mjs';
-import { request, requestSql, url } from './standin.mjs';
+import { path, request, requestSql, url } from './standin.mjs';
 
 export class Genjob {
   name = 'genjob';
@@ -19,7 +19,7 @@ export class Genjob {
   }
 
   async addServer(name, options = {}) {
-    const all = { api: 'openai-chat', auth: 'none', url, max_in_flight: 200, ...options };
+    const all = { api: 'http', path, auth: 'none', url, max_in_flight: 200, ...options };
     const list = Object.entries(all).map(([option, value]) => `${option} '${value}'`).join(', ');
     await this.db.run(`CREATE SERVER ${name} FOREIGN DATA WRAPPER genjob OPTIONS (${list})`);
   }

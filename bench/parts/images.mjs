@@ -42,7 +42,7 @@ async function copyTurn(own, file) {
 
 export async function measure() {
   const listener = await listen(answer());
-  const own = await Genjob.start('images_genjob', { api: 'openai-images', url: listener.url, max_in_flight: 8, paused: 'on' });
+  const own = await Genjob.start('images_genjob', { api: 'openai-images', path: '/v1/images/generations', url: listener.url, max_in_flight: 8, paused: 'on' });
   const file = `${process.cwd()}/images.bin`;
   await own.db.run('CREATE TABLE limit_outputs (LIKE gen_outputs INCLUDING ALL)');
   await genjobTurn(own); // warm, and what COPY is to bring

@@ -19,13 +19,14 @@ async function position(own, sample) {
   const body = JSON.stringify({ ...request(`small ${sample}`), standin: { latency_ms: 40 } });
   await own.db.run("INSERT INTO gen_jobs (server, request, tenant) VALUES ('bench', $1, $2)", [body, `small ${sample}`]);
   const committed = Date.now() / 1000;
+  const word = `job small ${sample}\\"`; // as it stands in JSON within JSON
   let seen;
   let at;
-  await until('the small tenant\'s turn comes', async () => {
-    seen = (await arrivals(1000)).requests ?? [];
-    at = seen.findIndex((call) => JSON.stringify(call.body).includes(`job small ${sample}"`) || JSON.stringify(call.body).includes(`job small ${sample}\\"`));
+  await until('the small tenant has its turn', async () => {
+    seen = await arrivals(1000);
+    at = seen.findIndex((call) => JSON.stringify(call.body).includes(word));
     return at >= 0;
-  }, { every: 50 });
+  }, { every: 50, within: 60 });
   return seen.slice(0, at).filter((call) => call.time > committed).length;
 }
 
