@@ -2,7 +2,7 @@
 #
 # The servers of a benchmark: throw-away, on free ports of the loopback interface, with the durability
 # that they come with. Sourced by run, whose $work they live in.
-# shellcheck disable=SC2154  # work, tools: run's
+# shellcheck disable=SC2154  # work, tools: from run
 
 servers=() # processes to be ended, the last started first
 postgres=
