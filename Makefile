@@ -2,6 +2,7 @@
 #
 #   make demo          everything, shown working, in a throw-away cluster
 #   make check         every test, in throw-away clusters
+#   make bench         how fast it is, beside other queues and the limits
 #   make && make install && make installcheck     for packagers
 #
 # PG_CONFIG chooses the PostgreSQL to build for.
@@ -91,7 +92,7 @@ SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson)
 
 EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
 
-ifeq (,$(filter check demo format lint,$(MAKECMDGOALS)))
+ifeq (,$(filter bench check demo format lint,$(MAKECMDGOALS)))
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -119,6 +120,9 @@ else
 
 # ---- targets that work before there is a PostgreSQL to build for (PGXS has a check of its own) ----
 
+bench:
+	@LONG=$(LONG) DOC=$(DOC) PEERS="$(PEERS)" bench/run $(B)
+
 check:
 	@test/run $(T)
 
@@ -131,6 +135,6 @@ format:
 lint:
 	@tools/lint
 
-.PHONY: check demo format lint
+.PHONY: bench check demo format lint
 
 endif
