@@ -10,8 +10,12 @@
 #include "job.h"
 #include "schedule.h"
 
-/* A job that waits for its prediction fits in; there may be ten thousands of them. */
-#define JOB_BLOCK ((Size) 1536)
+/*
+ * A job that waits for its prediction fits into the first block; there may be ten thousands of them.  What is larger
+ * than a sixteenth of the largest block gets one of its own: the Job itself must not be.
+ */
+#define JOB_BLOCK ((Size) 2048)
+#define JOB_MAX_BLOCK ((Size) 16384)
 
 typedef struct JobEntry
 {
@@ -56,9 +60,8 @@ create_tables(void)
 Job *
 job_create(int64 id)
 {
-	MemoryContext context =
-		GenerationContextCreate(TopMemoryContext, "genjob job", JOB_BLOCK, ALLOCSET_SMALL_INITSIZE,
-								ALLOCSET_SMALL_MAXSIZE);
+	MemoryContext context = GenerationContextCreate(TopMemoryContext, "genjob job", JOB_BLOCK,
+													ALLOCSET_SMALL_INITSIZE, JOB_MAX_BLOCK);
 	Job *job = MemoryContextAllocZero(context, sizeof(Job));
 	JobEntry *entry;
 

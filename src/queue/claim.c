@@ -149,15 +149,16 @@ static ArrayType *
 random_keys(int n)
 {
 	Datum *keys = palloc(n * sizeof(Datum));
+	pg_uuid_t *uuids = palloc(n * sizeof(pg_uuid_t));
 	int i;
 
+	if (!pg_strong_random(uuids, n * sizeof(pg_uuid_t)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
 	for (i = 0; i < n; i++)
 	{
-		pg_uuid_t *uuid = palloc(UUID_LEN);
+		pg_uuid_t *uuid = &uuids[i];
 
-		if (!pg_strong_random(uuid->data, UUID_LEN))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
 		/* version 4, of RFC 9562 */
 		uuid->data[6] = (uuid->data[6] & 0x0f) | 0x40;
 		uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
