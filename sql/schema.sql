@@ -48,8 +48,8 @@ CREATE TABLE @extschema@.gen_jobs
 	backend         text
 );
 
--- three quarters full pages leave room for the new versions of a row beside it
-ALTER TABLE @extschema@.gen_jobs SET (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.02,
+-- half full pages leave room for a row's new versions beside it, which takes less WAL than elsewhere
+ALTER TABLE @extschema@.gen_jobs SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02,
 	autovacuum_vacuum_threshold = 1000);
 -- what is compressed already gains nothing
 ALTER TABLE @extschema@.gen_jobs ALTER COLUMN inputs SET STORAGE EXTERNAL;
@@ -94,7 +94,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.errors IS 'one element for each attempt t
 COMMENT ON COLUMN @extschema@.gen_jobs.remote_id IS 'the provider''s own id of the prediction, written as soon as it is known';
 COMMENT ON COLUMN @extschema@.gen_jobs.remote IS 'what else is needed to go on with the prediction after a restart';
 COMMENT ON COLUMN @extschema@.gen_jobs.ran_on IS 'server that took the last attempt as a fallback; null where it was the job''s own';
-COMMENT ON COLUMN @extschema@.gen_jobs.backend IS 'address, of those in the server''s option url, that was given the last attempt';
+COMMENT ON COLUMN @extschema@.gen_jobs.backend IS 'address that was given the last attempt; null where the server''s option url has but one';
 
 CREATE TABLE @extschema@.gen_outputs
 (

@@ -190,6 +190,7 @@ run_claim(const Turn *turns, int n, ArrayType *keys, TimestampTz now)
 	int64 *ids = palloc(n * sizeof(int64));
 	Datum *servers = palloc(n * sizeof(Datum));
 	bool *at_home = palloc(n * sizeof(bool));
+	bool *is_only = palloc(n * sizeof(bool));
 	Datum *backends = palloc(n * sizeof(Datum));
 	const char *usable[MAX_USABLE];
 	Datum usable_texts[MAX_USABLE];
@@ -204,6 +205,7 @@ run_claim(const Turn *turns, int n, ArrayType *keys, TimestampTz now)
 		ids[i] = turns[i].id;
 		servers[i] = NameGetDatum(&turns[i].queue->name);
 		at_home[i] = turns[i].queue == turns[i].home;
+		is_only[i] = turns[i].queue->server->n_backends == 1;
 		backends[i] = CStringGetTextDatum(turns[i].place.backend->url);
 	}
 	for (i = 0; i < n_usable; i++)
@@ -213,7 +215,8 @@ run_claim(const Turn *turns, int n, ArrayType *keys, TimestampTz now)
 	args[2] = TimestampTzGetDatum(now);
 	args[3] = PointerGetDatum(construct_md_array(servers, at_home, 1, dims, lbs, NAMEOID,
 												 NAMEDATALEN, false, TYPALIGN_CHAR));
-	args[4] = PointerGetDatum(construct_array(backends, n, TEXTOID, -1, false, TYPALIGN_INT));
+	args[4] = PointerGetDatum(construct_md_array(backends, is_only, 1, dims, lbs, TEXTOID, -1, false,
+												 TYPALIGN_INT));
 	args[5] =
 		PointerGetDatum(construct_array(usable_texts, n_usable, TEXTOID, -1, false, TYPALIGN_INT));
 	return statement_run(CLAIM, args, NULL);
