@@ -270,6 +270,14 @@ limits_resume(Limits *limits, const char *url, TimestampTz now)
 	return backend ? occupy(limits, backend, now) : none;
 }
 
+static void
+end_probe(Place *place)
+{
+	if (place->is_probe)
+		breaker_probe_ended(&place->backend->breaker);
+	place->is_probe = false;
+}
+
 /*
  * Gives the place to the backend of that url, if the server has it.
  */
@@ -280,8 +288,7 @@ limits_move(Place *place, const char *url)
 
 	if (backend == NULL || backend == place->backend)
 		return;
-	if (place->is_probe)
-		breaker_probe_ended(&place->backend->breaker);
+	end_probe(place);
 	place->backend->in_flight--;
 	backend->in_flight++;
 	place->backend = backend;
@@ -296,8 +303,7 @@ limits_leave(Place *place)
 {
 	if (place->limits == NULL)
 		return;
-	if (place->is_probe)
-		breaker_probe_ended(&place->backend->breaker);
+	end_probe(place);
 	place->backend->in_flight--;
 	place->limits->in_flight--;
 	place->limits = NULL;
@@ -342,10 +348,12 @@ has_choice(const Limits *limits)
 }
 
 /*
- * Takes notice of how a call of this place ended.  error is the sentence that the job gets.
+ * Takes notice of how a call of this place ended.  error is the sentence that the job gets.  If the call
+ * was the one that finds out whether the backend is back, that is known now, however long the place is
+ * still needed.
  */
 void
-limits_note(const Place *place, CallOutcome outcome, const char *error, TimestampTz now)
+limits_note(Place *place, CallOutcome outcome, const char *error, TimestampTz now)
 {
 	Backend *backend = place->backend;
 	const ServerOptions *options;
@@ -361,6 +369,7 @@ limits_note(const Place *place, CallOutcome outcome, const char *error, Timestam
 	}
 	else
 		breaker_succeeded(&backend->breaker);
+	end_probe(place);
 	if (outcome == CALL_REFUSED && options->max_in_flight == MAX_IN_FLIGHT_AUTO)
 		capacity_refused(&backend->capacity, backend->in_flight, place->taken_at, now);
 }

@@ -75,7 +75,7 @@ extern void limits_leave(Place *place);
 extern void limits_give_back(Place *place);
 
 extern CallOutcome limits_outcome(const HttpReply *reply);
-extern void limits_note(const Place *place, CallOutcome outcome, const char *error,
+extern void limits_note(Place *place, CallOutcome outcome, const char *error,
 						TimestampTz now);
 extern void limits_note_result(const Place *place, TimestampTz now);
 extern void limits_hold(const Place *place, TimestampTz until, bool whole_server);
