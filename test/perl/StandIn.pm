@@ -182,6 +182,16 @@ sub capacity
 	return $self;
 }
 
+# From now on every call that brings work gets this STATUS (0: not any more), with a header Retry-After
+# if retry_after => ... is given.
+sub refuse_all
+{
+	my ($self, $status, %option) = @_;
+	$self->_admin('POST', "refuse?status=$status"
+		  . (defined $option{retry_after} ? "&retry_after=$option{retry_after}" : ''));
+	return $self;
+}
+
 # Polls the counts until the condition holds of them, and returns them; dies
 # with the counts when it does not within the seconds (30).
 #   $standin->wait_for(sub { $_[0]{in_flight} == 10 });

@@ -5,8 +5,12 @@
  */
 #include "standin.h"
 
+#include <stdio.h>
+
 static unsigned capacity; /* 0: there is no limit */
 static bool refuses;
+static int refusal; /* status of the answer to all; 0: they are worked on */
+static char refusal_retry_after[32];
 static unsigned working;
 static TAILQ_HEAD(, Call) line = TAILQ_HEAD_INITIALIZER(line); /* first come, first served */
 
@@ -34,20 +38,36 @@ capacity_set(unsigned n, bool refuse)
 	capacity_start_next();
 }
 
-/* A call that brings work comes: it gets a place, or waits for one, or is refused with 429. */
+/* All calls that bring work get this status from now on, and Retry-After if it is not NULL; 0: none. */
+void
+capacity_refuse_all(int status, const char *retry_after)
+{
+	refusal = status;
+	snprintf(refusal_retry_after, sizeof(refusal_retry_after), "%s", retry_after ? retry_after : "");
+}
+
+static void
+capacity_refuse(Call *call)
+{
+	call->latency_ms = 0;
+	if (*refusal_retry_after && refusal)
+		call_add_header(call, "Retry-After", refusal_retry_after);
+	call_write_error(call, refusal ? refusal : 429, "refused", "Not now.");
+}
+
+/* A call that brings work comes: it gets a place, or waits for one, or is refused. */
 void
 capacity_enter(Call *call)
 {
-	if (capacity == 0 || working < capacity)
+	if (refusal)
+		capacity_refuse(call);
+	else if (capacity == 0 || working < capacity)
 	{
 		call->place = PLACE_WORKING;
 		working++;
 	}
 	else if (refuses)
-	{
-		call_write_error(call, 429, "too_many_requests", "Too many requests at a time.");
-		call->latency_ms = 0;
-	}
+		capacity_refuse(call);
 	else
 	{
 		call->place = PLACE_WAITING;

@@ -352,6 +352,11 @@ subtest 'capacity' => sub {
 	is(post($images, StandIn::request(prompt => 'refused'))->{status}, 429, '... or is refused');
 	$standin->capacity(0);
 	is(post($images, StandIn::request(prompt => 'without limit'))->{status}, 200, 'and there may be no limit');
+	$standin->refuse_all(503, retry_after => 7);
+	my $refused = post($images, StandIn::request(prompt => 'refused'));
+	is("$refused->{status} $refused->{headers}{'retry-after'}", '503 7', 'all may be refused');
+	$standin->refuse_all(0);
+	is(post($images, StandIn::request(prompt => 'not refused'))->{status}, 200, '... for a while');
 	close($_) foreach @waiting;
 	$standin->wait_for(sub { $_[0]{in_flight} == 0 });
 };

@@ -341,6 +341,7 @@ extern void call_arm(Call *call, double ms);
 
 /* capacity.c */
 extern void capacity_set(unsigned n, bool refuse);
+extern void capacity_refuse_all(int status, const char *retry_after);
 extern void capacity_enter(Call *call);
 extern void capacity_leave(Call *call);
 
