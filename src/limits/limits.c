@@ -387,17 +387,20 @@ limits_note_result(const Place *place, TimestampTz now)
 
 /*
  * The server asked to wait until then: the account's other backends with it, or only the one that said
- * so.
+ * so.  False where others may go on.
  */
-void
+bool
 limits_hold(const Place *place, TimestampTz until, bool whole_server)
 {
 	if (place->limits == NULL)
-		return;
+		return true;
 	if (whole_server || !has_choice(place->limits))
+	{
 		place->limits->held_until = Max(place->limits->held_until, until);
-	else
-		place->backend->held_until = Max(place->backend->held_until, until);
+		return true;
+	}
+	place->backend->held_until = Max(place->backend->held_until, until);
+	return false;
 }
 
 /*
@@ -480,10 +483,11 @@ why_not(Limits *limits, TimestampTz now, TimestampTz *until)
 
 /*
  * Shows what may be given to the server and why it is not more; otherwise is the reason where the
- * server itself gives none.
+ * server itself gives none, and fallback_trouble what there is to say of its fallback when that is
+ * needed, or NULL.
  */
 void
-limits_say_why(Limits *limits, const char *otherwise, TimestampTz now)
+limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble, TimestampTz now)
 {
 	ServerStats *stats = limits->stats;
 	TimestampTz until = 0;
@@ -497,6 +501,10 @@ limits_say_why(Limits *limits, const char *otherwise, TimestampTz now)
 		reason = otherwise;
 		until = 0;
 	}
+	else if (fallback_trouble != NULL && limits_are_broken(limits) &&
+			 !limits->server->options.paused)
+		reason = psprintf("%s%s %s", reason, reason[strlen(reason) - 1] == '.' ? "" : ".",
+						  fallback_trouble);
 	stats->in_flight = limits->in_flight;
 	stats->allowed = limits_allowed(limits);
 	stats->tokens = limits->bucket.per_second > 0 ? (float) limits->bucket.tokens : -1;

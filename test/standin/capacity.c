@@ -43,7 +43,8 @@ void
 capacity_refuse_all(int status, const char *retry_after)
 {
 	refusal = status;
-	snprintf(refusal_retry_after, sizeof(refusal_retry_after), "%s", retry_after ? retry_after : "");
+	snprintf(refusal_retry_after, sizeof(refusal_retry_after), "%s",
+			 retry_after ? retry_after : "");
 }
 
 static void
