@@ -183,6 +183,19 @@ expire_and_fail(TimestampTz now)
 	}
 }
 
+/*
+ * Looks again at jobs that were kept for their own servers, of as many as these may be given.
+ */
+static void
+look_at_released(TimestampTz now)
+{
+	int64 ids[CLAIM_BATCH];
+	int n = schedule_release(ids, CLAIM_BATCH, now);
+
+	if (n > 0)
+		queue_read_changed(ids, n, now);
+}
+
 static void
 claim_work(void *arg)
 {
@@ -194,12 +207,14 @@ claim_work(void *arg)
 		return;
 	read_queue(now);
 	schedule_refresh();
+	look_at_released(now);
 	expire_and_fail(now);
 	do
 	{
 		queue_fill(now);
 		n = schedule_take(claim->turns + claim->n, claim_batch - claim->n, room() - claim->n, now);
 		claim->n += n;
+		claim->n -= n - queue_keep_home(claim->turns + claim->n - n, n);
 	} while (n > 0 && claim->n < claim_batch && turns_next_hungry(NULL) != NULL);
 	if (claim->n > 0)
 		queue_claim(claim->turns, claim->n, now);

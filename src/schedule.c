@@ -19,6 +19,7 @@
 ScheduleTimes schedule_times = {0, 0, 0};
 
 static HTAB *queues = NULL;
+static HTAB *bound_jobs = NULL;
 static uint64 refreshed_generation = 0;
 static bool has_new_queue = false;
 
@@ -30,6 +31,13 @@ static struct
 	TimestampTz until;
 } shunned[MAX_SHUNNED];
 static int next_shunned = 0;
+
+/* A job that only its own server may run. */
+typedef struct Bound
+{
+	int64 id; /* key */
+	dlist_node node;
+} Bound;
 
 /* ---------- queues ---------- */
 
@@ -56,6 +64,7 @@ schedule_queue(const char *server_name)
 		memset(queue, 0, sizeof(*queue));
 		queue->name = name;
 		turns_init(&queue->turns);
+		dlist_init(&queue->bound);
 		has_new_queue = true;
 	}
 	return queue;
@@ -85,6 +94,12 @@ static bool
 has_ready(const ServerQueue *queue)
 {
 	return queue->turns.n_ready > 0 || queue->turns.n_unread > 0;
+}
+
+static bool
+has_waiting(ServerQueue *queue)
+{
+	return has_ready(queue) || !dlist_is_empty(&queue->bound);
 }
 
 /* ---------- jobs ---------- */
@@ -137,7 +152,89 @@ schedule_add(int64 id, const char *server_name, const char *tenant, int priority
 void
 schedule_remove(int64 id)
 {
+	Bound *bound = bound_jobs ? hash_search(bound_jobs, &id, HASH_FIND, NULL) : NULL;
+
 	turns_remove(id);
+	if (bound == NULL)
+		return;
+	dlist_delete(&bound->node);
+	hash_search(bound_jobs, &id, HASH_REMOVE, NULL);
+}
+
+/* ---------- jobs that their server's fallback does not take ---------- */
+
+static void
+set_fallback_trouble(ServerQueue *queue, const char *why)
+{
+	if (why != NULL && queue->fallback_trouble != NULL && strcmp(why, queue->fallback_trouble) == 0)
+		return;
+	free(queue->fallback_trouble);
+	queue->fallback_trouble = why ? strdup(why) : NULL;
+}
+
+/*
+ * Keeps a job that is not on the queue any more for its own server, since the fallback may not run it:
+ * why says so.
+ */
+void
+schedule_bind(int64 id, ServerQueue *home, const char *why)
+{
+	Bound *bound;
+	bool found;
+
+	if (bound_jobs == NULL)
+	{
+		HASHCTL by_id = {.keysize = sizeof(int64), .entrysize = sizeof(Bound)};
+
+		bound_jobs = hash_create("genjob bound jobs", 64, &by_id, HASH_ELEM | HASH_BLOBS);
+	}
+	set_fallback_trouble(home, psprintf("Its fallback \"%s\" takes no jobs of some owners: %s",
+										home->server->options.fallback, why));
+	bound = hash_search(bound_jobs, &id, HASH_ENTER, &found);
+	if (!found)
+		dlist_push_tail(&home->bound, &bound->node);
+}
+
+/*
+ * Gives back up to n jobs that were kept for that server: they are to be read again.  Returns how many.
+ */
+static int
+unbind(ServerQueue *queue, int64 *ids, int n)
+{
+	int i;
+
+	for (i = 0; i < n && !dlist_is_empty(&queue->bound); i++)
+	{
+		ids[i] = dlist_container(Bound, node, dlist_head_node(&queue->bound))->id;
+		schedule_remove(ids[i]);
+	}
+	return i;
+}
+
+/*
+ * Takes as many jobs that were kept for their own servers as these have room for, at most max, or all
+ * where servers have changed: the caller is to look at them again.  Returns their number.
+ */
+int
+schedule_release(int64 *ids, int max, TimestampTz now)
+{
+	int n_queues;
+	ServerQueue **list = list_queues(&n_queues);
+	int n = 0;
+	int i;
+
+	for (i = 0; i < n_queues; i++)
+	{
+		ServerQueue *queue = list[i];
+		int room = queue->must_release ? max : limits_room(&queue->limits, now);
+
+		n += unbind(queue, ids + n, Min(room, max - n));
+		queue->must_release &= !dlist_is_empty(&queue->bound);
+		if (dlist_is_empty(&queue->bound) && queue->fallback != NULL)
+			set_fallback_trouble(queue, NULL);
+	}
+	pfree(list);
+	return n;
 }
 
 /* ---------- servers ---------- */
@@ -162,24 +259,42 @@ refresh_queue(ServerQueue *queue)
 }
 
 /*
+ * Why a fallback cannot be used, or NULL.
+ */
+static char *
+complain_of_fallback(const ServerQueue *queue, const ServerQueue *fallback)
+{
+	const char *name = NameStr(fallback->name);
+
+	if (fallback == queue)
+		return psprintf("Its fallback \"%s\" cannot be used: it is the server itself.", name);
+	if (fallback->server == NULL)
+		return psprintf("Its fallback \"%s\" cannot be used: %s", name, fallback->complaint);
+	if (fallback->server->options.preset != queue->server->options.preset)
+		return psprintf("Its fallback \"%s\" cannot be used: it speaks %s, not %s.", name,
+						fallback->server->options.preset->api, queue->server->options.preset->api);
+	return NULL;
+}
+
+/*
  * The queue of the server that takes jobs when this one cannot: it must understand the same words.
+ * Jobs that it did not take are looked at again, for it may be another one now, or allow more.
  */
 static void
 find_fallback(ServerQueue *queue)
 {
 	const char *name = queue->server ? queue->server->options.fallback : NULL;
 	ServerQueue *fallback = name ? schedule_queue(name) : NULL;
+	char *complaint = NULL;
 
-	if (fallback == NULL || fallback == queue)
+	if (fallback != NULL)
 	{
-		queue->fallback = NULL;
-		return;
+		refresh_queue(fallback);
+		complaint = complain_of_fallback(queue, fallback);
 	}
-	refresh_queue(fallback);
-	queue->fallback = fallback->server != NULL &&
-							  fallback->server->options.preset == queue->server->options.preset
-						  ? fallback
-						  : NULL;
+	set_fallback_trouble(queue, complaint);
+	queue->fallback = complaint ? NULL : fallback;
+	queue->must_release = true;
 }
 
 /*
@@ -189,20 +304,24 @@ void
 schedule_refresh(void)
 {
 	uint64 generation = server_generation();
-	ServerQueue **list;
-	int n;
-	int i;
+	bool is_due = generation != refreshed_generation || has_new_queue;
 
-	if (generation == refreshed_generation && !has_new_queue)
-		return;
-	list = list_queues(&n);
-	for (i = 0; i < n; i++)
-		refresh_queue(list[i]);
-	for (i = 0; i < n; i++)
-		find_fallback(list[i]);
-	pfree(list);
+	/* a fallback whose queue is made here may have one itself */
+	while (is_due)
+	{
+		int n;
+		ServerQueue **list = list_queues(&n);
+		int i;
+
+		has_new_queue = false;
+		for (i = 0; i < n; i++)
+			refresh_queue(list[i]);
+		for (i = 0; i < n; i++)
+			find_fallback(list[i]);
+		pfree(list);
+		is_due = has_new_queue;
+	}
 	refreshed_generation = generation;
-	has_new_queue = false;
 }
 
 /*
@@ -234,7 +353,7 @@ schedule_next_without_server(void)
 	hash_seq_init(&scan, queues);
 	while ((queue = hash_seq_search(&scan)) != NULL)
 	{
-		if (queue->server == NULL && has_ready(queue))
+		if (queue->server == NULL && has_waiting(queue))
 		{
 			hash_seq_term(&scan);
 			return queue;
@@ -251,7 +370,7 @@ schedule_next_without_server(void)
 static TimestampTz
 last_moment(const ServerQueue *queue, TimestampTz expires_at)
 {
-	double usual = stats_percentile(queue->stats, 0.5);
+	double usual = queue->stats ? stats_percentile(queue->stats, 0.5) : 0;
 
 	return expires_at - (usual > 1 ? (TimestampTz) (usual * USECS_PER_SEC) : USECS_PER_SEC);
 }
@@ -285,10 +404,12 @@ pop_for_fallback(ServerQueue *queue, int64 *id)
 static bool
 queue_can_take(ServerQueue *queue, TimestampTz now)
 {
-	if (!has_ready(queue))
+	if (!has_waiting(queue))
 		return false;
-	return limits_room(&queue->limits, now) > 0 ||
-		   (needs_fallback(queue, now) && limits_room(&queue->fallback->limits, now) > 0);
+	return (queue->must_release && !dlist_is_empty(&queue->bound)) ||
+		   limits_room(&queue->limits, now) > 0 ||
+		   (has_ready(queue) && needs_fallback(queue, now) &&
+			limits_room(&queue->fallback->limits, now) > 0);
 }
 
 /*
@@ -421,7 +542,7 @@ schedule_next_change(TimestampTz now)
 	hash_seq_init(&scan, queues);
 	while ((queue = hash_seq_search(&scan)) != NULL)
 	{
-		TimestampTz change = has_ready(queue) ? limits_next_change(&queue->limits, now) : 0;
+		TimestampTz change = has_waiting(queue) ? limits_next_change(&queue->limits, now) : 0;
 		TimestampTz expiry = queue->fallback ? turns_next_expiry(&queue->turns) : 0;
 
 		if (change != 0)
@@ -448,7 +569,8 @@ schedule_show(int room, TimestampTz now)
 		return;
 	hash_seq_init(&scan, queues);
 	while ((queue = hash_seq_search(&scan)) != NULL)
-		limits_say_why(&queue->limits, room > 0 ? "" : "genjob.max_in_flight is reached", now);
+		limits_say_why(&queue->limits, room > 0 ? "" : "genjob.max_in_flight is reached",
+					   queue->fallback_trouble, now);
 }
 
 /*

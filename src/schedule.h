@@ -23,6 +23,9 @@ typedef struct ServerQueue
 	ServerStats *stats;           /* NULL with server */
 	char *complaint;              /* malloc'd; NULL with a server */
 	struct ServerQueue *fallback; /* takes jobs when this one cannot; or NULL */
+	char *fallback_trouble;       /* malloc'd: why it takes none, or not all; or NULL */
+	dlist_head bound;             /* jobs that it does not take: queued and due, but not in turns */
+	bool must_release;            /* what bound them may have changed */
 
 	Limits limits;
 } ServerQueue;
@@ -42,6 +45,9 @@ extern void schedule_add(int64 id, const char *server_name, const char *tenant, 
 extern void schedule_remove(int64 id);
 extern void schedule_shun(int64 id, TimestampTz until);
 extern bool schedule_is_shunned(int64 id);
+
+extern void schedule_bind(int64 id, ServerQueue *home, const char *why);
+extern int schedule_release(int64 *ids, int max, TimestampTz now);
 
 extern void schedule_refresh(void);
 extern void schedule_weights_changed(void);

@@ -38,6 +38,19 @@
 #define POSTPONE_MS INT64CONST(1000)
 #define POSTPONE_MAX_MS INT64CONST(60000)
 
+/*
+ * Whether an attempt that failed is not the job's fault: of a fallback, too, it costs nothing to find out
+ * that it cannot be reached.
+ */
+static bool
+is_spared(const Job *job)
+{
+	bool is_away = strcmp(NameStr(job->queue->name), job->server_name) != 0;
+
+	return limits_spare_attempt(&job->place, job->call_outcome) ||
+		   (is_away && job->call_outcome == CALL_UNREACHABLE);
+}
+
 static void
 decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
 {
@@ -45,7 +58,7 @@ decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
 	int failures = job->failures + 1;
 	int max_attempts = job->max_attempts > 0 ? job->max_attempts : (int) options->max_attempts;
 
-	if (limits_spare_attempt(&job->place, job->call_outcome))
+	if (is_spared(job))
 	{
 		job->new_state = "queued";
 		job->run_at = now;
@@ -124,7 +137,8 @@ decide(Job *job)
 			job->new_state = "queued";
 			/* a server that says "at once" again and again must not be called in a circle */
 			job->run_at = now + 1000 * Max(job->verdict->after, options->retry_base);
-			limits_hold(&job->place, job->run_at, job->verdict->http_status == 429);
+			if (!limits_hold(&job->place, job->run_at, job->verdict->http_status == 429))
+				job->run_at = now + 1000 * options->retry_base;
 			break;
 		case VERDICT_POSTPONE:
 			job->new_state = "queued";
@@ -439,7 +453,7 @@ steps_reported(Job *job, TimestampTz now)
 	bool goes_on = strcmp(job->new_state, "queued") == 0;
 
 	if (goes_on && job->run_at <= now)
-		schedule_add(job->id, NameStr(job->queue->name), job->tenant, job->priority, job->run_at,
+		schedule_add(job->id, job->server_name, job->tenant, job->priority, job->run_at,
 					 job->expires_at);
 	else if (goes_on)
 		schedule_note_time(&schedule_times.due, job->run_at);

@@ -594,6 +594,25 @@ turns_set_weight(const char *server_name, const char *tenant, double weight)
 	MemoryContextSwitchTo(caller);
 }
 
+/*
+ * Gives a tenant another weight: what it is ahead of the others is paid off at the new one.
+ */
+static void
+change_weight(Tenant *tenant, double weight)
+{
+	Turns *turns = tenant->key.turns;
+
+	if (weight == tenant->weight)
+		return;
+	if (tenant->is_waiting)
+		pairingheap_remove(turns->waiting, &tenant->waiting_node);
+	if (tenant->pass > turns->time)
+		tenant->pass = turns->time + (tenant->pass - turns->time) * tenant->weight / weight;
+	tenant->weight = weight;
+	if (tenant->is_waiting)
+		pairingheap_add(turns->waiting, &tenant->waiting_node);
+}
+
 void
 turns_apply_weights(Turns *turns)
 {
@@ -603,6 +622,6 @@ turns_apply_weights(Turns *turns)
 	{
 		Tenant *tenant = dlist_container(Tenant, node, iter.cur);
 
-		tenant->weight = weight_of(tenant->server_name, tenant->key.name);
+		change_weight(tenant, weight_of(tenant->server_name, tenant->key.name));
 	}
 }

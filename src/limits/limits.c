@@ -276,6 +276,14 @@ limits_resume(Limits *limits, const char *url, TimestampTz now)
 	return resumed;
 }
 
+static void
+end_probe(Place *place)
+{
+	if (place->is_probe)
+		breaker_probe_ended(&place->backend->breaker);
+	place->is_probe = false;
+}
+
 /*
  * Gives the place to the backend of that url, if the server has it.
  */
@@ -286,8 +294,7 @@ limits_move(Place *place, const char *url)
 
 	if (backend == NULL || backend == place->backend)
 		return;
-	if (place->is_probe)
-		breaker_probe_ended(&place->backend->breaker);
+	end_probe(place);
 	place->backend->in_flight--;
 	backend->in_flight++;
 	place->backend = backend;
@@ -302,8 +309,7 @@ limits_leave(Place *place)
 {
 	if (place->limits == NULL)
 		return;
-	if (place->is_probe)
-		breaker_probe_ended(&place->backend->breaker);
+	end_probe(place);
 	place->backend->in_flight--;
 	place->limits->in_flight--;
 	place->limits = NULL;
@@ -348,10 +354,12 @@ has_choice(const Limits *limits)
 }
 
 /*
- * Takes notice of how a call of this place ended.  error is the sentence that the job gets.
+ * Takes notice of how a call of this place ended.  error is the sentence that the job gets.  If the call
+ * was the one that finds out whether the backend is back, that is known now, however long the place is
+ * still needed.
  */
 void
-limits_note(const Place *place, CallOutcome outcome, const char *error, TimestampTz now)
+limits_note(Place *place, CallOutcome outcome, const char *error, TimestampTz now)
 {
 	Backend *backend = place->backend;
 	const ServerOptions *options;
@@ -367,6 +375,7 @@ limits_note(const Place *place, CallOutcome outcome, const char *error, Timestam
 	}
 	else
 		breaker_succeeded(&backend->breaker);
+	end_probe(place);
 	if (outcome == CALL_REFUSED && options->max_in_flight == MAX_IN_FLIGHT_AUTO)
 		capacity_refused(&backend->capacity, backend->in_flight, place->taken_at, now);
 }
@@ -384,17 +393,20 @@ limits_note_result(const Place *place, TimestampTz now)
 
 /*
  * The server asked to wait until then: the account's other backends with it, or only the one that said
- * so.
+ * so.  False where others may go on.
  */
-void
+bool
 limits_hold(const Place *place, TimestampTz until, bool whole_server)
 {
 	if (place->limits == NULL)
-		return;
+		return true;
 	if (whole_server || !has_choice(place->limits))
+	{
 		place->limits->held_until = Max(place->limits->held_until, until);
-	else
-		place->backend->held_until = Max(place->backend->held_until, until);
+		return true;
+	}
+	place->backend->held_until = Max(place->backend->held_until, until);
+	return false;
 }
 
 /*
@@ -478,10 +490,11 @@ why_not(Limits *limits, TimestampTz now, TimestampTz *until)
 
 /*
  * Shows what may be given to the server and why it is not more; otherwise is the reason where the
- * server itself gives none.
+ * server itself gives none, and fallback_trouble what there is to say of its fallback when that is
+ * needed, or NULL.
  */
 void
-limits_say_why(Limits *limits, const char *otherwise, TimestampTz now)
+limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble, TimestampTz now)
 {
 	ServerStats *stats = limits->stats;
 	TimestampTz until = 0;
@@ -495,6 +508,10 @@ limits_say_why(Limits *limits, const char *otherwise, TimestampTz now)
 		reason = otherwise;
 		until = 0;
 	}
+	else if (fallback_trouble != NULL && limits_are_broken(limits) &&
+			 !limits->server->options.paused)
+		reason = psprintf("%s%s %s", reason, reason[strlen(reason) - 1] == '.' ? "" : ".",
+						  fallback_trouble);
 	stats->in_flight = limits->in_flight;
 	stats->allowed = limits_allowed(limits);
 	stats->tokens = limits->bucket.per_second > 0 ? (float) limits->bucket.tokens : -1;

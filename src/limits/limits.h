@@ -66,7 +66,8 @@ extern int limits_room(Limits *limits, TimestampTz now);
 extern TimestampTz limits_next_change(Limits *limits, TimestampTz now);
 extern bool limits_are_broken(const Limits *limits);
 extern int limits_allowed(Limits *limits);
-extern void limits_say_why(Limits *limits, const char *otherwise, TimestampTz now);
+extern void limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble,
+						   TimestampTz now);
 
 extern Place limits_take(Limits *limits, TimestampTz now);
 extern Place limits_resume(Limits *limits, const char *url, TimestampTz now);
@@ -75,10 +76,9 @@ extern void limits_leave(Place *place);
 extern void limits_give_back(Place *place);
 
 extern CallOutcome limits_outcome(const HttpReply *reply);
-extern void limits_note(const Place *place, CallOutcome outcome, const char *error,
-						TimestampTz now);
+extern void limits_note(Place *place, CallOutcome outcome, const char *error, TimestampTz now);
 extern void limits_note_result(const Place *place, TimestampTz now);
-extern void limits_hold(const Place *place, TimestampTz until, bool whole_server);
+extern bool limits_hold(const Place *place, TimestampTz until, bool whole_server);
 extern bool limits_spare_attempt(const Place *place, CallOutcome outcome);
 
 #endif /* GENJOB_LIMITS_H */

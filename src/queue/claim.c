@@ -239,8 +239,8 @@ keep_backend(uint64 row, Turn *turn)
 static int
 compare_turns(const void *a, const void *b)
 {
-	int64 left = ((const Turn *) a)->id;
-	int64 right = ((const Turn *) b)->id;
+	int64 left = (*(Turn *const *) a)->id;
+	int64 right = (*(Turn *const *) b)->id;
 
 	return (left > right) - (left < right);
 }
@@ -265,6 +265,66 @@ settle_missing(const int64 *ids, int n, TimestampTz now)
 }
 
 /*
+ * Keeps the jobs of an owner who may not use the fallback that was to run them for their own server.
+ */
+static void
+check_fallback(Turn *turn, Oid owner)
+{
+	const Server *fallback = turn->queue->server;
+	MappingOptions secrets;
+	ServerComplaint complaint;
+
+	if (server_check_role(fallback, owner, &complaint) &&
+		server_read_secrets(fallback, owner, &secrets, &complaint))
+		return;
+	limits_give_back(&turn->place);
+	schedule_bind(turn->id, turn->home, psprintf("%s. %s", complaint.message, complaint.hint));
+}
+
+/*
+ * Takes those out of n turns whose owners may not use the server that is to run them, and that is not
+ * the job's own; returns how many are left.
+ */
+int
+queue_keep_home(Turn *turns, int n)
+{
+	int64 *ids = palloc(Max(n, 1) * sizeof(int64));
+	int n_away = 0;
+	int kept = 0;
+	uint64 rows = 0;
+	uint64 row;
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		if (turns[i].queue != turns[i].home)
+			ids[n_away++] = turns[i].id;
+	}
+	if (n_away > 0)
+	{
+		Datum args[1] = {PointerGetDatum(statement_int8_array(ids, n_away))};
+
+		rows = statement_run(FIND_OWNERS, args, NULL);
+	}
+	for (row = 0; row < rows; row++)
+	{
+		int64 id = DatumGetInt64(statement_not_null(row, 1));
+
+		for (i = 0; i < n; i++)
+		{
+			if (turns[i].id == id)
+				check_fallback(&turns[i], DatumGetObjectId(statement_not_null(row, 2)));
+		}
+	}
+	for (i = 0; i < n; i++)
+	{
+		if (turns[i].place.limits != NULL)
+			turns[kept++] = turns[i];
+	}
+	return kept;
+}
+
+/*
  * Starts an attempt of these jobs: each one that is still queued becomes a Job in the state JOB_CLAIMED,
  * in the order of turns, and has the turn's place; the others' places are given back.  Those that
  * someone has locked are looked at again later.
@@ -274,22 +334,28 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 {
 	ArrayType *keys = random_keys(n);
 	uint64 rows = run_claim(turns, n, keys, now);
-	Turn *by_id = palloc(n * sizeof(Turn));
+	Turn **by_id = palloc(n * sizeof(Turn *));
 	int64 *missing = palloc(n * sizeof(int64));
 	int n_missing = 0;
 	uint64 row;
 	int i;
 
-	memcpy(by_id, turns, n * sizeof(Turn));
-	qsort(by_id, n, sizeof(Turn), compare_turns);
+	for (i = 0; i < n; i++)
+		by_id[i] = &turns[i];
+	qsort(by_id, n, sizeof(Turn *), compare_turns);
 	for (row = 0; row < rows; row++)
 	{
 		Job *job = job_from_row(row);
 		Turn key = {.id = job->id};
-		Turn *turn = bsearch(&key, by_id, n, sizeof(Turn), compare_turns);
+		Turn *key_pointer = &key;
+		Turn *turn = *(Turn **) bsearch(&key_pointer, by_id, n, sizeof(Turn *), compare_turns);
+		Place place;
 
 		keep_backend(row, turn);
-		assign(job, turn->queue, turn->place);
+		/* whoever has the place leaves it, also when an error ends this: one of both */
+		place = turn->place;
+		turn->place.limits = NULL;
+		assign(job, turn->queue, place);
 	}
 	for (i = 0; i < n; i++)
 	{
@@ -297,7 +363,6 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 
 		if (job != NULL && job->state == JOB_CLAIMED)
 		{
-			turns[i].place.limits = NULL;
 			job_enter(job, JOB_CLAIMED);
 			job->key_is_kept = has_kept_key(job, keys, i);
 			queue_read_references(job);

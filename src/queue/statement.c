@@ -86,6 +86,8 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_NEXT_EXPIRY] = {1, {TIMESTAMPTZOID},
 		"SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at > $1"
 		" ORDER BY expires_at LIMIT 1"},
+	[FIND_OWNERS] = {1, {INT8ARRAYOID},
+		"SELECT id, owner::oid FROM @.gen_jobs WHERE id = ANY ($1)"},
 	[FIND_ORPHANS] = {0, {0},
 		"SELECT id, server, NULL::text, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, (remote->'urls')::text, (remote->'answer')::text,"

@@ -173,6 +173,25 @@ sub finish
 	return $self->_admin('POST', 'finish')->{finished};
 }
 
+# From now on so many calls are worked on at a time (0: all); what is beyond waits its turn, or with
+# refuse => 1 is answered 429 at once.
+sub capacity
+{
+	my ($self, $calls, %option) = @_;
+	$self->_admin('POST', "capacity?calls=$calls" . ($option{refuse} ? '&beyond=refuse' : ''));
+	return $self;
+}
+
+# From now on every call that brings work gets this STATUS (0: not any more), with a header Retry-After
+# if retry_after => ... is given.
+sub refuse_all
+{
+	my ($self, $status, %option) = @_;
+	$self->_admin('POST', "refuse?status=$status"
+		  . (defined $option{retry_after} ? "&retry_after=$option{retry_after}" : ''));
+	return $self;
+}
+
 # Polls the counts until the condition holds of them, and returns them; dies
 # with the counts when it does not within the seconds (30).
 #   $standin->wait_for(sub { $_[0]{in_flight} == 10 });

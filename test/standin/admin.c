@@ -48,6 +48,25 @@ admin_write_health(struct evbuffer *out, struct evkeyvalq *query)
 	evbuffer_add_printf(out, "{\"ok\":true}");
 }
 
+static void
+admin_set_capacity(struct evbuffer *out, struct evkeyvalq *query)
+{
+	const char *calls = evhttp_find_header(query, "calls");
+	const char *beyond = evhttp_find_header(query, "beyond");
+
+	capacity_set(calls ? (unsigned) atoi(calls) : 0, beyond && strcmp(beyond, "refuse") == 0);
+	evbuffer_add_printf(out, "{\"ok\":true}");
+}
+
+static void
+admin_refuse(struct evbuffer *out, struct evkeyvalq *query)
+{
+	const char *status = evhttp_find_header(query, "status");
+
+	capacity_refuse_all(status ? atoi(status) : 0, evhttp_find_header(query, "retry_after"));
+	evbuffer_add_printf(out, "{\"ok\":true}");
+}
+
 static const struct
 {
 	const char *path;
@@ -58,6 +77,8 @@ static const struct
 	{"/_standin/requests", "GET", admin_write_requests},
 	{"/_standin/health", "GET", admin_write_health},
 	{"/_standin/finish", "POST", admin_finish},
+	{"/_standin/capacity", "POST", admin_set_capacity},
+	{"/_standin/refuse", "POST", admin_refuse},
 	{"/_standin/reset", "POST", admin_reset},
 };
 
@@ -92,7 +113,7 @@ admin_handle_request(struct evhttp_request *req, const char *path, bool counted)
 	if (status != 200)
 		evbuffer_add_printf(out,
 							"{\"error\":{\"message\":\"GET /_standin/counts, requests or health; "
-							"POST /_standin/finish or reset\"}}");
+							"POST /_standin/finish, capacity, refuse or reset\"}}");
 	evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Type", "application/json");
 	evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
 	evhttp_send_reply(req, status, NULL, out);

@@ -116,6 +116,7 @@ static void
 call_end(Call *call, Outcome outcome)
 {
 	counts_end(&call->count, outcome);
+	capacity_leave(call);
 	TAILQ_REMOVE(&calls, call, link);
 	if (call->timer)
 		event_free(call->timer);
@@ -259,7 +260,7 @@ call_wait(Call *call)
 
 	bufferevent_setcb(bev, NULL, NULL, call_on_event, call);
 	bufferevent_enable(bev, EV_READ);
-	if (call->fault.stall != STALL_ALL)
+	if (call->fault.stall != STALL_ALL && call->place != PLACE_WAITING)
 		call_arm(call, call->latency_ms);
 }
 
@@ -363,7 +364,10 @@ call_handle_request(struct evhttp_request *req, void *arg)
 	body_free(&body);
 	evbuffer_drain(input, evbuffer_get_length(input));
 
-	if (call->fault.script == NULL && call->fault.stall == STALL_NONE && call->latency_ms <= 0)
+	if (call->route && call->route->errand == ERRAND_SUBMIT)
+		capacity_enter(call);
+	if (call->place != PLACE_WAITING && call->fault.script == NULL &&
+		call->fault.stall == STALL_NONE && call->latency_ms <= 0)
 		call_answer(call);
 	else
 		call_wait(call);

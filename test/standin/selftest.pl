@@ -338,6 +338,29 @@ subtest 'counts' => sub {
 	is($http->get($standin->url('/_standin/nothing'))->{status}, 404, 'unknown question');
 };
 
+subtest 'capacity' => sub {
+	$standin->reset;
+	$standin->capacity(2);
+	my @waiting = map { raw_connect('POST', $images, StandIn::request(prompt => 'capacity', faults => [ { stall => 1 } ], repeat => 1)) } 1 .. 2;
+	$standin->wait_for(sub { $_[0]{in_flight} == 2 });
+	push @waiting, raw_connect('POST', $images, StandIn::request(prompt => 'beyond'));
+	$standin->wait_for(sub { $_[0]{in_flight} == 3 });
+	is_deeply([raw_read($waiting[2], 0.2)], ['', 'open'], 'what is beyond the capacity waits');
+	close(shift @waiting);
+	like((raw_read($waiting[1], 1))[0], qr/^HTTP\/1.1 200 /, '... until a place is free');
+	$standin->capacity(1, refuse => 1);
+	is(post($images, StandIn::request(prompt => 'refused'))->{status}, 429, '... or is refused');
+	$standin->capacity(0);
+	is(post($images, StandIn::request(prompt => 'without limit'))->{status}, 200, 'and there may be no limit');
+	$standin->refuse_all(503, retry_after => 7);
+	my $refused = post($images, StandIn::request(prompt => 'refused'));
+	is("$refused->{status} $refused->{headers}{'retry-after'}", '503 7', 'all may be refused');
+	$standin->refuse_all(0);
+	is(post($images, StandIn::request(prompt => 'not refused'))->{status}, 200, '... for a while');
+	close($_) foreach @waiting;
+	$standin->wait_for(sub { $_[0]{in_flight} == 0 });
+};
+
 # ---- Predictions ----
 
 # Sends a request and returns the status, the JSON of the answer, and its headers.

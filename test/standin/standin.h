@@ -272,9 +272,19 @@ typedef struct CountRef
 } CountRef;
 
 /* One call, from the arrival of its request until the connection is done with it */
+/* Whether a call is one of those that are worked on (capacity.c) */
+typedef enum Place
+{
+	PLACE_NONE, /* it brings no work, or is refused */
+	PLACE_WAITING,
+	PLACE_WORKING
+} Place;
+
 struct Call
 {
 	TAILQ_ENTRY(Call) link;
+	TAILQ_ENTRY(Call) line; /* while PLACE_WAITING */
+	Place place;
 	struct evhttp_request *req;
 	struct evhttp_connection *evcon;
 	const Listener *listener;
@@ -328,6 +338,13 @@ extern struct event_base *call_base;
 extern double call_default_latency_ms;
 extern void call_handle_request(struct evhttp_request *req, void *listener);
 extern void call_arm(Call *call, double ms);
+
+/* capacity.c */
+extern void capacity_set(unsigned n, bool refuse);
+extern void capacity_refuse_all(int status, const char *retry_after);
+extern void capacity_enter(Call *call);
+extern void capacity_leave(Call *call);
+
 extern void call_on_event(struct bufferevent *bev, short what, void *arg);
 extern void call_hang_up(Call *call, bool reset);
 extern void call_hurry(Call *call);
