@@ -22,6 +22,7 @@ static HTAB *queues = NULL;
 static HTAB *bound_jobs = NULL;
 static uint64 refreshed_generation = 0;
 static bool has_new_queue = false;
+static uint64 served = 0; /* jobs so far, of all servers */
 
 /* Jobs that could not be claimed because their rows raise errors: left alone for a while */
 #define MAX_SHUNNED 64
@@ -458,18 +459,30 @@ take_one(ServerQueue *queue, Turn *taken, TimestampTz now)
 }
 
 /*
- * The one of n queues whose server has the fewest calls in flight: so those that share
- * genjob.max_in_flight have even parts of it.
+ * Whether one queue comes before another: the one whose next job would go to a server with fewer calls in
+ * flight, so that those which share genjob.max_in_flight have even parts of it; of two that go to the same
+ * server, as a fallback's guests do, the one that was served longer ago.
  */
+static bool
+comes_first(ServerQueue *left, ServerQueue *right, TimestampTz now)
+{
+	const ServerQueue *left_runs = needs_fallback(left, now) ? left->fallback : left;
+	const ServerQueue *right_runs = needs_fallback(right, now) ? right->fallback : right;
+
+	if (left_runs->limits.in_flight != right_runs->limits.in_flight)
+		return left_runs->limits.in_flight < right_runs->limits.in_flight;
+	return left->served_at < right->served_at;
+}
+
 static int
-choose_queue(ServerQueue **list, int n)
+choose_queue(ServerQueue **list, int n, TimestampTz now)
 {
 	int best = 0;
 	int i;
 
 	for (i = 1; i < n; i++)
 	{
-		if (list[i]->limits.in_flight < list[best]->limits.in_flight)
+		if (comes_first(list[i], list[best], now))
 			best = i;
 	}
 	return best;
@@ -488,10 +501,13 @@ schedule_take(Turn *taken, int max, int room, TimestampTz now)
 
 	while (n_queues > 0 && n < Min(max, room))
 	{
-		int i = choose_queue(list, n_queues);
+		int i = choose_queue(list, n_queues, now);
 
 		if (take_one(list[i], &taken[n], now))
+		{
+			list[i]->served_at = ++served;
 			n++;
+		}
 		else
 			list[i] = list[--n_queues];
 	}

@@ -28,6 +28,7 @@ typedef struct ServerQueue
 	bool must_release;            /* what bound them may have changed */
 
 	Limits limits;
+	uint64 served_at; /* the number of the last of its jobs that was given a place, of all jobs */
 } ServerQueue;
 
 /* A job that may be started now. */

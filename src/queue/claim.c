@@ -188,6 +188,7 @@ static uint64
 run_claim(const Turn *turns, int n, ArrayType *keys, TimestampTz now)
 {
 	int64 *ids = palloc(n * sizeof(int64));
+	Datum *homes = palloc(n * sizeof(Datum));
 	Datum *servers = palloc(n * sizeof(Datum));
 	bool *at_home = palloc(n * sizeof(bool));
 	bool *is_only = palloc(n * sizeof(bool));
@@ -195,7 +196,7 @@ run_claim(const Turn *turns, int n, ArrayType *keys, TimestampTz now)
 	const char *usable[MAX_USABLE];
 	Datum usable_texts[MAX_USABLE];
 	int n_usable = schedule_list_usable(usable, MAX_USABLE);
-	Datum args[6];
+	Datum args[7];
 	int dims[1] = {n};
 	int lbs[1] = {1};
 	int i;
@@ -203,6 +204,7 @@ run_claim(const Turn *turns, int n, ArrayType *keys, TimestampTz now)
 	for (i = 0; i < n; i++)
 	{
 		ids[i] = turns[i].id;
+		homes[i] = NameGetDatum(&turns[i].home->name);
 		servers[i] = NameGetDatum(&turns[i].queue->name);
 		at_home[i] = turns[i].queue == turns[i].home;
 		is_only[i] = turns[i].queue->server->n_backends == 1;
@@ -219,6 +221,8 @@ run_claim(const Turn *turns, int n, ArrayType *keys, TimestampTz now)
 												 TYPALIGN_INT));
 	args[5] =
 		PointerGetDatum(construct_array(usable_texts, n_usable, TEXTOID, -1, false, TYPALIGN_INT));
+	args[6] = PointerGetDatum(
+		construct_array(homes, n, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
 	return statement_run(CLAIM, args, NULL);
 }
 

@@ -101,9 +101,10 @@ static const Statement statements[STATEMENTS] = {
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
 		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
-	[CLAIM] = {6, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID, NAMEARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
-		"WITH " HELD_ROWS("unnest($1, $2, $4, $5) g (id, key, ran_on, backend)",
-			"j.state = 'queued' AND (j.expires_at IS NULL OR j.expires_at > $3)")
+	[CLAIM] = {7, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID, NAMEARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+			NAMEARRAYOID},
+		"WITH " HELD_ROWS("unnest($1, $2, $4, $5, $7) g (id, key, ran_on, backend, server)",
+			"j.state = 'queued' AND j.server = g.server AND (j.expires_at IS NULL OR j.expires_at > $3)")
 		" UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, started_at = $3,"
 		"  idempotency_key = coalesce(j.idempotency_key, g.key), ran_on = g.ran_on,"
 		"  backend = CASE WHEN j.idempotency_key IS NOT NULL AND j.backend = ANY ($6)"

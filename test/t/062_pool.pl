@@ -160,7 +160,7 @@ pool('spare', 'openai-images', [ $members[2] ]);
 pool('home', 'openai-images', \@broken, fallback => 'spare');
 insert('home', 40);
 all_succeed('home', 'when no address of a server can be reached its fallback runs its jobs');
-is(query("SELECT count(*), sum(failures) FROM gen_jobs WHERE server = 'home' AND ran_on = 'spare' AND backend = " . literal($members[2]->url)), '40|0', '... as the jobs say');
+is(query("SELECT count(*), sum(failures) FROM gen_jobs WHERE server = 'home' AND ran_on = 'spare' AND backend IS NULL"), '40|0', '... as the jobs say');
 my $up = start_at($broken[0]);
 eventually("WITH more AS (INSERT INTO gen_jobs (server, request) VALUES ('home', '{\"prompt\": \"b\"}')) SELECT bool_or(ran_on IS NULL AND state = 'succeeded') FROM gen_jobs WHERE server = 'home'",
 	'when it can be reached again it has them itself');
