@@ -326,6 +326,21 @@ schedule_refresh(void)
 }
 
 /*
+ * Forgets what the table has not, at the end of a scan of it.
+ */
+void
+schedule_drop_unseen(void)
+{
+	int n;
+	ServerQueue **list = list_queues(&n);
+	int i;
+
+	for (i = 0; i < n; i++)
+		turns_drop_unseen(&list[i]->turns);
+	pfree(list);
+}
+
+/*
  * Obeys the weights of tenants that were read anew.
  */
 void

@@ -55,6 +55,17 @@ stats_percentile(const ServerStats *stats, double fraction)
 	return get_float8_nan();
 }
 
+/*
+ * How many calls the server's rate lets go at once; the dispatcher that is idle does not count them.
+ */
+double
+stats_tokens(const ServerStats *stats, TimestampTz now)
+{
+	double seconds = Max(now - stats->tokens_at, 0) / (double) USECS_PER_SEC;
+
+	return Min(stats->burst, stats->tokens + seconds * stats->rate);
+}
+
 int64
 stats_ended_last_minute(const ServerStats *stats, TimestampTz now)
 {

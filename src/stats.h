@@ -41,7 +41,10 @@ typedef struct ServerStats
 	Oid server;
 	int in_flight;
 	int allowed;  /* calls at a time, when nothing is in the way */
-	float tokens; /* of rate_limit; -1: there is none */
+	float tokens; /* of rate_limit, at tokens_at; -1: there is none */
+	float rate;   /* a second; from then on they come back so */
+	float burst;  /* until there are so many */
+	TimestampTz tokens_at;
 	int64 succeeded;
 	int64 failed;  /* for good */
 	int64 retried; /* attempts that failed and were, or will be, tried again */
@@ -56,6 +59,7 @@ typedef struct ServerStats
 
 extern void stats_count_end(ServerStats *stats, double seconds, TimestampTz now);
 extern double stats_percentile(const ServerStats *stats, double fraction);
+extern double stats_tokens(const ServerStats *stats, TimestampTz now);
 extern int64 stats_ended_last_minute(const ServerStats *stats, TimestampTz now);
 
 #endif /* GENJOB_STATS_H */

@@ -71,6 +71,7 @@ typedef struct Weight
 
 static HTAB *tenants = NULL;
 static HTAB *ready_jobs = NULL;
+static uint64 scans = 0;
 static dlist_head hungry = DLIST_STATIC_INIT(hungry);
 
 static MemoryContext weights_context = NULL;
@@ -392,6 +393,7 @@ turns_reset_lane(Lane *lane)
 	while (!pairingheap_is_empty(lane->ready))
 		remove_ready(pairingheap_container(Ready, node, pairingheap_first(lane->ready)));
 	lane->last = before_all;
+	lane->seen = scans;
 	set_has_more(lane, true);
 	update_lane(lane);
 }
@@ -405,6 +407,7 @@ turns_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at)
 {
 	bool behind = is_behind(run_at, id, &lane->last);
 
+	lane->seen = scans;
 	if (lane->has_more && behind)
 		return;
 	if (lane->n_ready >= MAX_LANE && behind)
@@ -467,11 +470,8 @@ turns_contain(int64 id)
 	return ready_jobs != NULL && hash_search(ready_jobs, &id, HASH_FIND, NULL) != NULL;
 }
 
-/*
- * Forgets all ready jobs of a server; the table still has them.
- */
-void
-turns_drop(Turns *turns)
+static void
+drop_lanes(Turns *turns, bool only_unseen)
 {
 	dlist_mutable_iter tenant_iter;
 
@@ -484,10 +484,39 @@ turns_drop(Turns *turns)
 		{
 			Lane *lane = dlist_container(Lane, node, lane_iter.cur);
 
+			if (only_unseen && lane->seen == scans)
+				continue;
 			turns_reset_lane(lane);
 			turns_filled(lane, false);
 		}
 	}
+}
+
+/*
+ * Forgets all ready jobs of a server; the table still has them.
+ */
+void
+turns_drop(Turns *turns)
+{
+	drop_lanes(turns, false);
+}
+
+/*
+ * All lanes that the table has are about to be reset.
+ */
+void
+turns_begin_scan(void)
+{
+	scans++;
+}
+
+/*
+ * Forgets the lanes that the table has not, now that all that it has were reset.
+ */
+void
+turns_drop_unseen(Turns *turns)
+{
+	drop_lanes(turns, true);
 }
 
 /*

@@ -30,6 +30,7 @@ typedef struct Lane
 	int n_ready;
 	LaneKey last;  /* the last of those that were ever in memory */
 	bool has_more; /* the table has some behind last that are not */
+	uint64 seen; /* the last scan in which it was found in the table, or since which it was given a job */
 	bool is_hungry;
 	dlist_node hungry_node; /* on the list of those to be filled, while is_hungry */
 } Lane;
@@ -58,6 +59,8 @@ extern void turns_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expi
 extern void turns_remove(int64 id);
 extern bool turns_contain(int64 id);
 extern void turns_drop(Turns *turns);
+extern void turns_begin_scan(void);
+extern void turns_drop_unseen(Turns *turns);
 
 /* Lanes that are read from the table */
 extern void turns_reset_lane(Lane *lane);

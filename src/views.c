@@ -174,7 +174,7 @@ genjob_server_stats(PG_FUNCTION_ARGS)
 			TimestampTzGetDatum(stats->held_until),
 			CStringGetTextDatum(stats->held_reason),
 			Int32GetDatum(stats->allowed),
-			Float8GetDatum(stats->tokens),
+			Float8GetDatum(stats_tokens(stats, now)),
 		};
 		bool nulls[] = {
 			false,

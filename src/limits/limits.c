@@ -515,6 +515,9 @@ limits_say_why(Limits *limits, const char *otherwise, const char *fallback_troub
 	stats->in_flight = limits->in_flight;
 	stats->allowed = limits_allowed(limits);
 	stats->tokens = limits->bucket.per_second > 0 ? (float) limits->bucket.tokens : -1;
+	stats->tokens_at = limits->bucket.filled_at;
+	stats->rate = limits->bucket.per_second;
+	stats->burst = limits->bucket.burst;
 	stats->held_until = until;
 	if (strcmp(stats->held_reason, reason) != 0)
 		strlcpy(stats->held_reason, reason, STATS_REASON_LEN);

@@ -265,6 +265,7 @@ queue_scan_begin(TimestampTz now)
 	free(scanned.tenant);
 	scanned.tenant = NULL;
 	scanned.priority = PG_INT32_MIN;
+	turns_begin_scan();
 	schedule_times.due = queue_next_due(now);
 	schedule_times.expiry = queue_next_expiry(DT_NOBEGIN);
 }
@@ -293,7 +294,10 @@ queue_scan(void)
 	}
 	free(scanned.tenant);
 	scanned.tenant = tenant ? strdup(tenant) : NULL;
-	return rows == SCAN_LANES;
+	if (rows == SCAN_LANES)
+		return true;
+	schedule_drop_unseen();
+	return false;
 }
 
 /*

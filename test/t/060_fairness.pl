@@ -37,6 +37,21 @@ sub backlog
 	return;
 }
 
+# So many transactions of a thousand jobs, each of which the dispatcher is told of
+sub insert_in_thousands
+{
+	my ($server, $n) = @_;
+	query(qq{
+		DO \$\$
+		BEGIN
+			FOR n IN 1 .. $n LOOP
+				INSERT INTO gen_jobs (server, request) SELECT '$server', '{"prompt": "a"}' FROM generate_series(1, 1000);
+				COMMIT;
+			END LOOP;
+		END \$\$});
+	return;
+}
+
 # A paused server; one without a key fails its jobs once they are claimed, so that nothing is sent.
 sub paused_server
 {
@@ -122,8 +137,8 @@ query(q{TRUNCATE gen_jobs CASCADE});
 
 paused_server('weighted', max_in_flight => 4);
 query(q{INSERT INTO genjob.tenant_weights VALUES ('weighted', 'gold', 3), ('other', 'tin', 7)});
-backlog(600, server => q('weighted'), tenant => q('tin'));
-backlog(600, server => q('weighted'), tenant => q('gold'));
+backlog(1_000, server => q('weighted'), tenant => q('tin'));
+backlog(3_000, server => q('weighted'), tenant => q('gold'));
 start_and_stop_after('weighted', 400);
 %starts = first_starts('weighted', 400);
 ok(abs($starts{gold} - 300) <= 8, 'a tenant of weight 3 gets three turns where another gets one') or diag(explain(\%starts));
@@ -158,20 +173,27 @@ query(q{TRUNCATE gen_jobs CASCADE});
 # ---- queues larger than memory ----
 
 paused_server('long', max_in_flight => 500);
-query(q{
-	DO $$
-	BEGIN
-		FOR n IN 1 .. 50 LOOP
-			INSERT INTO gen_jobs (server, request) SELECT 'long', '{"prompt": "a"}' FROM generate_series(1, 1000);
-			COMMIT;
-		END LOOP;
-	END $$});
+insert_in_thousands('long', 50);
 take_key_away('long');
 query("SELECT genjob.resume('long')");
 ok(wait_all_ended($node), '50,000 jobs of one tenant and priority');
 is(query('SELECT count(*), min(attempt), max(attempt) FROM gen_jobs'), '50000|1|1', '... are all started, once');
 is(inversions('long'), 0, '... and in order');
 query(q{TRUNCATE gen_jobs CASCADE});
+
+# ---- a queue that goes away ----
+
+paused_server('dropped', max_in_flight => 1);
+insert_in_thousands('dropped', 40);
+eventually(q{SELECT queued = 40000 FROM genjob.servers WHERE server = 'dropped'}, 'a queue');
+query(q{TRUNCATE gen_jobs CASCADE; SELECT genjob.resume('dropped')});
+my $only = enqueue($node, 'dropped', '{"prompt": "only"}');
+ok(wait_state($node, $only, 'succeeded'), '... that is emptied');
+is(query("SELECT started_at - created_at < interval '2 s' FROM gen_jobs WHERE id = $only"), 't', '... holds up nothing that comes after it')
+  or diag(query("SELECT started_at - created_at FROM gen_jobs WHERE id = $only"));
+query(q{TRUNCATE gen_jobs CASCADE});
+
+# ---- many tenants ----
 
 paused_server('wide', max_in_flight => 500);
 backlog(15_000, server => q('wide'), tenant => q('tenant ' || i % 5000), priority => 'i % 2');
