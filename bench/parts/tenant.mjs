@@ -14,20 +14,25 @@ const goal = { goal: '≤ 1', what };
 
 const hasTenants = (own) => own.db.value("SELECT count(*) = 1 FROM pg_attribute WHERE attrelid = 'gen_jobs'::regclass AND attname = 'tenant'");
 
-/** Calls that began between the commit of a small tenant's job and its own. */
+/** The number of a job of the large tenant, as it stands in its request. */
+const numberOf = (call) => Number(/job (\d+)/.exec(call.body)?.[1] ?? 0);
+
+/**
+ * Calls of the large tenant that came before the small one's although they were claimed after its commit. (Those claimed
+ * before had the free slots by right, and may still be on their way.)
+ */
 async function position(own, sample) {
   const body = JSON.stringify({ ...request(`small ${sample}`), standin: { latency_ms: 40 } });
   await own.db.run("INSERT INTO gen_jobs (server, request, tenant) VALUES ('bench', $1, $2)", [body, `small ${sample}`]);
-  const committed = Date.now() / 1000;
-  const word = `job small ${sample}\\"`; // as it stands in JSON within JSON
-  let seen;
-  let at;
+  const committed = await own.db.value('SELECT clock_timestamp()::text');
+  let before;
   await until('the small tenant has its turn', async () => {
-    seen = await arrivals(1000);
-    at = seen.findIndex((call) => JSON.stringify(call.body).includes(word));
+    const calls = await arrivals(1000);
+    const at = calls.findIndex((call) => call.body.includes(`job small ${sample}"`));
+    before = calls.slice(0, at);
     return at >= 0;
   }, { every: 50, within: 60 });
-  return seen.slice(0, at).filter((call) => call.time > committed).length;
+  return own.db.value('SELECT count(*) FROM gen_jobs WHERE id = ANY ($1) AND started_at > $2', [before.map(numberOf), committed]);
 }
 
 export async function measure() {
