@@ -16,4 +16,3 @@ export function requestSql(id, latency) {
 
 export const reset = () => fetch(`${url}/_standin/reset`, { method: 'POST' });
 export const counts = async () => (await fetch(`${url}/_standin/counts?summary=1`)).json();
-export const arrivals = async (limit) => (await fetch(`${url}/_standin/requests?limit=${limit}`)).json();

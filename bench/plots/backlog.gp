@@ -6,6 +6,6 @@ set xlabel 'jobs queued'
 set ylabel 'jobs/s'
 set logscale x
 set format x '%.0s%c'
-set key bottom
+set xrange [*:*] noextend
 plot ARG1.'-1.tsv' using 1:2 with linespoints lw 2 pt 7 lc rgb colour[1] title 'the first 10,000 of the backlog', \
 	ARG1.'-1.tsv' using 1:3 with linespoints lw 2 pt 6 dt 2 lc rgb colour[2] title 'a queue of 10,000, in turns with it'
