@@ -40,7 +40,8 @@
 #define MAX_IDLE_SECONDS 30L
 /* Of calls that may wait for minutes, thousands of them; those that ask or download have libcurl's 16 kB. */
 #define SUBMIT_RECEIVE_BUFFER 4096L
-#define SMALL_SEND_BUFFER 16384L /* the least that libcurl takes; from 8.7 on it keeps it until the answer is there */
+#define SMALL_SEND_BUFFER \
+	16384L /* the least that libcurl takes; from 8.7 on it keeps it until the answer is there */
 #define SMALL_BODY 16384    /* is sent with the headers at once, and takes no buffer of 64 kB */
 #define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
 

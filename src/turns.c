@@ -464,10 +464,15 @@ turns_remove(int64 id)
 	update_lane(lane);
 }
 
-bool
-turns_contain(int64 id)
+/*
+ * The server of whose ready jobs this is one; NULL when it is not known.
+ */
+const char *
+turns_server(int64 id)
 {
-	return ready_jobs != NULL && hash_search(ready_jobs, &id, HASH_FIND, NULL) != NULL;
+	const Ready *ready = ready_jobs ? hash_search(ready_jobs, &id, HASH_FIND, NULL) : NULL;
+
+	return ready ? ready->lane->tenant->server_name : NULL;
 }
 
 static void

@@ -57,7 +57,7 @@ extern void turns_init(Turns *turns);
 extern Lane *turns_lane(Turns *turns, const char *server_name, const char *tenant, int priority);
 extern void turns_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at);
 extern void turns_remove(int64 id);
-extern bool turns_contain(int64 id);
+extern const char *turns_server(int64 id);
 extern void turns_drop(Turns *turns);
 extern void turns_begin_scan(void);
 extern void turns_drop_unseen(Turns *turns);

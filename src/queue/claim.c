@@ -217,12 +217,12 @@ run_claim(const Turn *turns, int n, ArrayType *keys, TimestampTz now)
 	args[2] = TimestampTzGetDatum(now);
 	args[3] = PointerGetDatum(construct_md_array(servers, at_home, 1, dims, lbs, NAMEOID,
 												 NAMEDATALEN, false, TYPALIGN_CHAR));
-	args[4] = PointerGetDatum(construct_md_array(backends, is_only, 1, dims, lbs, TEXTOID, -1, false,
-												 TYPALIGN_INT));
+	args[4] = PointerGetDatum(
+		construct_md_array(backends, is_only, 1, dims, lbs, TEXTOID, -1, false, TYPALIGN_INT));
 	args[5] =
 		PointerGetDatum(construct_array(usable_texts, n_usable, TEXTOID, -1, false, TYPALIGN_INT));
-	args[6] = PointerGetDatum(
-		construct_array(homes, n, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
+	args[6] =
+		PointerGetDatum(construct_array(homes, n, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
 	return statement_run(CLAIM, args, NULL);
 }
 
@@ -250,18 +250,23 @@ compare_turns(const void *a, const void *b)
 }
 
 /*
- * Looks again, later, at jobs that could not be claimed: someone had them locked, or they are not queued
- * any more.
+ * Looks again at jobs that could not be claimed: they are not queued any more, or for another server, or
+ * someone has them locked.  These are left alone for a moment.
  */
 static void
-settle_missing(const int64 *ids, int n, TimestampTz now)
+settle_missing(Turn *const *missing, int n, TimestampTz now)
 {
+	int64 *ids = palloc(n * sizeof(int64));
 	int i;
 
+	for (i = 0; i < n; i++)
+		ids[i] = missing[i]->id;
 	queue_read_changed(ids, n, now);
 	for (i = 0; i < n; i++)
 	{
-		if (!turns_contain(ids[i]))
+		const char *server_name = turns_server(ids[i]);
+
+		if (server_name == NULL || strcmp(server_name, NameStr(missing[i]->home->name)) != 0)
 			continue;
 		schedule_remove(ids[i]);
 		schedule_note_time(&schedule_times.rescan, now + LOCKED_RETRY_MS * INT64CONST(1000));
@@ -339,7 +344,7 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 	ArrayType *keys = random_keys(n);
 	uint64 rows = run_claim(turns, n, keys, now);
 	Turn **by_id = palloc(n * sizeof(Turn *));
-	int64 *missing = palloc(n * sizeof(int64));
+	Turn **missing = palloc(n * sizeof(Turn *));
 	int n_missing = 0;
 	uint64 row;
 	int i;
@@ -374,7 +379,7 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 		}
 		limits_give_back(&turns[i].place);
 		if (job == NULL)
-			missing[n_missing++] = turns[i].id;
+			missing[n_missing++] = &turns[i];
 	}
 	if (n_missing > 0)
 		settle_missing(missing, n_missing, now);
