@@ -179,7 +179,7 @@ expire_and_fail(TimestampTz now)
 	while ((queue = schedule_next_without_server()) != NULL)
 	{
 		if (queue_fail_waiting(NameStr(queue->name), queue->complaint, now) == 0)
-			turns_drop(&queue->turns);
+			schedule_drop(queue);
 	}
 }
 

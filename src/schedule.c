@@ -326,6 +326,17 @@ schedule_refresh(void)
 }
 
 /*
+ * Forgets all that waits for a server; the table still has it.
+ */
+void
+schedule_drop(ServerQueue *queue)
+{
+	turns_drop(&queue->turns);
+	while (!dlist_is_empty(&queue->bound))
+		schedule_remove(dlist_container(Bound, node, dlist_head_node(&queue->bound))->id);
+}
+
+/*
  * Forgets what the table has not, at the end of a scan of it.
  */
 void

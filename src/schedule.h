@@ -52,6 +52,7 @@ extern int schedule_release(int64 *ids, int max, TimestampTz now);
 
 extern void schedule_refresh(void);
 extern void schedule_weights_changed(void);
+extern void schedule_drop(ServerQueue *queue);
 extern void schedule_drop_unseen(void);
 extern ServerQueue *schedule_next_without_server(void);
 

@@ -8,6 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use GenJobTest;
+use Session;
 use StandIn;
 
 my $node = new_node(conf => 'genjob.debug_clock_speed = 15');
@@ -223,6 +224,23 @@ query(q{SET ROLE guest; INSERT INTO gen_jobs (server, request) SELECT 'mixed', '
 held_as(q{held_reason LIKE '%takes no jobs of some owners%'}, 'mixed', 'when it is away again they wait again');
 query('GRANT USAGE ON FOREIGN SERVER nowhere TO guest');
 all_succeed('mixed', '... until they may use the fallback');
+query('TRUNCATE gen_jobs CASCADE');
+
+# ---- a server that goes away while jobs wait for it alone ----
+
+query('REVOKE USAGE ON FOREIGN SERVER nowhere FROM guest');
+query(q{SET ROLE guest; INSERT INTO gen_jobs (server, request) SELECT 'mixed', '{"prompt": "guest"}' FROM generate_series(1, 700)});
+held_as(q{held_reason LIKE '%takes no jobs of some owners%'}, 'mixed', 'hundreds of jobs that a fallback does not take');
+insert('mixed', 1);
+eventually(q{SELECT state = 'succeeded' FROM gen_jobs WHERE server = 'mixed' AND owner <> 'guest'::regrole}, '... all of which were looked at');
+my $session = Session->new($node);
+$session->query(q{BEGIN; SELECT count(*) FROM (SELECT FROM gen_jobs WHERE server = 'mixed' AND state = 'queued' ORDER BY id DESC LIMIT 10 FOR UPDATE) l});
+query('DROP SERVER mixed CASCADE');
+eventually(q{SELECT count(*) = 690 FROM gen_jobs WHERE state = 'failed'}, 'they fail when their server is dropped, but those that someone has locked');
+insert('nowhere', 1);
+all_succeed('nowhere', '... which hold up no other server');
+$session->query('COMMIT');
+$session->quit;
 query('TRUNCATE gen_jobs CASCADE');
 
 # ---- a fallback for what would come too late ----
