@@ -40,14 +40,14 @@ sub all_succeed
 
 # ---- a rate ----
 
-create_server($node, 'paced', 'openai-images', $standin, rate_limit => '120/min', rate_burst => 3, paused => 'on');
-insert('paced', 140);
+create_server($node, 'paced', 'openai-images', $standin, rate_limit => '120/min', rate_burst => 10, paused => 'on');
+insert('paced', 150);
 query("SELECT genjob.resume('paced')");
 eventually("SELECT held_reason = 'rate_limit is reached' AND held_until IS NOT NULL AND tokens < 1 FROM genjob.servers WHERE server = 'paced'",
 	'a rate is obeyed, and genjob.servers says until when');
 eventually(q{SELECT max(started_at) > min(started_at) + interval '61 s' FROM gen_jobs WHERE server = 'paced'}, '... for a minute');
 my $burst = query(q{SELECT count(*) FROM gen_jobs WHERE server = 'paced' AND started_at = (SELECT min(started_at) FROM gen_jobs WHERE server = 'paced')});
-is($burst, 3, '... in which as many as rate_burst says start at once');
+is($burst, 10, '... in which as many as rate_burst says start at once');
 my $paced = query(q{
 	WITH start AS (SELECT min(started_at) AS at FROM gen_jobs WHERE server = 'paced')
 	SELECT count(*) FROM gen_jobs, start WHERE server = 'paced' AND started_at > at AND started_at <= at + interval '60 s'});
