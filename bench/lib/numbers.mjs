@@ -16,6 +16,9 @@ export function median(list) {
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+/** The median of the quotients of rounds: what loaded the machine in one round loaded both. */
+export const medianRatio = (above, below) => median(above.map((value, round) => value / below[round]));
+
 /** 12345.6 as 12,346; small numbers with as many decimals as they need for two or three digits. */
 export function figure(value) {
   const size = Math.abs(value);

@@ -2,7 +2,7 @@
 // all there is, each in a database of its own.
 import { settle } from '../lib/database.mjs';
 import { Genjob } from '../lib/genjob.mjs';
-import { figure, median, perSecond, until } from '../lib/numbers.mjs';
+import { figure, median, medianRatio, perSecond, until } from '../lib/numbers.mjs';
 import { plot } from '../lib/plot.mjs';
 import { addRow, keep } from '../lib/report.mjs';
 import { reset } from '../lib/standin.mjs';
@@ -58,7 +58,7 @@ export async function measure() {
 function tell(results) {
   keep('backlog', { results });
   const { size, short, long } = results.at(-1);
-  const ratio = median(long) / median(short);
+  const ratio = medianRatio(long, short);
   addRow({ what: `drain of a backlog of ${figure(size)} jobs`, genjob: perSecond(median(long)),
     beside: `a queue of ${figure(jobs)}: ${perSecond(median(short))}`, ratio, goal: '≥ 0.9', met: ratio >= 0.9 });
   plot('backlog', [{ name: 'backlog', rows: results.map((result) => [result.size, median(result.long), median(result.short)]) }]);

@@ -2,7 +2,7 @@
 import { settle } from '../lib/database.mjs';
 import { Genjob } from '../lib/genjob.mjs';
 import { CurlLimit, SqlLimit } from '../lib/limits.mjs';
-import { figure, median, perSecond } from '../lib/numbers.mjs';
+import { figure, median, medianRatio, perSecond } from '../lib/numbers.mjs';
 import { Celery, Graphile, Rabbitmq, isChosen } from '../lib/peers.mjs';
 import { addRow, keep } from '../lib/report.mjs';
 import { reset } from '../lib/standin.mjs';
@@ -10,7 +10,7 @@ import { reset } from '../lib/standin.mjs';
 export const title = '10,000 queued jobs, the server answers at once';
 
 const jobs = 10000;
-const rounds = process.env.LONG ? 9 : 3;
+const turns = process.env.LONG ? 9 : 5;
 const what = 'drain of 10,000 queued jobs';
 const answerBytes = 290; // of the stand-in, to these requests
 
@@ -46,6 +46,7 @@ async function turn({ of, jobs: n, rates, wal }) {
     wal.push(((await position(of.db)) - before) / n);
   if (of instanceof Genjob)
     await of.pause();
+  await of.db?.run('VACUUM'); // else autovacuum would, in somebody else's turn
 }
 
 /** Caches and compilers are warm in the rounds that count. */
@@ -57,7 +58,7 @@ async function warmUp(contestants) {
 export async function measure() {
   const contestants = await start();
   await warmUp(contestants);
-  for (let round = 0; round < rounds; round++)
+  for (let round = 0; round < turns; round++)
     for (const contestant of contestants)
       await turn(contestant);
   for (const { of } of contestants)
@@ -68,17 +69,18 @@ export async function measure() {
 function tell(contestants) {
   const rate = Object.fromEntries(contestants.map(({ of, rates }) => [of.name, median(rates)]));
   const wal = Object.fromEntries(contestants.map((contestant) => [contestant.of.name, median([...contestant.wal, NaN].filter((x) => !Number.isNaN(x)))]));
-  keep('drain', { rates: Object.fromEntries(contestants.map(({ of, rates }) => [of.name, rates])),
-    wal: Object.fromEntries(contestants.map(({ of, wal: list }) => [of.name, list])) });
-  const { genjob, 'SQL alone': sql, 'libcurl alone': curl, ...peers } = rate;
+  const rounds = Object.fromEntries(contestants.map(({ of, rates }) => [of.name, rates]));
+  keep('drain', { rates: rounds, wal: Object.fromEntries(contestants.map(({ of, wal: list }) => [of.name, list])) });
+  const { genjob, 'SQL alone': sql, 'libcurl alone': curl, ...peers } = rounds;
   for (const [name, peer] of Object.entries(peers)) {
     const goal = name.startsWith('RabbitMQ') ? 3 : null;
-    addRow({ what, genjob: perSecond(genjob), beside: `${name}: ${perSecond(peer)}`, ratio: genjob / peer,
-      goal: goal && `≥ ${goal}`, met: goal && genjob / peer >= goal });
+    const ratio = medianRatio(genjob, peer);
+    addRow({ what, genjob: perSecond(rate.genjob), beside: `${name}: ${perSecond(rate[name])}`, ratio, goal: goal && `≥ ${goal}`, met: goal && ratio >= goal });
   }
-  const limit = 1 / (1 / sql + 1 / curl);
-  addRow({ what, genjob: perSecond(genjob), ratio: genjob / limit, goal: '≥ 0.6', met: genjob / limit >= 0.6,
-    beside: `SQL alone (${figure(sql)}) and then libcurl alone (${figure(curl)}): ${perSecond(limit)}` });
+  const limits = sql.map((value, round) => 1 / (1 / value + 1 / curl[round]));
+  const ratio = medianRatio(genjob, limits);
+  addRow({ what, genjob: perSecond(rate.genjob), ratio, goal: '≥ 0.6', met: ratio >= 0.6,
+    beside: `SQL alone (${figure(median(sql))}) and then libcurl alone (${figure(median(curl))}): ${perSecond(median(limits))}` });
   addRow({ what: `WAL of a job from claim to answer, which has ${answerBytes} bytes`, genjob: `${figure(wal.genjob / 1000)} kB`, ratio: wal.genjob / wal['SQL alone'],
     beside: `SQL alone: ${figure(wal['SQL alone'] / 1000)} kB`, goal: '≤ 1.2 kB', met: wal.genjob <= 1200 });
 }
