@@ -1,6 +1,6 @@
 // document.mjs OUT DOCS: writes what was measured into DOCS/performance.md, between its two markers, and the plots beside it.
 // Parts that were not measured this time keep their rows, which are in DOCS/performance/rows.json.
-import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 
 import { said } from './lib/report.mjs';
 
@@ -19,7 +19,7 @@ for (const part of results.parts) {
   if (rows.length > 0)
     kept[part] = { date: results.machine.date, long: results.long, rows };
   if (existsSync(`${out}/${part}.svg`))
-    copyFileSync(`${out}/${part}.svg`, `${folder}/${part}.svg`);
+    writeFileSync(`${folder}/${part}.svg`, readFileSync(`${out}/${part}.svg`, 'utf8').replace(/[ \t]+$/gm, ''));
 }
 writeFileSync(`${folder}/rows.json`, `${JSON.stringify(kept, null, 2)}\n`);
 
