@@ -94,7 +94,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.errors IS 'one element for each attempt t
 COMMENT ON COLUMN @extschema@.gen_jobs.remote_id IS 'the provider''s own id of the prediction, written as soon as it is known';
 COMMENT ON COLUMN @extschema@.gen_jobs.remote IS 'what else is needed to go on with the prediction after a restart';
 COMMENT ON COLUMN @extschema@.gen_jobs.ran_on IS 'server that took the last attempt as a fallback; null where it was the job''s own';
-COMMENT ON COLUMN @extschema@.gen_jobs.backend IS 'address that was given the last attempt; null where the server''s option url has but one';
+COMMENT ON COLUMN @extschema@.gen_jobs.backend IS 'address that was given the last attempt; null where the server''s option url has but one and nothing is to be asked of it later';
 
 CREATE TABLE @extschema@.gen_outputs
 (

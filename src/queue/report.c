@@ -298,6 +298,7 @@ typedef enum SaveColumn
 	SAVE_REMOTE,
 	SAVE_NOTE,
 	SAVE_IS_NOTE,
+	SAVE_BACKEND,
 	SAVE_COLUMNS
 } SaveColumn;
 
@@ -308,6 +309,7 @@ static const ColumnType save_types[SAVE_COLUMNS] = {
 	[SAVE_REMOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
 	[SAVE_NOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
 	[SAVE_IS_NOTE] = {BOOLOID, 1, true, TYPALIGN_CHAR},
+	[SAVE_BACKEND] = {TEXTOID, -1, false, TYPALIGN_INT},
 };
 
 /*
@@ -342,6 +344,8 @@ save_datum(const Job *job, int column, bool *isnull)
 			return text_or_null(is_note ? job->verdict->error : NULL, isnull);
 		case SAVE_IS_NOTE:
 			return BoolGetDatum(is_note);
+		case SAVE_BACKEND:
+			return text_or_null(job->options ? job->options->url : NULL, isnull);
 	}
 	pg_unreachable();
 }

@@ -136,12 +136,15 @@ static const Statement statements[STATEMENTS] = {
 		"    'http_status', g.http_status, 'error', g.error))) END"
 		" FROM held g"
 		" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
-	[SAVE] = {6, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID},
-		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6) g (id, attempt, remote_id, remote, note, is_note)",
+	[SAVE] = {7, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
+			TEXTARRAYOID},
+		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7)"
+			"  g (id, attempt, remote_id, remote, note, is_note, backend)",
 			"j.attempt = g.attempt AND"
 			" j.state = (CASE WHEN g.is_note THEN 'cancelled' ELSE 'running' END)::@.gen_job_state")
 		" UPDATE @.gen_jobs j SET remote_id = CASE WHEN g.is_note THEN j.remote_id ELSE g.remote_id END,"
 		"  remote = CASE WHEN NOT g.is_note THEN g.remote::jsonb END,"
+		"  backend = CASE WHEN g.is_note THEN j.backend ELSE g.backend END,"
 		"  error = CASE WHEN g.is_note THEN concat_ws('. ', j.error, g.note) ELSE j.error END"
 		" FROM held g WHERE j.id = g.id AND j.attempt = g.attempt RETURNING j.id"},
 	[FORGET_OUTPUTS] = {1, {INT8ARRAYOID},

@@ -152,6 +152,22 @@ $_->finish foreach @members[ 0, 1 ];
 query("UPDATE gen_jobs SET state = 'cancelled' WHERE server = 'diffusion' AND state = 'running'");
 is(query("SELECT string_agg(backend, ' ' ORDER BY id) = '$before', max(attempt), sum(failures) FROM gen_jobs WHERE server = 'diffusion'"), 't|1|0', '... and none is submitted again');
 is(join(' ', map { $_->counts(summary => 1)->{predictions} } @members[ 0, 1 ]), '4 4', '... as the members say');
+
+# one address becomes several, and another comes first: a prediction is asked about where it was submitted
+pool('grows', 'sdcpp', [ $members[0] ], max_in_flight => 4);
+insert('grows', 1, StandIn::request(prompt => 'grown', outcome => 'never'));
+eventually("SELECT remote_id IS NOT NULL FROM gen_jobs WHERE server = 'grows'", 'a prediction of a server with one address');
+$node->stop('immediate');
+$node->start;
+wait_dispatcher($node);
+query("ALTER SERVER grows OPTIONS (SET url " . literal(join(',', map { $_->url } @members[ 1, 0 ])) . ')');
+$node->stop('immediate');
+$node->start;
+wait_dispatcher($node);
+my ($here, $there) = map { $_->counts(summary => 1)->{total} } @members[ 0, 1 ];
+$members[0]->wait_for(sub { $_[0]{total} > $here + 2 });
+is($members[1]->counts(summary => 1)->{total}, $there, '... is asked about there, also when it has become a pool');
+query("UPDATE gen_jobs SET state = 'cancelled' WHERE server = 'grows'");
 query('TRUNCATE gen_jobs CASCADE');
 
 # ---- another server for when all are dead ----
