@@ -226,7 +226,13 @@ destroy_claimed(void)
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
-		job_destroy(dlist_container(Job, node, iter.cur));
+	{
+		Job *job = dlist_container(Job, node, iter.cur);
+
+		if (job->request != NULL)
+			limits_give_back(&job->place); /* an orphan has taken no token */
+		job_destroy(job);
+	}
 }
 
 /*
