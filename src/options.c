@@ -266,6 +266,7 @@ check_model(const ServerOptions *options)
 		const char *value;
 	} users[] = {{"path", protocol->path},         {"inputs_path", protocol->inputs_path},
 				 {"poll", protocol->poll},         {"result", protocol->result},
+				 {"lookup", protocol->lookup},
 				 {"progress", protocol->progress}, {"cancel", protocol->cancel}};
 	int i;
 
