@@ -92,7 +92,8 @@ static int
 room(void)
 {
 	/* results that cannot be written take places too: nothing is bought that has nowhere to go */
-	return Min(genjob_max_in_flight - job_count_in_flight(), max_calls - job_count(JOB_CALLING)) -
+	return Min(genjob_max_in_flight - job_count_in_flight(),
+			   max_calls - job_count(JOB_CALLING) - job_count(JOB_CANCELLING)) -
 		   job_count(JOB_REPORTING);
 }
 
