@@ -416,11 +416,13 @@ fail_resumed(Job *job)
 	job->verdict = palloc0(sizeof(Verdict));
 	job->verdict->result = job->remote.answer;
 	if (job->remote.answer != NULL)
-		error = psprintf("%s The answer that had come is in the column result: look there before genjob.retry().",
-						 job->complaint);
+		error =
+			psprintf("%s The answer that had come is in the column result: look there before genjob.retry().",
+					 job->complaint);
 	else
-		error = psprintf("%s The prediction %s may still run, and be paid for: look for it at the provider before genjob.retry().",
-						 job->complaint, job->remote.id ? job->remote.id : "");
+		error =
+			psprintf("%s The prediction %s may still run, and be paid for: look for it at the provider before genjob.retry().",
+					 job->complaint, job->remote.id ? job->remote.id : "");
 	steps_fail(job, error);
 }
 
