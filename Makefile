@@ -25,6 +25,7 @@ OBJS = \
 	src/hooks.o \
 	src/steps.o \
 	src/follow.o \
+	src/cancel.o \
 	src/lookup.o \
 	src/download.o \
 	src/calls.o \

@@ -11,6 +11,7 @@
 
 #include "job.h"
 #include "steps.h"
+#include "url.h"
 
 #define CALL_BLOCK ((Size) 2 * 1024) /* most calls fit into one */
 
@@ -65,4 +66,32 @@ calls_begin(Job *job, JobStep step, HttpRequest *http)
 	job->transfer = http_start(http, job->activity ? &job->activity->meter : &job->meter,
 							   job->call_context, job);
 	return job->transfer != NULL;
+}
+
+/*
+ * Whether a URL that an answer gave may be given the server's secrets.
+ */
+static bool
+is_trusted(const Job *job, const char *url)
+{
+	const ServerOptions *options = job->options;
+
+	return url_is_same_origin(url, options->url) ||
+		   url_host_is_allowed(url, options->protocol.allow_hosts);
+}
+
+/*
+ * Builds a call, in the current memory context, that the provider's own words may lead anywhere: it must not
+ * be begun unless it is trusted.  For guard_run(): arg is a Building.
+ */
+void
+calls_build(void *arg)
+{
+	Building *building = arg;
+	RequestSource source = steps_request_source(building->job);
+
+	building->http = NULL;
+	building->rest = grammar_read_address(building->text, &building->address);
+	building->http = request_follow(&source, &building->job->remote, &building->address);
+	building->is_trusted = building->http != NULL && is_trusted(building->job, building->http->url);
 }

@@ -92,7 +92,8 @@ static int
 room(void)
 {
 	/* results that cannot be written take places too: nothing is bought that has nowhere to go */
-	return Min(genjob_max_in_flight - job_count_in_flight(), max_calls - job_count(JOB_CALLING)) -
+	return Min(genjob_max_in_flight - job_count_in_flight(),
+			   max_calls - job_count(JOB_CALLING) - job_count(JOB_CANCELLING)) -
 		   job_count(JOB_REPORTING);
 }
 
@@ -226,7 +227,13 @@ destroy_claimed(void)
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
-		job_destroy(dlist_container(Job, node, iter.cur));
+	{
+		Job *job = dlist_container(Job, node, iter.cur);
+
+		if (job->request != NULL)
+			limits_give_back(&job->place); /* an orphan has taken no token */
+		job_destroy(job);
+	}
 }
 
 /*

@@ -1,6 +1,6 @@
 /*
  * follow.c
- *		What follows a submission: asking about the prediction, cancelling it.
+ *		What follows a submission: asking about the prediction.
  *
  * Between two questions a job holds no handle, no connection and no memory but its own few kilobytes, so
  * ten thousand predictions can be waited for.  How often is asked adapts to how long the server's
@@ -17,7 +17,6 @@
 #include "schedule.h"
 #include "stats.h"
 #include "steps.h"
-#include "url.h"
 
 #define MAX_ASKING 512           /* polls under way at a time */
 #define MAX_ASKING_EACH 64       /* of those, of a server */
@@ -168,6 +167,17 @@ follow_count_asking(void)
 }
 
 /*
+ * Takes notice that the job's call is about to be cut: it may be one that only asks.
+ */
+void
+follow_forget_question(const Job *job)
+{
+	if (job->state == JOB_CALLING &&
+		(job->step == STEP_LOOKUP || job->step == STEP_POLL || job->step == STEP_RESULT))
+		asking--;
+}
+
+/*
  * Begins a call that was built in job->call_context, or, where memory is short, waits to build it again.
  */
 void
@@ -184,18 +194,6 @@ follow_begin(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase)
 }
 
 /*
- * Whether a URL that an answer gave may be given the server's secrets.
- */
-static bool
-is_trusted(const Job *job, const char *url)
-{
-	const ServerOptions *options = job->options;
-
-	return url_is_same_origin(url, options->url) ||
-		   url_host_is_allowed(url, options->protocol.allow_hosts);
-}
-
-/*
  * Begins a call that only asks.
  */
 void
@@ -205,29 +203,6 @@ follow_begin_question(Job *job, HttpRequest *http)
 	follow_begin(job, job->step, http, ACTIVITY_POLLING);
 	if (job->transfer == NULL)
 		asking--;
-}
-
-/* A request that is built of what a provider, or whoever wrote the row, has said. */
-typedef struct Building
-{
-	const Job *job;
-	const char *text; /* an address, and perhaps more of them */
-	const char *rest; /* behind it */
-	Address address;
-	HttpRequest *http; /* or NULL: nobody has said where */
-	bool is_trusted;
-} Building;
-
-static void
-build_follow(void *arg)
-{
-	Building *building = arg;
-	RequestSource source = steps_request_source(building->job);
-
-	building->http = NULL;
-	building->rest = grammar_read_address(building->text, &building->address);
-	building->http = request_follow(&source, &building->job->remote, &building->address);
-	building->is_trusted = building->http != NULL && is_trusted(building->job, building->http->url);
 }
 
 /*
@@ -260,7 +235,7 @@ ask(Job *job)
 							NameStr(job->queue->name), job->remote.id ? job->remote.id : ""));
 		return;
 	}
-	if (!guard_run(build_follow, &building, &error))
+	if (!guard_run(calls_build, &building, &error))
 		steps_fail(job, describe_unreadable(job, error));
 	else if (building.http == NULL)
 		steps_fail(job,
@@ -310,7 +285,7 @@ probe(Job *job)
 			AllocSetContextCreate(job->context, "genjob probe", ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(job->probe_context);
 	building.text = progress_address(job, &place);
-	if (!guard_run(build_follow, &building, &error) || building.http == NULL)
+	if (!guard_run(calls_build, &building, &error) || building.http == NULL)
 		return; /* no answer has given its URL */
 	job->probe_http = building.http;
 	job->probe = http_start(job->probe_http, &job->meter, job->probe_context,
@@ -429,8 +404,6 @@ follow_next_wake(void)
 	return Max(job->wake_at, 1);
 }
 
-/* ---------- cancelling ---------- */
-
 /*
  * Whether the provider has named a prediction of the job.
  */
@@ -438,121 +411,6 @@ bool
 follow_can_be_asked(const Job *job)
 {
 	return job->remote.id != NULL || job->remote.urls != NULL;
-}
-
-/*
- * Calls the next of the protocol's addresses that end a prediction; when there are none left, the
- * row is told.
- */
-static void
-call_next_cancel(void *arg)
-{
-	Job *job = arg;
-
-	while (job->cancels != NULL)
-	{
-		Building building = {job, job->cancels};
-
-		calls_prepare(job);
-		MemoryContextSwitchTo(job->call_context);
-		job->cancels = NULL; /* an error below ends it */
-		build_follow(&building);
-		job->cancels = building.rest;
-		if (building.is_trusted && calls_begin(job, STEP_CANCEL, building.http))
-			return;
-	}
-	job->transfer = NULL;
-}
-
-/*
- * What the row of a cancelled job says of its prediction.
- */
-static char *
-describe_cancel(const Job *job)
-{
-	if (job->options->protocol.cancel == NULL)
-		return psprintf("The server \"%s\" has no call to cancel a prediction: what it has begun goes on, and may be paid for.",
-						NameStr(job->queue->name));
-	if (job->cancel_confirmed)
-		return psprintf("The server \"%s\" confirmed it.", NameStr(job->queue->name));
-	return psprintf("The server \"%s\" did not confirm it: what it has begun may go on, and be paid for.",
-					NameStr(job->queue->name));
-}
-
-static void
-note_cancel(void *arg)
-{
-	Job *job = arg;
-
-	MemoryContextSwitchTo(job->context);
-	job->step = STEP_CANCEL;
-	job->verdict = palloc0(sizeof(Verdict));
-	job->verdict->error = describe_cancel(job);
-	job_enter(job, JOB_SAVING);
-}
-
-/*
- * Runs within a claim's transaction too, whose failure would leave the job where nothing moves it on: so
- * no error gets out.
- */
-static void
-cancel_next(Job *job)
-{
-	char *error;
-
-	MemoryContextSwitchTo(job->context);
-	if (!guard_run(call_next_cancel, job, &error))
-		job->transfer = NULL;
-	if (job->transfer != NULL || guard_run(note_cancel, job, &error))
-		return;
-	MemoryContextSwitchTo(MemoryContextGetParent(job->context));
-	job_destroy(job);
-}
-
-/*
- * Ends a job whose row was cancelled or deleted: its calls are cut, and the provider is told where it
- * can be.
- */
-void
-follow_cancel(Job *job)
-{
-	const Protocol *protocol = job->options ? &job->options->protocol : NULL;
-	const char *cancels = protocol ? protocol->cancel : NULL;
-	bool is_submitting = job->state == JOB_CALLING && job->step == STEP_SUBMIT;
-	bool is_looked_up = job->step == STEP_LOOKUP;
-	bool can_be_told =
-		follow_can_be_asked(job) || is_looked_up ||
-		(is_submitting && strcmp(protocol->reply, "poll") != 0 && job->options->max_in_flight == 1);
-	MemoryContext caller;
-
-	if (job->state == JOB_CALLING &&
-		(job->step == STEP_LOOKUP || job->step == STEP_POLL || job->step == STEP_RESULT))
-		asking--;
-	if (protocol == NULL || !can_be_told || (cancels == NULL && !follow_can_be_asked(job)) ||
-		job->state == JOB_CLAIMED || job->state == JOB_REPORTING)
-	{
-		job_destroy(job);
-		return;
-	}
-	caller = MemoryContextSwitchTo(job->context);
-	job_end_calls(job);
-	job_forget_id(job);
-	if (job->activity != NULL)
-		shmem_activity_remove(job->activity);
-	job->activity = NULL;
-	job->cancels = cancels;
-	if (is_looked_up)
-		job->remote.id = job->idempotency_key;
-	job_enter(job, JOB_CANCELLING);
-	cancel_next(job);
-	MemoryContextSwitchTo(caller);
-}
-
-static void
-cancelled(Job *job, HttpReply *reply)
-{
-	job->cancel_confirmed |= reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300;
-	cancel_next(job);
 }
 
 /* ---------- answers ---------- */
@@ -659,7 +517,7 @@ follow_answered(void *tag, HttpReply *reply)
 				download_ended(job, reply);
 				break;
 			case STEP_CANCEL:
-				cancelled(job, reply);
+				cancel_answered(job, reply);
 				break;
 		}
 	}

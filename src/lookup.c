@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "guard.h"
 #include "job.h"
 #include "protocol/found.h"
 #include "schedule.h"
@@ -111,23 +112,6 @@ lookup_begin(Job *job)
 }
 
 /*
- * Asks at the next address.
- */
-void
-lookup_ask(Job *job)
-{
-	RequestSource source = steps_request_source(job);
-	Remote remote = {.id = job->idempotency_key};
-	Address address;
-	char *places;
-
-	calls_prepare(job);
-	MemoryContextSwitchTo(job->call_context);
-	(void) grammar_read_lookup(job->lookup, &address, &places);
-	follow_begin_question(job, request_follow(&source, &remote, &address));
-}
-
-/*
  * The submission arrived: its prediction is waited for, once its id is in the table.
  */
 static void
@@ -165,8 +149,12 @@ found_nothing(Job *job)
 {
 	job->ask_failures = 0;
 	if (++job->n_forgotten < ABSENT_AFTER)
+	{
 		wait_to_ask(job, job->options->poll_interval);
-	else if (job->doubt == NULL)
+		return;
+	}
+	job->key_is_kept = false; /* nor has an earlier call arrived */
+	if (job->doubt == NULL)
 		send_now(job);
 	else
 	{
@@ -219,6 +207,43 @@ found_no_answer(Job *job)
 		wait_to_ask(job, Min(delay, (job->lookup_until - now) / 1000 + 1));
 	else
 		give_up(job);
+}
+
+/* A question that is built. */
+typedef struct Question
+{
+	const Job *job;
+	HttpRequest *http;
+} Question;
+
+static void
+build_question(void *arg)
+{
+	Question *question = arg;
+	RequestSource source = steps_request_source(question->job);
+	Remote remote = {.id = question->job->idempotency_key};
+	Address address;
+	char *places;
+
+	(void) grammar_read_lookup(question->job->lookup, &address, &places);
+	question->http = request_follow(&source, &remote, &address);
+}
+
+/*
+ * Asks at the next address.
+ */
+void
+lookup_ask(Job *job)
+{
+	Question question = {job, NULL};
+	char *error;
+
+	calls_prepare(job);
+	MemoryContextSwitchTo(job->call_context);
+	if (guard_run(build_question, &question, &error))
+		follow_begin_question(job, question.http);
+	else
+		found_no_answer(job);
 }
 
 /*

@@ -264,9 +264,10 @@ check_model(const ServerOptions *options)
 	{
 		const char *name;
 		const char *value;
-	} users[] = {{"path", protocol->path},         {"inputs_path", protocol->inputs_path},
-				 {"poll", protocol->poll},         {"result", protocol->result},
-				 {"progress", protocol->progress}, {"cancel", protocol->cancel}};
+	} users[] = {{"path", protocol->path},     {"inputs_path", protocol->inputs_path},
+				 {"poll", protocol->poll},     {"result", protocol->result},
+				 {"lookup", protocol->lookup}, {"progress", protocol->progress},
+				 {"cancel", protocol->cancel}};
 	int i;
 
 	for (i = 0; i < lengthof(users); i++)

@@ -58,7 +58,7 @@ settle_save(Job *job)
 		steps_saved(job);
 	}
 	else if (job->outcome == REPORT_FENCED)
-		follow_cancel(job);
+		cancel_begin(job);
 	else
 		postpone_report(job);
 }

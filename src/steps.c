@@ -116,6 +116,19 @@ keep_old_answer(Job *job)
 }
 
 /*
+ * Whether it is as open as before what became of the call of an earlier attempt, whose key the job has: this
+ * one has not been answered either.
+ */
+static bool
+doubts_earlier_call(const Job *job)
+{
+	const Verdict *verdict = job->verdict;
+
+	return job->key_is_kept && verdict->kind != VERDICT_DONE && verdict->http_status == 0 &&
+		   !follow_can_be_asked(job);
+}
+
+/*
  * What a verdict that ends the attempt makes of the row.
  */
 static void
@@ -156,6 +169,7 @@ decide(Job *job)
 			keep_old_answer(job);
 			break;
 	}
+	job->verdict->unknown |= doubts_earlier_call(job);
 }
 
 /*
@@ -387,9 +401,29 @@ postpone(Job *job)
 
 	verdict->kind = VERDICT_POSTPONE;
 	verdict->after = Min(POSTPONE_MS << Max(0, Min(times, 10)), POSTPONE_MAX_MS);
-	verdict->unknown = job->key_is_kept; /* as it was before */
 	verdict->error = job->waits_for;
 	steps_conclude(job, verdict);
+}
+
+/*
+ * Ends a job that cannot be gone on with, but whose call has brought something already.
+ */
+static void
+fail_resumed(Job *job)
+{
+	char *error;
+
+	job->verdict = palloc0(sizeof(Verdict));
+	job->verdict->result = job->remote.answer;
+	if (job->remote.answer != NULL)
+		error =
+			psprintf("%s The answer that had come is in the column result: look there before genjob.retry().",
+					 job->complaint);
+	else
+		error =
+			psprintf("%s The prediction %s may still run, and be paid for: look for it at the provider before genjob.retry().",
+					 job->complaint, job->remote.id ? job->remote.id : "");
+	steps_fail(job, error);
 }
 
 /*
@@ -405,7 +439,7 @@ resume(Job *job)
 	if (!named && job->remote.answer == NULL)
 		steps_conclude(job, reply_lost(job->options));
 	else if (job->complaint != NULL)
-		steps_fail(job, job->complaint);
+		fail_resumed(job);
 	else
 	{
 		job->activity =

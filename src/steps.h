@@ -23,9 +23,8 @@ extern ReplySource steps_reply_source(const Job *job, const HttpRequest *request
 extern void download_next(Job *job);
 extern void download_ended(Job *job, HttpReply *reply);
 
-/* follow.c: a prediction that the provider works on, cancelling */
+/* follow.c: a prediction that the provider works on */
 extern void follow_wait(Job *job);
-extern void follow_cancel(Job *job);
 extern void follow_answered(void *tag, HttpReply *reply);
 extern void follow_wake(TimestampTz now);
 extern TimestampTz follow_next_wake(void);
@@ -33,8 +32,12 @@ extern void follow_submitted(Job *job);
 extern int follow_count_asking(void);
 extern bool follow_can_be_asked(const Job *job);
 extern void follow_begin(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase);
-
 extern void follow_begin_question(Job *job, HttpRequest *http);
+extern void follow_forget_question(const Job *job);
+
+/* cancel.c: the end of what was cancelled or deleted */
+extern void cancel_begin(Job *job);
+extern void cancel_answered(Job *job, HttpReply *reply);
 
 /* lookup.c: a submission of which it is not known whether it arrived */
 extern bool lookup_is_due(const Job *job);
@@ -43,7 +46,19 @@ extern void lookup_begin(Job *job);
 extern void lookup_ask(Job *job);
 extern void lookup_answered(Job *job, HttpReply *reply);
 
+/* A call that is built of what a provider, or whoever wrote the row, has said. */
+typedef struct Building
+{
+	const Job *job;
+	const char *text; /* an address, and perhaps more of them */
+	const char *rest; /* behind it */
+	Address address;
+	HttpRequest *http; /* or NULL: nobody has said where */
+	bool is_trusted;   /* with the server's secrets */
+} Building;
+
 /* calls.c: a job's calls and what they hold */
+extern void calls_build(void *building);
 extern bool calls_begin(Job *job, JobStep step, HttpRequest *http);
 extern void calls_prepare(Job *job);
 extern void calls_forget(Job *job);

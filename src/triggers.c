@@ -430,7 +430,7 @@ cancel_row(const Row *before, Row *row)
 
 /*
  * A failed or cancelled job runs again from the beginning, now unless the same statement says when.
- * The Idempotency-Key stays where the end of the last call is not known.
+ * The Idempotency-Key stays where the end of the last call is not known; that of a prediction with a name is.
  */
 static void
 requeue_row(const Row *before, Row *row)
@@ -440,6 +440,8 @@ requeue_row(const Row *before, Row *row)
 	row_set(row, JOB_FAILURES, Int32GetDatum(0));
 	row_set_null(row, JOB_FINISHED_AT);
 	row_set_null(row, JOB_ERROR);
+	if (!row->nulls[JOB_REMOTE_ID])
+		row_set_null(row, JOB_IDEMPOTENCY_KEY);
 	row_set_null(row, JOB_REMOTE_ID);
 	row_set_null(row, JOB_REMOTE);
 	if (!column_changed(before, row, JOB_RUN_AT))

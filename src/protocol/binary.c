@@ -130,10 +130,12 @@ Reference *
 binary_list_references(const cJSON *params, int *n)
 {
 	Reference *references = palloc(MAX_REFERENCES * sizeof(Reference));
+	int found = 0;
 
-	*n = 0;
-	list_references(params->child, references, n);
-	return repalloc(references, Max(*n, 1) * sizeof(Reference));
+	*n = 0; /* also after an error */
+	list_references(params->child, references, &found);
+	*n = found;
+	return repalloc(references, Max(found, 1) * sizeof(Reference));
 }
 
 static bool

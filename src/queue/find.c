@@ -65,7 +65,7 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 
 	if (job != NULL &&
 		(!is_running || DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) != job->attempt))
-		follow_cancel(job);
+		cancel_begin(job);
 	schedule_remove(id);
 	if (!is_queued)
 		return;
@@ -115,7 +115,7 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 			continue;
 		schedule_remove(ids[i]);
 		if (job_find(ids[i]) != NULL)
-			follow_cancel(job_find(ids[i]));
+			cancel_begin(job_find(ids[i]));
 	}
 }
 

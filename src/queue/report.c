@@ -124,6 +124,7 @@ report_datum(const Job *job, int column, bool *isnull)
 			*isnull = job->run_at == 0;
 			return TimestampTzGetDatum(job->run_at);
 		case REPORT_COUNTS:
+			*isnull = verdict->kind == VERDICT_POSTPONE; /* it was no attempt */
 			return Int32GetDatum(job->counts ? 1 : 0);
 		case REPORT_KEEPS_KEY:
 			return BoolGetDatum(verdict->unknown);
@@ -337,7 +338,8 @@ save_datum(const Job *job, int column, bool *isnull)
 		case SAVE_ATTEMPT:
 			return Int32GetDatum(job->attempt);
 		case SAVE_REMOTE_ID:
-			return text_or_null(job->remote.id, isnull);
+			/* of a prediction that was only looked for, the end of its call is known if the provider says so */
+			return text_or_null(is_note && !job->cancel_confirmed ? NULL : job->remote.id, isnull);
 		case SAVE_REMOTE:
 			return text_or_null(remote_json(&job->remote), isnull);
 		case SAVE_NOTE:

@@ -124,12 +124,12 @@ static const Statement statements[STATEMENTS] = {
 			"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key)",
 			"j.state = 'running' AND j.attempt = g.attempt")
 		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = g.result::jsonb,"
-		"  usage = g.usage::jsonb, error = g.error, failures = j.failures + g.counts,"
+		"  usage = g.usage::jsonb, error = g.error, failures = j.failures + coalesce(g.counts, 0),"
 		"  run_at = coalesce(g.run_at, j.run_at), remote = NULL,"
 		"  remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
 		"  finished_at = CASE WHEN g.state <> 'queued' THEN $11 END,"
 		"  idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
-		"  errors = CASE WHEN g.error IS NULL THEN j.errors ELSE"
+		"  errors = CASE WHEN g.error IS NULL OR g.counts IS NULL THEN j.errors ELSE"
 		"   CASE WHEN jsonb_typeof(j.errors) IS DISTINCT FROM 'array' THEN '[]'"
 		"    WHEN jsonb_array_length(j.errors) >= 100 THEN j.errors - 0 ELSE j.errors END"
 		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $11,"
@@ -142,7 +142,7 @@ static const Statement statements[STATEMENTS] = {
 			"  g (id, attempt, remote_id, remote, note, is_note, backend)",
 			"j.attempt = g.attempt AND"
 			" j.state = (CASE WHEN g.is_note THEN 'cancelled' ELSE 'running' END)::@.gen_job_state")
-		" UPDATE @.gen_jobs j SET remote_id = CASE WHEN g.is_note THEN j.remote_id ELSE g.remote_id END,"
+		" UPDATE @.gen_jobs j SET remote_id = CASE WHEN g.is_note THEN coalesce(j.remote_id, g.remote_id) ELSE g.remote_id END,"
 		"  remote = CASE WHEN NOT g.is_note THEN g.remote::jsonb END,"
 		"  backend = CASE WHEN g.is_note THEN j.backend ELSE g.backend END,"
 		"  error = CASE WHEN g.is_note THEN concat_ws('. ', j.error, g.note) ELSE j.error END"

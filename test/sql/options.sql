@@ -245,6 +245,7 @@ ALTER SERVER regress_comfy OPTIONS (SET lookup 'GET /jobs/{id}#status');
 ALTER SERVER regress_comfy OPTIONS (SET lookup 'GET /jobs/{id}; /queue');
 ALTER SERVER regress_comfy OPTIONS (SET lookup 'GET @/urls/get');
 ALTER SERVER regress_comfy OPTIONS (SET lookup '/jobs');
+ALTER SERVER regress_comfy OPTIONS (SET lookup 'GET /{model}/jobs/{id}');
 ALTER SERVER regress_comfy OPTIONS (ADD remote_id '/prompt_id');
 ALTER SERVER regress_comfy OPTIONS (ADD reply 'body');
 ALTER SERVER regress_comfy OPTIONS (ADD remote_id '/prompt_id', SET lookup '');

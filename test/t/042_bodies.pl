@@ -69,6 +69,7 @@ isnt($image, '', 'the earlier job has its output');
 is(query("SELECT result #>> '{body,a}' FROM gen_jobs WHERE id = $second"), $image, '... which the later one has sent');
 is(query("SELECT result #>> '{body,b}' FROM gen_jobs WHERE id = $second"), 'aGVsbG8=', '... beside an input of its own');
 is(query("SELECT failures || ' ' || (attempt > 1) FROM gen_jobs WHERE id = $second"), '0 true', '... without a failure');
+is(query("SELECT errors IS NULL FROM gen_jobs WHERE id = $second"), 't', '... nor an error among those of attempts');
 is(query("SELECT retried FROM genjob.servers WHERE server = 'echo'"), '0', '... nor a retry in the statistics');
 
 # ---- what there will never be ----
@@ -93,6 +94,15 @@ my $wrong = query(q{SET session_replication_role = replica;
 	INSERT INTO gen_jobs (server, request, owner) VALUES ('echo', '{"a": {"$output": 1}}', 10) RETURNING id});
 ok(wait_state($node, $wrong, 'failed'), 'so does one that is not written as it should be');
 like(outcome($wrong), qr/\|1\|the request refers to output 1, which is not a job and an ordinal\. Write/, '... and says how it should');
+
+my $pid = wait_dispatcher($node);
+my @half_wrong = map {
+	query(qq{SET session_replication_role = replica;
+		INSERT INTO gen_jobs (server, request, owner) VALUES ('echo', $_, 10) RETURNING id})
+} (qq('{"a": {"\$output": [$first, 1]}, "b": {"\$output": 1}}'),
+	q((SELECT jsonb_build_object('a', jsonb_agg(jsonb_build_object('$output', jsonb_build_array(n, 1)))) FROM generate_series(1, 1001) n)));
+ok(wait_state($node, $_, 'failed'), '... also where only the second is not, or there are too many') for @half_wrong;
+is(wait_dispatcher($node), $pid, '... and no job but them notices');
 
 # ---- in what the server lays under each request ----
 

@@ -1,0 +1,101 @@
+# What a second trouble must not make of the first: no call is paid again, no answer lost, no place given twice.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use StandIn;
+
+my $standin = StandIn->new;
+my $node = new_node(name => 'troubles', conf => "restart_after_crash = on\nlog_min_messages = warning");
+my %fast = (retry_base => '10 ms', retry_max => '10 ms', max_attempts => 1000, poll_interval => '100 ms');
+my $nowhere = 'http://127.0.0.1:' . PostgreSQL::Test::Cluster::get_free_port();
+
+sub query
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+sub eventually
+{
+	my ($sql, $what) = @_;
+	return ok($node->poll_query_until('postgres', $sql), $what);
+}
+
+# ---- a call is cut, and the server cannot be reached when it is repeated ----
+
+create_server($node, 'cut', 'openai-images', $standin, %fast);
+my $cut = enqueue($node, 'cut', StandIn::request(prompt => 'cut', faults => [ { latency_ms => 500, cut => 'accept' } ]));
+$standin->wait_for(sub { $_[0]{in_flight} == 1 });
+query("ALTER SERVER cut OPTIONS (SET url '$nowhere')");
+eventually("SELECT errors #>> '{-1,error}' LIKE 'could not reach%' FROM gen_jobs WHERE id = $cut", 'a call that was cut finds nobody when it is repeated');
+query("ALTER SERVER cut OPTIONS (SET url '@{[$standin->url]}')");
+ok(wait_state($node, $cut, 'succeeded'), '... and is sent again later');
+is_deeply([ map { $_->{arrived} } values %{ $standin->counts->{keys} } ], [2], '... once, with the same Idempotency-Key');
+
+# ---- a prediction is cancelled, and the job is to run again ----
+
+create_server($node, 'comfy', 'comfyui', $standin, %fast);
+my $again = enqueue($node, 'comfy',
+	StandIn::request(
+		prompt => {
+			3 => { class_type => 'KSampler', inputs => { seed => 7, text => 'again' } },
+			9 => { class_type => 'SaveImage', inputs => { images => [ '3', 0 ] } }
+		},
+		standin => { id => 'again', latency_ms => 600_000 }));
+eventually("SELECT remote_id IS NOT NULL FROM gen_jobs WHERE id = $again", 'a prediction is known');
+my $first = query("SELECT remote_id FROM gen_jobs WHERE id = $again");
+query("SELECT genjob.cancel($again)");
+eventually("SELECT error ~ 'confirmed it' FROM gen_jobs WHERE id = $again", '... and cancelled');
+query("SELECT genjob.retry($again)");
+eventually("SELECT state = 'running' AND remote_id <> '$first' FROM gen_jobs WHERE id = $again", 'genjob.retry() has another one made');
+$standin->finish;
+ok(wait_state($node, $again, 'succeeded'), '... whose result it gets');
+
+# ---- an answer is in the table, and its server is dropped before its outputs are downloaded ----
+
+create_server($node, 'gone', 'openai-images', $standin, %fast);
+my $gone = enqueue($node, 'gone',
+	StandIn::request(prompt => 'gone', response_format => 'url', download_faults => [ { stall => 1 } ], repeat => 1));
+eventually("SELECT remote ? 'answer' FROM gen_jobs WHERE id = $gone", 'an answer is saved');
+query('DROP SERVER gone CASCADE');
+my $pid = wait_dispatcher($node);
+kill 'KILL', $pid or die "could not kill the dispatcher: $!";
+wait_dispatcher($node, 'postgres', $pid);
+ok(wait_state($node, $gone, 'failed'), '... when its server is gone after a crash, the job fails');
+like(query("SELECT error || (result #>> '{data,0,url}') FROM gen_jobs WHERE id = $gone"),
+	qr/^server "gone" does not exist.*The answer that had come is in the column result.*http/, '... and keeps the answer');
+
+# ---- a fallback has an address that cannot be reached ----
+
+create_server($node, 'second', 'openai-images', "$nowhere/2, " . $standin->url, %fast);
+create_server($node, 'first', 'openai-images', $nowhere, %fast, retry_base => '1 min', retry_max => '1 min', fallback => 'second');
+my $fallen = enqueue($node, 'first', StandIn::request(prompt => 'fallen'));
+ok(wait_state($node, $fallen, 'succeeded'), 'a job goes to the other address of its fallback');
+is(query("SELECT server, ran_on, failures FROM gen_jobs WHERE id = $fallen"), 'first|second|0', '... and its row says where it ran');
+
+# ---- a claim fails when it was half made ----
+
+create_server($node, 'two', 'openai-images', $standin, %fast, max_in_flight => 2);
+my $source = enqueue($node, 'two', StandIn::request(prompt => 'source'));
+ok(wait_state($node, $source, 'succeeded'), 'a job has an output');
+query(qq{
+	BEGIN;
+	ALTER TABLE gen_outputs RENAME COLUMN data TO bytea;
+	INSERT INTO gen_jobs (server, request) VALUES ('two', '{"prompt": "a", "image": {"\$output": [$source, 1]}}'), ('two', '{"prompt": "b"}');
+	COMMIT});
+eventually("SELECT last_error ~ 'data' FROM genjob.workers WHERE database = 'postgres'", 'a claim fails that had begun');
+query('ALTER TABLE gen_outputs RENAME COLUMN bytea TO data');
+query("INSERT INTO gen_jobs (server, request) VALUES ('two', '{\"prompt\": \"c\"}')");
+eventually("SELECT count(*) = 1 FROM gen_jobs WHERE request ->> 'prompt' = 'c' AND state = 'succeeded'", '... and others succeed');
+eventually("SELECT in_flight = 0 FROM genjob.servers WHERE server = 'two'", '... and each place was given back once')
+  or diag(query("SELECT in_flight FROM genjob.servers WHERE server = 'two'"));
+
+$standin->stop;
+$node->stop;
+done_testing();
