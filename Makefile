@@ -31,6 +31,7 @@ OBJS = \
 	src/calls.o \
 	src/schedule.o \
 	src/turns.o \
+	src/weights.o \
 	src/limits/limits.o \
 	src/limits/bucket.o \
 	src/limits/breaker.o \

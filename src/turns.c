@@ -14,12 +14,12 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
-#include "nodes/pg_list.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "turns.h"
+#include "weights.h"
 
 #define WINDOW 10000  /* ready jobs of a server in memory, shared out among its lanes */
 #define MAX_FILL 2000 /* of a lane at a time */
@@ -62,20 +62,10 @@ typedef struct Ready
 	TimestampTz expires_at; /* 0: it does not */
 } Ready;
 
-typedef struct Weight
-{
-	char *server_name;
-	char *tenant;
-	double weight;
-} Weight;
-
 static HTAB *tenants = NULL;
 static HTAB *ready_jobs = NULL;
 static uint64 scans = 0;
 static dlist_head hungry = DLIST_STATIC_INIT(hungry);
-
-static MemoryContext weights_context = NULL;
-static List *weights = NIL; /* of Weight */
 
 static const LaneKey before_all = {DT_NOBEGIN, PG_INT64_MIN};
 
@@ -174,21 +164,6 @@ turns_init(Turns *turns)
 	MemoryContextSwitchTo(caller);
 }
 
-static double
-weight_of(const char *server_name, const char *tenant)
-{
-	ListCell *cell;
-
-	foreach(cell, weights)
-	{
-		const Weight *entry = lfirst(cell);
-
-		if (strcmp(entry->tenant, tenant) == 0 && strcmp(entry->server_name, server_name) == 0)
-			return entry->weight;
-	}
-	return 1;
-}
-
 static void
 forget_tenant(Tenant *tenant)
 {
@@ -232,7 +207,7 @@ find_tenant(Turns *turns, const char *server_name, const char *name)
 	key.name = MemoryContextStrdup(TopMemoryContext, name);
 	tenant->key = key;
 	tenant->server_name = server_name;
-	tenant->weight = weight_of(server_name, name);
+	tenant->weight = weights_get(server_name, name);
 	tenant->pass = turns->time;
 	dlist_init(&tenant->lanes);
 	dlist_push_tail(&turns->tenants, &tenant->node);
@@ -599,36 +574,6 @@ turns_next_expiry(const Turns *turns)
 /* ---------- weights ---------- */
 
 /*
- * Begins anew with the weights: turns_set_weight() for each, then turns_apply_weights() for each
- * server.
- */
-void
-turns_forget_weights(void)
-{
-	if (weights_context == NULL)
-		weights_context =
-			AllocSetContextCreate(TopMemoryContext, "genjob tenant weights", ALLOCSET_SMALL_SIZES);
-	MemoryContextReset(weights_context);
-	weights = NIL;
-}
-
-/*
- * How many turns a tenant has in the time in which others have one.
- */
-void
-turns_set_weight(const char *server_name, const char *tenant, double weight)
-{
-	MemoryContext caller = MemoryContextSwitchTo(weights_context);
-	Weight *entry = palloc(sizeof(Weight));
-
-	entry->server_name = pstrdup(server_name);
-	entry->tenant = pstrdup(tenant);
-	entry->weight = weight;
-	weights = lappend(weights, entry);
-	MemoryContextSwitchTo(caller);
-}
-
-/*
  * Gives a tenant another weight: what it is ahead of the others is paid off at the new one.
  */
 static void
@@ -647,6 +592,9 @@ change_weight(Tenant *tenant, double weight)
 		pairingheap_add(turns->waiting, &tenant->waiting_node);
 }
 
+/*
+ * Obeys weights that were set anew.
+ */
 void
 turns_apply_weights(Turns *turns)
 {
@@ -656,6 +604,6 @@ turns_apply_weights(Turns *turns)
 	{
 		Tenant *tenant = dlist_container(Tenant, node, iter.cur);
 
-		change_weight(tenant, weight_of(tenant->server_name, tenant->key.name));
+		change_weight(tenant, weights_get(tenant->server_name, tenant->key.name));
 	}
 }

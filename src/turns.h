@@ -77,9 +77,6 @@ extern bool turns_pop(Turns *turns, int64 *id);
 extern bool turns_pop_expiring(Turns *turns, TimestampTz by, int64 *id);
 extern TimestampTz turns_next_expiry(const Turns *turns);
 
-/* Weights of tenants; 1 where none is set */
-extern void turns_forget_weights(void);
-extern void turns_set_weight(const char *server_name, const char *tenant, double weight);
 extern void turns_apply_weights(Turns *turns);
 
 #endif /* GENJOB_TURNS_H */

@@ -17,6 +17,7 @@
 #include "queue/statement.h"
 #include "schedule.h"
 #include "steps.h"
+#include "weights.h"
 
 #define FILL_LANES 100  /* that are read by one statement */
 #define FILLS 10        /* statements in a transaction */
@@ -309,10 +310,10 @@ queue_read_weights(void)
 	uint64 rows = statement_run(FIND_WEIGHTS, NULL, NULL);
 	uint64 row;
 
-	turns_forget_weights();
+	weights_forget();
 	for (row = 0; row < rows; row++)
-		turns_set_weight(statement_name(row, 1), TextDatumGetCString(statement_not_null(row, 2)),
-						 DatumGetFloat8(statement_not_null(row, 3)));
+		weights_set(statement_name(row, 1), TextDatumGetCString(statement_not_null(row, 2)),
+					DatumGetFloat8(statement_not_null(row, 3)));
 	schedule_weights_changed();
 }
 
