@@ -123,7 +123,7 @@ else
 # ---- targets that work before there is a PostgreSQL to build for (PGXS has a check of its own) ----
 
 bench:
-	@LONG=$(LONG) DOC=$(DOC) PEERS="$(PEERS)" bench/run $(B)
+	@LONG=$(LONG) DOC=$(DOC) PEERS="$(PEERS)" PINS="$(PINS)" bench/run $(B)
 
 check:
 	@test/run $(T)

@@ -15,7 +15,7 @@ const batch = 20;
 const duration = process.env.LONG ? 600 : 90;
 const window = process.env.LONG ? 60 : 30; // the first is compared with the last
 const step = 5;
-const kinds = process.env.LONG ? ['transaction', 'slot', 'prepared', 'nothing'] : ['transaction'];
+const kinds = (process.env.PINS || (process.env.LONG ? 'transaction slot prepared nothing' : 'transaction')).split(' ');
 const names = { transaction: 'an open transaction', slot: 'a replication slot', prepared: 'a prepared transaction', nothing: 'nobody' };
 
 /** Enqueues at the rate until it is told to stop; answers how many. */
