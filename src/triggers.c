@@ -505,6 +505,16 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 	}
 }
 
+/*
+ * Whether another call is ordered than before.
+ */
+static bool
+order_changed(const Row *before, const Row *after)
+{
+	return column_changed(before, after, JOB_SERVER) || column_changed(before, after, JOB_REQUEST) ||
+		   column_changed(before, after, JOB_INPUTS);
+}
+
 PG_FUNCTION_INFO_V1(genjob_before_update);
 
 Datum
@@ -524,10 +534,11 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		check_protected_columns(&before, &after, may_set_anything(data->tg_relation));
 		change_state(&before, &after);
 		if (row_state(&after) == ROW_QUEUED &&
-			(row_state(&before) != ROW_QUEUED || column_changed(&before, &after, JOB_SERVER) ||
-			 column_changed(&before, &after, JOB_REQUEST) ||
-			 column_changed(&before, &after, JOB_INPUTS)))
+			(row_state(&before) != ROW_QUEUED || order_changed(&before, &after)))
 			check_runnable(&after);
+		/* what became of the old one does not answer the new one */
+		if (order_changed(&before, &after))
+			row_set_null(&after, JOB_IDEMPOTENCY_KEY);
 		/* also of one that is running: it may have to be queued again */
 		if (column_changed(&before, &after, JOB_TENANT) ||
 			column_changed(&before, &after, JOB_UNIQUE_KEY))

@@ -57,6 +57,16 @@ eventually("SELECT state = 'running' AND remote_id <> '$first' FROM gen_jobs WHE
 $standin->finish;
 ok(wait_state($node, $again, 'succeeded'), '... whose result it gets');
 
+# ---- the end of a call is not known, and the job is made another order ----
+
+create_server($node, 'paused', 'openai-images', $standin, paused => 'on');
+query("INSERT INTO gen_jobs (server, request, state, attempt, idempotency_key) SELECT 'paused', '{\"prompt\": \"a\"}', 'failed', 1, gen_random_uuid() FROM generate_series(1, 2)");
+query("UPDATE gen_jobs SET state = 'queued', request = request || '{\"prompt\": \"b\"}' WHERE server = 'paused' AND id % 2 = 0");
+query("UPDATE gen_jobs SET state = 'queued' WHERE server = 'paused' AND id % 2 = 1");
+is(query("SELECT request ->> 'prompt', idempotency_key IS NULL FROM gen_jobs WHERE server = 'paused' ORDER BY 1"), "a|f\nb|t",
+	'another request is not sent with the Idempotency-Key of the one before, the same request is');
+query("DELETE FROM gen_jobs WHERE server = 'paused'");
+
 # ---- an answer is in the table, and its server is dropped before its outputs are downloaded ----
 
 create_server($node, 'gone', 'openai-images', $standin, %fast);
