@@ -93,9 +93,11 @@ cancel_begin(Job *job)
 	const Protocol *protocol = job->options ? &job->options->protocol : NULL;
 	const char *cancels = protocol ? protocol->cancel : NULL;
 	bool is_submitting = job->state == JOB_CALLING && job->step == STEP_SUBMIT;
-	bool is_looked_up = job->step == STEP_LOOKUP;
+	/* its name is the one that we gave it, if it has arrived */
+	bool is_named_by_us =
+		job->step == STEP_LOOKUP || (is_submitting && protocol->lookup != NULL);
 	bool can_be_told =
-		follow_can_be_asked(job) || is_looked_up ||
+		follow_can_be_asked(job) || is_named_by_us ||
 		(is_submitting && strcmp(protocol->reply, "poll") != 0 && job->options->max_in_flight == 1);
 	MemoryContext caller;
 
@@ -113,7 +115,7 @@ cancel_begin(Job *job)
 		shmem_activity_remove(job->activity);
 	job->activity = NULL;
 	job->cancels = cancels;
-	if (is_looked_up)
+	if (is_named_by_us)
 		job->remote.id = job->idempotency_key;
 	job_enter(job, JOB_CANCELLING);
 	cancel_next(job);

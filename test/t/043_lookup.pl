@@ -130,6 +130,13 @@ ok($node->poll_query_until('postgres', "SELECT error ~ 'confirmed it' FROM gen_j
 	'one that is cancelled while the provider is asked is cancelled there');
 is($standin->counts->{ids}{cancelled}{cancelled}, 1, '... by the id that it was given');
 
+$cancelled = start('comfy', 'cancelled early', [$never], latency_ms => 600_000);
+$standin->wait_for(sub { $standin->counts->{ids}{'cancelled early'}{submitted} });
+query("SELECT genjob.cancel($cancelled)");
+ok($node->poll_query_until('postgres', "SELECT error ~ 'confirmed it' FROM gen_jobs WHERE id = $cancelled"),
+	'... and so is one whose submission has not been answered yet');
+is($standin->counts->{ids}{'cancelled early'}{cancelled}, 1, '... by that id');
+
 # ---- the dispatcher is killed while it asks ----
 
 my $twice = start('patient', 'twice', [$cut]);
