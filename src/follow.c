@@ -292,20 +292,34 @@ probe(Job *job)
 							(void *) ((uintptr_t) job | PROBE_TAG));
 }
 
+/* An answer that is read for its progress. */
+typedef struct Reading
+{
+	const Job *job;
+	HttpReply *reply;
+	double progress; /* -1: it does not tell */
+} Reading;
+
+static void
+read_progress(void *arg)
+{
+	Reading *reading = arg;
+	const char *place;
+
+	if (progress_address(reading->job, &place) != NULL)
+		reading->progress = reply_read_progress(reading->reply, place);
+}
+
 static void
 probed(Job *job, HttpReply *reply)
 {
-	const char *place;
-	double progress;
+	Reading reading = {job, reply, -1};
+	char *error;
 
 	job->probe = NULL;
 	MemoryContextSwitchTo(job->probe_context);
-	if (progress_address(job, &place) != NULL && job->activity != NULL)
-	{
-		progress = reply_read_progress(reply, place);
-		if (progress >= 0)
-			pg_atomic_write_u64(&job->activity->progress, (uint64) (progress * 1000000));
-	}
+	if (job->activity != NULL && guard_run(read_progress, &reading, &error) && reading.progress >= 0)
+		pg_atomic_write_u64(&job->activity->progress, (uint64) (reading.progress * 1000000));
 	MemoryContextSwitchTo(job->context);
 	MemoryContextReset(job->probe_context);
 	if (job->state == JOB_CALLING && job->step == STEP_SUBMIT)
