@@ -117,14 +117,16 @@ keep_old_answer(Job *job)
 
 /*
  * Whether it is as open as before what became of the call of an earlier attempt, whose key the job has: this
- * one has not been answered either.
+ * one has not been answered either, or turned away by who did not look at its key.
  */
 static bool
 doubts_earlier_call(const Job *job)
 {
-	const Verdict *verdict = job->verdict;
+	int status = job->verdict->http_status;
+	bool is_answered = status != 0 && status != 401 && status != 403 && status != 429 &&
+					   status != 503 && status != 529;
 
-	return job->key_is_kept && verdict->kind != VERDICT_DONE && verdict->http_status == 0 &&
+	return job->key_is_kept && job->verdict->kind != VERDICT_DONE && !is_answered &&
 		   !follow_can_be_asked(job);
 }
 

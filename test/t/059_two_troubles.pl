@@ -38,6 +38,16 @@ query("ALTER SERVER cut OPTIONS (SET url '@{[$standin->url]}')");
 ok(wait_state($node, $cut, 'succeeded'), '... and is sent again later');
 is_deeply([ map { $_->{arrived} } values %{ $standin->counts->{keys} } ], [2], '... once, with the same Idempotency-Key');
 
+# ---- a call is cut, and the server has no time for its repetition ----
+
+$standin->reset;
+my $busy = enqueue($node, 'cut', StandIn::request(id => 'busy', prompt => 'busy', faults => [ { cut => 'accept' }, { status => 429, retry_after => '0' }, { status => 503 } ]));
+ok(wait_state($node, $busy, 'succeeded'), 'a call that was cut is turned away when it is repeated, and sent again later');
+is_deeply([ map { $_->{arrived} } values %{ $standin->counts->{keys} } ], [4], '... with the same Idempotency-Key');
+$busy = enqueue($node, 'cut', StandIn::request(id => 'first', prompt => 'busy first', faults => [ { status => 503 }, { status => 500 } ]));
+ok(wait_state($node, $busy, 'succeeded'), 'one that is turned away the first time is sent again');
+is_deeply([ sort map { $_->{arrived} } values %{ $standin->counts->{keys} } ], [ 1, 1, 1, 4 ], '... with another each time');
+
 # ---- a prediction is cancelled, and the job is to run again ----
 
 create_server($node, 'comfy', 'comfyui', $standin, %fast);
