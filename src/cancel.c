@@ -94,8 +94,7 @@ cancel_begin(Job *job)
 	const char *cancels = protocol ? protocol->cancel : NULL;
 	bool is_submitting = job->state == JOB_CALLING && job->step == STEP_SUBMIT;
 	/* its name is the one that we gave it, if it has arrived */
-	bool is_named_by_us =
-		job->step == STEP_LOOKUP || (is_submitting && protocol->lookup != NULL);
+	bool is_named_by_us = job->step == STEP_LOOKUP || (is_submitting && protocol->lookup != NULL);
 	bool can_be_told =
 		follow_can_be_asked(job) || is_named_by_us ||
 		(is_submitting && strcmp(protocol->reply, "poll") != 0 && job->options->max_in_flight == 1);

@@ -511,8 +511,8 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 static bool
 order_changed(const Row *before, const Row *after)
 {
-	return column_changed(before, after, JOB_SERVER) || column_changed(before, after, JOB_REQUEST) ||
-		   column_changed(before, after, JOB_INPUTS);
+	return column_changed(before, after, JOB_SERVER) ||
+		   column_changed(before, after, JOB_REQUEST) || column_changed(before, after, JOB_INPUTS);
 }
 
 PG_FUNCTION_INFO_V1(genjob_before_update);
