@@ -299,7 +299,7 @@ claimer_must_look(TimestampTz now)
 		return false;
 	if (next_rescan <= now || (times->rescan != 0 && times->rescan <= now))
 	{
-		scan_all = look_for_orphans = news.rescan = true;
+		scan_all = news.rescan = true;
 		schedule_times.rescan = 0;
 		next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
 	}
