@@ -121,8 +121,8 @@ CREATE FUNCTION genjob.estimate(server name, tenant text DEFAULT current_user) R
 			LEFT JOIN genjob.read_servers() s ON s.server = o.server)
 	SELECT CASE WHEN w.paused THEN 'infinity'
 			WHEN w.place IS NOT NULL THEN
-				greatest(greatest(clock_timestamp(), w.held_until) + w.place * interval '1 s',
-					clock_timestamp() + w.token * interval '1 s') END
+				greatest(greatest(clock_timestamp(), w.held_until) + least(w.place, 1e10) * interval '1 s',
+					clock_timestamp() + least(w.token, 1e10) * interval '1 s') END
 		FROM wait w
 $$;
 COMMENT ON FUNCTION genjob.estimate(name, text) IS
