@@ -26,7 +26,7 @@ sub settles
 	my $off = $capacity < 5 ? 1 : 0.2 * $capacity;
 	my @seen;
 
-	for my $look (1 .. 400)
+	for my $look (1 .. 1500)
 	{
 		my $total = $standin->counts(summary => 1)->{total};
 		push @seen, query("SELECT coalesce(allowed, 0) FROM genjob.servers WHERE server = '$server'");
@@ -50,7 +50,7 @@ foreach my $refuse (0, 1)
 
 	$standin->capacity(12, refuse => $refuse);
 	create_server($node, $server, 'openai-images', $standin, max_in_flight => 'auto');
-	query(qq{INSERT INTO gen_jobs (server, request) SELECT '$server', '{"prompt": "a", "size": "8x8"}' FROM generate_series(1, 20000)});
+	query(qq{INSERT INTO gen_jobs (server, request) SELECT '$server', '{"prompt": "a", "size": "8x8"}' FROM generate_series(1, 50000)});
 	settles($server, $standin, 12, "auto finds that a $server server does 12 at a time");
 	$standin->capacity(4, refuse => $refuse);
 	settles($server, $standin, 4, '... and that it does 4');
