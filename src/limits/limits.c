@@ -145,8 +145,8 @@ limits_room(Limits *limits, TimestampTz now)
 /*
  * How many calls at a time the server may have when nothing is in its way.
  */
-int
-limits_allowed(Limits *limits)
+static int
+count_allowed(Limits *limits)
 {
 	int64 allowed = 0;
 	int i;
@@ -513,7 +513,7 @@ limits_say_why(Limits *limits, const char *otherwise, const char *fallback_troub
 		reason = psprintf("%s%s %s", reason, reason[strlen(reason) - 1] == '.' ? "" : ".",
 						  fallback_trouble);
 	stats->in_flight = limits->in_flight;
-	stats->allowed = limits_allowed(limits);
+	stats->allowed = count_allowed(limits);
 	stats->tokens = limits->bucket.per_second > 0 ? (float) limits->bucket.tokens : -1;
 	stats->tokens_at = limits->bucket.filled_at;
 	stats->rate = limits->bucket.per_second;

@@ -65,7 +65,6 @@ extern void limits_apply(Limits *limits, Server *server, ServerStats *stats, Tim
 extern int limits_room(Limits *limits, TimestampTz now);
 extern TimestampTz limits_next_change(Limits *limits, TimestampTz now);
 extern bool limits_are_broken(const Limits *limits);
-extern int limits_allowed(Limits *limits);
 extern void limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble,
 						   TimestampTz now);
 

@@ -68,8 +68,10 @@ my $before = memory();
 insert('plain', $jobs,
 	q{jsonb_build_object('prompt', 'job ' || i, 'standin', jsonb_build_object('latency_ms', 20000))});
 $standin->wait_for(sub { $_[0]{in_flight} == $jobs });
-# some 21,000 with libcurl 7.88; from 8.7 on it keeps 16 kB for sending
-cmp_ok((memory() - $before) / $jobs, '<', 35_000, "$jobs calls wait for their answers with less than 35,000 bytes each");
+# from libcurl 8.7 on each call keeps 16 kB for sending
+my ($major, $minor) = `curl-config --version` =~ /(\d+)\.(\d+)/;
+my $most = ($major // 8) > 8 || (($major // 8) == 8 && ($minor // 7) >= 7) ? 35_000 : 30_000;
+cmp_ok((memory() - $before) / $jobs, '<', $most, "$jobs calls wait for their answers with less than $most bytes each");
 query(q{UPDATE gen_jobs SET state = 'cancelled' WHERE server = 'plain' AND state = 'running'});
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM genjob.activity'), '... and can all be cancelled');
 
