@@ -60,6 +60,7 @@ OBJS = \
 	src/protocol/stream.o \
 	src/protocol/pointer.o \
 	src/http.o \
+	src/watch.o \
 	src/header.o \
 	src/url.o \
 	src/address.o \

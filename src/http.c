@@ -2,7 +2,7 @@
  * http.c
  *		HTTP calls that wait without blocking: the only file that knows libcurl.
  *
- * All transfers of a process share one curl multi handle.  Its sockets sit in one epoll descriptor,
+ * All transfers of a process share one curl multi handle.  Its sockets sit in one descriptor (watch.c),
  * so that the caller waits for thousands of calls with one descriptor in its WaitEventSet.
  *
  * Rules kept here: callbacks never raise errors (that would longjmp through libcurl); signals are
@@ -16,7 +16,6 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <curl/curl.h>
@@ -27,6 +26,7 @@
 
 #include "address.h"
 #include "http.h"
+#include "watch.h"
 
 #if LIBCURL_VERSION_NUM < 0x075800
 #error "genjob needs libcurl 7.88 or later"
@@ -42,6 +42,7 @@
 #define SUBMIT_RECEIVE_BUFFER 4096L
 #define SMALL_SEND_BUFFER \
 	16384L /* the least that libcurl takes; from 8.7 on it keeps it until the answer is there */
+#define LARGE_SEND_BUFFER 65536L
 #define SMALL_BODY 16384    /* is sent with the headers at once, and takes no buffer of 64 kB */
 #define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
 
@@ -65,7 +66,6 @@ struct HttpTransfer
 };
 
 static CURLM *multi = NULL;
-static int epoll_fd = -1;
 static TimestampTz timer_due = 0; /* 0: libcurl has no timer */
 static dlist_head finished = DLIST_STATIC_INIT(finished);
 static CURL *spare_handles[MAX_SPARE_HANDLES];
@@ -95,24 +95,18 @@ restore_signals(const sigset_t *saved)
 static int
 socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 {
-	struct epoll_event event = {.data.fd = fd};
+	uint32 events = 0;
 
 	if (what == CURL_POLL_REMOVE)
 	{
-		epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+		watch_rest(fd);
 		return 0;
 	}
 	if (what & CURL_POLL_IN)
-		event.events |= EPOLLIN;
+		events |= EPOLLIN;
 	if (what & CURL_POLL_OUT)
-		event.events |= EPOLLOUT;
-	if (epoll_ctl(epoll_fd, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) != 0)
-	{
-		if (epoll_ctl(epoll_fd, known ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) != 0)
-			return -1;
-	}
-	curl_multi_assign(multi, fd, &epoll_fd);
-	return 0;
+		events |= EPOLLOUT;
+	return watch_for(fd, events) ? 0 : -1;
 }
 
 static int
@@ -235,8 +229,14 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addre
 		return CURL_SOCKET_BAD;
 	}
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-	if (fd != CURL_SOCKET_BAD)
-		n_sockets++;
+	if (fd == CURL_SOCKET_BAD)
+		return fd;
+	if (!watch_opened(fd))
+	{
+		close(fd);
+		return CURL_SOCKET_BAD;
+	}
+	n_sockets++;
 	return fd;
 }
 
@@ -247,6 +247,7 @@ static int
 closesocket_callback(void *arg, curl_socket_t fd)
 {
 	n_sockets--;
+	watch_closed(fd);
 	return close(fd);
 }
 
@@ -341,10 +342,7 @@ http_init(void)
 	if (multi == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
 						errdetail("Failed while initializing libcurl.")));
-	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (epoll_fd < 0)
-		ereport(ERROR,
-				(errcode_for_socket_access(), errmsg("could not create epoll descriptor: %m")));
+	watch_init();
 	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
 	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback);
 	limit_idle_connections();
@@ -356,7 +354,7 @@ http_init(void)
 int
 http_wait_fd(void)
 {
-	return epoll_fd;
+	return watch_descriptor();
 }
 
 /*
@@ -456,7 +454,7 @@ http_work(void)
 	int n;
 	int i;
 
-	n = epoll_wait(epoll_fd, events, lengthof(events), 0);
+	n = watch_collect(events, lengthof(events));
 	limit_idle_connections();
 	block_signals(&saved);
 	for (i = 0; i < n; i++)
@@ -490,50 +488,64 @@ http_work(void)
 	restore_signals(&saved);
 }
 
-/* ---------- transfers ---------- */
+/* ---------- what a call sets in its handle ---------- */
+
+/*
+ * A request of either kind sets all that the other kind may have left in the handle.
+ */
+static void
+set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
+{
+	/* libcurl takes either for the order to POST */
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, has_small_body ? request->body : NULL);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
+	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE,
+					 has_small_body ? SMALL_SEND_BUFFER : LARGE_SEND_BUFFER);
+	if (strcmp(request->method, "GET") == 0)
+	{
+		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL);
+		curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long) CURL_MAX_WRITE_SIZE);
+		return;
+	}
+	curl_easy_setopt(easy, CURLOPT_POST, 1L);
+	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, SUBMIT_RECEIVE_BUFFER);
+}
 
 static void
-set_request_options(CURL *easy, const HttpRequest *request, HttpTransfer *transfer)
+set_request(CURL *easy, const HttpRequest *request, HttpTransfer *transfer)
 {
 	curl_easy_setopt(easy, CURLOPT_URL, request->url);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
-	if (strcmp(request->method, "GET") != 0)
-	{
-		curl_easy_setopt(easy, CURLOPT_POST, 1L);
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
-		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
-		curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, SUBMIT_RECEIVE_BUFFER);
-		if (transfer->has_small_body)
-		{
-			curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body);
-			curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, SMALL_SEND_BUFFER);
-		}
-	}
+	set_method(easy, request, transfer->has_small_body);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) request->timeout);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
 	if (request->ca_file != NULL)
 		curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
-}
-
-static void
-set_callbacks(CURL *easy, HttpTransfer *transfer)
-{
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error_text);
-	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_callback);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, body_callback);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
-	curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_callback);
 	curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
-	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, seek_callback);
 	curl_easy_setopt(easy, CURLOPT_SEEKDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
+}
+
+/* ---------- handles ---------- */
+
+static void
+set_callbacks(CURL *easy)
+{
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_callback);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, body_callback);
+	curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_callback);
+	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, seek_callback);
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, sockopt_callback);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, opensocket_callback);
-	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, closesocket_callback);
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
-	curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
 }
 
 /*
@@ -557,6 +569,39 @@ set_policy(CURL *easy)
 	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, MAX_IDLE_SECONDS);
 }
 
+/*
+ * A handle with all that is the same for every call; NULL when memory is short.
+ */
+static CURL *
+handle_take(void)
+{
+	CURL *easy;
+
+	if (n_spare_handles > 0)
+		return spare_handles[--n_spare_handles];
+	easy = curl_easy_init();
+	if (easy == NULL)
+		return NULL;
+	set_policy(easy);
+	set_callbacks(easy);
+	return easy;
+}
+
+/*
+ * Keeps a handle for another call, which sets anew whatever differs between calls.  What only few calls set, and
+ * has a default that cannot be set, makes a handle useless for others.
+ */
+static void
+handle_release(CURL *easy, bool is_reusable)
+{
+	if (is_reusable && n_spare_handles < MAX_SPARE_HANDLES)
+		spare_handles[n_spare_handles++] = easy;
+	else
+		curl_easy_cleanup(easy);
+}
+
+/* ---------- transfers ---------- */
+
 static void
 transfer_release(HttpTransfer *transfer)
 {
@@ -567,13 +612,7 @@ transfer_release(HttpTransfer *transfer)
 	n_transfers--;
 	block_signals(&saved);
 	curl_multi_remove_handle(multi, transfer->easy);
-	if (n_spare_handles < MAX_SPARE_HANDLES)
-	{
-		curl_easy_reset(transfer->easy);
-		spare_handles[n_spare_handles++] = transfer->easy;
-	}
-	else
-		curl_easy_cleanup(transfer->easy);
+	handle_release(transfer->easy, transfer->request->ca_file == NULL);
 	curl_slist_free_all(transfer->headers);
 	restore_signals(&saved);
 	transfer->easy = NULL;
@@ -625,17 +664,15 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	transfer->tag = tag;
 	transfer->has_small_body = request->body_len > 0 && request->body_len <= SMALL_BODY;
 	transfer->headers = copy_headers(request->headers);
-	transfer->easy = n_spare_handles > 0 ? spare_handles[--n_spare_handles] : curl_easy_init();
+	transfer->easy = handle_take();
 	if (transfer->easy == NULL || transfer->headers == NULL)
 	{
 		if (transfer->easy != NULL)
-			curl_easy_cleanup(transfer->easy);
+			handle_release(transfer->easy, true);
 		curl_slist_free_all(transfer->headers);
 		return NULL;
 	}
-	set_policy(transfer->easy);
-	set_callbacks(transfer->easy, transfer);
-	set_request_options(transfer->easy, request, transfer);
+	set_request(transfer->easy, request, transfer);
 	choose_connection(transfer->easy);
 	n_transfers++;
 	note_peak();

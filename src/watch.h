@@ -1,0 +1,18 @@
+/*
+ * watch.h
+ *		The sockets that are waited for, as one descriptor.
+ */
+#ifndef GENJOB_WATCH_H
+#define GENJOB_WATCH_H
+
+#include <sys/epoll.h>
+
+extern void watch_init(void);
+extern int watch_descriptor(void);
+extern bool watch_opened(int fd);
+extern void watch_closed(int fd);
+extern bool watch_for(int fd, uint32 events);
+extern void watch_rest(int fd);
+extern int watch_collect(struct epoll_event *events, int n);
+
+#endif /* GENJOB_WATCH_H */
