@@ -48,15 +48,15 @@
 
 struct HttpTransfer
 {
-	dlist_node node; /* on finished, once it is */
+	dlist_node node; /* on starting or finished */
+	bool is_listed;
 	CURL *easy;
 	struct curl_slist *headers;
 	const HttpRequest *request;
 	size_t body_sent;
 	HttpMeter *meter;
 	HttpReply *reply;
-	void *tag; /* the caller's */
-	bool is_finished;
+	void *tag;       /* the caller's */
 	bool overflowed; /* the body passed max_response */
 	bool out_of_memory;
 	bool refused_address; /* by request->public_only */
@@ -66,8 +66,9 @@ struct HttpTransfer
 };
 
 static CURLM *multi = NULL;
-static TimestampTz timer_due = 0; /* 0: libcurl has no timer */
-static dlist_head finished = DLIST_STATIC_INIT(finished);
+static TimestampTz timer_due = 0;                         /* 0: libcurl has no timer */
+static dlist_head starting = DLIST_STATIC_INIT(starting); /* libcurl does not know them yet */
+static dlist_head finished = DLIST_STATIC_INIT(finished); /* it knows them no more */
 static CURL *spare_handles[MAX_SPARE_HANDLES];
 static int n_spare_handles = 0;
 static int n_transfers = 0;        /* that were started and not released */
@@ -269,6 +270,73 @@ prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
 	return CURL_PREREQFUNC_OK;
 }
 
+/* ---------- handles ---------- */
+
+static void
+set_callbacks(CURL *easy)
+{
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_callback);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, body_callback);
+	curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_callback);
+	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, seek_callback);
+	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, sockopt_callback);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, opensocket_callback);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, closesocket_callback);
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
+}
+
+/*
+ * The same for every call.  Redirects are not followed and the environment's proxies are not used: a
+ * paid call goes where the server's url says and nowhere else.
+ */
+static void
+set_policy(CURL *easy)
+{
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(easy, CURLOPT_PROXY, "");
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, "genjob/" GENJOB_VERSION);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 15L);
+	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, MAX_IDLE_SECONDS);
+}
+
+/*
+ * A handle with all that is the same for every call; NULL when memory is short.
+ */
+static CURL *
+handle_take(void)
+{
+	CURL *easy;
+
+	if (n_spare_handles > 0)
+		return spare_handles[--n_spare_handles];
+	easy = curl_easy_init();
+	if (easy == NULL)
+		return NULL;
+	set_policy(easy);
+	set_callbacks(easy);
+	return easy;
+}
+
+/*
+ * Keeps a handle for another call, which sets anew whatever differs between calls.  What only few calls set, and
+ * has a default that cannot be set, makes a handle useless for others.
+ */
+static void
+handle_release(CURL *easy, bool is_reusable)
+{
+	if (is_reusable && n_spare_handles < MAX_SPARE_HANDLES)
+		spare_handles[n_spare_handles++] = easy;
+	else
+		curl_easy_cleanup(easy);
+}
+
 /* ---------- the event loop ---------- */
 
 /*
@@ -366,9 +434,25 @@ http_wait_ms(void)
 	TimestampTz due =
 		settle_due == 0 || (timer_due != 0 && timer_due < settle_due) ? timer_due : settle_due;
 
-	if (!dlist_is_empty(&finished))
+	if (!dlist_is_empty(&starting) || !dlist_is_empty(&finished))
 		return 0;
 	return due == 0 ? -1 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
+}
+
+/*
+ * Takes a transfer out of libcurl's hands, wherever it is.
+ */
+static void
+detach(HttpTransfer *transfer)
+{
+	if (transfer->easy == NULL)
+		return;
+	n_transfers--;
+	curl_multi_remove_handle(multi, transfer->easy);
+	handle_release(transfer->easy, transfer->request->ca_file == NULL);
+	curl_slist_free_all(transfer->headers);
+	transfer->easy = NULL;
+	transfer->headers = NULL;
 }
 
 static HttpError
@@ -416,6 +500,16 @@ classify(const HttpTransfer *transfer, CURLcode code)
 }
 
 static void
+enlist(dlist_head *list, HttpTransfer *transfer)
+{
+	dlist_push_tail(list, &transfer->node);
+	transfer->is_listed = true;
+}
+
+/*
+ * Notes how a transfer has ended, which libcurl then forgets.
+ */
+static void
 finish(HttpTransfer *transfer, CURLcode code)
 {
 	HttpReply *reply = transfer->reply;
@@ -436,8 +530,26 @@ finish(HttpTransfer *transfer, CURLcode code)
 		reply->body->len--;
 	else if (reply->error == HTTP_OK)
 		reply->error = HTTP_MEMORY;
-	transfer->is_finished = true;
-	dlist_push_tail(&finished, &transfer->node);
+	detach(transfer);
+	enlist(&finished, transfer);
+}
+
+/*
+ * Gives libcurl the transfers that were started.  One that was there already would be a fault of ours; so what it may
+ * refuse is for want of memory.
+ */
+static void
+begin_transfers(void)
+{
+	while (!dlist_is_empty(&starting))
+	{
+		HttpTransfer *transfer =
+			dlist_container(HttpTransfer, node, dlist_pop_head_node(&starting));
+
+		transfer->is_listed = false;
+		if (curl_multi_add_handle(multi, transfer->easy) != CURLM_OK)
+			finish(transfer, CURLE_OUT_OF_MEMORY);
+	}
 }
 
 /*
@@ -457,6 +569,7 @@ http_work(void)
 	n = watch_collect(events, lengthof(events));
 	limit_idle_connections();
 	block_signals(&saved);
+	begin_transfers();
 	for (i = 0; i < n; i++)
 	{
 		int flags = 0;
@@ -488,7 +601,7 @@ http_work(void)
 	restore_signals(&saved);
 }
 
-/* ---------- what a call sets in its handle ---------- */
+/* ---------- transfers ---------- */
 
 /*
  * A request of either kind sets all that the other kind may have left in the handle.
@@ -533,92 +646,6 @@ set_request(CURL *easy, const HttpRequest *request, HttpTransfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
 }
 
-/* ---------- handles ---------- */
-
-static void
-set_callbacks(CURL *easy)
-{
-	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_callback);
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, body_callback);
-	curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_callback);
-	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, seek_callback);
-	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, sockopt_callback);
-	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, opensocket_callback);
-	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, closesocket_callback);
-	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
-}
-
-/*
- * The same for every call.  Redirects are not followed and the environment's proxies are not used: a
- * paid call goes where the server's url says and nowhere else.
- */
-static void
-set_policy(CURL *easy)
-{
-	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
-	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-	curl_easy_setopt(easy, CURLOPT_PROXY, "");
-	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, "genjob/" GENJOB_VERSION);
-	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
-	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 15L);
-	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, MAX_IDLE_SECONDS);
-}
-
-/*
- * A handle with all that is the same for every call; NULL when memory is short.
- */
-static CURL *
-handle_take(void)
-{
-	CURL *easy;
-
-	if (n_spare_handles > 0)
-		return spare_handles[--n_spare_handles];
-	easy = curl_easy_init();
-	if (easy == NULL)
-		return NULL;
-	set_policy(easy);
-	set_callbacks(easy);
-	return easy;
-}
-
-/*
- * Keeps a handle for another call, which sets anew whatever differs between calls.  What only few calls set, and
- * has a default that cannot be set, makes a handle useless for others.
- */
-static void
-handle_release(CURL *easy, bool is_reusable)
-{
-	if (is_reusable && n_spare_handles < MAX_SPARE_HANDLES)
-		spare_handles[n_spare_handles++] = easy;
-	else
-		curl_easy_cleanup(easy);
-}
-
-/* ---------- transfers ---------- */
-
-static void
-transfer_release(HttpTransfer *transfer)
-{
-	sigset_t saved;
-
-	if (transfer->easy == NULL)
-		return;
-	n_transfers--;
-	block_signals(&saved);
-	curl_multi_remove_handle(multi, transfer->easy);
-	handle_release(transfer->easy, transfer->request->ca_file == NULL);
-	curl_slist_free_all(transfer->headers);
-	restore_signals(&saved);
-	transfer->easy = NULL;
-	transfer->headers = NULL;
-}
-
 static struct curl_slist *
 copy_headers(List *headers)
 {
@@ -653,8 +680,6 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 {
 	HttpTransfer *transfer = MemoryContextAllocZero(owner, sizeof(HttpTransfer));
 	HttpReply *reply = MemoryContextAllocZero(owner, sizeof(HttpReply));
-	sigset_t saved;
-	CURLMcode added;
 
 	reply->headers = bytes_create(owner, MAX_HEADERS);
 	reply->body = bytes_create(owner, request->max_response + 1);
@@ -676,14 +701,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	choose_connection(transfer->easy);
 	n_transfers++;
 	note_peak();
-	block_signals(&saved);
-	added = curl_multi_add_handle(multi, transfer->easy);
-	restore_signals(&saved);
-	if (added != CURLM_OK)
-	{
-		transfer_release(transfer);
-		return NULL;
-	}
+	enlist(&starting, transfer);
 	return transfer;
 }
 
@@ -698,10 +716,9 @@ http_take_finished(void **tag, HttpReply **reply)
 	if (dlist_is_empty(&finished))
 		return false;
 	transfer = dlist_container(HttpTransfer, node, dlist_pop_head_node(&finished));
-	transfer->is_finished = false;
+	transfer->is_listed = false;
 	*tag = transfer->tag;
 	*reply = transfer->reply;
-	transfer_release(transfer);
 	return true;
 }
 
@@ -711,8 +728,12 @@ http_take_finished(void **tag, HttpReply **reply)
 void
 http_abort(HttpTransfer *transfer)
 {
-	if (transfer->is_finished)
+	sigset_t saved;
+
+	if (transfer->is_listed)
 		dlist_delete(&transfer->node);
-	transfer->is_finished = false;
-	transfer_release(transfer);
+	transfer->is_listed = false;
+	block_signals(&saved);
+	detach(transfer);
+	restore_signals(&saved);
 }
