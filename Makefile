@@ -30,6 +30,7 @@ OBJS = \
 	src/download.o \
 	src/calls.o \
 	src/schedule.o \
+	src/putoff.o \
 	src/turns.o \
 	src/weights.o \
 	src/limits/limits.o \
@@ -40,6 +41,7 @@ OBJS = \
 	src/queue/statement.o \
 	src/queue/plans.o \
 	src/queue/find.o \
+	src/queue/sweep.o \
 	src/queue/claim.o \
 	src/queue/reference.o \
 	src/queue/report.o \

@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "putoff.h"
 #include "schedule.h"
 
 ScheduleTimes schedule_times = {0, 0, 0};
@@ -23,15 +24,6 @@ static HTAB *bound_jobs = NULL;
 static uint64 refreshed_generation = 0;
 static bool has_new_queue = false;
 static uint64 served = 0; /* jobs so far, of all servers */
-
-/* Jobs that could not be claimed because their rows raise errors: left alone for a while */
-#define MAX_SHUNNED 64
-static struct
-{
-	int64 id;
-	TimestampTz until;
-} shunned[MAX_SHUNNED];
-static int next_shunned = 0;
 
 /* A job that only its own server may run. */
 typedef struct Bound
@@ -106,29 +98,15 @@ has_waiting(ServerQueue *queue)
 /* ---------- jobs ---------- */
 
 /*
- * Keeps a job out of the schedule until that time.
+ * Keeps a job out of the schedule until that time: then it is to be looked at again.  One that is not shunned comes
+ * back sooner if something is told of it.
  */
 void
-schedule_shun(int64 id, TimestampTz until)
+schedule_put_off(int64 id, TimestampTz until, bool is_shunned)
 {
-	shunned[next_shunned].id = id;
-	shunned[next_shunned].until = until;
-	next_shunned = (next_shunned + 1) % MAX_SHUNNED;
 	schedule_remove(id);
-	schedule_note_time(&schedule_times.rescan, until);
-}
-
-bool
-schedule_is_shunned(int64 id)
-{
-	int i;
-
-	for (i = 0; i < MAX_SHUNNED; i++)
-	{
-		if (shunned[i].id == id && shunned[i].until > clock_now())
-			return true;
-	}
-	return false;
+	if (!putoff_add(id, until, is_shunned))
+		schedule_note_time(&schedule_times.rescan, until);
 }
 
 /*
@@ -142,9 +120,19 @@ schedule_add(int64 id, const char *server_name, const char *tenant, int priority
 	ServerQueue *queue = schedule_queue(server_name);
 
 	schedule_remove(id);
-	if (!schedule_is_shunned(id))
+	if (!putoff_is_shunned(id))
 		turns_add(turns_lane(&queue->turns, NameStr(queue->name), tenant, priority), id, run_at,
 				  expires_at);
+}
+
+/*
+ * Whether a job is on the schedule, or kept for its own server.
+ */
+bool
+schedule_knows(int64 id)
+{
+	return turns_server(id) != NULL ||
+		   (bound_jobs != NULL && hash_search(bound_jobs, &id, HASH_FIND, NULL) != NULL);
 }
 
 /*

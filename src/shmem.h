@@ -44,7 +44,8 @@ typedef struct News
 {
 	int64 ids[SHMEM_NEWS_MAX]; /* jobs to look at */
 	int n_ids;
-	bool rescan;  /* more jobs than fit, or nobody knows which: look at all */
+	TimestampTz
+		since; /* more changed than fit: look at all whose run_at is not before; DT_NOEND: at none */
 	bool recheck; /* servers, mappings or the extension changed */
 } News;
 
@@ -59,8 +60,8 @@ extern WorkerState shmem_slot_state(int slot);
 extern void shmem_set_my_state(WorkerState state);
 extern void shmem_set_my_error(const char *message);
 extern void shmem_take_news(News *news);
-extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, bool rescan,
-								  bool recheck);
+extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, TimestampTz since,
+								  bool more, bool recheck);
 extern int shmem_read_workers(WorkerInfo **workers);
 
 /* ---------- launcher ---------- */

@@ -374,6 +374,22 @@ turns_reset_lane(Lane *lane)
 }
 
 /*
+ * Has a lane read again from that run_at on: nothing before it has come in.
+ */
+void
+turns_rewind_lane(Lane *lane, TimestampTz since)
+{
+	LaneKey before = {since, PG_INT64_MIN};
+	bool is_new = lane->n_ready == 0 && !lane->has_more;
+
+	lane->seen = scans;
+	if (is_new || is_behind(lane->last.run_at, lane->last.id, &before))
+		lane->last = before;
+	set_has_more(lane, true);
+	update_lane(lane);
+}
+
+/*
  * Adds a job that is not known yet, of which a commit told: unless it will be read when the lane gets
  * to it.  expires_at is 0 where it does not.
  */

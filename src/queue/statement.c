@@ -56,14 +56,16 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT id, state = 'queued', state = 'running', attempt, server, tenant, priority, run_at, expires_at,"
 		" state = 'cancelled'"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
-	[FIND_LANES] = {4, {NAMEOID, TEXTOID, INT4OID, INT4OID},
+	/* run_at is compared in the index: dead rows before $5 are passed over without a look at the table */
+	[FIND_LANES] = {5, {NAMEOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID},
 		"WITH RECURSIVE lane AS ("
 		" (SELECT server, tenant, priority FROM @.gen_jobs"
-		"   WHERE state = 'queued' AND (server, tenant, priority) > ($1, $2, $3)"
+		"   WHERE state = 'queued' AND (server, tenant, priority) > ($1, $2, $3) AND run_at >= $5"
 		"   ORDER BY server, tenant, priority LIMIT 1)"
 		" UNION ALL"
 		"  SELECT n.* FROM lane l, LATERAL (SELECT j.server, j.tenant, j.priority FROM @.gen_jobs j"
 		"   WHERE j.state = 'queued' AND (j.server, j.tenant, j.priority) > (l.server, l.tenant, l.priority)"
+		"   AND j.run_at >= $5"
 		"   ORDER BY j.server, j.tenant, j.priority LIMIT 1) n)"
 		" SELECT server, tenant, priority FROM lane LIMIT $4"},
 	[FIND_READY] = {7, {NAMEARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
@@ -81,10 +83,13 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT id, server, tenant, priority, run_at, expires_at FROM @.gen_jobs"
 		" WHERE state = 'queued' AND run_at > $1 AND run_at <= $2"
 		" AND (expires_at IS NULL OR expires_at > $2) ORDER BY run_at LIMIT $3"},
+	[FIND_WAITING] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
+		"SELECT id, server, tenant, priority, run_at, expires_at FROM @.gen_jobs"
+		" WHERE state = 'queued' AND run_at >= $1 AND run_at < $2 ORDER BY run_at DESC LIMIT $3"},
 	[FIND_NEXT_DUE] = {1, {TIMESTAMPTZOID},
 		"SELECT run_at FROM @.gen_jobs WHERE state = 'queued' AND run_at > $1 ORDER BY run_at LIMIT 1"},
 	[FIND_NEXT_EXPIRY] = {1, {TIMESTAMPTZOID},
-		"SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at > $1"
+		"SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at >= $1"
 		" ORDER BY expires_at LIMIT 1"},
 	[FIND_OWNERS] = {1, {INT8ARRAYOID},
 		"SELECT id, owner::oid FROM @.gen_jobs WHERE id = ANY ($1)"},
@@ -92,10 +97,10 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT id, server, NULL::text, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, (remote->'urls')::text, (remote->'answer')::text,"
 		" remote->'private' = 'true', (remote->'usage')::text, tenant, expires_at, ran_on, backend FROM @.gen_jobs WHERE state = 'running'"},
-	[FAIL_EXPIRED] = {1, {TIMESTAMPTZOID},
+	[FAIL_EXPIRED] = {2, {TIMESTAMPTZOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
-		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 AND expires_at >= $2"
 		"  ORDER BY expires_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
 	[FAIL_WAITING] = {3, {NAMEOID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
@@ -342,6 +347,16 @@ char *
 statement_name(uint64 row, int column)
 {
 	return NameStr(*DatumGetName(statement_not_null(row, column)));
+}
+
+/* A time; 0 for null. */
+TimestampTz
+statement_time_or_none(uint64 row, int column)
+{
+	bool isnull;
+	Datum datum = statement_value(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetTimestampTz(datum);
 }
 
 ArrayType *
