@@ -48,7 +48,7 @@ void
 claimer_init(int descriptors)
 {
 	max_calls = descriptors;
-	news.since = DT_NOEND;
+	news.untold = (Untold){DT_NOEND, DT_NOEND};
 	next_rescan = clock_now() + genjob_rescan_interval * USECS_PER_SEC;
 }
 
@@ -131,7 +131,9 @@ check_extension(void)
 static void
 read_again(TimestampTz now)
 {
-	scan_since = Min(scan_since, news.since);
+	scan_since = Min(scan_since, news.untold.since);
+	if (news.untold.expiry != DT_NOEND && news.untold.expiry != DT_NOBEGIN)
+		queue_note_expiry(news.untold.expiry);
 	if (scan_since == DT_NOBEGIN)
 		queue_read_claimed(now);
 	if (!scanning && scan_since != DT_NOEND)
@@ -290,7 +292,7 @@ static void
 forget_news(void)
 {
 	news.n_ids = 0;
-	news.since = DT_NOEND;
+	news.untold = (Untold){DT_NOEND, DT_NOEND};
 	news.recheck = false;
 }
 
@@ -318,12 +320,12 @@ claimer_must_look(TimestampTz now)
 		next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
 	}
 	if (other_version)
-		return news.recheck || news.since != DT_NOEND || news.n_ids > 0;
+		return news.recheck || news.untold.since != DT_NOEND || news.n_ids > 0;
 	return look_at_extension || scan_since != DT_NOEND || scanning ||
-		   schedule_next_without_server() != NULL || news.n_ids > 0 || news.since != DT_NOEND ||
-		   news.recheck || (putoff_next() != 0 && putoff_next() <= now) ||
-		   (times->due != 0 && times->due <= now) || (times->expiry != 0 && times->expiry <= now) ||
-		   schedule_can_take(room(), now);
+		   schedule_next_without_server() != NULL || news.n_ids > 0 ||
+		   news.untold.since != DT_NOEND || news.recheck ||
+		   (putoff_next() != 0 && putoff_next() <= now) || (times->due != 0 && times->due <= now) ||
+		   (times->expiry != 0 && times->expiry <= now) || schedule_can_take(room(), now);
 }
 
 /*
@@ -383,10 +385,11 @@ claimer_take_news(void)
 	static News fresh;
 
 	shmem_take_news(&fresh);
-	news.since = Min(news.since, fresh.since);
+	news.untold.since = Min(news.untold.since, fresh.untold.since);
+	news.untold.expiry = Min(news.untold.expiry, fresh.untold.expiry);
 	news.recheck |= fresh.recheck;
 	if (fresh.n_ids > SHMEM_NEWS_MAX - news.n_ids)
-		news.since = DT_NOBEGIN;
+		news.untold.since = DT_NOBEGIN;
 	else
 	{
 		memcpy(news.ids + news.n_ids, fresh.ids, fresh.n_ids * sizeof(int64));

@@ -26,7 +26,7 @@ typedef struct Notes
 	int n_ended;
 	bool many_changed; /* more than fit */
 	bool many_ended;
-	TimestampTz since; /* the first run_at among what changed; DT_NOBEGIN: nobody knows */
+	Untold untold; /* of all that changed */
 	bool servers;
 	bool extension;
 	bool databases;
@@ -42,7 +42,7 @@ forget_notes(void)
 	notes.any = notes.many_changed = notes.many_ended = false;
 	notes.servers = notes.extension = notes.databases = notes.holds = false;
 	notes.n_changed = notes.n_ended = 0;
-	notes.since = DT_NOEND;
+	notes.untold = (Untold){DT_NOEND, DT_NOEND};
 }
 
 static void
@@ -58,7 +58,7 @@ tell(void)
 	bool needs_dispatcher = notes.n_changed > 0 || notes.many_changed || notes.extension;
 
 	if ((needs_dispatcher || notes.servers) &&
-		!shmem_tell_dispatcher(MyDatabaseId, notes.changed, notes.n_changed, notes.since,
+		!shmem_tell_dispatcher(MyDatabaseId, notes.changed, notes.n_changed, notes.untold,
 							   notes.many_changed, notes.servers || notes.extension) &&
 		needs_dispatcher)
 		shmem_wake_launcher(MyDatabaseId);
@@ -128,12 +128,13 @@ note_id(int64 *ids, int *n, int64 id)
 }
 
 /*
- * A job was added that is queued from run_at on.
+ * A job was added that is queued from run_at on until expires_at; DT_NOEND: it does not expire.
  */
 void
-commit_note_added(int64 id, TimestampTz run_at)
+commit_note_added(int64 id, TimestampTz run_at, TimestampTz expires_at)
 {
-	notes.since = Min(notes.since, run_at);
+	notes.untold.since = Min(notes.untold.since, run_at);
+	notes.untold.expiry = Min(notes.untold.expiry, expires_at);
 	if (!note_id(notes.changed, &notes.n_changed, id))
 		notes.many_changed = true;
 }
@@ -144,7 +145,7 @@ commit_note_added(int64 id, TimestampTz run_at)
 void
 commit_note_job(int64 id)
 {
-	commit_note_added(id, DT_NOBEGIN);
+	commit_note_added(id, DT_NOBEGIN, DT_NOBEGIN);
 }
 
 /*
@@ -164,7 +165,7 @@ void
 commit_note_all_jobs(void)
 {
 	notes.any = notes.many_changed = true;
-	notes.since = DT_NOBEGIN;
+	notes.untold = (Untold){DT_NOBEGIN, DT_NOBEGIN};
 }
 
 void

@@ -390,7 +390,10 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 			check_runnable(&row);
 		if (!row.nulls[JOB_ID] && !row.nulls[JOB_RUN_AT])
 			commit_note_added(DatumGetInt64(row.values[JOB_ID]),
-							  DatumGetTimestampTz(row.values[JOB_RUN_AT]));
+							  DatumGetTimestampTz(row.values[JOB_RUN_AT]),
+							  row.nulls[JOB_EXPIRES_AT]
+								  ? DT_NOEND
+								  : DatumGetTimestampTz(row.values[JOB_EXPIRES_AT]));
 	}
 	return PointerGetDatum(row.tuple);
 }

@@ -359,11 +359,8 @@ remove_ready(Ready *ready)
 	hash_search(ready_jobs, &ready->id, HASH_REMOVE, NULL);
 }
 
-/*
- * Has a lane read from its beginning.
- */
-void
-turns_reset_lane(Lane *lane)
+static void
+reset_lane(Lane *lane)
 {
 	while (!pairingheap_is_empty(lane->ready))
 		remove_ready(pairingheap_container(Ready, node, pairingheap_first(lane->ready)));
@@ -371,6 +368,16 @@ turns_reset_lane(Lane *lane)
 	lane->seen = scans;
 	set_has_more(lane, true);
 	update_lane(lane);
+}
+
+/*
+ * Has a lane read anew, from the job that the table has first.
+ */
+void
+turns_reset_lane(Lane *lane, TimestampTz run_at, int64 id)
+{
+	reset_lane(lane);
+	lane->last = (LaneKey){run_at, id - 1};
 }
 
 /*
@@ -404,7 +411,7 @@ turns_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at)
 	if (lane->n_ready >= MAX_LANE && behind)
 		set_has_more(lane, true);
 	else if (lane->n_ready >= 2 * MAX_LANE)
-		turns_reset_lane(lane);
+		reset_lane(lane);
 	else
 	{
 		insert_ready(lane, id, run_at, expires_at);
@@ -482,7 +489,7 @@ drop_lanes(Turns *turns, bool only_unseen)
 
 			if (only_unseen && lane->seen == scans)
 				continue;
-			turns_reset_lane(lane);
+			reset_lane(lane);
 			turns_filled(lane, false);
 		}
 	}

@@ -63,7 +63,7 @@ extern void turns_begin_scan(void);
 extern void turns_drop_unseen(Turns *turns);
 
 /* Lanes that are read from the table */
-extern void turns_reset_lane(Lane *lane);
+extern void turns_reset_lane(Lane *lane, TimestampTz run_at, int64 id);
 extern void turns_rewind_lane(Lane *lane, TimestampTz since);
 extern Lane *turns_next_hungry(Lane *after);
 extern const char *turns_lane_server(const Lane *lane);

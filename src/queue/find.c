@@ -269,9 +269,9 @@ queue_scan_begin(TimestampTz since, TimestampTz now)
 	{
 		turns_begin_scan();
 		expired_to = DT_NOBEGIN;
+		schedule_times.expiry = queue_next_expiry();
 	}
 	schedule_times.due = queue_next_due(now);
-	schedule_times.expiry = queue_next_expiry();
 }
 
 static void
@@ -282,7 +282,8 @@ read_lane_again(uint64 row, char *tenant)
 							DatumGetInt32(statement_not_null(row, 3)));
 
 	if (scanned.since == DT_NOBEGIN)
-		turns_reset_lane(lane);
+		turns_reset_lane(lane, DatumGetTimestampTz(statement_not_null(row, 4)),
+						 DatumGetInt64(statement_not_null(row, 5)));
 	else
 		turns_rewind_lane(lane, scanned.since);
 }

@@ -59,15 +59,15 @@ static const Statement statements[STATEMENTS] = {
 	/* run_at is compared in the index: dead rows before $5 are passed over without a look at the table */
 	[FIND_LANES] = {5, {NAMEOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID},
 		"WITH RECURSIVE lane AS ("
-		" (SELECT server, tenant, priority FROM @.gen_jobs"
+		" (SELECT server, tenant, priority, run_at, id FROM @.gen_jobs"
 		"   WHERE state = 'queued' AND (server, tenant, priority) > ($1, $2, $3) AND run_at >= $5"
-		"   ORDER BY server, tenant, priority LIMIT 1)"
+		"   ORDER BY server, tenant, priority, run_at, id LIMIT 1)"
 		" UNION ALL"
-		"  SELECT n.* FROM lane l, LATERAL (SELECT j.server, j.tenant, j.priority FROM @.gen_jobs j"
+		"  SELECT n.* FROM lane l, LATERAL (SELECT j.server, j.tenant, j.priority, j.run_at, j.id FROM @.gen_jobs j"
 		"   WHERE j.state = 'queued' AND (j.server, j.tenant, j.priority) > (l.server, l.tenant, l.priority)"
 		"   AND j.run_at >= $5"
-		"   ORDER BY j.server, j.tenant, j.priority LIMIT 1) n)"
-		" SELECT server, tenant, priority FROM lane LIMIT $4"},
+		"   ORDER BY j.server, j.tenant, j.priority, j.run_at, j.id LIMIT 1) n)"
+		" SELECT server, tenant, priority, run_at, id FROM lane LIMIT $4"},
 	[FIND_READY] = {7, {NAMEARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZOID},
 		"SELECT l.ordinality, j.id, j.run_at, j.expires_at"
