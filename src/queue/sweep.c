@@ -144,7 +144,7 @@ static void
 read_slices(void *arg)
 {
 	TimestampTz now = *(TimestampTz *) arg;
-	TimestampTz began = GetCurrentTimestamp();
+	TimestampTz began = clock_now();
 	TimestampTz slice_began = began;
 
 	if (sweep.is_new)
@@ -158,7 +158,7 @@ read_slices(void *arg)
 		TimestampTz slice_ended;
 
 		read_slice(now);
-		slice_ended = GetCurrentTimestamp();
+		slice_ended = clock_now();
 		if (slice_ended - slice_began < EASY_US && sweep.width < PG_INT64_MAX / 2)
 			sweep.width *= 2;
 		slice_began = slice_ended;
@@ -181,7 +181,7 @@ divide_slice(void)
 void
 queue_sweep(TimestampTz now)
 {
-	TimestampTz began = GetCurrentTimestamp();
+	TimestampTz began = clock_now();
 	ErrorData *error;
 
 	if (!queue_transact("looking for jobs that no commit told of", read_slices, &now, &error))
@@ -196,5 +196,5 @@ queue_sweep(TimestampTz now)
 			sweep.end = DT_NOBEGIN;
 		}
 	}
-	sweep.next_at = clock_now() + PAUSE * (GetCurrentTimestamp() - began);
+	sweep.next_at = clock_now() + PAUSE * (clock_now() - began);
 }
