@@ -360,10 +360,16 @@ remove_ready(Ready *ready)
 }
 
 static void
-reset_lane(Lane *lane)
+remove_all_ready(Lane *lane)
 {
 	while (!pairingheap_is_empty(lane->ready))
 		remove_ready(pairingheap_container(Ready, node, pairingheap_first(lane->ready)));
+}
+
+static void
+reset_lane(Lane *lane)
+{
+	remove_all_ready(lane);
 	lane->last = before_all;
 	lane->seen = scans;
 	set_has_more(lane, true);
@@ -381,7 +387,7 @@ turns_reset_lane(Lane *lane, TimestampTz run_at, int64 id)
 }
 
 /*
- * Has a lane read again from that run_at on: nothing before it has come in.
+ * Has a lane read again from that run_at on: before it nothing has come in, and what is ready stays so.
  */
 void
 turns_rewind_lane(Lane *lane, TimestampTz since)
@@ -389,9 +395,18 @@ turns_rewind_lane(Lane *lane, TimestampTz since)
 	LaneKey before = {since, PG_INT64_MIN};
 	bool is_new = lane->n_ready == 0 && !lane->has_more;
 
+	if (!is_new && !is_behind(lane->last.run_at, lane->last.id, &before))
+		before = lane->last;
+	else if (lane->n_ready > 0)
+	{
+		const Ready *first = pairingheap_container(Ready, node, pairingheap_first(lane->ready));
+
+		if (!is_behind(first->run_at, first->id, &before))
+			before = (LaneKey){first->run_at, first->id - 1};
+		remove_all_ready(lane);
+	}
+	lane->last = before;
 	lane->seen = scans;
-	if (is_new || is_behind(lane->last.run_at, lane->last.id, &before))
-		lane->last = before;
 	set_has_more(lane, true);
 	update_lane(lane);
 }

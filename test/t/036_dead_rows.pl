@@ -71,10 +71,19 @@ ok(wait_all_ended($node), '... and that one when it is free');
 my $read = rows_read();
 cmp_ok($read, '<', $dead / 2, "... and $dead dead rows were not read for that");
 
-# one that nobody tells of, from among the dead
+# a bulk whose jobs are older than others that have run
 query($_) for ('ALTER SYSTEM SET genjob.enabled = on', 'SELECT pg_reload_conf()');
-query(q{INSERT INTO gen_jobs (server, request) VALUES ('one', '{"prompt": "second"}')});
+my $early = Session->new($node);
+$early->query('BEGIN');
+query(q{INSERT INTO gen_jobs (server, request) SELECT 'one', '{"prompt": "later"}' FROM generate_series(1, 100)});
 ok(wait_all_ended($node), 'the dispatcher is back');
+$early->query(qq{INSERT INTO gen_jobs (server, request, tenant)
+	SELECT 'one', jsonb_build_object('prompt', 'earlier ' || i), 't' || i % 3 FROM generate_series(1, $bulk) i});
+query(q{INSERT INTO gen_jobs (server, request) SELECT 'one', '{"prompt": "latest"}' FROM generate_series(1, 100)});
+$early->query('COMMIT');
+ok(wait_all_ended($node), '... and runs a bulk whose transaction began before those of others');
+
+# one that nobody tells of, from among the dead
 untold(q{INSERT INTO gen_jobs (server, request, tenant, run_at)
 		VALUES ('one', '{"prompt": "untold"}', 'untold', now() - interval '55 min');});
 query(q{INSERT INTO gen_jobs (server, request) VALUES ('one', '{"prompt": "third"}')});
@@ -83,7 +92,7 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gen_jobs WHERE
 is(query(q{SELECT state FROM gen_jobs WHERE tenant = 'untold'}), 'queued', '... but one of which nobody told waits');
 query($_) for (q{ALTER SYSTEM SET genjob.rescan_interval = '1 s'}, 'SELECT pg_reload_conf()');
 ok(wait_all_ended($node), '... for the search of genjob.rescan_interval');
-is(query(q{SELECT count(*) FROM gen_jobs WHERE state = 'succeeded' AND attempt = 1}), $bulk + 4, 'each job ran once');
+is(query(q{SELECT count(*) FROM gen_jobs WHERE state = 'succeeded' AND attempt = 1}), 2 * $bulk + 203, 'each job ran once');
 
 $pin->quit;
 $standin->stop;
