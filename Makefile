@@ -32,6 +32,7 @@ OBJS = \
 	src/schedule.o \
 	src/putoff.o \
 	src/turns.o \
+	src/lanes.o \
 	src/weights.o \
 	src/limits/limits.o \
 	src/limits/bucket.o \

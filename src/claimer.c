@@ -223,7 +223,7 @@ claim_work(void *arg)
 		n = schedule_take(claim->turns + claim->n, claim_batch - claim->n, room() - claim->n, now);
 		claim->n += n;
 		claim->n -= n - queue_keep_home(claim->turns + claim->n - n, n);
-	} while (n > 0 && claim->n < claim_batch && turns_next_hungry(NULL) != NULL);
+	} while (n > 0 && claim->n < claim_batch && lanes_next_hungry(NULL) != NULL);
 	if (claim->n > 0)
 		queue_claim(claim->turns, claim->n, now);
 }

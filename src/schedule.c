@@ -86,7 +86,7 @@ list_queues(int *n)
 static bool
 has_ready(const ServerQueue *queue)
 {
-	return queue->turns.n_ready > 0 || queue->turns.n_unread > 0;
+	return queue->turns.lanes.n_ready > 0 || queue->turns.lanes.n_unread > 0;
 }
 
 static bool
@@ -121,8 +121,8 @@ schedule_add(int64 id, const char *server_name, const char *tenant, int priority
 
 	schedule_remove(id);
 	if (!putoff_is_shunned(id))
-		turns_add(turns_lane(&queue->turns, NameStr(queue->name), tenant, priority), id, run_at,
-				  expires_at);
+		lane_add(turns_lane(&queue->turns, NameStr(queue->name), tenant, priority), id, run_at,
+				 expires_at);
 }
 
 /*
@@ -131,7 +131,7 @@ schedule_add(int64 id, const char *server_name, const char *tenant, int priority
 bool
 schedule_knows(int64 id)
 {
-	return turns_server(id) != NULL ||
+	return lanes_server(id) != NULL ||
 		   (bound_jobs != NULL && hash_search(bound_jobs, &id, HASH_FIND, NULL) != NULL);
 }
 
@@ -143,7 +143,7 @@ schedule_remove(int64 id)
 {
 	Bound *bound = bound_jobs ? hash_search(bound_jobs, &id, HASH_FIND, NULL) : NULL;
 
-	turns_remove(id);
+	lanes_remove(id);
 	if (bound == NULL)
 		return;
 	dlist_delete(&bound->node);
@@ -397,7 +397,7 @@ last_moment(const ServerQueue *queue, TimestampTz expires_at)
 static bool
 needs_fallback(ServerQueue *queue, TimestampTz now)
 {
-	TimestampTz expiry = turns_next_expiry(&queue->turns);
+	TimestampTz expiry = lanes_next_expiry(&queue->turns.lanes);
 
 	if (queue->fallback == NULL || queue->server->options.paused ||
 		limits_room(&queue->limits, now) > 0)
@@ -573,7 +573,7 @@ schedule_next_change(TimestampTz now)
 	while ((queue = hash_seq_search(&scan)) != NULL)
 	{
 		TimestampTz change = has_waiting(queue) ? limits_next_change(&queue->limits, now) : 0;
-		TimestampTz expiry = queue->fallback ? turns_next_expiry(&queue->turns) : 0;
+		TimestampTz expiry = queue->fallback ? lanes_next_expiry(&queue->turns.lanes) : 0;
 
 		if (change != 0)
 			schedule_note_time(&next, change);

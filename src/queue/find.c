@@ -156,9 +156,9 @@ choose_lanes(Filling *filling)
 	Lane *lane = NULL;
 
 	memset(filling, 0, sizeof(*filling));
-	while (filling->n < FILL_LANES && (lane = turns_next_hungry(lane)) != NULL)
+	while (filling->n < FILL_LANES && (lane = lanes_next_hungry(lane)) != NULL)
 	{
-		filling->sizes[filling->n] = turns_fill_size(lane);
+		filling->sizes[filling->n] = lane_fill_size(lane);
 		filling->lanes[filling->n++] = lane;
 	}
 }
@@ -186,8 +186,8 @@ read_lanes(const Filling *filling, TimestampTz now)
 	{
 		const Lane *lane = filling->lanes[i];
 
-		columns[0][i] = DirectFunctionCall1(namein, CStringGetDatum(turns_lane_server(lane)));
-		columns[1][i] = CStringGetTextDatum(turns_lane_tenant(lane));
+		columns[0][i] = DirectFunctionCall1(namein, CStringGetDatum(lane->server_name));
+		columns[1][i] = CStringGetTextDatum(lane->tenant_name);
 		columns[2][i] = Int32GetDatum(lane->priority);
 		columns[3][i] = TimestampTzGetDatum(lane->last.run_at);
 		columns[4][i] = Int64GetDatum(lane->last.id);
@@ -216,11 +216,11 @@ fill_lanes(Filling *filling, TimestampTz now)
 		if (expired)
 			queue_note_expiry(expires_at);
 		filling->n_read[number - 1]++;
-		turns_read(filling->lanes[number - 1], id, DatumGetTimestampTz(statement_not_null(row, 3)),
-				   expires_at, !expired && job_find(id) == NULL && !putoff_is_shunned(id));
+		lane_read(filling->lanes[number - 1], id, DatumGetTimestampTz(statement_not_null(row, 3)),
+				  expires_at, !expired && job_find(id) == NULL && !putoff_is_shunned(id));
 	}
 	for (i = 0; i < filling->n; i++)
-		turns_filled(filling->lanes[i], filling->n_read[i] == filling->sizes[i]);
+		lane_filled(filling->lanes[i], filling->n_read[i] == filling->sizes[i]);
 }
 
 /*
@@ -267,7 +267,7 @@ queue_scan_begin(TimestampTz since, TimestampTz now)
 	scanned.priority = PG_INT32_MIN;
 	if (since == DT_NOBEGIN)
 	{
-		turns_begin_scan();
+		lanes_begin_scan();
 		expired_to = DT_NOBEGIN;
 		schedule_times.expiry = queue_next_expiry();
 	}
@@ -282,10 +282,10 @@ read_lane_again(uint64 row, char *tenant)
 							DatumGetInt32(statement_not_null(row, 3)));
 
 	if (scanned.since == DT_NOBEGIN)
-		turns_reset_lane(lane, DatumGetTimestampTz(statement_not_null(row, 4)),
-						 DatumGetInt64(statement_not_null(row, 5)));
+		lane_reset(lane, DatumGetTimestampTz(statement_not_null(row, 4)),
+				   DatumGetInt64(statement_not_null(row, 5)));
 	else
-		turns_rewind_lane(lane, scanned.since);
+		lane_rewind(lane, scanned.since);
 }
 
 /*

@@ -96,7 +96,7 @@ rewind_lanes(uint64 rows, TimestampTz run_at)
 								DatumGetInt32(statement_not_null(row, 4)));
 
 		if (!lane->has_more)
-			turns_rewind_lane(lane, run_at);
+			lane_rewind(lane, run_at);
 	}
 }
 
