@@ -31,6 +31,7 @@ OBJS = \
 	src/calls.o \
 	src/schedule.o \
 	src/putoff.o \
+	src/bound.o \
 	src/turns.o \
 	src/lanes.o \
 	src/weights.o \

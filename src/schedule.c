@@ -10,9 +10,9 @@
 #include "postgres.h"
 
 #include "utils/hsearch.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "bound.h"
 #include "clock.h"
 #include "putoff.h"
 #include "schedule.h"
@@ -20,17 +20,9 @@
 ScheduleTimes schedule_times = {0, 0, 0};
 
 static HTAB *queues = NULL;
-static HTAB *bound_jobs = NULL;
 static uint64 refreshed_generation = 0;
 static bool has_new_queue = false;
 static uint64 served = 0; /* jobs so far, of all servers */
-
-/* A job that only its own server may run. */
-typedef struct Bound
-{
-	int64 id; /* key */
-	dlist_node node;
-} Bound;
 
 /* ---------- queues ---------- */
 
@@ -131,8 +123,7 @@ schedule_add(int64 id, const char *server_name, const char *tenant, int priority
 bool
 schedule_knows(int64 id)
 {
-	return lanes_server(id) != NULL ||
-		   (bound_jobs != NULL && hash_search(bound_jobs, &id, HASH_FIND, NULL) != NULL);
+	return lanes_server(id) != NULL || bound_has(id);
 }
 
 /*
@@ -141,13 +132,8 @@ schedule_knows(int64 id)
 void
 schedule_remove(int64 id)
 {
-	Bound *bound = bound_jobs ? hash_search(bound_jobs, &id, HASH_FIND, NULL) : NULL;
-
 	lanes_remove(id);
-	if (bound == NULL)
-		return;
-	dlist_delete(&bound->node);
-	hash_search(bound_jobs, &id, HASH_REMOVE, NULL);
+	bound_remove(id);
 }
 
 /* ---------- jobs that their server's fallback does not take ---------- */
@@ -168,36 +154,9 @@ set_fallback_trouble(ServerQueue *queue, const char *why)
 void
 schedule_bind(int64 id, ServerQueue *home, const char *why)
 {
-	Bound *bound;
-	bool found;
-
-	if (bound_jobs == NULL)
-	{
-		HASHCTL by_id = {.keysize = sizeof(int64), .entrysize = sizeof(Bound)};
-
-		bound_jobs = hash_create("genjob bound jobs", 64, &by_id, HASH_ELEM | HASH_BLOBS);
-	}
 	set_fallback_trouble(home, psprintf("Its fallback \"%s\" takes no jobs of some owners: %s",
 										home->server->options.fallback, why));
-	bound = hash_search(bound_jobs, &id, HASH_ENTER, &found);
-	if (!found)
-		dlist_push_tail(&home->bound, &bound->node);
-}
-
-/*
- * Gives back up to n jobs that were kept for that server: they are to be read again.  Returns how many.
- */
-static int
-unbind(ServerQueue *queue, int64 *ids, int n)
-{
-	int i;
-
-	for (i = 0; i < n && !dlist_is_empty(&queue->bound); i++)
-	{
-		ids[i] = dlist_container(Bound, node, dlist_head_node(&queue->bound))->id;
-		schedule_remove(ids[i]);
-	}
-	return i;
+	bound_add(&home->bound, id);
 }
 
 /*
@@ -217,7 +176,7 @@ schedule_release(int64 *ids, int max, TimestampTz now)
 		ServerQueue *queue = list[i];
 		int room = queue->must_release ? max : limits_room(&queue->limits, now);
 
-		n += unbind(queue, ids + n, Min(room, max - n));
+		n += bound_take(&queue->bound, ids + n, Min(room, max - n));
 		queue->must_release &= !dlist_is_empty(&queue->bound);
 		if (dlist_is_empty(&queue->bound) && queue->fallback != NULL)
 			set_fallback_trouble(queue, NULL);
@@ -319,9 +278,11 @@ schedule_refresh(void)
 void
 schedule_drop(ServerQueue *queue)
 {
+	int64 id;
+
 	turns_drop(&queue->turns);
-	while (!dlist_is_empty(&queue->bound))
-		schedule_remove(dlist_container(Bound, node, dlist_head_node(&queue->bound))->id);
+	while (bound_take(&queue->bound, &id, 1) > 0)
+		;
 }
 
 /*
