@@ -54,6 +54,7 @@ struct HttpTransfer
 	struct curl_slist *headers;
 	const HttpRequest *request;
 	size_t body_sent;
+	int n_sendings; /* how often libcurl had a connection, and was about to send the request */
 	HttpMeter *meter;
 	HttpReply *reply;
 	void *tag;       /* the caller's */
@@ -261,6 +262,7 @@ prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
 	HttpTransfer *transfer = arg;
 	bool private = address_is_private_text(ip);
 
+	transfer->n_sendings++;
 	transfer->reply->peer_is_private = private;
 	transfer->refused_address = private && transfer->request->public_only;
 	if (transfer->refused_address || refuses_to_resend(transfer))
@@ -325,16 +327,25 @@ handle_take(void)
 }
 
 /*
- * Keeps a handle for another call, which sets anew whatever differs between calls.  What only few calls set, and
- * has a default that cannot be set, makes a handle useless for others.
+ * Keeps a handle for another call, which sets anew whatever differs between calls.  What it does not set makes a
+ * handle worn: what only few calls set, and has a default that cannot be set; and what libcurl notes itself, such as
+ * how often it has sent a request again, which it gives up after a few times, in some versions of all calls together.
  */
 static void
-handle_release(CURL *easy, bool is_reusable)
+handle_release(CURL *easy, bool is_worn)
 {
-	if (is_reusable && n_spare_handles < MAX_SPARE_HANDLES)
-		spare_handles[n_spare_handles++] = easy;
-	else
+	if (n_spare_handles >= MAX_SPARE_HANDLES)
+	{
 		curl_easy_cleanup(easy);
+		return;
+	}
+	if (is_worn)
+	{
+		curl_easy_reset(easy);
+		set_policy(easy);
+		set_callbacks(easy);
+	}
+	spare_handles[n_spare_handles++] = easy;
 }
 
 /* ---------- the event loop ---------- */
@@ -440,16 +451,17 @@ http_wait_ms(void)
 }
 
 /*
- * Takes a transfer out of libcurl's hands, wherever it is.
+ * Takes a transfer out of libcurl's hands, wherever it is; it may have ended well.
  */
 static void
-detach(HttpTransfer *transfer)
+detach(HttpTransfer *transfer, bool is_well)
 {
 	if (transfer->easy == NULL)
 		return;
 	n_transfers--;
 	curl_multi_remove_handle(multi, transfer->easy);
-	handle_release(transfer->easy, transfer->request->ca_file == NULL);
+	handle_release(transfer->easy,
+				   !is_well || transfer->n_sendings != 1 || transfer->request->ca_file != NULL);
 	curl_slist_free_all(transfer->headers);
 	transfer->easy = NULL;
 	transfer->headers = NULL;
@@ -516,8 +528,12 @@ finish(HttpTransfer *transfer, CURLcode code)
 	long request_size = 0;
 	long status = 0;
 
-	curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
-	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+	/* before that, libcurl may still tell of the call that had the handle before */
+	if (transfer->n_sendings > 0)
+	{
+		curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
+		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+	}
 	reply->sent = request_size > 0;
 	reply->status = (int) status;
 	reply->error = classify(transfer, code);
@@ -530,7 +546,7 @@ finish(HttpTransfer *transfer, CURLcode code)
 		reply->body->len--;
 	else if (reply->error == HTTP_OK)
 		reply->error = HTTP_MEMORY;
-	detach(transfer);
+	detach(transfer, reply->error == HTTP_OK);
 	enlist(&finished, transfer);
 }
 
@@ -629,6 +645,8 @@ set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
 static void
 set_request(CURL *easy, const HttpRequest *request, HttpTransfer *transfer)
 {
+	/* before all else: newer versions write there when they refuse an option */
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error_text);
 	curl_easy_setopt(easy, CURLOPT_URL, request->url);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
 	set_method(easy, request, transfer->has_small_body);
@@ -637,7 +655,6 @@ set_request(CURL *easy, const HttpRequest *request, HttpTransfer *transfer)
 	if (request->ca_file != NULL)
 		curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
-	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error_text);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
@@ -693,7 +710,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	if (transfer->easy == NULL || transfer->headers == NULL)
 	{
 		if (transfer->easy != NULL)
-			handle_release(transfer->easy, true);
+			handle_release(transfer->easy, false);
 		curl_slist_free_all(transfer->headers);
 		return NULL;
 	}
@@ -734,6 +751,6 @@ http_abort(HttpTransfer *transfer)
 		dlist_delete(&transfer->node);
 	transfer->is_listed = false;
 	block_signals(&saved);
-	detach(transfer);
+	detach(transfer, false);
 	restore_signals(&saved);
 }
