@@ -73,7 +73,6 @@ static dlist_head finished = DLIST_STATIC_INIT(finished); /* it knows them no mo
 static CURL *spare_handles[MAX_SPARE_HANDLES];
 static int n_spare_handles = 0;
 static int n_transfers = 0;        /* that were started and not released */
-static int n_sockets = 0;          /* open ones: of transfers, and idle */
 static int peak_transfers = 0;     /* of late */
 static TimestampTz settle_due = 0; /* when that is halved; 0: there are only few */
 
@@ -238,7 +237,6 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addre
 		close(fd);
 		return CURL_SOCKET_BAD;
 	}
-	n_sockets++;
 	return fd;
 }
 
@@ -248,7 +246,6 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addre
 static int
 closesocket_callback(void *arg, curl_socket_t fd)
 {
-	n_sockets--;
 	watch_closed(fd);
 	return close(fd);
 }
@@ -394,7 +391,7 @@ settle(TimestampTz now)
 static void
 choose_connection(CURL *easy)
 {
-	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, (long) (n_sockets <= n_transfers));
+	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, (long) (watch_count_opened() <= n_transfers));
 	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, (long) (n_transfers >= MAX_IDLE_CONNECTIONS));
 }
 
