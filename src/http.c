@@ -342,6 +342,8 @@ handle_release(CURL *easy, bool is_worn)
 		set_policy(easy);
 		set_callbacks(easy);
 	}
+	/* it is written to also between calls, where an option is refused */
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
 	spare_handles[n_spare_handles++] = easy;
 }
 
@@ -642,8 +644,6 @@ set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
 static void
 set_request(CURL *easy, const HttpRequest *request, HttpTransfer *transfer)
 {
-	/* before all else: newer versions write there when they refuse an option */
-	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error_text);
 	curl_easy_setopt(easy, CURLOPT_URL, request->url);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
 	set_method(easy, request, transfer->has_small_body);
@@ -652,6 +652,7 @@ set_request(CURL *easy, const HttpRequest *request, HttpTransfer *transfer)
 	if (request->ca_file != NULL)
 		curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error_text);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_READDATA, transfer);

@@ -140,8 +140,9 @@ watch_for(int fd, uint32 events)
 }
 
 /*
- * Whether what was opened is still there.  libcurl 7.88 closes in silence what was never connected; its number may
- * since be another's that nobody announces, such as of the pair of sockets by which a look-up of a name tells its end.
+ * Whether what was opened is still there.  libcurl before 8.2 closes in silence what was never connected; its number
+ * may since be another's that nobody announces, such as of the pair of sockets by which a look-up of a name tells its
+ * end.
  */
 static bool
 is_made(int fd)
