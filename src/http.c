@@ -52,6 +52,7 @@ struct HttpTransfer
 	bool is_listed;
 	CURL *easy;
 	struct curl_slist *headers;
+	CURLcode refusal; /* what libcurl said of the request's options */
 	const HttpRequest *request;
 	size_t body_sent;
 	int n_sendings; /* how often libcurl had a connection, and was about to send the request */
@@ -550,8 +551,8 @@ finish(HttpTransfer *transfer, CURLcode code)
 }
 
 /*
- * Gives libcurl the transfers that were started.  One that was there already would be a fault of ours; so what it may
- * refuse is for want of memory.
+ * Gives libcurl the transfers that were started, but for those whose options it did not take.  One that was there
+ * already would be a fault of ours; so what else it may refuse is for want of memory.
  */
 static void
 begin_transfers(void)
@@ -561,9 +562,15 @@ begin_transfers(void)
 		HttpTransfer *transfer =
 			dlist_container(HttpTransfer, node, dlist_pop_head_node(&starting));
 
+		CURLcode code = transfer->refusal;
+
 		transfer->is_listed = false;
-		if (curl_multi_add_handle(multi, transfer->easy) != CURLM_OK)
-			finish(transfer, CURLE_OUT_OF_MEMORY);
+		if (code == CURLE_BAD_FUNCTION_ARGUMENT)
+			strlcpy(transfer->error_text, "the URL is too long", CURL_ERROR_SIZE);
+		if (code == CURLE_OK && curl_multi_add_handle(multi, transfer->easy) != CURLM_OK)
+			code = CURLE_OUT_OF_MEMORY;
+		if (code != CURLE_OK)
+			finish(transfer, code);
 	}
 }
 
@@ -621,7 +628,7 @@ http_work(void)
 /*
  * A request of either kind sets all that the other kind may have left in the handle.
  */
-static void
+static CURLcode
 set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
 {
 	/* libcurl takes either for the order to POST */
@@ -632,25 +639,30 @@ set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
 	if (strcmp(request->method, "GET") == 0)
 	{
 		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
-		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL);
 		curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long) CURL_MAX_WRITE_SIZE);
-		return;
+		return curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL);
 	}
 	curl_easy_setopt(easy, CURLOPT_POST, 1L);
-	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, SUBMIT_RECEIVE_BUFFER);
+	return curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
 }
 
-static void
+/*
+ * Sets what differs between calls.  If that is not CURLE_OK, the call must not be made: an option that libcurl refused
+ * is in some versions (8.22) still that of the call before, so that it would go to another server.
+ */
+static CURLcode
 set_request(CURL *easy, const HttpRequest *request, HttpTransfer *transfer)
 {
-	curl_easy_setopt(easy, CURLOPT_URL, request->url);
+	CURLcode url = curl_easy_setopt(easy, CURLOPT_URL, request->url);
+	CURLcode method = set_method(easy, request, transfer->has_small_body);
+	CURLcode ca_file = CURLE_OK;
+
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
-	set_method(easy, request, transfer->has_small_body);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) request->timeout);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
 	if (request->ca_file != NULL)
-		curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
+		ca_file = curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error_text);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
@@ -659,6 +671,7 @@ set_request(CURL *easy, const HttpRequest *request, HttpTransfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_SEEKDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
+	return url != CURLE_OK ? url : method != CURLE_OK ? method : ca_file;
 }
 
 static struct curl_slist *
@@ -712,7 +725,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 		curl_slist_free_all(transfer->headers);
 		return NULL;
 	}
-	set_request(transfer->easy, request, transfer);
+	transfer->refusal = set_request(transfer->easy, request, transfer);
 	choose_connection(transfer->easy);
 	n_transfers++;
 	note_peak();

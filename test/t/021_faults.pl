@@ -285,7 +285,7 @@ foreach my $size (10, 30_000, 100_000)
 	is($keeping->counts->{ids}{"cut $size"}{arrived}, 1, '... and was sent once');
 }
 
-# a call of which nothing is sent, after one that was
+# a call that libcurl refuses, on a handle that has made another
 create_server($node, 'queried', 'http', $keeping,
 	path => '/echo', body => 'raw', max_in_flight => 1, max_attempts => 1, on_unknown => 'fail');
 my $queried = q{
@@ -295,7 +295,8 @@ my $short = $node->safe_psql('postgres', sprintf $queried, 10);
 ok(wait_state($node, $short, 'succeeded'), 'a call with a short URL');
 my $endless = $node->safe_psql('postgres', sprintf $queried, 8_500_000);
 ok(wait_state($node, $endless, 'failed'), 'a call fails whose URL is longer than libcurl takes');
-unlike(job($node, $endless)->{error}, qr/accepted/, '... and what the call before it sent is not taken for its own');
+like(job($node, $endless)->{error}, qr/the URL is too long\. The only attempt is used up/, '... with an error that says so, and not that it may have been accepted');
+is($keeping->counts->{paths}{'/echo'}, 1, '... and does not go to the URL of the call before');
 
 # calls that may be sent again are, however often that was necessary before
 create_server($node, 'stopping', 'replicate', $keeping, max_in_flight => 1, poll_interval => '60 s');
