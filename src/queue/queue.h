@@ -16,6 +16,9 @@ typedef enum QueuePresence
 	QUEUE_PRESENT
 } QueuePresence;
 
+/* The error of a transaction that finds the tables dropped, with their extension: the next look will find that. */
+#define QUEUE_GONE MAKE_SQLSTATE('G', 'J', '0', '0', '1')
+
 typedef void (*QueueWork)(void *arg);
 
 extern bool queue_is_mine; /* this process is a dispatcher: triggers let it pass */

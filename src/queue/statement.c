@@ -163,6 +163,7 @@ static const Statement statements[STATEMENTS] = {
 
 static Oid jobs_table; /* invalid until queue_look() */
 static Oid outputs_table;
+static bool tables_are_gone = false; /* since the last queue_look() */
 static SPIPlanPtr plans[STATEMENTS];
 static char schema[NAMEDATALEN * 2 + 3]; /* quoted; empty until queue_look() */
 
@@ -181,7 +182,10 @@ check_triggers(Oid table)
 	int i;
 
 	if (relation == NULL)
-		return; /* dropped with its extension, as the next look will find */
+	{
+		tables_are_gone = true; /* with their extension, as the next look will find */
+		return;
+	}
 	triggers = relation->trigdesc;
 	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
@@ -273,6 +277,8 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(caller);
 		*error = CopyErrorData();
+		if (tables_are_gone)
+			(*error)->sqlerrcode = QUEUE_GONE;
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
@@ -409,6 +415,7 @@ queue_look(void)
 		"SELECT pg_catalog.quote_ident(n.nspname), e.extversion, n.oid FROM pg_catalog.pg_extension e"
 		" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
 	jobs_table = outputs_table = InvalidOid;
+	tables_are_gone = false;
 	if (SPI_processed == 0)
 		return QUEUE_ABSENT;
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
