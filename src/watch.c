@@ -84,21 +84,6 @@ forget(int fd)
 }
 
 /*
- * A socket was opened for a connection: once that is made, watch_closed() will tell its end, and it may rest in the
- * set.  False when memory is short.
- */
-bool
-watch_opened(int fd)
-{
-	if (!make_room(fd))
-		return false;
-	forget(fd);
-	watched[fd].is_opened = true;
-	n_opened++;
-	return true;
-}
-
-/*
  * A socket that was opened is closed, and with that out of the set.
  */
 void
@@ -137,6 +122,30 @@ watch_for(int fd, uint32 events)
 		return false;
 	watched[fd].events = events;
 	return true;
+}
+
+/*
+ * A socket was opened for a connection: once that is made, watch_closed() will tell its end, and it may rest in the
+ * set.  False when memory is short.
+ *
+ * libcurl before 8.2 tells nothing when it closes a socket whose connection failed and opens one of the same number to
+ * try the next address: it goes on waiting, as it believes, for the same events.
+ */
+bool
+watch_opened(int fd)
+{
+	uint32 events;
+
+	if (!make_room(fd))
+		return false;
+	events = watched[fd].is_resting ? 0 : watched[fd].events;
+	forget(fd);
+	watched[fd].is_opened = true;
+	n_opened++;
+	if (events == 0 || watch_for(fd, events))
+		return true;
+	forget(fd);
+	return false;
 }
 
 /*
