@@ -83,6 +83,7 @@ typedef struct Claim
 {
 	Turn turns[CLAIM_BATCH];
 	int n;
+	int refused; /* of these, that found no room in memory */
 } Claim;
 
 /*
@@ -218,7 +219,7 @@ claim_work(void *arg)
 		claim->n -= n - queue_keep_home(claim->turns + claim->n - n, n);
 	} while (n > 0 && claim->n < claim_batch && turns_next_hungry(NULL) != NULL);
 	if (claim->n > 0)
-		queue_claim(claim->turns, claim->n, now);
+		claim->refused = queue_claim(claim->turns, claim->n, now);
 }
 
 static void
@@ -321,7 +322,7 @@ claimer_claim(void)
 	ErrorData *error;
 	dlist_mutable_iter iter;
 
-	claim->n = 0;
+	claim->n = claim->refused = 0;
 	look_at_extension |= news.recheck;
 	weights_changed |= news.recheck;
 	if (!queue_transact("claiming jobs", claim_work, claim, &error))
@@ -334,7 +335,9 @@ claimer_claim(void)
 		look_for_orphans = false;
 	troubles = 0;
 	trouble_until = 0;
-	claim_batch = Min(claim_batch * 2, CLAIM_BATCH);
+	/* of those that memory holds back, few more are tried than it has room for */
+	claim_batch =
+		claim->refused > 0 ? Max(claim->n - claim->refused, 1) : Min(claim_batch * 2, CLAIM_BATCH);
 	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
 		steps_start(dlist_container(Job, node, iter.cur));
 }

@@ -74,6 +74,7 @@ extern void turns_filled(Lane *lane, bool has_more);
 
 /* Who goes next */
 extern bool turns_pop(Turns *turns, int64 *id);
+extern void turns_give_back(int64 id);
 extern bool turns_pop_expiring(Turns *turns, TimestampTz by, int64 *id);
 extern TimestampTz turns_next_expiry(const Turns *turns);
 
