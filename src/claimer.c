@@ -28,6 +28,7 @@ static bool look_at_extension = true;
 static bool scan_all = true;  /* from the beginning */
 static bool scanning = false; /* has begun, and goes on */
 static bool look_for_orphans = true;
+static bool more_orphans = false; /* for which there was no memory */
 static bool weights_changed = true;
 static bool absent = false;        /* this database has no extension */
 static bool other_version = false; /* it has one that this library cannot serve */
@@ -148,7 +149,7 @@ read_queue(TimestampTz now)
 	ScheduleTimes *times = &schedule_times;
 
 	if (look_for_orphans)
-		queue_read_orphans();
+		more_orphans = !queue_read_orphans();
 	if (weights_changed)
 		queue_read_weights();
 	weights_changed = false;
@@ -332,7 +333,7 @@ claimer_claim(void)
 	}
 	forget_news();
 	if (!look_at_extension)
-		look_for_orphans = false;
+		look_for_orphans = more_orphans;
 	troubles = 0;
 	trouble_until = 0;
 	/* of those that memory holds back, few more are tried than it has room for */

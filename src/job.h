@@ -143,13 +143,14 @@ typedef struct Job
 
 	/* A prediction that the provider has named */
 	Remote remote;
-	bool is_saved;       /* remote is in the table */
-	bool asked_again;    /* for a fresh answer, because a download had expired */
-	int ask_failures;    /* in a row */
-	int n_forgotten;     /* answers in a row that the prediction is not known, or not there */
-	int n_absent;        /* answers in a row that say nothing about it */
-	bool asks_unended;   /* STEP_POLL: asks for the list of what has not ended */
-	Verdict *old_answer; /* whose outputs could not be downloaded; or NULL */
+	MemoryShare *saved_share; /* of context, where remote.answer was read from the table; or NULL */
+	bool is_saved;            /* remote is in the table */
+	bool asked_again;         /* for a fresh answer, because a download had expired */
+	int ask_failures;         /* in a row */
+	int n_forgotten;          /* answers in a row that the prediction is not known, or not there */
+	int n_absent;             /* answers in a row that say nothing about it */
+	bool asks_unended;        /* STEP_POLL: asks for the list of what has not ended */
+	Verdict *old_answer;      /* whose outputs could not be downloaded; or NULL */
 	int redirects;
 	pairingheap_node wake_node; /* in the heap while is_waking */
 	bool is_waking;

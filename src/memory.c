@@ -161,12 +161,18 @@ memory_may_read(size_t bytes, const MemoryShare *own)
 }
 
 /*
- * Whether answers may take so many bytes more.
+ * How many bytes more answers may take.
  */
+size_t
+memory_room_for_answers(void)
+{
+	return bound() - Min(memory_held(), bound());
+}
+
 bool
 memory_may_receive(size_t bytes)
 {
-	return memory_held() + bytes <= bound();
+	return bytes <= memory_room_for_answers();
 }
 
 /* ---------- the one that goes on ---------- */

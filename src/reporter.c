@@ -17,7 +17,8 @@
 
 #define REPORT_BATCH 200
 #define REPORT_BYTES \
-	(4 * 1024 * 1024) /* of outputs and results in a transaction: some 20 ms, in which other answers wait */
+	(4 * 1024 * \
+	 1024) /* of outputs and results in a transaction: some 20 ms, in which other answers wait */
 
 static int
 count_jobs(Job **jobs)

@@ -21,8 +21,10 @@
 #include "queue/statement.h"
 #include "schedule.h"
 
-#define MAX_USABLE 256       /* backends that a job may go back to */
-#define LOCKED_RETRY_MS 1000 /* when to look again at rows that were locked */
+#define MAX_USABLE 256 /* backends that a job may go back to */
+#define SAVED_COPIES 3 /* of an answer in remote: as it is read, as text, and what is made of it */
+#define LOCKED_RETRY_MS \
+	1000 /* when to look again at rows that were locked, or left for want of memory */
 
 /*
  * A string of the database as UTF-8, palloc'd.  A database of the encoding SQL_ASCII is taken by its word.
@@ -163,6 +165,9 @@ job_from_row(uint64 row)
 	job->remote.id = text_or_null(row, 12);
 	job->remote.urls = text_or_null(row, 13);
 	job->remote.answer = text_or_null(row, 14);
+	if (job->remote.answer != NULL)
+		memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS,
+					SAVED_COPIES * strlen(job->remote.answer));
 	datum = statement_value(row, 15, &isnull);
 	job->remote.is_private = !isnull && DatumGetBool(datum);
 	job->remote.usage = text_or_null(row, 16);
@@ -515,12 +520,16 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 
 /*
  * Makes a Job of every running row that this dispatcher does not know: the calls were under way when
- * genjob last stopped.
+ * genjob last stopped.  False where answers that were saved are left for later, when there is memory for them.
  */
-void
+bool
 queue_read_orphans(void)
 {
-	uint64 rows = statement_run(FIND_ORPHANS, NULL, NULL);
+	size_t room = memory_room_for_answers() / SAVED_COPIES;
+	Datum args[3] = {Int32GetDatum(MEMORY_SMALL), Int64GetDatum((int64) room),
+					 Int64GetDatum(memory_held() == 0 ? 1 : 0)};
+	uint64 rows = statement_run(FIND_ORPHANS, args, NULL);
+	bool is_complete = true;
 	uint64 row;
 
 	for (row = 0; row < rows; row++)
@@ -531,10 +540,19 @@ queue_read_orphans(void)
 
 		if (job_find(DatumGetInt64(statement_not_null(row, 1))) != NULL)
 			continue;
+		if (!DatumGetBool(statement_not_null(row, 21)))
+		{
+			is_complete = false;
+			continue;
+		}
 		job = job_from_row(row);
 		(void) statement_value(row, 19, &isnull);
 		queue = schedule_queue(isnull ? job->server_name : statement_name(row, 19));
 		schedule_refresh();
 		assign(job, queue, limits_resume(&queue->limits, text_or_null(row, 20), clock_now()));
 	}
+	if (!is_complete)
+		schedule_note_time(&schedule_times.rescan,
+						   clock_now() + LOCKED_RETRY_MS * INT64CONST(1000));
+	return is_complete;
 }

@@ -41,7 +41,7 @@ extern TimestampTz queue_next_expiry(TimestampTz after);
 extern int queue_fail_waiting(const char *server_name, const char *error, TimestampTz now);
 extern int queue_keep_home(Turn *turns, int n);
 extern int queue_claim(Turn *turns, int n, TimestampTz now);
-extern void queue_read_orphans(void);
+extern bool queue_read_orphans(void);
 extern void queue_read_references(Job *job);
 extern void queue_save(Job **jobs, int n);
 extern void queue_report(Job **jobs, int n, TimestampTz now);

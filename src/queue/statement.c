@@ -89,10 +89,16 @@ static const Statement statements[STATEMENTS] = {
 		" ORDER BY expires_at LIMIT 1"},
 	[FIND_OWNERS] = {1, {INT8ARRAYOID},
 		"SELECT id, owner::oid FROM @.gen_jobs WHERE id = ANY ($1)"},
-	[FIND_ORPHANS] = {0, {0},
+	/* $1 to $3 are as $8 to $10 of CLAIM, and count the answers that were saved */
+	[FIND_ORPHANS] = {3, {INT4OID, INT8OID, INT8OID},
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
-		" idempotency_key::text, started_at, remote_id, (remote->'urls')::text, (remote->'answer')::text,"
-		" remote->'private' = 'true', (remote->'usage')::text, tenant, expires_at, ran_on, backend FROM @.gen_jobs WHERE state = 'running'"},
+		" idempotency_key::text, started_at, remote_id, (remote->'urls')::text,"
+		" CASE WHEN fits THEN (remote->'answer')::text END,"
+		" remote->'private' = 'true', (remote->'usage')::text, tenant, expires_at, ran_on, backend, fits"
+		" FROM (SELECT *, size <= $1 OR total <= $2 OR total - size < $3 AS fits"
+		"  FROM (SELECT *, sum(size) FILTER (WHERE size > $1) OVER (ROWS UNBOUNDED PRECEDING) AS total"
+		"   FROM (SELECT *, coalesce(octet_length((remote->'answer')::text), 0) AS size"
+		"    FROM @.gen_jobs WHERE state = 'running') r) s) j"},
 	[FAIL_EXPIRED] = {1, {TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
