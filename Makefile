@@ -30,7 +30,10 @@ OBJS = \
 	src/download.o \
 	src/calls.o \
 	src/schedule.o \
+	src/putoff.o \
+	src/bound.o \
 	src/turns.o \
+	src/lanes.o \
 	src/weights.o \
 	src/limits/limits.o \
 	src/limits/bucket.o \
@@ -41,6 +44,7 @@ OBJS = \
 	src/queue/statement.o \
 	src/queue/plans.o \
 	src/queue/find.o \
+	src/queue/sweep.o \
 	src/queue/claim.o \
 	src/queue/reference.o \
 	src/queue/report.o \

@@ -11,6 +11,7 @@
 
 #include "claimer.h"
 #include "clock.h"
+#include "putoff.h"
 #include "queue/queue.h"
 #include "schedule.h"
 #include "settings.h"
@@ -25,8 +26,9 @@ static int max_calls; /* that this process has descriptors for */
 /* What the next transaction has to look at */
 static News news;
 static bool look_at_extension = true;
-static bool scan_all = true;  /* from the beginning */
-static bool scanning = false; /* has begun, and goes on */
+static TimestampTz scan_since =
+	DT_NOBEGIN; /* the queue is to be read from that run_at on; DT_NOEND: it is known */
+static bool scanning = false; /* that has begun, and goes on */
 static bool look_for_orphans = true;
 static bool more_orphans = false; /* for which there was no memory */
 static bool weights_changed = true;
@@ -47,6 +49,7 @@ void
 claimer_init(int descriptors)
 {
 	max_calls = descriptors;
+	news.untold = (Untold){DT_NOEND, DT_NOEND};
 	next_rescan = clock_now() + genjob_rescan_interval * USECS_PER_SEC;
 }
 
@@ -113,7 +116,8 @@ check_extension(void)
 	absent = presence == QUEUE_ABSENT;
 	other_version = presence == QUEUE_OTHER_VERSION;
 	/* what is told until there is something to serve is read from the table then */
-	scan_all |= presence != QUEUE_PRESENT;
+	if (presence != QUEUE_PRESENT)
+		scan_since = DT_NOBEGIN;
 	if (other_version)
 		shmem_set_my_error(
 			"the extension is not of version " GENJOB_VERSION
@@ -124,21 +128,22 @@ check_extension(void)
 }
 
 /*
- * Begins to look at everything, or goes on with it.  One look is ended before the next begins.
+ * Begins to read the queue again as far as is needed, or goes on with it.  One scan is ended before the next begins.
  */
 static void
-read_all(TimestampTz now)
+read_again(TimestampTz now)
 {
-	if (scan_all || news.rescan)
+	scan_since = Min(scan_since, news.untold.since);
+	if (news.untold.expiry != DT_NOEND && news.untold.expiry != DT_NOBEGIN)
+		queue_note_expiry(news.untold.expiry);
+	if (scan_since == DT_NOBEGIN)
 		queue_read_claimed(now);
-	if (!scanning && (scan_all || news.rescan))
+	if (!scanning && scan_since != DT_NOEND)
 	{
-		queue_scan_begin(now);
+		queue_scan_begin(scan_since, now);
 		scanning = true;
-		scan_all = false;
+		scan_since = DT_NOEND;
 	}
-	else if (news.rescan)
-		scan_all = true;
 	if (scanning)
 		scanning = queue_scan();
 }
@@ -158,10 +163,10 @@ read_queue(TimestampTz now)
 	if (times->due != 0 && times->due <= now)
 	{
 		if (!queue_read_due(due_read, now))
-			scan_all = true;
+			scan_since = Min(scan_since, due_read);
 		times->due = queue_next_due(now);
 	}
-	read_all(now);
+	read_again(now);
 	due_read = now;
 }
 
@@ -175,7 +180,7 @@ expire_and_fail(TimestampTz now)
 		int n = queue_expire(now);
 
 		/* rows that were locked are looked at again for a while; after that the rescan finds them */
-		schedule_times.expiry = queue_next_expiry(now - 60 * USECS_PER_SEC);
+		schedule_times.expiry = queue_next_expiry();
 		if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
 			schedule_times.expiry = n < EXPIRE_BATCH ? now + USECS_PER_SEC : now;
 	}
@@ -187,14 +192,16 @@ expire_and_fail(TimestampTz now)
 }
 
 /*
- * Looks again at jobs that were kept for their own servers, of as many as these may be given.
+ * Looks again at jobs that were put off, and at those that were kept for their own servers, of as many as these may be
+ * given.
  */
 static void
-look_at_released(TimestampTz now)
+look_again(TimestampTz now)
 {
 	int64 ids[CLAIM_BATCH];
-	int n = schedule_release(ids, CLAIM_BATCH, now);
+	int n = putoff_take(ids, CLAIM_BATCH, now);
 
+	n += schedule_release(ids + n, CLAIM_BATCH - n, now);
 	if (n > 0)
 		queue_read_changed(ids, n, now);
 }
@@ -210,7 +217,7 @@ claim_work(void *arg)
 		return;
 	read_queue(now);
 	schedule_refresh();
-	look_at_released(now);
+	look_again(now);
 	expire_and_fail(now);
 	do
 	{
@@ -218,7 +225,7 @@ claim_work(void *arg)
 		n = schedule_take(claim->turns + claim->n, claim_batch - claim->n, room() - claim->n, now);
 		claim->n += n;
 		claim->n -= n - queue_keep_home(claim->turns + claim->n - n, n);
-	} while (n > 0 && claim->n < claim_batch && turns_next_hungry(NULL) != NULL);
+	} while (n > 0 && claim->n < claim_batch && lanes_next_hungry(NULL) != NULL);
 	if (claim->n > 0)
 		claim->refused = queue_claim(claim->turns, claim->n, now);
 }
@@ -273,9 +280,10 @@ claim_failed(Claim *claim, const ErrorData *error)
 	for (i = 0; i < claim->n; i++)
 		limits_give_back(&claim->turns[i].place);
 	if (is_found)
-		schedule_shun(claim->turns[0].id, clock_now() + TROUBLE_MAX_MS * INT64CONST(1000));
+		schedule_put_off(claim->turns[0].id, clock_now() + TROUBLE_MAX_MS * INT64CONST(1000), true);
 	claim_batch = 1;
-	scan_all = look_at_extension = look_for_orphans = weights_changed = true;
+	look_at_extension = look_for_orphans = weights_changed = true;
+	scan_since = DT_NOBEGIN;
 	scanning = false;
 	if (!is_found || troubles++ > MAX_QUICK_TROUBLES)
 		trouble_until = clock_now() + trouble_backoff_us(troubles++);
@@ -286,7 +294,8 @@ static void
 forget_news(void)
 {
 	news.n_ids = 0;
-	news.rescan = news.recheck = false;
+	news.untold = (Untold){DT_NOEND, DT_NOEND};
+	news.recheck = false;
 }
 
 /*
@@ -299,18 +308,26 @@ claimer_must_look(TimestampTz now)
 
 	if (trouble_until > now)
 		return false;
-	if (next_rescan <= now || (times->rescan != 0 && times->rescan <= now))
+	if (times->rescan != 0 && times->rescan <= now)
 	{
-		scan_all = news.rescan = true;
+		scan_since = DT_NOBEGIN;
 		schedule_times.rescan = 0;
+	}
+	if (next_rescan <= now)
+	{
+		if (other_version)
+			news.recheck = true;
+		else
+			queue_sweep_begin(now);
 		next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
 	}
 	if (other_version)
-		return news.recheck || news.rescan || news.n_ids > 0;
-	return look_at_extension || scan_all || scanning || schedule_next_without_server() != NULL ||
-		   news.n_ids > 0 || news.rescan || news.recheck ||
-		   (times->due != 0 && times->due <= now) || (times->expiry != 0 && times->expiry <= now) ||
-		   schedule_can_take(room(), now);
+		return news.recheck || news.untold.since != DT_NOEND || news.n_ids > 0;
+	return look_at_extension || scan_since != DT_NOEND || scanning ||
+		   schedule_next_without_server() != NULL || news.n_ids > 0 ||
+		   news.untold.since != DT_NOEND || news.recheck ||
+		   (putoff_next() != 0 && putoff_next() <= now) || (times->due != 0 && times->due <= now) ||
+		   (times->expiry != 0 && times->expiry <= now) || schedule_can_take(room(), now);
 }
 
 /*
@@ -344,6 +361,17 @@ claimer_claim(void)
 }
 
 /*
+ * Looks for jobs that no commit told of, if it is time to.
+ */
+void
+claimer_sweep(TimestampTz now)
+{
+	if (!look_at_extension && trouble_until <= now && queue_sweep_next() != 0 &&
+		queue_sweep_next() <= now)
+		queue_sweep(now);
+}
+
+/*
  * Shows what each server may be given now, and why it is not more.
  */
 void
@@ -361,9 +389,12 @@ claimer_take_news(void)
 	static News fresh;
 
 	shmem_take_news(&fresh);
-	news.rescan |= fresh.rescan || fresh.n_ids > SHMEM_NEWS_MAX - news.n_ids;
+	news.untold.since = Min(news.untold.since, fresh.untold.since);
+	news.untold.expiry = Min(news.untold.expiry, fresh.untold.expiry);
 	news.recheck |= fresh.recheck;
-	if (!news.rescan)
+	if (fresh.n_ids > SHMEM_NEWS_MAX - news.n_ids)
+		news.untold.since = DT_NOBEGIN;
+	else
 	{
 		memcpy(news.ids + news.n_ids, fresh.ids, fresh.n_ids * sizeof(int64));
 		news.n_ids += fresh.n_ids;
@@ -377,7 +408,7 @@ TimestampTz
 claimer_next_look(TimestampTz now)
 {
 	TimestampTz times[] = {schedule_times.due, schedule_times.expiry, schedule_times.rescan,
-						   schedule_next_change(now)};
+						   putoff_next(),      queue_sweep_next(),    schedule_next_change(now)};
 	TimestampTz next = next_rescan;
 	int i;
 

@@ -12,6 +12,7 @@ extern void claimer_reconfigured(void);
 extern void claimer_take_news(void);
 extern bool claimer_must_look(TimestampTz now);
 extern void claimer_claim(void);
+extern void claimer_sweep(TimestampTz now);
 extern TimestampTz claimer_next_look(TimestampTz now);
 extern bool claimer_is_troubled(void);
 extern void claimer_show(void);

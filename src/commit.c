@@ -26,6 +26,7 @@ typedef struct Notes
 	int n_ended;
 	bool many_changed; /* more than fit */
 	bool many_ended;
+	Untold untold; /* of all that changed */
 	bool servers;
 	bool extension;
 	bool databases;
@@ -41,6 +42,7 @@ forget_notes(void)
 	notes.any = notes.many_changed = notes.many_ended = false;
 	notes.servers = notes.extension = notes.databases = notes.holds = false;
 	notes.n_changed = notes.n_ended = 0;
+	notes.untold = (Untold){DT_NOEND, DT_NOEND};
 }
 
 static void
@@ -56,8 +58,8 @@ tell(void)
 	bool needs_dispatcher = notes.n_changed > 0 || notes.many_changed || notes.extension;
 
 	if ((needs_dispatcher || notes.servers) &&
-		!shmem_tell_dispatcher(MyDatabaseId, notes.changed, notes.n_changed, notes.many_changed,
-							   notes.servers || notes.extension) &&
+		!shmem_tell_dispatcher(MyDatabaseId, notes.changed, notes.n_changed, notes.untold,
+							   notes.many_changed, notes.servers || notes.extension) &&
 		needs_dispatcher)
 		shmem_wake_launcher(MyDatabaseId);
 	if (notes.databases)
@@ -110,6 +112,7 @@ release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, 
 void
 commit_init(void)
 {
+	forget_notes();
 	RegisterXactCallback(commit_callback, NULL);
 	RegisterResourceReleaseCallback(release_callback, NULL);
 }
@@ -125,13 +128,24 @@ note_id(int64 *ids, int *n, int64 id)
 }
 
 /*
- * A job was added, changed or deleted by someone other than the dispatcher.
+ * A job was added that is queued from run_at on until expires_at; DT_NOEND: it does not expire.
+ */
+void
+commit_note_added(int64 id, TimestampTz run_at, TimestampTz expires_at)
+{
+	notes.untold.since = Min(notes.untold.since, run_at);
+	notes.untold.expiry = Min(notes.untold.expiry, expires_at);
+	if (!note_id(notes.changed, &notes.n_changed, id))
+		notes.many_changed = true;
+}
+
+/*
+ * A job was changed or deleted by someone other than the dispatcher.
  */
 void
 commit_note_job(int64 id)
 {
-	if (!note_id(notes.changed, &notes.n_changed, id))
-		notes.many_changed = true;
+	commit_note_added(id, DT_NOBEGIN, DT_NOBEGIN);
 }
 
 /*
@@ -151,6 +165,7 @@ void
 commit_note_all_jobs(void)
 {
 	notes.any = notes.many_changed = true;
+	notes.untold = (Untold){DT_NOBEGIN, DT_NOBEGIN};
 }
 
 void

@@ -7,6 +7,7 @@
 
 extern void commit_init(void);
 
+extern void commit_note_added(int64 id, TimestampTz run_at, TimestampTz expires_at);
 extern void commit_note_job(int64 id);
 extern void commit_note_ended(int64 id);
 extern void commit_note_all_jobs(void);

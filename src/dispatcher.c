@@ -115,13 +115,14 @@ raise_descriptor_limit(void)
 }
 
 /*
- * Of what SIGINT stands for, only lock_timeout is obeyed: pg_cancel_backend() would put off a job, or
- * a result, and there is no query of a user's to cancel.
+ * Of what SIGINT stands for, only lock_timeout and the limits that genjob sets itself are obeyed: pg_cancel_backend()
+ * would put off a job, or a result, and there is no query of a user's to cancel.
  */
 static void
 cancel_for_timeout(SIGNAL_ARGS)
 {
-	if (get_timeout_indicator(LOCK_TIMEOUT, false))
+	if (get_timeout_indicator(LOCK_TIMEOUT, false) ||
+		get_timeout_indicator(STATEMENT_TIMEOUT, false))
 		StatementCancelHandler(postgres_signal_arg);
 }
 
@@ -248,7 +249,10 @@ turn(void)
 	if (leave_at == 0 && claimer_must_look(now))
 		claimer_claim();
 	if (leave_at == 0)
+	{
+		claimer_sweep(clock_now());
 		follow_wake(clock_now());
+	}
 	collect_answers();
 }
 

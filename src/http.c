@@ -53,8 +53,10 @@ struct HttpTransfer
 	bool is_listed;
 	CURL *easy;
 	struct curl_slist *headers;
+	CURLcode refusal; /* what libcurl said of the request's options */
 	const HttpRequest *request;
 	size_t body_sent;
+	int n_sendings; /* how often libcurl had a connection, and was about to send the request */
 	HttpMeter *meter;
 	HttpReply *reply;
 	void *tag;       /* the caller's */
@@ -83,7 +85,6 @@ static int n_paused = 0;
 static CURL *spare_handles[MAX_SPARE_HANDLES];
 static int n_spare_handles = 0;
 static int n_transfers = 0;        /* that were started and not released */
-static int n_sockets = 0;          /* open ones: of transfers, and idle */
 static int peak_transfers = 0;     /* of late */
 static TimestampTz settle_due = 0; /* when that is halved; 0: there are only few */
 
@@ -286,7 +287,6 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addre
 		close(fd);
 		return CURL_SOCKET_BAD;
 	}
-	n_sockets++;
 	return fd;
 }
 
@@ -296,7 +296,6 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addre
 static int
 closesocket_callback(void *arg, curl_socket_t fd)
 {
-	n_sockets--;
 	watch_closed(fd);
 	return close(fd);
 }
@@ -310,6 +309,7 @@ prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
 	HttpTransfer *transfer = arg;
 	bool private = address_is_private_text(ip);
 
+	transfer->n_sendings++;
 	transfer->reply->peer_is_private = private;
 	transfer->refused_address = private && transfer->request->public_only;
 	if (transfer->refused_address || refuses_to_resend(transfer))
@@ -374,16 +374,27 @@ handle_take(void)
 }
 
 /*
- * Keeps a handle for another call, which sets anew whatever differs between calls.  What only few calls set, and
- * has a default that cannot be set, makes a handle useless for others.
+ * Keeps a handle for another call, which sets anew whatever differs between calls.  What it does not set makes a
+ * handle worn: what only few calls set, and has a default that cannot be set; and what libcurl notes itself, such as
+ * how often it has sent a request again, which it gives up after a few times, in some versions of all calls together.
  */
 static void
-handle_release(CURL *easy, bool is_reusable)
+handle_release(CURL *easy, bool is_worn)
 {
-	if (is_reusable && n_spare_handles < MAX_SPARE_HANDLES)
-		spare_handles[n_spare_handles++] = easy;
-	else
+	if (n_spare_handles >= MAX_SPARE_HANDLES)
+	{
 		curl_easy_cleanup(easy);
+		return;
+	}
+	if (is_worn)
+	{
+		curl_easy_reset(easy);
+		set_policy(easy);
+		set_callbacks(easy);
+	}
+	/* it is written to also between calls, where an option is refused */
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
+	spare_handles[n_spare_handles++] = easy;
 }
 
 /* ---------- the event loop ---------- */
@@ -432,7 +443,7 @@ settle(TimestampTz now)
 static void
 choose_connection(CURL *easy)
 {
-	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, (long) (n_sockets <= n_transfers));
+	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, (long) (watch_count_opened() <= n_transfers));
 	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, (long) (n_transfers >= MAX_IDLE_CONNECTIONS));
 }
 
@@ -549,16 +560,17 @@ forget_pauses(HttpTransfer *transfer)
 }
 
 /*
- * Takes a transfer out of libcurl's hands, wherever it is.
+ * Takes a transfer out of libcurl's hands, wherever it is; it may have ended well.
  */
 static void
-detach(HttpTransfer *transfer)
+detach(HttpTransfer *transfer, bool is_well)
 {
 	if (transfer->easy == NULL)
 		return;
 	n_transfers--;
 	curl_multi_remove_handle(multi, transfer->easy);
-	handle_release(transfer->easy, transfer->request->ca_file == NULL && !transfer->was_paused);
+	handle_release(transfer->easy, !is_well || transfer->was_paused || transfer->n_sendings != 1 ||
+									   transfer->request->ca_file != NULL);
 	forget_pauses(transfer);
 	curl_slist_free_all(transfer->headers);
 	transfer->easy = NULL;
@@ -626,8 +638,12 @@ finish(HttpTransfer *transfer, CURLcode code)
 	long request_size = 0;
 	long status = 0;
 
-	curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
-	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+	/* before that, libcurl may still tell of the call that had the handle before */
+	if (transfer->n_sendings > 0)
+	{
+		curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
+		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+	}
 	reply->sent = request_size > 0;
 	reply->status = (int) status;
 	reply->error = classify(transfer, code);
@@ -640,13 +656,13 @@ finish(HttpTransfer *transfer, CURLcode code)
 		reply->body->len--;
 	else if (reply->error == HTTP_OK)
 		reply->error = HTTP_MEMORY;
-	detach(transfer);
+	detach(transfer, reply->error == HTTP_OK);
 	enlist(&finished, transfer);
 }
 
 /*
- * Gives libcurl the transfers that were started.  One that was there already would be a fault of ours; so what it may
- * refuse is for want of memory.
+ * Gives libcurl the transfers that were started, but for those whose options it did not take.  One that was there
+ * already would be a fault of ours; so what else it may refuse is for want of memory.
  */
 static void
 begin_transfers(void)
@@ -656,9 +672,15 @@ begin_transfers(void)
 		HttpTransfer *transfer =
 			dlist_container(HttpTransfer, node, dlist_pop_head_node(&starting));
 
+		CURLcode code = transfer->refusal;
+
 		transfer->is_listed = false;
-		if (curl_multi_add_handle(multi, transfer->easy) != CURLM_OK)
-			finish(transfer, CURLE_OUT_OF_MEMORY);
+		if (code == CURLE_BAD_FUNCTION_ARGUMENT)
+			strlcpy(transfer->error_text, "the URL is too long", CURL_ERROR_SIZE);
+		if (code == CURLE_OK && curl_multi_add_handle(multi, transfer->easy) != CURLM_OK)
+			code = CURLE_OUT_OF_MEMORY;
+		if (code != CURLE_OK)
+			finish(transfer, code);
 	}
 }
 
@@ -761,7 +783,7 @@ http_work(void)
 /*
  * A request of either kind sets all that the other kind may have left in the handle.
  */
-static void
+static CURLcode
 set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
 {
 	/* libcurl takes either for the order to POST */
@@ -772,25 +794,30 @@ set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
 	if (strcmp(request->method, "GET") == 0)
 	{
 		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
-		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL);
 		curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long) CURL_MAX_WRITE_SIZE);
-		return;
+		return curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL);
 	}
 	curl_easy_setopt(easy, CURLOPT_POST, 1L);
-	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, SUBMIT_RECEIVE_BUFFER);
+	return curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
 }
 
-static void
+/*
+ * Sets what differs between calls.  If that is not CURLE_OK, the call must not be made: an option that libcurl refused
+ * is in some versions (8.22) still that of the call before, so that it would go to another server.
+ */
+static CURLcode
 set_request(CURL *easy, const HttpRequest *request, HttpTransfer *transfer)
 {
-	curl_easy_setopt(easy, CURLOPT_URL, request->url);
+	CURLcode url = curl_easy_setopt(easy, CURLOPT_URL, request->url);
+	CURLcode method = set_method(easy, request, transfer->has_small_body);
+	CURLcode ca_file = CURLE_OK;
+
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
-	set_method(easy, request, transfer->has_small_body);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) request->timeout);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
 	if (request->ca_file != NULL)
-		curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
+		ca_file = curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error_text);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
@@ -799,6 +826,7 @@ set_request(CURL *easy, const HttpRequest *request, HttpTransfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_SEEKDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
+	return url != CURLE_OK ? url : method != CURLE_OK ? method : ca_file;
 }
 
 static struct curl_slist *
@@ -849,11 +877,11 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	if (transfer->easy == NULL || transfer->headers == NULL)
 	{
 		if (transfer->easy != NULL)
-			handle_release(transfer->easy, true);
+			handle_release(transfer->easy, false);
 		curl_slist_free_all(transfer->headers);
 		return NULL;
 	}
-	set_request(transfer->easy, request, transfer);
+	transfer->refusal = set_request(transfer->easy, request, transfer);
 	choose_connection(transfer->easy);
 	n_transfers++;
 	note_peak();
@@ -890,6 +918,6 @@ http_abort(HttpTransfer *transfer)
 		dlist_delete(&transfer->node);
 	transfer->is_listed = false;
 	block_signals(&saved);
-	detach(transfer);
+	detach(transfer, false);
 	restore_signals(&saved);
 }

@@ -10,38 +10,22 @@
 #include "postgres.h"
 
 #include "utils/hsearch.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "bound.h"
 #include "clock.h"
 #include "job.h"
 #include "memory.h"
+#include "putoff.h"
 #include "schedule.h"
 
 ScheduleTimes schedule_times = {0, 0, 0};
 
 static HTAB *queues = NULL;
-static HTAB *bound_jobs = NULL;
 static uint64 refreshed_generation = 0;
 static bool has_new_queue = false;
 static uint64 served = 0;         /* jobs so far, of all servers */
 static uint64 refused_memory = 0; /* servers so far */
-
-/* Jobs that could not be claimed because their rows raise errors: left alone for a while */
-#define MAX_SHUNNED 64
-static struct
-{
-	int64 id;
-	TimestampTz until;
-} shunned[MAX_SHUNNED];
-static int next_shunned = 0;
-
-/* A job that only its own server may run. */
-typedef struct Bound
-{
-	int64 id; /* key */
-	dlist_node node;
-} Bound;
 
 /* ---------- queues ---------- */
 
@@ -97,7 +81,7 @@ list_queues(int *n)
 static bool
 has_ready(const ServerQueue *queue)
 {
-	return queue->turns.n_ready > 0 || queue->turns.n_unread > 0;
+	return queue->turns.lanes.n_ready > 0 || queue->turns.lanes.n_unread > 0;
 }
 
 static bool
@@ -109,29 +93,15 @@ has_waiting(ServerQueue *queue)
 /* ---------- jobs ---------- */
 
 /*
- * Keeps a job out of the schedule until that time.
+ * Keeps a job out of the schedule until that time: then it is to be looked at again.  One that is not shunned comes
+ * back sooner if something is told of it.
  */
 void
-schedule_shun(int64 id, TimestampTz until)
+schedule_put_off(int64 id, TimestampTz until, bool is_shunned)
 {
-	shunned[next_shunned].id = id;
-	shunned[next_shunned].until = until;
-	next_shunned = (next_shunned + 1) % MAX_SHUNNED;
 	schedule_remove(id);
-	schedule_note_time(&schedule_times.rescan, until);
-}
-
-bool
-schedule_is_shunned(int64 id)
-{
-	int i;
-
-	for (i = 0; i < MAX_SHUNNED; i++)
-	{
-		if (shunned[i].id == id && shunned[i].until > clock_now())
-			return true;
-	}
-	return false;
+	if (!putoff_add(id, until, is_shunned))
+		schedule_note_time(&schedule_times.rescan, until);
 }
 
 /*
@@ -145,9 +115,18 @@ schedule_add(int64 id, const char *server_name, const char *tenant, int priority
 	ServerQueue *queue = schedule_queue(server_name);
 
 	schedule_remove(id);
-	if (!schedule_is_shunned(id))
-		turns_add(turns_lane(&queue->turns, NameStr(queue->name), tenant, priority), id, run_at,
-				  expires_at);
+	if (!putoff_is_shunned(id))
+		lane_add(turns_lane(&queue->turns, NameStr(queue->name), tenant, priority), id, run_at,
+				 expires_at);
+}
+
+/*
+ * Whether a job is on the schedule, or kept for its own server.
+ */
+bool
+schedule_knows(int64 id)
+{
+	return lanes_server(id) != NULL || bound_has(id);
 }
 
 /*
@@ -156,13 +135,8 @@ schedule_add(int64 id, const char *server_name, const char *tenant, int priority
 void
 schedule_remove(int64 id)
 {
-	Bound *bound = bound_jobs ? hash_search(bound_jobs, &id, HASH_FIND, NULL) : NULL;
-
-	turns_remove(id);
-	if (bound == NULL)
-		return;
-	dlist_delete(&bound->node);
-	hash_search(bound_jobs, &id, HASH_REMOVE, NULL);
+	lanes_remove(id);
+	bound_remove(id);
 }
 
 /* ---------- jobs that their server's fallback does not take ---------- */
@@ -183,36 +157,9 @@ set_fallback_trouble(ServerQueue *queue, const char *why)
 void
 schedule_bind(int64 id, ServerQueue *home, const char *why)
 {
-	Bound *bound;
-	bool found;
-
-	if (bound_jobs == NULL)
-	{
-		HASHCTL by_id = {.keysize = sizeof(int64), .entrysize = sizeof(Bound)};
-
-		bound_jobs = hash_create("genjob bound jobs", 64, &by_id, HASH_ELEM | HASH_BLOBS);
-	}
 	set_fallback_trouble(home, psprintf("Its fallback \"%s\" takes no jobs of some owners: %s",
 										home->server->options.fallback, why));
-	bound = hash_search(bound_jobs, &id, HASH_ENTER, &found);
-	if (!found)
-		dlist_push_tail(&home->bound, &bound->node);
-}
-
-/*
- * Gives back up to n jobs that were kept for that server: they are to be read again.  Returns how many.
- */
-static int
-unbind(ServerQueue *queue, int64 *ids, int n)
-{
-	int i;
-
-	for (i = 0; i < n && !dlist_is_empty(&queue->bound); i++)
-	{
-		ids[i] = dlist_container(Bound, node, dlist_head_node(&queue->bound))->id;
-		schedule_remove(ids[i]);
-	}
-	return i;
+	bound_add(&home->bound, id);
 }
 
 /*
@@ -232,7 +179,7 @@ schedule_release(int64 *ids, int max, TimestampTz now)
 		ServerQueue *queue = list[i];
 		int room = queue->must_release ? max : limits_room(&queue->limits, now);
 
-		n += unbind(queue, ids + n, Min(room, max - n));
+		n += bound_take(&queue->bound, ids + n, Min(room, max - n));
 		queue->must_release &= !dlist_is_empty(&queue->bound);
 		if (dlist_is_empty(&queue->bound) && queue->fallback != NULL)
 			set_fallback_trouble(queue, NULL);
@@ -334,9 +281,11 @@ schedule_refresh(void)
 void
 schedule_drop(ServerQueue *queue)
 {
+	int64 id;
+
 	turns_drop(&queue->turns);
-	while (!dlist_is_empty(&queue->bound))
-		schedule_remove(dlist_container(Bound, node, dlist_head_node(&queue->bound))->id);
+	while (bound_take(&queue->bound, &id, 1) > 0)
+		;
 }
 
 /*
@@ -412,7 +361,7 @@ last_moment(const ServerQueue *queue, TimestampTz expires_at)
 static bool
 needs_fallback(ServerQueue *queue, TimestampTz now)
 {
-	TimestampTz expiry = turns_next_expiry(&queue->turns);
+	TimestampTz expiry = lanes_next_expiry(&queue->turns.lanes);
 
 	if (queue->fallback == NULL || queue->server->options.paused ||
 		limits_room(&queue->limits, now) > 0)
@@ -655,7 +604,7 @@ schedule_next_change(TimestampTz now)
 	while ((queue = hash_seq_search(&scan)) != NULL)
 	{
 		TimestampTz change = has_waiting(queue) ? limits_next_change(&queue->limits, now) : 0;
-		TimestampTz expiry = queue->fallback ? turns_next_expiry(&queue->turns) : 0;
+		TimestampTz expiry = queue->fallback ? lanes_next_expiry(&queue->turns.lanes) : 0;
 
 		if (change != 0)
 			schedule_note_time(&next, change);

@@ -48,8 +48,8 @@ extern ServerQueue *schedule_queue(const char *server_name);
 extern void schedule_add(int64 id, const char *server_name, const char *tenant, int priority,
 						 TimestampTz run_at, TimestampTz expires_at);
 extern void schedule_remove(int64 id);
-extern void schedule_shun(int64 id, TimestampTz until);
-extern bool schedule_is_shunned(int64 id);
+extern bool schedule_knows(int64 id);
+extern void schedule_put_off(int64 id, TimestampTz until, bool is_shunned);
 
 extern void schedule_bind(int64 id, ServerQueue *home, const char *why);
 extern int schedule_release(int64 *ids, int max, TimestampTz now);
@@ -75,7 +75,7 @@ typedef struct ScheduleTimes
 {
 	TimestampTz due;    /* a queued job's run_at comes */
 	TimestampTz expiry; /* a queued job's expires_at comes */
-	TimestampTz rescan; /* rows that were locked may be free */
+	TimestampTz rescan; /* rows that were put off, more of them than are remembered, may be free */
 } ScheduleTimes;
 
 extern ScheduleTimes schedule_times;

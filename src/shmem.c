@@ -142,6 +142,7 @@ shmem_slot_create(Oid database)
 		slot->info.database = database;
 		slot->info.state = WORKER_STARTING;
 		slot->info.since = GetCurrentTimestamp();
+		slot->news.untold = (Untold){DT_NOEND, DT_NOEND};
 	}
 	LWLockRelease(shared->lock);
 	return slot ? slot - slots : -1;
@@ -169,7 +170,7 @@ slot_detach(int code, Datum arg)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot->latch = NULL;
 	slot->info.pid = 0;
-	unread = slot->news.n_ids > 0 || slot->news.rescan || slot->news.recheck;
+	unread = slot->news.n_ids > 0 || slot->news.untold.since != DT_NOEND || slot->news.recheck;
 	for (i = 0; i < shared->activity_end; i++)
 	{
 		if (shared->activities[i].pid == MyProcPid)
@@ -256,19 +257,21 @@ shmem_take_news(News *news)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	news->n_ids = mine->n_ids;
 	memcpy(news->ids, mine->ids, mine->n_ids * sizeof(int64));
-	news->rescan = mine->rescan;
+	news->untold = mine->untold;
 	news->recheck = mine->recheck;
 	mine->n_ids = 0;
-	mine->rescan = mine->recheck = false;
+	mine->untold = (Untold){DT_NOEND, DT_NOEND};
+	mine->recheck = false;
 	LWLockRelease(shared->lock);
 }
 
 /*
- * Tells the dispatcher of a database about committed changes and wakes it.  False when the database
- * has none.
+ * Tells the dispatcher of a database about committed changes and wakes it.  If there are more than ids, or than it has
+ * room for, untold is what is known of all of them.  False when the database has no dispatcher.
  */
 bool
-shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, bool rescan, bool recheck)
+shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold, bool more,
+					  bool recheck)
 {
 	Slot *slot;
 	bool told = false;
@@ -280,13 +283,17 @@ shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, bool rescan, bo
 		News *news = &slot->news;
 
 		if (n_ids > SHMEM_NEWS_MAX - news->n_ids)
-			rescan = true;
+			more = true;
 		else if (n_ids > 0)
 		{
 			memcpy(news->ids + news->n_ids, ids, n_ids * sizeof(int64));
 			news->n_ids += n_ids;
 		}
-		news->rescan |= rescan;
+		if (more)
+		{
+			news->untold.since = Min(news->untold.since, untold.since);
+			news->untold.expiry = Min(news->untold.expiry, untold.expiry);
+		}
 		news->recheck |= recheck;
 		SetLatch(slot->latch);
 		told = true;
@@ -409,7 +416,7 @@ shmem_hold_database(Oid database, bool at_once)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
 						errmsg("too many databases are being copied, renamed or dropped at once"),
 						errhint("Try again later.")));
-	(void) shmem_tell_dispatcher(database, NULL, 0, false, true);
+	(void) shmem_tell_dispatcher(database, NULL, 0, (Untold){DT_NOEND, DT_NOEND}, false, true);
 }
 
 void

@@ -39,13 +39,23 @@ typedef struct WorkerInfo
 	char error[SHMEM_ERROR_LEN];
 } WorkerInfo;
 
+/*
+ * What is known of jobs that have changed and are not named one by one: none has an earlier run_at than since, or
+ * expires before expiry.  DT_NOEND: there are none; DT_NOBEGIN: nothing is known.
+ */
+typedef struct Untold
+{
+	TimestampTz since;
+	TimestampTz expiry;
+} Untold;
+
 /* What a dispatcher has been told since it last asked. */
 typedef struct News
 {
 	int64 ids[SHMEM_NEWS_MAX]; /* jobs to look at */
 	int n_ids;
-	bool rescan;  /* more jobs than fit, or nobody knows which: look at all */
-	bool recheck; /* servers, mappings or the extension changed */
+	Untold untold; /* of more jobs than fit */
+	bool recheck;  /* servers, mappings or the extension changed */
 } News;
 
 extern void shmem_request(void);
@@ -59,8 +69,8 @@ extern WorkerState shmem_slot_state(int slot);
 extern void shmem_set_my_state(WorkerState state);
 extern void shmem_set_my_error(const char *message);
 extern void shmem_take_news(News *news);
-extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, bool rescan,
-								  bool recheck);
+extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold,
+								  bool more, bool recheck);
 extern int shmem_read_workers(WorkerInfo **workers);
 
 /* ---------- launcher ---------- */

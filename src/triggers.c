@@ -388,8 +388,12 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 			postpone_restored(&row);
 		else if (!is_replication())
 			check_runnable(&row);
-		if (!row.nulls[JOB_ID])
-			note_row(&row);
+		if (!row.nulls[JOB_ID] && !row.nulls[JOB_RUN_AT])
+			commit_note_added(DatumGetInt64(row.values[JOB_ID]),
+							  DatumGetTimestampTz(row.values[JOB_RUN_AT]),
+							  row.nulls[JOB_EXPIRES_AT]
+								  ? DT_NOEND
+								  : DatumGetTimestampTz(row.values[JOB_EXPIRES_AT]));
 	}
 	return PointerGetDatum(row.tuple);
 }

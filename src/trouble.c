@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "queue/queue.h"
 #include "shmem.h"
 #include "trouble.h"
 
@@ -19,11 +20,14 @@ trouble_backoff_us(int failures)
 }
 
 /*
- * Shows an error of the database in genjob.workers and in the log.
+ * Shows an error of the database in genjob.workers and in the log: not that the extension was dropped, which is no
+ * fault.
  */
 void
 trouble_show(const char *what, const ErrorData *error)
 {
+	if (error->sqlerrcode == QUEUE_GONE)
+		return;
 	shmem_set_my_error(error->message);
 	ereport(LOG,
 			(errcode(error->sqlerrcode), errmsg("genjob could not %s: %s", what, error->message),

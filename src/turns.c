@@ -1,30 +1,23 @@
 /*
  * turns.c
- *		Whose turn it is at a server: its tenants, and the ready jobs of each.
+ *		Whose turn it is at a server: its tenants.
  *
  * Tenants are served in the order of their passes: a turn moves a tenant's pass on by the inverse of its
  * weight, and one that comes anew begins where the others are.  So the next free place goes to whoever
  * had least, in proportion; a million jobs of one delay the first of another by one place at most.
  * (Waldspurger and Weihl, "Stride Scheduling", 1995: deficit round robin without its bursts.)
  *
- * A tenant's jobs stand in lanes, one for each priority.  A lane holds the front of what the table has:
- * all up to a key, and nothing behind it while it has more.  So whoever comes with a lower key is added,
- * at whatever time it commits, and whoever comes with a higher one is read when the lane gets there.
+ * A tenant's jobs stand in lanes (lanes.c), one for each priority.
  */
 #include "postgres.h"
 
 #include "common/hashfn.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "turns.h"
 #include "weights.h"
 
-#define WINDOW 10000  /* ready jobs of a server in memory, shared out among its lanes */
-#define MAX_FILL 2000 /* of a lane at a time */
-#define MIN_FILL 2
-#define MAX_LANE 40000    /* before what comes behind is left in the table */
 #define SPARE_TENANTS 256 /* without jobs, before they are forgotten */
 
 typedef struct TenantKey
@@ -52,50 +45,9 @@ typedef struct TenantEntry
 	Tenant *tenant;
 } TenantEntry;
 
-typedef struct Ready
-{
-	int64 id; /* key */
-	pairingheap_node node;
-	pairingheap_node expiring_node; /* in its server's heap, if it expires */
-	Lane *lane;
-	TimestampTz run_at;
-	TimestampTz expires_at; /* 0: it does not */
-} Ready;
-
 static HTAB *tenants = NULL;
-static HTAB *ready_jobs = NULL;
-static uint64 scans = 0;
-static dlist_head hungry = DLIST_STATIC_INIT(hungry);
 
-static const LaneKey before_all = {DT_NOBEGIN, PG_INT64_MIN};
-
-/* ---------- order ---------- */
-
-/*
- * Of a heap the largest is on top: the better one is the larger.
- */
-static int
-compare_ready(const pairingheap_node *a, const pairingheap_node *b, void *arg)
-{
-	const Ready *left = pairingheap_const_container(Ready, node, a);
-	const Ready *right = pairingheap_const_container(Ready, node, b);
-
-	if (left->run_at != right->run_at)
-		return left->run_at < right->run_at ? 1 : -1;
-	return left->id < right->id ? 1 : -1;
-}
-
-static int
-compare_expiries(const pairingheap_node *a, const pairingheap_node *b, void *arg)
-{
-	const Ready *left = pairingheap_const_container(Ready, expiring_node, a);
-	const Ready *right = pairingheap_const_container(Ready, expiring_node, b);
-
-	if (left->expires_at == right->expires_at)
-		return 0;
-	return left->expires_at < right->expires_at ? 1 : -1;
-}
-
+/* Of a heap the largest is on top: the better one is the larger. */
 static int
 compare_tenants(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 {
@@ -105,12 +57,6 @@ compare_tenants(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 	if (left->pass != right->pass)
 		return left->pass < right->pass ? 1 : -1;
 	return left->served_at < right->served_at ? 1 : -1;
-}
-
-static bool
-is_behind(TimestampTz run_at, int64 id, const LaneKey *key)
-{
-	return run_at > key->run_at || (run_at == key->run_at && id > key->id);
 }
 
 /* ---------- tenants ---------- */
@@ -142,11 +88,9 @@ create_tables(void)
 		.hash = hash_tenant,
 		.match = match_tenant,
 	};
-	HASHCTL by_id = {.keysize = sizeof(int64), .entrysize = sizeof(Ready)};
 
 	tenants =
 		hash_create("genjob tenants", 64, &by_tenant, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE);
-	ready_jobs = hash_create("genjob ready jobs", 1024, &by_id, HASH_ELEM | HASH_BLOBS);
 }
 
 void
@@ -158,7 +102,7 @@ turns_init(Turns *turns)
 		create_tables();
 	memset(turns, 0, sizeof(*turns));
 	turns->waiting = pairingheap_allocate(compare_tenants, NULL);
-	turns->expiring = pairingheap_allocate(compare_expiries, NULL);
+	lanes_init(&turns->lanes);
 	dlist_init(&turns->tenants);
 	turns->prune_at = SPARE_TENANTS;
 	MemoryContextSwitchTo(caller);
@@ -227,8 +171,8 @@ first_lane(Tenant *tenant)
 /*
  * Puts a tenant among those whose turn can come, or takes it out: its best lane must have a job.
  */
-static void
-update_tenant(Tenant *tenant)
+void
+turns_lane_changed(Tenant *tenant)
 {
 	Turns *turns = tenant->key.turns;
 	Lane *lane = first_lane(tenant);
@@ -247,55 +191,6 @@ update_tenant(Tenant *tenant)
 /* ---------- lanes ---------- */
 
 /*
- * How many jobs to read into a lane at a time.
- */
-int
-turns_fill_size(const Lane *lane)
-{
-	int share = WINDOW / Max(lane->tenant->key.turns->n_unread, 1);
-
-	return Max(MIN_FILL, Min(share, MAX_FILL));
-}
-
-static void
-update_hunger(Lane *lane)
-{
-	bool is_hungry = lane->has_more && lane->n_ready <= turns_fill_size(lane) / 2;
-
-	if (is_hungry && !lane->is_hungry)
-		dlist_push_tail(&hungry, &lane->hungry_node);
-	else if (!is_hungry && lane->is_hungry)
-		dlist_delete(&lane->hungry_node);
-	lane->is_hungry = is_hungry;
-}
-
-static void
-set_has_more(Lane *lane, bool has_more)
-{
-	lane->tenant->key.turns->n_unread += (int) has_more - (int) lane->has_more;
-	lane->has_more = has_more;
-	update_hunger(lane);
-}
-
-/*
- * Draws the consequence of a change: a lane that is empty and has nothing behind it goes.
- */
-static void
-update_lane(Lane *lane)
-{
-	Tenant *tenant = lane->tenant;
-
-	update_hunger(lane);
-	if (lane->n_ready == 0 && !lane->has_more)
-	{
-		dlist_delete(&lane->node);
-		pairingheap_free(lane->ready);
-		pfree(lane);
-	}
-	update_tenant(tenant);
-}
-
-/*
  * The lane of that tenant and priority, made on first use; server_name must stay.  One that is made has
  * no jobs, and goes with the next change unless it is given some.
  */
@@ -304,7 +199,6 @@ turns_lane(Turns *turns, const char *server_name, const char *tenant_name, int p
 {
 	Tenant *tenant = find_tenant(turns, server_name, tenant_name);
 	dlist_node *before = &tenant->lanes.head;
-	MemoryContext caller;
 	Lane *lane;
 	dlist_iter iter;
 
@@ -317,137 +211,9 @@ turns_lane(Turns *turns, const char *server_name, const char *tenant_name, int p
 			break;
 		before = iter.cur;
 	}
-	caller = MemoryContextSwitchTo(TopMemoryContext);
-	lane = palloc0(sizeof(Lane));
-	lane->tenant = tenant;
-	lane->priority = priority;
-	lane->ready = pairingheap_allocate(compare_ready, NULL);
-	lane->last = before_all;
+	lane = lane_create(&turns->lanes, tenant, server_name, tenant->key.name, priority);
 	dlist_insert_after(before, &lane->node);
-	MemoryContextSwitchTo(caller);
 	return lane;
-}
-
-static void
-insert_ready(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at)
-{
-	Turns *turns = lane->tenant->key.turns;
-	Ready *ready = hash_search(ready_jobs, &id, HASH_ENTER, NULL);
-
-	ready->lane = lane;
-	ready->run_at = run_at;
-	ready->expires_at = expires_at;
-	pairingheap_add(lane->ready, &ready->node);
-	if (expires_at != 0)
-		pairingheap_add(turns->expiring, &ready->expiring_node);
-	lane->n_ready++;
-	turns->n_ready++;
-}
-
-/* Frees the entry. */
-static void
-remove_ready(Ready *ready)
-{
-	Lane *lane = ready->lane;
-	Turns *turns = lane->tenant->key.turns;
-
-	pairingheap_remove(lane->ready, &ready->node);
-	if (ready->expires_at != 0)
-		pairingheap_remove(turns->expiring, &ready->expiring_node);
-	lane->n_ready--;
-	turns->n_ready--;
-	hash_search(ready_jobs, &ready->id, HASH_REMOVE, NULL);
-}
-
-/*
- * Has a lane read from its beginning.
- */
-void
-turns_reset_lane(Lane *lane)
-{
-	while (!pairingheap_is_empty(lane->ready))
-		remove_ready(pairingheap_container(Ready, node, pairingheap_first(lane->ready)));
-	lane->last = before_all;
-	lane->seen = scans;
-	set_has_more(lane, true);
-	update_lane(lane);
-}
-
-/*
- * Adds a job that is not known yet, of which a commit told: unless it will be read when the lane gets
- * to it.  expires_at is 0 where it does not.
- */
-void
-turns_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at)
-{
-	bool behind = is_behind(run_at, id, &lane->last);
-
-	lane->seen = scans;
-	if (lane->has_more && behind)
-		return;
-	if (lane->n_ready >= MAX_LANE && behind)
-		set_has_more(lane, true);
-	else if (lane->n_ready >= 2 * MAX_LANE)
-		turns_reset_lane(lane);
-	else
-	{
-		insert_ready(lane, id, run_at, expires_at);
-		if (behind)
-			lane->last = (LaneKey){run_at, id};
-		update_lane(lane);
-	}
-}
-
-/*
- * Takes in the next job of a lane as the table has it; unwanted: it is passed over.  After the last one
- * turns_filled() must be called.
- */
-void
-turns_read(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at, bool wanted)
-{
-	if (wanted)
-	{
-		turns_remove(id);
-		insert_ready(lane, id, run_at, expires_at);
-	}
-	lane->last = (LaneKey){run_at, id};
-}
-
-/*
- * Takes notice that a lane was read, and whether the table has more.
- */
-void
-turns_filled(Lane *lane, bool has_more)
-{
-	set_has_more(lane, has_more);
-	update_lane(lane);
-}
-
-/*
- * Forgets a job that is no longer ready, if it was known.
- */
-void
-turns_remove(int64 id)
-{
-	Ready *ready = ready_jobs ? hash_search(ready_jobs, &id, HASH_FIND, NULL) : NULL;
-	Lane *lane;
-
-	if (ready == NULL)
-		return;
-	lane = ready->lane;
-	remove_ready(ready);
-	update_lane(lane);
-}
-
-/*
- * The server of whose ready jobs this is one; NULL when it is not known.
- */
-const char *
-turns_server(int64 id)
-{
-	const Ready *ready = ready_jobs ? hash_search(ready_jobs, &id, HASH_FIND, NULL) : NULL;
-
-	return ready ? ready->lane->tenant->server_name : NULL;
 }
 
 static void
@@ -464,10 +230,8 @@ drop_lanes(Turns *turns, bool only_unseen)
 		{
 			Lane *lane = dlist_container(Lane, node, lane_iter.cur);
 
-			if (only_unseen && lane->seen == scans)
-				continue;
-			turns_reset_lane(lane);
-			turns_filled(lane, false);
+			if (!only_unseen || !lane_is_seen(lane))
+				lane_drop(lane);
 		}
 	}
 }
@@ -482,44 +246,12 @@ turns_drop(Turns *turns)
 }
 
 /*
- * All lanes that the table has are about to be reset.
- */
-void
-turns_begin_scan(void)
-{
-	scans++;
-}
-
-/*
  * Forgets the lanes that the table has not, now that all that it has were reset.
  */
 void
 turns_drop_unseen(Turns *turns)
 {
 	drop_lanes(turns, true);
-}
-
-/*
- * The lane that is to be filled after another, from the first for NULL; NULL when there is none.
- */
-Lane *
-turns_next_hungry(Lane *after)
-{
-	if (after == NULL ? dlist_is_empty(&hungry) : !dlist_has_next(&hungry, &after->hungry_node))
-		return NULL;
-	return dlist_container(Lane, hungry_node, after ? after->hungry_node.next : hungry.head.next);
-}
-
-const char *
-turns_lane_server(const Lane *lane)
-{
-	return lane->tenant->server_name;
-}
-
-const char *
-turns_lane_tenant(const Lane *lane)
-{
-	return lane->tenant->key.name;
 }
 
 /* ---------- turns ---------- */
@@ -531,7 +263,6 @@ bool
 turns_pop(Turns *turns, int64 *id)
 {
 	Tenant *tenant;
-	Ready *ready;
 
 	if (pairingheap_is_empty(turns->waiting))
 		return false;
@@ -540,9 +271,8 @@ turns_pop(Turns *turns, int64 *id)
 	turns->time = tenant->pass;
 	tenant->pass += 1 / tenant->weight;
 	tenant->served_at = ++turns->served;
-	ready = pairingheap_container(Ready, node, pairingheap_first(first_lane(tenant)->ready));
-	*id = ready->id;
-	turns_remove(*id);
+	*id = lane_first(first_lane(tenant));
+	lanes_remove(*id);
 	return true;
 }
 
@@ -552,8 +282,8 @@ turns_pop(Turns *turns, int64 *id)
 void
 turns_give_back(int64 id)
 {
-	Ready *ready = ready_jobs ? hash_search(ready_jobs, &id, HASH_FIND, NULL) : NULL;
-	Tenant *tenant = ready ? ready->lane->tenant : NULL;
+	Lane *lane = lanes_find(id);
+	Tenant *tenant = lane ? lane->tenant : NULL;
 
 	if (tenant == NULL)
 		return;
@@ -570,23 +300,13 @@ turns_give_back(int64 id)
 bool
 turns_pop_expiring(Turns *turns, TimestampTz by, int64 *id)
 {
-	if (turns_next_expiry(turns) == 0 || turns_next_expiry(turns) > by)
-		return false;
-	*id = pairingheap_container(Ready, expiring_node, pairingheap_first(turns->expiring))->id;
-	turns_remove(*id);
-	return true;
-}
+	TimestampTz expiry = lanes_next_expiry(&turns->lanes);
 
-/*
- * When the first of the ready jobs expires; 0: none does.
- */
-TimestampTz
-turns_next_expiry(const Turns *turns)
-{
-	if (pairingheap_is_empty(turns->expiring))
-		return 0;
-	return pairingheap_container(Ready, expiring_node, pairingheap_first(turns->expiring))
-		->expires_at;
+	if (expiry == 0 || expiry > by)
+		return false;
+	*id = lanes_first_to_expire(&turns->lanes);
+	lanes_remove(*id);
+	return true;
 }
 
 /* ---------- weights ---------- */

@@ -9,18 +9,23 @@
  */
 #include "postgres.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include "watch.h"
 
 typedef struct Watched
 {
 	uint32 events;  /* that the set has it for; 0: it is not in the set */
-	bool is_opened; /* announced by watch_opened(), so that its end is announced too */
+	bool is_opened; /* announced by watch_opened() */
+	bool is_made;   /* it was connected when it rested first, so that its end is announced too */
 	bool is_resting;
 } Watched;
 
 static int set = -1;
 static Watched *watched = NULL; /* by descriptor; malloc()ed */
 static int n_watched = 0;
+static int n_opened = 0;
 
 /*
  * Makes the set; once.
@@ -43,6 +48,15 @@ watch_descriptor(void)
 	return set;
 }
 
+/*
+ * How many sockets are open that were announced.
+ */
+int
+watch_count_opened(void)
+{
+	return n_opened;
+}
+
 static bool
 make_room(int fd)
 {
@@ -61,15 +75,26 @@ make_room(int fd)
 	return true;
 }
 
+static void
+forget(int fd)
+{
+	if (watched[fd].is_opened)
+		n_opened--;
+	watched[fd] = (Watched){0};
+}
+
 /*
- * A socket was opened, whose end watch_closed() will tell: it may rest in the set.  False when memory is short.
+ * A socket was opened for a connection: once that is made, watch_closed() will tell its end, and it may rest in the
+ * set.  False when memory is short.
  */
 bool
 watch_opened(int fd)
 {
 	if (!make_room(fd))
 		return false;
-	watched[fd] = (Watched){.is_opened = true};
+	forget(fd);
+	watched[fd].is_opened = true;
+	n_opened++;
 	return true;
 }
 
@@ -80,7 +105,7 @@ void
 watch_closed(int fd)
 {
 	if (fd < n_watched)
-		watched[fd] = (Watched){0};
+		forget(fd);
 }
 
 static void
@@ -115,6 +140,23 @@ watch_for(int fd, uint32 events)
 }
 
 /*
+ * Whether what was opened is still there.  libcurl before 8.2 closes in silence what was never connected; its number
+ * may since be another's that nobody announces, such as of the pair of sockets by which a look-up of a name tells its
+ * end.
+ */
+static bool
+is_made(int fd)
+{
+	int protocol = 0;
+	socklen_t len = sizeof(protocol);
+
+	if (watched[fd].is_opened && !watched[fd].is_made)
+		watched[fd].is_made = getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
+							  protocol == IPPROTO_TCP;
+	return watched[fd].is_made;
+}
+
+/*
  * Nobody waits for the socket any more, or for now.
  */
 void
@@ -122,10 +164,13 @@ watch_rest(int fd)
 {
 	if (fd >= n_watched || watched[fd].events == 0)
 		return;
-	if (watched[fd].is_opened)
+	if (is_made(fd))
+	{
 		watched[fd].is_resting = true;
-	else
-		take_out(fd);
+		return;
+	}
+	take_out(fd);
+	forget(fd);
 }
 
 /*

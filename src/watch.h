@@ -9,6 +9,7 @@
 
 extern void watch_init(void);
 extern int watch_descriptor(void);
+extern int watch_count_opened(void);
 extern bool watch_opened(int fd);
 extern void watch_closed(int fd);
 extern bool watch_for(int fd, uint32 events);

@@ -342,12 +342,11 @@ settle_missing(Turn *const *missing, int n, TimestampTz now)
 	queue_read_changed(ids, n, now);
 	for (i = 0; i < n; i++)
 	{
-		const char *server_name = turns_server(ids[i]);
+		const char *server_name = lanes_server(ids[i]);
 
 		if (server_name == NULL || strcmp(server_name, NameStr(missing[i]->home->name)) != 0)
 			continue;
-		schedule_remove(ids[i]);
-		schedule_note_time(&schedule_times.rescan, now + LOCKED_RETRY_MS * INT64CONST(1000));
+		schedule_put_off(ids[i], now + LOCKED_RETRY_MS * INT64CONST(1000), false);
 	}
 }
 

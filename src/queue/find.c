@@ -13,6 +13,8 @@
 #include "utils/timestamp.h"
 
 #include "commit.h"
+#include "putoff.h"
+#include "queue/find.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "schedule.h"
@@ -23,32 +25,25 @@
 #define FILLS 10        /* statements in a transaction */
 #define SCAN_LANES 1000 /* that are found by one statement */
 #define MAX_DUE 2000
+#define EXPIRE_AGAIN_US (60 * USECS_PER_SEC)
+
+static TimestampTz expired_to = DT_NOBEGIN; /* no job that expired before is queued any more */
 
 /* ---------- finding ---------- */
-
-/* The time in a column of the last result; 0 for null. */
-static TimestampTz
-time_or_none(uint64 row, int column)
-{
-	bool isnull;
-	Datum datum = statement_value(row, column, &isnull);
-
-	return isnull ? 0 : DatumGetTimestampTz(datum);
-}
 
 /*
  * Adds a row of the last result to the schedule, whose columns from column on are server, tenant,
  * priority, run_at and expires_at.
  */
-static void
-schedule_row(uint64 row, int64 id, int column)
+void
+find_schedule_row(uint64 row, int64 id, int column)
 {
 	char *tenant = TextDatumGetCString(statement_not_null(row, column + 1));
 
 	schedule_add(id, statement_name(row, column), tenant,
 				 DatumGetInt32(statement_not_null(row, column + 2)),
 				 DatumGetTimestampTz(statement_not_null(row, column + 3)),
-				 time_or_none(row, column + 4));
+				 statement_time_or_none(row, column + 4));
 	pfree(tenant);
 }
 
@@ -61,7 +56,7 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 	bool is_queued = DatumGetBool(statement_not_null(row, CHANGED_IS_QUEUED));
 	bool is_running = DatumGetBool(statement_not_null(row, CHANGED_IS_RUNNING));
 	TimestampTz run_at = DatumGetTimestampTz(statement_not_null(row, CHANGED_RUN_AT));
-	TimestampTz expires_at = time_or_none(row, CHANGED_EXPIRES_AT);
+	TimestampTz expires_at = statement_time_or_none(row, CHANGED_EXPIRES_AT);
 	Job *job = job_find(id);
 
 	if (job != NULL &&
@@ -71,11 +66,11 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 	if (!is_queued)
 		return;
 	if (expires_at != 0)
-		schedule_note_time(&schedule_times.expiry, expires_at);
+		queue_note_expiry(expires_at);
 	if (expires_at != 0 && expires_at <= now)
 		return;
 	if (run_at <= now)
-		schedule_row(row, id, CHANGED_SERVER);
+		find_schedule_row(row, id, CHANGED_SERVER);
 	else
 		schedule_note_time(&schedule_times.due, run_at);
 }
@@ -161,9 +156,9 @@ choose_lanes(Filling *filling)
 	Lane *lane = NULL;
 
 	memset(filling, 0, sizeof(*filling));
-	while (filling->n < FILL_LANES && (lane = turns_next_hungry(lane)) != NULL)
+	while (filling->n < FILL_LANES && (lane = lanes_next_hungry(lane)) != NULL)
 	{
-		filling->sizes[filling->n] = turns_fill_size(lane);
+		filling->sizes[filling->n] = lane_fill_size(lane);
 		filling->lanes[filling->n++] = lane;
 	}
 }
@@ -191,8 +186,8 @@ read_lanes(const Filling *filling, TimestampTz now)
 	{
 		const Lane *lane = filling->lanes[i];
 
-		columns[0][i] = DirectFunctionCall1(namein, CStringGetDatum(turns_lane_server(lane)));
-		columns[1][i] = CStringGetTextDatum(turns_lane_tenant(lane));
+		columns[0][i] = DirectFunctionCall1(namein, CStringGetDatum(lane->server_name));
+		columns[1][i] = CStringGetTextDatum(lane->tenant_name);
 		columns[2][i] = Int32GetDatum(lane->priority);
 		columns[3][i] = TimestampTzGetDatum(lane->last.run_at);
 		columns[4][i] = Int64GetDatum(lane->last.id);
@@ -215,15 +210,17 @@ fill_lanes(Filling *filling, TimestampTz now)
 	{
 		int64 number = DatumGetInt64(statement_not_null(row, 1));
 		int64 id = DatumGetInt64(statement_not_null(row, 2));
-		TimestampTz expires_at = time_or_none(row, 4);
+		TimestampTz expires_at = statement_time_or_none(row, 4);
 		bool expired = expires_at != 0 && expires_at <= now;
 
+		if (expired)
+			queue_note_expiry(expires_at);
 		filling->n_read[number - 1]++;
-		turns_read(filling->lanes[number - 1], id, DatumGetTimestampTz(statement_not_null(row, 3)),
-				   expires_at, !expired && job_find(id) == NULL && !schedule_is_shunned(id));
+		lane_read(filling->lanes[number - 1], id, DatumGetTimestampTz(statement_not_null(row, 3)),
+				  expires_at, !expired && job_find(id) == NULL && !putoff_is_shunned(id));
 	}
 	for (i = 0; i < filling->n; i++)
-		turns_filled(filling->lanes[i], filling->n_read[i] == filling->sizes[i]);
+		lane_filled(filling->lanes[i], filling->n_read[i] == filling->sizes[i]);
 }
 
 /*
@@ -250,25 +247,45 @@ queue_fill(TimestampTz now)
 /* The last lane that a scan has found. */
 static struct
 {
+	TimestampTz since;
 	NameData server;
 	char *tenant; /* malloc'd */
 	int32 priority;
 } scanned;
 
 /*
- * Begins to read the front of the queue anew: queue_scan() goes on with it.  Says when the rest is due
- * or expires.
+ * Begins to read the front of the queue anew: queue_scan() goes on with it.  No job with a run_at before since has come
+ * in; DT_NOBEGIN: nothing is certain.  Says when the rest is due or expires.
  */
 void
-queue_scan_begin(TimestampTz now)
+queue_scan_begin(TimestampTz since, TimestampTz now)
 {
+	scanned.since = since;
 	memset(&scanned.server, 0, sizeof(scanned.server));
 	free(scanned.tenant);
 	scanned.tenant = NULL;
 	scanned.priority = PG_INT32_MIN;
-	turns_begin_scan();
+	if (since == DT_NOBEGIN)
+	{
+		lanes_begin_scan();
+		expired_to = DT_NOBEGIN;
+		schedule_times.expiry = queue_next_expiry();
+	}
 	schedule_times.due = queue_next_due(now);
-	schedule_times.expiry = queue_next_expiry(DT_NOBEGIN);
+}
+
+static void
+read_lane_again(uint64 row, char *tenant)
+{
+	ServerQueue *queue = schedule_queue(statement_name(row, 1));
+	Lane *lane = turns_lane(&queue->turns, NameStr(queue->name), tenant,
+							DatumGetInt32(statement_not_null(row, 3)));
+
+	if (scanned.since == DT_NOBEGIN)
+		lane_reset(lane, DatumGetTimestampTz(statement_not_null(row, 4)),
+				   DatumGetInt64(statement_not_null(row, 5)));
+	else
+		lane_rewind(lane, scanned.since);
 }
 
 /*
@@ -277,27 +294,27 @@ queue_scan_begin(TimestampTz now)
 bool
 queue_scan(void)
 {
-	Datum args[4] = {NameGetDatum(&scanned.server),
+	Datum args[5] = {NameGetDatum(&scanned.server),
 					 CStringGetTextDatum(scanned.tenant ? scanned.tenant : ""),
-					 Int32GetDatum(scanned.priority), Int32GetDatum(SCAN_LANES)};
+					 Int32GetDatum(scanned.priority), Int32GetDatum(SCAN_LANES),
+					 TimestampTzGetDatum(scanned.since)};
 	uint64 rows = statement_run(FIND_LANES, args, NULL);
 	char *tenant = NULL;
 	uint64 row;
 
 	for (row = 0; row < rows; row++)
 	{
-		ServerQueue *queue = schedule_queue(statement_name(row, 1));
-
 		namestrcpy(&scanned.server, statement_name(row, 1));
 		tenant = TextDatumGetCString(statement_not_null(row, 2));
 		scanned.priority = DatumGetInt32(statement_not_null(row, 3));
-		turns_reset_lane(turns_lane(&queue->turns, NameStr(queue->name), tenant, scanned.priority));
+		read_lane_again(row, tenant);
 	}
 	free(scanned.tenant);
 	scanned.tenant = tenant ? strdup(tenant) : NULL;
 	if (rows == SCAN_LANES)
 		return true;
-	schedule_drop_unseen();
+	if (scanned.since == DT_NOBEGIN)
+		schedule_drop_unseen();
 	return false;
 }
 
@@ -333,7 +350,7 @@ queue_read_due(TimestampTz after, TimestampTz now)
 		int64 id = DatumGetInt64(statement_not_null(row, 1));
 
 		if (job_find(id) == NULL)
-			schedule_row(row, id, 2);
+			find_schedule_row(row, id, 2);
 	}
 	return rows < MAX_DUE;
 }
@@ -357,9 +374,9 @@ queue_next_due(TimestampTz after)
 }
 
 TimestampTz
-queue_next_expiry(TimestampTz after)
+queue_next_expiry(void)
 {
-	Datum args[1] = {TimestampTzGetDatum(after)};
+	Datum args[1] = {TimestampTzGetDatum(expired_to)};
 
 	return first_time(statement_run(FIND_NEXT_EXPIRY, args, NULL));
 }
@@ -381,16 +398,29 @@ forget_and_wake(uint64 rows)
 }
 
 /*
- * Fails queued jobs that have expired; returns how many (at most 1000 a call).
+ * Fails queued jobs that have expired; returns how many (at most EXPIRE_BATCH a call).  Those whose rows are locked are
+ * looked at again for a while.
  */
 int
 queue_expire(TimestampTz now)
 {
-	Datum args[1] = {TimestampTzGetDatum(now)};
+	Datum args[2] = {TimestampTzGetDatum(now), TimestampTzGetDatum(expired_to)};
 	uint64 rows = statement_run(FAIL_EXPIRED, args, NULL);
 
 	forget_and_wake(rows);
+	if (rows < EXPIRE_BATCH)
+		expired_to = Max(expired_to, now - EXPIRE_AGAIN_US);
 	return (int) rows;
+}
+
+/*
+ * Takes notice of a job that is still queued and expires, or has expired, at that time.
+ */
+void
+queue_note_expiry(TimestampTz expires_at)
+{
+	schedule_note_time(&schedule_times.expiry, expires_at);
+	expired_to = Min(expired_to, expires_at);
 }
 
 /*

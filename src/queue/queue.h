@@ -16,6 +16,9 @@ typedef enum QueuePresence
 	QUEUE_PRESENT
 } QueuePresence;
 
+/* The error of a transaction that finds the tables dropped, with their extension: the next look will find that. */
+#define QUEUE_GONE MAKE_SQLSTATE('G', 'J', '0', '0', '1')
+
 typedef void (*QueueWork)(void *arg);
 
 extern bool queue_is_mine; /* this process is a dispatcher: triggers let it pass */
@@ -28,7 +31,7 @@ extern bool queue_lock_database(void);
 extern QueuePresence queue_look(void);
 extern void queue_read_changed(const int64 *ids, int n, TimestampTz now);
 extern void queue_read_claimed(TimestampTz now);
-extern void queue_scan_begin(TimestampTz now);
+extern void queue_scan_begin(TimestampTz since, TimestampTz now);
 extern bool queue_scan(void);
 extern void queue_fill(TimestampTz now);
 extern void queue_read_weights(void);
@@ -37,7 +40,8 @@ extern TimestampTz queue_next_due(TimestampTz after);
 #define EXPIRE_BATCH 1000 /* jobs at most that queue_expire() fails in a call */
 
 extern int queue_expire(TimestampTz now);
-extern TimestampTz queue_next_expiry(TimestampTz after);
+extern TimestampTz queue_next_expiry(void);
+extern void queue_note_expiry(TimestampTz expires_at);
 extern int queue_fail_waiting(const char *server_name, const char *error, TimestampTz now);
 extern int queue_keep_home(Turn *turns, int n);
 extern int queue_claim(Turn *turns, int n, TimestampTz now);
@@ -45,5 +49,10 @@ extern bool queue_read_orphans(void);
 extern void queue_read_references(Job *job);
 extern void queue_save(Job **jobs, int n);
 extern void queue_report(Job **jobs, int n, TimestampTz now);
+
+/* Runs transactions of its own */
+extern void queue_sweep_begin(TimestampTz now);
+extern void queue_sweep(TimestampTz now);
+extern TimestampTz queue_sweep_next(void);
 
 #endif /* GENJOB_QUEUE_H */

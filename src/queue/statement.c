@@ -57,16 +57,18 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT id, state = 'queued', state = 'running', attempt, server, tenant, priority, run_at, expires_at,"
 		" state = 'cancelled'"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
-	[FIND_LANES] = {4, {NAMEOID, TEXTOID, INT4OID, INT4OID},
+	/* run_at is compared in the index: dead rows before $5 are passed over without a look at the table */
+	[FIND_LANES] = {5, {NAMEOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID},
 		"WITH RECURSIVE lane AS ("
-		" (SELECT server, tenant, priority FROM @.gen_jobs"
-		"   WHERE state = 'queued' AND (server, tenant, priority) > ($1, $2, $3)"
-		"   ORDER BY server, tenant, priority LIMIT 1)"
+		" (SELECT server, tenant, priority, run_at, id FROM @.gen_jobs"
+		"   WHERE state = 'queued' AND (server, tenant, priority) > ($1, $2, $3) AND run_at >= $5"
+		"   ORDER BY server, tenant, priority, run_at, id LIMIT 1)"
 		" UNION ALL"
-		"  SELECT n.* FROM lane l, LATERAL (SELECT j.server, j.tenant, j.priority FROM @.gen_jobs j"
+		"  SELECT n.* FROM lane l, LATERAL (SELECT j.server, j.tenant, j.priority, j.run_at, j.id FROM @.gen_jobs j"
 		"   WHERE j.state = 'queued' AND (j.server, j.tenant, j.priority) > (l.server, l.tenant, l.priority)"
-		"   ORDER BY j.server, j.tenant, j.priority LIMIT 1) n)"
-		" SELECT server, tenant, priority FROM lane LIMIT $4"},
+		"   AND j.run_at >= $5"
+		"   ORDER BY j.server, j.tenant, j.priority, j.run_at, j.id LIMIT 1) n)"
+		" SELECT server, tenant, priority, run_at, id FROM lane LIMIT $4"},
 	[FIND_READY] = {7, {NAMEARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZOID},
 		"SELECT l.ordinality, j.id, j.run_at, j.expires_at"
@@ -82,10 +84,13 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT id, server, tenant, priority, run_at, expires_at FROM @.gen_jobs"
 		" WHERE state = 'queued' AND run_at > $1 AND run_at <= $2"
 		" AND (expires_at IS NULL OR expires_at > $2) ORDER BY run_at LIMIT $3"},
+	[FIND_WAITING] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
+		"SELECT id, server, tenant, priority, run_at, expires_at FROM @.gen_jobs"
+		" WHERE state = 'queued' AND run_at >= $1 AND run_at < $2 ORDER BY run_at DESC LIMIT $3"},
 	[FIND_NEXT_DUE] = {1, {TIMESTAMPTZOID},
 		"SELECT run_at FROM @.gen_jobs WHERE state = 'queued' AND run_at > $1 ORDER BY run_at LIMIT 1"},
 	[FIND_NEXT_EXPIRY] = {1, {TIMESTAMPTZOID},
-		"SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at > $1"
+		"SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at >= $1"
 		" ORDER BY expires_at LIMIT 1"},
 	[FIND_OWNERS] = {1, {INT8ARRAYOID},
 		"SELECT id, owner::oid FROM @.gen_jobs WHERE id = ANY ($1)"},
@@ -99,10 +104,10 @@ static const Statement statements[STATEMENTS] = {
 		"  FROM (SELECT *, sum(size) FILTER (WHERE size > $1) OVER (ROWS UNBOUNDED PRECEDING) AS total"
 		"   FROM (SELECT *, coalesce(octet_length((remote->'answer')::text), 0) AS size"
 		"    FROM @.gen_jobs WHERE state = 'running') r) s) j"},
-	[FAIL_EXPIRED] = {1, {TIMESTAMPTZOID},
+	[FAIL_EXPIRED] = {2, {TIMESTAMPTZOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
-		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 AND expires_at >= $2"
 		"  ORDER BY expires_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
 	[FAIL_WAITING] = {3, {NAMEOID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
@@ -179,6 +184,7 @@ static const Statement statements[STATEMENTS] = {
 
 static Oid jobs_table; /* invalid until queue_look() */
 static Oid outputs_table;
+static bool tables_are_gone = false; /* since the last queue_look() */
 static SPIPlanPtr plans[STATEMENTS];
 static char schema[NAMEDATALEN * 2 + 3]; /* quoted; empty until queue_look() */
 
@@ -197,7 +203,10 @@ check_triggers(Oid table)
 	int i;
 
 	if (relation == NULL)
-		return; /* dropped with its extension, as the next look will find */
+	{
+		tables_are_gone = true; /* with their extension, as the next look will find */
+		return;
+	}
 	triggers = relation->trigdesc;
 	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
@@ -289,6 +298,8 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(caller);
 		*error = CopyErrorData();
+		if (tables_are_gone)
+			(*error)->sqlerrcode = QUEUE_GONE;
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
@@ -365,6 +376,16 @@ statement_name(uint64 row, int column)
 	return NameStr(*DatumGetName(statement_not_null(row, column)));
 }
 
+/* A time; 0 for null. */
+TimestampTz
+statement_time_or_none(uint64 row, int column)
+{
+	bool isnull;
+	Datum datum = statement_value(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetTimestampTz(datum);
+}
+
 ArrayType *
 statement_int8_array(const int64 *values, int n)
 {
@@ -415,6 +436,7 @@ queue_look(void)
 		"SELECT pg_catalog.quote_ident(n.nspname), e.extversion, n.oid FROM pg_catalog.pg_extension e"
 		" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
 	jobs_table = outputs_table = InvalidOid;
+	tables_are_gone = false;
 	if (SPI_processed == 0)
 		return QUEUE_ABSENT;
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);

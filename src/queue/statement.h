@@ -19,6 +19,7 @@ typedef enum StatementId
 	FIND_READY,
 	FIND_WEIGHTS,
 	FIND_DUE,
+	FIND_WAITING,
 	FIND_NEXT_DUE,
 	FIND_NEXT_EXPIRY,
 	FIND_OWNERS,
@@ -56,6 +57,7 @@ extern Datum statement_value(uint64 row, int column, bool *isnull);
 extern Datum statement_not_null(uint64 row, int column);
 extern char *statement_name(uint64 row, int column);
 
+extern TimestampTz statement_time_or_none(uint64 row, int column);
 extern ArrayType *statement_int8_array(const int64 *values, int n);
 
 #endif /* GENJOB_STATEMENT_H */

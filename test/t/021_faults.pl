@@ -284,6 +284,33 @@ foreach my $size (10, 30_000, 100_000)
 	ok(wait_state($node, $id, 'failed'), "a call of $size bytes fails whose kept-alive connection ends");
 	is($keeping->counts->{ids}{"cut $size"}{arrived}, 1, '... and was sent once');
 }
+
+# a call that libcurl refuses, on a handle that has made another
+create_server($node, 'queried', 'http', $keeping,
+	path => '/echo', body => 'raw', max_in_flight => 1, max_attempts => 1, on_unknown => 'fail');
+my $queried = q{
+	INSERT INTO gen_jobs (server, request, inputs)
+	VALUES ('queried', jsonb_build_object('image', '{"$input": 1}'::jsonb, 'q', repeat('x', %s)), '{"\\x00"}') RETURNING id};
+my $short = $node->safe_psql('postgres', sprintf $queried, 10);
+ok(wait_state($node, $short, 'succeeded'), 'a call with a short URL');
+my $endless = $node->safe_psql('postgres', sprintf $queried, 8_500_000);
+ok(wait_state($node, $endless, 'failed'), 'a call fails whose URL is longer than libcurl takes');
+like(job($node, $endless)->{error}, qr/the URL is too long\. The only attempt is used up/, '... with an error that says so, and not that it may have been accepted');
+is($keeping->counts->{paths}{'/echo'}, 1, '... and does not go to the URL of the call before');
+
+# calls that may be sent again are, however often that was necessary before
+create_server($node, 'stopping', 'replicate', $keeping, max_in_flight => 1, poll_interval => '60 s');
+my @confirmed;
+foreach my $i (1 .. 8)
+{
+	my $id = enqueue($node, 'stopping', StandIn::request(input => { prompt => 'x' }, version => 'v',
+		standin => { id => "stop $i", latency_ms => 600_000, cancel_faults => [ { cut => 'accept' } ] }));
+	$node->poll_query_until('postgres', "SELECT remote_id IS NOT NULL FROM gen_jobs WHERE id = $id");
+	$node->safe_psql('postgres', "SELECT genjob.cancel($id)");
+	$node->poll_query_until('postgres', "SELECT error IS NOT NULL FROM gen_jobs WHERE id = $id");
+	push @confirmed, $i if job($node, $id)->{error} =~ /confirmed it/;
+}
+is("@confirmed", '1 2 3 4 5 6 7 8', 'cancels reach the provider whose kept-alive connections end');
 $keeping->stop;
 
 $_->stop foreach $standin, $secure, $misnamed;

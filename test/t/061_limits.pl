@@ -55,6 +55,21 @@ ok($paced >= 114 && $paced <= 126, '... and then 120, within 5 %') or diag("$pac
 query(q{ALTER SERVER paced OPTIONS (DROP rate_burst, DROP rate_limit)});
 all_succeed('paced', 'without the rate the others start');
 
+# ---- a rate, and claims that fail ----
+
+create_server($node, 'scarce', 'openai-images', $standin, rate_limit => '1/min', rate_burst => 5);
+query(q{
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN RAISE data_exception USING message = 'refused by a test'; END $$;
+	CREATE TRIGGER refuse BEFORE UPDATE ON gen_jobs FOR EACH ROW WHEN (new.server = 'scarce') EXECUTE FUNCTION refuse()});
+insert('scarce', 1);
+eventually(q{SELECT last_error LIKE '%refused by a test%' FROM genjob.workers}, 'a claim fails');
+query('DROP TRIGGER refuse ON gen_jobs');
+insert('scarce', 4);
+all_succeed('scarce', 'when it can succeed the job runs');
+cmp_ok(query(q{SELECT extract(epoch FROM max(started_at) - min(started_at)) FROM gen_jobs WHERE server = 'scarce'}),
+	'<', 59, '... and so many more as are left of rate_burst: the claim that failed has used up nothing');
+
 # ---- a server that asks to wait ----
 
 create_server($node, 'told', 'openai-images', $standin, max_in_flight => 1);

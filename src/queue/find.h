@@ -1,0 +1,10 @@
+/*
+ * find.h
+ *		What is found in the queue and how it gets on the schedule; for the files of this folder only.
+ */
+#ifndef GENJOB_FIND_H
+#define GENJOB_FIND_H
+
+extern void find_schedule_row(uint64 row, int64 id, int column);
+
+#endif /* GENJOB_FIND_H */

@@ -1,0 +1,200 @@
+/*
+ * sweep.c
+ *		Looking for jobs that no commit told of, a little at a time.
+ *
+ * The safety net of genjob.rescan_interval.  It reads past every row that was ever queued and that VACUUM could not
+ * remove yet: where an old transaction or a forgotten replication slot holds it back, those are millions, and nobody
+ * knows beforehand between which times they lie.  So the queue is read by run_at, latest first, in slices of time that
+ * grow where there is little; one that takes too long is broken off and read in smaller ones, and between them there is
+ * time for everything else.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "queue/find.h"
+#include "queue/queue.h"
+#include "queue/statement.h"
+#include "trouble.h"
+
+#define SLICE_ROWS 2000
+#define SLICE_MS 20  /* after which a slice is broken off */
+#define EASY_US 2000 /* a slice of so much is followed by one twice as wide */
+#define STEP_US 5000 /* of slices, before others have a turn */
+#define PAUSE 20     /* times as long as a step took */
+#define FIRST_WIDTH USECS_PER_SEC
+
+static struct
+{
+	bool is_new;
+	TimestampTz
+		end; /* all jobs with this run_at or a later one have been looked at; DT_NOBEGIN: no sweep */
+	int64 width;         /* of the next slice, us */
+	bool is_narrowest;   /* it cannot be divided: is read however long it takes */
+	TimestampTz next_at; /* the next step */
+} sweep = {.end = DT_NOBEGIN};
+
+/*
+ * Begins to look at everything, unless that is under way.
+ */
+void
+queue_sweep_begin(TimestampTz now)
+{
+	if (sweep.end != DT_NOBEGIN)
+		return;
+	sweep.is_new = true;
+	sweep.end = now + 1;
+	sweep.width = FIRST_WIDTH;
+	sweep.is_narrowest = false;
+	sweep.next_at = now;
+}
+
+/*
+ * When queue_sweep() has something to do; 0: nothing.
+ */
+TimestampTz
+queue_sweep_next(void)
+{
+	return sweep.end == DT_NOBEGIN ? 0 : sweep.next_at;
+}
+
+/*
+ * Has a job scheduled, if it is not.  The row's columns are those of FIND_WAITING.
+ */
+static void
+look_at_row(uint64 row, TimestampTz now)
+{
+	int64 id = DatumGetInt64(statement_not_null(row, 1));
+	TimestampTz expires_at = statement_time_or_none(row, 6);
+
+	if (schedule_knows(id) || job_find(id) != NULL)
+		return;
+	if (expires_at != 0)
+		queue_note_expiry(expires_at);
+	if (expires_at == 0 || expires_at > now)
+		find_schedule_row(row, id, 2);
+}
+
+/*
+ * So many jobs of one run_at that they are not read one by one: the lanes of those that were are read from there on,
+ * but for those that will be anyway.
+ */
+static void
+rewind_lanes(uint64 rows, TimestampTz run_at)
+{
+	uint64 row;
+
+	for (row = 0; row < rows; row++)
+	{
+		ServerQueue *queue = schedule_queue(statement_name(row, 2));
+		Lane *lane = turns_lane(&queue->turns, NameStr(queue->name),
+								TextDatumGetCString(statement_not_null(row, 3)),
+								DatumGetInt32(statement_not_null(row, 4)));
+
+		if (!lane->has_more)
+			lane_rewind(lane, run_at);
+	}
+}
+
+static uint64
+run_limited(Datum *args)
+{
+	uint64 rows;
+
+	if (!sweep.is_narrowest)
+		enable_timeout_after(STATEMENT_TIMEOUT, SLICE_MS);
+	rows = statement_run(FIND_WAITING, args, NULL);
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	QueryCancelPending = false;
+	return rows;
+}
+
+/*
+ * Reads the slice before sweep.end and moves that on.
+ */
+static void
+read_slice(TimestampTz now)
+{
+	TimestampTz begin =
+		sweep.end - MIN_TIMESTAMP <= sweep.width ? DT_NOBEGIN : sweep.end - sweep.width;
+	Datum args[3] = {TimestampTzGetDatum(begin), TimestampTzGetDatum(sweep.end),
+					 Int32GetDatum(SLICE_ROWS)};
+	uint64 rows = run_limited(args);
+	uint64 row;
+
+	for (row = 0; row < rows; row++)
+		look_at_row(row, now);
+	if (rows == SLICE_ROWS)
+	{
+		TimestampTz last = DatumGetTimestampTz(statement_not_null(rows - 1, 5));
+
+		if (last + 1 == sweep.end || last == DT_NOBEGIN)
+			rewind_lanes(rows, last);
+		begin = last + 1 == sweep.end || last == DT_NOBEGIN ? last : last + 1;
+	}
+	sweep.end = begin;
+	sweep.is_narrowest = false;
+}
+
+static void
+read_slices(void *arg)
+{
+	TimestampTz now = *(TimestampTz *) arg;
+	TimestampTz began = clock_now();
+	TimestampTz slice_began = began;
+
+	if (sweep.is_new)
+	{
+		queue_read_claimed(now);
+		schedule_times.due = queue_next_due(now);
+	}
+	sweep.is_new = false;
+	while (sweep.end != DT_NOBEGIN && slice_began - began < STEP_US)
+	{
+		TimestampTz slice_ended;
+
+		read_slice(now);
+		slice_ended = clock_now();
+		if (slice_ended - slice_began < EASY_US && sweep.width < PG_INT64_MAX / 2)
+			sweep.width *= 2;
+		slice_began = slice_ended;
+	}
+}
+
+/*
+ * A slice was broken off: it is divided.
+ */
+static void
+divide_slice(void)
+{
+	sweep.is_narrowest = sweep.width == 1;
+	sweep.width = Max(sweep.width / 8, 1);
+}
+
+/*
+ * Reads some slices.  Where the database refuses, the rest is left to the next sweep.
+ */
+void
+queue_sweep(TimestampTz now)
+{
+	TimestampTz began = clock_now();
+	ErrorData *error;
+
+	if (!queue_transact("looking for jobs that no commit told of", read_slices, &now, &error))
+	{
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		QueryCancelPending = false;
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			divide_slice();
+		else
+		{
+			trouble_show("look for jobs that no commit told of", error);
+			sweep.end = DT_NOBEGIN;
+		}
+	}
+	sweep.next_at = clock_now() + PAUSE * (clock_now() - began);
+}
