@@ -39,6 +39,7 @@ OBJS = \
 	src/limits/bucket.o \
 	src/limits/breaker.o \
 	src/limits/capacity.o \
+	src/memory.o \
 	src/clock.o \
 	src/queue/statement.o \
 	src/queue/plans.o \

@@ -4,7 +4,7 @@
  *
  * What a server sends is collected here by libcurl's callbacks, which must neither raise an error
  * nor trust a length.  The memory is malloc()ed, so that growing a large body moves pages rather
- * than bytes, but it belongs to a memory context and goes with it.
+ * than bytes, but it belongs to a memory context and goes with it.  What it takes is counted (memory.c).
  */
 #include "postgres.h"
 
@@ -12,6 +12,7 @@
 
 #include "bytes.h"
 #include "compat.h"
+#include "memory.h"
 
 static void
 bytes_reset_callback(void *arg)
@@ -36,6 +37,21 @@ bytes_create(MemoryContext owner, size_t limit)
 }
 
 /*
+ * The capacity that the buffer needs for so many bytes more, which do not pass the limit.
+ */
+size_t
+bytes_capacity_for(const Bytes *bytes, size_t len)
+{
+	size_t wanted = Max(bytes->len + len, 1024);
+
+	if (len <= bytes->capacity - bytes->len)
+		return bytes->capacity;
+	if (wanted < bytes->capacity * 2)
+		wanted = bytes->capacity * 2;
+	return Max(Min(wanted, bytes->limit), bytes->len + len);
+}
+
+/*
  * Appends a copy of data.  False, with nothing changed, when that would pass the limit or memory is
  * short.  Never raises an error: it is called from libcurl's callbacks.
  */
@@ -46,15 +62,12 @@ bytes_append(Bytes *bytes, const void *data, size_t len)
 		return false;
 	if (len > bytes->capacity - bytes->len)
 	{
-		size_t wanted = Max(bytes->len + len, 1024);
-		char *grown;
+		size_t wanted = bytes_capacity_for(bytes, len);
+		char *grown = realloc(bytes->data, wanted);
 
-		if (wanted < bytes->capacity * 2)
-			wanted = bytes->capacity * 2;
-		wanted = Max(Min(wanted, bytes->limit), bytes->len + len);
-		grown = realloc(bytes->data, wanted);
 		if (grown == NULL)
 			return false;
+		memory_resize(MEMORY_ANSWERS, bytes->capacity, wanted);
 		bytes->data = grown;
 		bytes->capacity = wanted;
 	}
@@ -68,6 +81,7 @@ void
 bytes_clear(Bytes *bytes)
 {
 	free(bytes->data);
+	memory_resize(MEMORY_ANSWERS, bytes->capacity, 0);
 	bytes->data = NULL;
 	bytes->len = bytes->capacity = 0;
 }

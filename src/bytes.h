@@ -16,6 +16,7 @@ typedef struct Bytes
 } Bytes;
 
 extern Bytes *bytes_create(MemoryContext owner, size_t limit);
+extern size_t bytes_capacity_for(const Bytes *bytes, size_t len);
 extern bool bytes_append(Bytes *bytes, const void *data, size_t len);
 extern void bytes_clear(Bytes *bytes);
 

@@ -29,9 +29,34 @@ calls_forget(Job *job)
 	if (job->call_context != NULL && !keeps_answer)
 		MemoryContextDelete(job->call_context);
 	job->call_context = NULL;
+	job->request_share = job->answer_share = NULL;
 	job->transfer = NULL;
-	if (!keeps_answer)
-		job->verdict = NULL;
+	if (keeps_answer)
+		return;
+	job->verdict = NULL;
+	memory_unfavour(job);
+}
+
+/*
+ * Counts what the present call takes of the memory: its request, once it is built.
+ */
+void
+calls_hold_request(Job *job)
+{
+	memory_hold(&job->request_share, job->call_context, MEMORY_REQUESTS,
+				MemoryContextMemAllocated(job->call_context, false));
+}
+
+/*
+ * The same of what was made of its answer; the answer itself is counted where it is (bytes.c).
+ */
+void
+calls_hold_answer(Job *job)
+{
+	size_t request = job->request_share ? job->request_share->bytes : 0;
+	size_t all = MemoryContextMemAllocated(job->call_context, false);
+
+	memory_hold(&job->answer_share, job->call_context, MEMORY_ANSWERS, all - Min(request, all));
 }
 
 /*

@@ -30,6 +30,7 @@ static TimestampTz scan_since =
 	DT_NOBEGIN; /* the queue is to be read from that run_at on; DT_NOEND: it is known */
 static bool scanning = false; /* that has begun, and goes on */
 static bool look_for_orphans = true;
+static bool more_orphans = false; /* for which there was no memory */
 static bool weights_changed = true;
 static bool absent = false;        /* this database has no extension */
 static bool other_version = false; /* it has one that this library cannot serve */
@@ -86,6 +87,7 @@ typedef struct Claim
 {
 	Turn turns[CLAIM_BATCH];
 	int n;
+	int refused; /* of these, that found no room in memory */
 } Claim;
 
 /*
@@ -152,7 +154,7 @@ read_queue(TimestampTz now)
 	ScheduleTimes *times = &schedule_times;
 
 	if (look_for_orphans)
-		queue_read_orphans();
+		more_orphans = !queue_read_orphans();
 	if (weights_changed)
 		queue_read_weights();
 	weights_changed = false;
@@ -225,7 +227,7 @@ claim_work(void *arg)
 		claim->n -= n - queue_keep_home(claim->turns + claim->n - n, n);
 	} while (n > 0 && claim->n < claim_batch && lanes_next_hungry(NULL) != NULL);
 	if (claim->n > 0)
-		queue_claim(claim->turns, claim->n, now);
+		claim->refused = queue_claim(claim->turns, claim->n, now);
 }
 
 static void
@@ -338,7 +340,7 @@ claimer_claim(void)
 	ErrorData *error;
 	dlist_mutable_iter iter;
 
-	claim->n = 0;
+	claim->n = claim->refused = 0;
 	look_at_extension |= news.recheck;
 	weights_changed |= news.recheck;
 	if (!queue_transact("claiming jobs", claim_work, claim, &error))
@@ -348,10 +350,12 @@ claimer_claim(void)
 	}
 	forget_news();
 	if (!look_at_extension)
-		look_for_orphans = false;
+		look_for_orphans = more_orphans;
 	troubles = 0;
 	trouble_until = 0;
-	claim_batch = Min(claim_batch * 2, CLAIM_BATCH);
+	/* of those that memory holds back, few more are tried than it has room for */
+	claim_batch =
+		claim->refused > 0 ? Max(claim->n - claim->refused, 1) : Min(claim_batch * 2, CLAIM_BATCH);
 	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
 		steps_start(dlist_container(Job, node, iter.cur));
 }

@@ -30,6 +30,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "dispatcher.h"
+#include "memory.h"
 #include "queue/queue.h"
 #include "reporter.h"
 #include "schedule.h"
@@ -164,6 +165,7 @@ start_process(int slot)
 	configure_session();
 	insist_on_durability();
 	clock_init();
+	memory_init();
 	http_init();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "genjob turn", ALLOCSET_DEFAULT_SIZES);
 	wait_event = compat_wait_event("GenjobDispatcherMain");
@@ -254,14 +256,23 @@ turn(void)
 	collect_answers();
 }
 
+/*
+ * What large bodies take of the memory, to be shown; nothing where there are none.
+ */
+static char *
+describe_memory(void)
+{
+	return memory_held() == 0 ? "" : psprintf(", %zu kB of bodies", memory_held() / 1024);
+}
+
 static void
 show_state(void)
 {
 	int calls = job_count_in_flight();
 
 	claimer_show();
-	pgstat_report_activity(STATE_IDLE,
-						   psprintf("%d call%s in flight", calls, calls == 1 ? "" : "s"));
+	pgstat_report_activity(STATE_IDLE, psprintf("%d call%s in flight%s", calls,
+												calls == 1 ? "" : "s", describe_memory()));
 	if (leave_at == 0 && !claimer_is_troubled())
 		shmem_set_my_state(calls > 0 ? WORKER_BUSY : WORKER_IDLE);
 }

@@ -288,6 +288,7 @@ probe(Job *job)
 	if (!guard_run(calls_build, &building, &error) || building.http == NULL)
 		return; /* no answer has given its URL */
 	job->probe_http = building.http;
+	job->probe_http->is_dispensable = true;
 	job->probe = http_start(job->probe_http, &job->meter, job->probe_context,
 							(void *) ((uintptr_t) job | PROBE_TAG));
 }
@@ -478,6 +479,7 @@ judge(Job *job, HttpReply *reply)
 		}
 	}
 	PG_END_TRY();
+	calls_hold_answer(job);
 	limits_note(&job->place, job->call_outcome, verdict->error, clock_now());
 	return verdict;
 }

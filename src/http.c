@@ -26,6 +26,7 @@
 
 #include "address.h"
 #include "http.h"
+#include "memory.h"
 #include "watch.h"
 
 #if LIBCURL_VERSION_NUM < 0x075800
@@ -64,6 +65,14 @@ struct HttpTransfer
 	bool refused_address; /* by request->public_only */
 	bool refused_resending;
 	bool has_small_body; /* which libcurl sends together with the headers */
+
+	/* Of one whose answer had to wait for memory */
+	dlist_node slow_node; /* on slow, while was_paused */
+	bool was_paused;      /* once, and libcurl's timeout does not count any more */
+	bool is_paused;
+	size_t wanted;         /* bytes of memory, while is_paused */
+	TimestampTz paused_at; /* while is_paused */
+	TimestampTz due;       /* when the time without pauses is used up */
 	char error_text[CURL_ERROR_SIZE];
 };
 
@@ -71,6 +80,8 @@ static CURLM *multi = NULL;
 static TimestampTz timer_due = 0;                         /* 0: libcurl has no timer */
 static dlist_head starting = DLIST_STATIC_INIT(starting); /* libcurl does not know them yet */
 static dlist_head finished = DLIST_STATIC_INIT(finished); /* it knows them no more */
+static dlist_head slow = DLIST_STATIC_INIT(slow);         /* those that were paused */
+static int n_paused = 0;
 static CURL *spare_handles[MAX_SPARE_HANDLES];
 static int n_spare_handles = 0;
 static int n_transfers = 0;        /* that were started and not released */
@@ -139,6 +150,42 @@ note_expected(HttpTransfer *transfer)
 		pg_atomic_write_u64(&transfer->meter->expected, expected);
 }
 
+/*
+ * Whether the answer may take so many bytes more.  Small ones always may.
+ */
+static bool
+may_receive(HttpTransfer *transfer, size_t len)
+{
+	const Bytes *body = transfer->reply->body;
+
+	transfer->wanted = bytes_capacity_for(body, len) - body->capacity;
+	return transfer->wanted == 0 || body->len + len <= MEMORY_SMALL ||
+		   memory_may_receive(transfer->wanted) ||
+		   (!transfer->request->is_dispensable && memory_favour(transfer->tag));
+}
+
+/*
+ * Leaves what comes with its server, which TCP holds back; libcurl gives the same data again afterwards.  The answer
+ * has been paid for, so the time does not count.  But a server may have its own limit on how long it takes to send,
+ * and then it cuts the call off: that is why claims leave half of the memory to answers.
+ */
+static size_t
+pause_or_cut(HttpTransfer *transfer)
+{
+	if (transfer->request->is_dispensable)
+	{
+		transfer->out_of_memory = true;
+		return CURL_WRITEFUNC_ERROR;
+	}
+	transfer->is_paused = true;
+	transfer->paused_at = GetCurrentTimestamp();
+	n_paused++;
+	if (!transfer->was_paused)
+		dlist_push_tail(&slow, &transfer->slow_node);
+	transfer->was_paused = true;
+	return CURL_WRITEFUNC_PAUSE;
+}
+
 static size_t
 body_callback(char *data, size_t size, size_t count, void *arg)
 {
@@ -146,13 +193,15 @@ body_callback(char *data, size_t size, size_t count, void *arg)
 	Bytes *body = transfer->reply->body;
 	size_t len = size * count;
 
-	if (pg_atomic_fetch_add_u64(&transfer->meter->received, len) == 0)
-		note_expected(transfer);
 	if (len > transfer->request->max_response - body->len)
 	{
 		transfer->overflowed = true;
 		return CURL_WRITEFUNC_ERROR;
 	}
+	if (!may_receive(transfer, len))
+		return pause_or_cut(transfer);
+	if (pg_atomic_fetch_add_u64(&transfer->meter->received, len) == 0)
+		note_expected(transfer);
 	if (!bytes_append(body, data, len))
 	{
 		transfer->out_of_memory = true;
@@ -436,6 +485,50 @@ http_wait_fd(void)
 	return watch_descriptor();
 }
 
+/* ---------- answers that wait for memory ---------- */
+
+/*
+ * The paused transfer that is to go on, the one that has received most, so that what it holds is soon free; NULL while
+ * there is no memory for it.
+ */
+static HttpTransfer *
+next_to_resume(void)
+{
+	HttpTransfer *best = NULL;
+	dlist_iter iter;
+
+	if (n_paused == 0)
+		return NULL;
+	dlist_foreach(iter, &slow)
+	{
+		HttpTransfer *transfer = dlist_container(HttpTransfer, slow_node, iter.cur);
+
+		if (transfer->is_paused &&
+			(best == NULL || transfer->reply->body->len > best->reply->body->len))
+			best = transfer;
+	}
+	return memory_may_receive(best->wanted) || memory_could_favour(best->tag) ? best : NULL;
+}
+
+/*
+ * When the next of the transfers that were paused, and are no more, runs out of time; 0: there is none.
+ */
+static TimestampTz
+next_overdue(void)
+{
+	TimestampTz next = 0;
+	dlist_iter iter;
+
+	dlist_foreach(iter, &slow)
+	{
+		const HttpTransfer *transfer = dlist_container(HttpTransfer, slow_node, iter.cur);
+
+		if (!transfer->is_paused && (next == 0 || transfer->due < next))
+			next = transfer->due;
+	}
+	return next;
+}
+
 /*
  * After how many ms http_work() must be called in any case; -1: none.
  */
@@ -444,10 +537,26 @@ http_wait_ms(void)
 {
 	TimestampTz due =
 		settle_due == 0 || (timer_due != 0 && timer_due < settle_due) ? timer_due : settle_due;
+	TimestampTz slow_due = next_overdue();
 
-	if (!dlist_is_empty(&starting) || !dlist_is_empty(&finished))
+	if (!dlist_is_empty(&starting) || !dlist_is_empty(&finished) || next_to_resume() != NULL)
 		return 0;
+	if (due == 0 || (slow_due != 0 && slow_due < due))
+		due = slow_due;
 	return due == 0 ? -1 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
+}
+
+/*
+ * Takes a transfer off the list of those that were paused.
+ */
+static void
+forget_pauses(HttpTransfer *transfer)
+{
+	if (!transfer->was_paused)
+		return;
+	dlist_delete(&transfer->slow_node);
+	n_paused -= transfer->is_paused;
+	transfer->is_paused = transfer->was_paused = false;
 }
 
 /*
@@ -460,8 +569,9 @@ detach(HttpTransfer *transfer, bool is_well)
 		return;
 	n_transfers--;
 	curl_multi_remove_handle(multi, transfer->easy);
-	handle_release(transfer->easy,
-				   !is_well || transfer->n_sendings != 1 || transfer->request->ca_file != NULL);
+	handle_release(transfer->easy, !is_well || transfer->was_paused || transfer->n_sendings != 1 ||
+									   transfer->request->ca_file != NULL);
+	forget_pauses(transfer);
 	curl_slist_free_all(transfer->headers);
 	transfer->easy = NULL;
 	transfer->headers = NULL;
@@ -575,6 +685,49 @@ begin_transfers(void)
 }
 
 /*
+ * Lets answers go on that waited for memory, as far as there is some.  What libcurl has kept of them comes at once.
+ */
+static void
+resume_transfers(void)
+{
+	HttpTransfer *transfer;
+	int most = n_paused;
+
+	while (most-- > 0 && (transfer = next_to_resume()) != NULL)
+	{
+		CURLcode code;
+
+		if (!memory_may_receive(transfer->wanted))
+			(void) memory_favour(transfer->tag);
+		transfer->is_paused = false;
+		n_paused--;
+		transfer->due += GetCurrentTimestamp() - transfer->paused_at;
+		code = curl_easy_pause(transfer->easy, CURLPAUSE_CONT);
+		if (code != CURLE_OK)
+			finish(transfer, code);
+	}
+}
+
+/*
+ * Keeps the time for transfers that were paused in place of libcurl, which counts the pauses, too.
+ */
+static void
+end_overdue(TimestampTz now)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &slow)
+	{
+		HttpTransfer *transfer = dlist_container(HttpTransfer, slow_node, iter.cur);
+
+		if (transfer->is_paused)
+			curl_easy_setopt(transfer->easy, CURLOPT_TIMEOUT_MS, 0L);
+		else if (transfer->due <= now)
+			finish(transfer, CURLE_OPERATION_TIMEDOUT);
+	}
+}
+
+/*
  * Lets libcurl do what its sockets and timers ask for, and collects what has ended.  Never blocks.
  */
 void
@@ -592,6 +745,7 @@ http_work(void)
 	limit_idle_connections();
 	block_signals(&saved);
 	begin_transfers();
+	resume_transfers();
 	for (i = 0; i < n; i++)
 	{
 		int flags = 0;
@@ -620,6 +774,7 @@ http_work(void)
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &transfer);
 		finish(transfer, message->data.result);
 	}
+	end_overdue(now);
 	restore_signals(&saved);
 }
 
@@ -715,6 +870,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	transfer->meter = meter;
 	transfer->reply = reply;
 	transfer->tag = tag;
+	transfer->due = GetCurrentTimestamp() + request->timeout * INT64CONST(1000);
 	transfer->has_small_body = request->body_len > 0 && request->body_len <= SMALL_BODY;
 	transfer->headers = copy_headers(request->headers);
 	transfer->easy = handle_take();

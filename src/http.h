@@ -43,6 +43,7 @@ typedef struct HttpRequest
 	size_t max_response;   /* bytes of body */
 	const char *ca_file;   /* or NULL */
 	bool public_only;      /* never connects to a loopback or private address */
+	bool is_dispensable;   /* is rather cut than waited for when memory is full */
 } HttpRequest;
 
 /* How a transfer ended that got no complete answer. */

@@ -117,6 +117,7 @@ job_destroy(Job *job)
 		shmem_activity_remove(job->activity);
 	server_release(job->server);
 	MemoryContextDelete(job->context);
+	memory_unfavour(job);
 }
 
 /*
@@ -156,6 +157,31 @@ int
 job_count_in_flight(void)
 {
 	return counts[JOB_CALLING] + counts[JOB_SAVING] + counts[JOB_WAITING];
+}
+
+/*
+ * How much memory the requests take of the jobs that a queue's server runs.
+ */
+size_t
+job_request_bytes(const ServerQueue *queue)
+{
+	size_t bytes = 0;
+	int state;
+	dlist_iter iter;
+
+	for (state = 0; state < JOB_STATES; state++)
+	{
+		dlist_foreach(iter, &lists[state])
+		{
+			const Job *job = dlist_container(Job, node, iter.cur);
+
+			if (job->queue != queue)
+				continue;
+			bytes += job->input_share ? job->input_share->bytes : 0;
+			bytes += job->request_share ? job->request_share->bytes : 0;
+		}
+	}
+	return bytes;
 }
 
 dlist_head *

@@ -9,6 +9,7 @@
 #include "lib/pairingheap.h"
 
 #include "limits/limits.h"
+#include "memory.h"
 #include "protocol/reply.h"
 #include "protocol/request.h"
 #include "server.h"
@@ -106,7 +107,8 @@ typedef struct Job
 	Reference *references; /* outputs of other jobs that the request refers to */
 	int n_references;
 	char *idempotency_key;
-	bool key_is_kept; /* of an earlier attempt, whose end is not known */
+	MemoryShare *input_share; /* of input_context; or NULL */
+	bool key_is_kept;         /* of an earlier attempt, whose end is not known */
 	TimestampTz started_at;
 
 	/* Who runs it, and with what */
@@ -121,6 +123,8 @@ typedef struct Job
 	/* The present call */
 	JobStep step;
 	MemoryContext call_context; /* holds it, and what it brings */
+	MemoryShare *request_share; /* of call_context; or NULL */
+	MemoryShare *answer_share;  /* the same, of what was made of the answer */
 	HttpRequest *http;
 	HttpTransfer *transfer;
 	CallOutcome call_outcome; /* of the last one */
@@ -139,13 +143,14 @@ typedef struct Job
 
 	/* A prediction that the provider has named */
 	Remote remote;
-	bool is_saved;       /* remote is in the table */
-	bool asked_again;    /* for a fresh answer, because a download had expired */
-	int ask_failures;    /* in a row */
-	int n_forgotten;     /* answers in a row that the prediction is not known, or not there */
-	int n_absent;        /* answers in a row that say nothing about it */
-	bool asks_unended;   /* STEP_POLL: asks for the list of what has not ended */
-	Verdict *old_answer; /* whose outputs could not be downloaded; or NULL */
+	MemoryShare *saved_share; /* of context, where remote.answer was read from the table; or NULL */
+	bool is_saved;            /* remote is in the table */
+	bool asked_again;         /* for a fresh answer, because a download had expired */
+	int ask_failures;         /* in a row */
+	int n_forgotten;          /* answers in a row that the prediction is not known, or not there */
+	int n_absent;             /* answers in a row that say nothing about it */
+	bool asks_unended;        /* STEP_POLL: asks for the list of what has not ended */
+	Verdict *old_answer;      /* whose outputs could not be downloaded; or NULL */
 	int redirects;
 	pairingheap_node wake_node; /* in the heap while is_waking */
 	bool is_waking;
@@ -172,6 +177,8 @@ extern Job *job_find(int64 id);
 extern int job_count(JobState state);
 extern int job_count_in_flight(void);
 extern dlist_head *job_list(JobState state);
+
+extern size_t job_request_bytes(const struct ServerQueue *queue);
 
 extern void job_wake_at(Job *job, TimestampTz when);
 extern Job *job_next_to_wake(void);

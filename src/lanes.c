@@ -307,6 +307,17 @@ lanes_remove(int64 id)
 }
 
 /*
+ * The lane of which a job is one of the ready ones; NULL when it is not known.
+ */
+Lane *
+lanes_find(int64 id)
+{
+	Ready *ready = ready_jobs ? hash_search(ready_jobs, &id, HASH_FIND, NULL) : NULL;
+
+	return ready ? ready->lane : NULL;
+}
+
+/*
  * The server of whose ready jobs this is one; NULL when it is not known.
  */
 const char *

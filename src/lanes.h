@@ -53,6 +53,7 @@ extern Lane *lane_create(Lanes *lanes, struct Tenant *tenant, const char *server
 /* What commits tell of */
 extern void lane_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at);
 extern void lanes_remove(int64 id);
+extern Lane *lanes_find(int64 id);
 extern const char *lanes_server(int64 id);
 
 /* What is read from the table */

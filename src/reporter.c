@@ -17,7 +17,8 @@
 
 #define REPORT_BATCH 200
 #define REPORT_BYTES \
-	(4 * 1024 * 1024) /* of outputs in a transaction: some 20 ms, in which other answers wait */
+	(4 * 1024 * \
+	 1024) /* of outputs and results in a transaction: some 20 ms, in which other answers wait */
 
 static int
 count_jobs(Job **jobs)
@@ -139,12 +140,14 @@ write_together(const Writing *writing, Job **jobs, int n)
 }
 
 static size_t
-output_bytes(const Job *job)
+bytes_to_write(const Job *job)
 {
-	size_t bytes = 0;
+	const Verdict *verdict = job->verdict;
+	size_t bytes = verdict->result ? strlen(verdict->result) : 0;
 	ListCell *cell;
 
-	foreach(cell, job->verdict->outputs)
+	bytes += verdict->answer ? strlen(verdict->answer) : 0;
+	foreach(cell, verdict->outputs)
 		bytes += ((Output *) lfirst(cell))->len;
 	return bytes;
 }
@@ -165,7 +168,7 @@ write_due(const Writing *writing)
 		if (job->report_at > now)
 			continue;
 		batch[n++] = job;
-		bytes += output_bytes(job);
+		bytes += bytes_to_write(job);
 		if (n == REPORT_BATCH || bytes > REPORT_BYTES)
 			break;
 	}

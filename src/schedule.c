@@ -14,6 +14,8 @@
 
 #include "bound.h"
 #include "clock.h"
+#include "job.h"
+#include "memory.h"
 #include "putoff.h"
 #include "schedule.h"
 
@@ -22,7 +24,8 @@ ScheduleTimes schedule_times = {0, 0, 0};
 static HTAB *queues = NULL;
 static uint64 refreshed_generation = 0;
 static bool has_new_queue = false;
-static uint64 served = 0; /* jobs so far, of all servers */
+static uint64 served = 0;         /* jobs so far, of all servers */
+static uint64 refused_memory = 0; /* servers so far */
 
 /* ---------- queues ---------- */
 
@@ -338,7 +341,7 @@ schedule_next_without_server(void)
 	return NULL;
 }
 
-/* ---------- taking ---------- */
+/* ---------- what may be taken ---------- */
 
 /*
  * When a job that expires then must go to the fallback, for it will hardly be its turn before.
@@ -377,8 +380,11 @@ pop_for_fallback(ServerQueue *queue, int64 *id)
 	return turns_pop_expiring(&queue->turns, DT_NOEND, id);
 }
 
+/*
+ * Whether the queue's next job might be started if there is memory for it.
+ */
 static bool
-queue_can_take(ServerQueue *queue, TimestampTz now)
+could_take(ServerQueue *queue, TimestampTz now)
 {
 	if (!has_waiting(queue))
 		return false;
@@ -388,6 +394,67 @@ queue_can_take(ServerQueue *queue, TimestampTz now)
 			limits_room(&queue->fallback->limits, now) > 0);
 }
 
+/* ---------- memory ---------- */
+
+/*
+ * Takes notice of a claim: queue's next job is not known to want memory any more, and of those that were claimed
+ * one takes so many bytes.  One that is large was its turn in the line for memory.
+ */
+void
+schedule_memory_given(ServerQueue *queue, size_t bytes)
+{
+	queue->wants_memory = 0;
+	if (bytes > MEMORY_SMALL)
+		queue->waits_for_memory = 0;
+}
+
+/*
+ * Takes notice that a job of the queue found no room in memory for so many bytes.  What the first of them wants is what
+ * the queue waits for.
+ */
+void
+schedule_memory_refused(ServerQueue *queue, size_t bytes)
+{
+	if (queue->wants_memory != 0)
+		return;
+	queue->wants_memory = bytes;
+	if (queue->waits_for_memory == 0)
+		queue->waits_for_memory = ++refused_memory;
+}
+
+/*
+ * Of the queues that nothing holds back but the memory that others take, the one that has waited longest: others take
+ * none before it, or its job might be too large for what they leave for ever.  One that waits for its own calls is in
+ * nobody's way.  NULL: there is none.
+ */
+ServerQueue *
+schedule_next_for_memory(TimestampTz now)
+{
+	HASH_SEQ_STATUS scan;
+	ServerQueue *queue;
+	ServerQueue *first = NULL;
+
+	hash_seq_init(&scan, queues);
+	while ((queue = hash_seq_search(&scan)) != NULL)
+	{
+		if (queue->wants_memory > 0 &&
+			(first == NULL || queue->waits_for_memory < first->waits_for_memory) &&
+			could_take(queue, now) &&
+			memory_has_room_beside(queue->wants_memory, job_request_bytes(queue)))
+			first = queue;
+	}
+	return first;
+}
+
+static bool
+waits_for_memory(const ServerQueue *queue, const ServerQueue *first)
+{
+	return queue->wants_memory > 0 &&
+		   ((first != NULL && queue != first) || !memory_may_claim(queue->wants_memory));
+}
+
+/* ---------- taking ---------- */
+
 /*
  * Whether schedule_take() would take anything now.
  */
@@ -396,13 +463,15 @@ schedule_can_take(int room, TimestampTz now)
 {
 	HASH_SEQ_STATUS scan;
 	ServerQueue *queue;
+	ServerQueue *first;
 
 	if (queues == NULL || room <= 0)
 		return false;
+	first = schedule_next_for_memory(now);
 	hash_seq_init(&scan, queues);
 	while ((queue = hash_seq_search(&scan)) != NULL)
 	{
-		if (queue_can_take(queue, now))
+		if (!waits_for_memory(queue, first) && could_take(queue, now))
 		{
 			hash_seq_term(&scan);
 			return true;
@@ -472,13 +541,14 @@ schedule_take(Turn *taken, int max, int room, TimestampTz now)
 {
 	int n_queues;
 	ServerQueue **list = list_queues(&n_queues);
+	ServerQueue *first = n_queues > 0 ? schedule_next_for_memory(now) : NULL;
 	int n = 0;
 
 	while (n_queues > 0 && n < Min(max, room))
 	{
 		int i = choose_queue(list, n_queues, now);
 
-		if (take_one(list[i], &taken[n], now))
+		if (!waits_for_memory(list[i], first) && take_one(list[i], &taken[n], now))
 		{
 			list[i]->served_at = ++served;
 			n++;
@@ -560,7 +630,11 @@ schedule_show(int room, TimestampTz now)
 		return;
 	hash_seq_init(&scan, queues);
 	while ((queue = hash_seq_search(&scan)) != NULL)
-		limits_say_why(&queue->limits, room > 0 ? "" : "genjob.max_in_flight is reached",
+		limits_say_why(&queue->limits,
+					   room <= 0 ? "genjob.max_in_flight is reached"
+					   : queue->wants_memory > 0 && has_waiting(queue)
+						   ? "genjob.max_memory is reached"
+						   : "",
 					   queue->fallback_trouble, now);
 }
 

@@ -27,6 +27,10 @@ typedef struct ServerQueue
 	dlist_head bound;             /* jobs that it does not take: queued and due, but not in turns */
 	bool must_release;            /* what bound them may have changed */
 
+	/* Its next job finds no room in memory */
+	size_t wants_memory;     /* bytes that it takes; 0: it is not known to be held back */
+	uint64 waits_for_memory; /* its number in the line of those that are; 0: it has none */
+
 	Limits limits;
 	uint64 served_at; /* the number of the last of its jobs that was given a place, of all jobs */
 } ServerQueue;
@@ -49,6 +53,10 @@ extern void schedule_put_off(int64 id, TimestampTz until, bool is_shunned);
 
 extern void schedule_bind(int64 id, ServerQueue *home, const char *why);
 extern int schedule_release(int64 *ids, int max, TimestampTz now);
+
+extern void schedule_memory_given(ServerQueue *queue, size_t bytes);
+extern void schedule_memory_refused(ServerQueue *queue, size_t bytes);
+extern ServerQueue *schedule_next_for_memory(TimestampTz now);
 
 extern void schedule_refresh(void);
 extern void schedule_weights_changed(void);

@@ -14,6 +14,7 @@
 
 bool genjob_enabled = true;
 int genjob_max_in_flight = 1000;
+int genjob_max_memory = 1024;
 int genjob_rescan_interval = 600;
 int genjob_shutdown_grace = 10;
 double genjob_debug_clock_speed = 1.0;
@@ -30,6 +31,12 @@ settings_define(void)
 							"The limit on open files lowers it where that is smaller.",
 							&genjob_max_in_flight, 1000, 1, 1000000, PGC_SIGHUP, 0, NULL, NULL,
 							NULL);
+
+	DefineCustomIntVariable("genjob.max_memory",
+							"Sets how much memory the inputs and answers of one database's calls may take.",
+							"Jobs wait in the table for room, and answers at their servers.",
+							&genjob_max_memory, 1024, 64, MAX_KILOBYTES / 1024, PGC_SIGHUP,
+							GUC_UNIT_MB, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("genjob.rescan_interval",
 							"Sets how often the queue is searched for jobs that no commit told of.",

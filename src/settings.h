@@ -7,6 +7,7 @@
 
 extern bool genjob_enabled;
 extern int genjob_max_in_flight;        /* calls, of one database */
+extern int genjob_max_memory;           /* MB of bodies, of one database */
 extern int genjob_rescan_interval;      /* seconds */
 extern int genjob_shutdown_grace;       /* seconds */
 extern double genjob_debug_clock_speed; /* seconds of the dispatchers in one of the system */

@@ -321,6 +321,7 @@ steps_forget_input(Job *job)
 		return;
 	MemoryContextDelete(job->input_context);
 	job->input_context = NULL;
+	job->input_share = NULL;
 	job->request = NULL;
 	job->inputs = NULL;
 	job->n_inputs = 0;
@@ -346,6 +347,7 @@ steps_submit(Job *job)
 		return;
 	}
 	steps_forget_input(job);
+	calls_hold_request(job);
 	if (job->activity == NULL)
 		job->activity =
 			shmem_activity_add(job->owner, job->id, job->attempt, NameStr(job->queue->name));

@@ -62,6 +62,8 @@ extern void calls_build(void *building);
 extern bool calls_begin(Job *job, JobStep step, HttpRequest *http);
 extern void calls_prepare(Job *job);
 extern void calls_forget(Job *job);
+extern void calls_hold_request(Job *job);
+extern void calls_hold_answer(Job *job);
 extern void calls_show(Job *job, ActivityPhase phase);
 
 #endif /* GENJOB_STEPS_H */

@@ -277,6 +277,24 @@ turns_pop(Turns *turns, int64 *id)
 }
 
 /*
+ * Gives its tenant back the turn of a job that was taken, could not be started, and is ready again.
+ */
+void
+turns_give_back(int64 id)
+{
+	Lane *lane = lanes_find(id);
+	Tenant *tenant = lane ? lane->tenant : NULL;
+
+	if (tenant == NULL)
+		return;
+	if (tenant->is_waiting)
+		pairingheap_remove(tenant->key.turns->waiting, &tenant->waiting_node);
+	tenant->pass -= 1 / tenant->weight;
+	if (tenant->is_waiting)
+		pairingheap_add(tenant->key.turns->waiting, &tenant->waiting_node);
+}
+
+/*
  * Takes the job that expires first, if it does by that time, out of turn.
  */
 bool

@@ -29,6 +29,7 @@ extern void turns_drop(Turns *turns);
 extern void turns_drop_unseen(Turns *turns);
 
 extern bool turns_pop(Turns *turns, int64 *id);
+extern void turns_give_back(int64 id);
 extern bool turns_pop_expiring(Turns *turns, TimestampTz by, int64 *id);
 
 extern void turns_apply_weights(Turns *turns);

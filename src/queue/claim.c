@@ -7,31 +7,51 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "clock.h"
+#include "memory.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "schedule.h"
 
-#define MAX_USABLE 256       /* backends that a job may go back to */
-#define LOCKED_RETRY_MS 1000 /* when to look again at rows that were locked */
+#define MAX_USABLE 256 /* backends that a job may go back to */
+#define SAVED_COPIES 3 /* of an answer in remote: as it is read, as text, and what is made of it */
+#define LOCKED_RETRY_MS \
+	1000 /* when to look again at rows that were locked, or left for want of memory */
 
 /*
- * Text of the database as UTF-8, palloc'd.  A database of the encoding SQL_ASCII is taken by its word.
+ * A string of the database as UTF-8, palloc'd.  A database of the encoding SQL_ASCII is taken by its word.
  */
 static char *
-utf8_from_text(Datum datum)
+utf8_from_string(char *string)
 {
-	char *string = TextDatumGetCString(datum);
-
 	if (GetDatabaseEncoding() == PG_SQL_ASCII)
 		return string;
 	return pg_server_to_any(string, strlen(string), PG_UTF8);
+}
+
+static char *
+utf8_from_text(Datum datum)
+{
+	return utf8_from_string(TextDatumGetCString(datum));
+}
+
+static char *
+utf8_from_jsonb(Datum datum)
+{
+	Jsonb *jsonb = DatumGetJsonbP(datum);
+	char *string = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+
+	if ((Pointer) jsonb != DatumGetPointer(datum))
+		pfree(jsonb);
+	return utf8_from_string(string);
 }
 
 /*
@@ -81,6 +101,34 @@ authorize(Job *job)
 										 : &job->server->options;
 }
 
+/*
+ * Reads the request and the inputs, if there is room for them, which their sizes in the table may not have told:
+ * these may be compressed there.
+ */
+static void
+read_bodies(Job *job, uint64 row)
+{
+	bool no_inputs;
+	bool no_request;
+	Datum request = statement_value(row, 3, &no_request);
+	Datum inputs = statement_value(row, 4, &no_inputs);
+	size_t bytes = memory_body_size(no_request ? 0 : toast_raw_datum_size(request),
+									no_inputs ? 0 : toast_raw_datum_size(inputs));
+
+	if (no_request)
+		return; /* an orphan */
+	if (!memory_may_read(bytes, NULL))
+	{
+		job->request = pstrdup("{}");
+		job->waits_for = pstrdup(MEMORY_IS_FULL);
+		return;
+	}
+	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, bytes);
+	job->request = utf8_from_jsonb(request);
+	if (!no_inputs)
+		read_inputs(job, inputs);
+}
+
 static char *
 text_or_null(uint64 row, int column)
 {
@@ -103,11 +151,7 @@ job_from_row(uint64 row)
 
 	job->server_name = pstrdup(statement_name(row, 2));
 	MemoryContextSwitchTo(job->input_context);
-	datum = statement_value(row, 3, &isnull);
-	job->request = isnull ? NULL : utf8_from_text(datum);
-	datum = statement_value(row, 4, &isnull);
-	if (!isnull)
-		read_inputs(job, datum);
+	read_bodies(job, row);
 	MemoryContextSwitchTo(job->context);
 	job->priority = DatumGetInt32(statement_not_null(row, 5));
 	job->owner = DatumGetObjectId(statement_not_null(row, 6));
@@ -121,6 +165,9 @@ job_from_row(uint64 row)
 	job->remote.id = text_or_null(row, 12);
 	job->remote.urls = text_or_null(row, 13);
 	job->remote.answer = text_or_null(row, 14);
+	if (job->remote.answer != NULL)
+		memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS,
+					SAVED_COPIES * strlen(job->remote.answer));
 	datum = statement_value(row, 15, &isnull);
 	job->remote.is_private = !isnull && DatumGetBool(datum);
 	job->remote.usage = text_or_null(row, 16);
@@ -182,11 +229,39 @@ has_kept_key(const Job *job, const ArrayType *keys, int i)
 }
 
 /*
+ * Puts the turns first of servers that have waited for memory; how many bytes of large bodies may be claimed for all.
+ * *any_size: the first of them may be larger.
+ */
+static size_t
+line_up_for_memory(Turn *turns, int n, bool *any_size, TimestampTz now)
+{
+	size_t room = memory_room_for_claims(any_size);
+	int n_first = 0;
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		Turn turn = turns[i];
+
+		if (turn.home->wants_memory == 0)
+			continue;
+		memmove(&turns[n_first + 1], &turns[n_first], (i - n_first) * sizeof(Turn));
+		turns[n_first++] = turn;
+	}
+	if (n_first > 0 || schedule_next_for_memory(now) == NULL)
+		return room;
+	*any_size = false;
+	return 0;
+}
+
+/*
  * Runs CLAIM for these turns, which are offered the keys; returns the number of rows.
  */
 static uint64
-run_claim(const Turn *turns, int n, ArrayType *keys, TimestampTz now)
+run_claim(Turn *turns, int n, ArrayType *keys, TimestampTz now)
 {
+	bool any_size;
+	size_t room = line_up_for_memory(turns, n, &any_size, now);
 	int64 *ids = palloc(n * sizeof(int64));
 	Datum *homes = palloc(n * sizeof(Datum));
 	Datum *servers = palloc(n * sizeof(Datum));
@@ -196,7 +271,7 @@ run_claim(const Turn *turns, int n, ArrayType *keys, TimestampTz now)
 	const char *usable[MAX_USABLE];
 	Datum usable_texts[MAX_USABLE];
 	int n_usable = schedule_list_usable(usable, MAX_USABLE);
-	Datum args[7];
+	Datum args[10];
 	int dims[1] = {n};
 	int lbs[1] = {1};
 	int i;
@@ -223,6 +298,9 @@ run_claim(const Turn *turns, int n, ArrayType *keys, TimestampTz now)
 		PointerGetDatum(construct_array(usable_texts, n_usable, TEXTOID, -1, false, TYPALIGN_INT));
 	args[6] =
 		PointerGetDatum(construct_array(homes, n, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
+	args[7] = Int32GetDatum(MEMORY_SMALL);
+	args[8] = Int64GetDatum((int64) room);
+	args[9] = Int64GetDatum(any_size ? 1 : 0);
 	return statement_run(CLAIM, args, NULL);
 }
 
@@ -333,38 +411,89 @@ queue_keep_home(Turn *turns, int n)
 }
 
 /*
- * Starts an attempt of these jobs: each one that is still queued becomes a Job in the state JOB_CLAIMED,
- * in the order of turns, and has the turn's place; the others' places are given back.  Those that
- * someone has locked are looked at again later.
+ * Puts jobs back on the schedule that found no room in memory, as if it had not been their turn.
  */
-void
-queue_claim(Turn *turns, int n, TimestampTz now)
+static void
+settle_refused(const int64 *ids, int n, TimestampTz now)
 {
-	ArrayType *keys = random_keys(n);
-	uint64 rows = run_claim(turns, n, keys, now);
+	int i;
+
+	queue_read_changed(ids, n, now);
+	for (i = 0; i < n; i++)
+		turns_give_back(ids[i]);
+}
+
+/*
+ * Makes a Job of a claimed row, which has the turn's place.
+ */
+static void
+start_attempt(uint64 row, Turn *turn)
+{
+	Job *job = job_from_row(row);
+	Place place;
+
+	keep_backend(row, turn);
+	/* whoever has the place leaves it, also when an error ends this: one of both */
+	place = turn->place;
+	turn->place.limits = NULL;
+	schedule_memory_given(turn->home, job->input_share ? job->input_share->bytes : 0);
+	assign(job, turn->queue, place);
+}
+
+/*
+ * Takes in what CLAIM gave.  The ids of the jobs that found no room in memory go into refused; returns their number.
+ */
+static int
+take_claimed(Turn *turns, int n, uint64 rows, int64 *refused)
+{
 	Turn **by_id = palloc(n * sizeof(Turn *));
-	Turn **missing = palloc(n * sizeof(Turn *));
-	int n_missing = 0;
+	int n_refused = 0;
 	uint64 row;
 	int i;
 
 	for (i = 0; i < n; i++)
+	{
 		by_id[i] = &turns[i];
+		schedule_memory_given(turns[i].home, 0);
+	}
 	qsort(by_id, n, sizeof(Turn *), compare_turns);
 	for (row = 0; row < rows; row++)
 	{
-		Job *job = job_from_row(row);
-		Turn key = {.id = job->id};
+		Turn key = {.id = DatumGetInt64(statement_not_null(row, 1))};
 		Turn *key_pointer = &key;
 		Turn *turn = *(Turn **) bsearch(&key_pointer, by_id, n, sizeof(Turn *), compare_turns);
-		Place place;
+		bool is_claimed;
+		Datum wanted = statement_value(row, 21, &is_claimed);
 
-		keep_backend(row, turn);
-		/* whoever has the place leaves it, also when an error ends this: one of both */
-		place = turn->place;
-		turn->place.limits = NULL;
-		assign(job, turn->queue, place);
+		if (is_claimed)
+			start_attempt(row, turn);
+		else
+		{
+			limits_give_back(&turn->place);
+			schedule_memory_refused(turn->home, DatumGetInt32(wanted));
+			refused[n_refused++] = turn->id;
+		}
 	}
+	return n_refused;
+}
+
+/*
+ * Starts an attempt of these jobs, whose order may change: each one that is still queued, and for which there is
+ * room in memory, becomes a Job in the state JOB_CLAIMED, in the order of turns, and has the turn's place; the
+ * others' places are given back.  Those that someone has locked are looked at again later.  Returns how many found
+ * no room.
+ */
+int
+queue_claim(Turn *turns, int n, TimestampTz now)
+{
+	ArrayType *keys = random_keys(n);
+	uint64 rows = run_claim(turns, n, keys, now);
+	Turn **missing = palloc(n * sizeof(Turn *));
+	int64 *refused = palloc(n * sizeof(int64));
+	int n_missing = 0;
+	int n_refused = take_claimed(turns, n, rows, refused);
+	int i;
+
 	for (i = 0; i < n; i++)
 	{
 		Job *job = job_find(turns[i].id);
@@ -376,22 +505,30 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 			queue_read_references(job);
 			continue;
 		}
-		limits_give_back(&turns[i].place);
-		if (job == NULL)
+		/* one that was refused has none any more */
+		if (job == NULL && turns[i].place.limits != NULL)
 			missing[n_missing++] = &turns[i];
+		limits_give_back(&turns[i].place);
 	}
+	if (n_refused > 0)
+		settle_refused(refused, n_refused, now);
 	if (n_missing > 0)
 		settle_missing(missing, n_missing, now);
+	return n_refused;
 }
 
 /*
  * Makes a Job of every running row that this dispatcher does not know: the calls were under way when
- * genjob last stopped.
+ * genjob last stopped.  False where answers that were saved are left for later, when there is memory for them.
  */
-void
+bool
 queue_read_orphans(void)
 {
-	uint64 rows = statement_run(FIND_ORPHANS, NULL, NULL);
+	size_t room = memory_room_for_answers() / SAVED_COPIES;
+	Datum args[3] = {Int32GetDatum(MEMORY_SMALL), Int64GetDatum((int64) room),
+					 Int64GetDatum(memory_held() == 0 ? 1 : 0)};
+	uint64 rows = statement_run(FIND_ORPHANS, args, NULL);
+	bool is_complete = true;
 	uint64 row;
 
 	for (row = 0; row < rows; row++)
@@ -402,10 +539,19 @@ queue_read_orphans(void)
 
 		if (job_find(DatumGetInt64(statement_not_null(row, 1))) != NULL)
 			continue;
+		if (!DatumGetBool(statement_not_null(row, 21)))
+		{
+			is_complete = false;
+			continue;
+		}
 		job = job_from_row(row);
 		(void) statement_value(row, 19, &isnull);
 		queue = schedule_queue(isnull ? job->server_name : statement_name(row, 19));
 		schedule_refresh();
 		assign(job, queue, limits_resume(&queue->limits, text_or_null(row, 20), clock_now()));
 	}
+	if (!is_complete)
+		schedule_note_time(&schedule_times.rescan,
+						   clock_now() + LOCKED_RETRY_MS * INT64CONST(1000));
+	return is_complete;
 }

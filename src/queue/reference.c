@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "memory.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "steps.h"
@@ -53,6 +54,21 @@ bytes_read(const Job *job)
 }
 
 /*
+ * Counts an output that is to be read among what the job takes of the memory.  False if there is no room.
+ */
+static bool
+hold_output(Job *job, size_t len)
+{
+	size_t more = memory_body_size(0, len);
+	size_t now = job->input_share ? job->input_share->bytes : memory_body_size(0, bytes_read(job));
+
+	if (!memory_may_read(more, job->input_share))
+		return false;
+	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, now + more);
+	return true;
+}
+
+/*
  * Takes the data over, of all outputs together no more than a body could hold.
  */
 static void
@@ -71,6 +87,11 @@ take_output(Job *job, Reference *reference)
 		job->complaint =
 			psprintf("the outputs that the request refers to are larger than %d MB together. Make several jobs of it.",
 					 MAX_BYTES / (1024 * 1024));
+		return;
+	}
+	if (!hold_output(job, toast_raw_datum_size(stored)))
+	{
+		job->waits_for = pstrdup(MEMORY_IS_FULL);
 		return;
 	}
 	reference->content_type = TextDatumGetCString(type);
@@ -122,7 +143,8 @@ queue_read_references(Job *job)
 	MemoryContext caller;
 	int i;
 
-	if (job->server == NULL || job->request == NULL || job->complaint != NULL)
+	if (job->server == NULL || job->request == NULL || job->complaint != NULL ||
+		job->waits_for != NULL)
 		return;
 	caller = MemoryContextSwitchTo(job->input_context);
 	list_references(job);

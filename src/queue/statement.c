@@ -46,10 +46,11 @@ typedef struct Statement
  * They carry all that the UPDATE needs: to join them with what was given once more would take a time that
  * grows with the square of their number.
  */
+#define LOCKED_ROWS(columns, given, condition) \
+	"SELECT " columns " FROM " given " JOIN @.gen_jobs j ON j.id = g.id WHERE " condition \
+	"  FOR NO KEY UPDATE OF j SKIP LOCKED"
 #define HELD_ROWS(given, condition) \
-	"held AS MATERIALIZED (" \
-	"  SELECT g.* FROM " given " JOIN @.gen_jobs j ON j.id = g.id WHERE " condition \
-	"  FOR NO KEY UPDATE OF j SKIP LOCKED)"
+	"held AS MATERIALIZED (" LOCKED_ROWS("g.*", given, condition) ")"
 
 static const Statement statements[STATEMENTS] = {
 	[FIND_CHANGED] = {1, {INT8ARRAYOID},
@@ -93,10 +94,16 @@ static const Statement statements[STATEMENTS] = {
 		" ORDER BY expires_at LIMIT 1"},
 	[FIND_OWNERS] = {1, {INT8ARRAYOID},
 		"SELECT id, owner::oid FROM @.gen_jobs WHERE id = ANY ($1)"},
-	[FIND_ORPHANS] = {0, {0},
-		"SELECT id, server, NULL::text, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
-		" idempotency_key::text, started_at, remote_id, (remote->'urls')::text, (remote->'answer')::text,"
-		" remote->'private' = 'true', (remote->'usage')::text, tenant, expires_at, ran_on, backend FROM @.gen_jobs WHERE state = 'running'"},
+	/* $1 to $3 are as $8 to $10 of CLAIM, and count the answers that were saved */
+	[FIND_ORPHANS] = {3, {INT4OID, INT8OID, INT8OID},
+		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
+		" idempotency_key::text, started_at, remote_id, (remote->'urls')::text,"
+		" CASE WHEN fits THEN (remote->'answer')::text END,"
+		" remote->'private' = 'true', (remote->'usage')::text, tenant, expires_at, ran_on, backend, fits"
+		" FROM (SELECT *, size <= $1 OR total <= $2 OR total - size < $3 AS fits"
+		"  FROM (SELECT *, sum(size) FILTER (WHERE size > $1) OVER (ROWS UNBOUNDED PRECEDING) AS total"
+		"   FROM (SELECT *, coalesce(octet_length((remote->'answer')::text), 0) AS size"
+		"    FROM @.gen_jobs WHERE state = 'running') r) s) j"},
 	[FAIL_EXPIRED] = {2, {TIMESTAMPTZOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
@@ -106,19 +113,33 @@ static const Statement statements[STATEMENTS] = {
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
 		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
-	[CLAIM] = {7, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID, NAMEARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-			NAMEARRAYOID},
-		"WITH " HELD_ROWS("unnest($1, $2, $4, $5, $7) g (id, key, ran_on, backend, server)",
-			"j.state = 'queued' AND j.server = g.server AND (j.expires_at IS NULL OR j.expires_at > $3)")
-		" UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, started_at = $3,"
+	/*
+	 * Of the rows larger than $8, those that go into $9 bytes together, and before any other one if it is smaller than
+	 * $10; behind the rows that were claimed come the others, as an id and the bytes wanted.  memory_body_size()
+	 * reckons as size does; what it is compressed to is all that is known here.
+	 */
+	[CLAIM] = {10, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID, NAMEARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+			NAMEARRAYOID, INT4OID, INT8OID, INT8OID},
+		"WITH held AS MATERIALIZED (SELECT h.*, sum(size) FILTER (WHERE size > $8) OVER (ROWS UNBOUNDED PRECEDING) AS total"
+		" FROM (" LOCKED_ROWS("g.*, pg_column_size(j.request) + coalesce(pg_column_size(j.inputs) / 3 * 4, 0) AS size",
+			"unnest($1, $2, $4, $5, $7) g (id, key, ran_on, backend, server)",
+			"j.state = 'queued' AND j.server = g.server AND (j.expires_at IS NULL OR j.expires_at > $3)") ") h),"
+		" claimed AS (UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, started_at = $3,"
 		"  idempotency_key = coalesce(j.idempotency_key, g.key), ran_on = g.ran_on,"
 		"  backend = CASE WHEN j.idempotency_key IS NOT NULL AND j.backend = ANY ($6)"
 		"   AND j.ran_on IS NOT DISTINCT FROM g.ran_on THEN j.backend ELSE g.backend END"
 		" FROM held g WHERE j.id = g.id AND j.state = 'queued'"
-		" RETURNING j.id, j.server, j.request::text, j.inputs, j.priority, j.owner::oid, j.attempt,"
-		"  j.failures, j.max_attempts, j.idempotency_key::text, j.started_at,"
-		"  NULL::text, NULL::text, NULL::text, NULL::boolean, NULL::text, j.tenant, j.expires_at,"
-		"  j.ran_on, j.backend"},
+		"  AND (g.size <= $8 OR g.total <= $9 OR g.total - g.size < $10)"
+		" RETURNING j.id, j.server, j.request, j.inputs, j.priority, j.owner::oid AS owner, j.attempt,"
+		"  j.failures, j.max_attempts, j.idempotency_key::text AS key, j.started_at, j.tenant, j.expires_at,"
+		"  j.ran_on, j.backend)"
+		" SELECT id, server, request, inputs, priority, owner, attempt, failures, max_attempts, key, started_at,"
+		"  NULL::text, NULL::text, NULL::text, NULL::boolean, NULL::text, tenant, expires_at, ran_on, backend,"
+		"  NULL::int4 FROM claimed"
+		" UNION ALL"
+		" SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,"
+		"  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, size FROM held"
+		" WHERE size > $8 AND total > $9 AND total - size >= $10"},
 	[READ_OUTPUT] = {2, {INT8OID, INT4OID},
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data"
 		" FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"

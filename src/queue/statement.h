@@ -8,6 +8,10 @@
 #include "executor/spi.h"
 #include "utils/array.h"
 
+/* Why a job that was claimed is put off */
+#define MEMORY_IS_FULL \
+	"genjob.max_memory is reached: other jobs take the memory that this one needs. Wait, or raise it."
+
 typedef enum StatementId
 {
 	FIND_CHANGED,

@@ -1,0 +1,208 @@
+/*
+ * memory.c
+ *		What bodies take of the dispatcher's memory: counted, and bounded by genjob.max_memory.
+ *
+ * A process that takes all memory is killed by the kernel, and then PostgreSQL restarts for everybody.  So jobs
+ * are left in the table while the requests of those in memory take half of the bound, and answers are left
+ * with their servers while all bodies together take the whole.
+ *
+ * Somebody must always get on, or those who hold memory would wait for each other: where nothing else is
+ * claimed, a job of any size is, and one job at a time, which is favoured until its answer is written, may receive
+ * what it is sent.  So the bound is passed by one request and one answer at most.
+ *
+ * Small bodies are not counted: they are never held back, and genjob.max_in_flight bounds their number.
+ */
+#include "postgres.h"
+
+#include <malloc.h>
+
+#include "memory.h"
+#include "settings.h"
+
+#define MMAP_THRESHOLD (256 * 1024)
+
+static size_t held[MEMORY_USES];
+static const void *favoured = NULL;
+
+/*
+ * Has large bodies given back to the system as soon as they are freed.  glibc does so at first, but raises the size
+ * from which on it does with each that was freed, up to 32 MB.
+ */
+void
+memory_init(void)
+{
+#ifdef __GLIBC__
+	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+#endif
+}
+
+/* ---------- counting ---------- */
+
+static size_t
+counted(size_t bytes)
+{
+	return bytes > MEMORY_SMALL ? bytes : 0;
+}
+
+/*
+ * Takes notice that a body has another size than before.  Never raises an error: it is called from libcurl's callbacks.
+ */
+void
+memory_resize(MemoryUse use, size_t from, size_t to)
+{
+	held[use] += counted(to);
+	held[use] -= counted(from);
+}
+
+static void
+end_share(void *arg)
+{
+	MemoryShare *share = arg;
+
+	memory_resize(share->use, share->bytes, 0);
+}
+
+/*
+ * Takes notice that a context holds so many bytes of bodies, in *share, which lives in it and is NULL before the
+ * first time.
+ */
+void
+memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use, size_t bytes)
+{
+	if (*share == NULL)
+	{
+		if (counted(bytes) == 0)
+			return;
+		*share = MemoryContextAllocZero(context, sizeof(MemoryShare));
+		(*share)->use = use;
+		(*share)->end.func = end_share;
+		(*share)->end.arg = *share;
+		MemoryContextRegisterResetCallback(context, &(*share)->end);
+	}
+	memory_resize(use, (*share)->bytes, bytes);
+	(*share)->bytes = bytes;
+}
+
+/*
+ * Bytes of all bodies that are counted.
+ */
+size_t
+memory_held(void)
+{
+	return held[MEMORY_REQUESTS] + held[MEMORY_ANSWERS];
+}
+
+/* ---------- room ---------- */
+
+static size_t
+bound(void)
+{
+	return (size_t) genjob_max_memory * 1024 * 1024;
+}
+
+/*
+ * What a job takes whose request has so many bytes of text and its inputs so many: in base64, at most.
+ */
+size_t
+memory_body_size(size_t request, size_t inputs)
+{
+	return request + inputs / 3 * 4;
+}
+
+/*
+ * How many bytes may be claimed now, in bodies that are not small; *any_size: the first of these may be larger.
+ */
+size_t
+memory_room_for_claims(bool *any_size)
+{
+	size_t share = bound() / 2;
+	size_t claimed = held[MEMORY_REQUESTS];
+	size_t all = memory_held();
+
+	*any_size = claimed == 0;
+	if (claimed >= share || all >= bound())
+		return 0;
+	return Min(share - claimed, bound() - all);
+}
+
+/*
+ * Whether a body of that size may be claimed now.
+ */
+bool
+memory_may_claim(size_t bytes)
+{
+	bool any_size;
+	size_t room = memory_room_for_claims(&any_size);
+
+	return any_size || counted(bytes) <= room;
+}
+
+/*
+ * Whether a body of that size may be claimed when all other bodies but own have gone.
+ */
+bool
+memory_has_room_beside(size_t bytes, size_t own)
+{
+	return own == 0 || own + counted(bytes) <= bound() / 2;
+}
+
+/*
+ * Whether a claimed job, of which own (or NULL) is in memory already, may read so many bytes more.  It was to have
+ * room before it was claimed; this is for what nobody knew then.
+ */
+bool
+memory_may_read(size_t bytes, const MemoryShare *own)
+{
+	size_t mine = own ? counted(own->bytes) : 0;
+
+	/* the table's sizes have headers of a few bytes */
+	return counted(bytes) == 0 || held[MEMORY_REQUESTS] == mine ||
+		   memory_held() + bytes <= bound() + MEMORY_SMALL;
+}
+
+/*
+ * How many bytes more answers may take.
+ */
+size_t
+memory_room_for_answers(void)
+{
+	return bound() - Min(memory_held(), bound());
+}
+
+bool
+memory_may_receive(size_t bytes)
+{
+	return bytes <= memory_room_for_answers();
+}
+
+/* ---------- the one that goes on ---------- */
+
+/*
+ * Whether owner is the one whose answers may pass the bound, or can be.
+ */
+bool
+memory_could_favour(const void *owner)
+{
+	return favoured == NULL || favoured == owner;
+}
+
+/*
+ * Favours owner until memory_unfavour(), if nobody else is.  True when it is favoured.
+ */
+bool
+memory_favour(const void *owner)
+{
+	if (favoured == NULL)
+		favoured = owner;
+	return favoured == owner;
+}
+
+/*
+ * Takes notice that owner holds no answer any more.
+ */
+void
+memory_unfavour(const void *owner)
+{
+	if (favoured == owner)
+		favoured = NULL;
+}

@@ -1,0 +1,50 @@
+/*
+ * memory.h
+ *		What bodies take of the dispatcher's memory, and whether more may.
+ */
+#ifndef GENJOB_MEMORY_H
+#define GENJOB_MEMORY_H
+
+#include "utils/palloc.h"
+
+#define MEMORY_SMALL (64 * 1024) /* bytes of a body that is neither counted nor held back */
+
+typedef enum MemoryUse
+{
+	MEMORY_REQUESTS, /* inputs, what they refer to, and what is made of them */
+	MEMORY_ANSWERS,
+	MEMORY_USES
+} MemoryUse;
+
+/*
+ * What a memory context holds of bodies, until it is reset or deleted.
+ */
+typedef struct MemoryShare
+{
+	MemoryUse use;
+	size_t bytes;
+	MemoryContextCallback end;
+} MemoryShare;
+
+extern void memory_init(void);
+
+/* Counting */
+extern void memory_resize(MemoryUse use, size_t from, size_t to);
+extern void memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use, size_t bytes);
+extern size_t memory_held(void);
+
+/* Whether there is room */
+extern size_t memory_body_size(size_t request, size_t inputs);
+extern bool memory_may_claim(size_t bytes);
+extern bool memory_has_room_beside(size_t bytes, size_t own);
+extern size_t memory_room_for_claims(bool *any_size);
+extern bool memory_may_read(size_t bytes, const MemoryShare *own);
+extern size_t memory_room_for_answers(void);
+extern bool memory_may_receive(size_t bytes);
+
+/* Who need not ask */
+extern bool memory_favour(const void *owner);
+extern bool memory_could_favour(const void *owner);
+extern void memory_unfavour(const void *owner);
+
+#endif /* GENJOB_MEMORY_H */

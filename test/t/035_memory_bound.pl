@@ -1,0 +1,195 @@
+# genjob.max_memory: however large jobs and answers are, and however many come at once, the dispatcher takes little more
+# than that. Jobs wait in the table and answers at their servers, and nobody waits for ever.
+#
+# Memory is what only the dispatcher has (RssAnon of /proc/PID/status), at its highest.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+use GenJobTest;
+use Session;
+use StandIn;
+
+my $bound = 64;    # MB: the least that can be set
+my $reason = 'genjob.max_memory is reached';
+my $node = new_node(conf => "genjob.max_memory = '$bound MB'\ngenjob.debug_clock_speed = 10\nsynchronous_commit = off\nautovacuum = off\nmax_wal_size = '4GB'");
+my $standin = StandIn->new(latency_ms => 100, backlog => 1024);
+my $pid = dispatcher_pid($node);
+plan skip_all => 'needs /proc/PID/status' unless -r "/proc/$pid/status";
+
+my $session = Session->new($node);
+
+sub query
+{
+	my ($sql) = @_;
+	my $answer = $session->query($sql);
+	die($session->messages) if $session->messages =~ /ERROR/;
+	return $answer;
+}
+
+# MB that this process alone has.
+sub memory
+{
+	my ($kb) = slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
+	return int($kb / 1024);
+}
+
+# Polls until $sql is true, and gives the most memory that was seen meanwhile, and whether $noted ever was true; nothing
+# after a while.
+sub most_until
+{
+	my ($sql, $noted) = @_;
+	my ($most, $until, $asked, $seen) = (0, time + 60, 0, 0);
+	while (time < $until)
+	{
+		my $now = memory();
+		$most = $now if $now > $most;
+		if (time - $asked > 0.05)
+		{
+			$seen ||= query($noted) eq 't' if defined $noted;
+			return wantarray ? ($most, $seen) : $most if query($sql) eq 't';
+			$asked = time;
+		}
+		sleep 0.003;
+	}
+	diag(query('SELECT server, state, count(*), max(error) FROM gen_jobs GROUP BY 1, 2'));
+	return;
+}
+
+sub eventually
+{
+	my ($sql, $name) = @_;
+	return ok(defined scalar(most_until($sql)), $name);
+}
+
+sub all_ended { my ($server) = @_; return "SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = '$server' AND state IN ('queued', 'running'))"; }
+
+sub held_back { my ($server) = @_; return "SELECT bool_or(held_reason = '$reason') FROM genjob.servers WHERE server = '$server'"; }
+
+sub outcomes { my ($server) = @_; return query("SELECT state, count(*), max(attempt) FROM gen_jobs WHERE server = '$server' GROUP BY 1"); }
+
+sub nothing_is_held
+{
+	my ($when) = @_;
+	return eventually("SELECT query = '0 calls in flight' FROM pg_stat_activity WHERE pid = $pid", "$when nothing is counted any more");
+}
+
+# N jobs for a server with an input of MB each (of which base64 makes a third more), and a script for the stand-in.
+sub insert
+{
+	my ($server, $n, $mb, $script) = @_;
+	my $request = literal(StandIn::request(prompt => 'large', image => { '$input' => 1 }, $script ? (standin => $script) : ()));
+	query(qq{WITH input AS MATERIALIZED (SELECT decode(repeat(md5('x'), 65536 * $mb), 'hex') AS bytes)
+		INSERT INTO gen_jobs (server, request, inputs)
+		SELECT '$server', $request, ARRAY[bytes] FROM input, generate_series(1, $n)});
+	return;
+}
+
+create_server($node, $_, 'http', $standin, path => '/binary', max_in_flight => 300) for qw(large small hung);
+create_server($node, 'painter', 'openai-images', $standin, max_in_flight => 300);
+create_server($node, 'dripping', 'openai-images', $standin);
+create_server($node, 'hasty', 'openai-images', $standin, timeout => '1500 ms');
+
+# ---- many large jobs ----
+
+insert('large', 2, 1);
+eventually(all_ended('large'), 'two jobs with inputs end');
+query('DELETE FROM gen_jobs');
+$standin->reset;
+my $before = memory();
+insert('large', 100, 1);
+my ($most, $is_shown) = most_until(all_ended('large'), held_back('large'));
+is(outcomes('large'), 'succeeded|100|1', '100 jobs of 1 MB each succeed, each at once');
+cmp_ok($most - $before, '<', $bound + 32, "... in less than $bound MB and some");
+my $counts = $standin->counts(summary => 1);
+is("$counts->{distinct_keys} $counts->{max_per_key}", '100 1', '... and each is sent once');
+ok($is_shown, '... while genjob.servers says what holds them back');
+nothing_is_held('then');
+
+# ---- many large answers ----
+
+my $picture = StandIn::request(prompt => 'a large picture', size => '1150x1150', standin => { latency_ms => 300 });
+query("INSERT INTO gen_jobs (server, request) VALUES ('painter', '$picture')");
+eventually(all_ended('painter'), 'a picture of 4 MB is painted');
+$standin->reset;
+$before = memory();
+query("INSERT INTO gen_jobs (server, request) SELECT 'painter', '$picture' FROM generate_series(1, 30)");
+$most = most_until(all_ended('painter'));
+is(outcomes('painter'), 'succeeded|31|1', '30 such answers at once all arrive');
+cmp_ok($most - $before, '<', $bound + 48, "... in less than $bound MB and some");
+is(query("SELECT count(*), count(DISTINCT o.sha256), min(bytes) > 3900000 FROM gen_outputs o JOIN gen_jobs j ON j.id = job_id WHERE server = 'painter'"),
+	'31|1|t', '... unbroken');
+$counts = $standin->counts(summary => 1);
+is("$counts->{distinct_keys} $counts->{max_answered_per_key}", '30 1', '... and each is paid once');
+nothing_is_held('then');
+
+# ---- one that is larger than the bound, among others ----
+
+query('BEGIN');
+insert('large', 20, 1);
+insert('small', 1, $bound - 4);
+query('COMMIT');
+eventually(all_ended('small'), 'a job that is larger than the bound ends');
+eventually(all_ended('large'), '... and so do others');
+is(outcomes('small'), 'succeeded|1|1', '... it succeeds');
+nothing_is_held('then');
+
+# ---- those of others, while large ones wait for each other ----
+
+query("DELETE FROM gen_jobs WHERE server <> 'painter'");
+insert('hung', 2, 20, { latency_ms => 3600000 });
+eventually(held_back('hung'), 'of two that are too large together one waits');
+query("INSERT INTO gen_jobs (server, request) SELECT 'small', '{}' FROM generate_series(1, 20)");
+insert('large', 5, 1);
+eventually(all_ended('small'), 'small jobs of another server do not');
+eventually(all_ended('large'), '... nor do larger ones for which there is room');
+is(outcomes('hung'), "queued|1|0\nrunning|1|1", '... it still does');
+query("SELECT genjob.cancel(id) FROM gen_jobs WHERE state = 'running'");
+eventually("SELECT count(*) = 1 FROM gen_jobs WHERE server = 'hung' AND state = 'running'", 'until the other one is over');
+query("SELECT genjob.cancel(id) FROM gen_jobs WHERE state = 'running'");
+nothing_is_held('then');
+
+# ---- an answer that has to wait ----
+
+insert('hung', 1, $bound - 4, { latency_ms => 3600000 });
+eventually("SELECT state = 'running' FROM gen_jobs WHERE server = 'hung' ORDER BY id DESC LIMIT 1", 'one job takes all memory');
+query(q{INSERT INTO gen_jobs (server, request)
+	SELECT 'large', jsonb_build_object('image', jsonb_build_object('$output', jsonb_build_array(min(id), 1))) FROM gen_jobs WHERE server = 'painter'});
+eventually(q{SELECT bool_or(state = 'queued' AND error LIKE 'genjob.max_memory is reached: other jobs%') FROM gen_jobs WHERE server = 'large'},
+	'... so that outputs to which another one refers are not read');
+my $dripping = StandIn::request(prompt => 'a slow one', size => '500x500', standin => { faults => [ { drip => { bytes => 50000, every_ms => 100 } } ] });
+query("INSERT INTO gen_jobs (server, request) VALUES ('dripping', '$dripping')");
+eventually("SELECT bool_or(bytes_received > 200000) FROM genjob.activity WHERE server = 'dripping'", 'then one answer still comes, slowly');
+my $fast = StandIn::request(prompt => 'a fast one', size => '500x500');
+query("INSERT INTO gen_jobs (server, request) VALUES ('hasty', '$fast')");
+my $begun = time;
+eventually(all_ended('hasty'), '... and then another one');
+cmp_ok(time - $begun, '>', 1.5, '... which has waited longer than its timeout');
+is(outcomes('hasty') . ' ' . outcomes('dripping'), 'succeeded|1|1 succeeded|1|1', '... and is not lost');
+query("SELECT genjob.cancel(id) FROM gen_jobs WHERE state = 'running'");
+
+# ---- inputs that are larger than the table says ----
+
+query(q{CREATE TABLE others (inputs bytea[]);
+	INSERT INTO others SELECT ARRAY[decode(repeat('00', 20000000), 'hex')]});
+$before = memory();
+query(q{INSERT INTO gen_jobs (server, request, inputs)
+	SELECT 'small', '{"image": {"$input": 1}}', inputs FROM others, generate_series(1, 6)});
+is(query("SELECT max(pg_column_size(inputs)) < 1000000 FROM gen_jobs WHERE server = 'small' AND state IN ('queued', 'running')"), 't',
+	'where inputs are compressed');
+$most = most_until(all_ended('small'));
+is(query("SELECT count(*) FROM gen_jobs WHERE server = 'small' AND state = 'succeeded' AND inputs IS NOT NULL"), '6', '... all jobs succeed');
+cmp_ok($most - $before, '<', 2 * $bound + 16, '... one after another');
+eventually(all_ended('large'), 'what referred to an output is sent, too');
+is(query("SELECT state FROM gen_jobs WHERE server = 'large' ORDER BY id DESC LIMIT 1"), 'succeeded', '... it succeeds');
+nothing_is_held('then');
+
+$standin->stop;
+$session->quit;
+$node->stop;
+done_testing();
