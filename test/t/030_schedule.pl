@@ -262,7 +262,7 @@ all_aborted('TRUNCATE');
 
 # ---- an answer that comes too late ----
 
-my ($cancelled, $retried) = insert([ 'one', prompt('cancelled', latency_ms => 60_000) ], [ 'fine', prompt('retried', latency_ms => 300) ]);
+my ($cancelled, $retried) = insert([ 'one', prompt('cancelled', latency_ms => 60_000) ], [ 'fine', prompt('retried', latency_ms => 2000) ]);
 $standin->wait_for(sub { $_[0]{in_flight} == 2 });
 is(query("SELECT genjob.cancel($cancelled), genjob.cancel($cancelled)"), 't|f', 'cancel() of a running job');
 eventually("SELECT NOT EXISTS (SELECT FROM genjob.activity WHERE job_id = $cancelled)", '... ends its call');
