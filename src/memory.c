@@ -19,20 +19,23 @@
 #include "memory.h"
 #include "settings.h"
 
-#define MMAP_THRESHOLD (256 * 1024)
+#define MMAP_THRESHOLD (2 * 1024 * 1024)
+#define TRIM_THRESHOLD (32 * 1024 * 1024)
 
 static size_t held[MEMORY_USES];
 static const void *favoured = NULL;
 
 /*
  * Has large bodies given back to the system as soon as they are freed.  glibc does so at first, but raises the size
- * from which on it does with each that was freed, up to 32 MB.
+ * from which on it does with each that was freed, up to 32 MB.  What is set here is set for good: so the end of the
+ * heap is kept, too, as glibc would, or each turn would take it from the system anew.  http.c gives it back in time.
  */
 void
 memory_init(void)
 {
 #ifdef __GLIBC__
 	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+	mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD);
 #endif
 }
 
