@@ -134,7 +134,7 @@ static void
 read_again(TimestampTz now)
 {
 	scan_since = Min(scan_since, news.untold.since);
-	if (news.untold.expiry != DT_NOEND && news.untold.expiry != DT_NOBEGIN)
+	if (news.untold.expiry != DT_NOEND && news.untold.since != DT_NOBEGIN)
 		queue_note_expiry(news.untold.expiry);
 	if (scan_since == DT_NOBEGIN)
 		queue_read_claimed(now);
@@ -160,6 +160,9 @@ read_queue(TimestampTz now)
 	weights_changed = false;
 	if (news.n_ids > 0)
 		queue_read_changed(news.ids, news.n_ids, now);
+	/* the clock was set back */
+	if (now < due_read)
+		times->due = queue_next_due(now);
 	if (times->due != 0 && times->due <= now)
 	{
 		if (!queue_read_due(due_read, now))
@@ -176,19 +179,11 @@ expire_and_fail(TimestampTz now)
 	ServerQueue *queue;
 
 	if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
-	{
-		int n = queue_expire(now);
-
-		/* rows that were locked are looked at again for a while; after that the rescan finds them */
-		schedule_times.expiry = queue_next_expiry();
-		if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
-			schedule_times.expiry = n < EXPIRE_BATCH ? now + USECS_PER_SEC : now;
-	}
-	while ((queue = schedule_next_without_server()) != NULL)
-	{
-		if (queue_fail_waiting(NameStr(queue->name), queue->complaint, now) == 0)
-			schedule_drop(queue);
-	}
+		queue_expire(now);
+	/* the next ones with the next transaction: there may be many */
+	queue = schedule_next_without_server();
+	if (queue != NULL && queue_fail_waiting(NameStr(queue->name), queue->complaint, now) == 0)
+		schedule_drop(queue);
 }
 
 /*
