@@ -80,9 +80,10 @@ query(qq{INSERT INTO gen_jobs (server, request, tenant, run_at, expires_at)
 	SELECT 'one', '{"prompt": "never"}', 'never', 'infinity', $soon FROM generate_series(1, $bulk)});
 all_become('never', 'failed', 'jobs of a bulk that would never be due expire');
 query(qq{INSERT INTO gen_jobs (server, request, tenant, run_at, expires_at)
-	SELECT 'one', '{"prompt": "mixed"}', 'mixed', now() + interval '1 h', CASE WHEN i = 1 THEN '-infinity' ELSE $soon END
+	SELECT 'one', '{"prompt": "mixed"}', CASE WHEN i <= 2100 THEN 'remaining' ELSE 'mixed' END, now() + interval '1 h',
+		CASE WHEN i <= 2100 THEN NULL WHEN i = 2200 THEN '-infinity' ELSE $soon END
 	FROM generate_series(1, $bulk) i});
-all_become('mixed', 'failed', '... and those of one in which the first expired long ago');
+all_become('mixed', 'failed', '... and those of one in which some do not and one did long ago');
 enqueue($node, 'one', StandIn::request(prompt => 'retried', faults => [ { latency_ms => 600, status => 500 } ]),
 	tenant => 'retried', expires_at => query("SELECT $soon"));
 all_become('retried', 'failed', '... and a job that is put off beyond it by a failure');
