@@ -388,7 +388,6 @@ queue_read_due(TimestampTz after, TimestampTz now)
 	return rows < MAX_DUE;
 }
 
-
 TimestampTz
 queue_next_due(TimestampTz after)
 {
@@ -429,7 +428,8 @@ expect_locked(TimestampTz now)
 	expired_to = locked;
 	schedule_times.expiry = next_expiry(now + 1);
 	schedule_note_time(&schedule_times.expiry,
-					   now + Max(LOCKED_RETRY_US, (now - Max(locked, now - USECS_PER_HOUR)) / 8));
+					   now + Max(LOCKED_RETRY_US,
+								 (now - Max(locked, now - 4 * USECS_PER_MINUTE)) / 8));
 }
 
 /*

@@ -53,6 +53,7 @@ sub untold
 create_server($node, 'one', 'openai-images', $standin, max_in_flight => 50);
 create_server($node, 'narrow', 'openai-images', $standin, max_in_flight => 1);
 create_server($node, 'paused', 'openai-images', $standin);
+create_server($node, 'wide', 'openai-images', $standin);
 create_server($node, 'gone', 'openai-images', $standin);
 query("SELECT genjob.pause('paused'), genjob.pause('gone')");
 
@@ -69,6 +70,13 @@ $session->query(q{UPDATE gen_jobs SET run_at = now() + interval '1 h' WHERE tena
 enqueue($node, 'narrow', { prompt => 'next' }, tenant => 'next');
 all_become('next', 'succeeded', 'the next one is run');
 is(query(q{SELECT state, attempt FROM gen_jobs WHERE tenant = 'later'}), 'queued|0', '... and none before its run_at');
+
+# ---- more tenants than are found at a time ----
+
+query(qq{INSERT INTO gen_jobs (server, request, tenant)
+	SELECT CASE WHEN i < $bulk THEN 'paused' ELSE 'wide' END, '{"prompt": "wide"}', CASE WHEN i < $bulk THEN 'wide ' || i ELSE 'wide' END
+	FROM generate_series(1, $bulk) i});
+all_become('wide', 'succeeded', 'a job is found behind those of a thousand tenants whose server is paused');
 
 # ---- expires_at ----
 
@@ -97,6 +105,14 @@ query(q{CREATE FUNCTION put_forward() RETURNS trigger LANGUAGE plpgsql AS
 query(qq{INSERT INTO gen_jobs (server, request, tenant)
 	SELECT 'one', '{"prompt": "forward"}', 'forward' FROM generate_series(1, $bulk)});
 all_become('forward', 'succeeded', 'a bulk of jobs is found whose run_at another trigger has changed');
+
+query(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'refused'; END$$;
+	CREATE TRIGGER refuse AFTER UPDATE ON gen_jobs FOR EACH ROW WHEN (NEW.tenant = 'refused' AND NEW.state = 'failed') EXECUTE FUNCTION refuse()});
+enqueue($node, 'one', { prompt => 'expires' }, tenant => 'refused', expires_at => '2001-01-01');
+enqueue($node, 'one', { prompt => 'others' }, tenant => "other $_") for 1 .. 3;
+all_become("other $_", 'succeeded', "one that expires, and whose row refuses that, keeps no other ($_) from running") for 1 .. 3;
+query('DROP TRIGGER refuse ON gen_jobs');
+all_become('refused', 'failed', '... and fails when it can');
 
 # ---- servers that are gone ----
 
