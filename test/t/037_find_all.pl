@@ -57,6 +57,13 @@ create_server($node, 'wide', 'openai-images', $standin);
 create_server($node, 'gone', 'openai-images', $standin);
 query("SELECT genjob.pause('paused'), genjob.pause('gone')");
 
+# ---- more tenants than are found at a time, and nothing else that wakes the dispatcher ----
+
+query(qq{INSERT INTO gen_jobs (server, request, tenant)
+	SELECT CASE WHEN i < $bulk THEN 'paused' ELSE 'wide' END, '{"prompt": "wide"}', CASE WHEN i < $bulk THEN 'wide ' || i ELSE 'wide' END
+	FROM generate_series(1, $bulk) i});
+all_become('wide', 'succeeded', 'a job is found behind those of a thousand tenants whose server is paused');
+
 # ---- run_at is put off while the dispatcher is about to claim ----
 
 enqueue($node, 'narrow', StandIn::request(prompt => 'first', latency_ms => 1000), tenant => 'first');
@@ -70,13 +77,6 @@ $session->query(q{UPDATE gen_jobs SET run_at = now() + interval '1 h' WHERE tena
 enqueue($node, 'narrow', { prompt => 'next' }, tenant => 'next');
 all_become('next', 'succeeded', 'the next one is run');
 is(query(q{SELECT state, attempt FROM gen_jobs WHERE tenant = 'later'}), 'queued|0', '... and none before its run_at');
-
-# ---- more tenants than are found at a time ----
-
-query(qq{INSERT INTO gen_jobs (server, request, tenant)
-	SELECT CASE WHEN i < $bulk THEN 'paused' ELSE 'wide' END, '{"prompt": "wide"}', CASE WHEN i < $bulk THEN 'wide ' || i ELSE 'wide' END
-	FROM generate_series(1, $bulk) i});
-all_become('wide', 'succeeded', 'a job is found behind those of a thousand tenants whose server is paused');
 
 # ---- expires_at ----
 
