@@ -41,6 +41,9 @@ static TimestampTz next_rescan;
 static int claim_batch = CLAIM_BATCH;
 static int troubles = 0; /* failed claim transactions in a row */
 static TimestampTz trouble_until = 0;
+static int fail_troubles = 0;
+static TimestampTz fail_until =
+	0; /* until then no job is failed that was never started: the last try raised an error */
 
 /*
  * Prepares for the first look, which is at everything.
@@ -134,7 +137,7 @@ static void
 read_again(TimestampTz now)
 {
 	scan_since = Min(scan_since, news.untold.since);
-	if (news.untold.expiry != DT_NOEND && news.untold.expiry != DT_NOBEGIN)
+	if (news.untold.expiry != DT_NOEND && news.untold.since != DT_NOBEGIN)
 		queue_note_expiry(news.untold.expiry);
 	if (scan_since == DT_NOBEGIN)
 		queue_read_claimed(now);
@@ -160,6 +163,9 @@ read_queue(TimestampTz now)
 	weights_changed = false;
 	if (news.n_ids > 0)
 		queue_read_changed(news.ids, news.n_ids, now);
+	/* the clock was set back */
+	if (now < due_read)
+		times->due = queue_next_due(now);
 	if (times->due != 0 && times->due <= now)
 	{
 		if (!queue_read_due(due_read, now))
@@ -168,27 +174,6 @@ read_queue(TimestampTz now)
 	}
 	read_again(now);
 	due_read = now;
-}
-
-static void
-expire_and_fail(TimestampTz now)
-{
-	ServerQueue *queue;
-
-	if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
-	{
-		int n = queue_expire(now);
-
-		/* rows that were locked are looked at again for a while; after that the rescan finds them */
-		schedule_times.expiry = queue_next_expiry();
-		if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
-			schedule_times.expiry = n < EXPIRE_BATCH ? now + USECS_PER_SEC : now;
-	}
-	while ((queue = schedule_next_without_server()) != NULL)
-	{
-		if (queue_fail_waiting(NameStr(queue->name), queue->complaint, now) == 0)
-			schedule_drop(queue);
-	}
 }
 
 /*
@@ -218,7 +203,6 @@ claim_work(void *arg)
 	read_queue(now);
 	schedule_refresh();
 	look_again(now);
-	expire_and_fail(now);
 	do
 	{
 		queue_fill(now);
@@ -298,6 +282,77 @@ forget_news(void)
 	news.recheck = false;
 }
 
+/* ---------- what can never be run ---------- */
+
+/*
+ * When there may be jobs that have expired, or have no server; 0: it is not known.
+ */
+static TimestampTz
+next_failing(void)
+{
+	TimestampTz earliest = Max(fail_until, 1);
+
+	if (schedule_next_without_server() != NULL)
+		return earliest;
+	return schedule_times.expiry != 0 ? Max(schedule_times.expiry, earliest) : 0;
+}
+
+static bool
+must_fail(TimestampTz now)
+{
+	return next_failing() != 0 && next_failing() <= now;
+}
+
+static void
+expire_work(void *arg)
+{
+	TimestampTz now = *(TimestampTz *) arg;
+
+	if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
+		queue_expire(now);
+}
+
+/* The next ones with the next transaction: there may be many. */
+static void
+fail_work(void *arg)
+{
+	TimestampTz now = *(TimestampTz *) arg;
+	ServerQueue *queue = schedule_next_without_server();
+
+	if (queue != NULL && queue_fail_waiting(NameStr(queue->name), queue->complaint, now) == 0)
+		schedule_drop(queue);
+}
+
+/*
+ * Fails jobs that can never be run.  A row that raises an error then (others' triggers fire) must not keep those that
+ * can from being claimed, so this has transactions of its own.
+ */
+static void
+fail_unstarted(void)
+{
+	static const QueueWork works[] = {expire_work, fail_work};
+	TimestampTz now = clock_now();
+	bool failed = false;
+	ErrorData *error;
+	int i;
+
+	if (!must_fail(now))
+		return;
+	for (i = 0; i < lengthof(works); i++)
+	{
+		if (queue_transact("failing jobs that cannot be run", works[i], &now, &error))
+			continue;
+		trouble_show("fail jobs that cannot be run", error);
+		/* those that were taken off the schedule are queued again */
+		scan_since = DT_NOBEGIN;
+		failed = true;
+	}
+	fail_until = failed ? clock_now() + trouble_backoff_us(fail_troubles) : 0;
+	fail_troubles = failed ? fail_troubles + 1 : 0;
+}
+
+/* ---------- when ---------- */
+
 /*
  * Whether there is a reason for a claim transaction now.  An idle dispatcher has none.
  */
@@ -323,11 +378,10 @@ claimer_must_look(TimestampTz now)
 	}
 	if (other_version)
 		return news.recheck || news.untold.since != DT_NOEND || news.n_ids > 0;
-	return look_at_extension || scan_since != DT_NOEND || scanning ||
-		   schedule_next_without_server() != NULL || news.n_ids > 0 ||
-		   news.untold.since != DT_NOEND || news.recheck ||
+	return look_at_extension || scan_since != DT_NOEND || scanning || must_fail(now) ||
+		   news.n_ids > 0 || news.untold.since != DT_NOEND || news.recheck ||
 		   (putoff_next() != 0 && putoff_next() <= now) || (times->due != 0 && times->due <= now) ||
-		   (times->expiry != 0 && times->expiry <= now) || schedule_can_take(room(), now);
+		   schedule_can_take(room(), now);
 }
 
 /*
@@ -358,6 +412,8 @@ claimer_claim(void)
 		claim->refused > 0 ? Max(claim->n - claim->refused, 1) : Min(claim_batch * 2, CLAIM_BATCH);
 	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
 		steps_start(dlist_container(Job, node, iter.cur));
+	if (!look_at_extension)
+		fail_unstarted();
 }
 
 /*
@@ -407,8 +463,8 @@ claimer_take_news(void)
 TimestampTz
 claimer_next_look(TimestampTz now)
 {
-	TimestampTz times[] = {schedule_times.due, schedule_times.expiry, schedule_times.rescan,
-						   putoff_next(),      queue_sweep_next(),    schedule_next_change(now)};
+	TimestampTz times[] = {schedule_times.due, next_failing(),     schedule_times.rescan,
+						   putoff_next(),      queue_sweep_next(), schedule_next_change(now)};
 	TimestampTz next = next_rescan;
 	int i;
 
@@ -416,7 +472,7 @@ claimer_next_look(TimestampTz now)
 		return trouble_until;
 	if (other_version)
 		return next_rescan;
-	if (schedule_can_take(room(), now))
+	if (scan_since != DT_NOEND || scanning || schedule_can_take(room(), now))
 		return now;
 	for (i = 0; i < lengthof(times); i++)
 	{

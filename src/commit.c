@@ -133,7 +133,8 @@ note_id(int64 *ids, int *n, int64 id)
 void
 commit_note_added(int64 id, TimestampTz run_at, TimestampTz expires_at)
 {
-	notes.untold.since = Min(notes.untold.since, run_at);
+	/* DT_NOEND would be none */
+	notes.untold.since = Min(notes.untold.since, Min(run_at, DT_NOEND - 1));
 	notes.untold.expiry = Min(notes.untold.expiry, expires_at);
 	if (!note_id(notes.changed, &notes.n_changed, id))
 		notes.many_changed = true;

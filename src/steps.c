@@ -27,6 +27,7 @@
 #include "clock.h"
 #include "guard.h"
 #include "job.h"
+#include "queue/queue.h"
 #include "retry.h"
 #include "schedule.h"
 #include "steps.h"
@@ -490,6 +491,8 @@ steps_reported(Job *job, TimestampTz now)
 	ServerStats *stats = job->queue->stats;
 	bool goes_on = strcmp(job->new_state, "queued") == 0;
 
+	if (goes_on && job->expires_at != 0)
+		queue_note_expiry(job->expires_at);
 	if (goes_on && job->run_at <= now)
 		schedule_add(job->id, job->server_name, job->tenant, job->priority, job->run_at,
 					 job->expires_at);

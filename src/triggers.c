@@ -10,6 +10,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "catalog/pg_enum.h"
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -320,6 +321,54 @@ note_row(const Row *row)
 	commit_note_job(DatumGetInt64(row->values[JOB_ID]));
 }
 
+static bool
+has_ended(const Row *row)
+{
+	RowState state = row_state(row);
+
+	return state == ROW_SUCCEEDED || state == ROW_FAILED || state == ROW_CANCELLED;
+}
+
+/*
+ * Whether a trigger that fires later may still change the row that is inserted.
+ */
+static bool
+may_be_changed(const TriggerData *data)
+{
+	const TriggerDesc *triggers = data->tg_relation->trigdesc;
+	int i;
+
+	/* they fire in this order */
+	for (i = triggers->numtriggers - 1;
+		 i >= 0 && triggers->triggers[i].tgoid != data->tg_trigger->tgoid; i--)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_BEFORE(trigger->tgtype) &&
+			TRIGGER_FOR_INSERT(trigger->tgtype) && trigger->tgenabled != TRIGGER_DISABLED)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Has the dispatcher told of a row that is inserted.
+ */
+static void
+note_new_row(const Row *row, const TriggerData *data)
+{
+	if (row->nulls[JOB_ID] || row->nulls[JOB_RUN_AT])
+		return; /* NOT NULL says so */
+	if (may_be_changed(data))
+		note_row(row);
+	else
+		commit_note_added(DatumGetInt64(row->values[JOB_ID]),
+						  DatumGetTimestampTz(row->values[JOB_RUN_AT]),
+						  row->nulls[JOB_EXPIRES_AT]
+							  ? DT_NOEND
+							  : DatumGetTimestampTz(row->values[JOB_EXPIRES_AT]));
+}
+
 /*
  * A new row must be one that waits to be run; the owner of the table may bring in others, as a restore
  * does.  One that was running where it came from is not running here.
@@ -388,12 +437,7 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 			postpone_restored(&row);
 		else if (!is_replication())
 			check_runnable(&row);
-		if (!row.nulls[JOB_ID] && !row.nulls[JOB_RUN_AT])
-			commit_note_added(DatumGetInt64(row.values[JOB_ID]),
-							  DatumGetTimestampTz(row.values[JOB_RUN_AT]),
-							  row.nulls[JOB_EXPIRES_AT]
-								  ? DT_NOEND
-								  : DatumGetTimestampTz(row.values[JOB_EXPIRES_AT]));
+		note_new_row(&row, data);
 	}
 	return PointerGetDatum(row.tuple);
 }
@@ -561,7 +605,9 @@ genjob_before_delete(PG_FUNCTION_ARGS)
 	Row row;
 
 	row_read(&row, data->tg_trigtuple, RelationGetDescr(data->tg_relation));
-	note_row(&row);
+	/* one that has ended is nobody's concern any more: others are deleted by the thousand */
+	if (!has_ended(&row))
+		note_row(&row);
 	return PointerGetDatum(data->tg_trigtuple);
 }
 

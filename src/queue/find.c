@@ -25,18 +25,15 @@
 #define FILLS 10        /* statements in a transaction */
 #define SCAN_LANES 1000 /* that are found by one statement */
 #define MAX_DUE 2000
-#define EXPIRE_AGAIN_US (60 * USECS_PER_SEC)
+#define EXPIRE_BATCH 1000 /* jobs that are failed by one statement */
+#define LOCKED_RETRY_US USECS_PER_SEC
 
 static TimestampTz expired_to = DT_NOBEGIN; /* no job that expired before is queued any more */
 
 /* ---------- finding ---------- */
 
-/*
- * Adds a row of the last result to the schedule, whose columns from column on are server, tenant,
- * priority, run_at and expires_at.
- */
-void
-find_schedule_row(uint64 row, int64 id, int column)
+static void
+schedule_row(uint64 row, int64 id, int column)
 {
 	char *tenant = TextDatumGetCString(statement_not_null(row, column + 1));
 
@@ -45,6 +42,21 @@ find_schedule_row(uint64 row, int64 id, int column)
 				 DatumGetTimestampTz(statement_not_null(row, column + 3)),
 				 statement_time_or_none(row, column + 4));
 	pfree(tenant);
+}
+
+/*
+ * Has a job scheduled that is queued and due, or failed if it has expired.  The row's columns from column on are
+ * server, tenant, priority, run_at and expires_at.
+ */
+void
+find_take_row(uint64 row, int64 id, int column, TimestampTz now)
+{
+	TimestampTz expires_at = statement_time_or_none(row, column + 4);
+
+	if (expires_at != 0)
+		queue_note_expiry(expires_at);
+	if (expires_at == 0 || expires_at > now)
+		schedule_row(row, id, column);
 }
 
 /*
@@ -67,10 +79,8 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 		return;
 	if (expires_at != 0)
 		queue_note_expiry(expires_at);
-	if (expires_at != 0 && expires_at <= now)
-		return;
 	if (run_at <= now)
-		find_schedule_row(row, id, CHANGED_SERVER);
+		find_take_row(row, id, CHANGED_SERVER, now);
 	else
 		schedule_note_time(&schedule_times.due, run_at);
 }
@@ -244,6 +254,27 @@ queue_fill(TimestampTz now)
 
 /* ---------- everything ---------- */
 
+static TimestampTz
+first_time(uint64 rows)
+{
+	TimestampTz first = 0;
+
+	if (rows > 0)
+		schedule_note_time(&first, DatumGetTimestampTz(statement_not_null(0, 1)));
+	return first;
+}
+
+/*
+ * When the first job expires that does not before from; 0: none does.
+ */
+static TimestampTz
+next_expiry(TimestampTz from)
+{
+	Datum args[1] = {TimestampTzGetDatum(from)};
+
+	return first_time(statement_run(FIND_NEXT_EXPIRY, args, NULL));
+}
+
 /* The last lane that a scan has found. */
 static struct
 {
@@ -269,7 +300,7 @@ queue_scan_begin(TimestampTz since, TimestampTz now)
 	{
 		lanes_begin_scan();
 		expired_to = DT_NOBEGIN;
-		schedule_times.expiry = queue_next_expiry();
+		schedule_times.expiry = next_expiry(DT_NOBEGIN);
 	}
 	schedule_times.due = queue_next_due(now);
 }
@@ -294,10 +325,12 @@ read_lane_again(uint64 row, char *tenant)
 bool
 queue_scan(void)
 {
-	Datum args[5] = {NameGetDatum(&scanned.server),
+	Datum args[6] = {NameGetDatum(&scanned.server),
 					 CStringGetTextDatum(scanned.tenant ? scanned.tenant : ""),
-					 Int32GetDatum(scanned.priority), Int32GetDatum(SCAN_LANES),
-					 TimestampTzGetDatum(scanned.since)};
+					 Int32GetDatum(scanned.priority),
+					 Int32GetDatum(SCAN_LANES),
+					 TimestampTzGetDatum(scanned.since),
+					 TimestampTzGetDatum(DT_NOEND)};
 	uint64 rows = statement_run(FIND_LANES, args, NULL);
 	char *tenant = NULL;
 	uint64 row;
@@ -350,19 +383,9 @@ queue_read_due(TimestampTz after, TimestampTz now)
 		int64 id = DatumGetInt64(statement_not_null(row, 1));
 
 		if (job_find(id) == NULL)
-			find_schedule_row(row, id, 2);
+			find_take_row(row, id, 2, now);
 	}
 	return rows < MAX_DUE;
-}
-
-static TimestampTz
-first_time(uint64 rows)
-{
-	TimestampTz first = 0;
-
-	if (rows > 0)
-		schedule_note_time(&first, DatumGetTimestampTz(statement_not_null(0, 1)));
-	return first;
 }
 
 TimestampTz
@@ -371,14 +394,6 @@ queue_next_due(TimestampTz after)
 	Datum args[1] = {TimestampTzGetDatum(after)};
 
 	return first_time(statement_run(FIND_NEXT_DUE, args, NULL));
-}
-
-TimestampTz
-queue_next_expiry(void)
-{
-	Datum args[1] = {TimestampTzGetDatum(expired_to)};
-
-	return first_time(statement_run(FIND_NEXT_EXPIRY, args, NULL));
 }
 
 /* ---------- failing what was never started ---------- */
@@ -398,19 +413,40 @@ forget_and_wake(uint64 rows)
 }
 
 /*
- * Fails queued jobs that have expired; returns how many (at most EXPIRE_BATCH a call).  Those whose rows are locked are
- * looked at again for a while.
+ * Takes notice that of the jobs which have expired only those are queued still whose rows somebody has locked.  They
+ * are tried again, the less often the longer it lasts: between them and now there may be many dead rows.
  */
-int
+static void
+expect_locked(TimestampTz now)
+{
+	TimestampTz locked = next_expiry(expired_to);
+
+	schedule_times.expiry = locked;
+	expired_to = now;
+	if (locked == 0 || locked > now)
+		return;
+	expired_to = locked;
+	schedule_times.expiry = next_expiry(now + 1);
+	schedule_note_time(&schedule_times.expiry,
+					   now + Max(LOCKED_RETRY_US,
+								 (now - Max(locked, now - 4 * USECS_PER_MINUTE)) / 8));
+}
+
+/*
+ * Fails queued jobs that have expired, EXPIRE_BATCH at most, and says when there may be others.
+ */
+void
 queue_expire(TimestampTz now)
 {
-	Datum args[2] = {TimestampTzGetDatum(now), TimestampTzGetDatum(expired_to)};
+	Datum args[3] = {TimestampTzGetDatum(now), TimestampTzGetDatum(expired_to),
+					 Int32GetDatum(EXPIRE_BATCH)};
 	uint64 rows = statement_run(FAIL_EXPIRED, args, NULL);
 
 	forget_and_wake(rows);
 	if (rows < EXPIRE_BATCH)
-		expired_to = Max(expired_to, now - EXPIRE_AGAIN_US);
-	return (int) rows;
+		expect_locked(now);
+	else
+		schedule_times.expiry = now;
 }
 
 /*
@@ -424,7 +460,22 @@ queue_note_expiry(TimestampTz expires_at)
 }
 
 /*
- * Fails due jobs of a server that cannot be used; returns how many (at most 1000 a call).
+ * Has jobs of a server looked at again that could not be failed, since somebody has their rows locked.
+ */
+static void
+put_off_locked(Name server_name, TimestampTz now)
+{
+	Datum args[2] = {NameGetDatum(server_name), TimestampTzGetDatum(now)};
+	uint64 rows = statement_run(FIND_SERVERLESS, args, NULL);
+	uint64 row;
+
+	for (row = 0; row < rows; row++)
+		schedule_put_off(DatumGetInt64(statement_not_null(row, 1)), now + LOCKED_RETRY_US, false);
+}
+
+/*
+ * Fails due jobs of a server that cannot be used; returns how many (at most 1000 a call).  Where it was none, those
+ * that are locked are looked at again later.
  */
 int
 queue_fail_waiting(const char *server_name, const char *error, TimestampTz now)
@@ -437,5 +488,7 @@ queue_fail_waiting(const char *server_name, const char *error, TimestampTz now)
 	namestrcpy(&name, server_name);
 	rows = statement_run(FAIL_WAITING, args, NULL);
 	forget_and_wake(rows);
+	if (rows == 0)
+		put_off_locked(&name, now);
 	return (int) rows;
 }

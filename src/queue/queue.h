@@ -37,10 +37,7 @@ extern void queue_fill(TimestampTz now);
 extern void queue_read_weights(void);
 extern bool queue_read_due(TimestampTz after, TimestampTz now);
 extern TimestampTz queue_next_due(TimestampTz after);
-#define EXPIRE_BATCH 1000 /* jobs at most that queue_expire() fails in a call */
-
-extern int queue_expire(TimestampTz now);
-extern TimestampTz queue_next_expiry(void);
+extern void queue_expire(TimestampTz now);
 extern void queue_note_expiry(TimestampTz expires_at);
 extern int queue_fail_waiting(const char *server_name, const char *error, TimestampTz now);
 extern int queue_keep_home(Turn *turns, int n);

@@ -58,15 +58,15 @@ static const Statement statements[STATEMENTS] = {
 		" state = 'cancelled'"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
 	/* run_at is compared in the index: dead rows before $5 are passed over without a look at the table */
-	[FIND_LANES] = {5, {NAMEOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID},
+	[FIND_LANES] = {6, {NAMEOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 		"WITH RECURSIVE lane AS ("
 		" (SELECT server, tenant, priority, run_at, id FROM @.gen_jobs"
-		"   WHERE state = 'queued' AND (server, tenant, priority) > ($1, $2, $3) AND run_at >= $5"
+		"   WHERE state = 'queued' AND (server, tenant, priority) > ($1, $2, $3) AND run_at >= $5 AND run_at <= $6"
 		"   ORDER BY server, tenant, priority, run_at, id LIMIT 1)"
 		" UNION ALL"
 		"  SELECT n.* FROM lane l, LATERAL (SELECT j.server, j.tenant, j.priority, j.run_at, j.id FROM @.gen_jobs j"
 		"   WHERE j.state = 'queued' AND (j.server, j.tenant, j.priority) > (l.server, l.tenant, l.priority)"
-		"   AND j.run_at >= $5"
+		"   AND j.run_at >= $5 AND j.run_at <= $6"
 		"   ORDER BY j.server, j.tenant, j.priority, j.run_at, j.id LIMIT 1) n)"
 		" SELECT server, tenant, priority, run_at, id FROM lane LIMIT $4"},
 	[FIND_READY] = {7, {NAMEARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
@@ -82,8 +82,7 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT server, tenant, weight::float8 FROM genjob.tenant_weights"},
 	[FIND_DUE] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 		"SELECT id, server, tenant, priority, run_at, expires_at FROM @.gen_jobs"
-		" WHERE state = 'queued' AND run_at > $1 AND run_at <= $2"
-		" AND (expires_at IS NULL OR expires_at > $2) ORDER BY run_at LIMIT $3"},
+		" WHERE state = 'queued' AND run_at > $1 AND run_at <= $2 ORDER BY run_at LIMIT $3"},
 	[FIND_WAITING] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 		"SELECT id, server, tenant, priority, run_at, expires_at FROM @.gen_jobs"
 		" WHERE state = 'queued' AND run_at >= $1 AND run_at < $2 ORDER BY run_at DESC LIMIT $3"},
@@ -104,15 +103,17 @@ static const Statement statements[STATEMENTS] = {
 		"  FROM (SELECT *, sum(size) FILTER (WHERE size > $1) OVER (ROWS UNBOUNDED PRECEDING) AS total"
 		"   FROM (SELECT *, coalesce(octet_length((remote->'answer')::text), 0) AS size"
 		"    FROM @.gen_jobs WHERE state = 'running') r) s) j"},
-	[FAIL_EXPIRED] = {2, {TIMESTAMPTZOID, TIMESTAMPTZOID},
+	[FAIL_EXPIRED] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 AND expires_at >= $2"
-		"  ORDER BY expires_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
+		"  ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
 	[FAIL_WAITING] = {3, {NAMEOID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
 		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
+	[FIND_SERVERLESS] = {2, {NAMEOID, TIMESTAMPTZOID},
+		"SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 LIMIT 1000"},
 	/*
 	 * Of the rows larger than $8, those that go into $9 bytes together, and before any other one if it is smaller than
 	 * $10; behind the rows that were claimed come the others, as an id and the bytes wanted.  memory_body_size()
@@ -123,7 +124,7 @@ static const Statement statements[STATEMENTS] = {
 		"WITH held AS MATERIALIZED (SELECT h.*, sum(size) FILTER (WHERE size > $8) OVER (ROWS UNBOUNDED PRECEDING) AS total"
 		" FROM (" LOCKED_ROWS("g.*, pg_column_size(j.request) + coalesce(pg_column_size(j.inputs) / 3 * 4, 0) AS size",
 			"unnest($1, $2, $4, $5, $7) g (id, key, ran_on, backend, server)",
-			"j.state = 'queued' AND j.server = g.server AND (j.expires_at IS NULL OR j.expires_at > $3)") ") h),"
+			"j.state = 'queued' AND j.server = g.server AND j.run_at <= $3 AND (j.expires_at IS NULL OR j.expires_at > $3)") ") h),"
 		" claimed AS (UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, started_at = $3,"
 		"  idempotency_key = coalesce(j.idempotency_key, g.key), ran_on = g.ran_on,"
 		"  backend = CASE WHEN j.idempotency_key IS NOT NULL AND j.backend = ANY ($6)"
@@ -376,14 +377,16 @@ statement_name(uint64 row, int column)
 	return NameStr(*DatumGetName(statement_not_null(row, column)));
 }
 
-/* A time; 0 for null. */
+/* A time; 0 for null.  The one that is 0 is taken for the next. */
 TimestampTz
 statement_time_or_none(uint64 row, int column)
 {
 	bool isnull;
 	Datum datum = statement_value(row, column, &isnull);
 
-	return isnull ? 0 : DatumGetTimestampTz(datum);
+	if (isnull)
+		return 0;
+	return DatumGetTimestampTz(datum) == 0 ? 1 : DatumGetTimestampTz(datum);
 }
 
 ArrayType *

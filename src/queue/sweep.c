@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "portability/instr_time.h"
 #include "utils/builtins.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
@@ -22,10 +23,11 @@
 #include "trouble.h"
 
 #define SLICE_ROWS 2000
-#define SLICE_MS 20  /* after which a slice is broken off */
-#define EASY_US 2000 /* a slice of so much is followed by one twice as wide */
-#define STEP_US 5000 /* of slices, before others have a turn */
-#define PAUSE 20     /* times as long as a step took */
+#define TIED_LANES 1000 /* that are found by one statement */
+#define SLICE_MS 20     /* after which a slice is broken off */
+#define EASY_US 2000    /* a slice of so much is followed by one twice as wide */
+#define STEP_US 5000    /* of slices, before others have a turn */
+#define PAUSE 20        /* times as long as a step took */
 #define FIRST_WIDTH USECS_PER_SEC
 
 static struct
@@ -69,35 +71,45 @@ static void
 look_at_row(uint64 row, TimestampTz now)
 {
 	int64 id = DatumGetInt64(statement_not_null(row, 1));
-	TimestampTz expires_at = statement_time_or_none(row, 6);
 
-	if (schedule_knows(id) || job_find(id) != NULL)
-		return;
-	if (expires_at != 0)
-		queue_note_expiry(expires_at);
-	if (expires_at == 0 || expires_at > now)
-		find_schedule_row(row, id, 2);
+	if (!schedule_knows(id) && job_find(id) == NULL)
+		find_take_row(row, id, 2, now);
 }
 
 /*
- * So many jobs of one run_at that they are not read one by one: the lanes of those that were are read from there on,
- * but for those that will be anyway.
+ * So many jobs of one run_at that they are not read one by one: their lanes are read from there on, but for those that
+ * will be anyway.
  */
 static void
-rewind_lanes(uint64 rows, TimestampTz run_at)
+rewind_lanes(TimestampTz run_at)
 {
-	uint64 row;
+	NameData server = {0};
+	char *tenant = "";
+	int32 priority = PG_INT32_MIN;
+	uint64 rows;
 
-	for (row = 0; row < rows; row++)
+	do
 	{
-		ServerQueue *queue = schedule_queue(statement_name(row, 2));
-		Lane *lane = turns_lane(&queue->turns, NameStr(queue->name),
-								TextDatumGetCString(statement_not_null(row, 3)),
-								DatumGetInt32(statement_not_null(row, 4)));
+		Datum args[6] = {NameGetDatum(&server),       CStringGetTextDatum(tenant),
+						 Int32GetDatum(priority),     Int32GetDatum(TIED_LANES),
+						 TimestampTzGetDatum(run_at), TimestampTzGetDatum(run_at)};
+		uint64 row;
 
-		if (!lane->has_more)
-			lane_rewind(lane, run_at);
-	}
+		CHECK_FOR_INTERRUPTS();
+		rows = statement_run(FIND_LANES, args, NULL);
+		for (row = 0; row < rows; row++)
+		{
+			ServerQueue *queue = schedule_queue(statement_name(row, 1));
+			Lane *lane;
+
+			namestrcpy(&server, NameStr(queue->name));
+			tenant = TextDatumGetCString(statement_not_null(row, 2));
+			priority = DatumGetInt32(statement_not_null(row, 3));
+			lane = turns_lane(&queue->turns, NameStr(queue->name), tenant, priority);
+			if (!lane->has_more)
+				lane_rewind(lane, run_at);
+		}
+	} while (rows == TIED_LANES);
 }
 
 static uint64
@@ -133,36 +145,51 @@ read_slice(TimestampTz now)
 		TimestampTz last = DatumGetTimestampTz(statement_not_null(rows - 1, 5));
 
 		if (last + 1 == sweep.end || last == DT_NOBEGIN)
-			rewind_lanes(rows, last);
+			rewind_lanes(last);
 		begin = last + 1 == sweep.end || last == DT_NOBEGIN ? last : last + 1;
 	}
 	sweep.end = begin;
 	sweep.is_narrowest = false;
 }
 
+/*
+ * How long something has taken, in the system's time: the dispatcher's may run faster.
+ */
+static int64
+us_since(instr_time began)
+{
+	instr_time taken;
+
+	INSTR_TIME_SET_CURRENT(taken);
+	INSTR_TIME_SUBTRACT(taken, began);
+	return (int64) INSTR_TIME_GET_MICROSEC(taken);
+}
+
 static void
 read_slices(void *arg)
 {
 	TimestampTz now = *(TimestampTz *) arg;
-	TimestampTz began = clock_now();
-	TimestampTz slice_began = began;
+	TimestampTz due;
+	instr_time began;
+	instr_time slice_began;
 
+	INSTR_TIME_SET_CURRENT(began);
 	if (sweep.is_new)
 	{
 		queue_read_claimed(now);
-		schedule_times.due = queue_next_due(now);
+		due = queue_next_due(now);
+		/* one that has come since the last look is not forgotten */
+		if (due != 0)
+			schedule_note_time(&schedule_times.due, due);
 	}
 	sweep.is_new = false;
-	while (sweep.end != DT_NOBEGIN && slice_began - began < STEP_US)
+	do
 	{
-		TimestampTz slice_ended;
-
+		INSTR_TIME_SET_CURRENT(slice_began);
 		read_slice(now);
-		slice_ended = clock_now();
-		if (slice_ended - slice_began < EASY_US && sweep.width < PG_INT64_MAX / 2)
+		if (us_since(slice_began) < EASY_US && sweep.width < PG_INT64_MAX / 2)
 			sweep.width *= 2;
-		slice_began = slice_ended;
-	}
+	} while (sweep.end != DT_NOBEGIN && us_since(began) < STEP_US);
 }
 
 /*
