@@ -65,6 +65,9 @@ OBJS = \
 	src/protocol/stream.o \
 	src/protocol/pointer.o \
 	src/http.o \
+	src/http/callbacks.o \
+	src/http/handle.o \
+	src/http/pauses.o \
 	src/watch.o \
 	src/header.o \
 	src/url.o \

@@ -1,0 +1,220 @@
+/*
+ * callbacks.c
+ *		What libcurl calls while a call is under way: it takes the answer, gives the request, and looks where it goes.
+ *
+ * None of this raises an error or uses palloc(): that would longjmp through libcurl.
+ */
+#include "postgres.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "address.h"
+#include "http/transfer.h"
+#include "memory.h"
+#include "watch.h"
+
+#define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
+
+static size_t
+header_callback(char *line, size_t size, size_t count, void *arg)
+{
+	HttpTransfer *transfer = arg;
+
+	/* a new status line: what came before was an interim answer */
+	if (count > 5 && memcmp(line, "HTTP/", 5) == 0)
+		transfer->reply->headers->len = 0;
+	return bytes_append(transfer->reply->headers, line, size * count) ? size * count : 0;
+}
+
+static void
+note_expected(HttpTransfer *transfer)
+{
+	curl_off_t expected = -1;
+
+	curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &expected);
+	if (expected > 0)
+		pg_atomic_write_u64(&transfer->meter->expected, expected);
+}
+
+/*
+ * Whether the answer may take so many bytes more.  Small ones always may.
+ */
+static bool
+may_receive(HttpTransfer *transfer, size_t len)
+{
+	const Bytes *body = transfer->reply->body;
+
+	transfer->wanted = bytes_capacity_for(body, len) - body->capacity;
+	return transfer->wanted == 0 || body->len + len <= MEMORY_SMALL ||
+		   memory_may_receive(transfer->wanted) ||
+		   (!transfer->request->is_dispensable && memory_favour(transfer->tag));
+}
+
+/*
+ * Leaves what comes with its server, which TCP holds back; libcurl gives the same data again afterwards.  The answer
+ * has been paid for, so the time does not count.  But a server may have its own limit on how long it takes to send,
+ * and then it cuts the call off: that is why claims leave half of the memory to answers.
+ */
+static size_t
+pause_or_cut(HttpTransfer *transfer)
+{
+	if (transfer->request->is_dispensable)
+	{
+		transfer->out_of_memory = true;
+		return CURL_WRITEFUNC_ERROR;
+	}
+	pauses_begin(transfer);
+	return CURL_WRITEFUNC_PAUSE;
+}
+
+static size_t
+body_callback(char *data, size_t size, size_t count, void *arg)
+{
+	HttpTransfer *transfer = arg;
+	Bytes *body = transfer->reply->body;
+	size_t len = size * count;
+
+	if (len > transfer->request->max_response - body->len)
+	{
+		transfer->overflowed = true;
+		return CURL_WRITEFUNC_ERROR;
+	}
+	if (!may_receive(transfer, len))
+		return pause_or_cut(transfer);
+	if (pg_atomic_fetch_add_u64(&transfer->meter->received, len) == 0)
+		note_expected(transfer);
+	if (!bytes_append(body, data, len))
+	{
+		transfer->out_of_memory = true;
+		return CURL_WRITEFUNC_ERROR;
+	}
+	return len;
+}
+
+static size_t
+read_callback(char *buffer, size_t size, size_t count, void *arg)
+{
+	HttpTransfer *transfer = arg;
+	size_t len = Min(size * count, transfer->request->body_len - transfer->body_sent);
+
+	memcpy(buffer, transfer->request->body + transfer->body_sent, len);
+	transfer->body_sent += len;
+	pg_atomic_fetch_add_u64(&transfer->meter->sent, len);
+	return len;
+}
+
+/*
+ * When a kept-alive connection turns out to be dead, libcurl sends the request once more by itself
+ * and rewinds the body here.  If any of it had left, nobody knows whether the server has it, and a call
+ * costs money: refuse, and let the job's own rules for such an end decide.  A rewind of what was not
+ * read yet is asked for by newer versions (8.7 on) when a handle is used again.
+ */
+static int
+seek_callback(void *arg, curl_off_t offset, int origin)
+{
+	HttpTransfer *transfer = arg;
+
+	return transfer->body_sent == 0 && offset == 0 ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
+}
+
+/*
+ * The same where libcurl has the whole body, and asks nobody to rewind it: this is called before each sending.
+ */
+static bool
+refuses_to_resend(HttpTransfer *transfer)
+{
+	long request_size = 0;
+
+	if (!transfer->has_small_body)
+		return false;
+	curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
+	transfer->refused_resending = request_size > 0;
+	return transfer->refused_resending;
+}
+
+/*
+ * A peer that vanished without a word is found out by the kernel while a call waits for minutes.
+ */
+static int
+sockopt_callback(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+	unsigned int dead_peer_ms = DEAD_PEER_MS;
+
+	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_peer_ms, sizeof(dead_peer_ms));
+	return CURL_SOCKOPT_OK;
+}
+
+/*
+ * Sees the address itself, after the name was resolved, so that no name leads where it must not.
+ */
+static curl_socket_t
+opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	HttpTransfer *transfer = arg;
+	bool private = address_is_private(&address->addr);
+	curl_socket_t fd;
+
+	transfer->reply->peer_is_private = private;
+	if (private && transfer->request->public_only)
+	{
+		transfer->refused_address = true;
+		return CURL_SOCKET_BAD;
+	}
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	if (fd == CURL_SOCKET_BAD)
+		return fd;
+	if (!watch_opened(fd))
+	{
+		close(fd);
+		return CURL_SOCKET_BAD;
+	}
+	return fd;
+}
+
+/*
+ * Called for each socket of opensocket_callback(), also long after the transfer that opened it.
+ */
+static int
+closesocket_callback(void *arg, curl_socket_t fd)
+{
+	watch_closed(fd);
+	return close(fd);
+}
+
+/*
+ * The same of a connection that was opened by an earlier call.
+ */
+static int
+prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
+{
+	HttpTransfer *transfer = arg;
+	bool private = address_is_private_text(ip);
+
+	transfer->n_sendings++;
+	transfer->reply->peer_is_private = private;
+	transfer->refused_address = private && transfer->request->public_only;
+	if (transfer->refused_address || refuses_to_resend(transfer))
+		return CURL_PREREQFUNC_ABORT;
+	if (transfer->has_small_body)
+		pg_atomic_write_u64(&transfer->meter->sent, transfer->request->body_len);
+	return CURL_PREREQFUNC_OK;
+}
+
+/*
+ * Has a handle call them, with a transfer that handle_set_request() sets.
+ */
+void
+callbacks_set(CURL *easy)
+{
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_callback);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, body_callback);
+	curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_callback);
+	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, seek_callback);
+	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, sockopt_callback);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, opensocket_callback);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, closesocket_callback);
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
+}

@@ -1,0 +1,131 @@
+/*
+ * handle.c
+ *		What libcurl is told of a call: what is the same for all, and what differs.
+ */
+#include "postgres.h"
+
+#include "http/transfer.h"
+
+#define MAX_SPARE_HANDLES 256
+#define MAX_IDLE_SECONDS 30L
+/* Of calls that may wait for minutes, thousands of them; those that ask or download have libcurl's 16 kB. */
+#define SUBMIT_RECEIVE_BUFFER 4096L
+#define SMALL_SEND_BUFFER \
+	16384L /* the least that libcurl takes; from 8.7 on it keeps it until the answer is there */
+#define LARGE_SEND_BUFFER 65536L
+
+static CURL *spare_handles[MAX_SPARE_HANDLES];
+static int n_spare_handles = 0;
+
+/*
+ * The same for every call.  Redirects are not followed and the environment's proxies are not used: a
+ * paid call goes where the server's url says and nowhere else.  False when memory is short.
+ */
+static bool
+set_policy(CURL *easy)
+{
+	bool is_set = curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
+				  curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
+				  curl_easy_setopt(easy, CURLOPT_USERAGENT, "genjob/" GENJOB_VERSION) == CURLE_OK;
+
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+	curl_easy_setopt(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 15L);
+	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, MAX_IDLE_SECONDS);
+	callbacks_set(easy);
+	return is_set;
+}
+
+/*
+ * A handle with all that is the same for every call; NULL when memory is short.
+ */
+CURL *
+handle_take(void)
+{
+	CURL *easy;
+
+	if (n_spare_handles > 0)
+		return spare_handles[--n_spare_handles];
+	easy = curl_easy_init();
+	if (easy == NULL || set_policy(easy))
+		return easy;
+	curl_easy_cleanup(easy);
+	return NULL;
+}
+
+/*
+ * Keeps a handle for another call, which sets anew whatever differs between calls.  What it does not set makes a
+ * handle worn: what only few calls set, and has a default that cannot be set; and what libcurl notes itself, such as
+ * how often it has sent a request again, which it gives up after a few times, in some versions of all calls together.
+ */
+void
+handle_release(CURL *easy, bool is_worn)
+{
+	if (is_worn)
+		curl_easy_reset(easy);
+	if (n_spare_handles >= MAX_SPARE_HANDLES || (is_worn && !set_policy(easy)))
+	{
+		curl_easy_cleanup(easy);
+		return;
+	}
+	/* it is written to also between calls, where an option is refused */
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
+	spare_handles[n_spare_handles++] = easy;
+}
+
+/*
+ * A request of either kind sets all that the other kind may have left in the handle.
+ */
+static CURLcode
+set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
+{
+	/* libcurl takes either for the order to POST */
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, has_small_body ? request->body : NULL);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
+	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE,
+					 has_small_body ? SMALL_SEND_BUFFER : LARGE_SEND_BUFFER);
+	if (strcmp(request->method, "GET") == 0)
+	{
+		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+		curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long) CURL_MAX_WRITE_SIZE);
+		return curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL);
+	}
+	curl_easy_setopt(easy, CURLOPT_POST, 1L);
+	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, SUBMIT_RECEIVE_BUFFER);
+	return curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+}
+
+/*
+ * Sets in a transfer's handle what differs between calls.  If that is not CURLE_OK, the call must not be made: an
+ * option that libcurl refused is in some versions (8.22) still that of the call before, so that it would go to another
+ * server.
+ */
+CURLcode
+handle_set_request(HttpTransfer *transfer)
+{
+	const HttpRequest *request = transfer->request;
+	CURL *easy = transfer->easy;
+	CURLcode url = curl_easy_setopt(easy, CURLOPT_URL, request->url);
+	CURLcode method = set_method(easy, request, transfer->has_small_body);
+	CURLcode ca_file = CURLE_OK;
+
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) request->timeout);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
+	if (request->ca_file != NULL)
+		ca_file = curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error_text);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_SEEKDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
+	return url != CURLE_OK ? url : method != CURLE_OK ? method : ca_file;
+}
