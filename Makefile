@@ -22,6 +22,7 @@ OBJS = \
 	src/sqlapi.o \
 	src/views.o \
 	src/triggers.o \
+	src/row.o \
 	src/hooks.o \
 	src/steps.o \
 	src/follow.o \

@@ -7,9 +7,7 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_type.h"
-#include "catalog/pg_enum.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
@@ -17,136 +15,22 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "commit.h"
 #include "job.h"
 #include "queue/queue.h"
+#include "row.h"
 #include "sqlapi.h"
 #include "triggers.h"
-
-/* The values of the type gen_job_state. */
-typedef enum RowState
-{
-	ROW_WAITING,
-	ROW_QUEUED,
-	ROW_RUNNING,
-	ROW_SUCCEEDED,
-	ROW_FAILED,
-	ROW_CANCELLED,
-	ROW_STATES
-} RowState;
-
-static const char *const row_state_names[ROW_STATES] = {
-	"waiting", "queued", "running", "succeeded", "failed", "cancelled",
-};
 
 #define MAX_TENANT_BYTES 256
 #define MAX_UNIQUE_KEY_BYTES 1024
 #define RESTORE_MS 600000 /* between a dump's rows and its GRANTs, at most */
-
-/* A row, taken apart. */
-typedef struct Row
-{
-	HeapTuple tuple;
-	TupleDesc desc;
-	Datum values[JOB_LAST_COLUMN + 1]; /* by JobColumn */
-	bool nulls[JOB_LAST_COLUMN + 1];
-} Row;
-
-/* ---------- rows ---------- */
-
-static void
-row_read(Row *row, HeapTuple tuple, TupleDesc desc)
-{
-	int column;
-
-	row->tuple = tuple;
-	row->desc = desc;
-	for (column = JOB_ID; column <= JOB_LAST_COLUMN; column++)
-		row->values[column] = heap_getattr(tuple, column, desc, &row->nulls[column]);
-}
-
-static void
-row_set(Row *row, JobColumn column, Datum value)
-{
-	bool isnull = false;
-	int number = column;
-
-	row->values[column] = value;
-	row->nulls[column] = false;
-	row->tuple = heap_modify_tuple_by_cols(row->tuple, row->desc, 1, &number, &value, &isnull);
-}
-
-static void
-row_set_null(Row *row, JobColumn column)
-{
-	Datum value = (Datum) 0;
-	bool isnull = true;
-	int number = column;
-
-	row->nulls[column] = true;
-	row->tuple = heap_modify_tuple_by_cols(row->tuple, row->desc, 1, &number, &value, &isnull);
-}
-
-/*
- * The OIDs of gen_job_state's values, looked up once for the type that the column has.
- */
-static const Oid *
-state_oids(Oid type)
-{
-	static Oid cached_type = InvalidOid;
-	static Oid oids[ROW_STATES];
-	int i;
-
-	if (cached_type == type)
-		return oids;
-	for (i = 0; i < ROW_STATES; i++)
-	{
-		oids[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid, ObjectIdGetDatum(type),
-								  CStringGetDatum(row_state_names[i]));
-		if (!OidIsValid(oids[i]))
-			elog(ERROR, "type gen_job_state has no value \"%s\"", row_state_names[i]);
-	}
-	cached_type = type;
-	return oids;
-}
-
-static RowState
-row_state(const Row *row)
-{
-	const Oid *oids = state_oids(TupleDescAttr(row->desc, JOB_STATE - 1)->atttypid);
-	Oid state = DatumGetObjectId(row->values[JOB_STATE]);
-	int i;
-
-	for (i = 0; i < ROW_STATES - 1 && oids[i] != state; i++)
-		;
-	return i;
-}
-
-static void
-row_set_state(Row *row, RowState state)
-{
-	row_set(row, JOB_STATE,
-			ObjectIdGetDatum(state_oids(TupleDescAttr(row->desc, JOB_STATE - 1)->atttypid)[state]));
-}
-
-static bool
-column_changed(const Row *before, const Row *after, JobColumn column)
-{
-	Form_pg_attribute attribute = TupleDescAttr(after->desc, column - 1);
-
-	if (before->nulls[column] || after->nulls[column])
-		return before->nulls[column] != after->nulls[column];
-	return !datum_image_eq(before->values[column], after->values[column], attribute->attbyval,
-						   attribute->attlen);
-}
 
 static bool
 is_replication(void)
@@ -461,7 +345,7 @@ refuse_transition(const Row *row, RowState from, RowState to)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot change state of job " INT64_FORMAT " from \"%s\" to \"%s\"",
-					DatumGetInt64(row->values[JOB_ID]), row_state_names[from], row_state_names[to]),
+					DatumGetInt64(row->values[JOB_ID]), row_state_name(from), row_state_name(to)),
 			 errhint("%s", hint)));
 }
 
@@ -471,7 +355,7 @@ cancel_row(const Row *before, Row *row)
 	char *role = GetUserNameFromId(GetUserId(), true);
 
 	row_set(row, JOB_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
-	if (!column_changed(before, row, JOB_ERROR))
+	if (!row_column_changed(before, row, JOB_ERROR))
 		row_set(row, JOB_ERROR,
 				CStringGetTextDatum(psprintf("cancelled by role \"%s\"", role ? role : "?")));
 }
@@ -492,9 +376,9 @@ requeue_row(const Row *before, Row *row)
 		row_set_null(row, JOB_IDEMPOTENCY_KEY);
 	row_set_null(row, JOB_REMOTE_ID);
 	row_set_null(row, JOB_REMOTE);
-	if (!column_changed(before, row, JOB_RUN_AT))
+	if (!row_column_changed(before, row, JOB_RUN_AT))
 		row_set(row, JOB_RUN_AT, TimestampTzGetDatum(now));
-	if (!row->nulls[JOB_EXPIRES_AT] && !column_changed(before, row, JOB_EXPIRES_AT) &&
+	if (!row->nulls[JOB_EXPIRES_AT] && !row_column_changed(before, row, JOB_EXPIRES_AT) &&
 		DatumGetTimestampTz(row->values[JOB_EXPIRES_AT]) <= now)
 		row_set_null(row, JOB_EXPIRES_AT);
 }
@@ -538,13 +422,13 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 
 	for (i = 0; i < lengthof(columns); i++)
 	{
-		if (column_changed(before, after, columns[i].column) &&
+		if (row_column_changed(before, after, columns[i].column) &&
 			!(columns[i].column == JOB_OWNER && privileged))
 			refuse_column(columns[i].name);
 	}
 	for (i = 0; i < lengthof(inputs) && row_state(before) == ROW_RUNNING; i++)
 	{
-		if (column_changed(before, after, inputs[i]))
+		if (row_column_changed(before, after, inputs[i]))
 			ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
 							errmsg("job " INT64_FORMAT " is running",
 								   DatumGetInt64(after->values[JOB_ID])),
@@ -559,8 +443,9 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 static bool
 order_changed(const Row *before, const Row *after)
 {
-	return column_changed(before, after, JOB_SERVER) ||
-		   column_changed(before, after, JOB_REQUEST) || column_changed(before, after, JOB_INPUTS);
+	return row_column_changed(before, after, JOB_SERVER) ||
+		   row_column_changed(before, after, JOB_REQUEST) ||
+		   row_column_changed(before, after, JOB_INPUTS);
 }
 
 PG_FUNCTION_INFO_V1(genjob_before_update);
@@ -588,8 +473,8 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		if (order_changed(&before, &after))
 			row_set_null(&after, JOB_IDEMPOTENCY_KEY);
 		/* also of one that is running: it may have to be queued again */
-		if (column_changed(&before, &after, JOB_TENANT) ||
-			column_changed(&before, &after, JOB_UNIQUE_KEY))
+		if (row_column_changed(&before, &after, JOB_TENANT) ||
+			row_column_changed(&before, &after, JOB_UNIQUE_KEY))
 			check_lengths(&after);
 	}
 	note_row(&after);

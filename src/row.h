@@ -1,0 +1,42 @@
+/*
+ * row.h
+ *		A row of gen_jobs, as triggers have it.
+ */
+#ifndef GENJOB_ROW_H
+#define GENJOB_ROW_H
+
+#include "access/htup.h"
+#include "access/tupdesc.h"
+
+#include "job.h"
+
+/* The values of the type gen_job_state. */
+typedef enum RowState
+{
+	ROW_WAITING,
+	ROW_QUEUED,
+	ROW_RUNNING,
+	ROW_SUCCEEDED,
+	ROW_FAILED,
+	ROW_CANCELLED,
+	ROW_STATES
+} RowState;
+
+/* A row, taken apart. */
+typedef struct Row
+{
+	HeapTuple tuple;
+	TupleDesc desc;
+	Datum values[JOB_LAST_COLUMN + 1]; /* by JobColumn */
+	bool nulls[JOB_LAST_COLUMN + 1];
+} Row;
+
+extern void row_read(Row *row, HeapTuple tuple, TupleDesc desc);
+extern void row_set(Row *row, JobColumn column, Datum value);
+extern void row_set_null(Row *row, JobColumn column);
+extern RowState row_state(const Row *row);
+extern void row_set_state(Row *row, RowState state);
+extern const char *row_state_name(RowState state);
+extern bool row_column_changed(const Row *before, const Row *after, JobColumn column);
+
+#endif /* GENJOB_ROW_H */
