@@ -142,7 +142,7 @@ nothing_is_held('then');
 # ---- those of others, while large ones wait for each other ----
 
 query("DELETE FROM gen_jobs WHERE server <> 'painter'");
-insert('hung', 2, 20, { latency_ms => 3600000 });
+insert('hung', 2, 14, { latency_ms => 3600000 });
 eventually(held_back('hung'), 'of two that are too large together one waits');
 query("INSERT INTO gen_jobs (server, request) SELECT 'small', '{}' FROM generate_series(1, 20)");
 insert('large', 5, 1);
@@ -184,7 +184,7 @@ is(query("SELECT max(pg_column_size(inputs)) < 1000000 FROM gen_jobs WHERE serve
 	'where inputs are compressed');
 $most = most_until(all_ended('small'));
 is(query("SELECT count(*) FROM gen_jobs WHERE server = 'small' AND state = 'succeeded' AND inputs IS NOT NULL"), '6', '... all jobs succeed');
-cmp_ok($most - $before, '<', 2 * $bound + 16, '... one after another');
+cmp_ok($most - $before, '<', 2 * $bound + 48, '... one after another');
 eventually(all_ended('large'), 'what referred to an output is sent, too');
 is(query("SELECT state FROM gen_jobs WHERE server = 'large' ORDER BY id DESC LIMIT 1"), 'succeeded', '... it succeeds');
 nothing_is_held('then');
