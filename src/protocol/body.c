@@ -121,11 +121,10 @@ place_unused_inputs(const Builder *builder, cJSON *params)
 }
 
 static void
-build_json(const Builder *builder, cJSON *params, MemoryContext result, Body *body)
+build_json(const Builder *builder, cJSON *params, Body *body)
 {
 	inline_binaries(builder, params);
 	place_unused_inputs(builder, params);
-	MemoryContextSwitchTo(result);
 	body->data = json_print(params);
 	body->len = strlen(body->data);
 	body->content_type = "application/json";
@@ -174,7 +173,7 @@ add_member_part(const Builder *builder, Multipart *form, const cJSON *member)
 }
 
 static void
-build_multipart(const Builder *builder, cJSON *params, MemoryContext result, Body *body)
+build_multipart(const Builder *builder, cJSON *params, Body *body)
 {
 	const RequestSource *source = builder->source;
 	char *boundary = psprintf("genjob-%s", source->idempotency_key);
@@ -183,7 +182,6 @@ build_multipart(const Builder *builder, cJSON *params, MemoryContext result, Bod
 	Multipart form;
 	int i;
 
-	MemoryContextSwitchTo(result);
 	multipart_begin(&form, boundary);
 	for (member = params->child; member != NULL; member = member->next)
 		add_member_part(builder, &form, member);
@@ -316,7 +314,7 @@ take_out(cJSON *parent, const cJSON *node)
 }
 
 static void
-build_raw(const Builder *builder, cJSON *params, MemoryContext result, Body *body)
+build_raw(const Builder *builder, cJSON *params, Body *body)
 {
 	cJSON *node = find_raw_node(builder, params);
 	Binary binary;
@@ -328,9 +326,7 @@ build_raw(const Builder *builder, cJSON *params, MemoryContext result, Body *bod
 		(void) binary_find(builder->source, node, &binary);
 		(void) take_out(params, node);
 	}
-	MemoryContextSwitchTo(result);
-	body->data = palloc(Max(binary.len, 1));
-	memcpy(body->data, binary.data, binary.len);
+	body->data = binary.data;
 	body->len = binary.len;
 	body->content_type = binary.content_type;
 	body->query = query_of(params);
@@ -385,11 +381,11 @@ body_check(const RequestSource *source, cJSON *params)
 }
 
 /*
- * The body that is made of the request's members, which are overwritten, in the memory context result.
- * Errors for the user where the request and its binaries do not fit together.
+ * The body that is made of the request's members, which are overwritten, in the current memory context; but one that is
+ * an input stays where that is.  Errors for the user where the request and its binaries do not fit together.
  */
 Body
-body_build(const RequestSource *source, cJSON *params, MemoryContext result)
+body_build(const RequestSource *source, cJSON *params)
 {
 	Builder builder = {source, &source->options->protocol, NULL};
 	const char *kind = kind_of(source, params);
@@ -397,10 +393,10 @@ body_build(const RequestSource *source, cJSON *params, MemoryContext result)
 
 	check_inputs(&builder, params, kind);
 	if (strcmp(kind, "multipart") == 0)
-		build_multipart(&builder, params, result, &body);
+		build_multipart(&builder, params, &body);
 	else if (strcmp(kind, "raw") == 0)
-		build_raw(&builder, params, result, &body);
+		build_raw(&builder, params, &body);
 	else
-		build_json(&builder, params, result, &body);
+		build_json(&builder, params, &body);
 	return body;
 }

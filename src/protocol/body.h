@@ -11,7 +11,7 @@
 /* What a request carries; palloc'd. */
 typedef struct Body
 {
-	char *data;
+	const char *data;
 	size_t len;
 	const char *content_type;
 	bool type_is_fixed; /* without this very type the body cannot be read */
@@ -19,6 +19,6 @@ typedef struct Body
 } Body;
 
 extern void body_check(const RequestSource *source, cJSON *params);
-extern Body body_build(const RequestSource *source, cJSON *params, MemoryContext result);
+extern Body body_build(const RequestSource *source, cJSON *params);
 
 #endif /* GENJOB_BODY_H */

@@ -227,6 +227,20 @@ new_request(const ServerOptions *options, const char *method, char *url, int64 t
 }
 
 /*
+ * Copies what was built in another context, where it grew: for as long as the call lasts it takes no more than it has.
+ */
+static void
+take_body(HttpRequest *http, Body *body)
+{
+	http->body = MemoryContextAllocHuge(CurrentMemoryContext, body->len + 1);
+	memcpy(http->body, body->data, body->len);
+	http->body[body->len] = '\0';
+	http->body_len = body->len;
+	if (body->content_type != NULL)
+		body->content_type = pstrdup(body->content_type);
+}
+
+/*
  * What to send for a job, in the current memory context; it goes on pointing to the options.  Errors
  * for the user where the request and its binaries do not fit together.
  */
@@ -244,14 +258,13 @@ request_build(const RequestSource *source)
 	MemoryContextSwitchTo(scratch);
 	params = read_params(source);
 	path = binary_is_in(source, params) ? options->protocol.inputs_path : options->protocol.path;
-	body = body_build(source, params, result);
+	body = body_build(source, params);
 	MemoryContextSwitchTo(result);
 	http = new_request(options, "POST", fill_path(options, path, NULL), options->timeout);
 	if (body.query != NULL)
 		http->url = http->shown_url =
 			psprintf("%s%c%s", http->url, strchr(http->url, '?') ? '&' : '?', body.query);
-	http->body = body.data;
-	http->body_len = body.len;
+	take_body(http, &body);
 	set_headers(http, source, &body);
 	MemoryContextDelete(scratch);
 	return http;
