@@ -24,6 +24,7 @@ our @EXPORT = qw(
   wait_all_ended
   wait_dispatcher
   dispatcher_pid
+  run_untold
   literal
 );
 
@@ -185,6 +186,16 @@ sub wait_dispatcher
 		WHERE backend_type = 'genjob dispatcher' AND datname = '$database' AND pid <> $other_than})
 	  or die("no genjob dispatcher came up in database $database");
 	return dispatcher_pid($node, $database);
+}
+
+# Runs SQL of which no commit tells: without triggers.
+sub run_untold
+{
+	my ($node, $sql) = @_;
+	my @triggers = map { "genjob_$_" } qw(before_insert before_update before_delete after_truncate);
+	$node->safe_psql('postgres', join(' ', 'BEGIN; ALTER TABLE gen_jobs DISABLE TRIGGER ALL;', $sql,
+		(map { "ALTER TABLE gen_jobs ENABLE ALWAYS TRIGGER $_;" } @triggers), 'COMMIT'));
+	return;
 }
 
 # A value as an SQL literal.

@@ -40,16 +40,6 @@ sub set
 	return;
 }
 
-# Runs SQL of which no commit tells.
-sub untold
-{
-	my ($sql) = @_;
-	my @triggers = map { "genjob_$_" } qw(before_insert before_update before_delete after_truncate);
-	query(join(' ', 'BEGIN; ALTER TABLE gen_jobs DISABLE TRIGGER ALL;', $sql,
-		(map { "ALTER TABLE gen_jobs ENABLE ALWAYS TRIGGER $_;" } @triggers), 'COMMIT'));
-	return;
-}
-
 create_server($node, 'one', 'openai-images', $standin, max_in_flight => 50);
 create_server($node, 'narrow', 'openai-images', $standin, max_in_flight => 1);
 create_server($node, 'paused', 'openai-images', $standin);
@@ -126,7 +116,7 @@ all_become('gone', 'failed', '... and that one fails when it is free');
 
 # ---- the search of genjob.rescan_interval ----
 
-untold(qq{INSERT INTO gen_jobs (server, request, tenant, run_at)
+run_untold($node, qq{INSERT INTO gen_jobs (server, request, tenant, run_at)
 	SELECT CASE WHEN i < 10 THEN 'one' ELSE 'paused' END, '{"prompt": "tied"}', CASE WHEN i < 10 THEN 'tied' ELSE 'paused' END, '2001-01-01'
 	FROM generate_series(1, $bulk) i;});
 set(q{genjob.rescan_interval = '1 s'});
