@@ -19,7 +19,7 @@
 #include "json.h"
 
 #define MAX_VALUES \
-	5000000 /* in a document: each takes 112 bytes in memory at most, for 2 of text at least */
+	5000000 /* in a document: each takes 128 bytes in memory at most, for 2 of text at least */
 #define MAX_WHOLE_NUMBER 1e15 /* exact in a double, and of no more digits than cJSON prints */
 
 static void *
