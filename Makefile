@@ -87,6 +87,7 @@ OBJS = \
 
 SQL_PARTS = sql/schema.sql sql/wrapper.sql sql/api.sql sql/views.sql sql/grants.sql
 DATA_built = genjob--$(EXTVERSION).sql
+DATA = $(wildcard sql/upgrade/genjob--*.sql)
 
 REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
 REGRESS_OPTS = --inputdir=test --outputdir=test --load-extension=genjob

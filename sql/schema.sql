@@ -46,7 +46,10 @@ CREATE TABLE @extschema@.gen_jobs
 	remote_id       text,
 	remote          jsonb,
 	ran_on          name,
-	backend         text
+	backend         text,
+	request_id      text COLLATE "C",
+	server_oid      oid,
+	losses          integer NOT NULL DEFAULT 0
 );
 
 -- a quarter of a page for rows that wait leaves room for what becomes of them beside them: the claim, and the answer.
@@ -62,6 +65,7 @@ CREATE INDEX gen_jobs_expiring ON @extschema@.gen_jobs (expires_at) WHERE state 
 CREATE INDEX gen_jobs_running ON @extschema@.gen_jobs (id) WHERE state = 'running';
 CREATE UNIQUE INDEX gen_jobs_unique ON @extschema@.gen_jobs (server, unique_key)
 	WHERE unique_key IS NOT NULL AND state IN ('waiting', 'queued', 'running');
+CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id);
 
 COMMENT ON TABLE @extschema@.gen_jobs IS 'jobs for GenAI servers: INSERT one to have it run';
 COMMENT ON SEQUENCE @extschema@.gen_jobs_id_seq IS 'numbers of the jobs in gen_jobs';
@@ -70,6 +74,7 @@ COMMENT ON INDEX @extschema@.gen_jobs_due IS 'when the next job is due';
 COMMENT ON INDEX @extschema@.gen_jobs_expiring IS 'when the next job expires';
 COMMENT ON INDEX @extschema@.gen_jobs_running IS 'what was running when the server last stopped';
 COMMENT ON INDEX @extschema@.gen_jobs_unique IS 'at most one unfinished job for a server and unique_key';
+COMMENT ON INDEX @extschema@.gen_jobs_request IS 'one job for an owner and request_id, for as long as its row exists';
 COMMENT ON COLUMN @extschema@.gen_jobs.id IS 'number of the job, for genjob.wait() and its kin, and for gen_outputs.job_id';
 COMMENT ON COLUMN @extschema@.gen_jobs.server IS 'foreign server of the wrapper genjob that runs the job';
 COMMENT ON COLUMN @extschema@.gen_jobs.request IS 'request in the server''s own words, merged over the server''s defaults; {"$output": [7, 1]} in it stands for the first output of job 7';
@@ -97,6 +102,9 @@ COMMENT ON COLUMN @extschema@.gen_jobs.remote_id IS 'the provider''s own id of t
 COMMENT ON COLUMN @extschema@.gen_jobs.remote IS 'what else is needed to go on with the prediction after a restart';
 COMMENT ON COLUMN @extschema@.gen_jobs.ran_on IS 'server that took the last attempt as a fallback; null where it was the job''s own';
 COMMENT ON COLUMN @extschema@.gen_jobs.backend IS 'address that was given the last attempt; null where the server''s option url has but one and nothing is to be asked of it later';
+COMMENT ON COLUMN @extschema@.gen_jobs.request_id IS 'the application''s own id of an order: INSERT ... ON CONFLICT (owner, request_id) DO NOTHING makes one job of an order that is sent twice';
+COMMENT ON COLUMN @extschema@.gen_jobs.server_oid IS 'the foreign server that had the name when the job was inserted';
+COMMENT ON COLUMN @extschema@.gen_jobs.losses IS 'attempts in a row that the end of PostgreSQL or of genjob cut short';
 
 CREATE TABLE @extschema@.gen_outputs
 (
