@@ -18,11 +18,13 @@ OBJS = \
 	src/claimer.o \
 	src/reporter.o \
 	src/trouble.o \
+	src/environment.o \
 	src/guard.o \
 	src/sqlapi.o \
 	src/views.o \
 	src/triggers.o \
 	src/row.o \
+	src/ids.o \
 	src/hooks.o \
 	src/steps.o \
 	src/follow.o \
@@ -50,6 +52,7 @@ OBJS = \
 	src/queue/reference.o \
 	src/queue/report.o \
 	src/queue/session.o \
+	src/queue/share.o \
 	src/commit.o \
 	src/protocol/preset.o \
 	src/protocol/grammar.o \
@@ -73,6 +76,7 @@ OBJS = \
 	src/header.o \
 	src/url.o \
 	src/address.o \
+	src/shown.o \
 	src/shmem.o \
 	src/stats.o \
 	src/job.o \

@@ -259,7 +259,10 @@ claim_failed(Claim *claim, const ErrorData *error)
 	bool is_found = claim->n == 1 && blames_row(error);
 	int i;
 
-	trouble_show("claim jobs", error);
+	if (is_found)
+		trouble_show_job(TROUBLE_CLAIM, claim->turns[0].id, claim->turns[0].home->stats, error);
+	else
+		trouble_show(TROUBLE_CLAIM, error);
 	destroy_claimed();
 	for (i = 0; i < claim->n; i++)
 		limits_give_back(&claim->turns[i].place);
@@ -342,7 +345,7 @@ fail_unstarted(void)
 	{
 		if (queue_transact("failing jobs that cannot be run", works[i], &now, &error))
 			continue;
-		trouble_show("fail jobs that cannot be run", error);
+		trouble_show(TROUBLE_FAIL, error);
 		/* those that were taken off the schedule are queued again */
 		scan_since = DT_NOBEGIN;
 		failed = true;

@@ -51,6 +51,7 @@ typedef enum ChangedColumn
 	CHANGED_IS_CANCELLED
 } ChangedColumn;
 
+extern Oid queue_table_owner(void);
 extern uint64 statement_run(StatementId id, Datum *args, const char *nulls);
 
 /* A column of a row of the last result */
