@@ -66,6 +66,7 @@ OBJS = \
 	src/protocol/failure.o \
 	src/protocol/words.o \
 	src/protocol/delay.o \
+	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/pointer.o \
 	src/http.o \
