@@ -26,6 +26,7 @@ OBJS = \
 	src/row.o \
 	src/ids.o \
 	src/hooks.o \
+	src/refusals.o \
 	src/steps.o \
 	src/follow.o \
 	src/cancel.o \

@@ -16,6 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "queue/session.h"
 #include "settings.h"
 #include "shmem.h"
 #include "shown.h"
@@ -190,7 +191,7 @@ why_none(void)
 	if (worker.pid == 0)
 		return "the dispatcher is being started";
 	if (worker.state != WORKER_TROUBLED)
-		return NULL;
+		return session_find_disabled();
 	return may_read_words(InvalidOid)
 			   ? shown_read(worker.error, sizeof(worker.error))
 			   : "the last look at the queue failed: genjob.workers tells members of pg_read_all_stats why";

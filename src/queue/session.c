@@ -151,6 +151,32 @@ change_job(int64 id, const char *set_and_where)
 }
 
 /*
+ * A sentence on a trigger of genjob's that is disabled, palloc'd, or NULL: then no commit tells of jobs.
+ */
+char *
+session_find_disabled(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char *sentence = NULL;
+
+	SPI_connect();
+	if (SPI_execute("SELECT pg_catalog.format('trigger %s of %s is disabled, so that nobody tells of its jobs: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s',"
+					" t.tgname, t.tgrelid::pg_catalog.regclass, t.tgrelid::pg_catalog.regclass, t.tgname)"
+					" FROM pg_catalog.pg_extension e"
+					" JOIN pg_catalog.pg_depend d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass"
+					"  AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
+					" JOIN pg_catalog.pg_trigger t ON t.tgrelid OPERATOR(pg_catalog.=) d.objid AND t.tgenabled OPERATOR(pg_catalog.<>) 'A'"
+					"  AND t.tgname OPERATOR(pg_catalog.=) ANY ('{genjob_before_insert, genjob_before_update, genjob_before_delete, genjob_after_truncate}')"
+					" WHERE e.extname OPERATOR(pg_catalog.=) 'genjob' LIMIT 1",
+					true, 1) == SPI_OK_SELECT &&
+		SPI_processed == 1)
+		sentence = MemoryContextStrdup(
+			caller, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	SPI_finish();
+	return sentence;
+}
+
+/*
  * Stops a job; false if it had ended.
  */
 bool

@@ -21,6 +21,7 @@
 #include "utils/guc.h"
 
 #include "queue/session.h"
+#include "queue/share.h"
 
 /*
  * Whether a role may know of each tenant of a server.
