@@ -18,6 +18,7 @@ OBJS = \
 	src/claimer.o \
 	src/reporter.o \
 	src/trouble.o \
+	src/unstarted.o \
 	src/environment.o \
 	src/guard.o \
 	src/sqlapi.o \

@@ -38,6 +38,26 @@ trouble_backoff_us(int failures)
 }
 
 /*
+ * Whether a row may be the cause of an error: not of what befalls the whole table or server, such as a
+ * lock that is not had in time.
+ */
+bool
+trouble_is_of_row(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return false;
+		default:
+			return true;
+	}
+}
+
+/*
  * Whether an error is one for the log; *unsaid: how many like it were not.
  */
 static bool

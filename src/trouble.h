@@ -22,6 +22,7 @@ typedef enum TroubleKind
 } TroubleKind;
 
 extern int64 trouble_backoff_us(int failures);
+extern bool trouble_is_of_row(const ErrorData *error);
 extern void trouble_show(TroubleKind kind, const ErrorData *error);
 extern void trouble_show_job(TroubleKind kind, int64 job, ServerStats *stats,
 							 const ErrorData *error);

@@ -54,6 +54,8 @@ typedef struct Statement
 #define HELD_ROWS(given, condition) \
 	"held AS MATERIALIZED (" LOCKED_ROWS("g.*", given, condition) ")"
 
+#define HAS_EXPIRED "the job was not started before expires_at. Look at genjob.servers for what held it back."
+
 static const Statement statements[STATEMENTS] = {
 	[FIND_CHANGED] = {1, {INT8ARRAYOID},
 		"SELECT id, state = 'queued', state = 'running', attempt, server, tenant, priority, run_at, expires_at,"
@@ -105,9 +107,15 @@ static const Statement statements[STATEMENTS] = {
 		"  FROM (SELECT *, sum(size) FILTER (WHERE size > $1) OVER (ROWS UNBOUNDED PRECEDING) AS total"
 		"   FROM (SELECT *, coalesce(octet_length((remote->'answer')::text), 0) AS size"
 		"    FROM @.gen_jobs WHERE state = 'running') r) s) j"},
+	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
+		"SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
+	[FAIL_ONE] = {3, {INT8OID, TEXTOID, TIMESTAMPTZOID},
+		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = coalesce($2, '" HAS_EXPIRED "')"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND id = $1"
+		"  AND ($2 IS NOT NULL OR expires_at <= $3) FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
 	[FAIL_EXPIRED] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
-		" error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
+		" error = '" HAS_EXPIRED "'"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 AND expires_at >= $2"
 		"  ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
 	[FAIL_WAITING] = {3, {NAMEOID, TEXTOID, TIMESTAMPTZOID},
