@@ -2,6 +2,7 @@
 #
 #   make demo          everything, shown working, in a throw-away cluster
 #   make check         every test, in throw-away clusters
+#   make fuzz          what reads strangers' bytes, fuzzed
 #   make bench         how fast it is, beside other queues and the limits
 #   make && make install && make installcheck     for packagers
 #
@@ -106,7 +107,7 @@ SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson)
 
 EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
 
-ifeq (,$(filter bench check demo format lint,$(MAKECMDGOALS)))
+ifeq (,$(filter bench check demo format fuzz lint,$(MAKECMDGOALS)))
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -146,9 +147,12 @@ demo:
 format:
 	@tools/format
 
+fuzz:
+	@T=$(T) MERGE=$(MERGE) test/fuzz/run $(F)
+
 lint:
 	@tools/lint
 
-.PHONY: bench check demo format lint
+.PHONY: bench check demo format fuzz lint
 
 endif
