@@ -3,6 +3,7 @@
 #   make demo          everything, shown working, in a throw-away cluster
 #   make check         every test, in throw-away clusters
 #   make tries         the tries of intrusion alone, each with its result: docs/security.md
+#   make fuzz          what reads strangers' bytes, fuzzed
 #   make bench         how fast it is, beside other queues and the limits
 #   make && make install && make installcheck     for packagers
 #
@@ -107,7 +108,7 @@ SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson)
 
 EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
 
-ifeq (,$(filter bench check demo format lint tries,$(MAKECMDGOALS)))
+ifeq (,$(filter bench check demo format fuzz lint tries,$(MAKECMDGOALS)))
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -147,12 +148,16 @@ demo:
 format:
 	@tools/format
 
+fuzz:
+	@T=$(T) MERGE=$(MERGE) test/fuzz/run $(F)
+
 lint:
 	@tools/lint
 
 tries:
 	@TRIES=yes test/run t/07
 
-.PHONY: bench check demo format lint tries
+
+.PHONY: bench check demo format fuzz lint tries
 
 endif
