@@ -323,7 +323,9 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 	if (!privileged)
 		check_owner(&row);
 	check_new_state(&row, privileged);
-	defaults_bind_server(&row);
+	/* one that has ended keeps what it had where it comes from */
+	if (!has_ended(&row))
+		defaults_bind_server(&row);
 	if (row_state(&row) == ROW_QUEUED)
 	{
 		bool restored = privileged && DatumGetObjectId(row.values[JOB_OWNER]) != GetUserId();

@@ -82,7 +82,7 @@ show(TroubleKind kind, const char *words, const ErrorData *error)
 {
 	int64 unsaid;
 
-	shmem_set_my_error(words);
+	shmem_set_my_error(error->message);
 	if (!is_to_be_logged(kind, error->sqlerrcode, &unsaid))
 		return;
 	ereport(LOG,
