@@ -21,6 +21,11 @@ clean_environment() {
 	umask 022
 }
 
+# True if make can write all that it makes below these folders. It cannot where root built before somebody else.
+can_build_in() { # folder...
+	[ -z "$(find "$@" ! -writable -print -quit 2>/dev/null)" ]
+}
+
 # Makes a folder that the unprivileged user owns, and prints its name. The name is short and plain: a Unix socket's
 # path has 107 bytes, and PostgreSQL's test modules do not quote it. Programs must be able to run there.
 make_folder() { # begin of its name
