@@ -61,7 +61,13 @@ attend() { # command
 
 # Ends what attend() waits for, and waits until all of it has gone.
 end_attended() {
-	local tries=0
+	local tries=0 job
+	# a signal may come before attend() has noted the group; other jobs lead none
+	for job in $(jobs -pr); do
+		if [ -z "$attended" ] && kill -0 -- "-$job" 2>/dev/null; then
+			attended=$job
+		fi
+	done
 	[ -n "$attended" ] || return 0
 	kill -TERM -- "-$attended" 2>/dev/null || true
 	while [ "$tries" -lt 60 ] && kill -0 -- "-$attended" 2>/dev/null; do
