@@ -28,9 +28,11 @@ trouble_show(const char *what, const ErrorData *error)
 {
 	if (error->sqlerrcode == QUEUE_GONE)
 		return;
-	shmem_set_my_error(error->message);
+	shmem_set_my_error(error->hint ? psprintf("%s. %s", error->message, error->hint)
+								   : error->message);
 	ereport(LOG,
 			(errcode(error->sqlerrcode), errmsg("genjob could not %s: %s", what, error->message),
 			 error->detail ? errdetail_internal("%s", error->detail) : 0,
-			 errhint("It will be tried again.")));
+			 errhint("%s%sIt will be tried again.", error->hint ? error->hint : "",
+					 error->hint ? " " : "")));
 }

@@ -32,7 +32,7 @@ typedef enum StatementId
 	REPORT,
 	SAVE,
 	FORGET_OUTPUTS,
-	ADD_OUTPUT,
+	STORE_OUTPUT,
 	STATEMENTS
 } StatementId;
 
@@ -53,6 +53,8 @@ typedef enum ChangedColumn
 
 extern uint64 statement_run(StatementId id, Datum *args, const char *nulls);
 
+extern const char *statement_schema(void);
+
 /* A column of a row of the last result */
 extern Datum statement_value(uint64 row, int column, bool *isnull);
 extern Datum statement_not_null(uint64 row, int column);
@@ -60,5 +62,6 @@ extern char *statement_name(uint64 row, int column);
 
 extern TimestampTz statement_time_or_none(uint64 row, int column);
 extern ArrayType *statement_int8_array(const int64 *values, int n);
+extern ArrayType *statement_int4_array(const int32 *values, int n);
 
 #endif /* GENJOB_STATEMENT_H */
