@@ -311,6 +311,8 @@ describe_hook(uint64 row)
 		return "what was dropped";
 	if (hook.objectId == table)
 		return "a column";
+	if (hook.classId == RelationRelationId)
+		return psprintf("index \"%s\"", get_rel_name(hook.objectId));
 	suffix = strstr(words, hook.classId == AttrDefaultRelationId ? " of table " : " on table ");
 	if (suffix != NULL)
 		*suffix = '\0';
