@@ -416,7 +416,7 @@ my $tries = q{
 			'SET SESSION AUTHORIZATION DEFAULT', 'ALTER SYSTEM SET work_mem = 64', $q$COPY mallory.t FROM PROGRAM 'id'$q$, $q$COPY mallory.t TO '/tmp/genjob-power'$q$,
 			$q$SELECT pg_read_file('PG_VERSION')$q$, $q$SELECT lo_export(1, '/tmp/genjob-power')$q$, $q$SELECT pg_ls_dir('.')$q$, 'LISTEN x',
 			'CREATE ROLE more SUPERUSER', 'GRANT pg_execute_server_program TO mallory', 'SELECT * FROM pg_authid', 'LOAD ''genjob''',
-			$q$SELECT pg_terminate_backend(pg_postmaster_pid) FROM (SELECT min(pid) AS pg_postmaster_pid FROM pg_stat_activity WHERE usename IS NULL) p$q$,
+			'SELECT pg_terminate_backend(pg_backend_pid())',
 			'SELECT umoptions FROM pg_user_mapping', $q$CREATE FUNCTION mallory.c() RETURNS void AS 'genjob', 'genjob_version' LANGUAGE C$q$,
 			'UPDATE pg_catalog.pg_roles SET rolsuper = true', 'SET session_replication_role = replica']
 		LOOP
@@ -586,7 +586,7 @@ try_it(
 	'a schema that its owner renames and makes anew does not lead the dispatcher astray',
 	sub {
 		arm(0);
-		query('DROP EXTENSION genjob CASCADE; CREATE SCHEMA q AUTHORIZATION mallory; GRANT CREATE ON DATABASE postgres TO mallory; CREATE EXTENSION genjob SCHEMA q');
+		query('DROP EXTENSION genjob CASCADE; CREATE SCHEMA q AUTHORIZATION mallory; GRANT CREATE ON DATABASE postgres TO mallory; CREATE EXTENSION genjob SCHEMA q; GRANT SELECT ON q.gen_jobs, q.gen_outputs TO mallory');
 		create_server($node, 'painter', 'openai-images', $standin);
 		my @jobs = map { query("INSERT INTO q.gen_jobs (server, request) VALUES ('painter', " . literal(StandIn::request(prompt => "moved $_", latency_ms => 200 * $_)) . ') RETURNING id') } 1 .. 6;
 		arm(1);
