@@ -536,8 +536,14 @@ check(Oid owner)
 }
 
 /*
- * As whom the dispatcher works.
+ * As whom the dispatcher works, and whom all may trust with their jobs.
  */
+Oid
+tables_owner(void)
+{
+	return tables_are_known() ? owner_of(jobs_table) : InvalidOid;
+}
+
 const char *
 tables_owner_name(void)
 {

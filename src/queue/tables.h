@@ -10,6 +10,7 @@
 extern void tables_init(void);
 extern void tables_set(Oid jobs, Oid outputs, Oid weights);
 extern bool tables_are_known(void);
+extern Oid tables_owner(void);
 extern const char *tables_owner_name(void);
 
 /* In a transaction of the dispatcher */
