@@ -46,7 +46,9 @@ sub jobs_run
 	my ($database) = @_;
 	create_server($node, 'painter', 'openai-images', $standin, database => $database);
 	my $job = enqueue($node, 'painter', { prompt => "in $database" }, database => $database, expires_at => '2100-01-01');
-	ok(wait_state($node, $job, 'succeeded', $database), "jobs are run in $database");
+	# what is planted there would be found by a comparison
+	ok($node->poll_query_until($database, "SELECT state FROM public.gen_jobs WHERE id OPERATOR(pg_catalog.=) $job", 'succeeded'),
+		"jobs are run in $database");
 	return;
 }
 
@@ -54,7 +56,7 @@ query('CREATE ROLE mallory LOGIN; CREATE DATABASE shop OWNER mallory');
 
 # ---- what is planted ----
 
-my $climb = q{CREATE FUNCTION public.climb() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+my $climb = q{CREATE FUNCTION public.climb() RETURNS boolean LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog AS $$
 	BEGIN
 		RAISE LOG 'planted code runs as [%]', current_user;
 		IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
@@ -86,12 +88,11 @@ my @planted = (
 	CREATE OPERATOR public.* (FUNCTION = public.times, LEFTARG = float8, RIGHTARG = interval)},
 	q{CREATE FUNCTION public.cat(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1 WHERE public.climb()';
 	CREATE OPERATOR public.|| (FUNCTION = public.cat, LEFTARG = text, RIGHTARG = text)},
-	map({ "CREATE FUNCTION public.$_ LANGUAGE sql IMMUTABLE AS \$\$SELECT NULL WHERE public.climb()\$\$" }
+	map({ "CREATE FUNCTION public.$_ LANGUAGE plpgsql IMMUTABLE AS \$\$BEGIN RETURN public.climb()::text; END\$\$" }
 		'quote_ident(name) RETURNS text', 'quote_ident(text) RETURNS text', 'now() RETURNS timestamptz', 'clock_timestamp() RETURNS timestamptz',
-		'pg_has_role(oid, text) RETURNS boolean', 'pg_has_role(regrole, text) RETURNS boolean', 'pg_has_role(oid, unknown_text text) RETURNS boolean' ,
+		'pg_has_role(oid, text) RETURNS boolean', 'pg_has_role(regrole, text) RETURNS boolean', 
 		'set_config(text, text, boolean) RETURNS text', 'pg_extension_config_dump(regclass, text) RETURNS void', 'format(text, text) RETURNS text',
-		'coalesce_int(bigint) RETURNS bigint', 'octet_length(bytea) RETURNS integer', 'sha256(bytea) RETURNS bytea', 'unnest(anyarray) RETURNS SETOF anyelement',
-		'to_regrole(text) RETURNS regrole', 'concat_ws(text, text) RETURNS text', 'pg_options_to_table(text[]) RETURNS text',
+		'coalesce_int(bigint) RETURNS bigint', 'octet_length(bytea) RETURNS integer', 'sha256(bytea) RETURNS bytea', 		'to_regrole(text) RETURNS regrole', 'concat_ws(text, text) RETURNS text', 'pg_options_to_table(text[]) RETURNS text',
 		'greatest_time(timestamptz) RETURNS timestamptz', 'rtrim(text, text) RETURNS text', 'btrim(text, text) RETURNS text', 'version() RETURNS text'),
 	'CREATE DOMAIN public.regrole AS oid CHECK (public.climb())',
 	'CREATE DOMAIN public.timestamptz AS pg_catalog.timestamptz CHECK (public.climb())',
@@ -117,7 +118,6 @@ try_it(
 			$node->psql('shop', $sql, extra_params => [ '-U', 'mallory' ], on_error_stop => 1) == 0 and $planted++;
 		}
 		cmp_ok($planted, '>=', 40, 'planted are ' . $planted);
-		query('ALTER DATABASE shop SET search_path = public, pg_catalog');
 		my $from = -s $node->logfile;
 		query('CREATE EXTENSION genjob SCHEMA public', 'shop');
 		jobs_run('shop');
