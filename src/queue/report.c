@@ -171,8 +171,7 @@ add_surplus(Surplus *surplus, const Job *job)
 
 	surplus->jobs[surplus->n] = job->id;
 	surplus->counts[surplus->n++] = n;
-	surplus->gap_jobs =
-		repalloc(surplus->gap_jobs, (surplus->n_gaps + n + 1) * sizeof(int64));
+	surplus->gap_jobs = repalloc(surplus->gap_jobs, (surplus->n_gaps + n + 1) * sizeof(int64));
 	surplus->gaps = repalloc(surplus->gaps, (surplus->n_gaps + n + 1) * sizeof(int32));
 	foreach(cell, job->verdict->outputs)
 	{
@@ -274,8 +273,8 @@ forget_old_outputs(Job **jobs, int n)
 	if (all.n == 0)
 		return;
 	if (tables_keep_outputs() != NULL)
-		reason = psprintf("%s is of a role that the dispatcher runs nothing of",
-						  tables_keep_outputs());
+		reason =
+			psprintf("%s is of a role that the dispatcher runs nothing of", tables_keep_outputs());
 	else if (!try_to_delete(&all, &reason) && n > 1)
 	{
 		/* of the others nobody need keep them */

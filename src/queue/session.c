@@ -128,10 +128,9 @@ check_view_owner(Oid table)
 	if (!OidIsValid(view) || owner == session_table_owner(table) ||
 		pg_class_aclcheck(table, owner, ACL_SELECT | ACL_UPDATE) == ACLCHECK_OK)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("the owner of the view genjob.own_jobs may not change gen_jobs"),
-			 errhint("ALTER VIEW genjob.own_jobs OWNER TO the owner of gen_jobs.")));
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("the owner of the view genjob.own_jobs may not change gen_jobs"),
+					errhint("ALTER VIEW genjob.own_jobs OWNER TO the owner of gen_jobs.")));
 }
 
 /*
@@ -147,7 +146,8 @@ change_state(int64 id, const char *state, const char *from)
 	SPI_connect();
 	(void) find_table(&table);
 	check_view_owner(table);
-	if (execute_with_id("SELECT FROM genjob.own_jobs WHERE id OPERATOR(pg_catalog.=) $1", id, false) == 0)
+	if (execute_with_id("SELECT FROM genjob.own_jobs WHERE id OPERATOR(pg_catalog.=) $1", id,
+						false) == 0)
 		no_such_job(id);
 	changed =
 		execute_with_id(psprintf("UPDATE genjob.own_jobs SET state = '%s' WHERE id OPERATOR(pg_catalog.=) $1"
@@ -178,8 +178,8 @@ session_find_disabled(void)
 					" WHERE e.extname OPERATOR(pg_catalog.=) 'genjob' LIMIT 1",
 					true, 1) == SPI_OK_SELECT &&
 		SPI_processed == 1)
-		sentence = MemoryContextStrdup(
-			caller, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+		sentence = MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0],
+															SPI_tuptable->tupdesc, 1));
 	SPI_finish();
 	return sentence;
 }

@@ -264,9 +264,9 @@ static void
 explain_denial(ErrorData *error)
 {
 	if (error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && error->hint == NULL)
-		error->hint = psprintf(
-			"Triggers run as role \"%s\" here: GRANT it to that role, or make the trigger's function SECURITY DEFINER.",
-			tables_owner_name());
+		error->hint =
+			psprintf("Triggers run as role \"%s\" here: GRANT it to that role, or make the trigger's function SECURITY DEFINER.",
+					 tables_owner_name());
 }
 
 /*
@@ -446,10 +446,12 @@ extension_table(const char *name, Oid namespace)
 	Oid table = get_relname_relid(name, namespace);
 
 	if (!OidIsValid(table))
-		ereport(ERROR, (errcode(OidIsValid(get_extension_oid("genjob", true)) ? ERRCODE_UNDEFINED_TABLE
-																		  : QUEUE_GONE),
-						errmsg("the extension genjob has no table \"%s\" where it should be", name),
-						errhint("Move it back with ALTER TABLE ... SET SCHEMA, or create the extension anew.")));
+		ereport(ERROR,
+				(errcode(OidIsValid(get_extension_oid("genjob", true)) ? ERRCODE_UNDEFINED_TABLE
+																	   : QUEUE_GONE),
+				 errmsg("the extension genjob has no table \"%s\" where it should be", name),
+				 errhint(
+					 "Move it back with ALTER TABLE ... SET SCHEMA, or create the extension anew.")));
 	return table;
 }
 
@@ -464,9 +466,8 @@ queue_look(void)
 	Oid namespace;
 
 	environment_reread();
-	execute(
-		"SELECT n.nspname, e.extversion, n.oid FROM pg_catalog.pg_extension e"
-		" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
+	execute("SELECT n.nspname, e.extversion, n.oid FROM pg_catalog.pg_extension e"
+			" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
 	tables_set(InvalidOid, InvalidOid, InvalidOid);
 	if (SPI_processed == 0)
 		return QUEUE_ABSENT;

@@ -47,9 +47,10 @@ static Oid weights_table = InvalidOid;
 /* What the last check found */
 static uint64 changes = 1; /* that concern it, so far */
 static uint64 checked = 0; /* of these; equal to changes: the answer is good */
-static bool has_deferred;     /* a constraint trigger fires at the end of a transaction */
-static char *keep_reason;     /* why no row of gen_outputs may be deleted; NULL: they may */
-static char *key_constraints; /* deferrable foreign keys to gen_outputs, as SET CONSTRAINTS has them; or NULL */
+static bool has_deferred;  /* a constraint trigger fires at the end of a transaction */
+static char *keep_reason;  /* why no row of gen_outputs may be deleted; NULL: they may */
+static char *
+	key_constraints; /* deferrable foreign keys to gen_outputs, as SET CONSTRAINTS has them; or NULL */
 
 /* What an invalidation must name to concern the check; too much of it: all do */
 static struct
@@ -150,7 +151,7 @@ typedef enum CodeColumn
 {
 	CODE_CLASS = 1, /* of the object that runs, or belongs to what runs */
 	CODE_OBJECT,
-	CODE_OWNER,		 /* of it; null if it has none */
+	CODE_OWNER,      /* of it; null if it has none */
 	CODE_HOOK_CLASS, /* of what runs it */
 	CODE_HOOK,
 	CODE_TABLE /* on which that hangs */
@@ -398,12 +399,14 @@ check_keys(Oid owner)
 	tables = statement_value(0, 2, &isnull);
 	if (isnull)
 		return;
-	has_deferred = true; /* what these tables have is theirs */
 	key_constraints = keep_text(0, 1);
 	key = keep_text(0, 3);
 	run_find_code(tables, true);
 	if (find_stranger(owner) < 0)
+	{
 		pfree(key);
+		has_deferred = true; /* it may be: what these tables fire is their owners' affair */
+	}
 	else
 		keep_reason = key;
 }
@@ -479,15 +482,14 @@ check_owner(Oid table, Oid table_owner, Oid owner)
 {
 	if (table_owner == owner)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("table \"%s\" belongs to role \"%s\", but gen_jobs to role \"%s\"",
-					get_rel_name(table), role_name(table_owner), role_name(owner)),
-			 errdetail("A dispatcher works as the owner of its tables."),
-			 errhint("ALTER TABLE %s OWNER TO %s.",
-					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
-												get_rel_name(table)),
-					 quote_identifier(role_name(owner)))));
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("table \"%s\" belongs to role \"%s\", but gen_jobs to role \"%s\"",
+						   get_rel_name(table), role_name(table_owner), role_name(owner)),
+					errdetail("A dispatcher works as the owner of its tables."),
+					errhint("ALTER TABLE %s OWNER TO %s.",
+							quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+													   get_rel_name(table)),
+							quote_identifier(role_name(owner)))));
 }
 
 static Oid

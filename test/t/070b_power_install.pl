@@ -90,7 +90,7 @@ my @planted = (
 	CREATE OPERATOR public.|| (FUNCTION = public.cat, LEFTARG = text, RIGHTARG = text)},
 	map({ "CREATE FUNCTION public.$_ LANGUAGE plpgsql IMMUTABLE AS \$\$BEGIN RETURN public.climb()::text; END\$\$" }
 		'quote_ident(name) RETURNS text', 'quote_ident(text) RETURNS text', 'now() RETURNS timestamptz', 'clock_timestamp() RETURNS timestamptz',
-		'pg_has_role(oid, text) RETURNS boolean', 'pg_has_role(regrole, text) RETURNS boolean', 
+		'pg_has_role(oid, text) RETURNS boolean', 'pg_has_role(regrole, text) RETURNS boolean',
 		'set_config(text, text, boolean) RETURNS text', 'pg_extension_config_dump(regclass, text) RETURNS void', 'format(text, text) RETURNS text',
 		'coalesce_int(bigint) RETURNS bigint', 'octet_length(bytea) RETURNS integer', 'sha256(bytea) RETURNS bytea', 		'to_regrole(text) RETURNS regrole', 'concat_ws(text, text) RETURNS text', 'pg_options_to_table(text[]) RETURNS text',
 		'greatest_time(timestamptz) RETURNS timestamptz', 'rtrim(text, text) RETURNS text', 'btrim(text, text) RETURNS text', 'version() RETURNS text'),
