@@ -38,7 +38,7 @@
 #include "queue/statement.h"
 #include "queue/tables.h"
 
-#define MAX_WATCHED 64
+#define MAX_WATCHED 128
 
 static Oid jobs_table = InvalidOid;
 static Oid outputs_table = InvalidOid;
@@ -68,6 +68,13 @@ static char owner_name[NAMEDATALEN] = "genjob_dispatcher"; /* as found last */
 static void
 watch(int cache, uint32 id)
 {
+	int i;
+
+	for (i = 0; i < Min(n_watched, MAX_WATCHED); i++)
+	{
+		if (watched[i].cache == cache && watched[i].id == id)
+			return;
+	}
 	if (n_watched < MAX_WATCHED)
 	{
 		watched[n_watched].cache = cache;
