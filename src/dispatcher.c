@@ -30,6 +30,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "dispatcher.h"
+#include "guard.h"
 #include "memory.h"
 #include "queue/queue.h"
 #include "reporter.h"
@@ -165,6 +166,7 @@ start_process(int slot)
 	configure_session();
 	insist_on_durability();
 	clock_init();
+	guard_init();
 	memory_init();
 	http_init();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "genjob turn", ALLOCSET_DEFAULT_SIZES);

@@ -430,22 +430,62 @@ follow_can_be_asked(const Job *job)
 
 /* ---------- answers ---------- */
 
-static Verdict *
-judge_unguarded(Job *job, const ReplySource *source, HttpReply *reply)
+/* An answer that is judged. */
+typedef struct Judging
 {
+	Job *job;
+	const ReplySource *source;
+	HttpReply *reply;
+	const char *why; /* it could not be judged */
+	Remote remote;   /* the job's, with what the answer adds to it */
+	Verdict *verdict;
+} Judging;
+
+static void
+judge_answer(void *arg)
+{
+	Judging *judging = arg;
+	Job *job = judging->job;
 	const char *places;
 
 	switch (job->step)
 	{
 		case STEP_POLL:
 			if (job->asks_unended && unended_address(job, &places) != NULL)
-				return reply_judge_unended(source, reply, places);
-			return reply_judge_poll(source, reply);
+				judging->verdict = reply_judge_unended(judging->source, judging->reply, places);
+			else
+				judging->verdict = reply_judge_poll(judging->source, judging->reply);
+			break;
 		case STEP_RESULT:
-			return reply_judge_result(source, reply);
+			judging->verdict = reply_judge_result(judging->source, judging->reply);
+			break;
 		default:
-			return reply_judge(source, reply, &job->remote);
+			judging->verdict = reply_judge(judging->source, judging->reply, &judging->remote);
 	}
+}
+
+static void
+judge_unread(void *arg)
+{
+	Judging *judging = arg;
+
+	judging->verdict = reply_unjudged(judging->source, judging->reply, judging->why);
+}
+
+/*
+ * Returns what is made of an answer where there is no memory for anything: the job's spare verdict.
+ */
+static Verdict *
+judge_without_memory(const Judging *judging)
+{
+	Verdict *verdict = judging->job->spare;
+
+	memset(verdict, 0, sizeof(*verdict));
+	verdict->kind = VERDICT_RETRY;
+	verdict->unknown = judging->reply->sent;
+	verdict->progress = -1;
+	verdict->error = (char *) "no memory was left to read the server's answer. Lower max_in_flight or genjob.max_memory.";
+	return verdict;
 }
 
 /*
@@ -456,32 +496,27 @@ static Verdict *
 judge(Job *job, HttpReply *reply)
 {
 	ReplySource source = steps_reply_source(job, job->http);
-	Verdict *volatile verdict = NULL;
+	Judging judging = {job, &source, reply, .remote = job->remote};
+	char *error;
 
 	job->call_outcome = limits_outcome(reply);
-
-	PG_TRY();
+	MemoryContextSwitchTo(job->call_context);
+	if (guard_run_apart(judge_answer, &judging, &error))
+		job->remote = judging.remote;
+	else
 	{
-		verdict = judge_unguarded(job, &source, reply);
-	}
-	PG_CATCH();
-	{
-		ErrorData *data;
-
-		MemoryContextSwitchTo(job->call_context);
-		data = CopyErrorData();
-		FlushErrorState();
-		verdict = reply_unjudged(&source, reply, data->message);
+		judging.why = error;
+		if (!guard_run(judge_unread, &judging, &error))
+			judging.verdict = judge_without_memory(&judging);
 		if (job->step != STEP_SUBMIT)
 		{
-			verdict->kind = VERDICT_WAIT;
-			verdict->outputs = NIL;
+			judging.verdict->kind = VERDICT_WAIT;
+			judging.verdict->outputs = NIL;
 		}
 	}
-	PG_END_TRY();
 	calls_hold_answer(job);
-	limits_note(&job->place, job->call_outcome, verdict->error, clock_now());
-	return verdict;
+	limits_note(&job->place, job->call_outcome, judging.verdict->error, clock_now());
+	return judging.verdict;
 }
 
 static void

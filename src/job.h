@@ -131,6 +131,7 @@ typedef struct Job
 	HttpRequest *http;
 	HttpTransfer *transfer;
 	CallOutcome call_outcome; /* of the last one */
+	Verdict *spare;           /* in call_context: for an answer that leaves no memory for one */
 	Activity *activity;       /* or NULL */
 	HttpMeter meter;          /* counts where activity is NULL */
 

@@ -91,7 +91,7 @@ write_failed(Job *job, const ErrorData *error)
 {
 	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 
-	trouble_show(psprintf("write the result of job " INT64_FORMAT, job->id), error);
+	trouble_show_job("write the result", job->id, error);
 	if (category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
 		category == ERRCODE_INTERNAL_ERROR)
 		steps_simplify(job);

@@ -301,11 +301,8 @@ build_request(const Job *job, char **error)
 	}
 	PG_CATCH();
 	{
-		ErrorData *data;
+		ErrorData *data = guard_take_error(caller);
 
-		MemoryContextSwitchTo(caller);
-		data = CopyErrorData();
-		FlushErrorState();
 		*error = psprintf("%s. %s", data->message, data->hint ? data->hint : "");
 	}
 	PG_END_TRY();

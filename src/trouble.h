@@ -10,5 +10,6 @@
 
 extern int64 trouble_backoff_us(int failures);
 extern void trouble_show(const char *what, const ErrorData *error);
+extern void trouble_show_job(const char *what, int64 job, const ErrorData *error);
 
 #endif /* GENJOB_TROUBLE_H */

@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "guard.h"
 #include "memory.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
@@ -36,8 +37,7 @@ list_references(Job *job)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
+		(void) guard_take_error(context);
 	}
 	PG_END_TRY();
 }

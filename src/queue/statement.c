@@ -26,9 +26,12 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "guard.h"
 #include "queue/plans.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
+
+#define LEAVE_LAST_US (5 * USECS_PER_SEC) /* for a transaction that was cancelled to end */
 
 bool queue_is_mine = false;
 
@@ -237,16 +240,22 @@ static TimeoutId leave_timeout;
 static TimestampTz (*leave_deadline)(void);
 
 /*
- * A transaction that waits (for a synchronous standby, say) must not keep the server from stopping.
+ * A transaction that waits (for a synchronous standby, say) must not keep the server from stopping.  It is
+ * cancelled, so that this process can still put by what it holds; where it does not end by that, so does the
+ * process.
  */
 static void
 leave_callback(void)
 {
 	TimestampTz deadline = leave_deadline();
+	TimestampTz now = clock_now();
 
-	if (deadline == 0 || clock_now() < deadline)
+	if (deadline == 0 || now < deadline)
 		return;
-	ProcDiePending = true;
+	if (now >= deadline + LEAVE_LAST_US)
+		ProcDiePending = true;
+	else
+		QueryCancelPending = true;
 	InterruptPending = true;
 }
 
@@ -297,16 +306,16 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 	PG_CATCH();
 	{
 		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(caller);
-		*error = CopyErrorData();
-		if (tables_are_gone)
-			(*error)->sqlerrcode = QUEUE_GONE;
-		FlushErrorState();
+		/* first, for what the transaction took of the memory */
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
+		*error = guard_take_error(caller);
+		if (tables_are_gone)
+			(*error)->sqlerrcode = QUEUE_GONE;
 	}
 	PG_END_TRY();
 	disable_timeout(leave_timeout, false);
+	QueryCancelPending = false; /* it was for this transaction */
 	MemoryContextSwitchTo(caller);
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
