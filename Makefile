@@ -19,6 +19,9 @@ OBJS = \
 	src/reporter.o \
 	src/trouble.o \
 	src/guard.o \
+	src/datafile.o \
+	src/spool.o \
+	src/marker.o \
 	src/sqlapi.o \
 	src/views.o \
 	src/triggers.o \
@@ -47,6 +50,7 @@ OBJS = \
 	src/queue/find.o \
 	src/queue/sweep.o \
 	src/queue/claim.o \
+	src/queue/orphan.o \
 	src/queue/reference.o \
 	src/queue/report.o \
 	src/queue/session.o \

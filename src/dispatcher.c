@@ -31,11 +31,13 @@
 #include "compat.h"
 #include "dispatcher.h"
 #include "guard.h"
+#include "marker.h"
 #include "memory.h"
 #include "queue/queue.h"
 #include "reporter.h"
 #include "schedule.h"
 #include "settings.h"
+#include "spool.h"
 #include "steps.h"
 
 #define COLLECT_MS 10        /* for reading answers, before anything else is looked at */
@@ -47,6 +49,7 @@ static MemoryContext turn_context;
 
 /* Leaving */
 static TimestampTz leave_at = 0; /* 0: not leaving */
+static bool drops_database = false;
 
 /* ---------- the process ---------- */
 
@@ -192,10 +195,12 @@ consider_leaving(TimestampTz now)
 	if (leave_at == 0 && (ShutdownRequestPending || !genjob_enabled || held))
 	{
 		leave_at = now + genjob_shutdown_grace * USECS_PER_SEC;
+		reporter_hurry();
 		shmem_set_my_state(WORKER_STOPPING);
 	}
 	if (at_once)
 		leave_at = now;
+	drops_database = at_once;
 }
 
 /*
@@ -276,7 +281,9 @@ show_state(void)
 	pgstat_report_activity(STATE_IDLE, psprintf("%d call%s in flight%s", calls,
 												calls == 1 ? "" : "s", describe_memory()));
 	if (leave_at == 0 && !claimer_is_troubled())
-		shmem_set_my_state(calls > 0 ? WORKER_BUSY : WORKER_IDLE);
+		shmem_set_my_state(reporter_is_troubled() ? WORKER_TROUBLED
+						   : calls > 0			  ? WORKER_BUSY
+												  : WORKER_IDLE);
 }
 
 /*
@@ -348,7 +355,31 @@ lock_database(void)
 }
 
 /*
- * Writes what can be written before this process leaves.
+ * Moves on the jobs of all calls that have ended.
+ */
+static void
+collect_last_answers(void)
+{
+	void *job;
+	HttpReply *reply;
+
+	http_work();
+	while (http_take_finished(&job, &reply))
+		follow_answered(job, reply);
+}
+
+/*
+ * Whether there is time for one more transaction, for all that is known of it.
+ */
+static bool
+may_write(void)
+{
+	return deadline() == 0 || clock_now() < deadline();
+}
+
+/*
+ * Writes what can be written before this process leaves; what cannot be is left to the next one, unless there will be
+ * none.
  */
 static void
 report_all(void)
@@ -356,13 +387,18 @@ report_all(void)
 	int left = INT_MAX;
 	int unwritten;
 
+	reporter_hurry();
 	/* what was saved may have to be reported next */
 	while ((unwritten = 2 * job_count(JOB_SAVING) + job_count(JOB_REPORTING)) > 0 &&
-		   unwritten < left)
+		   unwritten < left && may_write())
 	{
 		left = unwritten;
 		reporter_write();
 	}
+	if (drops_database)
+		spool_discard();
+	else
+		spool_write();
 }
 
 /*
@@ -375,6 +411,8 @@ genjob_dispatcher_main(Datum slot)
 	claimer_init(raise_descriptor_limit());
 	MemoryContextSwitchTo(turn_context);
 	lock_database();
+	marker_init();
+	spool_init();
 	for (;;)
 	{
 		turn();
@@ -384,6 +422,7 @@ genjob_dispatcher_main(Datum slot)
 		MemoryContextReset(turn_context);
 		wait();
 	}
+	collect_last_answers();
 	report_all();
 	shmem_set_my_state(claimer_found_nothing() ? WORKER_ABSENT : WORKER_STOPPED);
 	proc_exit(0);

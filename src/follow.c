@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "guard.h"
 #include "job.h"
+#include "marker.h"
 #include "schedule.h"
 #include "stats.h"
 #include "steps.h"
@@ -371,6 +372,7 @@ wake(Job *job)
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 
 	job_stop_waking(job);
+	marker_begin(job->id, job->attempt);
 	if (job->state == JOB_CALLING)
 		probe(job);
 	else if (job->step == STEP_DOWNLOAD)
@@ -383,6 +385,7 @@ wake(Job *job)
 		else
 			ask(job);
 	}
+	marker_end();
 	MemoryContextSwitchTo(caller);
 }
 
@@ -545,6 +548,7 @@ follow_answered(void *tag, HttpReply *reply)
 	Job *job = (Job *) ((uintptr_t) tag & ~(uintptr_t) PROBE_TAG);
 	MemoryContext caller = MemoryContextSwitchTo(job->call_context);
 
+	marker_begin(job->id, job->attempt);
 	if ((uintptr_t) tag & PROBE_TAG)
 		probed(job, reply);
 	else
@@ -572,5 +576,6 @@ follow_answered(void *tag, HttpReply *reply)
 				break;
 		}
 	}
+	marker_end();
 	MemoryContextSwitchTo(caller);
 }

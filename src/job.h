@@ -98,6 +98,7 @@ typedef struct Job
 	int64 id;
 	int attempt;
 	int failures;     /* before this attempt */
+	int losses;       /* attempts in a row before this one that were cut short */
 	int max_attempts; /* 0: the server's */
 	int priority;
 	Oid owner;
@@ -170,6 +171,9 @@ typedef struct Job
 	ReportOutcome outcome;
 	TimestampTz report_at; /* not before; the last try failed */
 	int report_failures;
+	bool is_refused;    /* the last try to write it raised an error */
+	bool begins_errors; /* the column errors cannot be added to */
+	bool is_spooled;    /* an earlier dispatcher has left it */
 } Job;
 
 extern Job *job_create(int64 id);

@@ -9,7 +9,9 @@
 
 #include "utils/timestamp.h"
 
+#include "claimer.h"
 #include "clock.h"
+#include "marker.h"
 #include "queue/queue.h"
 #include "reporter.h"
 #include "steps.h"
@@ -19,6 +21,12 @@
 #define REPORT_BYTES \
 	(4 * 1024 * \
 	 1024) /* of outputs and results in a transaction: some 20 ms, in which other answers wait */
+
+#define HURRIED_US \
+	(TROUBLE_MIN_MS * INT64CONST(1000)) /* between two tries, of a dispatcher that leaves */
+
+static bool is_hurried = false; /* this dispatcher is about to leave */
+static int n_refused = 0; /* jobs whose last try to write them raised an error, at the last look */
 
 static int
 count_jobs(Job **jobs)
@@ -30,22 +38,43 @@ count_jobs(Job **jobs)
 	return n;
 }
 
+/*
+ * Notes what is written, for whoever comes after a crash.  Not what is committed: a commit may wait for a standby.
+ */
+static void
+mark(Job **jobs)
+{
+	marker_end();
+	for (; *jobs != NULL; jobs++)
+		marker_begin_add((*jobs)->id, (*jobs)->attempt);
+}
+
 static void
 report_work(void *arg)
 {
+	mark(arg);
 	queue_report(arg, count_jobs(arg), clock_now());
+	marker_end();
 }
 
 static void
 save_work(void *arg)
 {
+	mark(arg);
 	queue_save(arg, count_jobs(arg));
+	marker_end();
 }
 
+/*
+ * Has what could not be written tried again.  Who is about to leave does not put it off.
+ */
 static void
 postpone_report(Job *job)
 {
-	job->report_at = clock_now() + trouble_backoff_us(job->report_failures++);
+	int64 delay = trouble_backoff_us(job->report_failures++);
+
+	job->is_refused = false;
+	job->report_at = clock_now() + (is_hurried ? HURRIED_US : delay);
 }
 
 static void
@@ -53,6 +82,12 @@ settle_save(Job *job)
 {
 	if (job->step == STEP_CANCEL && job->outcome != REPORT_PENDING)
 		job_destroy(job);
+	else if (job->outcome == REPORT_WRITTEN && job->is_spooled)
+	{
+		/* its prediction is taken up as any other that an earlier dispatcher has left */
+		job_destroy(job);
+		claimer_expect_orphans();
+	}
 	else if (job->outcome == REPORT_WRITTEN)
 	{
 		job->report_at = job->report_failures = 0;
@@ -70,6 +105,8 @@ settle_report(Job *job)
 	switch (job->outcome)
 	{
 		case REPORT_WRITTEN:
+			if (strcmp(job->new_state, "queued") != 0)
+				marker_acquit(job->id);
 			steps_reported(job, clock_now());
 			job_destroy(job);
 			break;
@@ -83,19 +120,36 @@ settle_report(Job *job)
 }
 
 /*
- * One verdict that failed with others or alone is kept, and tried again by itself; one that the table
- * cannot hold is simplified.
+ * Whether an error may be about what is written, and not about the table or the server.
+ */
+static bool
+blames_value(const ErrorData *error)
+{
+	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
+		   category == ERRCODE_INTERNAL_ERROR;
+}
+
+/*
+ * One verdict that failed with others or alone is kept, and tried again by itself.  What a column refuses is replaced:
+ * but only if it was refused by itself, for the error may be that of a user's trigger.
  */
 static void
 write_failed(Job *job, const ErrorData *error)
 {
-	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+	QueueRefusals refusals = {.job = job};
+	ErrorData *trouble;
 
 	trouble_show_job("write the result", job->id, error);
-	if (category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
-		category == ERRCODE_INTERNAL_ERROR)
-		steps_simplify(job);
+	if (blames_value(error) &&
+		queue_transact("testing what was refused", queue_test_values, &refusals, &trouble))
+	{
+		steps_simplify(job, refusals.result, refusals.usage);
+		job->begins_errors |= refusals.errors;
+	}
 	postpone_report(job);
+	job->is_refused = true;
 }
 
 /* What is written of the jobs of a state, and what follows. */
@@ -118,9 +172,11 @@ static void
 write_together(const Writing *writing, Job **jobs, int n)
 {
 	ErrorData *error;
+	bool succeeded = queue_transact(writing->activity, writing->work, jobs, &error);
 	int i;
 
-	if (queue_transact(writing->activity, writing->work, jobs, &error))
+	marker_end();
+	if (succeeded)
 	{
 		for (i = 0; i < n; i++)
 			writing->settle(jobs[i]);
@@ -167,9 +223,12 @@ write_due(const Writing *writing)
 
 		if (job->report_at > now)
 			continue;
+		/* one that PostgreSQL may not survive is written alone */
+		if (n > 0 && marker_is_suspect(job->id))
+			break;
 		batch[n++] = job;
 		bytes += bytes_to_write(job);
-		if (n == REPORT_BATCH || bytes > REPORT_BYTES)
+		if (n == REPORT_BATCH || bytes > REPORT_BYTES || marker_is_suspect(job->id))
 			break;
 	}
 	batch[n] = NULL;
@@ -188,6 +247,34 @@ reporter_write(void)
 	write_due(&reporting);
 }
 
+/*
+ * From now on what could not be written is tried again at once and then every HURRIED_US: this dispatcher is about to
+ * leave.
+ */
+void
+reporter_hurry(void)
+{
+	static const JobState states[] = {JOB_SAVING, JOB_REPORTING};
+	dlist_iter iter;
+	int i;
+
+	is_hurried = true;
+	for (i = 0; i < lengthof(states); i++)
+	{
+		dlist_foreach(iter, job_list(states[i]))
+			dlist_container(Job, node, iter.cur)->report_at = 0;
+	}
+}
+
+/*
+ * Whether the database has refused something that is to be written again.
+ */
+bool
+reporter_is_troubled(void)
+{
+	return n_refused > 0;
+}
+
 static TimestampTz
 next_of(JobState state)
 {
@@ -198,6 +285,7 @@ next_of(JobState state)
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
 
+		n_refused += job->is_refused;
 		schedule_note_time(&next, Max(job->report_at, 1));
 	}
 	return next;
@@ -209,8 +297,12 @@ next_of(JobState state)
 TimestampTz
 reporter_next(void)
 {
-	TimestampTz saves = next_of(JOB_SAVING);
-	TimestampTz reports = next_of(JOB_REPORTING);
+	TimestampTz saves;
+	TimestampTz reports;
+
+	n_refused = 0;
+	saves = next_of(JOB_SAVING);
+	reports = next_of(JOB_REPORTING);
 
 	if (saves == 0 || reports == 0)
 		return Max(saves, reports);

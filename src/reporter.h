@@ -9,5 +9,7 @@
 
 extern void reporter_write(void);
 extern TimestampTz reporter_next(void);
+extern void reporter_hurry(void);
+extern bool reporter_is_troubled(void);
 
 #endif /* GENJOB_REPORTER_H */

@@ -286,6 +286,8 @@ check_new_state(Row *row, bool privileged)
 		refuse_column("attempt");
 	if (!privileged && (row->nulls[JOB_FAILURES] || DatumGetInt32(row->values[JOB_FAILURES]) != 0))
 		refuse_column("failures");
+	if (!privileged && (row->nulls[JOB_LOSSES] || DatumGetInt32(row->values[JOB_LOSSES]) != 0))
+		refuse_column("losses");
 	for (i = 0; i < lengthof(empty_columns) && !privileged; i++)
 	{
 		if (!row->nulls[empty_columns[i].column])
@@ -370,6 +372,7 @@ requeue_row(const Row *before, Row *row)
 	TimestampTz now = GetCurrentTimestamp();
 
 	row_set(row, JOB_FAILURES, Int32GetDatum(0));
+	row_set(row, JOB_LOSSES, Int32GetDatum(0));
 	row_set_null(row, JOB_FINISHED_AT);
 	row_set_null(row, JOB_ERROR);
 	if (!row->nulls[JOB_REMOTE_ID])
@@ -416,6 +419,7 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 		{JOB_REMOTE, "remote"},
 		{JOB_RAN_ON, "ran_on"},
 		{JOB_BACKEND, "backend"},
+		{JOB_LOSSES, "losses"},
 	};
 	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS};
 	int i;
@@ -448,6 +452,16 @@ order_changed(const Row *before, const Row *after)
 		   row_column_changed(before, after, JOB_INPUTS);
 }
 
+/*
+ * Whether a dispatcher's own statement fires the trigger.  What a trigger of others changes while that runs is checked
+ * and told of as in any session.
+ */
+static bool
+is_own_statement(void)
+{
+	return queue_is_mine && DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) <= 1;
+}
+
 PG_FUNCTION_INFO_V1(genjob_before_update);
 
 Datum
@@ -458,7 +472,7 @@ genjob_before_update(PG_FUNCTION_ARGS)
 	Row before;
 	Row after;
 
-	if (queue_is_mine)
+	if (is_own_statement())
 		return PointerGetDatum(data->tg_newtuple);
 	row_read(&before, data->tg_trigtuple, desc);
 	row_read(&after, data->tg_newtuple, desc);
