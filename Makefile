@@ -44,6 +44,7 @@ OBJS = \
 	src/limits/breaker.o \
 	src/limits/capacity.o \
 	src/memory.o \
+	src/machine.o \
 	src/clock.o \
 	src/queue/statement.o \
 	src/queue/plans.o \

@@ -249,33 +249,13 @@ destroy_claimed(void)
 }
 
 /*
- * Whether a row may be the cause of an error: not of what befalls the whole table or server, such as a
- * lock that is not had in time.
- */
-static bool
-blames_row(const ErrorData *error)
-{
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_SYSTEM_ERROR:
-			return false;
-		default:
-			return true;
-	}
-}
-
-/*
  * A claim transaction failed.  The picture in memory may be wrong now: it is read again.  If one row is
  * the cause, claiming one by one finds it, and it is left alone for a while.
  */
 static void
 claim_failed(Claim *claim, const ErrorData *error)
 {
-	bool is_found = claim->n == 1 && blames_row(error);
+	bool is_found = claim->n == 1 && trouble_blames_row(error);
 	int i;
 
 	marker_end();

@@ -141,11 +141,13 @@ stop(SIGNAL_ARGS)
 }
 
 /*
- * When a transaction must have ended, so that the server can stop; 0: it need not.
+ * When a transaction must have ended, so that the server can stop, or this process leave; 0: it need not.
  */
 static TimestampTz
 deadline(void)
 {
+	if (leave_at != 0)
+		return leave_at + USECS_PER_SEC;
 	if (stop_requested_at == 0)
 		return 0;
 	return time_t_to_timestamptz(stop_requested_at) + (genjob_shutdown_grace + 1) * USECS_PER_SEC;

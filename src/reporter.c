@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "claimer.h"
@@ -22,6 +23,7 @@
 	(4 * 1024 * \
 	 1024) /* of outputs and results in a transaction: some 20 ms, in which other answers wait */
 
+#define MAX_ALONE_REFUSED 2 /* jobs in a row, before the rest waits for another try */
 #define HURRIED_US \
 	(TROUBLE_MIN_MS * INT64CONST(1000)) /* between two tries, of a dispatcher that leaves */
 
@@ -150,6 +152,7 @@ write_failed(Job *job, const ErrorData *error)
 	}
 	postpone_report(job);
 	job->is_refused = true;
+	job_enter(job, job->state); /* behind the others */
 }
 
 /* What is written of the jobs of a state, and what follows. */
@@ -165,34 +168,50 @@ static const Writing saving = {JOB_SAVING, "saving predictions", save_work, sett
 static const Writing reporting = {JOB_REPORTING, "reporting results", report_work, settle_report};
 
 /*
+ * Writes n jobs (and a NULL behind them) in one transaction.  False, and the error, when that fails.
+ */
+static bool
+try_together(const Writing *writing, Job **jobs, int n, ErrorData **error)
+{
+	bool succeeded = queue_transact(writing->activity, writing->work, jobs, error);
+	int i;
+
+	marker_end();
+	for (i = 0; i < n && succeeded; i++)
+		writing->settle(jobs[i]);
+	return succeeded;
+}
+
+/*
  * Writes n jobs (and a NULL behind them) in one transaction; where that fails, each in its own, so
- * that one row's fault touches no other.
+ * that one row's fault touches no other.  Unless it is nobody's fault, such as a lock on the table that is not had in
+ * time: the rest waits then, and those that were tried go behind it.
  */
 static void
 write_together(const Writing *writing, Job **jobs, int n)
 {
 	ErrorData *error;
-	bool succeeded = queue_transact(writing->activity, writing->work, jobs, &error);
+	int refused = 0; /* in a row, by what befalls all */
 	int i;
 
-	marker_end();
-	if (succeeded)
-	{
-		for (i = 0; i < n; i++)
-			writing->settle(jobs[i]);
+	if (try_together(writing, jobs, n, &error))
 		return;
-	}
-	if (n == 1)
-	{
-		write_failed(jobs[0], error);
-		return;
-	}
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n && n > 1 && refused < MAX_ALONE_REFUSED; i++)
 	{
 		Job *alone[2] = {jobs[i], NULL};
 
-		write_together(writing, alone, 1);
+		if (try_together(writing, alone, 1, &error))
+			refused = 0;
+		else
+		{
+			refused = trouble_blames_row(error) ? 0 : refused + 1;
+			write_failed(jobs[i], error);
+		}
 	}
+	if (n == 1)
+		write_failed(jobs[0], error);
+	for (; i < n && n > 1; i++)
+		postpone_report(jobs[i]);
 }
 
 static size_t
@@ -258,6 +277,8 @@ reporter_hurry(void)
 	dlist_iter iter;
 	int i;
 
+	if (!is_hurried)
+		SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
 	is_hurried = true;
 	for (i = 0; i < lengthof(states); i++)
 	{

@@ -37,6 +37,26 @@ trouble_backoff_us(int failures)
 }
 
 /*
+ * Whether a row may be the cause of an error: not of what befalls the whole table or server, such as a
+ * lock that is not had in time.
+ */
+bool
+trouble_blames_row(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return false;
+		default:
+			return true;
+	}
+}
+
+/*
  * Returns the kind of a failure; where all are used, the one that was logged first becomes it.
  */
 static Kind *

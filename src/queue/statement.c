@@ -172,7 +172,8 @@ static const Statement statements[STATEMENTS] = {
 	/* whether it is what REPORT or SAVE was to write into a column that the column refuses */
 	[TEST_JSON] = {1, {TEXTOID}, "SELECT $1::jsonb"},
 	[TEST_ERRORS] = {1, {INT8OID},
-		"SELECT CASE WHEN jsonb_array_length(errors) >= 100 THEN errors - 0 ELSE errors END || '[{}]'"
+		"SELECT CASE WHEN jsonb_array_length(errors) >= 100 THEN errors - 0 ELSE errors END"
+		" || jsonb_build_array(repeat(' ', 65536))"
 		" FROM @.gen_jobs WHERE id = $1"},
 	[SAVE] = {7, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
 			TEXTARRAYOID},
