@@ -102,6 +102,7 @@ typedef struct Job
 	int max_attempts; /* 0: the server's */
 	int priority;
 	Oid owner;
+	Oid server_oid;    /* of the server that it was inserted for; InvalidOid: not known */
 	char *server_name; /* of the row: where it is queued */
 	char *tenant;
 	TimestampTz expires_at; /* 0: it does not */
@@ -171,7 +172,6 @@ typedef struct Job
 	ReportOutcome outcome;
 	TimestampTz report_at; /* not before; the last try failed */
 	int report_failures;
-	bool is_refused;    /* the last try to write it raised an error */
 	bool begins_errors; /* the column errors cannot be added to */
 	bool is_spooled;    /* an earlier dispatcher has left it */
 } Job;

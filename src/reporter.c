@@ -28,7 +28,6 @@
 	(TROUBLE_MIN_MS * INT64CONST(1000)) /* between two tries, of a dispatcher that leaves */
 
 static bool is_hurried = false; /* this dispatcher is about to leave */
-static int n_refused = 0; /* jobs whose last try to write them raised an error, at the last look */
 
 static int
 count_jobs(Job **jobs)
@@ -75,7 +74,6 @@ postpone_report(Job *job)
 {
 	int64 delay = trouble_backoff_us(job->report_failures++);
 
-	job->is_refused = false;
 	job->report_at = clock_now() + (is_hurried ? HURRIED_US : delay);
 }
 
@@ -143,7 +141,8 @@ write_failed(Job *job, const ErrorData *error)
 	QueueRefusals refusals = {.job = job};
 	ErrorData *trouble;
 
-	trouble_show_job("write the result", job->id, error);
+	trouble_show_job(job->state == JOB_SAVING ? TROUBLE_SAVE : TROUBLE_REPORT, job->id,
+					 schedule_queue(job->server_name)->stats, error);
 	if (blames_value(error) &&
 		queue_transact("testing what was refused", queue_test_values, &refusals, &trouble))
 	{
@@ -151,7 +150,6 @@ write_failed(Job *job, const ErrorData *error)
 		job->begins_errors |= refusals.errors;
 	}
 	postpone_report(job);
-	job->is_refused = true;
 	job_enter(job, job->state); /* behind the others */
 }
 
@@ -168,6 +166,21 @@ static const Writing saving = {JOB_SAVING, "saving predictions", save_work, sett
 static const Writing reporting = {JOB_REPORTING, "reporting results", report_work, settle_report};
 
 /*
+ * What was to be written of a job is, or will never be.
+ */
+static void
+end_trouble(const Job *job)
+{
+	ServerStats *stats;
+
+	if (job->report_failures == 0 || job->outcome == REPORT_PENDING)
+		return;
+	stats = schedule_queue(job->server_name)->stats;
+	if (stats != NULL)
+		stats_end_trouble(stats, job->id);
+}
+
+/*
  * Writes n jobs (and a NULL behind them) in one transaction.  False, and the error, when that fails.
  */
 static bool
@@ -178,7 +191,10 @@ try_together(const Writing *writing, Job **jobs, int n, ErrorData **error)
 
 	marker_end();
 	for (i = 0; i < n && succeeded; i++)
+	{
+		end_trouble(jobs[i]);
 		writing->settle(jobs[i]);
+	}
 	return succeeded;
 }
 
@@ -204,7 +220,7 @@ write_together(const Writing *writing, Job **jobs, int n)
 			refused = 0;
 		else
 		{
-			refused = trouble_blames_row(error) ? 0 : refused + 1;
+			refused = trouble_is_of_row(error) ? 0 : refused + 1;
 			write_failed(jobs[i], error);
 		}
 	}
@@ -287,15 +303,6 @@ reporter_hurry(void)
 	}
 }
 
-/*
- * Whether the database has refused something that is to be written again.
- */
-bool
-reporter_is_troubled(void)
-{
-	return n_refused > 0;
-}
-
 static TimestampTz
 next_of(JobState state)
 {
@@ -306,10 +313,31 @@ next_of(JobState state)
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
 
-		n_refused += job->is_refused;
 		schedule_note_time(&next, Max(job->report_at, 1));
 	}
 	return next;
+}
+
+static bool
+has_failed_in(JobState state)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, job_list(state))
+	{
+		if (dlist_container(Job, node, iter.cur)->report_failures > 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether there is something that the tables did not take.
+ */
+bool
+reporter_is_blocked(void)
+{
+	return has_failed_in(JOB_SAVING) || has_failed_in(JOB_REPORTING);
 }
 
 /*
@@ -318,12 +346,8 @@ next_of(JobState state)
 TimestampTz
 reporter_next(void)
 {
-	TimestampTz saves;
-	TimestampTz reports;
-
-	n_refused = 0;
-	saves = next_of(JOB_SAVING);
-	reports = next_of(JOB_REPORTING);
+	TimestampTz saves = next_of(JOB_SAVING);
+	TimestampTz reports = next_of(JOB_REPORTING);
 
 	if (saves == 0 || reports == 0)
 		return Max(saves, reports);

@@ -8,8 +8,8 @@
 #include "datatype/timestamp.h"
 
 extern void reporter_write(void);
+extern bool reporter_is_blocked(void);
 extern TimestampTz reporter_next(void);
 extern void reporter_hurry(void);
-extern bool reporter_is_troubled(void);
 
 #endif /* GENJOB_REPORTER_H */

@@ -2,6 +2,9 @@
  * trouble.c
  *		What a dispatcher does when the database refuses: it says so, keeps what it has, and tries
  *		again, less and less often.
+ *
+ * A trigger of others may raise an error for each of a million jobs: the views show the last one, the log has one line
+ * a minute of each kind, with a count.
  */
 #include "postgres.h"
 
@@ -12,19 +15,17 @@
 #include "shmem.h"
 #include "trouble.h"
 
-#define LOG_INTERVAL_US USECS_PER_MINUTE /* between two lines in the log of one kind of failure */
-#define MAX_KINDS 32
+#define LOG_INTERVAL_S 60
 
-/* A failure that comes again and again: of how many jobs does not matter. */
-typedef struct Kind
+/* What has been logged of a kind. */
+typedef struct Logged
 {
-	const char *what; /* a constant; NULL: unused */
 	int sqlerrcode;
-	TimestampTz logged_at;
-	int64 unlogged; /* since then */
-} Kind;
+	TimestampTz at;
+	int64 unsaid; /* since then, of the same code */
+} Logged;
 
-static Kind kinds[MAX_KINDS];
+static Logged logged[TROUBLE_KINDS];
 
 /*
  * How long to wait after that many failures in a row.
@@ -41,7 +42,7 @@ trouble_backoff_us(int failures)
  * lock that is not had in time.
  */
 bool
-trouble_blames_row(const ErrorData *error)
+trouble_is_of_row(const ErrorData *error)
 {
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
@@ -57,87 +58,82 @@ trouble_blames_row(const ErrorData *error)
 }
 
 /*
- * Returns the kind of a failure; where all are used, the one that was logged first becomes it.
+ * Whether an error is one for the log; *unsaid: how many like it were not.
  */
-static Kind *
-find_kind(const char *what, int sqlerrcode)
+static bool
+is_to_be_logged(TroubleKind kind, int sqlerrcode, int64 *unsaid)
 {
-	Kind *oldest = &kinds[0];
-	int i;
-
-	for (i = 0; i < MAX_KINDS; i++)
-	{
-		Kind *kind = &kinds[i];
-
-		if (kind->what != NULL && kind->sqlerrcode == sqlerrcode && strcmp(kind->what, what) == 0)
-			return kind;
-		if (kind->what == NULL || (oldest->what != NULL && kind->logged_at < oldest->logged_at))
-			oldest = kind;
-	}
-	*oldest = (Kind){.what = what, .sqlerrcode = sqlerrcode};
-	return oldest;
-}
-
-/*
- * Returns how often a failure has come without a line in the log, and begins to count anew, if it is to be logged
- * now; else counts it and returns -1.
- */
-static int64
-take_unlogged(const char *what, int sqlerrcode)
-{
-	Kind *kind = find_kind(what, sqlerrcode);
+	Logged *last = &logged[kind];
 	TimestampTz now = clock_now();
-	int64 unlogged = kind->unlogged;
 
-	if (kind->logged_at != 0 && now >= kind->logged_at && now - kind->logged_at < LOG_INTERVAL_US)
+	if (last->at != 0 && last->sqlerrcode == sqlerrcode &&
+		now < last->at + LOG_INTERVAL_S * USECS_PER_SEC)
 	{
-		kind->unlogged++;
-		return -1;
+		last->unsaid++;
+		return false;
 	}
-	kind->logged_at = now;
-	kind->unlogged = 0;
-	return unlogged;
+	*unsaid = last->unsaid;
+	*last = (Logged){sqlerrcode, now, 0};
+	return true;
 }
 
 static void
-show(const char *what, const char *which, const ErrorData *error)
+show(TroubleKind kind, const char *words, const ErrorData *error)
 {
-	int64 unlogged;
+	int64 unsaid;
+
+	shmem_set_my_error(words);
+	if (!is_to_be_logged(kind, error->sqlerrcode, &unsaid))
+		return;
+	ereport(LOG,
+			(errcode(error->sqlerrcode), errmsg("%s", words),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->context ? errcontext_msg("%s", error->context) : 0,
+			 unsaid == 0
+				 ? errhint("It will be tried again.")
+				 : errhint("It will be tried again. " INT64_FORMAT
+						   " like it were not logged since the last one: at most one a minute is.",
+						   unsaid)));
+}
+
+/*
+ * Shows an error of the database in genjob.workers and in the log: not that the extension was dropped, which is no
+ * fault.
+ */
+void
+trouble_show(TroubleKind kind, const ErrorData *error)
+{
+	static const char *const tried[TROUBLE_KINDS] = {
+		[TROUBLE_CLAIM] = "claim jobs",
+		[TROUBLE_SAVE] = "write the ids of predictions",
+		[TROUBLE_REPORT] = "write results",
+		[TROUBLE_FAIL] = "fail jobs that cannot be run",
+		[TROUBLE_SWEEP] = "look for jobs that no commit told of",
+	};
+
+	if (error->sqlerrcode != QUEUE_GONE)
+		show(kind, psprintf("genjob could not %s: %s", tried[kind], error->message), error);
+}
+
+/*
+ * The same, of one job, and in genjob.servers at its server (stats, or NULL).
+ */
+void
+trouble_show_job(TroubleKind kind, int64 job, ServerStats *stats, const ErrorData *error)
+{
+	static const char *const tried[TROUBLE_KINDS] = {
+		[TROUBLE_CLAIM] = "claim job",
+		[TROUBLE_SAVE] = "write the id of the prediction of job",
+		[TROUBLE_REPORT] = "write the result of job",
+		[TROUBLE_FAIL] = "fail job",
+		[TROUBLE_SWEEP] = "look for job",
+	};
+	char *words;
 
 	if (error->sqlerrcode == QUEUE_GONE)
 		return;
-	shmem_set_my_error(error->message);
-	unlogged = take_unlogged(what, error->sqlerrcode);
-	if (unlogged < 0)
-		return;
-	ereport(LOG,
-			(errcode(error->sqlerrcode),
-			 errmsg("genjob could not %s%s: %s", what, which, error->message),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0,
-			 unlogged > 0 ? errhint("It failed " INT64_FORMAT
-									" more times since it was last logged. It will be tried again.",
-									unlogged)
-						  : errhint("It will be tried again.")));
-}
-
-/*
- * Shows an error of the database in genjob.workers, and in the log once a minute for each kind: not that the extension
- * was dropped, which is no fault.  what is a constant.
- */
-void
-trouble_show(const char *what, const ErrorData *error)
-{
-	show(what, "", error);
-}
-
-/*
- * The same of something that was to be done for a job.
- */
-void
-trouble_show_job(const char *what, int64 job, const ErrorData *error)
-{
-	char which[40];
-
-	snprintf(which, sizeof(which), " of job " INT64_FORMAT, job);
-	show(what, which, error);
+	words = psprintf("genjob could not %s " INT64_FORMAT ": %s", tried[kind], job, error->message);
+	if (stats != NULL)
+		stats_note_trouble(stats, job, words, GetCurrentTimestamp());
+	show(kind, words, error);
 }

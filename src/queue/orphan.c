@@ -78,7 +78,7 @@ queue_put_condemned_aside(void)
 	while (marker_next_condemned(&i, &suspect))
 	{
 		if (!queue_put_aside(suspect.job, suspect.attempt, crash_error, &refusal))
-			trouble_show_job("put aside the crash", suspect.job, refusal);
+			trouble_show_job(TROUBLE_FAIL, suspect.job, NULL, refusal);
 	}
 }
 
@@ -165,7 +165,7 @@ fail_unreadable(int64 id, int attempt, const ErrorData *error)
 
 	if (queue_put_aside(id, attempt, words, &refusal))
 		return 0;
-	trouble_show_job("read or fail the row", id, refusal);
+	trouble_show_job(TROUBLE_FAIL, id, NULL, refusal);
 	entry = find_unreadable(id, true);
 	entry->again_at = clock_now() + Min(UNREADABLE_MIN_US << Min(entry->times, 10), UNREADABLE_MAX_US);
 	entry->times++;

@@ -249,7 +249,7 @@ subtest "ends @{[$try++]}: a trigger that raises 22012, 54000 or XX000 costs the
 		query("INSERT INTO refused VALUES ('$code')");
 		my $id = enqueue($node, 'painter', { prompt => "refused by $code" });
 		ok($node->poll_query_until('postgres',
-				"SELECT last_error ~ 'refused with $code' AND state = 'troubled' FROM genjob.workers WHERE database = current_database()"),
+				"SELECT last_error ~ 'refused with $code' AND state = 'blocked' FROM genjob.workers WHERE database = current_database()"),
 			"$code: genjob.workers says so");
 		is(query("SELECT state FROM gen_jobs WHERE id = $id"), 'running', '... the result waits in memory');
 		query('TRUNCATE refused');
