@@ -25,6 +25,7 @@ OBJS = \
 	src/guard.o \
 	src/datafile.o \
 	src/spool.o \
+	src/spoolfields.o \
 	src/marker.o \
 	src/sqlapi.o \
 	src/views.o \
@@ -34,6 +35,7 @@ OBJS = \
 	src/hooks.o \
 	src/refusals.o \
 	src/steps.o \
+	src/postponed.o \
 	src/follow.o \
 	src/cancel.o \
 	src/lookup.o \
@@ -61,6 +63,7 @@ OBJS = \
 	src/queue/reference.o \
 	src/queue/report.o \
 	src/queue/session.o \
+	src/queue/printable.o \
 	src/queue/share.o \
 	src/commit.o \
 	src/protocol/preset.o \

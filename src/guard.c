@@ -16,7 +16,7 @@
 #include "guard.h"
 
 #define RESERVE_BYTES (32 * 1024)
-#define MAX_TEXT 1024 /* bytes that are kept of a message, a detail and a hint */
+#define MAX_TEXT 1024 /* bytes that are kept of a message, a detail, a hint and a context */
 
 /* An error that was taken over, with its texts. */
 typedef struct TakenError
@@ -25,6 +25,7 @@ typedef struct TakenError
 	char message[MAX_TEXT];
 	char detail[MAX_TEXT];
 	char hint[MAX_TEXT];
+	char context[MAX_TEXT];
 } TakenError;
 
 static MemoryContext reserve = NULL;
@@ -67,12 +68,13 @@ keep(const ErrorData *error, int sqlerrcode, MemoryContext context)
 	taken->data.message = clip(taken->message, error ? error->message : "out of memory");
 	taken->data.detail = clip(taken->detail, error ? error->detail : NULL);
 	taken->data.hint = clip(taken->hint, error ? error->hint : NULL);
+	taken->data.context = clip(taken->context, error ? error->context : NULL);
 	return &taken->data;
 }
 
 /*
- * To be called in PG_CATCH() instead of CopyErrorData() and FlushErrorState(): the error's code, message, detail
- * and hint, the texts cut to MAX_TEXT, in context, which becomes the current one.  Never raises an error.  Where
+ * To be called in PG_CATCH() instead of CopyErrorData() and FlushErrorState(): the error's code, message, detail,
+ * hint and context, the texts cut to MAX_TEXT, in a memory context, which becomes the current one.  Never raises an error.  Where
  * context has no memory left, what is returned lasts until the next call.
  */
 ErrorData *

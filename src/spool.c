@@ -30,12 +30,11 @@
 #include "job.h"
 #include "queue/queue.h"
 #include "spool.h"
+#include "spoolfields.h"
 
 #define SPOOL_MAGIC UINT64CONST(0x67656e6a6f625350) /* "genjobSP" */
 #define SPOOL_VERSION 1 /* another one where the fields change, or VerdictKind does */
 #define RECORD_MAGIC 0x67726563
-#define NO_TEXT PG_UINT64_MAX
-#define BUFFER_BYTES 65536
 
 typedef struct SpoolHeader
 {
@@ -55,228 +54,25 @@ typedef struct RecordHeader
 static int n_pending = 0; /* jobs of the file that are not settled */
 static bool is_written = false;
 
-/* ---------- fields, written and read alike ---------- */
-
-/*
- * What a job's fields pass through: they are counted, written or read, by the same list of them.
- */
-typedef struct Stream
-{
-	enum
-	{
-		STREAM_COUNTS,
-		STREAM_WRITES,
-		STREAM_READS
-	} use;
-	uint64 len; /* so far */
-	pg_crc32c crc;
-	bool failed;
-
-	int fd; /* STREAM_WRITES */
-	char *buffer;
-	size_t buffered;
-
-	const char *data; /* STREAM_READS: what is left of the fields */
-	uint64 left;
-} Stream;
-
-static void
-stream_flush(Stream *stream)
-{
-	size_t done = 0;
-
-	while (done < stream->buffered && !stream->failed)
-	{
-		ssize_t n = write(stream->fd, stream->buffer + done, stream->buffered - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-		{
-			errno = n == 0 ? ENOSPC : errno;
-			stream->failed = true;
-		}
-		else
-			done += n;
-	}
-	stream->buffered = 0;
-}
-
-static void
-stream_write(Stream *stream, const char *bytes, size_t len)
-{
-	while (len > 0 && !stream->failed)
-	{
-		size_t n = Min(len, BUFFER_BYTES - stream->buffered);
-
-		memcpy(stream->buffer + stream->buffered, bytes, n);
-		stream->buffered += n;
-		bytes += n;
-		len -= n;
-		if (stream->buffered == BUFFER_BYTES)
-			stream_flush(stream);
-	}
-}
-
-/*
- * Counts, writes or reads so many bytes.
- */
-static void
-pass(Stream *stream, void *bytes, uint64 len)
-{
-	switch (stream->use)
-	{
-		case STREAM_COUNTS:
-			COMP_CRC32C(stream->crc, bytes, len);
-			break;
-		case STREAM_WRITES:
-			stream_write(stream, bytes, len);
-			break;
-		case STREAM_READS:
-			if (len > stream->left)
-			{
-				stream->failed = true;
-				memset(bytes, 0, len);
-				return;
-			}
-			memcpy(bytes, stream->data, len);
-			stream->data += len;
-			stream->left -= len;
-			break;
-	}
-	stream->len += len;
-}
-
-#define PASS(stream, field) pass(stream, &(field), sizeof(field))
-
-/*
- * Bytes of a length; what is read is followed by a NUL byte, in the current memory context.
- */
-static void
-pass_bytes(Stream *stream, char **bytes, size_t *len)
-{
-	uint64 n = *bytes ? *len : NO_TEXT;
-
-	PASS(stream, n);
-	if (stream->use != STREAM_READS)
-	{
-		if (*bytes != NULL)
-			pass(stream, *bytes, *len);
-		return;
-	}
-	*bytes = NULL;
-	*len = 0;
-	if (n == NO_TEXT || stream->failed)
-		return;
-	if (n > stream->left)
-	{
-		stream->failed = true;
-		return;
-	}
-	*bytes = MemoryContextAllocHuge(CurrentMemoryContext, n + 1);
-	(*bytes)[n] = '\0';
-	*len = n;
-	pass(stream, *bytes, n);
-}
-
-static void
-pass_text(Stream *stream, char **text)
-{
-	size_t len = stream->use != STREAM_READS && *text ? strlen(*text) : 0;
-
-	pass_bytes(stream, text, &len);
-}
-
-static void
-pass_outputs(Stream *stream, Verdict *verdict)
-{
-	int32 n = list_length(verdict->outputs);
-	int32 i;
-
-	PASS(stream, n);
-	for (i = 0; i < n && !stream->failed; i++)
-	{
-		Output *output = stream->use == STREAM_READS ? palloc0(sizeof(Output))
-													 : list_nth(verdict->outputs, i);
-
-		pass_text(stream, (char **) &output->content_type);
-		pass_text(stream, &output->url);
-		pass_bytes(stream, (char **) &output->data, &output->len);
-		if (stream->use == STREAM_READS)
-			verdict->outputs = lappend(verdict->outputs, output);
-	}
-}
-
-static void
-pass_verdict(Stream *stream, Verdict *verdict)
-{
-	PASS(stream, verdict->kind);
-	PASS(stream, verdict->unknown);
-	PASS(stream, verdict->http_status);
-	pass_text(stream, &verdict->error);
-	pass_text(stream, &verdict->result);
-	pass_text(stream, &verdict->usage);
-	pass_text(stream, &verdict->answer);
-	pass_outputs(stream, verdict);
-}
-
-static void
-pass_remote(Stream *stream, Remote *remote)
-{
-	pass_text(stream, &remote->id);
-	pass_text(stream, &remote->urls);
-	pass_text(stream, &remote->answer);
-	pass_text(stream, &remote->usage);
-	PASS(stream, remote->is_private);
-}
-
-/*
- * What is kept of a job besides its id: all that a report or a save would have written, and what follows from that.
- */
-static void
-pass_job(Stream *stream, Job *job, SpooledJob *spooled)
-{
-	PASS(stream, spooled->id);
-	PASS(stream, spooled->is_save);
-	pass_text(stream, &spooled->ran_on);
-	pass_text(stream, &spooled->backend);
-	PASS(stream, job->attempt);
-	pass_text(stream, &job->idempotency_key);
-	pass_text(stream, &job->server_name);
-	pass_text(stream, &job->tenant);
-	PASS(stream, job->owner);
-	PASS(stream, job->priority);
-	PASS(stream, job->failures);
-	PASS(stream, job->losses);
-	PASS(stream, job->max_attempts);
-	PASS(stream, job->expires_at);
-	PASS(stream, job->started_at);
-	pass_remote(stream, &job->remote);
-	pass_verdict(stream, job->verdict);
-	pass_text(stream, (char **) &job->new_state);
-	PASS(stream, job->run_at);
-	PASS(stream, job->counts);
-}
-
 /* ---------- writing ---------- */
 
 static void
-write_job(Stream *file, Job *job)
+write_job(SpoolStream *file, Job *job)
 {
 	SpooledJob spooled = {.id = job->id,
 						  .is_save = job->state == JOB_SAVING,
 						  .ran_on = NameStr(job->queue->name),
 						  .backend = job->options ? job->options->url : NULL};
-	Stream counter = {.use = STREAM_COUNTS};
+	SpoolStream counter = {.use = STREAM_COUNTS};
 	RecordHeader header = {.magic = RECORD_MAGIC};
 
 	INIT_CRC32C(counter.crc);
-	pass_job(&counter, job, &spooled);
+	spool_pass_job(&counter, job, &spooled);
 	FIN_CRC32C(counter.crc);
 	header.crc = counter.crc;
 	header.len = counter.len;
-	pass(file, &header, sizeof(header));
-	pass_job(file, job, &spooled);
+	spool_pass(file, &header, sizeof(header));
+	spool_pass_job(file, job, &spooled);
 }
 
 /*
@@ -307,13 +103,13 @@ count_to_be_kept(void)
 }
 
 static void
-write_jobs(Stream *file)
+write_jobs(SpoolStream *file)
 {
 	SpoolHeader header = {SPOOL_MAGIC, SPOOL_VERSION, MyDatabaseId, GetSystemIdentifier()};
 	dlist_iter iter;
 	int i;
 
-	pass(file, &header, sizeof(header));
+	spool_pass(file, &header, sizeof(header));
 	for (i = 0; i < lengthof(kept_states); i++)
 	{
 		dlist_foreach(iter, job_list(kept_states[i]))
@@ -324,7 +120,7 @@ write_jobs(Stream *file)
 				write_job(file, job);
 		}
 	}
-	stream_flush(file);
+	spool_flush(file);
 }
 
 /*
@@ -333,10 +129,10 @@ write_jobs(Stream *file)
 static bool
 write_file(void)
 {
-	static char buffer[BUFFER_BYTES];
+	static char buffer[SPOOL_BUFFER_BYTES];
 	char path[MAXPGPATH];
 	char new_path[MAXPGPATH];
-	Stream file = {.use = STREAM_WRITES, .buffer = buffer};
+	SpoolStream file = {.use = STREAM_WRITES, .buffer = buffer};
 	bool is_whole;
 
 	datafile_path(path, MyDatabaseId, ".spool");
@@ -512,10 +308,10 @@ typedef struct Record
 static bool
 fill_job(Job *job, SpooledJob *spooled, const Record *record)
 {
-	Stream stream = {.use = STREAM_READS, .data = record->data, .left = record->len};
+	SpoolStream stream = {.use = STREAM_READS, .data = record->data, .left = record->len};
 
 	job->verdict = palloc0(sizeof(Verdict));
-	pass_job(&stream, job, spooled);
+	spool_pass_job(&stream, job, spooled);
 	job->verdict->progress = -1;
 	return !stream.failed && stream.left == 0 && job->idempotency_key != NULL &&
 		   job->server_name != NULL && job->tenant != NULL && spooled->ran_on != NULL &&

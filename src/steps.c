@@ -21,7 +21,6 @@
 #include <time.h>
 
 #include "common/pg_prng.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -30,6 +29,7 @@
 #include "job.h"
 #include "marker.h"
 #include "queue/queue.h"
+#include "postponed.h"
 #include "retry.h"
 #include "schedule.h"
 #include "steps.h"
@@ -403,50 +403,6 @@ resume_answer(Job *job)
 						NameStr(job->queue->name), error));
 }
 
-/* ---------- jobs that wait for others ---------- */
-
-#define MAX_POSTPONED 100000 /* jobs of which it is known how often */
-
-/* How often in a row a job was put off.  Only speeds are decided by that, so it need not survive this process. */
-typedef struct Postponed
-{
-	int64 id; /* key */
-	int times;
-} Postponed;
-
-static HTAB *postponed = NULL;
-
-/*
- * Counts that a job is put off; returns how often it was before.
- */
-static int
-count_postponing(int64 id)
-{
-	HASHCTL control = {.keysize = sizeof(int64), .entrysize = sizeof(Postponed), .hcxt = TopMemoryContext};
-	Postponed *entry;
-	bool found;
-
-	if (postponed != NULL && hash_get_num_entries(postponed) >= MAX_POSTPONED)
-	{
-		hash_destroy(postponed);
-		postponed = NULL;
-	}
-	if (postponed == NULL)
-		postponed = hash_create("genjob postponed jobs", 64, &control,
-								HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	entry = hash_search(postponed, &id, HASH_ENTER, &found);
-	if (!found)
-		entry->times = 0;
-	return entry->times++;
-}
-
-static void
-forget_postponing(int64 id)
-{
-	if (postponed != NULL)
-		(void) hash_search(postponed, &id, HASH_REMOVE, NULL);
-}
-
 /*
  * Puts a job off that refers to what another one has not brought yet: no failure of its own.  It is looked
  * at again after 1, 2, 4 ... 60 s.
@@ -458,7 +414,7 @@ postpone(Job *job)
 
 	verdict->kind = VERDICT_POSTPONE;
 	verdict->after =
-		Min(POSTPONE_MS << Min(count_postponing(job->id), 10), POSTPONE_MAX_MS);
+		Min(POSTPONE_MS << Min(postponed_count(job->id), 10), POSTPONE_MAX_MS);
 	verdict->error = job->waits_for;
 	steps_conclude(job, verdict);
 }
@@ -524,7 +480,7 @@ steps_start(Job *job)
 
 	marker_begin(job->id, job->attempt);
 	if (job->waits_for == NULL)
-		forget_postponing(job->id);
+		postponed_forget(job->id);
 	if (job->request == NULL)
 		resume(job);
 	else if (job->complaint != NULL)

@@ -130,12 +130,20 @@ job_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType *ty
 	bool *nulls = palloc(n * sizeof(bool));
 	int dims[1] = {n};
 	int bounds[1] = {1};
+	ArrayType *array;
 	int i;
 
 	for (i = 0; i < n; i++)
 		datums[i] = read(jobs[i], column, &nulls[i]);
-	return PointerGetDatum(construct_md_array(datums, nulls, 1, dims, bounds, type->type, type->len,
-											  type->by_value, type->align));
+	array = construct_md_array(datums, nulls, 1, dims, bounds, type->type, type->len,
+							   type->by_value, type->align);
+	/* it has copies, perhaps of megabytes */
+	for (i = 0; i < n && !type->by_value; i++)
+	{
+		if (!nulls[i])
+			pfree(DatumGetPointer(datums[i]));
+	}
+	return PointerGetDatum(array);
 }
 
 static void

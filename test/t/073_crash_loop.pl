@@ -230,6 +230,17 @@ subtest "ends @{[$try++]}: a column errors that cannot be added to keeps a resul
 	is(query("SELECT attempt, failures, jsonb_array_length(errors) FROM gen_jobs WHERE id = $id"), '2|1|1', '... with errors begun anew');
 };
 
+subtest "ends @{[$try++]}: genjob.wait() for a job whose result cannot be shown says nothing about it" => sub {
+	query('DELETE FROM gen_jobs');
+	run_untold($node,
+		qq{INSERT INTO gen_jobs (server, request, state, attempt, result) VALUES ('painter', '{"prompt": "huge"}', 'succeeded', 1, $poison);});
+	my $id = query('SELECT max(id) FROM gen_jobs');
+	my ($status, $out, $err) = $node->psql('postgres', "SELECT genjob.wait($id)");
+	like($err, qr/column "result" of job $id is too large to be shown/, 'it names the job and the column');
+	is(query("SELECT state FROM gen_jobs WHERE id = $id"), 'succeeded', '... other columns can be read');
+	query('DELETE FROM gen_jobs');
+};
+
 # ---- what a trigger refuses ----
 
 subtest "ends @{[$try++]}: a trigger that raises 22012, 54000 or XX000 costs the result and the usage" => sub {
@@ -331,6 +342,48 @@ SKIP:
 		is(query('SELECT max(attempt) FROM gen_jobs'), '1', '... of the first attempt');
 	};
 }
+
+subtest "ends @{[$try++]}: 100 answers of 10 MB at once take more than genjob.max_memory" => sub {
+	plan skip_all => 'needs /proc/PID/status' unless -r '/proc/self/status';
+	my $bound = 256;
+	my $large = new_node(name => 'large', conf => "synchronous_commit = off\nautovacuum = off\nmax_wal_size = '4GB'");
+	my $default = $large->safe_psql('postgres', q{SELECT setting FROM pg_settings WHERE name = 'genjob.max_memory'});
+	my ($total) = slurp_file('/proc/meminfo') =~ /^MemTotal:\s+(\d+) kB/m;
+	cmp_ok($default, '<=', $total / 4096 > 64 ? $total / 4096 : 64, 'by default it is a quarter of the memory at most');
+	cmp_ok($default, '<=', 1024, '... and a gigabyte at most');
+	$large->append_conf('postgresql.conf', "genjob.max_memory = '$bound MB'");
+	$large->reload;
+	create_server($large, 'painter', 'openai-images', $standin, max_in_flight => 300);
+	create_server($large, 'json', 'http', $standin, path => '/echo', max_in_flight => 300);
+	my %requests = (
+		painter => StandIn::request(prompt => 'a picture', size => '1600x1600'),
+		json => StandIn::request(prompt => 'json', standin => { faults => [ { huge => 10_000_000 } ], repeat => 1 }));
+	# to judge and to write a picture takes 2 times its bytes, JSON 12: of that 6 are reserved, and one is written at a time
+	my %spare = (painter => 32, json => 130);
+	my %jobs = (painter => 100, json => 30);
+	my $pid = dispatcher_pid($large);
+	foreach my $server (qw(painter json))
+	{
+		$large->safe_psql('postgres',
+			"INSERT INTO gen_jobs (server, request) SELECT '$server', '$requests{$server}' FROM generate_series(1, $jobs{$server})");
+		my ($most, $ended, $asked) = (0, 0, 0);
+		my $until = time + $PostgreSQL::Test::Utils::timeout_default;
+		until ($ended || time > $until)
+		{
+			my ($kb) = slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
+			$most = $kb / 1024 if $kb / 1024 > $most;
+			sleep 0.005;
+			next if time - $asked < 0.5;
+			$ended = $large->safe_psql('postgres',
+				"SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE state IN ('queued', 'running'))") eq 't';
+			$asked = time;
+		}
+		is($large->safe_psql('postgres', "SELECT state, count(*), max(attempt) FROM gen_jobs WHERE server = '$server' GROUP BY 1"),
+			"succeeded|$jobs{$server}|1", "$server: all answers arrive");
+		cmp_ok($most, '<', $bound + $spare{$server}, sprintf('... in %d MB', $most));
+	}
+	$large->stop;
+};
 
 $standin->stop;
 $node->stop;
