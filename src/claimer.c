@@ -32,9 +32,10 @@ static bool look_at_extension = true;
 static TimestampTz scan_since =
 	DT_NOBEGIN; /* the queue is to be read from that run_at on; DT_NOEND: it is known */
 static bool scanning = false; /* that has begun, and goes on */
-static TimestampTz orphans_at = DT_NOBEGIN; /* orphans are to be looked for then; DT_NOEND: there are none */
-static TimestampTz more_orphans_at;         /* the same, if the present transaction commits */
-static bool spool_is_read = false;          /* what an earlier dispatcher has left */
+static TimestampTz orphans_at =
+	DT_NOBEGIN; /* orphans are to be looked for then; DT_NOEND: there are none */
+static TimestampTz more_orphans_at; /* the same, if the present transaction commits */
+static bool spool_is_read = false;  /* what an earlier dispatcher has left */
 static bool weights_changed = true;
 static bool absent = false;        /* this database has no extension */
 static bool other_version = false; /* it has one that this library cannot serve */
@@ -428,8 +429,8 @@ claimer_must_look(TimestampTz now)
 	}
 	if (other_version)
 		return news.recheck || news.untold.since != DT_NOEND || news.n_ids > 0;
-	return look_at_extension || orphans_at <= now || scan_since != DT_NOEND || scanning || must_fail(now) ||
-		   news.n_ids > 0 || news.untold.since != DT_NOEND || news.recheck ||
+	return look_at_extension || orphans_at <= now || scan_since != DT_NOEND || scanning ||
+		   must_fail(now) || news.n_ids > 0 || news.untold.since != DT_NOEND || news.recheck ||
 		   (putoff_next() != 0 && putoff_next() <= now) || (times->due != 0 && times->due <= now) ||
 		   schedule_can_take(room(), now);
 }

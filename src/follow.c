@@ -487,7 +487,8 @@ judge_without_memory(const Judging *judging)
 	verdict->kind = VERDICT_RETRY;
 	verdict->unknown = judging->reply->sent;
 	verdict->progress = -1;
-	verdict->error = (char *) "no memory was left to read the server's answer. Lower max_in_flight or genjob.max_memory.";
+	verdict->error =
+		(char *) "no memory was left to read the server's answer. Lower max_in_flight or genjob.max_memory.";
 	return verdict;
 }
 

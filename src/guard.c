@@ -56,8 +56,7 @@ clip(char *to, const char *text)
 static ErrorData *
 keep(const ErrorData *error, int sqlerrcode, MemoryContext context)
 {
-	TakenError *taken =
-		MemoryContextAllocExtended(context, sizeof(TakenError), MCXT_ALLOC_NO_OOM);
+	TakenError *taken = MemoryContextAllocExtended(context, sizeof(TakenError), MCXT_ALLOC_NO_OOM);
 
 	if (taken == NULL)
 		taken = &without_memory;

@@ -178,8 +178,7 @@ static bool
 belongs_here(const struct stat *status)
 {
 	return marker->magic == MARKER_MAGIC && marker->version == MARKER_VERSION &&
-		   marker->database == MyDatabaseId &&
-		   marker->system_identifier == GetSystemIdentifier() &&
+		   marker->database == MyDatabaseId && marker->system_identifier == GetSystemIdentifier() &&
 		   marker->inode == (uint64) status->st_ino && marker->n_present >= 0 &&
 		   marker->n_present <= MARKER_MAX && marker->n_suspects >= 0 &&
 		   marker->n_suspects <= MAX_SUSPECTS;
@@ -251,9 +250,10 @@ marker_init(void)
 	datafile_path(path, MyDatabaseId, ".marker");
 	if (!datafile_make_folder() || !map_file(path, &status))
 	{
-		ereport(LOG, (errcode_for_file_access(),
-					  errmsg("genjob could not open or extend the file \"%s\": %m", path),
-					  errdetail("Jobs whose answers crash PostgreSQL cannot be told from others now.")));
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("genjob could not open or extend the file \"%s\": %m", path),
+				 errdetail("Jobs whose answers crash PostgreSQL cannot be told from others now.")));
 		return;
 	}
 	if (!belongs_here(&status))

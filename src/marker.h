@@ -5,7 +5,7 @@
 #ifndef GENJOB_MARKER_H
 #define GENJOB_MARKER_H
 
-#define MARKER_MAX 200    /* jobs that are handled together */
+#define MARKER_MAX 200   /* jobs that are handled together */
 #define MARKER_CRASHES 2 /* after which a job is put aside */
 
 /* A job during whose handling the dispatcher came to its end. */

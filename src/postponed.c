@@ -26,7 +26,9 @@ static HTAB *postponed = NULL;
 int
 postponed_count(int64 id)
 {
-	HASHCTL control = {.keysize = sizeof(int64), .entrysize = sizeof(Postponed), .hcxt = TopMemoryContext};
+	HASHCTL control = {.keysize = sizeof(int64),
+					   .entrysize = sizeof(Postponed),
+					   .hcxt = TopMemoryContext};
 	Postponed *entry;
 	bool found;
 

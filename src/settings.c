@@ -51,8 +51,7 @@ settings_define(void)
 							"Sets how much memory the inputs and answers of one database's calls may take.",
 							"Jobs wait in the table for room, and answers at their servers. The default is a quarter of what the machine or its cgroup has, 1 GB at most.",
 							&genjob_max_memory, default_max_memory(), MIN_MEMORY_MB,
-							MAX_KILOBYTES / 1024, PGC_SIGHUP,
-							GUC_UNIT_MB, NULL, NULL, NULL);
+							MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("genjob.rescan_interval",
 							"Sets how often the queue is searched for jobs that no commit told of.",

@@ -140,8 +140,8 @@ write_file(void)
 	if (!datafile_make_folder())
 		return false;
 	(void) unlink(new_path);
-	file.fd = BasicOpenFilePerm(new_path, O_WRONLY | O_CREAT | O_EXCL | PG_BINARY,
-								S_IRUSR | S_IWUSR);
+	file.fd =
+		BasicOpenFilePerm(new_path, O_WRONLY | O_CREAT | O_EXCL | PG_BINARY, S_IRUSR | S_IWUSR);
 	if (file.fd < 0)
 		return false;
 	write_jobs(&file);
@@ -190,7 +190,8 @@ say_dropped(int n, const char *why)
 			(errmsg("genjob drops the answers of the jobs %s", len > 0 ? ids : "above"),
 			 errdetail("These %d answers could not be written into the tables before the dispatcher had to end, nor into a file in the folder %s: %s.",
 					   n, DATAFILE_FOLDER, why),
-			 errhint("The calls are repeated with the same Idempotency-Key. Make room on the disk of the data directory.")));
+			 errhint(
+				 "The calls are repeated with the same Idempotency-Key. Make room on the disk of the data directory.")));
 }
 
 /*
@@ -373,11 +374,10 @@ read_record(Reading *reading)
 	if (!read_exactly(reading, &header, sizeof(header)) || header.magic != RECORD_MAGIC ||
 		header.len > reading->left || header.len < sizeof(int64))
 		return false;
-	record = (Record){
-		.data = MemoryContextAllocExtended(CurrentMemoryContext, header.len,
-										   MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM),
-		.len = header.len,
-		.is_whole = true};
+	record = (Record){.data = MemoryContextAllocExtended(CurrentMemoryContext, header.len,
+														 MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM),
+					  .len = header.len,
+					  .is_whole = true};
 	reading->fault = "there is no memory for all of it";
 	if (record.data == NULL)
 		return false;

@@ -6,7 +6,6 @@
 #define GENJOB_SPOOL_H
 
 
-
 extern void spool_init(void);
 extern void spool_write(void);
 extern void spool_discard(void);

@@ -131,8 +131,8 @@ pass_outputs(SpoolStream *stream, Verdict *verdict)
 	PASS(stream, n);
 	for (i = 0; i < n && !stream->failed; i++)
 	{
-		Output *output = stream->use == STREAM_READS ? palloc0(sizeof(Output))
-													 : list_nth(verdict->outputs, i);
+		Output *output =
+			stream->use == STREAM_READS ? palloc0(sizeof(Output)) : list_nth(verdict->outputs, i);
 
 		pass_text(stream, (char **) &output->content_type);
 		pass_text(stream, &output->url);

@@ -90,8 +90,9 @@ decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
 	count_failure(job, options);
 	if (strcmp(job->new_state, "failed") == 0)
 		return;
-	job->run_at = now + 1000 * retry_delay(options->retry_base, options->retry_max, job->failures + 1,
-										   pg_prng_double(&pg_global_prng_state));
+	job->run_at =
+		now + 1000 * retry_delay(options->retry_base, options->retry_max, job->failures + 1,
+								 pg_prng_double(&pg_global_prng_state));
 }
 
 /*
@@ -413,8 +414,7 @@ postpone(Job *job)
 	Verdict *verdict = palloc0(sizeof(Verdict));
 
 	verdict->kind = VERDICT_POSTPONE;
-	verdict->after =
-		Min(POSTPONE_MS << Min(postponed_count(job->id), 10), POSTPONE_MAX_MS);
+	verdict->after = Min(POSTPONE_MS << Min(postponed_count(job->id), 10), POSTPONE_MAX_MS);
 	verdict->error = job->waits_for;
 	steps_conclude(job, verdict);
 }

@@ -167,7 +167,8 @@ fail_unreadable(int64 id, int attempt, const ErrorData *error)
 		return 0;
 	trouble_show_job(TROUBLE_FAIL, id, NULL, refusal);
 	entry = find_unreadable(id, true);
-	entry->again_at = clock_now() + Min(UNREADABLE_MIN_US << Min(entry->times, 10), UNREADABLE_MAX_US);
+	entry->again_at =
+		clock_now() + Min(UNREADABLE_MIN_US << Min(entry->times, 10), UNREADABLE_MAX_US);
 	entry->times++;
 	return entry->again_at;
 }

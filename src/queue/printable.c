@@ -22,7 +22,7 @@ string_length(const char *string, int len)
 	int i;
 
 	for (i = 0; i < len; i++)
-		length += (unsigned char) string[i] < ' '				  ? 6
+		length += (unsigned char) string[i] < ' '         ? 6
 				  : string[i] == '"' || string[i] == '\\' ? 2
 														  : 1;
 	return length;
@@ -82,11 +82,11 @@ printable_check(int64 job, const char *column, Datum datum)
 	Jsonb *jsonb = DatumGetJsonbP(datum);
 
 	if (!is_printable(jsonb))
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("column \"%s\" of job " INT64_FORMAT " is too large to be shown", column, job),
-				 errdetail("Its text would be longer than a value can be."),
-				 errhint("Read the other columns of the row, or parts of this one.")));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("column \"%s\" of job " INT64_FORMAT " is too large to be shown",
+							   column, job),
+						errdetail("Its text would be longer than a value can be."),
+						errhint("Read the other columns of the row, or parts of this one.")));
 	if ((Pointer) jsonb != DatumGetPointer(datum))
 		pfree(jsonb);
 }
