@@ -17,6 +17,7 @@
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "steps.h"
+#include "trouble.h"
 
 #define MAX_BYTES (512 * 1024 * 1024) /* of all outputs that a request refers to */
 
@@ -134,6 +135,42 @@ read_reference(Job *job, Reference *reference)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/* An output that is read. */
+typedef struct ReferenceReading
+{
+	Job *job;
+	Reference *reference;
+} ReferenceReading;
+
+static void
+read_work(void *arg)
+{
+	ReferenceReading *reading = arg;
+
+	read_reference(reading->job, reading->reference);
+}
+
+/*
+ * The same; one that cannot be read fails this job, and no other that is claimed with it.
+ */
+static void
+read_guarded(Job *job, Reference *reference)
+{
+	ReferenceReading reading = {job, reference};
+	ErrorData *error;
+	char *words;
+
+	if (queue_guard(read_work, &reading, &error))
+		return;
+	words = psprintf("output %d of job " INT64_FORMAT
+					 ", to which the request refers, cannot be read: %s. Refer to another one.",
+					 reference->ordinal, reference->job, error->message);
+	if (trouble_is_of_row(error))
+		job->complaint = words;
+	else
+		job->waits_for = words;
+}
+
 /*
  * Reads what a claimed job refers to, until it is known that it cannot be sent (yet).
  */
@@ -149,6 +186,6 @@ queue_read_references(Job *job)
 	caller = MemoryContextSwitchTo(job->input_context);
 	list_references(job);
 	for (i = 0; i < job->n_references && job->waits_for == NULL && job->complaint == NULL; i++)
-		read_reference(job, &job->references[i]);
+		read_guarded(job, &job->references[i]);
 	MemoryContextSwitchTo(caller);
 }

@@ -124,6 +124,40 @@ subtest "ends @{[$try++]}: genjob.retry() of such a job crashes it once more, an
 
 query('DROP FUNCTION die() CASCADE');
 
+subtest "ends @{[$try++]}: immediate stops, and crashes of others, while a result is written count against its job" => sub {
+	query('DELETE FROM gen_jobs');
+	query(
+		q{CREATE UNLOGGED TABLE held ();
+		CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			WHILE EXISTS (SELECT FROM public.held) LOOP PERFORM pg_sleep(0.01); END LOOP;
+			RETURN NEW;
+		END $$;
+		CREATE TRIGGER hold BEFORE UPDATE ON gen_jobs FOR EACH ROW WHEN (NEW.state = 'succeeded') EXECUTE FUNCTION hold();
+		INSERT INTO held DEFAULT VALUES});
+	my $id = enqueue_script('unlucky', {});
+	foreach my $i (1 .. 3)
+	{
+		query('INSERT INTO held DEFAULT VALUES');
+		$node->poll_query_until('postgres',
+			"SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher'");
+		if ($i == 2)
+		{
+			my $pid = wait_dispatcher($node);
+			my $other = query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+			kill 'KILL', $other or die "could not kill the checkpointer: $!";
+			wait_dispatcher($node, 'postgres', $pid);
+		}
+		else
+		{
+			$node->stop('immediate');
+			$node->start;
+		}
+	}
+	ok(wait_state($node, $id, 'succeeded'), 'the job goes on');
+	is(query("SELECT attempt, failures FROM gen_jobs WHERE id = $id"), '4|0', '... no failure counts');
+	query('DROP FUNCTION hold() CASCADE; DROP TABLE held');
+};
+
 subtest "ends @{[$try++]}: the dispatcher is killed again and again during a call" => sub {
 	query('DELETE FROM gen_jobs');
 	$standin->reset;
