@@ -476,19 +476,22 @@ judge_unread(void *arg)
 }
 
 /*
- * Returns what is made of an answer where there is no memory for anything: the job's spare verdict.
+ * Returns what is made of an answer where there is no memory for anything: the job's spare verdict.  A success has been
+ * paid for: it is not called for again by itself.
  */
 static Verdict *
 judge_without_memory(const Judging *judging)
 {
+	static char lost[] =
+		"no memory was left to read the server's answer. It may have been paid for: look for it at the provider before genjob.retry(), and lower max_in_flight or genjob.max_memory.";
 	Verdict *verdict = judging->job->spare;
+	bool is_success = judging->reply->status >= 200 && judging->reply->status < 300;
 
 	memset(verdict, 0, sizeof(*verdict));
-	verdict->kind = VERDICT_RETRY;
+	verdict->kind = is_success ? VERDICT_FAIL : VERDICT_RETRY;
 	verdict->unknown = judging->reply->sent;
 	verdict->progress = -1;
-	verdict->error =
-		(char *) "no memory was left to read the server's answer. Lower max_in_flight or genjob.max_memory.";
+	verdict->error = lost;
 	return verdict;
 }
 
