@@ -17,7 +17,6 @@
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "steps.h"
-#include "trouble.h"
 
 #define MAX_BYTES (512 * 1024 * 1024) /* of all outputs that a request refers to */
 
@@ -151,7 +150,8 @@ read_work(void *arg)
 }
 
 /*
- * The same; one that cannot be read fails this job, and no other that is claimed with it.
+ * The same; one that cannot be read fails this job, or puts it off where that may pass, and no other that is claimed
+ * with it.
  */
 static void
 read_guarded(Job *job, Reference *reference)
@@ -159,13 +159,15 @@ read_guarded(Job *job, Reference *reference)
 	ReferenceReading reading = {job, reference};
 	ErrorData *error;
 	char *words;
+	int category;
 
 	if (queue_guard(read_work, &reading, &error))
 		return;
 	words = psprintf("output %d of job " INT64_FORMAT
 					 ", to which the request refers, cannot be read: %s. Refer to another one.",
 					 reference->ordinal, reference->job, error->message);
-	if (trouble_is_of_row(error))
+	category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+	if (category == ERRCODE_INTERNAL_ERROR || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 		job->complaint = words;
 	else
 		job->waits_for = words;
