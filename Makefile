@@ -23,6 +23,10 @@ OBJS = \
 	src/unstarted.o \
 	src/environment.o \
 	src/guard.o \
+	src/datafile.o \
+	src/spool.o \
+	src/spoolfields.o \
+	src/marker.o \
 	src/sqlapi.o \
 	src/views.o \
 	src/triggers.o \
@@ -32,6 +36,7 @@ OBJS = \
 	src/hooks.o \
 	src/refusals.o \
 	src/steps.o \
+	src/postponed.o \
 	src/follow.o \
 	src/cancel.o \
 	src/lookup.o \
@@ -48,6 +53,7 @@ OBJS = \
 	src/limits/breaker.o \
 	src/limits/capacity.o \
 	src/memory.o \
+	src/machine.o \
 	src/clock.o \
 	src/queue/statement.o \
 	src/queue/tables.o \
@@ -56,9 +62,11 @@ OBJS = \
 	src/queue/find.o \
 	src/queue/sweep.o \
 	src/queue/claim.o \
+	src/queue/orphan.o \
 	src/queue/reference.o \
 	src/queue/report.o \
 	src/queue/session.o \
+	src/queue/printable.o \
 	src/queue/share.o \
 	src/commit.o \
 	src/protocol/preset.o \

@@ -31,6 +31,7 @@ calls_forget(Job *job)
 	job->call_context = NULL;
 	job->request_share = job->answer_share = NULL;
 	job->transfer = NULL;
+	job->spare = NULL;
 	if (keeps_answer)
 		return;
 	job->verdict = NULL;
@@ -54,7 +55,7 @@ void
 calls_hold_answer(Job *job)
 {
 	size_t request = job->request_share ? job->request_share->bytes : 0;
-	size_t all = MemoryContextMemAllocated(job->call_context, false);
+	size_t all = MemoryContextMemAllocated(job->call_context, true);
 
 	memory_hold(&job->answer_share, job->call_context, MEMORY_ANSWERS, all - Min(request, all));
 }
@@ -88,6 +89,7 @@ calls_begin(Job *job, JobStep step, HttpRequest *http)
 {
 	job->step = step;
 	job->http = http;
+	job->spare = MemoryContextAllocZero(job->call_context, sizeof(Verdict));
 	job->transfer = http_start(http, job->activity ? &job->activity->meter : &job->meter,
 							   job->call_context, job);
 	return job->transfer != NULL;

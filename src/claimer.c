@@ -12,9 +12,11 @@
 #include "claimer.h"
 #include "clock.h"
 #include "putoff.h"
+#include "marker.h"
 #include "queue/queue.h"
 #include "schedule.h"
 #include "settings.h"
+#include "spool.h"
 #include "steps.h"
 #include "trouble.h"
 #include "unstarted.h"
@@ -30,8 +32,10 @@ static bool look_at_extension = true;
 static TimestampTz scan_since =
 	DT_NOBEGIN; /* the queue is to be read from that run_at on; DT_NOEND: it is known */
 static bool scanning = false; /* that has begun, and goes on */
-static bool look_for_orphans = true;
-static bool more_orphans = false; /* for which there was no memory */
+static TimestampTz orphans_at =
+	DT_NOBEGIN; /* orphans are to be looked for then; DT_NOEND: there are none */
+static TimestampTz more_orphans_at; /* the same, if the present transaction commits */
+static bool spool_is_read = false;  /* what an earlier dispatcher has left */
 static bool weights_changed = true;
 static bool absent = false;        /* this database has no extension */
 static bool other_version = false; /* it has one that this library cannot serve */
@@ -152,13 +156,29 @@ read_again(TimestampTz now)
 		scanning = queue_scan();
 }
 
+/*
+ * Takes up what an earlier dispatcher has left: answers first, then calls that were under way.
+ */
+static void
+take_up_orphans(void)
+{
+	queue_put_condemned_aside();
+	if (!spool_is_read)
+		spool_load();
+	spool_is_read = true;
+	more_orphans_at = queue_read_orphans();
+	if (more_orphans_at == 0)
+		more_orphans_at = DT_NOEND;
+}
+
 static void
 read_queue(TimestampTz now)
 {
 	ScheduleTimes *times = &schedule_times;
 
-	if (look_for_orphans)
-		more_orphans = !queue_read_orphans();
+	more_orphans_at = orphans_at;
+	if (orphans_at <= now)
+		take_up_orphans();
 	if (weights_changed)
 		queue_read_weights();
 	weights_changed = false;
@@ -240,6 +260,7 @@ claim_failed(Claim *claim, const ErrorData *error)
 	bool is_found = claim->n == 1 && trouble_is_of_row(error);
 	int i;
 
+	marker_end();
 	if (is_found)
 		trouble_show_job(TROUBLE_CLAIM, claim->turns[0].id, claim->turns[0].home->stats, error);
 	else
@@ -250,12 +271,43 @@ claim_failed(Claim *claim, const ErrorData *error)
 	if (is_found)
 		schedule_put_off(claim->turns[0].id, clock_now() + TROUBLE_MAX_MS * INT64CONST(1000), true);
 	claim_batch = 1;
-	look_at_extension = look_for_orphans = weights_changed = true;
+	look_at_extension = weights_changed = true;
+	orphans_at = DT_NOBEGIN;
 	scan_since = DT_NOBEGIN;
 	scanning = false;
 	if (!is_found || troubles++ > MAX_QUICK_TROUBLES)
 		trouble_until = clock_now() + trouble_backoff_us(troubles++);
 	shmem_set_my_state(WORKER_TROUBLED);
+}
+
+static void
+acquit_work(void *arg)
+{
+	queue_acquit_put_aside();
+}
+
+/*
+ * Lets go of jobs that were put aside.
+ */
+static void
+acquit_put_aside(void)
+{
+	Suspect suspect;
+	ErrorData *error;
+	int i = 0;
+
+	if (marker_next_condemned(&i, &suspect) &&
+		!queue_transact("putting jobs aside", acquit_work, NULL, &error))
+		trouble_show(TROUBLE_FAIL, error);
+}
+
+/*
+ * Has orphans looked for: there is one that is no Job in memory.
+ */
+void
+claimer_expect_orphans(void)
+{
+	orphans_at = DT_NOBEGIN;
 }
 
 static void
@@ -377,8 +429,8 @@ claimer_must_look(TimestampTz now)
 	}
 	if (other_version)
 		return news.recheck || news.untold.since != DT_NOEND || news.n_ids > 0;
-	return look_at_extension || scan_since != DT_NOEND || scanning || must_fail(now) ||
-		   news.n_ids > 0 || news.untold.since != DT_NOEND || news.recheck ||
+	return look_at_extension || orphans_at <= now || scan_since != DT_NOEND || scanning ||
+		   must_fail(now) || news.n_ids > 0 || news.untold.since != DT_NOEND || news.recheck ||
 		   (putoff_next() != 0 && putoff_next() <= now) || (times->due != 0 && times->due <= now) ||
 		   schedule_can_take(room(), now);
 }
@@ -402,8 +454,11 @@ claimer_claim(void)
 		return;
 	}
 	forget_news();
+	marker_end();
+	if (!look_at_extension && orphans_at == DT_NOBEGIN)
+		acquit_put_aside();
 	if (!look_at_extension)
-		look_for_orphans = more_orphans;
+		orphans_at = more_orphans_at;
 	troubles = 0;
 	trouble_until = 0;
 	/* of those that memory holds back, few more are tried than it has room for */
@@ -473,6 +528,8 @@ claimer_next_look(TimestampTz now)
 		return next_rescan;
 	if (scan_since != DT_NOEND || scanning || schedule_can_take(room(), now))
 		return now;
+	if (orphans_at != DT_NOEND)
+		schedule_note_time(&next, Max(orphans_at, now));
 	for (i = 0; i < lengthof(times); i++)
 	{
 		if (times[i] != 0)

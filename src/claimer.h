@@ -17,5 +17,6 @@ extern TimestampTz claimer_next_look(TimestampTz now);
 extern bool claimer_is_troubled(void);
 extern void claimer_show(void);
 extern bool claimer_found_nothing(void);
+extern void claimer_expect_orphans(void);
 
 #endif /* GENJOB_CLAIMER_H */

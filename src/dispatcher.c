@@ -31,11 +31,14 @@
 #include "compat.h"
 #include "dispatcher.h"
 #include "environment.h"
+#include "guard.h"
+#include "marker.h"
 #include "memory.h"
 #include "queue/queue.h"
 #include "reporter.h"
 #include "schedule.h"
 #include "settings.h"
+#include "spool.h"
 #include "steps.h"
 
 #define COLLECT_MS 10        /* for reading answers, before anything else is looked at */
@@ -47,6 +50,7 @@ static MemoryContext turn_context;
 
 /* Leaving */
 static TimestampTz leave_at = 0; /* 0: not leaving */
+static bool drops_database = false;
 
 /* ---------- the process ---------- */
 
@@ -105,11 +109,13 @@ stop(SIGNAL_ARGS)
 }
 
 /*
- * When a transaction must have ended, so that the server can stop; 0: it need not.
+ * When a transaction must have ended, so that the server can stop, or this process leave; 0: it need not.
  */
 static TimestampTz
 deadline(void)
 {
+	if (leave_at != 0)
+		return leave_at + USECS_PER_SEC;
 	if (stop_requested_at == 0)
 		return 0;
 	return time_t_to_timestamptz(stop_requested_at) + (genjob_shutdown_grace + 1) * USECS_PER_SEC;
@@ -134,6 +140,7 @@ start_process(int slot)
 	environment_fix_session();
 	insist_on_durability();
 	clock_init();
+	guard_init();
 	memory_init();
 	http_init();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "genjob turn", ALLOCSET_DEFAULT_SIZES);
@@ -159,10 +166,12 @@ consider_leaving(TimestampTz now)
 	if (leave_at == 0 && (ShutdownRequestPending || !genjob_enabled || held))
 	{
 		leave_at = now + genjob_shutdown_grace * USECS_PER_SEC;
+		reporter_hurry();
 		shmem_set_my_state(WORKER_STOPPING);
 	}
 	if (at_once)
 		leave_at = now;
+	drops_database = at_once;
 }
 
 /*
@@ -317,7 +326,31 @@ lock_database(void)
 }
 
 /*
- * Writes what can be written before this process leaves.
+ * Moves on the jobs of all calls that have ended.
+ */
+static void
+collect_last_answers(void)
+{
+	void *job;
+	HttpReply *reply;
+
+	http_work();
+	while (http_take_finished(&job, &reply))
+		follow_answered(job, reply);
+}
+
+/*
+ * Whether there is time for one more transaction, for all that is known of it.
+ */
+static bool
+may_write(void)
+{
+	return deadline() == 0 || clock_now() < deadline();
+}
+
+/*
+ * Writes what can be written before this process leaves; what cannot be is left to the next one, unless there will be
+ * none.
  */
 static void
 report_all(void)
@@ -325,13 +358,18 @@ report_all(void)
 	int left = INT_MAX;
 	int unwritten;
 
+	reporter_hurry();
 	/* what was saved may have to be reported next */
 	while ((unwritten = 2 * job_count(JOB_SAVING) + job_count(JOB_REPORTING)) > 0 &&
-		   unwritten < left)
+		   unwritten < left && may_write())
 	{
 		left = unwritten;
 		reporter_write();
 	}
+	if (drops_database)
+		spool_discard();
+	else
+		spool_write();
 }
 
 /*
@@ -344,6 +382,8 @@ genjob_dispatcher_main(Datum slot)
 	claimer_init(raise_descriptor_limit());
 	MemoryContextSwitchTo(turn_context);
 	lock_database();
+	marker_init();
+	spool_init();
 	for (;;)
 	{
 		turn();
@@ -353,6 +393,7 @@ genjob_dispatcher_main(Datum slot)
 		MemoryContextReset(turn_context);
 		wait();
 	}
+	collect_last_answers();
 	report_all();
 	shmem_set_my_state(claimer_found_nothing() ? WORKER_ABSENT : WORKER_STOPPED);
 	proc_exit(0);

@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "guard.h"
 #include "job.h"
+#include "marker.h"
 #include "schedule.h"
 #include "stats.h"
 #include "steps.h"
@@ -371,6 +372,7 @@ wake(Job *job)
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 
 	job_stop_waking(job);
+	marker_begin(job->id, job->attempt);
 	if (job->state == JOB_CALLING)
 		probe(job);
 	else if (job->step == STEP_DOWNLOAD)
@@ -383,6 +385,7 @@ wake(Job *job)
 		else
 			ask(job);
 	}
+	marker_end();
 	MemoryContextSwitchTo(caller);
 }
 
@@ -430,22 +433,66 @@ follow_can_be_asked(const Job *job)
 
 /* ---------- answers ---------- */
 
-static Verdict *
-judge_unguarded(Job *job, const ReplySource *source, HttpReply *reply)
+/* An answer that is judged. */
+typedef struct Judging
 {
+	Job *job;
+	const ReplySource *source;
+	HttpReply *reply;
+	const char *why; /* it could not be judged */
+	Remote remote;   /* the job's, with what the answer adds to it */
+	Verdict *verdict;
+} Judging;
+
+static void
+judge_answer(void *arg)
+{
+	Judging *judging = arg;
+	Job *job = judging->job;
 	const char *places;
 
 	switch (job->step)
 	{
 		case STEP_POLL:
 			if (job->asks_unended && unended_address(job, &places) != NULL)
-				return reply_judge_unended(source, reply, places);
-			return reply_judge_poll(source, reply);
+				judging->verdict = reply_judge_unended(judging->source, judging->reply, places);
+			else
+				judging->verdict = reply_judge_poll(judging->source, judging->reply);
+			break;
 		case STEP_RESULT:
-			return reply_judge_result(source, reply);
+			judging->verdict = reply_judge_result(judging->source, judging->reply);
+			break;
 		default:
-			return reply_judge(source, reply, &job->remote);
+			judging->verdict = reply_judge(judging->source, judging->reply, &judging->remote);
 	}
+}
+
+static void
+judge_unread(void *arg)
+{
+	Judging *judging = arg;
+
+	judging->verdict = reply_unjudged(judging->source, judging->reply, judging->why);
+}
+
+/*
+ * Returns what is made of an answer where there is no memory for anything: the job's spare verdict.  A success has been
+ * paid for: it is not called for again by itself.
+ */
+static Verdict *
+judge_without_memory(const Judging *judging)
+{
+	static char lost[] =
+		"no memory was left to read the server's answer. It may have been paid for: look for it at the provider before genjob.retry(), and lower max_in_flight or genjob.max_memory.";
+	Verdict *verdict = judging->job->spare;
+	bool is_success = judging->reply->status >= 200 && judging->reply->status < 300;
+
+	memset(verdict, 0, sizeof(*verdict));
+	verdict->kind = is_success ? VERDICT_FAIL : VERDICT_RETRY;
+	verdict->unknown = judging->reply->sent;
+	verdict->progress = -1;
+	verdict->error = lost;
+	return verdict;
 }
 
 /*
@@ -456,32 +503,27 @@ static Verdict *
 judge(Job *job, HttpReply *reply)
 {
 	ReplySource source = steps_reply_source(job, job->http);
-	Verdict *volatile verdict = NULL;
+	Judging judging = {job, &source, reply, .remote = job->remote};
+	char *error;
 
 	job->call_outcome = limits_outcome(reply);
-
-	PG_TRY();
+	MemoryContextSwitchTo(job->call_context);
+	if (guard_run_apart(judge_answer, &judging, &error))
+		job->remote = judging.remote;
+	else
 	{
-		verdict = judge_unguarded(job, &source, reply);
-	}
-	PG_CATCH();
-	{
-		ErrorData *data;
-
-		MemoryContextSwitchTo(job->call_context);
-		data = CopyErrorData();
-		FlushErrorState();
-		verdict = reply_unjudged(&source, reply, data->message);
+		judging.why = error;
+		if (!guard_run(judge_unread, &judging, &error))
+			judging.verdict = judge_without_memory(&judging);
 		if (job->step != STEP_SUBMIT)
 		{
-			verdict->kind = VERDICT_WAIT;
-			verdict->outputs = NIL;
+			judging.verdict->kind = VERDICT_WAIT;
+			judging.verdict->outputs = NIL;
 		}
 	}
-	PG_END_TRY();
 	calls_hold_answer(job);
-	limits_note(&job->place, job->call_outcome, verdict->error, clock_now());
-	return verdict;
+	limits_note(&job->place, job->call_outcome, judging.verdict->error, clock_now());
+	return judging.verdict;
 }
 
 static void
@@ -510,6 +552,7 @@ follow_answered(void *tag, HttpReply *reply)
 	Job *job = (Job *) ((uintptr_t) tag & ~(uintptr_t) PROBE_TAG);
 	MemoryContext caller = MemoryContextSwitchTo(job->call_context);
 
+	marker_begin(job->id, job->attempt);
 	if ((uintptr_t) tag & PROBE_TAG)
 		probed(job, reply);
 	else
@@ -537,5 +580,6 @@ follow_answered(void *tag, HttpReply *reply)
 				break;
 		}
 	}
+	marker_end();
 	MemoryContextSwitchTo(caller);
 }

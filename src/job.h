@@ -98,6 +98,7 @@ typedef struct Job
 	int64 id;
 	int attempt;
 	int failures;     /* before this attempt */
+	int losses;       /* attempts in a row before this one that were cut short */
 	int max_attempts; /* 0: the server's */
 	int priority;
 	Oid owner;
@@ -132,6 +133,7 @@ typedef struct Job
 	HttpRequest *http;
 	HttpTransfer *transfer;
 	CallOutcome call_outcome; /* of the last one */
+	Verdict *spare;           /* in call_context: for an answer that leaves no memory for one */
 	Activity *activity;       /* or NULL */
 	HttpMeter meter;          /* counts where activity is NULL */
 
@@ -170,6 +172,8 @@ typedef struct Job
 	ReportOutcome outcome;
 	TimestampTz report_at; /* not before; the last try failed */
 	int report_failures;
+	bool begins_errors; /* the column errors cannot be added to */
+	bool is_spooled;    /* an earlier dispatcher has left it */
 } Job;
 
 extern Job *job_create(int64 id);

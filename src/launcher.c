@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "datafile.h"
 #include "launcher.h"
 #include "settings.h"
 #include "shmem.h"
@@ -147,6 +148,7 @@ read_databases(void)
 	TableScanDesc scan;
 	HeapTuple tuple;
 	ListCell *cell;
+	List *all = NIL;
 
 	foreach(cell, databases)
 		((Database *) lfirst(cell))->seen = false;
@@ -158,11 +160,13 @@ read_databases(void)
 	{
 		Form_pg_database row = (Form_pg_database) GETSTRUCT(tuple);
 
+		all = lappend_oid(all, row->oid);
 		if (row->datallowconn && !row->datistemplate)
 			database_note(row->oid, &row->datname);
 	}
 	table_endscan(scan);
 	table_close(relation, AccessShareLock);
+	datafile_remove_others(all);
 	CommitTransactionCommand();
 	forget_unseen();
 }

@@ -261,8 +261,7 @@ judge(Job *job, HttpReply *reply, const Address *address, const char *places)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(job->call_context);
-		FlushErrorState();
+		(void) guard_take_error(job->call_context);
 	}
 	PG_END_TRY();
 	return state;

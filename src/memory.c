@@ -22,7 +22,14 @@
 #define MMAP_THRESHOLD (2 * 1024 * 1024)
 #define TRIM_THRESHOLD (32 * 1024 * 1024)
 
+/*
+ * Copies of an answer that exist while it is judged and written, on top of the answer itself.  Measured: a picture of
+ * 10 MB in base64 takes 2, 10 MB of JSON 12; most answers of that size are pictures, and only one is written at a time.
+ */
+#define WRITE_COPIES 6
+
 static size_t held[MEMORY_USES];
+static size_t largest_answer = 0; /* of late */
 static const void *favoured = NULL;
 
 /*
@@ -42,9 +49,39 @@ memory_init(void)
 /* ---------- counting ---------- */
 
 static size_t
+bound(void)
+{
+	return (size_t) genjob_max_memory * 1024 * 1024;
+}
+
+static size_t
 counted(size_t bytes)
 {
 	return bytes > MEMORY_SMALL ? bytes : 0;
+}
+
+/*
+ * Keeps in mind how large the largest answer is.  When one like it goes, others that are smaller are likely to be the
+ * largest, but nobody knows them: it is forgotten little by little.
+ */
+static void
+note_answer(size_t from, size_t to)
+{
+	if (to >= from)
+		largest_answer = Max(largest_answer, counted(to));
+	else if (from > largest_answer / 2)
+		largest_answer -= largest_answer / 4;
+	if (largest_answer <= MEMORY_SMALL)
+		largest_answer = 0;
+}
+
+/*
+ * An answer is going to be so large: room for writing it is reserved before it is read.
+ */
+void
+memory_expect_answer(size_t bytes)
+{
+	note_answer(0, Min(bytes, bound()));
 }
 
 /*
@@ -53,6 +90,8 @@ counted(size_t bytes)
 void
 memory_resize(MemoryUse use, size_t from, size_t to)
 {
+	if (use == MEMORY_ANSWERS)
+		note_answer(from, to);
 	held[use] += counted(to);
 	held[use] -= counted(from);
 }
@@ -96,12 +135,6 @@ memory_held(void)
 }
 
 /* ---------- room ---------- */
-
-static size_t
-bound(void)
-{
-	return (size_t) genjob_max_memory * 1024 * 1024;
-}
 
 /*
  * What a job takes whose request has so many bytes of text and its inputs so many: in base64, at most.
@@ -164,12 +197,15 @@ memory_may_read(size_t bytes, const MemoryShare *own)
 }
 
 /*
- * How many bytes more answers may take.
+ * How many bytes more answers may take, with room left to write one: of half of the bound at most, which leaves as much
+ * for those that are read meanwhile.
  */
 size_t
 memory_room_for_answers(void)
 {
-	return bound() - Min(memory_held(), bound());
+	size_t reserved = Min(WRITE_COPIES * largest_answer, bound() / 2);
+
+	return bound() - Min(memory_held() + reserved, bound());
 }
 
 bool

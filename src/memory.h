@@ -40,6 +40,7 @@ extern bool memory_has_room_beside(size_t bytes, size_t own);
 extern size_t memory_room_for_claims(bool *any_size);
 extern bool memory_may_read(size_t bytes, const MemoryShare *own);
 extern size_t memory_room_for_answers(void);
+extern void memory_expect_answer(size_t bytes);
 extern bool memory_may_receive(size_t bytes);
 
 /* Who need not ask */

@@ -7,9 +7,12 @@
  */
 #include "postgres.h"
 
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
+#include "claimer.h"
 #include "clock.h"
+#include "marker.h"
 #include "queue/queue.h"
 #include "reporter.h"
 #include "steps.h"
@@ -19,6 +22,12 @@
 #define REPORT_BYTES \
 	(4 * 1024 * \
 	 1024) /* of outputs and results in a transaction: some 20 ms, in which other answers wait */
+
+#define MAX_ALONE_REFUSED 2 /* jobs in a row, before the rest waits for another try */
+#define HURRIED_US \
+	(TROUBLE_MIN_MS * INT64CONST(1000)) /* between two tries, of a dispatcher that leaves */
+
+static bool is_hurried = false; /* this dispatcher is about to leave */
 
 static int
 count_jobs(Job **jobs)
@@ -30,22 +39,42 @@ count_jobs(Job **jobs)
 	return n;
 }
 
+/*
+ * Notes what is written, for whoever comes after a crash.  Not what is committed: a commit may wait for a standby.
+ */
+static void
+mark(Job **jobs)
+{
+	marker_end();
+	for (; *jobs != NULL; jobs++)
+		marker_begin_add((*jobs)->id, (*jobs)->attempt);
+}
+
 static void
 report_work(void *arg)
 {
+	mark(arg);
 	queue_report(arg, count_jobs(arg), clock_now());
+	marker_end();
 }
 
 static void
 save_work(void *arg)
 {
+	mark(arg);
 	queue_save(arg, count_jobs(arg));
+	marker_end();
 }
 
+/*
+ * Has what could not be written tried again.  Who is about to leave does not put it off.
+ */
 static void
 postpone_report(Job *job)
 {
-	job->report_at = clock_now() + trouble_backoff_us(job->report_failures++);
+	int64 delay = trouble_backoff_us(job->report_failures++);
+
+	job->report_at = clock_now() + (is_hurried ? HURRIED_US : delay);
 }
 
 static void
@@ -53,6 +82,12 @@ settle_save(Job *job)
 {
 	if (job->step == STEP_CANCEL && job->outcome != REPORT_PENDING)
 		job_destroy(job);
+	else if (job->outcome == REPORT_WRITTEN && job->is_spooled)
+	{
+		/* its prediction is taken up as any other that an earlier dispatcher has left */
+		job_destroy(job);
+		claimer_expect_orphans();
+	}
 	else if (job->outcome == REPORT_WRITTEN)
 	{
 		job->report_at = job->report_failures = 0;
@@ -70,6 +105,8 @@ settle_report(Job *job)
 	switch (job->outcome)
 	{
 		case REPORT_WRITTEN:
+			if (strcmp(job->new_state, "queued") != 0)
+				marker_acquit(job->id);
 			steps_reported(job, clock_now());
 			job_destroy(job);
 			break;
@@ -83,20 +120,37 @@ settle_report(Job *job)
 }
 
 /*
- * One verdict that failed with others or alone is kept, and tried again by itself; one that the table
- * cannot hold is simplified.
+ * Whether an error may be about what is written, and not about the table or the server.
+ */
+static bool
+blames_value(const ErrorData *error)
+{
+	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
+		   category == ERRCODE_INTERNAL_ERROR;
+}
+
+/*
+ * One verdict that failed with others or alone is kept, and tried again by itself.  What a column refuses is replaced:
+ * but only if it was refused by itself, for the error may be that of a user's trigger.
  */
 static void
 write_failed(Job *job, const ErrorData *error)
 {
-	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+	QueueRefusals refusals = {.job = job};
+	ErrorData *trouble;
 
 	trouble_show_job(job->state == JOB_SAVING ? TROUBLE_SAVE : TROUBLE_REPORT, job->id,
 					 schedule_queue(job->server_name)->stats, error);
-	if (category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
-		category == ERRCODE_INTERNAL_ERROR)
-		steps_simplify(job);
+	if (blames_value(error) &&
+		queue_transact("testing what was refused", queue_test_values, &refusals, &trouble))
+	{
+		steps_simplify(job, refusals.result, refusals.usage);
+		job->begins_errors |= refusals.errors;
+	}
 	postpone_report(job);
+	job_enter(job, job->state); /* behind the others */
 }
 
 /* What is written of the jobs of a state, and what follows. */
@@ -127,35 +181,53 @@ end_trouble(const Job *job)
 }
 
 /*
+ * Writes n jobs (and a NULL behind them) in one transaction.  False, and the error, when that fails.
+ */
+static bool
+try_together(const Writing *writing, Job **jobs, int n, ErrorData **error)
+{
+	bool succeeded = queue_transact(writing->activity, writing->work, jobs, error);
+	int i;
+
+	marker_end();
+	for (i = 0; i < n && succeeded; i++)
+	{
+		end_trouble(jobs[i]);
+		writing->settle(jobs[i]);
+	}
+	return succeeded;
+}
+
+/*
  * Writes n jobs (and a NULL behind them) in one transaction; where that fails, each in its own, so
- * that one row's fault touches no other.
+ * that one row's fault touches no other.  Unless it is nobody's fault, such as a lock on the table that is not had in
+ * time: the rest waits then, and those that were tried go behind it.
  */
 static void
 write_together(const Writing *writing, Job **jobs, int n)
 {
 	ErrorData *error;
+	int refused = 0; /* in a row, by what befalls all */
 	int i;
 
-	if (queue_transact(writing->activity, writing->work, jobs, &error))
-	{
-		for (i = 0; i < n; i++)
-		{
-			end_trouble(jobs[i]);
-			writing->settle(jobs[i]);
-		}
+	if (try_together(writing, jobs, n, &error))
 		return;
-	}
-	if (n == 1)
-	{
-		write_failed(jobs[0], error);
-		return;
-	}
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n && n > 1 && refused < MAX_ALONE_REFUSED; i++)
 	{
 		Job *alone[2] = {jobs[i], NULL};
 
-		write_together(writing, alone, 1);
+		if (try_together(writing, alone, 1, &error))
+			refused = 0;
+		else
+		{
+			refused = trouble_is_of_row(error) ? 0 : refused + 1;
+			write_failed(jobs[i], error);
+		}
 	}
+	if (n == 1)
+		write_failed(jobs[0], error);
+	for (; i < n && n > 1; i++)
+		postpone_report(jobs[i]);
 }
 
 static size_t
@@ -186,9 +258,12 @@ write_due(const Writing *writing)
 
 		if (job->report_at > now)
 			continue;
+		/* one that PostgreSQL may not survive is written alone */
+		if (n > 0 && marker_is_suspect(job->id))
+			break;
 		batch[n++] = job;
 		bytes += bytes_to_write(job);
-		if (n == REPORT_BATCH || bytes > REPORT_BYTES)
+		if (n == REPORT_BATCH || bytes > REPORT_BYTES || marker_is_suspect(job->id))
 			break;
 	}
 	batch[n] = NULL;
@@ -205,6 +280,27 @@ reporter_write(void)
 {
 	write_due(&saving);
 	write_due(&reporting);
+}
+
+/*
+ * From now on what could not be written is tried again at once and then every HURRIED_US: this dispatcher is about to
+ * leave.
+ */
+void
+reporter_hurry(void)
+{
+	static const JobState states[] = {JOB_SAVING, JOB_REPORTING};
+	dlist_iter iter;
+	int i;
+
+	if (!is_hurried)
+		SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
+	is_hurried = true;
+	for (i = 0; i < lengthof(states); i++)
+	{
+		dlist_foreach(iter, job_list(states[i]))
+			dlist_container(Job, node, iter.cur)->report_at = 0;
+	}
 }
 
 static TimestampTz

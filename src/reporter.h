@@ -10,5 +10,6 @@
 extern void reporter_write(void);
 extern bool reporter_is_blocked(void);
 extern TimestampTz reporter_next(void);
+extern void reporter_hurry(void);
 
 #endif /* GENJOB_REPORTER_H */

@@ -10,14 +10,29 @@
 
 #include "utils/guc.h"
 
+#include "machine.h"
 #include "settings.h"
 
 bool genjob_enabled = true;
 int genjob_max_in_flight = 1000;
-int genjob_max_memory = 1024;
+int genjob_max_memory;
 int genjob_rescan_interval = 600;
 int genjob_shutdown_grace = 10;
 double genjob_debug_clock_speed = 1.0;
+
+#define MIN_MEMORY_MB 64
+#define MAX_DEFAULT_MEMORY_MB 1024
+
+/*
+ * A quarter of what there is: PostgreSQL has other processes, and writing an answer takes more than the answer.
+ */
+static int
+default_max_memory(void)
+{
+	uint64 quarter = machine_memory() / 4 / (1024 * 1024);
+
+	return (int) Max(MIN_MEMORY_MB, Min(quarter, MAX_DEFAULT_MEMORY_MB));
+}
 
 void
 settings_define(void)
@@ -34,9 +49,9 @@ settings_define(void)
 
 	DefineCustomIntVariable("genjob.max_memory",
 							"Sets how much memory the inputs and answers of one database's calls may take.",
-							"Jobs wait in the table for room, and answers at their servers.",
-							&genjob_max_memory, 1024, 64, MAX_KILOBYTES / 1024, PGC_SIGHUP,
-							GUC_UNIT_MB, NULL, NULL, NULL);
+							"Jobs wait in the table for room, and answers at their servers. The default is a quarter of what the machine or its cgroup has, 1 GB at most.",
+							&genjob_max_memory, default_max_memory(), MIN_MEMORY_MB,
+							MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("genjob.rescan_interval",
 							"Sets how often the queue is searched for jobs that no commit told of.",

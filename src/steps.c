@@ -27,13 +27,15 @@
 #include "clock.h"
 #include "guard.h"
 #include "job.h"
+#include "marker.h"
 #include "queue/queue.h"
+#include "postponed.h"
 #include "retry.h"
 #include "schedule.h"
 #include "steps.h"
 
-/* Attempts that were cut short by genjob's own end before their like is spaced out. */
-#define LOST_BEFORE_BACKOFF 3
+/* Attempts in a row that were cut short by the end of PostgreSQL or of genjob, before the next one counts. */
+#define FREE_LOSSES 3
 
 /* Before a job that waits for another one is looked at again: first, and at most. */
 #define POSTPONE_MS INT64CONST(1000)
@@ -52,13 +54,31 @@ is_spared(const Job *job)
 		   (is_away && job->call_outcome == CALL_UNREACHABLE);
 }
 
+/*
+ * Counts an attempt that failed by itself; the job has failed if that was the last one.
+ */
+static void
+count_failure(Job *job, const ServerOptions *options)
+{
+	Verdict *verdict = job->verdict;
+	int max_attempts = job->max_attempts > 0 ? job->max_attempts : (int) options->max_attempts;
+
+	job->counts = true;
+	job->new_state = "queued";
+	if (job->failures + 1 < max_attempts)
+		return;
+	job->new_state = "failed";
+	verdict->error =
+		psprintf("%s %s", verdict->error,
+				 max_attempts == 1
+					 ? "The only attempt is used up: raise max_attempts, or run the job again with genjob.retry()."
+					 : psprintf("All %d attempts are used up: raise max_attempts, or run the job again with genjob.retry().",
+								max_attempts));
+}
+
 static void
 decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
 {
-	Verdict *verdict = job->verdict;
-	int failures = job->failures + 1;
-	int max_attempts = job->max_attempts > 0 ? job->max_attempts : (int) options->max_attempts;
-
 	if (is_spared(job))
 	{
 		job->new_state = "queued";
@@ -67,37 +87,31 @@ decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
 			job->run_at += 1000 * options->retry_base;
 		return;
 	}
-	job->counts = true;
-	if (failures >= max_attempts)
-	{
-		job->new_state = "failed";
-		verdict->error =
-			psprintf("%s %s", verdict->error,
-					 max_attempts == 1
-						 ? "The only attempt is used up: raise max_attempts, or run the job again with genjob.retry()."
-						 : psprintf("All %d attempts are used up: raise max_attempts, or run the job again with genjob.retry().",
-									max_attempts));
+	count_failure(job, options);
+	if (strcmp(job->new_state, "failed") == 0)
 		return;
-	}
-	job->new_state = "queued";
-	job->run_at = now + 1000 * retry_delay(options->retry_base, options->retry_max, failures,
-										   pg_prng_double(&pg_global_prng_state));
+	job->run_at =
+		now + 1000 * retry_delay(options->retry_base, options->retry_max, job->failures + 1,
+								 pg_prng_double(&pg_global_prng_state));
 }
 
 /*
- * The calls of a job that ends the server with it would be sent for ever: after a few, wait longer
- * each time, so that other jobs get on.
+ * A job whose call crashes PostgreSQL, or ends it for want of memory, would be sent again after every restart.  From
+ * the one after FREE_LOSSES in a row on, each counts as a failure of the job's own.
  */
 static void
 decide_lost(Job *job, const ServerOptions *options, TimestampTz now)
 {
-	int lost = job->attempt - job->failures;
+	int counted = job->losses + 1 - FREE_LOSSES;
 
 	job->new_state = "queued";
 	job->run_at = now;
-	if (options != NULL && lost > LOST_BEFORE_BACKOFF)
-		job->run_at += 1000 * retry_delay(options->retry_base, options->retry_max,
-										  lost - LOST_BEFORE_BACKOFF, 0.999);
+	if (options == NULL || counted <= 0)
+		return;
+	count_failure(job, options);
+	if (strcmp(job->new_state, "failed") == 0)
+		return;
+	job->run_at += 1000 * retry_delay(options->retry_base, options->retry_max, counted, 0.999);
 }
 
 /*
@@ -300,11 +314,8 @@ build_request(const Job *job, char **error)
 	}
 	PG_CATCH();
 	{
-		ErrorData *data;
+		ErrorData *data = guard_take_error(caller);
 
-		MemoryContextSwitchTo(caller);
-		data = CopyErrorData();
-		FlushErrorState();
 		*error = psprintf("%s. %s", data->message, data->hint ? data->hint : "");
 	}
 	PG_END_TRY();
@@ -401,10 +412,9 @@ static void
 postpone(Job *job)
 {
 	Verdict *verdict = palloc0(sizeof(Verdict));
-	int times = job->attempt - job->failures - 1;
 
 	verdict->kind = VERDICT_POSTPONE;
-	verdict->after = Min(POSTPONE_MS << Max(0, Min(times, 10)), POSTPONE_MAX_MS);
+	verdict->after = Min(POSTPONE_MS << Min(postponed_count(job->id), 10), POSTPONE_MAX_MS);
 	verdict->error = job->waits_for;
 	steps_conclude(job, verdict);
 }
@@ -468,6 +478,9 @@ steps_start(Job *job)
 {
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 
+	marker_begin(job->id, job->attempt);
+	if (job->waits_for == NULL)
+		postponed_forget(job->id);
 	if (job->request == NULL)
 		resume(job);
 	else if (job->complaint != NULL)
@@ -478,6 +491,7 @@ steps_start(Job *job)
 		lookup_begin(job);
 	else
 		steps_submit(job);
+	marker_end();
 	MemoryContextSwitchTo(caller);
 }
 
@@ -510,30 +524,37 @@ steps_reported(Job *job, TimestampTz now)
 }
 
 /*
- * Makes a verdict that the table refuses (a number that numeric cannot hold, more than jsonb can) one
+ * Makes a verdict whose result or usage the table refuses (a number that numeric cannot hold, more than jsonb can) one
  * that it takes: the answer becomes an output, as it came.
  */
 void
-steps_simplify(Job *job)
+steps_simplify(Job *job, bool result, bool usage)
 {
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 	Verdict *verdict = job->verdict;
-	Output *output = palloc0(sizeof(Output));
 
 	if (job->state == JOB_SAVING)
 	{
 		/* the name of a prediction must get into the table, whatever else does not */
-		job->remote.usage = job->remote.answer = verdict->answer = NULL;
+		if (usage)
+			job->remote.usage = NULL;
+		if (result)
+			job->remote.answer = verdict->answer = NULL;
 	}
-	else if (verdict->result != NULL)
+	else
 	{
-		output->content_type = "application/json";
-		output->data = verdict->result;
-		output->len = strlen(verdict->result);
-		verdict->outputs = lappend(verdict->outputs, output);
-		verdict->result = NULL;
+		if (usage)
+			verdict->usage = NULL;
+		if (result)
+		{
+			Output *output = palloc0(sizeof(Output));
+
+			output->content_type = "application/json";
+			output->data = verdict->result;
+			output->len = strlen(verdict->result);
+			verdict->outputs = lappend(verdict->outputs, output);
+			verdict->result = NULL;
+		}
 	}
-	if (job->state != JOB_SAVING)
-		verdict->usage = NULL;
 	MemoryContextSwitchTo(caller);
 }

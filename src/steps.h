@@ -15,7 +15,7 @@ extern void steps_saved(Job *job);
 extern void steps_reported(Job *job, TimestampTz now);
 extern void steps_submit(Job *job);
 extern void steps_forget_input(Job *job);
-extern void steps_simplify(Job *job);
+extern void steps_simplify(Job *job, bool result, bool usage);
 extern RequestSource steps_request_source(const Job *job);
 extern ReplySource steps_reply_source(const Job *job, const HttpRequest *request);
 

@@ -383,6 +383,7 @@ requeue_row(const Row *before, Row *row)
 	TimestampTz now = GetCurrentTimestamp();
 
 	row_set(row, JOB_FAILURES, Int32GetDatum(0));
+	row_set(row, JOB_LOSSES, Int32GetDatum(0));
 	row_set_null(row, JOB_FINISHED_AT);
 	row_set_null(row, JOB_ERROR);
 	if (!row->nulls[JOB_REMOTE_ID])
@@ -485,6 +486,16 @@ bind_changed(const Row *before, Row *after, const Bitmapset *named)
 		row_set(after, JOB_SERVER_OID, before->values[JOB_SERVER_OID]);
 }
 
+/*
+ * Whether a dispatcher's own statement fires the trigger.  What a trigger of others changes while that runs is checked
+ * and told of as in any session.
+ */
+static bool
+is_own_statement(void)
+{
+	return queue_is_mine && DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) <= 1;
+}
+
 PG_FUNCTION_INFO_V1(genjob_before_update);
 
 Datum
@@ -495,7 +506,7 @@ genjob_before_update(PG_FUNCTION_ARGS)
 	Row before;
 	Row after;
 
-	if (queue_is_mine)
+	if (is_own_statement())
 		return PointerGetDatum(data->tg_newtuple);
 	row_read(&before, data->tg_trigtuple, desc);
 	row_read(&after, data->tg_newtuple, desc);

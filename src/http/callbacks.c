@@ -35,8 +35,10 @@ note_expected(HttpTransfer *transfer)
 	curl_off_t expected = -1;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &expected);
-	if (expected > 0)
-		pg_atomic_write_u64(&transfer->meter->expected, expected);
+	if (expected <= 0)
+		return;
+	pg_atomic_write_u64(&transfer->meter->expected, expected);
+	memory_expect_answer(Min(expected, transfer->request->max_response));
 }
 
 /*
@@ -82,10 +84,11 @@ body_callback(char *data, size_t size, size_t count, void *arg)
 		transfer->overflowed = true;
 		return CURL_WRITEFUNC_ERROR;
 	}
+	if (pg_atomic_read_u64(&transfer->meter->received) == 0)
+		note_expected(transfer);
 	if (!may_receive(transfer, len))
 		return pause_or_cut(transfer);
-	if (pg_atomic_fetch_add_u64(&transfer->meter->received, len) == 0)
-		note_expected(transfer);
+	pg_atomic_fetch_add_u64(&transfer->meter->received, len);
 	if (!bytes_append(body, data, len))
 	{
 		transfer->out_of_memory = true;

@@ -16,16 +16,17 @@
 #include "utils/uuid.h"
 
 #include "clock.h"
+#include "marker.h"
 #include "memory.h"
+#include "queue/claim.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
 #include "schedule.h"
 
 #define MAX_USABLE 256 /* backends that a job may go back to */
-#define SAVED_COPIES 3 /* of an answer in remote: as it is read, as text, and what is made of it */
-#define LOCKED_RETRY_MS \
-	1000 /* when to look again at rows that were locked, or left for want of memory */
+
+static const char *column_read; /* of the row that is read, for what is said when that fails */
 
 /*
  * A string of the database as UTF-8, palloc'd.  A database of the encoding SQL_ASCII is taken by its word.
@@ -138,13 +139,15 @@ read_bodies(Job *job, uint64 row)
 		return;
 	}
 	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, bytes);
+	column_read = "request";
 	job->request = utf8_from_jsonb(request);
+	column_read = "inputs";
 	if (!no_inputs)
 		read_inputs(job, inputs);
 }
 
-static char *
-text_or_null(uint64 row, int column)
+char *
+claim_text_or_null(uint64 row, int column)
 {
 	bool isnull;
 	Datum datum = statement_value(row, column, &isnull);
@@ -153,12 +156,48 @@ text_or_null(uint64 row, int column)
 }
 
 /*
- * Makes a Job of a row of CLAIM or FIND_ORPHANS.
+ * A member of the column remote as JSON; NULL where it is not there.
  */
-static Job *
-job_from_row(uint64 row)
+static char *
+remote_member(Jsonb *remote, const char *name)
 {
-	Job *job = job_create(DatumGetInt64(statement_not_null(row, 1)));
+	JsonbValue *value = getKeyJsonValueFromContainer(&remote->root, name, strlen(name), NULL);
+	Jsonb *member = value ? JsonbValueToJsonb(value) : NULL;
+
+	return member ? utf8_from_string(JsonbToCString(NULL, &member->root, VARSIZE(member))) : NULL;
+}
+
+static void
+read_remote(Job *job, uint64 row)
+{
+	bool isnull;
+	Datum datum = statement_value(row, 13, &isnull);
+	Jsonb *remote;
+	char *is_private;
+
+	if (isnull)
+		return;
+	remote = DatumGetJsonbP(datum);
+	if (!JB_ROOT_IS_OBJECT(remote))
+		return;
+	job->remote.urls = remote_member(remote, "urls");
+	job->remote.answer = remote_member(remote, "answer");
+	job->remote.usage = remote_member(remote, "usage");
+	is_private = remote_member(remote, "private");
+	job->remote.is_private = is_private != NULL && strcmp(is_private, "true") == 0;
+	if (job->remote.answer != NULL)
+		memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS,
+					SAVED_COPIES * strlen(job->remote.answer));
+	if ((Pointer) remote != DatumGetPointer(datum))
+		pfree(remote);
+}
+
+/*
+ * Fills a Job with a row of CLAIM or FIND_ORPHANS.
+ */
+static void
+fill_job(Job *job, uint64 row)
+{
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 	Datum datum;
 	bool isnull;
@@ -173,32 +212,59 @@ job_from_row(uint64 row)
 	job->failures = DatumGetInt32(statement_not_null(row, 8));
 	datum = statement_value(row, 9, &isnull);
 	job->max_attempts = isnull ? 0 : DatumGetInt32(datum);
-	job->idempotency_key = text_or_null(row, 10);
+	job->idempotency_key = claim_text_or_null(row, 10);
 	datum = statement_value(row, 11, &isnull);
 	job->started_at = isnull ? clock_now() : DatumGetTimestampTz(datum);
-	job->remote.id = text_or_null(row, 12);
-	job->remote.urls = text_or_null(row, 13);
-	job->remote.answer = text_or_null(row, 14);
-	if (job->remote.answer != NULL)
-		memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS,
-					SAVED_COPIES * strlen(job->remote.answer));
-	datum = statement_value(row, 15, &isnull);
-	job->remote.is_private = !isnull && DatumGetBool(datum);
-	job->remote.usage = text_or_null(row, 16);
+	job->remote.id = claim_text_or_null(row, 12);
+	read_remote(job, row);
 	job->tenant = TextDatumGetCString(statement_not_null(row, 17));
 	datum = statement_value(row, 18, &isnull);
 	job->expires_at = isnull ? 0 : DatumGetTimestampTz(datum);
 	datum = statement_value(row, 22, &isnull);
 	job->server_oid = isnull ? InvalidOid : DatumGetObjectId(datum);
+	job->losses = DatumGetInt32(statement_not_null(row, 23));
 	MemoryContextSwitchTo(caller);
-	return job;
+}
+
+/* A row of which a Job is made. */
+typedef struct RowReading
+{
+	uint64 row;
+	Job *job;
+} RowReading;
+
+static void
+read_row(void *arg)
+{
+	RowReading *reading = arg;
+
+	reading->job = job_create(DatumGetInt64(statement_not_null(reading->row, 1)));
+	marker_begin(reading->job->id, DatumGetInt32(statement_not_null(reading->row, 7)));
+	fill_job(reading->job, reading->row);
+	marker_end();
+}
+
+/*
+ * Makes a Job of a row of CLAIM or FIND_ORPHANS.  False, and the error, when the row cannot be read.
+ */
+bool
+claim_read_row(uint64 row, Job **job, ErrorData **error)
+{
+	RowReading reading = {row, NULL};
+	bool succeeded = queue_guard(read_row, &reading, error);
+
+	marker_end();
+	if (!succeeded && reading.job != NULL)
+		job_destroy(reading.job);
+	*job = reading.job;
+	return succeeded;
 }
 
 /*
  * Gives a job the server that runs it and the place there, and finds out whether it may be sent.
  */
-static void
-assign(Job *job, ServerQueue *queue, Place place)
+void
+claim_assign(Job *job, ServerQueue *queue, Place place)
 {
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 
@@ -440,22 +506,48 @@ settle_refused(const int64 *ids, int n, TimestampTz now)
 }
 
 /*
- * Makes a Job of a claimed row, which has the turn's place.
+ * Fails a job that was claimed alone, and whose row cannot be read.
  */
 static void
-start_attempt(uint64 row, Turn *turn)
+fail_unreadable(uint64 row, Turn *turn, const ErrorData *error)
 {
-	Job *job = job_from_row(row);
+	char *words =
+		psprintf("the column %s of this job cannot be read: %s. Insert the job again with one that can.",
+				 column_read, error->message);
+	ErrorData *refusal;
+
+	limits_give_back(&turn->place);
+	if (!queue_put_aside(turn->id, DatumGetInt32(statement_not_null(row, 7)), words, &refusal))
+		ReThrowError(refusal);
+}
+
+/*
+ * Makes a Job of a claimed row, which has the turn's place.  Where a row among others cannot be read, raises an error:
+ * they are claimed one by one then.
+ */
+static void
+start_attempt(uint64 row, Turn *turn, bool is_alone)
+{
+	RowReading reading = {row, NULL};
+	ErrorData *error;
 	Place place;
 
+	if (!is_alone)
+		read_row(&reading);
+	else if (!claim_read_row(row, &reading.job, &error))
+	{
+		fail_unreadable(row, turn, error);
+		return;
+	}
 	keep_backend(row, turn);
 	/* whoever has the place leaves it, also when an error ends this: one of both */
 	place = turn->place;
 	turn->place.limits = NULL;
-	schedule_memory_given(turn->home, job->input_share ? job->input_share->bytes : 0);
+	schedule_memory_given(turn->home,
+						  reading.job->input_share ? reading.job->input_share->bytes : 0);
 	if (turn->home->stats != NULL)
-		stats_end_trouble(turn->home->stats, job->id);
-	assign(job, turn->queue, place);
+		stats_end_trouble(turn->home->stats, reading.job->id);
+	claim_assign(reading.job, turn->queue, place);
 }
 
 /*
@@ -484,7 +576,7 @@ take_claimed(Turn *turns, int n, uint64 rows, int64 *refused)
 		Datum wanted = statement_value(row, 21, &is_claimed);
 
 		if (is_claimed)
-			start_attempt(row, turn);
+			start_attempt(row, turn, n == 1);
 		else
 		{
 			limits_give_back(&turn->place);
@@ -533,43 +625,4 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 	if (n_missing > 0)
 		settle_missing(missing, n_missing, now);
 	return n_refused;
-}
-
-/*
- * Makes a Job of every running row that this dispatcher does not know: the calls were under way when
- * genjob last stopped.  False where answers that were saved are left for later, when there is memory for them.
- */
-bool
-queue_read_orphans(void)
-{
-	size_t room = memory_room_for_answers() / SAVED_COPIES;
-	Datum args[3] = {Int32GetDatum(MEMORY_SMALL), Int64GetDatum((int64) room),
-					 Int64GetDatum(memory_held() == 0 ? 1 : 0)};
-	uint64 rows = statement_run(FIND_ORPHANS, args, NULL);
-	bool is_complete = true;
-	uint64 row;
-
-	for (row = 0; row < rows; row++)
-	{
-		ServerQueue *queue;
-		Job *job;
-		bool isnull;
-
-		if (job_find(DatumGetInt64(statement_not_null(row, 1))) != NULL)
-			continue;
-		if (!DatumGetBool(statement_not_null(row, 21)))
-		{
-			is_complete = false;
-			continue;
-		}
-		job = job_from_row(row);
-		(void) statement_value(row, 19, &isnull);
-		queue = schedule_queue(isnull ? job->server_name : statement_name(row, 19));
-		schedule_refresh();
-		assign(job, queue, limits_resume(&queue->limits, text_or_null(row, 20), clock_now()));
-	}
-	if (!is_complete)
-		schedule_note_time(&schedule_times.rescan,
-						   clock_now() + LOCKED_RETRY_MS * INT64CONST(1000));
-	return is_complete;
 }

@@ -21,6 +21,24 @@ typedef enum QueuePresence
 
 typedef void (*QueueWork)(void *arg);
 
+/* What the tables refuse of that which is to be written of a job. */
+typedef struct QueueRefusals
+{
+	const Job *job;
+	bool result; /* or the answer, of a prediction that is saved */
+	bool usage;
+	bool errors; /* the column errors cannot be added to */
+} QueueRefusals;
+
+/* What an earlier dispatcher has left says of a job besides what a Job has. */
+typedef struct SpooledJob
+{
+	int64 id;
+	bool is_save; /* the name of its prediction is to be saved; else its verdict is to be reported */
+	char *ran_on; /* the server that ran it */
+	char *backend;
+} SpooledJob;
+
 extern bool queue_is_mine; /* this process is a dispatcher: triggers let it pass */
 
 extern void queue_init(TimestampTz (*deadline)(void));
@@ -45,10 +63,16 @@ extern void queue_expect_expired(TimestampTz now);
 extern int queue_fail_waiting(const char *server_name, const char *error, TimestampTz now);
 extern int queue_keep_home(Turn *turns, int n);
 extern int queue_claim(Turn *turns, int n, TimestampTz now);
-extern bool queue_read_orphans(void);
+extern bool queue_guard(QueueWork work, void *arg, ErrorData **error);
+extern TimestampTz queue_read_orphans(void);
+extern bool queue_put_aside(int64 id, int attempt, const char *error, ErrorData **refusal);
+extern void queue_put_condemned_aside(void);
+extern void queue_acquit_put_aside(void);
+extern bool queue_take_spooled(Job *job, const SpooledJob *spooled);
 extern void queue_read_references(Job *job);
 extern void queue_save(Job **jobs, int n);
 extern void queue_report(Job **jobs, int n, TimestampTz now);
+extern void queue_test_values(void *refusals);
 
 /* Runs transactions of its own */
 extern void queue_sweep_begin(TimestampTz now);

@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "guard.h"
 #include "memory.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
@@ -36,8 +37,7 @@ list_references(Job *job)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
+		(void) guard_take_error(context);
 	}
 	PG_END_TRY();
 }
@@ -134,6 +134,45 @@ read_reference(Job *job, Reference *reference)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/* An output that is read. */
+typedef struct ReferenceReading
+{
+	Job *job;
+	Reference *reference;
+} ReferenceReading;
+
+static void
+read_work(void *arg)
+{
+	ReferenceReading *reading = arg;
+
+	read_reference(reading->job, reading->reference);
+}
+
+/*
+ * The same; one that cannot be read fails this job, or puts it off where that may pass, and no other that is claimed
+ * with it.
+ */
+static void
+read_guarded(Job *job, Reference *reference)
+{
+	ReferenceReading reading = {job, reference};
+	ErrorData *error;
+	char *words;
+	int category;
+
+	if (queue_guard(read_work, &reading, &error))
+		return;
+	words = psprintf("output %d of job " INT64_FORMAT
+					 ", to which the request refers, cannot be read: %s. Refer to another one.",
+					 reference->ordinal, reference->job, error->message);
+	category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+	if (category == ERRCODE_INTERNAL_ERROR || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+		job->complaint = words;
+	else
+		job->waits_for = words;
+}
+
 /*
  * Reads what a claimed job refers to, until it is known that it cannot be sent (yet).
  */
@@ -149,6 +188,6 @@ queue_read_references(Job *job)
 	caller = MemoryContextSwitchTo(job->input_context);
 	list_references(job);
 	for (i = 0; i < job->n_references && job->waits_for == NULL && job->complaint == NULL; i++)
-		read_reference(job, &job->references[i]);
+		read_guarded(job, &job->references[i]);
 	MemoryContextSwitchTo(caller);
 }

@@ -33,6 +33,8 @@ typedef enum ReportColumn
 	REPORT_RUN_AT,
 	REPORT_COUNTS,
 	REPORT_KEEPS_KEY,
+	REPORT_LOSSES,
+	REPORT_BEGINS_ERRORS,
 	REPORT_COLUMNS
 } ReportColumn;
 
@@ -55,6 +57,8 @@ static const ColumnType column_types[REPORT_COLUMNS] = {
 	[REPORT_RUN_AT] = {TIMESTAMPTZOID, sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
 	[REPORT_COUNTS] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
 	[REPORT_KEEPS_KEY] = {BOOLOID, 1, true, TYPALIGN_CHAR},
+	[REPORT_LOSSES] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
+	[REPORT_BEGINS_ERRORS] = {BOOLOID, 1, true, TYPALIGN_CHAR},
 };
 
 static Datum
@@ -62,6 +66,23 @@ text_or_null(char *utf8, bool *isnull)
 {
 	*isnull = utf8 == NULL;
 	return *isnull ? (Datum) 0 : CStringGetTextDatum(shown_from_utf8(utf8));
+}
+
+/*
+ * How many attempts in a row were cut short, after this one.
+ */
+static int
+losses_after(const Job *job)
+{
+	switch (job->verdict->kind)
+	{
+		case VERDICT_LOST:
+			return job->losses + 1;
+		case VERDICT_POSTPONE: /* it was no attempt */
+			return job->losses;
+		default:
+			return 0;
+	}
 }
 
 static Datum
@@ -95,6 +116,10 @@ report_datum(const Job *job, int column, bool *isnull)
 			return Int32GetDatum(job->counts ? 1 : 0);
 		case REPORT_KEEPS_KEY:
 			return BoolGetDatum(verdict->unknown);
+		case REPORT_LOSSES:
+			return Int32GetDatum(losses_after(job));
+		case REPORT_BEGINS_ERRORS:
+			return BoolGetDatum(job->begins_errors);
 	}
 	pg_unreachable();
 }
@@ -109,12 +134,20 @@ job_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType *ty
 	bool *nulls = palloc(n * sizeof(bool));
 	int dims[1] = {n};
 	int bounds[1] = {1};
+	ArrayType *array;
 	int i;
 
 	for (i = 0; i < n; i++)
 		datums[i] = read(jobs[i], column, &nulls[i]);
-	return PointerGetDatum(construct_md_array(datums, nulls, 1, dims, bounds, type->type, type->len,
-											  type->by_value, type->align));
+	array = construct_md_array(datums, nulls, 1, dims, bounds, type->type, type->len,
+							   type->by_value, type->align);
+	/* it has copies, perhaps of megabytes */
+	for (i = 0; i < n && !type->by_value; i++)
+	{
+		if (!nulls[i])
+			pfree(DatumGetPointer(datums[i]));
+	}
+	return PointerGetDatum(array);
 }
 
 static void
@@ -463,4 +496,52 @@ queue_save(Job **jobs, int n)
 	}
 	if (rows < n)
 		find_fenced(jobs, n);
+}
+
+/* ---------- what is refused ---------- */
+
+/* A value that is written into nothing. */
+typedef struct Trial
+{
+	StatementId statement;
+	Datum value;
+} Trial;
+
+static void
+try_value(void *arg)
+{
+	Trial *trial = arg;
+
+	statement_run(trial->statement, &trial->value, NULL);
+}
+
+static bool
+is_refused(StatementId statement, Datum value)
+{
+	Trial trial = {statement, value};
+	ErrorData *error;
+
+	return !queue_guard(try_value, &trial, &error);
+}
+
+static bool
+is_json_refused(char *json)
+{
+	return json != NULL && is_refused(TEST_JSON, CStringGetTextDatum(shown_from_utf8(json)));
+}
+
+/*
+ * Finds out what the columns refuse by themselves, whatever triggers say, of a job that could not be written: arg is a
+ * QueueRefusals.  A QueueWork.
+ */
+void
+queue_test_values(void *arg)
+{
+	QueueRefusals *refusals = arg;
+	const Job *job = refusals->job;
+	bool is_saving = job->state == JOB_SAVING;
+
+	refusals->result = is_json_refused(is_saving ? job->remote.answer : job->verdict->result);
+	refusals->usage = is_json_refused(is_saving ? job->remote.usage : job->verdict->usage);
+	refusals->errors = !is_saving && is_refused(TEST_ERRORS, Int64GetDatum(job->id));
 }

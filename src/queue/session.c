@@ -22,6 +22,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "queue/printable.h"
 #include "queue/session.h"
 
 /*
@@ -281,6 +282,25 @@ session_job_has_ended(int64 id)
 }
 
 /*
+ * Raises an error if a column of a job that was read cannot be shown.
+ */
+static void
+check_columns(int64 id)
+{
+	TupleDesc desc = SPI_tuptable->tupdesc;
+	int i;
+
+	for (i = 0; i < desc->natts; i++)
+	{
+		bool isnull;
+		Datum datum = SPI_getbinval(SPI_tuptable->vals[0], desc, i + 1, &isnull);
+
+		if (!isnull && TupleDescAttr(desc, i)->atttypid == JSONBOID)
+			printable_check(id, NameStr(TupleDescAttr(desc, i)->attname), datum);
+	}
+}
+
+/*
  * The job's row as last committed, a composite of type gen_jobs in the caller's memory context.
  */
 Datum
@@ -290,7 +310,8 @@ session_job_row(int64 id)
 	bool isnull;
 
 	SPI_connect();
-	read_latest("j", id);
+	read_latest("j, j.request, j.result, j.usage, j.errors, j.remote", id);
+	check_columns(id);
 	row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	row = SPI_datumTransfer(row, false, -1);
 	SPI_finish();
@@ -397,6 +418,7 @@ session_job_columns(int64 id, Datum *values, bool *nulls, int n)
 								 find_table(NULL)),
 						id, true) == 0)
 		no_such_job(id);
+	check_columns(id);
 	for (i = 0; i < n; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(SPI_tuptable->tupdesc, i);

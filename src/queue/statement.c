@@ -19,23 +19,27 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "clock.h"
 #include "environment.h"
+#include "guard.h"
 #include "queue/plans.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
+
+#define LEAVE_LAST_US (5 * USECS_PER_SEC) /* for a transaction that was cancelled to end */
 
 bool queue_is_mine = false;
 
 typedef struct Statement
 {
 	int nargs;
-	Oid args[12];
+	Oid args[16];
 	const char *text; /* "@" stands for the extension's schema */
 } Statement;
 
@@ -95,16 +99,18 @@ static const Statement statements[STATEMENTS] = {
 		" ORDER BY expires_at LIMIT 1"},
 	[FIND_OWNERS] = {1, {INT8ARRAYOID},
 		"SELECT id, owner::oid FROM @.gen_jobs WHERE id = ANY ($1)"},
-	/* $1 to $3 are as $8 to $10 of CLAIM, and count the answers that were saved */
-	[FIND_ORPHANS] = {3, {INT4OID, INT8OID, INT8OID},
+	/* no column is read that may be large, or that cannot be: remote is a reference to where it stands */
+	[FIND_ORPHANS] = {0, {0},
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
-		" idempotency_key::text, started_at, remote_id, (remote->'urls')::text,"
-		" CASE WHEN fits THEN (remote->'answer')::text END,"
-		" remote->'private' = 'true', (remote->'usage')::text, tenant, expires_at, ran_on, backend, fits, server_oid"
-		" FROM (SELECT *, size <= $1 OR total <= $2 OR total - size < $3 AS fits"
-		"  FROM (SELECT *, sum(size) FILTER (WHERE size > $1) OVER (ROWS UNBOUNDED PRECEDING) AS total"
-		"   FROM (SELECT *, coalesce(octet_length((remote->'answer')::text), 0) AS size"
-		"    FROM @.gen_jobs WHERE state = 'running') r) s) j"},
+		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
+		" NULL::int4, server_oid, losses FROM @.gen_jobs WHERE state = 'running'"},
+	[FIND_ATTEMPT] = {1, {INT8OID},
+		"SELECT attempt, idempotency_key::text FROM @.gen_jobs WHERE id = $1 AND state = 'running'"},
+	[PUT_ASIDE] = {5, {INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, BOOLOID},
+		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $4, error = $3,"
+		" result = CASE WHEN $5 THEN coalesce(remote->'answer', result) ELSE result END"
+		" WHERE id = $1 AND (state = 'running' AND attempt = $2 OR state = 'queued' AND attempt = $2 - 1)"
+		" RETURNING id"},
 	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
 		"SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
 	[FAIL_ONE] = {3, {INT8OID, TEXTOID, TIMESTAMPTZOID},
@@ -141,36 +147,42 @@ static const Statement statements[STATEMENTS] = {
 		"  AND (g.size <= $8 OR g.total <= $9 OR g.total - g.size < $10)"
 		" RETURNING j.id, j.server, j.request, j.inputs, j.priority, j.owner::oid AS owner, j.attempt,"
 		"  j.failures, j.max_attempts, j.idempotency_key::text AS key, j.started_at, j.tenant, j.expires_at,"
-		"  j.ran_on, j.backend, j.server_oid)"
+		"  j.ran_on, j.backend, j.server_oid, j.losses)"
 		" SELECT id, server, request, inputs, priority, owner, attempt, failures, max_attempts, key, started_at,"
-		"  NULL::text, NULL::text, NULL::text, NULL::boolean, NULL::text, tenant, expires_at, ran_on, backend,"
-		"  NULL::int4, server_oid FROM claimed"
+		"  NULL::text, NULL::jsonb, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
+		"  NULL::int4, server_oid, losses FROM claimed"
 		" UNION ALL"
 		" SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,"
-		"  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, size, NULL FROM held"
+		"  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, size, NULL, NULL FROM held"
 		" WHERE size > $8 AND total > $9 AND total - size >= $10"},
 	[READ_OUTPUT] = {2, {INT8OID, INT4OID},
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data"
 		" FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
 		" WHERE j.id = $1"},
-	[REPORT] = {11, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
-		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-			"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key)",
+	[REPORT] = {13, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
+		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+			"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key, losses, begins_errors)",
 			"j.state = 'running' AND j.attempt = g.attempt")
 		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = g.result::jsonb,"
 		"  usage = g.usage::jsonb, error = g.error, failures = j.failures + coalesce(g.counts, 0),"
 		"  run_at = coalesce(g.run_at, j.run_at), remote = NULL,"
 		"  remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
-		"  finished_at = CASE WHEN g.state <> 'queued' THEN $11 END,"
+		"  finished_at = CASE WHEN g.state <> 'queued' THEN $13 END, losses = g.losses,"
 		"  idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
 		"  errors = CASE WHEN g.error IS NULL OR g.counts IS NULL THEN j.errors ELSE"
-		"   CASE WHEN jsonb_typeof(j.errors) IS DISTINCT FROM 'array' THEN '[]'"
+		"   CASE WHEN g.begins_errors OR jsonb_typeof(j.errors) IS DISTINCT FROM 'array' THEN '[]'"
 		"    WHEN jsonb_array_length(j.errors) >= 100 THEN j.errors - 0 ELSE j.errors END"
-		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $11,"
+		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $13,"
 		"    'http_status', g.http_status, 'error', g.error))) END"
 		" FROM held g"
 		" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
+	/* whether it is what REPORT or SAVE was to write into a column that the column refuses */
+	[TEST_JSON] = {1, {TEXTOID}, "SELECT $1::jsonb"},
+	[TEST_ERRORS] = {1, {INT8OID},
+		"SELECT CASE WHEN jsonb_array_length(errors) >= 100 THEN errors - 0 ELSE errors END"
+		" || jsonb_build_array(repeat(' ', 65536))"
+		" FROM @.gen_jobs WHERE id = $1"},
 	[SAVE] = {7, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
 			TEXTARRAYOID},
 		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7)"
@@ -209,16 +221,22 @@ static TimeoutId leave_timeout;
 static TimestampTz (*leave_deadline)(void);
 
 /*
- * A transaction that waits (for a synchronous standby, say) must not keep the server from stopping.
+ * A transaction that waits (for a synchronous standby, say) must not keep the server from stopping.  It is
+ * cancelled, so that this process can still put by what it holds; where it does not end by that, so does the
+ * process.
  */
 static void
 leave_callback(void)
 {
 	TimestampTz deadline = leave_deadline();
+	TimestampTz now = clock_now();
 
-	if (deadline == 0 || clock_now() < deadline)
+	if (deadline == 0 || now < deadline)
 		return;
-	ProcDiePending = true;
+	if (now >= deadline + LEAVE_LAST_US)
+		ProcDiePending = true;
+	else
+		QueryCancelPending = true;
 	InterruptPending = true;
 }
 
@@ -298,20 +316,54 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 	PG_CATCH();
 	{
 		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(caller);
-		*error = CopyErrorData();
-		explain_denial(*error);
-		FlushErrorState();
+		/* first, for what the transaction took of the memory */
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
+		*error = guard_take_error(caller);
+		explain_denial(*error);
 	}
 	PG_END_TRY();
 	/* a commit leaves it as it was */
 	SetUserIdAndSecContext(user, context);
 	disable_timeout(leave_timeout, false);
+	QueryCancelPending = false; /* it was for this transaction */
 	MemoryContextSwitchTo(caller);
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
+	return succeeded;
+}
+
+/*
+ * Runs work in a subtransaction of the present one.  False, and the error in the caller's memory context, when it
+ * failed: then nothing of it was done in the database.  The result of the last statement is the same as before.
+ */
+bool
+queue_guard(QueueWork work, void *arg, ErrorData **error)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	SPITupleTable *table = SPI_tuptable;
+	volatile bool succeeded = false;
+
+	*error = NULL;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		work(arg);
+		ReleaseCurrentSubTransaction();
+		succeeded = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		RollbackAndReleaseCurrentSubTransaction();
+		*error = guard_take_error(caller);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	SPI_tuptable = table;
 	return succeeded;
 }
 

@@ -106,11 +106,13 @@ my $source = enqueue($node, 'two', StandIn::request(prompt => 'source'));
 ok(wait_state($node, $source, 'succeeded'), 'a job has an output');
 query(qq{
 	BEGIN;
-	ALTER TABLE gen_outputs RENAME COLUMN data TO bytea;
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN RAISE 'not now'; END \$\$;
+	CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON gen_jobs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+		WHEN (NEW.state = 'running') EXECUTE FUNCTION refuse();
 	INSERT INTO gen_jobs (server, request) VALUES ('two', '{"prompt": "a", "image": {"\$output": [$source, 1]}}'), ('two', '{"prompt": "b"}');
 	COMMIT});
-eventually("SELECT last_error ~ 'data' FROM genjob.workers WHERE database = 'postgres'", 'a claim fails that had begun');
-query('ALTER TABLE gen_outputs RENAME COLUMN bytea TO data');
+eventually("SELECT last_error ~ 'not now' FROM genjob.workers WHERE database = 'postgres'", 'a claim fails that had begun');
+query('DROP FUNCTION refuse() CASCADE');
 query("INSERT INTO gen_jobs (server, request) VALUES ('two', '{\"prompt\": \"c\"}')");
 eventually("SELECT count(*) = 1 FROM gen_jobs WHERE request ->> 'prompt' = 'c' AND state = 'succeeded'", '... and others succeed');
 eventually("SELECT in_flight = 0 FROM genjob.servers WHERE server = 'two'", '... and each place was given back once')

@@ -1,0 +1,10 @@
+/*
+ * machine.h
+ *		What the machine, or the container, has.
+ */
+#ifndef GENJOB_MACHINE_H
+#define GENJOB_MACHINE_H
+
+extern uint64 machine_memory(void);
+
+#endif /* GENJOB_MACHINE_H */

@@ -1,0 +1,29 @@
+/*
+ * marker.h
+ *		Which jobs' bytes are being handled, for whoever comes after a crash.
+ */
+#ifndef GENJOB_MARKER_H
+#define GENJOB_MARKER_H
+
+#define MARKER_MAX 200   /* jobs that are handled together */
+#define MARKER_CRASHES 2 /* after which a job is put aside */
+
+/* A job during whose handling the dispatcher came to its end. */
+typedef struct Suspect
+{
+	int64 job;
+	int32 attempt;
+	int32 crashes;
+} Suspect;
+
+extern void marker_init(void);
+extern void marker_begin(int64 job, int attempt);
+extern void marker_begin_add(int64 job, int attempt);
+extern void marker_end(void);
+
+extern bool marker_is_suspect(int64 job);
+extern bool marker_is_condemned(int64 job);
+extern bool marker_next_condemned(int *i, Suspect *suspect);
+extern void marker_acquit(int64 job);
+
+#endif /* GENJOB_MARKER_H */

@@ -1,0 +1,281 @@
+/*
+ * orphan.c
+ *		Taking up what was under way when the last dispatcher ended, and putting aside what must not be.
+ *
+ * One row that cannot be read, or that PostgreSQL does not survive, keeps no other from being taken up.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "commit.h"
+#include "marker.h"
+#include "memory.h"
+#include "queue/claim.h"
+#include "queue/queue.h"
+#include "queue/statement.h"
+#include "schedule.h"
+#include "trouble.h"
+
+/* ---------- putting aside ---------- */
+
+/* A job that is to be failed. */
+typedef struct Aside
+{
+	int64 id;
+	int attempt;
+	const char *error;
+	bool keeps_answer;
+} Aside;
+
+static void
+put_aside(void *arg)
+{
+	const Aside *aside = arg;
+	Datum args[5] = {Int64GetDatum(aside->id), Int32GetDatum(aside->attempt),
+					 CStringGetTextDatum(aside->error), TimestampTzGetDatum(clock_now()),
+					 BoolGetDatum(aside->keeps_answer)};
+
+	if (statement_run(PUT_ASIDE, args, NULL) > 0)
+		commit_note_ended(aside->id);
+}
+
+/*
+ * Fails a job that is running in this attempt, or would be claimed for it, without a look at what it holds.  False, and
+ * the database's error, when that cannot be done either.
+ */
+bool
+queue_put_aside(int64 id, int attempt, const char *error, ErrorData **refusal)
+{
+	Aside aside = {id, attempt, error, true};
+
+	if (queue_guard(put_aside, &aside, refusal))
+		return true;
+	/* it may be the answer that cannot be read */
+	aside.keeps_answer = false;
+	return queue_guard(put_aside, &aside, refusal);
+}
+
+static const char crash_error[] =
+	"PostgreSQL crashed while this job's answer was handled, and not for the first time. genjob does not touch it again by itself: look for the answer in the columns result and remote, or at the provider, and report the crash with the server's log before genjob.retry().";
+
+/*
+ * Fails the jobs that PostgreSQL does not survive.
+ */
+void
+queue_put_condemned_aside(void)
+{
+	Suspect suspect;
+	ErrorData *refusal;
+	int i = 0;
+
+	while (marker_next_condemned(&i, &suspect))
+	{
+		if (!queue_put_aside(suspect.job, suspect.attempt, crash_error, &refusal))
+			trouble_show_job(TROUBLE_FAIL, suspect.job, NULL, refusal);
+	}
+}
+
+/*
+ * Lets go of the jobs that were put aside, once that is committed; a job that could not be stays as it is.
+ */
+void
+queue_acquit_put_aside(void)
+{
+	Suspect suspect;
+	int i = 0;
+
+	while (marker_next_condemned(&i, &suspect))
+	{
+		Datum args[1] = {Int64GetDatum(suspect.job)};
+
+		if (statement_run(FIND_ATTEMPT, args, NULL) > 0)
+			continue;
+		marker_acquit(suspect.job);
+		i--;
+	}
+}
+
+/* ---------- rows that cannot be read ---------- */
+
+#define UNREADABLE_MIN_US (10 * USECS_PER_SEC)
+#define UNREADABLE_MAX_US (10 * USECS_PER_MINUTE)
+
+/* A row that can neither be read nor failed. */
+typedef struct Unreadable
+{
+	int64 id; /* key */
+	int times;
+	TimestampTz again_at;
+} Unreadable;
+
+static HTAB *unreadable = NULL;
+
+static Unreadable *
+find_unreadable(int64 id, bool create)
+{
+	bool found;
+	Unreadable *entry;
+
+	if (unreadable == NULL)
+	{
+		HASHCTL control = {.keysize = sizeof(int64),
+						   .entrysize = sizeof(Unreadable),
+						   .hcxt = TopMemoryContext};
+
+		if (!create)
+			return NULL;
+		unreadable = hash_create("genjob unreadable jobs", 16, &control,
+								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	entry = hash_search(unreadable, &id, create ? HASH_ENTER : HASH_FIND, &found);
+	if (create && !found)
+		entry->times = 0;
+	return entry;
+}
+
+/*
+ * When an orphan is to be looked at again that could neither be read nor failed; 0: it is none.
+ */
+static TimestampTz
+unreadable_until(int64 id)
+{
+	const Unreadable *entry = find_unreadable(id, false);
+
+	return entry ? entry->again_at : 0;
+}
+
+/*
+ * Fails an orphan whose columns cannot be read.  Returns when to look at it again; 0: it has been failed.
+ */
+static TimestampTz
+fail_unreadable(int64 id, int attempt, const ErrorData *error)
+{
+	char *words =
+		psprintf("the column remote of this job cannot be read: %s. The call of this attempt may have been paid for: look for it at the provider before genjob.retry().",
+				 error->message);
+	ErrorData *refusal;
+	Unreadable *entry;
+
+	if (queue_put_aside(id, attempt, words, &refusal))
+		return 0;
+	trouble_show_job(TROUBLE_FAIL, id, NULL, refusal);
+	entry = find_unreadable(id, true);
+	entry->again_at =
+		clock_now() + Min(UNREADABLE_MIN_US << Min(entry->times, 10), UNREADABLE_MAX_US);
+	entry->times++;
+	return entry->again_at;
+}
+
+/* ---------- orphans ---------- */
+
+/* Where a reading of orphans has got to. */
+typedef struct Reading
+{
+	size_t room;         /* bytes that saved answers may take */
+	size_t taken;        /* of that */
+	bool any_size;       /* the first of these may be larger */
+	TimestampTz look_at; /* when to look again; 0: need not */
+} Reading;
+
+/*
+ * Whether there is memory for the answer that a row has saved.
+ */
+static bool
+fits(Reading *reading, uint64 row)
+{
+	bool isnull;
+	Datum remote = statement_value(row, 13, &isnull);
+	size_t size = isnull ? 0 : toast_raw_datum_size(remote);
+
+	if (size <= MEMORY_SMALL)
+		return true;
+	if (reading->taken + size > reading->room && (!reading->any_size || reading->taken > 0))
+		return false;
+	reading->taken += size;
+	return true;
+}
+
+static void
+read_orphan(Reading *reading, uint64 row)
+{
+	int64 id = DatumGetInt64(statement_not_null(row, 1));
+	int attempt = DatumGetInt32(statement_not_null(row, 7));
+	ServerQueue *queue;
+	ErrorData *error;
+	Job *job;
+	bool isnull;
+
+	if (job_find(id) != NULL || marker_is_condemned(id))
+		return;
+	if (unreadable_until(id) > clock_now())
+		schedule_note_time(&reading->look_at, unreadable_until(id));
+	else if (!fits(reading, row))
+		schedule_note_time(&reading->look_at, clock_now() + LOCKED_RETRY_MS * INT64CONST(1000));
+	else if (!claim_read_row(row, &job, &error))
+	{
+		TimestampTz again_at = fail_unreadable(id, attempt, error);
+
+		if (again_at != 0)
+			schedule_note_time(&reading->look_at, again_at);
+	}
+	else
+	{
+		(void) statement_value(row, 19, &isnull);
+		queue = schedule_queue(isnull ? job->server_name : statement_name(row, 19));
+		schedule_refresh();
+		claim_assign(job, queue,
+					 limits_resume(&queue->limits, claim_text_or_null(row, 20), clock_now()));
+	}
+}
+
+/*
+ * Makes a Job of every running row that this dispatcher does not know: the calls were under way when genjob last
+ * stopped.  Returns when to look again at those that are left for later, such as saved answers for which there is no
+ * memory; 0: there are none.
+ */
+TimestampTz
+queue_read_orphans(void)
+{
+	Reading reading = {.room = memory_room_for_answers() / SAVED_COPIES,
+					   .any_size = memory_held() == 0};
+	uint64 rows = statement_run(FIND_ORPHANS, NULL, NULL);
+	uint64 row;
+
+	for (row = 0; row < rows; row++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		read_orphan(&reading, row);
+	}
+	if (reading.look_at != 0)
+		schedule_note_time(&schedule_times.rescan, reading.look_at);
+	return reading.look_at;
+}
+
+/*
+ * Gives a job that an earlier dispatcher has left its server; false if the row is not that attempt's any more.
+ */
+bool
+queue_take_spooled(Job *job, const SpooledJob *spooled)
+{
+	Datum args[1] = {Int64GetDatum(job->id)};
+	ServerQueue *queue;
+	char *key;
+
+	if (statement_run(FIND_ATTEMPT, args, NULL) == 0)
+		return false;
+	key = claim_text_or_null(0, 2);
+	if (DatumGetInt32(statement_not_null(0, 1)) != job->attempt || key == NULL ||
+		strcmp(key, job->idempotency_key) != 0)
+		return false;
+	queue = schedule_queue(spooled->ran_on);
+	schedule_refresh();
+	claim_assign(job, queue, limits_resume(&queue->limits, spooled->backend, clock_now()));
+	return true;
+}
