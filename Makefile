@@ -31,9 +31,11 @@ OBJS = \
 	src/download.o \
 	src/calls.o \
 	src/schedule.o \
+	src/queues.o \
 	src/putoff.o \
 	src/bound.o \
 	src/turns.o \
+	src/stride.o \
 	src/lanes.o \
 	src/weights.o \
 	src/limits/limits.o \

@@ -110,6 +110,8 @@ job_destroy(Job *job)
 {
 	job_end_calls(job);
 	limits_leave(&job->place);
+	if (job->queue != NULL)
+		job->queue->n_jobs--;
 	dlist_delete(&job->node);
 	counts[job->state]--;
 	job_forget_id(job);

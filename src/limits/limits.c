@@ -52,6 +52,13 @@ add_backend(Limits *limits, const ServerOptions *options)
 		memset(&backend->capacity, 0, sizeof(Capacity));
 }
 
+static void
+free_backend(Backend *backend)
+{
+	pfree(backend->url);
+	pfree(backend);
+}
+
 /*
  * Forgets the backends that are not the server's any more and have nothing in flight.
  */
@@ -68,10 +75,7 @@ prune_backends(Limits *limits)
 		if (backend->options != NULL || backend->in_flight > 0)
 			limits->backends[kept++] = backend;
 		else
-		{
-			pfree(backend->url);
-			pfree(backend);
-		}
+			free_backend(backend);
 	}
 	limits->n_backends = kept;
 }
@@ -97,6 +101,44 @@ limits_apply(Limits *limits, Server *server, ServerStats *stats, TimestampTz now
 				   server->options.rate_burst > 0 ? server->options.rate_burst
 												  : Max(1, server->options.rate),
 				   now);
+}
+
+/*
+ * Frees what the limits hold of a server of which nothing is in flight.
+ */
+void
+limits_free(Limits *limits)
+{
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+		free_backend(limits->backends[i]);
+	if (limits->backends != NULL)
+		pfree(limits->backends);
+	memset(limits, 0, sizeof(*limits));
+}
+
+/*
+ * Whether nothing is in flight, and nothing in the way of a call, so that there is nothing to wait for.
+ */
+bool
+limits_are_at_rest(Limits *limits, TimestampTz now)
+{
+	int i;
+
+	if (limits->in_flight > 0 || limits->held_until > now)
+		return false;
+	if (bucket_room(&limits->bucket, now) < Min(limits->bucket.burst, INT_MAX) &&
+		limits->bucket.per_second > 0)
+		return false;
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		const Backend *backend = limits->backends[i];
+
+		if (backend->options != NULL && (backend->held_until > now || backend->breaker.is_open))
+			return false;
+	}
+	return true;
 }
 
 /* ---------- room ---------- */
@@ -223,9 +265,20 @@ occupy(Limits *limits, Backend *backend, TimestampTz now)
 
 	limits->in_flight++;
 	backend->in_flight++;
-	if (backend->options != NULL && backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO)
-		capacity_begun(&backend->capacity, backend->in_flight);
 	return place;
+}
+
+/*
+ * Takes notice that the call of a place begins, at the backend that it is at by now.
+ */
+void
+limits_started(const Place *place)
+{
+	Backend *backend = place->backend;
+
+	if (place->limits != NULL && backend->options != NULL &&
+		backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO)
+		capacity_begun(&backend->capacity, backend->in_flight);
 }
 
 /*
@@ -285,20 +338,24 @@ end_probe(Place *place)
 }
 
 /*
- * Gives the place to the backend of that url, if the server has it.
+ * Gives the place to the backend of that url, if the server has it.  False, and the place stays where it is, when that
+ * one has no room now.
  */
-void
-limits_move(Place *place, const char *url)
+bool
+limits_move(Place *place, const char *url, TimestampTz now)
 {
 	Backend *backend = find_backend(place->limits, url);
 
-	if (backend == NULL || backend == place->backend)
-		return;
+	if (backend == NULL || backend->options == NULL || backend == place->backend)
+		return true;
+	if (backend_room(backend, now) == 0)
+		return false;
 	end_probe(place);
 	place->backend->in_flight--;
 	backend->in_flight++;
 	place->backend = backend;
 	place->is_probe = breaker_begin(&backend->breaker);
+	return true;
 }
 
 /*

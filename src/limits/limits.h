@@ -60,6 +60,8 @@ typedef enum CallOutcome
 	CALL_BROKEN       /* what stands before the server says that it is not there */
 } CallOutcome;
 
+extern void limits_free(Limits *limits);
+extern bool limits_are_at_rest(Limits *limits, TimestampTz now);
 extern void limits_apply(Limits *limits, Server *server, ServerStats *stats, TimestampTz now);
 
 extern int limits_room(Limits *limits, TimestampTz now);
@@ -70,7 +72,8 @@ extern void limits_say_why(Limits *limits, const char *otherwise, const char *fa
 
 extern Place limits_take(Limits *limits, TimestampTz now);
 extern Place limits_resume(Limits *limits, const char *url, TimestampTz now);
-extern void limits_move(Place *place, const char *url);
+extern bool limits_move(Place *place, const char *url, TimestampTz now);
+extern void limits_started(const Place *place);
 extern void limits_leave(Place *place);
 extern void limits_give_back(Place *place);
 

@@ -23,6 +23,8 @@
 
 #define MAX_USABLE 256 /* backends that a job may go back to */
 #define SAVED_COPIES 3 /* of an answer in remote: as it is read, as text, and what is made of it */
+#define BACKEND_IS_FULL \
+	"the address to which an earlier attempt of the job may have gone has no room now. It waits for it, or might be paid for twice."
 #define LOCKED_RETRY_MS \
 	1000 /* when to look again at rows that were locked, or left for want of memory */
 
@@ -188,6 +190,7 @@ assign(Job *job, ServerQueue *queue, Place place)
 
 	job->queue = queue;
 	job->place = place;
+	queue->n_jobs++;
 	authorize(job);
 	MemoryContextSwitchTo(caller);
 }
@@ -270,7 +273,7 @@ run_claim(Turn *turns, int n, ArrayType *keys, TimestampTz now)
 	Datum *backends = palloc(n * sizeof(Datum));
 	const char *usable[MAX_USABLE];
 	Datum usable_texts[MAX_USABLE];
-	int n_usable = schedule_list_usable(usable, MAX_USABLE);
+	int n_usable = schedule_list_usable(turns, n, usable, MAX_USABLE);
 	Datum args[10];
 	int dims[1] = {n};
 	int lbs[1] = {1};
@@ -306,16 +309,18 @@ run_claim(Turn *turns, int n, ArrayType *keys, TimestampTz now)
 
 /*
  * The place of a job that may have been sent to another backend before, and should go there again:
- * that one may know its Idempotency-Key.
+ * that one may know its Idempotency-Key.  If that one has no room, the job waits for it: another would be paid anew.
  */
 static void
-keep_backend(uint64 row, Turn *turn)
+keep_backend(uint64 row, Turn *turn, Job *job, TimestampTz now)
 {
 	bool isnull;
 	Datum backend = statement_value(row, 20, &isnull);
 
-	if (!isnull)
-		limits_move(&turn->place, TextDatumGetCString(backend));
+	if (isnull || limits_move(&turn->place, TextDatumGetCString(backend), now))
+		limits_started(&turn->place);
+	else
+		job->waits_for = MemoryContextStrdup(job->context, BACKEND_IS_FULL);
 }
 
 static int
@@ -414,25 +419,31 @@ queue_keep_home(Turn *turns, int n)
  * Puts jobs back on the schedule that found no room in memory, as if it had not been their turn.
  */
 static void
-settle_refused(const int64 *ids, int n, TimestampTz now)
+settle_refused(Turn *const *refused, int n, TimestampTz now)
 {
+	int64 *ids = palloc(n * sizeof(int64));
 	int i;
 
+	for (i = 0; i < n; i++)
+		ids[i] = refused[i]->id;
 	queue_read_changed(ids, n, now);
 	for (i = 0; i < n; i++)
-		turns_give_back(ids[i]);
+	{
+		if (refused[i]->is_paid)
+			turns_give_back(ids[i]);
+	}
 }
 
 /*
  * Makes a Job of a claimed row, which has the turn's place.
  */
 static void
-start_attempt(uint64 row, Turn *turn)
+start_attempt(uint64 row, Turn *turn, TimestampTz now)
 {
 	Job *job = job_from_row(row);
 	Place place;
 
-	keep_backend(row, turn);
+	keep_backend(row, turn, job, now);
 	/* whoever has the place leaves it, also when an error ends this: one of both */
 	place = turn->place;
 	turn->place.limits = NULL;
@@ -441,10 +452,10 @@ start_attempt(uint64 row, Turn *turn)
 }
 
 /*
- * Takes in what CLAIM gave.  The ids of the jobs that found no room in memory go into refused; returns their number.
+ * Takes in what CLAIM gave.  Those that found no room in memory go into refused; returns their number.
  */
 static int
-take_claimed(Turn *turns, int n, uint64 rows, int64 *refused)
+take_claimed(Turn *turns, int n, uint64 rows, Turn **refused, TimestampTz now)
 {
 	Turn **by_id = palloc(n * sizeof(Turn *));
 	int n_refused = 0;
@@ -466,12 +477,12 @@ take_claimed(Turn *turns, int n, uint64 rows, int64 *refused)
 		Datum wanted = statement_value(row, 21, &is_claimed);
 
 		if (is_claimed)
-			start_attempt(row, turn);
+			start_attempt(row, turn, now);
 		else
 		{
 			limits_give_back(&turn->place);
 			schedule_memory_refused(turn->home, DatumGetInt32(wanted));
-			refused[n_refused++] = turn->id;
+			refused[n_refused++] = turn;
 		}
 	}
 	return n_refused;
@@ -489,9 +500,9 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 	ArrayType *keys = random_keys(n);
 	uint64 rows = run_claim(turns, n, keys, now);
 	Turn **missing = palloc(n * sizeof(Turn *));
-	int64 *refused = palloc(n * sizeof(int64));
+	Turn **refused = palloc(n * sizeof(Turn *));
 	int n_missing = 0;
-	int n_refused = take_claimed(turns, n, rows, refused);
+	int n_refused = take_claimed(turns, n, rows, refused, now);
 	int i;
 
 	for (i = 0; i < n; i++)
@@ -549,6 +560,7 @@ queue_read_orphans(void)
 		queue = schedule_queue(isnull ? job->server_name : statement_name(row, 19));
 		schedule_refresh();
 		assign(job, queue, limits_resume(&queue->limits, text_or_null(row, 20), clock_now()));
+		limits_started(&job->place);
 	}
 	if (!is_complete)
 		schedule_note_time(&schedule_times.rescan,

@@ -54,37 +54,40 @@ typedef struct Statement
 
 static const Statement statements[STATEMENTS] = {
 	[FIND_CHANGED] = {1, {INT8ARRAYOID},
-		"SELECT id, state = 'queued', state = 'running', attempt, server, tenant, priority, run_at, expires_at,"
+		"SELECT id, state = 'queued', state = 'running', attempt, server, owner::oid, tenant, priority, run_at, expires_at,"
 		" state = 'cancelled'"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
-	/* run_at is compared in the index: dead rows before $5 are passed over without a look at the table */
-	[FIND_LANES] = {6, {NAMEOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+	/* run_at is compared in the index: dead rows before $6 are passed over without a look at the table */
+	[FIND_LANES] = {7, {NAMEOID, OIDOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 		"WITH RECURSIVE lane AS ("
-		" (SELECT server, tenant, priority, run_at, id FROM @.gen_jobs"
-		"   WHERE state = 'queued' AND (server, tenant, priority) > ($1, $2, $3) AND run_at >= $5 AND run_at <= $6"
-		"   ORDER BY server, tenant, priority, run_at, id LIMIT 1)"
+		" (SELECT server, owner, tenant, priority, run_at, id FROM @.gen_jobs"
+		"   WHERE state = 'queued' AND (server, owner, tenant, priority) > ($1, $2, $3, $4)"
+		"   AND run_at >= $6 AND run_at <= $7"
+		"   ORDER BY server, owner, tenant, priority, run_at, id LIMIT 1)"
 		" UNION ALL"
-		"  SELECT n.* FROM lane l, LATERAL (SELECT j.server, j.tenant, j.priority, j.run_at, j.id FROM @.gen_jobs j"
-		"   WHERE j.state = 'queued' AND (j.server, j.tenant, j.priority) > (l.server, l.tenant, l.priority)"
-		"   AND j.run_at >= $5 AND j.run_at <= $6"
-		"   ORDER BY j.server, j.tenant, j.priority, j.run_at, j.id LIMIT 1) n)"
-		" SELECT server, tenant, priority, run_at, id FROM lane LIMIT $4"},
-	[FIND_READY] = {7, {NAMEARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
+		"  SELECT n.* FROM lane l, LATERAL (SELECT j.server, j.owner, j.tenant, j.priority, j.run_at, j.id FROM @.gen_jobs j"
+		"   WHERE j.state = 'queued' AND (j.server, j.owner, j.tenant, j.priority) > (l.server, l.owner, l.tenant, l.priority)"
+		"   AND j.run_at >= $6 AND j.run_at <= $7"
+		"   ORDER BY j.server, j.owner, j.tenant, j.priority, j.run_at, j.id LIMIT 1) n)"
+		" SELECT server, owner::oid, tenant, priority, run_at, id FROM lane LIMIT $5"},
+	[FIND_READY] = {8, {NAMEARRAYOID, OIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZOID},
 		"SELECT l.ordinality, j.id, j.run_at, j.expires_at"
-		" FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY"
-		"  l (server, tenant, priority, run_at, id, size, ordinality)"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY"
+		"  l (server, owner, tenant, priority, run_at, id, size, ordinality)"
 		" CROSS JOIN LATERAL (SELECT g.id, g.run_at, g.expires_at FROM @.gen_jobs g"
-		"  WHERE g.state = 'queued' AND g.server = l.server AND g.tenant = l.tenant"
-		"  AND g.priority = l.priority AND (g.run_at, g.id) > (l.run_at, l.id) AND g.run_at <= $7"
+		"  WHERE g.state = 'queued' AND g.server = l.server AND g.owner = l.owner AND g.tenant = l.tenant"
+		"  AND g.priority = l.priority AND (g.run_at, g.id) > (l.run_at, l.id) AND g.run_at <= $8"
 		"  ORDER BY g.run_at, g.id LIMIT l.size) j"},
 	[FIND_WEIGHTS] = {0, {0},
 		"SELECT server, tenant, weight::float8 FROM genjob.tenant_weights"},
+	[FIND_OWNER_WEIGHTS] = {0, {0},
+		"SELECT server, owner::oid, weight::float8 FROM genjob.owner_weights"},
 	[FIND_DUE] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
-		"SELECT id, server, tenant, priority, run_at, expires_at FROM @.gen_jobs"
+		"SELECT id, server, owner::oid, tenant, priority, run_at, expires_at FROM @.gen_jobs"
 		" WHERE state = 'queued' AND run_at > $1 AND run_at <= $2 ORDER BY run_at LIMIT $3"},
 	[FIND_WAITING] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
-		"SELECT id, server, tenant, priority, run_at, expires_at FROM @.gen_jobs"
+		"SELECT id, server, owner::oid, tenant, priority, run_at, expires_at FROM @.gen_jobs"
 		" WHERE state = 'queued' AND run_at >= $1 AND run_at < $2 ORDER BY run_at DESC LIMIT $3"},
 	[FIND_NEXT_DUE] = {1, {TIMESTAMPTZOID},
 		"SELECT run_at FROM @.gen_jobs WHERE state = 'queued' AND run_at > $1 ORDER BY run_at LIMIT 1"},
