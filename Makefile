@@ -26,6 +26,8 @@ OBJS = \
 	src/hooks.o \
 	src/steps.o \
 	src/follow.o \
+	src/asking.o \
+	src/lines.o \
 	src/cancel.o \
 	src/lookup.o \
 	src/download.o \
@@ -49,6 +51,7 @@ OBJS = \
 	src/queue/find.o \
 	src/queue/sweep.o \
 	src/queue/claim.o \
+	src/queue/cancels.o \
 	src/queue/reference.o \
 	src/queue/report.o \
 	src/queue/session.o \

@@ -101,7 +101,7 @@ room(void)
 {
 	/* results that cannot be written take places too: nothing is bought that has nowhere to go */
 	return Min(genjob_max_in_flight - job_count_in_flight(),
-			   max_calls - job_count(JOB_CALLING) - job_count(JOB_CANCELLING)) -
+			   max_calls - job_count(JOB_CALLING) - cancel_count_calls()) -
 		   job_count(JOB_REPORTING);
 }
 
@@ -157,7 +157,11 @@ read_queue(TimestampTz now)
 	ScheduleTimes *times = &schedule_times;
 
 	if (look_for_orphans)
+	{
 		more_orphans = !queue_read_orphans();
+		queue_forget_cancels();
+	}
+	queue_read_cancels();
 	if (weights_changed)
 		queue_read_weights();
 	weights_changed = false;
@@ -224,7 +228,7 @@ destroy_claimed(void)
 		Job *job = dlist_container(Job, node, iter.cur);
 
 		if (job->request != NULL)
-			limits_give_back(&job->place); /* an orphan has taken no token */
+			limits_give_back(&job->place); /* the others have taken no token */
 		job_destroy(job);
 	}
 }
@@ -378,7 +382,7 @@ claimer_must_look(TimestampTz now)
 	}
 	if (other_version)
 		return news.recheck || news.untold.since != DT_NOEND || news.n_ids > 0;
-	return look_at_extension || scan_since != DT_NOEND || scanning || must_fail(now) ||
+	return look_at_extension || queue_must_read_cancels() || scan_since != DT_NOEND || scanning || must_fail(now) ||
 		   news.n_ids > 0 || news.untold.since != DT_NOEND || news.recheck ||
 		   (putoff_next() != 0 && putoff_next() <= now) || (times->due != 0 && times->due <= now) ||
 		   schedule_can_take(room(), now);

@@ -91,6 +91,7 @@ schedule_queue(const char *server_name)
 		queue->name = name;
 		turns_init(&queue->turns, NameStr(queue->name));
 		dlist_init(&queue->bound);
+		queue->questions.queue = queue->cancels.queue = queue;
 		dlist_push_tail(&active, &queue->node);
 		queue->is_active = true;
 		mark_stale(queue);
@@ -106,6 +107,8 @@ static bool
 is_at_rest(ServerQueue *queue, TimestampTz now)
 {
 	return !queue->is_stale && queue->n_jobs == 0 && !queue_has_waiting(queue) &&
+		   queue->n_stored_cancels == 0 && !queue->has_unread_cancels &&
+		   queue->cancels_held_until <= now &&
 		   limits_are_at_rest(&queue->limits, now);
 }
 
@@ -138,6 +141,8 @@ forget_queue(ServerQueue *queue)
 	dlist_delete(&queue->node);
 	n_idle--;
 	set_fallback(queue, NULL);
+	lines_forget(&queue->questions);
+	lines_forget(&queue->cancels);
 	turns_free(&queue->turns);
 	limits_free(&queue->limits);
 	server_release(queue->server);

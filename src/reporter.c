@@ -52,7 +52,7 @@ static void
 settle_save(Job *job)
 {
 	if (job->step == STEP_CANCEL && job->outcome != REPORT_PENDING)
-		job_destroy(job);
+		cancel_saved(job);
 	else if (job->outcome == REPORT_WRITTEN)
 	{
 		job->report_at = job->report_failures = 0;
@@ -71,7 +71,10 @@ settle_report(Job *job)
 	{
 		case REPORT_WRITTEN:
 			steps_reported(job, clock_now());
-			job_destroy(job);
+			if (job->must_cancel)
+				cancel_resume(job);
+			else
+				job_destroy(job);
 			break;
 		case REPORT_FENCED:
 			job_destroy(job);

@@ -6,6 +6,7 @@
 #define GENJOB_SCHEDULE_H
 
 #include "limits/limits.h"
+#include "lines.h"
 #include "server.h"
 #include "shmem.h"
 #include "turns.h"
@@ -39,6 +40,16 @@ typedef struct ServerQueue
 	uint64 waits_for_memory; /* its number in the line of those that are; 0: it has none */
 
 	Limits limits;
+	Line questions; /* jobs that wait to ask about their predictions */
+	Line cancels;   /* jobs that wait to have theirs cancelled */
+
+	/* Calls that cancel */
+	double cancel_window;           /* at a time; 0: as at first */
+	TimestampTz cancels_held_until; /* the server asked to wait with them */
+	int n_stored_cancels;           /* jobs in memory that were read of its rows */
+	bool has_unread_cancels;        /* there are more */
+	int64 cancels_read_to;          /* ids */
+	dlist_node unread_node;         /* on the list of queue/cancels.c, while has_unread_cancels */
 	uint64 served_at; /* the number of the last of its jobs that was given a place, of all jobs */
 	uint64 listed;    /* private to schedule_list_usable() */
 } ServerQueue;

@@ -469,7 +469,9 @@ steps_start(Job *job)
 {
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 
-	if (job->request == NULL)
+	if (job->stored_at != NULL)
+		cancel_resume(job);
+	else if (job->request == NULL)
 		resume(job);
 	else if (job->complaint != NULL)
 		steps_fail(job, job->complaint);

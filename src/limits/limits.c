@@ -72,7 +72,7 @@ prune_backends(Limits *limits)
 	{
 		Backend *backend = limits->backends[i];
 
-		if (backend->options != NULL || backend->in_flight > 0)
+		if (backend->options != NULL || backend->in_flight > 0 || backend->n_cancels > 0)
 			limits->backends[kept++] = backend;
 		else
 			free_backend(backend);
@@ -174,6 +174,18 @@ free_slots(Limits *limits, TimestampTz now)
 }
 
 /*
+ * How many calls the rate lets go now, but for one that cancels and whose token is next.
+ */
+static int
+tokens_left(Limits *limits, TimestampTz now)
+{
+	int tokens = bucket_room(&limits->bucket, now);
+
+	return limits->cancels_wait && limits->cancels_next && tokens != INT_MAX ? Max(tokens - 1, 0)
+																			 : tokens;
+}
+
+/*
  * How many more calls the server may be given now.
  */
 int
@@ -181,7 +193,7 @@ limits_room(Limits *limits, TimestampTz now)
 {
 	if (limits->server == NULL || limits->server->options.paused || limits->held_until > now)
 		return 0;
-	return Min(free_slots(limits, now), bucket_room(&limits->bucket, now));
+	return Min(free_slots(limits, now), tokens_left(limits, now));
 }
 
 /*
@@ -261,7 +273,7 @@ limits_next_change(Limits *limits, TimestampTz now)
 static Place
 occupy(Limits *limits, Backend *backend, TimestampTz now)
 {
-	Place place = {limits, backend, breaker_begin(&backend->breaker), now};
+	Place place = {limits, backend, breaker_begin(&backend->breaker), false, now};
 
 	limits->in_flight++;
 	backend->in_flight++;
@@ -301,8 +313,110 @@ limits_take(Limits *limits, TimestampTz now)
 	if (best == NULL)
 		elog(ERROR, "server \"%s\" has no room", NameStr(limits->server->name));
 	bucket_take(&limits->bucket);
+	limits->cancels_next = true;
 	return occupy(limits, best, now);
 }
+
+/* ---------- calls that cancel ---------- */
+
+/*
+ * How many calls that cancel the server may have at a time: as many as jobs, at most most.
+ */
+int
+limits_cancels(const Limits *limits, int most)
+{
+	int64 allowed = 0;
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		const ServerOptions *options = limits->backends[i]->options;
+
+		if (options != NULL)
+			allowed += options->max_in_flight == MAX_IN_FLIGHT_AUTO ? most : options->max_in_flight;
+	}
+	return (int) Max(1, Min(allowed, most));
+}
+
+static bool
+backend_may_cancel(const Backend *backend, TimestampTz now)
+{
+	return backend->options == NULL ||
+		   (backend->held_until <= now && breaker_room(&backend->breaker, now) > 0);
+}
+
+static bool
+has_backend_for_cancel(const Limits *limits, TimestampTz now)
+{
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		if (backend_may_cancel(limits->backends[i], now))
+			return true;
+	}
+	return limits->n_backends == 0;
+}
+
+/*
+ * Whether a call that cancels may go now.  It takes no place, for what it ends has one, or had; but tokens of the
+ * rate, by turns with the jobs that wait for them.  A server that is paused is told all the same.
+ */
+bool
+limits_may_cancel(Limits *limits, TimestampTz now)
+{
+	return limits->held_until <= now && has_backend_for_cancel(limits, now) &&
+		   bucket_room(&limits->bucket, now) > 0 &&
+		   (limits->cancels_next || limits_room(limits, now) == 0 ||
+			bucket_room(&limits->bucket, now) > 1);
+}
+
+/*
+ * When time alone may let a call go that cancels, where it may not now; 0: it does not.
+ */
+TimestampTz
+limits_next_cancel(Limits *limits, TimestampTz now)
+{
+	TimestampTz next = 0;
+	int i;
+
+	if (limits->held_until > now)
+		return limits->held_until;
+	if (bucket_room(&limits->bucket, now) == 0)
+		return bucket_next(&limits->bucket);
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		const Backend *backend = limits->backends[i];
+
+		note_earliest(&next, backend->held_until, now);
+		if (backend->breaker.is_open && !backend->breaker.is_probing)
+			note_earliest(&next, backend->breaker.until, now);
+	}
+	return next;
+}
+
+/*
+ * Takes a place for a call that cancels, to the backend of that url, which may be none of the server's any more: ask
+ * limits_may_cancel() first.  False where the backend has to be let alone.
+ */
+bool
+limits_take_for_cancel(Limits *limits, const char *url, TimestampTz now, Place *place)
+{
+	Backend *backend = find_backend(limits, url);
+
+	if (backend != NULL && !backend_may_cancel(backend, now))
+		return false;
+	if (limits->bucket.per_second > 0)
+		bucket_take(&limits->bucket);
+	limits->cancels_next = false;
+	if (backend == NULL)
+		return true;
+	backend->n_cancels++;
+	*place = (Place){limits, backend, breaker_begin(&backend->breaker), true, now};
+	return true;
+}
+
+/* ---------- leaving ---------- */
 
 /*
  * A place for a call that was under way when genjob last stopped, whatever the limits say: at the
@@ -312,7 +426,7 @@ Place
 limits_resume(Limits *limits, const char *url, TimestampTz now)
 {
 	Backend *backend = url ? find_backend(limits, url) : NULL;
-	Place none = {NULL, NULL, false, 0};
+	Place none = {NULL, NULL, false, false, 0};
 	Place resumed;
 	int i;
 
@@ -367,8 +481,13 @@ limits_leave(Place *place)
 	if (place->limits == NULL)
 		return;
 	end_probe(place);
-	place->backend->in_flight--;
-	place->limits->in_flight--;
+	if (place->is_cancel)
+		place->backend->n_cancels--;
+	else
+	{
+		place->backend->in_flight--;
+		place->limits->in_flight--;
+	}
 	place->limits = NULL;
 }
 
@@ -433,7 +552,7 @@ limits_note(Place *place, CallOutcome outcome, const char *error, TimestampTz no
 	else
 		breaker_succeeded(&backend->breaker);
 	end_probe(place);
-	if (outcome == CALL_REFUSED && options->max_in_flight == MAX_IN_FLIGHT_AUTO)
+	if (outcome == CALL_REFUSED && options->max_in_flight == MAX_IN_FLIGHT_AUTO && !place->is_cancel)
 		capacity_refused(&backend->capacity, backend->in_flight, place->taken_at, now);
 }
 

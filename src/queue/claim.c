@@ -17,6 +17,7 @@
 
 #include "clock.h"
 #include "memory.h"
+#include "queue/claim.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "schedule.h"
@@ -98,6 +99,7 @@ authorize(Job *job)
 	else if (!server_check_role(job->server, job->owner, &complaint) ||
 			 !server_read_secrets(job->server, job->owner, &job->secrets, &complaint))
 		job->complaint = psprintf("%s. %s", complaint.message, complaint.hint);
+	job->secrets_generation = server_generation();
 	if (job->server != NULL)
 		job->options = job->place.limits ? server_backend(job->server, job->place.backend->url)
 										 : &job->server->options;
@@ -143,8 +145,8 @@ text_or_null(uint64 row, int column)
 /*
  * Makes a Job of a row of CLAIM or FIND_ORPHANS.
  */
-static Job *
-job_from_row(uint64 row)
+Job *
+claim_read_job(uint64 row)
 {
 	Job *job = job_create(DatumGetInt64(statement_not_null(row, 1)));
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
@@ -181,10 +183,22 @@ job_from_row(uint64 row)
 }
 
 /*
+ * The queue of the server that ran the job of a row.
+ */
+ServerQueue *
+claim_read_queue(uint64 row, const Job *job)
+{
+	bool isnull;
+
+	(void) statement_value(row, 19, &isnull);
+	return schedule_queue(isnull ? job->server_name : statement_name(row, 19));
+}
+
+/*
  * Gives a job the server that runs it and the place there, and finds out whether it may be sent.
  */
-static void
-assign(Job *job, ServerQueue *queue, Place place)
+void
+claim_assign(Job *job, ServerQueue *queue, Place place)
 {
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 
@@ -440,7 +454,7 @@ settle_refused(Turn *const *refused, int n, TimestampTz now)
 static void
 start_attempt(uint64 row, Turn *turn, TimestampTz now)
 {
-	Job *job = job_from_row(row);
+	Job *job = claim_read_job(row);
 	Place place;
 
 	keep_backend(row, turn, job, now);
@@ -448,7 +462,7 @@ start_attempt(uint64 row, Turn *turn, TimestampTz now)
 	place = turn->place;
 	turn->place.limits = NULL;
 	schedule_memory_given(turn->home, job->input_share ? job->input_share->bytes : 0);
-	assign(job, turn->queue, place);
+	claim_assign(job, turn->queue, place);
 }
 
 /*
@@ -546,7 +560,6 @@ queue_read_orphans(void)
 	{
 		ServerQueue *queue;
 		Job *job;
-		bool isnull;
 
 		if (job_find(DatumGetInt64(statement_not_null(row, 1))) != NULL)
 			continue;
@@ -555,11 +568,10 @@ queue_read_orphans(void)
 			is_complete = false;
 			continue;
 		}
-		job = job_from_row(row);
-		(void) statement_value(row, 19, &isnull);
-		queue = schedule_queue(isnull ? job->server_name : statement_name(row, 19));
+		job = claim_read_job(row);
+		queue = claim_read_queue(row, job);
 		schedule_refresh();
-		assign(job, queue, limits_resume(&queue->limits, text_or_null(row, 20), clock_now()));
+		claim_assign(job, queue, limits_resume(&queue->limits, text_or_null(row, 20), clock_now()));
 		limits_started(&job->place);
 	}
 	if (!is_complete)

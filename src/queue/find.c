@@ -122,7 +122,10 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 			continue;
 		schedule_remove(ids[i]);
 		if (job_find(ids[i]) != NULL)
+		{
+			job_find(ids[i])->row_is_gone = true;
 			cancel_begin(job_find(ids[i]));
+		}
 	}
 }
 
@@ -137,12 +140,12 @@ queue_read_claimed(TimestampTz now)
 	int64 *ids;
 	dlist_iter iter;
 
-	for (state = 0; state < JOB_STATES; state++)
+	for (state = 0; state < JOB_CANCELLING; state++)
 		n += job_count(state);
 	if (n == 0)
 		return;
 	ids = palloc(n * sizeof(int64));
-	for (n = 0, state = 0; state < JOB_STATES; state++)
+	for (n = 0, state = 0; state < JOB_CANCELLING; state++)
 	{
 		dlist_foreach(iter, job_list(state))
 			ids[n++] = dlist_container(Job, node, iter.cur)->id;

@@ -43,6 +43,9 @@ extern int queue_fail_waiting(const char *server_name, const char *error, Timest
 extern int queue_keep_home(Turn *turns, int n);
 extern int queue_claim(Turn *turns, int n, TimestampTz now);
 extern bool queue_read_orphans(void);
+extern void queue_read_cancels(void);
+extern bool queue_must_read_cancels(void);
+extern void queue_forget_cancels(void);
 extern void queue_read_references(Job *job);
 extern void queue_save(Job **jobs, int n);
 extern void queue_report(Job **jobs, int n, TimestampTz now);

@@ -14,8 +14,10 @@
 #include "utils/timestamp.h"
 
 #include "commit.h"
+#include "json.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
+#include "steps.h"
 
 /* The columns of the statement REPORT that are arrays. */
 typedef enum ReportColumn
@@ -30,6 +32,7 @@ typedef enum ReportColumn
 	REPORT_RUN_AT,
 	REPORT_COUNTS,
 	REPORT_KEEPS_KEY,
+	REPORT_MUST_CANCEL,
 	REPORT_COLUMNS
 } ReportColumn;
 
@@ -52,6 +55,7 @@ static const ColumnType column_types[REPORT_COLUMNS] = {
 	[REPORT_RUN_AT] = {TIMESTAMPTZOID, sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
 	[REPORT_COUNTS] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
 	[REPORT_KEEPS_KEY] = {BOOLOID, 1, true, TYPALIGN_CHAR},
+	[REPORT_MUST_CANCEL] = {BOOLOID, 1, true, TYPALIGN_CHAR},
 };
 
 /*
@@ -128,6 +132,8 @@ report_datum(const Job *job, int column, bool *isnull)
 			return Int32GetDatum(job->counts ? 1 : 0);
 		case REPORT_KEEPS_KEY:
 			return BoolGetDatum(verdict->unknown);
+		case REPORT_MUST_CANCEL:
+			return BoolGetDatum(job->must_cancel);
 	}
 	pg_unreachable();
 }
@@ -215,7 +221,7 @@ is_row_of(const Job *job, uint64 row)
 
 	return DatumGetInt64(statement_not_null(row, CHANGED_ID)) == job->id &&
 		   DatumGetBool(
-			   statement_not_null(row, is_note ? CHANGED_IS_CANCELLED : CHANGED_IS_RUNNING)) &&
+			   statement_not_null(row, is_note ? CHANGED_IS_FINAL : CHANGED_IS_RUNNING)) &&
 		   DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) == job->attempt;
 }
 
@@ -298,7 +304,8 @@ typedef enum SaveColumn
 	SAVE_REMOTE_ID,
 	SAVE_REMOTE,
 	SAVE_NOTE,
-	SAVE_IS_NOTE,
+	SAVE_OLD_NOTE,
+	SAVE_IS_FINAL,
 	SAVE_BACKEND,
 	SAVE_COLUMNS
 } SaveColumn;
@@ -309,17 +316,22 @@ static const ColumnType save_types[SAVE_COLUMNS] = {
 	[SAVE_REMOTE_ID] = {TEXTOID, -1, false, TYPALIGN_INT},
 	[SAVE_REMOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
 	[SAVE_NOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
-	[SAVE_IS_NOTE] = {BOOLOID, 1, true, TYPALIGN_CHAR},
+	[SAVE_OLD_NOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
+	[SAVE_IS_FINAL] = {BOOLOID, 1, true, TYPALIGN_CHAR},
 	[SAVE_BACKEND] = {TEXTOID, -1, false, TYPALIGN_INT},
 };
 
 /*
- * The column remote: what a resumed job needs besides the id.
+ * The column remote: what a resumed job needs besides the id, and that too where it goes nowhere else.
  */
 static char *
-remote_json(const Remote *remote)
+remote_json(const Remote *remote, bool has_id)
 {
-	return psprintf("{\"urls\": %s, \"private\": %s%s%s%s%s}", remote->urls ? remote->urls : "{}",
+	char *id =
+		has_id && remote->id ? psprintf("\"id\": \"%s\", ", json_escape(remote->id)) : "";
+
+	return psprintf("{%s\"urls\": %s, \"private\": %s%s%s%s%s}", id,
+					remote->urls ? remote->urls : "{}",
 					remote->is_private ? "true" : "false", remote->usage ? ", \"usage\": " : "",
 					remote->usage ? remote->usage : "", remote->answer ? ", \"answer\": " : "",
 					remote->answer ? remote->answer : "");
@@ -328,7 +340,7 @@ remote_json(const Remote *remote)
 static Datum
 save_datum(const Job *job, int column, bool *isnull)
 {
-	bool is_note = job->step == STEP_CANCEL;
+	bool is_final = job->step == STEP_CANCEL;
 
 	*isnull = false;
 	switch (column)
@@ -339,13 +351,19 @@ save_datum(const Job *job, int column, bool *isnull)
 			return Int32GetDatum(job->attempt);
 		case SAVE_REMOTE_ID:
 			/* of a prediction that was only looked for, the end of its call is known if the provider says so */
-			return text_or_null(is_note && !job->cancel_confirmed ? NULL : job->remote.id, isnull);
+			return text_or_null(is_final && !job->cancel_confirmed ? NULL : job->remote.id, isnull);
 		case SAVE_REMOTE:
-			return text_or_null(remote_json(&job->remote), isnull);
+			/* while there is one, the provider of a job that has ended is still to be told */
+			return text_or_null(is_final && job->cancel_has_ended
+									? NULL
+									: remote_json(&job->remote, is_final),
+								isnull);
 		case SAVE_NOTE:
-			return text_or_null(is_note ? job->verdict->error : NULL, isnull);
-		case SAVE_IS_NOTE:
-			return BoolGetDatum(is_note);
+			return text_or_null(is_final ? job->verdict->error : NULL, isnull);
+		case SAVE_OLD_NOTE:
+			return text_or_null(is_final ? cancel_describe_delay(job) : NULL, isnull);
+		case SAVE_IS_FINAL:
+			return BoolGetDatum(is_final);
 		case SAVE_BACKEND:
 			return text_or_null(job->options ? job->options->url : NULL, isnull);
 	}
@@ -353,8 +371,8 @@ save_datum(const Job *job, int column, bool *isnull)
 }
 
 /*
- * Writes what jobs in the state JOB_SAVING would need to be resumed, or, of one that was cancelled,
- * whether the provider knows; and sets the outcome of each.
+ * Writes what jobs in the state JOB_SAVING would need to be resumed, or, of one that has ended, that its provider is
+ * still to be told, or whether it was; and sets the outcome of each.
  */
 void
 queue_save(Job **jobs, int n)

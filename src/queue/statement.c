@@ -55,7 +55,7 @@ typedef struct Statement
 static const Statement statements[STATEMENTS] = {
 	[FIND_CHANGED] = {1, {INT8ARRAYOID},
 		"SELECT id, state = 'queued', state = 'running', attempt, server, owner::oid, tenant, priority, run_at, expires_at,"
-		" state = 'cancelled'"
+		" state IN ('failed', 'cancelled')"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
 	/* run_at is compared in the index: dead rows before $6 are passed over without a look at the table */
 	[FIND_LANES] = {7, {NAMEOID, OIDOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
@@ -106,6 +106,17 @@ static const Statement statements[STATEMENTS] = {
 		"  FROM (SELECT *, sum(size) FILTER (WHERE size > $1) OVER (ROWS UNBOUNDED PRECEDING) AS total"
 		"   FROM (SELECT *, coalesce(octet_length((remote->'answer')::text), 0) AS size"
 		"    FROM @.gen_jobs WHERE state = 'running') r) s) j"},
+	/* the next server that has some */
+	[FIND_CANCELLING] = {1, {NAMEOID},
+		"SELECT server FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server > $1"
+		" ORDER BY server LIMIT 1"},
+	/* the columns of FIND_ORPHANS */
+	[FIND_CANCELS] = {3, {NAMEOID, INT8OID, INT4OID},
+		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
+		" idempotency_key::text, started_at, coalesce(remote_id, remote->>'id'), (remote->'urls')::text, NULL::text,"
+		" remote->'private' = 'true', NULL::text, tenant, expires_at, ran_on, backend, true"
+		" FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server = $1 AND id > $2"
+		" ORDER BY id LIMIT $3"},
 	[FAIL_EXPIRED] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
@@ -148,34 +159,37 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data"
 		" FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
 		" WHERE j.id = $1"},
-	[REPORT] = {11, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
-		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-			"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key)",
+	[REPORT] = {12, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
+		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+			"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key, must_cancel)",
 			"j.state = 'running' AND j.attempt = g.attempt")
 		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = g.result::jsonb,"
 		"  usage = g.usage::jsonb, error = g.error, failures = j.failures + coalesce(g.counts, 0),"
-		"  run_at = coalesce(g.run_at, j.run_at), remote = NULL,"
+		"  run_at = coalesce(g.run_at, j.run_at), remote = CASE WHEN g.must_cancel THEN j.remote END,"
 		"  remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
-		"  finished_at = CASE WHEN g.state <> 'queued' THEN $11 END,"
+		"  finished_at = CASE WHEN g.state <> 'queued' THEN $12 END,"
 		"  idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
 		"  errors = CASE WHEN g.error IS NULL OR g.counts IS NULL THEN j.errors ELSE"
 		"   CASE WHEN jsonb_typeof(j.errors) IS DISTINCT FROM 'array' THEN '[]'"
 		"    WHEN jsonb_array_length(j.errors) >= 100 THEN j.errors - 0 ELSE j.errors END"
-		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $11,"
+		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $12,"
 		"    'http_status', g.http_status, 'error', g.error))) END"
 		" FROM held g"
 		" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
-	[SAVE] = {7, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
+	/* a note takes the place of one that stands there already */
+	[SAVE] = {8, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
 			TEXTARRAYOID},
-		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7)"
-			"  g (id, attempt, remote_id, remote, note, is_note, backend)",
-			"j.attempt = g.attempt AND"
-			" j.state = (CASE WHEN g.is_note THEN 'cancelled' ELSE 'running' END)::@.gen_job_state")
-		" UPDATE @.gen_jobs j SET remote_id = CASE WHEN g.is_note THEN coalesce(j.remote_id, g.remote_id) ELSE g.remote_id END,"
-		"  remote = CASE WHEN NOT g.is_note THEN g.remote::jsonb END,"
-		"  backend = CASE WHEN g.is_note THEN j.backend ELSE g.backend END,"
-		"  error = CASE WHEN g.is_note THEN concat_ws('. ', j.error, g.note) ELSE j.error END"
+		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8)"
+			"  g (id, attempt, remote_id, remote, note, old_note, is_final, backend)",
+			"j.attempt = g.attempt AND CASE WHEN g.is_final THEN j.state IN ('failed', 'cancelled')"
+			" ELSE j.state = 'running' END")
+		" UPDATE @.gen_jobs j SET remote_id = CASE WHEN g.is_final THEN coalesce(j.remote_id, g.remote_id) ELSE g.remote_id END,"
+		"  remote = g.remote::jsonb,"
+		"  backend = CASE WHEN g.remote IS NOT NULL THEN g.backend ELSE j.backend END,"
+		"  error = CASE WHEN g.note IS NULL THEN j.error"
+		"   WHEN strpos(j.error, g.old_note) > 0 THEN replace(j.error, g.old_note, g.note)"
+		"   ELSE concat_ws(CASE WHEN right(j.error, 1) = '.' THEN ' ' ELSE '. ' END, j.error, g.note) END"
 		" FROM held g WHERE j.id = g.id AND j.attempt = g.attempt RETURNING j.id"},
 	[FORGET_OUTPUTS] = {1, {INT8ARRAYOID},
 		"DELETE FROM @.gen_outputs WHERE job_id = ANY ($1)"},

@@ -25,6 +25,8 @@ typedef enum StatementId
 	FIND_NEXT_EXPIRY,
 	FIND_OWNERS,
 	FIND_ORPHANS,
+	FIND_CANCELLING,
+	FIND_CANCELS,
 	FAIL_EXPIRED,
 	FAIL_WAITING,
 	FIND_SERVERLESS,
@@ -50,7 +52,7 @@ typedef enum ChangedColumn
 	CHANGED_PRIORITY,
 	CHANGED_RUN_AT,
 	CHANGED_EXPIRES_AT,
-	CHANGED_IS_CANCELLED
+	CHANGED_IS_FINAL /* cancelled or failed */
 } ChangedColumn;
 
 extern uint64 statement_run(StatementId id, Datum *args, const char *nulls);
