@@ -152,14 +152,19 @@ fail_unanswered(Job *job)
 }
 
 /*
- * When to ask again, after so many ms if nothing ends before: the last question is asked when the time is up.
+ * When to ask again, after so many ms if nothing ends before: when the time is up, and then a few times at least until
+ * the prediction is given up.
  */
 static TimestampTz
 next_question(const Job *job, TimestampTz now, int64 delay)
 {
-	TimestampTz end = now < deadline_of(job) ? deadline_of(job) : end_of_grace(job);
+	TimestampTz deadline = deadline_of(job);
+	TimestampTz end = end_of_grace(job);
+	int64 most = Max(job->options->poll_interval, (end - deadline) / 1000 / 8);
 
-	return Min(now + delay * 1000, Max(now, end));
+	if (now < deadline)
+		return Min(now + delay * 1000, deadline);
+	return Min(now + Min(delay, most) * 1000, Max(now, end));
 }
 
 /*
