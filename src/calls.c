@@ -93,7 +93,7 @@ refresh_secrets(Job *job)
 	if (IsTransactionState())
 		read_secrets(job);
 	else if (!queue_transact("reading secrets", read_secrets, job, &error))
-		trouble_show("read the secrets of a server", error);
+		trouble_show(TROUBLE_SECRETS, error);
 }
 
 /*

@@ -20,9 +20,9 @@
 
 #include "clock.h"
 #include "guard.h"
-#include "header.h"
 #include "job.h"
 #include "json.h"
+#include "protocol/delay.h"
 #include "protocol/words.h"
 #include "retry.h"
 #include "schedule.h"
@@ -59,7 +59,7 @@ describe_cancel(const Job *job)
 {
 	const char *name = NameStr(job->queue->name);
 
-	if (job->options == NULL)
+	if (job->options == NULL || job->complaint != NULL)
 		return psprintf("The server \"%s\" cannot be used any more, and was not told: what it has begun may go on, and be paid for.",
 						name);
 	if (job->options->protocol.cancel == NULL)
@@ -370,8 +370,7 @@ must_repeat(const Job *job, const HttpReply *reply)
 static int64
 obey_refusal(ServerQueue *queue, const HttpReply *reply)
 {
-	char *after = header_find(reply, "Retry-After");
-	int64 ms = after ? retry_after_ms(after, time(NULL)) : -1;
+	int64 ms = delay_read(reply, NULL, NULL, "", time(NULL));
 
 	queue->cancel_window = Max(1, window_of(queue) / 2);
 	ms = Min(ms, MAX_HOLD_MS);
@@ -503,7 +502,7 @@ cancel_resume(Job *job)
 
 	strip(job);
 	job->is_marked = true;
-	if (job->options == NULL)
+	if (job->options == NULL || job->complaint != NULL)
 		conclude(job);
 	else
 		begin_named(job);
