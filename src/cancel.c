@@ -34,7 +34,7 @@
 #define AGAIN_MS INT64CONST(1000)
 #define AGAIN_MAX_MS INT64CONST(60000)
 #define MAX_HOLD_MS INT64CONST(600000) /* what a server may ask to wait */
-#define FAILURES_BEFORE_NOTE 3 /* in a row: then the row says so meanwhile */
+#define FAILURES_BEFORE_NOTE 3         /* in a row: then the row says so meanwhile */
 #define GIVE_UP_US (60 * USECS_PER_MINUTE)
 
 static Lines cancels = {.waiting = DLIST_STATIC_INIT(cancels.waiting)};
@@ -354,10 +354,10 @@ cancel_count_unfinished(void)
 static bool
 must_repeat(const Job *job, const HttpReply *reply)
 {
-	bool is_named = job->remote.id != NULL || job->remote.urls != NULL;
+	bool has_name = job->remote.id != NULL || job->remote.urls != NULL;
 
 	/* what has no name may mean another job by then */
-	if (!is_named || clock_now() - job->cancel_since > GIVE_UP_US)
+	if (!has_name || clock_now() - job->cancel_since > GIVE_UP_US)
 		return false;
 	if (reply->error != HTTP_OK)
 		return reply->error != HTTP_FORBIDDEN && reply->error != HTTP_UNTRUSTED;
@@ -454,41 +454,96 @@ begin_named(Job *job)
 }
 
 /*
+ * Whether the provider has named a prediction of the job: an empty list of URLs names none.
+ */
+static bool
+is_named(const Job *job)
+{
+	return job->remote.id != NULL ||
+		   (job->remote.urls != NULL && strcmp(job->remote.urls, "{}") != 0);
+}
+
+/*
+ * Ends a job of which there is nothing to be told: its row may say that there is.
+ */
+static void
+let_go(Job *job)
+{
+	bool has_mark =
+		job->is_saved && !job->row_is_gone &&
+		(job->remote.id != NULL || job->remote.urls != NULL || job->remote.answer != NULL);
+
+	if (!has_mark)
+	{
+		destroy(job);
+		return;
+	}
+	strip(job);
+	save(job, NULL, true);
+}
+
+/*
+ * Whether what the job waits for at its server has a name that we gave it, if it has arrived.
+ */
+static bool
+is_named_by_us(const Job *job)
+{
+	const Protocol *protocol = &job->options->protocol;
+	bool is_submitting = job->state == JOB_CALLING && job->step == STEP_SUBMIT;
+
+	return protocol->cancel != NULL && !is_named(job) &&
+		   (job->step == STEP_LOOKUP || (is_submitting && protocol->lookup != NULL));
+}
+
+/*
+ * Whether what the job waits for can be cancelled, as it has no name but is the only call of its server.
+ */
+static bool
+is_only_call(const Job *job)
+{
+	const Protocol *protocol = &job->options->protocol;
+
+	return protocol->cancel != NULL && job->state == JOB_CALLING && job->step == STEP_SUBMIT &&
+		   strcmp(protocol->reply, "poll") != 0 && job->options->max_in_flight == 1;
+}
+
+/*
  * Ends a job whose row was cancelled or deleted: its calls are cut, and the provider is told where it
  * can be.
  */
 void
 cancel_begin(Job *job)
 {
-	const Protocol *protocol = job->options ? &job->options->protocol : NULL;
-	bool is_submitting = job->state == JOB_CALLING && job->step == STEP_SUBMIT;
-	/* its name is the one that we gave it, if it has arrived */
-	bool is_named_by_us =
-		protocol != NULL && !follow_can_be_asked(job) &&
-		(job->step == STEP_LOOKUP || (is_submitting && protocol->lookup != NULL));
-	bool is_only_one = is_submitting && protocol != NULL && protocol->cancel != NULL &&
-					   strcmp(protocol->reply, "poll") != 0 && job->options->max_in_flight == 1;
-	MemoryContext caller;
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+	bool has_ended = job->state == JOB_REPORTING && !job->must_cancel;
+	bool by_us;
 
-	if (protocol == NULL || job->state == JOB_CLAIMED || job->state == JOB_REPORTING ||
-		!(follow_can_be_asked(job) || (is_named_by_us && protocol->cancel != NULL) || is_only_one))
+	/* an orphan that was read just now has what its row says */
+	job->is_saved |= job->state == JOB_CLAIMED && job->request == NULL;
+	if (job->options == NULL || has_ended || (job->state == JOB_CLAIMED && job->request != NULL))
 	{
-		job_destroy(job);
+		let_go(job);
+		MemoryContextSwitchTo(caller);
 		return;
 	}
-	caller = MemoryContextSwitchTo(job->context);
-	strip(job);
-	if (is_named_by_us)
-		job->remote.id = job->idempotency_key;
-	job->is_marked = job->is_saved && !job->row_is_gone && !is_named_by_us;
-	if (follow_can_be_asked(job))
+	by_us = is_named_by_us(job);
+	if (is_named(job) || by_us)
+	{
+		strip(job);
+		if (by_us)
+			job->remote.id = job->idempotency_key;
+		job->is_marked = job->is_saved && !job->row_is_gone && !by_us;
 		begin_named(job);
-	else
+	}
+	else if (is_only_call(job))
 	{
 		/* at once: the next call of this server must not be taken for it */
-		job->cancels = protocol->cancel;
+		strip(job);
+		job->cancels = job->options->protocol.cancel;
 		call_next(job);
 	}
+	else
+		let_go(job);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -502,7 +557,9 @@ cancel_resume(Job *job)
 
 	strip(job);
 	job->is_marked = true;
-	if (job->options == NULL || job->complaint != NULL)
+	if (!is_named(job))
+		save(job, NULL, true);
+	else if (job->options == NULL || job->complaint != NULL)
 		conclude(job);
 	else
 		begin_named(job);

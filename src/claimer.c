@@ -381,8 +381,8 @@ claimer_must_look(TimestampTz now)
 	}
 	if (other_version)
 		return news.recheck || news.untold.since != DT_NOEND || news.n_ids > 0;
-	return look_at_extension || queue_must_read_cancels() || scan_since != DT_NOEND || scanning || must_fail(now) ||
-		   news.n_ids > 0 || news.untold.since != DT_NOEND || news.recheck ||
+	return look_at_extension || queue_must_read_cancels() || scan_since != DT_NOEND || scanning ||
+		   must_fail(now) || news.n_ids > 0 || news.untold.since != DT_NOEND || news.recheck ||
 		   (putoff_next() != 0 && putoff_next() <= now) || (times->due != 0 && times->due <= now) ||
 		   schedule_can_take(room(), now);
 }

@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "guard.h"
 #include "job.h"
+#include "protocol/words.h"
 #include "steps.h"
 
 #define MAX_DOWNLOAD_FAILURES 5
@@ -98,8 +99,8 @@ may_try_again(Job *job, const Verdict *verdict)
 	if (job->ask_failures++ == 0)
 		job->failing_since = now;
 	return job->ask_failures < MAX_DOWNLOAD_FAILURES ||
-		   (!is_answered &&
-			now < job->failing_since + Min(job->options->timeout * INT64CONST(1000), MAX_OUTAGE_US));
+		   (!is_answered && now < job->failing_since +
+									  Min(job->options->timeout * INT64CONST(1000), MAX_OUTAGE_US));
 }
 
 /*
@@ -121,9 +122,8 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 	{
 		job_enter(job, JOB_WAITING);
 		job->step = STEP_DOWNLOAD;
-		job_wake_at(job,
-					clock_now() +
-						Min((USECS_PER_SEC << Min(job->ask_failures - 1, 10)) / 2, MAX_DELAY_US));
+		job_wake_at(job, clock_now() + Min((USECS_PER_SEC << Min(job->ask_failures - 1, 10)) / 2,
+										   MAX_DELAY_US));
 	}
 	else if (follow_can_be_asked(job) && !job->asked_again)
 	{
@@ -179,6 +179,8 @@ download_ended(Job *job, HttpReply *reply)
 	}
 	if (download.verdict->kind != VERDICT_DONE)
 	{
+		if (download.verdict->error != NULL)
+			words_mask(job->http, download.verdict->error, strlen(download.verdict->error));
 		bytes_clear(reply->body);
 		download_failed(job, download.output, download.verdict, download.redirect);
 		return;

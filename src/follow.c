@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "guard.h"
 #include "job.h"
+#include "protocol/words.h"
 #include "schedule.h"
 #include "stats.h"
 #include "steps.h"
@@ -498,6 +499,8 @@ judge(Job *job, HttpReply *reply)
 	}
 	PG_END_TRY();
 	calls_hold_answer(job);
+	if (verdict->error != NULL)
+		words_mask(job->http, verdict->error, strlen(verdict->error));
 	limits_note(&job->place, job->call_outcome, verdict->error, clock_now());
 	return verdict;
 }

@@ -123,8 +123,8 @@ typedef struct Job
 	const ServerOptions *options; /* of the backend that is called; NULL with server */
 	MappingOptions secrets;
 	uint64 secrets_generation; /* of the catalogs from which they were read; 0: they are to be read again */
-	char *complaint; /* why the job cannot be sent; else NULL */
-	char *waits_for; /* why it cannot be sent yet; else NULL */
+	char *complaint;           /* why the job cannot be sent; else NULL */
+	char *waits_for;           /* why it cannot be sent yet; else NULL */
 
 	/* The present call */
 	JobStep step;
@@ -154,10 +154,10 @@ typedef struct Job
 	bool asked_again;         /* for a fresh answer, because a download had expired */
 	int ask_failures;         /* in a row */
 	TimestampTz failing_since; /* the first of those of a download */
-	int n_forgotten;          /* answers in a row that the prediction is not known, or not there */
-	int n_absent;             /* answers in a row that say nothing about it */
-	bool asks_unended;        /* STEP_POLL: asks for the list of what has not ended */
-	Verdict *old_answer;      /* whose outputs could not be downloaded; or NULL */
+	int n_forgotten;           /* answers in a row that the prediction is not known, or not there */
+	int n_absent;              /* answers in a row that say nothing about it */
+	bool asks_unended;         /* STEP_POLL: asks for the list of what has not ended */
+	Verdict *old_answer;       /* whose outputs could not be downloaded; or NULL */
 	int redirects;
 	pairingheap_node wake_node; /* in the heap while is_waking */
 	bool is_waking;
@@ -177,7 +177,7 @@ typedef struct Job
 	TimestampTz cancel_since;      /* the first call; 0: there was none */
 	TimestampTz cancel_again;      /* the next one, after a failure */
 	bool cancel_has_ended;         /* what is saved is how it ended */
-	struct ServerQueue *stored_at;  /* where its row counts that was read; or NULL */
+	struct ServerQueue *stored_at; /* where its row counts that was read; or NULL */
 
 	/* JOB_REPORTING */
 	Verdict *verdict;

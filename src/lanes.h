@@ -49,8 +49,8 @@ typedef struct Lane
 
 extern void lanes_init(Lanes *lanes);
 extern void lanes_free(Lanes *lanes);
-extern Lane *lane_create(Lanes *lanes, struct Tenant *tenant, const char *server_name,
-						 Oid owner, const char *tenant_name, int priority);
+extern Lane *lane_create(Lanes *lanes, struct Tenant *tenant, const char *server_name, Oid owner,
+						 const char *tenant_name, int priority);
 
 /* What commits tell of */
 extern void lane_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at);

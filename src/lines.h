@@ -24,8 +24,9 @@ typedef struct Line
 /* The lines of all servers for one kind of call. */
 typedef struct Lines
 {
-	dlist_head waiting; /* lines that have, or lately had, jobs: the one that was served last is last */
-	int n_calls;        /* under way */
+	dlist_head
+		waiting; /* lines that have, or lately had, jobs: the one that was served last is last */
+	int n_calls; /* under way */
 } Lines;
 
 /* Whether the first job of a line may have its call now. */

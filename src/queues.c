@@ -17,7 +17,7 @@
 #include "clock.h"
 #include "schedule.h"
 
-#define MAX_IDLE 1000                      /* queues, before the one that is idle for longest is forgotten */
+#define MAX_IDLE 1000 /* queues, before the one that is idle for longest is forgotten */
 #define FORGET_US (10 * USECS_PER_MINUTE) /* after which one that is idle is forgotten */
 
 static HTAB *queues = NULL;
@@ -109,8 +109,7 @@ is_at_rest(ServerQueue *queue, TimestampTz now)
 {
 	return !queue->is_stale && queue->n_jobs == 0 && !queue_has_waiting(queue) &&
 		   queue->n_stored_cancels == 0 && !queue->has_unread_cancels &&
-		   queue->cancels_held_until <= now &&
-		   limits_are_at_rest(&queue->limits, now);
+		   queue->cancels_held_until <= now && limits_are_at_rest(&queue->limits, now);
 }
 
 static void

@@ -92,7 +92,8 @@ schedule_remove(int64 id)
 void
 schedule_bind(int64 id, ServerQueue *home, const char *why)
 {
-	queue_set_fallback_trouble(home, psprintf("Its fallback \"%s\" takes no jobs of some owners: %s",
+	queue_set_fallback_trouble(home,
+							   psprintf("Its fallback \"%s\" takes no jobs of some owners: %s",
 										home->server->options.fallback, why));
 	bound_add(&home->bound, id);
 }

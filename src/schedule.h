@@ -16,8 +16,9 @@
  */
 typedef struct ServerQueue
 {
-	NameData name;   /* key; a server of that name need not exist */
-	dlist_node node; /* among those that have something to do while is_active, else among those that have not */
+	NameData name; /* key; a server of that name need not exist */
+	dlist_node
+		node; /* among those that have something to do while is_active, else among those that have not */
 	bool is_active;
 	TimestampTz idle_since; /* where it is not */
 	int n_jobs;             /* that this server runs, or lately ran, and that are in memory */

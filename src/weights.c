@@ -32,7 +32,8 @@ hash_key(const void *key, Size size)
 {
 	const WeightKey *weight = key;
 
-	return hash_combine(hash_combine(string_hash(weight->server_name, strlen(weight->server_name) + 1),
+	return hash_combine(hash_combine(string_hash(weight->server_name,
+												 strlen(weight->server_name) + 1),
 									 string_hash(weight->tenant, strlen(weight->tenant) + 1)),
 						murmurhash32(weight->owner));
 }
@@ -65,8 +66,7 @@ weights_forget(void)
 	weights = NULL;
 	if (context != NULL)
 		MemoryContextDelete(context);
-	context =
-		AllocSetContextCreate(TopMemoryContext, "genjob weights", ALLOCSET_SMALL_SIZES);
+	context = AllocSetContextCreate(TopMemoryContext, "genjob weights", ALLOCSET_SMALL_SIZES);
 	control.hcxt = context;
 	weights = hash_create("genjob weights", 64, &control,
 						  HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);

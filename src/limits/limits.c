@@ -130,8 +130,8 @@ limits_are_at_rest(Limits *limits, TimestampTz now)
 
 	if (limits->in_flight > 0 || limits->held_until > now)
 		return false;
-	if (bucket_room(&limits->bucket, now) < Min(limits->bucket.burst, INT_MAX) &&
-		limits->bucket.per_second > 0)
+	(void) bucket_room(&limits->bucket, now); /* fills it */
+	if (limits->bucket.per_second > 0 && limits->bucket.tokens < limits->bucket.burst)
 		return false;
 	for (i = 0; i < limits->n_backends; i++)
 	{

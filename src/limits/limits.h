@@ -78,8 +78,7 @@ extern Place limits_take(Limits *limits, TimestampTz now);
 extern Place limits_resume(Limits *limits, const char *url, TimestampTz now);
 extern bool limits_may_cancel(Limits *limits, TimestampTz now);
 extern TimestampTz limits_next_cancel(Limits *limits, TimestampTz now);
-extern bool limits_take_for_cancel(Limits *limits, const char *url, TimestampTz now,
-								   Place *place);
+extern bool limits_take_for_cancel(Limits *limits, const char *url, TimestampTz now, Place *place);
 extern int limits_cancels(const Limits *limits, int most);
 extern bool limits_move(Place *place, const char *url, TimestampTz now);
 extern void limits_started(const Place *place);

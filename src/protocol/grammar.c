@@ -331,9 +331,9 @@ const char *
 grammar_check_header_name(const char *name)
 {
 	static const char *const reserved[] = {
-		"Connection",      "Content-Length", "Expect", "Host",    "HTTP2-Settings",
-		"Idempotency-Key", "Keep-Alive",     "TE",     "Trailer", "Transfer-Encoding",
-		"Upgrade",
+		"Connection",     "Content-Length",    "Expect",     "Host",
+		"HTTP2-Settings", "Idempotency-Key",   "Keep-Alive", "TE",
+		"Trailer",        "Transfer-Encoding", "Upgrade",
 	};
 	const char *found = pg_strncasecmp(name, "Proxy-", 6) == 0 ? name : NULL;
 	int i;

@@ -22,8 +22,9 @@
 
 #define FORGOTTEN_AFTER 3  /* answers that there is no such prediction, before they are believed */
 #define UNREADABLE_AFTER 3 /* results that cannot be read, before one is believed */
-#define REFUSED_AFTER 8    /* refusals of the secrets, before one of a result is believed: some two minutes */
-#define ASK_AGAIN_MS 1000  /* after the first failure to ask; doubles */
+#define REFUSED_AFTER \
+	8 /* refusals of the secrets, before one of a result is believed: some two minutes */
+#define ASK_AGAIN_MS 1000 /* after the first failure to ask; doubles */
 #define ASK_AGAIN_MAX_MS 60000
 
 static Judge
@@ -424,8 +425,7 @@ reply_judge_result(const ReplySource *source, HttpReply *reply)
 			verdict->after = ask_again_ms(source);
 		}
 	}
-	else if (reply->error == HTTP_OK && reply->status >= 400 &&
-			 !failure_is_worth_a_retry(&judge) &&
+	else if (reply->error == HTTP_OK && reply->status >= 400 && !failure_is_worth_a_retry(&judge) &&
 			 !(refuses_secrets(reply) && source->failures + 1 < REFUSED_AFTER))
 	{
 		verdict->kind = VERDICT_FAIL;

@@ -14,9 +14,9 @@
 #include "protocol/pointer.h"
 #include "protocol/words.h"
 
-#define MAX_WORDS 1000 /* bytes of the server's own words in an error */
+#define MAX_WORDS 1000                /* bytes of the server's own words in an error */
 #define LARGE_STRING ((size_t) 65536) /* bytes */
-#define MIN_SECRET 6   /* bytes; shorter ones would mask ordinary text */
+#define MIN_SECRET 6                  /* bytes; shorter ones would mask ordinary text */
 
 /* ---------- secrets ---------- */
 
@@ -39,7 +39,7 @@ overwrite(char *text, size_t len, const char *secret)
 static int
 hex_value(char c)
 {
-	return c >= '0' && c <= '9'	  ? c - '0'
+	return c >= '0' && c <= '9'   ? c - '0'
 		   : c >= 'a' && c <= 'f' ? c - 'a' + 10
 		   : c >= 'A' && c <= 'F' ? c - 'A' + 10
 								  : -1;

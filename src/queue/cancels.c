@@ -14,7 +14,9 @@
 #include "queue/statement.h"
 #include "steps.h"
 
-#define READ_CANCELS 500 /* of a server at a time */
+#define READ_CANCELS 500  /* of a server at a time */
+#define MAX_CANCELS 10000 /* in memory, beyond which each server has but */
+#define FEW_CANCELS 20    /* at a time */
 
 static bool look_for_servers = true;
 static dlist_head unread = DLIST_STATIC_INIT(unread); /* queues of which there are more */
@@ -28,10 +30,20 @@ queue_forget_cancels(void)
 	look_for_servers = true;
 }
 
+/*
+ * How many to read of a server at a time.
+ */
+static int
+batch_size(void)
+{
+	return job_count(JOB_CANCELLING) + job_count(JOB_CLAIMED) < MAX_CANCELS ? READ_CANCELS
+																			: FEW_CANCELS;
+}
+
 static bool
 needs_more(const ServerQueue *queue)
 {
-	return queue->n_stored_cancels <= READ_CANCELS / 2;
+	return queue->n_stored_cancels <= batch_size() / 2;
 }
 
 /*
@@ -110,8 +122,9 @@ take_row(uint64 row, ServerQueue *home)
 static void
 read_some(ServerQueue *home, HTAB *known)
 {
+	int size = batch_size();
 	Datum args[3] = {NameGetDatum(&home->name), Int64GetDatum(home->cancels_read_to),
-					 Int32GetDatum(READ_CANCELS)};
+					 Int32GetDatum(size)};
 	uint64 rows = statement_run(FIND_CANCELS, args, NULL);
 	uint64 row;
 
@@ -123,7 +136,7 @@ read_some(ServerQueue *home, HTAB *known)
 		if (job_find(id) == NULL && hash_search(known, &id, HASH_FIND, NULL) == NULL)
 			take_row(row, home);
 	}
-	if (rows == READ_CANCELS)
+	if (rows == size)
 		return;
 	dlist_delete(&home->unread_node);
 	home->has_unread_cancels = false;

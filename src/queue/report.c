@@ -183,8 +183,7 @@ is_row_of(const Job *job, uint64 row)
 	bool is_note = job->step == STEP_CANCEL;
 
 	return DatumGetInt64(statement_not_null(row, CHANGED_ID)) == job->id &&
-		   DatumGetBool(
-			   statement_not_null(row, is_note ? CHANGED_IS_FINAL : CHANGED_IS_RUNNING)) &&
+		   DatumGetBool(statement_not_null(row, is_note ? CHANGED_IS_FINAL : CHANGED_IS_RUNNING)) &&
 		   DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) == job->attempt;
 }
 
@@ -290,14 +289,12 @@ static const ColumnType save_types[SAVE_COLUMNS] = {
 static char *
 remote_json(const Remote *remote, bool has_id)
 {
-	char *id =
-		has_id && remote->id ? psprintf("\"id\": \"%s\", ", json_escape(remote->id)) : "";
+	char *id = has_id && remote->id ? psprintf("\"id\": \"%s\", ", json_escape(remote->id)) : "";
 
 	return psprintf("{%s\"urls\": %s, \"private\": %s%s%s%s%s}", id,
-					remote->urls ? remote->urls : "{}",
-					remote->is_private ? "true" : "false", remote->usage ? ", \"usage\": " : "",
-					remote->usage ? remote->usage : "", remote->answer ? ", \"answer\": " : "",
-					remote->answer ? remote->answer : "");
+					remote->urls ? remote->urls : "{}", remote->is_private ? "true" : "false",
+					remote->usage ? ", \"usage\": " : "", remote->usage ? remote->usage : "",
+					remote->answer ? ", \"answer\": " : "", remote->answer ? remote->answer : "");
 }
 
 static Datum

@@ -63,8 +63,8 @@ read_as_owner(const char *query, Datum server, Datum tenant, Datum *values, bool
 	level = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE |
-									  SECURITY_RESTRICTED_OPERATION);
+	SetUserIdAndSecContext(owner,
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	if (SPI_execute_with_args(session_name_table(query, name), lengthof(types), types, args, NULL,
 							  true, 1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
@@ -88,8 +88,10 @@ read_as_owner(const char *query, Datum server, Datum tenant, Datum *values, bool
 /* Whether the role may know the weight of the tenant: its own, or one of a job that it may see. */
 #define KNOWS_WEIGHT \
 	"($4 OR $2 = pg_catalog.pg_get_userbyid($3)::text" \
-	"  OR EXISTS (SELECT FROM @ j WHERE j.state = 'queued' AND j.server = $1 AND j.tenant = $2 AND " IS_SEEN ")" \
-	"  OR EXISTS (SELECT FROM @ j WHERE j.state = 'running' AND j.server = $1 AND j.tenant = $2 AND " IS_SEEN "))"
+	"  OR EXISTS (SELECT FROM @ j WHERE j.state = 'queued' AND j.server = $1 AND j.tenant = $2 AND " IS_SEEN \
+	")" \
+	"  OR EXISTS (SELECT FROM @ j WHERE j.state = 'running' AND j.server = $1 AND j.tenant = $2 AND " IS_SEEN \
+	"))"
 
 #define WEIGHT \
 	"CASE WHEN " KNOWS_WEIGHT " THEN coalesce((SELECT w.weight FROM genjob.tenant_weights w" \
@@ -147,26 +149,26 @@ genjob_ahead(PG_FUNCTION_ARGS)
 	Datum value;
 	bool isnull;
 
-	read_as_owner(
-		"WITH due AS (SELECT q.owner::oid AS owner, q.tenant, pg_catalog.count(*) AS n FROM @ q"
-		"  WHERE q.state = 'queued' AND q.server = $1 AND q.run_at <= pg_catalog.now() GROUP BY 1, 2),"
-		" me AS (SELECT coalesce((SELECT j.owner FROM due j WHERE j.tenant = $2 AND " IS_SEEN
-		"  ORDER BY j.owner = $3 DESC, j.n DESC LIMIT 1), $3) AS owner),"
-		" mine AS (SELECT me.owner, coalesce(d.n, 0) AS n, coalesce((" WEIGHT "), 1) AS weight"
-		"  FROM me LEFT JOIN due d ON d.owner = me.owner AND d.tenant = $2),"
-		" own AS (SELECT pg_catalog.min(m.n) + coalesce(pg_catalog.sum(CASE WHEN d.n > 0 THEN"
-		"   least(d.n, pg_catalog.ceil((m.n + 1) * coalesce(w.weight, 1) / m.weight)) END), 0) AS n"
-		"  FROM mine m LEFT JOIN due d ON d.owner = m.owner AND d.tenant <> $2"
-		"  LEFT JOIN genjob.tenant_weights w ON w.server = $1 AND w.tenant = d.tenant),"
-		" others AS (SELECT d.n, coalesce(w.weight, 1) AS weight"
-		"  FROM (SELECT d.owner, pg_catalog.sum(d.n) AS n FROM due d GROUP BY 1) d"
-		"  LEFT JOIN genjob.owner_weights w ON w.server = $1 AND w.owner = d.owner"
-		"  WHERE d.owner <> (SELECT owner FROM me))"
-		" SELECT (pg_catalog.min(o.n) + coalesce(pg_catalog.sum(least(d.n, pg_catalog.ceil((o.n + 1) * d.weight"
-		"   / coalesce(w.weight, 1)))), 0))::float8"
-		" FROM own o CROSS JOIN me LEFT JOIN others d ON true"
-		" LEFT JOIN genjob.owner_weights w ON w.server = $1 AND w.owner = me.owner",
-		PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), &value, &isnull, 1);
+	read_as_owner("WITH due AS (SELECT q.owner::oid AS owner, q.tenant, pg_catalog.count(*) AS n FROM @ q"
+				  "  WHERE q.state = 'queued' AND q.server = $1 AND q.run_at <= pg_catalog.now() GROUP BY 1, 2),"
+				  " me AS (SELECT coalesce((SELECT j.owner FROM due j WHERE j.tenant = $2 AND " IS_SEEN
+				  "  ORDER BY j.owner = $3 DESC, j.n DESC LIMIT 1), $3) AS owner),"
+				  " mine AS (SELECT me.owner, coalesce(d.n, 0) AS n, coalesce((" WEIGHT
+				  "), 1) AS weight"
+				  "  FROM me LEFT JOIN due d ON d.owner = me.owner AND d.tenant = $2),"
+				  " own AS (SELECT pg_catalog.min(m.n) + coalesce(pg_catalog.sum(CASE WHEN d.n > 0 THEN"
+				  "   least(d.n, pg_catalog.ceil((m.n + 1) * coalesce(w.weight, 1) / m.weight)) END), 0) AS n"
+				  "  FROM mine m LEFT JOIN due d ON d.owner = m.owner AND d.tenant <> $2"
+				  "  LEFT JOIN genjob.tenant_weights w ON w.server = $1 AND w.tenant = d.tenant),"
+				  " others AS (SELECT d.n, coalesce(w.weight, 1) AS weight"
+				  "  FROM (SELECT d.owner, pg_catalog.sum(d.n) AS n FROM due d GROUP BY 1) d"
+				  "  LEFT JOIN genjob.owner_weights w ON w.server = $1 AND w.owner = d.owner"
+				  "  WHERE d.owner <> (SELECT owner FROM me))"
+				  " SELECT (pg_catalog.min(o.n) + coalesce(pg_catalog.sum(least(d.n, pg_catalog.ceil((o.n + 1) * d.weight"
+				  "   / coalesce(w.weight, 1)))), 0))::float8"
+				  " FROM own o CROSS JOIN me LEFT JOIN others d ON true"
+				  " LEFT JOIN genjob.owner_weights w ON w.server = $1 AND w.owner = me.owner",
+				  PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), &value, &isnull, 1);
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(value);

@@ -87,14 +87,11 @@ subtest 'predictions 5: a short outage of the host of the files loses outputs' =
 };
 
 subtest 'predictions 6: a key that is replaced ends the predictions that run with it' => sub {
-	my $old = StandIn->new(api_key => 'sk-old-secret');
-	my ($port, $cdn) = ($old->port, $old->{cdn_port});
-	my $standin = $old;
+	my $standin = StandIn->new(api_key => 'sk-old-secret');
 	create_server($node, 'rotated', 'replicate', $standin, api_key => 'sk-old-secret', poll_interval => '100 ms');
 	my $id = predict('rotated', 'rotated', latency_ms => 1500);
 	eventually("SELECT remote_id IS NOT NULL FROM gen_jobs WHERE id = $id", 'a prediction is named');
 	query("ALTER USER MAPPING FOR PUBLIC SERVER rotated OPTIONS (SET api_key 'sk-wrong-secret')");
-	my $polls = $standin->counts->{ids}{rotated}{polls} // 0;
 	ok($standin->wait_for(sub { (grep { ($_->{headers}{Authorization} // $_->{headers}{authorization} // '') =~ /sk-wrong-secret/ } $standin->requests(50)) > 0 }),
 		'the next question brings the new key');
 	is(query("SELECT state FROM gen_jobs WHERE id = $id"), 'running', '... which the provider refuses, and the prediction is not given up');
@@ -125,6 +122,28 @@ subtest 'predictions 7: a dozen servers that answer no question keep others from
 	note("$took s, then $took_beside s beside 960 unanswered");
 	query("UPDATE gen_jobs SET state = 'cancelled' WHERE state = 'running'");
 	$_->stop for $deaf, $well;
+};
+
+subtest 'predictions 21: an address of a pool gets more calls than max_in_flight, by jobs that must go back to it' => sub {
+	my @members = map { StandIn->new } 1, 2;
+	create_server($node, 'pool', 'openai-images', join(', ', map { $_->url } @members), max_in_flight => 1, retry_base => '500 ms', retry_max => '500 ms');
+	my @cut = map { enqueue($node, 'pool', StandIn::request(prompt => "cut $_", standin => { id => "cut $_", faults => [ { cut => 'accept' } ] })) } 1, 2;
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($cut[0], $cut[1]) AND failures = 1"), 'two jobs whose calls were cut are to go back to where they were');
+	my @stalled = map { enqueue($node, 'pool', StandIn::request(prompt => "stalled $_", standin => { id => "stalled $_", faults => [ { stall => 1 } ] }), priority => 9) } 1;
+	my $most = 0;
+	my $until = time + 4;
+	while (time < $until)
+	{
+		my $now = query("SELECT max(in_flight - max_in_flight) FROM genjob.backends WHERE server = 'pool'");
+		$most = $now if $now > $most;
+	}
+	is($most, 0, 'no address has more than it may');
+	is(query("SELECT count(*) FROM gen_jobs WHERE id IN ($cut[0], $cut[1]) AND state = 'succeeded'"), 1, '... and the job waits whose address has no room');
+	query("SELECT genjob.cancel($stalled[0])");
+	ok(wait_state($node, $_, 'succeeded'), '... until it has') for @cut;
+	my @arrived = map { my $i = $_; [ map { $_->counts->{ids}{"cut $i"}{arrived} // 0 } @members ] } 1, 2;
+	is_deeply([ map { scalar grep { $_ > 0 } @$_ } @arrived ], [ 1, 1 ], '... each went to one address only');
+	$_->stop for @members;
 };
 
 $node->stop;

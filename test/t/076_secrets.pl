@@ -136,10 +136,12 @@ subtest 'predictions 17: a prediction shows them while it is asked about, or in 
 			standin => { id => 'named ' . $n++, outcome => 'never', faults => [ { status => 201, body => qq({"id": "$json", "status": "starting", "urls": {"get": "http://127.0.0.1:9/$json", "cancel": "/x"}}) } ] }));
 		enqueue($node, 'predictions', StandIn::request(version => 'v', input => { prompt => 'a' },
 			standin => { id => 'file ' . $n++, download_faults => [ { body => "the key was $text.", content_type => 'text/plain' } ] }));
+		enqueue($node, 'predictions', StandIn::request(version => 'v', input => { prompt => 'a' },
+			standin => { id => 'redirected ' . $n++, download_faults => [ ({ redirect => $standin->url("/nothing/$text") }, { status => 410 }) x 2 ] }))
+		  if $text !~ /[^A-Za-z0-9_.%-]/;
 		enqueue($node, 'queue', StandIn::request(prompt => 'a',
 			standin => { id => 'result ' . $n++, result_faults => [ { status => 422, body => qq({"detail": "$json"}), headers => { 'X-Fal-Error-Type' => $text } } ] }));
 	}
-	query("UPDATE gen_jobs SET state = 'cancelled' WHERE state = 'running' AND request -> 'standin' ->> 'outcome' = 'never'") if 0;
 	ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gen_jobs WHERE state IN ('queued', 'running') AND request -> 'standin' ->> 'outcome' IS NULL}), 'predictions end');
 	has_none(everything(), 'no secret is in what they left, also not while they run');
 	query("UPDATE gen_jobs SET state = 'cancelled' WHERE state IN ('queued', 'running')");
