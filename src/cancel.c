@@ -361,7 +361,9 @@ must_repeat(const Job *job, const HttpReply *reply)
 		return false;
 	if (reply->error != HTTP_OK)
 		return reply->error != HTTP_FORBIDDEN && reply->error != HTTP_UNTRUSTED;
-	return retry_is_worthwhile(reply->status) || reply->status == 401 || reply->status == 403;
+	/* 409: it cannot be cancelled any more */
+	return (retry_is_worthwhile(reply->status) && reply->status != 409) || reply->status == 401 ||
+		   reply->status == 403;
 }
 
 /*
