@@ -38,14 +38,18 @@ OBJS = \
 	src/steps.o \
 	src/postponed.o \
 	src/follow.o \
+	src/asking.o \
+	src/lines.o \
 	src/cancel.o \
 	src/lookup.o \
 	src/download.o \
 	src/calls.o \
 	src/schedule.o \
+	src/queues.o \
 	src/putoff.o \
 	src/bound.o \
 	src/turns.o \
+	src/stride.o \
 	src/lanes.o \
 	src/weights.o \
 	src/limits/limits.o \
@@ -63,6 +67,7 @@ OBJS = \
 	src/queue/sweep.o \
 	src/queue/claim.o \
 	src/queue/orphan.o \
+	src/queue/cancels.o \
 	src/queue/reference.o \
 	src/queue/report.o \
 	src/queue/session.o \

@@ -62,20 +62,23 @@ ALTER TABLE @extschema@.gen_jobs SET (fillfactor = 25, autovacuum_vacuum_scale_f
 -- what is compressed already gains nothing
 ALTER TABLE @extschema@.gen_jobs ALTER COLUMN inputs SET STORAGE EXTERNAL;
 
-CREATE INDEX gen_jobs_ready ON @extschema@.gen_jobs (server, tenant, priority, run_at, id) WHERE state = 'queued';
+CREATE INDEX gen_jobs_ready ON @extschema@.gen_jobs (server, owner, tenant, priority, run_at, id) WHERE state = 'queued';
 CREATE INDEX gen_jobs_due ON @extschema@.gen_jobs (run_at) WHERE state = 'queued';
 CREATE INDEX gen_jobs_expiring ON @extschema@.gen_jobs (expires_at) WHERE state = 'queued' AND expires_at IS NOT NULL;
 CREATE INDEX gen_jobs_running ON @extschema@.gen_jobs (id) WHERE state = 'running';
+CREATE INDEX gen_jobs_cancelling ON @extschema@.gen_jobs (server, id)
+	WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled');
 CREATE UNIQUE INDEX gen_jobs_unique ON @extschema@.gen_jobs (owner, server, unique_key)
 	WHERE unique_key IS NOT NULL AND state IN ('waiting', 'queued', 'running');
 CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id);
 
 COMMENT ON TABLE @extschema@.gen_jobs IS 'jobs for GenAI servers: INSERT one to have it run';
 COMMENT ON SEQUENCE @extschema@.gen_jobs_id_seq IS 'numbers of the jobs in gen_jobs';
-COMMENT ON INDEX @extschema@.gen_jobs_ready IS 'the queue of each server, tenant and priority, in the order in which it is run';
+COMMENT ON INDEX @extschema@.gen_jobs_ready IS 'the queue of each server, owner, tenant and priority, in the order in which it is run';
 COMMENT ON INDEX @extschema@.gen_jobs_due IS 'when the next job is due';
 COMMENT ON INDEX @extschema@.gen_jobs_expiring IS 'when the next job expires';
 COMMENT ON INDEX @extschema@.gen_jobs_running IS 'what was running when the server last stopped';
+COMMENT ON INDEX @extschema@.gen_jobs_cancelling IS 'predictions that the provider is still to be told to cancel';
 COMMENT ON INDEX @extschema@.gen_jobs_unique IS 'at most one unfinished job for an owner, server and unique_key';
 COMMENT ON INDEX @extschema@.gen_jobs_request IS 'one job for an owner and request_id, for as long as its row exists';
 COMMENT ON COLUMN @extschema@.gen_jobs.id IS 'number of the job, for genjob.wait() and its kin, and for gen_outputs.job_id';
@@ -85,7 +88,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.inputs IS 'binary inputs; the request ref
 COMMENT ON COLUMN @extschema@.gen_jobs.priority IS 'higher runs first';
 COMMENT ON COLUMN @extschema@.gen_jobs.run_at IS 'not before this time';
 COMMENT ON COLUMN @extschema@.gen_jobs.expires_at IS 'fails if it has not been started by this time';
-COMMENT ON COLUMN @extschema@.gen_jobs.tenant IS 'whose turn it is: the tenants of a server share it evenly, or by genjob.tenant_weights';
+COMMENT ON COLUMN @extschema@.gen_jobs.tenant IS 'whose turn it is: the owners of a server''s jobs share it evenly, or by genjob.owner_weights, and the tenants of an owner share its part, evenly or by genjob.tenant_weights';
 COMMENT ON COLUMN @extschema@.gen_jobs.unique_key IS 'an owner has at most one unfinished job with it at a server: INSERT ... ON CONFLICT DO NOTHING leaves a second one out';
 COMMENT ON COLUMN @extschema@.gen_jobs.max_attempts IS 'overrides the server''s option max_attempts';
 COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
@@ -143,8 +146,21 @@ CREATE TABLE genjob.tenant_weights
 COMMENT ON TABLE genjob.tenant_weights IS 'tenants that get more or fewer turns than others; all that are not here have the weight 1';
 COMMENT ON COLUMN genjob.tenant_weights.server IS 'foreign server, as in gen_jobs';
 COMMENT ON COLUMN genjob.tenant_weights.tenant IS 'as in gen_jobs';
-COMMENT ON COLUMN genjob.tenant_weights.weight IS 'turns in the time in which a tenant of weight 1 has one';
+COMMENT ON COLUMN genjob.tenant_weights.weight IS 'turns in the time in which a tenant of the same owner that has the weight 1 has one';
 SELECT pg_catalog.pg_extension_config_dump('genjob.tenant_weights', '');
+
+CREATE TABLE genjob.owner_weights
+(
+	server name NOT NULL,
+	owner regrole NOT NULL,
+	weight double precision NOT NULL CHECK (weight BETWEEN 0.001 AND 1000),
+	PRIMARY KEY (server, owner)
+);
+COMMENT ON TABLE genjob.owner_weights IS 'owners of jobs that get more or fewer turns than others; all that are not here have the weight 1';
+COMMENT ON COLUMN genjob.owner_weights.server IS 'foreign server, as in gen_jobs';
+COMMENT ON COLUMN genjob.owner_weights.owner IS 'as in gen_jobs';
+COMMENT ON COLUMN genjob.owner_weights.weight IS 'turns in the time in which an owner of weight 1 has one; the tenants of the owner share them';
+SELECT pg_catalog.pg_extension_config_dump('genjob.owner_weights', '');
 
 -- Rows are private to their owner and the members of the owning role.
 ALTER TABLE @extschema@.gen_jobs ENABLE ROW LEVEL SECURITY;
@@ -166,7 +182,7 @@ CREATE FUNCTION genjob.after_truncate() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_truncate' LANGUAGE C;
 CREATE FUNCTION genjob.after_weights() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_weights' LANGUAGE C;
-COMMENT ON FUNCTION genjob.after_weights() IS 'has the dispatcher told at commit that weights of tenants changed';
+COMMENT ON FUNCTION genjob.after_weights() IS 'has the dispatcher told at commit that weights of tenants or owners changed';
 COMMENT ON FUNCTION genjob.before_insert() IS 'checks a new job and has the dispatcher woken at commit';
 COMMENT ON FUNCTION genjob.before_update() IS 'checks a change of a job and has the dispatcher told at commit';
 COMMENT ON FUNCTION genjob.before_delete() IS 'has the dispatcher told at commit that a job is gone';
@@ -194,3 +210,7 @@ CREATE TRIGGER genjob_after_weights AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_weights();
 COMMENT ON TRIGGER genjob_after_weights ON genjob.tenant_weights IS 'has the new weights take effect';
 ALTER TABLE genjob.tenant_weights ENABLE ALWAYS TRIGGER genjob_after_weights;
+CREATE TRIGGER genjob_after_weights AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON genjob.owner_weights
+	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_weights();
+COMMENT ON TRIGGER genjob_after_weights ON genjob.owner_weights IS 'has the new weights take effect';
+ALTER TABLE genjob.owner_weights ENABLE ALWAYS TRIGGER genjob_after_weights;

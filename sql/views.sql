@@ -82,20 +82,27 @@ CREATE FUNCTION genjob.tenant_weight(server name, tenant text) RETURNS double pr
 	AS 'MODULE_PATHNAME', 'genjob_tenant_weight' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION genjob.tenant_weight(name, text) IS 'weight of a tenant at a server: that of genjob.tenant_weights, or 1; null where it is not the role''s to know';
 
+CREATE FUNCTION genjob.owner_weight(server name, owner regrole) RETURNS double precision
+	AS 'MODULE_PATHNAME', 'genjob_owner_weight' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION genjob.owner_weight(name, regrole) IS 'weight of an owner at a server: that of genjob.owner_weights, or 1; null where it is not the role''s to know';
+
 CREATE VIEW genjob.tenants WITH (security_invoker = true) AS
 	SELECT j.server, j.tenant, genjob.tenant_weight(j.server, j.tenant) AS weight,
 		count(*) FILTER (WHERE j.state = 'queued' AND j.run_at <= now()) AS queued,
 		count(*) FILTER (WHERE j.state = 'queued' AND j.run_at > now()) AS later,
 		count(*) FILTER (WHERE j.state = 'running') AS in_flight,
-		min(j.run_at) FILTER (WHERE j.state = 'queued' AND j.run_at <= now()) AS waiting_since
+		min(j.run_at) FILTER (WHERE j.state = 'queued' AND j.run_at <= now()) AS waiting_since,
+		j.owner, genjob.owner_weight(j.server, j.owner) AS owner_weight
 	FROM @extschema@.gen_jobs j
 	WHERE j.state IN ('queued', 'running')
-	GROUP BY j.server, j.tenant;
-COMMENT ON VIEW genjob.tenants IS 'what each tenant of each server has waiting and in flight, of the jobs that the role may see';
-COMMENT ON COLUMN genjob.tenants.weight IS 'of genjob.tenant_weights: turns in the time in which a tenant of weight 1 has one';
+	GROUP BY j.server, j.tenant, j.owner;
+COMMENT ON VIEW genjob.tenants IS 'what each tenant of each owner and server has waiting and in flight, of the jobs that the role may see';
+COMMENT ON COLUMN genjob.tenants.weight IS 'of genjob.tenant_weights: turns in the time in which another tenant of the owner, of weight 1, has one';
 COMMENT ON COLUMN genjob.tenants.queued IS 'jobs that are due';
 COMMENT ON COLUMN genjob.tenants.later IS 'jobs whose run_at is still to come';
 COMMENT ON COLUMN genjob.tenants.waiting_since IS 'run_at of the job that has been due for longest';
+COMMENT ON COLUMN genjob.tenants.owner IS 'owner of the jobs: of one name, tenants of two owners are two';
+COMMENT ON COLUMN genjob.tenants.owner_weight IS 'of genjob.owner_weights: turns in the time in which an owner of weight 1 has one';
 
 CREATE FUNCTION genjob.read_rate(name, OUT server oid, OUT paused boolean, OUT rate double precision)
 	AS 'MODULE_PATHNAME', 'genjob_server_rate' LANGUAGE C STRICT;

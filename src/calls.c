@@ -7,10 +7,13 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "utils/memutils.h"
 
 #include "job.h"
+#include "queue/queue.h"
 #include "steps.h"
+#include "trouble.h"
 #include "url.h"
 
 #define CALL_BLOCK ((Size) 2 * 1024) /* most calls fit into one */
@@ -60,6 +63,51 @@ calls_hold_answer(Job *job)
 	memory_hold(&job->answer_share, job->call_context, MEMORY_ANSWERS, all - Min(request, all));
 }
 
+/* ---------- secrets ---------- */
+
+static void
+read_secrets(void *arg)
+{
+	Job *job = arg;
+	MappingOptions secrets = {0};
+	ServerComplaint complaint;
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+
+	/* those that cannot be read are no better than the old ones */
+	if (server_read_secrets(job->server, job->owner, &secrets, &complaint))
+		job->secrets = secrets;
+	job->secrets_generation = server_generation();
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Has the next call go with the secrets that there are now, if they may have changed since they were read: a key that
+ * was replaced while the provider works is of no use any more.
+ */
+static void
+refresh_secrets(Job *job)
+{
+	ErrorData *error;
+
+	if (job->server == NULL || job->secrets_generation == server_generation())
+		return;
+	if (IsTransactionState())
+		read_secrets(job);
+	else if (!queue_transact("reading secrets", read_secrets, job, &error))
+		trouble_show(TROUBLE_SECRETS, error);
+}
+
+/*
+ * Has the secrets read again before the next call, for a server did not take them.
+ */
+void
+calls_doubt_secrets(Job *job)
+{
+	job->secrets_generation = 0;
+}
+
+/* ---------- calls ---------- */
+
 /*
  * Makes room for another call, in whose memory context the caller then is to build it.
  */
@@ -67,6 +115,7 @@ void
 calls_prepare(Job *job)
 {
 	calls_forget(job);
+	refresh_secrets(job);
 	job->call_context = GenerationContextCreate(job->context, "genjob call", CALL_BLOCK, CALL_BLOCK,
 												ALLOCSET_SMALL_MAXSIZE);
 }

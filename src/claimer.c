@@ -106,7 +106,7 @@ room(void)
 {
 	/* results that cannot be written take places too: nothing is bought that has nowhere to go */
 	return Min(genjob_max_in_flight - job_count_in_flight(),
-			   max_calls - job_count(JOB_CALLING) - job_count(JOB_CANCELLING)) -
+			   max_calls - job_count(JOB_CALLING) - cancel_count_calls()) -
 		   job_count(JOB_REPORTING);
 }
 
@@ -178,7 +178,11 @@ read_queue(TimestampTz now)
 
 	more_orphans_at = orphans_at;
 	if (orphans_at <= now)
+	{
 		take_up_orphans();
+		queue_forget_cancels();
+	}
+	queue_read_cancels();
 	if (weights_changed)
 		queue_read_weights();
 	weights_changed = false;
@@ -245,7 +249,7 @@ destroy_claimed(void)
 		Job *job = dlist_container(Job, node, iter.cur);
 
 		if (job->request != NULL)
-			limits_give_back(&job->place); /* an orphan has taken no token */
+			limits_give_back(&job->place); /* the others have taken no token */
 		job_destroy(job);
 	}
 }
@@ -429,8 +433,9 @@ claimer_must_look(TimestampTz now)
 	}
 	if (other_version)
 		return news.recheck || news.untold.since != DT_NOEND || news.n_ids > 0;
-	return look_at_extension || orphans_at <= now || scan_since != DT_NOEND || scanning ||
-		   must_fail(now) || news.n_ids > 0 || news.untold.since != DT_NOEND || news.recheck ||
+	return look_at_extension || orphans_at <= now || queue_must_read_cancels() ||
+		   scan_since != DT_NOEND || scanning || must_fail(now) || news.n_ids > 0 ||
+		   news.untold.since != DT_NOEND || news.recheck ||
 		   (putoff_next() != 0 && putoff_next() <= now) || (times->due != 0 && times->due <= now) ||
 		   schedule_can_take(room(), now);
 }

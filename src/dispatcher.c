@@ -26,6 +26,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "asking.h"
 #include "claimer.h"
 #include "clock.h"
 #include "compat.h"
@@ -180,8 +181,8 @@ consider_leaving(TimestampTz now)
 static int
 count_unfinished(void)
 {
-	return job_count(JOB_CALLING) - follow_count_asking() + job_count(JOB_SAVING) +
-		   job_count(JOB_REPORTING) + job_count(JOB_CANCELLING);
+	return job_count(JOB_CALLING) - asking_count() + job_count(JOB_SAVING) +
+		   job_count(JOB_REPORTING) + cancel_count_unfinished();
 }
 
 static bool
@@ -231,6 +232,7 @@ turn(void)
 		claimer_sweep(clock_now());
 		follow_wake(clock_now());
 	}
+	cancel_work(clock_now());
 	collect_answers();
 }
 
@@ -266,6 +268,7 @@ wait_ms(void)
 	TimestampTz now = clock_now();
 	TimestampTz next = leave_at != 0 ? leave_at : claimer_next_look(now);
 	TimestampTz wake_due = leave_at != 0 ? 0 : follow_next_wake();
+	TimestampTz cancel_due = cancel_next(now);
 	TimestampTz report_due = reporter_next();
 	long http_ms = http_wait_ms();
 	long ms;
@@ -274,6 +277,8 @@ wait_ms(void)
 		schedule_note_time(&next, report_due);
 	if (wake_due != 0)
 		schedule_note_time(&next, wake_due);
+	if (cancel_due != 0)
+		schedule_note_time(&next, cancel_due);
 	ms = clock_real_ms(now, next);
 	return http_ms >= 0 ? Min(ms, http_ms) : ms;
 }

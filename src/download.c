@@ -13,10 +13,13 @@
 #include "clock.h"
 #include "guard.h"
 #include "job.h"
+#include "protocol/words.h"
 #include "steps.h"
 
 #define MAX_DOWNLOAD_FAILURES 5
 #define MAX_REDIRECTS 3
+#define MAX_DELAY_US (30 * USECS_PER_SEC)     /* between two tries */
+#define MAX_OUTAGE_US (10 * USECS_PER_MINUTE) /* of the server that has the file */
 
 static Output *
 next_download(const Job *job)
@@ -83,6 +86,24 @@ download_next(Job *job)
 }
 
 /*
+ * Whether a download is tried once more, after a failure that may pass.  Nobody knows how long an outage lasts, and
+ * what is to be fetched is paid for: where the server does not answer, it is tried for as long as an attempt may take,
+ * or ten minutes.  An answer that there is no such file is believed sooner: it may have expired.
+ */
+static bool
+may_try_again(Job *job, const Verdict *verdict)
+{
+	TimestampTz now = clock_now();
+	bool is_answered = verdict->http_status == 404;
+
+	if (job->ask_failures++ == 0)
+		job->failing_since = now;
+	return job->ask_failures < MAX_DOWNLOAD_FAILURES ||
+		   (!is_answered && now < job->failing_since +
+									  Min(job->options->timeout * INT64CONST(1000), MAX_OUTAGE_US));
+}
+
+/*
  * A download that did not bring its output.
  */
 static void
@@ -97,12 +118,12 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 		output->url = MemoryContextStrdup(job->context, redirect);
 		download_next(job);
 	}
-	else if (verdict->kind == VERDICT_FETCH && redirect == NULL &&
-			 ++job->ask_failures < MAX_DOWNLOAD_FAILURES)
+	else if (verdict->kind == VERDICT_FETCH && redirect == NULL && may_try_again(job, verdict))
 	{
 		job_enter(job, JOB_WAITING);
 		job->step = STEP_DOWNLOAD;
-		job_wake_at(job, clock_now() + (USECS_PER_SEC << (job->ask_failures - 1)) / 2);
+		job_wake_at(job, clock_now() + Min((USECS_PER_SEC << Min(job->ask_failures - 1, 10)) / 2,
+										   MAX_DELAY_US));
 	}
 	else if (follow_can_be_asked(job) && !job->asked_again)
 	{
@@ -158,6 +179,8 @@ download_ended(Job *job, HttpReply *reply)
 	}
 	if (download.verdict->kind != VERDICT_DONE)
 	{
+		if (download.verdict->error != NULL)
+			words_mask(job->http, download.verdict->error, strlen(download.verdict->error));
 		bytes_clear(reply->body);
 		download_failed(job, download.output, download.verdict, download.redirect);
 		return;

@@ -11,26 +11,22 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "asking.h"
 #include "clock.h"
 #include "guard.h"
 #include "job.h"
 #include "marker.h"
+#include "protocol/words.h"
 #include "schedule.h"
 #include "stats.h"
 #include "steps.h"
 
-#define MAX_ASKING 512           /* polls under way at a time */
-#define MAX_ASKING_EACH 64       /* of those, of a server */
-#define MAX_POLLS_PER_SECOND 400 /* begun, of all servers */
 #define MAX_POLL_DELAY_MS 30000
+#define MAX_GRACE_MS 600000  /* beyond the deadline, for a provider that does not answer then */
 #define ABSENT_BEFORE_LIST 4 /* answers that say nothing, before the list of all is asked for */
 
 /* What http_take_finished() gives for a call that is not the job's main one has this bit set. */
 #define PROBE_TAG 1
-
-static int asking = 0; /* polls under way */
-static int64 poll_second = 0;
-static int polls_in_second = 0;
 
 /* ---------- waiting ---------- */
 
@@ -52,6 +48,16 @@ static TimestampTz
 deadline_of(const Job *job)
 {
 	return job->started_at + job->options->timeout * INT64CONST(1000);
+}
+
+/*
+ * When a prediction is given up of which the provider says nothing: an outage at the deadline must not throw away
+ * what was paid for.
+ */
+static TimestampTz
+end_of_grace(const Job *job)
+{
+	return deadline_of(job) + Min(job->options->timeout, MAX_GRACE_MS) * INT64CONST(1000);
 }
 
 /*
@@ -115,8 +121,58 @@ note_absence(Job *job, const Verdict *verdict)
 }
 
 /*
- * Has a job wait that follows from a verdict of the kind VERDICT_WAIT.  When its time is up, it fails:
- * the prediction may go on without it, but it is not submitted again.
+ * Fails a job whose prediction is still running when its time is up.  The provider is told to cancel it.
+ */
+static void
+fail_running(Job *job)
+{
+	bool can_cancel = job->options->protocol.cancel != NULL && job->is_saved;
+
+	job->must_cancel = can_cancel;
+	steps_fail(job,
+			   psprintf("the prediction %s of server \"%s\" did not end within the option timeout. It may still run, and be paid for: %s",
+						job->remote.id ? job->remote.id : "", NameStr(job->queue->name),
+						can_cancel
+							? "the provider is told to cancel it. Raise timeout if it needs longer."
+							: "cancel it at the provider, or raise timeout."));
+}
+
+/*
+ * Fails a job whose provider does not say what became of its prediction.
+ */
+static void
+fail_unanswered(Job *job)
+{
+	const Verdict *verdict = job->verdict;
+
+	steps_fail(job,
+			   psprintf("the prediction %s of server \"%s\" did not end within the option timeout, or it cannot be told. It may still run, and be paid for: look for it at the provider%s. The last question was not answered: %s",
+						job->remote.id ? job->remote.id : "", NameStr(job->queue->name),
+						verdict->has_answer ? ", which has its answer, before genjob.retry()"
+											: " before genjob.retry(), or raise timeout",
+						verdict->error));
+}
+
+/*
+ * When to ask again, after so many ms if nothing ends before: when the time is up, and then a few times at least until
+ * the prediction is given up.
+ */
+static TimestampTz
+next_question(const Job *job, TimestampTz now, int64 delay)
+{
+	TimestampTz deadline = deadline_of(job);
+	TimestampTz end = end_of_grace(job);
+	int64 most = Max(job->options->poll_interval, (end - deadline) / 1000 / 8);
+
+	if (now < deadline)
+		return Min(now + delay * 1000, deadline);
+	return Min(now + Min(delay, most) * 1000, Max(now, end));
+}
+
+/*
+ * Has a job wait that follows from a verdict of the kind VERDICT_WAIT.  When its time is up, it fails, if the provider
+ * says that the prediction is still running; it is not submitted again.  One that does not say so is asked for
+ * some time longer, and an answer that is known to be there is fetched all the same.
  */
 void
 follow_wait(Job *job)
@@ -137,15 +193,15 @@ follow_wait(Job *job)
 			pfree(job->remote.usage);
 		job->remote.usage = MemoryContextStrdup(job->context, verdict->usage);
 	}
-	/* an answer that is known to be there is fetched all the same */
-	if (now >= deadline_of(job) && job->step != STEP_SUBMIT &&
-		(!verdict->has_answer || verdict->error != NULL))
+	if (job->step != STEP_SUBMIT && now >= end_of_grace(job) && verdict->error != NULL)
 	{
-		steps_fail(job,
-				   psprintf("the prediction %s of server \"%s\" did not end within the option timeout. It may still run, and be paid for: cancel it at the provider, or raise timeout.%s%s",
-							job->remote.id ? job->remote.id : "", NameStr(job->queue->name),
-							verdict->error ? " The last question was not answered: " : "",
-							verdict->error ? verdict->error : ""));
+		fail_unanswered(job);
+		return;
+	}
+	if (job->step != STEP_SUBMIT && now >= deadline_of(job) && verdict->error == NULL &&
+		!verdict->has_answer)
+	{
+		fail_running(job);
 		return;
 	}
 	job->step = verdict->has_answer ? STEP_RESULT : STEP_POLL;
@@ -153,30 +209,10 @@ follow_wait(Job *job)
 	calls_forget(job);
 	calls_show(job, ACTIVITY_WAITING);
 	job_enter(job, JOB_WAITING);
-	job_wake_at(job, Min(now + delay * 1000, Max(now, deadline_of(job))));
+	job_wake_at(job, next_question(job, now, delay));
 }
 
 /* ---------- asking ---------- */
-
-/*
- * How many of the calls under way only ask: to cut those loses nothing.
- */
-int
-follow_count_asking(void)
-{
-	return asking;
-}
-
-/*
- * Takes notice that the job's call is about to be cut: it may be one that only asks.
- */
-void
-follow_forget_question(const Job *job)
-{
-	if (job->state == JOB_CALLING &&
-		(job->step == STEP_LOOKUP || job->step == STEP_POLL || job->step == STEP_RESULT))
-		asking--;
-}
 
 /*
  * Begins a call that was built in job->call_context, or, where memory is short, waits to build it again.
@@ -200,10 +236,10 @@ follow_begin(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase)
 void
 follow_begin_question(Job *job, HttpRequest *http)
 {
-	asking++;
+	asking_begin(job);
 	follow_begin(job, job->step, http, ACTIVITY_POLLING);
 	if (job->transfer == NULL)
-		asking--;
+		lines_end_call(job);
 }
 
 /*
@@ -330,42 +366,6 @@ probed(Job *job, HttpReply *reply)
 
 /* ---------- waking ---------- */
 
-/*
- * Whether there is room for another poll in this second.
- */
-static bool
-may_ask(TimestampTz now)
-{
-	int64 second = now / USECS_PER_SEC;
-
-	if (second != poll_second)
-		polls_in_second = 0;
-	poll_second = second;
-	return asking < MAX_ASKING && polls_in_second < MAX_POLLS_PER_SECOND;
-}
-
-/*
- * Whether so many questions to a job's server are under way that this one has to wait: a server that
- * answers none must not keep others from being asked.
- */
-static bool
-has_asked_enough(const Job *job)
-{
-	dlist_iter iter;
-	int n = 0;
-
-	if (job->state != JOB_WAITING || job->step == STEP_DOWNLOAD || asking < MAX_ASKING_EACH)
-		return false;
-	dlist_foreach(iter, job_list(JOB_CALLING))
-	{
-		const Job *other = dlist_container(Job, node, iter.cur);
-
-		n += other->queue == job->queue && other->step != STEP_SUBMIT &&
-			 other->step != STEP_DOWNLOAD;
-	}
-	return n >= MAX_ASKING_EACH;
-}
-
 static void
 wake(Job *job)
 {
@@ -373,20 +373,27 @@ wake(Job *job)
 
 	job_stop_waking(job);
 	marker_begin(job->id, job->attempt);
-	if (job->state == JOB_CALLING)
+	if (job->state == JOB_CANCELLING)
+		cancel_line_up(job);
+	else if (job->state == JOB_CALLING)
 		probe(job);
 	else if (job->step == STEP_DOWNLOAD)
 		download_next(job);
+	else if (job->step == STEP_LOOKUP)
+		lookup_ask(job);
 	else
-	{
-		polls_in_second++;
-		if (job->step == STEP_LOOKUP)
-			lookup_ask(job);
-		else
-			ask(job);
-	}
+		ask(job);
 	marker_end();
 	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Whether what a job does when it is woken is to ask about its prediction.
+ */
+static bool
+is_to_ask(const Job *job)
+{
+	return job->state == JOB_WAITING && job->step != STEP_DOWNLOAD;
 }
 
 /*
@@ -397,13 +404,16 @@ follow_wake(TimestampTz now)
 {
 	Job *job;
 
-	while ((job = job_next_to_wake()) != NULL && job->wake_at <= now && may_ask(now))
+	while ((job = job_next_to_wake()) != NULL && job->wake_at <= now)
 	{
-		if (has_asked_enough(job))
-			job_wake_at(job, now + Max(job->options->poll_interval * 1000, USECS_PER_SEC));
+		job_stop_waking(job);
+		if (is_to_ask(job))
+			asking_line_up(job);
 		else
 			wake(job);
 	}
+	while ((job = asking_next(now)) != NULL)
+		wake(job);
 }
 
 /*
@@ -414,12 +424,11 @@ follow_next_wake(void)
 {
 	Job *job = job_next_to_wake();
 	TimestampTz now = clock_now();
+	TimestampTz next = asking_next_time(now);
 
-	if (job == NULL || asking >= MAX_ASKING)
-		return 0;
-	if (job->wake_at <= now && !may_ask(now))
-		return (now / USECS_PER_SEC + 1) * USECS_PER_SEC;
-	return Max(job->wake_at, 1);
+	if (job != NULL)
+		schedule_note_time(&next, job->wake_at);
+	return next;
 }
 
 /*
@@ -432,6 +441,15 @@ follow_can_be_asked(const Job *job)
 }
 
 /* ---------- answers ---------- */
+
+/*
+ * Whether a server has refused the secrets of a question: they may have been replaced since they were read.
+ */
+static bool
+has_refused_secrets(const HttpReply *reply)
+{
+	return reply->error == HTTP_OK && (reply->status == 401 || reply->status == 403);
+}
 
 /* An answer that is judged. */
 typedef struct Judging
@@ -507,6 +525,8 @@ judge(Job *job, HttpReply *reply)
 	char *error;
 
 	job->call_outcome = limits_outcome(reply);
+	if (has_refused_secrets(reply))
+		calls_doubt_secrets(job);
 	MemoryContextSwitchTo(job->call_context);
 	if (guard_run_apart(judge_answer, &judging, &error))
 		job->remote = judging.remote;
@@ -522,6 +542,8 @@ judge(Job *job, HttpReply *reply)
 		}
 	}
 	calls_hold_answer(job);
+	if (judging.verdict->error != NULL)
+		words_mask(job->http, judging.verdict->error, strlen(judging.verdict->error));
 	limits_note(&job->place, job->call_outcome, judging.verdict->error, clock_now());
 	return judging.verdict;
 }
@@ -558,18 +580,17 @@ follow_answered(void *tag, HttpReply *reply)
 	else
 	{
 		job->transfer = NULL;
+		lines_end_call(job);
 		switch (job->step)
 		{
 			case STEP_SUBMIT:
 				submitted(job, reply);
 				break;
 			case STEP_LOOKUP:
-				asking--;
 				lookup_answered(job, reply);
 				break;
 			case STEP_POLL:
 			case STEP_RESULT:
-				asking--;
 				steps_conclude(job, judge(job, reply));
 				break;
 			case STEP_DOWNLOAD:

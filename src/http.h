@@ -32,9 +32,10 @@ typedef struct HttpRequest
 {
 	const char *method;
 	char *url;
-	char *shown_url; /* as url, without secrets */
-	List *headers;   /* of HttpHeader */
-	List *secrets;   /* of char *: what the answer must not give away again */
+	char *shown_url;      /* as url, without secrets */
+	List *headers;        /* of HttpHeader */
+	List *secrets;        /* of char *: what the answer must not give away again */
+	List *secrets_base64; /* of char *: what base64 makes of them, wherever in it they stand */
 	char *body;
 	size_t body_len;
 

@@ -89,6 +89,7 @@ job_end_calls(Job *job)
 	if (job->probe != NULL)
 		http_abort(job->probe);
 	job->transfer = job->probe = NULL;
+	lines_end_call(job);
 	job_stop_waking(job);
 }
 
@@ -110,6 +111,10 @@ job_destroy(Job *job)
 {
 	job_end_calls(job);
 	limits_leave(&job->place);
+	if (job->queue != NULL)
+		job->queue->n_jobs--;
+	if (job->stored_at != NULL)
+		job->stored_at->n_stored_cancels--;
 	dlist_delete(&job->node);
 	counts[job->state]--;
 	job_forget_id(job);
@@ -210,6 +215,7 @@ job_stop_waking(Job *job)
 	if (job->is_waking)
 		pairingheap_remove(wakes, &job->wake_node);
 	job->is_waking = false;
+	lines_leave(job);
 }
 
 /*

@@ -9,6 +9,7 @@
 #include "lib/pairingheap.h"
 
 #include "limits/limits.h"
+#include "lines.h"
 #include "memory.h"
 #include "protocol/reply.h"
 #include "protocol/request.h"
@@ -122,8 +123,9 @@ typedef struct Job
 	Server *server;               /* NULL when it cannot be used */
 	const ServerOptions *options; /* of the backend that is called; NULL with server */
 	MappingOptions secrets;
-	char *complaint; /* why the job cannot be sent; else NULL */
-	char *waits_for; /* why it cannot be sent yet; else NULL */
+	uint64 secrets_generation; /* of the catalogs from which they were read; 0: they are to be read again */
+	char *complaint;           /* why the job cannot be sent; else NULL */
+	char *waits_for;           /* why it cannot be sent yet; else NULL */
 
 	/* The present call */
 	JobStep step;
@@ -153,22 +155,38 @@ typedef struct Job
 	bool is_saved;            /* remote is in the table */
 	bool asked_again;         /* for a fresh answer, because a download had expired */
 	int ask_failures;         /* in a row */
-	int n_forgotten;          /* answers in a row that the prediction is not known, or not there */
-	int n_absent;             /* answers in a row that say nothing about it */
-	bool asks_unended;        /* STEP_POLL: asks for the list of what has not ended */
-	Verdict *old_answer;      /* whose outputs could not be downloaded; or NULL */
+	TimestampTz failing_since; /* the first of those of a download */
+	int n_forgotten;           /* answers in a row that the prediction is not known, or not there */
+	int n_absent;              /* answers in a row that say nothing about it */
+	bool asks_unended;         /* STEP_POLL: asks for the list of what has not ended */
+	Verdict *old_answer;       /* whose outputs could not be downloaded; or NULL */
 	int redirects;
 	pairingheap_node wake_node; /* in the heap while is_waking */
 	bool is_waking;
 	TimestampTz wake_at;
-	const char *cancels; /* addresses still to be called */
+	Line *line; /* where it waits for a call; or NULL */
+	dlist_node line_node;
+	Lines *counted_by; /* the call is counted there; or NULL */
+	Line *counted_in;
+
+	/* JOB_CANCELLING: a prediction that the provider is to cancel */
+	const char *cancels;      /* addresses still to be called, from the present one on */
+	const char *cancels_left; /* those behind it */
 	bool cancel_confirmed;
+	bool is_marked;   /* the row says that the provider is still to be told */
+	bool row_is_gone; /* there is no row, or it is another attempt's */
+	int cancel_failures;
+	TimestampTz cancel_since;      /* the first call; 0: there was none */
+	TimestampTz cancel_again;      /* the next one, after a failure */
+	bool cancel_has_ended;         /* what is saved is how it ended */
+	struct ServerQueue *stored_at; /* where its row counts that was read; or NULL */
 
 	/* JOB_REPORTING */
 	Verdict *verdict;
 	const char *new_state; /* of the row: succeeded, failed or queued */
 	TimestampTz run_at;    /* when queued: not before */
 	bool counts;           /* the attempt was a failure of its own */
+	bool must_cancel;      /* the prediction is still running: it is cancelled then */
 	ReportOutcome outcome;
 	TimestampTz report_at; /* not before; the last try failed */
 	int report_failures;

@@ -1,6 +1,6 @@
 /*
  * lanes.c
- *		The ready jobs of each server, tenant and priority, as far as they are in memory.
+ *		The ready jobs of each server, owner, tenant and priority, as far as they are in memory.
  *
  * A lane holds the front of what the table has: all up to a key, and nothing behind it while it has more.  So
  * whoever comes with a lower key is added, at whatever time it commits, and whoever comes with a higher one is read
@@ -88,11 +88,20 @@ lanes_init(Lanes *lanes)
 }
 
 /*
+ * Frees what lanes_init() made of a server that has no jobs any more.
+ */
+void
+lanes_free(Lanes *lanes)
+{
+	pairingheap_free(lanes->expiring);
+}
+
+/*
  * A lane of a server, whose names must stay.  It has no jobs, and goes with the next change unless it is given some.
  */
 Lane *
-lane_create(Lanes *lanes, struct Tenant *tenant, const char *server_name, const char *tenant_name,
-			int priority)
+lane_create(Lanes *lanes, struct Tenant *tenant, const char *server_name, Oid owner,
+			const char *tenant_name, int priority)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 	Lane *lane = palloc0(sizeof(Lane));
@@ -100,6 +109,7 @@ lane_create(Lanes *lanes, struct Tenant *tenant, const char *server_name, const 
 	lane->lanes = lanes;
 	lane->tenant = tenant;
 	lane->server_name = server_name;
+	lane->owner = owner;
 	lane->tenant_name = tenant_name;
 	lane->priority = priority;
 	lane->ready = pairingheap_allocate(compare_ready, NULL);

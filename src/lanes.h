@@ -1,6 +1,6 @@
 /*
  * lanes.h
- *		The ready jobs of each server, tenant and priority.
+ *		The ready jobs of each server, owner, tenant and priority.
  */
 #ifndef GENJOB_LANES_H
 #define GENJOB_LANES_H
@@ -27,7 +27,7 @@ typedef struct Lanes
 struct Tenant;
 
 /*
- * The ready jobs of one server, tenant and priority, by run_at and then id.
+ * The ready jobs of one server, owner, tenant and priority, by run_at and then id.
  */
 typedef struct Lane
 {
@@ -35,6 +35,7 @@ typedef struct Lane
 	Lanes *lanes;
 	struct Tenant *tenant;
 	const char *server_name;
+	Oid owner;
 	const char *tenant_name;
 	int priority;
 	pairingheap *ready; /* first on top */
@@ -47,7 +48,8 @@ typedef struct Lane
 } Lane;
 
 extern void lanes_init(Lanes *lanes);
-extern Lane *lane_create(Lanes *lanes, struct Tenant *tenant, const char *server_name,
+extern void lanes_free(Lanes *lanes);
+extern Lane *lane_create(Lanes *lanes, struct Tenant *tenant, const char *server_name, Oid owner,
 						 const char *tenant_name, int priority);
 
 /* What commits tell of */

@@ -130,6 +130,7 @@ forget_unseen(void)
 
 		if (database->seen || database->handle != NULL)
 			continue;
+		shmem_stats_forget_database(database->oid);
 		if (database->slot >= 0)
 			shmem_slot_free(database->slot);
 		databases = foreach_delete_current(databases, cell);

@@ -81,7 +81,7 @@ static void
 settle_save(Job *job)
 {
 	if (job->step == STEP_CANCEL && job->outcome != REPORT_PENDING)
-		job_destroy(job);
+		cancel_saved(job);
 	else if (job->outcome == REPORT_WRITTEN && job->is_spooled)
 	{
 		/* its prediction is taken up as any other that an earlier dispatcher has left */
@@ -108,7 +108,10 @@ settle_report(Job *job)
 			if (strcmp(job->new_state, "queued") != 0)
 				marker_acquit(job->id);
 			steps_reported(job, clock_now());
-			job_destroy(job);
+			if (job->must_cancel)
+				cancel_resume(job);
+			else
+				job_destroy(job);
 			break;
 		case REPORT_FENCED:
 			job_destroy(job);

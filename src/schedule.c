@@ -3,14 +3,12 @@
  *		Which job runs next, and where: the queues of all servers, in memory.
  *
  * The table is the queue; this is only a picture of its front, and can be thrown away and read again
- * at any time.  Each server has its own, so that one that is slow, full, paused or gone holds back
+ * at any time.  Each server has its own (queues.c), so that one that is slow, full, paused or gone holds back
  * nobody else's jobs.  Whose turn it is at a server is decided by turns.c, how much it may be given by
- * limits.c; here one is matched with the other.
+ * limits.c; here one is matched with the other.  Only queues that have something to do are looked at.
  */
 #include "postgres.h"
 
-#include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
 #include "bound.h"
@@ -22,62 +20,8 @@
 
 ScheduleTimes schedule_times = {0, 0, 0};
 
-static HTAB *queues = NULL;
-static uint64 refreshed_generation = 0;
-static bool has_new_queue = false;
 static uint64 served = 0;         /* jobs so far, of all servers */
 static uint64 refused_memory = 0; /* servers so far */
-
-/* ---------- queues ---------- */
-
-/*
- * The queue of the server of that name, made on first use.
- */
-ServerQueue *
-schedule_queue(const char *server_name)
-{
-	ServerQueue *queue;
-	bool found;
-
-	if (queues == NULL)
-	{
-		HASHCTL by_name = {.keysize = NAMEDATALEN, .entrysize = sizeof(ServerQueue)};
-
-		queues = hash_create("genjob server queues", 16, &by_name, HASH_ELEM | HASH_STRINGS);
-	}
-	queue = hash_search(queues, server_name, HASH_ENTER, &found);
-	if (!found)
-	{
-		NameData name = queue->name;
-
-		memset(queue, 0, sizeof(*queue));
-		queue->name = name;
-		turns_init(&queue->turns);
-		dlist_init(&queue->bound);
-		has_new_queue = true;
-	}
-	return queue;
-}
-
-/*
- * All queues, palloc'd; their number in *n.
- */
-static ServerQueue **
-list_queues(int *n)
-{
-	HASH_SEQ_STATUS scan;
-	ServerQueue *queue;
-	ServerQueue **list =
-		palloc(((queues ? hash_get_num_entries(queues) : 0) + 1) * sizeof(ServerQueue *));
-
-	*n = 0;
-	if (queues == NULL)
-		return list;
-	hash_seq_init(&scan, queues);
-	while ((queue = hash_seq_search(&scan)) != NULL)
-		list[(*n)++] = queue;
-	return list;
-}
 
 static bool
 has_ready(const ServerQueue *queue)
@@ -85,10 +29,10 @@ has_ready(const ServerQueue *queue)
 	return queue->turns.lanes.n_ready > 0 || queue->turns.lanes.n_unread > 0;
 }
 
-static bool
-has_waiting(ServerQueue *queue)
+static ServerQueue *
+queue_of(dlist_node *node)
 {
-	return has_ready(queue) || !dlist_is_empty(&queue->bound);
+	return dlist_container(ServerQueue, node, node);
 }
 
 /* ---------- jobs ---------- */
@@ -110,15 +54,14 @@ schedule_put_off(int64 id, TimestampTz until, bool is_shunned)
  * expires_at is 0 where it does not.
  */
 void
-schedule_add(int64 id, const char *server_name, const char *tenant, int priority,
+schedule_add(int64 id, const char *server_name, Oid owner, const char *tenant, int priority,
 			 TimestampTz run_at, TimestampTz expires_at)
 {
 	ServerQueue *queue = schedule_queue(server_name);
 
 	schedule_remove(id);
 	if (!putoff_is_shunned(id))
-		lane_add(turns_lane(&queue->turns, NameStr(queue->name), tenant, priority), id, run_at,
-				 expires_at);
+		lane_add(turns_lane(&queue->turns, owner, tenant, priority), id, run_at, expires_at);
 }
 
 /*
@@ -142,15 +85,6 @@ schedule_remove(int64 id)
 
 /* ---------- jobs that their server's fallback does not take ---------- */
 
-static void
-set_fallback_trouble(ServerQueue *queue, const char *why)
-{
-	if (why != NULL && queue->fallback_trouble != NULL && strcmp(why, queue->fallback_trouble) == 0)
-		return;
-	free(queue->fallback_trouble);
-	queue->fallback_trouble = why ? strdup(why) : NULL;
-}
-
 /*
  * Keeps a job that is not on the queue any more for its own server, since the fallback may not run it:
  * why says so.
@@ -158,7 +92,8 @@ set_fallback_trouble(ServerQueue *queue, const char *why)
 void
 schedule_bind(int64 id, ServerQueue *home, const char *why)
 {
-	set_fallback_trouble(home, psprintf("Its fallback \"%s\" takes no jobs of some owners: %s",
+	queue_set_fallback_trouble(home,
+							   psprintf("Its fallback \"%s\" takes no jobs of some owners: %s",
 										home->server->options.fallback, why));
 	bound_add(&home->bound, id);
 }
@@ -170,114 +105,23 @@ schedule_bind(int64 id, ServerQueue *home, const char *why)
 int
 schedule_release(int64 *ids, int max, TimestampTz now)
 {
-	int n_queues;
-	ServerQueue **list = list_queues(&n_queues);
+	dlist_iter iter;
 	int n = 0;
-	int i;
 
-	for (i = 0; i < n_queues; i++)
+	dlist_foreach(iter, queues_active())
 	{
-		ServerQueue *queue = list[i];
+		ServerQueue *queue = queue_of(iter.cur);
 		int room = queue->must_release ? max : limits_room(&queue->limits, now);
 
 		n += bound_take(&queue->bound, ids + n, Min(room, max - n));
 		queue->must_release &= !dlist_is_empty(&queue->bound);
 		if (dlist_is_empty(&queue->bound) && queue->fallback != NULL)
-			set_fallback_trouble(queue, NULL);
+			queue_set_fallback_trouble(queue, NULL);
 	}
-	pfree(list);
 	return n;
 }
 
 /* ---------- servers ---------- */
-
-static void
-refresh_queue(ServerQueue *queue)
-{
-	ServerComplaint complaint;
-	Server *server = server_get(NameStr(queue->name), &complaint);
-
-	if (server == queue->server && server != NULL)
-		return;
-	if (server != NULL)
-		server_hold(server);
-	queue->stats = server ? shmem_stats_find(server->oid) : NULL;
-	limits_apply(&queue->limits, server, queue->stats, clock_now());
-	server_release(queue->server);
-	queue->server = server;
-	free(queue->complaint);
-	queue->complaint =
-		server ? NULL : strdup(psprintf("%s. %s", complaint.message, complaint.hint));
-}
-
-/*
- * Why a fallback cannot be used, or NULL.
- */
-static char *
-complain_of_fallback(const ServerQueue *queue, const ServerQueue *fallback)
-{
-	const char *name = NameStr(fallback->name);
-
-	if (fallback == queue)
-		return psprintf("Its fallback \"%s\" cannot be used: it is the server itself.", name);
-	if (fallback->server == NULL)
-		return psprintf("Its fallback \"%s\" cannot be used: %s", name, fallback->complaint);
-	if (fallback->server->options.preset != queue->server->options.preset)
-		return psprintf("Its fallback \"%s\" cannot be used: it speaks %s, not %s.", name,
-						fallback->server->options.preset->api, queue->server->options.preset->api);
-	if (!server_may_stand_in(queue->server, fallback->server))
-		return psprintf("Its fallback \"%s\" cannot be used: it belongs to another role. ALTER SERVER %s OWNER TO the owner of server \"%s\", or a superuser.",
-						name, quote_identifier(name), NameStr(queue->name));
-	return NULL;
-}
-
-/*
- * The queue of the server that takes jobs when this one cannot: it must understand the same words.
- * Jobs that it did not take are looked at again, for it may be another one now, or allow more.
- */
-static void
-find_fallback(ServerQueue *queue)
-{
-	const char *name = queue->server ? queue->server->options.fallback : NULL;
-	ServerQueue *fallback = name ? schedule_queue(name) : NULL;
-	char *complaint = NULL;
-
-	if (fallback != NULL)
-	{
-		refresh_queue(fallback);
-		complaint = complain_of_fallback(queue, fallback);
-	}
-	set_fallback_trouble(queue, complaint);
-	queue->fallback = complaint ? NULL : fallback;
-	queue->must_release = true;
-}
-
-/*
- * Looks up the servers of all queues again if the catalogs have changed.  In a transaction.
- */
-void
-schedule_refresh(void)
-{
-	uint64 generation = server_generation();
-	bool is_due = generation != refreshed_generation || has_new_queue;
-
-	/* a fallback whose queue is made here may have one itself */
-	while (is_due)
-	{
-		int n;
-		ServerQueue **list = list_queues(&n);
-		int i;
-
-		has_new_queue = false;
-		for (i = 0; i < n; i++)
-			refresh_queue(list[i]);
-		for (i = 0; i < n; i++)
-			find_fallback(list[i]);
-		pfree(list);
-		is_due = has_new_queue;
-	}
-	refreshed_generation = generation;
-}
 
 /*
  * Forgets all that waits for a server; the table still has it.
@@ -293,54 +137,19 @@ schedule_drop(ServerQueue *queue)
 }
 
 /*
- * Forgets what the table has not, at the end of a scan of it.
- */
-void
-schedule_drop_unseen(void)
-{
-	int n;
-	ServerQueue **list = list_queues(&n);
-	int i;
-
-	for (i = 0; i < n; i++)
-		turns_drop_unseen(&list[i]->turns);
-	pfree(list);
-}
-
-/*
- * Obeys the weights of tenants that were read anew.
- */
-void
-schedule_weights_changed(void)
-{
-	int n;
-	ServerQueue **list = list_queues(&n);
-	int i;
-
-	for (i = 0; i < n; i++)
-		turns_apply_weights(&list[i]->turns);
-	pfree(list);
-}
-
-/*
  * A queue whose jobs cannot be run, because the server cannot be used; NULL when there is none.
  */
 ServerQueue *
 schedule_next_without_server(void)
 {
-	HASH_SEQ_STATUS scan;
-	ServerQueue *queue;
+	dlist_iter iter;
 
-	if (queues == NULL)
-		return NULL;
-	hash_seq_init(&scan, queues);
-	while ((queue = hash_seq_search(&scan)) != NULL)
+	dlist_foreach(iter, queues_active())
 	{
-		if (queue->server == NULL && has_waiting(queue))
-		{
-			hash_seq_term(&scan);
+		ServerQueue *queue = queue_of(iter.cur);
+
+		if (queue->server == NULL && !queue->is_stale && queue_has_waiting(queue))
 			return queue;
-		}
 	}
 	return NULL;
 }
@@ -374,12 +183,13 @@ needs_fallback(ServerQueue *queue, TimestampTz now)
 }
 
 /*
- * Takes the job out of the queue that its fallback is to run.
+ * Takes the job out of the queue that its fallback is to run; *is_paid: in turn.
  */
 static bool
-pop_for_fallback(ServerQueue *queue, int64 *id)
+pop_for_fallback(ServerQueue *queue, int64 *id, bool *is_paid)
 {
-	if (limits_are_broken(&queue->limits))
+	*is_paid = limits_are_broken(&queue->limits);
+	if (*is_paid)
 		return turns_pop(&queue->turns, id);
 	return turns_pop_expiring(&queue->turns, DT_NOEND, id);
 }
@@ -390,9 +200,9 @@ pop_for_fallback(ServerQueue *queue, int64 *id)
 static bool
 could_take(ServerQueue *queue, TimestampTz now)
 {
-	if (!has_waiting(queue))
+	if (!queue_has_waiting(queue))
 		return false;
-	return (queue->must_release && !dlist_is_empty(&queue->bound)) ||
+	return queue->is_stale || (queue->must_release && !dlist_is_empty(&queue->bound)) ||
 		   limits_room(&queue->limits, now) > 0 ||
 		   (has_ready(queue) && needs_fallback(queue, now) &&
 			limits_room(&queue->fallback->limits, now) > 0);
@@ -434,13 +244,13 @@ schedule_memory_refused(ServerQueue *queue, size_t bytes)
 ServerQueue *
 schedule_next_for_memory(TimestampTz now)
 {
-	HASH_SEQ_STATUS scan;
-	ServerQueue *queue;
 	ServerQueue *first = NULL;
+	dlist_iter iter;
 
-	hash_seq_init(&scan, queues);
-	while ((queue = hash_seq_search(&scan)) != NULL)
+	dlist_foreach(iter, queues_active())
 	{
+		ServerQueue *queue = queue_of(iter.cur);
+
 		if (queue->wants_memory > 0 &&
 			(first == NULL || queue->waits_for_memory < first->waits_for_memory) &&
 			could_take(queue, now) &&
@@ -465,21 +275,18 @@ waits_for_memory(const ServerQueue *queue, const ServerQueue *first)
 bool
 schedule_can_take(int room, TimestampTz now)
 {
-	HASH_SEQ_STATUS scan;
-	ServerQueue *queue;
 	ServerQueue *first;
+	dlist_iter iter;
 
-	if (queues == NULL || room <= 0)
+	if (room <= 0)
 		return false;
 	first = schedule_next_for_memory(now);
-	hash_seq_init(&scan, queues);
-	while ((queue = hash_seq_search(&scan)) != NULL)
+	dlist_foreach(iter, queues_active())
 	{
+		ServerQueue *queue = queue_of(iter.cur);
+
 		if (!waits_for_memory(queue, first) && could_take(queue, now))
-		{
-			hash_seq_term(&scan);
 			return true;
-		}
 	}
 	return false;
 }
@@ -488,6 +295,9 @@ static bool
 take_one(ServerQueue *queue, Turn *taken, TimestampTz now)
 {
 	taken->home = queue;
+	taken->is_paid = true;
+	if (queue->is_stale)
+		return false;
 	if (limits_room(&queue->limits, now) > 0)
 	{
 		taken->queue = queue;
@@ -497,8 +307,9 @@ take_one(ServerQueue *queue, Turn *taken, TimestampTz now)
 	else if (needs_fallback(queue, now) && limits_room(&queue->fallback->limits, now) > 0)
 	{
 		taken->queue = queue->fallback;
-		if (!pop_for_fallback(queue, &taken->id))
+		if (!pop_for_fallback(queue, &taken->id, &taken->is_paid))
 			return false;
+		queue_touch(taken->queue);
 	}
 	else
 		return false;
@@ -506,34 +317,59 @@ take_one(ServerQueue *queue, Turn *taken, TimestampTz now)
 	return true;
 }
 
+/* A queue that may have a job to be taken, and where it stands among the others. */
+typedef struct Candidate
+{
+	pairingheap_node node;
+	ServerQueue *queue;
+	int in_flight; /* at the server to which its next job would go */
+} Candidate;
+
 /*
- * Whether one queue comes before another: the one whose next job would go to a server with fewer calls in
+ * One queue comes before another: the one whose next job would go to a server with fewer calls in
  * flight, so that those which share genjob.max_in_flight have even parts of it; of two that go to the same
  * server, as a fallback's guests do, the one that was served longer ago.
  */
-static bool
-comes_first(ServerQueue *left, ServerQueue *right, TimestampTz now)
+static int
+compare_candidates(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 {
-	const ServerQueue *left_runs = needs_fallback(left, now) ? left->fallback : left;
-	const ServerQueue *right_runs = needs_fallback(right, now) ? right->fallback : right;
+	const Candidate *left = pairingheap_const_container(Candidate, node, a);
+	const Candidate *right = pairingheap_const_container(Candidate, node, b);
 
-	if (left_runs->limits.in_flight != right_runs->limits.in_flight)
-		return left_runs->limits.in_flight < right_runs->limits.in_flight;
-	return left->served_at < right->served_at;
+	if (left->in_flight != right->in_flight)
+		return left->in_flight < right->in_flight ? 1 : -1;
+	return left->queue->served_at < right->queue->served_at ? 1 : -1;
 }
 
 static int
-choose_queue(ServerQueue **list, int n, TimestampTz now)
+calls_at_next_server(ServerQueue *queue, TimestampTz now)
 {
-	int best = 0;
-	int i;
+	return needs_fallback(queue, now) ? queue->fallback->limits.in_flight : queue->limits.in_flight;
+}
 
-	for (i = 1; i < n; i++)
+/*
+ * The queues of which schedule_take() may take a job, as a heap with the first on top.
+ */
+static pairingheap *
+line_up_candidates(TimestampTz now)
+{
+	pairingheap *line = pairingheap_allocate(compare_candidates, NULL);
+	ServerQueue *first = schedule_next_for_memory(now);
+	dlist_iter iter;
+
+	dlist_foreach(iter, queues_active())
 	{
-		if (comes_first(list[i], list[best], now))
-			best = i;
+		ServerQueue *queue = queue_of(iter.cur);
+		Candidate *candidate;
+
+		if (waits_for_memory(queue, first) || !could_take(queue, now))
+			continue;
+		candidate = palloc(sizeof(Candidate));
+		candidate->queue = queue;
+		candidate->in_flight = calls_at_next_server(queue, now);
+		pairingheap_add(line, &candidate->node);
 	}
-	return best;
+	return line;
 }
 
 /*
@@ -543,43 +379,51 @@ choose_queue(ServerQueue **list, int n, TimestampTz now)
 int
 schedule_take(Turn *taken, int max, int room, TimestampTz now)
 {
-	int n_queues;
-	ServerQueue **list = list_queues(&n_queues);
-	ServerQueue *first = n_queues > 0 ? schedule_next_for_memory(now) : NULL;
+	pairingheap *line = line_up_candidates(now);
 	int n = 0;
 
-	while (n_queues > 0 && n < Min(max, room))
+	while (!pairingheap_is_empty(line) && n < Min(max, room))
 	{
-		int i = choose_queue(list, n_queues, now);
+		Candidate *candidate =
+			pairingheap_container(Candidate, node, pairingheap_remove_first(line));
+		int in_flight = calls_at_next_server(candidate->queue, now);
 
-		if (!waits_for_memory(list[i], first) && take_one(list[i], &taken[n], now))
+		/* guests of one server are told of each other's calls when their turn comes */
+		if (in_flight <= candidate->in_flight)
 		{
-			list[i]->served_at = ++served;
+			if (!take_one(candidate->queue, &taken[n], now))
+				continue;
+			candidate->queue->served_at = ++served;
 			n++;
+			in_flight = calls_at_next_server(candidate->queue, now);
 		}
-		else
-			list[i] = list[--n_queues];
+		candidate->in_flight = in_flight;
+		pairingheap_add(line, &candidate->node);
 	}
-	pfree(list);
+	pairingheap_free(line);
 	return n;
 }
 
 /*
- * The addresses of pools that can be reached, at most max; returns their number.
+ * The addresses that can be reached, at most max, of the pools that run these turns; returns their number.
  */
 int
-schedule_list_usable(const char **urls, int max)
+schedule_list_usable(const Turn *turns, int n_turns, const char **urls, int max)
 {
-	int n_queues;
-	ServerQueue **list = list_queues(&n_queues);
+	static uint64 lists = 0;
 	int n = 0;
 	int i;
 	int j;
 
-	for (i = 0; i < n_queues; i++)
+	lists++;
+	for (i = 0; i < n_turns; i++)
 	{
-		const Limits *limits = &list[i]->limits;
+		ServerQueue *queue = turns[i].queue;
+		const Limits *limits = &queue->limits;
 
+		if (queue->listed == lists)
+			continue;
+		queue->listed = lists;
 		for (j = 0; j < limits->n_backends && limits->n_backends > 1 && n < max; j++)
 		{
 			const Backend *backend = limits->backends[j];
@@ -588,7 +432,6 @@ schedule_list_usable(const char **urls, int max)
 				urls[n++] = backend->url;
 		}
 	}
-	pfree(list);
 	return n;
 }
 
@@ -598,16 +441,13 @@ schedule_list_usable(const char **urls, int max)
 TimestampTz
 schedule_next_change(TimestampTz now)
 {
-	HASH_SEQ_STATUS scan;
-	ServerQueue *queue;
 	TimestampTz next = 0;
+	dlist_iter iter;
 
-	if (queues == NULL)
-		return 0;
-	hash_seq_init(&scan, queues);
-	while ((queue = hash_seq_search(&scan)) != NULL)
+	dlist_foreach(iter, queues_active())
 	{
-		TimestampTz change = has_waiting(queue) ? limits_next_change(&queue->limits, now) : 0;
+		ServerQueue *queue = queue_of(iter.cur);
+		TimestampTz change = queue_has_waiting(queue) ? limits_next_change(&queue->limits, now) : 0;
 		TimestampTz expiry = queue->fallback ? lanes_next_expiry(&queue->turns.lanes) : 0;
 
 		if (change != 0)
@@ -622,24 +462,26 @@ schedule_next_change(TimestampTz now)
 }
 
 /*
- * Shows in genjob.servers and genjob.backends what each server may be given, and why it is not more.
+ * Shows in genjob.servers and genjob.backends what each server may be given, and why it is not more.  Those that
+ * have nothing to do any more are looked at no further.
  */
 void
 schedule_show(int room, TimestampTz now)
 {
-	HASH_SEQ_STATUS scan;
-	ServerQueue *queue;
+	dlist_iter iter;
 
-	if (queues == NULL)
-		return;
-	hash_seq_init(&scan, queues);
-	while ((queue = hash_seq_search(&scan)) != NULL)
+	dlist_foreach(iter, queues_active())
+	{
+		ServerQueue *queue = queue_of(iter.cur);
+
 		limits_say_why(&queue->limits,
 					   room <= 0 ? "genjob.max_in_flight is reached"
-					   : queue->wants_memory > 0 && has_waiting(queue)
+					   : queue->wants_memory > 0 && queue_has_waiting(queue)
 						   ? "genjob.max_memory is reached"
 						   : "",
 					   queue->fallback_trouble, now);
+	}
+	queues_rest(now);
 }
 
 /*

@@ -6,6 +6,7 @@
 #define GENJOB_SCHEDULE_H
 
 #include "limits/limits.h"
+#include "lines.h"
 #include "server.h"
 #include "shmem.h"
 #include "turns.h"
@@ -16,9 +17,17 @@
 typedef struct ServerQueue
 {
 	NameData name; /* key; a server of that name need not exist */
-	Turns turns;   /* the jobs that are queued in the table and due */
+	dlist_node
+		node; /* among those that have something to do while is_active, else among those that have not */
+	bool is_active;
+	TimestampTz idle_since; /* where it is not */
+	int n_jobs;             /* that this server runs, or lately ran, and that are in memory */
+	int n_guests;           /* queues that have it for a fallback */
+	Turns turns;            /* the jobs that are queued in the table and due */
 
 	/* The server, as of the last schedule_refresh() */
+	bool is_stale;                /* there was none since it has something to do */
+	bool lacks_fallback;          /* there was, and fallback is to be found anew */
 	Server *server;               /* NULL: cannot be used, see complaint */
 	ServerStats *stats;           /* NULL with server */
 	char *complaint;              /* malloc'd; NULL with a server */
@@ -32,7 +41,18 @@ typedef struct ServerQueue
 	uint64 waits_for_memory; /* its number in the line of those that are; 0: it has none */
 
 	Limits limits;
+	Line questions; /* jobs that wait to ask about their predictions */
+	Line cancels;   /* jobs that wait to have theirs cancelled */
+
+	/* Calls that cancel */
+	double cancel_window;           /* at a time; 0: as at first */
+	TimestampTz cancels_held_until; /* the server asked to wait with them */
+	int n_stored_cancels;           /* jobs in memory that were read of its rows */
+	bool has_unread_cancels;        /* there are more */
+	int64 cancels_read_to;          /* ids */
+	dlist_node unread_node;         /* on the list of queue/cancels.c, while has_unread_cancels */
 	uint64 served_at; /* the number of the last of its jobs that was given a place, of all jobs */
+	uint64 listed;    /* private to schedule_list_usable() */
 } ServerQueue;
 
 /* A job that may be started now. */
@@ -42,11 +62,23 @@ typedef struct Turn
 	ServerQueue *queue; /* of the server that is to run it */
 	ServerQueue *home;  /* of the server that it is queued for */
 	Place place;        /* at queue; whoever does not use it gives it back */
+	bool is_paid;       /* it was the job's turn; else it came out of turn */
 } Turn;
 
+/* queues.c: which queues there are, and the server of each */
 extern ServerQueue *schedule_queue(const char *server_name);
-extern void schedule_add(int64 id, const char *server_name, const char *tenant, int priority,
-						 TimestampTz run_at, TimestampTz expires_at);
+extern dlist_head *queues_active(void);
+extern bool queue_has_waiting(const ServerQueue *queue);
+extern void queue_touch(ServerQueue *queue);
+extern void queues_rest(TimestampTz now);
+extern void queue_set_fallback_trouble(ServerQueue *queue, const char *why);
+extern void schedule_refresh(void);
+extern void schedule_weights_changed(void);
+extern void schedule_drop_unseen(void);
+
+/* schedule.c: what is taken off them */
+extern void schedule_add(int64 id, const char *server_name, Oid owner, const char *tenant,
+						 int priority, TimestampTz run_at, TimestampTz expires_at);
 extern void schedule_remove(int64 id);
 extern bool schedule_knows(int64 id);
 extern void schedule_put_off(int64 id, TimestampTz until, bool is_shunned);
@@ -58,15 +90,12 @@ extern void schedule_memory_given(ServerQueue *queue, size_t bytes);
 extern void schedule_memory_refused(ServerQueue *queue, size_t bytes);
 extern ServerQueue *schedule_next_for_memory(TimestampTz now);
 
-extern void schedule_refresh(void);
-extern void schedule_weights_changed(void);
 extern void schedule_drop(ServerQueue *queue);
-extern void schedule_drop_unseen(void);
 extern ServerQueue *schedule_next_without_server(void);
 
 extern bool schedule_can_take(int room, TimestampTz now);
 extern int schedule_take(Turn *turns, int max, int room, TimestampTz now);
-extern int schedule_list_usable(const char **urls, int max);
+extern int schedule_list_usable(const Turn *turns, int n_turns, const char **urls, int max);
 extern TimestampTz schedule_next_change(TimestampTz now);
 extern void schedule_show(int room, TimestampTz now);
 

@@ -226,6 +226,15 @@ server_get(const char *name, ServerComplaint *complaint)
 	return server;
 }
 
+/*
+ * Whether there is a foreign server of that OID.
+ */
+bool
+server_exists(Oid server)
+{
+	return SearchSysCacheExists1(FOREIGNSERVEROID, ObjectIdGetDatum(server));
+}
+
 Server *
 server_hold(Server *server)
 {

@@ -57,6 +57,7 @@ extern bool server_read_secrets(const Server *server, Oid role, MappingOptions *
 extern const ServerOptions *server_backend(const Server *server, const char *url);
 extern Server *server_hold(Server *server);
 extern void server_release(Server *server);
+extern bool server_exists(Oid server);
 extern uint64 server_generation(void);
 
 #endif /* GENJOB_SERVER_H */

@@ -47,6 +47,15 @@ typedef struct Waiter
 	Latch *latch;
 } Waiter;
 
+/* Whose statistics a ServerStats has. */
+typedef struct StatsKey
+{
+	Oid database; /* invalid: free */
+	Oid server;
+	int pid;        /* of the dispatcher that writes them; 0: none does now */
+	uint64 used_at; /* by stats_clock */
+} StatsKey;
+
 typedef struct Shared
 {
 	/* All but meters and statistics is protected by this. */
@@ -64,6 +73,8 @@ typedef struct Shared
 	int activity_end;  /* entries from here on were never used */
 	int activity_free; /* where to begin the search for a free one */
 	Activity activities[MAX_ACTIVITIES];
+	StatsKey stats_keys[MAX_STATS]; /* whose stats are */
+	uint64 stats_clock;             /* counts up with each use of one */
 	ServerStats stats[MAX_STATS];
 	/* followed by max_slots Slots and max_waiters Waiters */
 } Shared;
@@ -176,6 +187,11 @@ slot_detach(int code, Datum arg)
 	{
 		if (shared->activities[i].pid == MyProcPid)
 			shared->activities[i].database = InvalidOid;
+	}
+	for (i = 0; i < MAX_STATS; i++)
+	{
+		if (shared->stats_keys[i].pid == MyProcPid)
+			shared->stats_keys[i].pid = 0;
 	}
 	if (shared->launcher != NULL)
 		SetLatch(shared->launcher);
@@ -651,8 +667,30 @@ shmem_read_activity(Oid database, Activity **activities)
 /* ---------- what servers did ---------- */
 
 /*
- * The statistics of a server of this database, made on first use.  When there are too many servers,
- * the last entry is shared by all that came too late.
+ * A place for the statistics of a server of this database: its own, a free one, or that of the server whose were used
+ * longest ago, of those that no dispatcher writes now; -1: there is none.
+ */
+static int
+choose_stats(Oid server)
+{
+	int best = -1;
+	int i;
+
+	for (i = 0; i < MAX_STATS; i++)
+	{
+		const StatsKey *key = &shared->stats_keys[i];
+
+		if (key->database == MyDatabaseId && key->server == server)
+			return i;
+		if (key->pid == 0 && (best < 0 || key->used_at < shared->stats_keys[best].used_at))
+			best = i;
+	}
+	return best;
+}
+
+/*
+ * The statistics of a server of this database, made on first use, which stay its own until they are released.  NULL
+ * when there are too many servers that are called now: a server never shows another's figures.
  */
 ServerStats *
 shmem_stats_find(Oid server)
@@ -661,20 +699,88 @@ shmem_stats_find(Oid server)
 	int i;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (i = 0; i < MAX_STATS; i++)
+	i = choose_stats(server);
+	if (i >= 0)
 	{
+		StatsKey *key = &shared->stats_keys[i];
+
 		stats = &shared->stats[i];
-		if (stats->database == MyDatabaseId && stats->server == server)
-			break;
-		if (!OidIsValid(stats->database) || i == MAX_STATS - 1)
-		{
-			stats->database = MyDatabaseId;
-			stats->server = server;
-			break;
-		}
+		if (key->database != MyDatabaseId || key->server != server)
+			memset(stats, 0, sizeof(ServerStats));
+		*key = (StatsKey){MyDatabaseId, server, MyProcPid, ++shared->stats_clock};
+		stats->server = server;
 	}
 	LWLockRelease(shared->lock);
 	return stats;
+}
+
+/*
+ * Has statistics kept only as long as there is a place for them.
+ */
+void
+shmem_stats_release(ServerStats *stats)
+{
+	StatsKey *key = &shared->stats_keys[stats - shared->stats];
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	key->pid = 0;
+	key->used_at = ++shared->stats_clock;
+	LWLockRelease(shared->lock);
+}
+
+static void
+free_stats(Oid database, Oid server)
+{
+	int i;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < MAX_STATS; i++)
+	{
+		StatsKey *key = &shared->stats_keys[i];
+
+		if (key->database == database && key->pid == 0 &&
+			(key->server == server || !OidIsValid(server)))
+			memset(key, 0, sizeof(*key));
+	}
+	LWLockRelease(shared->lock);
+}
+
+/*
+ * Forgets the statistics of a server of this database that is not there any more, unless they are in use.
+ */
+void
+shmem_stats_forget(Oid server)
+{
+	free_stats(MyDatabaseId, server);
+}
+
+/*
+ * The same of all servers of a database.
+ */
+void
+shmem_stats_forget_database(Oid database)
+{
+	free_stats(database, InvalidOid);
+}
+
+/*
+ * The servers of this database that have statistics, palloc'd; returns their number.
+ */
+int
+shmem_stats_list(Oid **servers)
+{
+	int n = 0;
+	int i;
+
+	*servers = palloc(MAX_STATS * sizeof(Oid));
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (i = 0; i < MAX_STATS; i++)
+	{
+		if (shared->stats_keys[i].database == MyDatabaseId)
+			(*servers)[n++] = shared->stats_keys[i].server;
+	}
+	LWLockRelease(shared->lock);
+	return n;
 }
 
 /*
@@ -687,13 +793,17 @@ shmem_read_stats(Oid database, ServerStats **stats)
 	int n = 0;
 	int i;
 
-	while (max < MAX_STATS && OidIsValid(shared->stats[max].database))
-		max++;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (i = 0; i < MAX_STATS; i++)
+		max += shared->stats_keys[i].database == database;
+	LWLockRelease(shared->lock);
 	*stats = palloc(Max(max, 1) * sizeof(ServerStats));
-	for (i = 0; i < max; i++)
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (i = 0; i < MAX_STATS && n < max; i++)
 	{
-		if (shared->stats[i].database == database)
+		if (shared->stats_keys[i].database == database)
 			(*stats)[n++] = shared->stats[i];
 	}
+	LWLockRelease(shared->lock);
 	return n;
 }

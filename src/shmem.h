@@ -129,6 +129,10 @@ extern int shmem_read_activity(Oid database, Activity **activities);
 /* ---------- what servers did ---------- */
 
 extern ServerStats *shmem_stats_find(Oid server);
+extern void shmem_stats_release(ServerStats *stats);
+extern void shmem_stats_forget(Oid server);
+extern void shmem_stats_forget_database(Oid database);
+extern int shmem_stats_list(Oid **servers);
 extern int shmem_read_stats(Oid database, ServerStats **stats);
 
 #endif /* GENJOB_SHMEM_H */

@@ -37,7 +37,6 @@ typedef struct BackendStats
  */
 typedef struct ServerStats
 {
-	Oid database; /* invalid: free */
 	Oid server;
 	int in_flight;
 	int allowed;  /* calls at a time, when nothing is in the way */

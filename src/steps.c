@@ -481,7 +481,9 @@ steps_start(Job *job)
 	marker_begin(job->id, job->attempt);
 	if (job->waits_for == NULL)
 		postponed_forget(job->id);
-	if (job->request == NULL)
+	if (job->stored_at != NULL)
+		cancel_resume(job);
+	else if (job->request == NULL)
 		resume(job);
 	else if (job->complaint != NULL)
 		steps_fail(job, job->complaint);
@@ -507,7 +509,7 @@ steps_reported(Job *job, TimestampTz now)
 	if (goes_on && job->expires_at != 0)
 		queue_note_expiry(job->expires_at);
 	if (goes_on && job->run_at <= now)
-		schedule_add(job->id, job->server_name, job->tenant, job->priority, job->run_at,
+		schedule_add(job->id, job->server_name, job->owner, job->tenant, job->priority, job->run_at,
 					 job->expires_at);
 	else if (goes_on)
 		schedule_note_time(&schedule_times.due, job->run_at);

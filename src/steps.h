@@ -29,14 +29,20 @@ extern void follow_answered(void *tag, HttpReply *reply);
 extern void follow_wake(TimestampTz now);
 extern TimestampTz follow_next_wake(void);
 extern void follow_submitted(Job *job);
-extern int follow_count_asking(void);
 extern bool follow_can_be_asked(const Job *job);
 extern void follow_begin(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase);
 extern void follow_begin_question(Job *job, HttpRequest *http);
-extern void follow_forget_question(const Job *job);
 
-/* cancel.c: the end of what was cancelled or deleted */
+/* cancel.c: telling the provider of what was cancelled or deleted */
 extern void cancel_begin(Job *job);
+extern void cancel_resume(Job *job);
+extern void cancel_saved(Job *job);
+extern void cancel_line_up(Job *job);
+extern void cancel_work(TimestampTz now);
+extern TimestampTz cancel_next(TimestampTz now);
+extern char *cancel_describe_delay(const Job *job);
+extern int cancel_count_calls(void);
+extern int cancel_count_unfinished(void);
 extern void cancel_answered(Job *job, HttpReply *reply);
 
 /* lookup.c: a submission of which it is not known whether it arrived */
@@ -62,6 +68,7 @@ extern void calls_build(void *building);
 extern bool calls_begin(Job *job, JobStep step, HttpRequest *http);
 extern void calls_prepare(Job *job);
 extern void calls_forget(Job *job);
+extern void calls_doubt_secrets(Job *job);
 extern void calls_hold_request(Job *job);
 extern void calls_hold_answer(Job *job);
 extern void calls_show(Job *job, ActivityPhase phase);

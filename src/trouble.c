@@ -111,6 +111,7 @@ trouble_show(TroubleKind kind, const ErrorData *error)
 		[TROUBLE_REPORT] = "write results",
 		[TROUBLE_FAIL] = "fail jobs that cannot be run",
 		[TROUBLE_SWEEP] = "look for jobs that no commit told of",
+		[TROUBLE_SECRETS] = "read the secrets of a server",
 	};
 
 	if (error->sqlerrcode != QUEUE_GONE)
@@ -129,6 +130,7 @@ trouble_show_job(TroubleKind kind, int64 job, ServerStats *stats, const ErrorDat
 		[TROUBLE_REPORT] = "write the result of job",
 		[TROUBLE_FAIL] = "fail job",
 		[TROUBLE_SWEEP] = "look for job",
+		[TROUBLE_SECRETS] = "read the secrets of job",
 	};
 	char *words;
 

@@ -18,6 +18,7 @@ typedef enum TroubleKind
 	TROUBLE_REPORT,
 	TROUBLE_FAIL, /* jobs that cannot be run */
 	TROUBLE_SWEEP,
+	TROUBLE_SECRETS,
 	TROUBLE_KINDS
 } TroubleKind;
 

@@ -1,13 +1,10 @@
 /*
  * turns.c
- *		Whose turn it is at a server: its tenants.
+ *		Whose turn it is at a server: its owners, and the tenants of each.
  *
- * Tenants are served in the order of their passes: a turn moves a tenant's pass on by the inverse of its
- * weight, and one that comes anew begins where the others are.  So the next free place goes to whoever
- * had least, in proportion; a million jobs of one delay the first of another by one place at most.
- * (Waldspurger and Weihl, "Stride Scheduling", 1995: deficit round robin without its bursts.)
- *
- * A tenant's jobs stand in lanes (lanes.c), one for each priority.
+ * The owners of jobs share a server, and the tenants of an owner share that owner's turns (stride.c): a role that has
+ * thousands of tenants gets no more for it, and a million jobs of one tenant delay the first of another by one place
+ * at most.  A tenant's jobs stand in lanes (lanes.c), one for each priority.
  */
 #include "postgres.h"
 
@@ -20,24 +17,41 @@
 
 #define SPARE_TENANTS 256 /* without jobs, before they are forgotten */
 
-typedef struct TenantKey
+typedef struct OwnerKey
 {
 	Turns *turns;
+	Oid role;
+	Oid unused; /* the key is hashed with what lies behind the role */
+} OwnerKey;
+
+typedef struct Owner
+{
+	OwnerKey key;
+	dlist_node node; /* on its server's list */
+	Share share;     /* of the server's turns */
+	Stride stride;   /* of its tenants */
+	dlist_head tenants;
+} Owner;
+
+typedef struct TenantKey
+{
+	Owner *owner;
 	const char *name;
 } TenantKey;
 
 typedef struct Tenant
 {
 	TenantKey key;
-	dlist_node node;               /* on its server's list */
-	pairingheap_node waiting_node; /* in its server's heap while is_waiting */
-	bool is_waiting;
-	const char *server_name;
-	double weight;
-	double pass;
-	uint64 served_at; /* the number of its last turn */
+	dlist_node node; /* on its owner's list */
+	Share share;     /* of the owner's turns */
 	dlist_head lanes;
 } Tenant;
+
+typedef struct OwnerEntry
+{
+	OwnerKey key;
+	Owner *owner;
+} OwnerEntry;
 
 typedef struct TenantEntry
 {
@@ -45,21 +59,8 @@ typedef struct TenantEntry
 	Tenant *tenant;
 } TenantEntry;
 
+static HTAB *owners = NULL;
 static HTAB *tenants = NULL;
-
-/* Of a heap the largest is on top: the better one is the larger. */
-static int
-compare_tenants(const pairingheap_node *a, const pairingheap_node *b, void *arg)
-{
-	const Tenant *left = pairingheap_const_container(Tenant, waiting_node, a);
-	const Tenant *right = pairingheap_const_container(Tenant, waiting_node, b);
-
-	if (left->pass != right->pass)
-		return left->pass < right->pass ? 1 : -1;
-	return left->served_at < right->served_at ? 1 : -1;
-}
-
-/* ---------- tenants ---------- */
 
 static uint32
 hash_tenant(const void *key, Size size)
@@ -67,7 +68,7 @@ hash_tenant(const void *key, Size size)
 	const TenantKey *tenant = key;
 
 	return hash_combine(string_hash(tenant->name, strlen(tenant->name) + 1),
-						murmurhash32((uint32) (uintptr_t) tenant->turns));
+						murmurhash32((uint32) (uintptr_t) tenant->owner));
 }
 
 static int
@@ -76,12 +77,13 @@ match_tenant(const void *a, const void *b, Size size)
 	const TenantKey *left = a;
 	const TenantKey *right = b;
 
-	return left->turns == right->turns ? strcmp(left->name, right->name) : 1;
+	return left->owner == right->owner ? strcmp(left->name, right->name) : 1;
 }
 
 static void
 create_tables(void)
 {
+	HASHCTL by_role = {.keysize = sizeof(OwnerKey), .entrysize = sizeof(OwnerEntry)};
 	HASHCTL by_tenant = {
 		.keysize = sizeof(TenantKey),
 		.entrysize = sizeof(TenantEntry),
@@ -89,72 +91,121 @@ create_tables(void)
 		.match = match_tenant,
 	};
 
+	owners = hash_create("genjob owners", 16, &by_role, HASH_ELEM | HASH_BLOBS);
 	tenants =
 		hash_create("genjob tenants", 64, &by_tenant, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE);
 }
 
+/*
+ * Prepares a server of that name, which must stay, to have turns.
+ */
 void
-turns_init(Turns *turns)
+turns_init(Turns *turns, const char *server_name)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 
 	if (tenants == NULL)
 		create_tables();
 	memset(turns, 0, sizeof(*turns));
-	turns->waiting = pairingheap_allocate(compare_tenants, NULL);
+	stride_init(&turns->stride);
 	lanes_init(&turns->lanes);
-	dlist_init(&turns->tenants);
+	dlist_init(&turns->owners);
 	turns->prune_at = SPARE_TENANTS;
+	turns->server = server_name;
 	MemoryContextSwitchTo(caller);
+}
+
+/* ---------- owners and tenants ---------- */
+
+static void
+forget_owner(Owner *owner)
+{
+	dlist_delete(&owner->node);
+	hash_search(owners, &owner->key, HASH_REMOVE, NULL);
+	stride_free(&owner->stride);
+	pfree(owner);
 }
 
 static void
 forget_tenant(Tenant *tenant)
 {
 	dlist_delete(&tenant->node);
-	tenant->key.turns->n_tenants--;
+	tenant->key.owner->key.turns->n_tenants--;
 	hash_search(tenants, &tenant->key, HASH_REMOVE, NULL);
 	pfree(unconstify(char *, tenant->key.name));
 	pfree(tenant);
 }
 
 /*
- * Forgets tenants that have nothing, but not those that had more than their share.
+ * Forgets tenants and owners that have nothing: all of them, or only those that had no more than their share.
  */
 static void
-prune_tenants(Turns *turns)
+forget_idle(Turns *turns, bool all)
 {
-	dlist_mutable_iter iter;
+	dlist_mutable_iter owner_iter;
 
-	dlist_foreach_modify(iter, &turns->tenants)
+	dlist_foreach_modify(owner_iter, &turns->owners)
 	{
-		Tenant *tenant = dlist_container(Tenant, node, iter.cur);
+		Owner *owner = dlist_container(Owner, node, owner_iter.cur);
+		dlist_mutable_iter iter;
 
-		if (dlist_is_empty(&tenant->lanes) && tenant->pass <= turns->time)
-			forget_tenant(tenant);
+		dlist_foreach_modify(iter, &owner->tenants)
+		{
+			Tenant *tenant = dlist_container(Tenant, node, iter.cur);
+
+			if (dlist_is_empty(&tenant->lanes) &&
+				(all || stride_is_even(&owner->stride, &tenant->share)))
+				forget_tenant(tenant);
+		}
+		if (dlist_is_empty(&owner->tenants) &&
+			(all || stride_is_even(&turns->stride, &owner->share)))
+			forget_owner(owner);
 	}
 	turns->prune_at = Max(SPARE_TENANTS, 2 * turns->n_tenants);
 }
 
-static Tenant *
-find_tenant(Turns *turns, const char *server_name, const char *name)
+static Owner *
+find_owner(Turns *turns, Oid role)
 {
-	TenantKey key = {turns, name};
-	TenantEntry *entry = hash_search(tenants, &key, HASH_FIND, NULL);
-	Tenant *tenant;
+	OwnerKey key = {turns, role, InvalidOid};
+	OwnerEntry *entry = hash_search(owners, &key, HASH_FIND, NULL);
+	MemoryContext caller;
+	Owner *owner;
 
 	if (entry != NULL)
-		return entry->tenant;
+		return entry->owner;
+	caller = MemoryContextSwitchTo(TopMemoryContext);
+	owner = palloc0(sizeof(Owner));
+	owner->key = key;
+	stride_init(&owner->stride);
+	stride_add(&turns->stride, &owner->share, weights_get_owner(turns->server, role));
+	dlist_init(&owner->tenants);
+	dlist_push_tail(&turns->owners, &owner->node);
+	entry = hash_search(owners, &key, HASH_ENTER, NULL);
+	entry->owner = owner;
+	MemoryContextSwitchTo(caller);
+	return owner;
+}
+
+static Tenant *
+find_tenant(Turns *turns, Oid role, const char *name)
+{
+	TenantKey key = {NULL, name};
+	TenantEntry *entry;
+	Tenant *tenant;
+
 	if (turns->n_tenants >= turns->prune_at)
-		prune_tenants(turns);
+		forget_idle(turns, false);
+	key.owner = find_owner(turns, role);
+	entry = hash_search(tenants, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry->tenant;
 	tenant = MemoryContextAllocZero(TopMemoryContext, sizeof(Tenant));
 	key.name = MemoryContextStrdup(TopMemoryContext, name);
 	tenant->key = key;
-	tenant->server_name = server_name;
-	tenant->weight = weights_get(server_name, name);
-	tenant->pass = turns->time;
+	stride_add(&key.owner->stride, &tenant->share, weights_get_tenant(turns->server, name));
 	dlist_init(&tenant->lanes);
-	dlist_push_tail(&turns->tenants, &tenant->node);
+	dlist_push_tail(&key.owner->tenants, &tenant->node);
 	turns->n_tenants++;
 	entry = hash_search(tenants, &key, HASH_ENTER, NULL);
 	entry->tenant = tenant;
@@ -169,35 +220,30 @@ first_lane(Tenant *tenant)
 }
 
 /*
- * Puts a tenant among those whose turn can come, or takes it out: its best lane must have a job.
+ * Puts a tenant among those whose turn can come, or takes it out: its best lane must have a job.  An owner is there
+ * while one of its tenants is.
  */
 void
 turns_lane_changed(Tenant *tenant)
 {
-	Turns *turns = tenant->key.turns;
+	Owner *owner = tenant->key.owner;
 	Lane *lane = first_lane(tenant);
-	bool can_go = lane != NULL && lane->n_ready > 0;
 
-	if (can_go && !tenant->is_waiting)
-	{
-		tenant->pass = Max(tenant->pass, turns->time);
-		pairingheap_add(turns->waiting, &tenant->waiting_node);
-	}
-	else if (!can_go && tenant->is_waiting)
-		pairingheap_remove(turns->waiting, &tenant->waiting_node);
-	tenant->is_waiting = can_go;
+	stride_set_waiting(&owner->stride, &tenant->share, lane != NULL && lane->n_ready > 0);
+	stride_set_waiting(&owner->key.turns->stride, &owner->share,
+					   stride_next(&owner->stride) != NULL);
 }
 
 /* ---------- lanes ---------- */
 
 /*
- * The lane of that tenant and priority, made on first use; server_name must stay.  One that is made has
- * no jobs, and goes with the next change unless it is given some.
+ * The lane of that owner, tenant and priority, made on first use.  One that is made has no jobs, and goes with the
+ * next change unless it is given some.
  */
 Lane *
-turns_lane(Turns *turns, const char *server_name, const char *tenant_name, int priority)
+turns_lane(Turns *turns, Oid owner, const char *tenant_name, int priority)
 {
-	Tenant *tenant = find_tenant(turns, server_name, tenant_name);
+	Tenant *tenant = find_tenant(turns, owner, tenant_name);
 	dlist_node *before = &tenant->lanes.head;
 	Lane *lane;
 	dlist_iter iter;
@@ -211,28 +257,37 @@ turns_lane(Turns *turns, const char *server_name, const char *tenant_name, int p
 			break;
 		before = iter.cur;
 	}
-	lane = lane_create(&turns->lanes, tenant, server_name, tenant->key.name, priority);
+	lane = lane_create(&turns->lanes, tenant, turns->server, owner, tenant->key.name, priority);
 	dlist_insert_after(before, &lane->node);
 	return lane;
 }
 
 static void
-drop_lanes(Turns *turns, bool only_unseen)
+drop_lanes(Tenant *tenant, bool only_unseen)
 {
-	dlist_mutable_iter tenant_iter;
+	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(tenant_iter, &turns->tenants)
+	dlist_foreach_modify(iter, &tenant->lanes)
 	{
-		Tenant *tenant = dlist_container(Tenant, node, tenant_iter.cur);
-		dlist_mutable_iter lane_iter;
+		Lane *lane = dlist_container(Lane, node, iter.cur);
 
-		dlist_foreach_modify(lane_iter, &tenant->lanes)
-		{
-			Lane *lane = dlist_container(Lane, node, lane_iter.cur);
+		if (!only_unseen || !lane_is_seen(lane))
+			lane_drop(lane);
+	}
+}
 
-			if (!only_unseen || !lane_is_seen(lane))
-				lane_drop(lane);
-		}
+static void
+drop_all_lanes(Turns *turns, bool only_unseen)
+{
+	dlist_iter owner_iter;
+
+	dlist_foreach(owner_iter, &turns->owners)
+	{
+		Owner *owner = dlist_container(Owner, node, owner_iter.cur);
+		dlist_iter iter;
+
+		dlist_foreach(iter, &owner->tenants)
+			drop_lanes(dlist_container(Tenant, node, iter.cur), only_unseen);
 	}
 }
 
@@ -242,7 +297,7 @@ drop_lanes(Turns *turns, bool only_unseen)
 void
 turns_drop(Turns *turns)
 {
-	drop_lanes(turns, false);
+	drop_all_lanes(turns, false);
 }
 
 /*
@@ -251,7 +306,19 @@ turns_drop(Turns *turns)
 void
 turns_drop_unseen(Turns *turns)
 {
-	drop_lanes(turns, true);
+	drop_all_lanes(turns, true);
+}
+
+/*
+ * Frees all that a server's turns hold.
+ */
+void
+turns_free(Turns *turns)
+{
+	turns_drop(turns);
+	forget_idle(turns, true);
+	stride_free(&turns->stride);
+	lanes_free(&turns->lanes);
 }
 
 /* ---------- turns ---------- */
@@ -262,36 +329,36 @@ turns_drop_unseen(Turns *turns)
 bool
 turns_pop(Turns *turns, int64 *id)
 {
+	Share *next = stride_next(&turns->stride);
+	Owner *owner;
 	Tenant *tenant;
 
-	if (pairingheap_is_empty(turns->waiting))
+	if (next == NULL)
 		return false;
-	tenant = pairingheap_container(Tenant, waiting_node, pairingheap_remove_first(turns->waiting));
-	tenant->is_waiting = false;
-	turns->time = tenant->pass;
-	tenant->pass += 1 / tenant->weight;
-	tenant->served_at = ++turns->served;
+	owner = ((Owner *) ((char *) next - offsetof(Owner, share)));
+	tenant = ((Tenant *) ((char *) stride_next(&owner->stride) - offsetof(Tenant, share)));
+	stride_serve(&turns->stride, &owner->share);
+	stride_serve(&owner->stride, &tenant->share);
 	*id = lane_first(first_lane(tenant));
 	lanes_remove(*id);
 	return true;
 }
 
 /*
- * Gives its tenant back the turn of a job that was taken, could not be started, and is ready again.
+ * Gives its tenant, and the owner, back the turn of a job that turns_pop() took, could not be started, and is ready
+ * again.
  */
 void
 turns_give_back(int64 id)
 {
 	Lane *lane = lanes_find(id);
-	Tenant *tenant = lane ? lane->tenant : NULL;
+	Owner *owner;
 
-	if (tenant == NULL)
+	if (lane == NULL)
 		return;
-	if (tenant->is_waiting)
-		pairingheap_remove(tenant->key.turns->waiting, &tenant->waiting_node);
-	tenant->pass -= 1 / tenant->weight;
-	if (tenant->is_waiting)
-		pairingheap_add(tenant->key.turns->waiting, &tenant->waiting_node);
+	owner = lane->tenant->key.owner;
+	stride_give_back(&owner->stride, &lane->tenant->share);
+	stride_give_back(&owner->key.turns->stride, &owner->share);
 }
 
 /*
@@ -312,36 +379,26 @@ turns_pop_expiring(Turns *turns, TimestampTz by, int64 *id)
 /* ---------- weights ---------- */
 
 /*
- * Gives a tenant another weight: what it is ahead of the others is paid off at the new one.
- */
-static void
-change_weight(Tenant *tenant, double weight)
-{
-	Turns *turns = tenant->key.turns;
-
-	if (weight == tenant->weight)
-		return;
-	if (tenant->is_waiting)
-		pairingheap_remove(turns->waiting, &tenant->waiting_node);
-	if (tenant->pass > turns->time)
-		tenant->pass = turns->time + (tenant->pass - turns->time) * tenant->weight / weight;
-	tenant->weight = weight;
-	if (tenant->is_waiting)
-		pairingheap_add(turns->waiting, &tenant->waiting_node);
-}
-
-/*
  * Obeys weights that were set anew.
  */
 void
 turns_apply_weights(Turns *turns)
 {
-	dlist_iter iter;
+	dlist_iter owner_iter;
 
-	dlist_foreach(iter, &turns->tenants)
+	dlist_foreach(owner_iter, &turns->owners)
 	{
-		Tenant *tenant = dlist_container(Tenant, node, iter.cur);
+		Owner *owner = dlist_container(Owner, node, owner_iter.cur);
+		dlist_iter iter;
 
-		change_weight(tenant, weights_get(tenant->server_name, tenant->key.name));
+		stride_set_weight(&turns->stride, &owner->share,
+						  weights_get_owner(turns->server, owner->key.role));
+		dlist_foreach(iter, &owner->tenants)
+		{
+			Tenant *tenant = dlist_container(Tenant, node, iter.cur);
+
+			stride_set_weight(&owner->stride, &tenant->share,
+							  weights_get_tenant(turns->server, tenant->key.name));
+		}
 	}
 }

@@ -6,24 +6,25 @@
 #define GENJOB_TURNS_H
 
 #include "lanes.h"
+#include "stride.h"
 
 /*
- * The tenants of one server that have, or lately had, ready jobs.
+ * The owners and tenants of one server that have, or lately had, ready jobs.
  */
 typedef struct Turns
 {
 	Lanes lanes;
-	pairingheap *waiting; /* tenants whose turn can come: next on top */
-	dlist_head tenants;   /* all */
-	int n_tenants;
-	int prune_at;  /* tenants, before those without jobs are forgotten */
-	double time;   /* the pass of the tenant that was served last */
-	uint64 served; /* turns so far */
+	Stride stride;      /* of owners */
+	dlist_head owners;  /* all */
+	int n_tenants;      /* of all owners */
+	int prune_at;       /* tenants, before those without jobs are forgotten */
+	const char *server; /* must stay */
 } Turns;
 
-extern void turns_init(Turns *turns);
+extern void turns_init(Turns *turns, const char *server_name);
+extern void turns_free(Turns *turns);
 
-extern Lane *turns_lane(Turns *turns, const char *server_name, const char *tenant, int priority);
+extern Lane *turns_lane(Turns *turns, Oid owner, const char *tenant, int priority);
 extern void turns_lane_changed(struct Tenant *tenant);
 extern void turns_drop(Turns *turns);
 extern void turns_drop_unseen(Turns *turns);

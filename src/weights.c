@@ -1,7 +1,7 @@
 /*
  * weights.c
- *		How many turns each tenant gets in the time in which others have one: genjob.tenant_weights, in
- *		memory.
+ *		How many turns each owner and each tenant gets in the time in which others have one:
+ *		genjob.owner_weights and genjob.tenant_weights, in memory.
  */
 #include "postgres.h"
 
@@ -14,7 +14,8 @@
 typedef struct WeightKey
 {
 	const char *server_name;
-	const char *tenant;
+	Oid owner;          /* invalid: of a tenant */
+	const char *tenant; /* empty: of an owner */
 } WeightKey;
 
 typedef struct Weight
@@ -31,8 +32,10 @@ hash_key(const void *key, Size size)
 {
 	const WeightKey *weight = key;
 
-	return hash_combine(string_hash(weight->server_name, strlen(weight->server_name) + 1),
-						string_hash(weight->tenant, strlen(weight->tenant) + 1));
+	return hash_combine(hash_combine(string_hash(weight->server_name,
+												 strlen(weight->server_name) + 1),
+									 string_hash(weight->tenant, strlen(weight->tenant) + 1)),
+						murmurhash32(weight->owner));
 }
 
 static int
@@ -42,6 +45,8 @@ match_keys(const void *a, const void *b, Size size)
 	const WeightKey *right = b;
 	int order = strcmp(left->server_name, right->server_name);
 
+	if (left->owner != right->owner)
+		return left->owner < right->owner ? -1 : 1;
 	return order != 0 ? order : strcmp(left->tenant, right->tenant);
 }
 
@@ -61,31 +66,57 @@ weights_forget(void)
 	weights = NULL;
 	if (context != NULL)
 		MemoryContextDelete(context);
-	context =
-		AllocSetContextCreate(TopMemoryContext, "genjob tenant weights", ALLOCSET_SMALL_SIZES);
+	context = AllocSetContextCreate(TopMemoryContext, "genjob weights", ALLOCSET_SMALL_SIZES);
 	control.hcxt = context;
-	weights = hash_create("genjob tenant weights", 64, &control,
+	weights = hash_create("genjob weights", 64, &control,
 						  HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 }
 
-/*
- * Sets a weight, once for each tenant after weights_forget().
- */
-void
-weights_set(const char *server_name, const char *tenant, double weight)
+static void
+set_weight(const char *server_name, Oid owner, const char *tenant, double weight)
 {
-	WeightKey key = {MemoryContextStrdup(context, server_name),
+	WeightKey key = {MemoryContextStrdup(context, server_name), owner,
 					 MemoryContextStrdup(context, tenant)};
 	Weight *entry = hash_search(weights, &key, HASH_ENTER, NULL);
 
 	entry->weight = weight;
 }
 
-double
-weights_get(const char *server_name, const char *tenant)
+static double
+get_weight(const char *server_name, Oid owner, const char *tenant)
 {
-	WeightKey key = {server_name, tenant};
+	WeightKey key = {server_name, owner, tenant};
 	const Weight *entry = weights ? hash_search(weights, &key, HASH_FIND, NULL) : NULL;
 
 	return entry ? entry->weight : 1;
+}
+
+/*
+ * Sets a weight, once for each tenant after weights_forget().
+ */
+void
+weights_set_tenant(const char *server_name, const char *tenant, double weight)
+{
+	set_weight(server_name, InvalidOid, tenant, weight);
+}
+
+double
+weights_get_tenant(const char *server_name, const char *tenant)
+{
+	return get_weight(server_name, InvalidOid, tenant);
+}
+
+/*
+ * The same of an owner.
+ */
+void
+weights_set_owner(const char *server_name, Oid owner, double weight)
+{
+	set_weight(server_name, owner, "", weight);
+}
+
+double
+weights_get_owner(const char *server_name, Oid owner)
+{
+	return get_weight(server_name, owner, "");
 }

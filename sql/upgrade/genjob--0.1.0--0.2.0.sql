@@ -105,6 +105,56 @@ COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that en
 
 COMMENT ON COLUMN genjob.backends.error IS 'what the last of them met, for members of pg_read_all_stats and the owner of the server';
 
+-- tenants of one owner share that owner's turns
+DROP INDEX @extschema@.gen_jobs_ready;
+CREATE INDEX gen_jobs_ready ON @extschema@.gen_jobs (server, owner, tenant, priority, run_at, id) WHERE state = 'queued';
+COMMENT ON INDEX @extschema@.gen_jobs_ready IS 'the queue of each server, owner, tenant and priority, in the order in which it is run';
+COMMENT ON COLUMN @extschema@.gen_jobs.tenant IS 'whose turn it is: the owners of a server''s jobs share it evenly, or by genjob.owner_weights, and the tenants of an owner share its part, evenly or by genjob.tenant_weights';
+COMMENT ON COLUMN genjob.tenant_weights.weight IS 'turns in the time in which a tenant of the same owner that has the weight 1 has one';
+CREATE TABLE genjob.owner_weights
+(
+	server name NOT NULL,
+	owner regrole NOT NULL,
+	weight double precision NOT NULL CHECK (weight BETWEEN 0.001 AND 1000),
+	PRIMARY KEY (server, owner)
+);
+COMMENT ON TABLE genjob.owner_weights IS 'owners of jobs that get more or fewer turns than others; all that are not here have the weight 1';
+COMMENT ON COLUMN genjob.owner_weights.server IS 'foreign server, as in gen_jobs';
+COMMENT ON COLUMN genjob.owner_weights.owner IS 'as in gen_jobs';
+COMMENT ON COLUMN genjob.owner_weights.weight IS 'turns in the time in which an owner of weight 1 has one; the tenants of the owner share them';
+SELECT pg_catalog.pg_extension_config_dump('genjob.owner_weights', '');
+CREATE TRIGGER genjob_after_weights AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON genjob.owner_weights
+	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_weights();
+COMMENT ON TRIGGER genjob_after_weights ON genjob.owner_weights IS 'has the new weights take effect';
+ALTER TABLE genjob.owner_weights ENABLE ALWAYS TRIGGER genjob_after_weights;
+COMMENT ON FUNCTION genjob.after_weights() IS 'has the dispatcher told at commit that weights of tenants or owners changed';
+CREATE FUNCTION genjob.owner_weight(server name, owner regrole) RETURNS double precision
+	AS 'MODULE_PATHNAME', 'genjob_owner_weight' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION genjob.owner_weight(name, regrole) IS 'weight of an owner at a server: that of genjob.owner_weights, or 1; null where it is not the role''s to know';
+
+CREATE OR REPLACE VIEW genjob.tenants WITH (security_invoker = true) AS
+	SELECT j.server, j.tenant, genjob.tenant_weight(j.server, j.tenant) AS weight,
+		count(*) FILTER (WHERE j.state = 'queued' AND j.run_at <= now()) AS queued,
+		count(*) FILTER (WHERE j.state = 'queued' AND j.run_at > now()) AS later,
+		count(*) FILTER (WHERE j.state = 'running') AS in_flight,
+		min(j.run_at) FILTER (WHERE j.state = 'queued' AND j.run_at <= now()) AS waiting_since,
+		j.owner, genjob.owner_weight(j.server, j.owner) AS owner_weight
+	FROM @extschema@.gen_jobs j
+	WHERE j.state IN ('queued', 'running')
+	GROUP BY j.server, j.tenant, j.owner;
+COMMENT ON VIEW genjob.tenants IS 'what each tenant of each owner and server has waiting and in flight, of the jobs that the role may see';
+COMMENT ON COLUMN genjob.tenants.weight IS 'of genjob.tenant_weights: turns in the time in which another tenant of the owner, of weight 1, has one';
+COMMENT ON COLUMN genjob.tenants.queued IS 'jobs that are due';
+COMMENT ON COLUMN genjob.tenants.later IS 'jobs whose run_at is still to come';
+COMMENT ON COLUMN genjob.tenants.waiting_since IS 'run_at of the job that has been due for longest';
+COMMENT ON COLUMN genjob.tenants.owner IS 'owner of the jobs: of one name, tenants of two owners are two';
+COMMENT ON COLUMN genjob.tenants.owner_weight IS 'of genjob.owner_weights: turns in the time in which an owner of weight 1 has one';
+
+-- cancels are told to the provider also after a restart
+CREATE INDEX gen_jobs_cancelling ON @extschema@.gen_jobs (server, id)
+	WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled');
+COMMENT ON INDEX @extschema@.gen_jobs_cancelling IS 'predictions that the provider is still to be told to cancel';
+
 -- Through this view genjob.cancel() and genjob.retry() change a job: it takes no privilege on gen_jobs, as the view's
 -- owner has it, and triggers of gen_jobs run as the role that calls.
 CREATE VIEW genjob.own_jobs WITH (security_barrier = true) AS

@@ -54,6 +54,13 @@ add_backend(Limits *limits, const ServerOptions *options)
 		memset(&backend->capacity, 0, sizeof(Capacity));
 }
 
+static void
+free_backend(Backend *backend)
+{
+	pfree(backend->url);
+	pfree(backend);
+}
+
 /*
  * Forgets the backends that are not the server's any more and have nothing in flight.
  */
@@ -67,13 +74,10 @@ prune_backends(Limits *limits)
 	{
 		Backend *backend = limits->backends[i];
 
-		if (backend->options != NULL || backend->in_flight > 0)
+		if (backend->options != NULL || backend->in_flight > 0 || backend->n_cancels > 0)
 			limits->backends[kept++] = backend;
 		else
-		{
-			pfree(backend->url);
-			pfree(backend);
-		}
+			free_backend(backend);
 	}
 	limits->n_backends = kept;
 }
@@ -99,6 +103,44 @@ limits_apply(Limits *limits, Server *server, ServerStats *stats, TimestampTz now
 				   server->options.rate_burst > 0 ? server->options.rate_burst
 												  : Max(1, server->options.rate),
 				   now);
+}
+
+/*
+ * Frees what the limits hold of a server of which nothing is in flight.
+ */
+void
+limits_free(Limits *limits)
+{
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+		free_backend(limits->backends[i]);
+	if (limits->backends != NULL)
+		pfree(limits->backends);
+	memset(limits, 0, sizeof(*limits));
+}
+
+/*
+ * Whether nothing is in flight, and nothing in the way of a call, so that there is nothing to wait for.
+ */
+bool
+limits_are_at_rest(Limits *limits, TimestampTz now)
+{
+	int i;
+
+	if (limits->in_flight > 0 || limits->held_until > now)
+		return false;
+	(void) bucket_room(&limits->bucket, now); /* fills it */
+	if (limits->bucket.per_second > 0 && limits->bucket.tokens < limits->bucket.burst)
+		return false;
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		const Backend *backend = limits->backends[i];
+
+		if (backend->options != NULL && (backend->held_until > now || backend->breaker.is_open))
+			return false;
+	}
+	return true;
 }
 
 /* ---------- room ---------- */
@@ -134,6 +176,18 @@ free_slots(Limits *limits, TimestampTz now)
 }
 
 /*
+ * How many calls the rate lets go now, but for one that cancels and whose token is next.
+ */
+static int
+tokens_left(Limits *limits, TimestampTz now)
+{
+	int tokens = bucket_room(&limits->bucket, now);
+
+	return limits->cancels_wait && limits->cancels_next && tokens != INT_MAX ? Max(tokens - 1, 0)
+																			 : tokens;
+}
+
+/*
  * How many more calls the server may be given now.
  */
 int
@@ -141,7 +195,7 @@ limits_room(Limits *limits, TimestampTz now)
 {
 	if (limits->server == NULL || limits->server->options.paused || limits->held_until > now)
 		return 0;
-	return Min(free_slots(limits, now), bucket_room(&limits->bucket, now));
+	return Min(free_slots(limits, now), tokens_left(limits, now));
 }
 
 /*
@@ -221,13 +275,24 @@ limits_next_change(Limits *limits, TimestampTz now)
 static Place
 occupy(Limits *limits, Backend *backend, TimestampTz now)
 {
-	Place place = {limits, backend, breaker_begin(&backend->breaker), now};
+	Place place = {limits, backend, breaker_begin(&backend->breaker), false, now};
 
 	limits->in_flight++;
 	backend->in_flight++;
-	if (backend->options != NULL && backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO)
-		capacity_begun(&backend->capacity, backend->in_flight);
 	return place;
+}
+
+/*
+ * Takes notice that the call of a place begins, at the backend that it is at by now.
+ */
+void
+limits_started(const Place *place)
+{
+	Backend *backend = place->backend;
+
+	if (place->limits != NULL && backend->options != NULL &&
+		backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO)
+		capacity_begun(&backend->capacity, backend->in_flight);
 }
 
 /*
@@ -250,8 +315,110 @@ limits_take(Limits *limits, TimestampTz now)
 	if (best == NULL)
 		elog(ERROR, "server \"%s\" has no room", NameStr(limits->server->name));
 	bucket_take(&limits->bucket);
+	limits->cancels_next = true;
 	return occupy(limits, best, now);
 }
+
+/* ---------- calls that cancel ---------- */
+
+/*
+ * How many calls that cancel the server may have at a time: as many as jobs, at most most.
+ */
+int
+limits_cancels(const Limits *limits, int most)
+{
+	int64 allowed = 0;
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		const ServerOptions *options = limits->backends[i]->options;
+
+		if (options != NULL)
+			allowed += options->max_in_flight == MAX_IN_FLIGHT_AUTO ? most : options->max_in_flight;
+	}
+	return (int) Max(1, Min(allowed, most));
+}
+
+static bool
+backend_may_cancel(const Backend *backend, TimestampTz now)
+{
+	return backend->options == NULL ||
+		   (backend->held_until <= now && breaker_room(&backend->breaker, now) > 0);
+}
+
+static bool
+has_backend_for_cancel(const Limits *limits, TimestampTz now)
+{
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		if (backend_may_cancel(limits->backends[i], now))
+			return true;
+	}
+	return limits->n_backends == 0;
+}
+
+/*
+ * Whether a call that cancels may go now.  It takes no place, for what it ends has one, or had; but tokens of the
+ * rate, by turns with the jobs that wait for them.  A server that is paused is told all the same.
+ */
+bool
+limits_may_cancel(Limits *limits, TimestampTz now)
+{
+	return limits->held_until <= now && has_backend_for_cancel(limits, now) &&
+		   bucket_room(&limits->bucket, now) > 0 &&
+		   (limits->cancels_next || limits_room(limits, now) == 0 ||
+			bucket_room(&limits->bucket, now) > 1);
+}
+
+/*
+ * When time alone may let a call go that cancels, where it may not now; 0: it does not.
+ */
+TimestampTz
+limits_next_cancel(Limits *limits, TimestampTz now)
+{
+	TimestampTz next = 0;
+	int i;
+
+	if (limits->held_until > now)
+		return limits->held_until;
+	if (bucket_room(&limits->bucket, now) == 0)
+		return bucket_next(&limits->bucket);
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		const Backend *backend = limits->backends[i];
+
+		note_earliest(&next, backend->held_until, now);
+		if (backend->breaker.is_open && !backend->breaker.is_probing)
+			note_earliest(&next, backend->breaker.until, now);
+	}
+	return next;
+}
+
+/*
+ * Takes a place for a call that cancels, to the backend of that url, which may be none of the server's any more: ask
+ * limits_may_cancel() first.  False where the backend has to be let alone.
+ */
+bool
+limits_take_for_cancel(Limits *limits, const char *url, TimestampTz now, Place *place)
+{
+	Backend *backend = find_backend(limits, url);
+
+	if (backend != NULL && !backend_may_cancel(backend, now))
+		return false;
+	if (limits->bucket.per_second > 0)
+		bucket_take(&limits->bucket);
+	limits->cancels_next = false;
+	if (backend == NULL)
+		return true;
+	backend->n_cancels++;
+	*place = (Place){limits, backend, breaker_begin(&backend->breaker), true, now};
+	return true;
+}
+
+/* ---------- leaving ---------- */
 
 /*
  * A place for a call that was under way when genjob last stopped, whatever the limits say: at the
@@ -261,7 +428,7 @@ Place
 limits_resume(Limits *limits, const char *url, TimestampTz now)
 {
 	Backend *backend = url ? find_backend(limits, url) : NULL;
-	Place none = {NULL, NULL, false, 0};
+	Place none = {NULL, NULL, false, false, 0};
 	Place resumed;
 	int i;
 
@@ -287,20 +454,24 @@ end_probe(Place *place)
 }
 
 /*
- * Gives the place to the backend of that url, if the server has it.
+ * Gives the place to the backend of that url, if the server has it.  False, and the place stays where it is, when that
+ * one has no room now.
  */
-void
-limits_move(Place *place, const char *url)
+bool
+limits_move(Place *place, const char *url, TimestampTz now)
 {
 	Backend *backend = find_backend(place->limits, url);
 
-	if (backend == NULL || backend == place->backend)
-		return;
+	if (backend == NULL || backend->options == NULL || backend == place->backend)
+		return true;
+	if (backend_room(backend, now) == 0)
+		return false;
 	end_probe(place);
 	place->backend->in_flight--;
 	backend->in_flight++;
 	place->backend = backend;
 	place->is_probe = breaker_begin(&backend->breaker);
+	return true;
 }
 
 /*
@@ -312,8 +483,13 @@ limits_leave(Place *place)
 	if (place->limits == NULL)
 		return;
 	end_probe(place);
-	place->backend->in_flight--;
-	place->limits->in_flight--;
+	if (place->is_cancel)
+		place->backend->n_cancels--;
+	else
+	{
+		place->backend->in_flight--;
+		place->limits->in_flight--;
+	}
 	place->limits = NULL;
 }
 
@@ -378,7 +554,7 @@ limits_note(Place *place, CallOutcome outcome, const char *error, TimestampTz no
 	else
 		breaker_succeeded(&backend->breaker);
 	end_probe(place);
-	if (outcome == CALL_REFUSED && options->max_in_flight == MAX_IN_FLIGHT_AUTO)
+	if (outcome == CALL_REFUSED && options->max_in_flight == MAX_IN_FLIGHT_AUTO && !place->is_cancel)
 		capacity_refused(&backend->capacity, backend->in_flight, place->taken_at, now);
 }
 

@@ -22,6 +22,7 @@ typedef struct Backend
 	const ServerOptions
 		*options; /* the server's, with this url; NULL: it is not the server's any more */
 	int in_flight;
+	int n_cancels;          /* calls that cancel, which take no place */
 	TimestampTz held_until; /* it asked to wait */
 	Breaker breaker;
 	Capacity capacity;           /* where max_in_flight is auto */
@@ -35,6 +36,8 @@ typedef struct Limits
 	int n_backends;
 	TokenBucket bucket;
 	TimestampTz held_until; /* the server asked to wait */
+	bool cancels_wait;      /* for a token of the bucket */
+	bool cancels_next;      /* the next token is theirs, for the last one was another's */
 	int in_flight;
 	ServerStats *stats; /* where what is decided can be read; NULL with server */
 } Limits;
@@ -48,6 +51,7 @@ typedef struct Place
 	Limits *limits; /* NULL: none */
 	Backend *backend;
 	bool is_probe;
+	bool is_cancel; /* it is of a call that cancels, and takes nobody's place */
 	TimestampTz taken_at;
 } Place;
 
@@ -60,6 +64,8 @@ typedef enum CallOutcome
 	CALL_BROKEN       /* what stands before the server says that it is not there */
 } CallOutcome;
 
+extern void limits_free(Limits *limits);
+extern bool limits_are_at_rest(Limits *limits, TimestampTz now);
 extern void limits_apply(Limits *limits, Server *server, ServerStats *stats, TimestampTz now);
 
 extern int limits_room(Limits *limits, TimestampTz now);
@@ -70,7 +76,12 @@ extern void limits_say_why(Limits *limits, const char *otherwise, const char *fa
 
 extern Place limits_take(Limits *limits, TimestampTz now);
 extern Place limits_resume(Limits *limits, const char *url, TimestampTz now);
-extern void limits_move(Place *place, const char *url);
+extern bool limits_may_cancel(Limits *limits, TimestampTz now);
+extern TimestampTz limits_next_cancel(Limits *limits, TimestampTz now);
+extern bool limits_take_for_cancel(Limits *limits, const char *url, TimestampTz now, Place *place);
+extern int limits_cancels(const Limits *limits, int most);
+extern bool limits_move(Place *place, const char *url, TimestampTz now);
+extern void limits_started(const Place *place);
 extern void limits_leave(Place *place);
 extern void limits_give_back(Place *place);
 

@@ -40,12 +40,23 @@ refer_to_last_output(const Verdict *verdict, cJSON *node)
 	cJSON_AddNumberToObject(node, "$output", list_length(verdict->outputs));
 }
 
+/*
+ * Overwrites secrets in what is an output and no picture, sound or film.
+ */
 static void
-add_bytes(Judge *judge, cJSON *node, const char *data, size_t len)
+mask_output(const Judge *judge, const char *type, char *data, size_t len)
+{
+	if (!media_is_playable(type))
+		words_mask(judge->source->request, data, len);
+}
+
+static void
+add_bytes(Judge *judge, cJSON *node, char *data, size_t len)
 {
 	Output *output = add_output(judge->verdict);
 
 	output->content_type = media_type_of(data, len);
+	mask_output(judge, output->content_type, data, len);
 	output->data = data;
 	output->len = len;
 	refer_to_last_output(judge->verdict, node);
@@ -327,8 +338,13 @@ answer_judge_json(Judge *judge, cJSON *json)
 	Verdict *verdict = judge->verdict;
 	char *fault = find_fault(judge, json);
 	/* before outputs are taken out of it */
-	char *whole = judge->id == NULL && names_download(judge, json) ? json_print(json) : NULL;
+	char *whole = NULL;
 
+	if (judge->id == NULL && names_download(judge, json))
+	{
+		words_mask_rest(source->request, json);
+		whole = json_print(json);
+	}
 	verdict->usage = answer_read_usage(judge, json);
 	extract_outputs(judge, json);
 	if (fault == NULL)
@@ -337,6 +353,7 @@ answer_judge_json(Judge *judge, cJSON *json)
 		fault =
 			psprintf("the answer of server \"%s\" has no output at %s; it is kept in the column result.",
 					 source->server_name, judge->protocol->output);
+	words_mask_rest(source->request, json);
 	verdict->result = json_print(json);
 	verdict->error = fault;
 	verdict->kind = fault ? VERDICT_FAIL : VERDICT_DONE;
@@ -389,6 +406,7 @@ judge_bytes(Judge *judge, const char *reason)
 	bool is_media = media_is_playable(type);
 	Output *output = add_output(verdict);
 
+	mask_output(judge, type, body->data, body->len);
 	output->content_type = type;
 	output->data = body->data;
 	output->len = body->len;
@@ -417,8 +435,8 @@ answer_read_json(Judge *judge, const char **reason)
 		return NULL;
 	type = answer_body_type(judge->reply);
 	is_json = strcmp(type, "application/json") == 0 || claims_json(judge->reply);
-	if (is_json || strncmp(type, "text/", 5) == 0)
-		words_mask(judge->source->request, body->data, body->len);
+	if (is_json)
+		words_mask_plain(judge->source->request, body->data, body->len);
 	json = is_json ? json_parse(body->data, body->len, reason) : NULL;
 	if (json != NULL)
 		words_mask_json(judge->source->request, json);
@@ -435,6 +453,11 @@ judge_stream(Judge *judge)
 
 	words_mask(judge->source->request, body->data, body->len);
 	stream_read(judge->protocol, body->data, body->len, &stream);
+	/* its events may have broken one up */
+	words_mask_json(judge->source->request, stream.json);
+	words_mask_rest(judge->source->request, stream.json);
+	if (stream.error != NULL)
+		words_mask(judge->source->request, stream.error, strlen(stream.error));
 	verdict->usage = answer_read_usage(judge, stream.json);
 	verdict->result = json_print(stream.json);
 	if (stream.error != NULL)

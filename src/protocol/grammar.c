@@ -331,16 +331,22 @@ const char *
 grammar_check_header_name(const char *name)
 {
 	static const char *const reserved[] = {
-		"Content-Length", "Transfer-Encoding", "Connection", "Expect", "Idempotency-Key",
+		"Connection",     "Content-Length",    "Expect",     "Host",
+		"HTTP2-Settings", "Idempotency-Key",   "Keep-Alive", "TE",
+		"Trailer",        "Transfer-Encoding", "Upgrade",
 	};
+	const char *found = pg_strncasecmp(name, "Proxy-", 6) == 0 ? name : NULL;
 	int i;
 
 	for (i = 0; i < lengthof(reserved); i++)
 	{
 		if (pg_strcasecmp(name, reserved[i]) == 0)
-			return psprintf("The header %s is set by genjob itself.", reserved[i]);
+			found = reserved[i];
 	}
-	return NULL;
+	if (found == NULL)
+		return NULL;
+	return psprintf("The header %s is set by genjob itself. So are Connection, Content-Length, Expect, Host, HTTP2-Settings, Idempotency-Key, Keep-Alive, Proxy-*, TE, Trailer, Transfer-Encoding and Upgrade: they say where a call goes, and where it ends.",
+					found);
 }
 
 /*

@@ -22,7 +22,9 @@
 
 #define FORGOTTEN_AFTER 3  /* answers that there is no such prediction, before they are believed */
 #define UNREADABLE_AFTER 3 /* results that cannot be read, before one is believed */
-#define ASK_AGAIN_MS 1000  /* after the first failure to ask; doubles */
+#define REFUSED_AFTER \
+	8 /* refusals of the secrets, before one of a result is believed: some two minutes */
+#define ASK_AGAIN_MS 1000 /* after the first failure to ask; doubles */
 #define ASK_AGAIN_MAX_MS 60000
 
 static Judge
@@ -40,6 +42,8 @@ judge_begin(const ReplySource *source, HttpReply *reply)
 	verdict->after = -1;
 	verdict->progress = -1;
 	verdict->http_status = reply ? reply->status : 0;
+	if (reply != NULL)
+		words_mask_reply(source->request, reply);
 	return judge;
 }
 
@@ -151,6 +155,7 @@ judge_failed(Judge *judge, cJSON *json, const char *word)
 
 	verdict->kind = VERDICT_FAIL;
 	verdict->usage = answer_read_usage(judge, json);
+	words_mask_rest(judge->source->request, json);
 	verdict->result = json_print(json);
 	verdict->error =
 		psprintf("server \"%s\" ended the prediction as \"%s\"%s%s", judge->source->server_name,
@@ -233,6 +238,7 @@ judge_named(Judge *judge, Remote *remote)
 		char *words = words_of_json(json, judge->protocol->error, NULL);
 
 		judge->verdict->kind = VERDICT_FAIL;
+		words_mask_rest(source->request, json);
 		judge->verdict->result = json_print(json);
 		judge->verdict->error =
 			words
@@ -391,6 +397,15 @@ is_unreadable(const Verdict *verdict)
 }
 
 /*
+ * Whether a refusal may be of a secret that was replaced in the meantime.
+ */
+static bool
+refuses_secrets(const HttpReply *reply)
+{
+	return reply->status == 401 || reply->status == 403;
+}
+
+/*
  * What the answer of a prediction that succeeded means, where it is fetched from an address of its own.
  */
 Verdict *
@@ -410,7 +425,8 @@ reply_judge_result(const ReplySource *source, HttpReply *reply)
 			verdict->after = ask_again_ms(source);
 		}
 	}
-	else if (reply->error == HTTP_OK && reply->status >= 400 && !failure_is_worth_a_retry(&judge))
+	else if (reply->error == HTTP_OK && reply->status >= 400 && !failure_is_worth_a_retry(&judge) &&
+			 !(refuses_secrets(reply) && source->failures + 1 < REFUSED_AFTER))
 	{
 		verdict->kind = VERDICT_FAIL;
 		verdict->error = failure_of_refusal(&judge, &verdict->after);
@@ -468,6 +484,8 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 	if (is_success(reply) && reply->body->len > 0)
 	{
 		output->content_type = answer_body_type(reply);
+		if (!media_is_playable(output->content_type))
+			words_mask(source->request, reply->body->data, reply->body->len);
 		output->data = reply->body->data;
 		output->len = reply->body->len;
 		verdict->kind = VERDICT_DONE;
@@ -521,6 +539,8 @@ reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why)
 	{
 		Output *output = palloc0(sizeof(Output));
 
+		if (!media_is_playable(media_type_of(reply->body->data, reply->body->len)))
+			words_mask_plain(source->request, reply->body->data, reply->body->len);
 		output->content_type = "application/octet-stream";
 		output->data = reply->body->data;
 		output->len = reply->body->len;

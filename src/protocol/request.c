@@ -48,10 +48,64 @@ set_header(HttpRequest *http, const char *name, char *value, const char *shown)
 	header->shown = shown;
 }
 
+/*
+ * What base64 makes of a secret with that many bytes before it, but for the characters that say something of what
+ * stands around it.
+ */
+static char *
+encode_within(const char *secret, int n_before)
+{
+	int skipped = n_before == 0 ? 0 : n_before + 1;
+	int whole = (n_before + (int) strlen(secret)) * 8 / 6;
+	char *padded = psprintf("%.*s%s", n_before, "??", secret);
+	char *encoded = base64_encode(padded, strlen(padded));
+
+	pfree(padded);
+	encoded[whole] = '\0';
+	return encoded + skipped;
+}
+
+static void
+add_base64(HttpRequest *http, const char *secret)
+{
+	int n_before;
+
+	for (n_before = 0; n_before < 3; n_before++)
+	{
+		char *encoded = encode_within(secret, n_before);
+		char *p;
+
+		http->secrets_base64 = lappend(http->secrets_base64, encoded);
+		if (strpbrk(encoded, "+/") == NULL)
+			continue;
+		encoded = pstrdup(encoded);
+		for (p = encoded; *p != '\0'; p++)
+			*p = *p == '+' ? '-' : *p == '/' ? '_' : *p;
+		http->secrets_base64 = lappend(http->secrets_base64, encoded);
+	}
+}
+
+/*
+ * Has the answer give away nothing of a secret, nor of what is behind the name of a scheme in it, as in "Bearer ...".
+ */
 static void
 add_secret(HttpRequest *http, char *secret)
 {
+	static const char *const schemes[] = {"Bearer ", "Token ", "Basic ", "Key ", "ApiKey "};
+	int i;
+
 	http->secrets = lappend(http->secrets, secret);
+	add_base64(http, secret);
+	for (i = 0; i < lengthof(schemes); i++)
+	{
+		size_t len = strlen(schemes[i]);
+
+		if (pg_strncasecmp(secret, schemes[i], len) == 0)
+		{
+			http->secrets = lappend(http->secrets, secret + len);
+			add_base64(http, secret + len);
+		}
+	}
 }
 
 /*
@@ -124,6 +178,25 @@ set_headers_from(HttpRequest *http, const char *json, bool secret)
 		if (secret)
 			add_secret(http, value);
 	}
+}
+
+/*
+ * Has the answer to a call that brings no secrets give none away either: they went along with others.
+ */
+static void
+note_secrets(HttpRequest *http, const MappingOptions *secrets)
+{
+	const cJSON *header;
+
+	if (secrets->api_key != NULL)
+		add_secret(http, secrets->api_key);
+	if (secrets->api_key != NULL && strchr(secrets->api_key, ':') != NULL)
+		add_secret(http, strchr(secrets->api_key, ':') + 1);
+	if (secrets->headers == NULL)
+		return;
+	for (header = json_parse_trusted(secrets->headers)->child; header != NULL;
+		 header = header->next)
+		add_secret(http, pstrdup(header->valuestring));
 }
 
 /*
@@ -375,6 +448,7 @@ request_download(const RequestSource *source, const char *url, bool server_is_pr
 	bool own = url_is_same_origin(url, options->url);
 	HttpRequest *http = new_request(options, "GET", pstrdup(url), options->timeout);
 
+	note_secrets(http, source->secrets);
 	http->max_response = room;
 	http->public_only = !own && !server_is_private;
 	if (own && options->protocol.download_auth != NULL &&

@@ -14,49 +14,282 @@
 #include "protocol/pointer.h"
 #include "protocol/words.h"
 
-#define MAX_WORDS 1000 /* bytes of the server's own words in an error */
-#define MIN_SECRET 6   /* bytes; shorter ones would mask ordinary text */
+#define MAX_WORDS 1000                /* bytes of the server's own words in an error */
+#define LARGE_STRING ((size_t) 65536) /* bytes */
+#define MIN_SECRET 6                  /* bytes; shorter ones would mask ordinary text */
+
+/* ---------- secrets ---------- */
+
+static void
+overwrite(char *text, size_t len, const char *secret)
+{
+	size_t secret_len = strlen(secret);
+	char *end = text + len;
+	char *found = text;
+
+	if (secret_len < MIN_SECRET)
+		return;
+	while ((found = memmem(found, end - found, secret, secret_len)) != NULL)
+	{
+		memset(found, '*', secret_len);
+		found += secret_len;
+	}
+}
+
+static int
+hex_value(char c)
+{
+	return c >= '0' && c <= '9'   ? c - '0'
+		   : c >= 'a' && c <= 'f' ? c - 'a' + 10
+		   : c >= 'A' && c <= 'F' ? c - 'A' + 10
+								  : -1;
+}
 
 /*
- * Overwrites every secret in text, so that a server that echoes its request gives nothing away.
+ * The value of n hexadecimal digits; -1 where there are others.
+ */
+static int
+hex_number(const char *digits, const char *end, int n)
+{
+	int value = 0;
+	int i;
+
+	if (end - digits < n)
+		return -1;
+	for (i = 0; i < n; i++)
+	{
+		if (hex_value(digits[i]) < 0)
+			return -1;
+		value = value * 16 + hex_value(digits[i]);
+	}
+	return value;
+}
+
+/*
+ * A character entity of HTML, "&#65;" or "&#x41;": its value, with its length in *len; -1 where it is none.
+ */
+static int
+entity_value(const char *text, const char *end, int *len)
+{
+	bool is_hex = end - text > 3 && (text[2] == 'x' || text[2] == 'X');
+	const char *p = text + (is_hex ? 3 : 2);
+	int value = 0;
+	int n;
+
+	if (end - text < 4 || text[1] != '#')
+		return -1;
+	for (n = 0; n < 6 && p < end && *p != ';'; n++, p++)
+	{
+		int digit = hex_value(*p);
+
+		if (digit < 0 || (!is_hex && digit > 9))
+			return -1;
+		value = value * (is_hex ? 16 : 10) + digit;
+	}
+	if (n == 0 || p == end || *p != ';')
+		return -1;
+	*len = p + 1 - text;
+	return value;
+}
+
+/*
+ * The byte for which the text at that place stands, in a URL, in JSON, in HTML, or as it is; *len bytes of text.
+ */
+static int
+read_encoded(const char *text, const char *end, int *len)
+{
+	int value = -1;
+
+	*len = 1;
+	if (*text == '%' && (value = hex_number(text + 1, end, 2)) >= 0)
+		*len = 3;
+	else if (*text == '&' && (value = entity_value(text, end, len)) >= 0)
+		;
+	else if (*text == '\\' && end - text > 1)
+	{
+		if (text[1] == 'u' && (value = hex_number(text + 2, end, 4)) >= 0)
+			*len = 6;
+		else if (text[1] == 'x' && (value = hex_number(text + 2, end, 2)) >= 0)
+			*len = 4;
+		else if (strchr("\"\\/'", text[1]) != NULL)
+		{
+			value = (unsigned char) text[1];
+			*len = 2;
+		}
+	}
+	return value >= 0 && value < 256 ? value : (unsigned char) *text;
+}
+
+/*
+ * For each length of a part of the secret that has matched, the longest shorter one that may go on instead (Knuth,
+ * Morris and Pratt).
+ */
+static int *
+find_failures(const char *secret, int len)
+{
+	int *failures = palloc(len * sizeof(int));
+	int matched = 0;
+	int i;
+
+	failures[0] = 0;
+	for (i = 1; i < len; i++)
+	{
+		while (matched > 0 && secret[i] != secret[matched])
+			matched = failures[matched - 1];
+		matched += secret[i] == secret[matched];
+		failures[i] = matched;
+	}
+	return failures;
+}
+
+/*
+ * Overwrites a secret any of whose characters are written in another way.
+ */
+static void
+overwrite_encoded(char *text, size_t text_len, const char *secret)
+{
+	int secret_len = strlen(secret);
+	const char *end = text + text_len;
+	char *p = text;
+	char **starts; /* of the last characters, in a ring */
+	int *failures;
+	int matched = 0;
+	int64 n = 0;
+
+	if (secret_len < MIN_SECRET)
+		return;
+	starts = palloc(secret_len * sizeof(char *));
+	failures = find_failures(secret, secret_len);
+	while (p < end)
+	{
+		int len;
+		char c = (char) read_encoded(p, end, &len);
+
+		starts[n++ % secret_len] = p;
+		p += len;
+		while (matched > 0 && c != secret[matched])
+			matched = failures[matched - 1];
+		matched += c == secret[matched];
+		if (matched == secret_len)
+		{
+			char *start = starts[n % secret_len];
+
+			memset(start, '*', p - start);
+			matched = 0;
+		}
+	}
+	pfree(starts);
+	pfree(failures);
+}
+
+static bool
+may_be_encoded(const char *text, size_t len)
+{
+	return memchr(text, '%', len) != NULL || memchr(text, '\\', len) != NULL ||
+		   memchr(text, '&', len) != NULL;
+}
+
+/*
+ * Overwrites every secret in text, so that a server that echoes its request gives nothing away: as it is, as URLs,
+ * JSON and HTML escape it, and as base64 of whatever stands around it.  The length stays the same.
  */
 void
 words_mask(const HttpRequest *request, char *text, size_t len)
 {
 	ListCell *cell;
 
+	if (request == NULL || request->secrets == NIL)
+		return;
 	foreach(cell, request->secrets)
-	{
-		const char *secret = lfirst(cell);
-		size_t secret_len = strlen(secret);
-		char *end = text + len;
-		char *found = text;
-
-		if (secret_len < MIN_SECRET)
-			continue;
-		while ((found = memmem(found, end - found, secret, secret_len)) != NULL)
-		{
-			memset(found, '*', secret_len);
-			found += secret_len;
-		}
-	}
+		overwrite(text, len, lfirst(cell));
+	foreach(cell, request->secrets_base64)
+		overwrite(text, len, lfirst(cell));
+	if (!may_be_encoded(text, len))
+		return;
+	foreach(cell, request->secrets)
+		overwrite_encoded(text, len, lfirst(cell));
 }
 
 /*
- * The same in every string of parsed JSON, whose escapes may have hidden a secret in the text.
+ * The same of those that stand there as they are: for what is large, and will be looked at once more.
  */
 void
-words_mask_json(const HttpRequest *request, cJSON *node)
+words_mask_plain(const HttpRequest *request, char *text, size_t len)
+{
+	ListCell *cell;
+
+	foreach(cell, request->secrets)
+		overwrite(text, len, lfirst(cell));
+}
+
+static void
+mask_string(const HttpRequest *request, char *text, bool is_rest)
+{
+	size_t len = strlen(text);
+	bool is_large = len > LARGE_STRING;
+
+	if (is_large == is_rest)
+		words_mask(request, text, len);
+	else if (is_large)
+		words_mask_plain(request, text, len);
+}
+
+static void
+mask_json(const HttpRequest *request, cJSON *node, bool is_rest)
 {
 	for (; node != NULL; node = node->next)
 	{
 		if (node->string != NULL)
-			words_mask(request, node->string, strlen(node->string));
-		if (cJSON_IsString(node))
-			words_mask(request, node->valuestring, strlen(node->valuestring));
-		words_mask_json(request, node->child);
+			mask_string(request, node->string, is_rest);
+		if (cJSON_IsString(node) && node->valuestring != NULL)
+			mask_string(request, node->valuestring, is_rest);
+		mask_json(request, node->child, is_rest);
 	}
 }
+
+/*
+ * Overwrites every secret in the strings of parsed JSON, whose escapes may have hidden one in the text.  Large ones,
+ * most of which are outputs, are looked at for encoded secrets only by words_mask_rest().
+ */
+void
+words_mask_json(const HttpRequest *request, cJSON *json)
+{
+	if (request != NULL && request->secrets != NIL)
+		mask_json(request, json, false);
+}
+
+/*
+ * Does what words_mask_json() left, once outputs are taken out: before the JSON is kept.
+ */
+void
+words_mask_rest(const HttpRequest *request, cJSON *json)
+{
+	if (request != NULL && request->secrets != NIL)
+		mask_json(request, json, true);
+}
+
+/*
+ * The same in the headers of an answer, all but where it redirects to, and in libcurl's words.
+ */
+void
+words_mask_reply(const HttpRequest *request, HttpReply *reply)
+{
+	char *line = reply->headers->data;
+	char *end = line + reply->headers->len;
+
+	while (line < end)
+	{
+		char *newline = memchr(line, '\n', end - line);
+		size_t len = (newline ? newline : end) - line;
+
+		if (pg_strncasecmp(line, "Location:", Min(len, 9)) != 0)
+			words_mask(request, line, len);
+		line += len + 1;
+	}
+	words_mask(request, reply->error_text, strlen(reply->error_text));
+}
+
+/* ---------- words ---------- */
 
 /*
  * A palloc'd copy of text as one line of at most MAX_WORDS bytes.

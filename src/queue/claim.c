@@ -25,6 +25,8 @@
 #include "schedule.h"
 
 #define MAX_USABLE 256 /* backends that a job may go back to */
+#define BACKEND_IS_FULL \
+	"the address to which an earlier attempt of the job may have gone has no room now. It waits for it, or might be paid for twice."
 
 static const char *column_read; /* of the row that is read, for what is said when that fails */
 
@@ -111,6 +113,7 @@ authorize(Job *job)
 			 !server_check_role(job->server, job->owner, &complaint) ||
 			 !server_read_secrets(job->server, job->owner, &job->secrets, &complaint))
 		job->complaint = psprintf("%s. %s", complaint.message, complaint.hint);
+	job->secrets_generation = server_generation();
 	if (job->server != NULL)
 		job->options = job->place.limits ? server_backend(job->server, job->place.backend->url)
 										 : &job->server->options;
@@ -261,6 +264,18 @@ claim_read_row(uint64 row, Job **job, ErrorData **error)
 }
 
 /*
+ * The queue of the server that ran the job of a row.
+ */
+ServerQueue *
+claim_read_queue(uint64 row, const Job *job)
+{
+	bool isnull;
+
+	(void) statement_value(row, 19, &isnull);
+	return schedule_queue(isnull ? job->server_name : statement_name(row, 19));
+}
+
+/*
  * Gives a job the server that runs it and the place there, and finds out whether it may be sent.
  */
 void
@@ -270,6 +285,7 @@ claim_assign(Job *job, ServerQueue *queue, Place place)
 
 	job->queue = queue;
 	job->place = place;
+	queue->n_jobs++;
 	authorize(job);
 	MemoryContextSwitchTo(caller);
 }
@@ -352,7 +368,7 @@ run_claim(Turn *turns, int n, ArrayType *keys, TimestampTz now)
 	Datum *backends = palloc(n * sizeof(Datum));
 	const char *usable[MAX_USABLE];
 	Datum usable_texts[MAX_USABLE];
-	int n_usable = schedule_list_usable(usable, MAX_USABLE);
+	int n_usable = schedule_list_usable(turns, n, usable, MAX_USABLE);
 	Datum args[10];
 	int dims[1] = {n};
 	int lbs[1] = {1};
@@ -388,16 +404,18 @@ run_claim(Turn *turns, int n, ArrayType *keys, TimestampTz now)
 
 /*
  * The place of a job that may have been sent to another backend before, and should go there again:
- * that one may know its Idempotency-Key.
+ * that one may know its Idempotency-Key.  If that one has no room, the job waits for it: another would be paid anew.
  */
 static void
-keep_backend(uint64 row, Turn *turn)
+keep_backend(uint64 row, Turn *turn, Job *job, TimestampTz now)
 {
 	bool isnull;
 	Datum backend = statement_value(row, 20, &isnull);
 
-	if (!isnull)
-		limits_move(&turn->place, TextDatumGetCString(backend));
+	if (isnull || limits_move(&turn->place, TextDatumGetCString(backend), now))
+		limits_started(&turn->place);
+	else
+		job->waits_for = MemoryContextStrdup(job->context, BACKEND_IS_FULL);
 }
 
 static int
@@ -496,13 +514,19 @@ queue_keep_home(Turn *turns, int n)
  * Puts jobs back on the schedule that found no room in memory, as if it had not been their turn.
  */
 static void
-settle_refused(const int64 *ids, int n, TimestampTz now)
+settle_refused(Turn *const *refused, int n, TimestampTz now)
 {
+	int64 *ids = palloc(n * sizeof(int64));
 	int i;
 
+	for (i = 0; i < n; i++)
+		ids[i] = refused[i]->id;
 	queue_read_changed(ids, n, now);
 	for (i = 0; i < n; i++)
-		turns_give_back(ids[i]);
+	{
+		if (refused[i]->is_paid)
+			turns_give_back(ids[i]);
+	}
 }
 
 /*
@@ -526,7 +550,7 @@ fail_unreadable(uint64 row, Turn *turn, const ErrorData *error)
  * they are claimed one by one then.
  */
 static void
-start_attempt(uint64 row, Turn *turn, bool is_alone)
+start_attempt(uint64 row, Turn *turn, bool is_alone, TimestampTz now)
 {
 	RowReading reading = {row, NULL};
 	ErrorData *error;
@@ -539,7 +563,7 @@ start_attempt(uint64 row, Turn *turn, bool is_alone)
 		fail_unreadable(row, turn, error);
 		return;
 	}
-	keep_backend(row, turn);
+	keep_backend(row, turn, reading.job, now);
 	/* whoever has the place leaves it, also when an error ends this: one of both */
 	place = turn->place;
 	turn->place.limits = NULL;
@@ -551,10 +575,10 @@ start_attempt(uint64 row, Turn *turn, bool is_alone)
 }
 
 /*
- * Takes in what CLAIM gave.  The ids of the jobs that found no room in memory go into refused; returns their number.
+ * Takes in what CLAIM gave.  Those that found no room in memory go into refused; returns their number.
  */
 static int
-take_claimed(Turn *turns, int n, uint64 rows, int64 *refused)
+take_claimed(Turn *turns, int n, uint64 rows, Turn **refused, TimestampTz now)
 {
 	Turn **by_id = palloc(n * sizeof(Turn *));
 	int n_refused = 0;
@@ -576,12 +600,12 @@ take_claimed(Turn *turns, int n, uint64 rows, int64 *refused)
 		Datum wanted = statement_value(row, 21, &is_claimed);
 
 		if (is_claimed)
-			start_attempt(row, turn, n == 1);
+			start_attempt(row, turn, n == 1, now);
 		else
 		{
 			limits_give_back(&turn->place);
 			schedule_memory_refused(turn->home, DatumGetInt32(wanted));
-			refused[n_refused++] = turn->id;
+			refused[n_refused++] = turn;
 		}
 	}
 	return n_refused;
@@ -599,9 +623,9 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 	ArrayType *keys = random_keys(n);
 	uint64 rows = run_claim(turns, n, keys, now);
 	Turn **missing = palloc(n * sizeof(Turn *));
-	int64 *refused = palloc(n * sizeof(int64));
+	Turn **refused = palloc(n * sizeof(Turn *));
 	int n_missing = 0;
-	int n_refused = take_claimed(turns, n, rows, refused);
+	int n_refused = take_claimed(turns, n, rows, refused, now);
 	int i;
 
 	for (i = 0; i < n; i++)

@@ -35,23 +35,24 @@ static TimestampTz expired_to = DT_NOBEGIN; /* no job that expired before is que
 static void
 schedule_row(uint64 row, int64 id, int column)
 {
-	char *tenant = TextDatumGetCString(statement_not_null(row, column + 1));
+	Oid owner = DatumGetObjectId(statement_not_null(row, column + 1));
+	char *tenant = TextDatumGetCString(statement_not_null(row, column + 2));
 
-	schedule_add(id, statement_name(row, column), tenant,
-				 DatumGetInt32(statement_not_null(row, column + 2)),
-				 DatumGetTimestampTz(statement_not_null(row, column + 3)),
-				 statement_time_or_none(row, column + 4));
+	schedule_add(id, statement_name(row, column), owner, tenant,
+				 DatumGetInt32(statement_not_null(row, column + 3)),
+				 DatumGetTimestampTz(statement_not_null(row, column + 4)),
+				 statement_time_or_none(row, column + 5));
 	pfree(tenant);
 }
 
 /*
  * Has a job scheduled that is queued and due, or failed if it has expired.  The row's columns from column on are
- * server, tenant, priority, run_at and expires_at.
+ * server, owner, tenant, priority, run_at and expires_at.
  */
 void
 find_take_row(uint64 row, int64 id, int column, TimestampTz now)
 {
-	TimestampTz expires_at = statement_time_or_none(row, column + 4);
+	TimestampTz expires_at = statement_time_or_none(row, column + 5);
 
 	if (expires_at != 0)
 		queue_note_expiry(expires_at);
@@ -121,7 +122,10 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 			continue;
 		schedule_remove(ids[i]);
 		if (job_find(ids[i]) != NULL)
+		{
+			job_find(ids[i])->row_is_gone = true;
 			cancel_begin(job_find(ids[i]));
+		}
 	}
 }
 
@@ -136,12 +140,12 @@ queue_read_claimed(TimestampTz now)
 	int64 *ids;
 	dlist_iter iter;
 
-	for (state = 0; state < JOB_STATES; state++)
+	for (state = 0; state < JOB_CANCELLING; state++)
 		n += job_count(state);
 	if (n == 0)
 		return;
 	ids = palloc(n * sizeof(int64));
-	for (n = 0, state = 0; state < JOB_STATES; state++)
+	for (n = 0, state = 0; state < JOB_CANCELLING; state++)
 	{
 		dlist_foreach(iter, job_list(state))
 			ids[n++] = dlist_container(Job, node, iter.cur)->id;
@@ -187,7 +191,8 @@ make_array(Datum *datums, int n, Oid type)
 static uint64
 read_lanes(const Filling *filling, TimestampTz now)
 {
-	static const Oid types[] = {NAMEOID, TEXTOID, INT4OID, TIMESTAMPTZOID, INT8OID, INT4OID};
+	static const Oid types[] = {NAMEOID,        OIDOID,  TEXTOID, INT4OID,
+								TIMESTAMPTZOID, INT8OID, INT4OID};
 	Datum columns[lengthof(types)][FILL_LANES];
 	Datum args[lengthof(types) + 1];
 	int i;
@@ -197,11 +202,12 @@ read_lanes(const Filling *filling, TimestampTz now)
 		const Lane *lane = filling->lanes[i];
 
 		columns[0][i] = DirectFunctionCall1(namein, CStringGetDatum(lane->server_name));
-		columns[1][i] = CStringGetTextDatum(lane->tenant_name);
-		columns[2][i] = Int32GetDatum(lane->priority);
-		columns[3][i] = TimestampTzGetDatum(lane->last.run_at);
-		columns[4][i] = Int64GetDatum(lane->last.id);
-		columns[5][i] = Int32GetDatum(filling->sizes[i]);
+		columns[1][i] = ObjectIdGetDatum(lane->owner);
+		columns[2][i] = CStringGetTextDatum(lane->tenant_name);
+		columns[3][i] = Int32GetDatum(lane->priority);
+		columns[4][i] = TimestampTzGetDatum(lane->last.run_at);
+		columns[5][i] = Int64GetDatum(lane->last.id);
+		columns[6][i] = Int32GetDatum(filling->sizes[i]);
 	}
 	for (i = 0; i < lengthof(types); i++)
 		args[i] = PointerGetDatum(make_array(columns[i], filling->n, types[i]));
@@ -280,6 +286,7 @@ static struct
 {
 	TimestampTz since;
 	NameData server;
+	Oid owner;
 	char *tenant; /* malloc'd */
 	int32 priority;
 } scanned;
@@ -295,6 +302,7 @@ queue_scan_begin(TimestampTz since, TimestampTz now)
 	memset(&scanned.server, 0, sizeof(scanned.server));
 	free(scanned.tenant);
 	scanned.tenant = NULL;
+	scanned.owner = InvalidOid;
 	scanned.priority = PG_INT32_MIN;
 	if (since == DT_NOBEGIN)
 	{
@@ -309,12 +317,11 @@ static void
 read_lane_again(uint64 row, char *tenant)
 {
 	ServerQueue *queue = schedule_queue(statement_name(row, 1));
-	Lane *lane = turns_lane(&queue->turns, NameStr(queue->name), tenant,
-							DatumGetInt32(statement_not_null(row, 3)));
+	Lane *lane = turns_lane(&queue->turns, scanned.owner, tenant, scanned.priority);
 
 	if (scanned.since == DT_NOBEGIN)
-		lane_reset(lane, DatumGetTimestampTz(statement_not_null(row, 4)),
-				   DatumGetInt64(statement_not_null(row, 5)));
+		lane_reset(lane, DatumGetTimestampTz(statement_not_null(row, 5)),
+				   DatumGetInt64(statement_not_null(row, 6)));
 	else
 		lane_rewind(lane, scanned.since);
 }
@@ -325,7 +332,8 @@ read_lane_again(uint64 row, char *tenant)
 bool
 queue_scan(void)
 {
-	Datum args[6] = {NameGetDatum(&scanned.server),
+	Datum args[7] = {NameGetDatum(&scanned.server),
+					 ObjectIdGetDatum(scanned.owner),
 					 CStringGetTextDatum(scanned.tenant ? scanned.tenant : ""),
 					 Int32GetDatum(scanned.priority),
 					 Int32GetDatum(SCAN_LANES),
@@ -338,8 +346,9 @@ queue_scan(void)
 	for (row = 0; row < rows; row++)
 	{
 		namestrcpy(&scanned.server, statement_name(row, 1));
-		tenant = TextDatumGetCString(statement_not_null(row, 2));
-		scanned.priority = DatumGetInt32(statement_not_null(row, 3));
+		scanned.owner = DatumGetObjectId(statement_not_null(row, 2));
+		tenant = TextDatumGetCString(statement_not_null(row, 3));
+		scanned.priority = DatumGetInt32(statement_not_null(row, 4));
 		read_lane_again(row, tenant);
 	}
 	free(scanned.tenant);
@@ -352,7 +361,7 @@ queue_scan(void)
 }
 
 /*
- * Reads how many turns each tenant gets.
+ * Reads how many turns each owner and each tenant gets.
  */
 void
 queue_read_weights(void)
@@ -362,8 +371,12 @@ queue_read_weights(void)
 
 	weights_forget();
 	for (row = 0; row < rows; row++)
-		weights_set(statement_name(row, 1), TextDatumGetCString(statement_not_null(row, 2)),
-					DatumGetFloat8(statement_not_null(row, 3)));
+		weights_set_tenant(statement_name(row, 1), TextDatumGetCString(statement_not_null(row, 2)),
+						   DatumGetFloat8(statement_not_null(row, 3)));
+	rows = statement_run(FIND_OWNER_WEIGHTS, NULL, NULL);
+	for (row = 0; row < rows; row++)
+		weights_set_owner(statement_name(row, 1), DatumGetObjectId(statement_not_null(row, 2)),
+						  DatumGetFloat8(statement_not_null(row, 3)));
 	schedule_weights_changed();
 }
 

@@ -210,7 +210,6 @@ read_orphan(Reading *reading, uint64 row)
 	ServerQueue *queue;
 	ErrorData *error;
 	Job *job;
-	bool isnull;
 
 	if (job_find(id) != NULL || marker_is_condemned(id))
 		return;
@@ -227,11 +226,11 @@ read_orphan(Reading *reading, uint64 row)
 	}
 	else
 	{
-		(void) statement_value(row, 19, &isnull);
-		queue = schedule_queue(isnull ? job->server_name : statement_name(row, 19));
+		queue = claim_read_queue(row, job);
 		schedule_refresh();
 		claim_assign(job, queue,
 					 limits_resume(&queue->limits, claim_text_or_null(row, 20), clock_now()));
+		limits_started(&job->place);
 	}
 }
 
@@ -277,5 +276,6 @@ queue_take_spooled(Job *job, const SpooledJob *spooled)
 	queue = schedule_queue(spooled->ran_on);
 	schedule_refresh();
 	claim_assign(job, queue, limits_resume(&queue->limits, spooled->backend, clock_now()));
+	limits_started(&job->place);
 	return true;
 }

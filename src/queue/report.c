@@ -14,11 +14,13 @@
 #include "utils/timestamp.h"
 
 #include "commit.h"
+#include "json.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
 #include "shmem.h"
 #include "shown.h"
+#include "steps.h"
 
 /* The columns of the statement REPORT that are arrays. */
 typedef enum ReportColumn
@@ -35,6 +37,7 @@ typedef enum ReportColumn
 	REPORT_KEEPS_KEY,
 	REPORT_LOSSES,
 	REPORT_BEGINS_ERRORS,
+	REPORT_MUST_CANCEL,
 	REPORT_COLUMNS
 } ReportColumn;
 
@@ -59,6 +62,7 @@ static const ColumnType column_types[REPORT_COLUMNS] = {
 	[REPORT_KEEPS_KEY] = {BOOLOID, 1, true, TYPALIGN_CHAR},
 	[REPORT_LOSSES] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
 	[REPORT_BEGINS_ERRORS] = {BOOLOID, 1, true, TYPALIGN_CHAR},
+	[REPORT_MUST_CANCEL] = {BOOLOID, 1, true, TYPALIGN_CHAR},
 };
 
 static Datum
@@ -120,6 +124,8 @@ report_datum(const Job *job, int column, bool *isnull)
 			return Int32GetDatum(losses_after(job));
 		case REPORT_BEGINS_ERRORS:
 			return BoolGetDatum(job->begins_errors);
+		case REPORT_MUST_CANCEL:
+			return BoolGetDatum(job->must_cancel);
 	}
 	pg_unreachable();
 }
@@ -328,8 +334,7 @@ is_row_of(const Job *job, uint64 row)
 	bool is_note = job->step == STEP_CANCEL;
 
 	return DatumGetInt64(statement_not_null(row, CHANGED_ID)) == job->id &&
-		   DatumGetBool(
-			   statement_not_null(row, is_note ? CHANGED_IS_CANCELLED : CHANGED_IS_RUNNING)) &&
+		   DatumGetBool(statement_not_null(row, is_note ? CHANGED_IS_FINAL : CHANGED_IS_RUNNING)) &&
 		   DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) == job->attempt;
 }
 
@@ -412,7 +417,8 @@ typedef enum SaveColumn
 	SAVE_REMOTE_ID,
 	SAVE_REMOTE,
 	SAVE_NOTE,
-	SAVE_IS_NOTE,
+	SAVE_OLD_NOTE,
+	SAVE_IS_FINAL,
 	SAVE_BACKEND,
 	SAVE_COLUMNS
 } SaveColumn;
@@ -423,26 +429,29 @@ static const ColumnType save_types[SAVE_COLUMNS] = {
 	[SAVE_REMOTE_ID] = {TEXTOID, -1, false, TYPALIGN_INT},
 	[SAVE_REMOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
 	[SAVE_NOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
-	[SAVE_IS_NOTE] = {BOOLOID, 1, true, TYPALIGN_CHAR},
+	[SAVE_OLD_NOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
+	[SAVE_IS_FINAL] = {BOOLOID, 1, true, TYPALIGN_CHAR},
 	[SAVE_BACKEND] = {TEXTOID, -1, false, TYPALIGN_INT},
 };
 
 /*
- * The column remote: what a resumed job needs besides the id.
+ * The column remote: what a resumed job needs besides the id, and that too where it goes nowhere else.
  */
 static char *
-remote_json(const Remote *remote)
+remote_json(const Remote *remote, bool has_id)
 {
-	return psprintf("{\"urls\": %s, \"private\": %s%s%s%s%s}", remote->urls ? remote->urls : "{}",
-					remote->is_private ? "true" : "false", remote->usage ? ", \"usage\": " : "",
-					remote->usage ? remote->usage : "", remote->answer ? ", \"answer\": " : "",
-					remote->answer ? remote->answer : "");
+	char *id = has_id && remote->id ? psprintf("\"id\": \"%s\", ", json_escape(remote->id)) : "";
+
+	return psprintf("{%s\"urls\": %s, \"private\": %s%s%s%s%s}", id,
+					remote->urls ? remote->urls : "{}", remote->is_private ? "true" : "false",
+					remote->usage ? ", \"usage\": " : "", remote->usage ? remote->usage : "",
+					remote->answer ? ", \"answer\": " : "", remote->answer ? remote->answer : "");
 }
 
 static Datum
 save_datum(const Job *job, int column, bool *isnull)
 {
-	bool is_note = job->step == STEP_CANCEL;
+	bool is_final = job->step == STEP_CANCEL;
 
 	*isnull = false;
 	switch (column)
@@ -453,13 +462,19 @@ save_datum(const Job *job, int column, bool *isnull)
 			return Int32GetDatum(job->attempt);
 		case SAVE_REMOTE_ID:
 			/* of a prediction that was only looked for, the end of its call is known if the provider says so */
-			return text_or_null(is_note && !job->cancel_confirmed ? NULL : job->remote.id, isnull);
+			return text_or_null(is_final && !job->cancel_confirmed ? NULL : job->remote.id, isnull);
 		case SAVE_REMOTE:
-			return text_or_null(remote_json(&job->remote), isnull);
+			/* while there is one, the provider of a job that has ended is still to be told */
+			return text_or_null(is_final && job->cancel_has_ended
+									? NULL
+									: remote_json(&job->remote, is_final),
+								isnull);
 		case SAVE_NOTE:
-			return text_or_null(is_note ? job->verdict->error : NULL, isnull);
-		case SAVE_IS_NOTE:
-			return BoolGetDatum(is_note);
+			return text_or_null(is_final ? job->verdict->error : NULL, isnull);
+		case SAVE_OLD_NOTE:
+			return text_or_null(is_final ? cancel_describe_delay(job) : NULL, isnull);
+		case SAVE_IS_FINAL:
+			return BoolGetDatum(is_final);
 		case SAVE_BACKEND:
 			return text_or_null(job->options ? job->options->url : NULL, isnull);
 	}
@@ -467,8 +482,8 @@ save_datum(const Job *job, int column, bool *isnull)
 }
 
 /*
- * Writes what jobs in the state JOB_SAVING would need to be resumed, or, of one that was cancelled,
- * whether the provider knows; and sets the outcome of each.
+ * Writes what jobs in the state JOB_SAVING would need to be resumed, or, of one that has ended, that its provider is
+ * still to be told, or whether it was; and sets the outcome of each.
  */
 void
 queue_save(Job **jobs, int n)

@@ -1,6 +1,6 @@
 /*
  * share.c
- *		What a session may know of the shares that tenants have of a server.
+ *		What a session may know of the shares that owners and tenants have of a server.
  *
  * Row-level security keeps the rows of other owners from a role, and numbers must not give them away.  So a role is
  * told of the jobs that it may see as its own, and of all others only in a sum in which no tenant has a name: how long
@@ -114,12 +114,34 @@ genjob_tenant_weight(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(value);
 }
 
+PG_FUNCTION_INFO_V1(genjob_owner_weight);
+
+/*
+ * The same of an owner: null where the role is none of the owning role.
+ */
+Datum
+genjob_owner_weight(PG_FUNCTION_ARGS)
+{
+	char *owner = psprintf("%u", PG_GETARG_OID(1));
+	Datum value;
+	bool isnull;
+
+	read_as_owner("SELECT CASE WHEN $4 OR pg_catalog.pg_has_role($3, $2::oid, 'USAGE') THEN"
+				  " coalesce((SELECT w.weight FROM genjob.owner_weights w"
+				  "  WHERE w.server = $1 AND w.owner = $2::oid), 1) END FROM (SELECT 1) one",
+				  PG_GETARG_DATUM(0), CStringGetTextDatum(owner), &value, &isnull, 1);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(value);
+}
+
 PG_FUNCTION_INFO_V1(genjob_ahead);
 
 /*
- * How many jobs would get their turns at a server before a new one of a tenant: those of the tenant that the role may
- * see, and of all others as many as the shares allow.  While the tenant's get their turns the others get theirs, until
- * they have no more.
+ * How many jobs would get their turns at a server before a new one of a tenant: those of the tenant, and of the other
+ * tenants of its owner, and of the other owners, as many as the shares allow.  While one gets its turns the others get
+ * theirs, until they have no more.  The owner is the calling role, unless the tenant is known to have jobs of another
+ * that it may see.
  */
 Datum
 genjob_ahead(PG_FUNCTION_ARGS)
@@ -127,17 +149,25 @@ genjob_ahead(PG_FUNCTION_ARGS)
 	Datum value;
 	bool isnull;
 
-	read_as_owner("WITH due AS (SELECT j.tenant, j.tenant = $2 AND " IS_SEEN
-				  " AS is_mine, pg_catalog.sum(j.n) AS n"
-				  "  FROM (SELECT q.tenant, q.owner, pg_catalog.count(*) AS n FROM @ q"
-				  "   WHERE q.state = 'queued' AND q.server = $1 AND q.run_at <= pg_catalog.now() GROUP BY q.tenant, q.owner) j"
-				  "  GROUP BY 1, 2),"
-				  " mine AS (SELECT coalesce(pg_catalog.sum(d.n) FILTER (WHERE d.is_mine), 0) AS n, coalesce((" WEIGHT
-				  "), 1) AS weight FROM due d),"
-				  " others AS (SELECT d.n, coalesce(w.weight, 1) AS weight FROM due d"
-				  "  LEFT JOIN genjob.tenant_weights w ON w.server = $1 AND w.tenant = d.tenant WHERE NOT d.is_mine)"
-				  " SELECT (pg_catalog.min(m.n) + coalesce(pg_catalog.sum(least(o.n, pg_catalog.ceil((m.n + 1) * o.weight / m.weight))), 0))::float8"
-				  " FROM mine m LEFT JOIN others o ON true",
+	read_as_owner("WITH due AS (SELECT q.owner::oid AS owner, q.tenant, pg_catalog.count(*) AS n FROM @ q"
+				  "  WHERE q.state = 'queued' AND q.server = $1 AND q.run_at <= pg_catalog.now() GROUP BY 1, 2),"
+				  " me AS (SELECT coalesce((SELECT j.owner FROM due j WHERE j.tenant = $2 AND " IS_SEEN
+				  "  ORDER BY j.owner = $3 DESC, j.n DESC LIMIT 1), $3) AS owner),"
+				  " mine AS (SELECT me.owner, coalesce(d.n, 0) AS n, coalesce((" WEIGHT
+				  "), 1) AS weight"
+				  "  FROM me LEFT JOIN due d ON d.owner = me.owner AND d.tenant = $2),"
+				  " own AS (SELECT pg_catalog.min(m.n) + coalesce(pg_catalog.sum(CASE WHEN d.n > 0 THEN"
+				  "   least(d.n, pg_catalog.ceil((m.n + 1) * coalesce(w.weight, 1) / m.weight)) END), 0) AS n"
+				  "  FROM mine m LEFT JOIN due d ON d.owner = m.owner AND d.tenant <> $2"
+				  "  LEFT JOIN genjob.tenant_weights w ON w.server = $1 AND w.tenant = d.tenant),"
+				  " others AS (SELECT d.n, coalesce(w.weight, 1) AS weight"
+				  "  FROM (SELECT d.owner, pg_catalog.sum(d.n) AS n FROM due d GROUP BY 1) d"
+				  "  LEFT JOIN genjob.owner_weights w ON w.server = $1 AND w.owner = d.owner"
+				  "  WHERE d.owner <> (SELECT owner FROM me))"
+				  " SELECT (pg_catalog.min(o.n) + coalesce(pg_catalog.sum(least(d.n, pg_catalog.ceil((o.n + 1) * d.weight"
+				  "   / coalesce(w.weight, 1)))), 0))::float8"
+				  " FROM own o CROSS JOIN me LEFT JOIN others d ON true"
+				  " LEFT JOIN genjob.owner_weights w ON w.server = $1 AND w.owner = me.owner",
 				  PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), &value, &isnull, 1);
 	if (isnull)
 		PG_RETURN_NULL();

@@ -1,6 +1,6 @@
 /*
  * share.h
- *		What a session may know of the shares that tenants have of a server.
+ *		What a session may know of the shares that owners and tenants have of a server.
  */
 #ifndef GENJOB_SHARE_H
 #define GENJOB_SHARE_H
@@ -8,6 +8,7 @@
 #include "fmgr.h"
 
 extern PGDLLEXPORT Datum genjob_tenant_weight(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_owner_weight(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_ahead(PG_FUNCTION_ARGS);
 
 #endif /* GENJOB_SHARE_H */

@@ -60,37 +60,40 @@ typedef struct Statement
 
 static const Statement statements[STATEMENTS] = {
 	[FIND_CHANGED] = {1, {INT8ARRAYOID},
-		"SELECT id, state = 'queued', state = 'running', attempt, server, tenant, priority, run_at, expires_at,"
-		" state = 'cancelled'"
+		"SELECT id, state = 'queued', state = 'running', attempt, server, owner::oid, tenant, priority, run_at, expires_at,"
+		" state IN ('failed', 'cancelled')"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
-	/* run_at is compared in the index: dead rows before $5 are passed over without a look at the table */
-	[FIND_LANES] = {6, {NAMEOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+	/* run_at is compared in the index: dead rows before $6 are passed over without a look at the table */
+	[FIND_LANES] = {7, {NAMEOID, OIDOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 		"WITH RECURSIVE lane AS ("
-		" (SELECT server, tenant, priority, run_at, id FROM @.gen_jobs"
-		"   WHERE state = 'queued' AND (server, tenant, priority) > ($1, $2, $3) AND run_at >= $5 AND run_at <= $6"
-		"   ORDER BY server, tenant, priority, run_at, id LIMIT 1)"
+		" (SELECT server, owner, tenant, priority, run_at, id FROM @.gen_jobs"
+		"   WHERE state = 'queued' AND (server, owner, tenant, priority) > ($1, $2, $3, $4)"
+		"   AND run_at >= $6 AND run_at <= $7"
+		"   ORDER BY server, owner, tenant, priority, run_at, id LIMIT 1)"
 		" UNION ALL"
-		"  SELECT n.* FROM lane l, LATERAL (SELECT j.server, j.tenant, j.priority, j.run_at, j.id FROM @.gen_jobs j"
-		"   WHERE j.state = 'queued' AND (j.server, j.tenant, j.priority) > (l.server, l.tenant, l.priority)"
-		"   AND j.run_at >= $5 AND j.run_at <= $6"
-		"   ORDER BY j.server, j.tenant, j.priority, j.run_at, j.id LIMIT 1) n)"
-		" SELECT server, tenant, priority, run_at, id FROM lane LIMIT $4"},
-	[FIND_READY] = {7, {NAMEARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
+		"  SELECT n.* FROM lane l, LATERAL (SELECT j.server, j.owner, j.tenant, j.priority, j.run_at, j.id FROM @.gen_jobs j"
+		"   WHERE j.state = 'queued' AND (j.server, j.owner, j.tenant, j.priority) > (l.server, l.owner, l.tenant, l.priority)"
+		"   AND j.run_at >= $6 AND j.run_at <= $7"
+		"   ORDER BY j.server, j.owner, j.tenant, j.priority, j.run_at, j.id LIMIT 1) n)"
+		" SELECT server, owner::oid, tenant, priority, run_at, id FROM lane LIMIT $5"},
+	[FIND_READY] = {8, {NAMEARRAYOID, OIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZOID},
 		"SELECT l.ordinality, j.id, j.run_at, j.expires_at"
-		" FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY"
-		"  l (server, tenant, priority, run_at, id, size, ordinality)"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY"
+		"  l (server, owner, tenant, priority, run_at, id, size, ordinality)"
 		" CROSS JOIN LATERAL (SELECT g.id, g.run_at, g.expires_at FROM @.gen_jobs g"
-		"  WHERE g.state = 'queued' AND g.server = l.server AND g.tenant = l.tenant"
-		"  AND g.priority = l.priority AND (g.run_at, g.id) > (l.run_at, l.id) AND g.run_at <= $7"
+		"  WHERE g.state = 'queued' AND g.server = l.server AND g.owner = l.owner AND g.tenant = l.tenant"
+		"  AND g.priority = l.priority AND (g.run_at, g.id) > (l.run_at, l.id) AND g.run_at <= $8"
 		"  ORDER BY g.run_at, g.id LIMIT l.size) j"},
 	[FIND_WEIGHTS] = {0, {0},
 		"SELECT server, tenant, weight::float8 FROM genjob.tenant_weights"},
+	[FIND_OWNER_WEIGHTS] = {0, {0},
+		"SELECT server, owner::oid, weight::float8 FROM genjob.owner_weights"},
 	[FIND_DUE] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
-		"SELECT id, server, tenant, priority, run_at, expires_at FROM @.gen_jobs"
+		"SELECT id, server, owner::oid, tenant, priority, run_at, expires_at FROM @.gen_jobs"
 		" WHERE state = 'queued' AND run_at > $1 AND run_at <= $2 ORDER BY run_at LIMIT $3"},
 	[FIND_WAITING] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
-		"SELECT id, server, tenant, priority, run_at, expires_at FROM @.gen_jobs"
+		"SELECT id, server, owner::oid, tenant, priority, run_at, expires_at FROM @.gen_jobs"
 		" WHERE state = 'queued' AND run_at >= $1 AND run_at < $2 ORDER BY run_at DESC LIMIT $3"},
 	[FIND_NEXT_DUE] = {1, {TIMESTAMPTZOID},
 		"SELECT run_at FROM @.gen_jobs WHERE state = 'queued' AND run_at > $1 ORDER BY run_at LIMIT 1"},
@@ -111,6 +114,18 @@ static const Statement statements[STATEMENTS] = {
 		" result = CASE WHEN $5 THEN coalesce(remote->'answer', result) ELSE result END"
 		" WHERE id = $1 AND (state = 'running' AND attempt = $2 OR state = 'queued' AND attempt = $2 - 1)"
 		" RETURNING id"},
+	/* the next server that has some */
+	[FIND_CANCELLING] = {1, {NAMEOID},
+		"SELECT server FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server > $1"
+		" ORDER BY server LIMIT 1"},
+	/* the columns of FIND_ORPHANS, of remote without what a cancel has no use for */
+	[FIND_CANCELS] = {3, {NAMEOID, INT8OID, INT4OID},
+		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
+		" idempotency_key::text, started_at, coalesce(remote_id, remote->>'id'),"
+		" CASE WHEN jsonb_typeof(remote) = 'object' THEN remote - '{answer, usage}'::text[] END, NULL, NULL, NULL,"
+		" tenant, expires_at, ran_on, backend, NULL::int4, server_oid, losses"
+		" FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server = $1 AND id > $2"
+		" ORDER BY id LIMIT $3"},
 	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
 		"SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
 	[FAIL_ONE] = {3, {INT8OID, TEXTOID, TIMESTAMPTZOID},
@@ -159,21 +174,23 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data"
 		" FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
 		" WHERE j.id = $1"},
-	[REPORT] = {13, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
-		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
-			"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key, losses, begins_errors)",
+	[REPORT] = {14, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
+			TIMESTAMPTZOID},
+		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+			"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key, losses, begins_errors,"
+			"   must_cancel)",
 			"j.state = 'running' AND j.attempt = g.attempt")
 		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = g.result::jsonb,"
 		"  usage = g.usage::jsonb, error = g.error, failures = j.failures + coalesce(g.counts, 0),"
-		"  run_at = coalesce(g.run_at, j.run_at), remote = NULL,"
+		"  run_at = coalesce(g.run_at, j.run_at), remote = CASE WHEN g.must_cancel THEN j.remote END,"
 		"  remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
-		"  finished_at = CASE WHEN g.state <> 'queued' THEN $13 END, losses = g.losses,"
+		"  finished_at = CASE WHEN g.state <> 'queued' THEN $14 END, losses = g.losses,"
 		"  idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
 		"  errors = CASE WHEN g.error IS NULL OR g.counts IS NULL THEN j.errors ELSE"
 		"   CASE WHEN g.begins_errors OR jsonb_typeof(j.errors) IS DISTINCT FROM 'array' THEN '[]'"
 		"    WHEN jsonb_array_length(j.errors) >= 100 THEN j.errors - 0 ELSE j.errors END"
-		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $13,"
+		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $14,"
 		"    'http_status', g.http_status, 'error', g.error))) END"
 		" FROM held g"
 		" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
@@ -183,16 +200,19 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT CASE WHEN jsonb_array_length(errors) >= 100 THEN errors - 0 ELSE errors END"
 		" || jsonb_build_array(repeat(' ', 65536))"
 		" FROM @.gen_jobs WHERE id = $1"},
-	[SAVE] = {7, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
+	/* a note takes the place of one that stands there already */
+	[SAVE] = {8, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
 			TEXTARRAYOID},
-		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7)"
-			"  g (id, attempt, remote_id, remote, note, is_note, backend)",
-			"j.attempt = g.attempt AND"
-			" j.state = (CASE WHEN g.is_note THEN 'cancelled' ELSE 'running' END)::@.gen_job_state")
-		" UPDATE @.gen_jobs j SET remote_id = CASE WHEN g.is_note THEN coalesce(j.remote_id, g.remote_id) ELSE g.remote_id END,"
-		"  remote = CASE WHEN NOT g.is_note THEN g.remote::jsonb END,"
-		"  backend = CASE WHEN g.is_note THEN j.backend ELSE g.backend END,"
-		"  error = CASE WHEN g.is_note THEN concat_ws('. ', j.error, g.note) ELSE j.error END"
+		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8)"
+			"  g (id, attempt, remote_id, remote, note, old_note, is_final, backend)",
+			"j.attempt = g.attempt AND CASE WHEN g.is_final THEN j.state IN ('failed', 'cancelled')"
+			" ELSE j.state = 'running' END")
+		" UPDATE @.gen_jobs j SET remote_id = CASE WHEN g.is_final THEN coalesce(j.remote_id, g.remote_id) ELSE g.remote_id END,"
+		"  remote = g.remote::jsonb,"
+		"  backend = CASE WHEN g.remote IS NOT NULL THEN g.backend ELSE j.backend END,"
+		"  error = CASE WHEN g.note IS NULL THEN j.error"
+		"   WHEN strpos(j.error, g.old_note) > 0 THEN replace(j.error, g.old_note, g.note)"
+		"   ELSE concat_ws(CASE WHEN right(j.error, 1) = '.' THEN ' ' ELSE '. ' END, j.error, g.note) END"
 		" FROM held g WHERE j.id = g.id AND j.attempt = g.attempt RETURNING j.id"},
 	/* All but the first n of each job, and one by one; what others have locked stays. */
 	[FORGET_OUTPUTS] = {4, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID},

@@ -18,6 +18,7 @@ typedef enum StatementId
 	FIND_LANES,
 	FIND_READY,
 	FIND_WEIGHTS,
+	FIND_OWNER_WEIGHTS,
 	FIND_DUE,
 	FIND_WAITING,
 	FIND_NEXT_DUE,
@@ -26,6 +27,8 @@ typedef enum StatementId
 	FIND_ORPHANS,
 	FIND_ATTEMPT,
 	PUT_ASIDE,
+	FIND_CANCELLING,
+	FIND_CANCELS,
 	FAIL_EXPIRED,
 	FAIL_WAITING,
 	FIND_SERVERLESS,
@@ -50,11 +53,12 @@ typedef enum ChangedColumn
 	CHANGED_IS_RUNNING,
 	CHANGED_ATTEMPT,
 	CHANGED_SERVER,
+	CHANGED_OWNER,
 	CHANGED_TENANT,
 	CHANGED_PRIORITY,
 	CHANGED_RUN_AT,
 	CHANGED_EXPIRES_AT,
-	CHANGED_IS_CANCELLED
+	CHANGED_IS_FINAL /* cancelled or failed */
 } ChangedColumn;
 
 extern uint64 statement_run(StatementId id, Datum *args, const char *nulls);

@@ -84,15 +84,17 @@ static void
 rewind_lanes(TimestampTz run_at)
 {
 	NameData server = {0};
+	Oid owner = InvalidOid;
 	char *tenant = "";
 	int32 priority = PG_INT32_MIN;
 	uint64 rows;
 
 	do
 	{
-		Datum args[6] = {NameGetDatum(&server),       CStringGetTextDatum(tenant),
-						 Int32GetDatum(priority),     Int32GetDatum(TIED_LANES),
-						 TimestampTzGetDatum(run_at), TimestampTzGetDatum(run_at)};
+		Datum args[7] = {NameGetDatum(&server),       ObjectIdGetDatum(owner),
+						 CStringGetTextDatum(tenant), Int32GetDatum(priority),
+						 Int32GetDatum(TIED_LANES),   TimestampTzGetDatum(run_at),
+						 TimestampTzGetDatum(run_at)};
 		uint64 row;
 
 		CHECK_FOR_INTERRUPTS();
@@ -103,9 +105,10 @@ rewind_lanes(TimestampTz run_at)
 			Lane *lane;
 
 			namestrcpy(&server, NameStr(queue->name));
-			tenant = TextDatumGetCString(statement_not_null(row, 2));
-			priority = DatumGetInt32(statement_not_null(row, 3));
-			lane = turns_lane(&queue->turns, NameStr(queue->name), tenant, priority);
+			owner = DatumGetObjectId(statement_not_null(row, 2));
+			tenant = TextDatumGetCString(statement_not_null(row, 3));
+			priority = DatumGetInt32(statement_not_null(row, 4));
+			lane = turns_lane(&queue->turns, owner, tenant, priority);
 			if (!lane->has_more)
 				lane_rewind(lane, run_at);
 		}
@@ -142,7 +145,7 @@ read_slice(TimestampTz now)
 		look_at_row(row, now);
 	if (rows == SLICE_ROWS)
 	{
-		TimestampTz last = DatumGetTimestampTz(statement_not_null(rows - 1, 5));
+		TimestampTz last = DatumGetTimestampTz(statement_not_null(rows - 1, 6));
 
 		if (last + 1 == sweep.end || last == DT_NOBEGIN)
 			rewind_lanes(last);

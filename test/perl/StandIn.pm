@@ -182,6 +182,14 @@ sub capacity
 	return $self;
 }
 
+# So many calls that cancel are worked on at a time from now on (0: all); those beyond are refused.
+sub cancel_capacity
+{
+	my ($self, $calls) = @_;
+	$self->_admin('POST', "capacity?cancels=$calls");
+	return $self;
+}
+
 # From now on every call that brings work gets this STATUS (0: not any more), with a header Retry-After
 # if retry_after => ... is given.
 sub refuse_all

@@ -109,7 +109,7 @@ INSERT INTO gen_jobs (id, server, request, tenant, run_at) VALUES (1031, 'regres
 	(1032, 'regress_s', '{}', 'customer 17', 'infinity'), (1033, 'regress_s', '{}', 'customer 18', 'infinity');
 CREATE VIEW pg_temp.tenants AS
 	SELECT server, tenant, weight, queued, later, in_flight, waiting_since = '2000-01-01 00:00Z' AS since_2000 FROM genjob.tenants;
-TABLE pg_temp.tenants ORDER BY server, tenant;
+TABLE pg_temp.tenants ORDER BY server, tenant, later DESC;
 SET ROLE regress_genjob_alice;
 SELECT server, tenant, queued, later FROM genjob.tenants ORDER BY server, tenant;
 SET ROLE regress_genjob_bob;
@@ -125,7 +125,7 @@ RESET ROLE;
 -- ---- genjob.tenant_weights ----
 
 INSERT INTO genjob.tenant_weights VALUES ('regress_s', 'customer 17', 5), ('regress_s', 'customer 18', 0.001), ('regress_s', 'nobody', 1000);
-SELECT server, tenant, weight FROM genjob.tenants WHERE tenant LIKE 'customer%' ORDER BY server, tenant;
+SELECT DISTINCT server, tenant, weight FROM genjob.tenants WHERE tenant LIKE 'customer%' ORDER BY server, tenant;
 SELECT genjob.tenant_weight('regress_s', 'customer 17') AS set, genjob.tenant_weight('regress_other', 'customer 17') AS not_set;
 INSERT INTO genjob.tenant_weights VALUES ('regress_s', 'customer 17', 6);
 INSERT INTO genjob.tenant_weights VALUES ('regress_s', 'customer 17', 6) ON CONFLICT (server, tenant) DO UPDATE SET weight = excluded.weight;
@@ -150,6 +150,31 @@ RESET ROLE;
 SELECT extconfig @> ARRAY['genjob.tenant_weights'::regclass::oid] AS in_dumps FROM pg_extension WHERE extname = 'genjob';
 SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'genjob.tenant_weights'::regclass AND NOT tgisinternal;
 TRUNCATE genjob.tenant_weights;
+
+-- ---- genjob.owner_weights ----
+
+INSERT INTO genjob.owner_weights VALUES ('regress_s', 'regress_genjob_alice', 5), ('regress_other', 'regress_genjob_bob', 0.001);
+SELECT tenant, owner, weight, owner_weight FROM genjob.tenants WHERE owner <> quote_ident(current_user)::regrole ORDER BY server, tenant;
+SELECT genjob.owner_weight('regress_s', 'regress_genjob_alice') AS set, genjob.owner_weight('regress_s', 'regress_genjob_bob') AS not_set;
+\set VERBOSITY terse
+INSERT INTO genjob.owner_weights VALUES ('regress_s', 'regress_genjob_alice', 6);
+UPDATE genjob.owner_weights SET weight = 0;
+UPDATE genjob.owner_weights SET weight = 1000.1;
+UPDATE genjob.owner_weights SET weight = 'NaN';
+UPDATE genjob.owner_weights SET owner = NULL;
+INSERT INTO genjob.owner_weights VALUES ('regress_s', 'regress_genjob_nobody', 1);
+\set VERBOSITY default
+-- who is favoured is for the administrator to say, and to know
+SET ROLE regress_genjob_alice;
+SELECT * FROM genjob.owner_weights;
+UPDATE genjob.owner_weights SET weight = 1000;
+SELECT genjob.owner_weight('regress_s', 'regress_genjob_alice') AS own, genjob.owner_weight('regress_other', 'regress_genjob_bob') AS of_others;
+RESET ROLE;
+-- a tenant of one name is another one of each owner; in dumps, and takes effect also where replication brings it
+SELECT tenant, count(DISTINCT owner) FROM genjob.tenants WHERE tenant = 'customer 17' GROUP BY tenant;
+SELECT extconfig @> ARRAY['genjob.owner_weights'::regclass::oid] AS in_dumps FROM pg_extension WHERE extname = 'genjob';
+SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'genjob.owner_weights'::regclass AND NOT tgisinternal;
+TRUNCATE genjob.owner_weights;
 
 -- ---- genjob.servers and genjob.backends, as soon as the dispatcher has looked ----
 

@@ -53,8 +53,12 @@ admin_set_capacity(struct evbuffer *out, struct evkeyvalq *query)
 {
 	const char *calls = evhttp_find_header(query, "calls");
 	const char *beyond = evhttp_find_header(query, "beyond");
+	const char *cancels = evhttp_find_header(query, "cancels");
 
-	capacity_set(calls ? (unsigned) atoi(calls) : 0, beyond && strcmp(beyond, "refuse") == 0);
+	if (cancels)
+		capacity_set_cancels((unsigned) atoi(cancels));
+	else
+		capacity_set(calls ? (unsigned) atoi(calls) : 0, beyond && strcmp(beyond, "refuse") == 0);
 	evbuffer_add_printf(out, "{\"ok\":true}");
 }
 

@@ -366,6 +366,8 @@ call_handle_request(struct evhttp_request *req, void *arg)
 
 	if (call->route && call->route->errand == ERRAND_SUBMIT)
 		capacity_enter(call);
+	else if (call->route && call->route->errand == ERRAND_CANCEL)
+		capacity_enter_cancel(call);
 	if (call->place != PLACE_WAITING && call->fault.script == NULL &&
 		call->fault.stall == STALL_NONE && call->latency_ms <= 0)
 		call_answer(call);

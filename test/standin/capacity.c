@@ -12,6 +12,8 @@ static bool refuses;
 static int refusal; /* status of the answer to all; 0: they are worked on */
 static char refusal_retry_after[32];
 static unsigned working;
+static unsigned cancels;    /* calls that cancel, at a time; 0: there is no limit */
+static unsigned cancelling; /* now */
 static TAILQ_HEAD(, Call) line = TAILQ_HEAD_INITIALIZER(line); /* first come, first served */
 
 static void
@@ -76,6 +78,27 @@ capacity_enter(Call *call)
 	}
 }
 
+/* Calls that cancel at a time from now on, 0 for no limit; those beyond are refused. */
+void
+capacity_set_cancels(unsigned n)
+{
+	cancels = n;
+}
+
+/* A call that cancels comes: it gets a place, or is refused. */
+void
+capacity_enter_cancel(Call *call)
+{
+	if (cancels > 0 && cancelling >= cancels)
+	{
+		call->latency_ms = 0;
+		call_write_error(call, 429, "refused", "Not now.");
+		return;
+	}
+	call->place = PLACE_CANCELLING;
+	cancelling++;
+}
+
 /* The call is over; the next one gets its place. */
 void
 capacity_leave(Call *call)
@@ -84,6 +107,8 @@ capacity_leave(Call *call)
 		TAILQ_REMOVE(&line, call, line);
 	else if (call->place == PLACE_WORKING)
 		working--;
+	else if (call->place == PLACE_CANCELLING)
+		cancelling--;
 	call->place = PLACE_NONE;
 	capacity_start_next();
 }

@@ -277,7 +277,8 @@ typedef enum Place
 {
 	PLACE_NONE, /* it brings no work, or is refused */
 	PLACE_WAITING,
-	PLACE_WORKING
+	PLACE_WORKING,
+	PLACE_CANCELLING
 } Place;
 
 struct Call
@@ -342,7 +343,9 @@ extern void call_arm(Call *call, double ms);
 /* capacity.c */
 extern void capacity_set(unsigned n, bool refuse);
 extern void capacity_refuse_all(int status, const char *retry_after);
+extern void capacity_set_cancels(unsigned n);
 extern void capacity_enter(Call *call);
+extern void capacity_enter_cancel(Call *call);
 extern void capacity_leave(Call *call);
 
 extern void call_on_event(struct bufferevent *bev, short what, void *arg);

@@ -64,7 +64,8 @@ sub servers
 		$node,
 		q{SELECT srvname, srvoptions, srvacl, srvowner::regrole FROM pg_foreign_server ORDER BY srvname;
 		SELECT srvname, usename, umoptions FROM pg_user_mappings ORDER BY srvname, usename;
-		SELECT server, tenant, weight FROM genjob.tenant_weights ORDER BY server, tenant}, $database);
+		SELECT server, tenant, weight FROM genjob.tenant_weights ORDER BY server, tenant;
+		SELECT server, owner, weight FROM genjob.owner_weights ORDER BY server, owner::text}, $database);
 }
 
 # ---- a database with jobs in every state, of two roles ----
@@ -78,7 +79,8 @@ query(
 	CREATE USER MAPPING FOR app SERVER painter OPTIONS (api_key 'sk-of-app');
 	GRANT USAGE ON FOREIGN SERVER painter, closed TO app, "Odd Role";
 	GRANT INSERT, SELECT ON gen_jobs TO app, "Odd Role";
-	INSERT INTO genjob.tenant_weights VALUES ('painter', 'app', 2), ('gone', 'nightly', 0.1)}, 'shop');
+	INSERT INTO genjob.tenant_weights VALUES ('painter', 'app', 2), ('gone', 'nightly', 0.1);
+	INSERT INTO genjob.owner_weights VALUES ('painter', 'app', 3)}, 'shop');
 
 sub enqueue_as
 {
