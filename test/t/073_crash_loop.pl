@@ -73,7 +73,7 @@ my $try = 1;
 
 # While the dispatcher writes the result of a job with such a prompt, it dies.
 query(
-	q{CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	q{CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
 		COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID';
 		PERFORM pg_sleep(10);
 		RETURN NEW;
@@ -128,7 +128,7 @@ subtest "ends @{[$try++]}: immediate stops, and crashes of others, while a resul
 	query('DELETE FROM gen_jobs');
 	query(
 		q{CREATE TABLE held ();
-		CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
 			WHILE EXISTS (SELECT FROM public.held) LOOP PERFORM pg_sleep(0.01); END LOOP;
 			RETURN NEW;
 		END $$;
@@ -224,7 +224,7 @@ subtest "ends @{[$try++]}: ... and a trigger keeps it from being failed" => sub 
 		qq{INSERT INTO gen_jobs (server, request, state, attempt, idempotency_key, started_at, remote)
 			VALUES ('painter', '{"prompt": "stubborn"}', 'running', 1, gen_random_uuid(), now(), jsonb_build_object('answer', $poison));});
 	query(
-		q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$;
+		q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN RAISE 'not this one'; END $$;
 		CREATE TRIGGER refuse BEFORE UPDATE ON gen_jobs FOR EACH ROW WHEN (OLD.remote IS NOT NULL) EXECUTE FUNCTION refuse()});
 	begin_again();
 	others_go_on('beside it');
@@ -281,7 +281,7 @@ subtest "ends @{[$try++]}: a trigger that raises 22012, 54000 or XX000 costs the
 	query('DELETE FROM gen_jobs');
 	query(
 		q{CREATE TABLE refused (sqlstate text);
-		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 		DECLARE code text;
 		BEGIN
 			SELECT r.sqlstate INTO code FROM public.refused r;
@@ -330,7 +330,7 @@ subtest "ends @{[$try++]}: a disk that refuses 100 results fills the log" => sub
 subtest "ends @{[$try++]}: what a trigger changes while the dispatcher writes is neither checked nor told" => sub {
 	query('DELETE FROM gen_jobs');
 	query(
-		q{CREATE FUNCTION cancel_siblings() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		q{CREATE FUNCTION cancel_siblings() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
 			UPDATE public.gen_jobs SET state = 'cancelled' WHERE request ->> 'prompt' = 'sibling' AND state = 'running';
 			UPDATE public.gen_jobs SET run_at = now() WHERE request ->> 'prompt' = 'later';
 			RETURN NULL;
