@@ -64,6 +64,7 @@ OBJS = \
 	src/protocol/words.o \
 	src/protocol/delay.o \
 	src/protocol/stream.o \
+	src/protocol/kept.o \
 	src/protocol/pointer.o \
 	src/http.o \
 	src/http/callbacks.o \
@@ -83,6 +84,9 @@ OBJS = \
 	src/bytes.o \
 	src/media.o \
 	src/json.o \
+	src/jsontext.o \
+	src/jsontree.o \
+	src/jsonb.o \
 	src/retry.o
 
 SQL_PARTS = sql/schema.sql sql/wrapper.sql sql/api.sql sql/views.sql sql/grants.sql

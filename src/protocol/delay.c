@@ -113,7 +113,7 @@ delay_in_body(cJSON *json, const char *places)
 		const char *end;
 
 		if (json_is_number(node))
-			return ms_of_seconds(node->valuedouble);
+			return ms_of_seconds(json_double(node));
 		if (cJSON_IsString(node) && read_duration(node->valuestring, &end) >= 0)
 			return read_duration(node->valuestring, &end);
 	}

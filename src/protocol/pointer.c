@@ -12,6 +12,9 @@
 
 #include "protocol/grammar.h"
 #include "protocol/pointer.h"
+#include "protocol/words.h"
+
+#define MAX_SHOWN 100 /* bytes of a name, where a place is shown */
 
 /*
  * pattern with {name} replaced by value as a token, whatever is in it: a provider's id may have a slash, or
@@ -74,39 +77,68 @@ pointer_step(cJSON *node, const char *token)
 	return *end == '\0' && index <= INT_MAX ? cJSON_GetArrayItem(node, (int) index) : NULL;
 }
 
-static void
-pointer_walk(cJSON *node, const char *pointer, const char *path, PointerVisitor visit, void *arg)
+/* A pointer that is followed. */
+typedef struct Walk
 {
-	const char *rest;
-	char *token;
-	char *place;
-	cJSON *child;
-	int index = 0;
+	const char **tokens; /* NULL: every element */
+	int n_tokens;
+	PointerVisitor visit;
+	void *arg;
+	bool only_first;
+	bool found;
+} Walk;
 
-	if (node == NULL)
+static void
+pointer_walk(Walk *walk, int i, cJSON *node, const PointerPlace *parent)
+{
+	PointerPlace place = {parent};
+
+	if (node == NULL || (walk->only_first && walk->found))
 		return;
-	if (*pointer == '\0')
+	if (i == walk->n_tokens)
 	{
-		visit(node, path, arg);
-		return;
-	}
-	token = pointer_token(pointer, &rest);
-	if (pointer[1] != '*' || rest != pointer + 2)
-	{
-		place = psprintf("%s/%s", path, token);
-		pointer_walk(pointer_step(node, token), rest, place, visit, arg);
-		pfree(place);
-		pfree(token);
+		walk->found = true;
+		walk->visit(node, parent, walk->arg);
 		return;
 	}
-	pfree(token);
-	for (child = node->child; child != NULL; child = child->next, index++)
+	if (walk->tokens[i] != NULL)
 	{
-		place = cJSON_IsObject(node) ? psprintf("%s/%s", path, child->string)
-									 : psprintf("%s/%d", path, index);
-		pointer_walk(child, rest, place, visit, arg);
-		pfree(place);
+		place.token = walk->tokens[i];
+		pointer_walk(walk, i + 1, pointer_step(node, place.token), &place);
+		return;
 	}
+	for (node = node->child; node != NULL; node = node->next, place.index++)
+	{
+		place.token = node->string;
+		pointer_walk(walk, i + 1, node, &place);
+	}
+}
+
+static void
+pointer_follow(Walk *walk, cJSON *root, const char *pointer)
+{
+	const char *p;
+	int n_slashes = 0;
+	int i;
+
+	for (p = pointer; *p != '\0'; p++)
+		n_slashes += *p == '/';
+	walk->tokens = palloc((n_slashes + 1) * sizeof(char *));
+	for (p = pointer; *p != '\0'; walk->n_tokens++)
+	{
+		bool is_star = p[1] == '*' && (p[2] == '/' || p[2] == '\0');
+
+		walk->tokens[walk->n_tokens] = pointer_token(p, &p);
+		if (is_star)
+			walk->tokens[walk->n_tokens] = NULL;
+	}
+	pointer_walk(walk, 0, root, NULL);
+	for (i = 0; i < walk->n_tokens; i++)
+	{
+		if (walk->tokens[i] != NULL)
+			pfree(unconstify(char *, walk->tokens[i]));
+	}
+	pfree(walk->tokens);
 }
 
 /*
@@ -115,16 +147,40 @@ pointer_walk(cJSON *node, const char *pointer, const char *path, PointerVisitor 
 void
 pointer_each(cJSON *root, const char *pointer, PointerVisitor visit, void *arg)
 {
-	pointer_walk(root, pointer, "", visit, arg);
+	Walk walk = {.visit = visit, .arg = arg};
+
+	pointer_follow(&walk, root, pointer);
 }
 
 static void
-pointer_note_first(cJSON *node, const char *path, void *arg)
+append_place(StringInfo text, const PointerPlace *place)
 {
-	cJSON **first = arg;
+	if (place == NULL)
+		return;
+	append_place(text, place->parent);
+	if (place->token == NULL)
+		appendStringInfo(text, "/%d", place->index);
+	else
+		appendStringInfo(text, "/%s", words_cut(place->token, strlen(place->token), MAX_SHOWN));
+}
 
-	if (*first == NULL)
-		*first = node;
+/*
+ * A place as a pointer, for people, palloc'd: long names in it are cut.
+ */
+char *
+pointer_describe(const PointerPlace *place)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	append_place(&text, place);
+	return text.data;
+}
+
+static void
+pointer_note(cJSON *node, const PointerPlace *place, void *arg)
+{
+	*(cJSON **) arg = node;
 }
 
 /*
@@ -135,7 +191,9 @@ pointer_first(cJSON *root, const char *pointer)
 {
 	cJSON *first = NULL;
 
-	pointer_each(root, pointer, pointer_note_first, &first);
+	Walk walk = {.visit = pointer_note, .arg = &first, .only_first = true};
+
+	pointer_follow(&walk, root, pointer);
 	return first;
 }
 
@@ -157,7 +215,7 @@ pointer_set(cJSON *root, const char *pointer, cJSON *value)
 	child = pointer_step(root, token);
 	if (!cJSON_IsObject(child) && !cJSON_IsArray(child))
 	{
-		child = cJSON_CreateObject();
+		child = json_create(cJSON_Object);
 		json_attach(root, token, child);
 	}
 	pointer_set(child, rest, value);

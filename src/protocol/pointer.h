@@ -7,13 +7,21 @@
 
 #include "json.h"
 
+/* Where a visitor is. */
+typedef struct PointerPlace
+{
+	const struct PointerPlace *parent; /* NULL: the root */
+	const char *token;                 /* the member's name; NULL: an element of an array */
+	int index;
+} PointerPlace;
+
 /*
- * Called for each place that matches; path is the place's own pointer, without "*", and
- * gone when the visitor returns.
+ * Called for each place that matches; place (NULL: the root itself) is gone when the visitor returns.
  */
-typedef void (*PointerVisitor)(cJSON *node, const char *path, void *arg);
+typedef void (*PointerVisitor)(cJSON *node, const PointerPlace *place, void *arg);
 
 extern void pointer_each(cJSON *root, const char *pointer, PointerVisitor visit, void *arg);
+extern char *pointer_describe(const PointerPlace *place);
 extern cJSON *pointer_first(cJSON *root, const char *pointer);
 extern char *pointer_fill(const char *pattern, const char *name, const char *value);
 extern void pointer_set(cJSON *root, const char *pointer, cJSON *value);
