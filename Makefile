@@ -2,6 +2,7 @@
 #
 #   make demo          everything, shown working, in a throw-away cluster
 #   make check         every test, in throw-away clusters
+#   make tries         the tries of intrusion alone, each with its result: docs/security.md
 #   make bench         how fast it is, beside other queues and the limits
 #   make && make install && make installcheck     for packagers
 #
@@ -63,6 +64,7 @@ OBJS = \
 	src/protocol/failure.o \
 	src/protocol/words.o \
 	src/protocol/delay.o \
+	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/kept.o \
 	src/protocol/pointer.o \
@@ -109,7 +111,7 @@ SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson)
 
 EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
 
-ifeq (,$(filter bench check demo format lint,$(MAKECMDGOALS)))
+ifeq (,$(filter bench check demo format lint tries,$(MAKECMDGOALS)))
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -152,6 +154,9 @@ format:
 lint:
 	@tools/lint
 
-.PHONY: bench check demo format lint
+tries:
+	@TRIES=yes test/run t/07
+
+.PHONY: bench check demo format lint tries
 
 endif
