@@ -89,6 +89,7 @@ OBJS = \
 	src/jsontext.o \
 	src/jsontree.o \
 	src/jsonb.o \
+	src/jsonbtree.o \
 	src/retry.o
 
 SQL_PARTS = sql/schema.sql sql/wrapper.sql sql/api.sql sql/views.sql sql/grants.sql

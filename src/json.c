@@ -30,14 +30,15 @@
 #define MAX_GROWTH(len) (Min((len), 256 * 1024 * 1024) + 64 * 1024)
 
 /*
- * What an answer's values take, in bytes, while PostgreSQL makes jsonb of them (jsonb_in() of PostgreSQL 15, measured);
- * and how much that may be for an answer of that length.
+ * What an answer's values may take, for an answer of that length: as nodes, and as jsonb, of which there are up to four
+ * copies while a row is written.
  */
-#define COST_OBJECT 600
-#define COST_ARRAY 240
-#define COST_MEMBER 120
-#define COST_VALUE 100
-#define MAX_COST(len) (2 * (len) + 40 * 1024 * 1024)
+#define MAX_NODES(len) (2 * (len) + 36 * 1024 * 1024)
+#define MAX_JSONB(len) ((len) + 10 * 1024 * 1024)
+
+/* Bytes of jsonb besides the text of strings and the digits of numbers (two of which are a byte). */
+#define JSONB_ENTRY 4
+#define JSONB_NUMBER 10
 
 #define TOO_MUCH "JSON of " /* begins the reason where it is that */
 
@@ -48,7 +49,7 @@ typedef struct Scan
 	const char *next; /* where the text ends, or is not JSON */
 	const char *end;
 	size_t values;
-	size_t cost;
+	size_t jsonb; /* bytes that it will take */
 	int depth;
 	char closers[MAX_DEPTH];
 } Scan;
@@ -73,11 +74,25 @@ scan_peek(Scan *scan)
 static bool
 scan_string(Scan *scan)
 {
+	const char *start = scan->next + 1;
 	bool valid;
 
-	scan->next = jsontext_scan_string(scan->next + 1, scan->end, &valid);
+	scan->next = jsontext_scan_string(start, scan->end, &valid);
+	scan->jsonb += JSONB_ENTRY + (scan->next - start);
 	scan->next += valid;
 	return valid;
+}
+
+static bool
+scan_number(Scan *scan)
+{
+	const char *end = jsontext_scan_number(scan->next, scan->end);
+
+	if (end == NULL)
+		return false;
+	scan->jsonb += JSONB_ENTRY + JSONB_NUMBER + (end - scan->next) / 2;
+	scan->next = end;
+	return true;
 }
 
 static bool
@@ -94,9 +109,6 @@ scan_word(Scan *scan, const char *word)
 static bool
 scan_scalar(Scan *scan)
 {
-	const char *number_end;
-
-	scan->cost += COST_VALUE;
 	switch (scan_peek(scan))
 	{
 		case '"':
@@ -108,17 +120,13 @@ scan_scalar(Scan *scan)
 		case 'n':
 			return scan_word(scan, "null");
 		default:
-			number_end = jsontext_scan_number(scan->next, scan->end);
-			if (number_end != NULL)
-				scan->next = number_end;
-			return number_end != NULL;
+			return scan_number(scan);
 	}
 }
 
 static bool
 scan_key(Scan *scan)
 {
-	scan->cost += COST_MEMBER;
 	if (scan_peek(scan) != '"' || !scan_string(scan) || scan_peek(scan) != ':')
 		return false;
 	scan->next++;
@@ -135,7 +143,7 @@ scan_open(Scan *scan, char opener, bool *is_empty)
 
 	if (scan->depth == MAX_DEPTH)
 		return false;
-	scan->cost += opener == '{' ? COST_OBJECT : COST_ARRAY;
+	scan->jsonb += 2 * JSONB_ENTRY;
 	scan->next++;
 	*is_empty = scan_peek(scan) == closer;
 	if (*is_empty)
@@ -211,7 +219,7 @@ scan_text(Scan *scan, const char *text, size_t len)
 
 	scan->next = text + byte_order_mark(text, len);
 	scan->end = text + len;
-	scan->values = scan->cost = 0;
+	scan->values = scan->jsonb = 0;
 	scan->depth = 0;
 	if (len == 0)
 		return "empty";
@@ -428,7 +436,8 @@ scan_answer(Scan *scan, const char *text, size_t len)
 {
 	const char *reason = scan_text(scan, text, len);
 
-	if (reason == NULL && scan->cost > MAX_COST(len))
+	if (reason == NULL &&
+		(scan->values * sizeof(cJSON) > MAX_NODES(len) || scan->jsonb > MAX_JSONB(len)))
 		return psprintf(TOO_MUCH "%zu values in %zu bytes, which would take too much memory",
 						scan->values, len);
 	return reason;

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
@@ -80,4 +81,17 @@ jsonb_print(Jsonb *jsonb)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("request has %s", fault),
 						errhint("Write long numbers as strings, and send large data as inputs.")));
 	return JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+}
+
+/*
+ * The text of what jsonb_from_text() made, palloc'd.
+ */
+char *
+jsonb_print_utf8(struct varlena *stored)
+{
+	Jsonb *jsonb = (Jsonb *) stored;
+	char *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+
+	return GetDatabaseEncoding() == PG_SQL_ASCII ? text
+												 : pg_server_to_any(text, strlen(text), PG_UTF8);
 }

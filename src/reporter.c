@@ -20,6 +20,8 @@
 	(4 * 1024 * \
 	 1024) /* of outputs and results in a transaction: some 20 ms, in which other answers wait */
 
+#define LARGEST_JSONB 6 /* times its text: [1,1,1] */
+
 static int
 count_jobs(Job **jobs)
 {
@@ -140,10 +142,20 @@ write_together(const Writing *writing, Job **jobs, int n)
 }
 
 static size_t
+result_bytes(const Job *job)
+{
+	const Verdict *verdict = job->verdict;
+
+	if (job->result != NULL)
+		return VARSIZE_ANY(job->result);
+	return verdict->result ? strlen(verdict->result) : 0;
+}
+
+static size_t
 bytes_to_write(const Job *job)
 {
 	const Verdict *verdict = job->verdict;
-	size_t bytes = verdict->result ? strlen(verdict->result) : 0;
+	size_t bytes = result_bytes(job);
 	ListCell *cell;
 
 	bytes += verdict->answer ? strlen(verdict->answer) : 0;
@@ -160,12 +172,15 @@ write_due(const Writing *writing)
 	TimestampTz now = clock_now();
 	size_t bytes = 0;
 	int n = 0;
+	int n_large = 0;
 
 	dlist_foreach(iter, job_list(writing->state))
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
 
 		if (job->report_at > now)
+			continue;
+		if (result_bytes(job) > QUEUE_LARGE_RESULT / LARGEST_JSONB && n_large++ > 0)
 			continue;
 		batch[n++] = job;
 		bytes += bytes_to_write(job);

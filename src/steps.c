@@ -27,6 +27,7 @@
 #include "clock.h"
 #include "guard.h"
 #include "job.h"
+#include "jsonb.h"
 #include "queue/queue.h"
 #include "retry.h"
 #include "schedule.h"
@@ -525,13 +526,14 @@ steps_simplify(Job *job)
 		/* the name of a prediction must get into the table, whatever else does not */
 		job->remote.usage = job->remote.answer = verdict->answer = NULL;
 	}
-	else if (verdict->result != NULL)
+	else if (verdict->result != NULL || job->result != NULL)
 	{
 		output->content_type = "application/json";
-		output->data = verdict->result;
-		output->len = strlen(verdict->result);
+		output->data = verdict->result ? verdict->result : jsonb_print_utf8(job->result);
+		output->len = strlen(output->data);
 		verdict->outputs = lappend(verdict->outputs, output);
 		verdict->result = NULL;
+		job->result = NULL;
 	}
 	if (job->state != JOB_SAVING)
 		verdict->usage = NULL;

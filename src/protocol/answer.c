@@ -27,7 +27,7 @@
  * Bytes of JSON that go into the column result; more of it becomes an output.  What stands in a table must be printed
  * again, with two bytes for one in COPY, and numbers without their exponents: a row of 1 GB cannot be.
  */
-#define MAX_RESULT (256 * 1024 * 1024)
+#define MAX_RESULT (200 * 1024 * 1024)
 
 /* ---------- outputs ---------- */
 

@@ -45,6 +45,8 @@ extern int queue_claim(Turn *turns, int n, TimestampTz now);
 extern bool queue_read_orphans(void);
 extern void queue_read_references(Job *job);
 extern void queue_save(Job **jobs, int n);
+/* Bytes of a result; of larger ones one is written at a time. */
+#define QUEUE_LARGE_RESULT (1024 * 1024)
 extern void queue_report(Job **jobs, int n, TimestampTz now);
 
 /* Runs transactions of its own */

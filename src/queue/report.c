@@ -10,10 +10,13 @@
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "commit.h"
+#include "jsonb.h"
+#include "jsontext.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 
@@ -33,6 +36,12 @@ typedef enum ReportColumn
 	REPORT_COLUMNS
 } ReportColumn;
 
+/* The arguments of REPORT behind those. */
+#define REPORT_NOW REPORT_COLUMNS
+#define REPORT_LARGE_ID (REPORT_COLUMNS + 1)
+#define REPORT_LARGE_RESULT (REPORT_COLUMNS + 2)
+#define REPORT_ARGS (REPORT_COLUMNS + 3)
+
 typedef struct ColumnType
 {
 	Oid type;
@@ -45,7 +54,7 @@ static const ColumnType column_types[REPORT_COLUMNS] = {
 	[REPORT_ID] = {INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
 	[REPORT_ATTEMPT] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
 	[REPORT_STATE] = {TEXTOID, -1, false, TYPALIGN_INT},
-	[REPORT_RESULT] = {TEXTOID, -1, false, TYPALIGN_INT},
+	[REPORT_RESULT] = {JSONBOID, -1, false, TYPALIGN_INT},
 	[REPORT_USAGE] = {TEXTOID, -1, false, TYPALIGN_INT},
 	[REPORT_ERROR] = {TEXTOID, -1, false, TYPALIGN_INT},
 	[REPORT_HTTP_STATUS] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
@@ -94,7 +103,42 @@ static Datum
 text_or_null(char *utf8, bool *isnull)
 {
 	*isnull = utf8 == NULL;
-	return *isnull ? (Datum) 0 : CStringGetTextDatum(text_from_utf8(utf8));
+	if (*isnull)
+		return (Datum) 0;
+	json_sanitize_text(utf8, strlen(utf8));
+	return CStringGetTextDatum(text_from_utf8(utf8));
+}
+
+/*
+ * Makes jsonb of a verdict's result.  It stays with the job, in place of the text, which may be megabytes.
+ */
+static void
+convert_result(Job *job)
+{
+	int encoding = GetDatabaseEncoding();
+	Verdict *verdict = job->verdict;
+	MemoryContext caller;
+
+	if (job->result != NULL || verdict->result == NULL)
+		return;
+	caller = MemoryContextSwitchTo(job->context);
+	if (job->remote.answer == verdict->result)
+		job->remote.answer = NULL;
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		job->result = (struct varlena *) jsonb_from_text(&verdict->result);
+	else
+		job->result = (struct varlena *) DatumGetJsonbP(
+			DirectFunctionCall1(jsonb_in, CStringGetDatum(text_from_utf8(verdict->result))));
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Whether a result is too large for the arrays, of whose elements a statement makes several copies.
+ */
+static bool
+is_large(const Job *job)
+{
+	return job->result != NULL && VARSIZE_ANY(job->result) > QUEUE_LARGE_RESULT;
 }
 
 static Datum
@@ -112,7 +156,8 @@ report_datum(const Job *job, int column, bool *isnull)
 		case REPORT_STATE:
 			return CStringGetTextDatum(job->new_state);
 		case REPORT_RESULT:
-			return text_or_null(verdict->result, isnull);
+			*isnull = job->result == NULL || is_large(job);
+			return PointerGetDatum(job->result);
 		case REPORT_USAGE:
 			return text_or_null(verdict->usage, isnull);
 		case REPORT_ERROR:
@@ -255,22 +300,34 @@ find_fenced(Job **jobs, int n)
 
 /*
  * Writes the verdicts of jobs in the state JOB_REPORTING with their outputs, and sets the outcome of
- * each: good once the transaction has committed.
+ * each: good once the transaction has committed.  Of results larger than QUEUE_LARGE_RESULT, as text or as jsonb, there
+ * is one at most.
  */
 void
 queue_report(Job **jobs, int n, TimestampTz now)
 {
-	Datum args[REPORT_COLUMNS + 1];
+	Datum args[REPORT_ARGS] = {0};
+	char nulls[REPORT_ARGS];
 	uint64 rows;
 	uint64 row;
 	int i;
 
+	memset(nulls, ' ', sizeof(nulls));
+	nulls[REPORT_LARGE_ID] = nulls[REPORT_LARGE_RESULT] = 'n';
+	for (i = 0; i < n; i++)
+	{
+		convert_result(jobs[i]);
+		jobs[i]->outcome = REPORT_PENDING;
+		if (!is_large(jobs[i]))
+			continue;
+		args[REPORT_LARGE_ID] = Int64GetDatum(jobs[i]->id);
+		args[REPORT_LARGE_RESULT] = PointerGetDatum(jobs[i]->result);
+		nulls[REPORT_LARGE_ID] = nulls[REPORT_LARGE_RESULT] = ' ';
+	}
 	for (i = 0; i < REPORT_COLUMNS; i++)
 		args[i] = job_array(jobs, n, report_datum, i, &column_types[i]);
-	args[REPORT_COLUMNS] = TimestampTzGetDatum(now);
-	for (i = 0; i < n; i++)
-		jobs[i]->outcome = REPORT_PENDING;
-	rows = statement_run(REPORT, args, NULL);
+	args[REPORT_NOW] = TimestampTzGetDatum(now);
+	rows = statement_run(REPORT, args, nulls);
 	for (row = 0; row < rows; row++)
 	{
 		int64 id = DatumGetInt64(statement_not_null(row, 1));

@@ -35,7 +35,7 @@ bool queue_is_mine = false;
 typedef struct Statement
 {
 	int nargs;
-	Oid args[12];
+	Oid args[13];
 	const char *text; /* "@" stands for the extension's schema */
 } Statement;
 
@@ -145,12 +145,13 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data"
 		" FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
 		" WHERE j.id = $1"},
-	[REPORT] = {11, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID},
+	/* a large result is $13, of the job $12: what comes out of an array is copied again and again */
+	[REPORT] = {13, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID, INT8OID, JSONBOID},
 		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 			"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key)",
 			"j.state = 'running' AND j.attempt = g.attempt")
-		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = g.result::jsonb,"
+		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = CASE WHEN g.id = $12 THEN $13 ELSE g.result END,"
 		"  usage = g.usage::jsonb, error = g.error, failures = j.failures + coalesce(g.counts, 0),"
 		"  run_at = coalesce(g.run_at, j.run_at), remote = NULL,"
 		"  remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
