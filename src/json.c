@@ -18,7 +18,8 @@
 #include "json.h"
 
 #define MAX_DEPTH CJSON_NESTING_LIMIT
-#define MAX_VALUES 5000000 /* in a document: a node is of 64 bytes */
+#define MAX_VALUES 5000000        /* in a document: a node is of 64 bytes */
+#define MAX_ANSWER_VALUES 2000000 /* the dispatcher does nothing else for a second */
 
 /* Of a number: a double has 325 at most; longer ones become text. */
 #define MAX_DIGITS 1000
@@ -436,6 +437,8 @@ scan_answer(Scan *scan, const char *text, size_t len)
 {
 	const char *reason = scan_text(scan, text, len);
 
+	if (reason == NULL && scan->values > MAX_ANSWER_VALUES)
+		return psprintf(TOO_MUCH "more than %d values", MAX_ANSWER_VALUES);
 	if (reason == NULL &&
 		(scan->values * sizeof(cJSON) > MAX_NODES(len) || scan->jsonb > MAX_JSONB(len)))
 		return psprintf(TOO_MUCH "%zu values in %zu bytes, which would take too much memory",

@@ -77,11 +77,48 @@ pointer_step(cJSON *node, const char *token)
 	return *end == '\0' && index <= INT_MAX ? cJSON_GetArrayItem(node, (int) index) : NULL;
 }
 
+/*
+ * Takes a pointer apart, once for many documents; palloc'd.
+ */
+JsonPointer
+pointer_read(const char *text)
+{
+	JsonPointer pointer = {NULL, 0};
+	const char *p;
+	int n_slashes = 0;
+
+	for (p = text; *p != '\0'; p++)
+		n_slashes += *p == '/';
+	pointer.tokens = palloc((n_slashes + 1) * sizeof(char *));
+	for (p = text; *p != '\0'; pointer.n_tokens++)
+	{
+		bool is_star = p[1] == '*' && (p[2] == '/' || p[2] == '\0');
+		char *token = pointer_token(p, &p);
+
+		pointer.tokens[pointer.n_tokens] = is_star ? NULL : token;
+		if (is_star)
+			pfree(token);
+	}
+	return pointer;
+}
+
+static void
+pointer_free(JsonPointer *pointer)
+{
+	int i;
+
+	for (i = 0; i < pointer->n_tokens; i++)
+	{
+		if (pointer->tokens[i] != NULL)
+			pfree(pointer->tokens[i]);
+	}
+	pfree(pointer->tokens);
+}
+
 /* A pointer that is followed. */
 typedef struct Walk
 {
-	const char **tokens; /* NULL: every element */
-	int n_tokens;
+	const JsonPointer *pointer;
 	PointerVisitor visit;
 	void *arg;
 	bool only_first;
@@ -95,15 +132,15 @@ pointer_walk(Walk *walk, int i, cJSON *node, const PointerPlace *parent)
 
 	if (node == NULL || (walk->only_first && walk->found))
 		return;
-	if (i == walk->n_tokens)
+	if (i == walk->pointer->n_tokens)
 	{
 		walk->found = true;
 		walk->visit(node, parent, walk->arg);
 		return;
 	}
-	if (walk->tokens[i] != NULL)
+	if (walk->pointer->tokens[i] != NULL)
 	{
-		place.token = walk->tokens[i];
+		place.token = walk->pointer->tokens[i];
 		pointer_walk(walk, i + 1, pointer_step(node, place.token), &place);
 		return;
 	}
@@ -114,42 +151,56 @@ pointer_walk(Walk *walk, int i, cJSON *node, const PointerPlace *parent)
 	}
 }
 
-static void
-pointer_follow(Walk *walk, cJSON *root, const char *pointer)
+/*
+ * Visits every place of root that a pointer names, in the document's order.
+ */
+void
+pointer_visit(const JsonPointer *pointer, cJSON *root, PointerVisitor visit, void *arg)
 {
-	const char *p;
-	int n_slashes = 0;
-	int i;
+	Walk walk = {.pointer = pointer, .visit = visit, .arg = arg};
 
-	for (p = pointer; *p != '\0'; p++)
-		n_slashes += *p == '/';
-	walk->tokens = palloc((n_slashes + 1) * sizeof(char *));
-	for (p = pointer; *p != '\0'; walk->n_tokens++)
-	{
-		bool is_star = p[1] == '*' && (p[2] == '/' || p[2] == '\0');
+	pointer_walk(&walk, 0, root, NULL);
+}
 
-		walk->tokens[walk->n_tokens] = pointer_token(p, &p);
-		if (is_star)
-			walk->tokens[walk->n_tokens] = NULL;
-	}
-	pointer_walk(walk, 0, root, NULL);
-	for (i = 0; i < walk->n_tokens; i++)
-	{
-		if (walk->tokens[i] != NULL)
-			pfree(unconstify(char *, walk->tokens[i]));
-	}
-	pfree(walk->tokens);
+static void
+pointer_note(cJSON *node, const PointerPlace *place, void *arg)
+{
+	*(cJSON **) arg = node;
 }
 
 /*
- * Visits every place of root that pointer names, in the document's order.
+ * The first place that a pointer names, or NULL.
+ */
+cJSON *
+pointer_find(const JsonPointer *pointer, cJSON *root)
+{
+	cJSON *first = NULL;
+	Walk walk = {.pointer = pointer, .visit = pointer_note, .arg = &first, .only_first = true};
+
+	pointer_walk(&walk, 0, root, NULL);
+	return first;
+}
+
+/*
+ * The same two of a pointer's text.
  */
 void
-pointer_each(cJSON *root, const char *pointer, PointerVisitor visit, void *arg)
+pointer_each(cJSON *root, const char *text, PointerVisitor visit, void *arg)
 {
-	Walk walk = {.visit = visit, .arg = arg};
+	JsonPointer pointer = pointer_read(text);
 
-	pointer_follow(&walk, root, pointer);
+	pointer_visit(&pointer, root, visit, arg);
+	pointer_free(&pointer);
+}
+
+cJSON *
+pointer_first(cJSON *root, const char *text)
+{
+	JsonPointer pointer = pointer_read(text);
+	cJSON *first = pointer_find(&pointer, root);
+
+	pointer_free(&pointer);
+	return first;
 }
 
 static void
@@ -175,26 +226,6 @@ pointer_describe(const PointerPlace *place)
 	initStringInfo(&text);
 	append_place(&text, place);
 	return text.data;
-}
-
-static void
-pointer_note(cJSON *node, const PointerPlace *place, void *arg)
-{
-	*(cJSON **) arg = node;
-}
-
-/*
- * The first place that pointer names, or NULL.
- */
-cJSON *
-pointer_first(cJSON *root, const char *pointer)
-{
-	cJSON *first = NULL;
-
-	Walk walk = {.visit = pointer_note, .arg = &first, .only_first = true};
-
-	pointer_follow(&walk, root, pointer);
-	return first;
 }
 
 /*

@@ -23,6 +23,13 @@
 
 #define LARGE_EVENT (256 * 1024) /* bytes; the buffer of one is not kept for the next */
 
+/* A model's longest answer has some 100,000.  So many take half a second, in which the dispatcher does nothing else. */
+#define MAX_EVENTS 500000
+
+/* Where an event says that it is the last: the first by true, the others by a reason. */
+static const char *const end_places[] = {"/done", "/choices/0/finish_reason", "/done_reason"};
+#define N_ENDS lengthof(end_places)
+
 /* A stream that is being read. */
 typedef struct Reader
 {
@@ -33,6 +40,10 @@ typedef struct Reader
 	Kept *kept;           /* members of the events */
 	MemoryContext result; /* for what remains */
 	MemoryContext event;  /* reset behind each event */
+	int n_events;
+	JsonPointer *outputs; /* where the text is */
+	int n_outputs;
+	JsonPointer ends[N_ENDS]; /* where it says that it is the last */
 } Reader;
 
 /*
@@ -63,14 +74,13 @@ add_text(cJSON *node, const PointerPlace *place, void *arg)
 static void
 note_end(Reader *reader, cJSON *event)
 {
-	static const char *const places[] = {"/choices/0/finish_reason", "/done_reason"};
 	int i;
 
-	if (cJSON_IsTrue(pointer_first(event, "/done")))
+	if (cJSON_IsTrue(pointer_find(&reader->ends[0], event)))
 		reader->stream->is_whole = true;
-	for (i = 0; i < lengthof(places); i++)
+	for (i = 1; i < N_ENDS; i++)
 	{
-		cJSON *reason = pointer_first(event, places[i]);
+		cJSON *reason = pointer_find(&reader->ends[i], event);
 
 		if (!cJSON_IsString(reason))
 			continue;
@@ -101,14 +111,14 @@ join_halves(cJSON *node)
 static void
 take_object(Reader *reader, cJSON *event, bool has_half)
 {
-	const char *places = reader->protocol->output;
-	const char *place;
 	const cJSON *member;
 	char *error;
-	int place_len;
+	int i;
 
-	while (places != NULL && (place = grammar_next_word(&places, &place_len)) != NULL)
-		pointer_each(event, pnstrdup(place, place_len), add_text, reader);
+	if (event->child == NULL)
+		return;
+	for (i = 0; i < reader->n_outputs; i++)
+		pointer_visit(&reader->outputs[i], event, add_text, reader);
 	if (has_half)
 		join_halves(event);
 	error =
@@ -132,9 +142,12 @@ take_event(Reader *reader, char *data, size_t len)
 {
 	MemoryContext caller;
 	bool has_half = false;
-	const char *reason;
+	const char *reason = NULL;
+	bool is_too_much;
 	cJSON *event;
 
+	if (reader->stream->refused != NULL)
+		return true;
 	if (len == 6 && memcmp(data, "[DONE]", 6) == 0)
 	{
 		reader->stream->is_whole = true;
@@ -142,13 +155,16 @@ take_event(Reader *reader, char *data, size_t len)
 	}
 	caller = MemoryContextSwitchTo(reader->event);
 	event = json_parse_piece(data, len, &has_half, &reason);
+	is_too_much = event == NULL && json_is_too_much(reason);
 	if (cJSON_IsObject(event))
 		take_object(reader, event, has_half);
-	else if (event == NULL && reader->stream->refused == NULL && json_is_too_much(reason))
+	else if (is_too_much)
 		reader->stream->refused = MemoryContextStrdup(reader->result, reason);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(reader->event);
-	return event != NULL;
+	if (++reader->n_events > MAX_EVENTS && reader->stream->refused == NULL)
+		reader->stream->refused = psprintf("one of more than %d", MAX_EVENTS);
+	return event != NULL || is_too_much;
 }
 
 /* ---------- how events are written ---------- */
@@ -262,6 +278,21 @@ read_lines(Reader *reader, const char *line, const char *end)
 	end_event(reader);
 }
 
+static void
+read_places(Reader *reader)
+{
+	const char *places = reader->protocol->output ? reader->protocol->output : "";
+	const char *place;
+	int len;
+	int i;
+
+	reader->outputs = palloc((strlen(places) + 1) * sizeof(JsonPointer));
+	while ((place = grammar_next_word(&places, &len)) != NULL)
+		reader->outputs[reader->n_outputs++] = pointer_read(pnstrdup(place, len));
+	for (i = 0; i < N_ENDS; i++)
+		reader->ends[i] = pointer_read(end_places[i]);
+}
+
 /*
  * Reads a whole body, which stays as it is, into *stream, in the current memory context.
  */
@@ -278,6 +309,7 @@ stream_read(const Protocol *protocol, const char *body, size_t len, Stream *stre
 	reader.kept = kept_create();
 	initStringInfo(&reader.text);
 	initStringInfo(&reader.data);
+	read_places(&reader);
 	if (len >= 3 && memcmp(body, "\xEF\xBB\xBF", 3) == 0)
 		body += 3;
 	read_lines(&reader, body, end);
