@@ -8,6 +8,7 @@
 #include "datatype/timestamp.h"
 
 extern void reporter_write(void);
+extern bool reporter_is_blocked(void);
 extern TimestampTz reporter_next(void);
 
 #endif /* GENJOB_REPORTER_H */
