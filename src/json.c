@@ -25,10 +25,11 @@
 #define MAX_DIGITS 1000
 
 /*
- * By how many bytes the numbers of a text of that length may grow when jsonb prints them without exponents.  Beyond
- * that they become text: what takes one more byte in an answer must not take a thousand in the table.
+ * By how many bytes the numbers of a text may grow when jsonb prints them without exponents.  Beyond that they become
+ * text: what takes one more byte in an answer must not take a thousand in the table.  The same for texts of any length,
+ * so that a text that was printed is read as the one that it came from.
  */
-#define MAX_GROWTH(len) (Min((len), 256 * 1024 * 1024) + 64 * 1024)
+#define MAX_GROWTH (4 * 1024 * 1024)
 
 /*
  * What an answer's values may take, for an answer of that length: as nodes, and as jsonb, of which there are up to four
@@ -403,7 +404,7 @@ build(char *text, size_t len, const Scan *scan, bool keeps_halves, bool *has_hal
 	Builder builder = {
 		.next = text + byte_order_mark(text, len),
 		.end = text + len,
-		.growth = MAX_GROWTH(len),
+		.growth = MAX_GROWTH,
 		.keeps_halves = keeps_halves,
 	};
 	cJSON *json;

@@ -224,9 +224,10 @@ fill_new(Row *row)
 static void
 bind_server(Row *row)
 {
-	Oid server = row->nulls[JOB_SERVER]
-					 ? InvalidOid
-					 : get_foreign_server_oid(NameStr(*DatumGetName(row->values[JOB_SERVER])), true);
+	Oid server =
+		row->nulls[JOB_SERVER]
+			? InvalidOid
+			: get_foreign_server_oid(NameStr(*DatumGetName(row->values[JOB_SERVER])), true);
 
 	if (OidIsValid(server))
 		row_set(row, JOB_SERVER_OID, ObjectIdGetDatum(server));
