@@ -1,5 +1,6 @@
 # Answers and requests of any size, each of a shape that some loop could take too long over, or some buffer too much
-# memory for; and a server that gives such answers: http://127.0.0.1:PORT/SHAPE/BYTES.
+# memory for; and a server that gives such answers: http://127.0.0.1:PORT/SHAPE/BYTES, or
+# /=HEX/0 for one that is written there.
 
 package Shapes;
 
@@ -127,6 +128,19 @@ sub serve
 	POSIX::_exit(0);
 }
 
+# Status, type and body for a path /SHAPE/BYTES, or /=HEX/0 (of "TYPE\nBODY"; the type !raw: no HTTP around it).
+sub answer_of
+{
+	my ($shape, $bytes) = @_;
+
+	return unless defined $shape;
+	return (200, split /\n/, pack('H*', $1), 2) if $shape =~ /^=(.*)/;
+	$shape =~ s/%20/ /g;
+	my ($make, %options) = @{ $answers{$shape} };
+	my $type = $options{type} // (($options{api} // '') eq 'openai-chat' ? 'text/event-stream' : 'application/json');
+	return ($options{status} // 200, $type, $make->($bytes));
+}
+
 # Reads one request and answers it.
 sub answer
 {
@@ -142,13 +156,8 @@ sub answer
 		my $n = sysread($client, my $more, 65536) or return;
 		$got += $n;
 	}
-	my ($shape, $bytes) = $text =~ m{^\S+ /([^/ ]+)/(\d+)} or return;
-	$shape =~ s/%20/ /g;
-	my ($make, %options) = @{ $answers{$shape} };
-	my $body = $make->($bytes);
-	my $status = $options{status} // 200;
-	my $type = $options{type} // (($options{api} // '') eq 'openai-chat' ? 'text/event-stream' : 'application/json');
-	my $head = "HTTP/1.1 $status OK\r\nContent-Type: $type\r\nContent-Length: " . length($body) . "\r\nConnection: close\r\n\r\n";
+	my ($status, $type, $body) = answer_of($text =~ m{^\S+ /([^/ ]+)/(\d+)}) or return;
+	my $head = $type eq '!raw' ? '' : "HTTP/1.1 $status OK\r\nContent-Type: $type\r\nContent-Length: " . length($body) . "\r\nConnection: close\r\n\r\n";
 	foreach my $piece ($head, $body)
 	{
 		my $done = 0;
