@@ -96,9 +96,11 @@ set_query(HttpRequest *http, const char *name, const char *api_key)
 static void
 set_authorization(HttpRequest *http, const char *auth, char *api_key)
 {
-	if (api_key == NULL || strcmp(auth, "none") == 0)
+	if (api_key == NULL)
 		return;
-	add_secret(http, api_key);
+	add_secret(http, api_key); /* also one that is not sent: nothing shows it */
+	if (strcmp(auth, "none") == 0)
+		return;
 	if (strcmp(auth, "bearer") == 0)
 		set_header(http, "Authorization", psprintf("Bearer %s", api_key), "Bearer ***");
 	else if (strcmp(auth, "basic") == 0)
