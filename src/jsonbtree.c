@@ -299,6 +299,7 @@ jsonb_from_text(char **text)
 
 		*text = json_print(json);
 		MemoryContextSwitchTo(context);
+		MemoryContextDelete(scratch);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();

@@ -170,6 +170,18 @@ result_bytes(const Job *job)
 	return verdict->result ? strlen(verdict->result) : 0;
 }
 
+/*
+ * Whether it is one of those that are written one at a time.
+ */
+static bool
+is_large(const Job *job)
+{
+	const char *answer = job->remote.answer;
+
+	return result_bytes(job) > QUEUE_LARGE_RESULT / LARGEST_JSONB ||
+		   (answer != NULL && strlen(answer) > QUEUE_LARGE_RESULT);
+}
+
 static size_t
 bytes_to_write(const Job *job)
 {
@@ -199,7 +211,7 @@ write_due(const Writing *writing)
 
 		if (job->report_at > now)
 			continue;
-		if (result_bytes(job) > QUEUE_LARGE_RESULT / LARGEST_JSONB && n_large++ > 0)
+		if (is_large(job) && n_large++ > 0)
 			continue;
 		batch[n++] = job;
 		bytes += bytes_to_write(job);

@@ -270,6 +270,22 @@ names_download(const Judge *judge, cJSON *json)
 	return found;
 }
 
+/*
+ * Whether outputs have come with the answer.
+ */
+static bool
+has_data(const Verdict *verdict)
+{
+	ListCell *cell;
+
+	foreach(cell, verdict->outputs)
+	{
+		if (((Output *) lfirst(cell))->data != NULL)
+			return true;
+	}
+	return false;
+}
+
 static bool
 has_downloads(const Verdict *verdict)
 {
@@ -599,6 +615,6 @@ answer_judge_body(Judge *judge)
 		return;
 	}
 	answer_judge_json(judge, json);
-	if (verdict->outputs == NIL)
+	if (!has_data(verdict))
 		bytes_clear(reply->body); /* else the outputs are in it */
 }

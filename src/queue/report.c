@@ -74,12 +74,25 @@ text_or_null(char *utf8, bool *isnull)
 }
 
 /*
+ * The jsonb of JSON text in UTF-8, which is used up, in the current memory context.
+ */
+static struct varlena *
+stored_json(char **utf8)
+{
+	int encoding = GetDatabaseEncoding();
+
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return (struct varlena *) jsonb_from_text(utf8);
+	return (struct varlena *) DatumGetJsonbP(
+		DirectFunctionCall1(jsonb_in, CStringGetDatum(shown_from_utf8(*utf8))));
+}
+
+/*
  * Makes jsonb of a verdict's result.  It stays with the job, in place of the text, which may be megabytes.
  */
 static void
 convert_result(Job *job)
 {
-	int encoding = GetDatabaseEncoding();
 	Verdict *verdict = job->verdict;
 	MemoryContext caller;
 
@@ -88,11 +101,7 @@ convert_result(Job *job)
 	caller = MemoryContextSwitchTo(job->context);
 	if (job->remote.answer == verdict->result)
 		job->remote.answer = NULL;
-	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
-		job->result = (struct varlena *) jsonb_from_text(&verdict->result);
-	else
-		job->result = (struct varlena *) DatumGetJsonbP(
-			DirectFunctionCall1(jsonb_in, CStringGetDatum(shown_from_utf8(verdict->result))));
+	job->result = stored_json(&verdict->result);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -324,11 +333,16 @@ typedef enum SaveColumn
 	SAVE_COLUMNS
 } SaveColumn;
 
+/* The arguments of SAVE behind those. */
+#define SAVE_LARGE_ID SAVE_COLUMNS
+#define SAVE_LARGE_REMOTE (SAVE_COLUMNS + 1)
+#define SAVE_ARGS (SAVE_COLUMNS + 2)
+
 static const ColumnType save_types[SAVE_COLUMNS] = {
 	[SAVE_ID] = {INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
 	[SAVE_ATTEMPT] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
 	[SAVE_REMOTE_ID] = {TEXTOID, -1, false, TYPALIGN_INT},
-	[SAVE_REMOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
+	[SAVE_REMOTE] = {JSONBOID, -1, false, TYPALIGN_INT},
 	[SAVE_NOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
 	[SAVE_IS_NOTE] = {BOOLOID, 1, true, TYPALIGN_CHAR},
 	[SAVE_BACKEND] = {TEXTOID, -1, false, TYPALIGN_INT},
@@ -347,6 +361,20 @@ remote_json(const Remote *remote)
 }
 
 static Datum
+remote_datum(const Remote *remote)
+{
+	char *text = remote_json(remote);
+
+	return PointerGetDatum(stored_json(&text));
+}
+
+static bool
+is_large_remote(const Remote *remote)
+{
+	return remote->answer != NULL && strlen(remote->answer) > QUEUE_LARGE_RESULT;
+}
+
+static Datum
 save_datum(const Job *job, int column, bool *isnull)
 {
 	bool is_note = job->step == STEP_CANCEL;
@@ -362,7 +390,8 @@ save_datum(const Job *job, int column, bool *isnull)
 			/* of a prediction that was only looked for, the end of its call is known if the provider says so */
 			return text_or_null(is_note && !job->cancel_confirmed ? NULL : job->remote.id, isnull);
 		case SAVE_REMOTE:
-			return text_or_null(remote_json(&job->remote), isnull);
+			*isnull = is_large_remote(&job->remote);
+			return *isnull ? (Datum) 0 : remote_datum(&job->remote);
 		case SAVE_NOTE:
 			return text_or_null(is_note ? job->verdict->error : NULL, isnull);
 		case SAVE_IS_NOTE:
@@ -375,12 +404,14 @@ save_datum(const Job *job, int column, bool *isnull)
 
 /*
  * Writes what jobs in the state JOB_SAVING would need to be resumed, or, of one that was cancelled,
- * whether the provider knows; and sets the outcome of each.
+ * whether the provider knows; and sets the outcome of each.  Of answers larger than QUEUE_LARGE_RESULT there is one at
+ * most.
  */
 void
 queue_save(Job **jobs, int n)
 {
-	Datum args[SAVE_COLUMNS];
+	Datum args[SAVE_ARGS] = {0};
+	char nulls[SAVE_ARGS];
 	uint64 rows;
 	uint64 row;
 	int i;
@@ -388,9 +419,18 @@ queue_save(Job **jobs, int n)
 
 	for (i = 0; i < SAVE_COLUMNS; i++)
 		args[i] = job_array(jobs, n, save_datum, i, &save_types[i]);
+	memset(nulls, ' ', sizeof(nulls));
+	nulls[SAVE_LARGE_ID] = nulls[SAVE_LARGE_REMOTE] = 'n';
 	for (i = 0; i < n; i++)
+	{
 		jobs[i]->outcome = REPORT_PENDING;
-	rows = statement_run(SAVE, args, NULL);
+		if (!is_large_remote(&jobs[i]->remote))
+			continue;
+		args[SAVE_LARGE_ID] = Int64GetDatum(jobs[i]->id);
+		args[SAVE_LARGE_REMOTE] = remote_datum(&jobs[i]->remote);
+		nulls[SAVE_LARGE_ID] = nulls[SAVE_LARGE_REMOTE] = ' ';
+	}
+	rows = statement_run(SAVE, args, nulls);
 	for (row = 0; row < rows; row++)
 	{
 		int64 id = DatumGetInt64(statement_not_null(row, 1));

@@ -174,14 +174,14 @@ static const Statement statements[STATEMENTS] = {
 		"    'http_status', g.http_status, 'error', g.error))) END"
 		" FROM held g"
 		" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
-	[SAVE] = {7, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
-			TEXTARRAYOID},
+	[SAVE] = {9, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
+			TEXTARRAYOID, INT8OID, JSONBOID},
 		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7)"
 			"  g (id, attempt, remote_id, remote, note, is_note, backend)",
 			"j.attempt = g.attempt AND"
 			" j.state = (CASE WHEN g.is_note THEN 'cancelled' ELSE 'running' END)::@.gen_job_state")
 		" UPDATE @.gen_jobs j SET remote_id = CASE WHEN g.is_note THEN coalesce(j.remote_id, g.remote_id) ELSE g.remote_id END,"
-		"  remote = CASE WHEN NOT g.is_note THEN g.remote::jsonb END,"
+		"  remote = CASE WHEN NOT g.is_note THEN CASE WHEN g.id = $8 THEN $9 ELSE g.remote END END,"
 		"  backend = CASE WHEN g.is_note THEN j.backend ELSE g.backend END,"
 		"  error = CASE WHEN g.is_note THEN concat_ws('. ', j.error, g.note) ELSE j.error END"
 		" FROM held g WHERE j.id = g.id AND j.attempt = g.attempt RETURNING j.id"},

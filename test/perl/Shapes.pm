@@ -73,6 +73,16 @@ our %answers = (
 	'half surrogates in events' => [ sub { fill($_[0], '', qq(data: {"choices":[{"delta":{"content":"\\ud83c"}}]}\n\n), "data: [DONE]\n\n", '') }, %stream ],
 );
 
+# The same, of answers whose outputs are to be fetched, and cannot be: such a job takes some seconds.
+our %unfetched = (
+	'URLs' => [ sub { fill($_[0], '{"data":[', '"http://127.0.0.1:1/a/picture.png"', ']}') } ],
+	'files' => [ sub { fill($_[0], '{"data":[', '{"filename":"a.png","type":"output"}', ']}') },
+		encoding => 'file:/view?filename={filename}&type={type}' ],
+	'large files' => [ sub { fill($_[0], '{"data":[{"filename":"', '{type}', '"}]}', '') },
+		encoding => 'file:/view?filename={filename}&type={type}' ],
+);
+%answers = (%answers, %unfetched);
+
 # shape => [ what makes a request of so many bytes, options of the server, SQL of its inputs ]
 our %requests = (
 	'one string' => [ $answers{'one string'}[0] ],

@@ -88,7 +88,7 @@ sub grows_evenly
 
 my $n = 0;
 time_of_answer('words', 100_000);
-foreach my $shape (sort keys %Shapes::answers)
+foreach my $shape (sort grep { !$Shapes::unfetched{$_} } keys %Shapes::answers)
 {
 	next if $ENV{SHAPE} && $shape !~ /$ENV{SHAPE}/;
 	subtest 'time ' . ++$n . ": an answer made of $shape takes more and more time for each byte" => sub {
