@@ -270,7 +270,8 @@ jsonb_of_tree(const cJSON *json, size_t size)
 }
 
 /*
- * The jsonb of JSON text in UTF-8, palloc'd.  Where that raises an error, text is as good as before, although it may be
+ * The jsonb of JSON text in UTF-8, palloc'd.  NULL, and text as it was, where it is not read here (what others have
+ * written may be nested deeper); jsonb_in() may.  Where that raises an error, text is as good as before, although it may be
  * elsewhere; else it has been overwritten and freed.
  */
 Jsonb *
@@ -287,8 +288,10 @@ jsonb_from_text(char **text)
 	json = json_parse(*text, len, &reason);
 	MemoryContextSwitchTo(caller);
 	if (json == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("an answer is %s", reason)));
+	{
+		MemoryContextDelete(scratch);
+		return NULL;
+	}
 	PG_TRY();
 	{
 		jsonb = jsonb_of_tree(json, Min(len, MaxAllocSize / 4));

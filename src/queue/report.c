@@ -80,9 +80,12 @@ static struct varlena *
 stored_json(char **utf8)
 {
 	int encoding = GetDatabaseEncoding();
+	Jsonb *jsonb = NULL;
 
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
-		return (struct varlena *) jsonb_from_text(utf8);
+		jsonb = jsonb_from_text(utf8);
+	if (jsonb != NULL)
+		return (struct varlena *) jsonb;
 	return (struct varlena *) DatumGetJsonbP(
 		DirectFunctionCall1(jsonb_in, CStringGetDatum(shown_from_utf8(*utf8))));
 }
@@ -390,7 +393,7 @@ save_datum(const Job *job, int column, bool *isnull)
 			/* of a prediction that was only looked for, the end of its call is known if the provider says so */
 			return text_or_null(is_note && !job->cancel_confirmed ? NULL : job->remote.id, isnull);
 		case SAVE_REMOTE:
-			*isnull = is_large_remote(&job->remote);
+			*isnull = is_note || is_large_remote(&job->remote);
 			return *isnull ? (Datum) 0 : remote_datum(&job->remote);
 		case SAVE_NOTE:
 			return text_or_null(is_note ? job->verdict->error : NULL, isnull);
@@ -424,7 +427,7 @@ queue_save(Job **jobs, int n)
 	for (i = 0; i < n; i++)
 	{
 		jobs[i]->outcome = REPORT_PENDING;
-		if (!is_large_remote(&jobs[i]->remote))
+		if (jobs[i]->step == STEP_CANCEL || !is_large_remote(&jobs[i]->remote))
 			continue;
 		args[SAVE_LARGE_ID] = Int64GetDatum(jobs[i]->id);
 		args[SAVE_LARGE_REMOTE] = remote_datum(&jobs[i]->remote);
