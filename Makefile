@@ -28,6 +28,7 @@ OBJS = \
 	src/triggers.o \
 	src/row.o \
 	src/ids.o \
+	src/defaults.o \
 	src/hooks.o \
 	src/refusals.o \
 	src/steps.o \
@@ -49,6 +50,8 @@ OBJS = \
 	src/memory.o \
 	src/clock.o \
 	src/queue/statement.o \
+	src/queue/tables.o \
+	src/queue/role.o \
 	src/queue/plans.o \
 	src/queue/find.o \
 	src/queue/sweep.o \
@@ -99,7 +102,7 @@ OBJS = \
 	src/jsonbtree.o \
 	src/retry.o
 
-SQL_PARTS = sql/schema.sql sql/wrapper.sql sql/api.sql sql/views.sql sql/grants.sql
+SQL_PARTS = sql/schema.sql sql/wrapper.sql sql/api.sql sql/views.sql sql/owner.sql sql/grants.sql
 DATA_built = genjob--$(EXTVERSION).sql
 DATA = $(wildcard sql/upgrade/genjob--*.sql)
 
