@@ -88,6 +88,7 @@ OBJS = \
 	src/protocol/delay.o \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
+	src/protocol/kept.o \
 	src/protocol/pointer.o \
 	src/http.o \
 	src/http/callbacks.o \
@@ -108,6 +109,10 @@ OBJS = \
 	src/bytes.o \
 	src/media.o \
 	src/json.o \
+	src/jsontext.o \
+	src/jsontree.o \
+	src/jsonb.o \
+	src/jsonbtree.o \
 	src/retry.o
 
 SQL_PARTS = sql/schema.sql sql/wrapper.sql sql/api.sql sql/views.sql sql/owner.sql sql/grants.sql

@@ -183,10 +183,11 @@ typedef struct Job
 
 	/* JOB_REPORTING */
 	Verdict *verdict;
-	const char *new_state; /* of the row: succeeded, failed or queued */
-	TimestampTz run_at;    /* when queued: not before */
-	bool counts;           /* the attempt was a failure of its own */
-	bool must_cancel;      /* the prediction is still running: it is cancelled then */
+	struct varlena *result; /* the verdict's as jsonb, in place of its text; NULL: it has none yet */
+	const char *new_state;  /* of the row: succeeded, failed or queued */
+	TimestampTz run_at;     /* when queued: not before */
+	bool counts;            /* the attempt was a failure of its own */
+	bool must_cancel;       /* the prediction is still running: it is cancelled then */
 	ReportOutcome outcome;
 	TimestampTz report_at; /* not before; the last try failed */
 	int report_failures;

@@ -1,434 +1,514 @@
 /*
  * json.c
- *		cJSON at home in a PostgreSQL process.
+ *		From the text of JSON to a tree of cJSON's nodes.
  *
- * cJSON allocates from the current memory context, so a tree goes with its context and an error
- * raised half-way leaks nothing.  Two things that cJSON cannot hold are mended here: a number beyond
- * the precision of a double keeps its digits (a seed or an id of 64 bits must come back as it was
- * sent), and text that jsonb would refuse (NUL escapes, lone surrogates, invalid UTF-8) is replaced
- * before it is parsed, because an answer that was paid for is worth more than its broken character.
+ * A first pass checks the text and counts its values, and changes nothing: what is not JSON, or too much of it, can be
+ * kept as it came.  A second builds the tree.  Its strings and numbers stay where they are in the text, which is
+ * overwritten: a picture of megabytes is copied nowhere, and a number keeps its digits (a seed or an id of 64 bits, and
+ * 7.0, must come back as they were sent).  Text that jsonb would refuse (NUL escapes, lone surrogates, invalid UTF-8) is
+ * replaced, because an answer that was paid for is worth more than its broken character.
+ *
+ * All nodes of a text are one allocation in the current memory context.
  */
 #include "postgres.h"
 
-#include <math.h>
-
-#include "mb/pg_wchar.h"
-#include "utils/builtins.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "json.h"
 
-#define MAX_VALUES \
-	5000000 /* in a document: each takes 128 bytes in memory at most, for 2 of text at least */
-#define MAX_WHOLE_NUMBER 1e15 /* exact in a double, and of no more digits than cJSON prints */
+#define MAX_DEPTH CJSON_NESTING_LIMIT
+#define MAX_VALUES 5000000        /* in a document: a node is of 64 bytes */
+#define MAX_ANSWER_VALUES 2000000 /* the dispatcher does nothing else for a second */
 
-static void *
-json_malloc(size_t size)
-{
-	if (!AllocHugeSizeIsValid(size))
-		return NULL;
-	return MemoryContextAllocExtended(CurrentMemoryContext, size,
-									  MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
-}
-
-static void
-json_free(void *pointer)
-{
-	if (pointer != NULL)
-		pfree(pointer);
-}
-
-static void
-json_use_palloc(void)
-{
-	static bool done = false;
-	cJSON_Hooks hooks = {json_malloc, json_free};
-
-	if (!done)
-		cJSON_InitHooks(&hooks);
-	done = true;
-}
-
-#define EACH_BYTE(byte) (UINT64CONST(0x0101010101010101) * (byte))
-
-/* Nonzero if a byte of word is less than byte, which is 128 at most. */
-static inline uint64
-has_less(uint64 word, unsigned char byte)
-{
-	return (word - EACH_BYTE(byte)) & ~word & EACH_BYTE(0x80);
-}
+/* Of a number: a double has 325 at most; longer ones become text. */
+#define MAX_DIGITS 1000
 
 /*
- * The first place from text on that may be a control character, a quote or a backslash, or end: most of what a
- * server sends is megabytes of base64 between two quotes.  A few bytes that are none may be found as well.
+ * By how many bytes the numbers of a text may grow when jsonb prints them without exponents.  Beyond that they become
+ * text: what takes one more byte in an answer must not take a thousand in the table.  The same for texts of any length,
+ * so that a text that was printed is read as the one that it came from.
  */
-static const char *
-skip_plain(const char *text, const char *end)
-{
-	uint64 word;
-
-	while (end - text >= (ptrdiff_t) sizeof(word))
-	{
-		memcpy(&word, text, sizeof(word));
-		if (has_less(word, ' ') || has_less(word ^ EACH_BYTE('"'), 1) ||
-			has_less(word ^ EACH_BYTE('\\'), 1))
-			break;
-		text += sizeof(word);
-	}
-	return text;
-}
-
-static int
-hex4(const char *text, const char *end)
-{
-	int value = 0;
-	int i;
-
-	if (end - text < 4)
-		return -1;
-	for (i = 0; i < 4; i++)
-	{
-		int c = (unsigned char) text[i];
-
-		if (!isxdigit(c))
-			return -1;
-		value = value * 16 + (isdigit(c) ? c - '0' : pg_tolower(c) - 'a' + 10);
-	}
-	return value;
-}
+#define MAX_GROWTH (4 * 1024 * 1024)
 
 /*
- * Looks at the \uXXXX escape whose first hex digit is at text and makes it one that jsonb takes.
- * Returns how many bytes from text on it has dealt with.
+ * What an answer's values may take, for an answer of that length: as nodes, and as jsonb, of which there are up to four
+ * copies while a row is written.
  */
-static size_t
-sanitize_escape(char *text, const char *end)
+#define MAX_NODES(len) (2 * (len) + 36 * 1024 * 1024)
+#define MAX_JSONB(len) ((len) + 10 * 1024 * 1024)
+
+/* Bytes of jsonb besides the text of strings and the digits of numbers (two of which are a byte). */
+#define JSONB_ENTRY 4
+#define JSONB_NUMBER 10
+
+#define TOO_MUCH "JSON of " /* begins the reason where it is that */
+
+/* ---------- checking ---------- */
+
+typedef struct Scan
 {
-	int code = hex4(text, end);
+	const char *next; /* where the text ends, or is not JSON */
+	const char *end;
+	size_t values;
+	size_t jsonb; /* bytes that it will take */
+	int depth;
+	char closers[MAX_DEPTH];
+} Scan;
 
-	if (code >= 0xD800 && code <= 0xDBFF && end - text >= 10 && text[4] == '\\' && text[5] == 'u')
-	{
-		int low = hex4(text + 6, end);
-
-		if (low >= 0xDC00 && low <= 0xDFFF)
-			return 10;
-	}
-	if (code == 0 || (code >= 0xD800 && code <= 0xDFFF))
-		memcpy(text, "fffd", 4);
-	return code < 0 ? 0 : 4;
+static inline bool
+is_space(char c)
+{
+	return c == ' ' || c == '\n' || c == '\t' || c == '\r';
 }
 
 /*
- * Makes text valid UTF-8 without NUL bytes, in place: each byte that is not becomes a question mark.
- * Character by character: PostgreSQL's verification of a string reads all of it before it says where
- * the first fault is, which takes hours where every byte is one.
+ * The next character that is no white space, which is not taken yet; NUL at the end, or for itself.
  */
-void
-json_sanitize_text(char *text, size_t len)
+static inline char
+scan_peek(Scan *scan)
 {
-	while (len > 0)
-	{
-		const unsigned char *c = (const unsigned char *) text;
-		int width = *c < 0x80 ? 1 : pg_utf_mblen(c);
-		uint64 word;
+	while (scan->next < scan->end && is_space(*scan->next))
+		scan->next++;
+	return scan->next < scan->end ? *scan->next : '\0';
+}
 
-		if (len >= sizeof(word))
-		{
-			memcpy(&word, text, sizeof(word));
-			if ((word & EACH_BYTE(0x80)) == 0 && !has_less(word, 1))
-			{
-				text += sizeof(word);
-				len -= sizeof(word);
-				continue;
-			}
-		}
-		if (*c == '\0' || width > len || (*c >= 0x80 && !pg_utf8_islegal(c, width)))
-		{
-			*text = '?';
-			width = 1;
-		}
-		text += width;
-		len -= width;
+static bool
+scan_string(Scan *scan)
+{
+	const char *start = scan->next + 1;
+	bool valid;
+
+	scan->next = jsontext_scan_string(start, scan->end, &valid);
+	scan->jsonb += JSONB_ENTRY + (scan->next - start);
+	scan->next += valid;
+	return valid;
+}
+
+static bool
+scan_number(Scan *scan)
+{
+	const char *end = jsontext_scan_number(scan->next, scan->end);
+
+	if (end == NULL)
+		return false;
+	scan->jsonb += JSONB_ENTRY + JSONB_NUMBER + (end - scan->next) / 2;
+	scan->next = end;
+	return true;
+}
+
+static bool
+scan_word(Scan *scan, const char *word)
+{
+	size_t len = strlen(word);
+
+	if (scan->end - scan->next < (ptrdiff_t) len || memcmp(scan->next, word, len) != 0)
+		return false;
+	scan->next += len;
+	return true;
+}
+
+static bool
+scan_scalar(Scan *scan)
+{
+	switch (scan_peek(scan))
+	{
+		case '"':
+			return scan_string(scan);
+		case 't':
+			return scan_word(scan, "true");
+		case 'f':
+			return scan_word(scan, "false");
+		case 'n':
+			return scan_word(scan, "null");
+		default:
+			return scan_number(scan);
 	}
 }
 
+static bool
+scan_key(Scan *scan)
+{
+	if (scan_peek(scan) != '"' || !scan_string(scan) || scan_peek(scan) != ':')
+		return false;
+	scan->next++;
+	return true;
+}
+
 /*
- * Mends the escapes of JSON text in place and tells whether it has a number that a double may not
- * hold: one of many digits, or with an exponent.
+ * Takes the opening bracket; *is_empty: and the closing one behind it.
  */
 static bool
-sanitize_escapes(char *text, size_t len)
+scan_open(Scan *scan, char opener, bool *is_empty)
 {
-	char *end = text + len;
-	bool long_number = false;
-	int digits = 0;
-	char *p;
+	char closer = opener == '{' ? '}' : ']';
 
-	for (p = text; p < end; p++)
+	if (scan->depth == MAX_DEPTH)
+		return false;
+	scan->jsonb += 2 * JSONB_ENTRY;
+	scan->next++;
+	*is_empty = scan_peek(scan) == closer;
+	if (*is_empty)
 	{
-		if (*p == '"')
-		{
-			for (p++; (p = unconstify(char *, skip_plain(p, end))) < end && *p != '"'; p++)
-			{
-				/* control characters stand there against the rules, and grow sixfold when printed */
-				if ((unsigned char) *p < ' ' && strchr("\b\t\n\f\r", *p) == NULL)
-					*p = '?';
-				if (*p != '\\' || ++p >= end)
-					continue;
-				if (*p == 'u')
-					p += sanitize_escape(p + 1, end);
-			}
-			digits = 0;
-		}
-		else if (isdigit((unsigned char) *p))
-			long_number |= ++digits > 15;
-		else if ((*p == 'e' || *p == 'E') && digits > 0)
-			long_number = true;
-		else if (*p != '.')
-			digits = 0;
+		scan->next++;
+		return true;
 	}
-	return long_number;
+	scan->closers[scan->depth++] = closer;
+	return opener != '{' || scan_key(scan);
 }
 
 /*
- * Whether JSON text has more values than a server process should hold: a server must not be able to
- * fill the machine's memory with an answer that is itself small enough.
+ * Takes what stands behind a value: closing brackets, and the comma (and key) before the next one.  False at the end of
+ * the document, which is one where scan->depth is 0, and at what is not JSON.
  */
 static bool
-has_too_many_values(const char *text, size_t len)
+scan_to_next_value(Scan *scan)
 {
-	const char *end = text + len;
-	size_t values = 1;
-	const char *p;
-
-	for (p = text; p < end && values <= MAX_VALUES; p++)
+	while (scan->depth > 0)
 	{
-		if (*p == '"')
-		{
-			for (p++; (p = skip_plain(p, end)) < end && *p != '"'; p++)
-				p += *p == '\\';
-		}
-		else
-			values += *p == ',' || *p == '[' || *p == '{';
-	}
-	return values > MAX_VALUES;
-}
+		char closer = scan->closers[scan->depth - 1];
+		char c = scan_peek(scan);
 
-/*
- * The next number token at or after *cursor, outside strings; false at the end.
- */
-static bool
-next_number(const char **cursor, const char *end, const char **token, size_t *token_len)
-{
-	const char *p = *cursor;
-
-	for (; p < end; p++)
-	{
-		if (*p == '"')
-		{
-			for (p++; (p = skip_plain(p, end)) < end && *p != '"'; p++)
-				p += *p == '\\';
-		}
-		else if (*p == '-' || isdigit((unsigned char) *p))
-		{
-			*token = p;
-			*token_len = strspn(p, "+-.eE0123456789");
-			*cursor = p + *token_len;
-			return true;
-		}
+		if (c == closer)
+			scan->depth--;
+		else if (c != ',')
+			return false;
+		scan->next++;
+		if (c == ',')
+			return closer != '}' || scan_key(scan);
 	}
 	return false;
 }
 
-/* Where keep_exact_numbers() is in the text. */
-typedef struct NumberCursor
-{
-	const char *next;
-	const char *end;
-} NumberCursor;
-
 /*
- * Walks a tree in the order of its text, in step with the text's number tokens, and makes raw nodes
- * of the numbers that a double cannot hold.  The depth is bounded by cJSON's nesting limit.
+ * Whether the text begins with a value; scan->next is where it ends.
  */
-static void
-keep_exact_numbers(cJSON *node, NumberCursor *cursor)
+static bool
+scan_document(Scan *scan)
 {
-	for (; node != NULL; node = node->next)
-	{
-		const char *token;
-		size_t len;
+	bool is_open;
 
-		if (cJSON_IsNumber(node) && next_number(&cursor->next, cursor->end, &token, &len) &&
-			(len > 15 || strcspn(token, "eE") < len))
-		{
-			node->type = cJSON_Raw;
-			node->valuestring = pnstrdup(token, len);
-		}
-		if (node->child != NULL)
-			keep_exact_numbers(node->child, cursor);
-	}
+	do
+	{
+		char c = scan_peek(scan);
+		bool is_empty = false;
+
+		scan->values++;
+		is_open = c == '{' || c == '[';
+		if (is_open ? !scan_open(scan, c, &is_empty) : !scan_scalar(scan))
+			return false;
+		is_open = is_open && !is_empty;
+		if ((scan->values & 0xFFFF) == 0)
+			CHECK_FOR_INTERRUPTS();
+	} while (is_open || scan_to_next_value(scan));
+	return scan->depth == 0;
+}
+
+/* Of another program's habit: it means nothing. */
+static size_t
+byte_order_mark(const char *text, size_t len)
+{
+	return len >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
 }
 
 /*
- * Makes raw nodes of whole numbers.  cJSON prints a number by trying formats and reading the result back, which takes
- * longer than all else of an answer.
+ * Checks text.  NULL when it is JSON, else what it is instead, for the user.
  */
-static void
-write_whole_numbers(cJSON *node)
+static const char *
+scan_text(Scan *scan, const char *text, size_t len)
 {
-	char digits[MAXINT8LEN + 1];
+	size_t at;
 
-	for (; node != NULL; node = node->next)
+	scan->next = text + byte_order_mark(text, len);
+	scan->end = text + len;
+	scan->values = scan->jsonb = 0;
+	scan->depth = 0;
+	if (len == 0)
+		return "empty";
+	if (!scan_document(scan))
 	{
-		if (cJSON_IsNumber(node) && fabs(node->valuedouble) < MAX_WHOLE_NUMBER &&
-			node->valuedouble == rint(node->valuedouble))
-		{
-			pg_lltoa((int64) node->valuedouble, digits);
-			node->type = cJSON_Raw;
-			node->valuestring = pstrdup(digits);
-		}
-		if (node->child != NULL)
-			write_whole_numbers(node->child);
+		at = scan->next - text;
+		return psprintf("not valid JSON at byte %zu of %zu", Min(at + 1, len), len);
 	}
+	(void) scan_peek(scan);
+	at = scan->next - text;
+	if (at < len)
+		return psprintf("JSON followed by something else at byte %zu of %zu", at + 1, len);
+	if (scan->values > MAX_VALUES)
+		return psprintf(TOO_MUCH "more than %d values", MAX_VALUES);
+	return NULL;
+}
+
+/* ---------- building ---------- */
+
+typedef struct Builder
+{
+	char *next;
+	char *end;
+	char *number_end; /* becomes a NUL as soon as the byte there is read; or NULL */
+	cJSON *nodes;     /* that are left */
+	size_t growth;    /* that numbers may still have */
+	bool keeps_halves;
+	bool has_half;
+	bool has_long_number;
+} Builder;
+
+/*
+ * Takes the next character that is no white space.  There is one.
+ */
+static inline char
+take(Builder *builder)
+{
+	char c;
+
+	while (is_space(*builder->next))
+		builder->next++;
+	c = *builder->next++;
+	if (builder->number_end != NULL)
+		*builder->number_end = '\0';
+	builder->number_end = NULL;
+	return c;
 }
 
 /*
- * Parses text, which is overwritten in place where it must be mended and which must be followed by
- * a NUL byte.  The tree is allocated in the current memory context; numbers beyond a double are
- * cJSON_Raw nodes.  NULL, with a reason for the user, when the text is not JSON.
+ * Takes a string, whose opening quote is taken.
+ */
+static char *
+take_string(Builder *builder)
+{
+	char *start = builder->next;
+	bool valid;
+	char *end = unconstify(char *, jsontext_scan_string(start, builder->end, &valid));
+
+	*jsontext_unescape(start, end, builder->keeps_halves, &builder->has_half) = '\0';
+	builder->next = end + 1;
+	return start;
+}
+
+/*
+ * Takes a number whose first character is taken: the digits as they are; as text, if it is one that only takes room.
+ */
+static void
+take_number(Builder *builder, cJSON *node)
+{
+	char *start = builder->next - 1;
+	char *end = unconstify(char *, jsontext_scan_number(start, builder->end));
+	size_t len = end - start;
+	size_t plain = jsontext_plain_length(start, len);
+	size_t growth = plain > len ? plain - len : 0;
+	bool is_kept = plain <= MAX_DIGITS && growth <= builder->growth;
+
+	if (is_kept)
+		builder->growth -= growth;
+	node->type = is_kept ? cJSON_Number : cJSON_Raw;
+	builder->has_long_number |= !is_kept;
+	builder->next = end;
+	if (end < builder->end)
+	{
+		node->valuestring = start;
+		builder->number_end = end;
+	}
+	else
+		node->valuestring = pnstrdup(start, len);
+}
+
+/*
+ * Takes a value whose first character is taken; of an array or an object no more than that.
+ */
+static void
+take_value(Builder *builder, cJSON *node, char first)
+{
+	switch (first)
+	{
+		case '{':
+			node->type = cJSON_Object;
+			break;
+		case '[':
+			node->type = cJSON_Array;
+			break;
+		case '"':
+			node->type = cJSON_String;
+			node->valuestring = take_string(builder);
+			break;
+		case 't':
+			node->type = cJSON_True;
+			builder->next += strlen("rue");
+			break;
+		case 'f':
+			node->type = cJSON_False;
+			builder->next += strlen("alse");
+			break;
+		case 'n':
+			node->type = cJSON_NULL;
+			builder->next += strlen("ull");
+			break;
+		default:
+			take_number(builder, node);
+	}
+}
+
+static cJSON *
+new_node(Builder *builder, cJSON *parent, char *key)
+{
+	cJSON *node = builder->nodes++;
+
+	memset(node, 0, sizeof(*node));
+	node->string = key;
+	if (parent != NULL)
+		json_append(parent, node);
+	return node;
+}
+
+/*
+ * The tree of a text that was found to be JSON: so what is between the values need not be looked at.
+ */
+static cJSON *
+build_document(Builder *builder)
+{
+	cJSON *root = builder->nodes;
+	cJSON *parents[MAX_DEPTH + 1];
+	int depth = 0;
+	char *key = NULL;
+
+	parents[0] = NULL;
+	do
+	{
+		cJSON *parent = parents[depth];
+		char c = take(builder);
+
+		if (c == ',')
+			continue;
+		if (c == '}' || c == ']')
+			depth--;
+		else if (key == NULL && cJSON_IsObject(parent))
+		{
+			key = take_string(builder);
+			(void) take(builder); /* the colon */
+		}
+		else
+		{
+			cJSON *node = new_node(builder, parent, key);
+
+			key = NULL;
+			take_value(builder, node, c);
+			if (c == '{' || c == '[')
+				parents[++depth] = node;
+		}
+	} while (depth > 0);
+	return root;
+}
+
+static cJSON *
+build(char *text, size_t len, const Scan *scan, bool keeps_halves, bool *has_half)
+{
+	Builder builder = {
+		.next = text + byte_order_mark(text, len),
+		.end = text + len,
+		.growth = MAX_GROWTH,
+		.keeps_halves = keeps_halves,
+	};
+	cJSON *json;
+
+	builder.nodes = MemoryContextAllocHuge(CurrentMemoryContext, scan->values * sizeof(cJSON));
+	json = build_document(&builder);
+	json->valueint = builder.has_long_number; /* cJSON's own use of it is another */
+	*has_half = builder.has_half;
+	return json;
+}
+
+/* ---------- parsing ---------- */
+
+/*
+ * The tree of text, which is overwritten and must live as long; its nodes are in the current memory context.  NULL when
+ * it is not JSON, and why in *reason, for the user; then text is as it was.  No byte before text or from text + len on
+ * is touched.
  */
 cJSON *
 json_parse(char *text, size_t len, const char **reason)
 {
-	const char *end = NULL;
-	bool long_number;
-	cJSON *json;
+	Scan scan;
+	bool has_half;
 
-	json_use_palloc();
-	json_sanitize_text(text, len);
-	long_number = sanitize_escapes(text, len);
-	if (has_too_many_values(text, len))
-	{
-		*reason = psprintf("JSON of more than %d values", MAX_VALUES);
-		return NULL;
-	}
-	json = cJSON_ParseWithLengthOpts(text, len, &end, false);
-	if (json == NULL)
-	{
-		*reason = len == 0 ? "empty"
-						   : psprintf("not valid JSON at byte %zu of %zu",
-									  end ? end - text + 1 : (size_t) 1, len);
-		return NULL;
-	}
-	while (end < text + len && isspace((unsigned char) *end))
-		end++;
-	if (end < text + len)
-	{
-		*reason = psprintf("JSON followed by something else at byte %zu of %zu",
-						   (size_t) (end - text) + 1, len);
-		return NULL;
-	}
-	if (long_number)
-	{
-		NumberCursor cursor = {text, text + len};
+	*reason = scan_text(&scan, text, len);
+	return *reason == NULL ? build(text, len, &scan, false, &has_half) : NULL;
+}
 
-		keep_exact_numbers(json, &cursor);
-	}
-	write_whole_numbers(json);
-	return json;
+static const char *
+scan_answer(Scan *scan, const char *text, size_t len)
+{
+	const char *reason = scan_text(scan, text, len);
+
+	if (reason == NULL && scan->values > MAX_ANSWER_VALUES)
+		return psprintf(TOO_MUCH "more than %d values", MAX_ANSWER_VALUES);
+	if (reason == NULL &&
+		(scan->values * sizeof(cJSON) > MAX_NODES(len) || scan->jsonb > MAX_JSONB(len)))
+		return psprintf(TOO_MUCH "%zu values in %zu bytes, which would take too much memory",
+						scan->values, len);
+	return reason;
 }
 
 /*
- * Parses JSON that PostgreSQL or the options have checked already.
+ * Whether a parsed text has numbers that are no node of the type cJSON_Number, but of cJSON_Raw, which is printed as a
+ * string: json is its root.
+ */
+bool
+json_has_long_numbers(const cJSON *json)
+{
+	return json->valueint != 0;
+}
+
+/*
+ * Whether the reason is that a text is JSON, but too much of it.
+ */
+bool
+json_is_too_much(const char *reason)
+{
+	return strncmp(reason, TOO_MUCH, strlen(TOO_MUCH)) == 0;
+}
+
+/*
+ * The same for what a server sends, which must not take many times its own size in memory.
+ */
+cJSON *
+json_parse_answer(char *text, size_t len, const char **reason)
+{
+	Scan scan;
+	bool has_half;
+
+	*reason = scan_answer(&scan, text, len);
+	return *reason == NULL ? build(text, len, &scan, false, &has_half) : NULL;
+}
+
+/*
+ * The same for one of several pieces, whose texts belong together: where *has_half, strings of it are no valid UTF-8
+ * before jsontext_join_halves().
+ */
+cJSON *
+json_parse_piece(char *text, size_t len, bool *has_half, const char **reason)
+{
+	Scan scan;
+
+	*reason = scan_answer(&scan, text, len);
+	return *reason == NULL ? build(text, len, &scan, true, has_half) : NULL;
+}
+
+/*
+ * The tree of JSON that PostgreSQL or the options have checked already; text stays as it is.
  */
 cJSON *
 json_parse_trusted(const char *text)
 {
-	const char *reason;
 	size_t len = strlen(text);
-	cJSON *json = json_parse(pnstrdup(text, len), len, &reason);
+	char *copy = MemoryContextAllocHuge(CurrentMemoryContext, len + 1);
+	const char *reason;
+	cJSON *json;
 
+	memcpy(copy, text, len + 1);
+	json = json_parse(copy, len, &reason);
 	if (json == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 						errmsg("could not read JSON: %s", reason),
-						errdetail("It is nested more than %d deep, or memory is short.",
-								  CJSON_NESTING_LIMIT)));
+						errdetail("It is nested more than %d deep, or has more than %d values.",
+								  MAX_DEPTH, MAX_VALUES)));
 	return json;
-}
-
-/*
- * Whether a node, or NULL, is a number; as a double it is in valuedouble, also where all its digits are kept.
- */
-bool
-json_is_number(const cJSON *node)
-{
-	return cJSON_IsNumber(node) || cJSON_IsRaw(node);
-}
-
-/*
- * The tree as compact text, palloc'd.
- */
-char *
-json_print(const cJSON *json)
-{
-	char *text;
-
-	json_use_palloc();
-	text = cJSON_PrintUnformatted(json);
-	if (text == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
-						errdetail("Failed while writing JSON.")));
-	return text;
-}
-
-/*
- * text as it stands between the quotes of a JSON string, palloc'd.
- */
-char *
-json_escape(const char *text)
-{
-	cJSON node = {.type = cJSON_String, .valuestring = unconstify(char *, text)};
-	char *quoted = json_print(&node);
-
-	return pnstrdup(quoted + 1, strlen(quoted) - 2);
-}
-
-/*
- * Adds child under key, in place of what was there; key is copied.
- */
-void
-json_attach(cJSON *parent, const char *key, cJSON *child)
-{
-	if (cJSON_GetObjectItemCaseSensitive(parent, key) != NULL)
-		cJSON_ReplaceItemInObjectCaseSensitive(parent, key, child);
-	else
-		cJSON_AddItemToObject(parent, key, child);
-}
-
-/*
- * A new tree: base with over laid on it.  Objects are merged at every depth; of anything else over's
- * wins.
- */
-cJSON *
-json_merge(const cJSON *base, const cJSON *over)
-{
-	cJSON *merged;
-	const cJSON *member;
-
-	json_use_palloc();
-	if (!cJSON_IsObject(base) || !cJSON_IsObject(over))
-		return cJSON_Duplicate(over, true);
-	merged = cJSON_Duplicate(base, true);
-	for (member = over->child; member != NULL; member = member->next)
-	{
-		/* searched in base, which is small: a request may have a hundred thousand members */
-		const cJSON *under = cJSON_GetObjectItemCaseSensitive(base, member->string);
-
-		if (under != NULL)
-			json_attach(merged, member->string, json_merge(under, member));
-		else
-			cJSON_AddItemToObject(merged, member->string, cJSON_Duplicate(member, true));
-	}
-	return merged;
 }

@@ -7,13 +7,31 @@
 
 #include <cJSON.h>
 
-extern void json_sanitize_text(char *text, size_t len);
+#include "jsontext.h"
+
+/* json.c: from text to a tree */
 extern cJSON *json_parse(char *text, size_t len, const char **reason);
+extern cJSON *json_parse_answer(char *text, size_t len, const char **reason);
+extern bool json_has_long_numbers(const cJSON *json);
+extern bool json_is_too_much(const char *reason);
+extern cJSON *json_parse_piece(char *text, size_t len, bool *has_half, const char **reason);
 extern cJSON *json_parse_trusted(const char *text);
+
+/* jsontree.c: trees, and back to text */
 extern bool json_is_number(const cJSON *node);
-extern char *json_print(const cJSON *json);
-extern char *json_escape(const char *text);
-extern cJSON *json_merge(const cJSON *base, const cJSON *over);
+extern double json_double(const cJSON *node);
+extern cJSON *json_create(int type);
+extern cJSON *json_create_string(char *text);
+extern cJSON *json_create_number(int number);
+extern void json_append(cJSON *parent, cJSON *child);
+extern void json_detach(cJSON *parent, cJSON *child);
 extern void json_attach(cJSON *parent, const char *key, cJSON *child);
+extern cJSON *json_copy(const cJSON *node);
+extern cJSON *json_merge(cJSON *base, cJSON *over);
+extern size_t json_length(const cJSON *json);
+extern char *json_print(const cJSON *json);
+extern char *json_print_exact(const cJSON *json);
+extern char *json_print_start(const cJSON *json, size_t max);
+extern char *json_escape(const char *text);
 
 #endif /* GENJOB_JSON_H */

@@ -86,7 +86,7 @@ is_text(const char *data, size_t len)
 static const char *
 text_type_of(const char *data, size_t len)
 {
-	while (len > 0 && strchr(" \t\r\n", *data) != NULL)
+	while (len > 0 && (*data == ' ' || *data == '\t' || *data == '\r' || *data == '\n'))
 		data++, len--;
 	if (starts_with(data, len, "<svg") || (starts_with(data, len, "<?xml") && len > 60 &&
 										   memmem(data, Min(len, 512), "<svg", 4) != NULL))

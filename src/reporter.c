@@ -23,6 +23,7 @@
 	(4 * 1024 * \
 	 1024) /* of outputs and results in a transaction: some 20 ms, in which other answers wait */
 
+#define LARGEST_JSONB 6     /* times its text: [1,1,1] */
 #define MAX_ALONE_REFUSED 2 /* jobs in a row, before the rest waits for another try */
 #define HURRIED_US \
 	(TROUBLE_MIN_MS * INT64CONST(1000)) /* between two tries, of a dispatcher that leaves */
@@ -234,10 +235,32 @@ write_together(const Writing *writing, Job **jobs, int n)
 }
 
 static size_t
+result_bytes(const Job *job)
+{
+	const Verdict *verdict = job->verdict;
+
+	if (job->result != NULL)
+		return VARSIZE_ANY(job->result);
+	return verdict->result ? strlen(verdict->result) : 0;
+}
+
+/*
+ * Whether it is one of those that are written one at a time.
+ */
+static bool
+is_large(const Job *job)
+{
+	const char *answer = job->remote.answer;
+
+	return result_bytes(job) > QUEUE_LARGE_RESULT / LARGEST_JSONB ||
+		   (answer != NULL && strlen(answer) > QUEUE_LARGE_RESULT);
+}
+
+static size_t
 bytes_to_write(const Job *job)
 {
 	const Verdict *verdict = job->verdict;
-	size_t bytes = verdict->result ? strlen(verdict->result) : 0;
+	size_t bytes = result_bytes(job);
 	ListCell *cell;
 
 	bytes += verdict->answer ? strlen(verdict->answer) : 0;
@@ -254,6 +277,7 @@ write_due(const Writing *writing)
 	TimestampTz now = clock_now();
 	size_t bytes = 0;
 	int n = 0;
+	int n_large = 0;
 
 	dlist_foreach(iter, job_list(writing->state))
 	{
@@ -264,6 +288,8 @@ write_due(const Writing *writing)
 		/* one that PostgreSQL may not survive is written alone */
 		if (n > 0 && marker_is_suspect(job->id))
 			break;
+		if (is_large(job) && n_large++ > 0)
+			continue;
 		batch[n++] = job;
 		bytes += bytes_to_write(job);
 		if (n == REPORT_BATCH || bytes > REPORT_BYTES || marker_is_suspect(job->id))

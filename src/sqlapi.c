@@ -20,11 +20,11 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "jsonb.h"
 #include "protocol/request.h"
 #include "queue/session.h"
 #include "server.h"
@@ -162,7 +162,7 @@ genjob_preview(PG_FUNCTION_ARGS)
 	if (server == NULL || !server_check_role(server, GetUserId(), &complaint) ||
 		!server_read_secrets(server, GetUserId(), &secrets, &complaint))
 		raise_complaint(&complaint);
-	text = JsonbToCString(NULL, &request->root, VARSIZE(request));
+	text = jsonb_print(request);
 	source.options = &server->options;
 	source.secrets = &secrets;
 	source.request = pg_server_to_any(text, strlen(text), PG_UTF8);

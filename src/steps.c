@@ -27,6 +27,7 @@
 #include "clock.h"
 #include "guard.h"
 #include "job.h"
+#include "jsonb.h"
 #include "marker.h"
 #include "queue/queue.h"
 #include "postponed.h"
@@ -547,15 +548,16 @@ steps_simplify(Job *job, bool result, bool usage)
 	{
 		if (usage)
 			verdict->usage = NULL;
-		if (result)
+		if (result && (verdict->result != NULL || job->result != NULL))
 		{
 			Output *output = palloc0(sizeof(Output));
 
 			output->content_type = "application/json";
-			output->data = verdict->result;
-			output->len = strlen(verdict->result);
+			output->data = verdict->result ? verdict->result : jsonb_print_utf8(job->result);
+			output->len = strlen(output->data);
 			verdict->outputs = lappend(verdict->outputs, output);
 			verdict->result = NULL;
+			job->result = NULL;
 		}
 	}
 	MemoryContextSwitchTo(caller);

@@ -16,7 +16,6 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -26,6 +25,7 @@
 #include "defaults.h"
 #include "ids.h"
 #include "job.h"
+#include "jsonb.h"
 #include "queue/queue.h"
 #include "row.h"
 #include "sqlapi.h"
@@ -119,7 +119,7 @@ check_request(const Row *row, const Server *server)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object"),
 				 errhint(
 					 "Write the server's own parameters, such as {\"prompt\": \"a lighthouse at dawn\"}.")));
-	source.request = JsonbToCString(NULL, &request->root, VARSIZE(request));
+	source.request = jsonb_print(request);
 	if (has_binaries(&source))
 		request_check(&source);
 }

@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
+
 #include "bytes.h"
 #include "header.h"
 #include "media.h"
@@ -14,8 +16,18 @@
 #include "protocol/words.h"
 #include "url.h"
 
-/* Outputs that an answer may have before further URLs are left in it as they are. */
+/* Outputs that an answer may have before further URLs, and further binaries, are left in it as they are. */
 #define MAX_DOWNLOADS 1000
+#define MAX_OUTPUTS 10000
+
+#define MAX_URL 16384   /* bytes; longer ones are left in the answer as they are */
+#define MAX_USAGE 65536 /* bytes of JSON; what is more is in the result, if it is there at all */
+
+/*
+ * Bytes of JSON that go into the column result; more of it becomes an output.  What stands in a table must be printed
+ * again, with two bytes for one in COPY, and numbers without their exponents: a row of 1 GB cannot be.
+ */
+#define MAX_RESULT (200 * 1024 * 1024)
 
 /* ---------- outputs ---------- */
 
@@ -37,7 +49,7 @@ refer_to_last_output(const Verdict *verdict, cJSON *node)
 	node->type = cJSON_Object;
 	node->valuestring = NULL;
 	node->child = NULL;
-	cJSON_AddNumberToObject(node, "$output", list_length(verdict->outputs));
+	json_attach(node, "$output", json_create_number(list_length(verdict->outputs)));
 }
 
 /*
@@ -89,17 +101,20 @@ data_url_payload(char *text)
  * Decodes base64 into an output; what is not base64 is left as it is, and a fault if it should be.
  */
 static void
-extract_base64(Judge *judge, cJSON *node, char *payload, const char *path, bool must_be)
+extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *place, bool must_be)
 {
-	ssize_t len = base64_decode_in_place(payload, strlen(payload));
+	ssize_t len;
 
+	if (list_length(judge->verdict->outputs) >= MAX_OUTPUTS)
+		return;
+	len = base64_decode_in_place(payload, strlen(payload));
 	if (len > 0)
 		add_bytes(judge, node, payload, len);
 	else if (must_be && judge->fault == NULL)
 		judge->fault =
 			psprintf("the answer of server \"%s\" has %s at %s; it is kept in the column result.",
 					 judge->source->server_name, len < 0 ? "invalid base64" : "an empty output",
-					 path);
+					 pointer_describe(place));
 }
 
 /*
@@ -123,16 +138,17 @@ is_web_url(const char *text)
 }
 
 static void
-extract_string(Judge *judge, cJSON *node, const char *path)
+extract_string(Judge *judge, cJSON *node, const PointerPlace *place)
 {
 	char *text = node->valuestring;
 	char *payload = data_url_payload(text);
 
 	if (payload != NULL)
-		extract_base64(judge, node, payload, path, true);
+		extract_base64(judge, node, payload, place, true);
 	else if (is_web_url(text))
 	{
-		bool has_room = list_length(judge->verdict->outputs) < MAX_DOWNLOADS;
+		bool has_room =
+			list_length(judge->verdict->outputs) < MAX_DOWNLOADS && strlen(text) <= MAX_URL;
 		char *url = has_room ? url_resolve(judge->source->options->url, text) : NULL;
 
 		if (url != NULL)
@@ -140,7 +156,34 @@ extract_string(Judge *judge, cJSON *node, const char *path)
 	}
 	else if (strcmp(judge->protocol->encoding, "auto") == 0 &&
 			 (!judge->source->options->preset->output_may_be_text || is_base64_of_media(text)))
-		extract_base64(judge, node, text, path, true);
+		extract_base64(judge, node, text, place, true);
+}
+
+/*
+ * pattern with each {member} replaced by that member of node, where it is a string.
+ */
+static char *
+fill_from_members(const char *pattern, const cJSON *node)
+{
+	StringInfoData path;
+	const char *open;
+	const char *close;
+
+	initStringInfo(&path);
+	while ((open = strchr(pattern, '{')) != NULL && (close = strchr(open, '}')) != NULL)
+	{
+		char *name = pnstrdup(open + 1, close - open - 1);
+		const cJSON *member = cJSON_GetObjectItemCaseSensitive(node, name);
+
+		appendBinaryStringInfo(&path, pattern, open - pattern);
+		if (cJSON_IsString(member))
+			appendStringInfoString(&path, grammar_percent_encode(member->valuestring, ""));
+		else
+			appendBinaryStringInfo(&path, open, close + 1 - open);
+		pattern = close + 1;
+	}
+	appendStringInfoString(&path, pattern);
+	return path.data;
 }
 
 /*
@@ -150,20 +193,17 @@ extract_string(Judge *judge, cJSON *node, const char *path)
 static void
 extract_file(Judge *judge, cJSON *node)
 {
-	char *path = pstrdup(judge->protocol->encoding + strlen("file:"));
-	const cJSON *member;
+	MemoryContext caller = MemoryContextSwitchTo(judge_scratch(judge));
+	const char *pattern = judge->protocol->encoding + strlen("file:");
+	char *path = fill_from_members(pattern, node);
 
-	cJSON_ArrayForEach(member, node)
-	{
-		if (cJSON_IsString(member))
-			path =
-				grammar_fill(path, member->string, grammar_percent_encode(member->valuestring, ""));
-	}
-	add_download(judge, node, psprintf("%s%s", judge->source->options->url, path));
+	MemoryContextSwitchTo(caller);
+	if (strlen(path) <= MAX_URL)
+		add_download(judge, node, psprintf("%s%s", judge->source->options->url, path));
 }
 
 static void
-extract_output(cJSON *node, const char *path, void *arg)
+extract_output(cJSON *node, const PointerPlace *place, void *arg)
 {
 	Judge *judge = arg;
 
@@ -173,7 +213,7 @@ extract_output(cJSON *node, const char *path, void *arg)
 			extract_file(judge, node);
 	}
 	else if (cJSON_IsString(node))
-		extract_string(judge, node, path);
+		extract_string(judge, node, place);
 }
 
 /*
@@ -187,7 +227,7 @@ extract_data_urls(Judge *judge, cJSON *node)
 		char *payload = cJSON_IsString(node) ? data_url_payload(node->valuestring) : NULL;
 
 		if (payload != NULL)
-			extract_base64(judge, node, payload, "", false);
+			extract_base64(judge, node, payload, NULL, false);
 		else if (node->child != NULL)
 			extract_data_urls(judge, node->child);
 	}
@@ -222,7 +262,7 @@ extract_outputs(Judge *judge, cJSON *json)
 }
 
 static void
-note_download(cJSON *node, const char *path, void *arg)
+note_download(cJSON *node, const PointerPlace *place, void *arg)
 {
 	bool *found = arg;
 
@@ -241,6 +281,22 @@ names_download(const Judge *judge, cJSON *json)
 	return found;
 }
 
+/*
+ * Whether outputs have come with the answer.
+ */
+static bool
+has_data(const Verdict *verdict)
+{
+	ListCell *cell;
+
+	foreach(cell, verdict->outputs)
+	{
+		if (((Output *) lfirst(cell))->data != NULL)
+			return true;
+	}
+	return false;
+}
+
 static bool
 has_downloads(const Verdict *verdict)
 {
@@ -256,34 +312,56 @@ has_downloads(const Verdict *verdict)
 
 /* ---------- what was used ---------- */
 
-/*
- * What the provider says was used, here or in earlier answers: an object as it is, single values under
- * their own names.  JSON, or NULL.
- */
-char *
-answer_read_usage(const Judge *judge, cJSON *json)
+static cJSON *
+usage_before(const Judge *judge)
+{
+	const Remote *remote = judge->source->remote;
+	const char *reason;
+	cJSON *usage;
+	char *text;
+
+	if (remote == NULL || remote->usage == NULL)
+		return json_create(cJSON_Object);
+	text = pstrdup(remote->usage);
+	usage = json_parse(text, strlen(text), &reason);
+	return cJSON_IsObject(usage) ? usage : json_create(cJSON_Object);
+}
+
+static cJSON *
+merge_usage(const Judge *judge, cJSON *json)
 {
 	const char *places = judge->protocol->usage;
-	const Remote *remote = judge->source->remote;
-	char *before = remote && remote->usage ? pstrdup(remote->usage) : NULL;
-	const char *reason;
-	cJSON *usage = before ? json_parse(before, strlen(before), &reason) : NULL;
+	cJSON *usage = usage_before(judge);
 	const char *place;
 	int len;
 
-	if (!cJSON_IsObject(usage))
-		usage = json_parse_trusted("{}");
 	while (places != NULL && (place = grammar_next_word(&places, &len)) != NULL)
 	{
 		char *pointer = pnstrdup(place, len);
 		cJSON *node = pointer_first(json, pointer);
 
+		if (node == NULL || cJSON_IsNull(node) || json_length(node) > MAX_USAGE)
+			continue;
 		if (cJSON_IsObject(node))
-			usage = json_merge(usage, node);
-		else if (node != NULL && !cJSON_IsNull(node))
-			json_attach(usage, strrchr(pointer, '/') + 1, cJSON_Duplicate(node, true));
+			usage = json_merge(usage, json_copy(node));
+		else
+			json_attach(usage, strrchr(pointer, '/') + 1, json_copy(node));
 	}
-	return usage->child != NULL ? json_print(usage) : NULL;
+	return usage;
+}
+
+/*
+ * What the provider says was used, here or in earlier answers: an object as it is, single values under
+ * their own names.  JSON, or NULL.
+ */
+char *
+answer_read_usage(Judge *judge, cJSON *json)
+{
+	MemoryContext caller = MemoryContextSwitchTo(judge_scratch(judge));
+	cJSON *usage = merge_usage(judge, json);
+
+	MemoryContextSwitchTo(caller);
+	return usage->child != NULL && json_length(usage) <= MAX_USAGE ? json_print(usage) : NULL;
 }
 
 /* ---------- answers ---------- */
@@ -324,8 +402,31 @@ find_fault(const Judge *judge, cJSON *json)
 	if (words != NULL)
 		return answer_describe_words(judge, words);
 	if (means == REMOTE_FAILED && judge->id == NULL)
-		return psprintf("server \"%s\" answered %s.", source->server_name, state->valuestring);
+		return psprintf("server \"%s\" answered %s.", source->server_name,
+						words_clip(state->valuestring, strlen(state->valuestring)));
 	return NULL;
+}
+
+/*
+ * Keeps an answer as the verdict's result; where that cannot be, or has numbers as text, also as its last output.
+ */
+void
+answer_keep_json(Judge *judge, const cJSON *json)
+{
+	Verdict *verdict = judge->verdict;
+	bool is_exact = !json_has_long_numbers(json);
+	char *text = json_print(json);
+	size_t len = strlen(text);
+	Output *output;
+
+	if (len <= MAX_RESULT)
+		verdict->result = text;
+	if (len <= MAX_RESULT && is_exact)
+		return;
+	output = add_output(verdict);
+	output->content_type = "application/json";
+	output->data = is_exact ? text : json_print_exact(json);
+	output->len = strlen(output->data);
 }
 
 /*
@@ -354,7 +455,7 @@ answer_judge_json(Judge *judge, cJSON *json)
 			psprintf("the answer of server \"%s\" has no output at %s; it is kept in the column result.",
 					 source->server_name, judge->protocol->output);
 	words_mask_rest(source->request, json);
-	verdict->result = json_print(json);
+	answer_keep_json(judge, json);
 	verdict->error = fault;
 	verdict->kind = fault ? VERDICT_FAIL : VERDICT_DONE;
 	if (fault == NULL && has_downloads(verdict))
@@ -397,8 +498,8 @@ claims_json(const HttpReply *reply)
  * A body that is not JSON: the output itself where the api or the bytes say so, else kept for whoever
  * paid for it.
  */
-static void
-judge_bytes(Judge *judge, const char *reason)
+void
+answer_judge_unread(Judge *judge, const char *reason)
 {
 	const Bytes *body = judge->reply->body;
 	const char *type = answer_body_type(judge->reply);
@@ -420,12 +521,13 @@ judge_bytes(Judge *judge, const char *reason)
 }
 
 /*
- * The body as JSON, without secrets; NULL, and why in *reason, if it is not.
+ * The body as JSON, without secrets, whose strings are in the body; NULL, and why in *reason, if it is not.
  */
 cJSON *
 answer_read_json(Judge *judge, const char **reason)
 {
 	Bytes *body = judge->reply->body;
+	MemoryContext caller;
 	const char *type;
 	bool is_json;
 	cJSON *json;
@@ -437,10 +539,31 @@ answer_read_json(Judge *judge, const char **reason)
 	is_json = strcmp(type, "application/json") == 0 || claims_json(judge->reply);
 	if (is_json)
 		words_mask_plain(judge->source->request, body->data, body->len);
-	json = is_json ? json_parse(body->data, body->len, reason) : NULL;
+	else if (strncmp(type, "text/", 5) == 0)
+		words_mask(judge->source->request, body->data, body->len);
+	if (!is_json)
+		return NULL;
+	caller = MemoryContextSwitchTo(judge_scratch(judge));
+	json = json_parse_answer(body->data, body->len, reason);
+	MemoryContextSwitchTo(caller);
 	if (json != NULL)
 		words_mask_json(judge->source->request, json);
+	else
+		*reason = pstrdup(*reason);
 	return json;
+}
+
+/*
+ * The answer as it came, beside what was made of it.
+ */
+static void
+keep_body(Judge *judge)
+{
+	Output *output = add_output(judge->verdict);
+
+	output->content_type = answer_body_type(judge->reply);
+	output->data = judge->reply->body->data;
+	output->len = judge->reply->body->len;
 }
 
 static void
@@ -449,6 +572,7 @@ judge_stream(Judge *judge)
 	const char *name = judge->source->server_name;
 	Bytes *body = judge->reply->body;
 	Verdict *verdict = judge->verdict;
+	MemoryContext caller = MemoryContextSwitchTo(judge_scratch(judge));
 	Stream stream;
 
 	words_mask(judge->source->request, body->data, body->len);
@@ -458,13 +582,19 @@ judge_stream(Judge *judge)
 	words_mask_rest(judge->source->request, stream.json);
 	if (stream.error != NULL)
 		words_mask(judge->source->request, stream.error, strlen(stream.error));
+	MemoryContextSwitchTo(caller);
 	verdict->usage = answer_read_usage(judge, stream.json);
-	verdict->result = json_print(stream.json);
+	answer_keep_json(judge, stream.json);
+	verdict->kind = VERDICT_FAIL;
 	if (stream.error != NULL)
-	{
-		verdict->kind = VERDICT_FAIL;
 		verdict->error =
 			psprintf("server \"%s\" broke its answer off with an error: %s", name, stream.error);
+	else if (stream.refused != NULL)
+	{
+		keep_body(judge);
+		verdict->error =
+			psprintf("the answer of server \"%s\" has an event that is %s; all of it is kept in gen_outputs.",
+					 name, stream.refused);
 	}
 	else if (!stream.is_whole)
 	{
@@ -505,9 +635,10 @@ answer_judge_body(Judge *judge)
 	json = answer_read_json(judge, &reason);
 	if (json == NULL)
 	{
-		judge_bytes(judge, reason);
+		answer_judge_unread(judge, reason);
 		return;
 	}
 	answer_judge_json(judge, json);
-	bytes_clear(reply->body);
+	if (!has_data(verdict))
+		bytes_clear(reply->body); /* else the outputs are in it */
 }

@@ -11,8 +11,10 @@
 
 #include "media.h"
 #include "protocol/binary.h"
+#include "protocol/words.h"
 
 #define MAX_REFERENCES 1000
+#define MAX_SHOWN 100 /* bytes of a wrong reference in an error */
 
 /* ---------- what a request refers to ---------- */
 
@@ -22,18 +24,28 @@
 static bool
 read_positive(const cJSON *node, int64 max, int64 *value)
 {
-	char *text;
+	const char *text = cJSON_IsNumber(node) ? node->valuestring : NULL;
 	size_t len;
 
-	if (!cJSON_IsNumber(node) && !cJSON_IsRaw(node))
+	if (text == NULL)
 		return false;
-	text = json_print(node);
 	len = strlen(text);
 	if (len > 19 || strspn(text, "0123456789") != len)
 		return false;
 	errno = 0;
 	*value = strtoi64(text, NULL, 10);
 	return errno == 0 && *value >= 1 && *value <= max;
+}
+
+/*
+ * What a request has in place of a number, for people.
+ */
+static char *
+shown(const cJSON *node)
+{
+	char *text = json_print_start(node, 2 * MAX_SHOWN);
+
+	return words_cut(text, strlen(text), MAX_SHOWN);
 }
 
 static const cJSON *
@@ -57,7 +69,7 @@ binary_is_input(const RequestSource *source, const cJSON *node, int *ordinal)
 	if (!read_positive(number, n, &value))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the request refers to input %s, which does not exist", json_print(number)),
+				 errmsg("the request refers to input %s, which does not exist", shown(number)),
 				 n == 0 ? errdetail("The job has no inputs.")
 						: errdetail_plural("The job has %d input.", "The job has %d inputs.", n, n),
 				 errhint("Inputs are numbered from 1 in the order of the column \"inputs\".")));
@@ -81,49 +93,82 @@ is_output(const cJSON *node, Reference *reference)
 		!read_positive(pair->child->next, PG_INT32_MAX, &ordinal))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("the request refers to output %s, which is not a job and an ordinal",
-							   json_print(pair)),
+							   shown(pair)),
 						errhint("Write {\"$output\": [7, 1]} for the first output of job 7.")));
 	reference->ordinal = (int) ordinal;
 	return true;
 }
 
+static int
+compare_references(const Reference *a, const Reference *b)
+{
+	if (a->job != b->job)
+		return a->job < b->job ? -1 : 1;
+	return (a->ordinal > b->ordinal) - (a->ordinal < b->ordinal);
+}
+
+/*
+ * Where wanted is, or belongs, in a sorted list: a request may name a thousand of them a million times.
+ */
+static int
+place_of_reference(const Reference *references, int n, const Reference *wanted)
+{
+	int low = 0;
+	int high = n;
+
+	while (low < high)
+	{
+		int middle = (low + high) / 2;
+
+		if (compare_references(&references[middle], wanted) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 static Reference *
 find_reference(Reference *references, int n, const Reference *wanted)
 {
-	int i;
+	int i = place_of_reference(references, n, wanted);
 
-	for (i = 0; i < n; i++)
-	{
-		if (references[i].job == wanted->job && references[i].ordinal == wanted->ordinal)
-			return &references[i];
-	}
-	return NULL;
+	return i < n && compare_references(&references[i], wanted) == 0 ? &references[i] : NULL;
+}
+
+static void
+add_reference(Reference *references, int *n, const Reference *found)
+{
+	int i = place_of_reference(references, *n, found);
+
+	if (i < *n && compare_references(&references[i], found) == 0)
+		return;
+	if (*n == MAX_REFERENCES)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("the request refers to more than %d outputs", MAX_REFERENCES),
+						errhint("Make several jobs of it.")));
+	memmove(&references[i + 1], &references[i], (*n - i) * sizeof(Reference));
+	references[i] = *found;
+	(*n)++;
 }
 
 static void
 list_references(const cJSON *node, Reference *references, int *n)
 {
-	Reference found = {0};
-
 	check_stack_depth();
 	for (; node != NULL; node = node->next)
 	{
-		if (!is_output(node, &found))
+		Reference found = {0};
+
+		if (is_output(node, &found))
+			add_reference(references, n, &found);
+		else
 			list_references(node->child, references, n);
-		else if (find_reference(references, *n, &found) == NULL)
-		{
-			if (*n == MAX_REFERENCES)
-				ereport(ERROR,
-						(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						 errmsg("the request refers to more than %d outputs", MAX_REFERENCES),
-						 errhint("Make several jobs of it.")));
-			references[(*n)++] = found;
-		}
 	}
 }
 
 /*
- * The outputs of other jobs that a request refers to, each once, palloc'd and without their data.
+ * The outputs of other jobs that a request refers to, each once, sorted, palloc'd and without their data.
  * Errors for the user where one is not written as it should be.
  */
 Reference *

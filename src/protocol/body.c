@@ -16,12 +16,16 @@
 #include "protocol/multipart.h"
 #include "protocol/pointer.h"
 
+#define MAX_PLACED \
+	(512 * 1024 * 1024) /* bytes of binaries in a body, each as often as it stands there */
+
 /* A body that is being built. */
 typedef struct Builder
 {
 	const RequestSource *source;
 	const Protocol *protocol;
-	bool *used; /* per input: the request names it */
+	bool *used;    /* per input: the request names it */
+	size_t placed; /* bytes of binaries in the body so far */
 } Builder;
 
 /* ---------- inputs that the request does not name ---------- */
@@ -62,13 +66,30 @@ first_unused_input(const Builder *builder)
 	return i + 1;
 }
 
+/*
+ * Takes notice that a binary goes into the body: one of a few megabytes may be named a thousand times.
+ */
+static void
+count_binary(Builder *builder, const Binary *binary)
+{
+	builder->placed += binary->len;
+	if (builder->placed > MAX_PLACED)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the binaries of the request are larger than %d MB together, each counted as often as the request names it",
+						MAX_PLACED / (1024 * 1024)),
+				 errhint("Make several jobs of it.")));
+}
+
 /* ---------- json ---------- */
 
 static void
-make_base64(const Builder *builder, cJSON *node, const Binary *binary)
+make_base64(Builder *builder, cJSON *node, const Binary *binary)
 {
-	char *encoded = base64_encode(binary->data, binary->len);
+	char *encoded;
 
+	count_binary(builder, binary);
+	encoded = base64_encode(binary->data, binary->len);
 	node->type = cJSON_String;
 	node->child = NULL;
 	node->valuestring = encoded;
@@ -79,7 +100,7 @@ make_base64(const Builder *builder, cJSON *node, const Binary *binary)
 }
 
 static void
-inline_binaries(const Builder *builder, cJSON *node)
+inline_binaries(Builder *builder, cJSON *node)
 {
 	Binary binary;
 
@@ -93,7 +114,7 @@ inline_binaries(const Builder *builder, cJSON *node)
 }
 
 static void
-place_unused_inputs(const Builder *builder, cJSON *params)
+place_unused_inputs(Builder *builder, cJSON *params)
 {
 	cJSON *array;
 	int i;
@@ -103,7 +124,7 @@ place_unused_inputs(const Builder *builder, cJSON *params)
 	array = pointer_first(params, builder->protocol->inputs_at);
 	if (!cJSON_IsArray(array))
 	{
-		array = cJSON_CreateArray();
+		array = json_create(cJSON_Array);
 		pointer_set(params, builder->protocol->inputs_at, array);
 	}
 	for (i = 0; i < builder->source->n_inputs; i++)
@@ -114,14 +135,14 @@ place_unused_inputs(const Builder *builder, cJSON *params)
 		if (builder->used[i])
 			continue;
 		binary = binary_of_input(builder->source, i + 1);
-		item = cJSON_CreateNull();
+		item = json_create(cJSON_NULL);
 		make_base64(builder, item, &binary);
-		cJSON_AddItemToArray(array, item);
+		json_append(array, item);
 	}
 }
 
 static void
-build_json(const Builder *builder, cJSON *params, Body *body)
+build_json(Builder *builder, cJSON *params, Body *body)
 {
 	inline_binaries(builder, params);
 	place_unused_inputs(builder, params);
@@ -133,18 +154,19 @@ build_json(const Builder *builder, cJSON *params, Body *body)
 /* ---------- multipart ---------- */
 
 static void
-add_binary_part(Multipart *form, const char *field, const Binary *binary)
+add_binary_part(Builder *builder, Multipart *form, const char *field, const Binary *binary)
 {
+	count_binary(builder, binary);
 	multipart_add_file(form, field, binary->name, binary->content_type, binary->data, binary->len);
 }
 
 static void
-add_value_part(const Builder *builder, Multipart *form, const char *name, const cJSON *value)
+add_value_part(Builder *builder, Multipart *form, const char *name, const cJSON *value)
 {
 	Binary binary;
 
 	if (binary_find(builder->source, value, &binary))
-		add_binary_part(form, name, &binary);
+		add_binary_part(builder, form, name, &binary);
 	else if (cJSON_IsString(value))
 		multipart_add_field(form, name, value->valuestring);
 	else
@@ -156,7 +178,7 @@ add_value_part(const Builder *builder, Multipart *form, const char *name, const 
  * an array with binaries as parts of the name "name[]".  null is left out.
  */
 static void
-add_member_part(const Builder *builder, Multipart *form, const cJSON *member)
+add_member_part(Builder *builder, Multipart *form, const cJSON *member)
 {
 	const cJSON *element = cJSON_IsArray(member) ? member->child : NULL;
 	bool has_binary = false;
@@ -173,7 +195,7 @@ add_member_part(const Builder *builder, Multipart *form, const cJSON *member)
 }
 
 static void
-build_multipart(const Builder *builder, cJSON *params, Body *body)
+build_multipart(Builder *builder, cJSON *params, Body *body)
 {
 	const RequestSource *source = builder->source;
 	char *boundary = psprintf("genjob-%s", source->idempotency_key);
@@ -192,7 +214,7 @@ build_multipart(const Builder *builder, cJSON *params, Body *body)
 		Binary binary = binary_of_input(builder->source, i + 1);
 
 		if (!builder->used[i])
-			add_binary_part(&form, field, &binary);
+			add_binary_part(builder, &form, field, &binary);
 	}
 	multipart_end(&form);
 	body->data = form.text.data;
@@ -304,7 +326,7 @@ take_out(cJSON *parent, const cJSON *node)
 	{
 		if (child == node)
 		{
-			(void) cJSON_DetachItemViaPointer(parent, child);
+			json_detach(parent, child);
 			return true;
 		}
 		if (take_out(child, node))

@@ -147,8 +147,8 @@ delay_at(const cJSON *node, int64 now_unix)
 	bool in_ms = len > 2 && pg_strcasecmp(node->string + len - 2, "ms") == 0;
 
 	if (json_is_number(node))
-		return in_ms ? duration_of_seconds(node->valuedouble / 1000)
-					 : duration_of_number(node->valuedouble, now_unix);
+		return in_ms ? duration_of_seconds(json_double(node) / 1000)
+					 : duration_of_number(json_double(node), now_unix);
 	return cJSON_IsString(node) ? duration_of_value(node->valuestring, now_unix) : -1;
 }
 

@@ -28,7 +28,7 @@ failure_describe(const ReplySource *source, const HttpReply *reply)
 {
 	const char *name = source->server_name;
 	const char *url = source->options->url;
-	char *why = words_clip(reply->error_text, strlen(reply->error_text));
+	char *why = words_of_bytes(source->request, reply->error_text, strlen(reply->error_text));
 
 	switch (reply->error)
 	{
@@ -81,7 +81,6 @@ judge_no_answer(Judge *judge)
 	bool reached = error != HTTP_RESOLVE && error != HTTP_CONNECT && error != HTTP_UNTRUSTED &&
 				   error != HTTP_FORBIDDEN;
 
-	json_sanitize_text(reply->error_text, strlen(reply->error_text));
 	verdict->kind = error == HTTP_UNTRUSTED || error == HTTP_FORBIDDEN || error == HTTP_GARBLED ||
 							error == HTTP_TOO_LARGE
 						? VERDICT_FAIL
@@ -171,11 +170,13 @@ failure_of_refusal(Judge *judge, int64 *after)
 {
 	const ReplySource *source = judge->source;
 	int status = judge->reply->status;
+	MemoryContext caller = MemoryContextSwitchTo(judge_scratch(judge));
 	cJSON *json;
 	char *words =
 		words_of_body(source->request, judge->reply, judge->protocol->error, judge->id, &json);
 	const char *stop = *words != '\0' && strchr(".!?", words[strlen(words) - 1]) ? "" : ".";
 
+	MemoryContextSwitchTo(caller);
 	*after = delay_read(judge->reply, json, judge->protocol->retry_after, words, source->now_unix);
 	if (status >= 300 && status < 400)
 		return psprintf("server \"%s\" answered HTTP %d, a redirection, which is not followed. Set its option url to where it is now.",

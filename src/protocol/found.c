@@ -18,7 +18,7 @@ typedef struct Search
 } Search;
 
 static void
-compare_with_id(cJSON *node, const char *path, void *arg)
+compare_with_id(cJSON *node, const PointerPlace *place, void *arg)
 {
 	Search *search = arg;
 
@@ -64,7 +64,8 @@ found_judge(HttpReply *reply, const Address *address, const char *places, const 
 		return FOUND_NO_ANSWER;
 	if (places == NULL)
 		return FOUND_IT;
-	json = reply->body->len > 0 ? json_parse(reply->body->data, reply->body->len, &reason) : NULL;
+	json = reply->body->len > 0 ? json_parse_answer(reply->body->data, reply->body->len, &reason)
+								: NULL;
 	if (!cJSON_IsObject(json) && !cJSON_IsArray(json))
 		return FOUND_NO_ANSWER;
 	return is_at(json, places, id) ? FOUND_IT : FOUND_NOTHING;

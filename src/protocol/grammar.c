@@ -11,6 +11,8 @@
 #include "protocol/pointer.h"
 #include "protocol/request.h"
 
+#define MAX_HEADERS 100 /* in an option */
+
 /*
  * The next word of a list separated by spaces, with its length; NULL at the end.
  */
@@ -357,6 +359,7 @@ grammar_check_headers(const char *text)
 {
 	const char *reason = grammar_check_object(text);
 	const cJSON *header;
+	int n = 0;
 
 	if (reason != NULL)
 		return reason;
@@ -366,6 +369,8 @@ grammar_check_headers(const char *text)
 		if (!header_is_name(header->string) || !cJSON_IsString(header) ||
 			!header_is_value(header->valuestring))
 			return "A JSON object of header names and string values is expected, such as {\"X-Team\": \"art\"}; a value must have no line breaks.";
+		if (++n > MAX_HEADERS)
+			return psprintf("At most %d headers are expected.", MAX_HEADERS);
 		reason = grammar_check_header_name(header->string);
 	}
 	return reason;

@@ -16,7 +16,12 @@ typedef struct Judge
 	Verdict *verdict;
 	const char *id; /* of the prediction; or NULL */
 	char *fault;    /* the first output that cannot be read, as a sentence */
+	MemoryContext
+		scratch; /* holds the trees of JSON; gone when the verdict is there; NULL: there are none yet */
 } Judge;
+
+/* reply.c */
+extern MemoryContext judge_scratch(Judge *judge);
 
 /* failure.c: an answer that is none, or a refusal */
 extern void failure_judge(Judge *judge);
@@ -28,7 +33,9 @@ extern char *failure_of_refusal(Judge *judge, int64 *after);
 /* answer.c: what a success contains */
 extern void answer_judge_json(Judge *judge, cJSON *json);
 extern void answer_judge_body(Judge *judge);
-extern char *answer_read_usage(const Judge *judge, cJSON *json);
+extern void answer_judge_unread(Judge *judge, const char *reason);
+extern char *answer_read_usage(Judge *judge, cJSON *json);
+extern void answer_keep_json(Judge *judge, const cJSON *json);
 extern cJSON *answer_read_json(Judge *judge, const char **reason);
 extern char *answer_describe_words(const Judge *judge, const char *words);
 extern const char *answer_body_type(const HttpReply *reply);

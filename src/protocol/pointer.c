@@ -12,6 +12,9 @@
 
 #include "protocol/grammar.h"
 #include "protocol/pointer.h"
+#include "protocol/words.h"
+
+#define MAX_SHOWN 100 /* bytes of a name, where a place is shown */
 
 /*
  * pattern with {name} replaced by value as a token, whatever is in it: a provider's id may have a slash, or
@@ -74,69 +77,155 @@ pointer_step(cJSON *node, const char *token)
 	return *end == '\0' && index <= INT_MAX ? cJSON_GetArrayItem(node, (int) index) : NULL;
 }
 
-static void
-pointer_walk(cJSON *node, const char *pointer, const char *path, PointerVisitor visit, void *arg)
+/*
+ * Takes a pointer apart, once for many documents; palloc'd.
+ */
+JsonPointer
+pointer_read(const char *text)
 {
-	const char *rest;
-	char *token;
-	char *place;
-	cJSON *child;
-	int index = 0;
+	JsonPointer pointer = {NULL, 0};
+	const char *p;
+	int n_slashes = 0;
 
-	if (node == NULL)
-		return;
-	if (*pointer == '\0')
+	for (p = text; *p != '\0'; p++)
+		n_slashes += *p == '/';
+	pointer.tokens = palloc((n_slashes + 1) * sizeof(char *));
+	for (p = text; *p != '\0'; pointer.n_tokens++)
 	{
-		visit(node, path, arg);
+		bool is_star = p[1] == '*' && (p[2] == '/' || p[2] == '\0');
+		char *token = pointer_token(p, &p);
+
+		pointer.tokens[pointer.n_tokens] = is_star ? NULL : token;
+		if (is_star)
+			pfree(token);
+	}
+	return pointer;
+}
+
+static void
+pointer_free(JsonPointer *pointer)
+{
+	int i;
+
+	for (i = 0; i < pointer->n_tokens; i++)
+	{
+		if (pointer->tokens[i] != NULL)
+			pfree(pointer->tokens[i]);
+	}
+	pfree(pointer->tokens);
+}
+
+/* A pointer that is followed. */
+typedef struct Walk
+{
+	const JsonPointer *pointer;
+	PointerVisitor visit;
+	void *arg;
+	bool only_first;
+	bool found;
+} Walk;
+
+static void
+pointer_walk(Walk *walk, int i, cJSON *node, const PointerPlace *parent)
+{
+	PointerPlace place = {parent};
+
+	if (node == NULL || (walk->only_first && walk->found))
+		return;
+	if (i == walk->pointer->n_tokens)
+	{
+		walk->found = true;
+		walk->visit(node, parent, walk->arg);
 		return;
 	}
-	token = pointer_token(pointer, &rest);
-	if (pointer[1] != '*' || rest != pointer + 2)
+	if (walk->pointer->tokens[i] != NULL)
 	{
-		place = psprintf("%s/%s", path, token);
-		pointer_walk(pointer_step(node, token), rest, place, visit, arg);
-		pfree(place);
-		pfree(token);
+		place.token = walk->pointer->tokens[i];
+		pointer_walk(walk, i + 1, pointer_step(node, place.token), &place);
 		return;
 	}
-	pfree(token);
-	for (child = node->child; child != NULL; child = child->next, index++)
+	for (node = node->child; node != NULL; node = node->next, place.index++)
 	{
-		place = cJSON_IsObject(node) ? psprintf("%s/%s", path, child->string)
-									 : psprintf("%s/%d", path, index);
-		pointer_walk(child, rest, place, visit, arg);
-		pfree(place);
+		place.token = node->string;
+		pointer_walk(walk, i + 1, node, &place);
 	}
 }
 
 /*
- * Visits every place of root that pointer names, in the document's order.
+ * Visits every place of root that a pointer names, in the document's order.
  */
 void
-pointer_each(cJSON *root, const char *pointer, PointerVisitor visit, void *arg)
+pointer_visit(const JsonPointer *pointer, cJSON *root, PointerVisitor visit, void *arg)
 {
-	pointer_walk(root, pointer, "", visit, arg);
+	Walk walk = {.pointer = pointer, .visit = visit, .arg = arg};
+
+	pointer_walk(&walk, 0, root, NULL);
 }
 
 static void
-pointer_note_first(cJSON *node, const char *path, void *arg)
+pointer_note(cJSON *node, const PointerPlace *place, void *arg)
 {
-	cJSON **first = arg;
-
-	if (*first == NULL)
-		*first = node;
+	*(cJSON **) arg = node;
 }
 
 /*
- * The first place that pointer names, or NULL.
+ * The first place that a pointer names, or NULL.
  */
 cJSON *
-pointer_first(cJSON *root, const char *pointer)
+pointer_find(const JsonPointer *pointer, cJSON *root)
 {
 	cJSON *first = NULL;
+	Walk walk = {.pointer = pointer, .visit = pointer_note, .arg = &first, .only_first = true};
 
-	pointer_each(root, pointer, pointer_note_first, &first);
+	pointer_walk(&walk, 0, root, NULL);
 	return first;
+}
+
+/*
+ * The same two of a pointer's text.
+ */
+void
+pointer_each(cJSON *root, const char *text, PointerVisitor visit, void *arg)
+{
+	JsonPointer pointer = pointer_read(text);
+
+	pointer_visit(&pointer, root, visit, arg);
+	pointer_free(&pointer);
+}
+
+cJSON *
+pointer_first(cJSON *root, const char *text)
+{
+	JsonPointer pointer = pointer_read(text);
+	cJSON *first = pointer_find(&pointer, root);
+
+	pointer_free(&pointer);
+	return first;
+}
+
+static void
+append_place(StringInfo text, const PointerPlace *place)
+{
+	if (place == NULL)
+		return;
+	append_place(text, place->parent);
+	if (place->token == NULL)
+		appendStringInfo(text, "/%d", place->index);
+	else
+		appendStringInfo(text, "/%s", words_cut(place->token, strlen(place->token), MAX_SHOWN));
+}
+
+/*
+ * A place as a pointer, for people, palloc'd: long names in it are cut.
+ */
+char *
+pointer_describe(const PointerPlace *place)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	append_place(&text, place);
+	return text.data;
 }
 
 /*
@@ -157,7 +246,7 @@ pointer_set(cJSON *root, const char *pointer, cJSON *value)
 	child = pointer_step(root, token);
 	if (!cJSON_IsObject(child) && !cJSON_IsArray(child))
 	{
-		child = cJSON_CreateObject();
+		child = json_create(cJSON_Object);
 		json_attach(root, token, child);
 	}
 	pointer_set(child, rest, value);

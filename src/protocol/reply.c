@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include "utils/memutils.h"
+
 #include "bytes.h"
 #include "header.h"
 #include "media.h"
@@ -26,6 +28,9 @@
 	8 /* refusals of the secrets, before one of a result is believed: some two minutes */
 #define ASK_AGAIN_MS 1000 /* after the first failure to ask; doubles */
 #define ASK_AGAIN_MAX_MS 60000
+#define MAX_ID 2048   /* bytes of a prediction's id; a longer one is none */
+#define MAX_URL 16384 /* bytes of a URL to ask at */
+#define MAX_WORD 200  /* bytes of a state, where it is shown */
 
 static Judge
 judge_begin(const ReplySource *source, HttpReply *reply)
@@ -45,6 +50,27 @@ judge_begin(const ReplySource *source, HttpReply *reply)
 	if (reply != NULL)
 		words_mask_reply(source->request, reply);
 	return judge;
+}
+
+/*
+ * Where trees of JSON are that go with the judge.
+ */
+MemoryContext
+judge_scratch(Judge *judge)
+{
+	if (judge->scratch == NULL)
+		judge->scratch =
+			AllocSetContextCreate(CurrentMemoryContext, "genjob answer", ALLOCSET_DEFAULT_SIZES);
+	return judge->scratch;
+}
+
+static Verdict *
+judge_end(Judge *judge)
+{
+	if (judge->scratch != NULL)
+		MemoryContextDelete(judge->scratch);
+	judge->scratch = NULL;
+	return judge->verdict;
 }
 
 static bool
@@ -103,18 +129,19 @@ progress_in(cJSON *json, const char *place)
 
 	if (!json_is_number(node))
 		return -1;
-	return Max(0.0, Min(1.0, node->valuedouble * (has_factor ? atof(star + 1) : 1)));
+	return Max(0.0, Min(1.0, json_double(node) * (has_factor ? atof(star + 1) : 1)));
 }
 
 static void
 read_url(const Judge *judge, cJSON *json, const char *place, cJSON *urls)
 {
 	const cJSON *node = pointer_first(json, place);
-	char *url =
-		cJSON_IsString(node) ? url_resolve(judge->source->options->url, node->valuestring) : NULL;
+	char *url = cJSON_IsString(node) && strlen(node->valuestring) <= MAX_URL
+					? url_resolve(judge->source->options->url, node->valuestring)
+					: NULL;
 
 	if (url != NULL)
-		json_attach(urls, place, cJSON_CreateString(url));
+		json_attach(urls, place, json_create_string(url));
 }
 
 /*
@@ -125,7 +152,7 @@ read_urls(const Judge *judge, cJSON *json)
 {
 	const char *addresses[] = {judge->protocol->poll, judge->protocol->result,
 							   judge->protocol->cancel};
-	cJSON *urls = json_parse_trusted("{}");
+	cJSON *urls = json_create(cJSON_Object);
 	int i;
 
 	for (i = 0; i < lengthof(addresses); i++)
@@ -156,10 +183,10 @@ judge_failed(Judge *judge, cJSON *json, const char *word)
 	verdict->kind = VERDICT_FAIL;
 	verdict->usage = answer_read_usage(judge, json);
 	words_mask_rest(judge->source->request, json);
-	verdict->result = json_print(json);
+	answer_keep_json(judge, json);
 	verdict->error =
 		psprintf("server \"%s\" ended the prediction as \"%s\"%s%s", judge->source->server_name,
-				 word, words ? ": " : ".", words ? words : "");
+				 words_cut(word, strlen(word), MAX_WORD), words ? ": " : ".", words ? words : "");
 }
 
 /*
@@ -200,7 +227,8 @@ judge_state(Judge *judge, cJSON *json)
 			verdict->kind = VERDICT_FAIL;
 			verdict->error =
 				psprintf("server \"%s\" does not know the prediction %s any more (\"%s\"). It may have been paid for: look for it at the provider before genjob.retry().",
-						 source->server_name, judge->id ? judge->id : "", word);
+						 source->server_name, judge->id ? judge->id : "",
+						 words_cut(word, strlen(word), MAX_WORD));
 			break;
 	}
 }
@@ -227,7 +255,7 @@ judge_named(Judge *judge, Remote *remote)
 		remote->id = pstrdup(source->idempotency_key);
 	else if (node != NULL)
 		remote->id = text_of_node(node);
-	if (remote->id != NULL && *remote->id == '\0')
+	if (remote->id != NULL && (*remote->id == '\0' || strlen(remote->id) > MAX_ID))
 		remote->id = NULL;
 	remote->urls = read_urls(judge, json);
 	remote->usage = answer_read_usage(judge, json);
@@ -239,7 +267,7 @@ judge_named(Judge *judge, Remote *remote)
 
 		judge->verdict->kind = VERDICT_FAIL;
 		words_mask_rest(source->request, json);
-		judge->verdict->result = json_print(json);
+		answer_keep_json(judge, json);
 		judge->verdict->error =
 			words
 				? answer_describe_words(judge, words)
@@ -270,7 +298,7 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 	else
 		answer_judge_body(&judge);
 	failure_apply_on_unknown(source->options, judge.verdict);
-	return judge.verdict;
+	return judge_end(&judge);
 }
 
 static int64
@@ -344,9 +372,11 @@ reply_judge_poll(const ReplySource *source, HttpReply *reply)
 	else if (is_success(reply) && reply->body->len > 0 &&
 			 strcmp(judge.protocol->state, "http") == 0 && reply->status == 200)
 		answer_judge_body(&judge);
+	else if (reason != NULL && json_is_too_much(reason))
+		answer_judge_unread(&judge, reason); /* another answer would be no smaller */
 	else
 		judge_unanswered(&judge, reason);
-	return judge.verdict;
+	return judge_end(&judge);
 }
 
 typedef struct Search
@@ -356,7 +386,7 @@ typedef struct Search
 } Search;
 
 static void
-compare_text(cJSON *node, const char *path, void *arg)
+compare_text(cJSON *node, const PointerPlace *place, void *arg)
 {
 	Search *search = arg;
 
@@ -379,12 +409,12 @@ reply_judge_unended(const ReplySource *source, HttpReply *reply, const char *pla
 
 	judge.verdict->kind = VERDICT_WAIT;
 	if (json == NULL)
-		return judge.verdict;
+		return judge_end(&judge);
 	while ((place = grammar_next_word(&places, &len)) != NULL)
 		pointer_each(json, pnstrdup(place, len), compare_text, &search);
 	if (!search.found)
 		judge_forgotten(&judge, "it is neither in the queue nor in the history");
-	return judge.verdict;
+	return judge_end(&judge);
 }
 
 /*
@@ -436,7 +466,7 @@ reply_judge_result(const ReplySource *source, HttpReply *reply)
 		judge_unanswered(&judge, NULL);
 		verdict->has_answer = true;
 	}
-	return verdict;
+	return judge_end(&judge);
 }
 
 /*
@@ -446,9 +476,19 @@ Verdict *
 reply_judge_saved(const ReplySource *source, const char *answer)
 {
 	Judge judge = judge_begin(source, NULL);
+	MemoryContext caller = CurrentMemoryContext;
+	char *text = MemoryContextAllocHuge(caller, strlen(answer) + 1); /* outputs may be in it */
+	const char *reason;
+	cJSON *json;
 
-	answer_judge_json(&judge, json_parse_trusted(answer));
-	return judge.verdict;
+	strcpy(text, answer);
+	MemoryContextSwitchTo(judge_scratch(&judge));
+	json = json_parse(text, strlen(text), &reason);
+	MemoryContextSwitchTo(caller);
+	if (json == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("it is %s", reason)));
+	answer_judge_json(&judge, json);
+	return judge_end(&judge);
 }
 
 /* ---------- downloads ---------- */
@@ -489,7 +529,7 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 		output->data = reply->body->data;
 		output->len = reply->body->len;
 		verdict->kind = VERDICT_DONE;
-		return verdict;
+		return judge_end(&judge);
 	}
 	if (reply->error == HTTP_OK && reply->status >= 300 && reply->status < 400 && location != NULL)
 		*redirect = url_resolve(source->request->url, location);
@@ -503,7 +543,7 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 						: VERDICT_FAIL;
 	verdict->error = psprintf("output could not be downloaded from %s: %s",
 							  source->request->shown_url, verdict->error);
-	return verdict;
+	return judge_end(&judge);
 }
 
 /*
@@ -558,7 +598,7 @@ reply_read_progress(HttpReply *reply, const char *place)
 {
 	const char *reason;
 	cJSON *json = is_success(reply) && reply->body->len > 0
-					  ? json_parse(reply->body->data, reply->body->len, &reason)
+					  ? json_parse_answer(reply->body->data, reply->body->len, &reason)
 					  : NULL;
 
 	return json ? progress_in(json, place) : -1;

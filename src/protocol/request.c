@@ -150,9 +150,11 @@ set_query(HttpRequest *http, const char *name, const char *api_key)
 static void
 set_authorization(HttpRequest *http, const char *auth, char *api_key)
 {
-	if (api_key == NULL || strcmp(auth, "none") == 0)
+	if (api_key == NULL)
 		return;
-	add_secret(http, api_key);
+	add_secret(http, api_key); /* also one that is not sent: nothing shows it */
+	if (strcmp(auth, "none") == 0)
+		return;
 	if (strcmp(auth, "bearer") == 0)
 		set_header(http, "Authorization", psprintf("Bearer %s", api_key), "Bearer ***");
 	else if (strcmp(auth, "basic") == 0)
@@ -244,7 +246,7 @@ wrap_params(const Protocol *protocol, cJSON *params)
 
 	if (protocol->wrap == NULL || cJSON_IsObject(pointer_first(params, protocol->wrap)))
 		return params;
-	root = cJSON_CreateObject();
+	root = json_create(cJSON_Object);
 	pointer_set(root, protocol->wrap, params);
 	return root;
 }
@@ -289,9 +291,9 @@ read_params(const RequestSource *source)
 		json_merge(wrap_params(protocol, read_defaults(options)), wrap_params(protocol, params));
 	if (options->model != NULL && protocol->model_at != NULL &&
 		pointer_first(params, protocol->model_at) == NULL)
-		pointer_set(params, protocol->model_at, cJSON_CreateString(options->model));
+		pointer_set(params, protocol->model_at, json_create_string(pstrdup(options->model)));
 	if (remote_id != NULL && *remote_id == '=' && source->idempotency_key != NULL)
-		pointer_set(params, remote_id + 1, cJSON_CreateString(source->idempotency_key));
+		pointer_set(params, remote_id + 1, json_create_string(pstrdup(source->idempotency_key)));
 	return params;
 }
 

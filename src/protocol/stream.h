@@ -14,10 +14,11 @@ typedef struct Stream
 {
 	cJSON *json; /* the members of all events, the later over the earlier, and the text as "text" */
 	char *error; /* the server's words, of an event that says so; or NULL */
+	char *refused; /* what an event is that is too much to be read; or NULL */
 	bool is_whole; /* its end has come */
 } Stream;
 
 extern bool stream_is(const HttpReply *reply);
-extern void stream_read(const Protocol *protocol, char *body, size_t len, Stream *stream);
+extern void stream_read(const Protocol *protocol, const char *body, size_t len, Stream *stream);
 
 #endif /* GENJOB_STREAM_H */

@@ -17,6 +17,7 @@
 #define MAX_WORDS 1000                /* bytes of the server's own words in an error */
 #define LARGE_STRING ((size_t) 65536) /* bytes */
 #define MIN_SECRET 6                  /* bytes; shorter ones would mask ordinary text */
+#define MAX_READ 65536                /* bytes of a text in which words are looked for */
 
 /* ---------- secrets ---------- */
 
@@ -292,16 +293,16 @@ words_mask_reply(const HttpRequest *request, HttpReply *reply)
 /* ---------- words ---------- */
 
 /*
- * A palloc'd copy of text as one line of at most MAX_WORDS bytes.
+ * A palloc'd copy of text, which is valid UTF-8, as one line of at most max bytes.
  */
 char *
-words_clip(const char *text, size_t len)
+words_cut(const char *text, size_t len, int max)
 {
 	StringInfoData words;
 	size_t i;
 
 	initStringInfo(&words);
-	len = pg_encoding_mbcliplen(PG_UTF8, text, (int) Min(len, MaxAllocSize), MAX_WORDS);
+	len = pg_encoding_mbcliplen(PG_UTF8, text, (int) Min(len, MaxAllocSize), max);
 	for (i = 0; i < len; i++)
 	{
 		bool blank = (unsigned char) text[i] <= ' ';
@@ -316,6 +317,34 @@ words_clip(const char *text, size_t len)
 	return words.data;
 }
 
+/*
+ * The same, of as many bytes as an error has of the server's own words.
+ */
+char *
+words_clip(const char *text, size_t len)
+{
+	return words_cut(text, len, MAX_WORDS);
+}
+
+/*
+ * The same of any bytes from outside, such as libcurl's words, which repeat what a server sent: without the request's
+ * secrets, if there is a request.
+ */
+char *
+words_of_bytes(const HttpRequest *request, const char *bytes, size_t len)
+{
+	size_t seen = Min(len, MAX_READ);
+	char *text = memcpy(palloc(seen + 1), bytes, seen);
+	char *words;
+
+	json_sanitize_line(text, seen);
+	if (request != NULL)
+		words_mask(request, text, seen);
+	words = words_clip(text, seen);
+	pfree(text);
+	return words;
+}
+
 static char *
 words_of_node(const cJSON *node)
 {
@@ -324,7 +353,7 @@ words_of_node(const cJSON *node)
 	if (cJSON_IsString(node))
 		text = node->valuestring;
 	else if ((cJSON_IsObject(node) || cJSON_IsArray(node)) && node->child != NULL)
-		text = json_print(node);
+		text = json_print_start(node, 2 * MAX_WORDS);
 	else
 		return NULL;
 	text = words_clip(text, strlen(text));
@@ -355,8 +384,9 @@ words_of_json(cJSON *json, const char *places, const char *id)
 }
 
 static char *
-words_of_html(const char *text)
+words_of_html(const char *page, size_t len)
 {
+	char *text = pnstrdup(page, Min(len, MAX_READ));
 	const char *title = strcasestr(text, "<title>");
 	const char *end = title ? strcasestr(title, "</title>") : NULL;
 
@@ -368,7 +398,7 @@ words_of_html(const char *text)
 
 /*
  * The server's own words in a body of any kind; empty where it has none.  The body is overwritten; as
- * JSON, if it is that, it goes to *json.
+ * JSON, if it is that, it goes to *json, whose strings are in the body.
  */
 char *
 words_of_body(const HttpRequest *request, HttpReply *reply, const char *places, const char *id,
@@ -383,23 +413,18 @@ words_of_body(const HttpRequest *request, HttpReply *reply, const char *places, 
 	if (body->len == 0 || strcmp(type, "application/octet-stream") == 0)
 		return "";
 	words_mask(request, body->data, body->len);
-	json_sanitize_text(body->data, body->len);
-	if (strcmp(type, "text/html") == 0)
-		return words_of_html(body->data);
 	if (strcmp(type, "application/json") == 0)
+		*json = json_parse_answer(body->data, body->len, &reason);
+	if (*json != NULL)
 	{
-		char *copy = MemoryContextAllocHuge(CurrentMemoryContext, body->len + 1);
-
-		memcpy(copy, body->data, body->len + 1);
-		*json = json_parse(copy, body->len, &reason);
-		if (*json == NULL)
-			return words_clip(body->data, body->len);
 		words_mask_json(request, *json);
 		words = words_of_json(*json, places, id);
-		if (words != NULL)
-			return words;
-		words = json_print(*json);
+		if (words == NULL)
+			words = json_print_start(*json, 2 * MAX_WORDS);
 		return words_clip(words, strlen(words));
 	}
-	return words_clip(body->data, body->len);
+	json_sanitize_text(body->data, Min(body->len, MAX_READ));
+	if (strcmp(type, "text/html") == 0)
+		return words_of_html(body->data, body->len);
+	return words_clip(body->data, Min(body->len, MAX_READ));
 }

@@ -11,11 +11,11 @@
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "clock.h"
+#include "jsonb.h"
 #include "marker.h"
 #include "memory.h"
 #include "queue/claim.h"
@@ -47,15 +47,25 @@ utf8_from_text(Datum datum)
 	return utf8_from_string(TextDatumGetCString(datum));
 }
 
-static char *
-utf8_from_jsonb(Datum datum)
+/*
+ * Reads the column request.  INSERT refuses what cannot be printed, but replication brings it.
+ */
+static void
+read_request(Job *job, Datum datum)
 {
 	Jsonb *jsonb = DatumGetJsonbP(datum);
-	char *string = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+	const char *fault = jsonb_find_fault(jsonb);
 
+	if (fault == NULL)
+		job->request = utf8_from_string(jsonb_print(jsonb));
+	else
+	{
+		job->request = pstrdup("{}");
+		job->complaint =
+			psprintf("request has %s. Insert the job again with long numbers as strings.", fault);
+	}
 	if ((Pointer) jsonb != DatumGetPointer(datum))
 		pfree(jsonb);
-	return utf8_from_string(string);
 }
 
 /*
@@ -143,7 +153,7 @@ read_bodies(Job *job, uint64 row)
 	}
 	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, bytes);
 	column_read = "request";
-	job->request = utf8_from_jsonb(request);
+	read_request(job, request);
 	column_read = "inputs";
 	if (!no_inputs)
 		read_inputs(job, inputs);

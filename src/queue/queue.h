@@ -74,6 +74,8 @@ extern void queue_acquit_put_aside(void);
 extern bool queue_take_spooled(Job *job, const SpooledJob *spooled);
 extern void queue_read_references(Job *job);
 extern void queue_save(Job **jobs, int n);
+/* Bytes of a result; of larger ones one is written at a time. */
+#define QUEUE_LARGE_RESULT (1024 * 1024)
 extern void queue_report(Job **jobs, int n, TimestampTz now);
 extern void queue_test_values(void *refusals);
 

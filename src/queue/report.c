@@ -8,13 +8,17 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "commit.h"
 #include "json.h"
+#include "jsonb.h"
+#include "jsontext.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
@@ -41,6 +45,12 @@ typedef enum ReportColumn
 	REPORT_COLUMNS
 } ReportColumn;
 
+/* The arguments of REPORT behind those. */
+#define REPORT_NOW REPORT_COLUMNS
+#define REPORT_LARGE_ID (REPORT_COLUMNS + 1)
+#define REPORT_LARGE_RESULT (REPORT_COLUMNS + 2)
+#define REPORT_ARGS (REPORT_COLUMNS + 3)
+
 typedef struct ColumnType
 {
 	Oid type;
@@ -53,7 +63,7 @@ static const ColumnType column_types[REPORT_COLUMNS] = {
 	[REPORT_ID] = {INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
 	[REPORT_ATTEMPT] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
 	[REPORT_STATE] = {TEXTOID, -1, false, TYPALIGN_INT},
-	[REPORT_RESULT] = {TEXTOID, -1, false, TYPALIGN_INT},
+	[REPORT_RESULT] = {JSONBOID, -1, false, TYPALIGN_INT},
 	[REPORT_USAGE] = {TEXTOID, -1, false, TYPALIGN_INT},
 	[REPORT_ERROR] = {TEXTOID, -1, false, TYPALIGN_INT},
 	[REPORT_HTTP_STATUS] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
@@ -69,7 +79,54 @@ static Datum
 text_or_null(char *utf8, bool *isnull)
 {
 	*isnull = utf8 == NULL;
-	return *isnull ? (Datum) 0 : CStringGetTextDatum(shown_from_utf8(utf8));
+	if (*isnull)
+		return (Datum) 0;
+	json_sanitize_text(utf8, strlen(utf8));
+	return CStringGetTextDatum(shown_from_utf8(utf8));
+}
+
+/*
+ * The jsonb of JSON text in UTF-8, which is used up, in the current memory context.
+ */
+static struct varlena *
+stored_json(char **utf8)
+{
+	int encoding = GetDatabaseEncoding();
+	Jsonb *jsonb = NULL;
+
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		jsonb = jsonb_from_text(utf8);
+	if (jsonb != NULL)
+		return (struct varlena *) jsonb;
+	return (struct varlena *) DatumGetJsonbP(
+		DirectFunctionCall1(jsonb_in, CStringGetDatum(shown_from_utf8(*utf8))));
+}
+
+/*
+ * Makes jsonb of a verdict's result.  It stays with the job, in place of the text, which may be megabytes.
+ */
+static void
+convert_result(Job *job)
+{
+	Verdict *verdict = job->verdict;
+	MemoryContext caller;
+
+	if (job->result != NULL || verdict->result == NULL)
+		return;
+	caller = MemoryContextSwitchTo(job->context);
+	if (job->remote.answer == verdict->result)
+		job->remote.answer = NULL;
+	job->result = stored_json(&verdict->result);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Whether a result is too large for the arrays, of whose elements a statement makes several copies.
+ */
+static bool
+is_large(const Job *job)
+{
+	return job->result != NULL && VARSIZE_ANY(job->result) > QUEUE_LARGE_RESULT;
 }
 
 /*
@@ -104,7 +161,8 @@ report_datum(const Job *job, int column, bool *isnull)
 		case REPORT_STATE:
 			return CStringGetTextDatum(job->new_state);
 		case REPORT_RESULT:
-			return text_or_null(verdict->result, isnull);
+			*isnull = job->result == NULL || is_large(job);
+			return PointerGetDatum(job->result);
 		case REPORT_USAGE:
 			return text_or_null(verdict->usage, isnull);
 		case REPORT_ERROR:
@@ -374,22 +432,34 @@ find_fenced(Job **jobs, int n)
 
 /*
  * Writes the verdicts of jobs in the state JOB_REPORTING with their outputs, and sets the outcome of
- * each: good once the transaction has committed.
+ * each: good once the transaction has committed.  Of results larger than QUEUE_LARGE_RESULT, as text or as jsonb, there
+ * is one at most.
  */
 void
 queue_report(Job **jobs, int n, TimestampTz now)
 {
-	Datum args[REPORT_COLUMNS + 1];
+	Datum args[REPORT_ARGS] = {0};
+	char nulls[REPORT_ARGS];
 	uint64 rows;
 	uint64 row;
 	int i;
 
+	memset(nulls, ' ', sizeof(nulls));
+	nulls[REPORT_LARGE_ID] = nulls[REPORT_LARGE_RESULT] = 'n';
+	for (i = 0; i < n; i++)
+	{
+		convert_result(jobs[i]);
+		jobs[i]->outcome = REPORT_PENDING;
+		if (!is_large(jobs[i]))
+			continue;
+		args[REPORT_LARGE_ID] = Int64GetDatum(jobs[i]->id);
+		args[REPORT_LARGE_RESULT] = PointerGetDatum(jobs[i]->result);
+		nulls[REPORT_LARGE_ID] = nulls[REPORT_LARGE_RESULT] = ' ';
+	}
 	for (i = 0; i < REPORT_COLUMNS; i++)
 		args[i] = job_array(jobs, n, report_datum, i, &column_types[i]);
-	args[REPORT_COLUMNS] = TimestampTzGetDatum(now);
-	for (i = 0; i < n; i++)
-		jobs[i]->outcome = REPORT_PENDING;
-	rows = statement_run(REPORT, args, NULL);
+	args[REPORT_NOW] = TimestampTzGetDatum(now);
+	rows = statement_run(REPORT, args, nulls);
 	for (row = 0; row < rows; row++)
 	{
 		int64 id = DatumGetInt64(statement_not_null(row, 1));
@@ -423,11 +493,16 @@ typedef enum SaveColumn
 	SAVE_COLUMNS
 } SaveColumn;
 
+/* The arguments of SAVE behind those. */
+#define SAVE_LARGE_ID SAVE_COLUMNS
+#define SAVE_LARGE_REMOTE (SAVE_COLUMNS + 1)
+#define SAVE_ARGS (SAVE_COLUMNS + 2)
+
 static const ColumnType save_types[SAVE_COLUMNS] = {
 	[SAVE_ID] = {INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
 	[SAVE_ATTEMPT] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
 	[SAVE_REMOTE_ID] = {TEXTOID, -1, false, TYPALIGN_INT},
-	[SAVE_REMOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
+	[SAVE_REMOTE] = {JSONBOID, -1, false, TYPALIGN_INT},
 	[SAVE_NOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
 	[SAVE_OLD_NOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
 	[SAVE_IS_FINAL] = {BOOLOID, 1, true, TYPALIGN_CHAR},
@@ -435,17 +510,34 @@ static const ColumnType save_types[SAVE_COLUMNS] = {
 };
 
 /*
- * The column remote: what a resumed job needs besides the id, and that too where it goes nowhere else.
+ * The column remote: what a resumed job needs besides the id.  Of one that has ended what it takes to cancel it, with the
+ * id, which may go nowhere else.
  */
 static char *
-remote_json(const Remote *remote, bool has_id)
+remote_json(const Remote *remote, bool is_final)
 {
-	char *id = has_id && remote->id ? psprintf("\"id\": \"%s\", ", json_escape(remote->id)) : "";
+	char *id = is_final && remote->id ? psprintf("\"id\": \"%s\", ", json_escape(remote->id)) : "";
+	const char *usage = is_final ? NULL : remote->usage;
+	const char *answer = is_final ? NULL : remote->answer;
 
 	return psprintf("{%s\"urls\": %s, \"private\": %s%s%s%s%s}", id,
 					remote->urls ? remote->urls : "{}", remote->is_private ? "true" : "false",
-					remote->usage ? ", \"usage\": " : "", remote->usage ? remote->usage : "",
-					remote->answer ? ", \"answer\": " : "", remote->answer ? remote->answer : "");
+					usage ? ", \"usage\": " : "", usage ? usage : "",
+					answer ? ", \"answer\": " : "", answer ? answer : "");
+}
+
+static Datum
+remote_datum(const Remote *remote, bool is_final)
+{
+	char *text = remote_json(remote, is_final);
+
+	return PointerGetDatum(stored_json(&text));
+}
+
+static bool
+is_large_remote(const Remote *remote)
+{
+	return remote->answer != NULL && strlen(remote->answer) > QUEUE_LARGE_RESULT;
 }
 
 static Datum
@@ -465,10 +557,8 @@ save_datum(const Job *job, int column, bool *isnull)
 			return text_or_null(is_final && !job->cancel_confirmed ? NULL : job->remote.id, isnull);
 		case SAVE_REMOTE:
 			/* while there is one, the provider of a job that has ended is still to be told */
-			return text_or_null(is_final && job->cancel_has_ended
-									? NULL
-									: remote_json(&job->remote, is_final),
-								isnull);
+			*isnull = is_final ? job->cancel_has_ended : is_large_remote(&job->remote);
+			return *isnull ? (Datum) 0 : remote_datum(&job->remote, is_final);
 		case SAVE_NOTE:
 			return text_or_null(is_final ? job->verdict->error : NULL, isnull);
 		case SAVE_OLD_NOTE:
@@ -483,12 +573,14 @@ save_datum(const Job *job, int column, bool *isnull)
 
 /*
  * Writes what jobs in the state JOB_SAVING would need to be resumed, or, of one that has ended, that its provider is
- * still to be told, or whether it was; and sets the outcome of each.
+ * still to be told, or whether it was; and sets the outcome of each.  Of answers larger than QUEUE_LARGE_RESULT there is
+ * one at most.
  */
 void
 queue_save(Job **jobs, int n)
 {
-	Datum args[SAVE_COLUMNS];
+	Datum args[SAVE_ARGS] = {0};
+	char nulls[SAVE_ARGS];
 	uint64 rows;
 	uint64 row;
 	int i;
@@ -496,9 +588,18 @@ queue_save(Job **jobs, int n)
 
 	for (i = 0; i < SAVE_COLUMNS; i++)
 		args[i] = job_array(jobs, n, save_datum, i, &save_types[i]);
+	memset(nulls, ' ', sizeof(nulls));
+	nulls[SAVE_LARGE_ID] = nulls[SAVE_LARGE_REMOTE] = 'n';
 	for (i = 0; i < n; i++)
+	{
 		jobs[i]->outcome = REPORT_PENDING;
-	rows = statement_run(SAVE, args, NULL);
+		if (jobs[i]->step == STEP_CANCEL || !is_large_remote(&jobs[i]->remote))
+			continue;
+		args[SAVE_LARGE_ID] = Int64GetDatum(jobs[i]->id);
+		args[SAVE_LARGE_REMOTE] = remote_datum(&jobs[i]->remote, false);
+		nulls[SAVE_LARGE_ID] = nulls[SAVE_LARGE_REMOTE] = ' ';
+	}
+	rows = statement_run(SAVE, args, nulls);
 	for (row = 0; row < rows; row++)
 	{
 		int64 id = DatumGetInt64(statement_not_null(row, 1));

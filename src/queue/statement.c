@@ -174,14 +174,15 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data"
 		" FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
 		" WHERE j.id = $1"},
-	[REPORT] = {14, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+	/* a large result is $16, of the job $15: what comes out of an array is copied again and again */
+	[REPORT] = {16, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
-			TIMESTAMPTZOID},
+			TIMESTAMPTZOID, INT8OID, JSONBOID},
 		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 			"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key, losses, begins_errors,"
 			"   must_cancel)",
 			"j.state = 'running' AND j.attempt = g.attempt")
-		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = g.result::jsonb,"
+		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = CASE WHEN g.id = $15 THEN $16 ELSE g.result END,"
 		"  usage = g.usage::jsonb, error = g.error, failures = j.failures + coalesce(g.counts, 0),"
 		"  run_at = coalesce(g.run_at, j.run_at), remote = CASE WHEN g.must_cancel THEN j.remote END,"
 		"  remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
@@ -201,15 +202,15 @@ static const Statement statements[STATEMENTS] = {
 		" || jsonb_build_array(repeat(' ', 65536))"
 		" FROM @.gen_jobs WHERE id = $1"},
 	/* a note takes the place of one that stands there already */
-	[SAVE] = {8, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
-			TEXTARRAYOID},
+	[SAVE] = {10, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
+			TEXTARRAYOID, INT8OID, JSONBOID},
 		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8)"
 			"  g (id, attempt, remote_id, remote, note, old_note, is_final, backend)",
 			"j.attempt = g.attempt AND CASE WHEN g.is_final THEN j.state IN ('failed', 'cancelled')"
 			" ELSE j.state = 'running' END")
 		" UPDATE @.gen_jobs j SET remote_id = CASE WHEN g.is_final THEN coalesce(j.remote_id, g.remote_id) ELSE g.remote_id END,"
-		"  remote = g.remote::jsonb,"
-		"  backend = CASE WHEN g.remote IS NOT NULL THEN g.backend ELSE j.backend END,"
+		"  remote = CASE WHEN g.id = $9 THEN $10 ELSE g.remote END,"
+		"  backend = CASE WHEN g.remote IS NOT NULL OR g.id = $9 THEN g.backend ELSE j.backend END,"
 		"  error = CASE WHEN g.note IS NULL THEN j.error"
 		"   WHEN strpos(j.error, g.old_note) > 0 THEN replace(j.error, g.old_note, g.note)"
 		"   ELSE concat_ws(CASE WHEN right(j.error, 1) = '.' THEN ' ' ELSE '. ' END, j.error, g.note) END"

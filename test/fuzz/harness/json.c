@@ -44,6 +44,6 @@ FUZZ_HARNESS(json)
 		return;
 	}
 	print_twice(json);
-	print_twice(json_merge(json, json));
+	print_twice(json_merge(json, json_copy(json)));
 	(void) json_escape(text);
 }
