@@ -35,14 +35,14 @@ static bool weights_changed = true;
 static bool absent = false;        /* this database has no extension */
 static bool other_version = false; /* it has one that this library cannot serve */
 static TimestampTz due_read;       /* run_at up to here has been read */
-static TimestampTz next_rescan;
+static MonoTime next_rescan;
 
 /* Trouble with the database */
 static int claim_batch = CLAIM_BATCH;
 static int troubles = 0; /* failed claim transactions in a row */
-static TimestampTz trouble_until = 0;
+static MonoTime trouble_until = 0;
 static int fail_troubles = 0;
-static TimestampTz fail_until =
+static MonoTime fail_until =
 	0; /* until then no job is failed that was never started: the last try raised an error */
 
 /*
@@ -53,7 +53,7 @@ claimer_init(int descriptors)
 {
 	max_calls = descriptors;
 	news.untold = (Untold){DT_NOEND, DT_NOEND};
-	next_rescan = clock_now() + genjob_rescan_interval * USECS_PER_SEC;
+	next_rescan = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
 }
 
 /*
@@ -62,7 +62,7 @@ claimer_init(int descriptors)
 void
 claimer_reconfigured(void)
 {
-	TimestampTz next = clock_now() + genjob_rescan_interval * USECS_PER_SEC;
+	MonoTime next = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
 
 	next_rescan = Min(next_rescan, next);
 }
@@ -181,12 +181,12 @@ read_queue(TimestampTz now)
  * given.
  */
 static void
-look_again(TimestampTz now)
+look_again(TimestampTz now, MonoTime mono)
 {
 	int64 ids[CLAIM_BATCH];
-	int n = putoff_take(ids, CLAIM_BATCH, now);
+	int n = putoff_take(ids, CLAIM_BATCH, mono);
 
-	n += schedule_release(ids + n, CLAIM_BATCH - n, now);
+	n += schedule_release(ids + n, CLAIM_BATCH - n, mono);
 	if (n > 0)
 		queue_read_changed(ids, n, now);
 }
@@ -196,17 +196,18 @@ claim_work(void *arg)
 {
 	Claim *claim = arg;
 	TimestampTz now = clock_now();
+	MonoTime mono = clock_mono();
 	int n;
 
 	if (!check_extension())
 		return;
 	read_queue(now);
 	schedule_refresh();
-	look_again(now);
+	look_again(now, mono);
 	do
 	{
 		queue_fill(now);
-		n = schedule_take(claim->turns + claim->n, claim_batch - claim->n, room() - claim->n, now);
+		n = schedule_take(claim->turns + claim->n, claim_batch - claim->n, room() - claim->n, mono);
 		claim->n += n;
 		claim->n -= n - queue_keep_home(claim->turns + claim->n - n, n);
 	} while (n > 0 && claim->n < claim_batch && lanes_next_hungry(NULL) != NULL);
@@ -264,13 +265,13 @@ claim_failed(Claim *claim, const ErrorData *error)
 	for (i = 0; i < claim->n; i++)
 		limits_give_back(&claim->turns[i].place);
 	if (is_found)
-		schedule_put_off(claim->turns[0].id, clock_now() + TROUBLE_MAX_MS * INT64CONST(1000), true);
+		schedule_put_off(claim->turns[0].id, clock_mono() + TROUBLE_MAX_MS * INT64CONST(1000), true);
 	claim_batch = 1;
 	look_at_extension = look_for_orphans = weights_changed = true;
 	scan_since = DT_NOBEGIN;
 	scanning = false;
 	if (!is_found || troubles++ > MAX_QUICK_TROUBLES)
-		trouble_until = clock_now() + trouble_backoff_us(troubles++);
+		trouble_until = clock_mono() + trouble_backoff_us(troubles++);
 	shmem_set_my_state(WORKER_TROUBLED);
 }
 
@@ -287,18 +288,18 @@ forget_news(void)
 /*
  * When there may be jobs that have expired, or have no server; 0: it is not known.
  */
-static TimestampTz
+static MonoTime
 next_failing(void)
 {
-	TimestampTz earliest = Max(fail_until, 1);
+	MonoTime earliest = Max(fail_until, 1);
 
 	if (schedule_next_without_server() != NULL)
 		return earliest;
-	return schedule_times.expiry != 0 ? Max(schedule_times.expiry, earliest) : 0;
+	return schedule_times.expiry != 0 ? Max(clock_mono_at(schedule_times.expiry), earliest) : 0;
 }
 
 static bool
-must_fail(TimestampTz now)
+must_fail(MonoTime now)
 {
 	return next_failing() != 0 && next_failing() <= now;
 }
@@ -336,7 +337,7 @@ fail_unstarted(void)
 	ErrorData *error;
 	int i;
 
-	if (!must_fail(now))
+	if (!must_fail(clock_mono()))
 		return;
 	for (i = 0; i < lengthof(works); i++)
 	{
@@ -347,7 +348,7 @@ fail_unstarted(void)
 		scan_since = DT_NOBEGIN;
 		failed = true;
 	}
-	fail_until = failed ? clock_now() + trouble_backoff_us(fail_troubles) : 0;
+	fail_until = failed ? clock_mono() + trouble_backoff_us(fail_troubles) : 0;
 	fail_troubles = failed ? fail_troubles + 1 : 0;
 }
 
@@ -357,7 +358,7 @@ fail_unstarted(void)
  * Whether there is a reason for a claim transaction now.  An idle dispatcher has none.
  */
 bool
-claimer_must_look(TimestampTz now)
+claimer_must_look(MonoTime now)
 {
 	const ScheduleTimes *times = &schedule_times;
 
@@ -373,14 +374,14 @@ claimer_must_look(TimestampTz now)
 		if (other_version)
 			news.recheck = true;
 		else
-			queue_sweep_begin(now);
+			queue_sweep_begin(clock_now());
 		next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
 	}
 	if (other_version)
 		return news.recheck || news.untold.since != DT_NOEND || news.n_ids > 0;
 	return look_at_extension || scan_since != DT_NOEND || scanning || must_fail(now) ||
 		   news.n_ids > 0 || news.untold.since != DT_NOEND || news.recheck ||
-		   (putoff_next() != 0 && putoff_next() <= now) || (times->due != 0 && times->due <= now) ||
+		   (putoff_next() != 0 && putoff_next() <= now) || (times->due != 0 && times->due <= clock_now()) ||
 		   schedule_can_take(room(), now);
 }
 
@@ -420,11 +421,11 @@ claimer_claim(void)
  * Looks for jobs that no commit told of, if it is time to.
  */
 void
-claimer_sweep(TimestampTz now)
+claimer_sweep(MonoTime now)
 {
 	if (!look_at_extension && trouble_until <= now && queue_sweep_next() != 0 &&
 		queue_sweep_next() <= now)
-		queue_sweep(now);
+		queue_sweep(clock_now());
 }
 
 /*
@@ -433,7 +434,7 @@ claimer_sweep(TimestampTz now)
 void
 claimer_show(void)
 {
-	schedule_show(room(), clock_now());
+	schedule_show(room(), clock_mono());
 }
 
 /*
@@ -460,12 +461,13 @@ claimer_take_news(void)
 /*
  * When the queue has to be looked at, if nobody tells of anything before.
  */
-TimestampTz
-claimer_next_look(TimestampTz now)
+MonoTime
+claimer_next_look(MonoTime now)
 {
-	TimestampTz times[] = {schedule_times.due, next_failing(),     schedule_times.rescan,
-						   putoff_next(),      queue_sweep_next(), schedule_next_change(now)};
-	TimestampTz next = next_rescan;
+	MonoTime due = schedule_times.due != 0 ? clock_mono_at(schedule_times.due) : 0;
+	MonoTime times[] = {due,           next_failing(),     schedule_times.rescan,
+						putoff_next(), queue_sweep_next(), schedule_next_change(now)};
+	MonoTime next = next_rescan;
 	int i;
 
 	if (trouble_until > now)

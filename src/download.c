@@ -102,7 +102,7 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 	{
 		job_enter(job, JOB_WAITING);
 		job->step = STEP_DOWNLOAD;
-		job_wake_at(job, clock_now() + (USECS_PER_SEC << (job->ask_failures - 1)) / 2);
+		job_wake_at(job, clock_mono() + (USECS_PER_SEC << (job->ask_failures - 1)) / 2);
 	}
 	else if (follow_can_be_asked(job) && !job->asked_again)
 	{
@@ -115,7 +115,7 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 		job->ask_failures = 0;
 		job_enter(job, JOB_WAITING);
 		job->step = job->options->protocol.result ? STEP_RESULT : STEP_POLL;
-		job_wake_at(job, clock_now());
+		job_wake_at(job, clock_mono());
 	}
 	else
 		steps_fail(job, MemoryContextStrdup(job->context, verdict->error));

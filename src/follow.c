@@ -47,10 +47,10 @@ split_address(const char *text, const char **places)
 	return pnstrdup(text, hash - text);
 }
 
-static TimestampTz
+static MonoTime
 deadline_of(const Job *job)
 {
-	return job->started_at + job->options->timeout * INT64CONST(1000);
+	return job->began_at + job->options->timeout * INT64CONST(1000);
 }
 
 /*
@@ -58,10 +58,10 @@ deadline_of(const Job *job)
  * tenth more each time.
  */
 static int64
-usual_delay_ms(const Job *job, TimestampTz now)
+usual_delay_ms(const Job *job, MonoTime now)
 {
 	int64 least = job->options->poll_interval;
-	int64 elapsed = (now - job->started_at) / 1000;
+	int64 elapsed = (now - job->began_at) / 1000;
 	double usual = job->queue->stats ? stats_percentile(job->queue->stats, 0.5) * 1000 * 0.8 : 0;
 	int64 delay = Max(least, elapsed / 10);
 
@@ -121,7 +121,7 @@ void
 follow_wait(Job *job)
 {
 	Verdict *verdict = job->verdict;
-	TimestampTz now = clock_now();
+	MonoTime now = clock_mono();
 	int64 delay =
 		verdict->after >= 0 && (verdict->error != NULL || verdict->has_answer)
 			? Max(verdict->after, verdict->error != NULL ? job->options->poll_interval : 0)
@@ -190,7 +190,7 @@ follow_begin(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase)
 	/* memory is short: another time */
 	job_enter(job, JOB_WAITING);
 	job->step = step;
-	job_wake_at(job, clock_now() + USECS_PER_SEC);
+	job_wake_at(job, clock_mono() + USECS_PER_SEC);
 }
 
 /*
@@ -270,7 +270,7 @@ follow_submitted(Job *job)
 	const char *place;
 
 	if (progress_address(job, &place) != NULL)
-		job_wake_at(job, clock_now() + job->options->poll_interval * 1000);
+		job_wake_at(job, clock_mono() + job->options->poll_interval * 1000);
 }
 
 static void
@@ -324,7 +324,7 @@ probed(Job *job, HttpReply *reply)
 	MemoryContextSwitchTo(job->context);
 	MemoryContextReset(job->probe_context);
 	if (job->state == JOB_CALLING && job->step == STEP_SUBMIT)
-		job_wake_at(job, clock_now() + job->options->poll_interval * 1000);
+		job_wake_at(job, clock_mono() + job->options->poll_interval * 1000);
 }
 
 /* ---------- waking ---------- */
@@ -333,7 +333,7 @@ probed(Job *job, HttpReply *reply)
  * Whether there is room for another poll in this second.
  */
 static bool
-may_ask(TimestampTz now)
+may_ask(MonoTime now)
 {
 	int64 second = now / USECS_PER_SEC;
 
@@ -390,7 +390,7 @@ wake(Job *job)
  * Moves on the jobs whose time has come.
  */
 void
-follow_wake(TimestampTz now)
+follow_wake(MonoTime now)
 {
 	Job *job;
 
@@ -406,11 +406,11 @@ follow_wake(TimestampTz now)
 /*
  * When follow_wake() has something to do; 0: never.
  */
-TimestampTz
+MonoTime
 follow_next_wake(void)
 {
 	Job *job = job_next_to_wake();
-	TimestampTz now = clock_now();
+	MonoTime now = clock_mono();
 
 	if (job == NULL || asking >= MAX_ASKING)
 		return 0;
@@ -480,7 +480,7 @@ judge(Job *job, HttpReply *reply)
 	}
 	PG_END_TRY();
 	calls_hold_answer(job);
-	limits_note(&job->place, job->call_outcome, verdict->error, clock_now());
+	limits_note(&job->place, job->call_outcome, verdict->error, clock_mono());
 	return verdict;
 }
 

@@ -26,6 +26,7 @@
 #include "utils/acl.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "commit.h"
 #include "compat.h"
 #include "hooks.h"
@@ -120,7 +121,7 @@ hold_database(Node *statement)
 	bool at_once;
 	const char *name = wanted_database(statement, &at_once);
 	Oid database = name != NULL ? get_database_oid(name, true) : InvalidOid;
-	TimestampTz deadline;
+	MonoTime deadline;
 
 	/* of the own database only a copy can be made */
 	if (!OidIsValid(database) || (database == MyDatabaseId && !IsA(statement, CreatedbStmt)) ||
@@ -132,8 +133,8 @@ hold_database(Node *statement)
 		at_once = false;
 	shmem_hold_database(database, at_once);
 	deadline =
-		GetCurrentTimestamp() + (genjob_shutdown_grace * 1000 + HOLD_EXTRA_MS) * INT64CONST(1000);
-	while (shmem_has_dispatcher(database) && GetCurrentTimestamp() < deadline)
+		clock_uptime() + (genjob_shutdown_grace * 1000 + HOLD_EXTRA_MS) * INT64CONST(1000);
+	while (shmem_has_dispatcher(database) && clock_uptime() < deadline)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, HOLD_POLL_MS,

@@ -8,6 +8,7 @@
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
 
+#include "clock.h"
 #include "limits/limits.h"
 #include "memory.h"
 #include "protocol/reply.h"
@@ -113,6 +114,7 @@ typedef struct Job
 	MemoryShare *input_share; /* of input_context; or NULL */
 	bool key_is_kept;         /* of an earlier attempt, whose end is not known */
 	TimestampTz started_at;
+	MonoTime began_at; /* the same, for durations */
 
 	/* Who runs it, and with what */
 	struct ServerQueue *queue;    /* of the server that runs it, which may be a fallback */
@@ -142,7 +144,7 @@ typedef struct Job
 	/* A submission of which it is not known whether it arrived */
 	Verdict *doubt;           /* of it, in case that it did not; NULL: then it is sent now */
 	const char *lookup;       /* the address that is asked next, and those behind it */
-	TimestampTz lookup_until; /* then on_unknown decides */
+	MonoTime lookup_until;    /* then on_unknown decides */
 
 	/* A prediction that the provider has named */
 	Remote remote;
@@ -157,7 +159,7 @@ typedef struct Job
 	int redirects;
 	pairingheap_node wake_node; /* in the heap while is_waking */
 	bool is_waking;
-	TimestampTz wake_at;
+	MonoTime wake_at;
 	const char *cancels; /* addresses still to be called */
 	bool cancel_confirmed;
 
@@ -167,7 +169,7 @@ typedef struct Job
 	TimestampTz run_at;    /* when queued: not before */
 	bool counts;           /* the attempt was a failure of its own */
 	ReportOutcome outcome;
-	TimestampTz report_at; /* not before; the last try failed */
+	MonoTime report_at;    /* not before; the last try failed */
 	int report_failures;
 } Job;
 
@@ -183,7 +185,7 @@ extern dlist_head *job_list(JobState state);
 
 extern size_t job_request_bytes(const struct ServerQueue *queue);
 
-extern void job_wake_at(Job *job, TimestampTz when);
+extern void job_wake_at(Job *job, MonoTime when);
 extern Job *job_next_to_wake(void);
 extern void job_stop_waking(Job *job);
 

@@ -29,6 +29,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "launcher.h"
 #include "settings.h"
@@ -52,8 +53,8 @@ typedef struct Database
 	bool seen;                      /* in the last reading of pg_database */
 	int slot;                       /* in shared memory; -1: none */
 	BackgroundWorkerHandle *handle; /* NULL: not running */
-	TimestampTz started_at;
-	TimestampTz not_before; /* of the next start */
+	MonoTime started_at;
+	MonoTime not_before; /* of the next start */
 	int failures;           /* in a row */
 } Database;
 
@@ -173,7 +174,7 @@ postpone(Database *database)
 	int64 ms = Min((int64) RESTART_MIN_MS << Min(database->failures, 10), RESTART_MAX_MS);
 
 	database->failures++;
-	database->not_before = GetCurrentTimestamp() + ms * 1000;
+	database->not_before = clock_uptime() + ms * 1000;
 }
 
 static void
@@ -221,7 +222,7 @@ start_dispatcher(Database *database)
 	}
 	complained_of_slots = false;
 	database->asked_again = false;
-	database->started_at = GetCurrentTimestamp();
+	database->started_at = clock_uptime();
 }
 
 /*
@@ -231,11 +232,11 @@ static void
 dispatcher_ended(Database *database)
 {
 	WorkerState state = shmem_slot_state(database->slot);
-	TimestampTz now = GetCurrentTimestamp();
+	MonoTime now = clock_uptime();
 
 	pfree(database->handle);
 	database->handle = NULL;
-	if (TimestampDifferenceExceeds(database->started_at, now, STEADY_MS))
+	if (clock_ms_between(database->started_at, now) >= STEADY_MS)
 		database->failures = 0;
 	switch (state)
 	{
@@ -287,7 +288,7 @@ count_starting(void)
 static long
 start_missing(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	MonoTime now = clock_uptime();
 	int starting = count_starting();
 	long wait_ms = -1;
 	ListCell *cell;
@@ -311,7 +312,7 @@ start_missing(void)
 		}
 		if (database->handle != NULL)
 			continue;
-		ms = Max(TimestampDifferenceMilliseconds(now, database->not_before), STARTING_POLL_MS);
+		ms = Max(clock_ms_between(now, database->not_before), STARTING_POLL_MS);
 		wait_ms = wait_ms < 0 ? ms : Min(wait_ms, ms);
 	}
 	return wait_ms;

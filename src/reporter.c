@@ -45,7 +45,7 @@ save_work(void *arg)
 static void
 postpone_report(Job *job)
 {
-	job->report_at = clock_now() + trouble_backoff_us(job->report_failures++);
+	job->report_at = clock_mono() + trouble_backoff_us(job->report_failures++);
 }
 
 static void
@@ -70,7 +70,7 @@ settle_report(Job *job)
 	switch (job->outcome)
 	{
 		case REPORT_WRITTEN:
-			steps_reported(job, clock_now());
+			steps_reported(job);
 			job_destroy(job);
 			break;
 		case REPORT_FENCED:
@@ -157,7 +157,7 @@ write_due(const Writing *writing)
 {
 	Job *batch[REPORT_BATCH + 1];
 	dlist_iter iter;
-	TimestampTz now = clock_now();
+	MonoTime now = clock_mono();
 	size_t bytes = 0;
 	int n = 0;
 
@@ -188,10 +188,10 @@ reporter_write(void)
 	write_due(&reporting);
 }
 
-static TimestampTz
+static MonoTime
 next_of(JobState state)
 {
-	TimestampTz next = 0;
+	MonoTime next = 0;
 	dlist_iter iter;
 
 	dlist_foreach(iter, job_list(state))
@@ -206,11 +206,11 @@ next_of(JobState state)
 /*
  * When something is to be written next; 0: there is nothing.
  */
-TimestampTz
+MonoTime
 reporter_next(void)
 {
-	TimestampTz saves = next_of(JOB_SAVING);
-	TimestampTz reports = next_of(JOB_REPORTING);
+	MonoTime saves = next_of(JOB_SAVING);
+	MonoTime reports = next_of(JOB_REPORTING);
 
 	if (saves == 0 || reports == 0)
 		return Max(saves, reports);

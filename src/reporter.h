@@ -5,9 +5,9 @@
 #ifndef GENJOB_REPORTER_H
 #define GENJOB_REPORTER_H
 
-#include "datatype/timestamp.h"
+#include "clock.h"
 
 extern void reporter_write(void);
-extern TimestampTz reporter_next(void);
+extern MonoTime reporter_next(void);
 
 #endif /* GENJOB_REPORTER_H */

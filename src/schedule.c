@@ -97,7 +97,7 @@ has_waiting(ServerQueue *queue)
  * back sooner if something is told of it.
  */
 void
-schedule_put_off(int64 id, TimestampTz until, bool is_shunned)
+schedule_put_off(int64 id, MonoTime until, bool is_shunned)
 {
 	schedule_remove(id);
 	if (!putoff_add(id, until, is_shunned))
@@ -167,7 +167,7 @@ schedule_bind(int64 id, ServerQueue *home, const char *why)
  * where servers have changed: the caller is to look at them again.  Returns their number.
  */
 int
-schedule_release(int64 *ids, int max, TimestampTz now)
+schedule_release(int64 *ids, int max, MonoTime now)
 {
 	int n_queues;
 	ServerQueue **list = list_queues(&n_queues);
@@ -201,7 +201,7 @@ refresh_queue(ServerQueue *queue)
 	if (server != NULL)
 		server_hold(server);
 	queue->stats = server ? shmem_stats_find(server->oid) : NULL;
-	limits_apply(&queue->limits, server, queue->stats, clock_now());
+	limits_apply(&queue->limits, server, queue->stats, clock_mono());
 	server_release(queue->server);
 	queue->server = server;
 	free(queue->complaint);
@@ -346,12 +346,13 @@ schedule_next_without_server(void)
 /*
  * When a job that expires then must go to the fallback, for it will hardly be its turn before.
  */
-static TimestampTz
+static MonoTime
 last_moment(const ServerQueue *queue, TimestampTz expires_at)
 {
 	double usual = queue->stats ? stats_percentile(queue->stats, 0.5) : 0;
 
-	return expires_at - (usual > 1 ? (TimestampTz) (usual * USECS_PER_SEC) : USECS_PER_SEC);
+	return clock_mono_at(expires_at) -
+		   (usual > 1 ? (int64) (usual * USECS_PER_SEC) : USECS_PER_SEC);
 }
 
 /*
@@ -359,7 +360,7 @@ last_moment(const ServerQueue *queue, TimestampTz expires_at)
  * start it in time.
  */
 static bool
-needs_fallback(ServerQueue *queue, TimestampTz now)
+needs_fallback(ServerQueue *queue, MonoTime now)
 {
 	TimestampTz expiry = lanes_next_expiry(&queue->turns.lanes);
 
@@ -384,7 +385,7 @@ pop_for_fallback(ServerQueue *queue, int64 *id)
  * Whether the queue's next job might be started if there is memory for it.
  */
 static bool
-could_take(ServerQueue *queue, TimestampTz now)
+could_take(ServerQueue *queue, MonoTime now)
 {
 	if (!has_waiting(queue))
 		return false;
@@ -428,7 +429,7 @@ schedule_memory_refused(ServerQueue *queue, size_t bytes)
  * nobody's way.  NULL: there is none.
  */
 ServerQueue *
-schedule_next_for_memory(TimestampTz now)
+schedule_next_for_memory(MonoTime now)
 {
 	HASH_SEQ_STATUS scan;
 	ServerQueue *queue;
@@ -459,7 +460,7 @@ waits_for_memory(const ServerQueue *queue, const ServerQueue *first)
  * Whether schedule_take() would take anything now.
  */
 bool
-schedule_can_take(int room, TimestampTz now)
+schedule_can_take(int room, MonoTime now)
 {
 	HASH_SEQ_STATUS scan;
 	ServerQueue *queue;
@@ -481,7 +482,7 @@ schedule_can_take(int room, TimestampTz now)
 }
 
 static bool
-take_one(ServerQueue *queue, Turn *taken, TimestampTz now)
+take_one(ServerQueue *queue, Turn *taken, MonoTime now)
 {
 	taken->home = queue;
 	if (limits_room(&queue->limits, now) > 0)
@@ -508,7 +509,7 @@ take_one(ServerQueue *queue, Turn *taken, TimestampTz now)
  * server, as a fallback's guests do, the one that was served longer ago.
  */
 static bool
-comes_first(ServerQueue *left, ServerQueue *right, TimestampTz now)
+comes_first(ServerQueue *left, ServerQueue *right, MonoTime now)
 {
 	const ServerQueue *left_runs = needs_fallback(left, now) ? left->fallback : left;
 	const ServerQueue *right_runs = needs_fallback(right, now) ? right->fallback : right;
@@ -519,7 +520,7 @@ comes_first(ServerQueue *left, ServerQueue *right, TimestampTz now)
 }
 
 static int
-choose_queue(ServerQueue **list, int n, TimestampTz now)
+choose_queue(ServerQueue **list, int n, MonoTime now)
 {
 	int best = 0;
 	int i;
@@ -537,7 +538,7 @@ choose_queue(ServerQueue **list, int n, TimestampTz now)
  * returns their number.
  */
 int
-schedule_take(Turn *taken, int max, int room, TimestampTz now)
+schedule_take(Turn *taken, int max, int room, MonoTime now)
 {
 	int n_queues;
 	ServerQueue **list = list_queues(&n_queues);
@@ -591,25 +592,26 @@ schedule_list_usable(const char **urls, int max)
 /*
  * When time alone may let more jobs go, of those that are ready; 0: it does not.
  */
-TimestampTz
-schedule_next_change(TimestampTz now)
+MonoTime
+schedule_next_change(MonoTime now)
 {
 	HASH_SEQ_STATUS scan;
 	ServerQueue *queue;
-	TimestampTz next = 0;
+	MonoTime next = 0;
 
 	if (queues == NULL)
 		return 0;
 	hash_seq_init(&scan, queues);
 	while ((queue = hash_seq_search(&scan)) != NULL)
 	{
-		TimestampTz change = has_waiting(queue) ? limits_next_change(&queue->limits, now) : 0;
+		MonoTime change = has_waiting(queue) ? limits_next_change(&queue->limits, now) : 0;
 		TimestampTz expiry = queue->fallback ? lanes_next_expiry(&queue->turns.lanes) : 0;
+		MonoTime last = expiry != 0 ? last_moment(queue, expiry) : 0;
 
 		if (change != 0)
 			schedule_note_time(&next, change);
-		if (expiry != 0 && last_moment(queue, expiry) > now)
-			schedule_note_time(&next, last_moment(queue, expiry));
+		if (last > now)
+			schedule_note_time(&next, last);
 		if (has_ready(queue) && queue->fallback != NULL &&
 			(change = limits_next_change(&queue->fallback->limits, now)) != 0)
 			schedule_note_time(&next, change);
@@ -621,7 +623,7 @@ schedule_next_change(TimestampTz now)
  * Shows in genjob.servers and genjob.backends what each server may be given, and why it is not more.
  */
 void
-schedule_show(int room, TimestampTz now)
+schedule_show(int room, MonoTime now)
 {
 	HASH_SEQ_STATUS scan;
 	ServerQueue *queue;
@@ -639,10 +641,10 @@ schedule_show(int room, TimestampTz now)
 }
 
 /*
- * Moves a time forward to candidate if that comes first.
+ * Moves a time, of either type, forward to candidate if that comes first.
  */
 void
-schedule_note_time(TimestampTz *time, TimestampTz candidate)
+schedule_note_time(int64 *time, int64 candidate)
 {
 	/* the one time that means "none" is put off by a microsecond */
 	if (candidate == 0)

@@ -49,14 +49,14 @@ extern void schedule_add(int64 id, const char *server_name, const char *tenant, 
 						 TimestampTz run_at, TimestampTz expires_at);
 extern void schedule_remove(int64 id);
 extern bool schedule_knows(int64 id);
-extern void schedule_put_off(int64 id, TimestampTz until, bool is_shunned);
+extern void schedule_put_off(int64 id, MonoTime until, bool is_shunned);
 
 extern void schedule_bind(int64 id, ServerQueue *home, const char *why);
-extern int schedule_release(int64 *ids, int max, TimestampTz now);
+extern int schedule_release(int64 *ids, int max, MonoTime now);
 
 extern void schedule_memory_given(ServerQueue *queue, size_t bytes);
 extern void schedule_memory_refused(ServerQueue *queue, size_t bytes);
-extern ServerQueue *schedule_next_for_memory(TimestampTz now);
+extern ServerQueue *schedule_next_for_memory(MonoTime now);
 
 extern void schedule_refresh(void);
 extern void schedule_weights_changed(void);
@@ -64,21 +64,21 @@ extern void schedule_drop(ServerQueue *queue);
 extern void schedule_drop_unseen(void);
 extern ServerQueue *schedule_next_without_server(void);
 
-extern bool schedule_can_take(int room, TimestampTz now);
-extern int schedule_take(Turn *turns, int max, int room, TimestampTz now);
+extern bool schedule_can_take(int room, MonoTime now);
+extern int schedule_take(Turn *turns, int max, int room, MonoTime now);
 extern int schedule_list_usable(const char **urls, int max);
-extern TimestampTz schedule_next_change(TimestampTz now);
-extern void schedule_show(int room, TimestampTz now);
+extern MonoTime schedule_next_change(MonoTime now);
+extern void schedule_show(int room, MonoTime now);
 
 /* Moments at which the table must be looked at; 0: none is known. */
 typedef struct ScheduleTimes
 {
 	TimestampTz due;    /* a queued job's run_at comes */
 	TimestampTz expiry; /* a queued job's expires_at comes */
-	TimestampTz rescan; /* rows that were put off, more of them than are remembered, may be free */
+	MonoTime rescan;    /* rows that were put off, more of them than are remembered, may be free */
 } ScheduleTimes;
 
 extern ScheduleTimes schedule_times;
-extern void schedule_note_time(TimestampTz *time, TimestampTz candidate);
+extern void schedule_note_time(int64 *time, int64 candidate);
 
 #endif /* GENJOB_SCHEDULE_H */

@@ -81,7 +81,7 @@ prune_backends(Limits *limits)
  * it cannot be used.  What is known of its backends is kept.
  */
 void
-limits_apply(Limits *limits, Server *server, ServerStats *stats, TimestampTz now)
+limits_apply(Limits *limits, Server *server, ServerStats *stats, MonoTime now)
 {
 	int i;
 
@@ -110,7 +110,7 @@ backend_limit(Backend *backend)
 }
 
 static int
-backend_room(Backend *backend, TimestampTz now)
+backend_room(Backend *backend, MonoTime now)
 {
 	int room;
 
@@ -121,7 +121,7 @@ backend_room(Backend *backend, TimestampTz now)
 }
 
 static int
-free_slots(Limits *limits, TimestampTz now)
+free_slots(Limits *limits, MonoTime now)
 {
 	int64 room = 0;
 	int i;
@@ -135,7 +135,7 @@ free_slots(Limits *limits, TimestampTz now)
  * How many more calls the server may be given now.
  */
 int
-limits_room(Limits *limits, TimestampTz now)
+limits_room(Limits *limits, MonoTime now)
 {
 	if (limits->server == NULL || limits->server->options.paused || limits->held_until > now)
 		return 0;
@@ -180,7 +180,7 @@ limits_are_broken(const Limits *limits)
 }
 
 static void
-note_earliest(TimestampTz *next, TimestampTz candidate, TimestampTz now)
+note_earliest(MonoTime *next, MonoTime candidate, MonoTime now)
 {
 	if (candidate > now && (*next == 0 || candidate < *next))
 		*next = candidate;
@@ -189,10 +189,10 @@ note_earliest(TimestampTz *next, TimestampTz candidate, TimestampTz now)
 /*
  * When time alone may make room where there is none now; 0: it does not.
  */
-TimestampTz
-limits_next_change(Limits *limits, TimestampTz now)
+MonoTime
+limits_next_change(Limits *limits, MonoTime now)
 {
-	TimestampTz next = 0;
+	MonoTime next = 0;
 	int i;
 
 	if (limits->server == NULL || limits->server->options.paused)
@@ -217,7 +217,7 @@ limits_next_change(Limits *limits, TimestampTz now)
 /* ---------- places ---------- */
 
 static Place
-occupy(Limits *limits, Backend *backend, TimestampTz now)
+occupy(Limits *limits, Backend *backend, MonoTime now)
 {
 	Place place = {limits, backend, breaker_begin(&backend->breaker), now};
 
@@ -233,7 +233,7 @@ occupy(Limits *limits, Backend *backend, TimestampTz now)
  * limits_room() first.
  */
 Place
-limits_take(Limits *limits, TimestampTz now)
+limits_take(Limits *limits, MonoTime now)
 {
 	Backend *best = NULL;
 	int i;
@@ -256,7 +256,7 @@ limits_take(Limits *limits, TimestampTz now)
  * backend of that url, or at another if the server has it no more.  None where there is no backend.
  */
 Place
-limits_resume(Limits *limits, const char *url, TimestampTz now)
+limits_resume(Limits *limits, const char *url, MonoTime now)
 {
 	Backend *backend = url ? find_backend(limits, url) : NULL;
 	Place none = {NULL, NULL, false, 0};
@@ -272,7 +272,7 @@ limits_resume(Limits *limits, const char *url, TimestampTz now)
 		return none;
 	resumed = occupy(limits, backend, now);
 	/* how long it takes from here on says nothing of how long calls take */
-	resumed.taken_at = DT_NOBEGIN;
+	resumed.taken_at = MONO_EARLIEST;
 	return resumed;
 }
 
@@ -359,7 +359,7 @@ has_choice(const Limits *limits)
  * still needed.
  */
 void
-limits_note(Place *place, CallOutcome outcome, const char *error, TimestampTz now)
+limits_note(Place *place, CallOutcome outcome, const char *error, MonoTime now)
 {
 	Backend *backend = place->backend;
 	const ServerOptions *options;
@@ -384,7 +384,7 @@ limits_note(Place *place, CallOutcome outcome, const char *error, TimestampTz no
  * Takes notice that the job of this place has succeeded.
  */
 void
-limits_note_result(const Place *place, TimestampTz now)
+limits_note_result(const Place *place, MonoTime now)
 {
 	if (place->limits != NULL && place->backend->options != NULL &&
 		place->backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO)
@@ -396,7 +396,7 @@ limits_note_result(const Place *place, TimestampTz now)
  * so.  False where others may go on.
  */
 bool
-limits_hold(const Place *place, TimestampTz until, bool whole_server)
+limits_hold(const Place *place, MonoTime until, bool whole_server)
 {
 	if (place->limits == NULL)
 		return true;
@@ -429,7 +429,7 @@ limits_spare_attempt(const Place *place, CallOutcome outcome)
 /* ---------- what people see ---------- */
 
 static void
-show_backend(BackendStats *shown, Backend *backend, TimestampTz now)
+show_backend(BackendStats *shown, Backend *backend, MonoTime now)
 {
 	const Breaker *breaker = &backend->breaker;
 
@@ -439,12 +439,12 @@ show_backend(BackendStats *shown, Backend *backend, TimestampTz now)
 	if (breaker->is_open)
 	{
 		shown->health = breaker->is_probing ? BACKEND_PROBING : BACKEND_BROKEN;
-		shown->until = breaker->until;
+		shown->until = clock_wall_at(breaker->until);
 	}
 	else if (backend->held_until > now)
 	{
 		shown->health = BACKEND_HELD;
-		shown->until = backend->held_until;
+		shown->until = clock_wall_at(backend->held_until);
 	}
 	else
 		shown->health = BACKEND_OK;
@@ -454,7 +454,7 @@ show_backend(BackendStats *shown, Backend *backend, TimestampTz now)
 }
 
 static void
-show_backends(Limits *limits, TimestampTz now)
+show_backends(Limits *limits, MonoTime now)
 {
 	ServerStats *stats = limits->stats;
 	int n = 0;
@@ -472,7 +472,7 @@ show_backends(Limits *limits, TimestampTz now)
 }
 
 static const char *
-why_not(Limits *limits, TimestampTz now, TimestampTz *until)
+why_not(Limits *limits, MonoTime now, MonoTime *until)
 {
 	*until = limits_next_change(limits, now);
 	if (limits->server->options.paused)
@@ -494,10 +494,10 @@ why_not(Limits *limits, TimestampTz now, TimestampTz *until)
  * needed, or NULL.
  */
 void
-limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble, TimestampTz now)
+limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble, MonoTime now)
 {
 	ServerStats *stats = limits->stats;
-	TimestampTz until = 0;
+	MonoTime until = 0;
 	const char *reason;
 
 	if (stats == NULL)
@@ -515,10 +515,10 @@ limits_say_why(Limits *limits, const char *otherwise, const char *fallback_troub
 	stats->in_flight = limits->in_flight;
 	stats->allowed = count_allowed(limits);
 	stats->tokens = limits->bucket.per_second > 0 ? (float) limits->bucket.tokens : -1;
-	stats->tokens_at = limits->bucket.filled_at;
+	stats->tokens_at = clock_wall_at(limits->bucket.filled_at);
 	stats->rate = limits->bucket.per_second;
 	stats->burst = limits->bucket.burst;
-	stats->held_until = until;
+	stats->held_until = until != 0 ? clock_wall_at(until) : 0;
 	if (strcmp(stats->held_reason, reason) != 0)
 		strlcpy(stats->held_reason, reason, STATS_REASON_LEN);
 	show_backends(limits, now);

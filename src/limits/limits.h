@@ -22,7 +22,7 @@ typedef struct Backend
 	const ServerOptions
 		*options; /* the server's, with this url; NULL: it is not the server's any more */
 	int in_flight;
-	TimestampTz held_until; /* it asked to wait */
+	MonoTime held_until; /* it asked to wait */
 	Breaker breaker;
 	Capacity capacity;           /* where max_in_flight is auto */
 	char error[STATS_ERROR_LEN]; /* the last that the breaker counted */
@@ -34,7 +34,7 @@ typedef struct Limits
 	Backend **backends;
 	int n_backends;
 	TokenBucket bucket;
-	TimestampTz held_until; /* the server asked to wait */
+	MonoTime held_until; /* the server asked to wait */
 	int in_flight;
 	ServerStats *stats; /* where what is decided can be read; NULL with server */
 } Limits;
@@ -48,7 +48,7 @@ typedef struct Place
 	Limits *limits; /* NULL: none */
 	Backend *backend;
 	bool is_probe;
-	TimestampTz taken_at;
+	MonoTime taken_at;
 } Place;
 
 /* What became of a call, as far as the next ones are concerned. */
@@ -60,24 +60,24 @@ typedef enum CallOutcome
 	CALL_BROKEN       /* what stands before the server says that it is not there */
 } CallOutcome;
 
-extern void limits_apply(Limits *limits, Server *server, ServerStats *stats, TimestampTz now);
+extern void limits_apply(Limits *limits, Server *server, ServerStats *stats, MonoTime now);
 
-extern int limits_room(Limits *limits, TimestampTz now);
-extern TimestampTz limits_next_change(Limits *limits, TimestampTz now);
+extern int limits_room(Limits *limits, MonoTime now);
+extern MonoTime limits_next_change(Limits *limits, MonoTime now);
 extern bool limits_are_broken(const Limits *limits);
 extern void limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble,
-						   TimestampTz now);
+						   MonoTime now);
 
-extern Place limits_take(Limits *limits, TimestampTz now);
-extern Place limits_resume(Limits *limits, const char *url, TimestampTz now);
+extern Place limits_take(Limits *limits, MonoTime now);
+extern Place limits_resume(Limits *limits, const char *url, MonoTime now);
 extern void limits_move(Place *place, const char *url);
 extern void limits_leave(Place *place);
 extern void limits_give_back(Place *place);
 
 extern CallOutcome limits_outcome(const HttpReply *reply);
-extern void limits_note(Place *place, CallOutcome outcome, const char *error, TimestampTz now);
-extern void limits_note_result(const Place *place, TimestampTz now);
-extern bool limits_hold(const Place *place, TimestampTz until, bool whole_server);
+extern void limits_note(Place *place, CallOutcome outcome, const char *error, MonoTime now);
+extern void limits_note_result(const Place *place, MonoTime now);
+extern bool limits_hold(const Place *place, MonoTime until, bool whole_server);
 extern bool limits_spare_attempt(const Place *place, CallOutcome outcome);
 
 #endif /* GENJOB_LIMITS_H */

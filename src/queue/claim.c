@@ -162,6 +162,8 @@ job_from_row(uint64 row)
 	job->idempotency_key = text_or_null(row, 10);
 	datum = statement_value(row, 11, &isnull);
 	job->started_at = isnull ? clock_now() : DatumGetTimestampTz(datum);
+	/* of an earlier process, only the calendar knows; it may have been set since */
+	job->began_at = clock_mono() - Max(clock_now() - job->started_at, 0);
 	job->remote.id = text_or_null(row, 12);
 	job->remote.urls = text_or_null(row, 13);
 	job->remote.answer = text_or_null(row, 14);
@@ -346,7 +348,7 @@ settle_missing(Turn *const *missing, int n, TimestampTz now)
 
 		if (server_name == NULL || strcmp(server_name, NameStr(missing[i]->home->name)) != 0)
 			continue;
-		schedule_put_off(ids[i], now + LOCKED_RETRY_MS * INT64CONST(1000), false);
+		schedule_put_off(ids[i], clock_mono() + LOCKED_RETRY_MS * INT64CONST(1000), false);
 	}
 }
 
@@ -548,10 +550,10 @@ queue_read_orphans(void)
 		(void) statement_value(row, 19, &isnull);
 		queue = schedule_queue(isnull ? job->server_name : statement_name(row, 19));
 		schedule_refresh();
-		assign(job, queue, limits_resume(&queue->limits, text_or_null(row, 20), clock_now()));
+		assign(job, queue, limits_resume(&queue->limits, text_or_null(row, 20), clock_mono()));
 	}
 	if (!is_complete)
 		schedule_note_time(&schedule_times.rescan,
-						   clock_now() + LOCKED_RETRY_MS * INT64CONST(1000));
+						   clock_mono() + LOCKED_RETRY_MS * INT64CONST(1000));
 	return is_complete;
 }

@@ -23,7 +23,7 @@ typedef void (*QueueWork)(void *arg);
 
 extern bool queue_is_mine; /* this process is a dispatcher: triggers let it pass */
 
-extern void queue_init(TimestampTz (*deadline)(void));
+extern void queue_init(MonoTime (*deadline)(void));
 extern bool queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **error);
 
 /* To be called in queue_transact() only */
@@ -50,6 +50,6 @@ extern void queue_report(Job **jobs, int n, TimestampTz now);
 /* Runs transactions of its own */
 extern void queue_sweep_begin(TimestampTz now);
 extern void queue_sweep(TimestampTz now);
-extern TimestampTz queue_sweep_next(void);
+extern MonoTime queue_sweep_next(void);
 
 #endif /* GENJOB_QUEUE_H */

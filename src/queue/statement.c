@@ -234,7 +234,7 @@ check_triggers(Oid table)
 }
 
 static TimeoutId leave_timeout;
-static TimestampTz (*leave_deadline)(void);
+static MonoTime (*leave_deadline)(void);
 
 /*
  * A transaction that waits (for a synchronous standby, say) must not keep the server from stopping.
@@ -242,9 +242,9 @@ static TimestampTz (*leave_deadline)(void);
 static void
 leave_callback(void)
 {
-	TimestampTz deadline = leave_deadline();
+	MonoTime deadline = leave_deadline();
 
-	if (deadline == 0 || clock_now() < deadline)
+	if (deadline == 0 || clock_uptime() < deadline)
 		return;
 	ProcDiePending = true;
 	InterruptPending = true;
@@ -255,7 +255,7 @@ leave_callback(void)
  * the process with it, after the time that deadline tells; 0: it may go on.
  */
 void
-queue_init(TimestampTz (*deadline)(void))
+queue_init(MonoTime (*deadline)(void))
 {
 	queue_is_mine = true;
 	plans_init();
