@@ -67,8 +67,12 @@ OBJS = \
 	src/protocol/pointer.o \
 	src/http.o \
 	src/http/callbacks.o \
+	src/http/deadlines.o \
 	src/http/handle.o \
+	src/http/idle.o \
+	src/http/outcome.o \
 	src/http/pauses.o \
+	src/http/spill.o \
 	src/watch.o \
 	src/header.o \
 	src/url.o \

@@ -10,6 +10,7 @@
 #include "utils/memutils.h"
 
 #include "job.h"
+#include "schedule.h"
 #include "steps.h"
 #include "url.h"
 
@@ -88,6 +89,7 @@ calls_begin(Job *job, JobStep step, HttpRequest *http)
 {
 	job->step = step;
 	job->http = http;
+	http->account = &job->queue->answers;
 	job->transfer = http_start(http, job->activity ? &job->activity->meter : &job->meter,
 							   job->call_context, job);
 	return job->transfer != NULL;

@@ -265,7 +265,8 @@ claim_failed(Claim *claim, const ErrorData *error)
 	for (i = 0; i < claim->n; i++)
 		limits_give_back(&claim->turns[i].place);
 	if (is_found)
-		schedule_put_off(claim->turns[0].id, clock_mono() + TROUBLE_MAX_MS * INT64CONST(1000), true);
+		schedule_put_off(claim->turns[0].id, clock_mono() + TROUBLE_MAX_MS * INT64CONST(1000),
+						 true);
 	claim_batch = 1;
 	look_at_extension = look_for_orphans = weights_changed = true;
 	scan_since = DT_NOBEGIN;
@@ -381,8 +382,8 @@ claimer_must_look(MonoTime now)
 		return news.recheck || news.untold.since != DT_NOEND || news.n_ids > 0;
 	return look_at_extension || scan_since != DT_NOEND || scanning || must_fail(now) ||
 		   news.n_ids > 0 || news.untold.since != DT_NOEND || news.recheck ||
-		   (putoff_next() != 0 && putoff_next() <= now) || (times->due != 0 && times->due <= clock_now()) ||
-		   schedule_can_take(room(), now);
+		   (putoff_next() != 0 && putoff_next() <= now) ||
+		   (times->due != 0 && times->due <= clock_now()) || schedule_can_take(room(), now);
 }
 
 /*

@@ -34,7 +34,7 @@
 static TimestampTz started_at = 0;
 static MonoTime wire_started_at = 0;
 
-static MonoTime skipped = 0;                /* so long the dispatcher's clock stood still in all */
+static MonoTime skipped = 0;             /* so long the dispatcher's clock stood still in all */
 static MonoTime promised = PG_INT64_MAX; /* of clock_wire(): it stands still from here on */
 
 /*
@@ -110,6 +110,15 @@ clock_attended(long next_ms)
 		now = promised;
 	}
 	promised = now + (Max(next_ms, 0) + CLOCK_GRACE_MS) * INT64CONST(1000);
+}
+
+/*
+ * How long the dispatcher's clock has stood still in all, now included.
+ */
+MonoTime
+clock_stall(void)
+{
+	return Max(skipped, clock_uptime() - promised);
 }
 
 /*

@@ -24,6 +24,7 @@ extern TimestampTz clock_now(void);
 extern MonoTime clock_mono(void);
 extern MonoTime clock_wire(void);
 extern void clock_attended(long next_ms);
+extern MonoTime clock_stall(void);
 
 /* The machine's, which no stall stops */
 extern MonoTime clock_uptime(void);

@@ -132,8 +132,7 @@ hold_database(Node *statement)
 	if (CountDBConnections(database) > 0)
 		at_once = false;
 	shmem_hold_database(database, at_once);
-	deadline =
-		clock_uptime() + (genjob_shutdown_grace * 1000 + HOLD_EXTRA_MS) * INT64CONST(1000);
+	deadline = clock_uptime() + (genjob_shutdown_grace * 1000 + HOLD_EXTRA_MS) * INT64CONST(1000);
 	while (shmem_has_dispatcher(database) && clock_uptime() < deadline)
 	{
 		CHECK_FOR_INTERRUPTS();

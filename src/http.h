@@ -38,12 +38,13 @@ typedef struct HttpRequest
 	char *body;
 	size_t body_len;
 
-	int64 timeout;         /* ms, from start to last byte */
-	int64 connect_timeout; /* ms */
-	size_t max_response;   /* bytes of body */
-	const char *ca_file;   /* or NULL */
-	bool public_only;      /* never connects to a loopback or private address */
-	bool is_dispensable;   /* is rather cut than waited for when memory is full */
+	int64 timeout;                 /* ms, from start to last byte */
+	int64 connect_timeout;         /* ms */
+	size_t max_response;           /* bytes of body */
+	struct MemoryAccount *account; /* of its server, that the answer is counted for; or NULL */
+	const char *ca_file;           /* or NULL */
+	bool public_only;              /* never connects to a loopback or private address */
+	bool is_dispensable;           /* is rather cut than waited for when memory is full */
 } HttpRequest;
 
 /* How a transfer ended that got no complete answer. */

@@ -142,9 +142,9 @@ typedef struct Job
 	HttpRequest *probe_http;
 
 	/* A submission of which it is not known whether it arrived */
-	Verdict *doubt;           /* of it, in case that it did not; NULL: then it is sent now */
-	const char *lookup;       /* the address that is asked next, and those behind it */
-	MonoTime lookup_until;    /* then on_unknown decides */
+	Verdict *doubt;        /* of it, in case that it did not; NULL: then it is sent now */
+	const char *lookup;    /* the address that is asked next, and those behind it */
+	MonoTime lookup_until; /* then on_unknown decides */
 
 	/* A prediction that the provider has named */
 	Remote remote;
@@ -169,7 +169,7 @@ typedef struct Job
 	TimestampTz run_at;    /* when queued: not before */
 	bool counts;           /* the attempt was a failure of its own */
 	ReportOutcome outcome;
-	MonoTime report_at;    /* not before; the last try failed */
+	MonoTime report_at; /* not before; the last try failed */
 	int report_failures;
 } Job;
 

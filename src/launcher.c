@@ -55,7 +55,7 @@ typedef struct Database
 	BackgroundWorkerHandle *handle; /* NULL: not running */
 	MonoTime started_at;
 	MonoTime not_before; /* of the next start */
-	int failures;           /* in a row */
+	int failures;        /* in a row */
 } Database;
 
 static List *databases = NIL; /* of Database */

@@ -6,6 +6,7 @@
 #define GENJOB_SCHEDULE_H
 
 #include "limits/limits.h"
+#include "memory.h"
 #include "server.h"
 #include "shmem.h"
 #include "turns.h"
@@ -31,6 +32,7 @@ typedef struct ServerQueue
 	size_t wants_memory;     /* bytes that it takes; 0: it is not known to be held back */
 	uint64 waits_for_memory; /* its number in the line of those that are; 0: it has none */
 
+	MemoryAccount answers; /* what its answers take of the memory */
 	Limits limits;
 	uint64 served_at; /* the number of the last of its jobs that was given a place, of all jobs */
 } ServerQueue;

@@ -203,8 +203,9 @@ wait_deadline(FunctionCallInfo fcinfo, int argument)
 
 	if (PG_ARGISNULL(argument))
 		return 0;
-	until = DatumGetTimestampTz(DirectFunctionCall2(
-		timestamptz_pl_interval, TimestampTzGetDatum(now), PG_GETARG_DATUM(argument)));
+	until =
+		DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(now),
+												PG_GETARG_DATUM(argument)));
 	if (TIMESTAMP_NOT_FINITE(until))
 		return TIMESTAMP_IS_NOEND(until) ? 0 : 1;
 	return Max(clock_uptime() + (until - now), 1);

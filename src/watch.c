@@ -5,14 +5,21 @@
  * An epoll set, and what it knows of each socket.  A connection between two calls rests in the set: to take it out
  * and to put it in again would be two system calls a call.
  *
+ * Whoever got least of the loop's time of late comes first: so a server whose connections always have something to
+ * read, and bring nothing, keeps no other waiting.
+ *
  * Most of this is called from libcurl's callbacks: nothing here raises an error, but for watch_init().
  */
 #include "postgres.h"
 
+#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "clock.h"
 #include "watch.h"
+
+#define FORGET_US 100000 /* in which half of what a socket took is forgotten */
 
 typedef struct Watched
 {
@@ -20,6 +27,11 @@ typedef struct Watched
 	bool is_opened; /* announced by watch_opened() */
 	bool is_made;   /* it was connected when it rested first, so that its end is announced too */
 	bool is_resting;
+
+	/* The loop's time */
+	int64 used;         /* us, of late */
+	MonoTime forgot_at; /* of clock_uptime(): when half of that was forgotten last */
+	int n_served;       /* times since it rested */
 } Watched;
 
 static int set = -1;
@@ -112,6 +124,8 @@ watch_for(int fd, uint32 events)
 
 	if (!make_room(fd))
 		return false;
+	if (watched[fd].is_resting || watched[fd].events == 0)
+		watched[fd].n_served = 0;
 	watched[fd].is_resting = false;
 	if (watched[fd].events == events && watched[fd].is_opened)
 		return true;
@@ -182,23 +196,73 @@ watch_rest(int fd)
 	forget(fd);
 }
 
+static void
+forget_used(Watched *socket, MonoTime now)
+{
+	int64 halves = (now - socket->forgot_at) / FORGET_US;
+
+	socket->used = halves >= 32 ? 0 : socket->used >> halves;
+	socket->forgot_at += halves * FORGET_US;
+}
+
 /*
- * At most n events that have come, without waiting.  One that rests and has an event, as its server closes it, say,
- * is taken out of the set in silence.
+ * Notes that a socket took so much of the loop's time.  Returns how often it was served since it rested; 0: it is not
+ * known any more.
+ */
+int
+watch_charge(int fd, int64 us)
+{
+	if (fd >= n_watched || watched[fd].events == 0 || watched[fd].is_resting)
+		return 0;
+	watched[fd].used += us;
+	return ++watched[fd].n_served;
+}
+
+/*
+ * How many bytes have come over a socket since it was connected, framing and all; 0 where the kernel does not tell.
+ */
+uint64
+watch_bytes_received(int fd)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_bytes_received : 0;
+}
+
+static int
+compare_used(const void *a, const void *b)
+{
+	int64 left = watched[((const struct epoll_event *) a)->data.fd].used;
+	int64 right = watched[((const struct epoll_event *) b)->data.fd].used;
+
+	return (left > right) - (left < right);
+}
+
+/*
+ * At most n events that have come, without waiting: first of those sockets that took least of the loop's time of late.
+ * One that rests and has an event, as its server closes it, say, is taken out of the set in silence.
  */
 int
 watch_collect(struct epoll_event *events, int n)
 {
 	int found = epoll_wait(set, events, n, 0);
+	MonoTime now = clock_uptime();
 	int kept = 0;
 	int i;
 
 	for (i = 0; i < found; i++)
 	{
-		if (watched[events[i].data.fd].is_resting)
+		Watched *socket = &watched[events[i].data.fd];
+
+		if (socket->is_resting)
+		{
 			take_out(events[i].data.fd);
-		else
-			events[kept++] = events[i];
+			continue;
+		}
+		forget_used(socket, now);
+		events[kept++] = events[i];
 	}
+	qsort(events, kept, sizeof(struct epoll_event), compare_used);
 	return kept;
 }

@@ -17,12 +17,20 @@
 #include "watch.h"
 
 #define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
+#define MAX_HEADER_BYTES \
+	(1024 * 1024) /* of all answers to a call: of interim ones there may be many */
 
 static size_t
 header_callback(char *line, size_t size, size_t count, void *arg)
 {
 	HttpTransfer *transfer = arg;
 
+	transfer->header_bytes += size * count;
+	if (transfer->header_bytes > MAX_HEADER_BYTES)
+	{
+		transfer->is_flooded = true;
+		return 0;
+	}
 	/* a new status line: what came before was an interim answer */
 	if (count > 5 && memcmp(line, "HTTP/", 5) == 0)
 		transfer->reply->headers->len = 0;
@@ -49,7 +57,7 @@ may_receive(HttpTransfer *transfer, size_t len)
 
 	transfer->wanted = bytes_capacity_for(body, len) - body->capacity;
 	return transfer->wanted == 0 || body->len + len <= MEMORY_SMALL ||
-		   memory_may_receive(transfer->wanted) ||
+		   memory_may_receive(transfer->request->account, transfer->wanted) ||
 		   (!transfer->request->is_dispensable && memory_favour(transfer->tag));
 }
 
@@ -77,16 +85,17 @@ body_callback(char *data, size_t size, size_t count, void *arg)
 	Bytes *body = transfer->reply->body;
 	size_t len = size * count;
 
-	if (len > transfer->request->max_response - body->len)
+	if (len > transfer->request->max_response - body->len - transfer->spilled)
 	{
 		transfer->overflowed = true;
 		return CURL_WRITEFUNC_ERROR;
 	}
-	if (!may_receive(transfer, len))
+	transfer->received_at = clock_wire();
+	if (transfer->is_spilled ? !spill_append(transfer, data, len) : !may_receive(transfer, len))
 		return pause_or_cut(transfer);
 	if (pg_atomic_fetch_add_u64(&transfer->meter->received, len) == 0)
 		note_expected(transfer);
-	if (!bytes_append(body, data, len))
+	if (!transfer->is_spilled && !bytes_append(body, data, len))
 	{
 		transfer->out_of_memory = true;
 		return CURL_WRITEFUNC_ERROR;
@@ -194,6 +203,8 @@ prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
 	bool private = address_is_private_text(ip);
 
 	transfer->n_sendings++;
+	transfer->received_at = clock_wire();
+	deadlines_connected(transfer);
 	transfer->reply->peer_is_private = private;
 	transfer->refused_address = private && transfer->request->public_only;
 	if (transfer->refused_address || refuses_to_resend(transfer))

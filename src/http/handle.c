@@ -115,7 +115,6 @@ handle_set_request(HttpTransfer *transfer)
 	CURLcode ca_file = CURLE_OK;
 
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
-	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) request->timeout);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
 	if (request->ca_file != NULL)
 		ca_file = curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);

@@ -13,9 +13,9 @@ typedef struct Breaker
 {
 	int failures; /* in a row */
 	bool is_open;
-	bool is_probing;   /* the one call that finds out is under way */
-	MonoTime until; /* while open: no probe before */
-	int64 delay;       /* ms, before the next probe */
+	bool is_probing; /* the one call that finds out is under way */
+	MonoTime until;  /* while open: no probe before */
+	int64 delay;     /* ms, before the next probe */
 } Breaker;
 
 extern int breaker_room(const Breaker *breaker, MonoTime now);

@@ -37,7 +37,6 @@ typedef struct Capacity
 extern int capacity_limit(Capacity *capacity);
 extern void capacity_begun(Capacity *capacity, int in_flight);
 extern void capacity_answered(Capacity *capacity, MonoTime began_at, MonoTime now);
-extern void capacity_refused(Capacity *capacity, int in_flight, MonoTime began_at,
-							 MonoTime now);
+extern void capacity_refused(Capacity *capacity, int in_flight, MonoTime began_at, MonoTime now);
 
 #endif /* GENJOB_CAPACITY_H */

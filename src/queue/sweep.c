@@ -35,9 +35,9 @@ static struct
 	bool is_new;
 	TimestampTz
 		end; /* all jobs with this run_at or a later one have been looked at; DT_NOBEGIN: no sweep */
-	int64 width;         /* of the next slice, us */
-	bool is_narrowest;   /* it cannot be divided: is read however long it takes */
-	MonoTime next_at;    /* the next step */
+	int64 width;       /* of the next slice, us */
+	bool is_narrowest; /* it cannot be divided: is read however long it takes */
+	MonoTime next_at;  /* the next step */
 } sweep = {.end = DT_NOBEGIN};
 
 /*
