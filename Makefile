@@ -69,10 +69,12 @@ OBJS = \
 	src/http/callbacks.o \
 	src/http/deadlines.o \
 	src/http/handle.o \
+	src/http/heavy.o \
 	src/http/idle.o \
 	src/http/outcome.o \
 	src/http/pauses.o \
 	src/http/spill.o \
+	src/http/visits.o \
 	src/watch.o \
 	src/header.o \
 	src/url.o \

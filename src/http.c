@@ -13,7 +13,6 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 
 #include "utils/memutils.h"
 
@@ -38,10 +37,10 @@
 	(1024 * 1024)      /* that may come without, and as many times more as the body has: */
 #define FLOOD_RATIO 32 /* TLS of single bytes is legal */
 
-static CURLM *multi = NULL;
-static MonoTime timer_due = 0; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
+CURLM *http_multi = NULL;
+MonoTime http_timer_due = 0; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
 static dlist_head starting = DLIST_STATIC_INIT(starting); /* libcurl does not know them yet */
-static dlist_head active = DLIST_STATIC_INIT(active);     /* it does */
+dlist_head http_active = DLIST_STATIC_INIT(http_active);  /* it does */
 static dlist_head parked = DLIST_STATIC_INIT(parked);     /* complete, but in files */
 static dlist_head finished = DLIST_STATIC_INIT(finished); /* it knows them no more */
 static int n_transfers = 0;                               /* that were started and not released */
@@ -68,7 +67,12 @@ static int
 socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 {
 	uint32 events = 0;
+	HttpTransfer *transfer = NULL;
 
+	/* of handles of libcurl's own there is none */
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
+	if (transfer != NULL && (what != CURL_POLL_REMOVE || transfer->fd == fd))
+		transfer->fd = what == CURL_POLL_REMOVE ? -1 : fd;
 	if (what == CURL_POLL_REMOVE)
 	{
 		watch_rest(fd);
@@ -84,7 +88,7 @@ socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 static int
 timer_callback(CURLM *m, long timeout_ms, void *arg)
 {
-	timer_due = timeout_ms < 0 ? 0 : clock_uptime() + timeout_ms * INT64CONST(1000);
+	http_timer_due = timeout_ms < 0 ? 0 : clock_uptime() + timeout_ms * INT64CONST(1000);
 	return 0;
 }
 
@@ -109,15 +113,15 @@ http_init(void)
 {
 	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
 		ereport(ERROR, (errcode(ERRCODE_SYSTEM_ERROR), errmsg("could not initialize libcurl")));
-	multi = curl_multi_init();
-	if (multi == NULL)
+	http_multi = curl_multi_init();
+	if (http_multi == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
 						errdetail("Failed while initializing libcurl.")));
 	watch_init();
 	deadlines_init();
-	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
-	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback);
-	idle_limit(multi, n_transfers);
+	curl_multi_setopt(http_multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
+	curl_multi_setopt(http_multi, CURLMOPT_TIMERFUNCTION, timer_callback);
+	idle_limit(http_multi, n_transfers);
 }
 
 /*
@@ -150,9 +154,9 @@ http_wait_ms(void)
 	long ms = -1;
 
 	if (!dlist_is_empty(&starting) || !dlist_is_empty(&finished) || pauses_next_to_end() != NULL ||
-		next_to_take_back() != NULL)
+		heavy_next() != NULL || next_to_take_back() != NULL)
 		return 0;
-	note_sooner(&ms, now, timer_due);
+	note_sooner(&ms, now, http_timer_due);
 	note_sooner(&ms, now, idle_next_settle());
 	note_sooner(&ms, clock_wire(), deadlines_next());
 	if (pauses_count() > 0 || !dlist_is_empty(&parked))
@@ -169,10 +173,11 @@ detach(HttpTransfer *transfer, bool is_well)
 	if (transfer->easy == NULL)
 		return;
 	n_transfers--;
-	curl_multi_remove_handle(multi, transfer->easy);
+	curl_multi_remove_handle(http_multi, transfer->easy);
 	handle_release(transfer->easy, !is_well || transfer->was_paused || transfer->n_sendings != 1 ||
 									   transfer->request->ca_file != NULL);
 	pauses_forget(transfer);
+	heavy_forget(transfer);
 	deadlines_end(transfer);
 	if (transfer->is_active)
 		dlist_delete(&transfer->active_node);
@@ -207,8 +212,8 @@ complete(HttpTransfer *transfer)
 /*
  * Notes how a transfer has ended, which libcurl then forgets.
  */
-static void
-finish(HttpTransfer *transfer, CURLcode code)
+void
+http_finish(HttpTransfer *transfer, CURLcode code)
 {
 	outcome_note(transfer, code);
 	detach(transfer, transfer->reply->error == HTTP_OK);
@@ -235,12 +240,12 @@ begin_transfers(void)
 		transfer->is_listed = false;
 		if (code == CURLE_BAD_FUNCTION_ARGUMENT)
 			strlcpy(transfer->error_text, "the URL is too long", CURL_ERROR_SIZE);
-		if (code == CURLE_OK && curl_multi_add_handle(multi, transfer->easy) != CURLM_OK)
+		if (code == CURLE_OK && curl_multi_add_handle(http_multi, transfer->easy) != CURLM_OK)
 			code = CURLE_OUT_OF_MEMORY;
-		dlist_push_tail(&active, &transfer->active_node);
+		dlist_push_tail(&http_active, &transfer->active_node);
 		transfer->is_active = true;
 		if (code != CURLE_OK)
-			finish(transfer, code);
+			http_finish(transfer, code);
 	}
 }
 
@@ -264,7 +269,7 @@ resume_transfers(void)
 		pauses_end(transfer);
 		code = curl_easy_pause(transfer->easy, CURLPAUSE_CONT);
 		if (code != CURLE_OK)
-			finish(transfer, code);
+			http_finish(transfer, code);
 	}
 }
 
@@ -315,117 +320,21 @@ take_back(void)
 /*
  * Collects what libcurl has done with.
  */
-static void
-take_done(void)
+void
+http_take_done(void)
 {
 	CURLMsg *message;
 	int n;
 
-	while ((message = curl_multi_info_read(multi, &n)) != NULL)
+	while ((message = curl_multi_info_read(http_multi, &n)) != NULL)
 	{
 		HttpTransfer *transfer = NULL;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &transfer);
-		finish(transfer, message->data.result);
+		http_finish(transfer, message->data.result);
 	}
-}
-
-static int
-socket_of(const HttpTransfer *transfer)
-{
-	curl_socket_t fd = CURL_SOCKET_BAD;
-
-	curl_easy_getinfo(transfer->easy, CURLINFO_ACTIVESOCKET, &fd);
-	return fd;
-}
-
-/*
- * Ends the transfer of a socket that was read many times, if hardly any of what came is of an answer: chunks without
- * data, say, or what goes with them.
- */
-static void
-look_for_flood(int fd)
-{
-	uint64 bytes = watch_bytes_received(fd);
-	dlist_iter iter;
-
-	dlist_foreach(iter, &active)
-	{
-		HttpTransfer *transfer = dlist_container(HttpTransfer, active_node, iter.cur);
-		uint64 received = transfer->reply->body->len + transfer->spilled;
-
-		if (socket_of(transfer) != fd)
-			continue;
-		if (transfer->flood_bytes == 0)
-		{
-			transfer->flood_bytes = bytes;
-			transfer->flood_received = received;
-		}
-		else if (bytes - transfer->flood_bytes >
-				 FLOOD_BYTES + FLOOD_RATIO * (received - transfer->flood_received))
-		{
-			transfer->is_flooded = true;
-			finish(transfer, CURLE_RECV_ERROR);
-		}
-		return;
-	}
-}
-
-/*
- * Serves sockets that have something to do: each once, and for a limited time in all.  For the others the next turn
- * comes soon, with those first that got least.
- */
-static void
-serve(const struct epoll_event *events, int n)
-{
-	MonoTime began = clock_uptime();
-	MonoTime now = began;
-	int running;
-	int i;
-
-	for (i = 0; i < n && now - began < SERVE_MS * INT64CONST(1000); i++)
-	{
-		MonoTime before = now;
-		int flags = 0;
-		int times;
-
-		if (events[i].events & (EPOLLIN | EPOLLHUP))
-			flags |= CURL_CSELECT_IN;
-		if (events[i].events & EPOLLOUT)
-			flags |= CURL_CSELECT_OUT;
-		if (events[i].events & EPOLLERR)
-			flags |= CURL_CSELECT_ERR;
-		curl_multi_socket_action(multi, events[i].data.fd, flags, &running);
-		now = clock_uptime();
-		times = watch_charge(events[i].data.fd, now - before);
-		if (times > 0 && times % FLOOD_LOOKS == 0)
-			look_for_flood(events[i].data.fd);
-	}
-}
-
-/*
- * Reads what had come of a transfer's answer when its time was over.  Whether that has ended it, or put it off.
- */
-static bool
-read_rest(HttpTransfer *transfer)
-{
-	int fd = socket_of(transfer);
-	int waiting = 0;
-	int running;
-	int times;
-
-	if (fd == CURL_SOCKET_BAD || transfer->is_connecting || ioctl(fd, FIONREAD, &waiting) != 0)
-		return false;
-	/* one more finds the end of the connection */
-	for (times = waiting / MIN_READ + 1; times >= 0 && transfer->is_active && !transfer->is_paused;
-		 times--)
-	{
-		curl_multi_socket_action(multi, fd, CURL_CSELECT_IN, &running);
-		take_done();
-	}
-	return !transfer->is_timed;
 }
 
 /*
@@ -441,8 +350,8 @@ end_overdue(void)
 	while ((transfer = deadlines_next_over(now)) != NULL &&
 		   clock_uptime() - began < SERVE_MS * INT64CONST(1000))
 	{
-		if (!read_rest(transfer))
-			finish(transfer, CURLE_OPERATION_TIMEDOUT);
+		if (!visits_read_rest(transfer))
+			http_finish(transfer, CURLE_OPERATION_TIMEDOUT);
 	}
 }
 
@@ -457,24 +366,13 @@ relieve(MonoTime now)
 	if ((pauses_count() == 0 && dlist_is_empty(&parked)) || now < relieve_due)
 		return;
 	relieve_due = now + RELIEVE_MS * INT64CONST(1000);
-	while ((transfer = pauses_relieve(&active, clock_wire())) != NULL)
+	while ((transfer = pauses_relieve(&http_active, clock_wire())) != NULL)
 	{
 		strlcpy(transfer->error_text,
 				"it fell silent, while answers of others waited for its memory (genjob.max_memory)",
 				CURL_ERROR_SIZE);
-		finish(transfer, CURLE_RECV_ERROR);
+		http_finish(transfer, CURLE_RECV_ERROR);
 	}
-}
-
-static void
-run_timer(MonoTime now)
-{
-	int running;
-
-	if (timer_due == 0 || timer_due > now)
-		return;
-	timer_due = 0;
-	curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
 }
 
 /*
@@ -485,17 +383,20 @@ http_work(void)
 {
 	struct epoll_event events[MAX_EVENTS];
 	sigset_t saved;
+	MonoTime enough;
 	int n = watch_collect(events, lengthof(events));
 
-	idle_limit(multi, n_transfers);
+	idle_limit(http_multi, n_transfers);
 	block_signals(&saved);
 	deadlines_excuse_stall();
 	begin_transfers();
 	resume_transfers();
-	serve(events, n);
+	enough = clock_uptime() + SERVE_MS * INT64CONST(1000);
+	visits_serve(events, n, enough);
+	visits_run_timer();
+	visits_heavy(enough);
+	http_take_done();
 	idle_settle(n_transfers);
-	run_timer(clock_uptime());
-	take_done();
 	end_overdue();
 	relieve(clock_uptime());
 	restore_signals(&saved);
@@ -543,6 +444,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	reply->headers = bytes_create(owner, MAX_HEADERS);
 	reply->body = bytes_create(owner, request->max_response + 1);
 	transfer->request = request;
+	transfer->fd = -1;
 	transfer->meter = meter;
 	transfer->reply = reply;
 	transfer->tag = tag;

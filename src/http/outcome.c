@@ -6,6 +6,20 @@
 
 #include "http/transfer.h"
 
+#define LONGEST_LINE (1024 * 1024) /* of headers; libcurl takes less */
+
+/*
+ * libcurl says that it has no memory also where a line of an answer's headers is longer than it takes.
+ */
+static bool
+has_memory(void)
+{
+	void *some = malloc(LONGEST_LINE);
+
+	free(some);
+	return some != NULL;
+}
+
 static HttpError
 classify(const HttpTransfer *transfer, CURLcode code)
 {
@@ -42,7 +56,7 @@ classify(const HttpTransfer *transfer, CURLcode code)
 		case CURLE_BAD_CONTENT_ENCODING:
 			return HTTP_GARBLED;
 		case CURLE_OUT_OF_MEMORY:
-			return HTTP_MEMORY;
+			return transfer->n_sendings > 0 && has_memory() ? HTTP_GARBLED : HTTP_MEMORY;
 		case CURLE_WRITE_ERROR:
 			return transfer->out_of_memory ? HTTP_MEMORY
 				   : transfer->overflowed  ? HTTP_TOO_LARGE
@@ -61,6 +75,8 @@ describe(HttpTransfer *transfer, CURLcode code)
 		text[0] = '\0';
 	else if (transfer->is_flooded)
 		strlcpy(text, "more than a megabyte came in which there is no answer", CURL_ERROR_SIZE);
+	else if (code == CURLE_OUT_OF_MEMORY && transfer->reply->error == HTTP_GARBLED)
+		strlcpy(text, "a line of its headers is too long", CURL_ERROR_SIZE);
 	else if (text[0] == '\0')
 		strlcpy(text, curl_easy_strerror(code), CURL_ERROR_SIZE);
 }

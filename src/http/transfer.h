@@ -12,12 +12,14 @@
 
 #include "clock.h"
 #include "http.h"
+#include "watch.h"
 
 struct HttpTransfer
 {
 	dlist_node node; /* on starting, parked or finished */
 	bool is_listed;
 	CURL *easy;
+	int fd; /* of the socket that libcurl waits for; -1: none */
 	struct curl_slist *headers;
 	CURLcode refusal; /* what libcurl said of the request's options */
 	const HttpRequest *request;
@@ -41,6 +43,9 @@ struct HttpTransfer
 	MonoTime next_due;           /* while is_timed */
 	MonoTime due;                /* of the whole call; pauses put it off */
 
+	dlist_node heavy_node; /* while is_heavy */
+	bool is_heavy;         /* waits for its turn to be read */
+
 	/* What it has brought */
 	dlist_node active_node; /* while is_active: libcurl has it */
 	bool is_active;
@@ -62,6 +67,13 @@ struct HttpTransfer
 	char error_text[CURL_ERROR_SIZE];
 };
 
+/* http.c */
+extern CURLM *http_multi;
+extern dlist_head http_active;  /* the transfers that libcurl has */
+extern MonoTime http_timer_due; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
+extern void http_finish(HttpTransfer *transfer, CURLcode code);
+extern void http_take_done(void);
+
 /* callbacks.c */
 extern void callbacks_set(CURL *easy);
 
@@ -69,6 +81,13 @@ extern void callbacks_set(CURL *easy);
 extern CURL *handle_take(void);
 extern void handle_release(CURL *easy, bool is_worn);
 extern CURLcode handle_set_request(HttpTransfer *transfer);
+
+/* heavy.c */
+#define HEAVY_US 250 /* a visit that took longer has not come to the end of what there is to read */
+extern void heavy_note(HttpTransfer *transfer, int64 us);
+extern HttpTransfer *heavy_next(void);
+extern void heavy_forget(HttpTransfer *transfer);
+extern int heavy_count(void);
 
 /* idle.c */
 extern void idle_limit(CURLM *multi, int n_transfers);
@@ -98,6 +117,12 @@ extern void deadlines_end(HttpTransfer *transfer);
 extern MonoTime deadlines_next(void);
 extern HttpTransfer *deadlines_next_over(MonoTime now);
 extern void deadlines_excuse_stall(void);
+
+/* visits.c */
+extern void visits_serve(const struct epoll_event *events, int n, MonoTime enough);
+extern void visits_run_timer(void);
+extern void visits_heavy(MonoTime enough);
+extern bool visits_read_rest(HttpTransfer *transfer);
 
 /* spill.c */
 extern bool spill_begin(HttpTransfer *transfer);

@@ -593,6 +593,8 @@ main(int argc, char **argv)
 	int i;
 
 	signal(SIGPIPE, SIG_IGN);
+	/* it shares the machine with those that it is to harm by other means than by taking it from them */
+	(void) !nice(19);
 	for (i = 1; i < argc; i++)
 	{
 		if (strcmp(argv[i], "--port-file") == 0 && i + 1 < argc)
