@@ -80,6 +80,7 @@ OBJS = \
 	src/url.o \
 	src/address.o \
 	src/shmem.o \
+	src/standby.o \
 	src/stats.o \
 	src/job.o \
 	src/server.o \

@@ -15,6 +15,7 @@
 #include "queue/queue.h"
 #include "schedule.h"
 #include "settings.h"
+#include "standby.h"
 #include "steps.h"
 #include "trouble.h"
 
@@ -99,6 +100,9 @@ typedef struct Claim
 static int
 room(void)
 {
+	/* it could not begin */
+	if (!standby_has_all())
+		return 0;
 	/* results that cannot be written take places too: nothing is bought that has nowhere to go */
 	return Min(genjob_max_in_flight - job_count_in_flight(),
 			   max_calls - job_count(JOB_CALLING) - job_count(JOB_CANCELLING)) -
@@ -387,6 +391,24 @@ claimer_must_look(MonoTime now)
 }
 
 /*
+ * Starts what is claimed, once the claim is with the standbys, too.  What was begun by an earlier process need not wait.
+ */
+void
+claimer_start(void)
+{
+	bool may_begin = standby_has_all();
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
+	{
+		Job *job = dlist_container(Job, node, iter.cur);
+
+		if (may_begin || job->request == NULL)
+			steps_start(job);
+	}
+}
+
+/*
  * Looks at what has changed, claims what there is room for, and starts it.
  */
 void
@@ -394,7 +416,6 @@ claimer_claim(void)
 {
 	Claim *claim = palloc(sizeof(Claim));
 	ErrorData *error;
-	dlist_mutable_iter iter;
 
 	claim->n = claim->refused = 0;
 	look_at_extension |= news.recheck;
@@ -412,8 +433,7 @@ claimer_claim(void)
 	/* of those that memory holds back, few more are tried than it has room for */
 	claim_batch =
 		claim->refused > 0 ? Max(claim->n - claim->refused, 1) : Min(claim_batch * 2, CLAIM_BATCH);
-	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
-		steps_start(dlist_container(Job, node, iter.cur));
+	claimer_start();
 	if (!look_at_extension)
 		fail_unstarted();
 }
@@ -471,10 +491,12 @@ claimer_next_look(MonoTime now)
 	MonoTime next = next_rescan;
 	int i;
 
+	if (!standby_has_all())
+		schedule_note_time(&next, now + STANDBY_LOOK_MS * INT64CONST(1000));
 	if (trouble_until > now)
 		return trouble_until;
 	if (other_version)
-		return next_rescan;
+		return next;
 	if (scan_since != DT_NOEND || scanning || schedule_can_take(room(), now))
 		return now;
 	for (i = 0; i < lengthof(times); i++)

@@ -247,6 +247,7 @@ turn(void)
 		claimer_claim();
 	if (leave_at == 0)
 	{
+		claimer_start();
 		claimer_sweep(clock_mono());
 		follow_wake(clock_mono());
 	}

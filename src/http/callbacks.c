@@ -25,8 +25,10 @@ header_callback(char *line, size_t size, size_t count, void *arg)
 {
 	HttpTransfer *transfer = arg;
 
-	transfer->header_bytes += size * count;
-	if (transfer->header_bytes > MAX_HEADER_BYTES)
+	transfer->header_lines++;
+	if (count > 0 && (line[0] == ' ' || line[0] == '\t'))
+		transfer->folded_lines++;
+	if (transfer->header_lines > MAX_HEADER_LINES || transfer->folded_lines > MAX_FOLDED_LINES)
 	{
 		transfer->is_flooded = true;
 		return 0;
@@ -89,6 +91,11 @@ body_callback(char *data, size_t size, size_t count, void *arg)
 	{
 		transfer->overflowed = true;
 		return CURL_WRITEFUNC_ERROR;
+	}
+	if (!transfer->request->is_dispensable && visits_take_long())
+	{
+		heavy_wait(transfer);
+		return CURL_WRITEFUNC_PAUSE;
 	}
 	transfer->received_at = clock_wire();
 	if (transfer->is_spilled ? !spill_append(transfer, data, len) : !may_receive(transfer, len))

@@ -15,6 +15,19 @@ static dlist_head waiting = DLIST_STATIC_INIT(waiting); /* whose turn comes firs
 static int n_waiting = 0;
 
 /*
+ * A transfer that is paused waits for its turn.  Called by libcurl's callbacks.
+ */
+void
+heavy_wait(HttpTransfer *transfer)
+{
+	if (transfer->is_heavy)
+		return;
+	transfer->is_heavy = true;
+	dlist_push_tail(&waiting, &transfer->heavy_node);
+	n_waiting++;
+}
+
+/*
  * A visit to an active transfer took so long: has it wait for its next one, if that was long.
  */
 void
@@ -26,9 +39,7 @@ heavy_note(HttpTransfer *transfer, int64 us)
 	/* in both directions: of one alone libcurl would take notice by a visit */
 	if (curl_easy_pause(transfer->easy, CURLPAUSE_ALL) != CURLE_OK)
 		return;
-	transfer->is_heavy = true;
-	dlist_push_tail(&waiting, &transfer->heavy_node);
-	n_waiting++;
+	heavy_wait(transfer);
 }
 
 /*

@@ -14,7 +14,7 @@
 static bool
 has_memory(void)
 {
-	void *some = malloc(LONGEST_LINE);
+	void *volatile some = malloc(LONGEST_LINE);
 
 	free(some);
 	return some != NULL;

@@ -50,7 +50,8 @@ struct HttpTransfer
 	dlist_node active_node; /* while is_active: libcurl has it */
 	bool is_active;
 	MonoTime received_at; /* the last of its body; or when it began */
-	size_t header_bytes;  /* of all answers, interim ones too, and trailers */
+	int header_lines;     /* of all answers, interim ones too, and trailers */
+	int folded_lines;     /* of these */
 	bool is_flooded;      /* far more came than there is of an answer */
 	uint64 flood_bytes; /* that had come over its socket when that was looked at first; 0: it was not */
 	uint64 flood_received; /* of its body, then */
@@ -84,6 +85,7 @@ extern CURLcode handle_set_request(HttpTransfer *transfer);
 
 /* heavy.c */
 #define HEAVY_US 250 /* a visit that took longer has not come to the end of what there is to read */
+extern void heavy_wait(HttpTransfer *transfer);
 extern void heavy_note(HttpTransfer *transfer, int64 us);
 extern HttpTransfer *heavy_next(void);
 extern void heavy_forget(HttpTransfer *transfer);
@@ -120,6 +122,7 @@ extern void deadlines_excuse_stall(void);
 
 /* visits.c */
 extern void visits_serve(const struct epoll_event *events, int n, MonoTime enough);
+extern bool visits_take_long(void);
 extern void visits_run_timer(void);
 extern void visits_heavy(MonoTime enough);
 extern bool visits_read_rest(HttpTransfer *transfer);

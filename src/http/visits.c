@@ -10,10 +10,24 @@
 #include "watch.h"
 
 #define MIN_READ 1024   /* bytes that libcurl reads at a time at least, where there are so many */
+#define LONG_US 2000    /* after which a visit is ended where libcurl lets us */
 #define FLOOD_LOOKS 256 /* short visits to a socket between two looks whether they bring anything */
 #define FLOOD_BYTES \
 	(1024 * 1024)      /* that may come without, and as many times more as the body has: */
 #define FLOOD_RATIO 32 /* TLS of single bytes is legal */
+
+static MonoTime visit_enough =
+	PG_INT64_MAX; /* when the present visit has taken long, by clock_uptime() */
+
+/*
+ * Whether the present visit has taken so long that the rest must wait.  For libcurl's callbacks: chunks of a byte each
+ * are legal.
+ */
+bool
+visits_take_long(void)
+{
+	return clock_uptime() > visit_enough;
+}
 
 static HttpTransfer *
 find_by_socket(int fd)
@@ -64,6 +78,7 @@ resume(HttpTransfer *transfer)
 	if (!transfer->is_heavy)
 		return;
 	heavy_forget(transfer);
+	visit_enough = clock_uptime() + LONG_US;
 	code = curl_easy_pause(transfer->easy, CURLPAUSE_CONT);
 	if (code != CURLE_OK)
 		http_finish(transfer, code);
@@ -106,6 +121,7 @@ visits_serve(const struct epoll_event *events, int n, MonoTime enough)
 			flags |= CURL_CSELECT_OUT;
 		if (events[i].events & EPOLLERR)
 			flags |= CURL_CSELECT_ERR;
+		visit_enough = before + LONG_US;
 		curl_multi_socket_action(http_multi, fd, flags, &running);
 		now = clock_uptime();
 		times = watch_charge(fd, now - before);
@@ -127,6 +143,7 @@ visits_run_timer(void)
 	if (http_timer_due == 0 || http_timer_due > clock_uptime())
 		return;
 	http_timer_due = 0;
+	visit_enough = clock_uptime() + LONG_US;
 	curl_multi_socket_action(http_multi, CURL_SOCKET_TIMEOUT, 0, &running);
 }
 
@@ -170,6 +187,7 @@ visits_read_rest(HttpTransfer *transfer)
 		ioctl(transfer->fd, FIONREAD, &waiting) != 0)
 		return !transfer->is_timed;
 	enough = watch_bytes_received(transfer->fd);
+	visit_enough = PG_INT64_MAX;
 	/* one more finds the end of the connection */
 	for (times = waiting / MIN_READ + 1; times >= 0 && transfer->is_timed && transfer->fd >= 0;
 		 times--)

@@ -29,6 +29,7 @@
 #include "queue/plans.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
+#include "standby.h"
 
 bool queue_is_mine = false;
 
@@ -244,6 +245,7 @@ leave_callback(void)
 {
 	MonoTime deadline = leave_deadline();
 
+	standby_end_wait();
 	if (deadline == 0 || clock_uptime() < deadline)
 		return;
 	ProcDiePending = true;
@@ -280,6 +282,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		enable_timeout_every(leave_timeout, GetCurrentTimestamp() + USECS_PER_SEC, 1000);
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
+		standby_begin();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		if (SPI_connect() != SPI_OK_CONNECT)
 			elog(ERROR, "SPI_connect failed");
@@ -292,6 +295,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		SPI_finish();
 		PopActiveSnapshot();
 		CommitTransactionCommand();
+		standby_committed();
 		succeeded = true;
 	}
 	PG_CATCH();
