@@ -17,8 +17,10 @@
 #include "watch.h"
 
 #define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
-#define MAX_HEADER_BYTES \
-	(1024 * 1024) /* of all answers to a call: of interim ones there may be many */
+
+/* Of all answers to a call together: of interim ones there may be many */
+#define MAX_HEADER_LINES 4000
+#define MAX_FOLDED_LINES 100 /* libcurl copies all that came before with each */
 
 static size_t
 header_callback(char *line, size_t size, size_t count, void *arg)
