@@ -14,6 +14,7 @@
 
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "clock.h"
@@ -219,15 +220,19 @@ watch_charge(int fd, int64 us)
 }
 
 /*
- * How many bytes have come over a socket since it was connected, framing and all; 0 where the kernel does not tell.
+ * How many bytes were read of a socket since it was connected, framing and all, and how many have come that were not;
+ * both 0 where the kernel does not tell.
  */
 uint64
-watch_bytes_received(int fd)
+watch_bytes_read(int fd, int *unread)
 {
 	struct tcp_info info = {0};
 	socklen_t len = sizeof(info);
 
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_bytes_received : 0;
+	*unread = 0;
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 || ioctl(fd, FIONREAD, unread) != 0)
+		return 0;
+	return info.tcpi_bytes_received - Min(info.tcpi_bytes_received, (uint64) *unread);
 }
 
 static int

@@ -4,8 +4,6 @@
  */
 #include "postgres.h"
 
-#include <sys/ioctl.h>
-
 #include "http/transfer.h"
 #include "watch.h"
 
@@ -51,7 +49,8 @@ find_by_socket(int fd)
 static void
 end_flood(HttpTransfer *transfer)
 {
-	uint64 bytes = watch_bytes_received(transfer->fd);
+	int unread;
+	uint64 bytes = watch_bytes_read(transfer->fd, &unread);
 	uint64 received = transfer->reply->body->len + transfer->spilled;
 
 	if (transfer->flood_bytes == 0)
@@ -178,27 +177,22 @@ bool
 visits_read_rest(HttpTransfer *transfer)
 {
 	uint64 enough;
-	int waiting = 0;
+	int unread;
 	int running;
 	int times;
 
 	resume(transfer);
-	if (!transfer->is_active || transfer->is_connecting || transfer->fd < 0 ||
-		ioctl(transfer->fd, FIONREAD, &waiting) != 0)
+	if (!transfer->is_timed || transfer->is_connecting || transfer->fd < 0)
 		return !transfer->is_timed;
-	enough = watch_bytes_received(transfer->fd);
+	enough = watch_bytes_read(transfer->fd, &unread) + unread;
 	visit_enough = PG_INT64_MAX;
 	/* one more finds the end of the connection */
-	for (times = waiting / MIN_READ + 1; times >= 0 && transfer->is_timed && transfer->fd >= 0;
-		 times--)
+	for (times = unread / MIN_READ + 1; times >= 0; times--)
 	{
-		int left = 0;
-
 		curl_multi_socket_action(http_multi, transfer->fd, CURL_CSELECT_IN, &running);
 		http_take_done();
-		if (transfer->is_timed && transfer->fd >= 0 &&
-			(ioctl(transfer->fd, FIONREAD, &left) != 0 ||
-			 watch_bytes_received(transfer->fd) - left > enough))
+		if (!transfer->is_timed || transfer->fd < 0 ||
+			watch_bytes_read(transfer->fd, &unread) > enough)
 			break;
 	}
 	return !transfer->is_timed;
