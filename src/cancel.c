@@ -108,6 +108,8 @@ cancel_begin(Job *job)
 		return;
 	}
 	caller = MemoryContextSwitchTo(job->context);
+	if (job->transfer != NULL)
+		job->remote.is_public |= http_peer_is_public(job->transfer);
 	job_end_calls(job);
 	job_forget_id(job);
 	if (job->activity != NULL)

@@ -289,6 +289,7 @@ probe(Job *job)
 		return; /* no answer has given its URL */
 	job->probe_http = building.http;
 	job->probe_http->is_dispensable = true;
+	job->probe_http->public_only = job->transfer != NULL && http_peer_is_public(job->transfer);
 	job->probe = http_start(job->probe_http, &job->meter, job->probe_context,
 							(void *) ((uintptr_t) job | PROBE_TAG));
 }
@@ -492,6 +493,7 @@ submitted(Job *job, HttpReply *reply)
 	job_stop_waking(job);
 	verdict = judge(job, reply);
 	job->remote.is_private |= reply->peer_is_private;
+	job->remote.is_public |= reply->peer_is_public;
 	if (job->remote.id != NULL)
 		job->remote.id = MemoryContextStrdup(job->context, job->remote.id);
 	if (job->remote.urls != NULL)

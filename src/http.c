@@ -389,7 +389,9 @@ http_work(void)
 	idle_limit(http_multi, n_transfers);
 	block_signals(&saved);
 	deadlines_excuse_stall();
+	/* what connections they use is decided while it is known which of these rest in peace */
 	begin_transfers();
+	visits_run_timer();
 	resume_transfers();
 	enough = clock_uptime() + SERVE_MS * INT64CONST(1000);
 	visits_serve(events, n, enough);
@@ -483,6 +485,15 @@ http_take_finished(void **tag, HttpReply **reply)
 	*tag = transfer->tag;
 	*reply = transfer->reply;
 	return true;
+}
+
+/*
+ * Whether a call is connected to a public address.
+ */
+bool
+http_peer_is_public(const HttpTransfer *transfer)
+{
+	return transfer->reply->peer_is_public;
 }
 
 /*

@@ -72,7 +72,8 @@ typedef struct HttpReply
 	HttpError error;
 	char *error_text;     /* libcurl's words; empty when error is HTTP_OK */
 	bool sent;            /* bytes of the request have left; if not, nobody can have acted on it */
-	bool peer_is_private; /* the address that was connected to */
+	bool peer_is_private; /* the address that was tried last */
+	bool peer_is_public;  /* it is connected, and to a public one */
 	int status;           /* 0 when none came */
 	Bytes *headers;       /* as they came, of the last answer */
 	Bytes *body;          /* followed by a NUL byte that len does not count, once complete */
@@ -91,5 +92,6 @@ extern HttpTransfer *http_start(const HttpRequest *request, HttpMeter *meter, Me
 								void *tag);
 extern bool http_take_finished(void **tag, HttpReply **reply);
 extern void http_abort(HttpTransfer *transfer);
+extern bool http_peer_is_public(const HttpTransfer *transfer);
 
 #endif /* GENJOB_HTTP_H */

@@ -121,6 +121,7 @@ found(Job *job, const HttpReply *reply)
 
 	job->remote.id = job->idempotency_key;
 	job->remote.is_private |= reply->peer_is_private;
+	job->remote.is_public |= reply->peer_is_public;
 	job->is_saved = false;
 	job->doubt = NULL;
 	job->ask_failures = job->n_forgotten = 0;

@@ -20,7 +20,8 @@
 #include "clock.h"
 #include "watch.h"
 
-#define FORGET_US 100000 /* in which half of what a socket took is forgotten */
+#define MAX_UNWANTED_READS 2048 /* more than a socket may hold */
+#define FORGET_US 100000        /* in which half of what a socket took is forgotten */
 
 typedef struct Watched
 {
@@ -197,6 +198,25 @@ watch_rest(int fd)
 	forget(fd);
 }
 
+/*
+ * A connection between two calls has something to read: it is ending, or what has come would be taken for the answer to
+ * the next call.  libcurl uses none again that is at its end.
+ */
+static void
+end_rest(int fd)
+{
+	char unwanted[4096];
+	int reads;
+
+	take_out(fd);
+	for (reads = 0; reads < MAX_UNWANTED_READS; reads++)
+	{
+		if (recv(fd, unwanted, sizeof(unwanted), MSG_DONTWAIT) <= 0)
+			break;
+	}
+	(void) shutdown(fd, SHUT_RDWR);
+}
+
 static void
 forget_used(Watched *socket, MonoTime now)
 {
@@ -246,7 +266,7 @@ compare_used(const void *a, const void *b)
 
 /*
  * At most n events that have come, without waiting: first of those sockets that took least of the loop's time of late.
- * One that rests and has an event, as its server closes it, say, is taken out of the set in silence.
+ * One that rests and has an event is no connection any more.
  */
 int
 watch_collect(struct epoll_event *events, int n)
@@ -262,7 +282,7 @@ watch_collect(struct epoll_event *events, int n)
 
 		if (socket->is_resting)
 		{
-			take_out(events[i].data.fd);
+			end_rest(events[i].data.fd);
 			continue;
 		}
 		forget_used(socket, now);

@@ -19,7 +19,7 @@
 #define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
 
 /* Of all answers to a call together: of interim ones there may be many */
-#define MAX_HEADER_LINES 4000
+#define MAX_HEADER_LINES 1000
 #define MAX_FOLDED_LINES 100 /* libcurl copies all that came before with each */
 
 static size_t
@@ -215,6 +215,7 @@ prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
 	transfer->received_at = clock_wire();
 	deadlines_connected(transfer);
 	transfer->reply->peer_is_private = private;
+	transfer->reply->peer_is_public = !private;
 	transfer->refused_address = private && transfer->request->public_only;
 	if (transfer->refused_address || refuses_to_resend(transfer))
 		return CURL_PREREQFUNC_ABORT;

@@ -50,9 +50,12 @@ static void
 end_flood(HttpTransfer *transfer)
 {
 	int unread;
-	uint64 bytes = watch_bytes_read(transfer->fd, &unread);
+	uint64 bytes;
 	uint64 received = transfer->reply->body->len + transfer->spilled;
 
+	if (transfer->fd < 0)
+		return;
+	bytes = watch_bytes_read(transfer->fd, &unread);
 	if (transfer->flood_bytes == 0)
 	{
 		transfer->flood_bytes = bytes;

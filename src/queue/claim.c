@@ -172,6 +172,7 @@ job_from_row(uint64 row)
 					SAVED_COPIES * strlen(job->remote.answer));
 	datum = statement_value(row, 15, &isnull);
 	job->remote.is_private = !isnull && DatumGetBool(datum);
+	job->remote.is_public = !isnull && !DatumGetBool(datum);
 	job->remote.usage = text_or_null(row, 16);
 	job->tenant = TextDatumGetCString(statement_not_null(row, 17));
 	datum = statement_value(row, 18, &isnull);

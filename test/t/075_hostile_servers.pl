@@ -140,10 +140,22 @@ for my $row (@kinds)
 		my @ends = split /\n/, query("SELECT DISTINCT state || ': ' || coalesce(error, '') FROM gen_jobs WHERE server = '$kind' AND state <> 'cancelled'");
 		@ends = query("SELECT max(error) FROM gen_jobs WHERE server = '$kind'") unless @ends;
 		like($_, $end, "... as they should") for @ends;
-		is(query("SELECT count(*) FROM gen_jobs WHERE server = '$kind' AND result::text ~ 'stolen'"), 0, '... and none with what was another one\'s') if $kind =~ /answers/;
+		is(query("SELECT count(*) FROM gen_jobs WHERE server = '$kind' AND result::text ~ 'stolen'"), 0, '... and none with what was another one\'s') if $kind eq 'two_answers';
 		note(sprintf('%s: p99 %s ms, %.1f s; %s', $kind, $p99, time - $begun, join(' | ', @ends)));
 	};
 }
+subtest 'wires 37: an answer that nobody asked for, on a connection that rests, becomes no job\'s' => sub {
+	create_server($node, 'later', 'http', $hostile->url('late_answers'), path => '/x', max_attempts => 1);
+	for my $i (1 .. 10)
+	{
+		my $id = enqueue($node, 'later', '{}');
+		ok(wait_state($node, $id, 'succeeded'), "job $i ends");
+		is(job($node, $id)->{result}{mine}, 'yes', '... with its own answer');
+		# the other answer comes 20 ms after
+		sleep 0.1;
+	}
+};
+
 is(query("SELECT count(*) FROM gen_jobs WHERE server LIKE 'healthy%' AND (state <> 'succeeded' OR attempt <> 1)"), 0, 'healthy jobs ran once each');
 
 $hostile->stop;
