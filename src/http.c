@@ -16,6 +16,7 @@
 
 #include "utils/memutils.h"
 
+#include "header.h"
 #include "http/transfer.h"
 #include "memory.h"
 #include "watch.h"
@@ -238,7 +239,7 @@ begin_transfers(void)
 		CURLcode code = transfer->refusal;
 
 		transfer->is_listed = false;
-		if (code == CURLE_BAD_FUNCTION_ARGUMENT)
+		if (code == CURLE_BAD_FUNCTION_ARGUMENT && transfer->error_text[0] == '\0')
 			strlcpy(transfer->error_text, "the URL is too long", CURL_ERROR_SIZE);
 		if (code == CURLE_OK && curl_multi_add_handle(http_multi, transfer->easy) != CURLM_OK)
 			code = CURLE_OUT_OF_MEMORY;
@@ -408,6 +409,25 @@ http_work(void)
 
 /* ---------- transfers ---------- */
 
+/*
+ * Whether all headers are one line each.  Options were checked when they were set; this is the last gate, whoever wrote
+ * the catalogs or the row since: a line break would end the header, or the request, and begin another one.
+ */
+static bool
+are_headers_sound(List *headers)
+{
+	ListCell *cell;
+
+	foreach(cell, headers)
+	{
+		const HttpHeader *header = lfirst(cell);
+
+		if (!header_is_name(header->name) || !header_is_value(header->value))
+			return false;
+	}
+	return true;
+}
+
 static struct curl_slist *
 copy_headers(List *headers)
 {
@@ -462,6 +482,12 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 		return NULL;
 	}
 	transfer->refusal = handle_set_request(transfer);
+	if (!are_headers_sound(request->headers))
+	{
+		transfer->refusal = CURLE_BAD_FUNCTION_ARGUMENT;
+		strlcpy(transfer->error_text, "a header has a line break in it, or its name is none",
+				CURL_ERROR_SIZE);
+	}
 	idle_choose(transfer->easy, n_transfers);
 	n_transfers++;
 	idle_note_peak(n_transfers);

@@ -330,10 +330,16 @@ grammar_check_object(const char *text)
 const char *
 grammar_check_header_name(const char *name)
 {
+	/* what frames a message, says who is asked, or is for the next hop alone (RFC 9110, 7.6.1) */
 	static const char *const reserved[] = {
-		"Content-Length", "Transfer-Encoding", "Connection", "Expect", "Idempotency-Key",
+		"Connection", "Content-Encoding", "Content-Length",    "Expect",
+		"Host",       "HTTP2-Settings",   "Idempotency-Key",   "Keep-Alive",
+		"TE",         "Trailer",          "Transfer-Encoding", "Upgrade",
 	};
 	int i;
+
+	if (pg_strncasecmp(name, "Proxy-", strlen("Proxy-")) == 0)
+		return "Headers that begin with Proxy- are for proxies alone, and genjob uses none.";
 
 	for (i = 0; i < lengthof(reserved); i++)
 	{

@@ -60,7 +60,8 @@ sub step
 		write_file('clock', $from);
 		my $slow = literal(StandIn::request(prompt => 'x', latency_ms => 3000));
 		query("INSERT INTO gen_jobs (server, request) SELECT server, $slow FROM generate_series(1, $n), unnest(ARRAY['asked', 'slow']) server");
-		query("INSERT INTO gen_jobs (server, request) SELECT 'rated', '{\"prompt\": \"y\"}' FROM generate_series(1, 25)");
+		# run_at is a time of the calendar: these are due whatever that says
+		query("INSERT INTO gen_jobs (server, request, run_at) SELECT 'rated', '{\"prompt\": \"y\"}', '2000-01-01' FROM generate_series(1, 25)");
 		my $refused = enqueue($node, 'held', StandIn::request(prompt => 'held', faults => [ { status => 429, retry_after => '2' } ]));
 		ok($node->poll_query_until('postgres', "SELECT count(remote_id) = $n FROM gen_jobs WHERE server = 'asked'"), 'predictions run');
 		ok($node->poll_query_until('postgres', "SELECT attempt = 1 AND state = 'queued' FROM gen_jobs WHERE id = $refused"), 'a server asks to wait');
