@@ -76,7 +76,10 @@ socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 		transfer->fd = what == CURL_POLL_REMOVE ? -1 : fd;
 	if (what == CURL_POLL_REMOVE)
 	{
-		watch_rest(fd);
+		if (transfer != NULL && (transfer->is_paused || transfer->is_heavy))
+			watch_pause(fd);
+		else
+			watch_rest(fd);
 		return 0;
 	}
 	if (what & CURL_POLL_IN)

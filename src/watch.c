@@ -182,7 +182,7 @@ is_made(int fd)
 }
 
 /*
- * Nobody waits for the socket any more, or for now.
+ * Nobody waits for the socket any more, until another call uses its connection.
  */
 void
 watch_rest(int fd)
@@ -196,6 +196,16 @@ watch_rest(int fd)
 	}
 	take_out(fd);
 	forget(fd);
+}
+
+/*
+ * Nobody waits for the socket for now, but what comes is somebody's.
+ */
+void
+watch_pause(int fd)
+{
+	if (fd < n_watched && watched[fd].events != 0)
+		take_out(fd);
 }
 
 /*

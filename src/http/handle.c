@@ -28,6 +28,9 @@ set_policy(CURL *easy)
 				  curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
 				  curl_easy_setopt(easy, CURLOPT_USERAGENT, "genjob/" GENJOB_VERSION) == CURLE_OK;
 
+	/* only where no folder of certificates is looked at, too, are they read once and not for every connection */
+	if (curl_version_info(CURLVERSION_NOW)->cainfo != NULL)
+		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);

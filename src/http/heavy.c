@@ -36,10 +36,10 @@ heavy_note(HttpTransfer *transfer, int64 us)
 	if (us < HEAVY_US || !transfer->is_active || transfer->is_paused || transfer->is_heavy ||
 		transfer->is_connecting)
 		return;
+	heavy_wait(transfer);
 	/* in both directions: of one alone libcurl would take notice by a visit */
 	if (curl_easy_pause(transfer->easy, CURLPAUSE_ALL) != CURLE_OK)
-		return;
-	heavy_wait(transfer);
+		heavy_forget(transfer);
 }
 
 /*

@@ -187,6 +187,24 @@ silent_after_much(int fd)
 	wait_for_end(fd);
 }
 
+/*
+ * Goes on after some seconds, and comes to an end.
+ */
+static void
+late_rest(int fd)
+{
+	char block[BLOCK] = {0};
+	int i;
+
+	say(fd, OK "Content-Type: application/octet-stream\r\nContent-Length: 24576000\r\n\r\n");
+	for (i = 0; i < 1500 && put(fd, block, sizeof(block)); i++)
+	{
+		if (i == 1400)
+			sleep(6);
+	}
+	wait_for_end(fd);
+}
+
 static void
 dripping_body(int fd)
 {
@@ -444,6 +462,7 @@ static const Kind kinds[] = {
 	{"silent", silent, true},
 	{"silent_after_headers", silent_after_headers, true},
 	{"silent_after_much", silent_after_much, true},
+	{"late_rest", late_rest, true},
 	{"never_accepts", NULL, false},
 	{"tls_stall", silent, false},
 	{"tls_tiny_records", tiny_records, false},
