@@ -52,17 +52,32 @@ note_expected(HttpTransfer *transfer)
 }
 
 /*
- * Whether the answer may take so many bytes more.  Small ones always may.
+ * Whether there is memory for so many bytes more of the answer.  Small ones always have it.
  */
 static bool
-may_receive(HttpTransfer *transfer, size_t len)
+has_memory_for(HttpTransfer *transfer, size_t len)
 {
 	const Bytes *body = transfer->reply->body;
 
 	transfer->wanted = bytes_capacity_for(body, len) - body->capacity;
 	return transfer->wanted == 0 || body->len + len <= MEMORY_SMALL ||
-		   memory_may_receive(transfer->request->account, transfer->wanted) ||
-		   (!transfer->request->is_dispensable && memory_favour(transfer->tag));
+		   memory_may_receive(transfer->request->account, transfer->wanted);
+}
+
+/*
+ * Takes in what has come, where there is room: in memory; or, of the one call that goes on when there is none, in a
+ * file.  False where it has to wait.
+ */
+static bool
+has_room_for(HttpTransfer *transfer, const char *data, size_t len)
+{
+	if (transfer->is_spilled)
+		return spill_append(transfer, data, len);
+	if (has_memory_for(transfer, len))
+		return true;
+	if (transfer->request->is_dispensable || !memory_favour(transfer->tag))
+		return false;
+	return !spill_begin(transfer) || spill_append(transfer, data, len);
 }
 
 /*
@@ -100,7 +115,7 @@ body_callback(char *data, size_t size, size_t count, void *arg)
 		return CURL_WRITEFUNC_PAUSE;
 	}
 	transfer->received_at = clock_wire();
-	if (transfer->is_spilled ? !spill_append(transfer, data, len) : !may_receive(transfer, len))
+	if (!has_room_for(transfer, data, len))
 		return pause_or_cut(transfer);
 	if (pg_atomic_fetch_add_u64(&transfer->meter->received, len) == 0)
 		note_expected(transfer);

@@ -116,13 +116,9 @@ relieve(HttpTransfer *transfer, MonoTime now)
 	if (transfer->is_paused || silence < STILL_MS * INT64CONST(1000) ||
 		(!holds_memory && !transfer->is_spilled))
 		return false;
-	if (holds_memory)
-	{
+	is_in_the_way = holds_memory ? !spill_begin(transfer) : !spill_has_room(MEMORY_SMALL);
+	if (transfer->is_spilled)
 		memory_unfavour(transfer->tag);
-		is_in_the_way = !spill_begin(transfer);
-	}
-	else
-		is_in_the_way = !spill_has_room(MEMORY_SMALL);
 	return is_in_the_way && silence >= SILENT_MS * INT64CONST(1000);
 }
 
