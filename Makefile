@@ -2,6 +2,8 @@
 #
 #   make demo          everything, shown working, in a throw-away cluster
 #   make check         every test, in throw-away clusters
+#   make tries         the tries of intrusion alone, each with its result: docs/security.md
+#   make fuzz          what reads strangers' bytes, fuzzed
 #   make bench         how fast it is, beside other queues and the limits
 #   make && make install && make installcheck     for packagers
 #
@@ -18,12 +20,16 @@ OBJS = \
 	src/claimer.o \
 	src/reporter.o \
 	src/trouble.o \
+	src/unstarted.o \
+	src/environment.o \
 	src/guard.o \
 	src/sqlapi.o \
 	src/views.o \
 	src/triggers.o \
 	src/row.o \
+	src/ids.o \
 	src/hooks.o \
+	src/refusals.o \
 	src/steps.o \
 	src/follow.o \
 	src/cancel.o \
@@ -50,6 +56,7 @@ OBJS = \
 	src/queue/reference.o \
 	src/queue/report.o \
 	src/queue/session.o \
+	src/queue/share.o \
 	src/commit.o \
 	src/protocol/preset.o \
 	src/protocol/grammar.o \
@@ -63,6 +70,7 @@ OBJS = \
 	src/protocol/failure.o \
 	src/protocol/words.o \
 	src/protocol/delay.o \
+	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/pointer.o \
 	src/http.o \
@@ -79,6 +87,7 @@ OBJS = \
 	src/header.o \
 	src/url.o \
 	src/address.o \
+	src/shown.o \
 	src/shmem.o \
 	src/standby.o \
 	src/stats.o \
@@ -112,11 +121,39 @@ SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson)
 
 EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
 
-ifeq (,$(filter bench check demo format lint,$(MAKECMDGOALS)))
+ifeq (,$(filter bench check demo format fuzz lint tries,$(MAKECMDGOALS)))
 
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+ifeq (,$(PGXS))
+$(error $(PG_CONFIG) does not run. Install the development files of PostgreSQL 15 or later (tools/install-packages build), \
+	or name its pg_config: make PG_CONFIG=/path/to/pg_config)
+endif
+ifneq (yes,$(shell test -r '$(PGXS)' && echo yes))
+$(error $(PG_CONFIG) names $(PGXS), which is not there. Install the development files of that PostgreSQL \
+	(tools/install-packages build), or name another pg_config: make PG_CONFIG=/path/to/pg_config)
+endif
+ifeq (,$(filter clean distclean uninstall installcheck,$(MAKECMDGOALS)))
+ifneq (yes,$(shell $(PKG_CONFIG) --exists 'libcurl >= 7.88' libcjson && echo yes))
+$(error $(PKG_CONFIG) finds no libcurl of 7.88 or later, or no cJSON. Install their development files \
+	(tools/install-packages build))
+endif
+endif
+
 include $(PGXS)
+
+ifneq (yes,$(shell test '$(MAJORVERSION)' -ge 15 && echo yes))
+$(error genjob needs PostgreSQL 15 or later, and $(PG_CONFIG) is of $(VERSION). Name another one: make PG_CONFIG=/path/to/pg_config)
+endif
+
+ifneq (,$(filter installcheck,$(MAKECMDGOALS)))
+# the spec of two-phase commit needs a server that has max_prepared_transactions
+ifeq (0,$(shell '$(bindir)/psql' -XAtqc 'SHOW max_prepared_transactions' -d postgres 2>/dev/null))
+$(warning max_prepared_transactions is 0 on this server, so the isolation test two-phase-commit is skipped)
+ISOLATION := $(filter-out two-phase-commit,$(ISOLATION))
+endif
+endif
 
 genjob--$(EXTVERSION).sql: $(SQL_PARTS) genjob.control
 	cat $(SQL_PARTS) > $@
@@ -152,9 +189,15 @@ demo:
 format:
 	@tools/format
 
+fuzz:
+	@T=$(T) MERGE=$(MERGE) test/fuzz/run $(F)
+
 lint:
 	@tools/lint
 
-.PHONY: bench check demo format lint
+tries:
+	@TRIES=yes test/run t/07
+
+.PHONY: bench check demo format fuzz lint tries
 
 endif

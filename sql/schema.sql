@@ -63,7 +63,7 @@ CREATE INDEX gen_jobs_ready ON @extschema@.gen_jobs (server, tenant, priority, r
 CREATE INDEX gen_jobs_due ON @extschema@.gen_jobs (run_at) WHERE state = 'queued';
 CREATE INDEX gen_jobs_expiring ON @extschema@.gen_jobs (expires_at) WHERE state = 'queued' AND expires_at IS NOT NULL;
 CREATE INDEX gen_jobs_running ON @extschema@.gen_jobs (id) WHERE state = 'running';
-CREATE UNIQUE INDEX gen_jobs_unique ON @extschema@.gen_jobs (server, unique_key)
+CREATE UNIQUE INDEX gen_jobs_unique ON @extschema@.gen_jobs (owner, server, unique_key)
 	WHERE unique_key IS NOT NULL AND state IN ('waiting', 'queued', 'running');
 CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id);
 
@@ -73,7 +73,7 @@ COMMENT ON INDEX @extschema@.gen_jobs_ready IS 'the queue of each server, tenant
 COMMENT ON INDEX @extschema@.gen_jobs_due IS 'when the next job is due';
 COMMENT ON INDEX @extschema@.gen_jobs_expiring IS 'when the next job expires';
 COMMENT ON INDEX @extschema@.gen_jobs_running IS 'what was running when the server last stopped';
-COMMENT ON INDEX @extschema@.gen_jobs_unique IS 'at most one unfinished job for a server and unique_key';
+COMMENT ON INDEX @extschema@.gen_jobs_unique IS 'at most one unfinished job for an owner, server and unique_key';
 COMMENT ON INDEX @extschema@.gen_jobs_request IS 'one job for an owner and request_id, for as long as its row exists';
 COMMENT ON COLUMN @extschema@.gen_jobs.id IS 'number of the job, for genjob.wait() and its kin, and for gen_outputs.job_id';
 COMMENT ON COLUMN @extschema@.gen_jobs.server IS 'foreign server of the wrapper genjob that runs the job';
@@ -83,7 +83,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.priority IS 'higher runs first';
 COMMENT ON COLUMN @extschema@.gen_jobs.run_at IS 'not before this time';
 COMMENT ON COLUMN @extschema@.gen_jobs.expires_at IS 'fails if it has not been started by this time';
 COMMENT ON COLUMN @extschema@.gen_jobs.tenant IS 'whose turn it is: the tenants of a server share it evenly, or by genjob.tenant_weights';
-COMMENT ON COLUMN @extschema@.gen_jobs.unique_key IS 'a server has at most one unfinished job with it: INSERT ... ON CONFLICT DO NOTHING leaves a second one out';
+COMMENT ON COLUMN @extschema@.gen_jobs.unique_key IS 'an owner has at most one unfinished job with it at a server: INSERT ... ON CONFLICT DO NOTHING leaves a second one out';
 COMMENT ON COLUMN @extschema@.gen_jobs.max_attempts IS 'overrides the server''s option max_attempts';
 COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
 COMMENT ON COLUMN @extschema@.gen_jobs.attempt IS 'how often the job was started';
@@ -103,7 +103,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.remote IS 'what else is needed to go on w
 COMMENT ON COLUMN @extschema@.gen_jobs.ran_on IS 'server that took the last attempt as a fallback; null where it was the job''s own';
 COMMENT ON COLUMN @extschema@.gen_jobs.backend IS 'address that was given the last attempt; null where the server''s option url has but one and nothing is to be asked of it later';
 COMMENT ON COLUMN @extschema@.gen_jobs.request_id IS 'the application''s own id of an order: INSERT ... ON CONFLICT (owner, request_id) DO NOTHING makes one job of an order that is sent twice';
-COMMENT ON COLUMN @extschema@.gen_jobs.server_oid IS 'the foreign server that had the name when the job was inserted';
+COMMENT ON COLUMN @extschema@.gen_jobs.server_oid IS 'the foreign server that had the name when the job was inserted, or its column server was last named in an UPDATE';
 COMMENT ON COLUMN @extschema@.gen_jobs.losses IS 'attempts in a row that the end of PostgreSQL or of genjob cut short';
 
 CREATE TABLE @extschema@.gen_outputs

@@ -13,7 +13,8 @@ COMMENT ON FUNCTION genjob.read_workers() IS 'dispatchers of all databases';
 
 CREATE FUNCTION genjob.read_servers(OUT server oid, OUT in_flight integer, OUT succeeded bigint, OUT failed bigint,
 	OUT retried bigint, OUT ended_last_minute bigint, OUT p50 double precision, OUT p95 double precision,
-	OUT p99 double precision, OUT held_until timestamptz, OUT held_reason text, OUT allowed integer, OUT tokens double precision)
+	OUT p99 double precision, OUT held_until timestamptz, OUT held_reason text, OUT allowed integer, OUT tokens double precision,
+	OUT troubled boolean)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'genjob_server_stats' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.read_servers() IS 'counts of this database''s servers since the server process started';
 
@@ -21,6 +22,10 @@ CREATE FUNCTION genjob.read_backends(OUT server oid, OUT ordinal integer, OUT st
 	OUT max_in_flight integer, OUT failures integer, OUT until timestamptz, OUT error text)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'genjob_backends' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.read_backends() IS 'addresses of this database''s servers, as genjob now takes them to be';
+
+CREATE FUNCTION genjob.standstill() RETURNS text
+	AS 'MODULE_PATHNAME', 'genjob_standstill' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION genjob.standstill() IS 'why no job of this database is started now, whatever its server; null: nothing stops them all';
 
 CREATE VIEW genjob.activity AS
 	SELECT a.job_id, a.server, a.owner::regrole AS owner, a.attempt, a.phase, a.progress, a.bytes_sent, a.bytes_received,
@@ -38,11 +43,12 @@ CREATE VIEW genjob.servers AS
 		coalesce(r.succeeded, 0) AS succeeded, coalesce(r.failed, 0) AS failed, coalesce(r.retried, 0) AS retried,
 		coalesce(r.ended_last_minute, 0) AS ended_last_minute,
 		r.p50 * interval '1 s' AS p50, r.p95 * interval '1 s' AS p95, r.p99 * interval '1 s' AS p99,
-		CASE WHEN q.queued > 0 THEN r.held_reason END AS held_reason,
-		CASE WHEN q.queued > 0 THEN r.held_until END AS held_until,
+		CASE WHEN q.queued > 0 OR r.troubled THEN coalesce(d.standstill, r.held_reason) END AS held_reason,
+		CASE WHEN q.queued > 0 AND d.standstill IS NULL THEN r.held_until END AS held_until,
 		r.allowed, r.tokens
 	FROM pg_foreign_server s
 	JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'
+	CROSS JOIN (SELECT genjob.standstill() AS standstill) d
 	LEFT JOIN genjob.read_servers() r ON r.server = s.oid
 	LEFT JOIN (SELECT j.server, count(*) FILTER (WHERE j.run_at <= now()) AS queued,
 			count(*) FILTER (WHERE j.run_at > now()) AS later
@@ -53,7 +59,7 @@ COMMENT ON COLUMN genjob.servers.later IS 'jobs whose run_at is still to come';
 COMMENT ON COLUMN genjob.servers.retried IS 'attempts that failed and were, or will be, tried again';
 COMMENT ON COLUMN genjob.servers.allowed IS 'calls at a time, of all its addresses that can be reached; where max_in_flight is auto, as found so far';
 COMMENT ON COLUMN genjob.servers.tokens IS 'calls that rate_limit lets go at once now';
-COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not started';
+COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not started; the words of answers and errors only for members of pg_read_all_stats and the owner of the server';
 COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known';
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
 
@@ -70,14 +76,11 @@ COMMENT ON COLUMN genjob.backends.url IS 'as in gen_jobs.backend';
 COMMENT ON COLUMN genjob.backends.state IS 'ok, held (it asked to wait), broken (it cannot be reached: one call tries it at until) or probing (that call is under way)';
 COMMENT ON COLUMN genjob.backends.max_in_flight IS 'calls at a time; where the server''s max_in_flight is auto, as found so far';
 COMMENT ON COLUMN genjob.backends.failures IS 'calls in a row that did not reach it';
-COMMENT ON COLUMN genjob.backends.error IS 'what the last of them met';
+COMMENT ON COLUMN genjob.backends.error IS 'what the last of them met, for members of pg_read_all_stats and the owner of the server';
 
 CREATE FUNCTION genjob.tenant_weight(server name, tenant text) RETURNS double precision
-	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-	SELECT coalesce((SELECT w.weight FROM genjob.tenant_weights w
-		WHERE w.server = tenant_weight.server AND w.tenant = tenant_weight.tenant), 1)
-$$;
-COMMENT ON FUNCTION genjob.tenant_weight(name, text) IS 'weight of a tenant at a server: that of genjob.tenant_weights, or 1';
+	AS 'MODULE_PATHNAME', 'genjob_tenant_weight' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION genjob.tenant_weight(name, text) IS 'weight of a tenant at a server: that of genjob.tenant_weights, or 1; null where it is not the role''s to know';
 
 CREATE VIEW genjob.tenants WITH (security_invoker = true) AS
 	SELECT j.server, j.tenant, genjob.tenant_weight(j.server, j.tenant) AS weight,
@@ -98,19 +101,13 @@ CREATE FUNCTION genjob.read_rate(name, OUT server oid, OUT paused boolean, OUT r
 	AS 'MODULE_PATHNAME', 'genjob_server_rate' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.read_rate(name) IS 'what the options of a server say of its pace, in calls a second';
 
+CREATE FUNCTION genjob.read_ahead(server name, tenant text) RETURNS double precision
+	AS 'MODULE_PATHNAME', 'genjob_ahead' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION genjob.read_ahead(name, text) IS 'how many jobs would get their turns before a new one of that tenant';
+
 CREATE FUNCTION genjob.estimate(server name, tenant text DEFAULT current_user) RETURNS timestamptz
-	LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-	WITH due AS (
-		SELECT j.tenant, count(*) AS n, genjob.tenant_weight(estimate.server, j.tenant) AS weight
-			FROM @extschema@.gen_jobs j
-			WHERE j.state = 'queued' AND j.server = estimate.server AND j.run_at <= now() GROUP BY j.tenant),
-	mine AS (
-		SELECT coalesce(sum(d.n) FILTER (WHERE d.tenant = estimate.tenant), 0) AS n,
-			genjob.tenant_weight(estimate.server, estimate.tenant) AS weight FROM due d),
-	-- while mine get their turns the others get theirs, until they have no more
-	ahead AS (
-		SELECT min(m.n) + coalesce(sum(least(d.n, ceil((m.n + 1) * d.weight / m.weight))), 0) AS n
-			FROM mine m LEFT JOIN due d ON d.tenant <> estimate.tenant),
+	LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+	WITH ahead AS (SELECT genjob.read_ahead(estimate.server, estimate.tenant) AS n),
 	-- seconds until there is a place, and until there is a token
 	wait AS (
 		SELECT o.paused, s.held_until,

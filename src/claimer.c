@@ -18,6 +18,7 @@
 #include "standby.h"
 #include "steps.h"
 #include "trouble.h"
+#include "unstarted.h"
 
 #define CLAIM_BATCH 500
 #define MAX_QUICK_TROUBLES 5 /* rows in a row that raise errors, before it is taken easy */
@@ -235,36 +236,19 @@ destroy_claimed(void)
 }
 
 /*
- * Whether a row may be the cause of an error: not of what befalls the whole table or server, such as a
- * lock that is not had in time.
- */
-static bool
-blames_row(const ErrorData *error)
-{
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_SYSTEM_ERROR:
-			return false;
-		default:
-			return true;
-	}
-}
-
-/*
  * A claim transaction failed.  The picture in memory may be wrong now: it is read again.  If one row is
  * the cause, claiming one by one finds it, and it is left alone for a while.
  */
 static void
 claim_failed(Claim *claim, const ErrorData *error)
 {
-	bool is_found = claim->n == 1 && blames_row(error);
+	bool is_found = claim->n == 1 && trouble_is_of_row(error);
 	int i;
 
-	trouble_show("claim jobs", error);
+	if (is_found)
+		trouble_show_job(TROUBLE_CLAIM, claim->turns[0].id, claim->turns[0].home->stats, error);
+	else
+		trouble_show(TROUBLE_CLAIM, error);
 	destroy_claimed();
 	for (i = 0; i < claim->n; i++)
 		limits_give_back(&claim->turns[i].place);
@@ -330,6 +314,19 @@ fail_work(void *arg)
 }
 
 /*
+ * Goes on after a statement that was to fail many jobs has failed itself; false if that does not help.
+ */
+static bool
+fail_singly(QueueWork work, TimestampTz now)
+{
+	ServerQueue *queue = work == fail_work ? schedule_next_without_server() : NULL;
+
+	if (work == fail_work && queue == NULL)
+		return true;
+	return unstarted_fail_singly(queue, now);
+}
+
+/*
  * Fails jobs that can never be run.  A row that raises an error then (others' triggers fire) must not keep those that
  * can from being claimed, so this has transactions of its own.
  */
@@ -348,7 +345,9 @@ fail_unstarted(void)
 	{
 		if (queue_transact("failing jobs that cannot be run", works[i], &now, &error))
 			continue;
-		trouble_show("fail jobs that cannot be run", error);
+		if (trouble_is_of_row(error) && fail_singly(works[i], now))
+			continue;
+		trouble_show(TROUBLE_FAIL, error);
 		/* those that were taken off the schedule are queued again */
 		scan_since = DT_NOBEGIN;
 		failed = true;

@@ -8,13 +8,16 @@
 #ifndef GENJOB_COMPAT_H
 #define GENJOB_COMPAT_H
 
+#include "catalog/dependency.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
 #include "common/base64.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/wait_event.h"
 
@@ -57,6 +60,30 @@ compat_may_use_server(Oid server, Oid role)
 	return object_aclcheck(ForeignServerRelationId, server, role, ACL_USAGE) == ACLCHECK_OK;
 #else
 	return pg_foreign_server_aclcheck(server, role, ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
+/* What a statement needs of a table: in its entry of the range table before 16, in a list of its own from then on. */
+#if PG_VERSION_NUM >= 160000
+typedef RTEPermissionInfo CompatPermissions;
+#define COMPAT_CHECK_PERMISSIONS_PARAMETERS List *tables, List *permissions, bool complains
+#define COMPAT_CHECK_PERMISSIONS_ARGUMENTS tables, permissions, complains
+#define COMPAT_PERMISSIONS_LIST permissions
+#else
+typedef RangeTblEntry CompatPermissions;
+#define COMPAT_CHECK_PERMISSIONS_PARAMETERS List *tables, bool complains
+#define COMPAT_CHECK_PERMISSIONS_ARGUMENTS tables, complains
+#define COMPAT_PERMISSIONS_LIST tables
+#endif
+
+/* The sequence of an identity column, or InvalidOid. */
+static inline Oid
+compat_identity_sequence(Relation relation, AttrNumber column)
+{
+#if PG_VERSION_NUM >= 170000
+	return getIdentitySequence(relation, column, true);
+#else
+	return getIdentitySequence(RelationGetRelid(relation), column, true);
 #endif
 }
 

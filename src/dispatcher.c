@@ -29,6 +29,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "dispatcher.h"
+#include "environment.h"
 #include "memory.h"
 #include "queue/queue.h"
 #include "reporter.h"
@@ -47,39 +48,6 @@ static MemoryContext turn_context;
 static MonoTime leave_at = 0; /* of clock_uptime(): a stall does not put it off; 0: not leaving */
 
 /* ---------- the process ---------- */
-
-/*
- * Settings of the session: what the statements rely on, whatever a database or role sets for others.
- */
-static void
-configure_session(void)
-{
-	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
-		{"statement_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"lock_timeout", "5s"},
-		{"default_transaction_isolation", "read committed"},
-		{"plan_cache_mode", "force_generic_plan"},
-		{"enable_seqscan", "off"},
-		{"enable_hashjoin", "off"},
-		{"enable_mergejoin", "off"},
-		{"enable_indexscan", "on"},
-		{"enable_nestloop", "on"},
-		{"max_parallel_workers_per_gather", "0"},
-		{"jit", "off"},
-		{"default_transaction_read_only", "off"},
-		{"session_replication_role", "origin"},
-		{"transaction_timeout", "0"}, /* from PostgreSQL 17 on */
-	};
-	int i;
-
-	for (i = 0; i < lengthof(settings); i++)
-	{
-		if (GetConfigOption(settings[i][0], true, false) != NULL)
-			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-	}
-}
 
 /*
  * What is told to a server must not be forgotten by a crash of ours: a claim is on disk before its
@@ -157,11 +125,12 @@ start_process(int slot)
 	pqsignal(SIGINT, cancel_for_timeout);
 	BackgroundWorkerUnblockSignals();
 	shmem_slot_attach(slot);
+	environment_fix_settings();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 
 	queue_init(deadline);
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_SESSION);
-	configure_session();
+	environment_fix_session();
 	insist_on_durability();
 	clock_init();
 	memory_init();
@@ -272,7 +241,9 @@ show_state(void)
 	pgstat_report_activity(STATE_IDLE, psprintf("%d call%s in flight%s", calls,
 												calls == 1 ? "" : "s", describe_memory()));
 	if (leave_at == 0 && !claimer_is_troubled())
-		shmem_set_my_state(calls > 0 ? WORKER_BUSY : WORKER_IDLE);
+		shmem_set_my_state(reporter_is_blocked() ? WORKER_BLOCKED
+						   : calls > 0           ? WORKER_BUSY
+												 : WORKER_IDLE);
 }
 
 /*

@@ -14,6 +14,7 @@
 #include "commit.h"
 #include "compat.h"
 #include "hooks.h"
+#include "ids.h"
 #include "launcher.h"
 #include "settings.h"
 #include "shmem.h"
@@ -64,5 +65,6 @@ _PG_init(void)
 		return;
 	commit_init();
 	hooks_install();
+	ids_install();
 	launcher_register();
 }

@@ -30,6 +30,7 @@
 #include "commit.h"
 #include "compat.h"
 #include "hooks.h"
+#include "refusals.h"
 #include "settings.h"
 #include "shmem.h"
 
@@ -161,6 +162,7 @@ utility(PlannedStmt *planned, const char *text, bool read_only_tree, ProcessUtil
 	bool commits_prepared = is_commit_prepared(statement);
 	ProcessUtility_hook_type next = next_utility ? next_utility : standard_ProcessUtility;
 
+	refusals_check(statement);
 	if (!concerns_database)
 	{
 		next(planned, text, read_only_tree, context, params, environment, dest, completion);

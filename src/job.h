@@ -102,6 +102,7 @@ typedef struct Job
 	int max_attempts; /* 0: the server's */
 	int priority;
 	Oid owner;
+	Oid server_oid;    /* of the server that it was inserted for; InvalidOid: not known */
 	char *server_name; /* of the row: where it is queued */
 	char *tenant;
 	TimestampTz expires_at; /* 0: it does not */

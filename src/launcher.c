@@ -39,6 +39,9 @@
 #define STARTING_POLL_MS 20
 #define RESTART_MIN_MS 1000
 #define RESTART_MAX_MS 60000
+#define COMPLAINT_MS 60000 /* between two lines in the log */
+#define NO_WORKER \
+	"no background worker is free to be the dispatcher of this database: increase max_worker_processes"
 #define STEADY_MS 60000 /* who ran so long begins again with the shortest back-off */
 
 /*
@@ -59,7 +62,6 @@ typedef struct Database
 } Database;
 
 static List *databases = NIL; /* of Database */
-static bool complained_of_slots = false;
 
 /*
  * Called while shared_preload_libraries are loaded.
@@ -177,16 +179,29 @@ postpone(Database *database)
 	database->not_before = clock_uptime() + ms * 1000;
 }
 
+/*
+ * Says that no dispatcher can be started for a database: in the views, and in the log once a minute.
+ */
 static void
-complain_of_slots(void)
+complain_of_workers(Database *database)
 {
-	if (complained_of_slots)
+	static MonoTime complained_at = 0;
+	MonoTime now = clock_uptime();
+
+	if (database->slot >= 0)
+	{
+		shmem_slot_set_error(database->slot, NO_WORKER);
+		shmem_slot_set_state(database->slot, WORKER_BLOCKED);
+	}
+	if (complained_at != 0 && clock_ms_between(complained_at, now) < COMPLAINT_MS)
 		return;
-	complained_of_slots = true;
-	ereport(WARNING, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					  errmsg("genjob found no free background worker for a dispatcher"),
-					  errdetail("One is needed for each database that has the extension."),
-					  errhint("Increase max_worker_processes.")));
+	complained_at = now;
+	ereport(WARNING,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("genjob found no free background worker for the dispatcher of database \"%s\"",
+					NameStr(database->name)),
+			 errdetail("Its jobs wait. One is needed for each database that has the extension."),
+			 errhint("Increase max_worker_processes.")));
 }
 
 static void
@@ -205,7 +220,7 @@ start_dispatcher(Database *database)
 	database->slot = shmem_slot_create(database->oid);
 	if (database->slot < 0)
 	{
-		complain_of_slots();
+		complain_of_workers(database);
 		postpone(database);
 		return;
 	}
@@ -216,11 +231,10 @@ start_dispatcher(Database *database)
 	if (!RegisterDynamicBackgroundWorker(&worker, &database->handle))
 	{
 		database->handle = NULL;
-		complain_of_slots();
+		complain_of_workers(database);
 		postpone(database);
 		return;
 	}
-	complained_of_slots = false;
 	database->asked_again = false;
 	database->started_at = clock_uptime();
 }

@@ -91,7 +91,8 @@ write_failed(Job *job, const ErrorData *error)
 {
 	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 
-	trouble_show(psprintf("write the result of job " INT64_FORMAT, job->id), error);
+	trouble_show_job(job->state == JOB_SAVING ? TROUBLE_SAVE : TROUBLE_REPORT, job->id,
+					 schedule_queue(job->server_name)->stats, error);
 	if (category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED ||
 		category == ERRCODE_INTERNAL_ERROR)
 		steps_simplify(job);
@@ -111,6 +112,21 @@ static const Writing saving = {JOB_SAVING, "saving predictions", save_work, sett
 static const Writing reporting = {JOB_REPORTING, "reporting results", report_work, settle_report};
 
 /*
+ * What was to be written of a job is, or will never be.
+ */
+static void
+end_trouble(const Job *job)
+{
+	ServerStats *stats;
+
+	if (job->report_failures == 0 || job->outcome == REPORT_PENDING)
+		return;
+	stats = schedule_queue(job->server_name)->stats;
+	if (stats != NULL)
+		stats_end_trouble(stats, job->id);
+}
+
+/*
  * Writes n jobs (and a NULL behind them) in one transaction; where that fails, each in its own, so
  * that one row's fault touches no other.
  */
@@ -123,7 +139,10 @@ write_together(const Writing *writing, Job **jobs, int n)
 	if (queue_transact(writing->activity, writing->work, jobs, &error))
 	{
 		for (i = 0; i < n; i++)
+		{
+			end_trouble(jobs[i]);
 			writing->settle(jobs[i]);
+		}
 		return;
 	}
 	if (n == 1)
@@ -201,6 +220,28 @@ next_of(JobState state)
 		schedule_note_time(&next, Max(job->report_at, 1));
 	}
 	return next;
+}
+
+static bool
+has_failed_in(JobState state)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, job_list(state))
+	{
+		if (dlist_container(Job, node, iter.cur)->report_failures > 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether there is something that the tables did not take.
+ */
+bool
+reporter_is_blocked(void)
+{
+	return has_failed_in(JOB_SAVING) || has_failed_in(JOB_REPORTING);
 }
 
 /*

@@ -8,6 +8,7 @@
 #include "clock.h"
 
 extern void reporter_write(void);
+extern bool reporter_is_blocked(void);
 extern MonoTime reporter_next(void);
 
 #endif /* GENJOB_REPORTER_H */

@@ -4,31 +4,39 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
 #include "retry.h"
 
-
 /*
- * Whether another attempt may end otherwise: what says "not now", not what says "not this".
+ * True if another attempt may end otherwise: the status says "not now", not "not this".  The providers' own
+ * clients try 408, 409, 429 and all from 500 on again (openai-python, anthropic-sdk-python, fal-client).
  */
 bool
 retry_is_worthwhile(int http_status)
 {
-	switch (http_status)
-	{
-		case 408: /* Request Timeout */
-		case 425: /* Too Early */
-		case 429: /* Too Many Requests */
-		case 500: /* Internal Server Error */
-		case 502: /* Bad Gateway */
-		case 503: /* Service Unavailable */
-		case 504: /* Gateway Timeout */
-		case 529: /* Site is overloaded (Anthropic, others) */
-			return true;
-		default:
-			return false;
-	}
+	return http_status >= 500 || http_status == 408 || http_status == 409 || http_status == 425 ||
+		   http_status == 429;
+}
+
+/*
+ * True if a gateway says that it did not get the answer of a server that may have taken the call: 520, 522
+ * and 524 are Cloudflare's.
+ */
+bool
+retry_may_be_accepted(int http_status)
+{
+	return http_status == 502 || http_status == 504 || http_status == 520 || http_status == 522 ||
+		   http_status == 524;
+}
+
+/*
+ * True if a refusal says nothing about an earlier call with the same Idempotency-Key: it came from
+ * something that did not look at the key, or (409) that call is still at work.
+ */
+bool
+retry_leaves_doubt(int http_status)
+{
+	return http_status == 401 || http_status == 403 || http_status == 409 || http_status == 429 ||
+		   http_status == 503 || http_status == 529;
 }
 
 /*
@@ -44,30 +52,4 @@ retry_delay(int64 base_ms, int64 max_ms, int failures, double random)
 	while (--failures > 0 && ceiling < max_ms)
 		ceiling *= 2;
 	return (int64) (random * (Min(ceiling, max_ms) + 1));
-}
-
-/*
- * The ms that a Retry-After header asks for: seconds (also with a fraction), or a date in the
- * preferred format of RFC 9110, 5.6.7.  -1 when value is neither; never more than a day.
- */
-int64
-retry_after_ms(const char *value, int64 now_unix)
-{
-	struct tm date;
-	char *end;
-	double seconds = strtod(value, &end);
-
-	while (*end == ' ')
-		end++;
-	if (end != value && *end == '\0')
-	{
-		if (!(seconds >= 0))
-			return -1;
-		return seconds > RETRY_AFTER_MAX_MS / 1000 ? RETRY_AFTER_MAX_MS : (int64) (seconds * 1000);
-	}
-	memset(&date, 0, sizeof(date));
-	end = strptime(value, "%a, %d %b %Y %H:%M:%S GMT", &date);
-	if (end == NULL || *end != '\0')
-		return -1;
-	return Max(0, Min((timegm(&date) - now_unix) * 1000, RETRY_AFTER_MAX_MS));
 }

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
@@ -224,6 +225,9 @@ complain_of_fallback(const ServerQueue *queue, const ServerQueue *fallback)
 	if (fallback->server->options.preset != queue->server->options.preset)
 		return psprintf("Its fallback \"%s\" cannot be used: it speaks %s, not %s.", name,
 						fallback->server->options.preset->api, queue->server->options.preset->api);
+	if (!server_may_stand_in(queue->server, fallback->server))
+		return psprintf("Its fallback \"%s\" cannot be used: it belongs to another role. ALTER SERVER %s OWNER TO the owner of server \"%s\", or a superuser.",
+						name, quote_identifier(name), NameStr(queue->name));
 	return NULL;
 }
 

@@ -13,6 +13,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_user_mapping.h"
 #include "foreign/foreign.h"
+#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -116,6 +117,7 @@ server_parse(const void *arg)
 	Server *server = palloc0(sizeof(Server));
 
 	server->oid = catalog->serverid;
+	server->owner = catalog->owner;
 	namestrcpy(&server->name, catalog->servername);
 	server->context = context;
 	server->references = 1;
@@ -296,6 +298,49 @@ server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
 								 quote_identifier(name)));
 	pfree(role_name);
 	return true;
+}
+
+/*
+ * Whether the jobs of a role may go to a server that is not the one they were inserted for, although it has the name:
+ * everyone with USAGE on the wrapper can create one of a name that is free.
+ */
+static bool
+is_trusted_by(const Server *server, Oid role)
+{
+	return superuser_arg(server->owner) || has_privs_of_role(server->owner, role);
+}
+
+/*
+ * Whether server may run a job that was inserted for the server bound (InvalidOid: it is not known for which); else a
+ * complaint.
+ */
+bool
+server_check_bound(const Server *server, Oid bound, Oid job_owner, Oid table_owner,
+				   ServerComplaint *complaint)
+{
+	const char *name = NameStr(server->name);
+	const char *owner;
+
+	if (bound == server->oid || is_trusted_by(server, job_owner) ||
+		is_trusted_by(server, table_owner))
+		return true;
+	owner = GetUserNameFromId(server->owner, true);
+	return complain(complaint, SERVER_OTHER, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+					psprintf(OidIsValid(bound)
+								 ? "server \"%s\" is not the one that this job was inserted for: that was dropped, and role \"%s\" has created another of its name"
+								 : "server \"%s\" was created by role \"%s\" after this job was inserted",
+							 name, owner ? owner : "?"),
+					"If it shall run the job, UPDATE gen_jobs SET server = server, state = 'queued' for it; or insert the job again.");
+}
+
+/*
+ * Whether fallback may take the jobs of server: nobody gets them by creating a server of the name that the option
+ * gives.
+ */
+bool
+server_may_stand_in(const Server *server, const Server *fallback)
+{
+	return fallback->owner == server->owner || is_trusted_by(fallback, server->owner);
 }
 
 /*

@@ -14,6 +14,7 @@
 typedef struct Server
 {
 	Oid oid;
+	Oid owner;
 	NameData name;
 	ServerOptions options;
 	int n_backends;
@@ -32,6 +33,7 @@ typedef enum ServerProblem
 	SERVER_FOREIGN,   /* of another wrapper */
 	SERVER_INVALID,   /* its options, or the mapping's, no longer pass the validator */
 	SERVER_DENIED,    /* the role lacks USAGE */
+	SERVER_OTHER,     /* another one has the name than when the job was inserted */
 	SERVER_NO_MAPPING /* the api needs a user mapping, and there is none for the role */
 } ServerProblem;
 
@@ -46,6 +48,9 @@ typedef struct ServerComplaint
 
 extern Server *server_get(const char *name, ServerComplaint *complaint);
 extern bool server_check_role(const Server *server, Oid role, ServerComplaint *complaint);
+extern bool server_check_bound(const Server *server, Oid bound, Oid job_owner, Oid table_owner,
+							   ServerComplaint *complaint);
+extern bool server_may_stand_in(const Server *server, const Server *fallback);
 extern bool server_read_secrets(const Server *server, Oid role, MappingOptions *secrets,
 								ServerComplaint *complaint);
 

@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "shmem.h"
+#include "shown.h"
 
 #define MAX_WANTED 64 /* databases the launcher can be told of by name */
 #define MAX_HOLDS 64
@@ -218,15 +219,25 @@ shmem_slot_set_state(int slot, WorkerState state)
 }
 
 /*
- * Shows an error of this process in genjob.workers.
+ * Shows an error in genjob.workers.
  */
+void
+shmem_slot_set_error(int slot, const char *message)
+{
+	char kept[SHMEM_ERROR_LEN] = "";
+
+	/* what may raise an error is done before the lock is taken */
+	shown_keep_local(kept, message, sizeof(kept));
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	memcpy(slots[slot].info.error, kept, sizeof(kept));
+	slots[slot].info.error_at = GetCurrentTimestamp();
+	LWLockRelease(shared->lock);
+}
+
 void
 shmem_set_my_error(const char *message)
 {
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	strlcpy(slots[my_slot].info.error, message, SHMEM_ERROR_LEN);
-	slots[my_slot].info.error_at = GetCurrentTimestamp();
-	LWLockRelease(shared->lock);
+	shmem_slot_set_error(my_slot, message);
 }
 
 void
@@ -320,6 +331,22 @@ shmem_read_workers(WorkerInfo **workers)
 	}
 	LWLockRelease(shared->lock);
 	return n;
+}
+
+/*
+ * What is known of the dispatcher of a database; false if there never was one, or its database had no extension.
+ */
+bool
+shmem_read_worker(Oid database, WorkerInfo *worker)
+{
+	const Slot *slot;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	slot = slot_of_database(database);
+	if (slot != NULL)
+		*worker = slot->info;
+	LWLockRelease(shared->lock);
+	return slot != NULL;
 }
 
 /* ---------- launcher ---------- */

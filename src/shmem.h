@@ -21,7 +21,8 @@ typedef enum WorkerState
 	WORKER_STARTING,
 	WORKER_IDLE,     /* nothing to do but wait */
 	WORKER_BUSY,     /* calls are in flight or jobs are due */
-	WORKER_TROUBLED, /* the last transaction failed; it will be tried again */
+	WORKER_TROUBLED, /* the last look at the queue failed; it will be tried again */
+	WORKER_BLOCKED, /* results cannot be written; without a process: no background worker is free */
 	WORKER_STOPPING, /* waits for calls in flight, claims nothing */
 	WORKER_STOPPED,  /* by genjob.enabled, or for CREATE or DROP DATABASE */
 	WORKER_FAILED,   /* ended with an error; will be started again */
@@ -36,7 +37,7 @@ typedef struct WorkerInfo
 	WorkerState state;
 	TimestampTz since;
 	TimestampTz error_at;
-	char error[SHMEM_ERROR_LEN];
+	char error[SHMEM_ERROR_LEN]; /* as shown_keep() left it */
 } WorkerInfo;
 
 /*
@@ -66,12 +67,14 @@ extern void shmem_slot_free(int slot);
 extern void shmem_slot_attach(int slot);
 extern void shmem_slot_set_state(int slot, WorkerState state);
 extern WorkerState shmem_slot_state(int slot);
+extern void shmem_slot_set_error(int slot, const char *message);
 extern void shmem_set_my_state(WorkerState state);
 extern void shmem_set_my_error(const char *message);
 extern void shmem_take_news(News *news);
 extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold,
 								  bool more, bool recheck);
 extern int shmem_read_workers(WorkerInfo **workers);
+extern bool shmem_read_worker(Oid database, WorkerInfo *worker);
 
 /* ---------- launcher ---------- */
 

@@ -11,10 +11,34 @@
 #include "utils/float.h"
 #include "utils/timestamp.h"
 
+#include "shown.h"
 #include "stats.h"
+
+#define TROUBLE_SHOWN_S 75 /* longer than between two tries of what raised an error */
 
 /* Bucket i ends at 1 ms * RATIO^i: the last at about a day. */
 #define STATS_RATIO 1.21
+
+/*
+ * Shows that a statement on a job of the server raised an error.
+ */
+void
+stats_note_trouble(ServerStats *stats, int64 job, const char *words, TimestampTz now)
+{
+	shown_keep_local(stats->trouble, words, sizeof(stats->trouble));
+	stats->trouble_job = job;
+	stats->trouble_until = now + TROUBLE_SHOWN_S * USECS_PER_SEC;
+}
+
+/*
+ * The statement has succeeded.
+ */
+void
+stats_end_trouble(ServerStats *stats, int64 job)
+{
+	if (stats->trouble_job == job)
+		stats->trouble_until = 0;
+}
 
 /*
  * Counts an attempt that ended its job, for good or ill, after so many seconds.

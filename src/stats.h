@@ -49,7 +49,11 @@ typedef struct ServerStats
 	int64 failed;  /* for good */
 	int64 retried; /* attempts that failed and were, or will be, tried again */
 	TimestampTz held_until;
-	char held_reason[STATS_REASON_LEN];
+	char held_reason[STATS_REASON_LEN]; /* this, and all texts here, as shown_keep() left them */
+	char held_plain[STATS_REASON_LEN];  /* the same, without others' words */
+	int64 trouble_job;                  /* for which the last statement raised an error */
+	TimestampTz trouble_until;          /* that is shown */
+	char trouble[STATS_REASON_LEN];
 	uint32 latency[STATS_BUCKETS];
 	int64 second[STATS_SECONDS];
 	uint32 ended[STATS_SECONDS];
@@ -57,6 +61,8 @@ typedef struct ServerStats
 	BackendStats backends[MAX_BACKENDS];
 } ServerStats;
 
+extern void stats_note_trouble(ServerStats *stats, int64 job, const char *words, TimestampTz now);
+extern void stats_end_trouble(ServerStats *stats, int64 job);
 extern void stats_count_end(ServerStats *stats, double seconds, TimestampTz now);
 extern double stats_percentile(const ServerStats *stats, double fraction);
 extern double stats_tokens(const ServerStats *stats, TimestampTz now);

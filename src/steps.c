@@ -124,8 +124,7 @@ static bool
 doubts_earlier_call(const Job *job)
 {
 	int status = job->verdict->http_status;
-	bool is_answered = status != 0 && status != 401 && status != 403 && status != 429 &&
-					   status != 503 && status != 529;
+	bool is_answered = status != 0 && !retry_leaves_doubt(status);
 
 	return job->key_is_kept && job->verdict->kind != VERDICT_DONE && !is_answered &&
 		   !follow_can_be_asked(job);

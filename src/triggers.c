@@ -7,10 +7,13 @@
  */
 #include "postgres.h"
 
+#include "access/sysattr.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -22,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "commit.h"
+#include "ids.h"
 #include "job.h"
 #include "queue/queue.h"
 #include "row.h"
@@ -30,6 +34,7 @@
 
 #define MAX_TENANT_BYTES 256
 #define MAX_UNIQUE_KEY_BYTES 1024
+#define MAX_REQUEST_ID_BYTES 1024
 #define RESTORE_MS 600000 /* between a dump's rows and its GRANTs, at most */
 
 static bool
@@ -74,6 +79,7 @@ check_lengths(const Row *row)
 {
 	check_length(row, JOB_TENANT, "tenant", MAX_TENANT_BYTES);
 	check_length(row, JOB_UNIQUE_KEY, "unique_key", MAX_UNIQUE_KEY_BYTES);
+	check_length(row, JOB_REQUEST_ID, "request_id", MAX_REQUEST_ID_BYTES);
 }
 
 static int
@@ -177,6 +183,58 @@ check_owner(const Row *row)
 				 errhint("Leave out the column \"owner\": it is the inserting role.")));
 }
 
+/* ---------- what is filled in ---------- */
+
+static void
+set_default(Row *row, JobColumn column, Datum value)
+{
+	if (row->nulls[column])
+		row_set(row, column, value);
+}
+
+/*
+ * A null that the application gives stands for the default: most libraries that make INSERTs from objects write all
+ * columns.
+ */
+static void
+fill_settable(Row *row, Oid role)
+{
+	set_default(row, JOB_PRIORITY, Int32GetDatum(0));
+	set_default(row, JOB_RUN_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	if (row->nulls[JOB_TENANT])
+		row_set(row, JOB_TENANT, CStringGetTextDatum(GetUserNameFromId(role, false)));
+}
+
+static void
+fill_new(Row *row)
+{
+	fill_settable(row, GetUserId());
+	set_default(row, JOB_CREATED_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	set_default(row, JOB_ATTEMPT, Int32GetDatum(0));
+	set_default(row, JOB_FAILURES, Int32GetDatum(0));
+	set_default(row, JOB_LOSSES, Int32GetDatum(0));
+	set_default(row, JOB_OWNER, ObjectIdGetDatum(GetUserId()));
+	if (row->nulls[JOB_STATE])
+		row_set_state(row, ROW_QUEUED);
+}
+
+/*
+ * Notes which server has the name now: another one that has it later gets the job only if it may (server.c).
+ */
+static void
+bind_server(Row *row)
+{
+	Oid server =
+		row->nulls[JOB_SERVER]
+			? InvalidOid
+			: get_foreign_server_oid(NameStr(*DatumGetName(row->values[JOB_SERVER])), true);
+
+	if (OidIsValid(server))
+		row_set(row, JOB_SERVER_OID, ObjectIdGetDatum(server));
+	else if (!row->nulls[JOB_SERVER_OID])
+		row_set_null(row, JOB_SERVER_OID);
+}
+
 /* ---------- triggers ---------- */
 
 static TriggerData *
@@ -276,16 +334,23 @@ check_new_state(Row *row, bool privileged)
 		{JOB_REMOTE, "remote"},
 		{JOB_RAN_ON, "ran_on"},
 		{JOB_BACKEND, "backend"},
+		{JOB_SERVER_OID, "server_oid"},
 	};
+	static const struct
+	{
+		JobColumn column;
+		const char *name;
+	} counts[] = {{JOB_ATTEMPT, "attempt"}, {JOB_FAILURES, "failures"}, {JOB_LOSSES, "losses"}};
 	RowState state = row_state(row);
 	int i;
 
 	if (!privileged && state != ROW_QUEUED)
 		refuse_column("state");
-	if (!privileged && (row->nulls[JOB_ATTEMPT] || DatumGetInt32(row->values[JOB_ATTEMPT]) != 0))
-		refuse_column("attempt");
-	if (!privileged && (row->nulls[JOB_FAILURES] || DatumGetInt32(row->values[JOB_FAILURES]) != 0))
-		refuse_column("failures");
+	for (i = 0; i < lengthof(counts) && !privileged; i++)
+	{
+		if (DatumGetInt32(row->values[counts[i].column]) != 0)
+			refuse_column(counts[i].name);
+	}
 	for (i = 0; i < lengthof(empty_columns) && !privileged; i++)
 	{
 		if (!row->nulls[empty_columns[i].column])
@@ -306,13 +371,12 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 
 	sqlapi_check_version();
 	row_read(&row, data->tg_trigtuple, RelationGetDescr(data->tg_relation));
-	if (row.nulls[JOB_STATE])
-		row_set_state(&row, ROW_QUEUED);
-	if (row.nulls[JOB_OWNER])
-		row_set(&row, JOB_OWNER, ObjectIdGetDatum(GetUserId()));
+	fill_new(&row);
+	ids_check(&row, data->tg_relation, privileged);
 	if (!privileged)
 		check_owner(&row);
 	check_new_state(&row, privileged);
+	bind_server(&row);
 	if (row_state(&row) == ROW_QUEUED)
 	{
 		bool restored = privileged && DatumGetObjectId(row.values[JOB_OWNER]) != GetUserId();
@@ -406,9 +470,11 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 	{
 		JobColumn column;
 		const char *name;
+		bool is_owners; /* of the table */
 	} columns[] = {
 		{JOB_ID, "id"},
-		{JOB_OWNER, "owner"},
+		{JOB_OWNER, "owner", true},
+		{JOB_REQUEST_ID, "request_id", true},
 		{JOB_ATTEMPT, "attempt"},
 		{JOB_FAILURES, "failures"},
 		{JOB_IDEMPOTENCY_KEY, "idempotency_key"},
@@ -416,6 +482,8 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 		{JOB_REMOTE, "remote"},
 		{JOB_RAN_ON, "ran_on"},
 		{JOB_BACKEND, "backend"},
+		{JOB_SERVER_OID, "server_oid"},
+		{JOB_LOSSES, "losses"},
 	};
 	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS};
 	int i;
@@ -423,7 +491,7 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 	for (i = 0; i < lengthof(columns); i++)
 	{
 		if (row_column_changed(before, after, columns[i].column) &&
-			!(columns[i].column == JOB_OWNER && privileged))
+			!(columns[i].is_owners && privileged))
 			refuse_column(columns[i].name);
 	}
 	for (i = 0; i < lengthof(inputs) && row_state(before) == ROW_RUNNING; i++)
@@ -445,7 +513,27 @@ order_changed(const Row *before, const Row *after)
 {
 	return row_column_changed(before, after, JOB_SERVER) ||
 		   row_column_changed(before, after, JOB_REQUEST) ||
-		   row_column_changed(before, after, JOB_INPUTS);
+		   row_column_changed(before, after, JOB_INPUTS) ||
+		   row_column_changed(before, after, JOB_SERVER_OID);
+}
+
+/*
+ * Which server a changed row is for.  Whoever names the column has the server that has the name now, also where the
+ * name stays.  Replication brings the number that the server has where the row comes from.
+ */
+static void
+bind_changed(const Row *before, Row *after, const Bitmapset *named)
+{
+	bool is_named = bms_is_member(JOB_SERVER - FirstLowInvalidHeapAttributeNumber, named);
+
+	if (row_column_changed(before, after, JOB_SERVER) || (is_named && !is_replication()))
+		bind_server(after);
+	else if (!row_column_changed(before, after, JOB_SERVER_OID))
+		return;
+	else if (before->nulls[JOB_SERVER_OID])
+		row_set_null(after, JOB_SERVER_OID);
+	else
+		row_set(after, JOB_SERVER_OID, before->values[JOB_SERVER_OID]);
 }
 
 PG_FUNCTION_INFO_V1(genjob_before_update);
@@ -465,6 +553,8 @@ genjob_before_update(PG_FUNCTION_ARGS)
 	if (!is_replication() && !after.nulls[JOB_STATE])
 	{
 		check_protected_columns(&before, &after, may_set_anything(data->tg_relation));
+		bind_changed(&before, &after, data->tg_updatedcols);
+		fill_settable(&after, DatumGetObjectId(before.values[JOB_OWNER]));
 		change_state(&before, &after);
 		if (row_state(&after) == ROW_QUEUED &&
 			(row_state(&before) != ROW_QUEUED || order_changed(&before, &after)))
@@ -474,9 +564,12 @@ genjob_before_update(PG_FUNCTION_ARGS)
 			row_set_null(&after, JOB_IDEMPOTENCY_KEY);
 		/* also of one that is running: it may have to be queued again */
 		if (row_column_changed(&before, &after, JOB_TENANT) ||
-			row_column_changed(&before, &after, JOB_UNIQUE_KEY))
+			row_column_changed(&before, &after, JOB_UNIQUE_KEY) ||
+			row_column_changed(&before, &after, JOB_REQUEST_ID))
 			check_lengths(&after);
 	}
+	else
+		bind_changed(&before, &after, data->tg_updatedcols);
 	note_row(&after);
 	return PointerGetDatum(after.tuple);
 }

@@ -11,6 +11,27 @@
 
 #include "url.h"
 
+/*
+ * What libcurl allocated, or NULL, palloc'd; and frees it, together with the parts it was taken from, also
+ * when memory is short.
+ */
+static char *
+take_from_curl(CURLU *parts, char *value)
+{
+	size_t size = value ? strlen(value) + 1 : 0;
+	char *copy = value ? palloc_extended(size, MCXT_ALLOC_NO_OOM) : NULL;
+	bool failed = value != NULL && copy == NULL;
+
+	if (copy != NULL)
+		memcpy(copy, value, size);
+	curl_free(value);
+	curl_url_cleanup(parts);
+	if (failed)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
+						errdetail("Failed while reading a URL.")));
+	return copy;
+}
+
 static const char *
 check_url_parts(CURLU *parts)
 {
@@ -71,16 +92,16 @@ url_resolve(const char *base, const char *url)
 {
 	CURLU *parts = curl_url();
 	char *whole = NULL;
-	char *resolved = NULL;
 
-	if (parts != NULL && curl_url_set(parts, CURLUPART_URL, base, 0) == CURLUE_OK &&
-		curl_url_set(parts, CURLUPART_URL, url, CURLU_URLENCODE) == CURLUE_OK &&
-		curl_url_get(parts, CURLUPART_URL, &whole, 0) == CURLUE_OK &&
-		(strncmp(whole, "http://", 7) == 0 || strncmp(whole, "https://", 8) == 0))
-		resolved = pstrdup(whole);
-	curl_free(whole);
-	curl_url_cleanup(parts);
-	return resolved;
+	if (parts == NULL || curl_url_set(parts, CURLUPART_URL, base, 0) != CURLUE_OK ||
+		curl_url_set(parts, CURLUPART_URL, url, CURLU_URLENCODE) != CURLUE_OK ||
+		curl_url_get(parts, CURLUPART_URL, &whole, 0) != CURLUE_OK ||
+		(strncmp(whole, "http://", 7) != 0 && strncmp(whole, "https://", 8) != 0))
+	{
+		curl_free(whole);
+		whole = NULL;
+	}
+	return take_from_curl(parts, whole);
 }
 
 /*
@@ -92,7 +113,7 @@ url_shown(const char *url)
 {
 	CURLU *parts = curl_url();
 	char *whole = NULL;
-	char *shown = NULL;
+	char *shown;
 	char *query = NULL;
 
 	if (parts != NULL && curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK)
@@ -104,12 +125,10 @@ url_shown(const char *url)
 		curl_url_set(parts, CURLUPART_FRAGMENT, NULL, 0);
 		if (has_query)
 			curl_url_set(parts, CURLUPART_QUERY, "***", 0);
-		if (curl_url_get(parts, CURLUPART_URL, &whole, 0) == CURLUE_OK)
-			shown = pstrdup(whole);
+		(void) curl_url_get(parts, CURLUPART_URL, &whole, 0);
 	}
 	curl_free(query);
-	curl_free(whole);
-	curl_url_cleanup(parts);
+	shown = take_from_curl(parts, whole);
 	return shown ? shown : pnstrdup(url, strcspn(url, "?#@"));
 }
 
@@ -118,14 +137,10 @@ url_part(const char *url, CURLUPart part)
 {
 	CURLU *parts = curl_url();
 	char *value = NULL;
-	char *copy = NULL;
 
-	if (parts != NULL && curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
-		curl_url_get(parts, part, &value, CURLU_DEFAULT_PORT) == CURLUE_OK)
-		copy = pstrdup(value);
-	curl_free(value);
-	curl_url_cleanup(parts);
-	return copy;
+	if (parts != NULL && curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK)
+		(void) curl_url_get(parts, part, &value, CURLU_DEFAULT_PORT);
+	return take_from_curl(parts, value);
 }
 
 /*

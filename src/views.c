@@ -7,14 +7,19 @@
 
 #include <math.h>
 
+#include "access/xlog.h"
 #include "catalog/pg_authid.h"
+#include "foreign/foreign.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "queue/session.h"
+#include "settings.h"
 #include "shmem.h"
+#include "shown.h"
 #include "views.h"
 
 static const char *
@@ -34,6 +39,21 @@ phase_name(Activity *activity)
 			return "saving";
 	}
 	return "?";
+}
+
+/*
+ * Whether the role may read the words of other owners' answers, and of errors of their jobs: who may read all
+ * statistics, and who has what the owner of the server has.
+ */
+static bool
+may_read_words(Oid server)
+{
+	ForeignServer *catalog;
+
+	if (has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
+		return true;
+	catalog = OidIsValid(server) ? GetForeignServerExtended(server, FSV_MISSING_OK) : NULL;
+	return catalog != NULL && has_privs_of_role(GetUserId(), catalog->owner);
 }
 
 /*
@@ -102,6 +122,8 @@ worker_state_name(WorkerState state)
 			return "busy";
 		case WORKER_TROUBLED:
 			return "troubled";
+		case WORKER_BLOCKED:
+			return "blocked";
 		case WORKER_STOPPING:
 			return "stopping";
 		case WORKER_STOPPED:
@@ -134,7 +156,7 @@ genjob_workers(PG_FUNCTION_ARGS)
 			Int32GetDatum(worker->pid),
 			CStringGetTextDatum(worker_state_name(worker->state)),
 			TimestampTzGetDatum(worker->since),
-			CStringGetTextDatum(worker->error),
+			CStringGetTextDatum(shown_read(worker->error, sizeof(worker->error))),
 			TimestampTzGetDatum(worker->error_at),
 		};
 		bool has_error = worker->error[0] != '\0' && sees_all;
@@ -143,6 +165,66 @@ genjob_workers(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/*
+ * Why no job of this database is started, whatever its server; NULL: nothing is known that stops them all.
+ */
+static const char *
+why_none(void)
+{
+	WorkerInfo worker;
+	bool at_once;
+
+	if (RecoveryInProgress())
+		return "this server is a standby: jobs are run on the primary";
+	if (!genjob_enabled)
+		return "genjob.enabled is off: no job is started until it is on";
+	if (shmem_is_held(MyDatabaseId, &at_once))
+		return "a command that copies, renames or drops the database keeps the dispatcher away";
+	if (!shmem_read_worker(MyDatabaseId, &worker))
+		return "no dispatcher serves this database yet: the server's log says if none can be started";
+	if (worker.state == WORKER_BLOCKED && worker.pid == 0)
+		return shown_read(worker.error, sizeof(worker.error));
+	if (worker.state == WORKER_FAILED)
+		return "the dispatcher has ended with an error and will be started again: the server's log says which";
+	if (worker.pid == 0)
+		return "the dispatcher is being started";
+	if (worker.state != WORKER_TROUBLED)
+		return session_find_disabled();
+	return may_read_words(InvalidOid)
+			   ? shown_read(worker.error, sizeof(worker.error))
+			   : "the last look at the queue failed: genjob.workers tells members of pg_read_all_stats why";
+}
+
+PG_FUNCTION_INFO_V1(genjob_standstill);
+
+Datum
+genjob_standstill(PG_FUNCTION_ARGS)
+{
+	const char *reason = why_none();
+
+	if (reason == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(reason));
+}
+
+/*
+ * Why jobs of a server wait, as far as the role may know; NULL: they do not.
+ */
+static char *
+describe_hold(const ServerStats *stats, bool is_troubled)
+{
+	bool sees_words = may_read_words(stats->server);
+	char *reason =
+		shown_read(sees_words ? stats->held_reason : stats->held_plain, STATS_REASON_LEN);
+	const char *trouble = "a statement on a job raised an error, perhaps in a trigger of gen_jobs";
+
+	if (!is_troubled)
+		return *reason == '\0' ? NULL : reason;
+	if (sees_words)
+		trouble = shown_read(stats->trouble, STATS_REASON_LEN);
+	return *reason == '\0' ? pstrdup(trouble) : psprintf("%s; %s", reason, trouble);
 }
 
 PG_FUNCTION_INFO_V1(genjob_server_stats);
@@ -161,6 +243,8 @@ genjob_server_stats(PG_FUNCTION_ARGS)
 	{
 		ServerStats *stats = &all[i];
 		bool never = isnan(stats_percentile(stats, 0.5));
+		bool is_troubled = stats->trouble_until > now;
+		char *reason = describe_hold(stats, is_troubled);
 		Datum values[] = {
 			ObjectIdGetDatum(stats->server),
 			Int32GetDatum(stats->in_flight),
@@ -172,9 +256,10 @@ genjob_server_stats(PG_FUNCTION_ARGS)
 			Float8GetDatum(stats_percentile(stats, 0.95)),
 			Float8GetDatum(stats_percentile(stats, 0.99)),
 			TimestampTzGetDatum(stats->held_until),
-			CStringGetTextDatum(stats->held_reason),
+			reason ? CStringGetTextDatum(reason) : (Datum) 0,
 			Int32GetDatum(stats->allowed),
 			Float8GetDatum(stats_tokens(stats, now)),
+			BoolGetDatum(is_troubled),
 		};
 		bool nulls[] = {
 			false,
@@ -187,9 +272,10 @@ genjob_server_stats(PG_FUNCTION_ARGS)
 			never,
 			never,
 			stats->held_until <= now,
-			stats->held_reason[0] == '\0',
+			reason == NULL,
 			stats->n_backends == 0,
 			stats->n_backends == 0 || stats->tokens < 0,
+			false,
 		};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
@@ -215,9 +301,13 @@ health_name(BackendHealth health)
 }
 
 static void
-put_backend(ReturnSetInfo *result, const ServerStats *stats, int number)
+put_backend(ReturnSetInfo *result, const ServerStats *stats, int number, bool sees_words)
 {
 	const BackendStats *backend = &stats->backends[number];
+	const char *error =
+		sees_words
+			? shown_read(backend->error, sizeof(backend->error))
+			: "it could not be reached: members of pg_read_all_stats and the owner of the server see why";
 	Datum values[] = {
 		ObjectIdGetDatum(stats->server),
 		Int32GetDatum(number + 1),
@@ -226,7 +316,7 @@ put_backend(ReturnSetInfo *result, const ServerStats *stats, int number)
 		Int32GetDatum(backend->max_in_flight),
 		Int32GetDatum(backend->failures),
 		TimestampTzGetDatum(backend->until),
-		CStringGetTextDatum(backend->error),
+		CStringGetTextDatum(error),
 	};
 	bool nulls[] = {
 		false, false, false, false, false, false, backend->until == 0, backend->error[0] == '\0',
@@ -249,8 +339,10 @@ genjob_backends(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	for (i = 0; i < n; i++)
 	{
+		bool sees_words = may_read_words(all[i].server);
+
 		for (j = 0; j < Min(all[i].n_backends, MAX_BACKENDS); j++)
-			put_backend(result, &all[i], j);
+			put_backend(result, &all[i], j, sees_words);
 	}
 	return (Datum) 0;
 }

@@ -11,5 +11,6 @@ extern PGDLLEXPORT Datum genjob_activity(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_workers(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_server_stats(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_backends(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_standstill(PG_FUNCTION_ARGS);
 
 #endif /* GENJOB_VIEWS_H */

@@ -14,5 +14,93 @@ ALTER TABLE @extschema@.gen_jobs
 CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id);
 COMMENT ON INDEX @extschema@.gen_jobs_request IS 'one job for an owner and request_id, for as long as its row exists';
 COMMENT ON COLUMN @extschema@.gen_jobs.request_id IS 'the application''s own id of an order: INSERT ... ON CONFLICT (owner, request_id) DO NOTHING makes one job of an order that is sent twice';
-COMMENT ON COLUMN @extschema@.gen_jobs.server_oid IS 'the foreign server that had the name when the job was inserted';
+COMMENT ON COLUMN @extschema@.gen_jobs.server_oid IS 'the foreign server that had the name when the job was inserted, or its column server was last named in an UPDATE';
 COMMENT ON COLUMN @extschema@.gen_jobs.losses IS 'attempts in a row that the end of PostgreSQL or of genjob cut short';
+
+-- unique keys are each owner's own
+DROP INDEX @extschema@.gen_jobs_unique;
+CREATE UNIQUE INDEX gen_jobs_unique ON @extschema@.gen_jobs (owner, server, unique_key)
+	WHERE unique_key IS NOT NULL AND state IN ('waiting', 'queued', 'running');
+COMMENT ON INDEX @extschema@.gen_jobs_unique IS 'at most one unfinished job for an owner, server and unique_key';
+COMMENT ON COLUMN @extschema@.gen_jobs.unique_key IS 'an owner has at most one unfinished job with it at a server: INSERT ... ON CONFLICT DO NOTHING leaves a second one out';
+
+-- the servers of jobs that wait, as they are now; without triggers: genjob's would take it for a change of each job, and
+-- others' would run with the privileges of this script
+SELECT pg_catalog.set_config('session_replication_role', 'replica', true);
+ALTER TABLE @extschema@.gen_jobs DISABLE TRIGGER genjob_before_update;
+UPDATE @extschema@.gen_jobs j SET server_oid = s.oid FROM pg_catalog.pg_foreign_server s
+	WHERE s.srvname OPERATOR(pg_catalog.=) j.server AND j.state::pg_catalog.text IN ('queued', 'running');
+ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_before_update;
+SELECT pg_catalog.set_config('session_replication_role', 'origin', true);
+
+-- what a role may know of others
+CREATE OR REPLACE FUNCTION genjob.tenant_weight(server name, tenant text) RETURNS double precision
+	AS 'MODULE_PATHNAME', 'genjob_tenant_weight' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION genjob.tenant_weight(name, text) IS 'weight of a tenant at a server: that of genjob.tenant_weights, or 1; null where it is not the role''s to know';
+
+CREATE FUNCTION genjob.read_ahead(server name, tenant text) RETURNS double precision
+	AS 'MODULE_PATHNAME', 'genjob_ahead' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION genjob.read_ahead(name, text) IS 'how many jobs would get their turns before a new one of that tenant';
+
+CREATE OR REPLACE FUNCTION genjob.estimate(server name, tenant text DEFAULT current_user) RETURNS timestamptz
+	LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+	WITH ahead AS (SELECT genjob.read_ahead(estimate.server, estimate.tenant) AS n),
+	-- seconds until there is a place, and until there is a token
+	wait AS (
+		SELECT o.paused, s.held_until,
+			CASE WHEN a.n < coalesce(s.allowed - s.in_flight, 1) THEN 0
+				ELSE (a.n - (s.allowed - s.in_flight) + 1) * s.p50 / nullif(s.allowed, 0) END AS place,
+			CASE WHEN o.rate > 0 THEN greatest(a.n + 1 - coalesce(s.tokens, 1), 0) / o.rate ELSE 0 END AS token
+			FROM ahead a, genjob.read_rate(estimate.server) o
+			LEFT JOIN genjob.read_servers() s ON s.server = o.server)
+	SELECT CASE WHEN w.paused THEN 'infinity'
+			WHEN w.place IS NOT NULL THEN
+				greatest(greatest(clock_timestamp(), w.held_until) + least(w.place, 1e10) * interval '1 s',
+					clock_timestamp() + least(w.token, 1e10) * interval '1 s') END
+		FROM wait w
+$$;
+
+-- why jobs wait
+DROP VIEW genjob.servers;
+DROP FUNCTION genjob.read_servers();
+CREATE FUNCTION genjob.read_servers(OUT server oid, OUT in_flight integer, OUT succeeded bigint, OUT failed bigint,
+	OUT retried bigint, OUT ended_last_minute bigint, OUT p50 double precision, OUT p95 double precision,
+	OUT p99 double precision, OUT held_until timestamptz, OUT held_reason text, OUT allowed integer, OUT tokens double precision,
+	OUT troubled boolean)
+	RETURNS SETOF record AS 'MODULE_PATHNAME', 'genjob_server_stats' LANGUAGE C STRICT;
+COMMENT ON FUNCTION genjob.read_servers() IS 'counts of this database''s servers since the server process started';
+
+CREATE FUNCTION genjob.standstill() RETURNS text
+	AS 'MODULE_PATHNAME', 'genjob_standstill' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION genjob.standstill() IS 'why no job of this database is started now, whatever its server; null: nothing stops them all';
+
+CREATE VIEW genjob.servers AS
+	SELECT s.srvname AS server,
+		(SELECT o.option_value FROM pg_options_to_table(s.srvoptions) o WHERE o.option_name = 'api') AS api,
+		(SELECT o.option_value FROM pg_options_to_table(s.srvoptions) o WHERE o.option_name = 'url') AS url,
+		coalesce(q.queued, 0) AS queued, coalesce(q.later, 0) AS later, coalesce(r.in_flight, 0) AS in_flight,
+		coalesce(r.succeeded, 0) AS succeeded, coalesce(r.failed, 0) AS failed, coalesce(r.retried, 0) AS retried,
+		coalesce(r.ended_last_minute, 0) AS ended_last_minute,
+		r.p50 * interval '1 s' AS p50, r.p95 * interval '1 s' AS p95, r.p99 * interval '1 s' AS p99,
+		CASE WHEN q.queued > 0 OR r.troubled THEN coalesce(d.standstill, r.held_reason) END AS held_reason,
+		CASE WHEN q.queued > 0 AND d.standstill IS NULL THEN r.held_until END AS held_until,
+		r.allowed, r.tokens
+	FROM pg_foreign_server s
+	JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'
+	CROSS JOIN (SELECT genjob.standstill() AS standstill) d
+	LEFT JOIN genjob.read_servers() r ON r.server = s.oid
+	LEFT JOIN (SELECT j.server, count(*) FILTER (WHERE j.run_at <= now()) AS queued,
+			count(*) FILTER (WHERE j.run_at > now()) AS later
+		FROM @extschema@.gen_jobs j WHERE j.state = 'queued' GROUP BY j.server) q ON q.server = s.srvname;
+COMMENT ON VIEW genjob.servers IS 'what each GenAI server has to do and does, and why it is held back';
+COMMENT ON COLUMN genjob.servers.queued IS 'jobs that are due';
+COMMENT ON COLUMN genjob.servers.later IS 'jobs whose run_at is still to come';
+COMMENT ON COLUMN genjob.servers.retried IS 'attempts that failed and were, or will be, tried again';
+COMMENT ON COLUMN genjob.servers.allowed IS 'calls at a time, of all its addresses that can be reached; where max_in_flight is auto, as found so far';
+COMMENT ON COLUMN genjob.servers.tokens IS 'calls that rate_limit lets go at once now';
+COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not started; the words of answers and errors only for members of pg_read_all_stats and the owner of the server';
+COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known';
+COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
+
+GRANT SELECT ON genjob.servers TO PUBLIC;
+COMMENT ON COLUMN genjob.backends.error IS 'what the last of them met, for members of pg_read_all_stats and the owner of the server';

@@ -11,9 +11,11 @@
 
 #include <limits.h>
 
+#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
 #include "limits/limits.h"
+#include "shown.h"
 
 #define MAX_PROBE_DELAY_MS 60000 /* between probes of what cannot be reached */
 
@@ -369,7 +371,7 @@ limits_note(Place *place, CallOutcome outcome, const char *error, MonoTime now)
 	options = backend->options;
 	if (outcome == CALL_UNREACHABLE || (outcome == CALL_BROKEN && has_choice(place->limits)))
 	{
-		strlcpy(backend->error, error ? error : "", sizeof(backend->error));
+		shown_keep(backend->error, error ? error : "", sizeof(backend->error));
 		breaker_failed(&backend->breaker, place->is_probe, options->retry_base,
 					   Min(options->retry_max, MAX_PROBE_DELAY_MS), now);
 	}
@@ -449,8 +451,7 @@ show_backend(BackendStats *shown, Backend *backend, MonoTime now)
 	else
 		shown->health = BACKEND_OK;
 	shown->failures = breaker->failures;
-	if (strcmp(shown->error, breaker->failures > 0 ? backend->error : "") != 0)
-		strlcpy(shown->error, breaker->failures > 0 ? backend->error : "", sizeof(shown->error));
+	shown_keep(shown->error, breaker->failures > 0 ? backend->error : "", sizeof(shown->error));
 }
 
 static void
@@ -471,17 +472,25 @@ show_backends(Limits *limits, MonoTime now)
 	stats->n_backends = limits->server->n_backends;
 }
 
+/*
+ * *plain is what everyone may read, where the reason has words of a server's answer.
+ */
 static const char *
-why_not(Limits *limits, MonoTime now, MonoTime *until)
+why_not(Limits *limits, const char **plain, MonoTime now, MonoTime *until)
 {
+	*plain = NULL;
 	*until = limits_next_change(limits, now);
 	if (limits->server->options.paused)
 		return "paused: genjob.resume() ends it";
 	if (limits->held_until > now)
 		return "the server asked to wait";
+	if (limits_are_broken(limits) && limits->n_backends == 1)
+	{
+		*plain = "the server cannot be reached";
+		return limits->backends[0]->error;
+	}
 	if (limits_are_broken(limits))
-		return limits->n_backends == 1 ? limits->backends[0]->error
-									   : "no backend can be reached: genjob.backends says why";
+		return "no backend can be reached: genjob.backends says why";
 	if (free_slots(limits, now) > 0)
 		return bucket_room(&limits->bucket, now) > 0 ? "" : "rate_limit is reached";
 	return *until != 0 ? "the backends that can be reached asked to wait or are full"
@@ -499,19 +508,22 @@ limits_say_why(Limits *limits, const char *otherwise, const char *fallback_troub
 	ServerStats *stats = limits->stats;
 	MonoTime until = 0;
 	const char *reason;
+	const char *plain;
 
 	if (stats == NULL)
 		return;
-	reason = why_not(limits, now, &until);
+	reason = why_not(limits, &plain, now, &until);
 	if (*reason == '\0')
 	{
 		reason = otherwise;
 		until = 0;
 	}
-	else if (fallback_trouble != NULL && limits_are_broken(limits) &&
-			 !limits->server->options.paused)
+	if (plain == NULL)
+		plain = reason;
+	if (fallback_trouble != NULL && *reason != '\0' && limits_are_broken(limits) &&
+		!limits->server->options.paused)
 		reason = psprintf("%s%s %s", reason, reason[strlen(reason) - 1] == '.' ? "" : ".",
-						  fallback_trouble);
+						  pg_server_to_any(fallback_trouble, strlen(fallback_trouble), PG_UTF8));
 	stats->in_flight = limits->in_flight;
 	stats->allowed = count_allowed(limits);
 	stats->tokens = limits->bucket.per_second > 0 ? (float) limits->bucket.tokens : -1;
@@ -519,7 +531,7 @@ limits_say_why(Limits *limits, const char *otherwise, const char *fallback_troub
 	stats->rate = limits->bucket.per_second;
 	stats->burst = limits->bucket.burst;
 	stats->held_until = until != 0 ? clock_wall_at(until) : 0;
-	if (strcmp(stats->held_reason, reason) != 0)
-		strlcpy(stats->held_reason, reason, STATS_REASON_LEN);
+	shown_keep(stats->held_reason, reason, STATS_REASON_LEN);
+	shown_keep(stats->held_plain, plain, STATS_REASON_LEN);
 	show_backends(limits, now);
 }

@@ -1,86 +1,125 @@
 /*
  * delay.c
- *		How long a server asks to wait, in any of the ways that servers say so.
+ *		How long a server asks to wait, in any of the places where servers say so.
  *
- * Retry-After in seconds or as a date (RFC 9110); retry-after-ms (OpenAI, Azure); x-ratelimit-reset-*
- * as Go durations or seconds (OpenAI, Azure); RateLimit-Reset in seconds (IETF draft); a number or a
- * duration in the body (Hugging Face's estimated_time, Google's retryDelay "34.4s"); and in words
- * (Replicate's "resets in ~30s", OpenAI's "try again in 20s").
+ * Retry-After (RFC 9110) and retry-after-ms (OpenAI, Azure) are asked for with any status.  The headers
+ * that tell when a limit renews come with every answer: x-ratelimit-reset-* (OpenAI, Azure),
+ * anthropic-ratelimit-*-reset, RateLimit-Reset and RateLimit (IETF drafts), X-RateLimit-Reset.  They are
+ * a reason to wait only where the server refuses for being busy, or nothing remains.  In the body: a
+ * number or a span (Hugging Face's estimated_time, Google's retryDelay), or a sentence.
  */
 #include "postgres.h"
 
 #include "header.h"
 #include "protocol/delay.h"
+#include "protocol/duration.h"
 #include "protocol/grammar.h"
 #include "protocol/pointer.h"
-#include "retry.h"
 
-static int64
-ms_of_seconds(double seconds)
+/* The headers of a limit, what remains of it and when it renews. */
+typedef struct LimitHeaders
 {
-	if (!(seconds >= 0))
-		return -1;
-	return seconds * 1000 > RETRY_AFTER_MAX_MS ? RETRY_AFTER_MAX_MS : (int64) (seconds * 1000);
-}
+	const char *remaining;
+	const char *reset;
+} LimitHeaders;
+
+static const LimitHeaders limit_headers[] = {
+	{"x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"},
+	{"x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"},
+	{"anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"},
+	{"anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"},
+	{"anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"},
+	{"anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"},
+	{"RateLimit-Remaining", "RateLimit-Reset"},
+	{"X-RateLimit-Remaining", "X-RateLimit-Reset"},
+	{"X-Rate-Limit-Remaining", "X-Rate-Limit-Reset"},
+};
 
 /*
- * "34.4s", "12ms", "6m0s", "1h2m", or a number of seconds.  -1 when it is none; *end is where it ends.
+ * True if the server refuses because it is busy, whoever asks.
  */
-static int64
-read_duration(const char *text, const char **end)
+static bool
+is_busy(int status)
 {
-	double seconds = 0;
-	bool any = false;
-
-	for (;;)
-	{
-		char *after;
-		double number;
-
-		if (!isdigit((unsigned char) *text))
-			break;
-		number = strtod(text, &after);
-		any = true;
-		if (strncmp(after, "ms", 2) == 0)
-			seconds += number / 1000, after += 2;
-		else if (*after == 'h')
-			seconds += number * 3600, after += 1;
-		else if (*after == 'm')
-			seconds += number * 60, after += 1;
-		else
-			seconds += number, after += *after == 's';
-		text = after;
-	}
-	*end = text;
-	return any ? ms_of_seconds(seconds) : -1;
+	return status == 429 || status == 503 || status == 529;
 }
 
 static int64
-header_duration(const HttpReply *reply, const char *name)
+header_duration(const HttpReply *reply, const char *name, int64 now_unix)
 {
 	char *value = header_find(reply, name);
-	const char *end;
-	int64 ms = value ? read_duration(value, &end) : -1;
 
-	return ms >= 0 && *end == '\0' ? ms : -1;
+	return value ? duration_of_value(value, now_unix) : -1;
 }
 
 /*
- * Of limits that reset at different times the one that is used up counts.
+ * True if a limit of which that much remains is a reason to wait; remaining is NULL where nothing says it.
+ */
+static bool
+is_used_up(const char *remaining, int status)
+{
+	if (remaining == NULL)
+		return is_busy(status);
+	return isdigit((unsigned char) *remaining) && atof(remaining) == 0;
+}
+
+/*
+ * The value of a parameter of a structured header, such as t in `"default";r=0;t=30`; NULL if there is none.
+ */
+static char *
+parameter_of(const char *header, const char *name)
+{
+	size_t len = strlen(name);
+	const char *p = header;
+
+	while ((p = strstr(p, name)) != NULL)
+	{
+		if (p[len] == '=' && (p == header || strchr(" ,;", p[-1]) != NULL))
+			return pnstrdup(p + len + 1, strspn(p + len + 1, "0123456789"));
+		p += len;
+	}
+	return NULL;
+}
+
+/*
+ * When the limit of the header RateLimit renews, as in drafts 3 to 7 ("remaining=0, reset=30") or from 8 on.
  */
 static int64
-ratelimit_reset(const HttpReply *reply)
+structured_reset(const HttpReply *reply, int64 now_unix)
 {
-	static const char *const kinds[] = {"requests", "tokens"};
-	int64 longest = -1;
+	char *header = header_find(reply, "RateLimit");
+	char *remaining;
+	char *reset;
+
+	if (header == NULL)
+		return -1;
+	remaining = parameter_of(header, "remaining");
+	reset = parameter_of(header, "reset");
+	if (reset == NULL)
+	{
+		remaining = parameter_of(header, "r");
+		reset = parameter_of(header, "t");
+	}
+	return reset != NULL && is_used_up(remaining, reply->status)
+			   ? duration_of_value(reset, now_unix)
+			   : -1;
+}
+
+/*
+ * Of limits that renew at different times, the last one that is used up.
+ */
+static int64
+longest_reset(const HttpReply *reply, int64 now_unix)
+{
+	int64 longest = structured_reset(reply, now_unix);
 	int i;
 
-	for (i = 0; i < lengthof(kinds); i++)
+	for (i = 0; i < lengthof(limit_headers); i++)
 	{
-		char *left = header_find(reply, psprintf("x-ratelimit-remaining-%s", kinds[i]));
-		int64 ms = header_duration(reply, psprintf("x-ratelimit-reset-%s", kinds[i]));
+		int64 ms = header_duration(reply, limit_headers[i].reset, now_unix);
 
-		if (left != NULL && atof(left) <= 0 && ms > longest)
+		if (ms > longest &&
+			is_used_up(header_find(reply, limit_headers[i].remaining), reply->status))
 			longest = ms;
 	}
 	return longest;
@@ -90,19 +129,31 @@ static int64
 delay_in_headers(const HttpReply *reply, int64 now_unix)
 {
 	char *value = header_find(reply, "retry-after-ms");
-	int64 ms = value && isdigit((unsigned char) *value) ? ms_of_seconds(atof(value) / 1000) : -1;
+	int64 ms =
+		value && isdigit((unsigned char) *value) ? duration_of_seconds(atof(value) / 1000) : -1;
 
-	if (ms < 0 && (value = header_find(reply, "Retry-After")) != NULL)
-		ms = retry_after_ms(value, now_unix);
 	if (ms < 0)
-		ms = ratelimit_reset(reply);
-	if (ms < 0)
-		ms = header_duration(reply, "RateLimit-Reset");
-	return ms;
+		ms = header_duration(reply, "Retry-After", now_unix);
+	return ms >= 0 ? ms : longest_reset(reply, now_unix);
+}
+
+/*
+ * A value in the body; a member whose name ends with "ms" counts in ms.
+ */
+static int64
+delay_at(const cJSON *node, int64 now_unix)
+{
+	size_t len = node->string ? strlen(node->string) : 0;
+	bool in_ms = len > 2 && pg_strcasecmp(node->string + len - 2, "ms") == 0;
+
+	if (json_is_number(node))
+		return in_ms ? duration_of_seconds(node->valuedouble / 1000)
+					 : duration_of_number(node->valuedouble, now_unix);
+	return cJSON_IsString(node) ? duration_of_value(node->valuestring, now_unix) : -1;
 }
 
 static int64
-delay_in_body(cJSON *json, const char *places)
+delay_in_body(cJSON *json, const char *places, int64 now_unix)
 {
 	const char *place;
 	int len;
@@ -110,36 +161,10 @@ delay_in_body(cJSON *json, const char *places)
 	while (places != NULL && (place = grammar_next_word(&places, &len)) != NULL)
 	{
 		const cJSON *node = pointer_first(json, pnstrdup(place, len));
-		const char *end;
+		int64 ms = node ? delay_at(node, now_unix) : -1;
 
-		if (json_is_number(node))
-			return ms_of_seconds(node->valuedouble);
-		if (cJSON_IsString(node) && read_duration(node->valuestring, &end) >= 0)
-			return read_duration(node->valuestring, &end);
-	}
-	return -1;
-}
-
-static int64
-delay_in_words(const char *words)
-{
-	static const char *const phrases[] = {"resets in ~", "resets in ", "try again in ",
-										  "retry in "};
-	int i;
-
-	for (i = 0; i < lengthof(phrases); i++)
-	{
-		const char *found = strcasestr(words, phrases[i]);
-		const char *end;
-		int64 ms;
-		int unit;
-
-		if (found == NULL)
-			continue;
-		ms = read_duration(found + strlen(phrases[i]), &end);
-		/* "5 minutes" */
-		unit = strncmp(end, " min", 4) == 0 ? 60 : strncmp(end, " hour", 5) == 0 ? 3600 : 1;
-		return ms < 0 ? -1 : Min(ms * unit, RETRY_AFTER_MAX_MS);
+		if (ms >= 0)
+			return ms;
 	}
 	return -1;
 }
@@ -154,6 +179,6 @@ delay_read(const HttpReply *reply, cJSON *json, const char *places, const char *
 	int64 ms = delay_in_headers(reply, now_unix);
 
 	if (ms < 0 && json != NULL)
-		ms = delay_in_body(json, places);
-	return ms >= 0 ? ms : delay_in_words(words);
+		ms = delay_in_body(json, places, now_unix);
+	return ms >= 0 ? ms : duration_in_words(words);
 }

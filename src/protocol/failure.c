@@ -196,7 +196,7 @@ judge_refusal(Judge *judge)
 
 	verdict->error = failure_of_refusal(judge, &verdict->after);
 	verdict->kind = failure_is_worth_a_retry(judge) ? VERDICT_RETRY : VERDICT_FAIL;
-	verdict->unknown = status == 502 || status == 504;
+	verdict->unknown = retry_may_be_accepted(status);
 	if (verdict->kind == VERDICT_RETRY && verdict->after >= 0)
 		verdict->kind = VERDICT_DEFER;
 }

@@ -177,6 +177,26 @@ wrap_params(const Protocol *protocol, cJSON *params)
 }
 
 /*
+ * The address below url that path names, palloc'd.  Many write the first part of an api's path with its url, as in
+ * https://api.openai.com/v1: what the end of one and the beginning of the other have in common is there once.
+ */
+static char *
+join_url(const char *url, const char *path)
+{
+	const char *host = strstr(url, "://");
+	const char *end;
+
+	for (end = host ? strchr(host + 3, '/') : NULL; end != NULL; end = strchr(end + 1, '/'))
+	{
+		size_t len = strlen(end);
+
+		if (strncmp(path, end, len) == 0 && strchr("/?", path[len]) != NULL)
+			return psprintf("%.*s%s", (int) (end - url), url, path);
+	}
+	return psprintf("%s%s", url, path);
+}
+
+/*
  * The request's members: the server's defaults under the job's, each in its wrapping, and the model and
  * the remote id where the protocol has a place for them.
  */
@@ -209,7 +229,7 @@ fill_path(const ServerOptions *options, const char *path, const char *id)
 		path = grammar_fill(path, "model", grammar_percent_encode(options->model, "/:@"));
 	if (id != NULL)
 		path = grammar_fill(path, "id", grammar_percent_encode(id, ":"));
-	return psprintf("%s%s", options->url, path);
+	return join_url(options->url, path);
 }
 
 static HttpRequest *

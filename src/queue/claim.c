@@ -83,6 +83,18 @@ read_inputs(Job *job, Datum datum)
 }
 
 /*
+ * Whether the server that the job is queued for is still the one that it was inserted for, or may take its place.
+ */
+static bool
+check_bound(const Job *job, ServerComplaint *complaint)
+{
+	const Server *home = schedule_queue(job->server_name)->server;
+
+	return home == NULL ||
+		   server_check_bound(home, job->server_oid, job->owner, queue_table_owner(), complaint);
+}
+
+/*
  * Finds out whether and with what the job may be sent.
  */
 static void
@@ -93,7 +105,8 @@ authorize(Job *job)
 	job->server = job->queue->server ? server_hold(job->queue->server) : NULL;
 	if (job->server == NULL)
 		job->complaint = pstrdup(job->queue->complaint ? job->queue->complaint : "");
-	else if (!server_check_role(job->server, job->owner, &complaint) ||
+	else if (!check_bound(job, &complaint) ||
+			 !server_check_role(job->server, job->owner, &complaint) ||
 			 !server_read_secrets(job->server, job->owner, &job->secrets, &complaint))
 		job->complaint = psprintf("%s. %s", complaint.message, complaint.hint);
 	if (job->server != NULL)
@@ -177,6 +190,8 @@ job_from_row(uint64 row)
 	job->tenant = TextDatumGetCString(statement_not_null(row, 17));
 	datum = statement_value(row, 18, &isnull);
 	job->expires_at = isnull ? 0 : DatumGetTimestampTz(datum);
+	datum = statement_value(row, 22, &isnull);
+	job->server_oid = isnull ? InvalidOid : DatumGetObjectId(datum);
 	MemoryContextSwitchTo(caller);
 	return job;
 }
@@ -440,6 +455,8 @@ start_attempt(uint64 row, Turn *turn)
 	place = turn->place;
 	turn->place.limits = NULL;
 	schedule_memory_given(turn->home, job->input_share ? job->input_share->bytes : 0);
+	if (turn->home->stats != NULL)
+		stats_end_trouble(turn->home->stats, job->id);
 	assign(job, turn->queue, place);
 }
 

@@ -493,3 +493,56 @@ queue_fail_waiting(const char *server_name, const char *error, TimestampTz now)
 		put_off_locked(&name, now);
 	return (int) rows;
 }
+
+/* ---------- one by one ---------- */
+
+/*
+ * Lists jobs that cannot be run, at most max: due ones of a server, or, where server_name is NULL, those that have
+ * expired.  Returns their number.
+ */
+int
+queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, int max)
+{
+	NameData name;
+	Datum args[2];
+	uint64 rows;
+	int i;
+
+	if (server_name != NULL)
+	{
+		namestrcpy(&name, server_name);
+		args[0] = NameGetDatum(&name);
+		args[1] = TimestampTzGetDatum(now);
+		rows = statement_run(FIND_SERVERLESS, args, NULL);
+	}
+	else
+	{
+		args[0] = TimestampTzGetDatum(now);
+		args[1] = Int32GetDatum(max);
+		rows = statement_run(FIND_EXPIRED, args, NULL);
+	}
+	for (i = 0; i < Min(rows, max); i++)
+		ids[i] = DatumGetInt64(statement_not_null(i, 1));
+	return i;
+}
+
+/*
+ * Fails one queued job; error NULL: since it has expired.
+ */
+void
+queue_fail_one(int64 id, const char *error, TimestampTz now)
+{
+	Datum args[3] = {Int64GetDatum(id), error ? CStringGetTextDatum(error) : (Datum) 0,
+					 TimestampTzGetDatum(now)};
+
+	forget_and_wake(statement_run(FAIL_ONE, args, error ? "   " : " n "));
+}
+
+/*
+ * Of the jobs that have expired only those are queued still that could not be failed.
+ */
+void
+queue_expect_expired(TimestampTz now)
+{
+	expect_locked(now);
+}

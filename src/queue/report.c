@@ -6,9 +6,7 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -16,6 +14,7 @@
 #include "commit.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
+#include "shown.h"
 
 /* The columns of the statement REPORT that are arrays. */
 typedef enum ReportColumn
@@ -54,47 +53,11 @@ static const ColumnType column_types[REPORT_COLUMNS] = {
 	[REPORT_KEEPS_KEY] = {BOOLOID, 1, true, TYPALIGN_CHAR},
 };
 
-/*
- * UTF-8 text in the encoding of the database; what that cannot hold becomes a question mark.
- */
-static char *
-text_from_utf8(char *utf8)
-{
-	int encoding = GetDatabaseEncoding();
-	Oid conversion;
-	StringInfoData text;
-	unsigned char *p = (unsigned char *) utf8;
-	unsigned char *end = p + strlen(utf8);
-
-	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
-		return utf8;
-	conversion = FindDefaultConversionProc(PG_UTF8, encoding);
-	if (!OidIsValid(conversion))
-		return utf8;
-	initStringInfo(&text);
-	while (p < end)
-	{
-		unsigned char piece[4 * MAX_CONVERSION_GROWTH * 256 + 1];
-		int len = pg_encoding_mbcliplen(PG_UTF8, (char *) p, end - p, 1024);
-		int done = pg_do_encoding_conversion_buf(conversion, PG_UTF8, encoding, p, len, piece,
-												 sizeof(piece), true);
-
-		appendStringInfoString(&text, (char *) piece);
-		p += done;
-		if (done < len)
-		{
-			appendStringInfoChar(&text, '?');
-			p += pg_utf_mblen(p);
-		}
-	}
-	return text.data;
-}
-
 static Datum
 text_or_null(char *utf8, bool *isnull)
 {
 	*isnull = utf8 == NULL;
-	return *isnull ? (Datum) 0 : CStringGetTextDatum(text_from_utf8(utf8));
+	return *isnull ? (Datum) 0 : CStringGetTextDatum(shown_from_utf8(utf8));
 }
 
 static Datum

@@ -29,8 +29,8 @@
  * The quoted name of a table of the extension with its schema, palloc'd; its OID in *oid if wanted.  SPI
  * must be connected.
  */
-static char *
-find_named_table(const char *table, Oid *oid)
+char *
+session_find_table(const char *table, Oid *oid)
 {
 	char *text =
 		psprintf("SELECT c.oid, pg_catalog.format('%%I.%%I', n.nspname, c.relname)"
@@ -57,10 +57,30 @@ find_named_table(const char *table, Oid *oid)
 	return name;
 }
 
+/*
+ * The text of a query, palloc'd, in which "@" stands for a table.
+ */
+char *
+session_name_table(const char *query, const char *table)
+{
+	StringInfoData text;
+	const char *p;
+
+	initStringInfo(&text);
+	for (p = query; *p != '\0'; p++)
+	{
+		if (*p == '@')
+			appendStringInfoString(&text, table);
+		else
+			appendStringInfoChar(&text, *p);
+	}
+	return text.data;
+}
+
 static char *
 find_table(Oid *oid)
 {
-	return find_named_table("gen_jobs", oid);
+	return session_find_table("gen_jobs", oid);
 }
 
 static void
@@ -72,8 +92,8 @@ no_such_job(int64 id)
 				 "It may have been deleted, or belong to a role that this one is not a member of.")));
 }
 
-static Oid
-table_owner(Oid table)
+Oid
+session_table_owner(Oid table)
 {
 	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
 	Oid owner;
@@ -115,7 +135,8 @@ change_job(int64 id, const char *set_and_where)
 	SPI_connect();
 	name = find_table(&table);
 	GetUserIdAndSecContext(&saved_user, &saved_context);
-	SetUserIdAndSecContext(table_owner(table), saved_context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(session_table_owner(table),
+						   saved_context | SECURITY_LOCAL_USERID_CHANGE);
 	if (execute_with_id(psprintf("SELECT owner::pg_catalog.oid FROM %s WHERE id OPERATOR(pg_catalog.=) $1",
 								 name),
 						id, false) == 0)
@@ -128,6 +149,32 @@ change_job(int64 id, const char *set_and_where)
 	SetUserIdAndSecContext(saved_user, saved_context);
 	SPI_finish();
 	return changed;
+}
+
+/*
+ * A sentence on a trigger of genjob's that is disabled, palloc'd, or NULL: then no commit tells of jobs.
+ */
+char *
+session_find_disabled(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char *sentence = NULL;
+
+	SPI_connect();
+	if (SPI_execute("SELECT pg_catalog.format('trigger %s of %s is disabled, so that nobody tells of its jobs: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s',"
+					" t.tgname, t.tgrelid::pg_catalog.regclass, t.tgrelid::pg_catalog.regclass, t.tgname)"
+					" FROM pg_catalog.pg_extension e"
+					" JOIN pg_catalog.pg_depend d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass"
+					"  AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
+					" JOIN pg_catalog.pg_trigger t ON t.tgrelid OPERATOR(pg_catalog.=) d.objid AND (t.tgenabled OPERATOR(pg_catalog.=) 'D' OR t.tgenabled OPERATOR(pg_catalog.=) 'R')"
+					"  AND t.tgname OPERATOR(pg_catalog.=) ANY ('{genjob_before_insert, genjob_before_update, genjob_before_delete, genjob_after_truncate}')"
+					" WHERE e.extname OPERATOR(pg_catalog.=) 'genjob' LIMIT 1",
+					true, 1) == SPI_OK_SELECT &&
+		SPI_processed == 1)
+		sentence = MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0],
+															SPI_tuptable->tupdesc, 1));
+	SPI_finish();
+	return sentence;
 }
 
 /*
@@ -269,7 +316,7 @@ session_read_output(Reference *reference)
 	query = psprintf("SELECT o.content_type, o.data FROM %s o"
 					 " WHERE o.job_id OPERATOR(pg_catalog.=) $1"
 					 " AND o.ordinal OPERATOR(pg_catalog.=) $2",
-					 find_named_table("gen_outputs", NULL));
+					 session_find_table("gen_outputs", NULL));
 	if (SPI_execute_with_args(query, 2, types, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read output %d of job " INT64_FORMAT, reference->ordinal,
 			 reference->job);

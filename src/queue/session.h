@@ -9,6 +9,13 @@
 
 #include "protocol/request.h"
 
+/* For the files of this folder */
+extern char *session_find_table(const char *table, Oid *oid);
+extern char *session_name_table(const char *query, const char *table);
+extern Oid session_table_owner(Oid table);
+
+extern char *session_find_disabled(void);
+
 extern bool session_cancel(int64 id);
 extern bool session_retry(int64 id);
 extern bool session_job_has_ended(int64 id);

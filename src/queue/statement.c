@@ -11,6 +11,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -26,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "environment.h"
 #include "queue/plans.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
@@ -52,6 +54,8 @@ typedef struct Statement
 	"  FOR NO KEY UPDATE OF j SKIP LOCKED"
 #define HELD_ROWS(given, condition) \
 	"held AS MATERIALIZED (" LOCKED_ROWS("g.*", given, condition) ")"
+
+#define HAS_EXPIRED "the job was not started before expires_at. Look at genjob.servers for what held it back."
 
 static const Statement statements[STATEMENTS] = {
 	[FIND_CHANGED] = {1, {INT8ARRAYOID},
@@ -99,14 +103,20 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, (remote->'urls')::text,"
 		" CASE WHEN fits THEN (remote->'answer')::text END,"
-		" remote->'private' = 'true', (remote->'usage')::text, tenant, expires_at, ran_on, backend, fits"
+		" remote->'private' = 'true', (remote->'usage')::text, tenant, expires_at, ran_on, backend, fits, server_oid"
 		" FROM (SELECT *, size <= $1 OR total <= $2 OR total - size < $3 AS fits"
 		"  FROM (SELECT *, sum(size) FILTER (WHERE size > $1) OVER (ROWS UNBOUNDED PRECEDING) AS total"
 		"   FROM (SELECT *, coalesce(octet_length((remote->'answer')::text), 0) AS size"
 		"    FROM @.gen_jobs WHERE state = 'running') r) s) j"},
+	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
+		"SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
+	[FAIL_ONE] = {3, {INT8OID, TEXTOID, TIMESTAMPTZOID},
+		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = coalesce($2, '" HAS_EXPIRED "')"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND id = $1"
+		"  AND ($2 IS NOT NULL OR expires_at <= $3) FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
 	[FAIL_EXPIRED] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
-		" error = 'the job was not started before expires_at. Look at genjob.servers for what held it back.'"
+		" error = '" HAS_EXPIRED "'"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 AND expires_at >= $2"
 		"  ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
 	[FAIL_WAITING] = {3, {NAMEOID, TEXTOID, TIMESTAMPTZOID},
@@ -134,13 +144,13 @@ static const Statement statements[STATEMENTS] = {
 		"  AND (g.size <= $8 OR g.total <= $9 OR g.total - g.size < $10)"
 		" RETURNING j.id, j.server, j.request, j.inputs, j.priority, j.owner::oid AS owner, j.attempt,"
 		"  j.failures, j.max_attempts, j.idempotency_key::text AS key, j.started_at, j.tenant, j.expires_at,"
-		"  j.ran_on, j.backend)"
+		"  j.ran_on, j.backend, j.server_oid)"
 		" SELECT id, server, request, inputs, priority, owner, attempt, failures, max_attempts, key, started_at,"
 		"  NULL::text, NULL::text, NULL::text, NULL::boolean, NULL::text, tenant, expires_at, ran_on, backend,"
-		"  NULL::int4 FROM claimed"
+		"  NULL::int4, server_oid FROM claimed"
 		" UNION ALL"
 		" SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,"
-		"  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, size FROM held"
+		"  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, size, NULL FROM held"
 		" WHERE size > $8 AND total > $9 AND total - size >= $10"},
 	[READ_OUTPUT] = {2, {INT8OID, INT4OID},
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data"
@@ -432,6 +442,23 @@ extension_table(const char *name)
 }
 
 /*
+ * The owner of gen_jobs, whom all may trust with their jobs.  In a transaction, after queue_look().
+ */
+Oid
+queue_table_owner(void)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(jobs_table));
+	Oid owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
+}
+
+/*
  * Looks whether the extension is in this database, and where.
  */
 QueuePresence
@@ -439,6 +466,7 @@ queue_look(void)
 {
 	char *found;
 
+	environment_reread();
 	execute(
 		"SELECT pg_catalog.quote_ident(n.nspname), e.extversion, n.oid FROM pg_catalog.pg_extension e"
 		" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");

@@ -27,6 +27,8 @@ typedef enum StatementId
 	FAIL_EXPIRED,
 	FAIL_WAITING,
 	FIND_SERVERLESS,
+	FIND_EXPIRED,
+	FAIL_ONE,
 	CLAIM,
 	READ_OUTPUT,
 	REPORT,
@@ -51,6 +53,7 @@ typedef enum ChangedColumn
 	CHANGED_IS_CANCELLED
 } ChangedColumn;
 
+extern Oid queue_table_owner(void);
 extern uint64 statement_run(StatementId id, Datum *args, const char *nulls);
 
 /* A column of a row of the last result */

@@ -219,7 +219,7 @@ queue_sweep(TimestampTz now)
 			divide_slice();
 		else
 		{
-			trouble_show("look for jobs that no commit told of", error);
+			trouble_show(TROUBLE_SWEEP, error);
 			sweep.end = DT_NOBEGIN;
 		}
 	}

@@ -30,6 +30,22 @@ our @EXPORT = qw(
 
 my $next_node = 1;
 
+# The superuser of every server, whoever runs the tests. PostgreSQL's modules would call it after the operating system's
+# user, and then a test could not create a role of that name, nor count on any. All clients, walreceivers and subscriptions
+# among them, take it from PGUSER.
+my $superuser = 'postgres';
+$ENV{PGUSER} = $superuser;
+{
+	no warnings 'redefine';
+	my $init = \&PostgreSQL::Test::Cluster::init;
+
+	*PostgreSQL::Test::Cluster::init = sub {
+		my ($self, %params) = @_;
+		my @extra = @{ delete $params{extra} // [] };
+		return $init->($self, %params, extra => [ '-U', $superuser, @extra ]);
+	};
+}
+
 # A server that is just coming up again may refuse psql before psql has read its query, which IPC::Run takes for
 # an error: such a poll is to be made again, as all others that get no answer are.
 {

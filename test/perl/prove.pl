@@ -3,6 +3,9 @@
 #
 #   perl prove.pl FOLDER TEST...
 #
+# With TRIES in the environment, ends with a line for each try of an intrusion (a subtest named "power 3:
+# ...", see docs/security.md), and what came of it.
+#
 # FOLDER is where the tests keep their servers and logs (TESTDIR of PostgreSQL's test modules).
 # A test file that broke off without a failed assertion counts as one that failed. Ends with the
 # tails of what the failed files logged.
@@ -24,6 +27,15 @@ my $harness = TAP::Harness->new(
 		failures => 1,
 		color => -t STDOUT,
 	});
+my @tries;
+$harness->callback(made_parser => sub {
+	my ($parser) = @_;
+	$parser->callback(test => sub {
+		my ($result) = @_;
+		push @tries, [ $1, $2, $result->is_ok, $3 ]
+		  if $result->description =~ /^- ([a-z]+) ([0-9]+): (.*)/;
+	});
+});
 my $results = $harness->runtests(map { [ "t/$_", "t/$_" ] } @tests);
 
 my ($passed, $failed) = (scalar $results->passed, scalar $results->failed);
@@ -40,11 +52,23 @@ open my $counts, '>', "$folder.counts" or die "could not write $folder.counts: $
 print $counts "$passed $failed\n";
 close $counts or die "could not write $folder.counts: $!";
 
+print_tries() if $ENV{TRIES};
 foreach my $name (@broken)
 {
 	print_tail($_) foreach glob("$logs/regress_log_$name $logs/${name}_*.log");
 }
 exit(@broken ? 1 : 0);
+
+sub print_tries
+{
+	foreach my $try (sort { $a->[0] cmp $b->[0] || $a->[1] <=> $b->[1] } @tries)
+	{
+		my ($kind, $number, $ok, $text) = @$try;
+		printf "%-8s %-12s %3d  %s\n", $ok ? 'stopped' : 'GOT IN', $kind, $number, $text;
+	}
+	printf "%d tries, %d got in\n", scalar @tries, scalar grep { !$_->[2] } @tries;
+	return;
+}
 
 sub print_tail
 {

@@ -9,6 +9,8 @@ CREATE ROLE regress_genjob_other;
 CREATE ROLE regress_genjob_team;
 GRANT regress_genjob_team TO regress_genjob_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON gen_jobs TO regress_genjob_app, regress_genjob_other;
+-- so that the numbers of its jobs are known: ids are not its to choose
+GRANT UPDATE ON SEQUENCE gen_jobs_id_seq TO regress_genjob_app;
 
 -- servers that nothing is claimed for, so that what is inserted stays as it is
 CREATE SERVER regress_http FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9', paused 'on');
@@ -23,20 +25,24 @@ SET ROLE regress_genjob_app;
 
 -- ---- a job ----
 
-INSERT INTO gen_jobs (id, server, request) VALUES (1000001, 'regress_http', '{"prompt": "a lighthouse at dawn"}')
+SELECT setval('gen_jobs_id_seq', 1000001, false) AS n \gset
+INSERT INTO gen_jobs (server, request) VALUES ('regress_http', '{"prompt": "a lighthouse at dawn"}')
 	RETURNING id, server, request, inputs, priority, state, attempt, failures, owner;
 -- "now" is the transaction's, nothing is known yet
 SELECT run_at = created_at AS due_at_once, expires_at, max_attempts, started_at, finished_at,
 		idempotency_key, result, usage, error, errors
 	FROM gen_jobs WHERE id = 1000001;
 -- numbers come by themselves
+SELECT setval('gen_jobs_id_seq', 1, false) AS n \gset
 INSERT INTO gen_jobs (server, request) VALUES ('regress_http', '{}') RETURNING id > 0 AS has_id;
 -- and all that an application may set
-INSERT INTO gen_jobs (id, server, request, inputs, priority, run_at, expires_at, max_attempts)
-	VALUES (1000002, 'regress_http', '{"image": {"$input": 1}}', ARRAY['\x00ff'::bytea], -5, '2100-01-01 00:00Z',
+SELECT setval('gen_jobs_id_seq', 1000002, false) AS n \gset
+INSERT INTO gen_jobs (server, request, inputs, priority, run_at, expires_at, max_attempts)
+	VALUES ('regress_http', '{"image": {"$input": 1}}', ARRAY['\x00ff'::bytea], -5, '2100-01-01 00:00Z',
 		'2100-01-02 00:00Z', 1)
 	RETURNING id, inputs, priority, state, run_at = '2100-01-01 00:00Z' AS run_at, expires_at = '2100-01-02 00:00Z'
 		AS expires_at, max_attempts;
+SELECT setval('gen_jobs_id_seq', 100, false) AS n \gset
 
 -- ---- the request ----
 
@@ -150,12 +156,21 @@ SELECT pg_temp.enqueue();
 
 SET ROLE regress_genjob_app;
 INSERT INTO gen_jobs (server, request, max_attempts) VALUES ('regress_http', '{}', 0);
-INSERT INTO gen_jobs (server, request, run_at) VALUES ('regress_http', '{}', NULL);
-INSERT INTO gen_jobs (server, request, priority) VALUES ('regress_http', '{}', NULL);
+INSERT INTO gen_jobs (server, request, run_at) VALUES ('regress_http', '{}', NULL) RETURNING run_at = now() AS is_now;
+INSERT INTO gen_jobs (server, request, priority) VALUES ('regress_http', '{}', NULL) RETURNING priority;
+-- a null is the default, as far as an application may set the column
+INSERT INTO gen_jobs (id, server, request, priority, run_at, tenant, created_at, state, owner, attempt, failures, losses,
+		inputs, expires_at, unique_key, request_id, max_attempts)
+	VALUES (NULL, 'regress_http', '{}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)
+	RETURNING id > 0 AS has_id, priority, run_at = now() AS due_at_once, tenant, created_at = now() AS is_new, state, owner,
+		attempt, failures, losses, expires_at, unique_key;
 INSERT INTO gen_jobs (server, request, run_at) VALUES ('regress_http', '{}', 'infinity') RETURNING run_at, state;
 
 -- ---- ON CONFLICT ----
 
+-- ids are not for a plain role to choose
+INSERT INTO gen_jobs (id, server, request) VALUES (1000001, 'regress_http', '{"again": true}');
+RESET ROLE;
 INSERT INTO gen_jobs (id, server, request) VALUES (1000001, 'regress_http', '{"again": true}');
 INSERT INTO gen_jobs (id, server, request) VALUES (1000001, 'regress_http', '{"again": true}')
 	ON CONFLICT (id) DO NOTHING RETURNING id;
@@ -163,6 +178,7 @@ INSERT INTO gen_jobs (id, server, request) VALUES (1000001, 'regress_http', '{"a
 	ON CONFLICT (id) DO UPDATE SET request = excluded.request RETURNING request, state;
 -- it is checked as any INSERT is
 INSERT INTO gen_jobs (id, server, request) VALUES (1000001, 'regress_nowhere', '{}') ON CONFLICT (id) DO NOTHING;
+SET ROLE regress_genjob_app;
 
 -- ---- many at once: all or none ----
 

@@ -253,3 +253,32 @@ DROP SERVER regress_openai, regress_a1111, regress_http, "regress-openai-chat", 
 	"regress-sdcpp", "regress-replicate", "regress-fal", "regress-stability", "regress-bfl", "regress-runpod", "regress-huggingface", "regress-ollama", "regress-gemini",
 	"regress-kserve" CASCADE;
 DROP ROLE regress_genjob_app;
+
+-- ---- an url that ends with the beginning of the path, as many write it ----
+
+CREATE FUNCTION pg_temp.address(api text, url text, path text, model text DEFAULT 'm') RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	line text;
+BEGIN
+	EXECUTE format('CREATE SERVER regress_url FOREIGN DATA WRAPPER genjob OPTIONS (api %L, url %L, auth ''none'', model %L %s)', api, url, model,
+		CASE WHEN path IS NOT NULL THEN format(', path %L', path) END);
+	line := split_part(genjob.preview('regress_url', '{}'), E'\n', 1);
+	DROP SERVER regress_url;
+	RETURN regexp_replace(line, '^POST |\r$| HTTP.*', '', 'g');
+END$$;
+
+-- each api: with every beginning of its path at the end of the url, the address is the same
+WITH apis AS (
+	SELECT api FROM unnest('{openai-images,openai-chat,openai-embeddings,openai-responses,openai-speech,automatic1111,comfyui,sdcpp,replicate,fal,stability,bfl,runpod,huggingface,ollama,gemini,kserve}'::text[]) api),
+plain AS MATERIALIZED (SELECT api, pg_temp.address(api, 'http://h', NULL) AS address FROM apis),
+beginnings AS (
+	SELECT api, address, array_to_string((string_to_array(split_part(substr(address, 10), '?', 1), '/'))[:n], '/') AS beginning
+		FROM plain, generate_series(1, array_length(string_to_array(split_part(substr(address, 10), '?', 1), '/'), 1)) n)
+SELECT api, address, count(*) AS beginnings,
+		bool_and(pg_temp.address(api, 'http://h/' || beginning, NULL) = address) AS all_the_same,
+		bool_and(pg_temp.address(api, 'http://h/proxy/' || beginning || '/', NULL) = replace(address, 'http://h', 'http://h/proxy')) AS behind_a_proxy
+	FROM beginnings WHERE beginning <> '' GROUP BY api, address ORDER BY api;
+-- and of one's own paths; what is not a whole part is no beginning, and who means it twice writes it so
+SELECT path, url, pg_temp.address('http', url, path) FROM (VALUES ('/v1/make', 'http://h/v1'), ('/v1/make', 'http://h/v1/'), ('/v1/make', 'http://h/api/v1'),
+	('/api/v1/make', 'http://h/api/v1'), ('/v1beta/make', 'http://h/v1'), ('/v1', 'http://h/v1'), ('/v1?x=1', 'http://h/v1'), ('', 'http://h/v1'), ('?x=1', 'http://h/v1'),
+	('/v1/v1/make', 'http://h/v1'), ('/make', 'http://h/v1'), ('/h/make', 'http://h/v1'), ('/v1/make', 'http://v1'), ('/a/a/make', 'http://h/a/a')) AS t (path, url);

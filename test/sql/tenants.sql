@@ -8,6 +8,8 @@
 
 CREATE ROLE regress_genjob_alice;
 CREATE ROLE regress_genjob_bob;
+-- so that the numbers of their jobs are known: ids are not theirs to choose
+GRANT UPDATE ON SEQUENCE gen_jobs_id_seq TO regress_genjob_alice, regress_genjob_bob;
 GRANT SELECT, INSERT, UPDATE ON gen_jobs TO regress_genjob_alice;
 GRANT SELECT, INSERT (server, request) ON gen_jobs TO regress_genjob_bob;
 CREATE SERVER regress_s FOREIGN DATA WRAPPER genjob
@@ -19,16 +21,25 @@ GRANT USAGE ON FOREIGN SERVER regress_s, regress_other TO regress_genjob_alice, 
 -- ---- tenant: the inserting role, unless the application says for whom it is ----
 
 SET ROLE regress_genjob_alice;
-INSERT INTO gen_jobs (id, server, request) VALUES (1001, 'regress_s', '{}') RETURNING tenant, owner;
-INSERT INTO gen_jobs (id, server, request, tenant) VALUES (1002, 'regress_s', '{}', 'customer 17') RETURNING tenant, owner;
-INSERT INTO gen_jobs (id, server, request, tenant) VALUES (1003, 'regress_s', '{}', 'Customer 17') RETURNING tenant;
-INSERT INTO gen_jobs (id, server, request, tenant) VALUES (1004, 'regress_s', '{}', '') RETURNING tenant;
+SELECT setval('gen_jobs_id_seq', 1001, false) AS n \gset
+INSERT INTO gen_jobs (server, request) VALUES ('regress_s', '{}') RETURNING tenant, owner;
+SELECT setval('gen_jobs_id_seq', 1002, false) AS n \gset
+INSERT INTO gen_jobs (server, request, tenant) VALUES ('regress_s', '{}', 'customer 17') RETURNING tenant, owner;
+SELECT setval('gen_jobs_id_seq', 1003, false) AS n \gset
+INSERT INTO gen_jobs (server, request, tenant) VALUES ('regress_s', '{}', 'Customer 17') RETURNING tenant;
+SELECT setval('gen_jobs_id_seq', 1004, false) AS n \gset
+INSERT INTO gen_jobs (server, request, tenant) VALUES ('regress_s', '{}', '') RETURNING tenant;
 \set VERBOSITY terse
-INSERT INTO gen_jobs (server, request, tenant) VALUES ('regress_s', '{}', NULL);
-UPDATE gen_jobs SET tenant = NULL WHERE id = 1001;
+-- null is the default
+BEGIN;
+INSERT INTO gen_jobs (server, request, tenant) VALUES ('regress_s', '{}', NULL) RETURNING tenant;
+UPDATE gen_jobs SET tenant = NULL WHERE id = 1001 RETURNING tenant;
+ROLLBACK;
 \set VERBOSITY default
 -- it is not the owner: who may set the column may set it to anything, and sees no more for it
-INSERT INTO gen_jobs (id, server, request, tenant) VALUES (1005, 'regress_s', '{}', 'regress_genjob_bob') RETURNING tenant, owner;
+SELECT setval('gen_jobs_id_seq', 1005, false) AS n \gset
+INSERT INTO gen_jobs (server, request, tenant) VALUES ('regress_s', '{}', 'regress_genjob_bob') RETURNING tenant, owner;
+SELECT setval('gen_jobs_id_seq', 500, false) AS n \gset
 -- who may not set it has jobs of its own name only
 SET ROLE regress_genjob_bob;
 INSERT INTO gen_jobs (server, request, tenant) VALUES ('regress_s', '{}', 'regress_genjob_alice');
@@ -49,33 +60,42 @@ UPDATE gen_jobs SET tenant = 'customer 18' WHERE id = 1006 RETURNING state, tena
 UPDATE gen_jobs SET tenant = repeat('x', 257) WHERE id = 1006;
 ROLLBACK;
 
--- ---- unique_key: at most one unfinished job of a server ----
+-- ---- unique_key: at most one unfinished job of an owner and server ----
 
 SET ROLE regress_genjob_alice;
-INSERT INTO gen_jobs (id, server, request, unique_key) VALUES (1011, 'regress_s', '{}', 'order 1') RETURNING unique_key;
-INSERT INTO gen_jobs (id, server, request, unique_key) VALUES (1012, 'regress_s', '{}', 'order 1');
-INSERT INTO gen_jobs (id, server, request, unique_key) VALUES (1012, 'regress_s', '{}', 'order 1') ON CONFLICT DO NOTHING;
+SELECT setval('gen_jobs_id_seq', 1011, false) AS n \gset
+INSERT INTO gen_jobs (server, request, unique_key) VALUES ('regress_s', '{}', 'order 1') RETURNING unique_key;
+SELECT setval('gen_jobs_id_seq', 1012, false) AS n \gset
+INSERT INTO gen_jobs (server, request, unique_key) VALUES ('regress_s', '{}', 'order 1');
+SELECT setval('gen_jobs_id_seq', 1012, false) AS n \gset
+INSERT INTO gen_jobs (server, request, unique_key) VALUES ('regress_s', '{}', 'order 1') ON CONFLICT DO NOTHING;
 -- the one that is there may be changed instead
 INSERT INTO gen_jobs (server, request, unique_key) VALUES ('regress_s', '{"seed": 2}', 'order 1')
-	ON CONFLICT (server, unique_key) WHERE unique_key IS NOT NULL AND state IN ('waiting', 'queued', 'running')
+	ON CONFLICT (owner, server, unique_key) WHERE unique_key IS NOT NULL AND state IN ('waiting', 'queued', 'running')
 	DO UPDATE SET request = excluded.request RETURNING id, request;
 -- another key, another server, no key
-INSERT INTO gen_jobs (id, server, request, unique_key)
-	VALUES (1013, 'regress_s', '{}', 'Order 1'), (1014, 'regress_other', '{}', 'order 1'), (1015, 'regress_s', '{}', NULL), (1016, 'regress_s', '{}', NULL)
+SELECT setval('gen_jobs_id_seq', 1013, false) AS n \gset
+INSERT INTO gen_jobs (server, request, unique_key)
+	VALUES ('regress_s', '{}', 'Order 1'), ('regress_other', '{}', 'order 1'), ('regress_s', '{}', NULL), ('regress_s', '{}', NULL)
 	RETURNING id;
 UPDATE gen_jobs SET unique_key = 'order 1' WHERE id = 1015;
 -- two in one statement
-INSERT INTO gen_jobs (id, server, request, unique_key) SELECT 1020 + n, 'regress_s', '{}', 'order 2' FROM generate_series(1, 2) n
+SELECT setval('gen_jobs_id_seq', 1021, false) AS n \gset
+INSERT INTO gen_jobs (server, request, unique_key) SELECT 'regress_s', '{}', 'order 2' FROM generate_series(1, 2) n
 	ON CONFLICT DO NOTHING RETURNING id;
 -- when it has ended, the next may come; then it cannot run again beside that
 SELECT genjob.cancel(1011);
-INSERT INTO gen_jobs (id, server, request, unique_key) VALUES (1012, 'regress_s', '{}', 'order 1') RETURNING id;
+SELECT setval('gen_jobs_id_seq', 1012, false) AS n \gset
+INSERT INTO gen_jobs (server, request, unique_key) VALUES ('regress_s', '{}', 'order 1') RETURNING id;
+\set VERBOSITY terse
 SELECT genjob.retry(1011);
+\set VERBOSITY default
 SELECT genjob.cancel(1012), genjob.retry(1011);
--- of all owners, without a word of whose it is
+-- another owner's are no one else's business
 RESET ROLE;
 INSERT INTO gen_jobs (id, server, request, unique_key, owner) VALUES (1017, 'regress_s', '{}', 'order 3', 'regress_genjob_bob');
 SET ROLE regress_genjob_alice;
+SELECT setval('gen_jobs_id_seq', 1041, false) AS n \gset
 INSERT INTO gen_jobs (server, request, unique_key) VALUES ('regress_s', '{}', 'order 3');
 INSERT INTO gen_jobs (server, request, unique_key) VALUES ('regress_s', '{}', 'order 3') ON CONFLICT DO NOTHING;
 INSERT INTO gen_jobs (server, request, unique_key) VALUES ('regress_s', '{}', repeat('x', 1025));

@@ -1,4 +1,4 @@
--- unique_key: at most one unfinished job of it for a server.
+-- unique_key: at most one unfinished job of it for an owner and server.
 CREATE SERVER u_one FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9', paused 'on');
 CREATE SERVER u_two FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9', paused 'on');
 
@@ -8,7 +8,7 @@ INSERT INTO gen_jobs (id, server, request, unique_key) VALUES (2, 'u_one', '{}',
 \set VERBOSITY default
 INSERT INTO gen_jobs (id, server, request, unique_key) VALUES (2, 'u_one', '{}', 'k') ON CONFLICT DO NOTHING RETURNING id;
 INSERT INTO gen_jobs (id, server, request, unique_key) VALUES (3, 'u_one', '{}', 'k'), (4, 'u_one', '{}', 'l')
-	ON CONFLICT (server, unique_key) WHERE unique_key IS NOT NULL AND state IN ('waiting', 'queued', 'running')
+	ON CONFLICT (owner, server, unique_key) WHERE unique_key IS NOT NULL AND state IN ('waiting', 'queued', 'running')
 	DO NOTHING RETURNING id;
 
 -- another key, another server, none

@@ -81,8 +81,8 @@ sub keys_of
 	} arrivals($name);
 }
 
-my @worthwhile = (408, 425, 429, 500, 502, 503, 504, 529);
-my @final = (400, 401, 403, 404, 409, 413, 422, 501);
+my @worthwhile = (408, 409, 425, 429, 500 .. 505, 507, 508, 520 .. 527, 529, 530, 598, 599);
+my @final = (400, 401, 403, 404, 405, 410, 413, 422, 451);
 foreach my $status (@worthwhile)
 {
 	faulty('quick', "status $status", [ { status => $status, message => "Not now ($status)" } ]);
@@ -106,8 +106,7 @@ my %ambiguous = (
 	'cut in the body' => [ 'quick', { cut => 'body' } ],
 	'no answer in time' => [ 'hasty', { stall => 1 } ],
 	'half an answer in time' => [ 'hasty', { stall => 'body' } ],
-	'502' => [ 'quick', { status => 502 } ],
-	'504' => [ 'quick', { status => 504 } ]);
+	(map { $_ => [ 'quick', { status => $_ } ] } 502, 504, 520, 522, 524));
 foreach my $name (sort keys %ambiguous)
 {
 	my ($server, $fault) = @{ $ambiguous{$name} };
@@ -120,6 +119,8 @@ foreach my $status (429, 500, 503)
 	faulty('quick', "definite $status", [ { status => $status } ]);
 	faulty('careful', "careful: $status", [ { status => $status } ]);
 }
+# under the key of a call whose end is not known, 409 says that this call is still at work
+faulty('quick', 'still at work', [ { reset => 1 }, { status => 409, retry_after => '0.1' }, { status => 409 } ]);
 faulty('quick', 'both', [ { status => 503 }, { cut => 'accept' }, { status => 500 } ]);
 
 ok(wait_all_ended($node), 'all jobs end');
@@ -208,6 +209,9 @@ foreach my $status (429, 500, 503)
 my @keys = keys_of('both');
 ok( @keys == 4 && $keys[0] ne $keys[1] && $keys[1] eq $keys[2] && $keys[2] ne $keys[3],
 	'a key lasts from one definite answer to the next') or diag("@keys");
+@keys = keys_of('still at work');
+is(scalar(@keys), 4, 'HTTP 409 after a call whose end is not known: asked again');
+is(scalar(grep { $_ eq $keys[0] } @keys), 4, '... with the same key');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM gen_jobs WHERE state = 'succeeded' AND idempotency_key IS NOT NULL}),
 	'0', 'a job that has succeeded has no key');
 @keys = keys_of('careful: cut before the answer');

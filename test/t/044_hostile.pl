@@ -194,6 +194,10 @@ my %waits = (
 	'a duration' => [ { body => '{"error": {"message": "quota", "details": [{}, {"retryDelay": "100.0s"}]}}' }, retry_after => '/error/details/*/retryDelay' ],
 	'words' => [ { body => '{"error": {"message": "Rate limit reached. Please try again in 1m40s."}}' } ],
 	'other words' => [ { body => '{"detail": "Request was throttled. Your rate limit resets in ~100s."}' }, error => '/detail' ],
+	'Retry-After, an epoch' => [ { headers => { 'Retry-After' => '' . (time + 101) } } ],
+	'RateLimit' => [ { headers => { 'RateLimit' => '"default";r=0;t=100' } } ],
+	'a limit that renews at a time' => [ { headers => { 'X-RateLimit-Remaining' => '0', 'X-RateLimit-Reset' => '' . (time + 101) } } ],
+	'seconds with a comma' => [ { body => '{"detail": "Please wait 100,000 milliseconds."}' }, error => '/detail' ],
 	'minutes in words' => [ { body => '{"error": {"message": "Please retry in 2 minutes."}}' } ]);
 for my $way (sort keys %waits)
 {

@@ -81,7 +81,7 @@ push @ids, query(
 $session->query_safe('BEGIN; LOCK TABLE gen_jobs IN ACCESS EXCLUSIVE MODE');
 $standin->wait_for(sub { $_[0]{answered} == 3 });
 last_error_is('lock timeout', 'a lock on gen_jobs: the dispatcher says why it does not get on');
-is(query('SELECT state FROM genjob.workers'), 'troubled', '... and that it is troubled');
+ok($node->poll_query_until('postgres', q{SELECT state = 'troubled' FROM genjob.workers}), '... and that it is troubled');
 $session->query_safe('COMMIT');
 sent_once('... when the lock is gone', @ids);
 ok($node->poll_query_until('postgres', q{SELECT state = 'idle' FROM genjob.workers}), '... and it is so no more');

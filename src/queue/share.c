@@ -1,0 +1,145 @@
+/*
+ * share.c
+ *		What a session may know of the shares that tenants have of a server.
+ *
+ * Row-level security keeps the rows of other owners from a role, and numbers must not give them away.  So a role is
+ * told of the jobs that it may see as its own, and of all others only in a sum in which no tenant has a name: how long
+ * that is in all, genjob.servers tells everyone.  Members of pg_read_all_stats, who have what the owner of the server
+ * or of gen_jobs has, are told of each tenant.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "foreign/foreign.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "queue/session.h"
+#include "queue/share.h"
+
+/*
+ * Whether a role may know of each tenant of a server.
+ */
+static bool
+may_know_all(Oid role, Oid table_owner, const char *server)
+{
+	ForeignServer *catalog;
+
+	if (has_privs_of_role(role, ROLE_PG_READ_ALL_STATS) || has_privs_of_role(role, table_owner))
+		return true;
+	catalog = GetForeignServerByName(server, true);
+	return catalog != NULL && has_privs_of_role(role, catalog->owner);
+}
+
+/*
+ * Reads one row as the owner of gen_jobs; "@" stands for the table.  $1 is the server, $2 the tenant, $3 the calling
+ * role, $4 whether it may know all.  The columns are copied into the caller's memory context.
+ */
+static void
+read_as_owner(const char *query, Datum server, Datum tenant, Datum *values, bool *nulls, int n)
+{
+	static Oid types[] = {NAMEOID, TEXTOID, OIDOID, BOOLOID};
+	Datum args[lengthof(types)] = {server, tenant};
+	Oid caller;
+	int context;
+	int level;
+	Oid table;
+	Oid owner;
+	char *name;
+	int i;
+
+	SPI_connect();
+	name = session_find_table("gen_jobs", &table);
+	owner = session_table_owner(table);
+	GetUserIdAndSecContext(&caller, &context);
+	args[2] = ObjectIdGetDatum(caller);
+	args[3] = BoolGetDatum(may_know_all(caller, owner, NameStr(*DatumGetName(server))));
+	level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	SetUserIdAndSecContext(owner,
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	if (SPI_execute_with_args(session_name_table(query, name), lengthof(types), types, args, NULL,
+							  true, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "could not read the shares of a server");
+	SetUserIdAndSecContext(caller, context);
+	AtEOXact_GUC(false, level);
+	for (i = 0; i < n; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(SPI_tuptable->tupdesc, i);
+
+		values[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &nulls[i]);
+		if (!nulls[i])
+			values[i] = SPI_datumTransfer(values[i], attribute->attbyval, attribute->attlen);
+	}
+	SPI_finish();
+}
+
+/* Whether the role may see a job j. */
+#define IS_SEEN "($4 OR pg_catalog.pg_has_role($3, j.owner::oid, 'USAGE'))"
+
+/* Whether the role may know the weight of the tenant: its own, or one of a job that it may see. */
+#define KNOWS_WEIGHT \
+	"($4 OR $2 = pg_catalog.pg_get_userbyid($3)::text" \
+	"  OR EXISTS (SELECT FROM @ j WHERE j.state = 'queued' AND j.server = $1 AND j.tenant = $2 AND " IS_SEEN \
+	")" \
+	"  OR EXISTS (SELECT FROM @ j WHERE j.state = 'running' AND j.server = $1 AND j.tenant = $2 AND " IS_SEEN \
+	"))"
+
+#define WEIGHT \
+	"CASE WHEN " KNOWS_WEIGHT " THEN coalesce((SELECT w.weight FROM genjob.tenant_weights w" \
+	"  WHERE w.server = $1 AND w.tenant = $2), 1) END"
+
+PG_FUNCTION_INFO_V1(genjob_tenant_weight);
+
+/*
+ * The weight of a tenant at a server; null where the role may not know it.
+ */
+Datum
+genjob_tenant_weight(PG_FUNCTION_ARGS)
+{
+	Datum value;
+	bool isnull;
+
+	read_as_owner("SELECT " WEIGHT, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), &value, &isnull, 1);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(value);
+}
+
+PG_FUNCTION_INFO_V1(genjob_ahead);
+
+/*
+ * How many jobs would get their turns at a server before a new one of a tenant: those of the tenant that the role may
+ * see, and of all others as many as the shares allow.  While the tenant's get their turns the others get theirs, until
+ * they have no more.
+ */
+Datum
+genjob_ahead(PG_FUNCTION_ARGS)
+{
+	Datum value;
+	bool isnull;
+
+	read_as_owner("WITH due AS (SELECT j.tenant, j.tenant = $2 AND " IS_SEEN
+				  " AS is_mine, pg_catalog.sum(j.n) AS n"
+				  "  FROM (SELECT q.tenant, q.owner, pg_catalog.count(*) AS n FROM @ q"
+				  "   WHERE q.state = 'queued' AND q.server = $1 AND q.run_at <= pg_catalog.now() GROUP BY q.tenant, q.owner) j"
+				  "  GROUP BY 1, 2),"
+				  " mine AS (SELECT coalesce(pg_catalog.sum(d.n) FILTER (WHERE d.is_mine), 0) AS n, coalesce((" WEIGHT
+				  "), 1) AS weight FROM due d),"
+				  " others AS (SELECT d.n, coalesce(w.weight, 1) AS weight FROM due d"
+				  "  LEFT JOIN genjob.tenant_weights w ON w.server = $1 AND w.tenant = d.tenant WHERE NOT d.is_mine)"
+				  " SELECT (pg_catalog.min(m.n) + coalesce(pg_catalog.sum(least(o.n, pg_catalog.ceil((m.n + 1) * o.weight / m.weight))), 0))::float8"
+				  " FROM mine m LEFT JOIN others o ON true",
+				  PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), &value, &isnull, 1);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(value);
+}

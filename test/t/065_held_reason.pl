@@ -1,0 +1,190 @@
+# Whatever keeps jobs waiting says so where people look: genjob.servers.held_reason, genjob.workers, and the log once a
+# minute. Triggers of others run in the dispatcher as they do in a session, and a trigger that raises an error holds up
+# its own job alone.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/../perl";
+
+use GenJobTest;
+use PostgreSQL::Test::Utils;
+use StandIn;
+use Test::More;
+
+my $standin = StandIn->new;
+my $node = new_node(name => 'reasons', conf => "genjob.rescan_interval = '1h'");
+
+sub query { return $node->safe_psql('postgres', $_[0]); }
+sub eventually { my ($sql, $what) = @_; ok($node->poll_query_until('postgres', $sql), $what) or diag(query('SELECT server, held_reason FROM genjob.servers') . "\n" . query('SELECT * FROM genjob.workers')); return; }
+sub held_as { my ($pattern, $server, $what) = @_; eventually("SELECT bool_or(held_reason ~ '$pattern') FROM genjob.servers WHERE server = '$server'", $what); return; }
+
+create_server($node, 'painter', 'openai-images', $standin);
+create_server($node, 'other', 'openai-images', $standin);
+
+# ---- a trigger that finds its table by the search_path of the database ----
+
+query(q{
+	CREATE SCHEMA shop;
+	CREATE TABLE shop.audit (job bigint, state text, path text);
+	CREATE FUNCTION shop.audit() RETURNS trigger LANGUAGE plpgsql AS
+		$$BEGIN INSERT INTO audit VALUES (NEW.id, NEW.state, current_setting('search_path')); RETURN NULL; END$$;
+	CREATE TRIGGER audit AFTER INSERT OR UPDATE ON gen_jobs FOR EACH ROW EXECUTE FUNCTION shop.audit();
+	GRANT USAGE ON SCHEMA shop TO PUBLIC; GRANT INSERT ON shop.audit TO PUBLIC;
+	ALTER DATABASE postgres SET search_path = shop, public;
+});
+my $id = enqueue($node, 'painter', { prompt => 'audited' });
+ok(wait_state($node, $id, 'succeeded'), 'a trigger that names a table without its schema runs in the dispatcher');
+is(query("SELECT string_agg(state, ' ' ORDER BY state) FROM shop.audit WHERE job = $id"), 'queued running succeeded', '... for every change');
+is(query("SELECT DISTINCT path FROM shop.audit WHERE job = $id"), 'shop, public', '... with the search_path of a session');
+
+query(q{ALTER FUNCTION shop.audit() SET search_path = shop, pg_temp});
+$id = enqueue($node, 'painter', { prompt => 'audited with a path of its own' });
+ok(wait_state($node, $id, 'succeeded'), 'one with a search_path of its own');
+is(query("SELECT DISTINCT path FROM shop.audit WHERE job = $id"), 'shop, pg_temp', '... has that');
+
+# what it sets ends with it
+query(q{
+	CREATE OR REPLACE FUNCTION shop.audit() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM set_config('search_path', 'shop', false), set_config('statement_timeout', '1', false), set_config('enable_seqscan', 'on', false),
+			set_config('default_transaction_read_only', 'on', false), set_config('row_security', 'off', false);
+		RETURN NULL;
+	END$$;
+	ALTER FUNCTION shop.audit() RESET ALL});
+$standin->reset;
+query(q{SET statement_timeout = 0; ALTER TABLE gen_jobs DISABLE TRIGGER audit});
+query(q{DROP TRIGGER audit ON gen_jobs; CREATE TRIGGER audit AFTER UPDATE ON gen_jobs FOR EACH ROW EXECUTE FUNCTION shop.audit()});
+for my $alter ('RESET ALL', 'SET DateStyle = iso')
+{
+	query("ALTER FUNCTION shop.audit() $alter");
+	my @ids = map { enqueue($node, 'painter', { prompt => 'set' }) } 1 .. 3;
+	ok(wait_state($node, $_, 'succeeded'), "a trigger's settings end with it ($alter)") for @ids;
+}
+query(q{DROP TRIGGER audit ON gen_jobs; ALTER DATABASE postgres RESET search_path});
+
+# ---- a trigger that raises an error: at the claim, at the report, when a job has expired, when its server is gone ----
+
+query(q{
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF NEW.state::text = TG_ARGV[0] AND NEW.request->>'prompt' = 'refused' THEN RAISE EXCEPTION 'no % for you', NEW.state; END IF;
+		RETURN NEW;
+	END$$});
+
+sub refuse
+{
+	my ($state) = @_;
+	query(qq{DROP TRIGGER IF EXISTS refuse ON gen_jobs});
+	query(qq{CREATE TRIGGER refuse AFTER UPDATE ON gen_jobs FOR EACH ROW EXECUTE FUNCTION refuse('$state')}) if $state;
+	return;
+}
+
+refuse('running');
+my $refused = enqueue($node, 'painter', { prompt => 'refused' });
+my @good = map { enqueue($node, $_, { prompt => 'good' }) } qw(painter other painter);
+ok(wait_state($node, $_, 'succeeded'), 'a job that cannot be claimed keeps no other waiting') for @good;
+held_as("genjob could not claim job $refused: no running for you", 'painter', 'genjob.servers says why it waits');
+is(query(q{SELECT held_reason IS NULL FROM genjob.servers WHERE server = 'other'}), 't', '... for its server only');
+eventually("SELECT last_error = 'genjob could not claim job $refused: no running for you' FROM genjob.workers WHERE database = 'postgres'", 'and genjob.workers');
+query(q{CREATE ROLE nobody; GRANT SELECT ON gen_jobs TO nobody});
+unlike(query(q{SET ROLE nobody; SELECT held_reason FROM genjob.servers WHERE server = 'painter'}), qr/for you/, 'its words are not for everyone');
+like(query(q{SET ROLE nobody; SELECT held_reason FROM genjob.servers WHERE server = 'painter'}), qr/raised an error/, '... that there is trouble is');
+refuse('');
+query("UPDATE gen_jobs SET priority = 1 WHERE id = $refused");
+ok(wait_state($node, $refused, 'succeeded'), 'it runs when the trigger is gone');
+eventually(q{SELECT held_reason IS NULL FROM genjob.servers WHERE server = 'painter'}, '... and genjob.servers has no more to say');
+
+refuse('succeeded');
+$refused = enqueue($node, 'painter', { prompt => 'refused' });
+@good = map { enqueue($node, $_, { prompt => 'good' }) } qw(painter other);
+ok(wait_state($node, $_, 'succeeded'), 'a result that cannot be written keeps no other from being') for @good;
+held_as("genjob could not write the result of job $refused: no succeeded for you", 'painter', 'genjob.servers says so');
+eventually("SELECT state = 'blocked' AND last_error ~ 'result of job $refused' FROM genjob.workers WHERE database = 'postgres'", 'and genjob.workers is blocked');
+is(query(q{SELECT held_reason IS NULL FROM genjob.servers WHERE server = 'other'}), 't', 'not for another server');
+sleep_until_logged(2);
+cmp_ok(logged(qr/genjob could not write the result of job $refused/), '<=', 2, 'the log has at most one line a minute');
+refuse('');
+ok(wait_state($node, $refused, 'succeeded'), 'it is written when the trigger is gone');
+is(query(q{SELECT max(count) FROM (SELECT count(*) FROM gen_outputs GROUP BY job_id) o}), '1', 'once');
+eventually(q{SELECT state = 'idle' FROM genjob.workers WHERE database = 'postgres'}, 'genjob.workers is idle');
+
+query(q{ALTER SERVER painter OPTIONS (ADD paused 'on')});
+refuse('failed');
+$refused = enqueue($node, 'painter', { prompt => 'refused' }, expires_at => '2001-01-01');
+@good = map { enqueue($node, 'painter', { prompt => 'good' }, expires_at => '2001-01-01') } 1 .. 3;
+ok(wait_state($node, $_, 'failed'), 'an expired job that cannot be failed keeps no other from being') for @good;
+held_as("genjob could not fail job $refused: no failed for you|paused", 'painter', 'genjob.servers says why');
+eventually("SELECT last_error ~ 'genjob could not fail job $refused: no failed' FROM genjob.workers WHERE database = 'postgres'", 'and genjob.workers');
+refuse('');
+ok(wait_state($node, $refused, 'failed'), 'it fails when the trigger is gone');
+
+create_server($node, 'passing', 'openai-images', $standin, paused => 'on');
+refuse('failed');
+$refused = enqueue($node, 'passing', { prompt => 'refused' });
+@good = map { enqueue($node, 'passing', { prompt => 'good' }) } 1 .. 3;
+query('DROP SERVER passing CASCADE');
+ok(wait_state($node, $_, 'failed'), 'a job without a server that cannot be failed keeps no other from being') for @good;
+eventually("SELECT last_error ~ 'genjob could not fail job $refused: no failed' FROM genjob.workers WHERE database = 'postgres'", 'genjob.workers says why');
+refuse('');
+query("DELETE FROM gen_jobs WHERE id = $refused");
+query(q{ALTER SERVER painter OPTIONS (DROP paused)});
+
+# ---- the trigger of genjob's that tells of jobs ----
+
+query(q{ALTER TABLE gen_jobs DISABLE TRIGGER genjob_before_insert});
+query(q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "nobody tells"}')});
+held_as('trigger genjob_before_insert of gen_jobs is disabled.*ENABLE ALWAYS TRIGGER', 'painter', 'a trigger that is disabled is named');
+query(q{ALTER TABLE gen_jobs ENABLE ALWAYS TRIGGER genjob_before_insert; UPDATE gen_jobs SET priority = 1 WHERE state = 'queued'});
+ok(wait_all_ended($node), 'and runs on');
+
+# ---- genjob.enabled ----
+
+$node->append_conf('postgresql.conf', 'genjob.enabled = off');
+$node->reload;
+eventually(q{SELECT pid IS NULL FROM genjob.workers WHERE database = 'postgres'}, 'without genjob.enabled there is no dispatcher');
+$id = enqueue($node, 'painter', { prompt => 'later' });
+held_as('^genjob.enabled is off', 'painter', 'and genjob.servers says why jobs wait');
+$node->append_conf('postgresql.conf', 'genjob.enabled = on');
+$node->reload;
+ok(wait_state($node, $id, 'succeeded'), 'until it is on');
+
+# ---- no background worker ----
+
+$node->stop;
+$node->append_conf('postgresql.conf', "max_worker_processes = 3\nlog_min_messages = warning");
+$node->start;
+# the launcher has one, and PostgreSQL's of logical replication; one is left for two databases
+query('CREATE DATABASE second');
+$node->safe_psql('second', 'CREATE EXTENSION genjob');
+ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM genjob.workers WHERE state = 'blocked' AND pid IS NULL AND last_error ~ 'no background worker is free'}),
+	'genjob.workers says that no background worker is free')
+  or diag(query('SELECT * FROM genjob.workers'));
+my $database = query(q{SELECT database FROM genjob.workers WHERE state = 'blocked' LIMIT 1});
+create_server($node, 'waits', 'openai-images', $standin, database => $database);
+enqueue($node, 'waits', { prompt => 'no worker' }, database => $database);
+ok($node->poll_query_until($database, q{SELECT held_reason ~ 'no background worker is free.*max_worker_processes' FROM genjob.servers WHERE server = 'waits'}),
+	'and genjob.servers, in that database')
+  or diag($node->safe_psql($database, 'SELECT * FROM genjob.servers'));
+is(logged(qr/genjob found no free background worker/), 1, 'and the log, once a minute');
+
+sub logged
+{
+	my ($pattern) = @_;
+	my @lines = slurp_file($node->logfile) =~ /^.*(?:LOG|WARNING):.*$pattern/mg;
+	return scalar @lines;
+}
+
+# Until the dispatcher has tried several times to write what it cannot.
+sub sleep_until_logged
+{
+	my ($seconds) = @_;
+	my $from = query('SELECT extract(epoch FROM now())');
+	$node->poll_query_until('postgres', "SELECT extract(epoch FROM now()) > $from + $seconds");
+	return;
+}
+
+$node->stop;
+$standin->stop;
+done_testing();

@@ -1,0 +1,196 @@
+# From 0.1.0 to this version with ALTER EXTENSION UPDATE: the database is then as a fresh install makes it, object by
+# object; what 0.1.0 left is still there, and what was queued is run.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FindBin;
+use GenJobTest;
+use StandIn;
+
+# PostgreSQL finds the old script where it finds the new one. The library is this one, so the line in which 0.1.0
+# asks whether the library is of its version is left out.
+sub install_old_script
+{
+	chomp(my $folder = `pg_config --sharedir`);
+	my $script = slurp_file("$FindBin::Bin/../upgrade/genjob--0.1.0.sql");
+	$script =~ s/^SELECT genjob\.version\(\);$//m or die '0.1.0 does not look at the version';
+	open my $out, '>', "$folder/extension/genjob--0.1.0.sql" or return;
+	print $out $script;
+	close $out;
+	return 1;
+}
+
+plan skip_all => 'no old script can be put into the folder of extensions' unless install_old_script();
+
+# Everything that belongs to the extension, one line each, in words that do not depend on OIDs. Of a table, what its
+# columns, constraints, indexes, triggers and policies are.
+my $describe = q{
+	WITH member AS (
+		SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+			WHERE e.extname = 'genjob' AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'),
+	rel AS (
+		SELECT c.* FROM pg_class c WHERE EXISTS (SELECT FROM member m WHERE m.classid = 'pg_class'::regclass
+			AND m.objid IN (c.oid, (SELECT i.indrelid FROM pg_index i WHERE i.indexrelid = c.oid)))),
+	line AS (
+		SELECT 'extension ' || extversion || ' ' || extowner::regrole || ' ' || extnamespace::regnamespace || ' '
+			|| (SELECT string_agg(format('%s %s', c::regclass, f), ', ' ORDER BY c::regclass::text)
+				FROM unnest(extconfig, extcondition) u (c, f)) AS line FROM pg_extension WHERE extname = 'genjob'
+	UNION ALL
+		SELECT 'member ' || pg_describe_object(classid, objid, 0) || ': ' || coalesce(obj_description(objid, classid::regclass::name), '-')
+			FROM member
+	UNION ALL
+		SELECT format('%s %s: owner %s, acl %s, first acl %s, options %s, kind %s %s %s, rls %s %s, identity %s, %s', relkind, oid::regclass,
+			relowner::regrole, relacl, (SELECT initprivs FROM pg_init_privs WHERE classoid = 'pg_class'::regclass AND objoid = rel.oid AND objsubid = 0),
+			reloptions, relpersistence, relam, relhastriggers, relrowsecurity, relforcerowsecurity, relreplident,
+			CASE relkind WHEN 'v' THEN pg_get_viewdef(oid) WHEN 'i' THEN pg_get_indexdef(oid)
+				WHEN 'S' THEN (SELECT (seqtypid, seqstart, seqincrement, seqmax, seqmin, seqcache, seqcycle)::text FROM pg_sequence
+					WHERE seqrelid = rel.oid) END) FROM rel
+	UNION ALL
+		SELECT format('column %s.%s (%s): %s %s, not null %s, default %s, storage %s, identity %s, generated %s, statistics %s, acl %s: %s',
+			r.oid::regclass, attname, attnum, format_type(atttypid, atttypmod), attcollation::regcollation, attnotnull, pg_get_expr(adbin, adrelid),
+			attstorage, attidentity, attgenerated, coalesce(nullif(attstattarget, -1), 0), attacl, col_description(r.oid, attnum))
+			FROM rel r JOIN pg_attribute a ON attrelid = r.oid LEFT JOIN pg_attrdef ON adrelid = r.oid AND adnum = attnum
+			WHERE attnum > 0 AND NOT attisdropped
+	UNION ALL
+		SELECT format('constraint %s on %s: %s, %s %s %s', conname, conrelid::regclass, pg_get_constraintdef(oid), convalidated, condeferrable,
+			obj_description(oid, 'pg_constraint')) FROM pg_constraint WHERE conrelid IN (SELECT oid FROM rel)
+	UNION ALL
+		SELECT format('trigger %s on %s: %s, enabled %s, %s', tgname, tgrelid::regclass, pg_get_triggerdef(oid), tgenabled,
+			obj_description(oid, 'pg_trigger')) FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM rel) AND NOT tgisinternal
+	UNION ALL
+		SELECT format('policy %s on %s: %s %s %s %s %s', polname, polrelid::regclass, polcmd, polroles::regrole[], pg_get_expr(polqual, polrelid),
+			pg_get_expr(polwithcheck, polrelid), obj_description(oid, 'pg_policy')) FROM pg_policy WHERE polrelid IN (SELECT oid FROM rel)
+	UNION ALL
+		SELECT format('rule %s on %s: %s', rulename, ev_class::regclass, pg_get_ruledef(oid)) FROM pg_rewrite WHERE ev_class IN (SELECT oid FROM rel)
+	UNION ALL
+		SELECT format('function %s: owner %s, acl %s, first acl %s, %s', p.oid::regprocedure, proowner::regrole, proacl,
+			(SELECT initprivs FROM pg_init_privs WHERE classoid = 'pg_proc'::regclass AND objoid = p.oid), pg_get_functiondef(p.oid))
+			FROM pg_proc p JOIN member ON classid = 'pg_proc'::regclass AND objid = p.oid
+	UNION ALL
+		SELECT format('enum %s: %s', enumtypid::regtype, string_agg(enumlabel, ' ' ORDER BY enumsortorder))
+			FROM pg_enum JOIN member ON classid = 'pg_type'::regclass AND objid = enumtypid GROUP BY enumtypid
+	UNION ALL
+		SELECT format('type %s: owner %s, acl %s', t.oid::regtype, typowner::regrole, typacl)
+			FROM pg_type t JOIN member ON classid = 'pg_type'::regclass AND objid = t.oid
+	UNION ALL
+		SELECT format('schema %s: owner %s, acl %s, first acl %s', n.oid::regnamespace, nspowner::regrole, nspacl,
+			(SELECT initprivs FROM pg_init_privs WHERE classoid = 'pg_namespace'::regclass AND objoid = n.oid))
+			FROM pg_namespace n WHERE nspname IN ('genjob', 'public', 'queue')
+	UNION ALL
+		SELECT format('wrapper %s: owner %s, acl %s, %s %s %s', fdwname, fdwowner::regrole, fdwacl, fdwvalidator::regprocedure,
+			fdwhandler, fdwoptions) FROM pg_foreign_data_wrapper WHERE fdwname = 'genjob')
+	SELECT line FROM line ORDER BY line COLLATE "C"};
+
+my $standin = StandIn->new;
+my $node = new_node(name => 'upgrade', extension => 0);
+
+sub query
+{
+	my ($sql, $database) = @_;
+	return $node->safe_psql($database // 'old', $sql);
+}
+
+# Passes when both databases have the same lines; shows those that differ.
+sub same_objects
+{
+	my ($old, $new, $what) = @_;
+	my @lines = map { [ split /\n/, query($describe, $_) ] } $old, $new;
+	my %count;
+	$count{$_}++ foreach @{ $lines[0] };
+	$count{$_}-- foreach @{ $lines[1] };
+	my @differ = map { ($count{$_} > 0 ? "upgraded: " : "   fresh: ") . $_ } grep { $count{$_} } sort keys %count;
+	ok(!@differ && @{ $lines[1] } > 100, $what) or diag(join "\n", @differ);
+	return;
+}
+
+# ---- a database of 0.1.0 with jobs in every state, and what applications and administrators hang on its tables ----
+
+query($_, 'postgres') foreach 'CREATE ROLE app LOGIN', map { "CREATE DATABASE $_" } qw(old new old_queue new_queue);
+query(q{CREATE EXTENSION genjob VERSION '0.1.0'});
+create_server($node, 'painter', 'openai-images', $standin, database => 'old');
+create_server($node, 'poller', 'replicate', $standin, database => 'old');
+
+my @c_triggers = map { "genjob_$_" } qw(before_insert before_update before_delete after_truncate);
+query(
+	q{
+	GRANT USAGE ON FOREIGN SERVER painter, poller TO app;
+	GRANT INSERT, SELECT, UPDATE ON gen_jobs TO app;
+	GRANT SELECT ON gen_outputs TO app;
+	INSERT INTO genjob.tenant_weights VALUES ('painter', 'app', 2);
+	CREATE SCHEMA app AUTHORIZATION app;
+	CREATE TABLE app.orders (id int PRIMARY KEY, job bigint REFERENCES gen_jobs);
+	ALTER TABLE app.orders OWNER TO app;
+	CREATE TABLE public.log (job bigint, state text);
+	GRANT INSERT ON public.log TO app;
+	CREATE FUNCTION public.log() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
+		$$BEGIN INSERT INTO public.log VALUES (NEW.id, NEW.state); RETURN NULL; END$$;
+	ALTER TABLE gen_jobs DISABLE TRIGGER USER;
+	INSERT INTO gen_jobs (server, request, owner, tenant, state, attempt, run_at, started_at, finished_at, result, error, errors, failures,
+			idempotency_key, remote_id, remote, unique_key, inputs, backend)
+	SELECT server, jsonb_build_object('prompt', 'job ' || n), 'app', 'app', state::gen_job_state, attempt, now() + run_at::interval,
+		CASE WHEN attempt > 0 THEN now() END, CASE WHEN state IN ('succeeded', 'failed', 'cancelled') THEN now() END,
+		result::jsonb, error, errors::jsonb, failures, key::uuid, remote_id, remote::jsonb, 'key ' || n, ARRAY['\x01'::bytea], NULL
+	FROM (VALUES
+		(1, 'painter', 'queued', 0, '0', NULL, NULL, NULL, 0, NULL, NULL, NULL),
+		(2, 'painter', 'queued', 0, '1 year', NULL, NULL, NULL, 0, NULL, NULL, NULL),
+		(3, 'painter', 'queued', 1, '0', NULL, 'busy', '[{"attempt": 1, "error": "busy"}]', 1, NULL, NULL, NULL),
+		(4, 'painter', 'running', 1, '0', NULL, NULL, NULL, 0, '00000000-0000-4000-8000-000000000004', NULL, NULL),
+		(5, 'painter', 'succeeded', 1, '0', '{"data": [{"b64_json": {"$output": 1}}]}', NULL, NULL, 0, NULL, NULL, NULL),
+		(6, 'painter', 'failed', 3, '0', NULL, 'refused', '[{"attempt": 3, "error": "refused"}]', 3, NULL, NULL, NULL),
+		(7, 'painter', 'cancelled', 1, '0', NULL, 'cancelled by role "app"', NULL, 0, NULL, NULL, NULL),
+		(8, 'painter', 'waiting', 0, '0', NULL, NULL, NULL, 0, NULL, NULL, NULL))
+		v (n, server, state, attempt, run_at, result, error, errors, failures, key, remote_id, remote) ORDER BY n;
+	INSERT INTO gen_outputs VALUES (5, 1, 'image/png', 3, sha256('\x010203'), '\x010203'), (5, 2, 'image/png', 1, sha256('\x01'), '\x01');
+	INSERT INTO app.orders VALUES (1, 1), (5, 5);
+	ALTER TABLE gen_jobs ENABLE TRIGGER USER;} . join('', map { "ALTER TABLE gen_jobs ENABLE ALWAYS TRIGGER $_;" } @c_triggers) . q{
+	CREATE TRIGGER log AFTER UPDATE ON gen_jobs FOR EACH ROW EXECUTE FUNCTION public.log()});
+
+my $rows = q{SELECT to_jsonb(j) - ARRAY['request_id', 'server_oid', 'losses'] FROM gen_jobs j WHERE %s ORDER BY id};
+my $outputs = q{SELECT o FROM gen_outputs o ORDER BY 1; SELECT w FROM genjob.tenant_weights w};
+my $before = query(sprintf($rows, 'true') . ";$outputs");
+
+# ---- the upgrade ----
+
+my ($status, undef, $refusal) = $node->psql('old', q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{}')});
+like($refusal, qr/ERROR:/, 'before the upgrade an INSERT is refused');
+query(q{BEGIN; ALTER EXTENSION genjob UPDATE; ROLLBACK});
+is(query(q{SELECT extversion FROM pg_extension WHERE extname = 'genjob'}), '0.1.0', 'an upgrade that is rolled back leaves 0.1.0');
+$standin->reset;
+query(
+	q{
+	BEGIN;
+	ALTER EXTENSION genjob UPDATE;
+	COMMIT});
+is(query(q{SELECT genjob.version() = extversion FROM pg_extension WHERE extname = 'genjob'}), 't', 'ALTER EXTENSION genjob UPDATE');
+
+query(q{CREATE EXTENSION genjob}, 'new');
+query(q{CREATE SCHEMA queue; CREATE EXTENSION genjob SCHEMA queue VERSION '0.1.0'; ALTER EXTENSION genjob UPDATE}, 'old_queue');
+query(q{CREATE SCHEMA queue; CREATE EXTENSION genjob SCHEMA queue}, 'new_queue');
+same_objects('old_queue', 'new_queue', 'in a schema of its own, every object is as in a fresh install');
+
+# ---- what was there ----
+
+ok(wait_state($node, $_, 'succeeded', 'old'), "job $_, which was waiting or running, is run") foreach 1, 3, 4;
+is($standin->counts->{total}, 3, 'and no other');
+is(query(sprintf($rows, 'id IN (2, 5, 6, 7, 8)')), join("\n", grep { /"id": [25678],/ } split /\n/, $before), 'all other rows are as they were');
+is(query(q{SELECT job_id, ordinal, data FROM gen_outputs WHERE job_id = 5 ORDER BY 2}), "5|1|\\x010203\n5|2|\\x01", 'so are outputs');
+is(query(q{SELECT server, tenant, weight FROM genjob.tenant_weights}), 'painter|app|2', '... and weights');
+is(query(q{SELECT string_agg(job || ' ' || state, ', ' ORDER BY job, state) FROM log WHERE job = 1}), '1 running, 1 succeeded', "an administrator's trigger fires");
+is(query(q{SELECT count(*) FROM app.orders JOIN gen_jobs j ON j.id = job}), '2', "an application's foreign key holds");
+my $new = $node->safe_psql('old', q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "new"}') RETURNING id},
+	extra_params => [ '-U', 'app' ]);
+cmp_ok($new, '>', 8, 'the application inserts as before');
+ok(wait_state($node, $new, 'succeeded', 'old'), '... and its job is run');
+
+query(q{DROP TRIGGER log ON gen_jobs; DROP TABLE app.orders; REVOKE ALL ON gen_jobs, gen_outputs FROM app});
+query(q{GRANT SELECT ON gen_jobs, gen_outputs TO app; REVOKE ALL ON gen_jobs, gen_outputs FROM app}, 'new');
+same_objects('old', 'new', 'every object is as in a fresh install');
+
+$node->stop;
+$standin->stop;
+done_testing();
