@@ -360,6 +360,8 @@ grammar_check_headers(const char *text)
 
 	if (reason != NULL)
 		return reason;
+	if (strstr(text, "\\u0000") != NULL)
+		return "A header must have no NUL character.";
 	for (header = json_parse_trusted(text)->child; header != NULL && reason == NULL;
 		 header = header->next)
 	{
