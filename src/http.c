@@ -30,7 +30,9 @@
 
 /* How the loop's time is shared */
 #define MAX_EVENTS 1024 /* that are served in the order of who got least */
-#define SERVE_MS 10     /* for sockets, before anything else is looked at */
+#define SERVE_MS \
+	25 /* for sockets that have a little to do, in batches that make few transactions */
+#define HEAVY_MS 10     /* for those that have much, and for those whose time is over */
 #define RELIEVE_MS 250  /* between two looks for who stands still */
 #define MIN_READ 1024   /* bytes that libcurl reads at a time at least, where there are so many */
 #define FLOOD_LOOKS 256 /* readings of a socket between two looks whether they bring anything */
@@ -352,7 +354,7 @@ end_overdue(void)
 	HttpTransfer *transfer;
 
 	while ((transfer = deadlines_next_over(now)) != NULL &&
-		   clock_uptime() - began < SERVE_MS * INT64CONST(1000))
+		   clock_uptime() - began < HEAVY_MS * INT64CONST(1000))
 	{
 		if (!visits_read_rest(transfer))
 			http_finish(transfer, CURLE_OPERATION_TIMEDOUT);
@@ -387,7 +389,6 @@ http_work(void)
 {
 	struct epoll_event events[MAX_EVENTS];
 	sigset_t saved;
-	MonoTime enough;
 	int n = watch_collect(events, lengthof(events));
 
 	idle_limit(http_multi, n_transfers);
@@ -397,10 +398,9 @@ http_work(void)
 	begin_transfers();
 	visits_run_timer();
 	resume_transfers();
-	enough = clock_uptime() + SERVE_MS * INT64CONST(1000);
-	visits_serve(events, n, enough);
+	visits_serve(events, n, clock_uptime() + SERVE_MS * INT64CONST(1000));
 	visits_run_timer();
-	visits_heavy(enough);
+	visits_heavy(clock_uptime() + HEAVY_MS * INT64CONST(1000));
 	http_take_done();
 	idle_settle(n_transfers);
 	end_overdue();
