@@ -19,7 +19,7 @@
 #define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
 
 /* Of all answers to a call together: of interim ones there may be many */
-#define MAX_HEADER_LINES 2500
+#define MAX_HEADER_LINES 4000
 #define MAX_FOLDED_LINES 100 /* libcurl copies all that came before with each */
 
 static size_t
