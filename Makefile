@@ -92,14 +92,21 @@ OBJS = \
 	src/protocol/pointer.o \
 	src/http.o \
 	src/http/callbacks.o \
+	src/http/deadlines.o \
 	src/http/handle.o \
+	src/http/heavy.o \
+	src/http/idle.o \
+	src/http/outcome.o \
 	src/http/pauses.o \
+	src/http/spill.o \
+	src/http/visits.o \
 	src/watch.o \
 	src/header.o \
 	src/url.o \
 	src/address.o \
 	src/shown.o \
 	src/shmem.o \
+	src/standby.o \
 	src/stats.o \
 	src/job.o \
 	src/server.o \

@@ -25,7 +25,7 @@ static int polls_in_second = 0;
  * Whether there is room for another question in this second.
  */
 static bool
-second_has_room(TimestampTz now)
+second_has_room(MonoTime now)
 {
 	int64 second = now / USECS_PER_SEC;
 
@@ -36,7 +36,7 @@ second_has_room(TimestampTz now)
 }
 
 static bool
-may_ask(const Line *line, TimestampTz now)
+may_ask(const Line *line, MonoTime now)
 {
 	return line->n_calls < OWN_ASKING ||
 		   (line->n_calls < MAX_ASKING_EACH && questions.n_calls < MAX_ASKING);
@@ -55,7 +55,7 @@ asking_line_up(Job *job)
  * The next job whose question may be begun now, or NULL.
  */
 Job *
-asking_next(TimestampTz now)
+asking_next(MonoTime now)
 {
 	Job *job = second_has_room(now) ? lines_take(&questions, may_ask, now) : NULL;
 
@@ -66,8 +66,8 @@ asking_next(TimestampTz now)
 /*
  * When asking_next() will have one, unless a question ends before; 0: not by itself.
  */
-TimestampTz
-asking_next_time(TimestampTz now)
+MonoTime
+asking_next_time(MonoTime now)
 {
 	dlist_iter iter;
 

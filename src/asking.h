@@ -8,8 +8,8 @@
 #include "job.h"
 
 extern void asking_line_up(Job *job);
-extern Job *asking_next(TimestampTz now);
-extern TimestampTz asking_next_time(TimestampTz now);
+extern Job *asking_next(MonoTime now);
+extern MonoTime asking_next_time(MonoTime now);
 extern void asking_begin(Job *job);
 extern int asking_count(void);
 

@@ -52,6 +52,25 @@ bytes_capacity_for(const Bytes *bytes, size_t len)
 }
 
 /*
+ * Has the buffer take at least so many bytes, within the limit.  False, with nothing changed, when memory is short.
+ */
+bool
+bytes_reserve(Bytes *bytes, size_t capacity)
+{
+	char *grown;
+
+	if (capacity <= bytes->capacity)
+		return true;
+	grown = capacity > bytes->limit ? NULL : realloc(bytes->data, capacity);
+	if (grown == NULL)
+		return false;
+	memory_resize(MEMORY_ANSWERS, bytes->account, bytes->capacity, capacity);
+	bytes->data = grown;
+	bytes->capacity = capacity;
+	return true;
+}
+
+/*
  * Appends a copy of data.  False, with nothing changed, when that would pass the limit or memory is
  * short.  Never raises an error: it is called from libcurl's callbacks.
  */
@@ -60,17 +79,8 @@ bytes_append(Bytes *bytes, const void *data, size_t len)
 {
 	if (len > bytes->limit - bytes->len)
 		return false;
-	if (len > bytes->capacity - bytes->len)
-	{
-		size_t wanted = bytes_capacity_for(bytes, len);
-		char *grown = realloc(bytes->data, wanted);
-
-		if (grown == NULL)
-			return false;
-		memory_resize(MEMORY_ANSWERS, bytes->capacity, wanted);
-		bytes->data = grown;
-		bytes->capacity = wanted;
-	}
+	if (!bytes_reserve(bytes, bytes_capacity_for(bytes, len)))
+		return false;
 	if (len > 0)
 		memcpy(bytes->data + bytes->len, data, len);
 	bytes->len += len;
@@ -81,7 +91,7 @@ void
 bytes_clear(Bytes *bytes)
 {
 	free(bytes->data);
-	memory_resize(MEMORY_ANSWERS, bytes->capacity, 0);
+	memory_resize(MEMORY_ANSWERS, bytes->account, bytes->capacity, 0);
 	bytes->data = NULL;
 	bytes->len = bytes->capacity = 0;
 }

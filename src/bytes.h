@@ -7,16 +7,20 @@
 
 #include "utils/palloc.h"
 
+struct MemoryAccount;
+
 typedef struct Bytes
 {
 	char *data; /* NULL while empty; not NUL-terminated */
 	size_t len;
 	size_t capacity;
-	size_t limit; /* len never exceeds it */
+	size_t limit;                  /* len never exceeds it */
+	struct MemoryAccount *account; /* that the memory is counted for, too; or NULL */
 } Bytes;
 
 extern Bytes *bytes_create(MemoryContext owner, size_t limit);
 extern size_t bytes_capacity_for(const Bytes *bytes, size_t len);
+extern bool bytes_reserve(Bytes *bytes, size_t capacity);
 extern bool bytes_append(Bytes *bytes, const void *data, size_t len);
 extern void bytes_clear(Bytes *bytes);
 

@@ -12,6 +12,7 @@
 
 #include "job.h"
 #include "queue/queue.h"
+#include "schedule.h"
 #include "steps.h"
 #include "trouble.h"
 #include "url.h"
@@ -139,6 +140,10 @@ calls_begin(Job *job, JobStep step, HttpRequest *http)
 	job->step = step;
 	job->http = http;
 	job->spare = MemoryContextAllocZero(job->call_context, sizeof(Verdict));
+	http->account = &job->queue->answers;
+	/* a name that leads elsewhere since must not take our secrets with it */
+	if (step != STEP_SUBMIT)
+		http->public_only |= job->remote.is_public && !job->remote.is_private;
 	job->transfer = http_start(http, job->activity ? &job->activity->meter : &job->meter,
 							   job->call_context, job);
 	return job->transfer != NULL;

@@ -175,7 +175,7 @@ back_off(Job *job, int64 least_ms)
 	calls_forget(job);
 	lines_end_call(job);
 	limits_leave(&job->place);
-	job->cancel_again = clock_now() + Max(delay, least_ms) * 1000;
+	job->cancel_again = clock_mono() + Max(delay, least_ms) * 1000;
 	if (job->cancel_failures == FAILURES_BEFORE_NOTE && !job->row_is_gone &&
 		guard_run(save_delay, job, &error))
 		return;
@@ -228,7 +228,7 @@ has_window(const Line *line)
 }
 
 static bool
-may_go(const Line *line, TimestampTz now)
+may_go(const Line *line, MonoTime now)
 {
 	ServerQueue *queue = line->queue;
 
@@ -249,7 +249,7 @@ cancel_line_up(Job *job)
 }
 
 static void
-begin(Job *job, TimestampTz now)
+begin(Job *job, MonoTime now)
 {
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 
@@ -275,7 +275,7 @@ has_jobs(const Line *line)
  * Begins the calls that may go now.
  */
 void
-cancel_work(TimestampTz now)
+cancel_work(MonoTime now)
 {
 	Job *job;
 	dlist_iter iter;
@@ -294,17 +294,17 @@ cancel_work(TimestampTz now)
 /*
  * When cancel_work() has something to do, unless a call ends before; 0: not by itself.
  */
-TimestampTz
-cancel_next(TimestampTz now)
+MonoTime
+cancel_next(MonoTime now)
 {
-	TimestampTz next = 0;
+	MonoTime next = 0;
 	dlist_iter iter;
 
 	dlist_foreach(iter, &cancels.waiting)
 	{
 		const Line *line = dlist_container(Line, node, iter.cur);
 		ServerQueue *queue = line->queue;
-		TimestampTz change;
+		MonoTime change;
 
 		if (!has_jobs(line) || !has_window(line))
 			continue;
@@ -357,7 +357,7 @@ must_repeat(const Job *job, const HttpReply *reply)
 	bool has_name = job->remote.id != NULL || job->remote.urls != NULL;
 
 	/* what has no name may mean another job by then */
-	if (!has_name || clock_now() - job->cancel_since > GIVE_UP_US)
+	if (!has_name || clock_mono() - job->cancel_since > GIVE_UP_US)
 		return false;
 	if (reply->error != HTTP_OK)
 		return reply->error != HTTP_FORBIDDEN && reply->error != HTTP_UNTRUSTED;
@@ -377,7 +377,7 @@ obey_refusal(ServerQueue *queue, const HttpReply *reply)
 	queue->cancel_window = Max(1, window_of(queue) / 2);
 	ms = Min(ms, MAX_HOLD_MS);
 	if (ms > 0)
-		queue->cancels_held_until = Max(queue->cancels_held_until, clock_now() + ms * 1000);
+		queue->cancels_held_until = Max(queue->cancels_held_until, clock_mono() + ms * 1000);
 	return Max(ms, 0);
 }
 
@@ -392,7 +392,7 @@ note_outcome(Job *job, HttpReply *reply)
 
 	words_mask_reply(job->http, reply);
 	json_sanitize_text(reply->error_text, strlen(reply->error_text));
-	limits_note(&job->place, outcome, reply->error_text, clock_now());
+	limits_note(&job->place, outcome, reply->error_text, clock_mono());
 	if (outcome == CALL_REFUSED)
 		return obey_refusal(queue, reply);
 	if (outcome == CALL_ANSWERED && reply->error == HTTP_OK)
@@ -520,6 +520,8 @@ cancel_begin(Job *job)
 	bool has_ended = job->state == JOB_REPORTING && !job->must_cancel;
 	bool by_us;
 
+	if (job->transfer != NULL)
+		job->remote.is_public |= http_peer_is_public(job->transfer);
 	/* an orphan that was read just now has what its row says */
 	job->is_saved |= job->state == JOB_CLAIMED && job->request == NULL;
 	if (job->options == NULL || has_ended || (job->state == JOB_CLAIMED && job->request != NULL))

@@ -17,6 +17,7 @@
 #include "schedule.h"
 #include "settings.h"
 #include "spool.h"
+#include "standby.h"
 #include "steps.h"
 #include "trouble.h"
 #include "unstarted.h"
@@ -32,22 +33,22 @@ static bool look_at_extension = true;
 static TimestampTz scan_since =
 	DT_NOBEGIN; /* the queue is to be read from that run_at on; DT_NOEND: it is known */
 static bool scanning = false; /* that has begun, and goes on */
-static TimestampTz orphans_at =
-	DT_NOBEGIN; /* orphans are to be looked for then; DT_NOEND: there are none */
-static TimestampTz more_orphans_at; /* the same, if the present transaction commits */
-static bool spool_is_read = false;  /* what an earlier dispatcher has left */
+static MonoTime orphans_at =
+	DT_NOBEGIN;                    /* orphans are to be looked for then; DT_NOEND: there are none */
+static MonoTime more_orphans_at;   /* the same, if the present transaction commits */
+static bool spool_is_read = false; /* what an earlier dispatcher has left */
 static bool weights_changed = true;
 static bool absent = false;        /* this database has no extension */
 static bool other_version = false; /* it has one that this library cannot serve */
 static TimestampTz due_read;       /* run_at up to here has been read */
-static TimestampTz next_rescan;
+static MonoTime next_rescan;
 
 /* Trouble with the database */
 static int claim_batch = CLAIM_BATCH;
 static int troubles = 0; /* failed claim transactions in a row */
-static TimestampTz trouble_until = 0;
+static MonoTime trouble_until = 0;
 static int fail_troubles = 0;
-static TimestampTz fail_until =
+static MonoTime fail_until =
 	0; /* until then no job is failed that was never started: the last try raised an error */
 
 /*
@@ -58,7 +59,7 @@ claimer_init(int descriptors)
 {
 	max_calls = descriptors;
 	news.untold = (Untold){DT_NOEND, DT_NOEND};
-	next_rescan = clock_now() + genjob_rescan_interval * USECS_PER_SEC;
+	next_rescan = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
 }
 
 /*
@@ -67,7 +68,7 @@ claimer_init(int descriptors)
 void
 claimer_reconfigured(void)
 {
-	TimestampTz next = clock_now() + genjob_rescan_interval * USECS_PER_SEC;
+	MonoTime next = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
 
 	next_rescan = Min(next_rescan, next);
 }
@@ -104,6 +105,9 @@ typedef struct Claim
 static int
 room(void)
 {
+	/* it could not begin */
+	if (!standby_has_all())
+		return 0;
 	/* results that cannot be written take places too: nothing is bought that has nowhere to go */
 	return Min(genjob_max_in_flight - job_count_in_flight(),
 			   max_calls - job_count(JOB_CALLING) - cancel_count_calls()) -
@@ -177,7 +181,7 @@ read_queue(TimestampTz now)
 	ScheduleTimes *times = &schedule_times;
 
 	more_orphans_at = orphans_at;
-	if (orphans_at <= now)
+	if (orphans_at <= clock_mono())
 	{
 		take_up_orphans();
 		queue_forget_cancels();
@@ -206,12 +210,12 @@ read_queue(TimestampTz now)
  * given.
  */
 static void
-look_again(TimestampTz now)
+look_again(TimestampTz now, MonoTime mono)
 {
 	int64 ids[CLAIM_BATCH];
-	int n = putoff_take(ids, CLAIM_BATCH, now);
+	int n = putoff_take(ids, CLAIM_BATCH, mono);
 
-	n += schedule_release(ids + n, CLAIM_BATCH - n, now);
+	n += schedule_release(ids + n, CLAIM_BATCH - n, mono);
 	if (n > 0)
 		queue_read_changed(ids, n, now);
 }
@@ -221,17 +225,18 @@ claim_work(void *arg)
 {
 	Claim *claim = arg;
 	TimestampTz now = clock_now();
+	MonoTime mono = clock_mono();
 	int n;
 
 	if (!check_extension())
 		return;
 	read_queue(now);
 	schedule_refresh();
-	look_again(now);
+	look_again(now, mono);
 	do
 	{
 		queue_fill(now);
-		n = schedule_take(claim->turns + claim->n, claim_batch - claim->n, room() - claim->n, now);
+		n = schedule_take(claim->turns + claim->n, claim_batch - claim->n, room() - claim->n, mono);
 		claim->n += n;
 		claim->n -= n - queue_keep_home(claim->turns + claim->n - n, n);
 	} while (n > 0 && claim->n < claim_batch && lanes_next_hungry(NULL) != NULL);
@@ -273,14 +278,15 @@ claim_failed(Claim *claim, const ErrorData *error)
 	for (i = 0; i < claim->n; i++)
 		limits_give_back(&claim->turns[i].place);
 	if (is_found)
-		schedule_put_off(claim->turns[0].id, clock_now() + TROUBLE_MAX_MS * INT64CONST(1000), true);
+		schedule_put_off(claim->turns[0].id, clock_mono() + TROUBLE_MAX_MS * INT64CONST(1000),
+						 true);
 	claim_batch = 1;
 	look_at_extension = weights_changed = true;
 	orphans_at = DT_NOBEGIN;
 	scan_since = DT_NOBEGIN;
 	scanning = false;
 	if (!is_found || troubles++ > MAX_QUICK_TROUBLES)
-		trouble_until = clock_now() + trouble_backoff_us(troubles++);
+		trouble_until = clock_mono() + trouble_backoff_us(troubles++);
 	shmem_set_my_state(WORKER_TROUBLED);
 }
 
@@ -327,18 +333,18 @@ forget_news(void)
 /*
  * When there may be jobs that have expired, or have no server; 0: it is not known.
  */
-static TimestampTz
+static MonoTime
 next_failing(void)
 {
-	TimestampTz earliest = Max(fail_until, 1);
+	MonoTime earliest = Max(fail_until, 1);
 
 	if (schedule_next_without_server() != NULL)
 		return earliest;
-	return schedule_times.expiry != 0 ? Max(schedule_times.expiry, earliest) : 0;
+	return schedule_times.expiry != 0 ? Max(clock_mono_at(schedule_times.expiry), earliest) : 0;
 }
 
 static bool
-must_fail(TimestampTz now)
+must_fail(MonoTime now)
 {
 	return next_failing() != 0 && next_failing() <= now;
 }
@@ -389,7 +395,7 @@ fail_unstarted(void)
 	ErrorData *error;
 	int i;
 
-	if (!must_fail(now))
+	if (!must_fail(clock_mono()))
 		return;
 	for (i = 0; i < lengthof(works); i++)
 	{
@@ -402,7 +408,7 @@ fail_unstarted(void)
 		scan_since = DT_NOBEGIN;
 		failed = true;
 	}
-	fail_until = failed ? clock_now() + trouble_backoff_us(fail_troubles) : 0;
+	fail_until = failed ? clock_mono() + trouble_backoff_us(fail_troubles) : 0;
 	fail_troubles = failed ? fail_troubles + 1 : 0;
 }
 
@@ -412,7 +418,7 @@ fail_unstarted(void)
  * Whether there is a reason for a claim transaction now.  An idle dispatcher has none.
  */
 bool
-claimer_must_look(TimestampTz now)
+claimer_must_look(MonoTime now)
 {
 	const ScheduleTimes *times = &schedule_times;
 
@@ -428,7 +434,7 @@ claimer_must_look(TimestampTz now)
 		if (other_version)
 			news.recheck = true;
 		else
-			queue_sweep_begin(now);
+			queue_sweep_begin(clock_now());
 		next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
 	}
 	if (other_version)
@@ -436,8 +442,26 @@ claimer_must_look(TimestampTz now)
 	return look_at_extension || orphans_at <= now || queue_must_read_cancels() ||
 		   scan_since != DT_NOEND || scanning || must_fail(now) || news.n_ids > 0 ||
 		   news.untold.since != DT_NOEND || news.recheck ||
-		   (putoff_next() != 0 && putoff_next() <= now) || (times->due != 0 && times->due <= now) ||
-		   schedule_can_take(room(), now);
+		   (putoff_next() != 0 && putoff_next() <= now) ||
+		   (times->due != 0 && times->due <= clock_now()) || schedule_can_take(room(), now);
+}
+
+/*
+ * Starts what is claimed, once the claim is with the standbys, too.  What was begun by an earlier process need not wait.
+ */
+void
+claimer_start(void)
+{
+	bool may_begin = standby_has_all();
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
+	{
+		Job *job = dlist_container(Job, node, iter.cur);
+
+		if (may_begin || job->request == NULL)
+			steps_start(job);
+	}
 }
 
 /*
@@ -448,7 +472,6 @@ claimer_claim(void)
 {
 	Claim *claim = palloc(sizeof(Claim));
 	ErrorData *error;
-	dlist_mutable_iter iter;
 
 	claim->n = claim->refused = 0;
 	look_at_extension |= news.recheck;
@@ -469,8 +492,7 @@ claimer_claim(void)
 	/* of those that memory holds back, few more are tried than it has room for */
 	claim_batch =
 		claim->refused > 0 ? Max(claim->n - claim->refused, 1) : Min(claim_batch * 2, CLAIM_BATCH);
-	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
-		steps_start(dlist_container(Job, node, iter.cur));
+	claimer_start();
 	if (!look_at_extension)
 		fail_unstarted();
 }
@@ -479,11 +501,11 @@ claimer_claim(void)
  * Looks for jobs that no commit told of, if it is time to.
  */
 void
-claimer_sweep(TimestampTz now)
+claimer_sweep(MonoTime now)
 {
 	if (!look_at_extension && trouble_until <= now && queue_sweep_next() != 0 &&
 		queue_sweep_next() <= now)
-		queue_sweep(now);
+		queue_sweep(clock_now());
 }
 
 /*
@@ -492,7 +514,7 @@ claimer_sweep(TimestampTz now)
 void
 claimer_show(void)
 {
-	schedule_show(room(), clock_now());
+	schedule_show(room(), clock_mono());
 }
 
 /*
@@ -519,18 +541,21 @@ claimer_take_news(void)
 /*
  * When the queue has to be looked at, if nobody tells of anything before.
  */
-TimestampTz
-claimer_next_look(TimestampTz now)
+MonoTime
+claimer_next_look(MonoTime now)
 {
-	TimestampTz times[] = {schedule_times.due, next_failing(),     schedule_times.rescan,
-						   putoff_next(),      queue_sweep_next(), schedule_next_change(now)};
-	TimestampTz next = next_rescan;
+	MonoTime due = schedule_times.due != 0 ? clock_mono_at(schedule_times.due) : 0;
+	MonoTime times[] = {due,           next_failing(),     schedule_times.rescan,
+						putoff_next(), queue_sweep_next(), schedule_next_change(now)};
+	MonoTime next = next_rescan;
 	int i;
 
+	if (!standby_has_all())
+		schedule_note_time(&next, now + STANDBY_LOOK_MS * INT64CONST(1000));
 	if (trouble_until > now)
 		return trouble_until;
 	if (other_version)
-		return next_rescan;
+		return next;
 	if (scan_since != DT_NOEND || scanning || schedule_can_take(room(), now))
 		return now;
 	if (orphans_at != DT_NOEND)

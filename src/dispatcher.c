@@ -10,7 +10,6 @@
 
 #include <limits.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
@@ -50,7 +49,7 @@ static uint32 wait_event;
 static MemoryContext turn_context;
 
 /* Leaving */
-static TimestampTz leave_at = 0; /* 0: not leaving */
+static MonoTime leave_at = 0; /* of clock_uptime(): a stall does not put it off; 0: not leaving */
 static bool drops_database = false;
 
 /* ---------- the process ---------- */
@@ -99,27 +98,27 @@ cancel_for_timeout(SIGNAL_ARGS)
 		StatementCancelHandler(postgres_signal_arg);
 }
 
-static volatile sig_atomic_t stop_requested_at = 0; /* seconds of time() */
+static volatile sig_atomic_t stop_requested_at = 0; /* seconds of clock_uptime() */
 
 static void
 stop(SIGNAL_ARGS)
 {
 	if (stop_requested_at == 0)
-		stop_requested_at = (sig_atomic_t) time(NULL);
+		stop_requested_at = (sig_atomic_t) (clock_uptime() / USECS_PER_SEC + 1);
 	SignalHandlerForShutdownRequest(postgres_signal_arg);
 }
 
 /*
  * When a transaction must have ended, so that the server can stop, or this process leave; 0: it need not.
  */
-static TimestampTz
+static MonoTime
 deadline(void)
 {
 	if (leave_at != 0)
 		return leave_at + USECS_PER_SEC;
 	if (stop_requested_at == 0)
 		return 0;
-	return time_t_to_timestamptz(stop_requested_at) + (genjob_shutdown_grace + 1) * USECS_PER_SEC;
+	return (stop_requested_at + genjob_shutdown_grace + INT64CONST(1)) * USECS_PER_SEC;
 }
 
 static void
@@ -159,8 +158,9 @@ start_process(int slot)
  * to be dropped.
  */
 static void
-consider_leaving(TimestampTz now)
+consider_leaving(void)
 {
+	MonoTime now = clock_uptime();
 	bool at_once = false;
 	bool held = shmem_is_held(MyDatabaseId, &at_once);
 
@@ -186,10 +186,10 @@ count_unfinished(void)
 }
 
 static bool
-may_leave(TimestampTz now)
+may_leave(void)
 {
 	return claimer_found_nothing() ||
-		   (leave_at != 0 && (leave_at <= now || count_unfinished() == 0));
+		   (leave_at != 0 && (leave_at <= clock_uptime() || count_unfinished() == 0));
 }
 
 /* ---------- the loop ---------- */
@@ -201,16 +201,16 @@ may_leave(TimestampTz now)
 static void
 collect_answers(void)
 {
-	TimestampTz enough;
+	MonoTime enough;
 	void *job;
 	HttpReply *reply;
 
 	http_work();
-	enough = clock_now() + COLLECT_MS * INT64CONST(1000);
+	enough = clock_uptime() + COLLECT_MS * INT64CONST(1000);
 	while (http_take_finished(&job, &reply))
 	{
 		follow_answered(job, reply);
-		if (clock_now() >= enough)
+		if (clock_uptime() >= enough)
 			break;
 	}
 }
@@ -218,21 +218,19 @@ collect_answers(void)
 static void
 turn(void)
 {
-	TimestampTz now;
-
 	collect_answers();
 	claimer_take_news();
-	consider_leaving(clock_now());
+	consider_leaving();
 	reporter_write();
-	now = clock_now();
-	if (leave_at == 0 && claimer_must_look(now))
+	if (leave_at == 0 && claimer_must_look(clock_mono()))
 		claimer_claim();
 	if (leave_at == 0)
 	{
-		claimer_sweep(clock_now());
-		follow_wake(clock_now());
+		claimer_start();
+		claimer_sweep(clock_mono());
+		follow_wake(clock_mono());
 	}
-	cancel_work(clock_now());
+	cancel_work(clock_mono());
 	collect_answers();
 }
 
@@ -265,11 +263,12 @@ show_state(void)
 static long
 wait_ms(void)
 {
-	TimestampTz now = clock_now();
-	TimestampTz next = leave_at != 0 ? leave_at : claimer_next_look(now);
-	TimestampTz wake_due = leave_at != 0 ? 0 : follow_next_wake();
-	TimestampTz cancel_due = cancel_next(now);
-	TimestampTz report_due = reporter_next();
+	MonoTime now = clock_mono();
+	MonoTime next = leave_at != 0 ? 0 : claimer_next_look(now);
+	MonoTime wake_due = leave_at != 0 ? 0 : follow_next_wake();
+	MonoTime cancel_due = cancel_next(now);
+	MonoTime report_due = reporter_next();
+	long leave_ms = leave_at != 0 ? clock_ms_between(clock_uptime(), leave_at) : INT_MAX;
 	long http_ms = http_wait_ms();
 	long ms;
 
@@ -279,7 +278,8 @@ wait_ms(void)
 		schedule_note_time(&next, wake_due);
 	if (cancel_due != 0)
 		schedule_note_time(&next, cancel_due);
-	ms = clock_real_ms(now, next);
+	ms = next != 0 ? clock_real_ms(now, next) : leave_ms;
+	ms = Min(ms, leave_ms);
 	return http_ms >= 0 ? Min(ms, http_ms) : ms;
 }
 
@@ -287,9 +287,13 @@ static void
 wait(void)
 {
 	WaitEvent events[3];
-	int n = WaitEventSetWait(wait_set, wait_ms(), events, lengthof(events), wait_event);
+	long ms = wait_ms();
+	int n;
 	int i;
 
+	clock_attended(ms);
+	n = WaitEventSetWait(wait_set, ms, events, lengthof(events), wait_event);
+	clock_attended(0);
 	for (i = 0; i < n; i++)
 	{
 		if (events[i].events & WL_LATCH_SET)
@@ -350,7 +354,7 @@ collect_last_answers(void)
 static bool
 may_write(void)
 {
-	return deadline() == 0 || clock_now() < deadline();
+	return deadline() == 0 || clock_uptime() < deadline();
 }
 
 /*
@@ -392,7 +396,7 @@ genjob_dispatcher_main(Datum slot)
 	for (;;)
 	{
 		turn();
-		if (may_leave(clock_now()))
+		if (may_leave())
 			break;
 		show_state();
 		MemoryContextReset(turn_context);

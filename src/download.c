@@ -93,7 +93,7 @@ download_next(Job *job)
 static bool
 may_try_again(Job *job, const Verdict *verdict)
 {
-	TimestampTz now = clock_now();
+	MonoTime now = clock_mono();
 	bool is_answered = verdict->http_status == 404;
 
 	if (job->ask_failures++ == 0)
@@ -122,8 +122,8 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 	{
 		job_enter(job, JOB_WAITING);
 		job->step = STEP_DOWNLOAD;
-		job_wake_at(job, clock_now() + Min((USECS_PER_SEC << Min(job->ask_failures - 1, 10)) / 2,
-										   MAX_DELAY_US));
+		job_wake_at(job, clock_mono() + Min((USECS_PER_SEC << Min(job->ask_failures - 1, 10)) / 2,
+											MAX_DELAY_US));
 	}
 	else if (follow_can_be_asked(job) && !job->asked_again)
 	{
@@ -136,7 +136,7 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 		job->ask_failures = 0;
 		job_enter(job, JOB_WAITING);
 		job->step = job->options->protocol.result ? STEP_RESULT : STEP_POLL;
-		job_wake_at(job, clock_now());
+		job_wake_at(job, clock_mono());
 	}
 	else
 		steps_fail(job, MemoryContextStrdup(job->context, verdict->error));

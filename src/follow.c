@@ -44,17 +44,17 @@ split_address(const char *text, const char **places)
 	return pnstrdup(text, hash - text);
 }
 
-static TimestampTz
+static MonoTime
 deadline_of(const Job *job)
 {
-	return job->started_at + job->options->timeout * INT64CONST(1000);
+	return job->began_at + job->options->timeout * INT64CONST(1000);
 }
 
 /*
  * When a prediction is given up of which the provider says nothing: an outage at the deadline must not throw away
  * what was paid for.
  */
-static TimestampTz
+static MonoTime
 end_of_grace(const Job *job)
 {
 	return deadline_of(job) + Min(job->options->timeout, MAX_GRACE_MS) * INT64CONST(1000);
@@ -65,10 +65,10 @@ end_of_grace(const Job *job)
  * tenth more each time.
  */
 static int64
-usual_delay_ms(const Job *job, TimestampTz now)
+usual_delay_ms(const Job *job, MonoTime now)
 {
 	int64 least = job->options->poll_interval;
-	int64 elapsed = (now - job->started_at) / 1000;
+	int64 elapsed = (now - job->began_at) / 1000;
 	double usual = job->queue->stats ? stats_percentile(job->queue->stats, 0.5) * 1000 * 0.8 : 0;
 	int64 delay = Max(least, elapsed / 10);
 
@@ -157,11 +157,11 @@ fail_unanswered(Job *job)
  * When to ask again, after so many ms if nothing ends before: when the time is up, and then a few times at least until
  * the prediction is given up.
  */
-static TimestampTz
-next_question(const Job *job, TimestampTz now, int64 delay)
+static MonoTime
+next_question(const Job *job, MonoTime now, int64 delay)
 {
-	TimestampTz deadline = deadline_of(job);
-	TimestampTz end = end_of_grace(job);
+	MonoTime deadline = deadline_of(job);
+	MonoTime end = end_of_grace(job);
 	int64 most = Max(job->options->poll_interval, (end - deadline) / 1000 / 8);
 
 	if (now < deadline)
@@ -178,7 +178,7 @@ void
 follow_wait(Job *job)
 {
 	Verdict *verdict = job->verdict;
-	TimestampTz now = clock_now();
+	MonoTime now = clock_mono();
 	int64 delay =
 		verdict->after >= 0 && (verdict->error != NULL || verdict->has_answer)
 			? Max(verdict->after, verdict->error != NULL ? job->options->poll_interval : 0)
@@ -227,7 +227,7 @@ follow_begin(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase)
 	/* memory is short: another time */
 	job_enter(job, JOB_WAITING);
 	job->step = step;
-	job_wake_at(job, clock_now() + USECS_PER_SEC);
+	job_wake_at(job, clock_mono() + USECS_PER_SEC);
 }
 
 /*
@@ -307,7 +307,7 @@ follow_submitted(Job *job)
 	const char *place;
 
 	if (progress_address(job, &place) != NULL)
-		job_wake_at(job, clock_now() + job->options->poll_interval * 1000);
+		job_wake_at(job, clock_mono() + job->options->poll_interval * 1000);
 }
 
 static void
@@ -326,6 +326,7 @@ probe(Job *job)
 		return; /* no answer has given its URL */
 	job->probe_http = building.http;
 	job->probe_http->is_dispensable = true;
+	job->probe_http->public_only = job->transfer != NULL && http_peer_is_public(job->transfer);
 	job->probe = http_start(job->probe_http, &job->meter, job->probe_context,
 							(void *) ((uintptr_t) job | PROBE_TAG));
 }
@@ -361,7 +362,7 @@ probed(Job *job, HttpReply *reply)
 	MemoryContextSwitchTo(job->context);
 	MemoryContextReset(job->probe_context);
 	if (job->state == JOB_CALLING && job->step == STEP_SUBMIT)
-		job_wake_at(job, clock_now() + job->options->poll_interval * 1000);
+		job_wake_at(job, clock_mono() + job->options->poll_interval * 1000);
 }
 
 /* ---------- waking ---------- */
@@ -400,7 +401,7 @@ is_to_ask(const Job *job)
  * Moves on the jobs whose time has come.
  */
 void
-follow_wake(TimestampTz now)
+follow_wake(MonoTime now)
 {
 	Job *job;
 
@@ -419,12 +420,12 @@ follow_wake(TimestampTz now)
 /*
  * When follow_wake() has something to do; 0: never.
  */
-TimestampTz
+MonoTime
 follow_next_wake(void)
 {
 	Job *job = job_next_to_wake();
-	TimestampTz now = clock_now();
-	TimestampTz next = asking_next_time(now);
+	MonoTime now = clock_mono();
+	MonoTime next = asking_next_time(now);
 
 	if (job != NULL)
 		schedule_note_time(&next, job->wake_at);
@@ -544,7 +545,7 @@ judge(Job *job, HttpReply *reply)
 	calls_hold_answer(job);
 	if (judging.verdict->error != NULL)
 		words_mask(job->http, judging.verdict->error, strlen(judging.verdict->error));
-	limits_note(&job->place, job->call_outcome, judging.verdict->error, clock_now());
+	limits_note(&job->place, job->call_outcome, judging.verdict->error, clock_mono());
 	return judging.verdict;
 }
 
@@ -556,6 +557,7 @@ submitted(Job *job, HttpReply *reply)
 	job_stop_waking(job);
 	verdict = judge(job, reply);
 	job->remote.is_private |= reply->peer_is_private;
+	job->remote.is_public |= reply->peer_is_public;
 	if (job->remote.id != NULL)
 		job->remote.id = MemoryContextStrdup(job->context, job->remote.id);
 	if (job->remote.urls != NULL)

@@ -37,6 +37,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "commit.h"
 #include "compat.h"
 #include "hooks.h"
@@ -223,7 +224,7 @@ hold_database(Node *statement)
 	bool at_once;
 	const char *name = wanted_database(statement, &at_once);
 	Oid database = name != NULL ? get_database_oid(name, true) : InvalidOid;
-	TimestampTz deadline;
+	MonoTime deadline;
 
 	/* of the own database only a copy can be made */
 	if (!OidIsValid(database) || (database == MyDatabaseId && !IsA(statement, CreatedbStmt)) ||
@@ -234,9 +235,8 @@ hold_database(Node *statement)
 	if (CountDBConnections(database) > 0)
 		at_once = false;
 	shmem_hold_database(database, at_once);
-	deadline =
-		GetCurrentTimestamp() + (genjob_shutdown_grace * 1000 + HOLD_EXTRA_MS) * INT64CONST(1000);
-	while (shmem_has_dispatcher(database) && GetCurrentTimestamp() < deadline)
+	deadline = clock_uptime() + (genjob_shutdown_grace * 1000 + HOLD_EXTRA_MS) * INT64CONST(1000);
+	while (shmem_has_dispatcher(database) && clock_uptime() < deadline)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, HOLD_POLL_MS,

@@ -11,13 +11,12 @@
  */
 #include "postgres.h"
 
-#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
+#include "header.h"
 #include "http/transfer.h"
 #include "memory.h"
 #include "watch.h"
@@ -27,18 +26,28 @@
 #endif
 
 #define MAX_HEADERS (128 * 1024) /* bytes of an answer's headers */
-#define MIN_IDLE_CONNECTIONS 64  /* that are kept for further calls, whatever was needed of late */
-#define MAX_IDLE_CONNECTIONS 1000
-#define SETTLE_MS 5000   /* in which half of the peak of calls is forgotten */
 #define SMALL_BODY 16384 /* is sent with the headers at once, and takes no buffer of 64 kB */
 
-static CURLM *multi = NULL;
-static TimestampTz timer_due = 0;                         /* 0: libcurl has no timer */
+/* How the loop's time is shared */
+#define MAX_EVENTS 1024 /* that are served in the order of who got least */
+#define SERVE_MS \
+	25 /* for sockets that have a little to do, in batches that make few transactions */
+#define HEAVY_MS 10     /* for those that have much, and for those whose time is over */
+#define RELIEVE_MS 250  /* between two looks for who stands still */
+#define MIN_READ 1024   /* bytes that libcurl reads at a time at least, where there are so many */
+#define FLOOD_LOOKS 256 /* readings of a socket between two looks whether they bring anything */
+#define FLOOD_BYTES \
+	(1024 * 1024)      /* that may come without, and as many times more as the body has: */
+#define FLOOD_RATIO 32 /* TLS of single bytes is legal */
+
+CURLM *http_multi = NULL;
+MonoTime http_timer_due = 0; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
 static dlist_head starting = DLIST_STATIC_INIT(starting); /* libcurl does not know them yet */
+dlist_head http_active = DLIST_STATIC_INIT(http_active);  /* it does */
+static dlist_head parked = DLIST_STATIC_INIT(parked);     /* complete, but in files */
 static dlist_head finished = DLIST_STATIC_INIT(finished); /* it knows them no more */
 static int n_transfers = 0;                               /* that were started and not released */
-static int peak_transfers = 0;                            /* of late */
-static TimestampTz settle_due = 0; /* when that is halved; 0: there are only few */
+static MonoTime relieve_due = 0; /* when who waits for memory looks for who stands still */
 
 static void
 block_signals(sigset_t *saved)
@@ -61,10 +70,18 @@ static int
 socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 {
 	uint32 events = 0;
+	HttpTransfer *transfer = NULL;
 
+	/* of handles of libcurl's own there is none */
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
+	if (transfer != NULL && (what != CURL_POLL_REMOVE || transfer->fd == fd))
+		transfer->fd = what == CURL_POLL_REMOVE ? -1 : fd;
 	if (what == CURL_POLL_REMOVE)
 	{
-		watch_rest(fd);
+		if (transfer != NULL && (transfer->is_paused || transfer->is_heavy))
+			watch_pause(fd);
+		else
+			watch_rest(fd);
 		return 0;
 	}
 	if (what & CURL_POLL_IN)
@@ -77,59 +94,11 @@ socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 static int
 timer_callback(CURLM *m, long timeout_ms, void *arg)
 {
-	timer_due = timeout_ms < 0 ? 0 : GetCurrentTimestamp() + timeout_ms * INT64CONST(1000);
+	http_timer_due = timeout_ms < 0 ? 0 : clock_uptime() + timeout_ms * INT64CONST(1000);
 	return 0;
 }
 
 /* ---------- the event loop ---------- */
-
-/*
- * As many idle connections are kept as there were calls at a time of late.  libcurl's own limit is on idle and
- * used ones together, and to find one to close it looks at them all.
- */
-static void
-limit_idle_connections(void)
-{
-	long idle = Max(MIN_IDLE_CONNECTIONS, Min(peak_transfers, MAX_IDLE_CONNECTIONS));
-
-	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, n_transfers + idle);
-}
-
-static void
-note_peak(void)
-{
-	peak_transfers = Max(peak_transfers, n_transfers);
-	if (settle_due == 0 && peak_transfers > MIN_IDLE_CONNECTIONS)
-		settle_due = GetCurrentTimestamp() + SETTLE_MS * INT64CONST(1000);
-}
-
-/*
- * A few seconds after many calls at a time forgets half of their number, and again, until few are left.  What they
- * held was freed, but among things that stay, so malloc() would keep it for ever: it is given back.
- */
-static void
-settle(TimestampTz now)
-{
-	if (settle_due == 0 || settle_due > now)
-		return;
-#ifdef __GLIBC__
-	if (n_transfers <= peak_transfers / 2)
-		malloc_trim(0);
-#endif
-	peak_transfers = Max(peak_transfers / 2, n_transfers);
-	settle_due = peak_transfers > MIN_IDLE_CONNECTIONS ? now + SETTLE_MS * INT64CONST(1000) : 0;
-}
-
-/*
- * Whether there can be no idle connection for another transfer, nor room for one after it.  Then libcurl is
- * spared the search through all of them, whose time grows with the square of the calls in flight.
- */
-static void
-choose_connection(CURL *easy)
-{
-	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, (long) (watch_count_opened() <= n_transfers));
-	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, (long) (n_transfers >= MAX_IDLE_CONNECTIONS));
-}
 
 /*
  * Sets a meter to nothing.
@@ -150,14 +119,15 @@ http_init(void)
 {
 	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
 		ereport(ERROR, (errcode(ERRCODE_SYSTEM_ERROR), errmsg("could not initialize libcurl")));
-	multi = curl_multi_init();
-	if (multi == NULL)
+	http_multi = curl_multi_init();
+	if (http_multi == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
 						errdetail("Failed while initializing libcurl.")));
 	watch_init();
-	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
-	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback);
-	limit_idle_connections();
+	deadlines_init();
+	curl_multi_setopt(http_multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
+	curl_multi_setopt(http_multi, CURLMOPT_TIMERFUNCTION, timer_callback);
+	idle_limit(http_multi, n_transfers);
 }
 
 /*
@@ -169,21 +139,35 @@ http_wait_fd(void)
 	return watch_descriptor();
 }
 
+static void
+note_sooner(long *ms, MonoTime now, MonoTime due)
+{
+	long until = clock_ms_between(now, due);
+
+	if (due != 0 && (*ms < 0 || until < *ms))
+		*ms = until;
+}
+
+static HttpTransfer *next_to_take_back(void);
+
 /*
  * After how many ms http_work() must be called in any case; -1: none.
  */
 long
 http_wait_ms(void)
 {
-	TimestampTz due =
-		settle_due == 0 || (timer_due != 0 && timer_due < settle_due) ? timer_due : settle_due;
-	TimestampTz slow_due = pauses_next_overdue();
+	MonoTime now = clock_uptime();
+	long ms = -1;
 
-	if (!dlist_is_empty(&starting) || !dlist_is_empty(&finished) || pauses_next_to_end() != NULL)
+	if (!dlist_is_empty(&starting) || !dlist_is_empty(&finished) || pauses_next_to_end() != NULL ||
+		heavy_next() != NULL || next_to_take_back() != NULL)
 		return 0;
-	if (due == 0 || (slow_due != 0 && slow_due < due))
-		due = slow_due;
-	return due == 0 ? -1 : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due);
+	note_sooner(&ms, now, http_timer_due);
+	note_sooner(&ms, now, idle_next_settle());
+	note_sooner(&ms, clock_wire(), deadlines_next());
+	if (pauses_count() > 0 || !dlist_is_empty(&parked))
+		note_sooner(&ms, now, Max(relieve_due, 1));
+	return ms;
 }
 
 /*
@@ -195,57 +179,18 @@ detach(HttpTransfer *transfer, bool is_well)
 	if (transfer->easy == NULL)
 		return;
 	n_transfers--;
-	curl_multi_remove_handle(multi, transfer->easy);
+	curl_multi_remove_handle(http_multi, transfer->easy);
 	handle_release(transfer->easy, !is_well || transfer->was_paused || transfer->n_sendings != 1 ||
 									   transfer->request->ca_file != NULL);
 	pauses_forget(transfer);
+	heavy_forget(transfer);
+	deadlines_end(transfer);
+	if (transfer->is_active)
+		dlist_delete(&transfer->active_node);
+	transfer->is_active = false;
 	curl_slist_free_all(transfer->headers);
 	transfer->easy = NULL;
 	transfer->headers = NULL;
-}
-
-static HttpError
-classify(const HttpTransfer *transfer, CURLcode code)
-{
-	if (transfer->refused_address)
-		return HTTP_FORBIDDEN;
-	if (transfer->refused_resending)
-		return HTTP_CUT;
-	switch (code)
-	{
-		case CURLE_OK:
-			return HTTP_OK;
-		case CURLE_COULDNT_RESOLVE_HOST:
-			return HTTP_RESOLVE;
-		case CURLE_COULDNT_CONNECT:
-			return HTTP_CONNECT;
-		case CURLE_OPERATION_TIMEDOUT:
-			return transfer->reply->sent ? HTTP_TIMEOUT : HTTP_CONNECT;
-		case CURLE_PEER_FAILED_VERIFICATION:
-		case CURLE_SSL_CACERT_BADFILE:
-		case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
-			return HTTP_UNTRUSTED;
-		case CURLE_SSL_CONNECT_ERROR:
-			return HTTP_TLS;
-		case CURLE_GOT_NOTHING:
-		case CURLE_SEND_ERROR:
-		case CURLE_RECV_ERROR:
-		case CURLE_PARTIAL_FILE:
-		case CURLE_SEND_FAIL_REWIND:
-			return HTTP_CUT;
-		case CURLE_UNSUPPORTED_PROTOCOL:
-		case CURLE_WEIRD_SERVER_REPLY:
-		case CURLE_BAD_CONTENT_ENCODING:
-			return HTTP_GARBLED;
-		case CURLE_OUT_OF_MEMORY:
-			return HTTP_MEMORY;
-		case CURLE_WRITE_ERROR:
-			return transfer->out_of_memory ? HTTP_MEMORY
-				   : transfer->overflowed  ? HTTP_TOO_LARGE
-										   : HTTP_GARBLED;
-		default:
-			return HTTP_OTHER;
-	}
 }
 
 static void
@@ -256,35 +201,32 @@ enlist(dlist_head *list, HttpTransfer *transfer)
 }
 
 /*
- * Notes how a transfer has ended, which libcurl then forgets.
+ * Hands out a transfer that has ended, whose answer is in memory.
  */
 static void
-finish(HttpTransfer *transfer, CURLcode code)
+complete(HttpTransfer *transfer)
 {
 	HttpReply *reply = transfer->reply;
-	long request_size = 0;
-	long status = 0;
 
-	/* before that, libcurl may still tell of the call that had the handle before */
-	if (transfer->n_sendings > 0)
-	{
-		curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
-		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
-	}
-	reply->sent = request_size > 0;
-	reply->status = (int) status;
-	reply->error = classify(transfer, code);
-	reply->error_text = transfer->error_text;
-	if (reply->error == HTTP_OK)
-		transfer->error_text[0] = '\0';
-	else if (transfer->error_text[0] == '\0')
-		strlcpy(transfer->error_text, curl_easy_strerror(code), CURL_ERROR_SIZE);
 	if (bytes_append(reply->body, "", 1))
 		reply->body->len--;
 	else if (reply->error == HTTP_OK)
 		reply->error = HTTP_MEMORY;
-	detach(transfer, reply->error == HTTP_OK);
 	enlist(&finished, transfer);
+}
+
+/*
+ * Notes how a transfer has ended, which libcurl then forgets.
+ */
+void
+http_finish(HttpTransfer *transfer, CURLcode code)
+{
+	outcome_note(transfer, code);
+	detach(transfer, transfer->reply->error == HTTP_OK);
+	if (transfer->is_spilled)
+		enlist(&parked, transfer);
+	else
+		complete(transfer);
 }
 
 /*
@@ -302,12 +244,14 @@ begin_transfers(void)
 		CURLcode code = transfer->refusal;
 
 		transfer->is_listed = false;
-		if (code == CURLE_BAD_FUNCTION_ARGUMENT)
+		if (code == CURLE_BAD_FUNCTION_ARGUMENT && transfer->error_text[0] == '\0')
 			strlcpy(transfer->error_text, "the URL is too long", CURL_ERROR_SIZE);
-		if (code == CURLE_OK && curl_multi_add_handle(multi, transfer->easy) != CURLM_OK)
+		if (code == CURLE_OK && curl_multi_add_handle(http_multi, transfer->easy) != CURLM_OK)
 			code = CURLE_OUT_OF_MEMORY;
+		dlist_push_tail(&http_active, &transfer->active_node);
+		transfer->is_active = true;
 		if (code != CURLE_OK)
-			finish(transfer, code);
+			http_finish(transfer, code);
 	}
 }
 
@@ -325,25 +269,116 @@ resume_transfers(void)
 	{
 		CURLcode code;
 
-		if (!memory_may_receive(transfer->wanted))
+		if (!transfer->is_spilled &&
+			!memory_may_receive(transfer->request->account, transfer->wanted))
 			(void) memory_favour(transfer->tag);
 		pauses_end(transfer);
 		code = curl_easy_pause(transfer->easy, CURLPAUSE_CONT);
 		if (code != CURLE_OK)
-			finish(transfer, code);
+			http_finish(transfer, code);
+	}
+}
+
+/* ---------- answers in files ---------- */
+
+/*
+ * The transfer whose answer is to be read back: one for which there is memory, or that may be favoured.  NULL: none.
+ */
+static HttpTransfer *
+next_to_take_back(void)
+{
+	HttpTransfer *first = NULL;
+	dlist_iter iter;
+
+	dlist_foreach(iter, &parked)
+	{
+		HttpTransfer *transfer = dlist_container(HttpTransfer, node, iter.cur);
+
+		if (memory_may_receive(transfer->request->account, transfer->spilled))
+			return transfer;
+		if (first == NULL && memory_could_favour(transfer->tag))
+			first = transfer;
+	}
+	return first;
+}
+
+/*
+ * Reads one answer back; the next with the next turn, for this may take a while.
+ */
+static void
+take_back(void)
+{
+	HttpTransfer *transfer = next_to_take_back();
+
+	if (transfer == NULL)
+		return;
+	if (!memory_may_receive(transfer->request->account, transfer->spilled))
+		(void) memory_favour(transfer->tag);
+	dlist_delete(&transfer->node);
+	transfer->is_listed = false;
+	if (!spill_take_back(transfer) && transfer->reply->error == HTTP_OK)
+		transfer->reply->error = HTTP_MEMORY;
+	complete(transfer);
+}
+
+/* ---------- work ---------- */
+
+/*
+ * Collects what libcurl has done with.
+ */
+void
+http_take_done(void)
+{
+	CURLMsg *message;
+	int n;
+
+	while ((message = curl_multi_info_read(http_multi, &n)) != NULL)
+	{
+		HttpTransfer *transfer = NULL;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &transfer);
+		http_finish(transfer, message->data.result);
 	}
 }
 
 /*
- * Ends those that were paused when their time is used up.
+ * Ends those whose time is over, but for what had come by then.
  */
 static void
-end_overdue(TimestampTz now)
+end_overdue(void)
+{
+	MonoTime now = clock_wire();
+	MonoTime began = clock_uptime();
+	HttpTransfer *transfer;
+
+	while ((transfer = deadlines_next_over(now)) != NULL &&
+		   clock_uptime() - began < HEAVY_MS * INT64CONST(1000))
+	{
+		if (!visits_read_rest(transfer))
+			http_finish(transfer, CURLE_OPERATION_TIMEDOUT);
+	}
+}
+
+/*
+ * Where answers wait for memory, has those give it back that stand still.
+ */
+static void
+relieve(MonoTime now)
 {
 	HttpTransfer *transfer;
 
-	while ((transfer = pauses_next_to_cut(now)) != NULL)
-		finish(transfer, CURLE_OPERATION_TIMEDOUT);
+	if ((pauses_count() == 0 && dlist_is_empty(&parked)) || now < relieve_due)
+		return;
+	relieve_due = now + RELIEVE_MS * INT64CONST(1000);
+	while ((transfer = pauses_relieve(&http_active, clock_wire())) != NULL)
+	{
+		strlcpy(transfer->error_text,
+				"it fell silent, while answers of others waited for its memory (genjob.max_memory)",
+				CURL_ERROR_SIZE);
+		http_finish(transfer, CURLE_RECV_ERROR);
+	}
 }
 
 /*
@@ -352,52 +387,49 @@ end_overdue(TimestampTz now)
 void
 http_work(void)
 {
-	struct epoll_event events[256];
+	struct epoll_event events[MAX_EVENTS];
 	sigset_t saved;
-	TimestampTz now;
-	CURLMsg *message;
-	int running;
-	int n;
-	int i;
+	int n = watch_collect(events, lengthof(events));
 
-	n = watch_collect(events, lengthof(events));
-	limit_idle_connections();
+	idle_limit(http_multi, n_transfers);
 	block_signals(&saved);
+	deadlines_excuse_stall();
+	/* what connections they use is decided while it is known which of these rest in peace */
 	begin_transfers();
+	visits_run_timer();
 	resume_transfers();
-	for (i = 0; i < n; i++)
-	{
-		int flags = 0;
-
-		if (events[i].events & (EPOLLIN | EPOLLHUP))
-			flags |= CURL_CSELECT_IN;
-		if (events[i].events & EPOLLOUT)
-			flags |= CURL_CSELECT_OUT;
-		if (events[i].events & EPOLLERR)
-			flags |= CURL_CSELECT_ERR;
-		curl_multi_socket_action(multi, events[i].data.fd, flags, &running);
-	}
-	now = GetCurrentTimestamp();
-	settle(now);
-	if (timer_due != 0 && timer_due <= now)
-	{
-		timer_due = 0;
-		curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	}
-	while ((message = curl_multi_info_read(multi, &n)) != NULL)
-	{
-		HttpTransfer *transfer = NULL;
-
-		if (message->msg != CURLMSG_DONE)
-			continue;
-		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &transfer);
-		finish(transfer, message->data.result);
-	}
-	end_overdue(now);
+	visits_serve(events, n, clock_uptime() + SERVE_MS * INT64CONST(1000));
+	visits_run_timer();
+	visits_heavy(clock_uptime() + HEAVY_MS * INT64CONST(1000));
+	http_take_done();
+	idle_settle(n_transfers);
+	end_overdue();
+	relieve(clock_uptime());
 	restore_signals(&saved);
+	take_back();
+	clock_attended(0);
 }
 
 /* ---------- transfers ---------- */
+
+/*
+ * Whether all headers are one line each.  Options were checked when they were set; this is the last gate, whoever wrote
+ * the catalogs or the row since: a line break would end the header, or the request, and begin another one.
+ */
+static bool
+are_headers_sound(List *headers)
+{
+	ListCell *cell;
+
+	foreach(cell, headers)
+	{
+		const HttpHeader *header = lfirst(cell);
+
+		if (!header_is_name(header->name) || !header_is_value(header->value))
+			return false;
+	}
+	return true;
+}
 
 static struct curl_slist *
 copy_headers(List *headers)
@@ -437,10 +469,11 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	reply->headers = bytes_create(owner, MAX_HEADERS);
 	reply->body = bytes_create(owner, request->max_response + 1);
 	transfer->request = request;
+	transfer->fd = -1;
 	transfer->meter = meter;
 	transfer->reply = reply;
 	transfer->tag = tag;
-	transfer->due = GetCurrentTimestamp() + request->timeout * INT64CONST(1000);
+	reply->body->account = request->account;
 	transfer->has_small_body = request->body_len > 0 && request->body_len <= SMALL_BODY;
 	transfer->headers = copy_headers(request->headers);
 	transfer->easy = handle_take();
@@ -452,9 +485,16 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 		return NULL;
 	}
 	transfer->refusal = handle_set_request(transfer);
-	choose_connection(transfer->easy);
+	if (!are_headers_sound(request->headers))
+	{
+		transfer->refusal = CURLE_BAD_FUNCTION_ARGUMENT;
+		strlcpy(transfer->error_text, "a header has a line break in it, or its name is none",
+				CURL_ERROR_SIZE);
+	}
+	idle_choose(transfer->easy, n_transfers);
 	n_transfers++;
-	note_peak();
+	idle_note_peak(n_transfers);
+	deadlines_begin(transfer);
 	enlist(&starting, transfer);
 	return transfer;
 }
@@ -477,6 +517,15 @@ http_take_finished(void **tag, HttpReply **reply)
 }
 
 /*
+ * Whether a call is connected to a public address.
+ */
+bool
+http_peer_is_public(const HttpTransfer *transfer)
+{
+	return transfer->reply->peer_is_public;
+}
+
+/*
  * Ends a call wherever it is; one that is under way is cut.  Does nothing to one that was taken.
  */
 void
@@ -490,4 +539,5 @@ http_abort(HttpTransfer *transfer)
 	block_signals(&saved);
 	detach(transfer, false);
 	restore_signals(&saved);
+	spill_end(transfer);
 }

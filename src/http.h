@@ -39,12 +39,13 @@ typedef struct HttpRequest
 	char *body;
 	size_t body_len;
 
-	int64 timeout;         /* ms, from start to last byte */
-	int64 connect_timeout; /* ms */
-	size_t max_response;   /* bytes of body */
-	const char *ca_file;   /* or NULL */
-	bool public_only;      /* never connects to a loopback or private address */
-	bool is_dispensable;   /* is rather cut than waited for when memory is full */
+	int64 timeout;                 /* ms, from start to last byte */
+	int64 connect_timeout;         /* ms */
+	size_t max_response;           /* bytes of body */
+	struct MemoryAccount *account; /* of its server, that the answer is counted for; or NULL */
+	const char *ca_file;           /* or NULL */
+	bool public_only;              /* never connects to a loopback or private address */
+	bool is_dispensable;           /* is rather cut than waited for when memory is full */
 } HttpRequest;
 
 /* How a transfer ended that got no complete answer. */
@@ -72,7 +73,8 @@ typedef struct HttpReply
 	HttpError error;
 	char *error_text;     /* libcurl's words; empty when error is HTTP_OK */
 	bool sent;            /* bytes of the request have left; if not, nobody can have acted on it */
-	bool peer_is_private; /* the address that was connected to */
+	bool peer_is_private; /* the address that was tried last */
+	bool peer_is_public;  /* it is connected, and to a public one */
 	int status;           /* 0 when none came */
 	Bytes *headers;       /* as they came, of the last answer */
 	Bytes *body;          /* followed by a NUL byte that len does not count, once complete */
@@ -91,5 +93,6 @@ extern HttpTransfer *http_start(const HttpRequest *request, HttpMeter *meter, Me
 								void *tag);
 extern bool http_take_finished(void **tag, HttpReply **reply);
 extern void http_abort(HttpTransfer *transfer);
+extern bool http_peer_is_public(const HttpTransfer *transfer);
 
 #endif /* GENJOB_HTTP_H */

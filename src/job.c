@@ -201,7 +201,7 @@ job_list(JobState state)
  * Has the job come up in job_next_to_wake() at that time, instead of any other.
  */
 void
-job_wake_at(Job *job, TimestampTz when)
+job_wake_at(Job *job, MonoTime when)
 {
 	job_stop_waking(job);
 	job->wake_at = when;

@@ -8,6 +8,7 @@
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
 
+#include "clock.h"
 #include "limits/limits.h"
 #include "lines.h"
 #include "memory.h"
@@ -116,6 +117,7 @@ typedef struct Job
 	MemoryShare *input_share; /* of input_context; or NULL */
 	bool key_is_kept;         /* of an earlier attempt, whose end is not known */
 	TimestampTz started_at;
+	MonoTime began_at; /* the same, for durations */
 
 	/* Who runs it, and with what */
 	struct ServerQueue *queue;    /* of the server that runs it, which may be a fallback */
@@ -145,9 +147,9 @@ typedef struct Job
 	HttpRequest *probe_http;
 
 	/* A submission of which it is not known whether it arrived */
-	Verdict *doubt;           /* of it, in case that it did not; NULL: then it is sent now */
-	const char *lookup;       /* the address that is asked next, and those behind it */
-	TimestampTz lookup_until; /* then on_unknown decides */
+	Verdict *doubt;        /* of it, in case that it did not; NULL: then it is sent now */
+	const char *lookup;    /* the address that is asked next, and those behind it */
+	MonoTime lookup_until; /* then on_unknown decides */
 
 	/* A prediction that the provider has named */
 	Remote remote;
@@ -155,15 +157,15 @@ typedef struct Job
 	bool is_saved;            /* remote is in the table */
 	bool asked_again;         /* for a fresh answer, because a download had expired */
 	int ask_failures;         /* in a row */
-	TimestampTz failing_since; /* the first of those of a download */
-	int n_forgotten;           /* answers in a row that the prediction is not known, or not there */
-	int n_absent;              /* answers in a row that say nothing about it */
-	bool asks_unended;         /* STEP_POLL: asks for the list of what has not ended */
-	Verdict *old_answer;       /* whose outputs could not be downloaded; or NULL */
+	MonoTime failing_since;   /* the first of those of a download */
+	int n_forgotten;          /* answers in a row that the prediction is not known, or not there */
+	int n_absent;             /* answers in a row that say nothing about it */
+	bool asks_unended;        /* STEP_POLL: asks for the list of what has not ended */
+	Verdict *old_answer;      /* whose outputs could not be downloaded; or NULL */
 	int redirects;
 	pairingheap_node wake_node; /* in the heap while is_waking */
 	bool is_waking;
-	TimestampTz wake_at;
+	MonoTime wake_at;
 	Line *line; /* where it waits for a call; or NULL */
 	dlist_node line_node;
 	Lines *counted_by; /* the call is counted there; or NULL */
@@ -176,8 +178,8 @@ typedef struct Job
 	bool is_marked;   /* the row says that the provider is still to be told */
 	bool row_is_gone; /* there is no row, or it is another attempt's */
 	int cancel_failures;
-	TimestampTz cancel_since;      /* the first call; 0: there was none */
-	TimestampTz cancel_again;      /* the next one, after a failure */
+	MonoTime cancel_since;         /* the first call; 0: there was none */
+	MonoTime cancel_again;         /* the next one, after a failure */
 	bool cancel_has_ended;         /* what is saved is how it ended */
 	struct ServerQueue *stored_at; /* where its row counts that was read; or NULL */
 
@@ -189,7 +191,7 @@ typedef struct Job
 	bool counts;            /* the attempt was a failure of its own */
 	bool must_cancel;       /* the prediction is still running: it is cancelled then */
 	ReportOutcome outcome;
-	TimestampTz report_at; /* not before; the last try failed */
+	MonoTime report_at; /* not before; the last try failed */
 	int report_failures;
 	bool begins_errors; /* the column errors cannot be added to */
 	bool is_spooled;    /* an earlier dispatcher has left it */
@@ -207,7 +209,7 @@ extern dlist_head *job_list(JobState state);
 
 extern size_t job_request_bytes(const struct ServerQueue *queue);
 
-extern void job_wake_at(Job *job, TimestampTz when);
+extern void job_wake_at(Job *job, MonoTime when);
 extern Job *job_next_to_wake(void);
 extern void job_stop_waking(Job *job);
 

@@ -29,6 +29,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "datafile.h"
 #include "launcher.h"
@@ -56,9 +57,9 @@ typedef struct Database
 	bool seen;                      /* in the last reading of pg_database */
 	int slot;                       /* in shared memory; -1: none */
 	BackgroundWorkerHandle *handle; /* NULL: not running */
-	TimestampTz started_at;
-	TimestampTz not_before; /* of the next start */
-	int failures;           /* in a row */
+	MonoTime started_at;
+	MonoTime not_before; /* of the next start */
+	int failures;        /* in a row */
 } Database;
 
 static List *databases = NIL; /* of Database */
@@ -180,7 +181,7 @@ postpone(Database *database)
 	int64 ms = Min((int64) RESTART_MIN_MS << Min(database->failures, 10), RESTART_MAX_MS);
 
 	database->failures++;
-	database->not_before = GetCurrentTimestamp() + ms * 1000;
+	database->not_before = clock_uptime() + ms * 1000;
 }
 
 /*
@@ -189,15 +190,15 @@ postpone(Database *database)
 static void
 complain_of_workers(Database *database)
 {
-	static TimestampTz complained_at = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	static MonoTime complained_at = 0;
+	MonoTime now = clock_uptime();
 
 	if (database->slot >= 0)
 	{
 		shmem_slot_set_error(database->slot, NO_WORKER);
 		shmem_slot_set_state(database->slot, WORKER_BLOCKED);
 	}
-	if (!TimestampDifferenceExceeds(complained_at, now, COMPLAINT_MS))
+	if (complained_at != 0 && clock_ms_between(complained_at, now) < COMPLAINT_MS)
 		return;
 	complained_at = now;
 	ereport(WARNING,
@@ -240,7 +241,7 @@ start_dispatcher(Database *database)
 		return;
 	}
 	database->asked_again = false;
-	database->started_at = GetCurrentTimestamp();
+	database->started_at = clock_uptime();
 }
 
 /*
@@ -250,11 +251,11 @@ static void
 dispatcher_ended(Database *database)
 {
 	WorkerState state = shmem_slot_state(database->slot);
-	TimestampTz now = GetCurrentTimestamp();
+	MonoTime now = clock_uptime();
 
 	pfree(database->handle);
 	database->handle = NULL;
-	if (TimestampDifferenceExceeds(database->started_at, now, STEADY_MS))
+	if (clock_ms_between(database->started_at, now) >= STEADY_MS)
 		database->failures = 0;
 	switch (state)
 	{
@@ -306,7 +307,7 @@ count_starting(void)
 static long
 start_missing(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	MonoTime now = clock_uptime();
 	int starting = count_starting();
 	long wait_ms = -1;
 	ListCell *cell;
@@ -330,7 +331,7 @@ start_missing(void)
 		}
 		if (database->handle != NULL)
 			continue;
-		ms = Max(TimestampDifferenceMilliseconds(now, database->not_before), STARTING_POLL_MS);
+		ms = Max(clock_ms_between(now, database->not_before), STARTING_POLL_MS);
 		wait_ms = wait_ms < 0 ? ms : Min(wait_ms, ms);
 	}
 	return wait_ms;

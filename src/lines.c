@@ -50,7 +50,7 @@ lines_leave(Job *job)
  * Takes the next job that may have its call now; NULL when there is none.
  */
 Job *
-lines_take(Lines *lines, LineMayGo may_go, TimestampTz now)
+lines_take(Lines *lines, LineMayGo may_go, MonoTime now)
 {
 	dlist_mutable_iter iter;
 

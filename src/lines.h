@@ -5,7 +5,7 @@
 #ifndef GENJOB_LINES_H
 #define GENJOB_LINES_H
 
-#include "datatype/timestamp.h"
+#include "clock.h"
 #include "lib/ilist.h"
 
 struct Job;
@@ -30,12 +30,12 @@ typedef struct Lines
 } Lines;
 
 /* Whether the first job of a line may have its call now. */
-typedef bool (*LineMayGo)(const Line *line, TimestampTz now);
+typedef bool (*LineMayGo)(const Line *line, MonoTime now);
 
 extern void lines_join(Lines *lines, Line *line, struct Job *job);
 extern void lines_forget(Line *line);
 extern void lines_leave(struct Job *job);
-extern struct Job *lines_take(Lines *lines, LineMayGo may_go, TimestampTz now);
+extern struct Job *lines_take(Lines *lines, LineMayGo may_go, MonoTime now);
 extern void lines_begin_call(Lines *lines, Line *line, struct Job *job);
 extern void lines_end_call(struct Job *job);
 

@@ -54,7 +54,7 @@ wait_to_ask(Job *job, int64 delay_ms)
 	job->step = STEP_LOOKUP;
 	calls_show(job, ACTIVITY_WAITING);
 	job_enter(job, JOB_WAITING);
-	job_wake_at(job, clock_now() + delay_ms * 1000);
+	job_wake_at(job, clock_mono() + delay_ms * 1000);
 }
 
 /*
@@ -107,7 +107,7 @@ lookup_begin(Job *job)
 	if (job->activity == NULL)
 		job->activity =
 			shmem_activity_add(job->owner, job->id, job->attempt, NameStr(job->queue->name));
-	job->lookup_until = clock_now() + options->timeout * INT64CONST(1000);
+	job->lookup_until = clock_mono() + options->timeout * INT64CONST(1000);
 	wait_to_ask(job, 0);
 }
 
@@ -121,6 +121,7 @@ found(Job *job, const HttpReply *reply)
 
 	job->remote.id = job->idempotency_key;
 	job->remote.is_private |= reply->peer_is_private;
+	job->remote.is_public |= reply->peer_is_public;
 	job->is_saved = false;
 	job->doubt = NULL;
 	job->ask_failures = job->n_forgotten = 0;
@@ -138,6 +139,7 @@ static void
 send_now(Job *job)
 {
 	job->started_at = clock_now();
+	job->began_at = clock_mono();
 	steps_submit(job);
 }
 
@@ -199,7 +201,7 @@ static void
 found_no_answer(Job *job)
 {
 	int64 delay = Min(ASK_AGAIN_MS << Min(job->ask_failures, 10), ASK_AGAIN_MAX_MS);
-	TimestampTz now = clock_now();
+	MonoTime now = clock_mono();
 
 	job->n_forgotten = 0;
 	job->ask_failures++;

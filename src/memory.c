@@ -8,7 +8,8 @@
  *
  * Somebody must always get on, or those who hold memory would wait for each other: where nothing else is
  * claimed, a job of any size is, and one job at a time, which is favoured until its answer is written, may receive
- * what it is sent.  So the bound is passed by one request and one answer at most.
+ * what it is sent.  So the bound is passed by one request and one answer at most.  An answer that does not move while
+ * others wait gives back what it holds, and the favour (http/pauses.c).
  *
  * Small bodies are not counted: they are never held back, and genjob.max_in_flight bounds their number.
  */
@@ -21,6 +22,7 @@
 
 #define MMAP_THRESHOLD (2 * 1024 * 1024)
 #define TRIM_THRESHOLD (32 * 1024 * 1024)
+#define SHARE 3 /* times the room that is left is what the answers of one server may take */
 
 /*
  * Copies of an answer that exist while it is judged and written, on top of the answer itself.  Measured: a picture of
@@ -49,12 +51,6 @@ memory_init(void)
 /* ---------- counting ---------- */
 
 static size_t
-bound(void)
-{
-	return (size_t) genjob_max_memory * 1024 * 1024;
-}
-
-static size_t
 counted(size_t bytes)
 {
 	return bytes > MEMORY_SMALL ? bytes : 0;
@@ -81,19 +77,24 @@ note_answer(size_t from, size_t to)
 void
 memory_expect_answer(size_t bytes)
 {
-	note_answer(0, Min(bytes, bound()));
+	note_answer(0, Min(bytes, memory_bound()));
 }
 
 /*
- * Takes notice that a body has another size than before.  Never raises an error: it is called from libcurl's callbacks.
+ * Takes notice that a body has another size than before; account is that of its server, or NULL.  Never raises an
+ * error: it is called from libcurl's callbacks.
  */
 void
-memory_resize(MemoryUse use, size_t from, size_t to)
+memory_resize(MemoryUse use, MemoryAccount *account, size_t from, size_t to)
 {
 	if (use == MEMORY_ANSWERS)
 		note_answer(from, to);
 	held[use] += counted(to);
 	held[use] -= counted(from);
+	if (account == NULL)
+		return;
+	account->held += counted(to);
+	account->held -= counted(from);
 }
 
 static void
@@ -101,7 +102,7 @@ end_share(void *arg)
 {
 	MemoryShare *share = arg;
 
-	memory_resize(share->use, share->bytes, 0);
+	memory_resize(share->use, NULL, share->bytes, 0);
 }
 
 /*
@@ -121,7 +122,7 @@ memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use, size_t by
 		(*share)->end.arg = *share;
 		MemoryContextRegisterResetCallback(context, &(*share)->end);
 	}
-	memory_resize(use, (*share)->bytes, bytes);
+	memory_resize(use, NULL, (*share)->bytes, bytes);
 	(*share)->bytes = bytes;
 }
 
@@ -135,6 +136,15 @@ memory_held(void)
 }
 
 /* ---------- room ---------- */
+
+/*
+ * How many bytes there may be of all bodies.
+ */
+size_t
+memory_bound(void)
+{
+	return (size_t) genjob_max_memory * 1024 * 1024;
+}
 
 /*
  * What a job takes whose request has so many bytes of text and its inputs so many: in base64, at most.
@@ -151,14 +161,14 @@ memory_body_size(size_t request, size_t inputs)
 size_t
 memory_room_for_claims(bool *any_size)
 {
-	size_t share = bound() / 2;
+	size_t share = memory_bound() / 2;
 	size_t claimed = held[MEMORY_REQUESTS];
 	size_t all = memory_held();
 
 	*any_size = claimed == 0;
-	if (claimed >= share || all >= bound())
+	if (claimed >= share || all >= memory_bound())
 		return 0;
-	return Min(share - claimed, bound() - all);
+	return Min(share - claimed, memory_bound() - all);
 }
 
 /*
@@ -179,7 +189,7 @@ memory_may_claim(size_t bytes)
 bool
 memory_has_room_beside(size_t bytes, size_t own)
 {
-	return own == 0 || own + counted(bytes) <= bound() / 2;
+	return own == 0 || own + counted(bytes) <= memory_bound() / 2;
 }
 
 /*
@@ -193,7 +203,7 @@ memory_may_read(size_t bytes, const MemoryShare *own)
 
 	/* the table's sizes have headers of a few bytes */
 	return counted(bytes) == 0 || held[MEMORY_REQUESTS] == mine ||
-		   memory_held() + bytes <= bound() + MEMORY_SMALL;
+		   memory_held() + bytes <= memory_bound() + MEMORY_SMALL;
 }
 
 /*
@@ -203,15 +213,24 @@ memory_may_read(size_t bytes, const MemoryShare *own)
 size_t
 memory_room_for_answers(void)
 {
-	size_t reserved = Min(WRITE_COPIES * largest_answer, bound() / 2);
+	size_t reserved = Min(WRITE_COPIES * largest_answer, memory_bound() / 2);
 
-	return bound() - Min(memory_held() + reserved, bound());
+	return memory_bound() - Min(memory_held() + reserved, memory_bound());
 }
 
+/*
+ * Whether answers of a server, or of none (NULL), may take so many bytes more.  A server has what there is but for a
+ * part that grows with what it takes: so whoever comes next finds room, however many were there before, and need not
+ * wait until one of them ends.
+ */
 bool
-memory_may_receive(size_t bytes)
+memory_may_receive(const MemoryAccount *account, size_t bytes)
 {
-	return bytes <= memory_room_for_answers();
+	size_t room = memory_room_for_answers();
+
+	if (bytes > room)
+		return false;
+	return account == NULL || account->held + bytes <= SHARE * (room - bytes);
 }
 
 /* ---------- the one that goes on ---------- */

@@ -17,6 +17,14 @@ typedef enum MemoryUse
 } MemoryUse;
 
 /*
+ * What the answers of one server take; all 0 at first.
+ */
+typedef struct MemoryAccount
+{
+	size_t held;
+} MemoryAccount;
+
+/*
  * What a memory context holds of bodies, until it is reset or deleted.
  */
 typedef struct MemoryShare
@@ -29,7 +37,7 @@ typedef struct MemoryShare
 extern void memory_init(void);
 
 /* Counting */
-extern void memory_resize(MemoryUse use, size_t from, size_t to);
+extern void memory_resize(MemoryUse use, MemoryAccount *account, size_t from, size_t to);
 extern void memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use, size_t bytes);
 extern size_t memory_held(void);
 
@@ -41,7 +49,8 @@ extern size_t memory_room_for_claims(bool *any_size);
 extern bool memory_may_read(size_t bytes, const MemoryShare *own);
 extern size_t memory_room_for_answers(void);
 extern void memory_expect_answer(size_t bytes);
-extern bool memory_may_receive(size_t bytes);
+extern bool memory_may_receive(const MemoryAccount *account, size_t bytes);
+extern size_t memory_bound(void);
 
 /* Who need not ask */
 extern bool memory_favour(const void *owner);

@@ -17,7 +17,7 @@ typedef struct ServerOptions
 {
 	/* What it speaks, and where */
 	const Preset *preset;
-	List *urls;        /* of char *, without a trailing slash: at most MAX_BACKENDS */
+	List *urls;        /* of char *, without a trailing slash: at most STATS_BACKENDS */
 	char *url;         /* the one that is called; in the server's own options the first */
 	Protocol protocol; /* the preset's, under what the options say */
 	char *model;

@@ -199,9 +199,9 @@ parse_urls(const Option *option, const char *value, void *field)
 		urls = lappend(urls, url);
 		if (*comma == '\0')
 			break;
-		if (list_length(urls) == MAX_BACKENDS)
+		if (list_length(urls) == STATS_BACKENDS)
 			refuse_value(option, value,
-						 psprintf("At most %d addresses can be one server.", MAX_BACKENDS));
+						 psprintf("At most %d addresses can be one server.", STATS_BACKENDS));
 		p = comma + 1;
 	}
 	*(List **) field = urls;

@@ -20,7 +20,7 @@ typedef struct PutOff
 {
 	int64 id; /* key */
 	pairingheap_node node;
-	TimestampTz until;
+	MonoTime until;
 	bool is_shunned;
 } PutOff;
 
@@ -30,8 +30,8 @@ static pairingheap *heap = NULL; /* first to look at on top */
 static int
 compare(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 {
-	TimestampTz left = pairingheap_const_container(PutOff, node, a)->until;
-	TimestampTz right = pairingheap_const_container(PutOff, node, b)->until;
+	MonoTime left = pairingheap_const_container(PutOff, node, a)->until;
+	MonoTime right = pairingheap_const_container(PutOff, node, b)->until;
 
 	return left == right ? 0 : left < right ? 1 : -1;
 }
@@ -52,7 +52,7 @@ create_tables(void)
  * it.  False when there are too many.
  */
 bool
-putoff_add(int64 id, TimestampTz until, bool is_shunned)
+putoff_add(int64 id, MonoTime until, bool is_shunned)
 {
 	PutOff *job;
 	bool found;
@@ -78,14 +78,14 @@ putoff_is_shunned(int64 id)
 	if (putoff_next() == 0)
 		return false;
 	job = hash_search(jobs, &id, HASH_FIND, NULL);
-	return job != NULL && job->is_shunned && job->until > clock_now();
+	return job != NULL && job->is_shunned && job->until > clock_mono();
 }
 
 /*
  * Moves jobs whose time has come into ids, at most max; returns their number.
  */
 int
-putoff_take(int64 *ids, int max, TimestampTz now)
+putoff_take(int64 *ids, int max, MonoTime now)
 {
 	int n = 0;
 
@@ -102,7 +102,7 @@ putoff_take(int64 *ids, int max, TimestampTz now)
 /*
  * When the first of them is to be looked at; 0: there are none.
  */
-TimestampTz
+MonoTime
 putoff_next(void)
 {
 	if (heap == NULL || pairingheap_is_empty(heap))

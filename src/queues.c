@@ -105,7 +105,7 @@ schedule_queue(const char *server_name)
 /* ---------- what rests ---------- */
 
 static bool
-is_at_rest(ServerQueue *queue, TimestampTz now)
+is_at_rest(ServerQueue *queue, MonoTime now)
 {
 	return !queue->is_stale && queue->n_jobs == 0 && !queue_has_waiting(queue) &&
 		   queue->n_stored_cancels == 0 && !queue->has_unread_cancels &&
@@ -113,7 +113,7 @@ is_at_rest(ServerQueue *queue, TimestampTz now)
 }
 
 static void
-let_rest(ServerQueue *queue, TimestampTz now)
+let_rest(ServerQueue *queue, MonoTime now)
 {
 	dlist_delete(&queue->node);
 	dlist_push_tail(&idle, &queue->node);
@@ -155,7 +155,7 @@ forget_queue(ServerQueue *queue)
  * Looks no further at the queues that have nothing to do any more, and forgets those that had nothing for long.
  */
 void
-queues_rest(TimestampTz now)
+queues_rest(MonoTime now)
 {
 	dlist_mutable_iter iter;
 
@@ -221,7 +221,7 @@ refresh_queue(ServerQueue *queue)
 		return;
 	if (server != NULL)
 		server_hold(server);
-	limits_apply(&queue->limits, server, queue->stats, clock_now());
+	limits_apply(&queue->limits, server, queue->stats, clock_mono());
 	server_release(queue->server);
 	queue->server = server;
 	free(queue->complaint);

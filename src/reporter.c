@@ -75,7 +75,7 @@ postpone_report(Job *job)
 {
 	int64 delay = trouble_backoff_us(job->report_failures++);
 
-	job->report_at = clock_now() + (is_hurried ? HURRIED_US : delay);
+	job->report_at = clock_mono() + (is_hurried ? HURRIED_US : delay);
 }
 
 static void
@@ -108,7 +108,7 @@ settle_report(Job *job)
 		case REPORT_WRITTEN:
 			if (strcmp(job->new_state, "queued") != 0)
 				marker_acquit(job->id);
-			steps_reported(job, clock_now());
+			steps_reported(job);
 			if (job->must_cancel)
 				cancel_resume(job);
 			else
@@ -274,7 +274,7 @@ write_due(const Writing *writing)
 {
 	Job *batch[REPORT_BATCH + 1];
 	dlist_iter iter;
-	TimestampTz now = clock_now();
+	MonoTime now = clock_mono();
 	size_t bytes = 0;
 	int n = 0;
 	int n_large = 0;
@@ -332,10 +332,10 @@ reporter_hurry(void)
 	}
 }
 
-static TimestampTz
+static MonoTime
 next_of(JobState state)
 {
-	TimestampTz next = 0;
+	MonoTime next = 0;
 	dlist_iter iter;
 
 	dlist_foreach(iter, job_list(state))
@@ -372,11 +372,11 @@ reporter_is_blocked(void)
 /*
  * When something is to be written next; 0: there is nothing.
  */
-TimestampTz
+MonoTime
 reporter_next(void)
 {
-	TimestampTz saves = next_of(JOB_SAVING);
-	TimestampTz reports = next_of(JOB_REPORTING);
+	MonoTime saves = next_of(JOB_SAVING);
+	MonoTime reports = next_of(JOB_REPORTING);
 
 	if (saves == 0 || reports == 0)
 		return Max(saves, reports);

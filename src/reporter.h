@@ -5,11 +5,11 @@
 #ifndef GENJOB_REPORTER_H
 #define GENJOB_REPORTER_H
 
-#include "datatype/timestamp.h"
+#include "clock.h"
 
 extern void reporter_write(void);
 extern bool reporter_is_blocked(void);
-extern TimestampTz reporter_next(void);
+extern MonoTime reporter_next(void);
 extern void reporter_hurry(void);
 
 #endif /* GENJOB_REPORTER_H */

@@ -42,7 +42,7 @@ queue_of(dlist_node *node)
  * back sooner if something is told of it.
  */
 void
-schedule_put_off(int64 id, TimestampTz until, bool is_shunned)
+schedule_put_off(int64 id, MonoTime until, bool is_shunned)
 {
 	schedule_remove(id);
 	if (!putoff_add(id, until, is_shunned))
@@ -103,7 +103,7 @@ schedule_bind(int64 id, ServerQueue *home, const char *why)
  * where servers have changed: the caller is to look at them again.  Returns their number.
  */
 int
-schedule_release(int64 *ids, int max, TimestampTz now)
+schedule_release(int64 *ids, int max, MonoTime now)
 {
 	dlist_iter iter;
 	int n = 0;
@@ -159,12 +159,13 @@ schedule_next_without_server(void)
 /*
  * When a job that expires then must go to the fallback, for it will hardly be its turn before.
  */
-static TimestampTz
+static MonoTime
 last_moment(const ServerQueue *queue, TimestampTz expires_at)
 {
 	double usual = queue->stats ? stats_percentile(queue->stats, 0.5) : 0;
 
-	return expires_at - (usual > 1 ? (TimestampTz) (usual * USECS_PER_SEC) : USECS_PER_SEC);
+	return clock_mono_at(expires_at) -
+		   (usual > 1 ? (int64) (usual * USECS_PER_SEC) : USECS_PER_SEC);
 }
 
 /*
@@ -172,7 +173,7 @@ last_moment(const ServerQueue *queue, TimestampTz expires_at)
  * start it in time.
  */
 static bool
-needs_fallback(ServerQueue *queue, TimestampTz now)
+needs_fallback(ServerQueue *queue, MonoTime now)
 {
 	TimestampTz expiry = lanes_next_expiry(&queue->turns.lanes);
 
@@ -198,7 +199,7 @@ pop_for_fallback(ServerQueue *queue, int64 *id, bool *is_paid)
  * Whether the queue's next job might be started if there is memory for it.
  */
 static bool
-could_take(ServerQueue *queue, TimestampTz now)
+could_take(ServerQueue *queue, MonoTime now)
 {
 	if (!queue_has_waiting(queue))
 		return false;
@@ -242,7 +243,7 @@ schedule_memory_refused(ServerQueue *queue, size_t bytes)
  * nobody's way.  NULL: there is none.
  */
 ServerQueue *
-schedule_next_for_memory(TimestampTz now)
+schedule_next_for_memory(MonoTime now)
 {
 	ServerQueue *first = NULL;
 	dlist_iter iter;
@@ -273,7 +274,7 @@ waits_for_memory(const ServerQueue *queue, const ServerQueue *first)
  * Whether schedule_take() would take anything now.
  */
 bool
-schedule_can_take(int room, TimestampTz now)
+schedule_can_take(int room, MonoTime now)
 {
 	ServerQueue *first;
 	dlist_iter iter;
@@ -292,7 +293,7 @@ schedule_can_take(int room, TimestampTz now)
 }
 
 static bool
-take_one(ServerQueue *queue, Turn *taken, TimestampTz now)
+take_one(ServerQueue *queue, Turn *taken, MonoTime now)
 {
 	taken->home = queue;
 	taken->is_paid = true;
@@ -342,7 +343,7 @@ compare_candidates(const pairingheap_node *a, const pairingheap_node *b, void *a
 }
 
 static int
-calls_at_next_server(ServerQueue *queue, TimestampTz now)
+calls_at_next_server(ServerQueue *queue, MonoTime now)
 {
 	return needs_fallback(queue, now) ? queue->fallback->limits.in_flight : queue->limits.in_flight;
 }
@@ -351,7 +352,7 @@ calls_at_next_server(ServerQueue *queue, TimestampTz now)
  * The queues of which schedule_take() may take a job, as a heap with the first on top.
  */
 static pairingheap *
-line_up_candidates(TimestampTz now)
+line_up_candidates(MonoTime now)
 {
 	pairingheap *line = pairingheap_allocate(compare_candidates, NULL);
 	ServerQueue *first = schedule_next_for_memory(now);
@@ -377,7 +378,7 @@ line_up_candidates(TimestampTz now)
  * returns their number.
  */
 int
-schedule_take(Turn *taken, int max, int room, TimestampTz now)
+schedule_take(Turn *taken, int max, int room, MonoTime now)
 {
 	pairingheap *line = line_up_candidates(now);
 	int n = 0;
@@ -438,22 +439,23 @@ schedule_list_usable(const Turn *turns, int n_turns, const char **urls, int max)
 /*
  * When time alone may let more jobs go, of those that are ready; 0: it does not.
  */
-TimestampTz
-schedule_next_change(TimestampTz now)
+MonoTime
+schedule_next_change(MonoTime now)
 {
-	TimestampTz next = 0;
+	MonoTime next = 0;
 	dlist_iter iter;
 
 	dlist_foreach(iter, queues_active())
 	{
 		ServerQueue *queue = queue_of(iter.cur);
-		TimestampTz change = queue_has_waiting(queue) ? limits_next_change(&queue->limits, now) : 0;
+		MonoTime change = queue_has_waiting(queue) ? limits_next_change(&queue->limits, now) : 0;
 		TimestampTz expiry = queue->fallback ? lanes_next_expiry(&queue->turns.lanes) : 0;
+		MonoTime last = expiry != 0 ? last_moment(queue, expiry) : 0;
 
 		if (change != 0)
 			schedule_note_time(&next, change);
-		if (expiry != 0 && last_moment(queue, expiry) > now)
-			schedule_note_time(&next, last_moment(queue, expiry));
+		if (last > now)
+			schedule_note_time(&next, last);
 		if (has_ready(queue) && queue->fallback != NULL &&
 			(change = limits_next_change(&queue->fallback->limits, now)) != 0)
 			schedule_note_time(&next, change);
@@ -466,7 +468,7 @@ schedule_next_change(TimestampTz now)
  * have nothing to do any more are looked at no further.
  */
 void
-schedule_show(int room, TimestampTz now)
+schedule_show(int room, MonoTime now)
 {
 	dlist_iter iter;
 
@@ -485,10 +487,10 @@ schedule_show(int room, TimestampTz now)
 }
 
 /*
- * Moves a time forward to candidate if that comes first.
+ * Moves a time, of either type, forward to candidate if that comes first.
  */
 void
-schedule_note_time(TimestampTz *time, TimestampTz candidate)
+schedule_note_time(int64 *time, int64 candidate)
 {
 	/* the one time that means "none" is put off by a microsecond */
 	if (candidate == 0)

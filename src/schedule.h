@@ -7,6 +7,7 @@
 
 #include "limits/limits.h"
 #include "lines.h"
+#include "memory.h"
 #include "server.h"
 #include "shmem.h"
 #include "turns.h"
@@ -40,17 +41,18 @@ typedef struct ServerQueue
 	size_t wants_memory;     /* bytes that it takes; 0: it is not known to be held back */
 	uint64 waits_for_memory; /* its number in the line of those that are; 0: it has none */
 
+	MemoryAccount answers; /* what its answers take of the memory */
 	Limits limits;
 	Line questions; /* jobs that wait to ask about their predictions */
 	Line cancels;   /* jobs that wait to have theirs cancelled */
 
 	/* Calls that cancel */
-	double cancel_window;           /* at a time; 0: as at first */
-	TimestampTz cancels_held_until; /* the server asked to wait with them */
-	int n_stored_cancels;           /* jobs in memory that were read of its rows */
-	bool has_unread_cancels;        /* there are more */
-	int64 cancels_read_to;          /* ids */
-	dlist_node unread_node;         /* on the list of queue/cancels.c, while has_unread_cancels */
+	double cancel_window;        /* at a time; 0: as at first */
+	MonoTime cancels_held_until; /* the server asked to wait with them */
+	int n_stored_cancels;        /* jobs in memory that were read of its rows */
+	bool has_unread_cancels;     /* there are more */
+	int64 cancels_read_to;       /* ids */
+	dlist_node unread_node;      /* on the list of queue/cancels.c, while has_unread_cancels */
 	uint64 served_at; /* the number of the last of its jobs that was given a place, of all jobs */
 	uint64 listed;    /* private to schedule_list_usable() */
 } ServerQueue;
@@ -70,7 +72,7 @@ extern ServerQueue *schedule_queue(const char *server_name);
 extern dlist_head *queues_active(void);
 extern bool queue_has_waiting(const ServerQueue *queue);
 extern void queue_touch(ServerQueue *queue);
-extern void queues_rest(TimestampTz now);
+extern void queues_rest(MonoTime now);
 extern void queue_set_fallback_trouble(ServerQueue *queue, const char *why);
 extern void schedule_refresh(void);
 extern void schedule_weights_changed(void);
@@ -81,33 +83,33 @@ extern void schedule_add(int64 id, const char *server_name, Oid owner, const cha
 						 int priority, TimestampTz run_at, TimestampTz expires_at);
 extern void schedule_remove(int64 id);
 extern bool schedule_knows(int64 id);
-extern void schedule_put_off(int64 id, TimestampTz until, bool is_shunned);
+extern void schedule_put_off(int64 id, MonoTime until, bool is_shunned);
 
 extern void schedule_bind(int64 id, ServerQueue *home, const char *why);
-extern int schedule_release(int64 *ids, int max, TimestampTz now);
+extern int schedule_release(int64 *ids, int max, MonoTime now);
 
 extern void schedule_memory_given(ServerQueue *queue, size_t bytes);
 extern void schedule_memory_refused(ServerQueue *queue, size_t bytes);
-extern ServerQueue *schedule_next_for_memory(TimestampTz now);
+extern ServerQueue *schedule_next_for_memory(MonoTime now);
 
 extern void schedule_drop(ServerQueue *queue);
 extern ServerQueue *schedule_next_without_server(void);
 
-extern bool schedule_can_take(int room, TimestampTz now);
-extern int schedule_take(Turn *turns, int max, int room, TimestampTz now);
+extern bool schedule_can_take(int room, MonoTime now);
+extern int schedule_take(Turn *turns, int max, int room, MonoTime now);
 extern int schedule_list_usable(const Turn *turns, int n_turns, const char **urls, int max);
-extern TimestampTz schedule_next_change(TimestampTz now);
-extern void schedule_show(int room, TimestampTz now);
+extern MonoTime schedule_next_change(MonoTime now);
+extern void schedule_show(int room, MonoTime now);
 
 /* Moments at which the table must be looked at; 0: none is known. */
 typedef struct ScheduleTimes
 {
 	TimestampTz due;    /* a queued job's run_at comes */
 	TimestampTz expiry; /* a queued job's expires_at comes */
-	TimestampTz rescan; /* rows that were put off, more of them than are remembered, may be free */
+	MonoTime rescan;    /* rows that were put off, more of them than are remembered, may be free */
 } ScheduleTimes;
 
 extern ScheduleTimes schedule_times;
-extern void schedule_note_time(TimestampTz *time, TimestampTz candidate);
+extern void schedule_note_time(int64 *time, int64 candidate);
 
 #endif /* GENJOB_SCHEDULE_H */

@@ -163,6 +163,7 @@ pass_remote(SpoolStream *stream, Remote *remote)
 	pass_text(stream, &remote->answer);
 	pass_text(stream, &remote->usage);
 	PASS(stream, remote->is_private);
+	PASS(stream, remote->is_public);
 }
 
 /*
@@ -191,4 +192,5 @@ spool_pass_job(SpoolStream *stream, Job *job, SpooledJob *spooled)
 	pass_text(stream, (char **) &job->new_state);
 	PASS(stream, job->run_at);
 	PASS(stream, job->counts);
+	PASS(stream, job->must_cancel);
 }

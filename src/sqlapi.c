@@ -23,6 +23,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "jsonb.h"
 #include "protocol/request.h"
@@ -192,34 +193,40 @@ genjob_retry(PG_FUNCTION_ARGS)
 }
 
 /*
- * When a wait of that length ends; infinity without one.
+ * When a wait of that length ends, by clock_uptime(); 0: never.
  */
-static TimestampTz
+static MonoTime
 wait_deadline(FunctionCallInfo fcinfo, int argument)
 {
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz until;
+
 	if (PG_ARGISNULL(argument))
-		return DT_NOEND;
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(GetCurrentTimestamp()),
-												   PG_GETARG_DATUM(argument)));
+		return 0;
+	until =
+		DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(now),
+												PG_GETARG_DATUM(argument)));
+	if (TIMESTAMP_NOT_FINITE(until))
+		return TIMESTAMP_IS_NOEND(until) ? 0 : 1;
+	return Max(clock_uptime() + (until - now), 1);
 }
 
 /*
  * Sleeps until something may have happened to the job; false when the deadline has passed.
  */
 static bool
-sleep_until(TimestampTz deadline)
+sleep_until(MonoTime deadline)
 {
 	static uint32 wait_event = 0;
-	bool forever = TIMESTAMP_NOT_FINITE(deadline);
-	TimestampTz now = GetCurrentTimestamp();
+	bool forever = deadline == 0;
+	MonoTime now = clock_uptime();
 
 	if (wait_event == 0)
 		wait_event = compat_wait_event("GenjobWait");
 	if (!forever && deadline <= now)
 		return false;
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (forever ? 0 : WL_TIMEOUT),
-					 forever ? -1 : TimestampDifferenceMilliseconds(now, deadline), wait_event);
+					 forever ? -1 : clock_ms_between(now, deadline), wait_event);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	return true;
@@ -234,7 +241,7 @@ Datum
 genjob_wait(PG_FUNCTION_ARGS)
 {
 	int64 id = PG_GETARG_INT64(0);
-	TimestampTz deadline;
+	MonoTime deadline;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
@@ -282,7 +289,7 @@ genjob_run(PG_FUNCTION_ARGS)
 {
 	bool atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
 				  castNode(CallContext, fcinfo->context)->atomic;
-	TimestampTz deadline = wait_deadline(fcinfo, RUN_TIMEOUT_ARGUMENT);
+	MonoTime deadline = wait_deadline(fcinfo, RUN_TIMEOUT_ARGUMENT);
 	MemoryContext upper = CurrentMemoryContext;
 	TupleDesc desc;
 	Datum values[RUN_COLUMNS];

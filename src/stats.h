@@ -9,7 +9,7 @@
 
 #define STATS_REASON_LEN 512 /* bytes */
 #define STATS_ERROR_LEN 200  /* bytes */
-#define MAX_BACKENDS 16      /* of a server */
+#define STATS_BACKENDS 16      /* of a server */
 #define STATS_BUCKETS 96     /* of latency; each a fifth longer than the one before */
 #define STATS_SECONDS 64     /* for which ends are counted one by one */
 
@@ -57,7 +57,7 @@ typedef struct ServerStats
 	int64 second[STATS_SECONDS];
 	uint32 ended[STATS_SECONDS];
 	int n_backends;
-	BackendStats backends[MAX_BACKENDS];
+	BackendStats backends[STATS_BACKENDS];
 } ServerStats;
 
 extern void stats_note_trouble(ServerStats *stats, int64 job, const char *words, TimestampTz now);

@@ -153,12 +153,13 @@ decide(Job *job)
 {
 	const ServerOptions *options = job->options;
 	TimestampTz now = clock_now();
+	int64 delay;
 
 	switch (job->verdict->kind)
 	{
 		case VERDICT_DONE:
 			job->new_state = "succeeded";
-			limits_note_result(&job->place, now);
+			limits_note_result(&job->place, clock_mono());
 			break;
 		case VERDICT_RETRY:
 			decide_retry(job, options, now);
@@ -166,9 +167,11 @@ decide(Job *job)
 		case VERDICT_DEFER:
 			job->new_state = "queued";
 			/* a server that says "at once" again and again must not be called in a circle */
-			job->run_at = now + 1000 * Max(job->verdict->after, options->retry_base);
-			if (!limits_hold(&job->place, job->run_at, job->verdict->http_status == 429))
-				job->run_at = now + 1000 * options->retry_base;
+			delay = Max(job->verdict->after, options->retry_base);
+			if (!limits_hold(&job->place, clock_mono() + 1000 * delay,
+							 job->verdict->http_status == 429))
+				delay = options->retry_base;
+			job->run_at = now + 1000 * delay;
 			break;
 		case VERDICT_POSTPONE:
 			job->new_state = "queued";
@@ -502,8 +505,9 @@ steps_start(Job *job)
  * Takes notice that the job's verdict is in the table.
  */
 void
-steps_reported(Job *job, TimestampTz now)
+steps_reported(Job *job)
 {
+	TimestampTz now = clock_now();
 	ServerStats *stats = job->queue->stats;
 	bool goes_on = strcmp(job->new_state, "queued") == 0;
 
@@ -523,7 +527,7 @@ steps_reported(Job *job, TimestampTz now)
 	else
 		stats->failed++;
 	if (!goes_on && job->started_at != 0)
-		stats_count_end(stats, (now - job->started_at) / (double) USECS_PER_SEC, now);
+		stats_count_end(stats, (clock_mono() - job->began_at) / (double) USECS_PER_SEC, now);
 }
 
 /*

@@ -21,7 +21,7 @@
 typedef struct Logged
 {
 	int sqlerrcode;
-	TimestampTz at;
+	MonoTime at;
 	int64 unsaid; /* since then, of the same code */
 } Logged;
 
@@ -64,7 +64,7 @@ static bool
 is_to_be_logged(TroubleKind kind, int sqlerrcode, int64 *unsaid)
 {
 	Logged *last = &logged[kind];
-	TimestampTz now = clock_now();
+	MonoTime now = clock_mono();
 
 	if (last->at != 0 && last->sqlerrcode == sqlerrcode &&
 		now < last->at + LOG_INTERVAL_S * USECS_PER_SEC)

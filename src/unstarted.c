@@ -69,7 +69,7 @@ bool
 unstarted_fail_singly(ServerQueue *queue, TimestampTz now)
 {
 	Unstarted *jobs = palloc(sizeof(Unstarted));
-	TimestampTz enough = clock_now() + PASS_MS * INT64CONST(1000);
+	MonoTime enough = clock_uptime() + PASS_MS * INT64CONST(1000);
 	ErrorData *error;
 	int i;
 
@@ -77,7 +77,7 @@ unstarted_fail_singly(ServerQueue *queue, TimestampTz now)
 	jobs->now = now;
 	if (!queue_transact("failing jobs that cannot be run", list_work, jobs, &error))
 		return false;
-	for (i = 0; i < jobs->n && clock_now() < enough; i++)
+	for (i = 0; i < jobs->n && clock_uptime() < enough; i++)
 	{
 		ServerStats *stats;
 
@@ -91,7 +91,7 @@ unstarted_fail_singly(ServerQueue *queue, TimestampTz now)
 		trouble_show_job(TROUBLE_FAIL, jobs->id, stats, error);
 		if (!trouble_is_of_row(error))
 			return false;
-		schedule_put_off(jobs->id, clock_now() + TROUBLE_MAX_MS * INT64CONST(1000), true);
+		schedule_put_off(jobs->id, clock_mono() + TROUBLE_MAX_MS * INT64CONST(1000), true);
 	}
 	/* where there are more, the next look comes at once */
 	return i < jobs->n ||

@@ -341,7 +341,7 @@ genjob_backends(PG_FUNCTION_ARGS)
 	{
 		bool sees_words = may_read_words(all[i].server);
 
-		for (j = 0; j < Min(all[i].n_backends, MAX_BACKENDS); j++)
+		for (j = 0; j < Min(all[i].n_backends, STATS_BACKENDS); j++)
 			put_backend(result, &all[i], j, sees_words);
 	}
 	return (Datum) 0;

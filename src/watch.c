@@ -5,14 +5,23 @@
  * An epoll set, and what it knows of each socket.  A connection between two calls rests in the set: to take it out
  * and to put it in again would be two system calls a call.
  *
+ * Whoever got least of the loop's time of late comes first: so a server whose connections always have something to
+ * read, and bring nothing, keeps no other waiting.
+ *
  * Most of this is called from libcurl's callbacks: nothing here raises an error, but for watch_init().
  */
 #include "postgres.h"
 
+#include <linux/tcp.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "clock.h"
 #include "watch.h"
+
+#define MAX_UNWANTED_READS 2048 /* more than a socket may hold */
+#define FORGET_US 100000        /* in which half of what a socket took is forgotten */
 
 typedef struct Watched
 {
@@ -20,6 +29,11 @@ typedef struct Watched
 	bool is_opened; /* announced by watch_opened() */
 	bool is_made;   /* it was connected when it rested first, so that its end is announced too */
 	bool is_resting;
+
+	/* The loop's time */
+	int64 used;         /* us, of late */
+	MonoTime forgot_at; /* of clock_uptime(): when half of that was forgotten last */
+	int n_served;       /* times since it rested */
 } Watched;
 
 static int set = -1;
@@ -112,6 +126,8 @@ watch_for(int fd, uint32 events)
 
 	if (!make_room(fd))
 		return false;
+	if (watched[fd].is_resting || watched[fd].events == 0)
+		watched[fd].n_served = 0;
 	watched[fd].is_resting = false;
 	if (watched[fd].events == events && watched[fd].is_opened)
 		return true;
@@ -166,7 +182,7 @@ is_made(int fd)
 }
 
 /*
- * Nobody waits for the socket any more, or for now.
+ * Nobody waits for the socket any more, until another call uses its connection.
  */
 void
 watch_rest(int fd)
@@ -183,22 +199,105 @@ watch_rest(int fd)
 }
 
 /*
- * At most n events that have come, without waiting.  One that rests and has an event, as its server closes it, say,
- * is taken out of the set in silence.
+ * Nobody waits for the socket for now, but what comes is somebody's.
+ */
+void
+watch_pause(int fd)
+{
+	if (fd < n_watched && watched[fd].events != 0)
+		take_out(fd);
+}
+
+/*
+ * A connection between two calls has something to read: it is ending, or what has come would be taken for the answer to
+ * the next call.  libcurl uses none again that is at its end.
+ */
+static void
+end_rest(int fd)
+{
+	char unwanted[4096];
+	int reads;
+
+	take_out(fd);
+	for (reads = 0; reads < MAX_UNWANTED_READS; reads++)
+	{
+		if (recv(fd, unwanted, sizeof(unwanted), MSG_DONTWAIT) <= 0)
+			break;
+	}
+	(void) shutdown(fd, SHUT_RDWR);
+}
+
+static void
+forget_used(Watched *socket, MonoTime now)
+{
+	int64 halves = (now - socket->forgot_at) / FORGET_US;
+
+	socket->used = halves >= 32 ? 0 : socket->used >> halves;
+	socket->forgot_at += halves * FORGET_US;
+}
+
+/*
+ * Notes that a socket took so much of the loop's time.  Returns how often it was served since it rested; 0: it is not
+ * known any more.
+ */
+int
+watch_charge(int fd, int64 us)
+{
+	if (fd >= n_watched || watched[fd].events == 0 || watched[fd].is_resting)
+		return 0;
+	watched[fd].used += us;
+	return ++watched[fd].n_served;
+}
+
+/*
+ * How many bytes were read of a socket since it was connected, framing and all, and how many have come that were not;
+ * both 0 where the kernel does not tell.
+ */
+uint64
+watch_bytes_read(int fd, int *unread)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+
+	*unread = 0;
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 || ioctl(fd, FIONREAD, unread) != 0)
+		return 0;
+	return info.tcpi_bytes_received - Min(info.tcpi_bytes_received, (uint64) *unread);
+}
+
+static int
+compare_used(const void *a, const void *b)
+{
+	int64 left = watched[((const struct epoll_event *) a)->data.fd].used;
+	int64 right = watched[((const struct epoll_event *) b)->data.fd].used;
+
+	return (left > right) - (left < right);
+}
+
+/*
+ * At most n events that have come, without waiting: first of those sockets that took least of the loop's time of late.
+ * One that rests and has an event is no connection any more.
  */
 int
 watch_collect(struct epoll_event *events, int n)
 {
 	int found = epoll_wait(set, events, n, 0);
+	MonoTime now = clock_uptime();
 	int kept = 0;
 	int i;
 
 	for (i = 0; i < found; i++)
 	{
-		if (watched[events[i].data.fd].is_resting)
-			take_out(events[i].data.fd);
-		else
-			events[kept++] = events[i];
+		Watched *socket = &watched[events[i].data.fd];
+
+		if (socket->is_resting)
+		{
+			end_rest(events[i].data.fd);
+			continue;
+		}
+		forget_used(socket, now);
+		events[kept++] = events[i];
 	}
+	qsort(events, kept, sizeof(struct epoll_event), compare_used);
 	return kept;
 }

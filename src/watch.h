@@ -14,6 +14,9 @@ extern bool watch_opened(int fd);
 extern void watch_closed(int fd);
 extern bool watch_for(int fd, uint32 events);
 extern void watch_rest(int fd);
+extern void watch_pause(int fd);
 extern int watch_collect(struct epoll_event *events, int n);
+extern int watch_charge(int fd, int64 us);
+extern uint64 watch_bytes_read(int fd, int *unread);
 
 #endif /* GENJOB_WATCH_H */

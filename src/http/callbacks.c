@@ -18,11 +18,23 @@
 
 #define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
 
+/* Of all answers to a call together: of interim ones there may be many */
+#define MAX_HEADER_LINES 4000
+#define MAX_FOLDED_LINES 100 /* libcurl copies all that came before with each */
+
 static size_t
 header_callback(char *line, size_t size, size_t count, void *arg)
 {
 	HttpTransfer *transfer = arg;
 
+	transfer->header_lines++;
+	if (count > 0 && (line[0] == ' ' || line[0] == '\t'))
+		transfer->folded_lines++;
+	if (transfer->header_lines > MAX_HEADER_LINES || transfer->folded_lines > MAX_FOLDED_LINES)
+	{
+		transfer->is_flooded = true;
+		return 0;
+	}
 	/* a new status line: what came before was an interim answer */
 	if (count > 5 && memcmp(line, "HTTP/", 5) == 0)
 		transfer->reply->headers->len = 0;
@@ -42,17 +54,32 @@ note_expected(HttpTransfer *transfer)
 }
 
 /*
- * Whether the answer may take so many bytes more.  Small ones always may.
+ * Whether there is memory for so many bytes more of the answer.  Small ones always have it.
  */
 static bool
-may_receive(HttpTransfer *transfer, size_t len)
+has_memory_for(HttpTransfer *transfer, size_t len)
 {
 	const Bytes *body = transfer->reply->body;
 
 	transfer->wanted = bytes_capacity_for(body, len) - body->capacity;
 	return transfer->wanted == 0 || body->len + len <= MEMORY_SMALL ||
-		   memory_may_receive(transfer->wanted) ||
-		   (!transfer->request->is_dispensable && memory_favour(transfer->tag));
+		   memory_may_receive(transfer->request->account, transfer->wanted);
+}
+
+/*
+ * Takes in what has come, where there is room: in memory; or, of the one call that goes on when there is none, in a
+ * file.  False where it has to wait.
+ */
+static bool
+has_room_for(HttpTransfer *transfer, const char *data, size_t len)
+{
+	if (transfer->is_spilled)
+		return spill_append(transfer, data, len);
+	if (has_memory_for(transfer, len))
+		return true;
+	if (transfer->request->is_dispensable || !memory_favour(transfer->tag))
+		return false;
+	return !spill_begin(transfer) || spill_append(transfer, data, len);
 }
 
 /*
@@ -79,17 +106,23 @@ body_callback(char *data, size_t size, size_t count, void *arg)
 	Bytes *body = transfer->reply->body;
 	size_t len = size * count;
 
-	if (len > transfer->request->max_response - body->len)
+	if (len > transfer->request->max_response - body->len - transfer->spilled)
 	{
 		transfer->overflowed = true;
 		return CURL_WRITEFUNC_ERROR;
 	}
+	if (!transfer->request->is_dispensable && visits_take_long())
+	{
+		heavy_wait(transfer);
+		return CURL_WRITEFUNC_PAUSE;
+	}
+	transfer->received_at = clock_wire();
 	if (pg_atomic_read_u64(&transfer->meter->received) == 0)
 		note_expected(transfer);
-	if (!may_receive(transfer, len))
+	if (!has_room_for(transfer, data, len))
 		return pause_or_cut(transfer);
 	pg_atomic_fetch_add_u64(&transfer->meter->received, len);
-	if (!bytes_append(body, data, len))
+	if (!transfer->is_spilled && !bytes_append(body, data, len))
 	{
 		transfer->out_of_memory = true;
 		return CURL_WRITEFUNC_ERROR;
@@ -197,7 +230,10 @@ prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
 	bool private = address_is_private_text(ip);
 
 	transfer->n_sendings++;
+	transfer->received_at = clock_wire();
+	deadlines_connected(transfer);
 	transfer->reply->peer_is_private = private;
+	transfer->reply->peer_is_public = !private;
 	transfer->refused_address = private && transfer->request->public_only;
 	if (transfer->refused_address || refuses_to_resend(transfer))
 		return CURL_PREREQFUNC_ABORT;

@@ -28,6 +28,9 @@ set_policy(CURL *easy)
 				  curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
 				  curl_easy_setopt(easy, CURLOPT_USERAGENT, "genjob/" GENJOB_VERSION) == CURLE_OK;
 
+	/* only where no folder of certificates is looked at, too, are they read once and not for every connection */
+	if (curl_version_info(CURLVERSION_NOW)->cainfo != NULL)
+		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
@@ -115,7 +118,6 @@ handle_set_request(HttpTransfer *transfer)
 	CURLcode ca_file = CURLE_OK;
 
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
-	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) request->timeout);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
 	if (request->ca_file != NULL)
 		ca_file = curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);

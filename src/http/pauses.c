@@ -1,18 +1,21 @@
 /*
  * pauses.c
- *		Calls whose answers wait, or have waited, for memory.
+ *		Answers that wait for memory, and those that stand in their way.
  *
- * An answer has been paid for, so the time in which it was left with its server does not count.  libcurl counts it:
- * so once a call was paused, its time is kept here.
+ * An answer for which there is no memory is left with its server, until others have ended.  One that holds memory and
+ * does not move while others wait must give it back: what has come of it goes into a file (spill.c).  Only where that
+ * cannot be, and it has been silent for long, is it cut.
  */
 #include "postgres.h"
-
-#include "utils/timestamp.h"
 
 #include "http/transfer.h"
 #include "memory.h"
 
-static dlist_head slow = DLIST_STATIC_INIT(slow); /* those that were paused */
+#define STILL_MS 2000   /* without a byte: does not move */
+#define SILENT_MS 60000 /* without a byte: is cut where its memory or its file's is needed */
+#define RETRY_MS 1000   /* before a file is written to again that could not be */
+
+static dlist_head paused = DLIST_STATIC_INIT(paused);
 static int n_paused = 0;
 
 /*
@@ -21,12 +24,18 @@ static int n_paused = 0;
 void
 pauses_begin(HttpTransfer *transfer)
 {
-	transfer->is_paused = true;
-	transfer->paused_at = GetCurrentTimestamp();
+	transfer->is_paused = transfer->was_paused = true;
 	n_paused++;
-	if (!transfer->was_paused)
-		dlist_push_tail(&slow, &transfer->slow_node);
-	transfer->was_paused = true;
+	dlist_push_tail(&paused, &transfer->paused_node);
+	deadlines_pause(transfer);
+}
+
+static void
+leave(HttpTransfer *transfer)
+{
+	dlist_delete(&transfer->paused_node);
+	n_paused--;
+	transfer->is_paused = false;
 }
 
 /*
@@ -35,22 +44,19 @@ pauses_begin(HttpTransfer *transfer)
 void
 pauses_end(HttpTransfer *transfer)
 {
-	transfer->is_paused = false;
-	n_paused--;
-	transfer->due += GetCurrentTimestamp() - transfer->paused_at;
+	leave(transfer);
+	transfer->received_at = clock_wire();
+	deadlines_resume(transfer);
 }
 
 /*
- * Takes a transfer off the list of those that were paused.
+ * The call is over.
  */
 void
 pauses_forget(HttpTransfer *transfer)
 {
-	if (!transfer->was_paused)
-		return;
-	dlist_delete(&transfer->slow_node);
-	n_paused -= transfer->is_paused;
-	transfer->is_paused = transfer->was_paused = false;
+	if (transfer->is_paused)
+		leave(transfer);
 }
 
 /*
@@ -62,64 +68,74 @@ pauses_count(void)
 	return n_paused;
 }
 
+static bool
+may_go_on(const HttpTransfer *transfer)
+{
+	if (transfer->is_spilled)
+		return spill_has_room(MEMORY_SMALL) &&
+			   clock_wire() - transfer->paused_at >= RETRY_MS * INT64CONST(1000);
+	return memory_may_receive(transfer->request->account, transfer->wanted);
+}
+
 /*
- * The paused transfer that is to go on, the one that has received most, so that what it holds is soon free; NULL while
- * there is no memory for it.
+ * The paused transfer that is to go on: of those for which there is memory, the one that has received most, so that
+ * what it holds is soon free.  Where there is memory for none, the one that may be favoured.  NULL: none.
  */
 HttpTransfer *
 pauses_next_to_end(void)
 {
 	HttpTransfer *best = NULL;
+	HttpTransfer *largest = NULL;
 	dlist_iter iter;
 
-	if (n_paused == 0)
-		return NULL;
-	dlist_foreach(iter, &slow)
+	dlist_foreach(iter, &paused)
 	{
-		HttpTransfer *transfer = dlist_container(HttpTransfer, slow_node, iter.cur);
+		HttpTransfer *transfer = dlist_container(HttpTransfer, paused_node, iter.cur);
+		size_t len = transfer->reply->body->len;
 
-		if (transfer->is_paused &&
-			(best == NULL || transfer->reply->body->len > best->reply->body->len))
+		if ((best == NULL || len > best->reply->body->len) && may_go_on(transfer))
 			best = transfer;
+		if (!transfer->is_spilled && (largest == NULL || len > largest->reply->body->len))
+			largest = transfer;
 	}
-	return memory_may_receive(best->wanted) || memory_could_favour(best->tag) ? best : NULL;
+	if (best == NULL && largest != NULL && memory_could_favour(largest->tag))
+		return largest;
+	return best;
 }
 
 /*
- * When the next of the transfers that were paused, and are no more, runs out of time; 0: there is none.
+ * Has a transfer give back what it holds, if it stands still.  Whether it is to be cut.
  */
-TimestampTz
-pauses_next_overdue(void)
+static bool
+relieve(HttpTransfer *transfer, MonoTime now)
 {
-	TimestampTz next = 0;
-	dlist_iter iter;
+	MonoTime silence = now - transfer->received_at;
+	bool holds_memory = transfer->reply->body->capacity > MEMORY_SMALL;
+	bool is_in_the_way;
 
-	dlist_foreach(iter, &slow)
-	{
-		const HttpTransfer *transfer = dlist_container(HttpTransfer, slow_node, iter.cur);
-
-		if (!transfer->is_paused && (next == 0 || transfer->due < next))
-			next = transfer->due;
-	}
-	return next;
+	if (transfer->is_paused || silence < STILL_MS * INT64CONST(1000) ||
+		(!holds_memory && !transfer->is_spilled))
+		return false;
+	is_in_the_way = holds_memory ? !spill_begin(transfer) : !spill_has_room(MEMORY_SMALL);
+	if (transfer->is_spilled)
+		memory_unfavour(transfer->tag);
+	return is_in_the_way && silence >= SILENT_MS * INT64CONST(1000);
 }
 
 /*
- * Keeps the time of those that were paused in place of libcurl: one that is no more, and whose time is used up, or
- * NULL.  Not to be called by a callback.
+ * Others wait: has those of the active transfers that do not move give back what they hold.  One that cannot, and is to
+ * be cut; NULL: none.
  */
 HttpTransfer *
-pauses_next_to_cut(TimestampTz now)
+pauses_relieve(const dlist_head *active, MonoTime now)
 {
 	dlist_iter iter;
 
-	dlist_foreach(iter, &slow)
+	dlist_foreach(iter, (dlist_head *) active)
 	{
-		HttpTransfer *transfer = dlist_container(HttpTransfer, slow_node, iter.cur);
+		HttpTransfer *transfer = dlist_container(HttpTransfer, active_node, iter.cur);
 
-		if (transfer->is_paused)
-			curl_easy_setopt(transfer->easy, CURLOPT_TIMEOUT_MS, 0L);
-		else if (transfer->due <= now)
+		if (relieve(transfer, now))
 			return transfer;
 	}
 	return NULL;

@@ -7,16 +7,19 @@
 
 #include <curl/curl.h>
 
-#include "datatype/timestamp.h"
 #include "lib/ilist.h"
+#include "lib/pairingheap.h"
 
+#include "clock.h"
 #include "http.h"
+#include "watch.h"
 
 struct HttpTransfer
 {
-	dlist_node node; /* on starting or finished */
+	dlist_node node; /* on starting, parked or finished */
 	bool is_listed;
 	CURL *easy;
+	int fd; /* of the socket that libcurl waits for; -1: none */
 	struct curl_slist *headers;
 	CURLcode refusal; /* what libcurl said of the request's options */
 	const HttpRequest *request;
@@ -31,15 +34,46 @@ struct HttpTransfer
 	bool refused_resending;
 	bool has_small_body; /* which libcurl sends together with the headers */
 
+	/* Its time; all of clock_wire() */
+	dlist_node connecting_node; /* while is_connecting */
+	bool is_connecting;
+	MonoTime stall;              /* clock_stall() when it began */
+	pairingheap_node timed_node; /* while is_timed */
+	bool is_timed;               /* under way, and not paused */
+	MonoTime next_due;           /* while is_timed */
+	MonoTime due;                /* of the whole call; pauses put it off */
+
+	dlist_node heavy_node; /* while is_heavy */
+	bool is_heavy;         /* waits for its turn to be read */
+
+	/* What it has brought */
+	dlist_node active_node; /* while is_active: libcurl has it */
+	bool is_active;
+	MonoTime received_at; /* the last of its body; or when it began */
+	int header_lines;     /* of all answers, interim ones too, and trailers */
+	int folded_lines;     /* of these */
+	bool is_flooded;      /* far more came than there is of an answer */
+	uint64 flood_bytes; /* that had come over its socket when that was looked at first; 0: it was not */
+	uint64 flood_received; /* of its body, then */
+	bool is_spilled;       /* the body is in a file */
+	int spill_fd;          /* while is_spilled */
+	size_t spilled;        /* bytes in it */
+
 	/* Of one whose answer had to wait for memory */
-	dlist_node slow_node; /* on slow, while was_paused */
-	bool was_paused;      /* once, and libcurl's timeout does not count any more */
+	dlist_node paused_node; /* while is_paused */
+	bool was_paused;        /* once */
 	bool is_paused;
-	size_t wanted;         /* bytes of memory, while is_paused */
-	TimestampTz paused_at; /* while is_paused */
-	TimestampTz due;       /* when the time without pauses is used up */
+	size_t wanted;      /* bytes of memory, while is_paused */
+	MonoTime paused_at; /* while is_paused */
 	char error_text[CURL_ERROR_SIZE];
 };
+
+/* http.c */
+extern CURLM *http_multi;
+extern dlist_head http_active;  /* the transfers that libcurl has */
+extern MonoTime http_timer_due; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
+extern void http_finish(HttpTransfer *transfer, CURLcode code);
+extern void http_take_done(void);
 
 /* callbacks.c */
 extern void callbacks_set(CURL *easy);
@@ -49,13 +83,55 @@ extern CURL *handle_take(void);
 extern void handle_release(CURL *easy, bool is_worn);
 extern CURLcode handle_set_request(HttpTransfer *transfer);
 
+/* heavy.c */
+#define HEAVY_US 250 /* a visit that took longer has not come to the end of what there is to read */
+extern void heavy_wait(HttpTransfer *transfer);
+extern void heavy_note(HttpTransfer *transfer, int64 us);
+extern HttpTransfer *heavy_next(void);
+extern void heavy_forget(HttpTransfer *transfer);
+extern int heavy_count(void);
+
+/* idle.c */
+extern void idle_limit(CURLM *multi, int n_transfers);
+extern void idle_note_peak(int n_transfers);
+extern void idle_settle(int n_transfers);
+extern MonoTime idle_next_settle(void);
+extern void idle_choose(CURL *easy, int n_transfers);
+
+/* outcome.c */
+extern void outcome_note(HttpTransfer *transfer, CURLcode code);
+
 /* pauses.c */
 extern void pauses_begin(HttpTransfer *transfer);
 extern void pauses_end(HttpTransfer *transfer);
 extern void pauses_forget(HttpTransfer *transfer);
 extern int pauses_count(void);
 extern HttpTransfer *pauses_next_to_end(void);
-extern TimestampTz pauses_next_overdue(void);
-extern HttpTransfer *pauses_next_to_cut(TimestampTz now);
+extern HttpTransfer *pauses_relieve(const dlist_head *active, MonoTime now);
+
+/* deadlines.c */
+extern void deadlines_init(void);
+extern void deadlines_begin(HttpTransfer *transfer);
+extern void deadlines_connected(HttpTransfer *transfer);
+extern void deadlines_pause(HttpTransfer *transfer);
+extern void deadlines_resume(HttpTransfer *transfer);
+extern void deadlines_end(HttpTransfer *transfer);
+extern MonoTime deadlines_next(void);
+extern HttpTransfer *deadlines_next_over(MonoTime now);
+extern void deadlines_excuse_stall(void);
+
+/* visits.c */
+extern void visits_serve(const struct epoll_event *events, int n, MonoTime enough);
+extern bool visits_take_long(void);
+extern void visits_run_timer(void);
+extern void visits_heavy(MonoTime enough);
+extern bool visits_read_rest(HttpTransfer *transfer);
+
+/* spill.c */
+extern bool spill_begin(HttpTransfer *transfer);
+extern bool spill_append(HttpTransfer *transfer, const char *data, size_t len);
+extern bool spill_has_room(size_t bytes);
+extern void spill_end(HttpTransfer *transfer);
+extern bool spill_take_back(HttpTransfer *transfer);
 
 #endif /* GENJOB_TRANSFER_H */

@@ -17,7 +17,7 @@
  * How many calls may begin now, as far as the breaker is concerned.
  */
 int
-breaker_room(const Breaker *breaker, TimestampTz now)
+breaker_room(const Breaker *breaker, MonoTime now)
 {
 	if (!breaker->is_open)
 		return INT_MAX;
@@ -51,7 +51,7 @@ breaker_succeeded(Breaker *breaker)
  * probe doubles the delay.
  */
 void
-breaker_failed(Breaker *breaker, bool was_probe, int64 base_ms, int64 max_ms, TimestampTz now)
+breaker_failed(Breaker *breaker, bool was_probe, int64 base_ms, int64 max_ms, MonoTime now)
 {
 	breaker->failures++;
 	if (breaker->is_open && !was_probe)

@@ -5,7 +5,7 @@
 #ifndef GENJOB_BREAKER_H
 #define GENJOB_BREAKER_H
 
-#include "datatype/timestamp.h"
+#include "clock.h"
 
 #define BREAKER_THRESHOLD 5 /* failures in a row that open it */
 
@@ -13,16 +13,16 @@ typedef struct Breaker
 {
 	int failures; /* in a row */
 	bool is_open;
-	bool is_probing;   /* the one call that finds out is under way */
-	TimestampTz until; /* while open: no probe before */
-	int64 delay;       /* ms, before the next probe */
+	bool is_probing; /* the one call that finds out is under way */
+	MonoTime until;  /* while open: no probe before */
+	int64 delay;     /* ms, before the next probe */
 } Breaker;
 
-extern int breaker_room(const Breaker *breaker, TimestampTz now);
+extern int breaker_room(const Breaker *breaker, MonoTime now);
 extern bool breaker_begin(Breaker *breaker);
 extern void breaker_succeeded(Breaker *breaker);
 extern void breaker_failed(Breaker *breaker, bool was_probe, int64 base_ms, int64 max_ms,
-						   TimestampTz now);
+						   MonoTime now);
 extern void breaker_probe_ended(Breaker *breaker);
 
 #endif /* GENJOB_BREAKER_H */

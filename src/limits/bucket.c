@@ -7,15 +7,13 @@
 #include <limits.h>
 #include <math.h>
 
-#include "datatype/timestamp.h"
-
 #include "limits/bucket.h"
 
 /*
  * Gives the bucket its measures; a new one begins full, one in use keeps what it holds.
  */
 void
-bucket_set(TokenBucket *bucket, double per_second, double burst, TimestampTz now)
+bucket_set(TokenBucket *bucket, double per_second, double burst, MonoTime now)
 {
 	bool is_new = bucket->per_second == 0;
 
@@ -27,17 +25,16 @@ bucket_set(TokenBucket *bucket, double per_second, double burst, TimestampTz now
 }
 
 /*
- * How many may go now.  A clock that is set back costs what would have come in between, nothing more.
+ * How many may go now.
  */
 int
-bucket_room(TokenBucket *bucket, TimestampTz now)
+bucket_room(TokenBucket *bucket, MonoTime now)
 {
 	if (bucket->per_second == 0)
 		return INT_MAX;
-	if (now > bucket->filled_at)
-		bucket->tokens =
-			Min(bucket->burst,
-				bucket->tokens + bucket->per_second * (now - bucket->filled_at) / USECS_PER_SEC);
+	bucket->tokens =
+		Min(bucket->burst,
+			bucket->tokens + bucket->per_second * (now - bucket->filled_at) / USECS_PER_SEC);
 	bucket->filled_at = now;
 	return bucket->tokens < 1 ? 0 : (int) Min(bucket->tokens, INT_MAX);
 }
@@ -60,11 +57,11 @@ bucket_give_back(TokenBucket *bucket)
 /*
  * When the next one may go; 0: at once.  After bucket_room().
  */
-TimestampTz
+MonoTime
 bucket_next(const TokenBucket *bucket)
 {
 	if (bucket->per_second == 0 || bucket->tokens >= 1)
 		return 0;
 	return bucket->filled_at +
-		   (TimestampTz) ceil((1 - bucket->tokens) / bucket->per_second * USECS_PER_SEC);
+		   (MonoTime) ceil((1 - bucket->tokens) / bucket->per_second * USECS_PER_SEC);
 }

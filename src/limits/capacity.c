@@ -64,7 +64,7 @@ growth(const Capacity *capacity)
 }
 
 static void
-begin_window(Capacity *capacity, TimestampTz now)
+begin_window(Capacity *capacity, MonoTime now)
 {
 	memset(&capacity->sample, 0, sizeof(Sample));
 	capacity->began_at = now;
@@ -149,12 +149,13 @@ end_window(Capacity *capacity)
  * A call that began then has brought a result.
  */
 void
-capacity_answered(Capacity *capacity, TimestampTz began_at, TimestampTz now)
+capacity_answered(Capacity *capacity, MonoTime began_at, MonoTime now)
 {
-	double ms = (now - began_at) / 1000.0;
+	double ms;
 
 	if (began_at < capacity->began_at)
 		return;
+	ms = (now - began_at) / 1000.0;
 	capacity->sample.n++;
 	capacity->sample.sum += ms;
 	capacity->sample.squares += ms * ms;
@@ -169,7 +170,7 @@ capacity_answered(Capacity *capacity, TimestampTz began_at, TimestampTz now)
  * the last decrease tell nothing new.
  */
 void
-capacity_refused(Capacity *capacity, int in_flight, TimestampTz began_at, TimestampTz now)
+capacity_refused(Capacity *capacity, int in_flight, MonoTime began_at, MonoTime now)
 {
 	if (began_at < capacity->began_at)
 		return;

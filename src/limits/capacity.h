@@ -5,7 +5,7 @@
 #ifndef GENJOB_CAPACITY_H
 #define GENJOB_CAPACITY_H
 
-#include "datatype/timestamp.h"
+#include "clock.h"
 
 /* How long calls took: enough to tell a difference from chance. */
 typedef struct Sample
@@ -22,7 +22,7 @@ typedef struct Capacity
 	int ceiling;       /* calls at a time that were too many last; 0: not known */
 
 	/* The window: calls that began since */
-	TimestampTz began_at;
+	MonoTime began_at;
 	Sample sample;
 	bool was_full; /* the limit was reached in it */
 
@@ -36,8 +36,7 @@ typedef struct Capacity
 
 extern int capacity_limit(Capacity *capacity);
 extern void capacity_begun(Capacity *capacity, int in_flight);
-extern void capacity_answered(Capacity *capacity, TimestampTz began_at, TimestampTz now);
-extern void capacity_refused(Capacity *capacity, int in_flight, TimestampTz began_at,
-							 TimestampTz now);
+extern void capacity_answered(Capacity *capacity, MonoTime began_at, MonoTime now);
+extern void capacity_refused(Capacity *capacity, int in_flight, MonoTime began_at, MonoTime now);
 
 #endif /* GENJOB_CAPACITY_H */

@@ -87,7 +87,7 @@ prune_backends(Limits *limits)
  * it cannot be used.  What is known of its backends is kept.
  */
 void
-limits_apply(Limits *limits, Server *server, ServerStats *stats, TimestampTz now)
+limits_apply(Limits *limits, Server *server, ServerStats *stats, MonoTime now)
 {
 	int i;
 
@@ -124,7 +124,7 @@ limits_free(Limits *limits)
  * Whether nothing is in flight, and nothing in the way of a call, so that there is nothing to wait for.
  */
 bool
-limits_are_at_rest(Limits *limits, TimestampTz now)
+limits_are_at_rest(Limits *limits, MonoTime now)
 {
 	int i;
 
@@ -154,7 +154,7 @@ backend_limit(Backend *backend)
 }
 
 static int
-backend_room(Backend *backend, TimestampTz now)
+backend_room(Backend *backend, MonoTime now)
 {
 	int room;
 
@@ -165,7 +165,7 @@ backend_room(Backend *backend, TimestampTz now)
 }
 
 static int
-free_slots(Limits *limits, TimestampTz now)
+free_slots(Limits *limits, MonoTime now)
 {
 	int64 room = 0;
 	int i;
@@ -179,7 +179,7 @@ free_slots(Limits *limits, TimestampTz now)
  * How many calls the rate lets go now, but for one that cancels and whose token is next.
  */
 static int
-tokens_left(Limits *limits, TimestampTz now)
+tokens_left(Limits *limits, MonoTime now)
 {
 	int tokens = bucket_room(&limits->bucket, now);
 
@@ -191,7 +191,7 @@ tokens_left(Limits *limits, TimestampTz now)
  * How many more calls the server may be given now.
  */
 int
-limits_room(Limits *limits, TimestampTz now)
+limits_room(Limits *limits, MonoTime now)
 {
 	if (limits->server == NULL || limits->server->options.paused || limits->held_until > now)
 		return 0;
@@ -236,7 +236,7 @@ limits_are_broken(const Limits *limits)
 }
 
 static void
-note_earliest(TimestampTz *next, TimestampTz candidate, TimestampTz now)
+note_earliest(MonoTime *next, MonoTime candidate, MonoTime now)
 {
 	if (candidate > now && (*next == 0 || candidate < *next))
 		*next = candidate;
@@ -245,10 +245,10 @@ note_earliest(TimestampTz *next, TimestampTz candidate, TimestampTz now)
 /*
  * When time alone may make room where there is none now; 0: it does not.
  */
-TimestampTz
-limits_next_change(Limits *limits, TimestampTz now)
+MonoTime
+limits_next_change(Limits *limits, MonoTime now)
 {
-	TimestampTz next = 0;
+	MonoTime next = 0;
 	int i;
 
 	if (limits->server == NULL || limits->server->options.paused)
@@ -273,7 +273,7 @@ limits_next_change(Limits *limits, TimestampTz now)
 /* ---------- places ---------- */
 
 static Place
-occupy(Limits *limits, Backend *backend, TimestampTz now)
+occupy(Limits *limits, Backend *backend, MonoTime now)
 {
 	Place place = {limits, backend, breaker_begin(&backend->breaker), false, now};
 
@@ -300,7 +300,7 @@ limits_started(const Place *place)
  * limits_room() first.
  */
 Place
-limits_take(Limits *limits, TimestampTz now)
+limits_take(Limits *limits, MonoTime now)
 {
 	Backend *best = NULL;
 	int i;
@@ -341,14 +341,14 @@ limits_cancels(const Limits *limits, int most)
 }
 
 static bool
-backend_may_cancel(const Backend *backend, TimestampTz now)
+backend_may_cancel(const Backend *backend, MonoTime now)
 {
 	return backend->options == NULL ||
 		   (backend->held_until <= now && breaker_room(&backend->breaker, now) > 0);
 }
 
 static bool
-has_backend_for_cancel(const Limits *limits, TimestampTz now)
+has_backend_for_cancel(const Limits *limits, MonoTime now)
 {
 	int i;
 
@@ -365,7 +365,7 @@ has_backend_for_cancel(const Limits *limits, TimestampTz now)
  * rate, by turns with the jobs that wait for them.  A server that is paused is told all the same.
  */
 bool
-limits_may_cancel(Limits *limits, TimestampTz now)
+limits_may_cancel(Limits *limits, MonoTime now)
 {
 	return limits->held_until <= now && has_backend_for_cancel(limits, now) &&
 		   bucket_room(&limits->bucket, now) > 0 &&
@@ -376,10 +376,10 @@ limits_may_cancel(Limits *limits, TimestampTz now)
 /*
  * When time alone may let a call go that cancels, where it may not now; 0: it does not.
  */
-TimestampTz
-limits_next_cancel(Limits *limits, TimestampTz now)
+MonoTime
+limits_next_cancel(Limits *limits, MonoTime now)
 {
-	TimestampTz next = 0;
+	MonoTime next = 0;
 	int i;
 
 	if (limits->held_until > now)
@@ -402,7 +402,7 @@ limits_next_cancel(Limits *limits, TimestampTz now)
  * limits_may_cancel() first.  False where the backend has to be let alone.
  */
 bool
-limits_take_for_cancel(Limits *limits, const char *url, TimestampTz now, Place *place)
+limits_take_for_cancel(Limits *limits, const char *url, MonoTime now, Place *place)
 {
 	Backend *backend = find_backend(limits, url);
 
@@ -425,7 +425,7 @@ limits_take_for_cancel(Limits *limits, const char *url, TimestampTz now, Place *
  * backend of that url, or at another if the server has it no more.  None where there is no backend.
  */
 Place
-limits_resume(Limits *limits, const char *url, TimestampTz now)
+limits_resume(Limits *limits, const char *url, MonoTime now)
 {
 	Backend *backend = url ? find_backend(limits, url) : NULL;
 	Place none = {NULL, NULL, false, false, 0};
@@ -441,7 +441,7 @@ limits_resume(Limits *limits, const char *url, TimestampTz now)
 		return none;
 	resumed = occupy(limits, backend, now);
 	/* how long it takes from here on says nothing of how long calls take */
-	resumed.taken_at = DT_NOBEGIN;
+	resumed.taken_at = MONO_EARLIEST;
 	return resumed;
 }
 
@@ -458,7 +458,7 @@ end_probe(Place *place)
  * one has no room now.
  */
 bool
-limits_move(Place *place, const char *url, TimestampTz now)
+limits_move(Place *place, const char *url, MonoTime now)
 {
 	Backend *backend = find_backend(place->limits, url);
 
@@ -537,7 +537,7 @@ has_choice(const Limits *limits)
  * still needed.
  */
 void
-limits_note(Place *place, CallOutcome outcome, const char *error, TimestampTz now)
+limits_note(Place *place, CallOutcome outcome, const char *error, MonoTime now)
 {
 	Backend *backend = place->backend;
 	const ServerOptions *options;
@@ -562,7 +562,7 @@ limits_note(Place *place, CallOutcome outcome, const char *error, TimestampTz no
  * Takes notice that the job of this place has succeeded.
  */
 void
-limits_note_result(const Place *place, TimestampTz now)
+limits_note_result(const Place *place, MonoTime now)
 {
 	if (place->limits != NULL && place->backend->options != NULL &&
 		place->backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO)
@@ -574,7 +574,7 @@ limits_note_result(const Place *place, TimestampTz now)
  * so.  False where others may go on.
  */
 bool
-limits_hold(const Place *place, TimestampTz until, bool whole_server)
+limits_hold(const Place *place, MonoTime until, bool whole_server)
 {
 	if (place->limits == NULL)
 		return true;
@@ -607,7 +607,7 @@ limits_spare_attempt(const Place *place, CallOutcome outcome)
 /* ---------- what people see ---------- */
 
 static void
-show_backend(BackendStats *shown, Backend *backend, TimestampTz now)
+show_backend(BackendStats *shown, Backend *backend, MonoTime now)
 {
 	const Breaker *breaker = &backend->breaker;
 
@@ -617,12 +617,12 @@ show_backend(BackendStats *shown, Backend *backend, TimestampTz now)
 	if (breaker->is_open)
 	{
 		shown->health = breaker->is_probing ? BACKEND_PROBING : BACKEND_BROKEN;
-		shown->until = breaker->until;
+		shown->until = clock_wall_at(breaker->until);
 	}
 	else if (backend->held_until > now)
 	{
 		shown->health = BACKEND_HELD;
-		shown->until = backend->held_until;
+		shown->until = clock_wall_at(backend->held_until);
 	}
 	else
 		shown->health = BACKEND_OK;
@@ -631,13 +631,13 @@ show_backend(BackendStats *shown, Backend *backend, TimestampTz now)
 }
 
 static void
-show_backends(Limits *limits, TimestampTz now)
+show_backends(Limits *limits, MonoTime now)
 {
 	ServerStats *stats = limits->stats;
 	int n = 0;
 	int i;
 
-	for (i = 0; i < limits->n_backends && n < MAX_BACKENDS; i++)
+	for (i = 0; i < limits->n_backends && n < STATS_BACKENDS; i++)
 	{
 		Backend *backend = limits->backends[i];
 
@@ -652,7 +652,7 @@ show_backends(Limits *limits, TimestampTz now)
  * *plain is what everyone may read, where the reason has words of a server's answer.
  */
 static const char *
-why_not(Limits *limits, const char **plain, TimestampTz now, TimestampTz *until)
+why_not(Limits *limits, const char **plain, MonoTime now, MonoTime *until)
 {
 	*plain = NULL;
 	*until = limits_next_change(limits, now);
@@ -679,10 +679,10 @@ why_not(Limits *limits, const char **plain, TimestampTz now, TimestampTz *until)
  * needed, or NULL.
  */
 void
-limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble, TimestampTz now)
+limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble, MonoTime now)
 {
 	ServerStats *stats = limits->stats;
-	TimestampTz until = 0;
+	MonoTime until = 0;
 	const char *reason;
 	const char *plain;
 
@@ -703,10 +703,10 @@ limits_say_why(Limits *limits, const char *otherwise, const char *fallback_troub
 	stats->in_flight = limits->in_flight;
 	stats->allowed = count_allowed(limits);
 	stats->tokens = limits->bucket.per_second > 0 ? (float) limits->bucket.tokens : -1;
-	stats->tokens_at = limits->bucket.filled_at;
+	stats->tokens_at = clock_wall_at(limits->bucket.filled_at);
 	stats->rate = limits->bucket.per_second;
 	stats->burst = limits->bucket.burst;
-	stats->held_until = until;
+	stats->held_until = until != 0 ? clock_wall_at(until) : 0;
 	shown_keep(stats->held_reason, reason, STATS_REASON_LEN);
 	shown_keep(stats->held_plain, plain, STATS_REASON_LEN);
 	show_backends(limits, now);

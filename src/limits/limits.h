@@ -22,8 +22,8 @@ typedef struct Backend
 	const ServerOptions
 		*options; /* the server's, with this url; NULL: it is not the server's any more */
 	int in_flight;
-	int n_cancels;          /* calls that cancel, which take no place */
-	TimestampTz held_until; /* it asked to wait */
+	int n_cancels;       /* calls that cancel, which take no place */
+	MonoTime held_until; /* it asked to wait */
 	Breaker breaker;
 	Capacity capacity;           /* where max_in_flight is auto */
 	char error[STATS_ERROR_LEN]; /* the last that the breaker counted */
@@ -35,9 +35,9 @@ typedef struct Limits
 	Backend **backends;
 	int n_backends;
 	TokenBucket bucket;
-	TimestampTz held_until; /* the server asked to wait */
-	bool cancels_wait;      /* for a token of the bucket */
-	bool cancels_next;      /* the next token is theirs, for the last one was another's */
+	MonoTime held_until; /* the server asked to wait */
+	bool cancels_wait;   /* for a token of the bucket */
+	bool cancels_next;   /* the next token is theirs, for the last one was another's */
 	int in_flight;
 	ServerStats *stats; /* where what is decided can be read; NULL with server */
 } Limits;
@@ -52,7 +52,7 @@ typedef struct Place
 	Backend *backend;
 	bool is_probe;
 	bool is_cancel; /* it is of a call that cancels, and takes nobody's place */
-	TimestampTz taken_at;
+	MonoTime taken_at;
 } Place;
 
 /* What became of a call, as far as the next ones are concerned. */
@@ -65,30 +65,30 @@ typedef enum CallOutcome
 } CallOutcome;
 
 extern void limits_free(Limits *limits);
-extern bool limits_are_at_rest(Limits *limits, TimestampTz now);
-extern void limits_apply(Limits *limits, Server *server, ServerStats *stats, TimestampTz now);
+extern bool limits_are_at_rest(Limits *limits, MonoTime now);
+extern void limits_apply(Limits *limits, Server *server, ServerStats *stats, MonoTime now);
 
-extern int limits_room(Limits *limits, TimestampTz now);
-extern TimestampTz limits_next_change(Limits *limits, TimestampTz now);
+extern int limits_room(Limits *limits, MonoTime now);
+extern MonoTime limits_next_change(Limits *limits, MonoTime now);
 extern bool limits_are_broken(const Limits *limits);
 extern void limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble,
-						   TimestampTz now);
+						   MonoTime now);
 
-extern Place limits_take(Limits *limits, TimestampTz now);
-extern Place limits_resume(Limits *limits, const char *url, TimestampTz now);
-extern bool limits_may_cancel(Limits *limits, TimestampTz now);
-extern TimestampTz limits_next_cancel(Limits *limits, TimestampTz now);
-extern bool limits_take_for_cancel(Limits *limits, const char *url, TimestampTz now, Place *place);
+extern Place limits_take(Limits *limits, MonoTime now);
+extern Place limits_resume(Limits *limits, const char *url, MonoTime now);
+extern bool limits_may_cancel(Limits *limits, MonoTime now);
+extern MonoTime limits_next_cancel(Limits *limits, MonoTime now);
+extern bool limits_take_for_cancel(Limits *limits, const char *url, MonoTime now, Place *place);
 extern int limits_cancels(const Limits *limits, int most);
-extern bool limits_move(Place *place, const char *url, TimestampTz now);
+extern bool limits_move(Place *place, const char *url, MonoTime now);
 extern void limits_started(const Place *place);
 extern void limits_leave(Place *place);
 extern void limits_give_back(Place *place);
 
 extern CallOutcome limits_outcome(const HttpReply *reply);
-extern void limits_note(Place *place, CallOutcome outcome, const char *error, TimestampTz now);
-extern void limits_note_result(const Place *place, TimestampTz now);
-extern bool limits_hold(const Place *place, TimestampTz until, bool whole_server);
+extern void limits_note(Place *place, CallOutcome outcome, const char *error, MonoTime now);
+extern void limits_note_result(const Place *place, MonoTime now);
+extern bool limits_hold(const Place *place, MonoTime until, bool whole_server);
 extern bool limits_spare_attempt(const Place *place, CallOutcome outcome);
 
 #endif /* GENJOB_LIMITS_H */

@@ -332,10 +332,11 @@ grammar_check_object(const char *text)
 const char *
 grammar_check_header_name(const char *name)
 {
+	/* what frames a message, says who is asked, or is for the next hop alone (RFC 9110, 7.6.1) */
 	static const char *const reserved[] = {
-		"Connection",     "Content-Length",    "Expect",     "Host",
-		"HTTP2-Settings", "Idempotency-Key",   "Keep-Alive", "TE",
-		"Trailer",        "Transfer-Encoding", "Upgrade",
+		"Connection", "Content-Encoding", "Content-Length",    "Expect",
+		"Host",       "HTTP2-Settings",   "Idempotency-Key",   "Keep-Alive",
+		"TE",         "Trailer",          "Transfer-Encoding", "Upgrade",
 	};
 	const char *found = pg_strncasecmp(name, "Proxy-", 6) == 0 ? name : NULL;
 	int i;
@@ -363,6 +364,8 @@ grammar_check_headers(const char *text)
 
 	if (reason != NULL)
 		return reason;
+	if (strstr(text, "\\u0000") != NULL)
+		return "A header must have no NUL character.";
 	for (header = json_parse_trusted(text)->child; header != NULL && reason == NULL;
 		 header = header->next)
 	{

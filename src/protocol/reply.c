@@ -260,6 +260,7 @@ judge_named(Judge *judge, Remote *remote)
 	remote->urls = read_urls(judge, json);
 	remote->usage = answer_read_usage(judge, json);
 	remote->is_private = judge->reply->peer_is_private;
+	remote->is_public = judge->reply->peer_is_public;
 	judge->id = remote->id;
 	if (remote->id == NULL && remote->urls == NULL)
 	{

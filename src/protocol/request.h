@@ -51,6 +51,7 @@ typedef struct Remote
 	char *answer; /* JSON: an answer that has come, while its outputs are downloaded; or NULL */
 	char *usage;  /* JSON: what earlier answers said was used; or NULL */
 	bool is_private; /* the server is in a private network */
+	bool is_public; /* it is not: whatever its name becomes, nothing that follows may lead into one */
 } Remote;
 
 extern HttpRequest *request_build(const RequestSource *source);

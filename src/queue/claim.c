@@ -198,6 +198,7 @@ read_remote(Job *job, uint64 row)
 	job->remote.usage = remote_member(remote, "usage");
 	is_private = remote_member(remote, "private");
 	job->remote.is_private = is_private != NULL && strcmp(is_private, "true") == 0;
+	job->remote.is_public = is_private != NULL && strcmp(is_private, "false") == 0;
 	if (job->remote.answer != NULL)
 		memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS,
 					SAVED_COPIES * strlen(job->remote.answer));
@@ -228,6 +229,8 @@ fill_job(Job *job, uint64 row)
 	job->idempotency_key = claim_text_or_null(row, 10);
 	datum = statement_value(row, 11, &isnull);
 	job->started_at = isnull ? clock_now() : DatumGetTimestampTz(datum);
+	/* of an earlier process, only the calendar knows; it may have been set since */
+	job->began_at = clock_mono() - Max(clock_now() - job->started_at, 0);
 	job->remote.id = claim_text_or_null(row, 12);
 	read_remote(job, row);
 	job->tenant = TextDatumGetCString(statement_not_null(row, 17));
@@ -356,7 +359,7 @@ line_up_for_memory(Turn *turns, int n, bool *any_size, TimestampTz now)
 		memmove(&turns[n_first + 1], &turns[n_first], (i - n_first) * sizeof(Turn));
 		turns[n_first++] = turn;
 	}
-	if (n_first > 0 || schedule_next_for_memory(now) == NULL)
+	if (n_first > 0 || schedule_next_for_memory(clock_mono()) == NULL)
 		return room;
 	*any_size = false;
 	return 0;
@@ -417,12 +420,12 @@ run_claim(Turn *turns, int n, ArrayType *keys, TimestampTz now)
  * that one may know its Idempotency-Key.  If that one has no room, the job waits for it: another would be paid anew.
  */
 static void
-keep_backend(uint64 row, Turn *turn, Job *job, TimestampTz now)
+keep_backend(uint64 row, Turn *turn, Job *job)
 {
 	bool isnull;
 	Datum backend = statement_value(row, 20, &isnull);
 
-	if (isnull || limits_move(&turn->place, TextDatumGetCString(backend), now))
+	if (isnull || limits_move(&turn->place, TextDatumGetCString(backend), clock_mono()))
 		limits_started(&turn->place);
 	else
 		job->waits_for = MemoryContextStrdup(job->context, BACKEND_IS_FULL);
@@ -456,7 +459,7 @@ settle_missing(Turn *const *missing, int n, TimestampTz now)
 
 		if (server_name == NULL || strcmp(server_name, NameStr(missing[i]->home->name)) != 0)
 			continue;
-		schedule_put_off(ids[i], now + LOCKED_RETRY_MS * INT64CONST(1000), false);
+		schedule_put_off(ids[i], clock_mono() + LOCKED_RETRY_MS * INT64CONST(1000), false);
 	}
 }
 
@@ -560,7 +563,7 @@ fail_unreadable(uint64 row, Turn *turn, const ErrorData *error)
  * they are claimed one by one then.
  */
 static void
-start_attempt(uint64 row, Turn *turn, bool is_alone, TimestampTz now)
+start_attempt(uint64 row, Turn *turn, bool is_alone)
 {
 	RowReading reading = {row, NULL};
 	ErrorData *error;
@@ -573,7 +576,7 @@ start_attempt(uint64 row, Turn *turn, bool is_alone, TimestampTz now)
 		fail_unreadable(row, turn, error);
 		return;
 	}
-	keep_backend(row, turn, reading.job, now);
+	keep_backend(row, turn, reading.job);
 	/* whoever has the place leaves it, also when an error ends this: one of both */
 	place = turn->place;
 	turn->place.limits = NULL;
@@ -588,7 +591,7 @@ start_attempt(uint64 row, Turn *turn, bool is_alone, TimestampTz now)
  * Takes in what CLAIM gave.  Those that found no room in memory go into refused; returns their number.
  */
 static int
-take_claimed(Turn *turns, int n, uint64 rows, Turn **refused, TimestampTz now)
+take_claimed(Turn *turns, int n, uint64 rows, Turn **refused)
 {
 	Turn **by_id = palloc(n * sizeof(Turn *));
 	int n_refused = 0;
@@ -610,7 +613,7 @@ take_claimed(Turn *turns, int n, uint64 rows, Turn **refused, TimestampTz now)
 		Datum wanted = statement_value(row, 21, &is_claimed);
 
 		if (is_claimed)
-			start_attempt(row, turn, n == 1, now);
+			start_attempt(row, turn, n == 1);
 		else
 		{
 			limits_give_back(&turn->place);
@@ -635,7 +638,7 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 	Turn **missing = palloc(n * sizeof(Turn *));
 	Turn **refused = palloc(n * sizeof(Turn *));
 	int n_missing = 0;
-	int n_refused = take_claimed(turns, n, rows, refused, now);
+	int n_refused = take_claimed(turns, n, rows, refused);
 	int i;
 
 	for (i = 0; i < n; i++)

@@ -483,7 +483,8 @@ put_off_locked(Name server_name, TimestampTz now)
 	uint64 row;
 
 	for (row = 0; row < rows; row++)
-		schedule_put_off(DatumGetInt64(statement_not_null(row, 1)), now + LOCKED_RETRY_US, false);
+		schedule_put_off(DatumGetInt64(statement_not_null(row, 1)), clock_mono() + LOCKED_RETRY_US,
+						 false);
 }
 
 /*

@@ -112,7 +112,7 @@ typedef struct Unreadable
 {
 	int64 id; /* key */
 	int times;
-	TimestampTz again_at;
+	MonoTime again_at;
 } Unreadable;
 
 static HTAB *unreadable = NULL;
@@ -143,7 +143,7 @@ find_unreadable(int64 id, bool create)
 /*
  * When an orphan is to be looked at again that could neither be read nor failed; 0: it is none.
  */
-static TimestampTz
+static MonoTime
 unreadable_until(int64 id)
 {
 	const Unreadable *entry = find_unreadable(id, false);
@@ -154,7 +154,7 @@ unreadable_until(int64 id)
 /*
  * Fails an orphan whose columns cannot be read.  Returns when to look at it again; 0: it has been failed.
  */
-static TimestampTz
+static MonoTime
 fail_unreadable(int64 id, int attempt, const ErrorData *error)
 {
 	char *words =
@@ -168,7 +168,7 @@ fail_unreadable(int64 id, int attempt, const ErrorData *error)
 	trouble_show_job(TROUBLE_FAIL, id, NULL, refusal);
 	entry = find_unreadable(id, true);
 	entry->again_at =
-		clock_now() + Min(UNREADABLE_MIN_US << Min(entry->times, 10), UNREADABLE_MAX_US);
+		clock_mono() + Min(UNREADABLE_MIN_US << Min(entry->times, 10), UNREADABLE_MAX_US);
 	entry->times++;
 	return entry->again_at;
 }
@@ -178,10 +178,10 @@ fail_unreadable(int64 id, int attempt, const ErrorData *error)
 /* Where a reading of orphans has got to. */
 typedef struct Reading
 {
-	size_t room;         /* bytes that saved answers may take */
-	size_t taken;        /* of that */
-	bool any_size;       /* the first of these may be larger */
-	TimestampTz look_at; /* when to look again; 0: need not */
+	size_t room;      /* bytes that saved answers may take */
+	size_t taken;     /* of that */
+	bool any_size;    /* the first of these may be larger */
+	MonoTime look_at; /* when to look again; 0: need not */
 } Reading;
 
 /*
@@ -213,13 +213,13 @@ read_orphan(Reading *reading, uint64 row)
 
 	if (job_find(id) != NULL || marker_is_condemned(id))
 		return;
-	if (unreadable_until(id) > clock_now())
+	if (unreadable_until(id) > clock_mono())
 		schedule_note_time(&reading->look_at, unreadable_until(id));
 	else if (!fits(reading, row))
-		schedule_note_time(&reading->look_at, clock_now() + LOCKED_RETRY_MS * INT64CONST(1000));
+		schedule_note_time(&reading->look_at, clock_mono() + LOCKED_RETRY_MS * INT64CONST(1000));
 	else if (!claim_read_row(row, &job, &error))
 	{
-		TimestampTz again_at = fail_unreadable(id, attempt, error);
+		MonoTime again_at = fail_unreadable(id, attempt, error);
 
 		if (again_at != 0)
 			schedule_note_time(&reading->look_at, again_at);
@@ -229,7 +229,7 @@ read_orphan(Reading *reading, uint64 row)
 		queue = claim_read_queue(row, job);
 		schedule_refresh();
 		claim_assign(job, queue,
-					 limits_resume(&queue->limits, claim_text_or_null(row, 20), clock_now()));
+					 limits_resume(&queue->limits, claim_text_or_null(row, 20), clock_mono()));
 		limits_started(&job->place);
 	}
 }
@@ -239,7 +239,7 @@ read_orphan(Reading *reading, uint64 row)
  * stopped.  Returns when to look again at those that are left for later, such as saved answers for which there is no
  * memory; 0: there are none.
  */
-TimestampTz
+MonoTime
 queue_read_orphans(void)
 {
 	Reading reading = {.room = memory_room_for_answers() / SAVED_COPIES,
@@ -273,9 +273,10 @@ queue_take_spooled(Job *job, const SpooledJob *spooled)
 	if (DatumGetInt32(statement_not_null(0, 1)) != job->attempt || key == NULL ||
 		strcmp(key, job->idempotency_key) != 0)
 		return false;
+	job->began_at = clock_mono() - Max(clock_now() - job->started_at, 0);
 	queue = schedule_queue(spooled->ran_on);
 	schedule_refresh();
-	claim_assign(job, queue, limits_resume(&queue->limits, spooled->backend, clock_now()));
+	claim_assign(job, queue, limits_resume(&queue->limits, spooled->backend, clock_mono()));
 	limits_started(&job->place);
 	return true;
 }

@@ -41,7 +41,7 @@ typedef struct SpooledJob
 
 extern bool queue_is_mine; /* this process is a dispatcher: triggers let it pass */
 
-extern void queue_init(TimestampTz (*deadline)(void));
+extern void queue_init(MonoTime (*deadline)(void));
 extern bool queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **error);
 
 /* To be called in queue_transact() only */
@@ -64,7 +64,7 @@ extern int queue_fail_waiting(const char *server_name, const char *error, Timest
 extern int queue_keep_home(Turn *turns, int n);
 extern int queue_claim(Turn *turns, int n, TimestampTz now);
 extern bool queue_guard(QueueWork work, void *arg, ErrorData **error);
-extern TimestampTz queue_read_orphans(void);
+extern MonoTime queue_read_orphans(void);
 extern void queue_read_cancels(void);
 extern bool queue_must_read_cancels(void);
 extern void queue_forget_cancels(void);
@@ -82,6 +82,6 @@ extern void queue_test_values(void *refusals);
 /* Runs transactions of its own */
 extern void queue_sweep_begin(TimestampTz now);
 extern void queue_sweep(TimestampTz now);
-extern TimestampTz queue_sweep_next(void);
+extern MonoTime queue_sweep_next(void);
 
 #endif /* GENJOB_QUEUE_H */

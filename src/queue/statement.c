@@ -31,6 +31,7 @@
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
+#include "standby.h"
 
 #define LEAVE_LAST_US (5 * USECS_PER_SEC) /* for a transaction that was cancelled to end */
 
@@ -239,7 +240,7 @@ static char schema[NAMEDATALEN]; /* of the tables; empty until queue_look() */
 /* ---------- transactions ---------- */
 
 static TimeoutId leave_timeout;
-static TimestampTz (*leave_deadline)(void);
+static MonoTime (*leave_deadline)(void);
 
 /*
  * A transaction that waits (for a synchronous standby, say) must not keep the server from stopping.  It is
@@ -249,9 +250,10 @@ static TimestampTz (*leave_deadline)(void);
 static void
 leave_callback(void)
 {
-	TimestampTz deadline = leave_deadline();
-	TimestampTz now = clock_now();
+	MonoTime deadline = leave_deadline();
+	MonoTime now = clock_uptime();
 
+	standby_end_wait();
 	if (deadline == 0 || now < deadline)
 		return;
 	if (now >= deadline + LEAVE_LAST_US)
@@ -266,7 +268,7 @@ leave_callback(void)
  * the process with it, after the time that deadline tells; 0: it may go on.
  */
 void
-queue_init(TimestampTz (*deadline)(void))
+queue_init(MonoTime (*deadline)(void))
 {
 	queue_is_mine = true;
 	plans_init();
@@ -328,10 +330,12 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		enable_timeout_every(leave_timeout, GetCurrentTimestamp() + USECS_PER_SEC, 1000);
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
+		standby_begin();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		run_work(work, arg);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
+		standby_committed();
 		succeeded = true;
 	}
 	PG_CATCH();

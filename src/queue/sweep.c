@@ -35,9 +35,9 @@ static struct
 	bool is_new;
 	TimestampTz
 		end; /* all jobs with this run_at or a later one have been looked at; DT_NOBEGIN: no sweep */
-	int64 width;         /* of the next slice, us */
-	bool is_narrowest;   /* it cannot be divided: is read however long it takes */
-	TimestampTz next_at; /* the next step */
+	int64 width;       /* of the next slice, us */
+	bool is_narrowest; /* it cannot be divided: is read however long it takes */
+	MonoTime next_at;  /* the next step */
 } sweep = {.end = DT_NOBEGIN};
 
 /*
@@ -52,13 +52,13 @@ queue_sweep_begin(TimestampTz now)
 	sweep.end = now + 1;
 	sweep.width = FIRST_WIDTH;
 	sweep.is_narrowest = false;
-	sweep.next_at = now;
+	sweep.next_at = clock_mono();
 }
 
 /*
  * When queue_sweep() has something to do; 0: nothing.
  */
-TimestampTz
+MonoTime
 queue_sweep_next(void)
 {
 	return sweep.end == DT_NOBEGIN ? 0 : sweep.next_at;
@@ -211,7 +211,7 @@ divide_slice(void)
 void
 queue_sweep(TimestampTz now)
 {
-	TimestampTz began = clock_now();
+	MonoTime began = clock_mono();
 	ErrorData *error;
 
 	if (!queue_transact("looking for jobs that no commit told of", read_slices, &now, &error))
@@ -226,5 +226,5 @@ queue_sweep(TimestampTz now)
 			sweep.end = DT_NOBEGIN;
 		}
 	}
-	sweep.next_at = clock_now() + PAUSE * (clock_now() - began);
+	sweep.next_at = clock_mono() + PAUSE * (clock_mono() - began);
 }

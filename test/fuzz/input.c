@@ -174,7 +174,7 @@ bytes_of(const char *data, size_t len)
 	memcpy(bytes->data, data, len);
 	bytes->data[len] = '\0';
 	bytes->len = bytes->capacity = len;
-	memory_resize(MEMORY_ANSWERS, 0, bytes->capacity);
+	memory_resize(MEMORY_ANSWERS, NULL, 0, bytes->capacity);
 	return bytes;
 }
 

@@ -170,6 +170,7 @@ query("INSERT INTO gen_jobs (server, request) VALUES ('hasty', '$fast')");
 my $begun = time;
 eventually(all_ended('hasty'), '... and then another one');
 cmp_ok(time - $begun, '>', 1.5, '... which has waited longer than its timeout');
+eventually(all_ended('dripping'), 'both end');
 is(outcomes('hasty') . ' ' . outcomes('dripping'), 'succeeded|1|1 succeeded|1|1', '... and is not lost');
 query("SELECT genjob.cancel(id) FROM gen_jobs WHERE state = 'running'");
 

@@ -1,0 +1,73 @@
+/*
+ * heavy.c
+ *		Calls that have so much to read that they could take the loop for themselves: they take turns.
+ *
+ * libcurl reads a socket up to a hundred times at a visit, and comes back at once, in every other call's visit too, to
+ * one that still has something then.  With a few dozen of those, nobody else gets on for seconds.  So a call whose visit
+ * took long is paused, and gets its next visit when its turn comes; between them there is time for everything else.
+ */
+#include "postgres.h"
+
+#include "http/transfer.h"
+
+
+static dlist_head waiting = DLIST_STATIC_INIT(waiting); /* whose turn comes first, first */
+static int n_waiting = 0;
+
+/*
+ * A transfer that is paused waits for its turn.  Called by libcurl's callbacks.
+ */
+void
+heavy_wait(HttpTransfer *transfer)
+{
+	if (transfer->is_heavy)
+		return;
+	transfer->is_heavy = true;
+	dlist_push_tail(&waiting, &transfer->heavy_node);
+	n_waiting++;
+}
+
+/*
+ * A visit to an active transfer took so long: has it wait for its next one, if that was long.
+ */
+void
+heavy_note(HttpTransfer *transfer, int64 us)
+{
+	if (us < HEAVY_US || !transfer->is_active || transfer->is_paused || transfer->is_heavy ||
+		transfer->is_connecting)
+		return;
+	heavy_wait(transfer);
+	/* in both directions: of one alone libcurl would take notice by a visit */
+	if (curl_easy_pause(transfer->easy, CURLPAUSE_ALL) != CURLE_OK)
+		heavy_forget(transfer);
+}
+
+/*
+ * The transfer whose turn it is, or NULL.
+ */
+HttpTransfer *
+heavy_next(void)
+{
+	if (dlist_is_empty(&waiting))
+		return NULL;
+	return dlist_container(HttpTransfer, heavy_node, dlist_head_node(&waiting));
+}
+
+/*
+ * The call is over, or no heavy one any more.
+ */
+void
+heavy_forget(HttpTransfer *transfer)
+{
+	if (!transfer->is_heavy)
+		return;
+	dlist_delete(&transfer->heavy_node);
+	n_waiting--;
+	transfer->is_heavy = false;
+}
+
+int
+heavy_count(void)
+{
+	return n_waiting;
+}

@@ -1,0 +1,105 @@
+/*
+ * outcome.c
+ *		How a call has ended: libcurl's codes in genjob's words.
+ */
+#include "postgres.h"
+
+#include "http/transfer.h"
+
+#define LONGEST_LINE (1024 * 1024) /* of headers; libcurl takes less */
+
+/*
+ * libcurl says that it has no memory also where a line of an answer's headers is longer than it takes.
+ */
+static bool
+has_memory(void)
+{
+	void *volatile some = malloc(LONGEST_LINE);
+
+	free(some);
+	return some != NULL;
+}
+
+static HttpError
+classify(const HttpTransfer *transfer, CURLcode code)
+{
+	if (transfer->refused_address)
+		return HTTP_FORBIDDEN;
+	if (transfer->refused_resending)
+		return HTTP_CUT;
+	if (transfer->is_flooded)
+		return HTTP_GARBLED;
+	switch (code)
+	{
+		case CURLE_OK:
+			return HTTP_OK;
+		case CURLE_COULDNT_RESOLVE_HOST:
+			return HTTP_RESOLVE;
+		case CURLE_COULDNT_CONNECT:
+			return HTTP_CONNECT;
+		case CURLE_OPERATION_TIMEDOUT:
+			return transfer->reply->sent ? HTTP_TIMEOUT : HTTP_CONNECT;
+		case CURLE_PEER_FAILED_VERIFICATION:
+		case CURLE_SSL_CACERT_BADFILE:
+		case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
+			return HTTP_UNTRUSTED;
+		case CURLE_SSL_CONNECT_ERROR:
+			return HTTP_TLS;
+		case CURLE_GOT_NOTHING:
+		case CURLE_SEND_ERROR:
+		case CURLE_RECV_ERROR:
+		case CURLE_PARTIAL_FILE:
+		case CURLE_SEND_FAIL_REWIND:
+			return HTTP_CUT;
+		case CURLE_UNSUPPORTED_PROTOCOL:
+		case CURLE_WEIRD_SERVER_REPLY:
+		case CURLE_BAD_CONTENT_ENCODING:
+			return HTTP_GARBLED;
+		case CURLE_OUT_OF_MEMORY:
+			return transfer->n_sendings > 0 && has_memory() ? HTTP_GARBLED : HTTP_MEMORY;
+		case CURLE_WRITE_ERROR:
+			return transfer->out_of_memory ? HTTP_MEMORY
+				   : transfer->overflowed  ? HTTP_TOO_LARGE
+										   : HTTP_GARBLED;
+		default:
+			return HTTP_OTHER;
+	}
+}
+
+static void
+describe(HttpTransfer *transfer, CURLcode code)
+{
+	char *text = transfer->error_text;
+
+	if (transfer->reply->error == HTTP_OK)
+		text[0] = '\0';
+	else if (transfer->is_flooded)
+		strlcpy(text, "more than a megabyte came in which there is no answer", CURL_ERROR_SIZE);
+	else if (code == CURLE_OUT_OF_MEMORY && transfer->reply->error == HTTP_GARBLED)
+		strlcpy(text, "a line of its headers is too long", CURL_ERROR_SIZE);
+	else if (text[0] == '\0')
+		strlcpy(text, curl_easy_strerror(code), CURL_ERROR_SIZE);
+}
+
+/*
+ * Notes in a transfer's reply what has become of it, while libcurl still knows.
+ */
+void
+outcome_note(HttpTransfer *transfer, CURLcode code)
+{
+	HttpReply *reply = transfer->reply;
+	long request_size = 0;
+	long status = 0;
+
+	/* before that, libcurl may still tell of the call that had the handle before */
+	if (transfer->n_sendings > 0)
+	{
+		curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
+		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+	}
+	reply->sent = request_size > 0;
+	reply->status = (int) status;
+	reply->error = classify(transfer, code);
+	reply->error_text = transfer->error_text;
+	describe(transfer, code);
+}

@@ -1,0 +1,202 @@
+/*
+ * visits.c
+ *		Letting libcurl get on with each call, without any of them taking the loop for itself.
+ */
+#include "postgres.h"
+
+#include "http/transfer.h"
+#include "watch.h"
+
+#define MIN_READ 1024   /* bytes that libcurl reads at a time at least, where there are so many */
+#define LONG_US 2000    /* after which a visit is ended where libcurl lets us */
+#define FLOOD_LOOKS 256 /* short visits to a socket between two looks whether they bring anything */
+#define FLOOD_BYTES \
+	(1024 * 1024)      /* that may come without, and as many times more as the body has: */
+#define FLOOD_RATIO 32 /* TLS of single bytes is legal */
+
+static MonoTime visit_enough =
+	PG_INT64_MAX; /* when the present visit has taken long, by clock_uptime() */
+
+/*
+ * Whether the present visit has taken so long that the rest must wait.  For libcurl's callbacks: chunks of a byte each
+ * are legal.
+ */
+bool
+visits_take_long(void)
+{
+	return clock_uptime() > visit_enough;
+}
+
+static HttpTransfer *
+find_by_socket(int fd)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &http_active)
+	{
+		HttpTransfer *transfer = dlist_container(HttpTransfer, active_node, iter.cur);
+
+		if (transfer->fd == fd)
+			return transfer;
+	}
+	return NULL;
+}
+
+/*
+ * Ends a transfer that was read much of, if hardly any of that is of an answer: chunks without data, say, or what goes
+ * with them.
+ */
+static void
+end_flood(HttpTransfer *transfer)
+{
+	int unread;
+	uint64 bytes;
+	uint64 received = transfer->reply->body->len + transfer->spilled;
+
+	if (transfer->fd < 0)
+		return;
+	bytes = watch_bytes_read(transfer->fd, &unread);
+	if (transfer->flood_bytes == 0)
+	{
+		transfer->flood_bytes = bytes;
+		transfer->flood_received = received;
+	}
+	else if (bytes - transfer->flood_bytes >
+			 FLOOD_BYTES + FLOOD_RATIO * (received - transfer->flood_received))
+	{
+		transfer->is_flooded = true;
+		http_finish(transfer, CURLE_RECV_ERROR);
+	}
+}
+
+/*
+ * Has one that was paused between two visits go on.
+ */
+static void
+resume(HttpTransfer *transfer)
+{
+	CURLcode code;
+
+	if (!transfer->is_heavy)
+		return;
+	heavy_forget(transfer);
+	visit_enough = clock_uptime() + LONG_US;
+	code = curl_easy_pause(transfer->easy, CURLPAUSE_CONT);
+	if (code != CURLE_OK)
+		http_finish(transfer, code);
+}
+
+/*
+ * A visit to a transfer took so long.
+ */
+static void
+note_visit(HttpTransfer *transfer, int64 us)
+{
+	http_take_done();
+	if (!transfer->is_active)
+		return;
+	end_flood(transfer);
+	heavy_note(transfer, us);
+}
+
+/*
+ * Serves sockets that have something to do: each once, and for a limited time in all.  For the others the next turn
+ * comes soon, with those first that got least.
+ */
+void
+visits_serve(const struct epoll_event *events, int n, MonoTime enough)
+{
+	MonoTime now = clock_uptime();
+	int running;
+	int i;
+
+	for (i = 0; i < n && (i == 0 || now < enough); i++)
+	{
+		int fd = events[i].data.fd;
+		MonoTime before = now;
+		int flags = 0;
+		int times;
+
+		if (events[i].events & (EPOLLIN | EPOLLHUP))
+			flags |= CURL_CSELECT_IN;
+		if (events[i].events & EPOLLOUT)
+			flags |= CURL_CSELECT_OUT;
+		if (events[i].events & EPOLLERR)
+			flags |= CURL_CSELECT_ERR;
+		visit_enough = before + LONG_US;
+		curl_multi_socket_action(http_multi, fd, flags, &running);
+		now = clock_uptime();
+		times = watch_charge(fd, now - before);
+		if (times > 0 && (now - before >= HEAVY_US || times % FLOOD_LOOKS == 0))
+		{
+			HttpTransfer *transfer = find_by_socket(fd);
+
+			if (transfer != NULL)
+				note_visit(transfer, now - before);
+		}
+	}
+}
+
+void
+visits_run_timer(void)
+{
+	int running;
+
+	if (http_timer_due == 0 || http_timer_due > clock_uptime())
+		return;
+	http_timer_due = 0;
+	visit_enough = clock_uptime() + LONG_US;
+	curl_multi_socket_action(http_multi, CURL_SOCKET_TIMEOUT, 0, &running);
+}
+
+/*
+ * Visits those that have much to read, each once, for as long as there is time; one at least.
+ */
+void
+visits_heavy(MonoTime enough)
+{
+	int left = heavy_count();
+	MonoTime before = clock_uptime();
+	HttpTransfer *transfer;
+
+	while (left-- > 0 && (transfer = heavy_next()) != NULL)
+	{
+		MonoTime now;
+
+		resume(transfer);
+		visits_run_timer();
+		now = clock_uptime();
+		note_visit(transfer, now - before);
+		if (now >= enough)
+			break;
+		before = now;
+	}
+}
+
+/*
+ * Reads what had come of a transfer's answer when its time was over.  Whether that has ended it, or put it off.
+ */
+bool
+visits_read_rest(HttpTransfer *transfer)
+{
+	uint64 enough;
+	int unread;
+	int running;
+	int times;
+
+	resume(transfer);
+	if (!transfer->is_timed || transfer->is_connecting || transfer->fd < 0)
+		return !transfer->is_timed;
+	enough = watch_bytes_read(transfer->fd, &unread) + unread;
+	visit_enough = PG_INT64_MAX;
+	/* one more finds the end of the connection */
+	for (times = unread / MIN_READ + 1; times >= 0; times--)
+	{
+		curl_multi_socket_action(http_multi, transfer->fd, CURL_CSELECT_IN, &running);
+		http_take_done();
+		if (!transfer->is_timed || transfer->fd < 0 ||
+			watch_bytes_read(transfer->fd, &unread) > enough)
+			break;
+	}
+	return !transfer->is_timed;
+}

@@ -1,0 +1,114 @@
+# A calendar that is set, by an hour back or forward, while jobs run; and a name that comes to lead elsewhere. Both by a
+# library that is preloaded into the server (test/standin/shim.c).
+
+use strict;
+use warnings;
+
+use File::Basename qw(dirname);
+use Time::HiRes qw(sleep time);
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use StandIn;
+
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my $standin = StandIn->new;
+my $shim = dirname(StandIn::binary()) . '/shim.so';
+my $n = 40;
+
+sub write_file { my ($name, $text) = @_; open(my $file, '>', "$folder/$name.new"); print $file $text; close $file; rename("$folder/$name.new", "$folder/$name"); return; }
+
+write_file('clock', 0);
+write_file('host', '8.8.8.8');
+chmod 0755, $folder;
+my $node = new_node(start => 0);
+{
+	local $ENV{LD_PRELOAD} = $shim;
+	local $ENV{SHIM_CLOCK} = "$folder/clock";
+	local $ENV{SHIM_HOST} = "$folder/host";
+	$node->start;
+}
+$node->safe_psql('postgres', 'CREATE EXTENSION genjob');
+wait_dispatcher($node);
+
+sub query
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+my $before = query('SELECT extract(epoch FROM clock_timestamp())');
+write_file('clock', 3600);
+plan skip_all => 'the clock of the server cannot be moved here' if query('SELECT extract(epoch FROM clock_timestamp())') - $before < 3000;
+write_file('clock', 0);
+
+create_server($node, 'asked', 'replicate', $standin, model => 'm', timeout => '60 s', poll_interval => '100 ms', max_in_flight => 2 * $n);
+create_server($node, 'slow', 'openai-images', $standin, timeout => '20 s', max_in_flight => $n);
+create_server($node, 'held', 'openai-images', $standin, retry_base => '100 ms');
+create_server($node, 'rated', 'openai-images', $standin, rate_limit => '5/s');
+
+# An hour back or forward with predictions, calls, a hold and a rate under way: all end in seconds.
+sub step
+{
+	my ($number, $from, $to, $what) = @_;
+	subtest "wires $number: a clock that is set an hour $what stops nothing and fails nothing" => sub {
+		query('DELETE FROM gen_jobs');
+		$standin->reset;
+		write_file('clock', $from);
+		my $slow = literal(StandIn::request(prompt => 'x', latency_ms => 3000));
+		query("INSERT INTO gen_jobs (server, request) SELECT server, $slow FROM generate_series(1, $n), unnest(ARRAY['asked', 'slow']) server");
+		# run_at is a time of the calendar: these are due whatever that says
+		query("INSERT INTO gen_jobs (server, request, run_at) SELECT 'rated', '{\"prompt\": \"y\"}', '2000-01-01' FROM generate_series(1, 25)");
+		my $refused = enqueue($node, 'held', StandIn::request(prompt => 'held', faults => [ { status => 429, retry_after => '2' } ]));
+		ok($node->poll_query_until('postgres', "SELECT count(remote_id) = $n FROM gen_jobs WHERE server = 'asked'"), 'predictions run');
+		ok($node->poll_query_until('postgres', "SELECT attempt = 1 AND state = 'queued' FROM gen_jobs WHERE id = $refused"), 'a server asks to wait');
+		my $begun = time;
+		write_file('clock', $to);
+		# what the table has is by the calendar: another job of that server is due at once, and waits for the hold alone
+		my $next = enqueue($node, 'held', { prompt => 'after the hold' });
+		ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM gen_jobs WHERE id <> $refused AND state IN ('queued', 'running')"), 'all end');
+		cmp_ok(time - $begun, '<', 30, '... soon');
+		is(query("SELECT DISTINCT server, state, attempt FROM gen_jobs WHERE id <> $refused ORDER BY 1"), "asked|succeeded|1\nheld|succeeded|1\nrated|succeeded|1\nslow|succeeded|1", '... with success, at the first attempt');
+		is($standin->counts(summary => 1)->{max_submitted_per_key}, 1, 'no prediction was submitted twice');
+		write_file('clock', $from);
+		query('DELETE FROM gen_jobs');
+	};
+	return;
+}
+
+step(61, 0, -3600, 'back');
+step(62, 0, 3600, 'forward');
+
+subtest 'wires 63: the name of a server that was public comes to lead to this machine: nothing follows it, no secret is told' => sub {
+	write_file('clock', 0);
+	write_file('host', '8.8.8.8');
+	$standin->reset;
+	# connections to 8.8.8.8 come to the stand-in all the same
+	create_server($node, 'moving', 'replicate', 'http://moving.test:' . $standin->port, model => 'm', poll_interval => '100 ms', timeout => '10 s');
+	my @ids = map { enqueue($node, 'moving', StandIn::request(prompt => "m$_", latency_ms => 60_000)) } 1 .. 3;
+	ok($node->poll_query_until('postgres', "SELECT count(remote_id) = 3 FROM gen_jobs WHERE server = 'moving'"), 'predictions run at a public server');
+	is(query("SELECT DISTINCT remote ->> 'private' FROM gen_jobs WHERE server = 'moving'"), 'false', '... which is known');
+	ok($node->poll_query_until('postgres', "SELECT bool_and(phase = 'waiting' OR phase = 'polling') FROM genjob.activity"), '... and asked about');
+	my $polls = sub { my $c = $standin->counts(summary => 1); return $c->{polls} };
+	$standin->wait_for(sub { $_[0]{polls} > 0 });
+
+	# a process that has no connection to it, and has not looked up its name
+	write_file('host', '127.0.0.1');
+	my $pid = dispatcher_pid($node);
+	query("SELECT pg_terminate_backend($pid)");
+	wait_dispatcher($node, 'postgres', $pid);
+	my $had = $polls->();
+	query("SELECT genjob.cancel($ids[0])");
+	ok($node->poll_query_until('postgres', "SELECT coalesce(error ~ 'did not confirm it', false) FROM gen_jobs WHERE id = $ids[0]"), 'a cancel does not reach it');
+	ok(wait_state($node, $ids[1], 'failed'), 'nor does a question');
+	like(job($node, $ids[1])->{error}, qr/leads into a private network|may still run/, '... which the job says');
+	is($polls->() - $had, 0, 'nobody on this machine was asked');
+	is($standin->counts->{cancels} // 0, 0, '... or told to cancel');
+};
+
+$standin->stop;
+$node->stop;
+done_testing();
