@@ -205,10 +205,10 @@ job_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType *ty
 		datums[i] = read(jobs[i], column, &nulls[i]);
 	array = construct_md_array(datums, nulls, 1, dims, bounds, type->type, type->len,
 							   type->by_value, type->align);
-	/* it has copies, perhaps of megabytes */
+	/* it has copies, perhaps of megabytes; a result stays with its job */
 	for (i = 0; i < n && !type->by_value; i++)
 	{
-		if (!nulls[i])
+		if (!nulls[i] && DatumGetPointer(datums[i]) != (Pointer) jobs[i]->result)
 			pfree(DatumGetPointer(datums[i]));
 	}
 	return PointerGetDatum(array);
