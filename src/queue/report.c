@@ -11,6 +11,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
@@ -50,6 +51,9 @@ typedef enum ReportColumn
 #define REPORT_LARGE_ID (REPORT_COLUMNS + 1)
 #define REPORT_LARGE_RESULT (REPORT_COLUMNS + 2)
 #define REPORT_ARGS (REPORT_COLUMNS + 3)
+
+/* Long for a row that others are just about to let go of, short for all who wait meanwhile */
+#define ROW_LOCK_TIMEOUT "50ms"
 
 typedef struct ColumnType
 {
@@ -231,7 +235,7 @@ store_output(int64 job_id, int ordinal, const Output *output)
  * The outputs that came; one that could not be downloaded leaves out its ordinal.
  */
 static void
-store_outputs(const Job *job)
+store_each(const Job *job)
 {
 	ListCell *cell;
 	int ordinal = 1;
@@ -244,6 +248,35 @@ store_outputs(const Job *job)
 			store_output(job->id, ordinal, output);
 		ordinal++;
 	}
+}
+
+/*
+ * The same, without a wait for who holds a row of an earlier attempt, or one that takes the place of a new one: all
+ * jobs of the database would wait with it.  The error is the job's own, not that of a lock on the table.
+ */
+static void
+store_outputs(const Job *job)
+{
+	int level = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", ROW_LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	PG_TRY();
+	{
+		store_each(job);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		FlushErrorState();
+		ereport(ERROR, (errcode(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION),
+						errmsg("another transaction holds rows of gen_outputs of job " INT64_FORMAT,
+							   job->id),
+						errhint("End it; pg_locks and pg_prepared_xacts show which.")));
+	}
+	PG_END_TRY();
+	AtEOXact_GUC(false, level);
 }
 
 /* ---------- outputs of earlier attempts ---------- */

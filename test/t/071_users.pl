@@ -417,6 +417,43 @@ sub wait_for_another
 	die 'no other dispatcher came up';
 }
 
+# ---- locks ----
+
+try_that 'a role with UPDATE locks a whole table, by its name or through a view, so that no job runs' => sub {
+	my $refused = qr/^ERROR:  must be owner of table (gen_jobs|tenant_weights) to lock it against others/;
+
+	query(q{GRANT UPDATE ON genjob.tenant_weights TO mallory; GRANT CREATE ON SCHEMA public TO mallory});
+	query(q{SET ROLE mallory; CREATE VIEW mine AS SELECT id FROM gen_jobs; CREATE VIEW yours AS SELECT (SELECT max(id) FROM mine) AS id});
+	for my $mode ('SHARE', 'SHARE ROW EXCLUSIVE', 'EXCLUSIVE', 'ACCESS EXCLUSIVE')
+	{
+		like(as('mallory', "BEGIN; LOCK TABLE $_ IN $mode MODE"), $refused, "$_ in $mode mode") foreach 'gen_jobs', 'genjob.tenant_weights', 'mine', 'yours', 'ONLY gen_jobs';
+	}
+	like(as('mallory', q{BEGIN; LOCK gen_jobs}), $refused, 'the mode that is the default');
+	like(as('mallory', q{DO $$BEGIN LOCK TABLE public.gen_jobs; END$$}), $refused, 'in a function');
+	like(as('alice', "BEGIN; LOCK TABLE genjob.$_ IN ACCESS EXCLUSIVE MODE"), qr{permission denied|must be owner of table gen_jobs}, "the view genjob.$_") foreach qw(own_jobs servers tenants activity);
+	is(as('mallory', q{BEGIN; LOCK TABLE gen_jobs IN ACCESS SHARE MODE; LOCK TABLE gen_jobs IN ROW EXCLUSIVE MODE; COMMIT; SELECT 1}), '1', 'modes that keep nobody from writing are had');
+	is(query(q{BEGIN; LOCK TABLE gen_jobs, mine IN ACCESS EXCLUSIVE MODE; COMMIT; SELECT 1}), '1', 'an administrator has all');
+	query(q{DROP VIEW mine CASCADE; REVOKE ALL ON genjob.tenant_weights FROM mallory; REVOKE CREATE ON SCHEMA public FROM mallory});
+};
+
+try_that 'a role keeps rows of gen_outputs of its jobs in an open transaction, so that the dispatcher waits for them' => sub {
+	query(q{GRANT INSERT ON gen_outputs TO mallory});
+	my @held = split /\n/, as('mallory', q{INSERT INTO gen_jobs (server, request)
+		SELECT 'painter', '{"prompt": "held", "standin": {"latency_ms": 1500}}' FROM generate_series(1, 6) RETURNING id});
+
+	ok($node->poll_query_until('postgres', q{SELECT count(*) = 6 FROM gen_jobs WHERE state = 'running'}));
+	as('mallory', 'BEGIN; ' . join('', map { "INSERT INTO gen_outputs VALUES ($_, 1, 'text/plain', 0, '', '');" } @held) . q{PREPARE TRANSACTION 'outputs'});
+	ok($node->poll_query_until('postgres', q{SELECT last_error ~ 'another transaction holds rows of gen_outputs of job' FROM genjob.workers WHERE database = 'postgres'}),
+		'genjob.workers says so');
+	my $id = as('alice', q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "beside"}') RETURNING id});
+	ok(wait_state($node, $id, 'succeeded'));
+	# alone it takes milliseconds; to wait for each row as for a lock on the table took 5 s for one
+	is(query("SELECT finished_at - created_at < '4 s' FROM gen_jobs WHERE id = $id"), 't', "another's job is run meanwhile");
+	query(q{ROLLBACK PREPARED 'outputs'; REVOKE INSERT ON gen_outputs FROM mallory});
+	ok(wait_state($node, $_, 'succeeded'), "job $_ keeps its answer") foreach @held;
+	is(query('SELECT max(attempt) FROM gen_jobs WHERE id IN (' . join(', ', @held) . ')'), '1', '... which is paid for once');
+};
+
 $node->stop;
 $standin->stop;
 done_testing();
