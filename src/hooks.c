@@ -11,6 +11,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
@@ -22,6 +23,7 @@
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -32,9 +34,11 @@
 #include "storage/procarray.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "clock.h"
@@ -132,6 +136,57 @@ check_new_constraint(Oid constraint)
 						errhint("Refer to gen_jobs (id) instead.")));
 }
 
+static Oid
+type_owner(Oid type)
+{
+	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for type %u", type);
+	owner = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * A foreign key is checked as the owner of the table that it refers to, and casts what it compares: to a type of
+ * others, any role may write such a cast.
+ */
+static void
+check_key_types(Oid constraint)
+{
+	HeapTuple tuple =
+		new_tuple(ConstraintRelationId, ConstraintOidIndexId, Anum_pg_constraint_oid, constraint);
+	Form_pg_constraint form =
+		HeapTupleIsValid(tuple) ? (Form_pg_constraint) GETSTRUCT(tuple) : NULL;
+	AttrNumber columns[INDEX_MAX_KEYS];
+	AttrNumber referred[INDEX_MAX_KEYS];
+	AttrNumber set_columns[INDEX_MAX_KEYS];
+	Oid operators[3][INDEX_MAX_KEYS];
+	int n;
+	int n_set;
+	int i;
+
+	if (form == NULL || form->contype != CONSTRAINT_FOREIGN || !is_ours(form->confrelid))
+		return;
+	DeconstructFkConstraintRow(tuple, &n, columns, referred, operators[0], operators[1],
+							   operators[2], &n_set, set_columns);
+	for (i = 0; i < n; i++)
+	{
+		Oid type = getBaseType(get_atttype(form->conrelid, columns[i]));
+
+		if (type >= FirstNormalObjectId && !superuser_arg(type_owner(type)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("a column of type %s cannot refer to table %s", format_type_be(type),
+							get_rel_name(form->confrelid)),
+					 errdetail("Casts of the type would run with the rights of that table's owner."),
+					 errhint("Give the column the type of the one that it refers to, %s.",
+							 format_type_be(get_atttype(form->confrelid, referred[i])))));
+	}
+}
+
 /* ---------- commands of others ---------- */
 
 static void
@@ -163,6 +218,8 @@ object_access(ObjectAccessType access, Oid class, Oid object, int subid, void *a
 		case ConstraintRelationId:
 			if (access == OAT_POST_CREATE && !superuser())
 				check_new_constraint(object);
+			if (access == OAT_POST_CREATE)
+				check_key_types(object);
 			break;
 		default:
 			break;

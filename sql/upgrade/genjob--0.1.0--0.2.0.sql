@@ -200,15 +200,15 @@ BEGIN
 			NULL; -- another database creates the extension at this moment
 		END;
 	END IF;
-	-- One that PostgreSQL 16 and later lets the creator of a role keep gives none of its rights by itself.
+	-- Also a membership without INHERIT and SET, as PostgreSQL 16 and later lets the creator of a role keep: its ADMIN
+	-- OPTION gives what it lacks.
 	SELECT concat_ws(', ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolcanlogin THEN 'LOGIN' END,
 			CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
 			CASE WHEN r.rolreplication THEN 'REPLICATION' END, CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END,
 			(SELECT 'a member of ' || string_agg(m.roleid::regrole::text, ', ') FROM pg_auth_members m WHERE m.member = r.oid),
 			(SELECT 'with the members ' || string_agg(m.member::regrole::text, ', ')
 				FROM pg_auth_members m JOIN pg_authid a ON a.oid = m.member
-				WHERE m.roleid = r.oid AND NOT a.rolsuper
-				AND (coalesce(to_jsonb(m)->>'inherit_option', 'true') = 'true' OR coalesce(to_jsonb(m)->>'set_option', 'true') = 'true')))
+				WHERE m.roleid = r.oid AND NOT a.rolsuper))
 		INTO STRICT wrong FROM pg_authid r WHERE r.rolname = 'genjob_dispatcher';
 	IF wrong <> '' THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',

@@ -545,7 +545,7 @@ queue_look(void)
 	environment_reread();
 	execute("SELECT n.nspname, e.extversion, n.oid FROM pg_catalog.pg_extension e"
 			" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
-	tables_set(InvalidOid, InvalidOid, InvalidOid);
+	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid);
 	if (SPI_processed == 0)
 		return QUEUE_ABSENT;
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
@@ -559,7 +559,8 @@ queue_look(void)
 		memset(plans, 0, sizeof(plans));
 	}
 	tables_set(extension_table("gen_jobs", namespace), extension_table("gen_outputs", namespace),
-			   extension_table("tenant_weights", get_namespace_oid("genjob", true)));
+			   extension_table("tenant_weights", get_namespace_oid("genjob", true)),
+			   extension_table("owner_weights", get_namespace_oid("genjob", true)));
 	plans_set_tables(extension_table("gen_jobs", namespace),
 					 extension_table("gen_outputs", namespace));
 	tables_become_owner();

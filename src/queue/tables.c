@@ -42,7 +42,7 @@
 
 static Oid jobs_table = InvalidOid;
 static Oid outputs_table = InvalidOid;
-static Oid weights_table = InvalidOid;
+static Oid weights_tables[2] = {InvalidOid, InvalidOid};
 
 /* What the last check found */
 static uint64 changes = 1; /* that concern it, so far */
@@ -137,11 +137,12 @@ tables_init(void)
  * Says which tables it is about; they may be invalid.
  */
 void
-tables_set(Oid jobs, Oid outputs, Oid weights)
+tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights)
 {
 	jobs_table = jobs;
 	outputs_table = outputs;
-	weights_table = weights;
+	weights_tables[0] = tenant_weights;
+	weights_tables[1] = owner_weights;
 	changes++;
 }
 
@@ -166,8 +167,8 @@ typedef enum CodeColumn
 
 /*
  * Everything that may run when rows of the tables $1 are read, written or deleted, with what it depends on.  $2: with
- * the tables that refer to them, and so on.  $3 and $4 are gen_jobs, of which rows are only updated, and
- * genjob.tenant_weights, which is only read.  PostgreSQL's own objects are not in pg_depend.
+ * the tables that refer to them, and so on.  $3 is gen_jobs, of which rows are only updated; $4 are those that are only
+ * read.  PostgreSQL's own objects are not in pg_depend.
  */
 /* clang-format off */
 static const char find_code[] =
@@ -183,14 +184,14 @@ static const char find_code[] =
 	"  SELECT 'pg_class'::regclass::oid, oid, oid FROM tab"
 	" UNION ALL"
 	"  SELECT 'pg_trigger'::regclass, t.oid, tab.oid FROM tab JOIN pg_trigger t ON t.tgrelid = tab.oid"
-	"   WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND tab.oid <> $4"
+	"   WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND tab.oid <> ALL ($4)"
 	"   AND t.tgtype & CASE WHEN tab.oid = $3 THEN 16 ELSE 28 END <> 0"
 	" UNION ALL"
 	"  SELECT 'pg_constraint'::regclass, c.oid, tab.oid FROM tab JOIN pg_constraint c ON c.conrelid = tab.oid"
 	" UNION ALL"
 	"  SELECT 'pg_attrdef'::regclass, d.oid, tab.oid FROM tab JOIN pg_attrdef d ON d.adrelid = tab.oid"
 	"   JOIN pg_attribute a ON a.attrelid = tab.oid AND a.attnum = d.adnum"
-	"   WHERE tab.oid NOT IN ($3, $4) OR a.attgenerated <> ''"
+	"   WHERE tab.oid <> $3 AND tab.oid <> ALL ($4) OR a.attgenerated <> ''"
 	" UNION ALL"
 	"  SELECT 'pg_class'::regclass, i.indexrelid, tab.oid FROM tab JOIN pg_index i ON i.indrelid = tab.oid"
 	" UNION ALL"
@@ -235,16 +236,27 @@ code_oid(uint64 row, CodeColumn column)
 	return isnull ? InvalidOid : DatumGetObjectId(datum);
 }
 
+static Datum
+oid_array(const Oid *oids, int n)
+{
+	Datum *datums = palloc(Max(n, 1) * sizeof(Datum));
+	int i;
+
+	for (i = 0; i < n; i++)
+		datums[i] = ObjectIdGetDatum(oids[i]);
+	return PointerGetDatum(construct_array(datums, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
 /*
  * Finds what runs when rows of the tables, an oid[], are touched, and leaves it in SPI_tuptable.
  */
 static void
 run_find_code(Datum tables, bool with_referring)
 {
-	Oid types[4] = {OIDARRAYOID, BOOLOID, OIDOID, OIDOID};
+	Oid types[4] = {OIDARRAYOID, BOOLOID, OIDOID, OIDARRAYOID};
 	Datum args[4] = {tables, BoolGetDatum(with_referring),
 					 ObjectIdGetDatum(with_referring ? InvalidOid : jobs_table),
-					 ObjectIdGetDatum(with_referring ? InvalidOid : weights_table)};
+					 oid_array(weights_tables, with_referring ? 0 : lengthof(weights_tables))};
 
 	if (SPI_execute_with_args(find_code, lengthof(types), types, args, NULL, true, 0) !=
 		SPI_OK_SELECT)
@@ -447,7 +459,7 @@ tables_check_outputs_keys(void)
 static void
 gone(void)
 {
-	tables_set(InvalidOid, InvalidOid, InvalidOid);
+	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid);
 	ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are not where they were")));
 }
 
@@ -513,13 +525,24 @@ owner_of(Oid table)
 }
 
 /*
+ * Whether genjob.owner_weights, which came last, stayed with a role that may be trusted when the other tables were given
+ * away.
+ */
+static bool
+is_left_behind(Oid role, Oid owner)
+{
+	return role != owner &&
+		   (superuser_arg(role) || role == get_role_oid("genjob_dispatcher", true));
+}
+
+/*
  * An error when a table belongs to another role, or something hangs on them that must not run as their owner.
  */
 static void
 check(Oid owner)
 {
-	Oid tables[] = {jobs_table, outputs_table, weights_table};
-	Datum datums[lengthof(tables)];
+	Oid tables[] = {jobs_table, outputs_table, weights_tables[0], weights_tables[1]};
+	int n = lengthof(tables) - is_left_behind(owner_of(weights_tables[1]), owner);
 	uint64 seen = changes;
 	int64 stranger;
 	int i;
@@ -530,12 +553,10 @@ check(Oid owner)
 	for (i = 0; i < lengthof(tables); i++)
 	{
 		watch(RELOID, tables[i]);
-		check_owner(tables[i], owner_of(tables[i]), owner);
-		datums[i] = ObjectIdGetDatum(tables[i]);
+		if (i < n)
+			check_owner(tables[i], owner_of(tables[i]), owner);
 	}
-	run_find_code(PointerGetDatum(construct_array(datums, lengthof(datums), OIDOID, sizeof(Oid),
-												  true, TYPALIGN_INT)),
-				  false);
+	run_find_code(oid_array(tables, n), false);
 	stranger = find_stranger(owner);
 	if (stranger >= 0)
 		refuse(stranger, owner);

@@ -602,6 +602,50 @@ try_it(
 		is(ran_as(), '', 'nothing planted has run');
 	});
 
+# ---- casts of foreign keys, and weights of owners ----
+
+try_it(
+	"a foreign key from a type of mallory's with a cast of mallory's, which the tables' owner would run",
+	sub {
+		query('GRANT REFERENCES ON hidden.gen_jobs TO mallory');
+		query(
+			q{CREATE TYPE mallory.key AS ENUM ('x');
+			CREATE DOMAIN mallory.key_domain AS mallory.key;
+			CREATE FUNCTION mallory.id_of(mallory.key) RETURNS bigint LANGUAGE plpgsql AS $$BEGIN PERFORM mallory.climb(); RETURN 1; END$$;
+			CREATE CAST (mallory.key AS bigint) WITH FUNCTION mallory.id_of AS IMPLICIT;
+			CREATE TABLE mallory.plain (job bigint REFERENCES hidden.gen_jobs)}, 'mallory');
+		foreach my $sql (
+			'CREATE TABLE mallory.keys (job mallory.key REFERENCES hidden.gen_jobs)',
+			'CREATE TABLE mallory.keys (job mallory.key_domain REFERENCES hidden.gen_jobs)',
+			'CREATE TABLE mallory.keys (job mallory.key REFERENCES hidden.gen_jobs) PARTITION BY LIST (job)',
+			'CREATE TABLE mallory.keys (job mallory.key); ALTER TABLE mallory.keys ADD FOREIGN KEY (job) REFERENCES hidden.gen_jobs NOT VALID',
+			q{ALTER TABLE mallory.plain ALTER job TYPE mallory.key USING 'x'::mallory.key})
+		{
+			like(refusal($sql), qr/a column of type (mallory\.)?key cannot refer to table gen_jobs.*HINT:  Give the column the type of the one that it refers to, bigint/s, $sql);
+			query('DROP TABLE IF EXISTS mallory.keys');
+		}
+		my (undef, undef, $stderr) = $node->psql('postgres', 'CREATE TABLE mallory.keys (job mallory.key REFERENCES hidden.gen_jobs)');
+		like($stderr, qr/a column of type (mallory\.)?key cannot refer to table gen_jobs/, 'an administrator is told so, too');
+		query('CREATE DOMAIN mallory.id AS bigint CHECK (VALUE > 0); CREATE TABLE mallory.keys (a mallory.id REFERENCES hidden.gen_jobs, b integer REFERENCES hidden.gen_jobs)', 'mallory');
+		query('INSERT INTO mallory.keys SELECT min(id), min(id) FROM hidden.gen_jobs');
+		is(ran_as(), '', 'nothing planted has run');
+	});
+
+try_it(
+	'weights of owners that are given to mallory, whose policy the dispatcher would run',
+	sub {
+		query('ALTER TABLE genjob.owner_weights OWNER TO mallory');
+		query(q{ALTER TABLE genjob.owner_weights ENABLE ROW LEVEL SECURITY;
+			CREATE POLICY p ON genjob.owner_weights USING (mallory.climb());
+			GRANT SELECT ON genjob.owner_weights TO PUBLIC;
+			INSERT INTO genjob.owner_weights VALUES ('painter', 'mallory', 2)}, 'mallory');
+		last_error_like('table "owner_weights" belongs to role "mallory", but gen_jobs to role "genjob_dispatcher"', 'genjob.workers names it');
+		is(ran_as(), '', 'nothing planted has run');
+		query('DROP POLICY p ON genjob.owner_weights; ALTER TABLE genjob.owner_weights DISABLE ROW LEVEL SECURITY; ALTER TABLE genjob.owner_weights OWNER TO genjob_dispatcher');
+		my $job = query(q{INSERT INTO hidden.gen_jobs (server, request) VALUES ('painter', '{"prompt": "given back"}') RETURNING id});
+		ok($node->poll_query_until('postgres', "SELECT state = 'succeeded' FROM hidden.gen_jobs WHERE id = $job"), 'given back, jobs are run');
+	});
+
 is(query('SELECT count(*) FROM pg_roles WHERE rolsuper AND rolname <> current_user'), '0', 'there is no superuser more than before');
 $node->stop;
 $standin->stop;
