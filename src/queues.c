@@ -219,6 +219,12 @@ refresh_queue(ServerQueue *queue)
 	find_stats(queue, server);
 	if (server == queue->server && server != NULL)
 		return;
+	/* what one did that had the name says nothing of another */
+	if (server != NULL && queue->server != NULL && server->oid != queue->server->oid)
+	{
+		limits_apply(&queue->limits, NULL, NULL, clock_mono());
+		queue->limits.held_until = 0;
+	}
 	if (server != NULL)
 		server_hold(server);
 	limits_apply(&queue->limits, server, queue->stats, clock_mono());
