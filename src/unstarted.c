@@ -23,6 +23,7 @@ typedef struct Unstarted
 	ServerQueue *queue; /* whose server cannot be used; NULL: jobs that have expired */
 	TimestampTz now;
 	int64 ids[MAX_LISTED];
+	NameData servers[MAX_LISTED]; /* of each */
 	int n;
 	int64 id; /* that is failed now */
 } Unstarted;
@@ -33,7 +34,7 @@ list_work(void *arg)
 	Unstarted *jobs = arg;
 
 	jobs->n = queue_list_unstarted(jobs->queue ? NameStr(jobs->queue->name) : NULL, jobs->now,
-								   jobs->ids, MAX_LISTED);
+								   jobs->ids, jobs->servers, MAX_LISTED);
 }
 
 static void
@@ -53,12 +54,13 @@ settle_work(void *arg)
 		queue_expect_expired(jobs->now);
 }
 
+/*
+ * Where genjob.servers shows what befalls a job: its server may have nothing else to do.
+ */
 static ServerStats *
-stats_of(const Unstarted *jobs, int64 id)
+stats_of(const Unstarted *jobs, int i)
 {
-	const char *server_name = jobs->queue ? NULL : lanes_server(id);
-
-	return server_name ? schedule_queue(server_name)->stats : NULL;
+	return jobs->queue ? NULL : schedule_queue(NameStr(jobs->servers[i]))->stats;
 }
 
 /*
@@ -79,16 +81,13 @@ unstarted_fail_singly(ServerQueue *queue, TimestampTz now)
 		return false;
 	for (i = 0; i < jobs->n && clock_uptime() < enough; i++)
 	{
-		ServerStats *stats;
-
 		CHECK_FOR_INTERRUPTS();
 		jobs->id = jobs->ids[i];
 		if (putoff_is_shunned(jobs->id))
 			continue;
-		stats = stats_of(jobs, jobs->id);
 		if (queue_transact("failing a job that cannot be run", fail_work, jobs, &error))
 			continue;
-		trouble_show_job(TROUBLE_FAIL, jobs->id, stats, error);
+		trouble_show_job(TROUBLE_FAIL, jobs->id, stats_of(jobs, i), error);
 		if (!trouble_is_of_row(error))
 			return false;
 		schedule_put_off(jobs->id, clock_mono() + TROUBLE_MAX_MS * INT64CONST(1000), true);
