@@ -14,6 +14,7 @@ extern void steps_fail(Job *job, char *error);
 extern void steps_saved(Job *job);
 extern void steps_reported(Job *job);
 extern void steps_submit(Job *job);
+extern void steps_give_back(Job *job);
 extern void steps_forget_input(Job *job);
 extern void steps_simplify(Job *job, bool result, bool usage);
 extern RequestSource steps_request_source(const Job *job);
