@@ -66,6 +66,7 @@ OBJS = \
 	src/queue/find.o \
 	src/queue/sweep.o \
 	src/queue/claim.o \
+	src/queue/jobrow.o \
 	src/queue/orphan.o \
 	src/queue/cancels.o \
 	src/queue/reference.o \
