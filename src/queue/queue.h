@@ -57,7 +57,8 @@ extern bool queue_read_due(TimestampTz after, TimestampTz now);
 extern TimestampTz queue_next_due(TimestampTz after);
 extern void queue_expire(TimestampTz now);
 extern void queue_note_expiry(TimestampTz expires_at);
-extern int queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, int max);
+extern int queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids,
+								NameData *servers, int max);
 extern void queue_fail_one(int64 id, const char *error, TimestampTz now);
 extern void queue_expect_expired(TimestampTz now);
 extern int queue_fail_waiting(const char *server_name, const char *error, TimestampTz now);

@@ -136,7 +136,7 @@ static const Statement statements[STATEMENTS] = {
 		" FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server = $1 AND id > $2"
 		" ORDER BY id LIMIT $3"},
 	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
-		"SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
+		"SELECT id, server FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
 	[FAIL_ONE] = {3, {INT8OID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = coalesce($2, '" HAS_EXPIRED "')"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND id = $1"
@@ -151,7 +151,7 @@ static const Statement statements[STATEMENTS] = {
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
 		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
 	[FIND_SERVERLESS] = {2, {NAMEOID, TIMESTAMPTZOID},
-		"SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 LIMIT 1000"},
+		"SELECT id, server FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 LIMIT 1000"},
 	/*
 	 * Of the rows larger than $8, those that go into $9 bytes together, and before any other one if it is smaller than
 	 * $10; behind the rows that were claimed come the others, as an id and the bytes wanted.  memory_body_size()
