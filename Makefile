@@ -107,6 +107,7 @@ OBJS = \
 	src/address.o \
 	src/shown.o \
 	src/shmem.o \
+	src/figures.o \
 	src/standby.o \
 	src/stats.o \
 	src/job.o \
