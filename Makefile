@@ -66,6 +66,7 @@ OBJS = \
 	src/queue/find.o \
 	src/queue/sweep.o \
 	src/queue/claim.o \
+	src/queue/jobrow.o \
 	src/queue/orphan.o \
 	src/queue/cancels.o \
 	src/queue/reference.o \
@@ -106,6 +107,7 @@ OBJS = \
 	src/address.o \
 	src/shown.o \
 	src/shmem.o \
+	src/figures.o \
 	src/standby.o \
 	src/stats.o \
 	src/job.o \

@@ -21,8 +21,8 @@ typedef struct ServerQueue
 	dlist_node
 		node; /* among those that have something to do while is_active, else among those that have not */
 	bool is_active;
-	TimestampTz idle_since; /* where it is not */
-	int n_jobs;             /* that this server runs, or lately ran, and that are in memory */
+	MonoTime idle_since; /* where it is not */
+	int n_jobs;          /* that this server runs, or lately ran, and that are in memory */
 	int n_guests;           /* queues that have it for a fallback */
 	Turns turns;            /* the jobs that are queued in the table and due */
 

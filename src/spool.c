@@ -28,7 +28,6 @@
 #include "datafile.h"
 #include "guard.h"
 #include "job.h"
-#include "jsonb.h"
 #include "queue/queue.h"
 #include "spool.h"
 #include "spoolfields.h"
@@ -68,8 +67,6 @@ write_job(SpoolStream *file, Job *job)
 	RecordHeader header = {.magic = RECORD_MAGIC};
 
 	INIT_CRC32C(counter.crc);
-	if (job->result != NULL && job->verdict->result == NULL)
-		job->verdict->result = jsonb_print_utf8(job->result);
 	spool_pass_job(&counter, job, &spooled);
 	FIN_CRC32C(counter.crc);
 	header.crc = counter.crc;

@@ -424,6 +424,20 @@ postpone(Job *job)
 }
 
 /*
+ * Has a claimed job queued again whose call has not begun, and will not: it was no attempt.
+ */
+void
+steps_give_back(Job *job)
+{
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+	Verdict *verdict = palloc0(sizeof(Verdict));
+
+	verdict->kind = VERDICT_POSTPONE;
+	steps_conclude(job, verdict);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
  * Ends a job that cannot be gone on with, but whose call has brought something already.
  */
 static void

@@ -23,18 +23,26 @@ typedef struct Unstarted
 	ServerQueue *queue; /* whose server cannot be used; NULL: jobs that have expired */
 	TimestampTz now;
 	int64 ids[MAX_LISTED];
-	NameData servers[MAX_LISTED]; /* of each */
+	NameData servers[MAX_LISTED]; /* that they are queued for */
 	int n;
 	int64 id; /* that is failed now */
 } Unstarted;
 
+/*
+ * Lists the jobs, and looks up their servers, in whose statistics it is said which of them refuse: no commit may have
+ * told of them yet.
+ */
 static void
 list_work(void *arg)
 {
 	Unstarted *jobs = arg;
+	int i;
 
 	jobs->n = queue_list_unstarted(jobs->queue ? NameStr(jobs->queue->name) : NULL, jobs->now,
 								   jobs->ids, jobs->servers, MAX_LISTED);
+	for (i = 0; i < jobs->n; i++)
+		(void) schedule_queue(NameStr(jobs->servers[i]));
+	schedule_refresh();
 }
 
 static void
@@ -55,15 +63,6 @@ settle_work(void *arg)
 }
 
 /*
- * Where genjob.servers shows what befalls a job: its server may have nothing else to do.
- */
-static ServerStats *
-stats_of(const Unstarted *jobs, int i)
-{
-	return jobs->queue ? NULL : schedule_queue(NameStr(jobs->servers[i]))->stats;
-}
-
-/*
  * Fails what is left of a statement that raised an error: jobs of a queue whose server cannot be used, or NULL: those
  * that have expired.  False if the database refused otherwise than for a row.
  */
@@ -81,13 +80,16 @@ unstarted_fail_singly(ServerQueue *queue, TimestampTz now)
 		return false;
 	for (i = 0; i < jobs->n && clock_uptime() < enough; i++)
 	{
+		ServerStats *stats;
+
 		CHECK_FOR_INTERRUPTS();
 		jobs->id = jobs->ids[i];
 		if (putoff_is_shunned(jobs->id))
 			continue;
+		stats = schedule_queue(NameStr(jobs->servers[i]))->stats;
 		if (queue_transact("failing a job that cannot be run", fail_work, jobs, &error))
 			continue;
-		trouble_show_job(TROUBLE_FAIL, jobs->id, stats_of(jobs, i), error);
+		trouble_show_job(TROUBLE_FAIL, jobs->id, stats, error);
 		if (!trouble_is_of_row(error))
 			return false;
 		schedule_put_off(jobs->id, clock_mono() + TROUBLE_MAX_MS * INT64CONST(1000), true);

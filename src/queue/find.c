@@ -511,7 +511,7 @@ queue_fail_waiting(const char *server_name, const char *error, TimestampTz now)
 
 /*
  * Lists jobs that cannot be run, at most max: due ones of a server, or, where server_name is NULL, those that have
- * expired.  Returns their number; servers has the name of each one's server.
+ * expired; and the servers that they are queued for.  Returns their number.
  */
 int
 queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, NameData *servers,

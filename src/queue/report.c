@@ -511,7 +511,7 @@ static const ColumnType save_types[SAVE_COLUMNS] = {
 
 /*
  * The column remote: what a resumed job needs besides the id.  Of one that has ended what it takes to cancel it, with the
- * id, which may go nowhere else.
+ * id, which may go nowhere else.  "private" is null while no address of the server is known.
  */
 static char *
 remote_json(const Remote *remote, bool is_final)
@@ -519,11 +519,11 @@ remote_json(const Remote *remote, bool is_final)
 	char *id = is_final && remote->id ? psprintf("\"id\": \"%s\", ", json_escape(remote->id)) : "";
 	const char *usage = is_final ? NULL : remote->usage;
 	const char *answer = is_final ? NULL : remote->answer;
+	const char *is_private = remote->is_private ? "true" : remote->is_public ? "false" : "null";
 
 	return psprintf("{%s\"urls\": %s, \"private\": %s%s%s%s%s}", id,
-					remote->urls ? remote->urls : "{}", remote->is_private ? "true" : "false",
-					usage ? ", \"usage\": " : "", usage ? usage : "",
-					answer ? ", \"answer\": " : "", answer ? answer : "");
+					remote->urls ? remote->urls : "{}", is_private, usage ? ", \"usage\": " : "",
+					usage ? usage : "", answer ? ", \"answer\": " : "", answer ? answer : "");
 }
 
 static Datum

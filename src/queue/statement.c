@@ -110,21 +110,29 @@ static const Statement statements[STATEMENTS] = {
 		" NULL::int4, server_oid, losses FROM @.gen_jobs WHERE state = 'running'"},
 	[FIND_ATTEMPT] = {1, {INT8OID},
 		"SELECT attempt, idempotency_key::text FROM @.gen_jobs WHERE id = $1 AND state = 'running'"},
+	/*
+	 * A final row with something in remote says that the provider is still to be told to cancel: so what stands there
+	 * goes into result, unless it cannot be read
+	 */
 	[PUT_ASIDE] = {5, {INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, BOOLOID},
-		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $4, error = $3,"
-		" result = CASE WHEN $5 THEN coalesce(remote->'answer', result) ELSE result END"
-		" WHERE id = $1 AND (state = 'running' AND attempt = $2 OR state = 'queued' AND attempt = $2 - 1)"
+		"UPDATE @.gen_jobs SET state = CASE WHEN state = 'cancelled' THEN state ELSE 'failed' END,"
+		" finished_at = CASE WHEN state IN ('failed', 'cancelled') THEN finished_at ELSE $4 END,"
+		" error = CASE WHEN state IN ('failed', 'cancelled') THEN concat_ws(' ', error, $3) ELSE $3 END,"
+		" result = CASE WHEN $5 THEN coalesce(remote->'answer', CASE WHEN remote_id IS NULL THEN remote END, result)"
+		"  ELSE result END,"
+		" remote = CASE WHEN NOT $5 THEN remote END"
+		" WHERE id = $1 AND (state = 'running' AND attempt = $2 OR state = 'queued' AND attempt = $2 - 1"
+		"  OR state IN ('failed', 'cancelled') AND attempt = $2 AND remote IS NOT NULL)"
 		" RETURNING id"},
 	/* the next server that has some */
 	[FIND_CANCELLING] = {1, {NAMEOID},
 		"SELECT server FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server > $1"
 		" ORDER BY server LIMIT 1"},
-	/* the columns of FIND_ORPHANS, of remote without what a cancel has no use for */
+	/* the columns of FIND_ORPHANS */
 	[FIND_CANCELS] = {3, {NAMEOID, INT8OID, INT4OID},
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
-		" idempotency_key::text, started_at, coalesce(remote_id, remote->>'id'),"
-		" CASE WHEN jsonb_typeof(remote) = 'object' THEN remote - '{answer, usage}'::text[] END, NULL, NULL, NULL,"
-		" tenant, expires_at, ran_on, backend, NULL::int4, server_oid, losses"
+		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
+		" NULL::int4, server_oid, losses"
 		" FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server = $1 AND id > $2"
 		" ORDER BY id LIMIT $3"},
 	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},

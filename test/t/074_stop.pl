@@ -65,8 +65,8 @@ sub sent_once
 {
 	my ($what) = @_;
 	ok(wait_all_ended($node), "$what: all jobs end");
-	is(query('SELECT state, count(*), max(attempt), max(losses), count(error) FROM gen_jobs GROUP BY 1'),
-		"succeeded|$n|1|0|0", '... well, in their first attempt');
+	is(query('SELECT state, count(*), max(attempt), max(losses), count(error), count(result) FROM gen_jobs GROUP BY 1'),
+		"succeeded|$n|1|0|0|$n", '... well, in their first attempt');
 	my $counts = $standin->counts;
 	is_deeply([ map { $_->{arrived} } values %{ $counts->{ids} } ], [ (1) x $n ], "... $n of $n are not paid for again");
 	is(query('SELECT count(*), count(DISTINCT job_id), bool_and(sha256(data) = sha256) FROM gen_outputs'), "$n|$n|t",
