@@ -53,6 +53,8 @@ OBJS = \
 	src/lanes.o \
 	src/weights.o \
 	src/limits/limits.o \
+	src/limits/cancelling.o \
+	src/limits/why.o \
 	src/limits/bucket.o \
 	src/limits/breaker.o \
 	src/limits/capacity.o \
