@@ -86,6 +86,8 @@ OBJS = \
 	src/protocol/reply.o \
 	src/protocol/found.o \
 	src/protocol/answer.o \
+	src/protocol/output.o \
+	src/protocol/fetched.o \
 	src/protocol/failure.o \
 	src/protocol/words.o \
 	src/protocol/delay.o \
