@@ -38,6 +38,7 @@ OBJS = \
 	src/steps.o \
 	src/postponed.o \
 	src/follow.o \
+	src/progress.o \
 	src/asking.o \
 	src/lines.o \
 	src/cancel.o \
@@ -73,6 +74,8 @@ OBJS = \
 	src/queue/cancels.o \
 	src/queue/reference.o \
 	src/queue/report.o \
+	src/queue/save.o \
+	src/queue/refused.o \
 	src/queue/session.o \
 	src/queue/printable.o \
 	src/queue/share.o \
