@@ -136,10 +136,12 @@ queue_save(Job **jobs, int n)
 	for (row = 0; row < rows; row++)
 	{
 		int64 id = DatumGetInt64(statement_not_null(row, 1));
+		int attempt = DatumGetInt32(statement_not_null(row, 2));
 
+		/* an earlier attempt's prediction may be cancelled while the present one's is saved */
 		for (k = 0; k < n; k++)
 		{
-			if (jobs[k]->id == id)
+			if (jobs[k]->id == id && jobs[k]->attempt == attempt)
 				jobs[k]->outcome = REPORT_WRITTEN;
 		}
 	}
