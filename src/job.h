@@ -17,7 +17,10 @@
 #include "server.h"
 #include "shmem.h"
 
-/* The columns of gen_jobs by number, in the order of sql/schema.sql. */
+/*
+ * The columns of gen_jobs by number, in the order of sql/schema.sql.  Those from request_id on, which an upgrade adds,
+ * have other numbers where others had added columns of their own before: row.c finds them by name.
+ */
 typedef enum JobColumn
 {
 	JOB_ID = 1,

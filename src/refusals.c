@@ -21,8 +21,8 @@
 #include "parser/parse_type.h"
 #include "utils/lsyscache.h"
 
-#include "job.h"
 #include "refusals.h"
+#include "row.h"
 
 #define STAYS "It belongs to the extension genjob, which runs no job without it."
 
@@ -53,6 +53,22 @@ find_table(RangeVar *name)
 }
 
 /*
+ * Whether a column of gen_jobs came with an upgrade: its number says nothing then.
+ */
+static bool
+is_added_column(const char *column)
+{
+	int i;
+
+	for (i = ROW_FIRST_ADDED; i <= JOB_LAST_COLUMN; i++)
+	{
+		if (strcmp(column, row_added_name(i)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
  * Whether a column is genjob's, and not one that someone has added.
  */
 static bool
@@ -62,14 +78,19 @@ is_our_column(Oid table, const char *column)
 	{
 		const char *table;
 		int columns;
-	} sizes[] = {{"gen_jobs", JOB_LAST_COLUMN}, {"gen_outputs", 6}, {"tenant_weights", 3}};
+	} sizes[] = {{"gen_jobs", ROW_FIRST_ADDED - 1},
+				 {"gen_outputs", 6},
+				 {"tenant_weights", 3},
+				 {"owner_weights", 3}};
+	const char *name = get_rel_name(table);
 	AttrNumber number = get_attnum(table, column);
 	int i;
 
 	for (i = 0; i < lengthof(sizes); i++)
 	{
-		if (strcmp(get_rel_name(table), sizes[i].table) == 0)
-			return number > 0 && number <= sizes[i].columns;
+		if (strcmp(name, sizes[i].table) == 0)
+			return (number > 0 && number <= sizes[i].columns) ||
+				   (i == 0 && is_added_column(column));
 	}
 	return false;
 }
@@ -192,6 +213,7 @@ check_drop_index(List *name)
 										  "gen_jobs_due",
 										  "gen_jobs_expiring",
 										  "gen_jobs_running",
+										  "gen_jobs_cancelling",
 										  "gen_jobs_unique",
 										  "gen_jobs_request",
 										  NULL};

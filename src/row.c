@@ -15,6 +15,63 @@ static const char *const row_state_names[ROW_STATES] = {
 	"waiting", "queued", "running", "succeeded", "failed", "cancelled",
 };
 
+static const char *const added_names[ROW_ADDED] = {"request_id", "server_oid", "losses"};
+
+/* ---------- numbers of columns ---------- */
+
+/*
+ * The name of a column that came after 0.1.0.
+ */
+const char *
+row_added_name(JobColumn column)
+{
+	return added_names[column - ROW_FIRST_ADDED];
+}
+
+static AttrNumber
+find_column(TupleDesc desc, const char *name)
+{
+	int i;
+
+	for (i = 0; i < desc->natts; i++)
+	{
+		/* dropped ones have names that no other column has */
+		if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0)
+			return i + 1;
+	}
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+					errmsg("table gen_jobs has no column \"%s\"", name),
+					errhint("Create the extension genjob anew, or restore the column.")));
+}
+
+/*
+ * Finds the columns that came after 0.1.0.  A table of that version may have had columns of others by then, which an
+ * upgrade leaves where they are, or where they were.  Where the last row had a column is looked at first: a name is
+ * that of one column, so what is found there needs no other proof.
+ */
+static void
+find_added(Row *row)
+{
+	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID, JOB_SERVER_OID, JOB_LOSSES};
+	int i;
+
+	for (i = 0; i < ROW_ADDED; i++)
+	{
+		if (last[i] > row->desc->natts ||
+			strcmp(NameStr(TupleDescAttr(row->desc, last[i] - 1)->attname), added_names[i]) != 0)
+			last[i] = find_column(row->desc, added_names[i]);
+		row->added[i] = last[i];
+	}
+}
+
+static AttrNumber
+number_of(const Row *row, JobColumn column)
+{
+	return column < ROW_FIRST_ADDED ? (AttrNumber) column : row->added[column - ROW_FIRST_ADDED];
+}
+
+/* ---------- values ---------- */
+
 /*
  * Takes a tuple apart; values point into it.  The table may have columns more than genjob knows.
  */
@@ -25,13 +82,16 @@ row_read(Row *row, HeapTuple tuple, TupleDesc desc)
 
 	row->tuple = tuple;
 	row->desc = desc;
+	find_added(row);
 	if (desc->natts == JOB_LAST_COLUMN)
 	{
+		/* all are there, so each is at its place */
 		heap_deform_tuple(tuple, desc, row->values + JOB_ID, row->nulls + JOB_ID);
 		return;
 	}
 	for (column = JOB_ID; column <= JOB_LAST_COLUMN; column++)
-		row->values[column] = heap_getattr(tuple, column, desc, &row->nulls[column]);
+		row->values[column] =
+			heap_getattr(tuple, number_of(row, column), desc, &row->nulls[column]);
 }
 
 /*
@@ -41,7 +101,7 @@ void
 row_set(Row *row, JobColumn column, Datum value)
 {
 	bool isnull = false;
-	int number = column;
+	int number = number_of(row, column);
 
 	row->values[column] = value;
 	row->nulls[column] = false;
@@ -53,7 +113,7 @@ row_set_null(Row *row, JobColumn column)
 {
 	Datum value = (Datum) 0;
 	bool isnull = true;
-	int number = column;
+	int number = number_of(row, column);
 
 	row->nulls[column] = true;
 	row->tuple = heap_modify_tuple_by_cols(row->tuple, row->desc, 1, &number, &value, &isnull);
@@ -107,7 +167,7 @@ row_set_state(Row *row, RowState state)
 bool
 row_column_changed(const Row *before, const Row *after, JobColumn column)
 {
-	Form_pg_attribute attribute = TupleDescAttr(after->desc, column - 1);
+	Form_pg_attribute attribute = TupleDescAttr(after->desc, number_of(after, column) - 1);
 
 	if (before->nulls[column] || after->nulls[column])
 		return before->nulls[column] != after->nulls[column];

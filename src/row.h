@@ -22,15 +22,21 @@ typedef enum RowState
 	ROW_STATES
 } RowState;
 
+/* The columns that came after 0.1.0 */
+#define ROW_FIRST_ADDED JOB_REQUEST_ID
+#define ROW_ADDED (JOB_LAST_COLUMN - ROW_FIRST_ADDED + 1)
+
 /* A row, taken apart. */
 typedef struct Row
 {
 	HeapTuple tuple;
 	TupleDesc desc;
+	AttrNumber added[ROW_ADDED]; /* the numbers that they have in this table */
 	Datum values[JOB_LAST_COLUMN + 1]; /* by JobColumn */
 	bool nulls[JOB_LAST_COLUMN + 1];
 } Row;
 
+extern const char *row_added_name(JobColumn column);
 extern void row_read(Row *row, HeapTuple tuple, TupleDesc desc);
 extern void row_set(Row *row, JobColumn column, Datum value);
 extern void row_set_null(Row *row, JobColumn column);

@@ -110,14 +110,14 @@ my %ends = (
 my $try = 1;
 foreach my $how (sort keys %ends)
 {
-	subtest "ends @{[$try++]}: answers that wait for their next try are thrown away by $how" => sub {
+	subtest "stops @{[$try++]}: answers that wait for their next try are thrown away by $how" => sub {
 		my $session = answered_but_locked('painter');
 		wait_for_back_off();
 		$session->quit;
 		$ends{$how}->()->();
 		sent_once($how);
 	};
-	subtest "ends @{[$try++]}: predictions that were named and not saved yet are submitted again after $how" => sub {
+	subtest "stops @{[$try++]}: predictions that were named and not saved yet are submitted again after $how" => sub {
 		my $session = answered_but_locked('replicate');
 		wait_for_back_off();
 		$session->quit;
@@ -126,7 +126,7 @@ foreach my $how (sort keys %ends)
 	};
 }
 
-subtest "ends @{[$try++]}: rows stay locked until the grace has ended, and answers are lost" => sub {
+subtest "stops @{[$try++]}: rows stay locked until the grace has ended, and answers are lost" => sub {
 	foreach my $server (qw(painter replicate))
 	{
 		my $session = answered_but_locked($server);
@@ -142,7 +142,7 @@ subtest "ends @{[$try++]}: rows stay locked until the grace has ended, and answe
 	}
 };
 
-subtest "ends @{[$try++]}: rows stay locked by a prepared transaction, over a stop and a start" => sub {
+subtest "stops @{[$try++]}: rows stay locked by a prepared transaction, over a stop and a start" => sub {
 	my $session = answered_but_locked('painter', "PREPARE TRANSACTION 'locks'");
 	my $begun = time;
 	my $begin = end_by_stopping();
@@ -156,7 +156,7 @@ subtest "ends @{[$try++]}: rows stay locked by a prepared transaction, over a st
 	sent_once('when they are unlocked');
 };
 
-subtest "ends @{[$try++]}: a stop while a synchronous standby is away" => sub {
+subtest "stops @{[$try++]}: a stop while a synchronous standby is away" => sub {
 	query('DELETE FROM gen_jobs');
 	my $session = answered_but_locked('painter');
 	$node->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
@@ -173,7 +173,7 @@ subtest "ends @{[$try++]}: a stop while a synchronous standby is away" => sub {
 	sent_once('without it');
 };
 
-subtest "ends @{[$try++]}: LOCK TABLE over a stop" => sub {
+subtest "stops @{[$try++]}: LOCK TABLE over a stop" => sub {
 	my $session = answered_but_locked('painter', 'LOCK TABLE gen_jobs');
 	my $begin = end_by_disabling();
 	$session->quit;
@@ -181,7 +181,7 @@ subtest "ends @{[$try++]}: LOCK TABLE over a stop" => sub {
 	sent_once('when it is unlocked');
 };
 
-subtest "ends @{[$try++]}: a file that is torn, foreign or full of nonsense stops the dispatcher" => sub {
+subtest "stops @{[$try++]}: a file that is torn, foreign or full of nonsense stops the dispatcher" => sub {
 	my $session = answered_but_locked('painter');
 	my $begin = end_by_disabling();
 	$session->quit;
@@ -230,7 +230,7 @@ subtest "ends @{[$try++]}: a file that is torn, foreign or full of nonsense stop
 	unlink "$spool.bad";
 };
 
-subtest "ends @{[$try++]}: an old file brings an answer to a job that is another one now" => sub {
+subtest "stops @{[$try++]}: an old file brings an answer to a job that is another one now" => sub {
 	my $session = answered_but_locked('painter');
 	my $begin = end_by_disabling();
 	$session->quit;
@@ -256,7 +256,7 @@ subtest "ends @{[$try++]}: an old file brings an answer to a job that is another
 	ok(!-f $spool, '... and the file is gone');
 };
 
-subtest "ends @{[$try++]}: DROP DATABASE leaves files behind" => sub {
+subtest "stops @{[$try++]}: DROP DATABASE leaves files behind" => sub {
 	query('CREATE DATABASE other');
 	$node->safe_psql('other', 'CREATE EXTENSION genjob');
 	wait_dispatcher($node, 'other');

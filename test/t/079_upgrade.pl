@@ -110,7 +110,7 @@ sub same_objects
 
 # ---- a database of 0.1.0 with jobs in every state, and what applications and administrators hang on its tables ----
 
-query($_, 'postgres') foreach 'CREATE ROLE app LOGIN', map { "CREATE DATABASE $_" } qw(old new old_queue new_queue);
+query($_, 'postgres') foreach 'CREATE ROLE app LOGIN', map { "CREATE DATABASE $_" } qw(old new old_queue new_queue own_columns);
 query(q{CREATE EXTENSION genjob VERSION '0.1.0'});
 create_server($node, 'painter', 'openai-images', $standin, database => 'old');
 create_server($node, 'poller', 'replicate', $standin, database => 'old');
@@ -190,6 +190,73 @@ ok(wait_state($node, $new, 'succeeded', 'old'), '... and its job is run');
 query(q{DROP TRIGGER log ON gen_jobs; DROP TABLE app.orders; REVOKE ALL ON gen_jobs, gen_outputs FROM app});
 query(q{GRANT SELECT ON gen_jobs, gen_outputs TO app; REVOKE ALL ON gen_jobs, gen_outputs FROM app}, 'new');
 same_objects('old', 'new', 'every object is as in a fresh install');
+
+# ---- a table to which someone had added columns of his own ----
+
+query(q{CREATE EXTENSION genjob VERSION '0.1.0'}, 'own_columns');
+create_server($node, 'painter', 'openai-images', $standin, database => 'own_columns');
+query(
+	q{GRANT USAGE ON FOREIGN SERVER painter TO app;
+	GRANT INSERT, SELECT, UPDATE, DELETE ON gen_jobs TO app;
+	ALTER TABLE gen_jobs ADD label text, ADD forgotten text, ADD grade integer NOT NULL DEFAULT 7;
+	ALTER TABLE gen_jobs DROP forgotten;
+	ALTER TABLE gen_jobs DISABLE TRIGGER USER;
+	INSERT INTO gen_jobs (server, request, owner, tenant, label, state) VALUES
+		('painter', '{"prompt": "old"}', 'app', 'app', 'queued before', 'queued'),
+		('painter', '{"prompt": "failed"}', 'app', 'app', 'failed before', 'failed');
+	ALTER TABLE gen_jobs ENABLE TRIGGER USER;
+	ALTER EXTENSION genjob UPDATE}, 'own_columns');
+
+# What app gets: rows, or the error.
+sub as_app
+{
+	my ($sql) = @_;
+	my (undef, $out, $error) = $node->psql('own_columns', $sql, extra_params => [ '-U', 'app' ]);
+	return $error ne '' ? $error : $out;
+}
+
+sub numbers
+{
+	return query(q{SELECT string_agg(attname || ' ' || attnum, ', ' ORDER BY attnum) FROM pg_attribute
+		WHERE attrelid = 'gen_jobs'::regclass AND attnum > 26 AND NOT attisdropped}, 'own_columns');
+}
+
+sub works_with_own_columns
+{
+	my ($when) = @_;
+	my $text = "of $when";
+
+	$new = as_app(qq{INSERT INTO gen_jobs (server, request, request_id) VALUES ('painter', '{"prompt": "new"}', '$text') RETURNING id});
+	like($new, qr/^\d+$/, "$when: a job is inserted");
+	ok(wait_state($node, $new, 'succeeded', 'own_columns'), '... and run');
+	is(query(qq{SELECT request_id, server_oid = (SELECT oid FROM pg_foreign_server WHERE srvname = 'painter'), losses FROM gen_jobs WHERE id = $new}, 'own_columns'),
+		"$text|t|0", '... with what genjob fills in in its own columns');
+	is(as_app(qq{INSERT INTO gen_jobs (server, request, request_id) VALUES ('painter', '{}', '$text') ON CONFLICT (owner, request_id) DO NOTHING RETURNING 1}),
+		'', '... and the order is one');
+	like(as_app(qq{UPDATE gen_jobs SET request_id = 'x' WHERE id = $new}), qr/column "request_id" of gen_jobs is set/, 'request_id stays');
+	like(as_app(qq{UPDATE gen_jobs SET server_oid = 1 WHERE id = $new}), qr/column "server_oid" of gen_jobs is set/, '... server_oid, too');
+	like(as_app(qq{INSERT INTO gen_jobs (server, request, losses) VALUES ('painter', '{}', 1)}), qr/column "losses" of gen_jobs is set/, '... and losses');
+	like(as_app(qq{INSERT INTO gen_jobs (server, request, request_id) VALUES ('painter', '{}', repeat('x', 1025))}), qr/request_id of a job is longer than 1024 bytes/,
+		'a request_id is not too long');
+	foreach my $column (qw(request_id server_oid losses))
+	{
+		my (undef, undef, $error) = $node->psql('own_columns', "ALTER TABLE gen_jobs DROP COLUMN $column");
+		like($error, qr/cannot drop column "$column"/, "$column cannot be dropped");
+	}
+	return;
+}
+
+is(numbers(), 'label 27, grade 29, request_id 30, server_oid 31, losses 32', "columns of an administrator's stand before those of this version");
+ok(wait_state($node, 1, 'succeeded', 'own_columns'), 'with them a job that waited is run');
+works_with_own_columns('columns before');
+is(as_app(q{UPDATE gen_jobs SET label = 'another', grade = 8 WHERE id = 1 RETURNING label, grade}), 'another|8', 'the own columns are set');
+query(q{UPDATE gen_jobs SET losses = 0 WHERE id = 2}, 'own_columns');
+is(as_app(q{SELECT genjob.retry(2)}), 't', 'a failed job');
+ok(wait_state($node, 2, 'succeeded', 'own_columns'), '... runs again');
+query(q{ALTER TABLE gen_jobs DROP label}, 'own_columns');
+works_with_own_columns('one of them dropped');
+query(q{ALTER TABLE gen_jobs ADD later text}, 'own_columns');
+works_with_own_columns('one added');
 
 $node->stop;
 $standin->stop;
