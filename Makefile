@@ -38,6 +38,7 @@ OBJS = \
 	src/steps.o \
 	src/postponed.o \
 	src/follow.o \
+	src/progress.o \
 	src/asking.o \
 	src/lines.o \
 	src/cancel.o \
@@ -53,6 +54,8 @@ OBJS = \
 	src/lanes.o \
 	src/weights.o \
 	src/limits/limits.o \
+	src/limits/cancelling.o \
+	src/limits/why.o \
 	src/limits/bucket.o \
 	src/limits/breaker.o \
 	src/limits/capacity.o \
@@ -71,6 +74,8 @@ OBJS = \
 	src/queue/cancels.o \
 	src/queue/reference.o \
 	src/queue/report.o \
+	src/queue/save.o \
+	src/queue/refused.o \
 	src/queue/session.o \
 	src/queue/printable.o \
 	src/queue/share.o \
@@ -84,6 +89,8 @@ OBJS = \
 	src/protocol/reply.o \
 	src/protocol/found.o \
 	src/protocol/answer.o \
+	src/protocol/output.o \
+	src/protocol/fetched.o \
 	src/protocol/failure.o \
 	src/protocol/words.o \
 	src/protocol/delay.o \

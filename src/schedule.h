@@ -23,8 +23,8 @@ typedef struct ServerQueue
 	bool is_active;
 	MonoTime idle_since; /* where it is not */
 	int n_jobs;          /* that this server runs, or lately ran, and that are in memory */
-	int n_guests;           /* queues that have it for a fallback */
-	Turns turns;            /* the jobs that are queued in the table and due */
+	int n_guests;        /* queues that have it for a fallback */
+	Turns turns;         /* the jobs that are queued in the table and due */
 
 	/* The server, as of the last schedule_refresh() */
 	bool is_stale;                /* there was none since it has something to do */

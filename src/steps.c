@@ -368,7 +368,7 @@ steps_submit(Job *job)
 			shmem_activity_add(job->owner, job->id, job->attempt, NameStr(job->queue->name));
 	job_enter(job, JOB_CALLING);
 	if (calls_begin(job, STEP_SUBMIT, http))
-		follow_submitted(job);
+		progress_submitted(job);
 	else
 	{
 		Verdict *verdict = palloc0(sizeof(Verdict));

@@ -305,8 +305,7 @@ start_attempt(uint64 row, Turn *turn, bool is_alone)
 	/* whoever has the place leaves it, also when an error ends this: one of both */
 	place = turn->place;
 	turn->place.limits = NULL;
-	schedule_memory_given(turn->home,
-						  job->input_share ? job->input_share->bytes : 0);
+	schedule_memory_given(turn->home, job->input_share ? job->input_share->bytes : 0);
 	if (turn->home->stats != NULL)
 		stats_end_trouble(turn->home->stats, job->id);
 	jobrow_assign(job, turn->queue, place);

@@ -229,7 +229,7 @@ read_orphan(Reading *reading, uint64 row)
 		queue = jobrow_queue(row, job);
 		schedule_refresh();
 		jobrow_assign(job, queue,
-					 limits_resume(&queue->limits, jobrow_text(row, 20), clock_mono()));
+					  limits_resume(&queue->limits, jobrow_text(row, 20), clock_mono()));
 		limits_started(&job->place);
 	}
 }

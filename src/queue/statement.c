@@ -223,7 +223,7 @@ static const Statement statements[STATEMENTS] = {
 		"  error = CASE WHEN g.note IS NULL THEN j.error"
 		"   WHEN strpos(j.error, g.old_note) > 0 THEN replace(j.error, g.old_note, g.note)"
 		"   ELSE concat_ws(CASE WHEN right(j.error, 1) = '.' THEN ' ' ELSE '. ' END, j.error, g.note) END"
-		" FROM held g WHERE j.id = g.id AND j.attempt = g.attempt RETURNING j.id"},
+		" FROM held g WHERE j.id = g.id AND j.attempt = g.attempt RETURNING j.id, j.attempt"},
 	/* All but the first n of each job, and one by one; what others have locked stays. */
 	[FORGET_OUTPUTS] = {4, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID},
 		"WITH surplus AS MATERIALIZED (SELECT o.job_id, o.ordinal FROM unnest($1, $2) g (id, n)"
