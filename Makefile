@@ -28,6 +28,7 @@ OBJS = \
 	src/triggers.o \
 	src/row.o \
 	src/ids.o \
+	src/defaults.o \
 	src/hooks.o \
 	src/refusals.o \
 	src/steps.o \

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // Takes the pictures out of the database, writes them beside an HTML page of before and after, and checks them.
-// usage: node gallery.mjs FOLDER      ends with 0 if every job succeeded and brought a picture twice as large as its source
-import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+// usage: node gallery.mjs FOLDER [SEEN]  ends with 0 if every job succeeded and brought a picture twice as large as its source
+// SEEN is what live.mjs wrote of each job's first progress.
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Psql } from './psql.mjs';
@@ -14,8 +15,10 @@ const DETAIL = 1 / 3;
 const EXTENSIONS = { 'image/png': 'png', 'image/jpeg': 'jpg' };
 
 const JOBS = `
-  SELECT j.id, j.server, j.request, j.state, j.attempt, j.error,
-         extract(epoch FROM j.finished_at - j.started_at)::float8 AS elapsed,
+  SELECT j.id, j.server, j.request, j.priority, j.state, j.attempt, j.error,
+         extract(epoch FROM j.created_at)::float8 AS queued,
+         extract(epoch FROM j.started_at)::float8 AS claimed,
+         extract(epoch FROM j.finished_at)::float8 AS stored,
          encode(j.inputs[1], 'base64') AS input,
          o.content_type, o.bytes, encode(o.sha256, 'hex') AS sha256, encode(o.data, 'base64') AS output
     FROM gen_jobs j LEFT JOIN gen_outputs o ON o.job_id = j.id AND o.ordinal = 1
@@ -85,47 +88,99 @@ function busiestDetail({ width, height, rgb }) {
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
 const escape = (text) => String(text).replace(/[&<>"]/g, (sign) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[sign]);
 
-function section({ job, files, before, after }) {
+const seconds = (value) => `${value.toFixed(1)} s`;
+
+/** What the picture shows: the prompt up to its first comma. */
+const subject = ({ request }) => request.prompt.split(',')[0];
+
+/** The INSERT that makes such a row. */
+function statement({ server, request, priority, input }) {
+  const quote = (text) => `'${String(text).replaceAll("'", "''")}'`;
+  const columns = { server: quote(server), request: quote(JSON.stringify(request).replace(/([:,])"/g, '$1 "').replace(/":(?=\S)/g, '": ')) };
+  if (input)
+    columns.inputs = 'ARRAY[$1]';
+  if (priority)
+    columns.priority = priority;
+  return `INSERT INTO gen_jobs (${Object.keys(columns).join(', ')})\nVALUES (${Object.values(columns).join(', ')});`;
+}
+
+/** When the job was where, from its INSERT on. */
+function timeline(job, seen) {
+  const steps = [['queued', job.queued], ['claimed', job.claimed]];
+  if (seen >= job.claimed && seen < job.stored)
+    steps.push(['first progress', seen]);
+  steps.push(['stored', job.stored]);
+  const share = (from, to) => (100 * (to - from) / (job.stored - job.queued)).toFixed(1);
+  const text = steps.map(([name, at]) => `<li><b>${name}</b> ${seconds(at - job.queued)}</li>`).join('');
+  const attempts = job.attempt === 1 ? '1 attempt' : `${job.attempt} attempts`;
+  return `<div class="bar" role="img" aria-label="waited ${seconds(job.claimed - job.queued)}, ran ${seconds(job.stored - job.claimed)}">
+      <span class="waited" style="width: ${share(job.queued, job.claimed)}%"></span><span class="ran"
+        style="width: ${share(job.claimed, job.stored)}%"></span></div>
+    <ol class="times">${text}<li>${attempts}</li></ol>`;
+}
+
+function section({ job, files, before, after }, seen) {
+  const what = escape(subject(job));
   const origin = job.input ? 'photograph from <code>inputs</code>' : 'drawn from the prompt by the model server';
   const kilobytes = Math.round(job.bytes / 1000);
   const detail = busiestDetail(before);
   const where = `${percent(detail.x)} ${percent(detail.y)} / ${percent(1 / DETAIL)}`;
-  const figure = (kind, file, { width, height }, text) => `
+  const figure = (kind, file, { width, height }, alt, text) => `
     <figure>
-      <img class="${kind}" src="${file}" style="aspect-ratio: ${width} / ${height}" alt="${kind}">
-      <div class="detail ${kind}" style="background: url(${file}) ${where}; aspect-ratio: ${2 * width} / ${height}"></div>
+      <img class="${kind}" src="${file}" width="${width}" height="${height}" style="aspect-ratio: ${width} / ${height}" alt="${alt}">
+      <div class="detail ${kind}" role="img" aria-label="A detail of it, three times as large"
+        style="background: url(${file}) ${where}; aspect-ratio: ${2 * width} / ${height}"></div>
       <figcaption>${text}</figcaption>
     </figure>`;
   return `
   <section>
     <h2>${escape(job.request.prompt)}</h2>
-    <p>job ${job.id} through <code>${escape(job.server)}</code>, ${escape(job.state)} at attempt ${job.attempt}, ${job.elapsed.toFixed(1)} s</p>
-    <div class="pair">${figure('before', files.before, before, `before: ${before.width} × ${before.height}, ${origin}`)}
-      ${figure('after', files.after, after, `after: ${after.width} × ${after.height}, ${kilobytes} kB, sha256 ${job.sha256.slice(0, 16)}…`)}
+    <p>job ${job.id} through <code>${escape(job.server)}</code>, ${escape(job.state)}</p>
+    <div class="pair">${figure('before', files.before, before,
+    `Before: ${what}, ${job.input ? 'a photograph' : 'a small drawing'} whose pixels are seen as squares`,
+    `before: ${before.width} × ${before.height}, ${origin}`)}
+      ${figure('after', files.after, after, `After: ${what}, twice as wide and high, with smooth edges`,
+    `after: ${after.width} × ${after.height}, ${kilobytes} kB, sha256 ${job.sha256.slice(0, 16)}…`)}
     </div>
+    ${timeline(job, seen)}
+    <pre>${escape(statement(job))}</pre>
   </section>`;
 }
 
-function page(pairs) {
+const STYLE = `
+  :root { color-scheme: light dark; --back: #fff; --text: #1d2129; --dim: #59616e; --code: #6b4a00; --box: #f1f3f6; --line: #c4cad3; --mark: #0b6bcb }
+  @media (prefers-color-scheme: dark) {
+    :root { --back: #16181d; --text: #e4e6ea; --dim: #9aa1ad; --code: #d7c08a; --box: #20242b; --line: #454c57; --mark: #59a8f5 }
+  }
+  body { margin: 2rem auto; max-width: 1140px; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; background: var(--back); color: var(--text) }
+  h1 { font-size: 1.6rem; margin-bottom: .3rem } h2 { font-size: 1.15rem; margin: 0 }
+  p { margin: .2rem 0 .8rem } section p, figcaption, .times { color: var(--dim); font-size: .88rem }
+  section { margin: 2.6rem 0 } .pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1rem }
+  figure { margin: 0 } figure img { width: 100%; height: auto; display: block; border-radius: 6px 6px 0 0 }
+  figcaption { overflow-wrap: anywhere }
+  .detail { border-radius: 0 0 6px 6px; margin-top: 3px }
+  .before { image-rendering: pixelated }
+  .bar { display: flex; height: 6px; margin: .8rem 0 .3rem; border-radius: 3px; overflow: hidden; background: var(--box) }
+  .waited { background: var(--line) } .ran { background: var(--mark) }
+  .times { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; list-style: none; margin: 0 0 .6rem; padding: 0 }
+  code { color: var(--code) }
+  pre { margin: 0; padding: .6rem .8rem; border-radius: 6px; background: var(--box); color: var(--code); font-size: .82rem; white-space: pre-wrap; overflow-wrap: anywhere }
+  @media (max-width: 600px) { .pair { grid-template-columns: minmax(0, 1fr) } body { margin: 1rem auto } }
+`;
+
+function page(pairs, seen) {
+  const sections = [...pairs].sort((one, other) => Boolean(other.job.input) - Boolean(one.job.input));
   return `<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>genjob: before and after</title>
-<style>
-  body { margin: 2rem auto; max-width: 1140px; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; background: #16181d; color: #e4e6ea }
-  h1 { font-size: 1.6rem; margin-bottom: .3rem } h2 { font-size: 1.15rem; margin: 0 }
-  p { margin: .2rem 0 .8rem } section p, figcaption { color: #9aa1ad; font-size: .88rem }
-  section { margin: 2.2rem 0 } .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem }
-  figure { margin: 0 } figure img { width: 100%; display: block; border-radius: 6px 6px 0 0 }
-  .detail { border-radius: 0 0 6px 6px; margin-top: 3px }
-  .before { image-rendering: pixelated }
-  code { color: #d7c08a }
-</style>
+<style>${STYLE}</style>
 <h1>Before and after</h1>
-<p>Each pair is a row of <code>gen_jobs</code>. On the left what the network was given, its pixels simply made larger; on the right
-what came back into <code>gen_outputs</code>: twice as wide and high, by a super-resolution network (ESRGAN). Below each a detail.</p>
-${[...pairs].sort((one, other) => Boolean(other.job.input) - Boolean(one.job.input)).map(section).join('\n')}
+<p>Each pair is a row of <code>gen_jobs</code>. Before: what the network was given, its pixels simply made larger. After: what
+came back into <code>gen_outputs</code>, made twice as wide and high by a super-resolution network (ESRGAN). Below each is a detail.
+The bar is the job's time from its INSERT: grey while it waited for its turn, blue while it ran. The SQL makes such a job.</p>
+${sections.map((pair) => section(pair, seen[pair.job.id])).join('\n')}
 </html>
 `;
 }
@@ -139,6 +194,7 @@ function emptyFolder(folder) {
 }
 
 const folder = resolve(process.argv[2]);
+const seen = existsSync(process.argv[3] ?? '') ? JSON.parse(readFileSync(process.argv[3], 'utf8')) : {};
 const psql = new Psql();
 try {
   const jobs = await psql.rows(JOBS);
@@ -154,7 +210,7 @@ try {
       console.error(`job ${job.id}: ${error.message}`);
       unfit++;
     }
-  writeFileSync(join(folder, 'index.html'), page(pairs));
+  writeFileSync(join(folder, 'index.html'), page(pairs, seen));
   console.log(`${pairs.length} pictures, each twice as wide and high as its source: ${folder}`);
   console.log(`before and after: ${pathToFileURL(join(folder, 'index.html'))}`);
   process.exitCode = unfit || !jobs.length ? 1 : 0;

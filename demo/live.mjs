@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 // Shows the jobs moving until all have ended: a table redrawn in place on a terminal, else a line for each change. How far a
 // job is is what genjob.activity tells.
-// usage: node live.mjs      ends with 0 when all have ended, however they did
+// usage: node live.mjs [SEEN]  ends with 0 when all have ended, however they did; writes into the file SEEN when each was first
+// seen to get on (id: seconds since 1970)
+import { writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Psql } from './psql.mjs';
 
@@ -20,7 +22,7 @@ const STATE_COLOURS = { queued: 'dim', waiting: 'dim', running: 'cyan', succeede
 const JOBS = `
   SELECT j.id, j.server, j.request->>'prompt' AS what, j.state, j.attempt, j.error,
          extract(epoch FROM coalesce(j.finished_at, clock_timestamp()) - j.started_at)::float8 AS elapsed,
-         a.progress
+         a.progress, extract(epoch FROM clock_timestamp())::float8 AS now
     FROM gen_jobs j LEFT JOIN genjob.activity a ON a.job_id = j.id
    ORDER BY j.id`;
 
@@ -105,14 +107,20 @@ async function watch() {
   const since = Date.now();
   const screen = terminal ? makeScreen() : null;
   const log = terminal ? null : makeLog(since);
+  const seen = {};
   for (let tick = 0; Date.now() - since < PATIENCE_MS; tick++) {
     const jobs = await look(psql);
     screen?.(table(jobs, since, tick));
     log?.(jobs);
+    for (const job of jobs)
+      if (job.state === 'running' && job.progress > 0)
+        seen[job.id] ??= job.now;
     if (jobs.every(({ state }) => ENDED.includes(state))) {
       if (!terminal)
         console.log(summary(jobs, since));
       psql.close();
+      if (process.argv[2])
+        writeFileSync(process.argv[2], JSON.stringify(seen));
       return;
     }
     await pause(REDRAW_MS);

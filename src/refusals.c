@@ -179,17 +179,19 @@ check_drop_trigger(List *name)
 	List *table = list_copy_head(name, list_length(name) - 1);
 	const char *trigger = strVal(llast(name));
 
-	if (is_one_of(trigger, triggers) &&
-		OidIsValid(find_table(makeRangeVarFromNameList(table))))
+	if (is_one_of(trigger, triggers) && OidIsValid(find_table(makeRangeVarFromNameList(table))))
 		refuse("drop trigger", trigger, "Leave it, or DROP EXTENSION genjob.");
 }
 
 static void
 check_drop_index(List *name)
 {
-	static const char *const indexes[] = {"gen_jobs_ready",    "gen_jobs_due",
-										  "gen_jobs_expiring", "gen_jobs_running",
-										  "gen_jobs_unique",   "gen_jobs_request",
+	static const char *const indexes[] = {"gen_jobs_ready",
+										  "gen_jobs_due",
+										  "gen_jobs_expiring",
+										  "gen_jobs_running",
+										  "gen_jobs_unique",
+										  "gen_jobs_request",
 										  NULL};
 	Oid index = RangeVarGetRelid(makeRangeVarFromNameList(name), NoLock, true);
 	const char *index_name = strVal(llast(name));

@@ -22,7 +22,7 @@ typedef enum WorkerState
 	WORKER_IDLE,     /* nothing to do but wait */
 	WORKER_BUSY,     /* calls are in flight or jobs are due */
 	WORKER_TROUBLED, /* the last look at the queue failed; it will be tried again */
-	WORKER_BLOCKED,  /* results cannot be written; without a process: no background worker is free */
+	WORKER_BLOCKED, /* results cannot be written; without a process: no background worker is free */
 	WORKER_STOPPING, /* waits for calls in flight, claims nothing */
 	WORKER_STOPPED,  /* by genjob.enabled, or for CREATE or DROP DATABASE */
 	WORKER_FAILED,   /* ended with an error; will be started again */

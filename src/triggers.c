@@ -8,12 +8,10 @@
 #include "postgres.h"
 
 #include "access/sysattr.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
-#include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -25,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #include "commit.h"
+#include "defaults.h"
 #include "ids.h"
 #include "job.h"
 #include "queue/queue.h"
@@ -183,57 +182,6 @@ check_owner(const Row *row)
 				 errhint("Leave out the column \"owner\": it is the inserting role.")));
 }
 
-/* ---------- what is filled in ---------- */
-
-static void
-set_default(Row *row, JobColumn column, Datum value)
-{
-	if (row->nulls[column])
-		row_set(row, column, value);
-}
-
-/*
- * A null that the application gives stands for the default: most libraries that make INSERTs from objects write all
- * columns.
- */
-static void
-fill_settable(Row *row, Oid role)
-{
-	set_default(row, JOB_PRIORITY, Int32GetDatum(0));
-	set_default(row, JOB_RUN_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
-	if (row->nulls[JOB_TENANT])
-		row_set(row, JOB_TENANT, CStringGetTextDatum(GetUserNameFromId(role, false)));
-}
-
-static void
-fill_new(Row *row)
-{
-	fill_settable(row, GetUserId());
-	set_default(row, JOB_CREATED_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
-	set_default(row, JOB_ATTEMPT, Int32GetDatum(0));
-	set_default(row, JOB_FAILURES, Int32GetDatum(0));
-	set_default(row, JOB_LOSSES, Int32GetDatum(0));
-	set_default(row, JOB_OWNER, ObjectIdGetDatum(GetUserId()));
-	if (row->nulls[JOB_STATE])
-		row_set_state(row, ROW_QUEUED);
-}
-
-/*
- * Notes which server has the name now: another one that has it later gets the job only if it may (server.c).
- */
-static void
-bind_server(Row *row)
-{
-	Oid server = row->nulls[JOB_SERVER]
-					 ? InvalidOid
-					 : get_foreign_server_oid(NameStr(*DatumGetName(row->values[JOB_SERVER])), true);
-
-	if (OidIsValid(server))
-		row_set(row, JOB_SERVER_OID, ObjectIdGetDatum(server));
-	else if (!row->nulls[JOB_SERVER_OID])
-		row_set_null(row, JOB_SERVER_OID);
-}
-
 /* ---------- triggers ---------- */
 
 static TriggerData *
@@ -370,12 +318,14 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 
 	sqlapi_check_version();
 	row_read(&row, data->tg_trigtuple, RelationGetDescr(data->tg_relation));
-	fill_new(&row);
+	defaults_fill_new(&row);
 	ids_check(&row, data->tg_relation, privileged);
 	if (!privileged)
 		check_owner(&row);
 	check_new_state(&row, privileged);
-	bind_server(&row);
+	/* one that has ended keeps what it had where it comes from */
+	if (!has_ended(&row))
+		defaults_bind_server(&row);
 	if (row_state(&row) == ROW_QUEUED)
 	{
 		bool restored = privileged && DatumGetObjectId(row.values[JOB_OWNER]) != GetUserId();
@@ -526,7 +476,7 @@ bind_changed(const Row *before, Row *after, const Bitmapset *named)
 	bool is_named = bms_is_member(JOB_SERVER - FirstLowInvalidHeapAttributeNumber, named);
 
 	if (row_column_changed(before, after, JOB_SERVER) || (is_named && !is_replication()))
-		bind_server(after);
+		defaults_bind_server(after);
 	else if (!row_column_changed(before, after, JOB_SERVER_OID))
 		return;
 	else if (before->nulls[JOB_SERVER_OID])
@@ -553,7 +503,7 @@ genjob_before_update(PG_FUNCTION_ARGS)
 	{
 		check_protected_columns(&before, &after, may_set_anything(data->tg_relation));
 		bind_changed(&before, &after, data->tg_updatedcols);
-		fill_settable(&after, DatumGetObjectId(before.values[JOB_OWNER]));
+		defaults_fill_settable(&after, DatumGetObjectId(before.values[JOB_OWNER]));
 		change_state(&before, &after);
 		if (row_state(&after) == ROW_QUEUED &&
 			(row_state(&before) != ROW_QUEUED || order_changed(&before, &after)))

@@ -8,7 +8,7 @@
  */
 #include "postgres.h"
 
-#include "utils/timestamp.h"
+#include "datatype/timestamp.h"
 
 #include "clock.h"
 #include "queue/queue.h"
@@ -82,7 +82,7 @@ show(TroubleKind kind, const char *words, const ErrorData *error)
 {
 	int64 unsaid;
 
-	shmem_set_my_error(words);
+	shmem_set_my_error(error->message);
 	if (!is_to_be_logged(kind, error->sqlerrcode, &unsaid))
 		return;
 	ereport(LOG,
@@ -134,6 +134,6 @@ trouble_show_job(TroubleKind kind, int64 job, ServerStats *stats, const ErrorDat
 		return;
 	words = psprintf("genjob could not %s " INT64_FORMAT ": %s", tried[kind], job, error->message);
 	if (stats != NULL)
-		stats_note_trouble(stats, job, words, GetCurrentTimestamp());
+		stats_note_trouble(stats, job, words, clock_now());
 	show(kind, words, error);
 }

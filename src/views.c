@@ -216,7 +216,8 @@ static char *
 describe_hold(const ServerStats *stats, bool is_troubled)
 {
 	bool sees_words = may_read_words(stats->server);
-	char *reason = shown_read(sees_words ? stats->held_reason : stats->held_plain, STATS_REASON_LEN);
+	char *reason =
+		shown_read(sees_words ? stats->held_reason : stats->held_plain, STATS_REASON_LEN);
 	const char *trouble = "a statement on a job raised an error, perhaps in a trigger of gen_jobs";
 
 	if (!is_troubled)
@@ -303,8 +304,10 @@ static void
 put_backend(ReturnSetInfo *result, const ServerStats *stats, int number, bool sees_words)
 {
 	const BackendStats *backend = &stats->backends[number];
-	const char *error = sees_words ? shown_read(backend->error, sizeof(backend->error))
-								   : "it could not be reached: members of pg_read_all_stats and the owner of the server see why";
+	const char *error =
+		sees_words
+			? shown_read(backend->error, sizeof(backend->error))
+			: "it could not be reached: members of pg_read_all_stats and the owner of the server see why";
 	Datum values[] = {
 		ObjectIdGetDatum(stats->server),
 		Int32GetDatum(number + 1),

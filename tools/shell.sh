@@ -21,6 +21,11 @@ clean_environment() {
 	umask 022
 }
 
+# True if make can write all that it makes below these folders. It cannot where root built before somebody else.
+can_build_in() { # folder...
+	[ -z "$(find "$@" ! -writable -print -quit 2>/dev/null)" ]
+}
+
 # Makes a folder that the unprivileged user owns, and prints its name. The name is short and plain: a Unix socket's
 # path has 107 bytes, and PostgreSQL's test modules do not quote it. Programs must be able to run there.
 make_folder() { # begin of its name
@@ -56,7 +61,13 @@ attend() { # command
 
 # Ends what attend() waits for, and waits until all of it has gone.
 end_attended() {
-	local tries=0
+	local tries=0 job
+	# a signal may come before attend() has noted the group; other jobs lead none
+	for job in $(jobs -pr); do
+		if [ -z "$attended" ] && kill -0 -- "-$job" 2>/dev/null; then
+			attended=$job
+		fi
+	done
 	[ -n "$attended" ] || return 0
 	kill -TERM -- "-$attended" 2>/dev/null || true
 	while [ "$tries" -lt 60 ] && kill -0 -- "-$attended" 2>/dev/null; do

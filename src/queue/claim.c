@@ -90,8 +90,8 @@ check_bound(const Job *job, ServerComplaint *complaint)
 {
 	const Server *home = schedule_queue(job->server_name)->server;
 
-	return home == NULL || server_check_bound(home, job->server_oid, job->owner,
-											  queue_table_owner(), complaint);
+	return home == NULL ||
+		   server_check_bound(home, job->server_oid, job->owner, queue_table_owner(), complaint);
 }
 
 /*

@@ -531,8 +531,7 @@ queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, int m
 void
 queue_fail_one(int64 id, const char *error, TimestampTz now)
 {
-	Datum args[3] = {Int64GetDatum(id),
-					 error ? CStringGetTextDatum(error) : (Datum) 0,
+	Datum args[3] = {Int64GetDatum(id), error ? CStringGetTextDatum(error) : (Datum) 0,
 					 TimestampTzGetDatum(now)};
 
 	forget_and_wake(statement_run(FAIL_ONE, args, error ? "   " : " n "));

@@ -135,7 +135,8 @@ change_job(int64 id, const char *set_and_where)
 	SPI_connect();
 	name = find_table(&table);
 	GetUserIdAndSecContext(&saved_user, &saved_context);
-	SetUserIdAndSecContext(session_table_owner(table), saved_context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(session_table_owner(table),
+						   saved_context | SECURITY_LOCAL_USERID_CHANGE);
 	if (execute_with_id(psprintf("SELECT owner::pg_catalog.oid FROM %s WHERE id OPERATOR(pg_catalog.=) $1",
 								 name),
 						id, false) == 0)
@@ -170,8 +171,8 @@ session_find_disabled(void)
 					" WHERE e.extname OPERATOR(pg_catalog.=) 'genjob' LIMIT 1",
 					true, 1) == SPI_OK_SELECT &&
 		SPI_processed == 1)
-		sentence = MemoryContextStrdup(
-			caller, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+		sentence = MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0],
+															SPI_tuptable->tupdesc, 1));
 	SPI_finish();
 	return sentence;
 }

@@ -63,8 +63,8 @@ read_as_owner(const char *query, Datum server, Datum tenant, Datum *values, bool
 	level = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE |
-									  SECURITY_RESTRICTED_OPERATION);
+	SetUserIdAndSecContext(owner,
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	if (SPI_execute_with_args(session_name_table(query, name), lengthof(types), types, args, NULL,
 							  true, 1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
@@ -88,8 +88,10 @@ read_as_owner(const char *query, Datum server, Datum tenant, Datum *values, bool
 /* Whether the role may know the weight of the tenant: its own, or one of a job that it may see. */
 #define KNOWS_WEIGHT \
 	"($4 OR $2 = pg_catalog.pg_get_userbyid($3)::text" \
-	"  OR EXISTS (SELECT FROM @ j WHERE j.state = 'queued' AND j.server = $1 AND j.tenant = $2 AND " IS_SEEN ")" \
-	"  OR EXISTS (SELECT FROM @ j WHERE j.state = 'running' AND j.server = $1 AND j.tenant = $2 AND " IS_SEEN "))"
+	"  OR EXISTS (SELECT FROM @ j WHERE j.state = 'queued' AND j.server = $1 AND j.tenant = $2 AND " IS_SEEN \
+	")" \
+	"  OR EXISTS (SELECT FROM @ j WHERE j.state = 'running' AND j.server = $1 AND j.tenant = $2 AND " IS_SEEN \
+	"))"
 
 #define WEIGHT \
 	"CASE WHEN " KNOWS_WEIGHT " THEN coalesce((SELECT w.weight FROM genjob.tenant_weights w" \
@@ -125,18 +127,18 @@ genjob_ahead(PG_FUNCTION_ARGS)
 	Datum value;
 	bool isnull;
 
-	read_as_owner(
-		"WITH due AS (SELECT j.tenant, j.tenant = $2 AND " IS_SEEN " AS is_mine, pg_catalog.sum(j.n) AS n"
-		"  FROM (SELECT q.tenant, q.owner, pg_catalog.count(*) AS n FROM @ q"
-		"   WHERE q.state = 'queued' AND q.server = $1 AND q.run_at <= pg_catalog.now() GROUP BY q.tenant, q.owner) j"
-		"  GROUP BY 1, 2),"
-		" mine AS (SELECT coalesce(pg_catalog.sum(d.n) FILTER (WHERE d.is_mine), 0) AS n, coalesce((" WEIGHT
-		"), 1) AS weight FROM due d),"
-		" others AS (SELECT d.n, coalesce(w.weight, 1) AS weight FROM due d"
-		"  LEFT JOIN genjob.tenant_weights w ON w.server = $1 AND w.tenant = d.tenant WHERE NOT d.is_mine)"
-		" SELECT (pg_catalog.min(m.n) + coalesce(pg_catalog.sum(least(o.n, pg_catalog.ceil((m.n + 1) * o.weight / m.weight))), 0))::float8"
-		" FROM mine m LEFT JOIN others o ON true",
-		PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), &value, &isnull, 1);
+	read_as_owner("WITH due AS (SELECT j.tenant, j.tenant = $2 AND " IS_SEEN
+				  " AS is_mine, pg_catalog.sum(j.n) AS n"
+				  "  FROM (SELECT q.tenant, q.owner, pg_catalog.count(*) AS n FROM @ q"
+				  "   WHERE q.state = 'queued' AND q.server = $1 AND q.run_at <= pg_catalog.now() GROUP BY q.tenant, q.owner) j"
+				  "  GROUP BY 1, 2),"
+				  " mine AS (SELECT coalesce(pg_catalog.sum(d.n) FILTER (WHERE d.is_mine), 0) AS n, coalesce((" WEIGHT
+				  "), 1) AS weight FROM due d),"
+				  " others AS (SELECT d.n, coalesce(w.weight, 1) AS weight FROM due d"
+				  "  LEFT JOIN genjob.tenant_weights w ON w.server = $1 AND w.tenant = d.tenant WHERE NOT d.is_mine)"
+				  " SELECT (pg_catalog.min(m.n) + coalesce(pg_catalog.sum(least(o.n, pg_catalog.ceil((m.n + 1) * o.weight / m.weight))), 0))::float8"
+				  " FROM mine m LEFT JOIN others o ON true",
+				  PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), &value, &isnull, 1);
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(value);

@@ -53,7 +53,7 @@ sub ended_rows
 	my ($node, $database) = @_;
 	return query(
 		$node,
-		q{SELECT to_jsonb(j) FROM gen_jobs j WHERE state IN ('succeeded', 'failed', 'cancelled') AND id <= 5 ORDER BY id;
+		q{SELECT to_jsonb(j) - 'server_oid' FROM gen_jobs j WHERE state IN ('succeeded', 'failed', 'cancelled') AND id <= 5 ORDER BY id;
 		SELECT to_jsonb(o) FROM gen_outputs o WHERE job_id <= 5 ORDER BY job_id, ordinal}, $database);
 }
 

@@ -87,7 +87,7 @@ my @good = map { enqueue($node, $_, { prompt => 'good' }) } qw(painter other pai
 ok(wait_state($node, $_, 'succeeded'), 'a job that cannot be claimed keeps no other waiting') for @good;
 held_as("genjob could not claim job $refused: no running for you", 'painter', 'genjob.servers says why it waits');
 is(query(q{SELECT held_reason IS NULL FROM genjob.servers WHERE server = 'other'}), 't', '... for its server only');
-eventually("SELECT last_error = 'genjob could not claim job $refused: no running for you' FROM genjob.workers WHERE database = 'postgres'", 'and genjob.workers');
+eventually("SELECT last_error = 'no running for you' FROM genjob.workers WHERE database = 'postgres'", 'and genjob.workers');
 query(q{CREATE ROLE nobody; GRANT SELECT ON gen_jobs TO nobody});
 unlike(query(q{SET ROLE nobody; SELECT held_reason FROM genjob.servers WHERE server = 'painter'}), qr/for you/, 'its words are not for everyone');
 like(query(q{SET ROLE nobody; SELECT held_reason FROM genjob.servers WHERE server = 'painter'}), qr/raised an error/, '... that there is trouble is');
@@ -101,7 +101,7 @@ $refused = enqueue($node, 'painter', { prompt => 'refused' });
 @good = map { enqueue($node, $_, { prompt => 'good' }) } qw(painter other);
 ok(wait_state($node, $_, 'succeeded'), 'a result that cannot be written keeps no other from being') for @good;
 held_as("genjob could not write the result of job $refused: no succeeded for you", 'painter', 'genjob.servers says so');
-eventually("SELECT state = 'blocked' AND last_error ~ 'result of job $refused' FROM genjob.workers WHERE database = 'postgres'", 'and genjob.workers is blocked');
+eventually("SELECT state = 'blocked' AND last_error = 'no succeeded for you' FROM genjob.workers WHERE database = 'postgres'", 'and genjob.workers is blocked');
 is(query(q{SELECT held_reason IS NULL FROM genjob.servers WHERE server = 'other'}), 't', 'not for another server');
 sleep_until_logged(2);
 cmp_ok(logged(qr/genjob could not write the result of job $refused/), '<=', 2, 'the log has at most one line a minute');
@@ -116,7 +116,7 @@ $refused = enqueue($node, 'painter', { prompt => 'refused' }, expires_at => '200
 @good = map { enqueue($node, 'painter', { prompt => 'good' }, expires_at => '2001-01-01') } 1 .. 3;
 ok(wait_state($node, $_, 'failed'), 'an expired job that cannot be failed keeps no other from being') for @good;
 held_as("genjob could not fail job $refused: no failed for you|paused", 'painter', 'genjob.servers says why');
-eventually("SELECT last_error ~ 'genjob could not fail job $refused: no failed' FROM genjob.workers WHERE database = 'postgres'", 'and genjob.workers');
+eventually("SELECT last_error = 'no failed for you' FROM genjob.workers WHERE database = 'postgres'", 'and genjob.workers');
 refuse('');
 ok(wait_state($node, $refused, 'failed'), 'it fails when the trigger is gone');
 
@@ -126,10 +126,31 @@ $refused = enqueue($node, 'passing', { prompt => 'refused' });
 @good = map { enqueue($node, 'passing', { prompt => 'good' }) } 1 .. 3;
 query('DROP SERVER passing CASCADE');
 ok(wait_state($node, $_, 'failed'), 'a job without a server that cannot be failed keeps no other from being') for @good;
-eventually("SELECT last_error ~ 'genjob could not fail job $refused: no failed' FROM genjob.workers WHERE database = 'postgres'", 'genjob.workers says why');
+eventually("SELECT last_error = 'no failed for you' FROM genjob.workers WHERE database = 'postgres'", 'genjob.workers says why');
 refuse('');
 query("DELETE FROM gen_jobs WHERE id = $refused");
 query(q{ALTER SERVER painter OPTIONS (DROP paused)});
+
+# ---- words are cut between characters, and can be read in any database ----
+
+query(q{CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF NEW.state = 'running' THEN RAISE EXCEPTION '%', repeat('x', NEW.priority) || repeat('€', 300); END IF;
+		RETURN NEW;
+	END$$});
+refuse('running');
+query(q{CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'; CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'});
+$node->safe_psql($_, 'CREATE EXTENSION genjob') for qw(latin ascii);
+for my $shift (0 .. 2)
+{
+	$refused = enqueue($node, 'painter', { prompt => 'cut' }, priority => $shift);
+	held_as("claim job $refused: x{$shift}€+\$", 'painter', "cut between characters, at the server ($shift)");
+	eventually("SELECT last_error ~ '^x{$shift}€+\$' AND octet_length(last_error) > 500 FROM genjob.workers WHERE database = 'postgres'", '... and in genjob.workers');
+	like($node->safe_psql('latin', q{SELECT last_error FROM genjob.workers WHERE database = 'postgres'}), qr/^x{$shift}\?+$/, 'what an encoding does not have is a question mark');
+	like($node->safe_psql('ascii', q{SELECT last_error FROM genjob.workers WHERE database = 'postgres'}), qr/^x{$shift}(?:€)+$/, 'or as it is');
+	query("DELETE FROM gen_jobs WHERE id = $refused");
+}
+refuse('');
 
 # ---- the trigger of genjob's that tells of jobs ----
 

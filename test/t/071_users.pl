@@ -136,6 +136,14 @@ try_that 'a role finds out which request_id another has, or takes it away' => su
 };
 
 
+try_that 'a role waits for, or learns of, the open transaction of another that has the same keys' => sub {
+	query(q{BEGIN; SET LOCAL ROLE alice; INSERT INTO gen_jobs (server, request, unique_key, request_id) VALUES ('still', '{}', 'open', 'open');
+		PREPARE TRANSACTION 'open'});
+	is( as( 'mallory', q{SET lock_timeout = '2s'; INSERT INTO gen_jobs (server, request, unique_key, request_id) VALUES ('still', '{}', 'open', 'open')
+			ON CONFLICT DO NOTHING RETURNING true}), 't');
+	query(q{ROLLBACK PREPARED 'open'});
+};
+
 # ---- rows and what counts them ----
 
 my $secret = as('alice', q{INSERT INTO gen_jobs (server, request, tenant) VALUES ('still', '{"prompt": "secret"}', 'secret tenant') RETURNING id});
@@ -185,16 +193,16 @@ try_that 'a role sets what genjob sets' => sub {
 };
 
 try_that 'a role reads how much an unknown tenant has waiting from the estimate' => sub {
-	query(q{INSERT INTO gen_jobs (server, request, tenant, owner) SELECT 'slow', '{"prompt": "estimate", "wait": 600}', 'busy', 'alice' FROM generate_series(1, 40)});
+	query(q{INSERT INTO gen_jobs (server, request, tenant, owner) SELECT 'still', '{}', 'busy', 'alice' FROM generate_series(1, 40)});
 	my $estimates = sub {
 		my ($role) = @_;
-		return as($role, q{SELECT genjob.read_ahead('slow', 'busy') = genjob.read_ahead('slow', 'nobody has that name')});
+		return as($role, q{SELECT genjob.read_ahead('still', 'busy') = genjob.read_ahead('still', 'nobody has that name')});
 	};
 
 	is($estimates->('mallory'), 't', 'it is told the same of a tenant with jobs and of one without');
 	is($estimates->('alice'), 'f', 'who owns the jobs is told of them');
 	is($estimates->('watcher'), 'f', 'and members of pg_read_all_stats');
-	query(q{DELETE FROM gen_jobs WHERE server = 'slow'});
+	query(q{DELETE FROM gen_jobs WHERE tenant = 'busy'});
 };
 
 try_that 'a role reads the weight of a tenant that is not its own' => sub {
@@ -209,8 +217,58 @@ try_that 'a role reads the weight of a tenant that is not its own' => sub {
 };
 
 try_that 'a role reads what another has in flight, or what went wrong, from the views' => sub {
+	query(q{INSERT INTO gen_jobs (server, request, owner) VALUES ('slow', '{"prompt": "in flight", "standin": {"latency_ms": 600000}}', 'alice')});
+	ok($node->poll_query_until('postgres', q{SELECT state = 'running' FROM gen_jobs WHERE server = 'slow'}));
+	is(as('mallory', q{SELECT count(*) FROM genjob.activity}), '0');
+	is(as('alice', q{SELECT count(*) FROM genjob.activity WHERE server = 'slow'}), '1', 'who owns it sees it');
+	is(as('watcher', q{SELECT count(*) FROM genjob.activity WHERE server = 'slow'}), '1');
+	unlike(as('mallory', q{SELECT string_agg(coalesce(query, ''), ' ') FROM pg_stat_activity WHERE backend_type ~ 'genjob'}), qr/in flight$|prompt/);
+	query(q{DELETE FROM gen_jobs WHERE server = 'slow'});
 	like(as('mallory', q{SELECT count(*) FROM genjob.activity WHERE owner <> 'mallory'::regrole}), qr/^0$/);
 	is(as('mallory', q{SELECT count(*) FROM genjob.workers WHERE last_error IS NOT NULL}), '0');
+};
+
+try_that 'a role reads the outputs of another, by the table or by a reference in a request' => sub {
+	my $id = as('alice', q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "private"}') RETURNING id});
+
+	ok(wait_state($node, $id, 'succeeded'));
+	is(as('alice', "SELECT count(*) FROM gen_outputs WHERE job_id = $id"), '1');
+	is(as('mallory', "SELECT count(*) FROM gen_outputs WHERE job_id = $id"), '0');
+	my $thief = as('mallory', qq[INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "a", "image": {"\$output": [$id, 1]}}') RETURNING id]);
+	ok(wait_state($node, $thief, 'failed'), 'its job fails');
+	my $absent = as('mallory', q[INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "a", "image": {"$output": [2000000000, 1]}}') RETURNING id]);
+	ok(wait_state($node, $absent, 'failed'));
+	is(job($node, $thief)->{error} =~ s/\b$id\b/N/gr, job($node, $absent)->{error} =~ s/\b2000000000\b/N/gr, 'in the same words as for a job that is not there');
+};
+
+try_that 'a role reads rows of others by a function of its own that is called for each, or by statistics' => sub {
+	query(q{GRANT CREATE ON SCHEMA public TO mallory; ANALYZE gen_jobs});
+	my ($code, $out, $err) = $node->psql('postgres', q{SET ROLE mallory;
+		CREATE FUNCTION leak(jsonb) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$BEGIN RAISE NOTICE 'leaked %', $1; RETURN true; END$$;
+		SELECT count(*) FROM gen_jobs WHERE leak(request); SET row_security = off; SELECT count(*) FROM gen_jobs});
+	unlike($err, qr/leaked [^\n]*secret/);
+	like($err, qr/query would be affected by row-level security/, 'nor with row_security off');
+	is(as('mallory', q{SELECT count(*) FROM pg_stats WHERE tablename IN ('gen_jobs', 'gen_outputs')}), '0');
+	query(q{REVOKE CREATE ON SCHEMA public FROM mallory; DROP FUNCTION leak(jsonb)});
+};
+
+try_that 'a role takes part in what the owner of the tables does' => sub {
+	like(as('mallory', q{TRUNCATE gen_jobs CASCADE}), $denied);
+	like(as('mallory', qq{COPY gen_jobs (server, request) FROM STDIN;\n\\.\n}), qr/COPY FROM not supported with row-level security/);
+	like(as('mallory', q{SET session_replication_role = replica}), $denied);
+	like(as('mallory', q{ALTER TABLE gen_jobs DISABLE ROW LEVEL SECURITY}), qr/must be owner/);
+	like(as('mallory', q{CREATE POLICY mine ON gen_jobs USING (true)}), qr/must be owner/);
+	like(as('mallory', q{CREATE TEMP TABLE gen_jobs (LIKE public.gen_jobs INCLUDING ALL); CREATE TRIGGER t BEFORE INSERT ON pg_temp.gen_jobs FOR EACH ROW EXECUTE FUNCTION genjob.before_insert()}), $denied);
+};
+
+try_that 'a role sends its job to a server that it may not use, by changing it' => sub {
+	create_server($node, 'closed', 'openai-images', $standin);
+	my $id = as('mallory', $insert);
+
+	like(as('mallory', "UPDATE gen_jobs SET server = 'closed' WHERE id = $id"), qr/permission denied for foreign server closed/);
+	like(as('mallory', q{INSERT INTO gen_jobs (server, request) VALUES ('closed', '{}')}), qr/permission denied for foreign server closed/);
+	like(as('mallory', q{SELECT genjob.preview('closed', '{}')}), qr/permission denied for foreign server closed/);
+	query('DROP SERVER closed CASCADE');
 };
 
 # ---- words ----
@@ -340,6 +398,8 @@ try_that 'settings of the database or of a role change what the dispatcher is' =
 sub odd
 {
 	my ($sql) = @_;
+	# what would end this session before its first statement
+	local $ENV{PGOPTIONS} = join ' ', map { "-c $_=0" } qw(idle_session_timeout idle_in_transaction_session_timeout statement_timeout lock_timeout);
 	my ($code, $out, $err) = $node->psql('odd', $sql);
 	diag($err) if $err =~ /ERROR|FATAL/;
 	return ($out, $err);
