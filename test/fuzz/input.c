@@ -284,13 +284,13 @@ must_be_jsonb(const char *text, const char *what)
 		}
 		else if (len > 0 && *p != 'e') /* of true and false */
 		{
-			growth += printed_len(p, len) - len;
+			growth += Max(printed_len(p, len), len) - len;
 			p += len;
 		}
 		else
 			p++;
 	}
-	must_be(text == NULL || growth <= JSONB_GROWTH, "JSON does not grow when it is printed", what);
+	must_be(text == NULL || growth <= JSONB_GROWTH, "JSON does not grow when it is printed", text);
 }
 
 /*
