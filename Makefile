@@ -50,6 +50,8 @@ OBJS = \
 	src/memory.o \
 	src/clock.o \
 	src/queue/statement.o \
+	src/queue/tables.o \
+	src/queue/role.o \
 	src/queue/plans.o \
 	src/queue/find.o \
 	src/queue/sweep.o \
@@ -95,7 +97,7 @@ OBJS = \
 	src/json.o \
 	src/retry.o
 
-SQL_PARTS = sql/schema.sql sql/wrapper.sql sql/api.sql sql/views.sql sql/grants.sql
+SQL_PARTS = sql/schema.sql sql/wrapper.sql sql/api.sql sql/views.sql sql/owner.sql sql/grants.sql
 DATA_built = genjob--$(EXTVERSION).sql
 DATA = $(wildcard sql/upgrade/genjob--*.sql)
 

@@ -6,6 +6,13 @@ CREATE FUNCTION genjob.preview(server name, request jsonb, inputs bytea[] DEFAUL
 COMMENT ON FUNCTION genjob.preview(name, jsonb, bytea[]) IS
 	'the HTTP request that such a job of the calling role would send, secrets masked; nothing is sent';
 
+-- Through this view genjob.cancel() and genjob.retry() change a job: it takes no privilege on gen_jobs, as the view's
+-- owner has it, and triggers of gen_jobs run as the role that calls.
+CREATE VIEW genjob.own_jobs WITH (security_barrier = true) AS
+	SELECT j.id, j.state FROM @extschema@.gen_jobs j WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
+COMMENT ON VIEW genjob.own_jobs IS 'jobs of the roles that the calling role is a member of; genjob.cancel() and genjob.retry() change their state through it';
+COMMENT ON COLUMN genjob.own_jobs.state IS 'as in gen_jobs, and checked as there';
+
 CREATE FUNCTION genjob.cancel(job bigint) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'genjob_cancel' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.cancel(bigint) IS 'stops a job wherever it is; false if it had ended';
@@ -53,10 +60,10 @@ $$;
 COMMENT ON FUNCTION genjob.set_paused(name, boolean) IS 'sets the option paused of a server; false if it was so';
 
 CREATE FUNCTION genjob.pause(server name) RETURNS boolean
-	LANGUAGE sql AS 'SELECT genjob.set_paused(server, true)';
+	LANGUAGE sql SET search_path = pg_catalog, pg_temp AS 'SELECT genjob.set_paused(server, true)';
 COMMENT ON FUNCTION genjob.pause(name) IS
 	'stops claiming jobs for a server, until genjob.resume(); calls in flight go on; false if it was paused';
 
 CREATE FUNCTION genjob.resume(server name) RETURNS boolean
-	LANGUAGE sql AS 'SELECT genjob.set_paused(server, false)';
+	LANGUAGE sql SET search_path = pg_catalog, pg_temp AS 'SELECT genjob.set_paused(server, false)';
 COMMENT ON FUNCTION genjob.resume(name) IS 'restarts claiming jobs for a server; false if it was not paused';

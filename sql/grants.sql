@@ -2,6 +2,7 @@
 -- Everyone may look at what is going on (the functions behind the views show only what a role may see); a job
 -- can be changed only by members of the role that owns it, a server only by its owner.
 GRANT SELECT ON genjob.activity, genjob.servers, genjob.backends, genjob.tenants, genjob.workers TO PUBLIC;
+GRANT SELECT, UPDATE (state) ON genjob.own_jobs TO PUBLIC;
 
 -- A trigger of gen_jobs on another table would take that table's columns for its own.
 REVOKE EXECUTE ON FUNCTION genjob.before_insert(), genjob.before_update(), genjob.before_delete(),

@@ -1,6 +1,9 @@
 -- genjob: the queue and what it brings back.
 \echo Use "CREATE EXTENSION genjob" to load this file. \quit
 
+-- Nothing below is found in a schema where someone else may have put it.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
 CREATE SCHEMA genjob;
 COMMENT ON SCHEMA genjob IS 'functions and views of the extension genjob';
 GRANT USAGE ON SCHEMA genjob TO PUBLIC;

@@ -8,22 +8,33 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/indexing.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/latch.h"
 #include "storage/procarray.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "commit.h"
@@ -38,6 +49,89 @@
 
 static object_access_hook_type next_object_access = NULL;
 static ProcessUtility_hook_type next_utility = NULL;
+
+/* ---------- what is hung on the tables ---------- */
+
+/*
+ * The relation, if it is one of the extension's; else invalid.
+ */
+static bool
+is_ours(Oid relation)
+{
+	Oid extension = get_extension_oid("genjob", true);
+
+	return OidIsValid(extension) && OidIsValid(relation) &&
+		   getExtensionOfObject(RelationRelationId, relation) == extension;
+}
+
+/*
+ * A tuple that this command has just made, as a copy.
+ */
+static HeapTuple
+new_tuple(Oid catalog, Oid index, AttrNumber column, Oid object)
+{
+	Relation relation = table_open(catalog, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object));
+	scan = systable_beginscan(relation, index, true, SnapshotSelf, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		tuple = heap_copytuple(tuple);
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return tuple;
+}
+
+/*
+ * Triggers run in the dispatcher, with conditions that may call anything: they are for who owns the table, whatever
+ * others have been granted.
+ */
+static void
+check_new_trigger(Oid trigger)
+{
+	HeapTuple tuple = new_tuple(TriggerRelationId, TriggerOidIndexId, Anum_pg_trigger_oid, trigger);
+	Form_pg_trigger form;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	form = (Form_pg_trigger) GETSTRUCT(tuple);
+	if (!form->tgisinternal && is_ours(form->tgrelid) &&
+		!compat_owns_relation(form->tgrelid, GetUserId()))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("must be owner of table %s to create a trigger on it",
+							   get_rel_name(form->tgrelid)),
+						errdetail("genjob's dispatcher would run it for the jobs of all roles."),
+						errhint("Ask an administrator to create it.")));
+}
+
+/*
+ * What a foreign key to gen_outputs does when a row goes runs in the dispatcher, too.  One to gen_jobs never has to do
+ * anything there.
+ */
+static void
+check_new_constraint(Oid constraint)
+{
+	HeapTuple tuple =
+		new_tuple(ConstraintRelationId, ConstraintOidIndexId, Anum_pg_constraint_oid, constraint);
+	Form_pg_constraint form;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	form = (Form_pg_constraint) GETSTRUCT(tuple);
+	if (form->contype == CONSTRAINT_FOREIGN && is_ours(form->confrelid) &&
+		strcmp(get_rel_name(form->confrelid), "gen_jobs") != 0 &&
+		!compat_owns_relation(form->confrelid, GetUserId()))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("must be owner of table %s to refer to it by a foreign key",
+							   get_rel_name(form->confrelid)),
+						errdetail("genjob's dispatcher replaces its rows when a job runs again."),
+						errhint("Refer to gen_jobs (id) instead.")));
+}
+
+/* ---------- commands of others ---------- */
 
 static void
 object_access(ObjectAccessType access, Oid class, Oid object, int subid, void *arg)
@@ -60,6 +154,14 @@ object_access(ObjectAccessType access, Oid class, Oid object, int subid, void *a
 			/* the extension's may have a new name */
 			if (access == OAT_POST_ALTER)
 				commit_note_servers();
+			break;
+		case TriggerRelationId:
+			if (access == OAT_POST_CREATE && !superuser())
+				check_new_trigger(object);
+			break;
+		case ConstraintRelationId:
+			if (access == OAT_POST_CREATE && !superuser())
+				check_new_constraint(object);
 			break;
 		default:
 			break;

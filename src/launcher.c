@@ -197,9 +197,9 @@ complain_of_workers(Database *database)
 	complained_at = now;
 	ereport(WARNING,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("genjob found no free background worker for the dispatcher of database \"%s\"",
-					NameStr(database->name)),
-			 errdetail("Its jobs wait. One is needed for each database that has the extension."),
+			 errmsg("genjob found no free background worker for a dispatcher"),
+			 errdetail("The jobs of database \"%s\" wait. One is needed for each database that has the extension.",
+					   NameStr(database->name)),
 			 errhint("Increase max_worker_processes.")));
 }
 

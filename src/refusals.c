@@ -116,7 +116,9 @@ check_rename(RenameStmt *statement)
 		case OBJECT_COLUMN:
 		case OBJECT_ATTRIBUTE:
 			table = find_table(statement->relation);
-			if (OidIsValid(table) && is_our_column(table, statement->subname))
+			/* genjob knows the columns of gen_outputs by name alone: every job with an output says that one is gone */
+			if (OidIsValid(table) && is_our_column(table, statement->subname) &&
+				strcmp(get_rel_name(table), "gen_outputs") != 0)
 				refuse("rename column", statement->subname,
 					   "Create a view with the name that you want.");
 			break;

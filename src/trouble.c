@@ -82,7 +82,8 @@ show(TroubleKind kind, const char *words, const ErrorData *error)
 {
 	int64 unsaid;
 
-	shmem_set_my_error(error->message);
+	shmem_set_my_error(error->hint ? psprintf("%s. %s", error->message, error->hint)
+								   : error->message);
 	if (!is_to_be_logged(kind, error->sqlerrcode, &unsaid))
 		return;
 	ereport(LOG,
@@ -90,7 +91,8 @@ show(TroubleKind kind, const char *words, const ErrorData *error)
 			 error->detail ? errdetail_internal("%s", error->detail) : 0,
 			 error->context ? errcontext_msg("%s", error->context) : 0,
 			 unsaid == 0
-				 ? errhint("It will be tried again.")
+				 ? errhint("%s%sIt will be tried again.", error->hint ? error->hint : "",
+						   error->hint ? " " : "")
 				 : errhint("It will be tried again. " INT64_FORMAT
 						   " like it were not logged since the last one: at most one a minute is.",
 						   unsaid)));

@@ -1,6 +1,7 @@
 -- From genjob 0.1.0 to 0.2.0: what changed in the install script since, for a database that has jobs.
 \echo Use "ALTER EXTENSION genjob UPDATE" to load this file. \quit
 
+-- Nothing below is found in a schema where someone else may have put it.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 -- stops here when the library that the server has loaded is another one
@@ -102,5 +103,93 @@ COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not s
 COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known';
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
 
-GRANT SELECT ON genjob.servers TO PUBLIC;
 COMMENT ON COLUMN genjob.backends.error IS 'what the last of them met, for members of pg_read_all_stats and the owner of the server';
+
+-- Through this view genjob.cancel() and genjob.retry() change a job: it takes no privilege on gen_jobs, as the view's
+-- owner has it, and triggers of gen_jobs run as the role that calls.
+CREATE VIEW genjob.own_jobs WITH (security_barrier = true) AS
+	SELECT j.id, j.state FROM @extschema@.gen_jobs j WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
+COMMENT ON VIEW genjob.own_jobs IS 'jobs of the roles that the calling role is a member of; genjob.cancel() and genjob.retry() change their state through it';
+COMMENT ON COLUMN genjob.own_jobs.state IS 'as in gen_jobs, and checked as there';
+
+ALTER FUNCTION genjob.pause(name) SET search_path = pg_catalog, pg_temp;
+ALTER FUNCTION genjob.resume(name) SET search_path = pg_catalog, pg_temp;
+
+CREATE FUNCTION genjob.grant_unrecorded(text) RETURNS void
+	AS 'MODULE_PATHNAME', 'genjob_grant_unrecorded' LANGUAGE C STRICT;
+
+-- A role that owned a table and is no superuser keeps what it did with it, but for other roles' jobs.
+DO $$
+DECLARE
+	item record;
+BEGIN
+	FOR item IN SELECT c.oid::regclass AS name, c.relowner::regrole AS owner FROM pg_class c JOIN pg_authid a ON a.oid = c.relowner
+		WHERE c.oid IN ('@extschema@.gen_jobs'::regclass, '@extschema@.gen_outputs'::regclass, 'genjob.tenant_weights'::regclass)
+			AND NOT a.rolsuper AND a.rolname <> 'genjob_dispatcher'
+	LOOP
+		EXECUTE format('ALTER TABLE %s OWNER TO %I', item.name, current_user);
+		PERFORM genjob.grant_unrecorded(format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s', item.name, item.owner));
+		RAISE NOTICE 'table % belonged to role %, and now belongs to genjob_dispatcher', item.name, item.owner
+			USING HINT = format('Role %s may still read and write it, of jobs those that it owns.', item.owner);
+	END LOOP;
+END;
+$$;
+
+-- The role that owns what the extension keeps, and as which its dispatchers work: no superuser, so that code which
+-- someone manages to hang on the tables has nothing to gain.
+DO $$
+DECLARE
+	wrong text;
+	item record;
+BEGIN
+	IF to_regrole('genjob_dispatcher') IS NULL THEN
+		BEGIN
+			CREATE ROLE genjob_dispatcher NOLOGIN NOINHERIT;
+			COMMENT ON ROLE genjob_dispatcher IS 'owns the tables of the extension genjob, whose dispatchers work as this role';
+		EXCEPTION WHEN duplicate_object OR unique_violation THEN
+			NULL; -- another database creates the extension at this moment
+		END;
+	END IF;
+	-- One that PostgreSQL 16 and later lets the creator of a role keep gives none of its rights by itself.
+	SELECT concat_ws(', ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolcanlogin THEN 'LOGIN' END,
+			CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
+			CASE WHEN r.rolreplication THEN 'REPLICATION' END, CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END,
+			(SELECT 'a member of ' || string_agg(m.roleid::regrole::text, ', ') FROM pg_auth_members m WHERE m.member = r.oid),
+			(SELECT 'with the members ' || string_agg(m.member::regrole::text, ', ')
+				FROM pg_auth_members m JOIN pg_authid a ON a.oid = m.member
+				WHERE m.roleid = r.oid AND NOT a.rolsuper
+				AND (coalesce(to_jsonb(m)->>'inherit_option', 'true') = 'true' OR coalesce(to_jsonb(m)->>'set_option', 'true') = 'true')))
+		INTO STRICT wrong FROM pg_authid r WHERE r.rolname = 'genjob_dispatcher';
+	IF wrong <> '' THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('role "genjob_dispatcher" is more than it should be: %s', wrong),
+			DETAIL = 'It owns the tables of genjob, so whoever has its rights reads and changes the jobs of all.',
+			HINT = 'ALTER ROLE genjob_dispatcher, or REVOKE its memberships, so that it is a plain role without LOGIN; or drop it.';
+	END IF;
+	FOR item IN
+		SELECT format('TABLE %s', d.objid::regclass) AS name FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+			JOIN pg_class c ON c.oid = d.objid AND c.relkind IN ('r', 'v')
+			WHERE e.extname = 'genjob' AND d.refclassid = 'pg_extension'::regclass AND d.classid = 'pg_class'::regclass
+		UNION ALL
+		SELECT format('FUNCTION %s', d.objid::regprocedure) FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+			JOIN pg_proc p ON p.oid = d.objid AND p.prosecdef
+			WHERE e.extname = 'genjob' AND d.refclassid = 'pg_extension'::regclass AND d.classid = 'pg_proc'::regclass
+	LOOP
+		EXECUTE format('ALTER %s OWNER TO genjob_dispatcher', item.name);
+	END LOOP;
+END;
+$$;
+
+-- A foreign key is checked as the owner of the tables, who needs USAGE on their schema.
+SELECT genjob.grant_unrecorded('GRANT USAGE ON SCHEMA @extschema@ TO genjob_dispatcher');
+DROP FUNCTION genjob.grant_unrecorded(text);
+
+
+-- Everyone may look at what is going on (the functions behind the views show only what a role may see); a job
+-- can be changed only by members of the role that owns it, a server only by its owner.
+GRANT SELECT ON genjob.activity, genjob.servers, genjob.backends, genjob.tenants, genjob.workers TO PUBLIC;
+GRANT SELECT, UPDATE (state) ON genjob.own_jobs TO PUBLIC;
+
+-- A trigger of gen_jobs on another table would take that table's columns for its own.
+REVOKE EXECUTE ON FUNCTION genjob.before_insert(), genjob.before_update(), genjob.before_delete(),
+	genjob.after_truncate(), genjob.after_weights() FROM PUBLIC;

@@ -19,6 +19,7 @@
 #include "memory.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
+#include "queue/tables.h"
 #include "schedule.h"
 
 #define MAX_USABLE 256 /* backends that a job may go back to */
@@ -91,7 +92,7 @@ check_bound(const Job *job, ServerComplaint *complaint)
 	const Server *home = schedule_queue(job->server_name)->server;
 
 	return home == NULL ||
-		   server_check_bound(home, job->server_oid, job->owner, queue_table_owner(), complaint);
+		   server_check_bound(home, job->server_oid, job->owner, tables_owner(), complaint);
 }
 
 /*

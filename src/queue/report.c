@@ -6,14 +6,18 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "commit.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
+#include "queue/tables.h"
+#include "shmem.h"
 #include "shown.h"
 
 /* The columns of the statement REPORT that are arrays. */
@@ -122,7 +126,7 @@ store_output(int64 job_id, int ordinal, const Output *output)
 
 	SET_VARSIZE(data, output->len + VARHDRSZ);
 	memcpy(VARDATA(data), output->data, output->len);
-	statement_run(ADD_OUTPUT, args, NULL);
+	statement_run(STORE_OUTPUT, args, NULL);
 	pfree(data);
 }
 
@@ -145,27 +149,141 @@ store_outputs(const Job *job)
 	}
 }
 
+/* ---------- outputs of earlier attempts ---------- */
+
+/* What of gen_outputs is not of the last attempt of some jobs. */
+typedef struct Surplus
+{
+	int n;
+	int64 *jobs;
+	int32 *counts; /* of outputs; what is beyond is surplus */
+	int n_gaps;
+	int64 *gap_jobs;
+	int32 *gaps; /* ordinals that were left out */
+} Surplus;
+
+static void
+add_surplus(Surplus *surplus, const Job *job)
+{
+	int n = list_length(job->verdict->outputs);
+	int ordinal = 1;
+	ListCell *cell;
+
+	surplus->jobs[surplus->n] = job->id;
+	surplus->counts[surplus->n++] = n;
+	surplus->gap_jobs = repalloc(surplus->gap_jobs, (surplus->n_gaps + n + 1) * sizeof(int64));
+	surplus->gaps = repalloc(surplus->gaps, (surplus->n_gaps + n + 1) * sizeof(int32));
+	foreach(cell, job->verdict->outputs)
+	{
+		if (((Output *) lfirst(cell))->data == NULL)
+		{
+			surplus->gap_jobs[surplus->n_gaps] = job->id;
+			surplus->gaps[surplus->n_gaps++] = ordinal;
+		}
+		ordinal++;
+	}
+}
+
+static void
+delete_surplus(const Surplus *surplus)
+{
+	Datum args[4] = {PointerGetDatum(statement_int8_array(surplus->jobs, surplus->n)),
+					 PointerGetDatum(statement_int4_array(surplus->counts, surplus->n)),
+					 PointerGetDatum(statement_int8_array(surplus->gap_jobs, surplus->n_gaps)),
+					 PointerGetDatum(statement_int4_array(surplus->gaps, surplus->n_gaps))};
+
+	statement_run(FORGET_OUTPUTS, args, NULL);
+	tables_check_outputs_keys();
+}
+
 /*
- * What earlier attempts of these jobs left behind (an answer kept with a failure) makes room.
+ * Says once for each reason why outputs of earlier attempts stay.
+ */
+static void
+show_surplus(const char *reason)
+{
+	static char shown[256] = "";
+
+	if (strncmp(shown, reason, sizeof(shown) - 1) == 0)
+		return;
+	strlcpy(shown, reason, sizeof(shown));
+	shmem_set_my_error(psprintf("outputs of earlier attempts stay in gen_outputs: %s", reason));
+	ereport(LOG, (errmsg("genjob leaves outputs of earlier attempts in gen_outputs: %s", reason)));
+}
+
+/*
+ * Deletes it, if nobody refers to it.  What is referred to stays: the job is what counts.  False, and
+ * the reason, where some does.
+ */
+static bool
+try_to_delete(const Surplus *surplus, char **reason)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool deleted = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		delete_surplus(surplus);
+		ReleaseCurrentSubTransaction();
+		deleted = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+			ReThrowError(error);
+		*reason = error->message;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return deleted;
+}
+
+/*
+ * What earlier attempts of these jobs left behind (an answer kept with a failure) makes room: what the
+ * last attempt does not overwrite is deleted, as far as no table of others keeps it.
  */
 static void
 forget_old_outputs(Job **jobs, int n)
 {
-	int64 *ids = palloc(n * sizeof(int64));
-	Datum args[1];
-	int n_ids = 0;
+	Surplus all = {.jobs = palloc(n * sizeof(int64)),
+				   .counts = palloc(n * sizeof(int32)),
+				   .gap_jobs = palloc(sizeof(int64)),
+				   .gaps = palloc(sizeof(int32))};
+	char *reason = NULL;
 	int i;
 
 	for (i = 0; i < n; i++)
 	{
 		if ((jobs[i]->attempt > 1 || jobs[i]->report_failures > 0) &&
 			jobs[i]->outcome == REPORT_WRITTEN)
-			ids[n_ids++] = jobs[i]->id;
+			add_surplus(&all, jobs[i]);
 	}
-	if (n_ids == 0)
+	if (all.n == 0)
 		return;
-	args[0] = PointerGetDatum(statement_int8_array(ids, n_ids));
-	statement_run(FORGET_OUTPUTS, args, NULL);
+	if (tables_keep_outputs() != NULL)
+		reason =
+			psprintf("%s is of a role that the dispatcher runs nothing of", tables_keep_outputs());
+	else if (!try_to_delete(&all, &reason) && n > 1)
+	{
+		/* of the others nobody need keep them */
+		for (i = 0; i < n; i++)
+			forget_old_outputs(&jobs[i], 1);
+		return;
+	}
+	if (reason != NULL)
+		show_surplus(reason);
 }
 
 /*

@@ -2,10 +2,9 @@
  * session.c
  *		What a session asks of the queue by calling genjob's functions.
  *
- * Reading is done with the caller's own privileges, so row-level security holds.  Changing a job's
- * state takes no privilege on the table, only membership in the role that owns the job; the statement
- * itself runs as the owner of the table, so it names every operator by schema: the caller's search_path
- * must not decide what the owner runs.
+ * All of it runs as the caller, so row-level security holds, and what the caller's search_path or the triggers of the
+ * table bring in runs with no more rights than the caller has.  Changing a job's state takes no privilege on the table,
+ * only membership in the role that owns the job: it goes through the view genjob.own_jobs.
  */
 #include "postgres.h"
 
@@ -118,35 +117,43 @@ execute_with_id(const char *text, int64 id, bool read_only)
 }
 
 /*
- * Runs an UPDATE of the job, as the owner of the table, for a member of the owning role.
+ * The view reads and writes as its owner, who must have the privileges.
+ */
+static void
+check_view_owner(Oid table)
+{
+	Oid view = get_relname_relid("own_jobs", get_namespace_oid("genjob", false));
+	Oid owner = OidIsValid(view) ? session_table_owner(view) : InvalidOid;
+
+	if (!OidIsValid(view) || owner == session_table_owner(table) ||
+		pg_class_aclcheck(table, owner, ACL_SELECT | ACL_UPDATE) == ACLCHECK_OK)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("the owner of the view genjob.own_jobs may not change gen_jobs"),
+					errhint("ALTER VIEW genjob.own_jobs OWNER TO the owner of gen_jobs.")));
+}
+
+/*
+ * Sets the state of the job, if it is among some, for a member of the owning role.  The privilege is that of the
+ * view's owner; whatever the statement fires runs as the caller.
  */
 static bool
-change_job(int64 id, const char *set_and_where)
+change_state(int64 id, const char *state, const char *from)
 {
-	Oid caller = GetUserId();
-	Oid saved_user;
-	int saved_context;
 	Oid table;
-	char *name;
-	Oid owner;
-	bool isnull;
 	bool changed;
 
 	SPI_connect();
-	name = find_table(&table);
-	GetUserIdAndSecContext(&saved_user, &saved_context);
-	SetUserIdAndSecContext(session_table_owner(table),
-						   saved_context | SECURITY_LOCAL_USERID_CHANGE);
-	if (execute_with_id(psprintf("SELECT owner::pg_catalog.oid FROM %s WHERE id OPERATOR(pg_catalog.=) $1",
-								 name),
-						id, false) == 0)
+	(void) find_table(&table);
+	check_view_owner(table);
+	if (execute_with_id("SELECT FROM genjob.own_jobs WHERE id OPERATOR(pg_catalog.=) $1", id,
+						false) == 0)
 		no_such_job(id);
-	owner =
-		DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	if (!has_privs_of_role(caller, owner))
-		no_such_job(id);
-	changed = execute_with_id(psprintf("UPDATE %s SET %s", name, set_and_where), id, false) > 0;
-	SetUserIdAndSecContext(saved_user, saved_context);
+	changed =
+		execute_with_id(psprintf("UPDATE genjob.own_jobs SET state = '%s' WHERE id OPERATOR(pg_catalog.=) $1"
+								 " AND state OPERATOR(pg_catalog.=) ANY ('{%s}')",
+								 state, from),
+						id, false) > 0;
 	SPI_finish();
 	return changed;
 }
@@ -183,13 +190,7 @@ session_find_disabled(void)
 bool
 session_cancel(int64 id)
 {
-	char *error = psprintf("cancelled by role \"%s\"", GetUserNameFromId(GetUserId(), false));
-
-	return change_job(id,
-					  psprintf("state = 'cancelled', error = %s"
-							   " WHERE id OPERATOR(pg_catalog.=) $1"
-							   " AND state OPERATOR(pg_catalog.=) ANY ('{waiting, queued, running}')",
-							   quote_literal_cstr(error)));
+	return change_state(id, "cancelled", "waiting, queued, running");
 }
 
 /*
@@ -198,9 +199,7 @@ session_cancel(int64 id)
 bool
 session_retry(int64 id)
 {
-	return change_job(id, "state = 'queued'"
-						  " WHERE id OPERATOR(pg_catalog.=) $1"
-						  " AND state OPERATOR(pg_catalog.=) ANY ('{failed, cancelled}')");
+	return change_state(id, "queued", "failed, cancelled");
 }
 
 /*

@@ -8,21 +8,18 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_proc.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -31,6 +28,7 @@
 #include "queue/plans.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
+#include "queue/tables.h"
 
 bool queue_is_mine = false;
 
@@ -184,64 +182,28 @@ static const Statement statements[STATEMENTS] = {
 		"  backend = CASE WHEN g.is_note THEN j.backend ELSE g.backend END,"
 		"  error = CASE WHEN g.is_note THEN concat_ws('. ', j.error, g.note) ELSE j.error END"
 		" FROM held g WHERE j.id = g.id AND j.attempt = g.attempt RETURNING j.id"},
-	[FORGET_OUTPUTS] = {1, {INT8ARRAYOID},
-		"DELETE FROM @.gen_outputs WHERE job_id = ANY ($1)"},
-	[ADD_OUTPUT] = {4, {INT8OID, INT4OID, TEXTOID, BYTEAOID},
+	/* All but the first n of each job, and one by one; what others have locked stays. */
+	[FORGET_OUTPUTS] = {4, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID},
+		"WITH surplus AS MATERIALIZED (SELECT o.job_id, o.ordinal FROM unnest($1, $2) g (id, n)"
+		"  JOIN @.gen_outputs o ON o.job_id = g.id AND o.ordinal > g.n FOR UPDATE OF o SKIP LOCKED),"
+		" gap AS MATERIALIZED (SELECT o.job_id, o.ordinal FROM unnest($3, $4) g (id, ordinal)"
+		"  JOIN @.gen_outputs o ON o.job_id = g.id AND o.ordinal = g.ordinal FOR UPDATE OF o SKIP LOCKED)"
+		" DELETE FROM @.gen_outputs o USING (SELECT * FROM surplus UNION ALL SELECT * FROM gap) s"
+		" WHERE o.job_id = s.job_id AND o.ordinal = s.ordinal"},
+	/* the row of an earlier attempt stays where it is: tables of others may refer to it */
+	[STORE_OUTPUT] = {4, {INT8OID, INT4OID, TEXTOID, BYTEAOID},
 		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, data)"
-		" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"},
+		" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"
+		" ON CONFLICT (job_id, ordinal) DO UPDATE SET content_type = excluded.content_type, bytes = excluded.bytes,"
+		"  sha256 = excluded.sha256, data = excluded.data"},
 };
 
 /* clang-format on */
 
-static Oid jobs_table; /* invalid until queue_look() */
-static Oid outputs_table;
-static bool tables_are_gone = false; /* since the last queue_look() */
 static SPIPlanPtr plans[STATEMENTS];
-static char schema[NAMEDATALEN * 2 + 3]; /* quoted; empty until queue_look() */
+static char schema[NAMEDATALEN]; /* of the tables; empty until queue_look() */
 
 /* ---------- transactions ---------- */
-
-/*
- * Statements fire the triggers of the tables, whose functions run with this process's privileges: all
- * of them.  So those functions must belong to someone who has these anyway.  The lock keeps other
- * triggers out until the transaction ends.
- */
-static void
-check_triggers(Oid table)
-{
-	Relation relation = try_table_open(table, RowExclusiveLock);
-	TriggerDesc *triggers;
-	int i;
-
-	if (relation == NULL)
-	{
-		tables_are_gone = true; /* with their extension, as the next look will find */
-		return;
-	}
-	triggers = relation->trigdesc;
-	for (i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-	{
-		Oid function = triggers->triggers[i].tgfoid;
-		HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-		Oid owner = InvalidOid;
-
-		if (HeapTupleIsValid(tuple))
-		{
-			owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
-			ReleaseSysCache(tuple);
-		}
-		if (!superuser_arg(owner) && owner != relation->rd_rel->relowner)
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("trigger \"%s\" of table \"%s\" runs a function of role \"%s\"",
-							triggers->triggers[i].tgname, RelationGetRelationName(relation),
-							GetUserNameFromId(owner, true) ? GetUserNameFromId(owner, true) : "?"),
-					 errdetail("A dispatcher would run it as a superuser."),
-					 errhint("ALTER FUNCTION %s OWNER TO the owner of the table, or drop the trigger.",
-							 get_func_name(function))));
-	}
-	table_close(relation, NoLock);
-}
 
 static TimeoutId leave_timeout;
 static TimestampTz (*leave_deadline)(void);
@@ -269,8 +231,42 @@ queue_init(TimestampTz (*deadline)(void))
 {
 	queue_is_mine = true;
 	plans_init();
+	tables_init();
 	leave_deadline = deadline;
 	leave_timeout = RegisterTimeout(USER_TIMEOUT, leave_callback);
+}
+
+/*
+ * What is done in a transaction before its work, and after it.  The work runs as the owner of the tables, and leaves
+ * no setting behind, nor anything to run at the commit.
+ */
+static void
+run_work(QueueWork work, void *arg)
+{
+	int level = NewGUCNestLevel();
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	/* they were moved, or made anew */
+	if (!tables_are_known() && schema[0] != '\0')
+		(void) queue_look();
+	tables_become_owner();
+	work(arg);
+	tables_fire_deferred();
+	AtEOXact_GUC(false, level);
+	SPI_finish();
+}
+
+/*
+ * What lacks a right is code of others, such as a trigger's: says what to do about it.
+ */
+static void
+explain_denial(ErrorData *error)
+{
+	if (error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && error->hint == NULL)
+		error->hint =
+			psprintf("Triggers run as role \"%s\" here: GRANT it to that role, or make the trigger's function SECURITY DEFINER.",
+					 tables_owner_name());
 }
 
 /*
@@ -282,8 +278,11 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 {
 	MemoryContext caller = CurrentMemoryContext;
 	volatile bool succeeded = false;
+	Oid user;
+	int context;
 
 	*error = NULL;
+	GetUserIdAndSecContext(&user, &context);
 	pgstat_report_activity(STATE_RUNNING, activity);
 	PG_TRY();
 	{
@@ -291,15 +290,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		if (SPI_connect() != SPI_OK_CONNECT)
-			elog(ERROR, "SPI_connect failed");
-		if (OidIsValid(jobs_table))
-		{
-			check_triggers(jobs_table);
-			check_triggers(outputs_table);
-		}
-		work(arg);
-		SPI_finish();
+		run_work(work, arg);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		succeeded = true;
@@ -309,13 +300,14 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(caller);
 		*error = CopyErrorData();
-		if (tables_are_gone)
-			(*error)->sqlerrcode = QUEUE_GONE;
+		explain_denial(*error);
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
+	/* a commit leaves it as it was */
+	SetUserIdAndSecContext(user, context);
 	disable_timeout(leave_timeout, false);
 	MemoryContextSwitchTo(caller);
 	pgstat_report_stat(false);
@@ -338,6 +330,9 @@ statement_run(StatementId id, Datum *args, const char *nulls)
 {
 	int code;
 
+	/* a table of that name may be anyone's */
+	if (!tables_are_known())
+		ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are gone")));
 	if (plans[id] == NULL)
 	{
 		StringInfoData text;
@@ -348,7 +343,7 @@ statement_run(StatementId id, Datum *args, const char *nulls)
 		for (p = statements[id].text; *p != '\0'; p++)
 		{
 			if (*p == '@')
-				appendStringInfoString(&text, schema);
+				appendStringInfoString(&text, quote_identifier(schema));
 			else
 				appendStringInfoChar(&text, *p);
 		}
@@ -361,6 +356,13 @@ statement_run(StatementId id, Datum *args, const char *nulls)
 	if (code < 0)
 		elog(ERROR, "could not execute statement %d: %s", id, SPI_result_code_string(code));
 	return SPI_processed;
+}
+
+/* The schema of the tables. */
+const char *
+statement_schema(void)
+{
+	return schema;
 }
 
 /* A column of a row of the last result. */
@@ -410,6 +412,17 @@ statement_int8_array(const int64 *values, int n)
 	return construct_array(datums, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
 }
 
+ArrayType *
+statement_int4_array(const int32 *values, int n)
+{
+	Datum *datums = palloc(Max(n, 1) * sizeof(Datum));
+	int i;
+
+	for (i = 0; i < n; i++)
+		datums[i] = Int32GetDatum(values[i]);
+	return construct_array(datums, n, INT4OID, sizeof(int32), true, TYPALIGN_INT);
+}
+
 /* ---------- the extension ---------- */
 
 /* Of the locks of the advisory kind, a class that no SQL function can take. */
@@ -428,59 +441,50 @@ queue_lock_database(void)
 }
 
 static Oid
-extension_table(const char *name)
+extension_table(const char *name, Oid namespace)
 {
-	bool isnull;
-	Oid namespace =
-		DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
+	Oid table = get_relname_relid(name, namespace);
 
-	return get_relname_relid(name, namespace);
+	if (!OidIsValid(table))
+		ereport(ERROR,
+				(errcode(OidIsValid(get_extension_oid("genjob", true)) ? ERRCODE_UNDEFINED_TABLE
+																	   : QUEUE_GONE),
+				 errmsg("the extension genjob has no table \"%s\" where it should be", name),
+				 errhint(
+					 "Move it back with ALTER TABLE ... SET SCHEMA, or create the extension anew.")));
+	return table;
 }
 
 /*
- * The owner of gen_jobs, whom all may trust with their jobs.  In a transaction, after queue_look().
- */
-Oid
-queue_table_owner(void)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(jobs_table));
-	Oid owner = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
-/*
- * Looks whether the extension is in this database, and where.
+ * Looks whether the extension is in this database, and where; and goes on as the owner of its tables.
  */
 QueuePresence
 queue_look(void)
 {
+	bool isnull;
 	char *found;
+	Oid namespace;
 
 	environment_reread();
-	execute(
-		"SELECT pg_catalog.quote_ident(n.nspname), e.extversion, n.oid FROM pg_catalog.pg_extension e"
-		" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
-	jobs_table = outputs_table = InvalidOid;
-	tables_are_gone = false;
+	execute("SELECT n.nspname, e.extversion, n.oid FROM pg_catalog.pg_extension e"
+			" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
+	tables_set(InvalidOid, InvalidOid, InvalidOid);
 	if (SPI_processed == 0)
 		return QUEUE_ABSENT;
+	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+	if (strcmp(found, GENJOB_VERSION) != 0)
+		return QUEUE_OTHER_VERSION;
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	namespace = DatumGetObjectId(statement_value(0, 3, &isnull));
 	if (strcmp(found, schema) != 0)
 	{
 		strlcpy(schema, found, sizeof(schema));
 		memset(plans, 0, sizeof(plans));
 	}
-	jobs_table = extension_table("gen_jobs");
-	outputs_table = extension_table("gen_outputs");
-	plans_set_tables(jobs_table, outputs_table);
-	check_triggers(jobs_table);
-	check_triggers(outputs_table);
-	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-	return strcmp(found, GENJOB_VERSION) == 0 ? QUEUE_PRESENT : QUEUE_OTHER_VERSION;
+	tables_set(extension_table("gen_jobs", namespace), extension_table("gen_outputs", namespace),
+			   extension_table("tenant_weights", get_namespace_oid("genjob", true)));
+	plans_set_tables(extension_table("gen_jobs", namespace),
+					 extension_table("gen_outputs", namespace));
+	tables_become_owner();
+	return QUEUE_PRESENT;
 }

@@ -34,7 +34,7 @@ typedef enum StatementId
 	REPORT,
 	SAVE,
 	FORGET_OUTPUTS,
-	ADD_OUTPUT,
+	STORE_OUTPUT,
 	STATEMENTS
 } StatementId;
 
@@ -53,8 +53,9 @@ typedef enum ChangedColumn
 	CHANGED_IS_CANCELLED
 } ChangedColumn;
 
-extern Oid queue_table_owner(void);
 extern uint64 statement_run(StatementId id, Datum *args, const char *nulls);
+
+extern const char *statement_schema(void);
 
 /* A column of a row of the last result */
 extern Datum statement_value(uint64 row, int column, bool *isnull);
@@ -63,5 +64,6 @@ extern char *statement_name(uint64 row, int column);
 
 extern TimestampTz statement_time_or_none(uint64 row, int column);
 extern ArrayType *statement_int8_array(const int64 *values, int n);
+extern ArrayType *statement_int4_array(const int32 *values, int n);
 
 #endif /* GENJOB_STATEMENT_H */

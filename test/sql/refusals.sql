@@ -14,7 +14,6 @@ ALTER EXTENSION genjob SET SCHEMA regress_elsewhere;
 ALTER TABLE gen_jobs RENAME TO jobs;
 ALTER TABLE gen_outputs RENAME TO outputs;
 ALTER TABLE gen_jobs RENAME COLUMN tenant TO customer;
-ALTER TABLE gen_outputs RENAME data TO picture;
 ALTER TYPE gen_job_state RENAME TO job_state;
 ALTER SCHEMA genjob RENAME TO regress_genjob;
 ALTER TABLE gen_jobs DROP COLUMN usage;
@@ -49,5 +48,5 @@ DROP SCHEMA regress_elsewhere;
 -- who knows better
 BEGIN;
 SET LOCAL allow_system_table_mods = on;
-ALTER TABLE gen_outputs RENAME data TO picture;
+ALTER TABLE gen_jobs RENAME usage TO used;
 ROLLBACK;

@@ -109,6 +109,7 @@ is(job($node, $held)->{attempt}, 1, '... once');
 query(
 	q{
 	CREATE TABLE refused (what text);
+	GRANT SELECT ON refused TO genjob_dispatcher;
 	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 	BEGIN
 		IF EXISTS (SELECT FROM public.refused WHERE what = TG_ARGV[0]) THEN

@@ -110,6 +110,7 @@ is(scalar(keys %{ { map { $_ => 1 } map { @$_[ 1, 2 ] } @digests } }), 2 * $prom
 query(
 	q{
 	CREATE UNLOGGED TABLE held (step text, way text);
+	GRANT SELECT ON held TO genjob_dispatcher;
 	CREATE TABLE probe ();
 	CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
 	DECLARE

@@ -1,0 +1,51 @@
+-- The role that owns what the extension keeps, and as which its dispatchers work: no superuser, so that code which
+-- someone manages to hang on the tables has nothing to gain.
+DO $$
+DECLARE
+	wrong text;
+	item record;
+BEGIN
+	IF to_regrole('genjob_dispatcher') IS NULL THEN
+		BEGIN
+			CREATE ROLE genjob_dispatcher NOLOGIN NOINHERIT;
+			COMMENT ON ROLE genjob_dispatcher IS 'owns the tables of the extension genjob, whose dispatchers work as this role';
+		EXCEPTION WHEN duplicate_object OR unique_violation THEN
+			NULL; -- another database creates the extension at this moment
+		END;
+	END IF;
+	-- One that PostgreSQL 16 and later lets the creator of a role keep gives none of its rights by itself.
+	SELECT concat_ws(', ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolcanlogin THEN 'LOGIN' END,
+			CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
+			CASE WHEN r.rolreplication THEN 'REPLICATION' END, CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END,
+			(SELECT 'a member of ' || string_agg(m.roleid::regrole::text, ', ') FROM pg_auth_members m WHERE m.member = r.oid),
+			(SELECT 'with the members ' || string_agg(m.member::regrole::text, ', ')
+				FROM pg_auth_members m JOIN pg_authid a ON a.oid = m.member
+				WHERE m.roleid = r.oid AND NOT a.rolsuper
+				AND (coalesce(to_jsonb(m)->>'inherit_option', 'true') = 'true' OR coalesce(to_jsonb(m)->>'set_option', 'true') = 'true')))
+		INTO STRICT wrong FROM pg_authid r WHERE r.rolname = 'genjob_dispatcher';
+	IF wrong <> '' THEN
+		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = format('role "genjob_dispatcher" is more than it should be: %s', wrong),
+			DETAIL = 'It owns the tables of genjob, so whoever has its rights reads and changes the jobs of all.',
+			HINT = 'ALTER ROLE genjob_dispatcher, or REVOKE its memberships, so that it is a plain role without LOGIN; or drop it.';
+	END IF;
+	FOR item IN
+		SELECT format('TABLE %s', d.objid::regclass) AS name FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+			JOIN pg_class c ON c.oid = d.objid AND c.relkind IN ('r', 'v')
+			WHERE e.extname = 'genjob' AND d.refclassid = 'pg_extension'::regclass AND d.classid = 'pg_class'::regclass
+		UNION ALL
+		SELECT format('FUNCTION %s', d.objid::regprocedure) FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+			JOIN pg_proc p ON p.oid = d.objid AND p.prosecdef
+			WHERE e.extname = 'genjob' AND d.refclassid = 'pg_extension'::regclass AND d.classid = 'pg_proc'::regclass
+	LOOP
+		EXECUTE format('ALTER %s OWNER TO genjob_dispatcher', item.name);
+	END LOOP;
+END;
+$$;
+
+-- A foreign key is checked as the owner of the tables, who needs USAGE on their schema.
+CREATE FUNCTION genjob.grant_unrecorded(text) RETURNS void
+	AS 'MODULE_PATHNAME', 'genjob_grant_unrecorded' LANGUAGE C STRICT;
+SELECT genjob.grant_unrecorded('GRANT USAGE ON SCHEMA @extschema@ TO genjob_dispatcher');
+DROP FUNCTION genjob.grant_unrecorded(text);
+

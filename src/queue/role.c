@@ -1,0 +1,44 @@
+/*
+ * role.c
+ *		What the install script does for the role genjob_dispatcher that SQL cannot.
+ */
+#include "postgres.h"
+
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+extern PGDLLEXPORT Datum genjob_grant_unrecorded(PG_FUNCTION_ARGS);
+
+PG_FUNCTION_INFO_V1(genjob_grant_unrecorded);
+
+/*
+ * Runs a GRANT on what is not the extension's, or not for the extension's sake.  In a script PostgreSQL would record
+ * that as privileges that every CREATE EXTENSION brings, and pg_dump would leave out all that stood beside it.
+ */
+Datum
+genjob_grant_unrecorded(PG_FUNCTION_ARGS)
+{
+	char *grant = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool in_script = creating_extension;
+
+	if (!superuser() || !in_script)
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("this function is for the scripts of the extension genjob")));
+	SPI_connect();
+	PG_TRY();
+	{
+		creating_extension = false;
+		if (SPI_execute(grant, false, 0) != SPI_OK_UTILITY)
+			elog(ERROR, "could not execute: %s", grant);
+	}
+	PG_FINALLY();
+	{
+		creating_extension = in_script;
+	}
+	PG_END_TRY();
+	SPI_finish();
+	PG_RETURN_VOID();
+}

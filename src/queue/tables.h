@@ -1,0 +1,22 @@
+/*
+ * tables.h
+ *		As whom the dispatcher works on the tables, and what hangs on them.
+ */
+#ifndef GENJOB_TABLES_H
+#define GENJOB_TABLES_H
+
+#include "postgres.h"
+
+extern void tables_init(void);
+extern void tables_set(Oid jobs, Oid outputs, Oid weights);
+extern bool tables_are_known(void);
+extern Oid tables_owner(void);
+extern const char *tables_owner_name(void);
+
+/* In a transaction of the dispatcher */
+extern void tables_become_owner(void);
+extern void tables_fire_deferred(void);
+extern const char *tables_keep_outputs(void);
+extern void tables_check_outputs_keys(void);
+
+#endif /* GENJOB_TABLES_H */
