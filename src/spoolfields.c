@@ -8,6 +8,7 @@
 
 #include "utils/memutils.h"
 
+#include "compat.h"
 #include "spoolfields.h"
 
 #define NO_TEXT PG_UINT64_MAX
