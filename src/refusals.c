@@ -209,14 +209,10 @@ check_drop_trigger(List *name)
 static void
 check_drop_index(List *name)
 {
-	static const char *const indexes[] = {"gen_jobs_ready",
-										  "gen_jobs_due",
-										  "gen_jobs_expiring",
-										  "gen_jobs_running",
-										  "gen_jobs_cancelling",
-										  "gen_jobs_unique",
-										  "gen_jobs_request",
-										  NULL};
+	static const char *const indexes[] = {"gen_jobs_ready",      "gen_jobs_due",
+										  "gen_jobs_expiring",   "gen_jobs_running",
+										  "gen_jobs_cancelling", "gen_jobs_unique",
+										  "gen_jobs_request",    NULL};
 	Oid index = RangeVarGetRelid(makeRangeVarFromNameList(name), NoLock, true);
 	const char *index_name = strVal(llast(name));
 

@@ -39,9 +39,9 @@ find_column(TupleDesc desc, const char *name)
 		if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0)
 			return i + 1;
 	}
-	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
-					errmsg("table gen_jobs has no column \"%s\"", name),
-					errhint("Create the extension genjob anew, or restore the column.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("table gen_jobs has no column \"%s\"", name),
+			 errhint("Create the extension genjob anew, or restore the column.")));
 }
 
 /*

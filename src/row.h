@@ -31,7 +31,7 @@ typedef struct Row
 {
 	HeapTuple tuple;
 	TupleDesc desc;
-	AttrNumber added[ROW_ADDED]; /* the numbers that they have in this table */
+	AttrNumber added[ROW_ADDED];       /* the numbers that they have in this table */
 	Datum values[JOB_LAST_COLUMN + 1]; /* by JobColumn */
 	bool nulls[JOB_LAST_COLUMN + 1];
 } Row;
