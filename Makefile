@@ -1,7 +1,7 @@
 # genjob: durable dispatch of GenAI jobs from PostgreSQL (PGXS).
 #
 #   make demo          everything, shown working, in a throw-away cluster
-#   make check         every test, in throw-away clusters
+#   make check         every test, in throw-away clusters; with SANITIZE=1 under sanitizers
 #   make tries         the tries of intrusion alone, each with its result: docs/security.md
 #   make fuzz          what reads strangers' bytes, fuzzed
 #   make bench         how fast it is, beside other queues and the limits
@@ -211,7 +211,7 @@ bench:
 	@LONG=$(LONG) DOC=$(DOC) PEERS="$(PEERS)" PINS="$(PINS)" bench/run $(B)
 
 check:
-	@test/run $(T)
+	@SANITIZE=$(SANITIZE) test/run $(T)
 
 demo:
 	@demo/run
