@@ -258,25 +258,45 @@ queue_read_orphans(void)
 }
 
 /*
- * Gives a job that an earlier dispatcher has left its server; false if the row is not that attempt's any more.
+ * What has become of the row of a job that an earlier dispatcher has left.
  */
-bool
-queue_take_spooled(Job *job, const SpooledJob *spooled)
+static SpooledRow
+find_spooled(const Job *job)
 {
 	Datum args[1] = {Int64GetDatum(job->id)};
-	ServerQueue *queue;
 	char *key;
+	bool has_key;
 
-	if (statement_run(FIND_ATTEMPT, args, NULL) == 0)
-		return false;
+	if (statement_run(FIND_SPOOLED, args, NULL) == 0 ||
+		DatumGetInt32(statement_not_null(0, 1)) != job->attempt)
+		return SPOOLED_GONE;
 	key = jobrow_text(0, 2);
-	if (DatumGetInt32(statement_not_null(0, 1)) != job->attempt || key == NULL ||
-		strcmp(key, job->idempotency_key) != 0)
-		return false;
+	has_key = key != NULL && strcmp(key, job->idempotency_key) == 0;
+	if (DatumGetBool(statement_not_null(0, 3)))
+		return has_key ? SPOOLED_RUNNING : SPOOLED_GONE;
+	return DatumGetBool(statement_not_null(0, 4)) && (has_key || key == NULL) ? SPOOLED_ENDED
+																			  : SPOOLED_GONE;
+}
+
+/*
+ * Gives a job that an earlier dispatcher has left its server, unless the row is not that attempt's any more.
+ */
+SpooledRow
+queue_take_spooled(Job *job, const SpooledJob *spooled)
+{
+	SpooledRow row = find_spooled(job);
+	Place place = {NULL, NULL, false, false, 0};
+	ServerQueue *queue;
+
+	if (row == SPOOLED_GONE)
+		return row;
 	job->began_at = clock_mono() - Max(clock_now() - job->started_at, 0);
 	queue = schedule_queue(spooled->ran_on);
 	schedule_refresh();
-	jobrow_assign(job, queue, limits_resume(&queue->limits, spooled->backend, clock_mono()));
-	limits_started(&job->place);
-	return true;
+	if (row == SPOOLED_RUNNING)
+		place = limits_resume(&queue->limits, spooled->backend, clock_mono());
+	jobrow_assign(job, queue, place);
+	if (row == SPOOLED_RUNNING)
+		limits_started(&job->place);
+	return row;
 }

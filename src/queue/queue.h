@@ -39,6 +39,14 @@ typedef struct SpooledJob
 	char *backend;
 } SpooledJob;
 
+/* What has become of its row. */
+typedef enum SpooledRow
+{
+	SPOOLED_GONE, /* it is not that attempt's any more */
+	SPOOLED_RUNNING,
+	SPOOLED_ENDED /* it was cancelled, or failed, meanwhile */
+} SpooledRow;
+
 extern bool queue_is_mine; /* this process is a dispatcher: triggers let it pass */
 
 extern void queue_init(MonoTime (*deadline)(void));
@@ -72,7 +80,7 @@ extern void queue_forget_cancels(void);
 extern bool queue_put_aside(int64 id, int attempt, const char *error, ErrorData **refusal);
 extern void queue_put_condemned_aside(void);
 extern void queue_acquit_put_aside(void);
-extern bool queue_take_spooled(Job *job, const SpooledJob *spooled);
+extern SpooledRow queue_take_spooled(Job *job, const SpooledJob *spooled);
 extern void queue_read_references(Job *job);
 extern void queue_save(Job **jobs, int n);
 /* Bytes of a result; of larger ones one is written at a time. */

@@ -110,6 +110,9 @@ static const Statement statements[STATEMENTS] = {
 		" NULL::int4, server_oid, losses FROM @.gen_jobs WHERE state = 'running'"},
 	[FIND_ATTEMPT] = {1, {INT8OID},
 		"SELECT attempt, idempotency_key::text FROM @.gen_jobs WHERE id = $1 AND state = 'running'"},
+	[FIND_SPOOLED] = {1, {INT8OID},
+		"SELECT attempt, idempotency_key::text, state = 'running', state IN ('failed', 'cancelled')"
+		" FROM @.gen_jobs WHERE id = $1"},
 	/*
 	 * A final row with something in remote says that the provider is still to be told to cancel: so what stands there
 	 * goes into result, unless it cannot be read

@@ -142,6 +142,18 @@ subtest "stops @{[$try++]}: rows stay locked until the grace has ended, and answ
 	}
 };
 
+subtest "stops @{[$try++]}: predictions whose names wait in the file run on after their jobs were cancelled" => sub {
+	my $session = answered_but_locked('replicate');
+	my $begin = end_by_disabling();
+	ok(-f $spool, 'there is a file');
+	$session->quit;
+	is(query('SELECT count(*) FROM gen_jobs WHERE genjob.cancel(id)'), $n, 'then they are cancelled');
+	$begin->();
+	ok($node->poll_query_until('postgres', q{SELECT bool_and(state = 'cancelled' AND remote IS NULL AND error ~ 'confirmed it') FROM gen_jobs}),
+		'... and the provider is told of each');
+	ok($node->poll_query_until('postgres', qq{SELECT NOT EXISTS (SELECT FROM pg_ls_dir('pg_genjob') f WHERE f ~ 'spool')}), '... no file is left');
+};
+
 subtest "stops @{[$try++]}: rows stay locked by a prepared transaction, over a stop and a start" => sub {
 	my $session = answered_but_locked('painter', "PREPARE TRANSACTION 'locks'");
 	my $begun = time;
