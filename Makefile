@@ -1,7 +1,7 @@
 # genjob: durable dispatch of GenAI jobs from PostgreSQL (PGXS).
 #
 #   make demo          everything, shown working, in a throw-away cluster
-#   make check         every test, in throw-away clusters
+#   make check         every test, in throw-away clusters; with SANITIZE=1 under sanitizers
 #   make tries         the tries of intrusion alone, each with its result: docs/security.md
 #   make fuzz          what reads strangers' bytes, fuzzed
 #   make bench         how fast it is, beside other queues and the limits
@@ -38,6 +38,7 @@ OBJS = \
 	src/steps.o \
 	src/postponed.o \
 	src/follow.o \
+	src/progress.o \
 	src/asking.o \
 	src/lines.o \
 	src/cancel.o \
@@ -53,6 +54,8 @@ OBJS = \
 	src/lanes.o \
 	src/weights.o \
 	src/limits/limits.o \
+	src/limits/cancelling.o \
+	src/limits/why.o \
 	src/limits/bucket.o \
 	src/limits/breaker.o \
 	src/limits/capacity.o \
@@ -66,10 +69,13 @@ OBJS = \
 	src/queue/find.o \
 	src/queue/sweep.o \
 	src/queue/claim.o \
+	src/queue/jobrow.o \
 	src/queue/orphan.o \
 	src/queue/cancels.o \
 	src/queue/reference.o \
 	src/queue/report.o \
+	src/queue/save.o \
+	src/queue/refused.o \
 	src/queue/session.o \
 	src/queue/printable.o \
 	src/queue/share.o \
@@ -83,6 +89,8 @@ OBJS = \
 	src/protocol/reply.o \
 	src/protocol/found.o \
 	src/protocol/answer.o \
+	src/protocol/output.o \
+	src/protocol/fetched.o \
 	src/protocol/failure.o \
 	src/protocol/words.o \
 	src/protocol/delay.o \
@@ -106,6 +114,7 @@ OBJS = \
 	src/address.o \
 	src/shown.o \
 	src/shmem.o \
+	src/figures.o \
 	src/standby.o \
 	src/stats.o \
 	src/job.o \
@@ -202,7 +211,7 @@ bench:
 	@LONG=$(LONG) DOC=$(DOC) PEERS="$(PEERS)" PINS="$(PINS)" bench/run $(B)
 
 check:
-	@test/run $(T)
+	@SANITIZE=$(SANITIZE) test/run $(T)
 
 demo:
 	@demo/run

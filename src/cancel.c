@@ -22,6 +22,7 @@
 #include "guard.h"
 #include "job.h"
 #include "json.h"
+#include "marker.h"
 #include "protocol/delay.h"
 #include "protocol/words.h"
 #include "retry.h"
@@ -260,7 +261,9 @@ begin(Job *job, MonoTime now)
 		if (job->cancel_since == 0)
 			job->cancel_since = now;
 		lines_begin_call(&cancels, &job->queue->cancels, job);
+		marker_begin(job->id, job->attempt);
 		call_next(job);
+		marker_end();
 	}
 	MemoryContextSwitchTo(caller);
 }

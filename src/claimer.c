@@ -244,6 +244,9 @@ claim_work(void *arg)
 		claim->refused = queue_claim(claim->turns, claim->n, now);
 }
 
+/*
+ * Forgets what the present transaction has claimed: not what waits for a standby.
+ */
 static void
 destroy_claimed(void)
 {
@@ -253,6 +256,8 @@ destroy_claimed(void)
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
 
+		if (job->is_committed)
+			continue;
 		if (job->request != NULL)
 			limits_give_back(&job->place); /* the others have taken no token */
 		job_destroy(job);
@@ -459,8 +464,27 @@ claimer_start(void)
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
 
+		job->is_committed = true;
 		if (may_begin || job->request == NULL)
 			steps_start(job);
+	}
+}
+
+/*
+ * Has those queued again that are claimed and wait for a standby: this dispatcher leaves, and the next one could not know
+ * that their calls never began.
+ */
+void
+claimer_give_back(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
+	{
+		Job *job = dlist_container(Job, node, iter.cur);
+
+		if (job->request != NULL)
+			steps_give_back(job);
 	}
 }
 

@@ -13,6 +13,7 @@ extern void claimer_take_news(void);
 extern bool claimer_must_look(MonoTime now);
 extern void claimer_claim(void);
 extern void claimer_start(void);
+extern void claimer_give_back(void);
 extern void claimer_sweep(MonoTime now);
 extern MonoTime claimer_next_look(MonoTime now);
 extern bool claimer_is_troubled(void);

@@ -26,6 +26,11 @@
 #error "genjob needs PostgreSQL 15 or later"
 #endif
 
+/* What reads the headers of varlena values left postgres.h with 16. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* Custom wait events came with 17; before, every extension waits as "Extension". */
 #if PG_VERSION_NUM >= 170000
 #define compat_wait_event(name) WaitEventExtensionNew(name)

@@ -367,6 +367,7 @@ report_all(void)
 	int left = INT_MAX;
 	int unwritten;
 
+	claimer_give_back();
 	reporter_hurry();
 	/* what was saved may have to be reported next */
 	while ((unwritten = 2 * job_count(JOB_SAVING) + job_count(JOB_REPORTING)) > 0 &&

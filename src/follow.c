@@ -25,16 +25,13 @@
 #define MAX_GRACE_MS 600000  /* beyond the deadline, for a provider that does not answer then */
 #define ABSENT_BEFORE_LIST 4 /* answers that say nothing, before the list of all is asked for */
 
-/* What http_take_finished() gives for a call that is not the job's main one has this bit set. */
-#define PROBE_TAG 1
-
 /* ---------- waiting ---------- */
 
 /*
  * The address in "address#places"; NULL where there is no "#".
  */
-static char *
-split_address(const char *text, const char **places)
+char *
+follow_split_address(const char *text, const char **places)
 {
 	const char *hash = text ? strchr(text, '#') : NULL;
 
@@ -95,7 +92,7 @@ unended_address(const Job *job, const char **places)
 
 	if (preset->unended == NULL || job->options->protocol.poll != preset->protocol.poll)
 		return NULL;
-	return split_address(preset->unended, places);
+	return follow_split_address(preset->unended, places);
 }
 
 /*
@@ -287,84 +284,6 @@ ask(Job *job)
 		follow_begin_question(job, building.http);
 }
 
-/* ---------- progress beside a call ---------- */
-
-static char *
-progress_address(const Job *job, const char **place)
-{
-	if (job->options->max_in_flight != 1)
-		return NULL;
-	return split_address(job->options->protocol.progress, place);
-}
-
-/*
- * A submission is under way: where the protocol has an address for it, its progress is asked for now
- * and then.  Such an address tells of the whole server, so only where that has one call at a time.
- */
-void
-follow_submitted(Job *job)
-{
-	const char *place;
-
-	if (progress_address(job, &place) != NULL)
-		job_wake_at(job, clock_mono() + job->options->poll_interval * 1000);
-}
-
-static void
-probe(Job *job)
-{
-	Building building = {job};
-	const char *place;
-	char *error;
-
-	if (job->probe_context == NULL)
-		job->probe_context =
-			AllocSetContextCreate(job->context, "genjob probe", ALLOCSET_SMALL_SIZES);
-	MemoryContextSwitchTo(job->probe_context);
-	building.text = progress_address(job, &place);
-	if (!guard_run(calls_build, &building, &error) || building.http == NULL)
-		return; /* no answer has given its URL */
-	job->probe_http = building.http;
-	job->probe_http->is_dispensable = true;
-	job->probe_http->public_only = job->transfer != NULL && http_peer_is_public(job->transfer);
-	job->probe = http_start(job->probe_http, &job->meter, job->probe_context,
-							(void *) ((uintptr_t) job | PROBE_TAG));
-}
-
-/* An answer that is read for its progress. */
-typedef struct Reading
-{
-	const Job *job;
-	HttpReply *reply;
-	double progress; /* -1: it does not tell */
-} Reading;
-
-static void
-read_progress(void *arg)
-{
-	Reading *reading = arg;
-	const char *place;
-
-	if (progress_address(reading->job, &place) != NULL)
-		reading->progress = reply_read_progress(reading->reply, place);
-}
-
-static void
-probed(Job *job, HttpReply *reply)
-{
-	Reading reading = {job, reply, -1};
-	char *error;
-
-	job->probe = NULL;
-	MemoryContextSwitchTo(job->probe_context);
-	if (job->activity != NULL && guard_run(read_progress, &reading, &error) && reading.progress >= 0)
-		pg_atomic_write_u64(&job->activity->progress, (uint64) (reading.progress * 1000000));
-	MemoryContextSwitchTo(job->context);
-	MemoryContextReset(job->probe_context);
-	if (job->state == JOB_CALLING && job->step == STEP_SUBMIT)
-		job_wake_at(job, clock_mono() + job->options->poll_interval * 1000);
-}
-
 /* ---------- waking ---------- */
 
 static void
@@ -377,7 +296,7 @@ wake(Job *job)
 	if (job->state == JOB_CANCELLING)
 		cancel_line_up(job);
 	else if (job->state == JOB_CALLING)
-		probe(job);
+		progress_ask(job);
 	else if (job->step == STEP_DOWNLOAD)
 		download_next(job);
 	else if (job->step == STEP_LOOKUP)
@@ -578,7 +497,7 @@ follow_answered(void *tag, HttpReply *reply)
 
 	marker_begin(job->id, job->attempt);
 	if ((uintptr_t) tag & PROBE_TAG)
-		probed(job, reply);
+		progress_answered(job, reply);
 	else
 	{
 		job->transfer = NULL;

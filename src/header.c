@@ -39,8 +39,11 @@ header_find(const HttpReply *reply, const char *name)
 {
 	size_t name_len = strlen(name);
 	const char *line = reply->headers->data;
-	const char *end = line + reply->headers->len;
+	const char *end;
 
+	if (line == NULL) /* none came */
+		return NULL;
+	end = line + reply->headers->len;
 	while (line < end)
 	{
 		const char *newline = memchr(line, '\n', end - line);

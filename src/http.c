@@ -182,6 +182,8 @@ detach(HttpTransfer *transfer, bool is_well)
 	curl_multi_remove_handle(http_multi, transfer->easy);
 	handle_release(transfer->easy, !is_well || transfer->was_paused || transfer->n_sendings != 1 ||
 									   transfer->request->ca_file != NULL);
+	if (pg_atomic_read_u64(&transfer->meter->received) < transfer->expected / 2)
+		memory_expect_no_more();
 	pauses_forget(transfer);
 	heavy_forget(transfer);
 	deadlines_end(transfer);

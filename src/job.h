@@ -62,7 +62,7 @@ typedef enum JobColumn
  */
 typedef enum JobState
 {
-	JOB_CLAIMED,   /* just read; moved on by steps.c before the turn ends */
+	JOB_CLAIMED, /* just read; moved on by steps.c before the turn ends, unless a standby is waited for */
 	JOB_CALLING,   /* a call is under way; moved on by its end */
 	JOB_SAVING,    /* what a resumed job needs is to be written; moved on by the commit that does */
 	JOB_WAITING,   /* the provider works; moved on when it is time to ask */
@@ -119,6 +119,7 @@ typedef struct Job
 	char *idempotency_key;
 	MemoryShare *input_share; /* of input_context; or NULL */
 	bool key_is_kept;         /* of an earlier attempt, whose end is not known */
+	bool is_committed;        /* in the table it is running */
 	TimestampTz started_at;
 	MonoTime began_at; /* the same, for durations */
 

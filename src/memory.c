@@ -81,6 +81,16 @@ memory_expect_answer(size_t bytes)
 }
 
 /*
+ * An answer that was expected has not come: room is reserved for what there is, and nobody lays a claim to more by a
+ * header alone.
+ */
+void
+memory_expect_no_more(void)
+{
+	largest_answer = Min(largest_answer, held[MEMORY_ANSWERS]);
+}
+
+/*
  * Takes notice that a body has another size than before; account is that of its server, or NULL.  Never raises an
  * error: it is called from libcurl's callbacks.
  */

@@ -49,6 +49,7 @@ extern size_t memory_room_for_claims(bool *any_size);
 extern bool memory_may_read(size_t bytes, const MemoryShare *own);
 extern size_t memory_room_for_answers(void);
 extern void memory_expect_answer(size_t bytes);
+extern void memory_expect_no_more(void);
 extern bool memory_may_receive(const MemoryAccount *account, size_t bytes);
 extern size_t memory_bound(void);
 

@@ -54,6 +54,22 @@ mark_stale(ServerQueue *queue)
 }
 
 /*
+ * Has a queue show what it does where the statistics of its server are.
+ */
+static void
+find_stats(ServerQueue *queue, const Server *server)
+{
+	if (queue->stats != NULL && (server == NULL || queue->stats->server != server->oid))
+	{
+		shmem_stats_release(queue->stats);
+		queue->stats = NULL;
+	}
+	if (queue->stats == NULL && server != NULL)
+		queue->stats = shmem_stats_find(server->oid);
+	queue->limits.stats = queue->stats;
+}
+
+/*
  * Has a queue looked at, for it is given something to do.
  */
 void
@@ -65,6 +81,8 @@ queue_touch(ServerQueue *queue)
 	n_idle--;
 	dlist_push_tail(&active, &queue->node);
 	queue->is_active = true;
+	if (queue->server != NULL)
+		find_stats(queue, queue->server);
 	mark_stale(queue);
 }
 
@@ -191,22 +209,6 @@ queue_set_fallback_trouble(ServerQueue *queue, const char *why)
 	queue->fallback_trouble = why ? strdup(why) : NULL;
 }
 
-/*
- * Has a queue show what it does where the statistics of its server are.
- */
-static void
-find_stats(ServerQueue *queue, const Server *server)
-{
-	if (queue->stats != NULL && (server == NULL || queue->stats->server != server->oid))
-	{
-		shmem_stats_release(queue->stats);
-		queue->stats = NULL;
-	}
-	if (queue->stats == NULL && server != NULL)
-		queue->stats = shmem_stats_find(server->oid);
-	queue->limits.stats = queue->stats;
-}
-
 static void
 refresh_queue(ServerQueue *queue)
 {
@@ -219,6 +221,12 @@ refresh_queue(ServerQueue *queue)
 	find_stats(queue, server);
 	if (server == queue->server && server != NULL)
 		return;
+	/* what one did that had the name says nothing of another */
+	if (server != NULL && queue->server != NULL && server->oid != queue->server->oid)
+	{
+		limits_apply(&queue->limits, NULL, NULL, clock_mono());
+		queue->limits.held_until = 0;
+	}
 	if (server != NULL)
 		server_hold(server);
 	limits_apply(&queue->limits, server, queue->stats, clock_mono());

@@ -21,10 +21,10 @@ typedef struct ServerQueue
 	dlist_node
 		node; /* among those that have something to do while is_active, else among those that have not */
 	bool is_active;
-	TimestampTz idle_since; /* where it is not */
-	int n_jobs;             /* that this server runs, or lately ran, and that are in memory */
-	int n_guests;           /* queues that have it for a fallback */
-	Turns turns;            /* the jobs that are queued in the table and due */
+	MonoTime idle_since; /* where it is not */
+	int n_jobs;          /* that this server runs, or lately ran, and that are in memory */
+	int n_guests;        /* queues that have it for a fallback */
+	Turns turns;         /* the jobs that are queued in the table and due */
 
 	/* The server, as of the last schedule_refresh() */
 	bool is_stale;                /* there was none since it has something to do */

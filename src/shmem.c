@@ -1,7 +1,7 @@
 /*
  * shmem.c
- *		What genjob's processes share, and how they wake each other: the only file with shared memory,
- *		locks and other processes' latches.
+ *		What genjob's processes share, and how they wake each other: the only file with other processes' latches, and
+ *		with figures.c the only one with shared memory and locks.
  *
  * Nothing here must survive: after a crash of the server it begins empty and is filled from the
  * tables.  The pointers that it holds are to latches in shared memory, which every process maps at
@@ -15,7 +15,6 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "shmem.h"
@@ -23,8 +22,6 @@
 
 #define MAX_WANTED 64 /* databases the launcher can be told of by name */
 #define MAX_HOLDS 64
-#define MAX_ACTIVITIES 16384
-#define MAX_STATS 1024
 
 typedef struct Slot
 {
@@ -47,18 +44,9 @@ typedef struct Waiter
 	Latch *latch;
 } Waiter;
 
-/* Whose statistics a ServerStats has. */
-typedef struct StatsKey
-{
-	Oid database; /* invalid: free */
-	Oid server;
-	int pid;        /* of the dispatcher that writes them; 0: none does now */
-	uint64 used_at; /* by stats_clock */
-} StatsKey;
-
 typedef struct Shared
 {
-	/* All but meters and statistics is protected by this. */
+	/* All is protected by this. */
 	LWLock *lock;
 
 	Latch *launcher;
@@ -70,12 +58,6 @@ typedef struct Shared
 	pg_atomic_uint32 n_waiters;
 	int max_waiters;
 	int max_slots;
-	int activity_end;  /* entries from here on were never used */
-	int activity_free; /* where to begin the search for a free one */
-	Activity activities[MAX_ACTIVITIES];
-	StatsKey stats_keys[MAX_STATS]; /* whose stats are */
-	uint64 stats_clock;             /* counts up with each use of one */
-	ServerStats stats[MAX_STATS];
 	/* followed by max_slots Slots and max_waiters Waiters */
 } Shared;
 
@@ -98,8 +80,8 @@ shmem_size(void)
 void
 shmem_request(void)
 {
-	RequestAddinShmemSpace(shmem_size());
-	RequestNamedLWLockTranche("genjob", 1);
+	RequestAddinShmemSpace(add_size(shmem_size(), figures_size()));
+	RequestNamedLWLockTranche("genjob", 2);
 }
 
 void
@@ -119,6 +101,7 @@ shmem_startup(void)
 		shared->max_waiters = MaxBackends;
 		pg_atomic_init_u32(&shared->n_waiters, 0);
 	}
+	figures_startup(&(GetNamedLWLockTranche("genjob"))[1].lock);
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -177,25 +160,15 @@ slot_detach(int code, Datum arg)
 {
 	Slot *slot = &slots[my_slot];
 	bool unread;
-	int i;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot->latch = NULL;
 	slot->info.pid = 0;
 	unread = slot->news.n_ids > 0 || slot->news.untold.since != DT_NOEND || slot->news.recheck;
-	for (i = 0; i < shared->activity_end; i++)
-	{
-		if (shared->activities[i].pid == MyProcPid)
-			shared->activities[i].database = InvalidOid;
-	}
-	for (i = 0; i < MAX_STATS; i++)
-	{
-		if (shared->stats_keys[i].pid == MyProcPid)
-			shared->stats_keys[i].pid = 0;
-	}
 	if (shared->launcher != NULL)
 		SetLatch(shared->launcher);
 	LWLockRelease(shared->lock);
+	figures_end();
 	if (unread)
 		shmem_wake_launcher(MyDatabaseId);
 }
@@ -594,216 +567,4 @@ shmem_wake_waiters(Oid database, int64 *jobs, int n)
 			SetLatch(waiters[i].latch);
 	}
 	LWLockRelease(shared->lock);
-}
-
-/* ---------- calls in flight ---------- */
-
-/*
- * An entry for a call of this dispatcher in genjob.activity; NULL when all are taken, which costs
- * nothing but its line there.
- */
-Activity *
-shmem_activity_add(Oid owner, int64 job, int attempt, const char *server)
-{
-	Activity *activity = NULL;
-	int i;
-
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (i = shared->activity_free; i < shared->activity_end; i++)
-	{
-		if (!OidIsValid(shared->activities[i].database))
-			break;
-	}
-	if (i < MAX_ACTIVITIES)
-	{
-		activity = &shared->activities[i];
-		activity->database = MyDatabaseId;
-		activity->owner = owner;
-		activity->job = job;
-		activity->attempt = attempt;
-		activity->pid = MyProcPid;
-		activity->started_at = GetCurrentTimestamp();
-		namestrcpy(&activity->server, server);
-		pg_atomic_init_u32(&activity->phase, ACTIVITY_CALLING);
-		pg_atomic_init_u64(&activity->progress, ACTIVITY_NO_PROGRESS);
-		http_meter_init(&activity->meter);
-		shared->activity_free = i + 1;
-		shared->activity_end = Max(shared->activity_end, i + 1);
-	}
-	LWLockRelease(shared->lock);
-	return activity;
-}
-
-void
-shmem_activity_remove(Activity *activity)
-{
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	activity->database = InvalidOid;
-	shared->activity_free = Min(shared->activity_free, activity - shared->activities);
-	LWLockRelease(shared->lock);
-}
-
-/*
- * A palloc'd copy of the calls in flight of one database; returns their number.
- */
-int
-shmem_read_activity(Oid database, Activity **activities)
-{
-	int max = Max(shared->activity_end, 1);
-	int n = 0;
-	int i;
-
-	*activities = palloc(max * sizeof(Activity));
-	LWLockAcquire(shared->lock, LW_SHARED);
-	for (i = 0; i < max; i++)
-	{
-		if (shared->activities[i].database == database)
-			(*activities)[n++] = shared->activities[i];
-	}
-	LWLockRelease(shared->lock);
-	return n;
-}
-
-/* ---------- what servers did ---------- */
-
-/*
- * A place for the statistics of a server of this database: its own, a free one, or that of the server whose were used
- * longest ago, of those that no dispatcher writes now; -1: there is none.
- */
-static int
-choose_stats(Oid server)
-{
-	int best = -1;
-	int i;
-
-	for (i = 0; i < MAX_STATS; i++)
-	{
-		const StatsKey *key = &shared->stats_keys[i];
-
-		if (key->database == MyDatabaseId && key->server == server)
-			return i;
-		if (key->pid == 0 && (best < 0 || key->used_at < shared->stats_keys[best].used_at))
-			best = i;
-	}
-	return best;
-}
-
-/*
- * The statistics of a server of this database, made on first use, which stay its own until they are released.  NULL
- * when there are too many servers that are called now: a server never shows another's figures.
- */
-ServerStats *
-shmem_stats_find(Oid server)
-{
-	ServerStats *stats = NULL;
-	int i;
-
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	i = choose_stats(server);
-	if (i >= 0)
-	{
-		StatsKey *key = &shared->stats_keys[i];
-
-		stats = &shared->stats[i];
-		if (key->database != MyDatabaseId || key->server != server)
-			memset(stats, 0, sizeof(ServerStats));
-		*key = (StatsKey){MyDatabaseId, server, MyProcPid, ++shared->stats_clock};
-		stats->server = server;
-	}
-	LWLockRelease(shared->lock);
-	return stats;
-}
-
-/*
- * Has statistics kept only as long as there is a place for them.
- */
-void
-shmem_stats_release(ServerStats *stats)
-{
-	StatsKey *key = &shared->stats_keys[stats - shared->stats];
-
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	key->pid = 0;
-	key->used_at = ++shared->stats_clock;
-	LWLockRelease(shared->lock);
-}
-
-static void
-free_stats(Oid database, Oid server)
-{
-	int i;
-
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (i = 0; i < MAX_STATS; i++)
-	{
-		StatsKey *key = &shared->stats_keys[i];
-
-		if (key->database == database && key->pid == 0 &&
-			(key->server == server || !OidIsValid(server)))
-			memset(key, 0, sizeof(*key));
-	}
-	LWLockRelease(shared->lock);
-}
-
-/*
- * Forgets the statistics of a server of this database that is not there any more, unless they are in use.
- */
-void
-shmem_stats_forget(Oid server)
-{
-	free_stats(MyDatabaseId, server);
-}
-
-/*
- * The same of all servers of a database.
- */
-void
-shmem_stats_forget_database(Oid database)
-{
-	free_stats(database, InvalidOid);
-}
-
-/*
- * The servers of this database that have statistics, palloc'd; returns their number.
- */
-int
-shmem_stats_list(Oid **servers)
-{
-	int n = 0;
-	int i;
-
-	*servers = palloc(MAX_STATS * sizeof(Oid));
-	LWLockAcquire(shared->lock, LW_SHARED);
-	for (i = 0; i < MAX_STATS; i++)
-	{
-		if (shared->stats_keys[i].database == MyDatabaseId)
-			(*servers)[n++] = shared->stats_keys[i].server;
-	}
-	LWLockRelease(shared->lock);
-	return n;
-}
-
-/*
- * A palloc'd copy of the statistics of one database's servers; returns their number.
- */
-int
-shmem_read_stats(Oid database, ServerStats **stats)
-{
-	int max = 0;
-	int n = 0;
-	int i;
-
-	LWLockAcquire(shared->lock, LW_SHARED);
-	for (i = 0; i < MAX_STATS; i++)
-		max += shared->stats_keys[i].database == database;
-	LWLockRelease(shared->lock);
-	*stats = palloc(Max(max, 1) * sizeof(ServerStats));
-	LWLockAcquire(shared->lock, LW_SHARED);
-	for (i = 0; i < MAX_STATS && n < max; i++)
-	{
-		if (shared->stats_keys[i].database == database)
-			(*stats)[n++] = shared->stats[i];
-	}
-	LWLockRelease(shared->lock);
-	return n;
 }

@@ -6,6 +6,7 @@
 #define GENJOB_SHMEM_H
 
 #include "datatype/timestamp.h"
+#include "storage/lwlock.h"
 #include "port/atomics.h"
 
 #include "http.h"
@@ -95,7 +96,7 @@ extern void shmem_wait_begin(int64 job);
 extern void shmem_wait_end(void);
 extern void shmem_wake_waiters(Oid database, int64 *jobs, int n);
 
-/* ---------- calls in flight ---------- */
+/* ---------- calls in flight (figures.c) ---------- */
 
 typedef enum ActivityPhase
 {
@@ -126,7 +127,7 @@ extern Activity *shmem_activity_add(Oid owner, int64 job, int attempt, const cha
 extern void shmem_activity_remove(Activity *activity);
 extern int shmem_read_activity(Oid database, Activity **activities);
 
-/* ---------- what servers did ---------- */
+/* ---------- what servers did (figures.c) ---------- */
 
 extern ServerStats *shmem_stats_find(Oid server);
 extern void shmem_stats_release(ServerStats *stats);
@@ -134,5 +135,10 @@ extern void shmem_stats_forget(Oid server);
 extern void shmem_stats_forget_database(Oid database);
 extern int shmem_stats_list(Oid **servers);
 extern int shmem_read_stats(Oid database, ServerStats **stats);
+
+/* For shmem.c only */
+extern Size figures_size(void);
+extern void figures_startup(LWLock *lock);
+extern void figures_end(void);
 
 #endif /* GENJOB_SHMEM_H */

@@ -28,10 +28,10 @@
 #include "datafile.h"
 #include "guard.h"
 #include "job.h"
-#include "jsonb.h"
 #include "queue/queue.h"
 #include "spool.h"
 #include "spoolfields.h"
+#include "steps.h"
 
 #define SPOOL_MAGIC UINT64CONST(0x67656e6a6f625350) /* "genjobSP" */
 #define SPOOL_VERSION 1 /* another one where the fields change, or VerdictKind does */
@@ -68,8 +68,6 @@ write_job(SpoolStream *file, Job *job)
 	RecordHeader header = {.magic = RECORD_MAGIC};
 
 	INIT_CRC32C(counter.crc);
-	if (job->result != NULL && job->verdict->result == NULL)
-		job->verdict->result = jsonb_print_utf8(job->result);
 	spool_pass_job(&counter, job, &spooled);
 	FIN_CRC32C(counter.crc);
 	header.crc = counter.crc;
@@ -79,13 +77,15 @@ write_job(SpoolStream *file, Job *job)
 }
 
 /*
- * Whether what a job has would be lost.  That the provider has confirmed the end of a prediction is not kept: the row
- * is cancelled already.
+ * Whether what a job has would be lost: of a prediction that is to be cancelled, only what its row does not say yet.
  */
 static bool
 is_to_be_kept(const Job *job)
 {
-	return job->verdict != NULL && job->queue != NULL && job->step != STEP_CANCEL;
+	bool is_told =
+		job->step == STEP_CANCEL && (job->cancel_has_ended || job->is_marked || job->row_is_gone);
+
+	return job->verdict != NULL && job->queue != NULL && !is_told;
 }
 
 static const JobState kept_states[] = {JOB_SAVING, JOB_REPORTING};
@@ -323,6 +323,21 @@ fill_job(Job *job, SpooledJob *spooled, const Record *record)
 }
 
 /*
+ * Goes on with a job as the dispatcher would have that left it.  A prediction whose row was cancelled meanwhile is to be
+ * cancelled at its provider, too.
+ */
+static void
+go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
+{
+	memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS, len);
+	expect_settling(job);
+	job->is_spooled = true;
+	job_enter(job, spooled->is_save ? JOB_SAVING : JOB_REPORTING);
+	if (row == SPOOLED_ENDED)
+		cancel_begin(job);
+}
+
+/*
  * Makes a Job of a record, which is written next; unless its row is not that attempt's any more.
  */
 static void
@@ -339,18 +354,17 @@ take_record(void *arg)
 	job = job_create(spooled.id);
 	PG_TRY();
 	{
+		SpooledRow row = SPOOLED_GONE;
+
 		MemoryContextSwitchTo(job->context);
 		record->is_whole = fill_job(job, &spooled, record);
 		MemoryContextSwitchTo(caller);
-		if (!record->is_whole || !queue_take_spooled(job, &spooled))
-			job_destroy(job);
+		if (record->is_whole)
+			row = queue_take_spooled(job, &spooled);
+		if (row == SPOOLED_RUNNING || (row == SPOOLED_ENDED && spooled.is_save))
+			go_on(job, &spooled, row, record->len);
 		else
-		{
-			memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS, record->len);
-			expect_settling(job);
-			job->is_spooled = true;
-			job_enter(job, spooled.is_save ? JOB_SAVING : JOB_REPORTING);
-		}
+			job_destroy(job);
 	}
 	PG_CATCH();
 	{
@@ -458,11 +472,13 @@ spool_load(void)
 	}
 	if (fstat(reading.fd, &status) == 0)
 		reading.left = status.st_size;
+	n_pending++; /* until all is read */
 	if (read_header(&reading))
 	{
 		while (read_record(&reading))
 			CHECK_FOR_INTERRUPTS();
 	}
+	n_pending--;
 	CloseTransientFile(reading.fd);
 	if (reading.fault != NULL)
 		set_aside(&reading);

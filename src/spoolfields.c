@@ -8,6 +8,7 @@
 
 #include "utils/memutils.h"
 
+#include "compat.h"
 #include "spoolfields.h"
 
 #define NO_TEXT PG_UINT64_MAX
@@ -114,6 +115,19 @@ pass_bytes(SpoolStream *stream, char **bytes, size_t *len)
 	spool_pass(stream, *bytes, n);
 }
 
+/*
+ * A value of a column as it is stored, which only this cluster can read.
+ */
+static void
+pass_value(SpoolStream *stream, struct varlena **value)
+{
+	size_t len = stream->use != STREAM_READS && *value ? VARSIZE_ANY(*value) : 0;
+
+	pass_bytes(stream, (char **) value, &len);
+	if (stream->use == STREAM_READS && *value != NULL)
+		stream->failed |= len < VARHDRSZ || !VARATT_IS_4B_U(*value) || VARSIZE(*value) != len;
+}
+
 static void
 pass_text(SpoolStream *stream, char **text)
 {
@@ -189,6 +203,7 @@ spool_pass_job(SpoolStream *stream, Job *job, SpooledJob *spooled)
 	PASS(stream, job->started_at);
 	pass_remote(stream, &job->remote);
 	pass_verdict(stream, job->verdict);
+	pass_value(stream, &job->result);
 	pass_text(stream, (char **) &job->new_state);
 	PASS(stream, job->run_at);
 	PASS(stream, job->counts);

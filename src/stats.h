@@ -9,7 +9,7 @@
 
 #define STATS_REASON_LEN 512 /* bytes */
 #define STATS_ERROR_LEN 200  /* bytes */
-#define STATS_BACKENDS 16      /* of a server */
+#define STATS_BACKENDS 16    /* of a server */
 #define STATS_BUCKETS 96     /* of latency; each a fifth longer than the one before */
 #define STATS_SECONDS 64     /* for which ends are counted one by one */
 

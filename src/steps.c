@@ -368,7 +368,7 @@ steps_submit(Job *job)
 			shmem_activity_add(job->owner, job->id, job->attempt, NameStr(job->queue->name));
 	job_enter(job, JOB_CALLING);
 	if (calls_begin(job, STEP_SUBMIT, http))
-		follow_submitted(job);
+		progress_submitted(job);
 	else
 	{
 		Verdict *verdict = palloc0(sizeof(Verdict));
@@ -421,6 +421,20 @@ postpone(Job *job)
 	verdict->after = Min(POSTPONE_MS << Min(postponed_count(job->id), 10), POSTPONE_MAX_MS);
 	verdict->error = job->waits_for;
 	steps_conclude(job, verdict);
+}
+
+/*
+ * Has a claimed job queued again whose call has not begun, and will not: it was no attempt.
+ */
+void
+steps_give_back(Job *job)
+{
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+	Verdict *verdict = palloc0(sizeof(Verdict));
+
+	verdict->kind = VERDICT_POSTPONE;
+	steps_conclude(job, verdict);
+	MemoryContextSwitchTo(caller);
 }
 
 /*

@@ -14,6 +14,7 @@ extern void steps_fail(Job *job, char *error);
 extern void steps_saved(Job *job);
 extern void steps_reported(Job *job);
 extern void steps_submit(Job *job);
+extern void steps_give_back(Job *job);
 extern void steps_forget_input(Job *job);
 extern void steps_simplify(Job *job, bool result, bool usage);
 extern RequestSource steps_request_source(const Job *job);
@@ -28,18 +29,27 @@ extern void follow_wait(Job *job);
 extern void follow_answered(void *tag, HttpReply *reply);
 extern void follow_wake(MonoTime now);
 extern MonoTime follow_next_wake(void);
-extern void follow_submitted(Job *job);
 extern bool follow_can_be_asked(const Job *job);
 extern void follow_begin(Job *job, JobStep step, HttpRequest *http, ActivityPhase phase);
 extern void follow_begin_question(Job *job, HttpRequest *http);
+extern char *follow_split_address(const char *text, const char **places);
+
+/* progress.c: of a call, asked for beside it */
+
+/* What http_take_finished() gives for a call that is not the job's main one has this bit set. */
+#define PROBE_TAG 1
+
+extern void progress_submitted(Job *job);
+extern void progress_ask(Job *job);
+extern void progress_answered(Job *job, HttpReply *reply);
 
 /* cancel.c: telling the provider of what was cancelled or deleted */
 extern void cancel_begin(Job *job);
 extern void cancel_resume(Job *job);
 extern void cancel_saved(Job *job);
 extern void cancel_line_up(Job *job);
-extern void cancel_work(TimestampTz now);
-extern TimestampTz cancel_next(TimestampTz now);
+extern void cancel_work(MonoTime now);
+extern MonoTime cancel_next(MonoTime now);
 extern char *cancel_describe_delay(const Job *job);
 extern int cancel_count_calls(void);
 extern int cancel_count_unfinished(void);

@@ -23,17 +23,26 @@ typedef struct Unstarted
 	ServerQueue *queue; /* whose server cannot be used; NULL: jobs that have expired */
 	TimestampTz now;
 	int64 ids[MAX_LISTED];
+	NameData servers[MAX_LISTED]; /* that they are queued for */
 	int n;
 	int64 id; /* that is failed now */
 } Unstarted;
 
+/*
+ * Lists the jobs, and looks up their servers, in whose statistics it is said which of them refuse: no commit may have
+ * told of them yet.
+ */
 static void
 list_work(void *arg)
 {
 	Unstarted *jobs = arg;
+	int i;
 
 	jobs->n = queue_list_unstarted(jobs->queue ? NameStr(jobs->queue->name) : NULL, jobs->now,
-								   jobs->ids, MAX_LISTED);
+								   jobs->ids, jobs->servers, MAX_LISTED);
+	for (i = 0; i < jobs->n; i++)
+		(void) schedule_queue(NameStr(jobs->servers[i]));
+	schedule_refresh();
 }
 
 static void
@@ -51,14 +60,6 @@ settle_work(void *arg)
 
 	if (jobs->queue == NULL)
 		queue_expect_expired(jobs->now);
-}
-
-static ServerStats *
-stats_of(const Unstarted *jobs, int64 id)
-{
-	const char *server_name = jobs->queue ? NULL : lanes_server(id);
-
-	return server_name ? schedule_queue(server_name)->stats : NULL;
 }
 
 /*
@@ -85,7 +86,7 @@ unstarted_fail_singly(ServerQueue *queue, TimestampTz now)
 		jobs->id = jobs->ids[i];
 		if (putoff_is_shunned(jobs->id))
 			continue;
-		stats = stats_of(jobs, jobs->id);
+		stats = schedule_queue(NameStr(jobs->servers[i]))->stats;
 		if (queue_transact("failing a job that cannot be run", fail_work, jobs, &error))
 			continue;
 		trouble_show_job(TROUBLE_FAIL, jobs->id, stats, error);

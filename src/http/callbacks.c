@@ -50,7 +50,8 @@ note_expected(HttpTransfer *transfer)
 	if (expected <= 0)
 		return;
 	pg_atomic_write_u64(&transfer->meter->expected, expected);
-	memory_expect_answer(Min(expected, transfer->request->max_response));
+	transfer->expected = Min(expected, transfer->request->max_response);
+	memory_expect_answer(transfer->expected);
 }
 
 /*

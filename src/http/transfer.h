@@ -49,6 +49,7 @@ struct HttpTransfer
 	/* What it has brought */
 	dlist_node active_node; /* while is_active: libcurl has it */
 	bool is_active;
+	uint64 expected;      /* bytes of its body for which memory is reserved */
 	MonoTime received_at; /* the last of its body; or when it began */
 	int header_lines;     /* of all answers, interim ones too, and trailers */
 	int folded_lines;     /* of these */

@@ -25,17 +25,20 @@ bucket_set(TokenBucket *bucket, double per_second, double burst, MonoTime now)
 }
 
 /*
- * How many may go now.
+ * How many may go now.  now may be a little older than the bucket: whoever looks has read the clock before it was made.
  */
 int
 bucket_room(TokenBucket *bucket, MonoTime now)
 {
 	if (bucket->per_second == 0)
 		return INT_MAX;
-	bucket->tokens =
-		Min(bucket->burst,
-			bucket->tokens + bucket->per_second * (now - bucket->filled_at) / USECS_PER_SEC);
-	bucket->filled_at = now;
+	if (now > bucket->filled_at)
+	{
+		bucket->tokens =
+			Min(bucket->burst,
+				bucket->tokens + bucket->per_second * (now - bucket->filled_at) / USECS_PER_SEC);
+		bucket->filled_at = now;
+	}
 	return bucket->tokens < 1 ? 0 : (int) Min(bucket->tokens, INT_MAX);
 }
 

@@ -21,8 +21,11 @@
 
 /* ---------- what the server's options say ---------- */
 
-static Backend *
-find_backend(const Limits *limits, const char *url)
+/*
+ * The backend of that url, or NULL.
+ */
+Backend *
+limits_backend(const Limits *limits, const char *url)
 {
 	int i;
 
@@ -37,7 +40,7 @@ find_backend(const Limits *limits, const char *url)
 static void
 add_backend(Limits *limits, const ServerOptions *options)
 {
-	Backend *backend = find_backend(limits, options->url);
+	Backend *backend = limits_backend(limits, options->url);
 
 	if (backend == NULL)
 	{
@@ -145,8 +148,11 @@ limits_are_at_rest(Limits *limits, MonoTime now)
 
 /* ---------- room ---------- */
 
-static int
-backend_limit(Backend *backend)
+/*
+ * How many calls at a time a backend may have.
+ */
+int
+limits_of_backend(Backend *backend)
 {
 	return backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO
 			   ? capacity_limit(&backend->capacity)
@@ -160,12 +166,15 @@ backend_room(Backend *backend, MonoTime now)
 
 	if (backend->options == NULL || backend->held_until > now)
 		return 0;
-	room = Max(backend_limit(backend) - backend->in_flight, 0);
+	room = Max(limits_of_backend(backend) - backend->in_flight, 0);
 	return Min(room, breaker_room(&backend->breaker, now));
 }
 
-static int
-free_slots(Limits *limits, MonoTime now)
+/*
+ * How many more the backends may have that can be called now.
+ */
+int
+limits_free_slots(Limits *limits, MonoTime now)
 {
 	int64 room = 0;
 	int i;
@@ -195,26 +204,7 @@ limits_room(Limits *limits, MonoTime now)
 {
 	if (limits->server == NULL || limits->server->options.paused || limits->held_until > now)
 		return 0;
-	return Min(free_slots(limits, now), tokens_left(limits, now));
-}
-
-/*
- * How many calls at a time the server may have when nothing is in its way.
- */
-static int
-count_allowed(Limits *limits)
-{
-	int64 allowed = 0;
-	int i;
-
-	for (i = 0; i < limits->n_backends; i++)
-	{
-		Backend *backend = limits->backends[i];
-
-		if (backend->options != NULL)
-			allowed += backend->breaker.is_open ? 0 : backend_limit(backend);
-	}
-	return (int) Min(allowed, INT_MAX);
+	return Min(limits_free_slots(limits, now), tokens_left(limits, now));
 }
 
 /*
@@ -243,31 +233,40 @@ note_earliest(MonoTime *next, MonoTime candidate, MonoTime now)
 }
 
 /*
- * When time alone may make room where there is none now; 0: it does not.
+ * When the next backend may be called again by itself; 0: none will be.  any: also one that is not the server's any more.
  */
 MonoTime
-limits_next_change(Limits *limits, MonoTime now)
+limits_next_backend(const Limits *limits, bool any, MonoTime now)
 {
 	MonoTime next = 0;
 	int i;
 
-	if (limits->server == NULL || limits->server->options.paused)
-		return 0;
-	if (limits->held_until > now)
-		return limits->held_until;
-	if (bucket_room(&limits->bucket, now) == 0)
-		return bucket_next(&limits->bucket);
 	for (i = 0; i < limits->n_backends; i++)
 	{
 		const Backend *backend = limits->backends[i];
 
-		if (backend->options == NULL)
+		if (backend->options == NULL && !any)
 			continue;
 		note_earliest(&next, backend->held_until, now);
 		if (backend->breaker.is_open && !backend->breaker.is_probing)
 			note_earliest(&next, backend->breaker.until, now);
 	}
 	return next;
+}
+
+/*
+ * When time alone may make room where there is none now; 0: it does not.
+ */
+MonoTime
+limits_next_change(Limits *limits, MonoTime now)
+{
+	if (limits->server == NULL || limits->server->options.paused)
+		return 0;
+	if (limits->held_until > now)
+		return limits->held_until;
+	if (bucket_room(&limits->bucket, now) == 0)
+		return bucket_next(&limits->bucket);
+	return limits_next_backend(limits, false, now);
 }
 
 /* ---------- places ---------- */
@@ -319,105 +318,6 @@ limits_take(Limits *limits, MonoTime now)
 	return occupy(limits, best, now);
 }
 
-/* ---------- calls that cancel ---------- */
-
-/*
- * How many calls that cancel the server may have at a time: as many as jobs, at most most.
- */
-int
-limits_cancels(const Limits *limits, int most)
-{
-	int64 allowed = 0;
-	int i;
-
-	for (i = 0; i < limits->n_backends; i++)
-	{
-		const ServerOptions *options = limits->backends[i]->options;
-
-		if (options != NULL)
-			allowed += options->max_in_flight == MAX_IN_FLIGHT_AUTO ? most : options->max_in_flight;
-	}
-	return (int) Max(1, Min(allowed, most));
-}
-
-static bool
-backend_may_cancel(const Backend *backend, MonoTime now)
-{
-	return backend->options == NULL ||
-		   (backend->held_until <= now && breaker_room(&backend->breaker, now) > 0);
-}
-
-static bool
-has_backend_for_cancel(const Limits *limits, MonoTime now)
-{
-	int i;
-
-	for (i = 0; i < limits->n_backends; i++)
-	{
-		if (backend_may_cancel(limits->backends[i], now))
-			return true;
-	}
-	return limits->n_backends == 0;
-}
-
-/*
- * Whether a call that cancels may go now.  It takes no place, for what it ends has one, or had; but tokens of the
- * rate, by turns with the jobs that wait for them.  A server that is paused is told all the same.
- */
-bool
-limits_may_cancel(Limits *limits, MonoTime now)
-{
-	return limits->held_until <= now && has_backend_for_cancel(limits, now) &&
-		   bucket_room(&limits->bucket, now) > 0 &&
-		   (limits->cancels_next || limits_room(limits, now) == 0 ||
-			bucket_room(&limits->bucket, now) > 1);
-}
-
-/*
- * When time alone may let a call go that cancels, where it may not now; 0: it does not.
- */
-MonoTime
-limits_next_cancel(Limits *limits, MonoTime now)
-{
-	MonoTime next = 0;
-	int i;
-
-	if (limits->held_until > now)
-		return limits->held_until;
-	if (bucket_room(&limits->bucket, now) == 0)
-		return bucket_next(&limits->bucket);
-	for (i = 0; i < limits->n_backends; i++)
-	{
-		const Backend *backend = limits->backends[i];
-
-		note_earliest(&next, backend->held_until, now);
-		if (backend->breaker.is_open && !backend->breaker.is_probing)
-			note_earliest(&next, backend->breaker.until, now);
-	}
-	return next;
-}
-
-/*
- * Takes a place for a call that cancels, to the backend of that url, which may be none of the server's any more: ask
- * limits_may_cancel() first.  False where the backend has to be let alone.
- */
-bool
-limits_take_for_cancel(Limits *limits, const char *url, MonoTime now, Place *place)
-{
-	Backend *backend = find_backend(limits, url);
-
-	if (backend != NULL && !backend_may_cancel(backend, now))
-		return false;
-	if (limits->bucket.per_second > 0)
-		bucket_take(&limits->bucket);
-	limits->cancels_next = false;
-	if (backend == NULL)
-		return true;
-	backend->n_cancels++;
-	*place = (Place){limits, backend, breaker_begin(&backend->breaker), true, now};
-	return true;
-}
-
 /* ---------- leaving ---------- */
 
 /*
@@ -427,7 +327,7 @@ limits_take_for_cancel(Limits *limits, const char *url, MonoTime now, Place *pla
 Place
 limits_resume(Limits *limits, const char *url, MonoTime now)
 {
-	Backend *backend = url ? find_backend(limits, url) : NULL;
+	Backend *backend = url ? limits_backend(limits, url) : NULL;
 	Place none = {NULL, NULL, false, false, 0};
 	Place resumed;
 	int i;
@@ -460,7 +360,7 @@ end_probe(Place *place)
 bool
 limits_move(Place *place, const char *url, MonoTime now)
 {
-	Backend *backend = find_backend(place->limits, url);
+	Backend *backend = limits_backend(place->limits, url);
 
 	if (backend == NULL || backend->options == NULL || backend == place->backend)
 		return true;
@@ -602,112 +502,4 @@ limits_spare_attempt(const Place *place, CallOutcome outcome)
 		return false;
 	return has_choice(place->limits) || place->backend->breaker.is_open ||
 		   place->backend->options->fallback != NULL;
-}
-
-/* ---------- what people see ---------- */
-
-static void
-show_backend(BackendStats *shown, Backend *backend, MonoTime now)
-{
-	const Breaker *breaker = &backend->breaker;
-
-	shown->in_flight = backend->in_flight;
-	shown->max_in_flight = backend_limit(backend);
-	shown->until = 0;
-	if (breaker->is_open)
-	{
-		shown->health = breaker->is_probing ? BACKEND_PROBING : BACKEND_BROKEN;
-		shown->until = clock_wall_at(breaker->until);
-	}
-	else if (backend->held_until > now)
-	{
-		shown->health = BACKEND_HELD;
-		shown->until = clock_wall_at(backend->held_until);
-	}
-	else
-		shown->health = BACKEND_OK;
-	shown->failures = breaker->failures;
-	shown_keep(shown->error, breaker->failures > 0 ? backend->error : "", sizeof(shown->error));
-}
-
-static void
-show_backends(Limits *limits, MonoTime now)
-{
-	ServerStats *stats = limits->stats;
-	int n = 0;
-	int i;
-
-	for (i = 0; i < limits->n_backends && n < STATS_BACKENDS; i++)
-	{
-		Backend *backend = limits->backends[i];
-
-		if (backend->options != NULL)
-			show_backend(&stats->backends[backend->options - limits->server->backends], backend,
-						 now);
-	}
-	stats->n_backends = limits->server->n_backends;
-}
-
-/*
- * *plain is what everyone may read, where the reason has words of a server's answer.
- */
-static const char *
-why_not(Limits *limits, const char **plain, MonoTime now, MonoTime *until)
-{
-	*plain = NULL;
-	*until = limits_next_change(limits, now);
-	if (limits->server->options.paused)
-		return "paused: genjob.resume() ends it";
-	if (limits->held_until > now)
-		return "the server asked to wait";
-	if (limits_are_broken(limits) && limits->n_backends == 1)
-	{
-		*plain = "the server cannot be reached";
-		return limits->backends[0]->error;
-	}
-	if (limits_are_broken(limits))
-		return "no backend can be reached: genjob.backends says why";
-	if (free_slots(limits, now) > 0)
-		return bucket_room(&limits->bucket, now) > 0 ? "" : "rate_limit is reached";
-	return *until != 0 ? "the backends that can be reached asked to wait or are full"
-					   : "max_in_flight is reached";
-}
-
-/*
- * Shows what may be given to the server and why it is not more; otherwise is the reason where the
- * server itself gives none, and fallback_trouble what there is to say of its fallback when that is
- * needed, or NULL.
- */
-void
-limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble, MonoTime now)
-{
-	ServerStats *stats = limits->stats;
-	MonoTime until = 0;
-	const char *reason;
-	const char *plain;
-
-	if (stats == NULL)
-		return;
-	reason = why_not(limits, &plain, now, &until);
-	if (*reason == '\0')
-	{
-		reason = otherwise;
-		until = 0;
-	}
-	if (plain == NULL)
-		plain = reason;
-	if (fallback_trouble != NULL && *reason != '\0' && limits_are_broken(limits) &&
-		!limits->server->options.paused)
-		reason = psprintf("%s%s %s", reason, reason[strlen(reason) - 1] == '.' ? "" : ".",
-						  pg_server_to_any(fallback_trouble, strlen(fallback_trouble), PG_UTF8));
-	stats->in_flight = limits->in_flight;
-	stats->allowed = count_allowed(limits);
-	stats->tokens = limits->bucket.per_second > 0 ? (float) limits->bucket.tokens : -1;
-	stats->tokens_at = clock_wall_at(limits->bucket.filled_at);
-	stats->rate = limits->bucket.per_second;
-	stats->burst = limits->bucket.burst;
-	stats->held_until = until != 0 ? clock_wall_at(until) : 0;
-	shown_keep(stats->held_reason, reason, STATS_REASON_LEN);
-	shown_keep(stats->held_plain, plain, STATS_REASON_LEN);
-	show_backends(limits, now);
 }

@@ -71,15 +71,9 @@ extern void limits_apply(Limits *limits, Server *server, ServerStats *stats, Mon
 extern int limits_room(Limits *limits, MonoTime now);
 extern MonoTime limits_next_change(Limits *limits, MonoTime now);
 extern bool limits_are_broken(const Limits *limits);
-extern void limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble,
-						   MonoTime now);
 
 extern Place limits_take(Limits *limits, MonoTime now);
 extern Place limits_resume(Limits *limits, const char *url, MonoTime now);
-extern bool limits_may_cancel(Limits *limits, MonoTime now);
-extern MonoTime limits_next_cancel(Limits *limits, MonoTime now);
-extern bool limits_take_for_cancel(Limits *limits, const char *url, MonoTime now, Place *place);
-extern int limits_cancels(const Limits *limits, int most);
 extern bool limits_move(Place *place, const char *url, MonoTime now);
 extern void limits_started(const Place *place);
 extern void limits_leave(Place *place);
@@ -90,5 +84,21 @@ extern void limits_note(Place *place, CallOutcome outcome, const char *error, Mo
 extern void limits_note_result(const Place *place, MonoTime now);
 extern bool limits_hold(const Place *place, MonoTime until, bool whole_server);
 extern bool limits_spare_attempt(const Place *place, CallOutcome outcome);
+
+/* cancelling.c: for calls that cancel */
+extern bool limits_may_cancel(Limits *limits, MonoTime now);
+extern MonoTime limits_next_cancel(Limits *limits, MonoTime now);
+extern bool limits_take_for_cancel(Limits *limits, const char *url, MonoTime now, Place *place);
+extern int limits_cancels(const Limits *limits, int most);
+
+/* why.c: what people see */
+extern void limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble,
+						   MonoTime now);
+
+/* For the files of this folder */
+extern int limits_of_backend(Backend *backend);
+extern int limits_free_slots(Limits *limits, MonoTime now);
+extern Backend *limits_backend(const Limits *limits, const char *url);
+extern MonoTime limits_next_backend(const Limits *limits, bool any, MonoTime now);
 
 #endif /* GENJOB_LIMITS_H */

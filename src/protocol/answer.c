@@ -1,6 +1,6 @@
 /*
  * answer.c
- *		What a success contains: outputs, the answer without them, and what it used.
+ *		What a success contains: the answer without its outputs (output.c), and what it used.
  */
 #include "postgres.h"
 
@@ -16,11 +16,6 @@
 #include "protocol/words.h"
 #include "url.h"
 
-/* Outputs that an answer may have before further URLs, and further binaries, are left in it as they are. */
-#define MAX_DOWNLOADS 1000
-#define MAX_OUTPUTS 10000
-
-#define MAX_URL 16384   /* bytes; longer ones are left in the answer as they are */
 #define MAX_USAGE 65536 /* bytes of JSON; what is more is in the result, if it is there at all */
 
 /*
@@ -28,287 +23,6 @@
  * again, with two bytes for one in COPY, and numbers without their exponents: a row of 1 GB cannot be.
  */
 #define MAX_RESULT (200 * 1024 * 1024)
-
-/* ---------- outputs ---------- */
-
-static Output *
-add_output(Verdict *verdict)
-{
-	Output *output = palloc0(sizeof(Output));
-
-	verdict->outputs = lappend(verdict->outputs, output);
-	return output;
-}
-
-/*
- * Makes node {"$output": n}, n being the last output's ordinal.
- */
-static void
-refer_to_last_output(const Verdict *verdict, cJSON *node)
-{
-	node->type = cJSON_Object;
-	node->valuestring = NULL;
-	node->child = NULL;
-	json_attach(node, "$output", json_create_number(list_length(verdict->outputs)));
-}
-
-/*
- * Overwrites secrets in what is an output and no picture, sound or film.
- */
-static void
-mask_output(const Judge *judge, const char *type, char *data, size_t len)
-{
-	if (!media_is_playable(type))
-		words_mask(judge->source->request, data, len);
-}
-
-static void
-add_bytes(Judge *judge, cJSON *node, char *data, size_t len)
-{
-	Output *output = add_output(judge->verdict);
-
-	output->content_type = media_type_of(data, len);
-	mask_output(judge, output->content_type, data, len);
-	output->data = data;
-	output->len = len;
-	refer_to_last_output(judge->verdict, node);
-}
-
-static void
-add_download(Judge *judge, cJSON *node, char *url)
-{
-	add_output(judge->verdict)->url = url;
-	refer_to_last_output(judge->verdict, node);
-}
-
-/*
- * Where the base64 of a "data:" URL begins, or NULL if text is not one.
- */
-static char *
-data_url_payload(char *text)
-{
-	char *comma;
-
-	if (pg_strncasecmp(text, "data:", 5) != 0)
-		return NULL;
-	comma = strchr(text, ',');
-	if (comma == NULL || comma - text <= 7 || pg_strncasecmp(comma - 7, ";base64", 7) != 0)
-		return NULL;
-	return comma + 1;
-}
-
-/*
- * Decodes base64 into an output; what is not base64 is left as it is, and a fault if it should be.
- */
-static void
-extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *place, bool must_be)
-{
-	ssize_t len;
-
-	if (list_length(judge->verdict->outputs) >= MAX_OUTPUTS)
-		return;
-	len = base64_decode_in_place(payload, strlen(payload));
-	if (len > 0)
-		add_bytes(judge, node, payload, len);
-	else if (must_be && judge->fault == NULL)
-		judge->fault =
-			psprintf("the answer of server \"%s\" has %s at %s; it is kept in the column result.",
-					 judge->source->server_name, len < 0 ? "invalid base64" : "an empty output",
-					 pointer_describe(place));
-}
-
-/*
- * Whether text begins as base64 of a picture, a sound or a film does.
- */
-static bool
-is_base64_of_media(const char *text)
-{
-	char start[61]; /* a multiple of 4, and the end */
-	ssize_t len;
-
-	strlcpy(start, text, sizeof(start));
-	len = base64_decode_in_place(start, strlen(start));
-	return len > 0 && media_is_playable(media_type_of(start, len));
-}
-
-static bool
-is_web_url(const char *text)
-{
-	return pg_strncasecmp(text, "http://", 7) == 0 || pg_strncasecmp(text, "https://", 8) == 0;
-}
-
-static void
-extract_string(Judge *judge, cJSON *node, const PointerPlace *place)
-{
-	char *text = node->valuestring;
-	char *payload = data_url_payload(text);
-
-	if (payload != NULL)
-		extract_base64(judge, node, payload, place, true);
-	else if (is_web_url(text))
-	{
-		bool has_room =
-			list_length(judge->verdict->outputs) < MAX_DOWNLOADS && strlen(text) <= MAX_URL;
-		char *url = has_room ? url_resolve(judge->source->options->url, text) : NULL;
-
-		if (url != NULL)
-			add_download(judge, node, url);
-	}
-	else if (strcmp(judge->protocol->encoding, "auto") == 0 &&
-			 (!judge->source->options->preset->output_may_be_text || is_base64_of_media(text)))
-		extract_base64(judge, node, text, place, true);
-}
-
-/*
- * pattern with each {member} replaced by that member of node, where it is a string.
- */
-static char *
-fill_from_members(const char *pattern, const cJSON *node)
-{
-	StringInfoData path;
-	const char *open;
-	const char *close;
-
-	initStringInfo(&path);
-	while ((open = strchr(pattern, '{')) != NULL && (close = strchr(open, '}')) != NULL)
-	{
-		char *name = pnstrdup(open + 1, close - open - 1);
-		const cJSON *member = cJSON_GetObjectItemCaseSensitive(node, name);
-
-		appendBinaryStringInfo(&path, pattern, open - pattern);
-		if (cJSON_IsString(member))
-			appendStringInfoString(&path, grammar_percent_encode(member->valuestring, ""));
-		else
-			appendBinaryStringInfo(&path, open, close + 1 - open);
-		pattern = close + 1;
-	}
-	appendStringInfoString(&path, pattern);
-	return path.data;
-}
-
-/*
- * An output that is described by members, such as ComfyUI's file name, folder and type: the path of its
- * download is the encoding's, with {member} filled in.
- */
-static void
-extract_file(Judge *judge, cJSON *node)
-{
-	MemoryContext caller = MemoryContextSwitchTo(judge_scratch(judge));
-	const char *pattern = judge->protocol->encoding + strlen("file:");
-	char *path = fill_from_members(pattern, node);
-
-	MemoryContextSwitchTo(caller);
-	if (strlen(path) <= MAX_URL)
-		add_download(judge, node, psprintf("%s%s", judge->source->options->url, path));
-}
-
-static void
-extract_output(cJSON *node, const PointerPlace *place, void *arg)
-{
-	Judge *judge = arg;
-
-	if (strncmp(judge->protocol->encoding, "file:", 5) == 0)
-	{
-		if (cJSON_IsObject(node) && list_length(judge->verdict->outputs) < MAX_DOWNLOADS)
-			extract_file(judge, node);
-	}
-	else if (cJSON_IsString(node))
-		extract_string(judge, node, place);
-}
-
-/*
- * data: URLs are outputs wherever they stand.
- */
-static void
-extract_data_urls(Judge *judge, cJSON *node)
-{
-	for (; node != NULL; node = node->next)
-	{
-		char *payload = cJSON_IsString(node) ? data_url_payload(node->valuestring) : NULL;
-
-		if (payload != NULL)
-			extract_base64(judge, node, payload, NULL, false);
-		else if (node->child != NULL)
-			extract_data_urls(judge, node->child);
-	}
-}
-
-/*
- * Visits the places where the protocol has outputs.
- */
-static void
-each_output(const Judge *judge, cJSON *json, PointerVisitor visit, void *arg)
-{
-	const char *places = judge->protocol->output;
-	const char *place;
-	int len;
-
-	while (places != NULL && strcmp(judge->protocol->encoding, "text") != 0 &&
-		   (place = grammar_next_word(&places, &len)) != NULL)
-	{
-		char *pointer = pnstrdup(place, len);
-
-		if (judge->id != NULL)
-			pointer = pointer_fill(pointer, "id", judge->id);
-		pointer_each(json, pointer, visit, arg);
-	}
-}
-
-static void
-extract_outputs(Judge *judge, cJSON *json)
-{
-	each_output(judge, json, extract_output, judge);
-	extract_data_urls(judge, json);
-}
-
-static void
-note_download(cJSON *node, const PointerPlace *place, void *arg)
-{
-	bool *found = arg;
-
-	*found |= cJSON_IsObject(node) || (cJSON_IsString(node) && is_web_url(node->valuestring));
-}
-
-/*
- * Whether an output may have to be downloaded: most answers bring theirs with them, and are large.
- */
-static bool
-names_download(const Judge *judge, cJSON *json)
-{
-	bool found = false;
-
-	each_output(judge, json, note_download, &found);
-	return found;
-}
-
-/*
- * Whether outputs have come with the answer.
- */
-static bool
-has_data(const Verdict *verdict)
-{
-	ListCell *cell;
-
-	foreach(cell, verdict->outputs)
-	{
-		if (((Output *) lfirst(cell))->data != NULL)
-			return true;
-	}
-	return false;
-}
-
-static bool
-has_downloads(const Verdict *verdict)
-{
-	ListCell *cell;
-
-	foreach(cell, verdict->outputs)
-	{
-		if (((Output *) lfirst(cell))->url != NULL)
-			return true;
-	}
-	return false;
-}
 
 /* ---------- what was used ---------- */
 
@@ -423,7 +137,7 @@ answer_keep_json(Judge *judge, const cJSON *json)
 		verdict->result = text;
 	if (len <= MAX_RESULT && is_exact)
 		return;
-	output = add_output(verdict);
+	output = output_add(verdict);
 	output->content_type = "application/json";
 	output->data = is_exact ? text : json_print_exact(json);
 	output->len = strlen(output->data);
@@ -441,13 +155,13 @@ answer_judge_json(Judge *judge, cJSON *json)
 	/* before outputs are taken out of it */
 	char *whole = NULL;
 
-	if (judge->id == NULL && names_download(judge, json))
+	if (judge->id == NULL && output_may_be_download(judge, json))
 	{
 		words_mask_rest(source->request, json);
 		whole = json_print(json);
 	}
 	verdict->usage = answer_read_usage(judge, json);
-	extract_outputs(judge, json);
+	output_take_all(judge, json);
 	if (fault == NULL)
 		fault = judge->fault;
 	if (fault == NULL && source->options->preset->requires_output && verdict->outputs == NIL)
@@ -458,7 +172,7 @@ answer_judge_json(Judge *judge, cJSON *json)
 	answer_keep_json(judge, json);
 	verdict->error = fault;
 	verdict->kind = fault ? VERDICT_FAIL : VERDICT_DONE;
-	if (fault == NULL && has_downloads(verdict))
+	if (fault == NULL && output_has_downloads(verdict))
 	{
 		verdict->kind = VERDICT_FETCH;
 		verdict->answer = whole;
@@ -505,9 +219,9 @@ answer_judge_unread(Judge *judge, const char *reason)
 	const char *type = answer_body_type(judge->reply);
 	Verdict *verdict = judge->verdict;
 	bool is_media = media_is_playable(type);
-	Output *output = add_output(verdict);
+	Output *output = output_add(verdict);
 
-	mask_output(judge, type, body->data, body->len);
+	output_mask(judge, type, body->data, body->len);
 	output->content_type = type;
 	output->data = body->data;
 	output->len = body->len;
@@ -559,7 +273,7 @@ answer_read_json(Judge *judge, const char **reason)
 static void
 keep_body(Judge *judge)
 {
-	Output *output = add_output(judge->verdict);
+	Output *output = output_add(judge->verdict);
 
 	output->content_type = answer_body_type(judge->reply);
 	output->data = judge->reply->body->data;
@@ -639,6 +353,6 @@ answer_judge_body(Judge *judge)
 		return;
 	}
 	answer_judge_json(judge, json);
-	if (!has_data(verdict))
+	if (!output_has_data(verdict))
 		bytes_clear(reply->body); /* else the outputs are in it */
 }

@@ -348,7 +348,7 @@ grammar_check_header_name(const char *name)
 	}
 	if (found == NULL)
 		return NULL;
-	return psprintf("The header %s is set by genjob itself. So are Connection, Content-Length, Expect, Host, HTTP2-Settings, Idempotency-Key, Keep-Alive, Proxy-*, TE, Trailer, Transfer-Encoding and Upgrade: they say where a call goes, and where it ends.",
+	return psprintf("The header %s is set by genjob itself. So are Connection, Content-Encoding, Content-Length, Expect, Host, HTTP2-Settings, Idempotency-Key, Keep-Alive, Proxy-*, TE, Trailer, Transfer-Encoding and Upgrade: they say where a call goes, and where it ends.",
 					found);
 }
 

@@ -21,7 +21,10 @@ typedef struct Judge
 } Judge;
 
 /* reply.c */
+extern Judge judge_begin(const ReplySource *source, HttpReply *reply);
 extern MemoryContext judge_scratch(Judge *judge);
+extern Verdict *judge_end(Judge *judge);
+extern bool reply_is_success(const HttpReply *reply);
 
 /* failure.c: an answer that is none, or a refusal */
 extern void failure_judge(Judge *judge);
@@ -39,5 +42,13 @@ extern void answer_keep_json(Judge *judge, const cJSON *json);
 extern cJSON *answer_read_json(Judge *judge, const char **reason);
 extern char *answer_describe_words(const Judge *judge, const char *words);
 extern const char *answer_body_type(const HttpReply *reply);
+
+/* output.c: its outputs */
+extern Output *output_add(Verdict *verdict);
+extern void output_mask(const Judge *judge, const char *type, char *data, size_t len);
+extern void output_take_all(Judge *judge, cJSON *json);
+extern bool output_may_be_download(const Judge *judge, cJSON *json);
+extern bool output_has_data(const Verdict *verdict);
+extern bool output_has_downloads(const Verdict *verdict);
 
 #endif /* GENJOB_JUDGE_H */

@@ -32,7 +32,10 @@
 #define MAX_URL 16384 /* bytes of a URL to ask at */
 #define MAX_WORD 200  /* bytes of a state, where it is shown */
 
-static Judge
+/*
+ * Begins to judge a reply, or, where it is NULL, what was kept of one.
+ */
+Judge
 judge_begin(const ReplySource *source, HttpReply *reply)
 {
 	Verdict *verdict = palloc0(sizeof(Verdict));
@@ -64,7 +67,10 @@ judge_scratch(Judge *judge)
 	return judge->scratch;
 }
 
-static Verdict *
+/*
+ * The verdict, when all is read.
+ */
+Verdict *
 judge_end(Judge *judge)
 {
 	if (judge->scratch != NULL)
@@ -73,8 +79,11 @@ judge_end(Judge *judge)
 	return judge->verdict;
 }
 
-static bool
-is_success(const HttpReply *reply)
+/*
+ * Whether a call has brought what it was for.
+ */
+bool
+reply_is_success(const HttpReply *reply)
 {
 	return reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300;
 }
@@ -292,7 +301,7 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 {
 	Judge judge = judge_begin(source, reply);
 
-	if (!is_success(reply))
+	if (!reply_is_success(reply))
 		failure_judge(&judge);
 	else if (strcmp(judge.protocol->reply, "poll") == 0)
 		judge_named(&judge, remote);
@@ -366,11 +375,11 @@ reply_judge_poll(const ReplySource *source, HttpReply *reply)
 {
 	Judge judge = judge_begin(source, reply);
 	const char *reason = NULL;
-	cJSON *json = is_success(reply) ? answer_read_json(&judge, &reason) : NULL;
+	cJSON *json = reply_is_success(reply) ? answer_read_json(&judge, &reason) : NULL;
 
 	if (json != NULL)
 		judge_state(&judge, json);
-	else if (is_success(reply) && reply->body->len > 0 &&
+	else if (reply_is_success(reply) && reply->body->len > 0 &&
 			 strcmp(judge.protocol->state, "http") == 0 && reply->status == 200)
 		answer_judge_body(&judge);
 	else if (reason != NULL && json_is_too_much(reason))
@@ -403,7 +412,7 @@ reply_judge_unended(const ReplySource *source, HttpReply *reply, const char *pla
 {
 	Judge judge = judge_begin(source, reply);
 	const char *reason;
-	cJSON *json = is_success(reply) ? answer_read_json(&judge, &reason) : NULL;
+	cJSON *json = reply_is_success(reply) ? answer_read_json(&judge, &reason) : NULL;
 	Search search = {judge.id ? judge.id : ""};
 	const char *place;
 	int len;
@@ -445,7 +454,7 @@ reply_judge_result(const ReplySource *source, HttpReply *reply)
 	Judge judge = judge_begin(source, reply);
 	Verdict *verdict = judge.verdict;
 
-	if (is_success(reply))
+	if (reply_is_success(reply))
 	{
 		answer_judge_body(&judge);
 		if (is_unreadable(verdict) && source->failures + 1 < UNREADABLE_AFTER)
@@ -492,72 +501,6 @@ reply_judge_saved(const ReplySource *source, const char *answer)
 	return judge_end(&judge);
 }
 
-/* ---------- downloads ---------- */
-
-static char *
-describe_no_download(Judge *judge)
-{
-	const HttpReply *reply = judge->reply;
-
-	if (reply->error == HTTP_TOO_LARGE)
-		return reply_describe_too_large(judge->source);
-	if (reply->error != HTTP_OK)
-		return failure_describe(judge->source, reply);
-	if (reply->status < 300)
-		return pstrdup("the download is empty.");
-	if (reply->status < 400)
-		return psprintf("HTTP %d redirects to where nothing can be fetched from.", reply->status);
-	return failure_of_refusal(judge, &judge->verdict->after);
-}
-
-/*
- * What the end of a download means: VERDICT_DONE (the output is filled in), VERDICT_FETCH (try again,
- * or, with *redirect set, there), or VERDICT_FAIL.
- */
-Verdict *
-reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output, char **redirect)
-{
-	Judge judge = judge_begin(source, reply);
-	Verdict *verdict = judge.verdict;
-	char *location = header_find(reply, "Location");
-
-	*redirect = NULL;
-	if (is_success(reply) && reply->body->len > 0)
-	{
-		output->content_type = answer_body_type(reply);
-		if (!media_is_playable(output->content_type))
-			words_mask(source->request, reply->body->data, reply->body->len);
-		output->data = reply->body->data;
-		output->len = reply->body->len;
-		verdict->kind = VERDICT_DONE;
-		return judge_end(&judge);
-	}
-	if (reply->error == HTTP_OK && reply->status >= 300 && reply->status < 400 && location != NULL)
-		*redirect = url_resolve(source->request->url, location);
-	verdict->error = describe_no_download(&judge);
-	verdict->kind = *redirect != NULL || reply->error == HTTP_TIMEOUT || reply->error == HTTP_CUT ||
-							reply->error == HTTP_CONNECT || reply->error == HTTP_RESOLVE ||
-							reply->error == HTTP_TLS ||
-							(reply->error == HTTP_OK &&
-							 (retry_is_worthwhile(reply->status) || reply->status == 404))
-						? VERDICT_FETCH
-						: VERDICT_FAIL;
-	verdict->error = psprintf("output could not be downloaded from %s: %s",
-							  source->request->shown_url, verdict->error);
-	return judge_end(&judge);
-}
-
-/*
- * The sentence for outputs that are more than a job may hold.
- */
-char *
-reply_describe_too_large(const ReplySource *source)
-{
-	return psprintf("the outputs of server \"%s\" are together larger than " INT64_FORMAT
-					" kB. Raise its option max_response.",
-					source->server_name, source->options->max_response / 1024);
-}
-
 /* ---------- other ---------- */
 
 /*
@@ -569,7 +512,7 @@ reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why)
 {
 	Judge judge = judge_begin(source, reply);
 	Verdict *verdict = judge.verdict;
-	bool is_answer = is_success(reply) && reply->body->len > 0;
+	bool is_answer = reply_is_success(reply) && reply->body->len > 0;
 
 	verdict->kind = is_answer ? VERDICT_FAIL : VERDICT_RETRY;
 	verdict->unknown = reply->sent;
@@ -598,7 +541,7 @@ double
 reply_read_progress(HttpReply *reply, const char *place)
 {
 	const char *reason;
-	cJSON *json = is_success(reply) && reply->body->len > 0
+	cJSON *json = reply_is_success(reply) && reply->body->len > 0
 					  ? json_parse_answer(reply->body->data, reply->body->len, &reason)
 					  : NULL;
 

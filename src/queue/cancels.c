@@ -9,7 +9,8 @@
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 
-#include "queue/claim.h"
+#include "marker.h"
+#include "queue/jobrow.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "steps.h"
@@ -114,7 +115,10 @@ take_row(uint64 row, ServerQueue *home)
 	ErrorData *error;
 	Job *job;
 
-	if (!claim_read_row(row, &job, &error))
+	/* it is being put aside */
+	if (marker_is_condemned(DatumGetInt64(statement_not_null(row, 1))))
+		return;
+	if (!jobrow_try(row, true, &job, &error))
 	{
 		trouble_show_job(TROUBLE_CLAIM, DatumGetInt64(statement_not_null(row, 1)), NULL, error);
 		return;
@@ -123,7 +127,7 @@ take_row(uint64 row, ServerQueue *home)
 	job->is_saved = true;
 	job->stored_at = home;
 	home->n_stored_cancels++;
-	claim_assign(job, claim_read_queue(row, job), none);
+	jobrow_assign(job, jobrow_queue(row, job), none);
 }
 
 static void

@@ -18,7 +18,7 @@
 #include "jsonb.h"
 #include "marker.h"
 #include "memory.h"
-#include "queue/claim.h"
+#include "queue/jobrow.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
@@ -27,281 +27,6 @@
 #define MAX_USABLE 256 /* backends that a job may go back to */
 #define BACKEND_IS_FULL \
 	"the address to which an earlier attempt of the job may have gone has no room now. It waits for it, or might be paid for twice."
-
-static const char *column_read; /* of the row that is read, for what is said when that fails */
-
-/*
- * A string of the database as UTF-8, palloc'd.  A database of the encoding SQL_ASCII is taken by its word.
- */
-static char *
-utf8_from_string(char *string)
-{
-	if (GetDatabaseEncoding() == PG_SQL_ASCII)
-		return string;
-	return pg_server_to_any(string, strlen(string), PG_UTF8);
-}
-
-static char *
-utf8_from_text(Datum datum)
-{
-	return utf8_from_string(TextDatumGetCString(datum));
-}
-
-/*
- * Reads the column request.  INSERT refuses what cannot be printed, but replication brings it.
- */
-static void
-read_request(Job *job, Datum datum)
-{
-	Jsonb *jsonb = DatumGetJsonbP(datum);
-	const char *fault = jsonb_find_fault(jsonb);
-
-	if (fault == NULL)
-		job->request = utf8_from_string(jsonb_print(jsonb));
-	else
-	{
-		job->request = pstrdup("{}");
-		job->complaint =
-			psprintf("request has %s. Insert the job again with long numbers as strings.", fault);
-	}
-	if ((Pointer) jsonb != DatumGetPointer(datum))
-		pfree(jsonb);
-}
-
-/*
- * Reads the column inputs.  INSERT refuses nulls in it, but replication brings them.
- */
-static void
-read_inputs(Job *job, Datum datum)
-{
-	ArrayType *array = DatumGetArrayTypePCopy(datum);
-	Datum *elements;
-	bool *nulls;
-	int i;
-
-	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, &nulls, &job->n_inputs);
-	job->inputs = palloc0(Max(job->n_inputs, 1) * sizeof(Input));
-	for (i = 0; i < job->n_inputs; i++)
-	{
-		if (nulls[i])
-		{
-			job->complaint = pstrdup(
-				"inputs has a null in it. Insert the job again with one bytea for each input.");
-			continue;
-		}
-		job->inputs[i].data = VARDATA_ANY(DatumGetPointer(elements[i]));
-		job->inputs[i].len = VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i]));
-	}
-	pfree(elements);
-	pfree(nulls);
-}
-
-/*
- * Whether the server that the job is queued for is still the one that it was inserted for, or may take its place.
- */
-static bool
-check_bound(const Job *job, ServerComplaint *complaint)
-{
-	const Server *home = schedule_queue(job->server_name)->server;
-
-	return home == NULL ||
-		   server_check_bound(home, job->server_oid, job->owner, tables_owner(), complaint);
-}
-
-/*
- * Finds out whether and with what the job may be sent.
- */
-static void
-authorize(Job *job)
-{
-	ServerComplaint complaint;
-
-	job->server = job->queue->server ? server_hold(job->queue->server) : NULL;
-	if (job->server == NULL)
-		job->complaint = pstrdup(job->queue->complaint ? job->queue->complaint : "");
-	else if (!check_bound(job, &complaint) ||
-			 !server_check_role(job->server, job->owner, &complaint) ||
-			 !server_read_secrets(job->server, job->owner, &job->secrets, &complaint))
-		job->complaint = psprintf("%s. %s", complaint.message, complaint.hint);
-	job->secrets_generation = server_generation();
-	if (job->server != NULL)
-		job->options = job->place.limits ? server_backend(job->server, job->place.backend->url)
-										 : &job->server->options;
-}
-
-/*
- * Reads the request and the inputs, if there is room for them, which their sizes in the table may not have told:
- * these may be compressed there.
- */
-static void
-read_bodies(Job *job, uint64 row)
-{
-	bool no_inputs;
-	bool no_request;
-	Datum request = statement_value(row, 3, &no_request);
-	Datum inputs = statement_value(row, 4, &no_inputs);
-	size_t bytes = memory_body_size(no_request ? 0 : toast_raw_datum_size(request),
-									no_inputs ? 0 : toast_raw_datum_size(inputs));
-
-	if (no_request)
-		return; /* an orphan */
-	if (!memory_may_read(bytes, NULL))
-	{
-		job->request = pstrdup("{}");
-		job->waits_for = pstrdup(MEMORY_IS_FULL);
-		return;
-	}
-	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, bytes);
-	column_read = "request";
-	read_request(job, request);
-	column_read = "inputs";
-	if (!no_inputs)
-		read_inputs(job, inputs);
-}
-
-char *
-claim_text_or_null(uint64 row, int column)
-{
-	bool isnull;
-	Datum datum = statement_value(row, column, &isnull);
-
-	return isnull ? NULL : utf8_from_text(datum);
-}
-
-/*
- * A member of the column remote as JSON; NULL where it is not there.
- */
-static char *
-remote_member(Jsonb *remote, const char *name)
-{
-	JsonbValue *value = getKeyJsonValueFromContainer(&remote->root, name, strlen(name), NULL);
-	Jsonb *member = value ? JsonbValueToJsonb(value) : NULL;
-
-	return member ? utf8_from_string(JsonbToCString(NULL, &member->root, VARSIZE(member))) : NULL;
-}
-
-static void
-read_remote(Job *job, uint64 row)
-{
-	bool isnull;
-	Datum datum = statement_value(row, 13, &isnull);
-	Jsonb *remote;
-	char *is_private;
-
-	if (isnull)
-		return;
-	remote = DatumGetJsonbP(datum);
-	if (!JB_ROOT_IS_OBJECT(remote))
-		return;
-	job->remote.urls = remote_member(remote, "urls");
-	job->remote.answer = remote_member(remote, "answer");
-	job->remote.usage = remote_member(remote, "usage");
-	is_private = remote_member(remote, "private");
-	job->remote.is_private = is_private != NULL && strcmp(is_private, "true") == 0;
-	job->remote.is_public = is_private != NULL && strcmp(is_private, "false") == 0;
-	if (job->remote.answer != NULL)
-		memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS,
-					SAVED_COPIES * strlen(job->remote.answer));
-	if ((Pointer) remote != DatumGetPointer(datum))
-		pfree(remote);
-}
-
-/*
- * Fills a Job with a row of CLAIM or FIND_ORPHANS.
- */
-static void
-fill_job(Job *job, uint64 row)
-{
-	MemoryContext caller = MemoryContextSwitchTo(job->context);
-	Datum datum;
-	bool isnull;
-
-	job->server_name = pstrdup(statement_name(row, 2));
-	MemoryContextSwitchTo(job->input_context);
-	read_bodies(job, row);
-	MemoryContextSwitchTo(job->context);
-	job->priority = DatumGetInt32(statement_not_null(row, 5));
-	job->owner = DatumGetObjectId(statement_not_null(row, 6));
-	job->attempt = DatumGetInt32(statement_not_null(row, 7));
-	job->failures = DatumGetInt32(statement_not_null(row, 8));
-	datum = statement_value(row, 9, &isnull);
-	job->max_attempts = isnull ? 0 : DatumGetInt32(datum);
-	job->idempotency_key = claim_text_or_null(row, 10);
-	datum = statement_value(row, 11, &isnull);
-	job->started_at = isnull ? clock_now() : DatumGetTimestampTz(datum);
-	/* of an earlier process, only the calendar knows; it may have been set since */
-	job->began_at = clock_mono() - Max(clock_now() - job->started_at, 0);
-	job->remote.id = claim_text_or_null(row, 12);
-	read_remote(job, row);
-	job->tenant = TextDatumGetCString(statement_not_null(row, 17));
-	datum = statement_value(row, 18, &isnull);
-	job->expires_at = isnull ? 0 : DatumGetTimestampTz(datum);
-	datum = statement_value(row, 22, &isnull);
-	job->server_oid = isnull ? InvalidOid : DatumGetObjectId(datum);
-	job->losses = DatumGetInt32(statement_not_null(row, 23));
-	MemoryContextSwitchTo(caller);
-}
-
-/* A row of which a Job is made. */
-typedef struct RowReading
-{
-	uint64 row;
-	Job *job;
-} RowReading;
-
-static void
-read_row(void *arg)
-{
-	RowReading *reading = arg;
-
-	reading->job = job_create(DatumGetInt64(statement_not_null(reading->row, 1)));
-	marker_begin(reading->job->id, DatumGetInt32(statement_not_null(reading->row, 7)));
-	fill_job(reading->job, reading->row);
-	marker_end();
-}
-
-/*
- * Makes a Job of a row of CLAIM or FIND_ORPHANS.  False, and the error, when the row cannot be read.
- */
-bool
-claim_read_row(uint64 row, Job **job, ErrorData **error)
-{
-	RowReading reading = {row, NULL};
-	bool succeeded = queue_guard(read_row, &reading, error);
-
-	marker_end();
-	if (!succeeded && reading.job != NULL)
-		job_destroy(reading.job);
-	*job = reading.job;
-	return succeeded;
-}
-
-/*
- * The queue of the server that ran the job of a row.
- */
-ServerQueue *
-claim_read_queue(uint64 row, const Job *job)
-{
-	bool isnull;
-
-	(void) statement_value(row, 19, &isnull);
-	return schedule_queue(isnull ? job->server_name : statement_name(row, 19));
-}
-
-/*
- * Gives a job the server that runs it and the place there, and finds out whether it may be sent.
- */
-void
-claim_assign(Job *job, ServerQueue *queue, Place place)
-{
-	MemoryContext caller = MemoryContextSwitchTo(job->context);
-
-	job->queue = queue;
-	job->place = place;
-	queue->n_jobs++;
-	authorize(job);
-	MemoryContextSwitchTo(caller);
-}
 
 static ArrayType *
 random_keys(int n)
@@ -550,7 +275,7 @@ fail_unreadable(uint64 row, Turn *turn, const ErrorData *error)
 {
 	char *words =
 		psprintf("the column %s of this job cannot be read: %s. Insert the job again with one that can.",
-				 column_read, error->message);
+				 jobrow_column(), error->message);
 	ErrorData *refusal;
 
 	limits_give_back(&turn->place);
@@ -565,26 +290,25 @@ fail_unreadable(uint64 row, Turn *turn, const ErrorData *error)
 static void
 start_attempt(uint64 row, Turn *turn, bool is_alone)
 {
-	RowReading reading = {row, NULL};
+	Job *job;
 	ErrorData *error;
 	Place place;
 
 	if (!is_alone)
-		read_row(&reading);
-	else if (!claim_read_row(row, &reading.job, &error))
+		job = jobrow_take(row);
+	else if (!jobrow_try(row, false, &job, &error))
 	{
 		fail_unreadable(row, turn, error);
 		return;
 	}
-	keep_backend(row, turn, reading.job);
+	keep_backend(row, turn, job);
 	/* whoever has the place leaves it, also when an error ends this: one of both */
 	place = turn->place;
 	turn->place.limits = NULL;
-	schedule_memory_given(turn->home,
-						  reading.job->input_share ? reading.job->input_share->bytes : 0);
+	schedule_memory_given(turn->home, job->input_share ? job->input_share->bytes : 0);
 	if (turn->home->stats != NULL)
-		stats_end_trouble(turn->home->stats, reading.job->id);
-	claim_assign(reading.job, turn->queue, place);
+		stats_end_trouble(turn->home->stats, job->id);
+	jobrow_assign(job, turn->queue, place);
 }
 
 /*

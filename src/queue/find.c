@@ -511,10 +511,11 @@ queue_fail_waiting(const char *server_name, const char *error, TimestampTz now)
 
 /*
  * Lists jobs that cannot be run, at most max: due ones of a server, or, where server_name is NULL, those that have
- * expired.  Returns their number.
+ * expired; and the servers that they are queued for.  Returns their number.
  */
 int
-queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, int max)
+queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, NameData *servers,
+					 int max)
 {
 	NameData name;
 	Datum args[2];
@@ -535,7 +536,10 @@ queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, int m
 		rows = statement_run(FIND_EXPIRED, args, NULL);
 	}
 	for (i = 0; i < Min(rows, max); i++)
+	{
 		ids[i] = DatumGetInt64(statement_not_null(i, 1));
+		namestrcpy(&servers[i], statement_name(i, 2));
+	}
 	return i;
 }
 

@@ -17,7 +17,7 @@
 #include "commit.h"
 #include "marker.h"
 #include "memory.h"
-#include "queue/claim.h"
+#include "queue/jobrow.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "schedule.h"
@@ -63,7 +63,7 @@ queue_put_aside(int64 id, int attempt, const char *error, ErrorData **refusal)
 }
 
 static const char crash_error[] =
-	"PostgreSQL crashed while this job's answer was handled, and not for the first time. genjob does not touch it again by itself: look for the answer in the columns result and remote, or at the provider, and report the crash with the server's log before genjob.retry().";
+	"PostgreSQL crashed while this job's answer was handled, and not for the first time. genjob does not touch it again by itself: look for the answer in the column result, or at the provider, and report the crash with the server's log before genjob.retry().";
 
 /*
  * Fails the jobs that PostgreSQL does not survive.
@@ -217,7 +217,7 @@ read_orphan(Reading *reading, uint64 row)
 		schedule_note_time(&reading->look_at, unreadable_until(id));
 	else if (!fits(reading, row))
 		schedule_note_time(&reading->look_at, clock_mono() + LOCKED_RETRY_MS * INT64CONST(1000));
-	else if (!claim_read_row(row, &job, &error))
+	else if (!jobrow_try(row, false, &job, &error))
 	{
 		MonoTime again_at = fail_unreadable(id, attempt, error);
 
@@ -226,10 +226,10 @@ read_orphan(Reading *reading, uint64 row)
 	}
 	else
 	{
-		queue = claim_read_queue(row, job);
+		queue = jobrow_queue(row, job);
 		schedule_refresh();
-		claim_assign(job, queue,
-					 limits_resume(&queue->limits, claim_text_or_null(row, 20), clock_mono()));
+		jobrow_assign(job, queue,
+					  limits_resume(&queue->limits, jobrow_text(row, 20), clock_mono()));
 		limits_started(&job->place);
 	}
 }
@@ -258,25 +258,45 @@ queue_read_orphans(void)
 }
 
 /*
- * Gives a job that an earlier dispatcher has left its server; false if the row is not that attempt's any more.
+ * What has become of the row of a job that an earlier dispatcher has left.
  */
-bool
-queue_take_spooled(Job *job, const SpooledJob *spooled)
+static SpooledRow
+find_spooled(const Job *job)
 {
 	Datum args[1] = {Int64GetDatum(job->id)};
-	ServerQueue *queue;
 	char *key;
+	bool has_key;
 
-	if (statement_run(FIND_ATTEMPT, args, NULL) == 0)
-		return false;
-	key = claim_text_or_null(0, 2);
-	if (DatumGetInt32(statement_not_null(0, 1)) != job->attempt || key == NULL ||
-		strcmp(key, job->idempotency_key) != 0)
-		return false;
+	if (statement_run(FIND_SPOOLED, args, NULL) == 0 ||
+		DatumGetInt32(statement_not_null(0, 1)) != job->attempt)
+		return SPOOLED_GONE;
+	key = jobrow_text(0, 2);
+	has_key = key != NULL && strcmp(key, job->idempotency_key) == 0;
+	if (DatumGetBool(statement_not_null(0, 3)))
+		return has_key ? SPOOLED_RUNNING : SPOOLED_GONE;
+	return DatumGetBool(statement_not_null(0, 4)) && (has_key || key == NULL) ? SPOOLED_ENDED
+																			  : SPOOLED_GONE;
+}
+
+/*
+ * Gives a job that an earlier dispatcher has left its server, unless the row is not that attempt's any more.
+ */
+SpooledRow
+queue_take_spooled(Job *job, const SpooledJob *spooled)
+{
+	SpooledRow row = find_spooled(job);
+	Place place = {NULL, NULL, false, false, 0};
+	ServerQueue *queue;
+
+	if (row == SPOOLED_GONE)
+		return row;
 	job->began_at = clock_mono() - Max(clock_now() - job->started_at, 0);
 	queue = schedule_queue(spooled->ran_on);
 	schedule_refresh();
-	claim_assign(job, queue, limits_resume(&queue->limits, spooled->backend, clock_mono()));
-	limits_started(&job->place);
-	return true;
+	if (row == SPOOLED_RUNNING)
+		place = limits_resume(&queue->limits, spooled->backend, clock_mono());
+	jobrow_assign(job, queue, place);
+	if (row == SPOOLED_RUNNING)
+		limits_started(&job->place);
+	return row;
 }

@@ -39,6 +39,14 @@ typedef struct SpooledJob
 	char *backend;
 } SpooledJob;
 
+/* What has become of its row. */
+typedef enum SpooledRow
+{
+	SPOOLED_GONE, /* it is not that attempt's any more */
+	SPOOLED_RUNNING,
+	SPOOLED_ENDED /* it was cancelled, or failed, meanwhile */
+} SpooledRow;
+
 extern bool queue_is_mine; /* this process is a dispatcher: triggers let it pass */
 
 extern void queue_init(MonoTime (*deadline)(void));
@@ -57,7 +65,8 @@ extern bool queue_read_due(TimestampTz after, TimestampTz now);
 extern TimestampTz queue_next_due(TimestampTz after);
 extern void queue_expire(TimestampTz now);
 extern void queue_note_expiry(TimestampTz expires_at);
-extern int queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, int max);
+extern int queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids,
+								NameData *servers, int max);
 extern void queue_fail_one(int64 id, const char *error, TimestampTz now);
 extern void queue_expect_expired(TimestampTz now);
 extern int queue_fail_waiting(const char *server_name, const char *error, TimestampTz now);
@@ -71,7 +80,7 @@ extern void queue_forget_cancels(void);
 extern bool queue_put_aside(int64 id, int attempt, const char *error, ErrorData **refusal);
 extern void queue_put_condemned_aside(void);
 extern void queue_acquit_put_aside(void);
-extern bool queue_take_spooled(Job *job, const SpooledJob *spooled);
+extern SpooledRow queue_take_spooled(Job *job, const SpooledJob *spooled);
 extern void queue_read_references(Job *job);
 extern void queue_save(Job **jobs, int n);
 /* Bytes of a result; of larger ones one is written at a time. */

@@ -21,6 +21,7 @@
 #include "jsonb.h"
 #include "jsontext.h"
 #include "queue/queue.h"
+#include "queue/report.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
 #include "shmem.h"
@@ -55,14 +56,6 @@ typedef enum ReportColumn
 /* Long for a row that others are just about to let go of, short for all who wait meanwhile */
 #define ROW_LOCK_TIMEOUT "50ms"
 
-typedef struct ColumnType
-{
-	Oid type;
-	int len;
-	bool by_value;
-	char align;
-} ColumnType;
-
 static const ColumnType column_types[REPORT_COLUMNS] = {
 	[REPORT_ID] = {INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
 	[REPORT_ATTEMPT] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
@@ -79,8 +72,11 @@ static const ColumnType column_types[REPORT_COLUMNS] = {
 	[REPORT_MUST_CANCEL] = {BOOLOID, 1, true, TYPALIGN_CHAR},
 };
 
-static Datum
-text_or_null(char *utf8, bool *isnull)
+/*
+ * UTF-8 that is made valid, as text; *isnull: there is none.
+ */
+Datum
+report_text(char *utf8, bool *isnull)
 {
 	*isnull = utf8 == NULL;
 	if (*isnull)
@@ -92,8 +88,8 @@ text_or_null(char *utf8, bool *isnull)
 /*
  * The jsonb of JSON text in UTF-8, which is used up, in the current memory context.
  */
-static struct varlena *
-stored_json(char **utf8)
+struct varlena *
+report_json(char **utf8)
 {
 	int encoding = GetDatabaseEncoding();
 	Jsonb *jsonb = NULL;
@@ -120,7 +116,7 @@ convert_result(Job *job)
 	caller = MemoryContextSwitchTo(job->context);
 	if (job->remote.answer == verdict->result)
 		job->remote.answer = NULL;
-	job->result = stored_json(&verdict->result);
+	job->result = report_json(&verdict->result);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -151,7 +147,7 @@ losses_after(const Job *job)
 }
 
 static Datum
-report_datum(const Job *job, int column, bool *isnull)
+read_column(const Job *job, int column, bool *isnull)
 {
 	const Verdict *verdict = job->verdict;
 
@@ -168,9 +164,9 @@ report_datum(const Job *job, int column, bool *isnull)
 			*isnull = job->result == NULL || is_large(job);
 			return PointerGetDatum(job->result);
 		case REPORT_USAGE:
-			return text_or_null(verdict->usage, isnull);
+			return report_text(verdict->usage, isnull);
 		case REPORT_ERROR:
-			return text_or_null(verdict->error, isnull);
+			return report_text(verdict->error, isnull);
 		case REPORT_HTTP_STATUS:
 			*isnull = verdict->http_status == 0;
 			return Int32GetDatum(verdict->http_status);
@@ -192,11 +188,11 @@ report_datum(const Job *job, int column, bool *isnull)
 	pg_unreachable();
 }
 
-/* What a column of a statement's arrays holds for a job. */
-typedef Datum (*ColumnReader)(const Job *job, int column, bool *isnull);
-
-static Datum
-job_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType *type)
+/*
+ * The array that a column is of some jobs.
+ */
+Datum
+report_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType *type)
 {
 	Datum *datums = palloc(n * sizeof(Datum));
 	bool *nulls = palloc(n * sizeof(bool));
@@ -433,8 +429,8 @@ is_row_of(const Job *job, uint64 row)
  * Of the jobs that were not written, those whose row is not theirs any more are fenced off; the others
  * are locked by someone.
  */
-static void
-find_fenced(Job **jobs, int n)
+void
+report_find_fenced(Job **jobs, int n)
 {
 	int64 *ids = palloc(n * sizeof(int64));
 	Datum args[1];
@@ -490,7 +486,7 @@ queue_report(Job **jobs, int n, TimestampTz now)
 		nulls[REPORT_LARGE_ID] = nulls[REPORT_LARGE_RESULT] = ' ';
 	}
 	for (i = 0; i < REPORT_COLUMNS; i++)
-		args[i] = job_array(jobs, n, report_datum, i, &column_types[i]);
+		args[i] = report_array(jobs, n, read_column, i, &column_types[i]);
 	args[REPORT_NOW] = TimestampTzGetDatum(now);
 	rows = statement_run(REPORT, args, nulls);
 	for (row = 0; row < rows; row++)
@@ -501,196 +497,11 @@ queue_report(Job **jobs, int n, TimestampTz now)
 		commit_note_ended(id);
 	}
 	if (rows < n)
-		find_fenced(jobs, n);
+		report_find_fenced(jobs, n);
 	forget_old_outputs(jobs, n);
 	for (i = 0; i < n; i++)
 	{
 		if (jobs[i]->outcome == REPORT_WRITTEN)
 			store_outputs(jobs[i]);
 	}
-}
-
-/* ---------- saving ---------- */
-
-/* The columns of the statement SAVE. */
-typedef enum SaveColumn
-{
-	SAVE_ID,
-	SAVE_ATTEMPT,
-	SAVE_REMOTE_ID,
-	SAVE_REMOTE,
-	SAVE_NOTE,
-	SAVE_OLD_NOTE,
-	SAVE_IS_FINAL,
-	SAVE_BACKEND,
-	SAVE_COLUMNS
-} SaveColumn;
-
-/* The arguments of SAVE behind those. */
-#define SAVE_LARGE_ID SAVE_COLUMNS
-#define SAVE_LARGE_REMOTE (SAVE_COLUMNS + 1)
-#define SAVE_ARGS (SAVE_COLUMNS + 2)
-
-static const ColumnType save_types[SAVE_COLUMNS] = {
-	[SAVE_ID] = {INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
-	[SAVE_ATTEMPT] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
-	[SAVE_REMOTE_ID] = {TEXTOID, -1, false, TYPALIGN_INT},
-	[SAVE_REMOTE] = {JSONBOID, -1, false, TYPALIGN_INT},
-	[SAVE_NOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
-	[SAVE_OLD_NOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
-	[SAVE_IS_FINAL] = {BOOLOID, 1, true, TYPALIGN_CHAR},
-	[SAVE_BACKEND] = {TEXTOID, -1, false, TYPALIGN_INT},
-};
-
-/*
- * The column remote: what a resumed job needs besides the id.  Of one that has ended what it takes to cancel it, with the
- * id, which may go nowhere else.
- */
-static char *
-remote_json(const Remote *remote, bool is_final)
-{
-	char *id = is_final && remote->id ? psprintf("\"id\": \"%s\", ", json_escape(remote->id)) : "";
-	const char *usage = is_final ? NULL : remote->usage;
-	const char *answer = is_final ? NULL : remote->answer;
-
-	return psprintf("{%s\"urls\": %s, \"private\": %s%s%s%s%s}", id,
-					remote->urls ? remote->urls : "{}", remote->is_private ? "true" : "false",
-					usage ? ", \"usage\": " : "", usage ? usage : "",
-					answer ? ", \"answer\": " : "", answer ? answer : "");
-}
-
-static Datum
-remote_datum(const Remote *remote, bool is_final)
-{
-	char *text = remote_json(remote, is_final);
-
-	return PointerGetDatum(stored_json(&text));
-}
-
-static bool
-is_large_remote(const Remote *remote)
-{
-	return remote->answer != NULL && strlen(remote->answer) > QUEUE_LARGE_RESULT;
-}
-
-static Datum
-save_datum(const Job *job, int column, bool *isnull)
-{
-	bool is_final = job->step == STEP_CANCEL;
-
-	*isnull = false;
-	switch (column)
-	{
-		case SAVE_ID:
-			return Int64GetDatum(job->id);
-		case SAVE_ATTEMPT:
-			return Int32GetDatum(job->attempt);
-		case SAVE_REMOTE_ID:
-			/* of a prediction that was only looked for, the end of its call is known if the provider says so */
-			return text_or_null(is_final && !job->cancel_confirmed ? NULL : job->remote.id, isnull);
-		case SAVE_REMOTE:
-			/* while there is one, the provider of a job that has ended is still to be told */
-			*isnull = is_final ? job->cancel_has_ended : is_large_remote(&job->remote);
-			return *isnull ? (Datum) 0 : remote_datum(&job->remote, is_final);
-		case SAVE_NOTE:
-			return text_or_null(is_final ? job->verdict->error : NULL, isnull);
-		case SAVE_OLD_NOTE:
-			return text_or_null(is_final ? cancel_describe_delay(job) : NULL, isnull);
-		case SAVE_IS_FINAL:
-			return BoolGetDatum(is_final);
-		case SAVE_BACKEND:
-			return text_or_null(job->options ? job->options->url : NULL, isnull);
-	}
-	pg_unreachable();
-}
-
-/*
- * Writes what jobs in the state JOB_SAVING would need to be resumed, or, of one that has ended, that its provider is
- * still to be told, or whether it was; and sets the outcome of each.  Of answers larger than QUEUE_LARGE_RESULT there is
- * one at most.
- */
-void
-queue_save(Job **jobs, int n)
-{
-	Datum args[SAVE_ARGS] = {0};
-	char nulls[SAVE_ARGS];
-	uint64 rows;
-	uint64 row;
-	int i;
-	int k;
-
-	for (i = 0; i < SAVE_COLUMNS; i++)
-		args[i] = job_array(jobs, n, save_datum, i, &save_types[i]);
-	memset(nulls, ' ', sizeof(nulls));
-	nulls[SAVE_LARGE_ID] = nulls[SAVE_LARGE_REMOTE] = 'n';
-	for (i = 0; i < n; i++)
-	{
-		jobs[i]->outcome = REPORT_PENDING;
-		if (jobs[i]->step == STEP_CANCEL || !is_large_remote(&jobs[i]->remote))
-			continue;
-		args[SAVE_LARGE_ID] = Int64GetDatum(jobs[i]->id);
-		args[SAVE_LARGE_REMOTE] = remote_datum(&jobs[i]->remote, false);
-		nulls[SAVE_LARGE_ID] = nulls[SAVE_LARGE_REMOTE] = ' ';
-	}
-	rows = statement_run(SAVE, args, nulls);
-	for (row = 0; row < rows; row++)
-	{
-		int64 id = DatumGetInt64(statement_not_null(row, 1));
-
-		for (k = 0; k < n; k++)
-		{
-			if (jobs[k]->id == id)
-				jobs[k]->outcome = REPORT_WRITTEN;
-		}
-	}
-	if (rows < n)
-		find_fenced(jobs, n);
-}
-
-/* ---------- what is refused ---------- */
-
-/* A value that is written into nothing. */
-typedef struct Trial
-{
-	StatementId statement;
-	Datum value;
-} Trial;
-
-static void
-try_value(void *arg)
-{
-	Trial *trial = arg;
-
-	statement_run(trial->statement, &trial->value, NULL);
-}
-
-static bool
-is_refused(StatementId statement, Datum value)
-{
-	Trial trial = {statement, value};
-	ErrorData *error;
-
-	return !queue_guard(try_value, &trial, &error);
-}
-
-static bool
-is_json_refused(char *json)
-{
-	return json != NULL && is_refused(TEST_JSON, CStringGetTextDatum(shown_from_utf8(json)));
-}
-
-/*
- * Finds out what the columns refuse by themselves, whatever triggers say, of a job that could not be written: arg is a
- * QueueRefusals.  A QueueWork.
- */
-void
-queue_test_values(void *arg)
-{
-	QueueRefusals *refusals = arg;
-	const Job *job = refusals->job;
-	bool is_saving = job->state == JOB_SAVING;
-
-	refusals->result = is_json_refused(is_saving ? job->remote.answer : job->verdict->result);
-	refusals->usage = is_json_refused(is_saving ? job->remote.usage : job->verdict->usage);
-	refusals->errors = !is_saving && is_refused(TEST_ERRORS, Int64GetDatum(job->id));
 }

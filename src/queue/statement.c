@@ -110,25 +110,36 @@ static const Statement statements[STATEMENTS] = {
 		" NULL::int4, server_oid, losses FROM @.gen_jobs WHERE state = 'running'"},
 	[FIND_ATTEMPT] = {1, {INT8OID},
 		"SELECT attempt, idempotency_key::text FROM @.gen_jobs WHERE id = $1 AND state = 'running'"},
+	[FIND_SPOOLED] = {1, {INT8OID},
+		"SELECT attempt, idempotency_key::text, state = 'running', state IN ('failed', 'cancelled')"
+		" FROM @.gen_jobs WHERE id = $1"},
+	/*
+	 * A final row with something in remote says that the provider is still to be told to cancel: so what stands there
+	 * goes into result, unless it cannot be read
+	 */
 	[PUT_ASIDE] = {5, {INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, BOOLOID},
-		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $4, error = $3,"
-		" result = CASE WHEN $5 THEN coalesce(remote->'answer', result) ELSE result END"
-		" WHERE id = $1 AND (state = 'running' AND attempt = $2 OR state = 'queued' AND attempt = $2 - 1)"
+		"UPDATE @.gen_jobs SET state = CASE WHEN state = 'cancelled' THEN state ELSE 'failed' END,"
+		" finished_at = CASE WHEN state IN ('failed', 'cancelled') THEN finished_at ELSE $4 END,"
+		" error = CASE WHEN state IN ('failed', 'cancelled') THEN concat_ws(' ', error, $3) ELSE $3 END,"
+		" result = CASE WHEN $5 THEN coalesce(remote->'answer', CASE WHEN remote_id IS NULL THEN remote END, result)"
+		"  ELSE result END,"
+		" remote = CASE WHEN NOT $5 THEN remote END"
+		" WHERE id = $1 AND (state = 'running' AND attempt = $2 OR state = 'queued' AND attempt = $2 - 1"
+		"  OR state IN ('failed', 'cancelled') AND attempt = $2 AND remote IS NOT NULL)"
 		" RETURNING id"},
 	/* the next server that has some */
 	[FIND_CANCELLING] = {1, {NAMEOID},
 		"SELECT server FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server > $1"
 		" ORDER BY server LIMIT 1"},
-	/* the columns of FIND_ORPHANS, of remote without what a cancel has no use for */
+	/* the columns of FIND_ORPHANS */
 	[FIND_CANCELS] = {3, {NAMEOID, INT8OID, INT4OID},
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
-		" idempotency_key::text, started_at, coalesce(remote_id, remote->>'id'),"
-		" CASE WHEN jsonb_typeof(remote) = 'object' THEN remote - '{answer, usage}'::text[] END, NULL, NULL, NULL,"
-		" tenant, expires_at, ran_on, backend, NULL::int4, server_oid, losses"
+		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
+		" NULL::int4, server_oid, losses"
 		" FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server = $1 AND id > $2"
 		" ORDER BY id LIMIT $3"},
 	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
-		"SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
+		"SELECT id, server FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
 	[FAIL_ONE] = {3, {INT8OID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = coalesce($2, '" HAS_EXPIRED "')"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND id = $1"
@@ -143,7 +154,7 @@ static const Statement statements[STATEMENTS] = {
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
 		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
 	[FIND_SERVERLESS] = {2, {NAMEOID, TIMESTAMPTZOID},
-		"SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 LIMIT 1000"},
+		"SELECT id, server FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 LIMIT 1000"},
 	/*
 	 * Of the rows larger than $8, those that go into $9 bytes together, and before any other one if it is smaller than
 	 * $10; behind the rows that were claimed come the others, as an id and the bytes wanted.  memory_body_size()
@@ -215,7 +226,7 @@ static const Statement statements[STATEMENTS] = {
 		"  error = CASE WHEN g.note IS NULL THEN j.error"
 		"   WHEN strpos(j.error, g.old_note) > 0 THEN replace(j.error, g.old_note, g.note)"
 		"   ELSE concat_ws(CASE WHEN right(j.error, 1) = '.' THEN ' ' ELSE '. ' END, j.error, g.note) END"
-		" FROM held g WHERE j.id = g.id AND j.attempt = g.attempt RETURNING j.id"},
+		" FROM held g WHERE j.id = g.id AND j.attempt = g.attempt RETURNING j.id, j.attempt"},
 	/* All but the first n of each job, and one by one; what others have locked stays. */
 	[FORGET_OUTPUTS] = {4, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID},
 		"WITH surplus AS MATERIALIZED (SELECT o.job_id, o.ordinal FROM unnest($1, $2) g (id, n)"

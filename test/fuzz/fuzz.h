@@ -52,6 +52,7 @@ extern HttpReply *input_take_reply(FuzzInput *input);
 extern void must_be(bool holds, const char *what, const char *text);
 extern void must_be_utf8(const char *text, const char *what);
 extern void must_be_text(const char *text, const char *what);
+extern void must_be_jsonb(const char *text, const char *what);
 extern void must_be_bytes(const char *data, size_t len);
 
 #endif /* FUZZ_H */

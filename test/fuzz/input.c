@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
@@ -13,6 +15,8 @@
 #include "fuzz.h"
 #include "json.h"
 #include "memory.h"
+
+#define JSONB_GROWTH (4 * 1024 * 1024) /* characters by which a text may grow when it is printed */
 
 /* ---------- pieces of it ---------- */
 
@@ -243,6 +247,50 @@ must_be_text(const char *text, const char *what)
 	must_be_utf8(text, what);
 	if (text != NULL && strstr(text, FUZZ_SECRET) != NULL)
 		must_be(false, psprintf("%s has no secret", what), text);
+}
+
+/*
+ * How many characters a number takes that jsonb prints, which it does without an exponent.
+ */
+static size_t
+printed_len(const char *number, size_t len)
+{
+	size_t mantissa = strcspn(number, "eE");
+	long exponent = mantissa < len ? strtol(number + mantissa + 1, NULL, 10) : 0;
+
+	return mantissa + labs(Max(Min(exponent, INT_MAX), -INT_MAX));
+}
+
+/*
+ * JSON for a column, or NULL: its numbers are not much longer when they are printed.  (1e131071 is eight characters of
+ * JSON, and printed 131,072: a thousand of them make a row that nobody can read.)
+ */
+void
+must_be_jsonb(const char *text, const char *what)
+{
+	size_t growth = 0;
+	const char *p;
+
+	must_be_utf8(text, what);
+	for (p = text; p != NULL && *p != '\0';)
+	{
+		size_t len = strspn(p, "+-.eE0123456789");
+
+		if (*p == '"')
+		{
+			for (p++; *p != '"'; p++)
+				p += *p == '\\';
+			p++;
+		}
+		else if (len > 0 && *p != 'e') /* of true and false */
+		{
+			growth += Max(printed_len(p, len), len) - len;
+			p += len;
+		}
+		else
+			p++;
+	}
+	must_be(text == NULL || growth <= JSONB_GROWTH, "JSON does not grow when it is printed", text);
 }
 
 /*

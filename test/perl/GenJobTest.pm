@@ -26,6 +26,8 @@ our @EXPORT = qw(
   dispatcher_pid
   run_untold
   literal
+  figures_mean_nothing
+  takes_less
 );
 
 my $next_node = 1;
@@ -202,6 +204,24 @@ sub wait_dispatcher
 		WHERE backend_type = 'genjob dispatcher' AND datname = '$database' AND pid <> $other_than})
 	  or die("no genjob dispatcher came up in database $database");
 	return dispatcher_pid($node, $database);
+}
+
+# Why figures of memory mean nothing in this run: a sanitizer has memory of its own for each byte. Else nothing.
+sub figures_mean_nothing
+{
+	return $ENV{SANITIZE} ? 'memory under a sanitizer is not what it is without' : undef;
+}
+
+# Passes if a figure of memory is below $most, or means nothing in this run.
+sub takes_less
+{
+	my ($figure, $most, $name) = @_;
+  SKIP:
+	{
+		skip figures_mean_nothing(), 1 if figures_mean_nothing();
+		cmp_ok($figure, '<', $most, $name);
+	}
+	return;
 }
 
 # Runs SQL of which no commit tells: without triggers.

@@ -75,9 +75,9 @@ our %answers = (
 
 # The same, of answers whose outputs are to be fetched, and cannot be: such a job takes some seconds.
 our %unfetched = (
-	'URLs' => [ sub { fill($_[0], '{"data":[', '"http://127.0.0.1:1/a/picture.png"', ']}') } ],
+	'URLs' => [ sub { fill($_[0], '{"data":[', '"http://127.0.0.1:1/a/picture.png"', ']}') }, timeout => '2 s' ],
 	'files' => [ sub { fill($_[0], '{"data":[', '{"filename":"a.png","type":"output"}', ']}') },
-		encoding => 'file:/view?filename={filename}&type={type}' ],
+		encoding => 'file:/view?filename={filename}&type={type}', timeout => '2 s' ],
 	'large files' => [ sub { fill($_[0], '{"data":[{"filename":"', '{type}', '"}]}', '') },
 		encoding => 'file:/view?filename={filename}&type={type}' ],
 );

@@ -3,8 +3,8 @@
 #
 #   perl prove.pl FOLDER TEST...
 #
-# With TRIES in the environment, ends with a line for each try of an intrusion (a subtest named "power 3:
-# ...", see docs/security.md), and what came of it.
+# Each try of an intrusion (a subtest named "power 3: ...", see docs/security.md) goes to FOLDER.tries, with its file and
+# what came of it. With TRIES in the environment, ends with a line for each.
 #
 # FOLDER is where the tests keep their servers and logs (TESTDIR of PostgreSQL's test modules).
 # A test file that broke off without a failed assertion counts as one that failed. Ends with the
@@ -28,14 +28,16 @@ my $harness = TAP::Harness->new(
 		color => -t STDOUT,
 	});
 my @tries;
-$harness->callback(made_parser => sub {
-	my ($parser) = @_;
-	$parser->callback(test => sub {
-		my ($result) = @_;
-		push @tries, [ $1, $2, $result->is_ok, $3 ]
-		  if $result->description =~ /^- ([a-z]+) ([0-9]+): (.*)/;
+$harness->callback(
+	made_parser => sub {
+		my ($parser, $test) = @_;
+		$parser->callback(
+			test => sub {
+				my ($result) = @_;
+				push @tries, { kind => $1, number => $2, text => $3, ok => $result->is_ok, file => $test->[0] }
+				  if $result->description =~ /^- ([a-z]+(?: [a-z]+)*) ([0-9]+): (.*)/;
+			});
 	});
-});
 my $results = $harness->runtests(map { [ "t/$_", "t/$_" ] } @tests);
 
 my ($passed, $failed) = (scalar $results->passed, scalar $results->failed);
@@ -52,6 +54,10 @@ open my $counts, '>', "$folder.counts" or die "could not write $folder.counts: $
 print $counts "$passed $failed\n";
 close $counts or die "could not write $folder.counts: $!";
 
+@tries = sort { $a->{kind} cmp $b->{kind} || $a->{number} <=> $b->{number} } @tries;
+open my $list, '>', "$folder.tries" or die "could not write $folder.tries: $!";
+print $list "$_->{kind} $_->{number}\t$_->{text}\t$_->{file}\n" foreach @tries;
+close $list or die "could not write $folder.tries: $!";
 print_tries() if $ENV{TRIES};
 foreach my $name (@broken)
 {
@@ -61,12 +67,8 @@ exit(@broken ? 1 : 0);
 
 sub print_tries
 {
-	foreach my $try (sort { $a->[0] cmp $b->[0] || $a->[1] <=> $b->[1] } @tries)
-	{
-		my ($kind, $number, $ok, $text) = @$try;
-		printf "%-8s %-12s %3d  %s\n", $ok ? 'stopped' : 'GOT IN', $kind, $number, $text;
-	}
-	printf "%d tries, %d got in\n", scalar @tries, scalar grep { !$_->[2] } @tries;
+	printf "%-8s %-18s %s\n", $_->{ok} ? 'stopped' : 'GOT IN', "$_->{kind} $_->{number}", $_->{text} foreach @tries;
+	printf "%d tries, %d got in\n", scalar @tries, scalar grep { !$_->{ok} } @tries;
 	return;
 }
 

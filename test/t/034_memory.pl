@@ -14,6 +14,8 @@ use Time::HiRes qw(sleep time);
 use GenJobTest;
 use StandIn;
 
+plan skip_all => figures_mean_nothing() if figures_mean_nothing();
+
 my $jobs = 2000;
 my $node = new_node(conf => "genjob.max_in_flight = $jobs");
 my $standin = StandIn->new(backlog => 4096);

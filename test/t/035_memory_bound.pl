@@ -105,7 +105,7 @@ my $before = memory();
 insert('large', 100, 1);
 my ($most, $is_shown) = most_until(all_ended('large'), held_back('large'));
 is(outcomes('large'), 'succeeded|100|1', '100 jobs of 1 MB each succeed, each at once');
-cmp_ok($most - $before, '<', $bound + 32, "... in less than $bound MB and some");
+takes_less($most - $before, $bound + 32, "... in less than $bound MB and some");
 my $counts = $standin->counts(summary => 1);
 is("$counts->{distinct_keys} $counts->{max_per_key}", '100 1', '... and each is sent once');
 ok($is_shown, '... while genjob.servers says what holds them back');
@@ -121,7 +121,7 @@ $before = memory();
 query("INSERT INTO gen_jobs (server, request) SELECT 'painter', '$picture' FROM generate_series(1, 30)");
 $most = most_until(all_ended('painter'));
 is(outcomes('painter'), 'succeeded|31|1', '30 such answers at once all arrive');
-cmp_ok($most - $before, '<', $bound + 48, "... in less than $bound MB and some");
+takes_less($most - $before, $bound + 48, "... in less than $bound MB and some");
 is(query("SELECT count(*), count(DISTINCT o.sha256), min(bytes) > 3900000 FROM gen_outputs o JOIN gen_jobs j ON j.id = job_id WHERE server = 'painter'"),
 	'31|1|t', '... unbroken');
 $counts = $standin->counts(summary => 1);
@@ -185,7 +185,7 @@ is(query("SELECT max(pg_column_size(inputs)) < 1000000 FROM gen_jobs WHERE serve
 	'where inputs are compressed');
 $most = most_until(all_ended('small'));
 is(query("SELECT count(*) FROM gen_jobs WHERE server = 'small' AND state = 'succeeded' AND inputs IS NOT NULL"), '6', '... all jobs succeed');
-cmp_ok($most - $before, '<', 2 * $bound + 48, '... one after another');
+takes_less($most - $before, 2 * $bound + 48, '... one after another');
 eventually(all_ended('large'), 'what referred to an output is sent, too');
 is(query("SELECT state FROM gen_jobs WHERE server = 'large' ORDER BY id DESC LIMIT 1"), 'succeeded', '... it succeeds');
 nothing_is_held('then');

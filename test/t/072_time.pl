@@ -15,6 +15,8 @@ use Time::HiRes qw(time);
 use GenJobTest;
 use Shapes;
 
+plan skip_all => figures_mean_nothing() if figures_mean_nothing();
+
 my @sizes = map { $_ * 1_000_000 } 1, 2, 4, 8;
 my $most = 2.6;       # times as long for twice as much
 my $noise = 0.015;    # seconds that do not count

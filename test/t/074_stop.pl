@@ -65,8 +65,8 @@ sub sent_once
 {
 	my ($what) = @_;
 	ok(wait_all_ended($node), "$what: all jobs end");
-	is(query('SELECT state, count(*), max(attempt), max(losses), count(error) FROM gen_jobs GROUP BY 1'),
-		"succeeded|$n|1|0|0", '... well, in their first attempt');
+	is(query('SELECT state, count(*), max(attempt), max(losses), count(error), count(result) FROM gen_jobs GROUP BY 1'),
+		"succeeded|$n|1|0|0|$n", '... well, in their first attempt');
 	my $counts = $standin->counts;
 	is_deeply([ map { $_->{arrived} } values %{ $counts->{ids} } ], [ (1) x $n ], "... $n of $n are not paid for again");
 	is(query('SELECT count(*), count(DISTINCT job_id), bool_and(sha256(data) = sha256) FROM gen_outputs'), "$n|$n|t",
@@ -110,14 +110,14 @@ my %ends = (
 my $try = 1;
 foreach my $how (sort keys %ends)
 {
-	subtest "ends @{[$try++]}: answers that wait for their next try are thrown away by $how" => sub {
+	subtest "stops @{[$try++]}: answers that wait for their next try are thrown away by $how" => sub {
 		my $session = answered_but_locked('painter');
 		wait_for_back_off();
 		$session->quit;
 		$ends{$how}->()->();
 		sent_once($how);
 	};
-	subtest "ends @{[$try++]}: predictions that were named and not saved yet are submitted again after $how" => sub {
+	subtest "stops @{[$try++]}: predictions that were named and not saved yet are submitted again after $how" => sub {
 		my $session = answered_but_locked('replicate');
 		wait_for_back_off();
 		$session->quit;
@@ -126,7 +126,7 @@ foreach my $how (sort keys %ends)
 	};
 }
 
-subtest "ends @{[$try++]}: rows stay locked until the grace has ended, and answers are lost" => sub {
+subtest "stops @{[$try++]}: rows stay locked until the grace has ended, and answers are lost" => sub {
 	foreach my $server (qw(painter replicate))
 	{
 		my $session = answered_but_locked($server);
@@ -142,7 +142,19 @@ subtest "ends @{[$try++]}: rows stay locked until the grace has ended, and answe
 	}
 };
 
-subtest "ends @{[$try++]}: rows stay locked by a prepared transaction, over a stop and a start" => sub {
+subtest "stops @{[$try++]}: predictions whose names wait in the file run on after their jobs were cancelled" => sub {
+	my $session = answered_but_locked('replicate');
+	my $begin = end_by_disabling();
+	ok(-f $spool, 'there is a file');
+	$session->quit;
+	is(query('SELECT count(*) FROM gen_jobs WHERE genjob.cancel(id)'), $n, 'then they are cancelled');
+	$begin->();
+	ok($node->poll_query_until('postgres', q{SELECT bool_and(state = 'cancelled' AND remote IS NULL AND error ~ 'confirmed it') FROM gen_jobs}),
+		'... and the provider is told of each');
+	ok($node->poll_query_until('postgres', qq{SELECT NOT EXISTS (SELECT FROM pg_ls_dir('pg_genjob') f WHERE f ~ 'spool')}), '... no file is left');
+};
+
+subtest "stops @{[$try++]}: rows stay locked by a prepared transaction, over a stop and a start" => sub {
 	my $session = answered_but_locked('painter', "PREPARE TRANSACTION 'locks'");
 	my $begun = time;
 	my $begin = end_by_stopping();
@@ -156,7 +168,7 @@ subtest "ends @{[$try++]}: rows stay locked by a prepared transaction, over a st
 	sent_once('when they are unlocked');
 };
 
-subtest "ends @{[$try++]}: a stop while a synchronous standby is away" => sub {
+subtest "stops @{[$try++]}: a stop while a synchronous standby is away" => sub {
 	query('DELETE FROM gen_jobs');
 	my $session = answered_but_locked('painter');
 	$node->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
@@ -173,7 +185,7 @@ subtest "ends @{[$try++]}: a stop while a synchronous standby is away" => sub {
 	sent_once('without it');
 };
 
-subtest "ends @{[$try++]}: LOCK TABLE over a stop" => sub {
+subtest "stops @{[$try++]}: LOCK TABLE over a stop" => sub {
 	my $session = answered_but_locked('painter', 'LOCK TABLE gen_jobs');
 	my $begin = end_by_disabling();
 	$session->quit;
@@ -181,7 +193,7 @@ subtest "ends @{[$try++]}: LOCK TABLE over a stop" => sub {
 	sent_once('when it is unlocked');
 };
 
-subtest "ends @{[$try++]}: a file that is torn, foreign or full of nonsense stops the dispatcher" => sub {
+subtest "stops @{[$try++]}: a file that is torn, foreign or full of nonsense stops the dispatcher" => sub {
 	my $session = answered_but_locked('painter');
 	my $begin = end_by_disabling();
 	$session->quit;
@@ -230,7 +242,7 @@ subtest "ends @{[$try++]}: a file that is torn, foreign or full of nonsense stop
 	unlink "$spool.bad";
 };
 
-subtest "ends @{[$try++]}: an old file brings an answer to a job that is another one now" => sub {
+subtest "stops @{[$try++]}: an old file brings an answer to a job that is another one now" => sub {
 	my $session = answered_but_locked('painter');
 	my $begin = end_by_disabling();
 	$session->quit;
@@ -256,7 +268,7 @@ subtest "ends @{[$try++]}: an old file brings an answer to a job that is another
 	ok(!-f $spool, '... and the file is gone');
 };
 
-subtest "ends @{[$try++]}: DROP DATABASE leaves files behind" => sub {
+subtest "stops @{[$try++]}: DROP DATABASE leaves files behind" => sub {
 	query('CREATE DATABASE other');
 	$node->safe_psql('other', 'CREATE EXTENSION genjob');
 	wait_dispatcher($node, 'other');

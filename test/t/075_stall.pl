@@ -151,6 +151,49 @@ subtest 'wires 57: a cancel takes effect while a commit would wait for a standby
 	is(query('SELECT max(attempt) FROM gen_jobs'), 1, 'nothing was begun twice');
 };
 
+# Claims a job, which the standby does not know of when it is gone: its call waits.
+create_server($node, 'dear', 'openai-images', $standin, on_unknown => 'fail');
+
+sub claim_alone
+{
+	my ($prompt) = @_;
+	query('DELETE FROM gen_jobs');
+	$standin->reset;
+	$standby->stop;
+	query_locally(qq{INSERT INTO gen_jobs (server, request) VALUES ('dear', '{"prompt": "$prompt"}')});
+	ok($node->poll_query_until('postgres', "SELECT state = 'running' FROM gen_jobs"), 'a job is claimed while the standby is away');
+	return;
+}
+
+subtest 'wires 58: a claim that fails while others wait for a standby takes them for calls that were cut short' => sub {
+	claim_alone('kept');
+	my $owner = query(q{SELECT relowner::regrole FROM pg_class WHERE relname = 'gen_outputs'});
+	query_locally("ALTER TABLE gen_outputs OWNER TO CURRENT_USER");
+	query_locally(q{INSERT INTO gen_jobs (server, request) VALUES ('hasty', '{"prompt": "beside"}')});
+	ok($node->poll_query_until('postgres', "SELECT state = 'troubled' FROM genjob.workers WHERE database = current_database()"),
+		'then claims fail');
+	query_locally("ALTER TABLE gen_outputs OWNER TO $owner");
+	ok($node->poll_query_until('postgres', "SELECT state <> 'troubled' FROM genjob.workers WHERE database = current_database()"),
+		'... and do not any more');
+	is(query(q{SELECT state, attempt, losses FROM gen_jobs WHERE server = 'dear'}), 'running|1|0', '... the job is as it was');
+	$standby->start;
+	ok(wait_all_ended($node), '... and runs when the standby is back');
+	is(query('SELECT DISTINCT state, attempt, losses FROM gen_jobs'), 'succeeded|1|0', '... in the attempt that it was claimed for');
+};
+
+subtest 'wires 59: a stop takes a job for a call that was cut short whose call waits for a standby' => sub {
+	claim_alone('given back');
+	$node->append_conf('postgresql.conf', 'genjob.enabled = off');
+	$node->reload;
+	ok($node->poll_query_until('postgres', "SELECT state = 'queued' FROM gen_jobs"), 'it is queued again');
+	is(query('SELECT losses, failures, error IS NULL FROM gen_jobs'), '0|0|t', '... as if nothing had been');
+	$standby->start;
+	$node->append_conf('postgresql.conf', 'genjob.enabled = on');
+	$node->reload;
+	ok(wait_all_ended($node), '... and runs');
+	is(query('SELECT state, losses FROM gen_jobs'), 'succeeded|0', '... with success');
+};
+
 $standby->stop;
 $standin->stop;
 $node->stop('immediate');

@@ -105,6 +105,7 @@ must_be_json(const char *text, const char *what)
 	if (text == NULL)
 		return;
 	must_be_text(text, what);
+	must_be_jsonb(text, what);
 	copy = pstrdup(text);
 	must_be(json_parse(copy, strlen(copy), &reason) != NULL, psprintf("%s is JSON", what), text);
 }

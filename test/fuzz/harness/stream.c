@@ -18,7 +18,7 @@ read_stream(const char *api, const char *data, size_t len)
 	memcpy(body, data, len);
 	body[len] = '\0';
 	stream_read(&preset->protocol, body, len, &stream);
-	must_be_utf8(json_print(stream.json), "the members of a stream");
+	must_be_jsonb(json_print(stream.json), "the members of a stream");
 	must_be_utf8(stream.error, "the error of a stream");
 }
 

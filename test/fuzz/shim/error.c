@@ -214,3 +214,18 @@ void
 EmitErrorReport(void)
 {
 }
+
+/*
+ * Where the headers are of a server with assertions.
+ */
+#if PG_VERSION_NUM >= 160000
+void
+ExceptionalCondition(const char *condition, const char *file, int line)
+#else
+void
+ExceptionalCondition(const char *condition, const char *type, const char *file, int line)
+#endif
+{
+	fprintf(stderr, "%s:%d: failed assertion: %s\n", file, line, condition);
+	abort();
+}

@@ -193,3 +193,10 @@ pg_encoding_mbcliplen(int encoding, const char *text, int len, int limit)
 	}
 	return clipped;
 }
+
+/* The database's encoding is UTF-8. */
+int
+pg_mbcliplen(const char *text, int len, int limit)
+{
+	return pg_encoding_mbcliplen(PG_UTF8, text, len, limit);
+}

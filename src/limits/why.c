@@ -1,0 +1,137 @@
+/*
+ * why.c
+ *		What people see of a server's limits: what it may be given, and why it is not more.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "mb/pg_wchar.h"
+
+#include "limits/limits.h"
+#include "shown.h"
+
+/*
+ * How many calls at a time the server may have when nothing is in its way.
+ */
+static int
+count_allowed(Limits *limits)
+{
+	int64 allowed = 0;
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		Backend *backend = limits->backends[i];
+
+		if (backend->options != NULL)
+			allowed += backend->breaker.is_open ? 0 : limits_of_backend(backend);
+	}
+	return (int) Min(allowed, INT_MAX);
+}
+
+static void
+show_backend(BackendStats *shown, Backend *backend, MonoTime now)
+{
+	const Breaker *breaker = &backend->breaker;
+
+	shown->in_flight = backend->in_flight;
+	shown->max_in_flight = limits_of_backend(backend);
+	shown->until = 0;
+	if (breaker->is_open)
+	{
+		shown->health = breaker->is_probing ? BACKEND_PROBING : BACKEND_BROKEN;
+		shown->until = clock_wall_at(breaker->until);
+	}
+	else if (backend->held_until > now)
+	{
+		shown->health = BACKEND_HELD;
+		shown->until = clock_wall_at(backend->held_until);
+	}
+	else
+		shown->health = BACKEND_OK;
+	shown->failures = breaker->failures;
+	shown_keep(shown->error, breaker->failures > 0 ? backend->error : "", sizeof(shown->error));
+}
+
+static void
+show_backends(Limits *limits, MonoTime now)
+{
+	ServerStats *stats = limits->stats;
+	int n = 0;
+	int i;
+
+	for (i = 0; i < limits->n_backends && n < STATS_BACKENDS; i++)
+	{
+		Backend *backend = limits->backends[i];
+
+		if (backend->options != NULL)
+			show_backend(&stats->backends[backend->options - limits->server->backends], backend,
+						 now);
+	}
+	stats->n_backends = limits->server->n_backends;
+}
+
+/*
+ * *plain is what everyone may read, where the reason has words of a server's answer.
+ */
+static const char *
+why_not(Limits *limits, const char **plain, MonoTime now, MonoTime *until)
+{
+	*plain = NULL;
+	*until = limits_next_change(limits, now);
+	if (limits->server->options.paused)
+		return "paused: genjob.resume() ends it";
+	if (limits->held_until > now)
+		return "the server asked to wait";
+	if (limits_are_broken(limits) && limits->n_backends == 1)
+	{
+		*plain = "the server cannot be reached";
+		return limits->backends[0]->error;
+	}
+	if (limits_are_broken(limits))
+		return "no backend can be reached: genjob.backends says why";
+	if (limits_free_slots(limits, now) > 0)
+		return bucket_room(&limits->bucket, now) > 0 ? "" : "rate_limit is reached";
+	return *until != 0 ? "the backends that can be reached asked to wait or are full"
+					   : "max_in_flight is reached";
+}
+
+/*
+ * Shows what may be given to the server and why it is not more; otherwise is the reason where the
+ * server itself gives none, and fallback_trouble what there is to say of its fallback when that is
+ * needed, or NULL.
+ */
+void
+limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble, MonoTime now)
+{
+	ServerStats *stats = limits->stats;
+	MonoTime until = 0;
+	const char *reason;
+	const char *plain;
+
+	if (stats == NULL)
+		return;
+	reason = why_not(limits, &plain, now, &until);
+	if (*reason == '\0')
+	{
+		reason = otherwise;
+		until = 0;
+	}
+	if (plain == NULL)
+		plain = reason;
+	if (fallback_trouble != NULL && *reason != '\0' && limits_are_broken(limits) &&
+		!limits->server->options.paused)
+		reason = psprintf("%s%s %s", reason, reason[strlen(reason) - 1] == '.' ? "" : ".",
+						  pg_server_to_any(fallback_trouble, strlen(fallback_trouble), PG_UTF8));
+	stats->in_flight = limits->in_flight;
+	stats->allowed = count_allowed(limits);
+	stats->tokens = limits->bucket.per_second > 0 ? (float) limits->bucket.tokens : -1;
+	stats->tokens_at = clock_wall_at(limits->bucket.filled_at);
+	stats->rate = limits->bucket.per_second;
+	stats->burst = limits->bucket.burst;
+	stats->held_until = until != 0 ? clock_wall_at(until) : 0;
+	shown_keep(stats->held_reason, reason, STATS_REASON_LEN);
+	shown_keep(stats->held_plain, plain, STATS_REASON_LEN);
+	show_backends(limits, now);
+}

@@ -1,0 +1,77 @@
+/*
+ * fetched.c
+ *		What the download of an output has brought.
+ */
+#include "postgres.h"
+
+#include "bytes.h"
+#include "header.h"
+#include "media.h"
+#include "protocol/judge.h"
+#include "protocol/words.h"
+#include "retry.h"
+#include "url.h"
+
+static char *
+describe_no_download(Judge *judge)
+{
+	const HttpReply *reply = judge->reply;
+
+	if (reply->error == HTTP_TOO_LARGE)
+		return reply_describe_too_large(judge->source);
+	if (reply->error != HTTP_OK)
+		return failure_describe(judge->source, reply);
+	if (reply->status < 300)
+		return pstrdup("the download is empty.");
+	if (reply->status < 400)
+		return psprintf("HTTP %d redirects to where nothing can be fetched from.", reply->status);
+	return failure_of_refusal(judge, &judge->verdict->after);
+}
+
+/*
+ * What the end of a download means: VERDICT_DONE (the output is filled in), VERDICT_FETCH (try again,
+ * or, with *redirect set, there), or VERDICT_FAIL.
+ */
+Verdict *
+reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output, char **redirect)
+{
+	Judge judge = judge_begin(source, reply);
+	Verdict *verdict = judge.verdict;
+	char *location = header_find(reply, "Location");
+
+	*redirect = NULL;
+	if (reply_is_success(reply) && reply->body->len > 0)
+	{
+		output->content_type = answer_body_type(reply);
+		if (!media_is_playable(output->content_type))
+			words_mask(source->request, reply->body->data, reply->body->len);
+		output->data = reply->body->data;
+		output->len = reply->body->len;
+		verdict->kind = VERDICT_DONE;
+		return judge_end(&judge);
+	}
+	if (reply->error == HTTP_OK && reply->status >= 300 && reply->status < 400 && location != NULL)
+		*redirect = url_resolve(source->request->url, location);
+	verdict->error = describe_no_download(&judge);
+	verdict->kind = *redirect != NULL || reply->error == HTTP_TIMEOUT || reply->error == HTTP_CUT ||
+							reply->error == HTTP_CONNECT || reply->error == HTTP_RESOLVE ||
+							reply->error == HTTP_TLS ||
+							(reply->error == HTTP_OK &&
+							 (retry_is_worthwhile(reply->status) || reply->status == 404))
+						? VERDICT_FETCH
+						: VERDICT_FAIL;
+	verdict->error = psprintf("output could not be downloaded from %s: %s",
+							  source->request->shown_url, verdict->error);
+	return judge_end(&judge);
+}
+
+/*
+ * The sentence for outputs that are more than a job may hold.
+ */
+char *
+reply_describe_too_large(const ReplySource *source)
+{
+	return psprintf("the outputs of server \"%s\" are together larger than " INT64_FORMAT
+					" kB. Raise its option max_response.",
+					source->server_name, source->options->max_response / 1024);
+}

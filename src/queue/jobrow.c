@@ -1,0 +1,344 @@
+/*
+ * jobrow.c
+ *		A Job of a row: one that is claimed, that was running when genjob last stopped, or whose prediction is to be
+ *		cancelled.
+ *
+ * INSERT lets through only what can be read.  Replication and superusers bring what cannot: then the row's own job
+ * fails, and nothing else.
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "jsonb.h"
+#include "marker.h"
+#include "memory.h"
+#include "queue/jobrow.h"
+#include "queue/queue.h"
+#include "queue/statement.h"
+#include "queue/tables.h"
+#include "schedule.h"
+
+static const char *column_read; /* of the row that is read, for what is said when that fails */
+
+/*
+ * A string of the database as UTF-8, palloc'd.  A database of the encoding SQL_ASCII is taken by its word.
+ */
+static char *
+utf8_from_string(char *string)
+{
+	if (GetDatabaseEncoding() == PG_SQL_ASCII)
+		return string;
+	return pg_server_to_any(string, strlen(string), PG_UTF8);
+}
+
+static char *
+utf8_from_text(Datum datum)
+{
+	return utf8_from_string(TextDatumGetCString(datum));
+}
+
+/*
+ * Reads the column request.  INSERT refuses what cannot be printed, but replication brings it.
+ */
+static void
+read_request(Job *job, Datum datum)
+{
+	Jsonb *jsonb = DatumGetJsonbP(datum);
+	const char *fault = jsonb_find_fault(jsonb);
+
+	if (fault == NULL)
+		job->request = utf8_from_string(jsonb_print(jsonb));
+	else
+	{
+		job->request = pstrdup("{}");
+		job->complaint =
+			psprintf("request has %s. Insert the job again with long numbers as strings.", fault);
+	}
+	if ((Pointer) jsonb != DatumGetPointer(datum))
+		pfree(jsonb);
+}
+
+/*
+ * Reads the column inputs.  INSERT refuses nulls in it, but replication brings them.
+ */
+static void
+read_inputs(Job *job, Datum datum)
+{
+	ArrayType *array = DatumGetArrayTypePCopy(datum);
+	Datum *elements;
+	bool *nulls;
+	int i;
+
+	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, &nulls, &job->n_inputs);
+	job->inputs = palloc0(Max(job->n_inputs, 1) * sizeof(Input));
+	for (i = 0; i < job->n_inputs; i++)
+	{
+		if (nulls[i])
+		{
+			job->complaint = pstrdup(
+				"inputs has a null in it. Insert the job again with one bytea for each input.");
+			continue;
+		}
+		job->inputs[i].data = VARDATA_ANY(DatumGetPointer(elements[i]));
+		job->inputs[i].len = VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i]));
+	}
+	pfree(elements);
+	pfree(nulls);
+}
+
+/*
+ * Whether the server that the job is queued for is still the one that it was inserted for, or may take its place.
+ */
+static bool
+check_bound(const Job *job, ServerComplaint *complaint)
+{
+	const Server *home = schedule_queue(job->server_name)->server;
+
+	return home == NULL ||
+		   server_check_bound(home, job->server_oid, job->owner, tables_owner(), complaint);
+}
+
+/*
+ * Finds out whether and with what the job may be sent.
+ */
+static void
+authorize(Job *job)
+{
+	ServerComplaint complaint;
+
+	job->server = job->queue->server ? server_hold(job->queue->server) : NULL;
+	if (job->server == NULL)
+		job->complaint = pstrdup(job->queue->complaint ? job->queue->complaint : "");
+	else if (!check_bound(job, &complaint) ||
+			 !server_check_role(job->server, job->owner, &complaint) ||
+			 !server_read_secrets(job->server, job->owner, &job->secrets, &complaint))
+		job->complaint = psprintf("%s. %s", complaint.message, complaint.hint);
+	job->secrets_generation = server_generation();
+	if (job->server != NULL)
+		job->options = job->place.limits ? server_backend(job->server, job->place.backend->url)
+										 : &job->server->options;
+}
+
+/*
+ * Reads the request and the inputs, if there is room for them, which their sizes in the table may not have told:
+ * these may be compressed there.
+ */
+static void
+read_bodies(Job *job, uint64 row)
+{
+	bool no_inputs;
+	bool no_request;
+	Datum request = statement_value(row, 3, &no_request);
+	Datum inputs = statement_value(row, 4, &no_inputs);
+	size_t bytes = memory_body_size(no_request ? 0 : toast_raw_datum_size(request),
+									no_inputs ? 0 : toast_raw_datum_size(inputs));
+
+	if (no_request)
+		return; /* an orphan */
+	if (!memory_may_read(bytes, NULL))
+	{
+		job->request = pstrdup("{}");
+		job->waits_for = pstrdup(MEMORY_IS_FULL);
+		return;
+	}
+	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, bytes);
+	column_read = "request";
+	read_request(job, request);
+	column_read = "inputs";
+	if (!no_inputs)
+		read_inputs(job, inputs);
+}
+
+char *
+jobrow_text(uint64 row, int column)
+{
+	bool isnull;
+	Datum datum = statement_value(row, column, &isnull);
+
+	return isnull ? NULL : utf8_from_text(datum);
+}
+
+/*
+ * A member of the column remote as JSON; NULL where it is not there.
+ */
+static char *
+remote_member(Jsonb *remote, const char *name)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(&remote->root, name, strlen(name), NULL);
+	Jsonb *member = value ? JsonbValueToJsonb(value) : NULL;
+
+	return member ? utf8_from_string(JsonbToCString(NULL, &member->root, VARSIZE(member))) : NULL;
+}
+
+/*
+ * The same of a text; NULL where it is none.
+ */
+static char *
+remote_text(Jsonb *remote, const char *name)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(&remote->root, name, strlen(name), NULL);
+
+	if (value == NULL || value->type != jbvString)
+		return NULL;
+	return utf8_from_string(pnstrdup(value->val.string.val, value->val.string.len));
+}
+
+/*
+ * Reads the column remote: of a job that has ended only what it takes to cancel its prediction.
+ */
+static void
+read_remote(Job *job, uint64 row, bool has_ended)
+{
+	bool isnull;
+	Datum datum = statement_value(row, 13, &isnull);
+	Jsonb *remote;
+	char *is_private;
+
+	if (isnull)
+		return;
+	remote = DatumGetJsonbP(datum);
+	if (!JB_ROOT_IS_OBJECT(remote))
+		return;
+	job->remote.urls = remote_member(remote, "urls");
+	if (has_ended && job->remote.id == NULL)
+		job->remote.id = remote_text(remote, "id");
+	if (!has_ended)
+	{
+		job->remote.answer = remote_member(remote, "answer");
+		job->remote.usage = remote_member(remote, "usage");
+	}
+	is_private = remote_member(remote, "private");
+	job->remote.is_private = is_private != NULL && strcmp(is_private, "true") == 0;
+	job->remote.is_public = is_private != NULL && strcmp(is_private, "false") == 0;
+	if (job->remote.answer != NULL)
+		memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS,
+					SAVED_COPIES * strlen(job->remote.answer));
+	if ((Pointer) remote != DatumGetPointer(datum))
+		pfree(remote);
+}
+
+/*
+ * Fills a Job with a row of CLAIM, FIND_ORPHANS or FIND_CANCELS: the last of them are of jobs that have ended.
+ */
+static void
+fill_job(Job *job, uint64 row, bool has_ended)
+{
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+	Datum datum;
+	bool isnull;
+
+	job->server_name = pstrdup(statement_name(row, 2));
+	MemoryContextSwitchTo(job->input_context);
+	read_bodies(job, row);
+	MemoryContextSwitchTo(job->context);
+	job->priority = DatumGetInt32(statement_not_null(row, 5));
+	job->owner = DatumGetObjectId(statement_not_null(row, 6));
+	job->attempt = DatumGetInt32(statement_not_null(row, 7));
+	job->failures = DatumGetInt32(statement_not_null(row, 8));
+	datum = statement_value(row, 9, &isnull);
+	job->max_attempts = isnull ? 0 : DatumGetInt32(datum);
+	job->idempotency_key = jobrow_text(row, 10);
+	datum = statement_value(row, 11, &isnull);
+	job->started_at = isnull ? clock_now() : DatumGetTimestampTz(datum);
+	/* of an earlier process, only the calendar knows; it may have been set since */
+	job->began_at = clock_mono() - Max(clock_now() - job->started_at, 0);
+	job->remote.id = jobrow_text(row, 12);
+	read_remote(job, row, has_ended);
+	job->tenant = TextDatumGetCString(statement_not_null(row, 17));
+	datum = statement_value(row, 18, &isnull);
+	job->expires_at = isnull ? 0 : DatumGetTimestampTz(datum);
+	datum = statement_value(row, 22, &isnull);
+	job->server_oid = isnull ? InvalidOid : DatumGetObjectId(datum);
+	job->losses = DatumGetInt32(statement_not_null(row, 23));
+	MemoryContextSwitchTo(caller);
+}
+
+/* A row of which a Job is made. */
+typedef struct RowReading
+{
+	uint64 row;
+	bool has_ended;
+	Job *job;
+} RowReading;
+
+static void
+read_row(void *arg)
+{
+	RowReading *reading = arg;
+
+	reading->job = job_create(DatumGetInt64(statement_not_null(reading->row, 1)));
+	marker_begin(reading->job->id, DatumGetInt32(statement_not_null(reading->row, 7)));
+	fill_job(reading->job, reading->row, reading->has_ended);
+	marker_end();
+}
+
+/*
+ * Makes a Job of a row of CLAIM, in the state JOB_CLAIMED, also where an error ends that.
+ */
+Job *
+jobrow_take(uint64 row)
+{
+	RowReading reading = {row, false, NULL};
+
+	read_row(&reading);
+	return reading.job;
+}
+
+/*
+ * Makes a Job of a row of CLAIM, FIND_ORPHANS or, where it has ended, FIND_CANCELS.  False, and the error, when the row
+ * cannot be read; then there is no Job.
+ */
+bool
+jobrow_try(uint64 row, bool has_ended, Job **job, ErrorData **error)
+{
+	RowReading reading = {row, has_ended, NULL};
+	bool succeeded = queue_guard(read_row, &reading, error);
+
+	marker_end();
+	if (!succeeded && reading.job != NULL)
+		job_destroy(reading.job);
+	*job = reading.job;
+	return succeeded;
+}
+
+/*
+ * The column that could not be read, of the last row.
+ */
+const char *
+jobrow_column(void)
+{
+	return column_read;
+}
+
+/*
+ * The queue of the server that ran the job of a row.
+ */
+ServerQueue *
+jobrow_queue(uint64 row, const Job *job)
+{
+	bool isnull;
+
+	(void) statement_value(row, 19, &isnull);
+	return schedule_queue(isnull ? job->server_name : statement_name(row, 19));
+}
+
+/*
+ * Gives a job the server that runs it and the place there, and finds out whether it may be sent.
+ */
+void
+jobrow_assign(Job *job, ServerQueue *queue, Place place)
+{
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+
+	job->queue = queue;
+	job->place = place;
+	queue->n_jobs++;
+	authorize(job);
+	MemoryContextSwitchTo(caller);
+}

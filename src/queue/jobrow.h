@@ -1,0 +1,22 @@
+/*
+ * jobrow.h
+ *		A Job of a row; for the files of this folder only.
+ */
+#ifndef GENJOB_JOBROW_H
+#define GENJOB_JOBROW_H
+
+#include "job.h"
+#include "schedule.h"
+
+#define SAVED_COPIES 3 /* of an answer in remote: as it is read, as text, and what is made of it */
+#define LOCKED_RETRY_MS \
+	1000 /* when to look again at rows that were locked, or left for want of memory */
+
+extern Job *jobrow_take(uint64 row);
+extern bool jobrow_try(uint64 row, bool has_ended, Job **job, ErrorData **error);
+extern const char *jobrow_column(void);
+extern ServerQueue *jobrow_queue(uint64 row, const Job *job);
+extern void jobrow_assign(Job *job, ServerQueue *queue, Place place);
+extern char *jobrow_text(uint64 row, int column);
+
+#endif /* GENJOB_JOBROW_H */

@@ -1,0 +1,150 @@
+/*
+ * save.c
+ *		Writing what a job would need to be resumed, and what became of predictions that were to be cancelled.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+
+#include "json.h"
+#include "queue/queue.h"
+#include "queue/report.h"
+#include "queue/statement.h"
+#include "steps.h"
+
+/* The columns of the statement SAVE. */
+typedef enum SaveColumn
+{
+	SAVE_ID,
+	SAVE_ATTEMPT,
+	SAVE_REMOTE_ID,
+	SAVE_REMOTE,
+	SAVE_NOTE,
+	SAVE_OLD_NOTE,
+	SAVE_IS_FINAL,
+	SAVE_BACKEND,
+	SAVE_COLUMNS
+} SaveColumn;
+
+/* The arguments of SAVE behind those. */
+#define SAVE_LARGE_ID SAVE_COLUMNS
+#define SAVE_LARGE_REMOTE (SAVE_COLUMNS + 1)
+#define SAVE_ARGS (SAVE_COLUMNS + 2)
+
+static const ColumnType save_types[SAVE_COLUMNS] = {
+	[SAVE_ID] = {INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
+	[SAVE_ATTEMPT] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
+	[SAVE_REMOTE_ID] = {TEXTOID, -1, false, TYPALIGN_INT},
+	[SAVE_REMOTE] = {JSONBOID, -1, false, TYPALIGN_INT},
+	[SAVE_NOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
+	[SAVE_OLD_NOTE] = {TEXTOID, -1, false, TYPALIGN_INT},
+	[SAVE_IS_FINAL] = {BOOLOID, 1, true, TYPALIGN_CHAR},
+	[SAVE_BACKEND] = {TEXTOID, -1, false, TYPALIGN_INT},
+};
+
+/*
+ * The column remote: what a resumed job needs besides the id.  Of one that has ended what it takes to cancel it, with the
+ * id, which may go nowhere else.  "private" is null while no address of the server is known.
+ */
+static char *
+remote_json(const Remote *remote, bool is_final)
+{
+	char *id = is_final && remote->id ? psprintf("\"id\": \"%s\", ", json_escape(remote->id)) : "";
+	const char *usage = is_final ? NULL : remote->usage;
+	const char *answer = is_final ? NULL : remote->answer;
+	const char *is_private = remote->is_private ? "true" : remote->is_public ? "false" : "null";
+
+	return psprintf("{%s\"urls\": %s, \"private\": %s%s%s%s%s}", id,
+					remote->urls ? remote->urls : "{}", is_private, usage ? ", \"usage\": " : "",
+					usage ? usage : "", answer ? ", \"answer\": " : "", answer ? answer : "");
+}
+
+static Datum
+remote_datum(const Remote *remote, bool is_final)
+{
+	char *text = remote_json(remote, is_final);
+
+	return PointerGetDatum(report_json(&text));
+}
+
+static bool
+is_large_remote(const Remote *remote)
+{
+	return remote->answer != NULL && strlen(remote->answer) > QUEUE_LARGE_RESULT;
+}
+
+static Datum
+save_datum(const Job *job, int column, bool *isnull)
+{
+	bool is_final = job->step == STEP_CANCEL;
+
+	*isnull = false;
+	switch (column)
+	{
+		case SAVE_ID:
+			return Int64GetDatum(job->id);
+		case SAVE_ATTEMPT:
+			return Int32GetDatum(job->attempt);
+		case SAVE_REMOTE_ID:
+			/* of a prediction that was only looked for, the end of its call is known if the provider says so */
+			return report_text(is_final && !job->cancel_confirmed ? NULL : job->remote.id, isnull);
+		case SAVE_REMOTE:
+			/* while there is one, the provider of a job that has ended is still to be told */
+			*isnull = is_final ? job->cancel_has_ended : is_large_remote(&job->remote);
+			return *isnull ? (Datum) 0 : remote_datum(&job->remote, is_final);
+		case SAVE_NOTE:
+			return report_text(is_final ? job->verdict->error : NULL, isnull);
+		case SAVE_OLD_NOTE:
+			return report_text(is_final ? cancel_describe_delay(job) : NULL, isnull);
+		case SAVE_IS_FINAL:
+			return BoolGetDatum(is_final);
+		case SAVE_BACKEND:
+			return report_text(job->options ? job->options->url : NULL, isnull);
+	}
+	pg_unreachable();
+}
+
+/*
+ * Writes what jobs in the state JOB_SAVING would need to be resumed, or, of one that has ended, that its provider is
+ * still to be told, or whether it was; and sets the outcome of each.  Of answers larger than QUEUE_LARGE_RESULT there is
+ * one at most.
+ */
+void
+queue_save(Job **jobs, int n)
+{
+	Datum args[SAVE_ARGS] = {0};
+	char nulls[SAVE_ARGS];
+	uint64 rows;
+	uint64 row;
+	int i;
+	int k;
+
+	for (i = 0; i < SAVE_COLUMNS; i++)
+		args[i] = report_array(jobs, n, save_datum, i, &save_types[i]);
+	memset(nulls, ' ', sizeof(nulls));
+	nulls[SAVE_LARGE_ID] = nulls[SAVE_LARGE_REMOTE] = 'n';
+	for (i = 0; i < n; i++)
+	{
+		jobs[i]->outcome = REPORT_PENDING;
+		if (jobs[i]->step == STEP_CANCEL || !is_large_remote(&jobs[i]->remote))
+			continue;
+		args[SAVE_LARGE_ID] = Int64GetDatum(jobs[i]->id);
+		args[SAVE_LARGE_REMOTE] = remote_datum(&jobs[i]->remote, false);
+		nulls[SAVE_LARGE_ID] = nulls[SAVE_LARGE_REMOTE] = ' ';
+	}
+	rows = statement_run(SAVE, args, nulls);
+	for (row = 0; row < rows; row++)
+	{
+		int64 id = DatumGetInt64(statement_not_null(row, 1));
+		int attempt = DatumGetInt32(statement_not_null(row, 2));
+
+		/* an earlier attempt's prediction may be cancelled while the present one's is saved */
+		for (k = 0; k < n; k++)
+		{
+			if (jobs[k]->id == id && jobs[k]->attempt == attempt)
+				jobs[k]->outcome = REPORT_WRITTEN;
+		}
+	}
+	if (rows < n)
+		report_find_fenced(jobs, n);
+}
