@@ -127,9 +127,13 @@ subtest 'predictions 7: a dozen servers that answer no question keep others from
 subtest 'predictions 21: an address of a pool gets more calls than max_in_flight, by jobs that must go back to it' => sub {
 	my @members = map { StandIn->new } 1, 2;
 	create_server($node, 'pool', 'openai-images', join(', ', map { $_->url } @members), max_in_flight => 1, retry_base => '500 ms', retry_max => '500 ms');
-	my @cut = map { enqueue($node, 'pool', StandIn::request(prompt => "cut $_", standin => { id => "cut $_", faults => [ { cut => 'accept' } ] })) } 1, 2;
+	my @cut = map { enqueue($node, 'pool', StandIn::request(prompt => "cut $_", standin => { id => "cut $_", faults => [ { latency_ms => 1000, cut => 'accept' } ] })) } 1, 2;
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($cut[0], $cut[1]) AND state = 'running'"), 'two jobs are called');
+	query("SELECT genjob.pause('pool')");
 	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($cut[0], $cut[1]) AND failures = 1"), 'two jobs whose calls were cut are to go back to where they were');
 	my @stalled = map { enqueue($node, 'pool', StandIn::request(prompt => "stalled $_", standin => { id => "stalled $_", faults => [ { stall => 1 } ] }), priority => 9) } 1;
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($cut[0], $cut[1]) AND state = 'queued' AND run_at <= now()"), 'they are due when another comes first');
+	query("SELECT genjob.resume('pool')");
 	my $most = 0;
 	my $until = time + 4;
 	while (time < $until)

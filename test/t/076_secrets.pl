@@ -171,7 +171,7 @@ subtest 'predictions 20: a header of a mapping, or of a server, takes a call els
 		foreach my $object ('USER MAPPING FOR PUBLIC SERVER own', 'SERVER own')
 		{
 			my ($status, undef, $error) = $node->psql('postgres', "ALTER $object OPTIONS (ADD headers " . literal(qq({"$name": "chunked"})) . ')');
-			ok($status != 0 && $error =~ /HINT: .*Connection, Content-Length, Expect, Host,.*Transfer-Encoding and Upgrade/s, "$name in $object is refused, and the hint lists those that are")
+			ok($status != 0 && $error =~ /HINT: .*Connection, Content-Encoding, Content-Length, Expect, Host,.*Transfer-Encoding and Upgrade/s, "$name in $object is refused, and the hint lists those that are")
 			  or diag($error);
 			unlike($error, qr/chunked/, '... without a word of its value') if $object =~ /MAPPING/;
 		}
