@@ -209,10 +209,10 @@ sub wait_dispatcher
 # Why figures of memory mean nothing in this run: a sanitizer has memory of its own for each byte. Else nothing.
 sub figures_mean_nothing
 {
-	return $ENV{SANITIZE} ? 'memory under a sanitizer is not what it is without' : undef;
+	return $ENV{SANITIZE} ? 'memory and time under a sanitizer are not what they are without' : undef;
 }
 
-# Passes if a figure of memory is below $most, or means nothing in this run.
+# Passes if a figure of memory or time is below $most, or means nothing in this run.
 sub takes_less
 {
 	my ($figure, $most, $name) = @_;

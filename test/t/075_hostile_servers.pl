@@ -125,14 +125,14 @@ for my $row (@kinds)
 		# what else the machine has to do must not decide
 		for my $again (1 .. 2)
 		{
-			last if $p99 <= $ratio * $quiet;
+			last if $p99 <= $ratio * $quiet || figures_mean_nothing();
 			note("p99 $p99 ms: is measured again");
 			my $now = measure("quiet_$kind$again");
 			$quiet = $now if $now > $quiet;
 			query("INSERT INTO gen_jobs (server, request) SELECT '$kind', '{}' FROM generate_series(1, 10 * $n_hostile)");
 			$p99 = measure("$kind$again");
 		}
-		cmp_ok($p99, '<=', $ratio * $quiet, "p99 of the healthy server's jobs: $p99 ms");
+		takes_less($p99, $ratio * $quiet + 1, "p99 of the healthy server's jobs: $p99 ms");
 		# those of a server that cannot be reached would be tried for ever
 		ok($node->poll_query_until('postgres', qq{
 			WITH stop AS (UPDATE gen_jobs SET state = 'cancelled' WHERE server = '$kind' AND state = 'queued')
