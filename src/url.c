@@ -85,7 +85,8 @@ url_check(const char *url)
 }
 
 /*
- * url resolved against base, palloc'd; NULL when it is not one of http or https.
+ * url resolved against base, palloc'd, in ASCII: a host of other letters is spelled in punycode.  NULL when it is not one
+ * of http or https, or its host is no name.
  */
 char *
 url_resolve(const char *base, const char *url)
@@ -95,7 +96,7 @@ url_resolve(const char *base, const char *url)
 
 	if (parts == NULL || curl_url_set(parts, CURLUPART_URL, base, 0) != CURLUE_OK ||
 		curl_url_set(parts, CURLUPART_URL, url, CURLU_URLENCODE) != CURLUE_OK ||
-		curl_url_get(parts, CURLUPART_URL, &whole, 0) != CURLUE_OK ||
+		curl_url_get(parts, CURLUPART_URL, &whole, CURLU_PUNYCODE) != CURLUE_OK ||
 		(strncmp(whole, "http://", 7) != 0 && strncmp(whole, "https://", 8) != 0))
 	{
 		curl_free(whole);
