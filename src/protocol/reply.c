@@ -497,6 +497,7 @@ reply_judge_saved(const ReplySource *source, const char *answer)
 	MemoryContextSwitchTo(caller);
 	if (json == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("it is %s", reason)));
+	words_mask_json(source->request, json);
 	answer_judge_json(&judge, json);
 	return judge_end(&judge);
 }

@@ -250,6 +250,8 @@ FUZZ_HARNESS(reply)
 	const char *step = steps[input_choose(input_take_word(&line), steps, lengthof(steps))];
 	Call call;
 
+	if (strstr(line, FUZZ_SECRET) != NULL)
+		return; /* whoever writes it into a server's options shows it himself */
 	begin(&call, input, line, api);
 	if (strcmp(step, "judge") == 0)
 		run_submission(&call);
