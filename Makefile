@@ -15,53 +15,53 @@ EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" genjob.control)
 MODULE_big = genjob
 OBJS = \
 	src/genjob.o \
-	src/launcher.o \
-	src/dispatcher.o \
-	src/claimer.o \
-	src/reporter.o \
-	src/trouble.o \
-	src/unstarted.o \
-	src/environment.o \
-	src/guard.o \
-	src/datafile.o \
-	src/spool.o \
-	src/spoolfields.o \
-	src/marker.o \
-	src/sqlapi.o \
-	src/views.o \
-	src/triggers.o \
-	src/row.o \
-	src/ids.o \
-	src/defaults.o \
-	src/hooks.o \
-	src/refusals.o \
-	src/steps.o \
-	src/postponed.o \
-	src/follow.o \
-	src/progress.o \
-	src/asking.o \
-	src/lines.o \
-	src/cancel.o \
-	src/lookup.o \
-	src/download.o \
-	src/calls.o \
-	src/schedule.o \
-	src/queues.o \
-	src/putoff.o \
-	src/bound.o \
-	src/turns.o \
-	src/stride.o \
-	src/lanes.o \
-	src/weights.o \
+	src/process/launcher.o \
+	src/process/dispatcher.o \
+	src/process/claimer.o \
+	src/process/reporter.o \
+	src/queue/trouble.o \
+	src/process/unstarted.o \
+	src/queue/environment.o \
+	src/base/guard.o \
+	src/base/datafile.o \
+	src/process/spool.o \
+	src/process/spoolfields.o \
+	src/base/marker.o \
+	src/session/sqlapi.o \
+	src/session/views.o \
+	src/session/triggers.o \
+	src/session/row.o \
+	src/session/ids.o \
+	src/session/defaults.o \
+	src/session/hooks.o \
+	src/session/refusals.o \
+	src/life/steps.o \
+	src/life/postponed.o \
+	src/life/follow.o \
+	src/life/progress.o \
+	src/life/asking.o \
+	src/life/lines.o \
+	src/life/cancel.o \
+	src/life/lookup.o \
+	src/life/download.o \
+	src/life/calls.o \
+	src/schedule/schedule.o \
+	src/schedule/queues.o \
+	src/schedule/putoff.o \
+	src/schedule/bound.o \
+	src/schedule/turns.o \
+	src/schedule/stride.o \
+	src/schedule/lanes.o \
+	src/schedule/weights.o \
 	src/limits/limits.o \
 	src/limits/cancelling.o \
 	src/limits/why.o \
 	src/limits/bucket.o \
 	src/limits/breaker.o \
 	src/limits/capacity.o \
-	src/memory.o \
-	src/machine.o \
-	src/clock.o \
+	src/base/memory.o \
+	src/base/machine.o \
+	src/base/clock.o \
 	src/queue/statement.o \
 	src/queue/tables.o \
 	src/queue/role.o \
@@ -79,9 +79,9 @@ OBJS = \
 	src/queue/session.o \
 	src/queue/printable.o \
 	src/queue/share.o \
-	src/commit.o \
-	src/protocol/preset.o \
-	src/protocol/grammar.o \
+	src/shared/commit.o \
+	src/server/preset.o \
+	src/server/grammar.o \
 	src/protocol/request.o \
 	src/protocol/body.o \
 	src/protocol/binary.o \
@@ -97,8 +97,8 @@ OBJS = \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/kept.o \
-	src/protocol/pointer.o \
-	src/http.o \
+	src/server/pointer.o \
+	src/http/http.o \
 	src/http/callbacks.o \
 	src/http/deadlines.o \
 	src/http/handle.o \
@@ -108,28 +108,28 @@ OBJS = \
 	src/http/pauses.o \
 	src/http/spill.o \
 	src/http/visits.o \
-	src/watch.o \
-	src/header.o \
-	src/url.o \
-	src/address.o \
-	src/shown.o \
-	src/shmem.o \
-	src/figures.o \
-	src/standby.o \
-	src/stats.o \
-	src/job.o \
-	src/server.o \
-	src/options.o \
-	src/optionvalue.o \
-	src/settings.o \
-	src/bytes.o \
-	src/media.o \
-	src/json.o \
-	src/jsontext.o \
-	src/jsontree.o \
-	src/jsonb.o \
-	src/jsonbtree.o \
-	src/retry.o
+	src/http/watch.o \
+	src/http/header.o \
+	src/http/url.o \
+	src/http/address.o \
+	src/shared/shown.o \
+	src/shared/shmem.o \
+	src/shared/figures.o \
+	src/shared/standby.o \
+	src/shared/stats.o \
+	src/life/job.o \
+	src/server/server.o \
+	src/server/options.o \
+	src/server/optionvalue.o \
+	src/base/settings.o \
+	src/base/bytes.o \
+	src/base/media.o \
+	src/base/json.o \
+	src/base/jsontext.o \
+	src/base/jsontree.o \
+	src/base/jsonb.o \
+	src/base/jsonbtree.o \
+	src/base/retry.o
 
 SQL_PARTS = sql/schema.sql sql/wrapper.sql sql/api.sql sql/views.sql sql/owner.sql sql/grants.sql
 DATA_built = genjob--$(EXTVERSION).sql

@@ -20,7 +20,7 @@ CREATE TYPE @extschema@.gen_job_state AS ENUM
 	('waiting', 'queued', 'running', 'succeeded', 'failed', 'cancelled');
 COMMENT ON TYPE @extschema@.gen_job_state IS 'state of a job in gen_jobs';
 
--- The library knows the columns by number (src/job.h): new ones go to the end. Those that do not change come first, for an
+-- The library knows the columns by number (src/life/job.h): new ones go to the end. Those that do not change come first, for an
 -- update logs what follows them.
 CREATE TABLE @extschema@.gen_jobs
 (

@@ -11,13 +11,13 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 
-#include "commit.h"
-#include "compat.h"
-#include "hooks.h"
-#include "ids.h"
-#include "launcher.h"
-#include "settings.h"
-#include "shmem.h"
+#include "shared/commit.h"
+#include "base/compat.h"
+#include "session/hooks.h"
+#include "session/ids.h"
+#include "process/launcher.h"
+#include "base/settings.h"
+#include "shared/shmem.h"
 
 COMPAT_MODULE_MAGIC;
 

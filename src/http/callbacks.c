@@ -11,10 +11,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "address.h"
+#include "http/address.h"
 #include "http/transfer.h"
-#include "memory.h"
-#include "watch.h"
+#include "base/memory.h"
+#include "http/watch.h"
 
 #define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
 

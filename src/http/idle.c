@@ -7,7 +7,7 @@
 #include <malloc.h>
 
 #include "http/transfer.h"
-#include "watch.h"
+#include "http/watch.h"
 
 #define MIN_IDLE_CONNECTIONS 64 /* that are kept for further calls, whatever was needed of late */
 #define MAX_IDLE_CONNECTIONS 1000

@@ -9,7 +9,7 @@
 #include "postgres.h"
 
 #include "http/transfer.h"
-#include "memory.h"
+#include "base/memory.h"
 
 #define STILL_MS 2000   /* without a byte: does not move */
 #define SILENT_MS 60000 /* without a byte: is cut where its memory or its file's is needed */

@@ -20,7 +20,7 @@
 #include "storage/fd.h"
 
 #include "http/transfer.h"
-#include "memory.h"
+#include "base/memory.h"
 
 #define MAX_FILES 64
 #define MAX_TIMES_MEMORY 4 /* what the files take together, as a multiple of genjob.max_memory */

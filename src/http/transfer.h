@@ -10,9 +10,9 @@
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
 
-#include "clock.h"
-#include "http.h"
-#include "watch.h"
+#include "base/clock.h"
+#include "http/http.h"
+#include "http/watch.h"
 
 struct HttpTransfer
 {

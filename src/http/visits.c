@@ -5,7 +5,7 @@
 #include "postgres.h"
 
 #include "http/transfer.h"
-#include "watch.h"
+#include "http/watch.h"
 
 #define MIN_READ 1024   /* bytes that libcurl reads at a time at least, where there are so many */
 #define LONG_US 2000    /* after which a visit is ended where libcurl lets us */

@@ -5,7 +5,7 @@
 #ifndef GENJOB_BREAKER_H
 #define GENJOB_BREAKER_H
 
-#include "clock.h"
+#include "base/clock.h"
 
 #define BREAKER_THRESHOLD 5 /* failures in a row that open it */
 

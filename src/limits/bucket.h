@@ -5,7 +5,7 @@
 #ifndef GENJOB_BUCKET_H
 #define GENJOB_BUCKET_H
 
-#include "clock.h"
+#include "base/clock.h"
 
 typedef struct TokenBucket
 {

@@ -5,7 +5,7 @@
 #ifndef GENJOB_CAPACITY_H
 #define GENJOB_CAPACITY_H
 
-#include "clock.h"
+#include "base/clock.h"
 
 /* How long calls took: enough to tell a difference from chance. */
 typedef struct Sample

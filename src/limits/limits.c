@@ -15,7 +15,7 @@
 #include "utils/memutils.h"
 
 #include "limits/limits.h"
-#include "shown.h"
+#include "shared/shown.h"
 
 #define MAX_PROBE_DELAY_MS 60000 /* between probes of what cannot be reached */
 

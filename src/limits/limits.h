@@ -5,12 +5,12 @@
 #ifndef GENJOB_LIMITS_H
 #define GENJOB_LIMITS_H
 
-#include "http.h"
+#include "http/http.h"
 #include "limits/breaker.h"
 #include "limits/bucket.h"
 #include "limits/capacity.h"
-#include "server.h"
-#include "stats.h"
+#include "server/server.h"
+#include "shared/stats.h"
 
 /*
  * One of a server's addresses.  It stays while calls of it are in flight, also when the server is

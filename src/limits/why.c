@@ -9,7 +9,7 @@
 #include "mb/pg_wchar.h"
 
 #include "limits/limits.h"
-#include "shown.h"
+#include "shared/shown.h"
 
 /*
  * How many calls at a time the server may have when nothing is in its way.

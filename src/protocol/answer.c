@@ -6,15 +6,15 @@
 
 #include "lib/stringinfo.h"
 
-#include "bytes.h"
-#include "header.h"
-#include "media.h"
-#include "protocol/grammar.h"
+#include "base/bytes.h"
+#include "http/header.h"
+#include "base/media.h"
+#include "server/grammar.h"
 #include "protocol/judge.h"
-#include "protocol/pointer.h"
+#include "server/pointer.h"
 #include "protocol/stream.h"
 #include "protocol/words.h"
-#include "url.h"
+#include "http/url.h"
 
 #define MAX_USAGE 65536 /* bytes of JSON; what is more is in the result, if it is there at all */
 

@@ -9,7 +9,7 @@
 
 #include "miscadmin.h"
 
-#include "media.h"
+#include "base/media.h"
 #include "protocol/binary.h"
 #include "protocol/words.h"
 

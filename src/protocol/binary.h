@@ -5,7 +5,7 @@
 #ifndef GENJOB_BINARY_H
 #define GENJOB_BINARY_H
 
-#include "json.h"
+#include "base/json.h"
 #include "protocol/request.h"
 
 /* A binary on its way into a body. */

@@ -10,11 +10,11 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 
-#include "bytes.h"
+#include "base/bytes.h"
 #include "protocol/binary.h"
 #include "protocol/body.h"
 #include "protocol/multipart.h"
-#include "protocol/pointer.h"
+#include "server/pointer.h"
 
 #define MAX_PLACED \
 	(512 * 1024 * 1024) /* bytes of binaries in a body, each as often as it stands there */

@@ -5,7 +5,7 @@
 #ifndef GENJOB_BODY_H
 #define GENJOB_BODY_H
 
-#include "json.h"
+#include "base/json.h"
 #include "protocol/request.h"
 
 /* What a request carries; palloc'd. */

@@ -10,11 +10,11 @@
  */
 #include "postgres.h"
 
-#include "header.h"
+#include "http/header.h"
 #include "protocol/delay.h"
 #include "protocol/duration.h"
-#include "protocol/grammar.h"
-#include "protocol/pointer.h"
+#include "server/grammar.h"
+#include "server/pointer.h"
 
 /* The headers of a limit, what remains of it and when it renews. */
 typedef struct LimitHeaders

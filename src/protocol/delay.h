@@ -5,8 +5,8 @@
 #ifndef GENJOB_DELAY_H
 #define GENJOB_DELAY_H
 
-#include "http.h"
-#include "json.h"
+#include "http/http.h"
+#include "base/json.h"
 
 extern int64 delay_read(const HttpReply *reply, cJSON *json, const char *places, const char *words,
 						int64 now_unix);

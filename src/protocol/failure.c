@@ -4,12 +4,12 @@
  */
 #include "postgres.h"
 
-#include "header.h"
-#include "json.h"
+#include "http/header.h"
+#include "base/json.h"
 #include "protocol/delay.h"
 #include "protocol/judge.h"
 #include "protocol/words.h"
-#include "retry.h"
+#include "base/retry.h"
 
 static const char *
 describe_duration(int64 ms)

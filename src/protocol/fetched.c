@@ -4,13 +4,13 @@
  */
 #include "postgres.h"
 
-#include "bytes.h"
-#include "header.h"
-#include "media.h"
+#include "base/bytes.h"
+#include "http/header.h"
+#include "base/media.h"
 #include "protocol/judge.h"
 #include "protocol/words.h"
-#include "retry.h"
-#include "url.h"
+#include "base/retry.h"
+#include "http/url.h"
 
 static char *
 describe_no_download(Judge *judge)

@@ -7,9 +7,9 @@
  */
 #include "postgres.h"
 
-#include "json.h"
+#include "base/json.h"
 #include "protocol/found.h"
-#include "protocol/pointer.h"
+#include "server/pointer.h"
 
 typedef struct Search
 {

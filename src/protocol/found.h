@@ -5,8 +5,8 @@
 #ifndef GENJOB_FOUND_H
 #define GENJOB_FOUND_H
 
-#include "http.h"
-#include "protocol/grammar.h"
+#include "http/http.h"
+#include "server/grammar.h"
 
 typedef enum FoundState
 {

@@ -5,7 +5,7 @@
 #ifndef GENJOB_JUDGE_H
 #define GENJOB_JUDGE_H
 
-#include "json.h"
+#include "base/json.h"
 #include "protocol/reply.h"
 
 typedef struct Judge

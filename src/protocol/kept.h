@@ -5,7 +5,7 @@
 #ifndef GENJOB_KEPT_H
 #define GENJOB_KEPT_H
 
-#include "json.h"
+#include "base/json.h"
 
 typedef struct Kept Kept;
 

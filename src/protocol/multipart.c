@@ -9,7 +9,7 @@
 
 #include "utils/memutils.h"
 
-#include "media.h"
+#include "base/media.h"
 #include "protocol/multipart.h"
 
 /*

@@ -6,13 +6,13 @@
 
 #include "lib/stringinfo.h"
 
-#include "bytes.h"
-#include "media.h"
-#include "protocol/grammar.h"
+#include "base/bytes.h"
+#include "base/media.h"
+#include "server/grammar.h"
 #include "protocol/judge.h"
-#include "protocol/pointer.h"
+#include "server/pointer.h"
 #include "protocol/words.h"
-#include "url.h"
+#include "http/url.h"
 
 /* Outputs that an answer may have before further URLs, and further binaries, are left in it as they are. */
 #define MAX_DOWNLOADS 1000

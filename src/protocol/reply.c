@@ -13,14 +13,14 @@
 
 #include "utils/memutils.h"
 
-#include "bytes.h"
-#include "header.h"
-#include "media.h"
+#include "base/bytes.h"
+#include "http/header.h"
+#include "base/media.h"
 #include "protocol/judge.h"
-#include "protocol/pointer.h"
+#include "server/pointer.h"
 #include "protocol/words.h"
-#include "retry.h"
-#include "url.h"
+#include "base/retry.h"
+#include "http/url.h"
 
 #define FORGOTTEN_AFTER 3  /* answers that there is no such prediction, before they are believed */
 #define UNREADABLE_AFTER 3 /* results that cannot be read, before one is believed */

@@ -5,8 +5,8 @@
 #ifndef GENJOB_REPLY_H
 #define GENJOB_REPLY_H
 
-#include "http.h"
-#include "options.h"
+#include "http/http.h"
+#include "server/options.h"
 #include "protocol/request.h"
 
 /* What to do with the job. */

@@ -11,15 +11,15 @@
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
-#include "bytes.h"
-#include "header.h"
-#include "json.h"
+#include "base/bytes.h"
+#include "http/header.h"
+#include "base/json.h"
 #include "protocol/binary.h"
 #include "protocol/body.h"
-#include "protocol/grammar.h"
-#include "protocol/pointer.h"
+#include "server/grammar.h"
+#include "server/pointer.h"
 #include "protocol/request.h"
-#include "url.h"
+#include "http/url.h"
 
 #define FOLLOW_TIMEOUT_MS 60000 /* of a call that only asks */
 

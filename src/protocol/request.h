@@ -5,9 +5,9 @@
 #ifndef GENJOB_REQUEST_H
 #define GENJOB_REQUEST_H
 
-#include "http.h"
-#include "options.h"
-#include "protocol/grammar.h"
+#include "http/http.h"
+#include "server/options.h"
+#include "server/grammar.h"
 
 /* Binary inputs of a job; an element is not copied. */
 typedef struct Input

@@ -14,10 +14,10 @@
 #include "lib/stringinfo.h"
 #include "utils/memutils.h"
 
-#include "header.h"
-#include "protocol/grammar.h"
+#include "http/header.h"
+#include "server/grammar.h"
 #include "protocol/kept.h"
-#include "protocol/pointer.h"
+#include "server/pointer.h"
 #include "protocol/stream.h"
 #include "protocol/words.h"
 

@@ -5,9 +5,9 @@
 #ifndef GENJOB_STREAM_H
 #define GENJOB_STREAM_H
 
-#include "http.h"
-#include "json.h"
-#include "protocol/preset.h"
+#include "http/http.h"
+#include "base/json.h"
+#include "server/preset.h"
 
 /* What the pieces come to. */
 typedef struct Stream

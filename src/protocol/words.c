@@ -9,9 +9,9 @@
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
-#include "media.h"
-#include "protocol/grammar.h"
-#include "protocol/pointer.h"
+#include "base/media.h"
+#include "server/grammar.h"
+#include "server/pointer.h"
 #include "protocol/words.h"
 
 #define MAX_WORDS 1000                /* bytes of the server's own words in an error */

@@ -5,8 +5,8 @@
 #ifndef GENJOB_WORDS_H
 #define GENJOB_WORDS_H
 
-#include "http.h"
-#include "json.h"
+#include "http/http.h"
+#include "base/json.h"
 
 extern void words_mask(const HttpRequest *request, char *text, size_t len);
 extern void words_mask_reply(const HttpRequest *request, HttpReply *reply);

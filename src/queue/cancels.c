@@ -9,12 +9,12 @@
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 
-#include "marker.h"
+#include "base/marker.h"
 #include "queue/jobrow.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
-#include "steps.h"
-#include "trouble.h"
+#include "life/steps.h"
+#include "queue/trouble.h"
 
 #define READ_CANCELS 500  /* of a server at a time */
 #define MAX_CANCELS 10000 /* in memory, beyond which each server has but */

@@ -14,15 +14,15 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-#include "clock.h"
-#include "jsonb.h"
-#include "marker.h"
-#include "memory.h"
+#include "base/clock.h"
+#include "base/jsonb.h"
+#include "base/marker.h"
+#include "base/memory.h"
 #include "queue/jobrow.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
-#include "schedule.h"
+#include "schedule/schedule.h"
 
 #define MAX_USABLE 256 /* backends that a job may go back to */
 #define BACKEND_IS_FULL \

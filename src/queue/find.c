@@ -12,14 +12,14 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "commit.h"
-#include "putoff.h"
+#include "shared/commit.h"
+#include "schedule/putoff.h"
 #include "queue/find.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
-#include "schedule.h"
-#include "steps.h"
-#include "weights.h"
+#include "schedule/schedule.h"
+#include "life/steps.h"
+#include "schedule/weights.h"
 
 #define FILL_LANES 100  /* that are read by one statement */
 #define FILLS 10        /* statements in a transaction */

@@ -14,15 +14,15 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "clock.h"
-#include "jsonb.h"
-#include "marker.h"
-#include "memory.h"
+#include "base/clock.h"
+#include "base/jsonb.h"
+#include "base/marker.h"
+#include "base/memory.h"
 #include "queue/jobrow.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
-#include "schedule.h"
+#include "schedule/schedule.h"
 
 static const char *column_read; /* of the row that is read, for what is said when that fails */
 

@@ -5,8 +5,8 @@
 #ifndef GENJOB_JOBROW_H
 #define GENJOB_JOBROW_H
 
-#include "job.h"
-#include "schedule.h"
+#include "life/job.h"
+#include "schedule/schedule.h"
 
 #define SAVED_COPIES 3 /* of an answer in remote: as it is read, as text, and what is made of it */
 #define LOCKED_RETRY_MS \

@@ -13,15 +13,15 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "clock.h"
-#include "commit.h"
-#include "marker.h"
-#include "memory.h"
+#include "base/clock.h"
+#include "shared/commit.h"
+#include "base/marker.h"
+#include "base/memory.h"
 #include "queue/jobrow.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
-#include "schedule.h"
-#include "trouble.h"
+#include "schedule/schedule.h"
+#include "queue/trouble.h"
 
 /* ---------- putting aside ---------- */
 

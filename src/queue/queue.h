@@ -5,8 +5,8 @@
 #ifndef GENJOB_QUEUE_H
 #define GENJOB_QUEUE_H
 
-#include "job.h"
-#include "schedule.h"
+#include "life/job.h"
+#include "schedule/schedule.h"
 
 /* Whether this database has an extension that this library can serve. */
 typedef enum QueuePresence

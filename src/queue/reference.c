@@ -12,11 +12,11 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "guard.h"
-#include "memory.h"
+#include "base/guard.h"
+#include "base/memory.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
-#include "steps.h"
+#include "life/steps.h"
 
 #define MAX_BYTES (512 * 1024 * 1024) /* of all outputs that a request refers to */
 

@@ -8,7 +8,7 @@
 
 #include "queue/queue.h"
 #include "queue/statement.h"
-#include "shown.h"
+#include "shared/shown.h"
 
 /* A value that is written into nothing. */
 typedef struct Trial

@@ -16,17 +16,17 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
-#include "commit.h"
-#include "json.h"
-#include "jsonb.h"
-#include "jsontext.h"
+#include "shared/commit.h"
+#include "base/json.h"
+#include "base/jsonb.h"
+#include "base/jsontext.h"
 #include "queue/queue.h"
 #include "queue/report.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
-#include "shmem.h"
-#include "shown.h"
-#include "steps.h"
+#include "shared/shmem.h"
+#include "shared/shown.h"
+#include "life/steps.h"
 
 /* The columns of the statement REPORT that are arrays. */
 typedef enum ReportColumn

@@ -5,7 +5,7 @@
 #ifndef GENJOB_REPORT_H
 #define GENJOB_REPORT_H
 
-#include "job.h"
+#include "life/job.h"
 
 typedef struct ColumnType
 {

@@ -6,11 +6,11 @@
 
 #include "catalog/pg_type.h"
 
-#include "json.h"
+#include "base/json.h"
 #include "queue/queue.h"
 #include "queue/report.h"
 #include "queue/statement.h"
-#include "steps.h"
+#include "life/steps.h"
 
 /* The columns of the statement SAVE. */
 typedef enum SaveColumn

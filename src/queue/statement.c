@@ -24,14 +24,14 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#include "clock.h"
-#include "environment.h"
-#include "guard.h"
+#include "base/clock.h"
+#include "queue/environment.h"
+#include "base/guard.h"
 #include "queue/plans.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
-#include "standby.h"
+#include "shared/standby.h"
 
 #define LEAVE_LAST_US (5 * USECS_PER_SEC) /* for a transaction that was cancelled to end */
 

@@ -16,11 +16,11 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#include "clock.h"
+#include "base/clock.h"
 #include "queue/find.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
-#include "trouble.h"
+#include "queue/trouble.h"
 
 #define SLICE_ROWS 2000
 #define TIED_LANES 1000 /* that are found by one statement */

@@ -15,7 +15,7 @@
 #include "utils/memutils.h"
 
 #include "fuzz.h"
-#include "memory.h"
+#include "base/memory.h"
 #include "shim/shim.h"
 
 #define MEMORY_FIXED (8 * 1024 * 1024) /* bytes that any input may hold, */

@@ -11,8 +11,8 @@
 
 #include "postgres.h"
 
-#include "http.h"
-#include "options.h"
+#include "http/http.h"
+#include "server/options.h"
 
 typedef struct FuzzInput
 {

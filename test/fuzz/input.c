@@ -13,8 +13,8 @@
 #include "utils/memutils.h"
 
 #include "fuzz.h"
-#include "json.h"
-#include "memory.h"
+#include "base/json.h"
+#include "base/memory.h"
 
 #define JSONB_GROWTH (4 * 1024 * 1024) /* characters by which a text may grow when it is printed */
 

@@ -1,7 +1,7 @@
 --
 -- columns: the library reads gen_jobs by column number
 --
--- These numbers and enum JobColumn of src/job.h are the same list: a column that is added goes to the
+-- These numbers and enum JobColumn of src/life/job.h are the same list: a column that is added goes to the
 -- end of both, none is dropped and none moves.
 --
 

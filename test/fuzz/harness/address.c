@@ -7,7 +7,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
-#include "address.h"
+#include "http/address.h"
 
 /*
  * An IPv4 address is as private in each of its forms.

@@ -4,7 +4,7 @@
  */
 #include "fuzz.h"
 
-#include "bytes.h"
+#include "base/bytes.h"
 
 FUZZ_HARNESS(base64)
 {

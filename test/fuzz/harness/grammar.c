@@ -4,7 +4,7 @@
  */
 #include "fuzz.h"
 
-#include "protocol/grammar.h"
+#include "server/grammar.h"
 
 static const char *(*const checks[])(const char *value) = {
 	grammar_check_object,       grammar_check_headers, grammar_check_header_name,

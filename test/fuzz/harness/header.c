@@ -6,7 +6,7 @@
 
 #include "utils/memutils.h"
 
-#include "header.h"
+#include "http/header.h"
 
 static HttpReply *
 reply_with(const char *headers, size_t len)

@@ -6,7 +6,7 @@
  */
 #include "fuzz.h"
 
-#include "json.h"
+#include "base/json.h"
 
 static char *
 copy_of(const char *data, size_t len)

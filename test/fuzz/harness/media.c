@@ -4,7 +4,7 @@
  */
 #include "fuzz.h"
 
-#include "media.h"
+#include "base/media.h"
 
 FUZZ_HARNESS(media)
 {

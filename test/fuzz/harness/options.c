@@ -14,7 +14,7 @@
 #include "nodes/parsenodes.h"
 #include "nodes/value.h"
 
-#include "header.h"
+#include "http/header.h"
 #include "protocol/request.h"
 
 static List *

@@ -4,8 +4,8 @@
  */
 #include "fuzz.h"
 
-#include "json.h"
-#include "protocol/pointer.h"
+#include "base/json.h"
+#include "server/pointer.h"
 
 typedef struct Visits
 {

@@ -13,7 +13,7 @@
  */
 #include "fuzz.h"
 
-#include "json.h"
+#include "base/json.h"
 #include "protocol/found.h"
 #include "protocol/reply.h"
 

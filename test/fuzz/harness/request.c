@@ -9,8 +9,8 @@
  */
 #include "fuzz.h"
 
-#include "header.h"
-#include "json.h"
+#include "http/header.h"
+#include "base/json.h"
 #include "protocol/request.h"
 
 #define MAX_INPUTS 8

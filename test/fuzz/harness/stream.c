@@ -4,8 +4,8 @@
  */
 #include "fuzz.h"
 
-#include "json.h"
-#include "protocol/preset.h"
+#include "base/json.h"
+#include "server/preset.h"
 #include "protocol/stream.h"
 
 static void

@@ -5,7 +5,7 @@
  */
 #include "fuzz.h"
 
-#include "url.h"
+#include "http/url.h"
 
 static bool
 is_web(const char *url)

@@ -16,7 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
-#include "settings.h"
+#include "base/settings.h"
 #include "shim.h"
 
 #define STACK_DEPTH (2 * 1024 * 1024) /* max_stack_depth is 2 MB */

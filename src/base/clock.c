@@ -1,0 +1,164 @@
+/*
+ * clock.c
+ *		What time it is, and how much of it has passed.
+ *
+ * Four clocks, of two types that must not be mixed:
+ *
+ *		clock_now()		the calendar's (TimestampTz): for run_at, expires_at, and what is stored or shown.  An
+ *						administrator or NTP may set it, by an hour or a year, while a dispatcher runs.
+ *		clock_mono()	a dispatcher's own (MonoTime): when to ask, to try again, to let go of a hold or a token.
+ *		clock_wire()	the same at the pace of the world: how long a call may take.
+ *		clock_uptime()	the machine's (MonoTime): how long work takes, how long a stop may.
+ *
+ * A dispatcher's clock stands still while the dispatcher does.  Its process may be stopped, wait for a lock or for a
+ * standby, or write large answers: what comes from servers in that time waits in sockets, and must not be judged as if
+ * it had not come.  So the clock goes on for CLOCK_GRACE_MS at most after what was promised in clock_attended(), and
+ * every deadline moves by the rest.
+ *
+ * A test that must see a minute pass has clock_now() and clock_mono() run faster (genjob.debug_clock_speed).
+ */
+#include "postgres.h"
+
+#include <limits.h>
+#include <math.h>
+#include <time.h>
+#include <time.h>
+
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "base/settings.h"
+
+#define CLOCK_GRACE_MS 1000
+
+static TimestampTz started_at = 0;
+static MonoTime wire_started_at = 0;
+
+static MonoTime skipped = 0;             /* so long the dispatcher's clock stood still in all */
+static MonoTime promised = PG_INT64_MAX; /* of clock_wire(): it stands still from here on */
+
+/*
+ * Microseconds since the machine started.  May be called by a signal handler.
+ */
+MonoTime
+clock_uptime(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
+}
+
+/*
+ * Starts a dispatcher's clock.
+ */
+void
+clock_init(void)
+{
+	started_at = GetCurrentTimestamp();
+	wire_started_at = clock_uptime();
+	clock_attended(0);
+}
+
+/*
+ * The calendar's time.
+ */
+TimestampTz
+clock_now(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (genjob_debug_clock_speed == 1.0 || started_at == 0)
+		return now;
+	return started_at + (TimestampTz) ((now - started_at) * genjob_debug_clock_speed);
+}
+
+/*
+ * What calls go by: as clock_mono(), but never faster than the world.
+ */
+MonoTime
+clock_wire(void)
+{
+	return Min(clock_uptime() - skipped, promised);
+}
+
+/*
+ * What a dispatcher decides by.
+ */
+MonoTime
+clock_mono(void)
+{
+	MonoTime now = clock_wire();
+
+	if (genjob_debug_clock_speed == 1.0)
+		return now;
+	return wire_started_at + (MonoTime) ((now - wire_started_at) * genjob_debug_clock_speed);
+}
+
+/*
+ * All sockets have been served, and will be again in next_ms, or as soon as there is something to do.  If this comes
+ * later than was promised the last time, the dispatcher's clock has stood still meanwhile.
+ */
+void
+clock_attended(long next_ms)
+{
+	MonoTime now = clock_uptime() - skipped;
+
+	if (now > promised)
+	{
+		skipped += now - promised;
+		now = promised;
+	}
+	promised = now + (Max(next_ms, 0) + CLOCK_GRACE_MS) * INT64CONST(1000);
+}
+
+/*
+ * How long the dispatcher's clock has stood still in all, now included.
+ */
+MonoTime
+clock_stall(void)
+{
+	return Max(skipped, clock_uptime() - promised);
+}
+
+/*
+ * When clock_mono() will be at a time of the calendar, unless that is set.
+ */
+MonoTime
+clock_mono_at(TimestampTz time)
+{
+	if (TIMESTAMP_NOT_FINITE(time))
+		return TIMESTAMP_IS_NOBEGIN(time) ? MONO_EARLIEST : PG_INT64_MAX;
+	return clock_mono() + (time - clock_now());
+}
+
+/*
+ * The time of the calendar, as it is set now, at which clock_mono() will be there.
+ */
+TimestampTz
+clock_wall_at(MonoTime time)
+{
+	return clock_now() + (time - clock_mono());
+}
+
+/*
+ * How many ms pass from one moment to another, rounded up; 0 when the second comes first.
+ */
+long
+clock_ms_between(MonoTime from, MonoTime to)
+{
+	int64 us = to - from;
+
+	return us <= 0 ? 0 : (long) Min((us + 999) / 1000, INT_MAX);
+}
+
+/*
+ * The same in the world's time, of two moments of clock_mono().
+ */
+long
+clock_real_ms(MonoTime from, MonoTime to)
+{
+	long ms = clock_ms_between(from, to);
+
+	return genjob_debug_clock_speed == 1.0 ? ms : (long) ceil(ms / genjob_debug_clock_speed);
+}

@@ -1,0 +1,514 @@
+/*
+ * json.c
+ *		From the text of JSON to a tree of cJSON's nodes.
+ *
+ * A first pass checks the text and counts its values, and changes nothing: what is not JSON, or too much of it, can be
+ * kept as it came.  A second builds the tree.  Its strings and numbers stay where they are in the text, which is
+ * overwritten: a picture of megabytes is copied nowhere, and a number keeps its digits (a seed or an id of 64 bits, and
+ * 7.0, must come back as they were sent).  Text that jsonb would refuse (NUL escapes, lone surrogates, invalid UTF-8) is
+ * replaced, because an answer that was paid for is worth more than its broken character.
+ *
+ * All nodes of a text are one allocation in the current memory context.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "base/json.h"
+
+#define MAX_DEPTH CJSON_NESTING_LIMIT
+#define MAX_VALUES 5000000        /* in a document: a node is of 64 bytes */
+#define MAX_ANSWER_VALUES 2000000 /* the dispatcher does nothing else for a second */
+
+/* Of a number: a double has 325 at most; longer ones become text. */
+#define MAX_DIGITS 1000
+
+/*
+ * By how many bytes the numbers of a text may grow when jsonb prints them without exponents.  Beyond that they become
+ * text: what takes one more byte in an answer must not take a thousand in the table.  The same for texts of any length,
+ * so that a text that was printed is read as the one that it came from.
+ */
+#define MAX_GROWTH (4 * 1024 * 1024)
+
+/*
+ * What an answer's values may take, for an answer of that length: as nodes, and as jsonb, of which there are up to four
+ * copies while a row is written.
+ */
+#define MAX_NODES(len) (2 * (len) + 36 * 1024 * 1024)
+#define MAX_JSONB(len) ((len) + 10 * 1024 * 1024)
+
+/* Bytes of jsonb besides the text of strings and the digits of numbers (two of which are a byte). */
+#define JSONB_ENTRY 4
+#define JSONB_NUMBER 10
+
+#define TOO_MUCH "JSON of " /* begins the reason where it is that */
+
+/* ---------- checking ---------- */
+
+typedef struct Scan
+{
+	const char *next; /* where the text ends, or is not JSON */
+	const char *end;
+	size_t values;
+	size_t jsonb; /* bytes that it will take */
+	int depth;
+	char closers[MAX_DEPTH];
+} Scan;
+
+static inline bool
+is_space(char c)
+{
+	return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+
+/*
+ * The next character that is no white space, which is not taken yet; NUL at the end, or for itself.
+ */
+static inline char
+scan_peek(Scan *scan)
+{
+	while (scan->next < scan->end && is_space(*scan->next))
+		scan->next++;
+	return scan->next < scan->end ? *scan->next : '\0';
+}
+
+static bool
+scan_string(Scan *scan)
+{
+	const char *start = scan->next + 1;
+	bool valid;
+
+	scan->next = jsontext_scan_string(start, scan->end, &valid);
+	scan->jsonb += JSONB_ENTRY + (scan->next - start);
+	scan->next += valid;
+	return valid;
+}
+
+static bool
+scan_number(Scan *scan)
+{
+	const char *end = jsontext_scan_number(scan->next, scan->end);
+
+	if (end == NULL)
+		return false;
+	scan->jsonb += JSONB_ENTRY + JSONB_NUMBER + (end - scan->next) / 2;
+	scan->next = end;
+	return true;
+}
+
+static bool
+scan_word(Scan *scan, const char *word)
+{
+	size_t len = strlen(word);
+
+	if (scan->end - scan->next < (ptrdiff_t) len || memcmp(scan->next, word, len) != 0)
+		return false;
+	scan->next += len;
+	return true;
+}
+
+static bool
+scan_scalar(Scan *scan)
+{
+	switch (scan_peek(scan))
+	{
+		case '"':
+			return scan_string(scan);
+		case 't':
+			return scan_word(scan, "true");
+		case 'f':
+			return scan_word(scan, "false");
+		case 'n':
+			return scan_word(scan, "null");
+		default:
+			return scan_number(scan);
+	}
+}
+
+static bool
+scan_key(Scan *scan)
+{
+	if (scan_peek(scan) != '"' || !scan_string(scan) || scan_peek(scan) != ':')
+		return false;
+	scan->next++;
+	return true;
+}
+
+/*
+ * Takes the opening bracket; *is_empty: and the closing one behind it.
+ */
+static bool
+scan_open(Scan *scan, char opener, bool *is_empty)
+{
+	char closer = opener == '{' ? '}' : ']';
+
+	if (scan->depth == MAX_DEPTH)
+		return false;
+	scan->jsonb += 2 * JSONB_ENTRY;
+	scan->next++;
+	*is_empty = scan_peek(scan) == closer;
+	if (*is_empty)
+	{
+		scan->next++;
+		return true;
+	}
+	scan->closers[scan->depth++] = closer;
+	return opener != '{' || scan_key(scan);
+}
+
+/*
+ * Takes what stands behind a value: closing brackets, and the comma (and key) before the next one.  False at the end of
+ * the document, which is one where scan->depth is 0, and at what is not JSON.
+ */
+static bool
+scan_to_next_value(Scan *scan)
+{
+	while (scan->depth > 0)
+	{
+		char closer = scan->closers[scan->depth - 1];
+		char c = scan_peek(scan);
+
+		if (c == closer)
+			scan->depth--;
+		else if (c != ',')
+			return false;
+		scan->next++;
+		if (c == ',')
+			return closer != '}' || scan_key(scan);
+	}
+	return false;
+}
+
+/*
+ * Whether the text begins with a value; scan->next is where it ends.
+ */
+static bool
+scan_document(Scan *scan)
+{
+	bool is_open;
+
+	do
+	{
+		char c = scan_peek(scan);
+		bool is_empty = false;
+
+		scan->values++;
+		is_open = c == '{' || c == '[';
+		if (is_open ? !scan_open(scan, c, &is_empty) : !scan_scalar(scan))
+			return false;
+		is_open = is_open && !is_empty;
+		if ((scan->values & 0xFFFF) == 0)
+			CHECK_FOR_INTERRUPTS();
+	} while (is_open || scan_to_next_value(scan));
+	return scan->depth == 0;
+}
+
+/* Of another program's habit: it means nothing. */
+static size_t
+byte_order_mark(const char *text, size_t len)
+{
+	return len >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+}
+
+/*
+ * Checks text.  NULL when it is JSON, else what it is instead, for the user.
+ */
+static const char *
+scan_text(Scan *scan, const char *text, size_t len)
+{
+	size_t at;
+
+	scan->next = text + byte_order_mark(text, len);
+	scan->end = text + len;
+	scan->values = scan->jsonb = 0;
+	scan->depth = 0;
+	if (len == 0)
+		return "empty";
+	if (!scan_document(scan))
+	{
+		at = scan->next - text;
+		return psprintf("not valid JSON at byte %zu of %zu", Min(at + 1, len), len);
+	}
+	(void) scan_peek(scan);
+	at = scan->next - text;
+	if (at < len)
+		return psprintf("JSON followed by something else at byte %zu of %zu", at + 1, len);
+	if (scan->values > MAX_VALUES)
+		return psprintf(TOO_MUCH "more than %d values", MAX_VALUES);
+	return NULL;
+}
+
+/* ---------- building ---------- */
+
+typedef struct Builder
+{
+	char *next;
+	char *end;
+	char *number_end; /* becomes a NUL as soon as the byte there is read; or NULL */
+	cJSON *nodes;     /* that are left */
+	size_t growth;    /* that numbers may still have */
+	bool keeps_halves;
+	bool has_half;
+	bool has_long_number;
+} Builder;
+
+/*
+ * Takes the next character that is no white space.  There is one.
+ */
+static inline char
+take(Builder *builder)
+{
+	char c;
+
+	while (is_space(*builder->next))
+		builder->next++;
+	c = *builder->next++;
+	if (builder->number_end != NULL)
+		*builder->number_end = '\0';
+	builder->number_end = NULL;
+	return c;
+}
+
+/*
+ * Takes a string, whose opening quote is taken.
+ */
+static char *
+take_string(Builder *builder)
+{
+	char *start = builder->next;
+	bool valid;
+	char *end = unconstify(char *, jsontext_scan_string(start, builder->end, &valid));
+
+	*jsontext_unescape(start, end, builder->keeps_halves, &builder->has_half) = '\0';
+	builder->next = end + 1;
+	return start;
+}
+
+/*
+ * Takes a number whose first character is taken: the digits as they are; as text, if it is one that only takes room.
+ */
+static void
+take_number(Builder *builder, cJSON *node)
+{
+	char *start = builder->next - 1;
+	char *end = unconstify(char *, jsontext_scan_number(start, builder->end));
+	size_t len = end - start;
+	size_t plain = jsontext_plain_length(start, len);
+	size_t growth = plain > len ? plain - len : 0;
+	bool is_kept = plain <= MAX_DIGITS && growth <= builder->growth;
+
+	if (is_kept)
+		builder->growth -= growth;
+	node->type = is_kept ? cJSON_Number : cJSON_Raw;
+	builder->has_long_number |= !is_kept;
+	builder->next = end;
+	if (end < builder->end)
+	{
+		node->valuestring = start;
+		builder->number_end = end;
+	}
+	else
+		node->valuestring = pnstrdup(start, len);
+}
+
+/*
+ * Takes a value whose first character is taken; of an array or an object no more than that.
+ */
+static void
+take_value(Builder *builder, cJSON *node, char first)
+{
+	switch (first)
+	{
+		case '{':
+			node->type = cJSON_Object;
+			break;
+		case '[':
+			node->type = cJSON_Array;
+			break;
+		case '"':
+			node->type = cJSON_String;
+			node->valuestring = take_string(builder);
+			break;
+		case 't':
+			node->type = cJSON_True;
+			builder->next += strlen("rue");
+			break;
+		case 'f':
+			node->type = cJSON_False;
+			builder->next += strlen("alse");
+			break;
+		case 'n':
+			node->type = cJSON_NULL;
+			builder->next += strlen("ull");
+			break;
+		default:
+			take_number(builder, node);
+	}
+}
+
+static cJSON *
+new_node(Builder *builder, cJSON *parent, char *key)
+{
+	cJSON *node = builder->nodes++;
+
+	memset(node, 0, sizeof(*node));
+	node->string = key;
+	if (parent != NULL)
+		json_append(parent, node);
+	return node;
+}
+
+/*
+ * The tree of a text that was found to be JSON: so what is between the values need not be looked at.
+ */
+static cJSON *
+build_document(Builder *builder)
+{
+	cJSON *root = builder->nodes;
+	cJSON *parents[MAX_DEPTH + 1];
+	int depth = 0;
+	char *key = NULL;
+
+	parents[0] = NULL;
+	do
+	{
+		cJSON *parent = parents[depth];
+		char c = take(builder);
+
+		if (c == ',')
+			continue;
+		if (c == '}' || c == ']')
+			depth--;
+		else if (key == NULL && cJSON_IsObject(parent))
+		{
+			key = take_string(builder);
+			(void) take(builder); /* the colon */
+		}
+		else
+		{
+			cJSON *node = new_node(builder, parent, key);
+
+			key = NULL;
+			take_value(builder, node, c);
+			if (c == '{' || c == '[')
+				parents[++depth] = node;
+		}
+	} while (depth > 0);
+	return root;
+}
+
+static cJSON *
+build(char *text, size_t len, const Scan *scan, bool keeps_halves, bool *has_half)
+{
+	Builder builder = {
+		.next = text + byte_order_mark(text, len),
+		.end = text + len,
+		.growth = MAX_GROWTH,
+		.keeps_halves = keeps_halves,
+	};
+	cJSON *json;
+
+	builder.nodes = MemoryContextAllocHuge(CurrentMemoryContext, scan->values * sizeof(cJSON));
+	json = build_document(&builder);
+	json->valueint = builder.has_long_number; /* cJSON's own use of it is another */
+	*has_half = builder.has_half;
+	return json;
+}
+
+/* ---------- parsing ---------- */
+
+/*
+ * The tree of text, which is overwritten and must live as long; its nodes are in the current memory context.  NULL when
+ * it is not JSON, and why in *reason, for the user; then text is as it was.  No byte before text or from text + len on
+ * is touched.
+ */
+cJSON *
+json_parse(char *text, size_t len, const char **reason)
+{
+	Scan scan;
+	bool has_half;
+
+	*reason = scan_text(&scan, text, len);
+	return *reason == NULL ? build(text, len, &scan, false, &has_half) : NULL;
+}
+
+static const char *
+scan_answer(Scan *scan, const char *text, size_t len)
+{
+	const char *reason = scan_text(scan, text, len);
+
+	if (reason == NULL && scan->values > MAX_ANSWER_VALUES)
+		return psprintf(TOO_MUCH "more than %d values", MAX_ANSWER_VALUES);
+	if (reason == NULL &&
+		(scan->values * sizeof(cJSON) > MAX_NODES(len) || scan->jsonb > MAX_JSONB(len)))
+		return psprintf(TOO_MUCH "%zu values in %zu bytes, which would take too much memory",
+						scan->values, len);
+	return reason;
+}
+
+/*
+ * Whether a parsed text has numbers that are no node of the type cJSON_Number, but of cJSON_Raw, which is printed as a
+ * string: json is its root.
+ */
+bool
+json_has_long_numbers(const cJSON *json)
+{
+	return json->valueint != 0;
+}
+
+/*
+ * Whether the reason is that a text is JSON, but too much of it.
+ */
+bool
+json_is_too_much(const char *reason)
+{
+	return strncmp(reason, TOO_MUCH, strlen(TOO_MUCH)) == 0;
+}
+
+/*
+ * The same for what a server sends, which must not take many times its own size in memory.
+ */
+cJSON *
+json_parse_answer(char *text, size_t len, const char **reason)
+{
+	Scan scan;
+	bool has_half;
+
+	*reason = scan_answer(&scan, text, len);
+	return *reason == NULL ? build(text, len, &scan, false, &has_half) : NULL;
+}
+
+/*
+ * The same for one of several pieces, whose texts belong together: where *has_half, strings of it are no valid UTF-8
+ * before jsontext_join_halves().
+ */
+cJSON *
+json_parse_piece(char *text, size_t len, bool *has_half, const char **reason)
+{
+	Scan scan;
+
+	*reason = scan_answer(&scan, text, len);
+	return *reason == NULL ? build(text, len, &scan, true, has_half) : NULL;
+}
+
+/*
+ * The tree of JSON that PostgreSQL or the options have checked already; text stays as it is.
+ */
+cJSON *
+json_parse_trusted(const char *text)
+{
+	size_t len = strlen(text);
+	char *copy = MemoryContextAllocHuge(CurrentMemoryContext, len + 1);
+	const char *reason;
+	cJSON *json;
+
+	memcpy(copy, text, len + 1);
+	json = json_parse(copy, len, &reason);
+	if (json == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+						errmsg("could not read JSON: %s", reason),
+						errdetail("It is nested more than %d deep, or has more than %d values.",
+								  MAX_DEPTH, MAX_VALUES)));
+	return json;
+}

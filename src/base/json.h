@@ -1,0 +1,37 @@
+/*
+ * json.h
+ *		cJSON at home in a PostgreSQL process.
+ */
+#ifndef GENJOB_JSON_H
+#define GENJOB_JSON_H
+
+#include <cJSON.h>
+
+#include "base/jsontext.h"
+
+/* json.c: from text to a tree */
+extern cJSON *json_parse(char *text, size_t len, const char **reason);
+extern cJSON *json_parse_answer(char *text, size_t len, const char **reason);
+extern bool json_has_long_numbers(const cJSON *json);
+extern bool json_is_too_much(const char *reason);
+extern cJSON *json_parse_piece(char *text, size_t len, bool *has_half, const char **reason);
+extern cJSON *json_parse_trusted(const char *text);
+
+/* jsontree.c: trees, and back to text */
+extern bool json_is_number(const cJSON *node);
+extern double json_double(const cJSON *node);
+extern cJSON *json_create(int type);
+extern cJSON *json_create_string(char *text);
+extern cJSON *json_create_number(int number);
+extern void json_append(cJSON *parent, cJSON *child);
+extern void json_detach(cJSON *parent, cJSON *child);
+extern void json_attach(cJSON *parent, const char *key, cJSON *child);
+extern cJSON *json_copy(const cJSON *node);
+extern cJSON *json_merge(cJSON *base, cJSON *over);
+extern size_t json_length(const cJSON *json);
+extern char *json_print(const cJSON *json);
+extern char *json_print_exact(const cJSON *json);
+extern char *json_print_start(const cJSON *json, size_t max);
+extern char *json_escape(const char *text);
+
+#endif /* GENJOB_JSON_H */

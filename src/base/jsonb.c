@@ -1,0 +1,97 @@
+/*
+ * jsonb.c
+ *		The requests that users write, as text.
+ *
+ * jsonb holds a number as PostgreSQL's numeric does: 1e131071 takes a dozen bytes in it, and 131,072 digits where it is
+ * printed.  So a request is looked at before it is printed.  No GenAI server reads such numbers.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+
+#include "base/jsonb.h"
+
+#define MAX_DIGITS 1000    /* before the decimal point, and behind it */
+#define MAX_VALUES 5000000 /* as in json.c */
+
+static Datum
+numeric_limit(void)
+{
+	return DirectFunctionCall3(numeric_in, CStringGetDatum("1e1000"), ObjectIdGetDatum(InvalidOid),
+							   Int32GetDatum(-1));
+}
+
+/*
+ * Whether a number has more digits than MAX_DIGITS.  *limit is 0 before the first.
+ */
+static bool
+is_too_long(Numeric number, Datum *limit)
+{
+	Datum value = NumericGetDatum(number);
+
+	if (*limit == (Datum) 0)
+		*limit = numeric_limit();
+	if (DatumGetInt32(DirectFunctionCall1(numeric_scale, value)) > MAX_DIGITS)
+		return true;
+	return DatumGetBool(
+		DirectFunctionCall2(numeric_ge, DirectFunctionCall1(numeric_abs, value), *limit));
+}
+
+/*
+ * NULL when jsonb can be sent as a request, else what it has that cannot, for the user.  Its time and memory do not
+ * depend on how long its numbers are.
+ */
+const char *
+jsonb_find_fault(Jsonb *jsonb)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&jsonb->root);
+	JsonbIteratorToken token;
+	JsonbValue value;
+	Datum limit = (Datum) 0;
+	int n_values = 0;
+
+	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+	{
+		if (token != WJB_VALUE && token != WJB_ELEM && token != WJB_BEGIN_OBJECT &&
+			token != WJB_BEGIN_ARRAY)
+			continue;
+		if (++n_values > MAX_VALUES)
+			return psprintf("more than %d values", MAX_VALUES);
+		if ((n_values & 0xFFFF) == 0)
+			CHECK_FOR_INTERRUPTS();
+		if ((token == WJB_VALUE || token == WJB_ELEM) && value.type == jbvNumeric &&
+			is_too_long(value.val.numeric, &limit))
+			return psprintf("a number of more than %d digits", MAX_DIGITS);
+	}
+	return NULL;
+}
+
+/*
+ * The text of a request, in the encoding of the database, palloc'd.  An error for the user where it cannot be sent.
+ */
+char *
+jsonb_print(Jsonb *jsonb)
+{
+	const char *fault = jsonb_find_fault(jsonb);
+
+	if (fault != NULL)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("request has %s", fault),
+						errhint("Write long numbers as strings, and send large data as inputs.")));
+	return JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+}
+
+/*
+ * The text of what jsonb_from_text() made, palloc'd.
+ */
+char *
+jsonb_print_utf8(struct varlena *stored)
+{
+	Jsonb *jsonb = (Jsonb *) stored;
+	char *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+
+	return GetDatabaseEncoding() == PG_SQL_ASCII ? text
+												 : pg_server_to_any(text, strlen(text), PG_UTF8);
+}

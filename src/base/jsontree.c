@@ -1,0 +1,430 @@
+/*
+ * jsontree.c
+ *		Trees of cJSON's nodes: putting them together, and printing them.
+ *
+ * Nodes go with their memory context and are never freed one by one: their strings may be parts of a text (json.c).  So
+ * none of cJSON's functions is used that frees, or that allocates.  All here is linear in the tree, but for sorting.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "base/json.h"
+
+/* Objects of more members are sorted before they are searched again and again. */
+#define FEW_MEMBERS 16
+
+/* ---------- nodes ---------- */
+
+/*
+ * Whether a node, or NULL, is a number.
+ */
+bool
+json_is_number(const cJSON *node)
+{
+	return cJSON_IsNumber(node);
+}
+
+/*
+ * A number as a double: its digits are kept as text.
+ */
+double
+json_double(const cJSON *node)
+{
+	return node->valuestring != NULL ? strtod(node->valuestring, NULL) : node->valuedouble;
+}
+
+/*
+ * A node of cJSON's type, without a key, a value or children.
+ */
+cJSON *
+json_create(int type)
+{
+	cJSON *node = palloc0(sizeof(cJSON));
+
+	node->type = type;
+	return node;
+}
+
+/*
+ * A string; text must live as long as the node.
+ */
+cJSON *
+json_create_string(char *text)
+{
+	cJSON *node = json_create(cJSON_String);
+
+	node->valuestring = text;
+	return node;
+}
+
+cJSON *
+json_create_number(int number)
+{
+	cJSON *node = json_create(cJSON_Number);
+
+	node->valuedouble = number;
+	return node;
+}
+
+/*
+ * Adds child, which has its key already, behind the last one.
+ */
+void
+json_append(cJSON *parent, cJSON *child)
+{
+	cJSON *first = parent->child;
+
+	child->next = NULL;
+	if (first == NULL)
+	{
+		parent->child = child;
+		child->prev = child; /* the last one: cJSON has it so */
+		return;
+	}
+	child->prev = first->prev;
+	first->prev->next = child;
+	first->prev = child;
+}
+
+/*
+ * Takes child out of parent.
+ */
+void
+json_detach(cJSON *parent, cJSON *child)
+{
+	if (child->next != NULL)
+		child->next->prev = child->prev;
+	else
+		parent->child->prev = child->prev;
+	if (parent->child == child)
+		parent->child = child->next;
+	else
+		child->prev->next = child->next;
+}
+
+/*
+ * Puts child where old is.
+ */
+static void
+replace_child(cJSON *parent, cJSON *old, cJSON *child)
+{
+	child->next = old->next;
+	child->prev = old->prev == old ? child : old->prev;
+	if (parent->child == old)
+		parent->child = child;
+	else
+		old->prev->next = child;
+	if (old->next != NULL)
+		old->next->prev = child;
+	else
+		parent->child->prev = child;
+}
+
+/*
+ * Adds child under key, in place of what was there; key is copied.
+ */
+void
+json_attach(cJSON *parent, const char *key, cJSON *child)
+{
+	cJSON *old = cJSON_GetObjectItemCaseSensitive(parent, key);
+
+	child->string = pstrdup(key);
+	if (old != NULL)
+		replace_child(parent, old, child);
+	else
+		json_append(parent, child);
+}
+
+/* ---------- merging ---------- */
+
+/* The members of an object that is searched. */
+typedef struct Members
+{
+	const cJSON *object;
+	cJSON **sorted; /* by key; NULL while they are few */
+	size_t n;
+} Members;
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	return strcmp((*(cJSON *const *) a)->string, (*(cJSON *const *) b)->string);
+}
+
+static Members
+index_members(const cJSON *object)
+{
+	Members members = {object};
+	cJSON *member;
+	size_t i = 0;
+
+	for (member = object->child; member != NULL; member = member->next)
+		members.n++;
+	if (members.n <= FEW_MEMBERS)
+		return members;
+	members.sorted = MemoryContextAllocHuge(CurrentMemoryContext, members.n * sizeof(cJSON *));
+	for (member = object->child; member != NULL; member = member->next)
+		members.sorted[i++] = member;
+	qsort(members.sorted, members.n, sizeof(cJSON *), compare_keys);
+	return members;
+}
+
+/*
+ * Where the member of that key is; NULL if there is none.
+ */
+static cJSON **
+find_sorted(const Members *members, cJSON *key)
+{
+	return bsearch(&key, members->sorted, members->n, sizeof(cJSON *), compare_keys);
+}
+
+/*
+ * Lays one member over those of base.
+ */
+static void
+merge_member(cJSON *base, const Members *members, cJSON *member)
+{
+	cJSON **place = members->sorted ? find_sorted(members, member) : NULL;
+	cJSON *under = place ? *place : NULL;
+	cJSON *merged;
+
+	if (members->sorted == NULL)
+		under = cJSON_GetObjectItemCaseSensitive(base, member->string);
+	if (under == NULL)
+	{
+		json_append(base, member);
+		return;
+	}
+	merged = json_merge(under, member);
+	if (merged == under)
+		return;
+	replace_child(base, under, merged);
+	if (place != NULL)
+		*place = merged;
+}
+
+/*
+ * base with over laid on it, made of the nodes of both.  Objects are merged at every depth; of anything else over's
+ * wins.
+ */
+cJSON *
+json_merge(cJSON *base, cJSON *over)
+{
+	Members members;
+	cJSON *member;
+	cJSON *next;
+
+	check_stack_depth();
+	if (!cJSON_IsObject(base) || !cJSON_IsObject(over))
+		return over;
+	if (base->child == NULL)
+	{
+		base->child = over->child;
+		return base;
+	}
+	members = index_members(base);
+	for (member = over->child; member != NULL; member = next)
+	{
+		next = member->next;
+		merge_member(base, &members, member);
+	}
+	if (members.sorted != NULL)
+		pfree(members.sorted);
+	return base;
+}
+
+/* ---------- printing ---------- */
+
+/* Where JSON is written.  What is beyond size is only counted, and not even that when it stops there. */
+typedef struct Writer
+{
+	char *text;
+	size_t size;
+	size_t len;
+	bool stops;
+	bool exact; /* numbers that became text are numbers */
+} Writer;
+
+static inline void
+write_bytes(Writer *writer, const char *bytes, size_t len)
+{
+	if (writer->len < writer->size)
+		memcpy(writer->text + writer->len, bytes, Min(len, writer->size - writer->len));
+	writer->len += len;
+}
+
+static void
+write_special(Writer *writer, unsigned char c)
+{
+	static const char meanings[] = "\b\f\n\r\t\"\\";
+	static const char letters[] = "bfnrt\"\\";
+	const char *meaning = c != '\0' ? strchr(meanings, c) : NULL;
+	char escape[8] = {'\\'};
+
+	if (meaning != NULL)
+		escape[1] = letters[meaning - meanings];
+	else
+		snprintf(escape, sizeof(escape), "\\u%04x", c);
+	write_bytes(writer, escape, strlen(escape));
+}
+
+static void
+write_string(Writer *writer, const char *text)
+{
+	const char *end = text + strlen(text);
+
+	write_bytes(writer, "\"", 1);
+	while (text < end)
+	{
+		const char *special = jsontext_find_special(text, end);
+
+		write_bytes(writer, text, special - text);
+		if (special < end)
+			write_special(writer, (unsigned char) *special++);
+		text = special;
+	}
+	write_bytes(writer, "\"", 1);
+}
+
+static void
+write_number(Writer *writer, const cJSON *node)
+{
+	char digits[MAXINT8LEN + 1];
+
+	if (node->valuestring != NULL)
+	{
+		write_bytes(writer, node->valuestring, strlen(node->valuestring));
+		return;
+	}
+	pg_lltoa((int64) node->valuedouble, digits);
+	write_bytes(writer, digits, strlen(digits));
+}
+
+static void write_node(Writer *writer, const cJSON *node);
+
+static void
+write_children(Writer *writer, const cJSON *node, const char *brackets)
+{
+	const cJSON *child;
+
+	check_stack_depth();
+	write_bytes(writer, &brackets[0], 1);
+	for (child = node->child; child != NULL; child = child->next)
+	{
+		if (writer->stops && writer->len >= writer->size)
+			return;
+		if (cJSON_IsObject(node))
+		{
+			write_string(writer, child->string);
+			write_bytes(writer, ":", 1);
+		}
+		write_node(writer, child);
+		if (child->next != NULL)
+			write_bytes(writer, ",", 1);
+	}
+	write_bytes(writer, &brackets[1], 1);
+}
+
+static void
+write_node(Writer *writer, const cJSON *node)
+{
+	if (cJSON_IsObject(node))
+		write_children(writer, node, "{}");
+	else if (cJSON_IsArray(node))
+		write_children(writer, node, "[]");
+	else if (cJSON_IsString(node) || (cJSON_IsRaw(node) && !writer->exact))
+		write_string(writer, node->valuestring);
+	else if (cJSON_IsNumber(node) || cJSON_IsRaw(node))
+		write_number(writer, node);
+	else if (cJSON_IsTrue(node))
+		write_bytes(writer, "true", 4);
+	else if (cJSON_IsFalse(node))
+		write_bytes(writer, "false", 5);
+	else
+		write_bytes(writer, "null", 4);
+}
+
+/*
+ * How many bytes json_print() writes.
+ */
+size_t
+json_length(const cJSON *json)
+{
+	Writer writer = {NULL};
+
+	write_node(&writer, json);
+	return writer.len;
+}
+
+/*
+ * Counts first, and writes then: what a buffer that grows leaves behind would be as much again.
+ */
+static char *
+print(const cJSON *json, bool exact)
+{
+	Writer counter = {.exact = exact};
+	Writer writer = {.exact = exact};
+
+	write_node(&counter, json);
+	writer.size = counter.len;
+	writer.text = MemoryContextAllocHuge(CurrentMemoryContext, writer.size + 1);
+	write_node(&writer, json);
+	writer.text[writer.size] = '\0';
+	return writer.text;
+}
+
+/*
+ * The tree as compact text, palloc'd.
+ */
+char *
+json_print(const cJSON *json)
+{
+	return print(json, false);
+}
+
+/*
+ * The same with all numbers as they came, which jsonb may refuse.
+ */
+char *
+json_print_exact(const cJSON *json)
+{
+	return print(json, true);
+}
+
+/*
+ * The first max bytes of it at most, however large the tree is.
+ */
+char *
+json_print_start(const cJSON *json, size_t max)
+{
+	Writer writer = {.text = palloc(max + 1), .size = max, .stops = true};
+
+	write_node(&writer, json);
+	writer.text[Min(writer.len, max)] = '\0';
+	return writer.text;
+}
+
+/*
+ * text as it stands between the quotes of a JSON string, palloc'd.
+ */
+char *
+json_escape(const char *text)
+{
+	cJSON node = {.type = cJSON_String, .valuestring = unconstify(char *, text)};
+	char *quoted = json_print(&node);
+
+	quoted[strlen(quoted) - 1] = '\0';
+	return quoted + 1;
+}
+
+/*
+ * A tree of its own, without a key.
+ */
+cJSON *
+json_copy(const cJSON *node)
+{
+	return json_parse_trusted(json_print(node));
+}

@@ -1,0 +1,89 @@
+/*
+ * address.c
+ *		Which network addresses are private: those that an answer must not lead us to.
+ */
+#include "postgres.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include "http/address.h"
+
+/*
+ * Whether an IPv4 address (in host byte order) is one that the world does not route: RFC 6890.
+ */
+static bool
+is_private_v4(uint32 address)
+{
+	static const struct
+	{
+		uint32 network;
+		int bits;
+	} networks[] = {
+		{0x00000000, 8},  {0x0a000000, 8},  {0x64400000, 10}, {0x7f000000, 8},  {0xa9fe0000, 16},
+		{0xac100000, 12}, {0xc0000000, 24}, {0xc0000200, 24}, {0xc0586300, 24}, {0xc0a80000, 16},
+		{0xc6120000, 15}, {0xc6336400, 24}, {0xcb007100, 24}, {0xe0000000, 3},
+	};
+	int i;
+
+	for (i = 0; i < lengthof(networks); i++)
+	{
+		if ((address ^ networks[i].network) >> (32 - networks[i].bits) == 0)
+			return true;
+	}
+	return false;
+}
+
+static uint32
+read_v4(const uint8 *b)
+{
+	return (uint32) b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3];
+}
+
+/*
+ * The same of an IPv6 address.  Those that lead on to an IPv4 address are as private as that.
+ */
+static bool
+is_private_v6(const struct in6_addr *address)
+{
+	static const uint8 nat64[12] = {0x00, 0x64, 0xff, 0x9b};
+	const uint8 *b = address->s6_addr;
+
+	if (IN6_IS_ADDR_V4MAPPED(address) || IN6_IS_ADDR_V4COMPAT(address) ||
+		memcmp(b, nat64, sizeof(nat64)) == 0)
+		return is_private_v4(read_v4(b + 12));
+	if ((b[0] & 0xe0) != 0x20) /* global unicast is 2000::/3 */
+		return true;
+	if (b[0] == 0x20 && b[1] == 0x02) /* 6to4 */
+		return is_private_v4(read_v4(b + 2));
+	if (b[0] == 0x20 && b[1] == 0x01 && b[2] == 0 && b[3] == 0) /* Teredo: its server, its client */
+		return is_private_v4(read_v4(b + 4)) || is_private_v4(~read_v4(b + 12));
+	return b[0] == 0x20 && b[1] == 0x01 && b[2] == 0x0d && b[3] == 0xb8; /* documentation */
+}
+
+/*
+ * Whether an address is loopback, link-local or of a private network, or of a kind that is unknown.
+ */
+bool
+address_is_private(const struct sockaddr *address)
+{
+	if (address->sa_family == AF_INET)
+		return is_private_v4(ntohl(((const struct sockaddr_in *) address)->sin_addr.s_addr));
+	if (address->sa_family == AF_INET6)
+		return is_private_v6(&((const struct sockaddr_in6 *) address)->sin6_addr);
+	return true;
+}
+
+/*
+ * The same of an address in its usual notation.
+ */
+bool
+address_is_private_text(const char *text)
+{
+	struct in_addr v4;
+	struct in6_addr v6;
+
+	if (inet_pton(AF_INET, text, &v4) == 1)
+		return is_private_v4(ntohl(v4.s_addr));
+	return inet_pton(AF_INET6, text, &v6) != 1 || is_private_v6(&v6);
+}

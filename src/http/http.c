@@ -1,0 +1,545 @@
+/*
+ * http.c
+ *		HTTP calls that wait without blocking: with the folder http/ all that knows libcurl.
+ *
+ * All transfers of a process share one curl multi handle.  Its sockets sit in one descriptor (watch.c),
+ * so that the caller waits for thousands of calls with one descriptor in its WaitEventSet.
+ *
+ * Rules kept here: callbacks never raise errors (that would longjmp through libcurl); signals are
+ * blocked around every call in which libcurl may start a resolver thread, because a signal handler of
+ * PostgreSQL must not run on it; a request's body is never sent twice (see seek_callback).
+ */
+#include "postgres.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include "utils/memutils.h"
+
+#include "http/header.h"
+#include "http/transfer.h"
+#include "base/memory.h"
+#include "http/watch.h"
+
+#if LIBCURL_VERSION_NUM < 0x075800
+#error "genjob needs libcurl 7.88 or later"
+#endif
+
+#define MAX_HEADERS (128 * 1024) /* bytes of an answer's headers */
+#define SMALL_BODY 16384 /* is sent with the headers at once, and takes no buffer of 64 kB */
+
+/* How the loop's time is shared */
+#define MAX_EVENTS 1024 /* that are served in the order of who got least */
+#define SERVE_MS \
+	25 /* for sockets that have a little to do, in batches that make few transactions */
+#define HEAVY_MS 10     /* for those that have much, and for those whose time is over */
+#define RELIEVE_MS 250  /* between two looks for who stands still */
+#define MIN_READ 1024   /* bytes that libcurl reads at a time at least, where there are so many */
+#define FLOOD_LOOKS 256 /* readings of a socket between two looks whether they bring anything */
+#define FLOOD_BYTES \
+	(1024 * 1024)      /* that may come without, and as many times more as the body has: */
+#define FLOOD_RATIO 32 /* TLS of single bytes is legal */
+
+CURLM *http_multi = NULL;
+MonoTime http_timer_due = 0; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
+static dlist_head starting = DLIST_STATIC_INIT(starting); /* libcurl does not know them yet */
+dlist_head http_active = DLIST_STATIC_INIT(http_active);  /* it does */
+static dlist_head parked = DLIST_STATIC_INIT(parked);     /* complete, but in files */
+static dlist_head finished = DLIST_STATIC_INIT(finished); /* it knows them no more */
+static int n_transfers = 0;                               /* that were started and not released */
+static MonoTime relieve_due = 0; /* when who waits for memory looks for who stands still */
+
+static void
+block_signals(sigset_t *saved)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, saved);
+}
+
+static void
+restore_signals(const sigset_t *saved)
+{
+	pthread_sigmask(SIG_SETMASK, saved, NULL);
+}
+
+/* ---------- callbacks of libcurl: no errors, no palloc ---------- */
+
+static int
+socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
+{
+	uint32 events = 0;
+	HttpTransfer *transfer = NULL;
+
+	/* of handles of libcurl's own there is none */
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
+	if (transfer != NULL && (what != CURL_POLL_REMOVE || transfer->fd == fd))
+		transfer->fd = what == CURL_POLL_REMOVE ? -1 : fd;
+	if (what == CURL_POLL_REMOVE)
+	{
+		if (transfer != NULL && (transfer->is_paused || transfer->is_heavy))
+			watch_pause(fd);
+		else
+			watch_rest(fd);
+		return 0;
+	}
+	if (what & CURL_POLL_IN)
+		events |= EPOLLIN;
+	if (what & CURL_POLL_OUT)
+		events |= EPOLLOUT;
+	return watch_for(fd, events) ? 0 : -1;
+}
+
+static int
+timer_callback(CURLM *m, long timeout_ms, void *arg)
+{
+	http_timer_due = timeout_ms < 0 ? 0 : clock_uptime() + timeout_ms * INT64CONST(1000);
+	return 0;
+}
+
+/* ---------- the event loop ---------- */
+
+/*
+ * Sets a meter to nothing.
+ */
+void
+http_meter_init(HttpMeter *meter)
+{
+	pg_atomic_init_u64(&meter->sent, 0);
+	pg_atomic_init_u64(&meter->received, 0);
+	pg_atomic_init_u64(&meter->expected, 0);
+}
+
+/*
+ * Prepares this process for transfers; once.
+ */
+void
+http_init(void)
+{
+	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
+		ereport(ERROR, (errcode(ERRCODE_SYSTEM_ERROR), errmsg("could not initialize libcurl")));
+	http_multi = curl_multi_init();
+	if (http_multi == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
+						errdetail("Failed while initializing libcurl.")));
+	watch_init();
+	deadlines_init();
+	curl_multi_setopt(http_multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
+	curl_multi_setopt(http_multi, CURLMOPT_TIMERFUNCTION, timer_callback);
+	idle_limit(http_multi, n_transfers);
+}
+
+/*
+ * The descriptor that is readable when http_work() has something to do.
+ */
+int
+http_wait_fd(void)
+{
+	return watch_descriptor();
+}
+
+static void
+note_sooner(long *ms, MonoTime now, MonoTime due)
+{
+	long until = clock_ms_between(now, due);
+
+	if (due != 0 && (*ms < 0 || until < *ms))
+		*ms = until;
+}
+
+static HttpTransfer *next_to_take_back(void);
+
+/*
+ * After how many ms http_work() must be called in any case; -1: none.
+ */
+long
+http_wait_ms(void)
+{
+	MonoTime now = clock_uptime();
+	long ms = -1;
+
+	if (!dlist_is_empty(&starting) || !dlist_is_empty(&finished) || pauses_next_to_end() != NULL ||
+		heavy_next() != NULL || next_to_take_back() != NULL)
+		return 0;
+	note_sooner(&ms, now, http_timer_due);
+	note_sooner(&ms, now, idle_next_settle());
+	note_sooner(&ms, clock_wire(), deadlines_next());
+	if (pauses_count() > 0 || !dlist_is_empty(&parked))
+		note_sooner(&ms, now, Max(relieve_due, 1));
+	return ms;
+}
+
+/*
+ * Takes a transfer out of libcurl's hands, wherever it is; it may have ended well.
+ */
+static void
+detach(HttpTransfer *transfer, bool is_well)
+{
+	if (transfer->easy == NULL)
+		return;
+	n_transfers--;
+	curl_multi_remove_handle(http_multi, transfer->easy);
+	handle_release(transfer->easy, !is_well || transfer->was_paused || transfer->n_sendings != 1 ||
+									   transfer->request->ca_file != NULL);
+	if (pg_atomic_read_u64(&transfer->meter->received) < transfer->expected / 2)
+		memory_expect_no_more();
+	pauses_forget(transfer);
+	heavy_forget(transfer);
+	deadlines_end(transfer);
+	if (transfer->is_active)
+		dlist_delete(&transfer->active_node);
+	transfer->is_active = false;
+	curl_slist_free_all(transfer->headers);
+	transfer->easy = NULL;
+	transfer->headers = NULL;
+}
+
+static void
+enlist(dlist_head *list, HttpTransfer *transfer)
+{
+	dlist_push_tail(list, &transfer->node);
+	transfer->is_listed = true;
+}
+
+/*
+ * Hands out a transfer that has ended, whose answer is in memory.
+ */
+static void
+complete(HttpTransfer *transfer)
+{
+	HttpReply *reply = transfer->reply;
+
+	if (bytes_append(reply->body, "", 1))
+		reply->body->len--;
+	else if (reply->error == HTTP_OK)
+		reply->error = HTTP_MEMORY;
+	enlist(&finished, transfer);
+}
+
+/*
+ * Notes how a transfer has ended, which libcurl then forgets.
+ */
+void
+http_finish(HttpTransfer *transfer, CURLcode code)
+{
+	outcome_note(transfer, code);
+	detach(transfer, transfer->reply->error == HTTP_OK);
+	if (transfer->is_spilled)
+		enlist(&parked, transfer);
+	else
+		complete(transfer);
+}
+
+/*
+ * Gives libcurl the transfers that were started, but for those whose options it did not take.  One that was there
+ * already would be a fault of ours; so what else it may refuse is for want of memory.
+ */
+static void
+begin_transfers(void)
+{
+	while (!dlist_is_empty(&starting))
+	{
+		HttpTransfer *transfer =
+			dlist_container(HttpTransfer, node, dlist_pop_head_node(&starting));
+
+		CURLcode code = transfer->refusal;
+
+		transfer->is_listed = false;
+		if (code == CURLE_BAD_FUNCTION_ARGUMENT && transfer->error_text[0] == '\0')
+			strlcpy(transfer->error_text, "the URL is too long", CURL_ERROR_SIZE);
+		if (code == CURLE_OK && curl_multi_add_handle(http_multi, transfer->easy) != CURLM_OK)
+			code = CURLE_OUT_OF_MEMORY;
+		dlist_push_tail(&http_active, &transfer->active_node);
+		transfer->is_active = true;
+		if (code != CURLE_OK)
+			http_finish(transfer, code);
+	}
+}
+
+/*
+ * Lets answers go on that waited for memory, as far as there is some.  What libcurl has kept of them comes at once, and
+ * may have to wait again.
+ */
+static void
+resume_transfers(void)
+{
+	HttpTransfer *transfer;
+	int most = pauses_count();
+
+	while (most-- > 0 && (transfer = pauses_next_to_end()) != NULL)
+	{
+		CURLcode code;
+
+		if (!transfer->is_spilled &&
+			!memory_may_receive(transfer->request->account, transfer->wanted))
+			(void) memory_favour(transfer->tag);
+		pauses_end(transfer);
+		code = curl_easy_pause(transfer->easy, CURLPAUSE_CONT);
+		if (code != CURLE_OK)
+			http_finish(transfer, code);
+	}
+}
+
+/* ---------- answers in files ---------- */
+
+/*
+ * The transfer whose answer is to be read back: one for which there is memory, or that may be favoured.  NULL: none.
+ */
+static HttpTransfer *
+next_to_take_back(void)
+{
+	HttpTransfer *first = NULL;
+	dlist_iter iter;
+
+	dlist_foreach(iter, &parked)
+	{
+		HttpTransfer *transfer = dlist_container(HttpTransfer, node, iter.cur);
+
+		if (memory_may_receive(transfer->request->account, transfer->spilled))
+			return transfer;
+		if (first == NULL && memory_could_favour(transfer->tag))
+			first = transfer;
+	}
+	return first;
+}
+
+/*
+ * Reads one answer back; the next with the next turn, for this may take a while.
+ */
+static void
+take_back(void)
+{
+	HttpTransfer *transfer = next_to_take_back();
+
+	if (transfer == NULL)
+		return;
+	if (!memory_may_receive(transfer->request->account, transfer->spilled))
+		(void) memory_favour(transfer->tag);
+	dlist_delete(&transfer->node);
+	transfer->is_listed = false;
+	if (!spill_take_back(transfer) && transfer->reply->error == HTTP_OK)
+		transfer->reply->error = HTTP_MEMORY;
+	complete(transfer);
+}
+
+/* ---------- work ---------- */
+
+/*
+ * Collects what libcurl has done with.
+ */
+void
+http_take_done(void)
+{
+	CURLMsg *message;
+	int n;
+
+	while ((message = curl_multi_info_read(http_multi, &n)) != NULL)
+	{
+		HttpTransfer *transfer = NULL;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &transfer);
+		http_finish(transfer, message->data.result);
+	}
+}
+
+/*
+ * Ends those whose time is over, but for what had come by then.
+ */
+static void
+end_overdue(void)
+{
+	MonoTime now = clock_wire();
+	MonoTime began = clock_uptime();
+	HttpTransfer *transfer;
+
+	while ((transfer = deadlines_next_over(now)) != NULL &&
+		   clock_uptime() - began < HEAVY_MS * INT64CONST(1000))
+	{
+		if (!visits_read_rest(transfer))
+			http_finish(transfer, CURLE_OPERATION_TIMEDOUT);
+	}
+}
+
+/*
+ * Where answers wait for memory, has those give it back that stand still.
+ */
+static void
+relieve(MonoTime now)
+{
+	HttpTransfer *transfer;
+
+	if ((pauses_count() == 0 && dlist_is_empty(&parked)) || now < relieve_due)
+		return;
+	relieve_due = now + RELIEVE_MS * INT64CONST(1000);
+	while ((transfer = pauses_relieve(&http_active, clock_wire())) != NULL)
+	{
+		strlcpy(transfer->error_text,
+				"it fell silent, while answers of others waited for its memory (genjob.max_memory)",
+				CURL_ERROR_SIZE);
+		http_finish(transfer, CURLE_RECV_ERROR);
+	}
+}
+
+/*
+ * Lets libcurl do what its sockets and timers ask for, and collects what has ended.  Never blocks.
+ */
+void
+http_work(void)
+{
+	struct epoll_event events[MAX_EVENTS];
+	sigset_t saved;
+	int n = watch_collect(events, lengthof(events));
+
+	idle_limit(http_multi, n_transfers);
+	block_signals(&saved);
+	deadlines_excuse_stall();
+	/* what connections they use is decided while it is known which of these rest in peace */
+	begin_transfers();
+	visits_run_timer();
+	resume_transfers();
+	visits_serve(events, n, clock_uptime() + SERVE_MS * INT64CONST(1000));
+	visits_run_timer();
+	visits_heavy(clock_uptime() + HEAVY_MS * INT64CONST(1000));
+	http_take_done();
+	idle_settle(n_transfers);
+	end_overdue();
+	relieve(clock_uptime());
+	restore_signals(&saved);
+	take_back();
+	clock_attended(0);
+}
+
+/* ---------- transfers ---------- */
+
+/*
+ * Whether all headers are one line each.  Options were checked when they were set; this is the last gate, whoever wrote
+ * the catalogs or the row since: a line break would end the header, or the request, and begin another one.
+ */
+static bool
+are_headers_sound(List *headers)
+{
+	ListCell *cell;
+
+	foreach(cell, headers)
+	{
+		const HttpHeader *header = lfirst(cell);
+
+		if (!header_is_name(header->name) || !header_is_value(header->value))
+			return false;
+	}
+	return true;
+}
+
+static struct curl_slist *
+copy_headers(List *headers)
+{
+	/* never wait for a "100 Continue": many servers do not send one */
+	struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+	ListCell *cell;
+
+	foreach(cell, headers)
+	{
+		const HttpHeader *header = lfirst(cell);
+		char *line = psprintf("%s: %s", header->name, header->value);
+		struct curl_slist *longer = list ? curl_slist_append(list, line) : NULL;
+
+		pfree(line);
+		if (longer == NULL)
+		{
+			curl_slist_free_all(list);
+			return NULL;
+		}
+		list = longer;
+	}
+	return list;
+}
+
+/*
+ * Begins a call.  The transfer and its reply live in owner, which must outlive them; tag comes back
+ * when the call has ended.  NULL when memory is short.  The caller ends it with http_abort(), also
+ * after http_take_finished() has given it.
+ */
+HttpTransfer *
+http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, void *tag)
+{
+	HttpTransfer *transfer = MemoryContextAllocZero(owner, sizeof(HttpTransfer));
+	HttpReply *reply = MemoryContextAllocZero(owner, sizeof(HttpReply));
+
+	reply->headers = bytes_create(owner, MAX_HEADERS);
+	reply->body = bytes_create(owner, request->max_response + 1);
+	transfer->request = request;
+	transfer->fd = -1;
+	transfer->meter = meter;
+	transfer->reply = reply;
+	transfer->tag = tag;
+	reply->body->account = request->account;
+	transfer->has_small_body = request->body_len > 0 && request->body_len <= SMALL_BODY;
+	transfer->headers = copy_headers(request->headers);
+	transfer->easy = handle_take();
+	if (transfer->easy == NULL || transfer->headers == NULL)
+	{
+		if (transfer->easy != NULL)
+			handle_release(transfer->easy, false);
+		curl_slist_free_all(transfer->headers);
+		return NULL;
+	}
+	transfer->refusal = handle_set_request(transfer);
+	if (!are_headers_sound(request->headers))
+	{
+		transfer->refusal = CURLE_BAD_FUNCTION_ARGUMENT;
+		strlcpy(transfer->error_text, "a header has a line break in it, or its name is none",
+				CURL_ERROR_SIZE);
+	}
+	idle_choose(transfer->easy, n_transfers);
+	n_transfers++;
+	idle_note_peak(n_transfers);
+	deadlines_begin(transfer);
+	enlist(&starting, transfer);
+	return transfer;
+}
+
+/*
+ * Hands out a call that has ended, once each; false when there is none.
+ */
+bool
+http_take_finished(void **tag, HttpReply **reply)
+{
+	HttpTransfer *transfer;
+
+	if (dlist_is_empty(&finished))
+		return false;
+	transfer = dlist_container(HttpTransfer, node, dlist_pop_head_node(&finished));
+	transfer->is_listed = false;
+	*tag = transfer->tag;
+	*reply = transfer->reply;
+	return true;
+}
+
+/*
+ * Whether a call is connected to a public address.
+ */
+bool
+http_peer_is_public(const HttpTransfer *transfer)
+{
+	return transfer->reply->peer_is_public;
+}
+
+/*
+ * Ends a call wherever it is; one that is under way is cut.  Does nothing to one that was taken.
+ */
+void
+http_abort(HttpTransfer *transfer)
+{
+	sigset_t saved;
+
+	if (transfer->is_listed)
+		dlist_delete(&transfer->node);
+	transfer->is_listed = false;
+	block_signals(&saved);
+	detach(transfer, false);
+	restore_signals(&saved);
+	spill_end(transfer);
+}

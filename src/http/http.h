@@ -1,0 +1,98 @@
+/*
+ * http.h
+ *		HTTP calls that wait without blocking.
+ */
+#ifndef GENJOB_HTTP_H
+#define GENJOB_HTTP_H
+
+#include "nodes/pg_list.h"
+#include "port/atomics.h"
+
+#include "base/bytes.h"
+
+/* Bytes that went over the wire so far; may lie in shared memory. */
+typedef struct HttpMeter
+{
+	pg_atomic_uint64 sent;
+	pg_atomic_uint64 received;
+	pg_atomic_uint64 expected; /* of received, as the server says; 0: it does not say */
+} HttpMeter;
+
+typedef struct HttpHeader
+{
+	const char *name;
+	char *value;
+	const char *shown; /* in place of value to people, where value is a secret; else NULL */
+} HttpHeader;
+
+/*
+ * What to send.  Everything it points to must live as long as the transfer.
+ */
+typedef struct HttpRequest
+{
+	const char *method;
+	char *url;
+	char *shown_url;      /* as url, without secrets */
+	List *headers;        /* of HttpHeader */
+	List *secrets;        /* of char *: what the answer must not give away again */
+	List *secrets_base64; /* of char *: what base64 makes of them, wherever in it they stand */
+	char *body;
+	size_t body_len;
+
+	int64 timeout;                 /* ms, from start to last byte */
+	int64 connect_timeout;         /* ms */
+	size_t max_response;           /* bytes of body */
+	struct MemoryAccount *account; /* of its server, that the answer is counted for; or NULL */
+	const char *ca_file;           /* or NULL */
+	bool public_only;              /* never connects to a loopback or private address */
+	bool is_dispensable;           /* is rather cut than waited for when memory is full */
+} HttpRequest;
+
+/* How a transfer ended that got no complete answer. */
+typedef enum HttpError
+{
+	HTTP_OK,        /* it did get one, of whatever status */
+	HTTP_RESOLVE,   /* the name has no address */
+	HTTP_CONNECT,   /* nobody listens, or nobody answers, there */
+	HTTP_FORBIDDEN, /* the address is a private one, and only public ones are allowed */
+	HTTP_TLS,       /* the handshake failed */
+	HTTP_UNTRUSTED, /* the certificate does not verify */
+	HTTP_TIMEOUT,   /* connected, but no complete answer in time */
+	HTTP_CUT,       /* the connection ended before the answer did */
+	HTTP_GARBLED,   /* what came is not HTTP */
+	HTTP_TOO_LARGE, /* more than max_response */
+	HTTP_MEMORY,    /* no memory for the answer */
+	HTTP_OTHER
+} HttpError;
+
+/*
+ * What came back.  Lives in the memory context given to http_start().
+ */
+typedef struct HttpReply
+{
+	HttpError error;
+	char *error_text;     /* libcurl's words; empty when error is HTTP_OK */
+	bool sent;            /* bytes of the request have left; if not, nobody can have acted on it */
+	bool peer_is_private; /* the address that was tried last */
+	bool peer_is_public;  /* it is connected, and to a public one */
+	int status;           /* 0 when none came */
+	Bytes *headers;       /* as they came, of the last answer */
+	Bytes *body;          /* followed by a NUL byte that len does not count, once complete */
+} HttpReply;
+
+typedef struct HttpTransfer HttpTransfer;
+
+/* The dispatcher's event loop */
+extern void http_init(void);
+extern void http_meter_init(HttpMeter *meter);
+extern int http_wait_fd(void);
+extern long http_wait_ms(void);
+extern void http_work(void);
+
+extern HttpTransfer *http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner,
+								void *tag);
+extern bool http_take_finished(void **tag, HttpReply **reply);
+extern void http_abort(HttpTransfer *transfer);
+extern bool http_peer_is_public(const HttpTransfer *transfer);
+
+#endif /* GENJOB_HTTP_H */

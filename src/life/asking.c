@@ -1,0 +1,100 @@
+/*
+ * asking.c
+ *		How many questions about predictions are under way, and which is next.
+ *
+ * All servers share a number of questions, and each has some of its own besides, so that servers which answer none
+ * cannot take all.  Those of one server that may not be asked now wait in its line.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "life/asking.h"
+#include "schedule/schedule.h"
+
+#define MAX_ASKING 512           /* questions under way at a time, but for */
+#define OWN_ASKING 4             /* so many of each server, which are always let go */
+#define MAX_ASKING_EACH 64       /* of a server */
+#define MAX_POLLS_PER_SECOND 400 /* begun, of all servers */
+
+static Lines questions = {.waiting = DLIST_STATIC_INIT(questions.waiting)};
+static int64 poll_second = 0;
+static int polls_in_second = 0;
+
+/*
+ * Whether there is room for another question in this second.
+ */
+static bool
+second_has_room(MonoTime now)
+{
+	int64 second = now / USECS_PER_SEC;
+
+	if (second != poll_second)
+		polls_in_second = 0;
+	poll_second = second;
+	return polls_in_second < MAX_POLLS_PER_SECOND;
+}
+
+static bool
+may_ask(const Line *line, MonoTime now)
+{
+	return line->n_calls < OWN_ASKING ||
+		   (line->n_calls < MAX_ASKING_EACH && questions.n_calls < MAX_ASKING);
+}
+
+/*
+ * Has a job, whose time to ask has come, given by asking_next() when it may.
+ */
+void
+asking_line_up(Job *job)
+{
+	lines_join(&questions, &job->queue->questions, job);
+}
+
+/*
+ * The next job whose question may be begun now, or NULL.
+ */
+Job *
+asking_next(MonoTime now)
+{
+	Job *job = second_has_room(now) ? lines_take(&questions, may_ask, now) : NULL;
+
+	polls_in_second += job != NULL;
+	return job;
+}
+
+/*
+ * When asking_next() will have one, unless a question ends before; 0: not by itself.
+ */
+MonoTime
+asking_next_time(MonoTime now)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &questions.waiting)
+	{
+		const Line *line = dlist_container(Line, node, iter.cur);
+
+		if (!dlist_is_empty(unconstify(dlist_head *, &line->jobs)) && may_ask(line, now))
+			return second_has_room(now) ? now : (now / USECS_PER_SEC + 1) * USECS_PER_SEC;
+	}
+	return 0;
+}
+
+/*
+ * Counts a question that begins, until its call ends.
+ */
+void
+asking_begin(Job *job)
+{
+	lines_begin_call(&questions, &job->queue->questions, job);
+}
+
+/*
+ * How many of the calls under way only ask: to cut those loses nothing.
+ */
+int
+asking_count(void)
+{
+	return questions.n_calls;
+}

@@ -1,0 +1,190 @@
+/*
+ * download.c
+ *		Downloading the outputs of an answer that has them as URLs.
+ *
+ * One after another, and at once: many URLs end in minutes.  Where one has, the provider is asked once more.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/guard.h"
+#include "life/job.h"
+#include "protocol/words.h"
+#include "life/steps.h"
+
+#define MAX_DOWNLOAD_FAILURES 5
+#define MAX_REDIRECTS 3
+#define MAX_DELAY_US (30 * USECS_PER_SEC)     /* between two tries */
+#define MAX_OUTAGE_US (10 * USECS_PER_MINUTE) /* of the server that has the file */
+
+static Output *
+next_download(const Job *job)
+{
+	ListCell *cell;
+
+	foreach(cell, job->verdict->outputs)
+	{
+		Output *output = lfirst(cell);
+
+		if (output->data == NULL && output->url != NULL)
+			return output;
+	}
+	return NULL;
+}
+
+/*
+ * How many bytes the job's outputs may still have: together they are no more than one answer may be.
+ */
+static size_t
+room_for_outputs(const Job *job)
+{
+	size_t room = job->options->max_response;
+	ListCell *cell;
+
+	foreach(cell, job->verdict->outputs)
+	{
+		const Output *output = lfirst(cell);
+
+		room -= output->data != NULL ? Min(room, output->len) : 0;
+	}
+	return room;
+}
+
+/*
+ * Downloads the next output that is missing; when there is none, the job has its answer.
+ */
+void
+download_next(Job *job)
+{
+	Output *output = next_download(job);
+	RequestSource source = steps_request_source(job);
+	size_t room;
+
+	if (output == NULL)
+	{
+		job->verdict->kind = VERDICT_DONE;
+		steps_conclude(job, job->verdict);
+		return;
+	}
+	room = room_for_outputs(job);
+	if (room == 0)
+	{
+		ReplySource reply_source = steps_reply_source(job, NULL);
+
+		steps_fail(job, reply_describe_too_large(&reply_source));
+		return;
+	}
+	calls_prepare(job);
+	MemoryContextSwitchTo(job->call_context);
+	follow_begin(job, STEP_DOWNLOAD,
+				 request_download(&source, output->url, job->remote.is_private, room),
+				 ACTIVITY_DOWNLOADING);
+}
+
+/*
+ * Whether a download is tried once more, after a failure that may pass.  Nobody knows how long an outage lasts, and
+ * what is to be fetched is paid for: where the server does not answer, it is tried for as long as an attempt may take,
+ * or ten minutes.  An answer that there is no such file is believed sooner: it may have expired.
+ */
+static bool
+may_try_again(Job *job, const Verdict *verdict)
+{
+	MonoTime now = clock_mono();
+	bool is_answered = verdict->http_status == 404;
+
+	if (job->ask_failures++ == 0)
+		job->failing_since = now;
+	return job->ask_failures < MAX_DOWNLOAD_FAILURES ||
+		   (!is_answered && now < job->failing_since +
+									  Min(job->options->timeout * INT64CONST(1000), MAX_OUTAGE_US));
+}
+
+/*
+ * A download that did not bring its output.
+ */
+static void
+download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
+{
+	if (redirect != NULL && job->redirects >= MAX_REDIRECTS)
+		verdict->error =
+			psprintf("output could not be downloaded from %s: it was redirected more than %d times. Look whether the provider's files can be fetched at all.",
+					 job->http->shown_url, MAX_REDIRECTS);
+	if (redirect != NULL && job->redirects++ < MAX_REDIRECTS)
+	{
+		output->url = MemoryContextStrdup(job->context, redirect);
+		download_next(job);
+	}
+	else if (verdict->kind == VERDICT_FETCH && redirect == NULL && may_try_again(job, verdict))
+	{
+		job_enter(job, JOB_WAITING);
+		job->step = STEP_DOWNLOAD;
+		job_wake_at(job, clock_mono() + Min((USECS_PER_SEC << Min(job->ask_failures - 1, 10)) / 2,
+											MAX_DELAY_US));
+	}
+	else if (follow_can_be_asked(job) && !job->asked_again)
+	{
+		/* its URL may have expired: a fresh answer has a fresh one */
+		job->asked_again = true;
+		job->redirects = 0;
+		job->old_answer = job->verdict;
+		calls_prepare(job);
+		job->verdict = NULL;
+		job->ask_failures = 0;
+		job_enter(job, JOB_WAITING);
+		job->step = job->options->protocol.result ? STEP_RESULT : STEP_POLL;
+		job_wake_at(job, clock_mono());
+	}
+	else
+		steps_fail(job, MemoryContextStrdup(job->context, verdict->error));
+}
+
+/* A download that is judged. */
+typedef struct Download
+{
+	ReplySource source;
+	HttpReply *reply;
+	Output *output;
+	char *redirect;
+	Verdict *verdict;
+} Download;
+
+static void
+judge_download(void *arg)
+{
+	Download *download = arg;
+
+	download->verdict = reply_judge_download(&download->source, download->reply, download->output,
+											 &download->redirect);
+}
+
+/*
+ * Takes notice that a download has ended.
+ */
+void
+download_ended(Job *job, HttpReply *reply)
+{
+	Download download = {steps_reply_source(job, job->http), reply, next_download(job)};
+	char *error;
+
+	if (!guard_run(judge_download, &download, &error))
+	{
+		/* what it came to is not known: as if nothing had come */
+		download.redirect = NULL;
+		download.verdict = reply_unjudged(&download.source, reply, error);
+		download.verdict->kind = VERDICT_FETCH;
+	}
+	if (download.verdict->kind != VERDICT_DONE)
+	{
+		if (download.verdict->error != NULL)
+			words_mask(job->http, download.verdict->error, strlen(download.verdict->error));
+		bytes_clear(reply->body);
+		download_failed(job, download.output, download.verdict, download.redirect);
+		return;
+	}
+	job->ask_failures = job->redirects = 0;
+	download_next(job);
+}

@@ -1,0 +1,230 @@
+/*
+ * job.c
+ *		A claimed job in the dispatcher's memory: its memory contexts, its list, its way out.
+ */
+#include "postgres.h"
+
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#include "life/job.h"
+#include "schedule/schedule.h"
+
+/*
+ * A job that waits for its prediction fits into the first block; there may be ten thousands of them.  What is larger
+ * than a sixteenth of the largest block gets one of its own: the Job itself must not be.
+ */
+#define JOB_BLOCK ((Size) 2048)
+#define JOB_MAX_BLOCK ((Size) 16384)
+
+typedef struct JobEntry
+{
+	int64 id; /* key */
+	Job *job;
+} JobEntry;
+
+static dlist_head lists[JOB_STATES] = {
+	DLIST_STATIC_INIT(lists[JOB_CLAIMED]),   DLIST_STATIC_INIT(lists[JOB_CALLING]),
+	DLIST_STATIC_INIT(lists[JOB_SAVING]),    DLIST_STATIC_INIT(lists[JOB_WAITING]),
+	DLIST_STATIC_INIT(lists[JOB_REPORTING]), DLIST_STATIC_INIT(lists[JOB_CANCELLING]),
+};
+static int counts[JOB_STATES];
+static HTAB *jobs = NULL;
+static pairingheap *wakes = NULL; /* the job that is to be woken first on top */
+
+static int
+compare_wakes(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	const Job *left = pairingheap_const_container(Job, wake_node, a);
+	const Job *right = pairingheap_const_container(Job, wake_node, b);
+
+	if (left->wake_at == right->wake_at)
+		return 0;
+	return left->wake_at < right->wake_at ? 1 : -1;
+}
+
+static void
+create_tables(void)
+{
+	HASHCTL control = {.keysize = sizeof(int64), .entrysize = sizeof(JobEntry)};
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+
+	jobs = hash_create("genjob jobs", 1024, &control, HASH_ELEM | HASH_BLOBS);
+	wakes = pairingheap_allocate(compare_wakes, NULL);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * A new job in the state JOB_CLAIMED; all but its id is the caller's to fill in.
+ */
+Job *
+job_create(int64 id)
+{
+	MemoryContext context = GenerationContextCreate(TopMemoryContext, "genjob job", JOB_BLOCK,
+													ALLOCSET_SMALL_INITSIZE, JOB_MAX_BLOCK);
+	Job *job = MemoryContextAllocZero(context, sizeof(Job));
+	JobEntry *entry;
+
+	if (jobs == NULL)
+		create_tables();
+	job->context = context;
+	job->input_context = AllocSetContextCreate(context, "genjob input", ALLOCSET_SMALL_SIZES);
+	job->id = id;
+	http_meter_init(&job->meter);
+	dlist_push_tail(&lists[JOB_CLAIMED], &job->node);
+	counts[JOB_CLAIMED]++;
+	entry = hash_search(jobs, &id, HASH_ENTER, NULL);
+	entry->job = job;
+	return job;
+}
+
+/*
+ * Ends what the job still has under way.
+ */
+void
+job_end_calls(Job *job)
+{
+	if (job->transfer != NULL)
+		http_abort(job->transfer);
+	if (job->probe != NULL)
+		http_abort(job->probe);
+	job->transfer = job->probe = NULL;
+	lines_end_call(job);
+	job_stop_waking(job);
+}
+
+/*
+ * Makes the job unknown by its id, so that another attempt may have it.
+ */
+void
+job_forget_id(Job *job)
+{
+	if (job_find(job->id) == job)
+		hash_search(jobs, &job->id, HASH_REMOVE, NULL);
+}
+
+/*
+ * Ends what the job still has under way and frees it.
+ */
+void
+job_destroy(Job *job)
+{
+	job_end_calls(job);
+	limits_leave(&job->place);
+	if (job->queue != NULL)
+		job->queue->n_jobs--;
+	if (job->stored_at != NULL)
+		job->stored_at->n_stored_cancels--;
+	dlist_delete(&job->node);
+	counts[job->state]--;
+	job_forget_id(job);
+	if (job->activity != NULL)
+		shmem_activity_remove(job->activity);
+	server_release(job->server);
+	MemoryContextDelete(job->context);
+	memory_unfavour(job);
+}
+
+/*
+ * Moves the job to another state: the only way to do so.  One whose calls are over, or only tell the
+ * provider to stop, leaves its place at the server.
+ */
+void
+job_enter(Job *job, JobState state)
+{
+	if (state == JOB_REPORTING || state == JOB_CANCELLING)
+		limits_leave(&job->place);
+	dlist_delete(&job->node);
+	counts[job->state]--;
+	job->state = state;
+	dlist_push_tail(&lists[state], &job->node);
+	counts[state]++;
+}
+
+/*
+ * The claimed job of that id, or NULL.
+ */
+Job *
+job_find(int64 id)
+{
+	JobEntry *entry = jobs ? hash_search(jobs, &id, HASH_FIND, NULL) : NULL;
+
+	return entry ? entry->job : NULL;
+}
+
+int
+job_count(JobState state)
+{
+	return counts[state];
+}
+
+int
+job_count_in_flight(void)
+{
+	return counts[JOB_CALLING] + counts[JOB_SAVING] + counts[JOB_WAITING];
+}
+
+/*
+ * How much memory the requests take of the jobs that a queue's server runs.
+ */
+size_t
+job_request_bytes(const ServerQueue *queue)
+{
+	size_t bytes = 0;
+	int state;
+	dlist_iter iter;
+
+	for (state = 0; state < JOB_STATES; state++)
+	{
+		dlist_foreach(iter, &lists[state])
+		{
+			const Job *job = dlist_container(Job, node, iter.cur);
+
+			if (job->queue != queue)
+				continue;
+			bytes += job->input_share ? job->input_share->bytes : 0;
+			bytes += job->request_share ? job->request_share->bytes : 0;
+		}
+	}
+	return bytes;
+}
+
+dlist_head *
+job_list(JobState state)
+{
+	return &lists[state];
+}
+
+/* ---------- alarms ---------- */
+
+/*
+ * Has the job come up in job_next_to_wake() at that time, instead of any other.
+ */
+void
+job_wake_at(Job *job, MonoTime when)
+{
+	job_stop_waking(job);
+	job->wake_at = when;
+	job->is_waking = true;
+	pairingheap_add(wakes, &job->wake_node);
+}
+
+void
+job_stop_waking(Job *job)
+{
+	if (job->is_waking)
+		pairingheap_remove(wakes, &job->wake_node);
+	job->is_waking = false;
+	lines_leave(job);
+}
+
+/*
+ * The job that is to be woken first, or NULL.
+ */
+Job *
+job_next_to_wake(void)
+{
+	if (wakes == NULL || pairingheap_is_empty(wakes))
+		return NULL;
+	return pairingheap_container(Job, wake_node, pairingheap_first(wakes));
+}

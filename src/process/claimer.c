@@ -1,0 +1,593 @@
+/*
+ * claimer.c
+ *		Finding and claiming jobs: when there is a reason to look at the database, and what to look for.
+ *
+ * One transaction takes in what changed, claims what there is room for, and fails what can never be
+ * run.  Only when it has committed are the calls begun.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "process/claimer.h"
+#include "base/clock.h"
+#include "schedule/putoff.h"
+#include "base/marker.h"
+#include "queue/queue.h"
+#include "schedule/schedule.h"
+#include "base/settings.h"
+#include "process/spool.h"
+#include "shared/standby.h"
+#include "life/steps.h"
+#include "queue/trouble.h"
+#include "process/unstarted.h"
+
+#define CLAIM_BATCH 500
+#define MAX_QUICK_TROUBLES 5 /* rows in a row that raise errors, before it is taken easy */
+
+static int max_calls; /* that this process has descriptors for */
+
+/* What the next transaction has to look at */
+static News news;
+static bool look_at_extension = true;
+static TimestampTz scan_since =
+	DT_NOBEGIN; /* the queue is to be read from that run_at on; DT_NOEND: it is known */
+static bool scanning = false; /* that has begun, and goes on */
+static MonoTime orphans_at =
+	DT_NOBEGIN;                    /* orphans are to be looked for then; DT_NOEND: there are none */
+static MonoTime more_orphans_at;   /* the same, if the present transaction commits */
+static bool spool_is_read = false; /* what an earlier dispatcher has left */
+static bool weights_changed = true;
+static bool absent = false;        /* this database has no extension */
+static bool other_version = false; /* it has one that this library cannot serve */
+static TimestampTz due_read;       /* run_at up to here has been read */
+static MonoTime next_rescan;
+
+/* Trouble with the database */
+static int claim_batch = CLAIM_BATCH;
+static int troubles = 0; /* failed claim transactions in a row */
+static MonoTime trouble_until = 0;
+static int fail_troubles = 0;
+static MonoTime fail_until =
+	0; /* until then no job is failed that was never started: the last try raised an error */
+
+/*
+ * Prepares for the first look, which is at everything.
+ */
+void
+claimer_init(int descriptors)
+{
+	max_calls = descriptors;
+	news.untold = (Untold){DT_NOEND, DT_NOEND};
+	next_rescan = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
+}
+
+/*
+ * Obeys settings that were reloaded.
+ */
+void
+claimer_reconfigured(void)
+{
+	MonoTime next = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
+
+	next_rescan = Min(next_rescan, next);
+}
+
+/*
+ * Whether the last look failed.
+ */
+bool
+claimer_is_troubled(void)
+{
+	return trouble_until != 0;
+}
+
+/*
+ * Whether the last look found that this database has no extension.
+ */
+bool
+claimer_found_nothing(void)
+{
+	return absent;
+}
+
+/* What a claim transaction tried. */
+typedef struct Claim
+{
+	Turn turns[CLAIM_BATCH];
+	int n;
+	int refused; /* of these, that found no room in memory */
+} Claim;
+
+/*
+ * How many more calls there may be in all.
+ */
+static int
+room(void)
+{
+	/* it could not begin */
+	if (!standby_has_all())
+		return 0;
+	/* results that cannot be written take places too: nothing is bought that has nowhere to go */
+	return Min(genjob_max_in_flight - job_count_in_flight(),
+			   max_calls - job_count(JOB_CALLING) - cancel_count_calls()) -
+		   job_count(JOB_REPORTING);
+}
+
+/*
+ * Looks at the extension, if it may have changed.  False when there is nothing to serve.
+ */
+static bool
+check_extension(void)
+{
+	QueuePresence presence;
+
+	if (!look_at_extension)
+		return true;
+	presence = queue_look();
+	absent = presence == QUEUE_ABSENT;
+	other_version = presence == QUEUE_OTHER_VERSION;
+	/* what is told until there is something to serve is read from the table then */
+	if (presence != QUEUE_PRESENT)
+		scan_since = DT_NOBEGIN;
+	if (other_version)
+		shmem_set_my_error(
+			"the extension is not of version " GENJOB_VERSION
+			", as the loaded library is: run ALTER EXTENSION genjob UPDATE, or restart the server if the library on disk is newer");
+	if (presence == QUEUE_PRESENT)
+		look_at_extension = false;
+	return presence == QUEUE_PRESENT;
+}
+
+/*
+ * Begins to read the queue again as far as is needed, or goes on with it.  One scan is ended before the next begins.
+ */
+static void
+read_again(TimestampTz now)
+{
+	scan_since = Min(scan_since, news.untold.since);
+	if (news.untold.expiry != DT_NOEND && news.untold.since != DT_NOBEGIN)
+		queue_note_expiry(news.untold.expiry);
+	if (scan_since == DT_NOBEGIN)
+		queue_read_claimed(now);
+	if (!scanning && scan_since != DT_NOEND)
+	{
+		queue_scan_begin(scan_since, now);
+		scanning = true;
+		scan_since = DT_NOEND;
+	}
+	if (scanning)
+		scanning = queue_scan();
+}
+
+/*
+ * Takes up what an earlier dispatcher has left: answers first, then calls that were under way.
+ */
+static void
+take_up_orphans(void)
+{
+	queue_put_condemned_aside();
+	if (!spool_is_read)
+		spool_load();
+	spool_is_read = true;
+	more_orphans_at = queue_read_orphans();
+	if (more_orphans_at == 0)
+		more_orphans_at = DT_NOEND;
+}
+
+static void
+read_queue(TimestampTz now)
+{
+	ScheduleTimes *times = &schedule_times;
+
+	more_orphans_at = orphans_at;
+	if (orphans_at <= clock_mono())
+	{
+		take_up_orphans();
+		queue_forget_cancels();
+	}
+	queue_read_cancels();
+	if (weights_changed)
+		queue_read_weights();
+	weights_changed = false;
+	if (news.n_ids > 0)
+		queue_read_changed(news.ids, news.n_ids, now);
+	/* the clock was set back */
+	if (now < due_read)
+		times->due = queue_next_due(now);
+	if (times->due != 0 && times->due <= now)
+	{
+		if (!queue_read_due(due_read, now))
+			scan_since = Min(scan_since, due_read);
+		times->due = queue_next_due(now);
+	}
+	read_again(now);
+	due_read = now;
+}
+
+/*
+ * Looks again at jobs that were put off, and at those that were kept for their own servers, of as many as these may be
+ * given.
+ */
+static void
+look_again(TimestampTz now, MonoTime mono)
+{
+	int64 ids[CLAIM_BATCH];
+	int n = putoff_take(ids, CLAIM_BATCH, mono);
+
+	n += schedule_release(ids + n, CLAIM_BATCH - n, mono);
+	if (n > 0)
+		queue_read_changed(ids, n, now);
+}
+
+static void
+claim_work(void *arg)
+{
+	Claim *claim = arg;
+	TimestampTz now = clock_now();
+	MonoTime mono = clock_mono();
+	int n;
+
+	if (!check_extension())
+		return;
+	read_queue(now);
+	schedule_refresh();
+	look_again(now, mono);
+	do
+	{
+		queue_fill(now);
+		n = schedule_take(claim->turns + claim->n, claim_batch - claim->n, room() - claim->n, mono);
+		claim->n += n;
+		claim->n -= n - queue_keep_home(claim->turns + claim->n - n, n);
+	} while (n > 0 && claim->n < claim_batch && lanes_next_hungry(NULL) != NULL);
+	if (claim->n > 0)
+		claim->refused = queue_claim(claim->turns, claim->n, now);
+}
+
+/*
+ * Forgets what the present transaction has claimed: not what waits for a standby.
+ */
+static void
+destroy_claimed(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
+	{
+		Job *job = dlist_container(Job, node, iter.cur);
+
+		if (job->is_committed)
+			continue;
+		if (job->request != NULL)
+			limits_give_back(&job->place); /* the others have taken no token */
+		job_destroy(job);
+	}
+}
+
+/*
+ * A claim transaction failed.  The picture in memory may be wrong now: it is read again.  If one row is
+ * the cause, claiming one by one finds it, and it is left alone for a while.
+ */
+static void
+claim_failed(Claim *claim, const ErrorData *error)
+{
+	bool is_found = claim->n == 1 && trouble_is_of_row(error);
+	int i;
+
+	marker_end();
+	if (is_found)
+		trouble_show_job(TROUBLE_CLAIM, claim->turns[0].id, claim->turns[0].home->stats, error);
+	else
+		trouble_show(TROUBLE_CLAIM, error);
+	destroy_claimed();
+	for (i = 0; i < claim->n; i++)
+		limits_give_back(&claim->turns[i].place);
+	if (is_found)
+		schedule_put_off(claim->turns[0].id, clock_mono() + TROUBLE_MAX_MS * INT64CONST(1000),
+						 true);
+	claim_batch = 1;
+	look_at_extension = weights_changed = true;
+	orphans_at = DT_NOBEGIN;
+	scan_since = DT_NOBEGIN;
+	scanning = false;
+	if (!is_found || troubles++ > MAX_QUICK_TROUBLES)
+		trouble_until = clock_mono() + trouble_backoff_us(troubles++);
+	shmem_set_my_state(WORKER_TROUBLED);
+}
+
+static void
+acquit_work(void *arg)
+{
+	queue_acquit_put_aside();
+}
+
+/*
+ * Lets go of jobs that were put aside.
+ */
+static void
+acquit_put_aside(void)
+{
+	Suspect suspect;
+	ErrorData *error;
+	int i = 0;
+
+	if (marker_next_condemned(&i, &suspect) &&
+		!queue_transact("putting jobs aside", acquit_work, NULL, &error))
+		trouble_show(TROUBLE_FAIL, error);
+}
+
+/*
+ * Has orphans looked for: there is one that is no Job in memory.
+ */
+void
+claimer_expect_orphans(void)
+{
+	orphans_at = DT_NOBEGIN;
+}
+
+static void
+forget_news(void)
+{
+	news.n_ids = 0;
+	news.untold = (Untold){DT_NOEND, DT_NOEND};
+	news.recheck = false;
+}
+
+/* ---------- what can never be run ---------- */
+
+/*
+ * When there may be jobs that have expired, or have no server; 0: it is not known.
+ */
+static MonoTime
+next_failing(void)
+{
+	MonoTime earliest = Max(fail_until, 1);
+
+	if (schedule_next_without_server() != NULL)
+		return earliest;
+	return schedule_times.expiry != 0 ? Max(clock_mono_at(schedule_times.expiry), earliest) : 0;
+}
+
+static bool
+must_fail(MonoTime now)
+{
+	return next_failing() != 0 && next_failing() <= now;
+}
+
+static void
+expire_work(void *arg)
+{
+	TimestampTz now = *(TimestampTz *) arg;
+
+	if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
+		queue_expire(now);
+}
+
+/* The next ones with the next transaction: there may be many. */
+static void
+fail_work(void *arg)
+{
+	TimestampTz now = *(TimestampTz *) arg;
+	ServerQueue *queue = schedule_next_without_server();
+
+	if (queue != NULL && queue_fail_waiting(NameStr(queue->name), queue->complaint, now) == 0)
+		schedule_drop(queue);
+}
+
+/*
+ * Goes on after a statement that was to fail many jobs has failed itself; false if that does not help.
+ */
+static bool
+fail_singly(QueueWork work, TimestampTz now)
+{
+	ServerQueue *queue = work == fail_work ? schedule_next_without_server() : NULL;
+
+	if (work == fail_work && queue == NULL)
+		return true;
+	return unstarted_fail_singly(queue, now);
+}
+
+/*
+ * Fails jobs that can never be run.  A row that raises an error then (others' triggers fire) must not keep those that
+ * can from being claimed, so this has transactions of its own.
+ */
+static void
+fail_unstarted(void)
+{
+	static const QueueWork works[] = {expire_work, fail_work};
+	TimestampTz now = clock_now();
+	bool failed = false;
+	ErrorData *error;
+	int i;
+
+	if (!must_fail(clock_mono()))
+		return;
+	for (i = 0; i < lengthof(works); i++)
+	{
+		if (queue_transact("failing jobs that cannot be run", works[i], &now, &error))
+			continue;
+		if (trouble_is_of_row(error) && fail_singly(works[i], now))
+			continue;
+		trouble_show(TROUBLE_FAIL, error);
+		/* those that were taken off the schedule are queued again */
+		scan_since = DT_NOBEGIN;
+		failed = true;
+	}
+	fail_until = failed ? clock_mono() + trouble_backoff_us(fail_troubles) : 0;
+	fail_troubles = failed ? fail_troubles + 1 : 0;
+}
+
+/* ---------- when ---------- */
+
+/*
+ * Whether there is a reason for a claim transaction now.  An idle dispatcher has none.
+ */
+bool
+claimer_must_look(MonoTime now)
+{
+	const ScheduleTimes *times = &schedule_times;
+
+	if (trouble_until > now)
+		return false;
+	if (times->rescan != 0 && times->rescan <= now)
+	{
+		scan_since = DT_NOBEGIN;
+		schedule_times.rescan = 0;
+	}
+	if (next_rescan <= now)
+	{
+		if (other_version)
+			news.recheck = true;
+		else
+			queue_sweep_begin(clock_now());
+		next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
+	}
+	if (other_version)
+		return news.recheck || news.untold.since != DT_NOEND || news.n_ids > 0;
+	return look_at_extension || orphans_at <= now || queue_must_read_cancels() ||
+		   scan_since != DT_NOEND || scanning || must_fail(now) || news.n_ids > 0 ||
+		   news.untold.since != DT_NOEND || news.recheck ||
+		   (putoff_next() != 0 && putoff_next() <= now) ||
+		   (times->due != 0 && times->due <= clock_now()) || schedule_can_take(room(), now);
+}
+
+/*
+ * Starts what is claimed, once the claim is with the standbys, too.  What was begun by an earlier process need not wait.
+ */
+void
+claimer_start(void)
+{
+	bool may_begin = standby_has_all();
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
+	{
+		Job *job = dlist_container(Job, node, iter.cur);
+
+		job->is_committed = true;
+		if (may_begin || job->request == NULL)
+			steps_start(job);
+	}
+}
+
+/*
+ * Has those queued again that are claimed and wait for a standby: this dispatcher leaves, and the next one could not know
+ * that their calls never began.
+ */
+void
+claimer_give_back(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
+	{
+		Job *job = dlist_container(Job, node, iter.cur);
+
+		if (job->request != NULL)
+			steps_give_back(job);
+	}
+}
+
+/*
+ * Looks at what has changed, claims what there is room for, and starts it.
+ */
+void
+claimer_claim(void)
+{
+	Claim *claim = palloc(sizeof(Claim));
+	ErrorData *error;
+
+	claim->n = claim->refused = 0;
+	look_at_extension |= news.recheck;
+	weights_changed |= news.recheck;
+	if (!queue_transact("claiming jobs", claim_work, claim, &error))
+	{
+		claim_failed(claim, error);
+		return;
+	}
+	forget_news();
+	marker_end();
+	if (!look_at_extension && orphans_at == DT_NOBEGIN)
+		acquit_put_aside();
+	if (!look_at_extension)
+		orphans_at = more_orphans_at;
+	troubles = 0;
+	trouble_until = 0;
+	/* of those that memory holds back, few more are tried than it has room for */
+	claim_batch =
+		claim->refused > 0 ? Max(claim->n - claim->refused, 1) : Min(claim_batch * 2, CLAIM_BATCH);
+	claimer_start();
+	if (!look_at_extension)
+		fail_unstarted();
+}
+
+/*
+ * Looks for jobs that no commit told of, if it is time to.
+ */
+void
+claimer_sweep(MonoTime now)
+{
+	if (!look_at_extension && trouble_until <= now && queue_sweep_next() != 0 &&
+		queue_sweep_next() <= now)
+		queue_sweep(clock_now());
+}
+
+/*
+ * Shows what each server may be given now, and why it is not more.
+ */
+void
+claimer_show(void)
+{
+	schedule_show(room(), clock_mono());
+}
+
+/*
+ * Takes over what this dispatcher has been told.
+ */
+void
+claimer_take_news(void)
+{
+	static News fresh;
+
+	shmem_take_news(&fresh);
+	news.untold.since = Min(news.untold.since, fresh.untold.since);
+	news.untold.expiry = Min(news.untold.expiry, fresh.untold.expiry);
+	news.recheck |= fresh.recheck;
+	if (fresh.n_ids > SHMEM_NEWS_MAX - news.n_ids)
+		news.untold.since = DT_NOBEGIN;
+	else
+	{
+		memcpy(news.ids + news.n_ids, fresh.ids, fresh.n_ids * sizeof(int64));
+		news.n_ids += fresh.n_ids;
+	}
+}
+
+/*
+ * When the queue has to be looked at, if nobody tells of anything before.
+ */
+MonoTime
+claimer_next_look(MonoTime now)
+{
+	MonoTime due = schedule_times.due != 0 ? clock_mono_at(schedule_times.due) : 0;
+	MonoTime times[] = {due,           next_failing(),     schedule_times.rescan,
+						putoff_next(), queue_sweep_next(), schedule_next_change(now)};
+	MonoTime next = next_rescan;
+	int i;
+
+	if (!standby_has_all())
+		schedule_note_time(&next, now + STANDBY_LOOK_MS * INT64CONST(1000));
+	if (trouble_until > now)
+		return trouble_until;
+	if (other_version)
+		return next;
+	if (scan_since != DT_NOEND || scanning || schedule_can_take(room(), now))
+		return now;
+	if (orphans_at != DT_NOEND)
+		schedule_note_time(&next, Max(orphans_at, now));
+	for (i = 0; i < lengthof(times); i++)
+	{
+		if (times[i] != 0)
+			schedule_note_time(&next, times[i]);
+	}
+	return next;
+}

@@ -1,0 +1,410 @@
+/*
+ * dispatcher.c
+ *		The process that runs the jobs of one database.
+ *
+ * Its loop: collect the answers that have come, report them, claim what there is room for, send it,
+ * and wait for one thing out of three: its latch, the postmaster's death, and the one descriptor that
+ * stands for all calls.  At most two transactions are needed a turn, and none is open in the wait.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+#include <sys/resource.h>
+
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/sinval.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "life/asking.h"
+#include "process/claimer.h"
+#include "base/clock.h"
+#include "base/compat.h"
+#include "process/dispatcher.h"
+#include "queue/environment.h"
+#include "base/guard.h"
+#include "base/marker.h"
+#include "base/memory.h"
+#include "queue/queue.h"
+#include "process/reporter.h"
+#include "schedule/schedule.h"
+#include "base/settings.h"
+#include "process/spool.h"
+#include "life/steps.h"
+
+#define COLLECT_MS 10        /* for reading answers, before anything else is looked at */
+#define SPARE_DESCRIPTORS 32 /* for libraries, on top of what PostgreSQL keeps for files */
+
+static WaitEventSet *wait_set;
+static uint32 wait_event;
+static MemoryContext turn_context;
+
+/* Leaving */
+static MonoTime leave_at = 0; /* of clock_uptime(): a stall does not put it off; 0: not leaving */
+static bool drops_database = false;
+
+/* ---------- the process ---------- */
+
+/*
+ * What is told to a server must not be forgotten by a crash of ours: a claim is on disk before its
+ * call begins.
+ */
+static void
+insist_on_durability(void)
+{
+	if (strcmp(GetConfigOption("synchronous_commit", false, false), "off") == 0)
+		SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/*
+ * Raises the soft limit on open files to the hard one, and finds how many calls that leaves room for.
+ */
+static int
+raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		limit.rlim_cur = limit.rlim_max = 1024;
+	if (limit.rlim_cur < limit.rlim_max)
+	{
+		rlim_t soft = limit.rlim_cur;
+
+		limit.rlim_cur = limit.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+			limit.rlim_cur = soft;
+	}
+	return Max((int) Min(limit.rlim_cur, 1000000) - max_safe_fds - SPARE_DESCRIPTORS, 16);
+}
+
+/*
+ * Of what SIGINT stands for, only lock_timeout and the limits that genjob sets itself are obeyed: pg_cancel_backend()
+ * would put off a job, or a result, and there is no query of a user's to cancel.
+ */
+static void
+cancel_for_timeout(SIGNAL_ARGS)
+{
+	if (get_timeout_indicator(LOCK_TIMEOUT, false) ||
+		get_timeout_indicator(STATEMENT_TIMEOUT, false))
+		StatementCancelHandler(postgres_signal_arg);
+}
+
+static volatile sig_atomic_t stop_requested_at = 0; /* seconds of clock_uptime() */
+
+static void
+stop(SIGNAL_ARGS)
+{
+	if (stop_requested_at == 0)
+		stop_requested_at = (sig_atomic_t) (clock_uptime() / USECS_PER_SEC + 1);
+	SignalHandlerForShutdownRequest(postgres_signal_arg);
+}
+
+/*
+ * When a transaction must have ended, so that the server can stop, or this process leave; 0: it need not.
+ */
+static MonoTime
+deadline(void)
+{
+	if (leave_at != 0)
+		return leave_at + USECS_PER_SEC;
+	if (stop_requested_at == 0)
+		return 0;
+	return (stop_requested_at + genjob_shutdown_grace + INT64CONST(1)) * USECS_PER_SEC;
+}
+
+static void
+start_process(int slot)
+{
+	Oid database;
+
+	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(database));
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, stop);
+	pqsignal(SIGINT, cancel_for_timeout);
+	BackgroundWorkerUnblockSignals();
+	shmem_slot_attach(slot);
+	environment_fix_settings();
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+
+	queue_init(deadline);
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_SESSION);
+	environment_fix_session();
+	insist_on_durability();
+	clock_init();
+	guard_init();
+	memory_init();
+	http_init();
+	turn_context = AllocSetContextCreate(TopMemoryContext, "genjob turn", ALLOCSET_DEFAULT_SIZES);
+	wait_event = compat_wait_event("GenjobDispatcherMain");
+	wait_set = compat_create_wait_event_set(3);
+	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, http_wait_fd(), NULL, NULL);
+}
+
+/* ---------- leaving ---------- */
+
+/*
+ * Decides whether and when to leave: with grace for the calls in flight, unless the database is about
+ * to be dropped.
+ */
+static void
+consider_leaving(void)
+{
+	MonoTime now = clock_uptime();
+	bool at_once = false;
+	bool held = shmem_is_held(MyDatabaseId, &at_once);
+
+	if (leave_at == 0 && (ShutdownRequestPending || !genjob_enabled || held))
+	{
+		leave_at = now + genjob_shutdown_grace * USECS_PER_SEC;
+		reporter_hurry();
+		shmem_set_my_state(WORKER_STOPPING);
+	}
+	if (at_once)
+		leave_at = now;
+	drops_database = at_once;
+}
+
+/*
+ * What would be lost, or paid for again, if this process left now.  Calls that only ask are not.
+ */
+static int
+count_unfinished(void)
+{
+	return job_count(JOB_CALLING) - asking_count() + job_count(JOB_SAVING) +
+		   job_count(JOB_REPORTING) + cancel_count_unfinished();
+}
+
+static bool
+may_leave(void)
+{
+	return claimer_found_nothing() ||
+		   (leave_at != 0 && (leave_at <= clock_uptime() || count_unfinished() == 0));
+}
+
+/* ---------- the loop ---------- */
+
+/*
+ * Moves all calls on, and the jobs of those that have ended: as many as can be done in a time in which other
+ * answers may wait.  For the rest http_wait_ms() lets nobody sleep.
+ */
+static void
+collect_answers(void)
+{
+	MonoTime enough;
+	void *job;
+	HttpReply *reply;
+
+	http_work();
+	enough = clock_uptime() + COLLECT_MS * INT64CONST(1000);
+	while (http_take_finished(&job, &reply))
+	{
+		follow_answered(job, reply);
+		if (clock_uptime() >= enough)
+			break;
+	}
+}
+
+static void
+turn(void)
+{
+	collect_answers();
+	claimer_take_news();
+	consider_leaving();
+	reporter_write();
+	if (leave_at == 0 && claimer_must_look(clock_mono()))
+		claimer_claim();
+	if (leave_at == 0)
+	{
+		claimer_start();
+		claimer_sweep(clock_mono());
+		follow_wake(clock_mono());
+	}
+	cancel_work(clock_mono());
+	collect_answers();
+}
+
+/*
+ * What large bodies take of the memory, to be shown; nothing where there are none.
+ */
+static char *
+describe_memory(void)
+{
+	return memory_held() == 0 ? "" : psprintf(", %zu kB of bodies", memory_held() / 1024);
+}
+
+static void
+show_state(void)
+{
+	int calls = job_count_in_flight();
+
+	claimer_show();
+	pgstat_report_activity(STATE_IDLE, psprintf("%d call%s in flight%s", calls,
+												calls == 1 ? "" : "s", describe_memory()));
+	if (leave_at == 0 && !claimer_is_troubled())
+		shmem_set_my_state(reporter_is_blocked() ? WORKER_BLOCKED
+						   : calls > 0           ? WORKER_BUSY
+												 : WORKER_IDLE);
+}
+
+/*
+ * How many ms the dispatcher may sleep.
+ */
+static long
+wait_ms(void)
+{
+	MonoTime now = clock_mono();
+	MonoTime next = leave_at != 0 ? 0 : claimer_next_look(now);
+	MonoTime wake_due = leave_at != 0 ? 0 : follow_next_wake();
+	MonoTime cancel_due = cancel_next(now);
+	MonoTime report_due = reporter_next();
+	long leave_ms = leave_at != 0 ? clock_ms_between(clock_uptime(), leave_at) : INT_MAX;
+	long http_ms = http_wait_ms();
+	long ms;
+
+	if (report_due != 0)
+		schedule_note_time(&next, report_due);
+	if (wake_due != 0)
+		schedule_note_time(&next, wake_due);
+	if (cancel_due != 0)
+		schedule_note_time(&next, cancel_due);
+	ms = next != 0 ? clock_real_ms(now, next) : leave_ms;
+	ms = Min(ms, leave_ms);
+	return http_ms >= 0 ? Min(ms, http_ms) : ms;
+}
+
+static void
+wait(void)
+{
+	WaitEvent events[3];
+	long ms = wait_ms();
+	int n;
+	int i;
+
+	clock_attended(ms);
+	n = WaitEventSetWait(wait_set, ms, events, lengthof(events), wait_event);
+	clock_attended(0);
+	for (i = 0; i < n; i++)
+	{
+		if (events[i].events & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+	}
+	CHECK_FOR_INTERRUPTS();
+	if (catchupInterruptPending)
+		ProcessCatchupInterrupt();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		insist_on_durability();
+		claimer_reconfigured();
+	}
+}
+
+static void
+lock_work(void *arg)
+{
+	*(bool *) arg = queue_lock_database();
+}
+
+/*
+ * Makes sure that no other dispatcher serves this database; if one does, ends this process, which the
+ * launcher starts again later.
+ */
+static void
+lock_database(void)
+{
+	bool locked = false;
+	ErrorData *error;
+
+	if (!queue_transact("starting", lock_work, &locked, &error))
+		ThrowErrorData(error);
+	if (!locked)
+		ereport(FATAL, (errcode(ERRCODE_OBJECT_IN_USE),
+						errmsg("another genjob dispatcher serves this database")));
+}
+
+/*
+ * Moves on the jobs of all calls that have ended.
+ */
+static void
+collect_last_answers(void)
+{
+	void *job;
+	HttpReply *reply;
+
+	http_work();
+	while (http_take_finished(&job, &reply))
+		follow_answered(job, reply);
+}
+
+/*
+ * Whether there is time for one more transaction, for all that is known of it.
+ */
+static bool
+may_write(void)
+{
+	return deadline() == 0 || clock_uptime() < deadline();
+}
+
+/*
+ * Writes what can be written before this process leaves; what cannot be is left to the next one, unless there will be
+ * none.
+ */
+static void
+report_all(void)
+{
+	int left = INT_MAX;
+	int unwritten;
+
+	claimer_give_back();
+	reporter_hurry();
+	/* what was saved may have to be reported next */
+	while ((unwritten = 2 * job_count(JOB_SAVING) + job_count(JOB_REPORTING)) > 0 &&
+		   unwritten < left && may_write())
+	{
+		left = unwritten;
+		reporter_write();
+	}
+	if (drops_database)
+		spool_discard();
+	else
+		spool_write();
+}
+
+/*
+ * Entry point of the background worker.
+ */
+void
+genjob_dispatcher_main(Datum slot)
+{
+	start_process(DatumGetInt32(slot));
+	claimer_init(raise_descriptor_limit());
+	MemoryContextSwitchTo(turn_context);
+	lock_database();
+	marker_init();
+	spool_init();
+	for (;;)
+	{
+		turn();
+		if (may_leave())
+			break;
+		show_state();
+		MemoryContextReset(turn_context);
+		wait();
+	}
+	collect_last_answers();
+	report_all();
+	shmem_set_my_state(claimer_found_nothing() ? WORKER_ABSENT : WORKER_STOPPED);
+	proc_exit(0);
+}

@@ -1,0 +1,487 @@
+/*
+ * spool.c
+ *		Results that outlive the dispatcher which could not write them.
+ *
+ * A dispatcher that has to end while the tables refuse what it has (rows are locked, a standby is away) leaves the
+ * verdicts of its jobs, and the names of predictions, in a file: pg_genjob/DATABASE.spool in the data directory.
+ * The next dispatcher of the database makes Jobs of it again before it takes up orphans, and writes them as it
+ * writes all others: each over its own attempt.  The file is removed when the last of these jobs is settled.
+ *
+ * No WAL speaks of the file, but a base backup copies it.  So what it says is believed only of a row that is still
+ * running in that attempt under that Idempotency-Key.
+ *
+ * The file: a SpoolHeader, then for each job a RecordHeader and its fields, integers in the order of this machine,
+ * texts with their length before them.
+ */
+#include "postgres.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "port/pg_crc32c.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+
+#include "base/datafile.h"
+#include "base/guard.h"
+#include "life/job.h"
+#include "queue/queue.h"
+#include "process/spool.h"
+#include "process/spoolfields.h"
+#include "life/steps.h"
+
+#define SPOOL_MAGIC UINT64CONST(0x67656e6a6f625350) /* "genjobSP" */
+#define SPOOL_VERSION 1 /* another one where the fields change, or VerdictKind does */
+#define RECORD_MAGIC 0x67726563
+
+typedef struct SpoolHeader
+{
+	uint64 magic;
+	uint32 version;
+	uint32 database;
+	uint64 system_identifier;
+} SpoolHeader;
+
+typedef struct RecordHeader
+{
+	uint32 magic;
+	pg_crc32c crc; /* of the fields */
+	uint64 len;    /* of the fields */
+} RecordHeader;
+
+static int n_pending = 0; /* jobs of the file that are not settled */
+static bool is_written = false;
+
+/* ---------- writing ---------- */
+
+static void
+write_job(SpoolStream *file, Job *job)
+{
+	SpooledJob spooled = {.id = job->id,
+						  .is_save = job->state == JOB_SAVING,
+						  .ran_on = NameStr(job->queue->name),
+						  .backend = job->options ? job->options->url : NULL};
+	SpoolStream counter = {.use = STREAM_COUNTS};
+	RecordHeader header = {.magic = RECORD_MAGIC};
+
+	INIT_CRC32C(counter.crc);
+	spool_pass_job(&counter, job, &spooled);
+	FIN_CRC32C(counter.crc);
+	header.crc = counter.crc;
+	header.len = counter.len;
+	spool_pass(file, &header, sizeof(header));
+	spool_pass_job(file, job, &spooled);
+}
+
+/*
+ * Whether what a job has would be lost: of a prediction that is to be cancelled, only what its row does not say yet.
+ */
+static bool
+is_to_be_kept(const Job *job)
+{
+	bool is_told =
+		job->step == STEP_CANCEL && (job->cancel_has_ended || job->is_marked || job->row_is_gone);
+
+	return job->verdict != NULL && job->queue != NULL && !is_told;
+}
+
+static const JobState kept_states[] = {JOB_SAVING, JOB_REPORTING};
+
+static int
+count_to_be_kept(void)
+{
+	int n = 0;
+	int i;
+	dlist_iter iter;
+
+	for (i = 0; i < lengthof(kept_states); i++)
+	{
+		dlist_foreach(iter, job_list(kept_states[i]))
+			n += is_to_be_kept(dlist_container(Job, node, iter.cur));
+	}
+	return n;
+}
+
+static void
+write_jobs(SpoolStream *file)
+{
+	SpoolHeader header = {SPOOL_MAGIC, SPOOL_VERSION, MyDatabaseId, GetSystemIdentifier()};
+	dlist_iter iter;
+	int i;
+
+	spool_pass(file, &header, sizeof(header));
+	for (i = 0; i < lengthof(kept_states); i++)
+	{
+		dlist_foreach(iter, job_list(kept_states[i]))
+		{
+			Job *job = dlist_container(Job, node, iter.cur);
+
+			if (is_to_be_kept(job))
+				write_job(file, job);
+		}
+	}
+	spool_flush(file);
+}
+
+/*
+ * Writes the file, so that it is there whole or not at all.  False, and errno, when that cannot be done.
+ */
+static bool
+write_file(void)
+{
+	static char buffer[SPOOL_BUFFER_BYTES];
+	char path[MAXPGPATH];
+	char new_path[MAXPGPATH];
+	SpoolStream file = {.use = STREAM_WRITES, .buffer = buffer};
+	bool is_whole;
+
+	datafile_path(path, MyDatabaseId, ".spool");
+	datafile_path(new_path, MyDatabaseId, ".spool.new");
+	if (!datafile_make_folder())
+		return false;
+	(void) unlink(new_path);
+	file.fd =
+		BasicOpenFilePerm(new_path, O_WRONLY | O_CREAT | O_EXCL | PG_BINARY, S_IRUSR | S_IWUSR);
+	if (file.fd < 0)
+		return false;
+	write_jobs(&file);
+	is_whole = !file.failed && pg_fsync(file.fd) == 0;
+	if (close(file.fd) != 0 || !is_whole || durable_rename(new_path, path, LOG) != 0)
+	{
+		int saved = errno;
+
+		(void) unlink(new_path);
+		errno = saved;
+		return false;
+	}
+	return true;
+}
+
+#define IDS_BYTES 4000
+
+/*
+ * Says in the log which answers are lost.
+ */
+static void
+say_dropped(int n, const char *why)
+{
+	static char ids[IDS_BYTES];
+	size_t len = 0;
+	dlist_iter iter;
+	int i;
+
+	for (i = 0; i < lengthof(kept_states); i++)
+	{
+		dlist_foreach(iter, job_list(kept_states[i]))
+		{
+			const Job *job = dlist_container(Job, node, iter.cur);
+
+			if (!is_to_be_kept(job))
+				continue;
+			len += snprintf(ids + len, sizeof(ids) - len, "%s" INT64_FORMAT, len > 0 ? ", " : "",
+							job->id);
+			if (len < sizeof(ids) - 32)
+				continue;
+			ereport(LOG, (errmsg("genjob drops the answers of the jobs %s", ids)));
+			len = 0;
+		}
+	}
+	ereport(LOG,
+			(errmsg("genjob drops the answers of the jobs %s", len > 0 ? ids : "above"),
+			 errdetail("These %d answers could not be written into the tables before the dispatcher had to end, nor into a file in the folder %s: %s.",
+					   n, DATAFILE_FOLDER, why),
+			 errhint(
+				 "The calls are repeated with the same Idempotency-Key. Make room on the disk of the data directory.")));
+}
+
+/*
+ * Leaves to the next dispatcher what this one holds and could not write.
+ */
+void
+spool_write(void)
+{
+	int n = count_to_be_kept();
+
+	if (is_written || n == 0)
+		return;
+	is_written = true;
+	if (write_file())
+		ereport(LOG,
+				(errmsg("genjob left the answers of %d jobs to the next dispatcher", n),
+				 errdetail("They could not be written into the tables before the dispatcher had to end, and are in the folder %s of the data directory.",
+						   DATAFILE_FOLDER)));
+	else
+		say_dropped(n, strerror(errno));
+}
+
+/*
+ * Leaves nothing: there will be no next dispatcher.
+ */
+void
+spool_discard(void)
+{
+	is_written = true;
+}
+
+/*
+ * The process ends, perhaps in the middle of something.
+ */
+static void
+exit_callback(int code, Datum arg)
+{
+	spool_write();
+}
+
+/*
+ * Has what this process cannot write left to the next one, however it ends (but by a crash).
+ */
+void
+spool_init(void)
+{
+	before_shmem_exit(exit_callback, (Datum) 0);
+}
+
+/* ---------- reading ---------- */
+
+/* A file that is read. */
+typedef struct Reading
+{
+	int fd;
+	uint64 left;
+	char path[MAXPGPATH];
+	const char *fault; /* why the rest cannot be read */
+} Reading;
+
+static bool
+read_exactly(Reading *reading, void *to, uint64 len)
+{
+	uint64 done = 0;
+
+	if (len > reading->left)
+		return false;
+	while (done < len)
+	{
+		ssize_t n = read(reading->fd, (char *) to + done, Min(len - done, 1024 * 1024 * 1024));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return false;
+		done += n;
+	}
+	reading->left -= len;
+	return true;
+}
+
+static void
+settled_callback(void *arg)
+{
+	char path[MAXPGPATH];
+
+	if (--n_pending > 0)
+		return;
+	datafile_path(path, MyDatabaseId, ".spool");
+	(void) unlink(path);
+}
+
+/*
+ * Has the file removed when the last of its jobs is settled.
+ */
+static void
+expect_settling(Job *job)
+{
+	MemoryContextCallback *callback =
+		MemoryContextAllocZero(job->context, sizeof(MemoryContextCallback));
+
+	callback->func = settled_callback;
+	MemoryContextRegisterResetCallback(job->context, callback);
+	n_pending++;
+}
+
+/* A record that a job is made of. */
+typedef struct Record
+{
+	char *data;
+	uint64 len;
+	bool is_whole;
+} Record;
+
+static bool
+fill_job(Job *job, SpooledJob *spooled, const Record *record)
+{
+	SpoolStream stream = {.use = STREAM_READS, .data = record->data, .left = record->len};
+
+	job->verdict = palloc0(sizeof(Verdict));
+	spool_pass_job(&stream, job, spooled);
+	job->verdict->progress = -1;
+	return !stream.failed && stream.left == 0 && job->idempotency_key != NULL &&
+		   job->server_name != NULL && job->tenant != NULL && spooled->ran_on != NULL &&
+		   (spooled->is_save || job->new_state != NULL);
+}
+
+/*
+ * Goes on with a job as the dispatcher would have that left it.  A prediction whose row was cancelled meanwhile is to be
+ * cancelled at its provider, too.
+ */
+static void
+go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
+{
+	memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS, len);
+	expect_settling(job);
+	job->is_spooled = true;
+	job_enter(job, spooled->is_save ? JOB_SAVING : JOB_REPORTING);
+	if (row == SPOOLED_ENDED)
+		cancel_begin(job);
+}
+
+/*
+ * Makes a Job of a record, which is written next; unless its row is not that attempt's any more.
+ */
+static void
+take_record(void *arg)
+{
+	Record *record = arg;
+	SpooledJob spooled = {0};
+	MemoryContext caller = CurrentMemoryContext;
+	Job *job;
+
+	memcpy(&spooled.id, record->data, sizeof(spooled.id));
+	if (job_find(spooled.id) != NULL)
+		return;
+	job = job_create(spooled.id);
+	PG_TRY();
+	{
+		SpooledRow row = SPOOLED_GONE;
+
+		MemoryContextSwitchTo(job->context);
+		record->is_whole = fill_job(job, &spooled, record);
+		MemoryContextSwitchTo(caller);
+		if (record->is_whole)
+			row = queue_take_spooled(job, &spooled);
+		if (row == SPOOLED_RUNNING || (row == SPOOLED_ENDED && spooled.is_save))
+			go_on(job, &spooled, row, record->len);
+		else
+			job_destroy(job);
+	}
+	PG_CATCH();
+	{
+		job_destroy(job);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Reads the next record and makes a Job of it; false when there is none.
+ */
+static bool
+read_record(Reading *reading)
+{
+	RecordHeader header;
+	Record record;
+	pg_crc32c crc;
+	ErrorData *error;
+
+	if (reading->left == 0)
+		return false;
+	reading->fault = "it ends in the middle of a job";
+	if (!read_exactly(reading, &header, sizeof(header)) || header.magic != RECORD_MAGIC ||
+		header.len > reading->left || header.len < sizeof(int64))
+		return false;
+	record = (Record){.data = MemoryContextAllocExtended(CurrentMemoryContext, header.len,
+														 MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM),
+					  .len = header.len,
+					  .is_whole = true};
+	reading->fault = "there is no memory for all of it";
+	if (record.data == NULL)
+		return false;
+	reading->fault = "it ends in the middle of a job";
+	if (!read_exactly(reading, record.data, header.len))
+		return false;
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, record.data, header.len);
+	FIN_CRC32C(crc);
+	reading->fault = "a checksum is wrong";
+	if (!EQ_CRC32C(crc, header.crc))
+		return false;
+	if (!queue_guard(take_record, &record, &error))
+	{
+		reading->fault = error->message;
+		return false;
+	}
+	pfree(record.data);
+	reading->fault = record.is_whole ? NULL : "a job in it is not complete";
+	return record.is_whole;
+}
+
+static bool
+read_header(Reading *reading)
+{
+	SpoolHeader header;
+
+	reading->fault = "it is not such a file of this version";
+	if (!read_exactly(reading, &header, sizeof(header)) || header.magic != SPOOL_MAGIC ||
+		header.version != SPOOL_VERSION)
+		return false;
+	reading->fault = "it is of another database or cluster";
+	if (header.database != MyDatabaseId || header.system_identifier != GetSystemIdentifier())
+		return false;
+	reading->fault = NULL;
+	return true;
+}
+
+/*
+ * Puts a file aside that cannot be read to its end: what could be is in memory.
+ */
+static void
+set_aside(const Reading *reading)
+{
+	char aside[MAXPGPATH];
+
+	datafile_path(aside, MyDatabaseId, ".spool.bad");
+	(void) durable_rename(reading->path, aside, LOG);
+	ereport(WARNING,
+			(errmsg("genjob cannot read all of the file \"%s\", in which a dispatcher left answers",
+					reading->path),
+			 errdetail("%s.", reading->fault),
+			 errhint("It is renamed to \"%s\". Jobs whose answers could not be read are repeated with the same Idempotency-Key.",
+					 aside)));
+}
+
+/*
+ * Makes Jobs of what an earlier dispatcher of this database could not write.  Within a transaction that knows the
+ * tables, before orphans are read.
+ */
+void
+spool_load(void)
+{
+	Reading reading = {0};
+	struct stat status;
+
+	datafile_path(reading.path, MyDatabaseId, ".spool");
+	reading.fd = OpenTransientFile(reading.path, O_RDONLY | PG_BINARY);
+	if (reading.fd < 0)
+	{
+		if (errno != ENOENT)
+			ereport(WARNING, (errcode_for_file_access(),
+							  errmsg("could not open file \"%s\": %m", reading.path)));
+		return;
+	}
+	if (fstat(reading.fd, &status) == 0)
+		reading.left = status.st_size;
+	n_pending++; /* until all is read */
+	if (read_header(&reading))
+	{
+		while (read_record(&reading))
+			CHECK_FOR_INTERRUPTS();
+	}
+	n_pending--;
+	CloseTransientFile(reading.fd);
+	if (reading.fault != NULL)
+		set_aside(&reading);
+	else if (n_pending == 0)
+		(void) unlink(reading.path);
+}

@@ -1,0 +1,143 @@
+/*
+ * trouble.c
+ *		What a dispatcher does when the database refuses: it says so, keeps what it has, and tries
+ *		again, less and less often.
+ *
+ * A trigger of others may raise an error for each of a million jobs: the views show the last one, the log has one line
+ * a minute of each kind, with a count.
+ */
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "base/clock.h"
+#include "queue/queue.h"
+#include "shared/shmem.h"
+#include "queue/trouble.h"
+
+#define LOG_INTERVAL_S 60
+
+/* What has been logged of a kind. */
+typedef struct Logged
+{
+	int sqlerrcode;
+	MonoTime at;
+	int64 unsaid; /* since then, of the same code */
+} Logged;
+
+static Logged logged[TROUBLE_KINDS];
+
+/*
+ * How long to wait after that many failures in a row.
+ */
+int64
+trouble_backoff_us(int failures)
+{
+	return Min(TROUBLE_MIN_MS * INT64CONST(1000) << Min(failures, 12),
+			   TROUBLE_MAX_MS * INT64CONST(1000));
+}
+
+/*
+ * Whether a row may be the cause of an error: not of what befalls the whole table or server, such as a
+ * lock that is not had in time.
+ */
+bool
+trouble_is_of_row(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return false;
+		default:
+			return true;
+	}
+}
+
+/*
+ * Whether an error is one for the log; *unsaid: how many like it were not.
+ */
+static bool
+is_to_be_logged(TroubleKind kind, int sqlerrcode, int64 *unsaid)
+{
+	Logged *last = &logged[kind];
+	MonoTime now = clock_mono();
+
+	if (last->at != 0 && last->sqlerrcode == sqlerrcode &&
+		now < last->at + LOG_INTERVAL_S * USECS_PER_SEC)
+	{
+		last->unsaid++;
+		return false;
+	}
+	*unsaid = last->unsaid;
+	*last = (Logged){sqlerrcode, now, 0};
+	return true;
+}
+
+static void
+show(TroubleKind kind, const char *words, const ErrorData *error)
+{
+	int64 unsaid;
+
+	shmem_set_my_error(error->hint ? psprintf("%s. %s", error->message, error->hint)
+								   : error->message);
+	if (!is_to_be_logged(kind, error->sqlerrcode, &unsaid))
+		return;
+	ereport(LOG,
+			(errcode(error->sqlerrcode), errmsg("%s", words),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->context ? errcontext_msg("%s", error->context) : 0,
+			 unsaid == 0
+				 ? errhint("%s%sIt will be tried again.", error->hint ? error->hint : "",
+						   error->hint ? " " : "")
+				 : errhint("It will be tried again. " INT64_FORMAT
+						   " like it were not logged since the last one: at most one a minute is.",
+						   unsaid)));
+}
+
+/*
+ * Shows an error of the database in genjob.workers and in the log: not that the extension was dropped, which is no
+ * fault.
+ */
+void
+trouble_show(TroubleKind kind, const ErrorData *error)
+{
+	static const char *const tried[TROUBLE_KINDS] = {
+		[TROUBLE_CLAIM] = "claim jobs",
+		[TROUBLE_SAVE] = "write the ids of predictions",
+		[TROUBLE_REPORT] = "write results",
+		[TROUBLE_FAIL] = "fail jobs that cannot be run",
+		[TROUBLE_SWEEP] = "look for jobs that no commit told of",
+		[TROUBLE_SECRETS] = "read the secrets of a server",
+	};
+
+	if (error->sqlerrcode != QUEUE_GONE)
+		show(kind, psprintf("genjob could not %s: %s", tried[kind], error->message), error);
+}
+
+/*
+ * The same, of one job, and in genjob.servers at its server (stats, or NULL).
+ */
+void
+trouble_show_job(TroubleKind kind, int64 job, ServerStats *stats, const ErrorData *error)
+{
+	static const char *const tried[TROUBLE_KINDS] = {
+		[TROUBLE_CLAIM] = "claim job",
+		[TROUBLE_SAVE] = "write the id of the prediction of job",
+		[TROUBLE_REPORT] = "write the result of job",
+		[TROUBLE_FAIL] = "fail job",
+		[TROUBLE_SWEEP] = "look for job",
+		[TROUBLE_SECRETS] = "read the secrets of job",
+	};
+	char *words;
+
+	if (error->sqlerrcode == QUEUE_GONE)
+		return;
+	words = psprintf("genjob could not %s " INT64_FORMAT ": %s", tried[kind], job, error->message);
+	if (stats != NULL)
+		stats_note_trouble(stats, job, words, clock_now());
+	show(kind, words, error);
+}

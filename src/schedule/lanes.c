@@ -1,0 +1,412 @@
+/*
+ * lanes.c
+ *		The ready jobs of each server, owner, tenant and priority, as far as they are in memory.
+ *
+ * A lane holds the front of what the table has: all up to a key, and nothing behind it while it has more.  So
+ * whoever comes with a lower key is added, at whatever time it commits, and whoever comes with a higher one is read
+ * when the lane gets there.
+ */
+#include "postgres.h"
+
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "schedule/lanes.h"
+#include "schedule/turns.h"
+
+#define WINDOW 10000  /* ready jobs of a server in memory, shared out among its lanes */
+#define MAX_FILL 2000 /* of a lane at a time */
+#define MIN_FILL 2
+#define MAX_LANE 40000 /* before what comes behind is left in the table */
+
+typedef struct Ready
+{
+	int64 id; /* key */
+	pairingheap_node node;
+	pairingheap_node expiring_node; /* in its server's heap, if it expires */
+	Lane *lane;
+	TimestampTz run_at;
+	TimestampTz expires_at; /* 0: it does not */
+} Ready;
+
+static HTAB *ready_jobs = NULL;
+static uint64 scans = 0;
+static dlist_head hungry = DLIST_STATIC_INIT(hungry);
+
+static const LaneKey before_all = {DT_NOBEGIN, PG_INT64_MIN};
+
+/* ---------- order ---------- */
+
+/*
+ * Of a heap the largest is on top: the better one is the larger.
+ */
+static int
+compare_ready(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	const Ready *left = pairingheap_const_container(Ready, node, a);
+	const Ready *right = pairingheap_const_container(Ready, node, b);
+
+	if (left->run_at != right->run_at)
+		return left->run_at < right->run_at ? 1 : -1;
+	return left->id < right->id ? 1 : -1;
+}
+
+static int
+compare_expiries(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	const Ready *left = pairingheap_const_container(Ready, expiring_node, a);
+	const Ready *right = pairingheap_const_container(Ready, expiring_node, b);
+
+	if (left->expires_at == right->expires_at)
+		return 0;
+	return left->expires_at < right->expires_at ? 1 : -1;
+}
+
+static bool
+is_behind(TimestampTz run_at, int64 id, const LaneKey *key)
+{
+	return run_at > key->run_at || (run_at == key->run_at && id > key->id);
+}
+
+/* ---------- lanes ---------- */
+
+/*
+ * Prepares a server to have lanes.
+ */
+void
+lanes_init(Lanes *lanes)
+{
+	HASHCTL by_id = {.keysize = sizeof(int64), .entrysize = sizeof(Ready)};
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+
+	if (ready_jobs == NULL)
+		ready_jobs = hash_create("genjob ready jobs", 1024, &by_id, HASH_ELEM | HASH_BLOBS);
+	memset(lanes, 0, sizeof(*lanes));
+	lanes->expiring = pairingheap_allocate(compare_expiries, NULL);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Frees what lanes_init() made of a server that has no jobs any more.
+ */
+void
+lanes_free(Lanes *lanes)
+{
+	pairingheap_free(lanes->expiring);
+}
+
+/*
+ * A lane of a server, whose names must stay.  It has no jobs, and goes with the next change unless it is given some.
+ */
+Lane *
+lane_create(Lanes *lanes, struct Tenant *tenant, const char *server_name, Oid owner,
+			const char *tenant_name, int priority)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	Lane *lane = palloc0(sizeof(Lane));
+
+	lane->lanes = lanes;
+	lane->tenant = tenant;
+	lane->server_name = server_name;
+	lane->owner = owner;
+	lane->tenant_name = tenant_name;
+	lane->priority = priority;
+	lane->ready = pairingheap_allocate(compare_ready, NULL);
+	lane->last = before_all;
+	MemoryContextSwitchTo(caller);
+	return lane;
+}
+
+/*
+ * How many jobs to read into a lane at a time.
+ */
+int
+lane_fill_size(const Lane *lane)
+{
+	int share = WINDOW / Max(lane->lanes->n_unread, 1);
+
+	return Max(MIN_FILL, Min(share, MAX_FILL));
+}
+
+static void
+update_hunger(Lane *lane)
+{
+	bool is_hungry = lane->has_more && lane->n_ready <= lane_fill_size(lane) / 2;
+
+	if (is_hungry && !lane->is_hungry)
+		dlist_push_tail(&hungry, &lane->hungry_node);
+	else if (!is_hungry && lane->is_hungry)
+		dlist_delete(&lane->hungry_node);
+	lane->is_hungry = is_hungry;
+}
+
+static void
+set_has_more(Lane *lane, bool has_more)
+{
+	lane->lanes->n_unread += (int) has_more - (int) lane->has_more;
+	lane->has_more = has_more;
+	update_hunger(lane);
+}
+
+/*
+ * Draws the consequence of a change: a lane that is empty and has nothing behind it goes.
+ */
+static void
+update_lane(Lane *lane)
+{
+	struct Tenant *tenant = lane->tenant;
+
+	update_hunger(lane);
+	if (lane->n_ready == 0 && !lane->has_more)
+	{
+		dlist_delete(&lane->node);
+		pairingheap_free(lane->ready);
+		pfree(lane);
+	}
+	turns_lane_changed(tenant);
+}
+
+static void
+insert_ready(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at)
+{
+	Lanes *lanes = lane->lanes;
+	Ready *ready = hash_search(ready_jobs, &id, HASH_ENTER, NULL);
+
+	ready->lane = lane;
+	ready->run_at = run_at;
+	ready->expires_at = expires_at;
+	pairingheap_add(lane->ready, &ready->node);
+	if (expires_at != 0)
+		pairingheap_add(lanes->expiring, &ready->expiring_node);
+	lane->n_ready++;
+	lanes->n_ready++;
+}
+
+/* Frees the entry. */
+static void
+remove_ready(Ready *ready)
+{
+	Lane *lane = ready->lane;
+	Lanes *lanes = lane->lanes;
+
+	pairingheap_remove(lane->ready, &ready->node);
+	if (ready->expires_at != 0)
+		pairingheap_remove(lanes->expiring, &ready->expiring_node);
+	lane->n_ready--;
+	lanes->n_ready--;
+	hash_search(ready_jobs, &ready->id, HASH_REMOVE, NULL);
+}
+
+static void
+remove_all_ready(Lane *lane)
+{
+	while (!pairingheap_is_empty(lane->ready))
+		remove_ready(pairingheap_container(Ready, node, pairingheap_first(lane->ready)));
+}
+
+static void
+reset_lane(Lane *lane)
+{
+	remove_all_ready(lane);
+	lane->last = before_all;
+	lane->seen = scans;
+	set_has_more(lane, true);
+	update_lane(lane);
+}
+
+/*
+ * Has a lane read anew, from the job that the table has first.
+ */
+void
+lane_reset(Lane *lane, TimestampTz run_at, int64 id)
+{
+	reset_lane(lane);
+	lane->last = (LaneKey){run_at, id - 1};
+}
+
+/*
+ * Has a lane read again from that run_at on: before it nothing has come in, and what is ready stays so.
+ */
+void
+lane_rewind(Lane *lane, TimestampTz since)
+{
+	LaneKey before = {since, PG_INT64_MIN};
+	bool is_new = lane->n_ready == 0 && !lane->has_more;
+
+	if (!is_new && !is_behind(lane->last.run_at, lane->last.id, &before))
+		before = lane->last;
+	else if (lane->n_ready > 0)
+	{
+		const Ready *first = pairingheap_container(Ready, node, pairingheap_first(lane->ready));
+
+		if (!is_behind(first->run_at, first->id, &before))
+			before = (LaneKey){first->run_at, first->id - 1};
+		remove_all_ready(lane);
+	}
+	lane->last = before;
+	lane->seen = scans;
+	set_has_more(lane, true);
+	update_lane(lane);
+}
+
+/*
+ * Adds a job that is not known yet, of which a commit told: unless it will be read when the lane gets
+ * to it.  expires_at is 0 where it does not.
+ */
+void
+lane_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at)
+{
+	bool behind = is_behind(run_at, id, &lane->last);
+
+	lane->seen = scans;
+	if (lane->has_more && behind)
+		return;
+	if (lane->n_ready >= MAX_LANE && behind)
+		set_has_more(lane, true);
+	else if (lane->n_ready >= 2 * MAX_LANE)
+		reset_lane(lane);
+	else
+	{
+		insert_ready(lane, id, run_at, expires_at);
+		if (behind)
+			lane->last = (LaneKey){run_at, id};
+		update_lane(lane);
+	}
+}
+
+/*
+ * Takes in the next job of a lane as the table has it; unwanted: it is passed over.  After the last one
+ * lane_filled() must be called.
+ */
+void
+lane_read(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at, bool wanted)
+{
+	if (wanted)
+	{
+		lanes_remove(id);
+		insert_ready(lane, id, run_at, expires_at);
+	}
+	lane->last = (LaneKey){run_at, id};
+}
+
+/*
+ * Takes notice that a lane was read, and whether the table has more.
+ */
+void
+lane_filled(Lane *lane, bool has_more)
+{
+	set_has_more(lane, has_more);
+	update_lane(lane);
+}
+
+/*
+ * Forgets a job that is no longer ready, if it was known.
+ */
+void
+lanes_remove(int64 id)
+{
+	Ready *ready = ready_jobs ? hash_search(ready_jobs, &id, HASH_FIND, NULL) : NULL;
+	Lane *lane;
+
+	if (ready == NULL)
+		return;
+	lane = ready->lane;
+	remove_ready(ready);
+	update_lane(lane);
+}
+
+/*
+ * The lane of which a job is one of the ready ones; NULL when it is not known.
+ */
+Lane *
+lanes_find(int64 id)
+{
+	Ready *ready = ready_jobs ? hash_search(ready_jobs, &id, HASH_FIND, NULL) : NULL;
+
+	return ready ? ready->lane : NULL;
+}
+
+/*
+ * The server of whose ready jobs this is one; NULL when it is not known.
+ */
+const char *
+lanes_server(int64 id)
+{
+	const Ready *ready = ready_jobs ? hash_search(ready_jobs, &id, HASH_FIND, NULL) : NULL;
+
+	return ready ? ready->lane->server_name : NULL;
+}
+
+/*
+ * Forgets the lane's jobs; the table still has them.
+ */
+void
+lane_drop(Lane *lane)
+{
+	reset_lane(lane);
+	lane_filled(lane, false);
+}
+
+/* ---------- scans ---------- */
+
+/*
+ * All lanes that the table has are about to be reset.
+ */
+void
+lanes_begin_scan(void)
+{
+	scans++;
+}
+
+/*
+ * Whether the lane was found by the last scan, or given a job since.
+ */
+bool
+lane_is_seen(const Lane *lane)
+{
+	return lane->seen == scans;
+}
+
+/*
+ * The lane that is to be filled after another, from the first for NULL; NULL when there is none.
+ */
+Lane *
+lanes_next_hungry(Lane *after)
+{
+	if (after == NULL ? dlist_is_empty(&hungry) : !dlist_has_next(&hungry, &after->hungry_node))
+		return NULL;
+	return dlist_container(Lane, hungry_node, after ? after->hungry_node.next : hungry.head.next);
+}
+
+/* ---------- the first ---------- */
+
+/*
+ * The job that comes first in a lane that has one.
+ */
+int64
+lane_first(const Lane *lane)
+{
+	return pairingheap_container(Ready, node, pairingheap_first(lane->ready))->id;
+}
+
+/*
+ * When the first of a server's ready jobs expires; 0: none does.
+ */
+TimestampTz
+lanes_next_expiry(const Lanes *lanes)
+{
+	if (pairingheap_is_empty(lanes->expiring))
+		return 0;
+	return pairingheap_container(Ready, expiring_node, pairingheap_first(lanes->expiring))
+		->expires_at;
+}
+
+/*
+ * The job that expires first, of a server that has one which does.
+ */
+int64
+lanes_first_to_expire(const Lanes *lanes)
+{
+	return pairingheap_container(Ready, expiring_node, pairingheap_first(lanes->expiring))->id;
+}

@@ -1,0 +1,362 @@
+/*
+ * queues.c
+ *		The queues of servers in memory, and the server of each.
+ *
+ * A queue is made on first use.  It is active while it has something to do or to wait for, and only active ones are
+ * looked at in each turn: ten thousand servers that are known cost no more than ten.  One that has been idle for a
+ * while is forgotten, with all that was known of its server.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "schedule/bound.h"
+#include "base/clock.h"
+#include "schedule/schedule.h"
+
+#define MAX_IDLE 1000 /* queues, before the one that is idle for longest is forgotten */
+#define FORGET_US (10 * USECS_PER_MINUTE) /* after which one that is idle is forgotten */
+
+static HTAB *queues = NULL;
+static dlist_head active = DLIST_STATIC_INIT(active);
+static dlist_head idle = DLIST_STATIC_INIT(idle); /* since when: longest first */
+static int n_idle = 0;
+static int n_stale = 0;
+static uint64 refreshed_generation = 0;
+
+/*
+ * The queues that have something to do.
+ */
+dlist_head *
+queues_active(void)
+{
+	return &active;
+}
+
+/*
+ * Whether jobs of the queue are due.
+ */
+bool
+queue_has_waiting(const ServerQueue *queue)
+{
+	return queue->turns.lanes.n_ready > 0 || queue->turns.lanes.n_unread > 0 ||
+		   !dlist_is_empty(unconstify(dlist_head *, &queue->bound));
+}
+
+static void
+mark_stale(ServerQueue *queue)
+{
+	n_stale += !queue->is_stale;
+	queue->is_stale = true;
+}
+
+/*
+ * Has a queue show what it does where the statistics of its server are.
+ */
+static void
+find_stats(ServerQueue *queue, const Server *server)
+{
+	if (queue->stats != NULL && (server == NULL || queue->stats->server != server->oid))
+	{
+		shmem_stats_release(queue->stats);
+		queue->stats = NULL;
+	}
+	if (queue->stats == NULL && server != NULL)
+		queue->stats = shmem_stats_find(server->oid);
+	queue->limits.stats = queue->stats;
+}
+
+/*
+ * Has a queue looked at, for it is given something to do.
+ */
+void
+queue_touch(ServerQueue *queue)
+{
+	if (queue->is_active)
+		return;
+	dlist_delete(&queue->node);
+	n_idle--;
+	dlist_push_tail(&active, &queue->node);
+	queue->is_active = true;
+	if (queue->server != NULL)
+		find_stats(queue, queue->server);
+	mark_stale(queue);
+}
+
+/*
+ * The queue of the server of that name, made on first use, which is about to be given something to do.
+ */
+ServerQueue *
+schedule_queue(const char *server_name)
+{
+	ServerQueue *queue;
+	bool found;
+
+	if (queues == NULL)
+	{
+		HASHCTL by_name = {.keysize = NAMEDATALEN, .entrysize = sizeof(ServerQueue)};
+
+		queues = hash_create("genjob server queues", 16, &by_name, HASH_ELEM | HASH_STRINGS);
+	}
+	queue = hash_search(queues, server_name, HASH_ENTER, &found);
+	if (!found)
+	{
+		NameData name = queue->name;
+
+		memset(queue, 0, sizeof(*queue));
+		queue->name = name;
+		turns_init(&queue->turns, NameStr(queue->name));
+		dlist_init(&queue->bound);
+		queue->questions.queue = queue->cancels.queue = queue;
+		dlist_push_tail(&active, &queue->node);
+		queue->is_active = true;
+		mark_stale(queue);
+	}
+	else
+		queue_touch(queue);
+	return queue;
+}
+
+/* ---------- what rests ---------- */
+
+static bool
+is_at_rest(ServerQueue *queue, MonoTime now)
+{
+	return !queue->is_stale && queue->n_jobs == 0 && !queue_has_waiting(queue) &&
+		   queue->n_stored_cancels == 0 && !queue->has_unread_cancels &&
+		   queue->cancels_held_until <= now && limits_are_at_rest(&queue->limits, now);
+}
+
+static void
+let_rest(ServerQueue *queue, MonoTime now)
+{
+	dlist_delete(&queue->node);
+	dlist_push_tail(&idle, &queue->node);
+	n_idle++;
+	queue->is_active = false;
+	queue->idle_since = now;
+	if (queue->stats != NULL)
+		shmem_stats_release(queue->stats);
+	queue->stats = queue->limits.stats = NULL;
+}
+
+static void
+set_fallback(ServerQueue *queue, ServerQueue *fallback)
+{
+	if (queue->fallback != NULL)
+		queue->fallback->n_guests--;
+	if (fallback != NULL)
+		fallback->n_guests++;
+	queue->fallback = fallback;
+}
+
+static void
+forget_queue(ServerQueue *queue)
+{
+	dlist_delete(&queue->node);
+	n_idle--;
+	set_fallback(queue, NULL);
+	lines_forget(&queue->questions);
+	lines_forget(&queue->cancels);
+	turns_free(&queue->turns);
+	limits_free(&queue->limits);
+	server_release(queue->server);
+	free(queue->complaint);
+	free(queue->fallback_trouble);
+	hash_search(queues, NameStr(queue->name), HASH_REMOVE, NULL);
+}
+
+/*
+ * Looks no further at the queues that have nothing to do any more, and forgets those that had nothing for long.
+ */
+void
+queues_rest(MonoTime now)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &active)
+	{
+		ServerQueue *queue = dlist_container(ServerQueue, node, iter.cur);
+
+		if (is_at_rest(queue, now))
+			let_rest(queue, now);
+	}
+	dlist_foreach_modify(iter, &idle)
+	{
+		ServerQueue *queue = dlist_container(ServerQueue, node, iter.cur);
+
+		if (n_idle <= MAX_IDLE && queue->idle_since + FORGET_US > now)
+			break;
+		if (queue->n_guests == 0)
+			forget_queue(queue);
+	}
+}
+
+/* ---------- servers ---------- */
+
+/*
+ * Says why a queue's fallback takes none, or not all, of its jobs; NULL: it does.
+ */
+void
+queue_set_fallback_trouble(ServerQueue *queue, const char *why)
+{
+	if (why != NULL && queue->fallback_trouble != NULL && strcmp(why, queue->fallback_trouble) == 0)
+		return;
+	free(queue->fallback_trouble);
+	queue->fallback_trouble = why ? strdup(why) : NULL;
+}
+
+static void
+refresh_queue(ServerQueue *queue)
+{
+	ServerComplaint complaint;
+	Server *server = server_get(NameStr(queue->name), &complaint);
+
+	n_stale -= queue->is_stale;
+	queue->is_stale = false;
+	queue->lacks_fallback = true;
+	find_stats(queue, server);
+	if (server == queue->server && server != NULL)
+		return;
+	/* what one did that had the name says nothing of another */
+	if (server != NULL && queue->server != NULL && server->oid != queue->server->oid)
+	{
+		limits_apply(&queue->limits, NULL, NULL, clock_mono());
+		queue->limits.held_until = 0;
+	}
+	if (server != NULL)
+		server_hold(server);
+	limits_apply(&queue->limits, server, queue->stats, clock_mono());
+	server_release(queue->server);
+	queue->server = server;
+	free(queue->complaint);
+	queue->complaint =
+		server ? NULL : strdup(psprintf("%s. %s", complaint.message, complaint.hint));
+}
+
+/*
+ * Why a fallback cannot be used, or NULL.
+ */
+static char *
+complain_of_fallback(const ServerQueue *queue, const ServerQueue *fallback)
+{
+	const char *name = NameStr(fallback->name);
+
+	if (fallback == queue)
+		return psprintf("Its fallback \"%s\" cannot be used: it is the server itself.", name);
+	if (fallback->server == NULL)
+		return psprintf("Its fallback \"%s\" cannot be used: %s", name, fallback->complaint);
+	if (fallback->server->options.preset != queue->server->options.preset)
+		return psprintf("Its fallback \"%s\" cannot be used: it speaks %s, not %s.", name,
+						fallback->server->options.preset->api, queue->server->options.preset->api);
+	if (!server_may_stand_in(queue->server, fallback->server))
+		return psprintf("Its fallback \"%s\" cannot be used: it belongs to another role. ALTER SERVER %s OWNER TO the owner of server \"%s\", or a superuser.",
+						name, quote_identifier(name), NameStr(queue->name));
+	return NULL;
+}
+
+/*
+ * The queue of the server that takes jobs when this one cannot: it must understand the same words.
+ * Jobs that it did not take are looked at again, for it may be another one now, or allow more.
+ */
+static void
+find_fallback(ServerQueue *queue)
+{
+	const char *name = queue->server ? queue->server->options.fallback : NULL;
+	ServerQueue *fallback = name ? schedule_queue(name) : NULL;
+	char *complaint = NULL;
+
+	queue->lacks_fallback = false;
+	if (fallback != NULL)
+	{
+		if (fallback->is_stale)
+			refresh_queue(fallback);
+		complaint = complain_of_fallback(queue, fallback);
+	}
+	queue_set_fallback_trouble(queue, complaint);
+	set_fallback(queue, complaint ? NULL : fallback);
+	queue->must_release = true;
+}
+
+/*
+ * Forgets the statistics of servers that are not there any more.
+ */
+static void
+forget_dropped_servers(void)
+{
+	Oid *servers;
+	int n = shmem_stats_list(&servers);
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		if (!server_exists(servers[i]))
+			shmem_stats_forget(servers[i]);
+	}
+	pfree(servers);
+}
+
+/*
+ * Looks up the servers of those queues again that have something to do, where the catalogs have changed or that was
+ * not done yet.  In a transaction.
+ */
+void
+schedule_refresh(void)
+{
+	uint64 generation = server_generation();
+	dlist_iter iter;
+
+	if (generation != refreshed_generation)
+	{
+		dlist_foreach(iter, &active)
+			mark_stale(dlist_container(ServerQueue, node, iter.cur));
+		forget_dropped_servers();
+		refreshed_generation = generation;
+	}
+	if (n_stale == 0)
+		return;
+	/* a fallback that is made or touched here comes behind */
+	dlist_foreach(iter, &active)
+	{
+		ServerQueue *queue = dlist_container(ServerQueue, node, iter.cur);
+
+		if (queue->is_stale)
+			refresh_queue(queue);
+		if (queue->lacks_fallback)
+			find_fallback(queue);
+	}
+}
+
+/* ---------- all ---------- */
+
+static void
+each_queue(void (*work)(Turns *turns))
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &active)
+		work(&dlist_container(ServerQueue, node, iter.cur)->turns);
+	dlist_foreach(iter, &idle)
+		work(&dlist_container(ServerQueue, node, iter.cur)->turns);
+}
+
+/*
+ * Forgets what the table has not, at the end of a scan of it.
+ */
+void
+schedule_drop_unseen(void)
+{
+	each_queue(turns_drop_unseen);
+}
+
+/*
+ * Obeys the weights of owners and tenants that were read anew.
+ */
+void
+schedule_weights_changed(void)
+{
+	each_queue(turns_apply_weights);
+}

@@ -1,0 +1,500 @@
+/*
+ * schedule.c
+ *		Which job runs next, and where: the queues of all servers, in memory.
+ *
+ * The table is the queue; this is only a picture of its front, and can be thrown away and read again
+ * at any time.  Each server has its own (queues.c), so that one that is slow, full, paused or gone holds back
+ * nobody else's jobs.  Whose turn it is at a server is decided by turns.c, how much it may be given by
+ * limits.c; here one is matched with the other.  Only queues that have something to do are looked at.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "schedule/bound.h"
+#include "base/clock.h"
+#include "life/job.h"
+#include "base/memory.h"
+#include "schedule/putoff.h"
+#include "schedule/schedule.h"
+
+ScheduleTimes schedule_times = {0, 0, 0};
+
+static uint64 served = 0;         /* jobs so far, of all servers */
+static uint64 refused_memory = 0; /* servers so far */
+
+static bool
+has_ready(const ServerQueue *queue)
+{
+	return queue->turns.lanes.n_ready > 0 || queue->turns.lanes.n_unread > 0;
+}
+
+static ServerQueue *
+queue_of(dlist_node *node)
+{
+	return dlist_container(ServerQueue, node, node);
+}
+
+/* ---------- jobs ---------- */
+
+/*
+ * Keeps a job out of the schedule until that time: then it is to be looked at again.  One that is not shunned comes
+ * back sooner if something is told of it.
+ */
+void
+schedule_put_off(int64 id, MonoTime until, bool is_shunned)
+{
+	schedule_remove(id);
+	if (!putoff_add(id, until, is_shunned))
+		schedule_note_time(&schedule_times.rescan, until);
+}
+
+/*
+ * Notes that a job is queued in the table and due, or that what decides its turn has changed.
+ * expires_at is 0 where it does not.
+ */
+void
+schedule_add(int64 id, const char *server_name, Oid owner, const char *tenant, int priority,
+			 TimestampTz run_at, TimestampTz expires_at)
+{
+	ServerQueue *queue = schedule_queue(server_name);
+
+	schedule_remove(id);
+	if (!putoff_is_shunned(id))
+		lane_add(turns_lane(&queue->turns, owner, tenant, priority), id, run_at, expires_at);
+}
+
+/*
+ * Whether a job is on the schedule, or kept for its own server.
+ */
+bool
+schedule_knows(int64 id)
+{
+	return lanes_server(id) != NULL || bound_has(id);
+}
+
+/*
+ * Forgets a job that is no longer queued, if it was known.
+ */
+void
+schedule_remove(int64 id)
+{
+	lanes_remove(id);
+	bound_remove(id);
+}
+
+/* ---------- jobs that their server's fallback does not take ---------- */
+
+/*
+ * Keeps a job that is not on the queue any more for its own server, since the fallback may not run it:
+ * why says so.
+ */
+void
+schedule_bind(int64 id, ServerQueue *home, const char *why)
+{
+	queue_set_fallback_trouble(home,
+							   psprintf("Its fallback \"%s\" takes no jobs of some owners: %s",
+										home->server->options.fallback, why));
+	bound_add(&home->bound, id);
+}
+
+/*
+ * Takes as many jobs that were kept for their own servers as these have room for, at most max, or all
+ * where servers have changed: the caller is to look at them again.  Returns their number.
+ */
+int
+schedule_release(int64 *ids, int max, MonoTime now)
+{
+	dlist_iter iter;
+	int n = 0;
+
+	dlist_foreach(iter, queues_active())
+	{
+		ServerQueue *queue = queue_of(iter.cur);
+		int room = queue->must_release ? max : limits_room(&queue->limits, now);
+
+		n += bound_take(&queue->bound, ids + n, Min(room, max - n));
+		queue->must_release &= !dlist_is_empty(&queue->bound);
+		if (dlist_is_empty(&queue->bound) && queue->fallback != NULL)
+			queue_set_fallback_trouble(queue, NULL);
+	}
+	return n;
+}
+
+/* ---------- servers ---------- */
+
+/*
+ * Forgets all that waits for a server; the table still has it.
+ */
+void
+schedule_drop(ServerQueue *queue)
+{
+	int64 id;
+
+	turns_drop(&queue->turns);
+	while (bound_take(&queue->bound, &id, 1) > 0)
+		;
+}
+
+/*
+ * A queue whose jobs cannot be run, because the server cannot be used; NULL when there is none.
+ */
+ServerQueue *
+schedule_next_without_server(void)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, queues_active())
+	{
+		ServerQueue *queue = queue_of(iter.cur);
+
+		if (queue->server == NULL && !queue->is_stale && queue_has_waiting(queue))
+			return queue;
+	}
+	return NULL;
+}
+
+/* ---------- what may be taken ---------- */
+
+/*
+ * When a job that expires then must go to the fallback, for it will hardly be its turn before.
+ */
+static MonoTime
+last_moment(const ServerQueue *queue, TimestampTz expires_at)
+{
+	double usual = queue->stats ? stats_percentile(queue->stats, 0.5) : 0;
+
+	return clock_mono_at(expires_at) -
+		   (usual > 1 ? (int64) (usual * USECS_PER_SEC) : USECS_PER_SEC);
+}
+
+/*
+ * Whether the queue's next job is one for its fallback: its own server cannot be reached, or could not
+ * start it in time.
+ */
+static bool
+needs_fallback(ServerQueue *queue, MonoTime now)
+{
+	TimestampTz expiry = lanes_next_expiry(&queue->turns.lanes);
+
+	if (queue->fallback == NULL || queue->server->options.paused ||
+		limits_room(&queue->limits, now) > 0)
+		return false;
+	return limits_are_broken(&queue->limits) || (expiry != 0 && last_moment(queue, expiry) <= now);
+}
+
+/*
+ * Takes the job out of the queue that its fallback is to run; *is_paid: in turn.
+ */
+static bool
+pop_for_fallback(ServerQueue *queue, int64 *id, bool *is_paid)
+{
+	*is_paid = limits_are_broken(&queue->limits);
+	if (*is_paid)
+		return turns_pop(&queue->turns, id);
+	return turns_pop_expiring(&queue->turns, DT_NOEND, id);
+}
+
+/*
+ * Whether the queue's next job might be started if there is memory for it.
+ */
+static bool
+could_take(ServerQueue *queue, MonoTime now)
+{
+	if (!queue_has_waiting(queue))
+		return false;
+	return queue->is_stale || (queue->must_release && !dlist_is_empty(&queue->bound)) ||
+		   limits_room(&queue->limits, now) > 0 ||
+		   (has_ready(queue) && needs_fallback(queue, now) &&
+			limits_room(&queue->fallback->limits, now) > 0);
+}
+
+/* ---------- memory ---------- */
+
+/*
+ * Takes notice of a claim: queue's next job is not known to want memory any more, and of those that were claimed
+ * one takes so many bytes.  One that is large was its turn in the line for memory.
+ */
+void
+schedule_memory_given(ServerQueue *queue, size_t bytes)
+{
+	queue->wants_memory = 0;
+	if (bytes > MEMORY_SMALL)
+		queue->waits_for_memory = 0;
+}
+
+/*
+ * Takes notice that a job of the queue found no room in memory for so many bytes.  What the first of them wants is what
+ * the queue waits for.
+ */
+void
+schedule_memory_refused(ServerQueue *queue, size_t bytes)
+{
+	if (queue->wants_memory != 0)
+		return;
+	queue->wants_memory = bytes;
+	if (queue->waits_for_memory == 0)
+		queue->waits_for_memory = ++refused_memory;
+}
+
+/*
+ * Of the queues that nothing holds back but the memory that others take, the one that has waited longest: others take
+ * none before it, or its job might be too large for what they leave for ever.  One that waits for its own calls is in
+ * nobody's way.  NULL: there is none.
+ */
+ServerQueue *
+schedule_next_for_memory(MonoTime now)
+{
+	ServerQueue *first = NULL;
+	dlist_iter iter;
+
+	dlist_foreach(iter, queues_active())
+	{
+		ServerQueue *queue = queue_of(iter.cur);
+
+		if (queue->wants_memory > 0 &&
+			(first == NULL || queue->waits_for_memory < first->waits_for_memory) &&
+			could_take(queue, now) &&
+			memory_has_room_beside(queue->wants_memory, job_request_bytes(queue)))
+			first = queue;
+	}
+	return first;
+}
+
+static bool
+waits_for_memory(const ServerQueue *queue, const ServerQueue *first)
+{
+	return queue->wants_memory > 0 &&
+		   ((first != NULL && queue != first) || !memory_may_claim(queue->wants_memory));
+}
+
+/* ---------- taking ---------- */
+
+/*
+ * Whether schedule_take() would take anything now.
+ */
+bool
+schedule_can_take(int room, MonoTime now)
+{
+	ServerQueue *first;
+	dlist_iter iter;
+
+	if (room <= 0)
+		return false;
+	first = schedule_next_for_memory(now);
+	dlist_foreach(iter, queues_active())
+	{
+		ServerQueue *queue = queue_of(iter.cur);
+
+		if (!waits_for_memory(queue, first) && could_take(queue, now))
+			return true;
+	}
+	return false;
+}
+
+static bool
+take_one(ServerQueue *queue, Turn *taken, MonoTime now)
+{
+	taken->home = queue;
+	taken->is_paid = true;
+	if (queue->is_stale)
+		return false;
+	if (limits_room(&queue->limits, now) > 0)
+	{
+		taken->queue = queue;
+		if (!turns_pop(&queue->turns, &taken->id))
+			return false;
+	}
+	else if (needs_fallback(queue, now) && limits_room(&queue->fallback->limits, now) > 0)
+	{
+		taken->queue = queue->fallback;
+		if (!pop_for_fallback(queue, &taken->id, &taken->is_paid))
+			return false;
+		queue_touch(taken->queue);
+	}
+	else
+		return false;
+	taken->place = limits_take(&taken->queue->limits, now);
+	return true;
+}
+
+/* A queue that may have a job to be taken, and where it stands among the others. */
+typedef struct Candidate
+{
+	pairingheap_node node;
+	ServerQueue *queue;
+	int in_flight; /* at the server to which its next job would go */
+} Candidate;
+
+/*
+ * One queue comes before another: the one whose next job would go to a server with fewer calls in
+ * flight, so that those which share genjob.max_in_flight have even parts of it; of two that go to the same
+ * server, as a fallback's guests do, the one that was served longer ago.
+ */
+static int
+compare_candidates(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	const Candidate *left = pairingheap_const_container(Candidate, node, a);
+	const Candidate *right = pairingheap_const_container(Candidate, node, b);
+
+	if (left->in_flight != right->in_flight)
+		return left->in_flight < right->in_flight ? 1 : -1;
+	return left->queue->served_at < right->queue->served_at ? 1 : -1;
+}
+
+static int
+calls_at_next_server(ServerQueue *queue, MonoTime now)
+{
+	return needs_fallback(queue, now) ? queue->fallback->limits.in_flight : queue->limits.in_flight;
+}
+
+/*
+ * The queues of which schedule_take() may take a job, as a heap with the first on top.
+ */
+static pairingheap *
+line_up_candidates(MonoTime now)
+{
+	pairingheap *line = pairingheap_allocate(compare_candidates, NULL);
+	ServerQueue *first = schedule_next_for_memory(now);
+	dlist_iter iter;
+
+	dlist_foreach(iter, queues_active())
+	{
+		ServerQueue *queue = queue_of(iter.cur);
+		Candidate *candidate;
+
+		if (waits_for_memory(queue, first) || !could_take(queue, now))
+			continue;
+		candidate = palloc(sizeof(Candidate));
+		candidate->queue = queue;
+		candidate->in_flight = calls_at_next_server(queue, now);
+		pairingheap_add(line, &candidate->node);
+	}
+	return line;
+}
+
+/*
+ * Takes the jobs that may be started now off the queues, at most max, and at most room in all;
+ * returns their number.
+ */
+int
+schedule_take(Turn *taken, int max, int room, MonoTime now)
+{
+	pairingheap *line = line_up_candidates(now);
+	int n = 0;
+
+	while (!pairingheap_is_empty(line) && n < Min(max, room))
+	{
+		Candidate *candidate =
+			pairingheap_container(Candidate, node, pairingheap_remove_first(line));
+		int in_flight = calls_at_next_server(candidate->queue, now);
+
+		/* guests of one server are told of each other's calls when their turn comes */
+		if (in_flight <= candidate->in_flight)
+		{
+			if (!take_one(candidate->queue, &taken[n], now))
+				continue;
+			candidate->queue->served_at = ++served;
+			n++;
+			in_flight = calls_at_next_server(candidate->queue, now);
+		}
+		candidate->in_flight = in_flight;
+		pairingheap_add(line, &candidate->node);
+	}
+	pairingheap_free(line);
+	return n;
+}
+
+/*
+ * The addresses that can be reached, at most max, of the pools that run these turns; returns their number.
+ */
+int
+schedule_list_usable(const Turn *turns, int n_turns, const char **urls, int max)
+{
+	static uint64 lists = 0;
+	int n = 0;
+	int i;
+	int j;
+
+	lists++;
+	for (i = 0; i < n_turns; i++)
+	{
+		ServerQueue *queue = turns[i].queue;
+		const Limits *limits = &queue->limits;
+
+		if (queue->listed == lists)
+			continue;
+		queue->listed = lists;
+		for (j = 0; j < limits->n_backends && limits->n_backends > 1 && n < max; j++)
+		{
+			const Backend *backend = limits->backends[j];
+
+			if (backend->options != NULL && !backend->breaker.is_open)
+				urls[n++] = backend->url;
+		}
+	}
+	return n;
+}
+
+/*
+ * When time alone may let more jobs go, of those that are ready; 0: it does not.
+ */
+MonoTime
+schedule_next_change(MonoTime now)
+{
+	MonoTime next = 0;
+	dlist_iter iter;
+
+	dlist_foreach(iter, queues_active())
+	{
+		ServerQueue *queue = queue_of(iter.cur);
+		MonoTime change = queue_has_waiting(queue) ? limits_next_change(&queue->limits, now) : 0;
+		TimestampTz expiry = queue->fallback ? lanes_next_expiry(&queue->turns.lanes) : 0;
+		MonoTime last = expiry != 0 ? last_moment(queue, expiry) : 0;
+
+		if (change != 0)
+			schedule_note_time(&next, change);
+		if (last > now)
+			schedule_note_time(&next, last);
+		if (has_ready(queue) && queue->fallback != NULL &&
+			(change = limits_next_change(&queue->fallback->limits, now)) != 0)
+			schedule_note_time(&next, change);
+	}
+	return next;
+}
+
+/*
+ * Shows in genjob.servers and genjob.backends what each server may be given, and why it is not more.  Those that
+ * have nothing to do any more are looked at no further.
+ */
+void
+schedule_show(int room, MonoTime now)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, queues_active())
+	{
+		ServerQueue *queue = queue_of(iter.cur);
+
+		limits_say_why(&queue->limits,
+					   room <= 0 ? "genjob.max_in_flight is reached"
+					   : queue->wants_memory > 0 && queue_has_waiting(queue)
+						   ? "genjob.max_memory is reached"
+						   : "",
+					   queue->fallback_trouble, now);
+	}
+	queues_rest(now);
+}
+
+/*
+ * Moves a time, of either type, forward to candidate if that comes first.
+ */
+void
+schedule_note_time(int64 *time, int64 candidate)
+{
+	/* the one time that means "none" is put off by a microsecond */
+	if (candidate == 0)
+		candidate = 1;
+	if (*time == 0 || candidate < *time)
+		*time = candidate;
+}

@@ -1,0 +1,115 @@
+/*
+ * schedule.h
+ *		Which job runs next: the jobs that are ready, in memory, per server.
+ */
+#ifndef GENJOB_SCHEDULE_H
+#define GENJOB_SCHEDULE_H
+
+#include "limits/limits.h"
+#include "life/lines.h"
+#include "base/memory.h"
+#include "server/server.h"
+#include "shared/shmem.h"
+#include "schedule/turns.h"
+
+/*
+ * What there is to do for one server, and what it may be given.
+ */
+typedef struct ServerQueue
+{
+	NameData name; /* key; a server of that name need not exist */
+	dlist_node
+		node; /* among those that have something to do while is_active, else among those that have not */
+	bool is_active;
+	MonoTime idle_since; /* where it is not */
+	int n_jobs;          /* that this server runs, or lately ran, and that are in memory */
+	int n_guests;        /* queues that have it for a fallback */
+	Turns turns;         /* the jobs that are queued in the table and due */
+
+	/* The server, as of the last schedule_refresh() */
+	bool is_stale;                /* there was none since it has something to do */
+	bool lacks_fallback;          /* there was, and fallback is to be found anew */
+	Server *server;               /* NULL: cannot be used, see complaint */
+	ServerStats *stats;           /* NULL with server */
+	char *complaint;              /* malloc'd; NULL with a server */
+	struct ServerQueue *fallback; /* takes jobs when this one cannot; or NULL */
+	char *fallback_trouble;       /* malloc'd: why it takes none, or not all; or NULL */
+	dlist_head bound;             /* jobs that it does not take: queued and due, but not in turns */
+	bool must_release;            /* what bound them may have changed */
+
+	/* Its next job finds no room in memory */
+	size_t wants_memory;     /* bytes that it takes; 0: it is not known to be held back */
+	uint64 waits_for_memory; /* its number in the line of those that are; 0: it has none */
+
+	MemoryAccount answers; /* what its answers take of the memory */
+	Limits limits;
+	Line questions; /* jobs that wait to ask about their predictions */
+	Line cancels;   /* jobs that wait to have theirs cancelled */
+
+	/* Calls that cancel */
+	double cancel_window;        /* at a time; 0: as at first */
+	MonoTime cancels_held_until; /* the server asked to wait with them */
+	int n_stored_cancels;        /* jobs in memory that were read of its rows */
+	bool has_unread_cancels;     /* there are more */
+	int64 cancels_read_to;       /* ids */
+	dlist_node unread_node;      /* on the list of queue/cancels.c, while has_unread_cancels */
+	uint64 served_at; /* the number of the last of its jobs that was given a place, of all jobs */
+	uint64 listed;    /* private to schedule_list_usable() */
+} ServerQueue;
+
+/* A job that may be started now. */
+typedef struct Turn
+{
+	int64 id;
+	ServerQueue *queue; /* of the server that is to run it */
+	ServerQueue *home;  /* of the server that it is queued for */
+	Place place;        /* at queue; whoever does not use it gives it back */
+	bool is_paid;       /* it was the job's turn; else it came out of turn */
+} Turn;
+
+/* queues.c: which queues there are, and the server of each */
+extern ServerQueue *schedule_queue(const char *server_name);
+extern dlist_head *queues_active(void);
+extern bool queue_has_waiting(const ServerQueue *queue);
+extern void queue_touch(ServerQueue *queue);
+extern void queues_rest(MonoTime now);
+extern void queue_set_fallback_trouble(ServerQueue *queue, const char *why);
+extern void schedule_refresh(void);
+extern void schedule_weights_changed(void);
+extern void schedule_drop_unseen(void);
+
+/* schedule.c: what is taken off them */
+extern void schedule_add(int64 id, const char *server_name, Oid owner, const char *tenant,
+						 int priority, TimestampTz run_at, TimestampTz expires_at);
+extern void schedule_remove(int64 id);
+extern bool schedule_knows(int64 id);
+extern void schedule_put_off(int64 id, MonoTime until, bool is_shunned);
+
+extern void schedule_bind(int64 id, ServerQueue *home, const char *why);
+extern int schedule_release(int64 *ids, int max, MonoTime now);
+
+extern void schedule_memory_given(ServerQueue *queue, size_t bytes);
+extern void schedule_memory_refused(ServerQueue *queue, size_t bytes);
+extern ServerQueue *schedule_next_for_memory(MonoTime now);
+
+extern void schedule_drop(ServerQueue *queue);
+extern ServerQueue *schedule_next_without_server(void);
+
+extern bool schedule_can_take(int room, MonoTime now);
+extern int schedule_take(Turn *turns, int max, int room, MonoTime now);
+extern int schedule_list_usable(const Turn *turns, int n_turns, const char **urls, int max);
+extern MonoTime schedule_next_change(MonoTime now);
+extern void schedule_show(int room, MonoTime now);
+
+/* Moments at which the table must be looked at; 0: none is known. */
+typedef struct ScheduleTimes
+{
+	TimestampTz due;    /* a queued job's run_at comes */
+	TimestampTz expiry; /* a queued job's expires_at comes */
+	MonoTime rescan;    /* rows that were put off, more of them than are remembered, may be free */
+} ScheduleTimes;
+
+extern ScheduleTimes schedule_times;
+extern void schedule_note_time(int64 *time, int64 candidate);
+
+#endif /* GENJOB_SCHEDULE_H */

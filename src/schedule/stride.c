@@ -1,0 +1,130 @@
+/*
+ * stride.c
+ *		Who of several is served next, in proportion to their weights.  Pure.
+ *
+ * Each has a pass, and the smallest is next.  A turn moves the pass on by the inverse of the weight, and whoever comes
+ * anew begins where the others are.  So the next turn goes to whoever had least, in proportion.  (Waldspurger and
+ * Weihl, "Stride Scheduling", 1995: deficit round robin without its bursts.)
+ */
+#include "postgres.h"
+
+#include "schedule/stride.h"
+
+/* Of a heap the largest is on top: the better one is the larger. */
+static int
+compare_shares(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	const Share *left = pairingheap_const_container(Share, node, a);
+	const Share *right = pairingheap_const_container(Share, node, b);
+
+	if (left->pass != right->pass)
+		return left->pass < right->pass ? 1 : -1;
+	return left->served_at < right->served_at ? 1 : -1;
+}
+
+/*
+ * Prepares in the current memory context.
+ */
+void
+stride_init(Stride *stride)
+{
+	memset(stride, 0, sizeof(*stride));
+	stride->waiting = pairingheap_allocate(compare_shares, NULL);
+}
+
+void
+stride_free(Stride *stride)
+{
+	pairingheap_free(stride->waiting);
+	stride->waiting = NULL;
+}
+
+/*
+ * Has one more share from now on; it waits for nothing yet.
+ */
+void
+stride_add(const Stride *stride, Share *share, double weight)
+{
+	memset(share, 0, sizeof(*share));
+	share->weight = weight;
+	share->pass = stride->time;
+}
+
+/*
+ * Puts one among those whose turn can come, or takes it out.  To have been away saves nothing up.
+ */
+void
+stride_set_waiting(Stride *stride, Share *share, bool is_waiting)
+{
+	if (is_waiting && !share->is_waiting)
+	{
+		share->pass = Max(share->pass, stride->time);
+		pairingheap_add(stride->waiting, &share->node);
+	}
+	else if (!is_waiting && share->is_waiting)
+		pairingheap_remove(stride->waiting, &share->node);
+	share->is_waiting = is_waiting;
+}
+
+/*
+ * Whose turn it is, or NULL.
+ */
+Share *
+stride_next(const Stride *stride)
+{
+	if (pairingheap_is_empty(stride->waiting))
+		return NULL;
+	return pairingheap_container(Share, node, pairingheap_first(stride->waiting));
+}
+
+/*
+ * Takes a turn of the one whose turn it is.  It does not wait any more: stride_set_waiting() has it come again.
+ */
+void
+stride_serve(Stride *stride, Share *share)
+{
+	Assert(share == stride_next(stride));
+	stride_set_waiting(stride, share, false);
+	stride->time = share->pass;
+	share->pass += 1 / share->weight;
+	share->served_at = ++stride->served;
+}
+
+/*
+ * Gives a turn back that came to nothing.
+ */
+void
+stride_give_back(Stride *stride, Share *share)
+{
+	if (share->is_waiting)
+		pairingheap_remove(stride->waiting, &share->node);
+	share->pass -= 1 / share->weight;
+	if (share->is_waiting)
+		pairingheap_add(stride->waiting, &share->node);
+}
+
+/*
+ * Gives one another weight: what it is ahead of the others is paid off at the new one.
+ */
+void
+stride_set_weight(Stride *stride, Share *share, double weight)
+{
+	if (weight == share->weight)
+		return;
+	if (share->is_waiting)
+		pairingheap_remove(stride->waiting, &share->node);
+	if (share->pass > stride->time)
+		share->pass = stride->time + (share->pass - stride->time) * share->weight / weight;
+	share->weight = weight;
+	if (share->is_waiting)
+		pairingheap_add(stride->waiting, &share->node);
+}
+
+/*
+ * Whether nothing would be forgotten of one with it: it waits for nothing, and had no more than its share.
+ */
+bool
+stride_is_even(const Stride *stride, const Share *share)
+{
+	return !share->is_waiting && share->pass <= stride->time;
+}

@@ -1,0 +1,404 @@
+/*
+ * turns.c
+ *		Whose turn it is at a server: its owners, and the tenants of each.
+ *
+ * The owners of jobs share a server, and the tenants of an owner share that owner's turns (stride.c): a role that has
+ * thousands of tenants gets no more for it, and a million jobs of one tenant delay the first of another by one place
+ * at most.  A tenant's jobs stand in lanes (lanes.c), one for each priority.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#include "schedule/turns.h"
+#include "schedule/weights.h"
+
+#define SPARE_TENANTS 256 /* without jobs, before they are forgotten */
+
+typedef struct OwnerKey
+{
+	Turns *turns;
+	Oid role;
+	Oid unused; /* the key is hashed with what lies behind the role */
+} OwnerKey;
+
+typedef struct Owner
+{
+	OwnerKey key;
+	dlist_node node; /* on its server's list */
+	Share share;     /* of the server's turns */
+	Stride stride;   /* of its tenants */
+	dlist_head tenants;
+} Owner;
+
+typedef struct TenantKey
+{
+	Owner *owner;
+	const char *name;
+} TenantKey;
+
+typedef struct Tenant
+{
+	TenantKey key;
+	dlist_node node; /* on its owner's list */
+	Share share;     /* of the owner's turns */
+	dlist_head lanes;
+} Tenant;
+
+typedef struct OwnerEntry
+{
+	OwnerKey key;
+	Owner *owner;
+} OwnerEntry;
+
+typedef struct TenantEntry
+{
+	TenantKey key;
+	Tenant *tenant;
+} TenantEntry;
+
+static HTAB *owners = NULL;
+static HTAB *tenants = NULL;
+
+static uint32
+hash_tenant(const void *key, Size size)
+{
+	const TenantKey *tenant = key;
+
+	return hash_combine(string_hash(tenant->name, strlen(tenant->name) + 1),
+						murmurhash32((uint32) (uintptr_t) tenant->owner));
+}
+
+static int
+match_tenant(const void *a, const void *b, Size size)
+{
+	const TenantKey *left = a;
+	const TenantKey *right = b;
+
+	return left->owner == right->owner ? strcmp(left->name, right->name) : 1;
+}
+
+static void
+create_tables(void)
+{
+	HASHCTL by_role = {.keysize = sizeof(OwnerKey), .entrysize = sizeof(OwnerEntry)};
+	HASHCTL by_tenant = {
+		.keysize = sizeof(TenantKey),
+		.entrysize = sizeof(TenantEntry),
+		.hash = hash_tenant,
+		.match = match_tenant,
+	};
+
+	owners = hash_create("genjob owners", 16, &by_role, HASH_ELEM | HASH_BLOBS);
+	tenants =
+		hash_create("genjob tenants", 64, &by_tenant, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE);
+}
+
+/*
+ * Prepares a server of that name, which must stay, to have turns.
+ */
+void
+turns_init(Turns *turns, const char *server_name)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+
+	if (tenants == NULL)
+		create_tables();
+	memset(turns, 0, sizeof(*turns));
+	stride_init(&turns->stride);
+	lanes_init(&turns->lanes);
+	dlist_init(&turns->owners);
+	turns->prune_at = SPARE_TENANTS;
+	turns->server = server_name;
+	MemoryContextSwitchTo(caller);
+}
+
+/* ---------- owners and tenants ---------- */
+
+static void
+forget_owner(Owner *owner)
+{
+	dlist_delete(&owner->node);
+	hash_search(owners, &owner->key, HASH_REMOVE, NULL);
+	stride_free(&owner->stride);
+	pfree(owner);
+}
+
+static void
+forget_tenant(Tenant *tenant)
+{
+	dlist_delete(&tenant->node);
+	tenant->key.owner->key.turns->n_tenants--;
+	hash_search(tenants, &tenant->key, HASH_REMOVE, NULL);
+	pfree(unconstify(char *, tenant->key.name));
+	pfree(tenant);
+}
+
+/*
+ * Forgets tenants and owners that have nothing: all of them, or only those that had no more than their share.
+ */
+static void
+forget_idle(Turns *turns, bool all)
+{
+	dlist_mutable_iter owner_iter;
+
+	dlist_foreach_modify(owner_iter, &turns->owners)
+	{
+		Owner *owner = dlist_container(Owner, node, owner_iter.cur);
+		dlist_mutable_iter iter;
+
+		dlist_foreach_modify(iter, &owner->tenants)
+		{
+			Tenant *tenant = dlist_container(Tenant, node, iter.cur);
+
+			if (dlist_is_empty(&tenant->lanes) &&
+				(all || stride_is_even(&owner->stride, &tenant->share)))
+				forget_tenant(tenant);
+		}
+		if (dlist_is_empty(&owner->tenants) &&
+			(all || stride_is_even(&turns->stride, &owner->share)))
+			forget_owner(owner);
+	}
+	turns->prune_at = Max(SPARE_TENANTS, 2 * turns->n_tenants);
+}
+
+static Owner *
+find_owner(Turns *turns, Oid role)
+{
+	OwnerKey key = {turns, role, InvalidOid};
+	OwnerEntry *entry = hash_search(owners, &key, HASH_FIND, NULL);
+	MemoryContext caller;
+	Owner *owner;
+
+	if (entry != NULL)
+		return entry->owner;
+	caller = MemoryContextSwitchTo(TopMemoryContext);
+	owner = palloc0(sizeof(Owner));
+	owner->key = key;
+	stride_init(&owner->stride);
+	stride_add(&turns->stride, &owner->share, weights_get_owner(turns->server, role));
+	dlist_init(&owner->tenants);
+	dlist_push_tail(&turns->owners, &owner->node);
+	entry = hash_search(owners, &key, HASH_ENTER, NULL);
+	entry->owner = owner;
+	MemoryContextSwitchTo(caller);
+	return owner;
+}
+
+static Tenant *
+find_tenant(Turns *turns, Oid role, const char *name)
+{
+	TenantKey key = {NULL, name};
+	TenantEntry *entry;
+	Tenant *tenant;
+
+	if (turns->n_tenants >= turns->prune_at)
+		forget_idle(turns, false);
+	key.owner = find_owner(turns, role);
+	entry = hash_search(tenants, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry->tenant;
+	tenant = MemoryContextAllocZero(TopMemoryContext, sizeof(Tenant));
+	key.name = MemoryContextStrdup(TopMemoryContext, name);
+	tenant->key = key;
+	stride_add(&key.owner->stride, &tenant->share, weights_get_tenant(turns->server, name));
+	dlist_init(&tenant->lanes);
+	dlist_push_tail(&key.owner->tenants, &tenant->node);
+	turns->n_tenants++;
+	entry = hash_search(tenants, &key, HASH_ENTER, NULL);
+	entry->tenant = tenant;
+	return tenant;
+}
+
+static Lane *
+first_lane(Tenant *tenant)
+{
+	return dlist_is_empty(&tenant->lanes) ? NULL
+										  : dlist_container(Lane, node, tenant->lanes.head.next);
+}
+
+/*
+ * Puts a tenant among those whose turn can come, or takes it out: its best lane must have a job.  An owner is there
+ * while one of its tenants is.
+ */
+void
+turns_lane_changed(Tenant *tenant)
+{
+	Owner *owner = tenant->key.owner;
+	Lane *lane = first_lane(tenant);
+
+	stride_set_waiting(&owner->stride, &tenant->share, lane != NULL && lane->n_ready > 0);
+	stride_set_waiting(&owner->key.turns->stride, &owner->share,
+					   stride_next(&owner->stride) != NULL);
+}
+
+/* ---------- lanes ---------- */
+
+/*
+ * The lane of that owner, tenant and priority, made on first use.  One that is made has no jobs, and goes with the
+ * next change unless it is given some.
+ */
+Lane *
+turns_lane(Turns *turns, Oid owner, const char *tenant_name, int priority)
+{
+	Tenant *tenant = find_tenant(turns, owner, tenant_name);
+	dlist_node *before = &tenant->lanes.head;
+	Lane *lane;
+	dlist_iter iter;
+
+	dlist_foreach(iter, &tenant->lanes)
+	{
+		lane = dlist_container(Lane, node, iter.cur);
+		if (lane->priority == priority)
+			return lane;
+		if (lane->priority < priority)
+			break;
+		before = iter.cur;
+	}
+	lane = lane_create(&turns->lanes, tenant, turns->server, owner, tenant->key.name, priority);
+	dlist_insert_after(before, &lane->node);
+	return lane;
+}
+
+static void
+drop_lanes(Tenant *tenant, bool only_unseen)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &tenant->lanes)
+	{
+		Lane *lane = dlist_container(Lane, node, iter.cur);
+
+		if (!only_unseen || !lane_is_seen(lane))
+			lane_drop(lane);
+	}
+}
+
+static void
+drop_all_lanes(Turns *turns, bool only_unseen)
+{
+	dlist_iter owner_iter;
+
+	dlist_foreach(owner_iter, &turns->owners)
+	{
+		Owner *owner = dlist_container(Owner, node, owner_iter.cur);
+		dlist_iter iter;
+
+		dlist_foreach(iter, &owner->tenants)
+			drop_lanes(dlist_container(Tenant, node, iter.cur), only_unseen);
+	}
+}
+
+/*
+ * Forgets all ready jobs of a server; the table still has them.
+ */
+void
+turns_drop(Turns *turns)
+{
+	drop_all_lanes(turns, false);
+}
+
+/*
+ * Forgets the lanes that the table has not, now that all that it has were reset.
+ */
+void
+turns_drop_unseen(Turns *turns)
+{
+	drop_all_lanes(turns, true);
+}
+
+/*
+ * Frees all that a server's turns hold.
+ */
+void
+turns_free(Turns *turns)
+{
+	turns_drop(turns);
+	forget_idle(turns, true);
+	stride_free(&turns->stride);
+	lanes_free(&turns->lanes);
+}
+
+/* ---------- turns ---------- */
+
+/*
+ * Takes the job whose turn it is; false when none is ready.
+ */
+bool
+turns_pop(Turns *turns, int64 *id)
+{
+	Share *next = stride_next(&turns->stride);
+	Owner *owner;
+	Tenant *tenant;
+
+	if (next == NULL)
+		return false;
+	owner = ((Owner *) ((char *) next - offsetof(Owner, share)));
+	tenant = ((Tenant *) ((char *) stride_next(&owner->stride) - offsetof(Tenant, share)));
+	stride_serve(&turns->stride, &owner->share);
+	stride_serve(&owner->stride, &tenant->share);
+	*id = lane_first(first_lane(tenant));
+	lanes_remove(*id);
+	return true;
+}
+
+/*
+ * Gives its tenant, and the owner, back the turn of a job that turns_pop() took, could not be started, and is ready
+ * again.
+ */
+void
+turns_give_back(int64 id)
+{
+	Lane *lane = lanes_find(id);
+	Owner *owner;
+
+	if (lane == NULL)
+		return;
+	owner = lane->tenant->key.owner;
+	stride_give_back(&owner->stride, &lane->tenant->share);
+	stride_give_back(&owner->key.turns->stride, &owner->share);
+}
+
+/*
+ * Takes the job that expires first, if it does by that time, out of turn.
+ */
+bool
+turns_pop_expiring(Turns *turns, TimestampTz by, int64 *id)
+{
+	TimestampTz expiry = lanes_next_expiry(&turns->lanes);
+
+	if (expiry == 0 || expiry > by)
+		return false;
+	*id = lanes_first_to_expire(&turns->lanes);
+	lanes_remove(*id);
+	return true;
+}
+
+/* ---------- weights ---------- */
+
+/*
+ * Obeys weights that were set anew.
+ */
+void
+turns_apply_weights(Turns *turns)
+{
+	dlist_iter owner_iter;
+
+	dlist_foreach(owner_iter, &turns->owners)
+	{
+		Owner *owner = dlist_container(Owner, node, owner_iter.cur);
+		dlist_iter iter;
+
+		stride_set_weight(&turns->stride, &owner->share,
+						  weights_get_owner(turns->server, owner->key.role));
+		dlist_foreach(iter, &owner->tenants)
+		{
+			Tenant *tenant = dlist_container(Tenant, node, iter.cur);
+
+			stride_set_weight(&owner->stride, &tenant->share,
+							  weights_get_tenant(turns->server, tenant->key.name));
+		}
+	}
+}

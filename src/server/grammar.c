@@ -1,0 +1,379 @@
+/*
+ * grammar.c
+ *		How the options that describe a protocol are written, and read.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+
+#include "http/header.h"
+#include "server/grammar.h"
+#include "server/pointer.h"
+
+#define MAX_HEADERS 100 /* in an option */
+
+/*
+ * The next word of a list separated by spaces, with its length; NULL at the end.
+ */
+const char *
+grammar_next_word(const char **list, int *len)
+{
+	const char *word = *list + strspn(*list, " ");
+
+	*len = (int) strcspn(word, " ");
+	*list = word + *len;
+	return *len > 0 ? word : NULL;
+}
+
+static bool
+starts_with(const char *text, const char *prefix)
+{
+	return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/*
+ * none, bearer, basic, header:NAME[:PREFIX], query:NAME.
+ */
+const char *
+grammar_check_auth(const char *value)
+{
+	if (strcmp(value, "none") == 0 || strcmp(value, "bearer") == 0 || strcmp(value, "basic") == 0)
+		return NULL;
+	if (starts_with(value, "query:") && header_is_name(value + 6))
+		return NULL;
+	if (starts_with(value, "header:"))
+	{
+		const char *colon = strchr(value + 7, ':');
+		char *name = pnstrdup(value + 7, colon ? colon - value - 7 : strlen(value + 7));
+
+		if (header_is_name(name) && (colon == NULL || header_is_value(colon + 1)))
+			return grammar_check_header_name(name);
+	}
+	return "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME, header:NAME:PREFIX, query:NAME.";
+}
+
+const char *
+grammar_check_path(const char *value)
+{
+	const char *p;
+
+	for (p = value; *p > ' ' && *p < 0x7f && *p != '#'; p++)
+		;
+	if (*p == '\0' && (*value == '\0' || *value == '/' || *value == '?'))
+		return NULL;
+	return "A path below the server's url is expected, such as \"/v1/images/generations\"; other characters than ASCII are percent-encoded.";
+}
+
+const char *
+grammar_check_place(const char *value)
+{
+	return *value == '/' ? NULL : "A JSON Pointer is expected, such as \"/data/0/id\".";
+}
+
+/*
+ * A place in the answer, or, behind "=", the place in the request of an id that we choose.
+ */
+const char *
+grammar_check_remote_id(const char *value)
+{
+	if (*value == '/' || (*value == '=' && value[1] == '/'))
+		return NULL;
+	return "The place of the id in the answer is expected, such as \"/id\", or, where the request can choose it, its place there, such as \"=/prompt_id\".";
+}
+
+const char *
+grammar_check_state(const char *value)
+{
+	const char *place = value;
+
+	if (starts_with(value, "exists:"))
+		place += strlen("exists:");
+	else if (starts_with(value, "bool:"))
+		place += strlen("bool:");
+	if (strcmp(value, "http") == 0 || *place == '/')
+		return NULL;
+	return "A JSON Pointer is expected, such as \"/status\", or \"exists:/output\", \"bool:/done\", or \"http\" for the status of the poll.";
+}
+
+/*
+ * A place in the answer to a poll, or an address and, behind "#", the place in its answer.
+ */
+const char *
+grammar_check_progress(const char *value)
+{
+	const char *hash = strchr(value, '#');
+	Address address = {NULL};
+
+	if (*value == '/')
+		return NULL;
+	if (hash != NULL && hash[1] == '/')
+		(void) grammar_read_address(pnstrdup(value, hash - value), &address);
+	if (address.method != NULL)
+		return NULL;
+	return "A place in the answer to a poll is expected, such as \"/progress\" or \"/percent*0.01\", or an address and a place in its answer, such as \"GET /progress#/done\".";
+}
+
+const char *
+grammar_check_header_value(const char *value)
+{
+	if (*value != '\0' && header_is_value(value))
+		return NULL;
+	return "The value of a header is expected, such as \"application/json\"; it must have no line breaks.";
+}
+
+const char *
+grammar_check_places(const char *value)
+{
+	const char *word;
+	int len;
+
+	while ((word = grammar_next_word(&value, &len)) != NULL)
+	{
+		if (*word != '/')
+			return "JSON Pointers are expected, separated by spaces, such as \"/data/*/b64_json /data/*/url\".";
+	}
+	return NULL;
+}
+
+/*
+ * Reads "METHOD path", "METHOD @place", either with a JSON body behind it, up to a semicolon that
+ * begins another one.  Returns where that is, or NULL at the end; address->method is NULL when the
+ * text is not an address.
+ */
+const char *
+grammar_read_address(const char *text, Address *address)
+{
+	const char *end = strstr(text, "; ");
+	char *copy = end ? pnstrdup(text, end - text) : pstrdup(text);
+	char *target = strchr(copy, ' ');
+	char *body;
+
+	memset(address, 0, sizeof(*address));
+	if (target == NULL || strspn(copy, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != target - copy)
+		return NULL;
+	*target++ = '\0';
+	body = strchr(target, ' ');
+	if (body != NULL)
+		*body++ = '\0';
+	if (*target == '@' && target[1] == '/')
+		address->place = target + 1;
+	else if (*target == '/' && grammar_check_path(target) == NULL)
+		address->path = target;
+	else
+		return NULL;
+	address->body = body;
+	address->method = copy;
+	return end ? end + 2 : NULL;
+}
+
+const char *
+grammar_check_address(const char *value)
+{
+	Address address;
+
+	while (value != NULL)
+	{
+		value = grammar_read_address(value, &address);
+		if (address.method == NULL)
+			return "A method and a path are expected, or a method and the place of a URL in the answer: \"GET /jobs/{id}\", \"POST @/urls/cancel\".";
+	}
+	return NULL;
+}
+
+/*
+ * Reads an address, and the places in its answer behind "#" (*places is NULL without them), up to a
+ * semicolon that begins another one.  As grammar_read_address().
+ */
+const char *
+grammar_read_lookup(const char *text, Address *address, char **places)
+{
+	const char *end = strstr(text, "; ");
+	char *copy = end ? pnstrdup(text, end - text) : pstrdup(text);
+	char *hash = strchr(copy, '#');
+
+	*places = hash ? hash + 1 : NULL;
+	if (hash != NULL)
+		*hash = '\0';
+	(void) grammar_read_address(copy, address);
+	return end ? end + 2 : NULL;
+}
+
+const char *
+grammar_check_lookup(const char *value)
+{
+	while (value != NULL && *value != '\0')
+	{
+		Address address;
+		char *places;
+
+		value = grammar_read_lookup(value, &address, &places);
+		if (address.path == NULL || (places != NULL && grammar_check_places(places) != NULL))
+			return "A method and a path are expected, and behind \"#\" places in the answer: \"GET /jobs/{id}\", \"GET /queue#/running/*/id\".";
+	}
+	return NULL;
+}
+
+/*
+ * What value means in "ok=A,B;fail=C;gone=D"; what is not listed runs.
+ */
+RemoteState
+grammar_state_of(const char *states, const char *value)
+{
+	static const struct
+	{
+		const char *name;
+		RemoteState state;
+	} groups[] = {{"ok=", REMOTE_OK}, {"fail=", REMOTE_FAILED}, {"gone=", REMOTE_GONE}};
+	size_t value_len = strlen(value);
+	int i;
+
+	for (i = 0; i < lengthof(groups); i++)
+	{
+		const char *p = strstr(states, groups[i].name);
+
+		for (p = p ? p + strlen(groups[i].name) : NULL; p != NULL && *p != '\0' && *p != ';';)
+		{
+			size_t len = strcspn(p, ",;");
+
+			if (len == value_len && strncmp(p, value, len) == 0)
+				return groups[i].state;
+			p += len + (p[len] == ',');
+		}
+	}
+	return REMOTE_RUNNING;
+}
+
+const char *
+grammar_check_states(const char *value)
+{
+	while (*value != '\0')
+	{
+		size_t len = strcspn(value, ";");
+
+		if (!starts_with(value, "ok=") && !starts_with(value, "fail=") &&
+			!starts_with(value, "gone="))
+			return "The values of state are expected, as in \"ok=succeeded;fail=failed,canceled;gone=expired\"; with any other value the prediction runs.";
+		value += len + (value[len] == ';');
+	}
+	return NULL;
+}
+
+const char *
+grammar_check_encoding(const char *value)
+{
+	if (strcmp(value, "auto") == 0 || strcmp(value, "url") == 0 || strcmp(value, "text") == 0 ||
+		starts_with(value, "file:/"))
+		return NULL;
+	return "Valid values are: auto (base64, data: URLs and URLs), url (URLs and data: URLs), text, file:PATH (the path of a download, with {member} for members of the output).";
+}
+
+/*
+ * pattern with every {name} replaced by value, palloc'd.
+ */
+char *
+grammar_fill(const char *pattern, const char *name, const char *value)
+{
+	char *mark = psprintf("{%s}", name);
+	size_t mark_len = strlen(mark);
+	StringInfoData text;
+	const char *found;
+
+	initStringInfo(&text);
+	while ((found = strstr(pattern, mark)) != NULL)
+	{
+		appendBinaryStringInfo(&text, pattern, (int) (found - pattern));
+		appendStringInfoString(&text, value);
+		pattern = found + mark_len;
+	}
+	appendStringInfoString(&text, pattern);
+	return text.data;
+}
+
+/*
+ * text percent-encoded as RFC 3986 has it for what must not be taken for syntax; also_plain stays.
+ */
+char *
+grammar_percent_encode(const char *text, const char *also_plain)
+{
+	StringInfoData encoded;
+
+	initStringInfo(&encoded);
+	for (; *text != '\0'; text++)
+	{
+		unsigned char c = (unsigned char) *text;
+
+		if ((c < 0x80 && isalnum(c)) || strchr("-._~", c) != NULL || strchr(also_plain, c) != NULL)
+			appendStringInfoChar(&encoded, *text);
+		else
+			appendStringInfo(&encoded, "%%%02X", c);
+	}
+	return encoded.data;
+}
+
+/*
+ * NULL when text is a JSON object; else a sentence that says what is wrong.
+ */
+const char *
+grammar_check_object(const char *text)
+{
+	const char *reason = NULL;
+	cJSON *json = json_parse(pstrdup(text), strlen(text), &reason);
+
+	if (json == NULL)
+		return psprintf("A JSON object is expected; this is %s.", reason);
+	return cJSON_IsObject(json) ? NULL
+								: "A JSON object is expected, such as {\"name\": \"value\"}.";
+}
+
+/*
+ * NULL when a header of that name can be set; else a sentence that says why not.
+ */
+const char *
+grammar_check_header_name(const char *name)
+{
+	/* what frames a message, says who is asked, or is for the next hop alone (RFC 9110, 7.6.1) */
+	static const char *const reserved[] = {
+		"Connection", "Content-Encoding", "Content-Length",    "Expect",
+		"Host",       "HTTP2-Settings",   "Idempotency-Key",   "Keep-Alive",
+		"TE",         "Trailer",          "Transfer-Encoding", "Upgrade",
+	};
+	const char *found = pg_strncasecmp(name, "Proxy-", 6) == 0 ? name : NULL;
+	int i;
+
+	for (i = 0; i < lengthof(reserved); i++)
+	{
+		if (pg_strcasecmp(name, reserved[i]) == 0)
+			found = reserved[i];
+	}
+	if (found == NULL)
+		return NULL;
+	return psprintf("The header %s is set by genjob itself. So are Connection, Content-Encoding, Content-Length, Expect, Host, HTTP2-Settings, Idempotency-Key, Keep-Alive, Proxy-*, TE, Trailer, Transfer-Encoding and Upgrade: they say where a call goes, and where it ends.",
+					found);
+}
+
+/*
+ * As grammar_check_object(), for an object of header names and values.
+ */
+const char *
+grammar_check_headers(const char *text)
+{
+	const char *reason = grammar_check_object(text);
+	const cJSON *header;
+	int n = 0;
+
+	if (reason != NULL)
+		return reason;
+	if (strstr(text, "\\u0000") != NULL)
+		return "A header must have no NUL character.";
+	for (header = json_parse_trusted(text)->child; header != NULL && reason == NULL;
+		 header = header->next)
+	{
+		if (!header_is_name(header->string) || !cJSON_IsString(header) ||
+			!header_is_value(header->valuestring))
+			return "A JSON object of header names and string values is expected, such as {\"X-Team\": \"art\"}; a value must have no line breaks.";
+		if (++n > MAX_HEADERS)
+			return psprintf("At most %d headers are expected.", MAX_HEADERS);
+		reason = grammar_check_header_name(header->string);
+	}
+	return reason;
+}

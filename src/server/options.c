@@ -1,0 +1,369 @@
+/*
+ * options.c
+ *		The options of a foreign server and of a user mapping: one table, read by the validator and by
+ *		everyone who wants a value, and what one option needs another for.
+ *
+ * Whatever is wrong is refused when the server or the mapping is created or altered, with what would
+ * be right.  How the value of one option is written is in optionvalue.c.
+ */
+#include "postgres.h"
+
+#include "access/reloptions.h"
+#include "catalog/pg_foreign_data_wrapper.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
+#include "fmgr.h"
+
+#include "server/options.h"
+#include "server/optionvalue.h"
+
+#define SERVER_OPTION(name, kind, field, ...) \
+	{ \
+		name, ForeignServerRelationId, kind, offsetof(ServerOptions, field), __VA_ARGS__ \
+	}
+#define PROTOCOL_OPTION(name, kind, field) SERVER_OPTION(name, kind, protocol.field, NULL)
+#define PROTOCOL_CHOICE(name, field, choices) \
+	SERVER_OPTION(name, OPTION_CHOICE, protocol.field, NULL, 0, 0, choices)
+#define MAPPING_OPTION(name, kind, field, ...) \
+	{ \
+		name, UserMappingRelationId, kind, offsetof(MappingOptions, field), __VA_ARGS__ \
+	}
+
+#define MAX_RESPONSE INT64CONST(1000000000) /* bytea and jsonb hold less than 1 GiB */
+
+static const Option options_table[] = {
+	SERVER_OPTION("api", OPTION_API, preset, NULL),
+	SERVER_OPTION("url", OPTION_URLS, urls, NULL),
+	PROTOCOL_OPTION("auth", OPTION_AUTH, auth),
+	PROTOCOL_OPTION("path", OPTION_PATH, path),
+	PROTOCOL_CHOICE("body", body, "json, multipart, raw"),
+	PROTOCOL_OPTION("wrap", OPTION_PLACE, wrap),
+	PROTOCOL_OPTION("model_at", OPTION_PLACE, model_at),
+	PROTOCOL_OPTION("accept", OPTION_HEADER_VALUE, accept),
+	PROTOCOL_OPTION("allow_hosts", OPTION_TEXT, allow_hosts),
+	PROTOCOL_OPTION("inputs_path", OPTION_PATH, inputs_path),
+	PROTOCOL_CHOICE("inputs_body", inputs_body, "json, multipart, raw"),
+	PROTOCOL_CHOICE("inputs_as", inputs_as, "base64, data-url"),
+	PROTOCOL_OPTION("inputs_at", OPTION_TEXT, inputs_at),
+	PROTOCOL_CHOICE("reply", reply, "body, stream, poll"),
+	PROTOCOL_OPTION("remote_id", OPTION_REMOTE_ID, remote_id),
+	PROTOCOL_OPTION("lookup", OPTION_LOOKUP, lookup),
+	PROTOCOL_OPTION("poll", OPTION_ADDRESS, poll),
+	PROTOCOL_OPTION("state", OPTION_STATE, state),
+	PROTOCOL_OPTION("states", OPTION_STATES, states),
+	PROTOCOL_OPTION("result", OPTION_ADDRESS, result),
+	PROTOCOL_OPTION("output", OPTION_PLACES, output),
+	PROTOCOL_OPTION("encoding", OPTION_ENCODING, encoding),
+	PROTOCOL_CHOICE("download_auth", download_auth, "none, same-origin"),
+	PROTOCOL_OPTION("error", OPTION_PLACES, error),
+	PROTOCOL_OPTION("retry_after", OPTION_PLACES, retry_after),
+	PROTOCOL_OPTION("usage", OPTION_PLACES, usage),
+	PROTOCOL_OPTION("progress", OPTION_PROGRESS, progress),
+	PROTOCOL_OPTION("cancel", OPTION_ADDRESS, cancel),
+	SERVER_OPTION("model", OPTION_TEXT, model, NULL),
+	SERVER_OPTION("defaults", OPTION_OBJECT, defaults, NULL),
+	SERVER_OPTION("headers", OPTION_HEADERS, headers, NULL),
+	SERVER_OPTION("ca_file", OPTION_FILE, ca_file, NULL),
+	SERVER_OPTION("max_in_flight", OPTION_AT_A_TIME, max_in_flight, "10", 1, 1000000),
+	SERVER_OPTION("rate_limit", OPTION_RATE, rate, NULL),
+	SERVER_OPTION("rate_burst", OPTION_COUNT, rate_burst, NULL, 1, 1000000),
+	SERVER_OPTION("fallback", OPTION_SERVER, fallback, NULL),
+	SERVER_OPTION("timeout", OPTION_DURATION, timeout, "15 min", 1, 20 * MS_OF_DAY),
+	SERVER_OPTION("poll_interval", OPTION_DURATION, poll_interval, "1 s", 10, MS_OF_DAY),
+	SERVER_OPTION("connect_timeout", OPTION_DURATION, connect_timeout, "10 s", 1, MS_OF_DAY),
+	SERVER_OPTION("max_response", OPTION_SIZE, max_response, "256MB", 1024, MAX_RESPONSE),
+	SERVER_OPTION("max_attempts", OPTION_COUNT, max_attempts, "5", 1, 1000000),
+	SERVER_OPTION("retry_base", OPTION_DURATION, retry_base, "1 s", 1, MS_OF_DAY),
+	SERVER_OPTION("retry_max", OPTION_DURATION, retry_max, "5 min", 1, 20 * MS_OF_DAY),
+	SERVER_OPTION("on_unknown", OPTION_ON_UNKNOWN, on_unknown, "retry"),
+	SERVER_OPTION("paused", OPTION_BOOL, paused, "off"),
+	MAPPING_OPTION("api_key", OPTION_SECRET, api_key, NULL),
+	MAPPING_OPTION("headers", OPTION_HEADERS, headers, NULL),
+};
+
+static const char *
+place_name(Oid catalog)
+{
+	return catalog == ForeignServerRelationId ? "a server" : "a user mapping";
+}
+
+static char *
+list_options(Oid catalog)
+{
+	StringInfoData list;
+	int i;
+
+	initStringInfo(&list);
+	for (i = 0; i < lengthof(options_table); i++)
+	{
+		if (options_table[i].catalog == catalog)
+			appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "", options_table[i].name);
+	}
+	return list.data;
+}
+
+static const Option *
+option_find(const char *name, Oid catalog)
+{
+	const Option *elsewhere = NULL;
+	int i;
+
+	for (i = 0; i < lengthof(options_table); i++)
+	{
+		const Option *option = &options_table[i];
+
+		if (strcmp(option->name, name) != 0)
+			continue;
+		if (option->catalog == catalog)
+			return option;
+		elsewhere = option;
+	}
+	if (elsewhere != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				 errmsg("option \"%s\" belongs to %s, not to %s", name,
+						place_name(elsewhere->catalog), place_name(catalog)),
+				 elsewhere->catalog == UserMappingRelationId
+					 ? errhint("A server's options can be read by everyone. Put secrets into CREATE USER MAPPING ... OPTIONS (%s ...).",
+							   name)
+					 : errhint("Use CREATE SERVER or ALTER SERVER ... OPTIONS (%s ...).", name)));
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errmsg("invalid option \"%s\"", name),
+			 errhint("Valid options for %s are: %s.", place_name(catalog), list_options(catalog))));
+	pg_unreachable();
+}
+
+static void
+options_parse(List *defs, Oid catalog, void *options)
+{
+	ListCell *cell;
+	int i;
+
+	for (i = 0; i < lengthof(options_table); i++)
+	{
+		if (options_table[i].catalog == catalog && options_table[i].default_value != NULL)
+			optionvalue_parse(&options_table[i], options_table[i].default_value, options);
+	}
+	foreach(cell, defs)
+	{
+		DefElem *def = lfirst_node(DefElem, cell);
+
+		optionvalue_parse(option_find(def->defname, catalog), defGetString(def), options);
+	}
+}
+
+static void
+require_option(const char *name, bool present, const char *hint)
+{
+	if (!present)
+		ereport(ERROR, (errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+						errmsg("option \"%s\" is required", name), errhint("%s", hint)));
+}
+
+/*
+ * An option that is empty takes away what the preset says.
+ */
+static void
+drop_emptied(Protocol *protocol)
+{
+	const char **fields[] = {
+		&protocol->wrap,   &protocol->model_at, &protocol->allow_hosts, &protocol->inputs_at,
+		&protocol->poll,   &protocol->state,    &protocol->states,      &protocol->remote_id,
+		&protocol->result, &protocol->output,   &protocol->error,       &protocol->retry_after,
+		&protocol->usage,  &protocol->progress, &protocol->cancel,
+	};
+	int i;
+
+	for (i = 0; i < lengthof(fields); i++)
+	{
+		if (*fields[i] != NULL && **fields[i] == '\0')
+			*fields[i] = NULL;
+	}
+}
+
+/*
+ * Where an option says nothing, the preset does.
+ */
+static void
+fill_protocol(ServerOptions *options)
+{
+	const Protocol *preset = &options->preset->protocol;
+	Protocol *protocol = &options->protocol;
+	size_t n = sizeof(Protocol) / sizeof(const char *);
+	size_t i;
+
+	for (i = 0; i < n; i++)
+	{
+		const char **field = (const char **) protocol + i;
+
+		if (*field == NULL)
+			*field = ((const char *const *) preset)[i];
+	}
+	drop_emptied(protocol);
+	if (protocol->inputs_path == NULL)
+		protocol->inputs_path = protocol->path;
+	if (protocol->body == NULL)
+		protocol->body = "json";
+	if (protocol->inputs_body == NULL)
+		protocol->inputs_body = protocol->body;
+	if (protocol->inputs_as == NULL)
+		protocol->inputs_as = "base64";
+	if (protocol->reply == NULL)
+		protocol->reply = "body";
+	if (protocol->accept == NULL)
+		protocol->accept = "application/json";
+	if (protocol->encoding == NULL)
+		protocol->encoding = "auto";
+}
+
+/*
+ * Whether the id of a prediction is ours to choose.
+ */
+static bool
+chooses_id(const Protocol *protocol)
+{
+	return strcmp(protocol->reply, "poll") == 0 && protocol->remote_id != NULL &&
+		   *protocol->remote_id == '=';
+}
+
+/*
+ * A preset's lookup asks by the id that it has us choose: it goes when that is overridden.
+ */
+static void
+settle_lookup(ServerOptions *options)
+{
+	Protocol *protocol = &options->protocol;
+	const char *lookup = protocol->lookup;
+
+	if (lookup != NULL &&
+		(*lookup == '\0' || (lookup == options->preset->protocol.lookup && !chooses_id(protocol))))
+		protocol->lookup = NULL;
+}
+
+static void
+check_poll(const Protocol *protocol)
+{
+	require_option("poll", protocol->poll != NULL,
+				   "With reply 'poll', say how to ask, as in poll 'GET /jobs/{id}'.");
+	require_option("state", protocol->state != NULL,
+				   "With reply 'poll', say where the state stands, as in state '/status', states 'ok=done;fail=failed'.");
+	if (strstr(protocol->poll, "{id}") != NULL)
+		require_option("remote_id", protocol->remote_id != NULL,
+					   "Say where the provider names the prediction, as in remote_id '/id'.");
+}
+
+/*
+ * What is below the server's url may name the model.
+ */
+static void
+check_model(const ServerOptions *options)
+{
+	const Protocol *protocol = &options->protocol;
+	const struct
+	{
+		const char *name;
+		const char *value;
+	} users[] = {{"path", protocol->path},     {"inputs_path", protocol->inputs_path},
+				 {"poll", protocol->poll},     {"result", protocol->result},
+				 {"lookup", protocol->lookup}, {"progress", protocol->progress},
+				 {"cancel", protocol->cancel}};
+	int i;
+
+	for (i = 0; i < lengthof(users); i++)
+	{
+		if (users[i].value != NULL && strstr(users[i].value, "{model}") != NULL)
+			require_option("model", options->model != NULL,
+						   psprintf("The %s of api \"%s\" names it: %s.", users[i].name,
+									options->preset->api, users[i].value));
+	}
+}
+
+/*
+ * What one option needs another for.
+ */
+static void
+check_protocol(const ServerOptions *options)
+{
+	const Protocol *protocol = &options->protocol;
+	const char *state = protocol->state;
+	const char *inputs_at = protocol->inputs_at;
+
+	check_model(options);
+	if (inputs_at != NULL && *inputs_at != '/' && strcmp(protocol->inputs_body, "multipart") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("invalid value for option \"inputs_at\": \"%s\"", inputs_at),
+				 errhint("With inputs_body '%s' a JSON Pointer is expected, such as \"/images\".",
+						 protocol->inputs_body)));
+	if (strcmp(protocol->reply, "poll") == 0)
+		check_poll(protocol);
+	if (protocol->lookup != NULL)
+		require_option("remote_id", chooses_id(protocol),
+					   "With lookup, the request must choose the id, as in reply 'poll', remote_id '=/id'.");
+	if (state != NULL && (*state == '/' || strcmp(state, "http") == 0))
+		require_option("states", protocol->states != NULL,
+					   "Say what the values of state mean, as in states 'ok=done;fail=failed'.");
+}
+
+/*
+ * Reads the options of a server of the wrapper genjob into *options (in the current memory context),
+ * defaults and preset included.  Errors for the user where anything is wrong.
+ */
+void
+options_parse_server(List *defs, ServerOptions *options)
+{
+	const Preset *preset;
+
+	memset(options, 0, sizeof(*options));
+	options_parse(defs, ForeignServerRelationId, options);
+	preset = options->preset;
+	require_option("api", preset != NULL, psprintf("Valid values are: %s.", preset_list()));
+	require_option("url", options->urls != NIL,
+				   "Name the server's base address, as in OPTIONS (url 'http://127.0.0.1:8188').");
+	options->url = linitial(options->urls);
+	if (options->rate_burst > 0)
+		require_option("rate_limit", options->rate > 0,
+					   "rate_burst says how many calls rate_limit lets go at once.");
+	if (options->retry_base > options->retry_max)
+		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+						errmsg("option \"retry_base\" is longer than \"retry_max\""),
+						errhint("Raise retry_max, or lower retry_base.")));
+	fill_protocol(options);
+	settle_lookup(options);
+	check_protocol(options);
+}
+
+/*
+ * Reads the options of a user mapping.
+ */
+void
+options_parse_mapping(List *defs, MappingOptions *options)
+{
+	memset(options, 0, sizeof(*options));
+	options_parse(defs, UserMappingRelationId, options);
+}
+
+PG_FUNCTION_INFO_V1(genjob_validator);
+
+/*
+ * The validator of the wrapper: gets all options that an object will have.
+ */
+Datum
+genjob_validator(PG_FUNCTION_ARGS)
+{
+	List *defs = untransformRelOptions(PG_GETARG_DATUM(0));
+	Oid catalog = PG_GETARG_OID(1);
+	ServerOptions server;
+	MappingOptions mapping;
+
+	if (catalog == ForeignServerRelationId)
+		options_parse_server(defs, &server);
+	else if (catalog == UserMappingRelationId)
+		options_parse_mapping(defs, &mapping);
+	else if (defs != NIL)
+		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+						errmsg("invalid option \"%s\"", linitial_node(DefElem, defs)->defname),
+						errhint("Options belong to CREATE SERVER and CREATE USER MAPPING.")));
+	PG_RETURN_VOID();
+}

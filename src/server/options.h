@@ -1,0 +1,67 @@
+/*
+ * options.h
+ *		The options of a foreign server and of a user mapping.
+ */
+#ifndef GENJOB_OPTIONS_H
+#define GENJOB_OPTIONS_H
+
+#include "fmgr.h"
+#include "nodes/pg_list.h"
+
+#include "server/preset.h"
+
+/*
+ * Of CREATE SERVER.  Strings are NULL where neither the option nor the preset says anything.
+ */
+typedef struct ServerOptions
+{
+	/* What it speaks, and where */
+	const Preset *preset;
+	List *urls;        /* of char *, without a trailing slash: at most STATS_BACKENDS */
+	char *url;         /* the one that is called; in the server's own options the first */
+	Protocol protocol; /* the preset's, under what the options say */
+	char *model;
+	char *defaults; /* JSON object */
+	char *headers;  /* JSON object of strings */
+	char *ca_file;
+
+	/* How much, how long, how often */
+	int64 max_in_flight;   /* calls, of each url; or MAX_IN_FLIGHT_AUTO */
+	double rate;           /* calls a second; 0: as many as there are places */
+	int64 rate_burst;      /* calls at once; 0: those of a second, at least one */
+	char *fallback;        /* server that takes the jobs when this one cannot; or NULL */
+	int64 timeout;         /* ms, of one attempt */
+	int64 connect_timeout; /* ms */
+	int64 poll_interval;   /* ms, at least, between polls of one prediction */
+	int64 max_response;    /* bytes */
+	int64 max_attempts;
+	int64 retry_base; /* ms */
+	int64 retry_max;  /* ms */
+	int64 on_unknown; /* an OnUnknown */
+	int64 paused;     /* a boolean: nothing is claimed */
+} ServerOptions;
+
+#define MAX_IN_FLIGHT_AUTO 0 /* as many as the server is found to do */
+
+/* What becomes of a call that may have been accepted although no answer came. */
+typedef enum OnUnknown
+{
+	ON_UNKNOWN_RETRY, /* sent again with the same Idempotency-Key */
+	ON_UNKNOWN_FAIL
+} OnUnknown;
+
+/*
+ * Of CREATE USER MAPPING: what must never be shown.
+ */
+typedef struct MappingOptions
+{
+	char *api_key;
+	char *headers; /* JSON object of strings */
+} MappingOptions;
+
+extern void options_parse_server(List *defs, ServerOptions *options);
+extern void options_parse_mapping(List *defs, MappingOptions *options);
+
+extern PGDLLEXPORT Datum genjob_validator(PG_FUNCTION_ARGS);
+
+#endif /* GENJOB_OPTIONS_H */

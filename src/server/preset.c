@@ -1,0 +1,390 @@
+/*
+ * preset.c
+ *		What each value of the option "api" means: a row of data each.
+ *
+ * A new wire protocol is a new row here (and its regression test, and its line in docs/servers.md);
+ * request.c and reply.c read rows and know no protocol by name.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+
+#include "server/preset.h"
+
+static const Preset presets[] = {
+	/*
+	 * OpenAI and all that speak its image API (https://platform.openai.com/docs/api-reference/images).
+	 * Edits take one file as "image" and several as "image[]".
+	 */
+	{
+		.api = "openai-images",
+		.needs_secret = true,
+		.requires_output = true,
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/v1/images/generations",
+				.model_at = "/model",
+				.inputs_path = "/v1/images/edits",
+				.inputs_body = "multipart",
+				.inputs_at = "image",
+				.output = "/data/*/b64_json /data/*/url",
+				.error = "/error/message /error",
+				.usage = "/usage",
+			},
+	},
+
+	/* Streamed, so that no proxy on the way takes a long silence for a dead connection. */
+	{
+		.api = "openai-chat",
+		.needs_secret = true,
+		.defaults = "{\"stream\": true, \"stream_options\": {\"include_usage\": true}}",
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/v1/chat/completions",
+				.model_at = "/model",
+				.inputs_as = "data-url",
+				.reply = "stream",
+				.output = "/choices/0/delta/content /choices/0/text",
+				.encoding = "text",
+				.error = "/error/message /error",
+				.usage = "/usage",
+			},
+	},
+	{
+		.api = "openai-embeddings",
+		.needs_secret = true,
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/v1/embeddings",
+				.model_at = "/model",
+				.error = "/error/message /error",
+				.usage = "/usage",
+			},
+	},
+
+	/* In the background: submitted, polled, cancelled by id. */
+	{
+		.api = "openai-responses",
+		.needs_secret = true,
+		.output_may_be_text = true,
+		.defaults = "{\"background\": true, \"store\": true}",
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/v1/responses",
+				.model_at = "/model",
+				.inputs_as = "data-url",
+				.reply = "poll",
+				.remote_id = "/id",
+				.poll = "GET /v1/responses/{id}",
+				.state = "/status",
+				.states = "ok=completed;fail=failed,incomplete,cancelled",
+				.output = "/output/*/result",
+				.error = "/error/message /incomplete_details/reason /error",
+				.usage = "/usage",
+				.cancel = "POST /v1/responses/{id}/cancel",
+			},
+	},
+	{
+		.api = "openai-speech",
+		.needs_secret = true,
+		.any_answer = true,
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/v1/audio/speech",
+				.model_at = "/model",
+				.accept = "*/*",
+				.error = "/error/message /error",
+			},
+	},
+
+	/*
+	 * AUTOMATIC1111's stable-diffusion-webui and Forge (modules/api/api.py), SD.Next,
+	 * stable-diffusion.cpp's server.  Progress and interrupt are of the whole server, so they are used
+	 * only where it is given one call at a time.
+	 */
+	{
+		.api = "automatic1111",
+		.requires_output = true,
+		.protocol =
+			{
+				.auth = "basic",
+				.path = "/sdapi/v1/txt2img",
+				.model_at = "/override_settings/sd_model_checkpoint",
+				.inputs_path = "/sdapi/v1/img2img",
+				.inputs_at = "/init_images",
+				.output = "/images/*",
+				.error = "/errors /detail/0/msg /detail /error",
+				.progress = "GET /sdapi/v1/progress?skip_current_image=true#/progress",
+				.cancel = "POST /sdapi/v1/interrupt {}",
+			},
+	},
+
+	/* A graph in "API format"; its id is ours to choose (ComfyUI, server.py and execution.py). */
+	{
+		.api = "comfyui",
+		.requires_output = true,
+		.unended = "GET /queue#/queue_running/*/1 /queue_pending/*/1",
+		.protocol =
+			{
+				.auth = "none",
+				.path = "/prompt",
+				.wrap = "/prompt",
+				.reply = "poll",
+				.remote_id = "=/prompt_id",
+				/* what ends between the two questions is in the history by the second */
+				.lookup =
+					"GET /queue#/queue_running/*/1 /queue_pending/*/1; GET /history/{id}#/{id}",
+				.poll = "GET /history/{id}",
+				.state = "/{id}/status/status_str",
+				.states = "ok=success;fail=error",
+				.output = "/{id}/outputs/*/images/* /{id}/outputs/*/gifs/* /{id}/outputs/*/audio/*",
+				.encoding = "file:/view?filename={filename}&subfolder={subfolder}&type={type}",
+				.error =
+					"/error/message /{id}/status/messages/*/1/exception_message /{id}/status/messages",
+				.cancel =
+					"POST /queue {\"delete\": [\"{id}\"]}; POST /interrupt {\"prompt_id\": \"{id}\"}",
+			},
+	},
+
+	/* stable-diffusion.cpp's own asynchronous API (examples/server). */
+	{
+		.api = "sdcpp",
+		.requires_output = true,
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/sdcpp/v1/img_gen",
+				.reply = "poll",
+				.remote_id = "/id",
+				.poll = "GET /sdcpp/v1/jobs/{id}",
+				.state = "/status",
+				.states = "ok=completed;fail=failed,cancelled",
+				.output = "/result/images/*/b64_json",
+				.error = "/error/message /error",
+				.progress = "/progress",
+				.cancel = "POST /sdcpp/v1/jobs/{id}/cancel",
+			},
+	},
+
+	/* https://replicate.com/docs/reference/http */
+	{
+		.api = "replicate",
+		.needs_secret = true,
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/v1/predictions",
+				.wrap = "/input",
+				.model_at = "/version",
+				.inputs_as = "data-url",
+				.reply = "poll",
+				.remote_id = "/id",
+				.poll = "GET @/urls/get",
+				.state = "/status",
+				.states = "ok=succeeded;fail=failed,canceled",
+				.output = "/output /output/*",
+				.encoding = "url",
+				.error = "/error /detail /title",
+				.usage = "/metrics",
+				.cancel = "POST @/urls/cancel",
+			},
+	},
+
+	/* https://docs.fal.ai/model-apis/model-endpoints/queue */
+	{
+		.api = "fal",
+		.needs_secret = true,
+		.worth_a_retry = "X-Fal-Retryable",
+		.error_type = "X-Fal-Error-Type",
+		.protocol =
+			{
+				.auth = "header:Authorization:Key",
+				.path = "/{model}",
+				.inputs_as = "data-url",
+				.reply = "poll",
+				.remote_id = "/request_id",
+				.poll = "GET @/status_url",
+				.state = "/status",
+				.states = "ok=COMPLETED",
+				.result = "GET @/response_url",
+				.output = "/images/*/url /image/url /video/url /audio/url",
+				.encoding = "url",
+				.error = "/detail/0/msg /detail /error",
+				.usage = "/metrics",
+				.cancel = "PUT @/cancel_url",
+			},
+	},
+
+	/* https://platform.stability.ai/docs/api-reference: always form data */
+	{
+		.api = "stability",
+		.needs_secret = true,
+		.requires_output = true,
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/v2beta/stable-image/generate/{model}",
+				.body = "multipart",
+				.inputs_at = "image",
+				.state = "/finish_reason",
+				.states = "fail=CONTENT_FILTERED",
+				.output = "/image",
+				.error = "/errors/0 /name",
+			},
+	},
+
+	/* https://docs.bfl.ai: the polling URL is of a region's host; the sample's URL ends in minutes */
+	{
+		.api = "bfl",
+		.needs_secret = true,
+		.requires_output = true,
+		.protocol =
+			{
+				.auth = "header:x-key",
+				.path = "/v1/{model}",
+				.allow_hosts = "*.bfl.ai",
+				.reply = "poll",
+				.remote_id = "/id",
+				.poll = "GET @/polling_url",
+				.state = "/status",
+				.states =
+					"ok=Ready;fail=Error,Failed,Request Moderated,Content Moderated;gone=Task not found",
+				.output = "/result/sample",
+				.encoding = "url",
+				.error = "/details /detail /message",
+				.usage = "/cost",
+				.progress = "/progress",
+			},
+	},
+
+	/* https://docs.runpod.io/serverless: what "output" is like is each endpoint's own affair */
+	{
+		.api = "runpod",
+		.needs_secret = true,
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/v2/{model}/run",
+				.wrap = "/input",
+				.reply = "poll",
+				.remote_id = "/id",
+				.poll = "GET /v2/{model}/status/{id}",
+				.state = "/status",
+				.states = "ok=COMPLETED;fail=FAILED,TIMED_OUT,CANCELLED",
+				.error = "/error",
+				.usage = "/executionTime /delayTime",
+				.cancel = "POST /v2/{model}/cancel/{id}",
+			},
+	},
+
+	/* https://huggingface.co/docs/inference-providers: a model that is loading says for how long */
+	{
+		.api = "huggingface",
+		.needs_secret = true,
+		.any_answer = true,
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/models/{model}",
+				.accept = "*/*",
+				.output = "/data/*/b64_json",
+				.error = "/error/message /error /detail /message",
+				.retry_after = "/estimated_time",
+			},
+	},
+
+	/* https://github.com/ollama/ollama/blob/main/docs/api.md */
+	{
+		.api = "ollama",
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/api/generate",
+				.model_at = "/model",
+				.inputs_at = "/images",
+				.reply = "stream",
+				.output = "/response /message/content",
+				.encoding = "text",
+				.error = "/error",
+				.usage = "/prompt_eval_count /eval_count /total_duration /load_duration",
+			},
+	},
+
+	/* https://ai.google.dev/api/generate-content */
+	{
+		.api = "gemini",
+		.needs_secret = true,
+		.protocol =
+			{
+				.auth = "header:x-goog-api-key",
+				.path = "/v1beta/models/{model}:generateContent",
+				.output = "/candidates/*/content/parts/*/inlineData/data",
+				.error = "/error/message /promptFeedback/blockReason /error",
+				.retry_after = "/error/details/*/retryDelay",
+				.usage = "/usageMetadata",
+			},
+	},
+
+	/* Open Inference Protocol v2, Triton: outputs are tensors; which of them are binaries the user says */
+	{
+		.api = "kserve",
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/v2/models/{model}/infer",
+				.remote_id = "=/id",
+				.error = "/error",
+			},
+	},
+
+	/* Any other server: one that answers at once as it is, any else by these options. */
+	{
+		.api = "http",
+		.any_answer = true,
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "",
+				.model_at = "/model",
+				.accept = "*/*",
+				.error = "/error/message /error /detail/0/msg /detail",
+				.usage = "/usage",
+			},
+	},
+};
+
+/*
+ * The preset of that name, or NULL.
+ */
+const Preset *
+preset_find(const char *api)
+{
+	int i;
+
+	for (i = 0; i < lengthof(presets); i++)
+	{
+		if (strcmp(presets[i].api, api) == 0)
+			return &presets[i];
+	}
+	return NULL;
+}
+
+/*
+ * The names of all presets for a hint, palloc'd.
+ */
+char *
+preset_list(void)
+{
+	StringInfoData list;
+	int i;
+
+	initStringInfo(&list);
+	for (i = 0; i < lengthof(presets); i++)
+		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", presets[i].api);
+	return list.data;
+}

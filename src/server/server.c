@@ -1,0 +1,378 @@
+/*
+ * server.c
+ *		A foreign server of the wrapper genjob, and what a role may do with it: the only file that
+ *		reads user mappings.
+ *
+ * Options are parsed once and kept until the catalogs change: a syscache callback counts a
+ * generation up, and the next search in a transaction reads again.  Secrets are not kept here at
+ * all; they are read for the call that needs them.
+ */
+#include "postgres.h"
+
+#include "access/reloptions.h"
+#include "access/htup_details.h"
+#include "catalog/pg_user_mapping.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "server/server.h"
+
+/* A name that was looked up, and what was found in that generation. */
+typedef struct CacheEntry
+{
+	NameData name; /* key */
+	uint64 generation;
+	Server *server; /* NULL when there was a problem */
+} CacheEntry;
+
+static HTAB *cache = NULL;
+static uint64 generation = 1;
+
+static void
+server_invalidate(Datum arg, int cacheid, uint32 hashvalue)
+{
+	generation++;
+}
+
+static void
+cache_create(void)
+{
+	HASHCTL control = {.keysize = NAMEDATALEN, .entrysize = sizeof(CacheEntry)};
+
+	control.hcxt = CacheMemoryContext;
+	cache = hash_create("genjob servers", 16, &control, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, server_invalidate, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, server_invalidate, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, server_invalidate, (Datum) 0);
+}
+
+/*
+ * Counts up whenever a server, a wrapper or a user mapping changes.
+ */
+uint64
+server_generation(void)
+{
+	return generation;
+}
+
+static bool
+complain(ServerComplaint *complaint, ServerProblem problem, int sqlerrcode, char *message,
+		 char *hint)
+{
+	complaint->problem = problem;
+	complaint->sqlerrcode = sqlerrcode;
+	complaint->message = message;
+	complaint->hint = hint;
+	return false;
+}
+
+static void
+fill_backends(Server *server)
+{
+	int i;
+
+	server->n_backends = list_length(server->options.urls);
+	server->backends = palloc(server->n_backends * sizeof(ServerOptions));
+	for (i = 0; i < server->n_backends; i++)
+	{
+		server->backends[i] = server->options;
+		server->backends[i].url = list_nth(server->options.urls, i);
+	}
+}
+
+/*
+ * The options with which the address url of a server is called: of its first where it has no such.
+ */
+const ServerOptions *
+server_backend(const Server *server, const char *url)
+{
+	int i;
+
+	for (i = 0; i < server->n_backends; i++)
+	{
+		if (strcmp(server->backends[i].url, url) == 0)
+			return &server->backends[i];
+	}
+	return &server->options;
+}
+
+/*
+ * Parses the options of a server into an object of its own; raises the validator's error where they
+ * are wrong.
+ */
+static void *
+server_parse(const void *arg)
+{
+	const ForeignServer *catalog = arg;
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "genjob server", ALLOCSET_SMALL_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	Server *server = palloc0(sizeof(Server));
+
+	server->oid = catalog->serverid;
+	server->owner = catalog->owner;
+	namestrcpy(&server->name, catalog->servername);
+	server->context = context;
+	server->references = 1;
+	options_parse_server(catalog->options, &server->options);
+	fill_backends(server);
+	MemoryContextSwitchTo(caller);
+	MemoryContextSetParent(context, CacheMemoryContext);
+	return server;
+}
+
+static void *
+mapping_parse(const void *defs)
+{
+	MappingOptions *secrets = palloc(sizeof(MappingOptions));
+
+	options_parse_mapping((List *) defs, secrets);
+	return secrets;
+}
+
+/*
+ * The result of a parser, or NULL and a complaint where it raises an error: options that the
+ * validator would refuse today (they were set with another version of genjob) must not fail what
+ * shares the transaction.  The parsers touch nothing but memory, so no subtransaction is needed.
+ */
+static void *
+parse_guarded(void *(*parse)(const void *), const void *arg, const char *server_name,
+			  ServerComplaint *complaint)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	void *volatile parsed = NULL;
+
+	PG_TRY();
+	{
+		parsed = parse(arg);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		/* says nothing about the options, and passes */
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
+			ReThrowError(error);
+		complain(complaint, SERVER_INVALID, error->sqlerrcode,
+				 psprintf("server \"%s\" cannot be used: %s", server_name, error->message),
+				 error->hint ? error->hint
+							 : pstrdup("Mend it with ALTER SERVER or ALTER USER MAPPING."));
+	}
+	PG_END_TRY();
+	return parsed;
+}
+
+static Server *
+server_find(const char *name, ServerComplaint *complaint)
+{
+	ForeignServer *catalog = GetForeignServerByName(name, true);
+
+	if (catalog == NULL)
+	{
+		complain(complaint, SERVER_MISSING, ERRCODE_UNDEFINED_OBJECT,
+				 psprintf("server \"%s\" does not exist", name),
+				 psprintf("Create it with CREATE SERVER %s FOREIGN DATA WRAPPER genjob OPTIONS (api ..., url ...).",
+						  quote_identifier(name)));
+		return NULL;
+	}
+	if (strcmp(GetForeignDataWrapper(catalog->fdwid)->fdwname, "genjob") != 0)
+	{
+		complain(complaint, SERVER_FOREIGN, ERRCODE_WRONG_OBJECT_TYPE,
+				 psprintf("server \"%s\" is not a GenAI server", name),
+				 psprintf("It belongs to the foreign-data wrapper \"%s\"; a job needs a server of the wrapper genjob.",
+						  GetForeignDataWrapper(catalog->fdwid)->fdwname));
+		return NULL;
+	}
+	return parse_guarded(server_parse, catalog, name, complaint);
+}
+
+/*
+ * The server of that name, or NULL and a complaint.  Must be called in a transaction; what it returns
+ * is good until the transaction's end, longer for who calls server_hold().
+ */
+Server *
+server_get(const char *name, ServerComplaint *complaint)
+{
+	CacheEntry *entry;
+	Server *server;
+	uint64 started;
+	bool found;
+
+	if (cache == NULL)
+		cache_create();
+	entry = hash_search(cache, name, HASH_FIND, NULL);
+	if (entry != NULL && entry->generation == generation)
+		return entry->server;
+
+	started = generation;
+	server = server_find(name, complaint);
+	if (server == NULL)
+		return NULL;
+	entry = hash_search(cache, name, HASH_ENTER, &found);
+	if (found)
+		server_release(entry->server);
+	entry->server = server;
+	entry->generation = started;
+	return server;
+}
+
+/*
+ * Whether there is a foreign server of that OID.
+ */
+bool
+server_exists(Oid server)
+{
+	return SearchSysCacheExists1(FOREIGNSERVEROID, ObjectIdGetDatum(server));
+}
+
+Server *
+server_hold(Server *server)
+{
+	server->references++;
+	return server;
+}
+
+void
+server_release(Server *server)
+{
+	if (server != NULL && --server->references == 0)
+		MemoryContextDelete(server->context);
+}
+
+/*
+ * The options of the mapping for role, or else for PUBLIC; false when there is neither.
+ * GetUserMapping() would raise an error.
+ */
+static bool
+mapping_find(Oid server, Oid role, List **defs)
+{
+	Oid roles[] = {role, InvalidOid};
+	int i;
+
+	for (i = 0; i < lengthof(roles); i++)
+	{
+		HeapTuple tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(roles[i]),
+										  ObjectIdGetDatum(server));
+		Datum options;
+		bool isnull;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		options =
+			SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions, &isnull);
+		*defs = isnull ? NIL : untransformRelOptions(options);
+		ReleaseSysCache(tuple);
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Whether role may send jobs to server and has what that takes; else a complaint.
+ */
+bool
+server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
+{
+	const char *name = NameStr(server->name);
+	char *role_name = GetUserNameFromId(role, true);
+	List *defs;
+
+	if (role_name == NULL)
+		return complain(complaint, SERVER_DENIED, ERRCODE_UNDEFINED_OBJECT,
+						psprintf("the role with OID %u, which owned this job, does not exist", role),
+						"Insert the job again as another role.");
+	if (!compat_may_use_server(server->oid, role))
+		return complain(complaint, SERVER_DENIED, ERRCODE_INSUFFICIENT_PRIVILEGE,
+						psprintf("permission denied for foreign server %s", name),
+						psprintf("GRANT USAGE ON FOREIGN SERVER %s TO %s.", quote_identifier(name),
+								 quote_identifier(role_name)));
+	if (server->options.preset->needs_secret &&
+		strcmp(server->options.protocol.auth, "none") != 0 &&
+		!mapping_find(server->oid, role, &defs))
+		return complain(complaint, SERVER_NO_MAPPING, ERRCODE_UNDEFINED_OBJECT,
+						psprintf("user mapping not found for user \"%s\", server \"%s\"", role_name,
+								 name),
+						psprintf("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (api_key '...'); or, for a server that asks for no key, ALTER SERVER %s OPTIONS (ADD auth 'none').",
+								 quote_identifier(role_name), quote_identifier(name),
+								 quote_identifier(name)));
+	pfree(role_name);
+	return true;
+}
+
+/*
+ * Whether the jobs of a role may go to a server that is not the one they were inserted for, although it has the name:
+ * everyone with USAGE on the wrapper can create one of a name that is free.
+ */
+static bool
+is_trusted_by(const Server *server, Oid role)
+{
+	return superuser_arg(server->owner) || has_privs_of_role(server->owner, role);
+}
+
+/*
+ * Whether server may run a job that was inserted for the server bound (InvalidOid: it is not known for which); else a
+ * complaint.
+ */
+bool
+server_check_bound(const Server *server, Oid bound, Oid job_owner, Oid table_owner,
+				   ServerComplaint *complaint)
+{
+	const char *name = NameStr(server->name);
+	const char *owner;
+
+	if (bound == server->oid || is_trusted_by(server, job_owner) ||
+		is_trusted_by(server, table_owner))
+		return true;
+	owner = GetUserNameFromId(server->owner, true);
+	return complain(complaint, SERVER_OTHER, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+					psprintf(OidIsValid(bound)
+								 ? "server \"%s\" is not the one that this job was inserted for: that was dropped, and role \"%s\" has created another of its name"
+								 : "server \"%s\" was created by role \"%s\" after this job was inserted",
+							 name, owner ? owner : "?"),
+					"If it shall run the job, UPDATE gen_jobs SET server = server, state = 'queued' for it; or insert the job again.");
+}
+
+/*
+ * Whether fallback may take the jobs of server: nobody gets them by creating a server of the name that the option
+ * gives.
+ */
+bool
+server_may_stand_in(const Server *server, const Server *fallback)
+{
+	return fallback->owner == server->owner || is_trusted_by(fallback, server->owner);
+}
+
+/*
+ * The secrets with which role calls server, in the current memory context; all NULL without a
+ * mapping.  False, with a complaint, where the mapping's options are wrong.
+ */
+bool
+server_read_secrets(const Server *server, Oid role, MappingOptions *secrets,
+					ServerComplaint *complaint)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext scratch = AllocSetContextCreate(caller, "genjob mapping", ALLOCSET_SMALL_SIZES);
+	List *defs = NIL;
+	MappingOptions *parsed;
+
+	MemoryContextSwitchTo(scratch);
+	(void) mapping_find(server->oid, role, &defs);
+	parsed = parse_guarded(mapping_parse, defs, NameStr(server->name), complaint);
+	MemoryContextSwitchTo(caller);
+	if (parsed == NULL)
+		return false; /* the complaint lies in scratch */
+	secrets->api_key = parsed->api_key ? pstrdup(parsed->api_key) : NULL;
+	secrets->headers = parsed->headers ? pstrdup(parsed->headers) : NULL;
+	MemoryContextDelete(scratch);
+	return true;
+}

@@ -1,0 +1,63 @@
+/*
+ * server.h
+ *		A foreign server of the wrapper genjob, and what a role may do with it.
+ */
+#ifndef GENJOB_SERVER_H
+#define GENJOB_SERVER_H
+
+#include "server/options.h"
+
+/*
+ * Never changed once read: whoever keeps one over transactions holds a reference, and goes on with
+ * the options that it started with.
+ */
+typedef struct Server
+{
+	Oid oid;
+	Oid owner;
+	NameData name;
+	ServerOptions options;
+	int n_backends;
+	ServerOptions *backends; /* options, with each of the urls in turn */
+
+	/* Private to server.c */
+	int references;
+	MemoryContext context;
+} Server;
+
+/* What became of a search: SERVER_OK, or why the server cannot be used. */
+typedef enum ServerProblem
+{
+	SERVER_OK,
+	SERVER_MISSING,   /* no such server */
+	SERVER_FOREIGN,   /* of another wrapper */
+	SERVER_INVALID,   /* its options, or the mapping's, no longer pass the validator */
+	SERVER_DENIED,    /* the role lacks USAGE */
+	SERVER_OTHER,     /* another one has the name than when the job was inserted */
+	SERVER_NO_MAPPING /* the api needs a user mapping, and there is none for the role */
+} ServerProblem;
+
+/* What to tell the user about a problem. */
+typedef struct ServerComplaint
+{
+	ServerProblem problem;
+	int sqlerrcode;
+	char *message;
+	char *hint;
+} ServerComplaint;
+
+extern Server *server_get(const char *name, ServerComplaint *complaint);
+extern bool server_check_role(const Server *server, Oid role, ServerComplaint *complaint);
+extern bool server_check_bound(const Server *server, Oid bound, Oid job_owner, Oid table_owner,
+							   ServerComplaint *complaint);
+extern bool server_may_stand_in(const Server *server, const Server *fallback);
+extern bool server_read_secrets(const Server *server, Oid role, MappingOptions *secrets,
+								ServerComplaint *complaint);
+
+extern const ServerOptions *server_backend(const Server *server, const char *url);
+extern Server *server_hold(Server *server);
+extern void server_release(Server *server);
+extern bool server_exists(Oid server);
+extern uint64 server_generation(void);
+
+#endif /* GENJOB_SERVER_H */

@@ -1,0 +1,66 @@
+/*
+ * defaults.c
+ *		What is filled in of a row of gen_jobs: a default where someone gives a null, and which server has the name.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "session/defaults.h"
+
+static void
+set_default(Row *row, JobColumn column, Datum value)
+{
+	if (row->nulls[column])
+		row_set(row, column, value);
+}
+
+/*
+ * A null that the application gives stands for the default: most libraries that make INSERTs from objects write all
+ * columns.
+ */
+void
+defaults_fill_settable(Row *row, Oid role)
+{
+	set_default(row, JOB_PRIORITY, Int32GetDatum(0));
+	set_default(row, JOB_RUN_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	if (row->nulls[JOB_TENANT])
+		row_set(row, JOB_TENANT, CStringGetTextDatum(GetUserNameFromId(role, false)));
+}
+
+/*
+ * The same of a new row, and of what genjob sets.
+ */
+void
+defaults_fill_new(Row *row)
+{
+	defaults_fill_settable(row, GetUserId());
+	set_default(row, JOB_CREATED_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	set_default(row, JOB_ATTEMPT, Int32GetDatum(0));
+	set_default(row, JOB_FAILURES, Int32GetDatum(0));
+	set_default(row, JOB_LOSSES, Int32GetDatum(0));
+	set_default(row, JOB_OWNER, ObjectIdGetDatum(GetUserId()));
+	if (row->nulls[JOB_STATE])
+		row_set_state(row, ROW_QUEUED);
+}
+
+/*
+ * Notes which server has the name now: another one that has it later gets the job only if it may (server.c).
+ */
+void
+defaults_bind_server(Row *row)
+{
+	Oid server =
+		row->nulls[JOB_SERVER]
+			? InvalidOid
+			: get_foreign_server_oid(NameStr(*DatumGetName(row->values[JOB_SERVER])), true);
+
+	if (OidIsValid(server))
+		row_set(row, JOB_SERVER_OID, ObjectIdGetDatum(server));
+	else if (!row->nulls[JOB_SERVER_OID])
+		row_set_null(row, JOB_SERVER_OID);
+}

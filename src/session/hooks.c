@@ -1,0 +1,348 @@
+/*
+ * hooks.c
+ *		What genjob does when others' commands concern it.
+ *
+ * Catalog changes (servers, user mappings, the extension) are told to the dispatcher when they
+ * commit.  A command that needs a database without sessions gets it without the dispatcher, which
+ * comes back afterwards.  COMMIT PREPARED brings jobs of which no trigger in this session knows.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_foreign_data_wrapper.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "catalog/pg_user_mapping.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/latch.h"
+#include "storage/procarray.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "shared/commit.h"
+#include "base/compat.h"
+#include "session/hooks.h"
+#include "session/refusals.h"
+#include "base/settings.h"
+#include "shared/shmem.h"
+
+#define HOLD_POLL_MS 20
+#define HOLD_EXTRA_MS 5000 /* beyond genjob.shutdown_grace */
+
+static object_access_hook_type next_object_access = NULL;
+static ProcessUtility_hook_type next_utility = NULL;
+
+/* ---------- what is hung on the tables ---------- */
+
+/*
+ * The relation, if it is one of the extension's; else invalid.
+ */
+static bool
+is_ours(Oid relation)
+{
+	Oid extension = get_extension_oid("genjob", true);
+
+	return OidIsValid(extension) && OidIsValid(relation) &&
+		   getExtensionOfObject(RelationRelationId, relation) == extension;
+}
+
+/*
+ * A tuple that this command has just made, as a copy.
+ */
+static HeapTuple
+new_tuple(Oid catalog, Oid index, AttrNumber column, Oid object)
+{
+	Relation relation = table_open(catalog, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object));
+	scan = systable_beginscan(relation, index, true, SnapshotSelf, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		tuple = heap_copytuple(tuple);
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return tuple;
+}
+
+/*
+ * Triggers run in the dispatcher, with conditions that may call anything: they are for who owns the table, whatever
+ * others have been granted.
+ */
+static void
+check_new_trigger(Oid trigger)
+{
+	HeapTuple tuple = new_tuple(TriggerRelationId, TriggerOidIndexId, Anum_pg_trigger_oid, trigger);
+	Form_pg_trigger form;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	form = (Form_pg_trigger) GETSTRUCT(tuple);
+	if (!form->tgisinternal && is_ours(form->tgrelid) &&
+		!compat_owns_relation(form->tgrelid, GetUserId()))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("must be owner of table %s to create a trigger on it",
+							   get_rel_name(form->tgrelid)),
+						errdetail("genjob's dispatcher would run it for the jobs of all roles."),
+						errhint("Ask an administrator to create it.")));
+}
+
+/*
+ * What a foreign key to gen_outputs does when a row goes runs in the dispatcher, too.  One to gen_jobs never has to do
+ * anything there.
+ */
+static void
+check_new_constraint(Oid constraint)
+{
+	HeapTuple tuple =
+		new_tuple(ConstraintRelationId, ConstraintOidIndexId, Anum_pg_constraint_oid, constraint);
+	Form_pg_constraint form;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	form = (Form_pg_constraint) GETSTRUCT(tuple);
+	if (form->contype == CONSTRAINT_FOREIGN && is_ours(form->confrelid) &&
+		strcmp(get_rel_name(form->confrelid), "gen_jobs") != 0 &&
+		!compat_owns_relation(form->confrelid, GetUserId()))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("must be owner of table %s to refer to it by a foreign key",
+							   get_rel_name(form->confrelid)),
+						errdetail("genjob's dispatcher replaces its rows when a job runs again."),
+						errhint("Refer to gen_jobs (id) instead.")));
+}
+
+static Oid
+type_owner(Oid type)
+{
+	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for type %u", type);
+	owner = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * A foreign key is checked as the owner of the table that it refers to, and casts what it compares: to a type of
+ * others, any role may write such a cast.
+ */
+static void
+check_key_types(Oid constraint)
+{
+	HeapTuple tuple =
+		new_tuple(ConstraintRelationId, ConstraintOidIndexId, Anum_pg_constraint_oid, constraint);
+	Form_pg_constraint form =
+		HeapTupleIsValid(tuple) ? (Form_pg_constraint) GETSTRUCT(tuple) : NULL;
+	AttrNumber columns[INDEX_MAX_KEYS];
+	AttrNumber referred[INDEX_MAX_KEYS];
+	AttrNumber set_columns[INDEX_MAX_KEYS];
+	Oid operators[3][INDEX_MAX_KEYS];
+	int n;
+	int n_set;
+	int i;
+
+	if (form == NULL || form->contype != CONSTRAINT_FOREIGN || !is_ours(form->confrelid))
+		return;
+	DeconstructFkConstraintRow(tuple, &n, columns, referred, operators[0], operators[1],
+							   operators[2], &n_set, set_columns);
+	for (i = 0; i < n; i++)
+	{
+		Oid type = getBaseType(get_atttype(form->conrelid, columns[i]));
+
+		if (type >= FirstNormalObjectId && !superuser_arg(type_owner(type)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("a column of type %s cannot refer to table %s", format_type_be(type),
+							get_rel_name(form->confrelid)),
+					 errdetail("Casts of the type would run with the rights of that table's owner."),
+					 errhint("Give the column the type of the one that it refers to, %s.",
+							 format_type_be(get_atttype(form->confrelid, referred[i])))));
+	}
+}
+
+/* ---------- commands of others ---------- */
+
+static void
+object_access(ObjectAccessType access, Oid class, Oid object, int subid, void *arg)
+{
+	if (next_object_access != NULL)
+		next_object_access(access, class, object, subid, arg);
+	if (access != OAT_POST_CREATE && access != OAT_POST_ALTER && access != OAT_DROP)
+		return;
+	switch (class)
+	{
+		case ExtensionRelationId:
+			commit_note_extension();
+			break;
+		case ForeignServerRelationId:
+		case ForeignDataWrapperRelationId:
+		case UserMappingRelationId:
+			commit_note_servers();
+			break;
+		case NamespaceRelationId:
+			/* the extension's may have a new name */
+			if (access == OAT_POST_ALTER)
+				commit_note_servers();
+			break;
+		case TriggerRelationId:
+			if (access == OAT_POST_CREATE && !superuser())
+				check_new_trigger(object);
+			break;
+		case ConstraintRelationId:
+			if (access == OAT_POST_CREATE && !superuser())
+				check_new_constraint(object);
+			if (access == OAT_POST_CREATE)
+				check_key_types(object);
+			break;
+		default:
+			break;
+	}
+}
+
+/* ---------- databases ---------- */
+
+static const DefElem *
+find_option(List *options, const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, options)
+	{
+		if (strcmp(lfirst_node(DefElem, cell)->defname, name) == 0)
+			return lfirst_node(DefElem, cell);
+	}
+	return NULL;
+}
+
+/*
+ * The database that a statement needs without other sessions, or NULL.
+ */
+static const char *
+wanted_database(Node *statement, bool *at_once)
+{
+	const DefElem *option;
+
+	*at_once = false;
+	switch (nodeTag(statement))
+	{
+		case T_CreatedbStmt:
+			option = find_option(((CreatedbStmt *) statement)->options, "template");
+			return option != NULL && option->arg != NULL ? defGetString((DefElem *) option)
+														 : "template1";
+		case T_DropdbStmt:
+			*at_once = true;
+			return ((DropdbStmt *) statement)->dbname;
+		case T_RenameStmt:
+			return ((RenameStmt *) statement)->renameType == OBJECT_DATABASE
+					   ? ((RenameStmt *) statement)->subname
+					   : NULL;
+		case T_AlterDatabaseStmt:
+			option = find_option(((AlterDatabaseStmt *) statement)->options, "tablespace");
+			return option != NULL ? ((AlterDatabaseStmt *) statement)->dbname : NULL;
+		default:
+			return NULL;
+	}
+}
+
+/*
+ * Has the dispatcher leave a database until this transaction ends.  Who does not own the database cannot do so:
+ * the statement will fail by itself.
+ */
+static void
+hold_database(Node *statement)
+{
+	bool at_once;
+	const char *name = wanted_database(statement, &at_once);
+	Oid database = name != NULL ? get_database_oid(name, true) : InvalidOid;
+	MonoTime deadline;
+
+	/* of the own database only a copy can be made */
+	if (!OidIsValid(database) || (database == MyDatabaseId && !IsA(statement, CreatedbStmt)) ||
+		!compat_owns_database(database, GetUserId()))
+		return;
+	commit_note_holds();
+	/* a DROP DATABASE that other sessions will make fail must not cut calls */
+	if (CountDBConnections(database) > 0)
+		at_once = false;
+	shmem_hold_database(database, at_once);
+	deadline = clock_uptime() + (genjob_shutdown_grace * 1000 + HOLD_EXTRA_MS) * INT64CONST(1000);
+	while (shmem_has_dispatcher(database) && clock_uptime() < deadline)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, HOLD_POLL_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
+
+static bool
+is_commit_prepared(Node *statement)
+{
+	return IsA(statement, TransactionStmt) &&
+		   ((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED;
+}
+
+static void
+utility(PlannedStmt *planned, const char *text, bool read_only_tree, ProcessUtilityContext context,
+		ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
+		QueryCompletion *completion)
+{
+	Node *statement = planned->utilityStmt;
+	bool concerns_database = IsA(statement, CreatedbStmt) || IsA(statement, DropdbStmt) ||
+							 IsA(statement, RenameStmt) || IsA(statement, AlterDatabaseStmt);
+	/* looked at now: once it has run, a statement that ended the transaction may be freed */
+	bool commits_prepared = is_commit_prepared(statement);
+	ProcessUtility_hook_type next = next_utility ? next_utility : standard_ProcessUtility;
+
+	refusals_check(statement);
+	if (!concerns_database)
+	{
+		next(planned, text, read_only_tree, context, params, environment, dest, completion);
+		if (!commits_prepared)
+			return;
+		if (!shmem_tell_dispatcher(MyDatabaseId, NULL, 0, (Untold){DT_NOBEGIN, DT_NOBEGIN}, true,
+								   true))
+			shmem_wake_launcher(MyDatabaseId);
+		shmem_wake_waiters(MyDatabaseId, NULL, -1);
+		return;
+	}
+	hold_database(statement);
+	next(planned, text, read_only_tree, context, params, environment, dest, completion);
+	commit_note_databases();
+}
+
+void
+hooks_install(void)
+{
+	next_object_access = object_access_hook;
+	object_access_hook = object_access;
+	next_utility = ProcessUtility_hook;
+	ProcessUtility_hook = utility;
+}

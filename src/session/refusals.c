@@ -1,0 +1,340 @@
+/*
+ * refusals.c
+ *		Commands on genjob's tables after which the queue would stand still, refused.
+ *
+ * The owner of the tables may do with them what an owner may.  But a table that is moved or renamed, or a column, index
+ * or trigger of genjob's that is not what it was, stops all jobs, and the first to notice would be who waits for them.
+ * Scripts of the extension may; so may allow_system_table_mods, for who knows better.  And who does not own them may
+ * not lock them as a whole.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/dependency.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/parsenodes.h"
+#include "nodes/value.h"
+#include "parser/parse_type.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/lsyscache.h"
+
+#include "base/compat.h"
+#include "session/refusals.h"
+#include "session/row.h"
+
+#define STAYS "It belongs to the extension genjob, which runs no job without it."
+
+/*
+ * Whether an object is one that CREATE EXTENSION genjob made.
+ */
+static bool
+is_member(Oid class, Oid object)
+{
+	Oid extension = get_extension_oid("genjob", true);
+
+	return OidIsValid(extension) && OidIsValid(object) &&
+		   getExtensionOfObject(class, object) == extension;
+}
+
+/*
+ * The table that a statement names if it is one of genjob's, else InvalidOid.
+ */
+static Oid
+find_table(RangeVar *name)
+{
+	Oid table = name ? RangeVarGetRelid(name, NoLock, true) : InvalidOid;
+
+	return OidIsValid(table) && is_member(RelationRelationId, table) &&
+				   get_rel_relkind(table) == RELKIND_RELATION
+			   ? table
+			   : InvalidOid;
+}
+
+/*
+ * Whether a column of gen_jobs came with an upgrade: its number says nothing then.
+ */
+static bool
+is_added_column(const char *column)
+{
+	int i;
+
+	for (i = ROW_FIRST_ADDED; i <= JOB_LAST_COLUMN; i++)
+	{
+		if (strcmp(column, row_added_name(i)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether a column is genjob's, and not one that someone has added.
+ */
+static bool
+is_our_column(Oid table, const char *column)
+{
+	static const struct
+	{
+		const char *table;
+		int columns;
+	} sizes[] = {{"gen_jobs", ROW_FIRST_ADDED - 1},
+				 {"gen_outputs", 6},
+				 {"tenant_weights", 3},
+				 {"owner_weights", 3}};
+	const char *name = get_rel_name(table);
+	AttrNumber number = get_attnum(table, column);
+	int i;
+
+	for (i = 0; i < lengthof(sizes); i++)
+	{
+		if (strcmp(name, sizes[i].table) == 0)
+			return (number > 0 && number <= sizes[i].columns) ||
+				   (i == 0 && is_added_column(column));
+	}
+	return false;
+}
+
+static bool
+is_one_of(const char *name, const char *const *names)
+{
+	for (; *names != NULL; names++)
+	{
+		if (strcmp(name, *names) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+refuse(const char *what, const char *name, const char *hint)
+{
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("cannot %s \"%s\"", what, name), errdetail(STAYS), errhint("%s", hint)));
+}
+
+static void
+check_type(const char *what, List *name)
+{
+	Oid type = LookupTypeNameOid(NULL, makeTypeNameFromNameList(name), true);
+
+	if (is_member(TypeRelationId, type))
+		refuse(what, strVal(llast(name)), "Leave the type as it is.");
+}
+
+static void
+check_rename(RenameStmt *statement)
+{
+	Oid table;
+
+	switch (statement->renameType)
+	{
+		case OBJECT_TABLE:
+			if (OidIsValid(find_table(statement->relation)))
+				refuse("rename table", statement->relation->relname,
+					   "Create a view with the name that you want.");
+			break;
+		case OBJECT_COLUMN:
+		case OBJECT_ATTRIBUTE:
+			table = find_table(statement->relation);
+			/* genjob knows the columns of gen_outputs by name alone: every job with an output says that one is gone */
+			if (OidIsValid(table) && is_our_column(table, statement->subname) &&
+				strcmp(get_rel_name(table), "gen_outputs") != 0)
+				refuse("rename column", statement->subname,
+					   "Create a view with the name that you want.");
+			break;
+		case OBJECT_TYPE:
+			check_type("rename type", castNode(List, statement->object));
+			break;
+		case OBJECT_SCHEMA:
+			if (strcmp(statement->subname, "genjob") == 0 &&
+				OidIsValid(get_extension_oid("genjob", true)))
+				refuse("rename schema", statement->subname, "Leave the schema as it is.");
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+check_schema(AlterObjectSchemaStmt *statement)
+{
+	if (statement->objectType == OBJECT_TABLE && OidIsValid(find_table(statement->relation)))
+		refuse("move table", statement->relation->relname,
+			   "Rename its schema, or create a view in the other one.");
+	if (statement->objectType == OBJECT_TYPE)
+		check_type("move type", castNode(List, statement->object));
+}
+
+static void
+check_alter_table(AlterTableStmt *statement)
+{
+	Oid table = statement->objtype == OBJECT_TABLE ? find_table(statement->relation) : InvalidOid;
+	ListCell *cell;
+
+	if (!OidIsValid(table))
+		return;
+	foreach(cell, statement->cmds)
+	{
+		const AlterTableCmd *command = lfirst_node(AlterTableCmd, cell);
+		bool is_ours = command->name != NULL && is_our_column(table, command->name);
+
+		if (command->subtype == AT_DropColumn && is_ours)
+			refuse("drop column", command->name, "Set it to null in rows whose content shall go.");
+		if (command->subtype == AT_AlterColumnType && is_ours)
+			refuse("alter the type of column", command->name,
+				   "Create a view with the type that you want.");
+		if (command->subtype == AT_ForceRowSecurity)
+			refuse("force row-level security on table", statement->relation->relname,
+				   "Have applications use a role that does not own the table.");
+	}
+}
+
+/*
+ * A trigger is named with its table: the last name but one.
+ */
+static void
+check_drop_trigger(List *name)
+{
+	static const char *const triggers[] = {"genjob_before_insert", "genjob_before_update",
+										   "genjob_before_delete", "genjob_after_truncate",
+										   "genjob_after_weights", NULL};
+	List *table = list_copy_head(name, list_length(name) - 1);
+	const char *trigger = strVal(llast(name));
+
+	if (is_one_of(trigger, triggers) && OidIsValid(find_table(makeRangeVarFromNameList(table))))
+		refuse("drop trigger", trigger, "Leave it, or DROP EXTENSION genjob.");
+}
+
+static void
+check_drop_index(List *name)
+{
+	static const char *const indexes[] = {"gen_jobs_ready",      "gen_jobs_due",
+										  "gen_jobs_expiring",   "gen_jobs_running",
+										  "gen_jobs_cancelling", "gen_jobs_unique",
+										  "gen_jobs_request",    NULL};
+	Oid index = RangeVarGetRelid(makeRangeVarFromNameList(name), NoLock, true);
+	const char *index_name = strVal(llast(name));
+
+	if (!OidIsValid(index) || get_rel_relkind(index) != RELKIND_INDEX ||
+		!is_one_of(index_name, indexes) ||
+		!is_member(RelationRelationId, IndexGetRelation(index, true)))
+		return;
+	refuse("drop index", index_name, "REINDEX INDEX CONCURRENTLY builds it anew.");
+}
+
+static void
+check_drop(DropStmt *statement)
+{
+	ListCell *cell;
+
+	foreach(cell, statement->objects)
+	{
+		if (statement->removeType == OBJECT_TRIGGER)
+			check_drop_trigger(lfirst_node(List, cell));
+		else if (statement->removeType == OBJECT_INDEX)
+			check_drop_index(lfirst_node(List, cell));
+	}
+}
+
+/* ---------- LOCK TABLE ---------- */
+
+static void check_locked(Oid relation, List **seen);
+
+static bool
+check_locked_walker(Node *node, void *seen)
+{
+	ListCell *cell;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, check_locked_walker, seen);
+	foreach(cell, ((Query *) node)->rtable)
+	{
+		const RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
+
+		if (entry->rtekind == RTE_RELATION)
+			check_locked(entry->relid, seen);
+	}
+	return query_tree_walker((Query *) node, check_locked_walker, seen, QTW_IGNORE_JOINALIASES);
+}
+
+/*
+ * LOCK TABLE takes UPDATE alone, and keeps everyone's jobs from being inserted and run.  A view is locked with the
+ * tables that it reads.
+ */
+static void
+check_locked(Oid relation, List **seen)
+{
+	Relation view;
+
+	if (list_member_oid(*seen, relation))
+		return;
+	*seen = lappend_oid(*seen, relation);
+	if (get_rel_relkind(relation) == RELKIND_VIEW)
+	{
+		view = table_open(relation, AccessShareLock);
+		(void) check_locked_walker((Node *) get_view_query(view), seen);
+		table_close(view, AccessShareLock);
+	}
+	else if (is_member(RelationRelationId, relation) && !compat_owns_relation(relation, GetUserId()))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("must be owner of table %s to lock it against others",
+							   get_rel_name(relation)),
+						errdetail("No job of any role would be inserted or run meanwhile."),
+						errhint("SELECT ... FOR UPDATE locks rows.")));
+}
+
+static void
+check_lock(LockStmt *statement)
+{
+	List *seen = NIL;
+	ListCell *cell;
+
+	/* what is weaker lets others write */
+	if (statement->mode < ShareLock || superuser())
+		return;
+	foreach(cell, statement->relations)
+	{
+		Oid relation = RangeVarGetRelid(lfirst_node(RangeVar, cell), NoLock, true);
+
+		if (OidIsValid(relation))
+			check_locked(relation, &seen);
+	}
+}
+
+/*
+ * Raises an error for a statement that would stop the queue without a word.
+ */
+void
+refusals_check(Node *statement)
+{
+	if (creating_extension || allowSystemTableMods)
+		return;
+	switch (nodeTag(statement))
+	{
+		case T_RenameStmt:
+			check_rename((RenameStmt *) statement);
+			break;
+		case T_AlterObjectSchemaStmt:
+			check_schema((AlterObjectSchemaStmt *) statement);
+			break;
+		case T_AlterTableStmt:
+			check_alter_table((AlterTableStmt *) statement);
+			break;
+		case T_DropStmt:
+			check_drop((DropStmt *) statement);
+			break;
+		case T_LockStmt:
+			check_lock((LockStmt *) statement);
+			break;
+		default:
+			break;
+	}
+}

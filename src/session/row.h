@@ -1,0 +1,48 @@
+/*
+ * row.h
+ *		A row of gen_jobs, as triggers have it.
+ */
+#ifndef GENJOB_ROW_H
+#define GENJOB_ROW_H
+
+#include "access/htup.h"
+#include "access/tupdesc.h"
+
+#include "life/job.h"
+
+/* The values of the type gen_job_state. */
+typedef enum RowState
+{
+	ROW_WAITING,
+	ROW_QUEUED,
+	ROW_RUNNING,
+	ROW_SUCCEEDED,
+	ROW_FAILED,
+	ROW_CANCELLED,
+	ROW_STATES
+} RowState;
+
+/* The columns that came after 0.1.0 */
+#define ROW_FIRST_ADDED JOB_REQUEST_ID
+#define ROW_ADDED (JOB_LAST_COLUMN - ROW_FIRST_ADDED + 1)
+
+/* A row, taken apart. */
+typedef struct Row
+{
+	HeapTuple tuple;
+	TupleDesc desc;
+	AttrNumber added[ROW_ADDED];       /* the numbers that they have in this table */
+	Datum values[JOB_LAST_COLUMN + 1]; /* by JobColumn */
+	bool nulls[JOB_LAST_COLUMN + 1];
+} Row;
+
+extern const char *row_added_name(JobColumn column);
+extern void row_read(Row *row, HeapTuple tuple, TupleDesc desc);
+extern void row_set(Row *row, JobColumn column, Datum value);
+extern void row_set_null(Row *row, JobColumn column);
+extern RowState row_state(const Row *row);
+extern void row_set_state(Row *row, RowState state);
+extern const char *row_state_name(RowState state);
+extern bool row_column_changed(const Row *before, const Row *after, JobColumn column);
+
+#endif /* GENJOB_ROW_H */

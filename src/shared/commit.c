@@ -1,0 +1,200 @@
+/*
+ * commit.c
+ *		What a transaction tells others when it has committed.
+ *
+ * Triggers and hooks only note; nobody is woken before the change can be seen.  A transaction that is
+ * rolled back tells nothing.  One of two-phase commit forgets its notes at PREPARE; COMMIT PREPARED has
+ * the dispatcher look at everything (hooks.c).
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/resowner.h"
+
+#include "shared/commit.h"
+#include "shared/shmem.h"
+
+#define MAX_NOTED_JOBS 2048
+
+typedef struct Notes
+{
+	bool any;
+	int64 changed[MAX_NOTED_JOBS]; /* for the dispatcher, and for who waits */
+	int n_changed;
+	int64 ended[MAX_NOTED_JOBS]; /* for who waits */
+	int n_ended;
+	bool many_changed; /* more than fit */
+	bool many_ended;
+	Untold untold; /* of all that changed */
+	bool servers;
+	bool extension;
+	bool databases;
+	bool holds;
+} Notes;
+
+static Notes notes;
+static bool committed = false; /* and not told yet */
+
+static void
+forget_notes(void)
+{
+	notes.any = notes.many_changed = notes.many_ended = false;
+	notes.servers = notes.extension = notes.databases = notes.holds = false;
+	notes.n_changed = notes.n_ended = 0;
+	notes.untold = (Untold){DT_NOEND, DT_NOEND};
+}
+
+static void
+release_holds(void)
+{
+	if (notes.holds)
+		shmem_release_holds();
+}
+
+static void
+tell(void)
+{
+	bool needs_dispatcher = notes.n_changed > 0 || notes.many_changed || notes.extension;
+
+	if ((needs_dispatcher || notes.servers) &&
+		!shmem_tell_dispatcher(MyDatabaseId, notes.changed, notes.n_changed, notes.untold,
+							   notes.many_changed, notes.servers || notes.extension) &&
+		needs_dispatcher)
+		shmem_wake_launcher(MyDatabaseId);
+	if (notes.databases)
+		shmem_wake_launcher(InvalidOid);
+	if (notes.many_changed || notes.many_ended)
+		shmem_wake_waiters(MyDatabaseId, NULL, -1);
+	else
+	{
+		shmem_wake_waiters(MyDatabaseId, notes.changed, notes.n_changed);
+		shmem_wake_waiters(MyDatabaseId, notes.ended, notes.n_ended);
+	}
+}
+
+static void
+commit_callback(XactEvent event, void *arg)
+{
+	if (!notes.any)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			committed = true;
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			release_holds();
+			forget_notes();
+			break;
+		default:
+			break;
+	}
+}
+
+/*
+ * Tells what was committed.  Not yet at XACT_EVENT_COMMIT: whoever is woken then can see the rows, but
+ * may still have old catalogs in its caches, because invalidations are sent after that, and then the
+ * locks are released.
+ */
+static void
+release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
+{
+	if (!committed || !is_top_level || phase != RESOURCE_RELEASE_AFTER_LOCKS)
+		return;
+	committed = false;
+	tell();
+	release_holds();
+	forget_notes();
+}
+
+void
+commit_init(void)
+{
+	forget_notes();
+	RegisterXactCallback(commit_callback, NULL);
+	RegisterResourceReleaseCallback(release_callback, NULL);
+}
+
+static bool
+note_id(int64 *ids, int *n, int64 id)
+{
+	notes.any = true;
+	if (*n == MAX_NOTED_JOBS)
+		return false;
+	ids[(*n)++] = id;
+	return true;
+}
+
+/*
+ * A job was added that is queued from run_at on until expires_at; DT_NOEND: it does not expire.
+ */
+void
+commit_note_added(int64 id, TimestampTz run_at, TimestampTz expires_at)
+{
+	/* DT_NOEND would be none */
+	notes.untold.since = Min(notes.untold.since, Min(run_at, DT_NOEND - 1));
+	notes.untold.expiry = Min(notes.untold.expiry, expires_at);
+	if (!note_id(notes.changed, &notes.n_changed, id))
+		notes.many_changed = true;
+}
+
+/*
+ * A job was changed or deleted by someone other than the dispatcher.
+ */
+void
+commit_note_job(int64 id)
+{
+	commit_note_added(id, DT_NOBEGIN, DT_NOBEGIN);
+}
+
+/*
+ * The dispatcher ended a job.
+ */
+void
+commit_note_ended(int64 id)
+{
+	if (!note_id(notes.ended, &notes.n_ended, id))
+		notes.many_ended = true;
+}
+
+/*
+ * Nobody knows which jobs changed.
+ */
+void
+commit_note_all_jobs(void)
+{
+	notes.any = notes.many_changed = true;
+	notes.untold = (Untold){DT_NOBEGIN, DT_NOBEGIN};
+}
+
+void
+commit_note_servers(void)
+{
+	notes.any = notes.servers = true;
+}
+
+/*
+ * The extension was created, altered or dropped in this database.
+ */
+void
+commit_note_extension(void)
+{
+	notes.any = notes.extension = true;
+}
+
+void
+commit_note_databases(void)
+{
+	notes.any = notes.databases = true;
+}
+
+/*
+ * This transaction keeps the dispatcher out of a database, until it ends in whatever way.
+ */
+void
+commit_note_holds(void)
+{
+	notes.any = notes.holds = true;
+}

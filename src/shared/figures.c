@@ -1,0 +1,298 @@
+/*
+ * figures.c
+ *		What dispatchers show in shared memory: their calls in flight, and how their servers do.
+ *
+ * A dispatcher writes the meters and statistics of its own calls and servers without a lock, and readers take what they
+ * find: nothing is decided by it but how soon a prediction is asked about.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "shared/shmem.h"
+
+#define MAX_ACTIVITIES 16384
+#define MAX_STATS 1024
+
+/* Whose statistics a ServerStats has. */
+typedef struct StatsKey
+{
+	Oid database; /* invalid: free */
+	Oid server;
+	int pid;        /* of the dispatcher that writes them; 0: none does now */
+	uint64 used_at; /* by stats_clock */
+} StatsKey;
+
+typedef struct Figures
+{
+	/* All but meters and statistics is protected by this. */
+	LWLock *lock;
+
+	int activity_end;  /* entries from here on were never used */
+	int activity_free; /* where to begin the search for a free one */
+	Activity activities[MAX_ACTIVITIES];
+	StatsKey stats_keys[MAX_STATS]; /* whose stats are */
+	uint64 stats_clock;             /* counts up with each use of one */
+	ServerStats stats[MAX_STATS];
+} Figures;
+
+static Figures *figures = NULL;
+
+Size
+figures_size(void)
+{
+	return MAXALIGN(sizeof(Figures));
+}
+
+/*
+ * Finds the figures, or makes them.  While AddinShmemInitLock is held.
+ */
+void
+figures_startup(LWLock *lock)
+{
+	bool found;
+
+	figures = ShmemInitStruct("genjob figures", figures_size(), &found);
+	if (found)
+		return;
+	memset(figures, 0, figures_size());
+	figures->lock = lock;
+}
+
+/*
+ * This dispatcher ends, and with it its calls; the figures of its servers stay while there is a place for them.
+ */
+void
+figures_end(void)
+{
+	int i;
+
+	LWLockAcquire(figures->lock, LW_EXCLUSIVE);
+	for (i = 0; i < figures->activity_end; i++)
+	{
+		if (figures->activities[i].pid == MyProcPid)
+			figures->activities[i].database = InvalidOid;
+	}
+	for (i = 0; i < MAX_STATS; i++)
+	{
+		if (figures->stats_keys[i].pid == MyProcPid)
+			figures->stats_keys[i].pid = 0;
+	}
+	LWLockRelease(figures->lock);
+}
+
+/* ---------- calls in flight ---------- */
+
+/*
+ * An entry for a call of this dispatcher in genjob.activity; NULL when all are taken, which costs
+ * nothing but its line there.
+ */
+Activity *
+shmem_activity_add(Oid owner, int64 job, int attempt, const char *server)
+{
+	Activity *activity = NULL;
+	int i;
+
+	LWLockAcquire(figures->lock, LW_EXCLUSIVE);
+	for (i = figures->activity_free; i < figures->activity_end; i++)
+	{
+		if (!OidIsValid(figures->activities[i].database))
+			break;
+	}
+	if (i < MAX_ACTIVITIES)
+	{
+		activity = &figures->activities[i];
+		activity->database = MyDatabaseId;
+		activity->owner = owner;
+		activity->job = job;
+		activity->attempt = attempt;
+		activity->pid = MyProcPid;
+		activity->started_at = GetCurrentTimestamp();
+		namestrcpy(&activity->server, server);
+		pg_atomic_init_u32(&activity->phase, ACTIVITY_CALLING);
+		pg_atomic_init_u64(&activity->progress, ACTIVITY_NO_PROGRESS);
+		http_meter_init(&activity->meter);
+		figures->activity_free = i + 1;
+		figures->activity_end = Max(figures->activity_end, i + 1);
+	}
+	LWLockRelease(figures->lock);
+	return activity;
+}
+
+void
+shmem_activity_remove(Activity *activity)
+{
+	LWLockAcquire(figures->lock, LW_EXCLUSIVE);
+	activity->database = InvalidOid;
+	figures->activity_free = Min(figures->activity_free, activity - figures->activities);
+	LWLockRelease(figures->lock);
+}
+
+/*
+ * A palloc'd copy of the calls in flight of one database; returns their number.
+ */
+int
+shmem_read_activity(Oid database, Activity **activities)
+{
+	int max = Max(figures->activity_end, 1);
+	int n = 0;
+	int i;
+
+	*activities = palloc(max * sizeof(Activity));
+	LWLockAcquire(figures->lock, LW_SHARED);
+	for (i = 0; i < max; i++)
+	{
+		if (figures->activities[i].database == database)
+			(*activities)[n++] = figures->activities[i];
+	}
+	LWLockRelease(figures->lock);
+	return n;
+}
+
+/* ---------- what servers did ---------- */
+
+/*
+ * A place for the statistics of a server of this database: its own, a free one, or that of the server whose were used
+ * longest ago, of those that no dispatcher writes now; -1: there is none.
+ */
+static int
+choose_stats(Oid server)
+{
+	int best = -1;
+	int i;
+
+	for (i = 0; i < MAX_STATS; i++)
+	{
+		const StatsKey *key = &figures->stats_keys[i];
+
+		if (key->database == MyDatabaseId && key->server == server)
+			return i;
+		if (key->pid == 0 && (best < 0 || key->used_at < figures->stats_keys[best].used_at))
+			best = i;
+	}
+	return best;
+}
+
+/*
+ * The statistics of a server of this database, made on first use, which stay its own until they are released.  NULL
+ * when there are too many servers that are called now: a server never shows another's figures.
+ */
+ServerStats *
+shmem_stats_find(Oid server)
+{
+	ServerStats *stats = NULL;
+	int i;
+
+	LWLockAcquire(figures->lock, LW_EXCLUSIVE);
+	i = choose_stats(server);
+	if (i >= 0)
+	{
+		StatsKey *key = &figures->stats_keys[i];
+
+		stats = &figures->stats[i];
+		if (key->database != MyDatabaseId || key->server != server)
+			memset(stats, 0, sizeof(ServerStats));
+		*key = (StatsKey){MyDatabaseId, server, MyProcPid, ++figures->stats_clock};
+		stats->server = server;
+	}
+	LWLockRelease(figures->lock);
+	return stats;
+}
+
+/*
+ * Has statistics kept only as long as there is a place for them.
+ */
+void
+shmem_stats_release(ServerStats *stats)
+{
+	StatsKey *key = &figures->stats_keys[stats - figures->stats];
+
+	LWLockAcquire(figures->lock, LW_EXCLUSIVE);
+	key->pid = 0;
+	key->used_at = ++figures->stats_clock;
+	LWLockRelease(figures->lock);
+}
+
+static void
+free_stats(Oid database, Oid server)
+{
+	int i;
+
+	LWLockAcquire(figures->lock, LW_EXCLUSIVE);
+	for (i = 0; i < MAX_STATS; i++)
+	{
+		StatsKey *key = &figures->stats_keys[i];
+
+		if (key->database == database && key->pid == 0 &&
+			(key->server == server || !OidIsValid(server)))
+			memset(key, 0, sizeof(*key));
+	}
+	LWLockRelease(figures->lock);
+}
+
+/*
+ * Forgets the statistics of a server of this database that is not there any more, unless they are in use.
+ */
+void
+shmem_stats_forget(Oid server)
+{
+	free_stats(MyDatabaseId, server);
+}
+
+/*
+ * The same of all servers of a database.
+ */
+void
+shmem_stats_forget_database(Oid database)
+{
+	free_stats(database, InvalidOid);
+}
+
+/*
+ * The servers of this database that have statistics, palloc'd; returns their number.
+ */
+int
+shmem_stats_list(Oid **servers)
+{
+	int n = 0;
+	int i;
+
+	*servers = palloc(MAX_STATS * sizeof(Oid));
+	LWLockAcquire(figures->lock, LW_SHARED);
+	for (i = 0; i < MAX_STATS; i++)
+	{
+		if (figures->stats_keys[i].database == MyDatabaseId)
+			(*servers)[n++] = figures->stats_keys[i].server;
+	}
+	LWLockRelease(figures->lock);
+	return n;
+}
+
+/*
+ * A palloc'd copy of the statistics of one database's servers; returns their number.
+ */
+int
+shmem_read_stats(Oid database, ServerStats **stats)
+{
+	int max = 0;
+	int n = 0;
+	int i;
+
+	LWLockAcquire(figures->lock, LW_SHARED);
+	for (i = 0; i < MAX_STATS; i++)
+		max += figures->stats_keys[i].database == database;
+	LWLockRelease(figures->lock);
+	*stats = palloc(Max(max, 1) * sizeof(ServerStats));
+	LWLockAcquire(figures->lock, LW_SHARED);
+	for (i = 0; i < MAX_STATS && n < max; i++)
+	{
+		if (figures->stats_keys[i].database == database)
+			(*stats)[n++] = figures->stats[i];
+	}
+	LWLockRelease(figures->lock);
+	return n;
+}

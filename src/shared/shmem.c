@@ -1,0 +1,570 @@
+/*
+ * shmem.c
+ *		What genjob's processes share, and how they wake each other: the only file with other processes' latches, and
+ *		with figures.c the only one with shared memory and locks.
+ *
+ * Nothing here must survive: after a crash of the server it begins empty and is filled from the
+ * tables.  The pointers that it holds are to latches in shared memory, which every process maps at
+ * the same address; there are none to what belongs to one process.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+#include "shared/shmem.h"
+#include "shared/shown.h"
+
+#define MAX_WANTED 64 /* databases the launcher can be told of by name */
+#define MAX_HOLDS 64
+
+typedef struct Slot
+{
+	Latch *latch; /* of the dispatcher; NULL when none is attached */
+	WorkerInfo info;
+	News news;
+} Slot;
+
+typedef struct Hold
+{
+	Oid database; /* invalid: free */
+	int pid;      /* of the session that needs the database for itself */
+	bool at_once;
+} Hold;
+
+typedef struct Waiter
+{
+	Oid database; /* invalid: free */
+	int64 job;
+	Latch *latch;
+} Waiter;
+
+typedef struct Shared
+{
+	/* All is protected by this. */
+	LWLock *lock;
+
+	Latch *launcher;
+	bool look_everywhere; /* the list of databases changed */
+	int n_wanted;
+	Oid wanted[MAX_WANTED];
+	Hold holds[MAX_HOLDS];
+
+	pg_atomic_uint32 n_waiters;
+	int max_waiters;
+	int max_slots;
+	/* followed by max_slots Slots and max_waiters Waiters */
+} Shared;
+
+static Shared *shared = NULL;
+static Slot *slots;
+static Waiter *waiters;
+
+static int my_slot = -1;
+static Waiter *my_waiter = NULL;
+
+/* ---------- creation ---------- */
+
+static Size
+shmem_size(void)
+{
+	return MAXALIGN(sizeof(Shared)) + MAXALIGN(max_worker_processes * sizeof(Slot)) +
+		   MAXALIGN(MaxBackends * sizeof(Waiter));
+}
+
+void
+shmem_request(void)
+{
+	RequestAddinShmemSpace(add_size(shmem_size(), figures_size()));
+	RequestNamedLWLockTranche("genjob", 2);
+}
+
+void
+shmem_startup(void)
+{
+	bool found;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct("genjob", shmem_size(), &found);
+	slots = (Slot *) ((char *) shared + MAXALIGN(sizeof(Shared)));
+	waiters = (Waiter *) ((char *) slots + MAXALIGN(max_worker_processes * sizeof(Slot)));
+	if (!found)
+	{
+		memset(shared, 0, shmem_size());
+		shared->lock = &(GetNamedLWLockTranche("genjob"))->lock;
+		shared->max_slots = max_worker_processes;
+		shared->max_waiters = MaxBackends;
+		pg_atomic_init_u32(&shared->n_waiters, 0);
+	}
+	figures_startup(&(GetNamedLWLockTranche("genjob"))[1].lock);
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* ---------- dispatchers ---------- */
+
+static Slot *
+slot_of_database(Oid database)
+{
+	int i;
+
+	for (i = 0; i < shared->max_slots; i++)
+	{
+		if (slots[i].info.database == database)
+			return &slots[i];
+	}
+	return NULL;
+}
+
+/*
+ * A slot for the dispatcher of a database, the same one for as long as it is not freed; -1 when all
+ * are taken.
+ */
+int
+shmem_slot_create(Oid database)
+{
+	Slot *slot;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot = slot_of_database(database);
+	if (slot == NULL && (slot = slot_of_database(InvalidOid)) != NULL)
+	{
+		memset(slot, 0, sizeof(Slot));
+		slot->info.database = database;
+		slot->info.state = WORKER_STARTING;
+		slot->info.since = GetCurrentTimestamp();
+		slot->news.untold = (Untold){DT_NOEND, DT_NOEND};
+	}
+	LWLockRelease(shared->lock);
+	return slot ? slot - slots : -1;
+}
+
+void
+shmem_slot_free(int slot)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slots[slot].info.database = InvalidOid;
+	LWLockRelease(shared->lock);
+}
+
+/*
+ * Leaves the slot.  What this dispatcher was told and has not read would be lost if it goes because it
+ * has nothing to serve (the extension may have been created just now), so the launcher looks again.
+ */
+static void
+slot_detach(int code, Datum arg)
+{
+	Slot *slot = &slots[my_slot];
+	bool unread;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot->latch = NULL;
+	slot->info.pid = 0;
+	unread = slot->news.n_ids > 0 || slot->news.untold.since != DT_NOEND || slot->news.recheck;
+	if (shared->launcher != NULL)
+		SetLatch(shared->launcher);
+	LWLockRelease(shared->lock);
+	figures_end();
+	if (unread)
+		shmem_wake_launcher(MyDatabaseId);
+}
+
+/*
+ * Makes this process the dispatcher of its slot, until it exits.
+ */
+void
+shmem_slot_attach(int slot)
+{
+	int owner;
+
+	my_slot = slot;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	owner = slots[slot].info.pid;
+	if (owner == 0)
+	{
+		slots[slot].latch = MyLatch;
+		slots[slot].info.pid = MyProcPid;
+	}
+	LWLockRelease(shared->lock);
+	if (owner != 0)
+		ereport(FATAL, (errcode(ERRCODE_OBJECT_IN_USE),
+						errmsg("another genjob dispatcher serves this database"),
+						errdetail("Its process has the PID %d.", owner)));
+	before_shmem_exit(slot_detach, (Datum) 0);
+}
+
+void
+shmem_slot_set_state(int slot, WorkerState state)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	if (slots[slot].info.state != state)
+		slots[slot].info.since = GetCurrentTimestamp();
+	slots[slot].info.state = state;
+	LWLockRelease(shared->lock);
+}
+
+/*
+ * Shows an error in genjob.workers.
+ */
+void
+shmem_slot_set_error(int slot, const char *message)
+{
+	char kept[SHMEM_ERROR_LEN] = "";
+
+	/* what may raise an error is done before the lock is taken */
+	shown_keep_local(kept, message, sizeof(kept));
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	memcpy(slots[slot].info.error, kept, sizeof(kept));
+	slots[slot].info.error_at = GetCurrentTimestamp();
+	LWLockRelease(shared->lock);
+}
+
+void
+shmem_set_my_error(const char *message)
+{
+	shmem_slot_set_error(my_slot, message);
+}
+
+void
+shmem_set_my_state(WorkerState state)
+{
+	shmem_slot_set_state(my_slot, state);
+}
+
+WorkerState
+shmem_slot_state(int slot)
+{
+	WorkerState state;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	state = slots[slot].info.state;
+	LWLockRelease(shared->lock);
+	return state;
+}
+
+/*
+ * Moves what this dispatcher has been told into *news.
+ */
+void
+shmem_take_news(News *news)
+{
+	News *mine = &slots[my_slot].news;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	news->n_ids = mine->n_ids;
+	memcpy(news->ids, mine->ids, mine->n_ids * sizeof(int64));
+	news->untold = mine->untold;
+	news->recheck = mine->recheck;
+	mine->n_ids = 0;
+	mine->untold = (Untold){DT_NOEND, DT_NOEND};
+	mine->recheck = false;
+	LWLockRelease(shared->lock);
+}
+
+/*
+ * Tells the dispatcher of a database about committed changes and wakes it.  If there are more than ids, or than it has
+ * room for, untold is what is known of all of them.  False when the database has no dispatcher.
+ */
+bool
+shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold, bool more,
+					  bool recheck)
+{
+	Slot *slot;
+	bool told = false;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot = slot_of_database(database);
+	if (slot != NULL && slot->latch != NULL)
+	{
+		News *news = &slot->news;
+
+		if (n_ids > SHMEM_NEWS_MAX - news->n_ids)
+			more = true;
+		else if (n_ids > 0)
+		{
+			memcpy(news->ids + news->n_ids, ids, n_ids * sizeof(int64));
+			news->n_ids += n_ids;
+		}
+		if (more)
+		{
+			news->untold.since = Min(news->untold.since, untold.since);
+			news->untold.expiry = Min(news->untold.expiry, untold.expiry);
+		}
+		news->recheck |= recheck;
+		SetLatch(slot->latch);
+		told = true;
+	}
+	LWLockRelease(shared->lock);
+	return told;
+}
+
+/*
+ * A palloc'd copy of what is known of all dispatchers; returns their number.
+ */
+int
+shmem_read_workers(WorkerInfo **workers)
+{
+	int n = 0;
+	int i;
+
+	*workers = palloc(shared->max_slots * sizeof(WorkerInfo));
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (i = 0; i < shared->max_slots; i++)
+	{
+		if (OidIsValid(slots[i].info.database))
+			(*workers)[n++] = slots[i].info;
+	}
+	LWLockRelease(shared->lock);
+	return n;
+}
+
+/*
+ * What is known of the dispatcher of a database; false if there never was one, or its database had no extension.
+ */
+bool
+shmem_read_worker(Oid database, WorkerInfo *worker)
+{
+	const Slot *slot;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	slot = slot_of_database(database);
+	if (slot != NULL)
+		*worker = slot->info;
+	LWLockRelease(shared->lock);
+	return slot != NULL;
+}
+
+/* ---------- launcher ---------- */
+
+static void
+launcher_detach(int code, Datum arg)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->launcher = NULL;
+	LWLockRelease(shared->lock);
+}
+
+/*
+ * Makes this process the launcher, which begins by looking everywhere.
+ */
+void
+shmem_launcher_attach(void)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->launcher = MyLatch;
+	shared->look_everywhere = true;
+	LWLockRelease(shared->lock);
+	before_shmem_exit(launcher_detach, (Datum) 0);
+}
+
+/*
+ * Has the launcher look whether a database needs a dispatcher; InvalidOid: whether any does.
+ */
+void
+shmem_wake_launcher(Oid database)
+{
+	int i;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < shared->n_wanted && shared->wanted[i] != database; i++)
+		;
+	if (!OidIsValid(database) || i == MAX_WANTED)
+		shared->look_everywhere = true;
+	else if (i == shared->n_wanted)
+		shared->wanted[shared->n_wanted++] = database;
+	if (shared->launcher != NULL)
+		SetLatch(shared->launcher);
+	LWLockRelease(shared->lock);
+}
+
+/*
+ * The next database to look at: InvalidOid for all of them.  False when there is none.
+ */
+bool
+shmem_launcher_take(Oid *database)
+{
+	bool any;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	any = shared->look_everywhere || shared->n_wanted > 0;
+	if (shared->look_everywhere)
+		*database = InvalidOid;
+	else if (any)
+		*database = shared->wanted[--shared->n_wanted];
+	shared->look_everywhere = false;
+	LWLockRelease(shared->lock);
+	return any;
+}
+
+/* ---------- holds ---------- */
+
+static void
+release_holds_at_exit(int code, Datum arg)
+{
+	shmem_release_holds();
+}
+
+/*
+ * Asks the dispatcher of a database to leave, at once or when its calls have ended, and keeps it away
+ * until this session calls shmem_release_holds() or ends.  Wait for shmem_has_dispatcher() to become
+ * false.
+ */
+void
+shmem_hold_database(Oid database, bool at_once)
+{
+	static bool registered = false;
+	int i;
+
+	if (!registered)
+		before_shmem_exit(release_holds_at_exit, (Datum) 0);
+	registered = true;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < MAX_HOLDS && OidIsValid(shared->holds[i].database); i++)
+		;
+	if (i < MAX_HOLDS)
+		shared->holds[i] = (Hold){database, MyProcPid, at_once};
+	LWLockRelease(shared->lock);
+	if (i == MAX_HOLDS)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+						errmsg("too many databases are being copied, renamed or dropped at once"),
+						errhint("Try again later.")));
+	(void) shmem_tell_dispatcher(database, NULL, 0, (Untold){DT_NOEND, DT_NOEND}, false, true);
+}
+
+void
+shmem_release_holds(void)
+{
+	bool any = false;
+	int i;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < MAX_HOLDS; i++)
+	{
+		if (OidIsValid(shared->holds[i].database) && shared->holds[i].pid == MyProcPid)
+		{
+			shared->holds[i].database = InvalidOid;
+			any = true;
+		}
+	}
+	LWLockRelease(shared->lock);
+	if (any)
+		shmem_wake_launcher(InvalidOid);
+}
+
+bool
+shmem_is_held(Oid database, bool *at_once)
+{
+	bool held = false;
+	int i;
+
+	*at_once = false;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (i = 0; i < MAX_HOLDS; i++)
+	{
+		if (shared->holds[i].database == database)
+		{
+			held = true;
+			*at_once |= shared->holds[i].at_once;
+		}
+	}
+	LWLockRelease(shared->lock);
+	return held;
+}
+
+bool
+shmem_has_dispatcher(Oid database)
+{
+	Slot *slot;
+	bool present;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	slot = slot_of_database(database);
+	present = slot != NULL && slot->info.pid != 0;
+	LWLockRelease(shared->lock);
+	return present;
+}
+
+/* ---------- sessions that wait for a job ---------- */
+
+static void
+wait_end_at_exit(int code, Datum arg)
+{
+	shmem_wait_end();
+}
+
+/*
+ * From now until shmem_wait_end() this session's latch is set whenever the job may have ended.  Look
+ * at the job after this call, then wait.
+ */
+void
+shmem_wait_begin(int64 job)
+{
+	static bool registered = false;
+	int i;
+
+	if (!registered)
+		before_shmem_exit(wait_end_at_exit, (Datum) 0);
+	registered = true;
+	shmem_wait_end();
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < shared->max_waiters && OidIsValid(waiters[i].database); i++)
+		;
+	if (i < shared->max_waiters)
+	{
+		my_waiter = &waiters[i];
+		*my_waiter = (Waiter){MyDatabaseId, job, MyLatch};
+		pg_atomic_fetch_add_u32(&shared->n_waiters, 1);
+	}
+	LWLockRelease(shared->lock);
+	if (my_waiter == NULL)
+		elog(ERROR, "no place is left to wait for a job");
+}
+
+void
+shmem_wait_end(void)
+{
+	if (my_waiter == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	my_waiter->database = InvalidOid;
+	pg_atomic_fetch_sub_u32(&shared->n_waiters, 1);
+	LWLockRelease(shared->lock);
+	my_waiter = NULL;
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64 left = *(const int64 *) a;
+	int64 right = *(const int64 *) b;
+
+	return (left > right) - (left < right);
+}
+
+/*
+ * Wakes the sessions that wait for one of these jobs; n < 0: for any.  Call after the change that they
+ * wait for has been committed.  Sorts jobs.
+ */
+void
+shmem_wake_waiters(Oid database, int64 *jobs, int n)
+{
+	int i;
+
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(&shared->n_waiters) == 0)
+		return;
+	if (n > 0)
+		qsort(jobs, n, sizeof(int64), compare_ids);
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (i = 0; i < shared->max_waiters; i++)
+	{
+		if (waiters[i].database == database &&
+			(n < 0 || bsearch(&waiters[i].job, jobs, n, sizeof(int64), compare_ids) != NULL))
+			SetLatch(waiters[i].latch);
+	}
+	LWLockRelease(shared->lock);
+}

@@ -1,0 +1,144 @@
+/*
+ * shmem.h
+ *		What genjob's processes share, and how they wake each other.
+ */
+#ifndef GENJOB_SHMEM_H
+#define GENJOB_SHMEM_H
+
+#include "datatype/timestamp.h"
+#include "storage/lwlock.h"
+#include "port/atomics.h"
+
+#include "http/http.h"
+#include "shared/stats.h"
+
+#define SHMEM_ERROR_LEN STATS_REASON_LEN /* bytes of a message kept for the views */
+#define SHMEM_NEWS_MAX 16384             /* jobs that a dispatcher can be told of by id */
+
+/* ---------- dispatchers ---------- */
+
+typedef enum WorkerState
+{
+	WORKER_STARTING,
+	WORKER_IDLE,     /* nothing to do but wait */
+	WORKER_BUSY,     /* calls are in flight or jobs are due */
+	WORKER_TROUBLED, /* the last look at the queue failed; it will be tried again */
+	WORKER_BLOCKED, /* results cannot be written; without a process: no background worker is free */
+	WORKER_STOPPING, /* waits for calls in flight, claims nothing */
+	WORKER_STOPPED,  /* by genjob.enabled, or for CREATE or DROP DATABASE */
+	WORKER_FAILED,   /* ended with an error; will be started again */
+	WORKER_ABSENT    /* the database has no extension */
+} WorkerState;
+
+/* A row of genjob.workers. */
+typedef struct WorkerInfo
+{
+	Oid database;
+	int pid; /* 0: not running */
+	WorkerState state;
+	TimestampTz since;
+	TimestampTz error_at;
+	char error[SHMEM_ERROR_LEN]; /* as shown_keep() left it */
+} WorkerInfo;
+
+/*
+ * What is known of jobs that have changed and are not named one by one: none has an earlier run_at than since, or
+ * expires before expiry.  DT_NOEND: there are none; DT_NOBEGIN: nothing is known.
+ */
+typedef struct Untold
+{
+	TimestampTz since;
+	TimestampTz expiry;
+} Untold;
+
+/* What a dispatcher has been told since it last asked. */
+typedef struct News
+{
+	int64 ids[SHMEM_NEWS_MAX]; /* jobs to look at */
+	int n_ids;
+	Untold untold; /* of more jobs than fit */
+	bool recheck;  /* servers, mappings or the extension changed */
+} News;
+
+extern void shmem_request(void);
+extern void shmem_startup(void);
+
+extern int shmem_slot_create(Oid database);
+extern void shmem_slot_free(int slot);
+extern void shmem_slot_attach(int slot);
+extern void shmem_slot_set_state(int slot, WorkerState state);
+extern WorkerState shmem_slot_state(int slot);
+extern void shmem_slot_set_error(int slot, const char *message);
+extern void shmem_set_my_state(WorkerState state);
+extern void shmem_set_my_error(const char *message);
+extern void shmem_take_news(News *news);
+extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold,
+								  bool more, bool recheck);
+extern int shmem_read_workers(WorkerInfo **workers);
+extern bool shmem_read_worker(Oid database, WorkerInfo *worker);
+
+/* ---------- launcher ---------- */
+
+extern void shmem_launcher_attach(void);
+extern void shmem_wake_launcher(Oid database);
+extern bool shmem_launcher_take(Oid *database);
+
+/* ---------- databases that must be left alone for a while ---------- */
+
+extern void shmem_hold_database(Oid database, bool at_once);
+extern void shmem_release_holds(void);
+extern bool shmem_is_held(Oid database, bool *at_once);
+extern bool shmem_has_dispatcher(Oid database);
+
+/* ---------- sessions that wait for a job ---------- */
+
+extern void shmem_wait_begin(int64 job);
+extern void shmem_wait_end(void);
+extern void shmem_wake_waiters(Oid database, int64 *jobs, int n);
+
+/* ---------- calls in flight (figures.c) ---------- */
+
+typedef enum ActivityPhase
+{
+	ACTIVITY_CALLING,     /* the server has the request, or gets it */
+	ACTIVITY_WAITING,     /* the provider works on the prediction */
+	ACTIVITY_POLLING,     /* and is being asked how it is */
+	ACTIVITY_DOWNLOADING, /* outputs */
+	ACTIVITY_SAVING       /* what came is being written */
+} ActivityPhase;
+
+typedef struct Activity
+{
+	Oid database; /* invalid: free */
+	Oid owner;
+	int64 job;
+	int32 attempt;
+	int pid;
+	TimestampTz started_at;
+	NameData server;
+	pg_atomic_uint32 phase;    /* an ActivityPhase */
+	pg_atomic_uint64 progress; /* in millionths; ACTIVITY_NO_PROGRESS: not told */
+	HttpMeter meter;
+} Activity;
+
+#define ACTIVITY_NO_PROGRESS PG_UINT64_MAX
+
+extern Activity *shmem_activity_add(Oid owner, int64 job, int attempt, const char *server);
+extern void shmem_activity_remove(Activity *activity);
+extern int shmem_read_activity(Oid database, Activity **activities);
+
+/* ---------- what servers did (figures.c) ---------- */
+
+extern ServerStats *shmem_stats_find(Oid server);
+extern void shmem_stats_release(ServerStats *stats);
+extern void shmem_stats_forget(Oid server);
+extern void shmem_stats_forget_database(Oid database);
+extern int shmem_stats_list(Oid **servers);
+extern int shmem_read_stats(Oid database, ServerStats **stats);
+
+/* For shmem.c only */
+extern Size figures_size(void);
+extern void figures_startup(LWLock *lock);
+extern void figures_end(void);
+
+#endif /* GENJOB_SHMEM_H */

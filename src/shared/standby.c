@@ -1,0 +1,85 @@
+/*
+ * standby.c
+ *		Synchronous standbys: what a dispatcher has committed, and whether they have it.
+ *
+ * A commit waits for a synchronous standby, for ever if that is away.  A dispatcher that stood still for so long would
+ * read no answer, obey no cancel and write nothing.  So it waits a second, by the timer of queue_transact().  Until the standby has caught up, its transactions are local: answers are read, written and told
+ * of, and cancels are obeyed.  But no call begins, for a failover to a standby that does not know of the claim would
+ * begin it a second time, under another Idempotency-Key.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "replication/syncrep.h"
+#include "replication/walsender_private.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+
+#include "shared/standby.h"
+
+static volatile sig_atomic_t was_cut = false;    /* the present commit's wait */
+static bool is_away = false;                     /* as far as is known */
+static XLogRecPtr committed = InvalidXLogRecPtr; /* what they must have, while is_away */
+
+/*
+ * Ends the wait of a commit for a standby.  The transaction is committed already, here.  To be called by a timer.
+ */
+void
+standby_end_wait(void)
+{
+	if (MyProc->syncRepState != SYNC_REP_WAITING)
+		return;
+	was_cut = true;
+	QueryCancelPending = true;
+	InterruptPending = true;
+	SetLatch(MyLatch);
+}
+
+/*
+ * A transaction has begun: it does not wait for who is away.
+ */
+void
+standby_begin(void)
+{
+	was_cut = false;
+	if (!standby_has_all())
+		set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION,
+						  GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/*
+ * It has committed.
+ */
+void
+standby_committed(void)
+{
+	if (was_cut)
+	{
+		QueryCancelPending = false;
+		is_away = true;
+	}
+	was_cut = false;
+	committed = XactLastCommitEnd;
+}
+
+/*
+ * Whether the standbys have all that was committed, or nobody waits for any.
+ */
+bool
+standby_has_all(void)
+{
+	bool has_all;
+
+	if (!is_away)
+		return true;
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	has_all = committed <= WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
+	LWLockRelease(SyncRepLock);
+	if (has_all || SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
+		is_away = false;
+	return !is_away;
+}

@@ -1,0 +1,106 @@
+/*
+ * stats.c
+ *		What a server did: counts, and how long its calls took.
+ *
+ * One dispatcher writes, anyone reads without a lock: a reader may see a count that is a moment old.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "utils/float.h"
+#include "utils/timestamp.h"
+
+#include "shared/shown.h"
+#include "shared/stats.h"
+
+#define TROUBLE_SHOWN_S 75 /* longer than between two tries of what raised an error */
+
+/* Bucket i ends at 1 ms * RATIO^i: the last at about a day. */
+#define STATS_RATIO 1.21
+
+/*
+ * Shows that a statement on a job of the server raised an error.
+ */
+void
+stats_note_trouble(ServerStats *stats, int64 job, const char *words, TimestampTz now)
+{
+	shown_keep_local(stats->trouble, words, sizeof(stats->trouble));
+	stats->trouble_job = job;
+	stats->trouble_until = now + TROUBLE_SHOWN_S * USECS_PER_SEC;
+}
+
+/*
+ * The statement has succeeded.
+ */
+void
+stats_end_trouble(ServerStats *stats, int64 job)
+{
+	if (stats->trouble_job == job)
+		stats->trouble_until = 0;
+}
+
+/*
+ * Counts an attempt that ended its job, for good or ill, after so many seconds.
+ */
+void
+stats_count_end(ServerStats *stats, double seconds, TimestampTz now)
+{
+	int64 second = now / USECS_PER_SEC;
+	int slot = second % STATS_SECONDS;
+	int bucket = seconds <= 0.001 ? 0 : (int) ceil(log(seconds / 0.001) / log(STATS_RATIO));
+
+	stats->latency[Min(bucket, STATS_BUCKETS - 1)]++;
+	if (stats->second[slot] != second)
+		stats->ended[slot] = 0;
+	stats->second[slot] = second;
+	stats->ended[slot]++;
+}
+
+/*
+ * How many seconds that fraction of the calls took at most (within the width of a bucket); NaN when
+ * there were none.
+ */
+double
+stats_percentile(const ServerStats *stats, double fraction)
+{
+	uint64 total = 0;
+	uint64 seen = 0;
+	int i;
+
+	for (i = 0; i < STATS_BUCKETS; i++)
+		total += stats->latency[i];
+	for (i = 0; i < STATS_BUCKETS && total > 0; i++)
+	{
+		seen += stats->latency[i];
+		if (seen >= fraction * total)
+			return 0.001 * pow(STATS_RATIO, i);
+	}
+	return get_float8_nan();
+}
+
+/*
+ * How many calls the server's rate lets go at once; the dispatcher that is idle does not count them.
+ */
+double
+stats_tokens(const ServerStats *stats, TimestampTz now)
+{
+	double seconds = Max(now - stats->tokens_at, 0) / (double) USECS_PER_SEC;
+
+	return Min(stats->burst, stats->tokens + seconds * stats->rate);
+}
+
+int64
+stats_ended_last_minute(const ServerStats *stats, TimestampTz now)
+{
+	int64 second = now / USECS_PER_SEC;
+	int64 n = 0;
+	int i;
+
+	for (i = 0; i < STATS_SECONDS; i++)
+	{
+		if (stats->second[i] > second - 60 && stats->second[i] <= second)
+			n += stats->ended[i];
+	}
+	return n;
+}
