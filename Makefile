@@ -97,6 +97,7 @@ OBJS = \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/kept.o \
+	src/protocol/missing.o \
 	src/server/pointer.o \
 	src/http/http.o \
 	src/http/callbacks.o \

@@ -31,6 +31,7 @@
 #include "base/marker.h"
 #include "queue/queue.h"
 #include "life/postponed.h"
+#include "protocol/missing.h"
 #include "base/retry.h"
 #include "schedule/schedule.h"
 #include "life/steps.h"
@@ -123,12 +124,16 @@ static void
 keep_old_answer(Job *job)
 {
 	Verdict *verdict = job->verdict;
+	char *missing;
 
 	if (job->old_answer == NULL || verdict->result != NULL || verdict->outputs != NIL)
 		return;
 	verdict->result = job->old_answer->result;
 	verdict->usage = job->old_answer->usage;
 	verdict->outputs = job->old_answer->outputs;
+	missing = missing_describe(verdict);
+	if (missing != NULL)
+		verdict->error = psprintf("%s %s", verdict->error, missing);
 }
 
 /*
@@ -190,6 +195,7 @@ decide(Job *job)
 			break;
 	}
 	job->verdict->unknown |= doubts_earlier_call(job);
+	missing_restore(job->verdict);
 }
 
 /*
