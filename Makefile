@@ -40,13 +40,13 @@ OBJS = \
 	src/life/follow.o \
 	src/life/progress.o \
 	src/life/asking.o \
-	src/life/lines.o \
 	src/life/cancel.o \
 	src/life/lookup.o \
 	src/life/download.o \
 	src/life/calls.o \
 	src/schedule/schedule.o \
 	src/schedule/queues.o \
+	src/schedule/lines.o \
 	src/schedule/putoff.o \
 	src/schedule/bound.o \
 	src/schedule/turns.o \
@@ -123,6 +123,7 @@ OBJS = \
 	src/server/optionvalue.o \
 	src/base/settings.o \
 	src/base/bytes.o \
+	src/base/clip.o \
 	src/base/media.o \
 	src/base/json.o \
 	src/base/jsontext.o \
