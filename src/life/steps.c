@@ -29,7 +29,6 @@
 #include "life/job.h"
 #include "base/jsonb.h"
 #include "base/marker.h"
-#include "queue/queue.h"
 #include "life/postponed.h"
 #include "protocol/missing.h"
 #include "base/retry.h"
@@ -531,13 +530,6 @@ steps_reported(Job *job)
 	ServerStats *stats = job->queue->stats;
 	bool goes_on = strcmp(job->new_state, "queued") == 0;
 
-	if (goes_on && job->expires_at != 0)
-		queue_note_expiry(job->expires_at);
-	if (goes_on && job->run_at <= now)
-		schedule_add(job->id, job->server_name, job->owner, job->tenant, job->priority, job->run_at,
-					 job->expires_at);
-	else if (goes_on)
-		schedule_note_time(&schedule_times.due, job->run_at);
 	if (stats == NULL)
 		return;
 	if (goes_on)
