@@ -42,6 +42,7 @@
 #include "process/worker.h"
 #include "process/writers.h"
 #include "life/steps.h"
+#include "queue/trouble.h"
 
 #define COLLECT_MS 10        /* for reading answers, before anything else is looked at */
 #define SPARE_DESCRIPTORS 32 /* for libraries, on top of what PostgreSQL keeps for files */
@@ -88,6 +89,18 @@ deadline(void)
 	return worker_stop_deadline();
 }
 
+/*
+ * Reads a job's secrets again, before a call; the old ones stay where that fails.
+ */
+static void
+read_secrets(Job *job)
+{
+	ErrorData *error;
+
+	if (!queue_transact("reading secrets", calls_read_secrets, job, &error))
+		trouble_show(TROUBLE_SECRETS, error);
+}
+
 static void
 start_process(int slot)
 {
@@ -96,6 +109,7 @@ start_process(int slot)
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(database));
 	shmem_slot_attach(slot);
 	worker_start(database, deadline);
+	calls_init(read_secrets);
 	http_init();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "genjob turn", ALLOCSET_DEFAULT_SIZES);
 	wait_event = compat_wait_event("GenjobDispatcherMain");
