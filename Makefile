@@ -22,6 +22,7 @@ OBJS = \
 	src/process/worker.o \
 	src/process/writers.o \
 	src/process/writer.o \
+	src/process/errand.o \
 	src/process/parcels.o \
 	src/shared/pipe.o \
 	src/queue/trouble.o \
