@@ -11,6 +11,7 @@
 #include "base/media.h"
 #include "server/grammar.h"
 #include "protocol/judge.h"
+#include "protocol/missing.h"
 #include "server/pointer.h"
 #include "protocol/stream.h"
 #include "protocol/words.h"
@@ -144,7 +145,8 @@ answer_keep_json(Judge *judge, const cJSON *json)
 }
 
 /*
- * An answer in JSON, of the job itself or of the prediction that it became.
+ * An answer in JSON, of the job itself or of the prediction that it became.  Whatever is wrong with it, the outputs that
+ * it has are fetched.
  */
 void
 answer_judge_json(Judge *judge, cJSON *json)
@@ -152,6 +154,7 @@ answer_judge_json(Judge *judge, cJSON *json)
 	const ReplySource *source = judge->source;
 	Verdict *verdict = judge->verdict;
 	char *fault = find_fault(judge, json);
+	bool has_downloads;
 	/* before outputs are taken out of it */
 	char *whole = NULL;
 
@@ -162,21 +165,20 @@ answer_judge_json(Judge *judge, cJSON *json)
 	}
 	verdict->usage = answer_read_usage(judge, json);
 	output_take_all(judge, json);
+	has_downloads = output_has_downloads(verdict);
 	if (fault == NULL)
-		fault = judge->fault;
+		fault = output_describe_faults(judge);
 	if (fault == NULL && source->options->preset->requires_output && verdict->outputs == NIL)
 		fault =
 			psprintf("the answer of server \"%s\" has no output at %s; it is kept in the column result.",
 					 source->server_name, judge->protocol->output);
 	words_mask_rest(source->request, json);
+	if (has_downloads)
+		missing_note(verdict, json);
 	answer_keep_json(judge, json);
 	verdict->error = fault;
-	verdict->kind = fault ? VERDICT_FAIL : VERDICT_DONE;
-	if (fault == NULL && output_has_downloads(verdict))
-	{
-		verdict->kind = VERDICT_FETCH;
-		verdict->answer = whole;
-	}
+	verdict->kind = has_downloads ? VERDICT_FETCH : fault ? VERDICT_FAIL : VERDICT_DONE;
+	verdict->answer = has_downloads ? whole : NULL;
 }
 
 /*

@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 
 #include "base/bytes.h"
+#include "base/clip.h"
 #include "http/header.h"
 #include "base/media.h"
 #include "protocol/judge.h"
@@ -195,7 +196,7 @@ judge_failed(Judge *judge, cJSON *json, const char *word)
 	answer_keep_json(judge, json);
 	verdict->error =
 		psprintf("server \"%s\" ended the prediction as \"%s\"%s%s", judge->source->server_name,
-				 words_cut(word, strlen(word), MAX_WORD), words ? ": " : ".", words ? words : "");
+				 clip_line(word, strlen(word), MAX_WORD), words ? ": " : ".", words ? words : "");
 }
 
 /*
@@ -237,7 +238,7 @@ judge_state(Judge *judge, cJSON *json)
 			verdict->error =
 				psprintf("server \"%s\" does not know the prediction %s any more (\"%s\"). It may have been paid for: look for it at the provider before genjob.retry().",
 						 source->server_name, judge->id ? judge->id : "",
-						 words_cut(word, strlen(word), MAX_WORD));
+						 clip_line(word, strlen(word), MAX_WORD));
 			break;
 	}
 }

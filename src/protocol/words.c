@@ -5,10 +5,9 @@
  */
 #include "postgres.h"
 
-#include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
+#include "base/clip.h"
 #include "base/media.h"
 #include "server/grammar.h"
 #include "server/pointer.h"
@@ -293,37 +292,12 @@ words_mask_reply(const HttpRequest *request, HttpReply *reply)
 /* ---------- words ---------- */
 
 /*
- * A palloc'd copy of text, which is valid UTF-8, as one line of at most max bytes.
- */
-char *
-words_cut(const char *text, size_t len, int max)
-{
-	StringInfoData words;
-	size_t i;
-
-	initStringInfo(&words);
-	len = pg_encoding_mbcliplen(PG_UTF8, text, (int) Min(len, MaxAllocSize), max);
-	for (i = 0; i < len; i++)
-	{
-		bool blank = (unsigned char) text[i] <= ' ';
-
-		if (!blank)
-			appendStringInfoChar(&words, text[i]);
-		else if (words.len > 0 && words.data[words.len - 1] != ' ')
-			appendStringInfoChar(&words, ' ');
-	}
-	if (words.len > 0 && words.data[words.len - 1] == ' ')
-		words.data[--words.len] = '\0';
-	return words.data;
-}
-
-/*
- * The same, of as many bytes as an error has of the server's own words.
+ * A palloc'd copy of text, which is valid UTF-8, as one line of as many bytes as an error has of the server's own words.
  */
 char *
 words_clip(const char *text, size_t len)
 {
-	return words_cut(text, len, MAX_WORDS);
+	return clip_line(text, len, MAX_WORDS);
 }
 
 /*

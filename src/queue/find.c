@@ -12,8 +12,8 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "shared/commit.h"
 #include "schedule/putoff.h"
+#include "queue/ended.h"
 #include "queue/find.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
@@ -411,17 +411,21 @@ queue_next_due(TimestampTz after)
 
 /* ---------- failing what was never started ---------- */
 
+/*
+ * The rows of the last result, an id and a server, were failed: takes their jobs off the schedule.
+ */
 static void
-forget_and_wake(uint64 rows)
+note_failed(uint64 rows)
 {
-	int64 *ids = palloc(Max(rows, 1) * sizeof(int64));
-	uint64 i;
+	uint64 row;
 
-	for (i = 0; i < rows; i++)
+	for (row = 0; row < rows; row++)
 	{
-		ids[i] = DatumGetInt64(statement_not_null(i, 1));
-		schedule_remove(ids[i]);
-		commit_note_ended(ids[i]);
+		JobEnd end = {DatumGetInt64(statement_not_null(row, 1)), ROW_QUEUED, ROW_FAILED,
+					  statement_name(row, 2)};
+
+		schedule_remove(end.id);
+		job_ended(&end);
 	}
 }
 
@@ -455,7 +459,7 @@ queue_expire(TimestampTz now)
 					 Int32GetDatum(EXPIRE_BATCH)};
 	uint64 rows = statement_run(FAIL_EXPIRED, args, NULL);
 
-	forget_and_wake(rows);
+	note_failed(rows);
 	if (rows < EXPIRE_BATCH)
 		expect_locked(now);
 	else
@@ -501,7 +505,7 @@ queue_fail_waiting(const char *server_name, const char *error, TimestampTz now)
 
 	namestrcpy(&name, server_name);
 	rows = statement_run(FAIL_WAITING, args, NULL);
-	forget_and_wake(rows);
+	note_failed(rows);
 	if (rows == 0)
 		put_off_locked(&name, now);
 	return (int) rows;
@@ -552,7 +556,7 @@ queue_fail_one(int64 id, const char *error, TimestampTz now)
 	Datum args[3] = {Int64GetDatum(id), error ? CStringGetTextDatum(error) : (Datum) 0,
 					 TimestampTzGetDatum(now)};
 
-	forget_and_wake(statement_run(FAIL_ONE, args, error ? "   " : " n "));
+	note_failed(statement_run(FAIL_ONE, args, error ? "   " : " n "));
 }
 
 /*

@@ -118,15 +118,16 @@ static const Statement statements[STATEMENTS] = {
 	 * goes into result, unless it cannot be read
 	 */
 	[PUT_ASIDE] = {5, {INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, BOOLOID},
-		"UPDATE @.gen_jobs SET state = CASE WHEN state = 'cancelled' THEN state ELSE 'failed' END,"
-		" finished_at = CASE WHEN state IN ('failed', 'cancelled') THEN finished_at ELSE $4 END,"
-		" error = CASE WHEN state IN ('failed', 'cancelled') THEN concat_ws(' ', error, $3) ELSE $3 END,"
-		" result = CASE WHEN $5 THEN coalesce(remote->'answer', CASE WHEN remote_id IS NULL THEN remote END, result)"
-		"  ELSE result END,"
-		" remote = CASE WHEN NOT $5 THEN remote END"
-		" WHERE id = $1 AND (state = 'running' AND attempt = $2 OR state = 'queued' AND attempt = $2 - 1"
-		"  OR state IN ('failed', 'cancelled') AND attempt = $2 AND remote IS NOT NULL)"
-		" RETURNING id"},
+		"UPDATE @.gen_jobs j SET state = CASE WHEN o.state = 'cancelled' THEN o.state ELSE 'failed' END,"
+		" finished_at = CASE WHEN o.state IN ('failed', 'cancelled') THEN j.finished_at ELSE $4 END,"
+		" error = CASE WHEN o.state IN ('failed', 'cancelled') THEN concat_ws(' ', j.error, $3) ELSE $3 END,"
+		" result = CASE WHEN $5 THEN coalesce(j.remote->'answer', CASE WHEN j.remote_id IS NULL THEN j.remote END, j.result)"
+		"  ELSE j.result END,"
+		" remote = CASE WHEN NOT $5 THEN j.remote END"
+		" FROM (SELECT id, state FROM @.gen_jobs"
+		"  WHERE id = $1 AND (state = 'running' AND attempt = $2 OR state = 'queued' AND attempt = $2 - 1"
+		"   OR state IN ('failed', 'cancelled') AND attempt = $2 AND remote IS NOT NULL) FOR NO KEY UPDATE) o"
+		" WHERE j.id = o.id RETURNING j.id, j.server, o.state::text"},
 	/* the next server that has some */
 	[FIND_CANCELLING] = {1, {NAMEOID},
 		"SELECT server FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server > $1"
@@ -143,16 +144,16 @@ static const Statement statements[STATEMENTS] = {
 	[FAIL_ONE] = {3, {INT8OID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = coalesce($2, '" HAS_EXPIRED "')"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND id = $1"
-		"  AND ($2 IS NOT NULL OR expires_at <= $3) FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
+		"  AND ($2 IS NOT NULL OR expires_at <= $3) FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server"},
 	[FAIL_EXPIRED] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = '" HAS_EXPIRED "'"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 AND expires_at >= $2"
-		"  ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
+		"  ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server"},
 	[FAIL_WAITING] = {3, {NAMEOID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
-		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id"},
+		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server"},
 	[FIND_SERVERLESS] = {2, {NAMEOID, TIMESTAMPTZOID},
 		"SELECT id, server FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 LIMIT 1000"},
 	/*

@@ -11,10 +11,6 @@
 
 #include "session/row.h"
 
-static const char *const row_state_names[ROW_STATES] = {
-	"waiting", "queued", "running", "succeeded", "failed", "cancelled",
-};
-
 static const char *const added_names[ROW_ADDED] = {"request_id", "server_oid", "losses"};
 
 /* ---------- numbers of columns ---------- */
@@ -134,9 +130,9 @@ state_oids(Oid type)
 	for (i = 0; i < ROW_STATES; i++)
 	{
 		oids[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid, ObjectIdGetDatum(type),
-								  CStringGetDatum(row_state_names[i]));
+								  CStringGetDatum(rowstate_name(i)));
 		if (!OidIsValid(oids[i]))
-			elog(ERROR, "type gen_job_state has no value \"%s\"", row_state_names[i]);
+			elog(ERROR, "type gen_job_state has no value \"%s\"", rowstate_name(i));
 	}
 	cached_type = type;
 	return oids;
@@ -173,10 +169,4 @@ row_column_changed(const Row *before, const Row *after, JobColumn column)
 		return before->nulls[column] != after->nulls[column];
 	return !datum_image_eq(before->values[column], after->values[column], attribute->attbyval,
 						   attribute->attlen);
-}
-
-const char *
-row_state_name(RowState state)
-{
-	return row_state_names[state];
 }
