@@ -19,7 +19,7 @@
 #define MAX_IDLE_CONNECTIONS 1000
 #define SETTLE_MS 5000 /* in which half of the peak of calls is forgotten */
 
-#define MAX_CLOSERS 256 /* origins that are remembered; a power of two */
+#define MAX_CLOSERS 256  /* origins that are remembered; a power of two */
 #define CLOSER_MS 600000 /* for so long; then one connection is kept again */
 
 /* An origin that closes after an answer without saying so. */
@@ -104,8 +104,7 @@ idle_origin_of(const char *url)
 void
 idle_note_closing(uint32 origin)
 {
-	closers[origin % MAX_CLOSERS] =
-		(Closer){origin, clock_uptime() + CLOSER_MS * INT64CONST(1000)};
+	closers[origin % MAX_CLOSERS] = (Closer){origin, clock_uptime() + CLOSER_MS * INT64CONST(1000)};
 }
 
 static bool

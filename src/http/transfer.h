@@ -32,11 +32,11 @@ struct HttpTransfer
 	bool out_of_memory;
 	bool refused_address; /* by request->public_only */
 	bool refused_resending;
-	bool found_dead;    /* the kept connection that libcurl chose had ended: nothing was sent */
-	bool is_untaken;    /* the server had closed it before it took a byte of the request */
-	bool is_sent_again; /* on a new connection, after one of these two */
-	uint32 origin;      /* of its URL, for idle.c */
-	int kept_fd;        /* of the kept connection that it uses; -1: it has a new one */
+	bool found_dead;     /* the kept connection that libcurl chose had ended: nothing was sent */
+	bool is_untaken;     /* the server had closed it before it took a byte of the request */
+	bool is_sent_again;  /* on a new connection, after one of these two */
+	uint32 origin;       /* of its URL, for idle.c */
+	int kept_fd;         /* of the kept connection that it uses; -1: it has a new one */
 	bool has_small_body; /* which libcurl sends together with the headers */
 
 	/* Its time; all of clock_wire() */

@@ -24,7 +24,7 @@
 
 #define MAX_UNWANTED_READS 2048 /* more than a socket may hold */
 #define FORGET_US 100000        /* in which half of what a socket took is forgotten */
-#define SILENT_CLOSE_MS 1000    /* a server that closes so soon after an answer does so after each */
+#define SILENT_CLOSE_MS 1000 /* a server that closes so soon after an answer does so after each */
 #define N_PORTS 65536
 
 /* The kernel's states of a connection, which linux/tcp.h has not, and netinet/tcp.h has with an older tcp_info */

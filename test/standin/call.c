@@ -155,8 +155,8 @@ call_on_close(struct evhttp_connection *evcon, void *arg)
 	if (evhttp_request_get_connection(call->req) == NULL)
 		evhttp_request_free(call->req);
 	call_end(call, call->stream.ended ? OUTCOME_ANSWERED
-				   : call->cutting		? OUTCOME_CUT
-										: OUTCOME_ABORTED);
+				   : call->cutting    ? OUTCOME_CUT
+									  : OUTCOME_ABORTED);
 }
 
 /* A bufferevent's event callback while the call waits or streams: the client has gone. */

@@ -188,7 +188,7 @@ typedef struct Fault
 	bool reset;
 	bool chunked;
 	bool close;
-	bool hang_up; /* after the answer, which did not say so */
+	bool hang_up;      /* after the answer, which did not say so */
 	double hang_up_ms; /* so long after a chunked one */
 	bool has_latency;
 	double latency_ms;
@@ -230,7 +230,7 @@ typedef struct Stream
 	size_t limit; /* stop here, of the whole body */
 	size_t piece;
 	double every_ms; /* 0: as fast as the client takes it */
-	bool ended; /* its last chunk is out; what is left is to hang up */
+	bool ended;      /* its last chunk is out; what is left is to hang up */
 } Stream;
 
 /* How a call ended */
