@@ -140,7 +140,7 @@ check_runnable(const Row *row)
 		context = AllocSetContextCreate(TopMemoryContext, "genjob check", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextReset(context);
 	caller = MemoryContextSwitchTo(context);
-	server = server_get(NameStr(*DatumGetName(row->values[JOB_SERVER])), &complaint);
+	server = server_get(row_server(row), &complaint);
 	if (server == NULL ||
 		!server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
 		ereport(ERROR, (errcode(complaint.sqlerrcode), errmsg("%s", complaint.message),
@@ -162,7 +162,7 @@ postpone_restored(Row *row)
 
 	if (row->nulls[JOB_SERVER] || row->nulls[JOB_RUN_AT])
 		return;
-	server = server_get(NameStr(*DatumGetName(row->values[JOB_SERVER])), &complaint);
+	server = server_get(row_server(row), &complaint);
 	if (server != NULL &&
 		server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
 		return;
@@ -227,7 +227,7 @@ note_end(const Row *row, RowState from, RowState to)
 
 	if (row->nulls[JOB_SERVER])
 		return; /* NOT NULL says so */
-	end.server = NameStr(*DatumGetName(row->values[JOB_SERVER]));
+	end.server = row_server(row);
 	job_ended(&end);
 }
 
@@ -289,7 +289,7 @@ check_new_state(Row *row, bool privileged)
 		{JOB_RESULT, "result"},
 		{JOB_USAGE, "usage"},
 		{JOB_ERROR, "error"},
-		{JOB_ERRORS, "errors"},
+		{JOB_ATTEMPT_ERRORS, "attempt_errors"},
 		{JOB_REMOTE_ID, "remote_id"},
 		{JOB_REMOTE, "remote"},
 		{JOB_RAN_ON, "ran_on"},
