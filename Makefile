@@ -106,6 +106,7 @@ OBJS = \
 	src/protocol/stream.o \
 	src/protocol/kept.o \
 	src/protocol/missing.o \
+	src/protocol/reasons.o \
 	src/server/pointer.o \
 	src/http/http.o \
 	src/http/callbacks.o \

@@ -163,6 +163,7 @@ decide(Job *job)
 	{
 		case VERDICT_DONE:
 			job->new_state = "succeeded";
+			job->verdict->error = job->verdict->note;
 			limits_note_result(&job->place, clock_mono());
 			break;
 		case VERDICT_RETRY:

@@ -35,6 +35,8 @@ extern bool failure_is_worth_a_retry(const Judge *judge);
 extern char *failure_of_refusal(Judge *judge, int64 *after);
 
 /* answer.c: what a success contains */
+extern char *answer_text_of(const cJSON *node);
+extern char *answer_state(const Judge *judge, cJSON *json);
 extern void answer_judge_json(Judge *judge, cJSON *json);
 extern void answer_judge_body(Judge *judge);
 extern void answer_judge_unread(Judge *judge, const char *reason);

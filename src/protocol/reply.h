@@ -50,6 +50,7 @@ typedef struct Verdict
 	bool has_answer; /* VERDICT_WAIT: the prediction has succeeded, and only its answer is missing */
 	int http_status; /* 0: none */
 	char *error; /* a sentence; NULL when nothing went wrong; VERDICT_FETCH: fails the job once all is fetched */
+	char *note; /* VERDICT_DONE, VERDICT_FETCH: what the success lacks, as a sentence; or NULL */
 	double progress; /* from 0 to 1; -1: not told */
 
 	char *result;  /* JSON, or NULL */

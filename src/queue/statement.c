@@ -201,7 +201,7 @@ static const Statement statements[STATEMENTS] = {
 		"  remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
 		"  finished_at = CASE WHEN g.state <> 'queued' THEN $14 END, losses = g.losses,"
 		"  idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
-		"  attempt_errors = CASE WHEN g.error IS NULL OR g.counts IS NULL THEN j.attempt_errors ELSE"
+		"  attempt_errors = CASE WHEN g.error IS NULL OR g.counts IS NULL OR g.state = 'succeeded' THEN j.attempt_errors ELSE"
 		"   CASE WHEN g.begins_errors OR jsonb_typeof(j.attempt_errors) IS DISTINCT FROM 'array' THEN '[]'"
 		"    WHEN jsonb_array_length(j.attempt_errors) >= 100 THEN j.attempt_errors - 0 ELSE j.attempt_errors END"
 		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $14,"
