@@ -136,7 +136,7 @@ subtest 'writers 2: small jobs do not wait for large answers' => sub {
 	my $without = pickup();
 	set_writers(2);
 	my $with = pickup();
-	diag(sprintf 'picked up after %.0f ms, without writers %.0f', 1000 * $with, 1000 * $without);
+	note(sprintf 'picked up after %.0f ms, without writers %.0f', 1000 * $with, 1000 * $without);
 	takes_less($with, $without / 2, 'they are picked up far sooner than without writers');
 };
 
@@ -243,7 +243,7 @@ subtest 'writers 7: the dispatcher is told to stop while a writer stands still' 
 	query("SELECT pg_terminate_backend($dispatcher)");
 	wait_dispatcher($node, 'postgres', $dispatcher);
 	my $took = time - $begun;
-	diag(sprintf 'it has left after %.1f s', $took);
+	note(sprintf 'it has left after %.1f s', $took);
 	takes_less($took, 10, 'it leaves soon');
 	kill 'CONT', $_ foreach @writers;
 	has_ended($_) foreach @ids;
