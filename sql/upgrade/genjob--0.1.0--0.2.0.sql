@@ -103,6 +103,7 @@ COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not s
 COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known';
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
 
+COMMENT ON COLUMN genjob.backends.state IS 'ok, held (it asked to wait, or is busy), broken (it cannot be reached, or fails: one call tries it at until) or probing (that call is under way)';
 COMMENT ON COLUMN genjob.backends.error IS 'what the last of them met, for members of pg_read_all_stats and the owner of the server';
 
 -- tenants of one owner share that owner's turns
