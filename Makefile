@@ -75,6 +75,8 @@ OBJS = \
 	src/queue/cancels.o \
 	src/queue/reference.o \
 	src/queue/report.o \
+	src/queue/ended.o \
+	src/queue/rowstate.o \
 	src/queue/save.o \
 	src/queue/refused.o \
 	src/queue/session.o \
@@ -98,6 +100,8 @@ OBJS = \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/kept.o \
+	src/protocol/missing.o \
+	src/protocol/reasons.o \
 	src/server/pointer.o \
 	src/http/http.o \
 	src/http/callbacks.o \

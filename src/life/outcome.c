@@ -15,6 +15,7 @@
 #include "base/status.h"
 #include "life/job.h"
 #include "life/steps.h"
+#include "protocol/missing.h"
 #include "schedule/schedule.h"
 
 /* Attempts in a row that were cut short by the end of PostgreSQL or of genjob, before the next one counts. */
@@ -149,12 +150,16 @@ static void
 keep_old_answer(Job *job)
 {
 	Verdict *verdict = job->verdict;
+	char *missing;
 
 	if (job->old_answer == NULL || verdict->result != NULL || verdict->outputs != NIL)
 		return;
 	verdict->result = job->old_answer->result;
 	verdict->usage = job->old_answer->usage;
 	verdict->outputs = job->old_answer->outputs;
+	missing = missing_describe(verdict);
+	if (missing != NULL)
+		verdict->error = psprintf("%s %s", verdict->error, missing);
 }
 
 /*
@@ -190,6 +195,7 @@ outcome_decide(Job *job)
 	{
 		case VERDICT_DONE:
 			job->new_state = "succeeded";
+			verdict->error = verdict->note;
 			limits_note_result(&job->place, clock_mono());
 			break;
 		case VERDICT_RETRY:
@@ -214,4 +220,5 @@ outcome_decide(Job *job)
 			break;
 	}
 	verdict->unknown |= doubts_earlier_call(job);
+	missing_restore(verdict);
 }

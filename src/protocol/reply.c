@@ -20,6 +20,7 @@
 #include "base/media.h"
 #include "protocol/judge.h"
 #include "server/pointer.h"
+#include "protocol/reasons.h"
 #include "protocol/words.h"
 #include "http/url.h"
 
@@ -91,16 +92,6 @@ reply_is_success(const HttpReply *reply)
 
 /* ---------- predictions ---------- */
 
-static char *
-text_of_node(const cJSON *node)
-{
-	if (cJSON_IsString(node))
-		return node->valuestring;
-	if (cJSON_IsBool(node) || json_is_number(node))
-		return json_print(node);
-	return NULL;
-}
-
 /*
  * How a prediction is, as an answer in JSON says; and *word, the value that says so, if there is one.
  */
@@ -118,13 +109,15 @@ read_state(const Judge *judge, cJSON *json, char **word)
 		*word = psprintf("%d", judge->reply->status);
 		return grammar_state_of(states, *word);
 	}
+	if (*place == '/')
+	{
+		*word = answer_state(judge, json);
+		return *word ? grammar_state_of(states, *word) : REMOTE_RUNNING;
+	}
 	node = pointer_first(json, pointer_fill(pointer, "id", judge->id ? judge->id : ""));
-	if (strncmp(place, "exists:", 7) == 0)
-		return node != NULL ? REMOTE_OK : REMOTE_RUNNING;
 	if (strncmp(place, "bool:", 5) == 0)
 		return cJSON_IsTrue(node) ? REMOTE_OK : REMOTE_RUNNING;
-	*word = node ? text_of_node(node) : NULL;
-	return *word ? grammar_state_of(states, *word) : REMOTE_RUNNING;
+	return node != NULL ? REMOTE_OK : REMOTE_RUNNING;
 }
 
 /*
@@ -188,7 +181,7 @@ static void
 judge_failed(Judge *judge, cJSON *json, const char *word)
 {
 	Verdict *verdict = judge->verdict;
-	char *words = words_of_json(json, judge->protocol->error, judge->id);
+	char *words = reasons_of_json(json, judge->protocol->error, judge->id);
 
 	verdict->kind = VERDICT_FAIL;
 	verdict->usage = answer_read_usage(judge, json);
@@ -218,9 +211,10 @@ judge_state(Judge *judge, cJSON *json)
 				verdict->progress = progress_in(json, judge->protocol->progress);
 			break;
 		case REMOTE_OK:
+		case REMOTE_PARTLY:
 			if (judge->protocol->result == NULL)
 				answer_judge_json(judge, json);
-			else if (words_of_json(json, judge->protocol->error, judge->id) != NULL)
+			else if (reasons_of_json(json, judge->protocol->error, judge->id) != NULL)
 				judge_failed(judge, json, word ? word : "done"); /* fal: COMPLETED, with an error */
 			else
 			{
@@ -264,7 +258,7 @@ judge_named(Judge *judge, Remote *remote)
 	if (place != NULL && *place == '=')
 		remote->id = pstrdup(source->idempotency_key);
 	else if (node != NULL)
-		remote->id = text_of_node(node);
+		remote->id = answer_text_of(node);
 	if (remote->id != NULL && (*remote->id == '\0' || strlen(remote->id) > MAX_ID))
 		remote->id = NULL;
 	remote->urls = read_urls(judge, json);
@@ -274,7 +268,7 @@ judge_named(Judge *judge, Remote *remote)
 	judge->id = remote->id;
 	if (remote->id == NULL && remote->urls == NULL)
 	{
-		char *words = words_of_json(json, judge->protocol->error, NULL);
+		char *words = reasons_of_json(json, judge->protocol->error, NULL);
 
 		judge->verdict->kind = VERDICT_FAIL;
 		words_mask_rest(source->request, json);
