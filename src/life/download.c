@@ -223,6 +223,31 @@ judge_download(void *arg)
 }
 
 /*
+ * Judges it, unless another process has.
+ */
+static bool
+run_judge_download(Job *job, Download *download, char **error)
+{
+	const Judged *judged = job->judged;
+
+	job->judged = NULL;
+	if (judged == NULL)
+		return guard_run(judge_download, download, error);
+	*error = judged->why;
+	if (judged->why != NULL)
+		return false;
+	download->verdict = judged->verdict;
+	download->redirect = judged->redirect;
+	if (judged->output.data != NULL)
+	{
+		download->output->content_type = judged->output.content_type;
+		download->output->data = judged->output.data;
+		download->output->len = judged->output.len;
+	}
+	return true;
+}
+
+/*
  * Takes notice that a download has ended.
  */
 void
@@ -231,7 +256,7 @@ download_ended(Job *job, HttpReply *reply)
 	Download download = {steps_reply_source(job, job->http), reply, next_download(job)};
 	char *error;
 
-	if (!guard_run(judge_download, &download, &error))
+	if (!run_judge_download(job, &download, &error))
 	{
 		/* what it came to is not known: as if nothing had come */
 		download.redirect = NULL;

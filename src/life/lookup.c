@@ -253,7 +253,11 @@ static FoundState
 judge(Job *job, HttpReply *reply, const Address *address, const char *places)
 {
 	volatile FoundState state = FOUND_NO_ANSWER;
+	const Judged *judged = job->judged;
 
+	job->judged = NULL;
+	if (judged != NULL)
+		return judged->why ? FOUND_NO_ANSWER : judged->found;
 	PG_TRY();
 	{
 		state = found_judge(reply, address, places, job->idempotency_key);

@@ -30,6 +30,7 @@
 #include "process/reporter.h"
 #include "process/worker.h"
 #include "process/writer.h"
+#include "protocol/found.h"
 #include "queue/queue.h"
 #include "shared/shmem.h"
 
@@ -58,26 +59,51 @@ typedef struct Judgement
 	Judged judged;
 } Judgement;
 
+/*
+ * Judges what was answered at the first address of a lookup.
+ */
+static FoundState
+judge_lookup(const Question *question)
+{
+	Address address;
+	char *places;
+
+	(void) grammar_read_lookup(question->lookup, &address, &places);
+	return found_judge(question->reply, &address, places, question->source.idempotency_key);
+}
+
 static void
 judge(void *arg)
 {
 	Judgement *judgement = arg;
 	Question *question = &judgement->question;
-	Verdict *verdict;
+	const ReplySource *source = &question->source;
+	Judged *judged = &judgement->judged;
 
 	switch (question->step)
 	{
+		case STEP_SUBMIT:
+			judged->verdict = reply_judge(source, question->reply, &question->remote);
+			judged->remote = question->remote;
+			break;
+		case STEP_LOOKUP:
+			judged->found = judge_lookup(question);
+			break;
 		case STEP_POLL:
-			verdict = reply_judge_poll(&question->source, question->reply);
+			judged->verdict = question->places
+								  ? reply_judge_unended(source, question->reply, question->places)
+								  : reply_judge_poll(source, question->reply);
 			break;
 		case STEP_RESULT:
-			verdict = reply_judge_result(&question->source, question->reply);
+			judged->verdict = reply_judge_result(source, question->reply);
 			break;
-		default:
-			verdict = reply_judge(&question->source, question->reply, &question->remote);
+		case STEP_DOWNLOAD:
+			judged->verdict =
+				reply_judge_download(source, question->reply, &judged->output, &judged->redirect);
+			break;
+		case STEP_CANCEL: /* its status says all */
+			break;
 	}
-	judgement->judged.verdict = verdict;
-	judgement->judged.remote = question->remote;
 }
 
 static Parcel

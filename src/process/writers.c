@@ -126,17 +126,29 @@ takes_long(const Bytes *body)
 }
 
 /*
+ * Whether a call was made for its status alone, or for what may as well be unknown.
+ */
+static bool
+is_dispensable(void *tag)
+{
+	return ((uintptr_t) tag & PROBE_TAG) || ((Job *) tag)->step == STEP_CANCEL;
+}
+
+/*
  * Takes an answer that takes long to judge.  False where it is to be judged at once.
  */
 bool
 writers_take_answer(void *tag, HttpReply *reply)
 {
-	Job *job = tag;
-
-	if (((uintptr_t) tag & PROBE_TAG) || !takes_long(reply->body) || !writers_can_be_had())
+	if (!takes_long(reply->body))
 		return false;
-	if (job->step != STEP_SUBMIT && job->step != STEP_RESULT &&
-		(job->step != STEP_POLL || job->asks_unended))
+	if (is_dispensable(tag))
+	{
+		bytes_clear(reply->body);
+		return false;
+	}
+	/* of options that nobody has written none can be read */
+	if (!writers_can_be_had() || ((Job *) tag)->options->defs == NIL)
 		return false;
 	errand_judge(tag, reply);
 	is_due = true;
