@@ -97,7 +97,7 @@ sub others_go_on
 # ---- what they do ----
 
 my %here;
-my @shapes = ('words', 'one string', 'lines of new members', 'fractions', 'a picture as it is', 'one picture', 'words in events');
+my @shapes = ('words', 'one string', 'lines of new members', 'fractions', 'zeros as a PNG', 'one picture', 'words in events');
 
 subtest 'writers 1: what they make of answers is what the dispatcher would' => sub {
 	set_writers(0);
@@ -120,7 +120,7 @@ subtest 'writers 1: what they make of answers is what the dispatcher would' => s
 # The time that nine in ten of small jobs take from their INSERT to their call at most, while large answers come.
 sub pickup
 {
-	my @large = map { ask($_, 20_000_000) } ('a picture as it is') x 4, ('one picture') x 4;
+	my @large = map { ask($_, 20_000_000) } ('zeros as a PNG') x 4, ('one picture') x 4;
 	my $large = join ',', @large;
 	my @small;
 	while (query("SELECT count(*) FROM gen_jobs WHERE id IN ($large) AND state IN ('queued', 'running')") > 0 || @small < 20)
@@ -235,7 +235,7 @@ subtest 'writers 7: the dispatcher is told to stop while a writer stands still' 
 	answered('words');
 	my $dispatcher = dispatcher_pid($node);
 	kill 'STOP', $_ foreach writer_pids();
-	my @ids = map { ask($_) } 'words', 'fractions', 'a picture as it is';
+	my @ids = map { ask($_) } 'words', 'fractions', 'zeros as a PNG';
 	sleep 1;
 	my @writers = writer_pids();
 	kill 'STOP', $_ foreach @writers;
@@ -247,7 +247,7 @@ subtest 'writers 7: the dispatcher is told to stop while a writer stands still' 
 	takes_less($took, 10, 'it leaves soon');
 	kill 'CONT', $_ foreach @writers;
 	has_ended($_) foreach @ids;
-	is_deeply([ map { result_of($_) } @ids ], [ @here{ 'words', 'fractions', 'a picture as it is' } ],
+	is_deeply([ map { result_of($_) } @ids ], [ @here{ 'words', 'fractions', 'zeros as a PNG' } ],
 		'and every answer is there, in the first attempt');
 };
 
