@@ -14,8 +14,9 @@ typedef struct Judge
 	const Protocol *protocol;
 	HttpReply *reply;
 	Verdict *verdict;
-	const char *id; /* of the prediction; or NULL */
-	char *fault;    /* the first output that cannot be read, as a sentence */
+	const char *id;        /* of the prediction; or NULL */
+	bool is_of_the_moment; /* a refusal's own words say so */
+	char *fault;           /* the first output that cannot be read, as a sentence */
 	MemoryContext
 		scratch; /* holds the trees of JSON; gone when the verdict is there; NULL: there are none yet */
 } Judge;
