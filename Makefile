@@ -40,13 +40,13 @@ OBJS = \
 	src/life/follow.o \
 	src/life/progress.o \
 	src/life/asking.o \
-	src/life/lines.o \
 	src/life/cancel.o \
 	src/life/lookup.o \
 	src/life/download.o \
 	src/life/calls.o \
 	src/schedule/schedule.o \
 	src/schedule/queues.o \
+	src/schedule/lines.o \
 	src/schedule/putoff.o \
 	src/schedule/bound.o \
 	src/schedule/turns.o \
@@ -74,6 +74,8 @@ OBJS = \
 	src/queue/cancels.o \
 	src/queue/reference.o \
 	src/queue/report.o \
+	src/queue/ended.o \
+	src/queue/rowstate.o \
 	src/queue/save.o \
 	src/queue/refused.o \
 	src/queue/session.o \
@@ -85,6 +87,7 @@ OBJS = \
 	src/server/keytemplate.o \
 	src/server/grammar.o \
 	src/protocol/request.o \
+	src/protocol/headers.o \
 	src/protocol/s3.o \
 	src/protocol/s3answer.o \
 	src/protocol/signing.o \
@@ -104,6 +107,8 @@ OBJS = \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/kept.o \
+	src/protocol/missing.o \
+	src/protocol/reasons.o \
 	src/server/pointer.o \
 	src/http/http.o \
 	src/http/callbacks.o \
@@ -130,6 +135,7 @@ OBJS = \
 	src/server/optionvalue.o \
 	src/base/settings.o \
 	src/base/bytes.o \
+	src/base/clip.o \
 	src/base/digest.o \
 	src/base/media.o \
 	src/base/json.o \

@@ -112,15 +112,29 @@ end_share(void *arg)
 {
 	MemoryShare *share = arg;
 
-	memory_resize(share->use, NULL, share->bytes, 0);
+	memory_resize(share->use, share->account, share->bytes, 0);
 }
 
 /*
- * Takes notice that a context holds so many bytes of bodies, in *share, which lives in it and is NULL before the
- * first time.
+ * Counts what a share has on another account than before.
+ */
+static void
+charge(MemoryShare *share, MemoryAccount *account)
+{
+	if (share->account != NULL)
+		share->account->held -= counted(share->bytes);
+	if (account != NULL)
+		account->held += counted(share->bytes);
+	share->account = account;
+}
+
+/*
+ * Counts that a context holds bytes of bodies, in *share, which lives in it and is NULL before the first time; also on
+ * the account, unless that is NULL.
  */
 void
-memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use, size_t bytes)
+memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use, MemoryAccount *account,
+			size_t bytes)
 {
 	if (*share == NULL)
 	{
@@ -132,7 +146,8 @@ memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use, size_t by
 		(*share)->end.arg = *share;
 		MemoryContextRegisterResetCallback(context, &(*share)->end);
 	}
-	memory_resize(use, NULL, (*share)->bytes, bytes);
+	charge(*share, account);
+	memory_resize(use, account, (*share)->bytes, bytes);
 	(*share)->bytes = bytes;
 }
 

@@ -17,7 +17,7 @@ typedef enum MemoryUse
 } MemoryUse;
 
 /*
- * What the answers of one server take; all 0 at first.
+ * What the requests, or the answers, of one server take; all 0 at first.
  */
 typedef struct MemoryAccount
 {
@@ -30,6 +30,7 @@ typedef struct MemoryAccount
 typedef struct MemoryShare
 {
 	MemoryUse use;
+	MemoryAccount *account; /* outlives the context; or NULL */
 	size_t bytes;
 	MemoryContextCallback end;
 } MemoryShare;
@@ -38,7 +39,8 @@ extern void memory_init(void);
 
 /* Counting */
 extern void memory_resize(MemoryUse use, MemoryAccount *account, size_t from, size_t to);
-extern void memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use, size_t bytes);
+extern void memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use,
+						MemoryAccount *account, size_t bytes);
 extern size_t memory_held(void);
 
 /* Whether there is room */

@@ -48,7 +48,7 @@ may_ask(const Line *line, MonoTime now)
 void
 asking_line_up(Job *job)
 {
-	lines_join(&questions, &job->queue->questions, job);
+	lines_join(&questions, &job->queue->questions, &job->waiter);
 }
 
 /*
@@ -57,10 +57,12 @@ asking_line_up(Job *job)
 Job *
 asking_next(MonoTime now)
 {
-	Job *job = second_has_room(now) ? lines_take(&questions, may_ask, now) : NULL;
+	LineWaiter *waiter = second_has_room(now) ? lines_take(&questions, may_ask, now) : NULL;
 
-	polls_in_second += job != NULL;
-	return job;
+	if (waiter == NULL)
+		return NULL;
+	polls_in_second++;
+	return job_of_waiter(waiter);
 }
 
 /*
@@ -75,7 +77,7 @@ asking_next_time(MonoTime now)
 	{
 		const Line *line = dlist_container(Line, node, iter.cur);
 
-		if (!dlist_is_empty(unconstify(dlist_head *, &line->jobs)) && may_ask(line, now))
+		if (line_has_waiters(line) && may_ask(line, now))
 			return second_has_room(now) ? now : (now / USECS_PER_SEC + 1) * USECS_PER_SEC;
 	}
 	return 0;
@@ -87,7 +89,7 @@ asking_next_time(MonoTime now)
 void
 asking_begin(Job *job)
 {
-	lines_begin_call(&questions, &job->queue->questions, job);
+	lines_begin_call(&questions, &job->queue->questions, &job->waiter);
 }
 
 /*

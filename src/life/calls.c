@@ -11,10 +11,8 @@
 #include "utils/memutils.h"
 
 #include "life/job.h"
-#include "queue/queue.h"
 #include "schedule/schedule.h"
 #include "life/steps.h"
-#include "queue/trouble.h"
 #include "http/url.h"
 
 #define CALL_BLOCK ((Size) 2 * 1024) /* most calls fit into one */
@@ -48,7 +46,7 @@ calls_forget(Job *job)
 void
 calls_hold_request(Job *job)
 {
-	memory_hold(&job->request_share, job->call_context, MEMORY_REQUESTS,
+	memory_hold(&job->request_share, job->call_context, MEMORY_REQUESTS, &job->queue->requests,
 				MemoryContextMemAllocated(job->call_context, false));
 }
 
@@ -61,13 +59,28 @@ calls_hold_answer(Job *job)
 	size_t request = job->request_share ? job->request_share->bytes : 0;
 	size_t all = MemoryContextMemAllocated(job->call_context, true);
 
-	memory_hold(&job->answer_share, job->call_context, MEMORY_ANSWERS, all - Min(request, all));
+	memory_hold(&job->answer_share, job->call_context, MEMORY_ANSWERS, NULL,
+				all - Min(request, all));
 }
 
 /* ---------- secrets ---------- */
 
-static void
-read_secrets(void *arg)
+static CallsReadSecrets read_in_transaction;
+
+/*
+ * Says how to run calls_read_secrets() where no transaction is open: what read raises is its own affair.
+ */
+void
+calls_init(CallsReadSecrets read)
+{
+	read_in_transaction = read;
+}
+
+/*
+ * Reads the secrets of a job (arg) again, in a transaction.
+ */
+void
+calls_read_secrets(void *arg)
 {
 	Job *job = arg;
 	MappingOptions secrets = {0};
@@ -88,14 +101,12 @@ read_secrets(void *arg)
 static void
 refresh_secrets(Job *job)
 {
-	ErrorData *error;
-
 	if (job->server == NULL || job->secrets_generation == server_generation())
 		return;
 	if (IsTransactionState())
-		read_secrets(job);
-	else if (!queue_transact("reading secrets", read_secrets, job, &error))
-		trouble_show(TROUBLE_SECRETS, error);
+		calls_read_secrets(job);
+	else
+		read_in_transaction(job);
 }
 
 /*

@@ -119,7 +119,7 @@ conclude(Job *job)
 	MemoryContextSwitchTo(job->context);
 	job->verdict = NULL;
 	calls_forget(job);
-	lines_end_call(job);
+	lines_end_call(&job->waiter);
 	limits_leave(&job->place);
 	if (job->row_is_gone || !guard_run(save_note, job, &error))
 		destroy(job);
@@ -174,7 +174,7 @@ back_off(Job *job, int64 least_ms)
 	delay = (int64) (delay * (0.5 + pg_prng_double(&pg_global_prng_state) / 2));
 	MemoryContextSwitchTo(job->context);
 	calls_forget(job);
-	lines_end_call(job);
+	lines_end_call(&job->waiter);
 	limits_leave(&job->place);
 	job->cancel_again = clock_mono() + Max(delay, least_ms) * 1000;
 	if (job->cancel_failures == FAILURES_BEFORE_NOTE && !job->row_is_gone &&
@@ -246,7 +246,7 @@ may_go(const Line *line, MonoTime now)
 void
 cancel_line_up(Job *job)
 {
-	lines_join(&cancels, &job->queue->cancels, job);
+	lines_join(&cancels, &job->queue->cancels, &job->waiter);
 }
 
 static void
@@ -260,18 +260,12 @@ begin(Job *job, MonoTime now)
 	{
 		if (job->cancel_since == 0)
 			job->cancel_since = now;
-		lines_begin_call(&cancels, &job->queue->cancels, job);
+		lines_begin_call(&cancels, &job->queue->cancels, &job->waiter);
 		marker_begin(job->id, job->attempt);
 		call_next(job);
 		marker_end();
 	}
 	MemoryContextSwitchTo(caller);
-}
-
-static bool
-has_jobs(const Line *line)
-{
-	return !dlist_is_empty(unconstify(dlist_head *, &line->jobs));
 }
 
 /*
@@ -280,17 +274,17 @@ has_jobs(const Line *line)
 void
 cancel_work(MonoTime now)
 {
-	Job *job;
+	LineWaiter *waiter;
 	dlist_iter iter;
 
-	while ((job = lines_take(&cancels, may_go, now)) != NULL)
-		begin(job, now);
+	while ((waiter = lines_take(&cancels, may_go, now)) != NULL)
+		begin(job_of_waiter(waiter), now);
 	dlist_foreach(iter, &cancels.waiting)
 	{
 		const Line *line = dlist_container(Line, node, iter.cur);
 
 		line->queue->limits.cancels_wait =
-			has_jobs(line) && has_window(line) && line->queue->cancels_held_until <= now;
+			line_has_waiters(line) && has_window(line) && line->queue->cancels_held_until <= now;
 	}
 }
 
@@ -309,7 +303,7 @@ cancel_next(MonoTime now)
 		ServerQueue *queue = line->queue;
 		MonoTime change;
 
-		if (!has_jobs(line) || !has_window(line))
+		if (!line_has_waiters(line) || !has_window(line))
 			continue;
 		if (may_go(line, now))
 			return now;

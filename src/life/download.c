@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/guard.h"
 #include "life/job.h"
+#include "protocol/missing.h"
 #include "protocol/words.h"
 #include "life/steps.h"
 
@@ -30,7 +31,7 @@ next_download(const Job *job)
 	{
 		Output *output = lfirst(cell);
 
-		if (output->data == NULL && output->url != NULL)
+		if (output->data == NULL && output->url != NULL && output->fault == NULL)
 			return output;
 	}
 	return NULL;
@@ -55,27 +56,99 @@ room_for_outputs(const Job *job)
 }
 
 /*
+ * Takes over from an earlier answer what was downloaded from the same links, whatever is signed in their queries.
+ */
+static void
+take_over(Job *job)
+{
+	int n = list_length(job->verdict->outputs);
+	int i;
+
+	if (job->old_answer == NULL || list_length(job->old_answer->outputs) != n)
+		return;
+	for (i = 0; i < n; i++)
+	{
+		Output *output = list_nth(job->verdict->outputs, i);
+		const Output *old = list_nth(job->old_answer->outputs, i);
+		size_t len = output->url != NULL ? strcspn(output->url, "?") : 0;
+
+		if (output->data != NULL || old->data == NULL || old->url == NULL || len == 0 ||
+			strcspn(old->url, "?") != len || strncmp(old->url, output->url, len) != 0)
+			continue;
+		output->content_type = old->content_type;
+		output->data = old->data;
+		output->len = old->len;
+	}
+}
+
+/*
+ * Ends a job whose outputs have been downloaded, as far as they can be: one that is missing, or what was wrong with the
+ * answer itself, fails it.  But first a provider that can be asked is asked once more: a link may have expired, and a
+ * fresh answer has a fresh one.
+ */
+static void
+end_downloads(Job *job)
+{
+	char *faults = missing_describe(job->verdict);
+
+	job->redirects = job->ask_failures = 0;
+	if (faults != NULL && follow_can_be_asked(job) && !job->asked_again)
+	{
+		job->asked_again = true;
+		job->old_answer = job->verdict;
+		calls_prepare(job);
+		job->verdict = NULL;
+		job_enter(job, JOB_WAITING);
+		job->step = job->options->protocol.result ? STEP_RESULT : STEP_POLL;
+		job_wake_at(job, clock_mono());
+		return;
+	}
+	if (faults != NULL && job->verdict->error != NULL)
+		faults = psprintf("%s %s", job->verdict->error, faults);
+	if (faults == NULL)
+		faults = job->verdict->error;
+	if (faults != NULL)
+	{
+		steps_fail(job, MemoryContextStrdup(job->context, faults));
+		return;
+	}
+	job->verdict->kind = VERDICT_DONE;
+	steps_conclude(job, job->verdict);
+}
+
+/*
+ * Gives an output up that cannot be had; the others are still fetched.  What was tried in vain for the one is not
+ * granted to the next again.
+ */
+static void
+give_up(Job *job, Output *output, const char *why)
+{
+	output->fault = MemoryContextStrdup(job->context, why);
+	job->redirects = 0;
+	download_next(job);
+}
+
+/*
  * Downloads the next output that is missing; when there is none, the job has its answer.
  */
 void
 download_next(Job *job)
 {
-	Output *output = next_download(job);
+	Output *output;
 	RequestSource source = steps_request_source(job);
 	size_t room;
 
-	if (output == NULL)
-	{
-		job->verdict->kind = VERDICT_DONE;
-		steps_conclude(job, job->verdict);
-		return;
-	}
+	take_over(job);
 	room = room_for_outputs(job);
-	if (room == 0)
+	while ((output = next_download(job)) != NULL && room == 0)
 	{
 		ReplySource reply_source = steps_reply_source(job, NULL);
 
-		steps_fail(job, reply_describe_too_large(&reply_source));
+		output->fault = MemoryContextStrdup(job->context, reply_describe_too_large(&reply_source));
+	}
+	if (output == NULL)
+	{
+		end_downloads(job);
 		return;
 	}
 	calls_prepare(job);
@@ -125,21 +198,8 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 		job_wake_at(job, clock_mono() + Min((USECS_PER_SEC << Min(job->ask_failures - 1, 10)) / 2,
 											MAX_DELAY_US));
 	}
-	else if (follow_can_be_asked(job) && !job->asked_again)
-	{
-		/* its URL may have expired: a fresh answer has a fresh one */
-		job->asked_again = true;
-		job->redirects = 0;
-		job->old_answer = job->verdict;
-		calls_prepare(job);
-		job->verdict = NULL;
-		job->ask_failures = 0;
-		job_enter(job, JOB_WAITING);
-		job->step = job->options->protocol.result ? STEP_RESULT : STEP_POLL;
-		job_wake_at(job, clock_mono());
-	}
 	else
-		steps_fail(job, MemoryContextStrdup(job->context, verdict->error));
+		give_up(job, output, verdict->error);
 }
 
 /* A download that is judged. */

@@ -236,7 +236,7 @@ follow_begin_question(Job *job, HttpRequest *http)
 	asking_begin(job);
 	follow_begin(job, job->step, http, ACTIVITY_POLLING);
 	if (job->transfer == NULL)
-		lines_end_call(job);
+		lines_end_call(&job->waiter);
 }
 
 /*
@@ -501,7 +501,7 @@ follow_answered(void *tag, HttpReply *reply)
 	else
 	{
 		job->transfer = NULL;
-		lines_end_call(job);
+		lines_end_call(&job->waiter);
 		switch (job->step)
 		{
 			case STEP_SUBMIT:

@@ -89,7 +89,7 @@ job_end_calls(Job *job)
 	if (job->probe != NULL)
 		http_abort(job->probe);
 	job->transfer = job->probe = NULL;
-	lines_end_call(job);
+	lines_end_call(&job->waiter);
 	job_stop_waking(job);
 }
 
@@ -152,6 +152,15 @@ job_find(int64 id)
 	return entry ? entry->job : NULL;
 }
 
+/*
+ * The job whose LineWaiter this is.
+ */
+Job *
+job_of_waiter(LineWaiter *waiter)
+{
+	return (Job *) ((char *) waiter - offsetof(Job, waiter));
+}
+
 int
 job_count(JobState state)
 {
@@ -162,31 +171,6 @@ int
 job_count_in_flight(void)
 {
 	return counts[JOB_CALLING] + counts[JOB_SAVING] + counts[JOB_WAITING];
-}
-
-/*
- * How much memory the requests take of the jobs that a queue's server runs.
- */
-size_t
-job_request_bytes(const ServerQueue *queue)
-{
-	size_t bytes = 0;
-	int state;
-	dlist_iter iter;
-
-	for (state = 0; state < JOB_STATES; state++)
-	{
-		dlist_foreach(iter, &lists[state])
-		{
-			const Job *job = dlist_container(Job, node, iter.cur);
-
-			if (job->queue != queue)
-				continue;
-			bytes += job->input_share ? job->input_share->bytes : 0;
-			bytes += job->request_share ? job->request_share->bytes : 0;
-		}
-	}
-	return bytes;
 }
 
 dlist_head *
@@ -215,7 +199,7 @@ job_stop_waking(Job *job)
 	if (job->is_waking)
 		pairingheap_remove(wakes, &job->wake_node);
 	job->is_waking = false;
-	lines_leave(job);
+	lines_leave(&job->waiter);
 }
 
 /*

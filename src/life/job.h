@@ -10,10 +10,10 @@
 
 #include "base/clock.h"
 #include "limits/limits.h"
-#include "life/lines.h"
 #include "base/memory.h"
 #include "protocol/reply.h"
 #include "protocol/request.h"
+#include "schedule/lines.h"
 #include "server/server.h"
 #include "shared/shmem.h"
 
@@ -44,7 +44,7 @@ typedef enum JobColumn
 	JOB_RESULT,
 	JOB_USAGE,
 	JOB_ERROR,
-	JOB_ERRORS,
+	JOB_ATTEMPT_ERRORS,
 	JOB_REMOTE_ID,
 	JOB_REMOTE,
 	JOB_RAN_ON,
@@ -170,10 +170,7 @@ typedef struct Job
 	pairingheap_node wake_node; /* in the heap while is_waking */
 	bool is_waking;
 	MonoTime wake_at;
-	Line *line; /* where it waits for a call; or NULL */
-	dlist_node line_node;
-	Lines *counted_by; /* the call is counted there; or NULL */
-	Line *counted_in;
+	LineWaiter waiter; /* where it waits for a call, and where that is counted */
 
 	/* JOB_CANCELLING: a prediction that the provider is to cancel */
 	const char *cancels;      /* addresses still to be called, from the present one on */
@@ -197,7 +194,7 @@ typedef struct Job
 	ReportOutcome outcome;
 	MonoTime report_at; /* not before; the last try failed */
 	int report_failures;
-	bool begins_errors; /* the column errors cannot be added to */
+	bool begins_errors; /* the column attempt_errors cannot be added to */
 	bool is_spooled;    /* an earlier dispatcher has left it */
 } Job;
 
@@ -207,11 +204,10 @@ extern void job_enter(Job *job, JobState state);
 extern void job_end_calls(Job *job);
 extern void job_forget_id(Job *job);
 extern Job *job_find(int64 id);
+extern Job *job_of_waiter(LineWaiter *waiter);
 extern int job_count(JobState state);
 extern int job_count_in_flight(void);
 extern dlist_head *job_list(JobState state);
-
-extern size_t job_request_bytes(const struct ServerQueue *queue);
 
 extern void job_wake_at(Job *job, MonoTime when);
 extern Job *job_next_to_wake(void);

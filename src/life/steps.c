@@ -29,8 +29,8 @@
 #include "life/job.h"
 #include "base/jsonb.h"
 #include "base/marker.h"
-#include "queue/queue.h"
 #include "life/postponed.h"
+#include "protocol/missing.h"
 #include "base/retry.h"
 #include "schedule/schedule.h"
 #include "life/steps.h"
@@ -123,12 +123,16 @@ static void
 keep_old_answer(Job *job)
 {
 	Verdict *verdict = job->verdict;
+	char *missing;
 
 	if (job->old_answer == NULL || verdict->result != NULL || verdict->outputs != NIL)
 		return;
 	verdict->result = job->old_answer->result;
 	verdict->usage = job->old_answer->usage;
 	verdict->outputs = job->old_answer->outputs;
+	missing = missing_describe(verdict);
+	if (missing != NULL)
+		verdict->error = psprintf("%s %s", verdict->error, missing);
 }
 
 /*
@@ -159,6 +163,7 @@ decide(Job *job)
 	{
 		case VERDICT_DONE:
 			job->new_state = "succeeded";
+			job->verdict->error = job->verdict->note;
 			limits_note_result(&job->place, clock_mono());
 			break;
 		case VERDICT_RETRY:
@@ -190,6 +195,7 @@ decide(Job *job)
 			break;
 	}
 	job->verdict->unknown |= doubts_earlier_call(job);
+	missing_restore(job->verdict);
 }
 
 /*
@@ -526,13 +532,6 @@ steps_reported(Job *job)
 	ServerStats *stats = job->queue->stats;
 	bool goes_on = strcmp(job->new_state, "queued") == 0;
 
-	if (goes_on && job->expires_at != 0)
-		queue_note_expiry(job->expires_at);
-	if (goes_on && job->run_at <= now)
-		schedule_add(job->id, job->server_name, job->owner, job->tenant, job->priority, job->run_at,
-					 job->expires_at);
-	else if (goes_on)
-		schedule_note_time(&schedule_times.due, job->run_at);
 	if (stats == NULL)
 		return;
 	if (goes_on)

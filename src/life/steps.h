@@ -73,7 +73,12 @@ typedef struct Building
 	bool is_trusted;   /* with the server's secrets */
 } Building;
 
+/* Runs calls_read_secrets(job) in a transaction. */
+typedef void (*CallsReadSecrets)(Job *job);
+
 /* calls.c: a job's calls and what they hold */
+extern void calls_init(CallsReadSecrets read);
+extern void calls_read_secrets(void *job);
 extern void calls_build(void *building);
 extern bool calls_begin(Job *job, JobStep step, HttpRequest *http);
 extern void calls_prepare(Job *job);

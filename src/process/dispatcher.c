@@ -40,6 +40,7 @@
 #include "base/settings.h"
 #include "process/spool.h"
 #include "life/steps.h"
+#include "queue/trouble.h"
 
 #define COLLECT_MS 10        /* for reading answers, before anything else is looked at */
 #define SPARE_DESCRIPTORS 32 /* for libraries, on top of what PostgreSQL keeps for files */
@@ -121,6 +122,18 @@ deadline(void)
 	return (stop_requested_at + genjob_shutdown_grace + INT64CONST(1)) * USECS_PER_SEC;
 }
 
+/*
+ * Reads a job's secrets again, before a call; the old ones stay where that fails.
+ */
+static void
+read_secrets(Job *job)
+{
+	ErrorData *error;
+
+	if (!queue_transact("reading secrets", calls_read_secrets, job, &error))
+		trouble_show(TROUBLE_SECRETS, error);
+}
+
 static void
 start_process(int slot)
 {
@@ -136,6 +149,7 @@ start_process(int slot)
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 
 	queue_init(deadline);
+	calls_init(read_secrets);
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_SESSION);
 	environment_fix_session();
 	insist_on_durability();

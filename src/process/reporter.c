@@ -100,13 +100,30 @@ settle_save(Job *job)
 		postpone_report(job);
 }
 
+/*
+ * The job is queued again: has it claimed when its time has come.
+ */
+static void
+schedule_again(const Job *job)
+{
+	if (job->expires_at != 0)
+		queue_note_expiry(job->expires_at);
+	if (job->run_at <= clock_now())
+		schedule_add(job->id, job->server_name, job->owner, job->tenant, job->priority, job->run_at,
+					 job->expires_at);
+	else
+		schedule_note_time(&schedule_times.due, job->run_at);
+}
+
 static void
 settle_report(Job *job)
 {
 	switch (job->outcome)
 	{
 		case REPORT_WRITTEN:
-			if (strcmp(job->new_state, "queued") != 0)
+			if (strcmp(job->new_state, "queued") == 0)
+				schedule_again(job);
+			else
 				marker_acquit(job->id);
 			steps_reported(job);
 			if (job->must_cancel)

@@ -329,7 +329,7 @@ fill_job(Job *job, SpooledJob *spooled, const Record *record)
 static void
 go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
 {
-	memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS, len);
+	memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS, NULL, len);
 	expect_settling(job);
 	job->is_spooled = true;
 	job_enter(job, spooled->is_save ? JOB_SAVING : JOB_REPORTING);

@@ -9,9 +9,9 @@
 
 #include "miscadmin.h"
 
+#include "base/clip.h"
 #include "base/media.h"
 #include "protocol/binary.h"
-#include "protocol/words.h"
 
 #define MAX_REFERENCES 1000
 #define MAX_SHOWN 100 /* bytes of a wrong reference in an error */
@@ -45,7 +45,7 @@ shown(const cJSON *node)
 {
 	char *text = json_print_start(node, 2 * MAX_SHOWN);
 
-	return words_cut(text, strlen(text), MAX_SHOWN);
+	return clip_line(text, strlen(text), MAX_SHOWN);
 }
 
 static const cJSON *

@@ -18,9 +18,12 @@ typedef struct Target
 	Body body;
 } Target;
 
-/* request.c */
-extern void request_set_header(HttpRequest *http, const char *name, char *value, const char *shown);
-extern void request_add_secret(HttpRequest *http, char *secret);
+/* headers.c */
+extern void headers_set(HttpRequest *http, const char *name, char *value, const char *shown);
+extern void headers_add_secret(HttpRequest *http, char *secret);
+extern void headers_note_secrets(HttpRequest *http, const MappingOptions *secrets);
+extern void headers_set_server(HttpRequest *http, const RequestSource *source);
+extern void headers_set_all(HttpRequest *http, const RequestSource *source, const Body *body);
 
 /* signing.c */
 extern bool signing_is_due(const ServerOptions *options);

@@ -16,7 +16,8 @@ typedef struct Judge
 	Verdict *verdict;
 	const char *id;        /* of the prediction; or NULL */
 	bool is_of_the_moment; /* a refusal's own words say so */
-	char *fault;           /* the first output that cannot be read, as a sentence */
+	char *faults;          /* where outputs stand that cannot be read, the first few; or NULL */
+	int n_faults;
 	MemoryContext
 		scratch; /* holds the trees of JSON; gone when the verdict is there; NULL: there are none yet */
 } Judge;
@@ -35,6 +36,8 @@ extern bool failure_is_worth_a_retry(const Judge *judge);
 extern char *failure_of_refusal(Judge *judge, int64 *after);
 
 /* answer.c: what a success contains */
+extern char *answer_text_of(const cJSON *node);
+extern char *answer_state(const Judge *judge, cJSON *json);
 extern void answer_judge_json(Judge *judge, cJSON *json);
 extern void answer_judge_body(Judge *judge);
 extern void answer_judge_unread(Judge *judge, const char *reason);
@@ -48,6 +51,7 @@ extern const char *answer_body_type(const HttpReply *reply);
 extern Output *output_add(Verdict *verdict);
 extern void output_mask(const Judge *judge, const char *type, char *data, size_t len);
 extern void output_take_all(Judge *judge, cJSON *json);
+extern char *output_describe_faults(const Judge *judge);
 extern bool output_may_be_download(const Judge *judge, cJSON *json);
 extern bool output_has_data(const Verdict *verdict);
 extern bool output_has_downloads(const Verdict *verdict);

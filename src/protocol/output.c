@@ -19,6 +19,7 @@
 #define MAX_OUTPUTS 10000
 
 #define MAX_URL 16384 /* bytes; longer ones are left in the answer as they are */
+#define MAX_FAULTS 5  /* outputs that cannot be read are named; of more their number */
 
 /*
  * Adds an empty output to a verdict.
@@ -69,7 +70,12 @@ add_bytes(Judge *judge, cJSON *node, char *data, size_t len)
 static void
 add_download(Judge *judge, cJSON *node, char *url)
 {
-	output_add(judge->verdict)->url = url;
+	Output *output = output_add(judge->verdict);
+
+	output->url = url;
+	output->original = json_print(node);
+	words_mask(judge->source->request, output->original, strlen(output->original));
+	output->node = node;
 	refer_to_last_output(judge->verdict, node);
 }
 
@@ -90,7 +96,8 @@ data_url_payload(char *text)
 }
 
 /*
- * Decodes base64 into an output; what is not base64 is left as it is, and a fault if it should be.
+ * Decodes base64 into an output.  What is not base64 is left as it is, and a fault if it should be; nothing at all is
+ * no output, as null is none.
  */
 static void
 extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *place, bool must_be)
@@ -102,11 +109,9 @@ extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *pla
 	len = base64_decode_in_place(payload, strlen(payload));
 	if (len > 0)
 		add_bytes(judge, node, payload, len);
-	else if (must_be && judge->fault == NULL)
-		judge->fault =
-			psprintf("the answer of server \"%s\" has %s at %s; it is kept in the column result.",
-					 judge->source->server_name, len < 0 ? "invalid base64" : "an empty output",
-					 pointer_describe(place));
+	else if (len < 0 && must_be && judge->n_faults++ < MAX_FAULTS)
+		judge->faults = psprintf("%s%s%s", judge->faults ? judge->faults : "",
+								 judge->faults ? ", " : "", pointer_describe(place));
 }
 
 /*
@@ -247,13 +252,29 @@ each_output(const Judge *judge, cJSON *json, PointerVisitor visit, void *arg)
 }
 
 /*
- * Takes the outputs out of an answer: in their places stand references to them.
+ * Takes the outputs out of an answer: in their places stand references to them.  What cannot be read as an output stays
+ * where it is.
  */
 void
 output_take_all(Judge *judge, cJSON *json)
 {
 	each_output(judge, json, extract_output, judge);
 	extract_data_urls(judge, json);
+}
+
+/*
+ * What to tell of outputs that cannot be read; NULL where there is none.
+ */
+char *
+output_describe_faults(const Judge *judge)
+{
+	int more = judge->n_faults - MAX_FAULTS;
+
+	if (judge->n_faults == 0)
+		return NULL;
+	return psprintf("the answer of server \"%s\" has invalid base64 at %s%s; it is kept in the column result.",
+					judge->source->server_name, judge->faults,
+					more > 0 ? psprintf(" and %d more places", more) : "");
 }
 
 static void

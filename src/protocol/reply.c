@@ -14,11 +14,13 @@
 #include "utils/memutils.h"
 
 #include "base/bytes.h"
+#include "base/clip.h"
 #include "http/header.h"
 #include "base/media.h"
 #include "protocol/judge.h"
 #include "protocol/s3answer.h"
 #include "server/pointer.h"
+#include "protocol/reasons.h"
 #include "protocol/words.h"
 #include "base/retry.h"
 #include "http/url.h"
@@ -91,16 +93,6 @@ reply_is_success(const HttpReply *reply)
 
 /* ---------- predictions ---------- */
 
-static char *
-text_of_node(const cJSON *node)
-{
-	if (cJSON_IsString(node))
-		return node->valuestring;
-	if (cJSON_IsBool(node) || json_is_number(node))
-		return json_print(node);
-	return NULL;
-}
-
 /*
  * How a prediction is, as an answer in JSON says; and *word, the value that says so, if there is one.
  */
@@ -118,13 +110,15 @@ read_state(const Judge *judge, cJSON *json, char **word)
 		*word = psprintf("%d", judge->reply->status);
 		return grammar_state_of(states, *word);
 	}
+	if (*place == '/')
+	{
+		*word = answer_state(judge, json);
+		return *word ? grammar_state_of(states, *word) : REMOTE_RUNNING;
+	}
 	node = pointer_first(json, pointer_fill(pointer, "id", judge->id ? judge->id : ""));
-	if (strncmp(place, "exists:", 7) == 0)
-		return node != NULL ? REMOTE_OK : REMOTE_RUNNING;
 	if (strncmp(place, "bool:", 5) == 0)
 		return cJSON_IsTrue(node) ? REMOTE_OK : REMOTE_RUNNING;
-	*word = node ? text_of_node(node) : NULL;
-	return *word ? grammar_state_of(states, *word) : REMOTE_RUNNING;
+	return node != NULL ? REMOTE_OK : REMOTE_RUNNING;
 }
 
 /*
@@ -188,7 +182,7 @@ static void
 judge_failed(Judge *judge, cJSON *json, const char *word)
 {
 	Verdict *verdict = judge->verdict;
-	char *words = words_of_json(json, judge->protocol->error, judge->id);
+	char *words = reasons_of_json(json, judge->protocol->error, judge->id);
 
 	verdict->kind = VERDICT_FAIL;
 	verdict->usage = answer_read_usage(judge, json);
@@ -196,7 +190,7 @@ judge_failed(Judge *judge, cJSON *json, const char *word)
 	answer_keep_json(judge, json);
 	verdict->error =
 		psprintf("server \"%s\" ended the prediction as \"%s\"%s%s", judge->source->server_name,
-				 words_cut(word, strlen(word), MAX_WORD), words ? ": " : ".", words ? words : "");
+				 clip_line(word, strlen(word), MAX_WORD), words ? ": " : ".", words ? words : "");
 }
 
 /*
@@ -218,9 +212,10 @@ judge_state(Judge *judge, cJSON *json)
 				verdict->progress = progress_in(json, judge->protocol->progress);
 			break;
 		case REMOTE_OK:
+		case REMOTE_PARTLY:
 			if (judge->protocol->result == NULL)
 				answer_judge_json(judge, json);
-			else if (words_of_json(json, judge->protocol->error, judge->id) != NULL)
+			else if (reasons_of_json(json, judge->protocol->error, judge->id) != NULL)
 				judge_failed(judge, json, word ? word : "done"); /* fal: COMPLETED, with an error */
 			else
 			{
@@ -238,7 +233,7 @@ judge_state(Judge *judge, cJSON *json)
 			verdict->error =
 				psprintf("server \"%s\" does not know the prediction %s any more (\"%s\"). It may have been paid for: look for it at the provider before genjob.retry().",
 						 source->server_name, judge->id ? judge->id : "",
-						 words_cut(word, strlen(word), MAX_WORD));
+						 clip_line(word, strlen(word), MAX_WORD));
 			break;
 	}
 }
@@ -264,7 +259,7 @@ judge_named(Judge *judge, Remote *remote)
 	if (place != NULL && *place == '=')
 		remote->id = pstrdup(source->idempotency_key);
 	else if (node != NULL)
-		remote->id = text_of_node(node);
+		remote->id = answer_text_of(node);
 	if (remote->id != NULL && (*remote->id == '\0' || strlen(remote->id) > MAX_ID))
 		remote->id = NULL;
 	remote->urls = read_urls(judge, json);
@@ -274,7 +269,7 @@ judge_named(Judge *judge, Remote *remote)
 	judge->id = remote->id;
 	if (remote->id == NULL && remote->urls == NULL)
 	{
-		char *words = words_of_json(json, judge->protocol->error, NULL);
+		char *words = reasons_of_json(json, judge->protocol->error, NULL);
 
 		judge->verdict->kind = VERDICT_FAIL;
 		words_mask_rest(source->request, json);

@@ -29,6 +29,12 @@ typedef struct Output
 	const char *data; /* NULL: to be downloaded */
 	size_t len;
 	char *url;
+
+	/* Of one that is to be downloaded */
+	char *original;           /* JSON: what the answer has in its place; or NULL */
+	const struct cJSON *node; /* its reference, while there is a tree */
+	int reference;            /* which of the references in the verdict's result is its; 0: none */
+	char *fault;              /* why it could not be, as a sentence; NULL: it was not given up */
 } Output;
 
 /*
@@ -43,7 +49,8 @@ typedef struct Verdict
 	bool absent;     /* VERDICT_WAIT: the answer says nothing about the prediction */
 	bool has_answer; /* VERDICT_WAIT: the prediction has succeeded, and only its answer is missing */
 	int http_status; /* 0: none */
-	char *error;     /* a sentence; NULL when nothing went wrong */
+	char *error; /* a sentence; NULL when nothing went wrong; VERDICT_FETCH: fails the job once all is fetched */
+	char *note; /* VERDICT_DONE, VERDICT_FETCH: what the success lacks, as a sentence; or NULL */
 	double progress; /* from 0 to 1; -1: not told */
 
 	char *result;  /* JSON, or NULL */

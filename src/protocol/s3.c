@@ -17,6 +17,7 @@
 
 #include "lib/stringinfo.h"
 
+#include "base/clip.h"
 #include "http/header.h"
 #include "protocol/building.h"
 #include "protocol/words.h"
@@ -205,7 +206,7 @@ check_members(const RequestSource *source, const cJSON *params, S3Verb verb)
 			(takes_binary && binary_is_named(source, member)))
 			continue;
 		refuse(psprintf("the request has \"%s\", which %s does not take",
-						words_cut(member->string, strlen(member->string), MAX_SHOWN),
+						clip_line(member->string, strlen(member->string), MAX_SHOWN),
 						verbs[verb].name),
 			   psprintf("Beside \"%s\" it may have: %s.", verbs[verb].name, verbs[verb].also));
 	}

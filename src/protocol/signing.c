@@ -52,12 +52,12 @@ add_signed_headers(HttpRequest *http, const SigV4Scope *scope, const SigV4Call *
 	char date[SIGV4_DATE_LEN];
 
 	sigv4_date(call->now_unix, date);
-	request_set_header(http, "Host", host ? host : "", NULL);
-	request_set_header(http, "X-Amz-Date", pstrdup(date), NULL);
+	headers_set(http, "Host", host ? host : "", NULL);
+	headers_set(http, "X-Amz-Date", pstrdup(date), NULL);
 	if (sigv4_is_s3(scope->service))
-		request_set_header(http, "X-Amz-Content-SHA256", pstrdup(call->payload_hash), NULL);
+		headers_set(http, "X-Amz-Content-SHA256", pstrdup(call->payload_hash), NULL);
 	if (scope->session_token != NULL)
-		request_set_header(http, "X-Amz-Security-Token", pstrdup(scope->session_token), "***");
+		headers_set(http, "X-Amz-Security-Token", pstrdup(scope->session_token), "***");
 }
 
 /*
@@ -77,8 +77,8 @@ signing_sign(HttpRequest *http, const RequestSource *source)
 	add_signed_headers(http, &scope, &call);
 	call.headers = http->headers;
 	authorization = sigv4_authorization(&scope, &call, &signature);
-	request_set_header(http, "Authorization", authorization, "AWS4-HMAC-SHA256 ***");
-	request_add_secret(http, signature);
+	headers_set(http, "Authorization", authorization, "AWS4-HMAC-SHA256 ***");
+	headers_add_secret(http, signature);
 	http->is_signed = true;
 }
 

@@ -5,13 +5,13 @@
  */
 #include "postgres.h"
 
-#include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
+#include "base/clip.h"
 #include "base/media.h"
 #include "server/grammar.h"
 #include "server/pointer.h"
+#include "protocol/reasons.h"
 #include "protocol/words.h"
 #include "protocol/xml.h"
 
@@ -294,37 +294,12 @@ words_mask_reply(const HttpRequest *request, HttpReply *reply)
 /* ---------- words ---------- */
 
 /*
- * A palloc'd copy of text, which is valid UTF-8, as one line of at most max bytes.
- */
-char *
-words_cut(const char *text, size_t len, int max)
-{
-	StringInfoData words;
-	size_t i;
-
-	initStringInfo(&words);
-	len = pg_encoding_mbcliplen(PG_UTF8, text, (int) Min(len, MaxAllocSize), max);
-	for (i = 0; i < len; i++)
-	{
-		bool blank = (unsigned char) text[i] <= ' ';
-
-		if (!blank)
-			appendStringInfoChar(&words, text[i]);
-		else if (words.len > 0 && words.data[words.len - 1] != ' ')
-			appendStringInfoChar(&words, ' ');
-	}
-	if (words.len > 0 && words.data[words.len - 1] == ' ')
-		words.data[--words.len] = '\0';
-	return words.data;
-}
-
-/*
- * The same, of as many bytes as an error has of the server's own words.
+ * A palloc'd copy of text, which is valid UTF-8, as one line of as many bytes as an error has of the server's own words.
  */
 char *
 words_clip(const char *text, size_t len)
 {
-	return words_cut(text, len, MAX_WORDS);
+	return clip_line(text, len, MAX_WORDS);
 }
 
 /*
@@ -344,44 +319,6 @@ words_of_bytes(const HttpRequest *request, const char *bytes, size_t len)
 	words = words_clip(text, seen);
 	pfree(text);
 	return words;
-}
-
-static char *
-words_of_node(const cJSON *node)
-{
-	char *text;
-
-	if (cJSON_IsString(node))
-		text = node->valuestring;
-	else if ((cJSON_IsObject(node) || cJSON_IsArray(node)) && node->child != NULL)
-		text = json_print_start(node, 2 * MAX_WORDS);
-	else
-		return NULL;
-	text = words_clip(text, strlen(text));
-	return *text != '\0' ? text : NULL;
-}
-
-/*
- * What the server says went wrong, where the protocol says that such words stand; NULL if nowhere.
- */
-char *
-words_of_json(cJSON *json, const char *places, const char *id)
-{
-	const char *place;
-	int len;
-
-	while (places != NULL && (place = grammar_next_word(&places, &len)) != NULL)
-	{
-		char *pointer = pnstrdup(place, len);
-		char *words;
-
-		if (id != NULL)
-			pointer = pointer_fill(pointer, "id", id);
-		words = words_of_node(pointer_first(json, pointer));
-		if (words != NULL)
-			return words;
-	}
-	return NULL;
 }
 
 static char *
@@ -440,7 +377,7 @@ words_of_body(const HttpRequest *request, HttpReply *reply, const char *places, 
 	if (*json != NULL)
 	{
 		words_mask_json(request, *json);
-		words = words_of_json(*json, places, id);
+		words = reasons_of_json(*json, places, id);
 		if (words == NULL)
 			words = json_print_start(*json, 2 * MAX_WORDS);
 		return words_clip(words, strlen(words));

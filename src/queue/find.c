@@ -12,8 +12,8 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "shared/commit.h"
 #include "schedule/putoff.h"
+#include "queue/ended.h"
 #include "queue/find.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
@@ -191,7 +191,7 @@ make_array(Datum *datums, int n, Oid type)
 static uint64
 read_lanes(const Filling *filling, TimestampTz now)
 {
-	static const Oid types[] = {NAMEOID,        OIDOID,  TEXTOID, INT4OID,
+	static const Oid types[] = {TEXTOID,        OIDOID,  TEXTOID, INT4OID,
 								TIMESTAMPTZOID, INT8OID, INT4OID};
 	Datum columns[lengthof(types)][FILL_LANES];
 	Datum args[lengthof(types) + 1];
@@ -201,7 +201,7 @@ read_lanes(const Filling *filling, TimestampTz now)
 	{
 		const Lane *lane = filling->lanes[i];
 
-		columns[0][i] = DirectFunctionCall1(namein, CStringGetDatum(lane->server_name));
+		columns[0][i] = CStringGetTextDatum(lane->server_name);
 		columns[1][i] = ObjectIdGetDatum(lane->owner);
 		columns[2][i] = CStringGetTextDatum(lane->tenant_name);
 		columns[3][i] = Int32GetDatum(lane->priority);
@@ -332,7 +332,7 @@ read_lane_again(uint64 row, char *tenant)
 bool
 queue_scan(void)
 {
-	Datum args[7] = {NameGetDatum(&scanned.server),
+	Datum args[7] = {CStringGetTextDatum(NameStr(scanned.server)),
 					 ObjectIdGetDatum(scanned.owner),
 					 CStringGetTextDatum(scanned.tenant ? scanned.tenant : ""),
 					 Int32GetDatum(scanned.priority),
@@ -411,17 +411,21 @@ queue_next_due(TimestampTz after)
 
 /* ---------- failing what was never started ---------- */
 
+/*
+ * The rows of the last result, an id and a server, were failed: takes their jobs off the schedule.
+ */
 static void
-forget_and_wake(uint64 rows)
+note_failed(uint64 rows)
 {
-	int64 *ids = palloc(Max(rows, 1) * sizeof(int64));
-	uint64 i;
+	uint64 row;
 
-	for (i = 0; i < rows; i++)
+	for (row = 0; row < rows; row++)
 	{
-		ids[i] = DatumGetInt64(statement_not_null(i, 1));
-		schedule_remove(ids[i]);
-		commit_note_ended(ids[i]);
+		JobEnd end = {DatumGetInt64(statement_not_null(row, 1)), ROW_QUEUED, ROW_FAILED,
+					  statement_name(row, 2)};
+
+		schedule_remove(end.id);
+		job_ended(&end);
 	}
 }
 
@@ -455,7 +459,7 @@ queue_expire(TimestampTz now)
 					 Int32GetDatum(EXPIRE_BATCH)};
 	uint64 rows = statement_run(FAIL_EXPIRED, args, NULL);
 
-	forget_and_wake(rows);
+	note_failed(rows);
 	if (rows < EXPIRE_BATCH)
 		expect_locked(now);
 	else
@@ -476,9 +480,9 @@ queue_note_expiry(TimestampTz expires_at)
  * Has jobs of a server looked at again that could not be failed, since somebody has their rows locked.
  */
 static void
-put_off_locked(Name server_name, TimestampTz now)
+put_off_locked(const char *server_name, TimestampTz now)
 {
-	Datum args[2] = {NameGetDatum(server_name), TimestampTzGetDatum(now)};
+	Datum args[2] = {CStringGetTextDatum(server_name), TimestampTzGetDatum(now)};
 	uint64 rows = statement_run(FIND_SERVERLESS, args, NULL);
 	uint64 row;
 
@@ -494,16 +498,14 @@ put_off_locked(Name server_name, TimestampTz now)
 int
 queue_fail_waiting(const char *server_name, const char *error, TimestampTz now)
 {
-	NameData name;
-	text *message = cstring_to_text(error);
-	Datum args[3] = {NameGetDatum(&name), PointerGetDatum(message), TimestampTzGetDatum(now)};
+	Datum args[3] = {CStringGetTextDatum(server_name), CStringGetTextDatum(error),
+					 TimestampTzGetDatum(now)};
 	uint64 rows;
 
-	namestrcpy(&name, server_name);
 	rows = statement_run(FAIL_WAITING, args, NULL);
-	forget_and_wake(rows);
+	note_failed(rows);
 	if (rows == 0)
-		put_off_locked(&name, now);
+		put_off_locked(server_name, now);
 	return (int) rows;
 }
 
@@ -517,15 +519,13 @@ int
 queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, NameData *servers,
 					 int max)
 {
-	NameData name;
 	Datum args[2];
 	uint64 rows;
 	int i;
 
 	if (server_name != NULL)
 	{
-		namestrcpy(&name, server_name);
-		args[0] = NameGetDatum(&name);
+		args[0] = CStringGetTextDatum(server_name);
 		args[1] = TimestampTzGetDatum(now);
 		rows = statement_run(FIND_SERVERLESS, args, NULL);
 	}
@@ -552,7 +552,7 @@ queue_fail_one(int64 id, const char *error, TimestampTz now)
 	Datum args[3] = {Int64GetDatum(id), error ? CStringGetTextDatum(error) : (Datum) 0,
 					 TimestampTzGetDatum(now)};
 
-	forget_and_wake(statement_run(FAIL_ONE, args, error ? "   " : " n "));
+	note_failed(statement_run(FAIL_ONE, args, error ? "   " : " n "));
 }
 
 /*

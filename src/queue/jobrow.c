@@ -147,7 +147,7 @@ read_bodies(Job *job, uint64 row)
 		job->waits_for = pstrdup(MEMORY_IS_FULL);
 		return;
 	}
-	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, bytes);
+	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, NULL, bytes);
 	column_read = "request";
 	read_request(job, request);
 	column_read = "inputs";
@@ -217,7 +217,7 @@ read_remote(Job *job, uint64 row, bool has_ended)
 	job->remote.is_private = is_private != NULL && strcmp(is_private, "true") == 0;
 	job->remote.is_public = is_private != NULL && strcmp(is_private, "false") == 0;
 	if (job->remote.answer != NULL)
-		memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS,
+		memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS, NULL,
 					SAVED_COPIES * strlen(job->remote.answer));
 	if ((Pointer) remote != DatumGetPointer(datum))
 		pfree(remote);
@@ -339,6 +339,9 @@ jobrow_assign(Job *job, ServerQueue *queue, Place place)
 	job->queue = queue;
 	job->place = place;
 	queue->n_jobs++;
+	if (job->input_share != NULL)
+		memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, &queue->requests,
+					job->input_share->bytes);
 	authorize(job);
 	MemoryContextSwitchTo(caller);
 }

@@ -14,9 +14,9 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
-#include "shared/commit.h"
 #include "base/marker.h"
 #include "base/memory.h"
+#include "queue/ended.h"
 #include "queue/jobrow.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
@@ -42,8 +42,14 @@ put_aside(void *arg)
 					 CStringGetTextDatum(aside->error), TimestampTzGetDatum(clock_now()),
 					 BoolGetDatum(aside->keeps_answer)};
 
-	if (statement_run(PUT_ASIDE, args, NULL) > 0)
-		commit_note_ended(aside->id);
+	JobEnd end = {.id = aside->id, .to = ROW_FAILED};
+
+	if (statement_run(PUT_ASIDE, args, NULL) == 0)
+		return;
+	end.server = statement_name(0, 2);
+	end.from = rowstate_parse(TextDatumGetCString(statement_not_null(0, 3)));
+	if (!rowstate_is_final(end.from))
+		job_ended(&end);
 }
 
 /*

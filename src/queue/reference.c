@@ -64,7 +64,8 @@ hold_output(Job *job, size_t len)
 
 	if (!memory_may_read(more, job->input_share))
 		return false;
-	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, now + more);
+	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, &job->queue->requests,
+				now + more);
 	return true;
 }
 

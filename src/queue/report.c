@@ -16,10 +16,10 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
-#include "shared/commit.h"
 #include "base/json.h"
 #include "base/jsonb.h"
 #include "base/jsontext.h"
+#include "queue/ended.h"
 #include "queue/queue.h"
 #include "queue/report.h"
 #include "queue/statement.h"
@@ -460,6 +460,19 @@ report_find_fenced(Job **jobs, int n)
 }
 
 /*
+ * The row of a job was written: it has ended, unless it is queued again.
+ */
+static void
+note_written(Job *job)
+{
+	JobEnd end = {job->id, ROW_RUNNING, rowstate_parse(job->new_state), job->server_name};
+
+	job->outcome = REPORT_WRITTEN;
+	if (rowstate_is_final(end.to))
+		job_ended(&end);
+}
+
+/*
  * Writes the verdicts of jobs in the state JOB_REPORTING with their outputs, and sets the outcome of
  * each: good once the transaction has committed.  Of results larger than QUEUE_LARGE_RESULT, as text or as jsonb, there
  * is one at most.
@@ -490,12 +503,7 @@ queue_report(Job **jobs, int n, TimestampTz now)
 	args[REPORT_NOW] = TimestampTzGetDatum(now);
 	rows = statement_run(REPORT, args, nulls);
 	for (row = 0; row < rows; row++)
-	{
-		int64 id = DatumGetInt64(statement_not_null(row, 1));
-
-		job_find(id)->outcome = REPORT_WRITTEN;
-		commit_note_ended(id);
-	}
+		note_written(job_find(DatumGetInt64(statement_not_null(row, 1))));
 	if (rows < n)
 		report_find_fenced(jobs, n);
 	forget_old_outputs(jobs, n);

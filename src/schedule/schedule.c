@@ -13,7 +13,6 @@
 
 #include "schedule/bound.h"
 #include "base/clock.h"
-#include "life/job.h"
 #include "base/memory.h"
 #include "schedule/putoff.h"
 #include "schedule/schedule.h"
@@ -255,7 +254,7 @@ schedule_next_for_memory(MonoTime now)
 		if (queue->wants_memory > 0 &&
 			(first == NULL || queue->waits_for_memory < first->waits_for_memory) &&
 			could_take(queue, now) &&
-			memory_has_room_beside(queue->wants_memory, job_request_bytes(queue)))
+			memory_has_room_beside(queue->wants_memory, queue->requests.held))
 			first = queue;
 	}
 	return first;

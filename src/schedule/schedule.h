@@ -6,8 +6,8 @@
 #define GENJOB_SCHEDULE_H
 
 #include "limits/limits.h"
-#include "life/lines.h"
 #include "base/memory.h"
+#include "schedule/lines.h"
 #include "server/server.h"
 #include "shared/shmem.h"
 #include "schedule/turns.h"
@@ -41,7 +41,8 @@ typedef struct ServerQueue
 	size_t wants_memory;     /* bytes that it takes; 0: it is not known to be held back */
 	uint64 waits_for_memory; /* its number in the line of those that are; 0: it has none */
 
-	MemoryAccount answers; /* what its answers take of the memory */
+	MemoryAccount requests; /* what the requests of its jobs take of the memory */
+	MemoryAccount answers;  /* what its answers take of it */
 	Limits limits;
 	Line questions; /* jobs that wait to ask about their predictions */
 	Line cancels;   /* jobs that wait to have theirs cancelled */

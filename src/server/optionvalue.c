@@ -360,6 +360,8 @@ static const char *(*const grammar_checks[OPTION_KINDS])(const char *value) = {
 	[OPTION_LOOKUP] = grammar_check_lookup,
 	[OPTION_STATES] = grammar_check_states,
 	[OPTION_ENCODING] = grammar_check_encoding,
+	[OPTION_REQUIREMENT] = grammar_check_requirement,
+	[OPTION_REASONS] = grammar_check_reasons,
 };
 
 /*

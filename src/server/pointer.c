@@ -10,9 +10,9 @@
 
 #include "lib/stringinfo.h"
 
+#include "base/clip.h"
 #include "server/grammar.h"
 #include "server/pointer.h"
-#include "protocol/words.h"
 
 #define MAX_SHOWN 100 /* bytes of a name, where a place is shown */
 
@@ -212,7 +212,7 @@ append_place(StringInfo text, const PointerPlace *place)
 	if (place->token == NULL)
 		appendStringInfo(text, "/%d", place->index);
 	else
-		appendStringInfo(text, "/%s", words_cut(place->token, strlen(place->token), MAX_SHOWN));
+		appendStringInfo(text, "/%s", clip_line(place->token, strlen(place->token), MAX_SHOWN));
 }
 
 /*

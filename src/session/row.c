@@ -6,14 +6,11 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_enum.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/syscache.h"
 
 #include "session/row.h"
-
-static const char *const row_state_names[ROW_STATES] = {
-	"waiting", "queued", "running", "succeeded", "failed", "cancelled",
-};
 
 static const char *const added_names[ROW_ADDED] = {"request_id", "server_oid", "losses"};
 
@@ -71,6 +68,15 @@ number_of(const Row *row, JobColumn column)
 }
 
 /* ---------- values ---------- */
+
+/*
+ * The name of the server, palloc'd; the column must not be null.
+ */
+char *
+row_server(const Row *row)
+{
+	return TextDatumGetCString(row->values[JOB_SERVER]);
+}
 
 /*
  * Takes a tuple apart; values point into it.  The table may have columns more than genjob knows.
@@ -134,9 +140,9 @@ state_oids(Oid type)
 	for (i = 0; i < ROW_STATES; i++)
 	{
 		oids[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid, ObjectIdGetDatum(type),
-								  CStringGetDatum(row_state_names[i]));
+								  CStringGetDatum(rowstate_name(i)));
 		if (!OidIsValid(oids[i]))
-			elog(ERROR, "type gen_job_state has no value \"%s\"", row_state_names[i]);
+			elog(ERROR, "type gen_job_state has no value \"%s\"", rowstate_name(i));
 	}
 	cached_type = type;
 	return oids;
@@ -173,10 +179,4 @@ row_column_changed(const Row *before, const Row *after, JobColumn column)
 		return before->nulls[column] != after->nulls[column];
 	return !datum_image_eq(before->values[column], after->values[column], attribute->attbyval,
 						   attribute->attlen);
-}
-
-const char *
-row_state_name(RowState state)
-{
-	return row_state_names[state];
 }

@@ -9,18 +9,7 @@
 #include "access/tupdesc.h"
 
 #include "life/job.h"
-
-/* The values of the type gen_job_state. */
-typedef enum RowState
-{
-	ROW_WAITING,
-	ROW_QUEUED,
-	ROW_RUNNING,
-	ROW_SUCCEEDED,
-	ROW_FAILED,
-	ROW_CANCELLED,
-	ROW_STATES
-} RowState;
+#include "queue/rowstate.h"
 
 /* The columns that came after 0.1.0 */
 #define ROW_FIRST_ADDED JOB_REQUEST_ID
@@ -37,12 +26,12 @@ typedef struct Row
 } Row;
 
 extern const char *row_added_name(JobColumn column);
+extern char *row_server(const Row *row);
 extern void row_read(Row *row, HeapTuple tuple, TupleDesc desc);
 extern void row_set(Row *row, JobColumn column, Datum value);
 extern void row_set_null(Row *row, JobColumn column);
 extern RowState row_state(const Row *row);
 extern void row_set_state(Row *row, RowState state);
-extern const char *row_state_name(RowState state);
 extern bool row_column_changed(const Row *before, const Row *after, JobColumn column);
 
 #endif /* GENJOB_ROW_H */

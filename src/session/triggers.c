@@ -26,6 +26,7 @@
 #include "session/ids.h"
 #include "life/job.h"
 #include "base/jsonb.h"
+#include "queue/ended.h"
 #include "queue/queue.h"
 #include "session/row.h"
 #include "session/sqlapi.h"
@@ -141,7 +142,7 @@ check_runnable(const Row *row)
 		context = AllocSetContextCreate(TopMemoryContext, "genjob check", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextReset(context);
 	caller = MemoryContextSwitchTo(context);
-	server = server_get(NameStr(*DatumGetName(row->values[JOB_SERVER])), &complaint);
+	server = server_get(row_server(row), &complaint);
 	if (server == NULL ||
 		!server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
 		ereport(ERROR, (errcode(complaint.sqlerrcode), errmsg("%s", complaint.message),
@@ -163,7 +164,7 @@ postpone_restored(Row *row)
 
 	if (row->nulls[JOB_SERVER] || row->nulls[JOB_RUN_AT])
 		return;
-	server = server_get(NameStr(*DatumGetName(row->values[JOB_SERVER])), &complaint);
+	server = server_get(row_server(row), &complaint);
 	if (server != NULL &&
 		server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
 		return;
@@ -215,16 +216,28 @@ note_row(const Row *row)
 static bool
 has_ended(const Row *row)
 {
-	RowState state = row_state(row);
-
-	return state == ROW_SUCCEEDED || state == ROW_FAILED || state == ROW_CANCELLED;
+	return rowstate_is_final(row_state(row));
 }
 
 /*
- * Whether a trigger that fires later may still change the row that is inserted.
+ * Notes the end of a job whose row this transaction changes or deletes.
+ */
+static void
+note_end(const Row *row, RowState from, RowState to)
+{
+	JobEnd end = {.id = DatumGetInt64(row->values[JOB_ID]), .from = from, .to = to};
+
+	if (row->nulls[JOB_SERVER])
+		return; /* NOT NULL says so */
+	end.server = row_server(row);
+	job_ended(&end);
+}
+
+/*
+ * Whether a trigger that fires later may still change the row, at an event (TRIGGER_TYPE_INSERT or TRIGGER_TYPE_UPDATE).
  */
 static bool
-may_be_changed(const TriggerData *data)
+may_be_changed(const TriggerData *data, int16 event)
 {
 	const TriggerDesc *triggers = data->tg_relation->trigdesc;
 	int i;
@@ -236,7 +249,7 @@ may_be_changed(const TriggerData *data)
 		const Trigger *trigger = &triggers->triggers[i];
 
 		if (TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_BEFORE(trigger->tgtype) &&
-			TRIGGER_FOR_INSERT(trigger->tgtype) && trigger->tgenabled != TRIGGER_DISABLED)
+			(trigger->tgtype & event) != 0 && trigger->tgenabled != TRIGGER_DISABLED)
 			return true;
 	}
 	return false;
@@ -250,7 +263,7 @@ note_new_row(const Row *row, const TriggerData *data)
 {
 	if (row->nulls[JOB_ID] || row->nulls[JOB_RUN_AT])
 		return; /* NOT NULL says so */
-	if (may_be_changed(data))
+	if (may_be_changed(data, TRIGGER_TYPE_INSERT))
 		note_row(row);
 	else
 		commit_note_added(DatumGetInt64(row->values[JOB_ID]),
@@ -278,7 +291,7 @@ check_new_state(Row *row, bool privileged)
 		{JOB_RESULT, "result"},
 		{JOB_USAGE, "usage"},
 		{JOB_ERROR, "error"},
-		{JOB_ERRORS, "errors"},
+		{JOB_ATTEMPT_ERRORS, "attempt_errors"},
 		{JOB_REMOTE_ID, "remote_id"},
 		{JOB_REMOTE, "remote"},
 		{JOB_RAN_ON, "ran_on"},
@@ -360,7 +373,7 @@ refuse_transition(const Row *row, RowState from, RowState to)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot change state of job " INT64_FORMAT " from \"%s\" to \"%s\"",
-					DatumGetInt64(row->values[JOB_ID]), row_state_name(from), row_state_name(to)),
+					DatumGetInt64(row->values[JOB_ID]), rowstate_name(from), rowstate_name(to)),
 			 errhint("%s", hint)));
 }
 
@@ -533,6 +546,10 @@ genjob_before_update(PG_FUNCTION_ARGS)
 	else
 		bind_changed(&before, &after, data->tg_updatedcols);
 	note_row(&after);
+	if (!has_ended(&before) && has_ended(&after))
+		note_end(&after, row_state(&before), row_state(&after));
+	else if (may_be_changed(data, TRIGGER_TYPE_UPDATE))
+		commit_note_ended(DatumGetInt64(after.values[JOB_ID]));
 	return PointerGetDatum(after.tuple);
 }
 
@@ -547,7 +564,10 @@ genjob_before_delete(PG_FUNCTION_ARGS)
 	row_read(&row, data->tg_trigtuple, RelationGetDescr(data->tg_relation));
 	/* one that has ended is nobody's concern any more: others are deleted by the thousand */
 	if (!has_ended(&row))
+	{
 		note_row(&row);
+		note_end(&row, row_state(&row), ROW_GONE);
+	}
 	return PointerGetDatum(data->tg_trigtuple);
 }
 

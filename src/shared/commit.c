@@ -20,7 +20,7 @@
 typedef struct Notes
 {
 	bool any;
-	int64 changed[MAX_NOTED_JOBS]; /* for the dispatcher, and for who waits */
+	int64 changed[MAX_NOTED_JOBS]; /* for the dispatcher */
 	int n_changed;
 	int64 ended[MAX_NOTED_JOBS]; /* for who waits */
 	int n_ended;
@@ -64,13 +64,10 @@ tell(void)
 		shmem_wake_launcher(MyDatabaseId);
 	if (notes.databases)
 		shmem_wake_launcher(InvalidOid);
-	if (notes.many_changed || notes.many_ended)
+	if (notes.many_ended)
 		shmem_wake_waiters(MyDatabaseId, NULL, -1);
 	else
-	{
-		shmem_wake_waiters(MyDatabaseId, notes.changed, notes.n_changed);
 		shmem_wake_waiters(MyDatabaseId, notes.ended, notes.n_ended);
-	}
 }
 
 static void
@@ -150,7 +147,7 @@ commit_note_job(int64 id)
 }
 
 /*
- * The dispatcher ended a job.
+ * A job has ended, or its row is gone.
  */
 void
 commit_note_ended(int64 id)
@@ -165,7 +162,7 @@ commit_note_ended(int64 id)
 void
 commit_note_all_jobs(void)
 {
-	notes.any = notes.many_changed = true;
+	notes.any = notes.many_changed = notes.many_ended = true;
 	notes.untold = (Untold){DT_NOBEGIN, DT_NOBEGIN};
 }
 

@@ -5,6 +5,8 @@
 #ifndef GENJOB_COMMIT_H
 #define GENJOB_COMMIT_H
 
+#include "datatype/timestamp.h"
+
 extern void commit_init(void);
 
 extern void commit_note_added(int64 id, TimestampTz run_at, TimestampTz expires_at);

@@ -555,7 +555,7 @@ shmem_wake_waiters(Oid database, int64 *jobs, int n)
 	int i;
 
 	pg_memory_barrier();
-	if (pg_atomic_read_u32(&shared->n_waiters) == 0)
+	if (n == 0 || pg_atomic_read_u32(&shared->n_waiters) == 0)
 		return;
 	if (n > 0)
 		qsort(jobs, n, sizeof(int64), compare_ids);

@@ -102,6 +102,10 @@ pipeline = catch_errors gatekeeper cache s3api tempauth bulk slo dlo proxy-serve
 use = egg:swift#proxy
 account_autocreate = true
 allow_account_management = true
+node_timeout = 60
+recoverable_node_timeout = 60
+conn_timeout = 10
+error_suppression_limit = 1000000
 [filter:catch_errors]
 use = egg:swift#catch_errors
 [filter:gatekeeper]
@@ -178,6 +182,8 @@ subprocess.Popen([MEMCACHED, '-l', '127.0.0.1', '-p', str(port_of['cache']), '-U
                  preexec_fn=die_with_parent)
 for name in ('account', 'container', 'object'):
     start(backend_conf(name, port_of[name]), name + '-server')
+for name in ('account', 'container', 'object'):
+    await_answer(port_of[name])
 start(proxy_conf(port_of['proxy'], port_of['cache']), 'proxy-server')
 await_answer(port_of['proxy'])
 make_bucket(port_of['proxy'], 'pictures')

@@ -1,0 +1,209 @@
+/*
+ * missing.c
+ *		Outputs of an answer that could not be fetched: what the answer had in their places goes back there.
+ *
+ * While outputs are downloaded, the answer is kept as text in which each has a reference in its place.  A server may
+ * have written what looks like one, so they are told apart by their order: the n-th of all that look like references.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "utils/memutils.h"
+
+#include "base/guard.h"
+#include "base/json.h"
+#include "protocol/missing.h"
+
+#define MAX_NAMED 5 /* outputs that are named in an error; of more their number */
+
+static bool
+is_reference(const cJSON *node)
+{
+	const cJSON *member = cJSON_IsObject(node) ? node->child : NULL;
+
+	return member != NULL && member->next == NULL && json_is_number(member) &&
+		   strcmp(member->string, "$output") == 0;
+}
+
+/*
+ * Calls visit for each node of a tree that looks like a reference, in the document's order.
+ */
+static void
+each_reference(cJSON *node, void (*visit)(cJSON *node, void *arg), void *arg)
+{
+	for (; node != NULL; node = node->next)
+	{
+		if (is_reference(node))
+			visit(node, arg);
+		else
+			each_reference(node->child, visit, arg);
+	}
+}
+
+/* The references of a tree that are counted. */
+typedef struct Count
+{
+	const List *outputs;
+	int n;
+} Count;
+
+static void
+note_reference(cJSON *node, void *arg)
+{
+	Count *count = arg;
+	int ordinal = (int) json_double(node->child);
+	Output *output;
+
+	count->n++;
+	if (ordinal < 1 || ordinal > list_length(count->outputs))
+		return;
+	output = list_nth(count->outputs, ordinal - 1);
+	if (output->node == node)
+		output->reference = count->n;
+}
+
+/*
+ * Notes which of the references in a tree are those of outputs that are still to be fetched, before it is printed as
+ * the verdict's result.
+ */
+void
+missing_note(Verdict *verdict, cJSON *json)
+{
+	Count count = {verdict->outputs, 0};
+	ListCell *cell;
+
+	each_reference(json, note_reference, &count);
+	foreach(cell, verdict->outputs)
+		((Output *) lfirst(cell))->node = NULL; /* the tree goes */
+}
+
+/*
+ * Whether an output did not come, and something stands for it in the answer.
+ */
+static bool
+is_missing(const Output *output)
+{
+	return output->data == NULL && output->original != NULL && output->reference > 0;
+}
+
+/* References that are replaced. */
+typedef struct Restoring
+{
+	Output **missing; /* by reference: those that are none of ours are NULL */
+	int most;
+	int n;
+} Restoring;
+
+static void
+restore(cJSON *node, void *arg)
+{
+	Restoring *restoring = arg;
+	const Output *output =
+		++restoring->n <= restoring->most ? restoring->missing[restoring->n] : NULL;
+	cJSON *original = output ? json_parse_trusted(output->original) : NULL;
+
+	if (original == NULL)
+		return;
+	node->type = original->type;
+	node->valuestring = original->valuestring;
+	node->valuedouble = original->valuedouble;
+	node->child = original->child;
+}
+
+static int
+last_reference(const List *outputs)
+{
+	const ListCell *cell;
+	int most = 0;
+
+	foreach(cell, outputs)
+	{
+		const Output *output = lfirst(cell);
+
+		if (is_missing(output))
+			most = Max(most, output->reference);
+	}
+	return most;
+}
+
+/* A result in which references are replaced. */
+typedef struct Rewriting
+{
+	Verdict *verdict;
+	MemoryContext caller;
+	int most;
+} Rewriting;
+
+static void
+rewrite(void *arg)
+{
+	Rewriting *rewriting = arg;
+	Verdict *verdict = rewriting->verdict;
+	MemoryContext scratch =
+		AllocSetContextCreate(rewriting->caller, "genjob answer", ALLOCSET_DEFAULT_SIZES);
+	Restoring restoring = {.most = rewriting->most};
+	ListCell *cell;
+	cJSON *json;
+
+	MemoryContextSwitchTo(scratch);
+	restoring.missing = palloc0((restoring.most + 1) * sizeof(Output *));
+	foreach(cell, verdict->outputs)
+	{
+		Output *output = lfirst(cell);
+
+		if (is_missing(output))
+			restoring.missing[output->reference] = output;
+	}
+	json = json_parse_trusted(verdict->result);
+	each_reference(json, restore, &restoring);
+	MemoryContextSwitchTo(rewriting->caller);
+	verdict->result = json_print(json);
+	MemoryContextDelete(scratch);
+}
+
+/*
+ * Puts back into a verdict's result, in the current memory context, what stood there for outputs that did not come.
+ * Where memory is too short for that, the references stay.
+ */
+void
+missing_restore(Verdict *verdict)
+{
+	Rewriting rewriting = {verdict, CurrentMemoryContext, last_reference(verdict->outputs)};
+	ListCell *cell;
+	char *error;
+
+	if (rewriting.most == 0 || verdict->result == NULL)
+		return;
+	(void) guard_run(rewrite, &rewriting, &error);
+	foreach(cell, verdict->outputs)
+		((Output *) lfirst(cell))->reference = 0;
+}
+
+/*
+ * What to tell of the outputs that did not come: a sentence, palloc'd, or NULL where there is none.
+ */
+char *
+missing_describe(const Verdict *verdict)
+{
+	int n_outputs = list_length(verdict->outputs);
+	const ListCell *cell;
+	StringInfoData text;
+	int n = 0;
+
+	initStringInfo(&text);
+	foreach(cell, verdict->outputs)
+	{
+		const Output *output = lfirst(cell);
+
+		if (output->data != NULL || output->fault == NULL)
+			continue;
+		if (n++ < MAX_NAMED)
+			appendStringInfo(&text, "%s%s", text.len > 0 ? " " : "", output->fault);
+	}
+	if (n == 0)
+		return NULL;
+	if (n_outputs == 1)
+		return text.data;
+	return psprintf("%d of %d outputs could not be fetched; in the column result they stand as they came. %s%s",
+					n, n_outputs, text.data, n > MAX_NAMED ? " (and so on)" : "");
+}

@@ -1,0 +1,71 @@
+# Answers of which a part is missing or spoilt: what is there is stored, what is not stays in the column result as it
+# came, and the job says what is missing.
+
+use strict;
+use warnings;
+
+use JSON::PP ();
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use StandIn;
+
+my $node = new_node(conf => 'log_min_messages = warning');
+my $standin = StandIn->new;
+my %quick = (poll_interval => '20 ms', retry_base => '10 ms', max_attempts => 2, timeout => '20 s');
+
+create_server($node, 'painter', 'openai-images', $standin, %quick);
+create_server($node, 'replicate', 'replicate', $standin, %quick, model => 'painter');
+
+# A job of the painter that has ended.
+sub ended
+{
+	my ($server, %request) = @_;
+	my $id = enqueue($node, $server, StandIn::request(prompt => 'p', %request));
+	$node->poll_query_until('postgres', "SELECT finished_at IS NOT NULL FROM gen_jobs WHERE id = $id") or die;
+	return job($node, $id);
+}
+
+# The outputs of a job: "ORDINAL TYPE, ..."
+sub outputs
+{
+	my ($job) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT string_agg(ordinal || ' ' || content_type, ', ' ORDER BY ordinal) FROM gen_outputs WHERE job_id = $job->{id}");
+}
+
+subtest 'one link of three leads nowhere' => sub {
+	my $job = ended('painter', n => 3, response_format => 'url', standin => { download_faults => [ { status => 403 } ] });
+	my @data = @{ $job->{result}{data} };
+
+	is($job->{state}, 'failed', 'the job has failed');
+	is(outputs($job), '2 image/png, 3 image/png', 'the other two are stored');
+	like($data[0]{url}, qr/^http:.*0\.png$/, 'the first has its URL still');
+	is_deeply([ map { $_->{url} } @data[ 1, 2 ] ], [ { '$output' => 2 }, { '$output' => 3 } ], 'the others their ordinals');
+	like($job->{error}, qr/^1 of 3 outputs could not be fetched; .*0\.png.*HTTP 403/, 'the error names it');
+	is($standin->counts->{ids}{p}{arrived} // 1, 1, 'it was submitted once');
+};
+
+subtest 'a prediction is asked once more for fresh links, and keeps what it has' => sub {
+	$standin->reset if $standin->can('reset');
+	my $job = ended('replicate', standin => { outputs => 3, download_faults => [ {}, { status => 403 }, {} ] });
+
+	is($job->{state}, 'succeeded', 'the second time all are there');
+	is(outputs($job), '1 image/png, 2 image/png, 3 image/png', 'three outputs');
+	is($standin->counts->{downloads}, 4, 'what was there is not downloaded again');
+};
+
+subtest 'a success that has ended early says so' => sub {
+	create_server($node, 'gemini', 'gemini', $standin, %quick, model => 'm');
+	my $body = '{"candidates": [{"content": {"parts": [{"text": "Once"}]}, "finishReason": "SAFETY"}]}';
+	my $job = ended('gemini', contents => [ { parts => [ { text => 'early' } ] } ], standin => { faults => [ { body => $body } ] });
+
+	is($job->{state}, 'succeeded', 'there is a text');
+	is($job->{error}, 'server "gemini" answered SAFETY.', 'and a word about it');
+	is_deeply([ @{$job}{ 'attempt_errors', 'failures' } ], [ undef, 0 ], 'no attempt has failed');
+};
+
+done_testing();
