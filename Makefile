@@ -19,6 +19,12 @@ OBJS = \
 	src/process/dispatcher.o \
 	src/process/claimer.o \
 	src/process/reporter.o \
+	src/process/worker.o \
+	src/process/writers.o \
+	src/process/writer.o \
+	src/process/errand.o \
+	src/process/parcels.o \
+	src/shared/pipe.o \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
 	src/queue/environment.o \

@@ -405,6 +405,23 @@ judge_answer(void *arg)
 	}
 }
 
+/*
+ * Judges an answer, unless another process has.
+ */
+static bool
+run_judge(Judging *judging, char **error)
+{
+	Judged *judged = judging->job->judged;
+
+	if (judged == NULL)
+		return guard_run_apart(judge_answer, judging, error);
+	judging->job->judged = NULL;
+	judging->verdict = judged->verdict;
+	judging->remote = judged->remote;
+	*error = judged->why;
+	return judged->why == NULL;
+}
+
 static void
 judge_unread(void *arg)
 {
@@ -448,7 +465,7 @@ judge(Job *job, HttpReply *reply)
 	if (has_refused_secrets(reply))
 		calls_doubt_secrets(job);
 	MemoryContextSwitchTo(job->call_context);
-	if (guard_run_apart(judge_answer, &judging, &error))
+	if (run_judge(&judging, &error))
 		job->remote = judging.remote;
 	else
 	{
