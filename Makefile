@@ -42,6 +42,7 @@ OBJS = \
 	src/session/hooks.o \
 	src/session/refusals.o \
 	src/life/steps.o \
+	src/life/outcome.o \
 	src/life/postponed.o \
 	src/life/follow.o \
 	src/life/progress.o \
@@ -149,7 +150,8 @@ OBJS = \
 	src/base/jsontree.o \
 	src/base/jsonb.o \
 	src/base/jsonbtree.o \
-	src/base/retry.o
+	src/base/backoff.o \
+	src/base/status.o
 
 SQL_PARTS = sql/schema.sql sql/wrapper.sql sql/api.sql sql/views.sql sql/owner.sql sql/grants.sql
 DATA_built = genjob--$(EXTVERSION).sql

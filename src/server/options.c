@@ -89,6 +89,7 @@ static const Option options_table[] = {
 	SERVER_OPTION("max_attempts", OPTION_COUNT, max_attempts, "5", 1, 1000000),
 	SERVER_OPTION("retry_base", OPTION_DURATION, retry_base, "1 s", 1, MS_OF_DAY),
 	SERVER_OPTION("retry_max", OPTION_DURATION, retry_max, "5 min", 1, 20 * MS_OF_DAY),
+	SERVER_OPTION("retry_status", OPTION_STATUS_SET, retry_status, NULL),
 	SERVER_OPTION("on_unknown", OPTION_ON_UNKNOWN, on_unknown, "retry"),
 	SERVER_OPTION("paused", OPTION_BOOL, paused, "off"),
 	MAPPING_OPTION("api_key", OPTION_SECRET, api_key, NULL),

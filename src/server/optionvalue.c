@@ -102,6 +102,17 @@ parse_on_unknown(const Option *option, const char *value, void *field)
 }
 
 static void
+parse_status_set(const Option *option, const char *value, void *field)
+{
+	StatusSet *set = palloc(sizeof(StatusSet));
+	const char *problem = status_read_set(value, set);
+
+	if (problem != NULL)
+		refuse_value(option, value, problem);
+	*(StatusSet **) field = set;
+}
+
+static void
 parse_server(const Option *option, const char *value, void *field)
 {
 	if (*value == '\0' || strlen(value) >= NAMEDATALEN)
@@ -330,6 +341,7 @@ static void (*const parsers[OPTION_KINDS])(const Option *option, const char *val
 	[OPTION_API] = parse_api,
 	[OPTION_BOOL] = parse_boolean,
 	[OPTION_ON_UNKNOWN] = parse_on_unknown,
+	[OPTION_STATUS_SET] = parse_status_set,
 	[OPTION_SERVER] = parse_server,
 	[OPTION_URLS] = parse_urls,
 	[OPTION_FILE] = parse_file,
