@@ -121,6 +121,7 @@ steps_request_source(const Job *job)
 		.references = job->references,
 		.n_references = job->n_references,
 		.idempotency_key = job->idempotency_key,
+		.now_unix = time(NULL),
 	};
 
 	return source;
