@@ -26,6 +26,7 @@
 #include "base/compat.h"
 #include "base/guard.h"
 #include "base/marker.h"
+#include "life/life.h"
 #include "process/parcels.h"
 #include "process/reporter.h"
 #include "process/worker.h"
@@ -80,30 +81,16 @@ judge(void *arg)
 	const ReplySource *source = &question->source;
 	Judged *judged = &judgement->judged;
 
-	switch (question->step)
-	{
-		case STEP_SUBMIT:
-			judged->verdict = reply_judge(source, question->reply, &question->remote);
-			judged->remote = question->remote;
-			break;
-		case STEP_LOOKUP:
-			judged->found = judge_lookup(question);
-			break;
-		case STEP_POLL:
-			judged->verdict = question->places
-								  ? reply_judge_unended(source, question->reply, question->places)
-								  : reply_judge_poll(source, question->reply);
-			break;
-		case STEP_RESULT:
-			judged->verdict = reply_judge_result(source, question->reply);
-			break;
-		case STEP_DOWNLOAD:
-			judged->verdict =
-				reply_judge_download(source, question->reply, &judged->output, &judged->redirect);
-			break;
-		case STEP_CANCEL: /* its status says all */
-			break;
-	}
+	if (question->step == STEP_LOOKUP)
+		judged->found = judge_lookup(question);
+	else if (question->step == STEP_DOWNLOAD)
+		judged->verdict =
+			reply_judge_download(source, question->reply, &judged->output, &judged->redirect);
+	else if (question->places != NULL)
+		judged->verdict = reply_judge_unended(source, question->reply, question->places);
+	else
+		judged->verdict = life_judge(question->step, source, question->reply, &question->remote);
+	judged->remote = question->remote;
 }
 
 static Parcel
@@ -111,7 +98,7 @@ do_judge(SpoolStream *in)
 {
 	Judgement *judgement = palloc0(sizeof(Judgement));
 	SpoolStream out;
-	char *error;
+	ErrorData *error;
 
 	parcel_pass_question(in, &judgement->question);
 	if (in->failed)
@@ -119,8 +106,8 @@ do_judge(SpoolStream *in)
 	pgstat_report_activity(STATE_RUNNING, psprintf("reading the answer of job " INT64_FORMAT,
 												   judgement->question.job));
 	marker_begin(judgement->question.job, judgement->question.attempt);
-	if (!guard_run_apart(judge, judgement, &error))
-		judgement->judged.why = error;
+	if (!guard_try_apart(judge, judgement, &error))
+		judgement->judged.why = error->message;
 	marker_end();
 	spool_begin_packing(&out);
 	parcel_pass_judged(&out, &judgement->judged);
@@ -159,7 +146,7 @@ write_jobs(const JobBatch *batch, JobState state, Written *written)
 	int i;
 
 	for (i = 0; i < batch->n; i++)
-		job_enter(batch->jobs[i], state);
+		job_enter(batch->jobs[i], state, batch->jobs[i]->step);
 	if (find_tables(batch->looks, &error))
 	{
 		reporter_write_apart(state, batch->jobs, batch->n, written);

@@ -30,6 +30,7 @@
 #include "base/marker.h"
 #include "base/media.h"
 #include "base/settings.h"
+#include "life/life.h"
 #include "process/errand.h"
 #include "process/parcels.h"
 #include "process/writers.h"
@@ -126,31 +127,24 @@ takes_long(const Bytes *body)
 }
 
 /*
- * Whether a call was made for its status alone, or for what may as well be unknown.
- */
-static bool
-is_dispensable(void *tag)
-{
-	return ((uintptr_t) tag & PROBE_TAG) || ((Job *) tag)->step == STEP_CANCEL;
-}
-
-/*
  * Takes an answer that takes long to judge.  False where it is to be judged at once.
  */
 bool
 writers_take_answer(void *tag, HttpReply *reply)
 {
+	Call *call = tag;
+
 	if (!takes_long(reply->body))
 		return false;
-	if (is_dispensable(tag))
+	if (life_can_do_without(call))
 	{
 		bytes_clear(reply->body);
 		return false;
 	}
 	/* of options that nobody has written none can be read */
-	if (!writers_can_be_had() || ((Job *) tag)->options->defs == NIL)
+	if (!writers_can_be_had() || call->job->options->defs == NIL)
 		return false;
-	errand_judge(tag, reply);
+	errand_judge(call, reply);
 	is_due = true;
 	return true;
 }
