@@ -122,7 +122,7 @@ sub predicted
 {
 	my ($server, $name) = @_;
 	my $huge = { huge => 3_000_000 };
-	my $prompt = $server eq 'comfy' ? { 9 => { class_type => 'SaveImage', inputs => { text => $name } } } : $name;
+	my $prompt = $server eq 'comfy' ? { 9 => { class_type => 'SaveImage', inputs => { text => 'a cat' } } } : 'a cat';
 	my $id = enqueue($node, $server, StandIn::request(prompt => $prompt, standin => {
 		id => $name, latency_ms => 100, poll_faults => [ $huge, $huge ], result_faults => [$huge], download_faults => [$huge],
 		$server eq 'comfy' ? (faults => [ { cut => 'accept' } ]) : () }));
@@ -134,7 +134,7 @@ sub predicted
 subtest 'writers 2: nor does it matter what was asked' => sub {
 	my @servers = qw(replicate fal comfy);
 	create_server($node, 'replicate', 'replicate', $standin, model => 'painter', poll_interval => '50 ms');
-	create_server($node, 'fal', 'fal', $standin, model => 'painter', poll_interval => '50 ms');
+	create_server($node, 'fal', 'fal', $standin, model => 'fal-ai/painter', poll_interval => '50 ms');
 	create_server($node, 'comfy', 'comfyui', $standin, poll_interval => '50 ms', retry_base => '10 ms');
 	set_writers(0);
 	my %without = map { $_ => predicted($_, "without $_") } @servers;
