@@ -35,6 +35,7 @@ OBJS = \
 	src/session/defaults.o \
 	src/session/hooks.o \
 	src/session/refusals.o \
+	src/session/ondone.o \
 	src/life/steps.o \
 	src/life/postponed.o \
 	src/life/follow.o \
@@ -75,6 +76,7 @@ OBJS = \
 	src/queue/reference.o \
 	src/queue/report.o \
 	src/queue/ended.o \
+	src/queue/followup.o \
 	src/queue/rowstate.o \
 	src/queue/save.o \
 	src/queue/refused.o \

@@ -78,6 +78,9 @@ static const Option options_table[] = {
 	SERVER_OPTION("retry_max", OPTION_DURATION, retry_max, "5 min", 1, 20 * MS_OF_DAY),
 	SERVER_OPTION("on_unknown", OPTION_ON_UNKNOWN, on_unknown, "retry"),
 	SERVER_OPTION("paused", OPTION_BOOL, paused, "off"),
+	SERVER_OPTION("notify", OPTION_CHANNEL, notify, NULL),
+	SERVER_OPTION("on_success", OPTION_SERVER, on_success, NULL),
+	SERVER_OPTION("on_failure", OPTION_SERVER, on_failure, NULL),
 	MAPPING_OPTION("api_key", OPTION_SECRET, api_key, NULL),
 	MAPPING_OPTION("headers", OPTION_HEADERS, headers, NULL),
 };

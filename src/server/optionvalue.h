@@ -14,6 +14,7 @@ typedef enum OptionKind
 	OPTION_BOOL,
 	OPTION_ON_UNKNOWN,
 	OPTION_SERVER,  /* name of a server */
+	OPTION_CHANNEL, /* name of a channel of LISTEN */
 	OPTION_URLS,    /* base addresses, separated by commas */
 	OPTION_FILE,    /* absolute path */
 	OPTION_OBJECT,  /* JSON object */
