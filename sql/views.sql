@@ -28,7 +28,7 @@ CREATE FUNCTION genjob.standstill() RETURNS text
 COMMENT ON FUNCTION genjob.standstill() IS 'why no job of this database is started now, whatever its server; null: nothing stops them all';
 
 CREATE VIEW genjob.activity AS
-	SELECT a.job_id, a.server, a.owner::regrole AS owner, a.attempt, a.phase, a.progress, a.bytes_sent, a.bytes_received,
+	SELECT a.job_id, a.server::text AS server, a.owner::regrole AS owner, a.attempt, a.phase, a.progress, a.bytes_sent, a.bytes_received,
 		a.started_at, clock_timestamp() - a.started_at AS elapsed, a.pid
 	FROM genjob.read_activity() a;
 COMMENT ON VIEW genjob.activity IS 'calls now in flight: one''s own, and for members of pg_read_all_stats everyone''s';
@@ -36,7 +36,7 @@ COMMENT ON COLUMN genjob.activity.phase IS 'calling, receiving (its answer comes
 COMMENT ON COLUMN genjob.activity.progress IS 'from 0 to 1, where the provider tells it or it is known how much of the answer has come';
 
 CREATE VIEW genjob.servers AS
-	SELECT s.srvname AS server,
+	SELECT s.srvname::text AS server,
 		(SELECT o.option_value FROM pg_options_to_table(s.srvoptions) o WHERE o.option_name = 'api') AS api,
 		(SELECT o.option_value FROM pg_options_to_table(s.srvoptions) o WHERE o.option_name = 'url') AS url,
 		coalesce(q.queued, 0) AS queued, coalesce(q.later, 0) AS later, coalesce(r.in_flight, 0) AS in_flight,
@@ -64,7 +64,7 @@ COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known'
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
 
 CREATE VIEW genjob.backends AS
-	SELECT s.srvname AS server, rtrim(btrim(u.url, E' \t\n'), '/') AS url, coalesce(b.state, 'ok') AS state,
+	SELECT s.srvname::text AS server, rtrim(btrim(u.url, E' \t\n'), '/') AS url, coalesce(b.state, 'ok') AS state,
 		coalesce(b.in_flight, 0) AS in_flight, b.max_in_flight, coalesce(b.failures, 0) AS failures, b.until, b.error
 	FROM pg_foreign_server s
 	JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'
@@ -133,6 +133,6 @@ COMMENT ON FUNCTION genjob.estimate(name, text) IS
 	'when a job of that tenant, inserted now, would start; infinity while the server is paused, null while too little is known of it';
 
 CREATE VIEW genjob.workers AS
-	SELECT d.datname AS database, w.pid, w.state, w.since, w.last_error, w.last_error_at
+	SELECT d.datname::text AS database, w.pid, w.state, w.since, w.last_error, w.last_error_at
 	FROM genjob.read_workers() w LEFT JOIN pg_database d ON d.oid = w.database;
 COMMENT ON VIEW genjob.workers IS 'the dispatchers: one for each database that has the extension';

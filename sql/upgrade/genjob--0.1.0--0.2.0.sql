@@ -8,13 +8,127 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 CREATE OR REPLACE FUNCTION genjob.version() RETURNS text
 	AS 'MODULE_PATHNAME', 'genjob_version' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
+CREATE FUNCTION genjob.grant_unrecorded(text) RETURNS void
+	AS 'MODULE_PATHNAME', 'genjob_grant_unrecorded' LANGUAGE C STRICT;
+
+-- views of others keep the name that it has in them
+ALTER TABLE @extschema@.gen_jobs RENAME COLUMN errors TO attempt_errors;
+
+-- Columns change their types, and views of genjob their columns. PostgreSQL does neither while views and triggers of others
+-- use them: these are dropped here, and made again at the end of this script, each with owner, privileges and comments. What
+-- cannot be made again is named, and nothing is changed.
+CREATE TABLE genjob.upgrade_saved (ordinal integer GENERATED ALWAYS AS IDENTITY, statement text NOT NULL);
+CREATE TABLE genjob.upgrade_views (ordinal integer GENERATED ALWAYS AS IDENTITY, name text NOT NULL);
+DO $$
+DECLARE
+	jobs CONSTANT oid := '@extschema@.gen_jobs'::regclass;
+	dropped CONSTANT oid[] := ARRAY['genjob.servers'::regclass, 'genjob.tenants'::regclass, 'genjob.activity'::regclass,
+		'genjob.backends'::regclass, 'genjob.workers'::regclass];
+	changed smallint[];
+	kept text;
+	seen oid[] := '{}';
+	item record;
+	part record;
+BEGIN
+	SELECT array_agg(attnum) INTO changed FROM pg_attribute WHERE attrelid = jobs AND attname IN ('server', 'ran_on');
+
+	-- what others made of the columns, but for views, triggers and what ALTER TABLE carries itself
+	SELECT string_agg(DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid), ', ') INTO kept
+		FROM pg_depend d LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+		LEFT JOIN pg_class v ON v.oid = r.ev_class LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+		WHERE d.refclassid = 'pg_class'::regclass AND (d.refobjid = jobs AND d.refobjsubid = ANY (changed) OR d.refobjid = ANY (dropped))
+			AND d.deptype IN ('n', 'a') AND NOT coalesce(v.relkind = 'v' AND r.rulename = '_RETURN', false)
+			AND NOT coalesce(c.relkind IN ('i', 'I'), false)
+			AND d.classid <> ALL (ARRAY['pg_trigger'::regclass, 'pg_constraint'::regclass, 'pg_statistic_ext'::regclass]::oid[]);
+	IF kept <> '' THEN
+		RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+			MESSAGE = format('genjob cannot be updated while other objects use columns that change: %s', kept),
+			DETAIL = 'The columns server and ran_on of gen_jobs become text; the views of genjob get columns of type text.',
+			HINT = 'DROP them, ALTER EXTENSION genjob UPDATE, and create them again. Views and triggers are carried over.';
+	END IF;
+
+	-- views, each after those that it reads
+	FOR item IN
+		WITH RECURSIVE used (oid, depth) AS (
+			SELECT r.ev_class, 1 FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+				WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND r.ev_class <> ALL (dropped)
+					AND (d.refobjid = jobs AND d.refobjsubid = ANY (changed) OR d.refobjid = ANY (dropped))
+		UNION
+			SELECT r.ev_class, u.depth + 1 FROM used u JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = u.oid
+				JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid WHERE r.ev_class <> u.oid)
+		SELECT c.oid, c.oid::regclass::text AS name, c.relkind, c.reloptions, c.relowner::regrole::text AS owner, c.relacl,
+				max(u.depth) AS depth
+			FROM used u JOIN pg_class c ON c.oid = u.oid GROUP BY c.oid ORDER BY max(u.depth), c.oid
+	LOOP
+		IF item.relkind <> 'v' OR EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = item.oid AND deptype = 'e') THEN
+			RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+				MESSAGE = format('genjob cannot be updated while %s uses columns that change',
+					pg_describe_object('pg_class'::regclass, item.oid, 0)),
+				DETAIL = 'The columns server and ran_on of gen_jobs become text; the views of genjob get columns of type text.',
+				HINT = 'DROP it, ALTER EXTENSION genjob UPDATE, and create it again. Plain views and triggers are carried over.';
+		END IF;
+		INSERT INTO genjob.upgrade_views (name) VALUES (item.name);
+		INSERT INTO genjob.upgrade_saved (statement) SELECT format('CREATE VIEW %s%s AS %s', item.name,
+			' WITH (' || array_to_string(item.reloptions, ', ') || ')', pg_get_viewdef(item.oid));
+		INSERT INTO genjob.upgrade_saved (statement) SELECT format('ALTER VIEW %s ALTER COLUMN %I SET DEFAULT %s', item.name, attname,
+			pg_get_expr(adbin, adrelid)) FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum WHERE adrelid = item.oid;
+		INSERT INTO genjob.upgrade_saved (statement) SELECT pg_get_ruledef(oid) FROM pg_rewrite WHERE ev_class = item.oid AND rulename <> '_RETURN';
+		INSERT INTO genjob.upgrade_saved (statement) SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = item.oid AND NOT tgisinternal;
+		INSERT INTO genjob.upgrade_saved (statement) SELECT format('COMMENT ON %s IS %L',
+			CASE WHEN objsubid = 0 THEN 'VIEW ' || item.name ELSE format('COLUMN %s.%I', item.name, attname) END, description)
+			FROM pg_description LEFT JOIN pg_attribute ON attrelid = objoid AND attnum = objsubid AND objsubid > 0
+			WHERE classoid = 'pg_class'::regclass AND objoid = item.oid;
+		INSERT INTO genjob.upgrade_saved (statement) VALUES (format('ALTER VIEW %s OWNER TO %s', item.name, item.owner));
+		IF item.relacl IS NOT NULL THEN
+			INSERT INTO genjob.upgrade_saved (statement) VALUES (format('REVOKE ALL ON %s FROM %s', item.name, item.owner));
+		END IF;
+		INSERT INTO genjob.upgrade_saved (statement) SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, item.name,
+			CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)
+			FROM aclexplode(item.relacl) a;
+		INSERT INTO genjob.upgrade_saved (statement) SELECT format('GRANT %s (%I) ON %s TO %s%s', a.privilege_type, attname, item.name,
+			CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)
+			FROM pg_attribute CROSS JOIN aclexplode(attacl) a WHERE attrelid = item.oid AND NOT attisdropped;
+	END LOOP;
+	FOR part IN SELECT name FROM genjob.upgrade_views ORDER BY ordinal DESC
+	LOOP
+		BEGIN
+			EXECUTE 'DROP VIEW ' || part.name;
+		EXCEPTION WHEN dependent_objects_still_exist THEN
+			GET STACKED DIAGNOSTICS kept = PG_EXCEPTION_DETAIL;
+			RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+				MESSAGE = format('genjob cannot be updated while other objects use the view %s', part.name), DETAIL = kept,
+				HINT = 'DROP them, ALTER EXTENSION genjob UPDATE, and create them again.';
+		END;
+	END LOOP;
+
+	-- triggers that name such a column
+	FOR item IN SELECT DISTINCT t.oid, t.tgname, t.tgenabled, pg_get_triggerdef(t.oid) AS definition, obj_description(t.oid, 'pg_trigger') AS words
+		FROM pg_depend d JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+		WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = jobs AND d.refobjsubid = ANY (changed) AND t.tgrelid = jobs AND NOT t.tgisinternal
+	LOOP
+		EXECUTE format('DROP TRIGGER %I ON %s', item.tgname, jobs::regclass);
+		INSERT INTO genjob.upgrade_saved (statement) VALUES (item.definition);
+		INSERT INTO genjob.upgrade_saved (statement) SELECT format('ALTER TABLE %s %s TRIGGER %I', jobs::regclass,
+			CASE item.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' END, item.tgname)
+			WHERE item.tgenabled <> 'O';
+		INSERT INTO genjob.upgrade_saved (statement) SELECT format('COMMENT ON TRIGGER %I ON %s IS %L', item.tgname, jobs::regclass, item.words)
+			WHERE item.words IS NOT NULL;
+	END LOOP;
+END;
+$$;
+
+DROP VIEW genjob.servers, genjob.tenants, genjob.activity, genjob.backends, genjob.workers;
 ALTER TABLE @extschema@.gen_jobs
+	ALTER COLUMN server TYPE text COLLATE "C",
+	ALTER COLUMN ran_on TYPE text COLLATE "C",
+	ADD CHECK (octet_length(server) <= 63),
 	ADD COLUMN request_id text COLLATE "C",
 	ADD COLUMN server_oid oid,
 	ADD COLUMN losses integer NOT NULL DEFAULT 0,
 	ADD COLUMN on_done text,
 	ADD COLUMN depth integer NOT NULL DEFAULT 0,
 	ADD COLUMN follow_up text[];
+ALTER TABLE genjob.tenant_weights ALTER COLUMN server TYPE text COLLATE "C", ADD CHECK (octet_length(server) <= 63);
 CREATE INDEX gen_jobs_follow_up ON @extschema@.gen_jobs (id) WHERE follow_up IS NOT NULL;
 CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id);
 COMMENT ON INDEX @extschema@.gen_jobs_follow_up IS 'ends of which something is still to follow';
@@ -70,7 +184,6 @@ CREATE OR REPLACE FUNCTION genjob.estimate(server name, tenant text DEFAULT curr
 $$;
 
 -- why jobs wait
-DROP VIEW genjob.servers;
 DROP FUNCTION genjob.read_servers();
 CREATE FUNCTION genjob.read_servers(OUT server oid, OUT in_flight integer, OUT succeeded bigint, OUT failed bigint,
 	OUT retried bigint, OUT ended_last_minute bigint, OUT p50 double precision, OUT p95 double precision,
@@ -84,7 +197,7 @@ CREATE FUNCTION genjob.standstill() RETURNS text
 COMMENT ON FUNCTION genjob.standstill() IS 'why no job of this database is started now, whatever its server; null: nothing stops them all';
 
 CREATE VIEW genjob.servers AS
-	SELECT s.srvname AS server,
+	SELECT s.srvname::text AS server,
 		(SELECT o.option_value FROM pg_options_to_table(s.srvoptions) o WHERE o.option_name = 'api') AS api,
 		(SELECT o.option_value FROM pg_options_to_table(s.srvoptions) o WHERE o.option_name = 'url') AS url,
 		coalesce(q.queued, 0) AS queued, coalesce(q.later, 0) AS later, coalesce(r.in_flight, 0) AS in_flight,
@@ -111,7 +224,33 @@ COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not s
 COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known';
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
 
+CREATE VIEW genjob.activity AS
+	SELECT a.job_id, a.server::text AS server, a.owner::regrole AS owner, a.attempt, a.phase, a.progress, a.bytes_sent, a.bytes_received,
+		a.started_at, clock_timestamp() - a.started_at AS elapsed, a.pid
+	FROM genjob.read_activity() a;
+COMMENT ON VIEW genjob.activity IS 'calls now in flight: one''s own, and for members of pg_read_all_stats everyone''s';
+COMMENT ON COLUMN genjob.activity.phase IS 'calling, receiving (its answer comes), waiting (the provider works), polling, downloading (outputs) or saving';
+COMMENT ON COLUMN genjob.activity.progress IS 'from 0 to 1, where the provider tells it or it is known how much of the answer has come';
+
+CREATE VIEW genjob.backends AS
+	SELECT s.srvname::text AS server, rtrim(btrim(u.url, E' \t\n'), '/') AS url, coalesce(b.state, 'ok') AS state,
+		coalesce(b.in_flight, 0) AS in_flight, b.max_in_flight, coalesce(b.failures, 0) AS failures, b.until, b.error
+	FROM pg_foreign_server s
+	JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'
+	CROSS JOIN LATERAL (SELECT o.option_value FROM pg_options_to_table(s.srvoptions) o WHERE o.option_name = 'url') o
+	CROSS JOIN LATERAL string_to_table(o.option_value, ',') WITH ORDINALITY u (url, ordinal)
+	LEFT JOIN genjob.read_backends() b ON b.server = s.oid AND b.ordinal = u.ordinal;
+COMMENT ON VIEW genjob.backends IS 'the addresses of each GenAI server, and which of them can be reached';
+COMMENT ON COLUMN genjob.backends.url IS 'as in gen_jobs.backend';
+COMMENT ON COLUMN genjob.backends.state IS 'ok, held (it asked to wait), broken (it cannot be reached: one call tries it at until) or probing (that call is under way)';
+COMMENT ON COLUMN genjob.backends.max_in_flight IS 'calls at a time; where the server''s max_in_flight is auto, as found so far';
+COMMENT ON COLUMN genjob.backends.failures IS 'calls in a row that did not reach it';
 COMMENT ON COLUMN genjob.backends.error IS 'what the last of them met, for members of pg_read_all_stats and the owner of the server';
+
+CREATE VIEW genjob.workers AS
+	SELECT d.datname::text AS database, w.pid, w.state, w.since, w.last_error, w.last_error_at
+	FROM genjob.read_workers() w LEFT JOIN pg_database d ON d.oid = w.database;
+COMMENT ON VIEW genjob.workers IS 'the dispatchers: one for each database that has the extension';
 
 -- tenants of one owner share that owner's turns
 DROP INDEX @extschema@.gen_jobs_ready;
@@ -121,7 +260,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.tenant IS 'whose turn it is: the owners o
 COMMENT ON COLUMN genjob.tenant_weights.weight IS 'turns in the time in which a tenant of the same owner that has the weight 1 has one';
 CREATE TABLE genjob.owner_weights
 (
-	server name NOT NULL,
+	server text COLLATE "C" NOT NULL CHECK (octet_length(server) <= 63),
 	owner regrole NOT NULL,
 	weight double precision NOT NULL CHECK (weight BETWEEN 0.001 AND 1000),
 	PRIMARY KEY (server, owner)
@@ -140,7 +279,7 @@ CREATE FUNCTION genjob.owner_weight(server name, owner regrole) RETURNS double p
 	AS 'MODULE_PATHNAME', 'genjob_owner_weight' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION genjob.owner_weight(name, regrole) IS 'weight of an owner at a server: that of genjob.owner_weights, or 1; null where it is not the role''s to know';
 
-CREATE OR REPLACE VIEW genjob.tenants WITH (security_invoker = true) AS
+CREATE VIEW genjob.tenants WITH (security_invoker = true) AS
 	SELECT j.server, j.tenant, genjob.tenant_weight(j.server, j.tenant) AS weight,
 		count(*) FILTER (WHERE j.state = 'queued' AND j.run_at <= now()) AS queued,
 		count(*) FILTER (WHERE j.state = 'queued' AND j.run_at > now()) AS later,
@@ -210,9 +349,6 @@ COMMENT ON COLUMN genjob.own_jobs.state IS 'as in gen_jobs, and checked as there
 ALTER FUNCTION genjob.pause(name) SET search_path = pg_catalog, pg_temp;
 ALTER FUNCTION genjob.resume(name) SET search_path = pg_catalog, pg_temp;
 
-CREATE FUNCTION genjob.grant_unrecorded(text) RETURNS void
-	AS 'MODULE_PATHNAME', 'genjob_grant_unrecorded' LANGUAGE C STRICT;
-
 -- A role that owned a table and is no superuser keeps what it did with it, but for other roles' jobs.
 DO $$
 DECLARE
@@ -277,8 +413,6 @@ $$;
 
 -- A foreign key is checked as the owner of the tables, who needs USAGE on their schema.
 SELECT genjob.grant_unrecorded('GRANT USAGE ON SCHEMA @extschema@ TO genjob_dispatcher');
-DROP FUNCTION genjob.grant_unrecorded(text);
-
 
 -- Everyone may look at what is going on (the functions behind the views show only what a role may see); a job
 -- can be changed only by members of the role that owns it, a server only by its owner.
@@ -291,3 +425,17 @@ GRANT SELECT, DELETE, UPDATE (run_at, attempts, error) ON genjob.callbacks TO PU
 -- A trigger of gen_jobs on another table would take that table's columns for its own.
 REVOKE EXECUTE ON FUNCTION genjob.before_insert(), genjob.before_update(), genjob.before_delete(),
 	genjob.after_truncate(), genjob.after_weights(), genjob.after_callbacks() FROM PUBLIC;
+
+-- what others had, as it was
+DO $$
+DECLARE
+	item record;
+BEGIN
+	FOR item IN SELECT statement FROM genjob.upgrade_saved ORDER BY ordinal
+	LOOP
+		PERFORM genjob.grant_unrecorded(item.statement);
+	END LOOP;
+END;
+$$;
+DROP TABLE genjob.upgrade_saved, genjob.upgrade_views;
+DROP FUNCTION genjob.grant_unrecorded(text);

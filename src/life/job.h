@@ -44,7 +44,7 @@ typedef enum JobColumn
 	JOB_RESULT,
 	JOB_USAGE,
 	JOB_ERROR,
-	JOB_ERRORS,
+	JOB_ATTEMPT_ERRORS,
 	JOB_REMOTE_ID,
 	JOB_REMOTE,
 	JOB_RAN_ON,
@@ -198,7 +198,7 @@ typedef struct Job
 	ReportOutcome outcome;
 	MonoTime report_at; /* not before; the last try failed */
 	int report_failures;
-	bool begins_errors; /* the column errors cannot be added to */
+	bool begins_errors; /* the column attempt_errors cannot be added to */
 	bool is_spooled;    /* an earlier dispatcher has left it */
 } Job;
 

@@ -69,14 +69,13 @@ queue_must_read_cancels(void)
 static void
 find_servers(void)
 {
-	NameData name = {0};
-	Datum args[1] = {NameGetDatum(&name)};
+	Datum args[1] = {CStringGetTextDatum("")};
 
 	while (statement_run(FIND_CANCELLING, args, NULL) > 0)
 	{
 		ServerQueue *queue = schedule_queue(statement_name(0, 1));
 
-		namestrcpy(&name, NameStr(queue->name));
+		args[0] = CStringGetTextDatum(NameStr(queue->name));
 		queue->cancels_read_to = PG_INT64_MIN;
 		if (!queue->has_unread_cancels)
 			dlist_push_tail(&unread, &queue->unread_node);
@@ -134,7 +133,7 @@ static void
 read_some(ServerQueue *home, HTAB *known)
 {
 	int size = batch_size();
-	Datum args[3] = {NameGetDatum(&home->name), Int64GetDatum(home->cancels_read_to),
+	Datum args[3] = {CStringGetTextDatum(NameStr(home->name)), Int64GetDatum(home->cancels_read_to),
 					 Int32GetDatum(size)};
 	uint64 rows = statement_run(FIND_CANCELS, args, NULL);
 	uint64 row;

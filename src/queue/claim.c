@@ -115,8 +115,8 @@ run_claim(Turn *turns, int n, ArrayType *keys, TimestampTz now)
 	for (i = 0; i < n; i++)
 	{
 		ids[i] = turns[i].id;
-		homes[i] = NameGetDatum(&turns[i].home->name);
-		servers[i] = NameGetDatum(&turns[i].queue->name);
+		homes[i] = CStringGetTextDatum(NameStr(turns[i].home->name));
+		servers[i] = CStringGetTextDatum(NameStr(turns[i].queue->name));
 		at_home[i] = turns[i].queue == turns[i].home;
 		is_only[i] = turns[i].queue->server->n_backends == 1;
 		backends[i] = CStringGetTextDatum(turns[i].place.backend->url);
@@ -126,14 +126,13 @@ run_claim(Turn *turns, int n, ArrayType *keys, TimestampTz now)
 	args[0] = PointerGetDatum(statement_int8_array(ids, n));
 	args[1] = PointerGetDatum(keys);
 	args[2] = TimestampTzGetDatum(now);
-	args[3] = PointerGetDatum(construct_md_array(servers, at_home, 1, dims, lbs, NAMEOID,
-												 NAMEDATALEN, false, TYPALIGN_CHAR));
+	args[3] = PointerGetDatum(
+		construct_md_array(servers, at_home, 1, dims, lbs, TEXTOID, -1, false, TYPALIGN_INT));
 	args[4] = PointerGetDatum(
 		construct_md_array(backends, is_only, 1, dims, lbs, TEXTOID, -1, false, TYPALIGN_INT));
 	args[5] =
 		PointerGetDatum(construct_array(usable_texts, n_usable, TEXTOID, -1, false, TYPALIGN_INT));
-	args[6] =
-		PointerGetDatum(construct_array(homes, n, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR));
+	args[6] = PointerGetDatum(construct_array(homes, n, TEXTOID, -1, false, TYPALIGN_INT));
 	args[7] = Int32GetDatum(MEMORY_SMALL);
 	args[8] = Int64GetDatum((int64) room);
 	args[9] = Int64GetDatum(any_size ? 1 : 0);

@@ -193,7 +193,7 @@ make_array(Datum *datums, int n, Oid type)
 static uint64
 read_lanes(const Filling *filling, TimestampTz now)
 {
-	static const Oid types[] = {NAMEOID,        OIDOID,  TEXTOID, INT4OID,
+	static const Oid types[] = {TEXTOID,        OIDOID,  TEXTOID, INT4OID,
 								TIMESTAMPTZOID, INT8OID, INT4OID};
 	Datum columns[lengthof(types)][FILL_LANES];
 	Datum args[lengthof(types) + 1];
@@ -203,7 +203,7 @@ read_lanes(const Filling *filling, TimestampTz now)
 	{
 		const Lane *lane = filling->lanes[i];
 
-		columns[0][i] = DirectFunctionCall1(namein, CStringGetDatum(lane->server_name));
+		columns[0][i] = CStringGetTextDatum(lane->server_name);
 		columns[1][i] = ObjectIdGetDatum(lane->owner);
 		columns[2][i] = CStringGetTextDatum(lane->tenant_name);
 		columns[3][i] = Int32GetDatum(lane->priority);
@@ -334,7 +334,7 @@ read_lane_again(uint64 row, char *tenant)
 bool
 queue_scan(void)
 {
-	Datum args[7] = {NameGetDatum(&scanned.server),
+	Datum args[7] = {CStringGetTextDatum(NameStr(scanned.server)),
 					 ObjectIdGetDatum(scanned.owner),
 					 CStringGetTextDatum(scanned.tenant ? scanned.tenant : ""),
 					 Int32GetDatum(scanned.priority),
@@ -485,9 +485,9 @@ queue_note_expiry(TimestampTz expires_at)
  * Has jobs of a server looked at again that could not be failed, since somebody has their rows locked.
  */
 static void
-put_off_locked(Name server_name, TimestampTz now)
+put_off_locked(const char *server_name, TimestampTz now)
 {
-	Datum args[2] = {NameGetDatum(server_name), TimestampTzGetDatum(now)};
+	Datum args[2] = {CStringGetTextDatum(server_name), TimestampTzGetDatum(now)};
 	uint64 rows = statement_run(FIND_SERVERLESS, args, NULL);
 	uint64 row;
 
@@ -503,16 +503,14 @@ put_off_locked(Name server_name, TimestampTz now)
 int
 queue_fail_waiting(const char *server_name, const char *error, TimestampTz now)
 {
-	NameData name;
-	text *message = cstring_to_text(error);
-	Datum args[3] = {NameGetDatum(&name), PointerGetDatum(message), TimestampTzGetDatum(now)};
+	Datum args[3] = {CStringGetTextDatum(server_name), CStringGetTextDatum(error),
+					 TimestampTzGetDatum(now)};
 	uint64 rows;
 
-	namestrcpy(&name, server_name);
 	rows = statement_run(FAIL_WAITING, args, NULL);
 	note_failed(rows);
 	if (rows == 0)
-		put_off_locked(&name, now);
+		put_off_locked(server_name, now);
 	return (int) rows;
 }
 
@@ -526,15 +524,13 @@ int
 queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, NameData *servers,
 					 int max)
 {
-	NameData name;
 	Datum args[2];
 	uint64 rows;
 	int i;
 
 	if (server_name != NULL)
 	{
-		namestrcpy(&name, server_name);
-		args[0] = NameGetDatum(&name);
+		args[0] = CStringGetTextDatum(server_name);
 		args[1] = TimestampTzGetDatum(now);
 		rows = statement_run(FIND_SERVERLESS, args, NULL);
 	}

@@ -27,7 +27,7 @@ typedef struct QueueRefusals
 	const Job *job;
 	bool result; /* or the answer, of a prediction that is saved */
 	bool usage;
-	bool errors; /* the column errors cannot be added to */
+	bool errors; /* the column attempt_errors cannot be added to */
 } QueueRefusals;
 
 /* What an earlier dispatcher has left says of a job besides what a Job has. */

@@ -310,7 +310,7 @@ session_job_row(int64 id)
 	bool isnull;
 
 	SPI_connect();
-	read_latest("j, j.request, j.result, j.usage, j.errors, j.remote", id);
+	read_latest("j, j.request, j.result, j.usage, j.attempt_errors, j.remote", id);
 	check_columns(id);
 	row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	row = SPI_datumTransfer(row, false, -1);

@@ -66,7 +66,7 @@ static const Statement statements[STATEMENTS] = {
 		" state IN ('failed', 'cancelled'), follow_up IS NOT NULL"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
 	/* run_at is compared in the index: dead rows before $6 are passed over without a look at the table */
-	[FIND_LANES] = {7, {NAMEOID, OIDOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+	[FIND_LANES] = {7, {TEXTOID, OIDOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 		"WITH RECURSIVE lane AS ("
 		" (SELECT server, owner, tenant, priority, run_at, id FROM @.gen_jobs"
 		"   WHERE state = 'queued' AND (server, owner, tenant, priority) > ($1, $2, $3, $4)"
@@ -78,7 +78,7 @@ static const Statement statements[STATEMENTS] = {
 		"   AND j.run_at >= $6 AND j.run_at <= $7"
 		"   ORDER BY j.server, j.owner, j.tenant, j.priority, j.run_at, j.id LIMIT 1) n)"
 		" SELECT server, owner::oid, tenant, priority, run_at, id FROM lane LIMIT $5"},
-	[FIND_READY] = {8, {NAMEARRAYOID, OIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
+	[FIND_READY] = {8, {TEXTARRAYOID, OIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZOID},
 		"SELECT l.ordinality, j.id, j.run_at, j.expires_at"
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY"
@@ -130,11 +130,11 @@ static const Statement statements[STATEMENTS] = {
 		"   OR state IN ('failed', 'cancelled') AND attempt = $2 AND remote IS NOT NULL) FOR NO KEY UPDATE) o"
 		" WHERE j.id = o.id RETURNING j.id, j.server, j.on_done IS NOT NULL, o.state::text"},
 	/* the next server that has some */
-	[FIND_CANCELLING] = {1, {NAMEOID},
+	[FIND_CANCELLING] = {1, {TEXTOID},
 		"SELECT server FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server > $1"
 		" ORDER BY server LIMIT 1"},
 	/* the columns of FIND_ORPHANS */
-	[FIND_CANCELS] = {3, {NAMEOID, INT8OID, INT4OID},
+	[FIND_CANCELS] = {3, {TEXTOID, INT8OID, INT4OID},
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
 		" NULL::int4, server_oid, losses, depth"
@@ -151,19 +151,19 @@ static const Statement statements[STATEMENTS] = {
 		" error = '" HAS_EXPIRED "'"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 AND expires_at >= $2"
 		"  ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
-	[FAIL_WAITING] = {3, {NAMEOID, TEXTOID, TIMESTAMPTZOID},
+	[FAIL_WAITING] = {3, {TEXTOID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
 		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
-	[FIND_SERVERLESS] = {2, {NAMEOID, TIMESTAMPTZOID},
+	[FIND_SERVERLESS] = {2, {TEXTOID, TIMESTAMPTZOID},
 		"SELECT id, server FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 LIMIT 1000"},
 	/*
 	 * Of the rows larger than $8, those that go into $9 bytes together, and before any other one if it is smaller than
 	 * $10; behind the rows that were claimed come the others, as an id and the bytes wanted.  memory_body_size()
 	 * reckons as size does; what it is compressed to is all that is known here.
 	 */
-	[CLAIM] = {10, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID, NAMEARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-			NAMEARRAYOID, INT4OID, INT8OID, INT8OID},
+	[CLAIM] = {10, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+			TEXTARRAYOID, INT4OID, INT8OID, INT8OID},
 		"WITH held AS MATERIALIZED (SELECT h.*, sum(size) FILTER (WHERE size > $8) OVER (ROWS UNBOUNDED PRECEDING) AS total"
 		" FROM (" LOCKED_ROWS("g.*, pg_column_size(j.request) + coalesce(pg_column_size(j.inputs) / 3 * 4, 0) AS size",
 			"unnest($1, $2, $4, $5, $7) g (id, key, ran_on, backend, server)",
@@ -202,9 +202,9 @@ static const Statement statements[STATEMENTS] = {
 		"  remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
 		"  finished_at = CASE WHEN g.state <> 'queued' THEN $14 END, losses = g.losses,"
 		"  idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
-		"  errors = CASE WHEN g.error IS NULL OR g.counts IS NULL THEN j.errors ELSE"
-		"   CASE WHEN g.begins_errors OR jsonb_typeof(j.errors) IS DISTINCT FROM 'array' THEN '[]'"
-		"    WHEN jsonb_array_length(j.errors) >= 100 THEN j.errors - 0 ELSE j.errors END"
+		"  attempt_errors = CASE WHEN g.error IS NULL OR g.counts IS NULL THEN j.attempt_errors ELSE"
+		"   CASE WHEN g.begins_errors OR jsonb_typeof(j.attempt_errors) IS DISTINCT FROM 'array' THEN '[]'"
+		"    WHEN jsonb_array_length(j.attempt_errors) >= 100 THEN j.attempt_errors - 0 ELSE j.attempt_errors END"
 		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $14,"
 		"    'http_status', g.http_status, 'error', g.error))) END"
 		" FROM held g"
@@ -212,7 +212,7 @@ static const Statement statements[STATEMENTS] = {
 	/* whether it is what REPORT or SAVE was to write into a column that the column refuses */
 	[TEST_JSON] = {1, {TEXTOID}, "SELECT $1::jsonb"},
 	[TEST_ERRORS] = {1, {INT8OID},
-		"SELECT CASE WHEN jsonb_array_length(errors) >= 100 THEN errors - 0 ELSE errors END"
+		"SELECT CASE WHEN jsonb_array_length(attempt_errors) >= 100 THEN attempt_errors - 0 ELSE attempt_errors END"
 		" || jsonb_build_array(repeat(' ', 65536))"
 		" FROM @.gen_jobs WHERE id = $1"},
 	/* a note takes the place of one that stands there already */
@@ -506,10 +506,11 @@ statement_not_null(uint64 row, int column)
 	return datum;
 }
 
+/* The name of a server, palloc'd. */
 char *
 statement_name(uint64 row, int column)
 {
-	return NameStr(*DatumGetName(statement_not_null(row, column)));
+	return TextDatumGetCString(statement_not_null(row, column));
 }
 
 /* A time; 0 for null.  The one that is 0 is taken for the next. */

@@ -91,9 +91,12 @@ rewind_lanes(TimestampTz run_at)
 
 	do
 	{
-		Datum args[7] = {NameGetDatum(&server),       ObjectIdGetDatum(owner),
-						 CStringGetTextDatum(tenant), Int32GetDatum(priority),
-						 Int32GetDatum(TIED_LANES),   TimestampTzGetDatum(run_at),
+		Datum args[7] = {CStringGetTextDatum(NameStr(server)),
+						 ObjectIdGetDatum(owner),
+						 CStringGetTextDatum(tenant),
+						 Int32GetDatum(priority),
+						 Int32GetDatum(TIED_LANES),
+						 TimestampTzGetDatum(run_at),
 						 TimestampTzGetDatum(run_at)};
 		uint64 row;
 

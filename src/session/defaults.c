@@ -56,9 +56,7 @@ void
 defaults_bind_server(Row *row)
 {
 	Oid server =
-		row->nulls[JOB_SERVER]
-			? InvalidOid
-			: get_foreign_server_oid(NameStr(*DatumGetName(row->values[JOB_SERVER])), true);
+		row->nulls[JOB_SERVER] ? InvalidOid : get_foreign_server_oid(row_server(row), true);
 
 	if (OidIsValid(server))
 		row_set(row, JOB_SERVER_OID, ObjectIdGetDatum(server));

@@ -6,6 +6,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_enum.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/syscache.h"
 
@@ -69,6 +70,15 @@ number_of(const Row *row, JobColumn column)
 }
 
 /* ---------- values ---------- */
+
+/*
+ * The name of the server, palloc'd; the column must not be null.
+ */
+char *
+row_server(const Row *row)
+{
+	return TextDatumGetCString(row->values[JOB_SERVER]);
+}
 
 /*
  * Takes a tuple apart; values point into it.  The table may have columns more than genjob knows.

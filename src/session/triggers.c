@@ -143,7 +143,7 @@ check_runnable(const Row *row)
 		context = AllocSetContextCreate(TopMemoryContext, "genjob check", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextReset(context);
 	caller = MemoryContextSwitchTo(context);
-	server = server_get(NameStr(*DatumGetName(row->values[JOB_SERVER])), &complaint);
+	server = server_get(row_server(row), &complaint);
 	if (server == NULL ||
 		!server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
 		ereport(ERROR, (errcode(complaint.sqlerrcode), errmsg("%s", complaint.message),
@@ -165,7 +165,7 @@ postpone_restored(Row *row)
 
 	if (row->nulls[JOB_SERVER] || row->nulls[JOB_RUN_AT])
 		return;
-	server = server_get(NameStr(*DatumGetName(row->values[JOB_SERVER])), &complaint);
+	server = server_get(row_server(row), &complaint);
 	if (server != NULL &&
 		server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
 		return;
@@ -233,7 +233,7 @@ note_end(const Row *row, RowState from, RowState to)
 
 	if (row->nulls[JOB_SERVER])
 		return; /* NOT NULL says so */
-	end.server = NameStr(*DatumGetName(row->values[JOB_SERVER]));
+	end.server = row_server(row);
 	job_ended(&end);
 }
 
@@ -243,10 +243,9 @@ note_end(const Row *row, RowState from, RowState to)
 static void
 leave_follow_ups(Row *row)
 {
-	int follow_ups = row->nulls[JOB_SERVER]
-						 ? 0
-						 : ended_follow_ups(NameStr(*DatumGetName(row->values[JOB_SERVER])),
-											row_state(row), !row->nulls[JOB_ON_DONE]);
+	int follow_ups = row->nulls[JOB_SERVER] ? 0
+											: ended_follow_ups(row_server(row), row_state(row),
+															   !row->nulls[JOB_ON_DONE]);
 
 	if (follow_ups != 0)
 		row_set(row, JOB_FOLLOW_UP, ended_words(follow_ups));
@@ -310,7 +309,7 @@ check_new_state(Row *row, bool privileged)
 		{JOB_RESULT, "result"},
 		{JOB_USAGE, "usage"},
 		{JOB_ERROR, "error"},
-		{JOB_ERRORS, "errors"},
+		{JOB_ATTEMPT_ERRORS, "attempt_errors"},
 		{JOB_REMOTE_ID, "remote_id"},
 		{JOB_REMOTE, "remote"},
 		{JOB_RAN_ON, "ran_on"},

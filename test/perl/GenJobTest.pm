@@ -163,7 +163,7 @@ sub wait_state
 		"job $id is not $state but: "
 		  . $node->safe_psql(
 			$database,
-			"SELECT state, attempt, error, errors FROM gen_jobs WHERE id = $id"));
+			"SELECT state, attempt, error, attempt_errors FROM gen_jobs WHERE id = $id"));
 	return 0;
 }
 

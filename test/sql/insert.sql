@@ -30,7 +30,7 @@ INSERT INTO gen_jobs (server, request) VALUES ('regress_http', '{"prompt": "a li
 	RETURNING id, server, request, inputs, priority, state, attempt, failures, owner;
 -- "now" is the transaction's, nothing is known yet
 SELECT run_at = created_at AS due_at_once, expires_at, max_attempts, started_at, finished_at,
-		idempotency_key, result, usage, error, errors
+		idempotency_key, result, usage, error, attempt_errors
 	FROM gen_jobs WHERE id = 1000001;
 -- numbers come by themselves
 SELECT setval('gen_jobs_id_seq', 1, false) AS n \gset

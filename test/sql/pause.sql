@@ -71,7 +71,7 @@ SELECT state, attempt FROM genjob.wait((SELECT min(id) FROM gen_jobs), '1 ms');
 
 -- resumed, they are run at once: no one listens at that address, so each fails in its one attempt
 SELECT genjob.resume('regress_s');
-SELECT w.state, w.attempt, w.failures, jsonb_array_length(w.errors) AS errors, w.finished_at >= w.started_at AS in_order
+SELECT w.state, w.attempt, w.failures, jsonb_array_length(w.attempt_errors) AS errors, w.finished_at >= w.started_at AS in_order
 	FROM gen_jobs j, genjob.wait(j.id, '60 s') w WHERE j.run_at < 'infinity' ORDER BY j.id;
 -- its calls are counted off a moment after the jobs have ended
 DO $$

@@ -14,7 +14,7 @@ CREATE SERVER regress_s FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'ht
 CREATE PROCEDURE pg_temp.fill() LANGUAGE plpgsql AS $$
 BEGIN
 	DELETE FROM gen_jobs;
-	INSERT INTO gen_jobs (id, server, request, state, attempt, failures, finished_at, run_at, error, errors)
+	INSERT INTO gen_jobs (id, server, request, state, attempt, failures, finished_at, run_at, error, attempt_errors)
 		VALUES (1, 'regress_s', '{}', 'waiting', 0, 0, NULL, '2000-01-01', NULL, NULL),
 			(2, 'regress_s', '{}', 'queued', 1, 1, NULL, '2000-01-01', 'busy', '[{"error": "busy"}]'),
 			(3, 'regress_s', '{}', 'queued', 2, 1, NULL, '2000-01-01', NULL, NULL),
@@ -77,7 +77,7 @@ TABLE pg_temp.jobs ORDER BY id;
 CALL pg_temp.fill();
 UPDATE gen_jobs SET state = 'cancelled', error = 'the customer has changed her mind' WHERE id = 2 RETURNING state, error;
 -- history stays
-SELECT errors, attempt FROM gen_jobs WHERE id = 2;
+SELECT attempt_errors, attempt FROM gen_jobs WHERE id = 2;
 
 -- ---- run again: by UPDATE ----
 
@@ -85,7 +85,7 @@ CALL pg_temp.fill();
 UPDATE gen_jobs SET state = 'queued' WHERE state IN ('failed', 'cancelled');
 -- from the beginning (failures 0), due at once; "attempt" goes on counting, for it also tells a late answer from this one's
 TABLE pg_temp.jobs ORDER BY id;
-SELECT errors FROM gen_jobs WHERE id = 5;
+SELECT attempt_errors FROM gen_jobs WHERE id = 5;
 -- or when the administrator says
 CALL pg_temp.fill();
 UPDATE gen_jobs SET state = 'queued', run_at = '2100-01-01 00:00Z' WHERE id = 5 RETURNING run_at = '2100-01-01 00:00Z' AS as_said;

@@ -98,7 +98,7 @@ my $row = job($node, 1);
 is_deeply($row->{usage}, $first->{usage}, 'usage is what the server says');
 ok( $row->{created_at} le $row->{started_at} && $row->{started_at} le $row->{finished_at},
 	'its times are in order');
-is($row->{errors}, undef, 'nothing is in errors');
+is($row->{attempt_errors}, undef, 'nothing is in errors');
 is($row->{idempotency_key}, undef, 'no key is kept of a call whose end is known');
 
 # ---- jobs of every api, all at once ----

@@ -51,7 +51,7 @@ sub outcome
 	my ($name) = @_;
 	my $job = job($node, $ids{$name});
 	return "$job->{state}, attempt $job->{attempt}, $job->{failures} failures, "
-	  . scalar(@{ $job->{errors} // [] })
+	  . scalar(@{ $job->{attempt_errors} // [] })
 	  . ' errors';
 }
 
@@ -132,7 +132,7 @@ foreach my $status (@worthwhile)
 {
 	is(outcome("status $status"), 'succeeded, attempt 2, 1 failures, 1 errors', "HTTP $status is tried again");
 	my $job = job($node, $ids{"status $status"});
-	my ($error) = @{ $job->{errors} };
+	my ($error) = @{ $job->{attempt_errors} };
 	is("$error->{attempt} $error->{http_status}", "1 $status", '... and is in errors, with its attempt');
 	like($error->{error}, qr/server "quick" answered HTTP $status: Not now \($status\)\./, '... and the server\'s words');
 	like($error->{at}, qr/^20\d\d-\d\d-\d\dT\d\d:\d\d/, '... and its time');
@@ -144,8 +144,8 @@ foreach my $status (@final)
 	my $job = job($node, $ids{"status $status"});
 	like($job->{error}, qr/server "quick" answered HTTP $status: I refuse to\. \($status\)/,
 		'... with the server\'s words');
-	is($job->{errors}[0]{error}, $job->{error}, '... also in errors');
-	is($job->{errors}[0]{http_status}, $status, '... with the status');
+	is($job->{attempt_errors}[0]{error}, $job->{error}, '... also in errors');
+	is($job->{attempt_errors}[0]{http_status}, $status, '... with the status');
 }
 like(job($node, $ids{"status $_"})->{error}, qr/Check the api_key/, "HTTP $_: where to look") foreach 401, 403;
 like(job($node, $ids{'status 404'})->{error}, qr/Check .*url and path/, 'HTTP 404: where to look');
@@ -156,14 +156,14 @@ is(outcome('three of the server'), 'failed, attempt 3, 3 failures, 3 errors', 'm
 my $job = job($node, $ids{'three of the server'});
 like($job->{error}, qr/HTTP 500: Out of paint\. All 3 attempts are used up: raise max_attempts, or .*genjob\.retry\(\)/,
 	'... the error says so, and what to do');
-is(join(' ', map { $_->{attempt} } @{ $job->{errors} }), '1 2 3', '... errors has each attempt');
+is(join(' ', map { $_->{attempt} } @{ $job->{attempt_errors} }), '1 2 3', '... errors has each attempt');
 is(scalar(arrivals('three of the server')), 3, '... and so many calls were made');
 is(outcome('two of the job'), 'failed, attempt 2, 2 failures, 2 errors', 'max_attempts of the job wins');
 is(outcome('one of the job'), 'failed, attempt 1, 1 failures, 1 errors', '... one attempt is one');
 like(job($node, $ids{'one of the job'})->{error}, qr/The only attempt is used up/, '... and is called so');
 is(outcome('seven of the job'), 'succeeded, attempt 7, 6 failures, 6 errors', '... also upwards');
 is(outcome('many errors'), 'succeeded, attempt 103, 102 failures, 100 errors', 'errors keeps the last hundred');
-is(job($node, $ids{'many errors'})->{errors}[0]{attempt}, 3, '... of which the first is the third');
+is(job($node, $ids{'many errors'})->{attempt_errors}[0]{attempt}, 3, '... of which the first is the third');
 
 $node->safe_psql('postgres', "SELECT genjob.retry($ids{'one of the job'})");
 ok(wait_state($node, $ids{'one of the job'}, 'failed'), 'retry() runs a failed job again');
@@ -264,7 +264,7 @@ faulty('after_date', 'asked for a date', [ { status => 503, retry_after => { dat
 faulty('after_fraction', 'asked three times', [ ({ status => 429, retry_after => '0.2' }) x 3 ],
 	max_attempts => 1, priority => 1);
 ok($node->poll_query_until('postgres',
-		"SELECT count(*) = 3 FROM gen_jobs WHERE id IN ($ids{'asked for seconds'}, $ids{'asked for a date'}, $ids{'asked three times'}) AND attempt > 0 AND errors IS NOT NULL"),
+		"SELECT count(*) = 3 FROM gen_jobs WHERE id IN ($ids{'asked for seconds'}, $ids{'asked for a date'}, $ids{'asked three times'}) AND attempt > 0 AND attempt_errors IS NOT NULL"),
 	'three servers ask to wait');
 faulty('after_seconds', 'behind seconds', [], priority => 2);
 faulty('after_date', 'behind a date', [], priority => 2);

@@ -140,7 +140,7 @@ ok(wait_all_ended($node), 'all jobs end');
 my %jobs;
 foreach my $line (split /\n/,
 	$node->safe_psql('postgres',
-		q{SELECT request ->> 'prompt', id, state, attempt, coalesce(jsonb_array_length(errors), 0), result IS NOT NULL, (SELECT coalesce(string_agg(format('%s %s %s', ordinal, content_type, bytes), ', ' ORDER BY ordinal), '') FROM gen_outputs WHERE job_id = id), length(error), replace(error, E'\n', ' / ') FROM gen_jobs}))
+		q{SELECT request ->> 'prompt', id, state, attempt, coalesce(jsonb_array_length(attempt_errors), 0), result IS NOT NULL, (SELECT coalesce(string_agg(format('%s %s %s', ordinal, content_type, bytes), ', ' ORDER BY ordinal), '') FROM gen_outputs WHERE job_id = id), length(error), replace(error, E'\n', ' / ') FROM gen_jobs}))
 {
 	my ($name, @columns) = split /\|/, $line, 9;
 	@{ $jobs{$name} }{qw(id state attempt errors has_result outputs length error)} = @columns;
@@ -253,7 +253,7 @@ $standin->wait_for(sub { $_[0]{in_flight} == 4 });
 
 my %places = (
 	'gen_jobs' => # not the requests, in which the stand-in is told what to say
-	q{SELECT string_agg(concat_ws(' ', result, usage, error, errors), E'\n') FROM gen_jobs},
+	q{SELECT string_agg(concat_ws(' ', result, usage, error, attempt_errors), E'\n') FROM gen_jobs},
 	'gen_outputs' => q{SELECT string_agg(encode(data, 'escape'), E'\n') FROM gen_outputs},
 	'pg_stat_activity' => q{SELECT string_agg(a::text, E'\n') FROM pg_stat_activity a WHERE pid <> pg_backend_pid()},
 	'genjob.activity' => q{SELECT string_agg(a::text, E'\n') FROM genjob.activity a},

@@ -69,7 +69,7 @@ isnt($image, '', 'the earlier job has its output');
 is(query("SELECT result #>> '{body,a}' FROM gen_jobs WHERE id = $second"), $image, '... which the later one has sent');
 is(query("SELECT result #>> '{body,b}' FROM gen_jobs WHERE id = $second"), 'aGVsbG8=', '... beside an input of its own');
 is(query("SELECT failures || ' ' || (attempt > 1) FROM gen_jobs WHERE id = $second"), '0 true', '... without a failure');
-is(query("SELECT errors IS NULL FROM gen_jobs WHERE id = $second"), 't', '... nor an error among those of attempts');
+is(query("SELECT attempt_errors IS NULL FROM gen_jobs WHERE id = $second"), 't', '... nor an error among those of attempts');
 is(query("SELECT retried FROM genjob.servers WHERE server = 'echo'"), '0', '... nor a retry in the statistics');
 
 # ---- what there will never be ----

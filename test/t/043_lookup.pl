@@ -46,7 +46,7 @@ sub start
 sub outcome
 {
 	my ($id) = @_;
-	return query("SELECT concat_ws(' ', state, attempt, failures, jsonb_array_length(errors)) FROM gen_jobs WHERE id = $id");
+	return query("SELECT concat_ws(' ', state, attempt, failures, jsonb_array_length(attempt_errors)) FROM gen_jobs WHERE id = $id");
 }
 
 sub arrived
@@ -99,7 +99,7 @@ foreach my $case (@lost)
 {
 	my ($server, $id) = @$case;
 	is(outcome($id) . ', ' . arrived("lost $server"), 'succeeded 2 1 1, 2', "... what $server says not to have is sent again");
-	like(query("SELECT errors -> 0 ->> 'error' FROM gen_jobs WHERE id = $id"),
+	like(query("SELECT attempt_errors -> 0 ->> 'error' FROM gen_jobs WHERE id = $id"),
 		qr/HTTP 502.* It was asked, and the call had not arrived\.$/, '... and the attempt that failed says so');
 }
 

@@ -207,11 +207,11 @@ for my $way (sort keys %waits)
 }
 for my $way (sort keys %waits)
 {
-	ok($node->poll_query_until('postgres', "SELECT errors IS NOT NULL FROM gen_jobs WHERE id = $ids{$way}"), "$way: refused");
+	ok($node->poll_query_until('postgres', "SELECT attempt_attempt_errors IS NOT NULL FROM gen_jobs WHERE id = $ids{$way}"), "$way: refused");
 	# a time that the answer names was chosen when all of these began
 	my $least = $way =~ /minutes/ ? 118 : $way =~ /epoch|at a time/ ? 40 : 98;
 	my $most = $way =~ /minutes/ ? 122 : 102;
-	is(query("SELECT state || ' ' || failures || ' ' || (run_at - (errors -> -1 ->> 'at')::timestamptz BETWEEN '$least s' AND '$most s') FROM gen_jobs WHERE id = $ids{$way}"),
+	is(query("SELECT state || ' ' || failures || ' ' || (run_at - (attempt_errors -> -1 ->> 'at')::timestamptz BETWEEN '$least s' AND '$most s') FROM gen_jobs WHERE id = $ids{$way}"),
 		'queued 0 true', '... waits as long as it is told');
 }
 query("DELETE FROM gen_jobs WHERE state = 'queued'");

@@ -69,8 +69,8 @@ sub check_repeated
 		"$n|succeeded|2|2|0|0|0",
 		'... in their second attempt, and the first does not count as a failure');
 	is( query(
-			qq{SELECT DISTINCT jsonb_array_length(errors), (errors -> 0) - 'at',
-				(errors -> 0 ->> 'at')::timestamptz BETWEEN created_at AND finished_at FROM gen_jobs WHERE id >= $first}),
+			qq{SELECT DISTINCT jsonb_array_length(attempt_errors), (attempt_errors -> 0) - 'at',
+				(attempt_errors -> 0 ->> 'at')::timestamptz BETWEEN created_at AND finished_at FROM gen_jobs WHERE id >= $first}),
 		'1|{"error": "genjob or the database server stopped while the call was in flight.", "attempt": 1}|t',
 		'... errors tells of the loss');
 	is( query(
@@ -145,7 +145,7 @@ is( $job->{error},
 	'genjob or the database server stopped while the call was in flight. The call may have been accepted, and money spent:'
 	  . ' look for it at the provider before genjob.retry().',
 	'... and says what to do');
-is("$job->{attempt} " . scalar @{ $job->{errors} }, '1 1', '... of its only attempt');
+is("$job->{attempt} " . scalar @{ $job->{attempt_errors} }, '1 1', '... of its only attempt');
 is($standin->counts->{total}, 1, '... and is not sent again');
 my $key = $job->{idempotency_key};
 ok($key, 'the key of the call whose end is not known is kept');
@@ -199,9 +199,9 @@ my ($lost, $unexplained, $too_often, $unsent) = (0, 0, 0, 0);
 foreach my $row (
 	split /\n/,
 	query(
-		q{SELECT request -> 'standin' ->> 'id', attempt, coalesce(jsonb_array_length(errors), 0),
+		q{SELECT request -> 'standin' ->> 'id', attempt, coalesce(jsonb_array_length(attempt_errors), 0),
 			coalesce((SELECT bool_and(e ->> 'error' ~ 'stopped while the call was in flight')
-				FROM jsonb_array_elements(errors) e), true) FROM gen_jobs}))
+				FROM jsonb_array_elements(attempt_errors) e), true) FROM gen_jobs}))
 {
 	my ($id, $attempt, $errors, $all_lost) = split /\|/, $row;
 	my $arrived = $counts->{ids}{$id}{arrived} // 0;

@@ -148,7 +148,7 @@ sub check_copy
 	ok(wait_state($node, $running, 'succeeded', $database), '... one of another role is run, too');
 	is( query(
 			$node,
-			qq{SELECT owner, attempt, failures, errors FROM gen_jobs WHERE id IN ($running, $own) ORDER BY id}, $database),
+			qq{SELECT owner, attempt, failures, attempt_errors FROM gen_jobs WHERE id IN ($running, $own) ORDER BY id}, $database),
 		"app|2|0|\npostgres|2|0|",
 		'... each as a further attempt, for the same owner');
 	is( query($node, q{SELECT string_agg(format('%s %s', id, state), ', ' ORDER BY id) FROM gen_jobs WHERE id IN (4, 5)},

@@ -61,9 +61,9 @@ sub sent_once
 	ok( $node->poll_query_until(
 			'postgres', qq{SELECT bool_and(state = 'succeeded') FROM gen_jobs WHERE id IN ($list)}),
 		"$what: all succeed")
-	  or diag(query("SELECT id, state, attempt, errors FROM gen_jobs WHERE id IN ($list)"));
+	  or diag(query("SELECT id, state, attempt, attempt_errors FROM gen_jobs WHERE id IN ($list)"));
 	is( query(
-			qq{SELECT max(attempt), sum(failures), count(errors), (SELECT count(*) FROM gen_outputs WHERE job_id IN ($list))
+			qq{SELECT max(attempt), sum(failures), count(attempt_errors), (SELECT count(*) FROM gen_outputs WHERE job_id IN ($list))
 			FROM gen_jobs WHERE id IN ($list)}),
 		'1|0|0|' . @ids,
 		'... in the first attempt, with their results');

@@ -217,7 +217,7 @@ sub look
 		split /\n/,
 		query(
 			qq{SELECT j.id, j.state, j.attempt, j.failures, coalesce(j.remote_id, ''), coalesce(j.idempotency_key::text, ''),
-				coalesce(a.phase, ''), coalesce(jsonb_array_length(j.errors), 0), j.started_at,
+				coalesce(a.phase, ''), coalesce(jsonb_array_length(j.attempt_errors), 0), j.started_at,
 				(SELECT coalesce(string_agg(o.ordinal || ':' || encode(o.sha256, 'hex'), ',' ORDER BY o.ordinal), '')
 					FROM gen_outputs o WHERE o.job_id = j.id)
 			FROM gen_jobs j LEFT JOIN genjob.activity a ON a.job_id = j.id AND a.attempt = j.attempt

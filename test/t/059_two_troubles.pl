@@ -33,7 +33,7 @@ create_server($node, 'cut', 'openai-images', $standin, %fast);
 my $cut = enqueue($node, 'cut', StandIn::request(prompt => 'cut', faults => [ { latency_ms => 500, cut => 'accept' } ]));
 $standin->wait_for(sub { $_[0]{in_flight} == 1 });
 query("ALTER SERVER cut OPTIONS (SET url '$nowhere')");
-eventually("SELECT errors #>> '{-1,error}' LIKE 'could not reach%' FROM gen_jobs WHERE id = $cut", 'a call that was cut finds nobody when it is repeated');
+eventually("SELECT attempt_errors #>> '{-1,error}' LIKE 'could not reach%' FROM gen_jobs WHERE id = $cut", 'a call that was cut finds nobody when it is repeated');
 query("ALTER SERVER cut OPTIONS (SET url '@{[$standin->url]}')");
 ok(wait_state($node, $cut, 'succeeded'), '... and is sent again later');
 is_deeply([ map { $_->{arrived} } values %{ $standin->counts->{keys} } ], [2], '... once, with the same Idempotency-Key');

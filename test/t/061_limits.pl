@@ -83,7 +83,7 @@ eventually("SELECT queued = 5 AND later = 1 AND in_flight = 0 AND held_reason = 
 all_succeed('beside', '... but none of another server');
 is(query("SELECT count(*) FROM gen_jobs WHERE server = 'told' AND state = 'succeeded'"), 0, '... while they wait');
 all_succeed('told', 'when the time is over they run');
-is( query(qq{SELECT sum(failures), sum(attempt), min(started_at) >= (SELECT (errors -> 0 ->> 'at')::timestamptz + interval '29 s' FROM gen_jobs WHERE id = $refused)
+is( query(qq{SELECT sum(failures), sum(attempt), min(started_at) >= (SELECT (attempt_errors -> 0 ->> 'at')::timestamptz + interval '29 s' FROM gen_jobs WHERE id = $refused)
 	FROM gen_jobs WHERE server = 'told'}),
 	'0|7|t', '... not before, and no attempt of theirs was used up');
 

@@ -193,7 +193,7 @@ subtest "ends @{[$try++]}: a job that its server deferred twenty times waits a m
 	$standin->wait_for(sub { arrived('deferred') == 21 });
 	kill_dispatcher();
 	ok(wait_state($node, $id, 'succeeded'), 'it is sent again');
-	is(query("SELECT attempt, failures, losses, started_at - (errors -> -1 ->> 'at')::timestamptz < interval '2 s' FROM gen_jobs WHERE id = $id"),
+	is(query("SELECT attempt, failures, losses, started_at - (attempt_errors -> -1 ->> 'at')::timestamptz < interval '2 s' FROM gen_jobs WHERE id = $id"),
 		'22|0|0|t', '... at once');
 };
 
@@ -265,16 +265,16 @@ subtest "ends @{[$try++]}: what a cancelled job says of its prediction cannot be
 	is(query("SELECT state, count(*) FROM gen_jobs WHERE request ->> 'prompt' = 'cancelled' GROUP BY 1"), 'cancelled|2', '... they stay cancelled');
 };
 
-subtest "ends @{[$try++]}: a column errors that cannot be added to keeps a result from being written" => sub {
+subtest "ends @{[$try++]}: a column attempt_errors that cannot be added to keeps a result from being written" => sub {
 	plan skip_all => 'only with GENJOB_TEST_LONG, for it takes a gigabyte' unless $ENV{GENJOB_TEST_LONG};
 	query('DELETE FROM gen_jobs');
 	my $id = enqueue_script('many errors', { faults => [ { status => 500 } ], latency_ms => 500 }, run_at => '2100-01-01');
 	# 268,435,455 bytes are what an array may have
 	run_untold($node,
-		qq{UPDATE gen_jobs SET errors = jsonb_build_array(repeat('x', 268435400)), run_at = now() WHERE id = $id;});
+		qq{UPDATE gen_jobs SET attempt_errors = jsonb_build_array(repeat('x', 268435400)), run_at = now() WHERE id = $id;});
 	begin_again();
 	ok(wait_state($node, $id, 'succeeded'), 'the job goes on');
-	is(query("SELECT attempt, failures, jsonb_array_length(errors) FROM gen_jobs WHERE id = $id"), '2|1|1', '... with errors begun anew');
+	is(query("SELECT attempt, failures, jsonb_array_length(attempt_errors) FROM gen_jobs WHERE id = $id"), '2|1|1', '... with errors begun anew');
 };
 
 subtest "ends @{[$try++]}: genjob.wait() for a job whose result cannot be shown says nothing about it" => sub {

@@ -110,7 +110,7 @@ sub same_objects
 
 # ---- a database of 0.1.0 with jobs in every state, and what applications and administrators hang on its tables ----
 
-query($_, 'postgres') foreach 'CREATE ROLE app LOGIN', map { "CREATE DATABASE $_" } qw(old new old_queue new_queue own_columns);
+query($_, 'postgres') foreach 'CREATE ROLE app LOGIN', 'CREATE ROLE reader LOGIN', map { "CREATE DATABASE $_" } qw(old new old_queue new_queue own_columns);
 query(q{CREATE EXTENSION genjob VERSION '0.1.0'});
 create_server($node, 'painter', 'openai-images', $standin, database => 'old');
 create_server($node, 'poller', 'replicate', $standin, database => 'old');
@@ -148,9 +148,46 @@ query(
 	INSERT INTO gen_outputs VALUES (5, 1, 'image/png', 3, sha256('\x010203'), '\x010203'), (5, 2, 'image/png', 1, sha256('\x01'), '\x01');
 	INSERT INTO app.orders VALUES (1, 1), (5, 5);
 	ALTER TABLE gen_jobs ENABLE TRIGGER USER;} . join('', map { "ALTER TABLE gen_jobs ENABLE ALWAYS TRIGGER $_;" } @c_triggers) . q{
-	CREATE TRIGGER log AFTER UPDATE ON gen_jobs FOR EACH ROW EXECUTE FUNCTION public.log()});
+	CREATE TRIGGER log AFTER UPDATE ON gen_jobs FOR EACH ROW EXECUTE FUNCTION public.log();
+	CREATE TRIGGER moved AFTER UPDATE OF server ON gen_jobs FOR EACH ROW WHEN (OLD.server <> NEW.server) EXECUTE FUNCTION public.log();
+	COMMENT ON TRIGGER moved ON gen_jobs IS 'an administrator''s';
+	ALTER TABLE gen_jobs ENABLE REPLICA TRIGGER moved;
+	CREATE INDEX by_server ON gen_jobs (server, created_at);
+	CREATE STATISTICS app.by_server ON server, tenant FROM gen_jobs;
+	CREATE VIEW app.pictures WITH (security_barrier = true) AS SELECT id, server, errors, state FROM gen_jobs WHERE server = 'painter';
+	COMMENT ON VIEW app.pictures IS 'of the painter';
+	COMMENT ON COLUMN app.pictures.server IS 'who paints';
+	CREATE VIEW app.busy AS SELECT p.server, s.in_flight, count(*) AS n FROM app.pictures p JOIN genjob.servers s USING (server) GROUP BY 1, 2;
+	ALTER VIEW app.pictures OWNER TO app;
+	ALTER VIEW app.pictures ALTER COLUMN server SET DEFAULT 'painter';
+	CREATE FUNCTION app.pass() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NEW; END$$;
+	CREATE TRIGGER pass INSTEAD OF INSERT ON app.pictures FOR EACH ROW EXECUTE FUNCTION app.pass();
+	GRANT SELECT ON app.pictures TO reader WITH GRANT OPTION;
+	GRANT UPDATE (state) ON app.pictures TO PUBLIC;
+	GRANT SELECT (id, server), UPDATE (server) ON gen_jobs TO reader;
+	GRANT SELECT ON app.busy TO reader});
 
-my $rows = q{SELECT to_jsonb(j) - ARRAY['request_id', 'server_oid', 'losses'] FROM gen_jobs j WHERE %s ORDER BY id};
+# What others have that hangs on the tables, in words that do not depend on OIDs.
+my $others = q{
+	SELECT format('%s %s %s %s %s', c.oid::regclass, relkind, relowner::regrole, relacl, reloptions) FROM pg_class c
+		WHERE relnamespace = 'app'::regnamespace ORDER BY 1;
+	SELECT format('%s.%s %s %s %s', attrelid::regclass, attname, regexp_replace(attacl::text, '/[a-z_]+', '', 'g'), pg_get_expr(adbin, adrelid), col_description(attrelid, attnum))
+		FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+		WHERE attrelid IN ('app.pictures'::regclass, 'app.busy'::regclass) OR attrelid = 'gen_jobs'::regclass AND attacl IS NOT NULL ORDER BY 1;
+	SELECT replace(pg_get_viewdef(oid), 'gen_jobs.attempt_errors AS errors', 'gen_jobs.errors') || coalesce(obj_description(oid), '-')
+		FROM pg_class WHERE relkind = 'v' AND relnamespace = 'app'::regnamespace ORDER BY 1;
+	SELECT pg_get_triggerdef(oid), tgenabled, obj_description(oid, 'pg_trigger') FROM pg_trigger
+		WHERE tgname IN ('log', 'moved', 'pass') ORDER BY 1;
+	SELECT pg_get_indexdef('by_server'::regclass), pg_get_statisticsobjdef(oid) FROM pg_statistic_ext;
+	SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND d.deptype = 'e'
+		WHERE e.extname = 'genjob' AND pg_describe_object(d.classid, d.objid, 0) ~ 'app|saved';
+	SELECT pg_describe_object(classoid, objoid, objsubid) FROM pg_init_privs WHERE pg_describe_object(classoid, objoid, objsubid) ~ 'app'};
+my $others_before = query($others);
+
+
+# Row by row, whatever a column is called, and without those that are new.
+my $rows = q{SELECT to_jsonb(j) - ARRAY['request_id', 'server_oid', 'losses', 'errors', 'attempt_errors']
+	|| jsonb_build_object('errors', coalesce(to_jsonb(j) -> 'errors', to_jsonb(j) -> 'attempt_errors')) FROM gen_jobs j WHERE %s ORDER BY id};
 my $outputs = q{SELECT o FROM gen_outputs o ORDER BY 1; SELECT w FROM genjob.tenant_weights w};
 my $before = query(sprintf($rows, 'true') . ";$outputs");
 
@@ -159,6 +196,19 @@ my $before = query(sprintf($rows, 'true') . ";$outputs");
 my ($status, undef, $refusal) = $node->psql('old', q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{}')});
 like($refusal, qr/ERROR:/, 'before the upgrade an INSERT is refused');
 query(q{BEGIN; ALTER EXTENSION genjob UPDATE; ROLLBACK});
+is(query($others), $others_before, '... and views and triggers of others as they were');
+foreach my $kept (
+	[ 'materialized view app.copy', 'CREATE MATERIALIZED VIEW app.copy AS SELECT server FROM gen_jobs', 'DROP MATERIALIZED VIEW app.copy' ],
+	[ 'policy mine on table public.gen_jobs', q{CREATE POLICY mine ON gen_jobs USING (server = 'x')}, 'DROP POLICY mine ON gen_jobs' ],
+	[ 'function app.first()', 'CREATE FUNCTION app.first() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT server::text FROM gen_jobs LIMIT 1; END', 'DROP FUNCTION app.first' ],
+	[ 'function app.of_view()', 'CREATE FUNCTION app.of_view() RETURNS SETOF app.busy LANGUAGE sql AS $$SELECT * FROM app.busy$$', 'DROP FUNCTION app.of_view' ])
+{
+	my ($what, $create, $drop) = @$kept;
+	query($create);
+	my (undef, undef, $words) = $node->psql('old', 'ALTER EXTENSION genjob UPDATE');
+	like($words, qr/genjob cannot be updated while .*\Q$what\E.*HINT:  DROP .*, ALTER EXTENSION genjob UPDATE, and create (?:it|them) again/s, "$what is in the way, and is named");
+	query($drop);
+}
 is(query(q{SELECT extversion FROM pg_extension WHERE extname = 'genjob'}), '0.1.0', 'an upgrade that is rolled back leaves 0.1.0');
 $standin->reset;
 query(
@@ -175,6 +225,9 @@ same_objects('old_queue', 'new_queue', 'in a schema of its own, every object is 
 
 # ---- what was there ----
 
+is(query($others), $others_before, 'views, triggers, indexes and privileges of others are as they were');
+is(query(q{SELECT id, server, errors FROM app.pictures WHERE id = 3}), '3|painter|[{"error": "busy", "attempt": 1}]', '... and give what they gave');
+
 ok(wait_state($node, $_, 'succeeded', 'old'), "job $_, which was waiting or running, is run") foreach 1, 3, 4;
 is($standin->counts->{total}, 3, 'and no other');
 is(query(sprintf($rows, 'id IN (2, 5, 6, 7, 8)')), join("\n", grep { /"id": [25678],/ } split /\n/, $before), 'all other rows are as they were');
@@ -187,8 +240,10 @@ my $new = $node->safe_psql('old', q{INSERT INTO gen_jobs (server, request) VALUE
 cmp_ok($new, '>', 8, 'the application inserts as before');
 ok(wait_state($node, $new, 'succeeded', 'old'), '... and its job is run');
 
-query(q{DROP TRIGGER log ON gen_jobs; DROP TABLE app.orders; REVOKE ALL ON gen_jobs, gen_outputs FROM app});
-query(q{GRANT SELECT ON gen_jobs, gen_outputs TO app; REVOKE ALL ON gen_jobs, gen_outputs FROM app}, 'new');
+query(q{DROP TRIGGER log ON gen_jobs; DROP TRIGGER moved ON gen_jobs; DROP INDEX by_server; DROP STATISTICS app.by_server; DROP VIEW app.busy, app.pictures;
+	REVOKE ALL ON gen_jobs FROM reader; DROP TABLE app.orders; REVOKE ALL ON gen_jobs, gen_outputs FROM app});
+query(q{GRANT SELECT ON gen_jobs, gen_outputs TO app; REVOKE ALL ON gen_jobs, gen_outputs FROM app;
+	GRANT SELECT (id, server), UPDATE (server) ON gen_jobs TO reader; REVOKE ALL ON gen_jobs FROM reader}, 'new');
 same_objects('old', 'new', 'every object is as in a fresh install');
 
 # ---- a table to which someone had added columns of his own ----
