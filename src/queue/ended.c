@@ -118,8 +118,8 @@ ended_follow(void)
 	int n = n_ended;
 
 	n_ended = 0;
-	if (n > 0)
-		followup_write(ended, NULL, n);
+	if (n > 0 && followup_write(ended, NULL, n))
+		ended_expect(clock_mono() + trouble_backoff_us(catch_up_failures));
 }
 
 /*
@@ -217,13 +217,20 @@ ended_next(void)
 	return catch_up_at == DT_NOEND ? 0 : Max(catch_up_at, 1);
 }
 
+/* What became of catching up. */
+typedef struct CatchUp
+{
+	int n; /* rows */
+	bool any_left;
+} CatchUp;
+
 /*
  * Takes some rows that say what is to follow, and does it.  Those with a notice alone are left while none can be given.
  */
 static void
 catch_up_work(void *arg)
 {
-	int *n = arg;
+	CatchUp *result = arg;
 	bool may_notify = ended_may_notify();
 	Datum args[2] = {Int32GetDatum(CATCH_UP_BATCH), BoolGetDatum(may_notify)};
 	int64 *ids = palloc(CATCH_UP_BATCH * sizeof(int64));
@@ -232,14 +239,14 @@ catch_up_work(void *arg)
 
 	if (!tables_are_known())
 		return;
-	*n = (int) statement_run(TAKE_FOLLOW_UPS, args, NULL);
-	for (row = 0; row < *n; row++)
+	result->n = (int) statement_run(TAKE_FOLLOW_UPS, args, NULL);
+	for (row = 0; row < result->n; row++)
 	{
 		ids[row] = DatumGetInt64(statement_not_null(row, 1));
 		follow_ups[row] = read_words(statement_not_null(row, 2));
 	}
-	if (*n > 0)
-		followup_write(ids, follow_ups, *n);
+	if (result->n > 0)
+		result->any_left = followup_write(ids, follow_ups, result->n);
 	if (!may_notify)
 		ended_expect(notices_from);
 }
@@ -251,16 +258,17 @@ void
 ended_catch_up(void)
 {
 	ErrorData *error;
-	int n = 0;
+	CatchUp result = {0, false};
+	bool done;
 
 	catch_up_at = DT_NOEND;
-	if (!queue_transact("doing what follows ends of jobs", catch_up_work, &n, &error))
-	{
+	done = queue_transact("doing what follows ends of jobs", catch_up_work, &result, &error);
+	if (!done)
 		trouble_show(TROUBLE_FOLLOW, error);
+	if (!done || result.any_left)
 		ended_expect(clock_mono() + trouble_backoff_us(catch_up_failures++));
-		return;
-	}
-	catch_up_failures = 0;
-	if (n == CATCH_UP_BATCH)
+	else
+		catch_up_failures = 0;
+	if (done && !result.any_left && result.n == CATCH_UP_BATCH)
 		ended_expect(clock_mono());
 }

@@ -23,7 +23,6 @@
 #include "queue/trouble.h"
 
 #define MAX_DEPTH 16 /* hand-overs in a row */
-#define RETRY_US USECS_PER_SEC
 
 /* A job that has ended, and what follows. */
 typedef struct Ending
@@ -369,9 +368,9 @@ add_callbacks(Ending *endings, int n)
 }
 
 /*
- * Writes what is said on jobs, and what is left to be done later.
+ * Writes what is said on jobs, and what is left to be done later; true if there is something.
  */
-static void
+static bool
 write_notes(Ending *endings, int n)
 {
 	EndGroup group = {0, palloc(Max(n, 1) * sizeof(Ending *)), NOTE_ENDS};
@@ -386,19 +385,19 @@ write_notes(Ending *endings, int n)
 		any_left |= endings[i].left != 0;
 	}
 	if (group.n == 0)
-		return;
+		return false;
 	args[0] = group_ids(&group);
 	args[1] = group_texts(&group, get_note);
 	args[2] = group_texts(&group, get_left);
 	statement_run(NOTE_ENDS, args, NULL);
-	if (any_left)
-		ended_expect(clock_mono() + RETRY_US);
+	return any_left;
 }
 
 /*
  * Does what follows the ends of n jobs: all of it, or, where follow_ups is not NULL, these bits of FollowUp of each.
+ * True if something is left to be done later.
  */
-void
+bool
 followup_write(const int64 *ids, const int *follow_ups, int n)
 {
 	Ending *endings;
@@ -407,5 +406,5 @@ followup_write(const int64 *ids, const int *follow_ups, int n)
 	notify(endings, n);
 	hand_over(endings, n);
 	add_callbacks(endings, n);
-	write_notes(endings, n);
+	return write_notes(endings, n);
 }

@@ -7,7 +7,7 @@
 
 extern void followup_begin(void);
 extern bool followup_has_notified(void);
-extern void followup_write(const int64 *ids, const int *follow_ups, int n);
+extern bool followup_write(const int64 *ids, const int *follow_ups, int n);
 
 /* In ended.c */
 extern bool ended_may_notify(void);
