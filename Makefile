@@ -19,6 +19,12 @@ OBJS = \
 	src/process/dispatcher.o \
 	src/process/claimer.o \
 	src/process/reporter.o \
+	src/process/worker.o \
+	src/process/writers.o \
+	src/process/writer.o \
+	src/process/errand.o \
+	src/process/parcels.o \
+	src/shared/pipe.o \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
 	src/queue/environment.o \
@@ -37,6 +43,7 @@ OBJS = \
 	src/session/refusals.o \
 	src/session/ondone.o \
 	src/life/steps.o \
+	src/life/outcome.o \
 	src/life/postponed.o \
 	src/life/follow.o \
 	src/life/progress.o \
@@ -102,6 +109,7 @@ OBJS = \
 	src/protocol/stream.o \
 	src/protocol/kept.o \
 	src/protocol/missing.o \
+	src/protocol/reasons.o \
 	src/server/pointer.o \
 	src/http/http.o \
 	src/http/callbacks.o \
@@ -135,7 +143,8 @@ OBJS = \
 	src/base/jsontree.o \
 	src/base/jsonb.o \
 	src/base/jsonbtree.o \
-	src/base/retry.o
+	src/base/backoff.o \
+	src/base/status.o
 
 SQL_PARTS = sql/schema.sql sql/wrapper.sql sql/api.sql sql/views.sql sql/owner.sql sql/grants.sql
 DATA_built = genjob--$(EXTVERSION).sql

@@ -54,9 +54,13 @@ static const Option options_table[] = {
 	PROTOCOL_OPTION("states", OPTION_STATES, states),
 	PROTOCOL_OPTION("result", OPTION_ADDRESS, result),
 	PROTOCOL_OPTION("output", OPTION_PLACES, output),
+	PROTOCOL_OPTION("requires_output", OPTION_REQUIREMENT, requires_output),
+	PROTOCOL_CHOICE("any_answer", any_answer, "on, off"),
+	PROTOCOL_OPTION("reason", OPTION_REASONS, reason),
+	PROTOCOL_OPTION("warning", OPTION_REASONS, warning),
 	PROTOCOL_OPTION("encoding", OPTION_ENCODING, encoding),
 	PROTOCOL_CHOICE("download_auth", download_auth, "none, same-origin"),
-	PROTOCOL_OPTION("error", OPTION_PLACES, error),
+	PROTOCOL_OPTION("error", OPTION_REASONS, error),
 	PROTOCOL_OPTION("retry_after", OPTION_PLACES, retry_after),
 	PROTOCOL_OPTION("usage", OPTION_PLACES, usage),
 	PROTOCOL_OPTION("progress", OPTION_PROGRESS, progress),
@@ -76,6 +80,7 @@ static const Option options_table[] = {
 	SERVER_OPTION("max_attempts", OPTION_COUNT, max_attempts, "5", 1, 1000000),
 	SERVER_OPTION("retry_base", OPTION_DURATION, retry_base, "1 s", 1, MS_OF_DAY),
 	SERVER_OPTION("retry_max", OPTION_DURATION, retry_max, "5 min", 1, 20 * MS_OF_DAY),
+	SERVER_OPTION("retry_status", OPTION_STATUS_SET, retry_status, NULL),
 	SERVER_OPTION("on_unknown", OPTION_ON_UNKNOWN, on_unknown, "retry"),
 	SERVER_OPTION("paused", OPTION_BOOL, paused, "off"),
 	SERVER_OPTION("notify", OPTION_CHANNEL, notify, NULL),
@@ -171,10 +176,11 @@ static void
 drop_emptied(Protocol *protocol)
 {
 	const char **fields[] = {
-		&protocol->wrap,   &protocol->model_at, &protocol->allow_hosts, &protocol->inputs_at,
-		&protocol->poll,   &protocol->state,    &protocol->states,      &protocol->remote_id,
-		&protocol->result, &protocol->output,   &protocol->error,       &protocol->retry_after,
-		&protocol->usage,  &protocol->progress, &protocol->cancel,
+		&protocol->wrap,    &protocol->model_at,    &protocol->allow_hosts, &protocol->inputs_at,
+		&protocol->poll,    &protocol->state,       &protocol->states,      &protocol->remote_id,
+		&protocol->result,  &protocol->output,      &protocol->error,       &protocol->reason,
+		&protocol->warning, &protocol->retry_after, &protocol->usage,       &protocol->progress,
+		&protocol->cancel,
 	};
 	int i;
 
@@ -218,6 +224,10 @@ fill_protocol(ServerOptions *options)
 		protocol->accept = "application/json";
 	if (protocol->encoding == NULL)
 		protocol->encoding = "auto";
+	if (protocol->requires_output == NULL)
+		protocol->requires_output = "off";
+	if (protocol->any_answer == NULL)
+		protocol->any_answer = "off";
 }
 
 /*

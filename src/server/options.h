@@ -8,6 +8,7 @@
 #include "fmgr.h"
 #include "nodes/pg_list.h"
 
+#include "base/status.h"
 #include "server/preset.h"
 
 /*
@@ -35,10 +36,11 @@ typedef struct ServerOptions
 	int64 poll_interval;   /* ms, at least, between polls of one prediction */
 	int64 max_response;    /* bytes */
 	int64 max_attempts;
-	int64 retry_base; /* ms */
-	int64 retry_max;  /* ms */
-	int64 on_unknown; /* an OnUnknown */
-	int64 paused;     /* a boolean: nothing is claimed */
+	int64 retry_base;        /* ms */
+	int64 retry_max;         /* ms */
+	StatusSet *retry_status; /* that are tried again; NULL: the usual ones */
+	int64 on_unknown;        /* an OnUnknown */
+	int64 paused;            /* a boolean: nothing is claimed */
 
 	/* What follows an end */
 	char *notify;     /* channel that is told; or NULL */

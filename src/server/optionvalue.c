@@ -101,6 +101,17 @@ parse_on_unknown(const Option *option, const char *value, void *field)
 }
 
 static void
+parse_status_set(const Option *option, const char *value, void *field)
+{
+	StatusSet *set = palloc(sizeof(StatusSet));
+	const char *problem = status_read_set(value, set);
+
+	if (problem != NULL)
+		refuse_value(option, value, problem);
+	*(StatusSet **) field = set;
+}
+
+static void
 parse_server(const Option *option, const char *value, void *field)
 {
 	if (*value == '\0' || strlen(value) >= NAMEDATALEN)
@@ -339,6 +350,7 @@ static void (*const parsers[OPTION_KINDS])(const Option *option, const char *val
 	[OPTION_API] = parse_api,
 	[OPTION_BOOL] = parse_boolean,
 	[OPTION_ON_UNKNOWN] = parse_on_unknown,
+	[OPTION_STATUS_SET] = parse_status_set,
 	[OPTION_SERVER] = parse_server,
 	[OPTION_CHANNEL] = parse_channel,
 	[OPTION_URLS] = parse_urls,
@@ -367,6 +379,8 @@ static const char *(*const grammar_checks[OPTION_KINDS])(const char *value) = {
 	[OPTION_LOOKUP] = grammar_check_lookup,
 	[OPTION_STATES] = grammar_check_states,
 	[OPTION_ENCODING] = grammar_check_encoding,
+	[OPTION_REQUIREMENT] = grammar_check_requirement,
+	[OPTION_REASONS] = grammar_check_reasons,
 };
 
 /*

@@ -13,12 +13,13 @@ typedef enum OptionKind
 	OPTION_API,
 	OPTION_BOOL,
 	OPTION_ON_UNKNOWN,
-	OPTION_SERVER,  /* name of a server */
-	OPTION_CHANNEL, /* name of a channel of LISTEN */
-	OPTION_URLS,    /* base addresses, separated by commas */
-	OPTION_FILE,    /* absolute path */
-	OPTION_OBJECT,  /* JSON object */
-	OPTION_HEADERS, /* JSON object of strings */
+	OPTION_STATUS_SET, /* HTTP statuses */
+	OPTION_SERVER,     /* name of a server */
+	OPTION_URLS,       /* base addresses, separated by commas */
+	OPTION_FILE,       /* absolute path */
+	OPTION_OBJECT,     /* JSON object */
+	OPTION_HEADERS,    /* JSON object of strings */
+	OPTION_CHANNEL,    /* name of a channel of LISTEN */
 	OPTION_SECRET,
 
 	/* Texts with a grammar */
@@ -34,6 +35,8 @@ typedef enum OptionKind
 	OPTION_LOOKUP,
 	OPTION_STATES,
 	OPTION_ENCODING,
+	OPTION_REQUIREMENT,
+	OPTION_REASONS,
 
 	/* Numbers */
 	OPTION_COUNT,
