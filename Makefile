@@ -92,8 +92,16 @@ OBJS = \
 	src/queue/share.o \
 	src/shared/commit.o \
 	src/server/preset.o \
+	src/server/aws.o \
+	src/server/keytemplate.o \
 	src/server/grammar.o \
 	src/protocol/request.o \
+	src/protocol/headers.o \
+	src/protocol/s3.o \
+	src/protocol/s3answer.o \
+	src/protocol/signing.o \
+	src/protocol/sigv4.o \
+	src/protocol/xml.o \
 	src/protocol/body.o \
 	src/protocol/binary.o \
 	src/protocol/multipart.o \
@@ -137,6 +145,7 @@ OBJS = \
 	src/base/settings.o \
 	src/base/bytes.o \
 	src/base/clip.o \
+	src/base/digest.o \
 	src/base/media.o \
 	src/base/json.o \
 	src/base/jsontext.o \

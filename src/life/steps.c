@@ -122,6 +122,7 @@ steps_request_source(const Job *job)
 		.n_references = job->n_references,
 		.idempotency_key = job->idempotency_key,
 		.is_literal = job->depth > 0,
+		.now_unix = time(NULL),
 	};
 
 	return source;

@@ -40,6 +40,7 @@ typedef struct RequestSource
 	int n_references;
 	const char *idempotency_key;
 	bool is_literal; /* nothing in the request stands for anything else: it was not written by the job's owner */
+	int64 now_unix; /* for what is signed */
 } RequestSource;
 
 /*
@@ -61,6 +62,7 @@ extern HttpRequest *request_follow(const RequestSource *source, const Remote *re
 extern HttpRequest *request_download(const RequestSource *source, const char *url,
 									 bool server_is_private, size_t room);
 extern void request_check(const RequestSource *source);
+extern bool request_has_words(const ServerOptions *options);
 extern bool request_may_refer(const RequestSource *source);
 extern Reference *request_list_references(const RequestSource *source, int *n);
 extern char *request_describe(const HttpRequest *http);
