@@ -209,6 +209,7 @@ set_server_headers(HttpRequest *http, const RequestSource *source)
 {
 	set_header(http, "Accept", pstrdup(source->options->protocol.accept), NULL);
 	set_authorization(http, source->options->protocol.auth, source->secrets->api_key);
+	set_headers_from(http, source->options->preset->headers, false);
 	set_headers_from(http, source->options->headers, false);
 	set_headers_from(http, source->secrets->headers, true);
 }
