@@ -451,6 +451,22 @@ judge_without_memory(const Judging *judging)
 }
 
 /*
+ * Tells the limits of the job's server how its call ended.
+ */
+static void
+note_end(Job *job, const Verdict *verdict)
+{
+	bool is_asked = verdict->kind == VERDICT_DEFER && verdict->after > 0;
+	CallEnd end = {.outcome = job->call_outcome,
+				   .brought_work = job->step == STEP_SUBMIT,
+				   .job = job->id,
+				   .asked_ms = is_asked ? Max(verdict->after, job->options->retry_base) : 0,
+				   .error = verdict->error};
+
+	limits_note(&job->place, &end, clock_mono());
+}
+
+/*
  * What a call's end means.  An error in finding out (memory may be short) ends neither the process nor,
  * with it, the calls of other jobs: a question is asked again, an answer is kept as it came.
  */
@@ -481,7 +497,7 @@ judge(Job *job, HttpReply *reply)
 	calls_hold_answer(job);
 	if (judging.verdict->error != NULL)
 		words_mask(job->http, judging.verdict->error, strlen(judging.verdict->error));
-	limits_note(&job->place, job->call_outcome, judging.verdict->error, clock_mono());
+	note_end(job, judging.verdict);
 	return judging.verdict;
 }
 
