@@ -37,7 +37,7 @@ create_server($node, 'chat', 'openai-chat', $standin, model => 'm', %quick);
 create_server($node, 'claude', 'anthropic', $standin, model => 'm', %quick);
 create_server($node, 'any', 'http', $standin, %quick);
 create_server($node, 'own', 'http', $standin, %quick, reply => 'stream', stream_type => '/kind', stream_end => 'event:over',
-	stream_error => 'event:sorry', stream_parts => 'word: /word -> /said; over: /why -> /why', stream_places => '/said', error => '/why');
+	stream_error => 'event:sorry', stream_parts => 'word: /word -> /said; over: /why -> /why', stream_places => '/said', error => '/oops');
 create_server($node, 'gemini', 'gemini', $standin, model => 'm', %quick);
 
 my $picture = 'data:image/png;base64,iVBORw0KGgoAAAANSUhEUg==';
@@ -58,7 +58,7 @@ start('of another', 'any', [ message_start => '{"type":"message_start","message"
 	[ content_block_delta => '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hi"}}' ],
 	[ message_stop => '{"type":"message_stop"}' ]);
 start('of its own', 'own', '{"kind":"word","word":"a "}', '{"kind":"word","word":"b"}', '{"kind":"over","why":"end"}');
-start('sorry', 'own', '{"kind":"word","word":"a"}', '{"kind":"sorry","why":"no more"}');
+start('sorry', 'own', '{"kind":"word","word":"a"}', '{"kind":"sorry","oops":"no more"}');
 start('nothing', 'chat', '[DONE]');
 start('unknown', 'any', '{"a":1}', '{"a":2}');
 start('thoughts', 'gemini', '{"candidates":[{"content":{"parts":[{"text":"so","thought":true}]}}]}',
@@ -85,9 +85,9 @@ is_deeply(
 	comes_to('tools', 'succeeded',
 		'{"id":"m","role":"assistant","content":[{"type":"tool_use","id":"t","name":"f","input":{"x":7.0}}],"stop_reason":"tool_use","usage":{"input_tokens":5,"output_tokens":9}}',
 		qr/^$/, '')->{usage}, { input_tokens => 5, output_tokens => 9 }, '... and what it used');
-comes_to('overloaded', 'failed', undef, qr/^server "claude" broke its answer off with an error: Overloaded/, 'text/event-stream 106');
+comes_to('overloaded', 'failed', undef, qr/^server "claude" broke its answer off with an error: Overloaded/, 'text/event-stream 96');
 comes_to('without an end', 'failed', '{"content":[]}',
-	qr/^the stream of server "claude" ended before it was complete, .* is not sent again by itself: what came is kept in gen_outputs\. .*set stream_end\.$/, 'text/event-stream 92');
+	qr/^the stream of server "claude" ended before it was complete, .* is not sent again by itself: what came is kept in gen_outputs\. .*set stream_end\.$/, 'text/event-stream 78');
 comes_to('of another', 'succeeded', '{"content":[{"type":"text","text":"Hi"}]}', qr/^$/, '');
 comes_to('of its own', 'succeeded', '{"said":"a b","why":"end"}', qr/^$/, '');
 comes_to('sorry', 'failed', '{"said":"a"}', qr/broke its answer off with an error: no more/, '');
@@ -101,8 +101,9 @@ comes_to('thoughts', 'succeeded',
 query(q{
 	CREATE ROLE owner; CREATE ROLE other; CREATE ROLE watcher IN ROLE pg_read_all_stats;
 	GRANT USAGE ON FOREIGN SERVER slow TO owner; GRANT SELECT, INSERT ON gen_jobs TO owner}) if create_server($node, 'slow', 'openai-chat', $standin, model => 'm');
-my $id = query(q{SET ROLE owner; INSERT INTO gen_jobs (server, request) VALUES ('slow',
-	'{"messages": [{"role": "user", "content": "x"}], "standin": {"id": "slow", "text": "} . join(' ', map { "word$_" } 1 .. 300) . q{", "chunk_ms": 20}}') RETURNING id});
+my $slow = literal(StandIn::request(messages => [ { role => 'user', content => 'x' } ], id => 'slow',
+	text => join(' ', map { "word$_" } 1 .. 300), chunk_ms => 20));
+my $id = query("SET ROLE owner; INSERT INTO gen_jobs (server, request) VALUES ('slow', $slow) RETURNING id");
 ok($node->poll_query_until('postgres', "SELECT tokens > 60 AND length(tail) = 200 AND tail ~ 'word[0-9]+ word[0-9]+' FROM genjob.activity WHERE job_id = $id"),
 	'the end of the text, and how many tokens there are, are shown while it comes');
 my $shown = "SELECT phase, tokens > 60, length(tail) FROM genjob.activity WHERE job_id = $id";
