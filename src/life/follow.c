@@ -18,6 +18,7 @@
 #include "base/marker.h"
 #include "protocol/words.h"
 #include "schedule/schedule.h"
+#include "shared/shown.h"
 #include "shared/stats.h"
 #include "life/steps.h"
 
@@ -74,11 +75,33 @@ usual_delay_ms(const Job *job, MonoTime now)
 	return Min(delay, Max(least, MAX_POLL_DELAY_MS));
 }
 
+/*
+ * Shows how far the provider is, and what it calls that.
+ */
 static void
 show_progress(Job *job)
 {
+	const char *state = job->verdict->remote_state;
+
 	if (job->activity != NULL && job->verdict->progress >= 0)
 		pg_atomic_write_u64(&job->activity->progress, (uint64) (job->verdict->progress * 1000000));
+	if (job->activity != NULL && state != NULL)
+		shown_keep(job->activity->remote_state, state, sizeof(job->activity->remote_state));
+	if (state == NULL || (job->remote_state != NULL && strcmp(state, job->remote_state) == 0))
+		return;
+	if (job->remote_state != NULL)
+		pfree(job->remote_state);
+	job->remote_state = MemoryContextStrdup(job->context, state);
+}
+
+/*
+ * The provider's last word of a prediction's state, for an error; empty where it has said none.
+ */
+static const char *
+describe_remote_state(const Job *job)
+{
+	return job->remote_state != NULL ? psprintf(" (its state was last \"%s\")", job->remote_state)
+									 : "";
 }
 
 /*
@@ -127,8 +150,9 @@ fail_running(Job *job)
 
 	job->must_cancel = can_cancel;
 	steps_fail(job,
-			   psprintf("the prediction %s of server \"%s\" did not end within the option timeout. It may still run, and be paid for: %s",
+			   psprintf("the prediction %s of server \"%s\" did not end within the option timeout%s. It may still run, and be paid for: %s",
 						job->remote.id ? job->remote.id : "", NameStr(job->queue->name),
+						describe_remote_state(job),
 						can_cancel
 							? "the provider is told to cancel it. Raise timeout if it needs longer."
 							: "cancel it at the provider, or raise timeout."));
@@ -143,8 +167,9 @@ fail_unanswered(Job *job)
 	const Verdict *verdict = job->verdict;
 
 	steps_fail(job,
-			   psprintf("the prediction %s of server \"%s\" did not end within the option timeout, or it cannot be told. It may still run, and be paid for: look for it at the provider%s. The last question was not answered: %s",
+			   psprintf("the prediction %s of server \"%s\" did not end within the option timeout%s, or it cannot be told. It may still run, and be paid for: look for it at the provider%s. The last question was not answered: %s",
 						job->remote.id ? job->remote.id : "", NameStr(job->queue->name),
+						describe_remote_state(job),
 						verdict->has_answer ? ", which has its answer, before genjob.retry()"
 											: " before genjob.retry(), or raise timeout",
 						verdict->error));
@@ -183,6 +208,7 @@ follow_wait(Job *job)
 
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
 	note_absence(job, verdict);
+	show_progress(job);
 	if (verdict->usage != NULL)
 	{
 		/* it may come with each of a thousand questions */
@@ -202,7 +228,6 @@ follow_wait(Job *job)
 		return;
 	}
 	job->step = verdict->has_answer ? STEP_RESULT : STEP_POLL;
-	show_progress(job);
 	calls_forget(job);
 	calls_show(job, ACTIVITY_WAITING);
 	job_enter(job, JOB_WAITING);

@@ -125,7 +125,7 @@ keep_old_answer(Job *job)
 	Verdict *verdict = job->verdict;
 	char *missing;
 
-	if (job->old_answer == NULL || verdict->result != NULL || verdict->outputs != NIL)
+	if (job->old_answer == NULL || verdict->outputs != NIL)
 		return;
 	verdict->result = job->old_answer->result;
 	verdict->usage = job->old_answer->usage;
@@ -301,6 +301,7 @@ steps_reply_source(const Job *job, const HttpRequest *request)
 		.remote = named ? &job->remote : NULL,
 		.failures = job->ask_failures,
 		.forgotten = job->n_forgotten,
+		.age = (clock_mono() - job->began_at) / 1000,
 		.now_unix = time(NULL),
 	};
 

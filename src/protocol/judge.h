@@ -32,6 +32,7 @@ extern void failure_judge(Judge *judge);
 extern void failure_apply_on_unknown(const ServerOptions *options, Verdict *verdict);
 extern char *failure_describe(const ReplySource *source, const HttpReply *reply);
 extern bool failure_is_worth_a_retry(const Judge *judge);
+extern bool failure_is_of_prediction(const Judge *judge);
 extern char *failure_of_refusal(Judge *judge, int64 *after);
 
 /* answer.c: what a success contains */

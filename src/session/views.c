@@ -100,8 +100,11 @@ genjob_activity(PG_FUNCTION_ARGS)
 			Int64GetDatum(received),
 			TimestampTzGetDatum(activity->started_at),
 			Int32GetDatum(activity->pid),
+			CStringGetTextDatum(shown_read(activity->remote_state, ACTIVITY_STATE_LEN)),
 		};
 		bool nulls[lengthof(values)] = {false, false, false, false, false, progress < 0};
+
+		nulls[lengthof(values) - 1] = activity->remote_state[0] == '\0';
 
 		if (sees_all || has_privs_of_role(GetUserId(), activity->owner))
 			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
