@@ -13,27 +13,28 @@
 
 #include "utils/memutils.h"
 
+#include "base/backoff.h"
 #include "base/bytes.h"
 #include "base/clip.h"
 #include "http/header.h"
 #include "base/media.h"
 #include "protocol/judge.h"
+#include "protocol/s3answer.h"
 #include "server/pointer.h"
 #include "protocol/reasons.h"
 #include "protocol/words.h"
-#include "base/retry.h"
 #include "http/url.h"
 
 #define FORGOTTEN_AFTER 3  /* answers that there is no such prediction, before they are believed */
 #define UNREADABLE_AFTER 3 /* results that cannot be read, before one is believed */
 #define REFUSED_AFTER \
 	8 /* refusals of the secrets, before one of a result is believed: some two minutes */
-#define ASK_AGAIN_MS 1000 /* after the first failure to ask; doubles */
-#define ASK_AGAIN_MAX_MS 60000
 #define MAX_ID 2048           /* bytes of a prediction's id; a longer one is none */
 #define MAX_URL 16384         /* bytes of a URL to ask at */
 #define MAX_WORD 200          /* bytes of a state, where it is shown */
 #define MAX_LAST_ANSWER 65536 /* bytes of JSON that are kept of a prediction that does not end */
+
+static const Backoff ask_again = {1000, 60000}; /* ms, between questions that are not answered */
 
 /*
  * Begins to judge a reply, or, where it is NULL, what was kept of one.
@@ -331,20 +332,15 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 {
 	Judge judge = judge_begin(source, reply);
 
-	if (!reply_is_success(reply))
+	if (source->options->preset->is_store)
+		s3_judge(&judge);
+	else if (!reply_is_success(reply))
 		failure_judge(&judge);
 	else if (strcmp(judge.protocol->reply, "poll") == 0)
 		judge_named(&judge, remote);
 	else
 		answer_judge_body(&judge);
-	failure_apply_on_unknown(source->options, judge.verdict);
 	return judge_end(&judge);
-}
-
-static int64
-ask_again_ms(const ReplySource *source)
-{
-	return Min(ASK_AGAIN_MS * INT64CONST(1) << Min(source->failures, 10), ASK_AGAIN_MAX_MS);
 }
 
 /*
@@ -352,13 +348,13 @@ ask_again_ms(const ReplySource *source)
  * asked again.
  */
 static void
-judge_unanswered(Judge *judge, const char *reason)
+judge_unanswered(Judge *judge, StatusStep step, const char *reason)
 {
 	const ReplySource *source = judge->source;
 	const HttpReply *reply = judge->reply;
 	Verdict *verdict = judge->verdict;
 	bool refused = reply->error == HTTP_OK && reply->status >= 300;
-	bool forgotten = refused && (reply->status == 404 || reply->status == 410);
+	bool forgotten = refused && failure_action(judge, step) == ACTION_MISS;
 
 	if (refused)
 		verdict->error = failure_of_refusal(judge, &verdict->after);
@@ -372,7 +368,7 @@ judge_unanswered(Judge *judge, const char *reason)
 		verdict->error = failure_describe(source, reply);
 	verdict->kind = VERDICT_WAIT;
 	if (verdict->after < 0)
-		verdict->after = ask_again_ms(source);
+		verdict->after = backoff_delay(&ask_again, source->failures);
 	if (forgotten)
 		judge_forgotten(judge, psprintf("HTTP %d", reply->status));
 }
@@ -395,7 +391,7 @@ reply_judge_poll(const ReplySource *source, HttpReply *reply)
 	else if (reason != NULL && json_is_too_much(reason))
 		answer_judge_unread(&judge, reason); /* another answer would be no smaller */
 	else
-		judge_unanswered(&judge, reason);
+		judge_unanswered(&judge, STATUS_OF_POLL, reason);
 	return judge_end(&judge);
 }
 
@@ -472,7 +468,7 @@ reply_judge_result(const ReplySource *source, HttpReply *reply)
 			verdict->kind = VERDICT_WAIT;
 			verdict->has_answer = true;
 			verdict->outputs = NIL;
-			verdict->after = ask_again_ms(source);
+			verdict->after = backoff_delay(&ask_again, source->failures);
 		}
 	}
 	else if (reply->error == HTTP_OK && reply->status >= 500 && failure_is_of_prediction(&judge))
@@ -480,15 +476,16 @@ reply_judge_result(const ReplySource *source, HttpReply *reply)
 		verdict->kind = VERDICT_RETRY;
 		verdict->error = failure_of_refusal(&judge, &verdict->after);
 	}
-	else if (reply->error == HTTP_OK && reply->status >= 400 && !failure_is_worth_a_retry(&judge) &&
-			 !(refuses_secrets(reply) && source->failures + 1 < REFUSED_AFTER))
+	else if (reply->error == HTTP_OK &&
+			 (failure_action(&judge, STATUS_OF_RESULT) == ACTION_FAIL ||
+			  (refuses_secrets(reply) && source->failures + 1 >= REFUSED_AFTER)))
 	{
 		verdict->kind = VERDICT_FAIL;
 		verdict->error = failure_of_refusal(&judge, &verdict->after);
 	}
 	else
 	{
-		judge_unanswered(&judge, NULL);
+		judge_unanswered(&judge, STATUS_OF_RESULT, NULL);
 		verdict->has_answer = true;
 	}
 	return judge_end(&judge);
@@ -546,7 +543,6 @@ reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why)
 		output->len = reply->body->len;
 		verdict->outputs = lappend(verdict->outputs, output);
 	}
-	failure_apply_on_unknown(source->options, verdict);
 	return verdict;
 }
 
@@ -565,11 +561,10 @@ reply_read_progress(HttpReply *reply, const char *place)
 }
 
 /*
- * What it means for a job that genjob ended while its call was in flight.  options is NULL when the
- * server is gone.
+ * What it means for a job that genjob ended while its call was in flight.
  */
 Verdict *
-reply_lost(const ServerOptions *options)
+reply_lost(void)
 {
 	Verdict *verdict = palloc0(sizeof(Verdict));
 
@@ -577,7 +572,5 @@ reply_lost(const ServerOptions *options)
 	verdict->unknown = true;
 	verdict->progress = -1;
 	verdict->error = pstrdup("genjob or the database server stopped while the call was in flight.");
-	if (options != NULL)
-		failure_apply_on_unknown(options, verdict);
 	return verdict;
 }

@@ -12,11 +12,11 @@
 /* What to do with the job. */
 typedef enum VerdictKind
 {
-	VERDICT_DONE,     /* it has succeeded */
-	VERDICT_WAIT,     /* the provider works on it, or could not be asked: ask again */
-	VERDICT_FETCH,    /* the answer is there, but for downloads */
-	VERDICT_RETRY,    /* submit again after a back-off; the only kind that uses up an attempt */
-	VERDICT_DEFER,    /* the server said when: submit again then; holds back its other jobs too */
+	VERDICT_DONE,  /* it has succeeded */
+	VERDICT_WAIT,  /* the provider works on it, or could not be asked: ask again */
+	VERDICT_FETCH, /* the answer is there, but for downloads */
+	VERDICT_RETRY, /* submit again after a back-off; the only kind that uses up an attempt */
+	VERDICT_DEFER, /* the server takes nothing now: submit again when it does; so for its other jobs */
 	VERDICT_POSTPONE, /* it was not submitted, because another job has not ended: look again later */
 	VERDICT_LOST,     /* genjob itself ended during the call: submit again */
 	VERDICT_FAIL      /* another attempt would end the same */
@@ -43,7 +43,7 @@ typedef struct Output
 typedef struct Verdict
 {
 	VerdictKind kind;
-	int64 after;     /* ms; VERDICT_DEFER, VERDICT_POSTPONE and VERDICT_WAIT: -1 is as usual */
+	int64 after;     /* ms to wait that the server asks for, or VERDICT_POSTPONE; -1: as usual */
 	bool unknown;    /* the call may have been accepted, although no answer says so */
 	bool forgotten;  /* VERDICT_WAIT: the provider says that it does not know the prediction */
 	bool absent;     /* VERDICT_WAIT: the answer says nothing about the prediction */
@@ -85,7 +85,6 @@ extern Verdict *reply_judge_download(const ReplySource *source, HttpReply *reply
 extern char *reply_describe_too_large(const ReplySource *source);
 extern double reply_read_progress(HttpReply *reply, const char *place);
 extern Verdict *reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why);
-extern void reply_apply_on_unknown(const ServerOptions *options, Verdict *verdict);
-extern Verdict *reply_lost(const ServerOptions *options);
+extern Verdict *reply_lost(void);
 
 #endif /* GENJOB_REPLY_H */

@@ -248,6 +248,7 @@ static const Statement statements[STATEMENTS] = {
 
 static SPIPlanPtr plans[STATEMENTS];
 static char schema[NAMEDATALEN]; /* of the tables; empty until queue_look() */
+static uint64 looks = 0;         /* calls of that */
 
 /* ---------- transactions ---------- */
 
@@ -555,6 +556,7 @@ queue_look(void)
 	char *found;
 	Oid namespace;
 
+	looks++;
 	environment_reread();
 	execute("SELECT n.nspname, e.extversion, n.oid FROM pg_catalog.pg_extension e"
 			" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
@@ -578,4 +580,13 @@ queue_look(void)
 					 extension_table("gen_outputs", namespace));
 	tables_become_owner();
 	return QUEUE_PRESENT;
+}
+
+/*
+ * How often this process has looked: whoever relies on what it finds looks again where that has changed.
+ */
+uint64
+queue_looks(void)
+{
+	return looks;
 }
