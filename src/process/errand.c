@@ -101,6 +101,7 @@ tie(Errand *errand, MemoryContext context)
 static void
 add_job(Errand *errand, Job *job, size_t bytes)
 {
+	errand->steps[errand->batch.n] = job->step;
 	errand->batch.jobs[errand->batch.n++] = job;
 	errand->bytes += bytes;
 	tie(errand, job->context);
@@ -118,6 +119,7 @@ create(ParcelKind kind, dlist_head *list)
 	errand->context = context;
 	errand->kind = kind;
 	errand->batch.jobs = MemoryContextAllocZero(context, MAX_JOBS * sizeof(Job *));
+	errand->steps = MemoryContextAllocZero(context, MAX_JOBS * sizeof(JobStep));
 	dlist_push_tail(list, &errand->node);
 	errand->is_waiting = true;
 	return errand;
@@ -134,6 +136,7 @@ errand_judge(Call *call, HttpReply *reply)
 
 	errand->call = call;
 	errand->reply = reply;
+	errand->call_context = call->context;
 	add_job(errand, job, reply->body->len);
 	/* its call is over */
 	call->transfer = NULL;
@@ -185,6 +188,24 @@ errand_next(void)
 }
 
 /*
+ * Whether a job still waits for what was handed over of it.  Its row may have been cancelled meanwhile, and its provider
+ * be told of that.
+ */
+static bool
+still_waits(const Errand *errand, int i)
+{
+	const Job *job = errand->batch.jobs[i];
+	JobState state = errand->kind == PARCEL_SAVE     ? JOB_SAVING
+					 : errand->kind == PARCEL_REPORT ? JOB_REPORTING
+													 : JOB_CALLING;
+
+	if (job->state != state || job->step != errand->steps[i])
+		return false;
+	return errand->kind != PARCEL_JUDGE ||
+		   (errand->call->context == errand->call_context && errand->call->transfer == NULL);
+}
+
+/*
  * Does in this process what no writer can.
  */
 void
@@ -194,7 +215,7 @@ errand_do_here(Errand *errand)
 
 	withdraw(errand);
 	errand->pipe = NULL;
-	if (!errand->is_void && errand->kind == PARCEL_JUDGE)
+	if (!errand->is_void && errand->kind == PARCEL_JUDGE && still_waits(errand, 0))
 		life_answered(errand->call, errand->reply);
 	for (i = 0; !errand->is_void && errand->kind != PARCEL_JUDGE && i < errand->batch.n; i++)
 		reporter_take_back(errand->batch.jobs[i]);
@@ -325,7 +346,12 @@ take_written(Returned *returned)
 
 	withdraw(errand);
 	for (i = 0; i < errand->batch.n; i++)
-		reporter_take_written(errand->batch.jobs[i], &returned->written[i]);
+	{
+		if (still_waits(errand, i))
+			reporter_take_written(errand->batch.jobs[i], &returned->written[i]);
+		else
+			errand->batch.jobs[i]->is_out = false;
+	}
 }
 
 /*
@@ -344,12 +370,12 @@ errand_take(Errand *errand, const Parcel *parcel, MemoryContext inbox)
 							guard_run(unpack, &returned, &error) && !returned.stream.failed);
 
 	MemoryContextSwitchTo(caller);
-	if (is_sound && !errand->is_void && judges)
+	if (is_sound && !errand->is_void && judges && still_waits(errand, 0))
 	{
 		take_judged(&returned, inbox);
 		return true;
 	}
-	if (is_sound && !errand->is_void)
+	if (is_sound && !errand->is_void && !judges)
 		take_written(&returned);
 	MemoryContextDelete(inbox);
 	return is_sound;

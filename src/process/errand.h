@@ -24,12 +24,14 @@ typedef struct Errand
 	/* PARCEL_JUDGE */
 	Call *call; /* for life_answered() */
 	HttpReply *reply;
+	MemoryContext call_context; /* of that call */
 
 	/* PARCEL_SAVE, PARCEL_REPORT */
 	size_t bytes;
 	bool is_full; /* no other job may come along */
 	bool has_large;
 	JobBatch batch; /* of PARCEL_JUDGE the one job alone */
+	JobStep *steps; /* of these jobs, when they were handed over */
 } Errand;
 
 extern void errand_judge(Call *call, HttpReply *reply);

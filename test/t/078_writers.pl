@@ -15,11 +15,11 @@ use StandIn;
 
 use Time::HiRes qw(sleep time);
 
-my $bytes = 8_000_000;
+my $bytes = 3_000_000;
 my $standin = StandIn->new;
 my $node = new_node(
 	name => 'writers',
-	conf => "max_wal_size = 4GB\nautovacuum = off\nrestart_after_crash = on\ngenjob.shutdown_grace = '2 s'\nlog_min_messages = warning");
+	conf => "max_wal_size = 4GB\nautovacuum = off\nrestart_after_crash = on\ngenjob.shutdown_grace = '1 s'\nlog_min_messages = warning");
 my ($port, $server_pid) = Shapes::serve();
 create_server($node, 'painter', 'openai-images', $standin, max_in_flight => 50);
 
@@ -110,7 +110,7 @@ subtest 'writers 1: what they make of answers is what the dispatcher would' => s
 		my $id = answered($shape);
 		my $took = dispatcher_time() - $before;
 		note(sprintf '%s: %.0f ms', $shape, 1000 * $took);
-		takes_less($took, 0.15, "$shape: the dispatcher has little to do with 8 MB");
+		takes_less($took, 0.1, "$shape: the dispatcher has little to do with 3 MB");
 		is(result_of($id), $here{$shape}, '... and it comes to the same');
 	}
 	is(scalar(writer_pids()), 1, 'there is a writer');
@@ -150,7 +150,7 @@ subtest 'writers 2: nor does it matter what was asked' => sub {
 # The time that nine in ten of small jobs take from their INSERT to their call at most, while large answers come.
 sub pickup
 {
-	my @large = map { ask($_, 20_000_000) } ('zeros as a PNG') x 4, ('one picture') x 4;
+	my @large = map { ask($_, 20_000_000) } ('zeros as a PNG') x 3, ('one picture') x 3;
 	my $large = join ',', @large;
 	my @small;
 	while (query("SELECT count(*) FROM gen_jobs WHERE id IN ($large) AND state IN ('queued', 'running')") > 0 || @small < 20)
@@ -167,7 +167,8 @@ subtest 'writers 3: small jobs do not wait for large answers' => sub {
 	set_writers(2);
 	my $with = pickup();
 	note(sprintf 'picked up after %.0f ms, without writers %.0f', 1000 * $with, 1000 * $without);
-	takes_less($with, $without / 2, 'they are picked up far sooner than without writers');
+	# on a busy machine all have to wait for a processor
+	takes_less($with, $without / 2 > 0.05 ? $without / 2 : 0.05, 'they are picked up far sooner than without writers');
 };
 
 # ---- what becomes of them ----
@@ -249,7 +250,7 @@ subtest 'writers 7: a job goes while a writer has it' => sub {
 	my ($pid) = writer_pids();
 	kill 'STOP', $pid;
 	my $id = ask('words');
-	ok($node->poll_query_until('postgres', "SELECT bytes_received >= 7000000 FROM genjob.activity WHERE job_id = $id"), 'it is being sent');
+	ok($node->poll_query_until('postgres', "SELECT bytes_received >= 2900000 FROM genjob.activity WHERE job_id = $id"), 'it is being sent');
 	others_go_on('a writer that stands still');
 	query("SELECT genjob.cancel($id)");
 	ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM genjob.activity WHERE job_id = $id"), 'a cancel is obeyed');
