@@ -206,6 +206,7 @@ prepare(void *arg)
 				AllocSetContextCreate(job->context, "genjob progress", ALLOCSET_SMALL_SIZES);
 		return;
 	}
+	Assert(call == &job->call);
 	calls_forget(job);
 	refresh_secrets(job);
 	call->context = GenerationContextCreate(job->context, "genjob call", CALL_BLOCK, CALL_BLOCK,
@@ -220,6 +221,7 @@ calls_prepare(Call *call, JobStep step)
 {
 	ErrorData *error;
 
+	Assert(call->transfer == NULL);
 	call->step = step;
 	call->peek = NULL;
 	return guard_try(prepare, call, &error);
@@ -279,6 +281,7 @@ calls_begin(Call *call, HttpRequest *http)
 {
 	ErrorData *error;
 
+	Assert(call->transfer == NULL);
 	call->http = http;
 	return guard_try(begin, call, &error) && call->transfer != NULL;
 }

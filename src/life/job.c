@@ -114,6 +114,7 @@ job_destroy(Job *job)
 {
 	job_end_calls(job);
 	limits_leave(&job->place);
+	Assert(counts[job->state] > 0 && (job->queue == NULL || job->queue->n_jobs > 0));
 	if (job->queue != NULL)
 		job->queue->n_jobs--;
 	if (job->stored_at != NULL)
@@ -253,6 +254,7 @@ job_list(JobState state)
 void
 job_wake_at(Job *job, MonoTime when)
 {
+	Assert(job->state == JOB_CALLING || job->state == JOB_WAITING || job->state == JOB_CANCELLING);
 	job_stop_waking(job);
 	job->wake_at = when;
 	job->is_waking = true;
