@@ -6,4 +6,4 @@ GRANT SELECT, UPDATE (state) ON genjob.own_jobs TO PUBLIC;
 
 -- A trigger of gen_jobs on another table would take that table's columns for its own.
 REVOKE EXECUTE ON FUNCTION genjob.before_insert(), genjob.before_update(), genjob.before_delete(),
-	genjob.after_truncate(), genjob.after_weights() FROM PUBLIC;
+	genjob.after_truncate(), genjob.after_change(), genjob.after_weights() FROM PUBLIC;

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "schedule/putoff.h"
 #include "base/marker.h"
+#include "queue/dependency.h"
 #include "queue/queue.h"
 #include "schedule/schedule.h"
 #include "base/settings.h"
@@ -146,6 +147,8 @@ static void
 read_again(TimestampTz now)
 {
 	scan_since = Min(scan_since, news.untold.since);
+	if (scan_since == DT_NOBEGIN || news.untold.since != DT_NOEND)
+		dependency_look_at_all();
 	if (news.untold.expiry != DT_NOEND && news.untold.since != DT_NOBEGIN)
 		queue_note_expiry(news.untold.expiry);
 	if (scan_since == DT_NOBEGIN)
@@ -447,6 +450,7 @@ claimer_must_look(MonoTime now)
 	return look_at_extension || orphans_at <= now || queue_must_read_cancels() ||
 		   scan_since != DT_NOEND || scanning || must_fail(now) || news.n_ids > 0 ||
 		   news.untold.since != DT_NOEND || news.recheck ||
+		   (dependency_next() != 0 && dependency_next() <= now) ||
 		   (putoff_next() != 0 && putoff_next() <= now) ||
 		   (times->due != 0 && times->due <= clock_now()) || schedule_can_take(room(), now);
 }
@@ -569,8 +573,13 @@ MonoTime
 claimer_next_look(MonoTime now)
 {
 	MonoTime due = schedule_times.due != 0 ? clock_mono_at(schedule_times.due) : 0;
-	MonoTime times[] = {due,           next_failing(),     schedule_times.rescan,
-						putoff_next(), queue_sweep_next(), schedule_next_change(now)};
+	MonoTime times[] = {due,
+						next_failing(),
+						schedule_times.rescan,
+						putoff_next(),
+						queue_sweep_next(),
+						schedule_next_change(now),
+						dependency_next()};
 	MonoTime next = next_rescan;
 	int i;
 

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "queue/dependency.h"
 #include "queue/ended.h"
 #include "shared/commit.h"
 
@@ -23,4 +24,5 @@ job_ended(const JobEnd *end)
 	elog(DEBUG1, "genjob: job " INT64_FORMAT " of server \"%s\" ends: %s -> %s", end->id,
 		 end->server, rowstate_name(end->from), rowstate_name(end->to));
 	commit_note_ended(end->id);
+	dependency_note_end(end->id);
 }

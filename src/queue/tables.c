@@ -43,6 +43,7 @@
 static Oid jobs_table = InvalidOid;
 static Oid outputs_table = InvalidOid;
 static Oid weights_tables[2] = {InvalidOid, InvalidOid};
+static Oid dependencies_table = InvalidOid;
 
 /* What the last check found */
 static uint64 changes = 1; /* that concern it, so far */
@@ -137,12 +138,13 @@ tables_init(void)
  * Says which tables it is about; they may be invalid.
  */
 void
-tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights)
+tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid dependencies)
 {
 	jobs_table = jobs;
 	outputs_table = outputs;
 	weights_tables[0] = tenant_weights;
 	weights_tables[1] = owner_weights;
+	dependencies_table = dependencies;
 	changes++;
 }
 
@@ -150,6 +152,13 @@ bool
 tables_are_known(void)
 {
 	return OidIsValid(jobs_table);
+}
+
+/* Whether it is known that this is gen_jobs. */
+bool
+tables_are(Oid jobs)
+{
+	return OidIsValid(jobs) && jobs == jobs_table;
 }
 
 /* ---------- what hangs on the tables ---------- */
@@ -459,7 +468,7 @@ tables_check_outputs_keys(void)
 static void
 gone(void)
 {
-	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid);
+	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
 	ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are not where they were")));
 }
 
@@ -525,8 +534,7 @@ owner_of(Oid table)
 }
 
 /*
- * Whether genjob.owner_weights, which came last, stayed with a role that may be trusted when the other tables were given
- * away.
+ * Whether a table that came after 0.1.0 stayed with a role that may be trusted when the other tables were given away.
  */
 static bool
 is_left_behind(Oid role, Oid owner)
@@ -541,8 +549,9 @@ is_left_behind(Oid role, Oid owner)
 static void
 check(Oid owner)
 {
-	Oid tables[] = {jobs_table, outputs_table, weights_tables[0], weights_tables[1]};
-	int n = lengthof(tables) - is_left_behind(owner_of(weights_tables[1]), owner);
+	Oid tables[] = {jobs_table, outputs_table, weights_tables[0], InvalidOid, InvalidOid};
+	Oid late[] = {weights_tables[1], dependencies_table};
+	int n = 3;
 	uint64 seen = changes;
 	int64 stranger;
 	int i;
@@ -550,11 +559,16 @@ check(Oid owner)
 	strlcpy(owner_name, role_name(owner), sizeof(owner_name));
 	knows_what = false;
 	n_watched = 0;
-	for (i = 0; i < lengthof(tables); i++)
+	for (i = 0; i < lengthof(late); i++)
+	{
+		watch(RELOID, late[i]);
+		if (!is_left_behind(owner_of(late[i]), owner))
+			tables[n++] = late[i];
+	}
+	for (i = 0; i < n; i++)
 	{
 		watch(RELOID, tables[i]);
-		if (i < n)
-			check_owner(tables[i], owner_of(tables[i]), owner);
+		check_owner(tables[i], owner_of(tables[i]), owner);
 	}
 	run_find_code(oid_array(tables, n), false);
 	stranger = find_stranger(owner);
