@@ -19,6 +19,12 @@ OBJS = \
 	src/process/dispatcher.o \
 	src/process/claimer.o \
 	src/process/reporter.o \
+	src/process/worker.o \
+	src/process/writers.o \
+	src/process/writer.o \
+	src/process/errand.o \
+	src/process/parcels.o \
+	src/shared/pipe.o \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
 	src/queue/environment.o \
@@ -37,6 +43,7 @@ OBJS = \
 	src/session/hooks.o \
 	src/session/refusals.o \
 	src/life/steps.o \
+	src/life/outcome.o \
 	src/life/postponed.o \
 	src/life/follow.o \
 	src/life/progress.o \
@@ -87,8 +94,16 @@ OBJS = \
 	src/queue/share.o \
 	src/shared/commit.o \
 	src/server/preset.o \
+	src/server/aws.o \
+	src/server/keytemplate.o \
 	src/server/grammar.o \
 	src/protocol/request.o \
+	src/protocol/headers.o \
+	src/protocol/s3.o \
+	src/protocol/s3answer.o \
+	src/protocol/signing.o \
+	src/protocol/sigv4.o \
+	src/protocol/xml.o \
 	src/protocol/body.o \
 	src/protocol/binary.o \
 	src/protocol/multipart.o \
@@ -104,6 +119,7 @@ OBJS = \
 	src/protocol/stream.o \
 	src/protocol/kept.o \
 	src/protocol/missing.o \
+	src/protocol/reasons.o \
 	src/server/pointer.o \
 	src/http/http.o \
 	src/http/callbacks.o \
@@ -131,13 +147,15 @@ OBJS = \
 	src/base/settings.o \
 	src/base/bytes.o \
 	src/base/clip.o \
+	src/base/digest.o \
 	src/base/media.o \
 	src/base/json.o \
 	src/base/jsontext.o \
 	src/base/jsontree.o \
 	src/base/jsonb.o \
 	src/base/jsonbtree.o \
-	src/base/retry.o
+	src/base/backoff.o \
+	src/base/status.o
 
 SQL_PARTS = sql/schema.sql sql/wrapper.sql sql/api.sql sql/views.sql sql/owner.sql sql/grants.sql
 DATA_built = genjob--$(EXTVERSION).sql

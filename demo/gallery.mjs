@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Takes the pictures out of the database, writes them beside an HTML page of before and after, and checks them.
-// usage: node gallery.mjs FOLDER [SEEN]  ends with 0 if every job succeeded and brought a picture twice as large as its source
-// SEEN is what live.mjs wrote of each job's first progress.
+// usage: node gallery.mjs FOLDER [SEEN]  ends with 0 if every job but the cancelled one brought a picture twice as large as its source
+// SEEN is what live.mjs wrote of each job's first progress, and trouble.mjs of the two jobs that met with something.
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -109,7 +109,7 @@ function timeline(job, seen) {
   const steps = [['queued', job.queued], ['claimed', job.claimed]];
   if (seen >= job.claimed && seen < job.stored)
     steps.push(['first progress', seen]);
-  steps.push(['stored', job.stored]);
+  steps.push([job.state === 'cancelled' ? 'cancelled' : 'stored', job.stored]);
   const share = (from, to) => (100 * (to - from) / (job.stored - job.queued)).toFixed(1);
   const text = steps.map(([name, at]) => `<li><b>${name}</b> ${seconds(at - job.queued)}</li>`).join('');
   const attempts = job.attempt === 1 ? '1 attempt' : `${job.attempt} attempts`;
@@ -119,7 +119,19 @@ function timeline(job, seen) {
     <ol class="times">${text}<li>${attempts}</li></ol>`;
 }
 
-function section({ job, files, before, after }, seen) {
+/** A job without a picture, since it was cancelled. */
+function cancelledSection(job, seen) {
+  return `
+  <section>
+    <h2>${escape(job.request.prompt)}</h2>
+    <p>job ${job.id} through <code>${escape(job.server)}</code>, ${escape(job.state)} while it ran by
+      <code>SELECT genjob.cancel(${job.id});</code> ${escape(job.error)}</p>
+    ${timeline(job, seen[job.id])}
+    <pre>${escape(statement(job))}</pre>
+  </section>`;
+}
+
+function section({ job, files, before, after }, { [job.id]: began, killed }) {
   const what = escape(subject(job));
   const origin = job.input ? 'photograph from <code>inputs</code>' : 'drawn from the prompt by the model server';
   const kilobytes = Math.round(job.bytes / 1000);
@@ -135,14 +147,15 @@ function section({ job, files, before, after }, seen) {
   return `
   <section>
     <h2>${escape(job.request.prompt)}</h2>
-    <p>job ${job.id} through <code>${escape(job.server)}</code>, ${escape(job.state)}</p>
+    <p>job ${job.id} through <code>${escape(job.server)}</code>, ${escape(job.state)}${job.id === killed
+  ? '. Its dispatcher was killed while it ran; the next one took it up, and the server was asked for it once' : ''}</p>
     <div class="pair">${figure('before', files.before, before,
     `Before: ${what}, ${job.input ? 'a photograph' : 'a small drawing'} whose pixels are seen as squares`,
     `before: ${before.width} × ${before.height}, ${origin}`)}
       ${figure('after', files.after, after, `After: ${what}, twice as wide and high, with smooth edges`,
     `after: ${after.width} × ${after.height}, ${kilobytes} kB, sha256 ${job.sha256.slice(0, 16)}…`)}
     </div>
-    ${timeline(job, seen)}
+    ${timeline(job, began)}
     <pre>${escape(statement(job))}</pre>
   </section>`;
 }
@@ -168,7 +181,7 @@ const STYLE = `
   @media (max-width: 600px) { .pair { grid-template-columns: minmax(0, 1fr) } body { margin: 1rem auto } }
 `;
 
-function page(pairs, seen) {
+function page(pairs, cancelled, seen) {
   const sections = [...pairs].sort((one, other) => Boolean(other.job.input) - Boolean(one.job.input));
   return `<!DOCTYPE html>
 <html lang="en">
@@ -180,7 +193,8 @@ function page(pairs, seen) {
 <p>Each pair is a row of <code>gen_jobs</code>. Before: what the network was given, its pixels simply made larger. After: what
 came back into <code>gen_outputs</code>, made twice as wide and high by a super-resolution network (ESRGAN). Below each is a detail.
 The bar is the job's time from its INSERT: grey while it waited for its turn, blue while it ran. The SQL makes such a job.</p>
-${sections.map((pair) => section(pair, seen[pair.job.id])).join('\n')}
+${sections.map((pair) => section(pair, seen)).join('\n')}
+${cancelled.map((job) => cancelledSection(job, seen)).join('\n')}
 </html>
 `;
 }
@@ -200,9 +214,14 @@ try {
   const jobs = await psql.rows(JOBS);
   emptyFolder(folder);
   const pairs = [];
+  const cancelled = [];
   let unfit = 0;
   for (const job of jobs)
     try {
+      if (job.id === seen.cancelled && job.state === 'cancelled') {
+        cancelled.push(job);
+        continue;
+      }
       pairs.push(writePictures(folder, job));
     } catch (error) {
       if (!(error instanceof Unfit || error.badInput))
@@ -210,7 +229,7 @@ try {
       console.error(`job ${job.id}: ${error.message}`);
       unfit++;
     }
-  writeFileSync(join(folder, 'index.html'), page(pairs, seen));
+  writeFileSync(join(folder, 'index.html'), page(pairs, cancelled, seen));
   console.log(`${pairs.length} pictures, each twice as wide and high as its source: ${folder}`);
   console.log(`before and after: ${pathToFileURL(join(folder, 'index.html'))}`);
   process.exitCode = unfit || !jobs.length ? 1 : 0;

@@ -3,11 +3,13 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
 export class Psql {
-  #process = spawn('psql', ['-XAtq', '-v', 'ON_ERROR_STOP=1'], { stdio: ['pipe', 'pipe', 'inherit'] });
+  #process;
   #waiting = [];
   #ended = null;
 
-  constructor() {
+  /** quiet: what psql complains of is not shown. */
+  constructor({ quiet = false } = {}) {
+    this.#process = spawn('psql', ['-XAtq', '-v', 'ON_ERROR_STOP=1'], { stdio: ['pipe', 'pipe', quiet ? 'ignore' : 'inherit'] });
     createInterface({ input: this.#process.stdout }).on('line', (line) => this.#waiting.shift().resolve(JSON.parse(line)));
     this.#process.stdin.on('error', () => {});
     this.#process.on('error', (error) => this.#end(`psql does not run: ${error.message}`));
@@ -16,11 +18,20 @@ export class Psql {
 
   /** The rows of a query without semicolon, as objects. */
   rows(query) {
+    return this.#ask(`SELECT coalesce(jsonb_agg(to_jsonb(t)), '[]') FROM (${query}) t`);
+  }
+
+  /** The rows that a statement with RETURNING gives. */
+  change(statement) {
+    return this.#ask(`WITH t AS (${statement}) SELECT coalesce(jsonb_agg(to_jsonb(t)), '[]') FROM t`);
+  }
+
+  #ask(statement) {
     return new Promise((resolve, reject) => {
       if (this.#ended)
         throw this.#ended;
       this.#waiting.push({ resolve, reject });
-      this.#process.stdin.write(`SELECT coalesce(jsonb_agg(to_jsonb(t)), '[]') FROM (${query}) t;\n`);
+      this.#process.stdin.write(`${statement};\n`);
     });
   }
 

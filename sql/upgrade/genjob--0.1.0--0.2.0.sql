@@ -274,7 +274,7 @@ CREATE VIEW genjob.backends AS
 	LEFT JOIN genjob.read_backends() b ON b.server = s.oid AND b.ordinal = u.ordinal;
 COMMENT ON VIEW genjob.backends IS 'the addresses of each GenAI server, and which of them can be reached';
 COMMENT ON COLUMN genjob.backends.url IS 'as in gen_jobs.backend';
-COMMENT ON COLUMN genjob.backends.state IS 'ok, held (it asked to wait), broken (it cannot be reached: one call tries it at until) or probing (that call is under way)';
+COMMENT ON COLUMN genjob.backends.state IS 'ok, held (it asked to wait, or is busy), broken (it cannot be reached, or fails: one call tries it at until) or probing (that call is under way)';
 COMMENT ON COLUMN genjob.backends.max_in_flight IS 'calls at a time; where the server''s max_in_flight is auto, as found so far';
 COMMENT ON COLUMN genjob.backends.failures IS 'calls in a row that did not reach it';
 COMMENT ON COLUMN genjob.backends.error IS 'what the last of them met, for members of pg_read_all_stats and the owner of the server';

@@ -37,6 +37,18 @@ bytes_create(MemoryContext owner, size_t limit)
 }
 
 /*
+ * A full buffer, in the current memory context, of palloc'd data that is its own from now on; NULL: an empty one.
+ */
+Bytes *
+bytes_of_palloced(char *data, size_t len)
+{
+	Bytes *bytes = palloc0(sizeof(Bytes));
+
+	*bytes = (Bytes){.data = data, .len = len, .capacity = len, .limit = len, .is_palloced = true};
+	return bytes;
+}
+
+/*
  * The capacity that the buffer needs for so many bytes more, which do not pass the limit.
  */
 size_t
@@ -90,8 +102,13 @@ bytes_append(Bytes *bytes, const void *data, size_t len)
 void
 bytes_clear(Bytes *bytes)
 {
-	free(bytes->data);
-	memory_resize(MEMORY_ANSWERS, bytes->account, bytes->capacity, 0);
+	if (!bytes->is_palloced)
+	{
+		free(bytes->data);
+		memory_resize(MEMORY_ANSWERS, bytes->account, bytes->capacity, 0);
+	}
+	else if (bytes->data != NULL)
+		pfree(bytes->data);
 	bytes->data = NULL;
 	bytes->len = bytes->capacity = 0;
 }

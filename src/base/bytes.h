@@ -16,9 +16,11 @@ typedef struct Bytes
 	size_t capacity;
 	size_t limit;                  /* len never exceeds it */
 	struct MemoryAccount *account; /* that the memory is counted for, too; or NULL */
+	bool is_palloced;              /* data is; it cannot grow, and is not counted */
 } Bytes;
 
 extern Bytes *bytes_create(MemoryContext owner, size_t limit);
+extern Bytes *bytes_of_palloced(char *data, size_t len);
 extern size_t bytes_capacity_for(const Bytes *bytes, size_t len);
 extern bool bytes_reserve(Bytes *bytes, size_t capacity);
 extern bool bytes_append(Bytes *bytes, const void *data, size_t len);

@@ -61,6 +61,24 @@ clock_init(void)
 }
 
 /*
+ * When the clock was started; for clock_join().
+ */
+TimestampTz
+clock_started_at(void)
+{
+	return started_at;
+}
+
+/*
+ * Has the calendar of this process go as that of another one, whose clock was started then.
+ */
+void
+clock_join(TimestampTz other_started_at)
+{
+	started_at = other_started_at;
+}
+
+/*
  * The calendar's time.
  */
 TimestampTz

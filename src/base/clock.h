@@ -16,6 +16,8 @@ typedef int64 MonoTime;
 #define MONO_EARLIEST PG_INT64_MIN
 
 extern void clock_init(void);
+extern TimestampTz clock_started_at(void);
+extern void clock_join(TimestampTz other_started_at);
 
 /* The calendar's */
 extern TimestampTz clock_now(void);

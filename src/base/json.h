@@ -18,6 +18,8 @@ extern cJSON *json_parse_piece(char *text, size_t len, bool *has_half, const cha
 extern cJSON *json_parse_trusted(const char *text);
 
 /* jsontree.c: trees, and back to text */
+extern bool json_is_empty(const cJSON *node);
+extern bool json_is_blank(const cJSON *node);
 extern bool json_is_number(const cJSON *node);
 extern double json_double(const cJSON *node);
 extern cJSON *json_create(int type);

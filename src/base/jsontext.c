@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
+#include "port/pg_bitutils.h"
 
 #include "base/jsontext.h"
 
@@ -34,22 +35,28 @@ has_less(uint64 word, unsigned char byte)
 const char *
 jsontext_find_special(const char *text, const char *end)
 {
-	uint64 word;
-
-	for (;;)
+	while (end - text >= (ptrdiff_t) sizeof(uint64))
 	{
-		while (end - text >= (ptrdiff_t) sizeof(word))
+		uint64 word;
+		uint64 found;
+
+		memcpy(&word, text, sizeof(word));
+		found = has_less(word, ' ') | has_less(word ^ EACH_BYTE('"'), 1) |
+				has_less(word ^ EACH_BYTE('\\'), 1);
+		if (found != 0)
 		{
-			memcpy(&word, text, sizeof(word));
-			if (has_less(word, ' ') || has_less(word ^ EACH_BYTE('"'), 1) ||
-				has_less(word ^ EACH_BYTE('\\'), 1))
-				break;
-			text += sizeof(word);
+#ifdef WORDS_BIGENDIAN
+			break;
+#else
+			/* a borrow marks nothing below the first that is one */
+			return text + pg_rightmost_one_pos64(found) / BITS_PER_BYTE;
+#endif
 		}
-		if (text >= end || (unsigned char) *text < ' ' || *text == '"' || *text == '\\')
-			return text;
-		text++;
+		text += sizeof(word);
 	}
+	while (text < end && (unsigned char) *text >= ' ' && *text != '"' && *text != '\\')
+		text++;
+	return text;
 }
 
 /*

@@ -37,6 +37,47 @@ json_double(const cJSON *node)
 }
 
 /*
+ * Whether there is nothing in a tree: null, empty texts, and what has nothing else in it.  blank: nor anything but zero and
+ * false.
+ */
+static bool
+has_nothing(const cJSON *node, bool blank)
+{
+	const cJSON *child;
+
+	check_stack_depth();
+	if (cJSON_IsString(node))
+		return *node->valuestring == '\0';
+	if (json_is_number(node))
+		return blank && json_double(node) == 0;
+	if (cJSON_IsFalse(node))
+		return blank;
+	if (!cJSON_IsObject(node) && !cJSON_IsArray(node))
+		return cJSON_IsNull(node);
+	for (child = node->child; child != NULL; child = child->next)
+	{
+		if (!has_nothing(child, blank))
+			return false;
+	}
+	return true;
+}
+
+bool
+json_is_empty(const cJSON *node)
+{
+	return has_nothing(node, false);
+}
+
+/*
+ * Whether a tree says no more than that there is nothing to say, such as {"code": 0, "message": ""}.
+ */
+bool
+json_is_blank(const cJSON *node)
+{
+	return has_nothing(node, true);
+}
+
+/*
  * A node of cJSON's type, without a key, a value or children.
  */
 cJSON *

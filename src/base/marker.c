@@ -12,6 +12,8 @@
  * An orderly end, an immediate stop, and the crash of another process leave no note: SIGQUIT takes it away.
  *
  * A base backup copies the file, but not its inode: a copy is begun anew.
+ *
+ * A dispatcher's writers handle bytes for it.  Each has a part of the file of its own.
  */
 #include "postgres.h"
 
@@ -26,13 +28,22 @@
 #include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
+#include "storage/procarray.h"
 
 #include "base/datafile.h"
 #include "base/marker.h"
 
 #define MARKER_MAGIC UINT64CONST(0x67656e6a6f624d4b) /* "genjobMK" */
-#define MARKER_VERSION 1
+#define MARKER_VERSION 2
 #define MAX_SUSPECTS 1024 /* the last ones */
+
+/* What a process handles now. */
+typedef struct Present
+{
+	int32 pid;
+	int32 n;
+	Suspect jobs[MARKER_MAX];
+} Present;
 
 typedef struct MarkerFile
 {
@@ -42,9 +53,7 @@ typedef struct MarkerFile
 	uint64 system_identifier;
 	uint64 inode;
 
-	/* What is handled now */
-	int32 n_present;
-	Suspect present[MARKER_MAX];
+	Present present[1 + MARKER_WRITERS]; /* the dispatcher's is the first */
 
 	/* What was handled when a dispatcher came to its end, and has not been handled well since */
 	int32 n_suspects;
@@ -52,6 +61,7 @@ typedef struct MarkerFile
 } MarkerFile;
 
 static MarkerFile *marker = NULL; /* NULL: there is no room on the disk for it */
+static Present *mine = NULL;      /* this process's, in it */
 
 /* ---------- what is handled ---------- */
 
@@ -71,11 +81,11 @@ marker_begin(int64 job, int attempt)
 void
 marker_begin_add(int64 job, int attempt)
 {
-	if (marker == NULL || marker->n_present == MARKER_MAX)
+	if (mine == NULL || mine->n == MARKER_MAX)
 		return;
-	marker->present[marker->n_present] = (Suspect){job, attempt, 0};
+	mine->jobs[mine->n] = (Suspect){job, attempt, 0};
 	pg_compiler_barrier();
-	marker->n_present++;
+	mine->n++;
 	pg_compiler_barrier();
 }
 
@@ -85,8 +95,8 @@ marker_begin_add(int64 job, int attempt)
 void
 marker_end(void)
 {
-	if (marker != NULL)
-		marker->n_present = 0;
+	if (mine != NULL)
+		mine->n = 0;
 	pg_compiler_barrier();
 }
 
@@ -179,8 +189,7 @@ belongs_here(const struct stat *status)
 {
 	return marker->magic == MARKER_MAGIC && marker->version == MARKER_VERSION &&
 		   marker->database == MyDatabaseId && marker->system_identifier == GetSystemIdentifier() &&
-		   marker->inode == (uint64) status->st_ino && marker->n_present >= 0 &&
-		   marker->n_present <= MARKER_MAX && marker->n_suspects >= 0 &&
+		   marker->inode == (uint64) status->st_ino && marker->n_suspects >= 0 &&
 		   marker->n_suspects <= MAX_SUSPECTS;
 }
 
@@ -237,30 +246,97 @@ quit(SIGNAL_ARGS)
 	SignalHandlerForCrashExit(postgres_signal_arg);
 }
 
+static bool
+open_file(struct stat *status)
+{
+	char path[MAXPGPATH];
+
+	datafile_path(path, MyDatabaseId, ".marker");
+	if (datafile_make_folder() && map_file(path, status))
+		return true;
+	ereport(LOG,
+			(errcode_for_file_access(),
+			 errmsg("genjob could not open or extend the file \"%s\": %m", path),
+			 errdetail("Jobs whose answers crash PostgreSQL cannot be told from others now.")));
+	return false;
+}
+
+static bool
+is_alive(const Present *present)
+{
+	return present->pid != 0 && BackendPidGetProc(present->pid) != NULL;
+}
+
 /*
- * Takes over what the last dispatcher of this database has left, and begins to note.
+ * Counts a crash for what a process was handling that is no more.
+ */
+static void
+count_present(Present *present)
+{
+	int i;
+
+	for (i = 0; i < Min(present->n, MARKER_MAX); i++)
+		count_crash(&present->jobs[i]);
+	present->n = 0;
+}
+
+static void
+begin_noting(Present *present)
+{
+	mine = present;
+	mine->n = 0;
+	mine->pid = MyProcPid;
+	pqsignal(SIGQUIT, quit);
+}
+
+/*
+ * Takes over what the last dispatcher of this database has left, and begins to note.  Writers of that one may be about
+ * to leave.
  */
 void
 marker_init(void)
 {
-	char path[MAXPGPATH];
 	struct stat status;
 	int i;
 
-	datafile_path(path, MyDatabaseId, ".marker");
-	if (!datafile_make_folder() || !map_file(path, &status))
-	{
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("genjob could not open or extend the file \"%s\": %m", path),
-				 errdetail("Jobs whose answers crash PostgreSQL cannot be told from others now.")));
+	if (!open_file(&status))
 		return;
-	}
 	if (!belongs_here(&status))
 		begin_anew(&status);
-	for (i = 0; i < marker->n_present; i++)
-		count_crash(&marker->present[i]);
-	marker_end();
+	for (i = 0; i <= MARKER_WRITERS; i++)
+	{
+		if (i == 0 || !is_alive(&marker->present[i]))
+			count_present(&marker->present[i]);
+	}
+	begin_noting(&marker->present[0]);
 	before_shmem_exit(exit_callback, (Datum) 0);
-	pqsignal(SIGQUIT, quit);
+}
+
+/*
+ * Whether no process has this writer's part.
+ */
+bool
+marker_is_free(int writer)
+{
+	return marker == NULL || !is_alive(&marker->present[1 + writer]);
+}
+
+static void
+join_exit_callback(int code, Datum arg)
+{
+	marker_end();
+}
+
+/*
+ * Has this process note what it handles for its dispatcher, which handles it itself if this process ends by an error.
+ */
+void
+marker_join(int writer)
+{
+	struct stat status;
+
+	if (!open_file(&status) || !belongs_here(&status))
+		return;
+	begin_noting(&marker->present[1 + writer]);
+	before_shmem_exit(join_exit_callback, (Datum) 0);
 }

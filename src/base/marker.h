@@ -6,6 +6,7 @@
 #define GENJOB_MARKER_H
 
 #define MARKER_MAX 200   /* jobs that are handled together */
+#define MARKER_WRITERS 8 /* processes of a database besides its dispatcher */
 #define MARKER_CRASHES 2 /* after which a job is put aside */
 
 /* A job during whose handling the dispatcher came to its end. */
@@ -17,6 +18,8 @@ typedef struct Suspect
 } Suspect;
 
 extern void marker_init(void);
+extern bool marker_is_free(int writer);
+extern void marker_join(int writer);
 extern void marker_begin(int64 job, int attempt);
 extern void marker_begin_add(int64 job, int attempt);
 extern void marker_end(void);

@@ -18,6 +18,7 @@ int genjob_max_in_flight = 1000;
 int genjob_max_memory;
 int genjob_rescan_interval = 600;
 int genjob_shutdown_grace = 10;
+int genjob_max_writers = 2;
 double genjob_debug_clock_speed = 1.0;
 
 #define MIN_MEMORY_MB 64
@@ -52,6 +53,12 @@ settings_define(void)
 							"Jobs wait in the table for room, and answers at their servers. The default is a quarter of what the machine or its cgroup has, 1 GB at most.",
 							&genjob_max_memory, default_max_memory(), MIN_MEMORY_MB,
 							MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("genjob.max_writers",
+							"Sets how many processes of one database may read and write large answers.",
+							"They are started when there are such, and leave when there were none for 30 seconds. With 0, or where no background worker is free, the dispatcher does it itself, and other answers wait meanwhile.",
+							&genjob_max_writers, 2, 0, SETTINGS_MAX_WRITERS, PGC_SIGHUP, 0, NULL,
+							NULL, NULL);
 
 	DefineCustomIntVariable("genjob.rescan_interval",
 							"Sets how often the queue is searched for jobs that no commit told of.",

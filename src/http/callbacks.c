@@ -22,6 +22,27 @@
 #define MAX_HEADER_LINES 4000
 #define MAX_FOLDED_LINES 100 /* libcurl copies all that came before with each */
 
+/*
+ * Whether a header says that the answer is a stream of events.
+ */
+static bool
+announces_stream(const char *line, size_t len)
+{
+	static const char name[] = "content-type:";
+	char type[64];
+	size_t i;
+
+	if (len < strlen(name) || pg_strncasecmp(line, name, strlen(name)) != 0)
+		return false;
+	line += strlen(name);
+	len = Min(len - strlen(name), sizeof(type) - 1);
+	for (i = 0; i < len; i++)
+		type[i] = (char) pg_tolower((unsigned char) line[i]);
+	type[len] = '\0';
+	return strstr(type, "event-stream") != NULL || strstr(type, "ndjson") != NULL ||
+		   strstr(type, "jsonl") != NULL;
+}
+
 static size_t
 header_callback(char *line, size_t size, size_t count, void *arg)
 {
@@ -38,6 +59,8 @@ header_callback(char *line, size_t size, size_t count, void *arg)
 	/* a new status line: what came before was an interim answer */
 	if (count > 5 && memcmp(line, "HTTP/", 5) == 0)
 		transfer->reply->headers->len = 0;
+	if (announces_stream(line, size * count))
+		curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 1L);
 	return bytes_append(transfer->reply->headers, line, size * count) ? size * count : 0;
 }
 
@@ -144,17 +167,29 @@ read_callback(char *buffer, size_t size, size_t count, void *arg)
 }
 
 /*
- * When a kept-alive connection turns out to be dead, libcurl sends the request once more by itself
- * and rewinds the body here.  If any of it had left, nobody knows whether the server has it, and a call
- * costs money: refuse, and let the job's own rules for such an end decide.  A rewind of what was not
- * read yet is asked for by newer versions (8.7 on) when a handle is used again.
+ * When a kept connection turns out to be dead, libcurl sends the request once more by itself and rewinds
+ * the body here; in some versions before it closes the connection, in others behind that.  If any of it
+ * had left, nobody knows whether the server has it, and a call costs money: refuse, unless the server is
+ * known to have taken nothing, and let the job's own rules for such an end decide.  A rewind of what was
+ * not read yet is asked for by newer versions (8.7 on) when a handle is used again.
  */
 static int
 seek_callback(void *arg, curl_off_t offset, int origin)
 {
 	HttpTransfer *transfer = arg;
 
-	return transfer->body_sent == 0 && offset == 0 ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
+	if (offset != 0 || origin != SEEK_SET)
+		return CURL_SEEKFUNC_FAIL;
+	if (transfer->body_sent == 0)
+		return CURL_SEEKFUNC_OK;
+	if (transfer->kept_fd >= 0 && !transfer->is_untaken)
+		transfer->is_untaken = watch_is_untaken(transfer->kept_fd, &transfer->is_untaken);
+	transfer->refused_resending = !transfer->is_untaken;
+	if (transfer->refused_resending)
+		return CURL_SEEKFUNC_FAIL;
+	pg_atomic_fetch_sub_u64(&transfer->meter->sent, transfer->body_sent);
+	transfer->body_sent = 0;
+	return CURL_SEEKFUNC_OK;
 }
 
 /*
@@ -165,11 +200,26 @@ refuses_to_resend(HttpTransfer *transfer)
 {
 	long request_size = 0;
 
-	if (!transfer->has_small_body)
+	if (!transfer->has_small_body || transfer->is_untaken)
 		return false;
 	curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
 	transfer->refused_resending = request_size > 0;
 	return transfer->refused_resending;
+}
+
+/*
+ * Whether the connection that libcurl has chosen can be used: it is a new one, or a kept one that has not ended since.
+ */
+static bool
+is_alive(HttpTransfer *transfer, const char *ip, int port, const char *local_ip, int local_port)
+{
+	int fd = watch_find_resting(ip, port, local_ip, local_port);
+
+	watch_give_back(transfer->kept_fd, &transfer->is_untaken);
+	transfer->kept_fd = fd;
+	transfer->is_untaken = false;
+	transfer->found_dead = fd >= 0 && !watch_take(fd, &transfer->is_untaken);
+	return !transfer->found_dead;
 }
 
 /*
@@ -236,7 +286,8 @@ prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
 	transfer->reply->peer_is_private = private;
 	transfer->reply->peer_is_public = !private;
 	transfer->refused_address = private && transfer->request->public_only;
-	if (transfer->refused_address || refuses_to_resend(transfer))
+	if (transfer->refused_address || refuses_to_resend(transfer) ||
+		!is_alive(transfer, ip, port, local_ip, local_port))
 		return CURL_PREREQFUNC_ABORT;
 	if (transfer->has_small_body)
 		pg_atomic_write_u64(&transfer->meter->sent, transfer->request->body_len);

@@ -81,7 +81,7 @@ socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 		if (transfer != NULL && (transfer->is_paused || transfer->is_heavy))
 			watch_pause(fd);
 		else
-			watch_rest(fd);
+			watch_rest(fd, transfer ? transfer->origin : 0);
 		return 0;
 	}
 	if (what & CURL_POLL_IN)
@@ -180,6 +180,7 @@ detach(HttpTransfer *transfer, bool is_well)
 		return;
 	n_transfers--;
 	curl_multi_remove_handle(http_multi, transfer->easy);
+	watch_give_back(transfer->kept_fd, &transfer->is_untaken);
 	handle_release(transfer->easy, !is_well || transfer->was_paused || transfer->n_sendings != 1 ||
 									   transfer->request->ca_file != NULL);
 	if (pg_atomic_read_u64(&transfer->meter->received) < transfer->expected / 2)
@@ -218,12 +219,37 @@ complete(HttpTransfer *transfer)
 }
 
 /*
+ * Sends a request again, of which nothing was taken: once, and on a new connection.  For the job that is no other call.
+ */
+static void
+send_again(HttpTransfer *transfer)
+{
+	curl_multi_remove_handle(http_multi, transfer->easy);
+	watch_give_back(transfer->kept_fd, &transfer->is_untaken);
+	dlist_delete(&transfer->active_node);
+	transfer->is_active = false;
+	transfer->is_sent_again = true;
+	transfer->found_dead = transfer->is_untaken = transfer->refused_resending = false;
+	transfer->kept_fd = transfer->fd = -1;
+	transfer->body_sent = 0;
+	transfer->error_text[0] = '\0';
+	pg_atomic_write_u64(&transfer->meter->sent, 0);
+	curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT, 1L);
+	enlist(&starting, transfer);
+}
+
+/*
  * Notes how a transfer has ended, which libcurl then forgets.
  */
 void
 http_finish(HttpTransfer *transfer, CURLcode code)
 {
 	outcome_note(transfer, code);
+	if (code != CURLE_OPERATION_TIMEDOUT && outcome_is_unsent(transfer) && !transfer->is_sent_again)
+	{
+		send_again(transfer);
+		return;
+	}
 	detach(transfer, transfer->reply->error == HTTP_OK);
 	if (transfer->is_spilled)
 		enlist(&parked, transfer);
@@ -472,6 +498,8 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	reply->body = bytes_create(owner, request->max_response + 1);
 	transfer->request = request;
 	transfer->fd = -1;
+	transfer->kept_fd = -1;
+	transfer->origin = idle_origin_of(request->url);
 	transfer->meter = meter;
 	transfer->reply = reply;
 	transfer->tag = tag;
@@ -493,7 +521,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 		strlcpy(transfer->error_text, "a header has a line break in it, or its name is none",
 				CURL_ERROR_SIZE);
 	}
-	idle_choose(transfer->easy, n_transfers);
+	idle_choose(transfer, n_transfers);
 	n_transfers++;
 	idle_note_peak(n_transfers);
 	deadlines_begin(transfer);

@@ -1,10 +1,16 @@
 /*
  * idle.c
  *		Connections between two calls: how many are kept, and whether a call looks for one.
+ *
+ * Some servers say nothing of closing, and close after each answer (llama-server after each stream).  A request that is
+ * sent just then is lost, and often nobody can tell whether the server has read it.  So a connection that has brought a
+ * stream is not kept (callbacks.c), nor is any of a server that was seen to close within SILENT_CLOSE_MS.
  */
 #include "postgres.h"
 
 #include <malloc.h>
+
+#include "common/hashfn.h"
 
 #include "http/transfer.h"
 #include "http/watch.h"
@@ -12,6 +18,18 @@
 #define MIN_IDLE_CONNECTIONS 64 /* that are kept for further calls, whatever was needed of late */
 #define MAX_IDLE_CONNECTIONS 1000
 #define SETTLE_MS 5000 /* in which half of the peak of calls is forgotten */
+
+#define MAX_CLOSERS 256  /* origins that are remembered; a power of two */
+#define CLOSER_MS 600000 /* for so long; then one connection is kept again */
+
+/* An origin that closes after an answer without saying so. */
+typedef struct Closer
+{
+	uint32 origin;
+	MonoTime until; /* of clock_uptime(); 0: free */
+} Closer;
+
+static Closer closers[MAX_CLOSERS];
 
 static int peak_transfers = 0;  /* of late */
 static MonoTime settle_due = 0; /* when that is halved; 0: there are only few */
@@ -68,12 +86,47 @@ idle_next_settle(void)
 }
 
 /*
- * Whether there can be no idle connection for another transfer, nor room for one after it.  Then libcurl is
- * spared the search through all of them, whose time grows with the square of the calls in flight.
+ * A number for what two URLs have in common that may use the same connection: scheme, host and port.
+ */
+uint32
+idle_origin_of(const char *url)
+{
+	const char *host = strstr(url, "://");
+	size_t len = host ? host + 3 - url : 0;
+
+	len += strcspn(url + len, "/?#");
+	return hash_bytes((const unsigned char *) url, (int) len);
+}
+
+/*
+ * A connection to origin was closed by the server soon after an answer that did not say so.
  */
 void
-idle_choose(CURL *easy, int n_transfers)
+idle_note_closing(uint32 origin)
 {
-	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, (long) (watch_count_opened() <= n_transfers));
-	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, (long) (n_transfers >= MAX_IDLE_CONNECTIONS));
+	closers[origin % MAX_CLOSERS] = (Closer){origin, clock_uptime() + CLOSER_MS * INT64CONST(1000)};
+}
+
+static bool
+closes_silently(uint32 origin)
+{
+	const Closer *closer = &closers[origin % MAX_CLOSERS];
+
+	return closer->origin == origin && closer->until > clock_uptime();
+}
+
+/*
+ * Chooses for a transfer that begins whether it looks for an idle connection, and whether its own is kept.  Where there
+ * can be none, or no room for one after it, libcurl is spared the search through all of them, whose time grows with the
+ * square of the calls in flight.
+ */
+void
+idle_choose(const HttpTransfer *transfer, int n_transfers)
+{
+	bool closes = closes_silently(transfer->origin);
+
+	curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT,
+					 (long) (closes || watch_count_opened() <= n_transfers));
+	curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE,
+					 (long) (closes || n_transfers >= MAX_IDLE_CONNECTIONS));
 }

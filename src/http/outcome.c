@@ -8,6 +8,12 @@
 
 #define LONGEST_LINE (1024 * 1024) /* of headers; libcurl takes less */
 
+/* Of a connection that was kept from an earlier call */
+#define CLOSED_BEFORE "the server had closed it since the call before, and took nothing of this one"
+#define CLOSED_MEANWHILE \
+	"the server closed it, kept open since the call before, while this one was being sent; " \
+	"it may or may not have read it"
+
 /*
  * libcurl says that it has no memory also where a line of an answer's headers is longer than it takes.
  */
@@ -25,7 +31,7 @@ classify(const HttpTransfer *transfer, CURLcode code)
 {
 	if (transfer->refused_address)
 		return HTTP_FORBIDDEN;
-	if (transfer->refused_resending)
+	if (transfer->refused_resending || transfer->found_dead)
 		return HTTP_CUT;
 	if (transfer->is_flooded)
 		return HTTP_GARBLED;
@@ -75,10 +81,27 @@ describe(HttpTransfer *transfer, CURLcode code)
 		text[0] = '\0';
 	else if (transfer->is_flooded)
 		strlcpy(text, "more than a megabyte came in which there is no answer", CURL_ERROR_SIZE);
+	else if (transfer->refused_resending)
+		strlcpy(text, CLOSED_MEANWHILE, CURL_ERROR_SIZE);
+	else if (transfer->found_dead || transfer->is_untaken)
+		strlcpy(text, CLOSED_BEFORE, CURL_ERROR_SIZE);
+	else if (transfer->kept_fd >= 0 && transfer->header_lines == 0 &&
+			 transfer->reply->error == HTTP_CUT)
+		strlcpy(text, CLOSED_MEANWHILE, CURL_ERROR_SIZE);
 	else if (code == CURLE_OUT_OF_MEMORY && transfer->reply->error == HTTP_GARBLED)
 		strlcpy(text, "a line of its headers is too long", CURL_ERROR_SIZE);
 	else if (text[0] == '\0')
 		strlcpy(text, curl_easy_strerror(code), CURL_ERROR_SIZE);
+}
+
+/*
+ * Whether the request of a transfer that has ended was certainly not taken, because its kept connection was dead.
+ */
+bool
+outcome_is_unsent(const HttpTransfer *transfer)
+{
+	return transfer->reply->error != HTTP_OK && transfer->header_lines == 0 &&
+		   (transfer->found_dead || transfer->is_untaken);
 }
 
 /*
@@ -97,7 +120,7 @@ outcome_note(HttpTransfer *transfer, CURLcode code)
 		curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
 		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
 	}
-	reply->sent = request_size > 0;
+	reply->sent = request_size > 0 && !transfer->is_untaken;
 	reply->status = (int) status;
 	reply->error = classify(transfer, code);
 	reply->error_text = transfer->error_text;

@@ -32,6 +32,11 @@ struct HttpTransfer
 	bool out_of_memory;
 	bool refused_address; /* by request->public_only */
 	bool refused_resending;
+	bool found_dead;     /* the kept connection that libcurl chose had ended: nothing was sent */
+	bool is_untaken;     /* the server had closed it before it took a byte of the request */
+	bool is_sent_again;  /* on a new connection, after one of these two */
+	uint32 origin;       /* of its URL, for idle.c */
+	int kept_fd;         /* of the kept connection that it uses; -1: it has a new one */
 	bool has_small_body; /* which libcurl sends together with the headers */
 
 	/* Its time; all of clock_wire() */
@@ -97,10 +102,13 @@ extern void idle_limit(CURLM *multi, int n_transfers);
 extern void idle_note_peak(int n_transfers);
 extern void idle_settle(int n_transfers);
 extern MonoTime idle_next_settle(void);
-extern void idle_choose(CURL *easy, int n_transfers);
+extern uint32 idle_origin_of(const char *url);
+extern void idle_choose(const HttpTransfer *transfer, int n_transfers);
+extern void idle_note_closing(uint32 origin);
 
 /* outcome.c */
 extern void outcome_note(HttpTransfer *transfer, CURLcode code);
+extern bool outcome_is_unsent(const HttpTransfer *transfer);
 
 /* pauses.c */
 extern void pauses_begin(HttpTransfer *transfer);

@@ -12,16 +12,24 @@
  */
 #include "postgres.h"
 
+#include <arpa/inet.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "http/transfer.h"
 #include "http/watch.h"
 
 #define MAX_UNWANTED_READS 2048 /* more than a socket may hold */
 #define FORGET_US 100000        /* in which half of what a socket took is forgotten */
+#define SILENT_CLOSE_MS 1000 /* a server that closes so soon after an answer does so after each */
+#define N_PORTS 65536
+
+/* The kernel's states of a connection, which linux/tcp.h has not, and netinet/tcp.h has with an older tcp_info */
+#define STATE_CLOSE 7
+#define STATE_CLOSE_WAIT 8
 
 typedef struct Watched
 {
@@ -29,6 +37,16 @@ typedef struct Watched
 	bool is_opened; /* announced by watch_opened() */
 	bool is_made;   /* it was connected when it rested first, so that its end is announced too */
 	bool is_resting;
+
+	/* A connection that was kept; its addresses as libcurl writes them, while local_port is not 0 */
+	int port;
+	int local_port;
+	char ip[INET6_ADDRSTRLEN];
+	char local_ip[INET6_ADDRSTRLEN];
+	MonoTime rested_at; /* of clock_uptime(), while is_resting */
+	uint32 origin;      /* of the call before, while is_resting */
+	bool *is_untaken;   /* of the call that uses it again; or NULL */
+	uint64 acked;       /* bytes that the server had acknowledged before that call */
 
 	/* The loop's time */
 	int64 used;         /* us, of late */
@@ -40,6 +58,7 @@ static int set = -1;
 static Watched *watched = NULL; /* by descriptor; malloc()ed */
 static int n_watched = 0;
 static int n_opened = 0;
+static int fd_by_port[N_PORTS]; /* of the connection that rested last with that local port */
 
 /*
  * Makes the set; once.
@@ -98,13 +117,16 @@ forget(int fd)
 }
 
 /*
- * A socket that was opened is closed, and with that out of the set.
+ * A socket that was opened is about to be closed, and with that out of the set.
  */
 void
 watch_closed(int fd)
 {
-	if (fd < n_watched)
-		forget(fd);
+	if (fd >= n_watched)
+		return;
+	if (watched[fd].is_untaken != NULL)
+		*watched[fd].is_untaken = watch_is_untaken(fd, watched[fd].is_untaken);
+	forget(fd);
 }
 
 static void
@@ -181,21 +203,135 @@ is_made(int fd)
 	return watched[fd].is_made;
 }
 
+static int
+read_address(const struct sockaddr_storage *address, char *ip)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *) address;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *) address;
+	bool is_v6 = address->ss_family == AF_INET6;
+
+	if (inet_ntop(address->ss_family, is_v6 ? (const void *) &v6->sin6_addr : &v4->sin_addr, ip,
+				  INET6_ADDRSTRLEN) == NULL)
+		return 0;
+	return ntohs(is_v6 ? v6->sin6_port : v4->sin_port);
+}
+
 /*
- * Nobody waits for the socket any more, until another call uses its connection.
+ * Notes by what libcurl will name the connection when it is used again.
+ */
+static void
+note_addresses(int fd)
+{
+	Watched *socket = &watched[fd];
+	struct sockaddr_storage local = {0};
+	struct sockaddr_storage peer = {0};
+	socklen_t local_len = sizeof(local);
+	socklen_t peer_len = sizeof(peer);
+
+	if (socket->local_port == 0 && getsockname(fd, (struct sockaddr *) &local, &local_len) == 0 &&
+		getpeername(fd, (struct sockaddr *) &peer, &peer_len) == 0)
+	{
+		socket->port = read_address(&peer, socket->ip);
+		socket->local_port = read_address(&local, socket->local_ip);
+	}
+	fd_by_port[socket->local_port] = fd;
+}
+
+/*
+ * Nobody waits for the socket any more, until another call uses its connection.  origin: of the call that ended.
  */
 void
-watch_rest(int fd)
+watch_rest(int fd, uint32 origin)
 {
 	if (fd >= n_watched || watched[fd].events == 0)
 		return;
 	if (is_made(fd))
 	{
 		watched[fd].is_resting = true;
+		watched[fd].rested_at = clock_uptime();
+		watched[fd].origin = origin;
+		note_addresses(fd);
 		return;
 	}
 	take_out(fd);
 	forget(fd);
+}
+
+/* ---------- connections that are used again ---------- */
+
+/*
+ * The socket that rests between these two addresses; -1: none.
+ */
+int
+watch_find_resting(const char *ip, int port, const char *local_ip, int local_port)
+{
+	int fd = local_port > 0 && local_port < N_PORTS ? fd_by_port[local_port] : 0;
+	const Watched *socket = &watched[fd];
+
+	if (fd >= n_watched || !socket->is_resting || socket->local_port != local_port ||
+		socket->port != port || strcmp(socket->ip, ip) != 0 ||
+		strcmp(socket->local_ip, local_ip) != 0)
+		return -1;
+	return fd;
+}
+
+static bool
+read_tcp_info(int fd, struct tcp_info *info)
+{
+	socklen_t len = sizeof(*info);
+
+	memset(info, 0, sizeof(*info));
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &len) == 0;
+}
+
+/*
+ * A call is about to use a socket that rests.  False if its connection has ended, or has something to read, which would
+ * be taken for the answer.  Else *is_untaken is set when the socket is closed before watch_give_back().
+ */
+bool
+watch_take(int fd, bool *is_untaken)
+{
+	struct tcp_info info;
+	char byte;
+
+	if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
+		(errno != EAGAIN && errno != EWOULDBLOCK) || !read_tcp_info(fd, &info))
+		return false;
+	watched[fd].is_untaken = is_untaken;
+	watched[fd].acked = info.tcpi_bytes_acked;
+	return true;
+}
+
+/*
+ * The call that used the socket has ended.
+ */
+void
+watch_give_back(int fd, const bool *is_untaken)
+{
+	if (fd >= 0 && fd < n_watched && watched[fd].is_untaken == is_untaken)
+		watched[fd].is_untaken = NULL;
+}
+
+/*
+ * Whether the server had closed a connection before it took a byte of the request for which watch_take() was called:
+ * its FIN is there and acknowledges none.  After that the kernel says CLOSE_WAIT; or, where the request has then met
+ * a socket that was closed, an RST came behind the FIN, which leaves EPIPE and not ECONNRESET.  An RST alone proves
+ * nothing: the server may have read the request.  is_untaken: the call's, as watch_take() got it.
+ */
+bool
+watch_is_untaken(int fd, const bool *is_untaken)
+{
+	struct tcp_info info;
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (watched[fd].is_untaken != is_untaken || !read_tcp_info(fd, &info) ||
+		info.tcpi_bytes_acked != watched[fd].acked)
+		return false;
+	if (info.tcpi_state == STATE_CLOSE_WAIT)
+		return true;
+	return info.tcpi_state == STATE_CLOSE &&
+		   getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == EPIPE;
 }
 
 /*
@@ -218,6 +354,8 @@ end_rest(int fd)
 	char unwanted[4096];
 	int reads;
 
+	if (clock_uptime() - watched[fd].rested_at < SILENT_CLOSE_MS * INT64CONST(1000))
+		idle_note_closing(watched[fd].origin);
 	take_out(fd);
 	for (reads = 0; reads < MAX_UNWANTED_READS; reads++)
 	{
@@ -256,11 +394,10 @@ watch_charge(int fd, int64 us)
 uint64
 watch_bytes_read(int fd, int *unread)
 {
-	struct tcp_info info = {0};
-	socklen_t len = sizeof(info);
+	struct tcp_info info;
 
 	*unread = 0;
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 || ioctl(fd, FIONREAD, unread) != 0)
+	if (!read_tcp_info(fd, &info) || ioctl(fd, FIONREAD, unread) != 0)
 		return 0;
 	return info.tcpi_bytes_received - Min(info.tcpi_bytes_received, (uint64) *unread);
 }

@@ -18,25 +18,26 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/guard.h"
 #include "life/job.h"
 #include "base/json.h"
 #include "base/marker.h"
+#include "base/status.h"
 #include "protocol/delay.h"
 #include "protocol/words.h"
-#include "base/retry.h"
 #include "schedule/schedule.h"
 #include "life/steps.h"
 
 #define MAX_CALLS 128  /* that cancel, of all servers, but for one of each */
 #define MAX_WINDOW 16  /* of a server, and no more than it may have jobs */
 #define FIRST_WINDOW 4 /* which grows with each answer, and is halved by each refusal */
-#define AGAIN_MS INT64CONST(1000)
-#define AGAIN_MAX_MS INT64CONST(60000)
 #define MAX_HOLD_MS INT64CONST(600000) /* what a server may ask to wait */
 #define FAILURES_BEFORE_NOTE 3         /* in a row: then the row says so meanwhile */
 #define GIVE_UP_US (60 * USECS_PER_MINUTE)
+
+static const Backoff call_again = {1000, 60000}; /* ms */
 
 static Lines cancels = {.waiting = DLIST_STATIC_INIT(cancels.waiting)};
 
@@ -168,10 +169,9 @@ static void
 back_off(Job *job, int64 least_ms)
 {
 	char *error;
-	int64 delay = Min(AGAIN_MS << Min(job->cancel_failures, 10), AGAIN_MAX_MS);
+	int64 delay =
+		backoff_halves(&call_again, job->cancel_failures++, pg_prng_double(&pg_global_prng_state));
 
-	job->cancel_failures++;
-	delay = (int64) (delay * (0.5 + pg_prng_double(&pg_global_prng_state) / 2));
 	MemoryContextSwitchTo(job->context);
 	calls_forget(job);
 	lines_end_call(&job->waiter);
@@ -358,9 +358,8 @@ must_repeat(const Job *job, const HttpReply *reply)
 		return false;
 	if (reply->error != HTTP_OK)
 		return reply->error != HTTP_FORBIDDEN && reply->error != HTTP_UNTRUSTED;
-	/* 409: it cannot be cancelled any more */
-	return (retry_is_worthwhile(reply->status) && reply->status != 409) || reply->status == 401 ||
-		   reply->status == 403;
+	return status_action(STATUS_OF_CANCEL, reply->status, job->options->retry_status) ==
+		   ACTION_AGAIN;
 }
 
 /*
@@ -389,8 +388,10 @@ note_outcome(Job *job, HttpReply *reply)
 
 	words_mask_reply(job->http, reply);
 	json_sanitize_text(reply->error_text, strlen(reply->error_text));
-	limits_note(&job->place, outcome, reply->error_text, clock_mono());
-	if (outcome == CALL_REFUSED)
+	limits_note(&job->place,
+				&(CallEnd){.outcome = outcome, .job = job->id, .error = reply->error_text},
+				clock_mono());
+	if (outcome == CALL_BUSY)
 		return obey_refusal(queue, reply);
 	if (outcome == CALL_ANSWERED && reply->error == HTTP_OK)
 		queue->cancel_window = Min(MAX_WINDOW, window_of(queue) + 1);

@@ -9,6 +9,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/guard.h"
@@ -19,8 +20,9 @@
 
 #define MAX_DOWNLOAD_FAILURES 5
 #define MAX_REDIRECTS 3
-#define MAX_DELAY_US (30 * USECS_PER_SEC)     /* between two tries */
 #define MAX_OUTAGE_US (10 * USECS_PER_MINUTE) /* of the server that has the file */
+
+static const Backoff try_again = {500, 30000}; /* ms, between two tries */
 
 static Output *
 next_download(const Job *job)
@@ -195,8 +197,7 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 	{
 		job_enter(job, JOB_WAITING);
 		job->step = STEP_DOWNLOAD;
-		job_wake_at(job, clock_mono() + Min((USECS_PER_SEC << Min(job->ask_failures - 1, 10)) / 2,
-											MAX_DELAY_US));
+		job_wake_at(job, clock_mono() + backoff_delay(&try_again, job->ask_failures - 1) * 1000);
 	}
 	else
 		give_up(job, output, verdict->error);

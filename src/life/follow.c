@@ -405,6 +405,23 @@ judge_answer(void *arg)
 	}
 }
 
+/*
+ * Judges an answer, unless another process has.
+ */
+static bool
+run_judge(Judging *judging, char **error)
+{
+	Judged *judged = judging->job->judged;
+
+	if (judged == NULL)
+		return guard_run_apart(judge_answer, judging, error);
+	judging->job->judged = NULL;
+	judging->verdict = judged->verdict;
+	judging->remote = judged->remote;
+	*error = judged->why;
+	return judged->why == NULL;
+}
+
 static void
 judge_unread(void *arg)
 {
@@ -434,6 +451,22 @@ judge_without_memory(const Judging *judging)
 }
 
 /*
+ * Tells the limits of the job's server how its call ended.
+ */
+static void
+note_end(Job *job, const Verdict *verdict)
+{
+	bool is_asked = verdict->kind == VERDICT_DEFER && verdict->after > 0;
+	CallEnd end = {.outcome = job->call_outcome,
+				   .brought_work = job->step == STEP_SUBMIT,
+				   .job = job->id,
+				   .asked_ms = is_asked ? Max(verdict->after, job->options->retry_base) : 0,
+				   .error = verdict->error};
+
+	limits_note(&job->place, &end, clock_mono());
+}
+
+/*
  * What a call's end means.  An error in finding out (memory may be short) ends neither the process nor,
  * with it, the calls of other jobs: a question is asked again, an answer is kept as it came.
  */
@@ -448,7 +481,7 @@ judge(Job *job, HttpReply *reply)
 	if (has_refused_secrets(reply))
 		calls_doubt_secrets(job);
 	MemoryContextSwitchTo(job->call_context);
-	if (guard_run_apart(judge_answer, &judging, &error))
+	if (run_judge(&judging, &error))
 		job->remote = judging.remote;
 	else
 	{
@@ -464,7 +497,7 @@ judge(Job *job, HttpReply *reply)
 	calls_hold_answer(job);
 	if (judging.verdict->error != NULL)
 		words_mask(job->http, judging.verdict->error, strlen(judging.verdict->error));
-	limits_note(&job->place, job->call_outcome, judging.verdict->error, clock_mono());
+	note_end(job, judging.verdict);
 	return judging.verdict;
 }
 

@@ -93,6 +93,14 @@ typedef enum ReportOutcome
 	REPORT_FENCED /* the row is not this attempt's any more, and stays as it is */
 } ReportOutcome;
 
+/* What another process has made of an answer (process/writers.c). */
+typedef struct Judged
+{
+	char *why; /* it could not be judged; else NULL */
+	Verdict *verdict;
+	Remote remote; /* the job's, with what the answer adds to it */
+} Judged;
+
 struct ServerQueue;
 
 typedef struct Job
@@ -145,6 +153,7 @@ typedef struct Job
 	HttpTransfer *transfer;
 	CallOutcome call_outcome; /* of the last one */
 	Verdict *spare;           /* in call_context: for an answer that leaves no memory for one */
+	Judged *judged;           /* what another process has made of its answer; or NULL */
 	Activity *activity;       /* or NULL */
 	HttpMeter meter;          /* counts where activity is NULL */
 
@@ -199,6 +208,8 @@ typedef struct Job
 	int report_failures;
 	bool begins_errors; /* the column attempt_errors cannot be added to */
 	bool is_spooled;    /* an earlier dispatcher has left it */
+	bool is_out;        /* a writer writes it */
+	bool stays_here;    /* no writer does */
 } Job;
 
 extern Job *job_create(int64 id);

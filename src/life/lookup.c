@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/guard.h"
 #include "life/job.h"
@@ -20,8 +21,8 @@
 #include "life/steps.h"
 
 #define ABSENT_AFTER 3 /* rounds without it, before that is believed: it may still be on its way */
-#define ASK_AGAIN_MS INT64CONST(1000) /* after the first failure to ask; doubles */
-#define ASK_AGAIN_MAX_MS INT64CONST(60000)
+
+static const Backoff ask_again = {1000, 60000}; /* ms */
 
 /*
  * Whether the job's verdict leaves open what the provider can be asked for.
@@ -100,7 +101,6 @@ lookup_begin(Job *job)
 	if (job->complaint != NULL)
 	{
 		job->step = STEP_LOOKUP;
-		reply_apply_on_unknown(options, job->doubt);
 		conclude_doubt(job, job->doubt->error);
 		return;
 	}
@@ -172,12 +172,10 @@ found_nothing(Job *job)
 static void
 give_up(Job *job)
 {
-	const ServerOptions *options = job->options;
 	Verdict earlier = {.kind = VERDICT_RETRY, .unknown = true};
 
 	if (job->doubt != NULL)
 	{
-		reply_apply_on_unknown(options, job->doubt);
 		conclude_doubt(job,
 					   psprintf("%s Whether it had arrived could not be asked within the option timeout.",
 								job->doubt->error));
@@ -186,8 +184,7 @@ give_up(Job *job)
 	earlier.error =
 		psprintf("server \"%s\" could not be asked within the option timeout whether an earlier call had arrived.",
 				 NameStr(job->queue->name));
-	reply_apply_on_unknown(options, &earlier);
-	if (earlier.kind == VERDICT_RETRY)
+	if (!outcome_apply_on_unknown(job, &earlier))
 		send_now(job);
 	else
 	{
@@ -200,7 +197,7 @@ give_up(Job *job)
 static void
 found_no_answer(Job *job)
 {
-	int64 delay = Min(ASK_AGAIN_MS << Min(job->ask_failures, 10), ASK_AGAIN_MAX_MS);
+	int64 delay = backoff_delay(&ask_again, job->ask_failures);
 	MonoTime now = clock_mono();
 
 	job->n_forgotten = 0;

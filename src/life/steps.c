@@ -13,189 +13,27 @@
  * can be asked, that is between calling and saving, or reporting (lookup.c).  A job that cannot be sent goes from claimed to reporting at once, one
  * that a crash cut off from its prediction from claimed to waiting.
  *
- * What a verdict means for the row is decided here, and only here: whether it ends the job, and when it
- * is tried again.
+ * What a verdict means for the row is decided in outcome.c.
  */
 #include "postgres.h"
 
 #include <time.h>
 
-#include "common/pg_prng.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/guard.h"
 #include "life/job.h"
 #include "base/jsonb.h"
 #include "base/marker.h"
 #include "life/postponed.h"
-#include "protocol/missing.h"
-#include "base/retry.h"
 #include "schedule/schedule.h"
 #include "life/steps.h"
 
-/* Attempts in a row that were cut short by the end of PostgreSQL or of genjob, before the next one counts. */
-#define FREE_LOSSES 3
-
-/* Before a job that waits for another one is looked at again: first, and at most. */
-#define POSTPONE_MS INT64CONST(1000)
-#define POSTPONE_MAX_MS INT64CONST(60000)
-
-/*
- * Whether an attempt that failed is not the job's fault: of a fallback, too, it costs nothing to find out
- * that it cannot be reached.
- */
-static bool
-is_spared(const Job *job)
-{
-	bool is_away = strcmp(NameStr(job->queue->name), job->server_name) != 0;
-
-	return limits_spare_attempt(&job->place, job->call_outcome) ||
-		   (is_away && job->call_outcome == CALL_UNREACHABLE);
-}
-
-/*
- * Counts an attempt that failed by itself; the job has failed if that was the last one.
- */
-static void
-count_failure(Job *job, const ServerOptions *options)
-{
-	Verdict *verdict = job->verdict;
-	int max_attempts = job->max_attempts > 0 ? job->max_attempts : (int) options->max_attempts;
-
-	job->counts = true;
-	job->new_state = "queued";
-	if (job->failures + 1 < max_attempts)
-		return;
-	job->new_state = "failed";
-	verdict->error =
-		psprintf("%s %s", verdict->error,
-				 max_attempts == 1
-					 ? "The only attempt is used up: raise max_attempts, or run the job again with genjob.retry()."
-					 : psprintf("All %d attempts are used up: raise max_attempts, or run the job again with genjob.retry().",
-								max_attempts));
-}
-
-static void
-decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
-{
-	if (is_spared(job))
-	{
-		job->new_state = "queued";
-		job->run_at = now;
-		if (job->call_outcome == CALL_REFUSED)
-			job->run_at += 1000 * options->retry_base;
-		return;
-	}
-	count_failure(job, options);
-	if (strcmp(job->new_state, "failed") == 0)
-		return;
-	job->run_at =
-		now + 1000 * retry_delay(options->retry_base, options->retry_max, job->failures + 1,
-								 pg_prng_double(&pg_global_prng_state));
-}
-
-/*
- * A job whose call crashes PostgreSQL, or ends it for want of memory, would be sent again after every restart.  From
- * the one after FREE_LOSSES in a row on, each counts as a failure of the job's own.
- */
-static void
-decide_lost(Job *job, const ServerOptions *options, TimestampTz now)
-{
-	int counted = job->losses + 1 - FREE_LOSSES;
-
-	job->new_state = "queued";
-	job->run_at = now;
-	if (options == NULL || counted <= 0)
-		return;
-	count_failure(job, options);
-	if (strcmp(job->new_state, "failed") == 0)
-		return;
-	job->run_at += 1000 * retry_delay(options->retry_base, options->retry_max, counted, 0.999);
-}
-
-/*
- * Of a prediction that was asked about again, because a download had failed, and gave nothing new, the
- * answer that had come is kept.
- */
-static void
-keep_old_answer(Job *job)
-{
-	Verdict *verdict = job->verdict;
-	char *missing;
-
-	if (job->old_answer == NULL || verdict->result != NULL || verdict->outputs != NIL)
-		return;
-	verdict->result = job->old_answer->result;
-	verdict->usage = job->old_answer->usage;
-	verdict->outputs = job->old_answer->outputs;
-	missing = missing_describe(verdict);
-	if (missing != NULL)
-		verdict->error = psprintf("%s %s", verdict->error, missing);
-}
-
-/*
- * Whether it is as open as before what became of the call of an earlier attempt, whose key the job has: this
- * one has not been answered either, or turned away by who did not look at its key.
- */
-static bool
-doubts_earlier_call(const Job *job)
-{
-	int status = job->verdict->http_status;
-	bool is_answered = status != 0 && !retry_leaves_doubt(status);
-
-	return job->key_is_kept && job->verdict->kind != VERDICT_DONE && !is_answered &&
-		   !follow_can_be_asked(job);
-}
-
-/*
- * What a verdict that ends the attempt makes of the row.
- */
-static void
-decide(Job *job)
-{
-	const ServerOptions *options = job->options;
-	TimestampTz now = clock_now();
-	int64 delay;
-
-	switch (job->verdict->kind)
-	{
-		case VERDICT_DONE:
-			job->new_state = "succeeded";
-			limits_note_result(&job->place, clock_mono());
-			break;
-		case VERDICT_RETRY:
-			decide_retry(job, options, now);
-			break;
-		case VERDICT_DEFER:
-			job->new_state = "queued";
-			/* a server that says "at once" again and again must not be called in a circle */
-			delay = Max(job->verdict->after, options->retry_base);
-			if (!limits_hold(&job->place, clock_mono() + 1000 * delay,
-							 job->verdict->http_status == 429))
-				delay = options->retry_base;
-			job->run_at = now + 1000 * delay;
-			break;
-		case VERDICT_POSTPONE:
-			job->new_state = "queued";
-			job->run_at = now + 1000 * job->verdict->after;
-			limits_give_back(&job->place);
-			break;
-		case VERDICT_LOST:
-			decide_lost(job, options, now);
-			break;
-		case VERDICT_FAIL:
-		case VERDICT_WAIT:
-		case VERDICT_FETCH:
-			job->new_state = "failed";
-			job->counts = true;
-			keep_old_answer(job);
-			break;
-	}
-	job->verdict->unknown |= doubts_earlier_call(job);
-	missing_restore(job->verdict);
-}
+/* ms, before a job that waits for another one is looked at again */
+static const Backoff look_again = {1000, 60000};
 
 /*
  * Whether the table lacks what a resumed job would need, now that there is this verdict.
@@ -240,7 +78,7 @@ steps_conclude(Job *job, Verdict *verdict)
 	{
 		job_stop_waking(job);
 		calls_show(job, ACTIVITY_SAVING);
-		decide(job);
+		outcome_decide(job);
 		job_enter(job, JOB_REPORTING);
 	}
 	MemoryContextSwitchTo(caller);
@@ -283,6 +121,7 @@ steps_request_source(const Job *job)
 		.references = job->references,
 		.n_references = job->n_references,
 		.idempotency_key = job->idempotency_key,
+		.now_unix = time(NULL),
 	};
 
 	return source;
@@ -423,7 +262,7 @@ postpone(Job *job)
 	Verdict *verdict = palloc0(sizeof(Verdict));
 
 	verdict->kind = VERDICT_POSTPONE;
-	verdict->after = Min(POSTPONE_MS << Min(postponed_count(job->id), 10), POSTPONE_MAX_MS);
+	verdict->after = backoff_delay(&look_again, postponed_count(job->id));
 	verdict->error = job->waits_for;
 	steps_conclude(job, verdict);
 }
@@ -474,7 +313,7 @@ resume(Job *job)
 
 	job->is_saved = true;
 	if (!named && job->remote.answer == NULL)
-		steps_conclude(job, reply_lost(job->options));
+		steps_conclude(job, reply_lost());
 	else if (job->complaint != NULL)
 		fail_resumed(job);
 	else

@@ -20,6 +20,10 @@ extern void steps_simplify(Job *job, bool result, bool usage);
 extern RequestSource steps_request_source(const Job *job);
 extern ReplySource steps_reply_source(const Job *job, const HttpRequest *request);
 
+/* outcome.c: what a verdict means for the row */
+extern void outcome_decide(Job *job);
+extern bool outcome_apply_on_unknown(const Job *job, Verdict *verdict);
+
 /* download.c: outputs that are URLs */
 extern void download_next(Job *job);
 extern void download_ended(Job *job, HttpReply *reply);

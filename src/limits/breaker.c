@@ -1,11 +1,14 @@
 /*
  * breaker.c
- *		A circuit breaker: what cannot be reached is tried by one call at a time, less and less often.
- *		Pure: the caller has the clock.
+ *		A circuit breaker: what takes no calls is tried by one call at a time, less and less often.
+ *		Pure: the caller has the clock and the random numbers.
  *
- *		closed -(failures in a row)-> open -(time passes, a probe begins)-> probing
- *		   ^                            ^------------(it fails)----------------|
- *		   |------------------------(any call gets an answer)------------------|
+ *		closed ----(it fails)----> open -(time passes, a call begins)-> probing
+ *		   ^                        ^-------------(it fails)---------------|
+ *		   |-----------------(a call gets through)-------------------------|
+ *
+ * A server that says that it is busy opens it at once.  That it cannot be reached is believed after some calls in a
+ * row, that it fails after some jobs in a row: one job that it cannot do must not keep the others waiting.
  */
 #include "postgres.h"
 
@@ -25,7 +28,7 @@ breaker_room(const Breaker *breaker, MonoTime now)
 }
 
 /*
- * A call begins; whether it is the probe, whose end must be told by breaker_probe_ended().
+ * A call begins; returns true if it is the probe, whose end must be told by breaker_probe_ended().
  */
 bool
 breaker_begin(Breaker *breaker)
@@ -37,30 +40,83 @@ breaker_begin(Breaker *breaker)
 }
 
 /*
- * An answer came, of whatever kind.
+ * A call that began then got an answer.  accepts: it brought work, and was not refused for the server's state; any
+ * other answer shows only that the server can be reached.
  */
 void
-breaker_succeeded(Breaker *breaker)
+breaker_answered(Breaker *breaker, bool accepts, MonoTime began_at)
 {
 	breaker->failures = 0;
-	breaker->is_open = false;
+	if (accepts)
+		breaker->n_jobs = 0;
+	/* a call that was accepted before the quota was used up says nothing of the next */
+	if (breaker->reason == BREAKER_STUCK && began_at < breaker->opened_at)
+		return;
+	if (accepts || breaker->reason == BREAKER_UNREACHABLE)
+		breaker->is_open = false;
 }
 
 /*
- * A call did not reach its server.  Calls that were under way when the breaker opened add nothing; a
- * probe doubles the delay.
+ * Counts a failure; returns true if it opens the breaker.
+ */
+static bool
+count_failure(Breaker *breaker, const BreakerFailure *failure)
+{
+	int i;
+
+	if (failure->reason == BREAKER_UNREACHABLE)
+		return ++breaker->failures >= BREAKER_THRESHOLD;
+	if (!failure->is_of_job)
+		return true;
+	for (i = 0; i < breaker->n_jobs; i++)
+	{
+		if (breaker->jobs[i] == failure->job)
+			return breaker->n_jobs == BREAKER_THRESHOLD;
+	}
+	if (breaker->n_jobs < BREAKER_THRESHOLD)
+		breaker->jobs[breaker->n_jobs++] = failure->job;
+	return breaker->n_jobs == BREAKER_THRESHOLD;
+}
+
+/*
+ * A call failed.  Of those that were under way when the breaker opened, only what is worse than its reason, or how
+ * long the server asks to wait, counts; a probe makes the pause longer.
  */
 void
-breaker_failed(Breaker *breaker, bool was_probe, int64 base_ms, int64 max_ms, MonoTime now)
+breaker_failed(Breaker *breaker, const BreakerFailure *failure, MonoTime now)
 {
-	breaker->failures++;
-	if (breaker->is_open && !was_probe)
+	MonoTime asked_until = now + failure->asked_ms * INT64CONST(1000);
+	bool was_open = breaker->is_open;
+	bool opens = count_failure(breaker, failure);
+	bool is_worse = failure->reason == BREAKER_STUCK && breaker->reason != BREAKER_STUCK;
+
+	if (failure->reason == BREAKER_STUCK && !opens)
+	{
+		/* a refusal of this job alone: the server takes calls */
+		if (failure->was_probe || breaker->reason != BREAKER_STUCK)
+			breaker->is_open = false;
 		return;
-	if (!breaker->is_open && breaker->failures < BREAKER_THRESHOLD)
+	}
+	if (was_open && !failure->was_probe && !is_worse)
+	{
+		if (failure->asked_ms > 0)
+			breaker->until = Max(breaker->until, asked_until);
 		return;
-	breaker->delay = breaker->is_open ? Min(breaker->delay * 2, max_ms) : Min(base_ms, max_ms);
+	}
+	if (!was_open && !opens)
+		return;
+	if (!was_open || is_worse)
+	{
+		breaker->opened_at = now;
+		breaker->pauses = 0;
+	}
+	breaker->reason = failure->reason;
 	breaker->is_open = true;
-	breaker->until = now + breaker->delay * INT64CONST(1000);
+	if (failure->asked_ms > 0)
+		breaker->until = asked_until;
+	else
+		breaker->until = now + backoff_halves(failure->pace, breaker->pauses++, failure->random) *
+								   INT64CONST(1000);
 }
 
 void

@@ -11,13 +11,17 @@
 
 #include <limits.h>
 
+#include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
+#include "base/status.h"
 #include "limits/limits.h"
 #include "shared/shown.h"
 
-#define MAX_PROBE_DELAY_MS 60000 /* between probes of what cannot be reached */
+/* Between two calls that find out whether a backend takes calls again; and where such a call may cost something. */
+#define MAX_PAUSE_MS 60000
+#define MAX_COSTLY_PAUSE_MS 300000
 
 /* ---------- what the server's options say ---------- */
 
@@ -208,7 +212,7 @@ limits_room(Limits *limits, MonoTime now)
 }
 
 /*
- * Whether no backend can be reached.
+ * Whether no backend is of any use: to be busy is another matter.
  */
 bool
 limits_are_broken(const Limits *limits)
@@ -219,7 +223,8 @@ limits_are_broken(const Limits *limits)
 	{
 		const Backend *backend = limits->backends[i];
 
-		if (backend->options != NULL && !backend->breaker.is_open)
+		if (backend->options != NULL &&
+			(!backend->breaker.is_open || backend->breaker.reason == BREAKER_BUSY))
 			return false;
 	}
 	return limits->server != NULL;
@@ -416,10 +421,20 @@ limits_outcome(const HttpReply *reply)
 		return !reply->sent && (reply->error == HTTP_RESOLVE || reply->error == HTTP_CONNECT ||
 								reply->error == HTTP_TLS || reply->error == HTTP_TIMEOUT)
 				   ? CALL_UNREACHABLE
-				   : CALL_ANSWERED;
-	if (reply->status == 429 || reply->status == 503 || reply->status == 529)
-		return CALL_REFUSED;
-	return reply->status == 502 || reply->status == 504 ? CALL_BROKEN : CALL_ANSWERED;
+				   : CALL_CUT;
+	switch (status_class(reply->status))
+	{
+		case STATUS_BUSY:
+			return CALL_BUSY;
+		case STATUS_UNREACHABLE:
+			return CALL_UNREACHABLE;
+		case STATUS_CUT:
+			return CALL_BROKEN;
+		case STATUS_FAILED:
+			return reply->status >= 500 ? CALL_FAILED : CALL_ANSWERED;
+		default:
+			return CALL_ANSWERED;
+	}
 }
 
 /*
@@ -432,29 +447,79 @@ has_choice(const Limits *limits)
 }
 
 /*
- * Takes notice of how a call of this place ended.  error is the sentence that the job gets.  If the call
- * was the one that finds out whether the backend is back, that is known now, however long the place is
- * still needed.
+ * True if a refusal for want of room is answered with fewer calls at a time.  Where none is left to take away, there
+ * is a pause.
+ */
+static bool
+learns_capacity(const Backend *backend)
+{
+	return backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO && backend->in_flight > 1;
+}
+
+/*
+ * Returns true, and *failure, if the end of a call is a failure for the breaker.
+ */
+static bool
+describe_failure(const Place *place, const CallEnd *end, BreakerFailure *failure)
+{
+	switch (end->outcome)
+	{
+		case CALL_UNREACHABLE:
+			failure->reason = BREAKER_UNREACHABLE;
+			return true;
+		case CALL_BROKEN:
+			failure->reason = has_choice(place->limits) ? BREAKER_UNREACHABLE : BREAKER_FAILING;
+			failure->is_of_job = true;
+			return end->brought_work || failure->reason == BREAKER_UNREACHABLE;
+		case CALL_FAILED:
+			failure->reason = BREAKER_FAILING;
+			failure->is_of_job = true;
+			return end->brought_work;
+		case CALL_BUSY:
+			failure->reason = BREAKER_BUSY;
+			failure->asked_ms = end->asked_ms;
+			return end->brought_work && !learns_capacity(place->backend);
+		case CALL_STUCK:
+			failure->reason = BREAKER_STUCK;
+			failure->is_of_job = true;
+			return end->brought_work;
+		default:
+			return false;
+	}
+}
+
+/*
+ * Takes notice of how a call of this place ended.  If it was the one that finds out whether the backend takes calls
+ * again, that is known now, however long the place is still needed.
  */
 void
-limits_note(Place *place, CallOutcome outcome, const char *error, MonoTime now)
+limits_note(Place *place, const CallEnd *end, MonoTime now)
 {
+	BreakerFailure failure = {.job = end->job, .was_probe = place->is_probe};
 	Backend *backend = place->backend;
 	const ServerOptions *options;
+	Backoff pace;
 
 	if (place->limits == NULL || backend->options == NULL)
 		return;
 	options = backend->options;
-	if (outcome == CALL_UNREACHABLE || (outcome == CALL_BROKEN && has_choice(place->limits)))
+	if (describe_failure(place, end, &failure))
 	{
-		shown_keep(backend->error, error ? error : "", sizeof(backend->error));
-		breaker_failed(&backend->breaker, place->is_probe, options->retry_base,
-					   Min(options->retry_max, MAX_PROBE_DELAY_MS), now);
+		/* a probe that fails costs a job an attempt, or more */
+		pace.first = options->retry_base;
+		pace.most = Min(options->retry_max,
+						failure.reason == BREAKER_FAILING ? MAX_COSTLY_PAUSE_MS : MAX_PAUSE_MS);
+		failure.pace = &pace;
+		failure.random = pg_prng_double(&pg_global_prng_state);
+		shown_keep(backend->error, end->error ? end->error : "", sizeof(backend->error));
+		breaker_failed(&backend->breaker, &failure, now);
 	}
-	else
-		breaker_succeeded(&backend->breaker);
+	else if (end->outcome != CALL_CUT || backend->breaker.reason == BREAKER_UNREACHABLE)
+		breaker_answered(&backend->breaker, end->brought_work && end->outcome == CALL_ANSWERED,
+						 place->taken_at);
 	end_probe(place);
-	if (outcome == CALL_REFUSED && options->max_in_flight == MAX_IN_FLIGHT_AUTO && !place->is_cancel)
+	if (end->outcome == CALL_BUSY && options->max_in_flight == MAX_IN_FLIGHT_AUTO &&
+		!place->is_cancel)
 		capacity_refused(&backend->capacity, backend->in_flight, place->taken_at, now);
 }
 
@@ -488,6 +553,15 @@ limits_hold(const Place *place, MonoTime until, bool whole_server)
 }
 
 /*
+ * True if calls to the place's backend are held back after they failed, but for one at a time.
+ */
+bool
+limits_are_paused(const Place *place)
+{
+	return place->limits != NULL && place->backend->breaker.is_open;
+}
+
+/*
  * Whether an attempt that ended so is the server's fault and not the job's: another backend or the
  * fallback may take it, or it waits for the probes.  After limits_note().
  */
@@ -496,10 +570,8 @@ limits_spare_attempt(const Place *place, CallOutcome outcome)
 {
 	if (place->limits == NULL || place->backend->options == NULL)
 		return false;
-	if (outcome == CALL_REFUSED)
-		return place->backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO;
 	if (outcome != CALL_UNREACHABLE)
-		return false;
+		return outcome == CALL_BUSY || outcome == CALL_STUCK;
 	return has_choice(place->limits) || place->backend->breaker.is_open ||
 		   place->backend->options->fallback != NULL;
 }

@@ -58,11 +58,24 @@ typedef struct Place
 /* What became of a call, as far as the next ones are concerned. */
 typedef enum CallOutcome
 {
-	CALL_ANSWERED,    /* in whatever way */
-	CALL_REFUSED,     /* the server has too much to do */
+	CALL_ANSWERED,    /* in whatever other way */
+	CALL_CUT,         /* without an answer, but it got there */
+	CALL_BUSY,        /* the server has too much to do */
+	CALL_FAILED,      /* it says that it has failed */
+	CALL_BROKEN,      /* what stands before the server did not get its answer */
 	CALL_UNREACHABLE, /* nothing of the call got there */
-	CALL_BROKEN       /* what stands before the server says that it is not there */
+	CALL_STUCK        /* it is refused, and waiting alone does not mend that */
 } CallOutcome;
+
+/* How a call ended. */
+typedef struct CallEnd
+{
+	CallOutcome outcome;
+	bool brought_work; /* it is a submission: only that shows whether the server takes any */
+	int64 job;         /* whose it was */
+	int64 asked_ms;    /* how long the server asks to wait; 0: it does not say */
+	const char *error; /* the sentence that the job gets; or NULL */
+} CallEnd;
 
 extern void limits_free(Limits *limits);
 extern bool limits_are_at_rest(Limits *limits, MonoTime now);
@@ -71,6 +84,7 @@ extern void limits_apply(Limits *limits, Server *server, ServerStats *stats, Mon
 extern int limits_room(Limits *limits, MonoTime now);
 extern MonoTime limits_next_change(Limits *limits, MonoTime now);
 extern bool limits_are_broken(const Limits *limits);
+extern bool limits_are_paused(const Place *place);
 
 extern Place limits_take(Limits *limits, MonoTime now);
 extern Place limits_resume(Limits *limits, const char *url, MonoTime now);
@@ -80,7 +94,7 @@ extern void limits_leave(Place *place);
 extern void limits_give_back(Place *place);
 
 extern CallOutcome limits_outcome(const HttpReply *reply);
-extern void limits_note(Place *place, CallOutcome outcome, const char *error, MonoTime now);
+extern void limits_note(Place *place, const CallEnd *end, MonoTime now);
 extern void limits_note_result(const Place *place, MonoTime now);
 extern bool limits_hold(const Place *place, MonoTime until, bool whole_server);
 extern bool limits_spare_attempt(const Place *place, CallOutcome outcome);

@@ -40,7 +40,9 @@ show_backend(BackendStats *shown, Backend *backend, MonoTime now)
 	shown->until = 0;
 	if (breaker->is_open)
 	{
-		shown->health = breaker->is_probing ? BACKEND_PROBING : BACKEND_BROKEN;
+		shown->health = breaker->is_probing               ? BACKEND_PROBING
+						: breaker->reason == BREAKER_BUSY ? BACKEND_HELD
+														  : BACKEND_BROKEN;
 		shown->until = clock_wall_at(breaker->until);
 	}
 	else if (backend->held_until > now)
@@ -51,7 +53,8 @@ show_backend(BackendStats *shown, Backend *backend, MonoTime now)
 	else
 		shown->health = BACKEND_OK;
 	shown->failures = breaker->failures;
-	shown_keep(shown->error, breaker->failures > 0 ? backend->error : "", sizeof(shown->error));
+	shown_keep(shown->error, breaker->failures > 0 || breaker->is_open ? backend->error : "",
+			   sizeof(shown->error));
 }
 
 static void
@@ -73,6 +76,50 @@ show_backends(Limits *limits, MonoTime now)
 }
 
 /*
+ * Returns why a backend takes no calls, without its words.
+ */
+static const char *
+describe_reason(const Breaker *breaker)
+{
+	switch (breaker->reason)
+	{
+		case BREAKER_UNREACHABLE:
+			return "the server cannot be reached";
+		case BREAKER_FAILING:
+			return "the server fails, whosever job it is: one call at a time tries it";
+		case BREAKER_BUSY:
+			return "the server is busy: one call at a time tries it";
+		case BREAKER_STUCK:
+			return "the provider refuses, and waiting alone does not mend that";
+	}
+	pg_unreachable();
+}
+
+static const char *
+why_paused(const Backend *backend, const char **plain)
+{
+	const Breaker *breaker = &backend->breaker;
+
+	*plain = describe_reason(breaker);
+	if (breaker->reason == BREAKER_UNREACHABLE)
+		return backend->error;
+	return backend->error[0] == '\0' ? *plain : psprintf("%s. %s", *plain, backend->error);
+}
+
+static bool
+are_all_paused(const Limits *limits)
+{
+	int i;
+
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		if (limits->backends[i]->options != NULL && !limits->backends[i]->breaker.is_open)
+			return false;
+	}
+	return limits->n_backends > 0;
+}
+
+/*
  * *plain is what everyone may read, where the reason has words of a server's answer.
  */
 static const char *
@@ -84,13 +131,11 @@ why_not(Limits *limits, const char **plain, MonoTime now, MonoTime *until)
 		return "paused: genjob.resume() ends it";
 	if (limits->held_until > now)
 		return "the server asked to wait";
-	if (limits_are_broken(limits) && limits->n_backends == 1)
-	{
-		*plain = "the server cannot be reached";
-		return limits->backends[0]->error;
-	}
-	if (limits_are_broken(limits))
-		return "no backend can be reached: genjob.backends says why";
+	if (limits->n_backends == 1 && are_all_paused(limits))
+		return why_paused(limits->backends[0], plain);
+	if (are_all_paused(limits))
+		return limits_are_broken(limits) ? "no backend can be reached: genjob.backends says why"
+										 : "no backend takes calls now: genjob.backends says why";
 	if (limits_free_slots(limits, now) > 0)
 		return bucket_room(&limits->bucket, now) > 0 ? "" : "rate_limit is reached";
 	return *until != 0 ? "the backends that can be reached asked to wait or are full"

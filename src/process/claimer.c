@@ -59,6 +59,7 @@ void
 claimer_init(int descriptors)
 {
 	max_calls = descriptors;
+	dependency_start();
 	news.untold = (Untold){DT_NOEND, DT_NOEND};
 	next_rescan = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
 }

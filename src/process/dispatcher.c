@@ -39,6 +39,8 @@
 #include "schedule/schedule.h"
 #include "base/settings.h"
 #include "process/spool.h"
+#include "process/worker.h"
+#include "process/writers.h"
 #include "life/steps.h"
 #include "queue/trouble.h"
 
@@ -54,17 +56,6 @@ static MonoTime leave_at = 0; /* of clock_uptime(): a stall does not put it off;
 static bool drops_database = false;
 
 /* ---------- the process ---------- */
-
-/*
- * What is told to a server must not be forgotten by a crash of ours: a claim is on disk before its
- * call begins.
- */
-static void
-insist_on_durability(void)
-{
-	if (strcmp(GetConfigOption("synchronous_commit", false, false), "off") == 0)
-		SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
-}
 
 /*
  * Raises the soft limit on open files to the hard one, and finds how many calls that leaves room for.
@@ -88,28 +79,6 @@ raise_descriptor_limit(void)
 }
 
 /*
- * Of what SIGINT stands for, only lock_timeout and the limits that genjob sets itself are obeyed: pg_cancel_backend()
- * would put off a job, or a result, and there is no query of a user's to cancel.
- */
-static void
-cancel_for_timeout(SIGNAL_ARGS)
-{
-	if (get_timeout_indicator(LOCK_TIMEOUT, false) ||
-		get_timeout_indicator(STATEMENT_TIMEOUT, false))
-		StatementCancelHandler(postgres_signal_arg);
-}
-
-static volatile sig_atomic_t stop_requested_at = 0; /* seconds of clock_uptime() */
-
-static void
-stop(SIGNAL_ARGS)
-{
-	if (stop_requested_at == 0)
-		stop_requested_at = (sig_atomic_t) (clock_uptime() / USECS_PER_SEC + 1);
-	SignalHandlerForShutdownRequest(postgres_signal_arg);
-}
-
-/*
  * When a transaction must have ended, so that the server can stop, or this process leave; 0: it need not.
  */
 static MonoTime
@@ -117,9 +86,7 @@ deadline(void)
 {
 	if (leave_at != 0)
 		return leave_at + USECS_PER_SEC;
-	if (stop_requested_at == 0)
-		return 0;
-	return (stop_requested_at + genjob_shutdown_grace + INT64CONST(1)) * USECS_PER_SEC;
+	return worker_stop_deadline();
 }
 
 /*
@@ -140,22 +107,9 @@ start_process(int slot)
 	Oid database;
 
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(database));
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, stop);
-	pqsignal(SIGINT, cancel_for_timeout);
-	BackgroundWorkerUnblockSignals();
 	shmem_slot_attach(slot);
-	environment_fix_settings();
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-
-	queue_init(deadline);
+	worker_start(database, deadline);
 	calls_init(read_secrets);
-	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_SESSION);
-	environment_fix_session();
-	insist_on_durability();
-	clock_init();
-	guard_init();
-	memory_init();
 	http_init();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "genjob turn", ALLOCSET_DEFAULT_SIZES);
 	wait_event = compat_wait_event("GenjobDispatcherMain");
@@ -223,7 +177,8 @@ collect_answers(void)
 	enough = clock_uptime() + COLLECT_MS * INT64CONST(1000);
 	while (http_take_finished(&job, &reply))
 	{
-		follow_answered(job, reply);
+		if (!writers_take_answer(job, reply))
+			follow_answered(job, reply);
 		if (clock_uptime() >= enough)
 			break;
 	}
@@ -233,6 +188,7 @@ static void
 turn(void)
 {
 	collect_answers();
+	writers_work();
 	claimer_take_news();
 	consider_leaving();
 	reporter_write();
@@ -282,12 +238,15 @@ wait_ms(void)
 	MonoTime wake_due = leave_at != 0 ? 0 : follow_next_wake();
 	MonoTime cancel_due = cancel_next(now);
 	MonoTime report_due = reporter_next();
+	MonoTime writers_due = writers_next();
 	long leave_ms = leave_at != 0 ? clock_ms_between(clock_uptime(), leave_at) : INT_MAX;
 	long http_ms = http_wait_ms();
 	long ms;
 
 	if (report_due != 0)
 		schedule_note_time(&next, report_due);
+	if (writers_due != 0)
+		schedule_note_time(&next, writers_due);
 	if (wake_due != 0)
 		schedule_note_time(&next, wake_due);
 	if (cancel_due != 0)
@@ -319,8 +278,7 @@ wait(void)
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-		insist_on_durability();
+		worker_reload();
 		claimer_reconfigured();
 	}
 }
@@ -403,6 +361,7 @@ void
 genjob_dispatcher_main(Datum slot)
 {
 	start_process(DatumGetInt32(slot));
+	writers_init(DatumGetInt32(slot));
 	claimer_init(raise_descriptor_limit());
 	MemoryContextSwitchTo(turn_context);
 	lock_database();
@@ -418,6 +377,7 @@ genjob_dispatcher_main(Datum slot)
 		wait();
 	}
 	collect_last_answers();
+	writers_finish(leave_at != 0 ? leave_at : clock_uptime());
 	report_all();
 	shmem_set_my_state(claimer_found_nothing() ? WORKER_ABSENT : WORKER_STOPPED);
 	proc_exit(0);

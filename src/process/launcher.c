@@ -29,6 +29,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/datafile.h"
@@ -38,8 +39,6 @@
 
 #define MAX_STARTING 4 /* at a time, not to use up the worker slots of others */
 #define STARTING_POLL_MS 20
-#define RESTART_MIN_MS 1000
-#define RESTART_MAX_MS 60000
 #define COMPLAINT_MS 60000 /* between two lines in the log */
 #define NO_WORKER \
 	"no background worker is free to be the dispatcher of this database: increase max_worker_processes"
@@ -178,10 +177,10 @@ read_databases(void)
 static void
 postpone(Database *database)
 {
-	int64 ms = Min((int64) RESTART_MIN_MS << Min(database->failures, 10), RESTART_MAX_MS);
+	static const Backoff start_again = {1000, 60000};
 
-	database->failures++;
-	database->not_before = clock_uptime() + ms * 1000;
+	database->not_before =
+		clock_uptime() + backoff_delay(&start_again, database->failures++) * 1000;
 }
 
 /*

@@ -13,15 +13,23 @@
 #include "process/claimer.h"
 #include "base/clock.h"
 #include "base/marker.h"
+#include "queue/dependency.h"
 #include "queue/queue.h"
 #include "process/reporter.h"
+#include "process/writers.h"
 #include "life/steps.h"
 #include "queue/trouble.h"
 
 #define REPORT_BATCH 200
-#define REPORT_BYTES \
-	(4 * 1024 * \
-	 1024) /* of outputs and results in a transaction: some 20 ms, in which other answers wait */
+
+/*
+ * How long writing takes, in bytes of pictures: a million of them takes some 8 ms, in which other answers wait.  Of JSON
+ * each byte takes as long as these.
+ */
+#define JSON_WEIGHT 8
+#define HEAVY (512 * 1024)        /* a job that a writer writes */
+#define BATCH (1536 * 1024)       /* of a transaction in this process */
+#define BATCH_ALONE (4096 * 1024) /* the same, where there are no writers */
 
 #define LARGEST_JSONB 6     /* times its text: [1,1,1] */
 #define MAX_ALONE_REFUSED 2 /* jobs in a row, before the rest waits for another try */
@@ -153,25 +161,45 @@ blames_value(const ErrorData *error)
 }
 
 /*
- * One verdict that failed with others or alone is kept, and tried again by itself.  What a column refuses is replaced:
- * but only if it was refused by itself, for the error may be that of a user's trigger.
+ * Tests what a job could not be written with: what a column refuses is to be replaced, but only if it was refused by
+ * itself, for the error may be that of a user's trigger.
  */
 static void
-write_failed(Job *job, const ErrorData *error)
+test_refused(Job *job, const ErrorData *error, Written *written)
 {
 	QueueRefusals refusals = {.job = job};
 	ErrorData *trouble;
 
+	if (!blames_value(error) ||
+		!queue_transact("testing what was refused", queue_test_values, &refusals, &trouble))
+		return;
+	written->refuses_result = refusals.result;
+	written->refuses_usage = refusals.usage;
+	written->refuses_errors = refusals.errors;
+}
+
+/*
+ * One verdict that failed is kept, and tried again by itself, without what the tables refuse of it.
+ */
+static void
+put_off(Job *job, const Written *written)
+{
 	trouble_show_job(job->state == JOB_SAVING ? TROUBLE_SAVE : TROUBLE_REPORT, job->id,
-					 schedule_queue(job->server_name)->stats, error);
-	if (blames_value(error) &&
-		queue_transact("testing what was refused", queue_test_values, &refusals, &trouble))
-	{
-		steps_simplify(job, refusals.result, refusals.usage);
-		job->begins_errors |= refusals.errors;
-	}
+					 schedule_queue(job->server_name)->stats, written->error);
+	if (written->refuses_result || written->refuses_usage)
+		steps_simplify(job, written->refuses_result, written->refuses_usage);
+	job->begins_errors |= written->refuses_errors;
 	postpone_report(job);
 	job_enter(job, job->state); /* behind the others */
+}
+
+static void
+write_failed(Job *job, ErrorData *error)
+{
+	Written written = {REPORT_PENDING, error};
+
+	test_refused(job, error, &written);
+	put_off(job, &written);
 }
 
 /* What is written of the jobs of a state, and what follows. */
@@ -274,16 +302,18 @@ is_large(const Job *job)
 }
 
 static size_t
-bytes_to_write(const Job *job)
+weight_of(const Job *job)
 {
 	const Verdict *verdict = job->verdict;
-	size_t bytes = result_bytes(job);
+	const char *answer = job->state == JOB_SAVING ? job->remote.answer : NULL;
+	size_t weight = JSON_WEIGHT * (result_bytes(job) + (answer ? strlen(answer) : 0));
 	ListCell *cell;
 
-	bytes += verdict->answer ? strlen(verdict->answer) : 0;
+	if (job->state == JOB_SAVING)
+		return weight;
 	foreach(cell, verdict->outputs)
-		bytes += ((Output *) lfirst(cell))->len;
-	return bytes;
+		weight += ((Output *) lfirst(cell))->len;
+	return weight;
 }
 
 static void
@@ -292,24 +322,30 @@ write_due(const Writing *writing)
 	Job *batch[REPORT_BATCH + 1];
 	dlist_iter iter;
 	MonoTime now = clock_mono();
-	size_t bytes = 0;
+	size_t most = writers_can_be_had() ? BATCH : BATCH_ALONE;
+	size_t all = 0;
 	int n = 0;
 	int n_large = 0;
 
 	dlist_foreach(iter, job_list(writing->state))
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
+		bool is_suspect = marker_is_suspect(job->id);
+		size_t weight;
 
-		if (job->report_at > now)
+		if (job->report_at > now || job->is_out)
+			continue;
+		weight = weight_of(job);
+		if (weight > HEAVY && writers_take_job(job, weight, is_suspect, is_large(job)))
 			continue;
 		/* one that PostgreSQL may not survive is written alone */
-		if (n > 0 && marker_is_suspect(job->id))
+		if (n > 0 && is_suspect)
 			break;
 		if (is_large(job) && n_large++ > 0)
 			continue;
 		batch[n++] = job;
-		bytes += bytes_to_write(job);
-		if (n == REPORT_BATCH || bytes > REPORT_BYTES || marker_is_suspect(job->id))
+		all += weight;
+		if (n == REPORT_BATCH || all > most || is_suspect)
 			break;
 	}
 	batch[n] = NULL;
@@ -326,6 +362,71 @@ reporter_write(void)
 {
 	write_due(&saving);
 	write_due(&reporting);
+}
+
+/* ---------- writers ---------- */
+
+/*
+ * Writes n jobs (and a NULL behind them) of a state in a process that is not theirs, and notes what became of each: in
+ * one transaction, or, where that fails, each in its own.
+ */
+void
+reporter_write_apart(JobState state, Job **jobs, int n, Written *written)
+{
+	const Writing *writing = state == JOB_SAVING ? &saving : &reporting;
+	ErrorData *error;
+	bool succeeded = queue_transact(writing->activity, writing->work, jobs, &error);
+	int i;
+
+	marker_end();
+	for (i = 0; i < n; i++)
+	{
+		Job *alone[2] = {jobs[i], NULL};
+
+		if (!succeeded && n > 1)
+		{
+			reporter_write_apart(state, alone, 1, &written[i]);
+			continue;
+		}
+		written[i] = (Written){succeeded ? jobs[i]->outcome : REPORT_PENDING};
+		if (succeeded)
+			continue;
+		written[i].error = error;
+		test_refused(jobs[i], error, &written[i]);
+	}
+}
+
+/*
+ * Goes on with a job of which a writer says what became of it.
+ */
+void
+reporter_take_written(Job *job, const Written *written)
+{
+	job->is_out = false;
+	job->outcome = written->outcome;
+	if (written->error != NULL)
+	{
+		put_off(job, written);
+		return;
+	}
+	end_trouble(job);
+	/* a writer follows no dependencies: it would not see what this process does at the same time */
+	if (job->state == JOB_REPORTING && written->outcome == REPORT_WRITTEN)
+		dependency_note_news(job->id, false, strcmp(job->new_state, "queued") != 0);
+	if (job->state == JOB_SAVING)
+		settle_save(job);
+	else
+		settle_report(job);
+}
+
+/*
+ * Has a job written in this process that no writer could write.
+ */
+void
+reporter_take_back(Job *job)
+{
+	job->is_out = false;
+	job->stays_here = true;
 }
 
 /*
@@ -359,7 +460,8 @@ next_of(JobState state)
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
 
-		schedule_note_time(&next, Max(job->report_at, 1));
+		if (!job->is_out)
+			schedule_note_time(&next, Max(job->report_at, 1));
 	}
 	return next;
 }

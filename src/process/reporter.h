@@ -6,10 +6,28 @@
 #define GENJOB_REPORTER_H
 
 #include "base/clock.h"
+#include "life/job.h"
+
+/* What became of writing a job in another process. */
+typedef struct Written
+{
+	ReportOutcome outcome;
+	ErrorData *error; /* or NULL */
+
+	/* What the tables refuse of it */
+	bool refuses_result;
+	bool refuses_usage;
+	bool refuses_errors;
+} Written;
 
 extern void reporter_write(void);
 extern bool reporter_is_blocked(void);
 extern MonoTime reporter_next(void);
 extern void reporter_hurry(void);
+
+/* For writers */
+extern void reporter_write_apart(JobState state, Job **jobs, int n, Written *written);
+extern void reporter_take_written(Job *job, const Written *written);
+extern void reporter_take_back(Job *job);
 
 #endif /* GENJOB_REPORTER_H */

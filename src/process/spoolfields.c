@@ -1,6 +1,8 @@
 /*
  * spoolfields.c
- *		The fields of a job in a spool: counted, written and read by the same list of them.
+ *		The fields of a job for another process: counted, written and read by the same list of them.
+ *
+ * In a spool (spool.c) they are in a file, one behind the other.  In a parcel (parcels.c) what is large stays where it is.
  */
 #include "postgres.h"
 
@@ -12,6 +14,8 @@
 #include "process/spoolfields.h"
 
 #define NO_TEXT PG_UINT64_MAX
+#define PIECE_BYTES (8 * 1024) /* from which on a field is a piece of its own in a parcel */
+#define FIRST_PIECES 16        /* for which a parcel has room at first */
 
 /*
  * Writes what is buffered.
@@ -68,7 +72,11 @@ spool_pass(SpoolStream *stream, void *bytes, uint64 len)
 		case STREAM_WRITES:
 			stream_write(stream, bytes, len);
 			break;
+		case STREAM_PACKS:
+			appendBinaryStringInfo(&stream->packed, bytes, len);
+			break;
 		case STREAM_READS:
+		case STREAM_UNPACKS:
 			if (len > stream->left)
 			{
 				stream->failed = true;
@@ -83,27 +91,106 @@ spool_pass(SpoolStream *stream, void *bytes, uint64 len)
 	stream->len += len;
 }
 
-#define PASS(stream, field) spool_pass(stream, &(field), sizeof(field))
+static bool
+is_read(const SpoolStream *stream)
+{
+	return stream->use == STREAM_READS || stream->use == STREAM_UNPACKS;
+}
+
+/* ---------- parcels ---------- */
+
+void
+spool_begin_packing(SpoolStream *stream)
+{
+	*stream = (SpoolStream){.use = STREAM_PACKS};
+	initStringInfo(&stream->packed);
+	stream->parcel.pieces = palloc(FIRST_PIECES * sizeof(Piece));
+	stream->parcel.n = 1;
+}
+
+/*
+ * What was packed, in the memory context where that was begun; but what is large lies where it lay.
+ */
+Parcel
+spool_end_packing(SpoolStream *stream, int kind)
+{
+	stream->parcel.kind = kind;
+	stream->parcel.pieces[0] = (Piece){stream->packed.data, stream->packed.len};
+	return stream->parcel;
+}
+
+/*
+ * Begins to read a parcel.  What is large of it becomes part of what is read, the rest of it is copied.
+ */
+bool
+spool_begin_unpacking(SpoolStream *stream, const Parcel *parcel)
+{
+	*stream = (SpoolStream){.use = STREAM_UNPACKS, .parcel = *parcel, .at = 1};
+	if (parcel->n < 1)
+		return false;
+	stream->data = parcel->pieces[0].data;
+	stream->left = parcel->pieces[0].len;
+	return true;
+}
+
+static void
+add_piece(Parcel *parcel, char *bytes, uint64 len)
+{
+	/* the room is FIRST_PIECES, and doubles */
+	if (parcel->n >= FIRST_PIECES && (parcel->n & (parcel->n - 1)) == 0)
+		parcel->pieces = repalloc_huge(parcel->pieces, 2 * parcel->n * sizeof(Piece));
+	parcel->pieces[parcel->n++] = (Piece){bytes, len};
+}
+
+/*
+ * Large bytes on their way into a parcel, or out of it.  False where they go as all others do.
+ */
+static bool
+pass_piece(SpoolStream *stream, char **bytes, uint64 len)
+{
+	Parcel *parcel = &stream->parcel;
+	bool is_parcel = stream->use == STREAM_PACKS || stream->use == STREAM_UNPACKS;
+
+	if (!is_parcel || len < PIECE_BYTES)
+		return false;
+	if (stream->use == STREAM_PACKS)
+	{
+		add_piece(parcel, *bytes, len);
+		return true;
+	}
+	if (stream->at >= parcel->n || parcel->pieces[stream->at].len != len)
+	{
+		stream->failed = true;
+		return true;
+	}
+	*bytes = parcel->pieces[stream->at++].data;
+	return true;
+}
+
+/* ---------- kinds of fields ---------- */
 
 /*
  * Bytes of a length; what is read is followed by a NUL byte, in the current memory context.
  */
-static void
-pass_bytes(SpoolStream *stream, char **bytes, size_t *len)
+void
+spool_pass_bytes(SpoolStream *stream, char **bytes, size_t *len)
 {
 	uint64 n = *bytes ? *len : NO_TEXT;
 
-	PASS(stream, n);
-	if (stream->use != STREAM_READS)
+	SPOOL_PASS(stream, n);
+	if (!is_read(stream))
 	{
-		if (*bytes != NULL)
-			spool_pass(stream, *bytes, *len);
+		if (*bytes != NULL && !pass_piece(stream, bytes, n))
+			spool_pass(stream, *bytes, n);
 		return;
 	}
 	*bytes = NULL;
 	*len = 0;
-	if (n == NO_TEXT || stream->failed)
+	if (n == NO_TEXT || stream->failed || pass_piece(stream, bytes, n))
+	{
+		*len = *bytes ? n : 0;
 		return;
+	}
 	if (n > stream->left)
 	{
 		stream->failed = true;
@@ -121,19 +208,19 @@ pass_bytes(SpoolStream *stream, char **bytes, size_t *len)
 static void
 pass_value(SpoolStream *stream, struct varlena **value)
 {
-	size_t len = stream->use != STREAM_READS && *value ? VARSIZE_ANY(*value) : 0;
+	size_t len = !is_read(stream) && *value ? VARSIZE_ANY(*value) : 0;
 
-	pass_bytes(stream, (char **) value, &len);
-	if (stream->use == STREAM_READS && *value != NULL)
+	spool_pass_bytes(stream, (char **) value, &len);
+	if (is_read(stream) && *value != NULL)
 		stream->failed |= len < VARHDRSZ || !VARATT_IS_4B_U(*value) || VARSIZE(*value) != len;
 }
 
-static void
-pass_text(SpoolStream *stream, char **text)
+void
+spool_pass_text(SpoolStream *stream, char **text)
 {
-	size_t len = stream->use != STREAM_READS && *text ? strlen(*text) : 0;
+	size_t len = !is_read(stream) && *text ? strlen(*text) : 0;
 
-	pass_bytes(stream, text, &len);
+	spool_pass_bytes(stream, text, &len);
 }
 
 static void
@@ -142,42 +229,41 @@ pass_outputs(SpoolStream *stream, Verdict *verdict)
 	int32 n = list_length(verdict->outputs);
 	int32 i;
 
-	PASS(stream, n);
+	SPOOL_PASS(stream, n);
 	for (i = 0; i < n && !stream->failed; i++)
 	{
-		Output *output =
-			stream->use == STREAM_READS ? palloc0(sizeof(Output)) : list_nth(verdict->outputs, i);
+		Output *output = is_read(stream) ? palloc0(sizeof(Output)) : list_nth(verdict->outputs, i);
 
-		pass_text(stream, (char **) &output->content_type);
-		pass_text(stream, &output->url);
-		pass_bytes(stream, (char **) &output->data, &output->len);
-		if (stream->use == STREAM_READS)
+		spool_pass_text(stream, (char **) &output->content_type);
+		spool_pass_text(stream, &output->url);
+		spool_pass_bytes(stream, (char **) &output->data, &output->len);
+		if (is_read(stream))
 			verdict->outputs = lappend(verdict->outputs, output);
 	}
 }
 
-static void
-pass_verdict(SpoolStream *stream, Verdict *verdict)
+void
+spool_pass_verdict(SpoolStream *stream, Verdict *verdict)
 {
-	PASS(stream, verdict->kind);
-	PASS(stream, verdict->unknown);
-	PASS(stream, verdict->http_status);
-	pass_text(stream, &verdict->error);
-	pass_text(stream, &verdict->result);
-	pass_text(stream, &verdict->usage);
-	pass_text(stream, &verdict->answer);
+	SPOOL_PASS(stream, verdict->kind);
+	SPOOL_PASS(stream, verdict->unknown);
+	SPOOL_PASS(stream, verdict->http_status);
+	spool_pass_text(stream, &verdict->error);
+	spool_pass_text(stream, &verdict->result);
+	spool_pass_text(stream, &verdict->usage);
+	spool_pass_text(stream, &verdict->answer);
 	pass_outputs(stream, verdict);
 }
 
-static void
-pass_remote(SpoolStream *stream, Remote *remote)
+void
+spool_pass_remote(SpoolStream *stream, Remote *remote)
 {
-	pass_text(stream, &remote->id);
-	pass_text(stream, &remote->urls);
-	pass_text(stream, &remote->answer);
-	pass_text(stream, &remote->usage);
-	PASS(stream, remote->is_private);
-	PASS(stream, remote->is_public);
+	spool_pass_text(stream, &remote->id);
+	spool_pass_text(stream, &remote->urls);
+	spool_pass_text(stream, &remote->answer);
+	spool_pass_text(stream, &remote->usage);
+	SPOOL_PASS(stream, remote->is_private);
+	SPOOL_PASS(stream, remote->is_public);
 }
 
 /*
@@ -186,26 +272,26 @@ pass_remote(SpoolStream *stream, Remote *remote)
 void
 spool_pass_job(SpoolStream *stream, Job *job, SpooledJob *spooled)
 {
-	PASS(stream, spooled->id);
-	PASS(stream, spooled->is_save);
-	pass_text(stream, &spooled->ran_on);
-	pass_text(stream, &spooled->backend);
-	PASS(stream, job->attempt);
-	pass_text(stream, &job->idempotency_key);
-	pass_text(stream, &job->server_name);
-	pass_text(stream, &job->tenant);
-	PASS(stream, job->owner);
-	PASS(stream, job->priority);
-	PASS(stream, job->failures);
-	PASS(stream, job->losses);
-	PASS(stream, job->max_attempts);
-	PASS(stream, job->expires_at);
-	PASS(stream, job->started_at);
-	pass_remote(stream, &job->remote);
-	pass_verdict(stream, job->verdict);
+	SPOOL_PASS(stream, spooled->id);
+	SPOOL_PASS(stream, spooled->is_save);
+	spool_pass_text(stream, &spooled->ran_on);
+	spool_pass_text(stream, &spooled->backend);
+	SPOOL_PASS(stream, job->attempt);
+	spool_pass_text(stream, &job->idempotency_key);
+	spool_pass_text(stream, &job->server_name);
+	spool_pass_text(stream, &job->tenant);
+	SPOOL_PASS(stream, job->owner);
+	SPOOL_PASS(stream, job->priority);
+	SPOOL_PASS(stream, job->failures);
+	SPOOL_PASS(stream, job->losses);
+	SPOOL_PASS(stream, job->max_attempts);
+	SPOOL_PASS(stream, job->expires_at);
+	SPOOL_PASS(stream, job->started_at);
+	spool_pass_remote(stream, &job->remote);
+	spool_pass_verdict(stream, job->verdict);
 	pass_value(stream, &job->result);
-	pass_text(stream, (char **) &job->new_state);
-	PASS(stream, job->run_at);
-	PASS(stream, job->counts);
-	PASS(stream, job->must_cancel);
+	spool_pass_text(stream, (char **) &job->new_state);
+	SPOOL_PASS(stream, job->run_at);
+	SPOOL_PASS(stream, job->counts);
+	SPOOL_PASS(stream, job->must_cancel);
 }

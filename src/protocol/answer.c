@@ -14,9 +14,11 @@
 #include "protocol/missing.h"
 #include "server/pointer.h"
 #include "protocol/stream.h"
+#include "protocol/reasons.h"
 #include "protocol/words.h"
 #include "http/url.h"
 
+#define MAX_HEADERS_KEPT 100 /* of an answer that has nothing else */
 #define MAX_USAGE 65536 /* bytes of JSON; what is more is in the result, if it is there at all */
 
 /*
@@ -96,30 +98,128 @@ answer_describe_words(const Judge *judge, const char *words)
 }
 
 /*
- * Why a JSON answer is not a success although its status says so; NULL if it is one.
+ * A scalar of JSON as text; NULL where it is none.
+ */
+char *
+answer_text_of(const cJSON *node)
+{
+	if (cJSON_IsString(node))
+		return node->valuestring;
+	if (cJSON_IsBool(node) || json_is_number(node))
+		return json_print(node);
+	return NULL;
+}
+
+/*
+ * The value that a place of the state has, as text; NULL where it has none.
+ */
+char *
+answer_state(const Judge *judge, cJSON *json)
+{
+	const char *place = judge->protocol->state;
+
+	if (place == NULL || *place != '/')
+		return NULL;
+	return answer_text_of(
+		pointer_first(json, pointer_fill(place, "id", judge->id ? judge->id : "")));
+}
+
+/*
+ * How an answer calls its own state, and why: 'server "s" answered MAX_TOKENS: …'.
  */
 static char *
-find_fault(const Judge *judge, cJSON *json)
+describe_state(const Judge *judge, cJSON *json, const char *word)
 {
-	const ReplySource *source = judge->source;
-	const Protocol *protocol = judge->protocol;
-	char *words = words_of_json(json, protocol->error, judge->id);
-	const char *id = judge->id ? judge->id : "";
-	cJSON *state = protocol->state != NULL && *protocol->state == '/'
-					   ? pointer_first(json, pointer_fill(protocol->state, "id", id))
-					   : NULL;
-	RemoteState means = cJSON_IsString(state)
-							? grammar_state_of(protocol->states, state->valuestring)
-							: REMOTE_RUNNING;
+	char *why = reasons_of_json(json, judge->protocol->reason, judge->id);
+
+	word = words_clip(word, strlen(word));
+	if (why != NULL && strcmp(why, word) == 0)
+		why = NULL;
+	return psprintf("server \"%s\" answered %s%s%s", judge->source->server_name, word,
+					why ? ": " : ".", why ? why : "");
+}
+
+/*
+ * Why a JSON answer is not a success although its status says so; NULL if it is one, as far as its state and its words
+ * tell.
+ */
+static char *
+find_fault(const Judge *judge, cJSON *json, RemoteState means, const char *word)
+{
+	char *words = reasons_of_success(json, judge->protocol->error, judge->id);
 
 	if (means == REMOTE_OK)
 		return NULL; /* whatever words stand beside it, as in ComfyUI's messages */
 	if (words != NULL)
 		return answer_describe_words(judge, words);
-	if (means == REMOTE_FAILED && judge->id == NULL)
-		return psprintf("server \"%s\" answered %s.", source->server_name,
-						words_clip(state->valuestring, strlen(state->valuestring)));
-	return NULL;
+	return means == REMOTE_FAILED && judge->id == NULL ? describe_state(judge, json, word) : NULL;
+}
+
+static void
+note_content(cJSON *node, const PointerPlace *place, void *arg)
+{
+	bool *has_content = arg;
+
+	*has_content |= !json_is_empty(node);
+}
+
+/*
+ * Whether an answer has something at one of the places that must; of those behind "?", where it is there at all.
+ */
+static bool
+has_content(const Judge *judge, cJSON *json)
+{
+	const char *places = judge->protocol->requires_output;
+	bool has_content = false;
+	bool must_be = false;
+	const char *word;
+	int len;
+
+	while (!has_content && (word = grammar_next_word(&places, &len)) != NULL)
+	{
+		bool is_optional = *word == '?';
+		char *pointer = pnstrdup(word + is_optional, len - is_optional);
+
+		if (judge->id != NULL)
+			pointer = pointer_fill(pointer, "id", judge->id);
+		pointer_each(json, pointer, note_content, &has_content);
+		must_be |= !is_optional || pointer_first(json, pointer) != NULL;
+	}
+	return has_content || !must_be;
+}
+
+/*
+ * What an answer, whose outputs have been taken out, lacks to be a success, as a sentence; NULL if nothing.
+ */
+static char *
+find_lack(const Judge *judge, cJSON *json)
+{
+	const char *required = judge->protocol->requires_output;
+	const char *places = *required == 'o' ? judge->protocol->output : required;
+	char *why;
+
+	if (judge->verdict->outputs != NIL || strcmp(required, "off") == 0 ||
+		(strcmp(required, "on") != 0 && has_content(judge, json)))
+		return NULL;
+	why = reasons_of_json(json, judge->protocol->reason, judge->id);
+	return psprintf("the answer of server \"%s\" has no output%s%s; it is kept in the column result.%s%s",
+					judge->source->server_name, places ? " at " : "", places ? places : "",
+					why ? " The reason that it gives: " : "", why ? why : "");
+}
+
+/*
+ * What there is to tell of an answer that is a success all the same.
+ */
+static char *
+find_note(const Judge *judge, cJSON *json, RemoteState means, const char *word)
+{
+	char *warning = reasons_of_json(json, judge->protocol->warning, judge->id);
+
+	if (means == REMOTE_PARTLY)
+		return describe_state(judge, json, word);
+	return warning != NULL
+			   ? psprintf("server \"%s\" warns: %s", judge->source->server_name, warning)
+			   : NULL;
 }
 
 /*
@@ -145,6 +245,28 @@ answer_keep_json(Judge *judge, const cJSON *json)
 }
 
 /*
+ * Takes the outputs out of an answer.  Returns what is wrong with it besides, in the order of what tells most.
+ */
+static char *
+take_outputs(Judge *judge, cJSON *json)
+{
+	char *word = answer_state(judge, json);
+	RemoteState means = word ? grammar_state_of(judge->protocol->states, word) : REMOTE_RUNNING;
+	char *fault = find_fault(judge, json, means, word);
+	char *note = find_note(judge, json, means, word);
+	char *lack;
+
+	output_take_all(judge, json);
+	lack = find_lack(judge, json);
+	judge->verdict->note = note;
+	if (fault == NULL && lack != NULL && means == REMOTE_PARTLY)
+		return note;
+	if (fault == NULL)
+		fault = output_describe_faults(judge);
+	return fault ? fault : lack;
+}
+
+/*
  * An answer in JSON, of the job itself or of the prediction that it became.  Whatever is wrong with it, the outputs that
  * it has are fetched.
  */
@@ -153,10 +275,9 @@ answer_judge_json(Judge *judge, cJSON *json)
 {
 	const ReplySource *source = judge->source;
 	Verdict *verdict = judge->verdict;
-	char *fault = find_fault(judge, json);
+	char *whole = NULL; /* before outputs are taken out of it */
 	bool has_downloads;
-	/* before outputs are taken out of it */
-	char *whole = NULL;
+	char *fault;
 
 	if (judge->id == NULL && output_may_be_download(judge, json))
 	{
@@ -164,14 +285,8 @@ answer_judge_json(Judge *judge, cJSON *json)
 		whole = json_print(json);
 	}
 	verdict->usage = answer_read_usage(judge, json);
-	output_take_all(judge, json);
+	fault = take_outputs(judge, json);
 	has_downloads = output_has_downloads(verdict);
-	if (fault == NULL)
-		fault = output_describe_faults(judge);
-	if (fault == NULL && source->options->preset->requires_output && verdict->outputs == NIL)
-		fault =
-			psprintf("the answer of server \"%s\" has no output at %s; it is kept in the column result.",
-					 source->server_name, judge->protocol->output);
 	words_mask_rest(source->request, json);
 	if (has_downloads)
 		missing_note(verdict, json);
@@ -228,7 +343,7 @@ answer_judge_unread(Judge *judge, const char *reason)
 	output->data = body->data;
 	output->len = body->len;
 	verdict->kind = VERDICT_DONE;
-	if (is_media || (judge->source->options->preset->any_answer && !claims_json(judge->reply)))
+	if (is_media || (strcmp(judge->protocol->any_answer, "on") == 0 && !claims_json(judge->reply)))
 		return;
 	verdict->kind = VERDICT_FAIL;
 	verdict->error =
@@ -324,6 +439,37 @@ judge_stream(Judge *judge)
 }
 
 /*
+ * The headers of an answer that has nothing else, as the result: {"headers": {"etag": ...}}.
+ */
+static void
+keep_headers(Judge *judge)
+{
+	cJSON *headers = json_create(cJSON_Object);
+	cJSON *result = json_create(cJSON_Object);
+	char *line = pnstrdup(judge->reply->headers->data, judge->reply->headers->len);
+	char *rest;
+
+	for (line = strtok_r(line, "\r\n", &rest); line != NULL; line = strtok_r(NULL, "\r\n", &rest))
+	{
+		char *colon = strchr(line, ':');
+		char *p;
+
+		if (colon == NULL || cJSON_GetArraySize(headers) >= MAX_HEADERS_KEPT)
+			continue;
+		*colon = '\0';
+		for (p = line; p < colon; p++)
+			*p = pg_ascii_tolower((unsigned char) *p);
+		json_sanitize_line(line, strlen(line));
+		colon += 1 + strspn(colon + 1, " \t");
+		json_sanitize_line(colon, strlen(colon));
+		if (cJSON_GetObjectItemCaseSensitive(headers, line) == NULL)
+			json_attach(headers, line, json_create_string(colon));
+	}
+	json_attach(result, "headers", headers);
+	answer_keep_json(judge, result);
+}
+
+/*
  * A successful answer to the job's own call.
  */
 void
@@ -336,7 +482,11 @@ answer_judge_body(Judge *judge)
 
 	if (reply->body->len == 0)
 	{
-		verdict->kind = reply->status == 204 ? VERDICT_DONE : VERDICT_FAIL;
+		bool may_be_empty = reply->status == 204 || strcmp(judge->protocol->method, "POST") != 0;
+
+		verdict->kind = may_be_empty ? VERDICT_DONE : VERDICT_FAIL;
+		if (strcmp(judge->protocol->method, "HEAD") == 0)
+			keep_headers(judge);
 		if (verdict->kind == VERDICT_FAIL)
 			verdict->error =
 				psprintf("server \"%s\" answered HTTP %d with an empty body. Check its options api, url and path.",

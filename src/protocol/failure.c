@@ -8,8 +8,8 @@
 #include "base/json.h"
 #include "protocol/delay.h"
 #include "protocol/judge.h"
+#include "protocol/s3answer.h"
 #include "protocol/words.h"
-#include "base/retry.h"
 
 static const char *
 describe_duration(int64 ms)
@@ -89,31 +89,6 @@ judge_no_answer(Judge *judge)
 	verdict->error = failure_describe(judge->source, reply);
 }
 
-/*
- * What on_unknown says where a call may have been accepted.
- */
-void
-reply_apply_on_unknown(const ServerOptions *options, Verdict *verdict)
-{
-	if (!verdict->unknown || verdict->kind == VERDICT_FAIL ||
-		options->on_unknown == ON_UNKNOWN_RETRY)
-		return;
-	verdict->kind = VERDICT_FAIL;
-	verdict->error =
-		psprintf("%s The call may have been accepted, and money spent: look for it at the provider before genjob.retry().",
-				 verdict->error);
-}
-
-/*
- * The same, but where the server can be asked whether it was: that comes first.
- */
-void
-failure_apply_on_unknown(const ServerOptions *options, Verdict *verdict)
-{
-	if (options->protocol.lookup == NULL)
-		reply_apply_on_unknown(options, verdict);
-}
-
 static const char *
 advice_for(int status)
 {
@@ -131,20 +106,29 @@ advice_for(int status)
 }
 
 /*
- * A server's own word on whether to try again goes before what its status says.
+ * Returns what is done after a refusal of that step.  The option retry_status goes before the server's own word on
+ * whether to try again, and that before what its status says.
  */
-bool
-failure_is_worth_a_retry(const Judge *judge)
+StatusAction
+failure_action(const Judge *judge, StatusStep step)
 {
-	const char *own = judge->source->options->preset->worth_a_retry;
+	const ServerOptions *options = judge->source->options;
+	StatusAction action = status_action(step, judge->reply->status, options->retry_status);
+	const char *own = options->preset->worth_a_retry;
 	char *word = own ? header_find(judge->reply, own) : NULL;
 
+	if (judge->is_of_the_moment)
+		return ACTION_AGAIN;
+	if (options->retry_status != NULL && step == STATUS_OF_SUBMIT)
+		return action;
 	if (word == NULL)
 		word = header_find(judge->reply, "x-should-retry");
-	if (word != NULL && pg_strcasecmp(word, "true") == 0)
-		return true;
-	return (word == NULL || pg_strcasecmp(word, "false") != 0) &&
-		   retry_is_worthwhile(judge->reply->status);
+	if (word != NULL && pg_strcasecmp(word, "true") == 0 && action == ACTION_FAIL)
+		return ACTION_AGAIN;
+	if (word != NULL && pg_strcasecmp(word, "false") == 0 &&
+		(action == ACTION_AGAIN || action == ACTION_DEFER))
+		return ACTION_FAIL;
+	return action;
 }
 
 /*
@@ -178,12 +162,14 @@ failure_of_refusal(Judge *judge, int64 *after)
 
 	MemoryContextSwitchTo(caller);
 	*after = delay_read(judge->reply, json, judge->protocol->retry_after, words, source->now_unix);
-	if (status >= 300 && status < 400)
+	judge->is_of_the_moment = source->options->preset->is_store && s3_is_of_the_moment(words);
+	if (status >= 300 && status < 400 && !source->options->preset->is_store)
 		return psprintf("server \"%s\" answered HTTP %d, a redirection, which is not followed. Set its option url to where it is now.",
 						source->server_name, status);
 	return psprintf("server \"%s\" answered HTTP %d%s%s%s%s%s", source->server_name, status,
 					describe_error_type(judge), *words ? ": " : "", words, stop,
-					advice_for(status));
+					source->options->preset->is_store ? s3_advice(source, judge->reply, words)
+													  : advice_for(status));
 }
 
 /*
@@ -193,13 +179,20 @@ static void
 judge_refusal(Judge *judge)
 {
 	Verdict *verdict = judge->verdict;
-	int status = judge->reply->status;
 
 	verdict->error = failure_of_refusal(judge, &verdict->after);
-	verdict->kind = failure_is_worth_a_retry(judge) ? VERDICT_RETRY : VERDICT_FAIL;
-	verdict->unknown = retry_may_be_accepted(status);
-	if (verdict->kind == VERDICT_RETRY && verdict->after >= 0)
-		verdict->kind = VERDICT_DEFER;
+	switch (failure_action(judge, STATUS_OF_SUBMIT))
+	{
+		case ACTION_DEFER:
+			verdict->kind = VERDICT_DEFER;
+			break;
+		case ACTION_AGAIN:
+			verdict->kind = VERDICT_RETRY;
+			break;
+		default:
+			verdict->kind = VERDICT_FAIL;
+	}
+	verdict->unknown = status_may_be_accepted(judge->reply->status);
 }
 
 /*

@@ -9,7 +9,6 @@
 #include "base/media.h"
 #include "protocol/judge.h"
 #include "protocol/words.h"
-#include "base/retry.h"
 #include "http/url.h"
 
 static char *
@@ -26,6 +25,17 @@ describe_no_download(Judge *judge)
 	if (reply->status < 400)
 		return psprintf("HTTP %d redirects to where nothing can be fetched from.", reply->status);
 	return failure_of_refusal(judge, &judge->verdict->after);
+}
+
+/*
+ * True if the server may yet have the file: 404 may come before it is there, 410 is for ever.
+ */
+static bool
+is_to_be_repeated(const Judge *judge)
+{
+	StatusAction action = failure_action(judge, STATUS_OF_DOWNLOAD);
+
+	return action == ACTION_AGAIN || (action == ACTION_MISS && judge->reply->status != 410);
 }
 
 /*
@@ -56,8 +66,7 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 	verdict->kind = *redirect != NULL || reply->error == HTTP_TIMEOUT || reply->error == HTTP_CUT ||
 							reply->error == HTTP_CONNECT || reply->error == HTTP_RESOLVE ||
 							reply->error == HTTP_TLS ||
-							(reply->error == HTTP_OK &&
-							 (retry_is_worthwhile(reply->status) || reply->status == 404))
+							(reply->error == HTTP_OK && is_to_be_repeated(&judge))
 						? VERDICT_FETCH
 						: VERDICT_FAIL;
 	verdict->error = psprintf("output could not be downloaded from %s: %s",

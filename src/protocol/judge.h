@@ -6,6 +6,7 @@
 #define GENJOB_JUDGE_H
 
 #include "base/json.h"
+#include "base/status.h"
 #include "protocol/reply.h"
 
 typedef struct Judge
@@ -14,8 +15,9 @@ typedef struct Judge
 	const Protocol *protocol;
 	HttpReply *reply;
 	Verdict *verdict;
-	const char *id; /* of the prediction; or NULL */
-	char *faults;   /* where outputs stand that cannot be read, the first few; or NULL */
+	const char *id;        /* of the prediction; or NULL */
+	bool is_of_the_moment; /* a refusal's own words say so */
+	char *faults;          /* where outputs stand that cannot be read, the first few; or NULL */
 	int n_faults;
 	MemoryContext
 		scratch; /* holds the trees of JSON; gone when the verdict is there; NULL: there are none yet */
@@ -29,12 +31,13 @@ extern bool reply_is_success(const HttpReply *reply);
 
 /* failure.c: an answer that is none, or a refusal */
 extern void failure_judge(Judge *judge);
-extern void failure_apply_on_unknown(const ServerOptions *options, Verdict *verdict);
 extern char *failure_describe(const ReplySource *source, const HttpReply *reply);
-extern bool failure_is_worth_a_retry(const Judge *judge);
+extern StatusAction failure_action(const Judge *judge, StatusStep step);
 extern char *failure_of_refusal(Judge *judge, int64 *after);
 
 /* answer.c: what a success contains */
+extern char *answer_text_of(const cJSON *node);
+extern char *answer_state(const Judge *judge, cJSON *json);
 extern void answer_judge_json(Judge *judge, cJSON *json);
 extern void answer_judge_body(Judge *judge);
 extern void answer_judge_unread(Judge *judge, const char *reason);

@@ -13,25 +13,27 @@
 
 #include "utils/memutils.h"
 
+#include "base/backoff.h"
 #include "base/bytes.h"
 #include "base/clip.h"
 #include "http/header.h"
 #include "base/media.h"
 #include "protocol/judge.h"
+#include "protocol/s3answer.h"
 #include "server/pointer.h"
+#include "protocol/reasons.h"
 #include "protocol/words.h"
-#include "base/retry.h"
 #include "http/url.h"
 
 #define FORGOTTEN_AFTER 3  /* answers that there is no such prediction, before they are believed */
 #define UNREADABLE_AFTER 3 /* results that cannot be read, before one is believed */
 #define REFUSED_AFTER \
 	8 /* refusals of the secrets, before one of a result is believed: some two minutes */
-#define ASK_AGAIN_MS 1000 /* after the first failure to ask; doubles */
-#define ASK_AGAIN_MAX_MS 60000
 #define MAX_ID 2048   /* bytes of a prediction's id; a longer one is none */
 #define MAX_URL 16384 /* bytes of a URL to ask at */
 #define MAX_WORD 200  /* bytes of a state, where it is shown */
+
+static const Backoff ask_again = {1000, 60000}; /* ms, between questions that are not answered */
 
 /*
  * Begins to judge a reply, or, where it is NULL, what was kept of one.
@@ -91,16 +93,6 @@ reply_is_success(const HttpReply *reply)
 
 /* ---------- predictions ---------- */
 
-static char *
-text_of_node(const cJSON *node)
-{
-	if (cJSON_IsString(node))
-		return node->valuestring;
-	if (cJSON_IsBool(node) || json_is_number(node))
-		return json_print(node);
-	return NULL;
-}
-
 /*
  * How a prediction is, as an answer in JSON says; and *word, the value that says so, if there is one.
  */
@@ -118,13 +110,15 @@ read_state(const Judge *judge, cJSON *json, char **word)
 		*word = psprintf("%d", judge->reply->status);
 		return grammar_state_of(states, *word);
 	}
+	if (*place == '/')
+	{
+		*word = answer_state(judge, json);
+		return *word ? grammar_state_of(states, *word) : REMOTE_RUNNING;
+	}
 	node = pointer_first(json, pointer_fill(pointer, "id", judge->id ? judge->id : ""));
-	if (strncmp(place, "exists:", 7) == 0)
-		return node != NULL ? REMOTE_OK : REMOTE_RUNNING;
 	if (strncmp(place, "bool:", 5) == 0)
 		return cJSON_IsTrue(node) ? REMOTE_OK : REMOTE_RUNNING;
-	*word = node ? text_of_node(node) : NULL;
-	return *word ? grammar_state_of(states, *word) : REMOTE_RUNNING;
+	return node != NULL ? REMOTE_OK : REMOTE_RUNNING;
 }
 
 /*
@@ -188,7 +182,7 @@ static void
 judge_failed(Judge *judge, cJSON *json, const char *word)
 {
 	Verdict *verdict = judge->verdict;
-	char *words = words_of_json(json, judge->protocol->error, judge->id);
+	char *words = reasons_of_json(json, judge->protocol->error, judge->id);
 
 	verdict->kind = VERDICT_FAIL;
 	verdict->usage = answer_read_usage(judge, json);
@@ -218,9 +212,10 @@ judge_state(Judge *judge, cJSON *json)
 				verdict->progress = progress_in(json, judge->protocol->progress);
 			break;
 		case REMOTE_OK:
+		case REMOTE_PARTLY:
 			if (judge->protocol->result == NULL)
 				answer_judge_json(judge, json);
-			else if (words_of_json(json, judge->protocol->error, judge->id) != NULL)
+			else if (reasons_of_json(json, judge->protocol->error, judge->id) != NULL)
 				judge_failed(judge, json, word ? word : "done"); /* fal: COMPLETED, with an error */
 			else
 			{
@@ -264,7 +259,7 @@ judge_named(Judge *judge, Remote *remote)
 	if (place != NULL && *place == '=')
 		remote->id = pstrdup(source->idempotency_key);
 	else if (node != NULL)
-		remote->id = text_of_node(node);
+		remote->id = answer_text_of(node);
 	if (remote->id != NULL && (*remote->id == '\0' || strlen(remote->id) > MAX_ID))
 		remote->id = NULL;
 	remote->urls = read_urls(judge, json);
@@ -274,7 +269,7 @@ judge_named(Judge *judge, Remote *remote)
 	judge->id = remote->id;
 	if (remote->id == NULL && remote->urls == NULL)
 	{
-		char *words = words_of_json(json, judge->protocol->error, NULL);
+		char *words = reasons_of_json(json, judge->protocol->error, NULL);
 
 		judge->verdict->kind = VERDICT_FAIL;
 		words_mask_rest(source->request, json);
@@ -302,20 +297,15 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 {
 	Judge judge = judge_begin(source, reply);
 
-	if (!reply_is_success(reply))
+	if (source->options->preset->is_store)
+		s3_judge(&judge);
+	else if (!reply_is_success(reply))
 		failure_judge(&judge);
 	else if (strcmp(judge.protocol->reply, "poll") == 0)
 		judge_named(&judge, remote);
 	else
 		answer_judge_body(&judge);
-	failure_apply_on_unknown(source->options, judge.verdict);
 	return judge_end(&judge);
-}
-
-static int64
-ask_again_ms(const ReplySource *source)
-{
-	return Min(ASK_AGAIN_MS * INT64CONST(1) << Min(source->failures, 10), ASK_AGAIN_MAX_MS);
 }
 
 /*
@@ -343,13 +333,13 @@ judge_forgotten(Judge *judge, const char *how)
  * asked again.
  */
 static void
-judge_unanswered(Judge *judge, const char *reason)
+judge_unanswered(Judge *judge, StatusStep step, const char *reason)
 {
 	const ReplySource *source = judge->source;
 	const HttpReply *reply = judge->reply;
 	Verdict *verdict = judge->verdict;
 	bool refused = reply->error == HTTP_OK && reply->status >= 300;
-	bool forgotten = refused && (reply->status == 404 || reply->status == 410);
+	bool forgotten = refused && failure_action(judge, step) == ACTION_MISS;
 
 	if (refused)
 		verdict->error = failure_of_refusal(judge, &verdict->after);
@@ -363,7 +353,7 @@ judge_unanswered(Judge *judge, const char *reason)
 		verdict->error = failure_describe(source, reply);
 	verdict->kind = VERDICT_WAIT;
 	if (verdict->after < 0)
-		verdict->after = ask_again_ms(source);
+		verdict->after = backoff_delay(&ask_again, source->failures);
 	if (forgotten)
 		judge_forgotten(judge, psprintf("HTTP %d", reply->status));
 }
@@ -386,7 +376,7 @@ reply_judge_poll(const ReplySource *source, HttpReply *reply)
 	else if (reason != NULL && json_is_too_much(reason))
 		answer_judge_unread(&judge, reason); /* another answer would be no smaller */
 	else
-		judge_unanswered(&judge, reason);
+		judge_unanswered(&judge, STATUS_OF_POLL, reason);
 	return judge_end(&judge);
 }
 
@@ -463,18 +453,19 @@ reply_judge_result(const ReplySource *source, HttpReply *reply)
 			verdict->kind = VERDICT_WAIT;
 			verdict->has_answer = true;
 			verdict->outputs = NIL;
-			verdict->after = ask_again_ms(source);
+			verdict->after = backoff_delay(&ask_again, source->failures);
 		}
 	}
-	else if (reply->error == HTTP_OK && reply->status >= 400 && !failure_is_worth_a_retry(&judge) &&
-			 !(refuses_secrets(reply) && source->failures + 1 < REFUSED_AFTER))
+	else if (reply->error == HTTP_OK &&
+			 (failure_action(&judge, STATUS_OF_RESULT) == ACTION_FAIL ||
+			  (refuses_secrets(reply) && source->failures + 1 >= REFUSED_AFTER)))
 	{
 		verdict->kind = VERDICT_FAIL;
 		verdict->error = failure_of_refusal(&judge, &verdict->after);
 	}
 	else
 	{
-		judge_unanswered(&judge, NULL);
+		judge_unanswered(&judge, STATUS_OF_RESULT, NULL);
 		verdict->has_answer = true;
 	}
 	return judge_end(&judge);
@@ -532,7 +523,6 @@ reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why)
 		output->len = reply->body->len;
 		verdict->outputs = lappend(verdict->outputs, output);
 	}
-	failure_apply_on_unknown(source->options, verdict);
 	return verdict;
 }
 
@@ -551,11 +541,10 @@ reply_read_progress(HttpReply *reply, const char *place)
 }
 
 /*
- * What it means for a job that genjob ended while its call was in flight.  options is NULL when the
- * server is gone.
+ * What it means for a job that genjob ended while its call was in flight.
  */
 Verdict *
-reply_lost(const ServerOptions *options)
+reply_lost(void)
 {
 	Verdict *verdict = palloc0(sizeof(Verdict));
 
@@ -563,7 +552,5 @@ reply_lost(const ServerOptions *options)
 	verdict->unknown = true;
 	verdict->progress = -1;
 	verdict->error = pstrdup("genjob or the database server stopped while the call was in flight.");
-	if (options != NULL)
-		failure_apply_on_unknown(options, verdict);
 	return verdict;
 }

@@ -12,11 +12,11 @@
 /* What to do with the job. */
 typedef enum VerdictKind
 {
-	VERDICT_DONE,     /* it has succeeded */
-	VERDICT_WAIT,     /* the provider works on it, or could not be asked: ask again */
-	VERDICT_FETCH,    /* the answer is there, but for downloads */
-	VERDICT_RETRY,    /* submit again after a back-off; the only kind that uses up an attempt */
-	VERDICT_DEFER,    /* the server said when: submit again then; holds back its other jobs too */
+	VERDICT_DONE,  /* it has succeeded */
+	VERDICT_WAIT,  /* the provider works on it, or could not be asked: ask again */
+	VERDICT_FETCH, /* the answer is there, but for downloads */
+	VERDICT_RETRY, /* submit again after a back-off; the only kind that uses up an attempt */
+	VERDICT_DEFER, /* the server takes nothing now: submit again when it does; so for its other jobs */
 	VERDICT_POSTPONE, /* it was not submitted, because another job has not ended: look again later */
 	VERDICT_LOST,     /* genjob itself ended during the call: submit again */
 	VERDICT_FAIL      /* another attempt would end the same */
@@ -43,13 +43,14 @@ typedef struct Output
 typedef struct Verdict
 {
 	VerdictKind kind;
-	int64 after;     /* ms; VERDICT_DEFER, VERDICT_POSTPONE and VERDICT_WAIT: -1 is as usual */
+	int64 after;     /* ms to wait that the server asks for, or VERDICT_POSTPONE; -1: as usual */
 	bool unknown;    /* the call may have been accepted, although no answer says so */
 	bool forgotten;  /* VERDICT_WAIT: the provider says that it does not know the prediction */
 	bool absent;     /* VERDICT_WAIT: the answer says nothing about the prediction */
 	bool has_answer; /* VERDICT_WAIT: the prediction has succeeded, and only its answer is missing */
 	int http_status; /* 0: none */
 	char *error; /* a sentence; NULL when nothing went wrong; VERDICT_FETCH: fails the job once all is fetched */
+	char *note; /* VERDICT_DONE, VERDICT_FETCH: what the success lacks, as a sentence; or NULL */
 	double progress; /* from 0 to 1; -1: not told */
 
 	char *result;  /* JSON, or NULL */
@@ -82,7 +83,6 @@ extern Verdict *reply_judge_download(const ReplySource *source, HttpReply *reply
 extern char *reply_describe_too_large(const ReplySource *source);
 extern double reply_read_progress(HttpReply *reply, const char *place);
 extern Verdict *reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why);
-extern void reply_apply_on_unknown(const ServerOptions *options, Verdict *verdict);
-extern Verdict *reply_lost(const ServerOptions *options);
+extern Verdict *reply_lost(void);
 
 #endif /* GENJOB_REPLY_H */

@@ -19,6 +19,7 @@
 #include "protocol/kept.h"
 #include "server/pointer.h"
 #include "protocol/stream.h"
+#include "protocol/reasons.h"
 #include "protocol/words.h"
 
 #define LARGE_EVENT (256 * 1024) /* bytes; the buffer of one is not kept for the next */
@@ -121,8 +122,8 @@ take_object(Reader *reader, cJSON *event, bool has_half)
 		pointer_visit(&reader->outputs[i], event, add_text, reader);
 	if (has_half)
 		join_halves(event);
-	error =
-		reader->stream->error == NULL ? words_of_json(event, reader->protocol->error, NULL) : NULL;
+	error = reader->stream->error == NULL ? reasons_of_json(event, reader->protocol->error, NULL)
+										  : NULL;
 	if (error != NULL)
 		reader->stream->error = MemoryContextStrdup(reader->result, error);
 	note_end(reader, event);

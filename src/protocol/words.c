@@ -11,7 +11,9 @@
 #include "base/media.h"
 #include "server/grammar.h"
 #include "server/pointer.h"
+#include "protocol/reasons.h"
 #include "protocol/words.h"
+#include "protocol/xml.h"
 
 #define MAX_WORDS 1000                /* bytes of the server's own words in an error */
 #define LARGE_STRING ((size_t) 65536) /* bytes */
@@ -320,44 +322,6 @@ words_of_bytes(const HttpRequest *request, const char *bytes, size_t len)
 }
 
 static char *
-words_of_node(const cJSON *node)
-{
-	char *text;
-
-	if (cJSON_IsString(node))
-		text = node->valuestring;
-	else if ((cJSON_IsObject(node) || cJSON_IsArray(node)) && node->child != NULL)
-		text = json_print_start(node, 2 * MAX_WORDS);
-	else
-		return NULL;
-	text = words_clip(text, strlen(text));
-	return *text != '\0' ? text : NULL;
-}
-
-/*
- * What the server says went wrong, where the protocol says that such words stand; NULL if nowhere.
- */
-char *
-words_of_json(cJSON *json, const char *places, const char *id)
-{
-	const char *place;
-	int len;
-
-	while (places != NULL && (place = grammar_next_word(&places, &len)) != NULL)
-	{
-		char *pointer = pnstrdup(place, len);
-		char *words;
-
-		if (id != NULL)
-			pointer = pointer_fill(pointer, "id", id);
-		words = words_of_node(pointer_first(json, pointer));
-		if (words != NULL)
-			return words;
-	}
-	return NULL;
-}
-
-static char *
 words_of_html(const char *page, size_t len)
 {
 	char *text = pnstrdup(page, Min(len, MAX_READ));
@@ -368,6 +332,27 @@ words_of_html(const char *page, size_t len)
 		return pstrdup("(an HTML page)");
 	title += strlen("<title>");
 	return psprintf("(an HTML page) %s", words_clip(title, end - title));
+}
+
+/*
+ * "Code: message" of an error as AWS and those after it write it in XML; NULL where it is none.
+ */
+static char *
+words_of_xml(const char *text, size_t len)
+{
+	const char *open = memchr(text, '<', len);
+	char *code;
+	char *message;
+
+	if (open == NULL || len < 5 ||
+		(strncmp(open, "<?xml", Min(5, text + len - open)) != 0 &&
+		 strncmp(open, "<Error", Min(6, text + len - open)) != 0))
+		return NULL;
+	code = xml_find(text, len, "Code");
+	message = xml_find(text, len, "Message");
+	if (code == NULL || *code == '\0')
+		return NULL;
+	return message != NULL && *message != '\0' ? psprintf("%s: %s", code, message) : code;
 }
 
 /*
@@ -392,11 +377,14 @@ words_of_body(const HttpRequest *request, HttpReply *reply, const char *places, 
 	if (*json != NULL)
 	{
 		words_mask_json(request, *json);
-		words = words_of_json(*json, places, id);
+		words = reasons_of_json(*json, places, id);
 		if (words == NULL)
 			words = json_print_start(*json, 2 * MAX_WORDS);
 		return words_clip(words, strlen(words));
 	}
+	words = words_of_xml(body->data, Min(body->len, MAX_READ));
+	if (words != NULL)
+		return words_clip(words, strlen(words));
 	json_sanitize_text(body->data, Min(body->len, MAX_READ));
 	if (strcmp(type, "text/html") == 0)
 		return words_of_html(body->data, body->len);

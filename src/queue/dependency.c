@@ -26,9 +26,10 @@
 #define TROUBLE_US (30 * USECS_PER_SEC) /* the same of one that raises errors */
 #define USED_US (10 * USECS_PER_SEC)    /* between two looks at whether anybody waits */
 
-static IdList ends;    /* have ended */
-static IdList changes; /* may have */
-static IdList later;   /* of these, to be looked at at later_at */
+static bool is_on = false; /* this process is a dispatcher */
+static IdList ends;        /* have ended */
+static IdList changes;     /* may have */
+static IdList later;       /* of these, to be looked at at later_at */
 static MonoTime later_at;
 static bool is_used = true; /* a job waits, as far as is known */
 static MonoTime used_at;    /* when that is looked at again */
@@ -41,6 +42,15 @@ static bool paging = false;
 static int64 page_from;
 
 /*
+ * Has this process follow dependencies: one at a time in a database, so that it sees all that was done before.
+ */
+void
+dependency_start(void)
+{
+	is_on = true;
+}
+
+/*
  * A job has ended, in this transaction.
  */
 void
@@ -48,7 +58,7 @@ dependency_note_end(int64 id)
 {
 	if (!queue_is_mine)
 		dependency_note_own(id, false);
-	else if (is_used)
+	else if (is_on && is_used)
 		idlist_add(&ends, id);
 }
 
@@ -224,7 +234,7 @@ dependency_work(void)
 	ErrorData *error;
 	int i;
 
-	if (!tables_are_known() || dependency_next() == 0 || dependency_next() > clock_mono())
+	if (!is_on || !tables_are_known() || dependency_next() == 0 || dependency_next() > clock_mono())
 		return;
 	if (all_at != 0 && all_at <= clock_mono())
 		dependency_look_at_all();

@@ -19,6 +19,7 @@ extern void dependency_forget_all(Oid table);
 extern int dependency_keep_unfinished(Oid table, Oid role, int64 *ids, int n);
 
 /* In a dispatcher */
+extern void dependency_start(void);
 extern void dependency_work(void);
 extern void dependency_note_news(int64 id, bool waits, bool has_ended);
 extern void dependency_look_at_all(void);

@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/marker.h"
 #include "base/memory.h"
@@ -110,8 +111,7 @@ queue_acquit_put_aside(void)
 
 /* ---------- rows that cannot be read ---------- */
 
-#define UNREADABLE_MIN_US (10 * USECS_PER_SEC)
-#define UNREADABLE_MAX_US (10 * USECS_PER_MINUTE)
+static const Backoff look_again = {10 * USECS_PER_SEC, 10 * USECS_PER_MINUTE};
 
 /* A row that can neither be read nor failed. */
 typedef struct Unreadable
@@ -173,9 +173,7 @@ fail_unreadable(int64 id, int attempt, const ErrorData *error)
 		return 0;
 	trouble_show_job(TROUBLE_FAIL, id, NULL, refusal);
 	entry = find_unreadable(id, true);
-	entry->again_at =
-		clock_mono() + Min(UNREADABLE_MIN_US << Min(entry->times, 10), UNREADABLE_MAX_US);
-	entry->times++;
+	entry->again_at = clock_mono() + backoff_delay(&look_again, entry->times++);
 	return entry->again_at;
 }
 

@@ -195,7 +195,7 @@ static const Statement statements[STATEMENTS] = {
 		"  remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
 		"  finished_at = CASE WHEN g.state <> 'queued' THEN $14 END, losses = g.losses,"
 		"  idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
-		"  attempt_errors = CASE WHEN g.error IS NULL OR g.counts IS NULL THEN j.attempt_errors ELSE"
+		"  attempt_errors = CASE WHEN g.error IS NULL OR g.counts IS NULL OR g.state = 'succeeded' THEN j.attempt_errors ELSE"
 		"   CASE WHEN g.begins_errors OR jsonb_typeof(j.attempt_errors) IS DISTINCT FROM 'array' THEN '[]'"
 		"    WHEN jsonb_array_length(j.attempt_errors) >= 100 THEN j.attempt_errors - 0 ELSE j.attempt_errors END"
 		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $14,"
@@ -243,6 +243,7 @@ static const Statement statements[STATEMENTS] = {
 static SPIPlanPtr plans[STATEMENTS];
 static char schema[NAMEDATALEN];     /* of the tables; empty until queue_look() */
 uint64 statement_schema_changes = 0; /* how often that became another one */
+static uint64 looks = 0;             /* calls of that */
 
 /* ---------- transactions ---------- */
 
@@ -559,6 +560,7 @@ extension_table(const char *name, Oid namespace)
 QueuePresence
 queue_look(void)
 {
+	looks++;
 	environment_reread();
 	return queue_find_tables();
 }
@@ -597,4 +599,13 @@ queue_find_tables(void)
 					 extension_table("gen_outputs", namespace));
 	tables_become_owner();
 	return QUEUE_PRESENT;
+}
+
+/*
+ * How often this process has looked: whoever relies on what it finds looks again where that has changed.
+ */
+uint64
+queue_looks(void)
+{
+	return looks;
 }

@@ -10,6 +10,7 @@
 
 #include "datatype/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "queue/queue.h"
 #include "shared/shmem.h"
@@ -33,8 +34,9 @@ static Logged logged[TROUBLE_KINDS];
 int64
 trouble_backoff_us(int failures)
 {
-	return Min(TROUBLE_MIN_MS * INT64CONST(1000) << Min(failures, 12),
-			   TROUBLE_MAX_MS * INT64CONST(1000));
+	static const Backoff backoff = {TROUBLE_MIN_MS, TROUBLE_MAX_MS};
+
+	return backoff_delay(&backoff, failures) * 1000;
 }
 
 /*

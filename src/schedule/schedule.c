@@ -405,7 +405,7 @@ schedule_take(Turn *taken, int max, int room, MonoTime now)
 }
 
 /*
- * The addresses that can be reached, at most max, of the pools that run these turns; returns their number.
+ * The addresses that can be reached, busy or not, at most max, of the pools that run these turns; returns their number.
  */
 int
 schedule_list_usable(const Turn *turns, int n_turns, const char **urls, int max)
@@ -428,7 +428,8 @@ schedule_list_usable(const Turn *turns, int n_turns, const char **urls, int max)
 		{
 			const Backend *backend = limits->backends[j];
 
-			if (backend->options != NULL && !backend->breaker.is_open)
+			if (backend->options != NULL &&
+				(!backend->breaker.is_open || backend->breaker.reason != BREAKER_UNREACHABLE))
 				urls[n++] = backend->url;
 		}
 	}

@@ -32,13 +32,19 @@ starts_with(const char *text, const char *prefix)
 }
 
 /*
- * none, bearer, basic, header:NAME[:PREFIX], query:NAME.
+ * none, bearer, basic, sigv4, header:NAME[:PREFIX], query:NAME.
  */
 const char *
 grammar_check_auth(const char *value)
 {
-	if (strcmp(value, "none") == 0 || strcmp(value, "bearer") == 0 || strcmp(value, "basic") == 0)
-		return NULL;
+	static const char *const words[] = {"none", "bearer", "basic", "sigv4"};
+	int i;
+
+	for (i = 0; i < lengthof(words); i++)
+	{
+		if (strcmp(value, words[i]) == 0)
+			return NULL;
+	}
 	if (starts_with(value, "query:") && header_is_name(value + 6))
 		return NULL;
 	if (starts_with(value, "header:"))
@@ -49,7 +55,33 @@ grammar_check_auth(const char *value)
 		if (header_is_name(name) && (colon == NULL || header_is_value(colon + 1)))
 			return grammar_check_header_name(name);
 	}
-	return "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME, header:NAME:PREFIX, query:NAME.";
+	return "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME, header:NAME:PREFIX, query:NAME, sigv4 (access_key_id and secret_access_key).";
+}
+
+/*
+ * The name of a region or a service of AWS, or of what speaks its protocols.
+ */
+const char *
+grammar_check_word(const char *value)
+{
+	size_t len = strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_");
+
+	if (len > 0 && len <= 64 && value[len] == '\0')
+		return NULL;
+	return "A name of letters, digits and dashes is expected, such as \"eu-central-1\".";
+}
+
+/*
+ * Names of buckets are labels of hosts; older ones may have capitals and underscores.
+ */
+const char *
+grammar_check_bucket(const char *value)
+{
+	size_t len = strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_");
+
+	if (len >= 3 && len <= 63 && value[len] == '\0' && isalnum((unsigned char) value[0]))
+		return NULL;
+	return "The name of a bucket is expected: 3 to 63 letters, digits, dashes and dots.";
 }
 
 const char *
@@ -136,6 +168,23 @@ grammar_check_places(const char *value)
 }
 
 /*
+ * Places of reasons: one behind "+" is looked at in any case.
+ */
+const char *
+grammar_check_reasons(const char *value)
+{
+	const char *word;
+	int len;
+
+	while ((word = grammar_next_word(&value, &len)) != NULL)
+	{
+		if (word[*word == '+'] != '/')
+			return "JSON Pointers are expected, separated by spaces: the first that has words counts, and with it those behind it that have \"+\", as in \"/error/message +/error/details /error\".";
+	}
+	return NULL;
+}
+
+/*
  * Reads "METHOD path", "METHOD @place", either with a JSON body behind it, up to a semicolon that
  * begins another one.  Returns where that is, or NULL at the end; address->method is NULL when the
  * text is not an address.
@@ -213,34 +262,76 @@ grammar_check_lookup(const char *value)
 	return NULL;
 }
 
+static const struct
+{
+	const char *name;
+	RemoteState state;
+} groups_of_states[] = {{"ok=", REMOTE_OK},
+						{"fail=", REMOTE_FAILED},
+						{"gone=", REMOTE_GONE},
+						{"partly=", REMOTE_PARTLY},
+						{"run=", REMOTE_RUNNING}};
+
 /*
- * What value means in "ok=A,B;fail=C;gone=D"; what is not listed runs.
+ * The index of the group that begins at text, or -1.
+ */
+static int
+find_group(const char *text)
+{
+	int i;
+
+	for (i = 0; i < lengthof(groups_of_states); i++)
+	{
+		if (starts_with(text, groups_of_states[i].name))
+			return i;
+	}
+	return -1;
+}
+
+/*
+ * Whether one of the values up to the next semicolon is value, in whatever case; "*" is any.
+ */
+static bool
+group_has(const char *values, const char *value, bool *has_star)
+{
+	size_t value_len = strlen(value);
+
+	while (*values != '\0' && *values != ';')
+	{
+		size_t len = strcspn(values, ",;");
+
+		if (len == value_len && pg_strncasecmp(values, value, len) == 0)
+			return true;
+		*has_star |= len == 1 && *values == '*';
+		values += len + (values[len] == ',');
+	}
+	return false;
+}
+
+/*
+ * What value means in "ok=A,B;fail=C;gone=D;partly=E"; what is not listed runs, unless a group has "*".
  */
 RemoteState
 grammar_state_of(const char *states, const char *value)
 {
-	static const struct
-	{
-		const char *name;
-		RemoteState state;
-	} groups[] = {{"ok=", REMOTE_OK}, {"fail=", REMOTE_FAILED}, {"gone=", REMOTE_GONE}};
-	size_t value_len = strlen(value);
-	int i;
+	RemoteState other = REMOTE_RUNNING;
 
-	for (i = 0; i < lengthof(groups); i++)
+	while (*states != '\0')
 	{
-		const char *p = strstr(states, groups[i].name);
+		int group = find_group(states);
+		bool has_star = false;
 
-		for (p = p ? p + strlen(groups[i].name) : NULL; p != NULL && *p != '\0' && *p != ';';)
+		if (group >= 0)
 		{
-			size_t len = strcspn(p, ",;");
-
-			if (len == value_len && strncmp(p, value, len) == 0)
-				return groups[i].state;
-			p += len + (p[len] == ',');
+			if (group_has(states + strlen(groups_of_states[group].name), value, &has_star))
+				return groups_of_states[group].state;
+			if (has_star)
+				other = groups_of_states[group].state;
 		}
+		states += strcspn(states, ";");
+		states += *states == ';';
 	}
-	return REMOTE_RUNNING;
+	return other;
 }
 
 const char *
@@ -250,10 +341,30 @@ grammar_check_states(const char *value)
 	{
 		size_t len = strcspn(value, ";");
 
-		if (!starts_with(value, "ok=") && !starts_with(value, "fail=") &&
-			!starts_with(value, "gone="))
-			return "The values of state are expected, as in \"ok=succeeded;fail=failed,canceled;gone=expired\"; with any other value the prediction runs.";
+		if (find_group(value) < 0)
+			return "The values of state are expected, as in \"ok=succeeded;fail=failed,canceled;gone=expired;partly=incomplete\", with \"*\" for all others; without it, the prediction runs with any other value.";
 		value += len + (value[len] == ';');
+	}
+	return NULL;
+}
+
+/*
+ * on, off, or places, each with "?" before it where it need not be there.
+ */
+const char *
+grammar_check_requirement(const char *value)
+{
+	const char *word;
+	int len;
+
+	if (strcmp(value, "on") == 0 || strcmp(value, "off") == 0)
+		return NULL;
+	if (*value == '\0')
+		return "Valid values are: on, off, or places in the answer one of which must have something, such as \"/choices/0/message/content\"; one behind \"?\" must have something if it is there.";
+	while ((word = grammar_next_word(&value, &len)) != NULL)
+	{
+		if (word[*word == '?'] != '/')
+			return grammar_check_requirement("");
 	}
 	return NULL;
 }

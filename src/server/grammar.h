@@ -10,6 +10,8 @@ extern const char *grammar_check_object(const char *text);
 extern const char *grammar_check_headers(const char *text);
 extern const char *grammar_check_header_name(const char *name);
 extern const char *grammar_check_auth(const char *value);
+extern const char *grammar_check_word(const char *value);
+extern const char *grammar_check_bucket(const char *value);
 extern const char *grammar_check_path(const char *value);
 extern const char *grammar_check_place(const char *value);
 extern const char *grammar_check_remote_id(const char *value);
@@ -17,6 +19,8 @@ extern const char *grammar_check_state(const char *value);
 extern const char *grammar_check_progress(const char *value);
 extern const char *grammar_check_header_value(const char *value);
 extern const char *grammar_check_places(const char *value);
+extern const char *grammar_check_reasons(const char *value);
+extern const char *grammar_check_requirement(const char *value);
 extern const char *grammar_check_address(const char *value);
 extern const char *grammar_check_lookup(const char *value);
 extern const char *grammar_check_states(const char *value);
@@ -41,7 +45,8 @@ typedef enum RemoteState
 	REMOTE_RUNNING,
 	REMOTE_OK,
 	REMOTE_FAILED,
-	REMOTE_GONE
+	REMOTE_GONE,
+	REMOTE_PARTLY /* it has ended, and what is there may be of use: without that it has failed */
 } RemoteState;
 
 extern RemoteState grammar_state_of(const char *states, const char *value);

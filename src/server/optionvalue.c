@@ -14,6 +14,7 @@
 #include "utils/guc.h"
 
 #include "http/header.h"
+#include "server/keytemplate.h"
 #include "server/options.h"
 #include "server/optionvalue.h"
 #include "server/grammar.h"
@@ -98,6 +99,17 @@ parse_on_unknown(const Option *option, const char *value, void *field)
 	if (!fails && strcmp(value, "retry") != 0)
 		refuse_value(option, value, "Valid values are: retry, fail.");
 	*(int64 *) field = fails ? ON_UNKNOWN_FAIL : ON_UNKNOWN_RETRY;
+}
+
+static void
+parse_status_set(const Option *option, const char *value, void *field)
+{
+	StatusSet *set = palloc(sizeof(StatusSet));
+	const char *problem = status_read_set(value, set);
+
+	if (problem != NULL)
+		refuse_value(option, value, problem);
+	*(StatusSet **) field = set;
 }
 
 static void
@@ -329,6 +341,7 @@ static void (*const parsers[OPTION_KINDS])(const Option *option, const char *val
 	[OPTION_API] = parse_api,
 	[OPTION_BOOL] = parse_boolean,
 	[OPTION_ON_UNKNOWN] = parse_on_unknown,
+	[OPTION_STATUS_SET] = parse_status_set,
 	[OPTION_SERVER] = parse_server,
 	[OPTION_URLS] = parse_urls,
 	[OPTION_FILE] = parse_file,
@@ -344,6 +357,9 @@ static void (*const parsers[OPTION_KINDS])(const Option *option, const char *val
 
 /* The texts with a grammar: what is wrong with one, or NULL. */
 static const char *(*const grammar_checks[OPTION_KINDS])(const char *value) = {
+	[OPTION_WORD] = grammar_check_word,
+	[OPTION_BUCKET] = grammar_check_bucket,
+	[OPTION_KEY] = keytemplate_check,
 	[OPTION_PATH] = grammar_check_path,
 	[OPTION_AUTH] = grammar_check_auth,
 	[OPTION_PLACE] = grammar_check_place,
@@ -356,6 +372,8 @@ static const char *(*const grammar_checks[OPTION_KINDS])(const char *value) = {
 	[OPTION_LOOKUP] = grammar_check_lookup,
 	[OPTION_STATES] = grammar_check_states,
 	[OPTION_ENCODING] = grammar_check_encoding,
+	[OPTION_REQUIREMENT] = grammar_check_requirement,
+	[OPTION_REASONS] = grammar_check_reasons,
 };
 
 /*

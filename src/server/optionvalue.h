@@ -13,14 +13,18 @@ typedef enum OptionKind
 	OPTION_API,
 	OPTION_BOOL,
 	OPTION_ON_UNKNOWN,
-	OPTION_SERVER,  /* name of a server */
-	OPTION_URLS,    /* base addresses, separated by commas */
-	OPTION_FILE,    /* absolute path */
-	OPTION_OBJECT,  /* JSON object */
-	OPTION_HEADERS, /* JSON object of strings */
+	OPTION_STATUS_SET, /* HTTP statuses */
+	OPTION_SERVER,     /* name of a server */
+	OPTION_URLS,       /* base addresses, separated by commas */
+	OPTION_FILE,       /* absolute path */
+	OPTION_OBJECT,     /* JSON object */
+	OPTION_HEADERS,    /* JSON object of strings */
 	OPTION_SECRET,
 
 	/* Texts with a grammar */
+	OPTION_WORD, /* of letters, digits and dashes */
+	OPTION_BUCKET,
+	OPTION_KEY, /* a template of keys */
 	OPTION_PATH,
 	OPTION_AUTH,
 	OPTION_PLACES, /* JSON Pointers */
@@ -33,6 +37,8 @@ typedef enum OptionKind
 	OPTION_LOOKUP,
 	OPTION_STATES,
 	OPTION_ENCODING,
+	OPTION_REQUIREMENT,
+	OPTION_REASONS,
 
 	/* Numbers */
 	OPTION_COUNT,

@@ -19,7 +19,6 @@ static const Preset presets[] = {
 	{
 		.api = "openai-images",
 		.needs_secret = true,
-		.requires_output = true,
 		.protocol =
 			{
 				.auth = "bearer",
@@ -29,6 +28,7 @@ static const Preset presets[] = {
 				.inputs_body = "multipart",
 				.inputs_at = "image",
 				.output = "/data/*/b64_json /data/*/url",
+				.requires_output = "on",
 				.error = "/error/message /error",
 				.usage = "/usage",
 			},
@@ -48,6 +48,12 @@ static const Preset presets[] = {
 				.reply = "stream",
 				.output = "/choices/0/delta/content /choices/0/text",
 				.encoding = "text",
+				.requires_output = "/choices/*/message/content /choices/*/message/tool_calls "
+								   "/choices/*/message/function_call /choices/*/message/images "
+								   "/choices/*/message/audio /choices/*/text",
+				.state = "/choices/0/finish_reason",
+				.states = "partly=content_filter",
+				.reason = "/choices/0/message/refusal /choices/0/finish_reason",
 				.error = "/error/message /error",
 				.usage = "/usage",
 			},
@@ -60,6 +66,7 @@ static const Preset presets[] = {
 				.auth = "bearer",
 				.path = "/v1/embeddings",
 				.model_at = "/model",
+				.requires_output = "/data",
 				.error = "/error/message /error",
 				.usage = "/usage",
 			},
@@ -81,9 +88,11 @@ static const Preset presets[] = {
 				.remote_id = "/id",
 				.poll = "GET /v1/responses/{id}",
 				.state = "/status",
-				.states = "ok=completed;fail=failed,incomplete,cancelled",
+				.states = "ok=completed;fail=failed,cancelled;partly=incomplete",
 				.output = "/output/*/result",
-				.error = "/error/message /incomplete_details/reason /error",
+				.requires_output = "/output",
+				.reason = "/incomplete_details/reason",
+				.error = "/error/message /error",
 				.usage = "/usage",
 				.cancel = "POST /v1/responses/{id}/cancel",
 			},
@@ -91,13 +100,14 @@ static const Preset presets[] = {
 	{
 		.api = "openai-speech",
 		.needs_secret = true,
-		.any_answer = true,
 		.protocol =
 			{
 				.auth = "bearer",
 				.path = "/v1/audio/speech",
 				.model_at = "/model",
 				.accept = "*/*",
+				.requires_output = "on",
+				.any_answer = "on",
 				.error = "/error/message /error",
 			},
 	},
@@ -109,7 +119,6 @@ static const Preset presets[] = {
 	 */
 	{
 		.api = "automatic1111",
-		.requires_output = true,
 		.protocol =
 			{
 				.auth = "basic",
@@ -118,7 +127,8 @@ static const Preset presets[] = {
 				.inputs_path = "/sdapi/v1/img2img",
 				.inputs_at = "/init_images",
 				.output = "/images/*",
-				.error = "/errors /detail/0/msg /detail /error",
+				.requires_output = "on",
+				.error = "/errors /detail /error",
 				.progress = "GET /sdapi/v1/progress?skip_current_image=true#/progress",
 				.cancel = "POST /sdapi/v1/interrupt {}",
 			},
@@ -127,7 +137,6 @@ static const Preset presets[] = {
 	/* A graph in "API format"; its id is ours to choose (ComfyUI, server.py and execution.py). */
 	{
 		.api = "comfyui",
-		.requires_output = true,
 		.unended = "GET /queue#/queue_running/*/1 /queue_pending/*/1",
 		.protocol =
 			{
@@ -144,8 +153,10 @@ static const Preset presets[] = {
 				.states = "ok=success;fail=error",
 				.output = "/{id}/outputs/*/images/* /{id}/outputs/*/gifs/* /{id}/outputs/*/audio/*",
 				.encoding = "file:/view?filename={filename}&subfolder={subfolder}&type={type}",
+				.requires_output = "on",
+				.warning = "/node_errors",
 				.error =
-					"/error/message /{id}/status/messages/*/1/exception_message /{id}/status/messages",
+					"/error/message +/node_errors /{id}/status/messages/*/1/exception_message /{id}/status/messages",
 				.cancel =
 					"POST /queue {\"delete\": [\"{id}\"]}; POST /interrupt {\"prompt_id\": \"{id}\"}",
 			},
@@ -154,7 +165,6 @@ static const Preset presets[] = {
 	/* stable-diffusion.cpp's own asynchronous API (examples/server). */
 	{
 		.api = "sdcpp",
-		.requires_output = true,
 		.protocol =
 			{
 				.auth = "bearer",
@@ -164,7 +174,8 @@ static const Preset presets[] = {
 				.poll = "GET /sdcpp/v1/jobs/{id}",
 				.state = "/status",
 				.states = "ok=completed;fail=failed,cancelled",
-				.output = "/result/images/*/b64_json",
+				.output = "/result/images/*/b64_json /result/b64_json",
+				.requires_output = "on",
 				.error = "/error/message /error",
 				.progress = "/progress",
 				.cancel = "POST /sdcpp/v1/jobs/{id}/cancel",
@@ -186,9 +197,10 @@ static const Preset presets[] = {
 				.remote_id = "/id",
 				.poll = "GET @/urls/get",
 				.state = "/status",
-				.states = "ok=succeeded;fail=failed,canceled",
+				.states = "ok=succeeded;fail=failed,canceled,aborted",
 				.output = "/output /output/*",
 				.encoding = "url",
+				.requires_output = "/output",
 				.error = "/error /detail /title",
 				.usage = "/metrics",
 				.cancel = "POST @/urls/cancel",
@@ -212,9 +224,10 @@ static const Preset presets[] = {
 				.state = "/status",
 				.states = "ok=COMPLETED",
 				.result = "GET @/response_url",
-				.output = "/images/*/url /image/url /video/url /audio/url",
+				.output = "/*/url /*/*/url",
+				.requires_output = "?/images ?/image ?/video ?/audio ?/output",
 				.encoding = "url",
-				.error = "/detail/0/msg /detail /error",
+				.error = "/detail /error",
 				.usage = "/metrics",
 				.cancel = "PUT @/cancel_url",
 			},
@@ -224,7 +237,6 @@ static const Preset presets[] = {
 	{
 		.api = "stability",
 		.needs_secret = true,
-		.requires_output = true,
 		.protocol =
 			{
 				.auth = "bearer",
@@ -233,8 +245,9 @@ static const Preset presets[] = {
 				.inputs_at = "image",
 				.state = "/finish_reason",
 				.states = "fail=CONTENT_FILTERED",
-				.output = "/image",
-				.error = "/errors/0 /name",
+				.output = "/image /audio",
+				.requires_output = "on",
+				.error = "/errors /name",
 			},
 	},
 
@@ -242,7 +255,6 @@ static const Preset presets[] = {
 	{
 		.api = "bfl",
 		.needs_secret = true,
-		.requires_output = true,
 		.protocol =
 			{
 				.auth = "header:x-key",
@@ -256,6 +268,7 @@ static const Preset presets[] = {
 					"ok=Ready;fail=Error,Failed,Request Moderated,Content Moderated;gone=Task not found",
 				.output = "/result/sample",
 				.encoding = "url",
+				.requires_output = "on",
 				.error = "/details /detail /message",
 				.usage = "/cost",
 				.progress = "/progress",
@@ -266,6 +279,7 @@ static const Preset presets[] = {
 	{
 		.api = "runpod",
 		.needs_secret = true,
+		.output_may_be_text = true,
 		.protocol =
 			{
 				.auth = "bearer",
@@ -276,6 +290,9 @@ static const Preset presets[] = {
 				.poll = "GET /v2/{model}/status/{id}",
 				.state = "/status",
 				.states = "ok=COMPLETED;fail=FAILED,TIMED_OUT,CANCELLED",
+				.output = "/output/image_url /output/audio_url /output/video_url /output/images/* "
+						  "/output/images/*/data /output/images/*/url",
+				.requires_output = "?/output",
 				.error = "/error",
 				.usage = "/executionTime /delayTime",
 				.cancel = "POST /v2/{model}/cancel/{id}",
@@ -286,13 +303,15 @@ static const Preset presets[] = {
 	{
 		.api = "huggingface",
 		.needs_secret = true,
-		.any_answer = true,
+		.output_may_be_text = true,
 		.protocol =
 			{
 				.auth = "bearer",
 				.path = "/models/{model}",
 				.accept = "*/*",
-				.output = "/data/*/b64_json",
+				.output = "/data/*/b64_json /data/*/url /images/*/url /output /output/* /*/blob",
+				.requires_output = "?/data ?/images ?/output",
+				.any_answer = "on",
 				.error = "/error/message /error /detail /message",
 				.retry_after = "/estimated_time",
 			},
@@ -310,6 +329,7 @@ static const Preset presets[] = {
 				.reply = "stream",
 				.output = "/response /message/content",
 				.encoding = "text",
+				.requires_output = "?/response ?/message/content ?/message/tool_calls",
 				.error = "/error",
 				.usage = "/prompt_eval_count /eval_count /total_duration /load_duration",
 			},
@@ -324,7 +344,13 @@ static const Preset presets[] = {
 				.auth = "header:x-goog-api-key",
 				.path = "/v1beta/models/{model}:generateContent",
 				.output = "/candidates/*/content/parts/*/inlineData/data",
-				.error = "/error/message /promptFeedback/blockReason /error",
+				.requires_output =
+					"/candidates/*/content/parts /embedding /embeddings /predictions /totalTokens",
+				.state = "/candidates/0/finishReason",
+				.states = "ok=STOP,MAX_TOKENS;partly=*",
+				.reason = "/candidates/0/finishMessage /candidates/0/finishReason "
+						  "/promptFeedback/blockReasonMessage /promptFeedback/blockReason",
+				.error = "/error/message +/error/details /promptFeedback/blockReason /error",
 				.retry_after = "/error/details/*/retryDelay",
 				.usage = "/usageMetadata",
 			},
@@ -338,21 +364,38 @@ static const Preset presets[] = {
 				.auth = "bearer",
 				.path = "/v2/models/{model}/infer",
 				.remote_id = "=/id",
+				.requires_output = "/outputs",
 				.error = "/error",
+			},
+	},
+
+	/* Amazon's S3 and all that speak its protocol: what a request says, s3.c reads */
+	{
+		.api = "s3",
+		.needs_secret = true,
+		.is_store = true,
+		.protocol =
+			{
+				.auth = "sigv4",
+				.service = "s3",
+				.path = "",
+				.body = "raw",
+				.accept = "*/*",
+				.any_answer = "on",
 			},
 	},
 
 	/* Any other server: one that answers at once as it is, any else by these options. */
 	{
 		.api = "http",
-		.any_answer = true,
 		.protocol =
 			{
 				.auth = "bearer",
 				.path = "",
 				.model_at = "/model",
 				.accept = "*/*",
-				.error = "/error/message /error /detail/0/msg /detail",
+				.any_answer = "on",
+				.error = "/error/message +/error/details /error /detail /message /Message",
 				.usage = "/usage",
 			},
 	},

@@ -16,7 +16,10 @@
 typedef struct Protocol
 {
 	/* Submitting */
-	const char *auth;        /* none | bearer | basic | header:NAME[:PREFIX] | query:NAME */
+	const char *method;      /* POST | PUT | PATCH, with a body; GET | HEAD | DELETE, without one */
+	const char *auth;        /* none | bearer | basic | header:NAME[:PREFIX] | query:NAME | sigv4 */
+	const char *region;      /* of sigv4; NULL: as the host of an AWS service says */
+	const char *service;     /* the same */
 	const char *path;        /* below url */
 	const char *body;        /* json | multipart | raw */
 	const char *wrap;        /* where the request's members go; everything else stays beside them */
@@ -39,28 +42,32 @@ typedef struct Protocol
 							* there, each with "#places" in its answer */
 	const char *poll;      /* address that tells how it is */
 	const char *state;     /* place | http | exists:place | bool:place */
-	const char *states;    /* "ok=A,B;fail=C;gone=D": values of state; any other: it runs */
-	const char *result;    /* address of the answer once it is there; NULL: the poll has it */
+	const char *states; /* "ok=A,B;fail=C;gone=D;partly=E": values of state; any other, but "*": it
+							* runs */
+	const char *result; /* address of the answer once it is there; NULL: the poll has it */
 
 	/* What is in the answer */
-	const char *output;        /* places of outputs */
-	const char *encoding;      /* auto | text | file:PATH */
-	const char *download_auth; /* none | same-origin */
-	const char *error;         /* places of the server's own words */
-	const char *retry_after;   /* places of how long to wait */
-	const char *usage;         /* places of what was used */
-	const char *progress;      /* place[*factor], in the answer to a poll; or an address#place */
-	const char *cancel;        /* address, with a JSON body behind it if it takes one; NULL: closing
+	const char *output;          /* places of outputs */
+	const char *requires_output; /* on | off | places: what an answer must have to be a success */
+	const char *any_answer;      /* on | off: what is not JSON is an output, rather than an error */
+	const char *reason;          /* places of why an answer has no output */
+	const char *warning;         /* places of what went wrong although the answer is a success */
+	const char *encoding;        /* auto | text | file:PATH */
+	const char *download_auth;   /* none | same-origin */
+	const char *error; /* places of the server's own words; behind "+" those of more of them */
+	const char *retry_after; /* places of how long to wait */
+	const char *usage;       /* places of what was used */
+	const char *progress;    /* place[*factor], in the answer to a poll; or an address#place */
+	const char *cancel;      /* address, with a JSON body behind it if it takes one; NULL: closing
 								* the connection */
 } Protocol;
 
 typedef struct Preset
 {
 	const char *api;
-	bool needs_secret;    /* a user mapping is required */
-	bool any_answer;      /* what is not JSON is an output, rather than an error */
-	bool requires_output; /* an answer without one is an error */
+	bool needs_secret; /* a user mapping is required */
 	bool output_may_be_text; /* at a place of outputs: what is no base64 of a picture or the like stays there */
+	bool is_store;             /* speaks S3: s3.c makes its calls, s3answer.c reads the answers */
 	const char *worth_a_retry; /* header in which a refusal says "true" or "false" */
 	const char *error_type;    /* header in which it names the kind of its error */
 	const char *unended; /* address, and behind "#" places, of the ids of all that have not ended: of a

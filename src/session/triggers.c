@@ -103,7 +103,9 @@ count_inputs(Datum datum)
 static bool
 has_binaries(const RequestSource *source)
 {
-	return source->n_inputs > 0 || strcmp(source->options->protocol.body, "raw") == 0 ||
+	return source->options->preset->is_store || request_has_words(source->options) ||
+		   strcmp(source->options->protocol.method, "POST") != 0 || source->n_inputs > 0 ||
+		   strcmp(source->options->protocol.body, "raw") == 0 ||
 		   strstr(source->request, "\"$input\"") != NULL || request_may_refer(source);
 }
 

@@ -197,6 +197,15 @@ shmem_slot_attach(int slot)
 	before_shmem_exit(slot_detach, (Datum) 0);
 }
 
+/*
+ * Makes this process a helper of the dispatcher of a slot: its errors are shown there.
+ */
+void
+shmem_slot_join(int slot)
+{
+	my_slot = slot;
+}
+
 void
 shmem_slot_set_state(int slot, WorkerState state)
 {

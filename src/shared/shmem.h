@@ -66,6 +66,7 @@ extern void shmem_startup(void);
 extern int shmem_slot_create(Oid database);
 extern void shmem_slot_free(int slot);
 extern void shmem_slot_attach(int slot);
+extern void shmem_slot_join(int slot);
 extern void shmem_slot_set_state(int slot, WorkerState state);
 extern WorkerState shmem_slot_state(int slot);
 extern void shmem_slot_set_error(int slot, const char *message);

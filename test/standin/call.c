@@ -154,7 +154,9 @@ call_on_close(struct evhttp_connection *evcon, void *arg)
 	/* evhttp lets go of a request that is not yet answered: then it is ours to free */
 	if (evhttp_request_get_connection(call->req) == NULL)
 		evhttp_request_free(call->req);
-	call_end(call, call->cutting ? OUTCOME_CUT : OUTCOME_ABORTED);
+	call_end(call, call->stream.ended ? OUTCOME_ANSWERED
+				   : call->cutting    ? OUTCOME_CUT
+									  : OUTCOME_ABORTED);
 }
 
 /* A bufferevent's event callback while the call waits or streams: the client has gone. */

@@ -148,7 +148,9 @@ deliver_on_drained(struct bufferevent *bev, void *arg)
 	Call *call = arg;
 
 	(void) bev;
-	if (call->stream.sent < call->stream.limit && call->stream.every_ms > 0)
+	if (call->stream.ended)
+		call_arm(call, call->fault.hang_up_ms);
+	else if (call->stream.sent < call->stream.limit && call->stream.every_ms > 0)
 		call_arm(call, call->stream.every_ms);
 	else
 		deliver_next(call);
@@ -162,14 +164,46 @@ deliver_watch(Call *call)
 					  call_on_event, call);
 }
 
+/*
+ * Ends a chunked answer whose connection is closed in a while.  What comes meanwhile is not read: the kernel then closes
+ * by RST.
+ */
+static void
+deliver_last_chunk(Call *call)
+{
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(call->evcon);
+
+	call->stream.ended = true;
+	bufferevent_disable(bev, EV_READ);
+	evbuffer_add_printf(bufferevent_get_output(bev), "0\r\n\r\n");
+	deliver_watch(call);
+}
+
 /* The stream has reached its limit; the call may be gone afterwards. */
 static void
 deliver_finish(Call *call)
 {
-	if (call->fault.cut != CUT_NONE || call->fault.garbage == GARBAGE_NO_HTTP)
+	if (call->stream.ended)
+		call_hang_up(call, false);
+	else if (call->fault.hang_up_ms > 0 && call->fault.cut == CUT_NONE)
+		deliver_last_chunk(call);
+	else if (call->fault.cut != CUT_NONE || call->fault.garbage == GARBAGE_NO_HTTP)
 		call_hang_up(call, call->fault.reset);
 	else if (call->fault.stall == STALL_NONE)
 		evhttp_send_reply_end(call->req);
+}
+
+/*
+ * Has the connection closed once the answer is out, as llama-server does after a stream.  The headers are written
+ * already, so nothing of it is said; evhttp looks at them again when it is done.
+ */
+static void
+deliver_hang_up(Call *call)
+{
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(call->req);
+
+	evhttp_remove_header(headers, "Connection");
+	evhttp_add_header(headers, "Connection", "close");
 }
 
 /* Sends the next piece of a stream, or ends it. */
@@ -218,6 +252,8 @@ deliver_stream(Call *call)
 	setsockopt(bufferevent_getfd(evhttp_connection_get_bufferevent(call->evcon)), IPPROTO_TCP,
 			   TCP_NODELAY, &on, sizeof(on));
 	evhttp_send_reply_start(call->req, call->answer.status, NULL);
+	if (fault->hang_up)
+		deliver_hang_up(call);
 	deliver_watch(call);
 }
 
@@ -280,5 +316,9 @@ deliver_answer(Call *call)
 		 fault->drip_bytes > 0 || fault->huge > 0 || fault->chunked))
 		deliver_stream(call);
 	else
+	{
 		evhttp_send_reply(call->req, call->answer.status, NULL, call->answer.body);
+		if (fault->hang_up)
+			deliver_hang_up(call);
+	}
 }

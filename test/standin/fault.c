@@ -22,6 +22,7 @@ static const Member fault_members[] = {{"latency_ms", cJSON_Number},
 									   {"chunked", TYPE_BOOL},
 									   {"interim", cJSON_Number},
 									   {"close", TYPE_BOOL},
+									   {"hang_up", TYPE_BOOL | cJSON_Number},
 									   {"retry_in_s", cJSON_Number},
 									   {"stream_error", TYPE_BOOL},
 									   {"redirect", cJSON_String},
@@ -103,6 +104,8 @@ fault_read(Fault *fault, cJSON *script, char **why)
 	fault->garbage = (Garbage) garbage;
 	fault->chunked = script_bool(script, "chunked");
 	fault->close = script_bool(script, "close");
+	fault->hang_up_ms = script_number(script, "hang_up", 0);
+	fault->hang_up = script_bool(script, "hang_up") || fault->hang_up_ms > 0;
 	fault->huge = script_number(script, "huge", 0);
 	fault->interim = script_number(script, "interim", 0);
 	fault->drip_bytes = drip ? script_number(drip, "bytes", 0) : 0;

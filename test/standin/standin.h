@@ -188,6 +188,8 @@ typedef struct Fault
 	bool reset;
 	bool chunked;
 	bool close;
+	bool hang_up;      /* after the answer, which did not say so */
+	double hang_up_ms; /* so long after a chunked one */
 	bool has_latency;
 	double latency_ms;
 	bool has_retry_date;
@@ -228,6 +230,7 @@ typedef struct Stream
 	size_t limit; /* stop here, of the whole body */
 	size_t piece;
 	double every_ms; /* 0: as fast as the client takes it */
+	bool ended;      /* its last chunk is out; what is left is to hang up */
 } Stream;
 
 /* How a call ended */
@@ -235,7 +238,7 @@ typedef enum Outcome
 {
 	OUTCOME_ANSWERED, /* the answer was written to its last byte */
 	OUTCOME_ABORTED,  /* the client closed before that */
-	OUTCOME_CUT       /* we closed, because a fault says so */
+	OUTCOME_CUT       /* we closed before that, because a fault says so */
 } Outcome;
 
 /* How the work is to end */

@@ -147,7 +147,7 @@ my %cases = (
 		usage => { input_tokens => 3, output_tokens => 5, total_tokens => 8 },
 		script => { usage => { input_tokens => 3, output_tokens => 5, total_tokens => 8 } },
 		text => sub { $_[0]{output}[1]{content}[0]{text} },
-		moderated => qr/ended the prediction as "incomplete": content_filter/
+		moderated => qr/answered incomplete: content_filter/
 	},
 	'runpod' => {
 		options => { model => 'e1', output => '/output/images/*/data' },

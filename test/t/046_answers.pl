@@ -58,4 +58,14 @@ subtest 'a prediction is asked once more for fresh links, and keeps what it has'
 	is($standin->counts->{downloads}, 4, 'what was there is not downloaded again');
 };
 
+subtest 'a success that has ended early says so' => sub {
+	create_server($node, 'gemini', 'gemini', $standin, %quick, model => 'm');
+	my $body = '{"candidates": [{"content": {"parts": [{"text": "Once"}]}, "finishReason": "SAFETY"}]}';
+	my $job = ended('gemini', contents => [ { parts => [ { text => 'early' } ] } ], standin => { faults => [ { body => $body } ] });
+
+	is($job->{state}, 'succeeded', 'there is a text');
+	is($job->{error}, 'server "gemini" answered SAFETY.', 'and a word about it');
+	is_deeply([ @{$job}{ 'attempt_errors', 'failures' } ], [ undef, 0 ], 'no attempt has failed');
+};
+
 done_testing();

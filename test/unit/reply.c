@@ -5,7 +5,7 @@
  * A case's server is described as by CREATE SERVER, its answer by status, headers and body.  What comes of it is compared
  * as one line:
  *
- *		KIND[ error=SENTENCE][ result=JSON][ outputs=TYPE:BYTES TYPE?URL ...]
+ *		KIND[ error=SENTENCE][ note=SENTENCE][ result=JSON][ outputs=TYPE:BYTES ?URL ...]
  */
 #include "unit.h"
 
@@ -39,8 +39,8 @@ typedef struct Case
 	int status;
 	const char *headers;
 	const char *body;
-	size_t len;           /* of body; 0: as text */
-	const char *expected; /* NULL in place of what is not compared */
+	size_t len; /* of body; 0: as text */
+	const char *expected;
 } Case;
 
 static List *
@@ -142,20 +142,28 @@ describe_outputs(const Verdict *verdict)
 }
 
 static char *
-describe(const Verdict *verdict)
+describe(const Verdict *verdict, bool with_answer)
 {
 	static const char *const kinds[] = {"DONE",  "WAIT",     "FETCH", "RETRY",
 										"DEFER", "POSTPONE", "LOST",  "FAIL"};
 
-	return psprintf("%s%s%s%s%s%s%s", kinds[verdict->kind], verdict->error ? " error=" : "",
-					verdict->error ? verdict->error : "", verdict->result ? " result=" : "",
-					verdict->result ? verdict->result : "",
-					verdict->outputs != NIL ? " outputs=" : "",
-					verdict->outputs != NIL ? describe_outputs(verdict) + 1 : "");
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfoString(&text, kinds[verdict->kind]);
+	if (verdict->error != NULL)
+		appendStringInfo(&text, " error=%s", verdict->error);
+	else if (verdict->note != NULL)
+		appendStringInfo(&text, " note=%s", verdict->note);
+	if (with_answer && verdict->result != NULL)
+		appendStringInfo(&text, " result=%s", verdict->result);
+	if (with_answer && verdict->outputs != NIL)
+		appendStringInfo(&text, " outputs=%s", describe_outputs(verdict) + 1);
+	return text.data;
 }
 
 static void
-run_cases(const Case *cases, int n)
+run_cases(const Case *cases, int n, bool with_answer)
 {
 	int i;
 
@@ -163,8 +171,8 @@ run_cases(const Case *cases, int n)
 	{
 		Remote remote = {NULL};
 
-		unit_is_text(describe(judge(&cases[i], &remote)), cases[i].expected, "%s: %s", cases[i].api,
-					 cases[i].what);
+		unit_is_text(describe(judge(&cases[i], &remote), with_answer), cases[i].expected, "%s: %s",
+					 cases[i].api, cases[i].what);
 	}
 }
 
@@ -189,6 +197,177 @@ static const Case outputs[] = {
 	{"an error beside a link does not lose what is there", "openai-images", NULL, STEP_JUDGE, 200,
 	 NULL, "{\"data\":[{\"url\":\"http://cdn.test/a.png\"}],\"error\":\"one was filtered\"}", 0,
 	 "FETCH error=server \"s\" answered HTTP 200 with an error inside: one was filtered result={\"data\":[{\"url\":{\"$output\":1}}],\"error\":\"one was filtered\"} outputs=?http://cdn.test/a.png"},
+};
+
+/* ---------- what a success must have ---------- */
+
+#define CHAT(message, reason) \
+	"{\"choices\":[{\"message\":" message ",\"finish_reason\":\"" reason "\"}]}"
+#define GEMINI(content, reason) \
+	"{\"candidates\":[{\"content\":" content ",\"finishReason\":\"" reason "\"}]}"
+#define NOTHING_IN_CHAT \
+	"FAIL error=the answer of server \"s\" has no output at /choices/*/message/content /choices/*/message/tool_calls /choices/*/message/function_call /choices/*/message/images /choices/*/message/audio /choices/*/text; it is kept in the column result. The reason that it gives: "
+#define NOTHING_IN_GEMINI \
+	"FAIL error=the answer of server \"s\" has no output at /candidates/*/content/parts /embedding /embeddings /predictions /totalTokens; it is kept in the column result."
+
+/* The result is the answer itself, and not compared. */
+static const Case lacks[] = {
+	{"a picture that was blocked", "gemini", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"candidates\":[{\"content\":{},\"finishReason\":\"IMAGE_SAFETY\",\"finishMessage\":\"Unsafe.\"}]}",
+	 0, "FAIL error=server \"s\" answered IMAGE_SAFETY: Unsafe."},
+	{"a picture that was not made", "gemini", NULL, STEP_JUDGE, 200, NULL,
+	 GEMINI("{\"parts\":[]}", "NO_IMAGE"), 0, "FAIL error=server \"s\" answered NO_IMAGE."},
+	{"a text that was cut for its content", "gemini", NULL, STEP_JUDGE, 200, NULL,
+	 GEMINI("{\"parts\":[{\"text\":\"Once\"}]}", "RECITATION"), 0,
+	 "DONE note=server \"s\" answered RECITATION."},
+	{"a text", "gemini", NULL, STEP_JUDGE, 200, NULL,
+	 GEMINI("{\"parts\":[{\"text\":\"Once\"}]}", "STOP"), 0, "DONE"},
+	{"a text that is as long as it may be", "gemini", NULL, STEP_JUDGE, 200, NULL,
+	 GEMINI("{\"parts\":[{\"text\":\"Once\"}]}", "MAX_TOKENS"), 0, "DONE"},
+	{"no candidates", "gemini", NULL, STEP_JUDGE, 200, NULL, "{\"candidates\":[]}", 0,
+	 NOTHING_IN_GEMINI},
+	{"usage alone", "gemini", NULL, STEP_JUDGE, 200, NULL, "{\"usageMetadata\":{\"a\":1}}", 0,
+	 NOTHING_IN_GEMINI},
+	{"an empty text", "gemini", NULL, STEP_JUDGE, 200, NULL,
+	 GEMINI("{\"parts\":[{\"text\":\"\"}]}", "STOP"), 0,
+	 NOTHING_IN_GEMINI " The reason that it gives: STOP"},
+	{"a blocked prompt", "gemini", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}", 0,
+	 "FAIL error=server \"s\" answered HTTP 200 with an error inside: SAFETY"},
+	{"vectors", "gemini", "path=/v1beta/models/{model}:embedContent", STEP_JUDGE, 200, NULL,
+	 "{\"embedding\":{\"values\":[0.5]}}", 0, "DONE"},
+	{"neither text nor tool call", "openai-chat", NULL, STEP_JUDGE, 200, NULL,
+	 CHAT("{\"content\":null}", "stop"), 0, NOTHING_IN_CHAT "stop"},
+	{"an empty text", "openai-chat", NULL, STEP_JUDGE, 200, NULL,
+	 CHAT("{\"content\":\"\"}", "length"), 0, NOTHING_IN_CHAT "length"},
+	{"a refusal", "openai-chat", NULL, STEP_JUDGE, 200, NULL,
+	 CHAT("{\"content\":null,\"refusal\":\"I cannot.\"}", "stop"), 0, NOTHING_IN_CHAT "I cannot."},
+	{"what was filtered", "openai-chat", NULL, STEP_JUDGE, 200, NULL,
+	 CHAT("{\"content\":\"\"}", "content_filter"), 0,
+	 "FAIL error=server \"s\" answered content_filter."},
+	{"what was filtered in part", "openai-chat", NULL, STEP_JUDGE, 200, NULL,
+	 CHAT("{\"content\":\"Once\"}", "content_filter"), 0,
+	 "DONE note=server \"s\" answered content_filter."},
+	{"a tool call", "openai-chat", NULL, STEP_JUDGE, 200, NULL,
+	 CHAT("{\"content\":null,\"tool_calls\":[{\"id\":\"a\"}]}", "tool_calls"), 0, "DONE"},
+	{"parts", "openai-chat", NULL, STEP_JUDGE, 200, NULL,
+	 CHAT("{\"content\":[{\"type\":\"text\",\"text\":\"Hi\"}]}", "stop"), 0, "DONE"},
+	{"the second choice", "openai-chat", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"choices\":[{\"message\":{\"content\":\"\"}},{\"message\":{\"content\":\"Hi\"}}]}", 0,
+	 "DONE"},
+	{"no vectors", "openai-embeddings", NULL, STEP_JUDGE, 200, NULL, "{\"data\":[]}", 0,
+	 "FAIL error=the answer of server \"s\" has no output at /data; it is kept in the column result."},
+	{"an empty list", "replicate", NULL, STEP_POLL, 200, NULL,
+	 "{\"status\":\"succeeded\",\"output\":[]}", 0,
+	 "FAIL error=the answer of server \"s\" has no output at /output; it is kept in the column result."},
+	{"text", "replicate", NULL, STEP_POLL, 200, NULL,
+	 "{\"status\":\"succeeded\",\"output\":[\"a\",\" b\"]}", 0, "DONE"},
+	{"a number", "replicate", NULL, STEP_POLL, 200, NULL, "{\"status\":\"succeeded\",\"output\":0}",
+	 0, "DONE"},
+	{"the option takes it back", "replicate", "requires_output=off", STEP_POLL, 200, NULL,
+	 "{\"status\":\"succeeded\",\"output\":null}", 0, "DONE"},
+	{"an empty list", "runpod", NULL, STEP_POLL, 200, NULL,
+	 "{\"status\":\"COMPLETED\",\"output\":{\"images\":[]}}", 0,
+	 "FAIL error=the answer of server \"s\" has no output at ?/output; it is kept in the column result."},
+	{"an endpoint without output", "runpod", NULL, STEP_POLL, 200, NULL,
+	 "{\"status\":\"COMPLETED\",\"executionTime\":5}", 0, "DONE"},
+	{"an empty list", "fal", NULL, STEP_RESULT, 200, NULL, "{\"images\":[],\"seed\":7}", 0,
+	 "FAIL error=the answer of server \"s\" has no output at ?/images ?/image ?/video ?/audio ?/output; it is kept in the column result."},
+	{"text", "fal", NULL, STEP_RESULT, 200, NULL, "{\"text\":\"Hi\",\"chunks\":[]}", 0, "DONE"},
+	{"no picture", "stability", NULL, STEP_JUDGE, 200, NULL, "{\"finish_reason\":\"SUCCESS\"}", 0,
+	 "FAIL error=the answer of server \"s\" has no output at /image /audio; it is kept in the column result."},
+	{"a picture that was filtered", "stability", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"finish_reason\":\"CONTENT_FILTERED\",\"image\":\"\"}", 0,
+	 "FAIL error=server \"s\" answered CONTENT_FILTERED."},
+	{"what is incomplete", "openai-responses", NULL, STEP_POLL, 200, NULL,
+	 "{\"status\":\"incomplete\",\"incomplete_details\":{\"reason\":\"max_output_tokens\"},\"output\":[{\"type\":\"message\"}]}",
+	 0, "DONE note=server \"s\" answered incomplete: max_output_tokens"},
+	{"what is incomplete, and nothing", "openai-responses", NULL, STEP_POLL, 200, NULL,
+	 "{\"status\":\"incomplete\",\"incomplete_details\":{\"reason\":\"max_output_tokens\"},\"output\":[]}",
+	 0, "FAIL error=server \"s\" answered incomplete: max_output_tokens"},
+	{"no tensors", "kserve", NULL, STEP_JUDGE, 200, NULL, "{\"outputs\":[]}", 0,
+	 "FAIL error=the answer of server \"s\" has no output at /outputs; it is kept in the column result."},
+	{"nothing", "ollama", NULL, STEP_JUDGE, 200, NULL, "{\"response\":\"\",\"done\":true}", 0,
+	 "FAIL error=the answer of server \"s\" has no output at ?/response ?/message/content ?/message/tool_calls; it is kept in the column result."},
+	{"JSON in place of sound", "openai-speech", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"status\":\"queued\"}", 0,
+	 "FAIL error=the answer of server \"s\" has no output; it is kept in the column result."},
+	{"places of one's own", "http", "requires_output=/text ?/pictures", STEP_JUDGE, 200, NULL,
+	 "{\"text\":\"\"}", 0,
+	 "FAIL error=the answer of server \"s\" has no output at /text ?/pictures; it is kept in the column result."},
+	{"a state of one's own, a number", "http", "state=/code|states=ok=0;fail=*|reason=/why",
+	 STEP_JUDGE, 200, NULL, "{\"code\":1002,\"why\":\"no balance\"}", 0,
+	 "FAIL error=server \"s\" answered 1002: no balance"},
+	{"no JSON, where only JSON is an answer", "http", "any_answer=off", STEP_JUDGE, 200,
+	 "Content-Type: text/plain\r\n", "Hi", 0,
+	 "FAIL error=the answer of server \"s\" is not JSON; it is kept in gen_outputs. Check the server's options api, url and path."},
+};
+
+/* ---------- words of success ---------- */
+
+static const Case words[] = {
+	{"its own detail", "http", NULL, STEP_JUDGE, 200, NULL, "{\"detail\":\"high\",\"text\":\"Hi\"}",
+	 0, "DONE"},
+	{"its own details", "http", NULL, STEP_JUDGE, 200, NULL, "{\"detail\":[{\"msg\":\"Hi\"}]}", 0,
+	 "DONE"},
+	{"its own message", "http", NULL, STEP_JUDGE, 201, NULL,
+	 "{\"message\":{\"role\":\"assistant\"}}", 0, "DONE"},
+	{"its own message", "huggingface", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"message\":\"Hi\",\"detail\":\"x\"}", 0, "DONE"},
+	{"its own message, as the option has it", "http", "error=/message /err_msg", STEP_JUDGE, 200,
+	 NULL, "{\"message\":\"Hi\"}", 0, "DONE"},
+	{"its own name", "stability", "requires_output=off", STEP_JUDGE, 200, NULL, "{\"name\":\"a\"}",
+	 0, "DONE"},
+	{"an error", "http", NULL, STEP_JUDGE, 200, NULL, "{\"error\":\"no\"}", 0,
+	 "FAIL error=server \"s\" answered HTTP 200 with an error inside: no"},
+	{"an error that says nothing", "openai-images", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"error\":{\"message\":\"\",\"code\":0},\"data\":[{\"b64_json\":\"" PNG_BASE64 "\"}]}", 0,
+	 "DONE"},
+	{"an error that is false", "http", NULL, STEP_JUDGE, 200, NULL, "{\"error\":false}", 0, "DONE"},
+	{"an error of empty things", "http", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"error\":[{\"code\":null,\"message\":\"\"}]}", 0, "DONE"},
+	{"an error with a code", "http", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"error\":{\"message\":\"\",\"code\":\"rate\"}}", 0,
+	 "FAIL error=server \"s\" answered HTTP 200 with an error inside: {\"message\":\"\",\"code\":\"rate\"}"},
+};
+
+/* ---------- words of refusals ---------- */
+
+static const Case refusals[] = {
+	{"FastAPI's", "http", NULL, STEP_JUDGE, 422, NULL,
+	 "{\"detail\":[{\"loc\":[\"body\",\"steps\"],\"msg\":\"Field required\"}]}", 0,
+	 "FAIL error=server \"s\" answered HTTP 422: body.steps: Field required."},
+	{"FastAPI's, two of them", "automatic1111", NULL, STEP_JUDGE, 422, NULL,
+	 "{\"detail\":[{\"loc\":[\"body\",\"a\",0],\"msg\":\"Field required\"},{\"loc\":[\"query\"],\"msg\":\"too long\"}]}",
+	 0, "FAIL error=server \"s\" answered HTTP 422: body.a.0: Field required; query: too long."},
+	{"FastAPI's", "fal", NULL, STEP_RESULT, 422, NULL,
+	 "{\"detail\":[{\"loc\":[\"body\",\"prompt\"],\"msg\":\"blocked\",\"type\":\"content_policy\"}]}",
+	 0, "FAIL error=server \"s\" answered HTTP 422: body.prompt: blocked."},
+	{"a detail that is text", "http", NULL, STEP_JUDGE, 400, NULL, "{\"detail\":\"no such voice\"}",
+	 0, "FAIL error=server \"s\" answered HTTP 400: no such voice."},
+	{"a list of texts", "stability", NULL, STEP_JUDGE, 400, NULL,
+	 "{\"id\":\"1\",\"name\":\"bad_request\",\"errors\":[\"prompt: missing\",\"seed: negative\"]}",
+	 0, "FAIL error=server \"s\" answered HTTP 400: prompt: missing; seed: negative."},
+	{"a list of messages", "http", "error=/errors", STEP_JUDGE, 400, NULL,
+	 "{\"errors\":[{\"code\":7003,\"message\":\"no route\"},{\"code\":1,\"message\":\"no key\"}]}",
+	 0, "FAIL error=server \"s\" answered HTTP 400: no route; no key."},
+	{"AWS's", "http", NULL, STEP_JUDGE, 400, NULL, "{\"message\":\"Malformed input\"}", 0,
+	 "FAIL error=server \"s\" answered HTTP 400: Malformed input."},
+	{"AWS's, of Lambda", "http", NULL, STEP_JUDGE, 400, NULL,
+	 "{\"Type\":\"User\",\"Message\":\"Bad\"}", 0,
+	 "FAIL error=server \"s\" answered HTTP 400: Bad."},
+	{"Google's", "gemini", NULL, STEP_JUDGE, 400, NULL,
+	 "{\"error\":{\"code\":400,\"message\":\"Invalid value\",\"details\":[{\"fieldViolations\":[{\"field\":\"a.b\"}]}]}}",
+	 0,
+	 "FAIL error=server \"s\" answered HTTP 400: Invalid value: {\"fieldViolations\":[{\"field\":\"a.b\"}]}."},
+	{"ComfyUI's", "comfyui", NULL, STEP_JUDGE, 400, NULL,
+	 "{\"error\":{\"message\":\"Prompt outputs failed validation\"},\"node_errors\":{\"4\":{\"class_type\":\"CheckpointLoaderSimple\",\"errors\":[{\"details\":\"ckpt_name: 'x' not in list\"}]}}}",
+	 0,
+	 "FAIL error=server \"s\" answered HTTP 400: Prompt outputs failed validation: node 4 (CheckpointLoaderSimple), ckpt_name: 'x' not in list."},
+	{"ComfyUI's, of several nodes", "comfyui", NULL, STEP_JUDGE, 400, NULL,
+	 "{\"error\":{\"message\":\"No\"},\"node_errors\":{\"4\":{\"class_type\":\"A\",\"errors\":[{\"message\":\"Required input is missing\",\"details\":\"\",\"extra_info\":{\"input_name\":\"model\"}},{\"message\":\"B\",\"details\":\"seed\"}]},\"9\":{\"errors\":[{\"message\":\"C\"}]}}}",
+	 0,
+	 "FAIL error=server \"s\" answered HTTP 400: No: node 4 (A), model: Required input is missing; B: seed; node 9, C."},
 };
 
 /* ---------- outputs that do not come ---------- */
@@ -251,6 +430,9 @@ test_missing(void)
 void
 unit_run(void)
 {
-	run_cases(outputs, lengthof(outputs));
+	run_cases(outputs, lengthof(outputs), true);
+	run_cases(lacks, lengthof(lacks), false);
+	run_cases(words, lengthof(words), false);
+	run_cases(refusals, lengthof(refusals), false);
 	test_missing();
 }

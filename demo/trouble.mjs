@@ -1,0 +1,86 @@
+#!/usr/bin/env node
+// Two jobs that meet with something: the dispatcher is killed while one runs, and another is cancelled. Says what happens.
+// usage: node trouble.mjs SEEN  ends with 0 if the first was asked for once and brought its picture, and the second was cancelled at
+// the server too. Adds to what stands in the file SEEN which jobs these are: killed, cancelled (ids)
+import { readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import { Psql } from './psql.mjs';
+
+const PATIENCE_MS = 2 * 60_000;
+const LOOK_MS = 50;
+
+const began = Date.now();
+const tell = (id, text) => console.log(`${((Date.now() - began) / 1000).toFixed(1).padStart(6)} s  job ${id}  ${text}`);
+
+/** Asks a psql of its own, so that one which a crash has ended is replaced by the next; null while there is no database. */
+async function ask(query) {
+  const psql = new Psql({ quiet: true });
+  try {
+    return await psql.rows(query);
+  } catch {
+    return null;
+  } finally {
+    psql.close();
+  }
+}
+
+/** The first row of a query for which a condition holds. */
+async function until(what, query, holds) {
+  while (Date.now() - began < PATIENCE_MS) {
+    const row = (await ask(query))?.[0];
+    if (row && holds(row))
+      return row;
+    await pause(LOOK_MS);
+  }
+  throw new Error(`waited in vain: ${what}`);
+}
+
+async function enqueue(prompt, seed) {
+  const psql = new Psql();
+  const request = JSON.stringify({ prompt, width: 512, height: 320, seed });
+  const [{ id }] = await psql.change(`INSERT INTO gen_jobs (server, request) VALUES ('painter', '${request}') RETURNING id`);
+  psql.close();
+  return id;
+}
+
+const job = (id) => `
+  SELECT j.state, j.attempt, j.error, j.remote_id, j.remote IS NULL AS told, a.progress,
+         (SELECT pid FROM genjob.workers WHERE database = current_database()) AS dispatcher
+    FROM gen_jobs j LEFT JOIN genjob.activity a ON a.job_id = j.id WHERE j.id = ${id}`;
+
+const isUnderWay = ({ state, remote_id, progress }) => state === 'running' && remote_id && progress > 0;
+
+/** A prediction outlives the process that asked for it: its name is in the row, and whoever comes next asks about it. */
+async function kill() {
+  const id = await enqueue('a lighthouse in a storm at night, while its dispatcher is killed', 4);
+  const before = await until('the job to run', job(id), isUnderWay);
+  tell(id, `is at ${Math.floor(100 * before.progress)} %. SIGKILL to the dispatcher, process ${before.dispatcher}: PostgreSQL starts anew`);
+  process.kill(before.dispatcher, 'SIGKILL');
+  const back = await until('a dispatcher', job(id), ({ dispatcher }) => dispatcher && dispatcher !== before.dispatcher);
+  tell(id, `process ${back.dispatcher} has taken it up, and asks about it by the name that the server gave it`);
+  const after = await until('the job to end', job(id), ({ state }) => state !== 'running');
+  if (after.state !== 'succeeded' || after.attempt !== 1)
+    throw new Error(`job ${id} is ${after.state} after ${after.attempt} attempts: ${after.error}`);
+  tell(id, 'succeeded, and was asked for once');
+  return id;
+}
+
+async function cancel() {
+  const id = await enqueue('a forest at dawn that nobody wants any more', 5);
+  await until('the job to run', job(id), isUnderWay);
+  await ask(`SELECT genjob.cancel(${id})`);
+  const after = await until('the server to confirm', job(id), ({ state, told }) => state === 'cancelled' && told);
+  tell(id, `cancelled in the midst: ${after.error}`);
+  return id;
+}
+
+for (const [name, status] of [['SIGINT', 130], ['SIGTERM', 143]])
+  process.on(name, () => process.exit(status));
+try {
+  const seen = JSON.parse(readFileSync(process.argv[2], 'utf8'));
+  const troubles = { killed: await kill(), cancelled: await cancel() };
+  writeFileSync(process.argv[2], JSON.stringify({ ...seen, ...troubles }));
+} catch (error) {
+  console.error(`trouble: ${error.message}`);
+  process.exit(1);
+}

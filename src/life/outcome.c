@@ -1,0 +1,224 @@
+/*
+ * outcome.c
+ *		What a verdict that ends an attempt means for the row: its new state, and when it is tried again.  Nowhere else.
+ *
+ * An attempt that failed by itself counts.  One that the server turned away because it takes nothing now does not:
+ * that is the server's state and no job's fault, and the limits hold back the server's other jobs with it.
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "utils/timestamp.h"
+
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/status.h"
+#include "life/job.h"
+#include "life/steps.h"
+#include "protocol/missing.h"
+#include "schedule/schedule.h"
+
+/* Attempts in a row that were cut short by the end of PostgreSQL or of genjob, before the next one counts. */
+#define FREE_LOSSES 3
+
+/*
+ * Returns true if an attempt that failed is not the job's fault: of a fallback, too, it costs nothing to find out that
+ * it cannot be reached.
+ */
+static bool
+is_spared(const Job *job)
+{
+	bool is_away = strcmp(NameStr(job->queue->name), job->server_name) != 0;
+
+	return limits_spare_attempt(&job->place, job->call_outcome) ||
+		   (is_away && job->call_outcome == CALL_UNREACHABLE);
+}
+
+/*
+ * Fails a verdict after which the call would be made again, although an earlier one may have been accepted, where the
+ * option on_unknown says so.  Returns true if it did.
+ */
+bool
+outcome_apply_on_unknown(const Job *job, Verdict *verdict)
+{
+	if (!verdict->unknown || job->options == NULL || job->options->on_unknown == ON_UNKNOWN_RETRY)
+		return false;
+	verdict->kind = VERDICT_FAIL;
+	verdict->error =
+		psprintf("%s The call may have been accepted, and money spent: look for it at the provider before genjob.retry().",
+				 verdict->error);
+	return true;
+}
+
+static void
+fail(Job *job)
+{
+	job->new_state = "failed";
+	job->counts = true;
+}
+
+/*
+ * Counts an attempt that failed by itself; the job has failed if that was the last one.
+ */
+static void
+count_failure(Job *job, const ServerOptions *options)
+{
+	Verdict *verdict = job->verdict;
+	int max_attempts = job->max_attempts > 0 ? job->max_attempts : (int) options->max_attempts;
+
+	job->counts = true;
+	job->new_state = "queued";
+	if (job->failures + 1 < max_attempts)
+		return;
+	job->new_state = "failed";
+	verdict->error =
+		psprintf("%s %s", verdict->error,
+				 max_attempts == 1
+					 ? "The only attempt is used up: raise max_attempts, or run the job again with genjob.retry()."
+					 : psprintf("All %d attempts are used up: raise max_attempts, or run the job again with genjob.retry().",
+								max_attempts));
+}
+
+/*
+ * Has a job tried again that failed by itself, after a back-off, or later, if the server says so.
+ */
+static void
+decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
+{
+	Backoff backoff = {options->retry_base, options->retry_max};
+	int64 delay = backoff_spread(&backoff, job->failures, pg_prng_double(&pg_global_prng_state));
+
+	if (is_spared(job))
+	{
+		job->new_state = "queued";
+		job->run_at = now;
+		return;
+	}
+	count_failure(job, options);
+	if (strcmp(job->new_state, "failed") == 0)
+		return;
+	job->run_at = now + 1000 * Max(delay, job->verdict->after);
+}
+
+/*
+ * Has a job tried again that was turned away by a server that takes nothing now.  It is due at once, and is not tried
+ * before its server is.
+ */
+static void
+decide_defer(Job *job, const ServerOptions *options, TimestampTz now)
+{
+	int64 delay = 0;
+
+	job->new_state = "queued";
+	if (job->verdict->after > 0)
+	{
+		/* a server that says "at once" again and again must not be called in a circle */
+		delay = Max(job->verdict->after, options->retry_base);
+		if (!limits_hold(&job->place, clock_mono() + 1000 * delay, job->verdict->http_status == 429))
+			delay = options->retry_base;
+	}
+	else if (!limits_are_paused(&job->place))
+		delay = options->retry_base;
+	job->run_at = now + 1000 * delay;
+}
+
+/*
+ * A job whose call crashes PostgreSQL, or ends it for want of memory, would be sent again after every restart.  From
+ * the one after FREE_LOSSES in a row on, each counts as a failure of the job's own.
+ */
+static void
+decide_lost(Job *job, const ServerOptions *options, TimestampTz now)
+{
+	int counted = job->losses + 1 - FREE_LOSSES;
+	Backoff backoff;
+
+	job->new_state = "queued";
+	job->run_at = now;
+	if (options == NULL || counted <= 0)
+		return;
+	count_failure(job, options);
+	if (strcmp(job->new_state, "failed") == 0)
+		return;
+	backoff = (Backoff){options->retry_base, options->retry_max};
+	job->run_at += 1000 * backoff_delay(&backoff, counted - 1);
+}
+
+/*
+ * If we polled again only because a download failed, and got nothing new, keeps the earlier answer.
+ */
+static void
+keep_old_answer(Job *job)
+{
+	Verdict *verdict = job->verdict;
+	char *missing;
+
+	if (job->old_answer == NULL || verdict->result != NULL || verdict->outputs != NIL)
+		return;
+	verdict->result = job->old_answer->result;
+	verdict->usage = job->old_answer->usage;
+	verdict->outputs = job->old_answer->outputs;
+	missing = missing_describe(verdict);
+	if (missing != NULL)
+		verdict->error = psprintf("%s %s", verdict->error, missing);
+}
+
+/*
+ * Returns true if an earlier attempt's call may still have been accepted: this attempt reused its Idempotency-Key and
+ * got no answer, or one of something that never looked at the key.
+ */
+static bool
+doubts_earlier_call(const Job *job)
+{
+	int status = job->verdict->http_status;
+	bool is_answered = status != 0 && !status_leaves_doubt(status);
+
+	return job->key_is_kept && job->verdict->kind != VERDICT_DONE && !is_answered &&
+		   !follow_can_be_asked(job);
+}
+
+/*
+ * What a verdict that ends the attempt makes of the row.
+ */
+void
+outcome_decide(Job *job)
+{
+	const ServerOptions *options = job->options;
+	Verdict *verdict = job->verdict;
+	TimestampTz now = clock_now();
+
+	/* a gateway that reaches nothing for several jobs in a row has not passed on this one either */
+	if (job->call_outcome == CALL_UNREACHABLE && limits_are_paused(&job->place))
+		verdict->unknown = false;
+	if (verdict->kind == VERDICT_RETRY || verdict->kind == VERDICT_LOST)
+		(void) outcome_apply_on_unknown(job, verdict);
+	switch (verdict->kind)
+	{
+		case VERDICT_DONE:
+			job->new_state = "succeeded";
+			verdict->error = verdict->note;
+			limits_note_result(&job->place, clock_mono());
+			break;
+		case VERDICT_RETRY:
+			decide_retry(job, options, now);
+			break;
+		case VERDICT_DEFER:
+			decide_defer(job, options, now);
+			break;
+		case VERDICT_POSTPONE:
+			job->new_state = "queued";
+			job->run_at = now + 1000 * verdict->after;
+			limits_give_back(&job->place);
+			break;
+		case VERDICT_LOST:
+			decide_lost(job, options, now);
+			break;
+		case VERDICT_FAIL:
+		case VERDICT_WAIT:
+		case VERDICT_FETCH:
+			fail(job);
+			keep_old_answer(job);
+			break;
+	}
+	verdict->unknown |= doubts_earlier_call(job);
+	missing_restore(verdict);
+}

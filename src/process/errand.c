@@ -1,0 +1,350 @@
+/*
+ * errand.c
+ *		What a dispatcher has its writers do: an answer to be judged, or jobs to be written.
+ *
+ * An errand points to what its jobs have, and never outlives them: a job that goes (it was cancelled, say) takes its
+ * errand with it, in whatever state that is, and what comes back then is for nobody.  Until then nothing of the job is
+ * changed or freed, so that the errand can be done here at any time.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "base/guard.h"
+#include "base/memory.h"
+#include "process/errand.h"
+#include "process/reporter.h"
+#include "queue/queue.h"
+
+/* Jobs that are written together */
+#define MAX_JOBS 50
+#define MAX_BYTES (4 * 1024 * 1024)
+
+/* What has an errand end when its job does: in a memory context of the job. */
+typedef struct Tie
+{
+	MemoryContextCallback callback;
+	Errand *errand; /* NULL: it is done */
+} Tie;
+
+/* Those that wait for a writer; each in turn */
+static dlist_head to_judge = DLIST_STATIC_INIT(to_judge);
+static dlist_head to_write = DLIST_STATIC_INIT(to_write);
+static bool judged_last = false;
+
+/* ---------- its life ---------- */
+
+/*
+ * Takes an errand off its list, and its jobs off the errand.
+ */
+static void
+withdraw(Errand *errand)
+{
+	ListCell *cell;
+
+	foreach(cell, errand->ties)
+		((Tie *) lfirst(cell))->errand = NULL;
+	errand->ties = NIL;
+	if (errand->is_waiting)
+		dlist_delete(&errand->node);
+	errand->is_waiting = false;
+}
+
+/*
+ * Ends an errand, done or not.
+ */
+void
+errand_free(Errand *errand)
+{
+	withdraw(errand);
+	memory_resize(MEMORY_ANSWERS, NULL, errand->counted, 0);
+	MemoryContextDelete(errand->context);
+}
+
+/*
+ * A job of an errand goes.  The others are written another time.
+ */
+static void
+lose(void *arg)
+{
+	Errand *errand = ((Tie *) arg)->errand;
+	int i;
+
+	if (errand == NULL)
+		return;
+	withdraw(errand);
+	errand->is_void = true;
+	for (i = 0; i < errand->batch.n; i++)
+		errand->batch.jobs[i]->is_out = false;
+	if (errand->pipe != NULL)
+		pipe_abandon(errand->pipe);
+	else
+		errand_free(errand);
+}
+
+static void
+tie(Errand *errand, MemoryContext context)
+{
+	Tie *tie = MemoryContextAllocZero(context, sizeof(Tie));
+	MemoryContext caller = MemoryContextSwitchTo(errand->context);
+
+	tie->errand = errand;
+	tie->callback.func = lose;
+	tie->callback.arg = tie;
+	MemoryContextRegisterResetCallback(context, &tie->callback);
+	errand->ties = lappend(errand->ties, tie);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+add_job(Errand *errand, Job *job, size_t bytes)
+{
+	errand->batch.jobs[errand->batch.n++] = job;
+	errand->bytes += bytes;
+	tie(errand, job->context);
+	if (job->call_context != NULL)
+		tie(errand, job->call_context);
+}
+
+static Errand *
+create(ParcelKind kind, dlist_head *list)
+{
+	MemoryContext context =
+		AllocSetContextCreate(TopMemoryContext, "genjob errand", ALLOCSET_SMALL_SIZES);
+	Errand *errand = MemoryContextAllocZero(context, sizeof(Errand));
+
+	errand->context = context;
+	errand->kind = kind;
+	errand->batch.jobs = MemoryContextAllocZero(context, MAX_JOBS * sizeof(Job *));
+	dlist_push_tail(list, &errand->node);
+	errand->is_waiting = true;
+	return errand;
+}
+
+/*
+ * Has an answer judged, which follow_answered() would.
+ */
+void
+errand_judge(void *tag, HttpReply *reply)
+{
+	Job *job = tag;
+	Errand *errand = create(PARCEL_JUDGE, &to_judge);
+
+	errand->tag = tag;
+	errand->reply = reply;
+	add_job(errand, job, reply->body->len);
+	/* its call is over */
+	job->transfer = NULL;
+	job_stop_waking(job);
+}
+
+static Errand *
+find_room(ParcelKind kind, size_t bytes, bool alone, bool is_large)
+{
+	Errand *last;
+
+	if (dlist_is_empty(&to_write))
+		return NULL;
+	last = dlist_tail_element(Errand, node, &to_write);
+	if (last->kind != kind || last->is_full || last->batch.n == MAX_JOBS || alone ||
+		last->bytes + bytes > MAX_BYTES || (is_large && last->has_large))
+		return NULL;
+	return last;
+}
+
+/*
+ * Has a job written: alone, or together with others of which only one is_large.
+ */
+void
+errand_write(Job *job, size_t bytes, bool alone, bool is_large)
+{
+	ParcelKind kind = job->state == JOB_SAVING ? PARCEL_SAVE : PARCEL_REPORT;
+	Errand *errand = find_room(kind, bytes, alone, is_large);
+
+	if (errand == NULL)
+		errand = create(kind, &to_write);
+	errand->is_full |= alone;
+	errand->has_large |= is_large;
+	add_job(errand, job, bytes);
+	job->is_out = true;
+}
+
+/*
+ * The errand that is to be begun next, or NULL.
+ */
+Errand *
+errand_next(void)
+{
+	dlist_head *first = judged_last ? &to_write : &to_judge;
+	dlist_head *second = judged_last ? &to_judge : &to_write;
+	dlist_head *list = dlist_is_empty(first) ? second : first;
+
+	return dlist_is_empty(list) ? NULL : dlist_head_element(Errand, node, list);
+}
+
+/*
+ * Does in this process what no writer can.
+ */
+void
+errand_do_here(Errand *errand)
+{
+	int i;
+
+	withdraw(errand);
+	errand->pipe = NULL;
+	if (!errand->is_void && errand->kind == PARCEL_JUDGE)
+		follow_answered(errand->tag, errand->reply);
+	for (i = 0; !errand->is_void && errand->kind != PARCEL_JUDGE && i < errand->batch.n; i++)
+		reporter_take_back(errand->batch.jobs[i]);
+	errand_free(errand);
+}
+
+/* ---------- its way to a writer ---------- */
+
+static void
+pack_question(SpoolStream *stream, Errand *errand)
+{
+	Job *job = errand->batch.jobs[0];
+	Question question = {.job = job->id,
+						 .attempt = job->attempt,
+						 .step = job->step,
+						 .source = steps_reply_source(job, job->http),
+						 .remote = job->remote,
+						 .reply = errand->reply};
+
+	parcel_pass_question(stream, &question);
+}
+
+static void
+pack(void *arg)
+{
+	Errand *errand = arg;
+	SpoolStream stream;
+
+	MemoryContextSwitchTo(errand->context);
+	spool_begin_packing(&stream);
+	if (errand->kind == PARCEL_JUDGE)
+		pack_question(&stream, errand);
+	else
+	{
+		errand->batch.looks = queue_looks();
+		parcel_pass_batch(&stream, &errand->batch,
+						  errand->kind == PARCEL_SAVE ? JOB_SAVING : JOB_REPORTING);
+	}
+	errand->parcel = spool_end_packing(&stream, errand->kind);
+}
+
+/*
+ * Begins to send it.  False, with the errand done here, where memory is short.
+ */
+bool
+errand_begin(Errand *errand, Pipe *pipe)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char *error;
+	bool is_packed = guard_run(pack, errand, &error);
+	int i;
+
+	MemoryContextSwitchTo(caller);
+	judged_last = errand->kind == PARCEL_JUDGE;
+	if (!is_packed)
+	{
+		errand_do_here(errand);
+		return false;
+	}
+	dlist_delete(&errand->node);
+	errand->is_waiting = false;
+	errand->pipe = pipe;
+	for (i = 1; i < errand->parcel.n; i++)
+		errand->counted += errand->parcel.pieces[i].len;
+	memory_resize(MEMORY_ANSWERS, NULL, 0, errand->counted);
+	pipe_put(pipe, &errand->parcel);
+	return true;
+}
+
+/* ---------- and back ---------- */
+
+/* What a writer has sent. */
+typedef struct Returned
+{
+	Errand *errand;
+	const Parcel *parcel;
+	SpoolStream stream;
+	Judged judged;
+	Written *written;
+} Returned;
+
+static void
+unpack(void *arg)
+{
+	Returned *returned = arg;
+	int n = returned->errand->batch.n;
+
+	if (!spool_begin_unpacking(&returned->stream, returned->parcel))
+		returned->stream.failed = true;
+	else if (returned->parcel->kind == PARCEL_JUDGED)
+		parcel_pass_judged(&returned->stream, &returned->judged);
+	else
+	{
+		returned->written = palloc0(n * sizeof(Written));
+		parcel_pass_written(&returned->stream, returned->written, n);
+	}
+}
+
+/*
+ * Goes on with an answer that was judged; the memory of what came back becomes the call's.
+ */
+static void
+take_judged(Returned *returned, MemoryContext inbox)
+{
+	Errand *errand = returned->errand;
+	Job *job = errand->batch.jobs[0];
+
+	MemoryContextSetParent(inbox, job->call_context);
+	if (returned->judged.why == NULL)
+		bytes_clear(errand->reply->body);
+	/* only the answer to a submission adds something, which is the job's own soon */
+	if (job->step != STEP_SUBMIT)
+		returned->judged.remote = job->remote;
+	job->judged = &returned->judged;
+	withdraw(errand);
+	follow_answered(errand->tag, errand->reply);
+}
+
+static void
+take_written(Returned *returned)
+{
+	Errand *errand = returned->errand;
+	int i;
+
+	withdraw(errand);
+	for (i = 0; i < errand->batch.n; i++)
+		reporter_take_written(errand->batch.jobs[i], &returned->written[i]);
+}
+
+/*
+ * Goes on with what has come back, which is in the memory of inbox: that is used up.  False, with the errand still to
+ * be done, where it makes no sense.
+ */
+bool
+errand_take(Errand *errand, const Parcel *parcel, MemoryContext inbox)
+{
+	bool judges = errand->kind == PARCEL_JUDGE;
+	Returned returned = {.errand = errand, .parcel = parcel};
+	MemoryContext caller = MemoryContextSwitchTo(inbox);
+	char *error;
+	bool is_sound =
+		errand->is_void || ((parcel->kind == PARCEL_JUDGED) == judges &&
+							guard_run(unpack, &returned, &error) && !returned.stream.failed);
+
+	MemoryContextSwitchTo(caller);
+	if (is_sound && !errand->is_void && judges)
+	{
+		take_judged(&returned, inbox);
+		return true;
+	}
+	if (is_sound && !errand->is_void)
+		take_written(&returned);
+	MemoryContextDelete(inbox);
+	return is_sound;
+}

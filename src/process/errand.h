@@ -1,0 +1,43 @@
+/*
+ * errand.h
+ *		What a dispatcher has its writers do.
+ */
+#ifndef GENJOB_ERRAND_H
+#define GENJOB_ERRAND_H
+
+#include "life/job.h"
+#include "process/parcels.h"
+#include "shared/pipe.h"
+
+typedef struct Errand
+{
+	dlist_node node; /* while is_waiting */
+	bool is_waiting; /* no writer has it */
+	bool is_void;    /* its jobs have gone */
+	ParcelKind kind;
+	MemoryContext context;
+	List *ties;     /* to what it ends with */
+	Pipe *pipe;     /* to the writer that has it; or NULL */
+	size_t counted; /* of memory, while a writer has it */
+	Parcel parcel;  /* what is sent */
+
+	/* PARCEL_JUDGE */
+	void *tag; /* for follow_answered() */
+	HttpReply *reply;
+
+	/* PARCEL_SAVE, PARCEL_REPORT */
+	size_t bytes;
+	bool is_full; /* no other job may come along */
+	bool has_large;
+	JobBatch batch; /* of PARCEL_JUDGE the one job alone */
+} Errand;
+
+extern void errand_judge(void *tag, HttpReply *reply);
+extern void errand_write(Job *job, size_t bytes, bool alone, bool is_large);
+extern Errand *errand_next(void);
+extern bool errand_begin(Errand *errand, Pipe *pipe);
+extern bool errand_take(Errand *errand, const Parcel *parcel, MemoryContext inbox);
+extern void errand_do_here(Errand *errand);
+extern void errand_free(Errand *errand);
+
+#endif /* GENJOB_ERRAND_H */

@@ -1,0 +1,249 @@
+/*
+ * parcels.c
+ *		What a dispatcher and its writers send each other: each by a list of fields that packs and unpacks it.
+ *
+ * Both are of the same build, so that fields are as they are in memory.  What is unpacked is in the current memory
+ * context; what is large of it is where the parcel was received.
+ */
+#include "postgres.h"
+
+#include "base/bytes.h"
+#include "process/parcels.h"
+
+static bool
+unpacks(const SpoolStream *stream)
+{
+	return stream->use == STREAM_UNPACKS;
+}
+
+/* ---------- an answer ---------- */
+
+static void
+pass_texts(SpoolStream *stream, List **texts)
+{
+	int32 n = list_length(*texts);
+	int32 i;
+
+	SPOOL_PASS(stream, n);
+	for (i = 0; i < n && !stream->failed; i++)
+	{
+		char *text = unpacks(stream) ? NULL : list_nth(*texts, i);
+
+		spool_pass_text(stream, &text);
+		if (unpacks(stream))
+			*texts = lappend(*texts, text);
+	}
+}
+
+/*
+ * Of a protocol every field is a text.
+ */
+static void
+pass_protocol(SpoolStream *stream, Protocol *protocol)
+{
+	char **texts = (char **) protocol;
+	int i;
+
+	StaticAssertStmt(sizeof(Protocol) % sizeof(char *) == 0, "a protocol is made of texts");
+	for (i = 0; i < sizeof(Protocol) / sizeof(char *); i++)
+		spool_pass_text(stream, &texts[i]);
+}
+
+/*
+ * Of a server's options those that an answer is judged by.
+ */
+static void
+pass_options(SpoolStream *stream, ServerOptions *options)
+{
+	char *api = unpacks(stream) ? NULL : (char *) options->preset->api;
+
+	spool_pass_text(stream, &api);
+	if (unpacks(stream))
+		options->preset = api ? preset_find(api) : NULL;
+	stream->failed |= options->preset == NULL;
+	spool_pass_text(stream, &options->url);
+	pass_protocol(stream, &options->protocol);
+	SPOOL_PASS(stream, options->timeout);
+	SPOOL_PASS(stream, options->connect_timeout);
+	SPOOL_PASS(stream, options->max_response);
+	SPOOL_PASS(stream, options->max_attempts);
+	SPOOL_PASS(stream, options->retry_base);
+	SPOOL_PASS(stream, options->retry_max);
+	SPOOL_PASS(stream, options->on_unknown);
+}
+
+static void
+pass_request(SpoolStream *stream, HttpRequest *request)
+{
+	spool_pass_text(stream, &request->url);
+	spool_pass_text(stream, &request->shown_url);
+	pass_texts(stream, &request->secrets);
+	pass_texts(stream, &request->secrets_base64);
+	SPOOL_PASS(stream, request->timeout);
+	SPOOL_PASS(stream, request->connect_timeout);
+	SPOOL_PASS(stream, request->public_only);
+}
+
+static void
+pass_source(SpoolStream *stream, Question *question)
+{
+	ReplySource *source = &question->source;
+	bool has_remote = source->remote != NULL;
+
+	if (unpacks(stream))
+	{
+		source->options = palloc0(sizeof(ServerOptions));
+		source->request = palloc0(sizeof(HttpRequest));
+	}
+	spool_pass_text(stream, (char **) &source->server_name);
+	pass_options(stream, (ServerOptions *) source->options);
+	pass_request(stream, (HttpRequest *) source->request);
+	spool_pass_text(stream, (char **) &source->idempotency_key);
+	spool_pass_remote(stream, &question->remote);
+	SPOOL_PASS(stream, has_remote);
+	SPOOL_PASS(stream, source->failures);
+	SPOOL_PASS(stream, source->forgotten);
+	SPOOL_PASS(stream, source->now_unix);
+	if (unpacks(stream))
+		source->remote = has_remote ? &question->remote : NULL;
+}
+
+static void
+pass_body(SpoolStream *stream, Bytes **body)
+{
+	char *data = unpacks(stream) || (*body)->len == 0 ? NULL : (*body)->data;
+	size_t len = unpacks(stream) ? 0 : (*body)->len;
+
+	spool_pass_bytes(stream, &data, &len);
+	if (unpacks(stream))
+		*body = bytes_of_palloced(data, len);
+}
+
+static void
+pass_reply(SpoolStream *stream, HttpReply *reply)
+{
+	SPOOL_PASS(stream, reply->error);
+	spool_pass_text(stream, &reply->error_text);
+	SPOOL_PASS(stream, reply->sent);
+	SPOOL_PASS(stream, reply->peer_is_private);
+	SPOOL_PASS(stream, reply->peer_is_public);
+	SPOOL_PASS(stream, reply->status);
+	pass_body(stream, &reply->headers);
+	pass_body(stream, &reply->body);
+}
+
+void
+parcel_pass_question(SpoolStream *stream, Question *question)
+{
+	SPOOL_PASS(stream, question->job);
+	SPOOL_PASS(stream, question->attempt);
+	SPOOL_PASS(stream, question->step);
+	pass_source(stream, question);
+	if (unpacks(stream))
+		question->reply = palloc0(sizeof(HttpReply));
+	pass_reply(stream, question->reply);
+}
+
+/*
+ * What was made of one.
+ */
+void
+parcel_pass_judged(SpoolStream *stream, Judged *judged)
+{
+	spool_pass_text(stream, &judged->why);
+	if (judged->why != NULL)
+		return;
+	if (unpacks(stream))
+		judged->verdict = palloc0(sizeof(Verdict));
+	spool_pass_verdict(stream, judged->verdict);
+	SPOOL_PASS(stream, judged->verdict->after);
+	SPOOL_PASS(stream, judged->verdict->forgotten);
+	SPOOL_PASS(stream, judged->verdict->absent);
+	SPOOL_PASS(stream, judged->verdict->has_answer);
+	SPOOL_PASS(stream, judged->verdict->progress);
+	spool_pass_remote(stream, &judged->remote);
+}
+
+/* ---------- verdicts to be written ---------- */
+
+static void
+pass_job(SpoolStream *stream, Job **job, JobState state)
+{
+	SpooledJob spooled = {0};
+
+	if (!unpacks(stream))
+	{
+		spooled.id = (*job)->id;
+		spooled.is_save = state == JOB_SAVING;
+		spooled.backend = (*job)->options ? (*job)->options->url : NULL;
+	}
+	SPOOL_PASS(stream, spooled.id);
+	if (unpacks(stream))
+	{
+		*job = job_create(spooled.id);
+		(*job)->verdict = palloc0(sizeof(Verdict));
+	}
+	spool_pass_job(stream, *job, &spooled);
+	SPOOL_PASS(stream, (*job)->step);
+	SPOOL_PASS(stream, (*job)->report_failures);
+	SPOOL_PASS(stream, (*job)->begins_errors);
+	if (unpacks(stream) && spooled.backend != NULL)
+	{
+		ServerOptions *options = palloc0(sizeof(ServerOptions));
+
+		options->url = spooled.backend;
+		(*job)->options = options;
+	}
+}
+
+/*
+ * Unpacking makes Jobs, with what a report or a save needs; the caller destroys them.
+ */
+void
+parcel_pass_batch(SpoolStream *stream, JobBatch *batch, JobState state)
+{
+	int i;
+
+	SPOOL_PASS(stream, batch->looks);
+	SPOOL_PASS(stream, batch->n);
+	if (unpacks(stream))
+		batch->jobs = palloc0((batch->n + 1) * sizeof(Job *));
+	for (i = 0; i < batch->n && !stream->failed; i++)
+		pass_job(stream, &batch->jobs[i], state);
+}
+
+static void
+pass_error(SpoolStream *stream, ErrorData **error)
+{
+	bool any = !unpacks(stream) && *error != NULL;
+
+	SPOOL_PASS(stream, any);
+	if (!any)
+		return;
+	if (unpacks(stream))
+		*error = palloc0(sizeof(ErrorData));
+	(*error)->elevel = ERROR;
+	SPOOL_PASS(stream, (*error)->sqlerrcode);
+	spool_pass_text(stream, &(*error)->message);
+	spool_pass_text(stream, &(*error)->detail);
+	spool_pass_text(stream, &(*error)->hint);
+	spool_pass_text(stream, &(*error)->context);
+}
+
+/*
+ * What became of n jobs.
+ */
+void
+parcel_pass_written(SpoolStream *stream, Written *written, int n)
+{
+	int i;
+
+	for (i = 0; i < n && !stream->failed; i++)
+	{
+		SPOOL_PASS(stream, written[i].outcome);
+		SPOOL_PASS(stream, written[i].refuses_result);
+		SPOOL_PASS(stream, written[i].refuses_usage);
+		SPOOL_PASS(stream, written[i].refuses_errors);
+		pass_error(stream, &written[i].error);
+	}
+}

@@ -1,0 +1,59 @@
+/*
+ * parcels.h
+ *		What a dispatcher and its writers send each other.
+ */
+#ifndef GENJOB_PARCELS_H
+#define GENJOB_PARCELS_H
+
+#include "life/job.h"
+#include "life/steps.h"
+#include "process/reporter.h"
+#include "process/spoolfields.h"
+#include "protocol/reply.h"
+
+typedef enum ParcelKind
+{
+	/* To a writer */
+	PARCEL_JUDGE,  /* an answer: a Question */
+	PARCEL_SAVE,   /* jobs in the state JOB_SAVING: a Writing */
+	PARCEL_REPORT, /* the same, in JOB_REPORTING */
+
+	/* What comes back */
+	PARCEL_JUDGED, /* a Judged */
+	PARCEL_WRITTEN /* a Written for each job */
+} ParcelKind;
+
+/* A writer's own: bgw_extra. */
+typedef struct WriterPost
+{
+	Oid database;
+	int slot;  /* of its dispatcher, in shared memory */
+	int index; /* among that one's writers */
+	TimestampTz clock_started_at;
+} WriterPost;
+
+/* An answer, and all that it is judged by. */
+typedef struct Question
+{
+	int64 job;
+	int32 attempt;
+	JobStep step;
+	ReplySource source;
+	Remote remote;
+	HttpReply *reply;
+} Question;
+
+/* Jobs whose verdicts are to be written. */
+typedef struct JobBatch
+{
+	uint64 looks; /* queue_looks() of the dispatcher */
+	int32 n;
+	Job **jobs; /* and a NULL behind them */
+} JobBatch;
+
+extern void parcel_pass_question(SpoolStream *stream, Question *question);
+extern void parcel_pass_judged(SpoolStream *stream, Judged *judged);
+extern void parcel_pass_batch(SpoolStream *stream, JobBatch *batch, JobState state);
+extern void parcel_pass_written(SpoolStream *stream, Written *written, int n);
+
+#endif /* GENJOB_PARCELS_H */

@@ -1,0 +1,97 @@
+/*
+ * worker.c
+ *		What a dispatcher and its writers have in common: how they are connected to their database, what they do at a
+ *		signal.
+ */
+#include "postgres.h"
+
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/timeout.h"
+
+#include "base/guard.h"
+#include "base/memory.h"
+#include "base/settings.h"
+#include "process/worker.h"
+#include "queue/environment.h"
+#include "queue/queue.h"
+
+/*
+ * What is told to a server must not be forgotten by a crash of ours: a claim is on disk before its
+ * call begins.
+ */
+static void
+insist_on_durability(void)
+{
+	if (strcmp(GetConfigOption("synchronous_commit", false, false), "off") == 0)
+		SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/*
+ * Of what SIGINT stands for, only lock_timeout and the limits that genjob sets itself are obeyed: pg_cancel_backend()
+ * would put off a job, or a result, and there is no query of a user's to cancel.
+ */
+static void
+cancel_for_timeout(SIGNAL_ARGS)
+{
+	if (get_timeout_indicator(LOCK_TIMEOUT, false) ||
+		get_timeout_indicator(STATEMENT_TIMEOUT, false))
+		StatementCancelHandler(postgres_signal_arg);
+}
+
+static volatile sig_atomic_t stop_requested_at = 0; /* seconds of clock_uptime() */
+
+static void
+stop(SIGNAL_ARGS)
+{
+	if (stop_requested_at == 0)
+		stop_requested_at = (sig_atomic_t) (clock_uptime() / USECS_PER_SEC + 1);
+	SignalHandlerForShutdownRequest(postgres_signal_arg);
+}
+
+/*
+ * When a transaction must have ended, so that a server that was told to stop can; 0: it was not.
+ */
+MonoTime
+worker_stop_deadline(void)
+{
+	if (stop_requested_at == 0)
+		return 0;
+	return (stop_requested_at + genjob_shutdown_grace + INT64CONST(1)) * USECS_PER_SEC;
+}
+
+/*
+ * Connects a background worker to its database.  deadline says until when a transaction must have ended: 0, it need not.
+ */
+void
+worker_start(Oid database, MonoTime (*deadline)(void))
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, stop);
+	pqsignal(SIGINT, cancel_for_timeout);
+	BackgroundWorkerUnblockSignals();
+	environment_fix_settings();
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+
+	queue_init(deadline);
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_SESSION);
+	environment_fix_session();
+	insist_on_durability();
+	clock_init();
+	guard_init();
+	memory_init();
+}
+
+/*
+ * Reads the configuration anew if it was asked to.
+ */
+void
+worker_reload(void)
+{
+	ProcessConfigFile(PGC_SIGHUP);
+	insist_on_durability();
+}

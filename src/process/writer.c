@@ -1,0 +1,280 @@
+/*
+ * writer.c
+ *		A process that reads and writes large answers for its dispatcher (writers.c).
+ *
+ * It does one errand after another, and knows nothing but what comes with each.  It judges by the same code as the
+ * dispatcher, and writes by the same statements, as the same role and within the same bounds (queue/).  Errors are
+ * sent back.  What it cannot say ends the process, and the dispatcher, which is told by the end of the pipe, does the
+ * errand itself.
+ *
+ * It leaves when the dispatcher closes the pipe: when there was nothing for some time, or with the dispatcher.  Told to stop
+ * with the whole server, it goes on for as long as the dispatcher does; told to stop alone, it leaves as soon as it has
+ * nothing to do.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/sinval.h"
+#include "utils/memutils.h"
+
+#include "base/clock.h"
+#include "base/compat.h"
+#include "base/guard.h"
+#include "base/marker.h"
+#include "process/parcels.h"
+#include "process/reporter.h"
+#include "process/worker.h"
+#include "process/writer.h"
+#include "queue/queue.h"
+#include "shared/shmem.h"
+
+#define NO_BOUND ((size_t) -1)
+#define STOP_IDLE_MS 1000 /* without an errand, once it was told to stop */
+
+static Pipe *pipe_to_dispatcher;
+static MemoryContext errand_context;
+static uint32 wait_event;
+
+/*
+ * When a transaction must have ended.
+ */
+static MonoTime
+deadline(void)
+{
+	return pipe_must_hurry(pipe_to_dispatcher) ? 1 : worker_stop_deadline();
+}
+
+/* ---------- judging ---------- */
+
+/* An errand, and what is sent back. */
+typedef struct Judgement
+{
+	Question question;
+	Judged judged;
+} Judgement;
+
+static void
+judge(void *arg)
+{
+	Judgement *judgement = arg;
+	Question *question = &judgement->question;
+	Verdict *verdict;
+
+	switch (question->step)
+	{
+		case STEP_POLL:
+			verdict = reply_judge_poll(&question->source, question->reply);
+			break;
+		case STEP_RESULT:
+			verdict = reply_judge_result(&question->source, question->reply);
+			break;
+		default:
+			verdict = reply_judge(&question->source, question->reply, &question->remote);
+	}
+	judgement->judged.verdict = verdict;
+	judgement->judged.remote = question->remote;
+}
+
+static Parcel
+do_judge(SpoolStream *in)
+{
+	Judgement *judgement = palloc0(sizeof(Judgement));
+	SpoolStream out;
+	char *error;
+
+	parcel_pass_question(in, &judgement->question);
+	if (in->failed)
+		elog(ERROR, "an answer to be judged is not complete");
+	pgstat_report_activity(STATE_RUNNING, psprintf("reading the answer of job " INT64_FORMAT,
+												   judgement->question.job));
+	marker_begin(judgement->question.job, judgement->question.attempt);
+	if (!guard_run_apart(judge, judgement, &error))
+		judgement->judged.why = error;
+	marker_end();
+	spool_begin_packing(&out);
+	parcel_pass_judged(&out, &judgement->judged);
+	return spool_end_packing(&out, PARCEL_JUDGED);
+}
+
+/* ---------- writing ---------- */
+
+static void
+look(void *arg)
+{
+	if (queue_look() != QUEUE_PRESENT)
+		ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are gone")));
+}
+
+/*
+ * Finds the tables where the dispatcher has found them last.  False, and the error, where that cannot be.
+ */
+static bool
+find_tables(uint64 looks, ErrorData **error)
+{
+	static uint64 seen = 0;
+
+	if (looks == seen)
+		return true;
+	if (!queue_transact("looking for the tables", look, NULL, error))
+		return false;
+	seen = looks;
+	return true;
+}
+
+static void
+write_jobs(const JobBatch *batch, JobState state, Written *written)
+{
+	ErrorData *error;
+	int i;
+
+	for (i = 0; i < batch->n; i++)
+		job_enter(batch->jobs[i], state);
+	if (find_tables(batch->looks, &error))
+	{
+		reporter_write_apart(state, batch->jobs, batch->n, written);
+		return;
+	}
+	for (i = 0; i < batch->n; i++)
+		written[i] = (Written){REPORT_PENDING, error};
+}
+
+static Parcel
+do_write(SpoolStream *in, JobState state)
+{
+	JobBatch batch = {0};
+	Written *written;
+	SpoolStream out;
+	int i;
+
+	parcel_pass_batch(in, &batch, state);
+	if (in->failed)
+		elog(ERROR, "a result to be written is not complete");
+	written = palloc0(batch.n * sizeof(Written));
+	write_jobs(&batch, state, written);
+	spool_begin_packing(&out);
+	parcel_pass_written(&out, written, batch.n);
+	for (i = 0; i < batch.n; i++)
+		job_destroy(batch.jobs[i]);
+	return spool_end_packing(&out, PARCEL_WRITTEN);
+}
+
+/* ---------- the process ---------- */
+
+/*
+ * Waits for the dispatcher; it may be told to stop meanwhile.
+ */
+static void
+wait(void)
+{
+	int timeout = ShutdownRequestPending ? WL_TIMEOUT : 0;
+
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | timeout, STOP_IDLE_MS,
+					 wait_event);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (catchupInterruptPending)
+		ProcessCatchupInterrupt();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		worker_reload();
+	}
+}
+
+/*
+ * The next errand.  False when there will be none.
+ */
+static bool
+receive(Parcel *parcel)
+{
+	MonoTime since = clock_uptime();
+	PipeResult result;
+
+	while ((result = pipe_receive(pipe_to_dispatcher, errand_context, NO_BOUND, parcel)) ==
+		   PIPE_WAITS)
+	{
+		if (ShutdownRequestPending && !pipe_is_receiving(pipe_to_dispatcher) &&
+			clock_uptime() > since + STOP_IDLE_MS * INT64CONST(1000))
+			return false;
+		wait();
+	}
+	return result == PIPE_DONE;
+}
+
+/*
+ * False when nobody takes it.
+ */
+static bool
+send_back(const Parcel *parcel)
+{
+	PipeResult result;
+
+	pipe_put(pipe_to_dispatcher, parcel);
+	while ((result = pipe_send(pipe_to_dispatcher, NO_BOUND)) == PIPE_WAITS)
+		wait();
+	return result == PIPE_DONE;
+}
+
+static Parcel
+do_errand(const Parcel *errand)
+{
+	SpoolStream in;
+
+	if (spool_begin_unpacking(&in, errand))
+	{
+		switch (errand->kind)
+		{
+			case PARCEL_JUDGE:
+				return do_judge(&in);
+			case PARCEL_SAVE:
+				return do_write(&in, JOB_SAVING);
+			case PARCEL_REPORT:
+				return do_write(&in, JOB_REPORTING);
+		}
+	}
+	elog(ERROR, "the dispatcher sent what is no errand");
+}
+
+static void
+start(dsm_handle handle)
+{
+	WriterPost post;
+
+	memcpy(&post, MyBgworkerEntry->bgw_extra, sizeof(post));
+	/* first: what is sent is noticed even while the process gets ready */
+	pipe_to_dispatcher = pipe_open(handle);
+	shmem_slot_join(post.slot);
+	worker_start(post.database, deadline);
+	clock_join(post.clock_started_at);
+	marker_join(post.index);
+	errand_context = AllocSetContextCreate(TopMemoryContext, "genjob errand", ALLOCSET_SMALL_SIZES);
+	wait_event = compat_wait_event("GenjobWriterMain");
+}
+
+/*
+ * Entry point of the background worker.
+ */
+void
+genjob_writer_main(Datum handle)
+{
+	Parcel parcel;
+
+	start(DatumGetUInt32(handle));
+	MemoryContextSwitchTo(errand_context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	while (receive(&parcel))
+	{
+		Parcel returned = do_errand(&parcel);
+
+		if (!send_back(&returned))
+			break;
+		MemoryContextReset(errand_context);
+		pgstat_report_activity(STATE_IDLE, NULL);
+	}
+	proc_exit(0);
+}

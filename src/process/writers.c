@@ -1,0 +1,455 @@
+/*
+ * writers.c
+ *		Large answers are read and written by processes beside the dispatcher, so that no other answer waits for them.
+ *
+ * To read an answer of megabytes, or to write it into a table, takes as long as it has bytes or values, and a turn of the
+ * loop must not.  So it goes to a writer (writer.c): a background worker, started when there is something for it, that
+ * leaves when there was nothing for IDLE_US.  What it is told to do is an errand (errand.c), one of two:
+ *
+ *		an answer, to be judged: what comes back is the verdict, with which the job goes on as with any other;
+ *		jobs in the state JOB_SAVING or JOB_REPORTING, to be written in a transaction, each over its own attempt.
+ *
+ * The dispatcher decides all that follows, and keeps what it has handed over until the errand is done.  So nothing is
+ * lost where a writer ends: the errand is done here then, as it is where there is no writer, because
+ * genjob.max_writers is 0 or no background worker is free.  Nothing is done twice either: of two transactions for the same
+ * attempt, the second finds that the row is not running any more.
+ *
+ * What is sent and received goes through a queue of a megabyte in each direction (shared/pipe.c), in a turn no more of it
+ * than takes a fraction of a millisecond.  A writer's copy of an answer counts as memory of answers (base/memory.c).
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+
+#include "base/clock.h"
+#include "base/compat.h"
+#include "base/guard.h"
+#include "base/marker.h"
+#include "base/media.h"
+#include "base/settings.h"
+#include "process/errand.h"
+#include "process/parcels.h"
+#include "process/writers.h"
+#include "shared/pipe.h"
+#include "shared/shmem.h"
+
+StaticAssertDecl(SETTINGS_MAX_WRITERS <= MARKER_WRITERS, "each writer has its part of the marker");
+
+#define IDLE_US (30 * USECS_PER_SEC)
+#define TURN_BYTES ((size_t) 2 * 1024 * 1024) /* to and from a writer in a turn of the loop */
+
+/* How long judging an answer takes, in ns, and from when on a writer does it. */
+#define NS_A_BYTE 4
+#define NS_A_VALUE 180 /* for each of its commas, colons and brackets */
+#define JUDGE_NS (8 * 1000000)
+#define SMALLEST (64 * 1024)      /* that is looked at */
+#define LARGEST (2 * 1024 * 1024) /* of which the values are counted */
+
+/* Before a writer is started again, after one could not be or has failed: first, and at most */
+#define RETRY_MIN_MS 1000
+#define RETRY_MAX_MS 60000
+
+#define FINISH_US (2 * USECS_PER_SEC) /* for writers to end what was to have ended */
+
+#define NO_WRITER \
+	"no background worker is free to read and write large answers: the dispatcher does it itself, and others wait meanwhile. Increase max_worker_processes"
+
+typedef struct Writer
+{
+	BackgroundWorkerHandle *handle; /* NULL: not running */
+	Pipe *pipe;
+	MemoryContext inbox; /* for what it sends */
+	Errand *errand;      /* NULL: it is idle */
+	MonoTime idle_since;
+} Writer;
+
+static Writer writers[SETTINGS_MAX_WRITERS];
+static int my_slot;
+
+/* After one could not be started */
+static MonoTime not_before = 0;
+static int failures = 0;       /* in a row */
+static bool is_closed = false; /* this dispatcher is about to leave */
+static bool is_due = false;    /* there may be an errand that can be begun */
+
+void
+writers_init(int slot)
+{
+	my_slot = slot;
+}
+
+static int
+count_running(void)
+{
+	int n = 0;
+	int i;
+
+	for (i = 0; i < lengthof(writers); i++)
+		n += writers[i].handle != NULL;
+	return n;
+}
+
+/*
+ * Whether what is large may be handed over.
+ */
+bool
+writers_can_be_had(void)
+{
+	if (is_closed || genjob_max_writers == 0)
+		return false;
+	return count_running() > 0 || clock_mono() >= not_before;
+}
+
+/* ---------- what is handed over ---------- */
+
+/*
+ * Whether it would take long to judge a body.  A picture is an output as it is; of JSON it is its values that take
+ * time.
+ */
+static bool
+takes_long(const Bytes *body)
+{
+	const char *p = body->data;
+	const char *end = p + body->len;
+	uint64 values = 0;
+
+	if (body->len < SMALLEST || media_is_playable(media_type_of(body->data, body->len)))
+		return false;
+	if (body->len > LARGEST)
+		return true;
+	for (; p < end; p++)
+		values += *p == ',' || *p == ':' || *p == '[' || *p == '{';
+	return body->len * NS_A_BYTE + values * NS_A_VALUE > JUDGE_NS;
+}
+
+/*
+ * Takes an answer that takes long to judge.  False where it is to be judged at once.
+ */
+bool
+writers_take_answer(void *tag, HttpReply *reply)
+{
+	Job *job = tag;
+
+	if (((uintptr_t) tag & PROBE_TAG) || !takes_long(reply->body) || !writers_can_be_had())
+		return false;
+	if (job->step != STEP_SUBMIT && job->step != STEP_RESULT &&
+		(job->step != STEP_POLL || job->asks_unended))
+		return false;
+	errand_judge(tag, reply);
+	is_due = true;
+	return true;
+}
+
+/*
+ * Takes a job whose verdict is to be written, which takes as long as that of a picture of so many bytes: alone, or with
+ * others of which none is_large, too.  False where it is to be written here.
+ */
+bool
+writers_take_job(Job *job, size_t bytes, bool alone, bool is_large)
+{
+	if (job->stays_here || job->must_cancel || job->step == STEP_CANCEL || !writers_can_be_had())
+		return false;
+	errand_write(job, bytes, alone, is_large);
+	is_due = true;
+	return true;
+}
+
+/* ---------- processes ---------- */
+
+static void
+postpone_start(void)
+{
+	int64 ms = Min((int64) RETRY_MIN_MS << Min(failures, 10), RETRY_MAX_MS);
+
+	failures++;
+	not_before = clock_mono() + ms * 1000;
+}
+
+static void
+writer_is_idle(Writer *writer)
+{
+	errand_free(writer->errand);
+	writer->errand = NULL;
+	writer->idle_since = clock_mono();
+	failures = 0;
+	is_due = true;
+}
+
+/*
+ * Lets a writer go, with what it was doing done here.
+ */
+static void
+writer_end(Writer *writer)
+{
+	Errand *errand = writer->errand;
+
+	pipe_close(writer->pipe);
+	pfree(writer->handle);
+	if (writer->inbox != NULL)
+		MemoryContextDelete(writer->inbox);
+	*writer = (Writer){0};
+	if (errand != NULL)
+		errand_do_here(errand);
+}
+
+typedef struct Start
+{
+	Pipe *pipe;
+	dsm_handle handle;
+} Start;
+
+static void
+make_pipe(void *arg)
+{
+	Start *start = arg;
+
+	start->pipe = pipe_create(&start->handle);
+}
+
+static void
+complain(const char *why)
+{
+	static MonoTime complained_at = 0;
+	MonoTime now = clock_mono();
+
+	shmem_set_my_error(why);
+	if (complained_at != 0 && now < complained_at + USECS_PER_MINUTE)
+		return;
+	complained_at = now;
+	ereport(LOG, (errmsg("genjob: %s", why)));
+}
+
+static bool
+writer_register(Writer *writer, dsm_handle handle)
+{
+	WriterPost post = {MyDatabaseId, my_slot, writer - writers, clock_started_at()};
+	BackgroundWorker worker = {
+		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = BGW_NEVER_RESTART,
+		.bgw_library_name = "genjob",
+		.bgw_function_name = "genjob_writer_main",
+		.bgw_type = "genjob writer",
+		.bgw_notify_pid = MyProcPid,
+	};
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	bool succeeded;
+
+	StaticAssertStmt(sizeof(WriterPost) <= BGW_EXTRALEN, "a writer's post must fit");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "genjob writer%s",
+			 strchr(MyBgworkerEntry->bgw_name, ':') ? strchr(MyBgworkerEntry->bgw_name, ':') : "");
+	memcpy(worker.bgw_extra, &post, sizeof(post));
+	worker.bgw_main_arg = UInt32GetDatum(handle);
+	succeeded = RegisterDynamicBackgroundWorker(&worker, &writer->handle);
+	MemoryContextSwitchTo(caller);
+	return succeeded;
+}
+
+static bool
+writer_start(Writer *writer)
+{
+	Start start = {NULL};
+	char *error;
+
+	if (!guard_run(make_pipe, &start, &error))
+	{
+		complain(psprintf("no shared memory is left to hand large answers to another process: %s",
+						  error));
+		postpone_start();
+		return false;
+	}
+	if (!writer_register(writer, start.handle))
+	{
+		pipe_close(start.pipe);
+		writer->handle = NULL;
+		complain(NO_WRITER);
+		postpone_start();
+		return false;
+	}
+	pipe_set_process(start.pipe, writer->handle);
+	writer->pipe = start.pipe;
+	writer->idle_since = clock_mono();
+	return true;
+}
+
+/* ---------- the loop's part ---------- */
+
+/*
+ * A writer for another errand, which may have to be started; NULL: all have something to do, or none can be.
+ */
+static Writer *
+free_writer(void)
+{
+	Writer *unused = NULL;
+	int i;
+
+	for (i = 0; i < lengthof(writers); i++)
+	{
+		if (writers[i].handle != NULL && writers[i].errand == NULL)
+			return &writers[i];
+		if (writers[i].handle == NULL && unused == NULL && marker_is_free(i))
+			unused = &writers[i];
+	}
+	if (unused == NULL || count_running() >= genjob_max_writers || is_closed ||
+		clock_mono() < not_before)
+		return NULL;
+	return writer_start(unused) ? unused : NULL;
+}
+
+static void
+begin_errands(void)
+{
+	Errand *errand;
+
+	is_due = false;
+	while ((errand = errand_next()) != NULL)
+	{
+		Writer *writer = free_writer();
+
+		if (writer == NULL)
+			break;
+		if (errand_begin(errand, writer->pipe))
+			writer->errand = errand;
+	}
+	while (count_running() == 0 && (errand = errand_next()) != NULL)
+		errand_do_here(errand);
+}
+
+/*
+ * Moves a writer on: what it is sent, and what it sends.
+ */
+static void
+writer_work(Writer *writer)
+{
+	PipeResult result = pipe_send(writer->pipe, TURN_BYTES);
+	Errand *errand = writer->errand;
+	Parcel parcel;
+
+	/* what was not sent to its end is answered by nothing */
+	if (result == PIPE_DONE && errand != NULL && errand->is_void && pipe_was_abandoned(writer->pipe))
+	{
+		writer_is_idle(writer);
+		return;
+	}
+	if (writer->inbox == NULL)
+		writer->inbox =
+			AllocSetContextCreate(TopMemoryContext, "genjob returned", ALLOCSET_SMALL_SIZES);
+	if (result != PIPE_ENDED)
+		result = pipe_receive(writer->pipe, writer->inbox, TURN_BYTES, &parcel);
+	if (result == PIPE_DONE)
+	{
+		MemoryContext inbox = writer->inbox;
+
+		writer->inbox = NULL;
+		if (errand != NULL && errand_take(errand, &parcel, inbox))
+			writer_is_idle(writer);
+		else
+			result = PIPE_ENDED;
+	}
+	if (result != PIPE_ENDED)
+		return;
+	/* one that was idle may have been told to leave */
+	if (writer->errand != NULL)
+		postpone_start();
+	writer_end(writer);
+}
+
+/*
+ * Moves errands on, as far as they are; begins others.
+ */
+void
+writers_work(void)
+{
+	MonoTime now = clock_mono();
+	int i;
+
+	for (i = 0; i < lengthof(writers); i++)
+	{
+		if (writers[i].handle != NULL)
+			writer_work(&writers[i]);
+	}
+	begin_errands();
+	for (i = 0; i < lengthof(writers); i++)
+	{
+		if (writers[i].handle != NULL && writers[i].errand == NULL &&
+			(now >= writers[i].idle_since + IDLE_US || count_running() > genjob_max_writers))
+			writer_end(&writers[i]);
+	}
+	/* what was begun just now is sent at once */
+	for (i = 0; i < lengthof(writers); i++)
+	{
+		if (writers[i].errand != NULL && pipe_is_sending(writers[i].pipe))
+			(void) pipe_send(writers[i].pipe, TURN_BYTES);
+	}
+}
+
+/*
+ * When there is something to do for writers that no latch tells of; 0: nothing.
+ */
+MonoTime
+writers_next(void)
+{
+	MonoTime next = is_due ? 1 : 0;
+	int i;
+
+	for (i = 0; i < lengthof(writers); i++)
+	{
+		MonoTime end = writers[i].idle_since + IDLE_US;
+
+		if (writers[i].handle != NULL && writers[i].errand == NULL && (next == 0 || end < next))
+			next = end;
+	}
+	return next;
+}
+
+static bool
+any_works(void)
+{
+	int i;
+
+	for (i = 0; i < lengthof(writers); i++)
+	{
+		if (writers[i].errand != NULL)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Lets writers end what they do, by a time of clock_uptime() or a little later, and go.  What they have not done by then
+ * stays with its jobs: an answer is judged here, and who wrote something can write it no more once the next dispatcher has.
+ */
+void
+writers_finish(MonoTime deadline)
+{
+	Errand *errand;
+	int i;
+
+	is_closed = true;
+	while ((errand = errand_next()) != NULL)
+		errand_do_here(errand);
+	while (any_works() && clock_uptime() < deadline + FINISH_US)
+	{
+		for (i = 0; i < lengthof(writers) && clock_uptime() >= deadline; i++)
+		{
+			if (writers[i].handle != NULL)
+				pipe_hurry(writers[i].pipe);
+		}
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		writers_work();
+	}
+	for (i = 0; i < lengthof(writers); i++)
+	{
+		if (writers[i].handle == NULL)
+			continue;
+		pipe_hurry(writers[i].pipe);
+		TerminateBackgroundWorker(writers[i].handle);
+		writer_end(&writers[i]);
+	}
+}

@@ -1,0 +1,426 @@
+/*
+ * pipe.c
+ *		Parcels of bytes between a dispatcher and a process that it started.
+ *
+ * Two queues of PostgreSQL's (shm_mq), one for each direction, in a segment of shared memory that ends with the two
+ * processes: what goes through may be secret, and is on no disk.  Nobody waits in here.  Who sends hands over a little at
+ * a time, and who receives takes a little, so that an answer of any size takes no more of a loop's turn than a small one.
+ *
+ * A parcel is a message with its kind and the lengths of its pieces, and then these, in messages of PIPE_CHUNK bytes
+ * at most.  An empty message in place of one says that the rest will not come.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/proc.h"
+#include "storage/shm_mq.h"
+#include "utils/memutils.h"
+
+#include "shared/pipe.h"
+
+#define QUEUE_BYTES ((Size) 1024 * 1024)
+#define CHUNK_BYTES ((Size) 64 * 1024)
+#define MAX_PIECES 1000000
+
+/* What the segment begins with; the queues follow. */
+typedef struct Shared
+{
+	pg_atomic_uint32 hurries; /* what the other process does must end soon */
+} Shared;
+
+#define SHARED_BYTES MAXALIGN(sizeof(Shared))
+
+/* A parcel begins with this, and the lengths of its pieces. */
+typedef struct ParcelHead
+{
+	int32 kind;
+	int32 n;
+	uint64 lens[FLEXIBLE_ARRAY_MEMBER];
+} ParcelHead;
+
+struct Pipe
+{
+	dsm_segment *segment;
+	Shared *shared;
+	shm_mq_handle *out;
+	shm_mq_handle *in;
+
+	/* What is being sent */
+	bool sends;
+	ParcelHead *head; /* NULL once it is sent */
+	Parcel outgoing;
+	int at;      /* the piece */
+	size_t done; /* bytes of it */
+	Size begun;  /* length of a message that is in the queue in part; 0: none */
+	bool is_abandoned;
+
+	/* What is being received */
+	MemoryContext context; /* NULL: nothing is */
+	Parcel incoming;
+	int in_at;
+	size_t in_done;
+};
+
+/* ---------- making one ---------- */
+
+static Pipe *
+make_pipe(dsm_segment *segment, shm_mq *out, shm_mq *in)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	Pipe *pipe = palloc0(sizeof(Pipe));
+
+	dsm_pin_mapping(segment);
+	pipe->segment = segment;
+	pipe->shared = dsm_segment_address(segment);
+	shm_mq_set_sender(out, MyProc);
+	shm_mq_set_receiver(in, MyProc);
+	pipe->out = shm_mq_attach(out, segment, NULL);
+	pipe->in = shm_mq_attach(in, segment, NULL);
+	MemoryContextSwitchTo(caller);
+	return pipe;
+}
+
+/*
+ * The end of a pipe that this process has, and the handle for the one to be started.  Raises an error where there is no
+ * shared memory for it.
+ */
+Pipe *
+pipe_create(dsm_handle *handle)
+{
+	dsm_segment *segment = dsm_create(SHARED_BYTES + 2 * QUEUE_BYTES, 0);
+	char *base = dsm_segment_address(segment);
+	shm_mq *down = shm_mq_create(base + SHARED_BYTES, QUEUE_BYTES);
+	shm_mq *up = shm_mq_create(base + SHARED_BYTES + QUEUE_BYTES, QUEUE_BYTES);
+
+	pg_atomic_init_u32(&((Shared *) base)->hurries, 0);
+	*handle = dsm_segment_handle(segment);
+	return make_pipe(segment, down, up);
+}
+
+/*
+ * Says which process has the other end: its death is noticed even before it has opened it.
+ */
+void
+pipe_set_process(Pipe *pipe, BackgroundWorkerHandle *process)
+{
+	shm_mq_set_handle(pipe->out, process);
+	shm_mq_set_handle(pipe->in, process);
+}
+
+/*
+ * The other end.  Raises an error where the pipe is gone.
+ */
+Pipe *
+pipe_open(dsm_handle handle)
+{
+	dsm_segment *segment = dsm_attach(handle);
+	char *base;
+
+	if (segment == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the genjob dispatcher that started this process is gone")));
+	base = dsm_segment_address(segment);
+	return make_pipe(segment, (shm_mq *) (base + SHARED_BYTES + QUEUE_BYTES),
+					 (shm_mq *) (base + SHARED_BYTES));
+}
+
+/*
+ * Has the process at the other end come to the end of what it does.
+ */
+void
+pipe_hurry(Pipe *pipe)
+{
+	pg_atomic_write_u32(&pipe->shared->hurries, 1);
+}
+
+bool
+pipe_must_hurry(const Pipe *pipe)
+{
+	return pg_atomic_read_u32(&pipe->shared->hurries) != 0;
+}
+
+/*
+ * Lets go of this end: the process at the other one is told.  What was received stays.
+ */
+void
+pipe_close(Pipe *pipe)
+{
+	shm_mq_detach(pipe->out);
+	shm_mq_detach(pipe->in);
+	dsm_detach(pipe->segment);
+	if (pipe->head != NULL)
+		pfree(pipe->head);
+	pfree(pipe);
+}
+
+/* ---------- sending ---------- */
+
+/*
+ * Begins to send a parcel, whose pieces must stay where they are until pipe_send() has done with them or
+ * pipe_abandon().  None is empty.
+ */
+void
+pipe_put(Pipe *pipe, const Parcel *parcel)
+{
+	int i;
+
+	Assert(!pipe->sends);
+	pipe->head = MemoryContextAlloc(TopMemoryContext, offsetof(ParcelHead, lens) +
+														  Max(parcel->n, 1) * sizeof(uint64));
+	pipe->head->kind = parcel->kind;
+	pipe->head->n = parcel->n;
+	for (i = 0; i < parcel->n; i++)
+	{
+		Assert(parcel->pieces[i].len > 0);
+		pipe->head->lens[i] = parcel->pieces[i].len;
+	}
+	pipe->outgoing = *parcel;
+	pipe->at = 0;
+	pipe->done = pipe->begun = 0;
+	pipe->is_abandoned = false;
+	pipe->sends = true;
+}
+
+bool
+pipe_is_sending(const Pipe *pipe)
+{
+	return pipe->sends;
+}
+
+/*
+ * Has the rest of what is being sent not come.  Its pieces may be freed at once; pipe_send() still has to be called.
+ */
+void
+pipe_abandon(Pipe *pipe)
+{
+	pipe->is_abandoned = pipe->sends;
+	pipe->outgoing.pieces = NULL;
+}
+
+/*
+ * Whether the rest of what was sent last did not come.
+ */
+bool
+pipe_was_abandoned(const Pipe *pipe)
+{
+	return pipe->is_abandoned;
+}
+
+static void
+skip_sent(Pipe *pipe)
+{
+	while (!pipe->is_abandoned && pipe->at < pipe->outgoing.n &&
+		   pipe->done == pipe->outgoing.pieces[pipe->at].len)
+	{
+		pipe->at++;
+		pipe->done = 0;
+	}
+}
+
+/*
+ * The next message.  One that is in the queue in part keeps its length, whatever it says.
+ */
+static const char *
+next_message(Pipe *pipe, Size *len, bool *is_last)
+{
+	static const char nothing[CHUNK_BYTES];
+	const Piece *piece;
+
+	*is_last = pipe->is_abandoned && pipe->begun == 0;
+	if (pipe->head != NULL)
+	{
+		*len = offsetof(ParcelHead, lens) + pipe->head->n * sizeof(uint64);
+		*is_last = false;
+		return (char *) pipe->head;
+	}
+	if (pipe->is_abandoned)
+	{
+		*len = pipe->begun;
+		return nothing;
+	}
+	piece = &pipe->outgoing.pieces[pipe->at];
+	*len = Min(piece->len - pipe->done, CHUNK_BYTES);
+	*is_last = pipe->at == pipe->outgoing.n - 1 && pipe->done + *len == piece->len;
+	return piece->data + pipe->done;
+}
+
+static void
+note_sent(Pipe *pipe, Size len, bool is_last)
+{
+	if (pipe->head != NULL)
+	{
+		pfree(pipe->head);
+		pipe->head = NULL;
+	}
+	else
+		pipe->done += len;
+	pipe->begun = 0;
+	if (is_last)
+		pipe->sends = false;
+	else
+		skip_sent(pipe);
+	/* a parcel without a byte in its pieces ends with its head */
+	if (!pipe->is_abandoned && pipe->at == pipe->outgoing.n)
+		pipe->sends = false;
+}
+
+/*
+ * Goes on with what is being sent, for so many bytes at most.
+ */
+PipeResult
+pipe_send(Pipe *pipe, size_t most)
+{
+	size_t sent = 0;
+
+	while (pipe->sends)
+	{
+		Size len;
+		bool is_last;
+		const char *data = next_message(pipe, &len, &is_last);
+		bool flush = is_last || pipe->head != NULL;
+		shm_mq_result result;
+
+		if (sent >= most)
+		{
+			SetLatch(MyLatch);
+			return PIPE_WAITS;
+		}
+		result = shm_mq_send(pipe->out, len, data, true, flush);
+		if (result == SHM_MQ_DETACHED)
+			return PIPE_ENDED;
+		if (result == SHM_MQ_WOULD_BLOCK)
+		{
+			pipe->begun = len;
+			return PIPE_WAITS;
+		}
+		sent += len;
+		note_sent(pipe, len, is_last);
+	}
+	return PIPE_DONE;
+}
+
+/* ---------- receiving ---------- */
+
+/*
+ * Whether some of a parcel is here.
+ */
+bool
+pipe_is_receiving(const Pipe *pipe)
+{
+	return pipe->context != NULL;
+}
+
+static void
+forget_incoming(Pipe *pipe)
+{
+	int i;
+
+	for (i = 0; pipe->incoming.pieces != NULL && i < pipe->incoming.n; i++)
+		pfree(pipe->incoming.pieces[i].data);
+	if (pipe->incoming.pieces != NULL)
+		pfree(pipe->incoming.pieces);
+	pipe->incoming = (Parcel){0};
+	pipe->context = NULL;
+}
+
+static void
+skip_received(Pipe *pipe)
+{
+	while (pipe->in_at < pipe->incoming.n && pipe->in_done == pipe->incoming.pieces[pipe->in_at].len)
+	{
+		pipe->in_at++;
+		pipe->in_done = 0;
+	}
+}
+
+/*
+ * False when memory is short for all that is to come.
+ */
+static bool
+take_head(Pipe *pipe, const ParcelHead *head, Size len, MemoryContext context)
+{
+	int i;
+
+	if (len < offsetof(ParcelHead, lens) || head->n < 0 || head->n > MAX_PIECES ||
+		len != offsetof(ParcelHead, lens) + head->n * sizeof(uint64))
+		return false;
+	pipe->incoming = (Parcel){head->kind, 0, NULL};
+	pipe->incoming.pieces =
+		MemoryContextAllocExtended(context, Max(head->n, 1) * sizeof(Piece), MCXT_ALLOC_NO_OOM);
+	if (pipe->incoming.pieces == NULL)
+		return false;
+	pipe->context = context;
+	for (i = 0; i < head->n; i++)
+	{
+		Piece *piece = &pipe->incoming.pieces[i];
+
+		piece->len = head->lens[i];
+		piece->data = piece->len >= MaxAllocHugeSize
+						  ? NULL
+						  : MemoryContextAllocExtended(context, piece->len + 1,
+													   MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+		if (piece->data == NULL)
+			return false;
+		piece->data[piece->len] = '\0';
+		pipe->incoming.n++;
+	}
+	pipe->in_at = 0;
+	pipe->in_done = 0;
+	skip_received(pipe);
+	return true;
+}
+
+static bool
+take_bytes(Pipe *pipe, const char *data, Size len)
+{
+	Piece *piece = &pipe->incoming.pieces[pipe->in_at];
+
+	if (len > piece->len - pipe->in_done)
+		return false;
+	memcpy(piece->data + pipe->in_done, data, len);
+	pipe->in_done += len;
+	skip_received(pipe);
+	return true;
+}
+
+/*
+ * Goes on to receive a parcel, for so many bytes at most, into memory of context, which must be the same one until
+ * PIPE_DONE.
+ */
+PipeResult
+pipe_receive(Pipe *pipe, MemoryContext context, size_t most, Parcel *parcel)
+{
+	size_t received = 0;
+
+	while (received < most)
+	{
+		Size len;
+		void *data;
+		shm_mq_result result = shm_mq_receive(pipe->in, &len, &data, true);
+		bool is_sound;
+
+		if (result == SHM_MQ_WOULD_BLOCK)
+			return PIPE_WAITS;
+		if (result == SHM_MQ_DETACHED)
+			return PIPE_ENDED;
+		if (len == 0)
+		{
+			forget_incoming(pipe);
+			continue;
+		}
+		received += len;
+		is_sound = pipe->context == NULL ? take_head(pipe, data, len, context)
+										 : take_bytes(pipe, data, len);
+		if (!is_sound)
+			return PIPE_ENDED;
+		if (pipe->in_at < pipe->incoming.n)
+			continue;
+		*parcel = pipe->incoming;
+		pipe->incoming = (Parcel){0};
+		pipe->context = NULL;
+		return PIPE_DONE;
+	}
+	SetLatch(MyLatch);
+	return PIPE_WAITS;
+}

@@ -1,0 +1,171 @@
+# Connections that are kept between two calls, and die meanwhile. A request that the server cannot have taken is sent again
+# on a new connection, which is no second call; one that it may have taken is not; and no call fails because a server
+# closes without saying so.
+
+use strict;
+use warnings;
+
+use IO::Socket::INET;
+use Socket qw(SOL_SOCKET SO_LINGER);
+use Time::HiRes qw(sleep);
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use StandIn;
+
+my $node = new_node();
+my $standin = StandIn->new;
+my @servers;
+
+# How many of the jobs of a server came to what.
+sub states
+{
+	my ($server) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT state, attempt, count(*), min(error) FROM gen_jobs WHERE server = '$server' GROUP BY 1, 2 ORDER BY 1, 2");
+}
+
+# Runs N jobs, after which each has been sent once.
+sub run_jobs
+{
+	my ($server, $n, $request) = @_;
+	$standin->reset;
+	$node->safe_psql('postgres', "INSERT INTO gen_jobs (server, request) SELECT '$server', @{[literal($request)]}::jsonb FROM generate_series(1, $n)");
+	wait_all_ended($node);
+	is(states($server), "succeeded|1|$n|", 'all succeed at the first attempt');
+	my $counts = $standin->counts(summary => 1);
+	is($counts->{total}, $n, '... and as many calls have arrived');
+	is($counts->{max_per_key}, 1, '... each once');
+	return $counts;
+}
+
+# ---- a server that closes behind a chunked answer, and says nothing of it: llama-server ----
+
+my $messages = '"messages": [{"role": "user", "content": "a cat"}]';
+foreach my $case ([ 'at once', 'true', 1000 ], [ '1 ms later', '1', 200 ], [ '20 ms later', '20', 100 ])
+{
+	my ($when, $hang_up, $n) = @$case;
+	create_server($node, "chat $hang_up", 'openai-chat', $standin, max_in_flight => 4, retry_base => '1 s');
+	subtest "a server closes $when behind each stream" => sub {
+		run_jobs("chat $hang_up", $n, qq({$messages, "standin": {"faults": [{"hang_up": $hang_up}], "repeat": true}}));
+	};
+}
+
+subtest 'a server closes behind each answer of a known length' => sub {
+	create_server($node, 'whole', 'openai-chat', $standin, max_in_flight => 4);
+	run_jobs('whole', 300, qq({$messages, "stream": false, "standin": {"faults": [{"hang_up": true}], "repeat": true}}));
+};
+
+subtest 'connections of a server that does not close are used again' => sub {
+	create_server($node, 'keeper', 'openai-chat', 'http://localhost:' . $standin->port, max_in_flight => 4);
+	my $counts = run_jobs('keeper', 100, qq({$messages, "stream": false}));
+	cmp_ok($counts->{connections}, '<', 20, 'by many calls each');
+};
+
+# ---- a server that closes just when the next request comes ----
+
+# A server whose connections live for two requests. What it does about the second: 'fin' closes before it comes, but so
+# that nobody can see that before it is sent; 'rst' reads it, and resets.  Later connections answer.  Notes what it reads.
+sub serve
+{
+	my ($habit) = @_;
+	my $socket = IO::Socket::INET->new(Listen => 10, LocalAddr => '127.0.0.1', ReuseAddr => 1) or die "cannot listen: $!\n";
+	my $log = PostgreSQL::Test::Utils::tempdir() . '/log';
+	append_to_file($log, '');
+	my $pid = fork // die "cannot fork: $!\n";
+	if ($pid == 0)
+	{
+		my $n = 0;
+		while (my $client = $socket->accept)
+		{
+			my $first = $n++ == 0;
+			while (my $request = read_request($client))
+			{
+				append_to_file($log, $request =~ /"n": ?(\d+)/ ? "$1\n" : "?\n");
+				if ($request =~ /"n": ?2/ && $first)
+				{
+					setsockopt($client, SOL_SOCKET, SO_LINGER, pack('ii', 1, 0));
+					last;
+				}
+				print $client "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"ok\": 123}";
+				if ($first && $habit eq 'fin')
+				{
+					sleep 0.3;
+					last;
+				}
+			}
+			close $client;
+		}
+		POSIX::_exit(0);
+	}
+	push @servers, $pid;
+	return ('http://127.0.0.1:' . $socket->sockport, $log);
+}
+
+sub read_request
+{
+	my ($client) = @_;
+	my $text = '';
+	while ($text !~ /\r\n\r\n/)
+	{
+		sysread($client, $text, 65536, length $text) or return;
+	}
+	my ($length) = $text =~ /content-length: (\d+)/i;
+	my $all = index($text, "\r\n\r\n") + 4 + ($length // 0);
+	while (length $text < $all)
+	{
+		sysread($client, $text, 65536, length $text) or return;
+	}
+	return $text;
+}
+
+sub run_one
+{
+	my ($server, $n) = @_;
+	my $id = enqueue($node, $server, qq({"n": $n}));
+	wait_all_ended($node);
+	return job($node, $id);
+}
+
+subtest 'a kept connection ends while it rests' => sub {
+	my ($url, $log) = serve('fin');
+	create_server($node, 'resting', 'http', $url, on_unknown => 'fail');
+	is(run_one('resting', 1)->{state}, 'succeeded', 'the first call');
+	sleep 0.6;
+	is(run_one('resting', 2)->{state}, 'succeeded', 'the second has a new connection');
+	is(slurp_file($log), "1\n2\n", '... each was sent once');
+};
+
+subtest 'a kept connection is reset when the request has been read' => sub {
+	my ($url, $log) = serve('rst');
+	create_server($node, 'reset', 'http', $url, on_unknown => 'fail');
+	is(run_one('reset', 1)->{state}, 'succeeded', 'the first call');
+	my $job = run_one('reset', 2);
+	is($job->{state}, 'failed', 'the second fails');
+	like($job->{error},
+		qr/^the connection to server "reset" ended before the answer was complete: the server closed it, kept open since the call before, while this one was being sent; it may or may not have read it\. The call may have been accepted/,
+		'... and says what happened');
+	is(slurp_file($log), "1\n2\n", '... and is not sent again');
+};
+
+subtest 'a server stands still while a kept connection ends' => sub {
+	# The dispatcher is stopped after the first answer; the FIN comes meanwhile, and so does the next job.
+	my ($url, $log) = serve('fin');
+	create_server($node, 'stopped', 'http', $url, on_unknown => 'fail');
+	is(run_one('stopped', 1)->{state}, 'succeeded', 'the first call');
+	my $pid = dispatcher_pid($node);
+	kill 'STOP', $pid;
+	my $id = enqueue($node, 'stopped', '{"n": 2}');
+	sleep 0.6;
+	kill 'CONT', $pid;
+	wait_all_ended($node);
+	is(job($node, $id)->{state}, 'succeeded', 'the second has a new connection');
+	is(slurp_file($log), "1\n2\n", '... each was sent once');
+};
+
+kill 'TERM', @servers;
+$node->stop;
+done_testing();
