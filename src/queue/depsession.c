@@ -24,6 +24,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
 #include "queue/dependency.h"
 #include "queue/depround.h"
 #include "queue/ended.h"
@@ -122,7 +123,7 @@ follow_once(void)
 	Round round = {.ids = ids,
 				   .n = n,
 				   .is_look = true,
-				   .now = GetCurrentTimestamp(),
+				   .now = clock_now(),
 				   .revived = &revived,
 				   .resolved = note_resolved};
 	int i;
