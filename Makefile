@@ -42,13 +42,18 @@ OBJS = \
 	src/session/defaults.o \
 	src/session/hooks.o \
 	src/session/refusals.o \
-	src/life/steps.o \
+	src/life/life.o \
+	src/life/next.o \
+	src/life/submit.o \
+	src/life/resume.o \
+	src/life/verdict.o \
 	src/life/outcome.o \
 	src/life/postponed.o \
-	src/life/follow.o \
+	src/life/poll.o \
 	src/life/progress.o \
 	src/life/asking.o \
 	src/life/cancel.o \
+	src/life/cancelline.o \
 	src/life/lookup.o \
 	src/life/download.o \
 	src/life/calls.o \
@@ -117,7 +122,7 @@ OBJS = \
 	src/protocol/delay.o \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
-	src/protocol/kept.o \
+	src/protocol/assembly.o \
 	src/protocol/missing.o \
 	src/protocol/reasons.o \
 	src/server/pointer.o \
@@ -142,6 +147,7 @@ OBJS = \
 	src/shared/stats.o \
 	src/life/job.o \
 	src/server/server.o \
+	src/server/streamrules.o \
 	src/server/options.o \
 	src/server/optionvalue.o \
 	src/base/settings.o \
@@ -223,9 +229,9 @@ installcheck: standin
 standin:
 	$(MAKE) -C test/standin
 
-# objects of another PostgreSQL version are not reused
+# objects of another PostgreSQL version, or with other flags, are not reused
 .built-for: FORCE
-	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+	@echo '$(VERSION) $(COPT)' | cmp -s - $@ || echo '$(VERSION) $(COPT)' > $@
 
 .PHONY: FORCE standin
 
