@@ -42,6 +42,7 @@ OBJS = \
 	src/session/defaults.o \
 	src/session/hooks.o \
 	src/session/refusals.o \
+	src/session/ondone.o \
 	src/life/life.o \
 	src/life/next.o \
 	src/life/submit.o \
@@ -91,6 +92,7 @@ OBJS = \
 	src/queue/dependency.o \
 	src/queue/depround.o \
 	src/queue/depsession.o \
+	src/queue/followup.o \
 	src/queue/rowstate.o \
 	src/queue/save.o \
 	src/queue/refused.o \

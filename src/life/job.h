@@ -52,6 +52,9 @@ typedef enum JobColumn
 	JOB_REQUEST_ID,
 	JOB_SERVER_OID,
 	JOB_LOSSES,
+	JOB_ON_DONE,
+	JOB_DEPTH,
+	JOB_FOLLOW_UP,
 	JOB_AFTER,
 	JOB_AFTER_RULE,
 	JOB_BLOCKED_BY,
@@ -126,6 +129,7 @@ typedef struct Job
 	int attempt;
 	int failures;     /* before this attempt */
 	int losses;       /* attempts in a row before this one that were cut short */
+	int depth;        /* hand-overs that led to it: then its request is meant word for word */
 	int max_attempts; /* 0: the server's */
 	int priority;
 	Oid owner;

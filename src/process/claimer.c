@@ -14,6 +14,7 @@
 #include "schedule/putoff.h"
 #include "base/marker.h"
 #include "queue/dependency.h"
+#include "queue/ended.h"
 #include "queue/queue.h"
 #include "schedule/schedule.h"
 #include "base/settings.h"
@@ -154,7 +155,10 @@ read_again(TimestampTz now)
 	if (news.untold.expiry != DT_NOEND && news.untold.since != DT_NOBEGIN)
 		queue_note_expiry(news.untold.expiry);
 	if (scan_since == DT_NOBEGIN)
+	{
 		queue_read_claimed(now);
+		ended_expect(DT_NOBEGIN);
+	}
 	if (!scanning && scan_since != DT_NOEND)
 	{
 		queue_scan_begin(scan_since, now);
@@ -528,11 +532,13 @@ claimer_claim(void)
 }
 
 /*
- * Looks for jobs that no commit told of, if it is time to.
+ * Does what is still to follow ends of jobs, and looks for jobs that no commit told of, if it is time to.
  */
 void
 claimer_sweep(MonoTime now)
 {
+	if (!look_at_extension && trouble_until <= now && ended_next() != 0 && ended_next() <= now)
+		ended_catch_up();
 	if (!look_at_extension && trouble_until <= now && queue_sweep_next() != 0 &&
 		queue_sweep_next() <= now)
 		queue_sweep(clock_now());
@@ -575,13 +581,9 @@ MonoTime
 claimer_next_look(MonoTime now)
 {
 	MonoTime due = schedule_times.due != 0 ? clock_mono_at(schedule_times.due) : 0;
-	MonoTime times[] = {due,
-						next_failing(),
-						schedule_times.rescan,
-						putoff_next(),
-						queue_sweep_next(),
-						schedule_next_change(now),
-						dependency_next()};
+	MonoTime times[] = {due,           next_failing(),     schedule_times.rescan,
+						putoff_next(), queue_sweep_next(), schedule_next_change(now),
+						ended_next(),  dependency_next()};
 	MonoTime next = next_rescan;
 	int i;
 

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
 #include "utils/builtins.h"
 
 #include "base/clock.h"
@@ -93,28 +94,6 @@ look_later(int64 id, MonoTime when)
 	idlist_add(&later, id);
 }
 
-/*
- * A job goes on, or has ended without having run.
- */
-static void
-take_resolved(const Resolved *job, void *arg)
-{
-	TimestampTz now = *(TimestampTz *) arg;
-	JobEnd end = {.id = job->id, .from = ROW_WAITING};
-
-	if (job->state == NULL)
-		look_later(job->id, clock_mono() + LATER_US);
-	else if (strcmp(job->state, "queued") == 0)
-		find_take_queued(job->row, job->id, ROUND_SERVER, now);
-	else
-	{
-		end.to = rowstate_parse(job->state);
-		end.server = statement_name(job->row, ROUND_SERVER);
-		has_blocked = true;
-		job_ended(&end);
-	}
-}
-
 /* Some ids that are looked at together. */
 typedef struct Looking
 {
@@ -122,7 +101,54 @@ typedef struct Looking
 	int64 ids[CHUNK];
 	int n;
 	Round round;
+	TimestampTz now;
+	MemoryContext context; /* for what outlives the round */
+	List *ended;           /* of JobEnd: what it has ended */
 } Looking;
+
+/*
+ * A job goes on, or has ended without having run.
+ */
+static void
+take_resolved(const Resolved *job, void *arg)
+{
+	Looking *looking = arg;
+	MemoryContext caller;
+	JobEnd *end;
+
+	if (job->state == NULL)
+		look_later(job->id, clock_mono() + LATER_US);
+	else if (strcmp(job->state, "queued") == 0)
+		find_take_queued(job->row, job->id, ROUND_SERVER, looking->now);
+	else
+	{
+		caller = MemoryContextSwitchTo(looking->context);
+		end = palloc0(sizeof(JobEnd));
+		*end =
+			(JobEnd){.id = job->id,
+					 .from = ROW_WAITING,
+					 .to = rowstate_parse(job->state),
+					 .server = statement_name(job->row, ROUND_SERVER),
+					 .has_on_done = DatumGetBool(statement_not_null(job->row, ROUND_HAS_ON_DONE))};
+		looking->ended = lappend(looking->ended, end);
+		MemoryContextSwitchTo(caller);
+	}
+}
+
+/*
+ * Tells of what a round has ended, once it has not failed.
+ */
+static void
+tell_ended(Looking *looking)
+{
+	ListCell *cell;
+
+	foreach(cell, looking->ended)
+	{
+		has_blocked = true;
+		job_ended(lfirst(cell));
+	}
+}
 
 static bool
 take_ids(Looking *looking)
@@ -145,17 +171,18 @@ static void
 look(void *arg)
 {
 	Looking *looking = arg;
-	TimestampTz now = clock_now();
 
+	looking->now = clock_now();
+	looking->ended = NIL;
 	looking->round = (Round){.ids = looking->ids,
 							 .n = looking->n,
 							 .is_look = looking->list == &changes,
 							 .settles = true,
-							 .now = now,
+							 .now = looking->now,
 							 .limit = CHUNK,
 							 .revived = &changes,
 							 .resolved = take_resolved,
-							 .arg = &now};
+							 .arg = looking};
 	round_run(&looking->round);
 }
 
@@ -242,7 +269,8 @@ dependency_work(void)
 		idlist_add(&changes, later.ids[i]);
 	if (i > 0)
 		later.n = 0;
-	looking = palloc(sizeof(Looking));
+	looking = palloc0(sizeof(Looking));
+	looking->context = CurrentMemoryContext;
 	while (rounds-- > 0 && (changes.n > 0 || ends.n > 0 || paging) && take_ids(looking))
 	{
 		if (!queue_guard(look, looking, &error))
@@ -250,6 +278,7 @@ dependency_work(void)
 			look_singly(looking, error);
 			continue;
 		}
+		tell_ended(looking);
 		chunk = Min(chunk * 2, CHUNK);
 		found |= looking->round.found;
 		for (i = 0; i < looking->n && looking->round.has_more; i++)

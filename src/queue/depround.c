@@ -57,7 +57,7 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"  WHERE j.state IN ('failed', 'cancelled') AND (j.unique_key IS NULL OR NOT EXISTS (SELECT FROM @.gen_jobs k"
 		"   WHERE k.owner = j.owner AND k.server = j.server AND k.unique_key = j.unique_key AND k.state IN " UNFINISHED "))"
 		"  LIMIT $3 FOR NO KEY UPDATE OF j SKIP LOCKED)"
-		" UPDATE @.gen_jobs j SET state = 'waiting', finished_at = NULL, error = NULL, blocked_by = NULL, failures = 0,"
+		" UPDATE @.gen_jobs j SET state = 'waiting', finished_at = NULL, error = NULL, blocked_by = NULL, failures = 0, follow_up = NULL,"
 		"  expires_at = CASE WHEN j.expires_at > $2 THEN j.expires_at END"
 		" FROM held h WHERE j.id = h.id RETURNING j.id"},
 	/* a job that its owner may not see is none, and neither is a later one */
@@ -106,9 +106,9 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"      CASE WHEN length(p.error) > 1000 THEN left(p.error, 500) || ' ... ' || right(p.error, 400) ELSE p.error END, '.')"
 		"     FROM @.gen_jobs p WHERE p.id = v.bad), 'has not succeeded.')) END"
 		"  FROM verdict v WHERE j.id = v.id AND j.state = 'waiting'"
-		"  RETURNING j.id, j.state, j.server, j.owner, j.tenant, j.priority, j.run_at, j.expires_at),"
+		"  RETURNING j.id, j.state, j.server, j.owner, j.tenant, j.priority, j.run_at, j.expires_at, j.on_done),"
 		" gone AS (DELETE FROM genjob.dependencies d USING held h WHERE d.job_id = h.id)"
-		" SELECT r.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at"
+		" SELECT r.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL"
 		" FROM ready r LEFT JOIN done n ON n.id = r.id"},
 	/*
 	 * Of jobs $1 that still wait: how those $2 ended that they waited for.  Only what ROUND_RESOLVE has looked at: one

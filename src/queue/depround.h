@@ -24,6 +24,7 @@ typedef struct Resolved
 } Resolved;
 
 #define ROUND_SERVER 3
+#define ROUND_HAS_ON_DONE 9
 
 /* A round: jobs that have changed, and what that means for those that wait for them. */
 typedef struct Round

@@ -101,13 +101,14 @@ is_used(void)
 static void
 note_resolved(const Resolved *job, void *arg)
 {
-	JobEnd end = {.id = job->id, .from = ROW_WAITING};
+	JobEnd end = {.id = job->id, .from = ROW_WAITING, .is_of_session = true};
 
 	commit_note_job(job->id);
 	if (job->state == NULL || strcmp(job->state, "queued") == 0)
 		return;
 	end.to = rowstate_parse(job->state);
 	end.server = statement_name(job->row, ROUND_SERVER);
+	end.has_on_done = DatumGetBool(statement_not_null(job->row, ROUND_HAS_ON_DONE));
 	job_ended(&end);
 }
 

@@ -51,6 +51,12 @@ typedef enum StatementId
 	SAVE,
 	FORGET_OUTPUTS,
 	STORE_OUTPUT,
+	FIND_ENDED,
+	TAKE_FOLLOW_UPS,
+	NOTIFY_ENDS,
+	HAND_OVER,
+	ADD_CALLBACKS,
+	NOTE_ENDS,
 	STATEMENTS
 } StatementId;
 
@@ -68,6 +74,7 @@ typedef enum ChangedColumn
 	CHANGED_RUN_AT,
 	CHANGED_EXPIRES_AT,
 	CHANGED_IS_FINAL, /* cancelled or failed */
+	CHANGED_HAS_FOLLOW_UP,
 	CHANGED_IS_WAITING
 } ChangedColumn;
 

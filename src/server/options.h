@@ -47,6 +47,11 @@ typedef struct ServerOptions
 	StatusSet *retry_status; /* that are tried again; NULL: the usual ones */
 	int64 on_unknown;        /* an OnUnknown */
 	int64 paused;            /* a boolean: nothing is claimed */
+
+	/* What follows an end */
+	char *notify;     /* channel that is told; or NULL */
+	char *on_success; /* server that is given a job that succeeded; or NULL */
+	char *on_failure; /* the same of one that failed or was cancelled */
 } ServerOptions;
 
 #define MAX_IN_FLIGHT_AUTO 0 /* as many as the server is found to do */
