@@ -18,6 +18,7 @@ OBJS = \
 	src/process/launcher.o \
 	src/process/dispatcher.o \
 	src/process/claimer.o \
+	src/process/reasons.o \
 	src/process/reporter.o \
 	src/process/worker.o \
 	src/process/writers.o \
@@ -125,6 +126,8 @@ OBJS = \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/assembly.o \
+	src/protocol/event.o \
+	src/protocol/parts.o \
 	src/protocol/missing.o \
 	src/protocol/reasons.o \
 	src/server/pointer.o \
@@ -134,6 +137,7 @@ OBJS = \
 	src/http/handle.o \
 	src/http/heavy.o \
 	src/http/idle.o \
+	src/http/streams.o \
 	src/http/outcome.o \
 	src/http/pauses.o \
 	src/http/spill.o \
@@ -155,6 +159,7 @@ OBJS = \
 	src/base/settings.o \
 	src/base/bytes.o \
 	src/base/clip.o \
+	src/base/trace.o \
 	src/base/digest.o \
 	src/base/media.o \
 	src/base/json.o \
