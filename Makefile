@@ -34,6 +34,7 @@ OBJS = \
 	src/process/spoolfields.o \
 	src/base/marker.o \
 	src/session/sqlapi.o \
+	src/session/presign.o \
 	src/session/views.o \
 	src/session/triggers.o \
 	src/session/row.o \
@@ -91,11 +92,13 @@ OBJS = \
 	src/shared/commit.o \
 	src/server/preset.o \
 	src/server/aws.o \
+	src/server/stores.o \
 	src/server/keytemplate.o \
 	src/server/grammar.o \
 	src/protocol/request.o \
 	src/protocol/headers.o \
 	src/protocol/s3.o \
+	src/protocol/link.o \
 	src/protocol/s3answer.o \
 	src/protocol/signing.o \
 	src/protocol/sigv4.o \

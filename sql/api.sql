@@ -6,6 +6,24 @@ CREATE FUNCTION genjob.preview(server name, request jsonb, inputs bytea[] DEFAUL
 COMMENT ON FUNCTION genjob.preview(name, jsonb, bytea[]) IS
 	'the HTTP request that such a job of the calling role would send, secrets masked; nothing is sent';
 
+CREATE FUNCTION genjob.presign(url text, expires interval DEFAULT '1 hour', server text DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'genjob_presign' LANGUAGE C STABLE;
+COMMENT ON FUNCTION genjob.presign(text, interval, text) IS
+	'a link with which whoever has it reads s3://bucket/key for that long; made without a call to the store';
+
+-- what the row that is given says may be forged: the table's own counts, as far as the caller sees it
+CREATE FUNCTION genjob.presign(output @extschema@.gen_outputs, expires interval DEFAULT '1 hour') RETURNS text
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS
+	'SELECT genjob.presign(o.url, $2, o.store) FROM @extschema@.gen_outputs o
+	 WHERE o.job_id = ($1).job_id AND o.ordinal = ($1).ordinal AND o.url IS NOT NULL';
+COMMENT ON FUNCTION genjob.presign(@extschema@.gen_outputs, interval) IS
+	'a link with which whoever has it reads the output for that long; null where it is in the table';
+
+CREATE FUNCTION genjob.presign_put(server text, key text, content_type text DEFAULT NULL, expires interval DEFAULT '15 min')
+	RETURNS text AS 'MODULE_PATHNAME', 'genjob_presign_put' LANGUAGE C STABLE;
+COMMENT ON FUNCTION genjob.presign_put(text, text, text, interval) IS
+	'a link with which whoever has it puts one object for that long; with a content type, it must be sent';
+
 -- Through this view genjob.cancel() and genjob.retry() change a job: it takes no privilege on gen_jobs, as the view's
 -- owner has it, and triggers of gen_jobs run as the role that calls.
 CREATE VIEW genjob.own_jobs WITH (security_barrier = true) AS

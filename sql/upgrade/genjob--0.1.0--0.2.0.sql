@@ -296,6 +296,34 @@ COMMENT ON INDEX @extschema@.gen_jobs_cancelling IS 'predictions that the provid
 
 -- Through this view genjob.cancel() and genjob.retry() change a job: it takes no privilege on gen_jobs, as the view's
 -- owner has it, and triggers of gen_jobs run as the role that calls.
+ALTER TABLE @extschema@.gen_outputs ALTER COLUMN data DROP NOT NULL, ADD COLUMN url text, ADD COLUMN etag text,
+	ADD COLUMN store text COLLATE "C";
+ALTER TABLE @extschema@.gen_outputs ADD CONSTRAINT gen_outputs_place CHECK (data IS NOT NULL OR url IS NOT NULL);
+COMMENT ON COLUMN @extschema@.gen_outputs.bytes IS 'its length';
+COMMENT ON COLUMN @extschema@.gen_outputs.sha256 IS 'its digest';
+COMMENT ON COLUMN @extschema@.gen_outputs.data IS 'the binary itself, decoded; null where it is in an object store';
+COMMENT ON COLUMN @extschema@.gen_outputs.url IS 'where it is in an object store, as s3://bucket/key; genjob.presign() makes a link of it';
+COMMENT ON COLUMN @extschema@.gen_outputs.etag IS 'the entity tag that the object store gave';
+COMMENT ON COLUMN @extschema@.gen_outputs.store IS 'foreign server with api s3 that it was sent to';
+COMMENT ON CONSTRAINT gen_outputs_place ON @extschema@.gen_outputs IS 'it is in the table or in an object store';
+CREATE FUNCTION genjob.presign(url text, expires interval DEFAULT '1 hour', server text DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'genjob_presign' LANGUAGE C STABLE;
+COMMENT ON FUNCTION genjob.presign(text, interval, text) IS
+	'a link with which whoever has it reads s3://bucket/key for that long; made without a call to the store';
+
+-- what the row that is given says may be forged: the table's own counts, as far as the caller sees it
+CREATE FUNCTION genjob.presign(output @extschema@.gen_outputs, expires interval DEFAULT '1 hour') RETURNS text
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS
+	'SELECT genjob.presign(o.url, $2, o.store) FROM @extschema@.gen_outputs o
+	 WHERE o.job_id = ($1).job_id AND o.ordinal = ($1).ordinal AND o.url IS NOT NULL';
+COMMENT ON FUNCTION genjob.presign(@extschema@.gen_outputs, interval) IS
+	'a link with which whoever has it reads the output for that long; null where it is in the table';
+
+CREATE FUNCTION genjob.presign_put(server text, key text, content_type text DEFAULT NULL, expires interval DEFAULT '15 min')
+	RETURNS text AS 'MODULE_PATHNAME', 'genjob_presign_put' LANGUAGE C STABLE;
+COMMENT ON FUNCTION genjob.presign_put(text, text, text, interval) IS
+	'a link with which whoever has it puts one object for that long; with a content type, it must be sent';
+
 CREATE VIEW genjob.own_jobs WITH (security_barrier = true) AS
 	SELECT j.id, j.state FROM @extschema@.gen_jobs j WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
 COMMENT ON VIEW genjob.own_jobs IS 'jobs of the roles that the calling role is a member of; genjob.cancel() and genjob.retry() change their state through it';

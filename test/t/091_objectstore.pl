@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use Digest::MD5 qw(md5_hex);
+use HTTP::Tiny;
 use JSON::PP ();
 
 use PostgreSQL::Test::Cluster;
@@ -99,6 +100,23 @@ is(scalar(grep { query("SELECT encode(data, 'hex') FROM gen_outputs WHERE job_id
 my $all = run('pictures', { list => '' });
 my %listed = map { my $k = $_->{key}; utf8::encode($k); $k => 1 } @{ $all->{result}{objects} };
 is_deeply([ grep { !$listed{$_} } @keys ], [], '... and stands in the list');
+
+# ---- links ----
+
+my $http = HTTP::Tiny->new(timeout => 30);
+my $link = query(q{SELECT genjob.presign('s3://pictures/in/cat.png')});
+is($http->get($link)->{content}, $png, 'a link that a browser opens');
+like($http->get($link =~ s/cat/dog/r)->{status}, qr/^403/, '... opens nothing else');
+is($http->put($link, { content => 'x' })->{status}, 403, '... and writes nothing');
+my @wrong = grep { $http->get(query('SELECT genjob.presign(' . literal("s3://pictures/$_") . ')'))->{content} ne "of $_" }
+  grep { !m{//|^\.|/\.} } @keys;
+is_deeply(\@wrong, [], 'links to keys of any characters');
+$link = query(q{SELECT genjob.presign('s3://pictures/in/cat.png', '1 s')});
+ok($node->poll_query_until('postgres', 'SELECT true') && do { sleep 2; $http->get($link)->{status} == 403 }, 'a link expires');
+$link = query(q{SELECT genjob.presign_put('pictures', 'from/browser.png', 'image/png')});
+is($http->put($link, { content => 'up', headers => { 'Content-Type' => 'text/html' } })->{status}, 403, 'what is put has the type');
+is($http->put($link, { content => 'up', headers => { 'Content-Type' => 'image/png' } })->{status}, 200, 'a link that puts');
+is(run('pictures', { head => 'from/browser.png' })->{result}{bytes}, 2, '... an object');
 
 # ---- what is wrong ----
 
