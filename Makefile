@@ -98,6 +98,7 @@ OBJS = \
 	src/protocol/request.o \
 	src/protocol/headers.o \
 	src/protocol/s3.o \
+	src/protocol/saved.o \
 	src/protocol/link.o \
 	src/protocol/s3answer.o \
 	src/protocol/signing.o \

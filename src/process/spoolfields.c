@@ -233,10 +233,18 @@ pass_outputs(SpoolStream *stream, Verdict *verdict)
 	for (i = 0; i < n && !stream->failed; i++)
 	{
 		Output *output = is_read(stream) ? palloc0(sizeof(Output)) : list_nth(verdict->outputs, i);
+		uint64 len = output->len;
 
+		SPOOL_PASS(stream, len);
 		spool_pass_text(stream, (char **) &output->content_type);
 		spool_pass_text(stream, &output->url);
 		spool_pass_bytes(stream, (char **) &output->data, &output->len);
+		if (output->data == NULL)
+			output->len = len; /* of what is in a store */
+		spool_pass_text(stream, &output->object);
+		spool_pass_text(stream, &output->etag);
+		spool_pass_text(stream, &output->store);
+		spool_pass_text(stream, &output->sha256);
 		if (is_read(stream))
 			verdict->outputs = lappend(verdict->outputs, output);
 	}

@@ -387,6 +387,28 @@ request_download(const RequestSource *source, const char *url, bool server_is_pr
 	return http;
 }
 
+/*
+ * Puts an output into the object store whose options and secrets the source has.  The data, of which sha256 is the
+ * digest in hexadecimal, is not copied.
+ */
+HttpRequest *
+request_put_object(const RequestSource *source, const char *key, const char *content_type,
+				   const char *data, size_t len, const char *sha256)
+{
+	const ServerOptions *options = source->options;
+	HttpRequest *http = new_request(options, "PUT", s3_url_of(options, key), options->timeout);
+
+	http->object = s3_name_of(options, key);
+	http->body = unconstify(char *, data);
+	http->body_len = len;
+	http->body_sha256 = sha256;
+	headers_set(http, "Content-Type", pstrdup(content_type), NULL);
+	headers_set_server(http, source);
+	set_target_headers(http, s3_put_headers(options));
+	signing_sign(http, source);
+	return http;
+}
+
 /* ---------- showing ---------- */
 
 /*

@@ -60,6 +60,9 @@ extern HttpRequest *request_follow(const RequestSource *source, const Remote *re
 								   const Address *address);
 extern HttpRequest *request_download(const RequestSource *source, const char *url,
 									 bool server_is_private, size_t room);
+extern HttpRequest *request_put_object(const RequestSource *source, const char *key,
+									   const char *content_type, const char *data, size_t len,
+									   const char *sha256);
 extern void request_check(const RequestSource *source);
 extern bool request_has_words(const ServerOptions *options);
 extern bool request_may_refer(const RequestSource *source);

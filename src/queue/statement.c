@@ -236,12 +236,17 @@ static const Statement statements[STATEMENTS] = {
 		"  JOIN @.gen_outputs o ON o.job_id = g.id AND o.ordinal = g.ordinal FOR UPDATE OF o SKIP LOCKED)"
 		" DELETE FROM @.gen_outputs o USING (SELECT * FROM surplus UNION ALL SELECT * FROM gap) s"
 		" WHERE o.job_id = s.job_id AND o.ordinal = s.ordinal"},
+	[STORE_OBJECT] = {8, {INT8OID, INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID},
+		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, url, etag, store)"
+		" VALUES ($1, $2, $3, $4, decode($5, 'hex'), $6, $7, $8)"
+		" ON CONFLICT (job_id, ordinal) DO UPDATE SET content_type = excluded.content_type, bytes = excluded.bytes,"
+		"  sha256 = excluded.sha256, data = NULL, url = excluded.url, etag = excluded.etag, store = excluded.store"},
 	/* the row of an earlier attempt stays where it is: tables of others may refer to it */
 	[STORE_OUTPUT] = {4, {INT8OID, INT4OID, TEXTOID, BYTEAOID},
 		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, data)"
 		" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"
 		" ON CONFLICT (job_id, ordinal) DO UPDATE SET content_type = excluded.content_type, bytes = excluded.bytes,"
-		"  sha256 = excluded.sha256, data = excluded.data"},
+		"  sha256 = excluded.sha256, data = excluded.data, url = NULL, etag = NULL, store = NULL"},
 };
 
 /* clang-format on */

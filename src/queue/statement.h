@@ -42,6 +42,7 @@ typedef enum StatementId
 	TEST_ERRORS,
 	SAVE,
 	FORGET_OUTPUTS,
+	STORE_OBJECT,
 	STORE_OUTPUT,
 	STATEMENTS
 } StatementId;

@@ -59,7 +59,9 @@ RESET ROLE;
 INSERT INTO gen_outputs (job_id, ordinal, content_type, bytes, sha256, data) VALUES (:job, 1, 'image/png', 1, '\x00', '\x00');
 INSERT INTO gen_outputs (job_id, ordinal, content_type, bytes, sha256, url, etag, store)
 	VALUES (:job, 2, 'image/png', 1, '\x00', 's3://pictures/of/app.png', 'x', 'regress_store');
+\set VERBOSITY terse
 INSERT INTO gen_outputs (job_id, ordinal, content_type, bytes, sha256) VALUES (:job, 3, 'image/png', 1, '\x00');
+\set VERBOSITY default
 SELECT ordinal, pg_temp.plain(genjob.presign(o)) FROM gen_outputs AS o WHERE job_id = :job ORDER BY 1;
 SET ROLE regress_genjob_app;
 SELECT genjob.presign(o) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
