@@ -42,13 +42,18 @@ OBJS = \
 	src/session/defaults.o \
 	src/session/hooks.o \
 	src/session/refusals.o \
-	src/life/steps.o \
+	src/life/life.o \
+	src/life/next.o \
+	src/life/submit.o \
+	src/life/resume.o \
+	src/life/verdict.o \
 	src/life/outcome.o \
 	src/life/postponed.o \
-	src/life/follow.o \
+	src/life/poll.o \
 	src/life/progress.o \
 	src/life/asking.o \
 	src/life/cancel.o \
+	src/life/cancelline.o \
 	src/life/lookup.o \
 	src/life/download.o \
 	src/life/calls.o \
@@ -223,9 +228,9 @@ installcheck: standin
 standin:
 	$(MAKE) -C test/standin
 
-# objects of another PostgreSQL version are not reused
+# objects of another PostgreSQL version, or with other flags, are not reused
 .built-for: FORCE
-	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+	@echo '$(VERSION) $(COPT)' | cmp -s - $@ || echo '$(VERSION) $(COPT)' > $@
 
 .PHONY: FORCE standin
 

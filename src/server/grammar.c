@@ -230,6 +230,20 @@ grammar_check_address(const char *value)
 }
 
 /*
+ * Returns the address in "address#places", palloc'd; NULL where there is no "#".
+ */
+char *
+grammar_split_address(const char *text, const char **places)
+{
+	const char *hash = text ? strchr(text, '#') : NULL;
+
+	if (hash == NULL)
+		return NULL;
+	*places = hash + 1;
+	return pnstrdup(text, hash - text);
+}
+
+/*
  * Reads an address, and the places in its answer behind "#" (*places is NULL without them), up to a
  * semicolon that begins another one.  As grammar_read_address().
  */

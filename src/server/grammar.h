@@ -37,6 +37,7 @@ typedef struct Address
 
 extern const char *grammar_read_address(const char *text, Address *address);
 
+extern char *grammar_split_address(const char *text, const char **places);
 extern const char *grammar_read_lookup(const char *text, Address *address, char **places);
 
 /* What a value of a prediction's state means. */
