@@ -122,7 +122,7 @@ OBJS = \
 	src/protocol/delay.o \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
-	src/protocol/kept.o \
+	src/protocol/assembly.o \
 	src/protocol/missing.o \
 	src/protocol/reasons.o \
 	src/server/pointer.o \
@@ -147,6 +147,7 @@ OBJS = \
 	src/shared/stats.o \
 	src/life/job.o \
 	src/server/server.o \
+	src/server/streamrules.o \
 	src/server/options.o \
 	src/server/optionvalue.o \
 	src/base/settings.o \

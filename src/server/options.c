@@ -58,6 +58,11 @@ static const Option options_table[] = {
 	PROTOCOL_OPTION("state", OPTION_STATE, state),
 	PROTOCOL_OPTION("states", OPTION_STATES, states),
 	PROTOCOL_OPTION("result", OPTION_ADDRESS, result),
+	PROTOCOL_OPTION("stream_type", OPTION_PLACE, stream_type),
+	PROTOCOL_OPTION("stream_end", OPTION_STREAM_CONDITIONS, stream_end),
+	PROTOCOL_OPTION("stream_error", OPTION_STREAM_CONDITIONS, stream_error),
+	PROTOCOL_OPTION("stream_parts", OPTION_STREAM_PARTS, stream_parts),
+	PROTOCOL_OPTION("stream_places", OPTION_STREAM_PLACES, stream_places),
 	PROTOCOL_OPTION("output", OPTION_PLACES, output),
 	PROTOCOL_OPTION("requires_output", OPTION_REQUIREMENT, requires_output),
 	PROTOCOL_CHOICE("any_answer", any_answer, "on, off"),
@@ -185,11 +190,14 @@ static void
 drop_emptied(Protocol *protocol)
 {
 	const char **fields[] = {
-		&protocol->wrap,    &protocol->model_at,    &protocol->allow_hosts, &protocol->inputs_at,
-		&protocol->poll,    &protocol->state,       &protocol->states,      &protocol->remote_id,
-		&protocol->result,  &protocol->output,      &protocol->error,       &protocol->reason,
-		&protocol->warning, &protocol->retry_after, &protocol->usage,       &protocol->progress,
-		&protocol->cancel,
+		&protocol->wrap,          &protocol->model_at,     &protocol->allow_hosts,
+		&protocol->inputs_at,     &protocol->poll,         &protocol->state,
+		&protocol->states,        &protocol->remote_id,    &protocol->result,
+		&protocol->output,        &protocol->error,        &protocol->reason,
+		&protocol->warning,       &protocol->retry_after,  &protocol->usage,
+		&protocol->progress,      &protocol->cancel,       &protocol->stream_type,
+		&protocol->stream_end,    &protocol->stream_error, &protocol->stream_parts,
+		&protocol->stream_places,
 	};
 	int i;
 
@@ -235,6 +243,8 @@ fill_protocol(ServerOptions *options)
 		protocol->accept = "application/json";
 	if (protocol->encoding == NULL)
 		protocol->encoding = "auto";
+	if (protocol->stream_error == NULL)
+		protocol->stream_error = "event:error";
 	if (protocol->requires_output == NULL)
 		protocol->requires_output = "off";
 	if (protocol->any_answer == NULL)

@@ -17,6 +17,7 @@
 #include "server/keytemplate.h"
 #include "server/options.h"
 #include "server/optionvalue.h"
+#include "server/streamrules.h"
 #include "server/grammar.h"
 #include "shared/stats.h"
 #include "http/url.h"
@@ -374,6 +375,9 @@ static const char *(*const grammar_checks[OPTION_KINDS])(const char *value) = {
 	[OPTION_ENCODING] = grammar_check_encoding,
 	[OPTION_REQUIREMENT] = grammar_check_requirement,
 	[OPTION_REASONS] = grammar_check_reasons,
+	[OPTION_STREAM_CONDITIONS] = streamrules_check_conditions,
+	[OPTION_STREAM_PARTS] = streamrules_check_parts,
+	[OPTION_STREAM_PLACES] = streamrules_check_places,
 };
 
 /*
@@ -389,6 +393,9 @@ may_be_empty(const Option *option)
 		case OPTION_STATE:
 		case OPTION_PROGRESS:
 		case OPTION_ADDRESS:
+		case OPTION_STREAM_CONDITIONS:
+		case OPTION_STREAM_PARTS:
+		case OPTION_STREAM_PLACES:
 			return true;
 		default:
 			return false;
