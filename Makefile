@@ -56,6 +56,7 @@ OBJS = \
 	src/life/cancelline.o \
 	src/life/lookup.o \
 	src/life/download.o \
+	src/life/store.o \
 	src/life/calls.o \
 	src/schedule/schedule.o \
 	src/schedule/queues.o \

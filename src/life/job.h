@@ -78,6 +78,7 @@ typedef enum JobStep
 	STEP_POLL,
 	STEP_RESULT,
 	STEP_DOWNLOAD,
+	STEP_STORE, /* puts an output into an object store */
 	STEP_CANCEL,
 	STEP_PROGRESS, /* of a submission, beside it: no job is at this step */
 	JOB_STEPS
@@ -109,6 +110,7 @@ typedef struct Judged
 	Remote remote; /* the job's, with what the answer adds to it */
 } Judged;
 
+struct JobStore;
 struct ServerQueue;
 
 typedef struct Job
@@ -185,6 +187,8 @@ typedef struct Job
 	bool is_waking;
 	MonoTime wake_at;
 	LineWaiter waiter; /* where it waits for a call, and where that is counted */
+
+	struct JobStore *store; /* where its outputs go; NULL: into the table */
 
 	/* JOB_CANCELLING: a prediction that the provider is to cancel */
 	const char *cancels;      /* addresses still to be called, from the present one on */

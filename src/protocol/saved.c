@@ -111,6 +111,15 @@ saved_is(const cJSON *json)
 	return cJSON_IsObject(json) && cJSON_GetObjectItemCaseSensitive(json, MARK) != NULL;
 }
 
+/*
+ * The same of one that is a text.
+ */
+bool
+saved_is_text(const char *text)
+{
+	return strstr(text, "\"" MARK "\"") != NULL;
+}
+
 static char *
 read_text(const cJSON *object, const char *name)
 {

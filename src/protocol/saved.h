@@ -10,6 +10,7 @@
 
 extern char *saved_write(const Verdict *verdict);
 extern bool saved_is(const cJSON *json);
+extern bool saved_is_text(const char *text);
 extern Verdict *saved_read(cJSON *json);
 
 #endif /* GENJOB_SAVED_H */

@@ -110,3 +110,29 @@ stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *com
 						"CREATE SERVER ... OPTIONS (api 's3', bucket ...), GRANT USAGE on it, and CREATE USER MAPPING with the keys.");
 	return found;
 }
+
+/*
+ * The object store that takes the outputs of a server's jobs of that role: good until the transaction's end.  NULL and a
+ * complaint where it cannot be used; the server must have the option store.
+ */
+Server *
+stores_of(const Server *server, Oid role, ServerComplaint *complaint)
+{
+	const char *name = server->options.store;
+	Server *store = server_get(name, complaint);
+
+	if (store == NULL)
+		return NULL;
+	if (!store->options.preset->is_store)
+		return complain(complaint, ERRCODE_WRONG_OBJECT_TYPE,
+						psprintf("server \"%s\", which the option store of server \"%s\" names, is not an object store",
+								 name, NameStr(server->name)),
+						"Name one with api 's3'.");
+	if (!server_may_stand_in(server, store))
+		return complain(complaint, ERRCODE_INSUFFICIENT_PRIVILEGE,
+						psprintf("server \"%s\", which the option store of server \"%s\" names, belongs to another role",
+								 name, NameStr(server->name)),
+						psprintf("ALTER SERVER %s OWNER TO the owner of server \"%s\", or a superuser.",
+								 quote_identifier(name), NameStr(server->name)));
+	return server_check_role(store, role, complaint) ? store : NULL;
+}

@@ -8,6 +8,7 @@
 #include "server/server.h"
 
 extern bool stores_split_url(const char *url, char **bucket, char **key);
+extern Server *stores_of(const Server *server, Oid role, ServerComplaint *complaint);
 extern Server *stores_find(const char *bucket, const char *name, Oid role,
 						   ServerComplaint *complaint);
 
