@@ -42,6 +42,7 @@ OBJS = \
 	src/session/defaults.o \
 	src/session/hooks.o \
 	src/session/refusals.o \
+	src/session/ondone.o \
 	src/life/life.o \
 	src/life/next.o \
 	src/life/submit.o \
@@ -89,6 +90,7 @@ OBJS = \
 	src/queue/reference.o \
 	src/queue/report.o \
 	src/queue/ended.o \
+	src/queue/followup.o \
 	src/queue/rowstate.o \
 	src/queue/save.o \
 	src/queue/refused.o \

@@ -261,6 +261,7 @@ fill_job(Job *job, uint64 row, bool has_ended)
 	datum = statement_value(row, 22, &isnull);
 	job->server_oid = isnull ? InvalidOid : DatumGetObjectId(datum);
 	job->losses = DatumGetInt32(statement_not_null(row, 23));
+	job->depth = DatumGetInt32(statement_not_null(row, 24));
 	MemoryContextSwitchTo(caller);
 }
 

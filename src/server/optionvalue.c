@@ -122,6 +122,16 @@ parse_server(const Option *option, const char *value, void *field)
 }
 
 static void
+parse_channel(const Option *option, const char *value, void *field)
+{
+	if (*value == '\0' || strlen(value) >= NAMEDATALEN)
+		refuse_value(option, value,
+					 psprintf("The name of a channel is expected, of %d bytes at most, as LISTEN takes it.",
+							  NAMEDATALEN - 1));
+	*(char **) field = pstrdup(value);
+}
+
+static void
 parse_file(const Option *option, const char *value, void *field)
 {
 	if (!is_absolute_path(value))
@@ -344,6 +354,7 @@ static void (*const parsers[OPTION_KINDS])(const Option *option, const char *val
 	[OPTION_ON_UNKNOWN] = parse_on_unknown,
 	[OPTION_STATUS_SET] = parse_status_set,
 	[OPTION_SERVER] = parse_server,
+	[OPTION_CHANNEL] = parse_channel,
 	[OPTION_URLS] = parse_urls,
 	[OPTION_FILE] = parse_file,
 	[OPTION_OBJECT] = parse_object,

@@ -19,6 +19,7 @@ typedef enum OptionKind
 	OPTION_FILE,       /* absolute path */
 	OPTION_OBJECT,     /* JSON object */
 	OPTION_HEADERS,    /* JSON object of strings */
+	OPTION_CHANNEL,    /* name of a channel of LISTEN */
 	OPTION_SECRET,
 
 	/* Texts with a grammar */

@@ -12,7 +12,8 @@
 
 #include "session/row.h"
 
-static const char *const added_names[ROW_ADDED] = {"request_id", "server_oid", "losses"};
+static const char *const added_names[ROW_ADDED] = {"request_id", "server_oid", "losses",
+												   "on_done",    "depth",      "follow_up"};
 
 /* ---------- numbers of columns ---------- */
 
@@ -49,7 +50,8 @@ find_column(TupleDesc desc, const char *name)
 static void
 find_added(Row *row)
 {
-	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID, JOB_SERVER_OID, JOB_LOSSES};
+	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID, JOB_SERVER_OID, JOB_LOSSES,
+										 JOB_ON_DONE,    JOB_DEPTH,      JOB_FOLLOW_UP};
 	int i;
 
 	for (i = 0; i < ROW_ADDED; i++)
