@@ -230,7 +230,7 @@ spool_pass_text(SpoolStream *stream, char **text)
 	StaticAssertDecl(sizeof(void *) != 8 || sizeof(type) == (bytes), \
 					 "pass the new field of " #type ", and then say how large it is")
 
-PASSES_ALL(Output, 64);
+PASSES_ALL(Output, 96);
 PASSES_ALL(Verdict, 80);
 PASSES_ALL(Remote, 40);
 
