@@ -106,6 +106,7 @@ OBJS = \
 	src/protocol/request.o \
 	src/protocol/headers.o \
 	src/protocol/s3.o \
+	src/protocol/links.o \
 	src/protocol/saved.o \
 	src/protocol/link.o \
 	src/protocol/s3answer.o \

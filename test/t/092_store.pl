@@ -4,6 +4,8 @@
 use strict;
 use warnings;
 
+use Digest::SHA ();
+use HTTP::Tiny;
 use JSON::PP ();
 
 use PostgreSQL::Test::Cluster;
@@ -62,6 +64,8 @@ sub faults
 	return join ', ', @faults;
 }
 
+sub key_of { return query("SELECT url FROM gen_outputs WHERE job_id = $_[0] AND ordinal = $_[1]") =~ s{^s3://pictures/}{}r }
+
 sub count { return query("SELECT count(*) FROM gen_outputs WHERE job_id = $_[0]") }
 
 # ---- it goes well ----
@@ -87,6 +91,32 @@ like($error, qr/permission denied for foreign server pictures/, 'who may not use
 query(q{GRANT USAGE ON FOREIGN SERVER pictures TO app});
 is($node->psql('postgres', q{SET ROLE app; INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "x"}')}), 0, '... and may then');
 ok(wait_all_ended($node), 'it ends');
+
+# ---- links in requests ----
+
+my $http = HTTP::Tiny->new(timeout => 30);
+my ($sha256) = query("SELECT encode(sha256, 'hex') FROM gen_outputs WHERE job_id = $two AND ordinal = 1");
+my ($linked) = start('replicate', image => { '$output_url' => [ $two + 0, 1 ] }, more => [ { '$url' => "s3://pictures/@{[key_of($two, 2)]}" } ],
+	web => { '$url' => 'https://example.com/a.png' }, bytes => { '$output_url' => [ $plain + 0, 1 ] });
+ok(wait_state($node, $linked, 'succeeded'), 'a request with links');
+my ($request) = grep { ($_->{body} // '') =~ /Signature/ } $standin->requests;
+my $input = JSON::PP->new->decode($request->{body})->{input};
+is(Digest::SHA::sha256_hex($http->get($input->{image})->{content}), $sha256, 'the provider can read the output');
+is($http->get($input->{more}[0])->{status}, 200, '... and another object');
+is($input->{web}, 'https://example.com/a.png', '... and what is on the web anyway');
+like($input->{bytes}, qr{^data:image/png;base64,}, 'what is in the table goes as its bytes');
+is(query(q{SELECT count(*) FROM gen_jobs AS j WHERE j::text ~ 'Signature=[0-9a-f]{64}'}), 0, 'no row has a link');
+unlike(query(qq{SELECT genjob.preview('replicate', '{"image": {"\$output_url": [$two, 1]}}')}), qr/Signature/, 'nor a preview');
+my $missing = enqueue($node, 'replicate', { prompt => 'x', image => { '$url' => 's3://nowhere/a' } });
+ok(wait_state($node, $missing, 'failed'), 'a bucket that no server has');
+like(job($node, $missing)->{error}, qr/no link to s3:\/\/nowhere\/a can be made: no server that you may use has the bucket/, '... is said');
+my $stored = enqueue($node, 'replicate', { prompt => 'x', image => { '$output' => [ $two + 0, 1 ] } });
+ok(wait_state($node, $stored, 'failed'), 'bytes that are not in the table');
+like(job($node, $stored)->{error}, qr/Refer to it as \{"\$output_url": \[$two, 1\]\}/, '... are said to be had by a link');
+($status, undef, $error) = $node->psql('postgres', q{INSERT INTO gen_jobs (server, request) VALUES ('replicate', '{"a": {"$output_url": 7}}')});
+like($error, qr/is not a job and an ordinal/, 'a reference that is none');
+($status, undef, $error) = $node->psql('postgres', q{INSERT INTO gen_jobs (server, request) VALUES ('replicate', '{"a": {"$url": 7}}')});
+like($error, qr/"\$url" that is not a text/, '... and one more');
 
 # ---- the store is down, and PostgreSQL is restarted meanwhile ----
 
