@@ -174,5 +174,25 @@ query("SELECT state FROM genjob.wait($listed, '30 s')");
 is(query("SELECT count(*) FROM gen_outputs WHERE store = 'pictures' AND url LIKE 's3://pictures/painter/%'"),
 	query("SELECT jsonb_array_length(result -> 'objects') FROM gen_jobs WHERE id = $listed"), 'as many objects as rows');
 
+# ---- what is not wanted any more ----
+
+my $key = key_of($two, 1);
+query(q{GRANT DELETE ON gen_jobs TO app; GRANT SELECT ON gen_outputs TO app});
+is(query(q{SET ROLE app; SELECT genjob.purge('painter', '0 s')}), 0, 'a role purges what it sees: its objects go first');
+is(query(q{SELECT count(*) FROM gen_jobs WHERE server = 'pictures' AND request ? 'delete'}), 1, '... by a job');
+is(query("SELECT count(*) FROM gen_outputs WHERE job_id = $two"), 2, '... and of others nothing');
+wait_all_ended($node);
+is(query(q{SET ROLE app; SELECT genjob.purge('painter', '0 s')}), 1, 'then the row');
+is(query(q{SELECT genjob.purge('painter', '1 day')}), 0, 'what is not that old stays');
+my $jobs = query(q{SELECT count(*) FROM gen_jobs WHERE server = 'painter'});
+query(q{SELECT genjob.purge('painter', '0 s')});
+ok(wait_all_ended($node), 'the objects of all others');
+is(query(q{SELECT genjob.purge('painter', '0 s')}), $jobs, '... and their rows');
+is(query(q{SELECT count(*) FROM gen_jobs WHERE request ? 'delete'}), 0, '... and the jobs that deleted');
+my $left = enqueue($node, 'pictures', { list => 'painter/' });
+query("SELECT state FROM genjob.wait($left, '30 s')");
+is(query("SELECT jsonb_array_length(result -> 'objects') FROM gen_jobs WHERE id = $left"), 0, 'nothing is left in the store');
+is(query(q{SELECT genjob.purge('plain', '0 s')}) > 0, 1, 'without a store rows go at once');
+
 $node->stop;
 done_testing();
