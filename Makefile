@@ -18,6 +18,7 @@ OBJS = \
 	src/process/launcher.o \
 	src/process/dispatcher.o \
 	src/process/claimer.o \
+	src/process/reasons.o \
 	src/process/reporter.o \
 	src/process/worker.o \
 	src/process/writers.o \
@@ -127,6 +128,8 @@ OBJS = \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/assembly.o \
+	src/protocol/event.o \
+	src/protocol/parts.o \
 	src/protocol/missing.o \
 	src/protocol/reasons.o \
 	src/server/pointer.o \
@@ -136,6 +139,7 @@ OBJS = \
 	src/http/handle.o \
 	src/http/heavy.o \
 	src/http/idle.o \
+	src/http/streams.o \
 	src/http/outcome.o \
 	src/http/pauses.o \
 	src/http/spill.o \
@@ -157,6 +161,7 @@ OBJS = \
 	src/base/settings.o \
 	src/base/bytes.o \
 	src/base/clip.o \
+	src/base/trace.o \
 	src/base/digest.o \
 	src/base/media.o \
 	src/base/json.o \

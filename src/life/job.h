@@ -14,6 +14,7 @@
 #include "protocol/found.h"
 #include "protocol/reply.h"
 #include "protocol/request.h"
+#include "protocol/stream.h"
 #include "schedule/lines.h"
 #include "server/server.h"
 #include "shared/shmem.h"
@@ -96,6 +97,7 @@ typedef struct Call
 	MemoryContext context; /* holds it, and what it brings; or NULL */
 	HttpRequest *http;
 	HttpTransfer *transfer; /* NULL: it is not under way */
+	StreamPeek *peek;       /* in context: of a stream that is shown while it comes; or NULL */
 } Call;
 
 /* What became of writing a job's verdict. */
@@ -188,6 +190,7 @@ typedef struct Job
 	MonoTime failing_since;   /* the first of those of a download */
 	int n_forgotten;          /* answers in a row that the prediction is not known, or not there */
 	int n_absent;             /* answers in a row that say nothing about it */
+	char *remote_state;       /* what the provider last called its state; or NULL */
 	bool asks_unended;        /* the next poll asks for the list of what has not ended */
 	Verdict *old_answer;      /* whose outputs could not be downloaded; or NULL */
 	int redirects;

@@ -102,6 +102,7 @@ pass_source(SpoolStream *stream, Question *question)
 	SPOOL_PASS(stream, has_remote);
 	SPOOL_PASS(stream, source->failures);
 	SPOOL_PASS(stream, source->forgotten);
+	SPOOL_PASS(stream, source->age);
 	SPOOL_PASS(stream, source->now_unix);
 	if (unpacks(stream))
 		source->remote = has_remote ? &question->remote : NULL;
@@ -131,7 +132,7 @@ pass_reply(SpoolStream *stream, HttpReply *reply)
 	pass_body(stream, &reply->body);
 }
 
-StaticAssertDecl(sizeof(void *) != 8 || sizeof(ReplySource) == 56,
+StaticAssertDecl(sizeof(void *) != 8 || sizeof(ReplySource) == 64,
 				 "pass the new field of ReplySource, and then say how large it is");
 StaticAssertDecl(sizeof(void *) != 8 || sizeof(HttpReply) == 40,
 				 "pass the new field of HttpReply, and then say how large it is");

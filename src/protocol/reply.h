@@ -60,7 +60,8 @@ typedef struct Verdict
 	int http_status; /* 0: none */
 	char *error; /* a sentence; NULL when nothing went wrong; VERDICT_FETCH: fails the job once all is fetched */
 	char *note; /* VERDICT_DONE, VERDICT_FETCH: what the success lacks, as a sentence; or NULL */
-	double progress; /* from 0 to 1; -1: not told */
+	char *remote_state; /* what the provider calls the state of the prediction, cut; or NULL */
+	double progress;    /* from 0 to 1; -1: not told */
 
 	char *result;  /* JSON, or NULL */
 	char *usage;   /* JSON, or NULL */
@@ -78,6 +79,7 @@ typedef struct ReplySource
 	const Remote *remote; /* of a prediction that is known; else NULL */
 	int failures;         /* in a row, to ask about it */
 	int forgotten;        /* answers in a row that it is not known */
+	int64 age;            /* ms since it was submitted */
 	int64 now_unix;       /* for Retry-After with a date */
 } ReplySource;
 

@@ -32,7 +32,7 @@ read_defaults(const ServerOptions *options)
 	cJSON *defaults =
 		json_parse_trusted(options->preset->defaults ? options->preset->defaults : "{}");
 
-	return options->defaults ? json_merge(defaults, json_parse_trusted(options->defaults))
+	return options->defaults ? json_patch(defaults, json_parse_trusted(options->defaults))
 							 : defaults;
 }
 
@@ -73,7 +73,7 @@ join_url(const char *url, const char *path)
 
 /*
  * The request's members: the server's defaults under the job's, each in its wrapping, and the model and
- * the remote id where the protocol has a place for them.
+ * the remote id where the protocol has a place for them.  What is null in the request is not sent at all.
  */
 static cJSON *
 read_params(const RequestSource *source)
@@ -82,14 +82,18 @@ read_params(const RequestSource *source)
 	const Protocol *protocol = &options->protocol;
 	const char *remote_id = protocol->remote_id;
 	cJSON *params = json_parse_trusted(source->request);
+	cJSON *over;
+	bool wants_no_model;
 
 	/* replication brings in what INSERT would refuse */
 	if (!cJSON_IsObject(params))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object")));
-	params =
-		json_merge(wrap_params(protocol, read_defaults(options)), wrap_params(protocol, params));
-	if (options->model != NULL && protocol->model_at != NULL &&
+	over = wrap_params(protocol, params);
+	wants_no_model =
+		protocol->model_at != NULL && cJSON_IsNull(pointer_first(over, protocol->model_at));
+	params = json_patch(wrap_params(protocol, read_defaults(options)), over);
+	if (options->model != NULL && protocol->model_at != NULL && !wants_no_model &&
 		pointer_first(params, protocol->model_at) == NULL)
 		pointer_set(params, protocol->model_at, json_create_string(pstrdup(options->model)));
 	if (remote_id != NULL && *remote_id == '=' && source->idempotency_key != NULL)
