@@ -34,6 +34,7 @@
 #include "session/row.h"
 #include "session/sqlapi.h"
 #include "session/triggers.h"
+#include "server/stores.h"
 
 #define MAX_TENANT_BYTES 256
 #define MAX_UNIQUE_KEY_BYTES 1024
@@ -156,6 +157,10 @@ check_runnable(Row *row, Relation table, bool is_new)
 	server = server_get(row_server(row), &complaint);
 	if (server == NULL ||
 		!server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
+		ereport(ERROR, (errcode(complaint.sqlerrcode), errmsg("%s", complaint.message),
+						errhint("%s", complaint.hint)));
+	if (server->options.store != NULL &&
+		stores_of(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint) == NULL)
 		ereport(ERROR, (errcode(complaint.sqlerrcode), errmsg("%s", complaint.message),
 						errhint("%s", complaint.hint)));
 	referred = check_request(row, server);
