@@ -29,6 +29,7 @@
 #include "life/outcome.h"
 #include "life/postponed.h"
 #include "life/step.h"
+#include "life/store.h"
 #include "life/verdict.h"
 #include "schedule/schedule.h"
 
@@ -63,6 +64,12 @@ static const Step steps[JOB_STEPS] = {
 		.is_due = download_is_due, .begin = download_begin,
 		.build = download_build, .unbuilt = download_unbuilt,
 		.answered = download_answered},
+
+	[STEP_STORE] = {
+		.name = "store", .phase = ACTIVITY_STORING,
+		.is_due = store_is_due, .begin = store_begin,
+		.build = store_build, .unbuilt = store_unbuilt, .starved = store_starved,
+		.answered = store_answered, .woken = store_woken},
 
 	[STEP_CANCEL] = {
 		.name = "cancel", .line_up = cancelline_line_up,
@@ -187,6 +194,8 @@ begin_call(Job *job, JobStep id)
 	Building building = {step, job, NULL, NULL};
 	ErrorData *error;
 
+	Assert(step->build != NULL && step->answered != NULL);
+	Assert(!step->is_beside || job->state == JOB_CALLING);
 	if (!step->is_beside)
 		job_stop_waking(job);
 	if (!calls_prepare(call, id))
@@ -226,6 +235,7 @@ static void
 line_up(Job *job, JobStep step)
 {
 	job_stop_waking(job);
+	Assert(steps[step].line_up != NULL);
 	enter(job, JOB_WAITING, step);
 	steps[step].line_up(job);
 }
@@ -266,6 +276,7 @@ conclude(Job *job, Verdict *verdict)
 {
 	JobStep id;
 
+	Assert(job->state != JOB_REPORTING && job->state != JOB_CANCELLING);
 	job->verdict = verdict;
 	trace_verdict(job, verdict);
 	if (verdict->kind == VERDICT_FETCH && verdict->answer != NULL && job->remote.answer == NULL)
@@ -415,6 +426,8 @@ life_answered(void *tag, HttpReply *reply)
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 	Next next;
 
+	Assert(step->is_beside || (job->step == call->step &&
+							   (job->state == JOB_CALLING || job->state == JOB_CANCELLING)));
 	marker_begin(job->id, job->attempt);
 	call->transfer = NULL;
 	trace_answer(job, step, reply);
@@ -484,6 +497,29 @@ life_wake(MonoTime now)
 }
 
 /*
+ * Has what was paid for saved that is only in memory, before this process ends.
+ */
+void
+life_rescue(void)
+{
+	static const JobState states[] = {JOB_WAITING, JOB_CALLING};
+	int i;
+
+	for (i = 0; i < lengthof(states); i++)
+	{
+		dlist_mutable_iter iter;
+
+		dlist_foreach_modify(iter, job_list(states[i]))
+		{
+			Job *job = dlist_container(Job, node, iter.cur);
+
+			if (store_holds_unsaved(job))
+				move_on(job, store_rescue);
+		}
+	}
+}
+
+/*
  * When life_wake() has something to do; 0: never.
  */
 MonoTime
@@ -547,5 +583,6 @@ life_cancel(Job *job)
 void
 life_cancel_reported(Job *job)
 {
+	Assert(job->state == JOB_REPORTING && job->must_cancel);
 	move_on(job, cancel_resume);
 }
