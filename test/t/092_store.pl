@@ -150,6 +150,10 @@ query(q{ALTER USER MAPPING FOR PUBLIC SERVER pictures OPTIONS (SET secret_access
 my ($refused, $name) = start('painter');
 ok($node->poll_query_until('postgres', "SELECT remote::text LIKE '%\$verdict%' FROM gen_jobs WHERE id = $refused"), 'a wrong key: the answer is saved');
 ok($node->poll_query_until('postgres', q{SELECT held_reason ~ 'SignatureDoesNotMatch' FROM genjob.servers WHERE server = 'pictures'}), 'genjob.servers says so');
+my ($cancelled) = start('painter');
+ok($node->poll_query_until('postgres', "SELECT remote::text LIKE '%\$verdict%' FROM gen_jobs WHERE id = $cancelled"), 'one more');
+is(query("SELECT genjob.cancel($cancelled)"), 't', '... that is cancelled');
+ok($node->poll_query_until('postgres', "SELECT state = 'cancelled' AND remote IS NULL FROM gen_jobs WHERE id = $cancelled"), '... leaves nothing behind');
 query(q{ALTER USER MAPPING FOR PUBLIC SERVER pictures OPTIONS (SET secret_access_key 'testing')});
 ok(wait_state($node, $refused, 'succeeded'), 'mended, it goes on');
 is(arrived($name), 1, '... and was paid for once');
