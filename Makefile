@@ -18,6 +18,8 @@ OBJS = \
 	src/process/launcher.o \
 	src/process/dispatcher.o \
 	src/process/claimer.o \
+	src/process/callbacks.o \
+	src/process/caller.o \
 	src/process/reporter.o \
 	src/process/worker.o \
 	src/process/writers.o \
@@ -89,6 +91,8 @@ OBJS = \
 	src/queue/report.o \
 	src/queue/ended.o \
 	src/queue/followup.o \
+	src/queue/callback.o \
+	src/queue/calldue.o \
 	src/queue/rowstate.o \
 	src/queue/save.o \
 	src/queue/refused.o \
@@ -96,6 +100,7 @@ OBJS = \
 	src/queue/printable.o \
 	src/queue/share.o \
 	src/shared/commit.o \
+	src/shared/callers.o \
 	src/server/preset.o \
 	src/server/aws.o \
 	src/server/keytemplate.o \

@@ -9,6 +9,7 @@
 
 #include "utils/timestamp.h"
 
+#include "process/callbacks.h"
 #include "process/claimer.h"
 #include "base/clock.h"
 #include "schedule/putoff.h"
@@ -25,7 +26,8 @@
 #include "process/unstarted.h"
 
 #define CLAIM_BATCH 500
-#define MAX_QUICK_TROUBLES 5 /* rows in a row that raise errors, before it is taken easy */
+#define FOLLOW_UP_US USECS_PER_SEC /* before what a writer left is done */
+#define MAX_QUICK_TROUBLES 5       /* rows in a row that raise errors, before it is taken easy */
 
 static int max_calls; /* that this process has descriptors for */
 
@@ -560,6 +562,10 @@ claimer_take_news(void)
 	news.untold.since = Min(news.untold.since, fresh.untold.since);
 	news.untold.expiry = Min(news.untold.expiry, fresh.untold.expiry);
 	news.recheck |= fresh.recheck;
+	if (fresh.callbacks)
+		callbacks_expect();
+	if (fresh.follow_ups)
+		ended_expect(clock_mono() + FOLLOW_UP_US);
 	if (fresh.n_ids > SHMEM_NEWS_MAX - news.n_ids)
 		news.untold.since = DT_NOBEGIN;
 	else

@@ -119,7 +119,7 @@ ended_follow(void)
 
 	n_ended = 0;
 	if (n > 0 && followup_write(ended, NULL, n))
-		ended_expect(clock_mono() + trouble_backoff_us(catch_up_failures));
+		commit_note_follow_ups(); /* also where this is a writer */
 }
 
 /*
