@@ -110,6 +110,7 @@ OBJS = \
 	src/protocol/s3.o \
 	src/protocol/s3answer.o \
 	src/protocol/signing.o \
+	src/protocol/webhook.o \
 	src/protocol/sigv4.o \
 	src/protocol/xml.o \
 	src/protocol/body.o \

@@ -271,6 +271,8 @@ request_build(const RequestSource *source)
 	set_target_headers(http, target.headers);
 	if (signing_is_due(options))
 		signing_sign(http, source);
+	else if (strcmp(options->protocol.auth, "webhook") == 0)
+		signing_sign_webhook(http, source);
 	MemoryContextDelete(scratch);
 	return http;
 }
