@@ -91,6 +91,7 @@ OBJS = \
 	src/queue/report.o \
 	src/queue/ended.o \
 	src/queue/followup.o \
+	src/queue/gone.o \
 	src/queue/callback.o \
 	src/queue/calldue.o \
 	src/queue/rowstate.o \

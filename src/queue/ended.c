@@ -21,6 +21,7 @@
 
 #include "queue/ended.h"
 #include "queue/followup.h"
+#include "queue/gone.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
@@ -28,6 +29,7 @@
 #include "shared/commit.h"
 
 #define CATCH_UP_BATCH 100
+#define HTTP_GONE 410
 #define NOTICES_FULL 0.9 /* of the queue of notifications: the rest is for others */
 #define NOTICES_PAUSE_US (5 * USECS_PER_SEC)
 
@@ -81,6 +83,15 @@ remember(int64 id)
 	ended[n_ended++] = id;
 }
 
+static bool
+pauses_when_gone(const char *server_name)
+{
+	ServerComplaint complaint;
+	const Server *server = server_get(server_name, &complaint);
+
+	return server != NULL && server->options.preset->gone_pauses;
+}
+
 /*
  * A row becomes final: from a state in which it had not ended to one in which it has, or to no row.  Those who wait for
  * the job are woken if and when the transaction commits.
@@ -93,6 +104,8 @@ job_ended(const JobEnd *end)
 	elog(DEBUG1, "genjob: job " INT64_FORMAT " of server \"%s\" ends: %s -> %s", end->id,
 		 end->server, rowstate_name(end->from), rowstate_name(end->to));
 	commit_note_ended(end->id);
+	if (end->http_status == HTTP_GONE && pauses_when_gone(end->server))
+		gone_note(end->id, end->server);
 	if (!end->is_of_session && ended_follow_ups(end->server, end->to, end->has_on_done) != 0)
 		remember(end->id);
 }
@@ -107,6 +120,7 @@ ended_begin(void)
 {
 	n_ended = 0;
 	followup_begin();
+	gone_begin();
 }
 
 /*
@@ -118,6 +132,7 @@ ended_follow(void)
 	int n = n_ended;
 
 	n_ended = 0;
+	gone_pause();
 	if (n > 0 && followup_write(ended, NULL, n))
 		commit_note_follow_ups(); /* also where this is a writer */
 }

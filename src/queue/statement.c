@@ -273,6 +273,8 @@ static const Statement statements[STATEMENTS] = {
 		"UPDATE @.gen_jobs j SET follow_up = g.follow_up::text[], error = CASE WHEN g.note IS NULL THEN j.error"
 		"  ELSE concat_ws(CASE WHEN right(j.error, 1) = '.' THEN ' ' ELSE '. ' END, j.error, g.note) END"
 		" FROM unnest($1, $2, $3) g (id, note, follow_up) WHERE j.id = g.id"},
+	[NOTE_END] = {2, {INT8OID, TEXTOID},
+		"UPDATE @.gen_jobs SET error = concat_ws(CASE WHEN right(error, 1) = '.' THEN ' ' ELSE '. ' END, error, $2) WHERE id = $1"},
 	/* for each role the first that is to be called */
 	[FIND_CALLBACKS] = {1, {INT4OID},
 		"WITH RECURSIVE first AS ("
