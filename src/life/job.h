@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "limits/limits.h"
 #include "base/memory.h"
+#include "protocol/found.h"
 #include "protocol/reply.h"
 #include "protocol/request.h"
 #include "schedule/lines.h"
@@ -107,9 +108,12 @@ typedef enum ReportOutcome
 /* What another process has made of an answer (process/writers.c). */
 typedef struct Judged
 {
-	char *why; /* it could not be judged; else NULL */
-	Verdict *verdict;
-	Remote remote; /* the job's, with what the answer adds to it */
+	char *why;        /* it could not be judged; else NULL */
+	Verdict *verdict; /* NULL: of STEP_LOOKUP */
+	Remote remote;    /* STEP_SUBMIT: the job's, with what the answer adds to it */
+	FoundState found; /* STEP_LOOKUP */
+	Output output;    /* STEP_DOWNLOAD */
+	char *redirect;   /* STEP_DOWNLOAD; or NULL */
 } Judged;
 
 struct ServerQueue;
