@@ -20,6 +20,7 @@ OBJS = \
 	src/process/claimer.o \
 	src/process/callbacks.o \
 	src/process/caller.o \
+	src/process/reasons.o \
 	src/process/reporter.o \
 	src/process/worker.o \
 	src/process/writers.o \
@@ -159,6 +160,7 @@ OBJS = \
 	src/base/settings.o \
 	src/base/bytes.o \
 	src/base/clip.o \
+	src/base/trace.o \
 	src/base/digest.o \
 	src/base/media.o \
 	src/base/json.o \

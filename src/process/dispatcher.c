@@ -197,6 +197,8 @@ turn(void)
 	claimer_take_news();
 	consider_leaving();
 	reporter_write();
+	if (leave_at == 0)
+		claimer_note_time(clock_mono());
 	if (leave_at == 0 && claimer_must_look(clock_mono()))
 		claimer_claim();
 	if (leave_at == 0)
