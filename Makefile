@@ -20,6 +20,7 @@ OBJS = \
 	src/process/claimer.o \
 	src/process/callbacks.o \
 	src/process/caller.o \
+	src/process/reasons.o \
 	src/process/reporter.o \
 	src/process/worker.o \
 	src/process/writers.o \
@@ -128,6 +129,8 @@ OBJS = \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/assembly.o \
+	src/protocol/event.o \
+	src/protocol/parts.o \
 	src/protocol/missing.o \
 	src/protocol/reasons.o \
 	src/server/pointer.o \
@@ -137,6 +140,7 @@ OBJS = \
 	src/http/handle.o \
 	src/http/heavy.o \
 	src/http/idle.o \
+	src/http/streams.o \
 	src/http/outcome.o \
 	src/http/pauses.o \
 	src/http/spill.o \
@@ -158,6 +162,7 @@ OBJS = \
 	src/base/settings.o \
 	src/base/bytes.o \
 	src/base/clip.o \
+	src/base/trace.o \
 	src/base/digest.o \
 	src/base/media.o \
 	src/base/json.o \

@@ -11,8 +11,10 @@
 #include "base/clock.h"
 #include "limits/limits.h"
 #include "base/memory.h"
+#include "protocol/found.h"
 #include "protocol/reply.h"
 #include "protocol/request.h"
+#include "protocol/stream.h"
 #include "schedule/lines.h"
 #include "server/server.h"
 #include "shared/shmem.h"
@@ -94,6 +96,7 @@ typedef struct Call
 	MemoryContext context; /* holds it, and what it brings; or NULL */
 	HttpRequest *http;
 	HttpTransfer *transfer; /* NULL: it is not under way */
+	StreamPeek *peek;       /* in context: of a stream that is shown while it comes; or NULL */
 } Call;
 
 /* What became of writing a job's verdict. */
@@ -107,9 +110,12 @@ typedef enum ReportOutcome
 /* What another process has made of an answer (process/writers.c). */
 typedef struct Judged
 {
-	char *why; /* it could not be judged; else NULL */
-	Verdict *verdict;
-	Remote remote; /* the job's, with what the answer adds to it */
+	char *why;        /* it could not be judged; else NULL */
+	Verdict *verdict; /* NULL: of STEP_LOOKUP */
+	Remote remote;    /* STEP_SUBMIT: the job's, with what the answer adds to it */
+	FoundState found; /* STEP_LOOKUP */
+	Output output;    /* STEP_DOWNLOAD */
+	char *redirect;   /* STEP_DOWNLOAD; or NULL */
 } Judged;
 
 struct ServerQueue;

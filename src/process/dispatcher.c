@@ -178,6 +178,7 @@ collect_answers(void)
 	HttpReply *reply;
 
 	http_work();
+	calls_show_streams();
 	enough = clock_uptime() + COLLECT_MS * INT64CONST(1000);
 	while (http_take_finished(&call, &reply))
 	{
@@ -196,6 +197,8 @@ turn(void)
 	claimer_take_news();
 	consider_leaving();
 	reporter_write();
+	if (leave_at == 0)
+		claimer_note_time(clock_mono());
 	if (leave_at == 0 && claimer_must_look(clock_mono()))
 		claimer_claim();
 	if (leave_at == 0)

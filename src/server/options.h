@@ -16,6 +16,8 @@
  */
 typedef struct ServerOptions
 {
+	List *defs; /* of DefElem: what all but url was read from; NIL: not kept */
+
 	/* What it speaks, and where */
 	const Preset *preset;
 	List *urls;        /* of char *, without a trailing slash: at most STATS_BACKENDS */
