@@ -37,6 +37,7 @@ OBJS = \
 	src/process/spoolfields.o \
 	src/base/marker.o \
 	src/session/sqlapi.o \
+	src/session/presign.o \
 	src/session/views.o \
 	src/session/triggers.o \
 	src/session/row.o \
@@ -59,6 +60,7 @@ OBJS = \
 	src/life/cancelline.o \
 	src/life/lookup.o \
 	src/life/download.o \
+	src/life/store.o \
 	src/life/calls.o \
 	src/schedule/schedule.o \
 	src/schedule/queues.o \
@@ -105,11 +107,15 @@ OBJS = \
 	src/shared/callers.o \
 	src/server/preset.o \
 	src/server/aws.o \
+	src/server/stores.o \
 	src/server/keytemplate.o \
 	src/server/grammar.o \
 	src/protocol/request.o \
 	src/protocol/headers.o \
 	src/protocol/s3.o \
+	src/protocol/links.o \
+	src/protocol/saved.o \
+	src/protocol/link.o \
 	src/protocol/s3answer.o \
 	src/protocol/signing.o \
 	src/protocol/webhook.o \

@@ -208,6 +208,8 @@ turn(void)
 		callbacks_work();
 		life_wake(clock_mono());
 	}
+	else
+		life_rescue();
 	life_wake_cancels(clock_mono());
 	collect_answers();
 }
