@@ -20,6 +20,7 @@
 #include "utils/memutils.h"
 
 #include "queue/ended.h"
+#include "queue/dependency.h"
 #include "queue/followup.h"
 #include "queue/gone.h"
 #include "queue/queue.h"
@@ -106,6 +107,7 @@ job_ended(const JobEnd *end)
 	commit_note_ended(end->id);
 	if (end->http_status == HTTP_GONE && pauses_when_gone(end->server))
 		gone_note(end->id, end->server);
+	dependency_note_end(end->id);
 	if (!end->is_of_session && ended_follow_ups(end->server, end->to, end->has_on_done) != 0)
 		remember(end->id);
 }
