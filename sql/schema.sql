@@ -52,7 +52,9 @@ CREATE TABLE @extschema@.gen_jobs
 	backend         text,
 	request_id      text COLLATE "C",
 	server_oid      oid,
-	losses          integer NOT NULL DEFAULT 0
+	losses          integer NOT NULL DEFAULT 0,
+	unknown_ends    integer NOT NULL DEFAULT 0,
+	put_off_since   timestamptz
 );
 
 -- a quarter of a page for rows that wait leaves room for what becomes of them beside them: the claim, and the answer.
@@ -111,6 +113,8 @@ COMMENT ON COLUMN @extschema@.gen_jobs.backend IS 'address that was given the la
 COMMENT ON COLUMN @extschema@.gen_jobs.request_id IS 'the application''s own id of an order: INSERT ... ON CONFLICT (owner, request_id) DO NOTHING makes one job of an order that is sent twice';
 COMMENT ON COLUMN @extschema@.gen_jobs.server_oid IS 'the foreign server that had the name when the job was inserted, or its column server was last named in an UPDATE';
 COMMENT ON COLUMN @extschema@.gen_jobs.losses IS 'attempts in a row that the end of PostgreSQL or of genjob cut short';
+COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
+COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have put the job off';
 
 CREATE TABLE @extschema@.gen_outputs
 (

@@ -124,13 +124,17 @@ ALTER TABLE @extschema@.gen_jobs
 	ADD CHECK (octet_length(server) <= 63),
 	ADD COLUMN request_id text COLLATE "C",
 	ADD COLUMN server_oid oid,
-	ADD COLUMN losses integer NOT NULL DEFAULT 0;
+	ADD COLUMN losses integer NOT NULL DEFAULT 0,
+	ADD COLUMN unknown_ends integer NOT NULL DEFAULT 0,
+	ADD COLUMN put_off_since timestamptz;
 ALTER TABLE genjob.tenant_weights ALTER COLUMN server TYPE text COLLATE "C", ADD CHECK (octet_length(server) <= 63);
 CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id);
 COMMENT ON INDEX @extschema@.gen_jobs_request IS 'one job for an owner and request_id, for as long as its row exists';
 COMMENT ON COLUMN @extschema@.gen_jobs.request_id IS 'the application''s own id of an order: INSERT ... ON CONFLICT (owner, request_id) DO NOTHING makes one job of an order that is sent twice';
 COMMENT ON COLUMN @extschema@.gen_jobs.server_oid IS 'the foreign server that had the name when the job was inserted, or its column server was last named in an UPDATE';
 COMMENT ON COLUMN @extschema@.gen_jobs.losses IS 'attempts in a row that the end of PostgreSQL or of genjob cut short';
+COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
+COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have put the job off';
 
 -- unique keys are each owner's own
 DROP INDEX @extschema@.gen_jobs_unique;
@@ -180,7 +184,7 @@ DROP FUNCTION genjob.read_servers();
 CREATE FUNCTION genjob.read_servers(OUT server oid, OUT in_flight integer, OUT succeeded bigint, OUT failed bigint,
 	OUT retried bigint, OUT ended_last_minute bigint, OUT p50 double precision, OUT p95 double precision,
 	OUT p99 double precision, OUT held_until timestamptz, OUT held_reason text, OUT allowed integer, OUT tokens double precision,
-	OUT troubled boolean)
+	OUT troubled boolean, OUT unknown_ends bigint)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'genjob_server_stats' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.read_servers() IS 'counts of this database''s servers since the server process started';
 
@@ -198,7 +202,7 @@ CREATE VIEW genjob.servers AS
 		r.p50 * interval '1 s' AS p50, r.p95 * interval '1 s' AS p95, r.p99 * interval '1 s' AS p99,
 		CASE WHEN q.queued > 0 OR r.troubled THEN coalesce(d.standstill, r.held_reason) END AS held_reason,
 		CASE WHEN q.queued > 0 AND d.standstill IS NULL THEN r.held_until END AS held_until,
-		r.allowed, r.tokens
+		r.allowed, r.tokens, coalesce(r.unknown_ends, 0) AS unknown_ends
 	FROM pg_foreign_server s
 	JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'
 	CROSS JOIN (SELECT genjob.standstill() AS standstill) d
@@ -213,6 +217,7 @@ COMMENT ON COLUMN genjob.servers.retried IS 'attempts that failed and were, or w
 COMMENT ON COLUMN genjob.servers.allowed IS 'calls at a time, of all its addresses that can be reached; where max_in_flight is auto, as found so far';
 COMMENT ON COLUMN genjob.servers.tokens IS 'calls that rate_limit lets go at once now';
 COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not started; the words of answers and errors only for members of pg_read_all_stats and the owner of the server';
+COMMENT ON COLUMN genjob.servers.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
 COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known';
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
 

@@ -52,7 +52,9 @@ typedef enum JobColumn
 	JOB_REQUEST_ID,
 	JOB_SERVER_OID,
 	JOB_LOSSES,
-	JOB_LAST_COLUMN = JOB_LOSSES
+	JOB_UNKNOWN_ENDS,
+	JOB_PUT_OFF_SINCE,
+	JOB_LAST_COLUMN = JOB_PUT_OFF_SINCE
 } JobColumn;
 
 /*
@@ -112,6 +114,8 @@ typedef struct Job
 	int attempt;
 	int failures;     /* before this attempt */
 	int losses;       /* attempts in a row before this one that were cut short */
+	int unknown_ends; /* calls whose end is not known that were repeated, or will be */
+	TimestampTz put_off_since; /* since when no attempt has been counted, nor overload the reason; 0: not so */
 	int max_attempts; /* 0: the server's */
 	int priority;
 	Oid owner;

@@ -22,7 +22,7 @@ extern ReplySource steps_reply_source(const Job *job, const HttpRequest *request
 
 /* outcome.c: what a verdict means for the row */
 extern void outcome_decide(Job *job);
-extern bool outcome_apply_on_unknown(const Job *job, Verdict *verdict);
+extern bool outcome_apply_on_unknown(Job *job, Verdict *verdict);
 
 /* download.c: outputs that are URLs */
 extern void download_next(Job *job);

@@ -35,6 +35,7 @@
 #include "base/marker.h"
 #include "base/memory.h"
 #include "queue/queue.h"
+#include "process/overdue.h"
 #include "process/reporter.h"
 #include "schedule/schedule.h"
 #include "base/settings.h"
@@ -192,6 +193,8 @@ turn(void)
 	claimer_take_news();
 	consider_leaving();
 	reporter_write();
+	if (leave_at == 0)
+		overdue_fail();
 	if (leave_at == 0 && claimer_must_look(clock_mono()))
 		claimer_claim();
 	if (leave_at == 0)
@@ -243,6 +246,8 @@ wait_ms(void)
 	long http_ms = http_wait_ms();
 	long ms;
 
+	if (leave_at == 0 && overdue_is_due())
+		return 0;
 	if (report_due != 0)
 		schedule_note_time(&next, report_due);
 	if (writers_due != 0)

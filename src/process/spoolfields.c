@@ -284,6 +284,8 @@ spool_pass_job(SpoolStream *stream, Job *job, SpooledJob *spooled)
 	SPOOL_PASS(stream, job->priority);
 	SPOOL_PASS(stream, job->failures);
 	SPOOL_PASS(stream, job->losses);
+	SPOOL_PASS(stream, job->unknown_ends);
+	SPOOL_PASS(stream, job->put_off_since);
 	SPOOL_PASS(stream, job->max_attempts);
 	SPOOL_PASS(stream, job->expires_at);
 	SPOOL_PASS(stream, job->started_at);

@@ -273,10 +273,10 @@ join_url(const char *url, const char *path)
 
 /*
  * The request's members: the server's defaults under the job's, each in its wrapping, and the model and
- * the remote id where the protocol has a place for them.
+ * the remote id where the protocol has a place for them.  *names_model: the job's own members say the model.
  */
 static cJSON *
-read_params(const RequestSource *source)
+read_params(const RequestSource *source, bool *names_model)
 {
 	const ServerOptions *options = source->options;
 	const Protocol *protocol = &options->protocol;
@@ -287,8 +287,9 @@ read_params(const RequestSource *source)
 	if (!cJSON_IsObject(params))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object")));
-	params =
-		json_merge(wrap_params(protocol, read_defaults(options)), wrap_params(protocol, params));
+	params = wrap_params(protocol, params);
+	*names_model = protocol->model_at != NULL && pointer_first(params, protocol->model_at) != NULL;
+	params = json_merge(wrap_params(protocol, read_defaults(options)), params);
 	if (options->model != NULL && protocol->model_at != NULL &&
 		pointer_first(params, protocol->model_at) == NULL)
 		pointer_set(params, protocol->model_at, json_create_string(pstrdup(options->model)));
@@ -347,11 +348,12 @@ request_build(const RequestSource *source)
 	MemoryContext scratch = AllocSetContextCreate(result, "genjob request", ALLOCSET_DEFAULT_SIZES);
 	const char *path;
 	HttpRequest *http;
+	bool names_model;
 	cJSON *params;
 	Body body;
 
 	MemoryContextSwitchTo(scratch);
-	params = read_params(source);
+	params = read_params(source, &names_model);
 	path = binary_is_in(source, params) ? options->protocol.inputs_path : options->protocol.path;
 	body = body_build(source, params);
 	MemoryContextSwitchTo(result);
@@ -359,6 +361,7 @@ request_build(const RequestSource *source)
 	if (body.query != NULL)
 		http->url = http->shown_url =
 			psprintf("%s%c%s", http->url, strchr(http->url, '?') ? '&' : '?', body.query);
+	http->names_model = names_model;
 	take_body(http, &body);
 	set_headers(http, source, &body);
 	MemoryContextDelete(scratch);
@@ -372,7 +375,9 @@ request_build(const RequestSource *source)
 void
 request_check(const RequestSource *source)
 {
-	body_check(source, read_params(source));
+	bool names_model;
+
+	body_check(source, read_params(source, &names_model));
 }
 
 /*
@@ -382,7 +387,9 @@ request_check(const RequestSource *source)
 Reference *
 request_list_references(const RequestSource *source, int *n)
 {
-	return binary_list_references(read_params(source), n);
+	bool names_model;
+
+	return binary_list_references(read_params(source, &names_model), n);
 }
 
 /*

@@ -95,6 +95,7 @@ extern ServerQueue *schedule_next_for_memory(MonoTime now);
 
 extern void schedule_drop(ServerQueue *queue);
 extern ServerQueue *schedule_next_without_server(void);
+extern ServerQueue *schedule_next_stuck(TimestampTz now);
 
 extern bool schedule_can_take(int room, MonoTime now);
 extern int schedule_take(Turn *turns, int max, int room, MonoTime now);

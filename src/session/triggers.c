@@ -295,12 +295,13 @@ check_new_state(Row *row, bool privileged)
 		{JOB_RAN_ON, "ran_on"},
 		{JOB_BACKEND, "backend"},
 		{JOB_SERVER_OID, "server_oid"},
+		{JOB_PUT_OFF_SINCE, "put_off_since"},
 	};
 	static const struct
 	{
 		JobColumn column;
 		const char *name;
-	} counts[] = {{JOB_ATTEMPT, "attempt"}, {JOB_FAILURES, "failures"}, {JOB_LOSSES, "losses"}};
+	} counts[] = {{JOB_ATTEMPT, "attempt"}, {JOB_FAILURES, "failures"}, {JOB_LOSSES, "losses"}, {JOB_UNKNOWN_ENDS, "unknown_ends"}};
 	RowState state = row_state(row);
 	int i;
 
@@ -397,6 +398,8 @@ requeue_row(const Row *before, Row *row)
 
 	row_set(row, JOB_FAILURES, Int32GetDatum(0));
 	row_set(row, JOB_LOSSES, Int32GetDatum(0));
+	row_set(row, JOB_UNKNOWN_ENDS, Int32GetDatum(0));
+	row_set_null(row, JOB_PUT_OFF_SINCE);
 	row_set_null(row, JOB_FINISHED_AT);
 	row_set_null(row, JOB_ERROR);
 	if (!row->nulls[JOB_REMOTE_ID])
@@ -447,6 +450,8 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 		{JOB_BACKEND, "backend"},
 		{JOB_SERVER_OID, "server_oid"},
 		{JOB_LOSSES, "losses"},
+		{JOB_UNKNOWN_ENDS, "unknown_ends"},
+		{JOB_PUT_OFF_SINCE, "put_off_since"},
 	};
 	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS};
 	int i;
