@@ -42,13 +42,18 @@ OBJS = \
 	src/session/defaults.o \
 	src/session/hooks.o \
 	src/session/refusals.o \
-	src/life/steps.o \
+	src/life/life.o \
+	src/life/next.o \
+	src/life/submit.o \
+	src/life/resume.o \
+	src/life/verdict.o \
 	src/life/outcome.o \
 	src/life/postponed.o \
-	src/life/follow.o \
+	src/life/poll.o \
 	src/life/progress.o \
 	src/life/asking.o \
 	src/life/cancel.o \
+	src/life/cancelline.o \
 	src/life/lookup.o \
 	src/life/download.o \
 	src/life/calls.o \
@@ -92,8 +97,16 @@ OBJS = \
 	src/queue/share.o \
 	src/shared/commit.o \
 	src/server/preset.o \
+	src/server/aws.o \
+	src/server/keytemplate.o \
 	src/server/grammar.o \
 	src/protocol/request.o \
+	src/protocol/headers.o \
+	src/protocol/s3.o \
+	src/protocol/s3answer.o \
+	src/protocol/signing.o \
+	src/protocol/sigv4.o \
+	src/protocol/xml.o \
 	src/protocol/body.o \
 	src/protocol/binary.o \
 	src/protocol/multipart.o \
@@ -138,6 +151,7 @@ OBJS = \
 	src/base/settings.o \
 	src/base/bytes.o \
 	src/base/clip.o \
+	src/base/digest.o \
 	src/base/media.o \
 	src/base/json.o \
 	src/base/jsontext.o \
@@ -213,9 +227,9 @@ installcheck: standin
 standin:
 	$(MAKE) -C test/standin
 
-# objects of another PostgreSQL version are not reused
+# objects of another PostgreSQL version, or with other flags, are not reused
 .built-for: FORCE
-	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+	@echo '$(VERSION) $(COPT)' | cmp -s - $@ || echo '$(VERSION) $(COPT)' > $@
 
 .PHONY: FORCE standin
 

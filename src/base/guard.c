@@ -103,11 +103,11 @@ guard_take_error(MemoryContext context)
 }
 
 /*
- * Runs work in the current memory context.  False, and the error's message there, if it raised one.  Work
- * may only compute: nothing is rolled back.
+ * Runs work in the current memory context.  False, and the error there, if it raised one.  Work may only compute:
+ * nothing is rolled back.
  */
 bool
-guard_run(void (*work)(void *arg), void *arg, char **error)
+guard_try(void (*work)(void *arg), void *arg, ErrorData **error)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	volatile bool succeeded = false;
@@ -120,7 +120,7 @@ guard_run(void (*work)(void *arg), void *arg, char **error)
 	}
 	PG_CATCH();
 	{
-		*error = guard_take_error(caller)->message;
+		*error = guard_take_error(caller);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
@@ -128,11 +128,24 @@ guard_run(void (*work)(void *arg), void *arg, char **error)
 }
 
 /*
- * The same in a memory context below the current one, which is freed where work raised an error: what the work
- * had taken is there again for what has to be done about that.  It stays where it raised none.
+ * The same, of which only the error's message is wanted.
  */
 bool
-guard_run_apart(void (*work)(void *arg), void *arg, char **error)
+guard_run(void (*work)(void *arg), void *arg, char **error)
+{
+	ErrorData *data;
+	bool succeeded = guard_try(work, arg, &data);
+
+	*error = succeeded ? NULL : data->message;
+	return succeeded;
+}
+
+/*
+ * guard_try() in a memory context below the current one, which is freed where work raised an error: what the work had
+ * taken is there again for what has to be done about that.  It stays where it raised none.
+ */
+bool
+guard_try_apart(void (*work)(void *arg), void *arg, ErrorData **error)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext volatile apart = NULL;
@@ -151,7 +164,7 @@ guard_run_apart(void (*work)(void *arg), void *arg, char **error)
 		MemoryContextSwitchTo(caller);
 		if (apart != NULL)
 			MemoryContextDelete(apart);
-		*error = guard_take_error(caller)->message;
+		*error = guard_take_error(caller);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);

@@ -82,6 +82,17 @@ handle_release(CURL *easy, bool is_worn)
 }
 
 /*
+ * Whether a request goes without a body, and without a word about one.
+ */
+static bool
+has_no_body(const HttpRequest *request)
+{
+	return request->body_len == 0 &&
+		   (strcmp(request->method, "GET") == 0 || strcmp(request->method, "HEAD") == 0 ||
+			strcmp(request->method, "DELETE") == 0);
+}
+
+/*
  * A request of either kind sets all that the other kind may have left in the handle.
  */
 static CURLcode
@@ -92,11 +103,12 @@ set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
 	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
 	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE,
 					 has_small_body ? SMALL_SEND_BUFFER : LARGE_SEND_BUFFER);
-	if (strcmp(request->method, "GET") == 0)
+	if (has_no_body(request))
 	{
 		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+		curl_easy_setopt(easy, CURLOPT_NOBODY, strcmp(request->method, "HEAD") == 0 ? 1L : 0L);
 		curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long) CURL_MAX_WRITE_SIZE);
-		return curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL);
+		return curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
 	}
 	curl_easy_setopt(easy, CURLOPT_POST, 1L);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, SUBMIT_RECEIVE_BUFFER);
@@ -121,6 +133,7 @@ handle_set_request(HttpTransfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
 	if (request->ca_file != NULL)
 		ca_file = curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
+	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, request->is_signed ? 1L : 0L);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error_text);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);

@@ -38,6 +38,8 @@ typedef struct HttpRequest
 	List *secrets_base64; /* of char *: what base64 makes of them, wherever in it they stand */
 	char *body;
 	size_t body_len;
+	char *object;   /* what it is about, as "s3://bucket/key", for who reads the answer; or NULL */
+	bool is_signed; /* the URL goes out as it is written, "." and ".." in its path included */
 
 	int64 timeout;                 /* ms, from start to last byte */
 	int64 connect_timeout;         /* ms */

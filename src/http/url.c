@@ -134,14 +134,30 @@ url_shown(const char *url)
 }
 
 static char *
-url_part(const char *url, CURLUPart part)
+url_part(const char *url, CURLUPart part, unsigned int flags)
 {
 	CURLU *parts = curl_url();
 	char *value = NULL;
 
 	if (parts != NULL && curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK)
-		(void) curl_url_get(parts, part, &value, CURLU_DEFAULT_PORT);
+		(void) curl_url_get(parts, part, &value, flags);
 	return take_from_curl(parts, value);
+}
+
+/*
+ * The host of a URL as the header Host has it: in lower case, with the port if there is one.  palloc'd;
+ * NULL where there is no host.
+ */
+char *
+url_host(const char *url)
+{
+	char *host = url_part(url, CURLUPART_HOST, 0);
+	char *port = url_part(url, CURLUPART_PORT, CURLU_NO_DEFAULT_PORT);
+	char *p;
+
+	for (p = host; p != NULL && *p != '\0'; p++)
+		*p = pg_ascii_tolower((unsigned char) *p);
+	return host != NULL && port != NULL ? psprintf("%s:%s", host, port) : host;
 }
 
 /*
@@ -155,8 +171,8 @@ url_is_same_origin(const char *url, const char *other)
 
 	for (i = 0; i < lengthof(parts); i++)
 	{
-		char *left = url_part(url, parts[i]);
-		char *right = url_part(other, parts[i]);
+		char *left = url_part(url, parts[i], CURLU_DEFAULT_PORT);
+		char *right = url_part(other, parts[i], CURLU_DEFAULT_PORT);
 
 		if (left == NULL || right == NULL || pg_strcasecmp(left, right) != 0)
 			return false;
@@ -171,7 +187,7 @@ url_is_same_origin(const char *url, const char *other)
 bool
 url_host_is_allowed(const char *url, const char *hosts)
 {
-	char *host = url_part(url, CURLUPART_HOST);
+	char *host = url_part(url, CURLUPART_HOST, 0);
 	const char *p = hosts;
 
 	while (host != NULL && p != NULL && *p != '\0')

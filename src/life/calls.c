@@ -7,61 +7,18 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "access/xact.h"
 #include "utils/memutils.h"
 
-#include "life/job.h"
+#include "base/clock.h"
+#include "base/guard.h"
+#include "life/calls.h"
 #include "schedule/schedule.h"
-#include "life/steps.h"
 #include "http/url.h"
 
 #define CALL_BLOCK ((Size) 2 * 1024) /* most calls fit into one */
-
-/*
- * Lets go of the present call, and of what it brought unless the verdict points to it.  The current memory
- * context may be the call's; it is the job's afterwards.
- */
-void
-calls_forget(Job *job)
-{
-	bool keeps_answer = job->verdict != NULL && job->verdict->outputs != NIL;
-
-	if (CurrentMemoryContext == job->call_context)
-		MemoryContextSwitchTo(job->context);
-	if (job->call_context != NULL && !keeps_answer)
-		MemoryContextDelete(job->call_context);
-	job->call_context = NULL;
-	job->request_share = job->answer_share = NULL;
-	job->transfer = NULL;
-	job->spare = NULL;
-	if (keeps_answer)
-		return;
-	job->verdict = NULL;
-	memory_unfavour(job);
-}
-
-/*
- * Counts what the present call takes of the memory: its request, once it is built.
- */
-void
-calls_hold_request(Job *job)
-{
-	memory_hold(&job->request_share, job->call_context, MEMORY_REQUESTS, &job->queue->requests,
-				MemoryContextMemAllocated(job->call_context, false));
-}
-
-/*
- * The same of what was made of its answer; the answer itself is counted where it is (bytes.c).
- */
-void
-calls_hold_answer(Job *job)
-{
-	size_t request = job->request_share ? job->request_share->bytes : 0;
-	size_t all = MemoryContextMemAllocated(job->call_context, true);
-
-	memory_hold(&job->answer_share, job->call_context, MEMORY_ANSWERS, NULL,
-				all - Min(request, all));
-}
 
 /* ---------- secrets ---------- */
 
@@ -118,46 +75,27 @@ calls_doubt_secrets(Job *job)
 	job->secrets_generation = 0;
 }
 
-/* ---------- calls ---------- */
+/* ---------- building ---------- */
 
 /*
- * Makes room for another call, in whose memory context the caller then is to build it.
+ * What the requests of a job are made of; points into the job.
  */
-void
-calls_prepare(Job *job)
+RequestSource
+calls_request_source(const Job *job)
 {
-	calls_forget(job);
-	refresh_secrets(job);
-	job->call_context = GenerationContextCreate(job->context, "genjob call", CALL_BLOCK, CALL_BLOCK,
-												ALLOCSET_SMALL_MAXSIZE);
-}
+	RequestSource source = {
+		.options = job->options,
+		.secrets = &job->secrets,
+		.request = job->request,
+		.inputs = job->inputs,
+		.n_inputs = job->n_inputs,
+		.references = job->references,
+		.n_references = job->n_references,
+		.idempotency_key = job->idempotency_key,
+		.now_unix = time(NULL),
+	};
 
-/*
- * Shows in genjob.activity what the job does.
- */
-void
-calls_show(Job *job, ActivityPhase phase)
-{
-	if (job->activity != NULL)
-		pg_atomic_write_u32(&job->activity->phase, phase);
-}
-
-/*
- * Begins a call that was built in job->call_context.  False when memory is short.
- */
-bool
-calls_begin(Job *job, JobStep step, HttpRequest *http)
-{
-	job->step = step;
-	job->http = http;
-	job->spare = MemoryContextAllocZero(job->call_context, sizeof(Verdict));
-	http->account = &job->queue->answers;
-	/* a name that leads elsewhere since must not take our secrets with it */
-	if (step != STEP_SUBMIT)
-		http->public_only |= job->remote.is_public && !job->remote.is_private;
-	job->transfer = http_start(http, job->activity ? &job->activity->meter : &job->meter,
-							   job->call_context, job);
-	return job->transfer != NULL;
+	return source;
 }
 
 /*
@@ -173,17 +111,201 @@ is_trusted(const Job *job, const char *url)
 }
 
 /*
- * Builds a call, in the current memory context, that the provider's own words may lead anywhere: it must not
- * be begun unless it is trusted.  For guard_run(): arg is a Building.
+ * Builds a call to the first of the addresses in text, which the provider's own words may lead anywhere: it must not be
+ * begun unless it is trusted.  May raise an error.
+ */
+AddressedCall
+calls_build(const Job *job, const char *text)
+{
+	AddressedCall call = {NULL};
+	RequestSource source = calls_request_source(job);
+
+	call.rest = grammar_read_address(text, &call.address);
+	call.http = request_follow(&source, &job->remote, &call.address);
+	call.is_trusted = call.http != NULL && is_trusted(job, call.http->url);
+	return call;
+}
+
+/*
+ * Lets go of what only the submission needs.
  */
 void
-calls_build(void *arg)
+calls_forget_input(Job *job)
 {
-	Building *building = arg;
-	RequestSource source = steps_request_source(building->job);
+	if (job->input_context == NULL)
+		return;
+	MemoryContextDelete(job->input_context);
+	job->input_context = NULL;
+	job->input_share = NULL;
+	job->request = NULL;
+	job->inputs = NULL;
+	job->n_inputs = 0;
+	job->references = NULL;
+	job->n_references = 0;
+}
 
-	building->http = NULL;
-	building->rest = grammar_read_address(building->text, &building->address);
-	building->http = request_follow(&source, &building->job->remote, &building->address);
-	building->is_trusted = building->http != NULL && is_trusted(building->job, building->http->url);
+/*
+ * Counts what the present call takes of the memory: its request, once it is built.
+ */
+void
+calls_hold_request(Job *job)
+{
+	memory_hold(&job->request_share, job->call.context, MEMORY_REQUESTS, &job->queue->requests,
+				MemoryContextMemAllocated(job->call.context, false));
+}
+
+/*
+ * The same of what was made of its answer; the answer itself is counted where it is (bytes.c).
+ */
+void
+calls_hold_answer(Job *job)
+{
+	size_t request = job->request_share ? job->request_share->bytes : 0;
+	size_t all = MemoryContextMemAllocated(job->call.context, true);
+
+	memory_hold(&job->answer_share, job->call.context, MEMORY_ANSWERS, NULL,
+				all - Min(request, all));
+}
+
+/* ---------- calls ---------- */
+
+/*
+ * Lets go of the present call, and of what it brought unless the verdict points to it.
+ */
+void
+calls_forget(Job *job)
+{
+	bool keeps_answer = job->verdict != NULL && job->verdict->outputs != NIL;
+
+	Assert(job->call.context == NULL || CurrentMemoryContext != job->call.context);
+	Assert(job->call.transfer == NULL);
+	if (job->call.context != NULL && !keeps_answer)
+		MemoryContextDelete(job->call.context);
+	job->call.context = NULL;
+	job->call.http = NULL;
+	job->request_share = job->answer_share = NULL;
+	job->spare = NULL;
+	if (keeps_answer)
+		return;
+	job->verdict = NULL;
+	memory_unfavour(job);
+}
+
+static void
+prepare(void *arg)
+{
+	Call *call = arg;
+	Job *job = call->job;
+
+	if (call == &job->beside)
+	{
+		if (call->context == NULL)
+			call->context =
+				AllocSetContextCreate(job->context, "genjob progress", ALLOCSET_SMALL_SIZES);
+		return;
+	}
+	calls_forget(job);
+	refresh_secrets(job);
+	call->context = GenerationContextCreate(job->context, "genjob call", CALL_BLOCK, CALL_BLOCK,
+											ALLOCSET_SMALL_MAXSIZE);
+}
+
+/*
+ * Makes room for a call, instead of the one before, with the secrets of now.  False when memory is short.
+ */
+bool
+calls_prepare(Call *call, JobStep step)
+{
+	ErrorData *error;
+
+	call->step = step;
+	return guard_try(prepare, call, &error);
+}
+
+/*
+ * Runs work in the memory context of a call.  False, and the error there, if it raised one.
+ */
+bool
+calls_run(Call *call, void (*work)(void *arg), void *arg, ErrorData **error)
+{
+	MemoryContext caller = MemoryContextSwitchTo(call->context);
+	bool succeeded = guard_try(work, arg, error);
+
+	MemoryContextSwitchTo(caller);
+	return succeeded;
+}
+
+/*
+ * The same; where it raised an error, nothing is left of what it took of the memory.
+ */
+bool
+calls_run_apart(Call *call, void (*work)(void *arg), void *arg, ErrorData **error)
+{
+	MemoryContext caller = MemoryContextSwitchTo(call->context);
+	bool succeeded = guard_try_apart(work, arg, error);
+
+	MemoryContextSwitchTo(caller);
+	return succeeded;
+}
+
+static void
+begin(void *arg)
+{
+	Call *call = arg;
+	Job *job = call->job;
+	HttpMeter *meter = &job->meter;
+
+	if (call == &job->call)
+	{
+		job->spare = MemoryContextAllocZero(call->context, sizeof(Verdict));
+		call->http->account = &job->queue->answers;
+		if (job->activity != NULL)
+			meter = &job->activity->meter;
+	}
+	/* a name that leads elsewhere since must not take our secrets with it */
+	if (call->step != STEP_SUBMIT)
+		call->http->public_only |= job->remote.is_public && !job->remote.is_private;
+	call->transfer = http_start(call->http, meter, call->context, call);
+}
+
+/*
+ * Begins a call, built in its memory context.  False when memory is short.
+ */
+bool
+calls_begin(Call *call, HttpRequest *http)
+{
+	ErrorData *error;
+
+	call->http = http;
+	return guard_try(begin, call, &error) && call->transfer != NULL;
+}
+
+/* ---------- what is shown ---------- */
+
+/*
+ * Shows the job in genjob.activity from now on.
+ */
+void
+calls_appear(Job *job)
+{
+	if (job->activity == NULL)
+		job->activity =
+			shmem_activity_add(job->owner, job->id, job->attempt, NameStr(job->queue->name));
+}
+
+void
+calls_show(Job *job, ActivityPhase phase)
+{
+	if (job->activity != NULL)
+		pg_atomic_write_u32(&job->activity->phase, phase);
+}
+
+/*
+ * Shows how far a prediction is, from 0 to 1; a negative progress is not known.
+ */
+void
+calls_show_progress(Job *job, double progress)
+{
+	if (job->activity != NULL && progress >= 0)
+		pg_atomic_write_u64(&job->activity->progress, (uint64) (progress * 1000000));
 }

@@ -1,6 +1,6 @@
 /*
  * cancel.c
- *		Having a provider cancel the prediction of a job that was cancelled or deleted, or whose time is up.
+ *		The step that has a provider cancel the prediction of a job that was cancelled or deleted, or whose time is up.
  *
  *		begin -> (mark the row) -> line -> call -> (back off -> line ...) -> note on the row
  *
@@ -21,25 +21,21 @@
 #include "base/backoff.h"
 #include "base/clock.h"
 #include "base/guard.h"
-#include "life/job.h"
 #include "base/json.h"
-#include "base/marker.h"
 #include "base/status.h"
+#include "life/calls.h"
+#include "life/cancel.h"
+#include "life/cancelline.h"
+#include "life/step.h"
 #include "protocol/delay.h"
 #include "protocol/words.h"
 #include "schedule/schedule.h"
-#include "life/steps.h"
 
-#define MAX_CALLS 128  /* that cancel, of all servers, but for one of each */
-#define MAX_WINDOW 16  /* of a server, and no more than it may have jobs */
-#define FIRST_WINDOW 4 /* which grows with each answer, and is halved by each refusal */
 #define MAX_HOLD_MS INT64CONST(600000) /* what a server may ask to wait */
 #define FAILURES_BEFORE_NOTE 3         /* in a row: then the row says so meanwhile */
 #define GIVE_UP_US (60 * USECS_PER_MINUTE)
 
 static const Backoff call_again = {1000, 60000}; /* ms */
-
-static Lines cancels = {.waiting = DLIST_STATIC_INIT(cancels.waiting)};
 
 /* ---------- the row ---------- */
 
@@ -74,254 +70,140 @@ describe_cancel(const Job *job)
 }
 
 /*
- * Has the row marked or, with a note, be done with.
+ * Has the row marked or, at the end, the note written.
  */
-static void
+static Next
 save(Job *job, char *note, bool is_end)
 {
+	Verdict *verdict = palloc0(sizeof(Verdict));
+
 	job->cancel_has_ended = is_end;
-	job->step = STEP_CANCEL;
-	job->verdict = MemoryContextAllocZero(job->context, sizeof(Verdict));
-	job->verdict->error = note;
-	job_enter(job, JOB_SAVING);
+	verdict->error = note;
+	return next_save(STEP_CANCEL, verdict);
 }
+
+/* What is written into a row. */
+typedef struct Note
+{
+	Job *job;
+	bool is_end;
+	Next next;
+} Note;
 
 static void
 save_note(void *arg)
 {
-	Job *job = arg;
+	Note *note = arg;
+	char *words = note->is_end ? describe_cancel(note->job) : cancel_describe_delay(note->job);
 
-	save(job, describe_cancel(job), true);
+	note->next = save(note->job, words, note->is_end);
 }
 
 static void
-save_delay(void *arg)
+let_go_of_call(Job *job)
 {
-	Job *job = arg;
-
-	save(job, cancel_describe_delay(job), false);
-}
-
-static void
-destroy(Job *job)
-{
-	MemoryContextSwitchTo(MemoryContextGetParent(job->context));
-	job_destroy(job);
-}
-
-/*
- * All that can be done has been done.
- */
-static void
-conclude(Job *job)
-{
-	char *error;
-
-	MemoryContextSwitchTo(job->context);
 	job->verdict = NULL;
 	calls_forget(job);
 	lines_end_call(&job->waiter);
 	limits_leave(&job->place);
-	if (job->row_is_gone || !guard_run(save_note, job, &error))
-		destroy(job);
 }
 
 /*
- * Takes notice that the row was marked, or has its note, or is not the job's any more.
+ * All that can be done has been done: the row is told, unless there is none, or no memory for that.
  */
-void
+static Next
+conclude(Job *job)
+{
+	Note note = {job, true};
+	char *error;
+
+	let_go_of_call(job);
+	if (job->row_is_gone || !guard_run(save_note, &note, &error))
+		return next_gone();
+	return note.next;
+}
+
+Next
 cancel_saved(Job *job)
 {
 	if (job->cancel_has_ended)
-	{
-		job_destroy(job);
-		return;
-	}
+		return next_gone();
 	job->is_marked = job->outcome == REPORT_WRITTEN;
 	job->row_is_gone |= !job->is_marked;
-	job->report_at = job->report_failures = 0;
 	job->verdict = NULL;
-	job_enter(job, JOB_CANCELLING);
-	job_wake_at(job, Max(job->cancel_again, 1));
+	return next_wait(STEP_CANCEL, Max(job->cancel_again, 1));
 }
 
 /* ---------- calls ---------- */
 
-static void
-build_and_begin(void *arg)
-{
-	Job *job = arg;
-	Building building = {job, job->cancels};
-
-	calls_prepare(job);
-	MemoryContextSwitchTo(job->call_context);
-	job->cancels_left = NULL; /* an error below ends it */
-	calls_build(&building);
-	job->cancels_left = building.rest;
-	if (building.is_trusted && !calls_begin(job, STEP_CANCEL, building.http))
-		job->cancels_left = job->cancels; /* memory is short */
-}
-
 /*
  * Waits to make the present call once more.
  */
-static void
+static Next
 back_off(Job *job, int64 least_ms)
 {
+	Note note = {job, false};
 	char *error;
 	int64 delay =
 		backoff_halves(&call_again, job->cancel_failures++, pg_prng_double(&pg_global_prng_state));
 
-	MemoryContextSwitchTo(job->context);
-	calls_forget(job);
-	lines_end_call(&job->waiter);
-	limits_leave(&job->place);
+	let_go_of_call(job);
 	job->cancel_again = clock_mono() + Max(delay, least_ms) * 1000;
 	if (job->cancel_failures == FAILURES_BEFORE_NOTE && !job->row_is_gone &&
-		guard_run(save_delay, job, &error))
-		return;
-	job_wake_at(job, job->cancel_again);
+		guard_run(save_note, &note, &error))
+		return note.next;
+	return next_wait(STEP_CANCEL, job->cancel_again);
 }
 
 /*
- * Calls the next of the protocol's addresses that end a prediction; when there are none left, the row is told.
- * Runs within a claim's transaction too, whose failure would leave the job where nothing moves it on: so no error gets
- * out.
+ * Builds the call to the next of the protocol's addresses that end a prediction, and to which the secrets may go; NULL
+ * when there are none left.
  */
-static void
-call_next(Job *job)
+HttpRequest *
+cancel_build(Job *job, char **why)
 {
-	char *error;
-
-	while (job->cancels != NULL)
+	for (; job->cancels != NULL; job->cancels = job->cancels_left)
 	{
-		MemoryContextSwitchTo(job->context);
-		if (!guard_run(build_and_begin, job, &error))
-			job->transfer = NULL;
-		if (job->transfer != NULL)
-			return;
-		if (job->cancels_left == job->cancels)
-		{
-			back_off(job, 0);
-			return;
-		}
-		job->cancels = job->cancels_left;
+		AddressedCall call = calls_build(job, job->cancels);
+
+		job->cancels_left = call.rest;
+		if (call.is_trusted)
+			return call.http;
 	}
-	conclude(job);
+	return NULL;
 }
 
 /*
- * How many calls that cancel a server may have now.
+ * Nothing is left to be called.  This runs within a claim's transaction too, whose failure would leave the job where
+ * nothing moves it on: so no error gets out.
  */
-static int
-window_of(const ServerQueue *queue)
+Next
+cancel_unbuilt(Job *job, const char *why, const ErrorData *error)
 {
-	double window = queue->cancel_window > 0 ? queue->cancel_window : FIRST_WINDOW;
-
-	return Min((int) window, limits_cancels(&queue->limits, MAX_WINDOW));
+	job->cancels = NULL;
+	return conclude(job);
 }
 
-static bool
-has_window(const Line *line)
+Next
+cancel_starved(Job *job)
 {
-	return line->n_calls < window_of(line->queue) &&
-		   (line->n_calls == 0 || cancels.n_calls < MAX_CALLS);
-}
-
-static bool
-may_go(const Line *line, MonoTime now)
-{
-	ServerQueue *queue = line->queue;
-
-	/* no job waits for the token that is not theirs */
-	if (!queue_has_waiting(queue))
-		queue->limits.cancels_next = true;
-	return has_window(line) && queue->cancels_held_until <= now &&
-		   limits_may_cancel(&queue->limits, now);
+	return back_off(job, 0);
 }
 
 /*
- * Has a job's next call begun when its server may have it.
+ * Its server may have the job's next call.
  */
-void
-cancel_line_up(Job *job)
+Next
+cancel_admitted(Job *job)
 {
-	lines_join(&cancels, &job->queue->cancels, &job->waiter);
-}
-
-static void
-begin(Job *job, MonoTime now)
-{
-	MemoryContext caller = MemoryContextSwitchTo(job->context);
+	MonoTime now = clock_mono();
 
 	if (!limits_take_for_cancel(&job->queue->limits, job->options->url, now, &job->place))
-		back_off(job, 0);
-	else
-	{
-		if (job->cancel_since == 0)
-			job->cancel_since = now;
-		lines_begin_call(&cancels, &job->queue->cancels, &job->waiter);
-		marker_begin(job->id, job->attempt);
-		call_next(job);
-		marker_end();
-	}
-	MemoryContextSwitchTo(caller);
-}
-
-/*
- * Begins the calls that may go now.
- */
-void
-cancel_work(MonoTime now)
-{
-	LineWaiter *waiter;
-	dlist_iter iter;
-
-	while ((waiter = lines_take(&cancels, may_go, now)) != NULL)
-		begin(job_of_waiter(waiter), now);
-	dlist_foreach(iter, &cancels.waiting)
-	{
-		const Line *line = dlist_container(Line, node, iter.cur);
-
-		line->queue->limits.cancels_wait =
-			line_has_waiters(line) && has_window(line) && line->queue->cancels_held_until <= now;
-	}
-}
-
-/*
- * When cancel_work() has something to do, unless a call ends before; 0: not by itself.
- */
-MonoTime
-cancel_next(MonoTime now)
-{
-	MonoTime next = 0;
-	dlist_iter iter;
-
-	dlist_foreach(iter, &cancels.waiting)
-	{
-		const Line *line = dlist_container(Line, node, iter.cur);
-		ServerQueue *queue = line->queue;
-		MonoTime change;
-
-		if (!line_has_waiters(line) || !has_window(line))
-			continue;
-		if (may_go(line, now))
-			return now;
-		change = queue->cancels_held_until > now ? queue->cancels_held_until
-												 : limits_next_cancel(&queue->limits, now);
-		if (change != 0)
-			schedule_note_time(&next, change);
-	}
-	return next;
-}
-
-/*
- * How many calls are under way.
- */
-int
-cancel_count_calls(void)
-{
-	return cancels.n_calls;
+		return back_off(job, 0);
+	if (job->cancel_since == 0)
+		job->cancel_since = now;
+	cancelline_begin(job);
+	return next_call(STEP_CANCEL);
 }
 
 /*
@@ -337,7 +219,7 @@ cancel_count_unfinished(void)
 	{
 		const Job *job = dlist_container(Job, node, iter.cur);
 
-		n += job->transfer != NULL || !job->is_marked;
+		n += job->call.transfer != NULL || !job->is_marked;
 	}
 	return n;
 }
@@ -370,7 +252,7 @@ obey_refusal(ServerQueue *queue, const HttpReply *reply)
 {
 	int64 ms = delay_read(reply, NULL, NULL, "", time(NULL));
 
-	queue->cancel_window = Max(1, window_of(queue) / 2);
+	cancelline_narrow(queue);
 	ms = Min(ms, MAX_HOLD_MS);
 	if (ms > 0)
 		queue->cancels_held_until = Max(queue->cancels_held_until, clock_mono() + ms * 1000);
@@ -386,7 +268,7 @@ note_outcome(Job *job, HttpReply *reply)
 	ServerQueue *queue = job->queue;
 	CallOutcome outcome = limits_outcome(reply);
 
-	words_mask_reply(job->http, reply);
+	words_mask_reply(job->call.http, reply);
 	json_sanitize_text(reply->error_text, strlen(reply->error_text));
 	limits_note(&job->place,
 				&(CallEnd){.outcome = outcome, .job = job->id, .error = reply->error_text},
@@ -394,14 +276,11 @@ note_outcome(Job *job, HttpReply *reply)
 	if (outcome == CALL_BUSY)
 		return obey_refusal(queue, reply);
 	if (outcome == CALL_ANSWERED && reply->error == HTTP_OK)
-		queue->cancel_window = Min(MAX_WINDOW, window_of(queue) + 1);
+		cancelline_widen(queue);
 	return 0;
 }
 
-/*
- * Moves a job on one of whose calls has ended.
- */
-void
+Next
 cancel_answered(Job *job, HttpReply *reply)
 {
 	int64 wait_ms = note_outcome(job, reply);
@@ -410,13 +289,10 @@ cancel_answered(Job *job, HttpReply *reply)
 		calls_doubt_secrets(job);
 	job->cancel_confirmed |= reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300;
 	if (must_repeat(job, reply))
-	{
-		back_off(job, wait_ms);
-		return;
-	}
+		return back_off(job, wait_ms);
 	job->cancels = job->cancels_left;
 	job->cancel_failures = 0;
-	call_next(job);
+	return job->cancels != NULL ? next_call(STEP_CANCEL) : conclude(job);
 }
 
 /* ---------- beginning ---------- */
@@ -434,23 +310,22 @@ strip(Job *job)
 	job->activity = NULL;
 	job->verdict = NULL;
 	calls_forget(job);
-	steps_forget_input(job);
-	job_enter(job, JOB_CANCELLING);
+	calls_forget_input(job);
+	limits_leave(&job->place);
 }
 
 /*
  * Has the provider told of a job, as far as that can be, whose row says that it is to be, or says nothing yet.
  */
-static void
+static Next
 begin_named(Job *job)
 {
 	job->cancels = job->options->protocol.cancel;
 	if (job->cancels == NULL)
-		conclude(job);
-	else if (job->is_marked || job->row_is_gone)
-		cancel_line_up(job);
-	else
-		save(job, NULL, false);
+		return conclude(job);
+	if (job->is_marked || job->row_is_gone)
+		return next_line(STEP_CANCEL);
+	return save(job, NULL, false);
 }
 
 /*
@@ -461,25 +336,6 @@ is_named(const Job *job)
 {
 	return job->remote.id != NULL ||
 		   (job->remote.urls != NULL && strcmp(job->remote.urls, "{}") != 0);
-}
-
-/*
- * Ends a job of which there is nothing to be told: its row may say that there is.
- */
-static void
-let_go(Job *job)
-{
-	bool has_mark =
-		job->is_saved && !job->row_is_gone &&
-		(job->remote.id != NULL || job->remote.urls != NULL || job->remote.answer != NULL);
-
-	if (!has_mark)
-	{
-		destroy(job);
-		return;
-	}
-	strip(job);
-	save(job, NULL, true);
 }
 
 /*
@@ -508,26 +364,36 @@ is_only_call(const Job *job)
 }
 
 /*
- * Ends a job whose row was cancelled or deleted: its calls are cut, and the provider is told where it
- * can be.
+ * Ends a job of which there is nothing to be told: its row may say that there is.
  */
-void
+static Next
+let_go(Job *job)
+{
+	bool has_mark =
+		job->is_saved && !job->row_is_gone &&
+		(job->remote.id != NULL || job->remote.urls != NULL || job->remote.answer != NULL);
+
+	if (!has_mark)
+		return next_gone();
+	strip(job);
+	return save(job, NULL, true);
+}
+
+/*
+ * Ends a job whose row was cancelled or deleted: its calls are cut, and the provider is told where it can be.
+ */
+Next
 cancel_begin(Job *job)
 {
-	MemoryContext caller = MemoryContextSwitchTo(job->context);
 	bool has_ended = job->state == JOB_REPORTING && !job->must_cancel;
 	bool by_us;
 
-	if (job->transfer != NULL)
-		job->remote.is_public |= http_peer_is_public(job->transfer);
+	if (job->call.transfer != NULL)
+		job->remote.is_public |= http_peer_is_public(job->call.transfer);
 	/* an orphan that was read just now has what its row says */
 	job->is_saved |= job->state == JOB_CLAIMED && job->request == NULL;
 	if (job->options == NULL || has_ended || (job->state == JOB_CLAIMED && job->request != NULL))
-	{
-		let_go(job);
-		MemoryContextSwitchTo(caller);
-		return;
-	}
+		return let_go(job);
 	by_us = is_named_by_us(job);
 	if (is_named(job) || by_us)
 	{
@@ -535,35 +401,27 @@ cancel_begin(Job *job)
 		if (by_us)
 			job->remote.id = job->idempotency_key;
 		job->is_marked = job->is_saved && !job->row_is_gone && !by_us;
-		begin_named(job);
+		return begin_named(job);
 	}
-	else if (is_only_call(job))
-	{
-		/* at once: the next call of this server must not be taken for it */
-		strip(job);
-		job->cancels = job->options->protocol.cancel;
-		call_next(job);
-	}
-	else
-		let_go(job);
-	MemoryContextSwitchTo(caller);
+	if (!is_only_call(job))
+		return let_go(job);
+	/* at once: the next call of this server must not be taken for it */
+	strip(job);
+	job->cancels = job->options->protocol.cancel;
+	return next_call(STEP_CANCEL);
 }
 
 /*
  * Has the provider told of a job whose row is final and says that it is to be: it failed just now, or was found so.
  */
-void
+Next
 cancel_resume(Job *job)
 {
-	MemoryContext caller = MemoryContextSwitchTo(job->context);
-
 	strip(job);
 	job->is_marked = true;
 	if (!is_named(job))
-		save(job, NULL, true);
-	else if (job->options == NULL || job->complaint != NULL)
-		conclude(job);
-	else
-		begin_named(job);
-	MemoryContextSwitchTo(caller);
+		return save(job, NULL, true);
+	if (job->options == NULL || job->complaint != NULL)
+		return conclude(job);
+	return begin_named(job);
 }

@@ -1,6 +1,6 @@
 /*
  * download.c
- *		Downloading the outputs of an answer that has them as URLs.
+ *		The step that downloads the outputs of an answer that has them as URLs.
  *
  * One after another, and at once: many URLs end in minutes.  Where one has, the provider is asked once more.
  */
@@ -12,11 +12,11 @@
 #include "base/backoff.h"
 #include "base/bytes.h"
 #include "base/clock.h"
-#include "base/guard.h"
-#include "life/job.h"
+#include "life/calls.h"
+#include "life/step.h"
+#include "life/verdict.h"
 #include "protocol/missing.h"
 #include "protocol/words.h"
-#include "life/steps.h"
 
 #define MAX_DOWNLOAD_FAILURES 5
 #define MAX_REDIRECTS 3
@@ -84,80 +84,93 @@ take_over(Job *job)
 }
 
 /*
- * Ends a job whose outputs have been downloaded, as far as they can be: one that is missing, or what was wrong with the
- * answer itself, fails it.  But first a provider that can be asked is asked once more: a link may have expired, and a
- * fresh answer has a fresh one.
+ * Asks the provider once more: a link may have expired, and a fresh answer has a fresh one.
  */
-static void
+static Next
+ask_again(Job *job)
+{
+	job->asked_again = true;
+	job->old_answer = job->verdict;
+	calls_forget(job); /* but for the outputs of the verdict */
+	job->verdict = NULL;
+	return next_wait(job->options->protocol.result ? STEP_RESULT : STEP_POLL, clock_mono());
+}
+
+/*
+ * Ends a job whose outputs have been downloaded, as far as they can be: one that is missing, or what was wrong with the
+ * answer itself, fails it.  But first a provider that can be asked is asked once more.
+ */
+static Next
 end_downloads(Job *job)
 {
 	char *faults = missing_describe(job->verdict);
 
 	job->redirects = job->ask_failures = 0;
-	if (faults != NULL && follow_can_be_asked(job) && !job->asked_again)
-	{
-		job->asked_again = true;
-		job->old_answer = job->verdict;
-		calls_prepare(job);
-		job->verdict = NULL;
-		job_enter(job, JOB_WAITING);
-		job->step = job->options->protocol.result ? STEP_RESULT : STEP_POLL;
-		job_wake_at(job, clock_mono());
-		return;
-	}
+	if (faults != NULL && verdict_names_prediction(job) && !job->asked_again)
+		return ask_again(job);
 	if (faults != NULL && job->verdict->error != NULL)
 		faults = psprintf("%s %s", job->verdict->error, faults);
 	if (faults == NULL)
 		faults = job->verdict->error;
 	if (faults != NULL)
-	{
-		steps_fail(job, MemoryContextStrdup(job->context, faults));
-		return;
-	}
+		return next_fail(job, faults);
 	job->verdict->kind = VERDICT_DONE;
-	steps_conclude(job, job->verdict);
+	return next_verdict(job->verdict);
 }
 
 /*
  * Gives an output up that cannot be had; the others are still fetched.  What was tried in vain for the one is not
  * granted to the next again.
  */
-static void
+static Next
 give_up(Job *job, Output *output, const char *why)
 {
-	output->fault = MemoryContextStrdup(job->context, why);
+	output->fault = pstrdup(why);
 	job->redirects = 0;
-	download_next(job);
+	return next_call(STEP_DOWNLOAD);
+}
+
+bool
+download_is_due(const Job *job)
+{
+	return job->verdict->kind == VERDICT_FETCH;
+}
+
+Next
+download_begin(Job *job)
+{
+	job->ask_failures = 0;
+	return next_call(STEP_DOWNLOAD);
 }
 
 /*
- * Downloads the next output that is missing; when there is none, the job has its answer.
+ * Builds the call that downloads the next output which is missing, and for which there is room; NULL when there are no
+ * more.
  */
-void
-download_next(Job *job)
+HttpRequest *
+download_build(Job *job, char **why)
 {
+	RequestSource source = calls_request_source(job);
 	Output *output;
-	RequestSource source = steps_request_source(job);
 	size_t room;
 
 	take_over(job);
 	room = room_for_outputs(job);
 	while ((output = next_download(job)) != NULL && room == 0)
 	{
-		ReplySource reply_source = steps_reply_source(job, NULL);
+		ReplySource reply_source = verdict_source(job, NULL);
 
 		output->fault = MemoryContextStrdup(job->context, reply_describe_too_large(&reply_source));
 	}
 	if (output == NULL)
-	{
-		end_downloads(job);
-		return;
-	}
-	calls_prepare(job);
-	MemoryContextSwitchTo(job->call_context);
-	follow_begin(job, STEP_DOWNLOAD,
-				 request_download(&source, output->url, job->remote.is_private, room),
-				 ACTIVITY_DOWNLOADING);
+		return NULL;
+	return request_download(&source, output->url, job->remote.is_private, room);
+}
+
+Next
+download_unbuilt(Job *job, const char *why, const ErrorData *error)
+{
+	return error ? next_fail(job, error->message) : end_downloads(job);
 }
 
 /*
@@ -181,26 +194,22 @@ may_try_again(Job *job, const Verdict *verdict)
 /*
  * A download that did not bring its output.
  */
-static void
+static Next
 download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 {
 	if (redirect != NULL && job->redirects >= MAX_REDIRECTS)
 		verdict->error =
 			psprintf("output could not be downloaded from %s: it was redirected more than %d times. Look whether the provider's files can be fetched at all.",
-					 job->http->shown_url, MAX_REDIRECTS);
+					 job->call.http->shown_url, MAX_REDIRECTS);
 	if (redirect != NULL && job->redirects++ < MAX_REDIRECTS)
 	{
-		output->url = MemoryContextStrdup(job->context, redirect);
-		download_next(job);
+		output->url = pstrdup(redirect);
+		return next_call(STEP_DOWNLOAD);
 	}
-	else if (verdict->kind == VERDICT_FETCH && redirect == NULL && may_try_again(job, verdict))
-	{
-		job_enter(job, JOB_WAITING);
-		job->step = STEP_DOWNLOAD;
-		job_wake_at(job, clock_mono() + backoff_delay(&try_again, job->ask_failures - 1) * 1000);
-	}
-	else
-		give_up(job, output, verdict->error);
+	if (verdict->kind == VERDICT_FETCH && redirect == NULL && may_try_again(job, verdict))
+		return next_wait(STEP_DOWNLOAD,
+						 clock_mono() + backoff_delay(&try_again, job->ask_failures - 1) * 1000);
+	return give_up(job, output, verdict->error);
 }
 
 /* A download that is judged. */
@@ -209,6 +218,7 @@ typedef struct Download
 	ReplySource source;
 	HttpReply *reply;
 	Output *output;
+	const char *why; /* it could not be judged */
 	char *redirect;
 	Verdict *verdict;
 } Download;
@@ -222,30 +232,38 @@ judge_download(void *arg)
 											 &download->redirect);
 }
 
-/*
- * Takes notice that a download has ended.
- */
-void
-download_ended(Job *job, HttpReply *reply)
+static void
+judge_unread(void *arg)
 {
-	Download download = {steps_reply_source(job, job->http), reply, next_download(job)};
-	char *error;
+	Download *download = arg;
 
-	if (!guard_run(judge_download, &download, &error))
+	/* what it came to is not known: as if nothing had come */
+	download->redirect = NULL;
+	download->verdict = reply_unjudged(&download->source, download->reply, download->why);
+	download->verdict->kind = VERDICT_FETCH;
+}
+
+Next
+download_answered(Job *job, HttpReply *reply)
+{
+	Download download = {verdict_source(job, job->call.http), reply, next_download(job)};
+	Verdict *verdict;
+	ErrorData *error;
+
+	if (!calls_run(&job->call, judge_download, &download, &error))
 	{
-		/* what it came to is not known: as if nothing had come */
-		download.redirect = NULL;
-		download.verdict = reply_unjudged(&download.source, reply, error);
-		download.verdict->kind = VERDICT_FETCH;
+		download.why = error->message;
+		if (!calls_run(&job->call, judge_unread, &download, &error))
+			return next_fail(job, error->message);
 	}
-	if (download.verdict->kind != VERDICT_DONE)
+	verdict = download.verdict;
+	if (verdict->kind == VERDICT_DONE)
 	{
-		if (download.verdict->error != NULL)
-			words_mask(job->http, download.verdict->error, strlen(download.verdict->error));
-		bytes_clear(reply->body);
-		download_failed(job, download.output, download.verdict, download.redirect);
-		return;
+		job->ask_failures = job->redirects = 0;
+		return next_call(STEP_DOWNLOAD);
 	}
-	job->ask_failures = job->redirects = 0;
-	download_next(job);
+	if (verdict->error != NULL)
+		words_mask(job->call.http, verdict->error, strlen(verdict->error));
+	bytes_clear(reply->body);
+	return download_failed(job, download.output, verdict, download.redirect);
 }

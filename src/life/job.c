@@ -8,6 +8,7 @@
 #include "utils/memutils.h"
 
 #include "life/job.h"
+#include "life/life.h"
 #include "schedule/schedule.h"
 
 /*
@@ -70,6 +71,7 @@ job_create(int64 id)
 	job->context = context;
 	job->input_context = AllocSetContextCreate(context, "genjob input", ALLOCSET_SMALL_SIZES);
 	job->id = id;
+	job->call.job = job->beside.job = job;
 	http_meter_init(&job->meter);
 	dlist_push_tail(&lists[JOB_CLAIMED], &job->node);
 	counts[JOB_CLAIMED]++;
@@ -84,11 +86,11 @@ job_create(int64 id)
 void
 job_end_calls(Job *job)
 {
-	if (job->transfer != NULL)
-		http_abort(job->transfer);
-	if (job->probe != NULL)
-		http_abort(job->probe);
-	job->transfer = job->probe = NULL;
+	if (job->call.transfer != NULL)
+		http_abort(job->call.transfer);
+	if (job->beside.transfer != NULL)
+		http_abort(job->beside.transfer);
+	job->call.transfer = job->beside.transfer = NULL;
 	lines_end_call(&job->waiter);
 	job_stop_waking(job);
 }
@@ -125,20 +127,81 @@ job_destroy(Job *job)
 	memory_unfavour(job);
 }
 
+/* ---------- the door ---------- */
+
+#define BIT(n) (UINT32_C(1) << (n))
+/* The steps of a job whose row is running. */
+#define RUNNING_STEPS (BIT(JOB_STEPS) - 1 - BIT(STEP_CANCEL) - BIT(STEP_PROGRESS))
+
+/* What may be at each state. */
+static const struct
+{
+	uint32 steps;
+	uint32 from; /* the states from which a job may come */
+} legal[JOB_STATES] = {
+	[JOB_CLAIMED] = {BIT(STEP_SUBMIT), 0},
+	[JOB_CALLING] = {RUNNING_STEPS,
+					 BIT(JOB_CLAIMED) | BIT(JOB_CALLING) | BIT(JOB_SAVING) | BIT(JOB_WAITING)},
+	[JOB_SAVING] = {RUNNING_STEPS | BIT(STEP_CANCEL),
+					BIT(JOB_CLAIMED) | BIT(JOB_CALLING) | BIT(JOB_WAITING) | BIT(JOB_CANCELLING)},
+	[JOB_WAITING] = {RUNNING_STEPS - BIT(STEP_SUBMIT),
+					 BIT(JOB_CLAIMED) | BIT(JOB_CALLING) | BIT(JOB_SAVING) | BIT(JOB_WAITING)},
+	[JOB_REPORTING] = {RUNNING_STEPS,
+					   BIT(JOB_CLAIMED) | BIT(JOB_CALLING) | BIT(JOB_SAVING) | BIT(JOB_WAITING)},
+	[JOB_CANCELLING] = {BIT(STEP_CANCEL), BIT(JOB_STATES) - 1},
+};
+
 /*
- * Moves the job to another state: the only way to do so.  One whose calls are over, or only tell the
- * provider to stop, leaves its place at the server.
+ * Whether the job may go to that state and step.  Whose prediction is being cancelled never does anything else.
+ */
+bool
+job_may_enter(const Job *job, JobState state, JobStep step)
+{
+	if (job->step == STEP_CANCEL && step != STEP_CANCEL)
+		return false;
+	return (legal[state].steps & BIT(step)) != 0 && (legal[state].from & BIT(job->state)) != 0;
+}
+
+static void
+trace_enter(const Job *job, JobState state, JobStep step)
+{
+	static const char *const names[JOB_STATES] = {
+		[JOB_CLAIMED] = "claimed", [JOB_CALLING] = "calling",     [JOB_SAVING] = "saving",
+		[JOB_WAITING] = "waiting", [JOB_REPORTING] = "reporting", [JOB_CANCELLING] = "cancelling",
+	};
+
+	ereport(DEBUG1, (errmsg_internal("job " INT64_FORMAT " attempt %d: %s %s -> %s %s", job->id,
+									 job->attempt, names[job->state], life_step_name(job->step),
+									 names[state], life_step_name(step))));
+}
+
+/*
+ * Moves the job to another state and step: the only way to do so.  One whose calls are over, or only tell the provider
+ * to stop, leaves its place at the server.
  */
 void
-job_enter(Job *job, JobState state)
+job_enter(Job *job, JobState state, JobStep step)
 {
-	if (state == JOB_REPORTING || state == JOB_CANCELLING)
+	Assert(job_may_enter(job, state, step));
+	trace_enter(job, state, step);
+	if (state != job->state && (state == JOB_REPORTING || state == JOB_CANCELLING))
 		limits_leave(&job->place);
 	dlist_delete(&job->node);
 	counts[job->state]--;
 	job->state = state;
+	job->step = step;
 	dlist_push_tail(&lists[state], &job->node);
 	counts[state]++;
+}
+
+/*
+ * Puts the job behind the others of its state.
+ */
+void
+job_requeue(Job *job)
+{
+	dlist_delete(&job->node);
+	dlist_push_tail(&lists[job->state], &job->node);
 }
 
 /*

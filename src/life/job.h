@@ -58,22 +58,21 @@ typedef enum JobColumn
 } JobColumn;
 
 /*
- * Where a claimed job is in memory.  A job is on exactly one list, that of its state, and
- * job_enter() is the only way from one to another.  In the table it is 'running' in all of them but
- * the last.
+ * Where a claimed job is in memory.  A job is on exactly one list, that of its state.  In the table it is 'running' in
+ * all of them but the last.  life.c moves it from one to another.
  */
 typedef enum JobState
 {
-	JOB_CLAIMED, /* just read; moved on by steps.c before the turn ends, unless a standby is waited for */
-	JOB_CALLING,   /* a call is under way; moved on by its end */
-	JOB_SAVING,    /* what a resumed job needs is to be written; moved on by the commit that does */
-	JOB_WAITING,   /* the provider works; moved on when it is time to ask */
-	JOB_REPORTING, /* its verdict is to be written; moved on by the commit that does */
-	JOB_CANCELLING, /* the row is cancelled or gone; the provider is being told */
+	JOB_CLAIMED, /* just read; life_start() moves it on before the turn ends, or when a standby has the claim */
+	JOB_CALLING,    /* a call is under way; its end moves the job on */
+	JOB_SAVING,     /* what a resumed job needs is to be written; the commit moves it on */
+	JOB_WAITING,    /* the provider works; its alarm moves it on, or its turn in a line */
+	JOB_REPORTING,  /* its verdict is to be written; the commit moves it on */
+	JOB_CANCELLING, /* the row is final or gone; the provider is being told */
 	JOB_STATES
 } JobState;
 
-/* What a job's call, or the one that it waits for, is for. */
+/* What a job's call is for: the one under way, or the next one.  The table in life.c has a row for each. */
 typedef enum JobStep
 {
 	STEP_SUBMIT,
@@ -81,8 +80,20 @@ typedef enum JobStep
 	STEP_POLL,
 	STEP_RESULT,
 	STEP_DOWNLOAD,
-	STEP_CANCEL
+	STEP_CANCEL,
+	STEP_PROGRESS, /* of a submission, beside it: no job is at this step */
+	JOB_STEPS
 } JobStep;
+
+/* A call, from its building until what it brought is not needed any more. */
+typedef struct Call
+{
+	struct Job *job;
+	JobStep step;          /* what it is for */
+	MemoryContext context; /* holds it, and what it brings; or NULL */
+	HttpRequest *http;
+	HttpTransfer *transfer; /* NULL: it is not under way */
+} Call;
 
 /* What became of writing a job's verdict. */
 typedef enum ReportOutcome
@@ -115,7 +126,8 @@ typedef struct Job
 	int failures;     /* before this attempt */
 	int losses;       /* attempts in a row before this one that were cut short */
 	int unknown_ends; /* calls whose end is not known that were repeated, or will be */
-	TimestampTz put_off_since; /* since when no attempt has been counted, nor overload the reason; 0: not so */
+	TimestampTz
+		put_off_since; /* since when no attempt has been counted, nor overload the reason; 0: not so */
 	int max_attempts; /* 0: the server's */
 	int priority;
 	Oid owner;
@@ -145,23 +157,17 @@ typedef struct Job
 	char *complaint;           /* why the job cannot be sent; else NULL */
 	char *waits_for;           /* why it cannot be sent yet; else NULL */
 
-	/* The present call */
-	JobStep step;
-	MemoryContext call_context; /* holds it, and what it brings */
-	MemoryShare *request_share; /* of call_context; or NULL */
+	/* Its calls */
+	JobStep step; /* of the present one, or of the next one */
+	Call call;
+	MemoryShare *request_share; /* of call.context; or NULL */
 	MemoryShare *answer_share;  /* the same, of what was made of the answer */
-	HttpRequest *http;
-	HttpTransfer *transfer;
-	CallOutcome call_outcome; /* of the last one */
-	Verdict *spare;           /* in call_context: for an answer that leaves no memory for one */
-	Judged *judged;           /* what another process has made of its answer; or NULL */
-	Activity *activity;       /* or NULL */
-	HttpMeter meter;          /* counts where activity is NULL */
-
-	/* The progress of the call, asked for beside it */
-	HttpTransfer *probe;
-	MemoryContext probe_context;
-	HttpRequest *probe_http;
+	CallOutcome call_outcome;   /* of the last one */
+	Verdict *spare;             /* in call.context: for an answer that leaves no memory for one */
+	Judged *judged;             /* what another process has made of its answer; or NULL */
+	Call beside;                /* asks for the progress of the present one */
+	Activity *activity;         /* or NULL */
+	HttpMeter meter;            /* counts where activity is NULL */
 
 	/* A submission of which it is not known whether it arrived */
 	Verdict *doubt;        /* of it, in case that it did not; NULL: then it is sent now */
@@ -177,7 +183,7 @@ typedef struct Job
 	MonoTime failing_since;   /* the first of those of a download */
 	int n_forgotten;          /* answers in a row that the prediction is not known, or not there */
 	int n_absent;             /* answers in a row that say nothing about it */
-	bool asks_unended;        /* STEP_POLL: asks for the list of what has not ended */
+	bool asks_unended;        /* the next poll asks for the list of what has not ended */
 	Verdict *old_answer;      /* whose outputs could not be downloaded; or NULL */
 	int redirects;
 	pairingheap_node wake_node; /* in the heap while is_waking */
@@ -215,7 +221,9 @@ typedef struct Job
 
 extern Job *job_create(int64 id);
 extern void job_destroy(Job *job);
-extern void job_enter(Job *job, JobState state);
+extern bool job_may_enter(const Job *job, JobState state, JobStep step);
+extern void job_enter(Job *job, JobState state, JobStep step);
+extern void job_requeue(Job *job);
 extern void job_end_calls(Job *job);
 extern void job_forget_id(Job *job);
 extern Job *job_find(int64 id);

@@ -1,6 +1,6 @@
 /*
  * lookup.c
- *		Finding out whether a submission arrived of which nobody knows.
+ *		The step that finds out whether a submission arrived of which nobody knows.
  *
  * A connection that was cut before the answer, or a dispatcher that ended before it, leaves open whether
  * the provider works already, and takes money for it.  One that lets us choose the id of a prediction can
@@ -14,11 +14,11 @@
 
 #include "base/backoff.h"
 #include "base/clock.h"
-#include "base/guard.h"
-#include "life/job.h"
+#include "life/calls.h"
+#include "life/outcome.h"
+#include "life/step.h"
 #include "protocol/found.h"
 #include "schedule/schedule.h"
-#include "life/steps.h"
 
 #define ABSENT_AFTER 3 /* rounds without it, before that is believed: it may still be on its way */
 
@@ -32,8 +32,7 @@ lookup_is_due(const Job *job)
 {
 	const Verdict *verdict = job->verdict;
 
-	return verdict->unknown && job->step != STEP_LOOKUP && job->options != NULL &&
-		   job->options->protocol.lookup != NULL &&
+	return verdict->unknown && job->options != NULL && job->options->protocol.lookup != NULL &&
 		   (verdict->kind == VERDICT_RETRY || verdict->kind == VERDICT_DEFER ||
 			verdict->kind == VERDICT_LOST);
 }
@@ -47,15 +46,14 @@ lookup_comes_first(const Job *job)
 	return job->key_is_kept && job->options->protocol.lookup != NULL;
 }
 
-static void
-wait_to_ask(Job *job, int64 delay_ms)
+/*
+ * Asks at all addresses, from the first one on.
+ */
+static Next
+ask_later(Job *job, int64 delay_ms)
 {
 	job->lookup = job->options->protocol.lookup;
-	calls_prepare(job);
-	job->step = STEP_LOOKUP;
-	calls_show(job, ACTIVITY_WAITING);
-	job_enter(job, JOB_WAITING);
-	job_wake_at(job, clock_mono() + delay_ms * 1000);
+	return next_wait(STEP_LOOKUP, clock_mono() + delay_ms * 1000);
 }
 
 /*
@@ -64,10 +62,10 @@ wait_to_ask(Job *job, int64 delay_ms)
 static Verdict *
 keep_verdict(const Job *job)
 {
-	Verdict *doubt = MemoryContextAlloc(job->context, sizeof(Verdict));
+	Verdict *doubt = palloc(sizeof(Verdict));
 
 	*doubt = *job->verdict;
-	doubt->error = MemoryContextStrdup(job->context, doubt->error);
+	doubt->error = pstrdup(doubt->error);
 	doubt->result = doubt->usage = doubt->answer = NULL;
 	doubt->outputs = NIL;
 	return doubt;
@@ -76,7 +74,7 @@ keep_verdict(const Job *job)
 /*
  * Goes on with the verdict that the submission had, now that the provider was asked in vain.
  */
-static void
+static Next
 conclude_doubt(Job *job, char *error)
 {
 	Verdict *verdict = job->doubt;
@@ -84,14 +82,14 @@ conclude_doubt(Job *job, char *error)
 	verdict->error = error;
 	job->doubt = NULL;
 	job->ask_failures = job->n_forgotten = 0;
-	steps_conclude(job, verdict);
+	return next_report(verdict);
 }
 
 /*
  * Has a job find out what became of its submission: of the present attempt, if there is a verdict, or of
  * an earlier one, before it is sent again.
  */
-void
+Next
 lookup_begin(Job *job)
 {
 	const ServerOptions *options = job->options;
@@ -99,25 +97,18 @@ lookup_begin(Job *job)
 	job->doubt = job->verdict ? keep_verdict(job) : NULL;
 	job->ask_failures = job->n_forgotten = 0;
 	if (job->complaint != NULL)
-	{
-		job->step = STEP_LOOKUP;
-		conclude_doubt(job, job->doubt->error);
-		return;
-	}
-	if (job->activity == NULL)
-		job->activity =
-			shmem_activity_add(job->owner, job->id, job->attempt, NameStr(job->queue->name));
+		return conclude_doubt(job, job->doubt->error);
 	job->lookup_until = clock_mono() + options->timeout * INT64CONST(1000);
-	wait_to_ask(job, 0);
+	return ask_later(job, 0);
 }
 
 /*
  * The submission arrived: its prediction is waited for, once its id is in the table.
  */
-static void
-found(Job *job, const HttpReply *reply)
+static Next
+found_prediction(Job *job, const HttpReply *reply)
 {
-	Verdict *verdict = MemoryContextAllocZero(job->context, sizeof(Verdict));
+	Verdict *verdict = palloc0(sizeof(Verdict));
 
 	job->remote.id = job->idempotency_key;
 	job->remote.is_private |= reply->peer_is_private;
@@ -125,76 +116,65 @@ found(Job *job, const HttpReply *reply)
 	job->is_saved = false;
 	job->doubt = NULL;
 	job->ask_failures = job->n_forgotten = 0;
-	job->step = STEP_SUBMIT;
 	verdict->kind = VERDICT_WAIT;
 	verdict->after = verdict->progress = -1;
-	steps_forget_input(job);
-	steps_conclude(job, verdict);
+	calls_forget_input(job);
+	return next_verdict(verdict);
 }
 
 /*
  * Sends the job after all, and has its time begin.
  */
-static void
+static Next
 send_now(Job *job)
 {
 	job->started_at = clock_now();
 	job->began_at = clock_mono();
-	steps_submit(job);
+	return next_call(STEP_SUBMIT);
 }
 
 /*
  * All addresses were asked, and none has it.
  */
-static void
+static Next
 found_nothing(Job *job)
 {
 	job->ask_failures = 0;
 	if (++job->n_forgotten < ABSENT_AFTER)
-	{
-		wait_to_ask(job, job->options->poll_interval);
-		return;
-	}
+		return ask_later(job, job->options->poll_interval);
 	job->key_is_kept = false; /* nor has an earlier call arrived */
 	if (job->doubt == NULL)
-		send_now(job);
-	else
-	{
-		job->doubt->unknown = false;
-		conclude_doubt(job, psprintf("%s It was asked, and the call had not arrived.",
-									 job->doubt->error));
-	}
+		return send_now(job);
+	job->doubt->unknown = false;
+	return conclude_doubt(job, psprintf("%s It was asked, and the call had not arrived.",
+										job->doubt->error));
 }
 
 /*
  * It could not be asked in all the time that there is.
  */
-static void
+static Next
 give_up(Job *job)
 {
-	Verdict earlier = {.kind = VERDICT_RETRY, .unknown = true};
+	Verdict *earlier;
 
 	if (job->doubt != NULL)
-	{
-		conclude_doubt(job,
-					   psprintf("%s Whether it had arrived could not be asked within the option timeout.",
-								job->doubt->error));
-		return;
-	}
-	earlier.error =
+		return conclude_doubt(job,
+							  psprintf("%s Whether it had arrived could not be asked within the option timeout.",
+									   job->doubt->error));
+	earlier = palloc0(sizeof(Verdict));
+	earlier->kind = VERDICT_RETRY;
+	earlier->unknown = true;
+	earlier->error =
 		psprintf("server \"%s\" could not be asked within the option timeout whether an earlier call had arrived.",
 				 NameStr(job->queue->name));
-	if (!outcome_apply_on_unknown(job, &earlier))
-		send_now(job);
-	else
-	{
-		job->doubt = MemoryContextAlloc(job->context, sizeof(Verdict));
-		*job->doubt = earlier;
-		conclude_doubt(job, earlier.error);
-	}
+	if (!outcome_apply_on_unknown(job, earlier))
+		return send_now(job);
+	job->doubt = earlier;
+	return conclude_doubt(job, earlier->error);
 }
 
-static void
+static Next
 found_no_answer(Job *job)
 {
 	int64 delay = backoff_delay(&ask_again, job->ask_failures);
@@ -203,90 +183,65 @@ found_no_answer(Job *job)
 	job->n_forgotten = 0;
 	job->ask_failures++;
 	if (now < job->lookup_until)
-		wait_to_ask(job, Min(delay, (job->lookup_until - now) / 1000 + 1));
-	else
-		give_up(job);
-}
-
-/* A question that is built. */
-typedef struct Question
-{
-	const Job *job;
-	HttpRequest *http;
-} Question;
-
-static void
-build_question(void *arg)
-{
-	Question *question = arg;
-	RequestSource source = steps_request_source(question->job);
-	Remote remote = {.id = question->job->idempotency_key};
-	Address address;
-	char *places;
-
-	(void) grammar_read_lookup(question->job->lookup, &address, &places);
-	question->http = request_follow(&source, &remote, &address);
+		return ask_later(job, Min(delay, (job->lookup_until - now) / 1000 + 1));
+	return give_up(job);
 }
 
 /*
  * Asks at the next address.
  */
-void
-lookup_ask(Job *job)
+HttpRequest *
+lookup_build(Job *job, char **why)
 {
-	Question question = {job, NULL};
-	char *error;
-
-	calls_prepare(job);
-	MemoryContextSwitchTo(job->call_context);
-	if (guard_run(build_question, &question, &error))
-		follow_begin_question(job, question.http);
-	else
-		found_no_answer(job);
-}
-
-/*
- * What an answer says.  An error in finding out (memory may be short) does not end the process, and with
- * it the calls of other jobs.
- */
-static FoundState
-judge(Job *job, HttpReply *reply, const Address *address, const char *places)
-{
-	volatile FoundState state = FOUND_NO_ANSWER;
-
-	PG_TRY();
-	{
-		state = found_judge(reply, address, places, job->idempotency_key);
-	}
-	PG_CATCH();
-	{
-		(void) guard_take_error(job->call_context);
-	}
-	PG_END_TRY();
-	return state;
-}
-
-/*
- * Moves a job on one of whose questions has been answered, or has not.
- */
-void
-lookup_answered(Job *job, HttpReply *reply)
-{
+	RequestSource source = calls_request_source(job);
+	Remote remote = {.id = job->idempotency_key};
 	Address address;
 	char *places;
-	const char *next = grammar_read_lookup(job->lookup, &address, &places);
-	FoundState state = judge(job, reply, &address, places);
 
-	MemoryContextSwitchTo(job->context);
-	if (state == FOUND_IT)
-		found(job, reply);
-	else if (state == FOUND_NO_ANSWER)
-		found_no_answer(job);
-	else if (next == NULL)
-		found_nothing(job);
-	else
-	{
-		job->lookup = next;
-		lookup_ask(job);
-	}
+	(void) grammar_read_lookup(job->lookup, &address, &places);
+	return request_follow(&source, &remote, &address);
+}
+
+Next
+lookup_unbuilt(Job *job, const char *why, const ErrorData *error)
+{
+	return found_no_answer(job);
+}
+
+/* An answer that is read. */
+typedef struct Reading
+{
+	Job *job;
+	HttpReply *reply;
+	const char *next; /* the address behind the one that has answered; or NULL */
+	FoundState state;
+} Reading;
+
+static void
+read_answer(void *arg)
+{
+	Reading *reading = arg;
+	Address address;
+	char *places;
+
+	reading->next = grammar_read_lookup(reading->job->lookup, &address, &places);
+	reading->state = found_judge(reading->reply, &address, places, reading->job->idempotency_key);
+}
+
+Next
+lookup_answered(Job *job, HttpReply *reply)
+{
+	Reading reading = {job, reply, NULL, FOUND_NO_ANSWER};
+	ErrorData *error;
+
+	if (!calls_run(&job->call, read_answer, &reading, &error))
+		reading.state = FOUND_NO_ANSWER;
+	if (reading.state == FOUND_IT)
+		return found_prediction(job, reply);
+	if (reading.state == FOUND_NO_ANSWER)
+		return found_no_answer(job);
+	if (reading.next == NULL)
+		return found_nothing(job);
+	job->lookup = reading.next;
+	return next_call(STEP_LOOKUP);
 }

@@ -12,9 +12,10 @@
 
 #include "base/backoff.h"
 #include "base/clock.h"
+#include "base/jsonb.h"
 #include "base/status.h"
-#include "life/job.h"
-#include "life/steps.h"
+#include "life/outcome.h"
+#include "life/verdict.h"
 #include "protocol/missing.h"
 #include "schedule/schedule.h"
 
@@ -239,7 +240,7 @@ doubts_earlier_call(const Job *job)
 	bool is_answered = status != 0 && !status_leaves_doubt(status);
 
 	return job->key_is_kept && job->verdict->kind != VERDICT_DONE && !is_answered &&
-		   !follow_can_be_asked(job);
+		   !verdict_names_prediction(job);
 }
 
 /*
@@ -302,4 +303,63 @@ outcome_decide(Job *job)
 					 verdict->error);
 	verdict->unknown |= doubts_earlier_call(job);
 	missing_restore(verdict);
+}
+
+/*
+ * Takes notice that the job's verdict is in the table.
+ */
+void
+outcome_reported(Job *job)
+{
+	TimestampTz now = clock_now();
+	ServerStats *stats = job->queue->stats;
+	bool goes_on = strcmp(job->new_state, "queued") == 0;
+
+	if (stats == NULL)
+		return;
+	if (goes_on)
+		stats->retried += job->verdict->kind != VERDICT_POSTPONE;
+	else if (job->verdict->kind == VERDICT_DONE)
+		stats->succeeded++;
+	else
+		stats->failed++;
+	if (!goes_on && job->started_at != 0)
+		stats_count_end(stats, (clock_mono() - job->began_at) / (double) USECS_PER_SEC, now);
+}
+
+/*
+ * Makes a verdict whose result or usage the table refuses (a number that numeric cannot hold, more than jsonb can) one
+ * that it takes: the answer becomes an output, as it came.
+ */
+void
+outcome_simplify(Job *job, bool result, bool usage)
+{
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+	Verdict *verdict = job->verdict;
+
+	if (job->state == JOB_SAVING)
+	{
+		/* the name of a prediction must get into the table, whatever else does not */
+		if (usage)
+			job->remote.usage = NULL;
+		if (result)
+			job->remote.answer = verdict->answer = NULL;
+	}
+	else
+	{
+		if (usage)
+			verdict->usage = NULL;
+		if (result && (verdict->result != NULL || job->result != NULL))
+		{
+			Output *output = palloc0(sizeof(Output));
+
+			output->content_type = "application/json";
+			output->data = verdict->result ? verdict->result : jsonb_print_utf8(job->result);
+			output->len = strlen(output->data);
+			verdict->outputs = lappend(verdict->outputs, output);
+			verdict->result = NULL;
+			job->result = NULL;
+		}
+	}
+	MemoryContextSwitchTo(caller);
 }

@@ -1,15 +1,19 @@
 /*
  * postponed.c
- *		How often jobs were put off because another one has not ended yet.
+ *		Jobs that wait for what another one has not brought yet: how often each was looked at in vain.
  */
 #include "postgres.h"
 
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "base/backoff.h"
 #include "life/postponed.h"
 
 #define MAX_POSTPONED 100000 /* jobs of which it is known how often */
+
+/* ms, before a job is looked at again */
+static const Backoff look_again = {1000, 60000};
 
 /* How often in a row a job was put off.  Only speeds are decided by that, so it need not survive this process. */
 typedef struct Postponed
@@ -23,8 +27,8 @@ static HTAB *postponed = NULL;
 /*
  * Counts that a job is put off; returns how often it was before.
  */
-int
-postponed_count(int64 id)
+static int
+count(int64 id)
 {
 	HASHCTL control = {.keysize = sizeof(int64),
 					   .entrysize = sizeof(Postponed),
@@ -44,6 +48,21 @@ postponed_count(int64 id)
 	if (!found)
 		entry->times = 0;
 	return entry->times++;
+}
+
+/*
+ * Returns, in the current memory context, the verdict that puts such a job off, which is no failure of its own: it is
+ * looked at again after 1, 2, 4 ... 60 s.
+ */
+Verdict *
+postponed_verdict(const Job *job)
+{
+	Verdict *verdict = palloc0(sizeof(Verdict));
+
+	verdict->kind = VERDICT_POSTPONE;
+	verdict->after = backoff_delay(&look_again, count(job->id));
+	verdict->error = job->waits_for;
+	return verdict;
 }
 
 /*

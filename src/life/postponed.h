@@ -5,7 +5,9 @@
 #ifndef GENJOB_POSTPONED_H
 #define GENJOB_POSTPONED_H
 
-extern int postponed_count(int64 id);
+#include "life/job.h"
+
+extern Verdict *postponed_verdict(const Job *job);
 extern void postponed_forget(int64 id);
 
 #endif /* GENJOB_POSTPONED_H */

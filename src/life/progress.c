@@ -1,59 +1,74 @@
 /*
  * progress.c
- *		Asking for the progress of a call beside it.
+ *		The step that asks for the progress of a submission, beside it.
  */
 #include "postgres.h"
 
-#include "utils/memutils.h"
-
 #include "base/clock.h"
-#include "base/guard.h"
-#include "life/job.h"
-#include "life/steps.h"
+#include "life/calls.h"
+#include "life/step.h"
 
+/*
+ * The address to ask at, and the place of the number in its answer; NULL where there is none.  Such an address tells of
+ * the whole server, so only where that has one call at a time.
+ */
 static char *
 progress_address(const Job *job, const char **place)
 {
 	if (job->options->max_in_flight != 1)
 		return NULL;
-	return follow_split_address(job->options->protocol.progress, place);
+	return grammar_split_address(job->options->protocol.progress, place);
+}
+
+static Next
+ask_later(const Job *job)
+{
+	return next_stay_until(clock_mono() + job->options->poll_interval * 1000);
 }
 
 /*
- * A submission is under way: where the protocol has an address for it, its progress is asked for now
- * and then.  Such an address tells of the whole server, so only where that has one call at a time.
+ * A submission is under way: its progress is asked for now and then, where that can be.
  */
-void
-progress_submitted(Job *job)
+Next
+progress_expect(Job *job)
 {
 	const char *place;
 
-	if (progress_address(job, &place) != NULL)
-		job_wake_at(job, clock_mono() + job->options->poll_interval * 1000);
+	return progress_address(job, &place) != NULL ? ask_later(job) : next_stay();
 }
 
-/*
- * Asks for it.
- */
-void
-progress_ask(Job *job)
+Next
+progress_woken(Job *job)
 {
-	Building building = {job};
-	const char *place;
-	char *error;
+	return next_call(STEP_PROGRESS);
+}
 
-	if (job->probe_context == NULL)
-		job->probe_context =
-			AllocSetContextCreate(job->context, "genjob probe", ALLOCSET_SMALL_SIZES);
-	MemoryContextSwitchTo(job->probe_context);
-	building.text = progress_address(job, &place);
-	if (!guard_run(calls_build, &building, &error) || building.http == NULL)
-		return; /* no answer has given its URL */
-	job->probe_http = building.http;
-	job->probe_http->is_dispensable = true;
-	job->probe_http->public_only = job->transfer != NULL && http_peer_is_public(job->transfer);
-	job->probe = http_start(job->probe_http, &job->meter, job->probe_context,
-							(void *) ((uintptr_t) job | PROBE_TAG));
+HttpRequest *
+progress_build(Job *job, char **why)
+{
+	const char *place;
+	const char *address = progress_address(job, &place);
+	AddressedCall call = {NULL};
+
+	if (address != NULL)
+		call = calls_build(job, address);
+	if (call.http == NULL || !call.is_trusted)
+		return NULL; /* no answer has given its URL */
+	call.http->is_dispensable = true;
+	call.http->public_only = job->call.transfer != NULL && http_peer_is_public(job->call.transfer);
+	return call.http;
+}
+
+Next
+progress_unbuilt(Job *job, const char *why, const ErrorData *error)
+{
+	return next_stay();
+}
+
+Next
+progress_starved(Job *job)
+{
+	return next_stay();
 }
 
 /* An answer that is read for its progress. */
@@ -74,21 +89,14 @@ read_progress(void *arg)
 		reading->progress = reply_read_progress(reading->reply, place);
 }
 
-/*
- * Takes notice of the answer.
- */
-void
+Next
 progress_answered(Job *job, HttpReply *reply)
 {
 	Reading reading = {job, reply, -1};
-	char *error;
+	ErrorData *error;
 
-	job->probe = NULL;
-	MemoryContextSwitchTo(job->probe_context);
-	if (job->activity != NULL && guard_run(read_progress, &reading, &error) && reading.progress >= 0)
-		pg_atomic_write_u64(&job->activity->progress, (uint64) (reading.progress * 1000000));
-	MemoryContextSwitchTo(job->context);
-	MemoryContextReset(job->probe_context);
-	if (job->state == JOB_CALLING && job->step == STEP_SUBMIT)
-		job_wake_at(job, clock_mono() + job->options->poll_interval * 1000);
+	if (calls_run(&job->beside, read_progress, &reading, &error))
+		calls_show_progress(job, reading.progress);
+	/* the submission may have been answered before */
+	return job->state == JOB_CALLING && job->step == STEP_SUBMIT ? ask_later(job) : next_stay();
 }

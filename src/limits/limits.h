@@ -35,13 +35,13 @@ typedef struct Limits
 	Backend **backends;
 	int n_backends;
 	TokenBucket bucket;
-	MonoTime held_until; /* the server asked to wait */
+	MonoTime held_until;     /* the server asked to wait */
 	TimestampTz stuck_since; /* it refuses, and waiting alone does not mend that; 0: it does not */
 	const char *stuck;       /* what is wrong */
 	uint64 stuck_generation; /* of the catalogs, as of the last refusal */
 	bool fails_overdue;      /* jobs that have waited too long for that are to be failed */
-	bool cancels_wait;   /* for a token of the bucket */
-	bool cancels_next;   /* the next token is theirs, for the last one was another's */
+	bool cancels_wait;       /* for a token of the bucket */
+	bool cancels_next;       /* the next token is theirs, for the last one was another's */
 	int in_flight;
 	ServerStats *stats; /* where what is decided can be read; NULL with server */
 } Limits;
@@ -75,13 +75,13 @@ typedef enum CallOutcome
 typedef struct CallEnd
 {
 	CallOutcome outcome;
-	bool of_job; /* CALL_STUCK: it may be so of this job alone */
-	bool brought_work; /* it is a submission: only that shows whether the server takes any */
-	int64 job;         /* whose it was */
-	int64 asked_ms;    /* how long the server asks to wait; 0: it does not say */
+	bool of_job;             /* CALL_STUCK: it may be so of this job alone */
+	bool brought_work;       /* it is a submission: only that shows whether the server takes any */
+	int64 job;               /* whose it was */
+	int64 asked_ms;          /* how long the server asks to wait; 0: it does not say */
 	const char *stuck;       /* CALL_STUCK: what is wrong, the beginning of a sentence */
 	TimestampTz stuck_since; /* CALL_STUCK: since when the job has been refused so; 0: since now */
-	const char *error; /* the sentence that the job gets; or NULL */
+	const char *error;       /* the sentence that the job gets; or NULL */
 } CallEnd;
 
 extern void limits_free(Limits *limits);

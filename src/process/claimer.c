@@ -18,7 +18,8 @@
 #include "base/settings.h"
 #include "process/spool.h"
 #include "shared/standby.h"
-#include "life/steps.h"
+#include "life/cancelline.h"
+#include "life/life.h"
 #include "queue/trouble.h"
 #include "process/unstarted.h"
 
@@ -110,7 +111,7 @@ room(void)
 		return 0;
 	/* results that cannot be written take places too: nothing is bought that has nowhere to go */
 	return Min(genjob_max_in_flight - job_count_in_flight(),
-			   max_calls - job_count(JOB_CALLING) - cancel_count_calls()) -
+			   max_calls - job_count(JOB_CALLING) - cancelline_count()) -
 		   job_count(JOB_REPORTING);
 }
 
@@ -466,7 +467,7 @@ claimer_start(void)
 
 		job->is_committed = true;
 		if (may_begin || job->request == NULL)
-			steps_start(job);
+			life_start(job);
 	}
 }
 
@@ -484,7 +485,7 @@ claimer_give_back(void)
 		Job *job = dlist_container(Job, node, iter.cur);
 
 		if (job->request != NULL)
-			steps_give_back(job);
+			life_give_back(job);
 	}
 }
 

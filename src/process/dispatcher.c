@@ -40,9 +40,12 @@
 #include "schedule/schedule.h"
 #include "base/settings.h"
 #include "process/spool.h"
+#include "life/calls.h"
+#include "life/cancel.h"
+#include "life/cancelline.h"
+#include "life/life.h"
 #include "process/worker.h"
 #include "process/writers.h"
-#include "life/steps.h"
 #include "queue/trouble.h"
 
 #define COLLECT_MS 10        /* for reading answers, before anything else is looked at */
@@ -171,15 +174,15 @@ static void
 collect_answers(void)
 {
 	MonoTime enough;
-	void *job;
+	void *call;
 	HttpReply *reply;
 
 	http_work();
 	enough = clock_uptime() + COLLECT_MS * INT64CONST(1000);
-	while (http_take_finished(&job, &reply))
+	while (http_take_finished(&call, &reply))
 	{
-		if (!writers_take_answer(job, reply))
-			follow_answered(job, reply);
+		if (!writers_take_answer(call, reply))
+			life_answered(call, reply);
 		if (clock_uptime() >= enough)
 			break;
 	}
@@ -201,9 +204,9 @@ turn(void)
 	{
 		claimer_start();
 		claimer_sweep(clock_mono());
-		follow_wake(clock_mono());
+		life_wake(clock_mono());
 	}
-	cancel_work(clock_mono());
+	life_wake_cancels(clock_mono());
 	collect_answers();
 }
 
@@ -238,8 +241,8 @@ wait_ms(void)
 {
 	MonoTime now = clock_mono();
 	MonoTime next = leave_at != 0 ? 0 : claimer_next_look(now);
-	MonoTime wake_due = leave_at != 0 ? 0 : follow_next_wake();
-	MonoTime cancel_due = cancel_next(now);
+	MonoTime wake_due = leave_at != 0 ? 0 : life_next_wake(now);
+	MonoTime cancel_due = cancelline_next_time(now);
 	MonoTime report_due = reporter_next();
 	MonoTime writers_due = writers_next();
 	long leave_ms = leave_at != 0 ? clock_ms_between(clock_uptime(), leave_at) : INT_MAX;
@@ -317,12 +320,12 @@ lock_database(void)
 static void
 collect_last_answers(void)
 {
-	void *job;
+	void *call;
 	HttpReply *reply;
 
 	http_work();
-	while (http_take_finished(&job, &reply))
-		follow_answered(job, reply);
+	while (http_take_finished(&call, &reply))
+		life_answered(call, reply);
 }
 
 /*

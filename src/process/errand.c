@@ -12,6 +12,8 @@
 
 #include "base/guard.h"
 #include "base/memory.h"
+#include "life/life.h"
+#include "life/verdict.h"
 #include "process/errand.h"
 #include "process/reporter.h"
 #include "queue/queue.h"
@@ -102,8 +104,8 @@ add_job(Errand *errand, Job *job, size_t bytes)
 	errand->batch.jobs[errand->batch.n++] = job;
 	errand->bytes += bytes;
 	tie(errand, job->context);
-	if (job->call_context != NULL)
-		tie(errand, job->call_context);
+	if (job->call.context != NULL)
+		tie(errand, job->call.context);
 }
 
 static Errand *
@@ -122,19 +124,19 @@ create(ParcelKind kind, dlist_head *list)
 }
 
 /*
- * Has an answer judged, which follow_answered() would.
+ * Has an answer judged, which life_answered() would.
  */
 void
-errand_judge(void *tag, HttpReply *reply)
+errand_judge(Call *call, HttpReply *reply)
 {
-	Job *job = tag;
+	Job *job = call->job;
 	Errand *errand = create(PARCEL_JUDGE, &to_judge);
 
-	errand->tag = tag;
+	errand->call = call;
 	errand->reply = reply;
 	add_job(errand, job, reply->body->len);
 	/* its call is over */
-	job->transfer = NULL;
+	call->transfer = NULL;
 	job_stop_waking(job);
 }
 
@@ -193,7 +195,7 @@ errand_do_here(Errand *errand)
 	withdraw(errand);
 	errand->pipe = NULL;
 	if (!errand->is_void && errand->kind == PARCEL_JUDGE)
-		follow_answered(errand->tag, errand->reply);
+		life_answered(errand->call, errand->reply);
 	for (i = 0; !errand->is_void && errand->kind != PARCEL_JUDGE && i < errand->batch.n; i++)
 		reporter_take_back(errand->batch.jobs[i]);
 	errand_free(errand);
@@ -208,7 +210,7 @@ pack_question(SpoolStream *stream, Errand *errand)
 	Question question = {.job = job->id,
 						 .attempt = job->attempt,
 						 .step = job->step,
-						 .source = steps_reply_source(job, job->http),
+						 .source = verdict_source(job, job->call.http),
 						 .remote = job->remote,
 						 .reply = errand->reply};
 
@@ -300,7 +302,7 @@ take_judged(Returned *returned, MemoryContext inbox)
 	Errand *errand = returned->errand;
 	Job *job = errand->batch.jobs[0];
 
-	MemoryContextSetParent(inbox, job->call_context);
+	MemoryContextSetParent(inbox, job->call.context);
 	if (returned->judged.why == NULL)
 		bytes_clear(errand->reply->body);
 	/* only the answer to a submission adds something, which is the job's own soon */
@@ -308,7 +310,7 @@ take_judged(Returned *returned, MemoryContext inbox)
 		returned->judged.remote = job->remote;
 	job->judged = &returned->judged;
 	withdraw(errand);
-	follow_answered(errand->tag, errand->reply);
+	life_answered(errand->call, errand->reply);
 }
 
 static void

@@ -22,7 +22,7 @@ typedef struct Errand
 	Parcel parcel;  /* what is sent */
 
 	/* PARCEL_JUDGE */
-	void *tag; /* for follow_answered() */
+	Call *call; /* for life_answered() */
 	HttpReply *reply;
 
 	/* PARCEL_SAVE, PARCEL_REPORT */
@@ -32,7 +32,7 @@ typedef struct Errand
 	JobBatch batch; /* of PARCEL_JUDGE the one job alone */
 } Errand;
 
-extern void errand_judge(void *tag, HttpReply *reply);
+extern void errand_judge(Call *call, HttpReply *reply);
 extern void errand_write(Job *job, size_t bytes, bool alone, bool is_large);
 extern Errand *errand_next(void);
 extern bool errand_begin(Errand *errand, Pipe *pipe);

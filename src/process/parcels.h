@@ -6,7 +6,6 @@
 #define GENJOB_PARCELS_H
 
 #include "life/job.h"
-#include "life/steps.h"
 #include "process/reporter.h"
 #include "process/spoolfields.h"
 #include "protocol/reply.h"

@@ -15,8 +15,9 @@
 #include "base/marker.h"
 #include "queue/queue.h"
 #include "process/reporter.h"
+#include "life/life.h"
+#include "life/outcome.h"
 #include "process/writers.h"
-#include "life/steps.h"
 #include "queue/trouble.h"
 
 #define REPORT_BATCH 200
@@ -88,23 +89,16 @@ postpone_report(Job *job)
 static void
 settle_save(Job *job)
 {
-	if (job->step == STEP_CANCEL && job->outcome != REPORT_PENDING)
-		cancel_saved(job);
-	else if (job->outcome == REPORT_WRITTEN && job->is_spooled)
+	if (job->outcome == REPORT_PENDING)
+		postpone_report(job);
+	else if (job->outcome == REPORT_WRITTEN && job->is_spooled && job->step != STEP_CANCEL)
 	{
 		/* its prediction is taken up as any other that an earlier dispatcher has left */
 		job_destroy(job);
 		claimer_expect_orphans();
 	}
-	else if (job->outcome == REPORT_WRITTEN)
-	{
-		job->report_at = job->report_failures = 0;
-		steps_saved(job);
-	}
-	else if (job->outcome == REPORT_FENCED)
-		cancel_begin(job);
 	else
-		postpone_report(job);
+		life_saved(job);
 }
 
 /*
@@ -132,9 +126,9 @@ settle_report(Job *job)
 				schedule_again(job);
 			else
 				marker_acquit(job->id);
-			steps_reported(job);
+			outcome_reported(job);
 			if (job->must_cancel)
-				cancel_resume(job);
+				life_cancel_reported(job);
 			else
 				job_destroy(job);
 			break;
@@ -186,10 +180,10 @@ put_off(Job *job, const Written *written)
 	trouble_show_job(job->state == JOB_SAVING ? TROUBLE_SAVE : TROUBLE_REPORT, job->id,
 					 schedule_queue(job->server_name)->stats, written->error);
 	if (written->refuses_result || written->refuses_usage)
-		steps_simplify(job, written->refuses_result, written->refuses_usage);
+		outcome_simplify(job, written->refuses_result, written->refuses_usage);
 	job->begins_errors |= written->refuses_errors;
 	postpone_report(job);
-	job_enter(job, job->state); /* behind the others */
+	job_requeue(job);
 }
 
 static void

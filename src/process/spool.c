@@ -31,7 +31,7 @@
 #include "queue/queue.h"
 #include "process/spool.h"
 #include "process/spoolfields.h"
-#include "life/steps.h"
+#include "life/life.h"
 
 #define SPOOL_MAGIC UINT64CONST(0x67656e6a6f625350) /* "genjobSP" */
 #define SPOOL_VERSION 2 /* another one where the fields change, or VerdictKind does */
@@ -332,9 +332,9 @@ go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
 	memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS, NULL, len);
 	expect_settling(job);
 	job->is_spooled = true;
-	job_enter(job, spooled->is_save ? JOB_SAVING : JOB_REPORTING);
+	job_enter(job, spooled->is_save ? JOB_SAVING : JOB_REPORTING, job->step);
 	if (row == SPOOLED_ENDED)
-		cancel_begin(job);
+		life_cancel(job);
 }
 
 /*

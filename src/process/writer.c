@@ -26,6 +26,7 @@
 #include "base/compat.h"
 #include "base/guard.h"
 #include "base/marker.h"
+#include "life/life.h"
 #include "process/parcels.h"
 #include "process/reporter.h"
 #include "process/worker.h"
@@ -63,20 +64,9 @@ judge(void *arg)
 {
 	Judgement *judgement = arg;
 	Question *question = &judgement->question;
-	Verdict *verdict;
 
-	switch (question->step)
-	{
-		case STEP_POLL:
-			verdict = reply_judge_poll(&question->source, question->reply);
-			break;
-		case STEP_RESULT:
-			verdict = reply_judge_result(&question->source, question->reply);
-			break;
-		default:
-			verdict = reply_judge(&question->source, question->reply, &question->remote);
-	}
-	judgement->judged.verdict = verdict;
+	judgement->judged.verdict =
+		life_judge(question->step, &question->source, question->reply, &question->remote);
 	judgement->judged.remote = question->remote;
 }
 
@@ -85,7 +75,7 @@ do_judge(SpoolStream *in)
 {
 	Judgement *judgement = palloc0(sizeof(Judgement));
 	SpoolStream out;
-	char *error;
+	ErrorData *error;
 
 	parcel_pass_question(in, &judgement->question);
 	if (in->failed)
@@ -93,8 +83,8 @@ do_judge(SpoolStream *in)
 	pgstat_report_activity(STATE_RUNNING, psprintf("reading the answer of job " INT64_FORMAT,
 												   judgement->question.job));
 	marker_begin(judgement->question.job, judgement->question.attempt);
-	if (!guard_run_apart(judge, judgement, &error))
-		judgement->judged.why = error;
+	if (!guard_try_apart(judge, judgement, &error))
+		judgement->judged.why = error->message;
 	marker_end();
 	spool_begin_packing(&out);
 	parcel_pass_judged(&out, &judgement->judged);
@@ -133,7 +123,7 @@ write_jobs(const JobBatch *batch, JobState state, Written *written)
 	int i;
 
 	for (i = 0; i < batch->n; i++)
-		job_enter(batch->jobs[i], state);
+		job_enter(batch->jobs[i], state, batch->jobs[i]->step);
 	if (find_tables(batch->looks, &error))
 	{
 		reporter_write_apart(state, batch->jobs, batch->n, written);

@@ -5,6 +5,6 @@
 #ifndef GENJOB_WRITER_H
 #define GENJOB_WRITER_H
 
-extern PGDLLEXPORT void genjob_writer_main(Datum handle) pg_attribute_noreturn();
+extern PGDLLEXPORT void genjob_writer_main(Datum handle);
 
 #endif /* GENJOB_WRITER_H */

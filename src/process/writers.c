@@ -30,6 +30,7 @@
 #include "base/marker.h"
 #include "base/media.h"
 #include "base/settings.h"
+#include "life/life.h"
 #include "process/errand.h"
 #include "process/parcels.h"
 #include "process/writers.h"
@@ -131,14 +132,11 @@ takes_long(const Bytes *body)
 bool
 writers_take_answer(void *tag, HttpReply *reply)
 {
-	Job *job = tag;
+	Call *call = tag;
 
-	if (((uintptr_t) tag & PROBE_TAG) || !takes_long(reply->body) || !writers_can_be_had())
+	if (!life_may_judge_apart(call) || !takes_long(reply->body) || !writers_can_be_had())
 		return false;
-	if (job->step != STEP_SUBMIT && job->step != STEP_RESULT &&
-		(job->step != STEP_POLL || job->asks_unended))
-		return false;
-	errand_judge(tag, reply);
+	errand_judge(call, reply);
 	is_due = true;
 	return true;
 }

@@ -18,6 +18,7 @@
 #include "protocol/words.h"
 #include "http/url.h"
 
+#define MAX_HEADERS_KEPT 100 /* of an answer that has nothing else */
 #define MAX_USAGE 65536 /* bytes of JSON; what is more is in the result, if it is there at all */
 
 /*
@@ -438,6 +439,37 @@ judge_stream(Judge *judge)
 }
 
 /*
+ * The headers of an answer that has nothing else, as the result: {"headers": {"etag": ...}}.
+ */
+static void
+keep_headers(Judge *judge)
+{
+	cJSON *headers = json_create(cJSON_Object);
+	cJSON *result = json_create(cJSON_Object);
+	char *line = pnstrdup(judge->reply->headers->data, judge->reply->headers->len);
+	char *rest;
+
+	for (line = strtok_r(line, "\r\n", &rest); line != NULL; line = strtok_r(NULL, "\r\n", &rest))
+	{
+		char *colon = strchr(line, ':');
+		char *p;
+
+		if (colon == NULL || cJSON_GetArraySize(headers) >= MAX_HEADERS_KEPT)
+			continue;
+		*colon = '\0';
+		for (p = line; p < colon; p++)
+			*p = pg_ascii_tolower((unsigned char) *p);
+		json_sanitize_line(line, strlen(line));
+		colon += 1 + strspn(colon + 1, " \t");
+		json_sanitize_line(colon, strlen(colon));
+		if (cJSON_GetObjectItemCaseSensitive(headers, line) == NULL)
+			json_attach(headers, line, json_create_string(colon));
+	}
+	json_attach(result, "headers", headers);
+	answer_keep_json(judge, result);
+}
+
+/*
  * A successful answer to the job's own call.
  */
 void
@@ -450,7 +482,11 @@ answer_judge_body(Judge *judge)
 
 	if (reply->body->len == 0)
 	{
-		verdict->kind = reply->status == 204 ? VERDICT_DONE : VERDICT_FAIL;
+		bool may_be_empty = reply->status == 204 || strcmp(judge->protocol->method, "POST") != 0;
+
+		verdict->kind = may_be_empty ? VERDICT_DONE : VERDICT_FAIL;
+		if (strcmp(judge->protocol->method, "HEAD") == 0)
+			keep_headers(judge);
 		if (verdict->kind == VERDICT_FAIL)
 			verdict->error =
 				psprintf("server \"%s\" answered HTTP %d with an empty body. Check its options api, url and path.",

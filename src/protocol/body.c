@@ -356,11 +356,23 @@ build_raw(const Builder *builder, cJSON *params, Body *body)
 
 /* ---------- any ---------- */
 
+/*
+ * Whether a call of that method has no body: then the request goes into the URL.
+ */
+static bool
+is_bodiless(const char *method)
+{
+	return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 ||
+		   strcmp(method, "DELETE") == 0;
+}
+
 static const char *
 kind_of(const RequestSource *source, const cJSON *params)
 {
 	const Protocol *protocol = &source->options->protocol;
 
+	if (is_bodiless(protocol->method))
+		return "query";
 	return binary_is_in(source, params) ? protocol->inputs_body : protocol->body;
 }
 
@@ -374,6 +386,11 @@ check_inputs(Builder *builder, cJSON *params, const char *kind)
 
 	builder->used = palloc0(builder->source->n_inputs + 1);
 	note_used_inputs(builder, params);
+	if (strcmp(kind, "query") == 0 && binary_is_in(builder->source, params))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a request with method %s has no body that could have a binary",
+							   builder->protocol->method),
+						errhint("Leave out the inputs, or set the server's option method.")));
 	if (strcmp(kind, "raw") == 0)
 	{
 		(void) find_raw_node(builder, params);
@@ -418,6 +435,8 @@ body_build(const RequestSource *source, cJSON *params)
 		build_multipart(&builder, params, &body);
 	else if (strcmp(kind, "raw") == 0)
 		build_raw(&builder, params, &body);
+	else if (strcmp(kind, "query") == 0)
+		body.query = query_of(params);
 	else
 		build_json(&builder, params, &body);
 	return body;

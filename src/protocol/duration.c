@@ -184,8 +184,8 @@ read_zone(const char *text, int *offset)
 /*
  * A date in one of the three formats of RFC 9110, 5.6.7, or in that of RFC 3339.
  */
-static bool
-read_date(const char *value, int64 *unix_time)
+bool
+duration_read_date(const char *value, int64 *unix_time)
 {
 	static const char *const formats[] = {"%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT",
 										  "%a %b %e %H:%M:%S %Y", "%Y-%m-%dT%H:%M:%S"};
@@ -221,7 +221,7 @@ duration_of_value(const char *value, int64 now_unix)
 	number = read_span(value, &end);
 	if (number >= 0 && *end == '\0')
 		return duration_of_seconds(number);
-	return read_date(value, &date) ? duration_of_seconds(Max(0, date - now_unix)) : -1;
+	return duration_read_date(value, &date) ? duration_of_seconds(Max(0, date - now_unix)) : -1;
 }
 
 /* ---------- sentences ---------- */

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "protocol/delay.h"
 #include "protocol/judge.h"
+#include "protocol/s3answer.h"
 #include "protocol/words.h"
 
 static const char *
@@ -116,6 +117,8 @@ failure_action(const Judge *judge, StatusStep step)
 	const char *own = options->preset->worth_a_retry;
 	char *word = own ? header_find(judge->reply, own) : NULL;
 
+	if (judge->is_of_the_moment)
+		return ACTION_AGAIN;
 	if (options->retry_status != NULL && step == STATUS_OF_SUBMIT)
 		return action;
 	if (word == NULL)
@@ -160,12 +163,14 @@ failure_of_refusal(Judge *judge, int64 *after)
 	judge->verdict->stuck = stuck_find(judge->reply, json, words);
 	MemoryContextSwitchTo(caller);
 	*after = delay_read(judge->reply, json, judge->protocol->retry_after, words, source->now_unix);
-	if (status >= 300 && status < 400)
+	judge->is_of_the_moment = source->options->preset->is_store && s3_is_of_the_moment(words);
+	if (status >= 300 && status < 400 && !source->options->preset->is_store)
 		return psprintf("server \"%s\" answered HTTP %d, a redirection, which is not followed. Set its option url to where it is now.",
 						source->server_name, status);
 	return psprintf("server \"%s\" answered HTTP %d%s%s%s%s%s", source->server_name, status,
 					describe_error_type(judge), *words ? ": " : "", words, stop,
-					advice_for(status));
+					source->options->preset->is_store ? s3_advice(source, judge->reply, words)
+													  : advice_for(status));
 }
 
 /*
@@ -183,8 +188,8 @@ judge_stuck(Judge *judge)
 		return;
 	verdict->kind = verdict->stuck == STUCK_SIZE ? VERDICT_FAIL : VERDICT_DEFER;
 	verdict->after = -1;
-	verdict->of_job = status == 400 || (verdict->stuck == STUCK_MODEL &&
-										judge->source->request->names_model);
+	verdict->of_job =
+		status == 400 || (verdict->stuck == STUCK_MODEL && judge->source->request->names_model);
 	verdict->error = psprintf("%s That is, %s: waiting alone does not mend it.", verdict->error,
 							  stuck_describe(verdict->stuck));
 }

@@ -15,8 +15,9 @@ typedef struct Judge
 	const Protocol *protocol;
 	HttpReply *reply;
 	Verdict *verdict;
-	const char *id; /* of the prediction; or NULL */
-	char *faults;   /* where outputs stand that cannot be read, the first few; or NULL */
+	const char *id;        /* of the prediction; or NULL */
+	bool is_of_the_moment; /* a refusal's own words say so */
+	char *faults;          /* where outputs stand that cannot be read, the first few; or NULL */
 	int n_faults;
 	MemoryContext
 		scratch; /* holds the trees of JSON; gone when the verdict is there; NULL: there are none yet */

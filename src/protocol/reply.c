@@ -19,6 +19,7 @@
 #include "http/header.h"
 #include "base/media.h"
 #include "protocol/judge.h"
+#include "protocol/s3answer.h"
 #include "server/pointer.h"
 #include "protocol/reasons.h"
 #include "protocol/words.h"
@@ -296,7 +297,9 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 {
 	Judge judge = judge_begin(source, reply);
 
-	if (!reply_is_success(reply))
+	if (source->options->preset->is_store)
+		s3_judge(&judge);
+	else if (!reply_is_success(reply))
 		failure_judge(&judge);
 	else if (strcmp(judge.protocol->reply, "poll") == 0)
 		judge_named(&judge, remote);

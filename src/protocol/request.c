@@ -15,214 +15,13 @@
 #include "http/header.h"
 #include "base/json.h"
 #include "protocol/binary.h"
-#include "protocol/body.h"
+#include "protocol/building.h"
 #include "server/grammar.h"
 #include "server/pointer.h"
 #include "protocol/request.h"
 #include "http/url.h"
 
 #define FOLLOW_TIMEOUT_MS 60000 /* of a call that only asks */
-
-/* ---------- headers ---------- */
-
-static void
-set_header(HttpRequest *http, const char *name, char *value, const char *shown)
-{
-	HttpHeader *header = NULL;
-	ListCell *cell;
-
-	foreach(cell, http->headers)
-	{
-		HttpHeader *other = lfirst(cell);
-
-		if (pg_strcasecmp(other->name, name) == 0)
-			header = other;
-	}
-	if (header == NULL)
-	{
-		header = palloc(sizeof(HttpHeader));
-		http->headers = lappend(http->headers, header);
-	}
-	header->name = pstrdup(name);
-	header->value = value;
-	header->shown = shown;
-}
-
-/*
- * What base64 makes of a secret with that many bytes before it, but for the characters that say something of what
- * stands around it.
- */
-static char *
-encode_within(const char *secret, int n_before)
-{
-	int skipped = n_before == 0 ? 0 : n_before + 1;
-	int whole = (n_before + (int) strlen(secret)) * 8 / 6;
-	char *padded = psprintf("%.*s%s", n_before, "??", secret);
-	char *encoded = base64_encode(padded, strlen(padded));
-
-	pfree(padded);
-	encoded[whole] = '\0';
-	return encoded + skipped;
-}
-
-static void
-add_base64(HttpRequest *http, const char *secret)
-{
-	int n_before;
-
-	for (n_before = 0; n_before < 3; n_before++)
-	{
-		char *encoded = encode_within(secret, n_before);
-		char *p;
-
-		http->secrets_base64 = lappend(http->secrets_base64, encoded);
-		if (strpbrk(encoded, "+/") == NULL)
-			continue;
-		encoded = pstrdup(encoded);
-		for (p = encoded; *p != '\0'; p++)
-			*p = *p == '+' ? '-' : *p == '/' ? '_' : *p;
-		http->secrets_base64 = lappend(http->secrets_base64, encoded);
-	}
-}
-
-/*
- * Has the answer give away nothing of a secret, nor of what is behind the name of a scheme in it, as in "Bearer ...".
- */
-static void
-add_secret(HttpRequest *http, char *secret)
-{
-	static const char *const schemes[] = {"Bearer ", "Token ", "Basic ", "Key ", "ApiKey "};
-	int i;
-
-	http->secrets = lappend(http->secrets, secret);
-	add_base64(http, secret);
-	for (i = 0; i < lengthof(schemes); i++)
-	{
-		size_t len = strlen(schemes[i]);
-
-		if (pg_strncasecmp(secret, schemes[i], len) == 0)
-		{
-			http->secrets = lappend(http->secrets, secret + len);
-			add_base64(http, secret + len);
-		}
-	}
-}
-
-/*
- * "NAME" or "NAME:PREFIX" of an own header.
- */
-static void
-set_own_header(HttpRequest *http, const char *spec, char *api_key)
-{
-	const char *colon = strchr(spec, ':');
-
-	if (colon == NULL)
-		set_header(http, spec, api_key, "***");
-	else
-		set_header(http, pnstrdup(spec, colon - spec), psprintf("%s %s", colon + 1, api_key),
-				   psprintf("%s ***", colon + 1));
-}
-
-static void
-set_basic(HttpRequest *http, char *api_key)
-{
-	char *encoded = base64_encode(api_key, strlen(api_key));
-	char *colon = strchr(api_key, ':');
-
-	add_secret(http, encoded);
-	if (colon != NULL)
-		add_secret(http, pstrdup(colon + 1));
-	set_header(http, "Authorization", psprintf("Basic %s", encoded), "Basic ***");
-}
-
-static void
-set_query(HttpRequest *http, const char *name, const char *api_key)
-{
-	const char *glue = strchr(http->url, '?') ? "&" : "?";
-	char *encoded = grammar_percent_encode(api_key, "");
-
-	name = grammar_percent_encode(name, "");
-	add_secret(http, encoded);
-	http->shown_url = psprintf("%s%s%s=***", http->url, glue, name);
-	http->url = psprintf("%s%s%s=%s", http->url, glue, name, encoded);
-}
-
-static void
-set_authorization(HttpRequest *http, const char *auth, char *api_key)
-{
-	if (api_key == NULL)
-		return;
-	add_secret(http, api_key); /* also one that is not sent: nothing shows it */
-	if (strcmp(auth, "none") == 0)
-		return;
-	if (strcmp(auth, "bearer") == 0)
-		set_header(http, "Authorization", psprintf("Bearer %s", api_key), "Bearer ***");
-	else if (strcmp(auth, "basic") == 0)
-		set_basic(http, api_key);
-	else if (strncmp(auth, "query:", 6) == 0)
-		set_query(http, auth + 6, api_key);
-	else
-		set_own_header(http, auth + strlen("header:"), api_key);
-}
-
-static void
-set_headers_from(HttpRequest *http, const char *json, bool secret)
-{
-	const cJSON *header;
-
-	if (json == NULL)
-		return;
-	for (header = json_parse_trusted(json)->child; header != NULL; header = header->next)
-	{
-		char *value = pstrdup(header->valuestring);
-
-		set_header(http, header->string, value, secret ? "***" : NULL);
-		if (secret)
-			add_secret(http, value);
-	}
-}
-
-/*
- * Has the answer to a call that brings no secrets give none away either: they went along with others.
- */
-static void
-note_secrets(HttpRequest *http, const MappingOptions *secrets)
-{
-	const cJSON *header;
-
-	if (secrets->api_key != NULL)
-		add_secret(http, secrets->api_key);
-	if (secrets->api_key != NULL && strchr(secrets->api_key, ':') != NULL)
-		add_secret(http, strchr(secrets->api_key, ':') + 1);
-	if (secrets->headers == NULL)
-		return;
-	for (header = json_parse_trusted(secrets->headers)->child; header != NULL;
-		 header = header->next)
-		add_secret(http, pstrdup(header->valuestring));
-}
-
-/*
- * The headers of every call of the server, with its secrets.
- */
-static void
-set_server_headers(HttpRequest *http, const RequestSource *source)
-{
-	set_header(http, "Accept", pstrdup(source->options->protocol.accept), NULL);
-	set_authorization(http, source->options->protocol.auth, source->secrets->api_key);
-	set_headers_from(http, source->options->headers, false);
-	set_headers_from(http, source->secrets->headers, true);
-}
-
-static void
-set_headers(HttpRequest *http, const RequestSource *source, const Body *body)
-{
-	set_header(http, "Content-Type", pstrdup(body->content_type), NULL);
-	set_header(http, "Accept", pstrdup(source->options->protocol.accept), NULL);
-	set_header(http, "Idempotency-Key", pstrdup(source->idempotency_key), NULL);
-	set_server_headers(http, source);
-	if (body->type_is_fixed)
-		set_header(http, "Content-Type", pstrdup(body->content_type), NULL);
-}
 
 /* ---------- calls ---------- */
 
@@ -329,11 +128,122 @@ static void
 take_body(HttpRequest *http, Body *body)
 {
 	http->body = MemoryContextAllocHuge(CurrentMemoryContext, body->len + 1);
-	memcpy(http->body, body->data, body->len);
+	if (body->len > 0)
+		memcpy(http->body, body->data, body->len);
 	http->body[body->len] = '\0';
 	http->body_len = body->len;
 	if (body->content_type != NULL)
 		body->content_type = pstrdup(body->content_type);
+}
+
+/* ---------- words in a path ---------- */
+
+#define WORD_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+
+/*
+ * The next "{name}" in a path that a member of the request fills, with the name's length; NULL: there is none.
+ */
+static const char *
+find_word(const char *path, int *len)
+{
+	const char *brace;
+
+	for (brace = strchr(path, '{'); brace != NULL; brace = strchr(brace + 1, '{'))
+	{
+		*len = (int) strspn(brace + 1, WORD_LETTERS);
+		if (*len > 0 && brace[1 + *len] == '}' && strncmp(brace, "{model}", 7) != 0 &&
+			strncmp(brace, "{id}", 4) != 0)
+			return brace;
+	}
+	return NULL;
+}
+
+/*
+ * Whether the request must have members that go into the path.
+ */
+bool
+request_has_words(const ServerOptions *options)
+{
+	int len;
+
+	return find_word(options->protocol.path, &len) != NULL ||
+		   find_word(options->protocol.inputs_path, &len) != NULL;
+}
+
+/*
+ * The text of a member of the request, which is taken out of it.  An error for the user where it cannot stand in a path.
+ */
+static char *
+take_member(const char *name, cJSON *params)
+{
+	cJSON *member = cJSON_GetObjectItemCaseSensitive(params, name);
+	const char *text = NULL;
+
+	if (cJSON_IsString(member))
+		text = member->valuestring;
+	else if (member != NULL && json_is_number(member))
+		text = json_print(member);
+	if (text == NULL || *text == '\0' || strcmp(text, ".") == 0 || strcmp(text, "..") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the request has no \"%s\", which goes into the server's path", name),
+				 errhint("Give it a text or a number: {\"%s\": ...}.", name)));
+	json_detach(params, member);
+	return grammar_percent_encode(text, "");
+}
+
+/*
+ * A path in which members of the request stand for its words, and the key of the attempt for {id}.
+ */
+static const char *
+fill_words(const RequestSource *source, const char *path, cJSON *params)
+{
+	const char *word;
+	int len;
+
+	while ((word = find_word(path, &len)) != NULL)
+	{
+		char *name = pnstrdup(word + 1, len);
+
+		path = grammar_fill(path, name, take_member(name, params));
+	}
+	if (source->idempotency_key != NULL)
+		path = grammar_fill(path, "id", source->idempotency_key);
+	return path;
+}
+
+/* ---------- submissions ---------- */
+
+/*
+ * What a request becomes for a server whose calls are described by its options.
+ */
+static Target
+plain_target(const RequestSource *source, cJSON *params)
+{
+	const Protocol *protocol = &source->options->protocol;
+	const char *path = binary_is_in(source, params) ? protocol->inputs_path : protocol->path;
+	Target target = {protocol->method};
+
+	path = fill_words(source, path, params);
+	target.url = fill_path(source->options, path, NULL);
+	target.body = body_build(source, params);
+	if (target.body.query != NULL)
+		target.url =
+			psprintf("%s%c%s", target.url, strchr(target.url, '?') ? '&' : '?', target.body.query);
+	return target;
+}
+
+static void
+set_target_headers(HttpRequest *http, const List *headers)
+{
+	ListCell *cell;
+
+	foreach(cell, headers)
+	{
+		const HttpHeader *header = lfirst(cell);
+
+		headers_set(http, header->name, pstrdup(header->value), NULL);
+	}
 }
 
 /*
@@ -346,24 +256,24 @@ request_build(const RequestSource *source)
 	const ServerOptions *options = source->options;
 	MemoryContext result = CurrentMemoryContext;
 	MemoryContext scratch = AllocSetContextCreate(result, "genjob request", ALLOCSET_DEFAULT_SIZES);
-	const char *path;
 	HttpRequest *http;
 	bool names_model;
 	cJSON *params;
-	Body body;
+	Target target;
 
 	MemoryContextSwitchTo(scratch);
 	params = read_params(source, &names_model);
-	path = binary_is_in(source, params) ? options->protocol.inputs_path : options->protocol.path;
-	body = body_build(source, params);
+	target = options->preset->is_store ? s3_target(source, params) : plain_target(source, params);
 	MemoryContextSwitchTo(result);
-	http = new_request(options, "POST", fill_path(options, path, NULL), options->timeout);
-	if (body.query != NULL)
-		http->url = http->shown_url =
-			psprintf("%s%c%s", http->url, strchr(http->url, '?') ? '&' : '?', body.query);
+	http = new_request(options, target.method, pstrdup(target.url), options->timeout);
+	if (target.object != NULL)
+		http->object = pstrdup(target.object);
 	http->names_model = names_model;
-	take_body(http, &body);
-	set_headers(http, source, &body);
+	take_body(http, &target.body);
+	headers_set_all(http, source, &target.body);
+	set_target_headers(http, target.headers);
+	if (signing_is_due(options))
+		signing_sign(http, source);
 	MemoryContextDelete(scratch);
 	return http;
 }
@@ -375,9 +285,18 @@ request_build(const RequestSource *source)
 void
 request_check(const RequestSource *source)
 {
+	const Protocol *protocol = &source->options->protocol;
 	bool names_model;
+	cJSON *params = read_params(source, &names_model);
 
-	body_check(source, read_params(source, &names_model));
+	if (source->options->preset->is_store)
+	{
+		s3_check(source, params);
+		return;
+	}
+	(void) fill_words(source, binary_is_in(source, params) ? protocol->inputs_path : protocol->path,
+					  params);
+	body_check(source, params);
 }
 
 /*
@@ -438,9 +357,11 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 	{
 		http->body = grammar_fill(address->body, "id", json_escape(remote->id ? remote->id : ""));
 		http->body_len = strlen(http->body);
-		set_header(http, "Content-Type", pstrdup("application/json"), NULL);
+		headers_set(http, "Content-Type", pstrdup("application/json"), NULL);
 	}
-	set_server_headers(http, source);
+	headers_set_server(http, source);
+	if (signing_is_due(source->options))
+		signing_sign(http, source);
 	http->shown_url = url_shown(http->url);
 	return http;
 }
@@ -457,13 +378,17 @@ request_download(const RequestSource *source, const char *url, bool server_is_pr
 	bool own = url_is_same_origin(url, options->url);
 	HttpRequest *http = new_request(options, "GET", pstrdup(url), options->timeout);
 
-	note_secrets(http, source->secrets);
+	headers_note_secrets(http, source->secrets);
 	http->max_response = room;
 	http->public_only = !own && !server_is_private;
 	if (own && options->protocol.download_auth != NULL &&
 		strcmp(options->protocol.download_auth, "same-origin") == 0)
-		set_server_headers(http, source);
-	set_header(http, "Accept", pstrdup("*/*"), NULL);
+	{
+		headers_set_server(http, source);
+		if (signing_is_due(options))
+			signing_sign(http, source);
+	}
+	headers_set(http, "Accept", pstrdup("*/*"), NULL);
 	http->shown_url = url_shown(http->url);
 	return http;
 }

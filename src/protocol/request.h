@@ -39,6 +39,7 @@ typedef struct RequestSource
 	Reference *references; /* as request_list_references() gave them, with their data */
 	int n_references;
 	const char *idempotency_key;
+	int64 now_unix; /* for what is signed */
 } RequestSource;
 
 /*
@@ -60,6 +61,7 @@ extern HttpRequest *request_follow(const RequestSource *source, const Remote *re
 extern HttpRequest *request_download(const RequestSource *source, const char *url,
 									 bool server_is_private, size_t room);
 extern void request_check(const RequestSource *source);
+extern bool request_has_words(const ServerOptions *options);
 extern bool request_may_refer(const RequestSource *source);
 extern Reference *request_list_references(const RequestSource *source, int *n);
 extern char *request_describe(const HttpRequest *http);

@@ -24,17 +24,17 @@ typedef struct StuckSign
 
 /* Values of the members that name the kind of an error. */
 static const StuckSign codes[] = {
-	{"insufficient_quota", STUCK_QUOTA},     /* OpenAI, Azure */
-	{"quota_exceeded", STUCK_QUOTA},         /* ElevenLabs */
+	{"insufficient_quota", STUCK_QUOTA}, /* OpenAI, Azure */
+	{"quota_exceeded", STUCK_QUOTA},     /* ElevenLabs */
 	{"billing_hard_limit_reached", STUCK_BILLING},
 	{"billing_limit_user_error", STUCK_BILLING},
 	{"billing_not_active", STUCK_BILLING},
-	{"billing_error", STUCK_BILLING},        /* Anthropic */
-	{"billing_disabled", STUCK_BILLING},     /* Google */
+	{"billing_error", STUCK_BILLING},    /* Anthropic */
+	{"billing_disabled", STUCK_BILLING}, /* Google */
 	{"account_deactivated", STUCK_BILLING},
-	{"consumer_suspended", STUCK_BILLING},   /* Google */
+	{"consumer_suspended", STUCK_BILLING}, /* Google */
 	{"access_terminated", STUCK_BILLING},
-	{"payment_required", STUCK_BILLING},     /* Stability */
+	{"payment_required", STUCK_BILLING}, /* Stability */
 	{"insufficient_credits", STUCK_BILLING},
 	{"insufficient_credit", STUCK_BILLING},
 	{"insufficient_balance", STUCK_BILLING},
@@ -47,29 +47,29 @@ static const StuckSign codes[] = {
 
 /* Of the providers' sentences, in lower case. */
 static const StuckSign phrases[] = {
-	{"credit balance is too low", STUCK_BILLING},          /* Anthropic, with 400 */
-	{"specified api usage limits", STUCK_QUOTA},           /* Anthropic, with 400 */
-	{"insufficient credit", STUCK_BILLING},                /* Replicate, OpenRouter, BFL */
-	{"insufficient balance", STUCK_BILLING},               /* DeepSeek */
+	{"credit balance is too low", STUCK_BILLING}, /* Anthropic, with 400 */
+	{"specified api usage limits", STUCK_QUOTA},  /* Anthropic, with 400 */
+	{"insufficient credit", STUCK_BILLING},       /* Replicate, OpenRouter, BFL */
+	{"insufficient balance", STUCK_BILLING},      /* DeepSeek */
 	{"insufficient funds", STUCK_BILLING},
 	{"insufficient quota", STUCK_QUOTA},
-	{"exhausted balance", STUCK_BILLING},                  /* fal, with 403 */
-	{"lack sufficient credits", STUCK_BILLING},            /* Stability */
+	{"exhausted balance", STUCK_BILLING},       /* fal, with 403 */
+	{"lack sufficient credits", STUCK_BILLING}, /* Stability */
 	{"not enough credits", STUCK_BILLING},
 	{"out of credits", STUCK_BILLING},
 	{"no credits left", STUCK_BILLING},
-	{"used all available credits", STUCK_BILLING},         /* xAI, with 429 */
+	{"used all available credits", STUCK_BILLING}, /* xAI, with 429 */
 	{"monthly spending limit", STUCK_BILLING},
-	{"monthly included credits", STUCK_BILLING},           /* Hugging Face */
-	{"billing hard limit", STUCK_BILLING},                 /* OpenAI, with 400 */
-	{"account is not active", STUCK_BILLING},              /* OpenAI, with 429 */
-	{"requires billing to be enabled", STUCK_BILLING},     /* Google */
+	{"monthly included credits", STUCK_BILLING},       /* Hugging Face */
+	{"billing hard limit", STUCK_BILLING},             /* OpenAI, with 400 */
+	{"account is not active", STUCK_BILLING},          /* OpenAI, with 429 */
+	{"requires billing to be enabled", STUCK_BILLING}, /* Google */
 	{"billing is disabled", STUCK_BILLING},
 	{"quota is used up", STUCK_QUOTA},
 	{"quota has been used up", STUCK_QUOTA},
-	{"must be reduced in order to run", STUCK_SIZE},       /* OpenAI, with 429 */
-	{"have a free quota tier", STUCK_LIMIT},               /* Google, with 429 */
-	{"must be verified to use the model", STUCK_MODEL},    /* OpenAI, with 403 */
+	{"must be reduced in order to run", STUCK_SIZE},    /* OpenAI, with 429 */
+	{"have a free quota tier", STUCK_LIMIT},            /* Google, with 429 */
+	{"must be verified to use the model", STUCK_MODEL}, /* OpenAI, with 403 */
 	{"not have access to model", STUCK_MODEL},
 	{"not have access to the model", STUCK_MODEL},
 	{"no access to model", STUCK_MODEL},
@@ -84,8 +84,11 @@ static const StuckSign phrases[] = {
 
 /* What a limit allows, where a refusal says it. */
 static const char *const limit_headers[] = {
-	"x-ratelimit-limit-requests", "x-ratelimit-limit-tokens", "anthropic-ratelimit-requests-limit",
-	"RateLimit-Limit", "X-RateLimit-Limit",
+	"x-ratelimit-limit-requests",
+	"x-ratelimit-limit-tokens",
+	"anthropic-ratelimit-requests-limit",
+	"RateLimit-Limit",
+	"X-RateLimit-Limit",
 };
 
 static bool
@@ -160,8 +163,8 @@ find_in_headers(const HttpReply *reply)
 static bool
 names_kind(const char *name)
 {
-	static const char *const names[] = {"code", "type", "reason", "status", "name", "error", "error_type",
-										"error_code"};
+	static const char *const names[] = {"code", "type",  "reason",     "status",
+										"name", "error", "error_type", "error_code"};
 	int i;
 
 	for (i = 0; i < lengthof(names); i++)

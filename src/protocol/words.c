@@ -13,6 +13,7 @@
 #include "server/pointer.h"
 #include "protocol/reasons.h"
 #include "protocol/words.h"
+#include "protocol/xml.h"
 
 #define MAX_WORDS 1000                /* bytes of the server's own words in an error */
 #define LARGE_STRING ((size_t) 65536) /* bytes */
@@ -334,6 +335,27 @@ words_of_html(const char *page, size_t len)
 }
 
 /*
+ * "Code: message" of an error as AWS and those after it write it in XML; NULL where it is none.
+ */
+static char *
+words_of_xml(const char *text, size_t len)
+{
+	const char *open = memchr(text, '<', len);
+	char *code;
+	char *message;
+
+	if (open == NULL || len < 5 ||
+		(strncmp(open, "<?xml", Min(5, text + len - open)) != 0 &&
+		 strncmp(open, "<Error", Min(6, text + len - open)) != 0))
+		return NULL;
+	code = xml_find(text, len, "Code");
+	message = xml_find(text, len, "Message");
+	if (code == NULL || *code == '\0')
+		return NULL;
+	return message != NULL && *message != '\0' ? psprintf("%s: %s", code, message) : code;
+}
+
+/*
  * The server's own words in a body of any kind; empty where it has none.  The body is overwritten; as
  * JSON, if it is that, it goes to *json, whose strings are in the body.
  */
@@ -360,6 +382,9 @@ words_of_body(const HttpRequest *request, HttpReply *reply, const char *places, 
 			words = json_print_start(*json, 2 * MAX_WORDS);
 		return words_clip(words, strlen(words));
 	}
+	words = words_of_xml(body->data, Min(body->len, MAX_READ));
+	if (words != NULL)
+		return words_clip(words, strlen(words));
 	json_sanitize_text(body->data, Min(body->len, MAX_READ));
 	if (strcmp(type, "text/html") == 0)
 		return words_of_html(body->data, body->len);

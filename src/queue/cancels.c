@@ -13,7 +13,6 @@
 #include "queue/jobrow.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
-#include "life/steps.h"
 #include "queue/trouble.h"
 
 #define READ_CANCELS 500  /* of a server at a time */

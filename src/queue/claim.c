@@ -370,7 +370,7 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 
 		if (job != NULL && job->state == JOB_CLAIMED)
 		{
-			job_enter(job, JOB_CLAIMED);
+			job_requeue(job);
 			job->key_is_kept = has_kept_key(job, keys, i);
 			queue_read_references(job);
 			continue;

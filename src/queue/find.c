@@ -18,7 +18,7 @@
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "schedule/schedule.h"
-#include "life/steps.h"
+#include "life/life.h"
 #include "schedule/weights.h"
 
 #define FILL_LANES 100  /* that are read by one statement */
@@ -74,7 +74,7 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 
 	if (job != NULL &&
 		(!is_running || DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) != job->attempt))
-		cancel_begin(job);
+		life_cancel(job);
 	schedule_remove(id);
 	if (!is_queued)
 		return;
@@ -124,7 +124,7 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 		if (job_find(ids[i]) != NULL)
 		{
 			job_find(ids[i])->row_is_gone = true;
-			cancel_begin(job_find(ids[i]));
+			life_cancel(job_find(ids[i]));
 		}
 	}
 }

@@ -16,7 +16,7 @@
 #include "base/memory.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
-#include "life/steps.h"
+#include "life/calls.h"
 
 #define MAX_BYTES (512 * 1024 * 1024) /* of all outputs that a request refers to */
 
@@ -27,7 +27,7 @@
 static void
 list_references(Job *job)
 {
-	RequestSource source = steps_request_source(job);
+	RequestSource source = calls_request_source(job);
 	MemoryContext context = CurrentMemoryContext;
 
 	PG_TRY();

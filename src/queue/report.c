@@ -26,7 +26,7 @@
 #include "queue/tables.h"
 #include "shared/shmem.h"
 #include "shared/shown.h"
-#include "life/steps.h"
+#include "life/cancel.h"
 
 /* The columns of the statement REPORT that are arrays. */
 typedef enum ReportColumn

@@ -10,7 +10,7 @@
 #include "queue/queue.h"
 #include "queue/report.h"
 #include "queue/statement.h"
-#include "life/steps.h"
+#include "life/cancel.h"
 
 /* The columns of the statement SAVE. */
 typedef enum SaveColumn

@@ -32,13 +32,19 @@ starts_with(const char *text, const char *prefix)
 }
 
 /*
- * none, bearer, basic, header:NAME[:PREFIX], query:NAME.
+ * none, bearer, basic, sigv4, header:NAME[:PREFIX], query:NAME.
  */
 const char *
 grammar_check_auth(const char *value)
 {
-	if (strcmp(value, "none") == 0 || strcmp(value, "bearer") == 0 || strcmp(value, "basic") == 0)
-		return NULL;
+	static const char *const words[] = {"none", "bearer", "basic", "sigv4"};
+	int i;
+
+	for (i = 0; i < lengthof(words); i++)
+	{
+		if (strcmp(value, words[i]) == 0)
+			return NULL;
+	}
 	if (starts_with(value, "query:") && header_is_name(value + 6))
 		return NULL;
 	if (starts_with(value, "header:"))
@@ -49,7 +55,33 @@ grammar_check_auth(const char *value)
 		if (header_is_name(name) && (colon == NULL || header_is_value(colon + 1)))
 			return grammar_check_header_name(name);
 	}
-	return "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME, header:NAME:PREFIX, query:NAME.";
+	return "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME, header:NAME:PREFIX, query:NAME, sigv4 (access_key_id and secret_access_key).";
+}
+
+/*
+ * The name of a region or a service of AWS, or of what speaks its protocols.
+ */
+const char *
+grammar_check_word(const char *value)
+{
+	size_t len = strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_");
+
+	if (len > 0 && len <= 64 && value[len] == '\0')
+		return NULL;
+	return "A name of letters, digits and dashes is expected, such as \"eu-central-1\".";
+}
+
+/*
+ * Names of buckets are labels of hosts; older ones may have capitals and underscores.
+ */
+const char *
+grammar_check_bucket(const char *value)
+{
+	size_t len = strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_");
+
+	if (len >= 3 && len <= 63 && value[len] == '\0' && isalnum((unsigned char) value[0]))
+		return NULL;
+	return "The name of a bucket is expected: 3 to 63 letters, digits, dashes and dots.";
 }
 
 const char *
@@ -195,6 +227,20 @@ grammar_check_address(const char *value)
 			return "A method and a path are expected, or a method and the place of a URL in the answer: \"GET /jobs/{id}\", \"POST @/urls/cancel\".";
 	}
 	return NULL;
+}
+
+/*
+ * Returns the address in "address#places", palloc'd; NULL where there is no "#".
+ */
+char *
+grammar_split_address(const char *text, const char **places)
+{
+	const char *hash = text ? strchr(text, '#') : NULL;
+
+	if (hash == NULL)
+		return NULL;
+	*places = hash + 1;
+	return pnstrdup(text, hash - text);
 }
 
 /*

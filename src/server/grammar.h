@@ -10,6 +10,8 @@ extern const char *grammar_check_object(const char *text);
 extern const char *grammar_check_headers(const char *text);
 extern const char *grammar_check_header_name(const char *name);
 extern const char *grammar_check_auth(const char *value);
+extern const char *grammar_check_word(const char *value);
+extern const char *grammar_check_bucket(const char *value);
 extern const char *grammar_check_path(const char *value);
 extern const char *grammar_check_place(const char *value);
 extern const char *grammar_check_remote_id(const char *value);
@@ -35,6 +37,7 @@ typedef struct Address
 
 extern const char *grammar_read_address(const char *text, Address *address);
 
+extern char *grammar_split_address(const char *text, const char **places);
 extern const char *grammar_read_lookup(const char *text, Address *address, char **places);
 
 /* What a value of a prediction's state means. */

@@ -15,6 +15,7 @@
 #include "commands/defrem.h"
 #include "fmgr.h"
 
+#include "server/aws.h"
 #include "server/options.h"
 #include "server/optionvalue.h"
 
@@ -30,12 +31,16 @@
 		name, UserMappingRelationId, kind, offsetof(MappingOptions, field), __VA_ARGS__ \
 	}
 
+#define LABEL_LETTERS "abcdefghijklmnopqrstuvwxyz0123456789-"
 #define MAX_RESPONSE INT64CONST(1000000000) /* bytea and jsonb hold less than 1 GiB */
 
 static const Option options_table[] = {
 	SERVER_OPTION("api", OPTION_API, preset, NULL),
 	SERVER_OPTION("url", OPTION_URLS, urls, NULL),
+	PROTOCOL_CHOICE("method", method, "POST, PUT, PATCH, GET, HEAD, DELETE"),
 	PROTOCOL_OPTION("auth", OPTION_AUTH, auth),
+	PROTOCOL_OPTION("region", OPTION_WORD, region),
+	PROTOCOL_OPTION("service", OPTION_WORD, service),
 	PROTOCOL_OPTION("path", OPTION_PATH, path),
 	PROTOCOL_CHOICE("body", body, "json, multipart, raw"),
 	PROTOCOL_OPTION("wrap", OPTION_PLACE, wrap),
@@ -65,6 +70,10 @@ static const Option options_table[] = {
 	PROTOCOL_OPTION("usage", OPTION_PLACES, usage),
 	PROTOCOL_OPTION("progress", OPTION_PROGRESS, progress),
 	PROTOCOL_OPTION("cancel", OPTION_ADDRESS, cancel),
+	SERVER_OPTION("bucket", OPTION_BUCKET, bucket, NULL),
+	SERVER_OPTION("key", OPTION_KEY, key, NULL),
+	SERVER_OPTION("addressing", OPTION_CHOICE, addressing, NULL, 0, 0, "path, virtual"),
+	SERVER_OPTION("put_headers", OPTION_HEADERS, put_headers, NULL),
 	SERVER_OPTION("model", OPTION_TEXT, model, NULL),
 	SERVER_OPTION("defaults", OPTION_OBJECT, defaults, NULL),
 	SERVER_OPTION("headers", OPTION_HEADERS, headers, NULL),
@@ -87,6 +96,9 @@ static const Option options_table[] = {
 	SERVER_OPTION("paused", OPTION_BOOL, paused, "off"),
 	MAPPING_OPTION("api_key", OPTION_SECRET, api_key, NULL),
 	MAPPING_OPTION("headers", OPTION_HEADERS, headers, NULL),
+	MAPPING_OPTION("access_key_id", OPTION_SECRET, access_key_id, NULL),
+	MAPPING_OPTION("secret_access_key", OPTION_SECRET, secret_access_key, NULL),
+	MAPPING_OPTION("session_token", OPTION_SECRET, session_token, NULL),
 };
 
 static const char *
@@ -209,6 +221,8 @@ fill_protocol(ServerOptions *options)
 			*field = ((const char *const *) preset)[i];
 	}
 	drop_emptied(protocol);
+	if (protocol->method == NULL)
+		protocol->method = "POST";
 	if (protocol->inputs_path == NULL)
 		protocol->inputs_path = protocol->path;
 	if (protocol->body == NULL)
@@ -292,6 +306,65 @@ check_model(const ServerOptions *options)
 }
 
 /*
+ * Requests are signed for a region and a service; AWS's own hosts are named after them.
+ */
+static void
+settle_scope(ServerOptions *options)
+{
+	Protocol *protocol = &options->protocol;
+	char *region;
+	char *service;
+
+	if (strcmp(protocol->auth, "sigv4") != 0)
+		return;
+	aws_read_host(options->url, &region, &service);
+	if (protocol->region == NULL)
+		protocol->region = region;
+	if (protocol->service == NULL)
+		protocol->service = service;
+	require_option("region", protocol->region != NULL,
+				   "Requests are signed for a region (auth 'sigv4'), as in region 'eu-central-1'.");
+	require_option("service", protocol->service != NULL,
+				   "Requests are signed for a service (auth 'sigv4'), as in service 'lambda'.");
+}
+
+#define DEFAULT_KEY "{server}/{yyyy}/{mm}/{dd}/{job}-{ordinal}.{ext}"
+
+/*
+ * What an object store needs, and nothing else has.
+ */
+static void
+settle_store(ServerOptions *options)
+{
+	Protocol *protocol = &options->protocol;
+	const char *alien = options->bucket        ? "bucket"
+						: options->key         ? "key"
+						: options->addressing  ? "addressing"
+						: options->put_headers ? "put_headers"
+											   : NULL;
+
+	if (!options->preset->is_store)
+	{
+		if (alien != NULL)
+			ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+							errmsg("option \"%s\" belongs to a server with api 's3'", alien),
+							errhint("Where another server's outputs go, its option store says.")));
+		return;
+	}
+	require_option("bucket", options->bucket != NULL,
+				   "Name the bucket in which objects are, as in bucket 'pictures'.");
+	if (options->key == NULL)
+		options->key = DEFAULT_KEY;
+	if (options->addressing == NULL)
+		options->addressing = aws_is_host(options->url) && strspn(options->bucket, LABEL_LETTERS) ==
+															   strlen(options->bucket)
+								  ? "virtual"
+								  : "path";
+	if (protocol->region == NULL && !aws_is_host(options->url))
+		protocol->region = "us-east-1";
+}
+
+/*
  * What one option needs another for.
  */
 static void
@@ -343,6 +416,8 @@ options_parse_server(List *defs, ServerOptions *options)
 						errhint("Raise retry_max, or lower retry_base.")));
 	fill_protocol(options);
 	settle_lookup(options);
+	settle_store(options);
+	settle_scope(options);
 	check_protocol(options);
 }
 
@@ -354,6 +429,12 @@ options_parse_mapping(List *defs, MappingOptions *options)
 {
 	memset(options, 0, sizeof(*options));
 	options_parse(defs, UserMappingRelationId, options);
+	if (options->access_key_id != NULL || options->session_token != NULL)
+		require_option("secret_access_key", options->secret_access_key != NULL,
+					   "It belongs to the access_key_id, with which requests are signed (auth 'sigv4').");
+	if (options->secret_access_key != NULL)
+		require_option("access_key_id", options->access_key_id != NULL,
+					   "It belongs to the secret_access_key, with which requests are signed (auth 'sigv4').");
 }
 
 PG_FUNCTION_INFO_V1(genjob_validator);

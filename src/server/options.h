@@ -26,6 +26,12 @@ typedef struct ServerOptions
 	char *headers;  /* JSON object of strings */
 	char *ca_file;
 
+	/* An object store */
+	char *bucket;
+	char *key;         /* a template, of the outputs that are put there */
+	char *addressing;  /* path | virtual: where in a URL the bucket stands */
+	char *put_headers; /* JSON object of strings: of what writes; or NULL */
+
 	/* How much, how long, how often */
 	int64 max_in_flight;   /* calls, of each url; or MAX_IN_FLIGHT_AUTO */
 	double rate;           /* calls a second; 0: as many as there are places */
@@ -39,9 +45,9 @@ typedef struct ServerOptions
 	int64 retry_base;        /* ms */
 	int64 retry_max;         /* ms */
 	StatusSet *retry_status; /* that are tried again; NULL: the usual ones */
-	int64 on_unknown; /* an OnUnknown */
-	int64 max_unknown; /* calls whose end is not known that are repeated */
-	int64 max_wait; /* ms, for refusals that waiting alone does not mend */
+	int64 on_unknown;        /* an OnUnknown */
+	int64 max_unknown;       /* calls whose end is not known that are repeated */
+	int64 max_wait;          /* ms, for refusals that waiting alone does not mend */
 	int64 paused;            /* a boolean: nothing is claimed */
 } ServerOptions;
 
@@ -60,7 +66,10 @@ typedef enum OnUnknown
 typedef struct MappingOptions
 {
 	char *api_key;
-	char *headers; /* JSON object of strings */
+	char *headers;       /* JSON object of strings */
+	char *access_key_id; /* these are for auth sigv4 */
+	char *secret_access_key;
+	char *session_token; /* or NULL */
 } MappingOptions;
 
 extern void options_parse_server(List *defs, ServerOptions *options);

@@ -14,6 +14,7 @@
 #include "utils/guc.h"
 
 #include "http/header.h"
+#include "server/keytemplate.h"
 #include "server/options.h"
 #include "server/optionvalue.h"
 #include "server/grammar.h"
@@ -356,6 +357,9 @@ static void (*const parsers[OPTION_KINDS])(const Option *option, const char *val
 
 /* The texts with a grammar: what is wrong with one, or NULL. */
 static const char *(*const grammar_checks[OPTION_KINDS])(const char *value) = {
+	[OPTION_WORD] = grammar_check_word,
+	[OPTION_BUCKET] = grammar_check_bucket,
+	[OPTION_KEY] = keytemplate_check,
 	[OPTION_PATH] = grammar_check_path,
 	[OPTION_AUTH] = grammar_check_auth,
 	[OPTION_PLACE] = grammar_check_place,

@@ -22,6 +22,9 @@ typedef enum OptionKind
 	OPTION_SECRET,
 
 	/* Texts with a grammar */
+	OPTION_WORD, /* of letters, digits and dashes */
+	OPTION_BUCKET,
+	OPTION_KEY, /* a template of keys */
 	OPTION_PATH,
 	OPTION_AUTH,
 	OPTION_PLACES, /* JSON Pointers */

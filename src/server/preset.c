@@ -369,6 +369,22 @@ static const Preset presets[] = {
 			},
 	},
 
+	/* Amazon's S3 and all that speak its protocol: what a request says, s3.c reads */
+	{
+		.api = "s3",
+		.needs_secret = true,
+		.is_store = true,
+		.protocol =
+			{
+				.auth = "sigv4",
+				.service = "s3",
+				.path = "",
+				.body = "raw",
+				.accept = "*/*",
+				.any_answer = "on",
+			},
+	},
+
 	/* Any other server: one that answers at once as it is, any else by these options. */
 	{
 		.api = "http",

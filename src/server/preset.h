@@ -16,7 +16,10 @@
 typedef struct Protocol
 {
 	/* Submitting */
-	const char *auth;        /* none | bearer | basic | header:NAME[:PREFIX] | query:NAME */
+	const char *method;      /* POST | PUT | PATCH, with a body; GET | HEAD | DELETE, without one */
+	const char *auth;        /* none | bearer | basic | header:NAME[:PREFIX] | query:NAME | sigv4 */
+	const char *region;      /* of sigv4; NULL: as the host of an AWS service says */
+	const char *service;     /* the same */
 	const char *path;        /* below url */
 	const char *body;        /* json | multipart | raw */
 	const char *wrap;        /* where the request's members go; everything else stays beside them */
@@ -64,6 +67,7 @@ typedef struct Preset
 	const char *api;
 	bool needs_secret; /* a user mapping is required */
 	bool output_may_be_text; /* at a place of outputs: what is no base64 of a picture or the like stays there */
+	bool is_store;             /* speaks S3: s3.c makes its calls, s3answer.c reads the answers */
 	const char *worth_a_retry; /* header in which a refusal says "true" or "false" */
 	const char *error_type;    /* header in which it names the kind of its error */
 	const char *unended; /* address, and behind "#" places, of the ids of all that have not ended: of a

@@ -277,6 +277,50 @@ mapping_find(Oid server, Oid role, List **defs)
 	return false;
 }
 
+static bool
+has_option(const List *defs, const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, defs)
+	{
+		if (strcmp(lfirst_node(DefElem, cell)->defname, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether role has the secrets without which nobody can call the server; else a complaint.
+ */
+static bool
+check_mapping(const Server *server, Oid role, const char *role_name, ServerComplaint *complaint)
+{
+	const char *name = NameStr(server->name);
+	bool signs = strcmp(server->options.protocol.auth, "sigv4") == 0;
+	List *defs = NIL;
+
+	if (!signs && (!server->options.preset->needs_secret ||
+				   strcmp(server->options.protocol.auth, "none") == 0))
+		return true;
+	if (!mapping_find(server->oid, role, &defs))
+		return complain(complaint, SERVER_NO_MAPPING, ERRCODE_UNDEFINED_OBJECT,
+						psprintf("user mapping not found for user \"%s\", server \"%s\"", role_name,
+								 name),
+						signs
+							? psprintf("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (access_key_id '...', secret_access_key '...').",
+									   quote_identifier(role_name), quote_identifier(name))
+							: psprintf("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (api_key '...'); or, for a server that asks for no key, ALTER SERVER %s OPTIONS (ADD auth 'none').",
+									   quote_identifier(role_name), quote_identifier(name),
+									   quote_identifier(name)));
+	if (signs && !has_option(defs, "access_key_id"))
+		return complain(complaint, SERVER_NO_MAPPING, ERRCODE_FDW_OPTION_NAME_NOT_FOUND,
+						psprintf("the user mapping for user \"%s\", server \"%s\" has no access key",
+								 role_name, name),
+						"The server signs its requests (auth 'sigv4'): ALTER USER MAPPING ... OPTIONS (ADD access_key_id '...', ADD secret_access_key '...').");
+	return true;
+}
+
 /*
  * Whether role may send jobs to server and has what that takes; else a complaint.
  */
@@ -285,7 +329,6 @@ server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
 {
 	const char *name = NameStr(server->name);
 	char *role_name = GetUserNameFromId(role, true);
-	List *defs;
 
 	if (role_name == NULL)
 		return complain(complaint, SERVER_DENIED, ERRCODE_UNDEFINED_OBJECT,
@@ -296,15 +339,8 @@ server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
 						psprintf("permission denied for foreign server %s", name),
 						psprintf("GRANT USAGE ON FOREIGN SERVER %s TO %s.", quote_identifier(name),
 								 quote_identifier(role_name)));
-	if (server->options.preset->needs_secret &&
-		strcmp(server->options.protocol.auth, "none") != 0 &&
-		!mapping_find(server->oid, role, &defs))
-		return complain(complaint, SERVER_NO_MAPPING, ERRCODE_UNDEFINED_OBJECT,
-						psprintf("user mapping not found for user \"%s\", server \"%s\"", role_name,
-								 name),
-						psprintf("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (api_key '...'); or, for a server that asks for no key, ALTER SERVER %s OPTIONS (ADD auth 'none').",
-								 quote_identifier(role_name), quote_identifier(name),
-								 quote_identifier(name)));
+	if (!check_mapping(server, role, role_name, complaint))
+		return false;
 	pfree(role_name);
 	return true;
 }
@@ -352,6 +388,12 @@ server_may_stand_in(const Server *server, const Server *fallback)
 	return fallback->owner == server->owner || is_trusted_by(fallback, server->owner);
 }
 
+static char *
+copy_secret(const char *secret)
+{
+	return secret ? pstrdup(secret) : NULL;
+}
+
 /*
  * The secrets with which role calls server, in the current memory context; all NULL without a
  * mapping.  False, with a complaint, where the mapping's options are wrong.
@@ -371,8 +413,11 @@ server_read_secrets(const Server *server, Oid role, MappingOptions *secrets,
 	MemoryContextSwitchTo(caller);
 	if (parsed == NULL)
 		return false; /* the complaint lies in scratch */
-	secrets->api_key = parsed->api_key ? pstrdup(parsed->api_key) : NULL;
-	secrets->headers = parsed->headers ? pstrdup(parsed->headers) : NULL;
+	secrets->api_key = copy_secret(parsed->api_key);
+	secrets->headers = copy_secret(parsed->headers);
+	secrets->access_key_id = copy_secret(parsed->access_key_id);
+	secrets->secret_access_key = copy_secret(parsed->secret_access_key);
+	secrets->session_token = copy_secret(parsed->session_token);
 	MemoryContextDelete(scratch);
 	return true;
 }

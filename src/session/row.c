@@ -52,7 +52,7 @@ static void
 find_added(Row *row)
 {
 	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID, JOB_SERVER_OID, JOB_LOSSES,
-											  JOB_UNKNOWN_ENDS, JOB_PUT_OFF_SINCE};
+										 JOB_UNKNOWN_ENDS, JOB_PUT_OFF_SINCE};
 	int i;
 
 	for (i = 0; i < ROW_ADDED; i++)

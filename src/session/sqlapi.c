@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -144,7 +146,8 @@ PG_FUNCTION_INFO_V1(genjob_preview);
 Datum
 genjob_preview(PG_FUNCTION_ARGS)
 {
-	RequestSource source = {.idempotency_key = "00000000-0000-4000-8000-000000000000"};
+	RequestSource source = {.idempotency_key = "00000000-0000-4000-8000-000000000000",
+							.now_unix = time(NULL)};
 	ServerComplaint complaint;
 	MappingOptions secrets;
 	Jsonb *request;

@@ -101,7 +101,9 @@ count_inputs(Datum datum)
 static bool
 has_binaries(const RequestSource *source)
 {
-	return source->n_inputs > 0 || strcmp(source->options->protocol.body, "raw") == 0 ||
+	return source->options->preset->is_store || request_has_words(source->options) ||
+		   strcmp(source->options->protocol.method, "POST") != 0 || source->n_inputs > 0 ||
+		   strcmp(source->options->protocol.body, "raw") == 0 ||
 		   strstr(source->request, "\"$input\"") != NULL || request_may_refer(source);
 }
 
@@ -301,7 +303,10 @@ check_new_state(Row *row, bool privileged)
 	{
 		JobColumn column;
 		const char *name;
-	} counts[] = {{JOB_ATTEMPT, "attempt"}, {JOB_FAILURES, "failures"}, {JOB_LOSSES, "losses"}, {JOB_UNKNOWN_ENDS, "unknown_ends"}};
+	} counts[] = {{JOB_ATTEMPT, "attempt"},
+				  {JOB_FAILURES, "failures"},
+				  {JOB_LOSSES, "losses"},
+				  {JOB_UNKNOWN_ENDS, "unknown_ends"}};
 	RowState state = row_state(row);
 	int i;
 

@@ -155,6 +155,11 @@ input_read_options(const char *api, char **line)
 
 	defs = add_option(defs, "url", "https://api.example.com/base");
 	defs = add_option(defs, "model", "maker/model:1");
+	if (strcmp(api, "s3") == 0)
+		defs = add_option(defs, "bucket", "pictures");
+	defs = add_option(defs, "region", "eu-central-1");
+	if (strcmp(api, "s3") != 0)
+		defs = add_option(defs, "service", "lambda");
 	while (*(word = input_take_word(line)) != '\0')
 	{
 		char *value = strchr(word, '=');

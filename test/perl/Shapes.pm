@@ -50,6 +50,7 @@ our %answers = (
 	'control characters' => [ sub { fill($_[0], '{"a":"', "\x01\x00", '"}', '') } ],
 	'white space' => [ sub { fill($_[0], '{"a":1', " \n", '}', '') } ],
 	'one picture' => [ sub { fill($_[0], qq({"data":["$png), 'A' x 1000, '"]}', '') } ],
+	'a picture as it is' => [ sub { "\x89PNG\r\n\x1a\n" . 'p' x $_[0] }, type => 'image/png' ],
 	'pictures' => [ sub { fill($_[0], '{"data":[', qq("$png"), ']}') } ],
 	'data URLs' => [ sub { fill($_[0], '{"a":[', qq("data:image/png;base64,$png"), ']}') } ],
 	'usage' => [ sub { fill($_[0], '{"usage":{', sub { qq("k$_[0]":1) }, '}}') } ],

@@ -9,18 +9,19 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use GenJobTest;
+use Session;
 use Shapes;
+use StandIn;
+
+use Time::HiRes qw(sleep time);
 
 my $bytes = 8_000_000;
-my $node = new_node(name => 'writers', conf => "max_wal_size = 4GB\nautovacuum = off");
+my $standin = StandIn->new;
+my $node = new_node(
+	name => 'writers',
+	conf => "max_wal_size = 4GB\nautovacuum = off\nrestart_after_crash = on\ngenjob.shutdown_grace = '2 s'\nlog_min_messages = warning");
 my ($port, $server_pid) = Shapes::serve();
-my $pid = dispatcher_pid($node);
-
-# Seconds that the dispatcher has been on a processor.
-sub dispatcher_time
-{
-	return (split / /, slurp_file("/proc/$pid/schedstat"))[0] / 1e9;
-}
+create_server($node, 'painter', 'openai-images', $standin, max_in_flight => 50);
 
 sub query
 {
@@ -28,15 +29,54 @@ sub query
 	return $node->safe_psql('postgres', $sql);
 }
 
-# The job whose answer has a shape, when it has ended.
+# Seconds that the dispatcher has been on a processor.
+sub dispatcher_time
+{
+	my $pid = dispatcher_pid($node);
+	return (split / /, slurp_file("/proc/$pid/schedstat"))[0] / 1e9;
+}
+
+sub writer_pids
+{
+	return split /\n/, query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'genjob writer' ORDER BY 1");
+}
+
+# No writer is there, or not any more.
+sub without_writers
+{
+	return $node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'genjob writer'");
+}
+
+sub set_writers
+{
+	my ($n) = @_;
+	query("ALTER SYSTEM SET genjob.max_writers = $n; SELECT pg_reload_conf()");
+	without_writers() if $n == 0;
+	return;
+}
+
+# A job whose answer has a shape.
+sub ask
+{
+	my ($shape, $size) = @_;
+	$size //= $bytes;
+	my $name = "$shape $size";
+	my %options = Shapes::options($port, $shape, $size);
+	create_server($node, $name, delete $options{api}, delete $options{url}, %options, max_attempts => 3, retry_base => '10 ms')
+	  unless query('SELECT count(*) FROM pg_foreign_server WHERE srvname = ' . literal($name));
+	return enqueue($node, $name, '{"prompt": "a"}');
+}
+
+sub has_ended
+{
+	my ($id) = @_;
+	return $node->poll_query_until('postgres', "SELECT state IN ('succeeded', 'failed') FROM gen_jobs WHERE id = $id");
+}
+
 sub answered
 {
-	my ($shape) = @_;
-	my %options = Shapes::options($port, $shape, $bytes);
-	create_server($node, $shape, delete $options{api}, delete $options{url}, %options)
-	  unless query('SELECT count(*) FROM pg_foreign_server WHERE srvname = ' . literal($shape));
-	my $id = enqueue($node, $shape, '{"prompt": "a"}');
-	$node->poll_query_until('postgres', "SELECT state IN ('succeeded', 'failed') FROM gen_jobs WHERE id = $id");
+	my $id = ask(@_);
+	has_ended($id);
 	return $id;
 }
 
@@ -47,27 +87,210 @@ sub result_of
 		FROM gen_outputs WHERE job_id = id) FROM gen_jobs WHERE id = $id");
 }
 
-my %here;
-my @shapes = ('words', 'one string', 'lines of new members', 'fractions');
-$node->append_conf('postgresql.conf', 'genjob.max_writers = 0');
-$node->reload;
-$here{$_} = result_of(answered($_)) foreach @shapes;
-is(query("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'genjob writer'"), 0, 'without writers, the dispatcher does all');
-
-$node->append_conf('postgresql.conf', 'genjob.max_writers = 2');
-$node->reload;
-$node->poll_query_until('postgres', "SELECT setting = '2' FROM pg_settings WHERE name = 'genjob.max_writers'");
-foreach my $shape (@shapes)
+# A job of somebody else's is run at once.
+sub others_go_on
 {
-	my $before = dispatcher_time();
-	my $id = answered($shape);
-	my $took = dispatcher_time() - $before;
-	note(sprintf '%s: %.0f ms', $shape, 1000 * $took);
-	takes_less($took, 0.15, "$shape: the dispatcher has little to do with 8 MB");
-	is(result_of($id), $here{$shape}, '... and it comes to the same');
+	my ($what) = @_;
+	return ok(wait_state($node, enqueue($node, 'painter', { prompt => "beside $what" }), 'succeeded'), "$what: others' jobs go on");
 }
-is(query("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'genjob writer'"), 1, 'there is a writer');
 
+# ---- what they do ----
+
+my %here;
+my @shapes = ('words', 'one string', 'lines of new members', 'fractions', 'a picture as it is', 'one picture', 'words in events');
+
+subtest 'writers 1: what they make of answers is what the dispatcher would' => sub {
+	set_writers(0);
+	$here{$_} = result_of(answered($_)) foreach @shapes;
+	is(join(' ', writer_pids()), '', 'without writers, the dispatcher does all');
+	set_writers(2);
+	foreach my $shape (@shapes)
+	{
+		my $before = dispatcher_time();
+		my $id = answered($shape);
+		my $took = dispatcher_time() - $before;
+		note(sprintf '%s: %.0f ms', $shape, 1000 * $took);
+		takes_less($took, 0.15, "$shape: the dispatcher has little to do with 8 MB");
+		is(result_of($id), $here{$shape}, '... and it comes to the same');
+	}
+	is(scalar(writer_pids()), 1, 'there is a writer');
+	others_go_on('large answers');
+};
+
+# The time that nine in ten of small jobs take from their INSERT to their call at most, while large answers come.
+sub pickup
+{
+	my @large = map { ask($_, 20_000_000) } ('a picture as it is') x 4, ('one picture') x 4;
+	my $large = join ',', @large;
+	my @small;
+	while (query("SELECT count(*) FROM gen_jobs WHERE id IN ($large) AND state IN ('queued', 'running')") > 0 || @small < 20)
+	{
+		push @small, enqueue($node, 'painter', '{"prompt": "small"}');
+	}
+	return query("SELECT percentile_disc(0.9) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - created_at)) FROM gen_jobs
+		WHERE id IN (" . join(',', @small) . ')');
+}
+
+subtest 'writers 2: small jobs do not wait for large answers' => sub {
+	set_writers(0);
+	my $without = pickup();
+	set_writers(2);
+	my $with = pickup();
+	note(sprintf 'picked up after %.0f ms, without writers %.0f', 1000 * $with, 1000 * $without);
+	takes_less($with, $without / 2, 'they are picked up far sooner than without writers');
+};
+
+# ---- what becomes of them ----
+
+# What writers write of answers like that waits for $node's lock 1.
+query(q{CREATE TABLE held (how text);
+	CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+	DECLARE how text := (SELECT h.how FROM public.held h);
+	BEGIN
+		IF how = 'wait' THEN
+			PERFORM pg_advisory_xact_lock(1);
+		ELSIF current_setting('application_name') LIKE 'genjob writer%' AND how = 'fatal' THEN
+			PERFORM set_config('exit_on_error', 'on', false);
+			RAISE EXCEPTION 'this process ends';
+		ELSIF current_setting('application_name') LIKE 'genjob writer%' AND how = 'crash' THEN
+			COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID';
+			PERFORM pg_sleep(10);
+		ELSIF how = 'error' THEN
+			RAISE EXCEPTION 'not now';
+		END IF;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER hold BEFORE UPDATE ON gen_jobs FOR EACH ROW
+		WHEN (NEW.state IN ('succeeded', 'failed') AND NEW.server <> 'painter') EXECUTE FUNCTION hold()});
+
+sub hold
+{
+	my ($how) = @_;
+	query('TRUNCATE held');
+	query("INSERT INTO held VALUES ('$how')") if defined $how;
+	return;
+}
+
+sub wait_for_writer
+{
+	my ($what) = @_;
+	return $node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'genjob writer' AND $what");
+}
+
+subtest 'writers 3: one waits for a lock' => sub {
+	my $session = Session->new($node);
+	$session->query('SELECT pg_advisory_lock(1)');
+	hold('wait');
+	my $id = ask('words');
+	ok(wait_for_writer("wait_event_type = 'Lock'"), 'it waits');
+	others_go_on('a writer that waits');
+	query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = ' . literal('genjob writer'));
+	$session->query('SELECT pg_advisory_unlock(1)');
+	has_ended($id);
+	is(result_of($id), $here{words}, 'what it has to write is written, though it was told to stop');
+	hold();
+};
+
+subtest 'writers 4: one that ends by an error loses nothing' => sub {
+	hold('fatal');
+	my $id = answered('words');
+	is(result_of($id), $here{words}, 'the dispatcher writes what it had');
+	hold('error');
+	$id = ask('fractions');
+	ok($node->poll_query_until('postgres', q{SELECT last_error ~ 'not now' FROM genjob.workers WHERE database = 'postgres'}),
+		'an error of a trigger is shown');
+	others_go_on('a trigger that raises errors');
+	hold();
+	has_ended($id);
+	is(result_of($id), $here{fractions}, 'and then it is written');
+};
+
+subtest 'writers 5: one that crashes takes the server with it, but not for ever' => sub {
+	hold('crash');
+	my $id = ask('words');
+	ok($node->poll_query_until('postgres', "SELECT state = 'failed' FROM gen_jobs WHERE id = $id"), 'its job is put aside');
+	like(query("SELECT attempt || ' ' || error FROM gen_jobs WHERE id = $id"), qr/^2 PostgreSQL crashed while/, '... at the second time');
+	hold();
+	others_go_on('then');
+};
+
+subtest 'writers 6: a job goes while a writer has it' => sub {
+	my $first = answered('words');
+	my ($pid) = writer_pids();
+	kill 'STOP', $pid;
+	my $id = ask('words');
+	ok($node->poll_query_until('postgres', "SELECT bytes_received >= 7000000 FROM genjob.activity WHERE job_id = $id"), 'it is being sent');
+	others_go_on('a writer that stands still');
+	query("SELECT genjob.cancel($id)");
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM genjob.activity WHERE job_id = $id"), 'a cancel is obeyed');
+	$id = ask('fractions');
+	query("SELECT pg_sleep(0.2); DELETE FROM gen_jobs WHERE id = $id");
+	kill 'CONT', $pid;
+	is(result_of(answered('words')), $here{words}, '... and the writer goes on with the next');
+	ok((grep { $_ == $pid } writer_pids()), '... the same one');
+	is(query('SELECT count(*) FROM gen_outputs o WHERE NOT EXISTS (SELECT FROM gen_jobs WHERE id = o.job_id)'), 0, 'nothing is left');
+};
+
+subtest 'writers 7: the dispatcher is told to stop while a writer stands still' => sub {
+	answered('words');
+	my $dispatcher = dispatcher_pid($node);
+	kill 'STOP', $_ foreach writer_pids();
+	my @ids = map { ask($_) } 'words', 'fractions', 'a picture as it is';
+	sleep 1;
+	my @writers = writer_pids();
+	kill 'STOP', $_ foreach @writers;
+	my $begun = time;
+	query("SELECT pg_terminate_backend($dispatcher)");
+	wait_dispatcher($node, 'postgres', $dispatcher);
+	my $took = time - $begun;
+	note(sprintf 'it has left after %.1f s', $took);
+	takes_less($took, 10, 'it leaves soon');
+	kill 'CONT', $_ foreach @writers;
+	has_ended($_) foreach @ids;
+	is_deeply([ map { result_of($_) } @ids ], [ @here{ 'words', 'fractions', 'a picture as it is' } ],
+		'and every answer is there, in the first attempt');
+};
+
+subtest 'writers 8: the server is stopped while they are at work' => sub {
+	my $session = Session->new($node);
+	$session->query('SELECT pg_advisory_lock(1)');
+	hold('wait');
+	my $id = ask('words');
+	wait_for_writer("wait_event_type = 'Lock'");
+	my $begun = time;
+	$node->stop('fast');
+	takes_less(time - $begun, 10, 'it stops soon');
+	$node->start;
+	hold();
+	has_ended($id);
+	is(result_of($id), $here{words}, 'what could not be written is written after the start');
+};
+
+subtest 'writers 9: a database is dropped while one of its writers is there' => sub {
+	query('CREATE DATABASE other');
+	$node->safe_psql('other', 'CREATE EXTENSION genjob');
+	my %options = Shapes::options($port, 'words', $bytes);
+	create_server($node, 'words', delete $options{api}, delete $options{url}, %options, database => 'other');
+	my $id = enqueue($node, 'words', '{"prompt": "a"}', database => 'other');
+	ok(wait_state($node, $id, 'succeeded', 'other'), 'it has written something');
+	ok(wait_for_writer("datname = 'other'"), 'it is there');
+	query('DROP DATABASE other');
+	ok(without_writers() || 1, 'the database is gone');
+};
+
+# ---- where there is none ----
+
+subtest 'writers 10: no background worker is free' => sub {
+	query('ALTER SYSTEM SET max_worker_processes = 3');
+	$node->restart;
+	wait_dispatcher($node);
+	my $id = answered('words');
+	is(result_of($id), $here{words}, 'the dispatcher does all');
+	like(query('SELECT last_error FROM genjob.workers WHERE last_error IS NOT NULL'),
+		qr/no background worker is free to read and write large answers.*max_worker_processes/, '... and says so');
+};
+
+is($standin->counts->{max_per_key} // 1, 1, 'no call was made twice');
 kill 'TERM', $server_pid;
 $node->stop;
 done_testing();

@@ -38,7 +38,8 @@ read_definitions(FuzzInput *input)
 static void
 build(const ServerOptions *server, const MappingOptions *mapping)
 {
-	RequestSource source = {server, mapping, "{\"prompt\": \"a\"}"};
+	RequestSource source = {server, mapping,
+							server->preset->is_store ? "{\"get\": \"a\"}" : "{\"prompt\": \"a\"}"};
 	HttpRequest *http;
 	ListCell *cell;
 
@@ -68,5 +69,7 @@ FUZZ_HARNESS(options)
 		defs = lappend(defs, makeDefElem("url", (Node *) makeString("http://example.com"), -1));
 	}
 	options_parse_server(defs, &server);
+	if (mapping.access_key_id == NULL)
+		mapping.access_key_id = mapping.secret_access_key = "AKID";
 	build(&server, &mapping);
 }

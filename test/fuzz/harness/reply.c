@@ -80,9 +80,15 @@ begin(Call *call, FuzzInput *input, char *line, const char *api)
 	read_remote(call, &line);
 	call->options = input_read_options(api, &line);
 	call->secrets.api_key = pstrdup(FUZZ_SECRET);
+	call->secrets.access_key_id = call->secrets.secret_access_key = call->secrets.session_token =
+		call->secrets.api_key;
 	call->request.options = call->options;
 	call->request.secrets = &call->secrets;
-	call->request.request = "{}";
+	call->request.request = !call->options->preset->is_store ? "{}"
+							: call->remote.id == NULL        ? "{\"get\": \"a\"}"
+							: strcmp(call->remote.id, "copy") == 0
+								? "{\"copy\": \"a\", \"to\": \"b\"}"
+								: psprintf("{\"%s\": \"a\"}", call->remote.id);
 	call->request.idempotency_key = "0190a0a0-0000-7000-8000-000000000000";
 	call->source.server_name = "server";
 	call->source.options = call->options;

@@ -97,6 +97,7 @@ FUZZ_HARNESS(request)
 	RequestSource source = {options, &secrets, NULL, inputs};
 	HttpRequest *http;
 
+	secrets.access_key_id = secrets.secret_access_key = secrets.session_token = FUZZ_SECRET;
 	source.n_inputs = read_inputs(input, inputs);
 	source.idempotency_key = "0190a0a0-0000-7000-8000-000000000000";
 	source.request = input_take_utf8(input);

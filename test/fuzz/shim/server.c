@@ -15,6 +15,7 @@
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/resowner.h"
 
 #include "base/settings.h"
 #include "shim.h"
@@ -51,6 +52,14 @@ lappend(List *list, void *datum)
 	}
 	list->elements[list->length++].ptr_value = datum;
 	return list;
+}
+
+void
+list_sort(List *list, list_sort_comparator compare)
+{
+	if (list != NIL)
+		qsort(list->elements, list->length, sizeof(ListCell),
+			  (int (*)(const void *, const void *)) compare);
 }
 
 /* ---------- options ---------- */
@@ -191,6 +200,17 @@ check_stack_depth(void)
 	if (stack_is_too_deep())
 		ereport(ERROR,
 				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX), errmsg("stack depth limit exceeded")));
+}
+
+/* Outside of a transaction there is none. */
+ResourceOwner CurrentResourceOwner = NULL;
+
+ResourceOwner
+ResourceOwnerCreate(ResourceOwner parent, const char *name)
+{
+	static int owner;
+
+	return (ResourceOwner) &owner;
 }
 
 void

@@ -1,0 +1,121 @@
+/*
+ * digest.c
+ *		SHA-256 and HMAC-SHA-256, by PostgreSQL's own code for them.
+ *
+ * PostgreSQL ties a digest that is being computed to the current resource owner.  A dispatcher outside a
+ * transaction has none, so it gets one here for as long as that takes.
+ */
+#include "postgres.h"
+
+#include "common/cryptohash.h"
+#include "common/hmac.h"
+#include "common/sha2.h"
+#include "utils/resowner.h"
+
+#include "base/digest.h"
+
+static ResourceOwner own = NULL;
+
+/*
+ * Makes sure that there is a resource owner, and returns the one to go back to.
+ */
+static ResourceOwner
+take_owner(void)
+{
+	ResourceOwner caller = CurrentResourceOwner;
+
+	if (caller != NULL)
+		return caller;
+	if (own == NULL)
+		own = ResourceOwnerCreate(NULL, "genjob digest");
+	CurrentResourceOwner = own;
+	return NULL;
+}
+
+static void
+check(bool is_done)
+{
+	if (!is_done)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not compute a SHA-256")));
+}
+
+/*
+ * The SHA-256 of some bytes, in DIGEST_BYTES bytes of digest.
+ */
+void
+digest_sha256(const void *data, size_t len, uint8 *digest)
+{
+	ResourceOwner caller = take_owner();
+	pg_cryptohash_ctx *volatile hash = NULL;
+
+	PG_TRY();
+	{
+		hash = pg_cryptohash_create(PG_SHA256);
+		check(hash != NULL && pg_cryptohash_init(hash) == 0 &&
+			  pg_cryptohash_update(hash, data, len) == 0 &&
+			  pg_cryptohash_final(hash, digest, DIGEST_BYTES) == 0);
+	}
+	PG_FINALLY();
+	{
+		if (hash != NULL)
+			pg_cryptohash_free(hash);
+		CurrentResourceOwner = caller;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * The HMAC-SHA-256 of some bytes, in DIGEST_BYTES bytes of digest.
+ */
+void
+digest_hmac(const void *key, size_t key_len, const void *data, size_t len, uint8 *digest)
+{
+	ResourceOwner caller = take_owner();
+	pg_hmac_ctx *volatile hmac = NULL;
+
+	PG_TRY();
+	{
+		hmac = pg_hmac_create(PG_SHA256);
+		check(hmac != NULL && pg_hmac_init(hmac, key, key_len) == 0 &&
+			  pg_hmac_update(hmac, data, len) == 0 &&
+			  pg_hmac_final(hmac, digest, DIGEST_BYTES) == 0);
+	}
+	PG_FINALLY();
+	{
+		if (hmac != NULL)
+			pg_hmac_free(hmac);
+		CurrentResourceOwner = caller;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * A digest as hexadecimal digits in lower case, palloc'd.
+ */
+char *
+digest_hex(const uint8 *digest)
+{
+	static const char digits[] = "0123456789abcdef";
+	char *hex = palloc(2 * DIGEST_BYTES + 1);
+	int i;
+
+	for (i = 0; i < DIGEST_BYTES; i++)
+	{
+		hex[2 * i] = digits[digest[i] >> 4];
+		hex[2 * i + 1] = digits[digest[i] & 15];
+	}
+	hex[2 * DIGEST_BYTES] = '\0';
+	return hex;
+}
+
+/*
+ * The same of the SHA-256 of some bytes.
+ */
+char *
+digest_sha256_hex(const void *data, size_t len)
+{
+	uint8 digest[DIGEST_BYTES];
+
+	digest_sha256(data, len, digest);
+	return digest_hex(digest);
+}

@@ -1,0 +1,45 @@
+/*
+ * calls.h
+ *		A job's calls, one after another, and the memory that each holds.
+ */
+#ifndef GENJOB_CALLS_H
+#define GENJOB_CALLS_H
+
+#include "life/job.h"
+
+/* Runs calls_read_secrets(job) in a transaction. */
+typedef void (*CallsReadSecrets)(Job *job);
+
+/* A call that is built of what a provider, or whoever wrote the row, has said. */
+typedef struct AddressedCall
+{
+	const char *rest; /* of the text: further addresses */
+	Address address;
+	HttpRequest *http; /* NULL: nobody has said where */
+	bool is_trusted;   /* with the server's secrets; else it must not be begun */
+} AddressedCall;
+
+extern void calls_init(CallsReadSecrets read);
+extern void calls_read_secrets(void *job);
+extern void calls_doubt_secrets(Job *job);
+
+/* Building */
+extern RequestSource calls_request_source(const Job *job);
+extern AddressedCall calls_build(const Job *job, const char *text);
+extern void calls_forget_input(Job *job);
+extern void calls_hold_request(Job *job);
+
+/* Work on a call, in its memory context */
+extern bool calls_prepare(Call *call, JobStep step);
+extern bool calls_run(Call *call, void (*work)(void *arg), void *arg, ErrorData **error);
+extern bool calls_run_apart(Call *call, void (*work)(void *arg), void *arg, ErrorData **error);
+extern bool calls_begin(Call *call, HttpRequest *http);
+extern void calls_hold_answer(Job *job);
+extern void calls_forget(Job *job);
+
+/* What genjob.activity shows */
+extern void calls_appear(Job *job);
+extern void calls_show(Job *job, ActivityPhase phase);
+extern void calls_show_progress(Job *job, double progress);
+
+#endif /* GENJOB_CALLS_H */

@@ -1,0 +1,13 @@
+/*
+ * cancel.h
+ *		Predictions that their providers are to cancel, for those above.
+ */
+#ifndef GENJOB_CANCEL_H
+#define GENJOB_CANCEL_H
+
+#include "life/job.h"
+
+extern char *cancel_describe_delay(const Job *job);
+extern int cancel_count_unfinished(void);
+
+#endif /* GENJOB_CANCEL_H */

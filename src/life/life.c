@@ -1,0 +1,497 @@
+/*
+ * life.c
+ *		A job's life: the table of its steps, and what carries out what they return.
+ *
+ *		claimed -> calling -> reporting -> written and forgotten
+ *		              |                ^
+ *		              v                |
+ *		            saving -> waiting <-> calling
+ *
+ * The upper row is a server that answers with the result.  The lower one is a provider that names a prediction: the
+ * name is saved in the table before anything else is done with it, then the provider is asked until the prediction has
+ * ended.  Where nobody knows whether a submission arrived, and the provider can be asked, it is asked first.  A job
+ * that cannot be sent goes from claimed to reporting at once; one that a crash cut off from its prediction goes from
+ * claimed to waiting.  One whose row is cancelled goes from wherever it is to cancelling, and never back.
+ *
+ * Each step has a file, and here a row; its functions return what comes next (step.h), and never call another step.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "base/guard.h"
+#include "base/marker.h"
+#include "life/asking.h"
+#include "life/calls.h"
+#include "life/cancelline.h"
+#include "life/life.h"
+#include "life/outcome.h"
+#include "life/postponed.h"
+#include "life/step.h"
+#include "life/verdict.h"
+#include "schedule/schedule.h"
+
+/* clang-format off */
+
+/* In the order in which they are asked whether a verdict is theirs to deal with. */
+static const Step steps[JOB_STEPS] = {
+	[STEP_SUBMIT] = {
+		.name = "submit", .phase = ACTIVITY_CALLING,
+		.build = submit_build, .unbuilt = submit_unbuilt, .starved = submit_starved, .began = progress_expect,
+		.answered = submit_answered, .judge = reply_judge, .woken = progress_woken},
+
+	[STEP_LOOKUP] = {
+		.name = "lookup", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
+		.is_due = lookup_is_due, .begin = lookup_begin,
+		.build = lookup_build, .unbuilt = lookup_unbuilt,
+		.answered = lookup_answered},
+
+	[STEP_POLL] = {
+		.name = "poll", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
+		.is_due = poll_is_due, .begin = poll_begin,
+		.build = poll_build, .unbuilt = poll_unbuilt,
+		.answered = poll_answered, .judge = poll_judge},
+
+	[STEP_RESULT] = {
+		.name = "result", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
+		.build = poll_build_result, .unbuilt = poll_unbuilt,
+		.answered = poll_answered_result, .judge = poll_judge_result},
+
+	[STEP_DOWNLOAD] = {
+		.name = "download", .phase = ACTIVITY_DOWNLOADING,
+		.is_due = download_is_due, .begin = download_begin,
+		.build = download_build, .unbuilt = download_unbuilt,
+		.answered = download_answered},
+
+	[STEP_CANCEL] = {
+		.name = "cancel", .line_up = cancelline_line_up,
+		.build = cancel_build, .unbuilt = cancel_unbuilt, .starved = cancel_starved,
+		.answered = cancel_answered, .admitted = cancel_admitted, .saved = cancel_saved},
+
+	[STEP_PROGRESS] = {
+		.name = "progress", .is_beside = true,
+		.build = progress_build, .unbuilt = progress_unbuilt, .starved = progress_starved,
+		.answered = progress_answered},
+};
+
+/* clang-format on */
+
+const char *
+life_step_name(JobStep step)
+{
+	return steps[step].name;
+}
+
+/* ---------- carrying out ---------- */
+
+/*
+ * Moves the job to a step, in that state if its row is running.  The provider of any other is only told to cancel.
+ */
+static void
+enter(Job *job, JobState state, JobStep step)
+{
+	if (step == STEP_CANCEL && job->step != STEP_CANCEL)
+		job_enter(job, JOB_CANCELLING, step);
+	if (step == STEP_CANCEL && state != JOB_SAVING)
+		state = JOB_CANCELLING;
+	if (job->state != state || job->step != step)
+		job_enter(job, state, step);
+}
+
+/* A call that is built. */
+typedef struct Building
+{
+	const Step *step;
+	Job *job;
+	HttpRequest *http;
+	char *why; /* there is none */
+} Building;
+
+static void
+build(void *arg)
+{
+	Building *building = arg;
+
+	building->http = building->step->build(building->job, &building->why);
+}
+
+static Next
+unbuilt(const Building *building, const ErrorData *error)
+{
+	if (building->step->unbuilt != NULL)
+		return building->step->unbuilt(building->job, error ? NULL : building->why, error);
+	return next_fail(building->job, error ? error->message : building->why);
+}
+
+static Next
+starve(Job *job, JobStep id)
+{
+	if (steps[id].starved != NULL)
+		return steps[id].starved(job);
+	return next_wait(id, clock_mono() + USECS_PER_SEC);
+}
+
+/*
+ * Begins a step's call; returns what comes next, also where there is none.
+ */
+static Next
+begin_call(Job *job, JobStep id)
+{
+	const Step *step = &steps[id];
+	Call *call = step->is_beside ? &job->beside : &job->call;
+	Building building = {step, job, NULL, NULL};
+	ErrorData *error;
+
+	if (!step->is_beside)
+		job_stop_waking(job);
+	if (!calls_prepare(call, id))
+		return starve(job, id);
+	if (!calls_run(call, build, &building, &error) || building.http == NULL)
+		return unbuilt(&building, error);
+	if (!step->is_beside && id != STEP_CANCEL)
+		calls_appear(job);
+	if (!calls_begin(call, building.http))
+		return starve(job, id);
+	if (step->is_beside)
+		return next_stay();
+	enter(job, JOB_CALLING, id);
+	calls_show(job, step->phase);
+	if (step->only_asks)
+		asking_begin(job);
+	return step->began ? step->began(job) : next_stay();
+}
+
+static void
+wait_until(Job *job, JobStep step, MonoTime until)
+{
+	calls_forget(job);
+	if (step != STEP_CANCEL)
+		calls_appear(job);
+	/* the provider works, or an answer is still being fetched */
+	calls_show(job, steps[step].only_asks ? ACTIVITY_WAITING : steps[step].phase);
+	enter(job, JOB_WAITING, step);
+	job_wake_at(job, until);
+}
+
+static void
+line_up(Job *job, JobStep step)
+{
+	job_stop_waking(job);
+	enter(job, JOB_WAITING, step);
+	steps[step].line_up(job);
+}
+
+static void
+save(Job *job, JobStep step, Verdict *verdict)
+{
+	job_stop_waking(job);
+	job->verdict = verdict;
+	calls_show(job, ACTIVITY_SAVING);
+	enter(job, JOB_SAVING, step);
+}
+
+static void
+report(Job *job, Verdict *verdict)
+{
+	job_stop_waking(job);
+	job->verdict = verdict;
+	calls_show(job, ACTIVITY_SAVING);
+	outcome_decide(job);
+	enter(job, JOB_REPORTING, job->step);
+}
+
+/*
+ * Whether the table lacks what a resumed job would need, now that there is this verdict.
+ */
+static bool
+must_be_saved(const Job *job)
+{
+	return !job->is_saved && (verdict_names_prediction(job) || job->remote.answer != NULL);
+}
+
+/*
+ * Says what comes of a verdict.
+ */
+static Next
+conclude(Job *job, Verdict *verdict)
+{
+	JobStep id;
+
+	job->verdict = verdict;
+	if (verdict->kind == VERDICT_FETCH && verdict->answer != NULL && job->remote.answer == NULL)
+	{
+		job->remote.answer = verdict->answer;
+		job->is_saved = false;
+	}
+	if (must_be_saved(job))
+		return next_save(job->step, verdict);
+	for (id = 0; id < JOB_STEPS; id++)
+	{
+		if (steps[id].is_due != NULL && steps[id].is_due(job))
+			return steps[id].begin(job);
+	}
+	return next_report(verdict);
+}
+
+static void
+forget(Job *job)
+{
+	MemoryContextSwitchTo(TopMemoryContext);
+	job_destroy(job);
+}
+
+static void
+carry_out(Job *job, Next next)
+{
+	/* as long as nothing is waited for */
+	while (next.kind == NEXT_CALL || next.kind == NEXT_VERDICT)
+	{
+		MemoryContextSwitchTo(job->context);
+		next = next.kind == NEXT_CALL ? begin_call(job, next.step) : conclude(job, next.verdict);
+	}
+	switch (next.kind)
+	{
+		case NEXT_STAY:
+			if (next.until != 0)
+				job_wake_at(job, next.until);
+			break;
+		case NEXT_LINE:
+			line_up(job, next.step);
+			break;
+		case NEXT_WAIT:
+			wait_until(job, next.step, next.until);
+			break;
+		case NEXT_SAVE:
+			save(job, next.step, next.verdict);
+			break;
+		case NEXT_REPORT:
+			report(job, next.verdict);
+			break;
+		case NEXT_GONE:
+			forget(job);
+			break;
+		case NEXT_CALL:
+		case NEXT_VERDICT:
+			Assert(false);
+	}
+}
+
+/* Something that has happened to a job: says what comes next. */
+typedef Next (*Event)(Job *job);
+
+/*
+ * Has an event, which runs in the job's memory context, move the job on.
+ */
+static void
+move_on(Job *job, Event event)
+{
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+
+	carry_out(job, event(job));
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * The same of one that handles what others wrote: it is named if that ends the process.
+ */
+static void
+move_on_marked(Job *job, Event event)
+{
+	marker_begin(job->id, job->attempt);
+	move_on(job, event);
+	marker_end();
+}
+
+/* ---------- events ---------- */
+
+/*
+ * What a job does first that was just claimed, or that an earlier dispatcher has left.
+ */
+static Next
+started(Job *job)
+{
+	if (job->waits_for == NULL)
+		postponed_forget(job->id);
+	if (job->stored_at != NULL)
+		return cancel_resume(job);
+	if (job->request == NULL)
+		return resume_begin(job);
+	if (job->complaint != NULL)
+		return next_fail(job, job->complaint);
+	if (job->waits_for != NULL)
+		return next_report(postponed_verdict(job));
+	if (lookup_comes_first(job))
+		return lookup_begin(job);
+	return next_call(STEP_SUBMIT);
+}
+
+void
+life_start(Job *job)
+{
+	move_on_marked(job, started);
+}
+
+static Next
+given_back(Job *job)
+{
+	Verdict *verdict = palloc0(sizeof(Verdict));
+
+	verdict->kind = VERDICT_POSTPONE;
+	return next_report(verdict);
+}
+
+/*
+ * Has a claimed job queued again whose call has not begun, and will not: it was no attempt.
+ */
+void
+life_give_back(Job *job)
+{
+	Assert(job->state == JOB_CLAIMED);
+	move_on(job, given_back);
+}
+
+/*
+ * Moves a job on one of whose calls has ended: what http_take_finished() has given.
+ */
+void
+life_answered(void *tag, HttpReply *reply)
+{
+	Call *call = tag;
+	Job *job = call->job;
+	const Step *step = &steps[call->step];
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+	Next next;
+
+	marker_begin(job->id, job->attempt);
+	call->transfer = NULL;
+	if (!step->is_beside)
+		lines_end_call(&job->waiter);
+	next = step->answered(job, reply);
+	if (step->is_beside)
+		MemoryContextReset(call->context);
+	carry_out(job, next);
+	marker_end();
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Whether another process may judge the answer of a call, by life_judge().
+ */
+bool
+life_may_judge_apart(const Call *call)
+{
+	return steps[call->step].judge != NULL && !call->job->asks_unended;
+}
+
+/*
+ * Returns what an answer at that step means, and what it adds to *remote, in the current memory context.  Pure; may
+ * raise an error.
+ */
+Verdict *
+life_judge(JobStep step, const ReplySource *source, HttpReply *reply, Remote *remote)
+{
+	Assert(steps[step].judge != NULL);
+	return steps[step].judge(source, reply, remote);
+}
+
+static Next
+woken(Job *job)
+{
+	const Step *step = &steps[job->step];
+
+	if (step->woken != NULL)
+		return step->woken(job);
+	return step->line_up ? next_line(job->step) : next_call(job->step);
+}
+
+static Next
+admitted(Job *job)
+{
+	const Step *step = &steps[job->step];
+
+	return step->admitted ? step->admitted(job) : next_call(job->step);
+}
+
+/*
+ * Moves on the jobs whose time to be woken has come, and those whose questions it is to be asked.
+ */
+void
+life_wake(MonoTime now)
+{
+	Job *job;
+
+	while ((job = job_next_to_wake()) != NULL && job->wake_at <= now)
+	{
+		job_stop_waking(job);
+		move_on_marked(job, woken);
+	}
+	while ((job = asking_next(now)) != NULL)
+		move_on_marked(job, admitted);
+}
+
+/*
+ * When life_wake() has something to do; 0: never.
+ */
+MonoTime
+life_next_wake(MonoTime now)
+{
+	Job *job = job_next_to_wake();
+	MonoTime next = asking_next_time(now);
+
+	if (job != NULL)
+		schedule_note_time(&next, job->wake_at);
+	return next;
+}
+
+/*
+ * Begins the calls that cancel and may go now; also for a dispatcher that leaves.
+ */
+void
+life_wake_cancels(MonoTime now)
+{
+	Job *job;
+
+	while ((job = cancelline_next(now)) != NULL)
+		move_on_marked(job, admitted);
+	cancelline_note_waiting(now);
+}
+
+static Next
+saved(Job *job)
+{
+	if (steps[job->step].saved != NULL)
+		return steps[job->step].saved(job);
+	if (job->outcome == REPORT_FENCED)
+		return cancel_begin(job);
+	job->is_saved = true;
+	return next_verdict(job->verdict);
+}
+
+/*
+ * Moves a job on whose row is written, or is not the job's any more (job->outcome).
+ */
+void
+life_saved(Job *job)
+{
+	Assert(job->state == JOB_SAVING && job->outcome != REPORT_PENDING);
+	job->report_at = job->report_failures = 0;
+	move_on(job, saved);
+}
+
+/*
+ * Ends a job whose row was cancelled or deleted: its calls are cut, and the provider is told where it can be.
+ */
+void
+life_cancel(Job *job)
+{
+	move_on(job, cancel_begin);
+}
+
+/*
+ * Has the provider told of a job whose prediction still runs: the row was reported, and says so.
+ */
+void
+life_cancel_reported(Job *job)
+{
+	move_on(job, cancel_resume);
+}

@@ -1,0 +1,34 @@
+/*
+ * life.h
+ *		A claimed job's life: what moves it on.
+ */
+#ifndef GENJOB_LIFE_H
+#define GENJOB_LIFE_H
+
+#include "life/job.h"
+
+/* A job was claimed, or read from what an earlier dispatcher has left */
+extern void life_start(Job *job);
+extern void life_give_back(Job *job);
+
+/* A call has ended: what http_take_finished() gives as its tag */
+extern void life_answered(void *call, HttpReply *reply);
+extern bool life_may_judge_apart(const Call *call);
+extern Verdict *life_judge(JobStep step, const ReplySource *source, HttpReply *reply,
+						   Remote *remote);
+
+/* Time has passed */
+extern void life_wake(MonoTime now);
+extern MonoTime life_next_wake(MonoTime now);
+extern void life_wake_cancels(MonoTime now);
+
+/* What was to be written is, or the row is not the job's any more */
+extern void life_saved(Job *job);
+
+/* The row was cancelled or deleted; or it is final, and its prediction is to be cancelled */
+extern void life_cancel(Job *job);
+extern void life_cancel_reported(Job *job);
+
+extern const char *life_step_name(JobStep step);
+
+#endif /* GENJOB_LIFE_H */

@@ -1,0 +1,85 @@
+/*
+ * next.c
+ *		What a step returns: what comes next in a job's life.
+ */
+#include "postgres.h"
+
+#include "life/step.h"
+
+/*
+ * The job goes on as it is: its call, or another one, moves it on.
+ */
+Next
+next_stay(void)
+{
+	return (Next){.kind = NEXT_STAY};
+}
+
+/*
+ * The same, and its present step is woken at until.
+ */
+Next
+next_stay_until(MonoTime until)
+{
+	Assert(until != 0);
+	return (Next){.kind = NEXT_STAY, .until = until};
+}
+
+Next
+next_call(JobStep step)
+{
+	return (Next){.kind = NEXT_CALL, .step = step};
+}
+
+Next
+next_line(JobStep step)
+{
+	return (Next){.kind = NEXT_LINE, .step = step};
+}
+
+Next
+next_wait(JobStep step, MonoTime until)
+{
+	return (Next){.kind = NEXT_WAIT, .step = step, .until = until};
+}
+
+Next
+next_save(JobStep step, Verdict *verdict)
+{
+	return (Next){.kind = NEXT_SAVE, .step = step, .verdict = verdict};
+}
+
+Next
+next_verdict(Verdict *verdict)
+{
+	Assert(verdict != NULL);
+	return (Next){.kind = NEXT_VERDICT, .verdict = verdict};
+}
+
+Next
+next_report(Verdict *verdict)
+{
+	Assert(verdict != NULL);
+	return (Next){.kind = NEXT_REPORT, .verdict = verdict};
+}
+
+/*
+ * The attempt ends with an error of our own, which is copied; what the present verdict has brought is kept.
+ */
+Next
+next_fail(Job *job, const char *error)
+{
+	Verdict *verdict = MemoryContextAllocZero(job->context, sizeof(Verdict));
+
+	if (job->verdict != NULL)
+		*verdict = *job->verdict;
+	verdict->kind = VERDICT_FAIL;
+	verdict->error = MemoryContextStrdup(job->context, error);
+	return next_verdict(verdict);
+}
+
+Next
+next_gone(void)
+{
+	return (Next){.kind = NEXT_GONE};
+}

@@ -1,0 +1,301 @@
+/*
+ * poll.c
+ *		The steps that ask about a prediction: how it is, and for its result.
+ *
+ * Between two questions a job holds no handle, no connection and no memory but its own few kilobytes, so
+ * ten thousand predictions can be waited for.  How often is asked adapts to how long the server's
+ * calls usually take, and is bounded for all of them together.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "life/calls.h"
+#include "life/step.h"
+#include "life/verdict.h"
+#include "schedule/schedule.h"
+#include "shared/stats.h"
+
+#define MAX_POLL_DELAY_MS 30000
+#define MAX_GRACE_MS 600000  /* beyond the deadline, for a provider that does not answer then */
+#define ABSENT_BEFORE_LIST 4 /* answers that say nothing, before the list of all is asked for */
+
+/* ---------- waiting ---------- */
+
+static MonoTime
+deadline_of(const Job *job)
+{
+	return job->began_at + job->options->timeout * INT64CONST(1000);
+}
+
+/*
+ * When a prediction is given up of which the provider says nothing: an outage at the deadline must not throw away
+ * what was paid for.
+ */
+static MonoTime
+end_of_grace(const Job *job)
+{
+	return deadline_of(job) + Min(job->options->timeout, MAX_GRACE_MS) * INT64CONST(1000);
+}
+
+/*
+ * How long to wait before the next question: until most of the server's usual time has passed, then a
+ * tenth more each time.
+ */
+static int64
+usual_delay_ms(const Job *job, MonoTime now)
+{
+	int64 least = job->options->poll_interval;
+	int64 elapsed = (now - job->began_at) / 1000;
+	double usual = job->queue->stats ? stats_percentile(job->queue->stats, 0.5) * 1000 * 0.8 : 0;
+	int64 delay = Max(least, elapsed / 10);
+
+	if (usual > elapsed)
+		delay = Max(delay, (int64) usual - elapsed);
+	return Min(delay, Max(least, MAX_POLL_DELAY_MS));
+}
+
+/*
+ * Where a server lists all that has not ended, with the places of ids in *places: of one whose poll says
+ * nothing about that, nor about what it has forgotten.  NULL: of another.
+ */
+static char *
+unended_address(const Job *job, const char **places)
+{
+	const Preset *preset = job->options->preset;
+
+	if (preset->unended == NULL || job->options->protocol.poll != preset->protocol.poll)
+		return NULL;
+	return grammar_split_address(preset->unended, places);
+}
+
+/*
+ * True if the verdict is the answer to a question about the prediction; else the prediction was just named, or is taken
+ * up.
+ */
+static bool
+was_asked_about(const Job *job)
+{
+	return job->step == STEP_POLL || job->step == STEP_RESULT;
+}
+
+/*
+ * Counts the answers that say nothing about the prediction, or that there is none.  The list of what has not
+ * ended may be long: it is asked for only now and then, unless the prediction was missing in it.
+ */
+static void
+note_absence(Job *job, const Verdict *verdict)
+{
+	const char *places;
+
+	/* what was not there before it was submitted is another matter */
+	if (!was_asked_about(job))
+		job->n_forgotten = job->n_absent = 0;
+	if (verdict->forgotten)
+		job->n_forgotten++;
+	else if (verdict->absent)
+		job->n_absent++;
+	else
+		job->n_forgotten = job->n_absent = 0;
+	job->asks_unended = verdict->absent && unended_address(job, &places) != NULL &&
+						(job->n_forgotten > 0 || job->n_absent % ABSENT_BEFORE_LIST == 0);
+}
+
+/*
+ * Fails a job whose prediction is still running when its time is up.  The provider is told to cancel it.
+ */
+static Next
+fail_running(Job *job)
+{
+	bool can_cancel = job->options->protocol.cancel != NULL && job->is_saved;
+
+	job->must_cancel = can_cancel;
+	return next_fail(job,
+					 psprintf("the prediction %s of server \"%s\" did not end within the option timeout. It may still run, and be paid for: %s",
+							  job->remote.id ? job->remote.id : "", NameStr(job->queue->name),
+							  can_cancel
+								  ? "the provider is told to cancel it. Raise timeout if it needs longer."
+								  : "cancel it at the provider, or raise timeout."));
+}
+
+/*
+ * Fails a job whose provider does not say what became of its prediction.
+ */
+static Next
+fail_unanswered(Job *job)
+{
+	const Verdict *verdict = job->verdict;
+
+	return next_fail(job,
+					 psprintf("the prediction %s of server \"%s\" did not end within the option timeout, or it cannot be told. It may still run, and be paid for: look for it at the provider%s. The last question was not answered: %s",
+							  job->remote.id ? job->remote.id : "", NameStr(job->queue->name),
+							  verdict->has_answer ? ", which has its answer, before genjob.retry()"
+												  : " before genjob.retry(), or raise timeout",
+							  verdict->error));
+}
+
+/*
+ * When to ask again, after so many ms if nothing ends before: when the time is up, and then a few times at least until
+ * the prediction is given up.
+ */
+static MonoTime
+next_question(const Job *job, MonoTime now, int64 delay)
+{
+	MonoTime deadline = deadline_of(job);
+	MonoTime end = end_of_grace(job);
+	int64 most = Max(job->options->poll_interval, (end - deadline) / 1000 / 8);
+
+	if (now < deadline)
+		return Min(now + delay * 1000, deadline);
+	return Min(now + Min(delay, most) * 1000, Max(now, end));
+}
+
+static void
+keep_usage(Job *job, const char *usage)
+{
+	/* it may come with each of a thousand questions */
+	if (job->remote.usage != NULL)
+		pfree(job->remote.usage);
+	job->remote.usage = pstrdup(usage);
+}
+
+static int64
+next_delay_ms(const Job *job, MonoTime now)
+{
+	const Verdict *verdict = job->verdict;
+
+	if (verdict->after >= 0 && (verdict->error != NULL || verdict->has_answer))
+		return Max(verdict->after, verdict->error != NULL ? job->options->poll_interval : 0);
+	return usual_delay_ms(job, now);
+}
+
+bool
+poll_is_due(const Job *job)
+{
+	return job->verdict->kind == VERDICT_WAIT;
+}
+
+/*
+ * Waits until the next question.  When the job's time is up, it fails, if the provider says that the prediction is
+ * still running; it is not submitted again.  One that does not say so is asked for some time longer, and an answer that
+ * is known to be there is fetched all the same.
+ */
+Next
+poll_begin(Job *job)
+{
+	const Verdict *verdict = job->verdict;
+	MonoTime now = clock_mono();
+	int64 delay = next_delay_ms(job, now);
+
+	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
+	note_absence(job, verdict);
+	if (verdict->usage != NULL)
+		keep_usage(job, verdict->usage);
+	if (was_asked_about(job) && now >= end_of_grace(job) && verdict->error != NULL)
+		return fail_unanswered(job);
+	if (was_asked_about(job) && now >= deadline_of(job) && verdict->error == NULL &&
+		!verdict->has_answer)
+		return fail_running(job);
+	calls_show_progress(job, verdict->progress);
+	return next_wait(verdict->has_answer ? STEP_RESULT : STEP_POLL, next_question(job, now, delay));
+}
+
+/* ---------- asking ---------- */
+
+/*
+ * What is said of a job whose columns, which nobody but genjob should write, cannot be read.
+ */
+static char *
+describe_unreadable(const Job *job, const char *why)
+{
+	return psprintf("what the columns remote_id and remote say of the prediction %s of server \"%s\" could not be read: %s. It may have been paid for: look for it at the provider before genjob.retry().",
+					job->remote.id ? job->remote.id : "", NameStr(job->queue->name), why);
+}
+
+Next
+poll_unbuilt(Job *job, const char *why, const ErrorData *error)
+{
+	return next_fail(job, error ? describe_unreadable(job, error->message) : why);
+}
+
+/*
+ * Why a question cannot be asked at that address.
+ */
+static char *
+describe_obstacle(const Job *job, const AddressedCall *call)
+{
+	if (call->http == NULL)
+		return psprintf("server \"%s\" gave no URL at %s to ask about its prediction %s. Look at the server's option poll.",
+						NameStr(job->queue->name), call->address.place,
+						job->remote.id ? job->remote.id : "");
+	return psprintf("server \"%s\" gave a URL of another host to ask about its prediction: %s. Name the host in the server's option allow_hosts.",
+					NameStr(job->queue->name), call->http->shown_url);
+}
+
+static HttpRequest *
+build_question(Job *job, const char *address, char **why)
+{
+	AddressedCall call;
+
+	if (address == NULL || job->options->protocol.state == NULL)
+	{
+		/* the server's options have changed since the prediction was submitted */
+		*why =
+			psprintf("server \"%s\" has no options any more that say how to ask about its prediction %s. It may still run, and be paid for: look for it at the provider before genjob.retry().",
+					 NameStr(job->queue->name), job->remote.id ? job->remote.id : "");
+		return NULL;
+	}
+	call = calls_build(job, address);
+	if (call.http != NULL && call.is_trusted)
+		return call.http;
+	*why = describe_obstacle(job, &call);
+	return NULL;
+}
+
+HttpRequest *
+poll_build(Job *job, char **why)
+{
+	const char *places;
+	const char *address =
+		job->asks_unended ? unended_address(job, &places) : job->options->protocol.poll;
+
+	return build_question(job, address, why);
+}
+
+HttpRequest *
+poll_build_result(Job *job, char **why)
+{
+	return build_question(job, job->options->protocol.result, why);
+}
+
+/* ---------- answers ---------- */
+
+Verdict *
+poll_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
+{
+	return reply_judge_poll(source, reply);
+}
+
+Verdict *
+poll_judge_result(const ReplySource *source, HttpReply *reply, Remote *remote)
+{
+	return reply_judge_result(source, reply);
+}
+
+Next
+poll_answered(Job *job, HttpReply *reply)
+{
+	const char *places;
+
+	if (job->asks_unended && unended_address(job, &places) != NULL)
+		return next_verdict(verdict_read_unended(job, reply, places));
+	return next_verdict(verdict_read(job, reply, poll_judge, true));
+}
+
+Next
+poll_answered_result(Job *job, HttpReply *reply)
+{
+	return next_verdict(verdict_read(job, reply, poll_judge_result, true));
+}

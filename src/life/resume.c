@@ -1,0 +1,79 @@
+/*
+ * resume.c
+ *		Taking up a job that an earlier dispatcher has begun: from its prediction, if the provider had named one, from its
+ *		answer, if that had come, or from the beginning.
+ */
+#include "postgres.h"
+
+#include "base/guard.h"
+#include "life/step.h"
+#include "life/verdict.h"
+#include "schedule/schedule.h"
+
+static void
+judge_saved(void *arg)
+{
+	Job *job = arg;
+	ReplySource source = verdict_source(job, NULL);
+
+	job->verdict = reply_judge_saved(&source, job->remote.answer);
+}
+
+/*
+ * Goes on with the downloads of an answer that is in the table, where others than genjob may have written.
+ */
+static Next
+resume_answer(Job *job)
+{
+	char *error;
+
+	if (guard_run(judge_saved, job, &error))
+		return next_verdict(job->verdict);
+	job->verdict = palloc0(sizeof(Verdict));
+	job->verdict->result = job->remote.answer;
+	return next_fail(job,
+					 psprintf("the answer of server \"%s\" that was kept in the column remote could not be read: %s. It is in the column result now: look there before genjob.retry().",
+							  NameStr(job->queue->name), error));
+}
+
+/*
+ * Ends a job that cannot be gone on with, but whose call has brought something already.
+ */
+static Next
+fail_resumed(Job *job)
+{
+	job->verdict = palloc0(sizeof(Verdict));
+	job->verdict->result = job->remote.answer;
+	if (job->remote.answer != NULL)
+		return next_fail(job,
+						 psprintf("%s The answer that had come is in the column result: look there before genjob.retry().",
+								  job->complaint));
+	return next_fail(job,
+					 psprintf("%s The prediction %s may still run, and be paid for: look for it at the provider before genjob.retry().",
+							  job->complaint, job->remote.id ? job->remote.id : ""));
+}
+
+/*
+ * Waits for a prediction that was named.
+ */
+static Next
+resume_prediction(Job *job)
+{
+	Verdict *verdict = palloc0(sizeof(Verdict));
+
+	verdict->kind = VERDICT_WAIT;
+	return next_verdict(verdict);
+}
+
+Next
+resume_begin(Job *job)
+{
+	bool is_named = verdict_names_prediction(job);
+
+	job->is_saved = true;
+	if (!is_named && job->remote.answer == NULL)
+		return next_verdict(reply_lost());
+	if (job->complaint != NULL)
+		return fail_resumed(job);
+	return job->remote.answer != NULL ? resume_answer(job) : resume_prediction(job);
+}

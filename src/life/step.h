@@ -1,0 +1,132 @@
+/*
+ * step.h
+ *		The steps of a job's life, for the files of this folder: what each offers, and what it returns.
+ *
+ * The functions of a step say what comes next, and call no other step: life.c, which has the table of steps, carries it
+ * out.  They run in the memory context of the job, but for build(), which runs in that of the call.
+ */
+#ifndef GENJOB_STEP_H
+#define GENJOB_STEP_H
+
+#include "life/job.h"
+
+typedef enum NextKind
+{
+	NEXT_STAY, /* the job goes on as it is; where there is an until, the present step is woken then */
+	NEXT_CALL, /* step's call begins now */
+	NEXT_LINE, /* step's call begins when it is the job's turn in the line of its server */
+	NEXT_WAIT, /* step is woken at until; what the call has brought is let go of, but for outputs */
+	NEXT_SAVE, /* verdict is written into the row, whose state stays as it is; then step goes on */
+	NEXT_VERDICT, /* verdict has come: it is saved, dealt with by another step, or reported */
+	NEXT_REPORT,  /* verdict ends the attempt */
+	NEXT_GONE     /* nothing is left to be done: the Job is freed */
+} NextKind;
+
+/* What comes next in a job's life. */
+typedef struct Next
+{
+	NextKind kind;
+	JobStep step;   /* NEXT_CALL, NEXT_LINE, NEXT_WAIT, NEXT_SAVE */
+	MonoTime until; /* NEXT_WAIT, NEXT_STAY */
+	Verdict *verdict; /* NEXT_SAVE, NEXT_VERDICT, NEXT_REPORT; lives as long as the job, or its call */
+} Next;
+
+/*
+ * What a step offers.  All but the name may be missing.
+ */
+typedef struct Step
+{
+	const char *name;
+	ActivityPhase phase; /* what genjob.activity shows while its call is under way */
+	bool only_asks; /* to cut its call loses nothing; it counts against the budget of questions */
+	bool is_beside; /* its call is made beside the one of the job's step */
+	void (*line_up)(Job *job); /* has the job's call begin when its server's turn comes */
+
+	/* What must be done about job->verdict, before it is reported */
+	bool (*is_due)(const Job *job);
+	Next (*begin)(Job *job);
+
+	/*
+	 * Builds the call in its memory context.  NULL: there is none to be made, and *why may say so, as a sentence.
+	 * Without unbuilt(), which gets that or the error that was raised, the job fails with it.
+	 */
+	HttpRequest *(*build)(Job *job, char **why);
+	Next (*unbuilt)(Job *job, const char *why, const ErrorData *error);
+	Next (*starved)(
+		Job *job); /* no memory was left to begin the call; missing: it begins in a second */
+	Next (*began)(Job *job); /* the call is under way */
+
+	Next (*answered)(Job *job, HttpReply *reply); /* the call has ended */
+	Verdict *(*judge)(const ReplySource *source, HttpReply *reply,
+					  Remote *remote); /* what answered() judges by: another process may have */
+	Next (*woken)(Job *job);    /* the alarm has come; missing: the call begins, or lines up */
+	Next (*admitted)(Job *job); /* it is its turn in the line; missing: the call begins */
+	Next (*saved)(Job *job); /* the row is written, or is not the job's any more: see job->outcome */
+} Step;
+
+/* next.c */
+extern Next next_stay(void);
+extern Next next_stay_until(MonoTime until);
+extern Next next_call(JobStep step);
+extern Next next_line(JobStep step);
+extern Next next_wait(JobStep step, MonoTime until);
+extern Next next_save(JobStep step, Verdict *verdict);
+extern Next next_verdict(Verdict *verdict);
+extern Next next_report(Verdict *verdict);
+extern Next next_fail(Job *job, const char *error);
+extern Next next_gone(void);
+
+/* submit.c */
+extern HttpRequest *submit_build(Job *job, char **why);
+extern Next submit_unbuilt(Job *job, const char *why, const ErrorData *error);
+extern Next submit_starved(Job *job);
+extern Next submit_answered(Job *job, HttpReply *reply);
+
+/* progress.c: of a submission, asked for beside it */
+extern Next progress_expect(Job *job);
+extern Next progress_woken(Job *job);
+extern HttpRequest *progress_build(Job *job, char **why);
+extern Next progress_unbuilt(Job *job, const char *why, const ErrorData *error);
+extern Next progress_starved(Job *job);
+extern Next progress_answered(Job *job, HttpReply *reply);
+
+/* lookup.c: a submission of which it is not known whether it arrived */
+extern bool lookup_comes_first(const Job *job);
+extern bool lookup_is_due(const Job *job);
+extern Next lookup_begin(Job *job);
+extern HttpRequest *lookup_build(Job *job, char **why);
+extern Next lookup_unbuilt(Job *job, const char *why, const ErrorData *error);
+extern Next lookup_answered(Job *job, HttpReply *reply);
+
+/* poll.c: a prediction that the provider works on */
+extern bool poll_is_due(const Job *job);
+extern Next poll_begin(Job *job);
+extern HttpRequest *poll_build(Job *job, char **why);
+extern HttpRequest *poll_build_result(Job *job, char **why);
+extern Next poll_unbuilt(Job *job, const char *why, const ErrorData *error);
+extern Next poll_answered(Job *job, HttpReply *reply);
+extern Next poll_answered_result(Job *job, HttpReply *reply);
+extern Verdict *poll_judge(const ReplySource *source, HttpReply *reply, Remote *remote);
+extern Verdict *poll_judge_result(const ReplySource *source, HttpReply *reply, Remote *remote);
+
+/* download.c: outputs that are URLs */
+extern bool download_is_due(const Job *job);
+extern Next download_begin(Job *job);
+extern HttpRequest *download_build(Job *job, char **why);
+extern Next download_unbuilt(Job *job, const char *why, const ErrorData *error);
+extern Next download_answered(Job *job, HttpReply *reply);
+
+/* cancel.c: a prediction of which the provider is told that nobody wants it any more */
+extern Next cancel_begin(Job *job);
+extern Next cancel_resume(Job *job);
+extern HttpRequest *cancel_build(Job *job, char **why);
+extern Next cancel_unbuilt(Job *job, const char *why, const ErrorData *error);
+extern Next cancel_starved(Job *job);
+extern Next cancel_answered(Job *job, HttpReply *reply);
+extern Next cancel_admitted(Job *job);
+extern Next cancel_saved(Job *job);
+
+/* resume.c: what an earlier dispatcher has begun */
+extern Next resume_begin(Job *job);
+
+#endif /* GENJOB_STEP_H */

@@ -1,0 +1,61 @@
+/*
+ * submit.c
+ *		The step that sends a job.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "life/calls.h"
+#include "life/step.h"
+#include "life/verdict.h"
+
+/*
+ * The request of a job.  It was checked at INSERT, but the server's options may have changed since.  What only the
+ * submission needs is let go of: its request holds it in its own form.
+ */
+HttpRequest *
+submit_build(Job *job, char **why)
+{
+	RequestSource source = calls_request_source(job);
+	HttpRequest *http = request_build(&source);
+
+	calls_forget_input(job);
+	calls_hold_request(job);
+	return http;
+}
+
+Next
+submit_unbuilt(Job *job, const char *why, const ErrorData *error)
+{
+	return next_fail(job, psprintf("%s. %s", error->message, error->hint ? error->hint : ""));
+}
+
+Next
+submit_starved(Job *job)
+{
+	Verdict *verdict = palloc0(sizeof(Verdict));
+
+	verdict->kind = VERDICT_RETRY;
+	verdict->error = pstrdup("no memory was left to call the server. Lower max_in_flight.");
+	return next_verdict(verdict);
+}
+
+Next
+submit_answered(Job *job, HttpReply *reply)
+{
+	Remote *remote = &job->remote;
+	Verdict *verdict;
+
+	job_stop_waking(job);
+	verdict = verdict_read(job, reply, reply_judge, false);
+	remote->is_private |= reply->peer_is_private;
+	remote->is_public |= reply->peer_is_public;
+	if (remote->id != NULL)
+		remote->id = pstrdup(remote->id);
+	if (remote->urls != NULL)
+		remote->urls = pstrdup(remote->urls);
+	if (remote->usage != NULL)
+		remote->usage = pstrdup(remote->usage);
+	return next_verdict(verdict);
+}

@@ -1,0 +1,40 @@
+/*
+ * building.h
+ *		A request that is being built; for the files that do so.
+ */
+#ifndef GENJOB_BUILDING_H
+#define GENJOB_BUILDING_H
+
+#include "protocol/binary.h"
+#include "protocol/body.h"
+
+/* What a job's request becomes, before headers and signature; palloc'd. */
+typedef struct Target
+{
+	const char *method;
+	char *url;
+	List *headers; /* of HttpHeader, besides those of every call */
+	char *object;  /* as in HttpRequest */
+	Body body;
+} Target;
+
+/* headers.c */
+extern void headers_set(HttpRequest *http, const char *name, char *value, const char *shown);
+extern void headers_add_secret(HttpRequest *http, char *secret);
+extern void headers_note_secrets(HttpRequest *http, const MappingOptions *secrets);
+extern void headers_set_server(HttpRequest *http, const RequestSource *source);
+extern void headers_set_all(HttpRequest *http, const RequestSource *source, const Body *body);
+
+/* signing.c */
+extern bool signing_is_due(const ServerOptions *options);
+extern void signing_sign(HttpRequest *http, const RequestSource *source);
+extern char *signing_presign(const RequestSource *source, const char *method, const char *url,
+							 const char *content_type, int expires, char **signature);
+
+/* s3.c: object stores */
+extern void s3_check(const RequestSource *source, cJSON *params);
+extern Target s3_target(const RequestSource *source, cJSON *params);
+extern char *s3_url_of(const ServerOptions *options, const char *key);
+extern char *s3_name_of(const ServerOptions *options, const char *key);
+
+#endif /* GENJOB_BUILDING_H */

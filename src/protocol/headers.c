@@ -1,0 +1,230 @@
+/*
+ * headers.c
+ *		The headers of a request, and the secrets that go with it.
+ *
+ * Whatever of a secret is sent is noted in the request, so that nothing of the answer repeats it.
+ */
+#include "postgres.h"
+
+#include "base/bytes.h"
+#include "base/json.h"
+#include "protocol/building.h"
+
+/*
+ * Sets a header, in place of one of that name.  shown is what people see of it, or NULL.
+ */
+void
+headers_set(HttpRequest *http, const char *name, char *value, const char *shown)
+{
+	HttpHeader *header = NULL;
+	ListCell *cell;
+
+	foreach(cell, http->headers)
+	{
+		HttpHeader *other = lfirst(cell);
+
+		if (pg_strcasecmp(other->name, name) == 0)
+			header = other;
+	}
+	if (header == NULL)
+	{
+		header = palloc(sizeof(HttpHeader));
+		http->headers = lappend(http->headers, header);
+	}
+	header->name = pstrdup(name);
+	header->value = value;
+	header->shown = shown;
+}
+
+/*
+ * What base64 makes of a secret with that many bytes before it, but for the characters that say something of what
+ * stands around it.
+ */
+static char *
+encode_within(const char *secret, int n_before)
+{
+	int skipped = n_before == 0 ? 0 : n_before + 1;
+	int whole = (n_before + (int) strlen(secret)) * 8 / 6;
+	char *padded = psprintf("%.*s%s", n_before, "??", secret);
+	char *encoded = base64_encode(padded, strlen(padded));
+
+	pfree(padded);
+	encoded[whole] = '\0';
+	return encoded + skipped;
+}
+
+static void
+add_base64(HttpRequest *http, const char *secret)
+{
+	int n_before;
+
+	for (n_before = 0; n_before < 3; n_before++)
+	{
+		char *encoded = encode_within(secret, n_before);
+		char *p;
+
+		http->secrets_base64 = lappend(http->secrets_base64, encoded);
+		if (strpbrk(encoded, "+/") == NULL)
+			continue;
+		encoded = pstrdup(encoded);
+		for (p = encoded; *p != '\0'; p++)
+			*p = *p == '+' ? '-' : *p == '/' ? '_' : *p;
+		http->secrets_base64 = lappend(http->secrets_base64, encoded);
+	}
+}
+
+/*
+ * Has the answer give away nothing of a secret, nor of what is behind the name of a scheme in it, as in "Bearer ...".
+ */
+void
+headers_add_secret(HttpRequest *http, char *secret)
+{
+	static const char *const schemes[] = {"Bearer ", "Token ", "Basic ", "Key ", "ApiKey "};
+	int i;
+
+	http->secrets = lappend(http->secrets, secret);
+	add_base64(http, secret);
+	for (i = 0; i < lengthof(schemes); i++)
+	{
+		size_t len = strlen(schemes[i]);
+
+		if (pg_strncasecmp(secret, schemes[i], len) == 0)
+		{
+			http->secrets = lappend(http->secrets, secret + len);
+			add_base64(http, secret + len);
+		}
+	}
+}
+
+/*
+ * "NAME" or "NAME:PREFIX" of an own header.
+ */
+static void
+set_own_header(HttpRequest *http, const char *spec, char *api_key)
+{
+	const char *colon = strchr(spec, ':');
+
+	if (colon == NULL)
+		headers_set(http, spec, api_key, "***");
+	else
+		headers_set(http, pnstrdup(spec, colon - spec), psprintf("%s %s", colon + 1, api_key),
+					psprintf("%s ***", colon + 1));
+}
+
+static void
+set_basic(HttpRequest *http, char *api_key)
+{
+	char *encoded = base64_encode(api_key, strlen(api_key));
+	char *colon = strchr(api_key, ':');
+
+	headers_add_secret(http, encoded);
+	if (colon != NULL)
+		headers_add_secret(http, pstrdup(colon + 1));
+	headers_set(http, "Authorization", psprintf("Basic %s", encoded), "Basic ***");
+}
+
+static void
+set_query(HttpRequest *http, const char *name, const char *api_key)
+{
+	const char *glue = strchr(http->url, '?') ? "&" : "?";
+	char *encoded = grammar_percent_encode(api_key, "");
+
+	name = grammar_percent_encode(name, "");
+	headers_add_secret(http, encoded);
+	http->shown_url = psprintf("%s%s%s=***", http->url, glue, name);
+	http->url = psprintf("%s%s%s=%s", http->url, glue, name, encoded);
+}
+
+static void
+set_authorization(HttpRequest *http, const char *auth, char *api_key)
+{
+	if (api_key == NULL)
+		return;
+	headers_add_secret(http, api_key); /* also one that is not sent: nothing shows it */
+	if (strcmp(auth, "none") == 0 || strcmp(auth, "sigv4") == 0)
+		return;
+	if (strcmp(auth, "bearer") == 0)
+		headers_set(http, "Authorization", psprintf("Bearer %s", api_key), "Bearer ***");
+	else if (strcmp(auth, "basic") == 0)
+		set_basic(http, api_key);
+	else if (strncmp(auth, "query:", 6) == 0)
+		set_query(http, auth + 6, api_key);
+	else
+		set_own_header(http, auth + strlen("header:"), api_key);
+}
+
+static void
+set_headers_from(HttpRequest *http, const char *json, bool secret)
+{
+	const cJSON *header;
+
+	if (json == NULL)
+		return;
+	for (header = json_parse_trusted(json)->child; header != NULL; header = header->next)
+	{
+		char *value = pstrdup(header->valuestring);
+
+		headers_set(http, header->string, value, secret ? "***" : NULL);
+		if (secret)
+			headers_add_secret(http, value);
+	}
+}
+
+static void
+note_keys(HttpRequest *http, const MappingOptions *secrets)
+{
+	if (secrets->access_key_id != NULL)
+		headers_add_secret(http, secrets->access_key_id);
+	if (secrets->secret_access_key != NULL)
+		headers_add_secret(http, secrets->secret_access_key);
+	if (secrets->session_token != NULL)
+		headers_add_secret(http, secrets->session_token);
+}
+
+/*
+ * Has the answer to a call that brings no secrets give none away either: they went along with others.
+ */
+void
+headers_note_secrets(HttpRequest *http, const MappingOptions *secrets)
+{
+	const cJSON *header;
+
+	note_keys(http, secrets);
+	if (secrets->api_key != NULL)
+		headers_add_secret(http, secrets->api_key);
+	if (secrets->api_key != NULL && strchr(secrets->api_key, ':') != NULL)
+		headers_add_secret(http, strchr(secrets->api_key, ':') + 1);
+	if (secrets->headers == NULL)
+		return;
+	for (header = json_parse_trusted(secrets->headers)->child; header != NULL;
+		 header = header->next)
+		headers_add_secret(http, pstrdup(header->valuestring));
+}
+
+/*
+ * The headers of every call of the server, with its secrets.
+ */
+void
+headers_set_server(HttpRequest *http, const RequestSource *source)
+{
+	headers_set(http, "Accept", pstrdup(source->options->protocol.accept), NULL);
+	note_keys(http, source->secrets);
+	set_authorization(http, source->options->protocol.auth, source->secrets->api_key);
+	set_headers_from(http, source->options->headers, false);
+	set_headers_from(http, source->secrets->headers, true);
+}
+
+/*
+ * The headers of a submission.
+ */
+void
+headers_set_all(HttpRequest *http, const RequestSource *source, const Body *body)
+{
+	if (body->content_type != NULL)
+		headers_set(http, "Content-Type", pstrdup(body->content_type), NULL);
+	headers_set(http, "Accept", pstrdup(source->options->protocol.accept), NULL);
+	headers_set(http, "Idempotency-Key", pstrdup(source->idempotency_key), NULL);
+	headers_set_server(http, source);
+	if (body->type_is_fixed)
+		headers_set(http, "Content-Type", pstrdup(body->content_type), NULL);
+}

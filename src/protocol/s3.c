@@ -1,0 +1,411 @@
+/*
+ * s3.c
+ *		Requests to an object store that speaks S3.
+ *
+ * A job's request is one of
+ *
+ *		{"put": "key"}		with one binary; content_type, metadata
+ *		{"get": "key"}		range, version_id
+ *		{"head": "key"}		version_id
+ *		{"delete": "key"}	version_id
+ *		{"copy": "key", "to": "key"}	content_type, metadata
+ *		{"list": "prefix"}	delimiter, max, after
+ *
+ * All of them may be repeated.  What they answer, s3answer.c reads.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+
+#include "base/clip.h"
+#include "http/header.h"
+#include "protocol/building.h"
+#include "protocol/words.h"
+#include "server/keytemplate.h"
+
+#define LIST_MAX 1000 /* keys in an answer, as S3 has it */
+#define MAX_METADATA 50
+#define MAX_SHOWN 100 /* bytes of what is wrong in an error */
+
+typedef enum S3Verb
+{
+	S3_PUT,
+	S3_GET,
+	S3_HEAD,
+	S3_DELETE,
+	S3_COPY,
+	S3_LIST,
+	S3_VERBS
+} S3Verb;
+
+static const struct
+{
+	const char *name;
+	const char *method;
+	const char *also; /* other members that it may have */
+} verbs[S3_VERBS] = {
+	[S3_PUT] = {"put", "PUT", "content_type, metadata"},
+	[S3_GET] = {"get", "GET", "range, version_id"},
+	[S3_HEAD] = {"head", "HEAD", "version_id"},
+	[S3_DELETE] = {"delete", "DELETE", "version_id"},
+	[S3_COPY] = {"copy", "PUT", "to, content_type, metadata"},
+	[S3_LIST] = {"list", "GET", "delimiter, max, after"},
+};
+
+/* ---------- names ---------- */
+
+/*
+ * The URL of a bucket, without a slash behind it, palloc'd.
+ */
+static char *
+base_url(const ServerOptions *options)
+{
+	const char *host = strstr(options->url, "://") + 3;
+
+	if (strcmp(options->addressing, "virtual") == 0)
+		return psprintf("%.*s%s.%s", (int) (host - options->url), options->url, options->bucket,
+						host);
+	return psprintf("%s/%s", options->url, options->bucket);
+}
+
+/*
+ * The URL of an object, palloc'd.
+ */
+char *
+s3_url_of(const ServerOptions *options, const char *key)
+{
+	return psprintf("%s/%s", base_url(options), grammar_percent_encode(key, "/"));
+}
+
+/*
+ * The name of an object as gen_outputs has it, palloc'd.
+ */
+char *
+s3_name_of(const ServerOptions *options, const char *key)
+{
+	return psprintf("s3://%s/%s", options->bucket, key);
+}
+
+/* ---------- reading a job's request ---------- */
+
+static void
+refuse(char *message, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", message), errhint("%s", hint)));
+}
+
+/*
+ * A member of the request; NULL where it is not there, or null.
+ */
+static cJSON *
+member_of(const cJSON *params, const char *name)
+{
+	cJSON *member = cJSON_GetObjectItemCaseSensitive(params, name);
+
+	return cJSON_IsNull(member) ? NULL : member;
+}
+
+/*
+ * The verb of a request.  An error for the user where there is none, or more than one.
+ */
+static S3Verb
+read_verb(const cJSON *params)
+{
+	S3Verb found = S3_VERBS;
+	S3Verb verb;
+	int n = 0;
+
+	for (verb = 0; verb < S3_VERBS; verb++)
+	{
+		if (member_of(params, verbs[verb].name) == NULL)
+			continue;
+		found = verb;
+		n++;
+	}
+	if (n != 1)
+		refuse(psprintf("the request must have one of put, get, head, delete, copy and list"),
+			   "Write {\"put\": \"key\"} with an input, {\"get\": \"key\"}, {\"head\": \"key\"}, {\"delete\": \"key\"}, {\"copy\": \"key\", \"to\": \"key\"} or {\"list\": \"prefix\"}.");
+	return found;
+}
+
+/*
+ * A member that is a text; NULL where it is not there.
+ */
+static const char *
+text_of(const cJSON *params, const char *name)
+{
+	const cJSON *member = member_of(params, name);
+
+	if (member != NULL && !cJSON_IsString(member))
+		refuse(psprintf("\"%s\" of the request is not a text", name), "Write it as a JSON string.");
+	return member ? member->valuestring : NULL;
+}
+
+/*
+ * A member that is a key.
+ */
+static const char *
+key_of(const cJSON *params, const char *name)
+{
+	const char *key = text_of(params, name);
+
+	if (key == NULL || *key == '\0')
+		refuse(psprintf("\"%s\" of the request has no key", name),
+			   "The key of an object is expected, such as \"in/cat.png\".");
+	if (strlen(key) > KEY_MAX)
+		refuse(psprintf("the key at \"%s\" has %zu bytes", name, strlen(key)),
+			   psprintf("A key has %d bytes at most.", KEY_MAX));
+	return key;
+}
+
+/*
+ * A member that goes into a header, as its value.
+ */
+static const char *
+header_of(const cJSON *params, const char *name)
+{
+	const char *value = text_of(params, name);
+
+	if (value != NULL && (*value == '\0' || strlen(value) > KEY_MAX || !header_is_value(value)))
+		refuse(psprintf("\"%s\" of the request cannot be sent as a header", name),
+			   "It must not be empty, have line breaks or other control characters.");
+	return value;
+}
+
+static bool
+is_listed(const char *list, const char *name)
+{
+	size_t name_len = strlen(name);
+
+	while (*list != '\0')
+	{
+		size_t len = strcspn(list, ",");
+
+		if (len == name_len && strncmp(list, name, len) == 0)
+			return true;
+		list += len;
+		list += strspn(list, ", ");
+	}
+	return false;
+}
+
+/*
+ * Every member is one that the verb takes, or a binary.
+ */
+static void
+check_members(const RequestSource *source, const cJSON *params, S3Verb verb)
+{
+	const cJSON *member;
+	bool takes_binary = verb == S3_PUT;
+
+	for (member = params->child; member != NULL; member = member->next)
+	{
+		if (strcmp(member->string, verbs[verb].name) == 0 || cJSON_IsNull(member) ||
+			is_listed(verbs[verb].also, member->string) ||
+			(takes_binary && binary_is_named(source, member)))
+			continue;
+		refuse(psprintf("the request has \"%s\", which %s does not take",
+						clip_line(member->string, strlen(member->string), MAX_SHOWN),
+						verbs[verb].name),
+			   psprintf("Beside \"%s\" it may have: %s.", verbs[verb].name, verbs[verb].also));
+	}
+	if (!takes_binary && binary_is_in(source, params))
+		refuse(psprintf("the request has a binary, which %s does not take", verbs[verb].name),
+			   "Inputs go with {\"put\": \"key\"}.");
+}
+
+/* ---------- headers ---------- */
+
+static void
+add_header(Target *target, const char *name, const char *value)
+{
+	HttpHeader *header = palloc0(sizeof(HttpHeader));
+
+	header->name = name;
+	header->value = pstrdup(value);
+	target->headers = lappend(target->headers, header);
+}
+
+static void
+add_metadata(Target *target, const cJSON *params)
+{
+	const cJSON *metadata = member_of(params, "metadata");
+	const cJSON *member;
+	int n = 0;
+
+	if (metadata == NULL)
+		return;
+	if (!cJSON_IsObject(metadata))
+		refuse(pstrdup("\"metadata\" of the request is not an object"),
+			   "Write it as {\"name\": \"text\"}.");
+	for (member = metadata->child; member != NULL; member = member->next)
+	{
+		if (!header_is_name(member->string) || strlen(member->string) > MAX_SHOWN ||
+			!cJSON_IsString(member) || !header_is_value(member->valuestring) || ++n > MAX_METADATA)
+			refuse(pstrdup("\"metadata\" of the request cannot be sent as headers"),
+				   psprintf("At most %d names of letters, digits and dashes are expected, each with a text without line breaks.",
+							MAX_METADATA));
+		add_header(target, psprintf("x-amz-meta-%s", member->string), member->valuestring);
+	}
+}
+
+/*
+ * The server's option put_headers: what goes with each object that is written.
+ */
+static void
+add_put_headers(Target *target, const ServerOptions *options)
+{
+	const cJSON *header;
+
+	if (options->put_headers == NULL)
+		return;
+	for (header = json_parse_trusted(options->put_headers)->child; header != NULL;
+		 header = header->next)
+		add_header(target, pstrdup(header->string), header->valuestring);
+}
+
+/* ---------- queries ---------- */
+
+static void
+add_parameter(StringInfo url, const char *name, const char *value)
+{
+	if (value != NULL)
+		appendStringInfo(url, "%c%s=%s", strchr(url->data, '?') ? '&' : '?', name,
+						 grammar_percent_encode(value, ""));
+}
+
+/*
+ * How many keys a list is to have.
+ */
+static char *
+read_max(const cJSON *params)
+{
+	const cJSON *max = member_of(params, "max");
+	double n = max ? json_double(max) : LIST_MAX;
+
+	if (max != NULL && (!json_is_number(max) || n < 1 || n > LIST_MAX || n != (int) n))
+		refuse(pstrdup("\"max\" of the request is not a number of keys"),
+			   psprintf("A whole number from 1 to %d is expected.", LIST_MAX));
+	return psprintf("%d", (int) n);
+}
+
+static char *
+list_url(const ServerOptions *options, const cJSON *params)
+{
+	const char *prefix = text_of(params, "list");
+	StringInfoData url;
+
+	initStringInfo(&url);
+	appendStringInfo(&url, "%s%s", base_url(options),
+					 strcmp(options->addressing, "virtual") == 0 ? "/" : "");
+	add_parameter(&url, "list-type", "2");
+	add_parameter(&url, "encoding-type", "url");
+	add_parameter(&url, "prefix", *prefix != '\0' ? prefix : NULL);
+	add_parameter(&url, "delimiter", text_of(params, "delimiter"));
+	add_parameter(&url, "max-keys", read_max(params));
+	add_parameter(&url, "continuation-token", text_of(params, "after"));
+	return url.data;
+}
+
+/* ---------- targets ---------- */
+
+/*
+ * What is written: the one binary that the request names or that is its input.
+ */
+static void
+read_put(const RequestSource *source, cJSON *params, Target *target)
+{
+	static const char *const own[] = {"put", "content_type", "metadata"};
+	const char *type = header_of(params, "content_type");
+	int i;
+
+	add_put_headers(target, source->options);
+	add_metadata(target, params);
+	for (i = 0; i < lengthof(own); i++)
+	{
+		cJSON *member = member_of(params, own[i]);
+
+		if (member != NULL)
+			json_detach(params, member);
+	}
+	target->body = body_build(source, params);
+	if (type != NULL)
+		target->body.content_type = pstrdup(type);
+	target->body.type_is_fixed = true;
+}
+
+static void
+read_copy(const RequestSource *source, const cJSON *params, Target *target)
+{
+	const char *type = header_of(params, "content_type");
+
+	add_put_headers(target, source->options);
+	add_metadata(target, params);
+	add_header(target, "X-Amz-Copy-Source",
+			   psprintf("/%s/%s", source->options->bucket,
+						grammar_percent_encode(key_of(params, "copy"), "/")));
+	if (type != NULL)
+		target->body.content_type = pstrdup(type);
+	if (type != NULL || member_of(params, "metadata") != NULL)
+		add_header(target, "X-Amz-Metadata-Directive", "REPLACE");
+}
+
+/*
+ * What a job's request becomes, in the current memory context; a binary stays where it is.  Errors for the user where
+ * it is none.
+ */
+Target
+s3_target(const RequestSource *source, cJSON *params)
+{
+	const ServerOptions *options = source->options;
+	S3Verb verb = read_verb(params);
+	Target target = {verbs[verb].method};
+	StringInfoData url;
+	const char *key;
+
+	check_members(source, params, verb);
+	if (verb == S3_LIST)
+	{
+		target.url = list_url(options, params);
+		return target;
+	}
+	key = pstrdup(key_of(params, verb == S3_COPY ? "to" : verbs[verb].name));
+	initStringInfo(&url);
+	appendStringInfoString(&url, s3_url_of(options, key));
+	if (verb != S3_PUT && verb != S3_COPY)
+		add_parameter(&url, "versionId", text_of(params, "version_id"));
+	if (verb == S3_GET && header_of(params, "range") != NULL)
+		add_header(&target, "Range", header_of(params, "range"));
+	target.url = url.data;
+	target.object = s3_name_of(options, key);
+	if (verb == S3_PUT)
+		read_put(source, params, &target);
+	else if (verb == S3_COPY)
+		read_copy(source, params, &target);
+	return target;
+}
+
+/*
+ * Raises the error that s3_target() would, but for binaries that are not there yet.
+ */
+void
+s3_check(const RequestSource *source, cJSON *params)
+{
+	Target target = {NULL};
+	S3Verb verb = read_verb(params);
+
+	check_members(source, params, verb);
+	(void) header_of(params, "content_type");
+	(void) header_of(params, "range");
+	(void) text_of(params, "version_id");
+	add_metadata(&target, params);
+	if (verb == S3_LIST)
+		(void) list_url(source->options, params);
+	else
+		(void) key_of(params, verbs[verb].name);
+	if (verb == S3_COPY)
+		(void) key_of(params, "to");
+	if (verb == S3_PUT)
+		body_check(source, params);
+}

@@ -1,0 +1,403 @@
+/*
+ * s3answer.c
+ *		What an object store answers.
+ *
+ * Every verb becomes a result in JSON: {"url": "s3://bucket/key", "etag": ..., "bytes": ...}; what was read is an
+ * output.  A refusal says its reason in XML, or, to HEAD, with its status alone.
+ */
+#include "postgres.h"
+
+#include "base/bytes.h"
+#include "http/header.h"
+#include "protocol/duration.h"
+#include "protocol/judge.h"
+#include "protocol/s3answer.h"
+#include "protocol/words.h"
+#include "protocol/xml.h"
+
+#define MAX_KEYS 2000 /* of a list; no store gives more than it was asked for */
+
+/* ---------- texts ---------- */
+
+static cJSON *
+string_of(const char *text)
+{
+	char *copy = pstrdup(text);
+
+	json_sanitize_line(copy, strlen(copy));
+	return json_create_string(copy);
+}
+
+/*
+ * A header of the answer as a member of the result.
+ */
+static void
+add_header(cJSON *result, const char *name, const HttpReply *reply, const char *header)
+{
+	char *value = header_find(reply, header);
+
+	if (value != NULL && *value != '\0')
+		json_attach(result, name, string_of(value));
+}
+
+/*
+ * A number of bytes as a member of the result.
+ */
+static void
+add_bytes(cJSON *result, const char *digits)
+{
+	cJSON *number;
+
+	if (digits == NULL || *digits == '\0' || strlen(digits) > 18 ||
+		strspn(digits, "0123456789") != strlen(digits))
+		return;
+	number = json_create(cJSON_Number);
+	number->valuestring = psprintf(INT64_FORMAT, strtoi64(digits, NULL, 10));
+	json_attach(result, "bytes", number);
+}
+
+/*
+ * An entity tag without its quotation marks, palloc'd.
+ */
+static char *
+unquoted(const char *etag)
+{
+	size_t len = strlen(etag);
+
+	return len >= 2 && etag[0] == '"' && etag[len - 1] == '"' ? pnstrdup(etag + 1, len - 2)
+															  : pstrdup(etag);
+}
+
+static void
+add_etag(cJSON *result, const char *etag)
+{
+	if (etag != NULL && *etag != '\0')
+		json_attach(result, "etag", string_of(unquoted(etag)));
+}
+
+/*
+ * What every answer about an object says in its headers.
+ */
+static cJSON *
+result_of(const Judge *judge)
+{
+	const HttpReply *reply = judge->reply;
+	cJSON *result = json_create(cJSON_Object);
+
+	if (judge->source->request->object != NULL)
+		json_attach(result, "url", json_create_string(pstrdup(judge->source->request->object)));
+	add_etag(result, header_find(reply, "ETag"));
+	add_header(result, "version_id", reply, "x-amz-version-id");
+	return result;
+}
+
+static void
+add_metadata(cJSON *result, const HttpReply *reply)
+{
+	static const char prefix[] = "x-amz-meta-";
+	cJSON *metadata = json_create(cJSON_Object);
+	const char *line = reply->headers->data;
+	const char *end = line + reply->headers->len;
+
+	while (line != NULL && line < end)
+	{
+		const char *newline = memchr(line, '\n', end - line);
+		size_t len = (newline ? newline : end) - line;
+		const char *colon = memchr(line, ':', len);
+
+		if (colon != NULL && len > strlen(prefix) &&
+			pg_strncasecmp(line, prefix, strlen(prefix)) == 0)
+		{
+			char *name = pnstrdup(line, colon - line);
+			char *value = pnstrdup(colon + 1, line + len - colon - 1);
+
+			value += strspn(value, " \t");
+			value[strcspn(value, "\r")] = '\0';
+			name = pnstrdup(name + strlen(prefix), 100);
+			json_sanitize_line(name, strlen(name));
+			if (cJSON_GetArraySize(metadata) < 100)
+				json_attach(metadata, name, string_of(value));
+		}
+		line += len + 1;
+	}
+	if (metadata->child != NULL)
+		json_attach(result, "metadata", metadata);
+}
+
+/* ---------- lists ---------- */
+
+static int
+hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/*
+ * A key of a list, which was asked for with encoding-type=url; in place.
+ */
+static char *
+decoded(char *key)
+{
+	char *from = key;
+	char *to = key;
+
+	for (; *from != '\0'; from++)
+	{
+		int high = *from == '%' ? hex_value(from[1]) : -1;
+		int low = high >= 0 ? hex_value(from[2]) : -1;
+
+		if (low >= 0)
+		{
+			*to++ = (char) (high * 16 + low);
+			from += 2;
+		}
+		else
+			*to++ = *from == '+' ? ' ' : *from;
+	}
+	*to = '\0';
+	json_sanitize_text(key, to - key);
+	return key;
+}
+
+static cJSON *
+read_object(Xml *xml)
+{
+	int inside = xml->depth;
+	cJSON *object = json_create(cJSON_Object);
+	XmlPiece piece;
+
+	while ((piece = xml_next(xml)) != XML_END && xml->depth >= inside)
+	{
+		if (piece != XML_OPEN)
+			continue;
+		if (strcmp(xml->text, "Key") == 0)
+			json_attach(object, "key", json_create_string(decoded(xml_value(xml))));
+		else if (strcmp(xml->text, "LastModified") == 0)
+			json_attach(object, "last_modified", string_of(xml_value(xml)));
+		else if (strcmp(xml->text, "ETag") == 0)
+			add_etag(object, xml_value(xml));
+		else if (strcmp(xml->text, "Size") == 0)
+			add_bytes(object, xml_value(xml));
+		else
+			(void) xml_value(xml);
+	}
+	return object;
+}
+
+/*
+ * The answer to a list: {"objects": [...], "prefixes": [...], "after": "where the rest begins"}.
+ */
+static cJSON *
+read_list(const char *text, size_t len)
+{
+	cJSON *objects = json_create(cJSON_Array);
+	cJSON *prefixes = json_create(cJSON_Array);
+	cJSON *list = json_create(cJSON_Object);
+	XmlPiece piece;
+	int n = 0;
+	Xml xml;
+
+	xml_begin(&xml, text, len);
+	while ((piece = xml_next(&xml)) != XML_END && n < MAX_KEYS)
+	{
+		if (piece != XML_OPEN || xml.depth < 2)
+			continue;
+		if (strcmp(xml.text, "Contents") == 0 && ++n)
+			json_append(objects, read_object(&xml));
+		else if (strcmp(xml.text, "Prefix") == 0 && xml.depth == 3 && ++n)
+			json_append(prefixes, json_create_string(decoded(xml_value(&xml))));
+		else if (strcmp(xml.text, "NextContinuationToken") == 0)
+			json_attach(list, "after", string_of(xml_value(&xml)));
+	}
+	json_attach(list, "objects", objects);
+	if (prefixes->child != NULL)
+		json_attach(list, "prefixes", prefixes);
+	return list;
+}
+
+/* ---------- judging ---------- */
+
+/*
+ * The object that was read, as an output.  The body stays where it is.
+ */
+static void
+take_object(Judge *judge, cJSON *result)
+{
+	HttpReply *reply = judge->reply;
+	Output *output = output_add(judge->verdict);
+	const char *claim = header_find(reply, "Content-Type");
+
+	output->content_type =
+		reply->body->len > 0 ? answer_body_type(reply) : pstrdup("application/octet-stream");
+	output_mask(judge, output->content_type, reply->body->data, reply->body->len);
+	output->data = reply->body->len > 0 ? reply->body->data : "";
+	output->len = reply->body->len;
+	add_bytes(result, psprintf("%zu", reply->body->len));
+	if (claim != NULL)
+		json_attach(result, "content_type", string_of(claim));
+	add_header(result, "last_modified", reply, "Last-Modified");
+	add_metadata(result, reply);
+	json_attach(result, "output",
+				json_merge(json_create(cJSON_Object), json_parse_trusted("{\"$output\": 1}")));
+}
+
+static void
+describe_object(const HttpReply *reply, cJSON *result)
+{
+	add_bytes(result, header_find(reply, "Content-Length"));
+	add_header(result, "content_type", reply, "Content-Type");
+	add_header(result, "last_modified", reply, "Last-Modified");
+	add_metadata(result, reply);
+}
+
+static bool
+has_header(const HttpRequest *request, const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, request->headers)
+	{
+		if (pg_strcasecmp(((HttpHeader *) lfirst(cell))->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * An answer whose status is a success, as the verdict's result and outputs.
+ */
+static void
+judge_success(Judge *judge)
+{
+	const HttpRequest *request = judge->source->request;
+	HttpReply *reply = judge->reply;
+	cJSON *result = result_of(judge);
+
+	if (strcmp(request->method, "HEAD") == 0)
+		describe_object(reply, result);
+	else if (strcmp(request->method, "GET") == 0 && request->object != NULL)
+		take_object(judge, result);
+	else if (strcmp(request->method, "GET") == 0)
+		result = read_list(reply->body->data, reply->body->len);
+	else if (strcmp(request->method, "PUT") == 0 && has_header(request, "X-Amz-Copy-Source"))
+		add_etag(result, xml_find(reply->body->data, reply->body->len, "ETag"));
+	else if (strcmp(request->method, "PUT") == 0)
+		add_bytes(result, psprintf("%zu", request->body_len));
+	judge->verdict->kind = VERDICT_DONE;
+	answer_keep_json(judge, result);
+}
+
+/*
+ * What the answer of an object store means.  A copy that fails after it has begun says so under HTTP 200.
+ */
+void
+s3_judge(Judge *judge)
+{
+	HttpReply *reply = judge->reply;
+	char *root = NULL;
+
+	if (reply_is_success(reply) && strcmp(judge->source->request->method, "PUT") == 0 &&
+		reply->body->len > 0)
+		root = xml_find(reply->body->data, reply->body->len, "Error");
+	if (root != NULL)
+		reply->status = 500;
+	if (reply_is_success(reply))
+		judge_success(judge);
+	else
+		failure_judge(judge);
+	/* all that is asked of a store may be asked again */
+	judge->verdict->unknown = false;
+}
+
+/* ---------- refusals ---------- */
+
+static bool
+is_code(const char *words, const char *code)
+{
+	size_t len = strlen(code);
+
+	return strncmp(words, code, len) == 0 && (words[len] == '\0' || words[len] == ':');
+}
+
+/*
+ * Whether a refusal, whose words begin with the store's code for it, is of the moment.
+ */
+bool
+s3_is_of_the_moment(const char *words)
+{
+	static const char *const codes[] = {"RequestTimeout",     "SlowDown",         "InternalError",
+										"ServiceUnavailable", "OperationAborted", "BadDigest"};
+	int i;
+
+	for (i = 0; i < lengthof(codes); i++)
+	{
+		if (is_code(words, codes[i]))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * How far this machine's clock is from the store's, where that is known; palloc'd.
+ */
+static char *
+describe_skew(const HttpReply *reply, int64 now_unix)
+{
+	char *date = header_find(reply, "Date");
+	int64 theirs;
+	int64 skew;
+
+	if (date == NULL || !duration_read_date(date, &theirs))
+		return pstrdup("");
+	skew = now_unix - theirs;
+	return psprintf(": it is " INT64_FORMAT " s %s that of the store", skew < 0 ? -skew : skew,
+					skew < 0 ? "behind" : "before");
+}
+
+/*
+ * What to do about a refusal, as a sentence with a blank before it; empty where its words say enough.
+ */
+const char *
+s3_advice(const ReplySource *source, const HttpReply *reply, const char *words)
+{
+	static const struct
+	{
+		const char *code;
+		const char *advice;
+	} known[] = {
+		{"SignatureDoesNotMatch", " Check secret_access_key in the user mapping."},
+		{"InvalidAccessKeyId", " Check access_key_id in the user mapping."},
+		{"AccessDenied", " Give the access key the permission, and check it in the user mapping."},
+		{"ExpiredToken", " Renew the keys in the user mapping."},
+		{"InvalidToken", " Check session_token in the user mapping."},
+		{"NoSuchBucket", " Create it, or check the server's option bucket."},
+		{"InvalidBucketName", " Check the server's option bucket."},
+		{"AuthorizationHeaderMalformed", " Set the server's option region."},
+		{"IllegalLocationConstraintException", " Set the server's option region."},
+		{"EntityTooLarge", " It is more than the store takes in one piece."},
+	};
+	char *region = header_find(reply, "x-amz-bucket-region");
+	int i;
+
+	if (is_code(words, "RequestTimeTooSkewed") || is_code(words, "RequestExpired"))
+		return psprintf(" Set this machine's clock%s.", describe_skew(reply, source->now_unix));
+	if (region != NULL && strcmp(region, source->options->protocol.region) != 0 &&
+		strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(region))
+		return psprintf(" Set the server's option region to %s.", region);
+	for (i = 0; i < lengthof(known); i++)
+	{
+		if (is_code(words, known[i].code))
+			return known[i].advice;
+	}
+	if (*words == '\0' && reply->status == 404)
+		return " There is no such object.";
+	if (reply->status == 403)
+		return " Check the keys in the user mapping, and what they are allowed to.";
+	return reply->status >= 300 && reply->status < 400
+			   ? " Set the server's options url and region to those of the bucket."
+			   : "";
+}

@@ -1,0 +1,479 @@
+/*
+ * sigv4.c
+ *		AWS Signature Version 4, in a header or in a URL.
+ *
+ * Pure: the clock comes in with the call.  As documented in "Create a signed AWS API request" (AWS General
+ * Reference), and for S3 in "Authenticating Requests (AWS Signature Version 4)".  S3 takes a path as it is,
+ * encoded once; every other service normalizes it, and encodes it once more.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "lib/stringinfo.h"
+
+#include "base/digest.h"
+#include "http/http.h"
+#include "protocol/sigv4.h"
+
+#define ALGORITHM "AWS4-HMAC-SHA256"
+
+/* ---------- dates and names ---------- */
+
+/*
+ * A time as signatures have it, in SIGV4_DATE_LEN bytes; the first 8 letters are the day.
+ */
+void
+sigv4_date(int64 now_unix, char *date)
+{
+	time_t now = (time_t) now_unix;
+	struct tm parts;
+
+	gmtime_r(&now, &parts);
+	strftime(date, SIGV4_DATE_LEN, "%Y%m%dT%H%M%SZ", &parts);
+}
+
+/*
+ * Whether a service takes paths as S3 does, and wants the payload's hash in a header.
+ */
+bool
+sigv4_is_s3(const char *service)
+{
+	return strcmp(service, "s3") == 0 || strncmp(service, "s3-", 3) == 0 ||
+		   strcmp(service, "s3express") == 0;
+}
+
+/*
+ * Whether a header of that name is signed: what something on the way may change is not.
+ */
+bool
+sigv4_signs_header(const char *name)
+{
+	static const char *const unsigned_ones[] = {
+		"Accept", "Accept-Encoding",   "Authorization", "Connection",      "Content-Length",
+		"Expect", "Transfer-Encoding", "User-Agent",    "X-Amzn-Trace-Id",
+	};
+	int i;
+
+	for (i = 0; i < lengthof(unsigned_ones); i++)
+	{
+		if (pg_strcasecmp(name, unsigned_ones[i]) == 0)
+			return false;
+	}
+	return true;
+}
+
+/* ---------- percent-encoding ---------- */
+
+static int
+hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/*
+ * Appends text percent-encoded as signatures have it.  decodes: it may be encoded already, and each byte
+ * comes out encoded once.
+ */
+static void
+append_encoded(StringInfo to, const char *text, size_t len, bool decodes, bool keeps_slash)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+	{
+		unsigned char c = (unsigned char) text[i];
+
+		if (decodes && c == '%' && i + 2 < len && hex_value(text[i + 1]) >= 0 &&
+			hex_value(text[i + 2]) >= 0)
+		{
+			c = (unsigned char) (hex_value(text[i + 1]) * 16 + hex_value(text[i + 2]));
+			i += 2;
+		}
+		if ((c < 0x80 && isalnum(c)) || (c != '\0' && strchr("-._~", c) != NULL) ||
+			(c == '/' && keeps_slash))
+			appendStringInfoChar(to, (char) c);
+		else
+			appendStringInfo(to, "%%%02X", c);
+	}
+}
+
+/* ---------- the canonical request ---------- */
+
+/*
+ * Takes the last segment off a path that begins with a slash.
+ */
+static void
+drop_segment(StringInfo path)
+{
+	while (path->len > 0 && path->data[path->len - 1] != '/')
+		path->len--;
+	if (path->len > 0)
+		path->len--;
+	path->data[path->len] = '\0';
+}
+
+/*
+ * A path without empty segments, "." and "..".
+ */
+static void
+append_normalized(StringInfo to, const char *path, size_t len)
+{
+	const char *end = path + len;
+	StringInfoData plain;
+	bool ends_open = false;
+
+	initStringInfo(&plain);
+	while (path < end)
+	{
+		const char *segment = path + (*path == '/');
+		const char *slash = memchr(segment, '/', end - segment);
+		size_t segment_len = (slash ? slash : end) - segment;
+
+		path = segment + segment_len;
+		ends_open =
+			segment_len == 0 || (segment_len <= 2 && memcmp(segment, "..", segment_len) == 0);
+		if (segment_len == 2 && ends_open)
+			drop_segment(&plain);
+		else if (!ends_open)
+		{
+			appendStringInfoChar(&plain, '/');
+			append_encoded(&plain, segment, segment_len, false, false);
+		}
+	}
+	if (ends_open || plain.len == 0)
+		appendStringInfoChar(&plain, '/');
+	appendBinaryStringInfo(to, plain.data, plain.len);
+}
+
+typedef struct Parameter
+{
+	char *name;
+	char *value;
+} Parameter;
+
+static int
+compare_parameters(const ListCell *left, const ListCell *right)
+{
+	const Parameter *a = lfirst(left);
+	const Parameter *b = lfirst(right);
+	int order = strcmp(a->name, b->name);
+
+	return order != 0 ? order : strcmp(a->value, b->value);
+}
+
+static char *
+encoded(const char *text, size_t len, bool decodes)
+{
+	StringInfoData plain;
+
+	initStringInfo(&plain);
+	append_encoded(&plain, text, len, decodes, false);
+	return plain.data;
+}
+
+static List *
+add_parameter(List *parameters, const char *name, const char *value)
+{
+	Parameter *parameter = palloc(sizeof(Parameter));
+
+	parameter->name = encoded(name, strlen(name), false);
+	parameter->value = encoded(value, strlen(value), false);
+	return lappend(parameters, parameter);
+}
+
+/*
+ * The parameters of a query, up to its end or a NUL, each encoded once.
+ */
+static List *
+read_query(const char *query)
+{
+	List *parameters = NIL;
+
+	while (*query != '\0')
+	{
+		size_t len = strcspn(query, "&");
+		size_t name_len = Min(strcspn(query, "="), len);
+		Parameter *parameter;
+
+		if (len > 0)
+		{
+			parameter = palloc(sizeof(Parameter));
+			parameter->name = encoded(query, name_len, true);
+			parameter->value =
+				name_len < len ? encoded(query + name_len + 1, len - name_len - 1, true) : "";
+			parameters = lappend(parameters, parameter);
+		}
+		query += len + (query[len] == '&');
+	}
+	return parameters;
+}
+
+/*
+ * Sorts parameters and appends them as a query.
+ */
+static void
+append_query(StringInfo to, List *parameters)
+{
+	ListCell *cell;
+
+	list_sort(parameters, compare_parameters);
+	foreach(cell, parameters)
+	{
+		const Parameter *parameter = lfirst(cell);
+
+		appendStringInfo(to, "%s%s=%s", foreach_current_index(cell) > 0 ? "&" : "", parameter->name,
+						 parameter->value);
+	}
+}
+
+/* A header with its name in lower case, and its value trimmed. */
+typedef struct SignedHeader
+{
+	char *name;
+	char *value;
+	int place; /* in the list: headers of one name stay in their order */
+} SignedHeader;
+
+static int
+compare_headers(const ListCell *left, const ListCell *right)
+{
+	const SignedHeader *a = lfirst(left);
+	const SignedHeader *b = lfirst(right);
+	int order = strcmp(a->name, b->name);
+
+	return order != 0 ? order : a->place - b->place;
+}
+
+/*
+ * A value with one space for each run of blanks, and none at its ends.
+ */
+static char *
+trimmed(const char *value)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	for (; *value != '\0'; value++)
+	{
+		if (*value != ' ' && *value != '\t')
+			appendStringInfoChar(&text, *value);
+		else if (text.len > 0 && text.data[text.len - 1] != ' ')
+			appendStringInfoChar(&text, ' ');
+	}
+	if (text.len > 0 && text.data[text.len - 1] == ' ')
+		text.data[--text.len] = '\0';
+	return text.data;
+}
+
+static List *
+sorted_headers(const List *headers)
+{
+	List *sorted = NIL;
+	ListCell *cell;
+
+	foreach(cell, headers)
+	{
+		const HttpHeader *header = lfirst(cell);
+		SignedHeader *one;
+		char *p;
+
+		if (!sigv4_signs_header(header->name))
+			continue;
+		one = palloc(sizeof(SignedHeader));
+		one->name = pstrdup(header->name);
+		for (p = one->name; *p != '\0'; p++)
+			*p = pg_ascii_tolower((unsigned char) *p);
+		one->value = trimmed(header->value);
+		one->place = foreach_current_index(cell);
+		sorted = lappend(sorted, one);
+	}
+	list_sort(sorted, compare_headers);
+	return sorted;
+}
+
+/*
+ * Appends headers a line each, and the names of all, separated by semicolons, to names.
+ */
+static void
+append_headers(StringInfo to, StringInfo names, const List *headers)
+{
+	const SignedHeader *before = NULL;
+	ListCell *cell;
+
+	foreach(cell, sorted_headers(headers))
+	{
+		const SignedHeader *header = lfirst(cell);
+		bool is_same = before != NULL && strcmp(before->name, header->name) == 0;
+
+		if (is_same)
+			appendStringInfo(to, ",%s", header->value);
+		else
+		{
+			appendStringInfo(to, "%s%s:%s", before ? "\n" : "", header->name, header->value);
+			appendStringInfo(names, "%s%s", before ? ";" : "", header->name);
+		}
+		before = header;
+	}
+	appendStringInfoChar(to, '\n');
+}
+
+static const char *
+path_of(const char *url)
+{
+	const char *host = strstr(url, "://");
+
+	host = host ? host + 3 : url;
+	return host + strcspn(host, "/?");
+}
+
+/*
+ * The canonical request for which parameters stand in place of the URL's own; the names of the signed
+ * headers go to names.
+ */
+static char *
+build_canonical(const SigV4Scope *scope, const SigV4Call *call, List *parameters, StringInfo names)
+{
+	const char *path = path_of(call->url);
+	size_t path_len = strcspn(path, "?");
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "%s\n", call->method);
+	if (!sigv4_is_s3(scope->service))
+		append_normalized(&text, path, path_len);
+	else if (path_len > 0)
+		append_encoded(&text, path, path_len, true, true);
+	else
+		appendStringInfoChar(&text, '/');
+	appendStringInfoChar(&text, '\n');
+	append_query(&text, parameters);
+	appendStringInfoChar(&text, '\n');
+	append_headers(&text, names, call->headers);
+	appendStringInfo(&text, "\n%s\n%s", names->data, call->payload_hash);
+	return text.data;
+}
+
+static List *
+parameters_of(const char *url)
+{
+	const char *query = strchr(url, '?');
+
+	return query ? read_query(query + 1) : NIL;
+}
+
+/*
+ * What a call's signature is made of, palloc'd: for tests, and to compare with what a server says that it has.
+ */
+char *
+sigv4_canonical_request(const SigV4Scope *scope, const SigV4Call *call)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	return build_canonical(scope, call, parameters_of(call->url), &names);
+}
+
+/* ---------- the signature ---------- */
+
+static void
+chain(uint8 *key, const char *text)
+{
+	uint8 next[DIGEST_BYTES];
+
+	digest_hmac(key, DIGEST_BYTES, text, strlen(text), next);
+	memcpy(key, next, DIGEST_BYTES);
+}
+
+/*
+ * The signature of a canonical request, palloc'd.
+ */
+static char *
+sign(const SigV4Scope *scope, const char *date, const char *canonical)
+{
+	char *day = pnstrdup(date, 8);
+	char *secret = psprintf("AWS4%s", scope->secret_access_key);
+	char *to_sign = psprintf(ALGORITHM "\n%s\n%s/%s/%s/aws4_request\n%s", date, day, scope->region,
+							 scope->service, digest_sha256_hex(canonical, strlen(canonical)));
+	uint8 key[DIGEST_BYTES];
+
+	digest_hmac(secret, strlen(secret), day, strlen(day), key);
+	chain(key, scope->region);
+	chain(key, scope->service);
+	chain(key, "aws4_request");
+	chain(key, to_sign);
+	pfree(secret);
+	return digest_hex(key);
+}
+
+static char *
+credential_of(const SigV4Scope *scope, const char *date)
+{
+	return psprintf("%s/%.8s/%s/%s/aws4_request", scope->access_key_id, date, scope->region,
+					scope->service);
+}
+
+/*
+ * The value of the header Authorization, palloc'd, and the signature in it.  The call's headers must have
+ * X-Amz-Date of the same time, and for a session its token.
+ */
+char *
+sigv4_authorization(const SigV4Scope *scope, const SigV4Call *call, char **signature)
+{
+	char date[SIGV4_DATE_LEN];
+	StringInfoData names;
+	char *canonical;
+
+	sigv4_date(call->now_unix, date);
+	initStringInfo(&names);
+	canonical = build_canonical(scope, call, parameters_of(call->url), &names);
+	*signature = sign(scope, date, canonical);
+	return psprintf(ALGORITHM " Credential=%s, SignedHeaders=%s, Signature=%s",
+					credential_of(scope, date), names.data, *signature);
+}
+
+static char *
+names_of(const List *headers)
+{
+	StringInfoData lines;
+	StringInfoData names;
+
+	initStringInfo(&lines);
+	initStringInfo(&names);
+	append_headers(&lines, &names, headers);
+	return names.data;
+}
+
+/*
+ * A URL with which anyone can make the call for that many seconds, palloc'd, and the signature in it.
+ * Whoever uses it must send the same headers.
+ */
+char *
+sigv4_presign(const SigV4Scope *scope, const SigV4Call *call, int expires, char **signature)
+{
+	char date[SIGV4_DATE_LEN];
+	List *parameters = parameters_of(call->url);
+	StringInfoData names;
+	StringInfoData url;
+
+	sigv4_date(call->now_unix, date);
+	parameters = add_parameter(parameters, "X-Amz-Algorithm", ALGORITHM);
+	parameters = add_parameter(parameters, "X-Amz-Credential", credential_of(scope, date));
+	parameters = add_parameter(parameters, "X-Amz-Date", date);
+	parameters = add_parameter(parameters, "X-Amz-Expires", psprintf("%d", expires));
+	if (scope->session_token != NULL)
+		parameters = add_parameter(parameters, "X-Amz-Security-Token", scope->session_token);
+	parameters = add_parameter(parameters, "X-Amz-SignedHeaders", names_of(call->headers));
+	initStringInfo(&names);
+	*signature = sign(scope, date, build_canonical(scope, call, parameters, &names));
+	initStringInfo(&url);
+	appendBinaryStringInfo(&url, call->url, (int) strcspn(call->url, "?"));
+	appendStringInfoChar(&url, '?');
+	append_query(&url, parameters);
+	appendStringInfo(&url, "&X-Amz-Signature=%s", *signature);
+	return url.data;
+}

@@ -1,0 +1,33 @@
+/*
+ * xml.h
+ *		Reading XML piece by piece.
+ */
+#ifndef GENJOB_XML_H
+#define GENJOB_XML_H
+
+typedef enum XmlPiece
+{
+	XML_END,   /* of the text; or what follows is no XML */
+	XML_OPEN,  /* a start tag: its name */
+	XML_CLOSE, /* an end tag, or the end of an element without content: its name */
+	XML_TEXT   /* what is between tags, entities resolved */
+} XmlPiece;
+
+typedef struct Xml
+{
+	const char *p;
+	const char *end;
+	int depth; /* elements that are open */
+
+	/* The piece that was read last; palloc'd */
+	char *text;
+
+	bool must_close; /* the element of the last start tag has no content */
+} Xml;
+
+extern void xml_begin(Xml *xml, const char *text, size_t len);
+extern XmlPiece xml_next(Xml *xml);
+extern char *xml_value(Xml *xml);
+extern char *xml_find(const char *text, size_t len, const char *name);
+
+#endif /* GENJOB_XML_H */

@@ -1,0 +1,11 @@
+/*
+ * aws.h
+ *		What the names of AWS's hosts say.
+ */
+#ifndef GENJOB_AWS_H
+#define GENJOB_AWS_H
+
+extern bool aws_is_host(const char *url);
+extern void aws_read_host(const char *url, char **region, char **service);
+
+#endif /* GENJOB_AWS_H */

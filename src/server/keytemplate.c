@@ -1,0 +1,222 @@
+/*
+ * keytemplate.c
+ *		The keys under which outputs are stored: "{server}/{yyyy}/{mm}/{job}-{ordinal}.{ext}".
+ *
+ * A template is checked when the server is created, so that no output that was paid for meets one that
+ * cannot be filled: each word has a most of bytes, and with these the key is short enough.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+
+#include "server/keytemplate.h"
+
+#define MAX_NAME 200 /* bytes of a word that somebody chose; what is more is cut off */
+
+typedef enum Word
+{
+	WORD_SERVER,
+	WORD_DATABASE,
+	WORD_OWNER,
+	WORD_TENANT,
+	WORD_JOB,
+	WORD_ATTEMPT,
+	WORD_ORDINAL,
+	WORD_SHA256,
+	WORD_EXT,
+	WORD_YYYY,
+	WORD_MM,
+	WORD_DD,
+	WORD_HH,
+	WORDS
+} Word;
+
+static const struct
+{
+	const char *name;
+	int most; /* bytes */
+} words_table[WORDS] = {
+	[WORD_SERVER] = {"server", MAX_NAME},
+	[WORD_DATABASE] = {"database", MAX_NAME},
+	[WORD_OWNER] = {"owner", MAX_NAME},
+	[WORD_TENANT] = {"tenant", MAX_NAME},
+	[WORD_JOB] = {"job", 20},
+	[WORD_ATTEMPT] = {"attempt", 11},
+	[WORD_ORDINAL] = {"ordinal", 11},
+	[WORD_SHA256] = {"sha256", 64},
+	[WORD_EXT] = {"ext", 10},
+	[WORD_YYYY] = {"yyyy", 6},
+	[WORD_MM] = {"mm", 2},
+	[WORD_DD] = {"dd", 2},
+	[WORD_HH] = {"hh", 2},
+};
+
+/*
+ * The word that begins at text, "{" included, with its length; WORDS where there is no such.
+ */
+static Word
+read_word(const char *text, int *len)
+{
+	const char *close = strchr(text, '}');
+	Word word;
+
+	*len = close ? close + 1 - text : (int) strlen(text);
+	for (word = 0; close != NULL && word < WORDS; word++)
+	{
+		size_t name_len = strlen(words_table[word].name);
+
+		if (name_len == close - text - 1 && strncmp(text + 1, words_table[word].name, name_len) == 0)
+			return word;
+	}
+	return WORDS;
+}
+
+static const char *
+list_words(void)
+{
+	StringInfoData list;
+	Word word;
+
+	initStringInfo(&list);
+	for (word = 0; word < WORDS; word++)
+		appendStringInfo(&list, "%s{%s}", word > 0 ? ", " : "", words_table[word].name);
+	return list.data;
+}
+
+/*
+ * NULL when value is a template of which each output of each job makes a key of its own; else a sentence that
+ * says what is wrong.
+ */
+const char *
+keytemplate_check(const char *value)
+{
+	bool has[WORDS] = {false};
+	int most = 0;
+	const char *p = value;
+
+	while (*p != '\0')
+	{
+		int len = 1;
+		Word word = *p == '{' ? read_word(p, &len) : WORDS;
+
+		if ((*p == '{' && word == WORDS) || *p == '}')
+			return psprintf("It has what is no word at \"%.*s\". Words are: %s.",
+							pg_encoding_mbcliplen(PG_UTF8, p, (int) strlen(p), Min(len, 40)), p,
+							list_words());
+		if ((unsigned char) *p < ' ' || *p == 0x7f)
+			return "It must have no control characters.";
+		if (word < WORDS)
+			has[word] = true;
+		most += word < WORDS ? words_table[word].most : 1;
+		p += len;
+	}
+	if (*value == '/')
+		return "A key begins with no slash, such as \"{server}/{yyyy}/{mm}/{job}-{ordinal}.{ext}\".";
+	if (!(has[WORD_JOB] && has[WORD_ORDINAL]) && !has[WORD_SHA256])
+		return "It must have {job} and {ordinal}, or {sha256}: otherwise one output would overwrite another.";
+	if (most > KEY_MAX)
+		return psprintf("Its keys could have %d bytes, and stores take %d at most: each of {server}, {database}, {owner} and {tenant} may take %d of them.",
+						most, KEY_MAX, MAX_NAME);
+	return NULL;
+}
+
+/*
+ * Appends a name so that it stays within its part of the key: no slash, no control character, and no segment that
+ * is taken for a way up.
+ */
+static void
+append_name(StringInfo key, const char *name)
+{
+	int len = pg_encoding_mbcliplen(PG_UTF8, name, (int) strlen(name), MAX_NAME);
+	int i;
+
+	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || len == 0)
+	{
+		appendStringInfoChar(key, '_');
+		return;
+	}
+	for (i = 0; i < len; i++)
+	{
+		unsigned char c = (unsigned char) name[i];
+
+		appendStringInfoChar(key, c < ' ' || c == 0x7f || c == '/' || c == '\\' ? '_' : (char) c);
+	}
+}
+
+static void
+append_word(StringInfo key, Word word, const KeyWords *words)
+{
+	time_t started = (time_t) words->started_unix;
+	struct tm parts;
+
+	gmtime_r(&started, &parts);
+	switch (word)
+	{
+		case WORD_SERVER:
+			append_name(key, words->server);
+			break;
+		case WORD_DATABASE:
+			append_name(key, words->database);
+			break;
+		case WORD_OWNER:
+			append_name(key, words->owner);
+			break;
+		case WORD_TENANT:
+			append_name(key, words->tenant);
+			break;
+		case WORD_JOB:
+			appendStringInfo(key, INT64_FORMAT, words->job);
+			break;
+		case WORD_ATTEMPT:
+			appendStringInfo(key, "%d", words->attempt);
+			break;
+		case WORD_ORDINAL:
+			appendStringInfo(key, "%d", words->ordinal);
+			break;
+		case WORD_SHA256:
+			appendStringInfoString(key, words->sha256);
+			break;
+		case WORD_EXT:
+			appendStringInfoString(key, words->extension);
+			break;
+		case WORD_YYYY:
+			appendStringInfo(key, "%04d", parts.tm_year + 1900);
+			break;
+		case WORD_MM:
+			appendStringInfo(key, "%02d", parts.tm_mon + 1);
+			break;
+		case WORD_DD:
+			appendStringInfo(key, "%02d", parts.tm_mday);
+			break;
+		case WORD_HH:
+			appendStringInfo(key, "%02d", parts.tm_hour);
+			break;
+		case WORDS:
+			break;
+	}
+}
+
+/*
+ * The key of an output, palloc'd, by a template that passed the check.
+ */
+char *
+keytemplate_fill(const char *pattern, const KeyWords *words)
+{
+	StringInfoData key;
+
+	initStringInfo(&key);
+	while (*pattern != '\0')
+	{
+		int len = 1;
+
+		if (*pattern == '{')
+			append_word(&key, read_word(pattern, &len), words);
+		else
+			appendStringInfoChar(&key, *pattern);
+		pattern += len;
+	}
+	return key.data;
+}

@@ -1,0 +1,28 @@
+/*
+ * keytemplate.h
+ *		The keys under which outputs are stored.
+ */
+#ifndef GENJOB_KEYTEMPLATE_H
+#define GENJOB_KEYTEMPLATE_H
+
+#define KEY_MAX 1024 /* bytes of a key, as S3 has it */
+
+/* What the words of a template stand for.  Strings are valid UTF-8; none may be NULL. */
+typedef struct KeyWords
+{
+	const char *server;
+	const char *database;
+	const char *owner;
+	const char *tenant;
+	int64 job;
+	int attempt;
+	int ordinal;
+	const char *sha256;    /* hexadecimal */
+	const char *extension; /* without a dot */
+	int64 started_unix;    /* of the attempt */
+} KeyWords;
+
+extern const char *keytemplate_check(const char *value);
+extern char *keytemplate_fill(const char *pattern, const KeyWords *words);
+
+#endif /* GENJOB_KEYTEMPLATE_H */

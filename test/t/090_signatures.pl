@@ -1,0 +1,94 @@
+# Requests that are signed, 1,000 of them as they arrive: AWS's own code (python3-botocore) signs each anew and compares.
+
+use strict;
+use warnings;
+use utf8;
+
+use JSON::PP ();
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use PythonServer;
+
+my $verifier = PythonServer->new('verify.py');
+plan skip_all => 'not installed: ' . $verifier->missing if $verifier->missing;
+
+my $node = new_node();
+my $json = JSON::PP->new->canonical;
+my $url = $verifier->url;
+my $seed = $ENV{SEED} // int(rand(1e9));
+srand($seed);
+note("SEED=$seed");
+
+sub query
+{
+	my ($sql) = @_;
+	utf8::encode($sql);
+	return $node->safe_psql('postgres', $sql);
+}
+
+sub server
+{
+	my ($name, $options, $session) = @_;
+	query("CREATE SERVER $name FOREIGN DATA WRAPPER genjob OPTIONS (url '$url', max_in_flight '8', max_attempts '1', $options);"
+		  . "CREATE USER MAPPING FOR PUBLIC SERVER $name OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key 'secret+key/='"
+		  . ($session ? ", session_token 'FwoG//token+=='" : '') . ')');
+	return;
+}
+
+server('s3_path', q{api 's3', bucket 'pictures', put_headers '{"x-amz-storage-class": "STANDARD", "x-amz-storage-class-more": "a  b"}'});
+server('s3_session', q{api 's3', bucket 'pictures', region 'eu-central-1'}, 1);
+server('lambda', q{api 'http', auth 'sigv4', region 'us-west-2', service 'lambda', path '/2015-03-31/functions/{name}/invocations?Qualifier=b&Qualifier=a&x'}, 1);
+server(qq{"lambda_$_"}, qq{api 'http', auth 'sigv4', region 'us-west-2', service 'execute-api', method '$_', path '/prod//a/./b/../{name}'})
+  foreach qw(GET PUT PATCH DELETE HEAD);
+
+my @letters = ((map { chr } 0x20 .. 0x7e), qw(ü € 日 😀));
+
+sub word
+{
+	my ($most) = @_;
+	return join '', map { $letters[ rand @letters ] } 1 .. 1 + int(rand($most));
+}
+
+# A job of every kind, of random letters.
+sub job_of
+{
+	my ($kind) = @_;
+	my $key = word(30);
+	my $store = rand() < 0.5 ? 's3_path' : 's3_session';
+	my %request =
+	    $kind eq 'put'    ? (put => $key, metadata => { 'a' => 'x  y ', 'a-b' => 'z' })
+	  : $kind eq 'get'    ? (get => $key, range => 'bytes=0-9', version_id => word(9))
+	  : $kind eq 'head'   ? (head => $key)
+	  : $kind eq 'delete' ? (delete => $key)
+	  : $kind eq 'copy'   ? (copy => $key, to => word(30))
+	  : $kind eq 'list'   ? (list => word(9), delimiter => '/', after => word(20))
+	  : (name => $key =~ s/^\.+$/x/r, word(5) => word(9), 'b c' => [ 1, word(3) ], e => '');
+	my $server = $kind eq 'post' ? 'lambda' : $kind =~ /^[A-Z]+$/ ? "lambda_$kind" : $store;
+	my $inputs = $kind eq 'put' ? 'ARRAY[decode(md5(random()::text), \'hex\')]' : 'NULL';
+	return '(' . literal($server) . ', ' . literal($json->encode(\%request)) . "::jsonb, $inputs)";
+}
+
+my @kinds = qw(put get head delete copy list post GET PUT PATCH DELETE HEAD);
+my @rows = map { job_of($kinds[ $_ % @kinds ]) } 1 .. 1000;
+query('INSERT INTO gen_jobs (server, request, inputs) VALUES ' . join(', ', @rows));
+ok(wait_all_ended($node), 'all 1,000 have ended');
+is(query(q{SELECT count(*) FROM gen_jobs WHERE state = 'succeeded'}), 1000, 'AWS takes the signature of each');
+my $wrong = query(q{SELECT string_agg(format('%s %s: %s', server, request, error), E'\n') FROM
+	(SELECT * FROM gen_jobs WHERE state <> 'succeeded' LIMIT 5) AS j});
+diag($wrong) if $wrong ne '';
+
+# what a signature is of does not tell the secrets
+query(q{ALTER USER MAPPING FOR PUBLIC SERVER s3_path OPTIONS (SET secret_access_key 'another-secret')});
+my $id = enqueue($node, 's3_path', { get => 'a' });
+wait_state($node, $id, 'failed');
+my $row = query("SELECT j::text FROM gen_jobs AS j WHERE id = $id");
+like($row, qr/HTTP 403/, 'a wrong secret is refused');
+unlike($row, qr/another-secret|AKIDEXAMPLE/, '... and is not shown, nor is the access key');
+unlike(slurp_file($node->logfile), qr/another-secret'?\)? *$|Signature=[0-9a-f]{64}/m, '... nor a signature logged');
+$node->stop;
+
+done_testing();

@@ -1,0 +1,132 @@
+# A server with api 's3' against a real object store (Swift): each verb, keys of any characters, and what is said when
+# something is wrong.
+
+use strict;
+use warnings;
+
+use Digest::MD5 qw(md5_hex);
+use JSON::PP ();
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use PythonServer;
+
+my $store = PythonServer->new('objectstore.py');
+plan skip_all => 'not installed: ' . $store->missing if $store->missing;
+
+my $node = new_node();
+my $json = JSON::PP->new->utf8->canonical;
+
+sub query { return $node->safe_psql('postgres', $_[0]) }
+
+sub server
+{
+	my ($name, $options, $key, $secret) = @_;
+	query("CREATE SERVER $name FOREIGN DATA WRAPPER genjob OPTIONS (url '" . $store->url . "', retry_base '50 ms', $options);"
+		  . "CREATE USER MAPPING FOR PUBLIC SERVER $name OPTIONS (access_key_id '"
+		  . ($key // 'test:tester') . "', secret_access_key '" . ($secret // 'testing') . "')");
+	return;
+}
+
+# Runs a job and gives its row.
+sub run
+{
+	my ($server, $request, %columns) = @_;
+	my $id = enqueue($node, $server, $request, %columns);
+	query("SELECT state FROM genjob.wait($id, '60 s')");
+	return job($node, $id);
+}
+
+sub bytea { return '\\x' . unpack('H*', $_[0]) }
+
+# The column inputs with one of these bytes.
+sub input_of { return '{"\\' . bytea($_[0]) . '"}' }
+
+server('pictures', q{api 's3', bucket 'pictures', put_headers '{"Cache-Control": "no-store"}'});
+
+# ---- each verb ----
+
+my $png = "\x89PNG\r\n\x1a\n" . join('', map { chr(int(rand(256))) } 1 .. 20_000);
+my $put = run('pictures', { put => 'in/cat.png', metadata => { who => 'me' } }, inputs => input_of($png));
+is_deeply($put->{result},
+	{ url => 's3://pictures/in/cat.png', etag => md5_hex($png), bytes => length $png }, 'put');
+my $get = run('pictures', { get => 'in/cat.png' });
+is($get->{state}, 'succeeded', 'get');
+is(query("SELECT encode(sha256(data), 'hex') = encode(sha256('" . bytea($png) . "'), 'hex') AND content_type = 'image/png' FROM gen_outputs WHERE job_id = $get->{id}"),
+	't', '... gives the same bytes');
+is_deeply($get->{result}{output}, { '$output' => 1 }, '... as its output');
+is_deeply($get->{result}{metadata}, { who => 'me' }, '... with what was said of it');
+my $head = run('pictures', { head => 'in/cat.png' });
+is($head->{result}{bytes}, length $png, 'head tells the length');
+is($head->{result}{etag}, md5_hex($png), '... and the ETag');
+my $range = run('pictures', { get => 'in/cat.png', range => 'bytes=0-3' });
+is(query("SELECT convert_from(substr(data, 2), 'UTF8') FROM gen_outputs WHERE job_id = $range->{id}"), 'PNG', 'a part');
+my $copy = run('pictures', { copy => 'in/cat.png', to => 'out/dog.png' });
+is($copy->{result}{etag}, md5_hex($png), 'copy');
+my $chained = run('pictures', { put => 'again.png', body => { '$output' => [ $get->{id}, 1 ] } });
+is($chained->{result}{etag}, md5_hex($png), 'an output of another job is put');
+my $empty = run('pictures', { put => 'empty', content_type => 'text/plain' }, inputs => '{"\\\\x"}');
+is($empty->{result}{bytes}, 0, 'nothing is put');
+is(run('pictures', { get => 'empty' })->{result}{bytes}, 0, '... and read');
+my $list = run('pictures', { list => '', max => 2 });
+is_deeply([ map { $_->{key} } @{ $list->{result}{objects} } ], [ 'again.png', 'empty' ], 'a list');
+my $rest = run('pictures', { list => '', after => $list->{result}{after} });
+is_deeply([ map { $_->{key} } @{ $rest->{result}{objects} } ], [ 'in/cat.png', 'out/dog.png' ], '... and its rest');
+my $folders = run('pictures', { list => '', delimiter => '/' });
+is_deeply($folders->{result}{prefixes}, [ 'in/', 'out/' ], '... by folders');
+is(run('pictures', { delete => 'out/dog.png' })->{state}, 'succeeded', 'delete');
+my $gone = run('pictures', { get => 'out/dog.png' });
+is($gone->{state}, 'failed', 'what is deleted is not there');
+like($gone->{error}, qr/HTTP 404: NoSuchKey: /, '... and the job says so');
+is($gone->{attempt}, 1, '... at once');
+like(run('pictures', { head => 'out/dog.png' })->{error}, qr/HTTP 404.* There is no such object\./, '... also where there is no body');
+
+# ---- keys of any characters ----
+
+my @keys = ('a b', 'a+b', 'a%20b', 'a//b', 'x/../y', './z', '..', '?q=1&r', '#h', "\"quoted\" 'single'", '~!@$^*()_=[]{}|;:,.<>',
+	"\xc3\xbc\xe2\x82\xac/\xe6\x97\xa5", "\xf0\x9f\x98\x80", 'k' x 900);
+my %ids = map { $_ => enqueue($node, 'pictures', $json->encode({ put => do { my $k = $_; utf8::decode($k); $k } }), inputs => input_of("of $_")) } @keys;
+ok(wait_all_ended($node), 'all are put');
+is(query(q{SELECT coalesce(string_agg(format('%s: %s', request, error), E'\n'), '') FROM gen_jobs WHERE state <> 'succeeded' AND request ? 'put'}),
+	'', 'keys of any characters');
+%ids = map { $_ => enqueue($node, 'pictures', $json->encode({ get => do { my $k = $_; utf8::decode($k); $k } })) } @keys;
+ok(wait_all_ended($node), 'all are read');
+is(scalar(grep { query("SELECT encode(data, 'hex') FROM gen_outputs WHERE job_id = $ids{$_}") eq unpack('H*', "of $_") } @keys),
+	scalar @keys, 'each key names its own object');
+my $all = run('pictures', { list => '' });
+my %listed = map { my $k = $_->{key}; utf8::encode($k); $k => 1 } @{ $all->{result}{objects} };
+is_deeply([ grep { !$listed{$_} } @keys ], [], '... and stands in the list');
+
+# ---- what is wrong ----
+
+server('wrong_secret', q{api 's3', bucket 'pictures'}, undef, 'mistaken-secret');
+like(run('wrong_secret', { get => 'a b' })->{error}, qr/SignatureDoesNotMatch.* Check secret_access_key in the user mapping\./,
+	'a wrong secret');
+server('wrong_key', q{api 's3', bucket 'pictures'}, 'nobody:here');
+like(run('wrong_key', { get => 'a b' })->{error}, qr/(InvalidAccessKeyId|SignatureDoesNotMatch).* in the user mapping\./, 'a wrong key');
+server('wrong_region', q{api 's3', bucket 'pictures', region 'eu-central-1'});
+like(run('wrong_region', { get => 'a b' })->{error}, qr/AuthorizationHeaderMalformed.* Set the server's option region\./, 'a wrong region');
+server('no_bucket', q{api 's3', bucket 'nowhere'});
+like(run('no_bucket', { get => 'a b' })->{error}, qr/NoSuchBucket.* Create it, or check the server's option bucket\./, 'no such bucket');
+server('no_permission', q{api 's3', bucket 'pictures'}, 'test:other', 'other');
+my $denied = run('no_permission', { get => 'a b' });
+like($denied->{error}, qr/AccessDenied.* Give the access key the permission/, 'no permission');
+is($denied->{attempt}, 1, '... is not tried again');
+is(query(q{SELECT count(*) FROM gen_jobs AS j WHERE j::text ~ 'mistaken-secret|testing'}), 0, 'no row has a secret');
+
+# ---- a store that is down for a while ----
+
+my $port = $store->port;
+$store->stop;
+my $id = enqueue($node, 'pictures', { get => 'a b' });
+ok($node->poll_query_until('postgres', "SELECT why IS NOT NULL FROM (SELECT held_reason AS why FROM genjob.servers WHERE server = 'pictures') AS s"),
+	'a store that is down holds its server back')
+  if query(q{SELECT count(*) FROM information_schema.columns WHERE table_schema = 'genjob' AND table_name = 'servers' AND column_name = 'held_reason'});
+$store->start($port);
+ok(wait_state($node, $id, 'succeeded'), 'and when it is back, the job goes on');
+
+$node->stop;
+done_testing();

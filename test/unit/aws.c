@@ -1,0 +1,51 @@
+/*
+ * aws.c
+ *		What the names of AWS's hosts say of region and service.
+ */
+#include "unit.h"
+
+#include "server/aws.h"
+
+typedef struct HostCase
+{
+	const char *url;
+	const char *region;
+	const char *service;
+} HostCase;
+
+static const HostCase hosts[] = {
+	{"https://s3.eu-central-1.amazonaws.com", "eu-central-1", "s3"},
+	{"https://S3.EU-central-1.amazonaws.com:443/x", "eu-central-1", "s3"},
+	{"https://pictures.s3.eu-central-1.amazonaws.com", "eu-central-1", "s3"},
+	{"https://s3.amazonaws.com", "us-east-1", "s3"},
+	{"https://pictures.s3.amazonaws.com", "us-east-1", "s3"},
+	{"https://s3.cn-north-1.amazonaws.com.cn", "cn-north-1", "s3"},
+	{"https://lambda.us-west-2.amazonaws.com", "us-west-2", "lambda"},
+	{"https://abc.lambda-url.us-west-2.on.aws/", "us-west-2", "lambda"},
+	{"https://bedrock-runtime.us-east-1.amazonaws.com", "us-east-1", "bedrock"},
+	{"https://runtime.sagemaker.us-east-1.amazonaws.com", "us-east-1", "sagemaker"},
+	{"https://sqs.us-east-1.amazonaws.com", "us-east-1", "sqs"},
+	{"https://abc.execute-api.us-east-1.amazonaws.com/prod", "us-east-1", "execute-api"},
+	{"https://iam.amazonaws.com", "us-east-1", "iam"},
+	{"https://s3.example.com", NULL, NULL},
+	{"http://127.0.0.1:9000", NULL, NULL},
+	{"https://amazonaws.com", NULL, NULL},
+	{"https://.amazonaws.com", NULL, NULL},
+	{"https://abc.on.aws", NULL, NULL},
+};
+
+void
+unit_run(void)
+{
+	int i;
+
+	for (i = 0; i < lengthof(hosts); i++)
+	{
+		char *region;
+		char *service;
+
+		aws_read_host(hosts[i].url, &region, &service);
+		unit_is_text(region, hosts[i].region, "the region of %s", hosts[i].url);
+		unit_is_text(service, hosts[i].service, "the service of %s", hosts[i].url);
+	}
+}

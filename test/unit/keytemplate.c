@@ -1,0 +1,72 @@
+/*
+ * keytemplate.c
+ *		Keys of outputs: which templates are taken, and what becomes of their words.
+ */
+#include "unit.h"
+
+#include "server/keytemplate.h"
+
+static const KeyWords words = {
+	.server = "painter",
+	.database = "shop",
+	.owner = "app",
+	.tenant = "a/../b",
+	.job = PG_INT64_MAX,
+	.attempt = 2,
+	.ordinal = 3,
+	.sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+	.extension = "png",
+	.started_unix = 1440938160,
+};
+
+static void
+test_filling(void)
+{
+	KeyWords other = words;
+	char *key;
+
+	unit_is_text(keytemplate_fill("{server}/{yyyy}/{mm}/{dd}/{hh}/{job}-{attempt}-{ordinal}.{ext}",
+								  &words),
+				 "painter/2015/08/30/12/9223372036854775807-2-3.png", "every number and date");
+	unit_is_text(keytemplate_fill("x{sha256}", &words),
+				 "xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "the digest");
+	unit_is_text(keytemplate_fill("{tenant}/{owner}/{database}", &words), "a_.._b/app/shop",
+				 "a name has no slash");
+	other.tenant = "..";
+	unit_is_text(keytemplate_fill("a/{tenant}/b", &other), "a/_/b", "... and is no way up");
+	other.tenant = "";
+	unit_is_text(keytemplate_fill("a/{tenant}/b", &other), "a/_/b", "... nor empty");
+	other.tenant = "line\nbreak\\";
+	unit_is_text(keytemplate_fill("{tenant}", &other), "line_break_", "... nor of several lines");
+	memset((key = palloc0(1001)), 'k', 1000);
+	other.tenant = key;
+	unit_is_int(strlen(keytemplate_fill("{tenant}", &other)), 200, "... nor long");
+	key[199] = '\xc3';
+	key[200] = '\xbc';
+	unit_is_int(strlen(keytemplate_fill("{tenant}", &other)), 199,
+				"... nor cut within a character");
+}
+
+static void
+test_check(void)
+{
+	static const char *const good[] = {"{job}-{ordinal}", "{sha256}", "a/{sha256}/{job}",
+									   "{ordinal}/x y/{job}"};
+	static const char *const bad[] = {"",           "{job}",         "{ordinal}",
+									  "/{sha256}",  "{sha256}{",     "{sha256}}",
+									  "{sha256}{}", "{sha256}{Job}", "{sha256}{jobs}",
+									  "{sha256}\t"};
+	int i;
+
+	for (i = 0; i < lengthof(good); i++)
+		unit_ok(keytemplate_check(good[i]) == NULL, "a template: %s", good[i]);
+	for (i = 0; i < lengthof(bad); i++)
+		unit_ok(keytemplate_check(bad[i]) != NULL, "none: %s", bad[i]);
+}
+
+void
+unit_run(void)
+{
+	test_filling();
+	test_check();
+}
