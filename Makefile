@@ -42,6 +42,7 @@ OBJS = \
 	src/session/defaults.o \
 	src/session/hooks.o \
 	src/session/refusals.o \
+	src/session/ondone.o \
 	src/life/life.o \
 	src/life/next.o \
 	src/life/submit.o \
@@ -89,6 +90,7 @@ OBJS = \
 	src/queue/reference.o \
 	src/queue/report.o \
 	src/queue/ended.o \
+	src/queue/followup.o \
 	src/queue/rowstate.o \
 	src/queue/save.o \
 	src/queue/refused.o \
@@ -121,7 +123,7 @@ OBJS = \
 	src/protocol/delay.o \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
-	src/protocol/kept.o \
+	src/protocol/assembly.o \
 	src/protocol/missing.o \
 	src/protocol/reasons.o \
 	src/server/pointer.o \
@@ -146,6 +148,7 @@ OBJS = \
 	src/shared/stats.o \
 	src/life/job.o \
 	src/server/server.o \
+	src/server/streamrules.o \
 	src/server/options.o \
 	src/server/optionvalue.o \
 	src/base/settings.o \

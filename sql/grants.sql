@@ -4,6 +4,9 @@
 GRANT SELECT ON genjob.activity, genjob.servers, genjob.backends, genjob.tenants, genjob.workers TO PUBLIC;
 GRANT SELECT, UPDATE (state) ON genjob.own_jobs TO PUBLIC;
 
+-- Calls of on_done are made as the owners of the jobs, who may look at them, put them off and give them up.
+GRANT SELECT, DELETE, UPDATE (run_at, attempts, error) ON genjob.callbacks TO PUBLIC;
+
 -- A trigger of gen_jobs on another table would take that table's columns for its own.
 REVOKE EXECUTE ON FUNCTION genjob.before_insert(), genjob.before_update(), genjob.before_delete(),
-	genjob.after_truncate(), genjob.after_weights() FROM PUBLIC;
+	genjob.after_truncate(), genjob.after_weights(), genjob.after_callbacks() FROM PUBLIC;

@@ -3,9 +3,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { Genjob } from '../lib/genjob.mjs';
 import { listen } from '../lib/listener.mjs';
-import { figure, quantile, sleep, until } from '../lib/numbers.mjs';
+import { figure, until } from '../lib/numbers.mjs';
 import { spawnKept } from '../lib/processes.mjs';
 import { addRow, keep } from '../lib/report.mjs';
+import { measureWaits } from '../lib/waits.mjs';
 
 export const title = 'one job at a time, while another server means harm';
 
@@ -21,31 +22,16 @@ async function startHostile() {
   return { server, url: (kind) => `http://127.0.0.1:${ports[kind]}` };
 }
 
-/** The p99 of waits from commit to request, ms. */
-async function measureWaits(contestant, listener) {
-  const waits = [];
-  for (let id = -10; id < samples; id++) {
-    let committed;
-    const arrival = listener.next();
-    await contestant.enqueueOne(id, () => { committed = performance.now(); });
-    const waited = (await arrival) - committed;
-    if (id >= 0)
-      waits.push(waited);
-    await sleep(5 + Math.random() * 10);
-  }
-  return quantile(waits, 0.99);
-}
-
 export async function measure() {
   const listener = await listen();
   const hostile = await startHostile();
   const contestant = await Genjob.start('hostile_genjob', { url: listener.url });
-  const quiet = Math.max(await measureWaits(contestant, listener), 1);
+  const quiet = Math.max(await measureWaits(contestant, listener, samples), 1);
   const found = { quiet };
   for (const kind of kinds) {
     await contestant.addServer(kind, { url: hostile.url(kind), max_in_flight: 50, max_attempts: 1, timeout: '3 s' });
     await contestant.db.run(`INSERT INTO gen_jobs (server, request) SELECT '${kind}', '{}' FROM generate_series(1, 2000)`);
-    found[kind] = await measureWaits(contestant, listener);
+    found[kind] = await measureWaits(contestant, listener, samples);
     await contestant.db.run("UPDATE gen_jobs SET state = 'cancelled' WHERE state IN ('queued', 'running')");
   }
   await contestant.stop();

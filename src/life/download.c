@@ -218,16 +218,39 @@ typedef struct Download
 	ReplySource source;
 	HttpReply *reply;
 	Output *output;
-	const char *why; /* it could not be judged */
+	const Judged *judged; /* what another process has made of it; or NULL */
+	const char *why;      /* it could not be judged */
 	char *redirect;
 	Verdict *verdict;
 } Download;
+
+/*
+ * Goes on with what another process has made of it.
+ */
+static void
+take_judged(Download *download, const Judged *judged)
+{
+	if (judged->why != NULL)
+		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION), errmsg("%s", judged->why)));
+	download->verdict = judged->verdict;
+	download->redirect = judged->redirect;
+	if (judged->output.data == NULL)
+		return;
+	download->output->content_type = judged->output.content_type;
+	download->output->data = judged->output.data;
+	download->output->len = judged->output.len;
+}
 
 static void
 judge_download(void *arg)
 {
 	Download *download = arg;
 
+	if (download->judged != NULL)
+	{
+		take_judged(download, download->judged);
+		return;
+	}
 	download->verdict = reply_judge_download(&download->source, download->reply, download->output,
 											 &download->redirect);
 }
@@ -246,10 +269,12 @@ judge_unread(void *arg)
 Next
 download_answered(Job *job, HttpReply *reply)
 {
-	Download download = {verdict_source(job, job->call.http), reply, next_download(job)};
+	Download download = {verdict_source(job, job->call.http), reply, next_download(job),
+						 job->judged};
 	Verdict *verdict;
 	ErrorData *error;
 
+	job->judged = NULL;
 	if (!calls_run(&job->call, judge_download, &download, &error))
 	{
 		download.why = error->message;

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "limits/limits.h"
 #include "base/memory.h"
+#include "protocol/found.h"
 #include "protocol/reply.h"
 #include "protocol/request.h"
 #include "schedule/lines.h"
@@ -52,6 +53,9 @@ typedef enum JobColumn
 	JOB_REQUEST_ID,
 	JOB_SERVER_OID,
 	JOB_LOSSES,
+	JOB_ON_DONE,
+	JOB_DEPTH,
+	JOB_FOLLOW_UP,
 	JOB_UNKNOWN_ENDS,
 	JOB_PUT_OFF_SINCE,
 	JOB_LAST_COLUMN = JOB_PUT_OFF_SINCE
@@ -106,9 +110,12 @@ typedef enum ReportOutcome
 /* What another process has made of an answer (process/writers.c). */
 typedef struct Judged
 {
-	char *why; /* it could not be judged; else NULL */
-	Verdict *verdict;
-	Remote remote; /* the job's, with what the answer adds to it */
+	char *why;        /* it could not be judged; else NULL */
+	Verdict *verdict; /* NULL: of STEP_LOOKUP */
+	Remote remote;    /* STEP_SUBMIT: the job's, with what the answer adds to it */
+	FoundState found; /* STEP_LOOKUP */
+	Output output;    /* STEP_DOWNLOAD */
+	char *redirect;   /* STEP_DOWNLOAD; or NULL */
 } Judged;
 
 struct ServerQueue;
@@ -125,6 +132,7 @@ typedef struct Job
 	int attempt;
 	int failures;     /* before this attempt */
 	int losses;       /* attempts in a row before this one that were cut short */
+	int depth;        /* hand-overs that led to it: then its request is meant word for word */
 	int unknown_ends; /* calls whose end is not known that were repeated, or will be */
 	TimestampTz
 		put_off_since; /* since when no attempt has been counted, nor overload the reason; 0: not so */

@@ -375,12 +375,12 @@ life_answered(void *tag, HttpReply *reply)
 }
 
 /*
- * Whether another process may judge the answer of a call, by life_judge().
+ * Whether nothing is lost if nobody reads what a call has brought besides its status.
  */
 bool
-life_may_judge_apart(const Call *call)
+life_can_do_without(const Call *call)
 {
-	return steps[call->step].judge != NULL && !call->job->asks_unended;
+	return call->step == STEP_CANCEL || call->step == STEP_PROGRESS;
 }
 
 /*

@@ -213,7 +213,8 @@ typedef struct Reading
 {
 	Job *job;
 	HttpReply *reply;
-	const char *next; /* the address behind the one that has answered; or NULL */
+	const Judged *judged; /* what another process has made of it; or NULL */
+	const char *next;     /* the address behind the one that has answered; or NULL */
 	FoundState state;
 } Reading;
 
@@ -225,15 +226,20 @@ read_answer(void *arg)
 	char *places;
 
 	reading->next = grammar_read_lookup(reading->job->lookup, &address, &places);
-	reading->state = found_judge(reading->reply, &address, places, reading->job->idempotency_key);
+	if (reading->judged != NULL)
+		reading->state = reading->judged->why ? FOUND_NO_ANSWER : reading->judged->found;
+	else
+		reading->state =
+			found_judge(reading->reply, &address, places, reading->job->idempotency_key);
 }
 
 Next
 lookup_answered(Job *job, HttpReply *reply)
 {
-	Reading reading = {job, reply, NULL, FOUND_NO_ANSWER};
+	Reading reading = {job, reply, job->judged, NULL, FOUND_NO_ANSWER};
 	ErrorData *error;
 
+	job->judged = NULL;
 	if (!calls_run(&job->call, read_answer, &reading, &error))
 		reading.state = FOUND_NO_ANSWER;
 	if (reading.state == FOUND_IT)

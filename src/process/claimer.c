@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "schedule/putoff.h"
 #include "base/marker.h"
+#include "queue/ended.h"
 #include "queue/queue.h"
 #include "schedule/schedule.h"
 #include "base/settings.h"
@@ -150,7 +151,10 @@ read_again(TimestampTz now)
 	if (news.untold.expiry != DT_NOEND && news.untold.since != DT_NOBEGIN)
 		queue_note_expiry(news.untold.expiry);
 	if (scan_since == DT_NOBEGIN)
+	{
 		queue_read_claimed(now);
+		ended_expect(DT_NOBEGIN);
+	}
 	if (!scanning && scan_since != DT_NOEND)
 	{
 		queue_scan_begin(scan_since, now);
@@ -523,11 +527,13 @@ claimer_claim(void)
 }
 
 /*
- * Looks for jobs that no commit told of, if it is time to.
+ * Does what is still to follow ends of jobs, and looks for jobs that no commit told of, if it is time to.
  */
 void
 claimer_sweep(MonoTime now)
 {
+	if (!look_at_extension && trouble_until <= now && ended_next() != 0 && ended_next() <= now)
+		ended_catch_up();
 	if (!look_at_extension && trouble_until <= now && queue_sweep_next() != 0 &&
 		queue_sweep_next() <= now)
 		queue_sweep(clock_now());
@@ -571,7 +577,8 @@ claimer_next_look(MonoTime now)
 {
 	MonoTime due = schedule_times.due != 0 ? clock_mono_at(schedule_times.due) : 0;
 	MonoTime times[] = {due,           next_failing(),     schedule_times.rescan,
-						putoff_next(), queue_sweep_next(), schedule_next_change(now)};
+						putoff_next(), queue_sweep_next(), schedule_next_change(now),
+						ended_next()};
 	MonoTime next = next_rescan;
 	int i;
 

@@ -210,10 +210,14 @@ pack_question(SpoolStream *stream, Errand *errand)
 	Question question = {.job = job->id,
 						 .attempt = job->attempt,
 						 .step = job->step,
+						 .lookup = job->step == STEP_LOOKUP ? (char *) job->lookup : NULL,
 						 .source = verdict_source(job, job->call.http),
 						 .remote = job->remote,
 						 .reply = errand->reply};
 
+	if (job->step == STEP_POLL && job->asks_unended)
+		(void) grammar_split_address(job->options->preset->unended,
+									 (const char **) &question.places);
 	parcel_pass_question(stream, &question);
 }
 

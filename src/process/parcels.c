@@ -7,6 +7,9 @@
  */
 #include "postgres.h"
 
+#include "commands/defrem.h"
+#include "nodes/makefuncs.h"
+
 #include "base/bytes.h"
 #include "process/parcels.h"
 
@@ -36,40 +39,33 @@ pass_texts(SpoolStream *stream, List **texts)
 }
 
 /*
- * Of a protocol every field is a text.
- */
-static void
-pass_protocol(SpoolStream *stream, Protocol *protocol)
-{
-	char **texts = (char **) protocol;
-	int i;
-
-	StaticAssertStmt(sizeof(Protocol) % sizeof(char *) == 0, "a protocol is made of texts");
-	for (i = 0; i < sizeof(Protocol) / sizeof(char *); i++)
-		spool_pass_text(stream, &texts[i]);
-}
-
-/*
- * Of a server's options those that an answer is judged by.
+ * The options of a server as they were written: they are read again.
  */
 static void
 pass_options(SpoolStream *stream, ServerOptions *options)
 {
-	char *api = unpacks(stream) ? NULL : (char *) options->preset->api;
+	List *defs = unpacks(stream) ? NIL : options->defs;
+	char *url = unpacks(stream) ? NULL : options->url;
+	int32 n = list_length(defs);
+	int32 i;
 
-	spool_pass_text(stream, &api);
-	if (unpacks(stream))
-		options->preset = api ? preset_find(api) : NULL;
-	stream->failed |= options->preset == NULL;
-	spool_pass_text(stream, &options->url);
-	pass_protocol(stream, &options->protocol);
-	SPOOL_PASS(stream, options->timeout);
-	SPOOL_PASS(stream, options->connect_timeout);
-	SPOOL_PASS(stream, options->max_response);
-	SPOOL_PASS(stream, options->max_attempts);
-	SPOOL_PASS(stream, options->retry_base);
-	SPOOL_PASS(stream, options->retry_max);
-	SPOOL_PASS(stream, options->on_unknown);
+	spool_pass_text(stream, &url);
+	SPOOL_PASS(stream, n);
+	for (i = 0; i < n && !stream->failed; i++)
+	{
+		DefElem *def = unpacks(stream) ? NULL : list_nth(defs, i);
+		char *name = def ? def->defname : NULL;
+		char *value = def ? defGetString(def) : NULL;
+
+		spool_pass_text(stream, &name);
+		spool_pass_text(stream, &value);
+		if (unpacks(stream) && name != NULL && value != NULL)
+			defs = lappend(defs, makeDefElem(name, (Node *) makeString(value), -1));
+	}
+	if (!unpacks(stream) || stream->failed)
+		return;
+	options_parse_server(defs, options);
+	options->url = url;
 }
 
 static void
@@ -133,12 +129,19 @@ pass_reply(SpoolStream *stream, HttpReply *reply)
 	pass_body(stream, &reply->body);
 }
 
+StaticAssertDecl(sizeof(void *) != 8 || sizeof(ReplySource) == 56,
+				 "pass the new field of ReplySource, and then say how large it is");
+StaticAssertDecl(sizeof(void *) != 8 || sizeof(HttpReply) == 40,
+				 "pass the new field of HttpReply, and then say how large it is");
+
 void
 parcel_pass_question(SpoolStream *stream, Question *question)
 {
 	SPOOL_PASS(stream, question->job);
 	SPOOL_PASS(stream, question->attempt);
 	SPOOL_PASS(stream, question->step);
+	spool_pass_text(stream, &question->places);
+	spool_pass_text(stream, &question->lookup);
 	pass_source(stream, question);
 	if (unpacks(stream))
 		question->reply = palloc0(sizeof(HttpReply));
@@ -151,8 +154,14 @@ parcel_pass_question(SpoolStream *stream, Question *question)
 void
 parcel_pass_judged(SpoolStream *stream, Judged *judged)
 {
+	bool has_verdict = judged->verdict != NULL;
+
 	spool_pass_text(stream, &judged->why);
 	if (judged->why != NULL)
+		return;
+	SPOOL_PASS(stream, judged->found);
+	SPOOL_PASS(stream, has_verdict);
+	if (!has_verdict)
 		return;
 	if (unpacks(stream))
 		judged->verdict = palloc0(sizeof(Verdict));
@@ -165,6 +174,9 @@ parcel_pass_judged(SpoolStream *stream, Judged *judged)
 	SPOOL_PASS(stream, judged->verdict->has_answer);
 	SPOOL_PASS(stream, judged->verdict->progress);
 	spool_pass_remote(stream, &judged->remote);
+	spool_pass_text(stream, (char **) &judged->output.content_type);
+	spool_pass_bytes(stream, (char **) &judged->output.data, &judged->output.len);
+	spool_pass_text(stream, &judged->redirect);
 }
 
 /* ---------- verdicts to be written ---------- */

@@ -37,6 +37,8 @@ typedef struct Question
 	int64 job;
 	int32 attempt;
 	JobStep step;
+	char *places; /* STEP_POLL, of the list of what has not ended; else NULL */
+	char *lookup; /* STEP_LOOKUP: where it was asked, as Job.lookup */
 	ReplySource source;
 	Remote remote;
 	HttpReply *reply;

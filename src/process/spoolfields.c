@@ -223,6 +223,17 @@ spool_pass_text(SpoolStream *stream, char **text)
 	spool_pass_bytes(stream, text, &len);
 }
 
+/*
+ * What is written of a job, or made of an answer, in another process lacks what is not passed.
+ */
+#define PASSES_ALL(type, bytes) \
+	StaticAssertDecl(sizeof(void *) != 8 || sizeof(type) == (bytes), \
+					 "pass the new field of " #type ", and then say how large it is")
+
+PASSES_ALL(Output, 64);
+PASSES_ALL(Verdict, 88);
+PASSES_ALL(Remote, 40);
+
 static void
 pass_outputs(SpoolStream *stream, Verdict *verdict)
 {
@@ -237,6 +248,9 @@ pass_outputs(SpoolStream *stream, Verdict *verdict)
 		spool_pass_text(stream, (char **) &output->content_type);
 		spool_pass_text(stream, &output->url);
 		spool_pass_bytes(stream, (char **) &output->data, &output->len);
+		spool_pass_text(stream, &output->original);
+		SPOOL_PASS(stream, output->reference);
+		spool_pass_text(stream, &output->fault);
 		if (is_read(stream))
 			verdict->outputs = lappend(verdict->outputs, output);
 	}
@@ -249,6 +263,7 @@ spool_pass_verdict(SpoolStream *stream, Verdict *verdict)
 	SPOOL_PASS(stream, verdict->unknown);
 	SPOOL_PASS(stream, verdict->http_status);
 	spool_pass_text(stream, &verdict->error);
+	spool_pass_text(stream, &verdict->note);
 	spool_pass_text(stream, &verdict->result);
 	spool_pass_text(stream, &verdict->usage);
 	spool_pass_text(stream, &verdict->answer);

@@ -31,6 +31,7 @@
 #include "process/reporter.h"
 #include "process/worker.h"
 #include "process/writer.h"
+#include "protocol/found.h"
 #include "queue/queue.h"
 #include "shared/shmem.h"
 
@@ -59,15 +60,37 @@ typedef struct Judgement
 	Judged judged;
 } Judgement;
 
+/*
+ * Judges what was answered at the first address of a lookup.
+ */
+static FoundState
+judge_lookup(const Question *question)
+{
+	Address address;
+	char *places;
+
+	(void) grammar_read_lookup(question->lookup, &address, &places);
+	return found_judge(question->reply, &address, places, question->source.idempotency_key);
+}
+
 static void
 judge(void *arg)
 {
 	Judgement *judgement = arg;
 	Question *question = &judgement->question;
+	const ReplySource *source = &question->source;
+	Judged *judged = &judgement->judged;
 
-	judgement->judged.verdict =
-		life_judge(question->step, &question->source, question->reply, &question->remote);
-	judgement->judged.remote = question->remote;
+	if (question->step == STEP_LOOKUP)
+		judged->found = judge_lookup(question);
+	else if (question->step == STEP_DOWNLOAD)
+		judged->verdict =
+			reply_judge_download(source, question->reply, &judged->output, &judged->redirect);
+	else if (question->places != NULL)
+		judged->verdict = reply_judge_unended(source, question->reply, question->places);
+	else
+		judged->verdict = life_judge(question->step, source, question->reply, &question->remote);
+	judged->remote = question->remote;
 }
 
 static Parcel

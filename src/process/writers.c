@@ -134,7 +134,15 @@ writers_take_answer(void *tag, HttpReply *reply)
 {
 	Call *call = tag;
 
-	if (!life_may_judge_apart(call) || !takes_long(reply->body) || !writers_can_be_had())
+	if (!takes_long(reply->body))
+		return false;
+	if (life_can_do_without(call))
+	{
+		bytes_clear(reply->body);
+		return false;
+	}
+	/* of options that nobody has written none can be read */
+	if (!writers_can_be_had() || call->job->options->defs == NIL)
 		return false;
 	errand_judge(call, reply);
 	is_due = true;

@@ -397,45 +397,75 @@ keep_body(Judge *judge)
 	output->len = judge->reply->body->len;
 }
 
+/*
+ * A stream that is no success; what came is kept as it came, beside what was understood of it.
+ */
+static void
+fail_stream(Judge *judge, const Stream *stream, char *error)
+{
+	Verdict *verdict = judge->verdict;
+
+	verdict->usage = answer_read_usage(judge, stream->json);
+	if (!stream->is_empty)
+		answer_keep_json(judge, stream->json);
+	if (stream->is_empty || stream->error == NULL)
+		keep_body(judge);
+	verdict->kind = VERDICT_FAIL;
+	verdict->error = error;
+}
+
+/*
+ * What is wrong with a stream, as a sentence; NULL if it is whole.
+ */
+static char *
+find_stream_fault(const Judge *judge, const Stream *stream)
+{
+	const char *name = judge->source->server_name;
+
+	if (stream->error != NULL)
+		return psprintf("server \"%s\" broke its answer off with an error: %s", name,
+						stream->error);
+	if (stream->refused != NULL)
+		return psprintf("the answer of server \"%s\" has an event that is %s; all of it is kept in gen_outputs.",
+						name, stream->refused);
+	if (!stream->is_whole)
+		return psprintf("the stream of server \"%s\" ended before it was complete, as far as its option stream_end tells. It may have been paid for, and is not sent again by itself: what came is kept in gen_outputs. If the server ends its streams otherwise, set stream_end.",
+						name);
+	if (stream->is_empty)
+		return psprintf("the stream of server \"%s\" has nothing in it that its option stream_parts takes; it is kept in gen_outputs.",
+						name);
+	return NULL;
+}
+
+/*
+ * A stream is judged as the object that the call would have given without it.
+ */
 static void
 judge_stream(Judge *judge)
 {
-	const char *name = judge->source->server_name;
+	const HttpRequest *request = judge->source->request;
 	Bytes *body = judge->reply->body;
-	Verdict *verdict = judge->verdict;
-	MemoryContext caller = MemoryContextSwitchTo(judge_scratch(judge));
 	Stream stream;
+	char *fault;
 
-	words_mask(judge->source->request, body->data, body->len);
-	stream_read(judge->protocol, body->data, body->len, &stream);
+	words_mask(request, body->data, body->len);
+	stream_read(judge->protocol, body->data, body->len, judge_scratch(judge), &stream);
 	/* its events may have broken one up */
-	words_mask_json(judge->source->request, stream.json);
-	words_mask_rest(judge->source->request, stream.json);
+	words_mask_json(request, stream.json);
+	words_mask_rest(request, stream.json);
 	if (stream.error != NULL)
-		words_mask(judge->source->request, stream.error, strlen(stream.error));
-	MemoryContextSwitchTo(caller);
-	verdict->usage = answer_read_usage(judge, stream.json);
-	answer_keep_json(judge, stream.json);
-	verdict->kind = VERDICT_FAIL;
-	if (stream.error != NULL)
-		verdict->error =
-			psprintf("server \"%s\" broke its answer off with an error: %s", name, stream.error);
-	else if (stream.refused != NULL)
+		words_mask(request, stream.error, strlen(stream.error));
+	fault = find_stream_fault(judge, &stream);
+	if (fault != NULL)
 	{
+		fail_stream(judge, &stream, fault);
+		return;
+	}
+	answer_judge_json(judge, stream.json);
+	if (stream.has_unread || stream.has_long_numbers)
 		keep_body(judge);
-		verdict->error =
-			psprintf("the answer of server \"%s\" has an event that is %s; all of it is kept in gen_outputs.",
-					 name, stream.refused);
-	}
-	else if (!stream.is_whole)
-	{
-		verdict->kind = VERDICT_RETRY;
-		verdict->unknown = true;
-		verdict->error =
-			psprintf("the answer of server \"%s\" ended before it was complete.", name);
-	}
 	else
-		verdict->kind = VERDICT_DONE;
+		bytes_clear(body);
 }
 
 /*
@@ -493,7 +523,7 @@ answer_judge_body(Judge *judge)
 						 judge->source->server_name, reply->status);
 		return;
 	}
-	if (strcmp(judge->protocol->reply, "stream") == 0 && stream_is(reply))
+	if (stream_is(judge->protocol, reply))
 	{
 		judge_stream(judge);
 		return;

@@ -60,7 +60,7 @@ member_of(const cJSON *node, const char *name)
 bool
 binary_is_input(const RequestSource *source, const cJSON *node, int *ordinal)
 {
-	const cJSON *number = member_of(node, "$input");
+	const cJSON *number = source->is_literal ? NULL : member_of(node, "$input");
 	int n = source->n_inputs;
 	int64 value;
 
@@ -203,7 +203,7 @@ refers_to_outputs(const cJSON *node)
 bool
 binary_is_in(const RequestSource *source, const cJSON *params)
 {
-	return source->n_inputs > 0 || refers_to_outputs(params->child);
+	return source->n_inputs > 0 || (!source->is_literal && refers_to_outputs(params->child));
 }
 
 /* ---------- their data ---------- */
@@ -267,7 +267,7 @@ binary_find(const RequestSource *source, const cJSON *node, Binary *binary)
 
 	if (binary_is_input(source, node, &ordinal))
 		*binary = binary_of_input(source, ordinal);
-	else if (is_output(node, &reference))
+	else if (!source->is_literal && is_output(node, &reference))
 		*binary = binary_of_output(source, &reference);
 	else
 		return false;
@@ -283,5 +283,6 @@ binary_is_named(const RequestSource *source, const cJSON *node)
 	Reference reference;
 	int ordinal;
 
-	return binary_is_input(source, node, &ordinal) || is_output(node, &reference);
+	return binary_is_input(source, node, &ordinal) ||
+		   (!source->is_literal && is_output(node, &reference));
 }

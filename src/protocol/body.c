@@ -415,7 +415,8 @@ body_check(const RequestSource *source, cJSON *params)
 	Builder builder = {source, &source->options->protocol, NULL};
 	int n_references;
 
-	(void) binary_list_references(params, &n_references);
+	if (!source->is_literal)
+		(void) binary_list_references(params, &n_references);
 	check_inputs(&builder, params, kind_of(source, params));
 }
 

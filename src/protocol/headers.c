@@ -210,6 +210,7 @@ headers_set_server(HttpRequest *http, const RequestSource *source)
 	headers_set(http, "Accept", pstrdup(source->options->protocol.accept), NULL);
 	note_keys(http, source->secrets);
 	set_authorization(http, source->options->protocol.auth, source->secrets->api_key);
+	set_headers_from(http, source->options->preset->headers, false);
 	set_headers_from(http, source->options->headers, false);
 	set_headers_from(http, source->secrets->headers, true);
 }

@@ -22,6 +22,7 @@
 #include "protocol/s3answer.h"
 #include "server/pointer.h"
 #include "protocol/reasons.h"
+#include "protocol/stream.h"
 #include "protocol/words.h"
 #include "http/url.h"
 
@@ -247,7 +248,8 @@ judge_named(Judge *judge, Remote *remote)
 	const ReplySource *source = judge->source;
 	const char *place = judge->protocol->remote_id;
 	const char *reason;
-	cJSON *json = answer_read_json(judge, &reason);
+	cJSON *json =
+		stream_is(judge->protocol, judge->reply) ? NULL : answer_read_json(judge, &reason);
 	cJSON *node;
 
 	if (json == NULL)

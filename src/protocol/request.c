@@ -319,6 +319,8 @@ request_may_refer(const RequestSource *source)
 {
 	const char *defaults = source->options->defaults;
 
+	if (source->is_literal)
+		return false;
 	return strstr(source->request, "\"$output\"") != NULL ||
 		   (defaults != NULL && strstr(defaults, "\"$output\"") != NULL);
 }

@@ -12,13 +12,17 @@
 /* What the pieces come to. */
 typedef struct Stream
 {
-	cJSON *json; /* the members of all events, the later over the earlier, and the text as "text" */
-	char *error; /* the server's words, of an event that says so; or NULL */
-	char *refused; /* what an event is that is too much to be read; or NULL */
-	bool is_whole; /* its end has come */
+	cJSON *json;           /* the object that they make; an empty one if none has come */
+	bool is_empty;         /* none has come */
+	char *error;           /* the server's words, of an event that says so; or NULL */
+	char *refused;         /* what an event is that is too much to be read; or NULL */
+	bool is_whole;         /* its end has come */
+	bool has_unread;       /* there was data that means nothing */
+	bool has_long_numbers; /* some are text in json */
 } Stream;
 
-extern bool stream_is(const HttpReply *reply);
-extern void stream_read(const Protocol *protocol, const char *body, size_t len, Stream *stream);
+extern bool stream_is(const Protocol *protocol, const HttpReply *reply);
+extern void stream_read(const Protocol *protocol, const char *body, size_t len,
+						MemoryContext scratch, Stream *stream);
 
 #endif /* GENJOB_STREAM_H */

@@ -1,15 +1,85 @@
 /*
  * ended.c
- *		The one door for every way that a row of gen_jobs becomes final.
+ *		The one door for every way that a row of gen_jobs becomes final, and when what follows an end is done.
  *
  * Whoever ends a row calls job_ended() in the same transaction: the dispatcher for what it reports, has expired, can
  * never run or is put aside; sessions, in the triggers of the table, for what is cancelled or deleted.  A job that is
- * queued again does not pass here, nor does a row that comes in final (a restore).  All that follows an end hangs here.
+ * queued again does not pass here, nor does a row that comes in final (a restore).
+ *
+ * Of what the dispatcher ends, all that follows is written before the same transaction commits (followup.c).  A session
+ * must not do it: it has the caller's rights.  It says in the row's follow_up what is to follow; its commit tells the
+ * dispatcher, which catches up.  So does whatever could not be done at once, such as a notice when the queue of
+ * notifications is full.
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+
 #include "queue/ended.h"
+#include "queue/followup.h"
+#include "queue/queue.h"
+#include "queue/statement.h"
+#include "queue/tables.h"
+#include "queue/trouble.h"
 #include "shared/commit.h"
+
+#define CATCH_UP_BATCH 100
+#define NOTICES_FULL 0.9 /* of the queue of notifications: the rest is for others */
+#define NOTICES_PAUSE_US (5 * USECS_PER_SEC)
+
+bool ended_is_handing_over = false;
+
+/* Of the present transaction */
+static int64 *ended = NULL; /* jobs with something to follow */
+static int n_ended = 0;
+static int max_ended = 0;
+
+/* Of rows that say what is still to follow */
+static MonoTime catch_up_at = DT_NOBEGIN; /* when to look for them; DT_NOEND: there are none */
+static int catch_up_failures = 0;         /* in a row */
+static MonoTime notices_from = 0;         /* no notice is given before */
+
+/* ---------- the door ---------- */
+
+/*
+ * What may follow the end of a job in the state to, as bits of FollowUp.  Looks up the server; must be called in a
+ * transaction.
+ */
+int
+ended_follow_ups(const char *server_name, RowState to, bool has_on_done)
+{
+	ServerComplaint complaint;
+	const Server *server = server_get(server_name, &complaint);
+	int follow_ups = has_on_done ? FOLLOW_ON_DONE : 0;
+
+	if (server == NULL)
+		return follow_ups;
+	if (server->options.notify != NULL)
+		follow_ups |= FOLLOW_NOTIFY;
+	if ((to == ROW_SUCCEEDED ? server->options.on_success : server->options.on_failure) != NULL)
+		follow_ups |= FOLLOW_HAND_OVER;
+	return follow_ups;
+}
+
+static void
+remember(int64 id)
+{
+	if (ended == NULL)
+	{
+		max_ended = 256;
+		ended = MemoryContextAlloc(TopMemoryContext, max_ended * sizeof(int64));
+	}
+	else if (n_ended == max_ended)
+	{
+		max_ended *= 2;
+		ended = repalloc(ended, max_ended * sizeof(int64));
+	}
+	ended[n_ended++] = id;
+}
 
 /*
  * A row becomes final: from a state in which it had not ended to one in which it has, or to no row.  Those who wait for
@@ -23,4 +93,182 @@ job_ended(const JobEnd *end)
 	elog(DEBUG1, "genjob: job " INT64_FORMAT " of server \"%s\" ends: %s -> %s", end->id,
 		 end->server, rowstate_name(end->from), rowstate_name(end->to));
 	commit_note_ended(end->id);
+	if (!end->is_of_session && ended_follow_ups(end->server, end->to, end->has_on_done) != 0)
+		remember(end->id);
+}
+
+/* ---------- in the transaction that ends jobs ---------- */
+
+/*
+ * Forgets the ends of the last transaction.
+ */
+void
+ended_begin(void)
+{
+	n_ended = 0;
+	followup_begin();
+}
+
+/*
+ * Does what follows the ends of this transaction, before it commits.
+ */
+void
+ended_follow(void)
+{
+	int n = n_ended;
+
+	n_ended = 0;
+	if (n > 0 && followup_write(ended, NULL, n))
+		ended_expect(clock_mono() + trouble_backoff_us(catch_up_failures));
+}
+
+/*
+ * Whether notices can be given now: the queue of notifications is not full, nor was a moment ago.
+ */
+bool
+ended_may_notify(void)
+{
+	if (notices_from > clock_mono())
+		return false;
+	if (DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage, (Datum) 0)) < NOTICES_FULL)
+		return true;
+	notices_from = clock_mono() + NOTICES_PAUSE_US;
+	return false;
+}
+
+/*
+ * A transaction failed.  If it was to give notices, they may be why, for PostgreSQL writes them at the commit: the next
+ * tries leave them out, so that they keep nothing from being written.
+ */
+void
+ended_transaction_failed(const ErrorData *error)
+{
+	if (followup_has_notified() && error->sqlerrcode == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+		notices_from = clock_mono() + NOTICES_PAUSE_US;
+	followup_begin();
+}
+
+/* ---------- what could not be done in it ---------- */
+
+static const struct
+{
+	FollowUp follow_up;
+	const char *word;
+} follow_up_words[] = {{FOLLOW_NOTIFY, "notify"},
+					   {FOLLOW_HAND_OVER, "hand_over"},
+					   {FOLLOW_ON_DONE, "on_done"}};
+
+/*
+ * The value of the column follow_up for some bits.
+ */
+Datum
+ended_words(int follow_ups)
+{
+	Datum words[lengthof(follow_up_words)];
+	int n = 0;
+	int i;
+
+	for (i = 0; i < lengthof(follow_up_words); i++)
+	{
+		if ((follow_ups & follow_up_words[i].follow_up) != 0)
+			words[n++] = CStringGetTextDatum(follow_up_words[i].word);
+	}
+	return PointerGetDatum(construct_array(words, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static int
+read_words(Datum array)
+{
+	Datum *words;
+	bool *nulls;
+	int follow_ups = 0;
+	int n;
+	int i;
+	int k;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &words, &nulls,
+					  &n);
+	for (i = 0; i < n; i++)
+	{
+		for (k = 0; k < lengthof(follow_up_words) && !nulls[i]; k++)
+		{
+			if (strcmp(TextDatumGetCString(words[i]), follow_up_words[k].word) == 0)
+				follow_ups |= follow_up_words[k].follow_up;
+		}
+	}
+	return follow_ups;
+}
+
+/*
+ * Has rows that say what is to follow looked for at that time, if not before.
+ */
+void
+ended_expect(MonoTime at)
+{
+	catch_up_at = Min(catch_up_at, at);
+}
+
+/*
+ * When to call ended_catch_up(); 0: there is no need.
+ */
+MonoTime
+ended_next(void)
+{
+	return catch_up_at == DT_NOEND ? 0 : Max(catch_up_at, 1);
+}
+
+/* What became of catching up. */
+typedef struct CatchUp
+{
+	int n; /* rows */
+	bool any_left;
+} CatchUp;
+
+/*
+ * Takes some rows that say what is to follow, and does it.  Those with a notice alone are left while none can be given.
+ */
+static void
+catch_up_work(void *arg)
+{
+	CatchUp *result = arg;
+	bool may_notify = ended_may_notify();
+	Datum args[2] = {Int32GetDatum(CATCH_UP_BATCH), BoolGetDatum(may_notify)};
+	int64 *ids = palloc(CATCH_UP_BATCH * sizeof(int64));
+	int *follow_ups = palloc(CATCH_UP_BATCH * sizeof(int));
+	uint64 row;
+
+	if (!tables_are_known())
+		return;
+	result->n = (int) statement_run(TAKE_FOLLOW_UPS, args, NULL);
+	for (row = 0; row < result->n; row++)
+	{
+		ids[row] = DatumGetInt64(statement_not_null(row, 1));
+		follow_ups[row] = read_words(statement_not_null(row, 2));
+	}
+	if (result->n > 0)
+		result->any_left = followup_write(ids, follow_ups, result->n);
+	if (!may_notify)
+		ended_expect(notices_from);
+}
+
+/*
+ * Does what is still to follow earlier ends, of some rows at a time.
+ */
+void
+ended_catch_up(void)
+{
+	ErrorData *error;
+	CatchUp result = {0, false};
+	bool done;
+
+	catch_up_at = DT_NOEND;
+	done = queue_transact("doing what follows ends of jobs", catch_up_work, &result, &error);
+	if (!done)
+		trouble_show(TROUBLE_FOLLOW, error);
+	if (!done || result.any_left)
+		ended_expect(clock_mono() + trouble_backoff_us(catch_up_failures++));
+	else
+		catch_up_failures = 0;
+	if (done && !result.any_left && result.n == CATCH_UP_BATCH)
+		ended_expect(clock_mono());
 }

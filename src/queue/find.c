@@ -72,6 +72,8 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 	TimestampTz expires_at = statement_time_or_none(row, CHANGED_EXPIRES_AT);
 	Job *job = job_find(id);
 
+	if (DatumGetBool(statement_not_null(row, CHANGED_HAS_FOLLOW_UP)))
+		ended_expect(DT_NOBEGIN);
 	if (job != NULL &&
 		(!is_running || DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) != job->attempt))
 		life_cancel(job);
@@ -412,7 +414,7 @@ queue_next_due(TimestampTz after)
 /* ---------- failing what was never started ---------- */
 
 /*
- * The rows of the last result, an id and a server, were failed: takes their jobs off the schedule.
+ * The rows of the last result (id, server, whether there is an on_done) were failed: takes their jobs off the schedule.
  */
 static void
 note_failed(uint64 rows)
@@ -421,8 +423,11 @@ note_failed(uint64 rows)
 
 	for (row = 0; row < rows; row++)
 	{
-		JobEnd end = {DatumGetInt64(statement_not_null(row, 1)), ROW_QUEUED, ROW_FAILED,
-					  statement_name(row, 2)};
+		JobEnd end = {.id = DatumGetInt64(statement_not_null(row, 1)),
+					  .from = ROW_QUEUED,
+					  .to = ROW_FAILED,
+					  .server = statement_name(row, 2),
+					  .has_on_done = DatumGetBool(statement_not_null(row, 3))};
 
 		schedule_remove(end.id);
 		job_ended(&end);

@@ -48,7 +48,8 @@ put_aside(void *arg)
 	if (statement_run(PUT_ASIDE, args, NULL) == 0)
 		return;
 	end.server = statement_name(0, 2);
-	end.from = rowstate_parse(TextDatumGetCString(statement_not_null(0, 3)));
+	end.has_on_done = DatumGetBool(statement_not_null(0, 3));
+	end.from = rowstate_parse(TextDatumGetCString(statement_not_null(0, 4)));
 	if (!rowstate_is_final(end.from))
 		job_ended(&end);
 }

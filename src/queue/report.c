@@ -472,9 +472,13 @@ report_find_fenced(Job **jobs, int n)
  * The row of a job was written: it has ended, unless it is queued again.
  */
 static void
-note_written(Job *job)
+note_written(Job *job, bool has_on_done)
 {
-	JobEnd end = {job->id, ROW_RUNNING, rowstate_parse(job->new_state), job->server_name};
+	JobEnd end = {.id = job->id,
+				  .from = ROW_RUNNING,
+				  .to = rowstate_parse(job->new_state),
+				  .server = job->server_name,
+				  .has_on_done = has_on_done};
 
 	job->outcome = REPORT_WRITTEN;
 	if (rowstate_is_final(end.to))
@@ -512,7 +516,8 @@ queue_report(Job **jobs, int n, TimestampTz now)
 	args[REPORT_NOW] = TimestampTzGetDatum(now);
 	rows = statement_run(REPORT, args, nulls);
 	for (row = 0; row < rows; row++)
-		note_written(job_find(DatumGetInt64(statement_not_null(row, 1))));
+		note_written(job_find(DatumGetInt64(statement_not_null(row, 1))),
+					 DatumGetBool(statement_not_null(row, 2)));
 	if (rows < n)
 		report_find_fenced(jobs, n);
 	forget_old_outputs(jobs, n);

@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "queue/ended.h"
 #include "queue/environment.h"
 #include "base/guard.h"
 #include "queue/plans.h"
@@ -62,7 +63,7 @@ typedef struct Statement
 static const Statement statements[STATEMENTS] = {
 	[FIND_CHANGED] = {1, {INT8ARRAYOID},
 		"SELECT id, state = 'queued', state = 'running', attempt, server, owner::oid, tenant, priority, run_at, expires_at,"
-		" state IN ('failed', 'cancelled')"
+		" state IN ('failed', 'cancelled'), follow_up IS NOT NULL"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
 	/* run_at is compared in the index: dead rows before $6 are passed over without a look at the table */
 	[FIND_LANES] = {7, {TEXTOID, OIDOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
@@ -107,7 +108,7 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_ORPHANS] = {0, {0},
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
-		" NULL::int4, server_oid, losses, unknown_ends, put_off_since FROM @.gen_jobs WHERE state = 'running'"},
+		" NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since FROM @.gen_jobs WHERE state = 'running'"},
 	[FIND_ATTEMPT] = {1, {INT8OID},
 		"SELECT attempt, idempotency_key::text FROM @.gen_jobs WHERE id = $1 AND state = 'running'"},
 	[FIND_SPOOLED] = {1, {INT8OID},
@@ -127,7 +128,7 @@ static const Statement statements[STATEMENTS] = {
 		" FROM (SELECT id, state FROM @.gen_jobs"
 		"  WHERE id = $1 AND (state = 'running' AND attempt = $2 OR state = 'queued' AND attempt = $2 - 1"
 		"   OR state IN ('failed', 'cancelled') AND attempt = $2 AND remote IS NOT NULL) FOR NO KEY UPDATE) o"
-		" WHERE j.id = o.id RETURNING j.id, j.server, o.state::text"},
+		" WHERE j.id = o.id RETURNING j.id, j.server, j.on_done IS NOT NULL, o.state::text"},
 	/* the next server that has some */
 	[FIND_CANCELLING] = {1, {TEXTOID},
 		"SELECT server FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server > $1"
@@ -136,7 +137,7 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_CANCELS] = {3, {TEXTOID, INT8OID, INT4OID},
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
-		" NULL::int4, server_oid, losses, unknown_ends, put_off_since"
+		" NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since"
 		" FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server = $1 AND id > $2"
 		" ORDER BY id LIMIT $3"},
 	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
@@ -144,21 +145,21 @@ static const Statement statements[STATEMENTS] = {
 	[FAIL_ONE] = {3, {INT8OID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = coalesce($2, '" HAS_EXPIRED "')"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND id = $1"
-		"  AND ($2 IS NOT NULL OR expires_at <= $3) FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server"},
+		"  AND ($2 IS NOT NULL OR expires_at <= $3) FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
 	[FAIL_EXPIRED] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = '" HAS_EXPIRED "'"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 AND expires_at >= $2"
-		"  ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server"},
+		"  ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
 	[FAIL_WAITING] = {3, {TEXTOID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
-		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server"},
+		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
 	/* those that were refused themselves, and those that waited behind them */
 	[FAIL_OVERDUE] = {4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1"
-		"  AND coalesce(put_off_since, run_at) <= $4 LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server"},
+		"  AND coalesce(put_off_since, run_at) <= $4 LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
 	[FIND_SERVERLESS] = {2, {TEXTOID, TIMESTAMPTZOID},
 		"SELECT id, server FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 LIMIT 1000"},
 	/*
@@ -180,13 +181,13 @@ static const Statement statements[STATEMENTS] = {
 		"  AND (g.size <= $8 OR g.total <= $9 OR g.total - g.size < $10)"
 		" RETURNING j.id, j.server, j.request, j.inputs, j.priority, j.owner::oid AS owner, j.attempt,"
 		"  j.failures, j.max_attempts, j.idempotency_key::text AS key, j.started_at, j.tenant, j.expires_at,"
-		"  j.ran_on, j.backend, j.server_oid, j.losses, j.unknown_ends, j.put_off_since)"
+		"  j.ran_on, j.backend, j.server_oid, j.losses, j.depth, j.unknown_ends, j.put_off_since)"
 		" SELECT id, server, request, inputs, priority, owner, attempt, failures, max_attempts, key, started_at,"
 		"  NULL::text, NULL::jsonb, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
-		"  NULL::int4, server_oid, losses, unknown_ends, put_off_since FROM claimed"
+		"  NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since FROM claimed"
 		" UNION ALL"
 		" SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,"
-		"  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, size, NULL, NULL, NULL, NULL FROM held"
+		"  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, size, NULL, NULL, NULL, NULL, NULL FROM held"
 		" WHERE size > $8 AND total > $9 AND total - size >= $10"},
 	[READ_OUTPUT] = {2, {INT8OID, INT4OID},
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data"
@@ -213,7 +214,7 @@ static const Statement statements[STATEMENTS] = {
 		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $16,"
 		"    'http_status', g.http_status, 'error', g.error))) END"
 		" FROM held g"
-		" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id"},
+		" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id, j.on_done IS NOT NULL"},
 	/* whether it is what REPORT or SAVE was to write into a column that the column refuses */
 	[TEST_JSON] = {1, {TEXTOID}, "SELECT $1::jsonb"},
 	[TEST_ERRORS] = {1, {INT8OID},
@@ -248,6 +249,36 @@ static const Statement statements[STATEMENTS] = {
 		" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"
 		" ON CONFLICT (job_id, ordinal) DO UPDATE SET content_type = excluded.content_type, bytes = excluded.bytes,"
 		"  sha256 = excluded.sha256, data = excluded.data"},
+	/* ---- what follows an end ---- */
+	[FIND_ENDED] = {1, {INT8ARRAYOID},
+		"SELECT id, state::text, server, owner::oid, depth, on_done IS NOT NULL FROM @.gen_jobs"
+		" WHERE id = ANY ($1) AND state IN ('succeeded', 'failed', 'cancelled')"},
+	[TAKE_FOLLOW_UPS] = {2, {INT4OID, BOOLOID},
+		"UPDATE @.gen_jobs j SET follow_up = NULL FROM (SELECT id, follow_up FROM @.gen_jobs WHERE follow_up IS NOT NULL"
+		"  AND ($2 OR follow_up <> '{notify}') ORDER BY id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED) o"
+		" WHERE j.id = o.id RETURNING j.id, o.follow_up"},
+	/* a tenant of 256 control characters and a request_id of 1,024 make a payload longer than PostgreSQL takes */
+	[NOTIFY_ENDS] = {2, {INT8ARRAYOID, TEXTARRAYOID},
+		"SELECT pg_notify(g.channel, CASE WHEN octet_length(p.payload::text) < 8000 THEN p.payload ELSE p.payload || '{\"tenant\": null}' END::text)"
+		" FROM unnest($1, $2) g (id, channel) JOIN @.gen_jobs j ON j.id = g.id"
+		" CROSS JOIN LATERAL (SELECT jsonb_build_object('id', j.id, 'state', j.state, 'server', j.server, 'tenant', j.tenant,"
+		"  'request_id', j.request_id) AS payload) p"},
+	[HAND_OVER] = {3, {INT8ARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID},
+		"INSERT INTO @.gen_jobs (server, owner, tenant, priority, run_at, created_at, depth, request)"
+		" SELECT g.target, j.owner, j.tenant, j.priority, $2, $2, j.depth + 1, jsonb_build_object('id', j.id, 'server', j.server,"
+		"  'tenant', j.tenant, 'request_id', j.request_id, 'state', j.state, 'result', j.result, 'error', j.error,"
+		"  'usage', j.usage, 'finished_at', j.finished_at, 'outputs', coalesce((SELECT jsonb_agg(jsonb_build_object("
+		"    'ordinal', o.ordinal, 'content_type', o.content_type, 'bytes', o.bytes, 'sha256', encode(o.sha256, 'hex'),"
+		"    'place', jsonb_build_object('$output', jsonb_build_array(o.job_id, o.ordinal))) ORDER BY o.ordinal)"
+		"   FROM @.gen_outputs o WHERE o.job_id = j.id), '[]'))"
+		" FROM unnest($1, $3) g (id, target) JOIN @.gen_jobs j ON j.id = g.id"},
+	[ADD_CALLBACKS] = {2, {INT8ARRAYOID, TIMESTAMPTZOID},
+		"INSERT INTO genjob.callbacks (job_id, attempt, owner, run_at, created_at)"
+		" SELECT id, attempt, owner, $2, $2 FROM @.gen_jobs WHERE id = ANY ($1) ORDER BY id"},
+	[NOTE_ENDS] = {3, {INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
+		"UPDATE @.gen_jobs j SET follow_up = g.follow_up::text[], error = CASE WHEN g.note IS NULL THEN j.error"
+		"  ELSE concat_ws(CASE WHEN right(j.error, 1) = '.' THEN ' ' ELSE '. ' END, j.error, g.note) END"
+		" FROM unnest($1, $2, $3) g (id, note, follow_up) WHERE j.id = g.id"},
 };
 
 /* clang-format on */
@@ -311,7 +342,9 @@ run_work(QueueWork work, void *arg)
 	if (!tables_are_known() && schema[0] != '\0')
 		(void) queue_look();
 	tables_become_owner();
+	ended_begin();
 	work(arg);
+	ended_follow();
 	tables_fire_deferred();
 	AtEOXact_GUC(false, level);
 	SPI_finish();
@@ -365,6 +398,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		RESUME_INTERRUPTS();
 		*error = guard_take_error(caller);
 		explain_denial(*error);
+		ended_transaction_failed(*error);
 	}
 	PG_END_TRY();
 	/* a commit leaves it as it was */
@@ -566,7 +600,7 @@ queue_look(void)
 	environment_reread();
 	execute("SELECT n.nspname, e.extversion, n.oid FROM pg_catalog.pg_extension e"
 			" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
-	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid);
+	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
 	if (SPI_processed == 0)
 		return QUEUE_ABSENT;
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
@@ -581,7 +615,8 @@ queue_look(void)
 	}
 	tables_set(extension_table("gen_jobs", namespace), extension_table("gen_outputs", namespace),
 			   extension_table("tenant_weights", get_namespace_oid("genjob", true)),
-			   extension_table("owner_weights", get_namespace_oid("genjob", true)));
+			   extension_table("owner_weights", get_namespace_oid("genjob", true)),
+			   extension_table("callbacks", get_namespace_oid("genjob", true)));
 	plans_set_tables(extension_table("gen_jobs", namespace),
 					 extension_table("gen_outputs", namespace));
 	tables_become_owner();

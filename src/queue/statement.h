@@ -44,6 +44,12 @@ typedef enum StatementId
 	SAVE,
 	FORGET_OUTPUTS,
 	STORE_OUTPUT,
+	FIND_ENDED,
+	TAKE_FOLLOW_UPS,
+	NOTIFY_ENDS,
+	HAND_OVER,
+	ADD_CALLBACKS,
+	NOTE_ENDS,
 	STATEMENTS
 } StatementId;
 
@@ -60,7 +66,8 @@ typedef enum ChangedColumn
 	CHANGED_PRIORITY,
 	CHANGED_RUN_AT,
 	CHANGED_EXPIRES_AT,
-	CHANGED_IS_FINAL /* cancelled or failed */
+	CHANGED_IS_FINAL, /* cancelled or failed */
+	CHANGED_HAS_FOLLOW_UP
 } ChangedColumn;
 
 extern uint64 statement_run(StatementId id, Datum *args, const char *nulls);

@@ -8,8 +8,9 @@
  * what it found.  It looks once for each change of the tables, their functions, operators and types, and of roles; the
  * lock on the tables keeps changes out until the transaction ends.
  *
- * What never runs in the dispatcher is nobody's concern here: policies (they do not hold for the owner), defaults and
- * triggers of an INSERT into gen_jobs, foreign keys that refer to gen_jobs (its keys never change).
+ * What never runs in the dispatcher is nobody's concern here: policies (they do not hold for the owner), foreign keys that
+ * refer to gen_jobs (its keys never change).  Defaults and triggers of an INSERT into gen_jobs run there only when a job is
+ * handed over: they are looked at then, and keep no more than that from being done.
  */
 #include "postgres.h"
 
@@ -43,12 +44,15 @@
 static Oid jobs_table = InvalidOid;
 static Oid outputs_table = InvalidOid;
 static Oid weights_tables[2] = {InvalidOid, InvalidOid};
+static Oid callbacks_table = InvalidOid;
 
 /* What the last check found */
-static uint64 changes = 1; /* that concern it, so far */
-static uint64 checked = 0; /* of these; equal to changes: the answer is good */
-static bool has_deferred;  /* a constraint trigger fires at the end of a transaction */
-static char *keep_reason;  /* why no row of gen_outputs may be deleted; NULL: they may */
+static uint64 changes = 1;        /* that concern it, so far */
+static uint64 checked = 0;        /* of these; equal to changes: the answer is good */
+static bool has_deferred;         /* a constraint trigger fires at the end of a transaction */
+static uint64 insert_checked = 0; /* of changes, as checked is */
+static char *insert_stranger;     /* what an INSERT into gen_jobs would run of others; or NULL */
+static char *keep_reason;         /* why no row of gen_outputs may be deleted; NULL: they may */
 static char *
 	key_constraints; /* deferrable foreign keys to gen_outputs, as SET CONSTRAINTS has them; or NULL */
 
@@ -137,12 +141,13 @@ tables_init(void)
  * Says which tables it is about; they may be invalid.
  */
 void
-tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights)
+tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid callbacks)
 {
 	jobs_table = jobs;
 	outputs_table = outputs;
 	weights_tables[0] = tenant_weights;
 	weights_tables[1] = owner_weights;
+	callbacks_table = callbacks;
 	changes++;
 }
 
@@ -167,8 +172,8 @@ typedef enum CodeColumn
 
 /*
  * Everything that may run when rows of the tables $1 are read, written or deleted, with what it depends on.  $2: with
- * the tables that refer to them, and so on.  $3 is gen_jobs, of which rows are only updated; $4 are those that are only
- * read.  PostgreSQL's own objects are not in pg_depend.
+ * the tables that refer to them, and so on.  Of rows of $3, gen_jobs, what $5 says is done, as bits of tgtype; $4 are those
+ * that are only read.  PostgreSQL's own objects are not in pg_depend.
  */
 /* clang-format off */
 static const char find_code[] =
@@ -185,13 +190,13 @@ static const char find_code[] =
 	" UNION ALL"
 	"  SELECT 'pg_trigger'::regclass, t.oid, tab.oid FROM tab JOIN pg_trigger t ON t.tgrelid = tab.oid"
 	"   WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND tab.oid <> ALL ($4)"
-	"   AND t.tgtype & CASE WHEN tab.oid = $3 THEN 16 ELSE 28 END <> 0"
+	"   AND t.tgtype & CASE WHEN tab.oid = $3 THEN $5 ELSE 28 END <> 0"
 	" UNION ALL"
 	"  SELECT 'pg_constraint'::regclass, c.oid, tab.oid FROM tab JOIN pg_constraint c ON c.conrelid = tab.oid"
 	" UNION ALL"
 	"  SELECT 'pg_attrdef'::regclass, d.oid, tab.oid FROM tab JOIN pg_attrdef d ON d.adrelid = tab.oid"
 	"   JOIN pg_attribute a ON a.attrelid = tab.oid AND a.attnum = d.adnum"
-	"   WHERE tab.oid <> $3 AND tab.oid <> ALL ($4) OR a.attgenerated <> ''"
+	"   WHERE (tab.oid <> $3 OR $5 & 4 <> 0) AND tab.oid <> ALL ($4) OR a.attgenerated <> ''"
 	" UNION ALL"
 	"  SELECT 'pg_class'::regclass, i.indexrelid, tab.oid FROM tab JOIN pg_index i ON i.indrelid = tab.oid"
 	" UNION ALL"
@@ -248,15 +253,17 @@ oid_array(const Oid *oids, int n)
 }
 
 /*
- * Finds what runs when rows of the tables, an oid[], are touched, and leaves it in SPI_tuptable.
+ * Finds what runs when rows of the tables, an oid[], are touched, those of gen_jobs as events (bits of tgtype) says, and
+ * leaves it in SPI_tuptable.
  */
 static void
-run_find_code(Datum tables, bool with_referring)
+run_find_code(Datum tables, bool with_referring, int events)
 {
-	Oid types[4] = {OIDARRAYOID, BOOLOID, OIDOID, OIDARRAYOID};
-	Datum args[4] = {tables, BoolGetDatum(with_referring),
+	Oid types[5] = {OIDARRAYOID, BOOLOID, OIDOID, OIDARRAYOID, INT4OID};
+	Datum args[5] = {tables, BoolGetDatum(with_referring),
 					 ObjectIdGetDatum(with_referring ? InvalidOid : jobs_table),
-					 oid_array(weights_tables, with_referring ? 0 : lengthof(weights_tables))};
+					 oid_array(weights_tables, with_referring ? 0 : lengthof(weights_tables)),
+					 Int32GetDatum(events)};
 
 	if (SPI_execute_with_args(find_code, lengthof(types), types, args, NULL, true, 0) !=
 		SPI_OK_SELECT)
@@ -420,7 +427,7 @@ check_keys(Oid owner)
 		return;
 	key_constraints = keep_text(0, 1);
 	key = keep_text(0, 3);
-	run_find_code(tables, true);
+	run_find_code(tables, true, TRIGGER_TYPE_UPDATE);
 	if (find_stranger(owner) < 0)
 	{
 		pfree(key);
@@ -459,7 +466,7 @@ tables_check_outputs_keys(void)
 static void
 gone(void)
 {
-	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid);
+	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
 	ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are not where they were")));
 }
 
@@ -525,8 +532,7 @@ owner_of(Oid table)
 }
 
 /*
- * Whether genjob.owner_weights, which came last, stayed with a role that may be trusted when the other tables were given
- * away.
+ * Whether a table that came after 0.1.0 stayed with a role that may be trusted when the other tables were given away.
  */
 static bool
 is_left_behind(Oid role, Oid owner)
@@ -541,8 +547,9 @@ is_left_behind(Oid role, Oid owner)
 static void
 check(Oid owner)
 {
-	Oid tables[] = {jobs_table, outputs_table, weights_tables[0], weights_tables[1]};
-	int n = lengthof(tables) - is_left_behind(owner_of(weights_tables[1]), owner);
+	Oid tables[5] = {jobs_table, outputs_table, weights_tables[0]};
+	Oid later[] = {weights_tables[1], callbacks_table};
+	int n = 3;
 	uint64 seen = changes;
 	int64 stranger;
 	int i;
@@ -550,19 +557,49 @@ check(Oid owner)
 	strlcpy(owner_name, role_name(owner), sizeof(owner_name));
 	knows_what = false;
 	n_watched = 0;
-	for (i = 0; i < lengthof(tables); i++)
+	for (i = 0; i < lengthof(later); i++)
+	{
+		watch(RELOID, later[i]);
+		if (!is_left_behind(owner_of(later[i]), owner))
+			tables[n++] = later[i];
+	}
+	for (i = 0; i < n; i++)
 	{
 		watch(RELOID, tables[i]);
-		if (i < n)
-			check_owner(tables[i], owner_of(tables[i]), owner);
+		check_owner(tables[i], owner_of(tables[i]), owner);
 	}
-	run_find_code(oid_array(tables, n), false);
+	run_find_code(oid_array(tables, n), false, TRIGGER_TYPE_UPDATE);
 	stranger = find_stranger(owner);
 	if (stranger >= 0)
 		refuse(stranger, owner);
 	check_keys(owner);
 	knows_what = true;
 	checked = seen;
+}
+
+/*
+ * What a role that is not trusted has hung on gen_jobs that an INSERT would run, in words; NULL: there is nothing.
+ */
+const char *
+tables_find_insert_stranger(void)
+{
+	uint64 seen = changes;
+	int64 row;
+
+	if (insert_checked == changes)
+		return insert_stranger;
+	if (insert_stranger != NULL)
+		pfree(insert_stranger);
+	insert_stranger = NULL;
+	run_find_code(oid_array(&jobs_table, 1), false, TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE);
+	row = find_stranger(owner_of(jobs_table));
+	if (row >= 0)
+		insert_stranger =
+			MemoryContextStrdup(TopMemoryContext,
+								psprintf("%s of table gen_jobs, of role \"%s\",",
+										 describe_hook(row), role_name(code_oid(row, CODE_OWNER))));
+	insert_checked = seen;
+	return insert_stranger;
 }
 
 /*

@@ -8,7 +8,7 @@
 #include "postgres.h"
 
 extern void tables_init(void);
-extern void tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights);
+extern void tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid callbacks);
 extern bool tables_are_known(void);
 extern Oid tables_owner(void);
 extern const char *tables_owner_name(void);
@@ -18,5 +18,6 @@ extern void tables_become_owner(void);
 extern void tables_fire_deferred(void);
 extern const char *tables_keep_outputs(void);
 extern void tables_check_outputs_keys(void);
+extern const char *tables_find_insert_stranger(void);
 
 #endif /* GENJOB_TABLES_H */

@@ -114,6 +114,7 @@ trouble_show(TroubleKind kind, const ErrorData *error)
 		[TROUBLE_FAIL] = "fail jobs that cannot be run",
 		[TROUBLE_SWEEP] = "look for jobs that no commit told of",
 		[TROUBLE_SECRETS] = "read the secrets of a server",
+		[TROUBLE_FOLLOW] = "do what follows the end of jobs",
 	};
 
 	if (error->sqlerrcode != QUEUE_GONE)
@@ -133,6 +134,7 @@ trouble_show_job(TroubleKind kind, int64 job, ServerStats *stats, const ErrorDat
 		[TROUBLE_FAIL] = "fail job",
 		[TROUBLE_SWEEP] = "look for job",
 		[TROUBLE_SECRETS] = "read the secrets of job",
+		[TROUBLE_FOLLOW] = "do what follows the end of job",
 	};
 	char *words;
 

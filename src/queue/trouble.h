@@ -19,6 +19,7 @@ typedef enum TroubleKind
 	TROUBLE_FAIL, /* jobs that cannot be run */
 	TROUBLE_SWEEP,
 	TROUBLE_SECRETS,
+	TROUBLE_FOLLOW, /* doing what follows an end */
 	TROUBLE_KINDS
 } TroubleKind;
 

@@ -58,6 +58,11 @@ static const Option options_table[] = {
 	PROTOCOL_OPTION("state", OPTION_STATE, state),
 	PROTOCOL_OPTION("states", OPTION_STATES, states),
 	PROTOCOL_OPTION("result", OPTION_ADDRESS, result),
+	PROTOCOL_OPTION("stream_type", OPTION_PLACE, stream_type),
+	PROTOCOL_OPTION("stream_end", OPTION_STREAM_CONDITIONS, stream_end),
+	PROTOCOL_OPTION("stream_error", OPTION_STREAM_CONDITIONS, stream_error),
+	PROTOCOL_OPTION("stream_parts", OPTION_STREAM_PARTS, stream_parts),
+	PROTOCOL_OPTION("stream_places", OPTION_STREAM_PLACES, stream_places),
 	PROTOCOL_OPTION("output", OPTION_PLACES, output),
 	PROTOCOL_OPTION("requires_output", OPTION_REQUIREMENT, requires_output),
 	PROTOCOL_CHOICE("any_answer", any_answer, "on, off"),
@@ -94,6 +99,9 @@ static const Option options_table[] = {
 	SERVER_OPTION("on_unknown", OPTION_ON_UNKNOWN, on_unknown, "retry"),
 	SERVER_OPTION("max_unknown", OPTION_COUNT, max_unknown, "2", 0, 1000000),
 	SERVER_OPTION("paused", OPTION_BOOL, paused, "off"),
+	SERVER_OPTION("notify", OPTION_CHANNEL, notify, NULL),
+	SERVER_OPTION("on_success", OPTION_SERVER, on_success, NULL),
+	SERVER_OPTION("on_failure", OPTION_SERVER, on_failure, NULL),
 	MAPPING_OPTION("api_key", OPTION_SECRET, api_key, NULL),
 	MAPPING_OPTION("headers", OPTION_HEADERS, headers, NULL),
 	MAPPING_OPTION("access_key_id", OPTION_SECRET, access_key_id, NULL),
@@ -187,11 +195,14 @@ static void
 drop_emptied(Protocol *protocol)
 {
 	const char **fields[] = {
-		&protocol->wrap,    &protocol->model_at,    &protocol->allow_hosts, &protocol->inputs_at,
-		&protocol->poll,    &protocol->state,       &protocol->states,      &protocol->remote_id,
-		&protocol->result,  &protocol->output,      &protocol->error,       &protocol->reason,
-		&protocol->warning, &protocol->retry_after, &protocol->usage,       &protocol->progress,
-		&protocol->cancel,
+		&protocol->wrap,          &protocol->model_at,     &protocol->allow_hosts,
+		&protocol->inputs_at,     &protocol->poll,         &protocol->state,
+		&protocol->states,        &protocol->remote_id,    &protocol->result,
+		&protocol->output,        &protocol->error,        &protocol->reason,
+		&protocol->warning,       &protocol->retry_after,  &protocol->usage,
+		&protocol->progress,      &protocol->cancel,       &protocol->stream_type,
+		&protocol->stream_end,    &protocol->stream_error, &protocol->stream_parts,
+		&protocol->stream_places,
 	};
 	int i;
 
@@ -237,6 +248,8 @@ fill_protocol(ServerOptions *options)
 		protocol->accept = "application/json";
 	if (protocol->encoding == NULL)
 		protocol->encoding = "auto";
+	if (protocol->stream_error == NULL)
+		protocol->stream_error = "event:error";
 	if (protocol->requires_output == NULL)
 		protocol->requires_output = "off";
 	if (protocol->any_answer == NULL)

@@ -16,6 +16,8 @@
  */
 typedef struct ServerOptions
 {
+	List *defs; /* of DefElem: what all but url was read from; NIL: not kept */
+
 	/* What it speaks, and where */
 	const Preset *preset;
 	List *urls;        /* of char *, without a trailing slash: at most STATS_BACKENDS */
@@ -49,6 +51,11 @@ typedef struct ServerOptions
 	int64 max_unknown;       /* calls whose end is not known that are repeated */
 	int64 max_wait;          /* ms, for refusals that waiting alone does not mend */
 	int64 paused;            /* a boolean: nothing is claimed */
+
+	/* What follows an end */
+	char *notify;     /* channel that is told; or NULL */
+	char *on_success; /* server that is given a job that succeeded; or NULL */
+	char *on_failure; /* the same of one that failed or was cancelled */
 } ServerOptions;
 
 #define MAX_IN_FLIGHT_AUTO 0 /* as many as the server is found to do */

@@ -17,6 +17,7 @@
 #include "server/keytemplate.h"
 #include "server/options.h"
 #include "server/optionvalue.h"
+#include "server/streamrules.h"
 #include "server/grammar.h"
 #include "shared/stats.h"
 #include "http/url.h"
@@ -117,6 +118,16 @@ parse_server(const Option *option, const char *value, void *field)
 {
 	if (*value == '\0' || strlen(value) >= NAMEDATALEN)
 		refuse_value(option, value, "The name of a server is expected.");
+	*(char **) field = pstrdup(value);
+}
+
+static void
+parse_channel(const Option *option, const char *value, void *field)
+{
+	if (*value == '\0' || strlen(value) >= NAMEDATALEN)
+		refuse_value(option, value,
+					 psprintf("The name of a channel is expected, of %d bytes at most, as LISTEN takes it.",
+							  NAMEDATALEN - 1));
 	*(char **) field = pstrdup(value);
 }
 
@@ -343,6 +354,7 @@ static void (*const parsers[OPTION_KINDS])(const Option *option, const char *val
 	[OPTION_ON_UNKNOWN] = parse_on_unknown,
 	[OPTION_STATUS_SET] = parse_status_set,
 	[OPTION_SERVER] = parse_server,
+	[OPTION_CHANNEL] = parse_channel,
 	[OPTION_URLS] = parse_urls,
 	[OPTION_FILE] = parse_file,
 	[OPTION_OBJECT] = parse_object,
@@ -374,6 +386,9 @@ static const char *(*const grammar_checks[OPTION_KINDS])(const char *value) = {
 	[OPTION_ENCODING] = grammar_check_encoding,
 	[OPTION_REQUIREMENT] = grammar_check_requirement,
 	[OPTION_REASONS] = grammar_check_reasons,
+	[OPTION_STREAM_CONDITIONS] = streamrules_check_conditions,
+	[OPTION_STREAM_PARTS] = streamrules_check_parts,
+	[OPTION_STREAM_PLACES] = streamrules_check_places,
 };
 
 /*
@@ -389,6 +404,9 @@ may_be_empty(const Option *option)
 		case OPTION_STATE:
 		case OPTION_PROGRESS:
 		case OPTION_ADDRESS:
+		case OPTION_STREAM_CONDITIONS:
+		case OPTION_STREAM_PARTS:
+		case OPTION_STREAM_PLACES:
 			return true;
 		default:
 			return false;

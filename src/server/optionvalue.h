@@ -19,6 +19,7 @@ typedef enum OptionKind
 	OPTION_FILE,       /* absolute path */
 	OPTION_OBJECT,     /* JSON object */
 	OPTION_HEADERS,    /* JSON object of strings */
+	OPTION_CHANNEL,    /* name of a channel of LISTEN */
 	OPTION_SECRET,
 
 	/* Texts with a grammar */
@@ -39,6 +40,9 @@ typedef enum OptionKind
 	OPTION_ENCODING,
 	OPTION_REQUIREMENT,
 	OPTION_REASONS,
+	OPTION_STREAM_CONDITIONS,
+	OPTION_STREAM_PARTS,
+	OPTION_STREAM_PLACES,
 
 	/* Numbers */
 	OPTION_COUNT,

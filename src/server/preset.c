@@ -10,6 +10,7 @@
 #include "lib/stringinfo.h"
 
 #include "server/preset.h"
+#include "server/streampresets.h"
 
 static const Preset presets[] = {
 	/*
@@ -27,6 +28,7 @@ static const Preset presets[] = {
 				.inputs_path = "/v1/images/edits",
 				.inputs_body = "multipart",
 				.inputs_at = "image",
+				STREAM_IMAGES,
 				.output = "/data/*/b64_json /data/*/url",
 				.requires_output = "on",
 				.error = "/error/message /error",
@@ -46,8 +48,7 @@ static const Preset presets[] = {
 				.model_at = "/model",
 				.inputs_as = "data-url",
 				.reply = "stream",
-				.output = "/choices/0/delta/content /choices/0/text",
-				.encoding = "text",
+				STREAM_CHAT,
 				.requires_output = "/choices/*/message/content /choices/*/message/tool_calls "
 								   "/choices/*/message/function_call /choices/*/message/images "
 								   "/choices/*/message/audio /choices/*/text",
@@ -72,6 +73,28 @@ static const Preset presets[] = {
 			},
 	},
 
+	/* Messages (https://docs.anthropic.com/en/api/messages), streamed for the same reason. */
+	{
+		.api = "anthropic",
+		.needs_secret = true,
+		.defaults = "{\"stream\": true, \"max_tokens\": 4096}",
+		.headers = "{\"anthropic-version\": \"2023-06-01\"}",
+		.protocol =
+			{
+				.auth = "header:x-api-key",
+				.path = "/v1/messages",
+				.model_at = "/model",
+				.reply = "stream",
+				STREAM_ANTHROPIC,
+				.requires_output = "/content ?/input_tokens",
+				.state = "/stop_reason",
+				.states = "partly=refusal",
+				.reason = "/stop_reason",
+				.error = "/error/message /error",
+				.usage = "/usage",
+			},
+	},
+
 	/* In the background: submitted, polled, cancelled by id. */
 	{
 		.api = "openai-responses",
@@ -89,6 +112,7 @@ static const Preset presets[] = {
 				.poll = "GET /v1/responses/{id}",
 				.state = "/status",
 				.states = "ok=completed;fail=failed,cancelled;partly=incomplete",
+				STREAM_RESPONSES,
 				.output = "/output/*/result",
 				.requires_output = "/output",
 				.reason = "/incomplete_details/reason",
@@ -309,6 +333,7 @@ static const Preset presets[] = {
 				.auth = "bearer",
 				.path = "/models/{model}",
 				.accept = "*/*",
+				STREAM_TGI,
 				.output = "/data/*/b64_json /data/*/url /images/*/url /output /output/* /*/blob",
 				.requires_output = "?/data ?/images ?/output",
 				.any_answer = "on",
@@ -327,8 +352,7 @@ static const Preset presets[] = {
 				.model_at = "/model",
 				.inputs_at = "/images",
 				.reply = "stream",
-				.output = "/response /message/content",
-				.encoding = "text",
+				STREAM_OLLAMA,
 				.requires_output = "?/response ?/message/content ?/message/tool_calls",
 				.error = "/error",
 				.usage = "/prompt_eval_count /eval_count /total_duration /load_duration",
@@ -343,6 +367,7 @@ static const Preset presets[] = {
 			{
 				.auth = "header:x-goog-api-key",
 				.path = "/v1beta/models/{model}:generateContent",
+				STREAM_GEMINI,
 				.output = "/candidates/*/content/parts/*/inlineData/data",
 				.requires_output =
 					"/candidates/*/content/parts /embedding /embeddings /predictions /totalTokens",
@@ -394,6 +419,7 @@ static const Preset presets[] = {
 				.path = "",
 				.model_at = "/model",
 				.accept = "*/*",
+				STREAM_ANY,
 				.any_answer = "on",
 				.error = "/error/message +/error/details /error /detail /message /Message",
 				.usage = "/usage",

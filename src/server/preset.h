@@ -46,6 +46,13 @@ typedef struct Protocol
 							* runs */
 	const char *result; /* address of the answer once it is there; NULL: the poll has it */
 
+	/* An answer in pieces (streamrules.h) */
+	const char *stream_type;   /* place of the type in an event's data */
+	const char *stream_end;    /* conditions: the event is the last */
+	const char *stream_error;  /* conditions: it is an error */
+	const char *stream_parts;  /* rules: which part of which event goes where in the result */
+	const char *stream_places; /* what is done with it there */
+
 	/* What is in the answer */
 	const char *output;          /* places of outputs */
 	const char *requires_output; /* on | off | places: what an answer must have to be a success */
@@ -73,6 +80,7 @@ typedef struct Preset
 	const char *unended; /* address, and behind "#" places, of the ids of all that have not ended: of a
 						  * server whose poll says nothing about those and nothing about unknown ones */
 	const char *defaults; /* JSON merged under the server's defaults; or NULL */
+	const char *headers;  /* of every call, under the server's, as JSON; or NULL */
 	Protocol protocol;
 } Preset;
 

@@ -122,6 +122,7 @@ server_parse(const void *arg)
 	server->context = context;
 	server->references = 1;
 	options_parse_server(catalog->options, &server->options);
+	server->options.defs = copyObject(catalog->options);
 	fill_backends(server);
 	MemoryContextSwitchTo(caller);
 	MemoryContextSetParent(context, CacheMemoryContext);

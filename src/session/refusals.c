@@ -86,7 +86,8 @@ is_our_column(Oid table, const char *column)
 	} sizes[] = {{"gen_jobs", ROW_FIRST_ADDED - 1},
 				 {"gen_outputs", 6},
 				 {"tenant_weights", 3},
-				 {"owner_weights", 3}};
+				 {"owner_weights", 3},
+				 {"callbacks", 8}};
 	const char *name = get_rel_name(table);
 	AttrNumber number = get_attnum(table, column);
 	int i;
@@ -201,9 +202,13 @@ check_alter_table(AlterTableStmt *statement)
 static void
 check_drop_trigger(List *name)
 {
-	static const char *const triggers[] = {"genjob_before_insert", "genjob_before_update",
-										   "genjob_before_delete", "genjob_after_truncate",
-										   "genjob_after_weights", NULL};
+	static const char *const triggers[] = {"genjob_before_insert",
+										   "genjob_before_update",
+										   "genjob_before_delete",
+										   "genjob_after_truncate",
+										   "genjob_after_weights",
+										   "genjob_after_callbacks",
+										   NULL};
 	List *table = list_copy_head(name, list_length(name) - 1);
 	const char *trigger = strVal(llast(name));
 
@@ -214,10 +219,10 @@ check_drop_trigger(List *name)
 static void
 check_drop_index(List *name)
 {
-	static const char *const indexes[] = {"gen_jobs_ready",      "gen_jobs_due",
-										  "gen_jobs_expiring",   "gen_jobs_running",
-										  "gen_jobs_cancelling", "gen_jobs_unique",
-										  "gen_jobs_request",    NULL};
+	static const char *const indexes[] =
+		{"gen_jobs_ready",   "gen_jobs_due",        "gen_jobs_expiring",
+		 "gen_jobs_running", "gen_jobs_cancelling", "gen_jobs_unique",
+		 "gen_jobs_request", "gen_jobs_follow_up",  NULL};
 	Oid index = RangeVarGetRelid(makeRangeVarFromNameList(name), NoLock, true);
 	const char *index_name = strVal(llast(name));
 

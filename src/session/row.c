@@ -12,9 +12,9 @@
 
 #include "session/row.h"
 
-static const char *const added_names[ROW_ADDED] = {
-	"request_id", "server_oid", "losses", "unknown_ends", "put_off_since",
-};
+static const char *const added_names[ROW_ADDED] = {"request_id",   "server_oid",   "losses",
+												   "on_done",      "depth",        "follow_up",
+												   "unknown_ends", "put_off_since"};
 
 /* ---------- numbers of columns ---------- */
 
@@ -51,7 +51,8 @@ find_column(TupleDesc desc, const char *name)
 static void
 find_added(Row *row)
 {
-	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID, JOB_SERVER_OID, JOB_LOSSES,
+	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID,   JOB_SERVER_OID,   JOB_LOSSES,
+										 JOB_ON_DONE,      JOB_DEPTH,        JOB_FOLLOW_UP,
 										 JOB_UNKNOWN_ENDS, JOB_PUT_OFF_SINCE};
 	int i;
 

@@ -24,6 +24,7 @@
 #include "shared/commit.h"
 #include "session/defaults.h"
 #include "session/ids.h"
+#include "session/ondone.h"
 #include "life/job.h"
 #include "base/jsonb.h"
 #include "queue/ended.h"
@@ -115,7 +116,9 @@ check_request(const Row *row, const Server *server)
 {
 	Jsonb *request = DatumGetJsonbP(row->values[JOB_REQUEST]);
 	int n_inputs = row->nulls[JOB_INPUTS] ? 0 : count_inputs(row->values[JOB_INPUTS]);
-	RequestSource source = {.options = &server->options, .n_inputs = n_inputs};
+	RequestSource source = {.options = &server->options,
+							.n_inputs = n_inputs,
+							.is_literal = DatumGetInt32(row->values[JOB_DEPTH]) > 0};
 
 	if (!JB_ROOT_IS_OBJECT(request))
 		ereport(ERROR,
@@ -225,12 +228,29 @@ has_ended(const Row *row)
 static void
 note_end(const Row *row, RowState from, RowState to)
 {
-	JobEnd end = {.id = DatumGetInt64(row->values[JOB_ID]), .from = from, .to = to};
+	JobEnd end = {.id = DatumGetInt64(row->values[JOB_ID]),
+				  .from = from,
+				  .to = to,
+				  .is_of_session = true};
 
 	if (row->nulls[JOB_SERVER])
 		return; /* NOT NULL says so */
 	end.server = row_server(row);
 	job_ended(&end);
+}
+
+/*
+ * Has the dispatcher do what follows the end of a job that a session writes.
+ */
+static void
+leave_follow_ups(Row *row)
+{
+	int follow_ups = row->nulls[JOB_SERVER] ? 0
+											: ended_follow_ups(row_server(row), row_state(row),
+															   !row->nulls[JOB_ON_DONE]);
+
+	if (follow_ups != 0)
+		row_set(row, JOB_FOLLOW_UP, ended_words(follow_ups));
 }
 
 /*
@@ -297,6 +317,7 @@ check_new_state(Row *row, bool privileged)
 		{JOB_RAN_ON, "ran_on"},
 		{JOB_BACKEND, "backend"},
 		{JOB_SERVER_OID, "server_oid"},
+		{JOB_FOLLOW_UP, "follow_up"},
 		{JOB_PUT_OFF_SINCE, "put_off_since"},
 	};
 	static const struct
@@ -306,6 +327,7 @@ check_new_state(Row *row, bool privileged)
 	} counts[] = {{JOB_ATTEMPT, "attempt"},
 				  {JOB_FAILURES, "failures"},
 				  {JOB_LOSSES, "losses"},
+				  {JOB_DEPTH, "depth"},
 				  {JOB_UNKNOWN_ENDS, "unknown_ends"}};
 	RowState state = row_state(row);
 	int i;
@@ -345,14 +367,20 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 	/* one that has ended keeps what it had where it comes from */
 	if (!has_ended(&row))
 		defaults_bind_server(&row);
+	if (is_replication() && !row.nulls[JOB_FOLLOW_UP])
+		row_set_null(&row, JOB_FOLLOW_UP);
 	if (row_state(&row) == ROW_QUEUED)
 	{
-		bool restored = privileged && DatumGetObjectId(row.values[JOB_OWNER]) != GetUserId();
+		bool restored = privileged && DatumGetObjectId(row.values[JOB_OWNER]) != GetUserId() &&
+						!ended_is_handing_over;
 
 		if (!is_replication() && restored)
 			postpone_restored(&row);
 		else if (!is_replication())
+		{
 			check_runnable(&row);
+			ondone_check(&row, data->tg_relation);
+		}
 		note_new_row(&row, data);
 	}
 	return PointerGetDatum(row.tuple);
@@ -407,6 +435,8 @@ requeue_row(const Row *before, Row *row)
 	row_set_null(row, JOB_PUT_OFF_SINCE);
 	row_set_null(row, JOB_FINISHED_AT);
 	row_set_null(row, JOB_ERROR);
+	if (!row->nulls[JOB_FOLLOW_UP])
+		row_set_null(row, JOB_FOLLOW_UP);
 	if (!row->nulls[JOB_REMOTE_ID])
 		row_set_null(row, JOB_IDEMPOTENCY_KEY);
 	row_set_null(row, JOB_REMOTE_ID);
@@ -455,6 +485,8 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 		{JOB_BACKEND, "backend"},
 		{JOB_SERVER_OID, "server_oid"},
 		{JOB_LOSSES, "losses"},
+		{JOB_DEPTH, "depth"},
+		{JOB_FOLLOW_UP, "follow_up"},
 		{JOB_UNKNOWN_ENDS, "unknown_ends"},
 		{JOB_PUT_OFF_SINCE, "put_off_since"},
 	};
@@ -539,9 +571,13 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		bind_changed(&before, &after, data->tg_updatedcols);
 		defaults_fill_settable(&after, DatumGetObjectId(before.values[JOB_OWNER]));
 		change_state(&before, &after);
+		if (!has_ended(&before) && has_ended(&after))
+			leave_follow_ups(&after);
 		if (row_state(&after) == ROW_QUEUED &&
 			(row_state(&before) != ROW_QUEUED || order_changed(&before, &after)))
 			check_runnable(&after);
+		if (row_column_changed(&before, &after, JOB_ON_DONE))
+			ondone_check(&after, data->tg_relation);
 		/* what became of the old one does not answer the new one */
 		if (order_changed(&before, &after))
 			row_set_null(&after, JOB_IDEMPOTENCY_KEY);
@@ -552,7 +588,12 @@ genjob_before_update(PG_FUNCTION_ARGS)
 			check_lengths(&after);
 	}
 	else
+	{
 		bind_changed(&before, &after, data->tg_updatedcols);
+		/* where the row comes from, it is done there */
+		if (!after.nulls[JOB_FOLLOW_UP])
+			row_set_null(&after, JOB_FOLLOW_UP);
+	}
 	note_row(&after);
 	if (!has_ended(&before) && has_ended(&after))
 		note_end(&after, row_state(&before), row_state(&after));
@@ -591,6 +632,21 @@ genjob_after_weights(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("genjob's trigger functions can only be called as triggers")));
 	commit_note_servers();
+	return PointerGetDatum(NULL);
+}
+
+PG_FUNCTION_INFO_V1(genjob_after_callbacks);
+
+/*
+ * There are calls of on_done to be made, or some are to be made at another time.
+ */
+Datum
+genjob_after_callbacks(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("genjob's trigger functions can only be called as triggers")));
+	commit_note_callbacks();
 	return PointerGetDatum(NULL);
 }
 

@@ -28,6 +28,7 @@ typedef struct Notes
 	bool many_ended;
 	Untold untold; /* of all that changed */
 	bool servers;
+	bool callbacks;
 	bool extension;
 	bool databases;
 	bool holds;
@@ -40,7 +41,7 @@ static void
 forget_notes(void)
 {
 	notes.any = notes.many_changed = notes.many_ended = false;
-	notes.servers = notes.extension = notes.databases = notes.holds = false;
+	notes.callbacks = notes.servers = notes.extension = notes.databases = notes.holds = false;
 	notes.n_changed = notes.n_ended = 0;
 	notes.untold = (Untold){DT_NOEND, DT_NOEND};
 }
@@ -62,6 +63,8 @@ tell(void)
 							   notes.many_changed, notes.servers || notes.extension) &&
 		needs_dispatcher)
 		shmem_wake_launcher(MyDatabaseId);
+	if (notes.callbacks)
+		shmem_tell_callbacks(MyDatabaseId);
 	if (notes.databases)
 		shmem_wake_launcher(InvalidOid);
 	if (notes.many_ended)
@@ -170,6 +173,15 @@ void
 commit_note_servers(void)
 {
 	notes.any = notes.servers = true;
+}
+
+/*
+ * There are calls of on_done to be made.
+ */
+void
+commit_note_callbacks(void)
+{
+	notes.any = notes.callbacks = true;
 }
 
 /*

@@ -268,9 +268,10 @@ shmem_take_news(News *news)
 	memcpy(news->ids, mine->ids, mine->n_ids * sizeof(int64));
 	news->untold = mine->untold;
 	news->recheck = mine->recheck;
+	news->callbacks = mine->callbacks;
 	mine->n_ids = 0;
 	mine->untold = (Untold){DT_NOEND, DT_NOEND};
-	mine->recheck = false;
+	mine->recheck = mine->callbacks = false;
 	LWLockRelease(shared->lock);
 }
 
@@ -309,6 +310,24 @@ shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold, 
 	}
 	LWLockRelease(shared->lock);
 	return told;
+}
+
+/*
+ * Tells the dispatcher of a database, if there is one, that there are calls of on_done to be made.
+ */
+void
+shmem_tell_callbacks(Oid database)
+{
+	Slot *slot;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot = slot_of_database(database);
+	if (slot != NULL && slot->latch != NULL)
+	{
+		slot->news.callbacks = true;
+		SetLatch(slot->latch);
+	}
+	LWLockRelease(shared->lock);
 }
 
 /*

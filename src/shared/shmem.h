@@ -56,8 +56,9 @@ typedef struct News
 {
 	int64 ids[SHMEM_NEWS_MAX]; /* jobs to look at */
 	int n_ids;
-	Untold untold; /* of more jobs than fit */
-	bool recheck;  /* servers, mappings or the extension changed */
+	Untold untold;  /* of more jobs than fit */
+	bool recheck;   /* servers, mappings or the extension changed */
+	bool callbacks; /* there are calls of on_done to be made */
 } News;
 
 extern void shmem_request(void);
@@ -75,6 +76,7 @@ extern void shmem_set_my_error(const char *message);
 extern void shmem_take_news(News *news);
 extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold,
 								  bool more, bool recheck);
+extern void shmem_tell_callbacks(Oid database);
 extern int shmem_read_workers(WorkerInfo **workers);
 extern bool shmem_read_worker(Oid database, WorkerInfo *worker);
 

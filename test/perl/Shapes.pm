@@ -50,7 +50,6 @@ our %answers = (
 	'control characters' => [ sub { fill($_[0], '{"a":"', "\x01\x00", '"}', '') } ],
 	'white space' => [ sub { fill($_[0], '{"a":1', " \n", '}', '') } ],
 	'one picture' => [ sub { fill($_[0], qq({"data":["$png), 'A' x 1000, '"]}', '') } ],
-	'a picture as it is' => [ sub { "\x89PNG\r\n\x1a\n" . 'p' x $_[0] }, type => 'image/png' ],
 	'pictures' => [ sub { fill($_[0], '{"data":[', qq("$png"), ']}') } ],
 	'data URLs' => [ sub { fill($_[0], '{"a":[', qq("data:image/png;base64,$png"), ']}') } ],
 	'usage' => [ sub { fill($_[0], '{"usage":{', sub { qq("k$_[0]":1) }, '}}') } ],
@@ -71,6 +70,7 @@ our %answers = (
 	'an event of NULs' => [ sub { fill($_[0], 'data: {"a":', "\0" x 1000, "\n\n", '') }, %stream ],
 	'lines' => [ sub { fill($_[0], '', "{}\n", '', '') }, %stream, type => 'application/x-ndjson' ],
 	'lines of new members' => [ sub { fill($_[0], '', sub { qq({"k$_[0]":1}\n) }, '', '') }, %stream, type => 'application/x-ndjson' ],
+	'zeros as a PNG' => [ sub { fill($_[0], "\x89PNG\r\n\x1a\n", "\0" x 1000, '', '') }, type => 'image/png' ],
 	'half surrogates in events' => [ sub { fill($_[0], '', qq(data: {"choices":[{"delta":{"content":"\\ud83c"}}]}\n\n), "data: [DONE]\n\n", '') }, %stream ],
 );
 

@@ -204,6 +204,16 @@ ALTER SERVER regress_s OPTIONS (DROP path, DROP model);
 
 -- ---- the answer ----
 
+ALTER SERVER regress_s OPTIONS (ADD stream_end 'event:');
+ALTER SERVER regress_s OPTIONS (ADD stream_error '/type=');
+ALTER SERVER regress_s OPTIONS (ADD stream_type 'type');
+ALTER SERVER regress_s OPTIONS (ADD stream_parts '/delta -> message');
+ALTER SERVER regress_s OPTIONS (ADD stream_parts '/delta -> ');
+ALTER SERVER regress_s OPTIONS (ADD stream_places 'words:/text');
+ALTER SERVER regress_s OPTIONS (ADD stream_type '/kind', ADD stream_end 'event:end', ADD stream_error 'event:sorry',
+	ADD stream_parts 'piece: /word -> /text; end: .', ADD stream_places '/text');
+ALTER SERVER regress_s OPTIONS (DROP stream_type, SET stream_end '', DROP stream_error, SET stream_parts '', DROP stream_places);
+ALTER SERVER regress_s OPTIONS (DROP stream_end, DROP stream_parts);
 ALTER SERVER regress_s OPTIONS (ADD reply 'stream');
 ALTER SERVER regress_s OPTIONS (SET reply 'sse');
 ALTER SERVER regress_s OPTIONS (SET reply 'poll');

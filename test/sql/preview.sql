@@ -143,6 +143,12 @@ SELECT pg_temp.show('regress-openai-chat', '{"messages": [{"role": "user", "cont
 ALTER SERVER "regress-openai-chat" OPTIONS (ADD defaults '{"stream": false, "stream_options": null}', ADD path '/openai/v1/chat/completions?api-version=preview');
 SELECT pg_temp.show('regress-openai-chat', '{"messages": []}');
 
+-- headers of the api's own, and another version of one
+CALL pg_temp.make('anthropic', 'claude-sonnet-4-5');
+SELECT pg_temp.show('regress-anthropic', '{"messages": [{"role": "user", "content": "hello"}]}');
+ALTER SERVER "regress-anthropic" OPTIONS (ADD headers '{"Anthropic-Version": "2024-01-01", "anthropic-beta": "x"}');
+SELECT pg_temp.show('regress-anthropic', '{"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": {"$input": 1}}}]}], "max_tokens": 10, "stream": false}', ARRAY[:png]);
+
 CALL pg_temp.make('openai-embeddings', 'text-embedding-3-small');
 SELECT pg_temp.show('regress-openai-embeddings', '{"input": ["a", "b"]}');
 ALTER SERVER "regress-openai-embeddings" OPTIONS (ADD model_at '/deployment', ADD auth 'header:api-key');
@@ -249,7 +255,7 @@ END $$;
 SELECT count(*) FROM gen_jobs;
 
 SET client_min_messages = warning;
-DROP SERVER regress_openai, regress_a1111, regress_http, "regress-openai-chat", "regress-openai-embeddings", "regress-openai-responses", "regress-openai-speech", "regress-comfyui",
+DROP SERVER regress_openai, regress_a1111, regress_http, "regress-openai-chat", "regress-anthropic", "regress-openai-embeddings", "regress-anthropic", "regress-openai-responses", "regress-openai-speech", "regress-comfyui",
 	"regress-sdcpp", "regress-replicate", "regress-fal", "regress-stability", "regress-bfl", "regress-runpod", "regress-huggingface", "regress-ollama", "regress-gemini",
 	"regress-kserve" CASCADE;
 DROP ROLE regress_genjob_app;

@@ -38,7 +38,7 @@ chat_write_chunk(struct evbuffer *out, const char *delta, const char *text, size
 	evbuffer_add_printf(out, CHUNK_HEAD "{\"index\":0,\"delta\":{%s", delta);
 	if (text)
 		json_add_text(out, text, len);
-	evbuffer_add_printf(out, "},\"finish_reason\":%s}]}\n\n", rest);
+	evbuffer_add_printf(out, "},\"logprobs\":null,\"finish_reason\":%s}]}\n\n", rest);
 }
 
 /* A stream that fails half-way says so in an event, and ends without [DONE]. */
@@ -59,7 +59,7 @@ chat_write_stream(Call *call, const char *text, bool include_usage)
 	size_t pieces = text_pieces(text);
 	size_t left = call->fault.stream_error ? pieces / 2 : pieces;
 
-	chat_write_chunk(out, "\"role\":\"assistant\",\"content\":", "", 0, "null");
+	chat_write_chunk(out, "\"role\":\"assistant\",\"refusal\":null,\"content\":", "", 0, "null");
 	for (size_t n; left > 0; left--, text += n)
 	{
 		n = text_piece_bytes(text);

@@ -162,7 +162,7 @@ my %cases = (
 	'openai-chat' => {
 		request => \&chat, options => { model => 'm' },
 		usage => { total_tokens => 7 }, script => { usage => { total_tokens => 7 } },
-		text => sub { $_[0]{text} }
+		text => sub { $_[0]{choices}[0]{message}{content} }
 	},
 	'openai-chat whole' => {
 		request => \&chat, more => { stream => JSON::PP::false, stream_options => undef },
@@ -187,7 +187,7 @@ my %cases = (
 	'ollama' => {
 		request => \&prompt, options => { model => 'llama' },
 		script => { latency_ms => 100 },
-		text => sub { $_[0]{text} }, usage_has => [qw(eval_count load_duration prompt_eval_count total_duration)]
+		text => sub { $_[0]{response} }, usage_has => [qw(eval_count load_duration prompt_eval_count total_duration)]
 	},
 	'ollama whole' => {
 		request => \&prompt, more => { model => 'llama', stream => JSON::PP::false },
@@ -288,6 +288,8 @@ start_prompt('lenient', 'lenient', faults => [ { body => submitted_elsewhere('le
 # streams that do not come to their end
 start('stream errs', 'talker', chat('stream errs'), { faults => [ { stream_error => 1, message => 'the beam broke' } ] });
 start('lines err', 'muser', prompt('lines err'), { faults => [ { stream_error => 1, message => 'the beam broke' } ] });
+start('as a stream', 'talker', chat('the same'));
+start('as a whole', 'talker', { %{ chat('the same') }, stream => JSON::PP::false, stream_options => undef });
 start('stream is cut', 'talker', chat('stream is cut'), { faults => [ { cut => 'body' } ] }, max_attempts => 1);
 start('stream is cut twice', 'talker', chat('stream is cut twice'), { faults => [ { cut => 'body' }, { cut => 'body', reset => 1 } ] });
 start('stream has no end', 'talker', chat('stream has no end'), { faults => [ {
@@ -380,7 +382,8 @@ is($other->counts->{ids}{abroad}{polls}, 0, '... and is not asked there');
 cmp_ok($other->counts->{ids}{lenient}{polls}, '>=', 1, 'which an option allows');
 error_like($_, 'failed', qr/broke its answer off with an error: the beam broke/) for 'stream errs', 'lines err';
 error_like($_, 'failed', qr/ended before.* complete/) for 'stream is cut', 'stream has no end', 'lines have no end';
-is(job($node, $ids{'stream is cut twice'})->{result}{text}, 'You said: stream is cut twice', 'a stream that was cut is asked for again');
+is(job($node, $ids{'stream is cut twice'})->{result}{choices}[0]{message}{content}, 'You said: stream is cut twice', 'a stream that was cut is asked for again');
+is_deeply(job($node, $ids{'as a stream'})->{result}, job($node, $ids{'as a whole'})->{result}, 'a stream comes to what the call gives without one');
 for my $name ('loads twice', 'loads for exactly so long', 'quota twice')
 {
 	my $job = job($node, $ids{$name});

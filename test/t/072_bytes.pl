@@ -39,7 +39,7 @@ sub text_of
 {
 	my ($body, %options) = @_;
 	my $job = answered($body, api => 'openai-chat', type => 'text/event-stream', %options);
-	return "$job->{state}: " . ($job->{result}{text} // '') . ($job->{state} eq 'failed' ? " $job->{error}" : '');
+	return "$job->{state}: " . ($job->{result}{choices}[0]{message}{content} // '') . ($job->{state} eq 'failed' ? " $job->{error}" : '');
 }
 
 sub value
@@ -82,7 +82,7 @@ subtest 'bytes 102: an event that the rules of server-sent events take for anoth
 subtest 'bytes 103: half a character in each of two events is two broken ones' => sub {
 	my $value = sub {
 		my $job = answered(join('', map { 'data: ' . delta($_) . "\n\n" } @_) . $done, api => 'openai-chat', type => 'text/event-stream');
-		return value($job->{id}, "result ->> 'text'");
+		return value($job->{id}, "result #>> '{choices,0,message,content}'");
 	};
 	is($value->('\\ud83c', '\\udfa8'), "\xF0\x9F\x8E\xA8", 'it is one');
 	is($value->('a\\ud83c', 'b\\udfa8'), "a\xEF\xBF\xBDb\xEF\xBF\xBD", 'halves that do not belong together');

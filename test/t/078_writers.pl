@@ -97,7 +97,7 @@ sub others_go_on
 # ---- what they do ----
 
 my %here;
-my @shapes = ('words', 'one string', 'lines of new members', 'fractions', 'a picture as it is', 'one picture', 'words in events');
+my @shapes = ('words', 'one string', 'lines of new members', 'fractions', 'zeros as a PNG', 'one picture', 'words in events');
 
 subtest 'writers 1: what they make of answers is what the dispatcher would' => sub {
 	set_writers(0);
@@ -117,10 +117,40 @@ subtest 'writers 1: what they make of answers is what the dispatcher would' => s
 	others_go_on('large answers');
 };
 
+# What a prediction comes to whose poll, result and file are large, and so is the answer that says whether it is there.
+sub predicted
+{
+	my ($server, $name) = @_;
+	my $huge = { huge => 3_000_000 };
+	my $prompt = $server eq 'comfy' ? { 9 => { class_type => 'SaveImage', inputs => { text => 'a cat' } } } : 'a cat';
+	my $id = enqueue($node, $server, StandIn::request(prompt => $prompt, standin => {
+		id => $name, latency_ms => 100, poll_faults => [ $huge, $huge ], result_faults => [$huge], download_faults => [$huge],
+		$server eq 'comfy' ? (faults => [ { cut => 'accept' } ]) : () }));
+	has_ended($id);
+	return query("SELECT state, attempt, failures, error, (SELECT string_agg(content_type || ' ' || bytes || ' ' || encode(sha256, 'hex'), ' ' ORDER BY ordinal)
+		FROM gen_outputs WHERE job_id = id) FROM gen_jobs WHERE id = $id");
+}
+
+subtest 'writers 2: nor does it matter what was asked' => sub {
+	my @servers = qw(replicate fal comfy);
+	create_server($node, 'replicate', 'replicate', $standin, model => 'painter', poll_interval => '50 ms');
+	create_server($node, 'fal', 'fal', $standin, model => 'fal-ai/painter', poll_interval => '50 ms');
+	create_server($node, 'comfy', 'comfyui', $standin, poll_interval => '50 ms', retry_base => '10 ms');
+	set_writers(0);
+	my %without = map { $_ => predicted($_, "without $_") } @servers;
+	set_writers(2);
+	foreach my $server (@servers)
+	{
+		like($without{$server}, qr/^succeeded\|1\|0\|\|\S+ 3\d{6} /, "$server: a prediction with large answers is done without writers");
+		is(predicted($server, "with $server"), $without{$server}, '... and comes to the same with them');
+	}
+	is(scalar(writer_pids()), 1, 'there is a writer');
+};
+
 # The time that nine in ten of small jobs take from their INSERT to their call at most, while large answers come.
 sub pickup
 {
-	my @large = map { ask($_, 20_000_000) } ('a picture as it is') x 4, ('one picture') x 4;
+	my @large = map { ask($_, 20_000_000) } ('zeros as a PNG') x 4, ('one picture') x 4;
 	my $large = join ',', @large;
 	my @small;
 	while (query("SELECT count(*) FROM gen_jobs WHERE id IN ($large) AND state IN ('queued', 'running')") > 0 || @small < 20)
@@ -131,7 +161,7 @@ sub pickup
 		WHERE id IN (" . join(',', @small) . ')');
 }
 
-subtest 'writers 2: small jobs do not wait for large answers' => sub {
+subtest 'writers 3: small jobs do not wait for large answers' => sub {
 	set_writers(0);
 	my $without = pickup();
 	set_writers(2);
@@ -177,7 +207,7 @@ sub wait_for_writer
 	return $node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'genjob writer' AND $what");
 }
 
-subtest 'writers 3: one waits for a lock' => sub {
+subtest 'writers 4: one waits for a lock' => sub {
 	my $session = Session->new($node);
 	$session->query('SELECT pg_advisory_lock(1)');
 	hold('wait');
@@ -191,7 +221,7 @@ subtest 'writers 3: one waits for a lock' => sub {
 	hold();
 };
 
-subtest 'writers 4: one that ends by an error loses nothing' => sub {
+subtest 'writers 5: one that ends by an error loses nothing' => sub {
 	hold('fatal');
 	my $id = answered('words');
 	is(result_of($id), $here{words}, 'the dispatcher writes what it had');
@@ -205,7 +235,7 @@ subtest 'writers 4: one that ends by an error loses nothing' => sub {
 	is(result_of($id), $here{fractions}, 'and then it is written');
 };
 
-subtest 'writers 5: one that crashes takes the server with it, but not for ever' => sub {
+subtest 'writers 6: one that crashes takes the server with it, but not for ever' => sub {
 	hold('crash');
 	my $id = ask('words');
 	ok($node->poll_query_until('postgres', "SELECT state = 'failed' FROM gen_jobs WHERE id = $id"), 'its job is put aside');
@@ -214,7 +244,7 @@ subtest 'writers 5: one that crashes takes the server with it, but not for ever'
 	others_go_on('then');
 };
 
-subtest 'writers 6: a job goes while a writer has it' => sub {
+subtest 'writers 7: a job goes while a writer has it' => sub {
 	my $first = answered('words');
 	my ($pid) = writer_pids();
 	kill 'STOP', $pid;
@@ -231,11 +261,11 @@ subtest 'writers 6: a job goes while a writer has it' => sub {
 	is(query('SELECT count(*) FROM gen_outputs o WHERE NOT EXISTS (SELECT FROM gen_jobs WHERE id = o.job_id)'), 0, 'nothing is left');
 };
 
-subtest 'writers 7: the dispatcher is told to stop while a writer stands still' => sub {
+subtest 'writers 8: the dispatcher is told to stop while a writer stands still' => sub {
 	answered('words');
 	my $dispatcher = dispatcher_pid($node);
 	kill 'STOP', $_ foreach writer_pids();
-	my @ids = map { ask($_) } 'words', 'fractions', 'a picture as it is';
+	my @ids = map { ask($_) } 'words', 'fractions', 'zeros as a PNG';
 	sleep 1;
 	my @writers = writer_pids();
 	kill 'STOP', $_ foreach @writers;
@@ -247,11 +277,11 @@ subtest 'writers 7: the dispatcher is told to stop while a writer stands still' 
 	takes_less($took, 10, 'it leaves soon');
 	kill 'CONT', $_ foreach @writers;
 	has_ended($_) foreach @ids;
-	is_deeply([ map { result_of($_) } @ids ], [ @here{ 'words', 'fractions', 'a picture as it is' } ],
+	is_deeply([ map { result_of($_) } @ids ], [ @here{ 'words', 'fractions', 'zeros as a PNG' } ],
 		'and every answer is there, in the first attempt');
 };
 
-subtest 'writers 8: the server is stopped while they are at work' => sub {
+subtest 'writers 9: the server is stopped while they are at work' => sub {
 	my $session = Session->new($node);
 	$session->query('SELECT pg_advisory_lock(1)');
 	hold('wait');
@@ -266,7 +296,7 @@ subtest 'writers 8: the server is stopped while they are at work' => sub {
 	is(result_of($id), $here{words}, 'what could not be written is written after the start');
 };
 
-subtest 'writers 9: a database is dropped while one of its writers is there' => sub {
+subtest 'writers 10: a database is dropped while one of its writers is there' => sub {
 	query('CREATE DATABASE other');
 	$node->safe_psql('other', 'CREATE EXTENSION genjob');
 	my %options = Shapes::options($port, 'words', $bytes);
@@ -280,7 +310,7 @@ subtest 'writers 9: a database is dropped while one of its writers is there' => 
 
 # ---- where there is none ----
 
-subtest 'writers 10: no background worker is free' => sub {
+subtest 'writers 11: no background worker is free' => sub {
 	query('ALTER SYSTEM SET max_worker_processes = 3');
 	$node->restart;
 	wait_dispatcher($node);

@@ -1,0 +1,681 @@
+/*
+ * assembly.c
+ *		The parts of many objects, put together: what a stream's events come to.
+ *
+ * A tree of parts: objects, lists, texts that grow, and values held as text.  Parts are found by a hash, texts grow by
+ * a factor, and elements of lists of which no rule says anything are text in one piece: all is linear in what comes.
+ * What goes where, and what is text, the rules say (streamrules.h); no name of any provider's is known here.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "protocol/assembly.h"
+
+/* A stream may have a new name, or index, in each event: more than these are too much, and it is kept as it came. */
+#define MAX_PARTS 30000
+
+#define MAX_KEY 100 /* bytes of what tells two elements apart */
+#define SMALL_TEXT 32
+#define MIN_SLOTS 64 /* a power of two */
+
+typedef enum PartKind
+{
+	PART_EMPTY,
+	PART_VALUE, /* text is JSON */
+	PART_TEXT,  /* text is a string, which may have halves of surrogate pairs */
+	PART_OBJECT,
+	PART_LIST /* of parts; or, where there are none, text is JSON of its elements with commas between them */
+} PartKind;
+
+typedef struct Part
+{
+	struct Part *parent;
+	struct Part *next;
+	struct Part *first;
+	struct Part *last;
+	int n_children;
+	PartKind kind;
+	bool is_json; /* the text of a PART_TEXT is JSON, if it is valid */
+	char *name;   /* of a member; or what tells an element apart; NULL: nothing does */
+	uint32 hash;
+	char *text;
+	size_t len;
+	size_t size;
+} Part;
+
+struct Assembly
+{
+	MemoryContext context; /* of all that stays */
+	const StreamPlace *places;
+	Part *root;
+	int n_parts;
+	bool is_full;
+	bool has_half; /* of the event that is put in */
+	Part **slots;
+	int n_slots;
+	AssemblyListener listener;
+	void *arg;
+};
+
+/* ---------- parts ---------- */
+
+static Part *
+new_part(Assembly *assembly)
+{
+	assembly->n_parts++;
+	return MemoryContextAllocZero(assembly->context, sizeof(Part));
+}
+
+/*
+ * An empty assembly in the current memory context.
+ */
+Assembly *
+assembly_create(const StreamPlace *places)
+{
+	Assembly *assembly = palloc0(sizeof(Assembly));
+
+	assembly->context = CurrentMemoryContext;
+	assembly->places = places;
+	assembly->n_slots = MIN_SLOTS;
+	assembly->slots = palloc0(MIN_SLOTS * sizeof(Part *));
+	assembly->root = new_part(assembly);
+	assembly->root->kind = PART_OBJECT;
+	return assembly;
+}
+
+/*
+ * Tells listener of each piece of text that comes from now on.
+ */
+void
+assembly_listen(Assembly *assembly, AssemblyListener listener, void *arg)
+{
+	assembly->listener = listener;
+	assembly->arg = arg;
+}
+
+/*
+ * Whether there were more parts than can be kept: what came since was left out.
+ */
+bool
+assembly_is_full(const Assembly *assembly)
+{
+	return assembly->is_full;
+}
+
+int
+assembly_limit(void)
+{
+	return MAX_PARTS;
+}
+
+bool
+assembly_is_empty(const Assembly *assembly)
+{
+	return assembly->root->first == NULL;
+}
+
+/* Salted with an address that no stranger knows: names that collide cannot be made. */
+static uint32
+hash_of(const Part *parent, const char *name)
+{
+	return (uint32) DatumGetUInt64(
+		hash_bytes_extended((const unsigned char *) name, (int) strlen(name), (uintptr_t) parent));
+}
+
+/*
+ * The slot of a part's child of that name: where it is, or a free one.
+ */
+static Part **
+find_slot(Assembly *assembly, const Part *parent, const char *name, uint32 hash)
+{
+	uint32 mask = assembly->n_slots - 1;
+	uint32 slot = hash & mask;
+	Part *part;
+
+	while ((part = assembly->slots[slot]) != NULL &&
+		   (part->hash != hash || part->parent != parent || strcmp(part->name, name) != 0))
+		slot = (slot + 1) & mask;
+	return &assembly->slots[slot];
+}
+
+static void
+grow_slots(Assembly *assembly)
+{
+	Part **old = assembly->slots;
+	int n_old = assembly->n_slots;
+	int i;
+
+	assembly->n_slots *= 2;
+	assembly->slots = MemoryContextAllocZero(assembly->context, assembly->n_slots * sizeof(Part *));
+	for (i = 0; i < n_old; i++)
+	{
+		if (old[i] != NULL)
+			*find_slot(assembly, old[i]->parent, old[i]->name, old[i]->hash) = old[i];
+	}
+	pfree(old);
+}
+
+static void
+add_child(Part *parent, Part *child)
+{
+	child->parent = parent;
+	if (parent->last != NULL)
+		parent->last->next = child;
+	else
+		parent->first = child;
+	parent->last = child;
+	parent->n_children++;
+}
+
+/*
+ * Whether another part may be made.
+ */
+static bool
+has_room(Assembly *assembly)
+{
+	assembly->is_full |= assembly->n_parts >= MAX_PARTS;
+	return !assembly->is_full;
+}
+
+/*
+ * A part's child of that name, which is made if there is none and make; NULL: there is none.
+ */
+static Part *
+child_of(Assembly *assembly, Part *parent, const char *name, bool make)
+{
+	uint32 hash = hash_of(parent, name);
+	Part **slot = find_slot(assembly, parent, name, hash);
+	Part *child = *slot;
+
+	if (child != NULL || !make || !has_room(assembly))
+		return child;
+	child = new_part(assembly);
+	child->name = MemoryContextStrdup(assembly->context, name);
+	child->hash = hash;
+	add_child(parent, child);
+	*slot = child;
+	if (assembly->n_parts > assembly->n_slots / 2)
+		grow_slots(assembly);
+	return child;
+}
+
+/*
+ * Another element of a list, which nothing tells apart; NULL: there is no room.
+ */
+static Part *
+another_element(Assembly *assembly, Part *list)
+{
+	Part *element = has_room(assembly) ? new_part(assembly) : NULL;
+
+	if (element != NULL)
+		add_child(list, element);
+	return element;
+}
+
+/* ---------- text ---------- */
+
+static void
+append(Assembly *assembly, Part *part, const char *text, size_t len)
+{
+	if (part->len + len + 1 > part->size)
+	{
+		size_t size = Max(part->len + len + 1, part->size + part->size / 2);
+
+		size = Max(size, part->size == 0 ? 0 : SMALL_TEXT);
+		part->text = part->text ? repalloc_huge(part->text, size)
+								: MemoryContextAllocHuge(assembly->context, size);
+		part->size = size;
+	}
+	memcpy(part->text + part->len, text, len);
+	part->len += len;
+	part->text[part->len] = '\0';
+}
+
+static void
+set_text(Assembly *assembly, Part *part, PartKind kind, const char *text)
+{
+	part->kind = kind;
+	part->len = 0;
+	append(assembly, part, text, strlen(text));
+}
+
+static void
+join_halves(cJSON *node)
+{
+	for (; node != NULL; node = node->next)
+	{
+		if (node->string != NULL)
+			jsontext_join_halves(node->string, strlen(node->string));
+		if (cJSON_IsString(node))
+			jsontext_join_halves(node->valuestring, strlen(node->valuestring));
+		join_halves(node->child);
+	}
+}
+
+/*
+ * A node as JSON; its strings become valid UTF-8.
+ */
+static char *
+print_node(const Assembly *assembly, cJSON *node)
+{
+	if (assembly->has_half)
+	{
+		if (cJSON_IsString(node))
+			jsontext_join_halves(node->valuestring, strlen(node->valuestring));
+		join_halves(node->child);
+	}
+	return json_print(node);
+}
+
+static void
+append_raw(Assembly *assembly, Part *list, const char *json)
+{
+	if (list->len > 0)
+		append(assembly, list, ",", 1);
+	append(assembly, list, json, strlen(json));
+}
+
+/* ---------- putting in ---------- */
+
+static void merge(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place,
+				  bool joins);
+
+/*
+ * A string where there is a list: an element of its own, as the rules make one of it.
+ */
+static void
+add_string_to_list(Assembly *assembly, Part *list, char *string, const StreamPlace *place)
+{
+	const StreamPlace *star = streamrules_below(place, NULL);
+	const StreamPlace *run = star ? star->child : NULL;
+	cJSON text = {.type = cJSON_String, .valuestring = string};
+	cJSON with = {.type = cJSON_String};
+	cJSON element = {.type = cJSON_Object};
+	cJSON elements = {.type = cJSON_Array};
+
+	while (run != NULL && !(run->ops & PLACE_RUN && run->token != NULL))
+		run = run->next;
+	if (run == NULL)
+		json_append(&elements, &text);
+	else
+	{
+		if (run->with_name != NULL)
+		{
+			with.valuestring = run->with_value;
+			with.string = run->with_name;
+			json_append(&element, &with);
+		}
+		text.string = run->token;
+		json_append(&element, &text);
+		json_append(&elements, &element);
+	}
+	merge(assembly, list, &elements, place, false);
+}
+
+/*
+ * Makes a part an object or a list; text that it is so far becomes the first element.  False: it is of the other kind,
+ * and has something in it.
+ */
+static bool
+become(Assembly *assembly, Part *part, PartKind kind, const StreamPlace *place)
+{
+	char *text = part->kind == PART_TEXT && part->len > 0 ? part->text : NULL;
+
+	if (part->kind == kind)
+		return true;
+	if (part->first != NULL || (part->kind == PART_LIST && part->len > 0))
+		return false;
+	if (part->text != NULL && text == NULL)
+		pfree(part->text);
+	part->kind = kind;
+	part->text = NULL;
+	part->len = part->size = 0;
+	if (text != NULL && kind == PART_LIST)
+	{
+		add_string_to_list(assembly, part, pstrdup(text), place);
+		pfree(text);
+	}
+	return true;
+}
+
+static void
+merge_string(Assembly *assembly, Part *part, char *string, const StreamPlace *place, bool joins)
+{
+	int ops = place ? place->ops : 0;
+	bool is_piece = ops & (PLACE_TEXT | PLACE_JSON | PLACE_RUN);
+	size_t len = strlen(string);
+
+	if (len == 0 && part->kind != PART_EMPTY && (is_piece || joins || part->kind != PART_TEXT))
+		return;
+	if (part->kind == PART_LIST)
+	{
+		add_string_to_list(assembly, part, string, place);
+		return;
+	}
+	if (part->first != NULL)
+		return;
+	if (is_piece && assembly->listener != NULL)
+		assembly->listener(string, len, assembly->arg);
+	if (part->kind != PART_TEXT || !(is_piece || joins))
+		set_text(assembly, part, PART_TEXT, string);
+	else if (is_piece || part->len != len || memcmp(part->text, string, len) != 0)
+		append(assembly, part, string, len);
+	part->is_json = ops & PLACE_JSON;
+}
+
+static void
+merge_members(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place, bool joins)
+{
+	cJSON *member;
+
+	cJSON_ArrayForEach(member, node)
+	{
+		const StreamPlace *below = streamrules_below(place, member->string);
+		Part *child;
+
+		if (below != NULL && below->ops & PLACE_SKIP)
+			continue;
+		if (assembly->has_half)
+			jsontext_join_halves(member->string, strlen(member->string));
+		child = child_of(assembly, part, member->string, true);
+		if (child != NULL)
+			merge(assembly, child, member, below, joins);
+	}
+}
+
+/*
+ * What tells an element apart: the text of that member, palloc'd; NULL: it has none.
+ */
+static char *
+key_in(const cJSON *element, const char *member)
+{
+	const cJSON *node =
+		cJSON_IsObject(element) ? cJSON_GetObjectItemCaseSensitive(element, member) : NULL;
+
+	return cJSON_IsNumber(node) || cJSON_IsString(node) ? json_print_start(node, MAX_KEY) : NULL;
+}
+
+/*
+ * Whether an element goes on with the text of the one before it: it has the same members, and all but the text are the
+ * same.
+ */
+static bool
+goes_on(Assembly *assembly, Part *last, const cJSON *element, const StreamPlace *place)
+{
+	const cJSON *member;
+	int n = 0;
+
+	if (last == NULL || last->kind != PART_OBJECT || !cJSON_IsObject(element))
+		return false;
+	cJSON_ArrayForEach(member, element)
+	{
+		const StreamPlace *below = streamrules_below(place, member->string);
+		Part *child = child_of(assembly, last, member->string, false);
+
+		n++;
+		if (child == NULL)
+			return false;
+		if (below != NULL && below->has_run)
+			continue;
+		if (cJSON_IsString(member)
+				? child->kind != PART_TEXT || strcmp(child->text, member->valuestring) != 0
+				: cJSON_IsObject(member) || cJSON_IsArray(member) || child->kind != PART_VALUE ||
+					  strcmp(child->text, json_print(member)) != 0)
+			return false;
+	}
+	return n == last->n_children;
+}
+
+/*
+ * The part of a list's element, at that position among those that have come together; NULL: there is no room.
+ */
+static Part *
+part_of_element(Assembly *assembly, Part *list, const cJSON *element, int position,
+				const StreamPlace *star)
+{
+	char *key = star->key ? key_in(element, star->key) : NULL;
+
+	if (key == NULL && star->has_run && star->key == NULL)
+		return goes_on(assembly, list->last, element, star) ? list->last
+															: another_element(assembly, list);
+	if (key == NULL && star->ops & PLACE_NEW)
+		return another_element(assembly, list);
+	return child_of(assembly, list, key ? key : psprintf("%d", position), true);
+}
+
+static void
+merge_elements(Assembly *assembly, Part *list, cJSON *node, const StreamPlace *place, bool joins)
+{
+	const StreamPlace *star = streamrules_below(place, NULL);
+	cJSON *element;
+	int position = 0;
+
+	cJSON_ArrayForEach(element, node)
+	{
+		Part *part;
+
+		if (star == NULL && list->first == NULL)
+		{
+			append_raw(assembly, list, print_node(assembly, element));
+			continue;
+		}
+		part = star ? part_of_element(assembly, list, element, position++, star)
+					: another_element(assembly, list);
+		if (part != NULL)
+			merge(assembly, part, element, star, joins);
+	}
+}
+
+/*
+ * Lays a node over a part; place is what the rules say of it, or NULL.
+ */
+static void
+merge(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place, bool joins)
+{
+	int ops = place ? place->ops : 0;
+
+	check_stack_depth();
+	joins |= (ops & PLACE_JOIN) != 0;
+	if (cJSON_IsNull(node))
+	{
+		if (part->kind == PART_EMPTY)
+			set_text(assembly, part, PART_VALUE, "null");
+	}
+	else if (ops & PLACE_LAST && part->first == NULL)
+		set_text(assembly, part, PART_VALUE, print_node(assembly, node));
+	else if (cJSON_IsString(node))
+		merge_string(assembly, part, node->valuestring, place, joins);
+	else if (cJSON_IsObject(node))
+	{
+		if (become(assembly, part, PART_OBJECT, place))
+			merge_members(assembly, part, node, place, joins);
+	}
+	else if (cJSON_IsArray(node))
+	{
+		if (become(assembly, part, PART_LIST, place))
+			merge_elements(assembly, part, node, place, joins);
+	}
+	else if (part->first == NULL)
+		set_text(assembly, part, PART_VALUE, print_node(assembly, node));
+}
+
+/*
+ * What a token of a route's target means: the name of a member; or, where *is_element, what tells an element apart,
+ * NULL being another one.  A "*" takes the next of *keys.
+ */
+static const char *
+read_token(const char *token, const cJSON *event, char *const **keys, bool *is_element)
+{
+	*is_element = token == NULL || strcmp(token, "-") == 0 ||
+				  (*token == '{' && token[strlen(token) - 1] == '}');
+	if (token == NULL)
+		return *(*keys)++;
+	if (!*is_element)
+		return token;
+	return *token == '{' ? key_in(event, pnstrdup(token + 1, strlen(token) - 2)) : NULL;
+}
+
+/*
+ * Lays a node, which is part of event, over what is at a place of the assembly.  keys: what tells the elements apart
+ * that were gone through to find it, one for each "*" in to.  has_half: the event has strings that are no valid UTF-8.
+ */
+void
+assembly_put(Assembly *assembly, const JsonPointer *to, char *const *keys, const cJSON *event,
+			 cJSON *node, bool has_half)
+{
+	const StreamPlace *place = assembly->places;
+	Part *part = assembly->root;
+	bool joins = false;
+	int i;
+
+	assembly->has_half = has_half;
+	for (i = 0; i < to->n_tokens && part != NULL; i++)
+	{
+		bool is_element;
+		const char *name = read_token(to->tokens[i], event, &keys, &is_element);
+
+		if (!become(assembly, part, is_element ? PART_LIST : PART_OBJECT, place))
+			return;
+		part =
+			name != NULL ? child_of(assembly, part, name, true) : another_element(assembly, part);
+		place = streamrules_below(place, is_element ? NULL : name);
+		joins |= place != NULL && (place->ops & PLACE_JOIN) != 0;
+	}
+	if (part != NULL && !(place != NULL && place->ops & PLACE_SKIP))
+		merge(assembly, part, node, place, joins);
+}
+
+/* ---------- printing ---------- */
+
+static void
+print_text(StringInfo json, Part *part)
+{
+	cJSON node = {.type = cJSON_String, .valuestring = part->text};
+	const char *reason;
+	char *printed;
+	char *copy;
+
+	jsontext_join_halves(part->text, part->len);
+	if (part->is_json && part->len > 0)
+	{
+		copy = pstrdup(part->text);
+		if (json_parse_answer(copy, strlen(copy), &reason) != NULL)
+		{
+			appendStringInfoString(json, part->text);
+			return;
+		}
+	}
+	printed = json_print(&node);
+	pfree(part->text);
+	part->text = NULL;
+	appendStringInfoString(json, printed);
+	pfree(printed);
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	long left = atol((*(Part *const *) a)->name);
+	long right = atol((*(Part *const *) b)->name);
+
+	return (left > right) - (left < right);
+}
+
+/*
+ * Brings elements that are told apart by numbers into their order.
+ */
+static void
+sort_elements(Part *list)
+{
+	Part **elements = palloc((list->n_children + 1) * sizeof(Part *));
+	bool is_sorted = true;
+	Part *element;
+	int n = 0;
+	int i;
+
+	for (element = list->first; element != NULL; element = element->next)
+	{
+		if (element->name == NULL || !isdigit((unsigned char) *element->name))
+			return;
+		elements[n++] = element;
+		is_sorted &= n == 1 || compare_keys(&elements[n - 2], &elements[n - 1]) < 0;
+	}
+	if (is_sorted)
+		return;
+	qsort(elements, n, sizeof(Part *), compare_keys);
+	for (i = 0; i < n; i++)
+		elements[i]->next = i + 1 < n ? elements[i + 1] : NULL;
+	list->first = elements[0];
+	list->last = elements[n - 1];
+}
+
+static void print_part(StringInfo json, Part *part);
+
+static void
+print_children(StringInfo json, Part *part, const char *brackets)
+{
+	Part *child;
+
+	check_stack_depth();
+	appendStringInfoChar(json, brackets[0]);
+	if (part->kind == PART_LIST && part->len > 0)
+		appendStringInfo(json, "%s%s", part->text, part->first ? "," : "");
+	for (child = part->first; child != NULL; child = child->next)
+	{
+		if (part->kind == PART_OBJECT)
+			appendStringInfo(json, "\"%s\":", json_escape(child->name));
+		print_part(json, child);
+		if (child->next != NULL)
+			appendStringInfoChar(json, ',');
+	}
+	appendStringInfoChar(json, brackets[1]);
+}
+
+static void
+print_part(StringInfo json, Part *part)
+{
+	switch (part->kind)
+	{
+		case PART_EMPTY:
+			appendStringInfoString(json, "null");
+			break;
+		case PART_VALUE:
+			appendBinaryStringInfo(json, part->text, (int) part->len);
+			break;
+		case PART_TEXT:
+			print_text(json, part);
+			break;
+		case PART_OBJECT:
+			print_children(json, part, "{}");
+			break;
+		case PART_LIST:
+			sort_elements(part);
+			print_children(json, part, "[]");
+			break;
+	}
+	if (part->text != NULL)
+		pfree(part->text);
+	part->text = NULL;
+	part->kind = part->first == NULL ? PART_EMPTY : part->kind;
+}
+
+/*
+ * All of it as JSON, palloc'd.  Takes the texts away: once.
+ */
+StringInfo
+assembly_print(Assembly *assembly)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext scratch =
+		AllocSetContextCreate(caller, "genjob assembly", ALLOCSET_DEFAULT_SIZES);
+	StringInfo json = makeStringInfo();
+
+	MemoryContextSwitchTo(scratch);
+	print_part(json, assembly->root);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(scratch);
+	return json;
+}

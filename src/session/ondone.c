@@ -1,0 +1,116 @@
+/*
+ * ondone.c
+ *		The column on_done: a function that is called once the job has ended.
+ *
+ * It is found now, as the session would find it, and stored with its schema: whoever calls it later has another
+ * search_path.  What would be refused then is refused here, where it costs nothing.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "parser/parse_func.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/regproc.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "base/compat.h"
+#include "session/ondone.h"
+
+#define SIGNATURE_HINT \
+	"It must be a function that takes one argument of type %s, as in CREATE FUNCTION %s(job %s) ..."
+
+/*
+ * Whether there is a function of that name at all.
+ */
+static bool
+name_is_known(List *names)
+{
+	return FuncnameGetCandidates(names, -1, NIL, false, false, false, true) != NULL;
+}
+
+/*
+ * The function of that name that takes a row of the table.
+ */
+static Oid
+find_function(List *names, const char *name, Relation relation)
+{
+	Oid type = relation->rd_rel->reltype;
+	char *type_name = format_type_be(type);
+	Oid function = LookupFuncName(names, 1, &type, true);
+
+	if (!OidIsValid(function))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 name_is_known(names) ? errmsg("function %s does not take a row of gen_jobs", name)
+									  : errmsg("function %s(%s) does not exist", name, type_name),
+				 errdetail("The column on_done names it."),
+				 errhint(SIGNATURE_HINT, type_name, name, type_name)));
+	if (get_func_prokind(function) != PROKIND_FUNCTION)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%s is not a function", name),
+						errdetail("The column on_done names it."),
+						errhint(SIGNATURE_HINT, type_name, name, type_name)));
+	if (isAnyTempNamespace(get_func_namespace(function)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("function %s is temporary", name),
+				 errdetail("The column on_done names it, and it is called in another session."),
+				 errhint("Create it in a schema that stays.")));
+	return function;
+}
+
+/*
+ * Raises an error unless role may call the function with a row of the table.
+ */
+static void
+check_privileges(Oid function, const char *name, Oid role, Relation relation)
+{
+	const char *role_name = quote_identifier(GetUserNameFromId(role, false));
+	const char *schema = get_namespace_name(get_func_namespace(function));
+
+	if (!compat_may_execute(function, role))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied for function %s", name),
+						errdetail("The job's owner is to call it, as its column on_done says."),
+						errhint("GRANT EXECUTE ON FUNCTION %s TO %s.", format_procedure(function),
+								role_name)));
+	if (!compat_may_use_schema(get_func_namespace(function), role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for schema %s", schema),
+				 errdetail(
+					 "The job's owner is to call a function in it, as its column on_done says."),
+				 errhint("GRANT USAGE ON SCHEMA %s TO %s.", quote_identifier(schema), role_name)));
+	if (pg_class_aclcheck(RelationGetRelid(relation), role, ACL_SELECT) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for table %s", RelationGetRelationName(relation)),
+				 errdetail("on_done gives a function the job's row, as its owner may read it."),
+				 errhint("GRANT SELECT ON %s TO %s.", RelationGetRelationName(relation),
+						 role_name)));
+}
+
+/*
+ * Checks the function that a row of the table names, if it does, and writes its name with its schema.
+ */
+void
+ondone_check(Row *row, Relation relation)
+{
+	char *name;
+	Oid function;
+
+	if (row->nulls[JOB_ON_DONE])
+		return;
+	name = TextDatumGetCString(row->values[JOB_ON_DONE]);
+	function = find_function(compat_name_list(name), name, relation);
+	check_privileges(function, name, DatumGetObjectId(row->values[JOB_OWNER]), relation);
+	name = quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
+									  get_func_name(function));
+	row_set(row, JOB_ON_DONE, CStringGetTextDatum(name));
+}

@@ -1,0 +1,14 @@
+/*
+ * ondone.h
+ *		The column on_done: a function that is called once the job has ended.
+ */
+#ifndef GENJOB_ONDONE_H
+#define GENJOB_ONDONE_H
+
+#include "utils/relcache.h"
+
+#include "session/row.h"
+
+extern void ondone_check(Row *row, Relation relation);
+
+#endif /* GENJOB_ONDONE_H */
