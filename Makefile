@@ -124,6 +124,8 @@ OBJS = \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/assembly.o \
+	src/protocol/event.o \
+	src/protocol/parts.o \
 	src/protocol/missing.o \
 	src/protocol/reasons.o \
 	src/server/pointer.o \
@@ -133,6 +135,7 @@ OBJS = \
 	src/http/handle.o \
 	src/http/heavy.o \
 	src/http/idle.o \
+	src/http/streams.o \
 	src/http/outcome.o \
 	src/http/pauses.o \
 	src/http/spill.o \
