@@ -18,6 +18,7 @@ OBJS = \
 	src/process/launcher.o \
 	src/process/dispatcher.o \
 	src/process/claimer.o \
+	src/process/reasons.o \
 	src/process/reporter.o \
 	src/process/worker.o \
 	src/process/writers.o \
@@ -157,6 +158,7 @@ OBJS = \
 	src/base/settings.o \
 	src/base/bytes.o \
 	src/base/clip.o \
+	src/base/trace.o \
 	src/base/digest.o \
 	src/base/media.o \
 	src/base/json.o \

@@ -7,6 +7,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "base/trace.h"
 #include "life/job.h"
 #include "life/life.h"
 #include "schedule/schedule.h"
@@ -170,9 +171,11 @@ trace_enter(const Job *job, JobState state, JobStep step)
 		[JOB_WAITING] = "waiting", [JOB_REPORTING] = "reporting", [JOB_CANCELLING] = "cancelling",
 	};
 
-	ereport(DEBUG1, (errmsg_internal("job " INT64_FORMAT " attempt %d: %s %s -> %s %s", job->id,
-									 job->attempt, names[job->state], life_step_name(job->step),
-									 names[state], life_step_name(step))));
+	trace("job " INT64_FORMAT " attempt %d: %s %s -> %s %s%s", job->id, job->attempt,
+		  names[job->state], life_step_name(job->step), names[state], life_step_name(step),
+		  state == JOB_SAVING && job->remote.id
+			  ? psprintf(", named \"%s\"", trace_name(job->remote.id))
+			  : "");
 }
 
 /*

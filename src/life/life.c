@@ -21,6 +21,7 @@
 
 #include "base/guard.h"
 #include "base/marker.h"
+#include "base/trace.h"
 #include "life/asking.h"
 #include "life/calls.h"
 #include "life/cancelline.h"
@@ -80,6 +81,50 @@ const char *
 life_step_name(JobStep step)
 {
 	return steps[step].name;
+}
+
+/* ---------- what the log says ---------- */
+
+static void
+trace_answer(const Job *job, const Step *step, const HttpReply *reply)
+{
+	static const char *const errors[] = {
+		[HTTP_OK] = "answered",
+		[HTTP_RESOLVE] = "not called, for the name has no address",
+		[HTTP_CONNECT] = "not called, for nobody listens there",
+		[HTTP_FORBIDDEN] = "not called, for the address is a private one",
+		[HTTP_TLS] = "not called, for TLS failed",
+		[HTTP_UNTRUSTED] = "not called, for the certificate does not verify",
+		[HTTP_TIMEOUT] = "not answered in time",
+		[HTTP_CUT] = "cut off",
+		[HTTP_GARBLED] = "answered in other words than HTTP's",
+		[HTTP_TOO_LARGE] = "answered too long",
+		[HTTP_MEMORY] = "cut off for want of memory",
+		[HTTP_OTHER] = "ended by an error",
+	};
+
+	trace("job " INT64_FORMAT " attempt %d: %s %s, status %d, %zu bytes", job->id, job->attempt,
+		  step->name, errors[reply->error], reply->status, reply->body->len);
+}
+
+static void
+trace_verdict(const Job *job, const Verdict *verdict)
+{
+	static const char *const kinds[] = {
+		[VERDICT_DONE] = "done",   [VERDICT_WAIT] = "wait",   [VERDICT_FETCH] = "fetch",
+		[VERDICT_RETRY] = "retry", [VERDICT_DEFER] = "defer", [VERDICT_POSTPONE] = "postpone",
+		[VERDICT_LOST] = "lost",   [VERDICT_FAIL] = "fail",
+	};
+
+	trace("job " INT64_FORMAT " attempt %d: verdict %s%s%s", job->id, job->attempt,
+		  kinds[verdict->kind], verdict->unknown ? ", may have been accepted" : "",
+		  trace_reason(verdict->error));
+}
+
+static int64
+ms_until(MonoTime until)
+{
+	return Max(until - clock_mono(), 0) / 1000;
 }
 
 /* ---------- carrying out ---------- */
@@ -152,6 +197,8 @@ begin_call(Job *job, JobStep id)
 		calls_appear(job);
 	if (!calls_begin(call, building.http))
 		return starve(job, id);
+	trace("job " INT64_FORMAT " attempt %d: %s calls %s %s", job->id, job->attempt, step->name,
+		  building.http->method, trace_name(building.http->shown_url));
 	if (step->is_beside)
 		return next_stay();
 	enter(job, JOB_CALLING, id);
@@ -171,6 +218,8 @@ wait_until(Job *job, JobStep step, MonoTime until)
 	calls_show(job, steps[step].only_asks ? ACTIVITY_WAITING : steps[step].phase);
 	enter(job, JOB_WAITING, step);
 	job_wake_at(job, until);
+	trace("job " INT64_FORMAT " attempt %d: %s in " INT64_FORMAT " ms", job->id, job->attempt,
+		  steps[step].name, ms_until(until));
 }
 
 static void
@@ -218,6 +267,7 @@ conclude(Job *job, Verdict *verdict)
 	JobStep id;
 
 	job->verdict = verdict;
+	trace_verdict(job, verdict);
 	if (verdict->kind == VERDICT_FETCH && verdict->answer != NULL && job->remote.answer == NULL)
 	{
 		job->remote.answer = verdict->answer;
@@ -310,6 +360,9 @@ move_on_marked(Job *job, Event event)
 static Next
 started(Job *job)
 {
+	Assert(job->state == JOB_CLAIMED && job->queue != NULL);
+	trace("job " INT64_FORMAT " attempt %d: %s, server \"%s\"", job->id, job->attempt,
+		  job->request != NULL ? "claimed" : "taken up", NameStr(job->queue->name));
 	if (job->waits_for == NULL)
 		postponed_forget(job->id);
 	if (job->stored_at != NULL)
@@ -364,6 +417,7 @@ life_answered(void *tag, HttpReply *reply)
 
 	marker_begin(job->id, job->attempt);
 	call->transfer = NULL;
+	trace_answer(job, step, reply);
 	if (!step->is_beside)
 		lines_end_call(&job->waiter);
 	next = step->answered(job, reply);

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/jsonb.h"
 #include "base/status.h"
+#include "base/trace.h"
 #include "life/outcome.h"
 #include "life/verdict.h"
 #include "protocol/missing.h"
@@ -243,6 +244,18 @@ doubts_earlier_call(const Job *job)
 		   !verdict_names_prediction(job);
 }
 
+static void
+trace_decision(const Job *job, TimestampTz now)
+{
+	if (strcmp(job->new_state, "queued") != 0)
+		trace("job " INT64_FORMAT " attempt %d: becomes %s%s", job->id, job->attempt,
+			  job->new_state, trace_reason(job->verdict->error));
+	else
+		trace("job " INT64_FORMAT " attempt %d: tried again in " INT64_FORMAT " ms, failures: %d%s",
+			  job->id, job->attempt, Max(job->run_at - now, 0) / 1000, job->failures + job->counts,
+			  trace_reason(job->verdict->error));
+}
+
 /*
  * What a verdict that ends the attempt makes of the row.
  */
@@ -303,6 +316,7 @@ outcome_decide(Job *job)
 					 verdict->error);
 	verdict->unknown |= doubts_earlier_call(job);
 	missing_restore(verdict);
+	trace_decision(job, now);
 }
 
 /*
@@ -315,6 +329,7 @@ outcome_reported(Job *job)
 	ServerStats *stats = job->queue->stats;
 	bool goes_on = strcmp(job->new_state, "queued") == 0;
 
+	trace("job " INT64_FORMAT " attempt %d: written, %s", job->id, job->attempt, job->new_state);
 	if (stats == NULL)
 		return;
 	if (goes_on)

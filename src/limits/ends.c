@@ -9,6 +9,7 @@
 #include "common/pg_prng.h"
 
 #include "base/status.h"
+#include "base/trace.h"
 #include "limits/limits.h"
 #include "shared/shown.h"
 
@@ -153,11 +154,13 @@ limits_note(Place *place, const CallEnd *end, MonoTime now)
 	BreakerFailure failure = {.job = end->job, .was_probe = place->is_probe};
 	Backend *backend = place->backend;
 	const ServerOptions *options;
+	BackendAllowance before;
 	Backoff pace;
 
 	if (place->limits == NULL || backend->options == NULL)
 		return;
 	options = backend->options;
+	before = limits_state(backend);
 	if (describe_failure(place, end, &failure))
 	{
 		pace = pace_of(options, failure.reason);
@@ -178,6 +181,7 @@ limits_note(Place *place, const CallEnd *end, MonoTime now)
 	if (end->outcome == CALL_BUSY && options->max_in_flight == MAX_IN_FLIGHT_AUTO &&
 		!place->is_cancel)
 		capacity_refused(&backend->capacity, backend->in_flight, place->taken_at, now);
+	limits_trace_change(backend, before, now);
 }
 
 /*
@@ -186,9 +190,14 @@ limits_note(Place *place, const CallEnd *end, MonoTime now)
 void
 limits_note_result(const Place *place, MonoTime now)
 {
-	if (place->limits != NULL && place->backend->options != NULL &&
-		place->backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO)
-		capacity_answered(&place->backend->capacity, place->taken_at, now);
+	BackendAllowance before;
+
+	if (place->limits == NULL || place->backend->options == NULL ||
+		place->backend->options->max_in_flight != MAX_IN_FLIGHT_AUTO)
+		return;
+	before = limits_state(place->backend);
+	capacity_answered(&place->backend->capacity, place->taken_at, now);
+	limits_trace_change(place->backend, before, now);
 }
 
 /*
@@ -200,6 +209,9 @@ limits_hold(const Place *place, MonoTime until, bool whole_server)
 {
 	if (place->limits == NULL)
 		return true;
+	trace("address %s: held for " INT64_FORMAT " ms, as it asked%s",
+		  trace_name(place->backend->url), Max(until - clock_mono(), 0) / 1000,
+		  whole_server ? ", with the whole server" : "");
 	if (whole_server || !has_choice(place->limits))
 	{
 		place->limits->held_until = Max(place->limits->held_until, until);

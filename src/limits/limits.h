@@ -118,8 +118,18 @@ extern int limits_cancels(const Limits *limits, int most);
 extern void limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble,
 						   MonoTime now);
 
+/* What is decided about a backend by how calls of it end. */
+typedef struct BackendAllowance
+{
+	bool is_open;
+	MonoTime until;
+	int most; /* calls at a time */
+} BackendAllowance;
+
 /* For the files of this folder */
 extern void limits_end_probe(Place *place);
+extern BackendAllowance limits_state(Backend *backend);
+extern void limits_trace_change(Backend *backend, BackendAllowance before, MonoTime now);
 extern int limits_of_backend(Backend *backend);
 extern int limits_free_slots(Limits *limits, MonoTime now);
 extern Backend *limits_backend(const Limits *limits, const char *url);

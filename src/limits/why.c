@@ -8,6 +8,7 @@
 
 #include "mb/pg_wchar.h"
 
+#include "base/trace.h"
 #include "limits/limits.h"
 #include "shared/shown.h"
 
@@ -181,4 +182,31 @@ limits_say_why(Limits *limits, const char *otherwise, const char *fallback_troub
 	shown_keep(stats->held_reason, reason, STATS_REASON_LEN);
 	shown_keep(stats->held_plain, plain, STATS_REASON_LEN);
 	show_backends(limits, now);
+}
+
+/* ---------- the log ---------- */
+
+BackendAllowance
+limits_state(Backend *backend)
+{
+	return (BackendAllowance){backend->breaker.is_open, backend->breaker.until,
+							  limits_of_backend(backend)};
+}
+
+/*
+ * Says what the end of a call has changed.
+ */
+void
+limits_trace_change(Backend *backend, BackendAllowance before, MonoTime now)
+{
+	BackendAllowance after = limits_state(backend);
+
+	if (after.is_open && (!before.is_open || after.until != before.until))
+		trace("address %s: breaker opens, next call in " INT64_FORMAT " ms",
+			  trace_name(backend->url), Max(after.until - now, 0) / 1000);
+	else if (before.is_open && !after.is_open)
+		trace("address %s: breaker closes", trace_name(backend->url));
+	if (after.most != before.most)
+		trace("address %s: capacity %d -> %d calls at a time", trace_name(backend->url),
+			  before.most, after.most);
 }

@@ -10,7 +10,9 @@
 #include "utils/timestamp.h"
 
 #include "process/claimer.h"
+#include "process/reasons.h"
 #include "base/clock.h"
+#include "base/trace.h"
 #include "schedule/putoff.h"
 #include "base/marker.h"
 #include "queue/ended.h"
@@ -29,29 +31,22 @@
 
 static int max_calls; /* that this process has descriptors for */
 
-/* What the next transaction has to look at */
-static News news;
-static bool look_at_extension = true;
-static TimestampTz scan_since =
-	DT_NOBEGIN; /* the queue is to be read from that run_at on; DT_NOEND: it is known */
-static bool scanning = false; /* that has begun, and goes on */
-static MonoTime orphans_at =
-	DT_NOBEGIN;                    /* orphans are to be looked for then; DT_NOEND: there are none */
-static MonoTime more_orphans_at;   /* the same, if the present transaction commits */
+ClaimerTodo claimer_todo = {
+	.extension = true,
+	.scan_since = DT_NOBEGIN,
+	.orphans_at = DT_NOBEGIN,
+};
+
+static ClaimerTodo *const todo = &claimer_todo;
+static MonoTime more_orphans_at;   /* orphans_at, if the present transaction commits */
 static bool spool_is_read = false; /* what an earlier dispatcher has left */
 static bool weights_changed = true;
-static bool absent = false;        /* this database has no extension */
-static bool other_version = false; /* it has one that this library cannot serve */
-static TimestampTz due_read;       /* run_at up to here has been read */
-static MonoTime next_rescan;
+static bool absent = false;  /* this database has no extension */
+static TimestampTz due_read; /* run_at up to here has been read */
 
 /* Trouble with the database */
 static int claim_batch = CLAIM_BATCH;
 static int troubles = 0; /* failed claim transactions in a row */
-static MonoTime trouble_until = 0;
-static int fail_troubles = 0;
-static MonoTime fail_until =
-	0; /* until then no job is failed that was never started: the last try raised an error */
 
 /*
  * Prepares for the first look, which is at everything.
@@ -60,8 +55,8 @@ void
 claimer_init(int descriptors)
 {
 	max_calls = descriptors;
-	news.untold = (Untold){DT_NOEND, DT_NOEND};
-	next_rescan = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
+	todo->news.untold = (Untold){DT_NOEND, DT_NOEND};
+	todo->next_rescan = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
 }
 
 /*
@@ -72,7 +67,7 @@ claimer_reconfigured(void)
 {
 	MonoTime next = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
 
-	next_rescan = Min(next_rescan, next);
+	todo->next_rescan = Min(todo->next_rescan, next);
 }
 
 /*
@@ -81,7 +76,7 @@ claimer_reconfigured(void)
 bool
 claimer_is_troubled(void)
 {
-	return trouble_until != 0;
+	return todo->trouble_until != 0;
 }
 
 /*
@@ -104,8 +99,8 @@ typedef struct Claim
 /*
  * How many more calls there may be in all.
  */
-static int
-room(void)
+int
+claimer_room(void)
 {
 	/* it could not begin */
 	if (!standby_has_all())
@@ -124,20 +119,20 @@ check_extension(void)
 {
 	QueuePresence presence;
 
-	if (!look_at_extension)
+	if (!todo->extension)
 		return true;
 	presence = queue_look();
 	absent = presence == QUEUE_ABSENT;
-	other_version = presence == QUEUE_OTHER_VERSION;
+	todo->other_version = presence == QUEUE_OTHER_VERSION;
 	/* what is told until there is something to serve is read from the table then */
 	if (presence != QUEUE_PRESENT)
-		scan_since = DT_NOBEGIN;
-	if (other_version)
+		todo->scan_since = DT_NOBEGIN;
+	if (todo->other_version)
 		shmem_set_my_error(
 			"the extension is not of version " GENJOB_VERSION
 			", as the loaded library is: run ALTER EXTENSION genjob UPDATE, or restart the server if the library on disk is newer");
 	if (presence == QUEUE_PRESENT)
-		look_at_extension = false;
+		todo->extension = false;
 	return presence == QUEUE_PRESENT;
 }
 
@@ -147,22 +142,22 @@ check_extension(void)
 static void
 read_again(TimestampTz now)
 {
-	scan_since = Min(scan_since, news.untold.since);
-	if (news.untold.expiry != DT_NOEND && news.untold.since != DT_NOBEGIN)
-		queue_note_expiry(news.untold.expiry);
-	if (scan_since == DT_NOBEGIN)
+	todo->scan_since = Min(todo->scan_since, todo->news.untold.since);
+	if (todo->news.untold.expiry != DT_NOEND && todo->news.untold.since != DT_NOBEGIN)
+		queue_note_expiry(todo->news.untold.expiry);
+	if (todo->scan_since == DT_NOBEGIN)
 	{
 		queue_read_claimed(now);
 		ended_expect(DT_NOBEGIN);
 	}
-	if (!scanning && scan_since != DT_NOEND)
+	if (!todo->scanning && todo->scan_since != DT_NOEND)
 	{
-		queue_scan_begin(scan_since, now);
-		scanning = true;
-		scan_since = DT_NOEND;
+		queue_scan_begin(todo->scan_since, now);
+		todo->scanning = true;
+		todo->scan_since = DT_NOEND;
 	}
-	if (scanning)
-		scanning = queue_scan();
+	if (todo->scanning)
+		todo->scanning = queue_scan();
 }
 
 /*
@@ -185,8 +180,8 @@ read_queue(TimestampTz now)
 {
 	ScheduleTimes *times = &schedule_times;
 
-	more_orphans_at = orphans_at;
-	if (orphans_at <= clock_mono())
+	more_orphans_at = todo->orphans_at;
+	if (todo->orphans_at <= clock_mono())
 	{
 		take_up_orphans();
 		queue_forget_cancels();
@@ -195,15 +190,15 @@ read_queue(TimestampTz now)
 	if (weights_changed)
 		queue_read_weights();
 	weights_changed = false;
-	if (news.n_ids > 0)
-		queue_read_changed(news.ids, news.n_ids, now);
+	if (todo->news.n_ids > 0)
+		queue_read_changed(todo->news.ids, todo->news.n_ids, now);
 	/* the clock was set back */
 	if (now < due_read)
 		times->due = queue_next_due(now);
 	if (times->due != 0 && times->due <= now)
 	{
 		if (!queue_read_due(due_read, now))
-			scan_since = Min(scan_since, due_read);
+			todo->scan_since = Min(todo->scan_since, due_read);
 		times->due = queue_next_due(now);
 	}
 	read_again(now);
@@ -241,7 +236,8 @@ claim_work(void *arg)
 	do
 	{
 		queue_fill(now);
-		n = schedule_take(claim->turns + claim->n, claim_batch - claim->n, room() - claim->n, mono);
+		n = schedule_take(claim->turns + claim->n, claim_batch - claim->n,
+						  claimer_room() - claim->n, mono);
 		claim->n += n;
 		claim->n -= n - queue_keep_home(claim->turns + claim->n - n, n);
 	} while (n > 0 && claim->n < claim_batch && lanes_next_hungry(NULL) != NULL);
@@ -291,12 +287,12 @@ claim_failed(Claim *claim, const ErrorData *error)
 		schedule_put_off(claim->turns[0].id, clock_mono() + TROUBLE_MAX_MS * INT64CONST(1000),
 						 true);
 	claim_batch = 1;
-	look_at_extension = weights_changed = true;
-	orphans_at = DT_NOBEGIN;
-	scan_since = DT_NOBEGIN;
-	scanning = false;
+	todo->extension = weights_changed = true;
+	todo->orphans_at = DT_NOBEGIN;
+	todo->scan_since = DT_NOBEGIN;
+	todo->scanning = false;
 	if (!is_found || troubles++ > MAX_QUICK_TROUBLES)
-		trouble_until = clock_mono() + trouble_backoff_us(troubles++);
+		todo->trouble_until = clock_mono() + trouble_backoff_us(troubles++);
 	shmem_set_my_state(WORKER_TROUBLED);
 }
 
@@ -327,102 +323,18 @@ acquit_put_aside(void)
 void
 claimer_expect_orphans(void)
 {
-	orphans_at = DT_NOBEGIN;
+	todo->orphans_at = DT_NOBEGIN;
 }
 
 static void
 forget_news(void)
 {
-	news.n_ids = 0;
-	news.untold = (Untold){DT_NOEND, DT_NOEND};
-	news.recheck = false;
+	todo->news.n_ids = 0;
+	todo->news.untold = (Untold){DT_NOEND, DT_NOEND};
+	todo->news.recheck = false;
 }
 
-/* ---------- what can never be run ---------- */
-
-/*
- * When there may be jobs that have expired, or have no server; 0: it is not known.
- */
-static MonoTime
-next_failing(void)
-{
-	MonoTime earliest = Max(fail_until, 1);
-
-	if (schedule_next_without_server() != NULL)
-		return earliest;
-	return schedule_times.expiry != 0 ? Max(clock_mono_at(schedule_times.expiry), earliest) : 0;
-}
-
-static bool
-must_fail(MonoTime now)
-{
-	return next_failing() != 0 && next_failing() <= now;
-}
-
-static void
-expire_work(void *arg)
-{
-	TimestampTz now = *(TimestampTz *) arg;
-
-	if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
-		queue_expire(now);
-}
-
-/* The next ones with the next transaction: there may be many. */
-static void
-fail_work(void *arg)
-{
-	TimestampTz now = *(TimestampTz *) arg;
-	ServerQueue *queue = schedule_next_without_server();
-
-	if (queue != NULL && queue_fail_waiting(NameStr(queue->name), queue->complaint, now) == 0)
-		schedule_drop(queue);
-}
-
-/*
- * Goes on after a statement that was to fail many jobs has failed itself; false if that does not help.
- */
-static bool
-fail_singly(QueueWork work, TimestampTz now)
-{
-	ServerQueue *queue = work == fail_work ? schedule_next_without_server() : NULL;
-
-	if (work == fail_work && queue == NULL)
-		return true;
-	return unstarted_fail_singly(queue, now);
-}
-
-/*
- * Fails jobs that can never be run.  A row that raises an error then (others' triggers fire) must not keep those that
- * can from being claimed, so this has transactions of its own.
- */
-static void
-fail_unstarted(void)
-{
-	static const QueueWork works[] = {expire_work, fail_work};
-	TimestampTz now = clock_now();
-	bool failed = false;
-	ErrorData *error;
-	int i;
-
-	if (!must_fail(clock_mono()))
-		return;
-	for (i = 0; i < lengthof(works); i++)
-	{
-		if (queue_transact("failing jobs that cannot be run", works[i], &now, &error))
-			continue;
-		if (trouble_is_of_row(error) && fail_singly(works[i], now))
-			continue;
-		trouble_show(TROUBLE_FAIL, error);
-		/* those that were taken off the schedule are queued again */
-		scan_since = DT_NOBEGIN;
-		failed = true;
-	}
-	fail_until = failed ? clock_mono() + trouble_backoff_us(fail_troubles) : 0;
-	fail_troubles = failed ? fail_troubles + 1 : 0;
-}
-
-/* ---------- when ---------- */
+/* ---------- claiming ---------- */
 
 /*
  * Whether there is a reason for a claim transaction now.  An idle dispatcher has none.
@@ -430,30 +342,38 @@ fail_unstarted(void)
 bool
 claimer_must_look(MonoTime now)
 {
-	const ScheduleTimes *times = &schedule_times;
+	return reasons_find(now) != NULL;
+}
 
-	if (trouble_until > now)
-		return false;
-	if (times->rescan != 0 && times->rescan <= now)
+/*
+ * When the queue has to be looked at, if nobody tells of anything before.
+ */
+MonoTime
+claimer_next_look(MonoTime now)
+{
+	return reasons_next(now);
+}
+
+/*
+ * Has done what is due by time, whatever is in the tables.
+ */
+void
+claimer_note_time(MonoTime now)
+{
+	if (todo->trouble_until > now)
+		return;
+	if (schedule_times.rescan != 0 && schedule_times.rescan <= now)
 	{
-		scan_since = DT_NOBEGIN;
+		todo->scan_since = DT_NOBEGIN;
 		schedule_times.rescan = 0;
 	}
-	if (next_rescan <= now)
-	{
-		if (other_version)
-			news.recheck = true;
-		else
-			queue_sweep_begin(clock_now());
-		next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
-	}
-	if (other_version)
-		return news.recheck || news.untold.since != DT_NOEND || news.n_ids > 0;
-	return look_at_extension || orphans_at <= now || queue_must_read_cancels() ||
-		   scan_since != DT_NOEND || scanning || must_fail(now) || news.n_ids > 0 ||
-		   news.untold.since != DT_NOEND || news.recheck ||
-		   (putoff_next() != 0 && putoff_next() <= now) ||
-		   (times->due != 0 && times->due <= clock_now()) || schedule_can_take(room(), now);
+	if (todo->next_rescan > now)
+		return;
+	if (todo->other_version)
+		todo->news.recheck = true;
+	else
+		queue_sweep_begin(clock_now());
+	todo->next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
 }
 
 /*
@@ -503,8 +423,9 @@ claimer_claim(void)
 	ErrorData *error;
 
 	claim->n = claim->refused = 0;
-	look_at_extension |= news.recheck;
-	weights_changed |= news.recheck;
+	todo->extension |= todo->news.recheck;
+	weights_changed |= todo->news.recheck;
+	trace("looks at the tables: %s", reasons_find(clock_mono()));
 	if (!queue_transact("claiming jobs", claim_work, claim, &error))
 	{
 		claim_failed(claim, error);
@@ -512,18 +433,19 @@ claimer_claim(void)
 	}
 	forget_news();
 	marker_end();
-	if (!look_at_extension && orphans_at == DT_NOBEGIN)
+	if (!todo->extension && todo->orphans_at == DT_NOBEGIN)
 		acquit_put_aside();
-	if (!look_at_extension)
-		orphans_at = more_orphans_at;
+	if (!todo->extension)
+		todo->orphans_at = more_orphans_at;
 	troubles = 0;
-	trouble_until = 0;
+	todo->trouble_until = 0;
 	/* of those that memory holds back, few more are tried than it has room for */
 	claim_batch =
 		claim->refused > 0 ? Max(claim->n - claim->refused, 1) : Min(claim_batch * 2, CLAIM_BATCH);
 	claimer_start();
-	if (!look_at_extension)
-		fail_unstarted();
+	/* those that were taken off the schedule are queued again */
+	if (!todo->extension && !unstarted_fail())
+		todo->scan_since = DT_NOBEGIN;
 }
 
 /*
@@ -532,10 +454,11 @@ claimer_claim(void)
 void
 claimer_sweep(MonoTime now)
 {
-	if (!look_at_extension && trouble_until <= now && ended_next() != 0 && ended_next() <= now)
+	if (todo->extension || todo->trouble_until > now)
+		return;
+	if (ended_next() != 0 && ended_next() <= now)
 		ended_catch_up();
-	if (!look_at_extension && trouble_until <= now && queue_sweep_next() != 0 &&
-		queue_sweep_next() <= now)
+	if (queue_sweep_next() != 0 && queue_sweep_next() <= now)
 		queue_sweep(clock_now());
 }
 
@@ -545,7 +468,7 @@ claimer_sweep(MonoTime now)
 void
 claimer_show(void)
 {
-	schedule_show(room(), clock_mono());
+	schedule_show(claimer_room(), clock_mono());
 }
 
 /*
@@ -557,45 +480,14 @@ claimer_take_news(void)
 	static News fresh;
 
 	shmem_take_news(&fresh);
-	news.untold.since = Min(news.untold.since, fresh.untold.since);
-	news.untold.expiry = Min(news.untold.expiry, fresh.untold.expiry);
-	news.recheck |= fresh.recheck;
-	if (fresh.n_ids > SHMEM_NEWS_MAX - news.n_ids)
-		news.untold.since = DT_NOBEGIN;
+	todo->news.untold.since = Min(todo->news.untold.since, fresh.untold.since);
+	todo->news.untold.expiry = Min(todo->news.untold.expiry, fresh.untold.expiry);
+	todo->news.recheck |= fresh.recheck;
+	if (fresh.n_ids > SHMEM_NEWS_MAX - todo->news.n_ids)
+		todo->news.untold.since = DT_NOBEGIN;
 	else
 	{
-		memcpy(news.ids + news.n_ids, fresh.ids, fresh.n_ids * sizeof(int64));
-		news.n_ids += fresh.n_ids;
+		memcpy(todo->news.ids + todo->news.n_ids, fresh.ids, fresh.n_ids * sizeof(int64));
+		todo->news.n_ids += fresh.n_ids;
 	}
-}
-
-/*
- * When the queue has to be looked at, if nobody tells of anything before.
- */
-MonoTime
-claimer_next_look(MonoTime now)
-{
-	MonoTime due = schedule_times.due != 0 ? clock_mono_at(schedule_times.due) : 0;
-	MonoTime times[] = {due,           next_failing(),     schedule_times.rescan,
-						putoff_next(), queue_sweep_next(), schedule_next_change(now),
-						ended_next()};
-	MonoTime next = next_rescan;
-	int i;
-
-	if (!standby_has_all())
-		schedule_note_time(&next, now + STANDBY_LOOK_MS * INT64CONST(1000));
-	if (trouble_until > now)
-		return trouble_until;
-	if (other_version)
-		return next;
-	if (scan_since != DT_NOEND || scanning || schedule_can_take(room(), now))
-		return now;
-	if (orphans_at != DT_NOEND)
-		schedule_note_time(&next, Max(orphans_at, now));
-	for (i = 0; i < lengthof(times); i++)
-	{
-		if (times[i] != 0)
-			schedule_note_time(&next, times[i]);
-	}
-	return next;
 }

@@ -10,6 +10,7 @@
 extern void claimer_init(int max_calls);
 extern void claimer_reconfigured(void);
 extern void claimer_take_news(void);
+extern void claimer_note_time(MonoTime now);
 extern bool claimer_must_look(MonoTime now);
 extern void claimer_claim(void);
 extern void claimer_start(void);

@@ -199,6 +199,8 @@ turn(void)
 	reporter_write();
 	if (leave_at == 0)
 		overdue_fail();
+	if (leave_at == 0)
+		claimer_note_time(clock_mono());
 	if (leave_at == 0 && claimer_must_look(clock_mono()))
 		claimer_claim();
 	if (leave_at == 0)

@@ -1,9 +1,10 @@
 /*
  * unstarted.c
- *		Failing jobs that can never be run, one by one.
+ *		Failing jobs that can never be run: they have expired, or have no server.
  *
  * They are failed many in one statement, which one row can make fail: others' triggers fire.  Then each gets a
- * transaction of its own, and the one that refuses is left alone for a while.
+ * transaction of its own, and the one that refuses is left alone for a while.  So it keeps none that can be run from
+ * being claimed.
  */
 #include "postgres.h"
 
@@ -17,6 +18,9 @@
 
 #define MAX_LISTED 1000
 #define PASS_MS 50 /* in which answers may wait */
+
+static int troubles = 0;
+static MonoTime not_before = 0; /* the last try raised an error */
 
 typedef struct Unstarted
 {
@@ -46,7 +50,7 @@ list_work(void *arg)
 }
 
 static void
-fail_work(void *arg)
+fail_one_work(void *arg)
 {
 	Unstarted *jobs = arg;
 
@@ -66,8 +70,8 @@ settle_work(void *arg)
  * Fails what is left of a statement that raised an error: jobs of a queue whose server cannot be used, or NULL: those
  * that have expired.  False if the database refused otherwise than for a row.
  */
-bool
-unstarted_fail_singly(ServerQueue *queue, TimestampTz now)
+static bool
+fail_singly(ServerQueue *queue, TimestampTz now)
 {
 	Unstarted *jobs = palloc(sizeof(Unstarted));
 	MonoTime enough = clock_uptime() + PASS_MS * INT64CONST(1000);
@@ -87,7 +91,7 @@ unstarted_fail_singly(ServerQueue *queue, TimestampTz now)
 		if (putoff_is_shunned(jobs->id))
 			continue;
 		stats = schedule_queue(NameStr(jobs->servers[i]))->stats;
-		if (queue_transact("failing a job that cannot be run", fail_work, jobs, &error))
+		if (queue_transact("failing a job that cannot be run", fail_one_work, jobs, &error))
 			continue;
 		trouble_show_job(TROUBLE_FAIL, jobs->id, stats, error);
 		if (!trouble_is_of_row(error))
@@ -97,4 +101,82 @@ unstarted_fail_singly(ServerQueue *queue, TimestampTz now)
 	/* where there are more, the next look comes at once */
 	return i < jobs->n ||
 		   queue_transact("failing jobs that cannot be run", settle_work, jobs, &error);
+}
+
+/* ---------- many ---------- */
+
+/*
+ * When there may be jobs that have expired, or have no server; 0: it is not known.
+ */
+MonoTime
+unstarted_next(void)
+{
+	MonoTime earliest = Max(not_before, 1);
+
+	if (schedule_next_without_server() != NULL)
+		return earliest;
+	return schedule_times.expiry != 0 ? Max(clock_mono_at(schedule_times.expiry), earliest) : 0;
+}
+
+static void
+expire_work(void *arg)
+{
+	TimestampTz now = *(TimestampTz *) arg;
+
+	if (schedule_times.expiry != 0 && schedule_times.expiry <= now)
+		queue_expire(now);
+}
+
+/* The next ones with the next transaction: there may be many. */
+static void
+fail_work(void *arg)
+{
+	TimestampTz now = *(TimestampTz *) arg;
+	ServerQueue *queue = schedule_next_without_server();
+
+	if (queue != NULL && queue_fail_waiting(NameStr(queue->name), queue->complaint, now) == 0)
+		schedule_drop(queue);
+}
+
+/*
+ * Goes on after a statement that was to fail many jobs has failed itself; false if that does not help.
+ */
+static bool
+go_on_singly(QueueWork work, TimestampTz now)
+{
+	ServerQueue *queue = work == fail_work ? schedule_next_without_server() : NULL;
+
+	if (work == fail_work && queue == NULL)
+		return true;
+	return fail_singly(queue, now);
+}
+
+/*
+ * Fails jobs that can never be run, in transactions of its own.  False if the database refused: then the queue is to be
+ * read again.
+ */
+bool
+unstarted_fail(void)
+{
+	static const QueueWork works[] = {expire_work, fail_work};
+	TimestampTz now = clock_now();
+	MonoTime next = unstarted_next();
+	bool failed = false;
+	ErrorData *error;
+	int i;
+
+	if (next == 0 || next > clock_mono())
+		return true;
+	for (i = 0; i < lengthof(works); i++)
+	{
+		if (queue_transact("failing jobs that cannot be run", works[i], &now, &error))
+			continue;
+		if (trouble_is_of_row(error) && go_on_singly(works[i], now))
+			continue;
+		trouble_show(TROUBLE_FAIL, error);
+		failed = true;
+	}
+	not_before = failed ? clock_mono() + trouble_backoff_us(troubles) : 0;
+	troubles = failed ? troubles + 1 : 0;
+	return !failed;
 }

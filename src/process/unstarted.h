@@ -1,12 +1,13 @@
 /*
  * unstarted.h
- *		Failing jobs that can never be run, one by one.
+ *		Failing jobs that can never be run.
  */
 #ifndef GENJOB_UNSTARTED_H
 #define GENJOB_UNSTARTED_H
 
 #include "schedule/schedule.h"
 
-extern bool unstarted_fail_singly(ServerQueue *queue, TimestampTz now);
+extern MonoTime unstarted_next(void);
+extern bool unstarted_fail(void);
 
 #endif /* GENJOB_UNSTARTED_H */

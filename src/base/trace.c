@@ -1,0 +1,53 @@
+/*
+ * trace.c
+ *		Text of others, made fit for a line of the log.
+ */
+#include "postgres.h"
+
+#include "base/trace.h"
+
+#define MAX_NAME 100   /* bytes */
+#define MAX_REASON 200 /* bytes */
+
+/*
+ * Returns the first bytes of text in ASCII, palloc'd: the log may be in another encoding.
+ */
+static char *
+plain(const char *text, size_t len)
+{
+	char *copy = pnstrdup(text, len);
+	char *p;
+
+	for (p = copy; *p != '\0'; p++)
+	{
+		if (*p < ' ' || *p > '~')
+			*p = '?';
+	}
+	return copy;
+}
+
+/*
+ * Returns a name, such as that which a provider gave to a prediction, fit to be printed; palloc'd.
+ */
+const char *
+trace_name(const char *text)
+{
+	return text ? plain(text, MAX_NAME) : "";
+}
+
+/*
+ * Returns how a sentence about an error begins, behind ": "; palloc'd.  Behind the first colon others may speak: a
+ * server's own words are a part of its answer.  Empty where there is no sentence.
+ */
+const char *
+trace_reason(const char *sentence)
+{
+	const char *colon;
+	size_t len;
+
+	if (sentence == NULL)
+		return "";
+	colon = strstr(sentence, ": ");
+	len = colon ? (size_t) (colon - sentence) : strlen(sentence);
+	return psprintf(": %s", plain(sentence, Min(len, MAX_REASON)));
+}

@@ -1,0 +1,190 @@
+/*
+ * reasons.c
+ *		Why the claimer looks at the tables, and when it will: one table for both questions, which change nothing.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "process/reasons.h"
+#include "process/unstarted.h"
+#include "queue/ended.h"
+#include "queue/queue.h"
+#include "schedule/putoff.h"
+#include "schedule/schedule.h"
+#include "shared/standby.h"
+
+static const ClaimerTodo *const todo = &claimer_todo;
+
+/* Why a claim transaction is begun, or the dispatcher wakes up. */
+typedef struct Reason
+{
+	const char *what;
+	MonoTime (*comes)(MonoTime now); /* not after now: it is there; 0: it does not come by itself */
+	bool only_wakes;                 /* something else is done about it */
+	bool has_no_tables; /* also where the extension is of another version, which this library cannot serve */
+} Reason;
+
+static MonoTime
+at_once_if(bool is_there, MonoTime now)
+{
+	return is_there ? now : 0;
+}
+
+static MonoTime
+news_come(MonoTime now)
+{
+	return at_once_if(todo->news.n_ids > 0 || todo->news.untold.since != DT_NOEND ||
+						  todo->news.recheck,
+					  now);
+}
+
+static MonoTime
+extension_changes(MonoTime now)
+{
+	return at_once_if(todo->extension, now);
+}
+
+static MonoTime
+orphans_come(MonoTime now)
+{
+	return todo->orphans_at == DT_NOEND ? 0 : Max(todo->orphans_at, 1);
+}
+
+static MonoTime
+cancels_come(MonoTime now)
+{
+	return at_once_if(queue_must_read_cancels(), now);
+}
+
+static MonoTime
+scan_goes_on(MonoTime now)
+{
+	return at_once_if(todo->scan_since != DT_NOEND || todo->scanning, now);
+}
+
+static MonoTime
+put_off_ends(MonoTime now)
+{
+	return putoff_next();
+}
+
+static MonoTime
+run_at_comes(MonoTime now)
+{
+	return schedule_times.due != 0 ? clock_mono_at(schedule_times.due) : 0;
+}
+
+static MonoTime
+unstarted_come(MonoTime now)
+{
+	return unstarted_next();
+}
+
+static MonoTime
+room_is_there(MonoTime now)
+{
+	return at_once_if(schedule_can_take(claimer_room(), now), now);
+}
+
+static MonoTime
+room_comes(MonoTime now)
+{
+	return schedule_next_change(now);
+}
+
+static MonoTime
+forgotten_rows_come(MonoTime now)
+{
+	return schedule_times.rescan;
+}
+
+static MonoTime
+rescan_comes(MonoTime now)
+{
+	return todo->next_rescan;
+}
+
+static MonoTime
+sweep_goes_on(MonoTime now)
+{
+	return queue_sweep_next();
+}
+
+static MonoTime
+ends_are_followed(MonoTime now)
+{
+	return ended_next();
+}
+
+static MonoTime
+standby_is_looked_at(MonoTime now)
+{
+	return standby_has_all() ? 0 : now + STANDBY_LOOK_MS * INT64CONST(1000);
+}
+
+static const Reason reasons[] = {
+	{"a commit told of jobs", news_come, .has_no_tables = true},
+	{"the extension may have changed", extension_changes},
+	{"an earlier dispatcher may have left jobs", orphans_come},
+	{"predictions are to be cancelled", cancels_come},
+	{"the queue is read again", scan_goes_on},
+	{"jobs cannot be run", unstarted_come},
+	{"jobs were put off until now", put_off_ends},
+	{"jobs are due", run_at_comes},
+	{"there is room for jobs", room_is_there},
+	{"there will be room for jobs", room_comes, .only_wakes = true},
+	{"rows were put off, more than are known", forgotten_rows_come, .only_wakes = true},
+	{"genjob.rescan_interval has passed", rescan_comes, .only_wakes = true, .has_no_tables = true},
+	{"what follows an end is caught up with", ends_are_followed, .only_wakes = true},
+	{"the queue is swept", sweep_goes_on, .only_wakes = true},
+	{"a standby is waited for", standby_is_looked_at, .only_wakes = true, .has_no_tables = true},
+};
+
+/*
+ * The reason for a claim transaction now, in words; NULL: there is none.
+ */
+const char *
+reasons_find(MonoTime now)
+{
+	int i;
+
+	if (todo->trouble_until > now)
+		return NULL;
+	for (i = 0; i < lengthof(reasons); i++)
+	{
+		const Reason *reason = &reasons[i];
+		MonoTime comes;
+
+		if (reason->only_wakes || (todo->other_version && !reason->has_no_tables))
+			continue;
+		comes = reason->comes(now);
+		if (comes != 0 && comes <= now)
+			return reason->what;
+	}
+	return NULL;
+}
+
+/*
+ * When the queue has to be looked at, if nobody tells of anything before.
+ */
+MonoTime
+reasons_next(MonoTime now)
+{
+	MonoTime next = 0;
+	int i;
+
+	if (todo->trouble_until > now)
+		return todo->trouble_until;
+	for (i = 0; i < lengthof(reasons) && (next == 0 || next > now); i++)
+	{
+		MonoTime comes;
+
+		if (todo->other_version && !reasons[i].has_no_tables)
+			continue;
+		comes = reasons[i].comes(now);
+		if (comes != 0)
+			schedule_note_time(&next, comes);
+	}
+	return next;
+}
