@@ -36,6 +36,7 @@ OBJS = \
 	src/process/spoolfields.o \
 	src/base/marker.o \
 	src/session/sqlapi.o \
+	src/session/presign.o \
 	src/session/views.o \
 	src/session/triggers.o \
 	src/session/row.o \
@@ -58,6 +59,7 @@ OBJS = \
 	src/life/cancelline.o \
 	src/life/lookup.o \
 	src/life/download.o \
+	src/life/store.o \
 	src/life/calls.o \
 	src/schedule/schedule.o \
 	src/schedule/queues.o \
@@ -101,11 +103,15 @@ OBJS = \
 	src/shared/commit.o \
 	src/server/preset.o \
 	src/server/aws.o \
+	src/server/stores.o \
 	src/server/keytemplate.o \
 	src/server/grammar.o \
 	src/protocol/request.o \
 	src/protocol/headers.o \
 	src/protocol/s3.o \
+	src/protocol/links.o \
+	src/protocol/saved.o \
+	src/protocol/link.o \
 	src/protocol/s3answer.o \
 	src/protocol/signing.o \
 	src/protocol/sigv4.o \

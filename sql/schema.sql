@@ -131,8 +131,12 @@ CREATE TABLE @extschema@.gen_outputs
 	content_type text NOT NULL,
 	bytes        bigint NOT NULL,
 	sha256       bytea NOT NULL,
-	data         bytea NOT NULL,
-	PRIMARY KEY (job_id, ordinal)
+	data         bytea,
+	url          text,
+	etag         text,
+	store        text COLLATE "C",
+	PRIMARY KEY (job_id, ordinal),
+	CONSTRAINT gen_outputs_place CHECK (data IS NOT NULL OR url IS NOT NULL)
 );
 ALTER TABLE @extschema@.gen_outputs ALTER COLUMN data SET STORAGE EXTERNAL;
 
@@ -140,9 +144,13 @@ COMMENT ON TABLE @extschema@.gen_outputs IS 'binaries that jobs brought back; th
 COMMENT ON COLUMN @extschema@.gen_outputs.job_id IS 'job that brought it back';
 COMMENT ON COLUMN @extschema@.gen_outputs.ordinal IS 'from 1, in the order of the answer';
 COMMENT ON COLUMN @extschema@.gen_outputs.content_type IS 'by the bytes, not by what the server claims';
-COMMENT ON COLUMN @extschema@.gen_outputs.bytes IS 'length of data';
-COMMENT ON COLUMN @extschema@.gen_outputs.sha256 IS 'digest of data';
-COMMENT ON COLUMN @extschema@.gen_outputs.data IS 'the binary itself, decoded';
+COMMENT ON COLUMN @extschema@.gen_outputs.bytes IS 'its length';
+COMMENT ON COLUMN @extschema@.gen_outputs.sha256 IS 'its digest';
+COMMENT ON COLUMN @extschema@.gen_outputs.data IS 'the binary itself, decoded; null where it is in an object store';
+COMMENT ON COLUMN @extschema@.gen_outputs.url IS 'where it is in an object store, as s3://bucket/key; genjob.presign() makes a link of it';
+COMMENT ON COLUMN @extschema@.gen_outputs.etag IS 'the entity tag that the object store gave';
+COMMENT ON COLUMN @extschema@.gen_outputs.store IS 'foreign server with api s3 that it was sent to';
+COMMENT ON CONSTRAINT gen_outputs_place ON @extschema@.gen_outputs IS 'it is in the table or in an object store';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.gen_jobs', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.gen_jobs_id_seq', '');

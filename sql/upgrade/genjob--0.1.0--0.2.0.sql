@@ -232,15 +232,16 @@ COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that en
 DROP FUNCTION genjob.read_activity();
 CREATE FUNCTION genjob.read_activity(OUT job_id bigint, OUT server name, OUT owner oid, OUT attempt integer,
 	OUT phase text, OUT progress double precision, OUT bytes_sent bigint, OUT bytes_received bigint, OUT started_at timestamptz, OUT pid integer,
-	OUT tokens bigint, OUT tail text)
+	OUT tokens bigint, OUT tail text, OUT remote_state text)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'genjob_activity' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.read_activity() IS 'calls in flight in this database that the calling role may see';
 CREATE VIEW genjob.activity AS
 	SELECT a.job_id, a.server::text AS server, a.owner::regrole AS owner, a.attempt, a.phase, a.progress, a.bytes_sent, a.bytes_received,
-		a.started_at, clock_timestamp() - a.started_at AS elapsed, a.pid, a.tokens, a.tail
+		a.started_at, clock_timestamp() - a.started_at AS elapsed, a.pid, a.tokens, a.tail, a.remote_state
 	FROM genjob.read_activity() a;
 COMMENT ON VIEW genjob.activity IS 'calls now in flight: one''s own, and for members of pg_read_all_stats everyone''s';
-COMMENT ON COLUMN genjob.activity.phase IS 'calling, receiving (its answer comes), waiting (the provider works), polling, downloading (outputs) or saving';
+COMMENT ON COLUMN genjob.activity.phase IS 'calling, receiving (its answer comes), waiting (the provider works), polling, downloading (outputs), storing (them) or saving';
+COMMENT ON COLUMN genjob.activity.remote_state IS 'what the provider last called the state of the prediction';
 COMMENT ON COLUMN genjob.activity.progress IS 'from 0 to 1, where the provider tells it or it is known how much of the answer has come';
 COMMENT ON COLUMN genjob.activity.tokens IS 'pieces of text that have come of a stream; most servers send one for each token';
 COMMENT ON COLUMN genjob.activity.tail IS 'the last 200 characters of the text that has come of a stream, of one''s own jobs';
@@ -354,6 +355,92 @@ COMMENT ON INDEX @extschema@.gen_jobs_cancelling IS 'predictions that the provid
 
 -- Through this view genjob.cancel() and genjob.retry() change a job: it takes no privilege on gen_jobs, as the view's
 -- owner has it, and triggers of gen_jobs run as the role that calls.
+ALTER TABLE @extschema@.gen_outputs ALTER COLUMN data DROP NOT NULL, ADD COLUMN url text, ADD COLUMN etag text,
+	ADD COLUMN store text COLLATE "C";
+ALTER TABLE @extschema@.gen_outputs ADD CONSTRAINT gen_outputs_place CHECK (data IS NOT NULL OR url IS NOT NULL);
+COMMENT ON COLUMN @extschema@.gen_outputs.bytes IS 'its length';
+COMMENT ON COLUMN @extschema@.gen_outputs.sha256 IS 'its digest';
+COMMENT ON COLUMN @extschema@.gen_outputs.data IS 'the binary itself, decoded; null where it is in an object store';
+COMMENT ON COLUMN @extschema@.gen_outputs.url IS 'where it is in an object store, as s3://bucket/key; genjob.presign() makes a link of it';
+COMMENT ON COLUMN @extschema@.gen_outputs.etag IS 'the entity tag that the object store gave';
+COMMENT ON COLUMN @extschema@.gen_outputs.store IS 'foreign server with api s3 that it was sent to';
+COMMENT ON CONSTRAINT gen_outputs_place ON @extschema@.gen_outputs IS 'it is in the table or in an object store';
+CREATE FUNCTION genjob.presign(url text, expires interval DEFAULT '1 hour', server text DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'genjob_presign' LANGUAGE C STABLE;
+COMMENT ON FUNCTION genjob.presign(text, interval, text) IS
+	'a link with which whoever has it reads s3://bucket/key for that long; made without a call to the store';
+
+-- what the row that is given says may be forged: the table's own counts, as far as the caller sees it
+CREATE FUNCTION genjob.presign(output @extschema@.gen_outputs, expires interval DEFAULT '1 hour') RETURNS text
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS
+	'SELECT genjob.presign(o.url, $2, o.store) FROM @extschema@.gen_outputs o
+	 WHERE o.job_id = ($1).job_id AND o.ordinal = ($1).ordinal AND o.url IS NOT NULL';
+COMMENT ON FUNCTION genjob.presign(@extschema@.gen_outputs, interval) IS
+	'a link with which whoever has it reads the output for that long; null where it is in the table';
+
+CREATE FUNCTION genjob.presign_put(server text, key text, content_type text DEFAULT NULL, expires interval DEFAULT '15 min')
+	RETURNS text AS 'MODULE_PATHNAME', 'genjob_presign_put' LANGUAGE C STABLE;
+COMMENT ON FUNCTION genjob.presign_put(text, text, text, interval) IS
+	'a link with which whoever has it puts one object for that long; with a content type, it must be sent';
+
+-- Objects go by jobs of their store, which are durable and limited as any other; a row goes when its objects have.
+CREATE FUNCTION genjob.purge(server text, older_than interval) RETURNS bigint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+$$
+DECLARE
+	before CONSTANT timestamptz := now() - older_than;
+	ended CONSTANT @extschema@.gen_job_state[] := '{succeeded,failed,cancelled}';
+	deletions text[];
+	waiting bigint := 0;
+	deleted bigint;
+	item record;
+BEGIN
+	IF server IS NULL OR older_than IS NULL THEN
+		RETURN NULL;
+	END IF;
+	FOR item IN
+		SELECT o.url, o.store, j.owner, d.id, d.state, format('genjob.purge %s %s', o.job_id, o.ordinal) AS request_id,
+				(SELECT b.option_value FROM pg_foreign_server s, pg_options_to_table(s.srvoptions) b
+					WHERE s.srvname = o.store AND b.option_name = 'bucket') AS bucket
+			FROM @extschema@.gen_jobs j JOIN @extschema@.gen_outputs o ON o.job_id = j.id
+			LEFT JOIN @extschema@.gen_jobs d ON d.owner = j.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)
+			WHERE j.server = purge.server AND j.state = ANY (ended) AND j.finished_at < before AND o.url IS NOT NULL
+				AND d.state IS DISTINCT FROM 'succeeded'
+			ORDER BY j.id, o.ordinal
+	LOOP
+		waiting := waiting + 1;
+		IF item.bucket IS DISTINCT FROM split_part(item.url, '/', 3) THEN
+			RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+				MESSAGE = format('the server "%s" does not have the bucket of %s', item.store, item.url),
+				HINT = 'CREATE SERVER or ALTER SERVER so that it has, and call genjob.purge() again.';
+		ELSIF item.id IS NULL THEN
+			INSERT INTO @extschema@.gen_jobs (server, request, owner, tenant, request_id) VALUES (item.store,
+				jsonb_build_object('delete', substr(item.url, length('s3://' || item.bucket || '/') + 1)), item.owner,
+				'genjob.purge', item.request_id);
+		ELSIF item.state IN ('failed', 'cancelled') THEN
+			UPDATE @extschema@.gen_jobs SET state = 'queued' WHERE id = item.id;
+		END IF;
+	END LOOP;
+	WITH gone AS MATERIALIZED (
+		SELECT j.id, j.owner FROM @extschema@.gen_jobs j WHERE j.server = purge.server AND j.state = ANY (ended) AND j.finished_at < before
+			AND NOT EXISTS (SELECT FROM @extschema@.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL
+				AND NOT EXISTS (SELECT FROM @extschema@.gen_jobs d WHERE d.owner = j.owner AND d.state = 'succeeded'
+					AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)))),
+	purged AS (
+		DELETE FROM @extschema@.gen_jobs d USING gone g JOIN @extschema@.gen_outputs o ON o.job_id = g.id
+			WHERE d.owner = g.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)),
+	rows AS (DELETE FROM @extschema@.gen_jobs j USING gone g WHERE j.id = g.id RETURNING j.id)
+	SELECT count(*) INTO deleted FROM rows;
+	IF waiting > 0 THEN
+		RAISE NOTICE USING MESSAGE = format('%s objects are still to be deleted, by jobs of their stores', waiting),
+			HINT = 'Their jobs go with the next call of genjob.purge().';
+	END IF;
+	RETURN deleted;
+END;
+$$;
+COMMENT ON FUNCTION genjob.purge(text, interval) IS
+	'deletes jobs of a server that ended that long ago, with their outputs in the table and in object stores; how many are gone';
+
 CREATE VIEW genjob.own_jobs WITH (security_barrier = true) AS
 	SELECT j.id, j.state FROM @extschema@.gen_jobs j WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
 COMMENT ON VIEW genjob.own_jobs IS 'jobs of the roles that the calling role is a member of; genjob.cancel() and genjob.retry() change their state through it';

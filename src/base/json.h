@@ -30,6 +30,7 @@ extern void json_detach(cJSON *parent, cJSON *child);
 extern void json_attach(cJSON *parent, const char *key, cJSON *child);
 extern cJSON *json_copy(const cJSON *node);
 extern cJSON *json_merge(cJSON *base, cJSON *over);
+extern cJSON *json_patch(cJSON *base, cJSON *patch);
 extern size_t json_length(const cJSON *json);
 extern char *json_print(const cJSON *json);
 extern char *json_print_exact(const cJSON *json);

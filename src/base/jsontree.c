@@ -222,11 +222,46 @@ find_sorted(const Members *members, cJSON *key)
 	return bsearch(&key, members->sorted, members->n, sizeof(cJSON *), compare_keys);
 }
 
+static cJSON *merge(cJSON *base, cJSON *over, bool removes);
+
+/*
+ * Whether a member is a null that stands for the removal of it.  Of a reference, such as {"$input": null}, it is a mistake,
+ * and stays to be seen.
+ */
+static bool
+is_removal(const cJSON *member)
+{
+	return cJSON_IsNull(member) && *member->string != '$';
+}
+
+/*
+ * Takes every such null out of the objects of a tree: it has nothing to remove there.
+ */
+static cJSON *
+without_nulls(cJSON *node)
+{
+	cJSON *member;
+	cJSON *next;
+
+	check_stack_depth();
+	if (!cJSON_IsObject(node))
+		return node;
+	for (member = node->child; member != NULL; member = next)
+	{
+		next = member->next;
+		if (is_removal(member))
+			json_detach(node, member);
+		else
+			(void) without_nulls(member);
+	}
+	return node;
+}
+
 /*
  * Lays one member over those of base.
  */
 static void
-merge_member(cJSON *base, const Members *members, cJSON *member)
+merge_member(cJSON *base, const Members *members, cJSON *member, bool removes)
 {
 	cJSON **place = members->sorted ? find_sorted(members, member) : NULL;
 	cJSON *under = place ? *place : NULL;
@@ -234,17 +269,53 @@ merge_member(cJSON *base, const Members *members, cJSON *member)
 
 	if (members->sorted == NULL)
 		under = cJSON_GetObjectItemCaseSensitive(base, member->string);
-	if (under == NULL)
+	if (removes && is_removal(member))
 	{
-		json_append(base, member);
+		if (under != NULL && !cJSON_IsInvalid(under))
+			json_detach(base, under);
+		if (under != NULL)
+			under->type = cJSON_Invalid; /* it may be found once more */
 		return;
 	}
-	merged = json_merge(under, member);
+	if (under == NULL || cJSON_IsInvalid(under))
+	{
+		json_append(base, removes ? without_nulls(member) : member);
+		if (place != NULL)
+			*place = member;
+		return;
+	}
+	merged = merge(under, member, removes);
 	if (merged == under)
 		return;
 	replace_child(base, under, merged);
 	if (place != NULL)
 		*place = merged;
+}
+
+static cJSON *
+merge(cJSON *base, cJSON *over, bool removes)
+{
+	Members members;
+	cJSON *member;
+	cJSON *next;
+
+	check_stack_depth();
+	if (!cJSON_IsObject(base) || !cJSON_IsObject(over))
+		return removes ? without_nulls(over) : over;
+	if (base->child == NULL)
+	{
+		base->child = (removes ? without_nulls(over) : over)->child;
+		return base;
+	}
+	members = index_members(base);
+	for (member = over->child; member != NULL; member = next)
+	{
+		next = member->next;
+		merge_member(base, &members, member, removes);
+	}
+	if (members.sorted != NULL)
+		pfree(members.sorted);
+	return base;
 }
 
 /*
@@ -254,27 +325,16 @@ merge_member(cJSON *base, const Members *members, cJSON *member)
 cJSON *
 json_merge(cJSON *base, cJSON *over)
 {
-	Members members;
-	cJSON *member;
-	cJSON *next;
+	return merge(base, over, false);
+}
 
-	check_stack_depth();
-	if (!cJSON_IsObject(base) || !cJSON_IsObject(over))
-		return over;
-	if (base->child == NULL)
-	{
-		base->child = over->child;
-		return base;
-	}
-	members = index_members(base);
-	for (member = over->child; member != NULL; member = next)
-	{
-		next = member->next;
-		merge_member(base, &members, member);
-	}
-	if (members.sorted != NULL)
-		pfree(members.sorted);
-	return base;
+/*
+ * The same as JSON merge patch has it (RFC 7396): null removes the member, and is none itself.
+ */
+cJSON *
+json_patch(cJSON *base, cJSON *patch)
+{
+	return merge(base, patch, true);
 }
 
 /* ---------- printing ---------- */

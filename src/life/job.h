@@ -85,6 +85,7 @@ typedef enum JobStep
 	STEP_POLL,
 	STEP_RESULT,
 	STEP_DOWNLOAD,
+	STEP_STORE, /* puts an output into an object store */
 	STEP_CANCEL,
 	STEP_PROGRESS, /* of a submission, beside it: no job is at this step */
 	JOB_STEPS
@@ -120,6 +121,7 @@ typedef struct Judged
 	char *redirect;   /* STEP_DOWNLOAD; or NULL */
 } Judged;
 
+struct JobStore;
 struct ServerQueue;
 
 typedef struct Job
@@ -193,6 +195,7 @@ typedef struct Job
 	MonoTime failing_since;   /* the first of those of a download */
 	int n_forgotten;          /* answers in a row that the prediction is not known, or not there */
 	int n_absent;             /* answers in a row that say nothing about it */
+	char *remote_state;       /* what the provider last called its state; or NULL */
 	bool asks_unended;        /* the next poll asks for the list of what has not ended */
 	Verdict *old_answer;      /* whose outputs could not be downloaded; or NULL */
 	int redirects;
@@ -200,6 +203,8 @@ typedef struct Job
 	bool is_waking;
 	MonoTime wake_at;
 	LineWaiter waiter; /* where it waits for a call, and where that is counted */
+
+	struct JobStore *store; /* where its outputs go; NULL: into the table */
 
 	/* JOB_CANCELLING: a prediction that the provider is to cancel */
 	const char *cancels;      /* addresses still to be called, from the present one on */

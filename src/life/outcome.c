@@ -220,7 +220,7 @@ keep_old_answer(Job *job)
 	Verdict *verdict = job->verdict;
 	char *missing;
 
-	if (job->old_answer == NULL || verdict->result != NULL || verdict->outputs != NIL)
+	if (job->old_answer == NULL || verdict->outputs != NIL)
 		return;
 	verdict->result = job->old_answer->result;
 	verdict->usage = job->old_answer->usage;

@@ -16,6 +16,7 @@
 #include "life/step.h"
 #include "life/verdict.h"
 #include "schedule/schedule.h"
+#include "shared/shown.h"
 #include "shared/stats.h"
 
 #define MAX_POLL_DELAY_MS 30000
@@ -104,6 +105,33 @@ note_absence(Job *job, const Verdict *verdict)
 }
 
 /*
+ * Keeps the provider's word for the state of the prediction, and shows it.
+ */
+static void
+note_remote_state(Job *job, const char *state)
+{
+	if (state == NULL)
+		return;
+	if (job->activity != NULL)
+		shown_keep(job->activity->remote_state, state, sizeof(job->activity->remote_state));
+	if (job->remote_state != NULL && strcmp(state, job->remote_state) == 0)
+		return;
+	if (job->remote_state != NULL)
+		pfree(job->remote_state);
+	job->remote_state = MemoryContextStrdup(job->context, state);
+}
+
+/*
+ * The last such word for an error; empty where there was none.
+ */
+static const char *
+describe_remote_state(const Job *job)
+{
+	return job->remote_state != NULL ? psprintf(" (its state was last \"%s\")", job->remote_state)
+									 : "";
+}
+
+/*
  * Fails a job whose prediction is still running when its time is up.  The provider is told to cancel it.
  */
 static Next
@@ -113,8 +141,9 @@ fail_running(Job *job)
 
 	job->must_cancel = can_cancel;
 	return next_fail(job,
-					 psprintf("the prediction %s of server \"%s\" did not end within the option timeout. It may still run, and be paid for: %s",
+					 psprintf("the prediction %s of server \"%s\" did not end within the option timeout%s. It may still run, and be paid for: %s",
 							  job->remote.id ? job->remote.id : "", NameStr(job->queue->name),
+							  describe_remote_state(job),
 							  can_cancel
 								  ? "the provider is told to cancel it. Raise timeout if it needs longer."
 								  : "cancel it at the provider, or raise timeout."));
@@ -129,8 +158,9 @@ fail_unanswered(Job *job)
 	const Verdict *verdict = job->verdict;
 
 	return next_fail(job,
-					 psprintf("the prediction %s of server \"%s\" did not end within the option timeout, or it cannot be told. It may still run, and be paid for: look for it at the provider%s. The last question was not answered: %s",
+					 psprintf("the prediction %s of server \"%s\" did not end within the option timeout%s, or it cannot be told. It may still run, and be paid for: look for it at the provider%s. The last question was not answered: %s",
 							  job->remote.id ? job->remote.id : "", NameStr(job->queue->name),
+							  describe_remote_state(job),
 							  verdict->has_answer ? ", which has its answer, before genjob.retry()"
 												  : " before genjob.retry(), or raise timeout",
 							  verdict->error));
@@ -191,6 +221,7 @@ poll_begin(Job *job)
 
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
 	note_absence(job, verdict);
+	note_remote_state(job, verdict->remote_state);
 	if (verdict->usage != NULL)
 		keep_usage(job, verdict->usage);
 	if (was_asked_about(job) && now >= end_of_grace(job) && verdict->error != NULL)

@@ -34,6 +34,7 @@ verdict_source(const Job *job, const HttpRequest *request)
 		.remote = verdict_names_prediction(job) ? &job->remote : NULL,
 		.failures = job->ask_failures,
 		.forgotten = job->n_forgotten,
+		.age = (clock_mono() - job->began_at) / 1000,
 		.now_unix = time(NULL),
 	};
 

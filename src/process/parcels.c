@@ -71,8 +71,11 @@ pass_options(SpoolStream *stream, ServerOptions *options)
 static void
 pass_request(SpoolStream *stream, HttpRequest *request)
 {
+	spool_pass_text(stream, (char **) &request->method);
 	spool_pass_text(stream, &request->url);
 	spool_pass_text(stream, &request->shown_url);
+	spool_pass_text(stream, &request->object);
+	SPOOL_PASS(stream, request->body_len);
 	pass_texts(stream, &request->secrets);
 	pass_texts(stream, &request->secrets_base64);
 	SPOOL_PASS(stream, request->timeout);
@@ -100,6 +103,7 @@ pass_source(SpoolStream *stream, Question *question)
 	SPOOL_PASS(stream, has_remote);
 	SPOOL_PASS(stream, source->failures);
 	SPOOL_PASS(stream, source->forgotten);
+	SPOOL_PASS(stream, source->age);
 	SPOOL_PASS(stream, source->now_unix);
 	if (unpacks(stream))
 		source->remote = has_remote ? &question->remote : NULL;
@@ -129,7 +133,7 @@ pass_reply(SpoolStream *stream, HttpReply *reply)
 	pass_body(stream, &reply->body);
 }
 
-StaticAssertDecl(sizeof(void *) != 8 || sizeof(ReplySource) == 56,
+StaticAssertDecl(sizeof(void *) != 8 || sizeof(ReplySource) == 64,
 				 "pass the new field of ReplySource, and then say how large it is");
 StaticAssertDecl(sizeof(void *) != 8 || sizeof(HttpReply) == 40,
 				 "pass the new field of HttpReply, and then say how large it is");

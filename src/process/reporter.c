@@ -305,7 +305,7 @@ weight_of(const Job *job)
 	if (job->state == JOB_SAVING)
 		return weight;
 	foreach(cell, verdict->outputs)
-		weight += ((Output *) lfirst(cell))->len;
+		weight += ((Output *) lfirst(cell))->object ? 0 : ((Output *) lfirst(cell))->len;
 	return weight;
 }
 

@@ -132,6 +132,19 @@ failure_action(const Judge *judge, StatusStep step)
 }
 
 /*
+ * Whether a refusal is the kept answer of a prediction that has failed, which another one may not: its server says in a
+ * header of its own whether to submit again.
+ */
+bool
+failure_is_of_prediction(const Judge *judge)
+{
+	const char *own = judge->source->options->preset->worth_a_retry;
+	char *word = own ? header_find(judge->reply, own) : NULL;
+
+	return word != NULL && pg_strcasecmp(word, "true") == 0;
+}
+
+/*
  * The server's name for the kind of error, in brackets; empty where it gives none.
  */
 static const char *

@@ -32,6 +32,7 @@ extern bool reply_is_success(const HttpReply *reply);
 /* failure.c: an answer that is none, or a refusal */
 extern void failure_judge(Judge *judge);
 extern char *failure_describe(const ReplySource *source, const HttpReply *reply);
+extern bool failure_is_of_prediction(const Judge *judge);
 extern StatusAction failure_action(const Judge *judge, StatusStep step);
 extern char *failure_of_refusal(Judge *judge, int64 *after);
 

@@ -20,6 +20,7 @@
 #include "base/media.h"
 #include "protocol/judge.h"
 #include "protocol/s3answer.h"
+#include "protocol/saved.h"
 #include "server/pointer.h"
 #include "protocol/reasons.h"
 #include "protocol/stream.h"
@@ -30,9 +31,10 @@
 #define UNREADABLE_AFTER 3 /* results that cannot be read, before one is believed */
 #define REFUSED_AFTER \
 	8 /* refusals of the secrets, before one of a result is believed: some two minutes */
-#define MAX_ID 2048   /* bytes of a prediction's id; a longer one is none */
-#define MAX_URL 16384 /* bytes of a URL to ask at */
-#define MAX_WORD 200  /* bytes of a state, where it is shown */
+#define MAX_ID 2048           /* bytes of a prediction's id; a longer one is none */
+#define MAX_URL 16384         /* bytes of a URL to ask at */
+#define MAX_WORD 200          /* bytes of a state, where it is shown */
+#define MAX_LAST_ANSWER 65536 /* bytes of JSON that are kept of a prediction that does not end */
 
 static const Backoff ask_again = {1000, 60000}; /* ms, between questions that are not answered */
 
@@ -195,22 +197,60 @@ judge_failed(Judge *judge, cJSON *json, const char *word)
 }
 
 /*
+ * A prediction that has not ended.  The answer is kept, in case that nothing better comes.
+ */
+static void
+judge_running(Judge *judge, cJSON *json)
+{
+	const char *progress = judge->protocol->progress;
+	Verdict *verdict = judge->verdict;
+
+	verdict->kind = VERDICT_WAIT;
+	verdict->absent = verdict->remote_state == NULL;
+	if (progress != NULL && *progress == '/')
+		verdict->progress = progress_in(json, progress);
+	if (json_length(json) > MAX_LAST_ANSWER)
+		return;
+	words_mask_rest(judge->source->request, json);
+	verdict->result = json_print(json);
+}
+
+/*
+ * An answer, of which how is a description, that there is no such prediction: believed only when it is given
+ * several times in a row, and not of a prediction that is only just made.
+ */
+static void
+judge_forgotten(Judge *judge, const char *how)
+{
+	const ReplySource *source = judge->source;
+	Verdict *verdict = judge->verdict;
+
+	verdict->kind = VERDICT_WAIT;
+	verdict->forgotten = true;
+	if (source->forgotten + 1 < FORGOTTEN_AFTER || source->age < source->options->gone_after)
+		return;
+	verdict->kind = VERDICT_FAIL;
+	verdict->error =
+		psprintf("server \"%s\" does not know the prediction %s any more (%s). It may have been paid for: look for it at the provider before genjob.retry().",
+				 source->server_name, judge->id ? judge->id : "", how);
+}
+
+/*
  * What the state of a prediction means.
  */
 static void
 judge_state(Judge *judge, cJSON *json)
 {
-	const ReplySource *source = judge->source;
 	Verdict *verdict = judge->verdict;
 	char *word;
+	RemoteState state = read_state(judge, json, &word);
 
-	switch (read_state(judge, json, &word))
+	if (word != NULL)
+		verdict->remote_state = clip_line(word, strlen(word), MAX_WORD);
+	switch (state)
 	{
 		case REMOTE_RUNNING:
-			verdict->kind = VERDICT_WAIT;
-			verdict->absent = word == NULL;
-			if (judge->protocol->progress != NULL && *judge->protocol->progress == '/')
-				verdict->progress = progress_in(json, judge->protocol->progress);
+			judge_running(judge, json);
 			break;
 		case REMOTE_OK:
 		case REMOTE_PARTLY:
@@ -230,11 +270,7 @@ judge_state(Judge *judge, cJSON *json)
 			judge_failed(judge, json, word);
 			break;
 		case REMOTE_GONE:
-			verdict->kind = VERDICT_FAIL;
-			verdict->error =
-				psprintf("server \"%s\" does not know the prediction %s any more (\"%s\"). It may have been paid for: look for it at the provider before genjob.retry().",
-						 source->server_name, judge->id ? judge->id : "",
-						 clip_line(word, strlen(word), MAX_WORD));
+			judge_forgotten(judge, psprintf("\"%s\"", verdict->remote_state));
 			break;
 	}
 }
@@ -308,26 +344,6 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 	else
 		answer_judge_body(&judge);
 	return judge_end(&judge);
-}
-
-/*
- * An answer, of which how is a description, that there is no such prediction: believed only when it is given
- * several times in a row.
- */
-static void
-judge_forgotten(Judge *judge, const char *how)
-{
-	const ReplySource *source = judge->source;
-	Verdict *verdict = judge->verdict;
-
-	verdict->kind = VERDICT_WAIT;
-	verdict->forgotten = true;
-	if (source->forgotten + 1 < FORGOTTEN_AFTER)
-		return;
-	verdict->kind = VERDICT_FAIL;
-	verdict->error =
-		psprintf("server \"%s\" does not know the prediction %s any more (%s). It may have been paid for: look for it at the provider before genjob.retry().",
-				 source->server_name, judge->id ? judge->id : "", how);
 }
 
 /*
@@ -458,6 +474,11 @@ reply_judge_result(const ReplySource *source, HttpReply *reply)
 			verdict->after = backoff_delay(&ask_again, source->failures);
 		}
 	}
+	else if (reply->error == HTTP_OK && reply->status >= 500 && failure_is_of_prediction(&judge))
+	{
+		verdict->kind = VERDICT_RETRY;
+		verdict->error = failure_of_refusal(&judge, &verdict->after);
+	}
 	else if (reply->error == HTTP_OK &&
 			 (failure_action(&judge, STATUS_OF_RESULT) == ACTION_FAIL ||
 			  (refuses_secrets(reply) && source->failures + 1 >= REFUSED_AFTER)))
@@ -491,6 +512,13 @@ reply_judge_saved(const ReplySource *source, const char *answer)
 	MemoryContextSwitchTo(caller);
 	if (json == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("it is %s", reason)));
+	if (saved_is(json))
+	{
+		Verdict *verdict = saved_read(json);
+
+		(void) judge_end(&judge);
+		return verdict;
+	}
 	words_mask_json(source->request, json);
 	answer_judge_json(&judge, json);
 	return judge_end(&judge);

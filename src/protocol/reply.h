@@ -31,12 +31,21 @@ typedef struct Output
 	size_t len;
 	char *url;
 
+	/* Of one that is in an object store, whether or not data is still here */
+	char *object; /* as s3://bucket/key; NULL: it is not there */
+	char *etag;   /* or NULL: the store gave none */
+	char *store;  /* name of the store's server */
+	char *sha256; /* hexadecimal; NULL: it is not known yet */
+
 	/* Of one that is to be downloaded */
 	char *original;           /* JSON: what the answer has in its place; or NULL */
 	const struct cJSON *node; /* its reference, while there is a tree */
 	int reference;            /* which of the references in the verdict's result is its; 0: none */
 	char *fault;              /* why it could not be, as a sentence; NULL: it was not given up */
 } Output;
+
+/* Whether there is something to be told of an output in the table. */
+#define OUTPUT_IS_THERE(output) ((output)->data != NULL || (output)->object != NULL)
 
 /*
  * All that a reply can come to.  Text is valid UTF-8 without secrets.
@@ -54,7 +63,8 @@ typedef struct Verdict
 	int http_status; /* 0: none */
 	char *error; /* a sentence; NULL when nothing went wrong; VERDICT_FETCH: fails the job once all is fetched */
 	char *note; /* VERDICT_DONE, VERDICT_FETCH: what the success lacks, as a sentence; or NULL */
-	double progress; /* from 0 to 1; -1: not told */
+	char *remote_state; /* what the provider calls the state of the prediction, cut; or NULL */
+	double progress;    /* from 0 to 1; -1: not told */
 
 	char *result;  /* JSON, or NULL */
 	char *usage;   /* JSON, or NULL */
@@ -72,6 +82,7 @@ typedef struct ReplySource
 	const Remote *remote; /* of a prediction that is known; else NULL */
 	int failures;         /* in a row, to ask about it */
 	int forgotten;        /* answers in a row that it is not known */
+	int64 age;            /* ms since it was submitted */
 	int64 now_unix;       /* for Retry-After with a date */
 } ReplySource;
 

@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "protocol/binary.h"
 #include "protocol/building.h"
+#include "protocol/links.h"
 #include "server/grammar.h"
 #include "server/pointer.h"
 #include "protocol/request.h"
@@ -31,7 +32,7 @@ read_defaults(const ServerOptions *options)
 	cJSON *defaults =
 		json_parse_trusted(options->preset->defaults ? options->preset->defaults : "{}");
 
-	return options->defaults ? json_merge(defaults, json_parse_trusted(options->defaults))
+	return options->defaults ? json_patch(defaults, json_parse_trusted(options->defaults))
 							 : defaults;
 }
 
@@ -72,7 +73,8 @@ join_url(const char *url, const char *path)
 
 /*
  * The request's members: the server's defaults under the job's, each in its wrapping, and the model and
- * the remote id where the protocol has a place for them.  *names_model: the job's own members say the model.
+ * the remote id where the protocol has a place for them.  What is null in the request is not sent at all.
+ * *names_model: the job's own members say the model.
  */
 static cJSON *
 read_params(const RequestSource *source, bool *names_model)
@@ -81,15 +83,19 @@ read_params(const RequestSource *source, bool *names_model)
 	const Protocol *protocol = &options->protocol;
 	const char *remote_id = protocol->remote_id;
 	cJSON *params = json_parse_trusted(source->request);
+	cJSON *over;
+	bool wants_no_model;
 
 	/* replication brings in what INSERT would refuse */
 	if (!cJSON_IsObject(params))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object")));
-	params = wrap_params(protocol, params);
-	*names_model = protocol->model_at != NULL && pointer_first(params, protocol->model_at) != NULL;
-	params = json_merge(wrap_params(protocol, read_defaults(options)), params);
-	if (options->model != NULL && protocol->model_at != NULL &&
+	over = wrap_params(protocol, params);
+	*names_model = protocol->model_at != NULL && pointer_first(over, protocol->model_at) != NULL;
+	wants_no_model =
+		protocol->model_at != NULL && cJSON_IsNull(pointer_first(over, protocol->model_at));
+	params = json_patch(wrap_params(protocol, read_defaults(options)), over);
+	if (options->model != NULL && protocol->model_at != NULL && !wants_no_model &&
 		pointer_first(params, protocol->model_at) == NULL)
 		pointer_set(params, protocol->model_at, json_create_string(pstrdup(options->model)));
 	if (remote_id != NULL && *remote_id == '=' && source->idempotency_key != NULL)
@@ -247,6 +253,21 @@ set_target_headers(HttpRequest *http, const List *headers)
 }
 
 /*
+ * Has the answer not repeat the links that are in the request.
+ */
+static void
+note_links(HttpRequest *http, const RequestSource *source)
+{
+	int i;
+
+	for (i = 0; i < source->n_references; i++)
+	{
+		if (source->references[i].signature != NULL)
+			headers_add_secret(http, pstrdup(source->references[i].signature));
+	}
+}
+
+/*
  * What to send for a job, in the current memory context; it goes on pointing to the options.  Errors
  * for the user where the request and its binaries do not fit together.
  */
@@ -263,6 +284,8 @@ request_build(const RequestSource *source)
 
 	MemoryContextSwitchTo(scratch);
 	params = read_params(source, &names_model);
+	if (!source->is_literal)
+		links_resolve(source, params->child);
 	target = options->preset->is_store ? s3_target(source, params) : plain_target(source, params);
 	MemoryContextSwitchTo(result);
 	http = new_request(options, target.method, pstrdup(target.url), options->timeout);
@@ -272,6 +295,7 @@ request_build(const RequestSource *source)
 	take_body(http, &target.body);
 	headers_set_all(http, source, &target.body);
 	set_target_headers(http, target.headers);
+	note_links(http, source);
 	if (signing_is_due(options))
 		signing_sign(http, source);
 	MemoryContextDelete(scratch);
@@ -311,6 +335,13 @@ request_list_references(const RequestSource *source, int *n)
 	return binary_list_references(read_params(source, &names_model), n);
 }
 
+static bool
+has_reference(const char *json)
+{
+	return strstr(json, "\"$output\"") != NULL || strstr(json, "\"$output_url\"") != NULL ||
+		   strstr(json, "\"$url\"") != NULL;
+}
+
 /*
  * Whether a request may refer to outputs of other jobs.  Most do not, and then there is nothing to parse.
  */
@@ -321,8 +352,7 @@ request_may_refer(const RequestSource *source)
 
 	if (source->is_literal)
 		return false;
-	return strstr(source->request, "\"$output\"") != NULL ||
-		   (defaults != NULL && strstr(defaults, "\"$output\"") != NULL);
+	return has_reference(source->request) || (defaults != NULL && has_reference(defaults));
 }
 
 /*
@@ -392,6 +422,28 @@ request_download(const RequestSource *source, const char *url, bool server_is_pr
 	}
 	headers_set(http, "Accept", pstrdup("*/*"), NULL);
 	http->shown_url = url_shown(http->url);
+	return http;
+}
+
+/*
+ * Puts an output into the object store whose options and secrets the source has.  The data, of which sha256 is the
+ * digest in hexadecimal, is not copied.
+ */
+HttpRequest *
+request_put_object(const RequestSource *source, const char *key, const char *content_type,
+				   const char *data, size_t len, const char *sha256)
+{
+	const ServerOptions *options = source->options;
+	HttpRequest *http = new_request(options, "PUT", s3_url_of(options, key), options->timeout);
+
+	http->object = s3_name_of(options, key);
+	http->body = unconstify(char *, data);
+	http->body_len = len;
+	http->body_sha256 = sha256;
+	headers_set(http, "Content-Type", pstrdup(content_type), NULL);
+	headers_set_server(http, source);
+	set_target_headers(http, s3_put_headers(options));
+	signing_sign(http, source);
 	return http;
 }
 

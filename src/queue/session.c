@@ -333,7 +333,7 @@ session_read_output(Reference *reference)
 	bool isnull;
 
 	SPI_connect();
-	query = psprintf("SELECT o.content_type, o.data FROM %s o"
+	query = psprintf("SELECT o.content_type, o.data, o.url FROM %s o"
 					 " WHERE o.job_id OPERATOR(pg_catalog.=) $1"
 					 " AND o.ordinal OPERATOR(pg_catalog.=) $2",
 					 session_find_table("gen_outputs", NULL));
@@ -347,9 +347,13 @@ session_read_output(Reference *reference)
 
 		MemoryContextSwitchTo(caller);
 		reference->content_type = TextDatumGetCString(SPI_getbinval(row, desc, 1, &isnull));
-		data = DatumGetByteaPCopy(SPI_getbinval(row, desc, 2, &isnull));
-		reference->data = VARDATA_ANY(data);
-		reference->len = VARSIZE_ANY_EXHDR(data);
+		reference->url = SPI_getvalue(row, desc, 3);
+		if (reference->url == NULL)
+		{
+			data = DatumGetByteaPCopy(SPI_getbinval(row, desc, 2, &isnull));
+			reference->data = VARDATA_ANY(data);
+			reference->len = VARSIZE_ANY_EXHDR(data);
+		}
 	}
 	SPI_finish();
 }

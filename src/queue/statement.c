@@ -190,8 +190,8 @@ static const Statement statements[STATEMENTS] = {
 		"  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, size, NULL, NULL, NULL, NULL, NULL FROM held"
 		" WHERE size > $8 AND total > $9 AND total - size >= $10"},
 	[READ_OUTPUT] = {2, {INT8OID, INT4OID},
-		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data"
-		" FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
+		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data,"
+		"  o.url, o.store FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
 		" WHERE j.id = $1"},
 	/* a large result is $18, of the job $17: what comes out of an array is copied again and again */
 	[REPORT] = {18, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
@@ -243,12 +243,17 @@ static const Statement statements[STATEMENTS] = {
 		"  JOIN @.gen_outputs o ON o.job_id = g.id AND o.ordinal = g.ordinal FOR UPDATE OF o SKIP LOCKED)"
 		" DELETE FROM @.gen_outputs o USING (SELECT * FROM surplus UNION ALL SELECT * FROM gap) s"
 		" WHERE o.job_id = s.job_id AND o.ordinal = s.ordinal"},
+	[STORE_OBJECT] = {8, {INT8OID, INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID},
+		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, url, etag, store)"
+		" VALUES ($1, $2, $3, $4, decode($5, 'hex'), $6, $7, $8)"
+		" ON CONFLICT (job_id, ordinal) DO UPDATE SET content_type = excluded.content_type, bytes = excluded.bytes,"
+		"  sha256 = excluded.sha256, data = NULL, url = excluded.url, etag = excluded.etag, store = excluded.store"},
 	/* the row of an earlier attempt stays where it is: tables of others may refer to it */
 	[STORE_OUTPUT] = {4, {INT8OID, INT4OID, TEXTOID, BYTEAOID},
 		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, data)"
 		" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"
 		" ON CONFLICT (job_id, ordinal) DO UPDATE SET content_type = excluded.content_type, bytes = excluded.bytes,"
-		"  sha256 = excluded.sha256, data = excluded.data"},
+		"  sha256 = excluded.sha256, data = excluded.data, url = NULL, etag = NULL, store = NULL"},
 	/* ---- what follows an end ---- */
 	[FIND_ENDED] = {1, {INT8ARRAYOID},
 		"SELECT id, state::text, server, owner::oid, depth, on_done IS NOT NULL FROM @.gen_jobs"
@@ -269,7 +274,8 @@ static const Statement statements[STATEMENTS] = {
 		"  'tenant', j.tenant, 'request_id', j.request_id, 'state', j.state, 'result', j.result, 'error', j.error,"
 		"  'usage', j.usage, 'finished_at', j.finished_at, 'outputs', coalesce((SELECT jsonb_agg(jsonb_build_object("
 		"    'ordinal', o.ordinal, 'content_type', o.content_type, 'bytes', o.bytes, 'sha256', encode(o.sha256, 'hex'),"
-		"    'place', jsonb_build_object('$output', jsonb_build_array(o.job_id, o.ordinal))) ORDER BY o.ordinal)"
+		"    'url', o.url,"
+		"    'place', jsonb_build_object(CASE WHEN o.url IS NULL THEN '$output' ELSE '$output_url' END, jsonb_build_array(o.job_id, o.ordinal))) ORDER BY o.ordinal)"
 		"   FROM @.gen_outputs o WHERE o.job_id = j.id), '[]'))"
 		" FROM unnest($1, $3) g (id, target) JOIN @.gen_jobs j ON j.id = g.id"},
 	[ADD_CALLBACKS] = {2, {INT8ARRAYOID, TIMESTAMPTZOID},

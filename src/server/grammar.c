@@ -128,7 +128,8 @@ grammar_check_state(const char *value)
 }
 
 /*
- * A place in the answer to a poll, or an address and, behind "#", the place in its answer.
+ * A place in the answer to a poll, or an address and, behind "#", the place in its answer.  The address is asked while
+ * the call is under way: no answer has given a URL or an id yet.
  */
 const char *
 grammar_check_progress(const char *value)
@@ -140,9 +141,11 @@ grammar_check_progress(const char *value)
 		return NULL;
 	if (hash != NULL && hash[1] == '/')
 		(void) grammar_read_address(pnstrdup(value, hash - value), &address);
-	if (address.method != NULL)
-		return NULL;
-	return "A place in the answer to a poll is expected, such as \"/progress\" or \"/percent*0.01\", or an address and a place in its answer, such as \"GET /progress#/done\".";
+	if (address.method == NULL)
+		return "A place in the answer to a poll is expected, such as \"/progress\" or \"/percent*0.01\", or an address and a place in its answer, such as \"GET /progress#/done\".";
+	if (address.path == NULL || strstr(value, "{id}") != NULL)
+		return "It is asked while the call is under way, when no answer has given a URL or an id yet: a method and a path are expected, such as \"GET /progress#/done\", or, with reply 'poll', a place in the answer to a poll, such as \"/progress\".";
+	return NULL;
 }
 
 const char *

@@ -75,6 +75,7 @@ static const Option options_table[] = {
 	PROTOCOL_OPTION("usage", OPTION_PLACES, usage),
 	PROTOCOL_OPTION("progress", OPTION_PROGRESS, progress),
 	PROTOCOL_OPTION("cancel", OPTION_ADDRESS, cancel),
+	SERVER_OPTION("store", OPTION_SERVER, store, NULL),
 	SERVER_OPTION("bucket", OPTION_BUCKET, bucket, NULL),
 	SERVER_OPTION("key", OPTION_KEY, key, NULL),
 	SERVER_OPTION("addressing", OPTION_CHOICE, addressing, NULL, 0, 0, "path, virtual"),
@@ -89,6 +90,7 @@ static const Option options_table[] = {
 	SERVER_OPTION("fallback", OPTION_SERVER, fallback, NULL),
 	SERVER_OPTION("timeout", OPTION_DURATION, timeout, "15 min", 1, 20 * MS_OF_DAY),
 	SERVER_OPTION("poll_interval", OPTION_DURATION, poll_interval, "1 s", 10, MS_OF_DAY),
+	SERVER_OPTION("gone_after", OPTION_DURATION, gone_after, NULL, 0, MS_OF_DAY),
 	SERVER_OPTION("connect_timeout", OPTION_DURATION, connect_timeout, "10 s", 1, MS_OF_DAY),
 	SERVER_OPTION("max_response", OPTION_SIZE, max_response, "256MB", 1024, MAX_RESPONSE),
 	SERVER_OPTION("max_attempts", OPTION_COUNT, max_attempts, "5", 1, 1000000),
@@ -364,6 +366,10 @@ settle_store(ServerOptions *options)
 							errhint("Where another server's outputs go, its option store says.")));
 		return;
 	}
+	if (options->store != NULL)
+		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+						errmsg("an object store has no option \"store\""),
+						errhint("It belongs to the server whose outputs go there.")));
 	require_option("bucket", options->bucket != NULL,
 				   "Name the bucket in which objects are, as in bucket 'pictures'.");
 	if (options->key == NULL)
@@ -414,6 +420,7 @@ options_parse_server(List *defs, ServerOptions *options)
 	const Preset *preset;
 
 	memset(options, 0, sizeof(*options));
+	options->gone_after = -1;
 	options_parse(defs, ForeignServerRelationId, options);
 	preset = options->preset;
 	require_option("api", preset != NULL, psprintf("Valid values are: %s.", preset_list()));
@@ -427,6 +434,8 @@ options_parse_server(List *defs, ServerOptions *options)
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						errmsg("option \"retry_base\" is longer than \"retry_max\""),
 						errhint("Raise retry_max, or lower retry_base.")));
+	if (options->gone_after < 0)
+		options->gone_after = preset->gone_after;
 	fill_protocol(options);
 	settle_lookup(options);
 	settle_store(options);

@@ -28,6 +28,8 @@ typedef struct ServerOptions
 	char *headers;  /* JSON object of strings */
 	char *ca_file;
 
+	char *store; /* server that takes the outputs; NULL: the table does */
+
 	/* An object store */
 	char *bucket;
 	char *key;         /* a template, of the outputs that are put there */
@@ -42,6 +44,7 @@ typedef struct ServerOptions
 	int64 timeout;         /* ms, of one attempt */
 	int64 connect_timeout; /* ms */
 	int64 poll_interval;   /* ms, at least, between polls of one prediction */
+	int64 gone_after;      /* ms; before that nobody is believed that a prediction is not known */
 	int64 max_response;    /* bytes */
 	int64 max_attempts;
 	int64 retry_base;        /* ms */

@@ -279,6 +279,7 @@ static const Preset presets[] = {
 	{
 		.api = "bfl",
 		.needs_secret = true,
+		.gone_after = 30000,
 		.protocol =
 			{
 				.auth = "header:x-key",

@@ -73,6 +73,17 @@ is_added_column(const char *column)
 	return false;
 }
 
+static bool
+is_one_of(const char *name, const char *const *names)
+{
+	for (; *names != NULL; names++)
+	{
+		if (strcmp(name, *names) == 0)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Whether a column is genjob's, and not one that someone has added.
  */
@@ -88,6 +99,8 @@ is_our_column(Oid table, const char *column)
 				 {"tenant_weights", 3},
 				 {"owner_weights", 3},
 				 {"callbacks", 8}};
+	/* an upgrade adds them behind those of others */
+	static const char *const added_to_outputs[] = {"url", "etag", "store", NULL};
 	const char *name = get_rel_name(table);
 	AttrNumber number = get_attnum(table, column);
 	int i;
@@ -96,18 +109,8 @@ is_our_column(Oid table, const char *column)
 	{
 		if (strcmp(name, sizes[i].table) == 0)
 			return (number > 0 && number <= sizes[i].columns) ||
-				   (i == 0 && is_added_column(column));
-	}
-	return false;
-}
-
-static bool
-is_one_of(const char *name, const char *const *names)
-{
-	for (; *names != NULL; names++)
-	{
-		if (strcmp(name, *names) == 0)
-			return true;
+				   (i == 0 && is_added_column(column)) ||
+				   (i == 1 && is_one_of(column, added_to_outputs));
 	}
 	return false;
 }

@@ -32,6 +32,7 @@
 #include "session/row.h"
 #include "session/sqlapi.h"
 #include "session/triggers.h"
+#include "server/stores.h"
 
 #define MAX_TENANT_BYTES 256
 #define MAX_UNIQUE_KEY_BYTES 1024
@@ -148,6 +149,10 @@ check_runnable(const Row *row)
 	server = server_get(row_server(row), &complaint);
 	if (server == NULL ||
 		!server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
+		ereport(ERROR, (errcode(complaint.sqlerrcode), errmsg("%s", complaint.message),
+						errhint("%s", complaint.hint)));
+	if (server->options.store != NULL &&
+		stores_of(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint) == NULL)
 		ereport(ERROR, (errcode(complaint.sqlerrcode), errmsg("%s", complaint.message),
 						errhint("%s", complaint.hint)));
 	check_request(row, server);

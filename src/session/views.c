@@ -35,6 +35,8 @@ phase_name(Activity *activity)
 			return "polling";
 		case ACTIVITY_DOWNLOADING:
 			return "downloading";
+		case ACTIVITY_STORING:
+			return "storing";
 		case ACTIVITY_SAVING:
 			return "saving";
 	}
@@ -105,9 +107,21 @@ genjob_activity(PG_FUNCTION_ARGS)
 			Int32GetDatum(activity->pid),
 			Int64GetDatum(tokens),
 			tail ? CStringGetTextDatum(tail) : (Datum) 0,
+			CStringGetTextDatum(shown_read(activity->remote_state, ACTIVITY_STATE_LEN)),
 		};
-		bool nulls[lengthof(values)] = {false, false, false, false, false,       progress < 0,
-										false, false, false, false, tokens == 0, tail == NULL};
+		bool nulls[lengthof(values)] = {false,
+										false,
+										false,
+										false,
+										false,
+										progress < 0,
+										false,
+										false,
+										false,
+										false,
+										tokens == 0,
+										tail == NULL,
+										activity->remote_state[0] == '\0'};
 
 		if (sees_all || is_own)
 			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);

@@ -136,6 +136,7 @@ shmem_activity_add(Oid owner, int64 job, int attempt, const char *server)
 		activity->pid = MyProcPid;
 		activity->started_at = GetCurrentTimestamp();
 		namestrcpy(&activity->server, server);
+		activity->remote_state[0] = '\0';
 		pg_atomic_init_u32(&activity->phase, ACTIVITY_CALLING);
 		pg_atomic_init_u64(&activity->progress, ACTIVITY_NO_PROGRESS);
 		pg_atomic_init_u64(&activity->tokens, 0);

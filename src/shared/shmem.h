@@ -107,8 +107,11 @@ typedef enum ActivityPhase
 	ACTIVITY_WAITING,     /* the provider works on the prediction */
 	ACTIVITY_POLLING,     /* and is being asked how it is */
 	ACTIVITY_DOWNLOADING, /* outputs */
+	ACTIVITY_STORING,     /* outputs */
 	ACTIVITY_SAVING       /* what came is being written */
 } ActivityPhase;
+
+#define ACTIVITY_STATE_LEN 48 /* bytes of a provider's word */
 
 typedef struct Activity
 {
@@ -119,6 +122,8 @@ typedef struct Activity
 	int pid;
 	TimestampTz started_at;
 	NameData server;
+	char remote_state
+		[ACTIVITY_STATE_LEN]; /* what the provider calls it, as shown_keep() left it; empty: not told */
 	pg_atomic_uint32 phase;    /* an ActivityPhase */
 	pg_atomic_uint64 progress; /* in millionths; ACTIVITY_NO_PROGRESS: not told */
 	pg_atomic_uint64 tokens;   /* pieces of text of a stream so far; 0: it is none */

@@ -238,6 +238,11 @@ ALTER SERVER regress_s OPTIONS (SET state 'status');
 ALTER SERVER regress_s OPTIONS (SET state 'exists:output');
 ALTER SERVER regress_s OPTIONS (SET state '=/status');
 ALTER SERVER regress_s OPTIONS (SET states 'done');
+ALTER SERVER regress_s OPTIONS (ADD requires_output '');
+ALTER SERVER regress_s OPTIONS (ADD requires_output 'yes');
+ALTER SERVER regress_s OPTIONS (ADD requires_output '/text text');
+ALTER SERVER regress_s OPTIONS (ADD any_answer 'true');
+ALTER SERVER regress_s OPTIONS (ADD reason '+ /why');
 ALTER SERVER regress_s OPTIONS (SET states 'ok=done;running=busy');
 ALTER SERVER regress_s OPTIONS (DROP states);
 ALTER SERVER regress_s OPTIONS (DROP reply, DROP poll, DROP state, DROP states);
@@ -284,6 +289,8 @@ ALTER SERVER regress_s OPTIONS (SET progress '/percent*0.01');
 ALTER SERVER regress_s OPTIONS (SET progress 'percent');
 ALTER SERVER regress_s OPTIONS (SET progress 'GET /progress');
 ALTER SERVER regress_s OPTIONS (SET progress 'GET progress#/x');
+ALTER SERVER regress_s OPTIONS (SET progress 'GET @/progress_url#/x');
+ALTER SERVER regress_s OPTIONS (SET progress 'GET /progress/{id}#/x');
 ALTER SERVER regress_s OPTIONS (DROP progress);
 
 -- ---- defaults and headers ----

@@ -34,6 +34,18 @@ ALTER SERVER regress_w OPTIONS (ADD poll '');
 ALTER SERVER regress_w OPTIONS (ADD reply 'body', ADD state '', ADD states '', ADD poll '', ADD remote_id '');
 SELECT pg_temp.body('regress_w', '{"prompt": "p"}');
 
+-- ---- null takes a member away, at every depth, and is not sent ----
+CREATE SERVER regress_n FOREIGN DATA WRAPPER genjob OPTIONS (api 'openai-chat', url 'http://127.0.0.1:9', model 'm', auth 'none');
+SELECT pg_temp.body('regress_n', '{}');
+SELECT pg_temp.body('regress_n', '{"stream": null, "stream_options": null}');
+SELECT pg_temp.body('regress_n', '{"stream_options": {"include_usage": null, "more": 1}}');
+SELECT pg_temp.body('regress_n', '{"model": null, "seed": null, "a": {"b": null, "c": [null, {"d": null}]}}');
+ALTER SERVER regress_n OPTIONS (ADD defaults '{"stream_options": null, "stop": ["x"], "size": {"w": 2, "h": 3}, "user": null}');
+SELECT pg_temp.body('regress_n', '{}');
+SELECT pg_temp.body('regress_n', '{"stop": null, "size": {"h": null}, "stream_options": {"include_usage": true}}');
+-- of many members
+SELECT pg_temp.body('regress_n', (SELECT jsonb_object_agg('m' || n, CASE WHEN n % 10 = 0 THEN n END) FROM generate_series(1, 40) n) || '{"stream": null}');
+
 -- ---- the model, wherever it is named ----
 CREATE SERVER regress_m FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9');
 ALTER SERVER regress_m OPTIONS (ADD inputs_path '/edit/{model}');
@@ -43,4 +55,4 @@ ALTER SERVER regress_m OPTIONS (ADD reply 'poll', ADD state '/status', ADD state
 ALTER SERVER regress_m OPTIONS (ADD reply 'poll', ADD state '/status', ADD states 'ok=done', ADD poll 'GET /x', ADD result 'GET /x/{model}');
 ALTER SERVER regress_m OPTIONS (ADD inputs_path '/edit/{model}', ADD model 'm');
 
-DROP SERVER regress_w, regress_m CASCADE;
+DROP SERVER regress_w, regress_m, regress_n CASCADE;

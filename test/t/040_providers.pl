@@ -254,7 +254,7 @@ create_server($node, 'talker', 'openai-chat', $standin, model => 'm', retry_base
 create_server($node, 'muser', 'ollama', $standin, model => 'm', retry_base => '10 ms');
 create_server($node, 'queue', 'fal', $standin, %quick, model => 'fal-ai/flux');
 create_server($node, 'drawer', 'sdcpp', $standin, %quick);
-create_server($node, 'bearer', 'bfl', $standin, %quick, model => 'flux-pro');
+create_server($node, 'bearer', 'bfl', $standin, %quick, model => 'flux-pro', gone_after => '0 s');
 create_server($node, 'loader', 'huggingface', $standin, model => 'a/b', retry_base => '10 ms');
 create_server($node, 'quota', 'gemini', $standin, model => 'flash-image', retry_base => '10 ms');
 

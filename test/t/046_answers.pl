@@ -38,7 +38,7 @@ sub outputs
 }
 
 subtest 'one link of three leads nowhere' => sub {
-	my $job = ended('painter', n => 3, response_format => 'url', standin => { download_faults => [ { status => 403 } ] });
+	my $job = ended('painter', n => 3, response_format => 'url', standin => { id => 'links', download_faults => [ { status => 403 } ] });
 	my @data = @{ $job->{result}{data} };
 
 	is($job->{state}, 'failed', 'the job has failed');
@@ -46,7 +46,7 @@ subtest 'one link of three leads nowhere' => sub {
 	like($data[0]{url}, qr/^http:.*0\.png$/, 'the first has its URL still');
 	is_deeply([ map { $_->{url} } @data[ 1, 2 ] ], [ { '$output' => 2 }, { '$output' => 3 } ], 'the others their ordinals');
 	like($job->{error}, qr/^1 of 3 outputs could not be fetched; .*0\.png.*HTTP 403/, 'the error names it');
-	is($standin->counts->{ids}{p}{arrived} // 1, 1, 'it was submitted once');
+	is($standin->counts->{ids}{links}{arrived}, 1, 'it was submitted once');
 };
 
 subtest 'a prediction is asked once more for fresh links, and keeps what it has' => sub {
@@ -66,6 +66,28 @@ subtest 'a success that has ended early says so' => sub {
 	is($job->{state}, 'succeeded', 'there is a text');
 	is($job->{error}, 'server "gemini" answered SAFETY.', 'and a word about it');
 	is_deeply([ @{$job}{ 'attempt_errors', 'failures' } ], [ undef, 0 ], 'no attempt has failed');
+};
+
+subtest 'a state that is not known is shown, and named in the end' => sub {
+	create_server($node, 'slow', 'replicate', $standin, %quick, model => 'painter', timeout => '1500 ms');
+	my $id = enqueue($node, 'slow',
+		StandIn::request(prompt => 'undead', standin => { outcome => 'never', poll_faults => [ ({ body => '{"status": "undead", "logs": "x"}' }) x 500 ] }));
+
+	ok($node->poll_query_until('postgres', "SELECT remote_state = 'undead' FROM genjob.activity WHERE job_id = $id"), 'genjob.activity shows it');
+	wait_state($node, $id, 'failed');
+	my $job = job($node, $id);
+	like($job->{error}, qr/did not end within the option timeout \(its state was last "undead"\)\. It may still run/, 'the error names it');
+	is($job->{result}{logs}, 'x', 'the last answer is kept');
+};
+
+subtest 'a stored answer that another prediction may not get' => sub {
+	create_server($node, 'fal', 'fal', $standin, %quick, model => 'fal-ai/painter');
+	my $down = { status => 500, headers => { 'X-Fal-Retryable' => 'true' } };
+	my $job = ended('fal', standin => { id => 'kept', result_faults => [$down] });
+
+	is("$job->{state} $job->{attempt} $job->{failures}", 'failed 2 2', 'it is submitted again, which counts');
+	is($standin->counts->{ids}{kept}{submitted}, 2, 'two predictions');
+	is($standin->counts->{ids}{kept}{results}, 2, 'each is fetched once');
 };
 
 done_testing();

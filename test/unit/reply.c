@@ -41,6 +41,8 @@ typedef struct Case
 	const char *body;
 	size_t len; /* of body; 0: as text */
 	const char *expected;
+	int forgotten; /* answers before this one that the prediction is not known */
+	int age;       /* of the prediction, in s */
 } Case;
 
 static List *
@@ -110,6 +112,8 @@ judge(const Case *test, Remote *remote)
 		.options = options,
 		.request = request_build(&request),
 		.idempotency_key = KEY,
+		.forgotten = test->forgotten,
+		.age = test->age * INT64CONST(1000),
 		.now_unix = 1700000000,
 	};
 	HttpReply *reply = make_reply(test);
@@ -155,6 +159,10 @@ describe(const Verdict *verdict, bool with_answer)
 		appendStringInfo(&text, " error=%s", verdict->error);
 	else if (verdict->note != NULL)
 		appendStringInfo(&text, " note=%s", verdict->note);
+	if (verdict->kind == VERDICT_WAIT)
+		appendStringInfo(&text, "%s%s%s", verdict->forgotten ? " forgotten" : "",
+						 verdict->remote_state ? " state=" : "",
+						 verdict->remote_state ? verdict->remote_state : "");
 	if (with_answer && verdict->result != NULL)
 		appendStringInfo(&text, " result=%s", verdict->result);
 	if (with_answer && verdict->outputs != NIL)
@@ -303,6 +311,54 @@ static const Case lacks[] = {
 	 "FAIL error=the answer of server \"s\" is not JSON; it is kept in gen_outputs. Check the server's options api, url and path."},
 };
 
+/* ---------- states of predictions ---------- */
+
+static const Case states[] = {
+	{"aborted", "replicate", NULL, STEP_POLL, 200, NULL, "{\"status\":\"aborted\"}", 0,
+	 "FAIL error=server \"s\" ended the prediction as \"aborted\"."},
+	{"in capitals", "replicate", NULL, STEP_POLL, 200, NULL,
+	 "{\"status\":\"Failed\",\"error\":\"no\"}", 0,
+	 "FAIL error=server \"s\" ended the prediction as \"Failed\": no"},
+	{"in small letters", "runpod", NULL, STEP_POLL, 200, NULL,
+	 "{\"status\":\"completed\",\"output\":1}", 0, "DONE"},
+	{"one that is not known", "runpod", NULL, STEP_POLL, 200, NULL, "{\"status\":\"PURGED\"}", 0,
+	 "WAIT state=PURGED"},
+	{"none", "runpod", NULL, STEP_POLL, 200, NULL, "{\"id\":\"x\"}", 0, "WAIT"},
+	{"any other, as the option has it", "http",
+	 "reply=poll|remote_id=/id|poll=GET /{id}|state=/status|states=ok=done;run=queued,running;fail=*",
+	 STEP_POLL, 200, NULL, "{\"status\":\"purged\"}", 0,
+	 "FAIL error=server \"s\" ended the prediction as \"purged\"."},
+	{"but one that runs", "http",
+	 "reply=poll|remote_id=/id|poll=GET /{id}|state=/status|states=fail=*;ok=done;run=queued,running",
+	 STEP_POLL, 200, NULL, "{\"status\":\"Running\"}", 0, "WAIT state=Running"},
+	{"it is not there at first", "bfl", NULL, STEP_POLL, 200, NULL,
+	 "{\"status\":\"Task not found\"}", 0, "WAIT forgotten state=Task not found"},
+	{"nor the third time, while it is new", "bfl", NULL, STEP_POLL, 200, NULL,
+	 "{\"status\":\"Task not found\"}", 0, "WAIT forgotten state=Task not found", 9, 29},
+	{"the first time later on", "bfl", NULL, STEP_POLL, 200, NULL,
+	 "{\"status\":\"Task not found\"}", 0, "WAIT forgotten state=Task not found", 0, 31},
+	{"the third time later on", "bfl", NULL, STEP_POLL, 200, NULL,
+	 "{\"status\":\"Task not found\"}", 0,
+	 "FAIL error=server \"s\" does not know the prediction p1 any more (\"Task not found\"). It may have been paid for: look for it at the provider before genjob.retry().",
+	 2, 31},
+	{"by its status, while it is new", "bfl", NULL, STEP_POLL, 404, NULL, "{\"detail\":\"no\"}", 0,
+	 "WAIT error=server \"s\" answered HTTP 404: no. Check the server's options api, url and path. forgotten",
+	 9, 29},
+	{"by its status, later on", "bfl", NULL, STEP_POLL, 404, NULL, "{}", 0,
+	 "FAIL error=server \"s\" does not know the prediction p1 any more (HTTP 404). It may have been paid for: look for it at the provider before genjob.retry().",
+	 2, 31},
+	{"by its status, of others", "replicate", NULL, STEP_POLL, 404, NULL, "{}", 0,
+	 "FAIL error=server \"s\" does not know the prediction p1 any more (HTTP 404). It may have been paid for: look for it at the provider before genjob.retry().",
+	 2, 0},
+	{"an answer that was kept of a failure", "fal", NULL, STEP_RESULT, 503,
+	 "X-Fal-Retryable: true\r\nX-Fal-Error-Type: runner_server_error\r\n", "{\"detail\":\"down\"}",
+	 0, "RETRY error=server \"s\" answered HTTP 503 (runner_server_error): down."},
+	{"one that would fail again", "fal", NULL, STEP_RESULT, 500, "X-Fal-Retryable: false\r\n",
+	 "{\"detail\":\"down\"}", 0, "FAIL error=server \"s\" answered HTTP 500: down."},
+	{"what stands between", "fal", NULL, STEP_RESULT, 503, "Server: proxy\r\n",
+	 "{\"detail\":\"down\"}", 0, "WAIT error=server \"s\" answered HTTP 503: down."},
+};
+
 /* ---------- words of success ---------- */
 
 static const Case words[] = {
@@ -432,6 +488,7 @@ unit_run(void)
 {
 	run_cases(outputs, lengthof(outputs), true);
 	run_cases(lacks, lengthof(lacks), false);
+	run_cases(states, lengthof(states), false);
 	run_cases(words, lengthof(words), false);
 	run_cases(refusals, lengthof(refusals), false);
 	test_missing();
