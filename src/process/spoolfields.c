@@ -231,7 +231,7 @@ spool_pass_text(SpoolStream *stream, char **text)
 					 "pass the new field of " #type ", and then say how large it is")
 
 PASSES_ALL(Output, 96);
-PASSES_ALL(Verdict, 88);
+PASSES_ALL(Verdict, 96);
 PASSES_ALL(Remote, 40);
 
 static void
