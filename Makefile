@@ -40,6 +40,7 @@ OBJS = \
 	src/session/views.o \
 	src/session/triggers.o \
 	src/session/row.o \
+	src/session/after.o \
 	src/session/ids.o \
 	src/session/defaults.o \
 	src/session/hooks.o \
@@ -93,6 +94,9 @@ OBJS = \
 	src/queue/reference.o \
 	src/queue/report.o \
 	src/queue/ended.o \
+	src/queue/dependency.o \
+	src/queue/depround.o \
+	src/queue/depsession.o \
 	src/queue/followup.o \
 	src/queue/rowstate.o \
 	src/queue/save.o \

@@ -128,6 +128,9 @@ ALTER TABLE @extschema@.gen_jobs
 	ADD COLUMN on_done text,
 	ADD COLUMN depth integer NOT NULL DEFAULT 0,
 	ADD COLUMN follow_up text[],
+	ADD COLUMN after bigint[],
+	ADD COLUMN after_rule text COLLATE "C" NOT NULL DEFAULT 'succeeded' CHECK (after_rule IN ('succeeded', 'ended', 'failed')),
+	ADD COLUMN blocked_by bigint,
 	ADD COLUMN unknown_ends integer NOT NULL DEFAULT 0,
 	ADD COLUMN put_off_since timestamptz;
 ALTER TABLE genjob.tenant_weights ALTER COLUMN server TYPE text COLLATE "C", ADD CHECK (octet_length(server) <= 63);
@@ -143,6 +146,43 @@ COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_succe
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
 COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
 COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have put the job off';
+
+-- jobs that wait for others
+DROP INDEX @extschema@.gen_jobs_expiring;
+CREATE INDEX gen_jobs_expiring ON @extschema@.gen_jobs (expires_at)
+	WHERE state IN ('waiting', 'queued') AND expires_at IS NOT NULL;
+COMMENT ON INDEX @extschema@.gen_jobs_expiring IS 'when the next job expires';
+CREATE INDEX gen_jobs_waiting ON @extschema@.gen_jobs (id) WHERE state = 'waiting';
+CREATE INDEX gen_jobs_blocked ON @extschema@.gen_jobs (blocked_by) WHERE blocked_by IS NOT NULL;
+COMMENT ON INDEX @extschema@.gen_jobs_waiting IS 'what waits for other jobs';
+COMMENT ON INDEX @extschema@.gen_jobs_blocked IS 'what waits again when a job is retried';
+COMMENT ON COLUMN @extschema@.gen_jobs.after IS 'jobs that must have ended first: the job is waiting until then; with jobs that its request refers to and that had not ended';
+COMMENT ON COLUMN @extschema@.gen_jobs.after_rule IS 'succeeded: all of them must have, else the job fails; ended: however they ended; failed: it runs if one has failed, else it is cancelled';
+COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job of after because of which this one was not run; when that is retried, this one waits again';
+COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'waiting (for those of after), queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
+-- Who waits for whom: one row for each job of after that has not ended, or has not succeeded, of each job that waits. It
+-- follows from gen_jobs, so it is not dumped.
+CREATE TABLE genjob.dependencies
+(
+	job_id    bigint NOT NULL,
+	parent_id bigint NOT NULL,
+	outcome   text COLLATE "C",
+	PRIMARY KEY (job_id, parent_id)
+);
+CREATE INDEX dependencies_parent ON genjob.dependencies (parent_id);
+ALTER TABLE genjob.dependencies SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE genjob.dependencies IS 'jobs that jobs with the state waiting still wait for; kept by genjob';
+COMMENT ON INDEX genjob.dependencies_parent IS 'what to look at when a job ends';
+COMMENT ON COLUMN genjob.dependencies.job_id IS 'job that waits';
+COMMENT ON COLUMN genjob.dependencies.parent_id IS 'job that it waits for';
+COMMENT ON COLUMN genjob.dependencies.outcome IS 'failed, cancelled or missing: how that ended; null: it has not';
+CREATE FUNCTION genjob.after_change() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'genjob_after_change' LANGUAGE C;
+COMMENT ON FUNCTION genjob.after_change() IS 'has jobs that wait for those that were changed go on, or not';
+CREATE TRIGGER genjob_after_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.gen_jobs
+	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_change();
+COMMENT ON TRIGGER genjob_after_change ON @extschema@.gen_jobs IS 'has jobs go on that waited for others';
+ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_after_change;
 
 -- unique keys are each owner's own
 DROP INDEX @extschema@.gen_jobs_unique;
@@ -524,7 +564,7 @@ GRANT SELECT, DELETE, UPDATE (run_at, attempts, error) ON genjob.callbacks TO PU
 
 -- A trigger of gen_jobs on another table would take that table's columns for its own.
 REVOKE EXECUTE ON FUNCTION genjob.before_insert(), genjob.before_update(), genjob.before_delete(),
-	genjob.after_truncate(), genjob.after_weights(), genjob.after_callbacks() FROM PUBLIC;
+	genjob.after_truncate(), genjob.after_change(), genjob.after_weights(), genjob.after_callbacks() FROM PUBLIC;
 
 -- what others had, as it was
 DO $$

@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "queue/dependency.h"
 #include "queue/ended.h"
 #include "queue/environment.h"
 #include "base/guard.h"
@@ -37,13 +38,6 @@
 #define LEAVE_LAST_US (5 * USECS_PER_SEC) /* for a transaction that was cancelled to end */
 
 bool queue_is_mine = false;
-
-typedef struct Statement
-{
-	int nargs;
-	Oid args[24];
-	const char *text; /* "@" stands for the extension's schema */
-} Statement;
 
 /* clang-format off */
 
@@ -63,7 +57,7 @@ typedef struct Statement
 static const Statement statements[STATEMENTS] = {
 	[FIND_CHANGED] = {1, {INT8ARRAYOID},
 		"SELECT id, state = 'queued', state = 'running', attempt, server, owner::oid, tenant, priority, run_at, expires_at,"
-		" state IN ('failed', 'cancelled'), follow_up IS NOT NULL"
+		" state IN ('failed', 'cancelled'), follow_up IS NOT NULL, state = 'waiting'"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
 	/* run_at is compared in the index: dead rows before $6 are passed over without a look at the table */
 	[FIND_LANES] = {7, {TEXTOID, OIDOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
@@ -100,7 +94,7 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_NEXT_DUE] = {1, {TIMESTAMPTZOID},
 		"SELECT run_at FROM @.gen_jobs WHERE state = 'queued' AND run_at > $1 ORDER BY run_at LIMIT 1"},
 	[FIND_NEXT_EXPIRY] = {1, {TIMESTAMPTZOID},
-		"SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at >= $1"
+		"SELECT expires_at FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at >= $1"
 		" ORDER BY expires_at LIMIT 1"},
 	[FIND_OWNERS] = {1, {INT8ARRAYOID},
 		"SELECT id, owner::oid FROM @.gen_jobs WHERE id = ANY ($1)"},
@@ -141,15 +135,15 @@ static const Statement statements[STATEMENTS] = {
 		" FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server = $1 AND id > $2"
 		" ORDER BY id LIMIT $3"},
 	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
-		"SELECT id, server FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
+		"SELECT id, server FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
 	[FAIL_ONE] = {3, {INT8OID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = coalesce($2, '" HAS_EXPIRED "')"
-		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND id = $1"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND id = $1"
 		"  AND ($2 IS NOT NULL OR expires_at <= $3) FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
 	[FAIL_EXPIRED] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = '" HAS_EXPIRED "'"
-		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 AND expires_at >= $2"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at <= $1 AND expires_at >= $2"
 		"  ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
 	[FAIL_WAITING] = {3, {TEXTOID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
@@ -290,8 +284,9 @@ static const Statement statements[STATEMENTS] = {
 /* clang-format on */
 
 static SPIPlanPtr plans[STATEMENTS];
-static char schema[NAMEDATALEN]; /* of the tables; empty until queue_look() */
-static uint64 looks = 0;         /* calls of that */
+static char schema[NAMEDATALEN];     /* of the tables; empty until queue_look() */
+uint64 statement_schema_changes = 0; /* how often that became another one */
+static uint64 looks = 0;             /* calls of that */
 
 /* ---------- transactions ---------- */
 
@@ -350,6 +345,7 @@ run_work(QueueWork work, void *arg)
 	tables_become_owner();
 	ended_begin();
 	work(arg);
+	dependency_work();
 	ended_follow();
 	tables_fire_deferred();
 	AtEOXact_GUC(false, level);
@@ -458,40 +454,52 @@ execute(const char *text)
 		elog(ERROR, "could not execute: %s", text);
 }
 
+static SPIPlanPtr
+prepare(const Statement *statement)
+{
+	StringInfoData text;
+	const char *p;
+	SPIPlanPtr plan;
+
+	initStringInfo(&text);
+	for (p = statement->text; *p != '\0'; p++)
+	{
+		if (*p == '@')
+			appendStringInfoString(&text, quote_identifier(schema));
+		else
+			appendStringInfoChar(&text, *p);
+	}
+	plan = SPI_prepare(text.data, statement->nargs, (Oid *) statement->args);
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare: %s", text.data);
+	return plan;
+}
+
 /*
- * Runs a statement, whose plan is kept.  args and nulls as for SPI_execute_plan().
+ * Runs a statement; its plan is kept in *plan, which the caller forgets when statement_schema_changes counts on.  args
+ * and nulls as for SPI_execute_plan().
  */
 uint64
-statement_run(StatementId id, Datum *args, const char *nulls)
+statement_execute(const Statement *statement, SPIPlanPtr *plan, Datum *args, const char *nulls)
 {
 	int code;
 
 	/* a table of that name may be anyone's */
 	if (!tables_are_known())
 		ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are gone")));
-	if (plans[id] == NULL)
-	{
-		StringInfoData text;
-		const char *p;
-		SPIPlanPtr plan;
-
-		initStringInfo(&text);
-		for (p = statements[id].text; *p != '\0'; p++)
-		{
-			if (*p == '@')
-				appendStringInfoString(&text, quote_identifier(schema));
-			else
-				appendStringInfoChar(&text, *p);
-		}
-		plan = SPI_prepare(text.data, statements[id].nargs, (Oid *) statements[id].args);
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare: %s", text.data);
-		plans[id] = plan;
-	}
-	code = SPI_execute_plan(plans[id], args, nulls, false, 0);
+	if (*plan == NULL)
+		*plan = prepare(statement);
+	code = SPI_execute_plan(*plan, args, nulls, false, 0);
 	if (code < 0)
-		elog(ERROR, "could not execute statement %d: %s", id, SPI_result_code_string(code));
+		elog(ERROR, "could not execute a statement: %s: %s", SPI_result_code_string(code),
+			 statement->text);
 	return SPI_processed;
+}
+
+uint64
+statement_run(StatementId id, Datum *args, const char *nulls)
+{
+	return statement_execute(&statements[id], &plans[id], args, nulls);
 }
 
 /* The schema of the tables. */
@@ -598,15 +606,24 @@ extension_table(const char *name, Oid namespace)
 QueuePresence
 queue_look(void)
 {
+	looks++;
+	environment_reread();
+	return queue_find_tables();
+}
+
+/*
+ * The same in a session, whose search_path must be fixed.
+ */
+QueuePresence
+queue_find_tables(void)
+{
 	bool isnull;
 	char *found;
 	Oid namespace;
 
-	looks++;
-	environment_reread();
 	execute("SELECT n.nspname, e.extversion, n.oid FROM pg_catalog.pg_extension e"
 			" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
-	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
+	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
 	if (SPI_processed == 0)
 		return QUEUE_ABSENT;
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
@@ -618,11 +635,13 @@ queue_look(void)
 	{
 		strlcpy(schema, found, sizeof(schema));
 		memset(plans, 0, sizeof(plans));
+		statement_schema_changes++;
 	}
 	tables_set(extension_table("gen_jobs", namespace), extension_table("gen_outputs", namespace),
 			   extension_table("tenant_weights", get_namespace_oid("genjob", true)),
 			   extension_table("owner_weights", get_namespace_oid("genjob", true)),
-			   extension_table("callbacks", get_namespace_oid("genjob", true)));
+			   extension_table("callbacks", get_namespace_oid("genjob", true)),
+			   extension_table("dependencies", get_namespace_oid("genjob", true)));
 	plans_set_tables(extension_table("gen_jobs", namespace),
 					 extension_table("gen_outputs", namespace));
 	tables_become_owner();

@@ -14,6 +14,7 @@
 
 static const char *const added_names[ROW_ADDED] = {"request_id",   "server_oid",   "losses",
 												   "on_done",      "depth",        "follow_up",
+												   "after",        "after_rule",   "blocked_by",
 												   "unknown_ends", "put_off_since"};
 
 /* ---------- numbers of columns ---------- */
@@ -53,6 +54,7 @@ find_added(Row *row)
 {
 	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID,   JOB_SERVER_OID,   JOB_LOSSES,
 										 JOB_ON_DONE,      JOB_DEPTH,        JOB_FOLLOW_UP,
+										 JOB_AFTER,        JOB_AFTER_RULE,   JOB_BLOCKED_BY,
 										 JOB_UNKNOWN_ENDS, JOB_PUT_OFF_SINCE};
 	int i;
 
