@@ -72,6 +72,7 @@ OBJS = \
 	src/schedule/lanes.o \
 	src/schedule/weights.o \
 	src/limits/limits.o \
+	src/limits/pace.o \
 	src/limits/ends.o \
 	src/limits/cancelling.o \
 	src/limits/why.o \

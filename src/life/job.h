@@ -196,6 +196,7 @@ typedef struct Job
 	bool asked_again;         /* for a fresh answer, because a download had expired */
 	int ask_failures;         /* in a row */
 	MonoTime failing_since;   /* the first of those of a download */
+	int n_questions;          /* about the prediction, that were answered */
 	int n_forgotten;          /* answers in a row that the prediction is not known, or not there */
 	int n_absent;             /* answers in a row that say nothing about it */
 	char *remote_state;       /* what the provider last called its state; or NULL */

@@ -6,6 +6,7 @@
 #define GENJOB_SCHEDULE_H
 
 #include "limits/limits.h"
+#include "limits/pace.h"
 #include "base/memory.h"
 #include "schedule/lines.h"
 #include "server/server.h"
@@ -44,6 +45,7 @@ typedef struct ServerQueue
 	MemoryAccount requests; /* what the requests of its jobs take of the memory */
 	MemoryAccount answers;  /* what its answers take of it */
 	Limits limits;
+	PollPace pace;  /* of the questions about its predictions */
 	Line questions; /* jobs that wait to ask about their predictions */
 	Line cancels;   /* jobs that wait to have theirs cancelled */
 
