@@ -316,6 +316,7 @@ outcome_decide(Job *job)
 					 verdict->error);
 	verdict->unknown |= doubts_earlier_call(job);
 	missing_restore(verdict);
+	Assert(job->new_state != NULL);
 	trace_decision(job, now);
 }
 
