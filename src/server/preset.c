@@ -12,6 +12,9 @@
 #include "server/preset.h"
 #include "server/streampresets.h"
 
+/* Of Standard Webhooks' senders: 27 hours and a half in all */
+static const int webhook_schedule[] = {5, 300, 1800, 7200, 18000, 36000, 36000, 0};
+
 static const Preset presets[] = {
 	/*
 	 * OpenAI and all that speak its image API (https://platform.openai.com/docs/api-reference/images).
@@ -395,6 +398,26 @@ static const Preset presets[] = {
 			},
 	},
 
+	/*
+	 * https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html: what comes back is the function's own affair; one
+	 * that failed says so in a header, under HTTP 200.
+	 */
+	{
+		.api = "aws-lambda",
+		.needs_secret = true,
+		.fails_by = "X-Amz-Function-Error",
+		.error_type = "x-amzn-ErrorType",
+		.protocol =
+			{
+				.auth = "sigv4",
+				.service = "lambda",
+				.path = "/2015-03-31/functions/{model}/invocations",
+				.any_answer = "on",
+				.error = "/errorMessage /Message /message",
+				.retry_after = "/retryAfterSeconds",
+			},
+	},
+
 	/* Amazon's S3 and all that speak its protocol: what a request says, s3.c reads */
 	{
 		.api = "s3",
@@ -406,6 +429,25 @@ static const Preset presets[] = {
 				.service = "s3",
 				.path = "",
 				.body = "raw",
+				.accept = "*/*",
+				.any_answer = "on",
+			},
+	},
+
+	/*
+	 * https://www.standardwebhooks.com: the receiver has a few seconds to say that it has the message, by any 2xx.  All
+	 * other answers are tried again, but 410.
+	 */
+	{
+		.api = "webhook",
+		.needs_secret = true,
+		.gone_pauses = true,
+		.settings = "timeout=30 s;max_attempts=8;max_response=1MB;retry_status=400-409,411-599",
+		.schedule = webhook_schedule,
+		.protocol =
+			{
+				.auth = "webhook",
+				.path = "",
 				.accept = "*/*",
 				.any_answer = "on",
 			},
