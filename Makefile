@@ -129,6 +129,7 @@ OBJS = \
 	src/http/deadlines.o \
 	src/http/handle.o \
 	src/http/heavy.o \
+	src/http/decode.o \
 	src/http/idle.o \
 	src/http/outcome.o \
 	src/http/pauses.o \
@@ -177,7 +178,7 @@ PKG_CONFIG ?= pkg-config
 PG_CPPFLAGS = -I$(srcdir)/src -D_GNU_SOURCE -DPGDLLEXPORT='__attribute__((visibility("default")))' \
 	-DGENJOB_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcjson)
 PG_CFLAGS = -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
-SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson)
+SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson zlib)
 
 EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
 

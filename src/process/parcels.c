@@ -131,7 +131,7 @@ pass_reply(SpoolStream *stream, HttpReply *reply)
 
 StaticAssertDecl(sizeof(void *) != 8 || sizeof(ReplySource) == 64,
 				 "pass the new field of ReplySource, and then say how large it is");
-StaticAssertDecl(sizeof(void *) != 8 || sizeof(HttpReply) == 40,
+StaticAssertDecl(sizeof(void *) != 8 || sizeof(HttpReply) == 56,
 				 "pass the new field of HttpReply, and then say how large it is");
 
 void

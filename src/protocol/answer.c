@@ -363,8 +363,8 @@ answer_read_json(Judge *judge, const char **reason)
 	bool is_json;
 	cJSON *json;
 
-	*reason = "not JSON";
-	if (body->len == 0)
+	*reason = judge->reply->undecoded ? judge->reply->undecoded : "not JSON";
+	if (body->len == 0 || judge->reply->undecoded != NULL)
 		return NULL;
 	type = answer_body_type(judge->reply);
 	is_json = strcmp(type, "application/json") == 0 || claims_json(judge->reply);
