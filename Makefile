@@ -121,6 +121,8 @@ OBJS = \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/assembly.o \
+	src/protocol/event.o \
+	src/protocol/parts.o \
 	src/protocol/missing.o \
 	src/protocol/reasons.o \
 	src/server/pointer.o \
@@ -131,6 +133,7 @@ OBJS = \
 	src/http/heavy.o \
 	src/http/decode.o \
 	src/http/idle.o \
+	src/http/streams.o \
 	src/http/outcome.o \
 	src/http/pauses.o \
 	src/http/spill.o \
@@ -176,7 +179,7 @@ PROVE_TESTS = test/t/*.pl
 PKG_CONFIG ?= pkg-config
 # Only what PostgreSQL looks up by name is exported (before 16 its headers leave that to the compiler).
 PG_CPPFLAGS = -I$(srcdir)/src -D_GNU_SOURCE -DPGDLLEXPORT='__attribute__((visibility("default")))' \
-	-DGENJOB_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcjson)
+	-DGENJOB_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcjson zlib)
 PG_CFLAGS = -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson zlib)
 

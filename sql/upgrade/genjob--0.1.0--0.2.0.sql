@@ -227,18 +227,19 @@ COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that en
 DROP FUNCTION genjob.read_activity();
 CREATE FUNCTION genjob.read_activity(OUT job_id bigint, OUT server name, OUT owner oid, OUT attempt integer,
 	OUT phase text, OUT progress double precision, OUT bytes_sent bigint, OUT bytes_received bigint, OUT started_at timestamptz, OUT pid integer,
-	OUT remote_state text)
+	OUT tokens bigint, OUT tail text, OUT remote_state text)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'genjob_activity' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.read_activity() IS 'calls in flight in this database that the calling role may see';
-
 CREATE VIEW genjob.activity AS
 	SELECT a.job_id, a.server::text AS server, a.owner::regrole AS owner, a.attempt, a.phase, a.progress, a.bytes_sent, a.bytes_received,
-		a.started_at, clock_timestamp() - a.started_at AS elapsed, a.pid, a.remote_state
+		a.started_at, clock_timestamp() - a.started_at AS elapsed, a.pid, a.tokens, a.tail, a.remote_state
 	FROM genjob.read_activity() a;
 COMMENT ON VIEW genjob.activity IS 'calls now in flight: one''s own, and for members of pg_read_all_stats everyone''s';
 COMMENT ON COLUMN genjob.activity.phase IS 'calling, receiving (its answer comes), waiting (the provider works), polling, downloading (outputs) or saving';
 COMMENT ON COLUMN genjob.activity.remote_state IS 'what the provider last called the state of the prediction';
 COMMENT ON COLUMN genjob.activity.progress IS 'from 0 to 1, where the provider tells it or it is known how much of the answer has come';
+COMMENT ON COLUMN genjob.activity.tokens IS 'pieces of text that have come of a stream; most servers send one for each token';
+COMMENT ON COLUMN genjob.activity.tail IS 'the last 200 characters of the text that has come of a stream, of one''s own jobs';
 
 CREATE VIEW genjob.backends AS
 	SELECT s.srvname::text AS server, rtrim(btrim(u.url, E' \t\n'), '/') AS url, coalesce(b.state, 'ok') AS state,

@@ -58,9 +58,15 @@ header_callback(char *line, size_t size, size_t count, void *arg)
 	}
 	/* a new status line: what came before was an interim answer */
 	if (count > 5 && memcmp(line, "HTTP/", 5) == 0)
+	{
 		transfer->reply->headers->len = 0;
+		transfer->is_stream = false;
+	}
 	if (announces_stream(line, size * count))
+	{
+		transfer->is_stream = true;
 		curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 1L);
+	}
 	return bytes_append(transfer->reply->headers, line, size * count) ? size * count : 0;
 }
 
@@ -151,6 +157,8 @@ body_callback(char *data, size_t size, size_t count, void *arg)
 		transfer->out_of_memory = true;
 		return CURL_WRITEFUNC_ERROR;
 	}
+	if (transfer->is_stream)
+		streams_note(transfer);
 	return len;
 }
 

@@ -165,6 +165,7 @@ http_wait_ms(void)
 		return 0;
 	note_sooner(&ms, now, http_timer_due);
 	note_sooner(&ms, now, idle_next_settle());
+	note_sooner(&ms, now, streams_next_pass());
 	note_sooner(&ms, clock_wire(), deadlines_next());
 	if (pauses_count() > 0 || !dlist_is_empty(&parked))
 		note_sooner(&ms, now, Max(relieve_due, 1));
@@ -188,6 +189,7 @@ detach(HttpTransfer *transfer, bool is_well)
 		memory_expect_no_more();
 	pauses_forget(transfer);
 	heavy_forget(transfer);
+	streams_forget(transfer);
 	deadlines_end(transfer);
 	if (transfer->is_active)
 		dlist_delete(&transfer->active_node);

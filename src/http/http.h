@@ -97,6 +97,7 @@ extern void http_work(void);
 extern HttpTransfer *http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner,
 								void *tag);
 extern bool http_take_finished(void **tag, HttpReply **reply);
+extern bool http_take_stream(void **tag, const char **body, size_t *len);
 extern void http_abort(HttpTransfer *transfer);
 extern bool http_peer_is_public(const HttpTransfer *transfer);
 

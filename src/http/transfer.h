@@ -72,6 +72,12 @@ struct HttpTransfer
 	bool is_paused;
 	size_t wanted;      /* bytes of memory, while is_paused */
 	MonoTime paused_at; /* while is_paused */
+
+	/* Of one whose answer is a stream */
+	bool is_stream;
+	bool is_fresh;         /* it has brought something that was not shown */
+	dlist_node fresh_node; /* while is_fresh */
+
 	char error_text[CURL_ERROR_SIZE];
 };
 
@@ -106,6 +112,11 @@ extern MonoTime idle_next_settle(void);
 extern uint32 idle_origin_of(const char *url);
 extern void idle_choose(const HttpTransfer *transfer, int n_transfers);
 extern void idle_note_closing(uint32 origin);
+
+/* streams.c */
+extern void streams_note(HttpTransfer *transfer);
+extern void streams_forget(HttpTransfer *transfer);
+extern MonoTime streams_next_pass(void);
 
 /* outcome.c */
 extern void outcome_note(HttpTransfer *transfer, CURLcode code);

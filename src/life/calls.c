@@ -184,6 +184,7 @@ calls_forget(Job *job)
 		MemoryContextDelete(job->call.context);
 	job->call.context = NULL;
 	job->call.http = NULL;
+	job->call.peek = NULL;
 	job->request_share = job->answer_share = NULL;
 	job->spare = NULL;
 	if (keeps_answer)
@@ -220,6 +221,7 @@ calls_prepare(Call *call, JobStep step)
 	ErrorData *error;
 
 	call->step = step;
+	call->peek = NULL;
 	return guard_try(prepare, call, &error);
 }
 
@@ -309,4 +311,48 @@ calls_show_progress(Job *job, double progress)
 {
 	if (job->activity != NULL && progress >= 0)
 		pg_atomic_write_u64(&job->activity->progress, (uint64) (progress * 1000000));
+}
+
+/* A look at a stream that comes. */
+typedef struct Look
+{
+	Call *call;
+	const char *body;
+	size_t len;
+} Look;
+
+static void
+show_stream(void *arg)
+{
+	Look *look = arg;
+	Call *call = look->call;
+	char *text;
+
+	if (call->peek == NULL)
+		call->peek = stream_peek_begin(&call->job->options->protocol);
+	stream_peek(call->peek, look->body, look->len);
+	if (stream_peek_pieces(call->peek) == 0)
+		return;
+	text = stream_peek_text(call->peek, call->http);
+	shmem_activity_show(call->job->activity, text, stream_peek_pieces(call->peek));
+}
+
+/*
+ * Shows what has come of streams, where it is time for that.  What cannot be shown is not: no job depends on it.
+ */
+void
+calls_show_streams(void)
+{
+	Look look;
+	void *tag;
+
+	while (http_take_stream(&tag, &look.body, &look.len))
+	{
+		ErrorData *error;
+
+		look.call = tag;
+		if (look.call == &look.call->job->call && look.call->job->activity != NULL &&
+			look.call->job->options != NULL)
+			(void) calls_run(look.call, show_stream, &look, &error);
+	}
 }

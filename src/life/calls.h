@@ -41,5 +41,6 @@ extern void calls_forget(Job *job);
 extern void calls_appear(Job *job);
 extern void calls_show(Job *job, ActivityPhase phase);
 extern void calls_show_progress(Job *job, double progress);
+extern void calls_show_streams(void);
 
 #endif /* GENJOB_CALLS_H */

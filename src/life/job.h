@@ -14,6 +14,7 @@
 #include "protocol/found.h"
 #include "protocol/reply.h"
 #include "protocol/request.h"
+#include "protocol/stream.h"
 #include "schedule/lines.h"
 #include "server/server.h"
 #include "shared/shmem.h"
@@ -95,6 +96,7 @@ typedef struct Call
 	MemoryContext context; /* holds it, and what it brings; or NULL */
 	HttpRequest *http;
 	HttpTransfer *transfer; /* NULL: it is not under way */
+	StreamPeek *peek;       /* in context: of a stream that is shown while it comes; or NULL */
 } Call;
 
 /* What became of writing a job's verdict. */

@@ -177,6 +177,7 @@ collect_answers(void)
 	HttpReply *reply;
 
 	http_work();
+	calls_show_streams();
 	enough = clock_uptime() + COLLECT_MS * INT64CONST(1000);
 	while (http_take_finished(&call, &reply))
 	{

@@ -125,6 +125,9 @@ pass_reply(SpoolStream *stream, HttpReply *reply)
 	SPOOL_PASS(stream, reply->peer_is_private);
 	SPOOL_PASS(stream, reply->peer_is_public);
 	SPOOL_PASS(stream, reply->status);
+	SPOOL_PASS(stream, reply->n_decoded);
+	SPOOL_PASS(stream, reply->is_decoded);
+	spool_pass_text(stream, (char **) &reply->undecoded);
 	pass_body(stream, &reply->headers);
 	pass_body(stream, &reply->body);
 }

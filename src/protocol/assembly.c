@@ -2,244 +2,27 @@
  * assembly.c
  *		The parts of many objects, put together: what a stream's events come to.
  *
- * A tree of parts: objects, lists, texts that grow, and values held as text.  Parts are found by a hash, texts grow by
- * a factor, and elements of lists of which no rule says anything are text in one piece: all is linear in what comes.
- * What goes where, and what is text, the rules say (streamrules.h); no name of any provider's is known here.
+ * A tree of parts (parts.c): objects, lists, texts that grow, and values held as text.  Elements of lists of which no
+ * rule says anything are text in one piece.  What goes where, and what is text, the rules say (streamrules.h); no name of
+ * any provider's is known here.
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#include "protocol/assembly.h"
-
-/* A stream may have a new name, or index, in each event: more than these are too much, and it is kept as it came. */
-#define MAX_PARTS 30000
+#include "protocol/parts.h"
 
 #define MAX_KEY 100 /* bytes of what tells two elements apart */
-#define SMALL_TEXT 32
-#define MIN_SLOTS 64 /* a power of two */
-
-typedef enum PartKind
-{
-	PART_EMPTY,
-	PART_VALUE, /* text is JSON */
-	PART_TEXT,  /* text is a string, which may have halves of surrogate pairs */
-	PART_OBJECT,
-	PART_LIST /* of parts; or, where there are none, text is JSON of its elements with commas between them */
-} PartKind;
-
-typedef struct Part
-{
-	struct Part *parent;
-	struct Part *next;
-	struct Part *first;
-	struct Part *last;
-	int n_children;
-	PartKind kind;
-	bool is_json; /* the text of a PART_TEXT is JSON, if it is valid */
-	char *name;   /* of a member; or what tells an element apart; NULL: nothing does */
-	uint32 hash;
-	char *text;
-	size_t len;
-	size_t size;
-} Part;
-
-struct Assembly
-{
-	MemoryContext context; /* of all that stays */
-	const StreamPlace *places;
-	Part *root;
-	int n_parts;
-	bool is_full;
-	bool has_half; /* of the event that is put in */
-	Part **slots;
-	int n_slots;
-	AssemblyListener listener;
-	void *arg;
-};
-
-/* ---------- parts ---------- */
-
-static Part *
-new_part(Assembly *assembly)
-{
-	assembly->n_parts++;
-	return MemoryContextAllocZero(assembly->context, sizeof(Part));
-}
 
 /*
- * An empty assembly in the current memory context.
- */
-Assembly *
-assembly_create(const StreamPlace *places)
-{
-	Assembly *assembly = palloc0(sizeof(Assembly));
-
-	assembly->context = CurrentMemoryContext;
-	assembly->places = places;
-	assembly->n_slots = MIN_SLOTS;
-	assembly->slots = palloc0(MIN_SLOTS * sizeof(Part *));
-	assembly->root = new_part(assembly);
-	assembly->root->kind = PART_OBJECT;
-	return assembly;
-}
-
-/*
- * Tells listener of each piece of text that comes from now on.
+ * Tells who listens of text that is no part.
  */
 void
-assembly_listen(Assembly *assembly, AssemblyListener listener, void *arg)
+assembly_show(Assembly *assembly, const char *text)
 {
-	assembly->listener = listener;
-	assembly->arg = arg;
-}
-
-/*
- * Whether there were more parts than can be kept: what came since was left out.
- */
-bool
-assembly_is_full(const Assembly *assembly)
-{
-	return assembly->is_full;
-}
-
-int
-assembly_limit(void)
-{
-	return MAX_PARTS;
-}
-
-bool
-assembly_is_empty(const Assembly *assembly)
-{
-	return assembly->root->first == NULL;
-}
-
-/* Salted with an address that no stranger knows: names that collide cannot be made. */
-static uint32
-hash_of(const Part *parent, const char *name)
-{
-	return (uint32) DatumGetUInt64(
-		hash_bytes_extended((const unsigned char *) name, (int) strlen(name), (uintptr_t) parent));
-}
-
-/*
- * The slot of a part's child of that name: where it is, or a free one.
- */
-static Part **
-find_slot(Assembly *assembly, const Part *parent, const char *name, uint32 hash)
-{
-	uint32 mask = assembly->n_slots - 1;
-	uint32 slot = hash & mask;
-	Part *part;
-
-	while ((part = assembly->slots[slot]) != NULL &&
-		   (part->hash != hash || part->parent != parent || strcmp(part->name, name) != 0))
-		slot = (slot + 1) & mask;
-	return &assembly->slots[slot];
-}
-
-static void
-grow_slots(Assembly *assembly)
-{
-	Part **old = assembly->slots;
-	int n_old = assembly->n_slots;
-	int i;
-
-	assembly->n_slots *= 2;
-	assembly->slots = MemoryContextAllocZero(assembly->context, assembly->n_slots * sizeof(Part *));
-	for (i = 0; i < n_old; i++)
-	{
-		if (old[i] != NULL)
-			*find_slot(assembly, old[i]->parent, old[i]->name, old[i]->hash) = old[i];
-	}
-	pfree(old);
-}
-
-static void
-add_child(Part *parent, Part *child)
-{
-	child->parent = parent;
-	if (parent->last != NULL)
-		parent->last->next = child;
-	else
-		parent->first = child;
-	parent->last = child;
-	parent->n_children++;
-}
-
-/*
- * Whether another part may be made.
- */
-static bool
-has_room(Assembly *assembly)
-{
-	assembly->is_full |= assembly->n_parts >= MAX_PARTS;
-	return !assembly->is_full;
-}
-
-/*
- * A part's child of that name, which is made if there is none and make; NULL: there is none.
- */
-static Part *
-child_of(Assembly *assembly, Part *parent, const char *name, bool make)
-{
-	uint32 hash = hash_of(parent, name);
-	Part **slot = find_slot(assembly, parent, name, hash);
-	Part *child = *slot;
-
-	if (child != NULL || !make || !has_room(assembly))
-		return child;
-	child = new_part(assembly);
-	child->name = MemoryContextStrdup(assembly->context, name);
-	child->hash = hash;
-	add_child(parent, child);
-	*slot = child;
-	if (assembly->n_parts > assembly->n_slots / 2)
-		grow_slots(assembly);
-	return child;
-}
-
-/*
- * Another element of a list, which nothing tells apart; NULL: there is no room.
- */
-static Part *
-another_element(Assembly *assembly, Part *list)
-{
-	Part *element = has_room(assembly) ? new_part(assembly) : NULL;
-
-	if (element != NULL)
-		add_child(list, element);
-	return element;
-}
-
-/* ---------- text ---------- */
-
-static void
-append(Assembly *assembly, Part *part, const char *text, size_t len)
-{
-	if (part->len + len + 1 > part->size)
-	{
-		size_t size = Max(part->len + len + 1, part->size + part->size / 2);
-
-		size = Max(size, part->size == 0 ? 0 : SMALL_TEXT);
-		part->text = part->text ? repalloc_huge(part->text, size)
-								: MemoryContextAllocHuge(assembly->context, size);
-		part->size = size;
-	}
-	memcpy(part->text + part->len, text, len);
-	part->len += len;
-	part->text[part->len] = '\0';
-}
-
-static void
-set_text(Assembly *assembly, Part *part, PartKind kind, const char *text)
-{
-	part->kind = kind;
-	part->len = 0;
-	append(assembly, part, text, strlen(text));
+	if (assembly->listener != NULL)
+		assembly->listener(text, strlen(text), assembly->arg);
 }
 
 static void
@@ -274,8 +57,8 @@ static void
 append_raw(Assembly *assembly, Part *list, const char *json)
 {
 	if (list->len > 0)
-		append(assembly, list, ",", 1);
-	append(assembly, list, json, strlen(json));
+		parts_append(assembly, list, ",", 1);
+	parts_append(assembly, list, json, strlen(json));
 }
 
 /* ---------- putting in ---------- */
@@ -360,9 +143,9 @@ merge_string(Assembly *assembly, Part *part, char *string, const StreamPlace *pl
 	if (is_piece && assembly->listener != NULL)
 		assembly->listener(string, len, assembly->arg);
 	if (part->kind != PART_TEXT || !(is_piece || joins))
-		set_text(assembly, part, PART_TEXT, string);
+		parts_set(assembly, part, PART_TEXT, string);
 	else if (is_piece || part->len != len || memcmp(part->text, string, len) != 0)
-		append(assembly, part, string, len);
+		parts_append(assembly, part, string, len);
 	part->is_json = ops & PLACE_JSON;
 }
 
@@ -380,7 +163,7 @@ merge_members(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *pl
 			continue;
 		if (assembly->has_half)
 			jsontext_join_halves(member->string, strlen(member->string));
-		child = child_of(assembly, part, member->string, true);
+		child = parts_child(assembly, part, member->string, true);
 		if (child != NULL)
 			merge(assembly, child, member, below, joins);
 	}
@@ -413,7 +196,7 @@ goes_on(Assembly *assembly, Part *last, const cJSON *element, const StreamPlace 
 	cJSON_ArrayForEach(member, element)
 	{
 		const StreamPlace *below = streamrules_below(place, member->string);
-		Part *child = child_of(assembly, last, member->string, false);
+		Part *child = parts_child(assembly, last, member->string, false);
 
 		n++;
 		if (child == NULL)
@@ -440,10 +223,10 @@ part_of_element(Assembly *assembly, Part *list, const cJSON *element, int positi
 
 	if (key == NULL && star->has_run && star->key == NULL)
 		return goes_on(assembly, list->last, element, star) ? list->last
-															: another_element(assembly, list);
+															: parts_add(assembly, list);
 	if (key == NULL && star->ops & PLACE_NEW)
-		return another_element(assembly, list);
-	return child_of(assembly, list, key ? key : psprintf("%d", position), true);
+		return parts_add(assembly, list);
+	return parts_child(assembly, list, key ? key : psprintf("%d", position), true);
 }
 
 static void
@@ -463,7 +246,7 @@ merge_elements(Assembly *assembly, Part *list, cJSON *node, const StreamPlace *p
 			continue;
 		}
 		part = star ? part_of_element(assembly, list, element, position++, star)
-					: another_element(assembly, list);
+					: parts_add(assembly, list);
 		if (part != NULL)
 			merge(assembly, part, element, star, joins);
 	}
@@ -482,10 +265,10 @@ merge(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place, boo
 	if (cJSON_IsNull(node))
 	{
 		if (part->kind == PART_EMPTY)
-			set_text(assembly, part, PART_VALUE, "null");
+			parts_set(assembly, part, PART_VALUE, "null");
 	}
 	else if (ops & PLACE_LAST && part->first == NULL)
-		set_text(assembly, part, PART_VALUE, print_node(assembly, node));
+		parts_set(assembly, part, PART_VALUE, print_node(assembly, node));
 	else if (cJSON_IsString(node))
 		merge_string(assembly, part, node->valuestring, place, joins);
 	else if (cJSON_IsObject(node))
@@ -499,7 +282,7 @@ merge(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place, boo
 			merge_elements(assembly, part, node, place, joins);
 	}
 	else if (part->first == NULL)
-		set_text(assembly, part, PART_VALUE, print_node(assembly, node));
+		parts_set(assembly, part, PART_VALUE, print_node(assembly, node));
 }
 
 /*
@@ -539,8 +322,7 @@ assembly_put(Assembly *assembly, const JsonPointer *to, char *const *keys, const
 
 		if (!become(assembly, part, is_element ? PART_LIST : PART_OBJECT, place))
 			return;
-		part =
-			name != NULL ? child_of(assembly, part, name, true) : another_element(assembly, part);
+		part = name != NULL ? parts_child(assembly, part, name, true) : parts_add(assembly, part);
 		place = streamrules_below(place, is_element ? NULL : name);
 		joins |= place != NULL && (place->ops & PLACE_JOIN) != 0;
 	}

@@ -17,6 +17,7 @@ typedef void (*AssemblyListener)(const char *text, size_t len, void *arg);
 
 extern Assembly *assembly_create(const StreamPlace *places);
 extern void assembly_listen(Assembly *assembly, AssemblyListener listener, void *arg);
+extern void assembly_show(Assembly *assembly, const char *text);
 extern void assembly_put(Assembly *assembly, const JsonPointer *to, char *const *keys,
 						 const cJSON *event, cJSON *node, bool has_half);
 extern bool assembly_is_full(const Assembly *assembly);

@@ -7,8 +7,7 @@
  * error in its midst is an error.  Where servers break the rules, and what they mean is clear, it is read: an event
  * without the empty line behind it, several events without one between them, JSON where an event should be.
  *
- * What an event means, the protocol's rules say (streamrules.h): whether it is the last, whether it is an error, and
- * where its parts go in the object that they come to (assembly.c).
+ * What an event means, the protocol's rules say (event.c), and they put its parts together to an object (assembly.c).
  *
  * Each event is read in a memory context of its own, which is reset behind it: a stream of megabytes may have a million.
  */
@@ -19,19 +18,27 @@
 
 #include "base/clip.h"
 #include "http/header.h"
-#include "protocol/assembly.h"
+#include "protocol/event.h"
 #include "protocol/stream.h"
 #include "protocol/words.h"
 #include "protocol/reasons.h"
-#include "server/streamrules.h"
 
 #define LARGE_EVENT (256 * 1024) /* bytes; the buffer of one is not kept for the next */
 #define MAX_TYPE 100             /* bytes of an event's type */
 #define MAX_WORDS 2000           /* bytes of an error that is no JSON */
-#define MAX_STARS 8              /* in a rule: more are not followed */
 
 /* A model's longest answer has some 100,000.  So many take half a second, in which the dispatcher does nothing else. */
 #define MAX_EVENTS 500000
+
+/* Of a stream that is looked at while it comes */
+#define PEEK_TAIL \
+	4096 /* bytes of its text that are kept: with a secret in it that is to be masked */
+#define PEEK_SHOWN 200 /* characters that are shown */
+#define PEEK_MOST \
+	(64 * \
+	 1024) /* bytes that are read at a time; of more, all but the last PEEK_REST are passed over */
+#define PEEK_REST (16 * 1024)
+#define MIN_PREFIX 4 /* characters of a secret at the end that are not shown */
 
 /* A stream that is being read. */
 typedef struct Reader
@@ -46,15 +53,6 @@ typedef struct Reader
 	MemoryContext event;  /* reset behind each event */
 	int n_events;
 } Reader;
-
-/* An event that is being read. */
-typedef struct Event
-{
-	const char *data;     /* where it is no JSON object; else NULL */
-	cJSON *json;          /* where it is one; else NULL */
-	const char *types[2]; /* by its field, and by what its data says; or NULL */
-	bool has_half;        /* strings of it are no valid UTF-8 */
-} Event;
 
 /*
  * Whether a body that nothing is said of begins as a stream of events.  A URL "data:image/png;..." is none.
@@ -90,173 +88,6 @@ stream_is(const Protocol *protocol, const HttpReply *reply)
 	return (type == NULL || strcasestr(type, "json") == NULL) && begins_as_stream(reply->body);
 }
 
-/* ---------- what an event says ---------- */
-
-static const char *
-text_of(const cJSON *node)
-{
-	return cJSON_IsString(node)                         ? node->valuestring
-		   : json_is_number(node) || cJSON_IsBool(node) ? json_print(node)
-														: NULL;
-}
-
-static bool
-is_of_type(const Event *event, const char *types)
-{
-	int i;
-
-	for (i = 0; i < lengthof(event->types); i++)
-	{
-		if (event->types[i] != NULL && streamrules_list_has(types, event->types[i]))
-			return true;
-	}
-	return false;
-}
-
-static void
-note_value(cJSON *node, const PointerPlace *place, void *arg)
-{
-	const char **values = arg; /* those that count, or NULL; and whether one did */
-	const char *text = text_of(node);
-
-	if (values[0] == NULL ? !json_is_empty(node) && !cJSON_IsFalse(node)
-						  : text != NULL && streamrules_list_has(values[0], text))
-		values[1] = "";
-}
-
-static bool
-holds(const StreamCondition *condition, const Event *event)
-{
-	const char *values[2] = {condition->values, NULL};
-
-	if (condition->type != NULL)
-		return is_of_type(event, condition->type);
-	if (condition->data != NULL)
-		return event->data != NULL && strcmp(condition->data, event->data) == 0;
-	if (event->json != NULL)
-		pointer_visit(&condition->place, event->json, note_value, values);
-	return values[1] != NULL;
-}
-
-static bool
-any_holds(const StreamConditions *conditions, const Event *event)
-{
-	int i;
-
-	for (i = 0; i < conditions->n; i++)
-	{
-		if (holds(&conditions->all[i], event))
-			return true;
-	}
-	return false;
-}
-
-/* ---------- where its parts go ---------- */
-
-/* A rule that is followed through an event. */
-typedef struct Walk
-{
-	Reader *reader;
-	const StreamRoute *route;
-	Event *event;
-	char *keys[MAX_STARS];
-	int n_keys;
-} Walk;
-
-/*
- * What tells an element apart: what its member says, else its position.
- */
-static char *
-key_of(const Walk *walk, const cJSON *element, int position)
-{
-	const char *member = walk->route->keys[walk->n_keys];
-	const cJSON *node = member != NULL && cJSON_IsObject(element)
-							? cJSON_GetObjectItemCaseSensitive(element, member)
-							: NULL;
-
-	return cJSON_IsString(node) || json_is_number(node) ? json_print_start(node, MAX_TYPE)
-														: psprintf("%d", position);
-}
-
-/*
- * Takes a part out of its event, and puts it where its rule says.
- */
-static void
-take_part(Walk *walk, cJSON *node, cJSON *parent)
-{
-	const StreamRoute *route = walk->route;
-	Reader *reader = walk->reader;
-	const char *text = text_of(node);
-	cJSON constant = {.type = cJSON_String, .valuestring = route->constant};
-	cJSON whole = *node;
-
-	if (route->only != NULL && (text == NULL || strcmp(text, route->only) != 0))
-		return;
-	if (parent != NULL)
-		json_detach(parent, node);
-	else
-		node->child = NULL;
-	whole.string = NULL;
-	if (route->target == STREAM_PUT)
-		assembly_put(reader->assembly, &route->to, walk->keys, walk->event->json,
-					 route->constant ? &constant : &whole, walk->event->has_half);
-}
-
-static void
-walk_to_parts(Walk *walk, int i, cJSON *node, cJSON *parent)
-{
-	const JsonPointer *from = &walk->route->from;
-	cJSON *child;
-	cJSON *next;
-	int position = 0;
-
-	if (i == from->n_tokens)
-	{
-		take_part(walk, node, parent);
-		return;
-	}
-	if (from->tokens[i] != NULL)
-	{
-		child =
-			cJSON_IsObject(node) ? cJSON_GetObjectItemCaseSensitive(node, from->tokens[i]) : NULL;
-		if (child != NULL)
-			walk_to_parts(walk, i + 1, child, node);
-		return;
-	}
-	if (!cJSON_IsArray(node) || walk->n_keys == MAX_STARS)
-		return;
-	for (child = node->child; child != NULL; child = next, position++)
-	{
-		next = child->next;
-		walk->keys[walk->n_keys] = key_of(walk, child, position);
-		walk->n_keys++;
-		walk_to_parts(walk, i + 1, child, node);
-		walk->n_keys--;
-	}
-}
-
-/*
- * Follows the rules for an event of its type; if there is none, those for any.
- */
-static void
-take_parts(Reader *reader, Event *event)
-{
-	const StreamRules *rules = reader->rules;
-	bool has_own = false;
-	int i;
-
-	for (i = 0; i < rules->n_routes; i++)
-		has_own |= rules->routes[i].types != NULL && is_of_type(event, rules->routes[i].types);
-	for (i = 0; i < rules->n_routes; i++)
-	{
-		Walk walk = {reader, &rules->routes[i], event};
-
-		if (has_own ? walk.route->types != NULL && is_of_type(event, walk.route->types)
-					: walk.route->types == NULL)
-			walk_to_parts(&walk, 0, event->json, NULL);
-	}
-}
-
 /* ---------- events ---------- */
 
 static void
@@ -264,7 +95,7 @@ note_error(Reader *reader, const Event *event)
 {
 	char *words =
 		event->json != NULL ? reasons_of_success(event->json, reader->protocol->error, NULL) : NULL;
-	bool is_error = any_holds(&reader->rules->errors, event);
+	bool is_error = event_holds(event, &reader->rules->errors);
 
 	if (reader->stream->error != NULL || (words == NULL && !is_error))
 		return;
@@ -289,9 +120,9 @@ take_object(Reader *reader, Event *event)
 		event->types[1] = cJSON_IsString(type) ? type->valuestring : NULL;
 	}
 	note_error(reader, event);
-	reader->stream->is_whole |= any_holds(&reader->rules->ends, event);
+	reader->stream->is_whole |= event_holds(event, &reader->rules->ends);
 	reader->stream->has_long_numbers |= json_has_long_numbers(event->json);
-	take_parts(reader, event);
+	event_take_parts(event, reader->rules, reader->assembly);
 	if (assembly_is_full(reader->assembly) && reader->stream->refused == NULL)
 		reader->stream->refused =
 			MemoryContextStrdup(reader->result,
@@ -305,8 +136,8 @@ take_object(Reader *reader, Event *event)
 static bool
 take_words(Reader *reader, Event *event)
 {
-	bool is_end = *event->data != '{' && any_holds(&reader->rules->ends, event);
-	bool is_error = any_holds(&reader->rules->errors, event);
+	bool is_end = *event->data != '{' && event_holds(event, &reader->rules->ends);
+	bool is_error = event_holds(event, &reader->rules->errors);
 
 	reader->stream->is_whole |= is_end;
 	if (is_error)
@@ -351,7 +182,8 @@ take_event(Reader *reader, char *data, size_t len)
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(reader->event);
 	if (++reader->n_events > MAX_EVENTS && reader->stream->refused == NULL)
-		reader->stream->refused = psprintf("one of more than %d", MAX_EVENTS);
+		reader->stream->refused =
+			MemoryContextStrdup(reader->result, psprintf("one of more than %d", MAX_EVENTS));
 	return is_known;
 }
 
@@ -489,10 +321,6 @@ read_lines(Reader *reader, const char *line, const char *end)
 			line_end++;
 		line = line_end + 1;
 	}
-	/* a type without data may have been cut from it */
-	if (reader->data.len == 0)
-		reader->type[0] = '\0';
-	end_event(reader);
 }
 
 /*
@@ -527,19 +355,186 @@ stream_read(const Protocol *protocol, const char *body, size_t len, MemoryContex
 {
 	Reader reader = {protocol};
 	const char *end = body + len;
+	MemoryContext parts;
 
 	memset(stream, 0, sizeof(*stream));
 	reader.stream = stream;
-	reader.rules = streamrules_read(protocol);
 	reader.result = CurrentMemoryContext;
-	reader.event =
-		AllocSetContextCreate(CurrentMemoryContext, "genjob event", ALLOCSET_DEFAULT_SIZES);
+	/* what grows, and is freed, must not be where nothing is used again */
+	parts = AllocSetContextCreate(reader.result, "genjob parts", ALLOCSET_DEFAULT_SIZES);
+	reader.event = AllocSetContextCreate(parts, "genjob event", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(parts);
+	reader.rules = streamrules_read(protocol);
 	reader.assembly = assembly_create(reader.rules->places);
 	initStringInfo(&reader.data);
 	if (len >= 3 && memcmp(body, "\xEF\xBB\xBF", 3) == 0)
 		body += 3;
 	read_lines(&reader, body, end);
+	/* a type without data may have been cut from it */
+	if (reader.data.len == 0)
+		reader.type[0] = '\0';
+	end_event(&reader);
 	pfree(reader.data.data);
+	MemoryContextSwitchTo(reader.result);
 	stream->json = finish(&reader, scratch);
-	MemoryContextDelete(reader.event);
+	MemoryContextDelete(parts);
+}
+
+/* ---------- while it comes ---------- */
+
+struct StreamPeek
+{
+	Reader reader;
+	Stream stream;
+	MemoryContext context; /* of all this */
+	MemoryContext scratch; /* of one look */
+	size_t seen;           /* bytes of the body that were read */
+	int64 pieces;          /* of text */
+	size_t tail_len;
+	char tail[PEEK_TAIL]; /* the last of the text */
+};
+
+/*
+ * Begins to look at a stream while it comes, in the current memory context.  protocol must live as long.
+ */
+StreamPeek *
+stream_peek_begin(const Protocol *protocol)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "genjob peek", ALLOCSET_SMALL_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	StreamPeek *peek = palloc0(sizeof(StreamPeek));
+
+	peek->context = context;
+	peek->scratch = AllocSetContextCreate(context, "genjob look", ALLOCSET_SMALL_SIZES);
+	peek->reader.protocol = protocol;
+	peek->reader.stream = &peek->stream;
+	peek->reader.rules = streamrules_read(protocol);
+	peek->reader.event = AllocSetContextCreate(context, "genjob event", ALLOCSET_SMALL_SIZES);
+	initStringInfo(&peek->reader.data);
+	MemoryContextSwitchTo(caller);
+	return peek;
+}
+
+static void
+note_piece(const char *text, size_t len, void *arg)
+{
+	StreamPeek *peek = arg;
+	size_t kept;
+
+	if (len == 0)
+		return;
+	peek->pieces++;
+	if (len > PEEK_TAIL)
+	{
+		text += len - PEEK_TAIL;
+		len = PEEK_TAIL;
+	}
+	kept = Min(peek->tail_len, PEEK_TAIL - len);
+	memmove(peek->tail, peek->tail + peek->tail_len - kept, kept);
+	memcpy(peek->tail + kept, text, len);
+	peek->tail_len = kept + len;
+}
+
+/*
+ * Passes over what is too much to be read before the next look.  It counts as so many pieces as the text before it.
+ */
+static void
+pass_over(StreamPeek *peek, const char *body, size_t end)
+{
+	size_t from = end - PEEK_REST;
+	const char *feed = memchr(body + from, '\n', end - from);
+
+	if (peek->seen > 0)
+		peek->pieces += (int64) ((double) peek->pieces * (from - peek->seen) / peek->seen);
+	peek->seen = feed != NULL ? feed + 1 - body : end;
+	peek->reader.type[0] = '\0';
+	resetStringInfo(&peek->reader.data);
+}
+
+/*
+ * Reads what has come since the last look, of a body of which there are so many bytes now.
+ */
+void
+stream_peek(StreamPeek *peek, const char *body, size_t len)
+{
+	Reader *reader = &peek->reader;
+	const char *feed = len > peek->seen ? memrchr(body + peek->seen, '\n', len - peek->seen) : NULL;
+	size_t end = feed ? feed + 1 - body : 0;
+	MemoryContext caller;
+
+	if (feed == NULL)
+		return;
+	if (end - peek->seen > PEEK_MOST)
+		pass_over(peek, body, end);
+	caller = MemoryContextSwitchTo(peek->scratch);
+	reader->result = peek->scratch;
+	reader->assembly = assembly_create(reader->rules->places);
+	assembly_listen(reader->assembly, note_piece, peek);
+	MemoryContextSwitchTo(peek->context);
+	read_lines(reader, body + peek->seen, body + end);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(peek->scratch);
+	memset(&peek->stream, 0, sizeof(peek->stream));
+	reader->n_events = 0;
+	peek->seen = end;
+}
+
+/*
+ * How many pieces of text have come; most servers send one for each token.
+ */
+int64
+stream_peek_pieces(const StreamPeek *peek)
+{
+	return peek->pieces;
+}
+
+/*
+ * Cuts off what may be the beginning of a secret.
+ */
+static size_t
+length_without_secrets(const char *text, size_t len, const List *secrets)
+{
+	const ListCell *cell;
+
+	foreach(cell, secrets)
+	{
+		const char *secret = lfirst(cell);
+		size_t n = Min(strlen(secret), len);
+
+		while (n >= MIN_PREFIX && memcmp(text + len - n, secret, n) != 0)
+			n--;
+		len -= n >= MIN_PREFIX ? n : 0;
+	}
+	return len;
+}
+
+/*
+ * The last characters of the text that has come, as UTF-8 without secrets; until the next look.
+ */
+char *
+stream_peek_text(const StreamPeek *peek, const HttpRequest *request)
+{
+	MemoryContext caller = MemoryContextSwitchTo(peek->scratch);
+	char *text = pnstrdup(peek->tail, peek->tail_len);
+	char *start;
+	size_t len;
+	int n;
+
+	jsontext_join_halves(text, peek->tail_len);
+	len = strlen(text);
+	json_sanitize_text(text, len);
+	words_mask(request, text, len);
+	len = length_without_secrets(text, len, request->secrets);
+	len = length_without_secrets(text, len, request->secrets_base64);
+	text[len] = '\0';
+	start = text + len;
+	for (n = 0; n < PEEK_SHOWN && start > text; n++)
+	{
+		do
+			start--;
+		while (start > text && (*start & 0xC0) == 0x80);
+	}
+	MemoryContextSwitchTo(caller);
+	return start;
 }

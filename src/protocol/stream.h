@@ -21,6 +21,14 @@ typedef struct Stream
 	bool has_long_numbers; /* some are text in json */
 } Stream;
 
+/* What there is of a stream while it comes. */
+typedef struct StreamPeek StreamPeek;
+
+extern StreamPeek *stream_peek_begin(const Protocol *protocol);
+extern void stream_peek(StreamPeek *peek, const char *body, size_t len);
+extern int64 stream_peek_pieces(const StreamPeek *peek);
+extern char *stream_peek_text(const StreamPeek *peek, const HttpRequest *request);
+
 extern bool stream_is(const Protocol *protocol, const HttpReply *reply);
 extern void stream_read(const Protocol *protocol, const char *body, size_t len,
 						MemoryContext scratch, Stream *stream);

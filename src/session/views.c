@@ -89,6 +89,9 @@ genjob_activity(PG_FUNCTION_ARGS)
 		Activity *activity = &activities[i];
 		uint64 received = pg_atomic_read_u64(&activity->meter.received);
 		double progress = activity_progress(activity);
+		int64 tokens = (int64) pg_atomic_read_u64(&activity->tokens);
+		bool is_own = has_privs_of_role(GetUserId(), activity->owner);
+		char *tail = is_own ? shmem_read_activity_text(activity) : NULL;
 		Datum values[] = {
 			Int64GetDatum(activity->job),
 			NameGetDatum(&activity->server),
@@ -100,13 +103,25 @@ genjob_activity(PG_FUNCTION_ARGS)
 			Int64GetDatum(received),
 			TimestampTzGetDatum(activity->started_at),
 			Int32GetDatum(activity->pid),
+			Int64GetDatum(tokens),
+			tail ? CStringGetTextDatum(tail) : (Datum) 0,
 			CStringGetTextDatum(shown_read(activity->remote_state, ACTIVITY_STATE_LEN)),
 		};
-		bool nulls[lengthof(values)] = {false, false, false, false, false, progress < 0};
+		bool nulls[lengthof(values)] = {false,
+										false,
+										false,
+										false,
+										false,
+										progress < 0,
+										false,
+										false,
+										false,
+										false,
+										tokens == 0,
+										tail == NULL,
+										activity->remote_state[0] == '\0'};
 
-		nulls[lengthof(values) - 1] = activity->remote_state[0] == '\0';
-
-		if (sees_all || has_privs_of_role(GetUserId(), activity->owner))
+		if (sees_all || is_own)
 			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;

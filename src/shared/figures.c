@@ -14,9 +14,18 @@
 #include "utils/timestamp.h"
 
 #include "shared/shmem.h"
+#include "shared/shown.h"
 
 #define MAX_ACTIVITIES 16384
 #define MAX_STATS 1024
+#define MAX_TAILS 1024 /* streams whose text is shown; of more it is not */
+
+/* The last of the text of a stream that comes. */
+typedef struct Tail
+{
+	int activity; /* whose it is, from 1; 0: free */
+	char text[ACTIVITY_TEXT_LEN];
+} Tail;
 
 /* Whose statistics a ServerStats has. */
 typedef struct StatsKey
@@ -35,6 +44,7 @@ typedef struct Figures
 	int activity_end;  /* entries from here on were never used */
 	int activity_free; /* where to begin the search for a free one */
 	Activity activities[MAX_ACTIVITIES];
+	Tail tails[MAX_TAILS];
 	StatsKey stats_keys[MAX_STATS]; /* whose stats are */
 	uint64 stats_clock;             /* counts up with each use of one */
 	ServerStats stats[MAX_STATS];
@@ -64,6 +74,17 @@ figures_startup(LWLock *lock)
 }
 
 /*
+ * Frees the place of a call's text.  The caller holds the lock.
+ */
+static void
+free_tail(Activity *activity)
+{
+	if (activity->tail >= 0)
+		figures->tails[activity->tail].activity = 0;
+	activity->tail = -1;
+}
+
+/*
  * This dispatcher ends, and with it its calls; the figures of its servers stay while there is a place for them.
  */
 void
@@ -74,8 +95,10 @@ figures_end(void)
 	LWLockAcquire(figures->lock, LW_EXCLUSIVE);
 	for (i = 0; i < figures->activity_end; i++)
 	{
-		if (figures->activities[i].pid == MyProcPid)
-			figures->activities[i].database = InvalidOid;
+		if (figures->activities[i].pid != MyProcPid || !OidIsValid(figures->activities[i].database))
+			continue;
+		figures->activities[i].database = InvalidOid;
+		free_tail(&figures->activities[i]);
 	}
 	for (i = 0; i < MAX_STATS; i++)
 	{
@@ -116,6 +139,8 @@ shmem_activity_add(Oid owner, int64 job, int attempt, const char *server)
 		activity->remote_state[0] = '\0';
 		pg_atomic_init_u32(&activity->phase, ACTIVITY_CALLING);
 		pg_atomic_init_u64(&activity->progress, ACTIVITY_NO_PROGRESS);
+		pg_atomic_init_u64(&activity->tokens, 0);
+		activity->tail = -1;
 		http_meter_init(&activity->meter);
 		figures->activity_free = i + 1;
 		figures->activity_end = Max(figures->activity_end, i + 1);
@@ -129,8 +154,57 @@ shmem_activity_remove(Activity *activity)
 {
 	LWLockAcquire(figures->lock, LW_EXCLUSIVE);
 	activity->database = InvalidOid;
+	free_tail(activity);
 	figures->activity_free = Min(figures->activity_free, activity - figures->activities);
 	LWLockRelease(figures->lock);
+}
+
+/*
+ * Shows the last of the text of a stream of this dispatcher, if there is a place for it, and how many tokens it has.
+ */
+void
+shmem_activity_show(Activity *activity, const char *utf8, int64 tokens)
+{
+	int i;
+
+	pg_atomic_write_u64(&activity->tokens, tokens);
+	LWLockAcquire(figures->lock, LW_EXCLUSIVE);
+	for (i = 0; i < MAX_TAILS && activity->tail < 0; i++)
+	{
+		if (figures->tails[i].activity == 0)
+			activity->tail = i;
+	}
+	if (activity->tail >= 0)
+	{
+		figures->tails[activity->tail].activity = (int) (activity - figures->activities) + 1;
+		shown_keep(figures->tails[activity->tail].text, utf8, ACTIVITY_TEXT_LEN);
+	}
+	LWLockRelease(figures->lock);
+}
+
+/*
+ * The last of the text of a stream, palloc'd, in the encoding of the database; NULL: none is shown, or its call has ended
+ * since shmem_read_activity() gave it.
+ */
+char *
+shmem_read_activity_text(const Activity *activity)
+{
+	char text[ACTIVITY_TEXT_LEN] = "";
+	const Activity *now;
+	bool is_same = false;
+
+	if (activity->tail < 0)
+		return NULL;
+	LWLockAcquire(figures->lock, LW_SHARED);
+	if (figures->tails[activity->tail].activity > 0)
+	{
+		now = &figures->activities[figures->tails[activity->tail].activity - 1];
+		is_same = now->database == activity->database && now->job == activity->job &&
+				  now->attempt == activity->attempt && now->owner == activity->owner;
+		memcpy(text, figures->tails[activity->tail].text, ACTIVITY_TEXT_LEN);
+	}
+	LWLockRelease(figures->lock);
+	return is_same ? shown_read(text, sizeof(text)) : NULL;
 }
 
 /*

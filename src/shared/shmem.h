@@ -125,14 +125,20 @@ typedef struct Activity
 		[ACTIVITY_STATE_LEN]; /* what the provider calls it, as shown_keep() left it; empty: not told */
 	pg_atomic_uint32 phase;    /* an ActivityPhase */
 	pg_atomic_uint64 progress; /* in millionths; ACTIVITY_NO_PROGRESS: not told */
+	pg_atomic_uint64 tokens;   /* pieces of text of a stream so far; 0: it is none */
+	int tail;                  /* where the last of its text is; -1: nowhere */
 	HttpMeter meter;
 } Activity;
+
+#define ACTIVITY_TEXT_LEN 801 /* bytes: 200 characters of UTF-8 */
 
 #define ACTIVITY_NO_PROGRESS PG_UINT64_MAX
 
 extern Activity *shmem_activity_add(Oid owner, int64 job, int attempt, const char *server);
 extern void shmem_activity_remove(Activity *activity);
+extern void shmem_activity_show(Activity *activity, const char *utf8, int64 tokens);
 extern int shmem_read_activity(Oid database, Activity **activities);
+extern char *shmem_read_activity_text(const Activity *activity);
 
 /* ---------- what servers did (figures.c) ---------- */
 

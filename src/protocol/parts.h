@@ -1,0 +1,54 @@
+/*
+ * parts.h
+ *		The tree of parts that a stream comes to; for assembly.c and parts.c only.
+ */
+#ifndef GENJOB_PARTS_H
+#define GENJOB_PARTS_H
+
+#include "protocol/assembly.h"
+
+typedef enum PartKind
+{
+	PART_EMPTY,
+	PART_VALUE, /* text is JSON */
+	PART_TEXT,  /* text is a string, which may have halves of surrogate pairs */
+	PART_OBJECT,
+	PART_LIST /* of parts; or, where there are none, text is JSON of its elements with commas between them */
+} PartKind;
+
+typedef struct Part
+{
+	struct Part *parent;
+	struct Part *next;
+	struct Part *first;
+	struct Part *last;
+	int n_children;
+	PartKind kind;
+	bool is_json; /* the text of a PART_TEXT is JSON, if it is valid */
+	char *name;   /* of a member; or what tells an element apart; NULL: nothing does */
+	uint32 hash;
+	char *text;
+	size_t len;
+	size_t size;
+} Part;
+
+struct Assembly
+{
+	MemoryContext context; /* of all that stays */
+	const StreamPlace *places;
+	Part *root;
+	int n_parts;
+	bool is_full;
+	bool has_half; /* of the event that is put in */
+	Part **slots;
+	int n_slots;
+	AssemblyListener listener;
+	void *arg;
+};
+
+extern Part *parts_child(Assembly *assembly, Part *parent, const char *name, bool make);
+extern Part *parts_add(Assembly *assembly, Part *list);
+extern void parts_append(Assembly *assembly, Part *part, const char *text, size_t len);
+extern void parts_set(Assembly *assembly, Part *part, PartKind kind, const char *text);
+
+#endif /* GENJOB_PARTS_H */
