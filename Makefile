@@ -124,6 +124,7 @@ OBJS = \
 	src/protocol/event.o \
 	src/protocol/parts.o \
 	src/protocol/missing.o \
+	src/protocol/charset.o \
 	src/protocol/reasons.o \
 	src/server/pointer.o \
 	src/http/http.o \

@@ -248,7 +248,8 @@ decode_body(HttpReply *reply, size_t most, DecodeMayGrow may_grow, void *arg)
 	InflateEnd end = n < 0 ? INFLATE_BROKEN : INFLATE_DONE;
 
 	if (n < 0)
-		reply->undecoded = "in an encoding that genjob did not ask for (Content-Encoding)";
+		reply->undecoded =
+			"not JSON but in an encoding that genjob does not ask for (Content-Encoding)";
 	while (n > reply->n_decoded && end == INFLATE_DONE)
 	{
 		end = take_off_one(reply, most, may_grow, arg);
@@ -258,9 +259,10 @@ decode_body(HttpReply *reply, size_t most, DecodeMayGrow may_grow, void *arg)
 	if (end == INFLATE_NO_MEMORY)
 		return DECODE_NO_MEMORY;
 	if (end == INFLATE_TOO_LARGE)
-		reply->undecoded = "compressed, and more than the option max_response when it is not";
+		reply->undecoded =
+			"not JSON but compressed, and larger than the option max_response when it is decompressed";
 	else if (end == INFLATE_BROKEN && n > 0)
-		reply->undecoded = "compressed, and cannot be decompressed";
+		reply->undecoded = "not JSON but compressed, and cannot be decompressed";
 	reply->is_decoded = reply->undecoded == NULL;
 	return DECODE_DONE;
 }

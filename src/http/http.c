@@ -45,7 +45,7 @@ CURLM *http_multi = NULL;
 MonoTime http_timer_due = 0; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
 static dlist_head starting = DLIST_STATIC_INIT(starting); /* libcurl does not know them yet */
 dlist_head http_active = DLIST_STATIC_INIT(http_active);  /* it does */
-static dlist_head parked = DLIST_STATIC_INIT(parked);     /* complete, but in files, or to be decoded */
+static dlist_head parked = DLIST_STATIC_INIT(parked); /* complete, but in files, or to be decoded */
 static dlist_head finished = DLIST_STATIC_INIT(finished); /* it knows them no more */
 static int n_transfers = 0;                               /* that were started and not released */
 static MonoTime relieve_due = 0; /* when who waits for memory looks for who stands still */
@@ -521,8 +521,7 @@ copy_headers(const HttpRequest *request)
 
 	if (asks && list != NULL)
 	{
-		struct curl_slist *longer =
-			curl_slist_append(list, "Accept-Encoding: " DECODE_ACCEPTED);
+		struct curl_slist *longer = curl_slist_append(list, "Accept-Encoding: " DECODE_ACCEPTED);
 
 		if (longer == NULL)
 			curl_slist_free_all(list);

@@ -80,9 +80,10 @@ typedef struct HttpReply
 	int status;           /* 0 when none came */
 	int n_decoded;        /* encodings that were taken off the body */
 	bool is_decoded;      /* all of them were */
-	const char *undecoded; /* why the body is as it came although it is compressed, behind "it is"; or NULL */
-	Bytes *headers;       /* as they came, of the last answer */
-	Bytes *body;          /* followed by a NUL byte that len does not count, once complete */
+	const char *
+		undecoded; /* why the body is as it came although it is compressed, behind "it is"; or NULL */
+	Bytes *headers; /* as they came, of the last answer */
+	Bytes *body;    /* followed by a NUL byte that len does not count, once complete */
 } HttpReply;
 
 typedef struct HttpTransfer HttpTransfer;
