@@ -64,6 +64,7 @@ struct HttpTransfer
 	bool is_spilled;       /* the body is in a file */
 	int spill_fd;          /* while is_spilled */
 	size_t spilled;        /* bytes in it */
+	size_t decoding; /* bytes of memory without which its body need not be tried to be decoded */
 
 	/* Of one whose answer had to wait for memory */
 	dlist_node paused_node; /* while is_paused */

@@ -27,7 +27,8 @@ typedef enum Step
 {
 	STEP_JUDGE,
 	STEP_POLL,
-	STEP_RESULT
+	STEP_RESULT,
+	STEP_UNDECODED /* the submission's answer, compressed in some other way */
 } Step;
 
 typedef struct Case
@@ -118,7 +119,9 @@ judge(const Case *test, Remote *remote)
 	};
 	HttpReply *reply = make_reply(test);
 
-	if (test->step == STEP_JUDGE)
+	if (test->step == STEP_UNDECODED)
+		reply->undecoded = "compressed";
+	if (test->step == STEP_JUDGE || test->step == STEP_UNDECODED)
 		return reply_judge(&source, reply, remote);
 	remote->id = "p1";
 	source.remote = remote;
@@ -205,6 +208,39 @@ static const Case outputs[] = {
 	{"an error beside a link does not lose what is there", "openai-images", NULL, STEP_JUDGE, 200,
 	 NULL, "{\"data\":[{\"url\":\"http://cdn.test/a.png\"}],\"error\":\"one was filtered\"}", 0,
 	 "FETCH error=server \"s\" answered HTTP 200 with an error inside: one was filtered result={\"data\":[{\"url\":{\"$output\":1}}],\"error\":\"one was filtered\"} outputs=?http://cdn.test/a.png"},
+};
+
+/* ---------- bodies that are not what they are said to be ---------- */
+
+#define BODY(text) text, sizeof(text) - 1
+
+static const Case bodies[] = {
+	{"a picture that is called JSON", "openai-images", NULL, STEP_JUDGE, 200, NULL,
+	 BODY(PNG "\xff\xfe\0\x80"), "DONE outputs=image/png:12"},
+	{"a sound that is called JSON", "openai-speech", NULL, STEP_JUDGE, 200, NULL,
+	 BODY("ID3\x04\0\x80\x81"), "DONE outputs=audio/mpeg:7"},
+	{"bytes that are called JSON", "http", NULL, STEP_JUDGE, 200, NULL, BODY("\x80\x81\x82"),
+	 "FAIL error=the answer of server \"s\" is not valid JSON at byte 1 of 3; it is kept in gen_outputs. Check the server's options api, url and path. outputs=application/octet-stream:3"},
+	{"UTF-16, little end first", "openai-images", NULL, STEP_JUDGE, 200, NULL,
+	 BODY("\xff\xfe{\0\"\0d\0a\0t\0a\0\"\0:\0[\0{\0\"\0b\0"
+		  "6\0"
+		  "4\0_\0j\0s\0o\0n\0\"\0:\0\"\0i\0V\0B\0O\0R\0w\0"
+		  "0\0K\0G\0g\0o\0=\0\"\0}\0]\0}\0"),
+	 "DONE result={\"data\":[{\"b64_json\":{\"$output\":1}}]} outputs=image/png:8"},
+	{"UTF-16, big end first", "http", NULL, STEP_JUDGE, 200, NULL,
+	 BODY("\xfe\xff\0{\0\"\0a\0\"\0:\0\"\0\xe9\xd8\x3d\xde\0\0\"\0}"),
+	 "DONE result={\"a\":\"\303\251\360\237\230\200\"}"},
+	{"UTF-16 that is no JSON", "openai-images", NULL, STEP_JUDGE, 200, NULL, BODY("\xff\xfeN\0o\0"),
+	 "FAIL error=the answer of server \"s\" is not valid JSON at byte 1 of 2; it is kept in gen_outputs. Check the server's options api, url and path. outputs=application/octet-stream:6"},
+	{"Latin 1, and it says so", "http", NULL, STEP_JUDGE, 200,
+	 "Content-Type: application/json; charset=ISO-8859-1\r\n", BODY("{\"a\":\"caf\xe9\"}"),
+	 "DONE result={\"a\":\"caf\303\251\"}"},
+	{"Latin 1 that is no JSON", "openai-images", NULL, STEP_JUDGE, 200,
+	 "Content-Type: application/json; charset=latin1\r\n", BODY("caf\xe9"),
+	 "FAIL error=the answer of server \"s\" is not valid JSON at byte 1 of 5; it is kept in gen_outputs. Check the server's options api, url and path. outputs=application/octet-stream:4"},
+	{"what cannot be decompressed", "http", NULL, STEP_UNDECODED, 200, "Content-Encoding: br\r\n",
+	 BODY("\x1f\x8b\x80"),
+	 "FAIL error=the answer of server \"s\" is compressed; it is kept in gen_outputs. Check the server's options api, url and path. outputs=application/gzip:3"},
 };
 
 /* ---------- what a success must have ---------- */
@@ -487,6 +523,7 @@ void
 unit_run(void)
 {
 	run_cases(outputs, lengthof(outputs), true);
+	run_cases(bodies, lengthof(bodies), true);
 	run_cases(lacks, lengthof(lacks), false);
 	run_cases(states, lengthof(states), false);
 	run_cases(words, lengthof(words), false);
