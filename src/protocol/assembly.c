@@ -13,8 +13,6 @@
 
 #include "protocol/parts.h"
 
-#define MAX_KEY 100 /* bytes of what tells two elements apart */
-
 /*
  * Tells who listens of text that is no part.
  */
@@ -170,15 +168,19 @@ merge_members(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *pl
 }
 
 /*
- * What tells an element apart: the text of that member, palloc'd; NULL: it has none.
+ * What tells an element apart by that member, which may be NULL; false: it has none.
  */
-static char *
-key_in(const cJSON *element, const char *member)
+bool
+assembly_read_key(const cJSON *element, const char *member, AssemblyKey key)
 {
-	const cJSON *node =
-		cJSON_IsObject(element) ? cJSON_GetObjectItemCaseSensitive(element, member) : NULL;
+	const cJSON *node = member != NULL && cJSON_IsObject(element)
+							? cJSON_GetObjectItemCaseSensitive(element, member)
+							: NULL;
 
-	return cJSON_IsNumber(node) || cJSON_IsString(node) ? json_print_start(node, MAX_KEY) : NULL;
+	if (!cJSON_IsNumber(node) && !cJSON_IsString(node))
+		return false;
+	snprintf(key, ASSEMBLY_KEY, "%s%s", cJSON_IsString(node) ? "\"" : "", node->valuestring);
+	return true;
 }
 
 /*
@@ -219,14 +221,17 @@ static Part *
 part_of_element(Assembly *assembly, Part *list, const cJSON *element, int position,
 				const StreamPlace *star)
 {
-	char *key = star->key ? key_in(element, star->key) : NULL;
+	AssemblyKey key;
 
-	if (key == NULL && star->has_run && star->key == NULL)
+	if (assembly_read_key(element, star->key, key))
+		return parts_child(assembly, list, key, true);
+	if (star->has_run && star->key == NULL)
 		return goes_on(assembly, list->last, element, star) ? list->last
 															: parts_add(assembly, list);
-	if (key == NULL && star->ops & PLACE_NEW)
+	if (star->ops & PLACE_NEW)
 		return parts_add(assembly, list);
-	return parts_child(assembly, list, key ? key : psprintf("%d", position), true);
+	snprintf(key, ASSEMBLY_KEY, "%d", position);
+	return parts_child(assembly, list, key, true);
 }
 
 static void
@@ -240,6 +245,8 @@ merge_elements(Assembly *assembly, Part *list, cJSON *node, const StreamPlace *p
 	{
 		Part *part;
 
+		if (assembly->is_full)
+			return;
 		if (star == NULL && list->first == NULL)
 		{
 			append_raw(assembly, list, print_node(assembly, element));
@@ -287,10 +294,11 @@ merge(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place, boo
 
 /*
  * What a token of a route's target means: the name of a member; or, where *is_element, what tells an element apart,
- * NULL being another one.  A "*" takes the next of *keys.
+ * NULL being another one.  A "*" takes the next of *keys; room is for a key that the event tells.
  */
 static const char *
-read_token(const char *token, const cJSON *event, char *const **keys, bool *is_element)
+read_token(const char *token, const cJSON *event, AssemblyKey **keys, AssemblyKey room,
+		   bool *is_element)
 {
 	*is_element = token == NULL || strcmp(token, "-") == 0 ||
 				  (*token == '{' && token[strlen(token) - 1] == '}');
@@ -298,7 +306,9 @@ read_token(const char *token, const cJSON *event, char *const **keys, bool *is_e
 		return *(*keys)++;
 	if (!*is_element)
 		return token;
-	return *token == '{' ? key_in(event, pnstrdup(token + 1, strlen(token) - 2)) : NULL;
+	return *token == '{' && assembly_read_key(event, pnstrdup(token + 1, strlen(token) - 2), room)
+			   ? room
+			   : NULL;
 }
 
 /*
@@ -306,7 +316,7 @@ read_token(const char *token, const cJSON *event, char *const **keys, bool *is_e
  * that were gone through to find it, one for each "*" in to.  has_half: the event has strings that are no valid UTF-8.
  */
 void
-assembly_put(Assembly *assembly, const JsonPointer *to, char *const *keys, const cJSON *event,
+assembly_put(Assembly *assembly, const JsonPointer *to, AssemblyKey *keys, const cJSON *event,
 			 cJSON *node, bool has_half)
 {
 	const StreamPlace *place = assembly->places;
@@ -315,10 +325,13 @@ assembly_put(Assembly *assembly, const JsonPointer *to, char *const *keys, const
 	int i;
 
 	assembly->has_half = has_half;
+	if (assembly->is_full)
+		return;
 	for (i = 0; i < to->n_tokens && part != NULL; i++)
 	{
 		bool is_element;
-		const char *name = read_token(to->tokens[i], event, &keys, &is_element);
+		AssemblyKey room;
+		const char *name = read_token(to->tokens[i], event, &keys, room, &is_element);
 
 		if (!become(assembly, part, is_element ? PART_LIST : PART_OBJECT, place))
 			return;

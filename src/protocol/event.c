@@ -7,15 +7,14 @@
 
 #include "protocol/event.h"
 
-#define MAX_KEY 100 /* bytes of what tells two elements apart */
 #define MAX_STARS 8 /* in a rule: more are not followed */
 
 static const char *
 text_of(const cJSON *node)
 {
-	return cJSON_IsString(node)                         ? node->valuestring
-		   : json_is_number(node) || cJSON_IsBool(node) ? json_print(node)
-														: NULL;
+	if (cJSON_IsString(node) || json_is_number(node))
+		return node->valuestring;
+	return cJSON_IsTrue(node) ? "true" : cJSON_IsFalse(node) ? "false" : NULL;
 }
 
 static bool
@@ -80,24 +79,9 @@ typedef struct Walk
 	Assembly *assembly;
 	const StreamRoute *route;
 	Event *event;
-	char *keys[MAX_STARS];
+	AssemblyKey keys[MAX_STARS];
 	int n_keys;
 } Walk;
-
-/*
- * What tells an element apart: what its member says, else its position.
- */
-static char *
-key_of(const Walk *walk, const cJSON *element, int position)
-{
-	const char *member = walk->route->keys[walk->n_keys];
-	const cJSON *node = member != NULL && cJSON_IsObject(element)
-							? cJSON_GetObjectItemCaseSensitive(element, member)
-							: NULL;
-
-	return cJSON_IsString(node) || json_is_number(node) ? json_print_start(node, MAX_KEY)
-														: psprintf("%d", position);
-}
 
 /*
  * Takes a part out of its event, and puts it where its rule says.
@@ -147,10 +131,12 @@ walk_to_parts(Walk *walk, int i, cJSON *node, cJSON *parent)
 	}
 	if (!cJSON_IsArray(node) || walk->n_keys == MAX_STARS)
 		return;
-	for (child = node->child; child != NULL; child = next, position++)
+	for (child = node->child; child != NULL && !assembly_is_full(walk->assembly);
+		 child = next, position++)
 	{
 		next = child->next;
-		walk->keys[walk->n_keys] = key_of(walk, child, position);
+		if (!assembly_read_key(child, walk->route->keys[walk->n_keys], walk->keys[walk->n_keys]))
+			snprintf(walk->keys[walk->n_keys], ASSEMBLY_KEY, "%d", position);
 		walk->n_keys++;
 		walk_to_parts(walk, i + 1, child, node);
 		walk->n_keys--;

@@ -71,6 +71,15 @@ our %answers = (
 	'lines' => [ sub { fill($_[0], '', "{}\n", '', '') }, %stream, type => 'application/x-ndjson' ],
 	'lines of new members' => [ sub { fill($_[0], '', sub { qq({"k$_[0]":1}\n) }, '', '') }, %stream, type => 'application/x-ndjson' ],
 	'zeros as a PNG' => [ sub { fill($_[0], "\x89PNG\r\n\x1a\n", "\0" x 1000, '', '') }, type => 'image/png' ],
+	'tool calls in events' => [ sub { fill($_[0], '', sub { qq(data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":$_[0],"id":"a","function":{"arguments":"{}"}}]}}]}\n\n) }, "data: [DONE]\n\n", '') }, %stream ],
+	'tool calls backwards' => [ sub { fill($_[0], '', sub { my $i = 10_000_000 - $_[0]; qq(data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":$i}]}}]}\n\n) }, "data: [DONE]\n\n", '') }, %stream ],
+	'pieces of one tool call' => [ sub { fill($_[0], '', qq(data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}\n\n), "data: [DONE]\n\n", '') }, %stream ],
+	'choices in events' => [ sub { fill($_[0], '', sub { qq(data: {"choices":[{"index":$_[0],"delta":{"content":"a"}}]}\n\n) }, "data: [DONE]\n\n", '') }, %stream ],
+	'choices in one event' => [ sub { fill($_[0], 'data: {"choices":[', sub { qq({"index":$_[0],"delta":{"content":"a"}}) }, qq(]}\n\ndata: [DONE]\n\n)) }, %stream ],
+	'elements in events' => [ sub { fill($_[0], '', qq(data: {"choices":[{"index":0,"delta":{"images":[{"u":1}],"content":[{"type":"text","text":"a"}]}}]}\n\n), "data: [DONE]\n\n", '') }, %stream ],
+	'elements that do not go on' => [ sub { fill($_[0], '', sub { qq(data: {"choices":[{"index":0,"delta":{"content":[{"type":"text$_[0]","text":"a"}]}}]}\n\n) }, "data: [DONE]\n\n", '') }, %stream ],
+	'types of events' => [ sub { fill($_[0], '', "event: ping\ndata: {}\n\n", '', '') }, %stream, api => 'http' ],
+	'pieces of JSON' => [ sub { fill($_[0], '', qq(event: content_block_delta\ndata: {"index":0,"delta":{"partial_json":"[[[[[[["}}\n\n), qq(event: message_stop\ndata: {"type":"message_stop"}\n\n), '') }, %stream, api => 'anthropic' ],
 	'half surrogates in events' => [ sub { fill($_[0], '', qq(data: {"choices":[{"delta":{"content":"\\ud83c"}}]}\n\n), "data: [DONE]\n\n", '') }, %stream ],
 );
 
