@@ -143,7 +143,7 @@ read_url(const Judge *judge, cJSON *json, const char *place, cJSON *urls)
 {
 	const cJSON *node = pointer_first(json, place);
 	char *url = cJSON_IsString(node) && strlen(node->valuestring) <= MAX_URL
-					? url_resolve(judge->source->options->url, node->valuestring)
+					? url_resolve(judge->source->request->url, node->valuestring)
 					: NULL;
 
 	if (url != NULL)

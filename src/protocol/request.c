@@ -367,8 +367,17 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 }
 
 /*
- * The download of an output.  Secrets go along only to the server itself, and only where its protocol
- * says so; a URL that leads elsewhere may not lead into a private network, unless the server is in one.
+ * The address of the server's submissions, palloc'd: what an answer of which no more is known came from.
+ */
+char *
+request_address(const ServerOptions *options)
+{
+	return fill_path(options, options->protocol.path, NULL);
+}
+
+/*
+ * The download of an output.  Secrets go along only to the server itself, and not where its options say
+ * so; a URL that leads elsewhere may not lead into a private network, unless the server is in one.
  * room is how many bytes it may have, at most max_response.
  */
 HttpRequest *
@@ -380,9 +389,9 @@ request_download(const RequestSource *source, const char *url, bool server_is_pr
 
 	headers_note_secrets(http, source->secrets);
 	http->max_response = room;
+	http->is_download = true;
 	http->public_only = !own && !server_is_private;
-	if (own && options->protocol.download_auth != NULL &&
-		strcmp(options->protocol.download_auth, "same-origin") == 0)
+	if (own && strcmp(options->protocol.download_auth, "same-origin") == 0)
 	{
 		headers_set_server(http, source);
 		if (signing_is_due(options))

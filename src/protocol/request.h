@@ -61,6 +61,7 @@ extern HttpRequest *request_follow(const RequestSource *source, const Remote *re
 								   const Address *address);
 extern HttpRequest *request_download(const RequestSource *source, const char *url,
 									 bool server_is_private, size_t room);
+extern char *request_address(const ServerOptions *options);
 extern void request_check(const RequestSource *source);
 extern bool request_has_words(const ServerOptions *options);
 extern bool request_may_refer(const RequestSource *source);
