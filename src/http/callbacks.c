@@ -136,7 +136,7 @@ body_callback(char *data, size_t size, size_t count, void *arg)
 	Bytes *body = transfer->reply->body;
 	size_t len = size * count;
 
-	if (len > transfer->request->max_response - body->len - transfer->spilled)
+	if (len > transfer->request->max_response - spill_received(transfer))
 	{
 		transfer->overflowed = true;
 		return CURL_WRITEFUNC_ERROR;

@@ -45,7 +45,12 @@ CURLM *http_multi = NULL;
 MonoTime http_timer_due = 0; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
 static dlist_head starting = DLIST_STATIC_INIT(starting); /* libcurl does not know them yet */
 dlist_head http_active = DLIST_STATIC_INIT(http_active);  /* it does */
+<<<<<<< HEAD
 static dlist_head parked = DLIST_STATIC_INIT(parked); /* complete, but in files, or to be decoded */
+=======
+static dlist_head parked = DLIST_STATIC_INIT(parked);     /* complete, but in files */
+static HttpTransfer *returning = NULL; /* of these, the one that is being read back */
+>>>>>>> main
 static dlist_head finished = DLIST_STATIC_INIT(finished); /* it knows them no more */
 static int n_transfers = 0;                               /* that were started and not released */
 static MonoTime relieve_due = 0; /* when who waits for memory looks for who stands still */
@@ -161,7 +166,8 @@ http_wait_ms(void)
 	long ms = -1;
 
 	if (!dlist_is_empty(&starting) || !dlist_is_empty(&finished) || pauses_next_to_end() != NULL ||
-		heavy_next() != NULL || next_to_take_back() != NULL)
+		heavy_next() != NULL || next_to_take_back() != NULL || returning != NULL ||
+		spill_is_moving())
 		return 0;
 	note_sooner(&ms, now, http_timer_due);
 	note_sooner(&ms, now, idle_next_settle());
@@ -370,20 +376,34 @@ next_to_take_back(void)
 }
 
 /*
- * Reads one answer back; the next with the next turn, for this may take a while.
+ * Reads a piece of one answer back.
  */
 static void
 take_back(void)
 {
-	HttpTransfer *transfer = next_to_take_back();
+	HttpTransfer *transfer = returning ? returning : next_to_take_back();
+	SpillResult result;
 
 	if (transfer == NULL)
 		return;
+<<<<<<< HEAD
 	if (!memory_may_receive(transfer->request->account, transfer->spilled + transfer->decoding))
+=======
+	if (returning == NULL && !memory_may_receive(transfer->request->account, transfer->spilled))
+>>>>>>> main
 		(void) memory_favour(transfer->tag);
+	returning = transfer;
+	result = spill_take_back(transfer);
+	if (result == SPILL_MORE)
+		return;
+	returning = NULL;
 	dlist_delete(&transfer->node);
 	transfer->is_listed = false;
+<<<<<<< HEAD
 	if (transfer->is_spilled && !spill_take_back(transfer) && transfer->reply->error == HTTP_OK)
+=======
+	if (result == SPILL_FAILED && transfer->reply->error == HTTP_OK)
+>>>>>>> main
 		transfer->reply->error = HTTP_MEMORY;
 	decode_and_complete(transfer);
 }
@@ -473,6 +493,7 @@ http_work(void)
 	end_overdue();
 	relieve(clock_uptime());
 	restore_signals(&saved);
+	spill_work();
 	take_back();
 	clock_attended(0);
 }
@@ -627,6 +648,8 @@ http_abort(HttpTransfer *transfer)
 	if (transfer->is_listed)
 		dlist_delete(&transfer->node);
 	transfer->is_listed = false;
+	if (returning == transfer)
+		returning = NULL;
 	block_signals(&saved);
 	detach(transfer, false);
 	restore_signals(&saved);

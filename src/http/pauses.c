@@ -113,7 +113,7 @@ relieve(HttpTransfer *transfer, MonoTime now)
 	bool holds_memory = transfer->reply->body->capacity > MEMORY_SMALL;
 	bool is_in_the_way;
 
-	if (transfer->is_paused || silence < STILL_MS * INT64CONST(1000) ||
+	if (transfer->is_paused || transfer->is_moving || silence < STILL_MS * INT64CONST(1000) ||
 		(!holds_memory && !transfer->is_spilled))
 		return false;
 	is_in_the_way = holds_memory ? !spill_begin(transfer) : !spill_has_room(MEMORY_SMALL);

@@ -6,6 +6,9 @@
  * when all is there and there is memory for it.  The file has no name, so nothing is left of it by any crash; a server
  * that falls silent again and again fills files up to a bound and no further.
  *
+ * An answer of hundreds of megabytes is moved there and back a piece at each turn of the loop (PIECE_BYTES).  Of one that
+ * is being moved the first body->len bytes are in memory still; what comes meanwhile is behind them in the file already.
+ *
  * Nothing here raises an error: libcurl's callbacks append.  PostgreSQL's own temporary files do.
  */
 #include "postgres.h"
@@ -25,8 +28,11 @@
 #define MAX_FILES 64
 #define MAX_TIMES_MEMORY 4 /* what the files take together, as a multiple of genjob.max_memory */
 
+#define PIECE_BYTES ((size_t) 4 * 1024 * 1024) /* written or read at a time: some ms */
+
 static int n_files = 0;
 static uint64 spilled = 0; /* bytes in all of them */
+static dlist_head moving = DLIST_STATIC_INIT(moving);
 
 static int
 create_file(void)
@@ -64,19 +70,19 @@ write_all(int fd, const char *data, size_t len, size_t offset)
 }
 
 static bool
-read_all(int fd, char *data, size_t len)
+read_all(int fd, char *data, size_t len, size_t offset)
 {
-	size_t done = 0;
-
-	while (done < len)
+	while (len > 0)
 	{
-		ssize_t got = pread(fd, data + done, len - done, (off_t) done);
+		ssize_t got = pread(fd, data, len, (off_t) offset);
 
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)
 			return false;
-		done += got;
+		data += got;
+		offset += got;
+		len -= got;
 	}
 	return true;
 }
@@ -91,7 +97,44 @@ spill_has_room(size_t bytes)
 }
 
 /*
- * Moves what a transfer has received out of memory.  False, with nothing changed, where that cannot be.
+ * How many bytes of its answer a transfer has, wherever they are.
+ */
+size_t
+spill_received(const HttpTransfer *transfer)
+{
+	return transfer->is_spilled ? transfer->spilled : transfer->reply->body->len;
+}
+
+static void
+stop_moving(HttpTransfer *transfer)
+{
+	if (transfer->is_moving)
+		dlist_delete(&transfer->moving_node);
+	transfer->is_moving = false;
+}
+
+/*
+ * Writes one more piece of what is in memory.  False where that cannot be.
+ */
+static bool
+move_piece(HttpTransfer *transfer)
+{
+	Bytes *body = transfer->reply->body;
+	size_t len = Min(body->len - transfer->moved, PIECE_BYTES);
+
+	if (!write_all(transfer->spill_fd, body->data + transfer->moved, len, transfer->moved))
+		return false;
+	transfer->moved += len;
+	if (transfer->moved == body->len)
+	{
+		stop_moving(transfer);
+		bytes_clear(body);
+	}
+	return true;
+}
+
+/*
+ * Begins to move what a transfer has received out of memory.  False, with nothing changed, where that cannot be.
  */
 bool
 spill_begin(HttpTransfer *transfer)
@@ -99,23 +142,47 @@ spill_begin(HttpTransfer *transfer)
 	Bytes *body = transfer->reply->body;
 	int fd;
 
-	if (n_files >= MAX_FILES || !spill_has_room(body->len))
+	if (transfer->is_spilled || n_files >= MAX_FILES || !spill_has_room(body->len))
 		return false;
 	fd = create_file();
 	if (fd < 0)
 		return false;
-	if (!write_all(fd, body->data, body->len, 0))
-	{
-		close(fd);
-		return false;
-	}
 	n_files++;
 	transfer->is_spilled = true;
 	transfer->spill_fd = fd;
 	transfer->spilled = body->len;
+	transfer->moved = 0;
+	transfer->is_moving = true;
 	spilled += body->len;
-	bytes_clear(body);
-	return true;
+	dlist_push_tail(&moving, &transfer->moving_node);
+	if (move_piece(transfer))
+		return true;
+	spill_end(transfer);
+	return false;
+}
+
+/*
+ * Moves on what is being moved.  Where the disk is full, what is in memory stays there: all of it, if no more has come.
+ */
+void
+spill_work(void)
+{
+	HttpTransfer *transfer;
+
+	if (dlist_is_empty(&moving))
+		return;
+	transfer = dlist_container(HttpTransfer, moving_node, dlist_head_node(&moving));
+	if (move_piece(transfer))
+		return;
+	stop_moving(transfer);
+	if (transfer->spilled == transfer->reply->body->len)
+		spill_end(transfer);
+}
+
+bool
+spill_is_moving(void)
+{
+	return !dlist_is_empty(&moving);
 }
 
 /*
@@ -139,6 +206,7 @@ spill_end(HttpTransfer *transfer)
 {
 	if (!transfer->is_spilled)
 		return;
+	stop_moving(transfer);
 	close(transfer->spill_fd);
 	spilled -= transfer->spilled;
 	n_files--;
@@ -147,16 +215,29 @@ spill_end(HttpTransfer *transfer)
 }
 
 /*
- * Reads the file back into memory, and lets go of it.  False where memory is short or the file cannot be read.
+ * Reads a piece of the file back into memory, behind what is there, and lets go of it after the last one.
  */
-bool
+SpillResult
 spill_take_back(HttpTransfer *transfer)
 {
 	Bytes *body = transfer->reply->body;
-	size_t len = transfer->spilled;
-	bool is_read = bytes_reserve(body, len + 1) && read_all(transfer->spill_fd, body->data, len);
+	size_t len;
 
-	body->len = is_read ? len : 0;
+	stop_moving(transfer);
+	/* it never got there */
+	if (!transfer->is_spilled)
+		return SPILL_BACK;
+	len = Min(transfer->spilled - body->len, PIECE_BYTES);
+	if (!bytes_reserve(body, transfer->spilled + 1) ||
+		!read_all(transfer->spill_fd, body->data + body->len, len, body->len))
+	{
+		body->len = 0;
+		spill_end(transfer);
+		return SPILL_FAILED;
+	}
+	body->len += len;
+	if (body->len < transfer->spilled)
+		return SPILL_MORE;
 	spill_end(transfer);
-	return is_read;
+	return SPILL_BACK;
 }

@@ -60,10 +60,13 @@ struct HttpTransfer
 	int folded_lines;     /* of these */
 	bool is_flooded;      /* far more came than there is of an answer */
 	uint64 flood_bytes; /* that had come over its socket when that was looked at first; 0: it was not */
-	uint64 flood_received; /* of its body, then */
-	bool is_spilled;       /* the body is in a file */
-	int spill_fd;          /* while is_spilled */
-	size_t spilled;        /* bytes in it */
+	uint64 flood_received;  /* of its body, then */
+	bool is_spilled;        /* the body is in a file */
+	int spill_fd;           /* while is_spilled */
+	size_t spilled;         /* bytes in it, with those that are still to be moved there */
+	bool is_moving;         /* its body is being moved there */
+	size_t moved;           /* bytes of the body that are there */
+	dlist_node moving_node; /* while is_moving */
 	size_t decoding; /* bytes of memory without which its body need not be tried to be decoded */
 
 	/* Of one whose answer had to wait for memory */
@@ -153,6 +156,17 @@ extern bool spill_begin(HttpTransfer *transfer);
 extern bool spill_append(HttpTransfer *transfer, const char *data, size_t len);
 extern bool spill_has_room(size_t bytes);
 extern void spill_end(HttpTransfer *transfer);
-extern bool spill_take_back(HttpTransfer *transfer);
+extern size_t spill_received(const HttpTransfer *transfer);
+extern void spill_work(void);
+extern bool spill_is_moving(void);
+
+typedef enum SpillResult
+{
+	SPILL_MORE,  /* there is another piece */
+	SPILL_BACK,  /* all of it is in memory */
+	SPILL_FAILED /* memory is short, or the file cannot be read */
+} SpillResult;
+
+extern SpillResult spill_take_back(HttpTransfer *transfer);
 
 #endif /* GENJOB_TRANSFER_H */

@@ -51,7 +51,7 @@ end_flood(HttpTransfer *transfer)
 {
 	int unread;
 	uint64 bytes;
-	uint64 received = transfer->reply->body->len + transfer->spilled;
+	uint64 received = spill_received(transfer);
 
 	if (transfer->fd < 0)
 		return;

@@ -190,7 +190,7 @@ calls_forget(Job *job)
 	if (keeps_answer)
 		return;
 	job->verdict = NULL;
-	memory_unfavour(job);
+	memory_unfavour(&job->call); /* as http_start() was given */
 }
 
 static void

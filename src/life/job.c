@@ -125,7 +125,7 @@ job_destroy(Job *job)
 		shmem_activity_remove(job->activity);
 	server_release(job->server);
 	MemoryContextDelete(job->context);
-	memory_unfavour(job);
+	memory_unfavour(&job->call);
 }
 
 /* ---------- the door ---------- */
