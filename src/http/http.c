@@ -45,12 +45,8 @@ CURLM *http_multi = NULL;
 MonoTime http_timer_due = 0; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
 static dlist_head starting = DLIST_STATIC_INIT(starting); /* libcurl does not know them yet */
 dlist_head http_active = DLIST_STATIC_INIT(http_active);  /* it does */
-<<<<<<< HEAD
 static dlist_head parked = DLIST_STATIC_INIT(parked); /* complete, but in files, or to be decoded */
-=======
-static dlist_head parked = DLIST_STATIC_INIT(parked);     /* complete, but in files */
 static HttpTransfer *returning = NULL; /* of these, the one that is being read back */
->>>>>>> main
 static dlist_head finished = DLIST_STATIC_INIT(finished); /* it knows them no more */
 static int n_transfers = 0;                               /* that were started and not released */
 static MonoTime relieve_due = 0; /* when who waits for memory looks for who stands still */
@@ -386,24 +382,16 @@ take_back(void)
 
 	if (transfer == NULL)
 		return;
-<<<<<<< HEAD
-	if (!memory_may_receive(transfer->request->account, transfer->spilled + transfer->decoding))
-=======
-	if (returning == NULL && !memory_may_receive(transfer->request->account, transfer->spilled))
->>>>>>> main
+	if (returning == NULL &&
+		!memory_may_receive(transfer->request->account, transfer->spilled + transfer->decoding))
 		(void) memory_favour(transfer->tag);
-	returning = transfer;
-	result = spill_take_back(transfer);
+	result = transfer->is_spilled ? spill_take_back(transfer) : SPILL_BACK;
+	returning = result == SPILL_MORE ? transfer : NULL;
 	if (result == SPILL_MORE)
 		return;
-	returning = NULL;
 	dlist_delete(&transfer->node);
 	transfer->is_listed = false;
-<<<<<<< HEAD
-	if (transfer->is_spilled && !spill_take_back(transfer) && transfer->reply->error == HTTP_OK)
-=======
 	if (result == SPILL_FAILED && transfer->reply->error == HTTP_OK)
->>>>>>> main
 		transfer->reply->error = HTTP_MEMORY;
 	decode_and_complete(transfer);
 }

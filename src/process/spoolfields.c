@@ -231,7 +231,7 @@ spool_pass_text(SpoolStream *stream, char **text)
 					 "pass the new field of " #type ", and then say how large it is")
 
 PASSES_ALL(Output, 64);
-PASSES_ALL(Verdict, 88);
+PASSES_ALL(Verdict, 96);
 PASSES_ALL(Remote, 40);
 
 static void
@@ -265,6 +265,7 @@ spool_pass_verdict(SpoolStream *stream, Verdict *verdict)
 	spool_pass_text(stream, &verdict->error);
 	spool_pass_text(stream, &verdict->note);
 	spool_pass_text(stream, &verdict->remote_state);
+	spool_pass_text(stream, &verdict->body);
 	spool_pass_text(stream, &verdict->result);
 	spool_pass_text(stream, &verdict->usage);
 	spool_pass_text(stream, &verdict->answer);

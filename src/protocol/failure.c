@@ -93,7 +93,8 @@ failure_describe(const ReplySource *source, const HttpReply *reply)
 		case HTTP_TOO_LARGE:
 			return psprintf("the answer of %s is larger than " INT64_FORMAT " kB. Raise %s.", peer,
 							source->options->max_response / 1024,
-							is_own ? "its option max_response" : "the server's option max_response");
+							is_own ? "its option max_response"
+								   : "the server's option max_response");
 		case HTTP_MEMORY:
 			return psprintf("no memory was left for the answer of %s. Lower max_in_flight or max_response.",
 							peer);
@@ -228,12 +229,15 @@ failure_of_refusal(Judge *judge, int64 *after)
 {
 	const ReplySource *source = judge->source;
 	int status = judge->reply->status;
-	MemoryContext caller = MemoryContextSwitchTo(judge_scratch(judge));
+	MemoryContext caller = CurrentMemoryContext;
 	cJSON *json;
-	char *words =
-		words_of_body(source->request, judge->reply, judge->protocol->error, judge->id, &json);
-	const char *stop = *words != '\0' && strchr(".!?", words[strlen(words) - 1]) ? "" : ".";
+	const char *stop;
+	char *words;
 
+	judge->verdict->body = words_copy_body(source->request, judge->reply);
+	MemoryContextSwitchTo(judge_scratch(judge));
+	words = words_of_body(source->request, judge->reply, judge->protocol->error, judge->id, &json);
+	stop = *words != '\0' && strchr(".!?", words[strlen(words) - 1]) ? "" : ".";
 	MemoryContextSwitchTo(caller);
 	*after = delay_read(judge->reply, json, judge->protocol->retry_after, words, source->now_unix);
 	judge->is_of_the_moment = source->options->preset->is_store && s3_is_of_the_moment(words);

@@ -22,7 +22,7 @@
 #define MAX_TYPE 100  /* bytes of a content type that is claimed */
 #define NEARBY 16     /* members on each side of an output that may tell its type */
 #define TYPE_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/.+-"
-#define MAX_FAULTS 5  /* outputs that cannot be read are named; of more their number */
+#define MAX_FAULTS 5 /* outputs that cannot be read are named; of more their number */
 
 /*
  * Adds an empty output to a verdict.
@@ -71,7 +71,8 @@ type_beside(const char *data, size_t len, const char *claim)
 		(strcmp(type, "application/octet-stream") != 0 && strcmp(type, "text/plain") != 0))
 		return type;
 	claim = pnstrdup(claim, claim_len);
-	return strchr(claim, '/') != NULL && strcmp(media_extension_of(claim), "bin") == 0 ? claim : type;
+	return strchr(claim, '/') != NULL && strcmp(media_extension_of(claim), "bin") == 0 ? claim
+																					   : type;
 }
 
 static void
@@ -114,7 +115,8 @@ data_url_payload(char *text, bool *is_base64)
 		return NULL;
 	*is_base64 = comma - text > 7 && pg_strncasecmp(comma - 7, ";base64", 7) == 0;
 	type_len = strspn(text + 5, TYPE_CHARACTERS);
-	if (!*is_base64 && (memchr(text + 5, '/', type_len) == NULL || strchr(";,", text[5 + type_len]) == NULL))
+	if (!*is_base64 &&
+		(memchr(text + 5, '/', type_len) == NULL || strchr(";,", text[5 + type_len]) == NULL))
 		return NULL;
 	return comma + 1;
 }
@@ -124,7 +126,8 @@ data_url_payload(char *text, bool *is_base64)
  * no output, as null is none.
  */
 static void
-extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *place, const char *claim)
+extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *place,
+			   const char *claim)
 {
 	ssize_t len;
 
@@ -134,9 +137,8 @@ extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *pla
 	if (len > 0)
 		add_bytes(judge, node, payload, len, claim);
 	else if (len < 0 && place != NULL && judge->n_faults++ < MAX_FAULTS)
-		judge->faults =
-			psprintf("%s%s%s", judge->faults ? judge->faults : "", judge->faults ? ", " : "",
-					 pointer_describe(place));
+		judge->faults = psprintf("%s%s%s", judge->faults ? judge->faults : "",
+								 judge->faults ? ", " : "", pointer_describe(place));
 }
 
 static int
@@ -445,10 +447,9 @@ note_download(cJSON *node, const PointerPlace *place, void *arg)
 {
 	Finding *finding = arg;
 
-	finding->found |=
-		cJSON_IsObject(node) ||
-		(cJSON_IsString(node) &&
-		 (is_web_url(node->valuestring) || is_path(finding->judge, node->valuestring)));
+	finding->found |= cJSON_IsObject(node) ||
+					  (cJSON_IsString(node) && (is_web_url(node->valuestring) ||
+												is_path(finding->judge, node->valuestring)));
 }
 
 /*

@@ -44,6 +44,7 @@ typedef enum ReportColumn
 	REPORT_LOSSES,
 	REPORT_BEGINS_ERRORS,
 	REPORT_MUST_CANCEL,
+	REPORT_BODY,
 	REPORT_COLUMNS
 } ReportColumn;
 
@@ -70,6 +71,7 @@ static const ColumnType column_types[REPORT_COLUMNS] = {
 	[REPORT_LOSSES] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
 	[REPORT_BEGINS_ERRORS] = {BOOLOID, 1, true, TYPALIGN_CHAR},
 	[REPORT_MUST_CANCEL] = {BOOLOID, 1, true, TYPALIGN_CHAR},
+	[REPORT_BODY] = {TEXTOID, -1, false, TYPALIGN_INT},
 };
 
 /*
@@ -184,6 +186,8 @@ read_column(const Job *job, int column, bool *isnull)
 			return BoolGetDatum(job->begins_errors);
 		case REPORT_MUST_CANCEL:
 			return BoolGetDatum(job->must_cancel);
+		case REPORT_BODY:
+			return report_text(verdict->body, isnull);
 	}
 	pg_unreachable();
 }

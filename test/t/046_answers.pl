@@ -133,4 +133,29 @@ subtest 'a picture that is called JSON is kept to the byte' => sub {
 		'image/png|' . unpack('H*', $picture), 'as it came');
 };
 
+subtest 'what a refusal said is kept' => sub {
+	my $body = '{"error": {"message": "no", "param": "' . 'x' x 100_000 . '"}, "key": "sk-test-secret"}';
+	create_server($node, 'refuser', 'openai-images', $standin, %quick, api_key => 'sk-test-secret');
+	my $job = ended('refuser', standin => { id => 'refused', faults => [ { status => 500, body => 'down' }, { status => 400, body => $body } ] });
+	my @bodies = map { $_->{body} } @{ $job->{attempt_errors} };
+
+	is($bodies[0], 'down', 'text');
+	is($bodies[1], substr($body, 0, 65536), '64 kB of what is larger');
+	$job = ended('refuser', standin => { id => 'echoed', faults => [ { status => 400, body => '{"key": "sk-test-secret"}' } ] });
+	is($job->{attempt_errors}[0]{body}, '{"key": "' . '*' x 14 . '"}', 'no secret');
+};
+
+subtest 'who gets the secrets of a download, and who is blamed' => sub {
+	for ([ own => qr/server "painter" answered HTTP 403: .*api_key/ ], [ foreign => qr/host "[^"]+" answered HTTP 403: .*The link may have expired/ ])
+	{
+		my ($urls, $words) = @$_;
+		$standin->reset;
+		my $job = ended('painter', response_format => 'url', standin => { id => $urls, urls => $urls, download_faults => [ { status => 403 } ] });
+		my @gets = grep { $_->{method} eq 'GET' } $standin->requests;
+		my %headers = map { lc($_) => 1 } map { keys %{ $_->{headers} } } @gets;
+		is($headers{authorization} // 0, $urls eq 'own' ? 1 : 0, "$urls: Authorization");
+		like($job->{error}, $words, '... the error names who refused');
+	}
+};
+
 done_testing();
