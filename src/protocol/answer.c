@@ -209,18 +209,26 @@ find_lack(const Judge *judge, cJSON *json)
 }
 
 /*
+ * What an answer warns of, as a sentence; NULL if of nothing.
+ */
+char *
+answer_describe_warning(const Judge *judge, cJSON *json)
+{
+	char *warning = reasons_of_json(json, judge->protocol->warning, judge->id);
+
+	return warning != NULL
+			   ? psprintf("server \"%s\" warns: %s", judge->source->server_name, warning)
+			   : NULL;
+}
+
+/*
  * What there is to tell of an answer that is a success all the same.
  */
 static char *
 find_note(const Judge *judge, cJSON *json, RemoteState means, const char *word)
 {
-	char *warning = reasons_of_json(json, judge->protocol->warning, judge->id);
-
-	if (means == REMOTE_PARTLY)
-		return describe_state(judge, json, word);
-	return warning != NULL
-			   ? psprintf("server \"%s\" warns: %s", judge->source->server_name, warning)
-			   : NULL;
+	return means == REMOTE_PARTLY ? describe_state(judge, json, word)
+								  : answer_describe_warning(judge, json);
 }
 
 /*

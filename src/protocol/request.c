@@ -100,13 +100,34 @@ read_params(const RequestSource *source)
 	return params;
 }
 
+/*
+ * Whether an id is the name of a resource, such as "models/veo/operations/7", whose strokes are strokes of the path: none
+ * of its parts leads elsewhere.
+ */
+static bool
+is_path(const char *id)
+{
+	const char *part = id;
+
+	for (;;)
+	{
+		size_t len = strcspn(part, "/");
+
+		if (len == 0 || (len == 1 && *part == '.') || (len == 2 && strncmp(part, "..", 2) == 0))
+			return false;
+		if (part[len] == '\0')
+			return true;
+		part += len + 1;
+	}
+}
+
 static char *
 fill_path(const ServerOptions *options, const char *path, const char *id)
 {
 	if (options->model != NULL)
 		path = grammar_fill(path, "model", grammar_percent_encode(options->model, "/:@"));
 	if (id != NULL)
-		path = grammar_fill(path, "id", grammar_percent_encode(id, ":"));
+		path = grammar_fill(path, "id", grammar_percent_encode(id, is_path(id) ? ":/" : ":"));
 	return join_url(options->url, path);
 }
 
@@ -353,9 +374,12 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 		return NULL;
 	http = new_request(source->options, address->method, url,
 					   Min(source->options->timeout, FOLLOW_TIMEOUT_MS));
-	if (address->body != NULL)
+	/* libcurl would call nothing a form, which some refuse */
+	if (address->body != NULL || strcmp(address->method, "POST") == 0 ||
+		strcmp(address->method, "PUT") == 0 || strcmp(address->method, "PATCH") == 0)
 	{
-		http->body = grammar_fill(address->body, "id", json_escape(remote->id ? remote->id : ""));
+		http->body = grammar_fill(address->body ? address->body : "{}", "id",
+								  json_escape(remote->id ? remote->id : ""));
 		http->body_len = strlen(http->body);
 		headers_set(http, "Content-Type", pstrdup("application/json"), NULL);
 	}

@@ -548,9 +548,98 @@ test_missing(void)
 	}
 }
 
+/* ---------- names of predictions ---------- */
+
+static const struct
+{
+	const char *what;
+	const char *api;
+	const char *body;
+	const char *id;
+	const char *note;
+} names[] = {
+	{"the id that we chose", "comfyui",
+	 "{\"prompt_id\":\"" KEY "\",\"number\":1,\"node_errors\":{}}", KEY, NULL},
+	{"the id of a server that takes none", "comfyui", "{\"prompt_id\":\"a1\",\"number\":1}", "a1",
+	 NULL},
+	{"no id", "comfyui", "{\"number\":1}", KEY, NULL},
+	{"nodes that are left out", "comfyui",
+	 "{\"prompt_id\":\"" KEY
+	 "\",\"node_errors\":{\"7\":{\"class_type\":\"SaveImage\",\"errors\":[{\"message\":\"No\",\"details\":\"images\"}]}}}",
+	 KEY, "server \"s\" warns: node 7 (SaveImage), No: images"},
+	{"a number", "sdcpp", "{\"id\":17,\"status\":\"queued\"}", "17", NULL},
+};
+
+static void
+test_names(void)
+{
+	int i;
+
+	for (i = 0; i < lengthof(names); i++)
+	{
+		Case test = {NULL, names[i].api, NULL, STEP_JUDGE, 200, NULL, names[i].body};
+		Remote remote = {NULL};
+		Verdict *verdict = judge(&test, &remote);
+
+		unit_is_text(remote.id, names[i].id, "%s: %s", names[i].api, names[i].what);
+		unit_is_text(verdict->note, names[i].note, "%s: %s: note", names[i].api, names[i].what);
+	}
+}
+
+/* ---------- what is called then ---------- */
+
+static const struct
+{
+	const char *what;
+	const char *address;
+	const char *id;
+	const char *url;
+	const char *body;
+} calls[] = {
+	{"a name with strokes", "GET /v1/{id}", "models/veo/operations/7",
+	 "http://server.test/x/v1/models/veo/operations/7", NULL},
+	{"one that leads elsewhere", "GET /v1/{id}", "../keys", "http://server.test/x/v1/..%2Fkeys",
+	 NULL},
+	{"one that leads elsewhere further on", "GET /v1/{id}", "a/./b",
+	 "http://server.test/x/v1/a%2F.%2Fb", NULL},
+	{"one with an empty part", "GET /v1/{id}", "/a", "http://server.test/x/v1/%2Fa", NULL},
+	{"one with a query", "GET /v1/{id}", "a?b#c", "http://server.test/x/v1/a%3Fb%23c", NULL},
+	{"a POST without a body", "POST /v1/{id}/cancel", "7", "http://server.test/x/v1/7/cancel", "{}"},
+	{"a PUT without a body", "PUT /v1/{id}", "7", "http://server.test/x/v1/7", "{}"},
+	{"a DELETE", "DELETE /v1/{id}", "7", "http://server.test/x/v1/7", NULL},
+};
+
+static void
+test_calls(void)
+{
+	int i;
+
+	for (i = 0; i < lengthof(calls); i++)
+	{
+		MappingOptions secrets = {.api_key = SECRET};
+		RequestSource source = {.options = read_options("http", NULL),
+								.secrets = &secrets,
+								.request = "{}"};
+		Remote remote = {.id = pstrdup(calls[i].id)};
+		HttpRequest *http;
+		Address address;
+
+		(void) grammar_read_address(calls[i].address, &address);
+		http = request_follow(&source, &remote, &address);
+		unit_is_text(http->url, calls[i].url, "%s: address", calls[i].what);
+		unit_is_text(http->body, calls[i].body, "%s: body", calls[i].what);
+	}
+	unit_is_text(grammar_fit_addresses("POST /a {}; ?POST /b {}; GET /c", true),
+				 "POST /a {}; POST /b {}; GET /c", "all addresses");
+	unit_is_text(grammar_fit_addresses("?POST /b {}; POST /a {}; ?GET /c", false), "POST /a {}",
+				 "those of a server that takes no id");
+}
+
 void
 unit_run(void)
 {
+	test_names();
+	test_calls();
 	run_cases(outputs, lengthof(outputs), true);
 	run_cases(bodies, lengthof(bodies), true);
 	run_cases(lacks, lengthof(lacks), false);
