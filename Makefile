@@ -35,9 +35,11 @@ OBJS = \
 	src/process/spoolfields.o \
 	src/base/marker.o \
 	src/session/sqlapi.o \
+	src/session/presign.o \
 	src/session/views.o \
 	src/session/triggers.o \
 	src/session/row.o \
+	src/session/after.o \
 	src/session/ids.o \
 	src/session/defaults.o \
 	src/session/hooks.o \
@@ -57,6 +59,7 @@ OBJS = \
 	src/life/cancelline.o \
 	src/life/lookup.o \
 	src/life/download.o \
+	src/life/store.o \
 	src/life/calls.o \
 	src/schedule/schedule.o \
 	src/schedule/queues.o \
@@ -89,6 +92,9 @@ OBJS = \
 	src/queue/reference.o \
 	src/queue/report.o \
 	src/queue/ended.o \
+	src/queue/dependency.o \
+	src/queue/depround.o \
+	src/queue/depsession.o \
 	src/queue/followup.o \
 	src/queue/rowstate.o \
 	src/queue/save.o \
@@ -99,11 +105,15 @@ OBJS = \
 	src/shared/commit.o \
 	src/server/preset.o \
 	src/server/aws.o \
+	src/server/stores.o \
 	src/server/keytemplate.o \
 	src/server/grammar.o \
 	src/protocol/request.o \
 	src/protocol/headers.o \
 	src/protocol/s3.o \
+	src/protocol/links.o \
+	src/protocol/saved.o \
+	src/protocol/link.o \
 	src/protocol/s3answer.o \
 	src/protocol/signing.o \
 	src/protocol/sigv4.o \

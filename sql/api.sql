@@ -6,6 +6,82 @@ CREATE FUNCTION genjob.preview(server name, request jsonb, inputs bytea[] DEFAUL
 COMMENT ON FUNCTION genjob.preview(name, jsonb, bytea[]) IS
 	'the HTTP request that such a job of the calling role would send, secrets masked; nothing is sent';
 
+CREATE FUNCTION genjob.presign(url text, expires interval DEFAULT '1 hour', server text DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'genjob_presign' LANGUAGE C STABLE;
+COMMENT ON FUNCTION genjob.presign(text, interval, text) IS
+	'a link with which whoever has it reads s3://bucket/key for that long; made without a call to the store';
+
+-- what the row that is given says may be forged: the table's own counts, as far as the caller sees it
+CREATE FUNCTION genjob.presign(output @extschema@.gen_outputs, expires interval DEFAULT '1 hour') RETURNS text
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS
+	'SELECT genjob.presign(o.url, $2, o.store) FROM @extschema@.gen_outputs o
+	 WHERE o.job_id = ($1).job_id AND o.ordinal = ($1).ordinal AND o.url IS NOT NULL';
+COMMENT ON FUNCTION genjob.presign(@extschema@.gen_outputs, interval) IS
+	'a link with which whoever has it reads the output for that long; null where it is in the table';
+
+CREATE FUNCTION genjob.presign_put(server text, key text, content_type text DEFAULT NULL, expires interval DEFAULT '15 min')
+	RETURNS text AS 'MODULE_PATHNAME', 'genjob_presign_put' LANGUAGE C STABLE;
+COMMENT ON FUNCTION genjob.presign_put(text, text, text, interval) IS
+	'a link with which whoever has it puts one object for that long; with a content type, it must be sent';
+
+-- Objects go by jobs of their store, which are durable and limited as any other; a row goes when its objects have.
+CREATE FUNCTION genjob.purge(server text, older_than interval) RETURNS bigint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+$$
+DECLARE
+	before CONSTANT timestamptz := now() - older_than;
+	ended CONSTANT @extschema@.gen_job_state[] := '{succeeded,failed,cancelled}';
+	deletions text[];
+	waiting bigint := 0;
+	deleted bigint;
+	item record;
+BEGIN
+	IF server IS NULL OR older_than IS NULL THEN
+		RETURN NULL;
+	END IF;
+	FOR item IN
+		SELECT o.url, o.store, j.owner, d.id, d.state, format('genjob.purge %s %s', o.job_id, o.ordinal) AS request_id,
+				(SELECT b.option_value FROM pg_foreign_server s, pg_options_to_table(s.srvoptions) b
+					WHERE s.srvname = o.store AND b.option_name = 'bucket') AS bucket
+			FROM @extschema@.gen_jobs j JOIN @extschema@.gen_outputs o ON o.job_id = j.id
+			LEFT JOIN @extschema@.gen_jobs d ON d.owner = j.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)
+			WHERE j.server = purge.server AND j.state = ANY (ended) AND j.finished_at < before AND o.url IS NOT NULL
+				AND d.state IS DISTINCT FROM 'succeeded'
+			ORDER BY j.id, o.ordinal
+	LOOP
+		waiting := waiting + 1;
+		IF item.bucket IS DISTINCT FROM split_part(item.url, '/', 3) THEN
+			RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+				MESSAGE = format('the server "%s" does not have the bucket of %s', item.store, item.url),
+				HINT = 'CREATE SERVER or ALTER SERVER so that it has, and call genjob.purge() again.';
+		ELSIF item.id IS NULL THEN
+			INSERT INTO @extschema@.gen_jobs (server, request, owner, tenant, request_id) VALUES (item.store,
+				jsonb_build_object('delete', substr(item.url, length('s3://' || item.bucket || '/') + 1)), item.owner,
+				'genjob.purge', item.request_id);
+		ELSIF item.state IN ('failed', 'cancelled') THEN
+			UPDATE @extschema@.gen_jobs SET state = 'queued' WHERE id = item.id;
+		END IF;
+	END LOOP;
+	WITH gone AS MATERIALIZED (
+		SELECT j.id, j.owner FROM @extschema@.gen_jobs j WHERE j.server = purge.server AND j.state = ANY (ended) AND j.finished_at < before
+			AND NOT EXISTS (SELECT FROM @extschema@.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL
+				AND NOT EXISTS (SELECT FROM @extschema@.gen_jobs d WHERE d.owner = j.owner AND d.state = 'succeeded'
+					AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)))),
+	purged AS (
+		DELETE FROM @extschema@.gen_jobs d USING gone g JOIN @extschema@.gen_outputs o ON o.job_id = g.id
+			WHERE d.owner = g.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)),
+	rows AS (DELETE FROM @extschema@.gen_jobs j USING gone g WHERE j.id = g.id RETURNING j.id)
+	SELECT count(*) INTO deleted FROM rows;
+	IF waiting > 0 THEN
+		RAISE NOTICE USING MESSAGE = format('%s objects are still to be deleted, by jobs of their stores', waiting),
+			HINT = 'Their jobs go with the next call of genjob.purge().';
+	END IF;
+	RETURN deleted;
+END;
+$$;
+COMMENT ON FUNCTION genjob.purge(text, interval) IS
+	'deletes jobs of a server that ended that long ago, with their outputs in the table and in object stores; how many are gone';
+
 -- Through this view genjob.cancel() and genjob.retry() change a job: it takes no privilege on gen_jobs, as the view's
 -- owner has it, and triggers of gen_jobs run as the role that calls.
 CREATE VIEW genjob.own_jobs WITH (security_barrier = true) AS

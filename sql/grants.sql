@@ -9,4 +9,4 @@ GRANT SELECT, DELETE, UPDATE (run_at, attempts, error) ON genjob.callbacks TO PU
 
 -- A trigger of gen_jobs on another table would take that table's columns for its own.
 REVOKE EXECUTE ON FUNCTION genjob.before_insert(), genjob.before_update(), genjob.before_delete(),
-	genjob.after_truncate(), genjob.after_weights(), genjob.after_callbacks() FROM PUBLIC;
+	genjob.after_truncate(), genjob.after_change(), genjob.after_weights(), genjob.after_callbacks() FROM PUBLIC;

@@ -55,7 +55,10 @@ CREATE TABLE @extschema@.gen_jobs
 	losses          integer NOT NULL DEFAULT 0,
 	on_done         text,
 	depth           integer NOT NULL DEFAULT 0,
-	follow_up       text[]
+	follow_up       text[],
+	after           bigint[],
+	after_rule      text COLLATE "C" NOT NULL DEFAULT 'succeeded' CHECK (after_rule IN ('succeeded', 'ended', 'failed')),
+	blocked_by      bigint
 );
 
 -- a quarter of a page for rows that wait leaves room for what becomes of them beside them: the claim, and the answer.
@@ -67,7 +70,8 @@ ALTER TABLE @extschema@.gen_jobs ALTER COLUMN inputs SET STORAGE EXTERNAL;
 
 CREATE INDEX gen_jobs_ready ON @extschema@.gen_jobs (server, owner, tenant, priority, run_at, id) WHERE state = 'queued';
 CREATE INDEX gen_jobs_due ON @extschema@.gen_jobs (run_at) WHERE state = 'queued';
-CREATE INDEX gen_jobs_expiring ON @extschema@.gen_jobs (expires_at) WHERE state = 'queued' AND expires_at IS NOT NULL;
+CREATE INDEX gen_jobs_expiring ON @extschema@.gen_jobs (expires_at)
+	WHERE state IN ('waiting', 'queued') AND expires_at IS NOT NULL;
 CREATE INDEX gen_jobs_running ON @extschema@.gen_jobs (id) WHERE state = 'running';
 CREATE INDEX gen_jobs_cancelling ON @extschema@.gen_jobs (server, id)
 	WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled');
@@ -75,6 +79,8 @@ CREATE UNIQUE INDEX gen_jobs_unique ON @extschema@.gen_jobs (owner, server, uniq
 	WHERE unique_key IS NOT NULL AND state IN ('waiting', 'queued', 'running');
 CREATE INDEX gen_jobs_follow_up ON @extschema@.gen_jobs (id) WHERE follow_up IS NOT NULL;
 CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id);
+CREATE INDEX gen_jobs_waiting ON @extschema@.gen_jobs (id) WHERE state = 'waiting';
+CREATE INDEX gen_jobs_blocked ON @extschema@.gen_jobs (blocked_by) WHERE blocked_by IS NOT NULL;
 
 COMMENT ON TABLE @extschema@.gen_jobs IS 'jobs for GenAI servers: INSERT one to have it run';
 COMMENT ON SEQUENCE @extschema@.gen_jobs_id_seq IS 'numbers of the jobs in gen_jobs';
@@ -96,7 +102,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.expires_at IS 'fails if it has not been s
 COMMENT ON COLUMN @extschema@.gen_jobs.tenant IS 'whose turn it is: the owners of a server''s jobs share it evenly, or by genjob.owner_weights, and the tenants of an owner share its part, evenly or by genjob.tenant_weights';
 COMMENT ON COLUMN @extschema@.gen_jobs.unique_key IS 'an owner has at most one unfinished job with it at a server: INSERT ... ON CONFLICT DO NOTHING leaves a second one out';
 COMMENT ON COLUMN @extschema@.gen_jobs.max_attempts IS 'overrides the server''s option max_attempts';
-COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
+COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'waiting (for those of after), queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
 COMMENT ON COLUMN @extschema@.gen_jobs.attempt IS 'how often the job was started';
 COMMENT ON COLUMN @extschema@.gen_jobs.failures IS 'how many attempts count against max_attempts: those that failed by themselves, not those that the server put off or a restart cut short';
 COMMENT ON COLUMN @extschema@.gen_jobs.owner IS 'role that inserted the job and may see it; its user mapping is used';
@@ -116,6 +122,11 @@ COMMENT ON COLUMN @extschema@.gen_jobs.backend IS 'address that was given the la
 COMMENT ON COLUMN @extschema@.gen_jobs.request_id IS 'the application''s own id of an order: INSERT ... ON CONFLICT (owner, request_id) DO NOTHING makes one job of an order that is sent twice';
 COMMENT ON COLUMN @extschema@.gen_jobs.server_oid IS 'the foreign server that had the name when the job was inserted, or its column server was last named in an UPDATE';
 COMMENT ON COLUMN @extschema@.gen_jobs.losses IS 'attempts in a row that the end of PostgreSQL or of genjob cut short';
+COMMENT ON INDEX @extschema@.gen_jobs_waiting IS 'what waits for other jobs';
+COMMENT ON INDEX @extschema@.gen_jobs_blocked IS 'what waits again when a job is retried';
+COMMENT ON COLUMN @extschema@.gen_jobs.after IS 'jobs that must have ended first: the job is waiting until then; with jobs that its request refers to and that had not ended';
+COMMENT ON COLUMN @extschema@.gen_jobs.after_rule IS 'succeeded: all of them must have, else the job fails; ended: however they ended; failed: it runs if one has failed, else it is cancelled';
+COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job of after because of which this one was not run; when that is retried, this one waits again';
 COMMENT ON COLUMN @extschema@.gen_jobs.on_done IS 'function that is called with the row once the job has ended, by a worker that is connected as the owner';
 COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_success and on_failure led to this job';
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
@@ -127,8 +138,12 @@ CREATE TABLE @extschema@.gen_outputs
 	content_type text NOT NULL,
 	bytes        bigint NOT NULL,
 	sha256       bytea NOT NULL,
-	data         bytea NOT NULL,
-	PRIMARY KEY (job_id, ordinal)
+	data         bytea,
+	url          text,
+	etag         text,
+	store        text COLLATE "C",
+	PRIMARY KEY (job_id, ordinal),
+	CONSTRAINT gen_outputs_place CHECK (data IS NOT NULL OR url IS NOT NULL)
 );
 ALTER TABLE @extschema@.gen_outputs ALTER COLUMN data SET STORAGE EXTERNAL;
 
@@ -136,9 +151,13 @@ COMMENT ON TABLE @extschema@.gen_outputs IS 'binaries that jobs brought back; th
 COMMENT ON COLUMN @extschema@.gen_outputs.job_id IS 'job that brought it back';
 COMMENT ON COLUMN @extschema@.gen_outputs.ordinal IS 'from 1, in the order of the answer';
 COMMENT ON COLUMN @extschema@.gen_outputs.content_type IS 'by the bytes, not by what the server claims';
-COMMENT ON COLUMN @extschema@.gen_outputs.bytes IS 'length of data';
-COMMENT ON COLUMN @extschema@.gen_outputs.sha256 IS 'digest of data';
-COMMENT ON COLUMN @extschema@.gen_outputs.data IS 'the binary itself, decoded';
+COMMENT ON COLUMN @extschema@.gen_outputs.bytes IS 'its length';
+COMMENT ON COLUMN @extschema@.gen_outputs.sha256 IS 'its digest';
+COMMENT ON COLUMN @extschema@.gen_outputs.data IS 'the binary itself, decoded; null where it is in an object store';
+COMMENT ON COLUMN @extschema@.gen_outputs.url IS 'where it is in an object store, as s3://bucket/key; genjob.presign() makes a link of it';
+COMMENT ON COLUMN @extschema@.gen_outputs.etag IS 'the entity tag that the object store gave';
+COMMENT ON COLUMN @extschema@.gen_outputs.store IS 'foreign server with api s3 that it was sent to';
+COMMENT ON CONSTRAINT gen_outputs_place ON @extschema@.gen_outputs IS 'it is in the table or in an object store';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.gen_jobs', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.gen_jobs_id_seq', '');
@@ -170,6 +189,22 @@ COMMENT ON COLUMN genjob.owner_weights.owner IS 'as in gen_jobs';
 COMMENT ON COLUMN genjob.owner_weights.weight IS 'turns in the time in which an owner of weight 1 has one; the tenants of the owner share them';
 SELECT pg_catalog.pg_extension_config_dump('genjob.owner_weights', '');
 
+-- Who waits for whom: one row for each job of after that has not ended, or has not succeeded, of each job that waits. It
+-- follows from gen_jobs, so it is not dumped.
+CREATE TABLE genjob.dependencies
+(
+	job_id    bigint NOT NULL,
+	parent_id bigint NOT NULL,
+	outcome   text COLLATE "C",
+	PRIMARY KEY (job_id, parent_id)
+);
+CREATE INDEX dependencies_parent ON genjob.dependencies (parent_id);
+ALTER TABLE genjob.dependencies SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE genjob.dependencies IS 'jobs that jobs with the state waiting still wait for; kept by genjob';
+COMMENT ON INDEX genjob.dependencies_parent IS 'what to look at when a job ends';
+COMMENT ON COLUMN genjob.dependencies.job_id IS 'job that waits';
+COMMENT ON COLUMN genjob.dependencies.parent_id IS 'job that it waits for';
+COMMENT ON COLUMN genjob.dependencies.outcome IS 'failed, cancelled or missing: how that ended; null: it has not';
 CREATE TABLE genjob.callbacks
 (
 	id         bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
@@ -220,6 +255,9 @@ CREATE FUNCTION genjob.after_truncate() RETURNS trigger
 CREATE FUNCTION genjob.after_weights() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_weights' LANGUAGE C;
 COMMENT ON FUNCTION genjob.after_weights() IS 'has the dispatcher told at commit that weights of tenants or owners changed';
+CREATE FUNCTION genjob.after_change() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'genjob_after_change' LANGUAGE C;
+COMMENT ON FUNCTION genjob.after_change() IS 'has jobs that wait for those that were changed go on, or not';
 COMMENT ON FUNCTION genjob.before_insert() IS 'checks a new job and has the dispatcher woken at commit';
 COMMENT ON FUNCTION genjob.before_update() IS 'checks a change of a job and has the dispatcher told at commit';
 COMMENT ON FUNCTION genjob.before_delete() IS 'has the dispatcher told at commit that a job is gone';
@@ -242,6 +280,11 @@ ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_before_insert;
 ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_before_update;
 ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_before_delete;
 ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_after_truncate;
+
+CREATE TRIGGER genjob_after_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.gen_jobs
+	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_change();
+COMMENT ON TRIGGER genjob_after_change ON @extschema@.gen_jobs IS 'has jobs go on that waited for others';
+ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_after_change;
 
 CREATE TRIGGER genjob_after_weights AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON genjob.tenant_weights
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_weights();

@@ -127,7 +127,10 @@ ALTER TABLE @extschema@.gen_jobs
 	ADD COLUMN losses integer NOT NULL DEFAULT 0,
 	ADD COLUMN on_done text,
 	ADD COLUMN depth integer NOT NULL DEFAULT 0,
-	ADD COLUMN follow_up text[];
+	ADD COLUMN follow_up text[],
+	ADD COLUMN after bigint[],
+	ADD COLUMN after_rule text COLLATE "C" NOT NULL DEFAULT 'succeeded' CHECK (after_rule IN ('succeeded', 'ended', 'failed')),
+	ADD COLUMN blocked_by bigint;
 ALTER TABLE genjob.tenant_weights ALTER COLUMN server TYPE text COLLATE "C", ADD CHECK (octet_length(server) <= 63);
 CREATE INDEX gen_jobs_follow_up ON @extschema@.gen_jobs (id) WHERE follow_up IS NOT NULL;
 CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id);
@@ -139,6 +142,43 @@ COMMENT ON COLUMN @extschema@.gen_jobs.losses IS 'attempts in a row that the end
 COMMENT ON COLUMN @extschema@.gen_jobs.on_done IS 'function that is called with the row once the job has ended, by a worker that is connected as the owner';
 COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_success and on_failure led to this job';
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
+
+-- jobs that wait for others
+DROP INDEX @extschema@.gen_jobs_expiring;
+CREATE INDEX gen_jobs_expiring ON @extschema@.gen_jobs (expires_at)
+	WHERE state IN ('waiting', 'queued') AND expires_at IS NOT NULL;
+COMMENT ON INDEX @extschema@.gen_jobs_expiring IS 'when the next job expires';
+CREATE INDEX gen_jobs_waiting ON @extschema@.gen_jobs (id) WHERE state = 'waiting';
+CREATE INDEX gen_jobs_blocked ON @extschema@.gen_jobs (blocked_by) WHERE blocked_by IS NOT NULL;
+COMMENT ON INDEX @extschema@.gen_jobs_waiting IS 'what waits for other jobs';
+COMMENT ON INDEX @extschema@.gen_jobs_blocked IS 'what waits again when a job is retried';
+COMMENT ON COLUMN @extschema@.gen_jobs.after IS 'jobs that must have ended first: the job is waiting until then; with jobs that its request refers to and that had not ended';
+COMMENT ON COLUMN @extschema@.gen_jobs.after_rule IS 'succeeded: all of them must have, else the job fails; ended: however they ended; failed: it runs if one has failed, else it is cancelled';
+COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job of after because of which this one was not run; when that is retried, this one waits again';
+COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'waiting (for those of after), queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
+-- Who waits for whom: one row for each job of after that has not ended, or has not succeeded, of each job that waits. It
+-- follows from gen_jobs, so it is not dumped.
+CREATE TABLE genjob.dependencies
+(
+	job_id    bigint NOT NULL,
+	parent_id bigint NOT NULL,
+	outcome   text COLLATE "C",
+	PRIMARY KEY (job_id, parent_id)
+);
+CREATE INDEX dependencies_parent ON genjob.dependencies (parent_id);
+ALTER TABLE genjob.dependencies SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE genjob.dependencies IS 'jobs that jobs with the state waiting still wait for; kept by genjob';
+COMMENT ON INDEX genjob.dependencies_parent IS 'what to look at when a job ends';
+COMMENT ON COLUMN genjob.dependencies.job_id IS 'job that waits';
+COMMENT ON COLUMN genjob.dependencies.parent_id IS 'job that it waits for';
+COMMENT ON COLUMN genjob.dependencies.outcome IS 'failed, cancelled or missing: how that ended; null: it has not';
+CREATE FUNCTION genjob.after_change() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'genjob_after_change' LANGUAGE C;
+COMMENT ON FUNCTION genjob.after_change() IS 'has jobs that wait for those that were changed go on, or not';
+CREATE TRIGGER genjob_after_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.gen_jobs
+	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_change();
+COMMENT ON TRIGGER genjob_after_change ON @extschema@.gen_jobs IS 'has jobs go on that waited for others';
+ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_after_change;
 
 -- unique keys are each owner's own
 DROP INDEX @extschema@.gen_jobs_unique;
@@ -235,7 +275,7 @@ CREATE VIEW genjob.activity AS
 		a.started_at, clock_timestamp() - a.started_at AS elapsed, a.pid, a.tokens, a.tail, a.remote_state
 	FROM genjob.read_activity() a;
 COMMENT ON VIEW genjob.activity IS 'calls now in flight: one''s own, and for members of pg_read_all_stats everyone''s';
-COMMENT ON COLUMN genjob.activity.phase IS 'calling, receiving (its answer comes), waiting (the provider works), polling, downloading (outputs) or saving';
+COMMENT ON COLUMN genjob.activity.phase IS 'calling, receiving (its answer comes), waiting (the provider works), polling, downloading (outputs), storing (them) or saving';
 COMMENT ON COLUMN genjob.activity.remote_state IS 'what the provider last called the state of the prediction';
 COMMENT ON COLUMN genjob.activity.progress IS 'from 0 to 1, where the provider tells it or it is known how much of the answer has come';
 COMMENT ON COLUMN genjob.activity.tokens IS 'pieces of text that have come of a stream; most servers send one for each token';
@@ -350,6 +390,92 @@ COMMENT ON INDEX @extschema@.gen_jobs_cancelling IS 'predictions that the provid
 
 -- Through this view genjob.cancel() and genjob.retry() change a job: it takes no privilege on gen_jobs, as the view's
 -- owner has it, and triggers of gen_jobs run as the role that calls.
+ALTER TABLE @extschema@.gen_outputs ALTER COLUMN data DROP NOT NULL, ADD COLUMN url text, ADD COLUMN etag text,
+	ADD COLUMN store text COLLATE "C";
+ALTER TABLE @extschema@.gen_outputs ADD CONSTRAINT gen_outputs_place CHECK (data IS NOT NULL OR url IS NOT NULL);
+COMMENT ON COLUMN @extschema@.gen_outputs.bytes IS 'its length';
+COMMENT ON COLUMN @extschema@.gen_outputs.sha256 IS 'its digest';
+COMMENT ON COLUMN @extschema@.gen_outputs.data IS 'the binary itself, decoded; null where it is in an object store';
+COMMENT ON COLUMN @extschema@.gen_outputs.url IS 'where it is in an object store, as s3://bucket/key; genjob.presign() makes a link of it';
+COMMENT ON COLUMN @extschema@.gen_outputs.etag IS 'the entity tag that the object store gave';
+COMMENT ON COLUMN @extschema@.gen_outputs.store IS 'foreign server with api s3 that it was sent to';
+COMMENT ON CONSTRAINT gen_outputs_place ON @extschema@.gen_outputs IS 'it is in the table or in an object store';
+CREATE FUNCTION genjob.presign(url text, expires interval DEFAULT '1 hour', server text DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'genjob_presign' LANGUAGE C STABLE;
+COMMENT ON FUNCTION genjob.presign(text, interval, text) IS
+	'a link with which whoever has it reads s3://bucket/key for that long; made without a call to the store';
+
+-- what the row that is given says may be forged: the table's own counts, as far as the caller sees it
+CREATE FUNCTION genjob.presign(output @extschema@.gen_outputs, expires interval DEFAULT '1 hour') RETURNS text
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS
+	'SELECT genjob.presign(o.url, $2, o.store) FROM @extschema@.gen_outputs o
+	 WHERE o.job_id = ($1).job_id AND o.ordinal = ($1).ordinal AND o.url IS NOT NULL';
+COMMENT ON FUNCTION genjob.presign(@extschema@.gen_outputs, interval) IS
+	'a link with which whoever has it reads the output for that long; null where it is in the table';
+
+CREATE FUNCTION genjob.presign_put(server text, key text, content_type text DEFAULT NULL, expires interval DEFAULT '15 min')
+	RETURNS text AS 'MODULE_PATHNAME', 'genjob_presign_put' LANGUAGE C STABLE;
+COMMENT ON FUNCTION genjob.presign_put(text, text, text, interval) IS
+	'a link with which whoever has it puts one object for that long; with a content type, it must be sent';
+
+-- Objects go by jobs of their store, which are durable and limited as any other; a row goes when its objects have.
+CREATE FUNCTION genjob.purge(server text, older_than interval) RETURNS bigint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+$$
+DECLARE
+	before CONSTANT timestamptz := now() - older_than;
+	ended CONSTANT @extschema@.gen_job_state[] := '{succeeded,failed,cancelled}';
+	deletions text[];
+	waiting bigint := 0;
+	deleted bigint;
+	item record;
+BEGIN
+	IF server IS NULL OR older_than IS NULL THEN
+		RETURN NULL;
+	END IF;
+	FOR item IN
+		SELECT o.url, o.store, j.owner, d.id, d.state, format('genjob.purge %s %s', o.job_id, o.ordinal) AS request_id,
+				(SELECT b.option_value FROM pg_foreign_server s, pg_options_to_table(s.srvoptions) b
+					WHERE s.srvname = o.store AND b.option_name = 'bucket') AS bucket
+			FROM @extschema@.gen_jobs j JOIN @extschema@.gen_outputs o ON o.job_id = j.id
+			LEFT JOIN @extschema@.gen_jobs d ON d.owner = j.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)
+			WHERE j.server = purge.server AND j.state = ANY (ended) AND j.finished_at < before AND o.url IS NOT NULL
+				AND d.state IS DISTINCT FROM 'succeeded'
+			ORDER BY j.id, o.ordinal
+	LOOP
+		waiting := waiting + 1;
+		IF item.bucket IS DISTINCT FROM split_part(item.url, '/', 3) THEN
+			RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+				MESSAGE = format('the server "%s" does not have the bucket of %s', item.store, item.url),
+				HINT = 'CREATE SERVER or ALTER SERVER so that it has, and call genjob.purge() again.';
+		ELSIF item.id IS NULL THEN
+			INSERT INTO @extschema@.gen_jobs (server, request, owner, tenant, request_id) VALUES (item.store,
+				jsonb_build_object('delete', substr(item.url, length('s3://' || item.bucket || '/') + 1)), item.owner,
+				'genjob.purge', item.request_id);
+		ELSIF item.state IN ('failed', 'cancelled') THEN
+			UPDATE @extschema@.gen_jobs SET state = 'queued' WHERE id = item.id;
+		END IF;
+	END LOOP;
+	WITH gone AS MATERIALIZED (
+		SELECT j.id, j.owner FROM @extschema@.gen_jobs j WHERE j.server = purge.server AND j.state = ANY (ended) AND j.finished_at < before
+			AND NOT EXISTS (SELECT FROM @extschema@.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL
+				AND NOT EXISTS (SELECT FROM @extschema@.gen_jobs d WHERE d.owner = j.owner AND d.state = 'succeeded'
+					AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)))),
+	purged AS (
+		DELETE FROM @extschema@.gen_jobs d USING gone g JOIN @extschema@.gen_outputs o ON o.job_id = g.id
+			WHERE d.owner = g.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)),
+	rows AS (DELETE FROM @extschema@.gen_jobs j USING gone g WHERE j.id = g.id RETURNING j.id)
+	SELECT count(*) INTO deleted FROM rows;
+	IF waiting > 0 THEN
+		RAISE NOTICE USING MESSAGE = format('%s objects are still to be deleted, by jobs of their stores', waiting),
+			HINT = 'Their jobs go with the next call of genjob.purge().';
+	END IF;
+	RETURN deleted;
+END;
+$$;
+COMMENT ON FUNCTION genjob.purge(text, interval) IS
+	'deletes jobs of a server that ended that long ago, with their outputs in the table and in object stores; how many are gone';
+
 CREATE VIEW genjob.own_jobs WITH (security_barrier = true) AS
 	SELECT j.id, j.state FROM @extschema@.gen_jobs j WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
 COMMENT ON VIEW genjob.own_jobs IS 'jobs of the roles that the calling role is a member of; genjob.cancel() and genjob.retry() change their state through it';
@@ -433,7 +559,7 @@ GRANT SELECT, DELETE, UPDATE (run_at, attempts, error) ON genjob.callbacks TO PU
 
 -- A trigger of gen_jobs on another table would take that table's columns for its own.
 REVOKE EXECUTE ON FUNCTION genjob.before_insert(), genjob.before_update(), genjob.before_delete(),
-	genjob.after_truncate(), genjob.after_weights(), genjob.after_callbacks() FROM PUBLIC;
+	genjob.after_truncate(), genjob.after_change(), genjob.after_weights(), genjob.after_callbacks() FROM PUBLIC;
 
 -- what others had, as it was
 DO $$

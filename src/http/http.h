@@ -38,6 +38,7 @@ typedef struct HttpRequest
 	List *secrets_base64; /* of char *: what base64 makes of them, wherever in it they stand */
 	char *body;
 	size_t body_len;
+	const char *body_sha256; /* hexadecimal, where it is known; or NULL */
 	char *object;   /* what it is about, as "s3://bucket/key", for who reads the answer; or NULL */
 	bool is_signed; /* the URL goes out as it is written, "." and ".." in its path included */
 

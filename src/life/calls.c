@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/guard.h"
 #include "life/calls.h"
+#include "life/store.h"
 #include "schedule/schedule.h"
 #include "http/url.h"
 
@@ -47,6 +48,8 @@ calls_read_secrets(void *arg)
 	/* those that cannot be read are no better than the old ones */
 	if (server_read_secrets(job->server, job->owner, &secrets, &complaint))
 		job->secrets = secrets;
+	if (job->store != NULL)
+		store_read(job);
 	job->secrets_generation = server_generation();
 	MemoryContextSwitchTo(caller);
 }
@@ -55,8 +58,8 @@ calls_read_secrets(void *arg)
  * Has the next call go with the secrets that there are now, if they may have changed since they were read: a key that
  * was replaced while the provider works is of no use any more.
  */
-static void
-refresh_secrets(Job *job)
+void
+calls_refresh(Job *job)
 {
 	if (job->server == NULL || job->secrets_generation == server_generation())
 		return;
@@ -207,7 +210,7 @@ prepare(void *arg)
 		return;
 	}
 	calls_forget(job);
-	refresh_secrets(job);
+	calls_refresh(job);
 	call->context = GenerationContextCreate(job->context, "genjob call", CALL_BLOCK, CALL_BLOCK,
 											ALLOCSET_SMALL_MAXSIZE);
 }
@@ -266,7 +269,7 @@ begin(void *arg)
 			meter = &job->activity->meter;
 	}
 	/* a name that leads elsewhere since must not take our secrets with it */
-	if (call->step != STEP_SUBMIT)
+	if (call->step != STEP_SUBMIT && call->step != STEP_STORE)
 		call->http->public_only |= job->remote.is_public && !job->remote.is_private;
 	call->transfer = http_start(call->http, meter, call->context, call);
 }

@@ -21,6 +21,7 @@ typedef struct AddressedCall
 
 extern void calls_init(CallsReadSecrets read);
 extern void calls_read_secrets(void *job);
+extern void calls_refresh(Job *job);
 extern void calls_doubt_secrets(Job *job);
 
 /* Building */

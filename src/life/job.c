@@ -10,6 +10,7 @@
 #include "base/trace.h"
 #include "life/job.h"
 #include "life/life.h"
+#include "life/store.h"
 #include "schedule/schedule.h"
 
 /*
@@ -114,6 +115,7 @@ job_destroy(Job *job)
 {
 	job_end_calls(job);
 	limits_leave(&job->place);
+	store_close(job);
 	if (job->queue != NULL)
 		job->queue->n_jobs--;
 	if (job->stored_at != NULL)
@@ -188,7 +190,10 @@ job_enter(Job *job, JobState state, JobStep step)
 	Assert(job_may_enter(job, state, step));
 	trace_enter(job, state, step);
 	if (state != job->state && (state == JOB_REPORTING || state == JOB_CANCELLING))
+	{
 		limits_leave(&job->place);
+		store_leave_place(job);
+	}
 	dlist_delete(&job->node);
 	counts[job->state]--;
 	job->state = state;

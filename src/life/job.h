@@ -57,7 +57,10 @@ typedef enum JobColumn
 	JOB_ON_DONE,
 	JOB_DEPTH,
 	JOB_FOLLOW_UP,
-	JOB_LAST_COLUMN = JOB_FOLLOW_UP
+	JOB_AFTER,
+	JOB_AFTER_RULE,
+	JOB_BLOCKED_BY,
+	JOB_LAST_COLUMN = JOB_BLOCKED_BY
 } JobColumn;
 
 /*
@@ -83,6 +86,7 @@ typedef enum JobStep
 	STEP_POLL,
 	STEP_RESULT,
 	STEP_DOWNLOAD,
+	STEP_STORE, /* puts an output into an object store */
 	STEP_CANCEL,
 	STEP_PROGRESS, /* of a submission, beside it: no job is at this step */
 	JOB_STEPS
@@ -118,6 +122,7 @@ typedef struct Judged
 	char *redirect;   /* STEP_DOWNLOAD; or NULL */
 } Judged;
 
+struct JobStore;
 struct ServerQueue;
 
 typedef struct Job
@@ -197,6 +202,8 @@ typedef struct Job
 	bool is_waking;
 	MonoTime wake_at;
 	LineWaiter waiter; /* where it waits for a call, and where that is counted */
+
+	struct JobStore *store; /* where its outputs go; NULL: into the table */
 
 	/* JOB_CANCELLING: a prediction that the provider is to cancel */
 	const char *cancels;      /* addresses still to be called, from the present one on */

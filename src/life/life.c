@@ -29,6 +29,7 @@
 #include "life/outcome.h"
 #include "life/postponed.h"
 #include "life/step.h"
+#include "life/store.h"
 #include "life/verdict.h"
 #include "schedule/schedule.h"
 
@@ -63,6 +64,12 @@ static const Step steps[JOB_STEPS] = {
 		.is_due = download_is_due, .begin = download_begin,
 		.build = download_build, .unbuilt = download_unbuilt,
 		.answered = download_answered},
+
+	[STEP_STORE] = {
+		.name = "store", .phase = ACTIVITY_STORING,
+		.is_due = store_is_due, .begin = store_begin,
+		.build = store_build, .unbuilt = store_unbuilt, .starved = store_starved,
+		.answered = store_answered, .woken = store_woken},
 
 	[STEP_CANCEL] = {
 		.name = "cancel", .line_up = cancelline_line_up,
@@ -481,6 +488,29 @@ life_wake(MonoTime now)
 	}
 	while ((job = asking_next(now)) != NULL)
 		move_on_marked(job, admitted);
+}
+
+/*
+ * Has what was paid for saved that is only in memory, before this process ends.
+ */
+void
+life_rescue(void)
+{
+	static const JobState states[] = {JOB_WAITING, JOB_CALLING};
+	int i;
+
+	for (i = 0; i < lengthof(states); i++)
+	{
+		dlist_mutable_iter iter;
+
+		dlist_foreach_modify(iter, job_list(states[i]))
+		{
+			Job *job = dlist_container(Job, node, iter.cur);
+
+			if (store_holds_unsaved(job))
+				move_on(job, store_rescue);
+		}
+	}
 }
 
 /*

@@ -19,6 +19,7 @@ extern Verdict *life_judge(JobStep step, const ReplySource *source, HttpReply *r
 
 /* Time has passed */
 extern void life_wake(MonoTime now);
+extern void life_rescue(void);
 extern MonoTime life_next_wake(MonoTime now);
 extern void life_wake_cancels(MonoTime now);
 

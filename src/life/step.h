@@ -116,6 +116,16 @@ extern HttpRequest *download_build(Job *job, char **why);
 extern Next download_unbuilt(Job *job, const char *why, const ErrorData *error);
 extern Next download_answered(Job *job, HttpReply *reply);
 
+/* store.c: outputs that go to an object store */
+extern bool store_is_due(const Job *job);
+extern Next store_begin(Job *job);
+extern HttpRequest *store_build(Job *job, char **why);
+extern Next store_unbuilt(Job *job, const char *why, const ErrorData *error);
+extern Next store_starved(Job *job);
+extern Next store_answered(Job *job, HttpReply *reply);
+extern Next store_woken(Job *job);
+extern Next store_rescue(Job *job);
+
 /* cancel.c: a prediction of which the provider is told that nobody wants it any more */
 extern Next cancel_begin(Job *job);
 extern Next cancel_resume(Job *job);

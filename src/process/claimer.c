@@ -15,6 +15,7 @@
 #include "base/trace.h"
 #include "schedule/putoff.h"
 #include "base/marker.h"
+#include "queue/dependency.h"
 #include "queue/ended.h"
 #include "queue/queue.h"
 #include "schedule/schedule.h"
@@ -55,6 +56,7 @@ void
 claimer_init(int descriptors)
 {
 	max_calls = descriptors;
+	dependency_start();
 	todo->news.untold = (Untold){DT_NOEND, DT_NOEND};
 	todo->next_rescan = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
 }
@@ -143,6 +145,8 @@ static void
 read_again(TimestampTz now)
 {
 	todo->scan_since = Min(todo->scan_since, todo->news.untold.since);
+	if (todo->scan_since == DT_NOBEGIN || todo->news.untold.since != DT_NOEND)
+		dependency_look_at_all();
 	if (todo->news.untold.expiry != DT_NOEND && todo->news.untold.since != DT_NOBEGIN)
 		queue_note_expiry(todo->news.untold.expiry);
 	if (todo->scan_since == DT_NOBEGIN)

@@ -206,6 +206,8 @@ turn(void)
 		claimer_sweep(clock_mono());
 		life_wake(clock_mono());
 	}
+	else
+		life_rescue();
 	life_wake_cancels(clock_mono());
 	collect_answers();
 }

@@ -71,8 +71,11 @@ pass_options(SpoolStream *stream, ServerOptions *options)
 static void
 pass_request(SpoolStream *stream, HttpRequest *request)
 {
+	spool_pass_text(stream, (char **) &request->method);
 	spool_pass_text(stream, &request->url);
 	spool_pass_text(stream, &request->shown_url);
+	spool_pass_text(stream, &request->object);
+	SPOOL_PASS(stream, request->body_len);
 	pass_texts(stream, &request->secrets);
 	pass_texts(stream, &request->secrets_base64);
 	SPOOL_PASS(stream, request->timeout);

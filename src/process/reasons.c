@@ -8,6 +8,7 @@
 
 #include "process/reasons.h"
 #include "process/unstarted.h"
+#include "queue/dependency.h"
 #include "queue/ended.h"
 #include "queue/queue.h"
 #include "schedule/putoff.h"
@@ -118,6 +119,12 @@ ends_are_followed(MonoTime now)
 }
 
 static MonoTime
+dependencies_go_on(MonoTime now)
+{
+	return dependency_next();
+}
+
+static MonoTime
 standby_is_looked_at(MonoTime now)
 {
 	return standby_has_all() ? 0 : now + STANDBY_LOOK_MS * INT64CONST(1000);
@@ -130,6 +137,7 @@ static const Reason reasons[] = {
 	{"predictions are to be cancelled", cancels_come},
 	{"the queue is read again", scan_goes_on},
 	{"jobs cannot be run", unstarted_come},
+	{"jobs wait for others that have changed", dependencies_go_on},
 	{"jobs were put off until now", put_off_ends},
 	{"jobs are due", run_at_comes},
 	{"there is room for jobs", room_is_there},

@@ -13,6 +13,7 @@
 #include "process/claimer.h"
 #include "base/clock.h"
 #include "base/marker.h"
+#include "queue/dependency.h"
 #include "queue/queue.h"
 #include "process/reporter.h"
 #include "life/life.h"
@@ -305,7 +306,7 @@ weight_of(const Job *job)
 	if (job->state == JOB_SAVING)
 		return weight;
 	foreach(cell, verdict->outputs)
-		weight += ((Output *) lfirst(cell))->len;
+		weight += ((Output *) lfirst(cell))->object ? 0 : ((Output *) lfirst(cell))->len;
 	return weight;
 }
 
@@ -403,6 +404,9 @@ reporter_take_written(Job *job, const Written *written)
 		return;
 	}
 	end_trouble(job);
+	/* a writer follows no dependencies: it would not see what this process does at the same time */
+	if (job->state == JOB_REPORTING && written->outcome == REPORT_WRITTEN)
+		dependency_note_news(job->id, false, strcmp(job->new_state, "queued") != 0);
 	if (job->state == JOB_SAVING)
 		settle_save(job);
 	else

@@ -230,7 +230,7 @@ spool_pass_text(SpoolStream *stream, char **text)
 	StaticAssertDecl(sizeof(void *) != 8 || sizeof(type) == (bytes), \
 					 "pass the new field of " #type ", and then say how large it is")
 
-PASSES_ALL(Output, 64);
+PASSES_ALL(Output, 96);
 PASSES_ALL(Verdict, 96);
 PASSES_ALL(Remote, 40);
 
@@ -244,10 +244,18 @@ pass_outputs(SpoolStream *stream, Verdict *verdict)
 	for (i = 0; i < n && !stream->failed; i++)
 	{
 		Output *output = is_read(stream) ? palloc0(sizeof(Output)) : list_nth(verdict->outputs, i);
+		uint64 len = output->len;
 
+		SPOOL_PASS(stream, len);
 		spool_pass_text(stream, (char **) &output->content_type);
 		spool_pass_text(stream, &output->url);
 		spool_pass_bytes(stream, (char **) &output->data, &output->len);
+		if (output->data == NULL)
+			output->len = len; /* of what is in a store */
+		spool_pass_text(stream, &output->object);
+		spool_pass_text(stream, &output->etag);
+		spool_pass_text(stream, &output->store);
+		spool_pass_text(stream, &output->sha256);
 		spool_pass_text(stream, &output->original);
 		SPOOL_PASS(stream, output->reference);
 		spool_pass_text(stream, &output->fault);

@@ -12,6 +12,7 @@
 #include "base/clip.h"
 #include "base/media.h"
 #include "protocol/binary.h"
+#include "protocol/links.h"
 
 #define MAX_REFERENCES 1000
 #define MAX_SHOWN 100 /* bytes of a wrong reference in an error */
@@ -78,16 +79,13 @@ binary_is_input(const RequestSource *source, const cJSON *node, int *ordinal)
 }
 
 /*
- * Whether node is {"$output": [job, ordinal]}; then *reference says which.
+ * Reads [job, ordinal]; an error for the user where it is none.
  */
-static bool
-is_output(const cJSON *node, Reference *reference)
+static void
+read_pair(const cJSON *pair, Reference *reference)
 {
-	const cJSON *pair = member_of(node, "$output");
 	int64 ordinal;
 
-	if (pair == NULL)
-		return false;
 	if (!cJSON_IsArray(pair) || cJSON_GetArraySize(pair) != 2 ||
 		!read_positive(pair->child, PG_INT64_MAX, &reference->job) ||
 		!read_positive(pair->child->next, PG_INT32_MAX, &ordinal))
@@ -96,6 +94,35 @@ is_output(const cJSON *node, Reference *reference)
 							   shown(pair)),
 						errhint("Write {\"$output\": [7, 1]} for the first output of job 7.")));
 	reference->ordinal = (int) ordinal;
+}
+
+/*
+ * Whether node is {"$output": [job, ordinal]}; then *reference says which.
+ */
+static bool
+is_output(const cJSON *node, Reference *reference)
+{
+	const cJSON *pair = member_of(node, "$output");
+
+	if (pair == NULL)
+		return false;
+	read_pair(pair, reference);
+	reference->wants_data = true;
+	return true;
+}
+
+/*
+ * The same of {"$output_url": [job, ordinal]}, and of {"$url": ...} of an object.
+ */
+static bool
+is_link(const cJSON *node, Reference *reference)
+{
+	const cJSON *pair = member_of(node, "$output_url");
+
+	reference->wants_link = true;
+	if (pair == NULL)
+		return links_is_url(node, &reference->url) && links_is_object(reference->url);
+	read_pair(pair, reference);
 	return true;
 }
 
@@ -104,7 +131,9 @@ compare_references(const Reference *a, const Reference *b)
 {
 	if (a->job != b->job)
 		return a->job < b->job ? -1 : 1;
-	return (a->ordinal > b->ordinal) - (a->ordinal < b->ordinal);
+	if (a->ordinal != b->ordinal)
+		return a->ordinal < b->ordinal ? -1 : 1;
+	return a->job == 0 ? strcmp(a->url, b->url) : 0;
 }
 
 /*
@@ -142,7 +171,11 @@ add_reference(Reference *references, int *n, const Reference *found)
 	int i = place_of_reference(references, *n, found);
 
 	if (i < *n && compare_references(&references[i], found) == 0)
+	{
+		references[i].wants_data |= found->wants_data;
+		references[i].wants_link |= found->wants_link;
 		return;
+	}
 	if (*n == MAX_REFERENCES)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("the request refers to more than %d outputs", MAX_REFERENCES),
@@ -159,9 +192,12 @@ list_references(const cJSON *node, Reference *references, int *n)
 	for (; node != NULL; node = node->next)
 	{
 		Reference found = {0};
+		Reference link = {0};
 
 		if (is_output(node, &found))
 			add_reference(references, n, &found);
+		else if (is_link(node, &link))
+			add_reference(references, n, &link);
 		else
 			list_references(node->child, references, n);
 	}
@@ -181,6 +217,19 @@ binary_list_references(const cJSON *params, int *n)
 	list_references(params->child, references, &found);
 	*n = found;
 	return repalloc(references, Max(found, 1) * sizeof(Reference));
+}
+
+/*
+ * What is known of what a node refers to by a link; NULL: nothing.
+ */
+const Reference *
+binary_find_reference(const RequestSource *source, const cJSON *node)
+{
+	Reference wanted = {0};
+
+	return is_link(node, &wanted)
+			   ? find_reference(source->references, source->n_references, &wanted)
+			   : NULL;
 }
 
 static bool
@@ -242,6 +291,13 @@ binary_of_output(const RequestSource *source, const Reference *wanted)
 	const Reference *found = find_reference(source->references, source->n_references, wanted);
 	Binary binary;
 
+	if (found != NULL && found->data == NULL && found->url != NULL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("output %d of job " INT64_FORMAT " is not in the table but at %s",
+							   wanted->ordinal, wanted->job, found->url),
+						errhint("Refer to it as {\"$output_url\": [" INT64_FORMAT
+								", %d]}, or bring it back by a job {\"get\": ...} of its store.",
+								wanted->job, wanted->ordinal)));
 	if (found == NULL || found->data == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),

@@ -35,6 +35,7 @@ extern char *signing_presign(const RequestSource *source, const char *method, co
 extern void s3_check(const RequestSource *source, cJSON *params);
 extern Target s3_target(const RequestSource *source, cJSON *params);
 extern char *s3_url_of(const ServerOptions *options, const char *key);
+extern List *s3_put_headers(const ServerOptions *options);
 extern char *s3_name_of(const ServerOptions *options, const char *key);
 
 #endif /* GENJOB_BUILDING_H */

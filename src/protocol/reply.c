@@ -20,6 +20,7 @@
 #include "base/media.h"
 #include "protocol/judge.h"
 #include "protocol/s3answer.h"
+#include "protocol/saved.h"
 #include "server/pointer.h"
 #include "protocol/reasons.h"
 #include "protocol/stream.h"
@@ -521,6 +522,13 @@ reply_judge_saved(const ReplySource *source, const char *answer)
 	MemoryContextSwitchTo(caller);
 	if (json == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("it is %s", reason)));
+	if (saved_is(json))
+	{
+		Verdict *verdict = saved_read(json);
+
+		(void) judge_end(&judge);
+		return verdict;
+	}
 	words_mask_json(source->request, json);
 	answer_judge_json(&judge, json);
 	return judge_end(&judge);

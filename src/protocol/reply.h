@@ -30,12 +30,21 @@ typedef struct Output
 	size_t len;
 	char *url;
 
+	/* Of one that is in an object store, whether or not data is still here */
+	char *object; /* as s3://bucket/key; NULL: it is not there */
+	char *etag;   /* or NULL: the store gave none */
+	char *store;  /* name of the store's server */
+	char *sha256; /* hexadecimal; NULL: it is not known yet */
+
 	/* Of one that is to be downloaded */
 	char *original;           /* JSON: what the answer has in its place; or NULL */
 	const struct cJSON *node; /* its reference, while there is a tree */
 	int reference;            /* which of the references in the verdict's result is its; 0: none */
 	char *fault;              /* why it could not be, as a sentence; NULL: it was not given up */
 } Output;
+
+/* Whether there is something to be told of an output in the table. */
+#define OUTPUT_IS_THERE(output) ((output)->data != NULL || (output)->object != NULL)
 
 /*
  * All that a reply can come to.  Text is valid UTF-8 without secrets.

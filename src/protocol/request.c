@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "protocol/binary.h"
 #include "protocol/building.h"
+#include "protocol/links.h"
 #include "server/grammar.h"
 #include "server/pointer.h"
 #include "protocol/request.h"
@@ -271,6 +272,21 @@ set_target_headers(HttpRequest *http, const List *headers)
 }
 
 /*
+ * Has the answer not repeat the links that are in the request.
+ */
+static void
+note_links(HttpRequest *http, const RequestSource *source)
+{
+	int i;
+
+	for (i = 0; i < source->n_references; i++)
+	{
+		if (source->references[i].signature != NULL)
+			headers_add_secret(http, pstrdup(source->references[i].signature));
+	}
+}
+
+/*
  * What to send for a job, in the current memory context; it goes on pointing to the options.  Errors
  * for the user where the request and its binaries do not fit together.
  */
@@ -286,6 +302,8 @@ request_build(const RequestSource *source)
 
 	MemoryContextSwitchTo(scratch);
 	params = read_params(source);
+	if (!source->is_literal)
+		links_resolve(source, params->child);
 	target = options->preset->is_store ? s3_target(source, params) : plain_target(source, params);
 	MemoryContextSwitchTo(result);
 	http = new_request(options, target.method, pstrdup(target.url), options->timeout);
@@ -294,6 +312,7 @@ request_build(const RequestSource *source)
 	take_body(http, &target.body);
 	headers_set_all(http, source, &target.body);
 	set_target_headers(http, target.headers);
+	note_links(http, source);
 	if (signing_is_due(options))
 		signing_sign(http, source);
 	MemoryContextDelete(scratch);
@@ -330,6 +349,13 @@ request_list_references(const RequestSource *source, int *n)
 	return binary_list_references(read_params(source), n);
 }
 
+static bool
+has_reference(const char *json)
+{
+	return strstr(json, "\"$output\"") != NULL || strstr(json, "\"$output_url\"") != NULL ||
+		   strstr(json, "\"$url\"") != NULL;
+}
+
 /*
  * Whether a request may refer to outputs of other jobs.  Most do not, and then there is nothing to parse.
  */
@@ -340,8 +366,7 @@ request_may_refer(const RequestSource *source)
 
 	if (source->is_literal)
 		return false;
-	return strstr(source->request, "\"$output\"") != NULL ||
-		   (defaults != NULL && strstr(defaults, "\"$output\"") != NULL);
+	return has_reference(source->request) || (defaults != NULL && has_reference(defaults));
 }
 
 /*
@@ -423,6 +448,28 @@ request_download(const RequestSource *source, const char *url, bool server_is_pr
 	}
 	headers_set(http, "Accept", pstrdup("*/*"), NULL);
 	http->shown_url = url_shown(http->url);
+	return http;
+}
+
+/*
+ * Puts an output into the object store whose options and secrets the source has.  The data, of which sha256 is the
+ * digest in hexadecimal, is not copied.
+ */
+HttpRequest *
+request_put_object(const RequestSource *source, const char *key, const char *content_type,
+				   const char *data, size_t len, const char *sha256)
+{
+	const ServerOptions *options = source->options;
+	HttpRequest *http = new_request(options, "PUT", s3_url_of(options, key), options->timeout);
+
+	http->object = s3_name_of(options, key);
+	http->body = unconstify(char *, data);
+	http->body_len = len;
+	http->body_sha256 = sha256;
+	headers_set(http, "Content-Type", pstrdup(content_type), NULL);
+	headers_set_server(http, source);
+	set_target_headers(http, s3_put_headers(options));
+	signing_sign(http, source);
 	return http;
 }
 

@@ -24,6 +24,11 @@ typedef struct Reference
 	const char *content_type;
 	const char *data; /* not copied; NULL: there is none, or the job's owner may not see it */
 	size_t len;
+	bool wants_data; /* the request has its bytes */
+	bool wants_link; /* the request has a link to it, if it is in an object store */
+	const char *url; /* where it is, as s3://bucket/key; job is 0 if that is what the request has */
+	char *link;      /* presigned; or NULL */
+	char *signature; /* in link: a secret; or NULL */
 } Reference;
 
 /*
@@ -62,6 +67,9 @@ extern HttpRequest *request_follow(const RequestSource *source, const Remote *re
 extern HttpRequest *request_download(const RequestSource *source, const char *url,
 									 bool server_is_private, size_t room);
 extern char *request_address(const ServerOptions *options);
+extern HttpRequest *request_put_object(const RequestSource *source, const char *key,
+									   const char *content_type, const char *data, size_t len,
+									   const char *sha256);
 extern void request_check(const RequestSource *source);
 extern bool request_has_words(const ServerOptions *options);
 extern bool request_may_refer(const RequestSource *source);

@@ -265,6 +265,18 @@ add_put_headers(Target *target, const ServerOptions *options)
 		add_header(target, pstrdup(header->string), header->valuestring);
 }
 
+/*
+ * The same for an output that is put; of HttpHeader.
+ */
+List *
+s3_put_headers(const ServerOptions *options)
+{
+	Target target = {NULL};
+
+	add_put_headers(&target, options);
+	return target.headers;
+}
+
 /* ---------- queries ---------- */
 
 static void

@@ -17,6 +17,8 @@
 
 #define MAX_KEYS 2000 /* of a list; no store gives more than it was asked for */
 
+#define MAX_ETAG 1024 /* bytes */
+
 /* ---------- texts ---------- */
 
 static cJSON *
@@ -66,6 +68,21 @@ unquoted(const char *etag)
 
 	return len >= 2 && etag[0] == '"' && etag[len - 1] == '"' ? pnstrdup(etag + 1, len - 2)
 															  : pstrdup(etag);
+}
+
+/*
+ * The entity tag of an answer without its quotation marks, as valid UTF-8, palloc'd; NULL where there is none.
+ */
+char *
+s3_read_etag(const HttpReply *reply)
+{
+	char *etag = header_find(reply, "ETag");
+
+	if (etag == NULL || *etag == '\0' || strlen(etag) > MAX_ETAG)
+		return NULL;
+	etag = unquoted(etag);
+	json_sanitize_line(etag, strlen(etag));
+	return etag;
 }
 
 static void

@@ -69,7 +69,9 @@ signing_sign(HttpRequest *http, const RequestSource *source)
 	SigV4Scope scope = scope_of(source);
 	SigV4Call call = {.method = http->method,
 					  .url = http->url,
-					  .payload_hash = digest_sha256_hex(http->body, http->body_len),
+					  .payload_hash = http->body_sha256
+										  ? http->body_sha256
+										  : digest_sha256_hex(http->body, http->body_len),
 					  .now_unix = source->now_unix};
 	char *signature;
 	char *authorization;

@@ -20,6 +20,7 @@
 #include "utils/memutils.h"
 
 #include "queue/ended.h"
+#include "queue/dependency.h"
 #include "queue/followup.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
@@ -93,6 +94,7 @@ job_ended(const JobEnd *end)
 	elog(DEBUG1, "genjob: job " INT64_FORMAT " of server \"%s\" ends: %s -> %s", end->id,
 		 end->server, rowstate_name(end->from), rowstate_name(end->to));
 	commit_note_ended(end->id);
+	dependency_note_end(end->id);
 	if (!end->is_of_session && ended_follow_ups(end->server, end->to, end->has_on_done) != 0)
 		remember(end->id);
 }

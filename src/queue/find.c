@@ -14,6 +14,7 @@
 
 #include "schedule/putoff.h"
 #include "queue/ended.h"
+#include "queue/dependency.h"
 #include "queue/find.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
@@ -61,6 +62,23 @@ find_take_row(uint64 row, int64 id, int column, TimestampTz now)
 }
 
 /*
+ * The same of a job that is queued, and may be due later.
+ */
+void
+find_take_queued(uint64 row, int64 id, int column, TimestampTz now)
+{
+	TimestampTz run_at = DatumGetTimestampTz(statement_not_null(row, column + 4));
+	TimestampTz expires_at = statement_time_or_none(row, column + 5);
+
+	if (expires_at != 0)
+		queue_note_expiry(expires_at);
+	if (run_at <= now)
+		find_take_row(row, id, column, now);
+	else
+		schedule_note_time(&schedule_times.due, run_at);
+}
+
+/*
  * Takes notice of one changed row of FIND_CHANGED.
  */
 static void
@@ -68,7 +86,7 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 {
 	bool is_queued = DatumGetBool(statement_not_null(row, CHANGED_IS_QUEUED));
 	bool is_running = DatumGetBool(statement_not_null(row, CHANGED_IS_RUNNING));
-	TimestampTz run_at = DatumGetTimestampTz(statement_not_null(row, CHANGED_RUN_AT));
+	bool is_waiting = DatumGetBool(statement_not_null(row, CHANGED_IS_WAITING));
 	TimestampTz expires_at = statement_time_or_none(row, CHANGED_EXPIRES_AT);
 	Job *job = job_find(id);
 
@@ -78,14 +96,12 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 		(!is_running || DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) != job->attempt))
 		life_cancel(job);
 	schedule_remove(id);
-	if (!is_queued)
-		return;
-	if (expires_at != 0)
+	if (!is_running)
+		dependency_note_news(id, is_waiting, !is_waiting && !is_queued);
+	if (is_queued)
+		find_take_queued(row, id, CHANGED_SERVER, now);
+	else if (is_waiting && expires_at != 0)
 		queue_note_expiry(expires_at);
-	if (run_at <= now)
-		find_take_row(row, id, CHANGED_SERVER, now);
-	else
-		schedule_note_time(&schedule_times.due, run_at);
 }
 
 static int
@@ -123,6 +139,7 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 		if (bsearch(&ids[i], found, rows, sizeof(int64), compare_ids) != NULL)
 			continue;
 		schedule_remove(ids[i]);
+		dependency_note_news(ids[i], false, true);
 		if (job_find(ids[i]) != NULL)
 		{
 			job_find(ids[i])->row_is_gone = true;

@@ -5,6 +5,7 @@
 #ifndef GENJOB_FIND_H
 #define GENJOB_FIND_H
 
+extern void find_take_queued(uint64 row, int64 id, int column, TimestampTz now);
 extern void find_take_row(uint64 row, int64 id, int column, TimestampTz now);
 
 #endif /* GENJOB_FIND_H */

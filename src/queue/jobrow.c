@@ -22,6 +22,7 @@
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
+#include "life/store.h"
 #include "schedule/schedule.h"
 
 static const char *column_read; /* of the row that is read, for what is said when that fails */
@@ -120,6 +121,10 @@ authorize(Job *job)
 			 !server_read_secrets(job->server, job->owner, &job->secrets, &complaint))
 		job->complaint = psprintf("%s. %s", complaint.message, complaint.hint);
 	job->secrets_generation = server_generation();
+	store_open(job);
+	/* what has been paid for is stored some other time */
+	if (job->store != NULL && job->request != NULL && job->complaint == NULL)
+		job->complaint = job->store->trouble;
 	if (job->server != NULL)
 		job->options = job->place.limits ? server_backend(job->server, job->place.backend->url)
 										 : &job->server->options;

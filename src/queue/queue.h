@@ -55,6 +55,7 @@ extern bool queue_transact(const char *activity, QueueWork work, void *arg, Erro
 /* To be called in queue_transact() only */
 extern bool queue_lock_database(void);
 extern QueuePresence queue_look(void);
+extern QueuePresence queue_find_tables(void);
 extern uint64 queue_looks(void);
 extern void queue_read_changed(const int64 *ids, int n, TimestampTz now);
 extern void queue_read_claimed(TimestampTz now);

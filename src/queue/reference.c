@@ -7,7 +7,10 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "access/detoast.h"
+#include "datatype/timestamp.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -17,6 +20,8 @@
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "life/calls.h"
+#include "protocol/link.h"
+#include "server/stores.h"
 
 #define MAX_BYTES (512 * 1024 * 1024) /* of all outputs that a request refers to */
 
@@ -70,6 +75,60 @@ hold_output(Job *job, size_t len)
 }
 
 /*
+ * Has a link made to what is in an object store, with the keys of the job's owner: it must outlast the job's attempt.
+ */
+static void
+make_link(Job *job, Reference *reference, const char *store)
+{
+	int64 seconds = job->options->timeout / 1000 + SECS_PER_HOUR;
+	RequestSource source = {.now_unix = time(NULL)};
+	MappingOptions secrets = {NULL};
+	ServerComplaint complaint;
+	Server *server;
+	char *bucket;
+	char *key;
+
+	MemoryContextSwitchTo(job->input_context);
+	if (!stores_split_url(reference->url, &bucket, &key))
+	{
+		job->complaint =
+			psprintf("the request refers to \"%s\", which is not the URL of an object. Write {\"$url\": \"s3://bucket/key\"}.",
+					 reference->url);
+		return;
+	}
+	server = stores_find(bucket, store, job->owner, &complaint);
+	if (server == NULL || !server_read_secrets(server, job->owner, &secrets, &complaint))
+	{
+		job->complaint = psprintf("no link to %s can be made: %s. %s", reference->url,
+								  complaint.message, complaint.hint);
+		return;
+	}
+	source.options = &server->options;
+	source.secrets = &secrets;
+	reference->link =
+		link_to_read(&source, key, (int) Min(seconds, SIGV4_MAX_EXPIRY), &reference->signature);
+}
+
+/*
+ * The same of an output that is in an object store; false if it is in the table.
+ */
+static bool
+take_url(Job *job, Reference *reference)
+{
+	bool in_table;
+	bool no_store;
+	Datum url = statement_value(0, 5, &in_table);
+	Datum store = statement_value(0, 6, &no_store);
+
+	if (in_table)
+		return false;
+	reference->url = TextDatumGetCString(url);
+	if (reference->wants_link)
+		make_link(job, reference, no_store ? NULL : TextDatumGetCString(store));
+	return true;
+}
+
+/*
  * Takes the data over, of all outputs together no more than a body could hold.
  */
 static void
@@ -81,6 +140,8 @@ take_output(Job *job, Reference *reference)
 	bytea *data;
 
 	if (isnull)
+		return;
+	if (take_url(job, reference))
 		return;
 	stored = statement_not_null(0, 4);
 	if (bytes_read(job) + toast_raw_datum_size(stored) > MAX_BYTES)
@@ -128,6 +189,11 @@ read_reference(Job *job, Reference *reference)
 {
 	Datum args[2] = {Int64GetDatum(reference->job), Int32GetDatum(reference->ordinal)};
 
+	if (reference->job == 0)
+	{
+		make_link(job, reference, NULL);
+		return;
+	}
 	/* its own it would wait for for ever */
 	if (reference->job == job->id || statement_run(READ_OUTPUT, args, NULL) == 0)
 		return;

@@ -232,6 +232,28 @@ store_output(int64 job_id, int ordinal, const Output *output)
 }
 
 /*
+ * The row of an output that is in an object store.
+ */
+static void
+store_object(int64 job_id, int ordinal, const Output *output)
+{
+	char nulls[8] = "        ";
+	bool no_etag;
+	Datum args[8] = {Int64GetDatum(job_id),
+					 Int32GetDatum(ordinal),
+					 CStringGetTextDatum(output->content_type),
+					 Int64GetDatum((int64) output->len),
+					 CStringGetTextDatum(output->sha256),
+					 CStringGetTextDatum(shown_from_utf8(output->object)),
+					 report_text(output->etag, &no_etag),
+					 CStringGetTextDatum(output->store)};
+
+	if (no_etag)
+		nulls[6] = 'n';
+	statement_run(STORE_OBJECT, args, nulls);
+}
+
+/*
  * The outputs that came; one that could not be downloaded leaves out its ordinal.
  */
 static void
@@ -244,7 +266,9 @@ store_each(const Job *job)
 	{
 		const Output *output = lfirst(cell);
 
-		if (output->data != NULL)
+		if (output->object != NULL)
+			store_object(job->id, ordinal, output);
+		else if (output->data != NULL)
 			store_output(job->id, ordinal, output);
 		ordinal++;
 	}
@@ -305,7 +329,7 @@ add_surplus(Surplus *surplus, const Job *job)
 	surplus->gaps = repalloc(surplus->gaps, (surplus->n_gaps + n + 1) * sizeof(int32));
 	foreach(cell, job->verdict->outputs)
 	{
-		if (((Output *) lfirst(cell))->data == NULL)
+		if (!OUTPUT_IS_THERE((Output *) lfirst(cell)))
 		{
 			surplus->gap_jobs[surplus->n_gaps] = job->id;
 			surplus->gaps[surplus->n_gaps++] = ordinal;

@@ -175,7 +175,7 @@ session_find_disabled(void)
 					" JOIN pg_catalog.pg_depend d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass"
 					"  AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
 					" JOIN pg_catalog.pg_trigger t ON t.tgrelid OPERATOR(pg_catalog.=) d.objid AND (t.tgenabled OPERATOR(pg_catalog.=) 'D' OR t.tgenabled OPERATOR(pg_catalog.=) 'R')"
-					"  AND t.tgname OPERATOR(pg_catalog.=) ANY ('{genjob_before_insert, genjob_before_update, genjob_before_delete, genjob_after_truncate}')"
+					"  AND t.tgname OPERATOR(pg_catalog.=) ANY ('{genjob_before_insert, genjob_before_update, genjob_before_delete, genjob_after_truncate, genjob_after_change}')"
 					" WHERE e.extname OPERATOR(pg_catalog.=) 'genjob' LIMIT 1",
 					true, 1) == SPI_OK_SELECT &&
 		SPI_processed == 1)
@@ -333,7 +333,7 @@ session_read_output(Reference *reference)
 	bool isnull;
 
 	SPI_connect();
-	query = psprintf("SELECT o.content_type, o.data FROM %s o"
+	query = psprintf("SELECT o.content_type, o.data, o.url FROM %s o"
 					 " WHERE o.job_id OPERATOR(pg_catalog.=) $1"
 					 " AND o.ordinal OPERATOR(pg_catalog.=) $2",
 					 session_find_table("gen_outputs", NULL));
@@ -347,9 +347,13 @@ session_read_output(Reference *reference)
 
 		MemoryContextSwitchTo(caller);
 		reference->content_type = TextDatumGetCString(SPI_getbinval(row, desc, 1, &isnull));
-		data = DatumGetByteaPCopy(SPI_getbinval(row, desc, 2, &isnull));
-		reference->data = VARDATA_ANY(data);
-		reference->len = VARSIZE_ANY_EXHDR(data);
+		reference->url = SPI_getvalue(row, desc, 3);
+		if (reference->url == NULL)
+		{
+			data = DatumGetByteaPCopy(SPI_getbinval(row, desc, 2, &isnull));
+			reference->data = VARDATA_ANY(data);
+			reference->len = VARSIZE_ANY_EXHDR(data);
+		}
 	}
 	SPI_finish();
 }

@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "queue/dependency.h"
 #include "queue/ended.h"
 #include "queue/environment.h"
 #include "base/guard.h"
@@ -37,13 +38,6 @@
 #define LEAVE_LAST_US (5 * USECS_PER_SEC) /* for a transaction that was cancelled to end */
 
 bool queue_is_mine = false;
-
-typedef struct Statement
-{
-	int nargs;
-	Oid args[17];
-	const char *text; /* "@" stands for the extension's schema */
-} Statement;
 
 /* clang-format off */
 
@@ -63,7 +57,7 @@ typedef struct Statement
 static const Statement statements[STATEMENTS] = {
 	[FIND_CHANGED] = {1, {INT8ARRAYOID},
 		"SELECT id, state = 'queued', state = 'running', attempt, server, owner::oid, tenant, priority, run_at, expires_at,"
-		" state IN ('failed', 'cancelled'), follow_up IS NOT NULL"
+		" state IN ('failed', 'cancelled'), follow_up IS NOT NULL, state = 'waiting'"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
 	/* run_at is compared in the index: dead rows before $6 are passed over without a look at the table */
 	[FIND_LANES] = {7, {TEXTOID, OIDOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
@@ -100,7 +94,7 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_NEXT_DUE] = {1, {TIMESTAMPTZOID},
 		"SELECT run_at FROM @.gen_jobs WHERE state = 'queued' AND run_at > $1 ORDER BY run_at LIMIT 1"},
 	[FIND_NEXT_EXPIRY] = {1, {TIMESTAMPTZOID},
-		"SELECT expires_at FROM @.gen_jobs WHERE state = 'queued' AND expires_at >= $1"
+		"SELECT expires_at FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at >= $1"
 		" ORDER BY expires_at LIMIT 1"},
 	[FIND_OWNERS] = {1, {INT8ARRAYOID},
 		"SELECT id, owner::oid FROM @.gen_jobs WHERE id = ANY ($1)"},
@@ -141,15 +135,15 @@ static const Statement statements[STATEMENTS] = {
 		" FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server = $1 AND id > $2"
 		" ORDER BY id LIMIT $3"},
 	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
-		"SELECT id, server FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
+		"SELECT id, server FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
 	[FAIL_ONE] = {3, {INT8OID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = coalesce($2, '" HAS_EXPIRED "')"
-		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND id = $1"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND id = $1"
 		"  AND ($2 IS NOT NULL OR expires_at <= $3) FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
 	[FAIL_EXPIRED] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = '" HAS_EXPIRED "'"
-		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND expires_at <= $1 AND expires_at >= $2"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at <= $1 AND expires_at >= $2"
 		"  ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
 	[FAIL_WAITING] = {3, {TEXTOID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
@@ -185,8 +179,8 @@ static const Statement statements[STATEMENTS] = {
 		"  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, size, NULL, NULL, NULL FROM held"
 		" WHERE size > $8 AND total > $9 AND total - size >= $10"},
 	[READ_OUTPUT] = {2, {INT8OID, INT4OID},
-		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data"
-		" FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
+		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data,"
+		"  o.url, o.store FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
 		" WHERE j.id = $1"},
 	/* a large result is $17, of the job $16: what comes out of an array is copied again and again */
 	[REPORT] = {17, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
@@ -237,12 +231,17 @@ static const Statement statements[STATEMENTS] = {
 		"  JOIN @.gen_outputs o ON o.job_id = g.id AND o.ordinal = g.ordinal FOR UPDATE OF o SKIP LOCKED)"
 		" DELETE FROM @.gen_outputs o USING (SELECT * FROM surplus UNION ALL SELECT * FROM gap) s"
 		" WHERE o.job_id = s.job_id AND o.ordinal = s.ordinal"},
+	[STORE_OBJECT] = {8, {INT8OID, INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID},
+		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, url, etag, store)"
+		" VALUES ($1, $2, $3, $4, decode($5, 'hex'), $6, $7, $8)"
+		" ON CONFLICT (job_id, ordinal) DO UPDATE SET content_type = excluded.content_type, bytes = excluded.bytes,"
+		"  sha256 = excluded.sha256, data = NULL, url = excluded.url, etag = excluded.etag, store = excluded.store"},
 	/* the row of an earlier attempt stays where it is: tables of others may refer to it */
 	[STORE_OUTPUT] = {4, {INT8OID, INT4OID, TEXTOID, BYTEAOID},
 		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, data)"
 		" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"
 		" ON CONFLICT (job_id, ordinal) DO UPDATE SET content_type = excluded.content_type, bytes = excluded.bytes,"
-		"  sha256 = excluded.sha256, data = excluded.data"},
+		"  sha256 = excluded.sha256, data = excluded.data, url = NULL, etag = NULL, store = NULL"},
 	/* ---- what follows an end ---- */
 	[FIND_ENDED] = {1, {INT8ARRAYOID},
 		"SELECT id, state::text, server, owner::oid, depth, on_done IS NOT NULL FROM @.gen_jobs"
@@ -263,7 +262,8 @@ static const Statement statements[STATEMENTS] = {
 		"  'tenant', j.tenant, 'request_id', j.request_id, 'state', j.state, 'result', j.result, 'error', j.error,"
 		"  'usage', j.usage, 'finished_at', j.finished_at, 'outputs', coalesce((SELECT jsonb_agg(jsonb_build_object("
 		"    'ordinal', o.ordinal, 'content_type', o.content_type, 'bytes', o.bytes, 'sha256', encode(o.sha256, 'hex'),"
-		"    'place', jsonb_build_object('$output', jsonb_build_array(o.job_id, o.ordinal))) ORDER BY o.ordinal)"
+		"    'url', o.url,"
+		"    'place', jsonb_build_object(CASE WHEN o.url IS NULL THEN '$output' ELSE '$output_url' END, jsonb_build_array(o.job_id, o.ordinal))) ORDER BY o.ordinal)"
 		"   FROM @.gen_outputs o WHERE o.job_id = j.id), '[]'))"
 		" FROM unnest($1, $3) g (id, target) JOIN @.gen_jobs j ON j.id = g.id"},
 	[ADD_CALLBACKS] = {2, {INT8ARRAYOID, TIMESTAMPTZOID},
@@ -278,8 +278,9 @@ static const Statement statements[STATEMENTS] = {
 /* clang-format on */
 
 static SPIPlanPtr plans[STATEMENTS];
-static char schema[NAMEDATALEN]; /* of the tables; empty until queue_look() */
-static uint64 looks = 0;         /* calls of that */
+static char schema[NAMEDATALEN];     /* of the tables; empty until queue_look() */
+uint64 statement_schema_changes = 0; /* how often that became another one */
+static uint64 looks = 0;             /* calls of that */
 
 /* ---------- transactions ---------- */
 
@@ -338,6 +339,7 @@ run_work(QueueWork work, void *arg)
 	tables_become_owner();
 	ended_begin();
 	work(arg);
+	dependency_work();
 	ended_follow();
 	tables_fire_deferred();
 	AtEOXact_GUC(false, level);
@@ -446,40 +448,52 @@ execute(const char *text)
 		elog(ERROR, "could not execute: %s", text);
 }
 
+static SPIPlanPtr
+prepare(const Statement *statement)
+{
+	StringInfoData text;
+	const char *p;
+	SPIPlanPtr plan;
+
+	initStringInfo(&text);
+	for (p = statement->text; *p != '\0'; p++)
+	{
+		if (*p == '@')
+			appendStringInfoString(&text, quote_identifier(schema));
+		else
+			appendStringInfoChar(&text, *p);
+	}
+	plan = SPI_prepare(text.data, statement->nargs, (Oid *) statement->args);
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare: %s", text.data);
+	return plan;
+}
+
 /*
- * Runs a statement, whose plan is kept.  args and nulls as for SPI_execute_plan().
+ * Runs a statement; its plan is kept in *plan, which the caller forgets when statement_schema_changes counts on.  args
+ * and nulls as for SPI_execute_plan().
  */
 uint64
-statement_run(StatementId id, Datum *args, const char *nulls)
+statement_execute(const Statement *statement, SPIPlanPtr *plan, Datum *args, const char *nulls)
 {
 	int code;
 
 	/* a table of that name may be anyone's */
 	if (!tables_are_known())
 		ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are gone")));
-	if (plans[id] == NULL)
-	{
-		StringInfoData text;
-		const char *p;
-		SPIPlanPtr plan;
-
-		initStringInfo(&text);
-		for (p = statements[id].text; *p != '\0'; p++)
-		{
-			if (*p == '@')
-				appendStringInfoString(&text, quote_identifier(schema));
-			else
-				appendStringInfoChar(&text, *p);
-		}
-		plan = SPI_prepare(text.data, statements[id].nargs, (Oid *) statements[id].args);
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare: %s", text.data);
-		plans[id] = plan;
-	}
-	code = SPI_execute_plan(plans[id], args, nulls, false, 0);
+	if (*plan == NULL)
+		*plan = prepare(statement);
+	code = SPI_execute_plan(*plan, args, nulls, false, 0);
 	if (code < 0)
-		elog(ERROR, "could not execute statement %d: %s", id, SPI_result_code_string(code));
+		elog(ERROR, "could not execute a statement: %s: %s", SPI_result_code_string(code),
+			 statement->text);
 	return SPI_processed;
+}
+
+uint64
+statement_run(StatementId id, Datum *args, const char *nulls)
+{
+	return statement_execute(&statements[id], &plans[id], args, nulls);
 }
 
 /* The schema of the tables. */
@@ -586,15 +600,24 @@ extension_table(const char *name, Oid namespace)
 QueuePresence
 queue_look(void)
 {
+	looks++;
+	environment_reread();
+	return queue_find_tables();
+}
+
+/*
+ * The same in a session, whose search_path must be fixed.
+ */
+QueuePresence
+queue_find_tables(void)
+{
 	bool isnull;
 	char *found;
 	Oid namespace;
 
-	looks++;
-	environment_reread();
 	execute("SELECT n.nspname, e.extversion, n.oid FROM pg_catalog.pg_extension e"
 			" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
-	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
+	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
 	if (SPI_processed == 0)
 		return QUEUE_ABSENT;
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
@@ -606,11 +629,13 @@ queue_look(void)
 	{
 		strlcpy(schema, found, sizeof(schema));
 		memset(plans, 0, sizeof(plans));
+		statement_schema_changes++;
 	}
 	tables_set(extension_table("gen_jobs", namespace), extension_table("gen_outputs", namespace),
 			   extension_table("tenant_weights", get_namespace_oid("genjob", true)),
 			   extension_table("owner_weights", get_namespace_oid("genjob", true)),
-			   extension_table("callbacks", get_namespace_oid("genjob", true)));
+			   extension_table("callbacks", get_namespace_oid("genjob", true)),
+			   extension_table("dependencies", get_namespace_oid("genjob", true)));
 	plans_set_tables(extension_table("gen_jobs", namespace),
 					 extension_table("gen_outputs", namespace));
 	tables_become_owner();

@@ -12,6 +12,14 @@
 #define MEMORY_IS_FULL \
 	"genjob.max_memory is reached: other jobs take the memory that this one needs. Wait, or raise it."
 
+/* A statement whose plan is kept */
+typedef struct Statement
+{
+	int nargs;
+	Oid args[17];
+	const char *text; /* "@" stands for the extension's schema */
+} Statement;
+
 typedef enum StatementId
 {
 	FIND_CHANGED,
@@ -42,6 +50,7 @@ typedef enum StatementId
 	TEST_ERRORS,
 	SAVE,
 	FORGET_OUTPUTS,
+	STORE_OBJECT,
 	STORE_OUTPUT,
 	FIND_ENDED,
 	TAKE_FOLLOW_UPS,
@@ -66,10 +75,14 @@ typedef enum ChangedColumn
 	CHANGED_RUN_AT,
 	CHANGED_EXPIRES_AT,
 	CHANGED_IS_FINAL, /* cancelled or failed */
-	CHANGED_HAS_FOLLOW_UP
+	CHANGED_HAS_FOLLOW_UP,
+	CHANGED_IS_WAITING
 } ChangedColumn;
 
 extern uint64 statement_run(StatementId id, Datum *args, const char *nulls);
+extern uint64 statement_execute(const Statement *statement, SPIPlanPtr *plan, Datum *args,
+								const char *nulls);
+extern uint64 statement_schema_changes;
 
 extern const char *statement_schema(void);
 

@@ -44,6 +44,7 @@
 static Oid jobs_table = InvalidOid;
 static Oid outputs_table = InvalidOid;
 static Oid weights_tables[2] = {InvalidOid, InvalidOid};
+static Oid dependencies_table = InvalidOid;
 static Oid callbacks_table = InvalidOid;
 
 /* What the last check found */
@@ -141,12 +142,14 @@ tables_init(void)
  * Says which tables it is about; they may be invalid.
  */
 void
-tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid callbacks)
+tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid callbacks,
+		   Oid dependencies)
 {
 	jobs_table = jobs;
 	outputs_table = outputs;
 	weights_tables[0] = tenant_weights;
 	weights_tables[1] = owner_weights;
+	dependencies_table = dependencies;
 	callbacks_table = callbacks;
 	changes++;
 }
@@ -155,6 +158,13 @@ bool
 tables_are_known(void)
 {
 	return OidIsValid(jobs_table);
+}
+
+/* Whether it is known that this is gen_jobs. */
+bool
+tables_are(Oid jobs)
+{
+	return OidIsValid(jobs) && jobs == jobs_table;
 }
 
 /* ---------- what hangs on the tables ---------- */
@@ -466,7 +476,7 @@ tables_check_outputs_keys(void)
 static void
 gone(void)
 {
-	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
+	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
 	ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are not where they were")));
 }
 
@@ -547,8 +557,8 @@ is_left_behind(Oid role, Oid owner)
 static void
 check(Oid owner)
 {
-	Oid tables[5] = {jobs_table, outputs_table, weights_tables[0]};
-	Oid later[] = {weights_tables[1], callbacks_table};
+	Oid tables[6] = {jobs_table, outputs_table, weights_tables[0]};
+	Oid later[] = {weights_tables[1], callbacks_table, dependencies_table};
 	int n = 3;
 	uint64 seen = changes;
 	int64 stranger;

@@ -8,7 +8,9 @@
 #include "postgres.h"
 
 extern void tables_init(void);
-extern void tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid callbacks);
+extern void tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid callbacks,
+					   Oid dependencies);
+extern bool tables_are(Oid jobs);
 extern bool tables_are_known(void);
 extern Oid tables_owner(void);
 extern const char *tables_owner_name(void);

@@ -75,6 +75,7 @@ static const Option options_table[] = {
 	PROTOCOL_OPTION("usage", OPTION_PLACES, usage),
 	PROTOCOL_OPTION("progress", OPTION_PROGRESS, progress),
 	PROTOCOL_OPTION("cancel", OPTION_ADDRESS, cancel),
+	SERVER_OPTION("store", OPTION_SERVER, store, NULL),
 	SERVER_OPTION("bucket", OPTION_BUCKET, bucket, NULL),
 	SERVER_OPTION("key", OPTION_KEY, key, NULL),
 	SERVER_OPTION("addressing", OPTION_CHOICE, addressing, NULL, 0, 0, "path, virtual"),
@@ -365,6 +366,10 @@ settle_store(ServerOptions *options)
 							errhint("Where another server's outputs go, its option store says.")));
 		return;
 	}
+	if (options->store != NULL)
+		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+						errmsg("an object store has no option \"store\""),
+						errhint("It belongs to the server whose outputs go there.")));
 	require_option("bucket", options->bucket != NULL,
 				   "Name the bucket in which objects are, as in bucket 'pictures'.");
 	if (options->key == NULL)

@@ -28,6 +28,8 @@ typedef struct ServerOptions
 	char *headers;  /* JSON object of strings */
 	char *ca_file;
 
+	char *store; /* server that takes the outputs; NULL: the table does */
+
 	/* An object store */
 	char *bucket;
 	char *key;         /* a template, of the outputs that are put there */

@@ -28,6 +28,7 @@ defaults_fill_settable(Row *row, Oid role)
 {
 	set_default(row, JOB_PRIORITY, Int32GetDatum(0));
 	set_default(row, JOB_RUN_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	set_default(row, JOB_AFTER_RULE, CStringGetTextDatum("succeeded"));
 	if (row->nulls[JOB_TENANT])
 		row_set(row, JOB_TENANT, CStringGetTextDatum(GetUserNameFromId(role, false)));
 }

@@ -73,6 +73,17 @@ is_added_column(const char *column)
 	return false;
 }
 
+static bool
+is_one_of(const char *name, const char *const *names)
+{
+	for (; *names != NULL; names++)
+	{
+		if (strcmp(name, *names) == 0)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Whether a column is genjob's, and not one that someone has added.
  */
@@ -87,7 +98,10 @@ is_our_column(Oid table, const char *column)
 				 {"gen_outputs", 6},
 				 {"tenant_weights", 3},
 				 {"owner_weights", 3},
-				 {"callbacks", 8}};
+				 {"callbacks", 8},
+				 {"dependencies", 3}};
+	/* an upgrade adds them behind those of others */
+	static const char *const added_to_outputs[] = {"url", "etag", "store", NULL};
 	const char *name = get_rel_name(table);
 	AttrNumber number = get_attnum(table, column);
 	int i;
@@ -96,18 +110,8 @@ is_our_column(Oid table, const char *column)
 	{
 		if (strcmp(name, sizes[i].table) == 0)
 			return (number > 0 && number <= sizes[i].columns) ||
-				   (i == 0 && is_added_column(column));
-	}
-	return false;
-}
-
-static bool
-is_one_of(const char *name, const char *const *names)
-{
-	for (; *names != NULL; names++)
-	{
-		if (strcmp(name, *names) == 0)
-			return true;
+				   (i == 0 && is_added_column(column)) ||
+				   (i == 1 && is_one_of(column, added_to_outputs));
 	}
 	return false;
 }
@@ -202,13 +206,10 @@ check_alter_table(AlterTableStmt *statement)
 static void
 check_drop_trigger(List *name)
 {
-	static const char *const triggers[] = {"genjob_before_insert",
-										   "genjob_before_update",
-										   "genjob_before_delete",
-										   "genjob_after_truncate",
-										   "genjob_after_weights",
-										   "genjob_after_callbacks",
-										   NULL};
+	static const char *const triggers[] = {"genjob_before_insert",   "genjob_before_update",
+										   "genjob_before_delete",   "genjob_after_truncate",
+										   "genjob_after_change",    "genjob_after_weights",
+										   "genjob_after_callbacks", NULL};
 	List *table = list_copy_head(name, list_length(name) - 1);
 	const char *trigger = strVal(llast(name));
 

@@ -13,7 +13,8 @@
 #include "session/row.h"
 
 static const char *const added_names[ROW_ADDED] = {"request_id", "server_oid", "losses",
-												   "on_done",    "depth",      "follow_up"};
+												   "on_done",    "depth",      "follow_up",
+												   "after",      "after_rule", "blocked_by"};
 
 /* ---------- numbers of columns ---------- */
 
@@ -51,7 +52,8 @@ static void
 find_added(Row *row)
 {
 	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID, JOB_SERVER_OID, JOB_LOSSES,
-										 JOB_ON_DONE,    JOB_DEPTH,      JOB_FOLLOW_UP};
+										 JOB_ON_DONE,    JOB_DEPTH,      JOB_FOLLOW_UP,
+										 JOB_AFTER,      JOB_AFTER_RULE, JOB_BLOCKED_BY};
 	int i;
 
 	for (i = 0; i < ROW_ADDED; i++)

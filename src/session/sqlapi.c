@@ -128,7 +128,14 @@ source_references(RequestSource *source)
 		return;
 	source->references = request_list_references(source, &source->n_references);
 	for (i = 0; i < source->n_references; i++)
-		session_read_output(&source->references[i]);
+	{
+		Reference *reference = &source->references[i];
+
+		if (reference->job != 0)
+			session_read_output(reference);
+		if (reference->wants_link && reference->url != NULL)
+			reference->link = psprintf("(a link to %s)", reference->url);
+	}
 }
 
 static void

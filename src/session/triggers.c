@@ -22,16 +22,19 @@
 #include "utils/timestamp.h"
 
 #include "shared/commit.h"
+#include "session/after.h"
 #include "session/defaults.h"
 #include "session/ids.h"
 #include "session/ondone.h"
 #include "life/job.h"
 #include "base/jsonb.h"
 #include "queue/ended.h"
+#include "queue/dependency.h"
 #include "queue/queue.h"
 #include "session/row.h"
 #include "session/sqlapi.h"
 #include "session/triggers.h"
+#include "server/stores.h"
 
 #define MAX_TENANT_BYTES 256
 #define MAX_UNIQUE_KEY_BYTES 1024
@@ -109,9 +112,9 @@ has_binaries(const RequestSource *source)
 }
 
 /*
- * The request fits its inputs, and what it refers to is written as it should be.
+ * The request fits its inputs, and what it refers to is written as it should be.  The jobs that it refers to.
  */
-static void
+static JobIds
 check_request(const Row *row, const Server *server)
 {
 	Jsonb *request = DatumGetJsonbP(row->values[JOB_REQUEST]);
@@ -128,19 +131,25 @@ check_request(const Row *row, const Server *server)
 	source.request = jsonb_print(request);
 	if (has_binaries(&source))
 		request_check(&source);
+	return after_list_referred(&source);
 }
 
+/*
+ * Errors for the user where a job could not be run.  Adds to after what its request refers to.
+ */
 static void
-check_runnable(const Row *row)
+check_runnable(Row *row, Relation table, bool is_new)
 {
 	static MemoryContext context = NULL;
 	MemoryContext caller;
 	ServerComplaint complaint;
 	Server *server;
+	JobIds referred;
 
 	if (row->nulls[JOB_SERVER] || row->nulls[JOB_REQUEST])
 		return; /* NOT NULL says so */
 	check_lengths(row);
+	after_check(row, is_new);
 	if (context == NULL)
 		context = AllocSetContextCreate(TopMemoryContext, "genjob check", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextReset(context);
@@ -150,8 +159,14 @@ check_runnable(const Row *row)
 		!server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
 		ereport(ERROR, (errcode(complaint.sqlerrcode), errmsg("%s", complaint.message),
 						errhint("%s", complaint.hint)));
-	check_request(row, server);
+	if (server->options.store != NULL &&
+		stores_of(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint) == NULL)
+		ereport(ERROR, (errcode(complaint.sqlerrcode), errmsg("%s", complaint.message),
+						errhint("%s", complaint.hint)));
+	referred = check_request(row, server);
 	MemoryContextSwitchTo(caller);
+	if (referred.n > 0)
+		after_add(row, &referred, table);
 }
 
 /*
@@ -287,7 +302,9 @@ note_new_row(const Row *row, const TriggerData *data)
 		note_row(row);
 	else
 		commit_note_added(DatumGetInt64(row->values[JOB_ID]),
-						  DatumGetTimestampTz(row->values[JOB_RUN_AT]),
+						  row_state(row) == ROW_WAITING
+							  ? DT_NOEND
+							  : DatumGetTimestampTz(row->values[JOB_RUN_AT]),
 						  row->nulls[JOB_EXPIRES_AT]
 							  ? DT_NOEND
 							  : DatumGetTimestampTz(row->values[JOB_EXPIRES_AT]));
@@ -317,6 +334,7 @@ check_new_state(Row *row, bool privileged)
 		{JOB_RAN_ON, "ran_on"},
 		{JOB_BACKEND, "backend"},
 		{JOB_SERVER_OID, "server_oid"},
+		{JOB_BLOCKED_BY, "blocked_by"},
 		{JOB_FOLLOW_UP, "follow_up"},
 	};
 	static const struct
@@ -346,6 +364,20 @@ check_new_state(Row *row, bool privileged)
 		row_set_state(row, ROW_QUEUED);
 }
 
+/*
+ * Checks a row that someone inserts, not a restore: whether it can be run, and whether it is to wait first.
+ */
+static void
+prepare_new_row(Row *row, Relation table)
+{
+	check_runnable(row, table, true);
+	ondone_check(row, table);
+	if (row_state(row) == ROW_QUEUED && !after_is_empty(row))
+		row_set_state(row, ROW_WAITING);
+	if (row_state(row) == ROW_WAITING && !row->nulls[JOB_ID])
+		dependency_note_own(DatumGetInt64(row->values[JOB_ID]), true);
+}
+
 PG_FUNCTION_INFO_V1(genjob_before_insert);
 
 Datum
@@ -367,7 +399,7 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 		defaults_bind_server(&row);
 	if (is_replication() && !row.nulls[JOB_FOLLOW_UP])
 		row_set_null(&row, JOB_FOLLOW_UP);
-	if (row_state(&row) == ROW_QUEUED)
+	if (!has_ended(&row))
 	{
 		bool restored = privileged && DatumGetObjectId(row.values[JOB_OWNER]) != GetUserId() &&
 						!ended_is_handing_over;
@@ -375,10 +407,7 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 		if (!is_replication() && restored)
 			postpone_restored(&row);
 		else if (!is_replication())
-		{
-			check_runnable(&row);
-			ondone_check(&row, data->tg_relation);
-		}
+			prepare_new_row(&row, data->tg_relation);
 		note_new_row(&row, data);
 	}
 	return PointerGetDatum(row.tuple);
@@ -437,6 +466,10 @@ requeue_row(const Row *before, Row *row)
 		row_set_null(row, JOB_IDEMPOTENCY_KEY);
 	row_set_null(row, JOB_REMOTE_ID);
 	row_set_null(row, JOB_REMOTE);
+	/* it has not been run, for want of another: it waits for that again */
+	if (!row->nulls[JOB_BLOCKED_BY])
+		row_set_state(row, ROW_WAITING);
+	row_set_null(row, JOB_BLOCKED_BY);
 	if (!row_column_changed(before, row, JOB_RUN_AT))
 		row_set(row, JOB_RUN_AT, TimestampTzGetDatum(now));
 	if (!row->nulls[JOB_EXPIRES_AT] && !row_column_changed(before, row, JOB_EXPIRES_AT) &&
@@ -481,10 +514,12 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 		{JOB_BACKEND, "backend"},
 		{JOB_SERVER_OID, "server_oid"},
 		{JOB_LOSSES, "losses"},
+		{JOB_BLOCKED_BY, "blocked_by"},
 		{JOB_DEPTH, "depth"},
 		{JOB_FOLLOW_UP, "follow_up"},
 	};
-	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS};
+	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS, JOB_AFTER,
+									   JOB_AFTER_RULE};
 	int i;
 
 	for (i = 0; i < lengthof(columns); i++)
@@ -496,11 +531,11 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 	for (i = 0; i < lengthof(inputs) && row_state(before) == ROW_RUNNING; i++)
 	{
 		if (row_column_changed(before, after, inputs[i]))
-			ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
-							errmsg("job " INT64_FORMAT " is running",
-								   DatumGetInt64(after->values[JOB_ID])),
-							errdetail("Its server, request and inputs cannot be changed now."),
-							errhint("Cancel it first.")));
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("job " INT64_FORMAT " is running", DatumGetInt64(after->values[JOB_ID])),
+					 errdetail("Its server, request, inputs and after cannot be changed now."),
+					 errhint("Cancel it first.")));
 	}
 }
 
@@ -536,13 +571,43 @@ bind_changed(const Row *before, Row *after, const Bitmapset *named)
 }
 
 /*
- * Whether a dispatcher's own statement fires the trigger.  What a trigger of others changes while that runs is checked
- * and told of as in any session.
+ * Checks a row that someone changes, if it is to be run: whether it can be, and what it waits for.
+ */
+static void
+prepare_changed_row(const Row *before, Row *after, Relation table)
+{
+	bool waits_anew = row_column_changed(before, after, JOB_AFTER) ||
+					  row_column_changed(before, after, JOB_AFTER_RULE);
+	RowState from = row_state(before);
+	int64 id = DatumGetInt64(after->values[JOB_ID]);
+
+	if (has_ended(after) || row_state(after) == ROW_RUNNING)
+	{
+		if (waits_anew)
+			after_check(after, false);
+		return;
+	}
+	if (row_state(after) != from || waits_anew || order_changed(before, after))
+		check_runnable(after, table, false);
+	waits_anew = waits_anew || row_column_changed(before, after, JOB_AFTER);
+	if (waits_anew)
+		row_set_state(after, after_is_empty(after) ? ROW_QUEUED : ROW_WAITING);
+	if (waits_anew)
+		dependency_note_rewired(id);
+	if (waits_anew || row_state(after) != from)
+		dependency_note_own(id, true);
+}
+
+/*
+ * Whether genjob's own statement fires the trigger, which tells of what it does.  What a trigger of others changes while
+ * that runs is checked and told of as in any session.
  */
 static bool
 is_own_statement(void)
 {
-	return queue_is_mine && DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) <= 1;
+	if (queue_is_mine)
+		return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) <= 1;
+	return dependency_is_own_statement();
 }
 
 PG_FUNCTION_INFO_V1(genjob_before_update);
@@ -555,10 +620,16 @@ genjob_before_update(PG_FUNCTION_ARGS)
 	Row before;
 	Row after;
 
-	if (is_own_statement())
+	if (queue_is_mine && is_own_statement())
 		return PointerGetDatum(data->tg_newtuple);
 	row_read(&before, data->tg_trigtuple, desc);
 	row_read(&after, data->tg_newtuple, desc);
+	if (is_own_statement())
+	{
+		if (!has_ended(&before) && has_ended(&after))
+			leave_follow_ups(&after);
+		return PointerGetDatum(after.tuple);
+	}
 	if (!is_replication() && !after.nulls[JOB_STATE])
 	{
 		check_protected_columns(&before, &after, may_set_anything(data->tg_relation));
@@ -567,9 +638,7 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		change_state(&before, &after);
 		if (!has_ended(&before) && has_ended(&after))
 			leave_follow_ups(&after);
-		if (row_state(&after) == ROW_QUEUED &&
-			(row_state(&before) != ROW_QUEUED || order_changed(&before, &after)))
-			check_runnable(&after);
+		prepare_changed_row(&before, &after, data->tg_relation);
 		if (row_column_changed(&before, &after, JOB_ON_DONE))
 			ondone_check(&after, data->tg_relation);
 		/* what became of the old one does not answer the new one */
@@ -649,7 +718,20 @@ PG_FUNCTION_INFO_V1(genjob_after_truncate);
 Datum
 genjob_after_truncate(PG_FUNCTION_ARGS)
 {
-	(void) trigger_data(fcinfo);
+	dependency_forget_all(RelationGetRelid(trigger_data(fcinfo)->tg_relation));
 	commit_note_all_jobs();
+	return PointerGetDatum(NULL);
+}
+
+PG_FUNCTION_INFO_V1(genjob_after_change);
+
+/*
+ * A statement has changed jobs: those that wait for them go on, or not.
+ */
+Datum
+genjob_after_change(PG_FUNCTION_ARGS)
+{
+	if (!queue_is_mine)
+		dependency_follow(RelationGetRelid(trigger_data(fcinfo)->tg_relation));
 	return PointerGetDatum(NULL);
 }

@@ -35,6 +35,8 @@ phase_name(Activity *activity)
 			return "polling";
 		case ACTIVITY_DOWNLOADING:
 			return "downloading";
+		case ACTIVITY_STORING:
+			return "storing";
 		case ACTIVITY_SAVING:
 			return "saving";
 	}

@@ -107,6 +107,7 @@ typedef enum ActivityPhase
 	ACTIVITY_WAITING,     /* the provider works on the prediction */
 	ACTIVITY_POLLING,     /* and is being asked how it is */
 	ACTIVITY_DOWNLOADING, /* outputs */
+	ACTIVITY_STORING,     /* outputs */
 	ACTIVITY_SAVING       /* what came is being written */
 } ActivityPhase;
 

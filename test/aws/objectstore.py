@@ -24,6 +24,7 @@ try:
     import swift.obj.server
     import swift.proxy.server  # noqa: F401
     from swift.common import utils, wsgi
+    from swift.common.ring import RingBuilder
 except ImportError as missing:
     print('skipped:', missing)
     sys.exit(77)
@@ -59,11 +60,11 @@ def write(name, text):
 
 def make_rings(ports):
     for name in ('account', 'container', 'object'):
-        builder = os.path.join(folder, name + '.builder')
-        for words in (['create', '4', '1', '0'],
-                      ['add', 'r1z1-127.0.0.1:%d/d1' % ports[name], '1'], ['rebalance']):
-            subprocess.run(['/usr/bin/swift-ring-builder', builder] + words, check=True,
-                           stdout=subprocess.DEVNULL)
+        builder = RingBuilder(4, 1, 0)
+        builder.add_dev({'id': 0, 'region': 1, 'zone': 1, 'weight': 1.0, 'ip': '127.0.0.1', 'port': ports[name],
+                         'device': 'd1', 'meta': ''})
+        builder.rebalance()
+        builder.get_ring().save(os.path.join(folder, name + '.ring.gz'))
 
 
 def backend_conf(name, port):

@@ -52,6 +52,24 @@ ALTER SERVER regress_s3 OPTIONS (ADD put_headers '{"x-amz-storage-class": "STAND
 ALTER SERVER regress_s3 OPTIONS (SET put_headers '{"x-amz-storage-class": 1}');
 ALTER SERVER regress_s3 OPTIONS (ADD addressing 'host');
 
+-- ---- where outputs go ----
+
+ALTER SERVER regress_s3 OPTIONS (ADD store 'regress_swift');
+CREATE SERVER regress_painter FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9', store 'regress_nowhere', paused 'on');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_painter', '{}');
+ALTER SERVER regress_painter OPTIONS (SET store 'regress_items');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_painter', '{}');
+ALTER SERVER regress_painter OPTIONS (SET store 'regress_swift');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_painter', '{}');
+CREATE ROLE regress_genjob_app;
+GRANT USAGE ON FOREIGN DATA WRAPPER genjob TO regress_genjob_app;
+ALTER SERVER regress_swift OWNER TO regress_genjob_app;
+INSERT INTO gen_jobs (server, request) VALUES ('regress_painter', '{}');
+ALTER SERVER regress_swift OWNER TO CURRENT_USER;
+REVOKE USAGE ON FOREIGN DATA WRAPPER genjob FROM regress_genjob_app;
+DROP ROLE regress_genjob_app;
+DROP SERVER regress_painter;
+
 -- ---- keys to sign with ----
 
 CREATE USER MAPPING FOR PUBLIC SERVER regress_s3 OPTIONS (access_key_id 'AKIA-do-not-repeat');

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use Digest::MD5 qw(md5_hex);
+use HTTP::Tiny;
 use JSON::PP ();
 
 use PostgreSQL::Test::Cluster;
@@ -68,6 +69,12 @@ my $copy = run('pictures', { copy => 'in/cat.png', to => 'out/dog.png' });
 is($copy->{result}{etag}, md5_hex($png), 'copy');
 my $chained = run('pictures', { put => 'again.png', body => { '$output' => [ $get->{id}, 1 ] } });
 is($chained->{result}{etag}, md5_hex($png), 'an output of another job is put');
+my $large = run('pictures', { put => 'large.bin' }, inputs => input_of(join '', map { pack 'N', $_ * 2654435761 % 4294967296 } 1 .. 1_500_000));
+is($large->{result}{bytes}, 6_000_000, 'a large object is put');
+my $read = run('pictures', { get => 'large.bin' });
+is($read->{result}{etag}, $large->{result}{etag}, '... and read by a process beside the dispatcher');
+is(query("SELECT bytes FROM gen_outputs WHERE job_id = $read->{id}"), 6_000_000, '... whole');
+is(run('pictures', { delete => 'large.bin' })->{state}, 'succeeded', '... and deleted');
 my $empty = run('pictures', { put => 'empty', content_type => 'text/plain' }, inputs => '{"\\\\x"}');
 is($empty->{result}{bytes}, 0, 'nothing is put');
 is(run('pictures', { get => 'empty' })->{result}{bytes}, 0, '... and read');
@@ -99,6 +106,23 @@ is(scalar(grep { query("SELECT encode(data, 'hex') FROM gen_outputs WHERE job_id
 my $all = run('pictures', { list => '' });
 my %listed = map { my $k = $_->{key}; utf8::encode($k); $k => 1 } @{ $all->{result}{objects} };
 is_deeply([ grep { !$listed{$_} } @keys ], [], '... and stands in the list');
+
+# ---- links ----
+
+my $http = HTTP::Tiny->new(timeout => 30);
+my $link = query(q{SELECT genjob.presign('s3://pictures/in/cat.png')});
+is($http->get($link)->{content}, $png, 'a link that a browser opens');
+like($http->get($link =~ s/cat/dog/r)->{status}, qr/^403/, '... opens nothing else');
+is($http->put($link, { content => 'x' })->{status}, 403, '... and writes nothing');
+my @wrong = grep { $http->get(query('SELECT genjob.presign(' . literal("s3://pictures/$_") . ')'))->{content} ne "of $_" }
+  grep { !m{//|^\.|/\.} } @keys;
+is_deeply(\@wrong, [], 'links to keys of any characters');
+$link = query(q{SELECT genjob.presign('s3://pictures/in/cat.png', '1 s')});
+ok($node->poll_query_until('postgres', 'SELECT true') && do { sleep 2; $http->get($link)->{status} == 403 }, 'a link expires');
+$link = query(q{SELECT genjob.presign_put('pictures', 'from/browser.png', 'image/png')});
+is($http->put($link, { content => 'up', headers => { 'Content-Type' => 'text/html' } })->{status}, 403, 'what is put has the type');
+is($http->put($link, { content => 'up', headers => { 'Content-Type' => 'image/png' } })->{status}, 200, 'a link that puts');
+is(run('pictures', { head => 'from/browser.png' })->{result}{bytes}, 2, '... an object');
 
 # ---- what is wrong ----
 

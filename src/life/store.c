@@ -1,0 +1,449 @@
+/*
+ * store.c
+ *		The step that puts the outputs of an answer into their object store.
+ *
+ * A job succeeds only after the store has confirmed them all.  They were paid for: as soon as the store fails, or has no
+ * place for them for a second, the verdict is saved in the table, and from then on a crash costs nothing but another
+ * try.  A store that is down is tried for a day.  One that refuses them is tried for some minutes, for a key or a
+ * permission may be mended; then the job fails, with its outputs in the table.
+ *
+ * The calls are limited by the store's server: its places, its rate, its breaker, its holds.  The place at the server
+ * that brought the answer is left before.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "commands/dbcommands.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/media.h"
+#include "life/calls.h"
+#include "life/step.h"
+#include "life/store.h"
+#include "life/verdict.h"
+#include "protocol/s3answer.h"
+#include "protocol/saved.h"
+#include "protocol/words.h"
+#include "schedule/schedule.h"
+#include "server/keytemplate.h"
+#include "server/stores.h"
+
+#define REFUSALS_BEFORE_END 10 /* in a row, and for as long as that: */
+#define REFUSED_US (10 * USECS_PER_MINUTE)
+#define DOWN_US USECS_PER_DAY
+#define UNSAVED_US USECS_PER_SEC /* in which a verdict may wait for a place without being saved */
+#define NO_PLACE_MS 50           /* before the next look for one */
+#define NO_PLACE_MAX_MS 1000
+#define UNIX_EPOCH ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY)
+
+/* ---------- the store of a job ---------- */
+
+static char *
+utf8_of(const char *text)
+{
+	char *converted = pg_server_to_any(text, (int) strlen(text), PG_UTF8);
+
+	return pstrdup(converted);
+}
+
+/*
+ * Finds the store's server and the job owner's secrets for it, as they are now.  In a transaction.
+ */
+void
+store_read(Job *job)
+{
+	JobStore *store = job->store;
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+	ServerComplaint complaint;
+	Server *server;
+
+	if (store->queue->is_stale)
+		schedule_refresh();
+	server = stores_of(job->server, job->owner, &complaint);
+	if (server != NULL && !server_read_secrets(server, job->owner, &store->secrets, &complaint))
+		server = NULL;
+	if (server != NULL)
+		server_hold(server);
+	server_release(store->server);
+	store->server = server;
+	store->trouble = server ? NULL : psprintf("%s. %s", complaint.message, complaint.hint);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Notes where the job's outputs are to go.  In a transaction.
+ */
+void
+store_open(Job *job)
+{
+	const char *name = job->server ? job->server->options.store : NULL;
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+	JobStore *store;
+	char *owner;
+
+	if (name != NULL)
+	{
+		store = job->store = palloc0(sizeof(JobStore));
+		store->queue = schedule_queue(name);
+		store->queue->n_jobs++;
+		store->server_name = utf8_of(NameStr(job->server->name));
+		owner = GetUserNameFromId(job->owner, true);
+		store->owner_name = utf8_of(owner ? owner : "");
+		store->database_name = utf8_of(get_database_name(MyDatabaseId));
+		store_read(job);
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+void
+store_leave_place(Job *job)
+{
+	if (job->store != NULL)
+		limits_leave(&job->store->place);
+}
+
+void
+store_close(Job *job)
+{
+	JobStore *store = job->store;
+
+	if (store == NULL)
+		return;
+	limits_leave(&store->place);
+	store->queue->n_jobs--;
+	server_release(store->server);
+	job->store = NULL;
+}
+
+/* ---------- what is to be done ---------- */
+
+static Output *
+next_output(const Job *job)
+{
+	ListCell *cell;
+
+	foreach(cell, job->verdict->outputs)
+	{
+		Output *output = lfirst(cell);
+
+		if (output->data != NULL && output->object == NULL)
+			return output;
+	}
+	return NULL;
+}
+
+static int
+ordinal_of(const Job *job, const Output *output)
+{
+	int ordinal = 1;
+	ListCell *cell;
+
+	foreach(cell, job->verdict->outputs)
+	{
+		if (lfirst(cell) == output)
+			break;
+		ordinal++;
+	}
+	return ordinal;
+}
+
+/*
+ * Whether the end of this process would lose what was paid for.
+ */
+bool
+store_holds_unsaved(const Job *job)
+{
+	return job->step == STEP_STORE && job->store != NULL && !job->store->is_saved &&
+		   (job->state == JOB_CALLING || job->state == JOB_WAITING);
+}
+
+bool
+store_is_due(const Job *job)
+{
+	return job->store != NULL && !job->store->gave_up && job->verdict->kind == VERDICT_DONE &&
+		   next_output(job) != NULL;
+}
+
+/* ---------- waiting ---------- */
+
+/*
+ * Has the verdict saved in the table.  One that is too large for that stays in memory.
+ */
+static Next
+save(Job *job)
+{
+	char *text = saved_write(job->verdict);
+
+	job->store->is_saved = true;
+	if (text == NULL)
+		return next_verdict(job->verdict);
+	job->remote.answer = text;
+	job->is_saved = false;
+	return next_save(STEP_STORE, job->verdict);
+}
+
+static Next
+wait_ms(int64 ms)
+{
+	return next_wait(STEP_STORE, clock_mono() + ms * 1000);
+}
+
+/*
+ * Waits for a place at the store.
+ */
+static Next
+wait_for_place(Job *job)
+{
+	JobStore *store = job->store;
+	MonoTime now = clock_mono();
+	int64 waited;
+
+	if (store->waiting_since == 0)
+		store->waiting_since = now;
+	waited = now - store->waiting_since;
+	if (waited >= UNSAVED_US && !store->is_saved)
+		return save(job);
+	return wait_ms(Min(Max(NO_PLACE_MS, waited / 1000), NO_PLACE_MAX_MS));
+}
+
+/*
+ * Fails a job whose outputs the store does not take; they go into the table.
+ */
+static Next
+give_up(Job *job, const char *why)
+{
+	job->store->gave_up = true;
+	return next_fail(job,
+					 psprintf("the outputs could not be put into the store \"%s\": %s They are in gen_outputs.data: once the store takes them, put them there by jobs of that server, and do not pay for them again with genjob.retry().",
+							  NameStr(job->store->queue->name), why));
+}
+
+/*
+ * What comes after a try that failed.
+ */
+static Next
+failed(Job *job, const char *why, bool is_refused)
+{
+	static const Backoff pace = {500, 60000}; /* ms */
+	JobStore *store = job->store;
+	MonoTime now = clock_mono();
+
+	if (store->failures++ == 0)
+		store->failing_since = now;
+	if (store->queue->stats != NULL)
+		stats_note_trouble(store->queue->stats, job->id, why, clock_now());
+	if (is_refused
+			? store->failures >= REFUSALS_BEFORE_END && now - store->failing_since >= REFUSED_US
+			: now - store->failing_since >= DOWN_US)
+		return give_up(job, why);
+	if (!store->is_saved)
+		return save(job);
+	return wait_ms(backoff_delay(&pace, store->failures - 1));
+}
+
+/*
+ * Begins the next call, if the store has a place for it.
+ */
+static Next
+attempt(Job *job)
+{
+	JobStore *store = job->store;
+
+	if (store->server == NULL)
+		calls_refresh(job); /* it may have been mended */
+	if (store->server == NULL)
+		return failed(job, store->trouble, true);
+	if (limits_room(&store->queue->limits, clock_mono()) <= 0)
+		return wait_for_place(job);
+	store->waiting_since = 0;
+	return next_call(STEP_STORE);
+}
+
+/*
+ * Where an earlier try has failed, the verdict has just been saved: the next try is not at once.
+ */
+Next
+store_begin(Job *job)
+{
+	/* an earlier dispatcher may have saved it */
+	if (job->is_saved && job->remote.answer != NULL && saved_is_text(job->remote.answer))
+		job->store->is_saved = true;
+	limits_note_result(&job->place, clock_mono());
+	limits_leave(&job->place);
+	if (job->store->failures > 0)
+		return wait_ms(500);
+	return attempt(job);
+}
+
+Next
+store_woken(Job *job)
+{
+	return attempt(job);
+}
+
+/*
+ * Has a verdict saved that is only in memory, whatever its call is doing: this process ends.
+ */
+Next
+store_rescue(Job *job)
+{
+	job_end_calls(job);
+	limits_leave(&job->store->place);
+	return save(job);
+}
+
+/* ---------- the call ---------- */
+
+static char *
+key_of(const Job *job, const Output *output)
+{
+	const JobStore *store = job->store;
+	KeyWords words = {
+		.server = store->server_name,
+		.database = store->database_name,
+		.owner = store->owner_name,
+		.tenant = job->tenant ? job->tenant : "",
+		.job = job->id,
+		.attempt = job->attempt,
+		.ordinal = ordinal_of(job, output),
+		.sha256 = output->sha256,
+		.extension = media_extension_of(output->content_type),
+		.started_unix = job->started_at / USECS_PER_SEC + UNIX_EPOCH,
+	};
+
+	return keytemplate_fill(store->server->options.key, &words);
+}
+
+HttpRequest *
+store_build(Job *job, char **why)
+{
+	JobStore *store = job->store;
+	Output *output = next_output(job);
+	RequestSource source = {.secrets = &store->secrets, .now_unix = time(NULL)};
+	HttpRequest *http;
+
+	if (store->server == NULL)
+	{
+		*why = store->trouble;
+		return NULL;
+	}
+	store->place = limits_take(&store->queue->limits, clock_mono());
+	limits_started(&store->place);
+	source.options = store->place.backend->options;
+	if (output->sha256 == NULL)
+	{
+		char *sha256 = digest_sha256_hex(output->data, output->len);
+
+		output->sha256 = MemoryContextStrdup(job->context, sha256);
+	}
+	http = request_put_object(&source, key_of(job, output), output->content_type, output->data,
+							  output->len, output->sha256);
+	return http;
+}
+
+Next
+store_unbuilt(Job *job, const char *why, const ErrorData *error)
+{
+	limits_give_back(&job->store->place);
+	return failed(job, error ? error->message : why, true);
+}
+
+Next
+store_starved(Job *job)
+{
+	limits_give_back(&job->store->place);
+	return wait_ms(1000);
+}
+
+/* An answer of the store that is judged. */
+typedef struct Judging
+{
+	ReplySource source;
+	HttpReply *reply;
+	Verdict *verdict;
+	char *etag;
+} Judging;
+
+static void
+judge(void *arg)
+{
+	Judging *judging = arg;
+	Remote remote = {NULL};
+
+	judging->verdict = reply_judge(&judging->source, judging->reply, &remote);
+	judging->etag = s3_read_etag(judging->reply);
+}
+
+/*
+ * Tells the limits of the store how its call ended, and leaves the place.
+ */
+static void
+note_end(Job *job, const HttpReply *reply, const Verdict *verdict)
+{
+	JobStore *store = job->store;
+	CallEnd end = {.outcome = limits_outcome(reply),
+				   .brought_work = true,
+				   .job = job->id,
+				   .error = verdict->error};
+
+	if (verdict->kind == VERDICT_DEFER && verdict->after > 0)
+	{
+		end.asked_ms = verdict->after;
+		(void) limits_hold(&store->place, clock_mono() + verdict->after * 1000, true);
+	}
+	limits_note(&store->place, &end, clock_mono());
+	limits_leave(&store->place);
+}
+
+/*
+ * Notes where an output is now; its data is not needed any more.
+ */
+static void
+stored(Job *job, Output *output, const char *etag)
+{
+	JobStore *store = job->store;
+
+	output->object = MemoryContextStrdup(job->context, job->call.http->object);
+	output->etag = etag ? MemoryContextStrdup(job->context, etag) : NULL;
+	output->store = MemoryContextStrdup(job->context, NameStr(store->queue->name));
+	output->data = NULL;
+	if (store->failures > 0 && store->queue->stats != NULL)
+		stats_end_trouble(store->queue->stats, job->id);
+	store->failures = 0;
+}
+
+Next
+store_answered(Job *job, HttpReply *reply)
+{
+	JobStore *store = job->store;
+	Judging judging = {.reply = reply};
+	ErrorData *error;
+
+	judging.source.server_name = NameStr(store->queue->name);
+	judging.source.options =
+		store->place.backend->options ? store->place.backend->options : &store->server->options;
+	judging.source.request = job->call.http;
+	judging.source.now_unix = time(NULL);
+	if (reply->error == HTTP_OK && (reply->status == 401 || reply->status == 403))
+		calls_doubt_secrets(job);
+	if (!calls_run(&job->call, judge, &judging, &error))
+	{
+		limits_leave(&store->place);
+		return failed(job, error->message, false);
+	}
+	note_end(job, reply, judging.verdict);
+	if (judging.verdict->kind == VERDICT_DONE)
+	{
+		stored(job, next_output(job), judging.etag);
+		return next_output(job) ? attempt(job) : next_verdict(job->verdict);
+	}
+	words_mask(job->call.http, judging.verdict->error, strlen(judging.verdict->error));
+	return failed(job, judging.verdict->error, judging.verdict->kind == VERDICT_FAIL);
+}

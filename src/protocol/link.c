@@ -1,0 +1,32 @@
+/*
+ * link.c
+ *		Links to objects, for whoever has no keys: presigned URLs of an object store.
+ *
+ * They are made without a call to the store.  Who has one can do what it is for until it expires, so its signature
+ * is a secret like a key.
+ */
+#include "postgres.h"
+
+#include "protocol/building.h"
+#include "protocol/link.h"
+
+/*
+ * A link to read an object, palloc'd, and the signature in it.
+ */
+char *
+link_to_read(const RequestSource *source, const char *key, int expires, char **signature)
+{
+	return signing_presign(source, "GET", s3_url_of(source->options, key), NULL, expires,
+						   signature);
+}
+
+/*
+ * A link to write one.
+ */
+char *
+link_to_write(const RequestSource *source, const char *key, const char *content_type, int expires,
+			  char **signature)
+{
+	return signing_presign(source, "PUT", s3_url_of(source->options, key), content_type, expires,
+						   signature);
+}

@@ -1,0 +1,113 @@
+/*
+ * links.c
+ *		Links to objects in a request: {"$output_url": [job, ordinal]} and {"$url": "s3://bucket/key"}.
+ *
+ * Who calls makes the links, since that takes the keys of an object store, and gives them with the references.  Here they
+ * take the place of the nodes that stand for them.  An output that is in the table has no link: it goes as its bytes.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "base/clip.h"
+#include "protocol/binary.h"
+#include "protocol/links.h"
+
+#define MAX_SHOWN 100 /* bytes of what is wrong in an error */
+
+static cJSON *
+member_of(const cJSON *node, const char *name)
+{
+	return cJSON_IsObject(node) ? cJSON_GetObjectItemCaseSensitive(node, name) : NULL;
+}
+
+/*
+ * Whether node is {"$url": ...}; then *url is the text.  An error for the user where that is none.
+ */
+bool
+links_is_url(const cJSON *node, const char **url)
+{
+	const cJSON *text = member_of(node, "$url");
+
+	if (text == NULL)
+		return false;
+	if (!cJSON_IsString(text) || *text->valuestring == '\0')
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the request has a \"$url\" that is not a text"),
+						errhint("Write {\"$url\": \"s3://bucket/key\"}.")));
+	*url = text->valuestring;
+	return true;
+}
+
+/*
+ * Whether a URL is of an object, for which a link must be made.
+ */
+bool
+links_is_object(const char *url)
+{
+	return strncmp(url, "s3://", 5) == 0;
+}
+
+static void
+become_text(cJSON *node, const char *text)
+{
+	node->type = cJSON_String;
+	node->child = NULL;
+	node->valuestring = pstrdup(text);
+}
+
+static void
+refuse_url(const char *url)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("the request refers to \"%s\", of which no link was made",
+						   clip_line(url, strlen(url), MAX_SHOWN)),
+					errhint("Write {\"$url\": \"s3://bucket/key\"}.")));
+}
+
+/*
+ * Puts the link, or a reference to the bytes, in place of a node that stands for an output.
+ */
+static void
+resolve_output(const RequestSource *source, cJSON *node, cJSON *pair)
+{
+	const Reference *found = binary_find_reference(source, node);
+
+	if (found != NULL && found->link != NULL)
+		become_text(node, found->link);
+	else
+		pair->string =
+			pstrdup("$output"); /* whether it is there is said where its bytes are taken */
+}
+
+/*
+ * Puts links in place of all nodes below params that stand for them.
+ */
+void
+links_resolve(const RequestSource *source, cJSON *params)
+{
+	cJSON *node;
+
+	check_stack_depth();
+	for (node = params; node != NULL; node = node->next)
+	{
+		cJSON *pair = member_of(node, "$output_url");
+		const char *url;
+
+		if (pair != NULL)
+			resolve_output(source, node, pair);
+		else if (links_is_url(node, &url))
+		{
+			const Reference *found = binary_find_reference(source, node);
+
+			if (found != NULL && found->link != NULL)
+				become_text(node, found->link);
+			else if (strncmp(url, "https://", 8) == 0 || strncmp(url, "http://", 7) == 0)
+				become_text(node, url);
+			else
+				refuse_url(url);
+		}
+		else
+			links_resolve(source, node->child);
+	}
+}

@@ -1,0 +1,201 @@
+/*
+ * saved.c
+ *		A verdict as JSON, to be kept in the table until its outputs are in their object store.
+ *
+ *		{"$verdict": 1, "result": ..., "usage": ..., "outputs": [{"type": "image/png", "data": "base64"}, ...]}
+ *
+ * Whoever may write the table may write that: what is read of it is believed no more than an answer.
+ */
+#include "postgres.h"
+
+#include "base/bytes.h"
+#include "protocol/saved.h"
+
+#define MARK "$verdict"
+#define MAX_SAVED \
+	((size_t) 128 * 1024 * 1024) /* bytes of outputs; a string of jsonb has at most 256 MB */
+
+static void
+add_text(cJSON *object, const char *name, const char *text)
+{
+	if (text != NULL)
+		json_attach(object, name, json_create_string(pstrdup(text)));
+}
+
+static void
+add_json(cJSON *object, const char *name, const char *text)
+{
+	const char *reason;
+	cJSON *json = text ? json_parse(pstrdup(text), strlen(text), &reason) : NULL;
+
+	if (json != NULL)
+		json_attach(object, name, json);
+}
+
+static void
+add_number(cJSON *object, const char *name, int64 value)
+{
+	cJSON *number = json_create(cJSON_Number);
+
+	number->valuestring = psprintf(INT64_FORMAT, value);
+	json_attach(object, name, number);
+}
+
+static cJSON *
+write_output(const Output *output)
+{
+	cJSON *object = json_create(cJSON_Object);
+
+	add_text(object, "type", output->content_type);
+	add_text(object, "sha256", output->sha256);
+	if (output->object == NULL)
+	{
+		if (output->data != NULL)
+			json_attach(object, "data",
+						json_create_string(base64_encode(output->data, output->len)));
+		return object;
+	}
+	add_text(object, "object", output->object);
+	add_text(object, "etag", output->etag);
+	add_text(object, "store", output->store);
+	add_number(object, "bytes", (int64) output->len);
+	return object;
+}
+
+static size_t
+bytes_of_outputs(const Verdict *verdict)
+{
+	size_t bytes = 0;
+	ListCell *cell;
+
+	foreach(cell, verdict->outputs)
+	{
+		const Output *output = lfirst(cell);
+
+		bytes += output->object == NULL ? output->len : 0;
+	}
+	return bytes;
+}
+
+/*
+ * A verdict of the kind VERDICT_DONE as JSON, palloc'd; NULL where it is too large for the table.
+ */
+char *
+saved_write(const Verdict *verdict)
+{
+	cJSON *saved;
+	cJSON *outputs;
+	ListCell *cell;
+
+	if (bytes_of_outputs(verdict) > MAX_SAVED)
+		return NULL;
+	saved = json_create(cJSON_Object);
+	outputs = json_create(cJSON_Array);
+	add_number(saved, MARK, 1);
+	add_number(saved, "status", verdict->http_status);
+	add_json(saved, "result", verdict->result);
+	add_json(saved, "usage", verdict->usage);
+	add_text(saved, "note", verdict->note);
+	foreach(cell, verdict->outputs)
+		json_append(outputs, write_output(lfirst(cell)));
+	json_attach(saved, "outputs", outputs);
+	return json_print(saved);
+}
+
+/*
+ * Whether an answer that was kept is one of these.
+ */
+bool
+saved_is(const cJSON *json)
+{
+	return cJSON_IsObject(json) && cJSON_GetObjectItemCaseSensitive(json, MARK) != NULL;
+}
+
+/*
+ * The same of one that is a text.
+ */
+bool
+saved_is_text(const char *text)
+{
+	return strstr(text, "\"" MARK "\"") != NULL;
+}
+
+static char *
+read_text(const cJSON *object, const char *name)
+{
+	const cJSON *member = cJSON_GetObjectItemCaseSensitive(object, name);
+
+	return cJSON_IsString(member) ? pstrdup(member->valuestring) : NULL;
+}
+
+static char *
+read_json(const cJSON *object, const char *name)
+{
+	const cJSON *member = cJSON_GetObjectItemCaseSensitive(object, name);
+
+	return member != NULL && !cJSON_IsNull(member) ? json_print(member) : NULL;
+}
+
+static int64
+read_number(const cJSON *object, const char *name)
+{
+	const cJSON *member = cJSON_GetObjectItemCaseSensitive(object, name);
+	double number = json_is_number(member) ? json_double(member) : 0;
+
+	return number >= 0 && number <= 1e15 ? (int64) number : 0;
+}
+
+static bool
+is_digest(const char *hex)
+{
+	return hex != NULL && strlen(hex) == 64 && strspn(hex, "0123456789abcdef") == 64;
+}
+
+static Output *
+read_output(const cJSON *object)
+{
+	Output *output = palloc0(sizeof(Output));
+	char *data = read_text(object, "data");
+	ssize_t len;
+
+	output->content_type = read_text(object, "type");
+	if (output->content_type == NULL)
+		output->content_type = "application/octet-stream";
+	output->sha256 = read_text(object, "sha256");
+	if (!is_digest(output->sha256))
+		output->sha256 = NULL;
+	output->object = read_text(object, "object");
+	output->etag = read_text(object, "etag");
+	output->store = read_text(object, "store");
+	output->len = (size_t) read_number(object, "bytes");
+	if (output->sha256 == NULL || output->store == NULL)
+		output->object = NULL;
+	if (output->object != NULL || data == NULL)
+		return output;
+	len = base64_decode_in_place(data, strlen(data));
+	output->data = len >= 0 ? data : NULL;
+	output->len = len >= 0 ? (size_t) len : 0;
+	return output;
+}
+
+/*
+ * The verdict that saved_write() wrote, in the current memory context.
+ */
+Verdict *
+saved_read(cJSON *json)
+{
+	Verdict *verdict = palloc0(sizeof(Verdict));
+	const cJSON *outputs = cJSON_GetObjectItemCaseSensitive(json, "outputs");
+	const cJSON *output;
+
+	verdict->kind = VERDICT_DONE;
+	verdict->after = -1;
+	verdict->progress = -1;
+	verdict->http_status = (int) Min(read_number(json, "status"), 999);
+	verdict->result = read_json(json, "result");
+	verdict->usage = read_json(json, "usage");
+	verdict->note = read_text(json, "note");
+	cJSON_ArrayForEach(output, outputs) verdict->outputs =
+		lappend(verdict->outputs, read_output(output));
+	return verdict;
+}

@@ -1,0 +1,16 @@
+/*
+ * saved.h
+ *		A verdict as JSON, to be kept in the table until its outputs are in their object store.
+ */
+#ifndef GENJOB_SAVED_H
+#define GENJOB_SAVED_H
+
+#include "base/json.h"
+#include "protocol/reply.h"
+
+extern char *saved_write(const Verdict *verdict);
+extern bool saved_is(const cJSON *json);
+extern bool saved_is_text(const char *text);
+extern Verdict *saved_read(cJSON *json);
+
+#endif /* GENJOB_SAVED_H */

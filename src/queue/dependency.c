@@ -1,0 +1,308 @@
+/*
+ * dependency.c
+ *		Jobs that wait for others: when they are looked at in a dispatcher.
+ *
+ * What this process ends is looked at in the transaction that ends it, what others changed when their commit has told of
+ * it: the dispatcher runs one transaction after another, so the later of two commits finds what both have done.  A job
+ * with thousands of dependents is followed over several transactions, between which answers are written.
+ */
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "utils/builtins.h"
+
+#include "base/clock.h"
+#include "queue/dependency.h"
+#include "queue/depround.h"
+#include "queue/ended.h"
+#include "queue/find.h"
+#include "queue/queue.h"
+#include "queue/statement.h"
+#include "queue/tables.h"
+#include "queue/trouble.h"
+
+#define CHUNK 1000 /* jobs that are looked at at once, and of those that wait for them */
+#define ROUNDS 8   /* in a transaction */
+#define LATER_US USECS_PER_SEC          /* when a row is looked at again that somebody has locked */
+#define TROUBLE_US (30 * USECS_PER_SEC) /* the same of one that raises errors */
+#define USED_US (10 * USECS_PER_SEC)    /* between two looks at whether anybody waits */
+
+static bool is_on = false; /* this process is a dispatcher */
+static IdList ends;        /* have ended */
+static IdList changes;     /* may have */
+static IdList later;       /* of these, to be looked at at later_at */
+static MonoTime later_at;
+static bool is_used = true; /* a job waits, as far as is known */
+static MonoTime used_at;    /* when that is looked at again */
+static bool has_blocked = true;
+static int chunk = CHUNK;
+
+/* Looking at all that wait */
+static MonoTime all_at; /* when that begins again, after an error; 0: need not */
+static bool paging = false;
+static int64 page_from;
+
+/*
+ * Has this process follow dependencies: one at a time in a database, so that it sees all that was done before.
+ */
+void
+dependency_start(void)
+{
+	is_on = true;
+}
+
+/*
+ * A job has ended, in this transaction.
+ */
+void
+dependency_note_end(int64 id)
+{
+	if (!queue_is_mine)
+		dependency_note_own(id, false);
+	else if (is_on && is_used)
+		idlist_add(&ends, id);
+}
+
+/*
+ * A commit has told of a job: it waits, has ended or is gone, or is to be run.
+ */
+void
+dependency_note_news(int64 id, bool waits, bool has_ended)
+{
+	is_used |= waits;
+	if (has_ended ? is_used : waits || has_blocked)
+		idlist_add(&changes, id);
+}
+
+/*
+ * Has all jobs that wait looked at, a few at a time.
+ */
+void
+dependency_look_at_all(void)
+{
+	is_used = has_blocked = true;
+	paging = true;
+	all_at = 0;
+	page_from = PG_INT64_MIN;
+}
+
+static void
+look_later(int64 id, MonoTime when)
+{
+	if (later.n == 0 || when < later_at)
+		later_at = when;
+	idlist_add(&later, id);
+}
+
+/* Some ids that are looked at together. */
+typedef struct Looking
+{
+	IdList *list; /* that they are of */
+	int64 ids[CHUNK];
+	int n;
+	Round round;
+	TimestampTz now;
+	MemoryContext context; /* for what outlives the round */
+	List *ended;           /* of JobEnd: what it has ended */
+} Looking;
+
+/*
+ * A job goes on, or has ended without having run.
+ */
+static void
+take_resolved(const Resolved *job, void *arg)
+{
+	Looking *looking = arg;
+	MemoryContext caller;
+	JobEnd *end;
+
+	if (job->state == NULL)
+		look_later(job->id, clock_mono() + LATER_US);
+	else if (strcmp(job->state, "queued") == 0)
+		find_take_queued(job->row, job->id, ROUND_SERVER, looking->now);
+	else
+	{
+		caller = MemoryContextSwitchTo(looking->context);
+		end = palloc0(sizeof(JobEnd));
+		*end =
+			(JobEnd){.id = job->id,
+					 .from = ROW_WAITING,
+					 .to = rowstate_parse(job->state),
+					 .server = statement_name(job->row, ROUND_SERVER),
+					 .has_on_done = DatumGetBool(statement_not_null(job->row, ROUND_HAS_ON_DONE))};
+		looking->ended = lappend(looking->ended, end);
+		MemoryContextSwitchTo(caller);
+	}
+}
+
+/*
+ * Tells of what a round has ended, once it has not failed.
+ */
+static void
+tell_ended(Looking *looking)
+{
+	ListCell *cell;
+
+	foreach(cell, looking->ended)
+	{
+		has_blocked = true;
+		job_ended(lfirst(cell));
+	}
+}
+
+static bool
+take_ids(Looking *looking)
+{
+	if (paging && changes.n == 0)
+	{
+		looking->list = &changes;
+		looking->n = round_page(&page_from, looking->ids, CHUNK);
+		paging = looking->n == CHUNK;
+		return looking->n > 0;
+	}
+	looking->list = changes.n > 0 ? &changes : &ends;
+	looking->n = Min(looking->list->n, chunk);
+	looking->list->n -= looking->n;
+	memcpy(looking->ids, looking->list->ids + looking->list->n, looking->n * sizeof(int64));
+	return looking->n > 0;
+}
+
+static void
+look(void *arg)
+{
+	Looking *looking = arg;
+
+	looking->now = clock_now();
+	looking->ended = NIL;
+	looking->round = (Round){.ids = looking->ids,
+							 .n = looking->n,
+							 .is_look = looking->list == &changes,
+							 .settles = true,
+							 .now = looking->now,
+							 .limit = CHUNK,
+							 .revived = &changes,
+							 .resolved = take_resolved,
+							 .arg = looking};
+	round_run(&looking->round);
+}
+
+static void
+list_waiting(void *arg)
+{
+	Looking *looking = arg;
+	int64 from = looking->ids[0];
+
+	looking->n = round_list_dependents(from, looking->ids, CHUNK);
+}
+
+/*
+ * It is no row's fault that nothing can be looked at: what was noted is found again.
+ */
+static void
+look_at_all_later(void)
+{
+	changes.n = ends.n = later.n = 0;
+	paging = false;
+	all_at = clock_mono() + TROUBLE_US;
+}
+
+/*
+ * A look has raised an error: it is repeated one by one, so that one row's fault keeps no other.
+ */
+static void
+look_singly(Looking *looking, const ErrorData *error)
+{
+	int64 job = looking->ids[0];
+	ErrorData *ignored;
+	int i;
+
+	if (!trouble_is_of_row(error) || error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+	{
+		trouble_show(TROUBLE_FAIL, error);
+		look_at_all_later();
+		return;
+	}
+
+	if (chunk == 1)
+	{
+		trouble_show_job(TROUBLE_FAIL, job, NULL, error);
+		look_later(job, clock_mono() + TROUBLE_US);
+		if (looking->list == &changes || !queue_guard(list_waiting, looking, &ignored))
+			return;
+		/* those that wait for it, each by itself */
+		looking->list = &changes;
+	}
+	for (i = 0; i < looking->n; i++)
+		idlist_add(looking->list, looking->ids[i]);
+	chunk = 1;
+}
+
+/*
+ * Looks at what is used once in a while: where nobody waits, an end costs nothing.
+ */
+static void
+look_at_use(void)
+{
+	if (!is_used || used_at > clock_mono() || changes.n > 0 || paging)
+		return;
+	is_used = round_is_used(&has_blocked);
+	used_at = clock_mono() + USED_US;
+}
+
+/*
+ * Looks at what was noted, some of it: dependency_next() tells when to go on.  In a transaction of the dispatcher.
+ */
+void
+dependency_work(void)
+{
+	Looking *looking;
+	bool found = false;
+	int rounds = ROUNDS;
+	ErrorData *error;
+	int i;
+
+	if (!is_on || !tables_are_known() || dependency_next() == 0 || dependency_next() > clock_mono())
+		return;
+	if (all_at != 0 && all_at <= clock_mono())
+		dependency_look_at_all();
+	for (i = 0; i < later.n && later_at <= clock_mono(); i++)
+		idlist_add(&changes, later.ids[i]);
+	if (i > 0)
+		later.n = 0;
+	looking = palloc0(sizeof(Looking));
+	looking->context = CurrentMemoryContext;
+	while (rounds-- > 0 && (changes.n > 0 || ends.n > 0 || paging) && take_ids(looking))
+	{
+		if (!queue_guard(look, looking, &error))
+		{
+			look_singly(looking, error);
+			continue;
+		}
+		tell_ended(looking);
+		chunk = Min(chunk * 2, CHUNK);
+		found |= looking->round.found;
+		for (i = 0; i < looking->n && looking->round.has_more; i++)
+		{
+			if (looking->round.n_done > 0)
+				idlist_add(looking->list, looking->ids[i]);
+			else
+				look_later(looking->ids[i], clock_mono() + LATER_US);
+		}
+	}
+	if (!found)
+		look_at_use();
+	pfree(looking);
+}
+
+/*
+ * When there is something to look at; 0: nothing.
+ */
+MonoTime
+dependency_next(void)
+{
+	if (all_at != 0)
+		return all_at;
+	if (changes.n > 0 || ends.n > 0 || paging)
+		return 1;
+	return later.n > 0 ? later_at : 0;
+}

@@ -1,0 +1,28 @@
+/*
+ * dependency.h
+ *		Jobs that wait for others (the column after).
+ */
+#ifndef GENJOB_DEPENDENCY_H
+#define GENJOB_DEPENDENCY_H
+
+#include "base/clock.h"
+
+/* In the transaction that ends a job */
+extern void dependency_note_end(int64 id);
+
+/* In a session */
+extern void dependency_note_own(int64 id, bool always);
+extern void dependency_note_rewired(int64 id);
+extern bool dependency_is_own_statement(void);
+extern void dependency_follow(Oid table);
+extern void dependency_forget_all(Oid table);
+extern int dependency_keep_unfinished(Oid table, Oid role, int64 *ids, int n);
+
+/* In a dispatcher */
+extern void dependency_start(void);
+extern void dependency_work(void);
+extern void dependency_note_news(int64 id, bool waits, bool has_ended);
+extern void dependency_look_at_all(void);
+extern MonoTime dependency_next(void);
+
+#endif /* GENJOB_DEPENDENCY_H */

@@ -1,0 +1,363 @@
+/*
+ * depround.c
+ *		What an end means for the jobs that wait for it: the statements.
+ *
+ * genjob.dependencies has a row for each job that a waiting job still waits for.  Whether one is still waited for is
+ * read from gen_jobs each time: the table only says where to look, and how jobs ended whose rows may be gone by now.
+ * So it does no harm if a session's end is looked at twice, or in another order than it was committed.
+ *
+ * No statement waits for a row that another transaction has locked.  A job waits only for jobs of lower ids, so there
+ * are no circles.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
+#include "queue/depround.h"
+#include "queue/statement.h"
+
+typedef enum RoundStatement
+{
+	ROUND_FORGET,
+	ROUND_FORGET_ALL,
+	ROUND_DROP,
+	ROUND_REVIVE,
+	ROUND_REGISTER,
+	ROUND_TOUCHED,
+	ROUND_RESOLVE,
+	ROUND_SETTLE,
+	ROUND_DEPENDENTS,
+	ROUND_USED,
+	ROUND_PAGE,
+	ROUND_SWEEP,
+	ROUND_UNFINISHED,
+	ROUND_STATEMENTS
+} RoundStatement;
+
+#define UNFINISHED "('waiting', 'queued', 'running')"
+#define FINAL "('succeeded', 'failed', 'cancelled')"
+
+/* clang-format off */
+
+static const Statement statements[ROUND_STATEMENTS] = {
+	/* what jobs waited for that wait for others now */
+	[ROUND_FORGET] = {1, {INT8ARRAYOID}, "DELETE FROM genjob.dependencies WHERE job_id = ANY ($1)"},
+	[ROUND_FORGET_ALL] = {0, {0}, "DELETE FROM genjob.dependencies"},
+	/* what jobs waited for that do not wait any more */
+	[ROUND_DROP] = {1, {INT8ARRAYOID},
+		"DELETE FROM genjob.dependencies x USING (SELECT d.job_id, d.parent_id FROM unnest($1) g (id)"
+		"  JOIN genjob.dependencies d ON d.job_id = g.id LEFT JOIN @.gen_jobs j ON j.id = g.id"
+		"  WHERE j.state IS DISTINCT FROM 'waiting' FOR UPDATE OF d SKIP LOCKED) o"
+		" WHERE x.job_id = o.job_id AND x.parent_id = o.parent_id"},
+	/* jobs that were not run because of one that is run again */
+	[ROUND_REVIVE] = {3, {INT8ARRAYOID, TIMESTAMPTZOID, INT4OID},
+		"WITH held AS MATERIALIZED (SELECT j.id FROM (SELECT p.id FROM unnest($1) g (id) JOIN @.gen_jobs p ON p.id = g.id"
+		"   WHERE p.state IN " UNFINISHED ") p JOIN @.gen_jobs j ON j.blocked_by = p.id"
+		"  WHERE j.state IN ('failed', 'cancelled') AND (j.unique_key IS NULL OR NOT EXISTS (SELECT FROM @.gen_jobs k"
+		"   WHERE k.owner = j.owner AND k.server = j.server AND k.unique_key = j.unique_key AND k.state IN " UNFINISHED "))"
+		"  LIMIT $3 FOR NO KEY UPDATE OF j SKIP LOCKED)"
+		" UPDATE @.gen_jobs j SET state = 'waiting', finished_at = NULL, error = NULL, blocked_by = NULL, failures = 0, follow_up = NULL,"
+		"  expires_at = CASE WHEN j.expires_at > $2 THEN j.expires_at END"
+		" FROM held h WHERE j.id = h.id RETURNING j.id"},
+	/* a job that its owner may not see is none, and neither is a later one */
+	[ROUND_REGISTER] = {1, {INT8ARRAYOID},
+		"INSERT INTO genjob.dependencies (job_id, parent_id, outcome)"
+		" SELECT c.id, c.parent, CASE WHEN p.id IS NULL OR c.parent >= c.id"
+		"   OR NOT coalesce(pg_has_role(c.owner::oid, p.owner::oid, 'USAGE'), false) THEN 'missing'"
+		"   WHEN p.state IN ('failed', 'cancelled') THEN p.state::text END"
+		" FROM (SELECT DISTINCT j.id, j.owner, unnest(j.after) AS parent FROM @.gen_jobs j WHERE j.id = ANY ($1)"
+		"   AND j.state = 'waiting' AND NOT EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = j.id)) c"
+		" LEFT JOIN @.gen_jobs p ON p.id = c.parent"
+		" WHERE p.id IS NULL OR p.state <> 'succeeded' OR c.parent >= c.id"
+		"  OR NOT coalesce(pg_has_role(c.owner::oid, p.owner::oid, 'USAGE'), false)"
+		" ON CONFLICT (job_id, parent_id) DO NOTHING"},
+	/* jobs that wait for one that has ended or is gone, with that one; and those of $1 that wait, if $2 */
+	[ROUND_TOUCHED] = {3, {INT8ARRAYOID, BOOLOID, INT4OID},
+		"SELECT job_id, parent_id FROM (SELECT d.job_id, d.parent_id FROM unnest($1) g (id) JOIN genjob.dependencies d ON d.parent_id = g.id"
+		"   LEFT JOIN @.gen_jobs p ON p.id = g.id WHERE d.outcome IS NULL AND (p.id IS NULL OR p.state IN " FINAL ")"
+		"  UNION ALL SELECT j.id, NULL FROM unnest($1) g (id) JOIN @.gen_jobs j ON j.id = g.id WHERE $2 AND j.state = 'waiting'"
+		"  LIMIT $3) t"},
+	/*
+	 * Of the jobs $1 those that wait for nothing any more go on, or not.  What stands of another job in the error is
+	 * cut, since it may have others' words in it, and so on.
+	 */
+	[ROUND_RESOLVE] = {2, {INT8ARRAYOID, TIMESTAMPTZOID},
+		"WITH ready AS MATERIALIZED (SELECT j.id FROM (SELECT DISTINCT unnest($1)) g (id) JOIN @.gen_jobs j ON j.id = g.id"
+		"  WHERE j.state = 'waiting' AND cardinality(j.after) > 0 AND NOT EXISTS (SELECT FROM genjob.dependencies d"
+		"   JOIN @.gen_jobs p ON p.id = d.parent_id WHERE d.job_id = j.id AND d.outcome IS NULL AND p.state IN " UNFINISHED ")),"
+		" held AS MATERIALIZED (SELECT j.id, j.after_rule FROM ready r JOIN @.gen_jobs j ON j.id = r.id"
+		"  WHERE j.state = 'waiting' FOR NO KEY UPDATE OF j SKIP LOCKED),"
+		" verdict AS MATERIALIZED (SELECT h.id, o.missing, o.bad, CASE WHEN o.missing IS NOT NULL THEN 'failed'"
+		"   WHEN h.after_rule = 'succeeded' AND o.bad IS NOT NULL THEN 'failed'"
+		"   WHEN h.after_rule = 'failed' AND o.failed IS NOT TRUE THEN 'cancelled' ELSE 'queued' END AS state"
+		"  FROM held h CROSS JOIN LATERAL (SELECT min(e.parent_id) FILTER (WHERE e.outcome = 'missing') AS missing,"
+		"    min(e.parent_id) FILTER (WHERE e.outcome IN ('failed', 'cancelled')) AS bad, bool_or(e.outcome = 'failed') AS failed"
+		"   FROM (SELECT d.parent_id, coalesce(d.outcome, p.state::text, 'missing') AS outcome FROM genjob.dependencies d"
+		"    LEFT JOIN @.gen_jobs p ON p.id = d.parent_id WHERE d.job_id = h.id) e) o),"
+		" done AS (UPDATE @.gen_jobs j SET state = v.state::@.gen_job_state,"
+		"  finished_at = CASE WHEN v.state <> 'queued' THEN $2 END,"
+		"  blocked_by = CASE WHEN v.state <> 'queued' THEN coalesce(v.missing, v.bad) END,"
+		"  error = CASE WHEN v.state = 'cancelled' THEN 'was not needed: no job that it waited for has failed.'"
+		"   WHEN v.state = 'failed' AND v.missing IS NOT NULL THEN"
+		"    format('job %s, which this one was to wait for, does not exist, was inserted later, or is not for its owner to see. Insert this one again without it.', v.missing)"
+		"   WHEN v.state = 'failed' THEN concat(format('job %s, which this one waited for, ', v.bad),"
+		"    coalesce((SELECT CASE p.state WHEN 'cancelled' THEN 'was cancelled' ELSE 'failed' END || coalesce(': ' ||"
+		"      CASE WHEN length(p.error) > 1000 THEN left(p.error, 500) || ' ... ' || right(p.error, 400) ELSE p.error END, '.')"
+		"     FROM @.gen_jobs p WHERE p.id = v.bad), 'has not succeeded.')) END"
+		"  FROM verdict v WHERE j.id = v.id AND j.state = 'waiting'"
+		"  RETURNING j.id, j.state, j.server, j.owner, j.tenant, j.priority, j.run_at, j.expires_at, j.on_done),"
+		" gone AS (DELETE FROM genjob.dependencies d USING held h WHERE d.job_id = h.id)"
+		" SELECT r.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL"
+		" FROM ready r LEFT JOIN done n ON n.id = r.id"},
+	/*
+	 * Of jobs $1 that still wait: how those $2 ended that they waited for.  Only what ROUND_RESOLVE has looked at: one
+	 * that has ended since is still to be looked at.
+	 */
+	[ROUND_SETTLE] = {2, {INT8ARRAYOID, INT8ARRAYOID},
+		"WITH stale AS MATERIALIZED (SELECT d.job_id, d.parent_id, p.state FROM unnest($1, $2) g (id, parent)"
+		"  JOIN genjob.dependencies d ON d.job_id = g.id AND d.parent_id = g.parent"
+		"  LEFT JOIN @.gen_jobs p ON p.id = g.parent"
+		"  WHERE d.outcome IS NULL AND (p.id IS NULL OR p.state IN " FINAL ") FOR UPDATE OF d SKIP LOCKED),"
+		" gone AS (DELETE FROM genjob.dependencies d USING stale s WHERE d.job_id = s.job_id AND d.parent_id = s.parent_id"
+		"  AND s.state = 'succeeded'),"
+		" kept AS (UPDATE genjob.dependencies d SET outcome = coalesce(s.state::text, 'missing') FROM stale s"
+		"  WHERE d.job_id = s.job_id AND d.parent_id = s.parent_id AND s.state IS DISTINCT FROM 'succeeded')"
+		" SELECT FROM stale"},
+	[ROUND_DEPENDENTS] = {2, {INT8OID, INT4OID},
+		"SELECT job_id FROM genjob.dependencies WHERE parent_id = $1 AND outcome IS NULL LIMIT $2"},
+	[ROUND_USED] = {0, {0},
+		"SELECT EXISTS (SELECT FROM genjob.dependencies) OR EXISTS (SELECT FROM @.gen_jobs WHERE state = 'waiting'),"
+		" EXISTS (SELECT FROM @.gen_jobs WHERE blocked_by IS NOT NULL)"},
+	[ROUND_PAGE] = {2, {INT8OID, INT4OID},
+		"SELECT id FROM @.gen_jobs WHERE state = 'waiting' AND id > $1 ORDER BY id LIMIT $2"},
+	/* those of jobs between two ids that do not wait */
+	[ROUND_SWEEP] = {2, {INT8OID, INT8OID},
+		"DELETE FROM genjob.dependencies x USING (SELECT d.job_id, d.parent_id FROM genjob.dependencies d"
+		"  LEFT JOIN @.gen_jobs j ON j.id = d.job_id WHERE d.job_id > $1 AND d.job_id <= $2"
+		"  AND j.state IS DISTINCT FROM 'waiting' FOR UPDATE OF d SKIP LOCKED) o"
+		" WHERE x.job_id = o.job_id AND x.parent_id = o.parent_id"},
+	/* of these jobs, those that have not ended and that the role may see */
+	[ROUND_UNFINISHED] = {2, {INT8ARRAYOID, OIDOID},
+		"SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1) AND j.state IN " UNFINISHED
+		" AND pg_has_role($2, j.owner::oid, 'USAGE')"},
+};
+
+/* clang-format on */
+
+static SPIPlanPtr plans[ROUND_STATEMENTS];
+
+static uint64
+run(RoundStatement id, Datum *args)
+{
+	static uint64 known_schema = 0;
+
+	if (known_schema != statement_schema_changes)
+		memset(plans, 0, sizeof(plans));
+	known_schema = statement_schema_changes;
+	return statement_execute(&statements[id], &plans[id], args, NULL);
+}
+
+void
+idlist_add(IdList *list, int64 id)
+{
+	if (list->n == list->max)
+	{
+		int max = Max(64, list->max * 2);
+		int64 *ids = realloc(list->ids, max * sizeof(int64));
+
+		if (ids == NULL)
+			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+		list->ids = ids;
+		list->max = max;
+	}
+	list->ids[list->n++] = id;
+}
+
+static int
+limit_of(const Round *round)
+{
+	return round->limit > 0 ? round->limit : PG_INT32_MAX;
+}
+
+/*
+ * What a job that has changed may mean for itself: it waits, or waits no more, or others wait for it again.
+ */
+static void
+look_at_changed(Round *round, Datum ids)
+{
+	Datum revive[3] = {ids, TimestampTzGetDatum(round->now), Int32GetDatum(limit_of(round))};
+	uint64 rows;
+	uint64 row;
+
+	(void) run(ROUND_DROP, &ids);
+	rows = run(ROUND_REVIVE, revive);
+	for (row = 0; row < rows; row++)
+		idlist_add(round->revived, DatumGetInt64(statement_not_null(row, 1)));
+	round->found |= rows > 0;
+	round->n_done += (int) rows;
+	round->has_more |= rows == limit_of(round);
+	(void) run(ROUND_REGISTER, &ids);
+}
+
+/* Jobs that have something to wait for less */
+typedef struct Touched
+{
+	Datum jobs; /* an int8[] */
+	int n_settled;
+	int64 *settled; /* of these, once for each job */
+	int64 *parents; /* that it has waited for, and that has ended */
+} Touched;
+
+/*
+ * Lists them; false: there are none.
+ */
+static bool
+list_touched(Round *round, Datum ids, Touched *touched)
+{
+	Datum args[3] = {ids, BoolGetDatum(round->is_look), Int32GetDatum(limit_of(round))};
+	uint64 rows = run(ROUND_TOUCHED, args);
+	int64 *jobs = palloc(Max(rows, 1) * sizeof(int64));
+	uint64 row;
+
+	touched->n_settled = 0;
+	touched->settled = palloc(Max(rows, 1) * sizeof(int64));
+	touched->parents = palloc(Max(rows, 1) * sizeof(int64));
+	for (row = 0; row < rows; row++)
+	{
+		bool isnull;
+		Datum parent = statement_value(row, 2, &isnull);
+
+		jobs[row] = DatumGetInt64(statement_not_null(row, 1));
+		if (isnull)
+			continue;
+		touched->settled[touched->n_settled] = jobs[row];
+		touched->parents[touched->n_settled++] = DatumGetInt64(parent);
+	}
+	touched->jobs = PointerGetDatum(statement_int8_array(jobs, (int) rows));
+	round->has_more |= rows == limit_of(round);
+	return rows > 0;
+}
+
+static void
+resolve(Round *round, Datum touched)
+{
+	Datum args[2] = {touched, TimestampTzGetDatum(round->now)};
+	uint64 rows = run(ROUND_RESOLVE, args);
+	uint64 row;
+
+	for (row = 0; row < rows; row++)
+	{
+		Resolved job = {.id = DatumGetInt64(statement_not_null(row, 1)), .row = row};
+		bool isnull;
+		Datum state = statement_value(row, 2, &isnull);
+
+		round->n_done += !isnull;
+		if (!isnull)
+			job.state = TextDatumGetCString(state);
+		round->resolved(&job, round->arg);
+	}
+}
+
+/*
+ * Looks at jobs that have changed, and has those go on, or end, that waited for them.
+ */
+void
+round_run(Round *round)
+{
+	Datum ids = PointerGetDatum(statement_int8_array(round->ids, round->n));
+	Touched touched;
+
+	round->has_more = round->found = false;
+	round->n_done = 0;
+	if (round->is_look)
+		look_at_changed(round, ids);
+	if (!list_touched(round, ids, &touched))
+		return;
+	round->found = true;
+	resolve(round, touched.jobs);
+	if (round->settles && touched.n_settled > 0)
+	{
+		Datum args[2] = {PointerGetDatum(statement_int8_array(touched.settled, touched.n_settled)),
+						 PointerGetDatum(statement_int8_array(touched.parents, touched.n_settled))};
+
+		round->n_done += (int) run(ROUND_SETTLE, args);
+	}
+}
+
+/*
+ * Forgets what jobs waited for.
+ */
+void
+round_forget(const IdList *jobs)
+{
+	Datum args[1] = {PointerGetDatum(statement_int8_array(jobs->ids, jobs->n))};
+
+	(void) run(ROUND_FORGET, args);
+}
+
+void
+round_forget_all(void)
+{
+	(void) run(ROUND_FORGET_ALL, NULL);
+}
+
+/*
+ * Whether any job waits; *has_blocked: whether one has not been run because of another.
+ */
+bool
+round_is_used(bool *has_blocked)
+{
+	(void) run(ROUND_USED, NULL);
+	*has_blocked = DatumGetBool(statement_not_null(0, 2));
+	return DatumGetBool(statement_not_null(0, 1));
+}
+
+/*
+ * Lists up to max jobs that wait for one; returns their number.
+ */
+int
+round_list_dependents(int64 job, int64 *ids, int max)
+{
+	Datum args[2] = {Int64GetDatum(job), Int32GetDatum(max)};
+	int n = (int) run(ROUND_DEPENDENTS, args);
+	int i;
+
+	for (i = 0; i < n; i++)
+		ids[i] = DatumGetInt64(statement_not_null(i, 1));
+	return n;
+}
+
+/*
+ * Lists up to max jobs that wait and whose ids are larger than *from, which moves on; returns their number.  What is
+ * kept of jobs between them that do not wait is deleted.
+ */
+int
+round_page(int64 *from, int64 *ids, int max)
+{
+	Datum args[2] = {Int64GetDatum(*from), Int32GetDatum(max)};
+	int n = (int) run(ROUND_PAGE, args);
+	int i;
+
+	for (i = 0; i < n; i++)
+		ids[i] = DatumGetInt64(statement_not_null(i, 1));
+	args[1] = Int64GetDatum(n == max ? ids[n - 1] : PG_INT64_MAX);
+	*from = DatumGetInt64(args[1]);
+	(void) run(ROUND_SWEEP, args);
+	return n;
+}
+
+/*
+ * Keeps of some ids those of jobs that have not ended and that a role may see; returns their number.
+ */
+int
+round_keep_unfinished(int64 *ids, int n, Oid role)
+{
+	Datum args[2] = {PointerGetDatum(statement_int8_array(ids, n)), ObjectIdGetDatum(role)};
+	int kept = (int) run(ROUND_UNFINISHED, args);
+	int i;
+
+	for (i = 0; i < kept; i++)
+		ids[i] = DatumGetInt64(statement_not_null(i, 1));
+	return kept;
+}

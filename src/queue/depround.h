@@ -1,0 +1,55 @@
+/*
+ * depround.h
+ *		What a round of looking at dependencies does; for the files of this folder only.
+ */
+#ifndef GENJOB_DEPROUND_H
+#define GENJOB_DEPROUND_H
+
+#include "utils/timestamp.h"
+
+/* Ids of jobs, malloc'd */
+typedef struct IdList
+{
+	int64 *ids;
+	int n;
+	int max;
+} IdList;
+
+/* What comes of a job that waited. */
+typedef struct Resolved
+{
+	int64 id;
+	uint64 row; /* of the last result: columns from ROUND_SERVER on are as find.c wants them */
+	const char *state; /* queued, failed or cancelled; NULL: another session has it locked */
+} Resolved;
+
+#define ROUND_SERVER 3
+#define ROUND_HAS_ON_DONE 9
+
+/* A round: jobs that have changed, and what that means for those that wait for them. */
+typedef struct Round
+{
+	const int64 *ids;
+	int n;
+	bool is_look; /* they may wait themselves, or be unfinished again; else they have ended */
+	bool settles; /* for good: what is said of them need not be found again */
+	TimestampTz now;
+	int limit;       /* jobs that are looked at; 0: all */
+	IdList *revived; /* jobs that wait again */
+	bool has_more;   /* the limit was reached */
+	bool found;      /* somebody waits, or was woken */
+	int n_done;      /* rows that this changed for good */
+	void (*resolved)(const Resolved *job, void *arg);
+	void *arg;
+} Round;
+
+extern void idlist_add(IdList *list, int64 id);
+extern void round_run(Round *round);
+extern void round_forget(const IdList *jobs);
+extern void round_forget_all(void);
+extern bool round_is_used(bool *has_blocked);
+extern int round_list_dependents(int64 job, int64 *ids, int max);
+extern int round_keep_unfinished(int64 *ids, int n, Oid role);
+extern int round_page(int64 *from, int64 *ids, int max);
+
+#endif /* GENJOB_DEPROUND_H */

@@ -1,0 +1,296 @@
+/*
+ * depsession.c
+ *		Jobs that wait for others, in a session that ends or inserts some.
+ *
+ * The session follows what it changed in the same transaction, as the owner of the tables, with a fixed search_path: it
+ * is told nothing, and what others' triggers do then is done with no more rights than in the dispatcher.  Where that
+ * fails, or another transaction that is not committed yet changes the picture, the dispatcher looks again after the
+ * commit, which has told it of the same jobs.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "base/clock.h"
+#include "queue/dependency.h"
+#include "queue/depround.h"
+#include "queue/ended.h"
+#include "queue/queue.h"
+#include "queue/statement.h"
+#include "queue/tables.h"
+#include "shared/commit.h"
+
+#define ROUNDS 100 /* how far a chain is followed */
+
+static int own_depth = 0; /* of triggers that this file's statements fire; 0: there are none */
+
+/*
+ * Whether the trigger that runs was fired by this file's own statement.
+ */
+bool
+dependency_is_own_statement(void)
+{
+	return own_depth > 0 &&
+		   DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) == own_depth;
+}
+
+/* What this transaction has noted */
+static IdList noted;
+static IdList rewired;       /* of these, those that wait for others than before */
+static TimestampTz noted_in; /* when that transaction began */
+static bool is_sure;         /* that something may come of it, also where nobody waits yet */
+
+/*
+ * Notes a job that this transaction changes, for dependency_follow().  always: it may have to wait, or others for it.
+ */
+void
+dependency_note_own(int64 id, bool always)
+{
+	/* no statement of replication ends with a trigger; the dispatcher looks after the commit */
+	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
+		return;
+	if (noted_in != GetCurrentTransactionStartTimestamp())
+		noted.n = rewired.n = 0;
+	if (noted.n == 0)
+		is_sure = false;
+	noted_in = GetCurrentTransactionStartTimestamp();
+	is_sure |= always;
+	idlist_add(&noted, id);
+}
+
+/*
+ * Notes that a job waits for others than before; dependency_note_own() follows.
+ */
+void
+dependency_note_rewired(int64 id)
+{
+	if (noted_in != GetCurrentTransactionStartTimestamp())
+		noted.n = rewired.n = 0;
+	noted_in = GetCurrentTransactionStartTimestamp();
+	idlist_add(&rewired, id);
+}
+
+/*
+ * Whether a job of this database waits, or did of late: else an end means nothing to others, and costs nothing.
+ */
+static bool
+is_used(void)
+{
+	Oid oid = get_relname_relid("dependencies", get_namespace_oid("genjob", true));
+	Relation table = OidIsValid(oid) ? try_table_open(oid, AccessShareLock) : NULL;
+	bool used = table != NULL && RelationGetNumberOfBlocks(table) > 0;
+
+	if (table != NULL)
+		table_close(table, NoLock);
+	return used;
+}
+
+static void
+note_resolved(const Resolved *job, void *arg)
+{
+	JobEnd end = {.id = job->id, .from = ROW_WAITING, .is_of_session = true};
+
+	commit_note_job(job->id);
+	if (job->state == NULL || strcmp(job->state, "queued") == 0)
+		return;
+	end.to = rowstate_parse(job->state);
+	end.server = statement_name(job->row, ROUND_SERVER);
+	end.has_on_done = DatumGetBool(statement_not_null(job->row, ROUND_HAS_ON_DONE));
+	job_ended(&end);
+}
+
+/*
+ * One round over what is noted; what comes of it is noted again.
+ */
+static void
+follow_once(void)
+{
+	int n = noted.n;
+	int64 *ids = palloc(n * sizeof(int64));
+	IdList revived = {0};
+	Round round = {.ids = ids,
+				   .n = n,
+				   .is_look = true,
+				   .now = clock_now(),
+				   .revived = &revived,
+				   .resolved = note_resolved};
+	int i;
+
+	memcpy(ids, noted.ids, n * sizeof(int64));
+	noted.n = 0;
+	round_run(&round);
+	for (i = 0; i < revived.n; i++)
+	{
+		commit_note_job(revived.ids[i]);
+		idlist_add(&noted, revived.ids[i]);
+	}
+	free(revived.ids);
+	pfree(ids);
+}
+
+/* What is to be done as the owner of the tables. */
+typedef struct OwnWork
+{
+	Oid table; /* gen_jobs */
+	QueueWork work;
+	void *arg;
+} OwnWork;
+
+static void
+work_as_owner(void *arg)
+{
+	static bool initialized = false;
+	OwnWork *own = arg;
+
+	if (!initialized)
+		tables_init();
+	initialized = true;
+	if (!tables_are(own->table) && queue_find_tables() != QUEUE_PRESENT)
+		return;
+	tables_become_owner();
+	own->work(own->arg);
+}
+
+/*
+ * Does work as the owner of the tables, with a fixed search_path, in a subtransaction; the caller's user and settings are
+ * the same afterwards.  NULL, or why it failed.
+ */
+static ErrorData *
+run_as_owner(Oid table, QueueWork work, void *arg)
+{
+	OwnWork own = {table, work, arg};
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData *error = NULL;
+	Oid user;
+	int context;
+	int level;
+
+	GetUserIdAndSecContext(&user, &context);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	/* plans that are made while the table is small are kept when it is large */
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	/* the error outlives this */
+	MemoryContextSwitchTo(caller);
+	(void) queue_guard(work_as_owner, &own, &error);
+	SetUserIdAndSecContext(user, context);
+	AtEOXact_GUC(false, level);
+	SPI_finish();
+	return error;
+}
+
+static void
+follow(void *arg)
+{
+	int rounds = ROUNDS;
+
+	if (rewired.n > 0)
+		round_forget(&rewired);
+	while (noted.n > 0 && rounds-- > 0)
+		follow_once();
+}
+
+/*
+ * Looks at what this transaction's last statement on gen_jobs has noted: jobs that waited for jobs that have ended go on,
+ * or not, and those that are new begin to wait.
+ */
+void
+dependency_follow(Oid table)
+{
+	ErrorData *error = NULL;
+
+	if (noted.n == 0 || own_depth > 0)
+		return;
+	if (noted_in != GetCurrentTransactionStartTimestamp() || (!is_sure && !is_used()))
+	{
+		noted.n = 0;
+		return;
+	}
+	own_depth = DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) + 1;
+	PG_TRY();
+	{
+		error = run_as_owner(table, follow, NULL);
+	}
+	PG_FINALLY();
+	{
+		own_depth = 0;
+		noted.n = rewired.n = 0;
+	}
+	PG_END_TRY();
+	if (error == NULL)
+		return;
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+	elog(DEBUG1, "genjob: the dispatcher is to look at what waits: %s", error->message);
+}
+
+static void
+forget_all(void *arg)
+{
+	round_forget_all();
+}
+
+/*
+ * All jobs are gone; so is what they waited for.
+ */
+void
+dependency_forget_all(Oid table)
+{
+	ErrorData *error = is_used() ? run_as_owner(table, forget_all, NULL) : NULL;
+
+	if (error != NULL && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+}
+
+/* Ids of which those are kept that have not ended and that a role may see. */
+typedef struct Keeping
+{
+	int64 *ids;
+	int n;
+	Oid role;
+} Keeping;
+
+static void
+keep(void *arg)
+{
+	Keeping *keeping = arg;
+
+	keeping->n = round_keep_unfinished(keeping->ids, keeping->n, keeping->role);
+}
+
+/*
+ * Keeps of some ids those of jobs that have not ended and that a role may see; returns their number.
+ */
+int
+dependency_keep_unfinished(Oid table, Oid role, int64 *ids, int n)
+{
+	Keeping keeping = {ids, n, role};
+	ErrorData *error;
+
+	if (n == 0)
+		return 0;
+	error = run_as_owner(table, keep, &keeping);
+	if (error == NULL)
+		return keeping.n;
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+	/* the claim of a job that waits for another is put off */
+	return 0;
+}

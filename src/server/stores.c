@@ -1,0 +1,138 @@
+/*
+ * stores.c
+ *		Which server is meant by "s3://bucket/key": of those that a role may use, the one with that bucket.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_foreign_server.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+#include "server/keytemplate.h"
+#include "server/stores.h"
+
+/*
+ * Takes "s3://bucket/key" apart, palloc'd; false if it is none.
+ */
+bool
+stores_split_url(const char *url, char **bucket, char **key)
+{
+	const char *slash;
+
+	if (strncmp(url, "s3://", 5) != 0)
+		return false;
+	slash = strchr(url + 5, '/');
+	if (slash == NULL || slash == url + 5 || slash[1] == '\0' || strlen(slash + 1) > KEY_MAX)
+		return false;
+	*bucket = pnstrdup(url + 5, slash - url - 5);
+	*key = pstrdup(slash + 1);
+	return true;
+}
+
+static bool
+has_bucket(const Server *server, const char *bucket)
+{
+	return server->options.preset->is_store && strcmp(server->options.bucket, bucket) == 0;
+}
+
+/*
+ * The names of all foreign servers, sorted.
+ */
+static List *
+list_servers(void)
+{
+	Relation relation = table_open(ForeignServerRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(relation, ForeignServerNameIndexId, true, NULL, 0, NULL);
+	List *names = NIL;
+	HeapTuple tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		names =
+			lappend(names, pstrdup(NameStr(((Form_pg_foreign_server) GETSTRUCT(tuple))->srvname)));
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return names;
+}
+
+static Server *
+complain(ServerComplaint *complaint, int sqlerrcode, char *message, char *hint)
+{
+	complaint->sqlerrcode = sqlerrcode;
+	complaint->message = message;
+	complaint->hint = hint;
+	return NULL;
+}
+
+/*
+ * The server, with that name if it is not NULL, that has the bucket and that role may use; NULL and a complaint where
+ * there is none, or where it cannot be told which of two.
+ */
+Server *
+stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *complaint)
+{
+	ServerComplaint ignored;
+	Server *found = NULL;
+	ListCell *cell;
+
+	if (name != NULL)
+	{
+		found = server_get(name, complaint);
+		if (found == NULL || !server_check_role(found, role, complaint))
+			return NULL;
+		return has_bucket(found, bucket)
+				   ? found
+				   : complain(complaint, ERRCODE_WRONG_OBJECT_TYPE,
+							  psprintf("server \"%s\" does not have the bucket \"%s\"", name,
+									   bucket),
+							  "Name a server with api 's3' and that bucket.");
+	}
+	foreach(cell, list_servers())
+	{
+		Server *server = server_get(lfirst(cell), &ignored);
+
+		if (server == NULL || !has_bucket(server, bucket) ||
+			!server_check_role(server, role, &ignored))
+			continue;
+		if (found != NULL && strcmp(found->options.url, server->options.url) != 0)
+			return complain(complaint, ERRCODE_AMBIGUOUS_PARAMETER,
+							psprintf("servers \"%s\" and \"%s\" each have a bucket \"%s\"",
+									 NameStr(found->name), NameStr(server->name), bucket),
+							"Say which is meant, or take USAGE on the other one away.");
+		if (found == NULL)
+			found = server;
+	}
+	if (found == NULL)
+		return complain(complaint, ERRCODE_UNDEFINED_OBJECT,
+						psprintf("no server that you may use has the bucket \"%s\"", bucket),
+						"CREATE SERVER ... OPTIONS (api 's3', bucket ...), GRANT USAGE on it, and CREATE USER MAPPING with the keys.");
+	return found;
+}
+
+/*
+ * The object store that takes the outputs of a server's jobs of that role: good until the transaction's end.  NULL and a
+ * complaint where it cannot be used; the server must have the option store.
+ */
+Server *
+stores_of(const Server *server, Oid role, ServerComplaint *complaint)
+{
+	const char *name = server->options.store;
+	Server *store = server_get(name, complaint);
+
+	if (store == NULL)
+		return NULL;
+	if (!store->options.preset->is_store)
+		return complain(complaint, ERRCODE_WRONG_OBJECT_TYPE,
+						psprintf("server \"%s\", which the option store of server \"%s\" names, is not an object store",
+								 name, NameStr(server->name)),
+						"Name one with api 's3'.");
+	if (!server_may_stand_in(server, store))
+		return complain(complaint, ERRCODE_INSUFFICIENT_PRIVILEGE,
+						psprintf("server \"%s\", which the option store of server \"%s\" names, belongs to another role",
+								 name, NameStr(server->name)),
+						psprintf("ALTER SERVER %s OWNER TO the owner of server \"%s\", or a superuser.",
+								 quote_identifier(name), NameStr(server->name)));
+	return server_check_role(store, role, complaint) ? store : NULL;
+}

@@ -1,0 +1,15 @@
+/*
+ * stores.h
+ *		Which server is meant by "s3://bucket/key".
+ */
+#ifndef GENJOB_STORES_H
+#define GENJOB_STORES_H
+
+#include "server/server.h"
+
+extern bool stores_split_url(const char *url, char **bucket, char **key);
+extern Server *stores_of(const Server *server, Oid role, ServerComplaint *complaint);
+extern Server *stores_find(const char *bucket, const char *name, Oid role,
+						   ServerComplaint *complaint);
+
+#endif /* GENJOB_STORES_H */

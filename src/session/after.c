@@ -1,0 +1,207 @@
+/*
+ * after.c
+ *		The jobs that a new or changed job waits for: its columns after and after_rule.
+ *
+ * A job waits only for jobs with lower ids, which were inserted before it: so no jobs wait for each other in a circle,
+ * and nobody has to look for one.  Whether those jobs exist, and whether the owner may see them, is not asked here: the
+ * job says it, in the same words for both.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "queue/dependency.h"
+#include "session/after.h"
+
+#define MAX_PARENTS 10000
+
+static void
+refuse_many(int n)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a job cannot wait for %d jobs", n),
+			 errdetail("It may wait for %d.", MAX_PARENTS),
+			 errhint(
+				 "Have jobs in between wait for some of them each, and this one for those in between.")));
+}
+
+/*
+ * The ids of the column after, palloc'd.
+ */
+static JobIds
+read_after(const Row *row)
+{
+	JobIds after = {NULL, 0};
+	Datum *datums;
+	int i;
+
+	if (row->nulls[JOB_AFTER])
+		return after;
+	deconstruct_array(DatumGetArrayTypeP(row->values[JOB_AFTER]), INT8OID, sizeof(int64),
+					  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &datums, NULL, &after.n);
+	after.ids = palloc(Max(after.n, 1) * sizeof(int64));
+	for (i = 0; i < after.n; i++)
+		after.ids[i] = DatumGetInt64(datums[i]);
+	pfree(datums);
+	return after;
+}
+
+static void
+check_shape(const Row *row)
+{
+	ArrayType *array = DatumGetArrayTypeP(row->values[JOB_AFTER]);
+
+	if (ARR_NDIM(array) > 1 || array_contains_nulls(array))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("after must be an array of one dimension without nulls"),
+						errhint("Write ARRAY[7, 8] with the ids of the jobs to wait for.")));
+	if (ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)) > MAX_PARENTS)
+		refuse_many(ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)));
+}
+
+/*
+ * A new job cannot know of later ones: such a parent does not exist, and the job says so.
+ */
+static void
+check_parent(int64 id, int64 parent, bool is_new)
+{
+	if (parent == id)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("job " INT64_FORMAT " cannot wait for itself", id),
+						errhint("Leave its own id out of after.")));
+	if (parent > id && !is_new)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("job " INT64_FORMAT " cannot wait for job " INT64_FORMAT, id, parent),
+				 errdetail(
+					 "A job waits only for jobs with lower ids, which were inserted before it: so none wait for each other in a circle."),
+				 errhint("Insert a new job, which can wait for it, and cancel this one.")));
+}
+
+static void
+check_rule(const Row *row)
+{
+	static const char *const rules[] = {"succeeded", "ended", "failed"};
+	char *rule;
+	int i;
+
+	if (row->nulls[JOB_AFTER_RULE])
+		return; /* NOT NULL says so */
+	rule = TextDatumGetCString(row->values[JOB_AFTER_RULE]);
+	for (i = 0; i < lengthof(rules); i++)
+	{
+		if (strcmp(rule, rules[i]) == 0)
+			return;
+	}
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("after_rule \"%s\" is not known", rule),
+					errhint("Write succeeded, ended or failed.")));
+}
+
+/*
+ * Errors for the user where a job cannot wait as it says.
+ */
+void
+after_check(const Row *row, bool is_new)
+{
+	JobIds after;
+	int i;
+
+	check_rule(row);
+	if (row->nulls[JOB_AFTER] || row->nulls[JOB_ID])
+		return;
+	check_shape(row);
+	after = read_after(row);
+	for (i = 0; i < after.n; i++)
+		check_parent(DatumGetInt64(row->values[JOB_ID]), after.ids[i], is_new);
+	if (after.ids != NULL)
+		pfree(after.ids);
+}
+
+/*
+ * The jobs whose outputs or results a request refers to, in the current memory context.
+ */
+JobIds
+after_list_referred(const RequestSource *source)
+{
+	JobIds referred = {NULL, 0};
+	Reference *references;
+	int n;
+	int i;
+
+	if (!request_may_refer(source))
+		return referred;
+	references = request_list_references(source, &n);
+	referred.ids = palloc(Max(n, 1) * sizeof(int64));
+	for (i = 0; i < n; i++)
+	{
+		/* they are sorted by job */
+		if (referred.n == 0 || referred.ids[referred.n - 1] != references[i].job)
+			referred.ids[referred.n++] = references[i].job;
+	}
+	return referred;
+}
+
+static bool
+is_among(int64 id, const JobIds *ids)
+{
+	int i;
+
+	for (i = 0; i < ids->n; i++)
+	{
+		if (ids->ids[i] == id)
+			return true;
+	}
+	return false;
+}
+
+static Datum
+make_array(const JobIds *ids)
+{
+	Datum *datums = palloc(Max(ids->n, 1) * sizeof(Datum));
+	int i;
+
+	for (i = 0; i < ids->n; i++)
+		datums[i] = Int64GetDatum(ids->ids[i]);
+	return PointerGetDatum(
+		construct_array(datums, ids->n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/*
+ * Adds to after the jobs that the request refers to, as far as they have not ended and the owner may see them.
+ */
+void
+after_add(Row *row, const JobIds *referred, Relation table)
+{
+	JobIds after = read_after(row);
+	int64 id = row->nulls[JOB_ID] ? PG_INT64_MIN : DatumGetInt64(row->values[JOB_ID]);
+	JobIds added = {palloc(Max(referred->n, 1) * sizeof(int64)), 0};
+	int i;
+
+	for (i = 0; i < referred->n; i++)
+	{
+		/* for a later one it is put off, as long as that has not ended */
+		if (referred->ids[i] < id && !is_among(referred->ids[i], &after))
+			added.ids[added.n++] = referred->ids[i];
+	}
+	added.n =
+		dependency_keep_unfinished(RelationGetRelid(table),
+								   DatumGetObjectId(row->values[JOB_OWNER]), added.ids, added.n);
+	if (added.n == 0)
+		return;
+	if (after.n + added.n > MAX_PARENTS)
+		refuse_many(after.n + added.n);
+	after.ids = after.ids ? repalloc(after.ids, (after.n + added.n) * sizeof(int64))
+						  : palloc(added.n * sizeof(int64));
+	memcpy(after.ids + after.n, added.ids, added.n * sizeof(int64));
+	after.n += added.n;
+	row_set(row, JOB_AFTER, make_array(&after));
+}
+
+bool
+after_is_empty(const Row *row)
+{
+	return row->nulls[JOB_AFTER] || ARR_NDIM(DatumGetArrayTypeP(row->values[JOB_AFTER])) == 0;
+}

@@ -1,0 +1,159 @@
+/*
+ * presign.c
+ *		genjob.presign() and genjob.presign_put(): links to objects, made in SQL without a call.
+ *
+ * A link does what the keys of the calling role's user mapping may do, so it is made only for who may use the server.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "access/xact.h"
+
+#include "http/header.h"
+#include "protocol/link.h"
+#include "server/keytemplate.h"
+#include "server/stores.h"
+#include "session/presign.h"
+
+#define UNIX_EPOCH ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY)
+
+static void
+raise_complaint(const ServerComplaint *complaint)
+{
+	ereport(ERROR, (errcode(complaint->sqlerrcode), errmsg("%s", complaint->message),
+					errhint("%s", complaint->hint)));
+}
+
+/*
+ * A text in UTF-8, palloc'd.
+ */
+static char *
+text_argument(FunctionCallInfo fcinfo, int n)
+{
+	char *value = text_to_cstring(PG_GETARG_TEXT_PP(n));
+
+	return pg_server_to_any(value, (int) strlen(value), PG_UTF8);
+}
+
+/*
+ * For how many seconds a link is to be good.
+ */
+static int
+expiry_argument(FunctionCallInfo fcinfo, int n)
+{
+	const Interval *span = PG_GETARG_INTERVAL_P(n);
+	int64 seconds = span->time / USECS_PER_SEC + (int64) span->day * SECS_PER_DAY +
+					(int64) span->month * DAYS_PER_MONTH * SECS_PER_DAY;
+
+	if (seconds < 1 || seconds > SIGV4_MAX_EXPIRY)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a link cannot be good for that long"),
+						errhint("From 1 second to 7 days are possible.")));
+	return (int) seconds;
+}
+
+/*
+ * What a link is signed with: the server's options and the keys of the calling role.
+ */
+static RequestSource
+source_of(const Server *server, MappingOptions *secrets)
+{
+	RequestSource source = {.options = &server->options, .secrets = secrets};
+	ServerComplaint complaint;
+
+	if (!server_read_secrets(server, GetUserId(), secrets, &complaint))
+		raise_complaint(&complaint);
+	source.now_unix = GetCurrentStatementStartTimestamp() / USECS_PER_SEC + UNIX_EPOCH;
+	return source;
+}
+
+static Datum
+link_datum(const char *link)
+{
+	return CStringGetTextDatum(link); /* ASCII in every encoding */
+}
+
+PG_FUNCTION_INFO_V1(genjob_presign);
+
+/*
+ * A link to read "s3://bucket/key".
+ */
+Datum
+genjob_presign(PG_FUNCTION_ARGS)
+{
+	ServerComplaint complaint;
+	MappingOptions secrets;
+	RequestSource source;
+	Server *server;
+	char *bucket;
+	char *key;
+	char *signature;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	if (!stores_split_url(text_argument(fcinfo, 0), &bucket, &key))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("what is to be read is not the URL of an object"),
+						errhint("Write it as 's3://bucket/key'.")));
+	server = stores_find(bucket, PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2)),
+						 GetUserId(), &complaint);
+	if (server == NULL)
+		raise_complaint(&complaint);
+	source = source_of(server, &secrets);
+	return link_datum(link_to_read(&source, key, expiry_argument(fcinfo, 1), &signature));
+}
+
+/*
+ * The content type that whoever puts the object must send; NULL: any.
+ */
+static char *
+type_argument(FunctionCallInfo fcinfo, int n)
+{
+	char *type = PG_ARGISNULL(n) ? NULL : text_argument(fcinfo, n);
+
+	if (type != NULL && (*type == '\0' || strchr(type, '/') == NULL || !header_is_value(type)))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid content type: \"%s\"", type),
+						errhint("One such as 'image/png' is expected.")));
+	return type;
+}
+
+PG_FUNCTION_INFO_V1(genjob_presign_put);
+
+/*
+ * A link to write an object of a server.
+ */
+Datum
+genjob_presign_put(PG_FUNCTION_ARGS)
+{
+	ServerComplaint complaint;
+	MappingOptions secrets;
+	RequestSource source;
+	Server *server;
+	char *signature;
+	char *name;
+	char *key;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(3))
+		PG_RETURN_NULL();
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	server = server_get(name, &complaint);
+	if (server == NULL || !server_check_role(server, GetUserId(), &complaint))
+		raise_complaint(&complaint);
+	if (!server->options.preset->is_store)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("server \"%s\" is not an object store", name),
+						errhint("Name one with api 's3'.")));
+	key = text_argument(fcinfo, 1);
+	if (*key == '\0' || strlen(key) > KEY_MAX)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a key of %zu bytes cannot be written", strlen(key)),
+						errhint("It must have 1 to %d bytes.", KEY_MAX)));
+	source = source_of(server, &secrets);
+	return link_datum(link_to_write(&source, key, type_argument(fcinfo, 2),
+									expiry_argument(fcinfo, 3), &signature));
+}

@@ -1,0 +1,92 @@
+--
+-- presign: links to objects, made without a call
+--
+\set SHOW_CONTEXT never
+\pset tuples_only on
+\pset format unaligned
+\pset null '(null)'
+
+CREATE SERVER regress_store FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'https://s3.eu-central-1.amazonaws.com', bucket 'pictures');
+CREATE SERVER regress_local FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'http://127.0.0.1:9', bucket 'local.pictures');
+CREATE SERVER regress_http FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9', paused 'on');
+CREATE USER MAPPING FOR PUBLIC SERVER regress_store OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key 'secret');
+CREATE USER MAPPING FOR PUBLIC SERVER regress_local OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key 'secret', session_token 'to+ken=');
+
+-- dates and signatures of the moment
+CREATE FUNCTION pg_temp.plain(link text) RETURNS text LANGUAGE sql AS
+	$$SELECT regexp_replace(regexp_replace(link, '\d{8}(T\d{6}Z)?(?=%2F|&)', 'NOW', 'g'), 'Signature=[0-9a-f]{64}$', 'Signature=SIGNATURE')$$;
+
+SELECT pg_temp.plain(genjob.presign('s3://pictures/in/cat & dog.png'));
+SELECT pg_temp.plain(genjob.presign('s3://pictures/in/cat.png', '1 day'));
+SELECT pg_temp.plain(genjob.presign('s3://local.pictures/ü//x', '7 days'));
+SELECT pg_temp.plain(genjob.presign('s3://pictures/a', '1 min', 'regress_store'));
+SELECT pg_temp.plain(genjob.presign_put('regress_store', 'in/cat.png'));
+SELECT pg_temp.plain(genjob.presign_put('regress_store', 'in/cat.png', 'image/png', '5 min'));
+SELECT pg_temp.plain(genjob.presign_put('regress_store', key => 'a', expires => '1 s'));
+SELECT genjob.presign(NULL::text), genjob.presign('s3://pictures/a', NULL), genjob.presign_put(NULL, 'a'), genjob.presign_put('regress_store', NULL);
+
+-- ---- what is none ----
+
+SELECT genjob.presign('https://example.com/a');
+SELECT genjob.presign('s3://pictures');
+SELECT genjob.presign('s3://pictures/');
+SELECT genjob.presign('s3:///a');
+SELECT genjob.presign('s3://pictures/' || repeat('k', 1025));
+SELECT genjob.presign('s3://elsewhere/a');
+SELECT genjob.presign('s3://pictures/a', '7 days 1 s');
+SELECT genjob.presign('s3://pictures/a', '0.5 s');
+SELECT genjob.presign('s3://pictures/a', '-1 h');
+SELECT genjob.presign('s3://pictures/a', '1 year');
+SELECT genjob.presign('s3://pictures/a', '1 h', 'regress_local');
+SELECT genjob.presign('s3://pictures/a', '1 h', 'regress_http');
+SELECT genjob.presign('s3://pictures/a', '1 h', 'regress_nowhere');
+SELECT genjob.presign_put('regress_http', 'a');
+SELECT genjob.presign_put('regress_store', '');
+SELECT genjob.presign_put('regress_store', repeat('ü', 513));
+SELECT genjob.presign_put('regress_store', 'a', 'png');
+SELECT genjob.presign_put('regress_store', 'a', E'image/png\r\nX: y');
+
+-- ---- outputs: for who sees them, whatever the row says that is given ----
+
+CREATE ROLE regress_genjob_app;
+CREATE ROLE regress_genjob_other;
+GRANT INSERT, SELECT ON gen_jobs TO regress_genjob_app, regress_genjob_other;
+GRANT SELECT ON gen_outputs TO regress_genjob_app, regress_genjob_other;
+GRANT USAGE ON FOREIGN SERVER regress_http TO regress_genjob_app;
+SET ROLE regress_genjob_app;
+INSERT INTO gen_jobs (server, request) VALUES ('regress_http', '{}') RETURNING id AS job \gset
+RESET ROLE;
+INSERT INTO gen_outputs (job_id, ordinal, content_type, bytes, sha256, data) VALUES (:job, 1, 'image/png', 1, '\x00', '\x00');
+INSERT INTO gen_outputs (job_id, ordinal, content_type, bytes, sha256, url, etag, store)
+	VALUES (:job, 2, 'image/png', 1, '\x00', 's3://pictures/of/app.png', 'x', 'regress_store');
+\set VERBOSITY terse
+INSERT INTO gen_outputs (job_id, ordinal, content_type, bytes, sha256) VALUES (:job, 3, 'image/png', 1, '\x00');
+\set VERBOSITY default
+SELECT ordinal, pg_temp.plain(genjob.presign(o)) FROM gen_outputs AS o WHERE job_id = :job ORDER BY 1;
+SET ROLE regress_genjob_app;
+SELECT genjob.presign(o) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
+SELECT genjob.presign('s3://pictures/a');
+SELECT genjob.presign('s3://pictures/a', '1 h', 'regress_store');
+SELECT genjob.presign_put('regress_store', 'a');
+RESET ROLE;
+GRANT USAGE ON FOREIGN SERVER regress_store TO regress_genjob_app, regress_genjob_other;
+SET ROLE regress_genjob_app;
+SELECT pg_temp.plain(genjob.presign(o, '1 min')) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
+SET ROLE regress_genjob_other;
+SELECT genjob.presign(ROW(:job, 2, 'image/png', 1, '', NULL, 's3://pictures/forged', NULL, NULL)::gen_outputs);
+RESET ROLE;
+SELECT pg_temp.plain(genjob.presign(ROW(:job, 2, 'image/png', 1, '', NULL, 's3://pictures/forged', NULL, NULL)::gen_outputs));
+
+-- two stores with buckets of one name
+CREATE SERVER regress_twin FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'http://127.0.0.1:8', bucket 'pictures');
+SELECT pg_temp.plain(genjob.presign('s3://pictures/a'));
+CREATE USER MAPPING FOR PUBLIC SERVER regress_twin OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key 'secret');
+SELECT pg_temp.plain(genjob.presign('s3://pictures/a'));
+SELECT pg_temp.plain(genjob.presign('s3://pictures/a', '1 h', 'regress_twin'));
+SELECT pg_temp.plain(genjob.presign(o)) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
+
+DELETE FROM gen_jobs;
+SET client_min_messages = warning;
+DROP SERVER regress_store, regress_local, regress_http, regress_twin CASCADE;
+REVOKE ALL ON gen_jobs, gen_outputs FROM regress_genjob_app, regress_genjob_other;
+DROP ROLE regress_genjob_app, regress_genjob_other;

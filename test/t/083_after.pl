@@ -1,0 +1,192 @@
+# Jobs that wait for others, run by a dispatcher: rules, retries, deletes, time, other sessions' locks, thousands at once,
+# and a restart.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+use GenJobTest;
+use StandIn;
+
+my $standin = StandIn->new;
+my $node = new_node(name => 'after');
+create_server($node, 'painter', 'openai-images', $standin, max_attempts => 1);
+create_server($node, 'paused', 'openai-images', $standin, paused => 'on');
+
+# One connection for all: a psql for each statement would take most of the time.
+my $session = $node->background_psql('postgres');
+
+sub query { return $session->query_safe($_[0]) }
+
+# Inserts a job and gives its id; %columns as SQL.
+sub insert
+{
+	my ($prompt, $script, %columns) = @_;
+	my $request = StandIn::request(prompt => $prompt, standin => { id => $prompt, %$script });
+	my $server = delete $columns{server} // q{'painter'};
+	my $names = join ', ', 'server', 'request', sort keys %columns;
+	my $values = join ', ', $server, literal($request), map { $columns{$_} } sort keys %columns;
+	return query("INSERT INTO gen_jobs ($names) VALUES ($values) RETURNING id");
+}
+
+sub state_is
+{
+	my ($id, $state, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is(query("SELECT state FROM genjob.wait($id, '60 s')"), $state, $what)
+	  || diag(query("SELECT to_jsonb(j) FROM gen_jobs j WHERE id = $id"));
+}
+
+sub error_of { return query("SELECT error FROM gen_jobs WHERE id = $_[0]") }
+
+# Every answer fails.
+my %fails = (faults => [ ({ status => 400 }) x 5 ]);
+
+# ---- the rules ----
+
+query('BEGIN');
+my $good = insert('good', {});
+my $bad = insert('bad', { %fails });
+my %job;
+foreach my $rule (qw(succeeded ended failed))
+{
+	$job{"$rule good"} = insert("$rule good", {}, after => "ARRAY[$good]", after_rule => "'$rule'");
+	$job{"$rule bad"} = insert("$rule bad", {}, after => "ARRAY[$bad]", after_rule => "'$rule'");
+	$job{"$rule both"} = insert("$rule both", {}, after => "ARRAY[$good, $bad]", after_rule => "'$rule'");
+}
+my $far = insert('far', {}, after => "ARRAY[$job{'succeeded bad'}]");
+is(query("SELECT DISTINCT state FROM gen_jobs WHERE after IS NOT NULL"), 'waiting', 'jobs with others before them wait');
+query('COMMIT');
+state_is($job{'succeeded good'}, 'succeeded', 'succeeded: runs after one that has');
+state_is($job{'ended good'}, 'succeeded', 'ended: likewise');
+state_is($job{'failed good'}, 'cancelled', 'failed: is not needed then');
+is(error_of($job{'failed good'}), 'was not needed: no job that it waited for has failed.', '... and says so');
+foreach my $others (qw(bad both))
+{
+	state_is($job{"succeeded $others"}, 'failed', "succeeded: fails where one has ($others)");
+	like(error_of($job{"succeeded $others"}), qr/^job $bad, which this one waited for, failed: .*400/, '... with its id and words');
+	state_is($job{"ended $others"}, 'succeeded', "ended: runs ($others)");
+	state_is($job{"failed $others"}, 'succeeded', "failed: runs ($others)");
+}
+state_is($far, 'failed', 'one that waits for one that waited fails, too');
+is(query('SELECT count(*) FROM genjob.dependencies'), '0', 'nothing is left of that');
+is($standin->counts->{by_id}{"succeeded bad"} // 0, 0, 'nothing was called for those that failed');
+
+# ---- a retry of the first ----
+
+my $mends = insert('mends', { faults => [ { status => 400 } ] });
+my $second = insert('second', {}, after => "ARRAY[$mends]");
+my $third = insert('third', {}, after => "ARRAY[$second, $good]");
+state_is($third, 'failed', 'a chain fails with its first');
+query("BEGIN; SELECT genjob.retry($mends)");
+is(query("SELECT string_agg(DISTINCT state::text, ' ') FROM gen_jobs WHERE id IN ($second, $third)"), 'waiting', 'a retry of the first has the rest wait again, at once')
+  or diag(query("SELECT id, state FROM gen_jobs WHERE id IN ($second, $third)"));
+query('COMMIT');
+state_is($third, 'succeeded', '... and run');
+is(query("SELECT count(*) FROM gen_jobs WHERE blocked_by IS NOT NULL AND id IN ($second, $third)"), '0', '... with nothing that says that they were not');
+
+# ---- cancelled, deleted, expired ----
+
+my $slow = insert('slow', { latency_ms => 20000 }, server => q{'painter'});
+ok($node->poll_query_until('postgres', "SELECT state = 'running' FROM gen_jobs WHERE id = $slow"), 'a job runs');
+my $after_slow = insert('after slow', {}, after => "ARRAY[$slow]", after_rule => q{'ended'});
+my $begun = insert('begun', {});
+query("SELECT genjob.cancel($slow)");
+state_is($after_slow, 'succeeded', 'ended: runs after a cancel');
+my $kept = insert('kept', {}, server => q{'paused'});
+my $gone = insert('after what is deleted', {}, after => "ARRAY[$kept]");
+query("DELETE FROM gen_jobs WHERE id = $kept");
+state_is($gone, 'failed', 'fails where the job before it is deleted');
+like(error_of($gone), qr/^job $kept, which this one was to wait for, does not exist/, '... with words for that');
+$kept = insert('kept', {}, server => q{'paused'});
+my $late = insert('late', {}, after => "ARRAY[$kept]", expires_at => q{now() + interval '300 ms'});
+my $later = insert('after late', {}, after => "ARRAY[$late]", after_rule => q{'ended'});
+state_is($late, 'failed', 'expires_at holds for a job that waits');
+like(error_of($late), qr/expires_at/, '... and is named');
+state_is($later, 'succeeded', '... and another goes on');
+$later = insert('at its time', {}, after => "ARRAY[$good]", run_at => q{now() + interval '400 ms'});
+state_is($later, 'succeeded', 'run_at holds, too');
+is(query("SELECT started_at >= run_at FROM gen_jobs WHERE id = $later"), 't', '... to the moment');
+
+# a parent that had succeeded is deleted while the other is waited for
+$kept = insert('kept', {}, server => q{'paused'}, run_at => q{'infinity'});
+my $done = insert('done', { latency_ms => 200 });
+my $both = insert('both', {}, after => "ARRAY[$done, $kept]");
+state_is($done, 'succeeded', 'one of two has succeeded');
+query("DELETE FROM gen_jobs WHERE id = $done");
+query("UPDATE gen_jobs SET server = 'painter', run_at = now() WHERE id = $kept");
+state_is($both, 'succeeded', '... and may be deleted while the other is waited for');
+
+# ---- rows that others have locked ----
+
+my $locked_parent = insert('locked parent', { latency_ms => 300 });
+my $locked = insert('locked', {}, after => "ARRAY[$locked_parent]");
+my $holder = $node->background_psql('postgres');
+$holder->query_safe("BEGIN; SELECT FROM gen_jobs WHERE id = $locked FOR UPDATE");
+state_is($locked_parent, 'succeeded', 'a job ends while the next is locked');
+my $free = insert('free', {}, after => "ARRAY[$locked_parent]");
+state_is($free, 'succeeded', '... which holds up no other');
+$holder->query_safe('COMMIT');
+$holder->quit;
+state_is($locked, 'succeeded', '... and goes on when it is not');
+
+# ---- a trigger that raises errors for one of them ----
+
+query(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+	IF NEW.request ->> 'prompt' = 'refused' AND NEW.state = 'queued' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END$$;
+	CREATE TRIGGER refuse BEFORE UPDATE ON gen_jobs FOR EACH ROW EXECUTE FUNCTION refuse()});
+my $parent = insert('parent', { latency_ms => 300 });
+my $refused = insert('refused', {}, after => "ARRAY[$parent]");
+my @others = map { insert("other $_", {}, after => "ARRAY[$parent]") } 1 .. 3;
+state_is($parent, 'succeeded', 'a job that one of those after it cannot follow is reported');
+state_is($_, 'succeeded', '... and the others run') foreach @others;
+is(query("SELECT state FROM gen_jobs WHERE id = $refused"), 'waiting', '... but for that one');
+query('DROP TRIGGER refuse ON gen_jobs');
+query("UPDATE gen_jobs SET after = after || ARRAY[$good] WHERE id = $refused");
+state_is($refused, 'succeeded', '... which runs when nothing refuses it');
+
+# ---- many ----
+
+query('BEGIN');
+my $one = insert('one', {});
+query(qq{INSERT INTO gen_jobs (server, request, after) SELECT 'paused', '{"prompt": "child"}', ARRAY[$one] FROM generate_series(1, 10000)});
+is(query("SELECT count(*) FROM gen_jobs WHERE after = ARRAY[$one]::bigint[] AND state = 'waiting'"), '10000', '10,000 jobs wait for one');
+query('COMMIT');
+state_is($one, 'succeeded', '... which ends');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 10000 FROM gen_jobs WHERE after = ARRAY[$one]::bigint[] AND state = 'queued'"), '... and all of them go on');
+query(q{DELETE FROM gen_jobs WHERE server = 'paused'});
+query(q{INSERT INTO gen_jobs (server, request, run_at) SELECT 'paused', '{"prompt": "parent"}', 'infinity' FROM generate_series(1, 10000)});
+my $last = query(q{INSERT INTO gen_jobs (server, request, after, after_rule) SELECT 'painter', '{"prompt": "last"}', array_agg(id), 'ended'
+	FROM gen_jobs WHERE server = 'paused' RETURNING id});
+my $began = time;
+query(q{UPDATE gen_jobs SET state = 'cancelled' WHERE server = 'paused'});
+my $took = time - $began;
+state_is($last, 'succeeded', 'one job waits for 10,000');
+note("10,000 cancels in one statement took $took s");
+query(q{DELETE FROM gen_jobs WHERE server = 'paused'});
+my @many = split /\n/, query(qq{INSERT INTO gen_jobs (server, request) SELECT 'painter', '{"prompt": "x", "standin": {"latency_ms": 1}}'
+	FROM generate_series(1, 2000) RETURNING id});
+$last = query(q{INSERT INTO gen_jobs (server, request, after) VALUES ('painter', '{"prompt": "last"}', ARRAY[} . join(',', @many) . q{]) RETURNING id});
+state_is($last, 'succeeded', 'one job waits for 2,000 that are run');
+
+# ---- a restart ----
+
+$kept = insert('kept', {}, server => q{'paused'});
+my @chain = (insert('chain 0', {}, after => "ARRAY[$kept]", after_rule => q{'ended'}));
+push @chain, insert("chain $_", {}, after => "ARRAY[$chain[-1]]") foreach 1 .. 5;
+$session->quit;
+$node->stop('immediate');
+$node->start;
+$session = $node->background_psql('postgres');
+query("SELECT genjob.cancel($kept)");
+state_is($chain[-1], 'succeeded', 'a chain goes on after a crash');
+is(query(q{SELECT count(*) FROM genjob.dependencies}), '0', 'nothing is left');
+
+$session->quit;
+$node->stop;
+$standin->stop;
+done_testing();
