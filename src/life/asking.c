@@ -48,6 +48,7 @@ may_ask(const Line *line, MonoTime now)
 void
 asking_line_up(Job *job)
 {
+	Assert(job->state == JOB_WAITING && !job->is_waking);
 	lines_join(&questions, &job->queue->questions, &job->waiter);
 }
 

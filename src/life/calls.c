@@ -209,6 +209,7 @@ prepare(void *arg)
 				AllocSetContextCreate(job->context, "genjob progress", ALLOCSET_SMALL_SIZES);
 		return;
 	}
+	Assert(call == &job->call);
 	calls_forget(job);
 	calls_refresh(job);
 	call->context = GenerationContextCreate(job->context, "genjob call", CALL_BLOCK, CALL_BLOCK,
@@ -223,6 +224,7 @@ calls_prepare(Call *call, JobStep step)
 {
 	ErrorData *error;
 
+	Assert(call->transfer == NULL);
 	call->step = step;
 	call->peek = NULL;
 	return guard_try(prepare, call, &error);
@@ -282,6 +284,7 @@ calls_begin(Call *call, HttpRequest *http)
 {
 	ErrorData *error;
 
+	Assert(call->transfer == NULL);
 	call->http = http;
 	return guard_try(begin, call, &error) && call->transfer != NULL;
 }

@@ -235,6 +235,7 @@ outcome_decide(Job *job)
 	}
 	verdict->unknown |= doubts_earlier_call(job);
 	missing_restore(verdict);
+	Assert(job->new_state != NULL);
 	trace_decision(job, now);
 }
 

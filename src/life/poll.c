@@ -219,6 +219,7 @@ poll_begin(Job *job)
 	MonoTime now = clock_mono();
 	int64 delay = next_delay_ms(job, now);
 
+	Assert(verdict->kind == VERDICT_WAIT && verdict_names_prediction(job));
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
 	note_absence(job, verdict);
 	note_remote_state(job, verdict->remote_state);

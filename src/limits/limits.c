@@ -389,6 +389,8 @@ limits_leave(Place *place)
 	if (place->limits == NULL)
 		return;
 	end_probe(place);
+	Assert(place->is_cancel ? place->backend->n_cancels > 0
+							: place->backend->in_flight > 0 && place->limits->in_flight > 0);
 	if (place->is_cancel)
 		place->backend->n_cancels--;
 	else

@@ -314,6 +314,7 @@ take_one(ServerQueue *queue, Turn *taken, MonoTime now)
 	else
 		return false;
 	taken->place = limits_take(&taken->queue->limits, now);
+	Assert(taken->place.limits == &taken->queue->limits && taken->queue->server != NULL);
 	return true;
 }
 
