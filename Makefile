@@ -18,6 +18,8 @@ OBJS = \
 	src/process/launcher.o \
 	src/process/dispatcher.o \
 	src/process/claimer.o \
+	src/process/callbacks.o \
+	src/process/caller.o \
 	src/process/reasons.o \
 	src/process/reporter.o \
 	src/process/worker.o \
@@ -96,6 +98,9 @@ OBJS = \
 	src/queue/depround.o \
 	src/queue/depsession.o \
 	src/queue/followup.o \
+	src/queue/gone.o \
+	src/queue/callback.o \
+	src/queue/calldue.o \
 	src/queue/rowstate.o \
 	src/queue/save.o \
 	src/queue/refused.o \
@@ -103,6 +108,7 @@ OBJS = \
 	src/queue/printable.o \
 	src/queue/share.o \
 	src/shared/commit.o \
+	src/shared/callers.o \
 	src/server/preset.o \
 	src/server/aws.o \
 	src/server/stores.o \
@@ -116,6 +122,7 @@ OBJS = \
 	src/protocol/link.o \
 	src/protocol/s3answer.o \
 	src/protocol/signing.o \
+	src/protocol/webhook.o \
 	src/protocol/sigv4.o \
 	src/protocol/xml.o \
 	src/protocol/body.o \

@@ -88,7 +88,10 @@ static void
 decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
 {
 	Backoff backoff = {options->retry_base, options->retry_max};
-	int64 delay = backoff_spread(&backoff, job->failures, pg_prng_double(&pg_global_prng_state));
+	double random = pg_prng_double(&pg_global_prng_state);
+	int64 delay = options->schedule != NULL
+					  ? backoff_scheduled(options->schedule, job->failures, random)
+					  : backoff_spread(&backoff, job->failures, random);
 
 	if (is_spared(job))
 	{

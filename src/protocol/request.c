@@ -315,6 +315,8 @@ request_build(const RequestSource *source)
 	note_links(http, source);
 	if (signing_is_due(options))
 		signing_sign(http, source);
+	else if (strcmp(options->protocol.auth, "webhook") == 0)
+		signing_sign_webhook(http, source);
 	MemoryContextDelete(scratch);
 	return http;
 }

@@ -497,7 +497,8 @@ note_written(Job *job, bool has_on_done)
 				  .from = ROW_RUNNING,
 				  .to = rowstate_parse(job->new_state),
 				  .server = job->server_name,
-				  .has_on_done = has_on_done};
+				  .has_on_done = has_on_done,
+				  .http_status = job->verdict->http_status};
 
 	job->outcome = REPORT_WRITTEN;
 	if (rowstate_is_final(end.to))

@@ -273,6 +273,25 @@ static const Statement statements[STATEMENTS] = {
 		"UPDATE @.gen_jobs j SET follow_up = g.follow_up::text[], error = CASE WHEN g.note IS NULL THEN j.error"
 		"  ELSE concat_ws(CASE WHEN right(j.error, 1) = '.' THEN ' ' ELSE '. ' END, j.error, g.note) END"
 		" FROM unnest($1, $2, $3) g (id, note, follow_up) WHERE j.id = g.id"},
+	[NOTE_END] = {2, {INT8OID, TEXTOID},
+		"UPDATE @.gen_jobs SET error = concat_ws(CASE WHEN right(error, 1) = '.' THEN ' ' ELSE '. ' END, error, $2) WHERE id = $1"},
+	/* for each role the first that is to be called */
+	[FIND_CALLBACKS] = {1, {INT4OID},
+		"WITH RECURSIVE first AS ("
+		" (SELECT owner, run_at FROM genjob.callbacks ORDER BY owner, run_at LIMIT 1)"
+		" UNION ALL"
+		"  SELECT n.* FROM first f, LATERAL (SELECT c.owner, c.run_at FROM genjob.callbacks c WHERE c.owner > f.owner"
+		"   ORDER BY c.owner, c.run_at LIMIT 1) n)"
+		" SELECT owner::oid, run_at FROM (SELECT * FROM first LIMIT $1) f WHERE run_at < 'infinity' ORDER BY run_at"},
+	/* $4: calls that may fail, $5: what of this one counts as one */
+	[BLOCK_CALLBACKS] = {6, {OIDOID, TEXTOID, TIMESTAMPTZOID, INT4OID, INT4OID, TIMESTAMPTZOID},
+		"UPDATE genjob.callbacks SET error = $2, attempts = attempts + $5, run_at = CASE WHEN $5 = 0 THEN $6"
+		"  WHEN attempts + $5 >= $4 THEN 'infinity' ELSE $3 + least(interval '1 s' * 2 ^ least(attempts, 20), interval '1 h') END"
+		" WHERE id IN (SELECT id FROM genjob.callbacks WHERE owner = $1 AND run_at <= $3 ORDER BY owner, run_at, id"
+		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)"},
+	[FAIL_CALLBACK] = {4, {INT8OID, TEXTOID, TIMESTAMPTZOID, INT4OID},
+		"UPDATE genjob.callbacks SET error = $2, attempts = attempts + 1, run_at = CASE WHEN attempts + 1 >= $4 THEN 'infinity'"
+		"  ELSE $3 + least(interval '1 s' * 2 ^ least(attempts, 20), interval '1 h') END WHERE id = $1"},
 };
 
 /* clang-format on */

@@ -161,6 +161,35 @@ option_find(const char *name, Oid catalog)
 	pg_unreachable();
 }
 
+/*
+ * Parses the settings of the preset that the options name: defaults that are its own.
+ */
+static void
+parse_preset_settings(List *defs, void *options)
+{
+	ListCell *cell;
+	const Preset *preset = NULL;
+	char *setting;
+	char *rest;
+
+	foreach(cell, defs)
+	{
+		DefElem *def = lfirst_node(DefElem, cell);
+
+		if (strcmp(def->defname, "api") == 0)
+			preset = preset_find(defGetString(def));
+	}
+	if (preset == NULL || preset->settings == NULL)
+		return;
+	rest = pstrdup(preset->settings);
+	while ((setting = strsep(&rest, ";")) != NULL)
+	{
+		char *name = strsep(&setting, "=");
+
+		optionvalue_parse(option_find(name, ForeignServerRelationId), setting, options);
+	}
+}
+
 static void
 options_parse(List *defs, Oid catalog, void *options)
 {
@@ -172,6 +201,8 @@ options_parse(List *defs, Oid catalog, void *options)
 		if (options_table[i].catalog == catalog && options_table[i].default_value != NULL)
 			optionvalue_parse(&options_table[i], options_table[i].default_value, options);
 	}
+	if (catalog == ForeignServerRelationId)
+		parse_preset_settings(defs, options);
 	foreach(cell, defs)
 	{
 		DefElem *def = lfirst_node(DefElem, cell);
@@ -410,6 +441,19 @@ check_protocol(const ServerOptions *options)
 					   "Say what the values of state mean, as in states 'ok=done;fail=failed'.");
 }
 
+static bool
+is_given(List *defs, const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, defs)
+	{
+		if (strcmp(lfirst_node(DefElem, cell)->defname, name) == 0)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Reads the options of a server of the wrapper genjob into *options (in the current memory context),
  * defaults and preset included.  Errors for the user where anything is wrong.
@@ -430,6 +474,8 @@ options_parse_server(List *defs, ServerOptions *options)
 	if (options->rate_burst > 0)
 		require_option("rate_limit", options->rate > 0,
 					   "rate_burst says how many calls rate_limit lets go at once.");
+	options->schedule =
+		is_given(defs, "retry_base") || is_given(defs, "retry_max") ? NULL : preset->schedule;
 	if (options->retry_base > options->retry_max)
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						errmsg("option \"retry_base\" is longer than \"retry_max\""),

@@ -49,6 +49,7 @@ typedef struct ServerOptions
 	int64 max_attempts;
 	int64 retry_base;        /* ms */
 	int64 retry_max;         /* ms */
+	const int *schedule;     /* the preset's, unless an option says how to back off; or NULL */
 	StatusSet *retry_status; /* that are tried again; NULL: the usual ones */
 	int64 on_unknown;        /* an OnUnknown */
 	int64 paused;            /* a boolean: nothing is claimed */
