@@ -30,6 +30,7 @@ OBJS = \
 	src/shared/pipe.o \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
+	src/process/overdue.o \
 	src/queue/environment.o \
 	src/base/guard.o \
 	src/base/datafile.o \
@@ -73,6 +74,8 @@ OBJS = \
 	src/schedule/lanes.o \
 	src/schedule/weights.o \
 	src/limits/limits.o \
+	src/limits/pace.o \
+	src/limits/ends.o \
 	src/limits/cancelling.o \
 	src/limits/why.o \
 	src/limits/bucket.o \
@@ -134,6 +137,7 @@ OBJS = \
 	src/protocol/output.o \
 	src/protocol/fetched.o \
 	src/protocol/failure.o \
+	src/protocol/stuck.o \
 	src/protocol/words.o \
 	src/protocol/delay.o \
 	src/protocol/duration.o \

@@ -36,6 +36,7 @@
 #include "base/marker.h"
 #include "base/memory.h"
 #include "queue/queue.h"
+#include "process/overdue.h"
 #include "process/reporter.h"
 #include "schedule/schedule.h"
 #include "base/settings.h"
@@ -198,6 +199,8 @@ turn(void)
 	consider_leaving();
 	reporter_write();
 	if (leave_at == 0)
+		overdue_fail();
+	if (leave_at == 0)
 		claimer_note_time(clock_mono());
 	if (leave_at == 0 && claimer_must_look(clock_mono()))
 		claimer_claim();
@@ -254,6 +257,8 @@ wait_ms(void)
 	long http_ms = http_wait_ms();
 	long ms;
 
+	if (leave_at == 0 && overdue_is_due())
+		return 0;
 	if (report_due != 0)
 		schedule_note_time(&next, report_due);
 	if (callbacks_due != 0)

@@ -20,6 +20,7 @@
 #include "server/grammar.h"
 #include "server/pointer.h"
 #include "protocol/request.h"
+#include "protocol/words.h"
 #include "http/url.h"
 
 #define FOLLOW_TIMEOUT_MS 60000 /* of a call that only asks */
@@ -74,9 +75,10 @@ join_url(const char *url, const char *path)
 /*
  * The request's members: the server's defaults under the job's, each in its wrapping, and the model and
  * the remote id where the protocol has a place for them.  What is null in the request is not sent at all.
+ * *names_model: the job's own members say the model.
  */
 static cJSON *
-read_params(const RequestSource *source)
+read_params(const RequestSource *source, bool *names_model)
 {
 	const ServerOptions *options = source->options;
 	const Protocol *protocol = &options->protocol;
@@ -90,6 +92,7 @@ read_params(const RequestSource *source)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object")));
 	over = wrap_params(protocol, params);
+	*names_model = protocol->model_at != NULL && pointer_first(over, protocol->model_at) != NULL;
 	wants_no_model =
 		protocol->model_at != NULL && cJSON_IsNull(pointer_first(over, protocol->model_at));
 	params = json_patch(wrap_params(protocol, read_defaults(options)), over);
@@ -276,11 +279,12 @@ request_build(const RequestSource *source)
 	MemoryContext result = CurrentMemoryContext;
 	MemoryContext scratch = AllocSetContextCreate(result, "genjob request", ALLOCSET_DEFAULT_SIZES);
 	HttpRequest *http;
+	bool names_model;
 	cJSON *params;
 	Target target;
 
 	MemoryContextSwitchTo(scratch);
-	params = read_params(source);
+	params = read_params(source, &names_model);
 	if (!source->is_literal)
 		links_resolve(source, params->child);
 	target = options->preset->is_store ? s3_target(source, params) : plain_target(source, params);
@@ -288,6 +292,7 @@ request_build(const RequestSource *source)
 	http = new_request(options, target.method, pstrdup(target.url), options->timeout);
 	if (target.object != NULL)
 		http->object = pstrdup(target.object);
+	http->names_model = names_model;
 	take_body(http, &target.body);
 	headers_set_all(http, source, &target.body);
 	set_target_headers(http, target.headers);
@@ -308,7 +313,8 @@ void
 request_check(const RequestSource *source)
 {
 	const Protocol *protocol = &source->options->protocol;
-	cJSON *params = read_params(source);
+	bool names_model;
+	cJSON *params = read_params(source, &names_model);
 
 	if (source->options->preset->is_store)
 	{
@@ -327,7 +333,9 @@ request_check(const RequestSource *source)
 Reference *
 request_list_references(const RequestSource *source, int *n)
 {
-	return binary_list_references(read_params(source), n);
+	bool names_model;
+
+	return binary_list_references(read_params(source, &names_model), n);
 }
 
 static bool
@@ -390,6 +398,7 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 	if (signing_is_due(source->options))
 		signing_sign(http, source);
 	http->shown_url = url_shown(http->url);
+	words_mask(http, http->shown_url, strlen(http->shown_url));
 	return http;
 }
 
@@ -417,6 +426,7 @@ request_download(const RequestSource *source, const char *url, bool server_is_pr
 	}
 	headers_set(http, "Accept", pstrdup("*/*"), NULL);
 	http->shown_url = url_shown(http->url);
+	words_mask(http, http->shown_url, strlen(http->shown_url));
 	return http;
 }
 

@@ -52,6 +52,8 @@ typedef struct ServerOptions
 	const int *schedule;     /* the preset's, unless an option says how to back off; or NULL */
 	StatusSet *retry_status; /* that are tried again; NULL: the usual ones */
 	int64 on_unknown;        /* an OnUnknown */
+	int64 max_unknown;       /* calls whose end is not known that are repeated */
+	int64 max_wait;          /* ms, for refusals that waiting alone does not mend */
 	int64 paused;            /* a boolean: nothing is claimed */
 
 	/* What follows an end */
