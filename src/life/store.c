@@ -184,7 +184,7 @@ save(Job *job)
 	job->store->is_saved = true;
 	if (text == NULL)
 		return next_verdict(job->verdict);
-	job->remote.answer = text;
+	job->remote.answer = job->store->saved = text;
 	job->is_saved = false;
 	return next_save(STEP_STORE, job->verdict);
 }
@@ -275,6 +275,13 @@ store_begin(Job *job)
 	/* an earlier dispatcher may have saved it */
 	if (job->is_saved && job->remote.answer != NULL && saved_is_text(job->remote.answer))
 		job->store->is_saved = true;
+	if (job->is_saved && job->store->saved != NULL)
+	{
+		/* it may be megabytes, and is in the table now: a cancel must only know that there is something */
+		pfree(job->store->saved);
+		job->store->saved = NULL;
+		job->remote.answer = pstrdup("{}");
+	}
 	limits_note_result(&job->place, clock_mono());
 	limits_leave(&job->place);
 	if (job->store->failures > 0)

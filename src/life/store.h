@@ -19,6 +19,7 @@ typedef struct JobStore
 	int failures;              /* in a row */
 	MonoTime failing_since;    /* the first of them */
 	MonoTime waiting_since;    /* for a place; 0: it does not wait */
+	char *saved;               /* the verdict as it is being saved; or NULL */
 	bool is_saved;             /* the verdict is in the table, or cannot be */
 	bool gave_up;              /* the outputs stay in the table */
 

@@ -16,6 +16,7 @@
 #include "server/pointer.h"
 #include "protocol/stream.h"
 #include "protocol/reasons.h"
+#include "protocol/saved.h"
 #include "protocol/words.h"
 #include "http/url.h"
 
@@ -302,7 +303,8 @@ answer_judge_json(Judge *judge, cJSON *json)
 	answer_keep_json(judge, json);
 	verdict->error = fault;
 	verdict->kind = has_downloads ? VERDICT_FETCH : fault ? VERDICT_FAIL : VERDICT_DONE;
-	verdict->answer = has_downloads ? whole : NULL;
+	/* one that would be taken for a verdict of ours is not saved */
+	verdict->answer = has_downloads && whole != NULL && !saved_is_text(whole) ? whole : NULL;
 }
 
 /*

@@ -336,6 +336,33 @@ judge_named(Judge *judge, Remote *remote)
 }
 
 /*
+ * An answer that is a failure by its own word, such as a function's that raised an error.  It is kept.
+ */
+static void
+judge_declared_failure(Judge *judge)
+{
+	const ReplySource *source = judge->source;
+	char *kind = header_find(judge->reply, source->options->preset->fails_by);
+	const char *reason;
+	cJSON *json = answer_read_json(judge, &reason);
+	char *words = json ? reasons_of_json(json, judge->protocol->error, NULL) : NULL;
+
+	judge->verdict->kind = VERDICT_FAIL;
+	if (json != NULL)
+	{
+		words_mask_rest(source->request, json);
+		answer_keep_json(judge, json);
+	}
+	else if (judge->reply->body->len > 0)
+		answer_judge_unread(judge, reason);
+	judge->verdict->kind = VERDICT_FAIL;
+	kind[strspn(kind, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")] = '\0';
+	judge->verdict->error = psprintf("what server \"%s\" ran has failed%s%s%s%s%s",
+									 source->server_name, *kind ? " (" : "", pnstrdup(kind, 100),
+									 *kind ? ")" : "", words ? ": " : ".", words ? words : "");
+}
+
+/*
  * What the answer to the job's own call means, in the current memory context.  The reply's body is
  * overwritten, and freed or pointed to by the outputs.  Where the answer names a prediction, *remote
  * is filled in: that must be committed before anything else is done with the verdict.
@@ -349,6 +376,9 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 		s3_judge(&judge);
 	else if (!reply_is_success(reply))
 		failure_judge(&judge);
+	else if (source->options->preset->fails_by != NULL &&
+			 header_find(reply, source->options->preset->fails_by) != NULL)
+		judge_declared_failure(&judge);
 	else if (strcmp(judge.protocol->reply, "poll") == 0)
 		judge_named(&judge, remote);
 	else

@@ -20,6 +20,7 @@
 #include "server/grammar.h"
 #include "server/pointer.h"
 #include "protocol/request.h"
+#include "protocol/words.h"
 #include "http/url.h"
 
 #define FOLLOW_TIMEOUT_MS 60000 /* of a call that only asks */
@@ -421,6 +422,7 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 	if (signing_is_due(source->options))
 		signing_sign(http, source);
 	http->shown_url = url_shown(http->url);
+	words_mask(http, http->shown_url, strlen(http->shown_url));
 	return http;
 }
 
@@ -457,6 +459,7 @@ request_download(const RequestSource *source, const char *url, bool server_is_pr
 	}
 	headers_set(http, "Accept", pstrdup("*/*"), NULL);
 	http->shown_url = url_shown(http->url);
+	words_mask(http, http->shown_url, strlen(http->shown_url));
 	return http;
 }
 

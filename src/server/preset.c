@@ -398,6 +398,26 @@ static const Preset presets[] = {
 			},
 	},
 
+	/*
+	 * https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html: what comes back is the function's own affair; one
+	 * that failed says so in a header, under HTTP 200.
+	 */
+	{
+		.api = "aws-lambda",
+		.needs_secret = true,
+		.fails_by = "X-Amz-Function-Error",
+		.error_type = "x-amzn-ErrorType",
+		.protocol =
+			{
+				.auth = "sigv4",
+				.service = "lambda",
+				.path = "/2015-03-31/functions/{model}/invocations",
+				.any_answer = "on",
+				.error = "/errorMessage /Message /message",
+				.retry_after = "/retryAfterSeconds",
+			},
+	},
+
 	/* Amazon's S3 and all that speak its protocol: what a request says, s3.c reads */
 	{
 		.api = "s3",

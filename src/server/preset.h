@@ -75,7 +75,9 @@ typedef struct Preset
 	bool needs_secret; /* a user mapping is required */
 	bool output_may_be_text; /* at a place of outputs: what is no base64 of a picture or the like stays there */
 	int gone_after; /* ms for which a new prediction may not be known yet to whom is asked about it */
-	bool is_store;             /* speaks S3: s3.c makes its calls, s3answer.c reads the answers */
+	bool is_store; /* speaks S3: s3.c makes its calls, s3answer.c reads the answers */
+	const char
+		*fails_by; /* header with which an answer says that it is a failure, whatever its status */
 	const char *worth_a_retry; /* header in which a refusal says "true" or "false" */
 	const char *error_type;    /* header in which it names the kind of its error */
 	const char *unended; /* address, and behind "#" places, of the ids of all that have not ended: of a

@@ -98,6 +98,11 @@ SELECT pg_temp.show('regress_swift', '{"copy": "a b", "to": "c", "content_type":
 SELECT pg_temp.show('regress_swift', '{"list": ""}');
 SELECT pg_temp.show('regress_s3', '{"list": "in/", "delimiter": "/", "max": 10, "after": "to+ken="}');
 SELECT pg_temp.show('regress_lambda', '{"function": "enlarge:1", "payload": 1}');
+CREATE SERVER regress_function FOREIGN DATA WRAPPER genjob OPTIONS (api 'aws-lambda', url 'https://lambda.eu-west-1.amazonaws.com', model 'enlarge');
+CREATE USER MAPPING FOR PUBLIC SERVER regress_function OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key 'secret');
+SELECT pg_temp.show('regress_function', '{"picture": {"$input": 1}}', ARRAY[:png]);
+DROP USER MAPPING FOR PUBLIC SERVER regress_function;
+DROP SERVER regress_function;
 SELECT pg_temp.show('regress_items', '{"item": "a/b c", "page": 2, "tags": ["x", "y"]}');
 ALTER SERVER regress_items OPTIONS (SET method 'PUT', SET path '/items/{id}');
 SELECT pg_temp.show('regress_items', '{"page": 2}');

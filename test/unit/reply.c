@@ -103,7 +103,9 @@ static Verdict *
 judge(const Case *test, Remote *remote)
 {
 	ServerOptions *options = read_options(test->api, test->options);
-	MappingOptions secrets = {.api_key = SECRET};
+	MappingOptions secrets = {.api_key = SECRET,
+							  .access_key_id = SECRET,
+							  .secret_access_key = SECRET};
 	RequestSource request = {.options = options,
 							 .secrets = &secrets,
 							 .request = "{}",
@@ -307,6 +309,19 @@ static const Case lacks[] = {
 	{"a blocked prompt", "gemini", NULL, STEP_JUDGE, 200, NULL,
 	 "{\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}", 0,
 	 "FAIL error=server \"s\" answered HTTP 200 with an error inside: SAFETY"},
+	{"what a function gives", "aws-lambda", "region=eu-central-1", STEP_JUDGE, 200, NULL,
+	 "{\"a\":1}", 0, "DONE"},
+	{"a function that failed", "aws-lambda", "region=eu-central-1", STEP_JUDGE, 200,
+	 "Content-Type: application/json\r\nX-Amz-Function-Error: Unhandled\r\n",
+	 "{\"errorMessage\":\"no such picture\",\"errorType\":\"KeyError\"}", 0,
+	 "FAIL error=what server \"s\" ran has failed (Unhandled): no such picture"},
+	{"a function that failed without a word", "aws-lambda", "region=eu-central-1", STEP_JUDGE, 200,
+	 "X-Amz-Function-Error: Handled\r\n", "", 0,
+	 "FAIL error=what server \"s\" ran has failed (Handled)."},
+	{"too many calls of a function", "aws-lambda", "region=eu-central-1", STEP_JUDGE, 429,
+	 "Content-Type: application/json\r\nx-amzn-ErrorType: TooManyRequestsException\r\n",
+	 "{\"Message\":\"Rate Exceeded.\"}", 0,
+	 "DEFER error=server \"s\" answered HTTP 429 (TooManyRequestsException): Rate Exceeded."},
 	{"vectors", "gemini", "path=/v1beta/models/{model}:embedContent", STEP_JUDGE, 200, NULL,
 	 "{\"embedding\":{\"values\":[0.5]}}", 0, "DONE"},
 	{"neither text nor tool call", "openai-chat", NULL, STEP_JUDGE, 200, NULL,
