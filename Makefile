@@ -146,6 +146,7 @@ OBJS = \
 	src/protocol/event.o \
 	src/protocol/parts.o \
 	src/protocol/missing.o \
+	src/protocol/charset.o \
 	src/protocol/reasons.o \
 	src/server/pointer.o \
 	src/http/http.o \
@@ -153,6 +154,7 @@ OBJS = \
 	src/http/deadlines.o \
 	src/http/handle.o \
 	src/http/heavy.o \
+	src/http/decode.o \
 	src/http/idle.o \
 	src/http/streams.o \
 	src/http/outcome.o \
@@ -201,9 +203,9 @@ PROVE_TESTS = test/t/*.pl
 PKG_CONFIG ?= pkg-config
 # Only what PostgreSQL looks up by name is exported (before 16 its headers leave that to the compiler).
 PG_CPPFLAGS = -I$(srcdir)/src -D_GNU_SOURCE -DPGDLLEXPORT='__attribute__((visibility("default")))' \
-	-DGENJOB_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcjson)
+	-DGENJOB_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcjson zlib)
 PG_CFLAGS = -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
-SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson)
+SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson zlib)
 
 EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
 

@@ -99,6 +99,19 @@ bytes_append(Bytes *bytes, const void *data, size_t len)
 	return true;
 }
 
+/*
+ * Puts data, which is malloc()ed, into the place of what was there, which is freed.  capacity is within the limit.
+ */
+void
+bytes_take(Bytes *bytes, char *data, size_t len, size_t capacity)
+{
+	bytes_clear(bytes);
+	memory_resize(MEMORY_ANSWERS, bytes->account, 0, capacity);
+	bytes->data = data;
+	bytes->len = len;
+	bytes->capacity = capacity;
+}
+
 void
 bytes_clear(Bytes *bytes)
 {

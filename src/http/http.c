@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 
 #include "http/header.h"
+#include "http/decode.h"
 #include "http/transfer.h"
 #include "base/memory.h"
 #include "http/watch.h"
@@ -44,7 +45,7 @@ CURLM *http_multi = NULL;
 MonoTime http_timer_due = 0; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
 static dlist_head starting = DLIST_STATIC_INIT(starting); /* libcurl does not know them yet */
 dlist_head http_active = DLIST_STATIC_INIT(http_active);  /* it does */
-static dlist_head parked = DLIST_STATIC_INIT(parked);     /* complete, but in files */
+static dlist_head parked = DLIST_STATIC_INIT(parked); /* complete, but in files, or to be decoded */
 static HttpTransfer *returning = NULL; /* of these, the one that is being read back */
 static dlist_head finished = DLIST_STATIC_INIT(finished); /* it knows them no more */
 static int n_transfers = 0;                               /* that were started and not released */
@@ -223,6 +224,42 @@ complete(HttpTransfer *transfer)
 }
 
 /*
+ * Whether the body that is being decoded may take so many bytes of the memory.
+ */
+static bool
+may_decode(void *arg, size_t bytes)
+{
+	HttpTransfer *transfer = arg;
+
+	return bytes <= MEMORY_SMALL || memory_may_receive(transfer->request->account, bytes) ||
+		   (!transfer->request->is_dispensable && memory_favour(transfer->tag));
+}
+
+/*
+ * Hands out a transfer that has ended, and whose answer is in memory, once it is decoded.  Where there is no memory for
+ * that, it waits, until twice as much is free as was not enough.
+ */
+static void
+decode_and_complete(HttpTransfer *transfer)
+{
+	HttpReply *reply = transfer->reply;
+
+	if (transfer->request->is_signed || !decode_is_due(reply) ||
+		decode_body(reply, transfer->request->max_response, may_decode, transfer) == DECODE_DONE)
+		complete(transfer);
+	else if (transfer->request->is_dispensable)
+	{
+		reply->error = HTTP_MEMORY;
+		complete(transfer);
+	}
+	else
+	{
+		transfer->decoding = 2 * Max(transfer->decoding, reply->body->len);
+		enlist(&parked, transfer);
+	}
+}
+
+/*
  * Sends a request again, of which nothing was taken: once, and on a new connection.  For the job that is no other call.
  */
 static void
@@ -258,7 +295,7 @@ http_finish(HttpTransfer *transfer, CURLcode code)
 	if (transfer->is_spilled)
 		enlist(&parked, transfer);
 	else
-		complete(transfer);
+		decode_and_complete(transfer);
 }
 
 /*
@@ -326,7 +363,7 @@ next_to_take_back(void)
 	{
 		HttpTransfer *transfer = dlist_container(HttpTransfer, node, iter.cur);
 
-		if (memory_may_receive(transfer->request->account, transfer->spilled))
+		if (memory_may_receive(transfer->request->account, transfer->spilled + transfer->decoding))
 			return transfer;
 		if (first == NULL && memory_could_favour(transfer->tag))
 			first = transfer;
@@ -345,18 +382,18 @@ take_back(void)
 
 	if (transfer == NULL)
 		return;
-	if (returning == NULL && !memory_may_receive(transfer->request->account, transfer->spilled))
+	if (returning == NULL &&
+		!memory_may_receive(transfer->request->account, transfer->spilled + transfer->decoding))
 		(void) memory_favour(transfer->tag);
-	returning = transfer;
-	result = spill_take_back(transfer);
+	result = transfer->is_spilled ? spill_take_back(transfer) : SPILL_BACK;
+	returning = result == SPILL_MORE ? transfer : NULL;
 	if (result == SPILL_MORE)
 		return;
-	returning = NULL;
 	dlist_delete(&transfer->node);
 	transfer->is_listed = false;
 	if (result == SPILL_FAILED && transfer->reply->error == HTTP_OK)
 		transfer->reply->error = HTTP_MEMORY;
-	complete(transfer);
+	decode_and_complete(transfer);
 }
 
 /* ---------- work ---------- */
@@ -470,14 +507,36 @@ are_headers_sound(List *headers)
 	return true;
 }
 
-static struct curl_slist *
-copy_headers(List *headers)
+static bool
+has_header(List *headers, const char *name)
 {
-	/* never wait for a "100 Continue": many servers do not send one */
-	struct curl_slist *list = curl_slist_append(NULL, "Expect:");
 	ListCell *cell;
 
 	foreach(cell, headers)
+	{
+		if (pg_strcasecmp(((const HttpHeader *) lfirst(cell))->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static struct curl_slist *
+copy_headers(const HttpRequest *request)
+{
+	/* never wait for a "100 Continue": many servers do not send one */
+	struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+	bool asks = !request->is_signed && !has_header(request->headers, "Accept-Encoding");
+	ListCell *cell;
+
+	if (asks && list != NULL)
+	{
+		struct curl_slist *longer = curl_slist_append(list, "Accept-Encoding: " DECODE_ACCEPTED);
+
+		if (longer == NULL)
+			curl_slist_free_all(list);
+		list = longer;
+	}
+	foreach(cell, request->headers)
 	{
 		const HttpHeader *header = lfirst(cell);
 		char *line = psprintf("%s: %s", header->name, header->value);
@@ -516,7 +575,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	transfer->tag = tag;
 	reply->body->account = request->account;
 	transfer->has_small_body = request->body_len > 0 && request->body_len <= SMALL_BODY;
-	transfer->headers = copy_headers(request->headers);
+	transfer->headers = copy_headers(request);
 	transfer->easy = handle_take();
 	if (transfer->easy == NULL || transfer->headers == NULL)
 	{

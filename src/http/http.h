@@ -49,6 +49,7 @@ typedef struct HttpRequest
 	const char *ca_file;           /* or NULL */
 	bool names_model;              /* what it asks for says itself of which model */
 	bool public_only;              /* never connects to a loopback or private address */
+	bool is_download;              /* fetches an output */
 	bool is_dispensable;           /* is rather cut than waited for when memory is full */
 } HttpRequest;
 
@@ -80,8 +81,12 @@ typedef struct HttpReply
 	bool peer_is_private; /* the address that was tried last */
 	bool peer_is_public;  /* it is connected, and to a public one */
 	int status;           /* 0 when none came */
-	Bytes *headers;       /* as they came, of the last answer */
-	Bytes *body;          /* followed by a NUL byte that len does not count, once complete */
+	int n_decoded;        /* encodings that were taken off the body */
+	bool is_decoded;      /* all of them were */
+	const char *
+		undecoded; /* why the body is as it came although it is compressed, behind "it is"; or NULL */
+	Bytes *headers; /* as they came, of the last answer */
+	Bytes *body;    /* followed by a NUL byte that len does not count, once complete */
 } HttpReply;
 
 typedef struct HttpTransfer HttpTransfer;

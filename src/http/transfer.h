@@ -67,6 +67,7 @@ struct HttpTransfer
 	bool is_moving;         /* its body is being moved there */
 	size_t moved;           /* bytes of the body that are there */
 	dlist_node moving_node; /* while is_moving */
+	size_t decoding; /* bytes of memory without which its body need not be tried to be decoded */
 
 	/* Of one whose answer had to wait for memory */
 	dlist_node paused_node; /* while is_paused */

@@ -321,8 +321,13 @@ strip(Job *job)
 static Next
 begin_named(Job *job)
 {
-	job->cancels = job->options->protocol.cancel;
-	if (job->cancels == NULL)
+	const char *cancels = job->options->protocol.cancel;
+	bool is_ours = job->remote.id == NULL || job->idempotency_key == NULL ||
+				   strcmp(job->remote.id, job->idempotency_key) == 0;
+
+	job->cancels =
+		cancels ? MemoryContextStrdup(job->context, grammar_fit_addresses(cancels, is_ours)) : NULL;
+	if (job->cancels == NULL || *job->cancels == '\0')
 		return conclude(job);
 	if (job->is_marked || job->row_is_gone)
 		return next_line(STEP_CANCEL);
@@ -408,7 +413,8 @@ cancel_begin(Job *job)
 		return let_go(job);
 	/* at once: the next call of this server must not be taken for it */
 	strip(job);
-	job->cancels = job->options->protocol.cancel;
+	job->cancels = MemoryContextStrdup(job->context,
+									   grammar_fit_addresses(job->options->protocol.cancel, true));
 	return next_call(STEP_CANCEL);
 }
 

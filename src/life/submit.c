@@ -51,6 +51,8 @@ submit_answered(Job *job, HttpReply *reply)
 	verdict = verdict_read(job, reply, reply_judge, false);
 	remote->is_private |= reply->peer_is_private;
 	remote->is_public |= reply->peer_is_public;
+	if (verdict->note != NULL)
+		job->note = pstrdup(verdict->note);
 	if (remote->id != NULL)
 		remote->id = pstrdup(remote->id);
 	if (remote->urls != NULL)

@@ -129,13 +129,16 @@ pass_reply(SpoolStream *stream, HttpReply *reply)
 	SPOOL_PASS(stream, reply->peer_is_private);
 	SPOOL_PASS(stream, reply->peer_is_public);
 	SPOOL_PASS(stream, reply->status);
+	SPOOL_PASS(stream, reply->n_decoded);
+	SPOOL_PASS(stream, reply->is_decoded);
+	spool_pass_text(stream, (char **) &reply->undecoded);
 	pass_body(stream, &reply->headers);
 	pass_body(stream, &reply->body);
 }
 
 StaticAssertDecl(sizeof(void *) != 8 || sizeof(ReplySource) == 64,
 				 "pass the new field of ReplySource, and then say how large it is");
-StaticAssertDecl(sizeof(void *) != 8 || sizeof(HttpReply) == 40,
+StaticAssertDecl(sizeof(void *) != 8 || sizeof(HttpReply) == 56,
 				 "pass the new field of HttpReply, and then say how large it is");
 
 void

@@ -231,7 +231,7 @@ spool_pass_text(SpoolStream *stream, char **text)
 					 "pass the new field of " #type ", and then say how large it is")
 
 PASSES_ALL(Output, 96);
-PASSES_ALL(Verdict, 96);
+PASSES_ALL(Verdict, 104);
 PASSES_ALL(Remote, 40);
 
 static void
@@ -273,6 +273,7 @@ spool_pass_verdict(SpoolStream *stream, Verdict *verdict)
 	spool_pass_text(stream, &verdict->error);
 	spool_pass_text(stream, &verdict->note);
 	spool_pass_text(stream, &verdict->remote_state);
+	spool_pass_text(stream, &verdict->body);
 	spool_pass_text(stream, &verdict->result);
 	spool_pass_text(stream, &verdict->usage);
 	spool_pass_text(stream, &verdict->answer);

@@ -10,6 +10,7 @@
 #include "http/header.h"
 #include "base/media.h"
 #include "server/grammar.h"
+#include "protocol/charset.h"
 #include "protocol/judge.h"
 #include "protocol/missing.h"
 #include "server/pointer.h"
@@ -209,18 +210,26 @@ find_lack(const Judge *judge, cJSON *json)
 }
 
 /*
+ * What an answer warns of, as a sentence; NULL if of nothing.
+ */
+char *
+answer_describe_warning(const Judge *judge, cJSON *json)
+{
+	char *warning = reasons_of_json(json, judge->protocol->warning, judge->id);
+
+	return warning != NULL
+			   ? psprintf("server \"%s\" warns: %s", judge->source->server_name, warning)
+			   : NULL;
+}
+
+/*
  * What there is to tell of an answer that is a success all the same.
  */
 static char *
 find_note(const Judge *judge, cJSON *json, RemoteState means, const char *word)
 {
-	char *warning = reasons_of_json(json, judge->protocol->warning, judge->id);
-
-	if (means == REMOTE_PARTLY)
-		return describe_state(judge, json, word);
-	return warning != NULL
-			   ? psprintf("server \"%s\" warns: %s", judge->source->server_name, warning)
-			   : NULL;
+	return means == REMOTE_PARTLY ? describe_state(judge, json, word)
+								  : answer_describe_warning(judge, json);
 }
 
 /*
@@ -345,7 +354,8 @@ answer_judge_unread(Judge *judge, const char *reason)
 	output->data = body->data;
 	output->len = body->len;
 	verdict->kind = VERDICT_DONE;
-	if (is_media || (strcmp(judge->protocol->any_answer, "on") == 0 && !claims_json(judge->reply)))
+	if (judge->reply->undecoded == NULL &&
+		(is_media || (strcmp(judge->protocol->any_answer, "on") == 0 && !claims_json(judge->reply))))
 		return;
 	verdict->kind = VERDICT_FAIL;
 	verdict->error =
@@ -360,24 +370,34 @@ cJSON *
 answer_read_json(Judge *judge, const char **reason)
 {
 	Bytes *body = judge->reply->body;
+	char *text = body->data;
+	size_t len = body->len;
 	MemoryContext caller;
 	const char *type;
+	char *utf8;
 	bool is_json;
 	cJSON *json;
 
-	*reason = "not JSON";
-	if (body->len == 0)
+	*reason = judge->reply->undecoded ? judge->reply->undecoded : "not JSON";
+	if (body->len == 0 || judge->reply->undecoded != NULL)
 		return NULL;
 	type = answer_body_type(judge->reply);
-	is_json = strcmp(type, "application/json") == 0 || claims_json(judge->reply);
+	is_json = (strcmp(type, "application/json") == 0 || claims_json(judge->reply)) &&
+			  !media_is_playable(type);
+	utf8 = media_is_playable(type) ? NULL : charset_to_utf8(judge->reply, &len);
+	if (utf8 != NULL)
+	{
+		text = utf8;
+		is_json |= strcmp(media_type_of(text, len), "application/json") == 0;
+	}
 	if (is_json)
-		words_mask_plain(judge->source->request, body->data, body->len);
+		words_mask_plain(judge->source->request, text, len);
 	else if (strncmp(type, "text/", 5) == 0)
 		words_mask(judge->source->request, body->data, body->len);
 	if (!is_json)
 		return NULL;
 	caller = MemoryContextSwitchTo(judge_scratch(judge));
-	json = json_parse_answer(body->data, body->len, reason);
+	json = json_parse_answer(text, len, reason);
 	MemoryContextSwitchTo(caller);
 	if (json != NULL)
 		words_mask_json(judge->source->request, json);

@@ -67,6 +67,15 @@ first_unused_input(const Builder *builder)
 }
 
 /*
+ * A content type as "data:" URLs have it: for the oldest name of WAV all have an ear, and some for no other (fal).
+ */
+static const char *
+data_url_type(const char *content_type)
+{
+	return strcmp(content_type, "audio/wav") == 0 ? "audio/x-wav" : content_type;
+}
+
+/*
  * Takes notice that a binary goes into the body: one of a few megabytes may be named a thousand times.
  */
 static void
@@ -95,7 +104,7 @@ make_base64(Builder *builder, cJSON *node, const Binary *binary)
 	node->valuestring = encoded;
 	if (strcmp(builder->protocol->inputs_as, "data-url") != 0)
 		return;
-	node->valuestring = psprintf("data:%s;base64,%s", binary->content_type, encoded);
+	node->valuestring = psprintf("data:%s;base64,%s", data_url_type(binary->content_type), encoded);
 	pfree(encoded);
 }
 

@@ -10,6 +10,7 @@
 #include "protocol/judge.h"
 #include "protocol/s3answer.h"
 #include "protocol/words.h"
+#include "http/url.h"
 
 static const char *
 describe_duration(int64 ms)
@@ -21,13 +22,45 @@ describe_duration(int64 ms)
 }
 
 /*
+ * Whether a call went to the server itself, and not to where an answer of it has led.
+ */
+static bool
+is_own_call(const ReplySource *source)
+{
+	return source->request == NULL || source->request->url == NULL ||
+		   url_is_same_origin(source->request->url, source->options->url);
+}
+
+/*
+ * Who was called, for people: the server, or the host to which an answer of it has led.
+ */
+static char *
+describe_peer(const ReplySource *source)
+{
+	if (is_own_call(source))
+		return psprintf("server \"%s\"", source->server_name);
+	return psprintf("host \"%s\"", url_host(source->request->url));
+}
+
+/*
+ * The same with its address, which the name of a host has already.
+ */
+static char *
+describe_address(const ReplySource *source)
+{
+	return is_own_call(source) ? psprintf("%s at %s", describe_peer(source), source->options->url)
+							   : describe_peer(source);
+}
+
+/*
  * What to tell about a call that ended without an answer.
  */
 char *
 failure_describe(const ReplySource *source, const HttpReply *reply)
 {
-	const char *name = source->server_name;
-	const char *url = source->options->url;
+	bool is_own = is_own_call(source);
+	char *peer = describe_peer(source);
+	char *address = describe_address(source);
 	char *why = words_of_bytes(source->request, reply->error_text, strlen(reply->error_text));
 
 	switch (reply->error)
@@ -35,37 +68,40 @@ failure_describe(const ReplySource *source, const HttpReply *reply)
 		case HTTP_OK:
 		case HTTP_RESOLVE:
 		case HTTP_CONNECT:
-			return psprintf("could not reach server \"%s\" at %s: %s. Check that it runs, and its option url.",
-							name, url, why);
+			return psprintf("could not reach %s: %s. %s", address, why,
+							is_own ? "Check that it runs, and its option url."
+								   : "Look whether it can be reached from here.");
 		case HTTP_FORBIDDEN:
 			return psprintf("the URL that server \"%s\" gave leads into a private network, where nothing is fetched from.",
-							name);
+							source->server_name);
 		case HTTP_TLS:
-			return psprintf("could not agree on TLS with server \"%s\" at %s: %s. Check its option url.",
-							name, url, why);
+			return psprintf("could not agree on TLS with %s: %s.%s", address, why,
+							is_own ? " Check its option url." : "");
 		case HTTP_UNTRUSTED:
-			return psprintf("the TLS certificate of server \"%s\" at %s does not verify: %s. Name its authority's certificate in the option ca_file.",
-							name, url, why);
+			return psprintf("the TLS certificate of %s does not verify: %s. Name its authority's certificate in the option ca_file.",
+							address, why);
 		case HTTP_TIMEOUT:
-			return psprintf("server \"%s\" did not answer within %s. Raise its option timeout if it needs longer.",
-							name, describe_duration(source->options->timeout));
+			return psprintf("%s did not answer within %s. Raise %s if it needs longer.", peer,
+							describe_duration(source->options->timeout),
+							is_own ? "its option timeout" : "the server's option timeout");
 		case HTTP_CUT:
-			return psprintf("the connection to server \"%s\" ended before the answer was complete: %s.",
-							name, why);
+			return psprintf("the connection to %s ended before the answer was complete: %s.", peer,
+							why);
 		case HTTP_GARBLED:
-			return psprintf("what server \"%s\" answered is not HTTP: %s. Check its option url.",
-							name, why);
+			return psprintf("what %s answered is not HTTP: %s.%s", peer, why,
+							is_own ? " Check its option url." : "");
 		case HTTP_TOO_LARGE:
-			return psprintf("the answer of server \"%s\" is larger than " INT64_FORMAT
-							" kB. Raise its option max_response.",
-							name, source->options->max_response / 1024);
+			return psprintf("the answer of %s is larger than " INT64_FORMAT " kB. Raise %s.", peer,
+							source->options->max_response / 1024,
+							is_own ? "its option max_response"
+								   : "the server's option max_response");
 		case HTTP_MEMORY:
-			return psprintf("no memory was left for the answer of server \"%s\". Lower max_in_flight or max_response.",
-							name);
+			return psprintf("no memory was left for the answer of %s. Lower max_in_flight or max_response.",
+							peer);
 		case HTTP_OTHER:
 			break;
 	}
-	return psprintf("the call of server \"%s\" failed: %s.", name, why);
+	return psprintf("the call of %s failed: %s.", peer, why);
 }
 
 /*
@@ -89,16 +125,42 @@ judge_no_answer(Judge *judge)
 	verdict->error = failure_describe(judge->source, reply);
 }
 
-static const char *
-advice_for(int status)
+/*
+ * Whether a call brought the server's secrets along, or could have.
+ */
+static bool
+brings_secrets(const ReplySource *source)
 {
+	const ListCell *cell;
+
+	if (source->request == NULL)
+		return true;
+	foreach(cell, source->request->headers)
+	{
+		if (((const HttpHeader *) lfirst(cell))->shown != NULL)
+			return true;
+	}
+	return strncmp(source->options->protocol.auth, "query:", 6) == 0;
+}
+
+static const char *
+advice_for(const ReplySource *source, int status)
+{
+	bool is_own = is_own_call(source);
+
 	switch (status)
 	{
 		case 401:
 		case 403:
+			if (!is_own)
+				return " The link may have expired, or lead to what is not public.";
+			if (source->request != NULL && source->request->is_download && !brings_secrets(source))
+				return " Secrets do not go along with downloads where the server's option download_auth is none, or it has no user mapping.";
 			return " Check the api_key in the user mapping, and the server's option auth.";
 		case 404:
 		case 405:
+			if (!is_own || (source->request != NULL && source->request->is_download))
+				return "";
 			return " Check the server's options api, url and path.";
 		default:
 			return "";
@@ -167,23 +229,26 @@ failure_of_refusal(Judge *judge, int64 *after)
 {
 	const ReplySource *source = judge->source;
 	int status = judge->reply->status;
-	MemoryContext caller = MemoryContextSwitchTo(judge_scratch(judge));
+	MemoryContext caller = CurrentMemoryContext;
 	cJSON *json;
-	char *words =
-		words_of_body(source->request, judge->reply, judge->protocol->error, judge->id, &json);
-	const char *stop = *words != '\0' && strchr(".!?", words[strlen(words) - 1]) ? "" : ".";
+	const char *stop;
+	char *words;
 
+	judge->verdict->body = words_copy_body(source->request, judge->reply);
+	MemoryContextSwitchTo(judge_scratch(judge));
+	words = words_of_body(source->request, judge->reply, judge->protocol->error, judge->id, &json);
+	stop = *words != '\0' && strchr(".!?", words[strlen(words) - 1]) ? "" : ".";
 	judge->verdict->stuck = stuck_find(judge->reply, json, words);
 	MemoryContextSwitchTo(caller);
 	*after = delay_read(judge->reply, json, judge->protocol->retry_after, words, source->now_unix);
 	judge->is_of_the_moment = source->options->preset->is_store && s3_is_of_the_moment(words);
 	if (status >= 300 && status < 400 && !source->options->preset->is_store)
-		return psprintf("server \"%s\" answered HTTP %d, a redirection, which is not followed. Set its option url to where it is now.",
-						source->server_name, status);
-	return psprintf("server \"%s\" answered HTTP %d%s%s%s%s%s", source->server_name, status,
+		return psprintf("%s answered HTTP %d, a redirection, which is not followed. Set its option url to where it is now.",
+						describe_peer(source), status);
+	return psprintf("%s answered HTTP %d%s%s%s%s%s", describe_peer(source), status,
 					describe_error_type(judge), *words ? ": " : "", words, stop,
 					source->options->preset->is_store ? s3_advice(source, judge->reply, words)
-													  : advice_for(status));
+													  : advice_for(source, status));
 }
 
 /*

@@ -37,6 +37,7 @@ extern StatusAction failure_action(const Judge *judge, StatusStep step);
 extern char *failure_of_refusal(Judge *judge, int64 *after);
 
 /* answer.c: what a success contains */
+extern char *answer_describe_warning(const Judge *judge, cJSON *json);
 extern char *answer_text_of(const cJSON *node);
 extern char *answer_state(const Judge *judge, cJSON *json);
 extern void answer_judge_json(Judge *judge, cJSON *json);

@@ -19,7 +19,10 @@
 #define MAX_OUTPUTS 10000
 
 #define MAX_URL 16384 /* bytes; longer ones are left in the answer as they are */
-#define MAX_FAULTS 5  /* outputs that cannot be read are named; of more their number */
+#define MAX_TYPE 100  /* bytes of a content type that is claimed */
+#define NEARBY 16     /* members on each side of an output that may tell its type */
+#define TYPE_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/.+-"
+#define MAX_FAULTS 5 /* outputs that cannot be read are named; of more their number */
 
 /*
  * Adds an empty output to a verdict.
@@ -55,12 +58,29 @@ output_mask(const Judge *judge, const char *type, char *data, size_t len)
 		words_mask(judge->source->request, data, len);
 }
 
+/*
+ * The content type of bytes, for which something else claims another one: theirs, unless they tell nothing.
+ */
+static const char *
+type_beside(const char *data, size_t len, const char *claim)
+{
+	const char *type = media_type_of(data, len);
+	size_t claim_len = claim ? strspn(claim, TYPE_CHARACTERS) : 0;
+
+	if (claim_len == 0 || claim_len > MAX_TYPE ||
+		(strcmp(type, "application/octet-stream") != 0 && strcmp(type, "text/plain") != 0))
+		return type;
+	claim = pnstrdup(claim, claim_len);
+	return strchr(claim, '/') != NULL && strcmp(media_extension_of(claim), "bin") == 0 ? claim
+																					   : type;
+}
+
 static void
-add_bytes(Judge *judge, cJSON *node, char *data, size_t len)
+add_bytes(Judge *judge, cJSON *node, char *data, size_t len, const char *claim)
 {
 	Output *output = output_add(judge->verdict);
 
-	output->content_type = media_type_of(data, len);
+	output->content_type = type_beside(data, len, claim);
 	output_mask(judge, output->content_type, data, len);
 	output->data = data;
 	output->len = len;
@@ -80,17 +100,23 @@ add_download(Judge *judge, cJSON *node, char *url)
 }
 
 /*
- * Where the base64 of a "data:" URL begins, or NULL if text is not one.
+ * Where what a "data:" URL holds begins, with its type before it; or NULL if text is not one.
  */
 static char *
-data_url_payload(char *text)
+data_url_payload(char *text, bool *is_base64)
 {
 	char *comma;
+	size_t type_len;
 
 	if (pg_strncasecmp(text, "data:", 5) != 0)
 		return NULL;
-	comma = strchr(text, ',');
-	if (comma == NULL || comma - text <= 7 || pg_strncasecmp(comma - 7, ";base64", 7) != 0)
+	comma = text + strcspn(text, ",");
+	if (*comma == '\0')
+		return NULL;
+	*is_base64 = comma - text > 7 && pg_strncasecmp(comma - 7, ";base64", 7) == 0;
+	type_len = strspn(text + 5, TYPE_CHARACTERS);
+	if (!*is_base64 &&
+		(memchr(text + 5, '/', type_len) == NULL || strchr(";,", text[5 + type_len]) == NULL))
 		return NULL;
 	return comma + 1;
 }
@@ -100,7 +126,8 @@ data_url_payload(char *text)
  * no output, as null is none.
  */
 static void
-extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *place, bool must_be)
+extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *place,
+			   const char *claim)
 {
 	ssize_t len;
 
@@ -108,10 +135,61 @@ extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *pla
 		return;
 	len = base64_decode_in_place(payload, strlen(payload));
 	if (len > 0)
-		add_bytes(judge, node, payload, len);
-	else if (len < 0 && must_be && judge->n_faults++ < MAX_FAULTS)
+		add_bytes(judge, node, payload, len, claim);
+	else if (len < 0 && place != NULL && judge->n_faults++ < MAX_FAULTS)
 		judge->faults = psprintf("%s%s%s", judge->faults ? judge->faults : "",
 								 judge->faults ? ", " : "", pointer_describe(place));
+}
+
+static int
+hex_digit(char c)
+{
+	return c >= '0' && c <= '9'   ? c - '0'
+		   : c >= 'a' && c <= 'f' ? c - 'a' + 10
+		   : c >= 'A' && c <= 'F' ? c - 'A' + 10
+								  : -1;
+}
+
+/*
+ * Decodes a URL's %XX over themselves; the length of what that gives.
+ */
+static size_t
+decode_percents(char *text)
+{
+	const char *from = text;
+	char *to = text;
+
+	while (*from != '\0')
+	{
+		bool is_escape = *from == '%' && hex_digit(from[1]) >= 0 && hex_digit(from[2]) >= 0;
+
+		*to++ = is_escape ? (char) (hex_digit(from[1]) * 16 + hex_digit(from[2])) : *from;
+		from += is_escape ? 3 : 1;
+	}
+	return to - text;
+}
+
+/*
+ * Takes a "data:" URL for an output, if text is one; place is NULL where outputs need not be.
+ */
+static bool
+extract_data_url(Judge *judge, cJSON *node, char *text, const PointerPlace *place)
+{
+	bool is_base64;
+	char *payload = data_url_payload(text, &is_base64);
+	size_t len;
+
+	if (payload == NULL || (!is_base64 && place == NULL && !media_is_playable(text + 5)))
+		return false;
+	if (is_base64)
+		extract_base64(judge, node, payload, place, text + 5);
+	else if (list_length(judge->verdict->outputs) < MAX_OUTPUTS)
+	{
+		len = decode_percents(payload);
+		if (len > 0)
+			add_bytes(judge, node, payload, len, text + 5);
+	}
+	return true;
 }
 
 /*
@@ -134,26 +212,93 @@ is_web_url(const char *text)
 	return pg_strncasecmp(text, "http://", 7) == 0 || pg_strncasecmp(text, "https://", 8) == 0;
 }
 
+/*
+ * Whether the last part of a path has what looks like the ending of a file's name.
+ */
+static bool
+has_ending(const char *text)
+{
+	size_t len = strcspn(text, "?#");
+	size_t ending = 0;
+
+	while (ending < len && isalnum((unsigned char) text[len - 1 - ending]))
+		ending++;
+	return ending >= 2 && ending <= 5 && len > ending + 1 && text[len - 1 - ending] == '.' &&
+		   text[len - 2 - ending] != '/';
+}
+
+/*
+ * Whether text is the path of a file on the server, rather than a word: a language model may say "/".
+ */
+static bool
+is_path(const Judge *judge, const char *text)
+{
+	const Protocol *protocol = judge->protocol;
+	bool is_url = strcmp(protocol->encoding, "url") == 0 &&
+				  protocol->encoding != judge->source->options->preset->protocol.encoding;
+	const char *p;
+
+	if (*text != '/' && strncmp(text, "./", 2) != 0 && strncmp(text, "../", 3) != 0)
+		return false;
+	for (p = text; *p > ' ' && *p < 0x7f && strchr("\"<>\\^`{|}", *p) == NULL; p++)
+		;
+	return *p == '\0' && p - text <= MAX_URL && p - text > 2 && (is_url || has_ending(text));
+}
+
+/*
+ * The address that an answer came from.
+ */
+static const char *
+address_of_answer(const Judge *judge)
+{
+	return judge->source->request != NULL ? judge->source->request->url
+										  : request_address(judge->source->options);
+}
+
+/*
+ * The first of the members beside a node that names its type: nearby, for there may be many.
+ */
+static const char *
+type_of_sibling(const cJSON *node)
+{
+	static const char *const names[] = {"mimeType", "mime_type", "content_type", "contentType"};
+	const cJSON *sibling = node;
+	int i;
+	int k;
+
+	for (i = 0; i < NEARBY && sibling->prev != NULL && sibling->prev->next != NULL; i++)
+		sibling = sibling->prev;
+	for (i = 0; i < 2 * NEARBY && sibling != NULL; i++, sibling = sibling->next)
+	{
+		for (k = 0; k < lengthof(names); k++)
+		{
+			if (cJSON_IsString(sibling) && sibling->string != NULL &&
+				strcmp(sibling->string, names[k]) == 0)
+				return sibling->valuestring;
+		}
+	}
+	return NULL;
+}
+
 static void
 extract_string(Judge *judge, cJSON *node, const PointerPlace *place)
 {
 	char *text = node->valuestring;
-	char *payload = data_url_payload(text);
 
-	if (payload != NULL)
-		extract_base64(judge, node, payload, place, true);
-	else if (is_web_url(text))
+	if (extract_data_url(judge, node, text, place))
+		return;
+	if (is_web_url(text) || is_path(judge, text))
 	{
 		bool has_room =
 			list_length(judge->verdict->outputs) < MAX_DOWNLOADS && strlen(text) <= MAX_URL;
-		char *url = has_room ? url_resolve(judge->source->options->url, text) : NULL;
+		char *url = has_room ? url_resolve(address_of_answer(judge), text) : NULL;
 
 		if (url != NULL)
 			add_download(judge, node, url);
 	}
 	else if (strcmp(judge->protocol->encoding, "auto") == 0 &&
 			 (!judge->source->options->preset->output_may_be_text || is_base64_of_media(text)))
-		extract_base64(judge, node, text, place, true);
+		extract_base64(judge, node, text, place, type_of_sibling(node));
 }
 
 /*
@@ -184,6 +329,22 @@ fill_from_members(const char *pattern, const cJSON *node)
 }
 
 /*
+ * Whether an element has the first member that its path is made of: without it, it describes no file.
+ */
+static bool
+names_file(const char *pattern, const cJSON *node)
+{
+	const char *open = strchr(pattern, '{');
+	const char *close = open ? strchr(open, '}') : NULL;
+	const cJSON *member;
+
+	if (close == NULL)
+		return true;
+	member = cJSON_GetObjectItemCaseSensitive(node, pnstrdup(open + 1, close - open - 1));
+	return cJSON_IsString(member) && *member->valuestring != '\0';
+}
+
+/*
  * An output that is described by members, such as ComfyUI's file name, folder and type: the path of its
  * download is the encoding's, with {member} filled in.
  */
@@ -192,10 +353,10 @@ extract_file(Judge *judge, cJSON *node)
 {
 	MemoryContext caller = MemoryContextSwitchTo(judge_scratch(judge));
 	const char *pattern = judge->protocol->encoding + strlen("file:");
-	char *path = fill_from_members(pattern, node);
+	char *path = names_file(pattern, node) ? fill_from_members(pattern, node) : NULL;
 
 	MemoryContextSwitchTo(caller);
-	if (strlen(path) <= MAX_URL)
+	if (path != NULL && strlen(path) <= MAX_URL)
 		add_download(judge, node, psprintf("%s%s", judge->source->options->url, path));
 }
 
@@ -221,10 +382,8 @@ extract_data_urls(Judge *judge, cJSON *node)
 {
 	for (; node != NULL; node = node->next)
 	{
-		char *payload = cJSON_IsString(node) ? data_url_payload(node->valuestring) : NULL;
-
-		if (payload != NULL)
-			extract_base64(judge, node, payload, NULL, false);
+		if (cJSON_IsString(node))
+			(void) extract_data_url(judge, node, node->valuestring, NULL);
 		else if (node->child != NULL)
 			extract_data_urls(judge, node->child);
 	}
@@ -277,12 +436,20 @@ output_describe_faults(const Judge *judge)
 					more > 0 ? psprintf(" and %d more places", more) : "");
 }
 
+typedef struct Finding
+{
+	const Judge *judge;
+	bool found;
+} Finding;
+
 static void
 note_download(cJSON *node, const PointerPlace *place, void *arg)
 {
-	bool *found = arg;
+	Finding *finding = arg;
 
-	*found |= cJSON_IsObject(node) || (cJSON_IsString(node) && is_web_url(node->valuestring));
+	finding->found |= cJSON_IsObject(node) ||
+					  (cJSON_IsString(node) && (is_web_url(node->valuestring) ||
+												is_path(finding->judge, node->valuestring)));
 }
 
 /*
@@ -291,10 +458,10 @@ note_download(cJSON *node, const PointerPlace *place, void *arg)
 bool
 output_may_be_download(const Judge *judge, cJSON *json)
 {
-	bool found = false;
+	Finding finding = {judge, false};
 
-	each_output(judge, json, note_download, &found);
-	return found;
+	each_output(judge, json, note_download, &finding);
+	return finding.found;
 }
 
 /*

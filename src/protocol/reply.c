@@ -144,7 +144,7 @@ read_url(const Judge *judge, cJSON *json, const char *place, cJSON *urls)
 {
 	const cJSON *node = pointer_first(json, place);
 	char *url = cJSON_IsString(node) && strlen(node->valuestring) <= MAX_URL
-					? url_resolve(judge->source->options->url, node->valuestring)
+					? url_resolve(judge->source->request->url, node->valuestring)
 					: NULL;
 
 	if (url != NULL)
@@ -157,8 +157,9 @@ read_url(const Judge *judge, cJSON *json, const char *place, cJSON *urls)
 static char *
 read_urls(const Judge *judge, cJSON *json)
 {
+	const char *cancel = judge->protocol->cancel;
 	const char *addresses[] = {judge->protocol->poll, judge->protocol->result,
-							   judge->protocol->cancel};
+							   cancel ? grammar_fit_addresses(cancel, true) : NULL};
 	cJSON *urls = json_create(cJSON_Object);
 	int i;
 
@@ -295,7 +296,15 @@ judge_named(Judge *judge, Remote *remote)
 	}
 	node = place != NULL && *place == '/' ? pointer_first(json, place) : NULL;
 	if (place != NULL && *place == '=')
-		remote->id = pstrdup(source->idempotency_key);
+	{
+		/* a server that knows nothing of ids that others choose answers with its own */
+		node = pointer_first(json, place + 1);
+		remote->id = cJSON_IsString(node) && *node->valuestring != '\0'
+						 ? pstrdup(node->valuestring)
+						 : pstrdup(source->idempotency_key);
+		if (strlen(remote->id) > MAX_ID)
+			remote->id = pstrdup(source->idempotency_key);
+	}
 	else if (node != NULL)
 		remote->id = answer_text_of(node);
 	if (remote->id != NULL && (*remote->id == '\0' || strlen(remote->id) > MAX_ID))
@@ -319,6 +328,7 @@ judge_named(Judge *judge, Remote *remote)
 						   source->server_name, place ? place : "remote_id");
 		return;
 	}
+	judge->verdict->note = answer_describe_warning(judge, json);
 	if (strcmp(judge->protocol->state, "http") == 0)
 		judge->verdict->kind = VERDICT_WAIT; /* it is the status of the poll that tells */
 	else

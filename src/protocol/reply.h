@@ -63,6 +63,7 @@ typedef struct Verdict
 	int http_status; /* 0: none */
 	char *error; /* a sentence; NULL when nothing went wrong; VERDICT_FETCH: fails the job once all is fetched */
 	char *note; /* VERDICT_DONE, VERDICT_FETCH: what the success lacks, as a sentence; or NULL */
+	char *body; /* what a refusal said, as it came, cut; NULL: nothing, or no text */
 	char *remote_state; /* what the provider calls the state of the prediction, cut; or NULL */
 	double progress;    /* from 0 to 1; -1: not told */
 

@@ -104,13 +104,34 @@ read_params(const RequestSource *source, bool *names_model)
 	return params;
 }
 
+/*
+ * Whether an id is the name of a resource, such as "models/veo/operations/7", whose strokes are strokes of the path: none
+ * of its parts leads elsewhere.
+ */
+static bool
+is_path(const char *id)
+{
+	const char *part = id;
+
+	for (;;)
+	{
+		size_t len = strcspn(part, "/");
+
+		if (len == 0 || (len == 1 && *part == '.') || (len == 2 && strncmp(part, "..", 2) == 0))
+			return false;
+		if (part[len] == '\0')
+			return true;
+		part += len + 1;
+	}
+}
+
 static char *
 fill_path(const ServerOptions *options, const char *path, const char *id)
 {
 	if (options->model != NULL)
 		path = grammar_fill(path, "model", grammar_percent_encode(options->model, "/:@"));
 	if (id != NULL)
-		path = grammar_fill(path, "id", grammar_percent_encode(id, ":"));
+		path = grammar_fill(path, "id", grammar_percent_encode(id, is_path(id) ? ":/" : ":"));
 	return join_url(options->url, path);
 }
 
@@ -388,9 +409,12 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 		return NULL;
 	http = new_request(source->options, address->method, url,
 					   Min(source->options->timeout, FOLLOW_TIMEOUT_MS));
-	if (address->body != NULL)
+	/* libcurl would call nothing a form, which some refuse */
+	if (address->body != NULL || strcmp(address->method, "POST") == 0 ||
+		strcmp(address->method, "PUT") == 0 || strcmp(address->method, "PATCH") == 0)
 	{
-		http->body = grammar_fill(address->body, "id", json_escape(remote->id ? remote->id : ""));
+		http->body = grammar_fill(address->body ? address->body : "{}", "id",
+								  json_escape(remote->id ? remote->id : ""));
 		http->body_len = strlen(http->body);
 		headers_set(http, "Content-Type", pstrdup("application/json"), NULL);
 	}
@@ -403,8 +427,17 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 }
 
 /*
- * The download of an output.  Secrets go along only to the server itself, and only where its protocol
- * says so; a URL that leads elsewhere may not lead into a private network, unless the server is in one.
+ * The address of the server's submissions, palloc'd: what an answer of which no more is known came from.
+ */
+char *
+request_address(const ServerOptions *options)
+{
+	return fill_path(options, options->protocol.path, NULL);
+}
+
+/*
+ * The download of an output.  Secrets go along only to the server itself, and not where its options say
+ * so; a URL that leads elsewhere may not lead into a private network, unless the server is in one.
  * room is how many bytes it may have, at most max_response.
  */
 HttpRequest *
@@ -416,9 +449,9 @@ request_download(const RequestSource *source, const char *url, bool server_is_pr
 
 	headers_note_secrets(http, source->secrets);
 	http->max_response = room;
+	http->is_download = true;
 	http->public_only = !own && !server_is_private;
-	if (own && options->protocol.download_auth != NULL &&
-		strcmp(options->protocol.download_auth, "same-origin") == 0)
+	if (own && strcmp(options->protocol.download_auth, "same-origin") == 0)
 	{
 		headers_set_server(http, source);
 		if (signing_is_due(options))

@@ -356,6 +356,25 @@ words_of_xml(const char *text, size_t len)
 }
 
 /*
+ * The first 64 kB of a body that is text, as it came but for secrets, palloc'd; NULL where it is none.
+ */
+char *
+words_copy_body(const HttpRequest *request, const HttpReply *reply)
+{
+	size_t len = Min(reply->body->len, MAX_READ);
+	char *text;
+
+	if (len == 0 || reply->undecoded != NULL ||
+		strcmp(media_type_of(reply->body->data, reply->body->len), "application/octet-stream") == 0)
+		return NULL;
+	text = memcpy(palloc(len + 1), reply->body->data, len);
+	text[len] = '\0';
+	words_mask(request, text, len);
+	json_sanitize_text(text, len);
+	return text;
+}
+
+/*
  * The server's own words in a body of any kind; empty where it has none.  The body is overwritten; as
  * JSON, if it is that, it goes to *json, whose strings are in the body.
  */

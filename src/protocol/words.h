@@ -15,6 +15,7 @@ extern void words_mask_json(const HttpRequest *request, cJSON *json);
 extern void words_mask_rest(const HttpRequest *request, cJSON *json);
 extern char *words_clip(const char *text, size_t len);
 extern char *words_of_bytes(const HttpRequest *request, const char *bytes, size_t len);
+extern char *words_copy_body(const HttpRequest *request, const HttpReply *reply);
 extern char *words_of_body(const HttpRequest *request, HttpReply *reply, const char *places,
 						   const char *id, cJSON **json);
 

@@ -161,7 +161,10 @@ void
 ended_transaction_failed(const ErrorData *error)
 {
 	if (followup_has_notified() && error->sqlerrcode == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+	{
 		notices_from = clock_mono() + NOTICES_PAUSE_US;
+		trouble_show(TROUBLE_FOLLOW, error);
+	}
 	followup_begin();
 }
 

@@ -46,6 +46,7 @@ typedef enum ReportColumn
 	REPORT_MUST_CANCEL,
 	REPORT_UNKNOWN_ENDS,
 	REPORT_PUT_OFF_SINCE,
+	REPORT_BODY,
 	REPORT_COLUMNS
 } ReportColumn;
 
@@ -74,6 +75,7 @@ static const ColumnType column_types[REPORT_COLUMNS] = {
 	[REPORT_MUST_CANCEL] = {BOOLOID, 1, true, TYPALIGN_CHAR},
 	[REPORT_UNKNOWN_ENDS] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
 	[REPORT_PUT_OFF_SINCE] = {TIMESTAMPTZOID, sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
+	[REPORT_BODY] = {TEXTOID, -1, false, TYPALIGN_INT},
 };
 
 /*
@@ -193,6 +195,8 @@ read_column(const Job *job, int column, bool *isnull)
 		case REPORT_PUT_OFF_SINCE:
 			*isnull = job->put_off_since == 0;
 			return TimestampTzGetDatum(job->put_off_since);
+		case REPORT_BODY:
+			return report_text(verdict->body, isnull);
 	}
 	pg_unreachable();
 }

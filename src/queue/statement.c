@@ -187,26 +187,26 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data,"
 		"  o.url, o.store FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
 		" WHERE j.id = $1"},
-	/* a large result is $18, of the job $17: what comes out of an array is copied again and again */
-	[REPORT] = {18, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+	/* a large result is $19, of the job $18: what comes out of an array is copied again and again */
+	[REPORT] = {19, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
-			INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, INT8OID, JSONBOID},
-		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+			INT4ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID, INT8OID, JSONBOID},
+		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
 			"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key, losses, begins_errors,"
-			"   must_cancel, unknown_ends, put_off_since)",
+			"   must_cancel, unknown_ends, put_off_since, body)",
 			"j.state = 'running' AND j.attempt = g.attempt")
-		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = CASE WHEN g.id = $17 THEN $18 ELSE g.result END,"
+		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = CASE WHEN g.id = $18 THEN $19 ELSE g.result END,"
 		"  usage = g.usage::jsonb, error = g.error, failures = j.failures + coalesce(g.counts, 0),"
 		"  run_at = coalesce(g.run_at, j.run_at), remote = CASE WHEN g.must_cancel THEN j.remote END,"
 		"  remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
-		"  finished_at = CASE WHEN g.state <> 'queued' THEN $16 END, losses = g.losses,"
+		"  finished_at = CASE WHEN g.state <> 'queued' THEN $17 END, losses = g.losses,"
 		"  unknown_ends = g.unknown_ends, put_off_since = g.put_off_since,"
 		"  idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
 		"  attempt_errors = CASE WHEN g.error IS NULL OR g.counts IS NULL OR g.state = 'succeeded' THEN j.attempt_errors ELSE"
 		"   CASE WHEN g.begins_errors OR jsonb_typeof(j.attempt_errors) IS DISTINCT FROM 'array' THEN '[]'"
 		"    WHEN jsonb_array_length(j.attempt_errors) >= 100 THEN j.attempt_errors - 0 ELSE j.attempt_errors END"
-		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $16,"
-		"    'http_status', g.http_status, 'error', g.error))) END"
+		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $17,"
+		"    'http_status', g.http_status, 'error', g.error, 'body', g.body))) END"
 		" FROM held g"
 		" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id, j.on_done IS NOT NULL"},
 	/* whether it is what REPORT or SAVE was to write into a column that the column refuses */

@@ -218,11 +218,36 @@ grammar_read_address(const char *text, Address *address)
 	return end ? end + 2 : NULL;
 }
 
+/*
+ * The addresses of a list, palloc'd: those with "?" before them without it, or, where the prediction has another id than
+ * the one that we chose, not at all.
+ */
+char *
+grammar_fit_addresses(const char *text, bool id_is_ours)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	while (text != NULL && *text != '\0')
+	{
+		const char *end = strstr(text, "; ");
+		int len = end ? (int) (end - text) : (int) strlen(text);
+		bool is_optional = *text == '?';
+
+		if (!is_optional || id_is_ours)
+			appendStringInfo(&list, "%s%.*s", list.len > 0 ? "; " : "", len - is_optional,
+							 text + is_optional);
+		text = end ? end + 2 : NULL;
+	}
+	return list.data;
+}
+
 const char *
 grammar_check_address(const char *value)
 {
 	Address address;
 
+	value = grammar_fit_addresses(value, true);
 	while (value != NULL)
 	{
 		value = grammar_read_address(value, &address);

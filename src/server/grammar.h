@@ -35,6 +35,7 @@ typedef struct Address
 	char *body;  /* JSON, or NULL */
 } Address;
 
+extern char *grammar_fit_addresses(const char *text, bool id_is_ours);
 extern const char *grammar_read_address(const char *text, Address *address);
 
 extern char *grammar_split_address(const char *text, const char **places);

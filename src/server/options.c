@@ -281,6 +281,8 @@ fill_protocol(ServerOptions *options)
 		protocol->accept = "application/json";
 	if (protocol->encoding == NULL)
 		protocol->encoding = "auto";
+	if (protocol->download_auth == NULL)
+		protocol->download_auth = "same-origin";
 	if (protocol->stream_error == NULL)
 		protocol->stream_error = "event:error";
 	if (protocol->requires_output == NULL)

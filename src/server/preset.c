@@ -185,7 +185,7 @@ static const Preset presets[] = {
 				.error =
 					"/error/message +/node_errors /{id}/status/messages/*/1/exception_message /{id}/status/messages",
 				.cancel =
-					"POST /queue {\"delete\": [\"{id}\"]}; POST /interrupt {\"prompt_id\": \"{id}\"}",
+					"POST /queue {\"delete\": [\"{id}\"]}; ?POST /interrupt {\"prompt_id\": \"{id}\"}",
 			},
 	},
 

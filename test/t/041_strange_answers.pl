@@ -80,7 +80,7 @@ my %refused = (
 	'nothing' => qr/answered HTTP 202 with an empty body/,
 	'half of it' => qr/is not valid JSON at byte \d+ of \d+; it is kept in gen_outputs/,
 	'no end' => qr/larger than 200 kB\. Raise its option max_response/,
-	'compressed' => qr/is not (?:valid )?JSON.*kept in gen_outputs/);
+	'compressed' => qr/is not JSON but compressed, and larger than the option max_response.*kept in gen_outputs/);
 start('sdcpp', 'submit', $_) for sort keys %refused;
 
 # ---- for ever: it ends, and says what came last ----
@@ -111,7 +111,7 @@ ends_like("fal result $_ for ever", 'failed', 1, $unreadable{$_}) for sort keys 
 ends_like('replicate download a page with 502 for ever', 'failed', 1, qr/could not be downloaded from .*answered HTTP 502/);
 ends_like('replicate download no end for ever', 'failed', 1, qr/could not be downloaded from .*larger than 200 kB/);
 is( $node->safe_psql('postgres', "SELECT bytes FROM gen_outputs WHERE job_id = $ids{'sdcpp submit compressed'}"),
-	length $bomb, 'what comes compressed, though nobody has asked for it, is kept as it is');
+	length $bomb, 'what is too large when it is decompressed is kept as it came');
 is($standin->counts(summary => 1)->{max_submitted_per_id}, 2, 'the two that were not answered were submitted twice');
 
 # ---- a provider that answers no question ----

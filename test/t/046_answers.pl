@@ -4,7 +4,10 @@
 use strict;
 use warnings;
 
+use IO::Compress::Deflate qw(deflate);
+use IO::Compress::Gzip qw(gzip);
 use JSON::PP ();
+use MIME::Base64 qw(encode_base64);
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -88,6 +91,71 @@ subtest 'a stored answer that another prediction may not get' => sub {
 	is("$job->{state} $job->{attempt} $job->{failures}", 'failed 2 2', 'it is submitted again, which counts');
 	is($standin->counts->{ids}{kept}{submitted}, 2, 'two predictions');
 	is($standin->counts->{ids}{kept}{results}, 2, 'each is fetched once');
+};
+
+subtest 'compressed answers' => sub {
+	my $png = 'iVBORw0KGgo=';
+	my $text = qq({"data": [{"b64_json": "$png"}], "note": "caf\xc3\xa9"});
+	gzip(\$text, \my $gzip);
+	deflate(\$text, \my $deflate);
+	my $answer = sub {
+		my ($encoding, $body) = @_;
+		return ended('painter',
+			standin => { id => 'squeezed', faults => [ { headers => { 'Content-Encoding' => $encoding }, body => { base64 => encode_base64($body, '') } } ] });
+	};
+
+	for ([ gzip => $gzip ], [ deflate => $deflate ])
+	{
+		$standin->reset;
+		my $job = $answer->(@$_);
+		is("$job->{state} $job->{result}{note} " . outputs($job), "succeeded caf\x{e9} 1 image/png", "$_->[0] is decoded");
+	}
+	my ($call) = grep { $_->{uri} eq '/v1/images/generations' } $standin->requests;
+	is($call->{headers}{'accept-encoding'} // $call->{headers}{'Accept-Encoding'}, 'gzip, deflate', 'both are asked for');
+
+	for ([ gzip => substr($gzip, 0, -9) ], [ br => $gzip ])
+	{
+		$standin->reset;
+		my $job = $answer->(@$_);
+		is($job->{state}, 'failed', "$_->[0] that cannot be decoded");
+		like($job->{error}, qr/is not JSON but .*it is kept in gen_outputs/, '... is named');
+		is($node->safe_psql('postgres', "SELECT encode(data, 'hex') FROM gen_outputs WHERE job_id = $job->{id}"), unpack('H*', $_->[1]),
+			'... and kept to the byte');
+	}
+};
+
+subtest 'a picture that is called JSON is kept to the byte' => sub {
+	my $picture = "\x89PNG\r\n\x1a\n\xff\xfe\x00\x80" x 3;
+	$standin->reset;
+	my $job = ended('painter', standin => { id => 'called', faults => [ { content_type => 'application/json', body => { base64 => encode_base64($picture, '') } } ] });
+
+	is($node->safe_psql('postgres', "SELECT content_type, encode(data, 'hex') FROM gen_outputs WHERE job_id = $job->{id}"),
+		'image/png|' . unpack('H*', $picture), 'as it came');
+};
+
+subtest 'what a refusal said is kept' => sub {
+	my $body = '{"error": {"message": "no", "param": "' . 'x' x 100_000 . '"}, "key": "sk-test-secret"}';
+	create_server($node, 'refuser', 'openai-images', $standin, %quick, api_key => 'sk-test-secret');
+	my $job = ended('refuser', standin => { id => 'refused', faults => [ { status => 500, body => 'down' }, { status => 400, body => $body } ] });
+	my @bodies = map { $_->{body} } @{ $job->{attempt_errors} };
+
+	is($bodies[0], 'down', 'text');
+	is($bodies[1], substr($body, 0, 65536), '64 kB of what is larger');
+	$job = ended('refuser', standin => { id => 'echoed', faults => [ { status => 400, body => '{"key": "sk-test-secret"}' } ] });
+	is($job->{attempt_errors}[0]{body}, '{"key": "' . '*' x 14 . '"}', 'no secret');
+};
+
+subtest 'who gets the secrets of a download, and who is blamed' => sub {
+	for ([ own => qr/server "painter" answered HTTP 403: .*api_key/ ], [ foreign => qr/host "[^"]+" answered HTTP 403: .*The link may have expired/ ])
+	{
+		my ($urls, $words) = @$_;
+		$standin->reset;
+		my $job = ended('painter', response_format => 'url', standin => { id => $urls, urls => $urls, download_faults => [ { status => 403 } ] });
+		my @gets = grep { $_->{method} eq 'GET' } $standin->requests;
+		my %headers = map { lc($_) => 1 } map { keys %{ $_->{headers} } } @gets;
+		is($headers{authorization} // 0, $urls eq 'own' ? 1 : 0, "$urls: Authorization");
+		like($job->{error}, $words, '... the error names who refused');
+	}
 };
 
 done_testing();

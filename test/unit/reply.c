@@ -27,7 +27,8 @@ typedef enum Step
 {
 	STEP_JUDGE,
 	STEP_POLL,
-	STEP_RESULT
+	STEP_RESULT,
+	STEP_UNDECODED /* the submission's answer, compressed in some other way */
 } Step;
 
 typedef struct Case
@@ -120,7 +121,9 @@ judge(const Case *test, Remote *remote)
 	};
 	HttpReply *reply = make_reply(test);
 
-	if (test->step == STEP_JUDGE)
+	if (test->step == STEP_UNDECODED)
+		reply->undecoded = "compressed";
+	if (test->step == STEP_JUDGE || test->step == STEP_UNDECODED)
 		return reply_judge(&source, reply, remote);
 	remote->id = "p1";
 	source.remote = remote;
@@ -204,9 +207,71 @@ static const Case outputs[] = {
 	{"each that is bad is named", "automatic1111", NULL, STEP_JUDGE, 200, NULL,
 	 "{\"images\":[\"?!\",\"" PNG_BASE64 "\",\"\",\"!\"]}", 0,
 	 "FAIL error=the answer of server \"s\" has invalid base64 at /images/0, /images/3; it is kept in the column result. result={\"images\":[\"?!\",{\"$output\":1},\"\",\"!\"]} outputs=image/png:8"},
+	{"a path on the server", "openai-images", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"data\":[{\"url\":\"/files/a.png?x=1\"}]}", 0,
+	 "FETCH result={\"data\":[{\"url\":{\"$output\":1}}]} outputs=?http://server.test/files/a.png?x=1"},
+	{"a path beside the call", "http", "path=/v1/make|output=/file|encoding=url", STEP_JUDGE, 200,
+	 NULL, "{\"file\":\"../out/7\"}", 0,
+	 "FETCH result={\"file\":{\"$output\":1}} outputs=?http://server.test/x/out/7"},
+	{"another host with the same scheme", "openai-images", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"data\":[{\"url\":\"//cdn.test/a.png\"}]}", 0,
+	 "FETCH result={\"data\":[{\"url\":{\"$output\":1}}]} outputs=?http://cdn.test/a.png"},
+	{"words with strokes", "replicate", NULL, STEP_POLL, 200, NULL,
+	 "{\"status\":\"succeeded\",\"output\":[\"/\",\"/or\",\" a/b.c\",\"and/or\"]}", 0,
+	 "DONE result={\"status\":\"succeeded\",\"output\":[\"/\",\"/or\",\" a/b.c\",\"and/or\"]}"},
+	{"base64 that begins with a stroke", "openai-images", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"data\":[{\"b64_json\":\"/9j/4AAQ\"}]}", 0,
+	 "DONE result={\"data\":[{\"b64_json\":{\"$output\":1}}]} outputs=image/jpeg:6"},
+	{"a data: URL that is text", "openai-images", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"data\":[{\"url\":\"data:image/svg+xml;utf8,%3Csvg xmlns='x'%3E%3C/svg%3E\"}]}", 0,
+	 "DONE result={\"data\":[{\"url\":{\"$output\":1}}]} outputs=image/svg+xml:21"},
+	{"the same anywhere", "http", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"a\":\"data:image/svg+xml,<svg/>\",\"b\":\"data:text/plain,Hi\",\"c\":\"data: a, b\"}", 0,
+	 "DONE result={\"a\":{\"$output\":1},\"b\":\"data:text/plain,Hi\",\"c\":\"data: a, b\"} outputs=image/svg+xml:6"},
+	{"sound of which the bytes tell nothing", "gemini", NULL, STEP_JUDGE, 200, NULL,
+	 "{\"candidates\":[{\"finishReason\":\"STOP\",\"content\":{\"parts\":[{\"inlineData\":{\"mimeType\":\"audio/L16;codec=pcm;rate=24000\",\"data\":\"AAECAwQF\"}}]}}]}",
+	 0,
+	 "DONE result={\"candidates\":[{\"finishReason\":\"STOP\",\"content\":{\"parts\":[{\"inlineData\":{\"mimeType\":\"audio/L16;codec=pcm;rate=24000\",\"data\":{\"$output\":1}}}]}}]} outputs=audio/L16:6"},
+	{"a file without a name is none", "http",
+	 "output=/files/*|encoding=file:/get?name={name}&dir={dir}", STEP_JUDGE, 200, NULL,
+	 "{\"files\":[{\"name\":\"\"},{\"name\":\"a b\",\"dir\":\"\"},{\"dir\":\"x\"}]}", 0,
+	 "FETCH result={\"files\":[{\"name\":\"\"},{\"$output\":1},{\"dir\":\"x\"}]} outputs=?http://server.test/x/get?name=a%20b&dir="},
 	{"an error beside a link does not lose what is there", "openai-images", NULL, STEP_JUDGE, 200,
 	 NULL, "{\"data\":[{\"url\":\"http://cdn.test/a.png\"}],\"error\":\"one was filtered\"}", 0,
 	 "FETCH error=server \"s\" answered HTTP 200 with an error inside: one was filtered result={\"data\":[{\"url\":{\"$output\":1}}],\"error\":\"one was filtered\"} outputs=?http://cdn.test/a.png"},
+};
+
+/* ---------- bodies that are not what they are said to be ---------- */
+
+#define BODY(text) text, sizeof(text) - 1
+
+static const Case bodies[] = {
+	{"a picture that is called JSON", "openai-images", NULL, STEP_JUDGE, 200, NULL,
+	 BODY(PNG "\xff\xfe\0\x80"), "DONE outputs=image/png:12"},
+	{"a sound that is called JSON", "openai-speech", NULL, STEP_JUDGE, 200, NULL,
+	 BODY("ID3\x04\0\x80\x81"), "DONE outputs=audio/mpeg:7"},
+	{"bytes that are called JSON", "http", NULL, STEP_JUDGE, 200, NULL, BODY("\x80\x81\x82"),
+	 "FAIL error=the answer of server \"s\" is not valid JSON at byte 1 of 3; it is kept in gen_outputs. Check the server's options api, url and path. outputs=application/octet-stream:3"},
+	{"UTF-16, little end first", "openai-images", NULL, STEP_JUDGE, 200, NULL,
+	 BODY("\xff\xfe{\0\"\0d\0a\0t\0a\0\"\0:\0[\0{\0\"\0b\0"
+		  "6\0"
+		  "4\0_\0j\0s\0o\0n\0\"\0:\0\"\0i\0V\0B\0O\0R\0w\0"
+		  "0\0K\0G\0g\0o\0=\0\"\0}\0]\0}\0"),
+	 "DONE result={\"data\":[{\"b64_json\":{\"$output\":1}}]} outputs=image/png:8"},
+	{"UTF-16, big end first", "http", NULL, STEP_JUDGE, 200, NULL,
+	 BODY("\xfe\xff\0{\0\"\0a\0\"\0:\0\"\0\xe9\xd8\x3d\xde\0\0\"\0}"),
+	 "DONE result={\"a\":\"\303\251\360\237\230\200\"}"},
+	{"UTF-16 that is no JSON", "openai-images", NULL, STEP_JUDGE, 200, NULL, BODY("\xff\xfeN\0o\0"),
+	 "FAIL error=the answer of server \"s\" is not valid JSON at byte 1 of 2; it is kept in gen_outputs. Check the server's options api, url and path. outputs=application/octet-stream:6"},
+	{"Latin 1, and it says so", "http", NULL, STEP_JUDGE, 200,
+	 "Content-Type: application/json; charset=ISO-8859-1\r\n", BODY("{\"a\":\"caf\xe9\"}"),
+	 "DONE result={\"a\":\"caf\303\251\"}"},
+	{"Latin 1 that is no JSON", "openai-images", NULL, STEP_JUDGE, 200,
+	 "Content-Type: application/json; charset=latin1\r\n", BODY("caf\xe9"),
+	 "FAIL error=the answer of server \"s\" is not valid JSON at byte 1 of 5; it is kept in gen_outputs. Check the server's options api, url and path. outputs=application/octet-stream:4"},
+	{"what cannot be decompressed", "http", NULL, STEP_UNDECODED, 200, "Content-Encoding: br\r\n",
+	 BODY("\x1f\x8b\x80"),
+	 "FAIL error=the answer of server \"s\" is compressed; it is kept in gen_outputs. Check the server's options api, url and path. outputs=application/gzip:3"},
 };
 
 /* ---------- what a success must have ---------- */
@@ -498,10 +563,100 @@ test_missing(void)
 	}
 }
 
+/* ---------- names of predictions ---------- */
+
+static const struct
+{
+	const char *what;
+	const char *api;
+	const char *body;
+	const char *id;
+	const char *note;
+} names[] = {
+	{"the id that we chose", "comfyui",
+	 "{\"prompt_id\":\"" KEY "\",\"number\":1,\"node_errors\":{}}", KEY, NULL},
+	{"the id of a server that takes none", "comfyui", "{\"prompt_id\":\"a1\",\"number\":1}", "a1",
+	 NULL},
+	{"no id", "comfyui", "{\"number\":1}", KEY, NULL},
+	{"nodes that are left out", "comfyui",
+	 "{\"prompt_id\":\"" KEY
+	 "\",\"node_errors\":{\"7\":{\"class_type\":\"SaveImage\",\"errors\":[{\"message\":\"No\",\"details\":\"images\"}]}}}",
+	 KEY, "server \"s\" warns: node 7 (SaveImage), No: images"},
+	{"a number", "sdcpp", "{\"id\":17,\"status\":\"queued\"}", "17", NULL},
+};
+
+static void
+test_names(void)
+{
+	int i;
+
+	for (i = 0; i < lengthof(names); i++)
+	{
+		Case test = {NULL, names[i].api, NULL, STEP_JUDGE, 200, NULL, names[i].body};
+		Remote remote = {NULL};
+		Verdict *verdict = judge(&test, &remote);
+
+		unit_is_text(remote.id, names[i].id, "%s: %s", names[i].api, names[i].what);
+		unit_is_text(verdict->note, names[i].note, "%s: %s: note", names[i].api, names[i].what);
+	}
+}
+
+/* ---------- what is called then ---------- */
+
+static const struct
+{
+	const char *what;
+	const char *address;
+	const char *id;
+	const char *url;
+	const char *body;
+} calls[] = {
+	{"a name with strokes", "GET /v1/{id}", "models/veo/operations/7",
+	 "http://server.test/x/v1/models/veo/operations/7", NULL},
+	{"one that leads elsewhere", "GET /v1/{id}", "../keys", "http://server.test/x/v1/..%2Fkeys",
+	 NULL},
+	{"one that leads elsewhere further on", "GET /v1/{id}", "a/./b",
+	 "http://server.test/x/v1/a%2F.%2Fb", NULL},
+	{"one with an empty part", "GET /v1/{id}", "/a", "http://server.test/x/v1/%2Fa", NULL},
+	{"one with a query", "GET /v1/{id}", "a?b#c", "http://server.test/x/v1/a%3Fb%23c", NULL},
+	{"a POST without a body", "POST /v1/{id}/cancel", "7", "http://server.test/x/v1/7/cancel", "{}"},
+	{"a PUT without a body", "PUT /v1/{id}", "7", "http://server.test/x/v1/7", "{}"},
+	{"a DELETE", "DELETE /v1/{id}", "7", "http://server.test/x/v1/7", NULL},
+};
+
+static void
+test_calls(void)
+{
+	int i;
+
+	for (i = 0; i < lengthof(calls); i++)
+	{
+		MappingOptions secrets = {.api_key = SECRET};
+		RequestSource source = {.options = read_options("http", NULL),
+								.secrets = &secrets,
+								.request = "{}"};
+		Remote remote = {.id = pstrdup(calls[i].id)};
+		HttpRequest *http;
+		Address address;
+
+		(void) grammar_read_address(calls[i].address, &address);
+		http = request_follow(&source, &remote, &address);
+		unit_is_text(http->url, calls[i].url, "%s: address", calls[i].what);
+		unit_is_text(http->body, calls[i].body, "%s: body", calls[i].what);
+	}
+	unit_is_text(grammar_fit_addresses("POST /a {}; ?POST /b {}; GET /c", true),
+				 "POST /a {}; POST /b {}; GET /c", "all addresses");
+	unit_is_text(grammar_fit_addresses("?POST /b {}; POST /a {}; ?GET /c", false), "POST /a {}",
+				 "those of a server that takes no id");
+}
+
 void
 unit_run(void)
 {
+	test_names();
+	test_calls();
 	run_cases(outputs, lengthof(outputs), true);
+	run_cases(bodies, lengthof(bodies), true);
 	run_cases(lacks, lengthof(lacks), false);
 	run_cases(states, lengthof(states), false);
 	run_cases(words, lengthof(words), false);

@@ -1,0 +1,24 @@
+/*
+ * decode.h
+ *		Bodies that came compressed.
+ */
+#ifndef GENJOB_DECODE_H
+#define GENJOB_DECODE_H
+
+#include "http/http.h"
+
+#define DECODE_ACCEPTED "gzip, deflate" /* what is asked for */
+
+/* Says whether the decoded body may take so many bytes more of the memory. */
+typedef bool (*DecodeMayGrow)(void *arg, size_t bytes);
+
+typedef enum DecodeEnd
+{
+	DECODE_DONE,     /* the body is decoded, or stays as it came, and reply->undecoded says why */
+	DECODE_NO_MEMORY /* the body is as it came: another time */
+} DecodeEnd;
+
+extern bool decode_is_due(const HttpReply *reply);
+extern DecodeEnd decode_body(HttpReply *reply, size_t most, DecodeMayGrow may_grow, void *arg);
+
+#endif /* GENJOB_DECODE_H */

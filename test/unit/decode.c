@@ -1,0 +1,183 @@
+/*
+ * decode.c
+ *		Bodies that came compressed: what is decoded, what stays as it came, and how much may come out.
+ */
+#include "unit.h"
+
+#include <zlib.h>
+
+#include "utils/memutils.h"
+
+#include "base/bytes.h"
+#include "http/decode.h"
+
+#define TEXT "{\"text\": \"compressed, compressed, compressed\"}"
+#define ZLIB 15
+#define GZIP (15 + 16)
+#define RAW (-15)
+
+static Bytes *
+bytes_of(const char *data, size_t len)
+{
+	Bytes *bytes = bytes_create(CurrentMemoryContext, MaxAllocSize);
+
+	bytes_append(bytes, data, len);
+	return bytes;
+}
+
+static Bytes *
+compress_with(const Bytes *from, int window)
+{
+	size_t size = from->len + from->len / 10 + 1000;
+	char *out = malloc(size);
+	z_stream zlib = {0};
+	Bytes *bytes;
+
+	deflateInit2(&zlib, 9, Z_DEFLATED, window, 8, Z_DEFAULT_STRATEGY);
+	zlib.next_in = (Bytef *) from->data;
+	zlib.avail_in = from->len;
+	zlib.next_out = (Bytef *) out;
+	zlib.avail_out = size;
+	deflate(&zlib, Z_FINISH);
+	bytes = bytes_of(out, size - zlib.avail_out);
+	deflateEnd(&zlib);
+	free(out);
+	return bytes;
+}
+
+static HttpReply *
+make_reply(const char *encoding, Bytes *body)
+{
+	HttpReply *reply = palloc0(sizeof(HttpReply));
+	char *headers = psprintf("HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nX-More: 1\r\n", encoding);
+
+	reply->error = HTTP_OK;
+	reply->status = 200;
+	reply->headers = bytes_of(headers, strlen(headers));
+	reply->body = body;
+	return reply;
+}
+
+static bool
+may_grow(void *arg, size_t bytes)
+{
+	return bytes <= *(size_t *) arg;
+}
+
+static DecodeEnd
+decode(HttpReply *reply, size_t most, size_t memory)
+{
+	return decode_body(reply, most, may_grow, &memory);
+}
+
+static bool
+is_text(const HttpReply *reply)
+{
+	return reply->undecoded == NULL && reply->body->len == strlen(TEXT) &&
+		   memcmp(reply->body->data, TEXT, strlen(TEXT)) == 0;
+}
+
+static void
+test_formats(void)
+{
+	Bytes *text = bytes_of(TEXT, strlen(TEXT));
+	const struct
+	{
+		const char *encoding;
+		Bytes *body;
+	} cases[] = {
+		{"gzip", compress_with(text, GZIP)},
+		{"GZip ", compress_with(text, GZIP)},
+		{"x-gzip", compress_with(text, GZIP)},
+		{"deflate", compress_with(text, ZLIB)},
+		{"deflate", compress_with(text, RAW)},
+		{"identity, gzip", compress_with(text, GZIP)},
+		{"deflate, gzip", compress_with(compress_with(text, ZLIB), GZIP)},
+	};
+	int i;
+
+	for (i = 0; i < lengthof(cases); i++)
+	{
+		HttpReply *reply = make_reply(cases[i].encoding, cases[i].body);
+
+		unit_ok(decode_is_due(reply), "%s (%d) is to be decoded", cases[i].encoding, i);
+		unit_ok(decode(reply, 1000, SIZE_MAX) == DECODE_DONE && is_text(reply),
+				"%s (%d) is decoded", cases[i].encoding, i);
+		unit_ok(!decode_is_due(reply), "%s (%d) is decoded once", cases[i].encoding, i);
+	}
+	unit_ok(!decode_is_due(make_reply("identity", text)), "identity is nothing");
+}
+
+/*
+ * What cannot be decoded stays, to the byte.
+ */
+static void
+test_spoilt(void)
+{
+	Bytes *whole = compress_with(bytes_of(TEXT, strlen(TEXT)), GZIP);
+	size_t cut;
+
+	for (cut = 1; cut < whole->len; cut++)
+	{
+		HttpReply *reply = make_reply("gzip", bytes_of(whole->data, cut));
+
+		decode(reply, 1000, SIZE_MAX);
+		unit_ok(reply->undecoded != NULL && reply->body->len == cut &&
+					memcmp(reply->body->data, whole->data, cut) == 0,
+				"cut at %zu", cut);
+	}
+	for (cut = 10; cut < whole->len; cut++)
+	{
+		HttpReply *reply = make_reply("gzip", bytes_of(whole->data, whole->len));
+
+		reply->body->data[cut] ^= 0x55;
+		decode(reply, 1000, SIZE_MAX);
+		unit_ok(reply->undecoded != NULL || is_text(reply), "spoilt at %zu", cut);
+	}
+}
+
+static void
+test_others(void)
+{
+	const char *encodings[] = {"br", "zstd", "gzip, br", "compress", "gzip, gzip, gzip, gzip"};
+	int i;
+
+	for (i = 0; i < lengthof(encodings); i++)
+	{
+		HttpReply *reply = make_reply(encodings[i], bytes_of("what", 4));
+
+		unit_ok(decode_is_due(reply) && decode(reply, 1000, SIZE_MAX) == DECODE_DONE &&
+					reply->undecoded != NULL && reply->body->len == 4,
+				"%s stays as it came", encodings[i]);
+	}
+}
+
+static void
+test_bounds(void)
+{
+	size_t len = 20 * 1024 * 1024;
+	char *zeros = calloc(1, len);
+	Bytes *bomb = compress_with(bytes_of(zeros, len), GZIP);
+	size_t bomb_len = bomb->len;
+	HttpReply *reply = make_reply("gzip", bomb);
+
+	unit_ok(decode(reply, 2 * len, 1000000) == DECODE_NO_MEMORY && reply->body->len == bomb_len,
+			"where memory is short, the body is as it came");
+	decode(reply, 1000000, SIZE_MAX);
+	unit_ok(reply->undecoded != NULL && reply->body->len == bomb_len,
+			"what is too large stays as it came");
+	reply = make_reply("gzip", compress_with(bytes_of(zeros, len), GZIP));
+	decode(reply, len, SIZE_MAX);
+	unit_ok(reply->undecoded == NULL && reply->body->len == len,
+			"what is just as large as it may be is decoded");
+	free(zeros);
+}
+
+void
+unit_run(void)
+{
+	test_formats();
+	test_spoilt();
+	test_others();
+	test_bounds();
+}
