@@ -20,6 +20,7 @@
 #include "server/grammar.h"
 #include "server/pointer.h"
 #include "protocol/request.h"
+#include "protocol/values.h"
 #include "http/url.h"
 
 #define FOLLOW_TIMEOUT_MS 60000 /* of a call that only asks */
@@ -76,7 +77,7 @@ join_url(const char *url, const char *path)
  * the remote id where the protocol has a place for them.  What is null in the request is not sent at all.
  */
 static cJSON *
-read_params(const RequestSource *source)
+read_params_raw(const RequestSource *source)
 {
 	const ServerOptions *options = source->options;
 	const Protocol *protocol = &options->protocol;
@@ -98,6 +99,29 @@ read_params(const RequestSource *source)
 		pointer_set(params, protocol->model_at, json_create_string(pstrdup(options->model)));
 	if (remote_id != NULL && *remote_id == '=' && source->idempotency_key != NULL)
 		pointer_set(params, remote_id + 1, json_create_string(pstrdup(source->idempotency_key)));
+	return params;
+}
+
+/*
+ * Whether something in the request stands for a value that is still to be filled in.
+ */
+static bool
+has_values(const RequestSource *source)
+{
+	return !source->is_literal &&
+		   (values_may_be_in(source->request) || values_may_be_in(source->options->defaults));
+}
+
+/*
+ * The same, with the values that stand for others filled in.
+ */
+static cJSON *
+read_params(const RequestSource *source)
+{
+	cJSON *params = read_params_raw(source);
+
+	if (has_values(source))
+		values_fill(source, params);
 	return params;
 }
 
@@ -306,8 +330,10 @@ void
 request_check(const RequestSource *source)
 {
 	const Protocol *protocol = &source->options->protocol;
-	cJSON *params = read_params(source);
+	cJSON *params = read_params_raw(source);
 
+	if (has_values(source))
+		values_check(params);
 	if (source->options->preset->is_store)
 	{
 		s3_check(source, params);
@@ -325,7 +351,7 @@ request_check(const RequestSource *source)
 Reference *
 request_list_references(const RequestSource *source, int *n)
 {
-	return binary_list_references(read_params(source), n);
+	return binary_list_references(read_params_raw(source), n);
 }
 
 static bool
@@ -345,7 +371,8 @@ request_may_refer(const RequestSource *source)
 
 	if (source->is_literal)
 		return false;
-	return has_reference(source->request) || (defaults != NULL && has_reference(defaults));
+	return has_reference(source->request) || (defaults != NULL && has_reference(defaults)) ||
+		   has_values(source);
 }
 
 /*
