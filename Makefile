@@ -18,6 +18,8 @@ OBJS = \
 	src/process/launcher.o \
 	src/process/dispatcher.o \
 	src/process/claimer.o \
+	src/process/callbacks.o \
+	src/process/caller.o \
 	src/process/reasons.o \
 	src/process/reporter.o \
 	src/process/worker.o \
@@ -28,6 +30,7 @@ OBJS = \
 	src/shared/pipe.o \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
+	src/process/overdue.o \
 	src/queue/environment.o \
 	src/base/guard.o \
 	src/base/datafile.o \
@@ -71,6 +74,8 @@ OBJS = \
 	src/schedule/lanes.o \
 	src/schedule/weights.o \
 	src/limits/limits.o \
+	src/limits/pace.o \
+	src/limits/ends.o \
 	src/limits/cancelling.o \
 	src/limits/why.o \
 	src/limits/bucket.o \
@@ -96,6 +101,9 @@ OBJS = \
 	src/queue/depround.o \
 	src/queue/depsession.o \
 	src/queue/followup.o \
+	src/queue/gone.o \
+	src/queue/callback.o \
+	src/queue/calldue.o \
 	src/queue/rowstate.o \
 	src/queue/save.o \
 	src/queue/refused.o \
@@ -104,6 +112,7 @@ OBJS = \
 	src/queue/printable.o \
 	src/queue/share.o \
 	src/shared/commit.o \
+	src/shared/callers.o \
 	src/server/preset.o \
 	src/server/aws.o \
 	src/server/stores.o \
@@ -117,6 +126,7 @@ OBJS = \
 	src/protocol/link.o \
 	src/protocol/s3answer.o \
 	src/protocol/signing.o \
+	src/protocol/webhook.o \
 	src/protocol/sigv4.o \
 	src/protocol/xml.o \
 	src/protocol/body.o \
@@ -129,6 +139,7 @@ OBJS = \
 	src/protocol/output.o \
 	src/protocol/fetched.o \
 	src/protocol/failure.o \
+	src/protocol/stuck.o \
 	src/protocol/words.o \
 	src/protocol/delay.o \
 	src/protocol/duration.o \

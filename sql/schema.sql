@@ -58,7 +58,9 @@ CREATE TABLE @extschema@.gen_jobs
 	follow_up       text[],
 	after           bigint[],
 	after_rule      text COLLATE "C" NOT NULL DEFAULT 'succeeded' CHECK (after_rule IN ('succeeded', 'ended', 'failed')),
-	blocked_by      bigint
+	blocked_by      bigint,
+	unknown_ends    integer NOT NULL DEFAULT 0,
+	put_off_since   timestamptz
 );
 
 -- a quarter of a page for rows that wait leaves room for what becomes of them beside them: the claim, and the answer.
@@ -130,6 +132,8 @@ COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job of after because o
 COMMENT ON COLUMN @extschema@.gen_jobs.on_done IS 'function that is called with the row once the job has ended, by a worker that is connected as the owner';
 COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_success and on_failure led to this job';
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
+COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
+COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have put the job off';
 
 CREATE TABLE @extschema@.gen_outputs
 (

@@ -15,7 +15,7 @@ COMMENT ON FUNCTION genjob.read_workers() IS 'dispatchers of all databases';
 CREATE FUNCTION genjob.read_servers(OUT server oid, OUT in_flight integer, OUT succeeded bigint, OUT failed bigint,
 	OUT retried bigint, OUT ended_last_minute bigint, OUT p50 double precision, OUT p95 double precision,
 	OUT p99 double precision, OUT held_until timestamptz, OUT held_reason text, OUT allowed integer, OUT tokens double precision,
-	OUT troubled boolean)
+	OUT troubled boolean, OUT unknown_ends bigint)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'genjob_server_stats' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.read_servers() IS 'counts of this database''s servers since the server process started';
 
@@ -49,7 +49,7 @@ CREATE VIEW genjob.servers AS
 		r.p50 * interval '1 s' AS p50, r.p95 * interval '1 s' AS p95, r.p99 * interval '1 s' AS p99,
 		CASE WHEN q.queued > 0 OR r.troubled THEN coalesce(d.standstill, r.held_reason) END AS held_reason,
 		CASE WHEN q.queued > 0 AND d.standstill IS NULL THEN r.held_until END AS held_until,
-		r.allowed, r.tokens
+		r.allowed, r.tokens, coalesce(r.unknown_ends, 0) AS unknown_ends
 	FROM pg_foreign_server s
 	JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'
 	CROSS JOIN (SELECT genjob.standstill() AS standstill) d
@@ -64,6 +64,7 @@ COMMENT ON COLUMN genjob.servers.retried IS 'attempts that failed and were, or w
 COMMENT ON COLUMN genjob.servers.allowed IS 'calls at a time, of all its addresses that can be reached; where max_in_flight is auto, as found so far';
 COMMENT ON COLUMN genjob.servers.tokens IS 'calls that rate_limit lets go at once now';
 COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not started; the words of answers and errors only for members of pg_read_all_stats and the owner of the server';
+COMMENT ON COLUMN genjob.servers.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
 COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known';
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
 

@@ -130,7 +130,9 @@ ALTER TABLE @extschema@.gen_jobs
 	ADD COLUMN follow_up text[],
 	ADD COLUMN after bigint[],
 	ADD COLUMN after_rule text COLLATE "C" NOT NULL DEFAULT 'succeeded' CHECK (after_rule IN ('succeeded', 'ended', 'failed')),
-	ADD COLUMN blocked_by bigint;
+	ADD COLUMN blocked_by bigint,
+	ADD COLUMN unknown_ends integer NOT NULL DEFAULT 0,
+	ADD COLUMN put_off_since timestamptz;
 ALTER TABLE genjob.tenant_weights ALTER COLUMN server TYPE text COLLATE "C", ADD CHECK (octet_length(server) <= 63);
 CREATE INDEX gen_jobs_follow_up ON @extschema@.gen_jobs (id) WHERE follow_up IS NOT NULL;
 CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id);
@@ -142,6 +144,8 @@ COMMENT ON COLUMN @extschema@.gen_jobs.losses IS 'attempts in a row that the end
 COMMENT ON COLUMN @extschema@.gen_jobs.on_done IS 'function that is called with the row once the job has ended, by a worker that is connected as the owner';
 COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_success and on_failure led to this job';
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
+COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
+COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have put the job off';
 
 -- jobs that wait for others
 DROP INDEX @extschema@.gen_jobs_expiring;
@@ -228,7 +232,7 @@ DROP FUNCTION genjob.read_servers();
 CREATE FUNCTION genjob.read_servers(OUT server oid, OUT in_flight integer, OUT succeeded bigint, OUT failed bigint,
 	OUT retried bigint, OUT ended_last_minute bigint, OUT p50 double precision, OUT p95 double precision,
 	OUT p99 double precision, OUT held_until timestamptz, OUT held_reason text, OUT allowed integer, OUT tokens double precision,
-	OUT troubled boolean)
+	OUT troubled boolean, OUT unknown_ends bigint)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'genjob_server_stats' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.read_servers() IS 'counts of this database''s servers since the server process started';
 
@@ -246,7 +250,7 @@ CREATE VIEW genjob.servers AS
 		r.p50 * interval '1 s' AS p50, r.p95 * interval '1 s' AS p95, r.p99 * interval '1 s' AS p99,
 		CASE WHEN q.queued > 0 OR r.troubled THEN coalesce(d.standstill, r.held_reason) END AS held_reason,
 		CASE WHEN q.queued > 0 AND d.standstill IS NULL THEN r.held_until END AS held_until,
-		r.allowed, r.tokens
+		r.allowed, r.tokens, coalesce(r.unknown_ends, 0) AS unknown_ends
 	FROM pg_foreign_server s
 	JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'
 	CROSS JOIN (SELECT genjob.standstill() AS standstill) d
@@ -261,6 +265,7 @@ COMMENT ON COLUMN genjob.servers.retried IS 'attempts that failed and were, or w
 COMMENT ON COLUMN genjob.servers.allowed IS 'calls at a time, of all its addresses that can be reached; where max_in_flight is auto, as found so far';
 COMMENT ON COLUMN genjob.servers.tokens IS 'calls that rate_limit lets go at once now';
 COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not started; the words of answers and errors only for members of pg_read_all_stats and the owner of the server';
+COMMENT ON COLUMN genjob.servers.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
 COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known';
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
 

@@ -41,3 +41,15 @@ backoff_halves(const Backoff *backoff, int failures, double random)
 
 	return delay - (int64) ((1 - random) * (delay / 2));
 }
+
+/*
+ * The wait in ms that a schedule (in seconds, 0 behind the last) has after a failure before which that many others came
+ * in a row, and up to a tenth more; after the last one that one again.
+ */
+int64
+backoff_scheduled(const int *seconds, int failures, double random)
+{
+	while (failures-- > 0 && seconds[1] != 0)
+		seconds++;
+	return (int64) (*seconds * (1000.0 + 100.0 * random));
+}

@@ -14,6 +14,7 @@ typedef struct Backoff
 
 extern int64 backoff_delay(const Backoff *backoff, int failures);
 extern int64 backoff_spread(const Backoff *backoff, int failures, double random);
+extern int64 backoff_scheduled(const int *seconds, int failures, double random);
 extern int64 backoff_halves(const Backoff *backoff, int failures, double random);
 
 #endif /* GENJOB_BACKOFF_H */

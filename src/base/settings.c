@@ -19,6 +19,9 @@ int genjob_max_memory;
 int genjob_rescan_interval = 600;
 int genjob_shutdown_grace = 10;
 int genjob_max_writers = 2;
+int genjob_callback_workers = 2;
+int genjob_callback_timeout = 30000;
+int genjob_callback_attempts = 10;
 double genjob_debug_clock_speed = 1.0;
 
 #define MIN_MEMORY_MB 64
@@ -33,6 +36,27 @@ default_max_memory(void)
 	uint64 quarter = machine_memory() / 4 / (1024 * 1024);
 
 	return (int) Max(MIN_MEMORY_MB, Min(quarter, MAX_DEFAULT_MEMORY_MB));
+}
+
+static void
+define_callbacks(void)
+{
+	DefineCustomIntVariable("genjob.callback_workers",
+							"Sets how many processes of one database call on_done at a time.",
+							"They are started when there are calls to be made. With 0, none is made.",
+							&genjob_callback_workers, 2, 0, SETTINGS_MAX_CALLBACK_WORKERS,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("genjob.callback_timeout", "Sets how long a call of on_done may take.",
+							"A call that takes longer has failed, and is made again later. 0: as long as it likes.",
+							&genjob_callback_timeout, 30000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("genjob.callback_attempts",
+							"Sets how often a call of on_done is made that fails.",
+							"After that its row stays in genjob.callbacks, with run_at infinity.",
+							&genjob_callback_attempts, 10, 1, 1000000, PGC_SIGHUP, 0, NULL, NULL,
+							NULL);
 }
 
 void
@@ -71,6 +95,8 @@ settings_define(void)
 							"Calls that have not ended by then are taken up after the next start.",
 							&genjob_shutdown_grace, 10, 0, 3600, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL,
 							NULL);
+
+	define_callbacks();
 
 	DefineCustomRealVariable("genjob.debug_clock_speed",
 							 "Has the dispatchers' clock run faster than the system's.",

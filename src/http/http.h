@@ -47,6 +47,7 @@ typedef struct HttpRequest
 	size_t max_response;           /* bytes of body */
 	struct MemoryAccount *account; /* of its server, that the answer is counted for; or NULL */
 	const char *ca_file;           /* or NULL */
+	bool names_model;              /* what it asks for says itself of which model */
 	bool public_only;              /* never connects to a loopback or private address */
 	bool is_dispensable;           /* is rather cut than waited for when memory is full */
 } HttpRequest;

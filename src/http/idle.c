@@ -4,7 +4,7 @@
  *
  * Some servers say nothing of closing, and close after each answer (llama-server after each stream).  A request that is
  * sent just then is lost, and often nobody can tell whether the server has read it.  So a connection that has brought a
- * stream is not kept (callbacks.c), nor is any of a server that was seen to close within SILENT_CLOSE_MS.
+ * stream is not kept (callbacks.c), nor is any of a server that was seen to close so, twice, within a second.
  */
 #include "postgres.h"
 
@@ -20,13 +20,15 @@
 #define SETTLE_MS 5000 /* in which half of the peak of calls is forgotten */
 
 #define MAX_CLOSERS 256  /* origins that are remembered; a power of two */
-#define CLOSER_MS 600000 /* for so long; then one connection is kept again */
+#define CLOSER_MS 120000 /* for so long; then connections are kept again, and looked at */
+#define TWICE_MS 10000   /* two closings within this are a habit; one may be a restart */
 
 /* An origin that closes after an answer without saying so. */
 typedef struct Closer
 {
 	uint32 origin;
-	MonoTime until; /* of clock_uptime(); 0: free */
+	MonoTime seen;  /* of clock_uptime(): when it did so last; 0: free */
+	MonoTime until; /* none of its connections is kept */
 } Closer;
 
 static Closer closers[MAX_CLOSERS];
@@ -104,7 +106,12 @@ idle_origin_of(const char *url)
 void
 idle_note_closing(uint32 origin)
 {
-	closers[origin % MAX_CLOSERS] = (Closer){origin, clock_uptime() + CLOSER_MS * INT64CONST(1000)};
+	Closer *closer = &closers[origin % MAX_CLOSERS];
+	MonoTime now = clock_uptime();
+	bool is_habit = closer->origin == origin && closer->seen > 0 &&
+					now - closer->seen < TWICE_MS * INT64CONST(1000);
+
+	*closer = (Closer){origin, now, is_habit ? now + CLOSER_MS * INT64CONST(1000) : 0};
 }
 
 static bool

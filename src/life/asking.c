@@ -12,10 +12,9 @@
 #include "life/asking.h"
 #include "schedule/schedule.h"
 
-#define MAX_ASKING 512           /* questions under way at a time, but for */
-#define OWN_ASKING 4             /* so many of each server, which are always let go */
-#define MAX_ASKING_EACH 64       /* of a server */
-#define MAX_POLLS_PER_SECOND 400 /* begun, of all servers */
+#define MAX_ASKING 512            /* questions under way at a time, but for */
+#define OWN_ASKING 4              /* so many of each server, which are always let go */
+#define MAX_POLLS_PER_SECOND 2000 /* begun, of all servers */
 
 static Lines questions = {.waiting = DLIST_STATIC_INIT(questions.waiting)};
 static int64 poll_second = 0;
@@ -38,8 +37,10 @@ second_has_room(MonoTime now)
 static bool
 may_ask(const Line *line, MonoTime now)
 {
-	return line->n_calls < OWN_ASKING ||
-		   (line->n_calls < MAX_ASKING_EACH && questions.n_calls < MAX_ASKING);
+	int window = pace_window(&line->queue->pace);
+
+	return line->n_calls < Min(OWN_ASKING, window) ||
+		   (line->n_calls < window && questions.n_calls < MAX_ASKING);
 }
 
 /*
@@ -48,6 +49,7 @@ may_ask(const Line *line, MonoTime now)
 void
 asking_line_up(Job *job)
 {
+	Assert(job->state == JOB_WAITING && !job->is_waking);
 	lines_join(&questions, &job->queue->questions, &job->waiter);
 }
 
@@ -90,6 +92,21 @@ void
 asking_begin(Job *job)
 {
 	lines_begin_call(&questions, &job->queue->questions, &job->waiter);
+}
+
+/*
+ * Takes in how a question about a prediction ended, before its call is counted no more.
+ */
+void
+asking_note_end(Job *job)
+{
+	ServerQueue *queue = job->queue;
+	bool was_full = queue->questions.n_calls + 1 >= pace_window(&queue->pace);
+
+	if (job->call_outcome == CALL_ANSWERED)
+		pace_answered(&queue->pace, was_full);
+	else
+		pace_refused(&queue->pace);
 }
 
 /*

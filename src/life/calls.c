@@ -95,6 +95,7 @@ calls_request_source(const Job *job)
 		.references = job->references,
 		.n_references = job->n_references,
 		.idempotency_key = job->idempotency_key,
+		.job = job->id,
 		.is_literal = job->depth > 0,
 		.now_unix = time(NULL),
 	};
@@ -209,6 +210,7 @@ prepare(void *arg)
 				AllocSetContextCreate(job->context, "genjob progress", ALLOCSET_SMALL_SIZES);
 		return;
 	}
+	Assert(call == &job->call);
 	calls_forget(job);
 	calls_refresh(job);
 	call->context = GenerationContextCreate(job->context, "genjob call", CALL_BLOCK, CALL_BLOCK,
@@ -223,6 +225,7 @@ calls_prepare(Call *call, JobStep step)
 {
 	ErrorData *error;
 
+	Assert(call->transfer == NULL);
 	call->step = step;
 	call->peek = NULL;
 	return guard_try(prepare, call, &error);
@@ -282,6 +285,7 @@ calls_begin(Call *call, HttpRequest *http)
 {
 	ErrorData *error;
 
+	Assert(call->transfer == NULL);
 	call->http = http;
 	return guard_try(begin, call, &error) && call->transfer != NULL;
 }

@@ -285,6 +285,7 @@ cancel_answered(Job *job, HttpReply *reply)
 {
 	int64 wait_ms = note_outcome(job, reply);
 
+	Assert(job->cancels != NULL);
 	if (reply->status == 401 || reply->status == 403)
 		calls_doubt_secrets(job);
 	job->cancel_confirmed |= reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300;

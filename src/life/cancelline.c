@@ -51,6 +51,7 @@ may_go(const Line *line, MonoTime now)
 void
 cancelline_line_up(Job *job)
 {
+	Assert(job->state == JOB_CANCELLING && !job->is_waking);
 	lines_join(&cancels, &job->queue->cancels, &job->waiter);
 }
 

@@ -154,6 +154,7 @@ download_build(Job *job, char **why)
 	Output *output;
 	size_t room;
 
+	Assert(job->verdict != NULL);
 	take_over(job);
 	room = room_for_outputs(job);
 	while ((output = next_download(job)) != NULL && room == 0)

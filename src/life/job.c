@@ -116,6 +116,7 @@ job_destroy(Job *job)
 	job_end_calls(job);
 	limits_leave(&job->place);
 	store_close(job);
+	Assert(counts[job->state] > 0 && (job->queue == NULL || job->queue->n_jobs > 0));
 	if (job->queue != NULL)
 		job->queue->n_jobs--;
 	if (job->stored_at != NULL)
@@ -258,6 +259,7 @@ job_list(JobState state)
 void
 job_wake_at(Job *job, MonoTime when)
 {
+	Assert(job->state == JOB_CALLING || job->state == JOB_WAITING || job->state == JOB_CANCELLING);
 	job_stop_waking(job);
 	job->wake_at = when;
 	job->is_waking = true;

@@ -60,7 +60,9 @@ typedef enum JobColumn
 	JOB_AFTER,
 	JOB_AFTER_RULE,
 	JOB_BLOCKED_BY,
-	JOB_LAST_COLUMN = JOB_BLOCKED_BY
+	JOB_UNKNOWN_ENDS,
+	JOB_PUT_OFF_SINCE,
+	JOB_LAST_COLUMN = JOB_PUT_OFF_SINCE
 } JobColumn;
 
 /*
@@ -138,6 +140,9 @@ typedef struct Job
 	int failures;     /* before this attempt */
 	int losses;       /* attempts in a row before this one that were cut short */
 	int depth;        /* hand-overs that led to it: then its request is meant word for word */
+	int unknown_ends; /* calls whose end is not known that were repeated, or will be */
+	TimestampTz
+		put_off_since; /* since when no attempt has been counted, nor overload the reason; 0: not so */
 	int max_attempts; /* 0: the server's */
 	int priority;
 	Oid owner;
@@ -191,6 +196,7 @@ typedef struct Job
 	bool asked_again;         /* for a fresh answer, because a download had expired */
 	int ask_failures;         /* in a row */
 	MonoTime failing_since;   /* the first of those of a download */
+	int n_questions;          /* about the prediction, that were answered */
 	int n_forgotten;          /* answers in a row that the prediction is not known, or not there */
 	int n_absent;             /* answers in a row that say nothing about it */
 	char *remote_state;       /* what the provider last called its state; or NULL */

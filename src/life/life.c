@@ -194,6 +194,8 @@ begin_call(Job *job, JobStep id)
 	Building building = {step, job, NULL, NULL};
 	ErrorData *error;
 
+	Assert(step->build != NULL && step->answered != NULL);
+	Assert(!step->is_beside || job->state == JOB_CALLING);
 	if (!step->is_beside)
 		job_stop_waking(job);
 	if (!calls_prepare(call, id))
@@ -233,6 +235,7 @@ static void
 line_up(Job *job, JobStep step)
 {
 	job_stop_waking(job);
+	Assert(steps[step].line_up != NULL);
 	enter(job, JOB_WAITING, step);
 	steps[step].line_up(job);
 }
@@ -273,6 +276,7 @@ conclude(Job *job, Verdict *verdict)
 {
 	JobStep id;
 
+	Assert(job->state != JOB_REPORTING && job->state != JOB_CANCELLING);
 	job->verdict = verdict;
 	trace_verdict(job, verdict);
 	if (verdict->kind == VERDICT_FETCH && verdict->answer != NULL && job->remote.answer == NULL)
@@ -422,6 +426,8 @@ life_answered(void *tag, HttpReply *reply)
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 	Next next;
 
+	Assert(step->is_beside || (job->step == call->step &&
+							   (job->state == JOB_CALLING || job->state == JOB_CANCELLING)));
 	marker_begin(job->id, job->attempt);
 	call->transfer = NULL;
 	trace_answer(job, step, reply);
@@ -577,5 +583,6 @@ life_cancel(Job *job)
 void
 life_cancel_reported(Job *job)
 {
+	Assert(job->state == JOB_REPORTING && job->must_cancel);
 	move_on(job, cancel_resume);
 }

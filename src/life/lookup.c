@@ -94,6 +94,7 @@ lookup_begin(Job *job)
 {
 	const ServerOptions *options = job->options;
 
+	Assert(options != NULL && options->protocol.lookup != NULL);
 	job->doubt = job->verdict ? keep_verdict(job) : NULL;
 	job->ask_failures = job->n_forgotten = 0;
 	if (job->complaint != NULL)

@@ -23,6 +23,8 @@
 /* Attempts in a row that were cut short by the end of PostgreSQL or of genjob, before the next one counts. */
 #define FREE_LOSSES 3
 
+#define MAX_AT_WORK_MS 30000 /* between two questions about a call that is at work */
+
 /*
  * Returns true if an attempt that failed is not the job's fault: of a fallback, too, it costs nothing to find out that
  * it cannot be reached.
@@ -37,19 +39,45 @@ is_spared(const Job *job)
 }
 
 /*
- * Fails a verdict after which the call would be made again, although an earlier one may have been accepted, where the
- * option on_unknown says so.  Returns true if it did.
+ * Fails a verdict after which the call would be made again, although an earlier one may have been accepted: where the
+ * option on_unknown says so, or max_unknown repeats have been made.  Returns true if it did; else the repeat is
+ * counted.  That genjob itself ended has a bound of its own (decide_lost).
  */
 bool
-outcome_apply_on_unknown(const Job *job, Verdict *verdict)
+outcome_apply_on_unknown(Job *job, Verdict *verdict)
 {
-	if (!verdict->unknown || job->options == NULL || job->options->on_unknown == ON_UNKNOWN_RETRY)
+	const ServerOptions *options = job->options;
+	const char *repeats = "";
+
+	if (!verdict->unknown || options == NULL)
 		return false;
+	if (options->on_unknown == ON_UNKNOWN_RETRY &&
+		(job->unknown_ends < options->max_unknown || verdict->kind == VERDICT_LOST))
+	{
+		job->unknown_ends++;
+		if (job->queue->stats != NULL)
+			job->queue->stats->unknown_ends++;
+		return false;
+	}
+	if (job->unknown_ends > 0)
+		repeats = psprintf(" It was sent %d times, and may have been paid for each time.",
+						   job->unknown_ends + 1);
 	verdict->kind = VERDICT_FAIL;
 	verdict->error =
-		psprintf("%s The call may have been accepted, and money spent: look for it at the provider before genjob.retry().",
-				 verdict->error);
+		psprintf("%s The call may have been accepted, and money spent: look for it at the provider before genjob.retry().%s Its lists of requests show it by its time or by the Idempotency-Key %s. If it is not there, genjob.retry() sends it again; if it is, take its answer from there.",
+				 verdict->error, repeats, job->idempotency_key ? job->idempotency_key : "");
 	return true;
+}
+
+/*
+ * Notes that a job is put off without an attempt being counted.  Returns true once it has been for that many ms.
+ */
+static bool
+is_put_off_for(Job *job, int64 most_ms, TimestampTz now)
+{
+	if (job->put_off_since == 0)
+		job->put_off_since = now;
+	return now - job->put_off_since >= most_ms * 1000;
 }
 
 static void
@@ -88,7 +116,10 @@ static void
 decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
 {
 	Backoff backoff = {options->retry_base, options->retry_max};
-	int64 delay = backoff_spread(&backoff, job->failures, pg_prng_double(&pg_global_prng_state));
+	double random = pg_prng_double(&pg_global_prng_state);
+	int64 delay = options->schedule != NULL
+					  ? backoff_scheduled(options->schedule, job->failures, random)
+					  : backoff_spread(&backoff, job->failures, random);
 
 	if (is_spared(job))
 	{
@@ -122,6 +153,44 @@ decide_defer(Job *job, const ServerOptions *options, TimestampTz now)
 	else if (!limits_are_paused(&job->place))
 		delay = options->retry_base;
 	job->run_at = now + 1000 * delay;
+}
+
+/*
+ * Puts off a job that was refused for what waiting alone does not mend.  Its server tries one such job every
+ * limits_stuck_pause() ms; after the option max_wait the job fails.
+ */
+static void
+decide_stuck(Job *job, const ServerOptions *options, TimestampTz now)
+{
+	job->new_state = "queued";
+	job->run_at = now + (limits_are_paused(&job->place) ? 0 : 1000 * limits_stuck_pause(options));
+	if (!is_put_off_for(job, options->max_wait, now))
+		return;
+	fail(job);
+	job->verdict->error =
+		psprintf("%s Such refusals have put the job off for as long as the option max_wait allows. Mend it at the provider, then run the job again with genjob.retry().",
+				 job->verdict->error);
+}
+
+/*
+ * An earlier call under the same key is still at work (409): waits for its answer, by asking again with that key, for
+ * as long as a call may take.
+ */
+static void
+decide_at_work(Job *job, const ServerOptions *options, TimestampTz now)
+{
+	int64 elapsed;
+	int64 delay;
+
+	job->new_state = "queued";
+	if (is_put_off_for(job, options->timeout, now))
+	{
+		count_failure(job, options);
+		job->put_off_since = 0;
+	}
+	elapsed = job->put_off_since != 0 ? (now - job->put_off_since) / 1000 : 0;
+	delay = Max(options->retry_base, Min(elapsed / 4, MAX_AT_WORK_MS));
+	job->run_at = now + 1000 * Max(delay, job->verdict->after);
 }
 
 /*
@@ -199,12 +268,17 @@ outcome_decide(Job *job)
 	const ServerOptions *options = job->options;
 	Verdict *verdict = job->verdict;
 	TimestampTz now = clock_now();
+	bool is_at_work =
+		verdict->kind == VERDICT_RETRY && verdict->http_status == 409 && job->key_is_kept;
 
 	/* a gateway that reaches nothing for several jobs in a row has not passed on this one either */
 	if (job->call_outcome == CALL_UNREACHABLE && limits_are_paused(&job->place))
 		verdict->unknown = false;
 	if (verdict->kind == VERDICT_RETRY || verdict->kind == VERDICT_LOST)
 		(void) outcome_apply_on_unknown(job, verdict);
+	if (verdict->stuck == STUCK_NOT && !is_at_work && verdict->kind != VERDICT_POSTPONE &&
+		verdict->kind != VERDICT_LOST)
+		job->put_off_since = 0;
 	switch (verdict->kind)
 	{
 		case VERDICT_DONE:
@@ -213,10 +287,16 @@ outcome_decide(Job *job)
 			limits_note_result(&job->place, clock_mono());
 			break;
 		case VERDICT_RETRY:
-			decide_retry(job, options, now);
+			if (is_at_work)
+				decide_at_work(job, options, now);
+			else
+				decide_retry(job, options, now);
 			break;
 		case VERDICT_DEFER:
-			decide_defer(job, options, now);
+			if (verdict->stuck != STUCK_NOT)
+				decide_stuck(job, options, now);
+			else
+				decide_defer(job, options, now);
 			break;
 		case VERDICT_POSTPONE:
 			job->new_state = "queued";
@@ -233,8 +313,13 @@ outcome_decide(Job *job)
 			keep_old_answer(job);
 			break;
 	}
+	if (verdict->unknown && strcmp(job->new_state, "queued") == 0)
+		verdict->error =
+			psprintf("%s The call may have been accepted: it is made again, and may be paid for twice.",
+					 verdict->error);
 	verdict->unknown |= doubts_earlier_call(job);
 	missing_restore(verdict);
+	Assert(job->new_state != NULL);
 	trace_decision(job, now);
 }
 

@@ -8,7 +8,7 @@
 #include "life/job.h"
 
 extern void outcome_decide(Job *job);
-extern bool outcome_apply_on_unknown(const Job *job, Verdict *verdict);
+extern bool outcome_apply_on_unknown(Job *job, Verdict *verdict);
 extern void outcome_reported(Job *job);
 extern void outcome_simplify(Job *job, bool result, bool usage);
 

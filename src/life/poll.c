@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "life/asking.h"
 #include "life/calls.h"
 #include "life/step.h"
 #include "life/verdict.h"
@@ -42,6 +43,20 @@ end_of_grace(const Job *job)
 }
 
 /*
+ * How long predictions of the job's server take before the first question about them: what they lately took, or, before
+ * any has ended, what the server's calls did.
+ */
+static double
+first_delay_ms(const Job *job)
+{
+	const ServerQueue *queue = job->queue;
+
+	if (queue->pace.first_ms > 0)
+		return queue->pace.first_ms;
+	return queue->stats ? stats_percentile(queue->stats, 0.5) * 1000 * 0.8 : 0;
+}
+
+/*
  * How long to wait before the next question: until most of the server's usual time has passed, then a
  * tenth more each time.
  */
@@ -50,7 +65,7 @@ usual_delay_ms(const Job *job, MonoTime now)
 {
 	int64 least = job->options->poll_interval;
 	int64 elapsed = (now - job->began_at) / 1000;
-	double usual = job->queue->stats ? stats_percentile(job->queue->stats, 0.5) * 1000 * 0.8 : 0;
+	double usual = first_delay_ms(job);
 	int64 delay = Max(least, elapsed / 10);
 
 	if (usual > elapsed)
@@ -219,6 +234,7 @@ poll_begin(Job *job)
 	MonoTime now = clock_mono();
 	int64 delay = next_delay_ms(job, now);
 
+	Assert(verdict->kind == VERDICT_WAIT && verdict_names_prediction(job));
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
 	note_absence(job, verdict);
 	note_remote_state(job, verdict->remote_state);
@@ -315,6 +331,23 @@ poll_judge_result(const ReplySource *source, HttpReply *reply, Remote *remote)
 	return reply_judge_result(source, reply);
 }
 
+/*
+ * Takes in when the prediction was found to have succeeded, and that the server bears the question.
+ */
+static Verdict *
+note_answer(Job *job, Verdict *verdict)
+{
+	bool has_ended = verdict->kind == VERDICT_DONE || verdict->kind == VERDICT_FETCH ||
+					 (verdict->kind == VERDICT_WAIT && verdict->has_answer);
+
+	asking_note_end(job);
+	if (has_ended && verdict->error == NULL)
+		pace_note_end(&job->queue->pace, (clock_mono() - job->began_at) / 1000,
+					  job->n_questions == 0);
+	job->n_questions += verdict->error == NULL;
+	return verdict;
+}
+
 Next
 poll_answered(Job *job, HttpReply *reply)
 {
@@ -322,7 +355,7 @@ poll_answered(Job *job, HttpReply *reply)
 
 	if (job->asks_unended && unended_address(job, &places) != NULL)
 		return next_verdict(verdict_read_unended(job, reply, places));
-	return next_verdict(verdict_read(job, reply, poll_judge, true));
+	return next_verdict(note_answer(job, verdict_read(job, reply, poll_judge, true)));
 }
 
 Next

@@ -70,6 +70,7 @@ resume_begin(Job *job)
 {
 	bool is_named = verdict_names_prediction(job);
 
+	Assert(job->request == NULL && job->verdict == NULL);
 	job->is_saved = true;
 	if (!is_named && job->remote.answer == NULL)
 		return next_verdict(reply_lost());

@@ -129,10 +129,17 @@ note_end(Job *job, const Verdict *verdict)
 	bool is_asked = verdict->kind == VERDICT_DEFER && verdict->after > 0;
 	CallEnd end = {.outcome = job->call_outcome,
 				   .brought_work = job->step == STEP_SUBMIT,
+				   .of_job = verdict->of_job,
 				   .job = job->id,
 				   .asked_ms = is_asked ? Max(verdict->after, job->options->retry_base) : 0,
 				   .error = verdict->error};
 
+	if (verdict->kind == VERDICT_DEFER && verdict->stuck != STUCK_NOT)
+	{
+		job->call_outcome = end.outcome = CALL_STUCK;
+		end.stuck = stuck_describe(verdict->stuck);
+		end.stuck_since = job->put_off_since;
+	}
 	limits_note(&job->place, &end, clock_mono());
 }
 

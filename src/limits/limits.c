@@ -11,18 +11,12 @@
 
 #include <limits.h>
 
-#include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
-#include "base/status.h"
-#include "base/trace.h"
 #include "limits/limits.h"
 #include "shared/shown.h"
 
-/* Between two calls that find out whether a backend takes calls again; and where such a call may cost something. */
-#define MAX_PAUSE_MS 60000
-#define MAX_COSTLY_PAUSE_MS 300000
 
 /* ---------- what the server's options say ---------- */
 
@@ -202,11 +196,33 @@ tokens_left(Limits *limits, MonoTime now)
 }
 
 /*
+ * A server that refuses for what waiting alone does not mend is tried at once when somebody may have mended it here: a
+ * key, or an option.
+ */
+static void
+notice_change(Limits *limits, MonoTime now)
+{
+	int i;
+
+	if (limits->stuck_since == 0 || limits->stuck_generation == server_generation())
+		return;
+	limits->stuck_generation = server_generation();
+	for (i = 0; i < limits->n_backends; i++)
+	{
+		Breaker *breaker = &limits->backends[i]->breaker;
+
+		if (breaker->is_open && breaker->reason == BREAKER_STUCK)
+			breaker->until = Min(breaker->until, now);
+	}
+}
+
+/*
  * How many more calls the server may be given now.
  */
 int
 limits_room(Limits *limits, MonoTime now)
 {
+	notice_change(limits, now);
 	if (limits->server == NULL || limits->server->options.paused || limits->held_until > now)
 		return 0;
 	return Min(limits_free_slots(limits, now), tokens_left(limits, now));
@@ -351,8 +367,11 @@ limits_resume(Limits *limits, const char *url, MonoTime now)
 	return resumed;
 }
 
-static void
-end_probe(Place *place)
+/*
+ * The call of a place is not the probe any more that it may have been.
+ */
+void
+limits_end_probe(Place *place)
 {
 	if (place->is_probe)
 		breaker_probe_ended(&place->backend->breaker);
@@ -372,7 +391,7 @@ limits_move(Place *place, const char *url, MonoTime now)
 		return true;
 	if (backend_room(backend, now) == 0)
 		return false;
-	end_probe(place);
+	limits_end_probe(place);
 	place->backend->in_flight--;
 	backend->in_flight++;
 	place->backend = backend;
@@ -388,7 +407,9 @@ limits_leave(Place *place)
 {
 	if (place->limits == NULL)
 		return;
-	end_probe(place);
+	limits_end_probe(place);
+	Assert(place->is_cancel ? place->backend->n_cancels > 0
+							: place->backend->in_flight > 0 && place->limits->in_flight > 0);
 	if (place->is_cancel)
 		place->backend->n_cancels--;
 	else
@@ -408,182 +429,4 @@ limits_give_back(Place *place)
 	if (place->limits != NULL)
 		bucket_give_back(&place->limits->bucket);
 	limits_leave(place);
-}
-
-/* ---------- what calls tell ---------- */
-
-/*
- * What the end of a call says about its server.
- */
-CallOutcome
-limits_outcome(const HttpReply *reply)
-{
-	if (reply->status == 0)
-		return !reply->sent && (reply->error == HTTP_RESOLVE || reply->error == HTTP_CONNECT ||
-								reply->error == HTTP_TLS || reply->error == HTTP_TIMEOUT)
-				   ? CALL_UNREACHABLE
-				   : CALL_CUT;
-	switch (status_class(reply->status))
-	{
-		case STATUS_BUSY:
-			return CALL_BUSY;
-		case STATUS_UNREACHABLE:
-			return CALL_UNREACHABLE;
-		case STATUS_CUT:
-			return CALL_BROKEN;
-		case STATUS_FAILED:
-			return reply->status >= 500 ? CALL_FAILED : CALL_ANSWERED;
-		default:
-			return CALL_ANSWERED;
-	}
-}
-
-/*
- * Whether a server has another backend, so that one that answers with errors can be left out.
- */
-static bool
-has_choice(const Limits *limits)
-{
-	return limits->server != NULL && limits->server->n_backends > 1;
-}
-
-/*
- * True if a refusal for want of room is answered with fewer calls at a time.  Where none is left to take away, there
- * is a pause.
- */
-static bool
-learns_capacity(const Backend *backend)
-{
-	return backend->options->max_in_flight == MAX_IN_FLIGHT_AUTO && backend->in_flight > 1;
-}
-
-/*
- * Returns true, and *failure, if the end of a call is a failure for the breaker.
- */
-static bool
-describe_failure(const Place *place, const CallEnd *end, BreakerFailure *failure)
-{
-	switch (end->outcome)
-	{
-		case CALL_UNREACHABLE:
-			failure->reason = BREAKER_UNREACHABLE;
-			return true;
-		case CALL_BROKEN:
-			failure->reason = has_choice(place->limits) ? BREAKER_UNREACHABLE : BREAKER_FAILING;
-			failure->is_of_job = true;
-			return end->brought_work || failure->reason == BREAKER_UNREACHABLE;
-		case CALL_FAILED:
-			failure->reason = BREAKER_FAILING;
-			failure->is_of_job = true;
-			return end->brought_work;
-		case CALL_BUSY:
-			failure->reason = BREAKER_BUSY;
-			failure->asked_ms = end->asked_ms;
-			return end->brought_work && !learns_capacity(place->backend);
-		case CALL_STUCK:
-			failure->reason = BREAKER_STUCK;
-			failure->is_of_job = true;
-			return end->brought_work;
-		default:
-			return false;
-	}
-}
-
-/*
- * Takes notice of how a call of this place ended.  If it was the one that finds out whether the backend takes calls
- * again, that is known now, however long the place is still needed.
- */
-void
-limits_note(Place *place, const CallEnd *end, MonoTime now)
-{
-	BreakerFailure failure = {.job = end->job, .was_probe = place->is_probe};
-	Backend *backend = place->backend;
-	const ServerOptions *options;
-	BackendAllowance before;
-	Backoff pace;
-
-	if (place->limits == NULL || backend->options == NULL)
-		return;
-	options = backend->options;
-	before = limits_state(backend);
-	if (describe_failure(place, end, &failure))
-	{
-		/* a probe that fails costs a job an attempt, or more */
-		pace.first = options->retry_base;
-		pace.most = Min(options->retry_max,
-						failure.reason == BREAKER_FAILING ? MAX_COSTLY_PAUSE_MS : MAX_PAUSE_MS);
-		failure.pace = &pace;
-		failure.random = pg_prng_double(&pg_global_prng_state);
-		shown_keep(backend->error, end->error ? end->error : "", sizeof(backend->error));
-		breaker_failed(&backend->breaker, &failure, now);
-	}
-	else if (end->outcome != CALL_CUT || backend->breaker.reason == BREAKER_UNREACHABLE)
-		breaker_answered(&backend->breaker, end->brought_work && end->outcome == CALL_ANSWERED,
-						 place->taken_at);
-	end_probe(place);
-	if (end->outcome == CALL_BUSY && options->max_in_flight == MAX_IN_FLIGHT_AUTO &&
-		!place->is_cancel)
-		capacity_refused(&backend->capacity, backend->in_flight, place->taken_at, now);
-	limits_trace_change(backend, before, now);
-}
-
-/*
- * Takes notice that the job of this place has succeeded.
- */
-void
-limits_note_result(const Place *place, MonoTime now)
-{
-	BackendAllowance before;
-
-	if (place->limits == NULL || place->backend->options == NULL ||
-		place->backend->options->max_in_flight != MAX_IN_FLIGHT_AUTO)
-		return;
-	before = limits_state(place->backend);
-	capacity_answered(&place->backend->capacity, place->taken_at, now);
-	limits_trace_change(place->backend, before, now);
-}
-
-/*
- * The server asked to wait until then: the account's other backends with it, or only the one that said
- * so.  False where others may go on.
- */
-bool
-limits_hold(const Place *place, MonoTime until, bool whole_server)
-{
-	if (place->limits == NULL)
-		return true;
-	trace("address %s: held for " INT64_FORMAT " ms, as it asked%s",
-		  trace_name(place->backend->url), Max(until - clock_mono(), 0) / 1000,
-		  whole_server ? ", with the whole server" : "");
-	if (whole_server || !has_choice(place->limits))
-	{
-		place->limits->held_until = Max(place->limits->held_until, until);
-		return true;
-	}
-	place->backend->held_until = Max(place->backend->held_until, until);
-	return false;
-}
-
-/*
- * True if calls to the place's backend are held back after they failed, but for one at a time.
- */
-bool
-limits_are_paused(const Place *place)
-{
-	return place->limits != NULL && place->backend->breaker.is_open;
-}
-
-/*
- * Whether an attempt that ended so is the server's fault and not the job's: another backend or the
- * fallback may take it, or it waits for the probes.  After limits_note().
- */
-bool
-limits_spare_attempt(const Place *place, CallOutcome outcome)
-{
-	if (place->limits == NULL || place->backend->options == NULL)
-		return false;
-	if (outcome != CALL_UNREACHABLE)
-		return outcome == CALL_BUSY || outcome == CALL_STUCK;
-	return has_choice(place->limits) || place->backend->breaker.is_open ||
-		   place->backend->options->fallback != NULL;
 }

@@ -35,9 +35,13 @@ typedef struct Limits
 	Backend **backends;
 	int n_backends;
 	TokenBucket bucket;
-	MonoTime held_until; /* the server asked to wait */
-	bool cancels_wait;   /* for a token of the bucket */
-	bool cancels_next;   /* the next token is theirs, for the last one was another's */
+	MonoTime held_until;     /* the server asked to wait */
+	TimestampTz stuck_since; /* it refuses, and waiting alone does not mend that; 0: it does not */
+	const char *stuck;       /* what is wrong */
+	uint64 stuck_generation; /* of the catalogs, as of the last refusal */
+	bool fails_overdue;      /* jobs that have waited too long for that are to be failed */
+	bool cancels_wait;       /* for a token of the bucket */
+	bool cancels_next;       /* the next token is theirs, for the last one was another's */
 	int in_flight;
 	ServerStats *stats; /* where what is decided can be read; NULL with server */
 } Limits;
@@ -71,10 +75,13 @@ typedef enum CallOutcome
 typedef struct CallEnd
 {
 	CallOutcome outcome;
-	bool brought_work; /* it is a submission: only that shows whether the server takes any */
-	int64 job;         /* whose it was */
-	int64 asked_ms;    /* how long the server asks to wait; 0: it does not say */
-	const char *error; /* the sentence that the job gets; or NULL */
+	bool of_job;             /* CALL_STUCK: it may be so of this job alone */
+	bool brought_work;       /* it is a submission: only that shows whether the server takes any */
+	int64 job;               /* whose it was */
+	int64 asked_ms;          /* how long the server asks to wait; 0: it does not say */
+	const char *stuck;       /* CALL_STUCK: what is wrong, the beginning of a sentence */
+	TimestampTz stuck_since; /* CALL_STUCK: since when the job has been refused so; 0: since now */
+	const char *error;       /* the sentence that the job gets; or NULL */
 } CallEnd;
 
 extern void limits_free(Limits *limits);
@@ -84,6 +91,8 @@ extern void limits_apply(Limits *limits, Server *server, ServerStats *stats, Mon
 extern int limits_room(Limits *limits, MonoTime now);
 extern MonoTime limits_next_change(Limits *limits, MonoTime now);
 extern bool limits_are_broken(const Limits *limits);
+extern bool limits_are_stuck(const Limits *limits, TimestampTz now);
+extern int64 limits_stuck_pause(const ServerOptions *options);
 extern bool limits_are_paused(const Place *place);
 
 extern Place limits_take(Limits *limits, MonoTime now);
@@ -118,6 +127,7 @@ typedef struct BackendAllowance
 } BackendAllowance;
 
 /* For the files of this folder */
+extern void limits_end_probe(Place *place);
 extern BackendAllowance limits_state(Backend *backend);
 extern void limits_trace_change(Backend *backend, BackendAllowance before, MonoTime now);
 extern int limits_of_backend(Backend *backend);

@@ -80,7 +80,7 @@ show_backends(Limits *limits, MonoTime now)
  * Returns why a backend takes no calls, without its words.
  */
 static const char *
-describe_reason(const Breaker *breaker)
+describe_reason(const Limits *limits, const Breaker *breaker)
 {
 	switch (breaker->reason)
 	{
@@ -91,17 +91,19 @@ describe_reason(const Breaker *breaker)
 		case BREAKER_BUSY:
 			return "the server is busy: one call at a time tries it";
 		case BREAKER_STUCK:
-			return "the provider refuses, and waiting alone does not mend that";
+			return psprintf("%s: mend it there. One call tries it every %d minutes, and when the server or a user mapping is altered",
+							limits->stuck ? limits->stuck : "the provider refuses",
+							(int) ((limits_stuck_pause(&limits->server->options) + 59999) / 60000));
 	}
 	pg_unreachable();
 }
 
 static const char *
-why_paused(const Backend *backend, const char **plain)
+why_paused(const Limits *limits, const Backend *backend, const char **plain)
 {
 	const Breaker *breaker = &backend->breaker;
 
-	*plain = describe_reason(breaker);
+	*plain = describe_reason(limits, breaker);
 	if (breaker->reason == BREAKER_UNREACHABLE)
 		return backend->error;
 	return backend->error[0] == '\0' ? *plain : psprintf("%s. %s", *plain, backend->error);
@@ -133,7 +135,7 @@ why_not(Limits *limits, const char **plain, MonoTime now, MonoTime *until)
 	if (limits->held_until > now)
 		return "the server asked to wait";
 	if (limits->n_backends == 1 && are_all_paused(limits))
-		return why_paused(limits->backends[0], plain);
+		return why_paused(limits, limits->backends[0], plain);
 	if (are_all_paused(limits))
 		return limits_are_broken(limits) ? "no backend can be reached: genjob.backends says why"
 										 : "no backend takes calls now: genjob.backends says why";

@@ -9,6 +9,7 @@
 
 #include "utils/timestamp.h"
 
+#include "process/callbacks.h"
 #include "process/claimer.h"
 #include "process/reasons.h"
 #include "base/clock.h"
@@ -28,7 +29,8 @@
 #include "process/unstarted.h"
 
 #define CLAIM_BATCH 500
-#define MAX_QUICK_TROUBLES 5 /* rows in a row that raise errors, before it is taken easy */
+#define FOLLOW_UP_US USECS_PER_SEC /* before what a writer left is done */
+#define MAX_QUICK_TROUBLES 5       /* rows in a row that raise errors, before it is taken easy */
 
 static int max_calls; /* that this process has descriptors for */
 
@@ -487,6 +489,10 @@ claimer_take_news(void)
 	todo->news.untold.since = Min(todo->news.untold.since, fresh.untold.since);
 	todo->news.untold.expiry = Min(todo->news.untold.expiry, fresh.untold.expiry);
 	todo->news.recheck |= fresh.recheck;
+	if (fresh.callbacks)
+		callbacks_expect();
+	if (fresh.follow_ups)
+		ended_expect(clock_mono() + FOLLOW_UP_US);
 	if (fresh.n_ids > SHMEM_NEWS_MAX - todo->news.n_ids)
 		todo->news.untold.since = DT_NOBEGIN;
 	else

@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "life/asking.h"
+#include "process/callbacks.h"
 #include "process/claimer.h"
 #include "base/clock.h"
 #include "base/compat.h"
@@ -35,6 +36,7 @@
 #include "base/marker.h"
 #include "base/memory.h"
 #include "queue/queue.h"
+#include "process/overdue.h"
 #include "process/reporter.h"
 #include "schedule/schedule.h"
 #include "base/settings.h"
@@ -197,6 +199,8 @@ turn(void)
 	consider_leaving();
 	reporter_write();
 	if (leave_at == 0)
+		overdue_fail();
+	if (leave_at == 0)
 		claimer_note_time(clock_mono());
 	if (leave_at == 0 && claimer_must_look(clock_mono()))
 		claimer_claim();
@@ -204,6 +208,7 @@ turn(void)
 	{
 		claimer_start();
 		claimer_sweep(clock_mono());
+		callbacks_work();
 		life_wake(clock_mono());
 	}
 	else
@@ -247,12 +252,17 @@ wait_ms(void)
 	MonoTime cancel_due = cancelline_next_time(now);
 	MonoTime report_due = reporter_next();
 	MonoTime writers_due = writers_next();
+	MonoTime callbacks_due = leave_at != 0 ? 0 : callbacks_next();
 	long leave_ms = leave_at != 0 ? clock_ms_between(clock_uptime(), leave_at) : INT_MAX;
 	long http_ms = http_wait_ms();
 	long ms;
 
+	if (leave_at == 0 && overdue_is_due())
+		return 0;
 	if (report_due != 0)
 		schedule_note_time(&next, report_due);
+	if (callbacks_due != 0)
+		schedule_note_time(&next, callbacks_due);
 	if (writers_due != 0)
 		schedule_note_time(&next, writers_due);
 	if (wake_due != 0)
@@ -370,6 +380,7 @@ genjob_dispatcher_main(Datum slot)
 {
 	start_process(DatumGetInt32(slot));
 	writers_init(DatumGetInt32(slot));
+	callbacks_init();
 	claimer_init(raise_descriptor_limit());
 	MemoryContextSwitchTo(turn_context);
 	lock_database();
@@ -385,6 +396,7 @@ genjob_dispatcher_main(Datum slot)
 		wait();
 	}
 	collect_last_answers();
+	callbacks_finish();
 	writers_finish(leave_at != 0 ? leave_at : clock_uptime());
 	report_all();
 	shmem_set_my_state(claimer_found_nothing() ? WORKER_ABSENT : WORKER_STOPPED);

@@ -81,6 +81,7 @@ pass_request(SpoolStream *stream, HttpRequest *request)
 	SPOOL_PASS(stream, request->timeout);
 	SPOOL_PASS(stream, request->connect_timeout);
 	SPOOL_PASS(stream, request->public_only);
+	SPOOL_PASS(stream, request->names_model);
 }
 
 static void
@@ -170,6 +171,8 @@ parcel_pass_judged(SpoolStream *stream, Judged *judged)
 		judged->verdict = palloc0(sizeof(Verdict));
 	spool_pass_verdict(stream, judged->verdict);
 	SPOOL_PASS(stream, judged->verdict->after);
+	SPOOL_PASS(stream, judged->verdict->stuck);
+	SPOOL_PASS(stream, judged->verdict->of_job);
 	SPOOL_PASS(stream, judged->verdict->forgotten);
 	SPOOL_PASS(stream, judged->verdict->absent);
 	SPOOL_PASS(stream, judged->verdict->has_answer);

@@ -231,7 +231,7 @@ spool_pass_text(SpoolStream *stream, char **text)
 					 "pass the new field of " #type ", and then say how large it is")
 
 PASSES_ALL(Output, 96);
-PASSES_ALL(Verdict, 88);
+PASSES_ALL(Verdict, 96);
 PASSES_ALL(Remote, 40);
 
 static void
@@ -308,6 +308,8 @@ spool_pass_job(SpoolStream *stream, Job *job, SpooledJob *spooled)
 	SPOOL_PASS(stream, job->priority);
 	SPOOL_PASS(stream, job->failures);
 	SPOOL_PASS(stream, job->losses);
+	SPOOL_PASS(stream, job->unknown_ends);
+	SPOOL_PASS(stream, job->put_off_since);
 	SPOOL_PASS(stream, job->max_attempts);
 	SPOOL_PASS(stream, job->expires_at);
 	SPOOL_PASS(stream, job->started_at);

@@ -31,6 +31,9 @@ extern void signing_sign(HttpRequest *http, const RequestSource *source);
 extern char *signing_presign(const RequestSource *source, const char *method, const char *url,
 							 const char *content_type, int expires, char **signature);
 
+/* webhook.c */
+extern void signing_sign_webhook(HttpRequest *http, const RequestSource *source);
+
 /* s3.c: object stores */
 extern void s3_check(const RequestSource *source, cJSON *params);
 extern Target s3_target(const RequestSource *source, cJSON *params);

@@ -173,6 +173,7 @@ failure_of_refusal(Judge *judge, int64 *after)
 		words_of_body(source->request, judge->reply, judge->protocol->error, judge->id, &json);
 	const char *stop = *words != '\0' && strchr(".!?", words[strlen(words) - 1]) ? "" : ".";
 
+	judge->verdict->stuck = stuck_find(judge->reply, json, words);
 	MemoryContextSwitchTo(caller);
 	*after = delay_read(judge->reply, json, judge->protocol->retry_after, words, source->now_unix);
 	judge->is_of_the_moment = source->options->preset->is_store && s3_is_of_the_moment(words);
@@ -183,6 +184,27 @@ failure_of_refusal(Judge *judge, int64 *after)
 					describe_error_type(judge), *words ? ": " : "", words, stop,
 					source->options->preset->is_store ? s3_advice(source, judge->reply, words)
 													  : advice_for(status));
+}
+
+/*
+ * A submission that is refused, and waiting alone does not mend that: all of the server's jobs wait, unless it may be
+ * about this job alone; one that is too large fails.  The option retry_status may say that such a job fails.
+ */
+static void
+judge_stuck(Judge *judge)
+{
+	const StatusSet *retried = judge->source->options->retry_status;
+	Verdict *verdict = judge->verdict;
+	int status = judge->reply->status;
+
+	if (retried != NULL && !status_is_in(retried, status))
+		return;
+	verdict->kind = verdict->stuck == STUCK_SIZE ? VERDICT_FAIL : VERDICT_DEFER;
+	verdict->after = -1;
+	verdict->of_job =
+		status == 400 || (verdict->stuck == STUCK_MODEL && judge->source->request->names_model);
+	verdict->error = psprintf("%s That is, %s: waiting alone does not mend it.", verdict->error,
+							  stuck_describe(verdict->stuck));
 }
 
 /*
@@ -206,6 +228,8 @@ judge_refusal(Judge *judge)
 			verdict->kind = VERDICT_FAIL;
 	}
 	verdict->unknown = status_may_be_accepted(judge->reply->status);
+	if (verdict->stuck != STUCK_NOT)
+		judge_stuck(judge);
 }
 
 /*

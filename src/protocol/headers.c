@@ -141,7 +141,7 @@ set_authorization(HttpRequest *http, const char *auth, char *api_key)
 	if (api_key == NULL)
 		return;
 	headers_add_secret(http, api_key); /* also one that is not sent: nothing shows it */
-	if (strcmp(auth, "none") == 0 || strcmp(auth, "sigv4") == 0)
+	if (strcmp(auth, "none") == 0 || strcmp(auth, "sigv4") == 0 || strcmp(auth, "webhook") == 0)
 		return;
 	if (strcmp(auth, "bearer") == 0)
 		headers_set(http, "Authorization", psprintf("Bearer %s", api_key), "Bearer ***");

@@ -8,6 +8,7 @@
 #include "http/http.h"
 #include "server/options.h"
 #include "protocol/request.h"
+#include "protocol/stuck.h"
 
 /* What to do with the job. */
 typedef enum VerdictKind
@@ -53,6 +54,8 @@ typedef struct Verdict
 {
 	VerdictKind kind;
 	int64 after;     /* ms to wait that the server asks for, or VERDICT_POSTPONE; -1: as usual */
+	StuckKind stuck; /* why it is refused, where waiting alone does not mend that */
+	bool of_job;     /* stuck, or too large: it may be so of this job alone */
 	bool unknown;    /* the call may have been accepted, although no answer says so */
 	bool forgotten;  /* VERDICT_WAIT: the provider says that it does not know the prediction */
 	bool absent;     /* VERDICT_WAIT: the answer says nothing about the prediction */

@@ -75,9 +75,10 @@ join_url(const char *url, const char *path)
 /*
  * The request's members: the server's defaults under the job's, each in its wrapping, and the model and
  * the remote id where the protocol has a place for them.  What is null in the request is not sent at all.
+ * *names_model: the job's own members say the model.
  */
 static cJSON *
-read_params_raw(const RequestSource *source)
+read_params_raw(const RequestSource *source, bool *names_model)
 {
 	const ServerOptions *options = source->options;
 	const Protocol *protocol = &options->protocol;
@@ -91,6 +92,7 @@ read_params_raw(const RequestSource *source)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object")));
 	over = wrap_params(protocol, params);
+	*names_model = protocol->model_at != NULL && pointer_first(over, protocol->model_at) != NULL;
 	wants_no_model =
 		protocol->model_at != NULL && cJSON_IsNull(pointer_first(over, protocol->model_at));
 	params = json_patch(wrap_params(protocol, read_defaults(options)), over);
@@ -116,9 +118,9 @@ has_values(const RequestSource *source)
  * The same, with the values that stand for others filled in.
  */
 static cJSON *
-read_params(const RequestSource *source)
+read_params(const RequestSource *source, bool *names_model)
 {
-	cJSON *params = read_params_raw(source);
+	cJSON *params = read_params_raw(source, names_model);
 
 	if (has_values(source))
 		values_fill(source, params);
@@ -300,11 +302,12 @@ request_build(const RequestSource *source)
 	MemoryContext result = CurrentMemoryContext;
 	MemoryContext scratch = AllocSetContextCreate(result, "genjob request", ALLOCSET_DEFAULT_SIZES);
 	HttpRequest *http;
+	bool names_model;
 	cJSON *params;
 	Target target;
 
 	MemoryContextSwitchTo(scratch);
-	params = read_params(source);
+	params = read_params(source, &names_model);
 	if (!source->is_literal)
 		links_resolve(source, params->child);
 	target = options->preset->is_store ? s3_target(source, params) : plain_target(source, params);
@@ -312,12 +315,15 @@ request_build(const RequestSource *source)
 	http = new_request(options, target.method, pstrdup(target.url), options->timeout);
 	if (target.object != NULL)
 		http->object = pstrdup(target.object);
+	http->names_model = names_model;
 	take_body(http, &target.body);
 	headers_set_all(http, source, &target.body);
 	set_target_headers(http, target.headers);
 	note_links(http, source);
 	if (signing_is_due(options))
 		signing_sign(http, source);
+	else if (strcmp(options->protocol.auth, "webhook") == 0)
+		signing_sign_webhook(http, source);
 	MemoryContextDelete(scratch);
 	return http;
 }
@@ -330,7 +336,8 @@ void
 request_check(const RequestSource *source)
 {
 	const Protocol *protocol = &source->options->protocol;
-	cJSON *params = read_params_raw(source);
+	bool names_model;
+	cJSON *params = read_params_raw(source, &names_model);
 
 	if (has_values(source))
 		values_check(params);
@@ -351,7 +358,9 @@ request_check(const RequestSource *source)
 Reference *
 request_list_references(const RequestSource *source, int *n)
 {
-	return binary_list_references(read_params_raw(source), n);
+	bool names_model;
+
+	return binary_list_references(read_params_raw(source, &names_model), n);
 }
 
 static bool

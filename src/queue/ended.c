@@ -22,6 +22,7 @@
 #include "queue/ended.h"
 #include "queue/dependency.h"
 #include "queue/followup.h"
+#include "queue/gone.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
@@ -29,6 +30,7 @@
 #include "shared/commit.h"
 
 #define CATCH_UP_BATCH 100
+#define HTTP_GONE 410
 #define NOTICES_FULL 0.9 /* of the queue of notifications: the rest is for others */
 #define NOTICES_PAUSE_US (5 * USECS_PER_SEC)
 
@@ -82,6 +84,15 @@ remember(int64 id)
 	ended[n_ended++] = id;
 }
 
+static bool
+pauses_when_gone(const char *server_name)
+{
+	ServerComplaint complaint;
+	const Server *server = server_get(server_name, &complaint);
+
+	return server != NULL && server->options.preset->gone_pauses;
+}
+
 /*
  * A row becomes final: from a state in which it had not ended to one in which it has, or to no row.  Those who wait for
  * the job are woken if and when the transaction commits.
@@ -94,6 +105,8 @@ job_ended(const JobEnd *end)
 	elog(DEBUG1, "genjob: job " INT64_FORMAT " of server \"%s\" ends: %s -> %s", end->id,
 		 end->server, rowstate_name(end->from), rowstate_name(end->to));
 	commit_note_ended(end->id);
+	if (end->http_status == HTTP_GONE && pauses_when_gone(end->server))
+		gone_note(end->id, end->server);
 	dependency_note_end(end->id);
 	if (!end->is_of_session && ended_follow_ups(end->server, end->to, end->has_on_done) != 0)
 		remember(end->id);
@@ -109,6 +122,7 @@ ended_begin(void)
 {
 	n_ended = 0;
 	followup_begin();
+	gone_begin();
 }
 
 /*
@@ -120,8 +134,9 @@ ended_follow(void)
 	int n = n_ended;
 
 	n_ended = 0;
+	gone_pause();
 	if (n > 0 && followup_write(ended, NULL, n))
-		ended_expect(clock_mono() + trouble_backoff_us(catch_up_failures));
+		commit_note_follow_ups(); /* also where this is a writer */
 }
 
 /*

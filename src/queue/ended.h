@@ -27,6 +27,7 @@ typedef struct JobEnd
 	RowState to;        /* succeeded, failed, cancelled; ROW_GONE: the row is deleted */
 	const char *server; /* of the row: where it was queued */
 	bool has_on_done;   /* the row's on_done is not null */
+	int http_status;    /* of the answer that ended it; 0: none */
 	bool is_of_session; /* a trigger writes it: what follows is left to the dispatcher, by the row's follow_up */
 } JobEnd;
 

@@ -548,6 +548,20 @@ queue_fail_waiting(const char *server_name, const char *error, TimestampTz now)
 	return (int) rows;
 }
 
+/*
+ * Fails queued jobs of a server that have been due since that time, or refused; returns how many (at most 1000 a call).
+ */
+int
+queue_fail_overdue(const char *server_name, const char *error, TimestampTz since, TimestampTz now)
+{
+	Datum args[4] = {CStringGetTextDatum(server_name), CStringGetTextDatum(error),
+					 TimestampTzGetDatum(now), TimestampTzGetDatum(since)};
+	uint64 rows = statement_run(FAIL_OVERDUE, args, NULL);
+
+	note_failed(rows);
+	return (int) rows;
+}
+
 /* ---------- one by one ---------- */
 
 /*

@@ -262,6 +262,9 @@ fill_job(Job *job, uint64 row, bool has_ended)
 	job->server_oid = isnull ? InvalidOid : DatumGetObjectId(datum);
 	job->losses = DatumGetInt32(statement_not_null(row, 23));
 	job->depth = DatumGetInt32(statement_not_null(row, 24));
+	job->unknown_ends = DatumGetInt32(statement_not_null(row, 25));
+	datum = statement_value(row, 26, &isnull);
+	job->put_off_since = isnull ? 0 : DatumGetTimestampTz(datum);
 	MemoryContextSwitchTo(caller);
 }
 

@@ -72,6 +72,8 @@ extern int queue_list_unstarted(const char *server_name, TimestampTz now, int64 
 extern void queue_fail_one(int64 id, const char *error, TimestampTz now);
 extern void queue_expect_expired(TimestampTz now);
 extern int queue_fail_waiting(const char *server_name, const char *error, TimestampTz now);
+extern int queue_fail_overdue(const char *server_name, const char *error, TimestampTz since,
+							  TimestampTz now);
 extern int queue_keep_home(Turn *turns, int n);
 extern int queue_claim(Turn *turns, int n, TimestampTz now);
 extern bool queue_guard(QueueWork work, void *arg, ErrorData **error);

@@ -44,6 +44,8 @@ typedef enum ReportColumn
 	REPORT_LOSSES,
 	REPORT_BEGINS_ERRORS,
 	REPORT_MUST_CANCEL,
+	REPORT_UNKNOWN_ENDS,
+	REPORT_PUT_OFF_SINCE,
 	REPORT_COLUMNS
 } ReportColumn;
 
@@ -70,6 +72,8 @@ static const ColumnType column_types[REPORT_COLUMNS] = {
 	[REPORT_LOSSES] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
 	[REPORT_BEGINS_ERRORS] = {BOOLOID, 1, true, TYPALIGN_CHAR},
 	[REPORT_MUST_CANCEL] = {BOOLOID, 1, true, TYPALIGN_CHAR},
+	[REPORT_UNKNOWN_ENDS] = {INT4OID, sizeof(int32), true, TYPALIGN_INT},
+	[REPORT_PUT_OFF_SINCE] = {TIMESTAMPTZOID, sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE},
 };
 
 /*
@@ -184,6 +188,11 @@ read_column(const Job *job, int column, bool *isnull)
 			return BoolGetDatum(job->begins_errors);
 		case REPORT_MUST_CANCEL:
 			return BoolGetDatum(job->must_cancel);
+		case REPORT_UNKNOWN_ENDS:
+			return Int32GetDatum(job->unknown_ends);
+		case REPORT_PUT_OFF_SINCE:
+			*isnull = job->put_off_since == 0;
+			return TimestampTzGetDatum(job->put_off_since);
 	}
 	pg_unreachable();
 }
@@ -493,7 +502,8 @@ note_written(Job *job, bool has_on_done)
 				  .from = ROW_RUNNING,
 				  .to = rowstate_parse(job->new_state),
 				  .server = job->server_name,
-				  .has_on_done = has_on_done};
+				  .has_on_done = has_on_done,
+				  .http_status = job->verdict->http_status};
 
 	job->outcome = REPORT_WRITTEN;
 	if (rowstate_is_final(end.to))

@@ -102,7 +102,7 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_ORPHANS] = {0, {0},
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
-		" NULL::int4, server_oid, losses, depth FROM @.gen_jobs WHERE state = 'running'"},
+		" NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since FROM @.gen_jobs WHERE state = 'running'"},
 	[FIND_ATTEMPT] = {1, {INT8OID},
 		"SELECT attempt, idempotency_key::text FROM @.gen_jobs WHERE id = $1 AND state = 'running'"},
 	[FIND_SPOOLED] = {1, {INT8OID},
@@ -131,7 +131,7 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_CANCELS] = {3, {TEXTOID, INT8OID, INT4OID},
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
-		" NULL::int4, server_oid, losses, depth"
+		" NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since"
 		" FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server = $1 AND id > $2"
 		" ORDER BY id LIMIT $3"},
 	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
@@ -149,6 +149,11 @@ static const Statement statements[STATEMENTS] = {
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
 		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
+	/* those that were refused themselves, and those that waited behind them */
+	[FAIL_OVERDUE] = {4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1"
+		"  AND coalesce(put_off_since, run_at) <= $4 LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
 	[FIND_SERVERLESS] = {2, {TEXTOID, TIMESTAMPTZOID},
 		"SELECT id, server FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 LIMIT 1000"},
 	/*
@@ -170,13 +175,13 @@ static const Statement statements[STATEMENTS] = {
 		"  AND (g.size <= $8 OR g.total <= $9 OR g.total - g.size < $10)"
 		" RETURNING j.id, j.server, j.request, j.inputs, j.priority, j.owner::oid AS owner, j.attempt,"
 		"  j.failures, j.max_attempts, j.idempotency_key::text AS key, j.started_at, j.tenant, j.expires_at,"
-		"  j.ran_on, j.backend, j.server_oid, j.losses, j.depth)"
+		"  j.ran_on, j.backend, j.server_oid, j.losses, j.depth, j.unknown_ends, j.put_off_since)"
 		" SELECT id, server, request, inputs, priority, owner, attempt, failures, max_attempts, key, started_at,"
 		"  NULL::text, NULL::jsonb, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
-		"  NULL::int4, server_oid, losses, depth FROM claimed"
+		"  NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since FROM claimed"
 		" UNION ALL"
 		" SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,"
-		"  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, size, NULL, NULL, NULL FROM held"
+		"  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, size, NULL, NULL, NULL, NULL, NULL FROM held"
 		" WHERE size > $8 AND total > $9 AND total - size >= $10"},
 	[READ_OUTPUT] = {2, {INT8OID, INT4OID},
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data,"
@@ -186,24 +191,25 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT owner::oid, state IN ('succeeded', 'failed', 'cancelled'), 'application/json'::text, result,"
 		"  NULL::text, NULL::text"
 		" FROM @.gen_jobs WHERE id = $1"},
-	/* a large result is $16, of the job $15: what comes out of an array is copied again and again */
-	[REPORT] = {16, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+	/* a large result is $18, of the job $17: what comes out of an array is copied again and again */
+	[REPORT] = {18, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
-			TIMESTAMPTZOID, INT8OID, JSONBOID},
-		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+			INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, INT8OID, JSONBOID},
+		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 			"  g (id, attempt, state, result, usage, error, http_status, run_at, counts, keeps_key, losses, begins_errors,"
-			"   must_cancel)",
+			"   must_cancel, unknown_ends, put_off_since)",
 			"j.state = 'running' AND j.attempt = g.attempt")
-		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = CASE WHEN g.id = $15 THEN $16 ELSE g.result END,"
+		" UPDATE @.gen_jobs j SET state = g.state::@.gen_job_state, result = CASE WHEN g.id = $17 THEN $18 ELSE g.result END,"
 		"  usage = g.usage::jsonb, error = g.error, failures = j.failures + coalesce(g.counts, 0),"
 		"  run_at = coalesce(g.run_at, j.run_at), remote = CASE WHEN g.must_cancel THEN j.remote END,"
 		"  remote_id = CASE WHEN g.state <> 'queued' THEN j.remote_id END,"
-		"  finished_at = CASE WHEN g.state <> 'queued' THEN $14 END, losses = g.losses,"
+		"  finished_at = CASE WHEN g.state <> 'queued' THEN $16 END, losses = g.losses,"
+		"  unknown_ends = g.unknown_ends, put_off_since = g.put_off_since,"
 		"  idempotency_key = CASE WHEN g.keeps_key THEN j.idempotency_key END,"
 		"  attempt_errors = CASE WHEN g.error IS NULL OR g.counts IS NULL OR g.state = 'succeeded' THEN j.attempt_errors ELSE"
 		"   CASE WHEN g.begins_errors OR jsonb_typeof(j.attempt_errors) IS DISTINCT FROM 'array' THEN '[]'"
 		"    WHEN jsonb_array_length(j.attempt_errors) >= 100 THEN j.attempt_errors - 0 ELSE j.attempt_errors END"
-		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $14,"
+		"   || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('attempt', j.attempt, 'at', $16,"
 		"    'http_status', g.http_status, 'error', g.error))) END"
 		" FROM held g"
 		" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id, j.on_done IS NOT NULL"},
@@ -277,6 +283,25 @@ static const Statement statements[STATEMENTS] = {
 		"UPDATE @.gen_jobs j SET follow_up = g.follow_up::text[], error = CASE WHEN g.note IS NULL THEN j.error"
 		"  ELSE concat_ws(CASE WHEN right(j.error, 1) = '.' THEN ' ' ELSE '. ' END, j.error, g.note) END"
 		" FROM unnest($1, $2, $3) g (id, note, follow_up) WHERE j.id = g.id"},
+	[NOTE_END] = {2, {INT8OID, TEXTOID},
+		"UPDATE @.gen_jobs SET error = concat_ws(CASE WHEN right(error, 1) = '.' THEN ' ' ELSE '. ' END, error, $2) WHERE id = $1"},
+	/* for each role the first that is to be called */
+	[FIND_CALLBACKS] = {1, {INT4OID},
+		"WITH RECURSIVE first AS ("
+		" (SELECT owner, run_at FROM genjob.callbacks ORDER BY owner, run_at LIMIT 1)"
+		" UNION ALL"
+		"  SELECT n.* FROM first f, LATERAL (SELECT c.owner, c.run_at FROM genjob.callbacks c WHERE c.owner > f.owner"
+		"   ORDER BY c.owner, c.run_at LIMIT 1) n)"
+		" SELECT owner::oid, run_at FROM (SELECT * FROM first LIMIT $1) f WHERE run_at < 'infinity' ORDER BY run_at"},
+	/* $4: calls that may fail, $5: what of this one counts as one */
+	[BLOCK_CALLBACKS] = {6, {OIDOID, TEXTOID, TIMESTAMPTZOID, INT4OID, INT4OID, TIMESTAMPTZOID},
+		"UPDATE genjob.callbacks SET error = $2, attempts = attempts + $5, run_at = CASE WHEN $5 = 0 THEN $6"
+		"  WHEN attempts + $5 >= $4 THEN 'infinity' ELSE $3 + least(interval '1 s' * 2 ^ least(attempts, 20), interval '1 h') END"
+		" WHERE id IN (SELECT id FROM genjob.callbacks WHERE owner = $1 AND run_at <= $3 ORDER BY owner, run_at, id"
+		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)"},
+	[FAIL_CALLBACK] = {4, {INT8OID, TEXTOID, TIMESTAMPTZOID, INT4OID},
+		"UPDATE genjob.callbacks SET error = $2, attempts = attempts + 1, run_at = CASE WHEN attempts + 1 >= $4 THEN 'infinity'"
+		"  ELSE $3 + least(interval '1 s' * 2 ^ least(attempts, 20), interval '1 h') END WHERE id = $1"},
 };
 
 /* clang-format on */

@@ -16,7 +16,7 @@
 typedef struct Statement
 {
 	int nargs;
-	Oid args[16];
+	Oid args[24];
 	const char *text; /* "@" stands for the extension's schema */
 } Statement;
 
@@ -40,6 +40,7 @@ typedef enum StatementId
 	FIND_CANCELS,
 	FAIL_EXPIRED,
 	FAIL_WAITING,
+	FAIL_OVERDUE,
 	FIND_SERVERLESS,
 	FIND_EXPIRED,
 	FAIL_ONE,
@@ -59,6 +60,10 @@ typedef enum StatementId
 	HAND_OVER,
 	ADD_CALLBACKS,
 	NOTE_ENDS,
+	NOTE_END,
+	FIND_CALLBACKS,
+	BLOCK_CALLBACKS,
+	FAIL_CALLBACK,
 	STATEMENTS
 } StatementId;
 

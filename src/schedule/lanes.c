@@ -126,6 +126,7 @@ lane_fill_size(const Lane *lane)
 {
 	int share = WINDOW / Max(lane->lanes->n_unread, 1);
 
+	Assert(lane->lanes->n_unread >= 0);
 	return Max(MIN_FILL, Min(share, MAX_FILL));
 }
 
@@ -146,6 +147,7 @@ set_has_more(Lane *lane, bool has_more)
 {
 	lane->lanes->n_unread += (int) has_more - (int) lane->has_more;
 	lane->has_more = has_more;
+	Assert(lane->lanes->n_unread >= 0);
 	update_hunger(lane);
 }
 
@@ -160,6 +162,7 @@ update_lane(Lane *lane)
 	update_hunger(lane);
 	if (lane->n_ready == 0 && !lane->has_more)
 	{
+		Assert(!lane->is_hungry && pairingheap_is_empty(lane->ready));
 		dlist_delete(&lane->node);
 		pairingheap_free(lane->ready);
 		pfree(lane);
@@ -171,8 +174,10 @@ static void
 insert_ready(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at)
 {
 	Lanes *lanes = lane->lanes;
-	Ready *ready = hash_search(ready_jobs, &id, HASH_ENTER, NULL);
+	bool is_known;
+	Ready *ready = hash_search(ready_jobs, &id, HASH_ENTER, &is_known);
 
+	Assert(!is_known);
 	ready->lane = lane;
 	ready->run_at = run_at;
 	ready->expires_at = expires_at;
@@ -190,6 +195,7 @@ remove_ready(Ready *ready)
 	Lane *lane = ready->lane;
 	Lanes *lanes = lane->lanes;
 
+	Assert(lane->n_ready > 0 && lanes->n_ready >= lane->n_ready);
 	pairingheap_remove(lane->ready, &ready->node);
 	if (ready->expires_at != 0)
 		pairingheap_remove(lanes->expiring, &ready->expiring_node);
@@ -387,6 +393,7 @@ lanes_next_hungry(Lane *after)
 int64
 lane_first(const Lane *lane)
 {
+	Assert(lane->n_ready > 0);
 	return pairingheap_container(Ready, node, pairingheap_first(lane->ready))->id;
 }
 

@@ -133,6 +133,7 @@ is_at_rest(ServerQueue *queue, MonoTime now)
 static void
 let_rest(ServerQueue *queue, MonoTime now)
 {
+	Assert(queue->is_active && queue->requests.held == 0);
 	dlist_delete(&queue->node);
 	dlist_push_tail(&idle, &queue->node);
 	n_idle++;
@@ -146,6 +147,7 @@ let_rest(ServerQueue *queue, MonoTime now)
 static void
 set_fallback(ServerQueue *queue, ServerQueue *fallback)
 {
+	Assert(queue->fallback == NULL || queue->fallback->n_guests > 0);
 	if (queue->fallback != NULL)
 		queue->fallback->n_guests--;
 	if (fallback != NULL)
@@ -156,6 +158,7 @@ set_fallback(ServerQueue *queue, ServerQueue *fallback)
 static void
 forget_queue(ServerQueue *queue)
 {
+	Assert(!queue->is_active && queue->n_jobs == 0 && queue->n_guests == 0);
 	dlist_delete(&queue->node);
 	n_idle--;
 	set_fallback(queue, NULL);
@@ -216,6 +219,7 @@ refresh_queue(ServerQueue *queue)
 	Server *server = server_get(NameStr(queue->name), &complaint);
 
 	n_stale -= queue->is_stale;
+	Assert(n_stale >= 0);
 	queue->is_stale = false;
 	queue->lacks_fallback = true;
 	find_stats(queue, server);

@@ -153,6 +153,28 @@ schedule_next_without_server(void)
 	return NULL;
 }
 
+/*
+ * Returns a queue whose server has refused for longer than max_wait, and whose jobs have not been looked at since it
+ * last did; NULL if there is none.
+ */
+ServerQueue *
+schedule_next_stuck(TimestampTz now)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, queues_active())
+	{
+		ServerQueue *queue = queue_of(iter.cur);
+
+		if (!queue->limits.fails_overdue)
+			continue;
+		if (limits_are_stuck(&queue->limits, now))
+			return queue;
+		queue->limits.fails_overdue = false;
+	}
+	return NULL;
+}
+
 /* ---------- what may be taken ---------- */
 
 /*
@@ -314,6 +336,7 @@ take_one(ServerQueue *queue, Turn *taken, MonoTime now)
 	else
 		return false;
 	taken->place = limits_take(&taken->queue->limits, now);
+	Assert(taken->place.limits == &taken->queue->limits && taken->queue->server != NULL);
 	return true;
 }
 

@@ -6,6 +6,7 @@
 #define GENJOB_SCHEDULE_H
 
 #include "limits/limits.h"
+#include "limits/pace.h"
 #include "base/memory.h"
 #include "schedule/lines.h"
 #include "server/server.h"
@@ -44,6 +45,7 @@ typedef struct ServerQueue
 	MemoryAccount requests; /* what the requests of its jobs take of the memory */
 	MemoryAccount answers;  /* what its answers take of it */
 	Limits limits;
+	PollPace pace;  /* of the questions about its predictions */
 	Line questions; /* jobs that wait to ask about their predictions */
 	Line cancels;   /* jobs that wait to have theirs cancelled */
 
@@ -95,6 +97,7 @@ extern ServerQueue *schedule_next_for_memory(MonoTime now);
 
 extern void schedule_drop(ServerQueue *queue);
 extern ServerQueue *schedule_next_without_server(void);
+extern ServerQueue *schedule_next_stuck(TimestampTz now);
 
 extern bool schedule_can_take(int room, MonoTime now);
 extern int schedule_take(Turn *turns, int max, int room, MonoTime now);

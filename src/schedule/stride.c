@@ -45,6 +45,7 @@ stride_free(Stride *stride)
 void
 stride_add(const Stride *stride, Share *share, double weight)
 {
+	Assert(weight > 0);
 	memset(share, 0, sizeof(*share));
 	share->weight = weight;
 	share->pass = stride->time;
@@ -109,6 +110,7 @@ stride_give_back(Stride *stride, Share *share)
 void
 stride_set_weight(Stride *stride, Share *share, double weight)
 {
+	Assert(weight > 0);
 	if (weight == share->weight)
 		return;
 	if (share->is_waiting)

@@ -336,9 +336,11 @@ turns_pop(Turns *turns, int64 *id)
 	if (next == NULL)
 		return false;
 	owner = ((Owner *) ((char *) next - offsetof(Owner, share)));
+	Assert(owner->key.turns == turns && stride_next(&owner->stride) != NULL);
 	tenant = ((Tenant *) ((char *) stride_next(&owner->stride) - offsetof(Tenant, share)));
 	stride_serve(&turns->stride, &owner->share);
 	stride_serve(&owner->stride, &tenant->share);
+	Assert(tenant->key.owner == owner && first_lane(tenant) != NULL);
 	*id = lane_first(first_lane(tenant));
 	lanes_remove(*id);
 	return true;

@@ -32,12 +32,12 @@ starts_with(const char *text, const char *prefix)
 }
 
 /*
- * none, bearer, basic, sigv4, header:NAME[:PREFIX], query:NAME.
+ * none, bearer, basic, sigv4, webhook, header:NAME[:PREFIX], query:NAME.
  */
 const char *
 grammar_check_auth(const char *value)
 {
-	static const char *const words[] = {"none", "bearer", "basic", "sigv4"};
+	static const char *const words[] = {"none", "bearer", "basic", "sigv4", "webhook"};
 	int i;
 
 	for (i = 0; i < lengthof(words); i++)
@@ -55,7 +55,7 @@ grammar_check_auth(const char *value)
 		if (header_is_name(name) && (colon == NULL || header_is_value(colon + 1)))
 			return grammar_check_header_name(name);
 	}
-	return "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME, header:NAME:PREFIX, query:NAME, sigv4 (access_key_id and secret_access_key).";
+	return "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME, header:NAME:PREFIX, query:NAME, sigv4 (access_key_id and secret_access_key), webhook (api_key is then \"whsec_...\").";
 }
 
 /*

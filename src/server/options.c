@@ -97,7 +97,9 @@ static const Option options_table[] = {
 	SERVER_OPTION("retry_base", OPTION_DURATION, retry_base, "1 s", 1, MS_OF_DAY),
 	SERVER_OPTION("retry_max", OPTION_DURATION, retry_max, "5 min", 1, 20 * MS_OF_DAY),
 	SERVER_OPTION("retry_status", OPTION_STATUS_SET, retry_status, NULL),
+	SERVER_OPTION("max_wait", OPTION_DURATION, max_wait, "1 d", 1, 365 * MS_OF_DAY),
 	SERVER_OPTION("on_unknown", OPTION_ON_UNKNOWN, on_unknown, "retry"),
+	SERVER_OPTION("max_unknown", OPTION_COUNT, max_unknown, "2", 0, 1000000),
 	SERVER_OPTION("paused", OPTION_BOOL, paused, "off"),
 	SERVER_OPTION("notify", OPTION_CHANNEL, notify, NULL),
 	SERVER_OPTION("on_success", OPTION_SERVER, on_success, NULL),
@@ -161,6 +163,35 @@ option_find(const char *name, Oid catalog)
 	pg_unreachable();
 }
 
+/*
+ * Parses the settings of the preset that the options name: defaults that are its own.
+ */
+static void
+parse_preset_settings(List *defs, void *options)
+{
+	ListCell *cell;
+	const Preset *preset = NULL;
+	char *setting;
+	char *rest;
+
+	foreach(cell, defs)
+	{
+		DefElem *def = lfirst_node(DefElem, cell);
+
+		if (strcmp(def->defname, "api") == 0)
+			preset = preset_find(defGetString(def));
+	}
+	if (preset == NULL || preset->settings == NULL)
+		return;
+	rest = pstrdup(preset->settings);
+	while ((setting = strsep(&rest, ";")) != NULL)
+	{
+		char *name = strsep(&setting, "=");
+
+		optionvalue_parse(option_find(name, ForeignServerRelationId), setting, options);
+	}
+}
+
 static void
 options_parse(List *defs, Oid catalog, void *options)
 {
@@ -172,6 +203,8 @@ options_parse(List *defs, Oid catalog, void *options)
 		if (options_table[i].catalog == catalog && options_table[i].default_value != NULL)
 			optionvalue_parse(&options_table[i], options_table[i].default_value, options);
 	}
+	if (catalog == ForeignServerRelationId)
+		parse_preset_settings(defs, options);
 	foreach(cell, defs)
 	{
 		DefElem *def = lfirst_node(DefElem, cell);
@@ -408,6 +441,19 @@ check_protocol(const ServerOptions *options)
 					   "Say what the values of state mean, as in states 'ok=done;fail=failed'.");
 }
 
+static bool
+is_given(List *defs, const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, defs)
+	{
+		if (strcmp(lfirst_node(DefElem, cell)->defname, name) == 0)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Reads the options of a server of the wrapper genjob into *options (in the current memory context),
  * defaults and preset included.  Errors for the user where anything is wrong.
@@ -428,6 +474,8 @@ options_parse_server(List *defs, ServerOptions *options)
 	if (options->rate_burst > 0)
 		require_option("rate_limit", options->rate > 0,
 					   "rate_burst says how many calls rate_limit lets go at once.");
+	options->schedule =
+		is_given(defs, "retry_base") || is_given(defs, "retry_max") ? NULL : preset->schedule;
 	if (options->retry_base > options->retry_max)
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						errmsg("option \"retry_base\" is longer than \"retry_max\""),

@@ -49,8 +49,11 @@ typedef struct ServerOptions
 	int64 max_attempts;
 	int64 retry_base;        /* ms */
 	int64 retry_max;         /* ms */
+	const int *schedule;     /* the preset's, unless an option says how to back off; or NULL */
 	StatusSet *retry_status; /* that are tried again; NULL: the usual ones */
 	int64 on_unknown;        /* an OnUnknown */
+	int64 max_unknown;       /* calls whose end is not known that are repeated */
+	int64 max_wait;          /* ms, for refusals that waiting alone does not mend */
 	int64 paused;            /* a boolean: nothing is claimed */
 
 	/* What follows an end */

@@ -12,6 +12,9 @@
 #include "server/preset.h"
 #include "server/streampresets.h"
 
+/* Of Standard Webhooks' senders: 27 hours and a half in all */
+static const int webhook_schedule[] = {5, 300, 1800, 7200, 18000, 36000, 36000, 0};
+
 static const Preset presets[] = {
 	/*
 	 * OpenAI and all that speak its image API (https://platform.openai.com/docs/api-reference/images).
@@ -406,6 +409,25 @@ static const Preset presets[] = {
 				.service = "s3",
 				.path = "",
 				.body = "raw",
+				.accept = "*/*",
+				.any_answer = "on",
+			},
+	},
+
+	/*
+	 * https://www.standardwebhooks.com: the receiver has a few seconds to say that it has the message, by any 2xx.  All
+	 * other answers are tried again, but 410.
+	 */
+	{
+		.api = "webhook",
+		.needs_secret = true,
+		.gone_pauses = true,
+		.settings = "timeout=30 s;max_attempts=8;max_response=1MB;retry_status=400-409,411-599",
+		.schedule = webhook_schedule,
+		.protocol =
+			{
+				.auth = "webhook",
+				.path = "",
 				.accept = "*/*",
 				.any_answer = "on",
 			},

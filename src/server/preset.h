@@ -16,8 +16,8 @@
 typedef struct Protocol
 {
 	/* Submitting */
-	const char *method;      /* POST | PUT | PATCH, with a body; GET | HEAD | DELETE, without one */
-	const char *auth;        /* none | bearer | basic | header:NAME[:PREFIX] | query:NAME | sigv4 */
+	const char *method; /* POST | PUT | PATCH, with a body; GET | HEAD | DELETE, without one */
+	const char *auth; /* none | bearer | basic | header:NAME[:PREFIX] | query:NAME | sigv4 | webhook */
 	const char *region;      /* of sigv4; NULL: as the host of an AWS service says */
 	const char *service;     /* the same */
 	const char *path;        /* below url */
@@ -80,6 +80,9 @@ typedef struct Preset
 	const char *error_type;    /* header in which it names the kind of its error */
 	const char *unended; /* address, and behind "#" places, of the ids of all that have not ended: of a
 						  * server whose poll says nothing about those and nothing about unknown ones */
+	bool gone_pauses;    /* a 410 means that nothing more is wanted: the server is paused */
+	const char *settings; /* defaults of other options, as "NAME=VALUE;..."; or NULL */
+	const int *schedule;  /* waits between attempts in seconds, 0 behind the last; or NULL */
 	const char *defaults; /* JSON merged under the server's defaults; or NULL */
 	const char *headers;  /* of every call, under the server's, as JSON; or NULL */
 	Protocol protocol;

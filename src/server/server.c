@@ -12,8 +12,11 @@
 #include "access/reloptions.h"
 #include "access/htup_details.h"
 #include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -234,6 +237,35 @@ bool
 server_exists(Oid server)
 {
 	return SearchSysCacheExists1(FOREIGNSERVEROID, ObjectIdGetDatum(server));
+}
+
+/*
+ * Sets the option paused of a server, as its owner would by ALTER SERVER.  False if it was so, or there is none.
+ */
+bool
+server_pause(const char *name)
+{
+	ForeignServer *catalog = GetForeignServerByName(name, true);
+	AlterForeignServerStmt *statement = makeNode(AlterForeignServerStmt);
+	ServerComplaint complaint;
+	const Server *server = server_get(name, &complaint);
+	bool is_given = false;
+	ListCell *cell;
+	Oid role;
+	int context;
+
+	if (catalog == NULL || server == NULL || server->options.paused)
+		return false;
+	foreach(cell, catalog->options)
+		is_given |= strcmp(lfirst_node(DefElem, cell)->defname, "paused") == 0;
+	statement->servername = pstrdup(name);
+	statement->options = list_make1(makeDefElemExtended(NULL, "paused", (Node *) makeString("on"),
+														is_given ? DEFELEM_SET : DEFELEM_ADD, -1));
+	GetUserIdAndSecContext(&role, &context);
+	SetUserIdAndSecContext(catalog->owner, context | SECURITY_LOCAL_USERID_CHANGE);
+	(void) AlterForeignServer(statement);
+	SetUserIdAndSecContext(role, context);
+	return true;
 }
 
 Server *

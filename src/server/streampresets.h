@@ -30,7 +30,7 @@
 	"text:/choices/*/message/tool_calls/*/function/arguments " \
 	"text:/choices/*/message/tool_calls/*/custom/input " \
 	"text:/choices/*/message/function_call/arguments text:/choices/*/message/audio/data " \
-	"text:/choices/*/message/audio/transcript last:/usage text:/content"
+	"text:/choices/*/message/audio/transcript text:/content"
 
 /* Messages (https://docs.anthropic.com/en/docs/build-with-claude/streaming) */
 #define ANTHROPIC_END "event:message_stop"

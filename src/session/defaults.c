@@ -45,6 +45,7 @@ defaults_fill_new(Row *row)
 	set_default(row, JOB_FAILURES, Int32GetDatum(0));
 	set_default(row, JOB_LOSSES, Int32GetDatum(0));
 	set_default(row, JOB_DEPTH, Int32GetDatum(0));
+	set_default(row, JOB_UNKNOWN_ENDS, Int32GetDatum(0));
 	set_default(row, JOB_OWNER, ObjectIdGetDatum(GetUserId()));
 	if (row->nulls[JOB_STATE])
 		row_set_state(row, ROW_QUEUED);

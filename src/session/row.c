@@ -12,9 +12,10 @@
 
 #include "session/row.h"
 
-static const char *const added_names[ROW_ADDED] = {"request_id", "server_oid", "losses",
-												   "on_done",    "depth",      "follow_up",
-												   "after",      "after_rule", "blocked_by"};
+static const char *const added_names[ROW_ADDED] = {"request_id",   "server_oid",   "losses",
+												   "on_done",      "depth",        "follow_up",
+												   "after",        "after_rule",   "blocked_by",
+												   "unknown_ends", "put_off_since"};
 
 /* ---------- numbers of columns ---------- */
 
@@ -51,9 +52,10 @@ find_column(TupleDesc desc, const char *name)
 static void
 find_added(Row *row)
 {
-	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID, JOB_SERVER_OID, JOB_LOSSES,
-										 JOB_ON_DONE,    JOB_DEPTH,      JOB_FOLLOW_UP,
-										 JOB_AFTER,      JOB_AFTER_RULE, JOB_BLOCKED_BY};
+	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID,   JOB_SERVER_OID,   JOB_LOSSES,
+										 JOB_ON_DONE,      JOB_DEPTH,        JOB_FOLLOW_UP,
+										 JOB_AFTER,        JOB_AFTER_RULE,   JOB_BLOCKED_BY,
+										 JOB_UNKNOWN_ENDS, JOB_PUT_OFF_SINCE};
 	int i;
 
 	for (i = 0; i < ROW_ADDED; i++)

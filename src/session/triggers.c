@@ -336,6 +336,7 @@ check_new_state(Row *row, bool privileged)
 		{JOB_SERVER_OID, "server_oid"},
 		{JOB_BLOCKED_BY, "blocked_by"},
 		{JOB_FOLLOW_UP, "follow_up"},
+		{JOB_PUT_OFF_SINCE, "put_off_since"},
 	};
 	static const struct
 	{
@@ -344,7 +345,8 @@ check_new_state(Row *row, bool privileged)
 	} counts[] = {{JOB_ATTEMPT, "attempt"},
 				  {JOB_FAILURES, "failures"},
 				  {JOB_LOSSES, "losses"},
-				  {JOB_DEPTH, "depth"}};
+				  {JOB_DEPTH, "depth"},
+				  {JOB_UNKNOWN_ENDS, "unknown_ends"}};
 	RowState state = row_state(row);
 	int i;
 
@@ -458,6 +460,8 @@ requeue_row(const Row *before, Row *row)
 
 	row_set(row, JOB_FAILURES, Int32GetDatum(0));
 	row_set(row, JOB_LOSSES, Int32GetDatum(0));
+	row_set(row, JOB_UNKNOWN_ENDS, Int32GetDatum(0));
+	row_set_null(row, JOB_PUT_OFF_SINCE);
 	row_set_null(row, JOB_FINISHED_AT);
 	row_set_null(row, JOB_ERROR);
 	if (!row->nulls[JOB_FOLLOW_UP])
@@ -517,6 +521,8 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 		{JOB_BLOCKED_BY, "blocked_by"},
 		{JOB_DEPTH, "depth"},
 		{JOB_FOLLOW_UP, "follow_up"},
+		{JOB_UNKNOWN_ENDS, "unknown_ends"},
+		{JOB_PUT_OFF_SINCE, "put_off_since"},
 	};
 	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS, JOB_AFTER,
 									   JOB_AFTER_RULE};

@@ -280,6 +280,7 @@ genjob_server_stats(PG_FUNCTION_ARGS)
 			Int32GetDatum(stats->allowed),
 			Float8GetDatum(stats_tokens(stats, now)),
 			BoolGetDatum(is_troubled),
+			Int64GetDatum(stats->unknown_ends),
 		};
 		bool nulls[] = {
 			false,
@@ -295,6 +296,7 @@ genjob_server_stats(PG_FUNCTION_ARGS)
 			reason == NULL,
 			stats->n_backends == 0,
 			stats->n_backends == 0 || stats->tokens < 0,
+			false,
 			false,
 		};
 

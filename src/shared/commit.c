@@ -29,6 +29,7 @@ typedef struct Notes
 	Untold untold; /* of all that changed */
 	bool servers;
 	bool callbacks;
+	bool follow_ups;
 	bool extension;
 	bool databases;
 	bool holds;
@@ -41,7 +42,8 @@ static void
 forget_notes(void)
 {
 	notes.any = notes.many_changed = notes.many_ended = false;
-	notes.callbacks = notes.servers = notes.extension = notes.databases = notes.holds = false;
+	notes.follow_ups = notes.callbacks = notes.servers = notes.extension = notes.databases =
+		notes.holds = false;
 	notes.n_changed = notes.n_ended = 0;
 	notes.untold = (Untold){DT_NOEND, DT_NOEND};
 }
@@ -65,6 +67,8 @@ tell(void)
 		shmem_wake_launcher(MyDatabaseId);
 	if (notes.callbacks)
 		shmem_tell_callbacks(MyDatabaseId);
+	if (notes.follow_ups)
+		shmem_tell_follow_ups(MyDatabaseId);
 	if (notes.databases)
 		shmem_wake_launcher(InvalidOid);
 	if (notes.many_ended)
@@ -182,6 +186,15 @@ void
 commit_note_callbacks(void)
 {
 	notes.any = notes.callbacks = true;
+}
+
+/*
+ * Something is left that is to follow ends of jobs.
+ */
+void
+commit_note_follow_ups(void)
+{
+	notes.any = notes.follow_ups = true;
 }
 
 /*

@@ -15,6 +15,7 @@ extern void commit_note_ended(int64 id);
 extern void commit_note_all_jobs(void);
 extern void commit_note_servers(void);
 extern void commit_note_callbacks(void);
+extern void commit_note_follow_ups(void);
 extern void commit_note_extension(void);
 extern void commit_note_databases(void);
 extern void commit_note_holds(void);

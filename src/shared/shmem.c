@@ -17,6 +17,7 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+#include "shared/callers.h"
 #include "shared/shmem.h"
 #include "shared/shown.h"
 
@@ -80,8 +81,8 @@ shmem_size(void)
 void
 shmem_request(void)
 {
-	RequestAddinShmemSpace(add_size(shmem_size(), figures_size()));
-	RequestNamedLWLockTranche("genjob", 2);
+	RequestAddinShmemSpace(add_size(add_size(shmem_size(), figures_size()), callers_size()));
+	RequestNamedLWLockTranche("genjob", 3);
 }
 
 void
@@ -102,6 +103,7 @@ shmem_startup(void)
 		pg_atomic_init_u32(&shared->n_waiters, 0);
 	}
 	figures_startup(&(GetNamedLWLockTranche("genjob"))[1].lock);
+	callers_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -269,9 +271,10 @@ shmem_take_news(News *news)
 	news->untold = mine->untold;
 	news->recheck = mine->recheck;
 	news->callbacks = mine->callbacks;
+	news->follow_ups = mine->follow_ups;
 	mine->n_ids = 0;
 	mine->untold = (Untold){DT_NOEND, DT_NOEND};
-	mine->recheck = mine->callbacks = false;
+	mine->recheck = mine->callbacks = mine->follow_ups = false;
 	LWLockRelease(shared->lock);
 }
 
@@ -312,11 +315,8 @@ shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold, 
 	return told;
 }
 
-/*
- * Tells the dispatcher of a database, if there is one, that there are calls of on_done to be made.
- */
-void
-shmem_tell_callbacks(Oid database)
+static void
+tell(Oid database, bool callbacks, bool follow_ups)
 {
 	Slot *slot;
 
@@ -324,10 +324,30 @@ shmem_tell_callbacks(Oid database)
 	slot = slot_of_database(database);
 	if (slot != NULL && slot->latch != NULL)
 	{
-		slot->news.callbacks = true;
+		slot->news.callbacks |= callbacks;
+		slot->news.follow_ups |= follow_ups;
 		SetLatch(slot->latch);
 	}
 	LWLockRelease(shared->lock);
+}
+
+/*
+ * Tells the dispatcher of a database, if there is one, that there are calls of on_done to be made, or that a process that
+ * makes them has nothing to do.
+ */
+void
+shmem_tell_callbacks(Oid database)
+{
+	tell(database, true, false);
+}
+
+/*
+ * The same of what is left that is to follow ends of jobs.
+ */
+void
+shmem_tell_follow_ups(Oid database)
+{
+	tell(database, false, true);
 }
 
 /*

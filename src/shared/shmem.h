@@ -56,9 +56,10 @@ typedef struct News
 {
 	int64 ids[SHMEM_NEWS_MAX]; /* jobs to look at */
 	int n_ids;
-	Untold untold;  /* of more jobs than fit */
-	bool recheck;   /* servers, mappings or the extension changed */
-	bool callbacks; /* there are calls of on_done to be made */
+	Untold untold;   /* of more jobs than fit */
+	bool recheck;    /* servers, mappings or the extension changed */
+	bool callbacks;  /* there are calls of on_done to be made */
+	bool follow_ups; /* something is left that is to follow ends of jobs */
 } News;
 
 extern void shmem_request(void);
@@ -77,6 +78,7 @@ extern void shmem_take_news(News *news);
 extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold,
 								  bool more, bool recheck);
 extern void shmem_tell_callbacks(Oid database);
+extern void shmem_tell_follow_ups(Oid database);
 extern int shmem_read_workers(WorkerInfo **workers);
 extern bool shmem_read_worker(Oid database, WorkerInfo *worker);
 

@@ -45,8 +45,9 @@ typedef struct ServerStats
 	float burst;  /* until there are so many */
 	TimestampTz tokens_at;
 	int64 succeeded;
-	int64 failed;  /* for good */
-	int64 retried; /* attempts that failed and were, or will be, tried again */
+	int64 failed;       /* for good */
+	int64 unknown_ends; /* calls whose end is not known that were, or will be, repeated */
+	int64 retried;      /* attempts that failed and were, or will be, tried again */
 	TimestampTz held_until;
 	char held_reason[STATS_REASON_LEN]; /* this, and all texts here, as shown_keep() left them */
 	char held_plain[STATS_REASON_LEN];  /* the same, without others' words */

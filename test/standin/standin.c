@@ -44,13 +44,25 @@ char *own_base;
 char *foreign_base;
 
 /* Who answers; an address that two could answer is the first one's */
-static const Dialect *const dialects[] =
-	{&openai_dialect, &openai_text_dialect, &openai_responses_dialect,
-	 &sdapi_dialect,  &sdcpp_dialect,       &replicate_dialect,
-	 &fal_dialect,    &bfl_dialect,         &comfyui_dialect,
-	 &runpod_dialect, &huggingface_dialect, &ollama_dialect,
-	 &gemini_dialect, &stability_dialect,   &kserve_dialect,
-	 &files_dialect,  &plain_dialect,       NULL};
+static const Dialect *const dialects[] = {&openai_dialect,
+										  &openai_text_dialect,
+										  &openai_responses_dialect,
+										  &sdapi_dialect,
+										  &sdcpp_dialect,
+										  &replicate_dialect,
+										  &fal_dialect,
+										  &bfl_dialect,
+										  &comfyui_dialect,
+										  &runpod_dialect,
+										  &huggingface_dialect,
+										  &ollama_dialect,
+										  &anthropic_dialect,
+										  &gemini_dialect,
+										  &stability_dialect,
+										  &kserve_dialect,
+										  &files_dialect,
+										  &plain_dialect,
+										  NULL};
 static const Dialect *const foreign_dialects[] = {&files_dialect, &foreign_dialect, NULL};
 
 static const Listener own_listener = {.dialects = dialects, .counted = true};

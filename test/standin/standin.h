@@ -94,6 +94,7 @@ typedef struct Listener
 extern const Dialect openai_dialect;
 extern const Dialect openai_text_dialect;
 extern const Dialect openai_responses_dialect;
+extern const Dialect anthropic_dialect;
 extern const Dialect sdapi_dialect;
 extern const Dialect sdcpp_dialect;
 extern const Dialect replicate_dialect;

@@ -169,6 +169,16 @@ my %cases = (
 		usage => { total_tokens => 7 }, script => { usage => { total_tokens => 7 } },
 		text => sub { $_[0]{choices}[0]{message}{content} }
 	},
+	'anthropic' => {
+		request => \&chat, options => { model => 'm' },
+		usage => { input_tokens => 3, output_tokens => 7 }, script => { usage => { input_tokens => 3, output_tokens => 7 } },
+		text => sub { $_[0]{content}[0]{text} }
+	},
+	'anthropic whole' => {
+		request => \&chat, options => { model => 'm' }, more => { stream => JSON::PP::false },
+		usage => { input_tokens => 3, output_tokens => 7 }, script => { usage => { input_tokens => 3, output_tokens => 7 } },
+		text => sub { $_[0]{content}[0]{text} }
+	},
 	'openai-embeddings' => {
 		request => sub { return { input => $_[0] } }, more => { dimensions => 3 },
 		usage => { total_tokens => 7 }, script => { usage => { total_tokens => 7 } },

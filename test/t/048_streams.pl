@@ -96,6 +96,21 @@ comes_to('unknown', 'failed', '{"a":2}', qr/^the stream of server "any" ended be
 comes_to('thoughts', 'succeeded',
 	'{"candidates":[{"content":{"parts":[{"text":"so","thought":true},{"text":"Hi"}]},"finishReason":"STOP"}],"usageMetadata":{"totalTokenCount":3}}', qr/^$/, '');
 
+# ---- the same with and without a stream ----
+
+my $words = { messages => [ { role => 'user', content => 'the same words' } ] };
+my %requests = ('openai-chat' => $words, anthropic => $words, ollama => { prompt => 'the same words' });
+foreach my $api (sort keys %requests)
+{
+	create_server($node, $api, $api, $standin, model => 'm');
+	my @jobs = map { enqueue($node, $api, { %{ $requests{$api} }, stream => $_ }) } JSON::PP::true, JSON::PP::false;
+	wait_all_ended($node);
+	my ($streamed, $whole) = map { job($node, $_) } @jobs;
+	is("$streamed->{state} $whole->{state}", 'succeeded succeeded', "$api, streamed and not");
+	is_deeply($streamed->{result}, $whole->{result}, '... comes to the same');
+	is_deeply($streamed->{usage}, $whole->{usage}, '... and so does what it used');
+}
+
 # ---- what is shown while it comes ----
 
 query(q{

@@ -135,7 +135,7 @@ subtest 'an ended job becomes one of the server that the option names' => sub {
 	(my $sha256 = $output->{sha256}) =~ s/^\\x//;
 	is_deeply(
 		$request->{outputs},
-		[ { ordinal => 1, content_type => 'image/png', bytes => $output->{bytes}, sha256 => $sha256,
+		[ { ordinal => 1, content_type => 'image/png', bytes => $output->{bytes}, sha256 => $sha256, url => undef,
 			place => { '$output' => [ $good, 1 ] } } ],
 		'... and its outputs');
 };

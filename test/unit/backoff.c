@@ -30,6 +30,8 @@ static const Case cases[] = {
 	{{700, 1000}, 1, 1000},
 };
 
+static const int schedule[] = {5, 300, 36000, 0};
+
 void
 unit_run(void)
 {
@@ -47,6 +49,10 @@ unit_run(void)
 		unit_ok(halves >= c->delay / 2 && halves <= c->delay / 2 + 1, "case %d: from half of it",
 				i);
 	}
+	unit_is_int(backoff_scheduled(schedule, 0, 0), 5000, "the first of a schedule");
+	unit_is_int(backoff_scheduled(schedule, 1, 1), 330000, "... up to a tenth more");
+	unit_is_int(backoff_scheduled(schedule, 2, 0), 36000000, "the last");
+	unit_is_int(backoff_scheduled(schedule, PG_INT32_MAX, 0), 36000000, "... again and again");
 	unit_is_int(backoff_spread(&cases[0].backoff, 0, 0.999999), 1000, "full jitter goes up to all");
 	unit_is_int(backoff_spread(&cases[0].backoff, 2, 0.5), 2000, "... evenly");
 }

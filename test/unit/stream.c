@@ -215,11 +215,12 @@ static const Case cases[] = {
 	 "\"tool_calls\":[{\"id\":\"t\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}],\"tool_plan\":\"I I \"},"
 	 "\"finish_reason\":\"COMPLETE\",\"usage\":{\"tokens\":{\"output_tokens\":2}}}"},
 	{"Anthropic", "http",
-	 "message_start {\"type\":\"message_start\",\"message\":{\"content\":[]}}\n"
+	 "message_start {\"type\":\"message_start\",\"message\":{\"content\":[],\"usage\":{\"input_tokens\":5}}}\n"
+	 "message_delta {\"type\":\"message_delta\",\"delta\":{},\"usage\":{\"output_tokens\":9}}\n"
 	 "content_block_start {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n"
 	 "content_block_delta {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n"
 	 "message_stop {\"type\":\"message_stop\"}",
-	 "{\"content\":[{\"type\":\"text\",\"text\":\"Hi\"}]}"},
+	 "{\"content\":[{\"type\":\"text\",\"text\":\"Hi\"}],\"usage\":{\"input_tokens\":5,\"output_tokens\":9}}"},
 	{"chat", "http",
 	 "{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"b\"}}]}\n[DONE]",
 	 "{\"choices\":[{\"message\":{\"content\":\"ab\"},\"index\":0}]}"},

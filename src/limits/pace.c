@@ -1,0 +1,59 @@
+/*
+ * pace.c
+ *		When a server's predictions are first asked about, and how many questions at a time it bears.  Pure.
+ *
+ * A prediction has ended some time between the last two questions about it.  To take the time of the last one for its
+ * duration would have late questions make later ones: a prediction that had ended by the first question shows only that
+ * this one came late, so the next ones come earlier.
+ */
+#include "postgres.h"
+
+#include "limits/pace.h"
+
+#define EARLY 0.8  /* of what a prediction takes: the first question comes then */
+#define WEIGHT 0.1 /* of one prediction in the mean */
+
+/*
+ * Takes in that a prediction was found to have ended so long after it began, by the first question about it or by a
+ * later one.
+ */
+void
+pace_note_end(PollPace *pace, int64 elapsed_ms, bool is_first)
+{
+	double early = Max(elapsed_ms, 1) * EARLY;
+
+	if (pace->first_ms == 0)
+		pace->first_ms = early;
+	else if (is_first)
+		pace->first_ms = Min(pace->first_ms, early);
+	else
+		pace->first_ms += (early - pace->first_ms) * WEIGHT;
+}
+
+/*
+ * Returns how many questions the server may be asked at a time.
+ */
+int
+pace_window(const PollPace *pace)
+{
+	return pace->window == 0 ? PACE_WINDOW_FIRST : (int) pace->window;
+}
+
+/*
+ * A question was answered; was_full: as many were under way as may be.
+ */
+void
+pace_answered(PollPace *pace, bool was_full)
+{
+	if (was_full)
+		pace->window = Min(PACE_WINDOW_MAX, pace_window(pace) + 1.0);
+}
+
+/*
+ * A question was refused, or not answered.
+ */
+void
+pace_refused(PollPace *pace)
+{
+	pace->window = Max(PACE_WINDOW_MIN, pace_window(pace) / 2);
+}

@@ -1,0 +1,414 @@
+/*
+ * callbacks.c
+ *		The processes that call on_done, as a dispatcher starts and ends them.
+ *
+ * A call is made by a process that is connected as the owner of the job (caller.c), so there is one at least for each
+ * role that has any, and genjob.callback_workers at a time in all.  They are started when there is something for them, and
+ * leave when there was nothing for some time, or when another role waits for a place.  Each takes its calls out of the
+ * table itself; the dispatcher only looks which roles have some.  A call that takes its process with it is counted here.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "utils/memutils.h"
+
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/settings.h"
+#include "process/caller.h"
+#include "process/callbacks.h"
+#include "queue/calldue.h"
+#include "queue/queue.h"
+#include "queue/trouble.h"
+#include "shared/callers.h"
+#include "shared/shmem.h"
+#include "shared/shown.h"
+
+#define LOOK_US (10 * INT64CONST(1000)) /* between two looks at the table */
+#define LATE_US \
+	(20 * INT64CONST(1000))    /* that calls may be late before a role gets a second process */
+#define SHARE_US USECS_PER_SEC /* that a role keeps its place while others wait for one */
+#define COMPLAINT_US USECS_PER_MINUTE
+
+#define NO_CALLER "no background worker is free to call on_done: increase max_worker_processes"
+
+typedef struct Caller
+{
+	BackgroundWorkerHandle *handle; /* NULL: none */
+	int slot;
+	Oid role;
+	MonoTime started_at;
+	bool is_dismissed;
+} Caller;
+
+static const Backoff start_again = {USECS_PER_SEC, USECS_PER_MINUTE};
+
+static TimestampTz dispatcher_started_at;
+static Caller callers[SETTINGS_MAX_CALLBACK_WORKERS];
+static MonoTime look_at = MONO_EARLIEST; /* the table; 0: there is no reason */
+static MonoTime looked_at = 0;
+static MonoTime not_before = 0; /* of the next start: the last one failed */
+static int start_failures = 0;  /* in a row */
+
+static void
+look_by(MonoTime when)
+{
+	look_at = look_at == 0 ? when : Min(look_at, when);
+}
+
+/*
+ * Has the callers of an earlier dispatcher leave.
+ */
+void
+callbacks_init(void)
+{
+	dispatcher_started_at = clock_now();
+	callers_disown(MyDatabaseId);
+}
+
+/*
+ * There are calls to be made, or a caller has nothing to do any more.
+ */
+void
+callbacks_expect(void)
+{
+	look_by(Max(looked_at + LOOK_US, 1));
+}
+
+/* ---------- callers that have ended ---------- */
+
+/* What a caller that has ended leaves to be written. */
+typedef struct Ending
+{
+	CallerInfo info;
+	const char *error;
+} Ending;
+
+static void
+write_end(void *arg)
+{
+	const Ending *ending = arg;
+
+	if (ending->info.callback != 0)
+		queue_fail_callback(ending->info.callback, ending->error, clock_now());
+	else
+		queue_block_callbacks(ending->info.role, ending->error, clock_now());
+}
+
+/*
+ * Why calls have failed with the process that was to make them; NULL: they have not.
+ */
+static const char *
+describe_end(const CallerInfo *info)
+{
+	if (info->callback != 0 && info->is_overdue)
+		return psprintf("the call took longer than genjob.callback_timeout (%d ms) and did not stop when it was cancelled, so its process was ended",
+						genjob_callback_timeout);
+	if (info->error[0] != '\0')
+		return shown_read(info->error, sizeof(info->error));
+	if (info->callback != 0)
+		return "the process that made the call ended during it: look into the server's log";
+	if (info->state == CALLER_CONNECTING)
+		return "no process could connect as this role: look into the server's log";
+	return NULL;
+}
+
+static void
+postpone_start(void)
+{
+	not_before = clock_mono() + backoff_delay(&start_again, start_failures++);
+	look_by(not_before);
+}
+
+static void
+caller_ended(Caller *caller)
+{
+	Ending ending;
+	ErrorData *error;
+
+	callers_read(caller->slot, &ending.info);
+	callers_release(caller->slot);
+	pfree(caller->handle);
+	*caller = (Caller){NULL};
+	if (ending.info.state == CALLER_STARTING)
+		postpone_start();
+	else
+		start_failures = 0;
+	ending.error = describe_end(&ending.info);
+	if (ending.error != NULL &&
+		!queue_transact("writing what became of a call", write_end, &ending, &error))
+		trouble_show(TROUBLE_FOLLOW, error);
+	callbacks_expect();
+}
+
+static void
+collect_ended(void)
+{
+	pid_t pid;
+	int i;
+
+	for (i = 0; i < lengthof(callers); i++)
+	{
+		if (callers[i].handle != NULL &&
+			GetBackgroundWorkerPid(callers[i].handle, &pid) == BGWH_STOPPED)
+			caller_ended(&callers[i]);
+	}
+}
+
+/* ---------- callers that are started ---------- */
+
+static int
+count_callers(Oid role)
+{
+	int n = 0;
+	int i;
+
+	for (i = 0; i < lengthof(callers); i++)
+		n += callers[i].handle != NULL && (!OidIsValid(role) || callers[i].role == role);
+	return n;
+}
+
+static void
+complain(void)
+{
+	static MonoTime complained_at = 0;
+	MonoTime now = clock_mono();
+
+	shmem_set_my_error(NO_CALLER);
+	if (complained_at != 0 && now < complained_at + COMPLAINT_US)
+		return;
+	complained_at = now;
+	ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("genjob: %s", NO_CALLER)));
+}
+
+static bool
+register_caller(Caller *caller, const CallerPost *post)
+{
+	BackgroundWorker worker = {
+		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = BGW_NEVER_RESTART,
+		.bgw_library_name = "genjob",
+		.bgw_function_name = "genjob_caller_main",
+		.bgw_type = "genjob caller",
+		.bgw_notify_pid = MyProcPid,
+	};
+	const char *database = strchr(MyBgworkerEntry->bgw_name, ':');
+	MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
+	bool succeeded;
+
+	StaticAssertStmt(sizeof(CallerPost) <= BGW_EXTRALEN, "a caller's post must fit");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "genjob caller%s", database ? database : "");
+	memcpy(worker.bgw_extra, post, sizeof(*post));
+	succeeded = RegisterDynamicBackgroundWorker(&worker, &caller->handle);
+	MemoryContextSwitchTo(before);
+	return succeeded;
+}
+
+/*
+ * Starts a caller for a role; false if none can be started now.
+ */
+static bool
+start_caller(Oid role)
+{
+	CallerPost post = {.database = MyDatabaseId,
+					   .role = role,
+					   .dispatcher_started_at = dispatcher_started_at,
+					   .clock_started_at = clock_started_at()};
+	Caller *caller = callers;
+
+	while (caller->handle != NULL)
+		caller++;
+	post.slot = callers_reserve(MyDatabaseId, role, &post.generation);
+	if (post.slot < 0 || !register_caller(caller, &post))
+	{
+		if (post.slot >= 0)
+			callers_release(post.slot);
+		caller->handle = NULL;
+		complain();
+		postpone_start();
+		return false;
+	}
+	caller->slot = post.slot;
+	caller->role = role;
+	caller->started_at = clock_mono();
+	caller->is_dismissed = false;
+	return true;
+}
+
+static bool
+is_idle(const Caller *caller)
+{
+	CallerInfo info;
+
+	callers_read(caller->slot, &info);
+	return info.state == CALLER_IDLE && !caller->is_dismissed;
+}
+
+/*
+ * Has a caller of the role look, if one has nothing to do.
+ */
+static bool
+wake_caller(Oid role)
+{
+	int i;
+
+	for (i = 0; i < lengthof(callers); i++)
+	{
+		if (callers[i].handle != NULL && callers[i].role == role && is_idle(&callers[i]))
+		{
+			callers_wake(callers[i].slot);
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Has a caller leave, so that a role can have one that has none: one that has nothing to do, or else the one that has
+ * had its place for longest.
+ */
+static void
+make_room(void)
+{
+	Caller *oldest = NULL;
+	int i;
+
+	for (i = 0; i < lengthof(callers); i++)
+	{
+		Caller *caller = &callers[i];
+
+		if (caller->handle == NULL)
+			continue;
+		/* one is about to leave */
+		if (caller->is_dismissed)
+			return;
+		if (is_idle(caller))
+		{
+			oldest = caller;
+			break;
+		}
+		if (oldest == NULL || caller->started_at < oldest->started_at)
+			oldest = caller;
+	}
+	if (oldest == NULL)
+		return;
+	if (!is_idle(oldest) && oldest->started_at + SHARE_US > clock_mono())
+	{
+		look_by(oldest->started_at + SHARE_US);
+		return;
+	}
+	oldest->is_dismissed = true;
+	callers_dismiss(oldest->slot);
+}
+
+static bool
+has_place(void)
+{
+	return count_callers(InvalidOid) + callers_count_disowned(MyDatabaseId) <
+		   Min(genjob_callback_workers, SETTINGS_MAX_CALLBACK_WORKERS);
+}
+
+/*
+ * Sees that the calls of roles are made that are due: first of those that have no caller, then of those that need one
+ * more.
+ */
+static void
+serve(const CallbackRole *roles, int n, TimestampTz now)
+{
+	int i;
+
+	for (i = 0; i < n && roles[i].due <= now; i++)
+	{
+		if (wake_caller(roles[i].role) || count_callers(roles[i].role) > 0)
+			continue;
+		if (!has_place())
+			make_room();
+		else if (not_before > clock_mono() || !start_caller(roles[i].role))
+			return;
+	}
+	for (i = 0; i < n && roles[i].due <= now && has_place() && not_before <= clock_mono(); i++)
+	{
+		if (roles[i].due > now - LATE_US)
+			look_by(clock_mono() + LATE_US);
+		else if (!wake_caller(roles[i].role) && roles[i].room > count_callers(roles[i].role) &&
+				 !start_caller(roles[i].role))
+			return;
+	}
+}
+
+/* ---------- the loop's part ---------- */
+
+/* What a look at the table found. */
+typedef struct Look
+{
+	TimestampTz now;
+	CallbackRole *roles;
+	int n;
+} Look;
+
+static void
+look_work(void *arg)
+{
+	Look *look = arg;
+
+	look->n = queue_find_callbacks(look->now, &look->roles);
+}
+
+static void
+look_at_table(void)
+{
+	Look look = {.now = clock_now()};
+	ErrorData *error;
+	int i;
+
+	look_at = 0;
+	looked_at = clock_mono();
+	if (!queue_transact("looking for calls of on_done", look_work, &look, &error))
+	{
+		trouble_show(TROUBLE_FOLLOW, error);
+		look_by(clock_mono() + USECS_PER_SEC);
+		return;
+	}
+	for (i = 0; i < look.n && look.roles[i].due <= look.now; i++)
+		;
+	if (i < look.n)
+		look_by(clock_mono_at(look.roles[i].due));
+	serve(look.roles, look.n, look.now);
+}
+
+/*
+ * Sees to it that calls that are due are made.
+ */
+void
+callbacks_work(void)
+{
+	collect_ended();
+	if (look_at != 0 && look_at <= clock_mono())
+		look_at_table();
+}
+
+/*
+ * When to call callbacks_work() if nothing is told of before; 0: there is no need.
+ */
+MonoTime
+callbacks_next(void)
+{
+	return look_at == 0 ? 0 : Max(look_at, 1);
+}
+
+/*
+ * This dispatcher leaves: calls that are under way are given up, and made again later.
+ */
+void
+callbacks_finish(void)
+{
+	int i;
+
+	for (i = 0; i < lengthof(callers); i++)
+	{
+		if (callers[i].handle != NULL)
+			TerminateBackgroundWorker(callers[i].handle);
+	}
+}

@@ -1,0 +1,70 @@
+/*
+ * overdue.c
+ *		Failing jobs whose server has refused for too long, for what waiting alone does not mend.
+ *
+ * One job at a time finds out whether the provider still refuses.  A job behind it would wait for as many tries as
+ * there are jobs: once the server has refused for as long as the option max_wait allows, all fail that have been due
+ * for that long.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "base/clock.h"
+#include "process/overdue.h"
+#include "queue/queue.h"
+#include "queue/trouble.h"
+#include "schedule/schedule.h"
+
+#define MANY 1000 /* rows that one statement fails at most */
+
+typedef struct Overdue
+{
+	ServerQueue *queue;
+	TimestampTz now;
+	int n; /* failed */
+} Overdue;
+
+static void
+fail_work(void *arg)
+{
+	Overdue *overdue = arg;
+	const Limits *limits = &overdue->queue->limits;
+	int64 max_wait = limits->server->options.max_wait;
+	const char *error =
+		psprintf("server \"%s\" has taken no job for as long as its option max_wait allows: %s. Mend it there, then run the job again with genjob.retry().",
+				 NameStr(overdue->queue->name), limits->stuck);
+
+	overdue->n = queue_fail_overdue(NameStr(overdue->queue->name), error,
+									overdue->now - max_wait * 1000, overdue->now);
+}
+
+/*
+ * True if there is something for overdue_fail() to do.
+ */
+bool
+overdue_is_due(void)
+{
+	return schedule_next_stuck(clock_now()) != NULL;
+}
+
+/*
+ * Fails some of the jobs that have waited for too long.  Where the database refuses, they are tried again after the
+ * server's next refusal.
+ */
+void
+overdue_fail(void)
+{
+	Overdue overdue = {.now = clock_now()};
+	ErrorData *error;
+
+	overdue.queue = schedule_next_stuck(overdue.now);
+	if (overdue.queue == NULL)
+		return;
+	if (!queue_transact("failing jobs that have waited too long", fail_work, &overdue, &error))
+	{
+		overdue.n = 0;
+		trouble_show(TROUBLE_FAIL, error);
+	}
+	overdue.queue->limits.fails_overdue = overdue.n == MANY;
+}

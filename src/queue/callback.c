@@ -1,0 +1,481 @@
+/*
+ * callback.c
+ *		Calling on_done: what a caller does, connected as the owner of the jobs.
+ *
+ * All of it runs as that role, with its own settings: what it may not do in a session, it may not do here.  A row of
+ * genjob.callbacks is deleted in the transaction in which its function is called, so that the call takes effect once,
+ * however often it is tried.  Several are called in one transaction, each in a subtransaction of its own, for as long as
+ * BATCH_US: a commit costs more than most calls.  Where such a transaction cannot commit, each gets one of its own.
+ *
+ * A call that takes PostgreSQL with it would be made again after every restart.  So one that was due before this
+ * dispatcher began is counted as a failure before it is made, and the count taken back with the call.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/settings.h"
+#include "queue/callback.h"
+#include "queue/session.h"
+#include "shared/callers.h"
+
+#define BATCH 20
+#define BATCH_US (5 * INT64CONST(1000)) /* of calls in one transaction */
+#define STOP_TIMES 5 /* that a call is cancelled, once a second, before the process ends */
+#define RESTORE_US \
+	(10 * USECS_PER_MINUTE) /* in which a restore may bring a job that is not there */
+
+#define UNKNOWN_END "the call has begun, and the server ended during it"
+
+static const Backoff call_again = {USECS_PER_SEC, USECS_PER_HOUR};
+
+/* A row of genjob.callbacks. */
+typedef struct Callback
+{
+	int64 id;
+	int64 job;
+	int attempt;     /* of the job, when it ended */
+	int attempts;    /* calls that failed */
+	bool is_old;     /* it was there before this dispatcher */
+	bool has_error;  /* of an earlier call */
+	bool is_counted; /* the present call is among attempts */
+} Callback;
+
+static TimestampTz dispatcher_started_at;
+static TimeoutId call_timeout;
+static volatile sig_atomic_t overtime =
+	0; /* seconds that the present call has gone on for too long, from 1 */
+static int batch_size = BATCH;
+
+/* ---------- time ---------- */
+
+static void
+stop_call(void)
+{
+	overtime++;
+	if (overtime > STOP_TIMES)
+	{
+		callers_note_overdue();
+		ProcDiePending = true;
+	}
+	else
+		QueryCancelPending = true;
+	InterruptPending = true;
+}
+
+static void
+start_clock(void)
+{
+	overtime = 0;
+	if (genjob_callback_timeout > 0)
+		enable_timeout_every(call_timeout,
+							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														 genjob_callback_timeout),
+							 1000);
+}
+
+static void
+stop_clock(void)
+{
+	disable_timeout(call_timeout, false);
+	QueryCancelPending = false;
+}
+
+void
+callback_init(TimestampTz started_at)
+{
+	dispatcher_started_at = started_at;
+	call_timeout = RegisterTimeout(USER_TIMEOUT, stop_call);
+}
+
+/* ---------- statements ---------- */
+
+typedef enum CallbackStatement
+{
+	TAKE,
+	READ_JOB,
+	FORGET,
+	POSTPONE,
+	CALLBACK_STATEMENTS
+} CallbackStatement;
+
+static const struct
+{
+	int nargs;
+	Oid args[4];
+	const char *text; /* "@" stands for gen_jobs */
+} statements[CALLBACK_STATEMENTS] = {
+	/* clang-format off */
+	[TAKE] = {4, {OIDOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID},
+		"SELECT c.id, c.job_id, c.attempt, c.attempts, c.created_at OPERATOR(pg_catalog.<) $4, c.error IS NOT NULL"
+		" FROM genjob.callbacks c WHERE c.owner OPERATOR(pg_catalog.=) $1 AND c.run_at OPERATOR(pg_catalog.<=) $2"
+		" ORDER BY c.run_at, c.id LIMIT $3 FOR UPDATE SKIP LOCKED"},
+	[READ_JOB] = {2, {INT8OID, INT4OID},
+		"SELECT j.on_done, j.attempt OPERATOR(pg_catalog.=) $2"
+		"  AND j.state::pg_catalog.text OPERATOR(pg_catalog.=) ANY (ARRAY['succeeded', 'failed', 'cancelled'])"
+		" FROM @ j WHERE j.id OPERATOR(pg_catalog.=) $1"},
+	[FORGET] = {1, {INT8OID}, "DELETE FROM genjob.callbacks WHERE id OPERATOR(pg_catalog.=) $1"},
+	[POSTPONE] = {4, {INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID},
+		"UPDATE genjob.callbacks SET attempts = $2, run_at = $3, error = $4 WHERE id OPERATOR(pg_catalog.=) $1"},
+	/* clang-format on */
+};
+
+static SPIPlanPtr plans[CALLBACK_STATEMENTS];
+static char *jobs_table = NULL; /* quoted, with its schema */
+
+static SPIPlanPtr
+prepare(const char *text, int nargs, const Oid *args)
+{
+	SPIPlanPtr plan = SPI_prepare(text, nargs, (Oid *) args);
+
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare: %s", text);
+	return plan;
+}
+
+static uint64
+run(CallbackStatement statement, Datum *args)
+{
+	int code;
+
+	if (plans[statement] == NULL)
+		plans[statement] = prepare(session_name_table(statements[statement].text, jobs_table),
+								   statements[statement].nargs, statements[statement].args);
+	code = SPI_execute_plan(plans[statement], args, NULL, false, 0);
+	if (code < 0)
+		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(code));
+	return SPI_processed;
+}
+
+static Datum
+column(uint64 row, int number, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, isnull);
+}
+
+/*
+ * Calls a function, of the name that on_done has, with the row of a job.  Its plan is kept until another one is called.
+ */
+static void
+run_function(const char *function, int64 job)
+{
+	static char *planned = NULL;
+	static SPIPlanPtr plan = NULL;
+	Oid types[1] = {INT8OID};
+	Datum args[1] = {Int64GetDatum(job)};
+	int code;
+
+	if (planned == NULL || strcmp(planned, function) != 0)
+	{
+		SPIPlanPtr fresh = prepare(psprintf("SELECT %s(genjob_row.*) FROM %s genjob_row"
+											" WHERE genjob_row.id OPERATOR(pg_catalog.=) $1",
+											function, jobs_table),
+								   1, types);
+
+		if (planned != NULL)
+		{
+			pfree(planned);
+			SPI_freeplan(plan);
+		}
+		planned = MemoryContextStrdup(TopMemoryContext, function);
+		plan = fresh;
+	}
+	code = SPI_execute_plan(plan, args, NULL, false, 0);
+	if (code < 0)
+		elog(ERROR, "could not call %s: %s", function, SPI_result_code_string(code));
+}
+
+/* ---------- one call ---------- */
+
+/*
+ * When a call is to be made again that has failed so many times.
+ */
+static TimestampTz
+next_time(int attempts)
+{
+	if (attempts >= genjob_callback_attempts)
+		return DT_NOEND;
+	return clock_now() + backoff_delay(&call_again, attempts - 1);
+}
+
+static void
+postpone(const Callback *callback, int attempts, TimestampTz run_at, const char *error)
+{
+	Datum args[4] = {Int64GetDatum(callback->id), Int32GetDatum(attempts),
+					 TimestampTzGetDatum(run_at), CStringGetTextDatum(error)};
+
+	run(POSTPONE, args);
+}
+
+/*
+ * A job that is not there may be one that a restore is still to bring: the call is given up the second time.
+ */
+static bool
+wait_for_job(const Callback *callback)
+{
+	if (callback->has_error)
+		return false;
+	postpone(callback, callback->attempts, clock_now() + RESTORE_US,
+			 psprintf("job " INT64_FORMAT " does not exist", callback->job));
+	return true;
+}
+
+/*
+ * Takes the row out and calls the function, unless the job has run again since, or names none.
+ */
+static void
+call(const Callback *callback)
+{
+	Datum args[2] = {Int64GetDatum(callback->job), Int32GetDatum(callback->attempt)};
+	Datum id[1] = {Int64GetDatum(callback->id)};
+	char *function;
+	Datum name;
+	bool has_ended;
+	bool isnull;
+
+	if (run(READ_JOB, args) == 0)
+	{
+		if (!wait_for_job(callback))
+			(void) run(FORGET, id);
+		return;
+	}
+	name = column(0, 1, &isnull);
+	function = isnull ? NULL : TextDatumGetCString(name);
+	has_ended = DatumGetBool(column(0, 2, &isnull));
+	/* someone may have given it up */
+	if (run(FORGET, id) == 0 || function == NULL || !has_ended)
+		return;
+	run_function(function, callback->job);
+	if (overtime > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED), errmsg("the call went on after its time")));
+}
+
+static char *
+describe_error(const ErrorData *error)
+{
+	if (overtime > 0)
+		return psprintf("the call took longer than genjob.callback_timeout (%d ms)",
+						genjob_callback_timeout);
+	return error->hint ? psprintf("%s. %s", error->message, error->hint) : pstrdup(error->message);
+}
+
+/*
+ * Makes a call in a subtransaction.  What it sets for the session ends with it.  Returns what it failed of, or NULL.
+ */
+static char *
+try_call(const Callback *callback)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int level = NewGUCNestLevel();
+	char *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		call(callback);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData *data;
+
+		MemoryContextSwitchTo(caller);
+		data = CopyErrorData();
+		FlushErrorState();
+		stop_clock();
+		error = describe_error(data);
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	AtEOXact_GUC(false, level);
+	return error;
+}
+
+/* ---------- some calls ---------- */
+
+static Callback last;              /* that was called, in the present transaction */
+static bool is_committing = false; /* calls that have succeeded */
+
+/*
+ * What is to be called next, at most as many as one transaction may call; returns the number.
+ */
+static int
+take(Callback *callbacks)
+{
+	Datum args[4] = {ObjectIdGetDatum(GetSessionUserId()), TimestampTzGetDatum(clock_now()),
+					 Int32GetDatum(batch_size), TimestampTzGetDatum(dispatcher_started_at)};
+	int n = (int) run(TAKE, args);
+	bool isnull;
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		callbacks[i].id = DatumGetInt64(column(i, 1, &isnull));
+		callbacks[i].job = DatumGetInt64(column(i, 2, &isnull));
+		callbacks[i].attempt = DatumGetInt32(column(i, 3, &isnull));
+		callbacks[i].attempts = DatumGetInt32(column(i, 4, &isnull));
+		callbacks[i].is_old = DatumGetBool(column(i, 5, &isnull));
+		callbacks[i].has_error = DatumGetBool(column(i, 6, &isnull));
+	}
+	return n;
+}
+
+static void
+begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (jobs_table == NULL)
+		jobs_table = MemoryContextStrdup(TopMemoryContext, session_find_table("gen_jobs", NULL));
+}
+
+static void
+commit(void)
+{
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+}
+
+/*
+ * Counts a failure of a call that is still to be made, and commits that.
+ */
+static void
+count_beforehand(Callback *callback)
+{
+	callback->attempts++;
+	callback->is_counted = true;
+	postpone(callback, callback->attempts, next_time(callback->attempts), UNKNOWN_END);
+	commit();
+	begin();
+}
+
+static void
+note_failure(const Callback *callback, const char *error)
+{
+	int attempts = callback->attempts + (callback->is_counted ? 0 : 1);
+
+	postpone(callback, attempts, next_time(attempts), error);
+}
+
+/*
+ * Makes one of the calls.  False if it failed.
+ */
+static bool
+make_call(const Callback *callback)
+{
+	char *error;
+
+	last = *callback;
+	callers_begin_call(callback->id);
+	start_clock();
+	error = try_call(callback);
+	stop_clock();
+	if (error != NULL)
+		note_failure(callback, error);
+	return error == NULL;
+}
+
+/*
+ * Makes some calls in one transaction; returns how many were begun.
+ */
+static int
+call_batch(void)
+{
+	Callback callbacks[BATCH] = {0};
+	MonoTime enough = clock_uptime() + BATCH_US;
+	bool succeeded = true;
+	int n;
+	int i;
+
+	begin();
+	n = take(callbacks);
+	if (n > 0 && callbacks[0].is_old)
+		count_beforehand(&callbacks[0]);
+	for (i = 0; i < n && succeeded && clock_uptime() < enough && !callers_must_leave(); i++)
+	{
+		/* that one has a transaction of its own */
+		if (i > 0 && (callbacks[0].is_counted || callbacks[i].is_old))
+			break;
+		succeeded = make_call(&callbacks[i]);
+	}
+	is_committing = succeeded;
+	commit();
+	is_committing = false;
+	callers_end_call();
+	batch_size = Min(batch_size * 2, BATCH);
+	return i;
+}
+
+/*
+ * A transaction in which all calls succeeded could not commit.  If there was but one, it has failed; else they are made
+ * again, each in a transaction of its own.
+ */
+static void
+commit_failed(const ErrorData *error)
+{
+	is_committing = false;
+	if (batch_size == 1)
+	{
+		begin();
+		note_failure(&last, describe_error(error));
+		commit();
+	}
+	callers_end_call();
+	batch_size = 1;
+}
+
+/*
+ * Makes some calls that are due, in one transaction.  False if there was none.  An error ends the process: this role
+ * may not do what it takes.
+ */
+bool
+callback_call_some(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ErrorData *volatile error = NULL;
+	volatile int n = 0;
+
+	pgstat_report_activity(STATE_RUNNING, "calling on_done");
+	PG_TRY();
+	{
+		n = call_batch();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		stop_clock();
+		AbortOutOfAnyTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	if (error != NULL && !is_committing)
+		ReThrowError(error);
+	if (error != NULL)
+		commit_failed(error);
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return error != NULL || n > 0;
+}

@@ -1,0 +1,165 @@
+/*
+ * calldue.c
+ *		Which calls of on_done are due, and as whom: what a dispatcher reads and writes of genjob.callbacks.
+ *
+ * The calls themselves are made by processes that are connected as the owners of the jobs (callback.c).  Whether a role
+ * could connect is found out before such a process is started, so that its rows can say what is in the way.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "access/htup_details.h"
+#include "catalog/pg_authid.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "storage/procarray.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/settings.h"
+#include "queue/calldue.h"
+#include "queue/queue.h"
+#include "queue/statement.h"
+#include "queue/tables.h"
+
+#define MAX_ROLES 1000
+#define FULL_RETRY_US (5 * USECS_PER_SEC)
+
+/* What keeps a role from connecting. */
+typedef struct Obstacle
+{
+	char *words;
+	bool passes;   /* by itself: no call is counted as failed */
+	bool is_final; /* no time mends it */
+} Obstacle;
+
+/*
+ * How many connections a role may have besides those that its clients have.
+ */
+static int
+room_of(Oid role)
+{
+	HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	int most = -1;
+
+	if (!HeapTupleIsValid(tuple))
+		return 0;
+	if (!((Form_pg_authid) GETSTRUCT(tuple))->rolsuper)
+		most = ((Form_pg_authid) GETSTRUCT(tuple))->rolconnlimit;
+	ReleaseSysCache(tuple);
+	return most < 0 ? INT_MAX : most - CountUserBackends(role);
+}
+
+/*
+ * Why a role cannot connect to this database; words NULL: it can.
+ */
+static Obstacle
+find_obstacle(Oid role)
+{
+	HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	Form_pg_authid form;
+	const char *name;
+	bool can_login;
+
+	if (!HeapTupleIsValid(tuple))
+		return (
+			Obstacle){psprintf("the role with OID %u, which owned the job, does not exist", role),
+					  .is_final = true};
+	form = (Form_pg_authid) GETSTRUCT(tuple);
+	name = pstrdup(NameStr(form->rolname));
+	can_login = form->rolcanlogin;
+	ReleaseSysCache(tuple);
+	if (!can_login)
+		return (Obstacle){
+			psprintf("role \"%s\" is not permitted to log in, and its functions are called by a process that is connected as that role: ALTER ROLE %s LOGIN",
+					 name, quote_identifier(name))};
+	if (!compat_may_connect(MyDatabaseId, role))
+		return (Obstacle){
+			psprintf("role \"%s\" may not connect to this database: GRANT CONNECT ON DATABASE %s TO %s",
+					 name, quote_identifier(get_database_name(MyDatabaseId)),
+					 quote_identifier(name))};
+	if (room_of(role) <= 0)
+		return (
+			Obstacle){psprintf("role \"%s\" has as many connections as its CONNECTION LIMIT allows",
+							   name),
+					  .passes = true};
+	return (Obstacle){NULL};
+}
+
+static void
+block(Oid role, const Obstacle *obstacle, TimestampTz now)
+{
+	Datum args[6] = {ObjectIdGetDatum(role),
+					 CStringGetTextDatum(obstacle->words),
+					 TimestampTzGetDatum(now),
+					 Int32GetDatum(obstacle->is_final ? 0 : genjob_callback_attempts),
+					 Int32GetDatum(obstacle->passes ? 0 : 1),
+					 TimestampTzGetDatum(now + FULL_RETRY_US)};
+
+	while (statement_run(BLOCK_CALLBACKS, args, NULL) > 0)
+		CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * The role could not connect, or may not do what a call takes: its calls that are due have failed.
+ */
+void
+queue_block_callbacks(Oid role, const char *error, TimestampTz now)
+{
+	Obstacle obstacle = {pstrdup(error)};
+
+	block(role, &obstacle, now);
+}
+
+/*
+ * A call has failed, and took its process with it.
+ */
+void
+queue_fail_callback(int64 callback, const char *error, TimestampTz now)
+{
+	Datum args[4] = {Int64GetDatum(callback), CStringGetTextDatum(error), TimestampTzGetDatum(now),
+					 Int32GetDatum(genjob_callback_attempts)};
+
+	statement_run(FAIL_CALLBACK, args, NULL);
+}
+
+/*
+ * The roles of which there are calls to be made, now or later, palloc'd in the caller's memory context, the first due
+ * first; returns their number.  The calls of those that cannot connect say so, and are put off.
+ */
+int
+queue_find_callbacks(TimestampTz now, CallbackRole **roles)
+{
+	Datum args[1] = {Int32GetDatum(MAX_ROLES)};
+	bool any_blocked;
+	uint64 rows;
+	uint64 row;
+
+	do
+	{
+		any_blocked = false;
+		rows = statement_run(FIND_CALLBACKS, args, NULL);
+		*roles = SPI_palloc(Max(rows, 1) * sizeof(CallbackRole));
+		for (row = 0; row < rows; row++)
+		{
+			(*roles)[row].role = DatumGetObjectId(statement_not_null(row, 1));
+			(*roles)[row].due = DatumGetTimestampTz(statement_not_null(row, 2));
+			(*roles)[row].room = room_of((*roles)[row].role);
+		}
+		for (row = 0; row < rows; row++)
+		{
+			Obstacle obstacle = {NULL};
+
+			if ((*roles)[row].due <= now)
+				obstacle = find_obstacle((*roles)[row].role);
+			if (obstacle.words == NULL)
+				continue;
+			block((*roles)[row].role, &obstacle, now);
+			any_blocked = true;
+		}
+	} while (any_blocked);
+	return (int) rows;
+}

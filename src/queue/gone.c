@@ -1,0 +1,86 @@
+/*
+ * gone.c
+ *		Servers that want nothing more: a receiver of webhooks that answers 410 is paused, in the transaction that writes
+ *		the end of the job that met it.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "queue/gone.h"
+#include "queue/queue.h"
+#include "queue/statement.h"
+#include "queue/trouble.h"
+#include "server/server.h"
+
+/* A server that is to be paused. */
+typedef struct Gone
+{
+	int64 job; /* that met the answer */
+	NameData server;
+} Gone;
+
+static List *servers = NIL; /* of Gone, of the present transaction */
+
+void
+gone_begin(void)
+{
+	list_free_deep(servers);
+	servers = NIL;
+}
+
+/*
+ * A job of a server ended with an answer that says that nothing more is wanted.
+ */
+void
+gone_note(int64 job, const char *server)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	Gone *gone = palloc(sizeof(Gone));
+
+	gone->job = job;
+	namestrcpy(&gone->server, server);
+	servers = lappend(servers, gone);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+say_on_job(const Gone *gone)
+{
+	char *words =
+		psprintf("The server is paused now, since it wants nothing more: SELECT genjob.resume(%s) when it does again.",
+				 quote_literal_cstr(NameStr(gone->server)));
+	Datum text = CStringGetTextDatum(words);
+	Datum args[2] = {Int64GetDatum(gone->job), text};
+
+	statement_run(NOTE_END, args, NULL);
+}
+
+static void
+pause_server(void *arg)
+{
+	const Gone *gone = arg;
+
+	if (server_pause(NameStr(gone->server)))
+		say_on_job(gone);
+}
+
+/*
+ * Pauses the servers that were noted, each once.  What keeps one from being paused keeps no job from ending.
+ */
+void
+gone_pause(void)
+{
+	ListCell *cell;
+
+	foreach(cell, servers)
+	{
+		Gone *gone = lfirst(cell);
+		ErrorData *error;
+
+		if (!queue_guard(pause_server, gone, &error))
+			trouble_show_job(TROUBLE_FOLLOW, gone->job, NULL, error);
+	}
+	gone_begin();
+}

@@ -1,0 +1,53 @@
+/*
+ * callers.h
+ *		Processes that call on_done, as their dispatcher sees them.
+ */
+#ifndef GENJOB_CALLERS_H
+#define GENJOB_CALLERS_H
+
+#include "datatype/timestamp.h"
+
+#define CALLERS_ERROR_LEN 256
+
+/* How far a caller has got. */
+typedef enum CallerState
+{
+	CALLER_STARTING,   /* it does not run yet */
+	CALLER_CONNECTING, /* it may be refused */
+	CALLER_BUSY,
+	CALLER_IDLE /* there was nothing to be called when it last looked */
+} CallerState;
+
+/* A caller. */
+typedef struct CallerInfo
+{
+	Oid database; /* invalid: none */
+	Oid role;     /* as which it is connected */
+	CallerState state;
+	int64 callback;                /* that it calls now; 0: none */
+	bool is_overdue;               /* that call did not stop when its time was up */
+	char error[CALLERS_ERROR_LEN]; /* why it ends; or "" */
+} CallerInfo;
+
+extern Size callers_size(void);
+extern void callers_startup(void);
+
+/* Of a dispatcher */
+extern void callers_disown(Oid database);
+extern int callers_count_disowned(Oid database);
+extern int callers_reserve(Oid database, Oid role, uint32 *generation);
+extern void callers_release(int slot);
+extern void callers_read(int slot, CallerInfo *info);
+extern void callers_wake(int slot);
+extern void callers_dismiss(int slot);
+
+/* Of a caller */
+extern bool callers_attach(int slot, uint32 generation);
+extern void callers_set_state(CallerState state);
+extern void callers_begin_call(int64 callback);
+extern void callers_end_call(void);
+extern void callers_note_overdue(void);
+extern void callers_set_error(const char *message);
+extern bool callers_must_leave(void);
+
+#endif /* GENJOB_CALLERS_H */

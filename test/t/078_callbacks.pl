@@ -1,0 +1,204 @@
+# A function that is called when a job has ended has what its role has, and no more; and it delays nobody else's jobs and
+# calls. Each try is one that does not succeed.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/../perl";
+
+use GenJobTest;
+use PostgreSQL::Test::Utils;
+use StandIn;
+use Test::More;
+
+my $standin = StandIn->new;
+my $node = new_node(name => 'callbacks', conf => 'genjob.callback_timeout = 2s');
+
+create_server($node, 'painter', 'openai-images', $standin, api_key => 'sk-very-secret');
+my $has_dblink = $node->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'dblink'});
+$node->safe_psql('postgres', 'CREATE EXTENSION dblink') if $has_dblink;
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE alice LOGIN;
+	CREATE ROLE mallory LOGIN;
+	GRANT INSERT, SELECT, UPDATE, DELETE ON gen_jobs TO alice, mallory;
+	GRANT USAGE ON FOREIGN SERVER painter TO alice, mallory;
+	CREATE TABLE public.told (job bigint, role text, what text);
+	GRANT INSERT, SELECT ON public.told TO alice, mallory;
+	CREATE TABLE public.treasure (gold text);
+	INSERT INTO public.treasure VALUES ('bars');
+	CREATE SCHEMA alice AUTHORIZATION alice;
+	CREATE SCHEMA mallory AUTHORIZATION mallory;
+	SET ROLE alice;
+	CREATE FUNCTION alice.done(job public.gen_jobs) RETURNS void LANGUAGE sql AS
+		$$ INSERT INTO public.told VALUES (job.id, current_user, 'done') $$});
+
+sub query
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+sub insert_as
+{
+	my ($role, $function) = @_;
+	return query(qq{SET ROLE $role; INSERT INTO public.gen_jobs (server, request, on_done) VALUES ('painter', '{"prompt": "of $role"}', '$function') RETURNING id});
+}
+
+# What a function of mallory's, in PL/pgSQL, comes to: "done", or what it fails of.
+my $n = 0;
+
+sub outcome
+{
+	my ($body) = @_;
+	my $name = 'mallory.f' . ++$n;
+	query(qq{SET ROLE mallory; CREATE FUNCTION $name(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS \$f\$ BEGIN $body; INSERT INTO public.told VALUES (job.id, current_user, 'done'); END \$f\$});
+	my $id = insert_as('mallory', $name);
+	$node->poll_query_until('postgres', qq{SELECT EXISTS (SELECT FROM public.told WHERE job = $id) OR EXISTS (SELECT FROM genjob.callbacks WHERE job_id = $id AND attempts > 0)});
+	my $outcome = query("SELECT coalesce((SELECT min(what) FROM public.told WHERE job = $id), (SELECT error FROM genjob.callbacks WHERE job_id = $id))");
+	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
+	return $outcome;
+}
+
+# Alice's jobs are run, and told of, within seconds.
+sub others_go_on
+{
+	my ($what) = @_;
+	my $id = insert_as('alice', 'alice.done');
+	ok(wait_state($node, $id, 'succeeded'), "$what: others' jobs go on");
+	my $called = $node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id)");
+	return ok($called, '... and their calls are made');
+}
+
+subtest 'callbacks 1: a function takes another role, or that of the process' => sub {
+	like(outcome(q{SET ROLE postgres}), qr/permission denied to set role/, 'SET ROLE');
+	like(outcome(q{SET ROLE genjob_dispatcher}), qr/permission denied to set role/, '... of the dispatcher');
+	like(outcome(q{SET SESSION AUTHORIZATION postgres}), qr/permission denied to set session authorization/, 'SET SESSION AUTHORIZATION');
+	my $gold = q{PERFORM gold FROM public.treasure};
+	like(outcome("RESET ROLE; $gold"), qr/permission denied for table treasure/, 'RESET ROLE');
+	like(outcome("SET ROLE NONE; $gold"), qr/permission denied for table treasure/, 'SET ROLE NONE');
+	like(outcome("RESET SESSION AUTHORIZATION; $gold"), qr/permission denied for table treasure/, 'RESET SESSION AUTHORIZATION');
+	like(outcome("RESET ALL; $gold"), qr/permission denied for table treasure/, 'RESET ALL');
+	is(outcome(q{IF session_user <> 'mallory' OR current_user <> 'mallory' OR current_setting('is_superuser') <> 'off' THEN RAISE EXCEPTION 'somebody'; END IF}),
+		'done', 'it is who it is');
+};
+
+subtest 'callbacks 2: a function reads the secrets of a server' => sub {
+	like(outcome(q{PERFORM umoptions FROM pg_user_mapping}), qr/permission denied for table pg_user_mapping/, 'in the catalog');
+	is(outcome(q{IF EXISTS (SELECT FROM pg_user_mappings WHERE umoptions::text LIKE '%secret%') THEN RAISE EXCEPTION 'seen'; END IF}), 'done', 'in the view');
+};
+
+subtest 'callbacks 3: a function reaches out of the database' => sub {
+	like(outcome(q{COPY public.told TO PROGRAM 'cat'}), qr/must be superuser or have privileges/, 'COPY TO PROGRAM');
+	like(outcome(q{COPY public.told FROM '/etc/passwd'}), qr/must be superuser or have privileges/, 'COPY FROM a file');
+	like(outcome(q{PERFORM pg_read_file('postgresql.conf')}), qr/permission denied for function pg_read_file/, 'pg_read_file()');
+	like(outcome(q{PERFORM lo_import('/etc/passwd')}), qr/permission denied for function lo_import/, 'lo_import()');
+	like(outcome(q{LOAD '$libdir/plpgsql'}), qr/done|access to library .* is not allowed/, 'LOAD');
+};
+
+subtest 'callbacks 4: a function comes back by dblink, as who started the process' => sub {
+  SKIP:
+	{
+		skip 'there is no dblink', 1 unless $has_dblink;
+		my $socket = $node->host;
+		my $port = $node->port;
+		like(outcome(qq{PERFORM * FROM public.dblink('dbname=postgres user=postgres host=$socket port=$port', 'SELECT gold FROM public.treasure') t (gold text)}),
+			qr/password is required|password or GSSAPI/, 'it has no credentials');
+	}
+};
+
+subtest 'callbacks 5: operators and functions of the search_path run as somebody else' => sub {
+	query(q{
+		SET ROLE mallory;
+		CREATE TABLE mallory.seen (role text);
+		GRANT INSERT ON mallory.seen TO PUBLIC;
+		CREATE FUNCTION mallory.spy(a anyelement, b anyelement) RETURNS boolean LANGUAGE plpgsql AS
+			$$ BEGIN INSERT INTO mallory.seen VALUES (current_user); RETURN a OPERATOR(pg_catalog.=) b; END $$;
+		CREATE OPERATOR mallory.= (FUNCTION = mallory.spy, LEFTARG = anyelement, RIGHTARG = anyelement);
+		CREATE FUNCTION mallory.format(text, bigint) RETURNS text LANGUAGE plpgsql AS
+			$$ BEGIN INSERT INTO mallory.seen VALUES (current_user); RETURN 'x'; END $$;
+		CREATE TABLE mallory.gen_jobs (id bigint, on_done text);
+		CREATE TABLE mallory.callbacks (id bigint);
+		ALTER ROLE mallory SET search_path = mallory, pg_catalog, public});
+	query(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'genjob caller'});
+	is(outcome('NULL'), 'done', 'a call is made');
+	others_go_on('a search_path');
+	is(query(q{SELECT count(*) FROM mallory.seen WHERE role <> 'mallory'}), '0', 'nobody else has run anything of it');
+	query('ALTER ROLE mallory RESET search_path');
+	query(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'genjob caller'});
+};
+
+subtest 'callbacks 6: a function locks the queue against others' => sub {
+	foreach my $table (qw(public.gen_jobs genjob.callbacks))
+	{
+		like(outcome("LOCK TABLE $table IN ACCESS EXCLUSIVE MODE; PERFORM pg_sleep(60)"), qr/must be owner of table|permission denied/, "LOCK TABLE $table");
+	}
+	query(qq{SET ROLE mallory; CREATE FUNCTION mallory.hold(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS \$f\$
+		BEGIN PERFORM FROM public.gen_jobs FOR UPDATE; PERFORM FROM genjob.callbacks FOR UPDATE; PERFORM pg_advisory_lock(1); PERFORM pg_sleep(60); END \$f\$});
+	my $id = insert_as('mallory', 'mallory.hold');
+	ok($node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'genjob caller' AND wait_event = 'PgSleep')}));
+	others_go_on('row locks');
+	my $own = insert_as('mallory', 'mallory.f1');
+	ok(wait_state($node, $own, 'succeeded'), 'nor do its own jobs wait');
+	query("DELETE FROM genjob.callbacks WHERE job_id IN ($id, $own)");
+};
+
+subtest 'callbacks 7: functions that sleep for ever keep the calls of others waiting' => sub {
+	query(q{SET ROLE mallory; CREATE FUNCTION mallory.sleep(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN LOOP BEGIN PERFORM pg_sleep(1000); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$});
+	insert_as('mallory', 'mallory.sleep') foreach 1 .. 10;
+	ok($node->poll_query_until('postgres', q{SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type = 'genjob caller' AND usename = 'mallory'}), 'they take all places');
+	others_go_on('sleepers');
+	cmp_ok(query(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'genjob caller'}), '<=', 2, 'with no more processes than are allowed');
+	query(q{DELETE FROM genjob.callbacks WHERE owner = 'mallory'::regrole});
+};
+
+subtest 'callbacks 8: a role reads, forges or removes the calls of others' => sub {
+	query('ALTER SYSTEM SET genjob.callback_workers = 0');
+	query('SELECT pg_reload_conf()');
+	query(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'genjob caller'});
+	my $id = insert_as('alice', 'alice.done');
+	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM genjob.callbacks WHERE job_id = $id)"));
+	my $try = sub {
+		my ($sql) = @_;
+		my ($status, $out, $error) = $node->psql('postgres', "SET ROLE mallory; $sql");
+		return $status == 0 ? $out : $error;
+	};
+	is($try->('SELECT count(*) FROM genjob.callbacks'), '0', 'it sees none');
+	$try->('DELETE FROM genjob.callbacks');
+	$try->(q{UPDATE genjob.callbacks SET run_at = 'infinity', error = 'x'});
+	is(query("SELECT count(*) FROM genjob.callbacks WHERE job_id = $id AND error IS NULL AND run_at < now()"), '1', 'and changes none');
+	like($try->("INSERT INTO genjob.callbacks (job_id, attempt, owner) VALUES ($id, 1, 'alice')"), qr/permission denied for table callbacks/, 'nor makes one');
+	like($try->("UPDATE genjob.callbacks SET owner = 'alice'"), qr/permission denied for table callbacks/, 'nor gives one to another');
+	like($try->(q{INSERT INTO public.gen_jobs (server, request, owner, on_done) VALUES ('painter', '{"prompt": "x"}', 'alice', 'mallory.f1')}),
+		qr/permission denied to insert a job of role "alice"/, 'nor has a function of its own called as another');
+	query('ALTER SYSTEM RESET genjob.callback_workers');
+	query('SELECT pg_reload_conf()');
+	query('UPDATE genjob.callbacks SET run_at = run_at');
+	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id AND role = 'alice')"), 'it is made as its owner says');
+};
+
+subtest 'callbacks 9: a function ends its process, or the server, again and again' => sub {
+	like(outcome('PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(10)'), qr/process that made the call ended during it/, 'its process: it is counted');
+	others_go_on('an end');
+	query('ALTER SYSTEM SET restart_after_crash = on');
+	query('SELECT pg_reload_conf()');
+	query(q{SET ROLE mallory; CREATE FUNCTION mallory.wait(job public.gen_jobs) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(60)'});
+	my $id = insert_as('mallory', 'mallory.wait');
+	for my $try (1 .. 2)
+	{
+		ok($node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'genjob caller' AND wait_event = 'PgSleep')}), "call $try");
+		my $pid = query(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'genjob caller' AND wait_event = 'PgSleep'});
+		kill 'KILL', $pid;
+		$node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = } . $pid);
+		wait_dispatcher($node);
+	}
+	ok($node->poll_query_until('postgres', "SELECT attempts >= 1 FROM genjob.callbacks WHERE job_id = $id"), 'the server: after the first time it is counted before it is made');
+	like(query("SELECT error FROM genjob.callbacks WHERE job_id = $id"), qr/^the call has begun, and the server ended during it$|took longer/, '... and says so');
+	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
+	others_go_on('a crash');
+};
+
+$node->stop;
+done_testing();

@@ -1,0 +1,92 @@
+# A thousand chained jobs with calls that write a ledger, while processes are killed and the server is stopped at every
+# step: each call takes effect once, each job has one child, and no notice is given of what did not happen.
+
+use strict;
+use warnings;
+
+use Time::HiRes qw(sleep time);
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use StandIn;
+
+my $jobs = 1000;
+my $standin = StandIn->new(latency_ms => 20);
+my $node = new_node(name => 'crash_ends', conf => "restart_after_crash = on\nlog_min_messages = fatal\ngenjob.shutdown_grace = 1");
+create_server($node, 'last', 'http', $standin->url('/echo'), retry_base => '10 ms', max_in_flight => 20);
+create_server($node, 'first', 'http', $standin->url('/echo'), retry_base => '10 ms', max_in_flight => 20,
+	on_success => 'last', on_failure => 'last', notify => 'ended');
+$node->safe_psql(
+	'postgres', qq{
+	CREATE ROLE app LOGIN; CREATE SCHEMA app AUTHORIZATION app;
+	GRANT SELECT, INSERT, UPDATE ON gen_jobs TO app; GRANT USAGE ON FOREIGN SERVER first, last TO app;
+	SET ROLE app;
+	CREATE TABLE app.ledger (job bigint, state text);
+	CREATE FUNCTION app.note(job gen_jobs) RETURNS void LANGUAGE sql AS
+		\$\$ INSERT INTO app.ledger VALUES (job.id, job.state) \$\$});
+
+# The processes of a kind, as PostgreSQL has them now.
+sub pids
+{
+	my ($kind) = @_;
+	my ($status, $out) = $node->psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = '$kind'");
+	return split /\n/, $out // '';
+}
+
+sub wait_up
+{
+	my $until = time + $PostgreSQL::Test::Utils::timeout_default;
+	until (time > $until)
+	{
+		my ($status, $out) = $node->psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher'});
+		return 1 if defined $out && $out eq '1';
+		sleep 0.05;
+	}
+	return 0;
+}
+
+sub ledger_size
+{
+	my ($status, $out) = $node->psql('postgres', 'SELECT count(*) FROM app.ledger');
+	return defined $out && $out =~ /^\d+$/ ? $out : 0;
+}
+
+$node->safe_psql('postgres', qq{SET ROLE app; INSERT INTO gen_jobs (server, request, on_done)
+	SELECT 'first', jsonb_build_object('n', i), 'app.note' FROM generate_series(1, $jobs) i});
+
+# each time after some more calls have been made
+my @ends = ('genjob caller', 'genjob dispatcher', 'stop', 'genjob caller', 'stop', 'genjob dispatcher');
+my $step = 0;
+foreach my $end (@ends)
+{
+	my $until = time + 20;
+	$step++;
+	sleep 0.02 while ledger_size() < $jobs * $step / 10 && time < $until;
+	if ($end eq 'stop')
+	{
+		$node->stop('immediate');
+		$node->start;
+	}
+	else
+	{
+		my ($pid) = pids($end);
+		kill 'KILL', $pid if defined $pid;
+	}
+	ok(wait_up(), "$end: the server is there again, with " . ledger_size() . ' calls made');
+}
+
+ok(wait_all_ended($node), 'all jobs end');
+ok($node->poll_query_until('postgres', 'SELECT NOT EXISTS (SELECT FROM genjob.callbacks)'), 'all calls are made');
+is($node->safe_psql('postgres', q{SELECT state, count(*) FROM gen_jobs WHERE depth = 0 GROUP BY 1}), "succeeded|$jobs", 'every job succeeded');
+is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT job) FROM app.ledger}), "$jobs|$jobs", 'every call took effect, once');
+is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT request->>'id'), bool_and(state = 'succeeded') FROM gen_jobs WHERE depth = 1}),
+	"$jobs|$jobs|t", 'every job has one child, which ran');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM gen_jobs c JOIN gen_jobs p ON p.id = (c.request->>'id')::bigint WHERE c.depth = 1 AND (p.state::text <> c.request->>'state' OR p.finished_at <> (c.request->>'finished_at')::timestamptz)}),
+	'0', 'and tells of an end that is the one in the table');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM gen_jobs WHERE follow_up IS NOT NULL}), '0', 'nothing is left to follow');
+
+$node->stop;
+done_testing();
