@@ -108,6 +108,7 @@ OBJS = \
 	src/queue/save.o \
 	src/queue/refused.o \
 	src/queue/session.o \
+	src/queue/submit.o \
 	src/queue/printable.o \
 	src/queue/share.o \
 	src/shared/commit.o \
@@ -130,6 +131,7 @@ OBJS = \
 	src/protocol/xml.o \
 	src/protocol/body.o \
 	src/protocol/binary.o \
+	src/protocol/values.o \
 	src/protocol/multipart.o \
 	src/protocol/reply.o \
 	src/protocol/found.o \

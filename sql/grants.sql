@@ -3,6 +3,7 @@
 -- can be changed only by members of the role that owns it, a server only by its owner.
 GRANT SELECT ON genjob.activity, genjob.servers, genjob.backends, genjob.tenants, genjob.workers TO PUBLIC;
 GRANT SELECT, UPDATE (state) ON genjob.own_jobs TO PUBLIC;
+GRANT SELECT ON genjob.waiting TO PUBLIC;
 
 -- Calls of on_done are made as the owners of the jobs, who may look at them, put them off and give them up.
 GRANT SELECT, DELETE, UPDATE (run_at, attempts, error) ON genjob.callbacks TO PUBLIC;

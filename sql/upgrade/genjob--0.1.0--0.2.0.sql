@@ -486,6 +486,59 @@ CREATE VIEW genjob.own_jobs WITH (security_barrier = true) AS
 COMMENT ON VIEW genjob.own_jobs IS 'jobs of the roles that the calling role is a member of; genjob.cancel() and genjob.retry() change their state through it';
 COMMENT ON COLUMN genjob.own_jobs.state IS 'as in gen_jobs, and checked as there';
 
+CREATE FUNCTION genjob.wait(jobs bigint[], timeout interval DEFAULT NULL) RETURNS SETOF @extschema@.gen_jobs
+	AS 'MODULE_PATHNAME', 'genjob_wait_all' LANGUAGE C ROWS 10;
+COMMENT ON FUNCTION genjob.wait(bigint[], interval) IS
+	'sleeps until all of these jobs have ended and gives their rows; after the timeout the rows as they are then';
+
+CREATE FUNCTION genjob.wait_any(jobs bigint[], timeout interval DEFAULT NULL) RETURNS @extschema@.gen_jobs
+	AS 'MODULE_PATHNAME', 'genjob_wait_any' LANGUAGE C;
+COMMENT ON FUNCTION genjob.wait_any(bigint[], interval) IS
+	'sleeps until one of these jobs has ended and gives the row of the one that ended first; null after the timeout';
+
+CREATE FUNCTION genjob.poke(server text, remote_id text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'genjob_poke' LANGUAGE C STRICT;
+COMMENT ON FUNCTION genjob.poke(text, text) IS
+	'has the provider asked about a prediction at commit, and not when it would be; false if no job of the calling role is running it';
+
+CREATE FUNCTION genjob.submit(server text, request jsonb, input bytea DEFAULT NULL, inputs bytea[] DEFAULT NULL,
+	priority integer DEFAULT NULL, run_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL, tenant text DEFAULT NULL,
+	unique_key text DEFAULT NULL, request_id text DEFAULT NULL, after bigint[] DEFAULT NULL, after_rule text DEFAULT NULL,
+	on_done text DEFAULT NULL, max_attempts integer DEFAULT NULL) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'genjob_submit' LANGUAGE C;
+COMMENT ON FUNCTION genjob.submit(text, jsonb, bytea, bytea[], integer, timestamptz, timestamptz, text, text, text, bigint[], text, text, integer) IS
+	'inserts a job and gives its id; the id of the job that has the request_id already, if one has';
+
+-- Through this view genjob.tree() sees who waits for whom.
+CREATE VIEW genjob.waiting WITH (security_barrier = true) AS
+	SELECT d.job_id, d.parent_id AS waits_for FROM genjob.dependencies d JOIN @extschema@.gen_jobs j ON j.id = d.job_id
+	WHERE d.outcome IS NULL AND pg_catalog.pg_has_role(j.owner, 'USAGE');
+COMMENT ON VIEW genjob.waiting IS 'jobs, of the roles that the calling role is a member of, that wait for others, one row for each of these';
+COMMENT ON COLUMN genjob.waiting.job_id IS 'job that waits';
+COMMENT ON COLUMN genjob.waiting.waits_for IS 'job that it waits for';
+
+CREATE FUNCTION genjob.tree(job bigint, OUT depth integer, OUT job_id bigint, OUT state @extschema@.gen_job_state,
+	OUT after bigint[], OUT blocked_by bigint, OUT server text, OUT error text) RETURNS SETOF record
+	LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+	WITH RECURSIVE before (id, depth) AS (
+			SELECT j.id, 0 FROM @extschema@.gen_jobs j WHERE j.id = tree.job
+		UNION
+			SELECT p.id, b.depth - 1 FROM before b JOIN @extschema@.gen_jobs c ON c.id = b.id
+				CROSS JOIN LATERAL unnest(c.after) a (id) JOIN @extschema@.gen_jobs p ON p.id = a.id),
+	behind (id, depth) AS (
+			SELECT j.id, 0 FROM @extschema@.gen_jobs j WHERE j.id = tree.job
+		UNION
+			SELECT n.id, b.depth + 1 FROM behind b CROSS JOIN LATERAL (
+				SELECT w.job_id AS id FROM genjob.waiting w WHERE w.waits_for = b.id
+			UNION ALL
+				SELECT j.id FROM @extschema@.gen_jobs j WHERE j.blocked_by = b.id) n)
+	SELECT t.depth, j.id, j.state, j.after, j.blocked_by, j.server, j.error
+		FROM (SELECT id, min(depth) AS depth FROM before GROUP BY id UNION SELECT id, max(depth) FROM behind GROUP BY id) t
+		JOIN @extschema@.gen_jobs j ON j.id = t.id ORDER BY t.depth, j.id
+$$;
+COMMENT ON FUNCTION genjob.tree(bigint) IS
+	'a job (depth 0), those that it waits for and these for, and so on (negative), and those that wait for it, or are not run because of it (positive)';
+
 ALTER FUNCTION genjob.pause(name) SET search_path = pg_catalog, pg_temp;
 ALTER FUNCTION genjob.resume(name) SET search_path = pg_catalog, pg_temp;
 
@@ -558,6 +611,7 @@ SELECT genjob.grant_unrecorded('GRANT USAGE ON SCHEMA @extschema@ TO genjob_disp
 -- can be changed only by members of the role that owns it, a server only by its owner.
 GRANT SELECT ON genjob.activity, genjob.servers, genjob.backends, genjob.tenants, genjob.workers TO PUBLIC;
 GRANT SELECT, UPDATE (state) ON genjob.own_jobs TO PUBLIC;
+GRANT SELECT ON genjob.waiting TO PUBLIC;
 
 -- Calls of on_done are made as the owners of the jobs, who may look at them, put them off and give them up.
 GRANT SELECT, DELETE, UPDATE (run_at, attempts, error) ON genjob.callbacks TO PUBLIC;

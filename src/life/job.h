@@ -206,6 +206,7 @@ typedef struct Job
 	int redirects;
 	pairingheap_node wake_node; /* in the heap while is_waking */
 	bool is_waking;
+	MonoTime poked_at; /* when genjob.poke() last had the prediction asked about */
 	MonoTime wake_at;
 	LineWaiter waiter; /* where it waits for a call, and where that is counted */
 

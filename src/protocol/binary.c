@@ -126,6 +126,31 @@ is_link(const cJSON *node, Reference *reference)
 	return true;
 }
 
+/*
+ * Whether node is {"$result": [job, place]}; then *reference is that job's result, and *place a JSON Pointer.
+ */
+bool
+binary_is_result(const cJSON *node, Reference *reference, const char **place)
+{
+	const cJSON *pair = member_of(node, "$result");
+
+	if (pair == NULL)
+		return false;
+	memset(reference, 0, sizeof(Reference));
+	if (!cJSON_IsArray(pair) || cJSON_GetArraySize(pair) != 2 ||
+		!read_positive(pair->child, PG_INT64_MAX, &reference->job) ||
+		!cJSON_IsString(pair->child->next) ||
+		(pair->child->next->valuestring[0] != '\0' && pair->child->next->valuestring[0] != '/'))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the request refers to result %s, which is not a job and a JSON Pointer",
+						shown(pair)),
+				 errhint(
+					 "Write {\"$result\": [7, \"/text\"]} for the member text of the result of job 7.")));
+	*place = pair->child->next->valuestring;
+	return true;
+}
+
 static int
 compare_references(const Reference *a, const Reference *b)
 {
@@ -194,7 +219,9 @@ list_references(const cJSON *node, Reference *references, int *n)
 		Reference found = {0};
 		Reference link = {0};
 
-		if (is_output(node, &found))
+		const char *place;
+
+		if (is_output(node, &found) || binary_is_result(node, &found, &place))
 			add_reference(references, n, &found);
 		else if (is_link(node, &link))
 			add_reference(references, n, &link);
@@ -253,6 +280,15 @@ bool
 binary_is_in(const RequestSource *source, const cJSON *params)
 {
 	return source->n_inputs > 0 || (!source->is_literal && refers_to_outputs(params->child));
+}
+
+/*
+ * What was read of a reference; NULL: nothing.
+ */
+Reference *
+binary_find_result(const RequestSource *source, const Reference *wanted)
+{
+	return find_reference(source->references, source->n_references, wanted);
 }
 
 /* ---------- their data ---------- */

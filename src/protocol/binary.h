@@ -22,6 +22,8 @@ extern bool binary_is_named(const RequestSource *source, const cJSON *node);
 extern bool binary_find(const RequestSource *source, const cJSON *node, Binary *binary);
 extern Binary binary_of_input(const RequestSource *source, int ordinal);
 extern bool binary_is_in(const RequestSource *source, const cJSON *params);
+extern bool binary_is_result(const cJSON *node, Reference *reference, const char **place);
+extern Reference *binary_find_result(const RequestSource *source, const Reference *wanted);
 extern const Reference *binary_find_reference(const RequestSource *source, const cJSON *node);
 extern Reference *binary_list_references(const cJSON *params, int *n);
 

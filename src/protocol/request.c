@@ -20,6 +20,7 @@
 #include "server/grammar.h"
 #include "server/pointer.h"
 #include "protocol/request.h"
+#include "protocol/values.h"
 #include "protocol/words.h"
 #include "http/url.h"
 
@@ -78,7 +79,7 @@ join_url(const char *url, const char *path)
  * *names_model: the job's own members say the model.
  */
 static cJSON *
-read_params(const RequestSource *source, bool *names_model)
+read_params_raw(const RequestSource *source, bool *names_model)
 {
 	const ServerOptions *options = source->options;
 	const Protocol *protocol = &options->protocol;
@@ -123,6 +124,29 @@ is_path(const char *id)
 			return true;
 		part += len + 1;
 	}
+}
+
+/*
+ * Whether something in the request stands for a value that is still to be filled in.
+ */
+static bool
+has_values(const RequestSource *source)
+{
+	return !source->is_literal &&
+		   (values_may_be_in(source->request) || values_may_be_in(source->options->defaults));
+}
+
+/*
+ * The same, with the values that stand for others filled in.
+ */
+static cJSON *
+read_params(const RequestSource *source, bool *names_model)
+{
+	cJSON *params = read_params_raw(source, names_model);
+
+	if (has_values(source))
+		values_fill(source, params);
+	return params;
 }
 
 static char *
@@ -335,8 +359,10 @@ request_check(const RequestSource *source)
 {
 	const Protocol *protocol = &source->options->protocol;
 	bool names_model;
-	cJSON *params = read_params(source, &names_model);
+	cJSON *params = read_params_raw(source, &names_model);
 
+	if (has_values(source))
+		values_check(params);
 	if (source->options->preset->is_store)
 	{
 		s3_check(source, params);
@@ -356,7 +382,7 @@ request_list_references(const RequestSource *source, int *n)
 {
 	bool names_model;
 
-	return binary_list_references(read_params(source, &names_model), n);
+	return binary_list_references(read_params_raw(source, &names_model), n);
 }
 
 static bool
@@ -376,7 +402,8 @@ request_may_refer(const RequestSource *source)
 
 	if (source->is_literal)
 		return false;
-	return has_reference(source->request) || (defaults != NULL && has_reference(defaults));
+	return has_reference(source->request) || (defaults != NULL && has_reference(defaults)) ||
+		   has_values(source);
 }
 
 /*

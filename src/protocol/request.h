@@ -16,11 +16,13 @@ typedef struct Input
 	size_t len;
 } Input;
 
-/* An output of another job that the request refers to. */
+struct cJSON;
+
+/* An output of another job that the request refers to, or its result. */
 typedef struct Reference
 {
 	int64 job;
-	int ordinal;
+	int ordinal; /* 0: the result, whose data is JSON that ends with a zero byte */
 	const char *content_type;
 	const char *data; /* not copied; NULL: there is none, or the job's owner may not see it */
 	size_t len;
@@ -29,6 +31,7 @@ typedef struct Reference
 	const char *url; /* where it is, as s3://bucket/key; job is 0 if that is what the request has */
 	char *link;      /* presigned; or NULL */
 	char *signature; /* in link: a secret; or NULL */
+	struct cJSON *tree; /* of a result, once it is parsed */
 } Reference;
 
 /*

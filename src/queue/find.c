@@ -79,6 +79,21 @@ find_take_queued(uint64 row, int64 id, int column, TimestampTz now)
 }
 
 /*
+ * A running job was told of: if it waits for its prediction, that is asked about now (genjob.poke()).  A change of a
+ * column costs a question, too, but no more than one a second.
+ */
+static void
+ask_now(Job *job)
+{
+	MonoTime at = Max(clock_mono(), job->poked_at + USECS_PER_SEC);
+
+	if (job->state != JOB_WAITING || !job->is_waking || job->wake_at <= at)
+		return;
+	job->poked_at = at;
+	job_wake_at(job, at);
+}
+
+/*
  * Takes notice of one changed row of FIND_CHANGED.
  */
 static void
@@ -95,6 +110,8 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 	if (job != NULL &&
 		(!is_running || DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) != job->attempt))
 		life_cancel(job);
+	else if (job != NULL)
+		ask_now(job);
 	schedule_remove(id);
 	if (!is_running)
 		dependency_note_news(id, is_waiting, !is_waiting && !is_queued);

@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 
 #include "base/guard.h"
+#include "base/jsonb.h"
 #include "base/memory.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
@@ -143,7 +144,9 @@ take_output(Job *job, Reference *reference)
 		return;
 	if (take_url(job, reference))
 		return;
-	stored = statement_not_null(0, 4);
+	stored = statement_value(0, 4, &isnull);
+	if (isnull)
+		return; /* it has no result */
 	if (bytes_read(job) + toast_raw_datum_size(stored) > MAX_BYTES)
 	{
 		job->complaint =
@@ -157,9 +160,23 @@ take_output(Job *job, Reference *reference)
 		return;
 	}
 	reference->content_type = TextDatumGetCString(type);
+	if (reference->ordinal == 0)
+	{
+		char *text = jsonb_print_utf8((struct varlena *) DatumGetJsonbP(stored));
+
+		reference->data = text;
+		reference->len = strlen(text);
+		return;
+	}
 	data = DatumGetByteaPCopy(stored);
 	reference->data = VARDATA_ANY(data);
 	reference->len = VARSIZE_ANY_EXHDR(data);
+}
+
+static char *
+describe(const Reference *reference)
+{
+	return reference->ordinal == 0 ? "result" : psprintf("output %d", reference->ordinal);
 }
 
 /*
@@ -176,9 +193,9 @@ take_row(Job *job, Reference *reference)
 		take_output(job, reference);
 	else
 		job->waits_for =
-			psprintf("job " INT64_FORMAT
-					 ", to whose output %d the request refers, has not ended yet. Wait, or cancel this job.",
-					 reference->job, reference->ordinal);
+			psprintf("job " INT64_FORMAT ", to whose %s the request refers, has not ended yet. "
+					 "Wait, or cancel this job.",
+					 reference->job, describe(reference));
 }
 
 /*
@@ -195,7 +212,8 @@ read_reference(Job *job, Reference *reference)
 		return;
 	}
 	/* its own it would wait for for ever */
-	if (reference->job == job->id || statement_run(READ_OUTPUT, args, NULL) == 0)
+	if (reference->job == job->id ||
+		statement_run(reference->ordinal == 0 ? READ_RESULT : READ_OUTPUT, args, NULL) == 0)
 		return;
 	take_row(job, reference);
 	SPI_freetuptable(SPI_tuptable);
@@ -230,9 +248,9 @@ read_guarded(Job *job, Reference *reference)
 
 	if (queue_guard(read_work, &reading, &error))
 		return;
-	words = psprintf("output %d of job " INT64_FORMAT
+	words = psprintf("%s of job " INT64_FORMAT
 					 ", to which the request refers, cannot be read: %s. Refer to another one.",
-					 reference->ordinal, reference->job, error->message);
+					 describe(reference), reference->job, error->message);
 	category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 	if (category == ERRCODE_INTERNAL_ERROR || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 		job->complaint = words;

@@ -22,6 +22,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/jsonb.h"
 #include "queue/printable.h"
 #include "queue/session.h"
 
@@ -333,10 +334,17 @@ session_read_output(Reference *reference)
 	bool isnull;
 
 	SPI_connect();
-	query = psprintf("SELECT o.content_type, o.data, o.url FROM %s o"
-					 " WHERE o.job_id OPERATOR(pg_catalog.=) $1"
-					 " AND o.ordinal OPERATOR(pg_catalog.=) $2",
-					 session_find_table("gen_outputs", NULL));
+	if (reference->ordinal == 0)
+		query =
+			psprintf("SELECT 'application/json'::pg_catalog.text, j.result, NULL::pg_catalog.text FROM %s j"
+					 " WHERE j.id OPERATOR(pg_catalog.=) $1 AND j.result IS NOT NULL"
+					 " AND $2 IS NOT NULL",
+					 find_table(NULL));
+	else
+		query = psprintf("SELECT o.content_type, o.data, o.url FROM %s o"
+						 " WHERE o.job_id OPERATOR(pg_catalog.=) $1"
+						 " AND o.ordinal OPERATOR(pg_catalog.=) $2",
+						 session_find_table("gen_outputs", NULL));
 	if (SPI_execute_with_args(query, 2, types, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read output %d of job " INT64_FORMAT, reference->ordinal,
 			 reference->job);
@@ -348,7 +356,13 @@ session_read_output(Reference *reference)
 		MemoryContextSwitchTo(caller);
 		reference->content_type = TextDatumGetCString(SPI_getbinval(row, desc, 1, &isnull));
 		reference->url = SPI_getvalue(row, desc, 3);
-		if (reference->url == NULL)
+		if (reference->ordinal == 0)
+		{
+			reference->data = jsonb_print_utf8(
+				(struct varlena *) DatumGetJsonbP(SPI_getbinval(row, desc, 2, &isnull)));
+			reference->len = strlen(reference->data);
+		}
+		else if (reference->url == NULL)
 		{
 			data = DatumGetByteaPCopy(SPI_getbinval(row, desc, 2, &isnull));
 			reference->data = VARDATA_ANY(data);
@@ -403,7 +417,7 @@ session_insert(FunctionCallInfo fcinfo)
 	if (SPI_execute_with_args(psprintf("INSERT INTO %s (server, request, inputs) VALUES ($1, $2, $3) RETURNING id",
 									   find_table(NULL)),
 							  lengthof(types), types, values, nulls, false,
-							  1) != SPI_OK_INSERT_RETURNING ||
+							  0) != SPI_OK_INSERT_RETURNING ||
 		SPI_processed != 1)
 		elog(ERROR, "could not insert a job");
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));

@@ -187,6 +187,10 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data,"
 		"  o.url, o.store FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
 		" WHERE j.id = $1"},
+	[READ_RESULT] = {1, {INT8OID},
+		"SELECT owner::oid, state IN ('succeeded', 'failed', 'cancelled'), 'application/json'::text, result,"
+		"  NULL::text, NULL::text"
+		" FROM @.gen_jobs WHERE id = $1"},
 	/* a large result is $19, of the job $18: what comes out of an array is copied again and again */
 	[REPORT] = {19, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID,

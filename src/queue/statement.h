@@ -46,6 +46,7 @@ typedef enum StatementId
 	FAIL_ONE,
 	CLAIM,
 	READ_OUTPUT,
+	READ_RESULT,
 	REPORT,
 	TEST_JSON,
 	TEST_ERRORS,

@@ -30,7 +30,9 @@
 #include "base/jsonb.h"
 #include "protocol/request.h"
 #include "queue/session.h"
+#include "queue/submit.h"
 #include "server/server.h"
+#include "shared/commit.h"
 #include "shared/shmem.h"
 #include "session/sqlapi.h"
 
@@ -242,6 +244,15 @@ sleep_until(MonoTime deadline)
 	return true;
 }
 
+static void
+refuse_in_recovery(const char *function)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("%s() cannot be used during recovery", function),
+						errhint("Wait on the primary server.")));
+}
+
 PG_FUNCTION_INFO_V1(genjob_wait);
 
 /*
@@ -255,10 +266,7 @@ genjob_wait(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	if (RecoveryInProgress())
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("genjob.wait() cannot be used during recovery"),
-						errhint("Wait on the primary server.")));
+	refuse_in_recovery("genjob.wait");
 	deadline = wait_deadline(fcinfo, 1);
 	PG_TRY();
 	{
@@ -272,6 +280,162 @@ genjob_wait(PG_FUNCTION_ARGS)
 	}
 	PG_END_TRY();
 	PG_RETURN_DATUM(session_job_row(id));
+}
+
+/*
+ * The ids of an argument, palloc'd; nulls are left out.
+ */
+static int64 *
+read_ids(FunctionCallInfo fcinfo, int *n)
+{
+	Datum *datums;
+	bool *nulls;
+	int64 *ids;
+	int all;
+	int i;
+
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &datums, &nulls, &all);
+	ids = palloc(Max(all, 1) * sizeof(int64));
+	*n = 0;
+	for (i = 0; i < all; i++)
+	{
+		if (!nulls[i])
+			ids[(*n)++] = DatumGetInt64(datums[i]);
+	}
+	return ids;
+}
+
+/*
+ * Sleeps until each of the jobs has ended.
+ */
+static void
+wait_for_all(const int64 *ids, int n, MonoTime deadline)
+{
+	volatile bool in_time = true;
+	int i;
+
+	if (n > 0)
+		refuse_in_recovery("genjob.wait");
+	/* an error for one that does not exist, or cannot end while this transaction lasts */
+	for (i = 0; i < n; i++)
+		(void) session_job_has_ended(ids[i]);
+	PG_TRY();
+	{
+		for (i = 0; i < n && in_time; i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			shmem_wait_begin(ids[i]);
+			while (!session_job_has_ended(ids[i]) && in_time)
+				in_time = sleep_until(deadline);
+		}
+	}
+	PG_FINALLY();
+	{
+		shmem_wait_end();
+	}
+	PG_END_TRY();
+}
+
+PG_FUNCTION_INFO_V1(genjob_wait_all);
+
+/*
+ * The rows of jobs once all have ended, or as they are when the time is up, in the order of the ids.
+ */
+Datum
+genjob_wait_all(PG_FUNCTION_ARGS)
+{
+	FuncCallContext *context;
+	int64 *ids;
+	Datum row;
+
+	if (SRF_IS_FIRSTCALL())
+	{
+		MemoryContext caller;
+		int n = 0;
+
+		context = SRF_FIRSTCALL_INIT();
+		caller = MemoryContextSwitchTo(context->multi_call_memory_ctx);
+		ids = PG_ARGISNULL(0) ? NULL : read_ids(fcinfo, &n);
+		MemoryContextSwitchTo(caller);
+		context->user_fctx = ids;
+		context->max_calls = n;
+		wait_for_all(ids, n, wait_deadline(fcinfo, 1));
+	}
+	context = SRF_PERCALL_SETUP();
+	ids = context->user_fctx;
+	if (context->call_cntr >= context->max_calls)
+		SRF_RETURN_DONE(context);
+	row = session_job_row(ids[context->call_cntr]);
+	SRF_RETURN_NEXT(context, row);
+}
+
+PG_FUNCTION_INFO_V1(genjob_wait_any);
+
+/*
+ * The row of the job that has ended first of some; null when the time is up before.
+ */
+Datum
+genjob_wait_any(PG_FUNCTION_ARGS)
+{
+	MonoTime deadline;
+	volatile bool in_time = true;
+	volatile int64 id = 0;
+	int64 *ids;
+	int n;
+	int i;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	refuse_in_recovery("genjob.wait_any");
+	ids = read_ids(fcinfo, &n);
+	deadline = wait_deadline(fcinfo, 1);
+	PG_TRY();
+	{
+		shmem_wait_begin(0);
+		/* an error for one that does not exist, or cannot end while this transaction lasts */
+		for (i = 0; i < n; i++)
+			(void) session_job_has_ended(ids[i]);
+		while (n > 0 && (id = session_first_ended(ids, n)) == 0 && in_time)
+			in_time = sleep_until(deadline);
+	}
+	PG_FINALLY();
+	{
+		shmem_wait_end();
+	}
+	PG_END_TRY();
+	if (id == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(session_job_row(id));
+}
+
+/* ---------- from drivers ---------- */
+
+PG_FUNCTION_INFO_V1(genjob_poke);
+
+/*
+ * Has the dispatcher ask about a prediction when this transaction commits.
+ */
+Datum
+genjob_poke(PG_FUNCTION_ARGS)
+{
+	int64 id = session_find_prediction(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1));
+
+	if (id != 0)
+		commit_note_job(id);
+	PG_RETURN_BOOL(id != 0);
+}
+
+PG_FUNCTION_INFO_V1(genjob_submit);
+
+Datum
+genjob_submit(PG_FUNCTION_ARGS)
+{
+	if (!PG_ARGISNULL(2) && !PG_ARGISNULL(3))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("genjob.submit() takes input or inputs, not both"),
+						errhint("Give all in inputs.")));
+	PG_RETURN_INT64(session_submit(fcinfo));
 }
 
 #define RUN_TIMEOUT_ARGUMENT 3

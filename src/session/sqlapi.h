@@ -14,6 +14,10 @@ extern PGDLLEXPORT Datum genjob_preview(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_cancel(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_retry(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_wait(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_wait_all(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_wait_any(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_poke(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_submit(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_run(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_server_rate(PG_FUNCTION_ARGS);
 

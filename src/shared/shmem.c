@@ -545,8 +545,8 @@ wait_end_at_exit(int code, Datum arg)
 }
 
 /*
- * From now until shmem_wait_end() this session's latch is set whenever the job may have ended.  Look
- * at the job after this call, then wait.
+ * From now until shmem_wait_end() this session's latch is set whenever the job, or, if it is 0, any job of the database
+ * may have ended.  Look at the job after this call, then wait.
  */
 void
 shmem_wait_begin(int64 job)
@@ -611,7 +611,8 @@ shmem_wake_waiters(Oid database, int64 *jobs, int n)
 	for (i = 0; i < shared->max_waiters; i++)
 	{
 		if (waiters[i].database == database &&
-			(n < 0 || bsearch(&waiters[i].job, jobs, n, sizeof(int64), compare_ids) != NULL))
+			(n < 0 || waiters[i].job == 0 ||
+			 bsearch(&waiters[i].job, jobs, n, sizeof(int64), compare_ids) != NULL))
 			SetLatch(waiters[i].latch);
 	}
 	LWLockRelease(shared->lock);

@@ -117,7 +117,7 @@ SELECT genjob.cancel(NULL), genjob.retry(NULL);
 SELECT id, state FROM genjob.wait(4);
 SELECT id, state, error FROM genjob.wait(6, '0');
 SELECT genjob.wait(999);
-SELECT genjob.wait(NULL) IS NULL AS is_null;
+SELECT genjob.wait(NULL::bigint) IS NULL AS is_null;
 -- what only this transaction knows of can never end while it waits
 SELECT genjob.wait(2);
 SAVEPOINT s;
