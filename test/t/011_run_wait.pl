@@ -126,7 +126,7 @@ $_->send("SELECT id, state, clock_timestamp() - finished_at < interval '$soon s'
 is_waiting($_) foreach @waiting;
 is($_->answer, "$id|succeeded|t", 'wait() gives the job at once when it has ended') foreach @waiting;
 is( query("SELECT (genjob.wait($id)).attempt"), '1', 'of a job that has ended already it gives the row');
-is(query('SELECT genjob.wait(NULL) IS NULL'), 't', 'of NULL it gives NULL');
+is(query('SELECT genjob.wait(NULL::bigint) IS NULL'), 't', 'of NULL it gives NULL');
 
 my ($stall) = enqueue($node, 'images', $stalled);
 $began = time;

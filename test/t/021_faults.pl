@@ -307,7 +307,7 @@ foreach my $i (1 .. 8)
 		standin => { id => "stop $i", latency_ms => 600_000, cancel_faults => [ { cut => 'accept' } ] }));
 	$node->poll_query_until('postgres', "SELECT remote_id IS NOT NULL FROM gen_jobs WHERE id = $id");
 	$node->safe_psql('postgres', "SELECT genjob.cancel($id)");
-	$node->poll_query_until('postgres', "SELECT error IS NOT NULL FROM gen_jobs WHERE id = $id");
+	$node->poll_query_until('postgres', "SELECT remote IS NULL FROM gen_jobs WHERE id = $id");
 	push @confirmed, $i if job($node, $id)->{error} =~ /confirmed it/;
 }
 is("@confirmed", '1 2 3 4 5 6 7 8', 'cancels reach the provider whose kept-alive connections end');

@@ -28,14 +28,17 @@ sub states
 		"SELECT state, attempt, count(*), min(error) FROM gen_jobs WHERE server = '$server' GROUP BY 1, 2 ORDER BY 1, 2");
 }
 
-# Runs N jobs, after which each has been sent once.
+# Runs N jobs, after which each has been sent once. So many of them may have met with a reset, which says nothing of what
+# the server has taken, before it is known that this server closes its connections: they have a second attempt.
 sub run_jobs
 {
-	my ($server, $n, $request) = @_;
+	my ($server, $n, $request, $resets) = @_;
 	$standin->reset;
 	$node->safe_psql('postgres', "INSERT INTO gen_jobs (server, request) SELECT '$server', @{[literal($request)]}::jsonb FROM generate_series(1, $n)");
 	wait_all_ended($node);
-	is(states($server), "succeeded|1|$n|", 'all succeed at the first attempt');
+	my $again = $node->safe_psql('postgres', "SELECT count(*) FROM gen_jobs WHERE server = '$server' AND attempt = 2");
+	my $first = $n - ($again <= ($resets // 0) ? $again : 0);
+	is(states($server), join("\n", "succeeded|1|$first|", $first < $n ? "succeeded|2|$again|" : ()), 'all succeed at the first attempt');
 	my $counts = $standin->counts(summary => 1);
 	is($counts->{total}, $n, '... and as many calls have arrived');
 	is($counts->{max_per_key}, 1, '... each once');
@@ -56,7 +59,7 @@ foreach my $case ([ 'at once', 'true', 1000 ], [ '1 ms later', '1', 200 ], [ '20
 
 subtest 'a server closes behind each answer of a known length' => sub {
 	create_server($node, 'whole', 'openai-chat', $standin, max_in_flight => 4);
-	run_jobs('whole', 300, qq({$messages, "stream": false, "standin": {"faults": [{"hang_up": true}], "repeat": true}}));
+	run_jobs('whole', 300, qq({$messages, "stream": false, "standin": {"faults": [{"hang_up": true}], "repeat": true}}), 2);
 };
 
 subtest 'connections of a server that does not close are used again' => sub {

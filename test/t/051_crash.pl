@@ -71,7 +71,7 @@ sub check_repeated
 	is( query(
 			qq{SELECT DISTINCT jsonb_array_length(attempt_errors), (attempt_errors -> 0) - 'at',
 				(attempt_errors -> 0 ->> 'at')::timestamptz BETWEEN created_at AND finished_at FROM gen_jobs WHERE id >= $first}),
-		'1|{"error": "genjob or the database server stopped while the call was in flight.", "attempt": 1}|t',
+		'1|{"error": "genjob or the database server stopped while the call was in flight. The call may have been accepted: it is made again, and may be paid for twice.", "attempt": 1}|t',
 		'... errors tells of the loss');
 	is( query(
 			qq{SELECT count(*), count(DISTINCT job_id), min(ordinal), max(ordinal) FROM gen_outputs WHERE job_id >= $first}),
@@ -141,9 +141,11 @@ $first = begin_calls('once', 1, 1500, 'careful');
 kill_dispatcher();
 ok(wait_state($node, $first, 'failed'), 'on_unknown "fail": the job fails');
 my $job = job($node, $first);
-is( $job->{error},
-	'genjob or the database server stopped while the call was in flight. The call may have been accepted, and money spent:'
-	  . ' look for it at the provider before genjob.retry().',
+like(
+	$job->{error},
+	qr/^\Qgenjob or the database server stopped while the call was in flight. The call may have been accepted, and money spent:\E
+		\Q look for it at the provider before genjob.retry(). Its lists of requests show it by its time or by the Idempotency-Key \E
+		\Q$job->{idempotency_key}. If it is not there, genjob.retry() sends it again; if it is, take its answer from there.\E$/x,
 	'... and says what to do');
 is("$job->{attempt} " . scalar @{ $job->{attempt_errors} }, '1 1', '... of its only attempt');
 is($standin->counts->{total}, 1, '... and is not sent again');

@@ -189,7 +189,7 @@ subtest "ends @{[$try++]}: an answer between does not reset the count" => sub {
 };
 
 subtest "ends @{[$try++]}: a job that its server deferred twenty times waits a minute after one crash" => sub {
-	my $id = enqueue_script('deferred', { faults => [ ({ status => 429, retry_after => '0' }) x 20, { latency_ms => 600_000 } ] });
+	my $id = enqueue_script('deferred', { faults => [ ({ status => 429, headers => { 'retry-after-ms' => '50' } }) x 20, { latency_ms => 600_000 } ] });
 	$standin->wait_for(sub { arrived('deferred') == 21 });
 	kill_dispatcher();
 	ok(wait_state($node, $id, 'succeeded'), 'it is sent again');
