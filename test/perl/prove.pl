@@ -1,4 +1,4 @@
-# Runs TAP tests as prove does, two at a time, and writes "<passed> <failed>" (assertions) to
+# Runs TAP tests as prove does, three at a time, and writes "<passed> <failed>" (assertions) to
 # FOLDER.counts, which prove only tells in prose.
 #
 #   perl prove.pl FOLDER TEST...
@@ -23,7 +23,7 @@ make_path($logs);
 
 my $harness = TAP::Harness->new(
 	{
-		jobs => $ENV{JOBS} || 2,
+		jobs => $ENV{JOBS} || 3,
 		failures => 1,
 		color => -t STDOUT,
 	});
