@@ -75,7 +75,9 @@ url_check(const char *url)
 	parts = curl_url();
 	if (parts == NULL)
 		return "Memory is short.";
-	if (curl_url_set(parts, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
+	/* libcurl takes one slash, and three, for two */
+	if (strstr(url, "://") == NULL ||
+		curl_url_set(parts, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
 		problem =
 			"An address is expected, such as \"http://127.0.0.1:8188\" or \"https://api.example.com\".";
 	else

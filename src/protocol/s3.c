@@ -60,8 +60,9 @@ static const struct
 static char *
 base_url(const ServerOptions *options)
 {
-	const char *host = strstr(options->url, "://") + 3;
+	const char *host = strstr(options->url, "://");
 
+	host = host ? host + 3 : options->url;
 	if (strcmp(options->addressing, "virtual") == 0)
 		return psprintf("%.*s%s.%s", (int) (host - options->url), options->url, options->bucket,
 						host);

@@ -20,6 +20,7 @@ static const char *(*const checks[])(const char *value) = {
 static void
 read_addresses(const char *text)
 {
+	text = grammar_fit_addresses(text, true);
 	while (text != NULL)
 	{
 		Address address;
