@@ -134,7 +134,8 @@ writers_take_answer(void *tag, HttpReply *reply)
 {
 	Call *call = tag;
 
-	if (!takes_long(reply->body))
+	/* of a call that failed nothing is judged but how */
+	if (reply->error != HTTP_OK || !takes_long(reply->body))
 		return false;
 	if (life_can_do_without(call))
 	{
