@@ -17,7 +17,7 @@ use StandIn;
 
 my $n_jobs = 300;         # of the healthy server, by which is measured
 my $n_hostile = 50;       # calls of the hostile one at a time
-my $least_ms = 100;       # what a quiet day's p99 counts as at least, so that chance does not decide
+my $least_ms = 50;        # what a quiet day's p99 counts as at least, so that chance does not decide
 my $ratio = 10;
 
 my $node = new_node(conf => "synchronous_commit = off\nautovacuum = off\nlog_min_messages = fatal");
