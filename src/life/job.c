@@ -17,7 +17,8 @@
  * A job that waits for its prediction fits into the first block; there may be ten thousands of them.  What is larger
  * than a sixteenth of the largest block gets one of its own: the Job itself must not be.
  */
-#define JOB_BLOCK ((Size) 2048)
+#define JOB_BLOCK \
+	((Size) 3072) /* a job that waits, its texts and its prediction's name fit into one */
 #define JOB_MAX_BLOCK ((Size) 16384)
 
 typedef struct JobEntry
