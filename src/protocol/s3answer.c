@@ -305,6 +305,8 @@ judge_success(Judge *judge)
 	else if (strcmp(request->method, "PUT") == 0)
 		add_bytes(result, psprintf("%zu", request->body_len));
 	judge->verdict->kind = VERDICT_DONE;
+	words_mask_json(request, result);
+	words_mask_rest(request, result);
 	answer_keep_json(judge, result);
 }
 
