@@ -280,7 +280,7 @@ format:
 	@tools/format
 
 fuzz:
-	@T=$(T) MERGE=$(MERGE) test/fuzz/run $(F)
+	@T=$(T) SEED=$(SEED) MERGE=$(MERGE) test/fuzz/run $(F)
 
 lint:
 	@tools/lint
