@@ -86,6 +86,7 @@ OBJS = \
 	src/base/clock.o \
 	src/queue/statement.o \
 	src/queue/tables.o \
+	src/queue/attached.o \
 	src/queue/role.o \
 	src/queue/plans.o \
 	src/queue/find.o \
@@ -134,6 +135,7 @@ OBJS = \
 	src/protocol/values.o \
 	src/protocol/multipart.o \
 	src/protocol/reply.o \
+	src/protocol/prediction.o \
 	src/protocol/found.o \
 	src/protocol/answer.o \
 	src/protocol/output.o \
@@ -160,6 +162,7 @@ OBJS = \
 	src/http/idle.o \
 	src/http/streams.o \
 	src/http/outcome.o \
+	src/http/parked.o \
 	src/http/pauses.o \
 	src/http/spill.o \
 	src/http/visits.o \

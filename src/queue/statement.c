@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "queue/attached.h"
 #include "queue/dependency.h"
 #include "queue/ended.h"
 #include "queue/environment.h"
@@ -346,7 +347,7 @@ queue_init(MonoTime (*deadline)(void))
 {
 	queue_is_mine = true;
 	plans_init();
-	tables_init();
+	attached_init();
 	leave_deadline = deadline;
 	leave_timeout = RegisterTimeout(USER_TIMEOUT, leave_callback);
 }

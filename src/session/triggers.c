@@ -196,11 +196,10 @@ check_owner(const Row *row)
 	Oid owner = DatumGetObjectId(row->values[JOB_OWNER]);
 
 	if (owner != GetUserId() && !has_privs_of_role(GetUserId(), owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to insert a job of role \"%s\"",
-						GetUserNameFromId(owner, true) ? GetUserNameFromId(owner, true) : "?"),
-				 errhint("Leave out the column \"owner\": it is the inserting role.")));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied to insert a job of role \"%s\"",
+							   server_role_name(owner)),
+						errhint("Leave out the column \"owner\": it is the inserting role.")));
 }
 
 /* ---------- triggers ---------- */
@@ -441,12 +440,11 @@ refuse_transition(const Row *row, RowState from, RowState to)
 static void
 cancel_row(const Row *before, Row *row)
 {
-	char *role = GetUserNameFromId(GetUserId(), true);
-
 	row_set(row, JOB_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
 	if (!row_column_changed(before, row, JOB_ERROR))
 		row_set(row, JOB_ERROR,
-				CStringGetTextDatum(psprintf("cancelled by role \"%s\"", role ? role : "?")));
+				CStringGetTextDatum(
+					psprintf("cancelled by role \"%s\"", server_role_name(GetUserId()))));
 }
 
 /*
