@@ -31,6 +31,8 @@ OBJS = \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
 	src/process/overdue.o \
+	src/process/retention.o \
+	src/queue/purge.o \
 	src/queue/environment.o \
 	src/base/guard.o \
 	src/base/datafile.o \

@@ -12,10 +12,10 @@
 
 #include "session/row.h"
 
-static const char *const added_names[ROW_ADDED] = {"request_id",   "server_oid",   "losses",
-												   "on_done",      "depth",        "follow_up",
-												   "after",        "after_rule",   "blocked_by",
-												   "unknown_ends", "put_off_since"};
+static const char *const added_names[ROW_ADDED] = {"request_id",   "server_oid",    "losses",
+												   "on_done",      "depth",         "follow_up",
+												   "after",        "after_rule",    "blocked_by",
+												   "unknown_ends", "put_off_since", "refers"};
 
 /* ---------- numbers of columns ---------- */
 

@@ -165,6 +165,7 @@ check_runnable(Row *row, Relation table, bool is_new)
 						errhint("%s", complaint.hint)));
 	referred = check_request(row, server);
 	MemoryContextSwitchTo(caller);
+	after_note_referred(row, &referred);
 	if (referred.n > 0)
 		after_add(row, &referred, table);
 }
@@ -336,6 +337,7 @@ check_new_state(Row *row, bool privileged)
 		{JOB_BLOCKED_BY, "blocked_by"},
 		{JOB_FOLLOW_UP, "follow_up"},
 		{JOB_PUT_OFF_SINCE, "put_off_since"},
+		{JOB_REFERS, "refers"},
 	};
 	static const struct
 	{
@@ -521,6 +523,7 @@ check_protected_columns(const Row *before, const Row *after, bool privileged)
 		{JOB_FOLLOW_UP, "follow_up"},
 		{JOB_UNKNOWN_ENDS, "unknown_ends"},
 		{JOB_PUT_OFF_SINCE, "put_off_since"},
+		{JOB_REFERS, "refers"},
 	};
 	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS, JOB_AFTER,
 									   JOB_AFTER_RULE};
@@ -610,7 +613,8 @@ static bool
 is_own_statement(void)
 {
 	if (queue_is_mine)
-		return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) <= 1;
+		return !ended_is_handing_over &&
+			   DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) <= 1;
 	return dependency_is_own_statement();
 }
 
