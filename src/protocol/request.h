@@ -31,7 +31,6 @@ typedef struct Reference
 	const char *url; /* where it is, as s3://bucket/key; job is 0 if that is what the request has */
 	char *link;      /* presigned; or NULL */
 	char *signature; /* in link: a secret; or NULL */
-	struct cJSON *tree; /* of a result, once it is parsed */
 } Reference;
 
 /*
