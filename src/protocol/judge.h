@@ -30,6 +30,9 @@ extern MemoryContext judge_scratch(Judge *judge);
 extern Verdict *judge_end(Judge *judge);
 extern bool reply_is_success(const HttpReply *reply);
 
+/* prediction.c: what an answer says about a prediction */
+extern void prediction_judge_state(Judge *judge, cJSON *json);
+
 /* failure.c: an answer that is none, or a refusal */
 extern void failure_judge(Judge *judge);
 extern char *failure_describe(const ReplySource *source, const HttpReply *reply);
