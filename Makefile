@@ -41,6 +41,8 @@ OBJS = \
 	src/session/presign.o \
 	src/session/views.o \
 	src/session/triggers.o \
+	src/session/check.o \
+	src/session/change.o \
 	src/session/row.o \
 	src/session/after.o \
 	src/session/ids.o \
@@ -85,10 +87,14 @@ OBJS = \
 	src/base/machine.o \
 	src/base/clock.o \
 	src/queue/statement.o \
+	src/queue/transact.o \
+	src/queue/extension.o \
 	src/queue/tables.o \
+	src/queue/attached.o \
 	src/queue/role.o \
 	src/queue/plans.o \
 	src/queue/find.o \
+	src/queue/failing.o \
 	src/queue/sweep.o \
 	src/queue/claim.o \
 	src/queue/jobrow.o \
@@ -134,6 +140,7 @@ OBJS = \
 	src/protocol/values.o \
 	src/protocol/multipart.o \
 	src/protocol/reply.o \
+	src/protocol/prediction.o \
 	src/protocol/found.o \
 	src/protocol/answer.o \
 	src/protocol/output.o \
@@ -160,6 +167,7 @@ OBJS = \
 	src/http/idle.o \
 	src/http/streams.o \
 	src/http/outcome.o \
+	src/http/parked.o \
 	src/http/pauses.o \
 	src/http/spill.o \
 	src/http/visits.o \
@@ -169,6 +177,7 @@ OBJS = \
 	src/http/address.o \
 	src/shared/shown.o \
 	src/shared/shmem.o \
+	src/shared/waiters.o \
 	src/shared/figures.o \
 	src/shared/standby.o \
 	src/shared/stats.o \

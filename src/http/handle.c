@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include "http/decode.h"
+#include "http/header.h"
 #include "http/transfer.h"
 
 #define MAX_SPARE_HANDLES 256
@@ -79,6 +81,71 @@ handle_release(CURL *easy, bool is_worn)
 	/* it is written to also between calls, where an option is refused */
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
 	spare_handles[n_spare_handles++] = easy;
+}
+
+/*
+ * Whether all headers are one line each.  Options were checked when they were set; this is the last gate, whoever wrote
+ * the catalogs or the row since: a line break would end the header, or the request, and begin another one.
+ */
+bool
+handle_headers_are_sound(List *headers)
+{
+	ListCell *cell;
+
+	foreach(cell, headers)
+	{
+		const HttpHeader *header = lfirst(cell);
+
+		if (!header_is_name(header->name) || !header_is_value(header->value))
+			return false;
+	}
+	return true;
+}
+
+static bool
+has_header(List *headers, const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, headers)
+	{
+		if (pg_strcasecmp(((const HttpHeader *) lfirst(cell))->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+struct curl_slist *
+handle_copy_headers(const HttpRequest *request)
+{
+	/* never wait for a "100 Continue": many servers do not send one */
+	struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+	bool asks = !request->is_signed && !has_header(request->headers, "Accept-Encoding");
+	ListCell *cell;
+
+	if (asks && list != NULL)
+	{
+		struct curl_slist *longer = curl_slist_append(list, "Accept-Encoding: " DECODE_ACCEPTED);
+
+		if (longer == NULL)
+			curl_slist_free_all(list);
+		list = longer;
+	}
+	foreach(cell, request->headers)
+	{
+		const HttpHeader *header = lfirst(cell);
+		char *line = psprintf("%s: %s", header->name, header->value);
+		struct curl_slist *longer = list ? curl_slist_append(list, line) : NULL;
+
+		pfree(line);
+		if (longer == NULL)
+		{
+			curl_slist_free_all(list);
+			return NULL;
+		}
+		list = longer;
+	}
+	return list;
 }
 
 /*

@@ -16,8 +16,6 @@
 
 #include "utils/memutils.h"
 
-#include "http/header.h"
-#include "http/decode.h"
 #include "http/transfer.h"
 #include "base/memory.h"
 #include "http/watch.h"
@@ -45,8 +43,6 @@ CURLM *http_multi = NULL;
 MonoTime http_timer_due = 0; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
 static dlist_head starting = DLIST_STATIC_INIT(starting); /* libcurl does not know them yet */
 dlist_head http_active = DLIST_STATIC_INIT(http_active);  /* it does */
-static dlist_head parked = DLIST_STATIC_INIT(parked); /* complete, but in files, or to be decoded */
-static HttpTransfer *returning = NULL; /* of these, the one that is being read back */
 static dlist_head finished = DLIST_STATIC_INIT(finished); /* it knows them no more */
 static int n_transfers = 0;                               /* that were started and not released */
 static MonoTime relieve_due = 0; /* when who waits for memory looks for who stands still */
@@ -150,8 +146,6 @@ note_sooner(long *ms, MonoTime now, MonoTime due)
 		*ms = until;
 }
 
-static HttpTransfer *next_to_take_back(void);
-
 /*
  * After how many ms http_work() must be called in any case; -1: none.
  */
@@ -162,14 +156,13 @@ http_wait_ms(void)
 	long ms = -1;
 
 	if (!dlist_is_empty(&starting) || !dlist_is_empty(&finished) || pauses_next_to_end() != NULL ||
-		heavy_next() != NULL || next_to_take_back() != NULL || returning != NULL ||
-		spill_is_moving())
+		heavy_next() != NULL || parked_is_due() || spill_is_moving())
 		return 0;
 	note_sooner(&ms, now, http_timer_due);
 	note_sooner(&ms, now, idle_next_settle());
 	note_sooner(&ms, now, streams_next_pass());
 	note_sooner(&ms, clock_wire(), deadlines_next());
-	if (pauses_count() > 0 || !dlist_is_empty(&parked))
+	if (pauses_count() > 0 || parked_exist())
 		note_sooner(&ms, now, Max(relieve_due, 1));
 	return ms;
 }
@@ -211,8 +204,8 @@ enlist(dlist_head *list, HttpTransfer *transfer)
 /*
  * Hands out a transfer that has ended, whose answer is in memory.
  */
-static void
-complete(HttpTransfer *transfer)
+void
+http_complete(HttpTransfer *transfer)
 {
 	HttpReply *reply = transfer->reply;
 
@@ -221,42 +214,6 @@ complete(HttpTransfer *transfer)
 	else if (reply->error == HTTP_OK)
 		reply->error = HTTP_MEMORY;
 	enlist(&finished, transfer);
-}
-
-/*
- * Whether the body that is being decoded may take so many bytes of the memory.
- */
-static bool
-may_decode(void *arg, size_t bytes)
-{
-	HttpTransfer *transfer = arg;
-
-	return bytes <= MEMORY_SMALL || memory_may_receive(transfer->request->account, bytes) ||
-		   (!transfer->request->is_dispensable && memory_favour(transfer->tag));
-}
-
-/*
- * Hands out a transfer that has ended, and whose answer is in memory, once it is decoded.  Where there is no memory for
- * that, it waits, until twice as much is free as was not enough.
- */
-static void
-decode_and_complete(HttpTransfer *transfer)
-{
-	HttpReply *reply = transfer->reply;
-
-	if (transfer->request->is_signed || !decode_is_due(reply) ||
-		decode_body(reply, transfer->request->max_response, may_decode, transfer) == DECODE_DONE)
-		complete(transfer);
-	else if (transfer->request->is_dispensable)
-	{
-		reply->error = HTTP_MEMORY;
-		complete(transfer);
-	}
-	else
-	{
-		transfer->decoding = 2 * Max(transfer->decoding, reply->body->len);
-		enlist(&parked, transfer);
-	}
 }
 
 /*
@@ -292,10 +249,7 @@ http_finish(HttpTransfer *transfer, CURLcode code)
 		return;
 	}
 	detach(transfer, transfer->reply->error == HTTP_OK);
-	if (transfer->is_spilled)
-		enlist(&parked, transfer);
-	else
-		decode_and_complete(transfer);
+	parked_take(transfer);
 }
 
 /*
@@ -348,54 +302,6 @@ resume_transfers(void)
 	}
 }
 
-/* ---------- answers in files ---------- */
-
-/*
- * The transfer whose answer is to be read back: one for which there is memory, or that may be favoured.  NULL: none.
- */
-static HttpTransfer *
-next_to_take_back(void)
-{
-	HttpTransfer *first = NULL;
-	dlist_iter iter;
-
-	dlist_foreach(iter, &parked)
-	{
-		HttpTransfer *transfer = dlist_container(HttpTransfer, node, iter.cur);
-
-		if (memory_may_receive(transfer->request->account, transfer->spilled + transfer->decoding))
-			return transfer;
-		if (first == NULL && memory_could_favour(transfer->tag))
-			first = transfer;
-	}
-	return first;
-}
-
-/*
- * Reads a piece of one answer back.
- */
-static void
-take_back(void)
-{
-	HttpTransfer *transfer = returning ? returning : next_to_take_back();
-	SpillResult result;
-
-	if (transfer == NULL)
-		return;
-	if (returning == NULL &&
-		!memory_may_receive(transfer->request->account, transfer->spilled + transfer->decoding))
-		(void) memory_favour(transfer->tag);
-	result = transfer->is_spilled ? spill_take_back(transfer) : SPILL_BACK;
-	returning = result == SPILL_MORE ? transfer : NULL;
-	if (result == SPILL_MORE)
-		return;
-	dlist_delete(&transfer->node);
-	transfer->is_listed = false;
-	if (result == SPILL_FAILED && transfer->reply->error == HTTP_OK)
-		transfer->reply->error = HTTP_MEMORY;
-	decode_and_complete(transfer);
-}
-
 /* ---------- work ---------- */
 
 /*
@@ -444,7 +350,7 @@ relieve(MonoTime now)
 {
 	HttpTransfer *transfer;
 
-	if ((pauses_count() == 0 && dlist_is_empty(&parked)) || now < relieve_due)
+	if ((pauses_count() == 0 && !parked_exist()) || now < relieve_due)
 		return;
 	relieve_due = now + RELIEVE_MS * INT64CONST(1000);
 	while ((transfer = pauses_relieve(&http_active, clock_wire())) != NULL)
@@ -482,76 +388,11 @@ http_work(void)
 	relieve(clock_uptime());
 	restore_signals(&saved);
 	spill_work();
-	take_back();
+	parked_take_back();
 	clock_attended(0);
 }
 
 /* ---------- transfers ---------- */
-
-/*
- * Whether all headers are one line each.  Options were checked when they were set; this is the last gate, whoever wrote
- * the catalogs or the row since: a line break would end the header, or the request, and begin another one.
- */
-static bool
-are_headers_sound(List *headers)
-{
-	ListCell *cell;
-
-	foreach(cell, headers)
-	{
-		const HttpHeader *header = lfirst(cell);
-
-		if (!header_is_name(header->name) || !header_is_value(header->value))
-			return false;
-	}
-	return true;
-}
-
-static bool
-has_header(List *headers, const char *name)
-{
-	ListCell *cell;
-
-	foreach(cell, headers)
-	{
-		if (pg_strcasecmp(((const HttpHeader *) lfirst(cell))->name, name) == 0)
-			return true;
-	}
-	return false;
-}
-
-static struct curl_slist *
-copy_headers(const HttpRequest *request)
-{
-	/* never wait for a "100 Continue": many servers do not send one */
-	struct curl_slist *list = curl_slist_append(NULL, "Expect:");
-	bool asks = !request->is_signed && !has_header(request->headers, "Accept-Encoding");
-	ListCell *cell;
-
-	if (asks && list != NULL)
-	{
-		struct curl_slist *longer = curl_slist_append(list, "Accept-Encoding: " DECODE_ACCEPTED);
-
-		if (longer == NULL)
-			curl_slist_free_all(list);
-		list = longer;
-	}
-	foreach(cell, request->headers)
-	{
-		const HttpHeader *header = lfirst(cell);
-		char *line = psprintf("%s: %s", header->name, header->value);
-		struct curl_slist *longer = list ? curl_slist_append(list, line) : NULL;
-
-		pfree(line);
-		if (longer == NULL)
-		{
-			curl_slist_free_all(list);
-			return NULL;
-		}
-		list = longer;
-	}
-	return list;
-}
 
 /*
  * Begins a call.  The transfer and its reply live in owner, which must outlive them; tag comes back
@@ -575,7 +416,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	transfer->tag = tag;
 	reply->body->account = request->account;
 	transfer->has_small_body = request->body_len > 0 && request->body_len <= SMALL_BODY;
-	transfer->headers = copy_headers(request);
+	transfer->headers = handle_copy_headers(request);
 	transfer->easy = handle_take();
 	if (transfer->easy == NULL || transfer->headers == NULL)
 	{
@@ -585,7 +426,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 		return NULL;
 	}
 	transfer->refusal = handle_set_request(transfer);
-	if (!are_headers_sound(request->headers))
+	if (!handle_headers_are_sound(request->headers))
 	{
 		transfer->refusal = CURLE_BAD_FUNCTION_ARGUMENT;
 		strlcpy(transfer->error_text, "a header has a line break in it, or its name is none",
@@ -636,8 +477,7 @@ http_abort(HttpTransfer *transfer)
 	if (transfer->is_listed)
 		dlist_delete(&transfer->node);
 	transfer->is_listed = false;
-	if (returning == transfer)
-		returning = NULL;
+	parked_forget(transfer);
 	block_signals(&saved);
 	detach(transfer, false);
 	restore_signals(&saved);

@@ -90,6 +90,14 @@ extern dlist_head http_active;  /* the transfers that libcurl has */
 extern MonoTime http_timer_due; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
 extern void http_finish(HttpTransfer *transfer, CURLcode code);
 extern void http_take_done(void);
+extern void http_complete(HttpTransfer *transfer);
+
+/* parked.c */
+extern void parked_take(HttpTransfer *transfer);
+extern void parked_take_back(void);
+extern bool parked_exist(void);
+extern bool parked_is_due(void);
+extern void parked_forget(const HttpTransfer *transfer);
 
 /* callbacks.c */
 extern void callbacks_set(CURL *easy);
@@ -97,6 +105,8 @@ extern void callbacks_set(CURL *easy);
 /* handle.c */
 extern CURL *handle_take(void);
 extern void handle_release(CURL *easy, bool is_worn);
+extern bool handle_headers_are_sound(List *headers);
+extern struct curl_slist *handle_copy_headers(const HttpRequest *request);
 extern CURLcode handle_set_request(HttpTransfer *transfer);
 
 /* heavy.c */

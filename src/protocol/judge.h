@@ -19,6 +19,7 @@ typedef struct Judge
 	bool is_of_the_moment; /* a refusal's own words say so */
 	char *faults;          /* where outputs stand that cannot be read, the first few; or NULL */
 	int n_faults;
+	bool skips_previews; /* files that are previews are no outputs: there are others */
 	MemoryContext
 		scratch; /* holds the trees of JSON; gone when the verdict is there; NULL: there are none yet */
 } Judge;
@@ -28,6 +29,9 @@ extern Judge judge_begin(const ReplySource *source, HttpReply *reply);
 extern MemoryContext judge_scratch(Judge *judge);
 extern Verdict *judge_end(Judge *judge);
 extern bool reply_is_success(const HttpReply *reply);
+
+/* prediction.c: what an answer says about a prediction */
+extern void prediction_judge_state(Judge *judge, cJSON *json);
 
 /* failure.c: an answer that is none, or a refusal */
 extern void failure_judge(Judge *judge);

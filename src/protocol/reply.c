@@ -4,18 +4,12 @@
  *
  * Pure: the clock comes in with the source.  Every byte of a reply is hostile, and may have been paid
  * for: nothing in it can raise an error, and what cannot be understood is kept.
- *
- * Once a prediction has a name, no fault in asking about it makes the job submit again: the question
- * is repeated until there is an answer, the provider says that it does not know the prediction, or the
- * time is up.
  */
 #include "postgres.h"
 
 #include "utils/memutils.h"
 
-#include "base/backoff.h"
 #include "base/bytes.h"
-#include "base/clip.h"
 #include "http/header.h"
 #include "base/media.h"
 #include "protocol/judge.h"
@@ -27,16 +21,8 @@
 #include "protocol/words.h"
 #include "http/url.h"
 
-#define FORGOTTEN_AFTER 3  /* answers that there is no such prediction, before they are believed */
-#define UNREADABLE_AFTER 3 /* results that cannot be read, before one is believed */
-#define REFUSED_AFTER \
-	8 /* refusals of the secrets, before one of a result is believed: some two minutes */
-#define MAX_ID 2048           /* bytes of a prediction's id; a longer one is none */
-#define MAX_URL 16384         /* bytes of a URL to ask at */
-#define MAX_WORD 200          /* bytes of a state, where it is shown */
-#define MAX_LAST_ANSWER 65536 /* bytes of JSON that are kept of a prediction that does not end */
-
-static const Backoff ask_again = {1000, 60000}; /* ms, between questions that are not answered */
+#define MAX_ID 2048   /* bytes of a prediction's id; a longer one is none */
+#define MAX_URL 16384 /* bytes of a URL to ask at */
 
 /*
  * Begins to judge a reply, or, where it is NULL, what was kept of one.
@@ -94,51 +80,6 @@ reply_is_success(const HttpReply *reply)
 	return reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300;
 }
 
-/* ---------- predictions ---------- */
-
-/*
- * How a prediction is, as an answer in JSON says; and *word, the value that says so, if there is one.
- */
-static RemoteState
-read_state(const Judge *judge, cJSON *json, char **word)
-{
-	const char *place = judge->protocol->state;
-	const char *states = judge->protocol->states ? judge->protocol->states : "";
-	const char *pointer = strchr(place, '/');
-	cJSON *node;
-
-	*word = NULL;
-	if (strcmp(place, "http") == 0)
-	{
-		*word = psprintf("%d", judge->reply->status);
-		return grammar_state_of(states, *word);
-	}
-	if (*place == '/')
-	{
-		*word = answer_state(judge, json);
-		return *word ? grammar_state_of(states, *word) : REMOTE_RUNNING;
-	}
-	node = pointer_first(json, pointer_fill(pointer, "id", judge->id ? judge->id : ""));
-	if (strncmp(place, "bool:", 5) == 0)
-		return cJSON_IsTrue(node) ? REMOTE_OK : REMOTE_RUNNING;
-	return node != NULL ? REMOTE_OK : REMOTE_RUNNING;
-}
-
-/*
- * "place", or "place*factor", in an answer.
- */
-static double
-progress_in(cJSON *json, const char *place)
-{
-	const char *star = strrchr(place, '*');
-	bool has_factor = star != NULL && (isdigit((unsigned char) star[1]) || star[1] == '.');
-	const cJSON *node = pointer_first(json, has_factor ? pnstrdup(place, star - place) : place);
-
-	if (!json_is_number(node))
-		return -1;
-	return Max(0.0, Min(1.0, json_double(node) * (has_factor ? atof(star + 1) : 1)));
-}
-
 static void
 read_url(const Judge *judge, cJSON *json, const char *place, cJSON *urls)
 {
@@ -177,103 +118,6 @@ read_urls(const Judge *judge, cJSON *json)
 		}
 	}
 	return urls->child != NULL ? json_print(urls) : NULL;
-}
-
-/*
- * A prediction that has failed, by the word of its state.
- */
-static void
-judge_failed(Judge *judge, cJSON *json, const char *word)
-{
-	Verdict *verdict = judge->verdict;
-	char *words = reasons_of_json(json, judge->protocol->error, judge->id);
-
-	verdict->kind = VERDICT_FAIL;
-	verdict->usage = answer_read_usage(judge, json);
-	words_mask_rest(judge->source->request, json);
-	answer_keep_json(judge, json);
-	verdict->error =
-		psprintf("server \"%s\" ended the prediction as \"%s\"%s%s", judge->source->server_name,
-				 clip_line(word, strlen(word), MAX_WORD), words ? ": " : ".", words ? words : "");
-}
-
-/*
- * A prediction that has not ended.  The answer is kept, in case that nothing better comes.
- */
-static void
-judge_running(Judge *judge, cJSON *json)
-{
-	const char *progress = judge->protocol->progress;
-	Verdict *verdict = judge->verdict;
-
-	verdict->kind = VERDICT_WAIT;
-	verdict->absent = verdict->remote_state == NULL;
-	if (progress != NULL && *progress == '/')
-		verdict->progress = progress_in(json, progress);
-	if (json_length(json) > MAX_LAST_ANSWER)
-		return;
-	words_mask_rest(judge->source->request, json);
-	verdict->result = json_print(json);
-}
-
-/*
- * An answer, of which how is a description, that there is no such prediction: believed only when it is given
- * several times in a row, and not of a prediction that is only just made.
- */
-static void
-judge_forgotten(Judge *judge, const char *how)
-{
-	const ReplySource *source = judge->source;
-	Verdict *verdict = judge->verdict;
-
-	verdict->kind = VERDICT_WAIT;
-	verdict->forgotten = true;
-	if (source->forgotten + 1 < FORGOTTEN_AFTER || source->age < source->options->gone_after)
-		return;
-	verdict->kind = VERDICT_FAIL;
-	verdict->error =
-		psprintf("server \"%s\" does not know the prediction %s any more (%s). It may have been paid for: look for it at the provider before genjob.retry().",
-				 source->server_name, judge->id ? judge->id : "", how);
-}
-
-/*
- * What the state of a prediction means.
- */
-static void
-judge_state(Judge *judge, cJSON *json)
-{
-	Verdict *verdict = judge->verdict;
-	char *word;
-	RemoteState state = read_state(judge, json, &word);
-
-	if (word != NULL)
-		verdict->remote_state = clip_line(word, strlen(word), MAX_WORD);
-	switch (state)
-	{
-		case REMOTE_RUNNING:
-			judge_running(judge, json);
-			break;
-		case REMOTE_OK:
-		case REMOTE_PARTLY:
-			if (judge->protocol->result == NULL)
-				answer_judge_json(judge, json);
-			else if (reasons_of_json(json, judge->protocol->error, judge->id) != NULL)
-				judge_failed(judge, json, word ? word : "done"); /* fal: COMPLETED, with an error */
-			else
-			{
-				verdict->kind = VERDICT_WAIT;
-				verdict->usage = answer_read_usage(judge, json);
-				verdict->has_answer = true;
-				verdict->after = 0;
-			}
-			break;
-		case REMOTE_FAILED:
-			judge_failed(judge, json, word);
-			break;
-		case REMOTE_GONE:
-			judge_forgotten(judge, psprintf("\"%s\"", verdict->remote_state));
-			break;
-	}
 }
 
 /*
@@ -332,7 +176,7 @@ judge_named(Judge *judge, Remote *remote)
 	if (strcmp(judge->protocol->state, "http") == 0)
 		judge->verdict->kind = VERDICT_WAIT; /* it is the status of the poll that tells */
 	else
-		judge_state(judge, json);
+		prediction_judge_state(judge, json);
 }
 
 /*
@@ -387,154 +231,6 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 }
 
 /*
- * A question about a prediction that was not answered, or by what cannot be read for that reason: it is
- * asked again.
- */
-static void
-judge_unanswered(Judge *judge, StatusStep step, const char *reason)
-{
-	const ReplySource *source = judge->source;
-	const HttpReply *reply = judge->reply;
-	Verdict *verdict = judge->verdict;
-	bool refused = reply->error == HTTP_OK && reply->status >= 300;
-	bool forgotten = refused && failure_action(judge, step) == ACTION_MISS;
-
-	if (refused)
-		verdict->error = failure_of_refusal(judge, &verdict->after);
-	else if (reply->error == HTTP_OK)
-		verdict->error =
-			psprintf("server \"%s\" answered HTTP %d with %s%s. Check what stands between, such as a proxy.",
-					 source->server_name, reply->status,
-					 reply->body->len == 0 ? "an empty body" : "what is ",
-					 reply->body->len == 0 ? "" : reason);
-	else
-		verdict->error = failure_describe(source, reply);
-	verdict->kind = VERDICT_WAIT;
-	if (verdict->after < 0)
-		verdict->after = backoff_delay(&ask_again, source->failures);
-	if (forgotten)
-		judge_forgotten(judge, psprintf("HTTP %d", reply->status));
-}
-
-/*
- * What the answer to a poll means.
- */
-Verdict *
-reply_judge_poll(const ReplySource *source, HttpReply *reply)
-{
-	Judge judge = judge_begin(source, reply);
-	const char *reason = NULL;
-	cJSON *json = reply_is_success(reply) ? answer_read_json(&judge, &reason) : NULL;
-
-	if (json != NULL)
-		judge_state(&judge, json);
-	else if (reply_is_success(reply) && reply->body->len > 0 &&
-			 strcmp(judge.protocol->state, "http") == 0 && reply->status == 200)
-		answer_judge_body(&judge);
-	else if (reason != NULL && json_is_too_much(reason))
-		answer_judge_unread(&judge, reason); /* another answer would be no smaller */
-	else
-		judge_unanswered(&judge, STATUS_OF_POLL, reason);
-	return judge_end(&judge);
-}
-
-typedef struct Search
-{
-	const char *text;
-	bool found;
-} Search;
-
-static void
-compare_text(cJSON *node, const PointerPlace *place, void *arg)
-{
-	Search *search = arg;
-
-	search->found |= cJSON_IsString(node) && strcmp(node->valuestring, search->text) == 0;
-}
-
-/*
- * What a list of all predictions that have not ended means for one about which the poll says nothing.  The
- * list has ids at places.  No list means nothing.
- */
-Verdict *
-reply_judge_unended(const ReplySource *source, HttpReply *reply, const char *places)
-{
-	Judge judge = judge_begin(source, reply);
-	const char *reason;
-	cJSON *json = reply_is_success(reply) ? answer_read_json(&judge, &reason) : NULL;
-	Search search = {judge.id ? judge.id : ""};
-	const char *place;
-	int len;
-
-	judge.verdict->kind = VERDICT_WAIT;
-	if (json == NULL)
-		return judge_end(&judge);
-	while ((place = grammar_next_word(&places, &len)) != NULL)
-		pointer_each(json, pnstrdup(place, len), compare_text, &search);
-	if (!search.found)
-		judge_forgotten(&judge, "it is neither in the queue nor in the history");
-	return judge_end(&judge);
-}
-
-/*
- * Whether an answer that failed a job was none: something in between may have said it.
- */
-static bool
-is_unreadable(const Verdict *verdict)
-{
-	return verdict->kind == VERDICT_FAIL && verdict->result == NULL;
-}
-
-/*
- * Whether a refusal may be of a secret that was replaced in the meantime.
- */
-static bool
-refuses_secrets(const HttpReply *reply)
-{
-	return reply->status == 401 || reply->status == 403;
-}
-
-/*
- * What the answer of a prediction that succeeded means, where it is fetched from an address of its own.
- */
-Verdict *
-reply_judge_result(const ReplySource *source, HttpReply *reply)
-{
-	Judge judge = judge_begin(source, reply);
-	Verdict *verdict = judge.verdict;
-
-	if (reply_is_success(reply))
-	{
-		answer_judge_body(&judge);
-		if (is_unreadable(verdict) && source->failures + 1 < UNREADABLE_AFTER)
-		{
-			verdict->kind = VERDICT_WAIT;
-			verdict->has_answer = true;
-			verdict->outputs = NIL;
-			verdict->after = backoff_delay(&ask_again, source->failures);
-		}
-	}
-	else if (reply->error == HTTP_OK && reply->status >= 500 && failure_is_of_prediction(&judge))
-	{
-		verdict->kind = VERDICT_RETRY;
-		verdict->error = failure_of_refusal(&judge, &verdict->after);
-	}
-	else if (reply->error == HTTP_OK &&
-			 (failure_action(&judge, STATUS_OF_RESULT) == ACTION_FAIL ||
-			  (refuses_secrets(reply) && source->failures + 1 >= REFUSED_AFTER)))
-	{
-		verdict->kind = VERDICT_FAIL;
-		verdict->error = failure_of_refusal(&judge, &verdict->after);
-	}
-	else
-	{
-		judge_unanswered(&judge, STATUS_OF_RESULT, NULL);
-		verdict->has_answer = true;
-	}
-	return judge_end(&judge);
-}
-
-/*
  * What an answer means that was saved while its outputs were downloaded.
  */
 Verdict *
@@ -564,8 +260,6 @@ reply_judge_saved(const ReplySource *source, const char *answer)
 	return judge_end(&judge);
 }
 
-/* ---------- other ---------- */
-
 /*
  * What a finished call means when reply_judge() raised an error, for want of memory: an answer that may
  * have been paid for is kept as it came.
@@ -594,20 +288,6 @@ reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why)
 		verdict->outputs = lappend(verdict->outputs, output);
 	}
 	return verdict;
-}
-
-/*
- * The progress that an answer of its own tells; -1 if it does not.
- */
-double
-reply_read_progress(HttpReply *reply, const char *place)
-{
-	const char *reason;
-	cJSON *json = reply_is_success(reply) && reply->body->len > 0
-					  ? json_parse_answer(reply->body->data, reply->body->len, &reason)
-					  : NULL;
-
-	return json ? progress_in(json, place) : -1;
 }
 
 /*

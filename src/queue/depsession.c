@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "queue/attached.h"
 #include "queue/dependency.h"
 #include "queue/depround.h"
 #include "queue/ended.h"
@@ -156,7 +157,7 @@ work_as_owner(void *arg)
 	OwnWork *own = arg;
 
 	if (!initialized)
-		tables_init();
+		attached_init();
 	initialized = true;
 	if (!tables_are(own->table) && queue_find_tables() != QUEUE_PRESENT)
 		return;

@@ -7,7 +7,6 @@
 
 #include "postgres.h"
 
-extern void tables_init(void);
 extern void tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid callbacks,
 					   Oid dependencies);
 extern bool tables_are(Oid jobs);

@@ -355,6 +355,17 @@ check_mapping(const Server *server, Oid role, const char *role_name, ServerCompl
 }
 
 /*
+ * The name of a role, for messages; "?" if it was dropped.
+ */
+const char *
+server_role_name(Oid role)
+{
+	const char *name = GetUserNameFromId(role, true);
+
+	return name != NULL ? name : "?";
+}
+
+/*
  * Whether role may send jobs to server and has what that takes; else a complaint.
  */
 bool
@@ -397,17 +408,15 @@ server_check_bound(const Server *server, Oid bound, Oid job_owner, Oid table_own
 				   ServerComplaint *complaint)
 {
 	const char *name = NameStr(server->name);
-	const char *owner;
 
 	if (bound == server->oid || is_trusted_by(server, job_owner) ||
 		is_trusted_by(server, table_owner))
 		return true;
-	owner = GetUserNameFromId(server->owner, true);
 	return complain(complaint, SERVER_OTHER, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 					psprintf(OidIsValid(bound)
 								 ? "server \"%s\" is not the one that this job was inserted for: that was dropped, and role \"%s\" has created another of its name"
 								 : "server \"%s\" was created by role \"%s\" after this job was inserted",
-							 name, owner ? owner : "?"),
+							 name, server_role_name(server->owner)),
 					"If it shall run the job, UPDATE gen_jobs SET server = server, state = 'queued' for it; or insert the job again.");
 }
 

@@ -58,6 +58,7 @@ extern const ServerOptions *server_backend(const Server *server, const char *url
 extern Server *server_hold(Server *server);
 extern void server_release(Server *server);
 extern bool server_exists(Oid server);
+extern const char *server_role_name(Oid role);
 extern bool server_pause(const char *name);
 extern uint64 server_generation(void);
 

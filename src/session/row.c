@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "commands/trigger.h"
 #include "access/htup_details.h"
 #include "catalog/pg_enum.h"
 #include "utils/builtins.h"
@@ -185,4 +186,19 @@ row_column_changed(const Row *before, const Row *after, JobColumn column)
 		return before->nulls[column] != after->nulls[column];
 	return !datum_image_eq(before->values[column], after->values[column], attribute->attbyval,
 						   attribute->attlen);
+}
+
+bool
+row_has_ended(const Row *row)
+{
+	return rowstate_is_final(row_state(row));
+}
+
+/*
+ * Whether it is replication that applies this session's changes.
+ */
+bool
+row_is_replicated(void)
+{
+	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA;
 }
