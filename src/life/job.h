@@ -200,7 +200,6 @@ typedef struct Job
 	int n_questions;          /* about the prediction, that were answered */
 	int n_forgotten;          /* answers in a row that the prediction is not known, or not there */
 	int n_absent;             /* answers in a row that say nothing about it */
-	char *note;               /* what its submission was warned of; or NULL */
 	char *remote_state;       /* what the provider last called its state; or NULL */
 	bool asks_unended;        /* the next poll asks for the list of what has not ended */
 	Verdict *old_answer;      /* whose outputs could not be downloaded; or NULL */

@@ -5,6 +5,15 @@
 #include "cases.h"
 
 static const Case refusals[] = {
+	{"a list of one", "gemini", NULL, STEP_JUDGE, 429, NULL,
+	 "[{\"error\":{\"code\":429,\"message\":\"Resource has been exhausted\",\"status\":\"RESOURCE_EXHAUSTED\"}}]",
+	 0, "DEFER error=server \"s\" answered HTTP 429: Resource has been exhausted."},
+	{"TGI's", "tgi", NULL, STEP_JUDGE, 422, NULL,
+	 "{\"error\":\"Input validation error: too long\",\"error_type\":\"validation\"}", 0,
+	 "FAIL error=server \"s\" answered HTTP 422: Input validation error: too long."},
+	{"Cohere's", "cohere", NULL, STEP_JUDGE, 400, NULL,
+	 "{\"id\":\"x\",\"message\":\"invalid request: message must be at least 1 token long\"}", 0,
+	 "FAIL error=server \"s\" answered HTTP 400: invalid request: message must be at least 1 token long."},
 	{"FastAPI's", "http", NULL, STEP_JUDGE, 422, NULL,
 	 "{\"detail\":[{\"loc\":[\"body\",\"steps\"],\"msg\":\"Field required\"}]}", 0,
 	 "FAIL error=server \"s\" answered HTTP 422: body.steps: Field required."},
