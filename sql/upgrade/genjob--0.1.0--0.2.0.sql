@@ -132,7 +132,8 @@ ALTER TABLE @extschema@.gen_jobs
 	ADD COLUMN after_rule text COLLATE "C" NOT NULL DEFAULT 'succeeded' CHECK (after_rule IN ('succeeded', 'ended', 'failed')),
 	ADD COLUMN blocked_by bigint,
 	ADD COLUMN unknown_ends integer NOT NULL DEFAULT 0,
-	ADD COLUMN put_off_since timestamptz;
+	ADD COLUMN put_off_since timestamptz,
+	ADD COLUMN claimed_elsewhere boolean NOT NULL DEFAULT false;
 ALTER TABLE genjob.tenant_weights ALTER COLUMN server TYPE text COLLATE "C", ADD CHECK (octet_length(server) <= 63);
 CREATE INDEX gen_jobs_follow_up ON @extschema@.gen_jobs (id) WHERE follow_up IS NOT NULL;
 CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id);
@@ -146,6 +147,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_succe
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
 COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
 COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have put the job off';
+COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump says that it was running: nothing is sent for it before a dispatcher here has claimed it';
 
 -- jobs that wait for others
 DROP INDEX @extschema@.gen_jobs_expiring;

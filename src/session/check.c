@@ -172,8 +172,24 @@ check_owner(const Row *row)
 }
 
 /*
+ * A row that was running where it comes from.  Replication brings the rest of its life, too.  A dump does not: it is
+ * queued, and what became of its prediction, if it has one, is asked for when it is claimed.
+ */
+static void
+take_running(Row *row)
+{
+	row_set(row, JOB_CLAIMED_ELSEWHERE, BoolGetDatum(true));
+	if (row_has_origin())
+		return;
+	row_set_state(row, ROW_QUEUED);
+	/* it was started in time */
+	if (!row->nulls[JOB_REMOTE] && !row->nulls[JOB_EXPIRES_AT])
+		row_set_null(row, JOB_EXPIRES_AT);
+}
+
+/*
  * A new row must be one that waits to be run; the owner of the table may bring in others, as a restore
- * does.  One that was running where it came from is not running here.
+ * does.
  */
 void
 check_new_state(Row *row, bool privileged)
@@ -223,8 +239,10 @@ check_new_state(Row *row, bool privileged)
 		if (!row->nulls[empty_columns[i].column])
 			check_refuse_column(empty_columns[i].name);
 	}
+	if (!privileged && DatumGetBool(row->values[JOB_CLAIMED_ELSEWHERE]))
+		check_refuse_column("claimed_elsewhere");
 	if (state == ROW_RUNNING)
-		row_set_state(row, ROW_QUEUED);
+		take_running(row);
 }
 
 /*
