@@ -43,6 +43,8 @@ OBJS = \
 	src/session/presign.o \
 	src/session/views.o \
 	src/session/triggers.o \
+	src/session/check.o \
+	src/session/change.o \
 	src/session/row.o \
 	src/session/after.o \
 	src/session/ids.o \
@@ -87,11 +89,14 @@ OBJS = \
 	src/base/machine.o \
 	src/base/clock.o \
 	src/queue/statement.o \
+	src/queue/transact.o \
+	src/queue/extension.o \
 	src/queue/tables.o \
 	src/queue/attached.o \
 	src/queue/role.o \
 	src/queue/plans.o \
 	src/queue/find.o \
+	src/queue/failing.o \
 	src/queue/sweep.o \
 	src/queue/claim.o \
 	src/queue/jobrow.o \
@@ -174,6 +179,7 @@ OBJS = \
 	src/http/address.o \
 	src/shared/shown.o \
 	src/shared/shmem.o \
+	src/shared/waiters.o \
 	src/shared/figures.o \
 	src/shared/standby.o \
 	src/shared/stats.o \

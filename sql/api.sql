@@ -139,6 +139,11 @@ CREATE FUNCTION genjob.wait(jobs bigint[], timeout interval DEFAULT NULL) RETURN
 COMMENT ON FUNCTION genjob.wait(bigint[], interval) IS
 	'sleeps until all of these jobs have ended and gives their rows; after the timeout the rows as they are then';
 
+CREATE FUNCTION genjob.wait(jobs text, timeout interval DEFAULT NULL) RETURNS SETOF @extschema@.gen_jobs
+	AS 'MODULE_PATHNAME', 'genjob_wait_text' LANGUAGE C ROWS 10;
+COMMENT ON FUNCTION genjob.wait(text, interval) IS
+	'the same of an id, or an array of ids, as text: for drivers that send parameters without a type';
+
 CREATE FUNCTION genjob.wait_any(jobs bigint[], timeout interval DEFAULT NULL) RETURNS @extschema@.gen_jobs
 	AS 'MODULE_PATHNAME', 'genjob_wait_any' LANGUAGE C;
 COMMENT ON FUNCTION genjob.wait_any(bigint[], interval) IS

@@ -61,6 +61,7 @@ CREATE TABLE @extschema@.gen_jobs
 	blocked_by      bigint,
 	unknown_ends    integer NOT NULL DEFAULT 0,
 	put_off_since   timestamptz,
+	claimed_elsewhere boolean NOT NULL DEFAULT false,
 	refers          bigint[]
 );
 
@@ -141,6 +142,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_succe
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
 COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
 COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have put the job off';
+COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump says that it was running: nothing is sent for it before a dispatcher here has claimed it';
 COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to';
 
 CREATE TABLE @extschema@.gen_outputs

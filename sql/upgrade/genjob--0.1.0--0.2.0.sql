@@ -133,6 +133,7 @@ ALTER TABLE @extschema@.gen_jobs
 	ADD COLUMN blocked_by bigint,
 	ADD COLUMN unknown_ends integer NOT NULL DEFAULT 0,
 	ADD COLUMN put_off_since timestamptz,
+	ADD COLUMN claimed_elsewhere boolean NOT NULL DEFAULT false,
 	ADD COLUMN refers bigint[];
 ALTER TABLE genjob.tenant_weights ALTER COLUMN server TYPE text COLLATE "C", ADD CHECK (octet_length(server) <= 63);
 CREATE INDEX gen_jobs_follow_up ON @extschema@.gen_jobs (id) WHERE follow_up IS NOT NULL;
@@ -147,6 +148,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_succe
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
 COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
 COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have put the job off';
+COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump says that it was running: nothing is sent for it before a dispatcher here has claimed it';
 COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to';
 CREATE INDEX gen_jobs_ended ON @extschema@.gen_jobs (server, state, finished_at, id)
 	WHERE state IN ('succeeded', 'failed', 'cancelled');
@@ -530,6 +532,11 @@ CREATE FUNCTION genjob.wait(jobs bigint[], timeout interval DEFAULT NULL) RETURN
 	AS 'MODULE_PATHNAME', 'genjob_wait_all' LANGUAGE C ROWS 10;
 COMMENT ON FUNCTION genjob.wait(bigint[], interval) IS
 	'sleeps until all of these jobs have ended and gives their rows; after the timeout the rows as they are then';
+
+CREATE FUNCTION genjob.wait(jobs text, timeout interval DEFAULT NULL) RETURNS SETOF @extschema@.gen_jobs
+	AS 'MODULE_PATHNAME', 'genjob_wait_text' LANGUAGE C ROWS 10;
+COMMENT ON FUNCTION genjob.wait(text, interval) IS
+	'the same of an id, or an array of ids, as text: for drivers that send parameters without a type';
 
 CREATE FUNCTION genjob.wait_any(jobs bigint[], timeout interval DEFAULT NULL) RETURNS @extschema@.gen_jobs
 	AS 'MODULE_PATHNAME', 'genjob_wait_any' LANGUAGE C;

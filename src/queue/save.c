@@ -52,11 +52,13 @@ remote_json(const Remote *remote, bool is_final)
 	char *id = is_final && remote->id ? psprintf("\"id\": \"%s\", ", json_escape(remote->id)) : "";
 	const char *usage = is_final ? NULL : remote->usage;
 	const char *answer = is_final ? NULL : remote->answer;
+	const char *note =
+		!is_final && remote->note ? psprintf(", \"note\": \"%s\"", json_escape(remote->note)) : "";
 	const char *is_private = remote->is_private ? "true" : remote->is_public ? "false" : "null";
 
-	return psprintf("{%s\"urls\": %s, \"private\": %s%s%s%s%s}", id,
+	return psprintf("{%s\"urls\": %s, \"private\": %s%s%s%s%s%s}", id,
 					remote->urls ? remote->urls : "{}", is_private, usage ? ", \"usage\": " : "",
-					usage ? usage : "", answer ? ", \"answer\": " : "", answer ? answer : "");
+					usage ? usage : "", note, answer ? ", \"answer\": " : "", answer ? answer : "");
 }
 
 static Datum
