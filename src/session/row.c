@@ -57,12 +57,11 @@ find_column(TupleDesc desc, const char *name)
 static void
 find_added(Row *row)
 {
-	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID,    JOB_SERVER_OID,
-										 JOB_LOSSES,        JOB_ON_DONE,
-										 JOB_DEPTH,         JOB_FOLLOW_UP,
-										 JOB_AFTER,         JOB_AFTER_RULE,
-										 JOB_BLOCKED_BY,    JOB_UNKNOWN_ENDS,
-										 JOB_PUT_OFF_SINCE, JOB_CLAIMED_ELSEWHERE};
+	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID,   JOB_SERVER_OID,    JOB_LOSSES,
+										 JOB_ON_DONE,      JOB_DEPTH,         JOB_FOLLOW_UP,
+										 JOB_AFTER,        JOB_AFTER_RULE,    JOB_BLOCKED_BY,
+										 JOB_UNKNOWN_ENDS, JOB_PUT_OFF_SINCE, JOB_CLAIMED_ELSEWHERE,
+										 JOB_REFERS};
 	int i;
 
 	for (i = 0; i < ROW_ADDED; i++)
