@@ -54,11 +54,15 @@ remote_json(const Remote *remote, bool is_final)
 	const char *answer = is_final ? NULL : remote->answer;
 	const char *note =
 		!is_final && remote->note ? psprintf(", \"note\": \"%s\"", json_escape(remote->note)) : "";
+	const char *digest = !is_final && remote->token_digest
+							 ? psprintf(", \"complete\": \"%s\"", json_escape(remote->token_digest))
+							 : "";
 	const char *is_private = remote->is_private ? "true" : remote->is_public ? "false" : "null";
 
-	return psprintf("{%s\"urls\": %s, \"private\": %s%s%s%s%s%s}", id,
+	return psprintf("{%s\"urls\": %s, \"private\": %s%s%s%s%s%s%s}", id,
 					remote->urls ? remote->urls : "{}", is_private, usage ? ", \"usage\": " : "",
-					usage ? usage : "", note, answer ? ", \"answer\": " : "", answer ? answer : "");
+					usage ? usage : "", note, digest, answer ? ", \"answer\": " : "",
+					answer ? answer : "");
 }
 
 static Datum
