@@ -52,6 +52,7 @@ OBJS = \
 	src/session/ondone.o \
 	src/life/life.o \
 	src/life/next.o \
+	src/life/same.o \
 	src/life/submit.o \
 	src/life/resume.o \
 	src/life/verdict.o \
@@ -105,6 +106,7 @@ OBJS = \
 	src/queue/ended.o \
 	src/queue/dependency.o \
 	src/queue/depround.o \
+	src/queue/sent.o \
 	src/queue/depsession.o \
 	src/queue/followup.o \
 	src/queue/gone.o \
@@ -183,6 +185,7 @@ OBJS = \
 	src/shared/stats.o \
 	src/life/job.o \
 	src/server/server.o \
+	src/server/shape.o \
 	src/server/streamrules.o \
 	src/server/options.o \
 	src/server/optionvalue.o \

@@ -158,7 +158,9 @@ typedef struct Job
 	char *idempotency_key;
 	MemoryShare *input_share; /* of input_context; or NULL */
 	bool key_is_kept;         /* of an earlier attempt, whose end is not known */
-	bool is_committed;        /* in the table it is running */
+	char *sent; /* what the call was made of whose key this is (server/shape.c); NULL: not known */
+	bool body_varies;  /* each time that the call is built */
+	bool is_committed; /* in the table it is running */
 	TimestampTz started_at;
 	MonoTime began_at; /* the same, for durations */
 

@@ -304,6 +304,7 @@ spool_pass_job(SpoolStream *stream, Job *job, SpooledJob *spooled)
 	spool_pass_text(stream, &spooled->backend);
 	SPOOL_PASS(stream, job->attempt);
 	spool_pass_text(stream, &job->idempotency_key);
+	spool_pass_text(stream, &job->sent);
 	spool_pass_text(stream, &job->server_name);
 	spool_pass_text(stream, &job->tenant);
 	SPOOL_PASS(stream, job->owner);
