@@ -63,6 +63,8 @@ OBJS = \
 	src/life/lookup.o \
 	src/life/download.o \
 	src/life/store.o \
+	src/life/upload.o \
+	src/life/leftover.o \
 	src/life/calls.o \
 	src/schedule/schedule.o \
 	src/schedule/queues.o \
@@ -126,6 +128,8 @@ OBJS = \
 	src/protocol/saved.o \
 	src/protocol/link.o \
 	src/protocol/s3answer.o \
+	src/protocol/s3upload.o \
+	src/protocol/openupload.o \
 	src/protocol/signing.o \
 	src/protocol/webhook.o \
 	src/protocol/sigv4.o \

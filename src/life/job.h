@@ -90,6 +90,7 @@ typedef enum JobStep
 	STEP_DOWNLOAD,
 	STEP_STORE, /* puts an output into an object store */
 	STEP_CANCEL,
+	STEP_PART,     /* of an upload, beside that of the step that owns it: no job is at this step */
 	STEP_PROGRESS, /* of a submission, beside it: no job is at this step */
 	JOB_STEPS
 } JobStep;
@@ -97,7 +98,7 @@ typedef enum JobStep
 /* A call, from its building until what it brought is not needed any more. */
 typedef struct Call
 {
-	struct Job *job;
+	struct Job *job;       /* NULL: of a leftover */
 	JobStep step;          /* what it is for */
 	MemoryContext context; /* holds it, and what it brings; or NULL */
 	HttpRequest *http;

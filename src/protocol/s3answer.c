@@ -71,18 +71,27 @@ unquoted(const char *etag)
 }
 
 /*
- * The entity tag of an answer without its quotation marks, as valid UTF-8, palloc'd; NULL where there is none.
+ * An entity tag without its quotation marks, as valid UTF-8, palloc'd; NULL where it is none.
+ */
+char *
+s3_clean_etag(const char *etag)
+{
+	char *clean;
+
+	if (etag == NULL || *etag == '\0' || strlen(etag) > MAX_ETAG)
+		return NULL;
+	clean = unquoted(etag);
+	json_sanitize_line(clean, strlen(clean));
+	return clean;
+}
+
+/*
+ * The same of the entity tag of an answer.
  */
 char *
 s3_read_etag(const HttpReply *reply)
 {
-	char *etag = header_find(reply, "ETag");
-
-	if (etag == NULL || *etag == '\0' || strlen(etag) > MAX_ETAG)
-		return NULL;
-	etag = unquoted(etag);
-	json_sanitize_line(etag, strlen(etag));
-	return etag;
+	return s3_clean_etag(header_find(reply, "ETag"));
 }
 
 static void
@@ -156,8 +165,8 @@ hex_value(char c)
 /*
  * A key of a list, which was asked for with encoding-type=url; in place.
  */
-static char *
-decoded(char *key)
+char *
+s3_decode_key(char *key)
 {
 	char *from = key;
 	char *to = key;
@@ -192,7 +201,7 @@ read_object(Xml *xml)
 		if (piece != XML_OPEN)
 			continue;
 		if (strcmp(xml->text, "Key") == 0)
-			json_attach(object, "key", json_create_string(decoded(xml_value(xml))));
+			json_attach(object, "key", json_create_string(s3_decode_key(xml_value(xml))));
 		else if (strcmp(xml->text, "LastModified") == 0)
 			json_attach(object, "last_modified", string_of(xml_value(xml)));
 		else if (strcmp(xml->text, "ETag") == 0)
@@ -226,7 +235,7 @@ read_list(const char *text, size_t len)
 		if (strcmp(xml.text, "Contents") == 0 && ++n)
 			json_append(objects, read_object(&xml));
 		else if (strcmp(xml.text, "Prefix") == 0 && xml.depth == 3 && ++n)
-			json_append(prefixes, json_create_string(decoded(xml_value(&xml))));
+			json_append(prefixes, json_create_string(s3_decode_key(xml_value(&xml))));
 		else if (strcmp(xml.text, "NextContinuationToken") == 0)
 			json_attach(list, "after", string_of(xml_value(&xml)));
 	}
@@ -311,7 +320,8 @@ judge_success(Judge *judge)
 }
 
 /*
- * What the answer of an object store means.  A copy that fails after it has begun says so under HTTP 200.
+ * What the answer of an object store means.  A copy, or an upload that is completed, which fails after it has begun
+ * says so under HTTP 200.
  */
 void
 s3_judge(Judge *judge)
@@ -319,7 +329,7 @@ s3_judge(Judge *judge)
 	HttpReply *reply = judge->reply;
 	char *root = NULL;
 
-	if (reply_is_success(reply) && strcmp(judge->source->request->method, "PUT") == 0 &&
+	if (reply_is_success(reply) && strcmp(judge->source->request->method, "GET") != 0 &&
 		reply->body->len > 0)
 		root = xml_find(reply->body->data, reply->body->len, "Error");
 	if (root != NULL)
