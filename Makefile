@@ -63,6 +63,8 @@ OBJS = \
 	src/life/lookup.o \
 	src/life/download.o \
 	src/life/store.o \
+	src/life/storecall.o \
+	src/life/traced.o \
 	src/life/upload.o \
 	src/life/leftover.o \
 	src/life/calls.o \

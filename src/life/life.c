@@ -31,6 +31,7 @@
 #include "life/postponed.h"
 #include "life/step.h"
 #include "life/store.h"
+#include "life/traced.h"
 #include "life/upload.h"
 #include "life/verdict.h"
 #include "schedule/schedule.h"
@@ -92,44 +93,6 @@ const char *
 life_step_name(JobStep step)
 {
 	return steps[step].name;
-}
-
-/* ---------- what the log says ---------- */
-
-static void
-trace_answer(const Job *job, const Step *step, const HttpReply *reply)
-{
-	static const char *const errors[] = {
-		[HTTP_OK] = "answered",
-		[HTTP_RESOLVE] = "not called, for the name has no address",
-		[HTTP_CONNECT] = "not called, for nobody listens there",
-		[HTTP_FORBIDDEN] = "not called, for the address is a private one",
-		[HTTP_TLS] = "not called, for TLS failed",
-		[HTTP_UNTRUSTED] = "not called, for the certificate does not verify",
-		[HTTP_TIMEOUT] = "not answered in time",
-		[HTTP_CUT] = "cut off",
-		[HTTP_GARBLED] = "answered in other words than HTTP's",
-		[HTTP_TOO_LARGE] = "answered too long",
-		[HTTP_MEMORY] = "cut off for want of memory",
-		[HTTP_OTHER] = "ended by an error",
-	};
-
-	trace("job " INT64_FORMAT " attempt %d: %s %s, status %d, %zu bytes", job->id, job->attempt,
-		  step->name, errors[reply->error], reply->status, reply->body->len);
-}
-
-static void
-trace_verdict(const Job *job, const Verdict *verdict)
-{
-	static const char *const kinds[] = {
-		[VERDICT_DONE] = "done",   [VERDICT_WAIT] = "wait",   [VERDICT_FETCH] = "fetch",
-		[VERDICT_RETRY] = "retry", [VERDICT_DEFER] = "defer", [VERDICT_POSTPONE] = "postpone",
-		[VERDICT_LOST] = "lost",   [VERDICT_FAIL] = "fail",
-	};
-
-	trace("job " INT64_FORMAT " attempt %d: verdict %s%s%s", job->id, job->attempt,
-		  kinds[verdict->kind], verdict->unknown ? ", may have been accepted" : "",
-		  trace_reason(verdict->error));
 }
 
 static int64
@@ -283,7 +246,7 @@ conclude(Job *job, Verdict *verdict)
 
 	Assert(job->state != JOB_REPORTING && job->state != JOB_CANCELLING);
 	job->verdict = verdict;
-	trace_verdict(job, verdict);
+	traced_verdict(job, verdict);
 	if (verdict->kind == VERDICT_FETCH && verdict->answer != NULL && job->remote.answer == NULL)
 	{
 		job->remote.answer = verdict->answer;
@@ -428,7 +391,7 @@ part_answered(Call *call, HttpReply *reply)
 	Job *job = call->job;
 	bool may_go_on = job->state == JOB_CALLING || job->state == JOB_WAITING;
 
-	trace_answer(job, &steps[STEP_PART], reply);
+	traced_answer(job, steps[STEP_PART].name, reply);
 	upload_answered(call, reply);
 	if (may_go_on && steps[job->step].uploaded != NULL)
 		carry_out(job, steps[job->step].uploaded(job));
@@ -444,7 +407,7 @@ call_answered(Call *call, HttpReply *reply)
 	Assert(step->is_beside || (job->step == call->step &&
 							   (job->state == JOB_CALLING || job->state == JOB_CANCELLING)));
 	call->transfer = NULL;
-	trace_answer(job, step, reply);
+	traced_answer(job, step->name, reply);
 	if (!step->is_beside)
 		lines_end_call(&job->waiter);
 	next = step->answered(job, reply);
