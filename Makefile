@@ -31,6 +31,8 @@ OBJS = \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
 	src/process/overdue.o \
+	src/process/retention.o \
+	src/queue/purge.o \
 	src/queue/environment.o \
 	src/base/guard.o \
 	src/base/datafile.o \
@@ -41,6 +43,8 @@ OBJS = \
 	src/session/presign.o \
 	src/session/views.o \
 	src/session/triggers.o \
+	src/session/check.o \
+	src/session/change.o \
 	src/session/row.o \
 	src/session/after.o \
 	src/session/ids.o \
@@ -89,11 +93,14 @@ OBJS = \
 	src/base/machine.o \
 	src/base/clock.o \
 	src/queue/statement.o \
+	src/queue/transact.o \
+	src/queue/extension.o \
 	src/queue/tables.o \
 	src/queue/attached.o \
 	src/queue/role.o \
 	src/queue/plans.o \
 	src/queue/find.o \
+	src/queue/failing.o \
 	src/queue/sweep.o \
 	src/queue/claim.o \
 	src/queue/jobrow.o \
@@ -178,6 +185,7 @@ OBJS = \
 	src/http/address.o \
 	src/shared/shown.o \
 	src/shared/shmem.o \
+	src/shared/waiters.o \
 	src/shared/figures.o \
 	src/shared/standby.o \
 	src/shared/stats.o \

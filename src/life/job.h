@@ -62,7 +62,9 @@ typedef enum JobColumn
 	JOB_BLOCKED_BY,
 	JOB_UNKNOWN_ENDS,
 	JOB_PUT_OFF_SINCE,
-	JOB_LAST_COLUMN = JOB_PUT_OFF_SINCE
+	JOB_CLAIMED_ELSEWHERE,
+	JOB_REFERS,
+	JOB_LAST_COLUMN = JOB_REFERS
 } JobColumn;
 
 /*
@@ -200,7 +202,6 @@ typedef struct Job
 	int n_questions;          /* about the prediction, that were answered */
 	int n_forgotten;          /* answers in a row that the prediction is not known, or not there */
 	int n_absent;             /* answers in a row that say nothing about it */
-	char *note;               /* what its submission was warned of; or NULL */
 	char *remote_state;       /* what the provider last called its state; or NULL */
 	bool asks_unended;        /* the next poll asks for the list of what has not ended */
 	Verdict *old_answer;      /* whose outputs could not be downloaded; or NULL */

@@ -283,7 +283,7 @@ outcome_decide(Job *job)
 	{
 		case VERDICT_DONE:
 			job->new_state = "succeeded";
-			verdict->error = verdict->note ? verdict->note : job->note;
+			verdict->error = verdict->note ? verdict->note : job->remote.note;
 			limits_note_result(&job->place, clock_mono());
 			break;
 		case VERDICT_RETRY:

@@ -52,7 +52,7 @@ submit_answered(Job *job, HttpReply *reply)
 	remote->is_private |= reply->peer_is_private;
 	remote->is_public |= reply->peer_is_public;
 	if (verdict->note != NULL)
-		job->note = pstrdup(verdict->note);
+		remote->note = pstrdup(verdict->note);
 	if (remote->id != NULL)
 		remote->id = pstrdup(remote->id);
 	if (remote->urls != NULL)

@@ -34,7 +34,7 @@
 #include "life/life.h"
 
 #define SPOOL_MAGIC UINT64CONST(0x67656e6a6f625350) /* "genjobSP" */
-#define SPOOL_VERSION 3 /* another one where the fields change, or VerdictKind does */
+#define SPOOL_VERSION 4 /* another one where the fields change, or VerdictKind does */
 #define RECORD_MAGIC 0x67726563
 
 typedef struct SpoolHeader

@@ -407,13 +407,20 @@ answer_read_json(Judge *judge, const char **reason)
 }
 
 /*
- * The answer as it came, beside what was made of it.
+ * The answer as it came, beside what was made of it; as text, where it is no more in the body.
  */
 static void
-keep_body(Judge *judge)
+keep_body(Judge *judge, char *text)
 {
 	Output *output = output_add(judge->verdict);
 
+	if (text != NULL)
+	{
+		output->content_type = "application/json";
+		output->data = text;
+		output->len = strlen(text);
+		return;
+	}
 	output->content_type = answer_body_type(judge->reply);
 	output->data = judge->reply->body->data;
 	output->len = judge->reply->body->len;
@@ -423,7 +430,7 @@ keep_body(Judge *judge)
  * A stream that is no success; what came is kept as it came, beside what was understood of it.
  */
 static void
-fail_stream(Judge *judge, const Stream *stream, char *error)
+fail_stream(Judge *judge, const Stream *stream, char *text, char *error)
 {
 	Verdict *verdict = judge->verdict;
 
@@ -431,7 +438,7 @@ fail_stream(Judge *judge, const Stream *stream, char *error)
 	if (!stream->is_empty)
 		answer_keep_json(judge, stream->json);
 	if (stream->is_empty || stream->error == NULL)
-		keep_body(judge);
+		keep_body(judge, text);
 	verdict->kind = VERDICT_FAIL;
 	verdict->error = error;
 }
@@ -460,18 +467,25 @@ find_stream_fault(const Judge *judge, const Stream *stream)
 }
 
 /*
- * A stream is judged as the object that the call would have given without it.
+ * A stream is judged as the object that the call would have given without it: of server-sent events or lines, or of the
+ * elements of a list.
  */
 static void
-judge_stream(Judge *judge)
+judge_stream(Judge *judge, cJSON *list)
 {
 	const HttpRequest *request = judge->source->request;
 	Bytes *body = judge->reply->body;
+	char *text = list != NULL ? json_print(list) : NULL;
 	Stream stream;
 	char *fault;
 
-	words_mask(request, body->data, body->len);
-	stream_read(judge->protocol, body->data, body->len, judge_scratch(judge), &stream);
+	if (list != NULL)
+		stream_read_list(judge->protocol, list, judge_scratch(judge), &stream);
+	else
+	{
+		words_mask(request, body->data, body->len);
+		stream_read(judge->protocol, body->data, body->len, judge_scratch(judge), &stream);
+	}
 	/* its events may have broken one up */
 	words_mask_json(request, stream.json);
 	words_mask_rest(request, stream.json);
@@ -480,12 +494,12 @@ judge_stream(Judge *judge)
 	fault = find_stream_fault(judge, &stream);
 	if (fault != NULL)
 	{
-		fail_stream(judge, &stream, fault);
+		fail_stream(judge, &stream, text, fault);
 		return;
 	}
 	answer_judge_json(judge, stream.json);
 	if (stream.has_unread || stream.has_long_numbers)
-		keep_body(judge);
+		keep_body(judge, text);
 	else
 		bytes_clear(body);
 }
@@ -547,13 +561,18 @@ answer_judge_body(Judge *judge)
 	}
 	if (stream_is(judge->protocol, reply))
 	{
-		judge_stream(judge);
+		judge_stream(judge, NULL);
 		return;
 	}
 	json = answer_read_json(judge, &reason);
 	if (json == NULL)
 	{
 		answer_judge_unread(judge, reason);
+		return;
+	}
+	if (judge->source->options->preset->list_is_stream && cJSON_IsArray(json))
+	{
+		judge_stream(judge, json);
 		return;
 	}
 	answer_judge_json(judge, json);

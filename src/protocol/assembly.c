@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "base/bytes.h"
 #include "protocol/parts.h"
 
 /*
@@ -122,11 +123,44 @@ become(Assembly *assembly, Part *part, PartKind kind, const StreamPlace *place)
 	return true;
 }
 
+/*
+ * Appends a piece of base64.  Where the text so far ends with padding, that piece was encoded by itself: its last bytes
+ * and the new ones are encoded together.  What is no base64 is appended as it is.
+ */
+static void
+append_base64(Assembly *assembly, Part *part, const char *piece, size_t len)
+{
+	bool is_padded = part->len >= 4 && part->len % 4 == 0 && part->text[part->len - 1] == '=';
+	char *bytes;
+	char *encoded;
+	ssize_t n_before;
+	ssize_t n;
+
+	if (!is_padded)
+	{
+		parts_append(assembly, part, piece, len);
+		return;
+	}
+	bytes = palloc(4 + len + 1);
+	memcpy(bytes, part->text + part->len - 4, 4);
+	n_before = base64_decode_in_place(bytes, 4);
+	memcpy(bytes + Max(n_before, 0), piece, len);
+	n = n_before < 0 ? -1 : base64_decode_in_place(bytes + n_before, len);
+	if (n < 0)
+	{
+		parts_append(assembly, part, piece, len);
+		return;
+	}
+	part->len -= 4;
+	encoded = base64_encode(bytes, n_before + n);
+	parts_append(assembly, part, encoded, strlen(encoded));
+}
+
 static void
 merge_string(Assembly *assembly, Part *part, char *string, const StreamPlace *place, bool joins)
 {
 	int ops = place ? place->ops : 0;
-	bool is_piece = ops & (PLACE_TEXT | PLACE_JSON | PLACE_RUN);
+	bool is_piece = ops & (PLACE_TEXT | PLACE_JSON | PLACE_RUN | PLACE_BASE64);
 	size_t len = strlen(string);
 
 	if (len == 0 && part->kind != PART_EMPTY && (is_piece || joins || part->kind != PART_TEXT))
@@ -138,10 +172,12 @@ merge_string(Assembly *assembly, Part *part, char *string, const StreamPlace *pl
 	}
 	if (part->first != NULL)
 		return;
-	if (is_piece && assembly->listener != NULL)
+	if (is_piece && !(ops & PLACE_BASE64) && assembly->listener != NULL)
 		assembly->listener(string, len, assembly->arg);
 	if (part->kind != PART_TEXT || !(is_piece || joins))
 		parts_set(assembly, part, PART_TEXT, string);
+	else if (ops & PLACE_BASE64)
+		append_base64(assembly, part, string, len);
 	else if (is_piece || part->len != len || memcmp(part->text, string, len) != 0)
 		parts_append(assembly, part, string, len);
 	part->is_json = ops & PLACE_JSON;
@@ -293,6 +329,27 @@ merge(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place, boo
 }
 
 /*
+ * Adds another element to a list; null is none.
+ */
+static void
+add_element(Assembly *assembly, Part *list, cJSON *node, const StreamPlace *place, bool joins)
+{
+	const StreamPlace *star = streamrules_below(place, NULL);
+	Part *part;
+
+	if (cJSON_IsNull(node) || (star != NULL && star->ops & PLACE_SKIP))
+		return;
+	if (star == NULL && list->first == NULL)
+	{
+		append_raw(assembly, list, print_node(assembly, node));
+		return;
+	}
+	part = parts_add(assembly, list);
+	if (part != NULL)
+		merge(assembly, part, node, star, joins);
+}
+
+/*
  * What a token of a route's target means: the name of a member; or, where *is_element, what tells an element apart,
  * NULL being another one.  A "*" takes the next of *keys; room is for a key that the event tells.
  */
@@ -335,6 +392,11 @@ assembly_put(Assembly *assembly, const JsonPointer *to, AssemblyKey *keys, const
 
 		if (!become(assembly, part, is_element ? PART_LIST : PART_OBJECT, place))
 			return;
+		if (is_element && name == NULL && i + 1 == to->n_tokens)
+		{
+			add_element(assembly, part, node, place, joins);
+			return;
+		}
 		part = name != NULL ? parts_child(assembly, part, name, true) : parts_add(assembly, part);
 		place = streamrules_below(place, is_element ? NULL : name);
 		joins |= place != NULL && (place->ops & PLACE_JOIN) != 0;

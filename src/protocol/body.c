@@ -92,8 +92,11 @@ count_binary(Builder *builder, const Binary *binary)
 
 /* ---------- json ---------- */
 
+/*
+ * Makes node the binary as base64, or as a data: URL.
+ */
 static void
-make_base64(Builder *builder, cJSON *node, const Binary *binary)
+make_base64(Builder *builder, cJSON *node, const Binary *binary, bool is_bare)
 {
 	char *encoded;
 
@@ -102,23 +105,36 @@ make_base64(Builder *builder, cJSON *node, const Binary *binary)
 	node->type = cJSON_String;
 	node->child = NULL;
 	node->valuestring = encoded;
-	if (strcmp(builder->protocol->inputs_as, "data-url") != 0)
+	if (is_bare || strcmp(builder->protocol->inputs_as, "data-url") != 0)
 		return;
 	node->valuestring = psprintf("data:%s;base64,%s", data_url_type(binary->content_type), encoded);
 	pfree(encoded);
 }
 
+/*
+ * Whether the preset's data: URLs end here: at the member "data" of the object that is named so.
+ */
+static bool
+takes_bare(const Builder *builder, const cJSON *parent, const cJSON *node)
+{
+	const char *name = builder->source->options->preset->bare_in;
+
+	return name != NULL && parent->string != NULL && strcmp(parent->string, name) == 0 &&
+		   node->string != NULL && strcmp(node->string, "data") == 0;
+}
+
 static void
-inline_binaries(Builder *builder, cJSON *node)
+inline_binaries(Builder *builder, cJSON *parent)
 {
 	Binary binary;
+	cJSON *node;
 
-	for (; node != NULL; node = node->next)
+	for (node = parent->child; node != NULL; node = node->next)
 	{
 		if (binary_find(builder->source, node, &binary))
-			make_base64(builder, node, &binary);
+			make_base64(builder, node, &binary, takes_bare(builder, parent, node));
 		else
-			inline_binaries(builder, node->child);
+			inline_binaries(builder, node);
 	}
 }
 
@@ -145,7 +161,7 @@ place_unused_inputs(Builder *builder, cJSON *params)
 			continue;
 		binary = binary_of_input(builder->source, i + 1);
 		item = json_create(cJSON_NULL);
-		make_base64(builder, item, &binary);
+		make_base64(builder, item, &binary, false);
 		json_append(array, item);
 	}
 }
@@ -153,7 +169,12 @@ place_unused_inputs(Builder *builder, cJSON *params)
 static void
 build_json(Builder *builder, cJSON *params, Body *body)
 {
-	inline_binaries(builder, params);
+	Binary binary;
+
+	if (binary_find(builder->source, params, &binary))
+		make_base64(builder, params, &binary, false);
+	else
+		inline_binaries(builder, params);
 	place_unused_inputs(builder, params);
 	body->data = json_print(params);
 	body->len = strlen(body->data);

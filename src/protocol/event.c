@@ -84,7 +84,7 @@ typedef struct Walk
 } Walk;
 
 /*
- * Takes a part out of its event, and puts it where its rule says.
+ * Takes a part out of its event, and puts it where its rule says; or only shows it.
  */
 static void
 take_part(Walk *walk, cJSON *node, cJSON *parent)
@@ -96,13 +96,17 @@ take_part(Walk *walk, cJSON *node, cJSON *parent)
 
 	if (route->only != NULL && (text == NULL || strcmp(text, route->only) != 0))
 		return;
+	if (route->target == STREAM_SHOW)
+	{
+		if (text != NULL)
+			assembly_show(walk->assembly, text);
+		return;
+	}
 	if (parent != NULL)
 		json_detach(parent, node);
 	else
 		node->child = NULL;
 	whole.string = NULL;
-	if (route->target == STREAM_SHOW && text != NULL)
-		assembly_show(walk->assembly, text);
 	if (route->target == STREAM_PUT)
 		assembly_put(walk->assembly, &route->to, walk->keys, walk->event->json,
 					 route->constant ? &constant : &whole, walk->event->has_half);

@@ -19,6 +19,7 @@ typedef struct Judge
 	bool is_of_the_moment; /* a refusal's own words say so */
 	char *faults;          /* where outputs stand that cannot be read, the first few; or NULL */
 	int n_faults;
+	bool skips_previews; /* files that are previews are no outputs: there are others */
 	MemoryContext
 		scratch; /* holds the trees of JSON; gone when the verdict is there; NULL: there are none yet */
 } Judge;

@@ -345,6 +345,31 @@ names_file(const char *pattern, const cJSON *node)
 }
 
 /*
+ * Whether a file is only a preview of others, as the preset tells such.
+ */
+static bool
+is_preview(const Judge *judge, const cJSON *node)
+{
+	const char *preview = judge->source->options->preset->preview;
+	const char *equals = preview ? strchr(preview, '=') : NULL;
+	const cJSON *member;
+
+	if (equals == NULL)
+		return false;
+	member = cJSON_GetObjectItemCaseSensitive(node, pnstrdup(preview, equals - preview));
+	return cJSON_IsString(member) && strcmp(member->valuestring, equals + 1) == 0;
+}
+
+static void
+note_file(cJSON *node, const PointerPlace *place, void *arg)
+{
+	Judge *judge = arg;
+
+	judge->skips_previews |= cJSON_IsObject(node) && !is_preview(judge, node) &&
+							 names_file(judge->protocol->encoding, node);
+}
+
+/*
  * An output that is described by members, such as ComfyUI's file name, folder and type: the path of its
  * download is the encoding's, with {member} filled in.
  */
@@ -353,7 +378,9 @@ extract_file(Judge *judge, cJSON *node)
 {
 	MemoryContext caller = MemoryContextSwitchTo(judge_scratch(judge));
 	const char *pattern = judge->protocol->encoding + strlen("file:");
-	char *path = names_file(pattern, node) ? fill_from_members(pattern, node) : NULL;
+	bool is_left_out = judge->skips_previews && is_preview(judge, node);
+	char *path =
+		names_file(pattern, node) && !is_left_out ? fill_from_members(pattern, node) : NULL;
 
 	MemoryContextSwitchTo(caller);
 	if (path != NULL && strlen(path) <= MAX_URL)
@@ -417,6 +444,8 @@ each_output(const Judge *judge, cJSON *json, PointerVisitor visit, void *arg)
 void
 output_take_all(Judge *judge, cJSON *json)
 {
+	if (judge->source->options->preset->preview != NULL)
+		each_output(judge, json, note_file, judge);
 	each_output(judge, json, extract_output, judge);
 	extract_data_urls(judge, json);
 }

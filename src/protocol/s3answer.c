@@ -189,6 +189,51 @@ s3_decode_key(char *key)
 	return key;
 }
 
+/* What a list says of an object. */
+static const struct
+{
+	const char *tag;
+	const char *member;
+} object_members[] = {{"Key", "key"},
+					  {"LastModified", "last_modified"},
+					  {"ETag", "etag"},
+					  {"Size", "bytes"}};
+
+/*
+ * The member that a tag makes, if the object has none such yet; NULL: it says nothing.
+ */
+static const char *
+member_of(const char *tag, const cJSON *object)
+{
+	int i;
+
+	for (i = 0; i < lengthof(object_members); i++)
+	{
+		if (strcmp(tag, object_members[i].tag) == 0)
+			return cJSON_GetObjectItemCaseSensitive(object, object_members[i].member) == NULL
+					   ? object_members[i].member
+					   : NULL;
+	}
+	return NULL;
+}
+
+/*
+ * Adds a member to an object; value is freed.
+ */
+static void
+take_member(cJSON *object, const char *member, char *value)
+{
+	if (strcmp(member, "key") == 0)
+		json_attach(object, member, json_create_string(pstrdup(s3_decode_key(value))));
+	else if (strcmp(member, "etag") == 0)
+		add_etag(object, value);
+	else if (strcmp(member, "bytes") == 0)
+		add_bytes(object, value);
+	else
+		json_attach(object, member, string_of(value));
+	pfree(value);
+}
+
 static cJSON *
 read_object(Xml *xml)
 {
@@ -198,18 +243,12 @@ read_object(Xml *xml)
 
 	while ((piece = xml_next(xml)) != XML_END && xml->depth >= inside)
 	{
-		if (piece != XML_OPEN)
-			continue;
-		if (strcmp(xml->text, "Key") == 0)
-			json_attach(object, "key", json_create_string(s3_decode_key(xml_value(xml))));
-		else if (strcmp(xml->text, "LastModified") == 0)
-			json_attach(object, "last_modified", string_of(xml_value(xml)));
-		else if (strcmp(xml->text, "ETag") == 0)
-			add_etag(object, xml_value(xml));
-		else if (strcmp(xml->text, "Size") == 0)
-			add_bytes(object, xml_value(xml));
-		else
-			(void) xml_value(xml);
+		const char *member = piece == XML_OPEN ? member_of(xml->name, object) : NULL;
+
+		if (member != NULL)
+			take_member(object, member, xml_value(xml));
+		else if (piece == XML_OPEN)
+			xml_skip(xml);
 	}
 	return object;
 }
@@ -232,11 +271,11 @@ read_list(const char *text, size_t len)
 	{
 		if (piece != XML_OPEN || xml.depth < 2)
 			continue;
-		if (strcmp(xml.text, "Contents") == 0 && ++n)
+		if (strcmp(xml.name, "Contents") == 0 && ++n)
 			json_append(objects, read_object(&xml));
-		else if (strcmp(xml.text, "Prefix") == 0 && xml.depth == 3 && ++n)
+		else if (strcmp(xml.name, "Prefix") == 0 && xml.depth == 3 && ++n)
 			json_append(prefixes, json_create_string(s3_decode_key(xml_value(&xml))));
-		else if (strcmp(xml.text, "NextContinuationToken") == 0)
+		else if (strcmp(xml.name, "NextContinuationToken") == 0 && list->child == NULL)
 			json_attach(list, "after", string_of(xml_value(&xml)));
 	}
 	json_attach(list, "objects", objects);

@@ -303,14 +303,14 @@ read_part(Xml *xml, List **parts)
 	{
 		if (piece != XML_OPEN)
 			continue;
-		if (strcmp(xml->text, "PartNumber") == 0)
+		if (number < 0 && strcmp(xml->name, "PartNumber") == 0)
 			number = number_of(xml_value(xml));
-		else if (strcmp(xml->text, "Size") == 0)
+		else if (part->bytes < 0 && strcmp(xml->name, "Size") == 0)
 			part->bytes = number_of(xml_value(xml));
-		else if (strcmp(xml->text, "ETag") == 0)
+		else if (part->etag == NULL && strcmp(xml->name, "ETag") == 0)
 			part->etag = etag_of(xml_value(xml));
 		else
-			(void) xml_value(xml);
+			xml_skip(xml);
 	}
 	part->number = number >= 1 && number <= S3_MAX_PARTS ? (int) number : 0;
 	if (part->number > 0 && part->bytes >= 0 && part->etag != NULL)
@@ -334,11 +334,11 @@ s3upload_read_parts(const HttpReply *reply, int *after)
 	{
 		if (piece != XML_OPEN || xml.depth < 2)
 			continue;
-		if (strcmp(xml.text, "Part") == 0)
+		if (strcmp(xml.name, "Part") == 0)
 			read_part(&xml, &parts);
-		else if (strcmp(xml.text, "IsTruncated") == 0)
+		else if (!is_cut && strcmp(xml.name, "IsTruncated") == 0)
 			is_cut = strcmp(xml_value(&xml), "true") == 0;
-		else if (strcmp(xml.text, "NextPartNumberMarker") == 0)
+		else if (marker == 0 && strcmp(xml.name, "NextPartNumberMarker") == 0)
 			marker = number_of(xml_value(&xml));
 	}
 	*after = is_cut && marker > 0 && marker < S3_MAX_PARTS ? (int) marker : 0;
@@ -371,14 +371,14 @@ read_open(Xml *xml, List **uploads)
 	{
 		if (piece != XML_OPEN)
 			continue;
-		if (strcmp(xml->text, "Key") == 0)
+		if (open->key == NULL && strcmp(xml->name, "Key") == 0)
 			open->key = s3_decode_key(xml_value(xml));
-		else if (strcmp(xml->text, "UploadId") == 0)
+		else if (open->id == NULL && strcmp(xml->name, "UploadId") == 0)
 			open->id = sound_id(xml_value(xml));
-		else if (strcmp(xml->text, "Initiated") == 0)
+		else if (open->begun_unix == 0 && strcmp(xml->name, "Initiated") == 0)
 			open->begun_unix = read_time(xml_value(xml));
 		else
-			(void) xml_value(xml);
+			xml_skip(xml);
 	}
 	if (open->key != NULL && *open->key != '\0' && strlen(open->key) <= KEY_MAX && open->id != NULL)
 		*uploads = lappend(*uploads, open);
@@ -397,7 +397,7 @@ s3upload_read_open(const HttpReply *reply)
 	xml_begin(&xml, reply->body->data, reply->body->len);
 	while ((piece = xml_next(&xml)) != XML_END && list_length(uploads) < MAX_LISTED)
 	{
-		if (piece == XML_OPEN && xml.depth >= 2 && strcmp(xml.text, "Upload") == 0)
+		if (piece == XML_OPEN && xml.depth >= 2 && strcmp(xml.name, "Upload") == 0)
 			read_open(&xml, &uploads);
 	}
 	return uploads;

@@ -346,6 +346,55 @@ finish(Reader *reader, MemoryContext scratch)
 }
 
 /*
+ * Makes a reader ready to read into *stream, and the memory context current that goes with it.
+ */
+static MemoryContext
+begin_reading(Reader *reader, Stream *stream)
+{
+	MemoryContext parts;
+
+	memset(stream, 0, sizeof(*stream));
+	reader->stream = stream;
+	reader->result = CurrentMemoryContext;
+	/* what grows, and is freed, must not be where nothing is used again */
+	parts = AllocSetContextCreate(reader->result, "genjob parts", ALLOCSET_DEFAULT_SIZES);
+	reader->event = AllocSetContextCreate(parts, "genjob event", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(parts);
+	reader->rules = streamrules_read(reader->protocol);
+	reader->assembly = assembly_create(reader->rules->places);
+	initStringInfo(&reader->data);
+	return parts;
+}
+
+/*
+ * Reads a list, whose elements are the events of a stream and are taken apart, into *stream.  Memory is used as
+ * stream_read() does.
+ */
+void
+stream_read_list(const Protocol *protocol, cJSON *list, MemoryContext scratch, Stream *stream)
+{
+	Reader reader = {protocol};
+	MemoryContext parts = begin_reading(&reader, stream);
+	cJSON *node;
+
+	for (node = list->child; node != NULL && stream->refused == NULL; node = node->next)
+	{
+		Event event = {.json = node};
+		MemoryContext caller = MemoryContextSwitchTo(reader.event);
+
+		if (cJSON_IsObject(node))
+			take_object(&reader, &event);
+		else
+			stream->has_unread = true;
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(reader.event);
+	}
+	MemoryContextSwitchTo(reader.result);
+	stream->json = finish(&reader, scratch);
+	MemoryContextDelete(parts);
+}
+
+/*
  * Reads a whole body, which stays as it is, into *stream.  What is to stay is in the current memory context, trees of JSON
  * are in scratch.
  */
@@ -355,18 +404,8 @@ stream_read(const Protocol *protocol, const char *body, size_t len, MemoryContex
 {
 	Reader reader = {protocol};
 	const char *end = body + len;
-	MemoryContext parts;
+	MemoryContext parts = begin_reading(&reader, stream);
 
-	memset(stream, 0, sizeof(*stream));
-	reader.stream = stream;
-	reader.result = CurrentMemoryContext;
-	/* what grows, and is freed, must not be where nothing is used again */
-	parts = AllocSetContextCreate(reader.result, "genjob parts", ALLOCSET_DEFAULT_SIZES);
-	reader.event = AllocSetContextCreate(parts, "genjob event", ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(parts);
-	reader.rules = streamrules_read(protocol);
-	reader.assembly = assembly_create(reader.rules->places);
-	initStringInfo(&reader.data);
 	if (len >= 3 && memcmp(body, "\xEF\xBB\xBF", 3) == 0)
 		body += 3;
 	read_lines(&reader, body, end);

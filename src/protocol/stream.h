@@ -30,6 +30,8 @@ extern int64 stream_peek_pieces(const StreamPeek *peek);
 extern char *stream_peek_text(const StreamPeek *peek, const HttpRequest *request);
 
 extern bool stream_is(const Protocol *protocol, const HttpReply *reply);
+extern void stream_read_list(const Protocol *protocol, cJSON *list, MemoryContext scratch,
+							 Stream *stream);
 extern void stream_read(const Protocol *protocol, const char *body, size_t len,
 						MemoryContext scratch, Stream *stream);
 

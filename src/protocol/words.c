@@ -396,6 +396,9 @@ words_of_body(const HttpRequest *request, HttpReply *reply, const char *places, 
 	if (*json != NULL)
 	{
 		words_mask_json(request, *json);
+		/* Gemini refuses what would have been streamed as a list by a list */
+		if (cJSON_IsArray(*json) && cJSON_IsObject((*json)->child))
+			*json = (*json)->child;
 		words = reasons_of_json(*json, places, id);
 		if (words == NULL)
 			words = json_print_start(*json, 2 * MAX_WORDS);

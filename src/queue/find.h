@@ -7,5 +7,6 @@
 
 extern void find_take_queued(uint64 row, int64 id, int column, TimestampTz now);
 extern void find_take_row(uint64 row, int64 id, int column, TimestampTz now);
+extern TimestampTz find_first_time(uint64 rows);
 
 #endif /* GENJOB_FIND_H */

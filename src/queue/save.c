@@ -54,16 +54,18 @@ remote_json(const Remote *remote, bool is_final)
 	const char *usage = is_final ? NULL : remote->usage;
 	const char *answer = is_final ? NULL : remote->answer;
 	const char *uploads = is_final ? NULL : remote->uploads;
+	const char *note =
+		!is_final && remote->note ? psprintf(", \"note\": \"%s\"", json_escape(remote->note)) : "";
 	const char *is_private = remote->is_private ? "true" : remote->is_public ? "false" : "null";
 	bool has_urls = remote->urls != NULL || answer != NULL || uploads == NULL;
 
-	return psprintf("{%s%s%s%s\"private\": %s%s%s%s%s%s%s}", id, has_urls ? "\"urls\": " : "",
+	return psprintf("{%s%s%s%s\"private\": %s%s%s%s%s%s%s%s}", id, has_urls ? "\"urls\": " : "",
 					!has_urls      ? ""
 					: remote->urls ? remote->urls
 								   : "{}",
 					has_urls ? ", " : "", is_private, usage ? ", \"usage\": " : "",
-					usage ? usage : "", uploads ? ", \"uploads\": " : "", uploads ? uploads : "",
-					answer ? ", \"answer\": " : "", answer ? answer : "");
+					usage ? usage : "", note, uploads ? ", \"uploads\": " : "",
+					uploads ? uploads : "", answer ? ", \"answer\": " : "", answer ? answer : "");
 }
 
 static Datum

@@ -1,44 +1,19 @@
 /*
  * statement.c
- *		The text of every statement that genjob runs on its tables, and the transactions they run in.
+ *		The text of every statement that genjob runs on its tables, and how it is run.
  *
- * A transaction is opened and ended by queue_transact(), so none is ever open while a server is waited
- * for.  Times, ids and keys are parameters.  A row that another session has locked is skipped, never
- * waited for: it is found again when that session has committed.
+ * Times, ids and keys are parameters.  A row that another session has locked is skipped, never waited for: it is
+ * found again when that session has committed.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
-#include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
-#include "utils/snapmgr.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#include "base/clock.h"
-#include "queue/attached.h"
-#include "queue/dependency.h"
-#include "queue/ended.h"
-#include "queue/environment.h"
-#include "base/guard.h"
-#include "queue/plans.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
-#include "shared/standby.h"
-
-#define LEAVE_LAST_US (5 * USECS_PER_SEC) /* for a transaction that was cancelled to end */
-
-bool queue_is_mine = false;
 
 /* clang-format off */
 
@@ -103,7 +78,7 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_ORPHANS] = {0, {0},
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
-		" NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since FROM @.gen_jobs WHERE state = 'running'"},
+		" NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since FROM @.gen_jobs WHERE state = 'running' AND NOT claimed_elsewhere"},
 	[FIND_ATTEMPT] = {1, {INT8OID},
 		"SELECT attempt, idempotency_key::text FROM @.gen_jobs WHERE id = $1 AND state = 'running'"},
 	[FIND_SPOOLED] = {1, {INT8OID},
@@ -127,6 +102,7 @@ static const Statement statements[STATEMENTS] = {
 	/* the next server that has some */
 	[FIND_CANCELLING] = {1, {TEXTOID},
 		"SELECT server FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server > $1"
+		" AND NOT claimed_elsewhere"
 		" ORDER BY server LIMIT 1"},
 	/* the columns of FIND_ORPHANS */
 	[FIND_CANCELS] = {3, {TEXTOID, INT8OID, INT4OID},
@@ -134,6 +110,7 @@ static const Statement statements[STATEMENTS] = {
 		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
 		" NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since"
 		" FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server = $1 AND id > $2"
+		" AND NOT claimed_elsewhere"
 		" ORDER BY id LIMIT $3"},
 	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
 		"SELECT id, server FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
@@ -158,6 +135,9 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_SERVERLESS] = {2, {TEXTOID, TIMESTAMPTZOID},
 		"SELECT id, server FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 LIMIT 1000"},
 	/*
+	 * A queued row with something in remote was running where a dump or another cluster had it: it becomes an orphan,
+	 * for FIND_ORPHANS, and has no request here.
+	 *
 	 * Of the rows larger than $8, those that go into $9 bytes together, and before any other one if it is smaller than
 	 * $10; behind the rows that were claimed come the others, as an id and the bytes wanted.  memory_body_size()
 	 * reckons as size does; what it is compressed to is all that is known here.
@@ -165,19 +145,23 @@ static const Statement statements[STATEMENTS] = {
 	[CLAIM] = {10, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 			TEXTARRAYOID, INT4OID, INT8OID, INT8OID},
 		"WITH held AS MATERIALIZED (SELECT h.*, sum(size) FILTER (WHERE size > $8) OVER (ROWS UNBOUNDED PRECEDING) AS total"
-		" FROM (" LOCKED_ROWS("g.*, pg_column_size(j.request) + coalesce(pg_column_size(j.inputs) / 3 * 4, 0) AS size",
+		" FROM (" LOCKED_ROWS("g.*, CASE WHEN j.remote IS NULL"
+			" THEN pg_column_size(j.request) + coalesce(pg_column_size(j.inputs) / 3 * 4, 0) ELSE 0 END AS size",
 			"unnest($1, $2, $4, $5, $7) g (id, key, ran_on, backend, server)",
 			"j.state = 'queued' AND j.server = g.server AND j.run_at <= $3 AND (j.expires_at IS NULL OR j.expires_at > $3)") ") h),"
-		" claimed AS (UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, started_at = $3,"
-		"  idempotency_key = coalesce(j.idempotency_key, g.key), ran_on = g.ran_on,"
-		"  backend = CASE WHEN j.idempotency_key IS NOT NULL AND j.backend = ANY ($6)"
+		" claimed AS (UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, claimed_elsewhere = false,"
+		"  started_at = CASE WHEN j.remote IS NULL THEN $3 ELSE coalesce(j.started_at, $3) END,"
+		"  idempotency_key = coalesce(j.idempotency_key, g.key),"
+		"  ran_on = CASE WHEN j.remote IS NULL THEN g.ran_on ELSE j.ran_on END,"
+		"  backend = CASE WHEN j.remote IS NOT NULL OR j.idempotency_key IS NOT NULL AND j.backend = ANY ($6)"
 		"   AND j.ran_on IS NOT DISTINCT FROM g.ran_on THEN j.backend ELSE g.backend END"
 		" FROM held g WHERE j.id = g.id AND j.state = 'queued'"
 		"  AND (g.size <= $8 OR g.total <= $9 OR g.total - g.size < $10)"
 		" RETURNING j.id, j.server, j.request, j.inputs, j.priority, j.owner::oid AS owner, j.attempt,"
 		"  j.failures, j.max_attempts, j.idempotency_key::text AS key, j.started_at, j.tenant, j.expires_at,"
-		"  j.ran_on, j.backend, j.server_oid, j.losses, j.depth, j.unknown_ends, j.put_off_since)"
-		" SELECT id, server, request, inputs, priority, owner, attempt, failures, max_attempts, key, started_at,"
+		"  j.ran_on, j.backend, j.server_oid, j.losses, j.depth, j.unknown_ends, j.put_off_since,"
+		"  j.remote IS NULL AS is_new)"
+		" SELECT id, server, CASE WHEN is_new THEN request END, inputs, priority, owner, attempt, failures, max_attempts, key, started_at,"
 		"  NULL::text, NULL::jsonb, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
 		"  NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since FROM claimed"
 		" UNION ALL"
@@ -310,173 +294,6 @@ static const Statement statements[STATEMENTS] = {
 static SPIPlanPtr plans[STATEMENTS];
 static char schema[NAMEDATALEN];     /* of the tables; empty until queue_look() */
 uint64 statement_schema_changes = 0; /* how often that became another one */
-static uint64 looks = 0;             /* calls of that */
-
-/* ---------- transactions ---------- */
-
-static TimeoutId leave_timeout;
-static MonoTime (*leave_deadline)(void);
-
-/*
- * A transaction that waits (for a synchronous standby, say) must not keep the server from stopping.  It is
- * cancelled, so that this process can still put by what it holds; where it does not end by that, so does the
- * process.
- */
-static void
-leave_callback(void)
-{
-	MonoTime deadline = leave_deadline();
-	MonoTime now = clock_uptime();
-
-	standby_end_wait();
-	if (deadline == 0 || now < deadline)
-		return;
-	if (now >= deadline + LEAVE_LAST_US)
-		ProcDiePending = true;
-	else
-		QueryCancelPending = true;
-	InterruptPending = true;
-}
-
-/*
- * Makes this process one that runs transactions with queue_transact(), each of which is broken off, and
- * the process with it, after the time that deadline tells; 0: it may go on.
- */
-void
-queue_init(MonoTime (*deadline)(void))
-{
-	queue_is_mine = true;
-	plans_init();
-	attached_init();
-	leave_deadline = deadline;
-	leave_timeout = RegisterTimeout(USER_TIMEOUT, leave_callback);
-}
-
-/*
- * What is done in a transaction before its work, and after it.  The work runs as the owner of the tables, and leaves
- * no setting behind, nor anything to run at the commit.
- */
-static void
-run_work(QueueWork work, void *arg)
-{
-	int level = NewGUCNestLevel();
-
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	/* they were moved, or made anew */
-	if (!tables_are_known() && schema[0] != '\0')
-		(void) queue_look();
-	tables_become_owner();
-	ended_begin();
-	work(arg);
-	dependency_work();
-	ended_follow();
-	tables_fire_deferred();
-	AtEOXact_GUC(false, level);
-	SPI_finish();
-}
-
-/*
- * What lacks a right is code of others, such as a trigger's: says what to do about it.
- */
-static void
-explain_denial(ErrorData *error)
-{
-	if (error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && error->hint == NULL)
-		error->hint =
-			psprintf("Triggers run as role \"%s\" here: GRANT it to that role, or make the trigger's function SECURITY DEFINER.",
-					 tables_owner_name());
-}
-
-/*
- * Runs work in a transaction of its own, shown in pg_stat_activity as activity.  False, and the error
- * in the caller's memory context, when it failed; then nothing was changed in the database.
- */
-bool
-queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **error)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	volatile bool succeeded = false;
-	Oid user;
-	int context;
-
-	*error = NULL;
-	GetUserIdAndSecContext(&user, &context);
-	pgstat_report_activity(STATE_RUNNING, activity);
-	PG_TRY();
-	{
-		enable_timeout_every(leave_timeout, GetCurrentTimestamp() + USECS_PER_SEC, 1000);
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
-		standby_begin();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		run_work(work, arg);
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		standby_committed();
-		succeeded = true;
-	}
-	PG_CATCH();
-	{
-		HOLD_INTERRUPTS();
-		/* first, for what the transaction took of the memory */
-		AbortOutOfAnyTransaction();
-		RESUME_INTERRUPTS();
-		*error = guard_take_error(caller);
-		explain_denial(*error);
-		ended_transaction_failed(*error);
-	}
-	PG_END_TRY();
-	/* a commit leaves it as it was */
-	SetUserIdAndSecContext(user, context);
-	disable_timeout(leave_timeout, false);
-	QueryCancelPending = false; /* it was for this transaction */
-	MemoryContextSwitchTo(caller);
-	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
-	return succeeded;
-}
-
-/*
- * Runs work in a subtransaction of the present one.  False, and the error in the caller's memory context, when it
- * failed: then nothing of it was done in the database.  The result of the last statement is the same as before.
- */
-bool
-queue_guard(QueueWork work, void *arg, ErrorData **error)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	SPITupleTable *table = SPI_tuptable;
-	volatile bool succeeded = false;
-
-	*error = NULL;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		work(arg);
-		ReleaseCurrentSubTransaction();
-		succeeded = true;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		RollbackAndReleaseCurrentSubTransaction();
-		*error = guard_take_error(caller);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	SPI_tuptable = table;
-	return succeeded;
-}
-
-static void
-execute(const char *text)
-{
-	if (SPI_execute(text, true, 0) < 0)
-		elog(ERROR, "could not execute: %s", text);
-}
 
 static SPIPlanPtr
 prepare(const Statement *statement)
@@ -526,7 +343,20 @@ statement_run(StatementId id, Datum *args, const char *nulls)
 	return statement_execute(&statements[id], &plans[id], args, nulls);
 }
 
-/* The schema of the tables. */
+/*
+ * The tables are in this schema: plans for another one are forgotten.
+ */
+void
+statement_set_schema(const char *name)
+{
+	if (strcmp(name, schema) == 0)
+		return;
+	strlcpy(schema, name, sizeof(schema));
+	memset(plans, 0, sizeof(plans));
+	statement_schema_changes++;
+}
+
+/* The schema of the tables; empty while there are none. */
 const char *
 statement_schema(void)
 {
@@ -590,93 +420,4 @@ statement_int4_array(const int32 *values, int n)
 	for (i = 0; i < n; i++)
 		datums[i] = Int32GetDatum(values[i]);
 	return construct_array(datums, n, INT4OID, sizeof(int32), true, TYPALIGN_INT);
-}
-
-/* ---------- the extension ---------- */
-
-/* Of the locks of the advisory kind, a class that no SQL function can take. */
-#define DISPATCHER_LOCK_CLASS 3
-
-/*
- * Takes the lock of this database's dispatcher until the process ends; false if another has it.
- */
-bool
-queue_lock_database(void)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, DISPATCHER_LOCK_CLASS);
-	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
-}
-
-static Oid
-extension_table(const char *name, Oid namespace)
-{
-	Oid table = get_relname_relid(name, namespace);
-
-	if (!OidIsValid(table))
-		ereport(ERROR,
-				(errcode(OidIsValid(get_extension_oid("genjob", true)) ? ERRCODE_UNDEFINED_TABLE
-																	   : QUEUE_GONE),
-				 errmsg("the extension genjob has no table \"%s\" where it should be", name),
-				 errhint(
-					 "Move it back with ALTER TABLE ... SET SCHEMA, or create the extension anew.")));
-	return table;
-}
-
-/*
- * Looks whether the extension is in this database, and where; and goes on as the owner of its tables.
- */
-QueuePresence
-queue_look(void)
-{
-	looks++;
-	environment_reread();
-	return queue_find_tables();
-}
-
-/*
- * The same in a session, whose search_path must be fixed.
- */
-QueuePresence
-queue_find_tables(void)
-{
-	bool isnull;
-	char *found;
-	Oid namespace;
-
-	execute("SELECT n.nspname, e.extversion, n.oid FROM pg_catalog.pg_extension e"
-			" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'genjob'");
-	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
-	if (SPI_processed == 0)
-		return QUEUE_ABSENT;
-	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-	if (strcmp(found, GENJOB_VERSION) != 0)
-		return QUEUE_OTHER_VERSION;
-	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	namespace = DatumGetObjectId(statement_value(0, 3, &isnull));
-	if (strcmp(found, schema) != 0)
-	{
-		strlcpy(schema, found, sizeof(schema));
-		memset(plans, 0, sizeof(plans));
-		statement_schema_changes++;
-	}
-	tables_set(extension_table("gen_jobs", namespace), extension_table("gen_outputs", namespace),
-			   extension_table("tenant_weights", get_namespace_oid("genjob", true)),
-			   extension_table("owner_weights", get_namespace_oid("genjob", true)),
-			   extension_table("callbacks", get_namespace_oid("genjob", true)),
-			   extension_table("dependencies", get_namespace_oid("genjob", true)));
-	plans_set_tables(extension_table("gen_jobs", namespace),
-					 extension_table("gen_outputs", namespace));
-	tables_become_owner();
-	return QUEUE_PRESENT;
-}
-
-/*
- * How often this process has looked: whoever relies on what it finds looks again where that has changed.
- */
-uint64
-queue_looks(void)
-{
-	return looks;
 }

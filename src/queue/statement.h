@@ -91,6 +91,7 @@ extern uint64 statement_execute(const Statement *statement, SPIPlanPtr *plan, Da
 extern uint64 statement_schema_changes;
 
 extern const char *statement_schema(void);
+extern void statement_set_schema(const char *name);
 
 /* A column of a row of the last result */
 extern Datum statement_value(uint64 row, int column, bool *isnull);

@@ -43,6 +43,7 @@ static const Preset presets[] = {
 	{
 		.api = "openai-chat",
 		.needs_secret = true,
+		.bare_in = "input_audio",
 		.defaults = "{\"stream\": true, \"stream_options\": {\"include_usage\": true}}",
 		.protocol =
 			{
@@ -52,6 +53,7 @@ static const Preset presets[] = {
 				.inputs_as = "data-url",
 				.reply = "stream",
 				STREAM_CHAT,
+				.output = "/choices/*/message/audio/data",
 				.requires_output = "/choices/*/message/content /choices/*/message/tool_calls "
 								   "/choices/*/message/function_call /choices/*/message/images "
 								   "/choices/*/message/audio /choices/*/text",
@@ -103,6 +105,7 @@ static const Preset presets[] = {
 		.api = "openai-responses",
 		.needs_secret = true,
 		.output_may_be_text = true,
+		.bare_in = "input_audio",
 		.defaults = "{\"background\": true, \"store\": true}",
 		.protocol =
 			{
@@ -135,7 +138,10 @@ static const Preset presets[] = {
 				.accept = "*/*",
 				.requires_output = "on",
 				.any_answer = "on",
+				STREAM_SPEECH,
+				.output = "/audio",
 				.error = "/error/message /error",
+				.usage = "/usage",
 			},
 	},
 
@@ -165,6 +171,7 @@ static const Preset presets[] = {
 	{
 		.api = "comfyui",
 		.unended = "GET /queue#/queue_running/*/1 /queue_pending/*/1",
+		.preview = "type=temp",
 		.protocol =
 			{
 				.auth = "none",
@@ -178,9 +185,10 @@ static const Preset presets[] = {
 				.poll = "GET /history/{id}",
 				.state = "/{id}/status/status_str",
 				.states = "ok=success;fail=error",
-				.output = "/{id}/outputs/*/images/* /{id}/outputs/*/gifs/* /{id}/outputs/*/audio/*",
+				/* images, gifs, audio, 3d, and what else nodes call their files */
+				.output = "/{id}/outputs/*/*/*",
 				.encoding = "file:/view?filename={filename}&subfolder={subfolder}&type={type}",
-				.requires_output = "on",
+				.requires_output = "/{id}/outputs/*/text/*",
 				.warning = "/node_errors",
 				.error =
 					"/error/message +/node_errors /{id}/status/messages/*/1/exception_message /{id}/status/messages",
@@ -346,6 +354,47 @@ static const Preset presets[] = {
 			},
 	},
 
+	/*
+	 * Hugging Face's text-generation-inference, by its own API (https://huggingface.github.io/text-generation-inference);
+	 * it speaks openai-chat, too.
+	 */
+	{
+		.api = "tgi",
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/generate_stream",
+				.reply = "stream",
+				STREAM_TGI,
+				.requires_output = "?/generated_text",
+				.error = "/error /message",
+				.usage = "/details/generated_tokens",
+			},
+	},
+
+	/* Chat, v2 (https://docs.cohere.com/v2/reference/chat), and what else answers at once */
+	{
+		.api = "cohere",
+		.needs_secret = true,
+		.defaults = "{\"stream\": true}",
+		.protocol =
+			{
+				.auth = "bearer",
+				.path = "/v2/chat",
+				.model_at = "/model",
+				.inputs_as = "data-url",
+				.reply = "stream",
+				STREAM_COHERE,
+				.requires_output =
+					"/message/content /message/tool_calls /text /generations /embeddings /results",
+				.state = "/finish_reason",
+				.states = "partly=ERROR,ERROR_TOXIC,ERROR_LIMIT,TIMEOUT,USER_CANCEL",
+				.reason = "/error /finish_reason",
+				.error = "/message /error",
+				.usage = "/usage /meta/billed_units",
+			},
+	},
+
 	/* https://github.com/ollama/ollama/blob/main/docs/api.md */
 	{
 		.api = "ollama",
@@ -367,6 +416,7 @@ static const Preset presets[] = {
 	{
 		.api = "gemini",
 		.needs_secret = true,
+		.list_is_stream = true,
 		.protocol =
 			{
 				.auth = "header:x-goog-api-key",

@@ -74,6 +74,11 @@ typedef struct Preset
 	const char *api;
 	bool needs_secret; /* a user mapping is required */
 	bool output_may_be_text; /* at a place of outputs: what is no base64 of a picture or the like stays there */
+	const char *
+		bare_in; /* object whose member "data" takes an input as bare base64, though inputs are data: URLs */
+	const char *
+		preview; /* "member=value" of files that are outputs only where there are no others; or NULL */
+	bool list_is_stream; /* an answer that is a list has the events of a stream */
 	int gone_after; /* ms for which a new prediction may not be known yet to whom is asked about it */
 	bool is_store; /* speaks S3: s3.c makes its calls, s3answer.c reads the answers */
 	const char

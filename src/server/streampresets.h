@@ -29,7 +29,7 @@
 	"key:/choices/*/message/tool_calls/*/index skip:/choices/*/message/tool_calls/*/index " \
 	"text:/choices/*/message/tool_calls/*/function/arguments " \
 	"text:/choices/*/message/tool_calls/*/custom/input " \
-	"text:/choices/*/message/function_call/arguments text:/choices/*/message/audio/data " \
+	"text:/choices/*/message/function_call/arguments base64:/choices/*/message/audio/data " \
 	"text:/choices/*/message/audio/transcript text:/content"
 
 /* Messages (https://docs.anthropic.com/en/docs/build-with-claude/streaming) */
@@ -78,15 +78,26 @@
 	"text:/response text:/thinking text:/message/content text:/message/thinking join:/message " \
 	"last:/context"
 
-/* /generate_stream (https://huggingface.github.io/text-generation-inference): the last event has it all */
+/*
+ * /generate_stream (https://huggingface.github.io/text-generation-inference): the last event has the text and details,
+ * each has a token, which are in the details without a stream
+ */
 #define TGI_END "/generated_text"
-#define TGI_PARTS "/token/text -> ~; /token; /top_tokens"
+#define TGI_PARTS \
+	"/token/text -> ~; /token -> /details/tokens/-; /top_tokens -> /details/top_tokens/-"
+
+/* /v1/audio/speech with "stream_format": "sse" (https://platform.openai.com/docs/api-reference/audio) */
+#define SPEECH_END "event:speech.audio.done"
+#define SPEECH_PARTS \
+	"speech.audio.delta: /audio -> /audio; speech.audio.done: /usage -> /usage; speech.audio.*: ."
+#define SPEECH_PLACES "base64:/audio"
 
 /* Chat, v2 (https://docs.cohere.com/v2/docs/streaming); and v1, whose last event has it all */
 #define COHERE_END "event:message-end event:stream-end"
 #define COHERE_PARTS \
 	"message-start: /id -> /id; message-start,message-end: /delta -> .; " \
 	"content-start,content-delta: /delta/message/content -> /message/content/{index}; " \
+	"content-delta: /logprobs -> /logprobs/-; " \
 	"tool-plan-delta: /delta/message/tool_plan -> /message/tool_plan; " \
 	"tool-call-start,tool-call-delta: /delta/message/tool_calls -> /message/tool_calls/{index}; " \
 	"citation-start: /delta/message/citations -> /message/citations/{index}; " \
@@ -116,14 +127,23 @@
 
 #define STREAM_TGI .stream_end = TGI_END, .stream_parts = TGI_PARTS "; /index; . -> ."
 
+#define STREAM_SPEECH \
+	.stream_type = "/type", .stream_end = SPEECH_END, .stream_parts = SPEECH_PARTS, \
+	.stream_places = SPEECH_PLACES
+
+#define STREAM_COHERE \
+	.stream_type = "/type", .stream_end = COHERE_END, .stream_parts = COHERE_PARTS "; . -> .", \
+	.stream_places = COHERE_PLACES
+
 /* A server of which nothing is known may stream as any of them. */
 #define STREAM_ANY \
 	.stream_type = "/type", \
 	.stream_end = CHAT_END " " ANTHROPIC_END " " RESPONSES_END " " IMAGES_END " " GEMINI_END \
-						   " " OLLAMA_END " " TGI_END " " COHERE_END " event:done", \
-	.stream_parts = CHAT_PARTS "; " ANTHROPIC_PARTS "; " RESPONSES_PARTS "; " IMAGES_PARTS \
-							   "; " COHERE_PARTS "; " TGI_PARTS "; done: .; . -> .", \
-	.stream_places = \
-		CHAT_PLACES " " ANTHROPIC_PLACES " " GEMINI_PLACES " " OLLAMA_PLACES " " COHERE_PLACES
+						   " " OLLAMA_END " " TGI_END " " COHERE_END " " SPEECH_END " event:done", \
+	.stream_parts = \
+		CHAT_PARTS "; " ANTHROPIC_PARTS "; " RESPONSES_PARTS "; " IMAGES_PARTS "; " COHERE_PARTS \
+				   "; " SPEECH_PARTS "; " TGI_PARTS "; done: .; . -> .", \
+	.stream_places = CHAT_PLACES " " ANTHROPIC_PLACES " " GEMINI_PLACES " " OLLAMA_PLACES \
+								 " " COHERE_PLACES " " SPEECH_PLACES
 
 #endif /* GENJOB_STREAMPRESETS_H */

@@ -17,8 +17,9 @@ static const struct
 {
 	const char *name;
 	int op;
-} ops[] = {{"text:", PLACE_TEXT}, {"json:", PLACE_JSON}, {"run:", PLACE_RUN}, {"join:", PLACE_JOIN},
-		   {"last:", PLACE_LAST}, {"skip:", PLACE_SKIP}, {"new:", PLACE_NEW}};
+} ops[] = {{"text:", PLACE_TEXT}, {"json:", PLACE_JSON},    {"run:", PLACE_RUN},
+		   {"join:", PLACE_JOIN}, {"last:", PLACE_LAST},    {"skip:", PLACE_SKIP},
+		   {"new:", PLACE_NEW},   {"base64:", PLACE_BASE64}};
 
 #define KEY "key:"
 
@@ -215,7 +216,7 @@ streamrules_check_places(const char *value)
 
 	if (read_places(&root, value))
 		return NULL;
-	return "Places in the result are expected, separated by spaces, each with text:, json:, run:, join:, last:, skip:, new: or key: before it, such as \"text:/choices/*/message/content key:/choices/*/index\".";
+	return "Places in the result are expected, separated by spaces, each with text:, base64:, json:, run:, join:, last:, skip:, new: or key: before it, such as \"text:/choices/*/message/content key:/choices/*/index\".";
 }
 
 /* ---------- parts ---------- */

@@ -15,9 +15,10 @@
 	4 /* the same of an element whose other members are those of the element before it */
 #define PLACE_JOIN \
 	8 /* unnamed strings below are pieces, but for one that is what is there already */
-#define PLACE_LAST 16 /* what comes replaces what is there, whatever it is */
-#define PLACE_SKIP 32 /* is not kept */
-#define PLACE_NEW 64  /* of an element without a key: is another one, whatever its position */
+#define PLACE_LAST 16    /* what comes replaces what is there, whatever it is */
+#define PLACE_SKIP 32    /* is not kept */
+#define PLACE_NEW 64     /* of an element without a key: is another one, whatever its position */
+#define PLACE_BASE64 128 /* strings are pieces of base64, each with a padding of its own */
 
 /* A place of the result that the rules name, in a tree of all of them. */
 typedef struct StreamPlace
@@ -51,7 +52,7 @@ typedef enum StreamTarget
 {
 	STREAM_DROP, /* the part is left out */
 	STREAM_PUT,  /* it goes into the result */
-	STREAM_SHOW  /* it is text that is only shown while the stream comes */
+	STREAM_SHOW  /* it is text that is shown while the stream comes, and stays in its event */
 } StreamTarget;
 
 /* Where a part of an event goes. */

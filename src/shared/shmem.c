@@ -1,7 +1,6 @@
 /*
  * shmem.c
- *		What genjob's processes share, and how they wake each other: the only file with other processes' latches, and
- *		with figures.c the only one with shared memory and locks.
+ *		What dispatchers, the launcher and sessions tell each other, and how they wake each other.
  *
  * Nothing here must survive: after a crash of the server it begins empty and is filled from the
  * tables.  The pointers that it holds are to latches in shared memory, which every process maps at
@@ -38,13 +37,6 @@ typedef struct Hold
 	bool at_once;
 } Hold;
 
-typedef struct Waiter
-{
-	Oid database; /* invalid: free */
-	int64 job;
-	Latch *latch;
-} Waiter;
-
 typedef struct Shared
 {
 	/* All is protected by this. */
@@ -56,33 +48,29 @@ typedef struct Shared
 	Oid wanted[MAX_WANTED];
 	Hold holds[MAX_HOLDS];
 
-	pg_atomic_uint32 n_waiters;
-	int max_waiters;
 	int max_slots;
-	/* followed by max_slots Slots and max_waiters Waiters */
+	/* followed by max_slots Slots */
 } Shared;
 
 static Shared *shared = NULL;
 static Slot *slots;
-static Waiter *waiters;
 
 static int my_slot = -1;
-static Waiter *my_waiter = NULL;
 
 /* ---------- creation ---------- */
 
 static Size
 shmem_size(void)
 {
-	return MAXALIGN(sizeof(Shared)) + MAXALIGN(max_worker_processes * sizeof(Slot)) +
-		   MAXALIGN(MaxBackends * sizeof(Waiter));
+	return MAXALIGN(sizeof(Shared)) + MAXALIGN(max_worker_processes * sizeof(Slot));
 }
 
 void
 shmem_request(void)
 {
-	RequestAddinShmemSpace(add_size(add_size(shmem_size(), figures_size()), callers_size()));
-	RequestNamedLWLockTranche("genjob", 3);
+	RequestAddinShmemSpace(
+		add_size(add_size(shmem_size(), figures_size()), add_size(callers_size(), waiters_size())));
+	RequestNamedLWLockTranche("genjob", 4);
 }
 
 void
@@ -93,17 +81,15 @@ shmem_startup(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shared = ShmemInitStruct("genjob", shmem_size(), &found);
 	slots = (Slot *) ((char *) shared + MAXALIGN(sizeof(Shared)));
-	waiters = (Waiter *) ((char *) slots + MAXALIGN(max_worker_processes * sizeof(Slot)));
 	if (!found)
 	{
 		memset(shared, 0, shmem_size());
 		shared->lock = &(GetNamedLWLockTranche("genjob"))->lock;
 		shared->max_slots = max_worker_processes;
-		shared->max_waiters = MaxBackends;
-		pg_atomic_init_u32(&shared->n_waiters, 0);
 	}
 	figures_startup(&(GetNamedLWLockTranche("genjob"))[1].lock);
 	callers_startup();
+	waiters_startup(&(GetNamedLWLockTranche("genjob"))[3].lock);
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -534,86 +520,4 @@ shmem_has_dispatcher(Oid database)
 	present = slot != NULL && slot->info.pid != 0;
 	LWLockRelease(shared->lock);
 	return present;
-}
-
-/* ---------- sessions that wait for a job ---------- */
-
-static void
-wait_end_at_exit(int code, Datum arg)
-{
-	shmem_wait_end();
-}
-
-/*
- * From now until shmem_wait_end() this session's latch is set whenever the job, or, if it is 0, any job of the database
- * may have ended.  Look at the job after this call, then wait.
- */
-void
-shmem_wait_begin(int64 job)
-{
-	static bool registered = false;
-	int i;
-
-	if (!registered)
-		before_shmem_exit(wait_end_at_exit, (Datum) 0);
-	registered = true;
-	shmem_wait_end();
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (i = 0; i < shared->max_waiters && OidIsValid(waiters[i].database); i++)
-		;
-	if (i < shared->max_waiters)
-	{
-		my_waiter = &waiters[i];
-		*my_waiter = (Waiter){MyDatabaseId, job, MyLatch};
-		pg_atomic_fetch_add_u32(&shared->n_waiters, 1);
-	}
-	LWLockRelease(shared->lock);
-	if (my_waiter == NULL)
-		elog(ERROR, "no place is left to wait for a job");
-}
-
-void
-shmem_wait_end(void)
-{
-	if (my_waiter == NULL)
-		return;
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	my_waiter->database = InvalidOid;
-	pg_atomic_fetch_sub_u32(&shared->n_waiters, 1);
-	LWLockRelease(shared->lock);
-	my_waiter = NULL;
-}
-
-static int
-compare_ids(const void *a, const void *b)
-{
-	int64 left = *(const int64 *) a;
-	int64 right = *(const int64 *) b;
-
-	return (left > right) - (left < right);
-}
-
-/*
- * Wakes the sessions that wait for one of these jobs; n < 0: for any.  Call after the change that they
- * wait for has been committed.  Sorts jobs.
- */
-void
-shmem_wake_waiters(Oid database, int64 *jobs, int n)
-{
-	int i;
-
-	pg_memory_barrier();
-	if (n == 0 || pg_atomic_read_u32(&shared->n_waiters) == 0)
-		return;
-	if (n > 0)
-		qsort(jobs, n, sizeof(int64), compare_ids);
-	LWLockAcquire(shared->lock, LW_SHARED);
-	for (i = 0; i < shared->max_waiters; i++)
-	{
-		if (waiters[i].database == database &&
-			(n < 0 || waiters[i].job == 0 ||
-			 bsearch(&waiters[i].job, jobs, n, sizeof(int64), compare_ids) != NULL))
-			SetLatch(waiters[i].latch);
-	}
-	LWLockRelease(shared->lock);
 }

@@ -95,7 +95,7 @@ extern void shmem_release_holds(void);
 extern bool shmem_is_held(Oid database, bool *at_once);
 extern bool shmem_has_dispatcher(Oid database);
 
-/* ---------- sessions that wait for a job ---------- */
+/* ---------- sessions that wait for a job (waiters.c) ---------- */
 
 extern void shmem_wait_begin(int64 job);
 extern void shmem_wait_end(void);
@@ -156,5 +156,7 @@ extern int shmem_read_stats(Oid database, ServerStats **stats);
 extern Size figures_size(void);
 extern void figures_startup(LWLock *lock);
 extern void figures_end(void);
+extern Size waiters_size(void);
+extern void waiters_startup(LWLock *lock);
 
 #endif /* GENJOB_SHMEM_H */

@@ -140,6 +140,9 @@ END $$;
 CALL pg_temp.make('openai-chat', 'gpt-5');
 SELECT pg_temp.show('regress-openai-chat', '{"messages": [{"role": "user", "content": "hello"}]}');
 SELECT pg_temp.show('regress-openai-chat', '{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": {"$input": 1}}}]}]}', ARRAY[:png]);
+-- sound is bare base64 there, though pictures are data: URLs
+SELECT pg_temp.show('regress-openai-chat', '{"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": {"$input": 1}, "format": "mp3"}},
+	{"type": "file", "file": {"file_data": {"$input": 1}}}]}]}', ARRAY['\x494433040000'::bytea]);
 ALTER SERVER "regress-openai-chat" OPTIONS (ADD defaults '{"stream": false, "stream_options": null}', ADD path '/openai/v1/chat/completions?api-version=preview');
 SELECT pg_temp.show('regress-openai-chat', '{"messages": []}');
 
@@ -217,6 +220,17 @@ SELECT pg_temp.show('regress-huggingface', '{"inputs": {"$input": 1}}', ARRAY[:p
 ALTER SERVER "regress-huggingface" OPTIONS (ADD path '/hf-inference/models/{model}', ADD accept 'image/png');
 SELECT pg_temp.show('regress-huggingface', '{"inputs": "a cat"}');
 
+CALL pg_temp.make('tgi');
+SELECT pg_temp.show('regress-tgi', '{"inputs": "a cat", "parameters": {"max_new_tokens": 7}}');
+ALTER SERVER "regress-tgi" OPTIONS (ADD path '/generate', ADD auth 'none');
+SELECT pg_temp.show('regress-tgi', '{"inputs": "a cat"}');
+
+CALL pg_temp.make('cohere', 'command-a-03-2025');
+SELECT pg_temp.show('regress-cohere', '{"messages": [{"role": "user", "content": "hello"}]}');
+SELECT pg_temp.show('regress-cohere', '{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": {"$input": 1}}}]}]}', ARRAY[:png]);
+ALTER SERVER "regress-cohere" OPTIONS (ADD path '/v2/embed', ADD defaults '{"stream": null}');
+SELECT pg_temp.show('regress-cohere', '{"texts": ["a cat"], "input_type": "search_query", "embedding_types": ["float"]}');
+
 CALL pg_temp.make('ollama', 'llava');
 SELECT pg_temp.show('regress-ollama', '{"prompt": "hello"}');
 SELECT pg_temp.show('regress-ollama', '{"prompt": "what are these?"}', ARRAY[:png, :jpeg]);
@@ -256,7 +270,7 @@ SELECT count(*) FROM gen_jobs;
 
 SET client_min_messages = warning;
 DROP SERVER regress_openai, regress_a1111, regress_http, "regress-openai-chat", "regress-anthropic", "regress-openai-embeddings", "regress-anthropic", "regress-openai-responses", "regress-openai-speech", "regress-comfyui",
-	"regress-sdcpp", "regress-replicate", "regress-fal", "regress-stability", "regress-bfl", "regress-runpod", "regress-huggingface", "regress-ollama", "regress-gemini",
+	"regress-sdcpp", "regress-replicate", "regress-fal", "regress-stability", "regress-bfl", "regress-runpod", "regress-huggingface", "regress-tgi", "regress-cohere", "regress-ollama", "regress-gemini",
 	"regress-kserve" CASCADE;
 DROP ROLE regress_genjob_app;
 
@@ -275,7 +289,7 @@ END$$;
 
 -- each api: with every beginning of its path at the end of the url, the address is the same
 WITH apis AS (
-	SELECT api FROM unnest('{openai-images,openai-chat,openai-embeddings,openai-responses,openai-speech,automatic1111,comfyui,sdcpp,replicate,fal,stability,bfl,runpod,huggingface,ollama,gemini,kserve}'::text[]) api),
+	SELECT api FROM unnest('{openai-images,openai-chat,openai-embeddings,openai-responses,openai-speech,automatic1111,comfyui,sdcpp,replicate,fal,stability,bfl,runpod,huggingface,tgi,cohere,ollama,gemini,kserve}'::text[]) api),
 plain AS MATERIALIZED (SELECT api, pg_temp.address(api, 'http://h', NULL) AS address FROM apis),
 beginnings AS (
 	SELECT api, address, array_to_string((string_to_array(split_part(substr(address, 10), '?', 1), '/'))[:n], '/') AS beginning

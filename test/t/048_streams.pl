@@ -39,6 +39,9 @@ create_server($node, 'any', 'http', $standin, %quick);
 create_server($node, 'own', 'http', $standin, %quick, reply => 'stream', stream_type => '/kind', stream_end => 'event:over',
 	stream_error => 'event:sorry', stream_parts => 'word: /word -> /said; over: /why -> /why', stream_places => '/said', error => '/oops');
 create_server($node, 'gemini', 'gemini', $standin, model => 'm', %quick);
+create_server($node, 'cohere', 'cohere', $standin, model => 'm', %quick);
+create_server($node, 'tgi', 'tgi', $standin, %quick);
+create_server($node, 'speaker', 'openai-speech', $standin, model => 'm', %quick);
 
 my $picture = 'data:image/png;base64,iVBORw0KGgoAAAANSUhEUg==';
 start('picture', 'chat', '{"choices":[{"index":0,"delta":{"role":"assistant","content":"here"}}]}',
@@ -63,6 +66,15 @@ start('nothing', 'chat', '[DONE]');
 start('unknown', 'any', '{"a":1}', '{"a":2}');
 start('thoughts', 'gemini', '{"candidates":[{"content":{"parts":[{"text":"so","thought":true}]}}]}',
 	'{"candidates":[{"content":{"parts":[{"text":"H"}]}}]}', '{"candidates":[{"content":{"parts":[{"text":"i"}]},"finishReason":"STOP"}],"usageMetadata":{"totalTokenCount":3}}');
+start('cohere', 'cohere', [ 'message-start' => '{"type":"message-start","id":"c","delta":{"message":{"role":"assistant","content":[]}}}' ],
+	[ 'content-start' => '{"type":"content-start","index":0,"delta":{"message":{"content":{"type":"text","text":""}}}}' ],
+	[ 'content-delta' => '{"type":"content-delta","index":0,"delta":{"message":{"content":{"text":"Hi"}}}}' ],
+	[ 'message-end' => '{"type":"message-end","delta":{"finish_reason":"MAX_TOKENS","usage":{"tokens":{"output_tokens":2}}}}' ]);
+start('tgi', 'tgi', '{"index":1,"token":{"id":1,"text":"H"},"generated_text":null,"details":null}',
+	'{"index":2,"token":{"id":2,"text":"i"},"generated_text":"Hi","details":{"generated_tokens":2}}');
+start('sound', 'speaker', '{"type":"speech.audio.delta","audio":"SUQzBAA="}', '{"type":"speech.audio.delta","audio":"gIE="}', '{"type":"speech.audio.done","usage":{"total_tokens":3}}');
+$ids{list} = enqueue($node, 'gemini', StandIn::request(id => 'list', contents => [], faults => [ { status => 200, content_type => 'application/json',
+	body => '[{"candidates":[{"content":{"parts":[{"text":"H"}]}}]},{"candidates":[{"content":{"parts":[{"text":"i"}]},"finishReason":"STOP"}],"usageMetadata":{"totalTokenCount":3}}]' } ]));
 wait_all_ended($node);
 
 sub comes_to
@@ -95,6 +107,15 @@ comes_to('nothing', 'failed', undef, qr/^the stream of server "chat" has nothing
 comes_to('unknown', 'failed', '{"a":2}', qr/^the stream of server "any" ended before/, 'text/event-stream 30');
 comes_to('thoughts', 'succeeded',
 	'{"candidates":[{"content":{"parts":[{"text":"so","thought":true},{"text":"Hi"}]},"finishReason":"STOP"}],"usageMetadata":{"totalTokenCount":3}}', qr/^$/, '');
+is_deeply(
+	comes_to('cohere', 'succeeded', '{"id":"c","message":{"role":"assistant","content":[{"type":"text","text":"Hi"}]},"finish_reason":"MAX_TOKENS","usage":{"tokens":{"output_tokens":2}}}',
+		qr/^$/, '')->{usage}, { tokens => { output_tokens => 2 } }, '... and what it used');
+is_deeply(
+	comes_to('tgi', 'succeeded', '{"generated_text":"Hi","details":{"generated_tokens":2,"tokens":[{"id":1,"text":"H"},{"id":2,"text":"i"}]}}', qr/^$/, '')->{usage},
+	{ generated_tokens => 2 }, '... and what it used');
+is_deeply(comes_to('sound', 'succeeded', '{"audio":{"$output":1},"usage":{"total_tokens":3}}', qr/^$/, 'audio/mpeg 7')->{usage}, { total_tokens => 3 }, '... and what it used');
+is_deeply(comes_to('list', 'succeeded', '{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}],"usageMetadata":{"totalTokenCount":3}}', qr/^$/, '')->{usage},
+	{ totalTokenCount => 3 }, '... and what it used');
 
 # ---- the same with and without a stream ----
 

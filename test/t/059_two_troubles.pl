@@ -83,6 +83,11 @@ create_server($node, 'gone', 'openai-images', $standin, %fast);
 my $gone = enqueue($node, 'gone',
 	StandIn::request(prompt => 'gone', response_format => 'url', download_faults => [ { stall => 1 } ], repeat => 1));
 eventually("SELECT remote ? 'answer' FROM gen_jobs WHERE id = $gone", 'an answer is saved');
+my $warning = enqueue($node, 'comfy', StandIn::request(
+	prompt => { 9 => { class_type => 'SaveImage', inputs => { text => 'warned' } } },
+	standin => { id => 'warned', latency_ms => 600_000, faults => [ { status => 200, content_type => 'application/json',
+		body => '{"number": 1, "node_errors": {"7": {"class_type": "SaveImage", "errors": [{"message": "Required input is missing", "details": "images"}]}}}' } ] }));
+eventually("SELECT remote ->> 'note' ~ 'warns' FROM gen_jobs WHERE id = $warning", 'a warning is saved');
 query('DROP SERVER gone CASCADE');
 my $pid = wait_dispatcher($node);
 kill 'KILL', $pid or die "could not kill the dispatcher: $!";
@@ -90,6 +95,10 @@ wait_dispatcher($node, 'postgres', $pid);
 ok(wait_state($node, $gone, 'failed'), '... when its server is gone after a crash, the job fails');
 like(query("SELECT error || (result #>> '{data,0,url}') FROM gen_jobs WHERE id = $gone"),
 	qr/^server "gone" does not exist.*The answer that had come is in the column result.*http/, '... and keeps the answer');
+
+$standin->finish;
+ok(wait_state($node, $warning, 'succeeded'), 'a prediction whose submission was warned of succeeds after the crash');
+is(query("SELECT error FROM gen_jobs WHERE id = $warning"), 'server "comfy" warns: node 7 (SaveImage), Required input is missing: images', '... and the job says so');
 
 # ---- a fallback has an address that cannot be reached ----
 

@@ -101,6 +101,43 @@ static const Case cases[] = {
 	 "{\"index\":0,\"content\":\"a\",\"tokens\":[1],\"stop\":false}\n{\"index\":0,\"content\":\"b\",\"tokens\":[2],\"stop\":false}\n"
 	 "{\"index\":0,\"content\":\"\",\"tokens\":[],\"stop\":true,\"timings\":{\"predicted_n\":2}}",
 	 "{\"index\":0,\"content\":\"ab\",\"tokens\":[1,2],\"stop\":true,\"timings\":{\"predicted_n\":2}}"},
+	{"log probabilities of a refusal, and usage that is null until the end", "openai-chat",
+	 "{\"choices\":[{\"index\":0,\"delta\":{\"refusal\":\"No\"},\"logprobs\":{\"content\":null,\"refusal\":[{\"token\":\"No\",\"logprob\":-0.5}]},\"finish_reason\":null}],\"usage\":null}\n"
+	 "{\"choices\":[{\"index\":0,\"delta\":{\"refusal\":\".\"},\"logprobs\":{\"content\":null,\"refusal\":[{\"token\":\".\",\"logprob\":-1}]},\"finish_reason\":\"stop\"}],\"usage\":null}\n"
+	 "{\"choices\":[],\"usage\":{\"total_tokens\":7,\"completion_tokens_details\":{\"reasoning_tokens\":0}}}\n"
+	 "[DONE]",
+	 "{\"choices\":[{\"message\":{\"refusal\":\"No.\"},\"index\":0,\"logprobs\":{\"content\":null,\"refusal\":[{\"token\":\"No\",\"logprob\":-0.5},{\"token\":\".\",\"logprob\":-1}]},\"finish_reason\":\"stop\"}],\"usage\":{\"total_tokens\":7,\"completion_tokens_details\":{\"reasoning_tokens\":0}}}"},
+	{"tool calls of two choices", "openai-chat",
+	 "{\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":\"{\"}}]}},{\"index\":1,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"b\",\"function\":{\"name\":\"g\",\"arguments\":\"[\"}}]}}]}\n"
+	 "{\"choices\":[{\"index\":1,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"]\"}}]},\"finish_reason\":\"tool_calls\"}]}\n"
+	 "{\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"}\"}}]},\"finish_reason\":\"tool_calls\"}]}\n"
+	 "[DONE]",
+	 "{\"choices\":[{\"message\":{\"tool_calls\":[{\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},\"index\":0,\"finish_reason\":\"tool_calls\"},{\"message\":{\"tool_calls\":[{\"id\":\"b\",\"function\":{\"name\":\"g\",\"arguments\":\"[]\"}}]},\"index\":1,\"finish_reason\":\"tool_calls\"}]}"},
+	{"a tool of one's own, and a function call as they were", "openai-chat",
+	 "{\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"type\":\"custom\",\"custom\":{\"name\":\"f\",\"input\":\"x\"}}],\"function_call\":{\"name\":\"h\",\"arguments\":\"{\"}}}]}\n"
+	 "{\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"custom\":{\"input\":\"y\"}}],\"function_call\":{\"arguments\":\"}\"}},\"finish_reason\":\"stop\"}]}",
+	 "{\"choices\":[{\"message\":{\"tool_calls\":[{\"id\":\"a\",\"type\":\"custom\",\"custom\":{\"name\":\"f\",\"input\":\"xy\"}}],\"function_call\":{\"name\":\"h\",\"arguments\":\"{}\"}},\"finish_reason\":\"stop\"}]}"},
+	{"reasoning of others", "openai-chat",
+	 "{\"choices\":[{\"delta\":{\"reasoning_content\":\"a\",\"reasoning_details\":[{\"type\":\"reasoning.text\",\"text\":\"a\",\"index\":0}]}}]}\n"
+	 "{\"choices\":[{\"delta\":{\"reasoning_content\":\"a\",\"reasoning_details\":[{\"type\":\"reasoning.text\",\"text\":\"a\",\"signature\":\"s\",\"index\":0}]}}]}\n"
+	 "{\"choices\":[{\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}]}",
+	 "{\"choices\":[{\"message\":{\"reasoning_content\":\"aa\",\"reasoning_details\":[{\"type\":\"reasoning.text\",\"text\":\"aa\",\"index\":0,\"signature\":\"s\"}],\"content\":\"b\"},\"finish_reason\":\"stop\"}]}"},
+	{"sound in pieces with padding", "openai-chat",
+	 "{\"choices\":[{\"delta\":{\"audio\":{\"id\":\"a\",\"transcript\":\"Hel\",\"data\":\"AAE=\"}}}]}\n"
+	 "{\"choices\":[{\"delta\":{\"audio\":{\"data\":\"AgME\",\"transcript\":\"lo\"}}}]}\n"
+	 "{\"choices\":[{\"delta\":{\"audio\":{\"data\":\"BQ==\",\"expires_at\":7}},\"finish_reason\":\"stop\"}]}",
+	 "{\"choices\":[{\"message\":{\"audio\":{\"id\":\"a\",\"transcript\":\"Hello\",\"data\":\"AAECAwQF\",\"expires_at\":7}},\"finish_reason\":\"stop\"}]}"},
+	{"completions with choices and log probabilities", "openai-chat",
+	 "{\"choices\":[{\"index\":1,\"text\":\"b\",\"logprobs\":{\"tokens\":[\"b\"],\"token_logprobs\":[-1],\"text_offset\":[3]}},{\"index\":0,\"text\":\"a\",\"logprobs\":{\"tokens\":[\"a\"],\"token_logprobs\":[-2],\"text_offset\":[3]}}]}\n"
+	 "{\"choices\":[{\"index\":0,\"text\":\"c\",\"logprobs\":{\"tokens\":[\"c\"],\"token_logprobs\":[-3],\"text_offset\":[4]},\"finish_reason\":\"length\"}]}\n"
+	 "{\"choices\":[{\"index\":1,\"text\":\"\",\"finish_reason\":\"stop\"}]}\n"
+	 "[DONE]",
+	 "{\"choices\":[{\"index\":0,\"text\":\"ac\",\"logprobs\":{\"tokens\":[\"a\",\"c\"],\"token_logprobs\":[-2,-3],\"text_offset\":[3,4]},\"finish_reason\":\"length\"},{\"index\":1,\"text\":\"b\",\"logprobs\":{\"tokens\":[\"b\"],\"token_logprobs\":[-1],\"text_offset\":[3]},\"finish_reason\":\"stop\"}]}"},
+	{"llama.cpp's probabilities", "openai-chat",
+	 "{\"content\":\"a\",\"stop\":false,\"completion_probabilities\":[{\"id\":1}]}\n"
+	 "{\"content\":\"b\",\"stop\":false,\"completion_probabilities\":[{\"id\":2}]}\n"
+	 "{\"content\":\"\",\"stop\":true,\"tokens_predicted\":2}",
+	 "{\"content\":\"ab\",\"stop\":true,\"completion_probabilities\":[{\"id\":1},{\"id\":2}],\"tokens_predicted\":2}"},
 	{"half a character in each of two events", "openai-chat",
 	 "{\"choices\":[{\"delta\":{\"content\":\"\\ud83d\"}}]}\n"
 	 "{\"choices\":[{\"delta\":{\"content\":\"\\ude00\"},\"finish_reason\":\"stop\"}]}",
@@ -151,6 +188,15 @@ static const Case cases[] = {
 	 "{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"signature_delta\",\"signature\":\"S\"}}\n"
 	 "{\"type\":\"message_stop\"}",
 	 "{\"content\":[{\"type\":\"thinking\",\"thinking\":\"aa\",\"signature\":\"S\"}]}"},
+	{"what a server's own tool finds, and thinking that is hidden", "anthropic",
+	 "message_start {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"content\":[],\"usage\":{\"input_tokens\":5}}}\n"
+	 "content_block_start {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"redacted_thinking\",\"data\":\"x\"}}\n"
+	 "content_block_start {\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"server_tool_use\",\"id\":\"t\",\"name\":\"web_search\",\"input\":{}}}\n"
+	 "content_block_delta {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"query\\\":\\\"a\\\"}\"}}\n"
+	 "content_block_start {\"type\":\"content_block_start\",\"index\":2,\"content_block\":{\"type\":\"web_search_tool_result\",\"tool_use_id\":\"t\",\"content\":[{\"type\":\"web_search_result\",\"url\":\"http://a.test\"}]}}\n"
+	 "message_delta {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"input_tokens\":9,\"output_tokens\":3,\"server_tool_use\":{\"web_search_requests\":1}}}\n"
+	 "message_stop {\"type\":\"message_stop\"}",
+	 "{\"id\":\"m\",\"content\":[{\"type\":\"redacted_thinking\",\"data\":\"x\"},{\"type\":\"server_tool_use\",\"id\":\"t\",\"name\":\"web_search\",\"input\":{\"query\":\"a\"}},{\"type\":\"web_search_tool_result\",\"tool_use_id\":\"t\",\"content\":[{\"type\":\"web_search_result\",\"url\":\"http://a.test\"}]}],\"usage\":{\"input_tokens\":9,\"output_tokens\":3,\"server_tool_use\":{\"web_search_requests\":1}},\"stop_reason\":\"end_turn\"}"},
 	{"overloaded", "anthropic",
 	 "error {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}",
 	 "error: Overloaded {}"},
@@ -168,6 +214,20 @@ static const Case cases[] = {
 	{"an error", "openai-responses",
 	 "error {\"type\":\"error\",\"code\":\"x\",\"message\":\"too much\",\"error\":{\"message\":\"too much\"}}",
 	 "error: too much {}"},
+	{"sound", "openai-speech",
+	 "{\"type\":\"speech.audio.delta\",\"audio\":\"AAE=\"}\n"
+	 "{\"type\":\"speech.audio.delta\",\"audio\":\"AgME\"}\n"
+	 "{\"type\":\"speech.audio.done\",\"usage\":{\"total_tokens\":3}}",
+	 "{\"audio\":\"AAECAwQ=\",\"usage\":{\"total_tokens\":3}}"},
+	{"sound that stops", "openai-speech",
+	 "{\"type\":\"speech.audio.delta\",\"audio\":\"AAEC\"}\n"
+	 "{\"type\":\"error\",\"error\":{\"message\":\"no voice\"}}",
+	 "error: no voice {\"audio\":\"AAEC\"}"},
+	{"sound that is no base64", "openai-speech",
+	 "{\"type\":\"speech.audio.delta\",\"audio\":\"AAE=\"}\n"
+	 "{\"type\":\"speech.audio.delta\",\"audio\":\"!\"}\n"
+	 "{\"type\":\"speech.audio.done\"}",
+	 "{\"audio\":\"AAE=!\"}"},
 	{"pictures", "openai-images",
 	 "image_generation.partial_image {\"type\":\"image_generation.partial_image\",\"b64_json\":\"AA\"}\n"
 	 "image_generation.completed {\"type\":\"image_generation.completed\",\"b64_json\":\"BB\",\"created_at\":5,\"usage\":{\"total_tokens\":1}}",
@@ -183,6 +243,13 @@ static const Case cases[] = {
 	 "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"think\",\"thought\":true},{\"text\":\"Hello\"},"
 	 "{\"functionCall\":{\"name\":\"f\"}}],\"role\":\"model\"},\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"d\":[2]}}"},
 
+	{"candidates by index", "gemini",
+	 "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"a\"}]},\"index\":0},{\"content\":{\"parts\":[{\"text\":\"b\"}]},\"index\":1}]}\n"
+	 "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"B\"}]},\"finishReason\":\"STOP\",\"index\":1,\"logprobsResult\":{\"chosenCandidates\":[{\"token\":\"B\"}]}}],\"usageMetadata\":{\"totalTokenCount\":2}}\n"
+	 "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"A\"}]},\"finishReason\":\"STOP\",\"index\":0,\"groundingMetadata\":{\"webSearchQueries\":[\"q\"]}}],\"usageMetadata\":{\"totalTokenCount\":4}}\n"
+	 "[DONE]",
+	 "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"aA\"}]},\"index\":0,\"finishReason\":\"STOP\",\"groundingMetadata\":{\"webSearchQueries\":[\"q\"]}},{\"content\":{\"parts\":[{\"text\":\"bB\"}]},\"index\":1,\"finishReason\":\"STOP\",\"logprobsResult\":{\"chosenCandidates\":[{\"token\":\"B\"}]}}],\"usageMetadata\":{\"totalTokenCount\":4}}"},
+
 	/* lines of JSON */
 	{"generate", "ollama",
 	 "={\"model\":\"m\",\"response\":\"\",\"thinking\":\"a\",\"done\":false}\n={\"model\":\"m\",\"response\":\"b\",\"done\":false}\n"
@@ -194,10 +261,35 @@ static const Case cases[] = {
 	 "{\"message\":{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"function\":{\"name\":\"f\"}},"
 	 "{\"function\":{\"name\":\"g\"}}]},\"done\":true}"},
 
+	{"log probabilities", "ollama",
+	 "={\"response\":\"a\",\"logprobs\":[{\"token\":\"a\"}],\"done\":false}\n"
+	 "={\"response\":\"b\",\"logprobs\":[{\"token\":\"b\"}],\"done\":true,\"eval_count\":2}",
+	 "{\"response\":\"ab\",\"logprobs\":[{\"token\":\"a\"},{\"token\":\"b\"}],\"done\":true,\"eval_count\":2}"},
 	{"TGI", "huggingface",
 	 "{\"index\":1,\"token\":{\"id\":1,\"text\":\"He\"},\"generated_text\":null,\"details\":null}\n"
 	 "{\"index\":2,\"token\":{\"id\":2,\"text\":\"llo\"},\"generated_text\":\"Hello\",\"details\":{\"finish_reason\":\"length\"}}",
-	 "{\"generated_text\":\"Hello\",\"details\":{\"finish_reason\":\"length\"}}"},
+	 "{\"details\":{\"tokens\":[{\"id\":1,\"text\":\"He\"},{\"id\":2,\"text\":\"llo\"}],\"finish_reason\":\"length\"},"
+	 "\"generated_text\":\"Hello\"}"},
+
+	{"tokens that were nearly taken", "tgi",
+	 "{\"index\":1,\"token\":{\"id\":1,\"text\":\"He\",\"logprob\":-0.5,\"special\":false},\"top_tokens\":[{\"id\":1},{\"id\":3}],\"generated_text\":null,\"details\":null}\n"
+	 "{\"index\":2,\"token\":{\"id\":2,\"text\":\"llo\",\"logprob\":-1.0,\"special\":false},\"top_tokens\":null,\"generated_text\":\"Hello\",\"details\":{\"finish_reason\":\"length\",\"generated_tokens\":2,\"seed\":null}}",
+	 "{\"details\":{\"tokens\":[{\"id\":1,\"text\":\"He\",\"logprob\":-0.5,\"special\":false},{\"id\":2,\"text\":\"llo\",\"logprob\":-1.0,\"special\":false}],\"top_tokens\":[[{\"id\":1},{\"id\":3}]],\"finish_reason\":\"length\",\"generated_tokens\":2,\"seed\":null},\"generated_text\":\"Hello\"}"},
+	{"an error", "tgi",
+	 "{\"error\":\"Request failed during generation\",\"error_type\":\"generation\"}",
+	 "error: Request failed during generation {\"error\":\"Request failed during generation\",\"error_type\":\"generation\"}"},
+	{"chat with log probabilities and sources", "cohere",
+	 "message-start {\"type\":\"message-start\",\"id\":\"c\",\"delta\":{\"message\":{\"role\":\"assistant\",\"content\":[],\"tool_calls\":[],\"citations\":[]}}}\n"
+	 "content-start {\"type\":\"content-start\",\"index\":0,\"delta\":{\"message\":{\"content\":{\"type\":\"thinking\",\"thinking\":\"\"}}}}\n"
+	 "content-delta {\"type\":\"content-delta\",\"index\":0,\"delta\":{\"message\":{\"content\":{\"thinking\":\"so\"}}},\"logprobs\":null}\n"
+	 "content-end {\"type\":\"content-end\",\"index\":0}\n"
+	 "content-start {\"type\":\"content-start\",\"index\":1,\"delta\":{\"message\":{\"content\":{\"type\":\"text\",\"text\":\"\"}}}}\n"
+	 "content-delta {\"type\":\"content-delta\",\"index\":1,\"delta\":{\"message\":{\"content\":{\"text\":\"H\"}}},\"logprobs\":{\"token_ids\":[1],\"logprobs\":[-0.5]}}\n"
+	 "content-delta {\"type\":\"content-delta\",\"index\":1,\"delta\":{\"message\":{\"content\":{\"text\":\"i\"}}},\"logprobs\":{\"token_ids\":[2],\"logprobs\":[-1.5]}}\n"
+	 "citation-start {\"type\":\"citation-start\",\"index\":0,\"delta\":{\"message\":{\"citations\":{\"start\":0,\"end\":2,\"text\":\"Hi\"}}}}\n"
+	 "citation-end {\"type\":\"citation-end\",\"index\":0}\n"
+	 "message-end {\"type\":\"message-end\",\"delta\":{\"finish_reason\":\"COMPLETE\",\"usage\":{\"billed_units\":{\"output_tokens\":2}}}}",
+	 "{\"id\":\"c\",\"message\":{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"so\"},{\"type\":\"text\",\"text\":\"Hi\"}],\"tool_calls\":[],\"citations\":[{\"start\":0,\"end\":2,\"text\":\"Hi\"}]},\"logprobs\":[{\"token_ids\":[1],\"logprobs\":[-0.5]},{\"token_ids\":[2],\"logprobs\":[-1.5]}],\"finish_reason\":\"COMPLETE\",\"usage\":{\"billed_units\":{\"output_tokens\":2}}}"},
 
 	/* a server of which nothing is said */
 	{"Cohere", "http",

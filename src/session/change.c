@@ -1,0 +1,242 @@
+/*
+ * change.c
+ *		What people may change of a job, and what follows from it for the row.
+ */
+#include "postgres.h"
+
+#include "access/sysattr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "queue/dependency.h"
+#include "server/server.h"
+#include "session/after.h"
+#include "session/change.h"
+#include "session/check.h"
+#include "session/defaults.h"
+
+/*
+ * Refuses a change of state that makes no sense, in words that name the one that would.
+ */
+static void
+refuse_transition(const Row *row, RowState from, RowState to)
+{
+	const char *hint =
+		"An administrator may set queued, to run a failed or cancelled job again, or cancelled, to stop one that has not ended.";
+
+	if (from == ROW_RUNNING && to == ROW_QUEUED)
+		hint = "It is with its server now: cancel it first.";
+	else if (from == ROW_SUCCEEDED && to == ROW_QUEUED)
+		hint = "To pay for another result, insert a new job.";
+	else if (to == ROW_CANCELLED)
+		hint =
+			"It has ended; a statement for many jobs leaves such out WHERE state IN ('queued', 'running').";
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot change state of job " INT64_FORMAT " from \"%s\" to \"%s\"",
+					DatumGetInt64(row->values[JOB_ID]), rowstate_name(from), rowstate_name(to)),
+			 errhint("%s", hint)));
+}
+
+static void
+cancel_row(const Row *before, Row *row)
+{
+	/* the prediction is not ours to cancel */
+	if (DatumGetBool(row->values[JOB_CLAIMED_ELSEWHERE]) && !row->nulls[JOB_REMOTE])
+		row_set_null(row, JOB_REMOTE);
+	row_set(row, JOB_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+	if (!row_column_changed(before, row, JOB_ERROR))
+		row_set(row, JOB_ERROR,
+				CStringGetTextDatum(
+					psprintf("cancelled by role \"%s\"", server_role_name(GetUserId()))));
+}
+
+/*
+ * A failed or cancelled job runs again from the beginning, now unless the same statement says when.
+ * The Idempotency-Key stays where the end of the last call is not known; that of a prediction with a name is.
+ */
+static void
+requeue_row(const Row *before, Row *row)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	row_set(row, JOB_FAILURES, Int32GetDatum(0));
+	row_set(row, JOB_LOSSES, Int32GetDatum(0));
+	row_set(row, JOB_UNKNOWN_ENDS, Int32GetDatum(0));
+	row_set_null(row, JOB_PUT_OFF_SINCE);
+	if (DatumGetBool(row->values[JOB_CLAIMED_ELSEWHERE]))
+		row_set(row, JOB_CLAIMED_ELSEWHERE, BoolGetDatum(false));
+	row_set_null(row, JOB_FINISHED_AT);
+	row_set_null(row, JOB_ERROR);
+	if (!row->nulls[JOB_FOLLOW_UP])
+		row_set_null(row, JOB_FOLLOW_UP);
+	if (!row->nulls[JOB_REMOTE_ID])
+		row_set_null(row, JOB_IDEMPOTENCY_KEY);
+	row_set_null(row, JOB_REMOTE_ID);
+	row_set_null(row, JOB_REMOTE);
+	/* it has not been run, for want of another: it waits for that again */
+	if (!row->nulls[JOB_BLOCKED_BY])
+		row_set_state(row, ROW_WAITING);
+	row_set_null(row, JOB_BLOCKED_BY);
+	if (!row_column_changed(before, row, JOB_RUN_AT))
+		row_set(row, JOB_RUN_AT, TimestampTzGetDatum(now));
+	if (!row->nulls[JOB_EXPIRES_AT] && !row_column_changed(before, row, JOB_EXPIRES_AT) &&
+		DatumGetTimestampTz(row->values[JOB_EXPIRES_AT]) <= now)
+		row_set_null(row, JOB_EXPIRES_AT);
+}
+
+void
+change_state(const Row *before, Row *row)
+{
+	RowState from = row_state(before);
+	RowState to = row_state(row);
+
+	if (from == to)
+		return;
+	if (from == ROW_RUNNING && to == ROW_QUEUED &&
+		DatumGetBool(before->values[JOB_CLAIMED_ELSEWHERE]))
+		return; /* it is taken over from the cluster that claimed it */
+	if (to == ROW_CANCELLED && (from == ROW_QUEUED || from == ROW_RUNNING || from == ROW_WAITING))
+		cancel_row(before, row);
+	else if (to == ROW_QUEUED && (from == ROW_FAILED || from == ROW_CANCELLED))
+		requeue_row(before, row);
+	else
+		refuse_transition(row, from, to);
+}
+
+void
+change_check_columns(const Row *before, const Row *after, bool privileged)
+{
+	static const struct
+	{
+		JobColumn column;
+		const char *name;
+		bool is_owners; /* of the table */
+	} columns[] = {
+		{JOB_ID, "id"},
+		{JOB_OWNER, "owner", true},
+		{JOB_REQUEST_ID, "request_id", true},
+		{JOB_ATTEMPT, "attempt"},
+		{JOB_FAILURES, "failures"},
+		{JOB_IDEMPOTENCY_KEY, "idempotency_key"},
+		{JOB_REMOTE_ID, "remote_id"},
+		{JOB_REMOTE, "remote"},
+		{JOB_RAN_ON, "ran_on"},
+		{JOB_BACKEND, "backend"},
+		{JOB_SERVER_OID, "server_oid"},
+		{JOB_LOSSES, "losses"},
+		{JOB_BLOCKED_BY, "blocked_by"},
+		{JOB_DEPTH, "depth"},
+		{JOB_FOLLOW_UP, "follow_up"},
+		{JOB_UNKNOWN_ENDS, "unknown_ends"},
+		{JOB_PUT_OFF_SINCE, "put_off_since"},
+		{JOB_CLAIMED_ELSEWHERE, "claimed_elsewhere"},
+		{JOB_REFERS, "refers"},
+	};
+	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS, JOB_AFTER,
+									   JOB_AFTER_RULE};
+	int i;
+
+	for (i = 0; i < lengthof(columns); i++)
+	{
+		if (row_column_changed(before, after, columns[i].column) &&
+			!(columns[i].is_owners && privileged))
+			check_refuse_column(columns[i].name);
+	}
+	for (i = 0; i < lengthof(inputs) && row_state(before) == ROW_RUNNING; i++)
+	{
+		if (row_column_changed(before, after, inputs[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("job " INT64_FORMAT " is running", DatumGetInt64(after->values[JOB_ID])),
+					 errdetail("Its server, request, inputs and after cannot be changed now."),
+					 errhint("Cancel it first.")));
+	}
+}
+
+/*
+ * Whether another call is ordered than before.
+ */
+bool
+change_is_of_order(const Row *before, const Row *after)
+{
+	return row_column_changed(before, after, JOB_SERVER) ||
+		   row_column_changed(before, after, JOB_REQUEST) ||
+		   row_column_changed(before, after, JOB_INPUTS) ||
+		   row_column_changed(before, after, JOB_SERVER_OID);
+}
+
+/*
+ * Which server a changed row is for.  Whoever names the column has the server that has the name now, also where the
+ * name stays.  Replication brings the number that the server has where the row comes from.
+ */
+void
+change_bind_server(const Row *before, Row *after, const Bitmapset *named)
+{
+	bool is_named = bms_is_member(JOB_SERVER - FirstLowInvalidHeapAttributeNumber, named);
+
+	if (row_column_changed(before, after, JOB_SERVER) || (is_named && !row_is_replicated()))
+		defaults_bind_server(after);
+	else if (!row_column_changed(before, after, JOB_SERVER_OID))
+		return;
+	else if (before->nulls[JOB_SERVER_OID])
+		row_set_null(after, JOB_SERVER_OID);
+	else
+		row_set(after, JOB_SERVER_OID, before->values[JOB_SERVER_OID]);
+}
+
+/*
+ * Checks a row that someone changes, if it is to be run: whether it can be, and what it waits for.
+ */
+void
+change_prepare(const Row *before, Row *after, Relation table)
+{
+	bool waits_anew = row_column_changed(before, after, JOB_AFTER) ||
+					  row_column_changed(before, after, JOB_AFTER_RULE);
+	RowState from = row_state(before);
+	int64 id = DatumGetInt64(after->values[JOB_ID]);
+
+	if (row_has_ended(after) || row_state(after) == ROW_RUNNING)
+	{
+		if (waits_anew)
+			after_check(after, false);
+		return;
+	}
+	if (row_state(after) != from || waits_anew || change_is_of_order(before, after))
+		check_runnable(after, table, false);
+	waits_anew = waits_anew || row_column_changed(before, after, JOB_AFTER);
+	if (waits_anew)
+		row_set_state(after, after_is_empty(after) ? ROW_QUEUED : ROW_WAITING);
+	if (waits_anew)
+		dependency_note_rewired(id);
+	if (waits_anew || row_state(after) != from)
+		dependency_note_own(id, true);
+}
+
+/*
+ * Notes that another cluster carries out what a replicated row says: that the job is running, or, if it has ended, that
+ * its prediction is still to be cancelled.
+ */
+void
+change_note_origin(Row *after)
+{
+	bool is_elsewhere = row_state(after) != ROW_QUEUED && row_state(after) != ROW_WAITING;
+
+	if (DatumGetBool(after->values[JOB_CLAIMED_ELSEWHERE]) != is_elsewhere)
+		row_set(after, JOB_CLAIMED_ELSEWHERE, BoolGetDatum(is_elsewhere));
+}
+
+/*
+ * What was begun for another order says nothing of this one.  The prediction of a job that has ended may still be to be
+ * cancelled.
+ */
+void
+change_forget_order(Row *after)
+{
+	row_set_null(after, JOB_IDEMPOTENCY_KEY);
+	if (row_has_ended(after) || after->nulls[JOB_REMOTE])
+		return;
+	row_set_null(after, JOB_REMOTE_ID);
+	row_set_null(after, JOB_REMOTE);
+}

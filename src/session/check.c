@@ -1,0 +1,262 @@
+/*
+ * check.c
+ *		Whether a job can be run, and whether a new row is one: bad input is refused where it loses nothing.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/jsonb.h"
+#include "queue/dependency.h"
+#include "server/stores.h"
+#include "session/after.h"
+#include "session/check.h"
+#include "session/ondone.h"
+
+#define MAX_TENANT_BYTES 256
+#define MAX_UNIQUE_KEY_BYTES 1024
+#define MAX_REQUEST_ID_BYTES 1024
+#define RESTORE_MS 600000 /* between a dump's rows and its GRANTs, at most */
+
+void
+check_refuse_column(const char *column)
+{
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("column \"%s\" of gen_jobs is set by genjob", column),
+					errhint("Leave it out.")));
+}
+
+/*
+ * Texts that stand in an index must be short; the index's own error would not say which.
+ */
+static void
+check_length(const Row *row, JobColumn column, const char *name, int max)
+{
+	if (!row->nulls[column] && VARSIZE_ANY_EXHDR(DatumGetTextPP(row->values[column])) > max)
+		ereport(ERROR, (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+						errmsg("%s of a job is longer than %d bytes", name, max),
+						errhint("Use a digest of it, such as md5(...).")));
+}
+
+void
+check_lengths(const Row *row)
+{
+	check_length(row, JOB_TENANT, "tenant", MAX_TENANT_BYTES);
+	check_length(row, JOB_UNIQUE_KEY, "unique_key", MAX_UNIQUE_KEY_BYTES);
+	check_length(row, JOB_REQUEST_ID, "request_id", MAX_REQUEST_ID_BYTES);
+}
+
+static int
+count_inputs(Datum datum)
+{
+	ArrayType *inputs = DatumGetArrayTypeP(datum);
+
+	if (ARR_NDIM(inputs) > 1 || array_contains_nulls(inputs))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("inputs must be an array of one dimension without nulls"),
+						errhint("Write ARRAY[$1, $2] with one bytea for each input.")));
+	return ArrayGetNItems(ARR_NDIM(inputs), ARR_DIMS(inputs));
+}
+
+/*
+ * Whether there is something to check about a request: most have no binaries, and then there is nothing
+ * to parse.
+ */
+static bool
+has_binaries(const RequestSource *source)
+{
+	return source->options->preset->is_store || request_has_words(source->options) ||
+		   strcmp(source->options->protocol.method, "POST") != 0 || source->n_inputs > 0 ||
+		   strcmp(source->options->protocol.body, "raw") == 0 ||
+		   strstr(source->request, "\"$input\"") != NULL || request_may_refer(source);
+}
+
+/*
+ * The request fits its inputs, and what it refers to is written as it should be.  The jobs that it refers to.
+ */
+static JobIds
+check_request(const Row *row, const Server *server)
+{
+	Jsonb *request = DatumGetJsonbP(row->values[JOB_REQUEST]);
+	int n_inputs = row->nulls[JOB_INPUTS] ? 0 : count_inputs(row->values[JOB_INPUTS]);
+	RequestSource source = {.options = &server->options,
+							.n_inputs = n_inputs,
+							.is_literal = DatumGetInt32(row->values[JOB_DEPTH]) > 0};
+
+	if (!JB_ROOT_IS_OBJECT(request))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object"),
+				 errhint(
+					 "Write the server's own parameters, such as {\"prompt\": \"a lighthouse at dawn\"}.")));
+	source.request = jsonb_print(request);
+	if (has_binaries(&source))
+		request_check(&source);
+	return after_list_referred(&source);
+}
+
+/*
+ * Errors for the user where a job could not be run.  Adds to after what its request refers to.
+ */
+void
+check_runnable(Row *row, Relation table, bool is_new)
+{
+	static MemoryContext context = NULL;
+	MemoryContext caller;
+	ServerComplaint complaint;
+	Server *server;
+	JobIds referred;
+
+	if (row->nulls[JOB_SERVER] || row->nulls[JOB_REQUEST])
+		return; /* NOT NULL says so */
+	check_lengths(row);
+	after_check(row, is_new);
+	if (context == NULL)
+		context = AllocSetContextCreate(TopMemoryContext, "genjob check", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(context);
+	caller = MemoryContextSwitchTo(context);
+	server = server_get(row_server(row), &complaint);
+	if (server == NULL ||
+		!server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
+		ereport(ERROR, (errcode(complaint.sqlerrcode), errmsg("%s", complaint.message),
+						errhint("%s", complaint.hint)));
+	if (server->options.store != NULL &&
+		stores_of(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint) == NULL)
+		ereport(ERROR, (errcode(complaint.sqlerrcode), errmsg("%s", complaint.message),
+						errhint("%s", complaint.hint)));
+	referred = check_request(row, server);
+	MemoryContextSwitchTo(caller);
+	after_note_referred(row, &referred);
+	if (referred.n > 0)
+		after_add(row, &referred, table);
+}
+
+/*
+ * A restore brings in others' jobs before it grants their owners what they need: one that lacks
+ * something now is given time before it fails for that.
+ */
+void
+check_restored(Row *row)
+{
+	TimestampTz later = GetCurrentTimestamp() + RESTORE_MS * INT64CONST(1000);
+	ServerComplaint complaint;
+	Server *server;
+
+	if (row->nulls[JOB_SERVER] || row->nulls[JOB_RUN_AT])
+		return;
+	server = server_get(row_server(row), &complaint);
+	if (server != NULL &&
+		server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
+		return;
+	if (DatumGetTimestampTz(row->values[JOB_RUN_AT]) < later)
+		row_set(row, JOB_RUN_AT, TimestampTzGetDatum(later));
+}
+
+/*
+ * Nobody inserts jobs of a role that he is no member of.
+ */
+void
+check_owner(const Row *row)
+{
+	Oid owner = DatumGetObjectId(row->values[JOB_OWNER]);
+
+	if (owner != GetUserId() && !has_privs_of_role(GetUserId(), owner))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied to insert a job of role \"%s\"",
+							   server_role_name(owner)),
+						errhint("Leave out the column \"owner\": it is the inserting role.")));
+}
+
+/*
+ * A row that was running where it comes from.  Replication brings the rest of its life, too.  A dump does not: it is
+ * queued, and what became of its prediction, if it has one, is asked for when it is claimed.
+ */
+static void
+take_running(Row *row)
+{
+	row_set(row, JOB_CLAIMED_ELSEWHERE, BoolGetDatum(true));
+	if (row_has_origin())
+		return;
+	row_set_state(row, ROW_QUEUED);
+	/* it was started in time */
+	if (!row->nulls[JOB_REMOTE] && !row->nulls[JOB_EXPIRES_AT])
+		row_set_null(row, JOB_EXPIRES_AT);
+}
+
+/*
+ * A new row must be one that waits to be run; the owner of the table may bring in others, as a restore
+ * does.
+ */
+void
+check_new_state(Row *row, bool privileged)
+{
+	static const struct
+	{
+		JobColumn column;
+		const char *name;
+	} empty_columns[] = {
+		{JOB_STARTED_AT, "started_at"},
+		{JOB_FINISHED_AT, "finished_at"},
+		{JOB_IDEMPOTENCY_KEY, "idempotency_key"},
+		{JOB_RESULT, "result"},
+		{JOB_USAGE, "usage"},
+		{JOB_ERROR, "error"},
+		{JOB_ATTEMPT_ERRORS, "attempt_errors"},
+		{JOB_REMOTE_ID, "remote_id"},
+		{JOB_REMOTE, "remote"},
+		{JOB_RAN_ON, "ran_on"},
+		{JOB_BACKEND, "backend"},
+		{JOB_SERVER_OID, "server_oid"},
+		{JOB_BLOCKED_BY, "blocked_by"},
+		{JOB_FOLLOW_UP, "follow_up"},
+		{JOB_PUT_OFF_SINCE, "put_off_since"},
+		{JOB_REFERS, "refers"},
+	};
+	static const struct
+	{
+		JobColumn column;
+		const char *name;
+	} counts[] = {{JOB_ATTEMPT, "attempt"},
+				  {JOB_FAILURES, "failures"},
+				  {JOB_LOSSES, "losses"},
+				  {JOB_DEPTH, "depth"},
+				  {JOB_UNKNOWN_ENDS, "unknown_ends"}};
+	RowState state = row_state(row);
+	int i;
+
+	if (!privileged && state != ROW_QUEUED)
+		check_refuse_column("state");
+	for (i = 0; i < lengthof(counts) && !privileged; i++)
+	{
+		if (DatumGetInt32(row->values[counts[i].column]) != 0)
+			check_refuse_column(counts[i].name);
+	}
+	for (i = 0; i < lengthof(empty_columns) && !privileged; i++)
+	{
+		if (!row->nulls[empty_columns[i].column])
+			check_refuse_column(empty_columns[i].name);
+	}
+	if (!privileged && DatumGetBool(row->values[JOB_CLAIMED_ELSEWHERE]))
+		check_refuse_column("claimed_elsewhere");
+	if (state == ROW_RUNNING)
+		take_running(row);
+}
+
+/*
+ * Checks a row that someone inserts, not a restore: whether it can be run, and whether it is to wait first.
+ */
+void
+check_new_row(Row *row, Relation table)
+{
+	check_runnable(row, table, true);
+	ondone_check(row, table);
+	if (row_state(row) == ROW_QUEUED && !after_is_empty(row))
+		row_set_state(row, ROW_WAITING);
+	if (row_state(row) == ROW_WAITING && !row->nulls[JOB_ID])
+		dependency_note_own(DatumGetInt64(row->values[JOB_ID]), true);
+}

@@ -1,0 +1,20 @@
+/*
+ * check.h
+ *		Whether a job can be run, and whether a new row is one; errors for the user if not.
+ */
+#ifndef GENJOB_CHECK_H
+#define GENJOB_CHECK_H
+
+#include "utils/rel.h"
+
+#include "session/row.h"
+
+_Noreturn extern void check_refuse_column(const char *column);
+extern void check_lengths(const Row *row);
+extern void check_owner(const Row *row);
+extern void check_new_state(Row *row, bool privileged);
+extern void check_new_row(Row *row, Relation table);
+extern void check_restored(Row *row);
+extern void check_runnable(Row *row, Relation table, bool is_new);
+
+#endif /* GENJOB_CHECK_H */
