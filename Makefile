@@ -31,6 +31,8 @@ OBJS = \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
 	src/process/overdue.o \
+	src/process/retention.o \
+	src/queue/purge.o \
 	src/queue/environment.o \
 	src/base/guard.o \
 	src/base/datafile.o \
@@ -66,6 +68,10 @@ OBJS = \
 	src/life/lookup.o \
 	src/life/download.o \
 	src/life/store.o \
+	src/life/storecall.o \
+	src/life/traced.o \
+	src/life/upload.o \
+	src/life/leftover.o \
 	src/life/calls.o \
 	src/schedule/schedule.o \
 	src/schedule/queues.o \
@@ -133,6 +139,8 @@ OBJS = \
 	src/protocol/saved.o \
 	src/protocol/link.o \
 	src/protocol/s3answer.o \
+	src/protocol/s3upload.o \
+	src/protocol/openupload.o \
 	src/protocol/signing.o \
 	src/protocol/webhook.o \
 	src/protocol/sigv4.o \

@@ -71,18 +71,27 @@ unquoted(const char *etag)
 }
 
 /*
- * The entity tag of an answer without its quotation marks, as valid UTF-8, palloc'd; NULL where there is none.
+ * An entity tag without its quotation marks, as valid UTF-8, palloc'd; NULL where it is none.
+ */
+char *
+s3_clean_etag(const char *etag)
+{
+	char *clean;
+
+	if (etag == NULL || *etag == '\0' || strlen(etag) > MAX_ETAG)
+		return NULL;
+	clean = unquoted(etag);
+	json_sanitize_line(clean, strlen(clean));
+	return clean;
+}
+
+/*
+ * The same of the entity tag of an answer.
  */
 char *
 s3_read_etag(const HttpReply *reply)
 {
-	char *etag = header_find(reply, "ETag");
-
-	if (etag == NULL || *etag == '\0' || strlen(etag) > MAX_ETAG)
-		return NULL;
-	etag = unquoted(etag);
-	json_sanitize_line(etag, strlen(etag));
-	return etag;
+	return s3_clean_etag(header_find(reply, "ETag"));
 }
 
 static void
@@ -156,8 +165,8 @@ hex_value(char c)
 /*
  * A key of a list, which was asked for with encoding-type=url; in place.
  */
-static char *
-decoded(char *key)
+char *
+s3_decode_key(char *key)
 {
 	char *from = key;
 	char *to = key;
@@ -180,6 +189,51 @@ decoded(char *key)
 	return key;
 }
 
+/* What a list says of an object. */
+static const struct
+{
+	const char *tag;
+	const char *member;
+} object_members[] = {{"Key", "key"},
+					  {"LastModified", "last_modified"},
+					  {"ETag", "etag"},
+					  {"Size", "bytes"}};
+
+/*
+ * The member that a tag makes, if the object has none such yet; NULL: it says nothing.
+ */
+static const char *
+member_of(const char *tag, const cJSON *object)
+{
+	int i;
+
+	for (i = 0; i < lengthof(object_members); i++)
+	{
+		if (strcmp(tag, object_members[i].tag) == 0)
+			return cJSON_GetObjectItemCaseSensitive(object, object_members[i].member) == NULL
+					   ? object_members[i].member
+					   : NULL;
+	}
+	return NULL;
+}
+
+/*
+ * Adds a member to an object; value is freed.
+ */
+static void
+take_member(cJSON *object, const char *member, char *value)
+{
+	if (strcmp(member, "key") == 0)
+		json_attach(object, member, json_create_string(pstrdup(s3_decode_key(value))));
+	else if (strcmp(member, "etag") == 0)
+		add_etag(object, value);
+	else if (strcmp(member, "bytes") == 0)
+		add_bytes(object, value);
+	else
+		json_attach(object, member, string_of(value));
+	pfree(value);
+}
+
 static cJSON *
 read_object(Xml *xml)
 {
@@ -189,18 +243,12 @@ read_object(Xml *xml)
 
 	while ((piece = xml_next(xml)) != XML_END && xml->depth >= inside)
 	{
-		if (piece != XML_OPEN)
-			continue;
-		if (strcmp(xml->text, "Key") == 0)
-			json_attach(object, "key", json_create_string(decoded(xml_value(xml))));
-		else if (strcmp(xml->text, "LastModified") == 0)
-			json_attach(object, "last_modified", string_of(xml_value(xml)));
-		else if (strcmp(xml->text, "ETag") == 0)
-			add_etag(object, xml_value(xml));
-		else if (strcmp(xml->text, "Size") == 0)
-			add_bytes(object, xml_value(xml));
-		else
-			(void) xml_value(xml);
+		const char *member = piece == XML_OPEN ? member_of(xml->name, object) : NULL;
+
+		if (member != NULL)
+			take_member(object, member, xml_value(xml));
+		else if (piece == XML_OPEN)
+			xml_skip(xml);
 	}
 	return object;
 }
@@ -223,11 +271,11 @@ read_list(const char *text, size_t len)
 	{
 		if (piece != XML_OPEN || xml.depth < 2)
 			continue;
-		if (strcmp(xml.text, "Contents") == 0 && ++n)
+		if (strcmp(xml.name, "Contents") == 0 && ++n)
 			json_append(objects, read_object(&xml));
-		else if (strcmp(xml.text, "Prefix") == 0 && xml.depth == 3 && ++n)
-			json_append(prefixes, json_create_string(decoded(xml_value(&xml))));
-		else if (strcmp(xml.text, "NextContinuationToken") == 0)
+		else if (strcmp(xml.name, "Prefix") == 0 && xml.depth == 3 && ++n)
+			json_append(prefixes, json_create_string(s3_decode_key(xml_value(&xml))));
+		else if (strcmp(xml.name, "NextContinuationToken") == 0 && list->child == NULL)
 			json_attach(list, "after", string_of(xml_value(&xml)));
 	}
 	json_attach(list, "objects", objects);
@@ -311,7 +359,8 @@ judge_success(Judge *judge)
 }
 
 /*
- * What the answer of an object store means.  A copy that fails after it has begun says so under HTTP 200.
+ * What the answer of an object store means.  A copy, or an upload that is completed, which fails after it has begun
+ * says so under HTTP 200.
  */
 void
 s3_judge(Judge *judge)
@@ -319,7 +368,7 @@ s3_judge(Judge *judge)
 	HttpReply *reply = judge->reply;
 	char *root = NULL;
 
-	if (reply_is_success(reply) && strcmp(judge->source->request->method, "PUT") == 0 &&
+	if (reply_is_success(reply) && strcmp(judge->source->request->method, "GET") != 0 &&
 		reply->body->len > 0)
 		root = xml_find(reply->body->data, reply->body->len, "Error");
 	if (root != NULL)

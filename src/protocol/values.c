@@ -10,18 +10,34 @@
 
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/memutils.h"
 
 #include "protocol/binary.h"
 #include "protocol/values.h"
 #include "server/pointer.h"
 
-#define MAX_BYTES (16 * 1024 * 1024) /* of all values that are filled in */
+#define MAX_BYTES \
+	(16 * 1024 * 1024) /* of all values that are filled in, NODE_BYTES for each node among them */
+#define NODE_BYTES 8
+#define MAX_PASSED (20 * 1000 * 1000) /* nodes of results that are passed on the way to them */
+
+/* A node of the request in whose place a value of a result is to stand. */
+typedef struct Place
+{
+	cJSON *node;
+	Reference wanted;
+	const char *pointer;
+} Place;
 
 /* What is done with the places. */
 typedef struct Filling
 {
 	const RequestSource *source; /* NULL: they are only checked */
 	size_t bytes;                /* filled in so far */
+	int64 left;                  /* of MAX_PASSED */
+	Place *places;               /* in the order of their jobs, once they are sorted */
+	int n;
+	int max;
 } Filling;
 
 /*
@@ -47,11 +63,66 @@ become(cJSON *node, const cJSON *value)
 	node->valuedouble = value->valuedouble;
 }
 
+static cJSON *
+parts_of(const cJSON *node)
+{
+	return cJSON_IsObject(node) ? cJSON_GetObjectItemCaseSensitive(node, "$concat") : NULL;
+}
+
 /* ---------- $result ---------- */
 
 static void
+add_place(Filling *filling, const Place *place)
+{
+	if (filling->n == filling->max)
+	{
+		filling->max = Max(64, 2 * filling->max);
+		filling->places =
+			filling->places
+				? repalloc_huge(filling->places, filling->max * sizeof(Place))
+				: MemoryContextAllocHuge(CurrentMemoryContext, filling->max * sizeof(Place));
+	}
+	filling->places[filling->n++] = *place;
+}
+
+/*
+ * Lists the places of a node and of all below it.
+ */
+static void
+list_places(Filling *filling, cJSON *node)
+{
+	cJSON *parts = parts_of(node);
+	Place place = {node};
+	cJSON *child;
+
+	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
+	if (parts == NULL && binary_is_result(node, &place.wanted, &place.pointer))
+	{
+		add_place(filling, &place);
+		return;
+	}
+	for (child = parts ? parts->child : node->child; child != NULL; child = child->next)
+		list_places(filling, child);
+}
+
+static int
+compare_places(const void *a, const void *b)
+{
+	int64 left = ((const Place *) a)->wanted.job;
+	int64 right = ((const Place *) b)->wanted.job;
+
+	return left < right ? -1 : left > right;
+}
+
+/*
+ * Refuses what looks like a reference; returns the number of nodes.
+ */
+static size_t
 check_inert(const cJSON *node, int64 job)
 {
+	size_t n = 0;
+
 	check_stack_depth();
 	for (; node != NULL; node = node->next)
 	{
@@ -64,14 +135,18 @@ check_inert(const cJSON *node, int64 job)
 					 errhint("Take a smaller part of the result; refer to its outputs as {\"$output\": [" INT64_FORMAT
 							 ", 1]}.",
 							 job)));
-		check_inert(node->child, job);
+		n += 1 + check_inert(node->child, job);
 	}
+	return n;
 }
 
+/*
+ * Parses a result, in the current memory context.
+ */
 static cJSON *
 read_result(const RequestSource *source, const Reference *wanted)
 {
-	Reference *found = binary_find_result(source, wanted);
+	const Reference *found = binary_find_result(source, wanted);
 
 	if (found == NULL || found->data == NULL)
 		ereport(ERROR,
@@ -79,31 +154,81 @@ read_result(const RequestSource *source, const Reference *wanted)
 				 errmsg("job " INT64_FORMAT " has no result, or it is not yours", wanted->job),
 				 errhint("Look for it in gen_jobs: that job must have ended, and the role that owns "
 						 "this one be a member of the role that owns that one.")));
-	if (found->tree == NULL)
-		found->tree = json_parse_trusted(found->data);
-	return found->tree;
+	return json_parse_trusted(found->data);
 }
 
 static void
-fill_result(Filling *filling, cJSON *node, const Reference *wanted, const char *place)
+refuse_size(const char *what)
 {
-	cJSON *value = pointer_first(read_result(filling->source, wanted), place);
+	ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the request takes %s", what),
+					errhint("Take smaller parts of them, or make several jobs of it.")));
+}
 
+/*
+ * Returns the value that a place stands for, of its job's result.
+ */
+static cJSON *
+find_value(Filling *filling, const Place *place, cJSON *result)
+{
+	cJSON *value = pointer_first_within(result, place->pointer, &filling->left);
+
+	if (filling->left < 0)
+		refuse_size("values out of large results of other jobs too often");
 	if (value == NULL)
 		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
 						errmsg("the result of job " INT64_FORMAT " has nothing at \"%.100s\"",
-							   wanted->job, place),
+							   place->wanted.job, place->pointer),
 						errhint("Look at it in gen_jobs.result.")));
 	if (value->string != NULL && value->string[0] == '$')
-		check_inert(value, wanted->job);
-	check_inert(value->child, wanted->job);
-	filling->bytes += json_length(value);
+		check_inert(value, place->wanted.job);
+	filling->bytes +=
+		json_length(value) + NODE_BYTES * (1 + check_inert(value->child, place->wanted.job));
 	if (filling->bytes > MAX_BYTES)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("the request takes more than %d MB out of results of other jobs",
-							   MAX_BYTES / (1024 * 1024)),
-						errhint("Take smaller parts of them.")));
-	become(node, json_copy(value));
+		refuse_size(
+			psprintf("more than %d MB out of results of other jobs", MAX_BYTES / (1024 * 1024)));
+	return value;
+}
+
+/*
+ * Fills in what is taken of one result, from the place first on; returns the first place of another one.  The result is
+ * parsed once, and its tree is freed here: a request may refer to a thousand of them.
+ */
+static int
+fill_of_result(Filling *filling, int first)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext scratch = AllocSetContextCreate(caller, "genjob result", ALLOCSET_DEFAULT_SIZES);
+	int64 job = filling->places[first].wanted.job;
+	cJSON *result;
+	int i;
+
+	MemoryContextSwitchTo(scratch);
+	result = read_result(filling->source, &filling->places[first].wanted);
+	MemoryContextSwitchTo(caller);
+	for (i = first; i < filling->n && filling->places[i].wanted.job == job; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		become(filling->places[i].node,
+			   json_copy(find_value(filling, &filling->places[i], result)));
+	}
+	MemoryContextDelete(scratch);
+	return i;
+}
+
+static void
+fill_places(Filling *filling)
+{
+	int i;
+
+	if (filling->source == NULL)
+	{
+		for (i = 0; i < filling->n; i++)
+			become(filling->places[i].node, json_create_string(pstrdup("")));
+		return;
+	}
+	qsort(filling->places, filling->n, sizeof(Place), compare_places);
+	for (i = 0; i < filling->n;)
+		i = fill_of_result(filling, i);
 }
 
 /* ---------- $concat ---------- */
@@ -121,52 +246,64 @@ append_text(StringInfo text, const cJSON *part)
 						errhint("Join strings, numbers and booleans.")));
 }
 
-static void fill(Filling *filling, cJSON *node);
-
+/*
+ * Appends the parts, and the parts of those that are joined themselves: no text is copied more than once.
+ */
 static void
-fill_concat(Filling *filling, cJSON *node, cJSON *parts)
+append_parts(StringInfo text, const cJSON *parts)
 {
-	StringInfoData text;
-	cJSON *part;
+	const cJSON *part;
 
+	check_stack_depth();
 	if (!cJSON_IsArray(parts))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"$concat\" in the request is not an array"),
 				 errhint(
 					 "Write {\"$concat\": [\"A poster of \", {\"$result\": [7, \"/text\"]}]}.")));
-	initStringInfo(&text);
 	for (part = parts->child; part != NULL; part = part->next)
 	{
+		const cJSON *inner = parts_of(part);
+
 		CHECK_FOR_INTERRUPTS();
-		fill(filling, part);
-		append_text(&text, part);
+		if (inner != NULL)
+			append_parts(text, inner);
+		else
+			append_text(text, part);
 	}
+}
+
+/*
+ * Joins what is to be joined in a node and in all below it.
+ */
+static void
+join(cJSON *node)
+{
+	cJSON *parts = parts_of(node);
+	StringInfoData text;
+	cJSON *child;
+
+	check_stack_depth();
+	if (parts == NULL)
+	{
+		for (child = node->child; child != NULL; child = child->next)
+			join(child);
+		return;
+	}
+	initStringInfo(&text);
+	append_parts(&text, parts);
 	become(node, json_create_string(text.data));
 }
 
 /* ---------- both ---------- */
 
 static void
-fill(Filling *filling, cJSON *node)
+fill(Filling *filling, cJSON *params)
 {
-	cJSON *parts = cJSON_IsObject(node) ? cJSON_GetObjectItemCaseSensitive(node, "$concat") : NULL;
-	Reference wanted;
-	const char *place;
-	cJSON *child;
-
-	check_stack_depth();
-	if (parts != NULL)
-		fill_concat(filling, node, parts);
-	else if (!binary_is_result(node, &wanted, &place))
-	{
-		for (child = node->child; child != NULL; child = child->next)
-			fill(filling, child);
-	}
-	else if (filling->source != NULL)
-		fill_result(filling, node, &wanted, place);
-	else
-		become(node, json_create_string(pstrdup("")));
+	filling->left = MAX_PASSED;
+	list_places(filling, params);
+	fill_places(filling);
+	join(params);
 }
 
 /*
@@ -175,7 +312,7 @@ fill(Filling *filling, cJSON *node)
 void
 values_check(cJSON *params)
 {
-	Filling filling = {NULL, 0};
+	Filling filling = {NULL};
 
 	fill(&filling, params);
 }
@@ -186,7 +323,7 @@ values_check(cJSON *params)
 void
 values_fill(const RequestSource *source, cJSON *params)
 {
-	Filling filling = {source, 0};
+	Filling filling = {source};
 
 	fill(&filling, params);
 }

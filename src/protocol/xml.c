@@ -4,7 +4,8 @@
  *
  * Pure, and every byte is hostile.  Attributes, comments, processing instructions and declarations are
  * passed over, a prefix of a name too; no entity but XML's own and those of numbers is resolved.  The time
- * is linear, and nothing is nested here: whoever reads keeps account of where he is by xml->depth.
+ * is linear, and nothing is nested here: whoever reads keeps account of where he is by xml->depth.  Nothing is allocated
+ * but the values that are asked for: an answer may have a tag for each of its bytes.
  */
 #include "postgres.h"
 
@@ -14,7 +15,6 @@
 #include "base/json.h"
 #include "protocol/xml.h"
 
-#define MAX_NAME 100        /* bytes of a tag's name; a longer one is cut */
 #define MAX_ENTITY 10       /* bytes between "&" and ";" */
 #define MAX_VALUE (1 << 20) /* bytes of a text that is kept */
 
@@ -47,77 +47,101 @@ pass(Xml *xml, const char *mark)
 }
 
 /*
- * Appends what an entity stands for, or the entity itself; returns its length.
+ * The character that an entity stands for, without "&" and ";"; 0: it is not known.
  */
-static size_t
-append_entity(StringInfo to, const char *text, const char *end)
+static pg_wchar
+entity_of(const char *name)
 {
 	static const struct
 	{
 		const char *name;
 		char c;
 	} known[] = {{"lt", '<'}, {"gt", '>'}, {"amp", '&'}, {"quot", '"'}, {"apos", '\''}};
-	const char *stop = memchr(text, ';', Min(end - text, MAX_ENTITY + 2));
-	char *name = stop ? pnstrdup(text + 1, stop - text - 1) : NULL;
-	unsigned char utf8[4];
-	long code = -1;
+	long code;
 	int i;
 
-	for (i = 0; name != NULL && i < lengthof(known); i++)
+	for (i = 0; i < lengthof(known); i++)
 	{
 		if (strcmp(name, known[i].name) == 0)
-			code = known[i].c;
+			return known[i].c;
 	}
-	if (name != NULL && name[0] == '#')
-		code = name[1] == 'x' ? strtol(name + 2, NULL, 16) : strtol(name + 1, NULL, 10);
-	if (code <= 0 || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000))
+	if (name[0] != '#')
+		return 0;
+	code = name[1] == 'x' ? strtol(name + 2, NULL, 16) : strtol(name + 1, NULL, 10);
+	return code > 0 && code <= 0x10FFFF && (code < 0xD800 || code >= 0xE000) ? (pg_wchar) code : 0;
+}
+
+/*
+ * Appends what an entity stands for, or its first letter; returns how many bytes of text that is.
+ */
+static size_t
+append_entity(StringInfo to, const char *text, const char *end)
+{
+	const char *stop = memchr(text, ';', Min(end - text, MAX_ENTITY + 2));
+	char name[MAX_ENTITY + 1] = "";
+	unsigned char utf8[4];
+	pg_wchar code;
+
+	if (stop != NULL)
+		memcpy(name, text + 1, stop - text - 1);
+	code = entity_of(name);
+	if (code == 0)
 	{
 		appendStringInfoChar(to, '&');
 		return 1;
 	}
-	unicode_to_utf8((pg_wchar) code, utf8);
+	unicode_to_utf8(code, utf8);
 	appendBinaryStringInfo(to, (char *) utf8, pg_utf_mblen(utf8));
 	return stop - text + 1;
 }
 
 /*
- * Text up to the next tag, as valid UTF-8 without NUL.
+ * Appends the text that was read last, as far as MAX_VALUE allows.
+ */
+static void
+append_text(StringInfo to, const Xml *xml)
+{
+	const char *end = xml->text + xml->len;
+	const char *p = xml->text;
+
+	if (xml->is_cdata)
+	{
+		appendBinaryStringInfo(to, p, Min(xml->len, MAX_VALUE - to->len));
+		return;
+	}
+	while (p < end && to->len < MAX_VALUE)
+	{
+		if (*p == '&')
+			p += append_entity(to, p, end);
+		else
+			appendStringInfoChar(to, *p++);
+	}
+}
+
+/*
+ * Text up to the next tag.
  */
 static XmlPiece
 read_text(Xml *xml)
 {
-	StringInfoData text;
 	const char *tag = memchr(xml->p, '<', xml->end - xml->p);
-	const char *end = tag ? tag : xml->end;
 
-	initStringInfo(&text);
-	while (xml->p < end && text.len < MAX_VALUE)
-	{
-		if (*xml->p == '&')
-			xml->p += append_entity(&text, xml->p, end);
-		else
-			appendStringInfoChar(&text, *xml->p++);
-	}
-	xml->p = end;
-	json_sanitize_text(text.data, text.len);
-	xml->text = text.data;
+	xml->text = xml->p;
+	xml->p = tag ? tag : xml->end;
+	xml->len = xml->p - xml->text;
+	xml->is_cdata = false;
 	return XML_TEXT;
 }
 
 static XmlPiece
 read_cdata(Xml *xml)
 {
-	const char *start = xml->p + strlen("<![CDATA[");
-	size_t len;
-
+	xml->text = xml->p + strlen("<![CDATA[");
 	pass(xml, "]]>");
-	len = xml->p - start;
-	if (len >= 3 && memcmp(xml->p - 3, "]]>", 3) == 0)
-		len -= 3;
-	len = Min(len, MAX_VALUE);
-	xml->text = memcpy(palloc(len + 1), start, len);
-	xml->text[len] = '\0';
-	json_sanitize_text(xml->text, len);
+	xml->len = xml->p - xml->text;
+	if (xml->len >= 3 && memcmp(xml->p - 3, "]]>", 3) == 0)
+		xml->len -= 3;
+	xml->is_cdata = true;
 	return XML_TEXT;
 }
 
@@ -155,7 +179,7 @@ read_tag(Xml *xml)
 		if (*p == ':')
 			name = p + 1;
 	}
-	xml->text = pnstrdup(name, Min(p - name, MAX_NAME));
+	snprintf(xml->name, sizeof(xml->name), "%.*s", (int) Min(p - name, XML_MAX_NAME), name);
 	xml->p = end;
 	if (closes)
 	{
@@ -198,24 +222,42 @@ xml_next(Xml *xml)
 }
 
 /*
- * The text of the element whose start tag was read last, up to its end tag, palloc'd; empty where it has none.
+ * Passes the element whose start tag was read last, and appends its own text, if wanted.
  */
-char *
-xml_value(Xml *xml)
+static void
+read_element(Xml *xml, StringInfo value)
 {
 	int inside = xml->depth;
-	StringInfoData value;
 	XmlPiece piece;
 
-	initStringInfo(&value);
 	while ((piece = xml_next(xml)) != XML_END)
 	{
 		if (piece == XML_CLOSE && xml->depth < inside)
 			break;
-		if (piece == XML_TEXT && xml->depth == inside && value.len < MAX_VALUE)
-			appendStringInfoString(&value, xml->text);
+		if (piece == XML_TEXT && xml->depth == inside && value != NULL)
+			append_text(value, xml);
 	}
+}
+
+/*
+ * The text of the element whose start tag was read last, up to its end tag, as valid UTF-8 without NUL, palloc'd; empty
+ * where it has none.
+ */
+char *
+xml_value(Xml *xml)
+{
+	StringInfoData value;
+
+	initStringInfo(&value);
+	read_element(xml, &value);
+	json_sanitize_text(value.data, value.len);
 	return value.data;
+}
+
+void
+xml_skip(Xml *xml)
+{
+	read_element(xml, NULL);
 }
 
 /*
@@ -230,7 +272,7 @@ xml_find(const char *text, size_t len, const char *name)
 	xml_begin(&xml, text, len);
 	while ((piece = xml_next(&xml)) != XML_END)
 	{
-		if (piece == XML_OPEN && strcmp(xml.text, name) == 0)
+		if (piece == XML_OPEN && strcmp(xml.name, name) == 0)
 			return xml_value(&xml);
 	}
 	return NULL;

@@ -10,8 +10,10 @@ typedef enum XmlPiece
 	XML_END,   /* of the text; or what follows is no XML */
 	XML_OPEN,  /* a start tag: its name */
 	XML_CLOSE, /* an end tag, or the end of an element without content: its name */
-	XML_TEXT   /* what is between tags, entities resolved */
+	XML_TEXT   /* what is between tags */
 } XmlPiece;
+
+#define XML_MAX_NAME 100 /* bytes of a tag's name; a longer one is cut */
 
 typedef struct Xml
 {
@@ -19,8 +21,11 @@ typedef struct Xml
 	const char *end;
 	int depth; /* elements that are open */
 
-	/* The piece that was read last; palloc'd */
-	char *text;
+	/* The piece that was read last */
+	char name[XML_MAX_NAME + 1]; /* of a tag */
+	const char *text;            /* as it stands there, entities not resolved */
+	size_t len;
+	bool is_cdata; /* nothing in it is an entity */
 
 	bool must_close; /* the element of the last start tag has no content */
 } Xml;
@@ -28,6 +33,7 @@ typedef struct Xml
 extern void xml_begin(Xml *xml, const char *text, size_t len);
 extern XmlPiece xml_next(Xml *xml);
 extern char *xml_value(Xml *xml);
+extern void xml_skip(Xml *xml);
 extern char *xml_find(const char *text, size_t len, const char *name);
 
 #endif /* GENJOB_XML_H */

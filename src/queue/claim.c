@@ -323,10 +323,11 @@ start_attempt(uint64 row, Turn *turn, bool is_alone)
 }
 
 /*
- * Takes in what CLAIM gave.  Those that found no room in memory go into refused; returns their number.
+ * Takes in what CLAIM gave.  Those that found no room in memory go into refused; returns their number.  Counts in
+ * *orphans those that are orphans now, and have no place.
  */
 static int
-take_claimed(Turn *turns, int n, uint64 rows, Turn **refused)
+take_claimed(Turn *turns, int n, uint64 rows, Turn **refused, int *orphans)
 {
 	Turn **by_id = palloc(n * sizeof(Turn *));
 	int n_refused = 0;
@@ -345,9 +346,16 @@ take_claimed(Turn *turns, int n, uint64 rows, Turn **refused)
 		Turn *key_pointer = &key;
 		Turn *turn = *(Turn **) bsearch(&key_pointer, by_id, n, sizeof(Turn *), compare_turns);
 		bool is_claimed;
+		bool is_orphan;
 		Datum wanted = statement_value(row, 21, &is_claimed);
 
-		if (is_claimed)
+		(void) statement_value(row, 3, &is_orphan);
+		if (is_claimed && is_orphan)
+		{
+			limits_give_back(&turn->place);
+			*orphans += 1;
+		}
+		else if (is_claimed)
 			start_attempt(row, turn, n == 1);
 		else
 		{
@@ -375,7 +383,8 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 	Job **repeated = palloc(n * sizeof(Job *));
 	int n_repeated = 0;
 	int n_missing = 0;
-	int n_refused = take_claimed(turns, n, rows, refused);
+	int n_orphans = 0;
+	int n_refused = take_claimed(turns, n, rows, refused, &n_orphans);
 	int i;
 
 	for (i = 0; i < n; i++)
@@ -401,5 +410,7 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 		settle_refused(refused, n_refused, now);
 	if (n_missing > 0)
 		settle_missing(missing, n_missing, now);
+	if (n_orphans > 0)
+		(void) queue_read_orphans();
 	return n_refused;
 }

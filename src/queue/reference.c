@@ -130,6 +130,21 @@ take_url(Job *job, Reference *reference)
 }
 
 /*
+ * Takes a result over as text, and frees all else: a request may refer to a thousand of them.
+ */
+static void
+take_result(Reference *reference, Datum stored)
+{
+	Jsonb *result = DatumGetJsonbP(stored);
+	char *text = jsonb_print_utf8((struct varlena *) result);
+
+	reference->len = strlen(text);
+	reference->data = repalloc(text, reference->len + 1);
+	if ((Pointer) result != DatumGetPointer(stored))
+		pfree(result);
+}
+
+/*
  * Takes the data over, of all outputs together no more than a body could hold.
  */
 static void
@@ -162,10 +177,7 @@ take_output(Job *job, Reference *reference)
 	reference->content_type = TextDatumGetCString(type);
 	if (reference->ordinal == 0)
 	{
-		char *text = jsonb_print_utf8((struct varlena *) DatumGetJsonbP(stored));
-
-		reference->data = text;
-		reference->len = strlen(text);
+		take_result(reference, stored);
 		return;
 	}
 	data = DatumGetByteaPCopy(stored);

@@ -247,7 +247,7 @@ store_output(int64 job_id, int ordinal, const Output *output)
 static void
 store_object(int64 job_id, int ordinal, const Output *output)
 {
-	char nulls[8] = "        ";
+	char nulls[] = "        ";
 	bool no_etag;
 	Datum args[8] = {Int64GetDatum(job_id),
 					 Int32GetDatum(ordinal),

@@ -63,18 +63,31 @@ pointer_token(const char *pointer, const char **rest)
 	return token;
 }
 
+/*
+ * Returns the member or the element that a token names; NULL if there is none.  Takes the nodes that it passes off *left,
+ * and returns NULL when that is used up.
+ */
 static cJSON *
-pointer_step(cJSON *node, const char *token)
+pointer_step(cJSON *node, const char *token, int64 *left)
 {
+	bool is_object = cJSON_IsObject(node);
 	char *end;
-	long index;
+	long index = 0;
 
-	if (cJSON_IsObject(node))
-		return cJSON_GetObjectItemCaseSensitive(node, token);
-	if (!cJSON_IsArray(node) || !isdigit((unsigned char) *token))
+	if (!is_object && (!cJSON_IsArray(node) || !isdigit((unsigned char) *token)))
 		return NULL;
-	index = strtol(token, &end, 10);
-	return *end == '\0' && index <= INT_MAX ? cJSON_GetArrayItem(node, (int) index) : NULL;
+	if (!is_object)
+	{
+		index = strtol(token, &end, 10);
+		if (*end != '\0' || index > INT_MAX)
+			return NULL;
+	}
+	for (node = node->child; node != NULL && --*left >= 0; node = node->next)
+	{
+		if (is_object ? node->string != NULL && strcmp(node->string, token) == 0 : index-- == 0)
+			return node;
+	}
+	return NULL;
 }
 
 /*
@@ -123,6 +136,7 @@ typedef struct Walk
 	void *arg;
 	bool only_first;
 	bool found;
+	int64 left; /* nodes that it may still pass */
 } Walk;
 
 static void
@@ -141,10 +155,10 @@ pointer_walk(Walk *walk, int i, cJSON *node, const PointerPlace *parent)
 	if (walk->pointer->tokens[i] != NULL)
 	{
 		place.token = walk->pointer->tokens[i];
-		pointer_walk(walk, i + 1, pointer_step(node, place.token), &place);
+		pointer_walk(walk, i + 1, pointer_step(node, place.token, &walk->left), &place);
 		return;
 	}
-	for (node = node->child; node != NULL; node = node->next, place.index++)
+	for (node = node->child; node != NULL && --walk->left >= 0; node = node->next, place.index++)
 	{
 		place.token = node->string;
 		pointer_walk(walk, i + 1, node, &place);
@@ -157,7 +171,7 @@ pointer_walk(Walk *walk, int i, cJSON *node, const PointerPlace *parent)
 void
 pointer_visit(const JsonPointer *pointer, cJSON *root, PointerVisitor visit, void *arg)
 {
-	Walk walk = {.pointer = pointer, .visit = visit, .arg = arg};
+	Walk walk = {.pointer = pointer, .visit = visit, .arg = arg, .left = PG_INT64_MAX};
 
 	pointer_walk(&walk, 0, root, NULL);
 }
@@ -168,17 +182,30 @@ pointer_note(cJSON *node, const PointerPlace *place, void *arg)
 	*(cJSON **) arg = node;
 }
 
+static cJSON *
+find_within(const JsonPointer *pointer, cJSON *root, int64 *left)
+{
+	cJSON *first = NULL;
+	Walk walk = {.pointer = pointer,
+				 .visit = pointer_note,
+				 .arg = &first,
+				 .only_first = true,
+				 .left = *left};
+
+	pointer_walk(&walk, 0, root, NULL);
+	*left = walk.left;
+	return first;
+}
+
 /*
  * The first place that a pointer names, or NULL.
  */
 cJSON *
 pointer_find(const JsonPointer *pointer, cJSON *root)
 {
-	cJSON *first = NULL;
-	Walk walk = {.pointer = pointer, .visit = pointer_note, .arg = &first, .only_first = true};
+	int64 left = PG_INT64_MAX;
 
-	pointer_walk(&walk, 0, root, NULL);
-	return first;
+	return find_within(pointer, root, &left);
 }
 
 /*
@@ -196,8 +223,19 @@ pointer_each(cJSON *root, const char *text, PointerVisitor visit, void *arg)
 cJSON *
 pointer_first(cJSON *root, const char *text)
 {
+	int64 left = PG_INT64_MAX;
+
+	return pointer_first_within(root, text, &left);
+}
+
+/*
+ * The same.  Takes the nodes that it passes off *left; where that becomes negative, it has given up.
+ */
+cJSON *
+pointer_first_within(cJSON *root, const char *text, int64 *left)
+{
 	JsonPointer pointer = pointer_read(text);
-	cJSON *first = pointer_find(&pointer, root);
+	cJSON *first = find_within(&pointer, root, left);
 
 	pointer_free(&pointer);
 	return first;
@@ -236,6 +274,7 @@ pointer_set(cJSON *root, const char *pointer, cJSON *value)
 {
 	const char *rest;
 	char *token = pointer_token(pointer, &rest);
+	int64 left = PG_INT64_MAX;
 	cJSON *child;
 
 	if (*rest == '\0')
@@ -243,7 +282,7 @@ pointer_set(cJSON *root, const char *pointer, cJSON *value)
 		json_attach(root, token, value);
 		return;
 	}
-	child = pointer_step(root, token);
+	child = pointer_step(root, token, &left);
 	if (!cJSON_IsObject(child) && !cJSON_IsArray(child))
 	{
 		child = json_create(cJSON_Object);

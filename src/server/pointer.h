@@ -33,6 +33,7 @@ extern cJSON *pointer_find(const JsonPointer *pointer, cJSON *root);
 extern void pointer_each(cJSON *root, const char *text, PointerVisitor visit, void *arg);
 extern char *pointer_describe(const PointerPlace *place);
 extern cJSON *pointer_first(cJSON *root, const char *text);
+extern cJSON *pointer_first_within(cJSON *root, const char *text, int64 *left);
 extern char *pointer_fill(const char *pattern, const char *name, const char *value);
 extern void pointer_set(cJSON *root, const char *pointer, cJSON *value);
 

@@ -131,6 +131,7 @@ check_runnable(Row *row, Relation table, bool is_new)
 						errhint("%s", complaint.hint)));
 	referred = check_request(row, server);
 	MemoryContextSwitchTo(caller);
+	after_note_referred(row, &referred);
 	if (referred.n > 0)
 		after_add(row, &referred, table);
 }
@@ -172,8 +173,24 @@ check_owner(const Row *row)
 }
 
 /*
+ * A row that was running where it comes from.  Replication brings the rest of its life, too.  A dump does not: it is
+ * queued, and what became of its prediction, if it has one, is asked for when it is claimed.
+ */
+static void
+take_running(Row *row)
+{
+	row_set(row, JOB_CLAIMED_ELSEWHERE, BoolGetDatum(true));
+	if (row_has_origin())
+		return;
+	row_set_state(row, ROW_QUEUED);
+	/* it was started in time */
+	if (!row->nulls[JOB_REMOTE] && !row->nulls[JOB_EXPIRES_AT])
+		row_set_null(row, JOB_EXPIRES_AT);
+}
+
+/*
  * A new row must be one that waits to be run; the owner of the table may bring in others, as a restore
- * does.  One that was running where it came from is not running here.
+ * does.
  */
 void
 check_new_state(Row *row, bool privileged)
@@ -198,6 +215,7 @@ check_new_state(Row *row, bool privileged)
 		{JOB_BLOCKED_BY, "blocked_by"},
 		{JOB_FOLLOW_UP, "follow_up"},
 		{JOB_PUT_OFF_SINCE, "put_off_since"},
+		{JOB_REFERS, "refers"},
 	};
 	static const struct
 	{
@@ -223,8 +241,10 @@ check_new_state(Row *row, bool privileged)
 		if (!row->nulls[empty_columns[i].column])
 			check_refuse_column(empty_columns[i].name);
 	}
+	if (!privileged && DatumGetBool(row->values[JOB_CLAIMED_ELSEWHERE]))
+		check_refuse_column("claimed_elsewhere");
 	if (state == ROW_RUNNING)
-		row_set_state(row, ROW_QUEUED);
+		take_running(row);
 }
 
 /*

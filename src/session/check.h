@@ -9,7 +9,7 @@
 
 #include "session/row.h"
 
-extern void check_refuse_column(const char *column) pg_attribute_noreturn();
+_Noreturn extern void check_refuse_column(const char *column);
 extern void check_lengths(const Row *row);
 extern void check_owner(const Row *row);
 extern void check_new_state(Row *row, bool privileged);

@@ -34,6 +34,7 @@ extern RowState row_state(const Row *row);
 extern void row_set_state(Row *row, RowState state);
 extern bool row_has_ended(const Row *row);
 extern bool row_is_replicated(void);
+extern bool row_has_origin(void);
 extern bool row_column_changed(const Row *before, const Row *after, JobColumn column);
 
 #endif /* GENJOB_ROW_H */

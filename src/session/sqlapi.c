@@ -370,6 +370,36 @@ genjob_wait_all(PG_FUNCTION_ARGS)
 	SRF_RETURN_NEXT(context, row);
 }
 
+/*
+ * An id, or an array of ids, from the text that a driver sends for a parameter; errors as bigint's input has them.
+ */
+static Datum
+ids_from_text(const text *argument)
+{
+	char *digits = text_to_cstring(argument);
+	const char *first = digits + strspn(digits, " \t\n\r\v\f");
+	Datum id;
+
+	if (*first == '{' || *first == '[')
+		return OidInputFunctionCall(F_ARRAY_IN, digits, INT8OID, -1);
+	id = DirectFunctionCall1(int8in, CStringGetDatum(digits));
+	return PointerGetDatum(
+		construct_array(&id, 1, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+PG_FUNCTION_INFO_V1(genjob_wait_text);
+
+/*
+ * As genjob_wait_all().  PostgreSQL chooses this one for a parameter without a type, which fits bigint and bigint[].
+ */
+Datum
+genjob_wait_text(PG_FUNCTION_ARGS)
+{
+	if (SRF_IS_FIRSTCALL() && !PG_ARGISNULL(0))
+		fcinfo->args[0].value = ids_from_text(PG_GETARG_TEXT_PP(0));
+	return genjob_wait_all(fcinfo);
+}
+
 PG_FUNCTION_INFO_V1(genjob_wait_any);
 
 /*

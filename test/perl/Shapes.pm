@@ -93,6 +93,18 @@ our %unfetched = (
 );
 %answers = (%answers, %unfetched);
 
+# Answers of an object store: the server's url ends with "/store-SHAPE", its bucket is the number of bytes.
+our %stores = (
+	'tags' => [ sub { fill($_[0], '<Error>', '<a>x', '', '') } ],
+	'entities' => [ sub { fill($_[0], '<ETag>', '&;', '</ETag>', '') } ],
+	'short texts' => [ sub { fill($_[0], '<ETag>', 'x<b/>', '</ETag>', '') } ],
+	'tags of objects' => [ sub { fill($_[0], '<L><Contents>', '<x/>', '</Contents></L>', '') } ],
+	'sizes' => [ sub { fill($_[0], '<L><Contents>', '<Size>x</Size>', '</Contents></L>', '') } ],
+	'keys' => [ sub { fill($_[0], '<L>', '<Contents><Key>%41%</Key></Contents>', '</L>', '') } ],
+	'tokens' => [ sub { fill($_[0], '<L>', '<NextContinuationToken>x</NextContinuationToken>', '</L>', '') } ],
+	'depth' => [ sub { fill($_[0], '<L><Contents>', '<Key>', '', '') } ],
+	'comments' => [ sub { fill($_[0], '<L>', '<!---->', '</L>', '') } ],
+);
 # shape => [ what makes a request of so many bytes, options of the server, SQL of its inputs ]
 our %requests = (
 	'one string' => [ $answers{'one string'}[0] ],
@@ -156,6 +168,7 @@ sub answer_of
 	return unless defined $shape;
 	return (200, split /\n/, pack('H*', $1), 2) if $shape =~ /^=(.*)/;
 	$shape =~ s/%20/ /g;
+	return (200, 'application/xml', $stores{$1}[0]->($bytes)) if $shape =~ /^store-(.*)/;
 	my ($make, %options) = @{ $answers{$shape} };
 	my $type = $options{type} // (($options{api} // '') eq 'openai-chat' ? 'text/event-stream' : 'application/json');
 	return ($options{status} // 200, $type, $make->($bytes));

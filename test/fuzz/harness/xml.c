@@ -21,7 +21,8 @@ FUZZ_HARNESS(xml)
 	{
 		must_be(xml.depth >= 0, "no more elements are closed than were opened", NULL);
 		if (piece == XML_TEXT)
-			must_be_utf8(xml.text, "a text");
+			must_be(xml.text >= input->data && xml.text + xml.len <= input->data + input->len,
+					"a text is of the input", NULL);
 	}
 	value = xml_find(input->data, input->len, name);
 	if (value != NULL)
