@@ -402,14 +402,19 @@ request_may_refer(const RequestSource *source)
 static char *
 address_url(const RequestSource *source, const Remote *remote, const Address *address)
 {
+	bool is_told = address->path == NULL || strstr(address->path, "{/") != NULL;
+	const char *name = address->path != NULL ? address->path : address->place;
 	const cJSON *url;
 
-	if (address->path != NULL)
+	if (!is_told)
 		return fill_path(source->options, address->path, remote->id);
 	if (remote->urls == NULL)
 		return NULL;
-	url = cJSON_GetObjectItemCaseSensitive(json_parse_trusted(remote->urls), address->place);
-	return cJSON_IsString(url) ? pstrdup(url->valuestring) : NULL;
+	url = cJSON_GetObjectItemCaseSensitive(json_parse_trusted(remote->urls), name);
+	if (!cJSON_IsString(url))
+		return NULL;
+	return address->path != NULL ? fill_path(source->options, url->valuestring, remote->id)
+								 : pstrdup(url->valuestring);
 }
 
 /*
