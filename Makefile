@@ -109,6 +109,7 @@ OBJS = \
 	src/queue/followup.o \
 	src/queue/gone.o \
 	src/queue/callback.o \
+	src/queue/function.o \
 	src/queue/calldue.o \
 	src/queue/rowstate.o \
 	src/queue/save.o \
