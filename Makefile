@@ -105,6 +105,7 @@ OBJS = \
 	src/queue/ended.o \
 	src/queue/dependency.o \
 	src/queue/depround.o \
+	src/queue/uniquekey.o \
 	src/queue/depsession.o \
 	src/queue/followup.o \
 	src/queue/gone.o \
