@@ -6,13 +6,13 @@ use warnings;
 
 use Digest::SHA qw(sha256_hex);
 use File::Path qw(make_path);
-use FindBin;
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
+use Document;
 use GenJobTest;
 use StandIn;
 
@@ -115,13 +115,7 @@ sub missing
 	return $status eq '0' ? () : "not installed (tools/install-packages clients): $try";
 }
 
-my $text = slurp_file("$FindBin::Bin/../../docs/clients.md");
-my %blocks;
-while ($text =~ /^## (.*?)\n(.*?)(?=^## |\z)/gms)
-{
-	my ($title, $body) = ($1, $2);
-	push @{ $blocks{$title} }, $1 while $body =~ /^```[a-z]+\n(.*?)^```$/gms;
-}
+my %blocks = Document::blocks('clients.md');
 is(join(', ', sort keys %blocks), join(', ', sort 'The database', map { $_->{title} } @clients), 'every section with a block is known here');
 
 my $standin = StandIn->new;
