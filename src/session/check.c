@@ -72,8 +72,8 @@ static bool
 has_binaries(const RequestSource *source)
 {
 	return source->options->preset->is_store || request_has_words(source->options) ||
-		   strcmp(source->options->protocol.method, "POST") != 0 || source->n_inputs > 0 ||
-		   strcmp(source->options->protocol.body, "raw") == 0 ||
+		   source->options->protocol.kind.method != METHOD_POST || source->n_inputs > 0 ||
+		   source->options->protocol.kind.body == BODY_RAW ||
 		   strstr(source->request, "\"$input\"") != NULL || request_may_refer(source);
 }
 
