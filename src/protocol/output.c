@@ -141,15 +141,6 @@ extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *pla
 								 judge->faults ? ", " : "", pointer_describe(place));
 }
 
-static int
-hex_digit(char c)
-{
-	return c >= '0' && c <= '9'   ? c - '0'
-		   : c >= 'a' && c <= 'f' ? c - 'a' + 10
-		   : c >= 'A' && c <= 'F' ? c - 'A' + 10
-								  : -1;
-}
-
 /*
  * Decodes a URL's %XX over themselves; the length of what that gives.
  */
@@ -161,9 +152,11 @@ decode_percents(char *text)
 
 	while (*from != '\0')
 	{
-		bool is_escape = *from == '%' && hex_digit(from[1]) >= 0 && hex_digit(from[2]) >= 0;
+		bool is_escape =
+			*from == '%' && bytes_hex_value(from[1]) >= 0 && bytes_hex_value(from[2]) >= 0;
 
-		*to++ = is_escape ? (char) (hex_digit(from[1]) * 16 + hex_digit(from[2])) : *from;
+		*to++ =
+			is_escape ? (char) (bytes_hex_value(from[1]) * 16 + bytes_hex_value(from[2])) : *from;
 		from += is_escape ? 3 : 1;
 	}
 	return to - text;
