@@ -135,7 +135,7 @@ writers_take_answer(void *tag, HttpReply *reply)
 	Call *call = tag;
 
 	/* of a call that failed nothing is judged but how */
-	if (reply->error != HTTP_OK || !takes_long(reply->body))
+	if (reply->error != HTTP_OK || life_judges_here(call) || !takes_long(reply->body))
 		return false;
 	if (life_can_do_without(call))
 	{

@@ -37,6 +37,22 @@ headers_set(HttpRequest *http, const char *name, char *value, const char *shown)
 }
 
 /*
+ * Sets each header of a list of HttpHeader; their values are copied.
+ */
+void
+headers_set_list(HttpRequest *http, const List *headers)
+{
+	ListCell *cell;
+
+	foreach(cell, headers)
+	{
+		const HttpHeader *header = lfirst(cell);
+
+		headers_set(http, header->name, pstrdup(header->value), NULL);
+	}
+}
+
+/*
  * What base64 makes of a secret with that many bytes before it, but for the characters that say something of what
  * stands around it.
  */

@@ -70,6 +70,16 @@ base_url(const ServerOptions *options)
 }
 
 /*
+ * The URL at which a bucket is asked about itself, palloc'd.
+ */
+char *
+s3_bucket_url(const ServerOptions *options)
+{
+	return psprintf("%s%s", base_url(options),
+					options->addressing_kind == ADDRESSING_VIRTUAL ? "/" : "");
+}
+
+/*
  * The URL of an object, palloc'd.
  */
 char *
@@ -310,8 +320,7 @@ list_url(const ServerOptions *options, const cJSON *params)
 	StringInfoData url;
 
 	initStringInfo(&url);
-	appendStringInfo(&url, "%s%s", base_url(options),
-					 options->addressing_kind == ADDRESSING_VIRTUAL ? "/" : "");
+	appendStringInfoString(&url, s3_bucket_url(options));
 	add_parameter(&url, "list-type", "2");
 	add_parameter(&url, "encoding-type", "url");
 	add_parameter(&url, "prefix", *prefix != '\0' ? prefix : NULL);

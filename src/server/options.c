@@ -35,6 +35,7 @@
 	}
 
 #define LABEL_LETTERS "abcdefghijklmnopqrstuvwxyz0123456789-"
+#define MAX_AGE_DAYS INT64CONST(36500)
 #define MAX_RESPONSE INT64CONST(1000000000) /* bytea and jsonb hold less than 1 GiB */
 
 static const Option options_table[] = {
@@ -105,6 +106,9 @@ static const Option options_table[] = {
 	SERVER_OPTION("on_unknown", OPTION_ON_UNKNOWN, on_unknown, "retry"),
 	SERVER_OPTION("max_unknown", OPTION_COUNT, max_unknown, "2", 0, 1000000),
 	SERVER_OPTION("paused", OPTION_BOOL, paused, "off"),
+	SERVER_OPTION("retention", OPTION_AGE, retention, NULL, 1000, MAX_AGE_DAYS *MS_OF_DAY),
+	SERVER_OPTION("retention_failed", OPTION_AGE, retention_failed, NULL, 1000,
+				  MAX_AGE_DAYS *MS_OF_DAY),
 	SERVER_OPTION("notify", OPTION_CHANNEL, notify, NULL),
 	SERVER_OPTION("on_success", OPTION_SERVER, on_success, NULL),
 	SERVER_OPTION("on_failure", OPTION_SERVER, on_failure, NULL),
@@ -503,6 +507,8 @@ options_parse_server(List *defs, ServerOptions *options)
 						errhint("Raise retry_max, or lower retry_base.")));
 	if (options->gone_after < 0)
 		options->gone_after = preset->gone_after;
+	if (options->retention_failed == 0)
+		options->retention_failed = options->retention;
 	fill_protocol(options);
 	settle_store(options);
 	read_kinds(options);

@@ -64,6 +64,10 @@ typedef struct ServerOptions
 	int64 max_wait;          /* ms, for refusals that waiting alone does not mend */
 	int64 paused;            /* a boolean: nothing is claimed */
 
+	/* How long jobs are kept that have ended, ms; 0: for ever */
+	int64 retention;
+	int64 retention_failed; /* of those that failed or were cancelled */
+
 	/* What follows an end */
 	char *notify;     /* channel that is told; or NULL */
 	char *on_success; /* server that is given a job that succeeded; or NULL */

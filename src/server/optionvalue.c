@@ -336,6 +336,39 @@ parse_duration(const Option *option, const char *value, void *field)
 	*(int64 *) field = (int64) ms;
 }
 
+/*
+ * A duration for which something is kept: people write "30 days" there.
+ */
+static void
+parse_age(const Option *option, const char *value, void *field)
+{
+	static const struct
+	{
+		const char *word;
+		int days;
+	} words[] = {{"day", 1}, {"days", 1}, {"week", 7}, {"weeks", 7}};
+	const char *unit = value + strspn(value, "0123456789. ");
+	char *number = pnstrdup(value, unit - value);
+	const char *quantity = value;
+	double ms;
+	int i;
+
+	for (i = 0; i < lengthof(words) && strcmp(unit, words[i].word) != 0; i++)
+		;
+	if (i < lengthof(words))
+		quantity = psprintf("%s d", number);
+	if (!read_quantity(quantity, GUC_UNIT_MS, &ms))
+		refuse_value(option, value,
+					 "A number with a unit is expected: s, min, h, days or weeks, as in \"30 days\". Without the option, jobs are kept.");
+	ms = rint(i < lengthof(words) ? ms * words[i].days : ms);
+	if (ms < option->min || ms > option->max)
+		refuse_value(option, value,
+					 psprintf("It must be from " INT64_FORMAT " s to " INT64_FORMAT
+							  " days. Without the option, jobs are kept.",
+							  option->min / 1000, option->max / MS_OF_DAY));
+	*(int64 *) field = (int64) ms;
+}
+
 static void
 parse_size(const Option *option, const char *value, void *field)
 {
@@ -372,6 +405,7 @@ static void (*const parsers[OPTION_KINDS])(const Option *option, const char *val
 	[OPTION_AT_A_TIME] = parse_at_a_time,
 	[OPTION_RATE] = parse_rate,
 	[OPTION_DURATION] = parse_duration,
+	[OPTION_AGE] = parse_age,
 	[OPTION_SIZE] = parse_size,
 };
 

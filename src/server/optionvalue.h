@@ -49,6 +49,7 @@ typedef enum OptionKind
 	OPTION_AT_A_TIME, /* a count, or "auto" */
 	OPTION_RATE,      /* calls a unit of time; calls a second */
 	OPTION_DURATION,  /* with a unit; ms */
+	OPTION_AGE,       /* the same, of what is kept: in days */
 	OPTION_SIZE,      /* with a unit; bytes */
 
 	OPTION_KINDS

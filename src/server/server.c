@@ -62,6 +62,8 @@ cache_create(void)
 uint64
 server_generation(void)
 {
+	if (cache == NULL)
+		cache_create();
 	return generation;
 }
 

@@ -138,6 +138,7 @@ check_runnable(Row *row, Relation table, bool is_new)
 						errhint("%s", complaint.hint)));
 	referred = check_request(row, server);
 	MemoryContextSwitchTo(caller);
+	after_note_referred(row, &referred);
 	if (referred.n > 0)
 		after_add(row, &referred, table);
 }
@@ -201,10 +202,14 @@ take_running(Row *row)
 void
 check_new_state(Row *row, bool privileged)
 {
-	static const JobColumn empty_columns[] =
-		{JOB_STARTED_AT, JOB_FINISHED_AT,    JOB_IDEMPOTENCY_KEY, JOB_RESULT,    JOB_USAGE,
-		 JOB_ERROR,      JOB_ATTEMPT_ERRORS, JOB_REMOTE_ID,       JOB_REMOTE,    JOB_RAN_ON,
-		 JOB_BACKEND,    JOB_SERVER_OID,     JOB_BLOCKED_BY,      JOB_FOLLOW_UP, JOB_PUT_OFF_SINCE};
+	static const JobColumn empty_columns[] = {JOB_STARTED_AT,      JOB_FINISHED_AT,
+											  JOB_IDEMPOTENCY_KEY, JOB_RESULT,
+											  JOB_USAGE,           JOB_ERROR,
+											  JOB_ATTEMPT_ERRORS,  JOB_REMOTE_ID,
+											  JOB_REMOTE,          JOB_RAN_ON,
+											  JOB_BACKEND,         JOB_SERVER_OID,
+											  JOB_BLOCKED_BY,      JOB_FOLLOW_UP,
+											  JOB_PUT_OFF_SINCE,   JOB_REFERS};
 	static const JobColumn counts[] = {JOB_ATTEMPT, JOB_FAILURES, JOB_LOSSES, JOB_DEPTH,
 									   JOB_UNKNOWN_ENDS};
 	RowState state = row_state(row);

@@ -19,7 +19,8 @@ static const char *const added_names[ROW_ADDED] = {"request_id",    "server_oid"
 												   "depth",         "follow_up",
 												   "after",         "after_rule",
 												   "blocked_by",    "unknown_ends",
-												   "put_off_since", "claimed_elsewhere"};
+												   "put_off_since", "claimed_elsewhere",
+												   "refers"};
 
 /* ---------- numbers of columns ---------- */
 

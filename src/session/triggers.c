@@ -188,7 +188,8 @@ static bool
 is_own_statement(void)
 {
 	if (queue_is_mine)
-		return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) <= 1;
+		return !ended_is_handing_over &&
+			   DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) <= 1;
 	return dependency_is_own_statement();
 }
 
