@@ -31,6 +31,8 @@ OBJS = \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
 	src/process/overdue.o \
+	src/process/retention.o \
+	src/queue/purge.o \
 	src/queue/environment.o \
 	src/base/guard.o \
 	src/base/datafile.o \
@@ -52,6 +54,7 @@ OBJS = \
 	src/session/ondone.o \
 	src/life/life.o \
 	src/life/next.o \
+	src/life/same.o \
 	src/life/submit.o \
 	src/life/resume.o \
 	src/life/verdict.o \
@@ -65,6 +68,10 @@ OBJS = \
 	src/life/lookup.o \
 	src/life/download.o \
 	src/life/store.o \
+	src/life/storecall.o \
+	src/life/traced.o \
+	src/life/upload.o \
+	src/life/leftover.o \
 	src/life/calls.o \
 	src/schedule/schedule.o \
 	src/schedule/queues.o \
@@ -105,6 +112,7 @@ OBJS = \
 	src/queue/ended.o \
 	src/queue/dependency.o \
 	src/queue/depround.o \
+	src/queue/sent.o \
 	src/queue/depsession.o \
 	src/queue/followup.o \
 	src/queue/gone.o \
@@ -131,6 +139,8 @@ OBJS = \
 	src/protocol/saved.o \
 	src/protocol/link.o \
 	src/protocol/s3answer.o \
+	src/protocol/s3upload.o \
+	src/protocol/openupload.o \
 	src/protocol/signing.o \
 	src/protocol/webhook.o \
 	src/protocol/sigv4.o \
@@ -183,6 +193,7 @@ OBJS = \
 	src/shared/stats.o \
 	src/life/job.o \
 	src/server/server.o \
+	src/server/shape.o \
 	src/server/streamrules.o \
 	src/server/options.o \
 	src/server/optionvalue.o \
