@@ -112,11 +112,13 @@ OBJS = \
 	src/queue/ended.o \
 	src/queue/dependency.o \
 	src/queue/depround.o \
+	src/queue/uniquekey.o \
 	src/queue/sent.o \
 	src/queue/depsession.o \
 	src/queue/followup.o \
 	src/queue/gone.o \
 	src/queue/callback.o \
+	src/queue/function.o \
 	src/queue/calldue.o \
 	src/queue/rowstate.o \
 	src/queue/save.o \
@@ -234,7 +236,7 @@ SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson zlib $(DECODERS))
 
 EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
 
-ifeq (,$(filter bench check demo format fuzz lint tries,$(MAKECMDGOALS)))
+ifeq (,$(filter bench check check-clients demo format fuzz lint tries,$(MAKECMDGOALS)))
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -296,6 +298,9 @@ bench:
 check:
 	@SANITIZE=$(SANITIZE) test/run $(T)
 
+check-clients:
+	@CLIENTS=clients test/run t/095_clients
+
 demo:
 	@demo/run
 
@@ -311,6 +316,6 @@ lint:
 tries:
 	@TRIES=yes test/run t/07
 
-.PHONY: bench check demo format fuzz lint tries
+.PHONY: bench check check-clients demo format fuzz lint tries
 
 endif

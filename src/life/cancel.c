@@ -368,7 +368,7 @@ is_only_call(const Job *job)
 	const Protocol *protocol = &job->options->protocol;
 
 	return protocol->cancel != NULL && job->state == JOB_CALLING && job->step == STEP_SUBMIT &&
-		   strcmp(protocol->reply, "poll") != 0 && job->options->max_in_flight == 1;
+		   protocol->kind.reply != REPLY_POLL && job->options->max_in_flight == 1;
 }
 
 /*

@@ -334,7 +334,7 @@ request_build(const RequestSource *source)
 	note_links(http, source);
 	if (signing_is_due(options))
 		signing_sign(http, source);
-	else if (strcmp(options->protocol.auth, "webhook") == 0)
+	else if (options->protocol.kind.auth == AUTH_WEBHOOK)
 		signing_sign_webhook(http, source);
 	MemoryContextDelete(scratch);
 	return http;
@@ -473,7 +473,7 @@ request_download(const RequestSource *source, const char *url, bool server_is_pr
 	http->max_response = room;
 	http->is_download = true;
 	http->public_only = !own && !server_is_private;
-	if (own && strcmp(options->protocol.download_auth, "same-origin") == 0)
+	if (own && options->protocol.kind.download_auth == DOWNLOAD_SAME_ORIGIN)
 	{
 		headers_set_server(http, source);
 		if (signing_is_due(options))
