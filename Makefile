@@ -55,6 +55,7 @@ OBJS = \
 	src/session/ondone.o \
 	src/life/life.o \
 	src/life/next.o \
+	src/life/same.o \
 	src/life/submit.o \
 	src/life/resume.o \
 	src/life/verdict.o \
@@ -68,6 +69,10 @@ OBJS = \
 	src/life/lookup.o \
 	src/life/download.o \
 	src/life/store.o \
+	src/life/storecall.o \
+	src/life/traced.o \
+	src/life/upload.o \
+	src/life/leftover.o \
 	src/life/calls.o \
 	src/schedule/schedule.o \
 	src/schedule/queues.o \
@@ -108,10 +113,13 @@ OBJS = \
 	src/queue/ended.o \
 	src/queue/dependency.o \
 	src/queue/depround.o \
+	src/queue/uniquekey.o \
+	src/queue/sent.o \
 	src/queue/depsession.o \
 	src/queue/followup.o \
 	src/queue/gone.o \
 	src/queue/callback.o \
+	src/queue/function.o \
 	src/queue/calldue.o \
 	src/queue/rowstate.o \
 	src/queue/save.o \
@@ -134,6 +142,8 @@ OBJS = \
 	src/protocol/saved.o \
 	src/protocol/link.o \
 	src/protocol/s3answer.o \
+	src/protocol/s3upload.o \
+	src/protocol/openupload.o \
 	src/protocol/signing.o \
 	src/protocol/webhook.o \
 	src/protocol/sigv4.o \
@@ -186,6 +196,7 @@ OBJS = \
 	src/shared/stats.o \
 	src/life/job.o \
 	src/server/server.o \
+	src/server/shape.o \
 	src/server/streamrules.o \
 	src/server/options.o \
 	src/server/optionvalue.o \
@@ -215,15 +226,18 @@ TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
 PKG_CONFIG ?= pkg-config
+# Answers in br and zstd are decoded where these are there to build with, as they are for most libcurls.
+DECODERS = $(shell for lib in libbrotlidec libzstd; do ! $(PKG_CONFIG) --exists $$lib || echo $$lib; done)
 # Only what PostgreSQL looks up by name is exported (before 16 its headers leave that to the compiler).
 PG_CPPFLAGS = -I$(srcdir)/src -D_GNU_SOURCE -DPGDLLEXPORT='__attribute__((visibility("default")))' \
-	-DGENJOB_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcjson zlib)
+	-DGENJOB_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcjson zlib $(DECODERS)) \
+	$(if $(filter libbrotlidec,$(DECODERS)),-DGENJOB_BROTLI) $(if $(filter libzstd,$(DECODERS)),-DGENJOB_ZSTD)
 PG_CFLAGS = -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
-SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson zlib)
+SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson zlib $(DECODERS))
 
 EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
 
-ifeq (,$(filter bench check demo format fuzz lint tries,$(MAKECMDGOALS)))
+ifeq (,$(filter bench check check-clients demo format fuzz lint tries,$(MAKECMDGOALS)))
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -285,6 +299,9 @@ bench:
 check:
 	@SANITIZE=$(SANITIZE) test/run $(T)
 
+check-clients:
+	@CLIENTS=clients test/run t/095_clients
+
 demo:
 	@demo/run
 
@@ -300,6 +317,6 @@ lint:
 tries:
 	@TRIES=yes test/run t/07
 
-.PHONY: bench check demo format fuzz lint tries
+.PHONY: bench check check-clients demo format fuzz lint tries
 
 endif

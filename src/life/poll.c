@@ -307,7 +307,8 @@ describe_obstacle(const Job *job, const AddressedCall *call)
 {
 	if (call->http == NULL)
 		return psprintf("server \"%s\" gave no URL at %s to ask about its prediction %s. Look at the server's option poll.",
-						NameStr(job->queue->name), call->address.place,
+						NameStr(job->queue->name),
+						call->address.place ? call->address.place : call->address.path,
 						job->remote.id ? job->remote.id : "");
 	return psprintf("server \"%s\" gave a URL of another host to ask about its prediction: %s. Name the host in the server's option allow_hosts.",
 					NameStr(job->queue->name), call->http->shown_url);
@@ -354,7 +355,7 @@ poll_build_result(Job *job, char **why)
 Verdict *
 poll_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 {
-	return reply_judge_poll(source, reply);
+	return reply_judge_poll(source, reply, remote);
 }
 
 Verdict *
@@ -384,10 +385,14 @@ Next
 poll_answered(Job *job, HttpReply *reply)
 {
 	const char *places;
+	Verdict *verdict;
 
 	if (job->asks_unended && unended_address(job, &places) != NULL)
 		return next_verdict(verdict_read_unended(job, reply, places));
-	return next_verdict(note_answer(job, verdict_read(job, reply, poll_judge, true)));
+	verdict = verdict_read(job, reply, poll_judge, true);
+	if (verdict->has_answer && job->remote.urls != NULL)
+		job->remote.urls = pstrdup(job->remote.urls);
+	return next_verdict(note_answer(job, verdict));
 }
 
 Next

@@ -20,18 +20,26 @@
 #include "base/memory.h"
 #include "queue/jobrow.h"
 #include "queue/queue.h"
+#include "queue/sent.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
 #include "base/digest.h"
 #include "schedule/schedule.h"
+#include "server/shape.h"
 
 #define MAX_USABLE 256 /* backends that a job may go back to */
 #define BACKEND_IS_FULL \
 	"the address to which an earlier attempt of the job may have gone has no room now. It waits for it, or might be paid for twice."
 
+/*
+ * An Idempotency-Key for each turn: random, but for its end, which tells the options of its server that go into the body
+ * of the call.  Whoever takes the call up after a crash knows by it whether they have changed.
+ */
 static ArrayType *
-random_keys(int n)
+make_keys(const Turn *turns, int n)
 {
+	const ServerQueue *queue = NULL;
+	uint32 digest = 0;
 	Datum *keys = palloc(n * sizeof(Datum));
 	pg_uuid_t *uuids = palloc(n * sizeof(pg_uuid_t));
 	int i;
@@ -43,8 +51,12 @@ random_keys(int n)
 	{
 		pg_uuid_t *uuid = &uuids[i];
 
-		/* version 4, of RFC 9562 */
-		uuid->data[6] = (uuid->data[6] & 0x0f) | 0x40;
+		if (turns[i].queue != queue)
+			digest = shape_digest(NameStr(turns[i].queue->name), &turns[i].queue->server->options);
+		queue = turns[i].queue;
+		/* version 8 of RFC 9562, which leaves to its maker what the bits mean */
+		memcpy(&uuid->data[UUID_LEN - sizeof(digest)], &digest, sizeof(digest));
+		uuid->data[6] = (uuid->data[6] & 0x0f) | 0x80;
 		uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
 		keys[i] = UUIDPGetDatum(uuid);
 	}
@@ -424,10 +436,12 @@ hand_out_tokens(const Turn *turns, int n)
 int
 queue_claim(Turn *turns, int n, TimestampTz now)
 {
-	ArrayType *keys = random_keys(n);
+	ArrayType *keys = make_keys(turns, n);
 	uint64 rows = run_claim(turns, n, keys, now);
 	Turn **missing = palloc(n * sizeof(Turn *));
 	Turn **refused = palloc(n * sizeof(Turn *));
+	Job **repeated = palloc(n * sizeof(Job *));
+	int n_repeated = 0;
 	int n_missing = 0;
 	int n_orphans = 0;
 	int n_refused = take_claimed(turns, n, rows, refused, &n_orphans);
@@ -441,6 +455,8 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 		{
 			job_requeue(job);
 			job->key_is_kept = has_kept_key(job, keys, i);
+			if (job->key_is_kept)
+				repeated[n_repeated++] = job;
 			queue_read_references(job);
 			continue;
 		}
@@ -450,6 +466,7 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 		limits_give_back(&turns[i].place);
 	}
 	hand_out_tokens(turns, n);
+	queue_read_sent(repeated, n_repeated);
 	if (n_refused > 0)
 		settle_refused(refused, n_refused, now);
 	if (n_missing > 0)
