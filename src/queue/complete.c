@@ -13,7 +13,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
-#include "utils/timestamp.h"
 
 #include "base/digest.h"
 #include "base/jsonb.h"
@@ -55,14 +54,14 @@ static const Statement find_job = {1, {INT8OID},
 	"SELECT state::text, remote->>'complete' FROM @.gen_jobs WHERE id = $1 AND remote ? 'complete' FOR NO KEY UPDATE"};
 
 /* the digest stays, so that a second answer of the same attempt is known */
-static const Statement end_job = {4, {INT8OID, JSONBOID, TEXTOID, TIMESTAMPTZOID},
+static const Statement end_job = {3, {INT8OID, JSONBOID, TEXTOID},
 	"UPDATE @.gen_jobs SET state = CASE WHEN $3 IS NULL THEN 'succeeded' ELSE 'failed' END::@.gen_job_state, result = $2, error = $3,"
-	" finished_at = $4, failures = failures + CASE WHEN $3 IS NULL THEN 0 ELSE 1 END, losses = 0, put_off_since = NULL, idempotency_key = NULL,"
+	" finished_at = clock_timestamp(), failures = failures + CASE WHEN $3 IS NULL THEN 0 ELSE 1 END, losses = 0, put_off_since = NULL, idempotency_key = NULL,"
 	" remote = CASE WHEN $3 IS NULL THEN jsonb_build_object('complete', remote->'complete') END,"
 	" attempt_errors = CASE WHEN $3 IS NULL THEN attempt_errors ELSE"
 	"  CASE WHEN jsonb_typeof(attempt_errors) IS DISTINCT FROM 'array' THEN '[]'"
 	"   WHEN jsonb_array_length(attempt_errors) >= 100 THEN attempt_errors - 0 ELSE attempt_errors END"
-	"  || jsonb_build_array(jsonb_build_object('attempt', attempt, 'at', $4, 'error', $3)) END WHERE id = $1"};
+	"  || jsonb_build_array(jsonb_build_object('attempt', attempt, 'at', clock_timestamp(), 'error', $3)) END WHERE id = $1"};
 
 /* clang-format on */
 
@@ -105,10 +104,9 @@ refuse(int64 job)
 static void
 end_row(const Completion *completion)
 {
-	Datum args[4] = {Int64GetDatum(completion->job), completion->result,
-					 completion->error ? CStringGetTextDatum(completion->error) : (Datum) 0,
-					 TimestampTzGetDatum(GetCurrentTimestamp())};
-	char nulls[] = {' ', completion->has_result ? ' ' : 'n', completion->error ? ' ' : 'n', ' '};
+	Datum args[3] = {Int64GetDatum(completion->job), completion->result,
+					 completion->error ? CStringGetTextDatum(completion->error) : (Datum) 0};
+	char nulls[] = {' ', completion->has_result ? ' ' : 'n', completion->error ? ' ' : 'n'};
 
 	own_depth = trigger_depth() + 1;
 	PG_TRY();
