@@ -73,13 +73,15 @@ queue_init(MonoTime (*deadline)(void))
 
 /*
  * What is done in a transaction before its work, and after it.  The work runs as the owner of the tables, and leaves
- * no setting behind, nor anything to run at the commit.
+ * no setting behind, nor anything to run at the commit.  What it takes by SPI_palloc() is in the memory context of
+ * queue_transact()'s caller, and outlives the transaction.
  */
 static void
-run_work(QueueWork work, void *arg)
+run_work(QueueWork work, void *arg, MemoryContext caller)
 {
 	int level = NewGUCNestLevel();
 
+	MemoryContextSwitchTo(caller);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	/* they were moved, or made anew */
@@ -129,7 +131,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		StartTransactionCommand();
 		standby_begin();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		run_work(work, arg);
+		run_work(work, arg, caller);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		standby_committed();
