@@ -92,7 +92,7 @@ deadlines_connected(HttpTransfer *transfer)
 }
 
 /*
- * Its answer is left with its server for want of memory: an answer has been paid for, so this time does not count.
+ * The answer stays with its server until there is memory for it.  It has been paid for, so this time does not count.
  */
 void
 deadlines_pause(HttpTransfer *transfer)

@@ -64,7 +64,7 @@ handle_take(void)
 }
 
 /*
- * Keeps a handle for another call, which sets anew whatever differs between calls.  What it does not set makes a
+ * Keeps a handle for another call, which sets again whatever differs between calls.  What it does not set makes a
  * handle worn: what only few calls set, and has a default that cannot be set; and what libcurl notes itself, such as
  * how often it has sent a request again, which it gives up after a few times, in some versions of all calls together.
  */

@@ -253,8 +253,8 @@ http_finish(HttpTransfer *transfer, CURLcode code)
 }
 
 /*
- * Gives libcurl the transfers that were started, but for those whose options it did not take.  One that was there
- * already would be a fault of ours; so what else it may refuse is for want of memory.
+ * Gives libcurl the transfers that were started, except those whose options it refused.  It refuses a transfer that it
+ * has already, which would be a fault of ours, or because memory is short.
  */
 static void
 begin_transfers(void)

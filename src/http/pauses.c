@@ -19,7 +19,7 @@ static dlist_head paused = DLIST_STATIC_INIT(paused);
 static int n_paused = 0;
 
 /*
- * Takes notice that a transfer is paused.  Called by libcurl's callbacks.
+ * Notes that a transfer is paused.  Called by libcurl's callbacks.
  */
 void
 pauses_begin(HttpTransfer *transfer)
@@ -39,7 +39,7 @@ leave(HttpTransfer *transfer)
 }
 
 /*
- * Takes notice that it goes on.
+ * Notes that it goes on.
  */
 void
 pauses_end(HttpTransfer *transfer)

@@ -195,7 +195,7 @@ decide_at_work(Job *job, const ServerOptions *options, TimestampTz now)
 }
 
 /*
- * A job whose call crashes PostgreSQL, or ends it for want of memory, would be sent again after every restart.  From
+ * A job whose call crashes PostgreSQL, or uses up its memory, would be sent again after every restart.  From
  * the one after FREE_LOSSES in a row on, each counts as a failure of the job's own.
  */
 static void
@@ -339,7 +339,7 @@ outcome_decide(Job *job)
 }
 
 /*
- * Takes notice that the job's verdict is in the table.
+ * Notes that the job's verdict is in the table.
  */
 void
 outcome_reported(Job *job)

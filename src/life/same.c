@@ -48,7 +48,7 @@ digest_of(const HttpRequest *http)
 }
 
 /*
- * Links are signed anew each time: a body with one has no digest that could be compared.
+ * Links are signed again each time: a body with one has no digest that could be compared.
  */
 static bool
 has_links(const RequestSource *source)

@@ -54,7 +54,7 @@ has_choice(const Limits *limits)
 }
 
 /*
- * True if a refusal for want of room is answered with fewer calls at a time.  Where none is left to take away, there
+ * True if a refusal because the server is full is answered with fewer calls at a time.  Where none is left to take away, there
  * is a pause.
  */
 static bool
@@ -145,7 +145,7 @@ limits_are_stuck(const Limits *limits, TimestampTz now)
 }
 
 /*
- * Takes notice of how a call of this place ended.  If it was the one that finds out whether the backend takes calls
+ * Notes how a call of this place ended.  If it was the one that finds out whether the backend takes calls
  * again, that is known now, however long the place is still needed.
  */
 void
@@ -185,7 +185,7 @@ limits_note(Place *place, const CallEnd *end, MonoTime now)
 }
 
 /*
- * Takes notice that the job of this place has succeeded.
+ * Notes that the job of this place has succeeded.
  */
 void
 limits_note_result(const Place *place, MonoTime now)

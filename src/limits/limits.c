@@ -304,7 +304,7 @@ occupy(Limits *limits, Backend *backend, MonoTime now)
 }
 
 /*
- * Takes notice that the call of a place begins, at the backend that it is at by now.
+ * Notes that the call of a place begins, at the place's present backend.
  */
 void
 limits_started(const Place *place)

@@ -153,7 +153,7 @@ run_claim(Turn *turns, int n, ArrayType *keys, TimestampTz now)
 
 /*
  * The place of a job that may have been sent to another backend before, and should go there again:
- * that one may know its Idempotency-Key.  If that one has no room, the job waits for it: another would be paid anew.
+ * that one may know its Idempotency-Key.  If that one has no room, the job waits for it: another backend would be paid again.
  */
 static void
 keep_backend(uint64 row, Turn *turn, Job *job)

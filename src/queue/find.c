@@ -92,7 +92,7 @@ ask_now(Job *job)
 }
 
 /*
- * Takes notice of one changed row of FIND_CHANGED.
+ * Acts on one row of FIND_CHANGED.
  */
 static void
 notice_change(uint64 row, int64 id, TimestampTz now)
@@ -309,7 +309,7 @@ static struct
 } scanned;
 
 /*
- * Begins to read the front of the queue anew: queue_scan() goes on with it.  No job with a run_at before since has come
+ * Begins to read the front of the queue again; queue_scan() continues.  No job with a run_at before since has come
  * in; DT_NOBEGIN: nothing is certain.  Says when the rest is due or expires.
  */
 void

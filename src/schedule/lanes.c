@@ -222,7 +222,7 @@ reset_lane(Lane *lane)
 }
 
 /*
- * Has a lane read anew, from the job that the table has first.
+ * Reads a lane again, from the first job that the table has.
  */
 void
 lane_reset(Lane *lane, TimestampTz run_at, int64 id)
@@ -297,7 +297,7 @@ lane_read(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at, bool
 }
 
 /*
- * Takes notice that a lane was read, and whether the table has more.
+ * Notes that a lane was read, and whether the table has more.
  */
 void
 lane_filled(Lane *lane, bool has_more)

@@ -357,7 +357,7 @@ schedule_drop_unseen(void)
 }
 
 /*
- * Obeys the weights of owners and tenants that were read anew.
+ * Applies the weights of owners and tenants that were just read.
  */
 void
 schedule_weights_changed(void)

@@ -233,8 +233,8 @@ could_take(ServerQueue *queue, MonoTime now)
 /* ---------- memory ---------- */
 
 /*
- * Takes notice of a claim: queue's next job is not known to want memory any more, and of those that were claimed
- * one takes so many bytes.  One that is large was its turn in the line for memory.
+ * Notes that a job of the queue was claimed, and takes bytes of memory.  What its next job needs is not known.  After a
+ * large one the queue goes to the end of the line for memory.
  */
 void
 schedule_memory_given(ServerQueue *queue, size_t bytes)
@@ -245,8 +245,7 @@ schedule_memory_given(ServerQueue *queue, size_t bytes)
 }
 
 /*
- * Takes notice that a job of the queue found no room in memory for so many bytes.  What the first of them wants is what
- * the queue waits for.
+ * Notes that there was no memory for the bytes of a job of the queue.  The queue waits for what the first such job needs.
  */
 void
 schedule_memory_refused(ServerQueue *queue, size_t bytes)

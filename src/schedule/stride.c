@@ -2,8 +2,8 @@
  * stride.c
  *		Who of several is served next, in proportion to their weights.  Pure.
  *
- * Each has a pass, and the smallest is next.  A turn moves the pass on by the inverse of the weight, and whoever comes
- * anew begins where the others are.  So the next turn goes to whoever had least, in proportion.  (Waldspurger and
+ * Each has a pass, and the smallest is next.  A turn adds the inverse of the weight to the pass.  Whoever is new
+ * starts at the pass of the others.  So the next turn goes to whoever had least, in proportion.  (Waldspurger and
  * Weihl, "Stride Scheduling", 1995: deficit round robin without its bursts.)
  */
 #include "postgres.h"

@@ -381,7 +381,7 @@ turns_pop_expiring(Turns *turns, TimestampTz by, int64 *id)
 /* ---------- weights ---------- */
 
 /*
- * Obeys weights that were set anew.
+ * Applies changed weights.
  */
 void
 turns_apply_weights(Turns *turns)

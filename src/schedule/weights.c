@@ -51,7 +51,7 @@ match_keys(const void *a, const void *b, Size size)
 }
 
 /*
- * Begins anew: all have the weight 1.
+ * Forgets all weights: everyone has the weight 1.
  */
 void
 weights_forget(void)
