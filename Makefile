@@ -231,7 +231,7 @@ SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson zlib)
 
 EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
 
-ifeq (,$(filter bench check demo format fuzz lint tries,$(MAKECMDGOALS)))
+ifeq (,$(filter bench check check-clients demo format fuzz lint tries,$(MAKECMDGOALS)))
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -293,6 +293,9 @@ bench:
 check:
 	@SANITIZE=$(SANITIZE) test/run $(T)
 
+check-clients:
+	@CLIENTS=clients test/run t/095_clients
+
 demo:
 	@demo/run
 
@@ -308,6 +311,6 @@ lint:
 tries:
 	@TRIES=yes test/run t/07
 
-.PHONY: bench check demo format fuzz lint tries
+.PHONY: bench check check-clients demo format fuzz lint tries
 
 endif
