@@ -80,7 +80,8 @@ is_word(const char *word, size_t len, const char *name)
 }
 
 /*
- * How many times the body was compressed by what can be decoded; -1: by something else, which *other names.
+ * Returns how many times the body was compressed in a way that can be decoded; -1 if in another way, which *other
+ * names.
  */
 static int
 count_encodings(const HttpReply *reply, Words *other)
@@ -107,7 +108,7 @@ count_encodings(const HttpReply *reply, Words *other)
 }
 
 /*
- * Whether a complete answer has a body that is to be decoded.
+ * True if a complete answer has a body to decode.
  */
 bool
 decode_is_due(const HttpReply *reply)
@@ -139,7 +140,7 @@ typedef enum InflateEnd
 } InflateEnd;
 
 /*
- * Makes room for another piece.  A size that is not known beforehand is doubled.
+ * Makes room for another piece.  Doubles a size that is not known beforehand.
  */
 static InflateEnd
 grow(Inflating *inflating)
@@ -162,8 +163,7 @@ grow(Inflating *inflating)
 }
 
 /*
- * Takes one encoding off.  Several streams may follow one another, as gzip has it; what is behind the last one means
- * nothing.
+ * Decodes one encoding.  Several streams may follow one another, as gzip allows; bytes after the last one are ignored.
  */
 static InflateEnd
 inflate_all(Inflating *inflating, const Bytes *body)
@@ -206,7 +206,8 @@ inflate_all(Inflating *inflating, const Bytes *body)
 }
 
 /*
- * The same with a window of that kind: "deflate" is by the standard zlib's format, and with many servers none.
+ * As inflate_all(), with a window of that kind.  "deflate" means zlib's format in the standard, and raw deflate for
+ * many servers.
  */
 static InflateEnd
 inflate_as(Inflating *inflating, const Bytes *body, int window)
@@ -238,7 +239,7 @@ take_off_one(HttpReply *reply, size_t most, DecodeMayGrow may_grow, void *arg)
 }
 
 /*
- * Decodes the body of a complete answer; of one that is due.  What comes out has at most so many bytes.
+ * Decodes the body of a complete answer for which decode_is_due().  At most most bytes come out.
  */
 DecodeEnd
 decode_body(HttpReply *reply, size_t most, DecodeMayGrow may_grow, void *arg)

@@ -107,7 +107,7 @@ weights_get_tenant(const char *server_name, const char *tenant)
 }
 
 /*
- * The same of an owner.
+ * As weights_set_tenant(), for an owner.
  */
 void
 weights_set_owner(const char *server_name, Oid owner, double weight)
