@@ -238,6 +238,7 @@ take_judged(Download *download, const Judged *judged)
 	download->output->content_type = judged->output.content_type;
 	download->output->data = judged->output.data;
 	download->output->len = judged->output.len;
+	download->output->fault = judged->output.fault;
 }
 
 static void

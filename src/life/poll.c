@@ -215,6 +215,36 @@ next_delay_ms(const Job *job, MonoTime now)
 	return usual_delay_ms(job, now);
 }
 
+/*
+ * Fails a job that was handed over, and whose answer nobody has brought.
+ */
+static Next
+fail_handed_over(Job *job)
+{
+	return next_fail(job,
+					 psprintf("job was handed over to server \"%s\" (%s), but genjob.complete() did not bring its answer within the option timeout. It may still be at work, and be paid for: look there before genjob.retry(), or raise timeout.",
+							  NameStr(job->queue->name), job->remote.id));
+}
+
+/*
+ * Waits for genjob.complete(), which ends the row: there is nothing to ask.
+ */
+static Next
+await_answer(Job *job)
+{
+	MonoTime deadline = deadline_of(job);
+
+	if (clock_mono() >= deadline)
+		return fail_handed_over(job);
+	return next_wait(STEP_POLL, deadline);
+}
+
+Next
+poll_woken(Job *job)
+{
+	return options_hands_over(job->options) ? await_answer(job) : next_line(STEP_POLL);
+}
+
 bool
 poll_is_due(const Job *job)
 {
@@ -234,6 +264,8 @@ poll_begin(Job *job)
 	int64 delay = next_delay_ms(job, now);
 
 	Assert(verdict->kind == VERDICT_WAIT && verdict_names_prediction(job));
+	if (options_hands_over(job->options))
+		return await_answer(job);
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
 	note_absence(job, verdict);
 	note_remote_state(job, verdict->remote_state);
@@ -274,7 +306,8 @@ describe_obstacle(const Job *job, const AddressedCall *call)
 {
 	if (call->http == NULL)
 		return psprintf("server \"%s\" gave no URL at %s to ask about its prediction %s. Look at the server's option poll.",
-						NameStr(job->queue->name), call->address.place,
+						NameStr(job->queue->name),
+						call->address.place ? call->address.place : call->address.path,
 						job->remote.id ? job->remote.id : "");
 	return psprintf("server \"%s\" gave a URL of another host to ask about its prediction: %s. Name the host in the server's option allow_hosts.",
 					NameStr(job->queue->name), call->http->shown_url);
@@ -321,7 +354,7 @@ poll_build_result(Job *job, char **why)
 Verdict *
 poll_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 {
-	return reply_judge_poll(source, reply);
+	return reply_judge_poll(source, reply, remote);
 }
 
 Verdict *
@@ -351,10 +384,14 @@ Next
 poll_answered(Job *job, HttpReply *reply)
 {
 	const char *places;
+	Verdict *verdict;
 
 	if (job->asks_unended && unended_address(job, &places) != NULL)
 		return next_verdict(verdict_read_unended(job, reply, places));
-	return next_verdict(note_answer(job, verdict_read(job, reply, poll_judge, true)));
+	verdict = verdict_read(job, reply, poll_judge, true);
+	if (verdict->has_answer && job->remote.urls != NULL)
+		job->remote.urls = pstrdup(job->remote.urls);
+	return next_verdict(note_answer(job, verdict));
 }
 
 Next
