@@ -7,13 +7,13 @@
  *		              v                |
  *		            saving -> waiting <-> calling
  *
- * The upper row is a server that answers with the result.  The lower one is a provider that names a prediction: the
- * name is saved in the table before anything else is done with it, then the provider is asked until the prediction has
- * ended.  Where nobody knows whether a submission arrived, and the provider can be asked, it is asked first.  A job
- * that cannot be sent goes from claimed to reporting at once; one that a crash cut off from its prediction goes from
- * claimed to waiting.  One whose row is cancelled goes from wherever it is to cancelling, and never back.
+ * The upper row is a server that answers with the result.  The lower row is a provider that names a prediction: its name
+ * is saved in the table before anything else, then the provider is polled until the prediction has ended.  If nobody
+ * knows whether a submission arrived, and the provider can be asked, it is asked first.  A job that cannot be sent goes
+ * from claimed to reporting.  One with a prediction that a crash left goes from claimed to waiting.  One whose row is
+ * cancelled goes from any state to cancelling, and never back.
  *
- * Each step has a file, and here a row; its functions return what comes next (step.h), and never call another step.
+ * Each step has a file, and here a row.  Its functions return what comes next (step.h), and never call another step.
  */
 #include "postgres.h"
 
