@@ -95,12 +95,6 @@ life_step_name(JobStep step)
 	return steps[step].name;
 }
 
-static int64
-ms_until(MonoTime until)
-{
-	return Max(until - clock_mono(), 0) / 1000;
-}
-
 /* ---------- carrying out ---------- */
 
 /*
@@ -195,7 +189,7 @@ wait_until(Job *job, JobStep step, MonoTime until)
 	enter(job, JOB_WAITING, step);
 	job_wake_at(job, until);
 	trace("job " INT64_FORMAT " attempt %d: %s in " INT64_FORMAT " ms", job->id, job->attempt,
-		  steps[step].name, ms_until(until));
+		  steps[step].name, Max(until - clock_mono(), 0) / 1000);
 }
 
 static void
