@@ -77,7 +77,7 @@ write_job(SpoolStream *file, Job *job)
 }
 
 /*
- * Whether what a job has would be lost: of a prediction that is to be cancelled, only what its row does not say yet.
+ * True if what a job has would be lost.  Of a prediction that is to be cancelled, only what its row does not say yet.
  */
 static bool
 is_to_be_kept(const Job *job)
@@ -127,7 +127,7 @@ write_jobs(SpoolStream *file)
 }
 
 /*
- * Writes the file, so that it is there whole or not at all.  False, and errno, when that cannot be done.
+ * Writes the file completely or not at all.  False, and errno, if it cannot.
  */
 static bool
 write_file(void)
@@ -163,7 +163,7 @@ write_file(void)
 #define IDS_BYTES 4000
 
 /*
- * Says in the log which answers are lost.
+ * Logs which answers are lost.
  */
 static void
 say_dropped(int n, const char *why)
@@ -198,7 +198,7 @@ say_dropped(int n, const char *why)
 }
 
 /*
- * Leaves to the next dispatcher what this one holds and could not write.
+ * Writes what this dispatcher holds and could not write into the spool, for the next one.
  */
 void
 spool_write(void)
@@ -218,7 +218,7 @@ spool_write(void)
 }
 
 /*
- * Leaves nothing: there will be no next dispatcher.
+ * Deletes the spool, because there will be no next dispatcher.
  */
 void
 spool_discard(void)
@@ -236,7 +236,7 @@ exit_callback(int code, Datum arg)
 }
 
 /*
- * Has what this process cannot write left to the next one, however it ends (but by a crash).
+ * Makes this process write the spool however it ends (except by a crash).
  */
 void
 spool_init(void)
@@ -288,7 +288,7 @@ settled_callback(void *arg)
 }
 
 /*
- * Has the file removed when the last of its jobs is settled.
+ * Removes the file when its last job is done.
  */
 static void
 expect_settling(Job *job)
@@ -323,8 +323,8 @@ fill_job(Job *job, SpooledJob *spooled, const Record *record)
 }
 
 /*
- * Goes on with a job as the dispatcher would have that left it.  A prediction whose row was cancelled meanwhile is to be
- * cancelled at its provider, too.
+ * Continues with a job as the dispatcher that left would have.  If the row was cancelled meanwhile, the provider is
+ * told to cancel, too.
  */
 static void
 go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
@@ -338,7 +338,7 @@ go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
 }
 
 /*
- * Makes a Job of a record, which is written next; unless its row is not that attempt's any more.
+ * Makes a Job of a record, which is written next, unless its row belongs to another attempt.
  */
 static void
 take_record(void *arg)
@@ -434,7 +434,7 @@ read_header(Reading *reading)
 }
 
 /*
- * Puts a file aside that cannot be read to its end: what could be is in memory.
+ * Renames a file that cannot be read to its end.  What could be read is in memory.
  */
 static void
 set_aside(const Reading *reading)
