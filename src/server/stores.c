@@ -67,8 +67,8 @@ complain(ServerComplaint *complaint, int sqlerrcode, char *message, char *hint)
 }
 
 /*
- * The server, with that name if it is not NULL, that has the bucket and that role may use; NULL and a complaint where
- * there is none, or where it cannot be told which of two.
+ * Finds the server that has the bucket and that role may use, with that name if it is not NULL.  NULL and a complaint
+ * if there is none, or two are possible.
  */
 Server *
 stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *complaint)
@@ -112,8 +112,8 @@ stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *com
 }
 
 /*
- * The object store that takes the outputs of a server's jobs of that role: good until the transaction's end.  NULL and a
- * complaint where it cannot be used; the server must have the option store.
+ * Finds the object store for the outputs of a server's jobs of that role; valid until the transaction's end.  NULL and
+ * a complaint if it cannot be used.  The server must have the option store.
  */
 Server *
 stores_of(const Server *server, Oid role, ServerComplaint *complaint)

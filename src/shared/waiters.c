@@ -38,7 +38,7 @@ waiters_size(void)
 }
 
 /*
- * To be called under AddinShmemInitLock; lock protects the waiters.
+ * Call it under AddinShmemInitLock; lock protects the waiters.
  */
 void
 waiters_startup(LWLock *lock)
