@@ -324,7 +324,7 @@ fill_job(Job *job, SpooledJob *spooled, const Record *record)
 
 /*
  * Goes on with a job as the dispatcher would have that left it.  A prediction whose row was cancelled meanwhile is to be
- * cancelled at its provider, too.
+ * cancelled at its provider, too, also where the job is to be run again.
  */
 static void
 go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
@@ -333,7 +333,8 @@ go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
 	expect_settling(job);
 	job->is_spooled = true;
 	job_enter(job, spooled->is_save ? JOB_SAVING : JOB_REPORTING, job->step);
-	if (row == SPOOLED_ENDED)
+	job->row_is_gone = row == SPOOLED_RETRIED;
+	if (row != SPOOLED_RUNNING)
 		life_cancel(job);
 }
 
@@ -361,7 +362,7 @@ take_record(void *arg)
 		MemoryContextSwitchTo(caller);
 		if (record->is_whole)
 			row = queue_take_spooled(job, &spooled);
-		if (row == SPOOLED_RUNNING || (row == SPOOLED_ENDED && spooled.is_save))
+		if (row != SPOOLED_GONE)
 			go_on(job, &spooled, row, record->len);
 		else
 			job_destroy(job);

@@ -279,8 +279,19 @@ find_spooled(const Job *job)
 	has_key = key != NULL && strcmp(key, job->idempotency_key) == 0;
 	if (DatumGetBool(statement_not_null(0, 3)))
 		return has_key ? SPOOLED_RUNNING : SPOOLED_GONE;
-	return DatumGetBool(statement_not_null(0, 4)) && (has_key || key == NULL) ? SPOOLED_ENDED
-																			  : SPOOLED_GONE;
+	if (!has_key && key != NULL)
+		return SPOOLED_GONE;
+	if (DatumGetBool(statement_not_null(0, 5)))
+		return SPOOLED_RETRIED;
+	return DatumGetBool(statement_not_null(0, 4)) ? SPOOLED_ENDED : SPOOLED_GONE;
+}
+
+static void
+forget_key(const Job *job)
+{
+	Datum args[2] = {Int64GetDatum(job->id), Int32GetDatum(job->attempt)};
+
+	statement_run(FORGET_KEY, args, NULL);
 }
 
 /*
@@ -293,8 +304,10 @@ queue_take_spooled(Job *job, const SpooledJob *spooled)
 	Place place = {NULL, NULL, false, false, 0};
 	ServerQueue *queue;
 
-	if (row == SPOOLED_GONE)
-		return row;
+	if (row == SPOOLED_GONE || (row != SPOOLED_RUNNING && !spooled->is_save))
+		return SPOOLED_GONE;
+	if (row == SPOOLED_RETRIED)
+		forget_key(job);
 	job->began_at = clock_mono() - Max(clock_now() - job->started_at, 0);
 	queue = schedule_queue(spooled->ran_on);
 	schedule_refresh();

@@ -44,7 +44,8 @@ typedef enum SpooledRow
 {
 	SPOOLED_GONE, /* it is not that attempt's any more */
 	SPOOLED_RUNNING,
-	SPOOLED_ENDED /* it was cancelled, or failed, meanwhile */
+	SPOOLED_ENDED,  /* it was cancelled, or failed, meanwhile */
+	SPOOLED_RETRIED /* and is to be run again */
 } SpooledRow;
 
 extern bool queue_is_mine; /* this process is a dispatcher: triggers let it pass */
