@@ -31,6 +31,8 @@ OBJS = \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
 	src/process/overdue.o \
+	src/process/retention.o \
+	src/queue/purge.o \
 	src/queue/environment.o \
 	src/base/guard.o \
 	src/base/datafile.o \
@@ -52,6 +54,7 @@ OBJS = \
 	src/session/ondone.o \
 	src/life/life.o \
 	src/life/next.o \
+	src/life/same.o \
 	src/life/submit.o \
 	src/life/resume.o \
 	src/life/verdict.o \
@@ -65,6 +68,10 @@ OBJS = \
 	src/life/lookup.o \
 	src/life/download.o \
 	src/life/store.o \
+	src/life/storecall.o \
+	src/life/traced.o \
+	src/life/upload.o \
+	src/life/leftover.o \
 	src/life/calls.o \
 	src/schedule/schedule.o \
 	src/schedule/queues.o \
@@ -106,6 +113,7 @@ OBJS = \
 	src/queue/dependency.o \
 	src/queue/depround.o \
 	src/queue/uniquekey.o \
+	src/queue/sent.o \
 	src/queue/depsession.o \
 	src/queue/followup.o \
 	src/queue/gone.o \
@@ -133,6 +141,8 @@ OBJS = \
 	src/protocol/saved.o \
 	src/protocol/link.o \
 	src/protocol/s3answer.o \
+	src/protocol/s3upload.o \
+	src/protocol/openupload.o \
 	src/protocol/signing.o \
 	src/protocol/webhook.o \
 	src/protocol/sigv4.o \
@@ -185,6 +195,7 @@ OBJS = \
 	src/shared/stats.o \
 	src/life/job.o \
 	src/server/server.o \
+	src/server/shape.o \
 	src/server/streamrules.o \
 	src/server/options.o \
 	src/server/optionvalue.o \
@@ -222,7 +233,7 @@ SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson zlib)
 
 EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
 
-ifeq (,$(filter bench check demo format fuzz lint tries,$(MAKECMDGOALS)))
+ifeq (,$(filter bench check check-clients demo format fuzz lint tries,$(MAKECMDGOALS)))
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -284,6 +295,9 @@ bench:
 check:
 	@SANITIZE=$(SANITIZE) test/run $(T)
 
+check-clients:
+	@CLIENTS=clients test/run t/095_clients
+
 demo:
 	@demo/run
 
@@ -299,6 +313,6 @@ lint:
 tries:
 	@TRIES=yes test/run t/07
 
-.PHONY: bench check demo format fuzz lint tries
+.PHONY: bench check check-clients demo format fuzz lint tries
 
 endif

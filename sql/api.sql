@@ -24,56 +24,88 @@ CREATE FUNCTION genjob.presign_put(server text, key text, content_type text DEFA
 COMMENT ON FUNCTION genjob.presign_put(text, text, text, interval) IS
 	'a link with which whoever has it puts one object for that long; with a content type, it must be sent';
 
--- Objects go by jobs of their store, which are durable and limited as any other; a row goes when its objects have.
+-- Deletes jobs that have ended, for genjob.purge() and for the option retention, as far as their objects are gone. Objects
+-- go by jobs of their store, which are durable and limited as any other; patient: not those that have failed a moment ago.
+CREATE FUNCTION genjob.purge_jobs(jobs bigint[], patient boolean, OUT deleted bigint, OUT waiting bigint, OUT ordered bigint,
+	OUT problem text) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+$$
+DECLARE
+	ended CONSTANT @extschema@.gen_job_state[] := '{succeeded,failed,cancelled}';
+	item record;
+BEGIN
+	waiting := 0;
+	ordered := 0;
+	FOR item IN
+		SELECT o.url, o.store, j.owner, d.id, d.state, d.error, format('genjob.purge %s %s', o.job_id, o.ordinal) AS request_id,
+				d.finished_at + least(d.finished_at - d.created_at + interval '5 s', interval '6 h') AS again_at,
+				(SELECT b.option_value FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob',
+					pg_options_to_table(s.srvoptions) b WHERE s.srvname = o.store AND b.option_name = 'bucket') AS bucket
+			FROM unnest(jobs) AS g (id) JOIN @extschema@.gen_jobs j ON j.id = g.id AND j.state = ANY (ended)
+			JOIN @extschema@.gen_outputs o ON o.job_id = j.id AND o.url IS NOT NULL
+			LEFT JOIN @extschema@.gen_jobs d ON d.owner = j.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)
+			WHERE d.state IS DISTINCT FROM 'succeeded' OR d.finished_at < j.finished_at
+			ORDER BY o.job_id, o.ordinal
+	LOOP
+		waiting := waiting + 1;
+		IF item.bucket IS DISTINCT FROM split_part(item.url, '/', 3) THEN
+			RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+				MESSAGE = format('the server "%s" does not have the bucket of %s', item.store, item.url),
+				HINT = 'CREATE SERVER or ALTER SERVER so that it has, and the object can be deleted.';
+		ELSIF item.state IN ('failed', 'cancelled') THEN
+			problem := coalesce(problem, format('%s cannot be deleted (job %s): %s', item.url, item.id, item.error));
+			CONTINUE WHEN patient AND item.again_at > clock_timestamp();
+			UPDATE @extschema@.gen_jobs SET state = 'queued' WHERE id = item.id;
+			ordered := ordered + 1;
+		ELSIF item.id IS NULL OR item.state = 'succeeded' THEN
+			-- one that succeeded before the job ended has deleted what an earlier attempt had put there
+			DELETE FROM @extschema@.gen_jobs WHERE id = item.id;
+			INSERT INTO @extschema@.gen_jobs (server, request, owner, tenant, request_id) VALUES (item.store,
+				jsonb_build_object('delete', substr(item.url, length('s3://' || item.bucket || '/') + 1)), item.owner,
+				'genjob.purge', item.request_id);
+			ordered := ordered + 1;
+		END IF;
+	END LOOP;
+	WITH gone AS MATERIALIZED (
+		SELECT j.id, j.owner FROM unnest(jobs) AS g (id) JOIN @extschema@.gen_jobs j ON j.id = g.id AND j.state = ANY (ended)
+			WHERE NOT EXISTS (SELECT FROM @extschema@.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL
+				AND NOT EXISTS (SELECT FROM @extschema@.gen_jobs d WHERE d.owner = j.owner AND d.state = 'succeeded'
+					AND d.finished_at >= j.finished_at AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)))),
+	purged AS (
+		DELETE FROM @extschema@.gen_jobs d USING gone g JOIN @extschema@.gen_outputs o ON o.job_id = g.id
+			WHERE d.owner = g.owner AND d.state = ANY (ended) AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)),
+	rows AS (DELETE FROM @extschema@.gen_jobs j USING gone g WHERE j.id = g.id AND j.state = ANY (ended) RETURNING j.id)
+	SELECT count(*) INTO deleted FROM rows;
+END;
+$$;
+COMMENT ON FUNCTION genjob.purge_jobs(bigint[], boolean) IS
+	'deletes jobs that have ended, with their outputs in the table and in object stores: how many, how many objects are still there, and for how many of these jobs of their store were ordered';
+
 CREATE FUNCTION genjob.purge(server text, older_than interval) RETURNS bigint
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
-	before CONSTANT timestamptz := now() - older_than;
-	ended CONSTANT @extschema@.gen_job_state[] := '{succeeded,failed,cancelled}';
-	deletions text[];
+	deleted bigint := 0;
 	waiting bigint := 0;
-	deleted bigint;
-	item record;
+	problem text;
+	done record;
+	batch bigint[];
 BEGIN
 	IF server IS NULL OR older_than IS NULL THEN
 		RETURN NULL;
 	END IF;
-	FOR item IN
-		SELECT o.url, o.store, j.owner, d.id, d.state, format('genjob.purge %s %s', o.job_id, o.ordinal) AS request_id,
-				(SELECT b.option_value FROM pg_foreign_server s, pg_options_to_table(s.srvoptions) b
-					WHERE s.srvname = o.store AND b.option_name = 'bucket') AS bucket
-			FROM @extschema@.gen_jobs j JOIN @extschema@.gen_outputs o ON o.job_id = j.id
-			LEFT JOIN @extschema@.gen_jobs d ON d.owner = j.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)
-			WHERE j.server = purge.server AND j.state = ANY (ended) AND j.finished_at < before AND o.url IS NOT NULL
-				AND d.state IS DISTINCT FROM 'succeeded'
-			ORDER BY j.id, o.ordinal
+	FOR batch IN
+		SELECT array_agg(o.id) FROM (SELECT j.id, row_number() OVER (ORDER BY j.id) AS n FROM @extschema@.gen_jobs j
+			WHERE j.server = purge.server AND j.state IN ('succeeded', 'failed', 'cancelled') AND j.finished_at < now() - older_than) o
+			GROUP BY o.n / 1000
 	LOOP
-		waiting := waiting + 1;
-		IF item.bucket IS DISTINCT FROM split_part(item.url, '/', 3) THEN
-			RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-				MESSAGE = format('the server "%s" does not have the bucket of %s', item.store, item.url),
-				HINT = 'CREATE SERVER or ALTER SERVER so that it has, and call genjob.purge() again.';
-		ELSIF item.id IS NULL THEN
-			INSERT INTO @extschema@.gen_jobs (server, request, owner, tenant, request_id) VALUES (item.store,
-				jsonb_build_object('delete', substr(item.url, length('s3://' || item.bucket || '/') + 1)), item.owner,
-				'genjob.purge', item.request_id);
-		ELSIF item.state IN ('failed', 'cancelled') THEN
-			UPDATE @extschema@.gen_jobs SET state = 'queued' WHERE id = item.id;
-		END IF;
+		SELECT * INTO done FROM genjob.purge_jobs(batch, false);
+		deleted := deleted + done.deleted;
+		waiting := waiting + done.waiting;
+		problem := coalesce(problem, done.problem);
 	END LOOP;
-	WITH gone AS MATERIALIZED (
-		SELECT j.id, j.owner FROM @extschema@.gen_jobs j WHERE j.server = purge.server AND j.state = ANY (ended) AND j.finished_at < before
-			AND NOT EXISTS (SELECT FROM @extschema@.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL
-				AND NOT EXISTS (SELECT FROM @extschema@.gen_jobs d WHERE d.owner = j.owner AND d.state = 'succeeded'
-					AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)))),
-	purged AS (
-		DELETE FROM @extschema@.gen_jobs d USING gone g JOIN @extschema@.gen_outputs o ON o.job_id = g.id
-			WHERE d.owner = g.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)),
-	rows AS (DELETE FROM @extschema@.gen_jobs j USING gone g WHERE j.id = g.id RETURNING j.id)
-	SELECT count(*) INTO deleted FROM rows;
 	IF waiting > 0 THEN
 		RAISE NOTICE USING MESSAGE = format('%s objects are still to be deleted, by jobs of their stores', waiting),
+			DETAIL = coalesce(problem || ' It is tried again.', ''),
 			HINT = 'Their jobs go with the next call of genjob.purge().';
 	END IF;
 	RETURN deleted;
@@ -106,6 +138,11 @@ CREATE FUNCTION genjob.wait(jobs bigint[], timeout interval DEFAULT NULL) RETURN
 	AS 'MODULE_PATHNAME', 'genjob_wait_all' LANGUAGE C ROWS 10;
 COMMENT ON FUNCTION genjob.wait(bigint[], interval) IS
 	'sleeps until all of these jobs have ended and gives their rows; after the timeout the rows as they are then';
+
+CREATE FUNCTION genjob.wait(jobs text, timeout interval DEFAULT NULL) RETURNS SETOF @extschema@.gen_jobs
+	AS 'MODULE_PATHNAME', 'genjob_wait_text' LANGUAGE C ROWS 10;
+COMMENT ON FUNCTION genjob.wait(text, interval) IS
+	'the same of an id, or an array of ids, as text: for drivers that send parameters without a type';
 
 CREATE FUNCTION genjob.wait_any(jobs bigint[], timeout interval DEFAULT NULL) RETURNS @extschema@.gen_jobs
 	AS 'MODULE_PATHNAME', 'genjob_wait_any' LANGUAGE C;

@@ -64,6 +64,79 @@ digest_sha256(const void *data, size_t len, uint8 *digest)
 	PG_END_TRY();
 }
 
+/* ---------- bytes that come one after another ---------- */
+
+struct Digest
+{
+	pg_cryptohash_ctx *hash;
+	bool has_failed;
+	MemoryContextCallback end;
+};
+
+static void
+free_hash(void *arg)
+{
+	Digest *digest = arg;
+
+	if (digest->hash != NULL)
+		pg_cryptohash_free(digest->hash);
+	digest->hash = NULL;
+}
+
+/*
+ * Begins a digest, which is gone with its memory context.  It belongs to this process and not to a transaction that may
+ * be open.
+ */
+Digest *
+digest_begin(MemoryContext owner)
+{
+	Digest *digest = MemoryContextAllocZero(owner, sizeof(Digest));
+	ResourceOwner caller = CurrentResourceOwner;
+
+	if (own == NULL)
+		own = ResourceOwnerCreate(NULL, "genjob digest");
+	digest->end.func = free_hash;
+	digest->end.arg = digest;
+	MemoryContextRegisterResetCallback(owner, &digest->end);
+	CurrentResourceOwner = own;
+	PG_TRY();
+	{
+		digest->hash = pg_cryptohash_create(PG_SHA256);
+		check(digest->hash != NULL && pg_cryptohash_init(digest->hash) == 0);
+	}
+	PG_FINALLY();
+	{
+		CurrentResourceOwner = caller;
+	}
+	PG_END_TRY();
+	return digest;
+}
+
+/*
+ * Adds bytes.  Never raises an error: libcurl's callbacks call it.  False if it failed; then digest_end() fails, too.
+ */
+bool
+digest_add(Digest *digest, const void *data, size_t len)
+{
+	if (digest->has_failed || pg_cryptohash_update(digest->hash, data, len) != 0)
+		digest->has_failed = true;
+	return !digest->has_failed;
+}
+
+/*
+ * The digest of what was added, in DIGEST_BYTES bytes of result; what is added then begins another one.  False if there
+ * is none, because something failed.
+ */
+bool
+digest_end(Digest *digest, uint8 *result)
+{
+	bool is_done =
+		!digest->has_failed && pg_cryptohash_final(digest->hash, result, DIGEST_BYTES) == 0;
+
+	digest->has_failed = pg_cryptohash_init(digest->hash) != 0;
+	return is_done;
+}
+
 /*
  * The HMAC-SHA-256 of some bytes, in DIGEST_BYTES bytes of digest.
  */

@@ -5,7 +5,16 @@
 #ifndef GENJOB_DIGEST_H
 #define GENJOB_DIGEST_H
 
+#include "utils/palloc.h"
+
 #define DIGEST_BYTES 32
+
+/* A SHA-256 of bytes that come one after another. */
+typedef struct Digest Digest;
+
+extern Digest *digest_begin(MemoryContext owner);
+extern bool digest_add(Digest *digest, const void *data, size_t len);
+extern bool digest_end(Digest *digest, uint8 *result);
 
 extern void digest_sha256(const void *data, size_t len, uint8 *digest);
 extern void digest_hmac(const void *key, size_t key_len, const void *data, size_t len,

@@ -358,8 +358,8 @@ calls_show_streams(void)
 		ErrorData *error;
 
 		look.call = tag;
-		if (look.call == &look.call->job->call && look.call->job->activity != NULL &&
-			look.call->job->options != NULL)
+		if (look.call->job != NULL && look.call == &look.call->job->call &&
+			look.call->job->activity != NULL && look.call->job->options != NULL)
 			(void) calls_run(look.call, show_stream, &look, &error);
 	}
 }

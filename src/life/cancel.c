@@ -27,6 +27,7 @@
 #include "life/cancel.h"
 #include "life/cancelline.h"
 #include "life/step.h"
+#include "life/upload.h"
 #include "protocol/delay.h"
 #include "protocol/words.h"
 #include "schedule/schedule.h"
@@ -305,6 +306,7 @@ static void
 strip(Job *job)
 {
 	job_end_calls(job);
+	upload_drop(job, true);
 	job_forget_id(job);
 	if (job->activity != NULL)
 		shmem_activity_remove(job->activity);
@@ -366,7 +368,7 @@ is_only_call(const Job *job)
 	const Protocol *protocol = &job->options->protocol;
 
 	return protocol->cancel != NULL && job->state == JOB_CALLING && job->step == STEP_SUBMIT &&
-		   strcmp(protocol->reply, "poll") != 0 && job->options->max_in_flight == 1;
+		   protocol->kind.reply != REPLY_POLL && job->options->max_in_flight == 1;
 }
 
 /*
@@ -375,9 +377,9 @@ is_only_call(const Job *job)
 static Next
 let_go(Job *job)
 {
-	bool has_mark =
-		job->is_saved && !job->row_is_gone &&
-		(job->remote.id != NULL || job->remote.urls != NULL || job->remote.answer != NULL);
+	bool has_mark = job->is_saved && !job->row_is_gone &&
+					(job->remote.id != NULL || job->remote.urls != NULL ||
+					 job->remote.answer != NULL || job->remote.uploads != NULL);
 
 	if (!has_mark)
 		return next_gone();

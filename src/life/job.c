@@ -11,6 +11,7 @@
 #include "life/job.h"
 #include "life/life.h"
 #include "life/store.h"
+#include "life/upload.h"
 #include "schedule/schedule.h"
 
 /*
@@ -94,6 +95,7 @@ job_end_calls(Job *job)
 	if (job->beside.transfer != NULL)
 		http_abort(job->beside.transfer);
 	job->call.transfer = job->beside.transfer = NULL;
+	upload_end_calls(job);
 	lines_end_call(&job->waiter);
 	job_stop_waking(job);
 }
@@ -136,7 +138,7 @@ job_destroy(Job *job)
 
 #define BIT(n) (UINT32_C(1) << (n))
 /* The steps of a job whose row is running. */
-#define RUNNING_STEPS (BIT(JOB_STEPS) - 1 - BIT(STEP_CANCEL) - BIT(STEP_PROGRESS))
+#define RUNNING_STEPS (BIT(JOB_STEPS) - 1 - BIT(STEP_CANCEL) - BIT(STEP_PART) - BIT(STEP_PROGRESS))
 
 /* What may be at each state. */
 static const struct

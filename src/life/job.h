@@ -62,7 +62,9 @@ typedef enum JobColumn
 	JOB_BLOCKED_BY,
 	JOB_UNKNOWN_ENDS,
 	JOB_PUT_OFF_SINCE,
-	JOB_LAST_COLUMN = JOB_PUT_OFF_SINCE
+	JOB_CLAIMED_ELSEWHERE,
+	JOB_REFERS,
+	JOB_LAST_COLUMN = JOB_REFERS
 } JobColumn;
 
 /*
@@ -90,6 +92,7 @@ typedef enum JobStep
 	STEP_DOWNLOAD,
 	STEP_STORE, /* puts an output into an object store */
 	STEP_CANCEL,
+	STEP_PART,     /* of an upload, beside that of the step that owns it: no job is at this step */
 	STEP_PROGRESS, /* of a submission, beside it: no job is at this step */
 	JOB_STEPS
 } JobStep;
@@ -97,7 +100,7 @@ typedef enum JobStep
 /* A call, from its building until what it brought is not needed any more. */
 typedef struct Call
 {
-	struct Job *job;
+	struct Job *job;       /* NULL: of a leftover */
 	JobStep step;          /* what it is for */
 	MemoryContext context; /* holds it, and what it brings; or NULL */
 	HttpRequest *http;
@@ -158,7 +161,9 @@ typedef struct Job
 	char *idempotency_key;
 	MemoryShare *input_share; /* of input_context; or NULL */
 	bool key_is_kept;         /* of an earlier attempt, whose end is not known */
-	bool is_committed;        /* in the table it is running */
+	char *sent; /* what the call was made of whose key this is (server/shape.c); NULL: not known */
+	bool body_varies;  /* each time that the call is built */
+	bool is_committed; /* in the table it is running */
 	TimestampTz started_at;
 	MonoTime began_at; /* the same, for durations */
 

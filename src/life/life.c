@@ -25,11 +25,14 @@
 #include "life/asking.h"
 #include "life/calls.h"
 #include "life/cancelline.h"
+#include "life/leftover.h"
 #include "life/life.h"
 #include "life/outcome.h"
 #include "life/postponed.h"
 #include "life/step.h"
 #include "life/store.h"
+#include "life/traced.h"
+#include "life/upload.h"
 #include "life/verdict.h"
 #include "schedule/schedule.h"
 
@@ -69,12 +72,14 @@ static const Step steps[JOB_STEPS] = {
 		.name = "store", .phase = ACTIVITY_STORING,
 		.is_due = store_is_due, .begin = store_begin,
 		.build = store_build, .unbuilt = store_unbuilt, .starved = store_starved,
-		.answered = store_answered, .woken = store_woken},
+		.answered = store_answered, .uploaded = store_uploaded, .woken = store_woken},
 
 	[STEP_CANCEL] = {
 		.name = "cancel", .line_up = cancelline_line_up,
 		.build = cancel_build, .unbuilt = cancel_unbuilt, .starved = cancel_starved,
 		.answered = cancel_answered, .admitted = cancel_admitted, .saved = cancel_saved},
+
+	[STEP_PART] = {.name = "part", .is_beside = true},
 
 	[STEP_PROGRESS] = {
 		.name = "progress", .is_beside = true,
@@ -88,44 +93,6 @@ const char *
 life_step_name(JobStep step)
 {
 	return steps[step].name;
-}
-
-/* ---------- what the log says ---------- */
-
-static void
-trace_answer(const Job *job, const Step *step, const HttpReply *reply)
-{
-	static const char *const errors[] = {
-		[HTTP_OK] = "answered",
-		[HTTP_RESOLVE] = "not called, for the name has no address",
-		[HTTP_CONNECT] = "not called, for nobody listens there",
-		[HTTP_FORBIDDEN] = "not called, for the address is a private one",
-		[HTTP_TLS] = "not called, for TLS failed",
-		[HTTP_UNTRUSTED] = "not called, for the certificate does not verify",
-		[HTTP_TIMEOUT] = "not answered in time",
-		[HTTP_CUT] = "cut off",
-		[HTTP_GARBLED] = "answered in other words than HTTP's",
-		[HTTP_TOO_LARGE] = "answered too long",
-		[HTTP_MEMORY] = "cut off for want of memory",
-		[HTTP_OTHER] = "ended by an error",
-	};
-
-	trace("job " INT64_FORMAT " attempt %d: %s %s, status %d, %zu bytes", job->id, job->attempt,
-		  step->name, errors[reply->error], reply->status, reply->body->len);
-}
-
-static void
-trace_verdict(const Job *job, const Verdict *verdict)
-{
-	static const char *const kinds[] = {
-		[VERDICT_DONE] = "done",   [VERDICT_WAIT] = "wait",   [VERDICT_FETCH] = "fetch",
-		[VERDICT_RETRY] = "retry", [VERDICT_DEFER] = "defer", [VERDICT_POSTPONE] = "postpone",
-		[VERDICT_LOST] = "lost",   [VERDICT_FAIL] = "fail",
-	};
-
-	trace("job " INT64_FORMAT " attempt %d: verdict %s%s%s", job->id, job->attempt,
-		  kinds[verdict->kind], verdict->unknown ? ", may have been accepted" : "",
-		  trace_reason(verdict->error));
 }
 
 static int64
@@ -253,6 +220,7 @@ static void
 report(Job *job, Verdict *verdict)
 {
 	job_stop_waking(job);
+	upload_drop(job, true);
 	job->verdict = verdict;
 	calls_show(job, ACTIVITY_SAVING);
 	outcome_decide(job);
@@ -278,7 +246,7 @@ conclude(Job *job, Verdict *verdict)
 
 	Assert(job->state != JOB_REPORTING && job->state != JOB_CANCELLING);
 	job->verdict = verdict;
-	trace_verdict(job, verdict);
+	traced_verdict(job, verdict);
 	if (verdict->kind == VERDICT_FETCH && verdict->answer != NULL && job->remote.answer == NULL)
 	{
 		job->remote.answer = verdict->answer;
@@ -415,30 +383,70 @@ life_give_back(Job *job)
 }
 
 /*
- * Moves a job on one of whose calls has ended: what http_take_finished() has given.
+ * A call of the job's upload has ended.  A job whose row is being written goes on with it afterwards.
  */
-void
-life_answered(void *tag, HttpReply *reply)
+static void
+part_answered(Call *call, HttpReply *reply)
 {
-	Call *call = tag;
+	Job *job = call->job;
+	bool may_go_on = job->state == JOB_CALLING || job->state == JOB_WAITING;
+
+	traced_answer(job, steps[STEP_PART].name, reply);
+	upload_answered(call, reply);
+	if (may_go_on && steps[job->step].uploaded != NULL)
+		carry_out(job, steps[job->step].uploaded(job));
+}
+
+static void
+call_answered(Call *call, HttpReply *reply)
+{
 	Job *job = call->job;
 	const Step *step = &steps[call->step];
-	MemoryContext caller = MemoryContextSwitchTo(job->context);
 	Next next;
 
 	Assert(step->is_beside || (job->step == call->step &&
 							   (job->state == JOB_CALLING || job->state == JOB_CANCELLING)));
-	marker_begin(job->id, job->attempt);
 	call->transfer = NULL;
-	trace_answer(job, step, reply);
+	traced_answer(job, step->name, reply);
 	if (!step->is_beside)
 		lines_end_call(&job->waiter);
 	next = step->answered(job, reply);
 	if (step->is_beside)
 		MemoryContextReset(call->context);
 	carry_out(job, next);
+}
+
+/*
+ * Moves a job on one of whose calls has ended: what http_take_finished() has given.
+ */
+void
+life_answered(void *tag, HttpReply *reply)
+{
+	Call *call = tag;
+	MemoryContext caller = CurrentMemoryContext;
+
+	if (call->job == NULL)
+	{
+		leftover_answered(call, reply);
+		return;
+	}
+	MemoryContextSwitchTo(call->job->context);
+	marker_begin(call->job->id, call->job->attempt);
+	if (call->step == STEP_PART)
+		part_answered(call, reply);
+	else
+		call_answered(call, reply);
 	marker_end();
 	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Whether an answer is judged in this process, however large it is.
+ */
+bool
+life_judges_here(const Call *call)
+{
+	return call->step == STEP_PART;
 }
 
 /*
@@ -494,6 +502,7 @@ life_wake(MonoTime now)
 	}
 	while ((job = asking_next(now)) != NULL)
 		move_on_marked(job, admitted);
+	leftover_work(now);
 }
 
 /*
@@ -527,9 +536,12 @@ life_next_wake(MonoTime now)
 {
 	Job *job = job_next_to_wake();
 	MonoTime next = asking_next_time(now);
+	MonoTime leftover_due = leftover_next();
 
 	if (job != NULL)
 		schedule_note_time(&next, job->wake_at);
+	if (leftover_due != 0)
+		schedule_note_time(&next, leftover_due);
 	return next;
 }
 

@@ -16,6 +16,7 @@
 #include "base/status.h"
 #include "base/trace.h"
 #include "life/outcome.h"
+#include "life/same.h"
 #include "life/verdict.h"
 #include "protocol/missing.h"
 #include "schedule/schedule.h"
@@ -247,6 +248,18 @@ doubts_earlier_call(const Job *job)
 		   !verdict_names_prediction(job);
 }
 
+/*
+ * Has the next attempt make another call, since nobody knows what the one was made of that may have been accepted.
+ */
+static void
+drop_key(Verdict *verdict)
+{
+	verdict->unknown = false;
+	verdict->error =
+		psprintf("%s The options of the server were changed since, so the same body cannot be sent again: another call is made, and both may be paid for.",
+				 verdict->error);
+}
+
 static void
 trace_decision(const Job *job, TimestampTz now)
 {
@@ -276,6 +289,8 @@ outcome_decide(Job *job)
 		verdict->unknown = false;
 	if (verdict->kind == VERDICT_RETRY || verdict->kind == VERDICT_LOST)
 		(void) outcome_apply_on_unknown(job, verdict);
+	if (verdict->kind == VERDICT_LOST && !same_take_up(job))
+		drop_key(verdict);
 	if (verdict->stuck == STUCK_NOT && !is_at_work && verdict->kind != VERDICT_POSTPONE &&
 		verdict->kind != VERDICT_LOST)
 		job->put_off_since = 0;

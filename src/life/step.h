@@ -59,6 +59,7 @@ typedef struct Step
 	Next (*answered)(Job *job, HttpReply *reply); /* the call has ended */
 	Verdict *(*judge)(const ReplySource *source, HttpReply *reply,
 					  Remote *remote); /* what answered() judges by: another process may have */
+	Next (*uploaded)(Job *job);        /* a call of its upload has ended */
 	Next (*woken)(Job *job);    /* the alarm has come; missing: the call begins, or lines up */
 	Next (*admitted)(Job *job); /* it is its turn in the line; missing: the call begins */
 	Next (*saved)(Job *job); /* the row is written, or is not the job's any more: see job->outcome */
@@ -124,6 +125,7 @@ extern Next store_unbuilt(Job *job, const char *why, const ErrorData *error);
 extern Next store_starved(Job *job);
 extern Next store_answered(Job *job, HttpReply *reply);
 extern Next store_woken(Job *job);
+extern Next store_uploaded(Job *job);
 extern Next store_rescue(Job *job);
 
 /* cancel.c: a prediction of which the provider is told that nobody wants it any more */

@@ -2,6 +2,8 @@
  * store.c
  *		The step that puts the outputs of an answer into their object store.
  *
+ * One of more than 8 MB goes there in parts (upload.c).
+ *
  * A job succeeds only after the store has confirmed them all.  They were paid for: as soon as the store fails, or has no
  * place for them for a second, the verdict is saved in the table, and from then on a crash costs nothing but another
  * try.  A store that is down is tried for a day.  One that refuses them is tried for some minutes, for a key or a
@@ -23,14 +25,15 @@
 #include "base/backoff.h"
 #include "base/clock.h"
 #include "base/digest.h"
+#include "base/guard.h"
 #include "base/media.h"
 #include "life/calls.h"
+#include "life/leftover.h"
 #include "life/step.h"
 #include "life/store.h"
+#include "life/upload.h"
 #include "life/verdict.h"
-#include "protocol/s3answer.h"
 #include "protocol/saved.h"
-#include "protocol/words.h"
 #include "schedule/schedule.h"
 #include "server/keytemplate.h"
 #include "server/stores.h"
@@ -41,6 +44,9 @@
 #define UNSAVED_US USECS_PER_SEC /* in which a verdict may wait for a place without being saved */
 #define NO_PLACE_MS 50           /* before the next look for one */
 #define NO_PLACE_MAX_MS 1000
+#define LOOK_AGAIN_MS 10000 /* at an upload whose calls are under way: their ends move it on */
+#define AGAIN_MS 500        /* after a failure, before a part is sent again */
+#define DIGEST_PIECE ((size_t) 4 * 1024 * 1024) /* bytes that are digested in a turn */
 #define UNIX_EPOCH ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY)
 
 /* ---------- the store of a job ---------- */
@@ -98,6 +104,7 @@ store_open(Job *job)
 		store->owner_name = utf8_of(owner ? owner : "");
 		store->database_name = utf8_of(get_database_name(MyDatabaseId));
 		store_read(job);
+		leftover_note_store(job);
 	}
 	MemoryContextSwitchTo(caller);
 }
@@ -139,8 +146,11 @@ next_output(const Job *job)
 	return NULL;
 }
 
-static int
-ordinal_of(const Job *job, const Output *output)
+/*
+ * The place of an output among those of the job's verdict, from 1.
+ */
+int
+store_ordinal(const Job *job, const Output *output)
 {
 	int ordinal = 1;
 	ListCell *cell;
@@ -248,6 +258,8 @@ failed(Job *job, const char *why, bool is_refused)
 	return wait_ms(backoff_delay(&pace, store->failures - 1));
 }
 
+static Next store_in_parts(Job *job);
+
 /*
  * Begins the next call, if the store has a place for it.
  */
@@ -255,6 +267,9 @@ static Next
 attempt(Job *job)
 {
 	JobStore *store = job->store;
+
+	if (next_output(job)->len > UPLOAD_PART)
+		return store_in_parts(job);
 
 	if (store->server == NULL)
 		calls_refresh(job); /* it may have been mended */
@@ -308,8 +323,11 @@ store_rescue(Job *job)
 
 /* ---------- the call ---------- */
 
-static char *
-key_of(const Job *job, const Output *output)
+/*
+ * The key of an output, palloc'd.
+ */
+char *
+store_key(const Job *job, const Output *output)
 {
 	const JobStore *store = job->store;
 	KeyWords words = {
@@ -319,8 +337,8 @@ key_of(const Job *job, const Output *output)
 		.tenant = job->tenant ? job->tenant : "",
 		.job = job->id,
 		.attempt = job->attempt,
-		.ordinal = ordinal_of(job, output),
-		.sha256 = output->sha256,
+		.ordinal = store_ordinal(job, output),
+		.sha256 = output->sha256 ? output->sha256 : "",
 		.extension = media_extension_of(output->content_type),
 		.started_unix = job->started_at / USECS_PER_SEC + UNIX_EPOCH,
 	};
@@ -350,7 +368,7 @@ store_build(Job *job, char **why)
 
 		output->sha256 = MemoryContextStrdup(job->context, sha256);
 	}
-	http = request_put_object(&source, key_of(job, output), output->content_type, output->data,
+	http = request_put_object(&source, store_key(job, output), output->content_type, output->data,
 							  output->len, output->sha256);
 	return http;
 }
@@ -369,88 +387,154 @@ store_starved(Job *job)
 	return wait_ms(1000);
 }
 
-/* An answer of the store that is judged. */
-typedef struct Judging
-{
-	ReplySource source;
-	HttpReply *reply;
-	Verdict *verdict;
-	char *etag;
-} Judging;
-
-static void
-judge(void *arg)
-{
-	Judging *judging = arg;
-	Remote remote = {NULL};
-
-	judging->verdict = reply_judge(&judging->source, judging->reply, &remote);
-	judging->etag = s3_read_etag(judging->reply);
-}
-
-/*
- * Tells the limits of the store how its call ended, and leaves the place.
- */
-static void
-note_end(Job *job, const HttpReply *reply, const Verdict *verdict)
-{
-	JobStore *store = job->store;
-	CallEnd end = {.outcome = limits_outcome(reply),
-				   .brought_work = true,
-				   .job = job->id,
-				   .error = verdict->error};
-
-	if (verdict->kind == VERDICT_DEFER && verdict->after > 0)
-	{
-		end.asked_ms = verdict->after;
-		(void) limits_hold(&store->place, clock_mono() + verdict->after * 1000, true);
-	}
-	limits_note(&store->place, &end, clock_mono());
-	limits_leave(&store->place);
-}
-
 /*
  * Notes where an output is now; its data is not needed any more.
  */
-static void
-stored(Job *job, Output *output, const char *etag)
+void
+store_take_object(Job *job, Output *output, const char *object, const char *etag)
 {
-	JobStore *store = job->store;
-
-	output->object = MemoryContextStrdup(job->context, job->call.http->object);
+	output->object = MemoryContextStrdup(job->context, object);
 	output->etag = etag ? MemoryContextStrdup(job->context, etag) : NULL;
-	output->store = MemoryContextStrdup(job->context, NameStr(store->queue->name));
+	output->store = MemoryContextStrdup(job->context, NameStr(job->store->queue->name));
 	output->data = NULL;
-	if (store->failures > 0 && store->queue->stats != NULL)
-		stats_end_trouble(store->queue->stats, job->id);
-	store->failures = 0;
+}
+
+static Next
+go_on(Job *job)
+{
+	return next_output(job) ? attempt(job) : next_verdict(job->verdict);
 }
 
 Next
 store_answered(Job *job, HttpReply *reply)
 {
-	JobStore *store = job->store;
-	Judging judging = {.reply = reply};
-	ErrorData *error;
+	StoreAnswer answer = store_judge(job, &job->store->place, &job->call, reply);
 
-	judging.source.server_name = NameStr(store->queue->name);
-	judging.source.options =
-		store->place.backend->options ? store->place.backend->options : &store->server->options;
-	judging.source.request = job->call.http;
-	judging.source.now_unix = time(NULL);
-	if (reply->error == HTTP_OK && (reply->status == 401 || reply->status == 403))
-		calls_doubt_secrets(job);
-	if (!calls_run(&job->call, judge, &judging, &error))
+	if (!answer.is_done)
+		return failed(job, answer.error, answer.is_refused);
+	store_note_success(job);
+	store_take_object(job, next_output(job), job->call.http->object, answer.etag);
+	return go_on(job);
+}
+
+/* ---------- large outputs: in parts ---------- */
+
+/*
+ * Reads on in a large output, for its digest.  True once it is there.
+ */
+static bool
+digest_piece(Job *job, Output *output)
+{
+	JobStore *store = job->store;
+	size_t len = Min(output->len - store->digested, DIGEST_PIECE);
+	uint8 result[DIGEST_BYTES];
+
+	if (output->sha256 != NULL)
+		return true;
+	if (store->digest == NULL)
+		store->digest = digest_begin(job->context);
+	(void) digest_add(store->digest, output->data + store->digested, len);
+	store->digested += len;
+	if (store->digested < output->len)
+		return false;
+	store->digested = 0;
+	if (!digest_end(store->digest, result))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not compute a SHA-256")));
+	output->sha256 = MemoryContextStrdup(job->context, digest_hex(result));
+	return true;
+}
+
+/*
+ * Gives an upload its next part.
+ */
+static void
+add_part(Upload *upload)
+{
+	const Output *output = upload->output;
+	size_t len = Min(output->len - upload->bytes, UPLOAD_PART);
+	const char *data = output->data + upload->bytes;
+
+	upload_add(upload, NULL, data, len, digest_sha256_hex(data, len));
+	upload->is_whole = upload->bytes == output->len;
+}
+
+/*
+ * Has the next piece of the job's next output be ready for the store: a few milliseconds of work.
+ */
+static void
+prepare_piece(void *arg)
+{
+	Job *job = arg;
+	JobStore *store = job->store;
+	Output *output = next_output(job);
+
+	if (!digest_piece(job, output))
+		return;
+	if (store->upload == NULL)
+		upload_open(job, output, store_ordinal(job, output), store_key(job, output),
+					output->content_type, output->sha256);
+	else if (upload_has_room(store->upload))
+		add_part(store->upload);
+}
+
+/*
+ * A call of an upload has failed: nothing of it is asked again before the next try.
+ */
+static Next
+upload_failed(Job *job)
+{
+	Upload *upload = job->store->upload;
+	Next next = failed(job, upload->trouble, upload->is_refused);
+
+	upload->trouble = NULL;
+	upload->again_at =
+		next.kind == NEXT_WAIT ? next.until : clock_mono() + AGAIN_MS * INT64CONST(1000);
+	return next;
+}
+
+/*
+ * What comes next for a large output: a piece of work at a time, for others wait meanwhile.
+ */
+static Next
+store_in_parts(Job *job)
+{
+	Upload *upload;
+	char *error;
+
+	if (!guard_run(prepare_piece, job, &error))
+		return failed(job, error, false);
+	upload = job->store->upload;
+	if (upload == NULL)
+		return wait_ms(0);
+	switch (upload_work(job))
 	{
-		limits_leave(&store->place);
-		return failed(job, error->message, false);
+		case UPLOAD_BUSY:
+			return wait_ms(upload_has_room(upload) ? 0 : LOOK_AGAIN_MS);
+		case UPLOAD_SAVES:
+			upload->is_saved = true;
+			return next_save(STEP_STORE, job->verdict);
+		case UPLOAD_NO_PLACE:
+			return wait_for_place(job);
+		case UPLOAD_WAITS:
+			return next_wait(STEP_STORE, upload->again_at);
+		case UPLOAD_FAILED:
+			return upload_failed(job);
+		case UPLOAD_GONE:
+			upload_drop(job, true);
+			return wait_ms(0);
+		case UPLOAD_DONE:
+			store_take_object(job, upload->output, upload->object, upload->etag);
+			upload_drop(job, false);
+			return go_on(job);
 	}
-	note_end(job, reply, judging.verdict);
-	if (judging.verdict->kind == VERDICT_DONE)
-	{
-		stored(job, next_output(job), judging.etag);
-		return next_output(job) ? attempt(job) : next_verdict(job->verdict);
-	}
-	words_mask(job->call.http, judging.verdict->error, strlen(judging.verdict->error));
-	return failed(job, judging.verdict->error, judging.verdict->kind == VERDICT_FAIL);
+	pg_unreachable();
+}
+
+/*
+ * A call of the job's upload has ended.
+ */
+Next
+store_uploaded(Job *job)
+{
+	return attempt(job);
 }

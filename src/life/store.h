@@ -8,6 +8,8 @@
 #include "life/job.h"
 
 struct ServerQueue;
+struct Upload;
+struct Digest;
 
 typedef struct JobStore
 {
@@ -22,6 +24,9 @@ typedef struct JobStore
 	char *saved;               /* the verdict as it is being saved; or NULL */
 	bool is_saved;             /* the verdict is in the table, or cannot be */
 	bool gave_up;              /* the outputs stay in the table */
+	struct Upload *upload;     /* of an output that goes there in parts; or NULL */
+	struct Digest *digest;     /* of the large output that is to be stored, as far as it is read */
+	size_t digested;           /* bytes of it that are in the digest */
 
 	/* What the key of an output is made of, in UTF-8 */
 	char *server_name; /* of the server that brought it */
@@ -29,10 +34,24 @@ typedef struct JobStore
 	char *database_name;
 } JobStore;
 
+/* What became of a call to the store. */
+typedef struct StoreAnswer
+{
+	bool is_done;    /* the store has done what it was asked */
+	bool is_refused; /* it will not, as long as nothing is mended */
+	char *error;     /* a sentence, in the memory context of the call; or NULL */
+	char *etag;      /* that the answer has, there, too; or NULL */
+} StoreAnswer;
+
 extern void store_open(Job *job);
 extern void store_read(Job *job);
 extern void store_leave_place(Job *job);
 extern void store_close(Job *job);
 extern bool store_holds_unsaved(const Job *job);
+extern StoreAnswer store_judge(Job *job, Place *place, Call *call, HttpReply *reply);
+extern void store_note_success(Job *job);
+extern char *store_key(const Job *job, const Output *output);
+extern int store_ordinal(const Job *job, const Output *output);
+extern void store_take_object(Job *job, Output *output, const char *object, const char *etag);
 
 #endif /* GENJOB_STORE_H */

@@ -12,6 +12,7 @@
 #include "process/callbacks.h"
 #include "process/claimer.h"
 #include "process/reasons.h"
+#include "process/retention.h"
 #include "base/clock.h"
 #include "base/trace.h"
 #include "schedule/putoff.h"
@@ -455,7 +456,8 @@ claimer_claim(void)
 }
 
 /*
- * Does what is still to follow ends of jobs, and looks for jobs that no commit told of, if it is time to.
+ * Does what is still to follow ends of jobs, looks for jobs that no commit told of, and deletes those that were kept long
+ * enough, if it is time to.
  */
 void
 claimer_sweep(MonoTime now)
@@ -466,6 +468,8 @@ claimer_sweep(MonoTime now)
 		ended_catch_up();
 	if (queue_sweep_next() != 0 && queue_sweep_next() <= now)
 		queue_sweep(clock_now());
+	if (retention_next() != 0 && retention_next() <= now)
+		retention_work();
 }
 
 /*

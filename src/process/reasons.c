@@ -7,6 +7,7 @@
 #include "utils/timestamp.h"
 
 #include "process/reasons.h"
+#include "process/retention.h"
 #include "process/unstarted.h"
 #include "queue/dependency.h"
 #include "queue/ended.h"
@@ -130,6 +131,12 @@ standby_is_looked_at(MonoTime now)
 	return standby_has_all() ? 0 : now + STANDBY_LOOK_MS * INT64CONST(1000);
 }
 
+static MonoTime
+retention_is_over(MonoTime now)
+{
+	return retention_next();
+}
+
 static const Reason reasons[] = {
 	{"a commit told of jobs", news_come, .has_no_tables = true},
 	{"the extension may have changed", extension_changes},
@@ -145,6 +152,7 @@ static const Reason reasons[] = {
 	{"rows were put off, more than are known", forgotten_rows_come, .only_wakes = true},
 	{"genjob.rescan_interval has passed", rescan_comes, .only_wakes = true, .has_no_tables = true},
 	{"what follows an end is caught up with", ends_are_followed, .only_wakes = true},
+	{"ended jobs were kept long enough", retention_is_over, .only_wakes = true},
 	{"the queue is swept", sweep_goes_on, .only_wakes = true},
 	{"a standby is waited for", standby_is_looked_at, .only_wakes = true, .has_no_tables = true},
 };

@@ -18,10 +18,15 @@ typedef struct Target
 	Body body;
 } Target;
 
+/* request.c */
+extern HttpRequest *request_begin(const ServerOptions *options, const char *method, char *url,
+								  int64 timeout);
+
 /* headers.c */
 extern void headers_set(HttpRequest *http, const char *name, char *value, const char *shown);
 extern void headers_add_secret(HttpRequest *http, char *secret);
 extern void headers_note_secrets(HttpRequest *http, const MappingOptions *secrets);
+extern void headers_set_list(HttpRequest *http, const List *headers);
 extern void headers_set_server(HttpRequest *http, const RequestSource *source);
 extern void headers_set_all(HttpRequest *http, const RequestSource *source, const Body *body);
 
@@ -37,6 +42,7 @@ extern void signing_sign_webhook(HttpRequest *http, const RequestSource *source)
 /* s3.c: object stores */
 extern void s3_check(const RequestSource *source, cJSON *params);
 extern Target s3_target(const RequestSource *source, cJSON *params);
+extern char *s3_bucket_url(const ServerOptions *options);
 extern char *s3_url_of(const ServerOptions *options, const char *key);
 extern List *s3_put_headers(const ServerOptions *options);
 extern char *s3_name_of(const ServerOptions *options, const char *key);

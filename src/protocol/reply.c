@@ -173,7 +173,7 @@ judge_named(Judge *judge, Remote *remote)
 		return;
 	}
 	judge->verdict->note = answer_describe_warning(judge, json);
-	if (strcmp(judge->protocol->state, "http") == 0)
+	if (judge->protocol->kind.state == STATE_HTTP)
 		judge->verdict->kind = VERDICT_WAIT; /* it is the status of the poll that tells */
 	else
 		prediction_judge_state(judge, json);
@@ -223,7 +223,7 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 	else if (source->options->preset->fails_by != NULL &&
 			 header_find(reply, source->options->preset->fails_by) != NULL)
 		judge_declared_failure(&judge);
-	else if (strcmp(judge.protocol->reply, "poll") == 0)
+	else if (judge.protocol->kind.reply == REPLY_POLL)
 		judge_named(&judge, remote);
 	else
 		answer_judge_body(&judge);

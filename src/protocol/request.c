@@ -159,8 +159,11 @@ fill_path(const ServerOptions *options, const char *path, const char *id)
 	return join_url(options->url, path);
 }
 
-static HttpRequest *
-new_request(const ServerOptions *options, const char *method, char *url, int64 timeout)
+/*
+ * A call with what a server's options say of every call of theirs.
+ */
+HttpRequest *
+request_begin(const ServerOptions *options, const char *method, char *url, int64 timeout)
 {
 	HttpRequest *http = palloc0(sizeof(HttpRequest));
 
@@ -285,19 +288,6 @@ plain_target(const RequestSource *source, cJSON *params)
 	return target;
 }
 
-static void
-set_target_headers(HttpRequest *http, const List *headers)
-{
-	ListCell *cell;
-
-	foreach(cell, headers)
-	{
-		const HttpHeader *header = lfirst(cell);
-
-		headers_set(http, header->name, pstrdup(header->value), NULL);
-	}
-}
-
 /*
  * Has the answer not repeat the links that are in the request.
  */
@@ -334,18 +324,18 @@ request_build(const RequestSource *source)
 		links_resolve(source, params->child);
 	target = options->preset->is_store ? s3_target(source, params) : plain_target(source, params);
 	MemoryContextSwitchTo(result);
-	http = new_request(options, target.method, pstrdup(target.url), options->timeout);
+	http = request_begin(options, target.method, pstrdup(target.url), options->timeout);
 	if (target.object != NULL)
 		http->object = pstrdup(target.object);
 	http->keeps_path = options->preset->is_store;
 	http->names_model = names_model;
 	take_body(http, &target.body);
 	headers_set_all(http, source, &target.body);
-	set_target_headers(http, target.headers);
+	headers_set_list(http, target.headers);
 	note_links(http, source);
 	if (signing_is_due(options))
 		signing_sign(http, source);
-	else if (strcmp(options->protocol.auth, "webhook") == 0)
+	else if (options->protocol.kind.auth == AUTH_WEBHOOK)
 		signing_sign_webhook(http, source);
 	MemoryContextDelete(scratch);
 	return http;
@@ -435,8 +425,8 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 
 	if (url == NULL)
 		return NULL;
-	http = new_request(source->options, address->method, url,
-					   Min(source->options->timeout, FOLLOW_TIMEOUT_MS));
+	http = request_begin(source->options, address->method, url,
+						 Min(source->options->timeout, FOLLOW_TIMEOUT_MS));
 	/* libcurl would call nothing a form, which some refuse */
 	if (address->body != NULL || strcmp(address->method, "POST") == 0 ||
 		strcmp(address->method, "PUT") == 0 || strcmp(address->method, "PATCH") == 0)
@@ -473,13 +463,13 @@ request_download(const RequestSource *source, const char *url, bool server_is_pr
 {
 	const ServerOptions *options = source->options;
 	bool own = url_is_same_origin(url, options->url);
-	HttpRequest *http = new_request(options, "GET", pstrdup(url), options->timeout);
+	HttpRequest *http = request_begin(options, "GET", pstrdup(url), options->timeout);
 
 	headers_note_secrets(http, source->secrets);
 	http->max_response = room;
 	http->is_download = true;
 	http->public_only = !own && !server_is_private;
-	if (own && strcmp(options->protocol.download_auth, "same-origin") == 0)
+	if (own && options->protocol.kind.download_auth == DOWNLOAD_SAME_ORIGIN)
 	{
 		headers_set_server(http, source);
 		if (signing_is_due(options))
@@ -500,7 +490,7 @@ request_put_object(const RequestSource *source, const char *key, const char *con
 				   const char *data, size_t len, const char *sha256)
 {
 	const ServerOptions *options = source->options;
-	HttpRequest *http = new_request(options, "PUT", s3_url_of(options, key), options->timeout);
+	HttpRequest *http = request_begin(options, "PUT", s3_url_of(options, key), options->timeout);
 
 	http->object = s3_name_of(options, key);
 	http->keeps_path = true;
@@ -509,7 +499,7 @@ request_put_object(const RequestSource *source, const char *key, const char *con
 	http->body_sha256 = sha256;
 	headers_set(http, "Content-Type", pstrdup(content_type), NULL);
 	headers_set_server(http, source);
-	set_target_headers(http, s3_put_headers(options));
+	headers_set_list(http, s3_put_headers(options));
 	signing_sign(http, source);
 	return http;
 }

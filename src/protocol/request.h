@@ -61,6 +61,7 @@ typedef struct Remote
 	char *answer; /* JSON: an answer that has come, while its outputs are downloaded; or NULL */
 	char *usage;  /* JSON: what earlier answers said was used; or NULL */
 	char *note;   /* what the answer to the submission warned of; or NULL */
+	char *uploads; /* JSON: of outputs to their object store, that are open (openupload.c); or NULL */
 	bool is_private; /* the server is in a private network */
 	bool is_public; /* it is not: whatever its name becomes, nothing that follows may lead into one */
 } Remote;

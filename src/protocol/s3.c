@@ -63,10 +63,20 @@ base_url(const ServerOptions *options)
 	const char *host = strstr(options->url, "://");
 
 	host = host ? host + 3 : options->url;
-	if (strcmp(options->addressing, "virtual") == 0)
+	if (options->addressing_kind == ADDRESSING_VIRTUAL)
 		return psprintf("%.*s%s.%s", (int) (host - options->url), options->url, options->bucket,
 						host);
 	return psprintf("%s/%s", options->url, options->bucket);
+}
+
+/*
+ * The URL at which a bucket is asked about itself, palloc'd.
+ */
+char *
+s3_bucket_url(const ServerOptions *options)
+{
+	return psprintf("%s%s", base_url(options),
+					options->addressing_kind == ADDRESSING_VIRTUAL ? "/" : "");
 }
 
 /*
@@ -310,8 +320,7 @@ list_url(const ServerOptions *options, const cJSON *params)
 	StringInfoData url;
 
 	initStringInfo(&url);
-	appendStringInfo(&url, "%s%s", base_url(options),
-					 strcmp(options->addressing, "virtual") == 0 ? "/" : "");
+	appendStringInfoString(&url, s3_bucket_url(options));
 	add_parameter(&url, "list-type", "2");
 	add_parameter(&url, "encoding-type", "url");
 	add_parameter(&url, "prefix", *prefix != '\0' ? prefix : NULL);

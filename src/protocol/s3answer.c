@@ -71,18 +71,27 @@ unquoted(const char *etag)
 }
 
 /*
- * The entity tag of an answer without its quotation marks, as valid UTF-8, palloc'd; NULL where there is none.
+ * An entity tag without its quotation marks, as valid UTF-8, palloc'd; NULL where it is none.
+ */
+char *
+s3_clean_etag(const char *etag)
+{
+	char *clean;
+
+	if (etag == NULL || *etag == '\0' || strlen(etag) > MAX_ETAG)
+		return NULL;
+	clean = unquoted(etag);
+	json_sanitize_line(clean, strlen(clean));
+	return clean;
+}
+
+/*
+ * The same of the entity tag of an answer.
  */
 char *
 s3_read_etag(const HttpReply *reply)
 {
-	char *etag = header_find(reply, "ETag");
-
-	if (etag == NULL || *etag == '\0' || strlen(etag) > MAX_ETAG)
-		return NULL;
-	etag = unquoted(etag);
-	json_sanitize_line(etag, strlen(etag));
-	return etag;
+	return s3_clean_etag(header_find(reply, "ETag"));
 }
 
 static void
@@ -143,29 +152,19 @@ add_metadata(cJSON *result, const HttpReply *reply)
 
 /* ---------- lists ---------- */
 
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /*
  * A key of a list, which was asked for with encoding-type=url; in place.
  */
-static char *
-decoded(char *key)
+char *
+s3_decode_key(char *key)
 {
 	char *from = key;
 	char *to = key;
 
 	for (; *from != '\0'; from++)
 	{
-		int high = *from == '%' ? hex_value(from[1]) : -1;
-		int low = high >= 0 ? hex_value(from[2]) : -1;
+		int high = *from == '%' ? bytes_hex_value(from[1]) : -1;
+		int low = high >= 0 ? bytes_hex_value(from[2]) : -1;
 
 		if (low >= 0)
 		{
@@ -215,7 +214,7 @@ static void
 take_member(cJSON *object, const char *member, char *value)
 {
 	if (strcmp(member, "key") == 0)
-		json_attach(object, member, json_create_string(pstrdup(decoded(value))));
+		json_attach(object, member, json_create_string(pstrdup(s3_decode_key(value))));
 	else if (strcmp(member, "etag") == 0)
 		add_etag(object, value);
 	else if (strcmp(member, "bytes") == 0)
@@ -265,7 +264,7 @@ read_list(const char *text, size_t len)
 		if (strcmp(xml.name, "Contents") == 0 && ++n)
 			json_append(objects, read_object(&xml));
 		else if (strcmp(xml.name, "Prefix") == 0 && xml.depth == 3 && ++n)
-			json_append(prefixes, json_create_string(decoded(xml_value(&xml))));
+			json_append(prefixes, json_create_string(s3_decode_key(xml_value(&xml))));
 		else if (strcmp(xml.name, "NextContinuationToken") == 0 && list->child == NULL)
 			json_attach(list, "after", string_of(xml_value(&xml)));
 	}
@@ -350,7 +349,8 @@ judge_success(Judge *judge)
 }
 
 /*
- * What the answer of an object store means.  A copy that fails after it has begun says so under HTTP 200.
+ * What the answer of an object store means.  A copy, or an upload that is completed, which fails after it has begun
+ * says so under HTTP 200.
  */
 void
 s3_judge(Judge *judge)
@@ -358,7 +358,7 @@ s3_judge(Judge *judge)
 	HttpReply *reply = judge->reply;
 	char *root = NULL;
 
-	if (reply_is_success(reply) && strcmp(judge->source->request->method, "PUT") == 0 &&
+	if (reply_is_success(reply) && strcmp(judge->source->request->method, "GET") != 0 &&
 		reply->body->len > 0)
 		root = xml_find(reply->body->data, reply->body->len, "Error");
 	if (root != NULL)

@@ -33,6 +33,6 @@ extern int64 attached_find_stranger(const AttachedSearch *search, Oid owner);
 /* Of a row that it has returned, until the next statement runs */
 extern char *attached_describe(uint64 row);
 extern const char *attached_owner_name(uint64 row);
-extern void attached_refuse(uint64 row, Oid owner) pg_attribute_noreturn();
+_Noreturn extern void attached_refuse(uint64 row, Oid owner);
 
 #endif /* GENJOB_ATTACHED_H */

@@ -20,17 +20,25 @@
 #include "base/memory.h"
 #include "queue/jobrow.h"
 #include "queue/queue.h"
+#include "queue/sent.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
 #include "schedule/schedule.h"
+#include "server/shape.h"
 
 #define MAX_USABLE 256 /* backends that a job may go back to */
 #define BACKEND_IS_FULL \
 	"the address to which an earlier attempt of the job may have gone has no room now. It waits for it, or might be paid for twice."
 
+/*
+ * An Idempotency-Key for each turn: random, but for its end, which tells the options of its server that go into the body
+ * of the call.  Whoever takes the call up after a crash knows by it whether they have changed.
+ */
 static ArrayType *
-random_keys(int n)
+make_keys(const Turn *turns, int n)
 {
+	const ServerQueue *queue = NULL;
+	uint32 digest = 0;
 	Datum *keys = palloc(n * sizeof(Datum));
 	pg_uuid_t *uuids = palloc(n * sizeof(pg_uuid_t));
 	int i;
@@ -42,8 +50,12 @@ random_keys(int n)
 	{
 		pg_uuid_t *uuid = &uuids[i];
 
-		/* version 4, of RFC 9562 */
-		uuid->data[6] = (uuid->data[6] & 0x0f) | 0x40;
+		if (turns[i].queue != queue)
+			digest = shape_digest(NameStr(turns[i].queue->name), &turns[i].queue->server->options);
+		queue = turns[i].queue;
+		/* version 8 of RFC 9562, which leaves to its maker what the bits mean */
+		memcpy(&uuid->data[UUID_LEN - sizeof(digest)], &digest, sizeof(digest));
+		uuid->data[6] = (uuid->data[6] & 0x0f) | 0x80;
 		uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
 		keys[i] = UUIDPGetDatum(uuid);
 	}
@@ -311,10 +323,11 @@ start_attempt(uint64 row, Turn *turn, bool is_alone)
 }
 
 /*
- * Takes in what CLAIM gave.  Those that found no room in memory go into refused; returns their number.
+ * Takes in what CLAIM gave.  Those that found no room in memory go into refused; returns their number.  Counts in
+ * *orphans those that are orphans now, and have no place.
  */
 static int
-take_claimed(Turn *turns, int n, uint64 rows, Turn **refused)
+take_claimed(Turn *turns, int n, uint64 rows, Turn **refused, int *orphans)
 {
 	Turn **by_id = palloc(n * sizeof(Turn *));
 	int n_refused = 0;
@@ -333,9 +346,16 @@ take_claimed(Turn *turns, int n, uint64 rows, Turn **refused)
 		Turn *key_pointer = &key;
 		Turn *turn = *(Turn **) bsearch(&key_pointer, by_id, n, sizeof(Turn *), compare_turns);
 		bool is_claimed;
+		bool is_orphan;
 		Datum wanted = statement_value(row, 21, &is_claimed);
 
-		if (is_claimed)
+		(void) statement_value(row, 3, &is_orphan);
+		if (is_claimed && is_orphan)
+		{
+			limits_give_back(&turn->place);
+			*orphans += 1;
+		}
+		else if (is_claimed)
 			start_attempt(row, turn, n == 1);
 		else
 		{
@@ -356,12 +376,15 @@ take_claimed(Turn *turns, int n, uint64 rows, Turn **refused)
 int
 queue_claim(Turn *turns, int n, TimestampTz now)
 {
-	ArrayType *keys = random_keys(n);
+	ArrayType *keys = make_keys(turns, n);
 	uint64 rows = run_claim(turns, n, keys, now);
 	Turn **missing = palloc(n * sizeof(Turn *));
 	Turn **refused = palloc(n * sizeof(Turn *));
+	Job **repeated = palloc(n * sizeof(Job *));
+	int n_repeated = 0;
 	int n_missing = 0;
-	int n_refused = take_claimed(turns, n, rows, refused);
+	int n_orphans = 0;
+	int n_refused = take_claimed(turns, n, rows, refused, &n_orphans);
 	int i;
 
 	for (i = 0; i < n; i++)
@@ -372,6 +395,8 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 		{
 			job_requeue(job);
 			job->key_is_kept = has_kept_key(job, keys, i);
+			if (job->key_is_kept)
+				repeated[n_repeated++] = job;
 			queue_read_references(job);
 			continue;
 		}
@@ -380,9 +405,12 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 			missing[n_missing++] = &turns[i];
 		limits_give_back(&turns[i].place);
 	}
+	queue_read_sent(repeated, n_repeated);
 	if (n_refused > 0)
 		settle_refused(refused, n_refused, now);
 	if (n_missing > 0)
 		settle_missing(missing, n_missing, now);
+	if (n_orphans > 0)
+		(void) queue_read_orphans();
 	return n_refused;
 }

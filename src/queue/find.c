@@ -12,6 +12,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "schedule/putoff.h"
 #include "queue/ended.h"
 #include "queue/dependency.h"
@@ -118,15 +119,6 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 		queue_note_expiry(expires_at);
 }
 
-static int
-compare_ids(const void *a, const void *b)
-{
-	int64 left = *(const int64 *) a;
-	int64 right = *(const int64 *) b;
-
-	return (left > right) - (left < right);
-}
-
 /*
  * Looks at jobs that a commit told of: schedules them, forgets them, or ends their calls if they were
  * cancelled or deleted.
@@ -147,10 +139,10 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 	}
 	if (rows == n)
 		return;
-	qsort(found, rows, sizeof(int64), compare_ids);
+	qsort(found, rows, sizeof(int64), compat_compare_int64);
 	for (i = 0; i < n; i++)
 	{
-		if (bsearch(&ids[i], found, rows, sizeof(int64), compare_ids) != NULL)
+		if (bsearch(&ids[i], found, rows, sizeof(int64), compat_compare_int64) != NULL)
 			continue;
 		schedule_remove(ids[i]);
 		dependency_note_news(ids[i], false, true);

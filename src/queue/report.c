@@ -22,6 +22,7 @@
 #include "queue/ended.h"
 #include "queue/queue.h"
 #include "queue/report.h"
+#include "queue/sent.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
 #include "shared/shmem.h"
@@ -246,7 +247,7 @@ store_output(int64 job_id, int ordinal, const Output *output)
 static void
 store_object(int64 job_id, int ordinal, const Output *output)
 {
-	char nulls[8] = "        ";
+	char nulls[] = "        ";
 	bool no_etag;
 	Datum args[8] = {Int64GetDatum(job_id),
 					 Int32GetDatum(ordinal),
@@ -549,6 +550,7 @@ queue_report(Job **jobs, int n, TimestampTz now)
 					 DatumGetBool(statement_not_null(row, 2)));
 	if (rows < n)
 		report_find_fenced(jobs, n);
+	queue_keep_sent(jobs, n);
 	forget_old_outputs(jobs, n);
 	for (i = 0; i < n; i++)
 	{

@@ -44,7 +44,8 @@ static const ColumnType save_types[SAVE_COLUMNS] = {
 
 /*
  * The column remote: what a resumed job needs besides the id.  Of one that has ended what it takes to cancel it, with the
- * id, which may go nowhere else.  "private" is null while no address of the server is known.
+ * id, which may go nowhere else.  "private" is null while no address of the server is known.  A job that has nothing
+ * but uploads has no "urls": they would say that it has a prediction.
  */
 static char *
 remote_json(const Remote *remote, bool is_final)
@@ -52,13 +53,19 @@ remote_json(const Remote *remote, bool is_final)
 	char *id = is_final && remote->id ? psprintf("\"id\": \"%s\", ", json_escape(remote->id)) : "";
 	const char *usage = is_final ? NULL : remote->usage;
 	const char *answer = is_final ? NULL : remote->answer;
+	const char *uploads = is_final ? NULL : remote->uploads;
 	const char *note =
 		!is_final && remote->note ? psprintf(", \"note\": \"%s\"", json_escape(remote->note)) : "";
 	const char *is_private = remote->is_private ? "true" : remote->is_public ? "false" : "null";
+	bool has_urls = remote->urls != NULL || answer != NULL || uploads == NULL;
 
-	return psprintf("{%s\"urls\": %s, \"private\": %s%s%s%s%s%s}", id,
-					remote->urls ? remote->urls : "{}", is_private, usage ? ", \"usage\": " : "",
-					usage ? usage : "", note, answer ? ", \"answer\": " : "", answer ? answer : "");
+	return psprintf("{%s%s%s%s\"private\": %s%s%s%s%s%s%s%s}", id, has_urls ? "\"urls\": " : "",
+					!has_urls      ? ""
+					: remote->urls ? remote->urls
+								   : "{}",
+					has_urls ? ", " : "", is_private, usage ? ", \"usage\": " : "",
+					usage ? usage : "", note, uploads ? ", \"uploads\": " : "",
+					uploads ? uploads : "", answer ? ", \"answer\": " : "", answer ? answer : "");
 }
 
 static Datum

@@ -78,7 +78,7 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_ORPHANS] = {0, {0},
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
-		" NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since FROM @.gen_jobs WHERE state = 'running'"},
+		" NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since FROM @.gen_jobs WHERE state = 'running' AND NOT claimed_elsewhere"},
 	[FIND_ATTEMPT] = {1, {INT8OID},
 		"SELECT attempt, idempotency_key::text FROM @.gen_jobs WHERE id = $1 AND state = 'running'"},
 	[FIND_SPOOLED] = {1, {INT8OID},
@@ -106,6 +106,7 @@ static const Statement statements[STATEMENTS] = {
 	/* the next server that has some */
 	[FIND_CANCELLING] = {1, {TEXTOID},
 		"SELECT server FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server > $1"
+		" AND NOT claimed_elsewhere"
 		" ORDER BY server LIMIT 1"},
 	/* the columns of FIND_ORPHANS */
 	[FIND_CANCELS] = {3, {TEXTOID, INT8OID, INT4OID},
@@ -113,6 +114,7 @@ static const Statement statements[STATEMENTS] = {
 		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
 		" NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since"
 		" FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server = $1 AND id > $2"
+		" AND NOT claimed_elsewhere"
 		" ORDER BY id LIMIT $3"},
 	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
 		"SELECT id, server FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
@@ -137,6 +139,9 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_SERVERLESS] = {2, {TEXTOID, TIMESTAMPTZOID},
 		"SELECT id, server FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 LIMIT 1000"},
 	/*
+	 * A queued row with something in remote was running where a dump or another cluster had it: it becomes an orphan,
+	 * for FIND_ORPHANS, and has no request here.
+	 *
 	 * Of the rows larger than $8, those that go into $9 bytes together, and before any other one if it is smaller than
 	 * $10; behind the rows that were claimed come the others, as an id and the bytes wanted.  memory_body_size()
 	 * reckons as size does; what it is compressed to is all that is known here.
@@ -144,19 +149,23 @@ static const Statement statements[STATEMENTS] = {
 	[CLAIM] = {10, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 			TEXTARRAYOID, INT4OID, INT8OID, INT8OID},
 		"WITH held AS MATERIALIZED (SELECT h.*, sum(size) FILTER (WHERE size > $8) OVER (ROWS UNBOUNDED PRECEDING) AS total"
-		" FROM (" LOCKED_ROWS("g.*, pg_column_size(j.request) + coalesce(pg_column_size(j.inputs) / 3 * 4, 0) AS size",
+		" FROM (" LOCKED_ROWS("g.*, CASE WHEN j.remote IS NULL"
+			" THEN pg_column_size(j.request) + coalesce(pg_column_size(j.inputs) / 3 * 4, 0) ELSE 0 END AS size",
 			"unnest($1, $2, $4, $5, $7) g (id, key, ran_on, backend, server)",
 			"j.state = 'queued' AND j.server = g.server AND j.run_at <= $3 AND (j.expires_at IS NULL OR j.expires_at > $3)") ") h),"
-		" claimed AS (UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, started_at = $3,"
-		"  idempotency_key = coalesce(j.idempotency_key, g.key), ran_on = g.ran_on,"
-		"  backend = CASE WHEN j.idempotency_key IS NOT NULL AND j.backend = ANY ($6)"
+		" claimed AS (UPDATE @.gen_jobs j SET state = 'running', attempt = j.attempt + 1, claimed_elsewhere = false,"
+		"  started_at = CASE WHEN j.remote IS NULL THEN $3 ELSE coalesce(j.started_at, $3) END,"
+		"  idempotency_key = coalesce(j.idempotency_key, g.key),"
+		"  ran_on = CASE WHEN j.remote IS NULL THEN g.ran_on ELSE j.ran_on END,"
+		"  backend = CASE WHEN j.remote IS NOT NULL OR j.idempotency_key IS NOT NULL AND j.backend = ANY ($6)"
 		"   AND j.ran_on IS NOT DISTINCT FROM g.ran_on THEN j.backend ELSE g.backend END"
 		" FROM held g WHERE j.id = g.id AND j.state = 'queued'"
 		"  AND (g.size <= $8 OR g.total <= $9 OR g.total - g.size < $10)"
 		" RETURNING j.id, j.server, j.request, j.inputs, j.priority, j.owner::oid AS owner, j.attempt,"
 		"  j.failures, j.max_attempts, j.idempotency_key::text AS key, j.started_at, j.tenant, j.expires_at,"
-		"  j.ran_on, j.backend, j.server_oid, j.losses, j.depth, j.unknown_ends, j.put_off_since)"
-		" SELECT id, server, request, inputs, priority, owner, attempt, failures, max_attempts, key, started_at,"
+		"  j.ran_on, j.backend, j.server_oid, j.losses, j.depth, j.unknown_ends, j.put_off_since,"
+		"  j.remote IS NULL AS is_new)"
+		" SELECT id, server, CASE WHEN is_new THEN request END, inputs, priority, owner, attempt, failures, max_attempts, key, started_at,"
 		"  NULL::text, NULL::jsonb, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
 		"  NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since FROM claimed"
 		" UNION ALL"

@@ -115,6 +115,7 @@ trouble_show(TroubleKind kind, const ErrorData *error)
 		[TROUBLE_SWEEP] = "look for jobs that no commit told of",
 		[TROUBLE_SECRETS] = "read the secrets of a server",
 		[TROUBLE_FOLLOW] = "do what follows the end of jobs",
+		[TROUBLE_PURGE] = "delete jobs that were kept long enough",
 	};
 
 	if (error->sqlerrcode != QUEUE_GONE)
@@ -135,6 +136,7 @@ trouble_show_job(TroubleKind kind, int64 job, ServerStats *stats, const ErrorDat
 		[TROUBLE_SWEEP] = "look for job",
 		[TROUBLE_SECRETS] = "read the secrets of job",
 		[TROUBLE_FOLLOW] = "do what follows the end of job",
+		[TROUBLE_PURGE] = "delete job",
 	};
 	char *words;
 

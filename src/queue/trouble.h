@@ -20,6 +20,7 @@ typedef enum TroubleKind
 	TROUBLE_SWEEP,
 	TROUBLE_SECRETS,
 	TROUBLE_FOLLOW, /* doing what follows an end */
+	TROUBLE_PURGE,  /* deleting what was kept long enough */
 	TROUBLE_KINDS
 } TroubleKind;
 

@@ -14,7 +14,8 @@
 
 #include "server/keytemplate.h"
 
-#define MAX_NAME 200 /* bytes of a word that somebody chose; what is more is cut off */
+#define MAX_LOOKS 10000 /* at a key that may be ours, before it is taken for another's */
+#define MAX_NAME 200    /* bytes of a word that somebody chose; what is more is cut off */
 
 typedef enum Word
 {
@@ -219,4 +220,133 @@ keytemplate_fill(const char *pattern, const KeyWords *words)
 		pattern += len;
 	}
 	return key.data;
+}
+
+/* ---------- keys that may be ours ---------- */
+
+/*
+ * Whether a word is the same for all outputs that a server of a database brings.
+ */
+static bool
+is_fixed(Word word)
+{
+	return word == WORD_SERVER || word == WORD_DATABASE;
+}
+
+/*
+ * With what all keys begin that a template makes of a server's outputs, palloc'd.  Of the words server and database are
+ * needed.
+ */
+char *
+keytemplate_prefix(const char *pattern, const KeyWords *words)
+{
+	StringInfoData prefix;
+
+	initStringInfo(&prefix);
+	while (*pattern != '\0')
+	{
+		int len = 1;
+		Word word = *pattern == '{' ? read_word(pattern, &len) : WORDS;
+
+		if (*pattern == '{' && !is_fixed(word))
+			break;
+		if (*pattern == '{')
+			append_word(&prefix, word, words);
+		else
+			appendStringInfoChar(&prefix, *pattern);
+		pattern += len;
+	}
+	return prefix.data;
+}
+
+/*
+ * How many bytes at the beginning of a key may stand for a word that is not fixed.
+ */
+static int
+span_of(Word word, const char *key)
+{
+	static const char digits[] = "0123456789";
+
+	switch (word)
+	{
+		case WORD_SHA256:
+			return (int) strspn(key, "0123456789abcdef");
+		case WORD_EXT:
+			return (int) strspn(key, "0123456789abcdefghijklmnopqrstuvwxyz");
+		case WORD_OWNER:
+		case WORD_TENANT:
+			return (int) strcspn(key, "/");
+		case WORD_YYYY:
+			return Min((int) strspn(key, digits), 4);
+		default:
+			return (int) strspn(key, digits);
+	}
+}
+
+/*
+ * The text that a template has up to its next word that is not fixed, palloc'd; *pattern moves there.
+ */
+static char *
+next_text(const char **pattern, const KeyWords *words)
+{
+	char *text = keytemplate_prefix(*pattern, words);
+
+	while (**pattern != '\0')
+	{
+		int len = 1;
+
+		if (**pattern == '{' && !is_fixed(read_word(*pattern, &len)))
+			break;
+		*pattern += len;
+	}
+	return text;
+}
+
+/*
+ * Whether the rest of a template, which begins with a word that is not fixed or is empty, may have made the rest of a
+ * key.  *looks: how often that may be tried.
+ */
+static bool
+may_be_rest(const char *pattern, const char *key, const KeyWords *words, int *looks)
+{
+	int len;
+	Word word;
+	const char *text;
+	int span;
+
+	if (*pattern == '\0')
+		return *key == '\0';
+	word = read_word(pattern, &len);
+	span = Min(span_of(word, key), words_table[word].most);
+	pattern += len;
+	text = next_text(&pattern, words);
+	for (; span > 0 && --*looks > 0; span--)
+	{
+		if (strncmp(key + span, text, strlen(text)) == 0 &&
+			may_be_rest(pattern, key + span + strlen(text), words, looks))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether a template may have made the key of an output of a server.  Of the words server and database are needed.
+ */
+bool
+keytemplate_may_be(const char *pattern, const char *key, const KeyWords *words)
+{
+	const char *text = next_text(&pattern, words);
+	int looks = MAX_LOOKS;
+
+	return strncmp(key, text, strlen(text)) == 0 &&
+		   may_be_rest(pattern, key + strlen(text), words, &looks);
+}
+
+/*
+ * Whether a key can only be made when all of its output is there.
+ */
+bool
+keytemplate_needs_digest(const char *pattern)
+{
+	return strstr(pattern, "{sha256}") != NULL;
 }

@@ -23,6 +23,9 @@ typedef struct KeyWords
 } KeyWords;
 
 extern const char *keytemplate_check(const char *value);
+extern char *keytemplate_prefix(const char *pattern, const KeyWords *words);
+extern bool keytemplate_may_be(const char *pattern, const char *key, const KeyWords *words);
+extern bool keytemplate_needs_digest(const char *pattern);
 extern char *keytemplate_fill(const char *pattern, const KeyWords *words);
 
 #endif /* GENJOB_KEYTEMPLATE_H */

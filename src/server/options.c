@@ -24,21 +24,25 @@
 		name, ForeignServerRelationId, kind, offsetof(ServerOptions, field), __VA_ARGS__ \
 	}
 #define PROTOCOL_OPTION(name, kind, field) SERVER_OPTION(name, kind, protocol.field, NULL)
-#define PROTOCOL_CHOICE(name, field, choices) \
-	SERVER_OPTION(name, OPTION_CHOICE, protocol.field, NULL, 0, 0, choices)
+/* The engine knows it as protocol.kind.field, too */
+#define PROTOCOL_KIND(name, type, field, choices) \
+	SERVER_OPTION(name, type, protocol.field, NULL, 0, 0, choices, \
+				  offsetof(ServerOptions, protocol.kind.field))
+#define PROTOCOL_CHOICE(name, field, choices) PROTOCOL_KIND(name, OPTION_CHOICE, field, choices)
 #define MAPPING_OPTION(name, kind, field, ...) \
 	{ \
 		name, UserMappingRelationId, kind, offsetof(MappingOptions, field), __VA_ARGS__ \
 	}
 
 #define LABEL_LETTERS "abcdefghijklmnopqrstuvwxyz0123456789-"
+#define MAX_AGE_DAYS INT64CONST(36500)
 #define MAX_RESPONSE INT64CONST(1000000000) /* bytea and jsonb hold less than 1 GiB */
 
 static const Option options_table[] = {
 	SERVER_OPTION("api", OPTION_API, preset, NULL),
 	SERVER_OPTION("url", OPTION_URLS, urls, NULL),
 	PROTOCOL_CHOICE("method", method, "POST, PUT, PATCH, GET, HEAD, DELETE"),
-	PROTOCOL_OPTION("auth", OPTION_AUTH, auth),
+	PROTOCOL_KIND("auth", OPTION_AUTH, auth, "none, bearer, basic, header, query, sigv4, webhook"),
 	PROTOCOL_OPTION("region", OPTION_WORD, region),
 	PROTOCOL_OPTION("service", OPTION_WORD, service),
 	PROTOCOL_OPTION("path", OPTION_PATH, path),
@@ -55,7 +59,7 @@ static const Option options_table[] = {
 	PROTOCOL_OPTION("remote_id", OPTION_REMOTE_ID, remote_id),
 	PROTOCOL_OPTION("lookup", OPTION_LOOKUP, lookup),
 	PROTOCOL_OPTION("poll", OPTION_ADDRESS, poll),
-	PROTOCOL_OPTION("state", OPTION_STATE, state),
+	PROTOCOL_KIND("state", OPTION_STATE, state, "/, exists, bool, http"),
 	PROTOCOL_OPTION("states", OPTION_STATES, states),
 	PROTOCOL_OPTION("result", OPTION_ADDRESS, result),
 	PROTOCOL_OPTION("stream_type", OPTION_PLACE, stream_type),
@@ -68,7 +72,7 @@ static const Option options_table[] = {
 	PROTOCOL_CHOICE("any_answer", any_answer, "on, off"),
 	PROTOCOL_OPTION("reason", OPTION_REASONS, reason),
 	PROTOCOL_OPTION("warning", OPTION_REASONS, warning),
-	PROTOCOL_OPTION("encoding", OPTION_ENCODING, encoding),
+	PROTOCOL_KIND("encoding", OPTION_ENCODING, encoding, "auto, url, text, file"),
 	PROTOCOL_CHOICE("download_auth", download_auth, "none, same-origin"),
 	PROTOCOL_OPTION("error", OPTION_REASONS, error),
 	PROTOCOL_OPTION("retry_after", OPTION_PLACES, retry_after),
@@ -78,7 +82,8 @@ static const Option options_table[] = {
 	SERVER_OPTION("store", OPTION_SERVER, store, NULL),
 	SERVER_OPTION("bucket", OPTION_BUCKET, bucket, NULL),
 	SERVER_OPTION("key", OPTION_KEY, key, NULL),
-	SERVER_OPTION("addressing", OPTION_CHOICE, addressing, NULL, 0, 0, "path, virtual"),
+	SERVER_OPTION("addressing", OPTION_CHOICE, addressing, NULL, 0, 0, "path, virtual",
+				  offsetof(ServerOptions, addressing_kind)),
 	SERVER_OPTION("put_headers", OPTION_HEADERS, put_headers, NULL),
 	SERVER_OPTION("model", OPTION_TEXT, model, NULL),
 	SERVER_OPTION("defaults", OPTION_OBJECT, defaults, NULL),
@@ -101,6 +106,9 @@ static const Option options_table[] = {
 	SERVER_OPTION("on_unknown", OPTION_ON_UNKNOWN, on_unknown, "retry"),
 	SERVER_OPTION("max_unknown", OPTION_COUNT, max_unknown, "2", 0, 1000000),
 	SERVER_OPTION("paused", OPTION_BOOL, paused, "off"),
+	SERVER_OPTION("retention", OPTION_AGE, retention, NULL, 1000, MAX_AGE_DAYS *MS_OF_DAY),
+	SERVER_OPTION("retention_failed", OPTION_AGE, retention_failed, NULL, 1000,
+				  MAX_AGE_DAYS *MS_OF_DAY),
 	SERVER_OPTION("notify", OPTION_CHANNEL, notify, NULL),
 	SERVER_OPTION("on_success", OPTION_SERVER, on_success, NULL),
 	SERVER_OPTION("on_failure", OPTION_SERVER, on_failure, NULL),
@@ -254,7 +262,7 @@ fill_protocol(ServerOptions *options)
 {
 	const Protocol *preset = &options->preset->protocol;
 	Protocol *protocol = &options->protocol;
-	size_t n = sizeof(Protocol) / sizeof(const char *);
+	size_t n = offsetof(Protocol, kind) / sizeof(const char *);
 	size_t i;
 
 	for (i = 0; i < n; i++)
@@ -292,12 +300,27 @@ fill_protocol(ServerOptions *options)
 }
 
 /*
+ * Reads the options that the engine knows as enums.
+ */
+static void
+read_kinds(ServerOptions *options)
+{
+	int i;
+
+	for (i = 0; i < lengthof(options_table); i++)
+	{
+		if (options_table[i].kind_offset != 0)
+			optionvalue_read_kind(&options_table[i], options);
+	}
+}
+
+/*
  * Whether the id of a prediction is ours to choose.
  */
 static bool
 chooses_id(const Protocol *protocol)
 {
-	return strcmp(protocol->reply, "poll") == 0 && protocol->remote_id != NULL &&
+	return protocol->kind.reply == REPLY_POLL && protocol->remote_id != NULL &&
 		   *protocol->remote_id == '=';
 }
 
@@ -363,7 +386,7 @@ settle_scope(ServerOptions *options)
 	char *region;
 	char *service;
 
-	if (strcmp(protocol->auth, "sigv4") != 0)
+	if (protocol->kind.auth != AUTH_SIGV4)
 		return;
 	aws_read_host(options->url, &region, &service);
 	if (protocol->region == NULL)
@@ -423,22 +446,22 @@ static void
 check_protocol(const ServerOptions *options)
 {
 	const Protocol *protocol = &options->protocol;
-	const char *state = protocol->state;
 	const char *inputs_at = protocol->inputs_at;
 
 	check_model(options);
-	if (inputs_at != NULL && *inputs_at != '/' && strcmp(protocol->inputs_body, "multipart") != 0)
+	if (inputs_at != NULL && *inputs_at != '/' && protocol->kind.inputs_body != BODY_MULTIPART)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 				 errmsg("invalid value for option \"inputs_at\": \"%s\"", inputs_at),
 				 errhint("With inputs_body '%s' a JSON Pointer is expected, such as \"/images\".",
 						 protocol->inputs_body)));
-	if (strcmp(protocol->reply, "poll") == 0)
+	if (protocol->kind.reply == REPLY_POLL)
 		check_poll(protocol);
 	if (protocol->lookup != NULL)
 		require_option("remote_id", chooses_id(protocol),
 					   "With lookup, the request must choose the id, as in reply 'poll', remote_id '=/id'.");
-	if (state != NULL && (*state == '/' || strcmp(state, "http") == 0))
+	if (protocol->state != NULL &&
+		(protocol->kind.state == STATE_AT_PLACE || protocol->kind.state == STATE_HTTP))
 		require_option("states", protocol->states != NULL,
 					   "Say what the values of state mean, as in states 'ok=done;fail=failed'.");
 }
@@ -484,9 +507,12 @@ options_parse_server(List *defs, ServerOptions *options)
 						errhint("Raise retry_max, or lower retry_base.")));
 	if (options->gone_after < 0)
 		options->gone_after = preset->gone_after;
+	if (options->retention_failed == 0)
+		options->retention_failed = options->retention;
 	fill_protocol(options);
-	settle_lookup(options);
 	settle_store(options);
+	read_kinds(options);
+	settle_lookup(options);
 	settle_scope(options);
 	check_protocol(options);
 }

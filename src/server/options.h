@@ -11,6 +11,13 @@
 #include "base/status.h"
 #include "server/preset.h"
 
+/* The option addressing; in the order of its words in the table of options.c. */
+typedef enum AddressingKind
+{
+	ADDRESSING_PATH,
+	ADDRESSING_VIRTUAL
+} AddressingKind;
+
 /*
  * Of CREATE SERVER.  Strings are NULL where neither the option nor the preset says anything.
  */
@@ -32,8 +39,9 @@ typedef struct ServerOptions
 
 	/* An object store */
 	char *bucket;
-	char *key;         /* a template, of the outputs that are put there */
-	char *addressing;  /* path | virtual: where in a URL the bucket stands */
+	char *key;        /* a template, of the outputs that are put there */
+	char *addressing; /* path | virtual: where in a URL the bucket stands */
+	AddressingKind addressing_kind;
 	char *put_headers; /* JSON object of strings: of what writes; or NULL */
 
 	/* How much, how long, how often */
@@ -55,6 +63,10 @@ typedef struct ServerOptions
 	int64 max_unknown;       /* calls whose end is not known that are repeated */
 	int64 max_wait;          /* ms, for refusals that waiting alone does not mend */
 	int64 paused;            /* a boolean: nothing is claimed */
+
+	/* How long jobs are kept that have ended, ms; 0: for ever */
+	int64 retention;
+	int64 retention_failed; /* of those that failed or were cancelled */
 
 	/* What follows an end */
 	char *notify;     /* channel that is told; or NULL */

@@ -49,27 +49,35 @@ parse_text(const Option *option, const char *value, void *field)
 }
 
 /*
+ * Which of the option's choices these len bytes are, from 0; -1: none.
+ */
+static int
+find_choice(const Option *option, const char *word, size_t word_len)
+{
+	const char *p = option->choices;
+	int n;
+
+	for (n = 0; *p != '\0'; n++)
+	{
+		size_t len = strcspn(p, ",");
+
+		if (len == word_len && strncmp(p, word, len) == 0)
+			return n;
+		p += len;
+		p += strspn(p, ", ");
+	}
+	return -1;
+}
+
+/*
  * One of the option's choices.
  */
 static void
 parse_choice(const Option *option, const char *value, void *field)
 {
-	size_t value_len = strlen(value);
-	const char *p = option->choices;
-
-	while (*p != '\0')
-	{
-		size_t len = strcspn(p, ",");
-
-		if (len == value_len && strncmp(p, value, len) == 0)
-		{
-			*(char **) field = pstrdup(value);
-			return;
-		}
-		p += len;
-		p += strspn(p, ", ");
-	}
-	refuse_value(option, value, psprintf("Valid values are: %s.", option->choices));
+	if (find_choice(option, value, strlen(value)) < 0)
+		refuse_value(option, value, psprintf("Valid values are: %s.", option->choices));
+	*(char **) field = pstrdup(value);
 }
 
 static void
@@ -328,6 +336,39 @@ parse_duration(const Option *option, const char *value, void *field)
 	*(int64 *) field = (int64) ms;
 }
 
+/*
+ * A duration for which something is kept: people write "30 days" there.
+ */
+static void
+parse_age(const Option *option, const char *value, void *field)
+{
+	static const struct
+	{
+		const char *word;
+		int days;
+	} words[] = {{"day", 1}, {"days", 1}, {"week", 7}, {"weeks", 7}};
+	const char *unit = value + strspn(value, "0123456789. ");
+	char *number = pnstrdup(value, unit - value);
+	const char *quantity = value;
+	double ms;
+	int i;
+
+	for (i = 0; i < lengthof(words) && strcmp(unit, words[i].word) != 0; i++)
+		;
+	if (i < lengthof(words))
+		quantity = psprintf("%s d", number);
+	if (!read_quantity(quantity, GUC_UNIT_MS, &ms))
+		refuse_value(option, value,
+					 "A number with a unit is expected: s, min, h, days or weeks, as in \"30 days\". Without the option, jobs are kept.");
+	ms = rint(i < lengthof(words) ? ms * words[i].days : ms);
+	if (ms < option->min || ms > option->max)
+		refuse_value(option, value,
+					 psprintf("It must be from " INT64_FORMAT " s to " INT64_FORMAT
+							  " days. Without the option, jobs are kept.",
+							  option->min / 1000, option->max / MS_OF_DAY));
+	*(int64 *) field = (int64) ms;
+}
+
 static void
 parse_size(const Option *option, const char *value, void *field)
 {
@@ -364,6 +405,7 @@ static void (*const parsers[OPTION_KINDS])(const Option *option, const char *val
 	[OPTION_AT_A_TIME] = parse_at_a_time,
 	[OPTION_RATE] = parse_rate,
 	[OPTION_DURATION] = parse_duration,
+	[OPTION_AGE] = parse_age,
 	[OPTION_SIZE] = parse_size,
 };
 
@@ -411,6 +453,23 @@ may_be_empty(const Option *option)
 		default:
 			return false;
 	}
+}
+
+/*
+ * Stores in the option's enum which of its choices its text in options is, or begins with; the first where it has none.
+ * A text that begins with a place is the choice "/".
+ */
+void
+optionvalue_read_kind(const Option *option, void *options)
+{
+	const char *text = *(const char **) ((char *) options + option->offset);
+	int *kind = (int *) ((char *) options + option->kind_offset);
+	int n = 0;
+
+	if (text != NULL)
+		n = find_choice(option, text, *text == '/' ? 1 : strcspn(text, ":"));
+	Assert(n >= 0);
+	*kind = n;
 }
 
 /*

@@ -6,6 +6,94 @@
 #define GENJOB_PRESET_H
 
 /*
+ * What an option of a few words says.  Each enum is in the order of the words in the table of options.c.
+ */
+typedef enum MethodKind
+{
+	METHOD_POST,
+	METHOD_PUT,
+	METHOD_PATCH,
+	METHOD_GET, /* this one and those behind it have no body */
+	METHOD_HEAD,
+	METHOD_DELETE
+} MethodKind;
+
+typedef enum AuthKind
+{
+	AUTH_NONE,
+	AUTH_BEARER,
+	AUTH_BASIC,
+	AUTH_HEADER,
+	AUTH_QUERY,
+	AUTH_SIGV4,
+	AUTH_WEBHOOK
+} AuthKind;
+
+typedef enum BodyKind
+{
+	BODY_JSON,
+	BODY_MULTIPART,
+	BODY_RAW,
+	BODY_IN_URL /* of a method without a body */
+} BodyKind;
+
+typedef enum InputsKind
+{
+	INPUTS_BASE64,
+	INPUTS_DATA_URL
+} InputsKind;
+
+typedef enum ReplyKind
+{
+	REPLY_BODY,
+	REPLY_STREAM,
+	REPLY_POLL
+} ReplyKind;
+
+typedef enum StateKind
+{
+	STATE_AT_PLACE,
+	STATE_EXISTS,
+	STATE_BOOL,
+	STATE_HTTP
+} StateKind;
+
+typedef enum AnswerKind
+{
+	ANSWER_ANY,
+	ANSWER_JSON
+} AnswerKind;
+
+typedef enum EncodingKind
+{
+	ENCODING_AUTO,
+	ENCODING_URL,
+	ENCODING_TEXT,
+	ENCODING_FILE
+} EncodingKind;
+
+typedef enum DownloadAuth
+{
+	DOWNLOAD_WITHOUT_SECRETS,
+	DOWNLOAD_SAME_ORIGIN
+} DownloadAuth;
+
+/* These options of a server, read once. */
+typedef struct ProtocolKinds
+{
+	MethodKind method;
+	AuthKind auth;
+	BodyKind body;
+	BodyKind inputs_body;
+	InputsKind inputs_as;
+	ReplyKind reply;
+	StateKind state; /* where there is one */
+	AnswerKind any_answer;
+	EncodingKind encoding;
+	DownloadAuth download_auth;
+} ProtocolKinds;
+
+/*
  * A wire protocol, as data.  Each field is a server option of the same name; a preset is a set of
  * defaults for them.  NULL means "has none".
  *
@@ -67,6 +155,8 @@ typedef struct Protocol
 	const char *progress;    /* place[*factor], in the answer to a poll; or an address#place */
 	const char *cancel;      /* address, with a JSON body behind it if it takes one; NULL: closing
 								* the connection */
+
+	ProtocolKinds kind; /* of a server's options; a preset has none */
 } Protocol;
 
 typedef struct Preset

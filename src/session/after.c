@@ -137,7 +137,9 @@ after_list_referred(const RequestSource *source)
 	referred.ids = palloc(Max(n, 1) * sizeof(int64));
 	for (i = 0; i < n; i++)
 	{
-		/* they are sorted by job */
+		/* they are sorted by job; links to objects are of none */
+		if (references[i].job == 0)
+			continue;
 		if (referred.n == 0 || referred.ids[referred.n - 1] != references[i].job)
 			referred.ids[referred.n++] = references[i].job;
 	}
@@ -167,6 +169,18 @@ make_array(const JobIds *ids)
 		datums[i] = Int64GetDatum(ids->ids[i]);
 	return PointerGetDatum(
 		construct_array(datums, ids->n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/*
+ * Notes the jobs that the request refers to, whether they have ended or not: they are kept for it.
+ */
+void
+after_note_referred(Row *row, const JobIds *referred)
+{
+	if (referred->n > 0)
+		row_set(row, JOB_REFERS, make_array(referred));
+	else if (!row->nulls[JOB_REFERS])
+		row_set_null(row, JOB_REFERS);
 }
 
 /*

@@ -42,6 +42,9 @@ refuse_transition(const Row *row, RowState from, RowState to)
 static void
 cancel_row(const Row *before, Row *row)
 {
+	/* the prediction is not ours to cancel */
+	if (DatumGetBool(row->values[JOB_CLAIMED_ELSEWHERE]) && !row->nulls[JOB_REMOTE])
+		row_set_null(row, JOB_REMOTE);
 	row_set(row, JOB_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
 	if (!row_column_changed(before, row, JOB_ERROR))
 		row_set(row, JOB_ERROR,
@@ -62,6 +65,8 @@ requeue_row(const Row *before, Row *row)
 	row_set(row, JOB_LOSSES, Int32GetDatum(0));
 	row_set(row, JOB_UNKNOWN_ENDS, Int32GetDatum(0));
 	row_set_null(row, JOB_PUT_OFF_SINCE);
+	if (DatumGetBool(row->values[JOB_CLAIMED_ELSEWHERE]))
+		row_set(row, JOB_CLAIMED_ELSEWHERE, BoolGetDatum(false));
 	row_set_null(row, JOB_FINISHED_AT);
 	row_set_null(row, JOB_ERROR);
 	if (!row->nulls[JOB_FOLLOW_UP])
@@ -89,6 +94,9 @@ change_state(const Row *before, Row *row)
 
 	if (from == to)
 		return;
+	if (from == ROW_RUNNING && to == ROW_QUEUED &&
+		DatumGetBool(before->values[JOB_CLAIMED_ELSEWHERE]))
+		return; /* it is taken over from the cluster that claimed it */
 	if (to == ROW_CANCELLED && (from == ROW_QUEUED || from == ROW_RUNNING || from == ROW_WAITING))
 		cancel_row(before, row);
 	else if (to == ROW_QUEUED && (from == ROW_FAILED || from == ROW_CANCELLED))
@@ -100,39 +108,26 @@ change_state(const Row *before, Row *row)
 void
 change_check_columns(const Row *before, const Row *after, bool privileged)
 {
-	static const struct
-	{
-		JobColumn column;
-		const char *name;
-		bool is_owners; /* of the table */
-	} columns[] = {
-		{JOB_ID, "id"},
-		{JOB_OWNER, "owner", true},
-		{JOB_REQUEST_ID, "request_id", true},
-		{JOB_ATTEMPT, "attempt"},
-		{JOB_FAILURES, "failures"},
-		{JOB_IDEMPOTENCY_KEY, "idempotency_key"},
-		{JOB_REMOTE_ID, "remote_id"},
-		{JOB_REMOTE, "remote"},
-		{JOB_RAN_ON, "ran_on"},
-		{JOB_BACKEND, "backend"},
-		{JOB_SERVER_OID, "server_oid"},
-		{JOB_LOSSES, "losses"},
-		{JOB_BLOCKED_BY, "blocked_by"},
-		{JOB_DEPTH, "depth"},
-		{JOB_FOLLOW_UP, "follow_up"},
-		{JOB_UNKNOWN_ENDS, "unknown_ends"},
-		{JOB_PUT_OFF_SINCE, "put_off_since"},
-	};
+	static const JobColumn columns[] =
+		{JOB_ID,         JOB_ATTEMPT,      JOB_FAILURES,      JOB_IDEMPOTENCY_KEY,
+		 JOB_REMOTE_ID,  JOB_REMOTE,       JOB_RAN_ON,        JOB_BACKEND,
+		 JOB_SERVER_OID, JOB_LOSSES,       JOB_BLOCKED_BY,    JOB_DEPTH,
+		 JOB_FOLLOW_UP,  JOB_UNKNOWN_ENDS, JOB_PUT_OFF_SINCE, JOB_CLAIMED_ELSEWHERE,
+		 JOB_REFERS};
+	static const JobColumn of_owner[] = {JOB_OWNER, JOB_REQUEST_ID}; /* of the table */
 	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS, JOB_AFTER,
 									   JOB_AFTER_RULE};
 	int i;
 
 	for (i = 0; i < lengthof(columns); i++)
 	{
-		if (row_column_changed(before, after, columns[i].column) &&
-			!(columns[i].is_owners && privileged))
-			check_refuse_column(columns[i].name);
+		if (row_column_changed(before, after, columns[i]))
+			check_refuse_column(after, columns[i]);
+	}
+	for (i = 0; i < lengthof(of_owner) && !privileged; i++)
+	{
+		if (row_column_changed(before, after, of_owner[i]))
+			check_refuse_column(after, of_owner[i]);
 	}
 	for (i = 0; i < lengthof(inputs) && row_state(before) == ROW_RUNNING; i++)
 	{
@@ -202,4 +197,31 @@ change_prepare(const Row *before, Row *after, Relation table)
 		dependency_note_rewired(id);
 	if (waits_anew || row_state(after) != from)
 		dependency_note_own(id, true);
+}
+
+/*
+ * Notes that another cluster carries out what a replicated row says: that the job is running, or, if it has ended, that
+ * its prediction is still to be cancelled.
+ */
+void
+change_note_origin(Row *after)
+{
+	bool is_elsewhere = row_state(after) != ROW_QUEUED && row_state(after) != ROW_WAITING;
+
+	if (DatumGetBool(after->values[JOB_CLAIMED_ELSEWHERE]) != is_elsewhere)
+		row_set(after, JOB_CLAIMED_ELSEWHERE, BoolGetDatum(is_elsewhere));
+}
+
+/*
+ * What was begun for another order says nothing of this one.  The prediction of a job that has ended may still be to be
+ * cancelled.
+ */
+void
+change_forget_order(Row *after)
+{
+	row_set_null(after, JOB_IDEMPOTENCY_KEY);
+	if (row_has_ended(after) || after->nulls[JOB_REMOTE])
+		return;
+	row_set_null(after, JOB_REMOTE_ID);
+	row_set_null(after, JOB_REMOTE);
 }

@@ -14,6 +14,8 @@ extern void change_check_columns(const Row *before, const Row *after, bool privi
 extern void change_bind_server(const Row *before, Row *after, const Bitmapset *named);
 extern void change_state(const Row *before, Row *row);
 extern bool change_is_of_order(const Row *before, const Row *after);
+extern void change_note_origin(Row *after);
+extern void change_forget_order(Row *after);
 extern void change_prepare(const Row *before, Row *after, Relation table);
 
 #endif /* GENJOB_CHANGE_H */

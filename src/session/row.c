@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "commands/trigger.h"
+#include "replication/origin.h"
 #include "access/htup_details.h"
 #include "catalog/pg_enum.h"
 #include "utils/builtins.h"
@@ -13,10 +14,13 @@
 
 #include "session/row.h"
 
-static const char *const added_names[ROW_ADDED] = {"request_id",   "server_oid",   "losses",
-												   "on_done",      "depth",        "follow_up",
-												   "after",        "after_rule",   "blocked_by",
-												   "unknown_ends", "put_off_since"};
+static const char *const added_names[ROW_ADDED] = {"request_id",    "server_oid",
+												   "losses",        "on_done",
+												   "depth",         "follow_up",
+												   "after",         "after_rule",
+												   "blocked_by",    "unknown_ends",
+												   "put_off_since", "claimed_elsewhere",
+												   "refers"};
 
 /* ---------- numbers of columns ---------- */
 
@@ -53,14 +57,13 @@ find_column(TupleDesc desc, const char *name)
 static void
 find_added(Row *row)
 {
-	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID,   JOB_SERVER_OID,   JOB_LOSSES,
-										 JOB_ON_DONE,      JOB_DEPTH,        JOB_FOLLOW_UP,
-										 JOB_AFTER,        JOB_AFTER_RULE,   JOB_BLOCKED_BY,
-										 JOB_UNKNOWN_ENDS, JOB_PUT_OFF_SINCE};
+	static AttrNumber last[ROW_ADDED] = {0};
 	int i;
 
 	for (i = 0; i < ROW_ADDED; i++)
 	{
+		if (last[i] == 0)
+			last[i] = ROW_FIRST_ADDED + i;
 		if (last[i] > row->desc->natts ||
 			strcmp(NameStr(TupleDescAttr(row->desc, last[i] - 1)->attname), added_names[i]) != 0)
 			last[i] = find_column(row->desc, added_names[i]);
@@ -75,6 +78,15 @@ number_of(const Row *row, JobColumn column)
 }
 
 /* ---------- values ---------- */
+
+/*
+ * The name of any column.
+ */
+const char *
+row_column_name(const Row *row, JobColumn column)
+{
+	return NameStr(TupleDescAttr(row->desc, number_of(row, column) - 1)->attname);
+}
 
 /*
  * The name of the server, palloc'd; the column must not be null.
@@ -201,4 +213,13 @@ bool
 row_is_replicated(void)
 {
 	return SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA;
+}
+
+/*
+ * Whether it is logical replication that brings this session's changes, with a position of its own: no restore has one.
+ */
+bool
+row_has_origin(void)
+{
+	return row_is_replicated() && replorigin_session_origin != InvalidRepOriginId;
 }

@@ -26,6 +26,7 @@ typedef struct Row
 } Row;
 
 extern const char *row_added_name(JobColumn column);
+extern const char *row_column_name(const Row *row, JobColumn column);
 extern char *row_server(const Row *row);
 extern void row_read(Row *row, HeapTuple tuple, TupleDesc desc);
 extern void row_set(Row *row, JobColumn column, Datum value);
@@ -34,6 +35,7 @@ extern RowState row_state(const Row *row);
 extern void row_set_state(Row *row, RowState state);
 extern bool row_has_ended(const Row *row);
 extern bool row_is_replicated(void);
+extern bool row_has_origin(void);
 extern bool row_column_changed(const Row *before, const Row *after, JobColumn column);
 
 #endif /* GENJOB_ROW_H */

@@ -34,6 +34,7 @@
 #include "server/server.h"
 #include "shared/commit.h"
 #include "shared/shmem.h"
+#include "session/check.h"
 #include "session/sqlapi.h"
 
 /* ---------- version ---------- */
@@ -166,11 +167,7 @@ genjob_preview(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
 	request = PG_GETARG_JSONB_P(1);
-	if (!JB_ROOT_IS_OBJECT(request))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object"),
-				 errhint(
-					 "Write the server's own parameters, such as {\"prompt\": \"a lighthouse at dawn\"}.")));
+	check_is_object(request);
 	server = server_get(NameStr(*PG_GETARG_NAME(0)), &complaint);
 	if (server == NULL || !server_check_role(server, GetUserId(), &complaint) ||
 		!server_read_secrets(server, GetUserId(), &secrets, &complaint))
@@ -368,6 +365,36 @@ genjob_wait_all(PG_FUNCTION_ARGS)
 		SRF_RETURN_DONE(context);
 	row = session_job_row(ids[context->call_cntr]);
 	SRF_RETURN_NEXT(context, row);
+}
+
+/*
+ * An id, or an array of ids, from the text that a driver sends for a parameter; errors as bigint's input has them.
+ */
+static Datum
+ids_from_text(const text *argument)
+{
+	char *digits = text_to_cstring(argument);
+	const char *first = digits + strspn(digits, " \t\n\r\v\f");
+	Datum id;
+
+	if (*first == '{' || *first == '[')
+		return OidInputFunctionCall(F_ARRAY_IN, digits, INT8OID, -1);
+	id = DirectFunctionCall1(int8in, CStringGetDatum(digits));
+	return PointerGetDatum(
+		construct_array(&id, 1, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+PG_FUNCTION_INFO_V1(genjob_wait_text);
+
+/*
+ * As genjob_wait_all().  PostgreSQL chooses this one for a parameter without a type, which fits bigint and bigint[].
+ */
+Datum
+genjob_wait_text(PG_FUNCTION_ARGS)
+{
+	if (SRF_IS_FIRSTCALL() && !PG_ARGISNULL(0))
+		fcinfo->args[0].value = ids_from_text(PG_GETARG_TEXT_PP(0));
+	return genjob_wait_all(fcinfo);
 }
 
 PG_FUNCTION_INFO_V1(genjob_wait_any);

@@ -15,6 +15,7 @@ extern PGDLLEXPORT Datum genjob_cancel(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_retry(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_wait(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_wait_all(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_wait_text(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_wait_any(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_poke(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_submit(PG_FUNCTION_ARGS);

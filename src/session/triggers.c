@@ -191,7 +191,8 @@ static bool
 is_own_statement(void)
 {
 	if (queue_is_mine)
-		return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) <= 1;
+		return !ended_is_handing_over &&
+			   DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) <= 1;
 	return dependency_is_own_statement();
 }
 
@@ -227,9 +228,8 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		if (row_column_changed(&before, &after, JOB_ON_DONE) ||
 			row_column_changed(&before, &after, JOB_OWNER))
 			ondone_check(&after, data->tg_relation);
-		/* what became of the old one does not answer the new one */
 		if (change_is_of_order(&before, &after))
-			row_set_null(&after, JOB_IDEMPOTENCY_KEY);
+			change_forget_order(&after);
 		/* also of one that is running: it may have to be queued again */
 		if (row_column_changed(&before, &after, JOB_TENANT) ||
 			row_column_changed(&before, &after, JOB_UNIQUE_KEY) ||
@@ -243,6 +243,8 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		/* where the row comes from, it is done there */
 		if (!after.nulls[JOB_FOLLOW_UP])
 			row_set_null(&after, JOB_FOLLOW_UP);
+		if (row_has_origin() && !after.nulls[JOB_STATE])
+			change_note_origin(&after);
 	}
 	note_row(&after);
 	if (!row_has_ended(&before) && row_has_ended(&after))

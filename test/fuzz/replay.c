@@ -11,11 +11,12 @@
 
 extern const FuzzHarness fuzz_address, fuzz_base64, fuzz_delay, fuzz_grammar, fuzz_header,
 	fuzz_json, fuzz_media, fuzz_options, fuzz_pointer, fuzz_reply, fuzz_request, fuzz_stream,
-	fuzz_url, fuzz_xml;
+	fuzz_uploads, fuzz_url, fuzz_xml;
 
 static const FuzzHarness *const harnesses[] = {
-	&fuzz_address, &fuzz_base64,  &fuzz_delay, &fuzz_grammar, &fuzz_header, &fuzz_json, &fuzz_media,
-	&fuzz_options, &fuzz_pointer, &fuzz_reply, &fuzz_request, &fuzz_stream, &fuzz_url,  &fuzz_xml,
+	&fuzz_address, &fuzz_base64, &fuzz_delay,   &fuzz_grammar, &fuzz_header,
+	&fuzz_json,    &fuzz_media,  &fuzz_options, &fuzz_pointer, &fuzz_reply,
+	&fuzz_request, &fuzz_stream, &fuzz_uploads, &fuzz_url,     &fuzz_xml,
 };
 
 /*

@@ -409,6 +409,23 @@ ALTER SERVER regress_s OPTIONS (ADD retry_base '10 min', ADD retry_max '10 min')
 ALTER SERVER regress_s OPTIONS (SET retry_max '9 min');
 ALTER SERVER regress_s OPTIONS (DROP retry_max);
 
+-- ---- how long jobs are kept ----
+
+ALTER SERVER regress_s OPTIONS (ADD retention '30 days', ADD retention_failed '2 weeks');
+ALTER SERVER regress_s OPTIONS (SET retention '1 day');
+ALTER SERVER regress_s OPTIONS (SET retention '36 h');
+ALTER SERVER regress_s OPTIONS (SET retention '-1 day');
+ALTER SERVER regress_s OPTIONS (SET retention '0 days');
+ALTER SERVER regress_s OPTIONS (SET retention '36501 days');
+ALTER SERVER regress_s OPTIONS (SET retention '10 ms');
+ALTER SERVER regress_s OPTIONS (SET retention '30');
+ALTER SERVER regress_s OPTIONS (SET retention 'never');
+ALTER SERVER regress_s OPTIONS (SET retention 'days');
+ALTER SERVER regress_s OPTIONS (SET retention '1 month');
+ALTER SERVER regress_s OPTIONS (SET retention '');
+ALTER SERVER regress_s OPTIONS (SET retention_failed 'forever');
+ALTER SERVER regress_s OPTIONS (DROP retention, DROP retention_failed);
+
 -- ---- sizes ----
 
 ALTER SERVER regress_s OPTIONS (ADD max_response '1kB');

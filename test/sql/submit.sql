@@ -47,6 +47,23 @@ SELECT id, state FROM genjob.wait(ARRAY[3, 1, 2], '0 s');
 SELECT id, state FROM genjob.wait(ARRAY[2, 2]);
 SELECT id, state FROM genjob.wait('{}'::bigint[]);
 SELECT id, state FROM genjob.wait(NULL::bigint[]);
+-- as drivers send it that know no types
+SELECT id, state FROM genjob.wait('3', '0 s');
+SELECT id, state FROM genjob.wait(' {3, 1,NULL}', '0 s');
+SELECT id, state FROM genjob.wait('{}');
+SELECT id, state FROM genjob.wait(NULL);
+PREPARE untyped AS SELECT id, state FROM genjob.wait($1, $2);
+EXECUTE untyped ('{1,2}', '0 s');
+EXECUTE untyped (2, NULL);
+DEALLOCATE untyped;
+SELECT w.id FROM unnest('{2,1}'::text[]) AS t (id), genjob.wait(t.id, '0 s') AS w;
+\set VERBOSITY terse
+SELECT id, state FROM genjob.wait('');
+SELECT id, state FROM genjob.wait('seven');
+SELECT id, state FROM genjob.wait('{1,seven}');
+SELECT id, state FROM genjob.wait('9223372036854775808');
+SELECT id, state FROM genjob.wait('99999');
+\set VERBOSITY default
 SELECT id, state FROM genjob.wait(ARRAY[1, 99999], '0 s');
 SELECT id, state FROM genjob.wait_any(ARRAY[1, 2, 3]);
 SELECT id, state FROM genjob.wait_any(ARRAY[1, 3], '10 ms');

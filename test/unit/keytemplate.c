@@ -64,9 +64,48 @@ test_check(void)
 		unit_ok(keytemplate_check(bad[i]) != NULL, "none: %s", bad[i]);
 }
 
+static void
+test_ours(void)
+{
+	static const struct
+	{
+		const char *pattern;
+		const char *key;
+		bool may_be;
+	} cases[] = {
+		{"{server}/{yyyy}/{mm}/{job}-{ordinal}.{ext}", "painter/2026/11/17-1.png", true},
+		{"{server}/{yyyy}/{mm}/{job}-{ordinal}.{ext}", "painter/2026/11/17-1", false},
+		{"{server}/{yyyy}/{mm}/{job}-{ordinal}.{ext}", "painter/2026/11/a-1.png", false},
+		{"{server}/{yyyy}/{mm}/{job}-{ordinal}.{ext}", "painter/2026/11/17-1.png.tmp", false},
+		{"{server}/{yyyy}/{mm}/{job}-{ordinal}.{ext}", "sculptor/2026/11/17-1.png", false},
+		{"{yyyy}{mm}{dd}/{tenant}/{job}-{ordinal}", "20261126/a-b/17-1", true},
+		{"{yyyy}{mm}{dd}/{tenant}/{job}-{ordinal}", "20261126/a/b/17-1", false},
+		{"{tenant}-{job}-{ordinal}", "a-b-17-1", true},
+		{"{sha256}", "abc", true},
+		{"{sha256}", "abx", false},
+		{"{job}-{ordinal}", "17-1", true},
+		{"{job}-{ordinal}", "", false},
+		{"{job}-{ordinal}", "upload-by-hand.bin", false},
+		{"{database}/{job}-{ordinal}", "shop/17-1", true},
+		{"{database}/{job}-{ordinal}", "other/17-1", false},
+	};
+	int i;
+
+	for (i = 0; i < lengthof(cases); i++)
+		unit_ok(keytemplate_may_be(cases[i].pattern, cases[i].key, &words) == cases[i].may_be,
+				"%s by %s", cases[i].key, cases[i].pattern);
+	unit_is_text(keytemplate_prefix("{server}/x/{yyyy}/{job}", &words), "painter/x/",
+				 "what is fixed");
+	unit_is_text(keytemplate_prefix("{job}-{server}", &words), "", "... which may be nothing");
+	unit_is_text(keytemplate_prefix("a/b", &words), "a/b", "... or all");
+	unit_ok(keytemplate_needs_digest("a{sha256}") && !keytemplate_needs_digest("{job}"),
+			"which need all of their output");
+}
+
 void
 unit_run(void)
 {
+	test_ours();
 	test_filling();
 	test_check();
 }

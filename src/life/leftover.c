@@ -1,0 +1,388 @@
+/*
+ * leftover.c
+ *		Uploads that nobody goes on with: their stores are told to forget them, and what parts of them they have.
+ *
+ * Two kinds come here.  An upload that its job gives up (it failed, was cancelled, or begins again) is aborted at once,
+ * and a few times more if that fails.  One that nobody can name any more, since the process or the server that had it
+ * has died before its id was in the table, or a restored table does not have it, is found by a sweep: every SWEEP_US
+ * the store is asked which uploads are open under the keys of our template, and those are aborted that are older than
+ * STALE_S and that no job of this dispatcher has.
+ *
+ * The calls have no job.  They go with the secrets of the last job that used the store, and take places there as others
+ * do.  Nothing depends on them: what fails is found by the next sweep.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/guard.h"
+#include "base/trace.h"
+#include "life/calls.h"
+#include "life/leftover.h"
+#include "life/store.h"
+#include "protocol/openupload.h"
+#include "protocol/s3upload.h"
+#include "schedule/schedule.h"
+#include "server/keytemplate.h"
+
+#define MAX_LEFTOVERS 2000 /* that are known at a time; for more there is the next sweep */
+#define MAX_TRIES 6
+#define MAX_CALLS 4 /* at a time */
+#define MAX_STORES 64
+
+/* Between two sweeps of a store; the first comes when the jobs of an earlier process have been taken up. */
+#define FIRST_SWEEP_US (10 * USECS_PER_MINUTE)
+#define SWEEP_US (4 * USECS_PER_HOUR)
+#define STALE_S (12 * 3600) /* an upload may take so long */
+
+#define UNIX_EPOCH_US ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
+static const Backoff again = {1000, 60000}; /* ms */
+
+/* An upload that is to be aborted; or, without an id, a store that is to be swept. */
+typedef struct Leftover
+{
+	Call call; /* its job is NULL */
+	dlist_node node;
+	MemoryContext context; /* holds this and all below */
+	ServerQueue *queue;    /* of the store */
+	Server *server;        /* held */
+	MappingOptions secrets;
+	char *key; /* or the prefix of keys */
+	char *id;
+	KeyWords words; /* of a sweep */
+	Place place;
+	HttpMeter meter;
+	int failures;
+	MonoTime again_at;
+} Leftover;
+
+/* When a store is to be swept. */
+typedef struct Sweep
+{
+	NameData store;
+	NameData server; /* whose outputs go there */
+	MonoTime due;
+} Sweep;
+
+static dlist_head leftovers = DLIST_STATIC_INIT(leftovers);
+static int n_leftovers = 0;
+static int n_calls = 0;
+static Sweep sweeps[MAX_STORES];
+static int n_sweeps = 0;
+
+/* ---------- their lives ---------- */
+
+static char *
+copy(const char *text)
+{
+	return text ? pstrdup(text) : NULL;
+}
+
+/*
+ * One more, with the store and the secrets that a job has; NULL where there is no room.
+ */
+static Leftover *
+create(const Job *job, const char *key, const char *id)
+{
+	const JobStore *store = job->store;
+	MemoryContext context;
+	MemoryContext caller;
+	Leftover *leftover;
+
+	if (store == NULL || store->server == NULL || n_leftovers >= MAX_LEFTOVERS)
+		return NULL;
+	context = AllocSetContextCreate(TopMemoryContext, "genjob leftover", ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(context);
+	leftover = palloc0(sizeof(Leftover));
+	leftover->context = context;
+	leftover->queue = store->queue;
+	leftover->queue->n_jobs++;
+	leftover->server = server_hold(store->server);
+	leftover->secrets =
+		(MappingOptions){.api_key = copy(store->secrets.api_key),
+						 .headers = copy(store->secrets.headers),
+						 .access_key_id = copy(store->secrets.access_key_id),
+						 .secret_access_key = copy(store->secrets.secret_access_key),
+						 .session_token = copy(store->secrets.session_token)};
+	leftover->key = pstrdup(key);
+	leftover->id = copy(id);
+	leftover->again_at = clock_mono();
+	MemoryContextSwitchTo(caller);
+	dlist_push_tail(&leftovers, &leftover->node);
+	n_leftovers++;
+	return leftover;
+}
+
+static void
+end(Leftover *leftover)
+{
+	dlist_delete(&leftover->node);
+	n_leftovers--;
+	leftover->queue->n_jobs--;
+	server_release(leftover->server);
+	MemoryContextDelete(leftover->context);
+}
+
+/*
+ * Has an upload aborted that a job gives up.
+ */
+void
+leftover_add(const Job *job, const char *key, const char *id)
+{
+	(void) create(job, key, id);
+}
+
+/* ---------- sweeps ---------- */
+
+static Sweep *
+sweep_of(const char *store, const char *server)
+{
+	Sweep *sweep;
+	int i;
+
+	for (i = 0; i < n_sweeps; i++)
+	{
+		if (strcmp(NameStr(sweeps[i].store), store) == 0 &&
+			strcmp(NameStr(sweeps[i].server), server) == 0)
+			return &sweeps[i];
+	}
+	if (n_sweeps == MAX_STORES)
+		return NULL;
+	sweep = &sweeps[n_sweeps++];
+	namestrcpy(&sweep->store, store);
+	namestrcpy(&sweep->server, server);
+	sweep->due = clock_mono() + FIRST_SWEEP_US;
+	return sweep;
+}
+
+/*
+ * A job uses its store: that is swept, if it is time.
+ */
+void
+leftover_note_store(const Job *job)
+{
+	const JobStore *store = job->store;
+	MonoTime now = clock_mono();
+	Leftover *leftover;
+	MemoryContext caller;
+	KeyWords words;
+	Sweep *sweep;
+
+	if (store == NULL || store->server == NULL || store->server->options.key == NULL)
+		return;
+	sweep = sweep_of(NameStr(store->queue->name), NameStr(job->server->name));
+	if (sweep == NULL || now < sweep->due)
+		return;
+	sweep->due = now + SWEEP_US;
+	words = (KeyWords){.server = store->server_name, .database = store->database_name};
+	leftover = create(job, keytemplate_prefix(store->server->options.key, &words), NULL);
+	if (leftover == NULL)
+		return;
+	caller = MemoryContextSwitchTo(leftover->context);
+	leftover->words.server = pstrdup(words.server);
+	leftover->words.database = pstrdup(words.database);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Whether a job of this dispatcher has an upload open, by what its row says: then it is not ours to abort.
+ */
+static bool
+is_owned(const char *id)
+{
+	JobState state;
+	char *quoted = psprintf("\"%s\"", json_escape(id));
+
+	for (state = 0; state < JOB_STATES; state++)
+	{
+		dlist_iter iter;
+
+		dlist_foreach(iter, job_list(state))
+		{
+			const Job *job = dlist_container(Job, node, iter.cur);
+
+			if (job->remote.uploads != NULL && strstr(job->remote.uploads, quoted) != NULL)
+				return true;
+		}
+	}
+	return false;
+}
+
+static void
+abort_found(const Leftover *sweep, const S3Open *open)
+{
+	JobStore store = {.queue = sweep->queue, .server = sweep->server, .secrets = sweep->secrets};
+	Job job = {.store = &store};
+
+	(void) create(&job, open->key, open->id);
+}
+
+/*
+ * Has those of the uploads that a store has open be aborted that are ours, and nobody's.
+ */
+static void
+take_list(const Leftover *sweep, const HttpReply *reply)
+{
+	int64 now = (clock_now() + UNIX_EPOCH_US) / USECS_PER_SEC;
+	const char *pattern = sweep->server->options.key;
+	ListCell *cell;
+
+	foreach(cell, s3upload_read_open(reply))
+	{
+		const S3Open *open = lfirst(cell);
+
+		if (open->begun_unix == 0 || now - open->begun_unix < STALE_S ||
+			!keytemplate_may_be(pattern, open->key, &sweep->words) || is_owned(open->id))
+			continue;
+		trace("upload of %s was left open, and is aborted", trace_name(open->key));
+		abort_found(sweep, open);
+	}
+}
+
+/* ---------- calls ---------- */
+
+static void
+build(void *arg)
+{
+	Leftover *leftover = arg;
+	S3Upload upload = {leftover->key, leftover->id};
+	RequestSource source = {.options = leftover->place.backend->options,
+							.secrets = &leftover->secrets,
+							.now_unix = time(NULL)};
+	Call *call = &leftover->call;
+
+	call->http =
+		leftover->id ? s3upload_abort(&source, &upload) : s3upload_list(&source, leftover->key);
+	call->transfer = http_start(call->http, &leftover->meter, call->context, call);
+}
+
+/*
+ * Notes that a call has failed; after a few times somebody else may find what it was about.
+ */
+static void
+fail(Leftover *leftover)
+{
+	if (leftover->failures++ >= MAX_TRIES)
+		end(leftover);
+	else
+		leftover->again_at = clock_mono() + backoff_delay(&again, leftover->failures - 1) * 1000;
+}
+
+static void
+begin(Leftover *leftover, MonoTime now)
+{
+	Call *call = &leftover->call;
+	ErrorData *error;
+
+	leftover->place = limits_take(&leftover->queue->limits, now);
+	limits_started(&leftover->place);
+	call->step = STEP_PART;
+	call->context =
+		AllocSetContextCreate(leftover->context, "genjob leftover call", ALLOCSET_SMALL_SIZES);
+	http_meter_init(&leftover->meter);
+	if (calls_run(call, build, leftover, &error) && call->transfer != NULL)
+	{
+		n_calls++;
+		return;
+	}
+	limits_give_back(&leftover->place);
+	MemoryContextDelete(call->context);
+	call->context = NULL;
+	fail(leftover);
+}
+
+/*
+ * Begins the calls that are due, and for which their stores have places.
+ */
+void
+leftover_work(MonoTime now)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &leftovers)
+	{
+		Leftover *leftover = dlist_container(Leftover, node, iter.cur);
+
+		if (n_calls >= MAX_CALLS)
+			break;
+		if (leftover->call.transfer != NULL || leftover->again_at > now)
+			continue;
+		if (limits_room(&leftover->queue->limits, now) > 0)
+			begin(leftover, now);
+		else
+			leftover->again_at = now + USECS_PER_SEC;
+	}
+}
+
+/*
+ * When leftover_work() has something to do; 0: the end of a call tells.
+ */
+MonoTime
+leftover_next(void)
+{
+	MonoTime next = 0;
+	dlist_iter iter;
+
+	if (n_calls >= MAX_CALLS)
+		return 0;
+	dlist_foreach(iter, &leftovers)
+	{
+		Leftover *leftover = dlist_container(Leftover, node, iter.cur);
+
+		if (leftover->call.transfer == NULL)
+			schedule_note_time(&next, leftover->again_at);
+	}
+	return next;
+}
+
+/* An answer that is dealt with. */
+typedef struct Taking
+{
+	Leftover *leftover;
+	const HttpReply *reply;
+} Taking;
+
+static void
+take(void *arg)
+{
+	Taking *taking = arg;
+
+	take_list(taking->leftover, taking->reply);
+}
+
+/*
+ * A call has ended.  An upload that the store does not know needs no more.
+ */
+void
+leftover_answered(Call *call, HttpReply *reply)
+{
+	Leftover *leftover = (Leftover *) call;
+	Taking taking = {leftover, reply};
+	bool is_done = reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300;
+	ErrorData *error;
+
+	StaticAssertStmt(offsetof(Leftover, call) == 0, "a call is the beginning of its Leftover");
+	trace("leftover %s: status %d", leftover->id ? "upload" : "list", reply->status);
+	call->transfer = NULL;
+	n_calls--;
+	limits_note(&leftover->place,
+				&(CallEnd){.outcome = limits_outcome(reply), .error = reply->error_text},
+				clock_mono());
+	limits_leave(&leftover->place);
+	if (is_done && leftover->id == NULL)
+		(void) calls_run(call, take, &taking, &error);
+	MemoryContextDelete(call->context);
+	call->context = NULL;
+	call->http = NULL;
+	if (is_done || (reply->error == HTTP_OK && reply->status == 404))
+		end(leftover);
+	else
+		fail(leftover);
+}

@@ -1,0 +1,16 @@
+/*
+ * leftover.h
+ *		Uploads that nobody goes on with: their stores are told.
+ */
+#ifndef GENJOB_LEFTOVER_H
+#define GENJOB_LEFTOVER_H
+
+#include "life/job.h"
+
+extern void leftover_add(const Job *job, const char *key, const char *id);
+extern void leftover_note_store(const Job *job);
+extern void leftover_work(MonoTime now);
+extern MonoTime leftover_next(void);
+extern void leftover_answered(Call *call, HttpReply *reply);
+
+#endif /* GENJOB_LEFTOVER_H */

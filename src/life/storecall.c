@@ -1,0 +1,101 @@
+/*
+ * storecall.c
+ *		What the end of a call to a job's object store means.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "base/clock.h"
+#include "life/calls.h"
+#include "life/store.h"
+#include "protocol/s3answer.h"
+#include "protocol/words.h"
+#include "schedule/schedule.h"
+
+/* An answer of the store that is judged. */
+typedef struct Judging
+{
+	ReplySource source;
+	HttpReply *reply;
+	Verdict *verdict;
+	char *etag;
+} Judging;
+
+static void
+judge(void *arg)
+{
+	Judging *judging = arg;
+	Remote remote = {NULL};
+
+	judging->verdict = reply_judge(&judging->source, judging->reply, &remote);
+	judging->etag = s3_read_etag(judging->reply);
+}
+
+/*
+ * Tells the limits of the store how a call ended, and leaves its place.
+ */
+static void
+note_end(const Job *job, Place *place, const HttpReply *reply, const Verdict *verdict)
+{
+	CallEnd end = {.outcome = limits_outcome(reply),
+				   .brought_work = true,
+				   .job = job->id,
+				   .error = verdict->error};
+
+	if (verdict->kind == VERDICT_DEFER && verdict->after > 0)
+	{
+		end.asked_ms = verdict->after;
+		(void) limits_hold(place, clock_mono() + verdict->after * 1000, true);
+	}
+	limits_note(place, &end, clock_mono());
+	limits_leave(place);
+}
+
+/*
+ * What became of a call to the store, whose place is left.
+ */
+StoreAnswer
+store_judge(Job *job, Place *place, Call *call, HttpReply *reply)
+{
+	JobStore *store = job->store;
+	Judging judging = {.reply = reply};
+	StoreAnswer answer = {false};
+	ErrorData *error;
+
+	judging.source.server_name = NameStr(store->queue->name);
+	judging.source.options = place->backend->options ? place->backend->options
+							 : store->server         ? &store->server->options
+													 : NULL;
+	judging.source.request = call->http;
+	judging.source.now_unix = time(NULL);
+	if (reply->error == HTTP_OK && (reply->status == 401 || reply->status == 403))
+		calls_doubt_secrets(job);
+	if (judging.source.options == NULL || !calls_run(call, judge, &judging, &error))
+	{
+		limits_leave(place);
+		answer.error = judging.source.options ? error->message : "the store's server is gone.";
+		return answer;
+	}
+	note_end(job, place, reply, judging.verdict);
+	answer.is_done = judging.verdict->kind == VERDICT_DONE;
+	answer.is_refused = judging.verdict->kind == VERDICT_FAIL;
+	answer.etag = judging.etag;
+	answer.error =
+		judging.verdict->error ? judging.verdict->error : pstrdup("its answer makes no sense.");
+	words_mask(call->http, answer.error, strlen(answer.error));
+	return answer;
+}
+
+/*
+ * The store has done something it was asked: nothing is wrong with it.
+ */
+void
+store_note_success(Job *job)
+{
+	JobStore *store = job->store;
+
+	if (store->failures > 0 && store->queue->stats != NULL)
+		stats_end_trouble(store->queue->stats, job->id);
+	store->failures = 0;
+}

@@ -1,0 +1,51 @@
+/*
+ * traced.c
+ *		What the log says of a job's calls, at DEBUG1.
+ */
+#include "postgres.h"
+
+#include "base/bytes.h"
+#include "base/trace.h"
+#include "life/traced.h"
+
+/*
+ * Says how a call of a step has ended.
+ */
+void
+traced_answer(const Job *job, const char *step, const HttpReply *reply)
+{
+	static const char *const errors[] = {
+		[HTTP_OK] = "answered",
+		[HTTP_RESOLVE] = "not called, for the name has no address",
+		[HTTP_CONNECT] = "not called, for nobody listens there",
+		[HTTP_FORBIDDEN] = "not called, for the address is a private one",
+		[HTTP_TLS] = "not called, for TLS failed",
+		[HTTP_UNTRUSTED] = "not called, for the certificate does not verify",
+		[HTTP_TIMEOUT] = "not answered in time",
+		[HTTP_CUT] = "cut off",
+		[HTTP_GARBLED] = "answered in other words than HTTP's",
+		[HTTP_TOO_LARGE] = "answered too long",
+		[HTTP_MEMORY] = "cut off for want of memory",
+		[HTTP_OTHER] = "ended by an error",
+	};
+
+	trace("job " INT64_FORMAT " attempt %d: %s %s, status %d, %zu bytes", job->id, job->attempt,
+		  step, errors[reply->error], reply->status, reply->body->len);
+}
+
+/*
+ * Says what came of it.
+ */
+void
+traced_verdict(const Job *job, const Verdict *verdict)
+{
+	static const char *const kinds[] = {
+		[VERDICT_DONE] = "done",   [VERDICT_WAIT] = "wait",   [VERDICT_FETCH] = "fetch",
+		[VERDICT_RETRY] = "retry", [VERDICT_DEFER] = "defer", [VERDICT_POSTPONE] = "postpone",
+		[VERDICT_LOST] = "lost",   [VERDICT_FAIL] = "fail",
+	};
+
+	trace("job " INT64_FORMAT " attempt %d: verdict %s%s%s", job->id, job->attempt,
+		  kinds[verdict->kind], verdict->unknown ? ", may have been accepted" : "",
+		  trace_reason(verdict->error));
+}

@@ -1,0 +1,99 @@
+/*
+ * upload.h
+ *		An output on its way to an object store, in parts.
+ */
+#ifndef GENJOB_UPLOAD_H
+#define GENJOB_UPLOAD_H
+
+#include "life/job.h"
+#include "protocol/s3upload.h"
+
+#define UPLOAD_PART ((size_t) 8 * 1024 * 1024) /* bytes of each part but the last */
+#define UPLOAD_SLOTS 4 /* parts that are in memory, or under way, at a time */
+
+/* What a call of an upload asks of the store. */
+typedef enum UploadAsk
+{
+	UPLOAD_BEGIN,
+	UPLOAD_LIST, /* which parts of an earlier process are there */
+	UPLOAD_PUT_PART,
+	UPLOAD_COMPLETE,
+	UPLOAD_HEAD, /* whether an upload that is not known any more was completed */
+} UploadAsk;
+
+/* One of its calls, beside that of the job's step. */
+typedef struct UploadCall
+{
+	Call call; /* its memory context is there from the beginning to the end of the call */
+	Place place;
+	HttpMeter meter;
+	UploadAsk ask;
+
+	/* UPLOAD_PUT_PART */
+	int number;            /* from 1; 0: there is none */
+	MemoryContext context; /* holds the data; NULL: that outlives the upload */
+	const char *data;
+	size_t len;
+	char *sha256; /* hexadecimal */
+} UploadCall;
+
+typedef struct Upload
+{
+	MemoryContext context; /* holds this and all below */
+	Output *output;
+	int ordinal;
+	char *key;
+	char *content_type;
+	char *mark; /* as in OpenUpload */
+
+	/* As the store knows it */
+	char *id;         /* NULL: not begun */
+	bool is_saved;    /* the id is in the table, or that is on its way */
+	bool is_listed;   /* nobody need ask which parts are there */
+	int listed_after; /* the part behind which the rest of the list is */
+	bool in_doubt;    /* it was to be completed, and may have been */
+	bool is_gone;     /* the store does not know it: it is begun again */
+	bool is_done;
+	char *object;       /* its name, as s3://bucket/key; once it is_done */
+	char *etag;         /* of the object; or NULL */
+	MonoTime opened_at; /* by this process */
+
+	/* What has been taken of the output */
+	int n_taken;     /* parts */
+	uint64 bytes;    /* in them */
+	bool is_whole;   /* no more are to come */
+	S3Part *parts;   /* by number - 1; etag is NULL where the store has not confirmed it */
+	int n_parts_max; /* for which there is room */
+
+	UploadCall slots[UPLOAD_SLOTS];
+	UploadCall control; /* all calls but parts */
+
+	/* After a failure */
+	char *trouble; /* a sentence that nobody has taken notice of; or NULL */
+	bool is_refused;
+	MonoTime again_at; /* nothing is begun before */
+} Upload;
+
+/* What the owner of an upload has to do. */
+typedef enum UploadNews
+{
+	UPLOAD_BUSY,     /* nothing: calls are under way, or more parts are to come */
+	UPLOAD_SAVES,    /* have job->remote saved */
+	UPLOAD_NO_PLACE, /* look again soon whether the store has a place */
+	UPLOAD_WAITS,    /* look again at again_at */
+	UPLOAD_FAILED,   /* deal with trouble, set again_at */
+	UPLOAD_GONE,     /* drop it, and begin again */
+	UPLOAD_DONE      /* take what it has brought, and drop it */
+} UploadNews;
+
+extern void upload_open(Job *job, Output *output, int ordinal, const char *key,
+						const char *content_type, const char *mark);
+extern bool upload_has_room(const Upload *upload);
+extern void upload_add(Upload *upload, MemoryContext context, const char *data, size_t len,
+					   const char *sha256);
+extern UploadNews upload_work(Job *job);
+extern void upload_answered(Call *call, HttpReply *reply);
+extern void upload_end_calls(Job *job);
+extern void upload_drop(Job *job, bool aborts);
+
+#endif /* GENJOB_UPLOAD_H */

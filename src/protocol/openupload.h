@@ -1,0 +1,21 @@
+/*
+ * openupload.h
+ *		The uploads that a job has open, as its row keeps them.
+ */
+#ifndef GENJOB_OPENUPLOAD_H
+#define GENJOB_OPENUPLOAD_H
+
+/* The upload of one output.  Text is UTF-8. */
+typedef struct OpenUpload
+{
+	int ordinal; /* of the output */
+	char *key;
+	char *id;   /* the store's */
+	char *mark; /* tells that the bytes are the same as those of which parts are there; or NULL */
+} OpenUpload;
+
+extern char *openupload_set(const char *uploads, const OpenUpload *upload);
+extern char *openupload_remove(const char *uploads, int ordinal);
+extern OpenUpload *openupload_find(const char *uploads, int ordinal);
+
+#endif /* GENJOB_OPENUPLOAD_H */

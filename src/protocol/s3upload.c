@@ -1,0 +1,432 @@
+/*
+ * s3upload.c
+ *		Objects that are uploaded in parts: the requests, and what a store answers.
+ *
+ *		POST   key?uploads                       the upload gets an id
+ *		PUT    key?partNumber=1&uploadId=ID      each part, with its digest; an ETag comes back
+ *		POST   key?uploadId=ID                   the list of the parts: the object is there
+ *		DELETE key?uploadId=ID                   the upload is given up
+ *		GET    key?uploadId=ID                   which parts there are
+ *		GET    bucket?uploads                    which uploads are open
+ *
+ * Pure.  What is read is hostile: numbers and texts out of bounds are as if they were not there.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "lib/stringinfo.h"
+
+#include "base/bytes.h"
+#include "base/json.h"
+#include "http/header.h"
+#include "protocol/building.h"
+#include "protocol/duration.h"
+#include "protocol/s3answer.h"
+#include "protocol/s3upload.h"
+#include "protocol/xml.h"
+#include "server/keytemplate.h"
+
+#define MAX_ID 2048                  /* bytes of an upload's id */
+#define MAX_ANSWER (2 * 1024 * 1024) /* bytes; a thousand uploads with long keys fit in */
+#define MAX_LISTED 1000
+#define ASK_TIMEOUT_MS 60000 /* of what only asks */
+
+/* What must go with each part, besides the first call: the key with which the store encrypts. */
+#define CUSTOMER_KEY "x-amz-server-side-encryption-customer-"
+
+/* ---------- requests ---------- */
+
+static HttpRequest *
+begin(const RequestSource *source, const char *method, const char *key, char *query)
+{
+	const ServerOptions *options = source->options;
+	char *url = psprintf("%s?%s", s3_url_of(options, key), query);
+	HttpRequest *http = request_begin(options, method, url, options->timeout);
+
+	http->object = s3_name_of(options, key);
+	http->max_response = Min(http->max_response, MAX_ANSWER);
+	headers_set_server(http, source);
+	return http;
+}
+
+static char *
+query_of(const S3Upload *upload)
+{
+	return psprintf("uploadId=%s", grammar_percent_encode(upload->id, ""));
+}
+
+/*
+ * Signs a request that is built.
+ */
+static HttpRequest *
+signed_by(const RequestSource *source, HttpRequest *http)
+{
+	signing_sign(http, source);
+	return http;
+}
+
+/*
+ * Has the store begin an upload.
+ */
+HttpRequest *
+s3upload_begin(const RequestSource *source, const char *key, const char *content_type)
+{
+	HttpRequest *http = begin(source, "POST", key, "uploads=");
+
+	headers_set(http, "Content-Type", pstrdup(content_type), NULL);
+	headers_set_list(http, s3_put_headers(source->options));
+	return signed_by(source, http);
+}
+
+static void
+add_customer_key(HttpRequest *http, const ServerOptions *options)
+{
+	ListCell *cell;
+
+	foreach(cell, s3_put_headers(options))
+	{
+		const HttpHeader *header = lfirst(cell);
+
+		if (pg_strncasecmp(header->name, CUSTOMER_KEY, strlen(CUSTOMER_KEY)) == 0)
+			headers_set(http, header->name, header->value, NULL);
+	}
+}
+
+/*
+ * Sends a part, of which sha256 is the digest in hexadecimal.  The data is not copied.
+ */
+HttpRequest *
+s3upload_put_part(const RequestSource *source, const S3Upload *upload, int number, const char *data,
+				  size_t len, const char *sha256)
+{
+	HttpRequest *http =
+		begin(source, "PUT", upload->key, psprintf("partNumber=%d&%s", number, query_of(upload)));
+
+	http->body = unconstify(char *, data);
+	http->body_len = len;
+	http->body_sha256 = sha256;
+	add_customer_key(http, source->options);
+	return signed_by(source, http);
+}
+
+static void
+append_escaped(StringInfo xml, const char *text)
+{
+	for (; *text != '\0'; text++)
+	{
+		switch (*text)
+		{
+			case '<':
+				appendStringInfoString(xml, "&lt;");
+				break;
+			case '>':
+				appendStringInfoString(xml, "&gt;");
+				break;
+			case '&':
+				appendStringInfoString(xml, "&amp;");
+				break;
+			case '"':
+				appendStringInfoString(xml, "&quot;");
+				break;
+			default:
+				appendStringInfoChar(xml, *text);
+		}
+	}
+}
+
+/*
+ * Has the store make the object of its n parts, which are in the order of their numbers.
+ */
+HttpRequest *
+s3upload_complete(const RequestSource *source, const S3Upload *upload, const S3Part *parts, int n)
+{
+	HttpRequest *http = begin(source, "POST", upload->key, query_of(upload));
+	StringInfoData xml;
+	int i;
+
+	initStringInfo(&xml);
+	appendStringInfoString(&xml,
+						   "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
+	for (i = 0; i < n; i++)
+	{
+		appendStringInfo(&xml, "<Part><PartNumber>%d</PartNumber><ETag>&quot;", parts[i].number);
+		append_escaped(&xml, parts[i].etag);
+		appendStringInfoString(&xml, "&quot;</ETag></Part>");
+	}
+	appendStringInfoString(&xml, "</CompleteMultipartUpload>");
+	http->body = xml.data;
+	http->body_len = xml.len;
+	headers_set(http, "Content-Type", "application/xml", NULL);
+	add_customer_key(http, source->options);
+	return signed_by(source, http);
+}
+
+/*
+ * Has the store forget an upload and its parts.
+ */
+HttpRequest *
+s3upload_abort(const RequestSource *source, const S3Upload *upload)
+{
+	HttpRequest *http = begin(source, "DELETE", upload->key, query_of(upload));
+
+	http->timeout = Min(http->timeout, ASK_TIMEOUT_MS);
+	return signed_by(source, http);
+}
+
+/*
+ * Asks for the parts behind that number.
+ */
+HttpRequest *
+s3upload_list_parts(const RequestSource *source, const S3Upload *upload, int after)
+{
+	HttpRequest *http = begin(source, "GET", upload->key,
+							  psprintf("max-parts=%d&part-number-marker=%d&%s", MAX_LISTED, after,
+									   query_of(upload)));
+
+	http->timeout = Min(http->timeout, ASK_TIMEOUT_MS);
+	return signed_by(source, http);
+}
+
+/*
+ * Asks for the uploads that are open under keys with that prefix: the first thousand.
+ */
+HttpRequest *
+s3upload_list(const RequestSource *source, const char *prefix)
+{
+	const ServerOptions *options = source->options;
+	char *url =
+		psprintf("%s?encoding-type=url&max-uploads=%d&prefix=%s&uploads=", s3_bucket_url(options),
+				 MAX_LISTED, grammar_percent_encode(prefix, ""));
+	HttpRequest *http = request_begin(options, "GET", url, Min(options->timeout, ASK_TIMEOUT_MS));
+
+	http->max_response = Min(http->max_response, MAX_ANSWER);
+	headers_set_server(http, source);
+	return signed_by(source, http);
+}
+
+/*
+ * Asks whether an object is there.
+ */
+HttpRequest *
+s3upload_head(const RequestSource *source, const char *key)
+{
+	const ServerOptions *options = source->options;
+	HttpRequest *http = request_begin(options, "HEAD", s3_url_of(options, key),
+									  Min(options->timeout, ASK_TIMEOUT_MS));
+
+	http->object = s3_name_of(options, key);
+	headers_set_server(http, source);
+	add_customer_key(http, options);
+	return signed_by(source, http);
+}
+
+/* ---------- answers ---------- */
+
+/*
+ * An id that can be sent again; NULL if it cannot.
+ */
+static char *
+sound_id(char *id)
+{
+	const char *p;
+
+	if (id == NULL || *id == '\0' || strlen(id) > MAX_ID)
+		return NULL;
+	for (p = id; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p <= ' ' || (unsigned char) *p >= 0x7f)
+			return NULL;
+	}
+	return id;
+}
+
+/*
+ * The id of an upload that the store has begun, palloc'd; NULL where there is none.
+ */
+char *
+s3upload_read_id(const HttpReply *reply)
+{
+	return sound_id(xml_find(reply->body->data, reply->body->len, "UploadId"));
+}
+
+/*
+ * The code of a refusal, such as NoSuchUpload, palloc'd; NULL where there is none.
+ */
+char *
+s3upload_read_code(const HttpReply *reply)
+{
+	return xml_find(reply->body->data, reply->body->len, "Code");
+}
+
+/*
+ * A number of a list; -1 where it is none.
+ */
+static int64
+number_of(const char *digits)
+{
+	if (*digits == '\0' || strlen(digits) > 18 || strspn(digits, "0123456789") != strlen(digits))
+		return -1;
+	return strtoi64(digits, NULL, 10);
+}
+
+static char *
+etag_of(char *etag)
+{
+	etag = s3_clean_etag(etag);
+	return etag != NULL && header_is_value(etag) ? etag : NULL;
+}
+
+/*
+ * Whether an answer says that the object is there, and its ETag, palloc'd; NULL where it has none.
+ */
+bool
+s3upload_read_completed(const HttpReply *reply, char **etag)
+{
+	char *text = xml_find(reply->body->data, reply->body->len, "ETag");
+
+	*etag = text ? etag_of(text) : NULL;
+	return xml_find(reply->body->data, reply->body->len, "CompleteMultipartUploadResult") != NULL &&
+		   xml_find(reply->body->data, reply->body->len, "Error") == NULL;
+}
+
+static void
+read_part(Xml *xml, List **parts)
+{
+	int inside = xml->depth;
+	S3Part *part = palloc0(sizeof(S3Part));
+	int64 number = -1;
+	XmlPiece piece;
+
+	part->bytes = -1;
+	while ((piece = xml_next(xml)) != XML_END && xml->depth >= inside)
+	{
+		if (piece != XML_OPEN)
+			continue;
+		if (number < 0 && strcmp(xml->name, "PartNumber") == 0)
+			number = number_of(xml_value(xml));
+		else if (part->bytes < 0 && strcmp(xml->name, "Size") == 0)
+			part->bytes = number_of(xml_value(xml));
+		else if (part->etag == NULL && strcmp(xml->name, "ETag") == 0)
+			part->etag = etag_of(xml_value(xml));
+		else
+			xml_skip(xml);
+	}
+	part->number = number >= 1 && number <= S3_MAX_PARTS ? (int) number : 0;
+	if (part->number > 0 && part->bytes >= 0 && part->etag != NULL)
+		*parts = lappend(*parts, part);
+}
+
+/*
+ * The parts of a list, of S3Part, palloc'd; *after: the number behind which the rest is, 0 if there is none.
+ */
+List *
+s3upload_read_parts(const HttpReply *reply, int *after)
+{
+	List *parts = NIL;
+	bool is_cut = false;
+	int64 marker = 0;
+	XmlPiece piece;
+	Xml xml;
+
+	xml_begin(&xml, reply->body->data, reply->body->len);
+	while ((piece = xml_next(&xml)) != XML_END && list_length(parts) <= MAX_LISTED)
+	{
+		if (piece != XML_OPEN || xml.depth < 2)
+			continue;
+		if (strcmp(xml.name, "Part") == 0)
+			read_part(&xml, &parts);
+		else if (!is_cut && strcmp(xml.name, "IsTruncated") == 0)
+			is_cut = strcmp(xml_value(&xml), "true") == 0;
+		else if (marker == 0 && strcmp(xml.name, "NextPartNumberMarker") == 0)
+			marker = number_of(xml_value(&xml));
+	}
+	*after = is_cut && marker > 0 && marker < S3_MAX_PARTS ? (int) marker : 0;
+	return parts;
+}
+
+/*
+ * A time such as "2026-11-26T10:20:30.000Z"; 0 where it is none.
+ */
+static int64
+read_time(const char *text)
+{
+	struct tm parts = {0};
+	time_t time;
+
+	if (strlen(text) > 40 || strptime(text, "%Y-%m-%dT%H:%M:%S", &parts) == NULL)
+		return 0;
+	time = timegm(&parts);
+	return time > 0 ? (int64) time : 0;
+}
+
+static void
+read_open(Xml *xml, List **uploads)
+{
+	int inside = xml->depth;
+	S3Open *open = palloc0(sizeof(S3Open));
+	XmlPiece piece;
+
+	while ((piece = xml_next(xml)) != XML_END && xml->depth >= inside)
+	{
+		if (piece != XML_OPEN)
+			continue;
+		if (open->key == NULL && strcmp(xml->name, "Key") == 0)
+			open->key = s3_decode_key(xml_value(xml));
+		else if (open->id == NULL && strcmp(xml->name, "UploadId") == 0)
+			open->id = sound_id(xml_value(xml));
+		else if (open->begun_unix == 0 && strcmp(xml->name, "Initiated") == 0)
+			open->begun_unix = read_time(xml_value(xml));
+		else
+			xml_skip(xml);
+	}
+	if (open->key != NULL && *open->key != '\0' && strlen(open->key) <= KEY_MAX && open->id != NULL)
+		*uploads = lappend(*uploads, open);
+}
+
+/*
+ * The uploads that are open, of S3Open, palloc'd.
+ */
+List *
+s3upload_read_open(const HttpReply *reply)
+{
+	List *uploads = NIL;
+	XmlPiece piece;
+	Xml xml;
+
+	xml_begin(&xml, reply->body->data, reply->body->len);
+	while ((piece = xml_next(&xml)) != XML_END && list_length(uploads) < MAX_LISTED)
+	{
+		if (piece == XML_OPEN && xml.depth >= 2 && strcmp(xml.name, "Upload") == 0)
+			read_open(&xml, &uploads);
+	}
+	return uploads;
+}
+
+/*
+ * How long an object is, by an answer about it; -1: that is not told.
+ */
+int64
+s3upload_read_length(const HttpReply *reply)
+{
+	char *length = header_find(reply, "Content-Length");
+
+	return length ? number_of(length) : -1;
+}
+
+/*
+ * How many seconds ago an object was made, by the clock of the store; -1: that is not told.
+ */
+int64
+s3upload_read_age(const HttpReply *reply)
+{
+	char *now = header_find(reply, "Date");
+	char *then = header_find(reply, "Last-Modified");
+	int64 now_unix;
+	int64 then_unix;
+
+	if (now == NULL || then == NULL || !duration_read_date(now, &now_unix) ||
+		!duration_read_date(then, &then_unix))
+		return -1;
+	return Max(now_unix - then_unix, 0);
+}

@@ -1,0 +1,283 @@
+/*
+ * purge.c
+ *		Deleting jobs that were kept for as long as their server's option retention says.
+ *
+ * What deletes them is the SQL function genjob.purge_jobs(), which genjob.purge() calls, too.  Here it runs in the
+ * dispatcher, as the owner of the tables: so only jobs that nobody needs any more, and only while nothing that a role
+ * has attached to the tables would run as that owner.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "queue/ended.h"
+#include "queue/purge.h"
+#include "queue/statement.h"
+#include "queue/tables.h"
+
+#define MAX_BYTES (4 * 1024 * 1024) /* of the jobs of a batch, all but one */
+/* For a row, or a table, that others are just about to let go of */
+#define LOCK_TIMEOUT "50ms"
+
+/* clang-format off */
+
+static const Statement find_servers = {0, {0},
+	"SELECT s.srvname::text FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'"
+	" WHERE s.srvoptions::text LIKE '%retention%' ORDER BY 1"};
+
+/*
+ * Those that are needed by others: an unfinished job waits for it or refers to it, its on_done is still to be called, its
+ * end has not been followed, or its provider is still to be told to cancel.
+ */
+static const Statement find_due = {6, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID},
+	"SELECT j.id, j.finished_at, j.follow_up IS NOT NULL OR j.remote IS NOT NULL"
+	"  OR EXISTS (SELECT FROM genjob.callbacks c WHERE c.job_id = j.id AND c.run_at < 'infinity')"
+	"  OR EXISTS (SELECT FROM @.gen_jobs u WHERE u.state IN ('waiting', 'queued', 'running')"
+	"   AND (u.after IS NOT NULL OR u.refers IS NOT NULL) AND (u.after && ARRAY[j.id] OR u.refers && ARRAY[j.id])),"
+	"  coalesce(pg_column_size(j.inputs), 0) + coalesce(pg_column_size(j.result), 0)"
+	"  + coalesce((SELECT sum(o.bytes) FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NULL), 0)::int8,"
+	"  EXISTS (SELECT FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL)"
+	" FROM @.gen_jobs j WHERE j.server = $1 AND j.state = $2::@.gen_job_state"
+	"  AND j.state IN ('succeeded', 'failed', 'cancelled') AND j.finished_at <= $3 AND (j.finished_at, j.id) > ($4, $5)"
+	" ORDER BY j.finished_at, j.id LIMIT $6 FOR UPDATE OF j SKIP LOCKED"};
+
+static const Statement find_next = {3, {TEXTOID, TEXTOID, TIMESTAMPTZOID},
+	"SELECT finished_at FROM @.gen_jobs WHERE server = $1 AND state = $2::@.gen_job_state"
+	" AND state IN ('succeeded', 'failed', 'cancelled') AND finished_at > $3 ORDER BY finished_at LIMIT 1"};
+
+static const Statement purge_jobs = {2, {INT8ARRAYOID, BOOLOID},
+	"SELECT deleted, waiting, ordered, problem FROM genjob.purge_jobs($1, $2)"};
+
+/*
+ * The tables whose rows change with a job that is deleted, and so on.  A foreign key that does nothing but object runs
+ * nothing of its table.
+ */
+#define REFERRING \
+	"WITH RECURSIVE tab (oid, depth) AS (" \
+	"  SELECT c.oid, 0 FROM pg_extension e JOIN pg_class c ON c.relnamespace = e.extnamespace" \
+	"   AND c.relname IN ('gen_jobs', 'gen_outputs') WHERE e.extname = 'genjob'" \
+	" UNION" \
+	"  SELECT n.oid, 1 FROM tab CROSS JOIN LATERAL (" \
+	"    SELECT i.inhrelid AS oid FROM pg_inherits i WHERE i.inhparent = tab.oid" \
+	"   UNION ALL" \
+	"    SELECT c.conrelid FROM pg_trigger t JOIN pg_constraint c ON c.oid = t.tgconstraint" \
+	"     WHERE t.tgrelid = tab.oid AND c.contype = 'f' AND c.confrelid = tab.oid AND c.confdeltype IN ('c', 'n', 'd')) n)"
+
+static const Statement find_referring = {0, {0}, REFERRING " SELECT DISTINCT oid FROM tab WHERE depth > 0"};
+
+/* what they fire afterwards runs as whoever deletes: here, as the owner of the tables */
+static const Statement find_triggers = {0, {0}, REFERRING
+	" SELECT format('trigger %s of table %s runs code of role %s', quote_ident(t.tgname), t.tgrelid::regclass, quote_ident(r.rolname)),"
+	"  CASE WHEN tab.depth = 0 THEN 'Give it to the owner of gen_jobs, or drop the trigger.'"
+	"   ELSE 'Drop the trigger, or the ON DELETE of the foreign key; or have a role of yours call genjob.purge() instead.' END"
+	" FROM tab JOIN pg_trigger t ON t.tgrelid = tab.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 24 <> 0"
+	" CROSS JOIN LATERAL (SELECT t.tgfoid AS oid UNION SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_trigger'::regclass"
+	"  AND d.objid = t.oid AND d.refclassid = 'pg_proc'::regclass) f"
+	" JOIN pg_proc p ON p.oid = f.oid JOIN pg_roles r ON r.oid = p.proowner"
+	" WHERE NOT r.rolsuper AND r.rolname <> current_user ORDER BY 1 LIMIT 1"};
+
+/* deferred ones would object at the commit, and to all jobs of it */
+static const Statement find_deferrable = {0, {0},
+	"SELECT string_agg(DISTINCT format('%I.%I', n.nspname, k.conname), ', ') FROM pg_extension e"
+	" JOIN pg_class c ON c.relnamespace = e.extnamespace AND c.relname IN ('gen_jobs', 'gen_outputs')"
+	" JOIN pg_trigger t ON t.tgrelid = c.oid JOIN pg_constraint k ON k.oid = t.tgconstraint AND k.contype = 'f'"
+	"  AND k.confrelid = c.oid AND k.condeferrable"
+	" JOIN pg_namespace n ON n.oid = k.connamespace WHERE e.extname = 'genjob'"};
+
+/* clang-format on */
+
+/*
+ * Runs one of the statements above, whose plans are kept while the tables stay in their schema.
+ */
+static uint64
+run(const Statement *statement, Datum *args)
+{
+	static struct
+	{
+		const Statement *statement;
+		SPIPlanPtr plan;
+	} plans[8];
+	static uint64 schema_changes = 0;
+	int i;
+
+	if (schema_changes != statement_schema_changes)
+		memset(plans, 0, sizeof(plans));
+	schema_changes = statement_schema_changes;
+	for (i = 0; plans[i].statement != NULL && plans[i].statement != statement; i++)
+		Assert(i < lengthof(plans) - 1);
+	plans[i].statement = statement;
+	return statement_execute(statement, &plans[i].plan, args, NULL);
+}
+
+/*
+ * The names of the servers that have the option retention or retention_failed, palloc'd.
+ */
+List *
+purge_list_servers(void)
+{
+	uint64 rows = tables_are_known() ? run(&find_servers, NULL) : 0;
+	List *names = NIL;
+	uint64 row;
+
+	for (row = 0; row < rows; row++)
+		names = lappend(names, statement_name(row, 1));
+	return names;
+}
+
+/* ---------- what would run ---------- */
+
+/*
+ * Locks the tables that a deletion would change, so that nothing more is attached to them until the transaction ends.
+ */
+static void
+lock_referring(void)
+{
+	uint64 rows = run(&find_referring, NULL);
+	Oid *tables = palloc(Max(rows, 1) * sizeof(Oid));
+	uint64 row;
+
+	for (row = 0; row < rows; row++)
+		tables[row] = DatumGetObjectId(statement_not_null(row, 1));
+	for (row = 0; row < rows; row++)
+	{
+		Relation relation = try_table_open(tables[row], RowExclusiveLock);
+
+		if (relation != NULL)
+			table_close(relation, NoLock);
+	}
+}
+
+/*
+ * An error where a deletion would run, as the owner of the tables, what belongs to another role.
+ */
+static void
+refuse_strangers(bool with_objects)
+{
+	const char *stranger = with_objects ? tables_find_insert_stranger() : NULL;
+
+	if (stranger != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s would run in the dispatcher", stranger),
+				 errhint(
+					 "Give it to the owner of gen_jobs, or drop it; until then objects are not deleted.")));
+	lock_referring();
+	if (run(&find_triggers, NULL) == 0)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("no job is deleted by the option retention: %s", statement_name(0, 1)),
+					errhint("%s", statement_name(0, 2))));
+}
+
+/*
+ * Has foreign keys object at once.
+ */
+static void
+fire_at_once(void)
+{
+	bool isnull;
+	Datum names;
+
+	(void) run(&find_deferrable, NULL);
+	names = statement_value(0, 1, &isnull);
+	if (!isnull && SPI_execute(psprintf("SET CONSTRAINTS %s IMMEDIATE", TextDatumGetCString(names)),
+							   false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not set constraints immediate");
+}
+
+/* ---------- a batch ---------- */
+
+/*
+ * Takes over what find_due has found: as many as have few bytes together.  Returns the ids of those that may go, palloc'd,
+ * and their number in *n.
+ */
+static int64 *
+take_due(PurgeBatch *batch, uint64 rows, int *n, bool *has_objects)
+{
+	int64 *ids = palloc(Max(rows, 1) * sizeof(int64));
+	int64 bytes = 0;
+	uint64 row;
+
+	*n = 0;
+	*has_objects = false;
+	for (row = 0; row < rows; row++)
+	{
+		bytes += DatumGetInt64(statement_not_null(row, 4));
+		if (row > 0 && bytes > MAX_BYTES)
+			break;
+		batch->last.id = DatumGetInt64(statement_not_null(row, 1));
+		batch->last.finished_at = DatumGetTimestampTz(statement_not_null(row, 2));
+		if (DatumGetBool(statement_not_null(row, 3)))
+			batch->any_kept = true;
+		else
+			ids[(*n)++] = batch->last.id;
+		*has_objects |= DatumGetBool(statement_not_null(row, 5));
+	}
+	batch->n = (int) row;
+	batch->has_more = row < rows || rows == batch->max;
+	return ids;
+}
+
+static void
+delete_jobs(PurgeBatch *batch, const int64 *ids, int n)
+{
+	Datum args[2] = {PointerGetDatum(statement_int8_array(ids, n)), BoolGetDatum(true)};
+	bool isnull;
+	Datum problem;
+
+	batch->first = ids[0];
+	ended_is_handing_over = true;
+	PG_TRY();
+	{
+		(void) run(&purge_jobs, args);
+	}
+	PG_FINALLY();
+	{
+		ended_is_handing_over = false;
+	}
+	PG_END_TRY();
+	batch->deleted = DatumGetInt64(statement_not_null(0, 1));
+	batch->waiting = DatumGetInt64(statement_not_null(0, 2));
+	batch->ordered = DatumGetInt64(statement_not_null(0, 3));
+	problem = statement_value(0, 4, &isnull);
+	batch->problem = isnull ? NULL : SPI_palloc(VARSIZE_ANY_EXHDR(DatumGetTextPP(problem)) + 1);
+	if (batch->problem != NULL)
+		text_to_cstring_buffer(DatumGetTextPP(problem), batch->problem,
+							   VARSIZE_ANY_EXHDR(DatumGetTextPP(problem)) + 1);
+}
+
+/*
+ * Deletes the jobs of a batch as far as nobody needs them and their objects are gone, and has objects deleted by jobs of
+ * their stores.
+ */
+void
+purge_run(PurgeBatch *batch)
+{
+	Datum args[6] = {CStringGetTextDatum(batch->server),
+					 CStringGetTextDatum(batch->state),
+					 TimestampTzGetDatum(batch->before),
+					 TimestampTzGetDatum(batch->after.finished_at),
+					 Int64GetDatum(batch->after.id),
+					 Int32GetDatum(batch->max)};
+	bool has_objects;
+	int64 *ids;
+	int n;
+
+	batch->next = DT_NOEND;
+	if (!tables_are_known())
+		return;
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	ids = take_due(batch, run(&find_due, args), &n, &has_objects);
+	if (n > 0)
+	{
+		refuse_strangers(has_objects);
+		fire_at_once();
+		delete_jobs(batch, ids, n);
+	}
+	if (!batch->has_more && run(&find_next, args) > 0)
+		batch->next = DatumGetTimestampTz(statement_not_null(0, 1));
+}

@@ -1,0 +1,71 @@
+/*
+ * uploads.c
+ *		What is said of uploads in parts: by an object store in XML, and by a row in JSON.
+ */
+#include "fuzz.h"
+
+#include "utils/memutils.h"
+
+#include "protocol/openupload.h"
+#include "protocol/s3upload.h"
+
+static HttpReply *
+reply_with(const char *body, size_t len)
+{
+	HttpReply *reply = palloc0(sizeof(HttpReply));
+
+	reply->body = bytes_create(CurrentMemoryContext, MaxAllocSize);
+	must_be(bytes_append(reply->body, body, len), "a body fits", NULL);
+	return reply;
+}
+
+static void
+must_be_sendable(const char *id)
+{
+	must_be(*id != '\0' && strpbrk(id, " \t\r\n") == NULL, "an id is one word", id);
+}
+
+static void
+read_answers(const HttpReply *reply)
+{
+	char *id = s3upload_read_id(reply);
+	char *etag;
+	int after;
+	ListCell *cell;
+
+	if (id != NULL)
+		must_be_sendable(id);
+	(void) s3upload_read_code(reply);
+	if (s3upload_read_completed(reply, &etag) && etag != NULL)
+		must_be_utf8(etag, "an ETag");
+	foreach(cell, s3upload_read_parts(reply, &after))
+	{
+		const S3Part *part = lfirst(cell);
+
+		must_be(part->number >= 1 && part->number <= S3_MAX_PARTS && part->bytes >= 0,
+				"a part is within bounds", NULL);
+		must_be_utf8(part->etag, "an ETag");
+	}
+	must_be(after >= 0 && after < S3_MAX_PARTS, "the rest is within bounds", NULL);
+	foreach(cell, s3upload_read_open(reply))
+	{
+		const S3Open *open = lfirst(cell);
+
+		must_be_utf8(open->key, "a key");
+		must_be_sendable(open->id);
+	}
+}
+
+FUZZ_HARNESS(uploads)
+{
+	char *text = pnstrdup(input->data, input->len);
+	OpenUpload *upload;
+
+	read_answers(reply_with(input->data, input->len));
+	upload = openupload_find(text, 1);
+	if (upload != NULL)
+		must_be(openupload_find(openupload_set(text, upload), 1) != NULL, "what is set is found",
+				NULL);
+	text = openupload_remove(text, 1);
+	must_be(text == NULL || openupload_find(text, 1) == NULL, "what is removed is gone", text);
+}

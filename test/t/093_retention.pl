@@ -1,0 +1,121 @@
+# The options retention and retention_failed: ended jobs go after that time, nobody else's and nothing that is needed.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use StandIn;
+
+my $node = new_node();
+my $standin = StandIn->new;
+
+sub query { return $node->safe_psql('postgres', $_[0]) }
+sub becomes { return $node->poll_query_until('postgres', @_) }
+
+# Jobs that ended that long ago.
+sub ended
+{
+	my ($server, $n, %more) = @_;
+	my %row = (state => "'succeeded'", owner => "'postgres'", age => '1 day', %more);
+	return query("INSERT INTO gen_jobs (server, request, state, owner, finished_at, created_at)
+		SELECT '$server', '{}', $row{state}, $row{owner}, now() - '$row{age}'::interval, now() - '$row{age}'::interval FROM generate_series(1, $n) RETURNING id");
+}
+
+create_server($node, 'kept', 'openai-images', $standin);
+create_server($node, 'short', 'openai-images', $standin, retention => '1 h', retention_failed => '2 days');
+
+# ---- what goes, and what stays ----
+
+ended('kept', 3);
+ended('short', 1200);
+my $young = ended('short', 1, age => '1 minute');
+my $failed = ended('short', 1, state => "'failed'");
+my $cancelled = ended('short', 1, state => "'cancelled'");
+ended('short', 2, state => "'failed'", age => '3 days');
+ended('short', 2, state => "'cancelled'", age => '3 days');
+query("INSERT INTO gen_outputs (job_id, ordinal, content_type, bytes, sha256, data) SELECT id, 1, 'text/plain', 1, '', 'x' FROM gen_jobs");
+# as ALTER SERVER would, it has the dispatcher look
+query(q{ALTER SERVER short OPTIONS (ADD notify 'ended')});
+ok(becomes(q{SELECT string_agg(state::text, ' ' ORDER BY id) = 'succeeded failed cancelled' FROM gen_jobs WHERE server = 'short'}),
+	'what was kept long enough goes');
+is(query("SELECT string_agg(id::text, ' ' ORDER BY id) FROM gen_jobs WHERE server = 'short'"), "$young $failed $cancelled", '... and nothing else');
+is(query(q{SELECT count(*) FROM gen_jobs WHERE server = 'kept'}), 3, 'a server without the option keeps all');
+is(query('SELECT count(*) FROM gen_outputs'), 6, 'outputs go with their jobs');
+
+# ---- a job goes when its time has come, without anybody's doing ----
+
+query(q{ALTER SERVER short OPTIONS (SET retention '1 s')});
+my $id = enqueue($node, 'short', StandIn::request(prompt => 'a boat'));
+ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id IN ($id, $young))"), 'a job goes a second after its end');
+
+# ---- what is needed stays ----
+
+query(q{CREATE ROLE app LOGIN; CREATE TABLE orders (job_id bigint REFERENCES gen_jobs)});
+query(q{ALTER SERVER short OPTIONS (SET retention '36500 days')});
+my @needed = split /\n/, ended('short', 6);
+query("INSERT INTO gen_outputs (job_id, ordinal, content_type, bytes, sha256, data) SELECT id, 1, 'text/plain', 1, '', 'x' FROM gen_jobs WHERE id >= $needed[0]");
+query("INSERT INTO orders VALUES ($needed[0])");
+query(q{SELECT genjob.pause('kept')});
+my $refers = enqueue($node, 'kept', { prompt => 'x', image => { '$output' => [ $needed[1] + 0, 1 ] } });
+my $takes = enqueue($node, 'kept', { prompt => { '$result' => [ $needed[2] + 0, '/a' ] } });
+my $waits = query("INSERT INTO gen_jobs (server, request, after) VALUES ('kept', '{\"prompt\": \"x\"}', ARRAY[$needed[3], $refers]) RETURNING id");
+query("INSERT INTO genjob.callbacks (job_id, attempt, owner, run_at) VALUES ($needed[4], 1, 'app', now() + '1 day')");
+query(q{ALTER SERVER short OPTIONS (SET retention '1 s')});
+ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $needed[5])"), 'a job that nobody needs goes');
+is(query("SELECT string_agg(id::text, ' ' ORDER BY id) FROM gen_jobs WHERE server = 'short' AND state = 'succeeded'"), join(' ', @needed[ 0 .. 4 ]),
+	'... those to which a foreign key, a request or an unfinished job refers, or whose on_done is to be called, stay');
+is(query("SELECT refers FROM gen_jobs WHERE id = $refers"), "{$needed[1]}", 'gen_jobs.refers says to which');
+like(($node->psql('postgres', qq{GRANT INSERT ON gen_jobs TO app; GRANT USAGE ON FOREIGN SERVER kept TO app; SET ROLE app;
+	INSERT INTO gen_jobs (server, request, refers) VALUES ('kept', '{"prompt": "x"}', '{1}')}))[2], qr/column "refers" of gen_jobs is set by genjob/, '... and nobody else');
+query("SELECT genjob.cancel(id) FROM gen_jobs WHERE id IN ($refers, $takes, $waits)");
+query('DELETE FROM orders; DELETE FROM genjob.callbacks');
+ok(becomes(q{SELECT count(*) = 0 FROM gen_jobs WHERE server = 'short' AND state = 'succeeded'}), '... until that is over');
+
+# ---- code of others that a deletion would run ----
+
+query(q{GRANT REFERENCES, SELECT ON gen_jobs TO app; GRANT CREATE ON SCHEMA public TO app});
+query(q{SET ROLE app;
+	CREATE TABLE notes (job_id bigint REFERENCES gen_jobs ON DELETE CASCADE, role text);
+	CREATE TABLE seen (role text, means text);
+	CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN INSERT INTO public.seen VALUES (current_user, session_user); RETURN NULL; END $$;
+	GRANT ALL ON seen TO PUBLIC});
+my ($plain) = ended('short', 1);
+query("INSERT INTO notes VALUES ($plain)");
+ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $plain) AND NOT EXISTS (SELECT FROM notes)"), 'a table that refers with ON DELETE CASCADE goes along');
+query(q{SET ROLE app; CREATE TRIGGER note AFTER DELETE ON notes FOR EACH ROW EXECUTE FUNCTION note()});
+($plain) = ended('short', 1);
+query("INSERT INTO notes VALUES ($plain)");
+query(q{ALTER SERVER short OPTIONS (SET notify 'again')});
+ok(becomes(q{SELECT last_error ~ 'trigger note of table public.notes runs code of role app.*genjob.purge' FROM genjob.workers WHERE database = 'postgres'}),
+	'... unless it has a trigger, whose code would run as the owner of gen_jobs');
+is(query('SELECT count(*) FROM notes, seen'), 0, '... which did not');
+is(query("SELECT count(*) FROM gen_jobs WHERE id = $plain"), 1, '... so the job is still there');
+query('DROP TABLE notes');
+query(q{ALTER SERVER short OPTIONS (SET notify 'once more')});
+ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $plain)"), '... until that is gone');
+
+# ---- a deferred foreign key, and a row that is locked ----
+
+query(q{CREATE TABLE later (job_id bigint REFERENCES gen_jobs DEFERRABLE INITIALLY DEFERRED)});
+my @two = split /\n/, ended('short', 2);
+query("INSERT INTO later VALUES ($two[0])");
+ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $two[1])"), 'a deferred foreign key keeps one job, and no other');
+is(query("SELECT count(*) FROM gen_jobs WHERE id = $two[0]"), 1, '... which stays');
+query('DROP TABLE later');
+
+# ---- an idle server asks nothing ----
+
+ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'short' AND state = 'succeeded')"), 'all are gone');
+query(q{ALTER SERVER short OPTIONS (SET retention '30 days')});
+ok(becomes(q{SELECT state = 'idle' FROM genjob.workers WHERE database = 'postgres'}), 'idle');
+like(query(q{EXPLAIN SELECT id FROM gen_jobs WHERE server = 'short' AND state = 'succeeded' AND finished_at < now() ORDER BY finished_at, id LIMIT 10}),
+	qr/gen_jobs_ended/, 'the oldest are found by an index');
+
+$node->stop;
+$standin->stop;
+done_testing();

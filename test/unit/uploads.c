@@ -1,0 +1,152 @@
+/*
+ * uploads.c
+ *		Uploads in parts: what is asked of an object store, what it answers, and what a row keeps.
+ */
+#include "unit.h"
+
+#include "utils/memutils.h"
+
+#include "protocol/openupload.h"
+#include "protocol/s3upload.h"
+
+static HttpReply *
+reply_of(const char *headers, const char *body)
+{
+	HttpReply *reply = palloc0(sizeof(HttpReply));
+
+	reply->headers = bytes_create(CurrentMemoryContext, MaxAllocSize);
+	reply->body = bytes_create(CurrentMemoryContext, MaxAllocSize);
+	bytes_append(reply->headers, headers, strlen(headers));
+	bytes_append(reply->body, body, strlen(body));
+	return reply;
+}
+
+static HttpReply *
+answer(const char *body)
+{
+	return reply_of("", body);
+}
+
+static void
+test_ids(void)
+{
+	unit_is_text(s3upload_read_id(answer("<R><Key>k</Key><UploadId>abc~-_.=</UploadId></R>")),
+				 "abc~-_.=", "an id");
+	unit_is_text(s3upload_read_id(answer("<R><UploadId>a b</UploadId></R>")), NULL,
+				 "one with a blank is none");
+	unit_is_text(s3upload_read_id(answer("<R><UploadId></UploadId></R>")), NULL,
+				 "nor an empty one");
+	unit_is_text(s3upload_read_id(answer("")), NULL, "nor nothing");
+	unit_is_text(s3upload_read_code(answer("<Error><Code>NoSuchUpload</Code></Error>")),
+				 "NoSuchUpload", "the code of a refusal");
+}
+
+static void
+test_completed(void)
+{
+	char *etag;
+
+	unit_ok(s3upload_read_completed(answer(
+										"  \n<CompleteMultipartUploadResult><ETag>&quot;x-2&quot;</ETag>"
+										"</CompleteMultipartUploadResult>"),
+									&etag),
+			"it is there");
+	unit_is_text(etag, "x-2", "... with an ETag that is no MD5");
+	unit_ok(s3upload_read_completed(answer("<a:CompleteMultipartUploadResult/>"), &etag),
+			"one without an ETag");
+	unit_is_text(etag, NULL, "... has none");
+	unit_ok(!s3upload_read_completed(answer("<Error><Code>InternalError</Code></Error>"), &etag),
+			"an error is not");
+	unit_ok(!s3upload_read_completed(answer(""), &etag), "nor is silence");
+}
+
+static void
+test_parts(void)
+{
+	int after;
+	List *parts = s3upload_read_parts(
+		answer(
+			"<ListPartsResult><IsTruncated>true</IsTruncated><NextPartNumberMarker>7</NextPartNumberMarker>"
+			"<Part><PartNumber>2</PartNumber><ETag>\"b\"</ETag><Size>8388608</Size><LastModified>x</LastModified></Part>"
+			"<Part><PartNumber>10001</PartNumber><ETag>c</ETag><Size>1</Size></Part>"
+			"<Part><PartNumber>3</PartNumber><Size>1</Size></Part>"
+			"<Part><PartNumber>4</PartNumber><ETag>d</ETag><Size>-1</Size></Part>"
+			"<Part><PartNumber>5</PartNumber><ETag>e</ETag><Size>1</Size></Part></ListPartsResult>"),
+		&after);
+
+	unit_is_int(list_length(parts), 2, "parts that make sense");
+	unit_is_int(((S3Part *) linitial(parts))->number, 2, "... with their numbers");
+	unit_is_int(((S3Part *) linitial(parts))->bytes, 8388608, "... their lengths");
+	unit_is_text(((S3Part *) linitial(parts))->etag, "b", "... and their ETags");
+	unit_is_int(after, 7, "the rest is behind");
+	(void) s3upload_read_parts(answer("<R><NextPartNumberMarker>7</NextPartNumberMarker></R>"),
+							   &after);
+	unit_is_int(after, 0, "... unless there is none");
+}
+
+static void
+test_open(void)
+{
+	List *uploads = s3upload_read_open(answer(
+		"<R><Prefix>p</Prefix>"
+		"<Upload><Key>a%2Fb+c%C3%BC</Key><UploadId>i</UploadId><Initiated>2026-11-26T10:20:30.000Z</Initiated></Upload>"
+		"<Upload><Key>d</Key><UploadId>j</UploadId><Initiated>yesterday</Initiated></Upload>"
+		"<Upload><Key></Key><UploadId>k</UploadId></Upload><Upload><Key>e</Key></Upload></R>"));
+	const S3Open *open;
+
+	unit_is_int(list_length(uploads), 2, "uploads that can be named");
+	open = linitial(uploads);
+	unit_is_text(open->key, "a/b c\303\274", "the key of one");
+	unit_is_text(open->id, "i", "... its id");
+	unit_is_int(open->begun_unix, 1795688430, "... when it was begun");
+	unit_is_int(((S3Open *) lsecond(uploads))->begun_unix, 0, "what is no time is not known");
+}
+
+static void
+test_objects(void)
+{
+	const HttpReply *reply = reply_of("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n"
+									  "Date: Thu, 26 Nov 2026 10:20:40 GMT\r\n"
+									  "Last-Modified: Thu, 26 Nov 2026 10:20:30 GMT\r\n\r\n",
+									  "");
+
+	unit_is_int(s3upload_read_length(reply), 12, "how long an object is");
+	unit_is_int(s3upload_read_age(reply), 10, "how old");
+	unit_is_int(s3upload_read_length(answer("")), -1, "... where that is not told");
+	unit_is_int(s3upload_read_age(answer("")), -1, "... nor that");
+}
+
+static void
+test_rows(void)
+{
+	OpenUpload first = {1, "a", "i", "m"};
+	OpenUpload second = {2, "b\"", "j", NULL};
+	OpenUpload changed = {1, "a", "k", NULL};
+	char *row = openupload_set(openupload_set(NULL, &first), &second);
+	OpenUpload *found = openupload_find(row, 2);
+
+	unit_is_text(openupload_find(row, 1)->mark, "m", "an upload has its mark");
+	unit_is_text(found->key, "b\"", "... its key");
+	unit_is_text(found->mark, NULL, "... or no mark");
+	row = openupload_set(row, &changed);
+	unit_is_text(openupload_find(row, 1)->id, "k", "one takes the place of another");
+	unit_ok(openupload_find(row, 3) == NULL, "there is no third");
+	row = openupload_remove(row, 1);
+	unit_ok(openupload_find(row, 1) == NULL && openupload_find(row, 2) != NULL, "one is removed");
+	unit_is_text(openupload_remove(row, 2), NULL, "... and then none is left");
+	unit_ok(openupload_find("{\"n\": 1}", 1) == NULL, "what somebody else wrote");
+	unit_ok(openupload_find("[{\"n\": 1, \"key\": 7, \"id\": \"\"}]", 1) == NULL,
+			"... is not believed");
+	unit_ok(openupload_find("nonsense", 1) == NULL, "... nor read");
+}
+
+void
+unit_run(void)
+{
+	test_ids();
+	test_completed();
+	test_parts();
+	test_open();
+	test_objects();
+	test_rows();
+}
