@@ -188,8 +188,12 @@ typedef struct Reading
 	size_t taken;     /* of that */
 	bool any_size;    /* the first of these may be larger */
 	MonoTime look_at; /* when to look again; 0: need not */
+	size_t lacking;   /* bytes of the smallest one that there was no memory for; 0: there was */
+	bool any_other;   /* something else is to be looked at again */
 	List *jobs;       /* that were taken up */
 } Reading;
+
+static size_t lacking = 0; /* of the last reading, where nothing else is to be looked at again */
 
 /*
  * Whether there is memory for the answer that a row has saved.
@@ -204,7 +208,10 @@ fits(Reading *reading, uint64 row)
 	if (size <= MEMORY_SMALL)
 		return true;
 	if (reading->taken + size > reading->room && (!reading->any_size || reading->taken > 0))
+	{
+		reading->lacking = reading->lacking == 0 ? size : Min(reading->lacking, size);
 		return false;
+	}
 	reading->taken += size;
 	return true;
 }
@@ -221,13 +228,17 @@ read_orphan(Reading *reading, uint64 row)
 	if (job_find(id) != NULL || marker_is_condemned(id))
 		return;
 	if (unreadable_until(id) > clock_mono())
+	{
+		reading->any_other = true;
 		schedule_note_time(&reading->look_at, unreadable_until(id));
+	}
 	else if (!fits(reading, row))
 		schedule_note_time(&reading->look_at, clock_mono() + LOCKED_RETRY_MS * INT64CONST(1000));
 	else if (!jobrow_try(row, false, &job, &error))
 	{
 		MonoTime again_at = fail_unreadable(id, attempt, error);
 
+		reading->any_other |= again_at != 0;
 		if (again_at != 0)
 			schedule_note_time(&reading->look_at, again_at);
 	}
@@ -277,9 +288,20 @@ queue_read_orphans(void)
 	}
 	read_sent(reading.jobs);
 	queue_forget_stale_sent();
+	lacking = reading.any_other ? 0 : reading.lacking;
 	if (reading.look_at != 0)
 		schedule_note_time(&schedule_times.rescan, reading.look_at);
 	return reading.look_at;
+}
+
+/*
+ * Whether there is still no memory for what the last reading left, so that another one, of all running rows, would find
+ * the same.
+ */
+bool
+queue_orphans_lack_memory(void)
+{
+	return lacking > 0 && memory_held() > 0 && lacking > memory_room_for_answers() / SAVED_COPIES;
 }
 
 /*

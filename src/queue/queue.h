@@ -79,6 +79,7 @@ extern int queue_keep_home(Turn *turns, int n);
 extern int queue_claim(Turn *turns, int n, TimestampTz now);
 extern bool queue_guard(QueueWork work, void *arg, ErrorData **error);
 extern MonoTime queue_read_orphans(void);
+extern bool queue_orphans_lack_memory(void);
 extern void queue_read_cancels(void);
 extern bool queue_must_read_cancels(void);
 extern void queue_forget_cancels(void);
