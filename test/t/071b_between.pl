@@ -134,6 +134,15 @@ subtest 'users 106: a key with ".." in it leads out of a bucket that takes no si
 	kill 'TERM', $pid;
 };
 
+subtest 'users 107: a role keeps the jobs of others from being deleted when their time is over' => sub {
+	create_server($node, 'short', 'openai-images', $standin, retention => '1 s');
+	query('GRANT USAGE ON FOREIGN SERVER short TO alice');
+	my $own = as('mallory', q{INSERT INTO gen_jobs (server, request) VALUES ('still', '{}') RETURNING id});
+	my $id = as('alice', q{INSERT INTO gen_jobs (server, request, run_at) VALUES ('short', '{"prompt": "a"}', now() + '1 s') RETURNING id});
+	as('mallory', qq{INSERT INTO gen_jobs (server, request, after) VALUES ('still', '{"prompt": {"\$result": [$id, "/x"]}}', ARRAY[$own, $id])});
+	ok($node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $id)"), 'by a job that waits for them, or names them');
+};
+
 subtest 'ends 21: a request_id that replication brings, too long for a notice, keeps the result from being written' => sub {
 	create_server($node, 'told', 'openai-images', $standin, notify => 'ends');
 	my $id = query(q{SET session_replication_role = replica;

@@ -155,7 +155,7 @@ subtest "stops @{[$try++]}: predictions whose names wait in the file run on afte
 };
 
 # a number beyond those that count up
-subtest 'stops 21: ... also after these were retried, and are paid for besides what is ordered then' => sub {
+subtest 'stops 21: predictions whose names wait in the file run on after their jobs were cancelled and retried' => sub {
 	my $session = answered_but_locked('replicate');
 	my $begin = end_by_disabling();
 	$session->quit;
