@@ -136,7 +136,7 @@ COMMENT ON INDEX @extschema@.gen_jobs_waiting IS 'what waits for other jobs';
 COMMENT ON INDEX @extschema@.gen_jobs_blocked IS 'what waits again when a job is retried';
 COMMENT ON COLUMN @extschema@.gen_jobs.after IS 'jobs that must have ended first: the job is waiting until then; with jobs that its request refers to and that had not ended';
 COMMENT ON COLUMN @extschema@.gen_jobs.after_rule IS 'succeeded: all of them must have, else the job fails; ended: however they ended; failed: it runs if one has failed, else it is cancelled';
-COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job of after because of which this one was not run; when that is retried, this one waits again';
+COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job of after because of which this one was not run; when that is retried, this one waits again; 0: one that does not exist, or is not for the owner to see';
 COMMENT ON COLUMN @extschema@.gen_jobs.on_done IS 'function that is called with the row once the job has ended, by a worker that is connected as the owner';
 COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_success and on_failure led to this job';
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
@@ -212,7 +212,7 @@ CREATE TABLE genjob.dependencies
 	outcome   text COLLATE "C",
 	PRIMARY KEY (job_id, parent_id)
 );
-CREATE INDEX dependencies_parent ON genjob.dependencies (parent_id);
+CREATE INDEX dependencies_parent ON genjob.dependencies (parent_id) WHERE outcome IS NULL;
 ALTER TABLE genjob.dependencies SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE genjob.dependencies IS 'jobs that jobs with the state waiting still wait for; kept by genjob';
 COMMENT ON INDEX genjob.dependencies_parent IS 'what to look at when a job ends';

@@ -168,7 +168,7 @@ COMMENT ON INDEX @extschema@.gen_jobs_waiting IS 'what waits for other jobs';
 COMMENT ON INDEX @extschema@.gen_jobs_blocked IS 'what waits again when a job is retried';
 COMMENT ON COLUMN @extschema@.gen_jobs.after IS 'jobs that must have ended first: the job is waiting until then; with jobs that its request refers to and that had not ended';
 COMMENT ON COLUMN @extschema@.gen_jobs.after_rule IS 'succeeded: all of them must have, else the job fails; ended: however they ended; failed: it runs if one has failed, else it is cancelled';
-COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job of after because of which this one was not run; when that is retried, this one waits again';
+COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job of after because of which this one was not run; when that is retried, this one waits again; 0: one that does not exist, or is not for the owner to see';
 COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'waiting (for those of after), queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
 -- Who waits for whom: one row for each job of after that has not ended, or has not succeeded, of each job that waits. It
 -- follows from gen_jobs, so it is not dumped.
@@ -179,7 +179,7 @@ CREATE TABLE genjob.dependencies
 	outcome   text COLLATE "C",
 	PRIMARY KEY (job_id, parent_id)
 );
-CREATE INDEX dependencies_parent ON genjob.dependencies (parent_id);
+CREATE INDEX dependencies_parent ON genjob.dependencies (parent_id) WHERE outcome IS NULL;
 ALTER TABLE genjob.dependencies SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE genjob.dependencies IS 'jobs that jobs with the state waiting still wait for; kept by genjob';
 COMMENT ON INDEX genjob.dependencies_parent IS 'what to look at when a job ends';
@@ -442,6 +442,11 @@ CREATE FUNCTION genjob.presign_put(server text, key text, content_type text DEFA
 	RETURNS text AS 'MODULE_PATHNAME', 'genjob_presign_put' LANGUAGE C STABLE;
 COMMENT ON FUNCTION genjob.presign_put(text, text, text, interval) IS
 	'a link with which whoever has it puts one object for that long; with a content type, it must be sent';
+
+CREATE FUNCTION genjob.complete(job bigint, token text, result jsonb DEFAULT NULL, error text DEFAULT NULL) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'genjob_complete' LANGUAGE C;
+COMMENT ON FUNCTION genjob.complete(bigint, text, jsonb, text) IS
+	'brings the answer of a job that was handed over, or why it failed, with the token that was in its payload; false if it has been brought';
 
 -- Deletes jobs that have ended, for genjob.purge() and for the option retention, as far as their objects are gone. Objects
 -- go by jobs of their store, which are durable and limited as any other; patient: not those that have failed a moment ago.

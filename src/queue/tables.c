@@ -307,6 +307,15 @@ tables_find_insert_stranger(void)
 }
 
 /*
+ * The table gen_jobs; InvalidOid while it is not known.
+ */
+Oid
+tables_jobs(void)
+{
+	return jobs_table;
+}
+
+/*
  * As whom the dispatcher works, and whom all may trust with their jobs.
  */
 Oid

@@ -11,6 +11,7 @@ extern void tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weig
 					   Oid dependencies, Oid sent);
 extern bool tables_are(Oid jobs);
 extern bool tables_are_known(void);
+extern Oid tables_jobs(void);
 extern Oid tables_owner(void);
 extern const char *tables_owner_name(void);
 
