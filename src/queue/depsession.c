@@ -188,6 +188,9 @@ queue_run_as_owner(Oid table, QueueWork work, void *arg)
 	/* plans that are made while the table is small are kept when it is large */
 	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
+	/* estimates are high, and compiling takes a second */
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
 	/* the error outlives this */
 	MemoryContextSwitchTo(caller);
 	(void) queue_guard(work_as_owner, &own, &error);
