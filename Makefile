@@ -33,6 +33,7 @@ OBJS = \
 	src/process/overdue.o \
 	src/process/retention.o \
 	src/queue/purge.o \
+	src/queue/complete.o \
 	src/queue/environment.o \
 	src/base/guard.o \
 	src/base/datafile.o \
@@ -225,11 +226,14 @@ TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
 PKG_CONFIG ?= pkg-config
+# Answers in br and zstd are decoded where these are there to build with, as they are for most libcurls.
+DECODERS = $(shell for lib in libbrotlidec libzstd; do ! $(PKG_CONFIG) --exists $$lib || echo $$lib; done)
 # Only what PostgreSQL looks up by name is exported (before 16 its headers leave that to the compiler).
 PG_CPPFLAGS = -I$(srcdir)/src -D_GNU_SOURCE -DPGDLLEXPORT='__attribute__((visibility("default")))' \
-	-DGENJOB_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcjson zlib)
+	-DGENJOB_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcjson zlib $(DECODERS)) \
+	$(if $(filter libbrotlidec,$(DECODERS)),-DGENJOB_BROTLI) $(if $(filter libzstd,$(DECODERS)),-DGENJOB_ZSTD)
 PG_CFLAGS = -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
-SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson zlib)
+SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson zlib $(DECODERS))
 
 EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
 

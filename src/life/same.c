@@ -48,7 +48,8 @@ digest_of(const HttpRequest *http)
 }
 
 /*
- * Links are signed anew each time: a body with one has no digest that could be compared.
+ * True if the request has links or a hand-over token.  These differ each time, so the body has no digest that could be
+ * compared.
  */
 static bool
 has_links(const RequestSource *source)
@@ -64,14 +65,15 @@ has_links(const RequestSource *source)
 }
 
 /*
- * Has the body of a job's request built as the call was whose key it has, if that is known.  Returns false if it cannot
- * be.  *sha256: what its digest must be; NULL: anything.
+ * Builds the body of the job's request as for the call that had its key, if that is known.  Returns false if it cannot.
+ * *sha256: the digest that it must have; NULL: any.
  */
 bool
 same_begin(Job *job, RequestSource *source, char **sha256)
 {
 	*sha256 = NULL;
-	job->body_varies = source->options->preset->is_store || has_links(source);
+	job->body_varies = source->options->preset->is_store || has_links(source) ||
+					   options_hands_over(source->options);
 	if (job->sent == NULL || !job->key_is_kept)
 		return true;
 	source->options = shape_apply(job->sent, server_name(job), source->options, sha256);
@@ -85,8 +87,8 @@ same_is(const Job *job, const HttpRequest *http, const char *sha256)
 }
 
 /*
- * Deals with a job whose body cannot be sent again, by the option on_unknown.  Either way its next call has a key of its
- * own.
+ * Decides by the option on_unknown about a job whose body cannot be sent again.  Its next call gets a new key in any
+ * case.
  */
 Next
 same_give_up(Job *job)
@@ -106,7 +108,7 @@ same_give_up(Job *job)
 }
 
 /*
- * Notes what a call was made of whose end is not known.
+ * Keeps what the call was built from, because its end is not known.
  */
 void
 same_note(Job *job, const HttpRequest *http)
@@ -120,7 +122,7 @@ same_note(Job *job, const HttpRequest *http)
 }
 
 /*
- * What the key of a call says of the options of its claim; false if it says nothing.
+ * Reads what the key of a call says about the options at its claim; false if it says nothing.
  */
 static bool
 read_key(const char *key, uint32 *digest)
@@ -135,8 +137,8 @@ read_key(const char *key, uint32 *digest)
 }
 
 /*
- * Notes the same of a call that was cut short by the end of genjob.  Returns false if the options have changed since,
- * so that it is not known what it was made of.
+ * As same_note(), for a call that the end of genjob cut short.  Returns false if the options have changed since, so
+ * that nobody knows what it was built from.
  */
 bool
 same_take_up(Job *job)

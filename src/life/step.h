@@ -91,7 +91,7 @@ extern Next progress_unbuilt(Job *job, const char *why, const ErrorData *error);
 extern Next progress_starved(Job *job);
 extern Next progress_answered(Job *job, HttpReply *reply);
 
-/* lookup.c: a submission of which it is not known whether it arrived */
+/* lookup.c: whether a submission without an answer arrived */
 extern bool lookup_comes_first(const Job *job);
 extern bool lookup_is_due(const Job *job);
 extern Next lookup_begin(Job *job);
@@ -102,6 +102,7 @@ extern Next lookup_answered(Job *job, HttpReply *reply);
 /* poll.c: a prediction that the provider works on */
 extern bool poll_is_due(const Job *job);
 extern Next poll_begin(Job *job);
+extern Next poll_woken(Job *job);
 extern HttpRequest *poll_build(Job *job, char **why);
 extern HttpRequest *poll_build_result(Job *job, char **why);
 extern Next poll_unbuilt(Job *job, const char *why, const ErrorData *error);

@@ -134,7 +134,7 @@ worker_start(Oid database, MonoTime (*deadline)(void))
 }
 
 /*
- * Reads the configuration anew if it was asked to.
+ * Reads the configuration again.
  */
 void
 worker_reload(void)

@@ -203,17 +203,22 @@ judge_unanswered(Judge *judge, StatusStep step, const char *reason)
 }
 
 /*
- * What the answer to a poll means.
+ * What the answer to a poll means.  *remote: what is known of the prediction; where the poll says that it has succeeded,
+ * and where its result is, that is added.
  */
 Verdict *
-reply_judge_poll(const ReplySource *source, HttpReply *reply)
+reply_judge_poll(const ReplySource *source, HttpReply *reply, Remote *remote)
 {
 	Judge judge = judge_begin(source, reply);
 	const char *reason = NULL;
 	cJSON *json = reply_is_success(reply) ? answer_read_json(&judge, &reason) : NULL;
 
 	if (json != NULL)
+	{
 		prediction_judge_state(&judge, json);
+		if (judge.verdict->has_answer)
+			remote->urls = reply_read_urls(&judge, json, remote->urls);
+	}
 	else if (reply_is_success(reply) && reply->body->len > 0 &&
 			 judge.protocol->kind.state == STATE_HTTP && reply->status == 200)
 		answer_judge_body(&judge);

@@ -49,7 +49,7 @@ extension_table(const char *name, Oid namespace)
 																	   : QUEUE_GONE),
 				 errmsg("the extension genjob has no table \"%s\" where it should be", name),
 				 errhint(
-					 "Move it back with ALTER TABLE ... SET SCHEMA, or create the extension anew.")));
+					 "Move it back with ALTER TABLE ... SET SCHEMA, or drop and create the extension.")));
 	return table;
 }
 

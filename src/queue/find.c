@@ -92,7 +92,7 @@ ask_now(Job *job)
 }
 
 /*
- * Takes notice of one changed row of FIND_CHANGED.
+ * Acts on one row of FIND_CHANGED.
  */
 static void
 notice_change(uint64 row, int64 id, TimestampTz now)
@@ -105,6 +105,9 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 
 	if (DatumGetBool(statement_not_null(row, CHANGED_HAS_FOLLOW_UP)))
 		ended_expect(DT_NOBEGIN);
+	if (job != NULL && job->remote.token_digest != NULL && !is_running && !is_queued &&
+		!is_waiting && !DatumGetBool(statement_not_null(row, CHANGED_IS_CANCELLED)))
+		job->is_completed = true;
 	if (job != NULL &&
 		(!is_running || DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) != job->attempt))
 		life_cancel(job);
@@ -309,7 +312,7 @@ static struct
 } scanned;
 
 /*
- * Begins to read the front of the queue anew: queue_scan() goes on with it.  No job with a run_at before since has come
+ * Begins to read the front of the queue again; queue_scan() continues.  No job with a run_at before since has come
  * in; DT_NOBEGIN: nothing is certain.  Says when the rest is due or expires.
  */
 void

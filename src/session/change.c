@@ -75,7 +75,7 @@ requeue_row(const Row *before, Row *row)
 		row_set_null(row, JOB_IDEMPOTENCY_KEY);
 	row_set_null(row, JOB_REMOTE_ID);
 	row_set_null(row, JOB_REMOTE);
-	/* it has not been run, for want of another: it waits for that again */
+	/* it never ran, because another job did not succeed: it waits for that one again */
 	if (!row->nulls[JOB_BLOCKED_BY])
 		row_set_state(row, ROW_WAITING);
 	row_set_null(row, JOB_BLOCKED_BY);
@@ -177,25 +177,25 @@ change_bind_server(const Row *before, Row *after, const Bitmapset *named)
 void
 change_prepare(const Row *before, Row *after, Relation table)
 {
-	bool waits_anew = row_column_changed(before, after, JOB_AFTER) ||
-					  row_column_changed(before, after, JOB_AFTER_RULE);
+	bool waits_again = row_column_changed(before, after, JOB_AFTER) ||
+					   row_column_changed(before, after, JOB_AFTER_RULE);
 	RowState from = row_state(before);
 	int64 id = DatumGetInt64(after->values[JOB_ID]);
 
 	if (row_has_ended(after) || row_state(after) == ROW_RUNNING)
 	{
-		if (waits_anew)
+		if (waits_again)
 			after_check(after, false);
 		return;
 	}
-	if (row_state(after) != from || waits_anew || change_is_of_order(before, after))
+	if (row_state(after) != from || waits_again || change_is_of_order(before, after))
 		check_runnable(after, table, false);
-	waits_anew = waits_anew || row_column_changed(before, after, JOB_AFTER);
-	if (waits_anew)
+	waits_again = waits_again || row_column_changed(before, after, JOB_AFTER);
+	if (waits_again)
 		row_set_state(after, after_is_empty(after) ? ROW_QUEUED : ROW_WAITING);
-	if (waits_anew)
+	if (waits_again)
 		dependency_note_rewired(id);
-	if (waits_anew || row_state(after) != from)
+	if (waits_again || row_state(after) != from)
 		dependency_note_own(id, true);
 }
 

@@ -232,7 +232,7 @@ check_drop_index(List *name)
 		!is_one_of(index_name, indexes) ||
 		!is_member(RelationRelationId, IndexGetRelation(index, true)))
 		return;
-	refuse("drop index", index_name, "REINDEX INDEX CONCURRENTLY builds it anew.");
+	refuse("drop index", index_name, "REINDEX INDEX CONCURRENTLY rebuilds it.");
 }
 
 static void

@@ -46,7 +46,7 @@ find_column(TupleDesc desc, const char *name)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("table gen_jobs has no column \"%s\"", name),
-			 errhint("Create the extension genjob anew, or restore the column.")));
+			 errhint("Drop and create the extension genjob, or restore the column.")));
 }
 
 /*
