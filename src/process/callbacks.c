@@ -76,6 +76,28 @@ callbacks_expect(void)
 	look_by(Max(looked_at + LOOK_US, 1));
 }
 
+/*
+ * Obeys settings that were reloaded: callers beyond genjob.callback_workers leave after the call that they make, and
+ * there may be room for more.
+ */
+void
+callbacks_reconfigured(void)
+{
+	int n = 0;
+	int i;
+
+	for (i = 0; i < lengthof(callers); i++)
+	{
+		Caller *caller = &callers[i];
+
+		if (caller->handle == NULL || caller->is_dismissed || ++n <= genjob_callback_workers)
+			continue;
+		caller->is_dismissed = true;
+		callers_dismiss(caller->slot);
+	}
+	callbacks_expect();
+}
+
 /* ---------- callers that have ended ---------- */
 
 /* What a caller that has ended leaves to be written. */

@@ -31,7 +31,9 @@
 
 #define CLAIM_BATCH 500
 #define FOLLOW_UP_US USECS_PER_SEC /* before what a writer left is done */
-#define MAX_QUICK_TROUBLES 5       /* rows in a row that raise errors, before it is taken easy */
+#define ORPHANS_US \
+	USECS_PER_SEC            /* between two looks at whether there is memory for what was left */
+#define MAX_QUICK_TROUBLES 5 /* rows in a row that raise errors, before it is taken easy */
 
 static int max_calls; /* that this process has descriptors for */
 
@@ -44,6 +46,7 @@ ClaimerTodo claimer_todo = {
 static ClaimerTodo *const todo = &claimer_todo;
 static MonoTime more_orphans_at;   /* orphans_at, if the present transaction commits */
 static bool spool_is_read = false; /* what an earlier dispatcher has left */
+static bool spool_goes_on;         /* the present transaction reads nothing but that */
 static bool weights_changed = true;
 static bool absent = false;  /* this database has no extension */
 static TimestampTz due_read; /* run_at up to here has been read */
@@ -168,15 +171,25 @@ read_again(TimestampTz now)
 }
 
 /*
- * Takes up what an earlier dispatcher left: spooled answers first, then calls that were under way.
+ * Takes up what an earlier dispatcher left: spooled answers first, some in each transaction, then calls that were under
+ * way.
  */
 static void
 take_up_orphans(void)
 {
 	queue_put_condemned_aside();
-	if (!spool_is_read)
-		spool_load();
+	if (!spool_is_read && !spool_load())
+	{
+		spool_goes_on = true;
+		return;
+	}
 	spool_is_read = true;
+	/* nothing has become free since the last look */
+	if (todo->orphans_at != DT_NOBEGIN && queue_orphans_lack_memory())
+	{
+		more_orphans_at = clock_mono() + ORPHANS_US;
+		return;
+	}
 	more_orphans_at = queue_read_orphans();
 	if (more_orphans_at == 0)
 		more_orphans_at = DT_NOEND;
@@ -191,6 +204,8 @@ read_queue(TimestampTz now)
 	if (todo->orphans_at <= clock_mono())
 	{
 		take_up_orphans();
+		if (spool_goes_on)
+			return;
 		queue_forget_cancels();
 	}
 	queue_read_cancels();
@@ -235,9 +250,12 @@ claim_work(void *arg)
 	MonoTime mono = clock_mono();
 	int n;
 
+	spool_goes_on = false;
 	if (!check_extension())
 		return;
 	read_queue(now);
+	if (spool_goes_on)
+		return;
 	schedule_refresh();
 	look_again(now, mono);
 	do
@@ -438,8 +456,10 @@ claimer_claim(void)
 		claim_failed(claim, error);
 		return;
 	}
-	forget_news();
 	marker_end();
+	if (spool_goes_on)
+		return; /* nothing else was looked at */
+	forget_news();
 	if (!todo->extension && todo->orphans_at == DT_NOBEGIN)
 		acquit_put_aside();
 	if (!todo->extension)

@@ -294,6 +294,7 @@ wait(void)
 	{
 		worker_reload();
 		claimer_reconfigured();
+		callbacks_reconfigured();
 	}
 }
 

@@ -25,6 +25,7 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
+#include "base/clock.h"
 #include "base/datafile.h"
 #include "base/guard.h"
 #include "life/job.h"
@@ -36,6 +37,7 @@
 #define SPOOL_MAGIC UINT64CONST(0x67656e6a6f625350) /* "genjobSP" */
 #define SPOOL_VERSION 4 /* another one where the fields change, or VerdictKind does */
 #define RECORD_MAGIC 0x67726563
+#define READ_US (5 * INT64CONST(1000)) /* of a turn of the loop, and one record */
 
 typedef struct SpoolHeader
 {
@@ -54,6 +56,7 @@ typedef struct RecordHeader
 
 static int n_pending = 0; /* jobs of the file that are not settled */
 static bool is_written = false;
+static uint64 next_record = 0; /* where it begins in the file; 0: nothing is read yet */
 
 /* ---------- writing ---------- */
 
@@ -251,6 +254,7 @@ typedef struct Reading
 {
 	int fd;
 	uint64 left;
+	uint64 end; /* where the file ends */
 	char path[MAXPGPATH];
 	const char *fault; /* why the rest cannot be read */
 } Reading;
@@ -324,7 +328,7 @@ fill_job(Job *job, SpooledJob *spooled, const Record *record)
 
 /*
  * Continues with a job as the dispatcher that left would have.  If the row was cancelled meanwhile, the provider is
- * told to cancel, too.
+ * told to cancel, even if the job is to run again.
  */
 static void
 go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
@@ -333,7 +337,8 @@ go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
 	expect_settling(job);
 	job->is_spooled = true;
 	job_enter(job, spooled->is_save ? JOB_SAVING : JOB_REPORTING, job->step);
-	if (row == SPOOLED_ENDED)
+	job->row_is_gone = row == SPOOLED_RETRIED;
+	if (row != SPOOLED_RUNNING)
 		life_cancel(job);
 }
 
@@ -361,7 +366,7 @@ take_record(void *arg)
 		MemoryContextSwitchTo(caller);
 		if (record->is_whole)
 			row = queue_take_spooled(job, &spooled);
-		if (row == SPOOLED_RUNNING || (row == SPOOLED_ENDED && spooled.is_save))
+		if (row != SPOOLED_GONE)
 			go_on(job, &spooled, row, record->len);
 		else
 			job_destroy(job);
@@ -452,36 +457,61 @@ set_aside(const Reading *reading)
 }
 
 /*
- * Makes Jobs of what an earlier dispatcher of this database could not write.  Within a transaction that knows the
- * tables, before orphans are read.
+ * Opens the file where the next record begins; false if there is none.
  */
-void
-spool_load(void)
+static bool
+open_file(Reading *reading)
 {
-	Reading reading = {0};
 	struct stat status;
 
-	datafile_path(reading.path, MyDatabaseId, ".spool");
-	reading.fd = OpenTransientFile(reading.path, O_RDONLY | PG_BINARY);
-	if (reading.fd < 0)
+	datafile_path(reading->path, MyDatabaseId, ".spool");
+	reading->fd = OpenTransientFile(reading->path, O_RDONLY | PG_BINARY);
+	if (reading->fd < 0)
 	{
 		if (errno != ENOENT)
 			ereport(WARNING, (errcode_for_file_access(),
-							  errmsg("could not open file \"%s\": %m", reading.path)));
-		return;
+							  errmsg("could not open file \"%s\": %m", reading->path)));
+		return false;
 	}
-	if (fstat(reading.fd, &status) == 0)
-		reading.left = status.st_size;
-	n_pending++; /* until all is read */
-	if (read_header(&reading))
+	if (fstat(reading->fd, &status) == 0)
+		reading->left = Max((uint64) status.st_size, next_record) - next_record;
+	reading->end = next_record + reading->left;
+	if (lseek(reading->fd, (off_t) next_record, SEEK_SET) < 0)
+		reading->left = 0;
+	return true;
+}
+
+/*
+ * Makes Jobs of what an earlier dispatcher of this database could not write, for as long as READ_US; false: there is more.
+ * Within a transaction that knows the tables, before orphans are read.
+ */
+bool
+spool_load(void)
+{
+	Reading reading = {0};
+	MonoTime enough = clock_uptime() + READ_US;
+	bool has_more;
+
+	if (next_record == 0)
+		n_pending++; /* until all is read */
+	has_more = open_file(&reading) && (next_record > 0 || read_header(&reading));
+	while (has_more && read_record(&reading))
 	{
-		while (read_record(&reading))
-			CHECK_FOR_INTERRUPTS();
+		CHECK_FOR_INTERRUPTS();
+		next_record = reading.end - reading.left;
+		if (reading.left > 0 && clock_uptime() >= enough)
+		{
+			CloseTransientFile(reading.fd);
+			return false;
+		}
 	}
 	n_pending--;
+	if (reading.fd < 0)
+		return true;
 	CloseTransientFile(reading.fd);
 	if (reading.fault != NULL)
 		set_aside(&reading);
 	else if (n_pending == 0)
 		(void) unlink(reading.path);
+	return true;
 }

@@ -124,6 +124,7 @@ static const struct
 	[TAKE] = {4, {OIDOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID},
 		"SELECT c.id, c.job_id, c.attempt, c.attempts, c.created_at OPERATOR(pg_catalog.<) $4, c.error IS NOT NULL"
 		" FROM genjob.callbacks c WHERE c.owner OPERATOR(pg_catalog.=) $1 AND c.run_at OPERATOR(pg_catalog.<=) $2"
+		"  AND c.run_at OPERATOR(pg_catalog.<) 'infinity'"
 		" ORDER BY c.run_at, c.id LIMIT $3 FOR UPDATE SKIP LOCKED"},
 	/* a row of callbacks that names another's job does not count */
 	[READ_JOB] = {3, {INT8OID, INT4OID, OIDOID},

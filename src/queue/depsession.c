@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "base/trace.h"
 #include "queue/attached.h"
 #include "queue/dependency.h"
 #include "queue/depround.h"
@@ -188,6 +189,11 @@ queue_run_as_owner(Oid table, QueueWork work, void *arg)
 	/* plans that are made while the table is small are kept when it is large */
 	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
+	/* what is forbidden costs so much that it would be compiled, or shared by workers */
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+	(void) set_config_option("max_parallel_workers_per_gather", "0", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	/* the error outlives this */
 	MemoryContextSwitchTo(caller);
 	(void) queue_guard(work_as_owner, &own, &error);
@@ -239,7 +245,7 @@ dependency_follow(Oid table)
 		return;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
-	elog(DEBUG1, "genjob: the dispatcher is to look at what waits: %s", error->message);
+	trace_quietly("the dispatcher is to look at what waits: %s", error->message);
 }
 
 static void

@@ -19,6 +19,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
+#include "base/trace.h"
 #include "queue/ended.h"
 #include "queue/dependency.h"
 #include "queue/followup.h"
@@ -102,8 +103,8 @@ job_ended(const JobEnd *end)
 {
 	Assert(!rowstate_is_final(end->from) && end->from != ROW_GONE);
 	Assert(rowstate_is_final(end->to) || end->to == ROW_GONE);
-	elog(DEBUG1, "genjob: job " INT64_FORMAT " of server \"%s\" ends: %s -> %s", end->id,
-		 end->server, rowstate_name(end->from), rowstate_name(end->to));
+	trace_quietly("job " INT64_FORMAT " of server \"%s\" ends: %s -> %s", end->id, end->server,
+				  rowstate_name(end->from), rowstate_name(end->to));
 	commit_note_ended(end->id);
 	if (end->http_status == HTTP_GONE && pauses_when_gone(end->server))
 		gone_note(end->id, end->server);

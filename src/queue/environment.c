@@ -70,6 +70,7 @@ static const char *const settings[][2] = {
 	{"enable_indexscan", "on"},
 	{"enable_indexonlyscan", "on"},
 	{"enable_nestloop", "on"},
+	{"enable_tidscan", "on"},
 	{"enable_sort", "on"},
 	{"max_parallel_workers_per_gather", "0"},
 	{"force_parallel_mode", "off"}, /* until PostgreSQL 15 */

@@ -395,8 +395,8 @@ server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
  * True if the jobs of a role may go to a server that has the name of the one they were inserted for, but is another.
  * Everyone with USAGE on the wrapper can create a server under a free name.
  */
-static bool
-is_trusted_by(const Server *server, Oid role)
+bool
+server_is_trusted_by(const Server *server, Oid role)
 {
 	return superuser_arg(server->owner) || has_privs_of_role(server->owner, role);
 }
@@ -410,8 +410,8 @@ server_check_bound(const Server *server, Oid bound, Oid job_owner, Oid table_own
 {
 	const char *name = NameStr(server->name);
 
-	if (bound == server->oid || is_trusted_by(server, job_owner) ||
-		is_trusted_by(server, table_owner))
+	if (bound == server->oid || server_is_trusted_by(server, job_owner) ||
+		server_is_trusted_by(server, table_owner))
 		return true;
 	return complain(complaint, SERVER_OTHER, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 					psprintf(OidIsValid(bound)
@@ -428,7 +428,7 @@ server_check_bound(const Server *server, Oid bound, Oid job_owner, Oid table_own
 bool
 server_may_stand_in(const Server *server, const Server *fallback)
 {
-	return fallback->owner == server->owner || is_trusted_by(fallback, server->owner);
+	return fallback->owner == server->owner || server_is_trusted_by(fallback, server->owner);
 }
 
 static char *
