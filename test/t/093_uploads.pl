@@ -72,7 +72,7 @@ my $id = start('painter', 'at once');
 ok(wait_state($node, $id, 'succeeded'), 'a picture of more than 8 MB');
 is(fault($id), '', '... is in the store, and whole');
 like(query("SELECT etag FROM gen_outputs WHERE job_id = $id"), qr/^[0-9a-f]{32}-2$/, '... in two parts, with an ETag that is no MD5');
-is(query("SELECT remote FROM gen_jobs WHERE id = $id"), '', '... and the row has forgotten the upload');
+is(query("SELECT left(remote::text, 200) FROM gen_jobs WHERE id = $id"), '', '... and the row has forgotten the upload');
 $id = start('replicate', 'later');
 ok(wait_state($node, $id, 'succeeded'), 'one that was downloaded');
 is(fault($id), '', '... is whole');
