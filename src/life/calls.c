@@ -95,6 +95,7 @@ calls_request_source(const Job *job)
 		.references = job->references,
 		.n_references = job->n_references,
 		.idempotency_key = job->idempotency_key,
+		.token = job->token,
 		.job = job->id,
 		.is_literal = job->depth > 0,
 		.now_unix = time(NULL),

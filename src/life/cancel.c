@@ -393,7 +393,7 @@ let_go(Job *job)
 Next
 cancel_begin(Job *job)
 {
-	bool has_ended = job->state == JOB_REPORTING && !job->must_cancel;
+	bool has_ended = job->is_completed || (job->state == JOB_REPORTING && !job->must_cancel);
 	bool by_us;
 
 	if (job->call.transfer != NULL)

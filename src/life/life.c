@@ -55,7 +55,7 @@ static const Step steps[JOB_STEPS] = {
 		.name = "poll", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
 		.is_due = poll_is_due, .begin = poll_begin,
 		.build = poll_build, .unbuilt = poll_unbuilt,
-		.answered = poll_answered, .judge = poll_judge},
+		.answered = poll_answered, .judge = poll_judge, .woken = poll_woken},
 
 	[STEP_RESULT] = {
 		.name = "result", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,

@@ -216,6 +216,36 @@ next_delay_ms(const Job *job, MonoTime now)
 	return usual_delay_ms(job, now);
 }
 
+/*
+ * Fails a job that was handed over, and whose answer nobody has brought.
+ */
+static Next
+fail_handed_over(Job *job)
+{
+	return next_fail(job,
+					 psprintf("job was handed over to server \"%s\" (%s), but genjob.complete() did not bring its answer within the option timeout. It may still be at work, and be paid for: look there before genjob.retry(), or raise timeout.",
+							  NameStr(job->queue->name), job->remote.id));
+}
+
+/*
+ * Waits for genjob.complete(), which ends the row: there is nothing to ask.
+ */
+static Next
+await_answer(Job *job)
+{
+	MonoTime deadline = deadline_of(job);
+
+	if (clock_mono() >= deadline)
+		return fail_handed_over(job);
+	return next_wait(STEP_POLL, deadline);
+}
+
+Next
+poll_woken(Job *job)
+{
+	return options_hands_over(job->options) ? await_answer(job) : next_line(STEP_POLL);
+}
+
 bool
 poll_is_due(const Job *job)
 {
@@ -235,6 +265,8 @@ poll_begin(Job *job)
 	int64 delay = next_delay_ms(job, now);
 
 	Assert(verdict->kind == VERDICT_WAIT && verdict_names_prediction(job));
+	if (options_hands_over(job->options))
+		return await_answer(job);
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
 	note_absence(job, verdict);
 	note_remote_state(job, verdict->remote_state);

@@ -48,7 +48,8 @@ digest_of(const HttpRequest *http)
 }
 
 /*
- * Links are signed anew each time: a body with one has no digest that could be compared.
+ * Links are signed anew each time, and each hand-over has its own token: a body with one has no digest that could be
+ * compared.
  */
 static bool
 has_links(const RequestSource *source)
@@ -71,7 +72,8 @@ bool
 same_begin(Job *job, RequestSource *source, char **sha256)
 {
 	*sha256 = NULL;
-	job->body_varies = source->options->preset->is_store || has_links(source);
+	job->body_varies = source->options->preset->is_store || has_links(source) ||
+					   options_hands_over(source->options);
 	if (job->sent == NULL || !job->key_is_kept)
 		return true;
 	source->options = shape_apply(job->sent, server_name(job), source->options, sha256);

@@ -102,6 +102,7 @@ extern Next lookup_answered(Job *job, HttpReply *reply);
 /* poll.c: a prediction that the provider works on */
 extern bool poll_is_due(const Job *job);
 extern Next poll_begin(Job *job);
+extern Next poll_woken(Job *job);
 extern HttpRequest *poll_build(Job *job, char **why);
 extern HttpRequest *poll_build_result(Job *job, char **why);
 extern Next poll_unbuilt(Job *job, const char *why, const ErrorData *error);

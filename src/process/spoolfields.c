@@ -232,7 +232,7 @@ spool_pass_text(SpoolStream *stream, char **text)
 
 PASSES_ALL(Output, 96);
 PASSES_ALL(Verdict, 104);
-PASSES_ALL(Remote, 56);
+PASSES_ALL(Remote, 64);
 
 static void
 pass_outputs(SpoolStream *stream, Verdict *verdict)
@@ -288,6 +288,7 @@ spool_pass_remote(SpoolStream *stream, Remote *remote)
 	spool_pass_text(stream, &remote->answer);
 	spool_pass_text(stream, &remote->usage);
 	spool_pass_text(stream, &remote->note);
+	spool_pass_text(stream, &remote->token_digest);
 	spool_pass_text(stream, &remote->uploads);
 	SPOOL_PASS(stream, remote->is_private);
 	SPOOL_PASS(stream, remote->is_public);

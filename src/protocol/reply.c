@@ -223,6 +223,21 @@ judge_named(Judge *judge, Remote *remote)
 }
 
 /*
+ * The answer to a hand-over: it was taken, under a name that nobody asks for again.
+ */
+static void
+judge_handed_over(Judge *judge, Remote *remote)
+{
+	char *id = header_find(judge->reply, "x-amzn-RequestId");
+
+	remote->id = id != NULL && *id != '\0' && strlen(id) <= MAX_ID
+					 ? id
+					 : pstrdup(judge->source->idempotency_key);
+	judge->id = remote->id;
+	judge->verdict->kind = VERDICT_WAIT;
+}
+
+/*
  * An answer that is a failure by its own word, such as a function's that raised an error.  It is kept.
  */
 static void
@@ -268,6 +283,8 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 		judge_declared_failure(&judge);
 	else if (judge.protocol->kind.reply == REPLY_POLL)
 		judge_named(&judge, remote);
+	else if (options_hands_over(source->options))
+		judge_handed_over(&judge, remote);
 	else
 		answer_judge_body(&judge);
 	return judge_end(&judge);

@@ -23,6 +23,7 @@
 #include "queue/sent.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
+#include "base/digest.h"
 #include "schedule/schedule.h"
 #include "server/shape.h"
 
@@ -367,6 +368,65 @@ take_claimed(Turn *turns, int n, uint64 rows, Turn **refused, int *orphans)
 	return n_refused;
 }
 
+/* clang-format off */
+static const Statement note_tokens = {2, {INT8ARRAYOID, TEXTARRAYOID},
+	"UPDATE @.gen_jobs j SET remote = jsonb_build_object('urls', '{}'::jsonb, 'complete', g.digest)"
+	" FROM unnest($1, $2) g (id, digest) WHERE j.id = g.id"};
+/* clang-format on */
+
+/*
+ * Gives a job that is to be handed over the token with which its answer can be brought, and returns that one's digest.
+ */
+static Datum
+make_token(Job *job)
+{
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+	uint8 random[DIGEST_BYTES];
+
+	if (!pg_strong_random(random, sizeof(random)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
+	job->token = digest_hex(random);
+	job->remote.token_digest = digest_sha256_hex(job->token, strlen(job->token));
+	MemoryContextSwitchTo(caller);
+	return CStringGetTextDatum(job->remote.token_digest);
+}
+
+/*
+ * Makes tokens for those of the jobs of n turns that are claimed and will be handed over.  Their digests are in the table
+ * before a call begins, for the answer may come before that has ended.
+ */
+static void
+hand_out_tokens(const Turn *turns, int n)
+{
+	static SPIPlanPtr plan = NULL;
+	static uint64 schema_changes = 0;
+	int64 *ids = palloc(n * sizeof(int64));
+	Datum *digests = palloc(n * sizeof(Datum));
+	Datum args[2];
+	int made = 0;
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		Job *job = job_find(turns[i].id);
+
+		if (job == NULL || job->state != JOB_CLAIMED || job->request == NULL ||
+			job->options == NULL || !options_hands_over(job->options))
+			continue;
+		ids[made] = job->id;
+		digests[made++] = make_token(job);
+	}
+	if (made == 0)
+		return;
+	if (schema_changes != statement_schema_changes)
+		plan = NULL;
+	schema_changes = statement_schema_changes;
+	args[0] = PointerGetDatum(statement_int8_array(ids, made));
+	args[1] = PointerGetDatum(construct_array(digests, made, TEXTOID, -1, false, TYPALIGN_INT));
+	statement_execute(&note_tokens, &plan, args, NULL);
+}
+
 /*
  * Starts an attempt of these jobs, whose order may change: each one that is still queued, and for which there is
  * room in memory, becomes a Job in the state JOB_CLAIMED, in the order of turns, and has the turn's place; the
@@ -405,6 +465,7 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 			missing[n_missing++] = &turns[i];
 		limits_give_back(&turns[i].place);
 	}
+	hand_out_tokens(turns, n);
 	queue_read_sent(repeated, n_repeated);
 	if (n_refused > 0)
 		settle_refused(refused, n_refused, now);

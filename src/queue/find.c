@@ -105,6 +105,9 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 
 	if (DatumGetBool(statement_not_null(row, CHANGED_HAS_FOLLOW_UP)))
 		ended_expect(DT_NOBEGIN);
+	if (job != NULL && job->remote.token_digest != NULL && !is_running && !is_queued &&
+		!is_waiting && !DatumGetBool(statement_not_null(row, CHANGED_IS_CANCELLED)))
+		job->is_completed = true;
 	if (job != NULL &&
 		(!is_running || DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) != job->attempt))
 		life_cancel(job);

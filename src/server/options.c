@@ -55,7 +55,8 @@ static const Option options_table[] = {
 	PROTOCOL_CHOICE("inputs_body", inputs_body, "json, multipart, raw"),
 	PROTOCOL_CHOICE("inputs_as", inputs_as, "base64, data-url"),
 	PROTOCOL_OPTION("inputs_at", OPTION_TEXT, inputs_at),
-	PROTOCOL_CHOICE("reply", reply, "body, stream, poll"),
+	PROTOCOL_CHOICE("reply", reply, "body, stream, poll, hand-over"),
+	PROTOCOL_OPTION("token_at", OPTION_PLACE, token_at),
 	PROTOCOL_OPTION("remote_id", OPTION_REMOTE_ID, remote_id),
 	PROTOCOL_OPTION("lookup", OPTION_LOOKUP, lookup),
 	PROTOCOL_OPTION("poll", OPTION_ADDRESS, poll),
@@ -285,6 +286,8 @@ fill_protocol(ServerOptions *options)
 		protocol->inputs_as = "base64";
 	if (protocol->reply == NULL)
 		protocol->reply = "body";
+	if (protocol->token_at == NULL)
+		protocol->token_at = "/genjob";
 	if (protocol->accept == NULL)
 		protocol->accept = "application/json";
 	if (protocol->encoding == NULL)
@@ -348,6 +351,28 @@ check_poll(const Protocol *protocol)
 	if (strstr(protocol->poll, "{id}") != NULL)
 		require_option("remote_id", protocol->remote_id != NULL,
 					   "Say where the provider names the prediction, as in remote_id '/id'.");
+}
+
+/*
+ * Whether the answer comes by genjob.complete().
+ */
+bool
+options_hands_over(const ServerOptions *options)
+{
+	return strcmp(options->protocol.reply, "hand-over") == 0;
+}
+
+static void
+check_hand_over(const Protocol *protocol)
+{
+	if (strcmp(protocol->body, "json") != 0 || strcmp(protocol->inputs_body, "json") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("a server with reply 'hand-over' takes its requests as JSON"),
+				 errhint(
+					 "In it goes the token of genjob.complete(): leave out the options body and inputs_body.")));
+	require_option("token_at", protocol->token_at != NULL && *protocol->token_at == '/',
+				   "With reply 'hand-over', say where the token of genjob.complete() goes, as in token_at '/genjob'.");
 }
 
 /*
@@ -457,6 +482,8 @@ check_protocol(const ServerOptions *options)
 						 protocol->inputs_body)));
 	if (protocol->kind.reply == REPLY_POLL)
 		check_poll(protocol);
+	if (options_hands_over(options))
+		check_hand_over(protocol);
 	if (protocol->lookup != NULL)
 		require_option("remote_id", chooses_id(protocol),
 					   "With lookup, the request must choose the id, as in reply 'poll', remote_id '=/id'.");

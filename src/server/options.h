@@ -96,6 +96,7 @@ typedef struct MappingOptions
 } MappingOptions;
 
 extern void options_parse_server(List *defs, ServerOptions *options);
+extern bool options_hands_over(const ServerOptions *options);
 extern void options_parse_mapping(List *defs, MappingOptions *options);
 
 extern PGDLLEXPORT Datum genjob_validator(PG_FUNCTION_ARGS);

@@ -124,7 +124,8 @@ typedef struct Protocol
 						 * its binary (raw) */
 
 	/* The answer, or the way to it */
-	const char *reply;     /* body | stream | poll */
+	const char *reply;     /* body | stream | poll | hand-over: to whom calls genjob.complete() */
+	const char *token_at;  /* of a hand-over: where the job's id and the token of that call go */
 	const char *remote_id; /* where the provider names the prediction; "=place": where we do */
 	const char *lookup;    /* addresses that tell whether a prediction of the id that we chose is
 							* there, each with "#places" in its answer */
@@ -178,10 +179,11 @@ typedef struct Preset
 	const char *unended; /* address, and behind "#" places, of the ids of all that have not ended: of a
 						  * server whose poll says nothing about those and nothing about unknown ones */
 	bool gone_pauses;    /* a 410 means that nothing more is wanted: the server is paused */
-	const char *settings; /* defaults of other options, as "NAME=VALUE;..."; or NULL */
-	const int *schedule;  /* waits between attempts in seconds, 0 behind the last; or NULL */
-	const char *defaults; /* JSON merged under the server's defaults; or NULL */
-	const char *headers;  /* of every call, under the server's, as JSON; or NULL */
+	const char *hands_over; /* header of a hand-over, as "Name: value"; or NULL */
+	const char *settings;   /* defaults of other options, as "NAME=VALUE;..."; or NULL */
+	const int *schedule;    /* waits between attempts in seconds, 0 behind the last; or NULL */
+	const char *defaults;   /* JSON merged under the server's defaults; or NULL */
+	const char *headers;    /* of every call, under the server's, as JSON; or NULL */
 	Protocol protocol;
 } Preset;
 

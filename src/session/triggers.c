@@ -16,6 +16,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "queue/complete.h"
 #include "queue/dependency.h"
 #include "queue/ended.h"
 #include "queue/queue.h"
@@ -210,6 +211,13 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		return PointerGetDatum(data->tg_newtuple);
 	row_read(&before, data->tg_trigtuple, desc);
 	row_read(&after, data->tg_newtuple, desc);
+	if (complete_is_writing())
+	{
+		leave_follow_ups(&after);
+		note_row(&after);
+		note_end(&after, row_state(&before), row_state(&after));
+		return PointerGetDatum(after.tuple);
+	}
 	if (is_own_statement())
 	{
 		if (!row_has_ended(&before) && row_has_ended(&after))
