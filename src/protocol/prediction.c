@@ -25,7 +25,7 @@
 static const Backoff ask_again = {1000, 60000}; /* ms, between questions that are not answered */
 
 /*
- * What is at the place behind "exists:" or "bool:".
+ * Returns the node at the place after "exists:" or "bool:".
  */
 static cJSON *
 node_of_state(const Judge *judge, cJSON *json)
@@ -36,7 +36,7 @@ node_of_state(const Judge *judge, cJSON *json)
 }
 
 /*
- * How a prediction is, as an answer in JSON says; and *word, the value that says so, if there is one.
+ * Returns the state of a prediction by an answer in JSON, and in *word the value that says so, if there is one.
  */
 static RemoteState
 read_state(const Judge *judge, cJSON *json, char **word)
@@ -76,7 +76,7 @@ progress_in(cJSON *json, const char *place)
 }
 
 /*
- * A prediction that has failed, by the word of its state.
+ * Judges a prediction that has failed, by the word of its state.
  */
 static void
 judge_failed(Judge *judge, cJSON *json, const char *word)
@@ -94,7 +94,7 @@ judge_failed(Judge *judge, cJSON *json, const char *word)
 }
 
 /*
- * A prediction that has not ended.  The answer is kept, in case that nothing better comes.
+ * Judges a prediction that has not ended.  Its answer is kept, in case nothing better comes.
  */
 static void
 judge_running(Judge *judge, cJSON *json)
@@ -113,8 +113,8 @@ judge_running(Judge *judge, cJSON *json)
 }
 
 /*
- * An answer, of which how is a description, that there is no such prediction: believed only when it is given
- * several times in a row, and not of a prediction that is only just made.
+ * Judges an answer that there is no such prediction; how describes it.  Believed only several times in a row, and not
+ * about a prediction that was just made.
  */
 static void
 judge_forgotten(Judge *judge, const char *how)
@@ -133,7 +133,7 @@ judge_forgotten(Judge *judge, const char *how)
 }
 
 /*
- * What the state of a prediction means.
+ * Judges the state of a prediction.
  */
 void
 prediction_judge_state(Judge *judge, cJSON *json)
@@ -173,8 +173,7 @@ prediction_judge_state(Judge *judge, cJSON *json)
 }
 
 /*
- * A question about a prediction that was not answered, or by what cannot be read for that reason: it is
- * asked again.
+ * Judges a poll that was not answered, or by something unreadable: it is repeated.
  */
 static void
 judge_unanswered(Judge *judge, StatusStep step, const char *reason)
@@ -203,8 +202,8 @@ judge_unanswered(Judge *judge, StatusStep step, const char *reason)
 }
 
 /*
- * What the answer to a poll means.  *remote: what is known of the prediction; where the poll says that it has succeeded,
- * and where its result is, that is added.
+ * Judges the answer to a poll.  *remote: what is known of the prediction.  If the poll says that it succeeded, and
+ * where its result is, that is added.
  */
 Verdict *
 reply_judge_poll(const ReplySource *source, HttpReply *reply, Remote *remote)
@@ -244,8 +243,8 @@ compare_text(cJSON *node, const PointerPlace *place, void *arg)
 }
 
 /*
- * What a list of all predictions that have not ended means for one about which the poll says nothing.  The
- * list has ids at places.  No list means nothing.
+ * Judges a list of all unfinished predictions, with ids at places, for one about which the poll says nothing.  No list
+ * means nothing.
  */
 Verdict *
 reply_judge_unended(const ReplySource *source, HttpReply *reply, const char *places)
@@ -268,7 +267,7 @@ reply_judge_unended(const ReplySource *source, HttpReply *reply, const char *pla
 }
 
 /*
- * Whether an answer that failed a job was none: something in between may have said it.
+ * True if the answer that failed a job may not be the server's: something in between may have said it.
  */
 static bool
 is_unreadable(const Verdict *verdict)
@@ -277,7 +276,7 @@ is_unreadable(const Verdict *verdict)
 }
 
 /*
- * Whether a refusal may be of a secret that was replaced in the meantime.
+ * True if a refusal may be about a secret that was replaced meanwhile.
  */
 static bool
 refuses_secrets(const HttpReply *reply)
@@ -286,7 +285,7 @@ refuses_secrets(const HttpReply *reply)
 }
 
 /*
- * What the answer of a prediction that succeeded means, where it is fetched from an address of its own.
+ * Judges the result of a prediction that succeeded, where it has an address of its own.
  */
 Verdict *
 reply_judge_result(const ReplySource *source, HttpReply *reply)
@@ -326,7 +325,7 @@ reply_judge_result(const ReplySource *source, HttpReply *reply)
 }
 
 /*
- * The progress that an answer of its own tells; -1 if it does not.
+ * Returns the progress in an answer; -1 if there is none.
  */
 double
 reply_read_progress(HttpReply *reply, const char *place)

@@ -106,8 +106,8 @@ read_params_raw(const RequestSource *source, bool *names_model)
 }
 
 /*
- * Whether an id is the name of a resource, such as "models/veo/operations/7", whose strokes are strokes of the path: none
- * of its parts leads elsewhere.
+ * True if an id is the name of a resource, such as "models/veo/operations/7", whose slashes separate parts of the path,
+ * and no part leads elsewhere.
  */
 static bool
 is_path(const char *id)
@@ -177,7 +177,7 @@ request_begin(const ServerOptions *options, const char *method, char *url, int64
 }
 
 /*
- * Copies what was built in another context, where it grew: for as long as the call lasts it takes no more than it has.
+ * Copies a body from the context where it grew, so that the call does not hold more memory than the body has bytes.
  */
 static void
 take_body(HttpRequest *http, Body *body)
@@ -214,7 +214,7 @@ find_word(const char *path, int *len)
 }
 
 /*
- * Whether the request must have members that go into the path.
+ * True if the request must have members that go into the path.
  */
 bool
 request_has_words(const ServerOptions *options)
@@ -305,7 +305,7 @@ add_token(const RequestSource *source, cJSON *params)
 }
 
 /*
- * Has the call be one that only hands the job over.
+ * Makes the call only hand the job over.
  */
 static void
 set_hand_over(HttpRequest *http, const RequestSource *source)
@@ -320,7 +320,7 @@ set_hand_over(HttpRequest *http, const RequestSource *source)
 }
 
 /*
- * Has the answer not repeat the links that are in the request.
+ * Notes the links in the request, so that the answer does not repeat them.
  */
 static void
 note_links(HttpRequest *http, const RequestSource *source)
@@ -335,8 +335,8 @@ note_links(HttpRequest *http, const RequestSource *source)
 }
 
 /*
- * What to send for a job, in the current memory context; it goes on pointing to the options.  Errors
- * for the user where the request and its binaries do not fit together.
+ * Builds what to send for a job, in the current memory context; it points to the options.  Raises an error for the user
+ * if the request and its binaries do not fit together.
  */
 HttpRequest *
 request_build(const RequestSource *source)
@@ -419,7 +419,7 @@ has_reference(const char *json)
 }
 
 /*
- * Whether a request may refer to outputs of other jobs.  Most do not, and then there is nothing to parse.
+ * True if a request may refer to outputs of other jobs.  Most do not, and need not be parsed.
  */
 bool
 request_may_refer(const RequestSource *source)
@@ -454,8 +454,8 @@ address_url(const RequestSource *source, const Remote *remote, const Address *ad
 }
 
 /*
- * A further call about a prediction: to poll, fetch its answer, or cancel it.  NULL when the provider
- * has not said where.
+ * Builds a further call about a prediction: to poll it, fetch its result, or cancel it.  NULL if the provider has not
+ * said where.
  */
 HttpRequest *
 request_follow(const RequestSource *source, const Remote *remote, const Address *address)
@@ -485,7 +485,7 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 }
 
 /*
- * The address of the server's submissions, palloc'd: what an answer of which no more is known came from.
+ * Returns the address of the server's submissions, palloc'd: for an answer about which nothing else is known.
  */
 char *
 request_address(const ServerOptions *options)
