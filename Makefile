@@ -303,7 +303,7 @@ check-clients:
 	@CLIENTS=clients test/run t/095_clients
 
 demo:
-	@demo/run
+	@STORE=$(STORE) demo/run
 
 format:
 	@tools/format
