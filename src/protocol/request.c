@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "http/header.h"
 #include "base/json.h"
+#include "protocol/awsjson.h"
 #include "protocol/binary.h"
 #include "protocol/building.h"
 #include "protocol/links.h"
@@ -42,11 +43,14 @@ read_defaults(const ServerOptions *options)
  * Puts the members where the protocol wants them, unless the request has done so itself.
  */
 static cJSON *
-wrap_params(const Protocol *protocol, cJSON *params)
+wrap_params(const ServerOptions *options, cJSON *params)
 {
+	const Protocol *protocol = &options->protocol;
+	const cJSON *there = protocol->wrap ? pointer_first(params, protocol->wrap) : NULL;
 	cJSON *root;
 
-	if (protocol->wrap == NULL || cJSON_IsObject(pointer_first(params, protocol->wrap)))
+	if (protocol->wrap == NULL || cJSON_IsObject(there) ||
+		(options->preset->text_at != NULL && cJSON_IsString(there)))
 		return params;
 	root = json_create(cJSON_Object);
 	pointer_set(root, protocol->wrap, params);
@@ -92,11 +96,11 @@ read_params_raw(const RequestSource *source, bool *names_model)
 	if (!cJSON_IsObject(params))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object")));
-	over = wrap_params(protocol, params);
+	over = wrap_params(options, params);
 	*names_model = protocol->model_at != NULL && pointer_first(over, protocol->model_at) != NULL;
 	wants_no_model =
 		protocol->model_at != NULL && cJSON_IsNull(pointer_first(over, protocol->model_at));
-	params = json_patch(wrap_params(protocol, read_defaults(options)), over);
+	params = json_patch(wrap_params(options, read_defaults(options)), over);
 	if (options->model != NULL && protocol->model_at != NULL && !wants_no_model &&
 		pointer_first(params, protocol->model_at) == NULL)
 		pointer_set(params, protocol->model_at, json_create_string(pstrdup(options->model)));
@@ -367,6 +371,8 @@ request_build(const RequestSource *source)
 	note_links(http, source);
 	if (options_hands_over(options))
 		set_hand_over(http, source);
+	if (options->preset->target != NULL)
+		awsjson_set_headers(http, options->preset, NULL);
 	if (signing_is_due(options))
 		signing_sign(http, source);
 	else if (options->protocol.kind.auth == AUTH_WEBHOOK)
@@ -470,10 +476,13 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 	if (address->body != NULL || strcmp(address->method, "POST") == 0 ||
 		strcmp(address->method, "PUT") == 0 || strcmp(address->method, "PATCH") == 0)
 	{
-		http->body = grammar_fill(address->body ? address->body : "{}", "id",
-								  json_escape(remote->id ? remote->id : ""));
-		http->body_len = strlen(http->body);
+		const char *body = address->body ? address->body : "{}";
+
 		headers_set(http, "Content-Type", pstrdup("application/json"), NULL);
+		if (source->options->preset->target != NULL)
+			awsjson_set_headers(http, source->options->preset, awsjson_take_action(&body));
+		http->body = grammar_fill(body, "id", json_escape(remote->id ? remote->id : ""));
+		http->body_len = strlen(http->body);
 	}
 	headers_set_server(http, source);
 	if (signing_is_due(source->options))
