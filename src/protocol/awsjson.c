@@ -90,8 +90,13 @@ awsjson_fill(const RequestSource *source, cJSON *params)
 
 		pointer_set(params, preset->text_at, json_create_string(text));
 	}
+	/* another name might be that of someone else's execution, whose output this job would be given */
 	if (preset->key_at != NULL && key != NULL)
-		set_missing(params, preset->key_at, key);
+		pointer_set(params, preset->key_at, json_create_string(pstrdup(key)));
+	/* the keys of the server may open more than it was made for */
+	if (options->model != NULL && options->protocol.model_at != NULL)
+		pointer_set(params, options->protocol.model_at,
+					json_create_string(pstrdup(options->model)));
 	if (!preset->has_groups || options->model == NULL || strlen(options->model) < strlen(".fifo") ||
 		strcmp(options->model + strlen(options->model) - strlen(".fifo"), ".fifo") != 0)
 		return;

@@ -59,6 +59,8 @@ ok(!exists $sent->{MessageGroupId}, '... without a group');
 run('queue', { MessageBody => 'plain text', DelaySeconds => 5 });
 $sent = ask('/_messages')->{orders}[1]{body};
 is("$sent->{MessageBody} $sent->{DelaySeconds}", 'plain text 5', 'a text is sent as it is, other parameters beside it');
+run('queue', { MessageBody => 'elsewhere', QueueUrl => "$queues/private" });
+is(ask('/_messages')->{orders}[2]{body}{MessageBody}, 'elsewhere', 'a request does not choose another queue');
 run('fifo', { order => $_ }, tenant => 'shop 1') for 1 .. 2;
 run('fifo', { order => 3 }, tenant => 'shop/1');
 my @fifo = map { $_->{body} } @{ ask('/_messages')->{'orders.fifo'} };
@@ -102,6 +104,9 @@ query("SELECT genjob.cancel($id)");
 $node->poll_query_until('postgres', "SELECT remote IS NULL FROM gen_jobs WHERE id = $id");
 is((sort map { $_->{input} =~ /"c"/ ? $_->{status} : () } @{ ask('/_executions') })[0], 'ABORTED', 'a cancel stops the execution');
 
+my $taken = ask('/_executions')->[0]{name};
+$job = run('steps', { input => { ends => { status => 'SUCCEEDED', output => '"mine"' } }, name => $taken, stateMachineArn => "$machine-missing" });
+is($job->{result}, 'mine', 'a request chooses neither the name of an execution nor another machine');
 my $before = @{ ask('/_executions') };
 faults({ cut => JSON::PP::true });
 is(run('steps', { d => 4, ends => { status => 'SUCCEEDED', output => '{"once": true}' } })->{result}{once}, 1, 'the start was cut off, and the execution has ended by the repeat');
