@@ -293,37 +293,6 @@ plain_target(const RequestSource *source, cJSON *params)
 }
 
 /*
- * Puts what whoever is handed the job needs to give its answer where the protocol has a place for it.
- */
-static void
-add_token(const RequestSource *source, cJSON *params)
-{
-	cJSON *object = json_create(cJSON_Object);
-	cJSON *number = json_create(cJSON_Number);
-
-	number->valuestring = psprintf(INT64_FORMAT, source->job);
-	json_attach(object, "job", number);
-	json_attach(object, "token",
-				json_create_string(pstrdup(source->token ? source->token : "***")));
-	pointer_set(params, source->options->protocol.token_at, object);
-}
-
-/*
- * Has the call be one that only hands the job over.
- */
-static void
-set_hand_over(HttpRequest *http, const RequestSource *source)
-{
-	const char *header = source->options->preset->hands_over;
-	const char *colon = header ? strchr(header, ':') : NULL;
-
-	if (colon != NULL)
-		headers_set(http, pnstrdup(header, colon - header), pstrdup(colon + 2), NULL);
-	if (source->token != NULL)
-		headers_add_secret(http, pstrdup(source->token));
-}
-
-/*
  * Has the answer not repeat the links that are in the request.
  */
 static void
@@ -358,7 +327,7 @@ request_build(const RequestSource *source)
 	if (!source->is_literal)
 		links_resolve(source, params->child);
 	if (options_hands_over(options))
-		add_token(source, params);
+		handover_add_token(source, params);
 	target = options->preset->is_store ? s3_target(source, params) : plain_target(source, params);
 	MemoryContextSwitchTo(result);
 	http = request_begin(options, target.method, pstrdup(target.url), options->timeout);
@@ -370,7 +339,7 @@ request_build(const RequestSource *source)
 	headers_set_list(http, target.headers);
 	note_links(http, source);
 	if (options_hands_over(options))
-		set_hand_over(http, source);
+		handover_set_header(http, source);
 	if (options->preset->target != NULL)
 		awsjson_set_headers(http, options->preset, NULL);
 	if (signing_is_due(options))

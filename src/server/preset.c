@@ -469,10 +469,7 @@ static const Preset presets[] = {
 			},
 	},
 
-	/*
-	 * https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html: the queue, by its URL,
-	 * is the model.  A FIFO queue takes the same MessageDeduplicationId once in five minutes.
-	 */
+	/* https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html: the model is the queue */
 	{
 		.api = "aws-sqs",
 		.needs_secret = true,
@@ -490,11 +487,7 @@ static const Preset presets[] = {
 			},
 	},
 
-	/*
-	 * https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html: a standard state machine, by
-	 * its ARN, is the model.  The same name with the same input is the same execution, while it runs; afterwards it is
-	 * refused as one that exists.
-	 */
+	/* https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html: the model is the machine */
 	{
 		.api = "aws-sfn",
 		.needs_secret = true,
