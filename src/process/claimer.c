@@ -68,7 +68,7 @@ claimer_init(int descriptors)
 }
 
 /*
- * Obeys settings that were reloaded.
+ * Applies settings that were reloaded.
  */
 void
 claimer_reconfigured(void)
@@ -105,7 +105,7 @@ typedef struct Claim
 } Claim;
 
 /*
- * How many more calls there may be in all.
+ * Returns how many more calls there may be in all.
  */
 int
 claimer_room(void)
@@ -120,7 +120,7 @@ claimer_room(void)
 }
 
 /*
- * Looks at the extension, if it may have changed.  False when there is nothing to serve.
+ * Looks at the extension, if it may have changed.  False if there is nothing to serve.
  */
 static bool
 check_extension(void)
@@ -145,7 +145,7 @@ check_extension(void)
 }
 
 /*
- * Begins to read the queue again as far as is needed, or goes on with it.  One scan is ended before the next begins.
+ * Begins or continues to read the queue again, as far as needed.  One scan ends before the next begins.
  */
 static void
 read_again(TimestampTz now)
@@ -171,8 +171,8 @@ read_again(TimestampTz now)
 }
 
 /*
- * Takes up what an earlier dispatcher has left: answers first, some of them in each transaction, then calls that were
- * under way.
+ * Takes up what an earlier dispatcher left: spooled answers first, some in each transaction, then calls that were under
+ * way.
  */
 static void
 take_up_orphans(void)
@@ -228,8 +228,8 @@ read_queue(TimestampTz now)
 }
 
 /*
- * Looks again at jobs that were put off, and at those that were kept for their own servers, of as many as these may be
- * given.
+ * Looks again at jobs that were put off, and at jobs that were kept for their own servers, as many as these have room
+ * for.
  */
 static void
 look_again(TimestampTz now, MonoTime mono)
@@ -271,7 +271,7 @@ claim_work(void *arg)
 }
 
 /*
- * Forgets what the present transaction has claimed: not what waits for a standby.
+ * Forgets the jobs that the failed transaction claimed, but not those that wait for a standby.
  */
 static void
 destroy_claimed(void)
@@ -291,8 +291,8 @@ destroy_claimed(void)
 }
 
 /*
- * A claim transaction failed.  The picture in memory may be wrong now: it is read again.  If one row is
- * the cause, claiming one by one finds it, and it is left alone for a while.
+ * Handles a failed claim.  What is in memory may be wrong now: it is read again.  If one row is the cause, claiming one
+ * by one finds it, and it is left alone for a while.
  */
 static void
 claim_failed(Claim *claim, const ErrorData *error)
@@ -328,7 +328,7 @@ acquit_work(void *arg)
 }
 
 /*
- * Lets go of jobs that were put aside.
+ * Removes jobs that were put aside from the marker.
  */
 static void
 acquit_put_aside(void)
@@ -343,7 +343,7 @@ acquit_put_aside(void)
 }
 
 /*
- * Has orphans looked for: there is one that is no Job in memory.
+ * Makes the next look read orphans: there is one that is no Job in memory.
  */
 void
 claimer_expect_orphans(void)
@@ -362,7 +362,7 @@ forget_news(void)
 /* ---------- claiming ---------- */
 
 /*
- * Whether there is a reason for a claim transaction now.  An idle dispatcher has none.
+ * True if there is a reason for a claim transaction now.  An idle dispatcher has none.
  */
 bool
 claimer_must_look(MonoTime now)
@@ -371,7 +371,7 @@ claimer_must_look(MonoTime now)
 }
 
 /*
- * When the queue has to be looked at, if nobody tells of anything before.
+ * Returns when to look at the queue if nothing is reported before.
  */
 MonoTime
 claimer_next_look(MonoTime now)
@@ -380,7 +380,7 @@ claimer_next_look(MonoTime now)
 }
 
 /*
- * Has done what is due by time, whatever is in the tables.
+ * Notes that time has passed, so that what is due by time is done.
  */
 void
 claimer_note_time(MonoTime now)
@@ -402,7 +402,7 @@ claimer_note_time(MonoTime now)
 }
 
 /*
- * Starts what is claimed, once the claim is with the standbys, too.  What was begun by an earlier process need not wait.
+ * Starts claimed jobs, once the standbys have the claim, too.  What an earlier process began need not wait.
  */
 void
 claimer_start(void)
@@ -421,8 +421,8 @@ claimer_start(void)
 }
 
 /*
- * Has those queued again that are claimed and wait for a standby: this dispatcher leaves, and the next one could not know
- * that their calls never began.
+ * Puts jobs that are claimed and wait for a standby back into the queue, because this dispatcher leaves and the next
+ * one could not know that their calls never began.
  */
 void
 claimer_give_back(void)
@@ -476,8 +476,8 @@ claimer_claim(void)
 }
 
 /*
- * Does what is still to follow ends of jobs, looks for jobs that no commit told of, and deletes those that were kept long
- * enough, if it is time to.
+ * Does what is left to follow ends of jobs, sweeps for jobs that no commit reported, and deletes jobs whose retention
+ * is over, when it is time.
  */
 void
 claimer_sweep(MonoTime now)
@@ -502,7 +502,7 @@ claimer_show(void)
 }
 
 /*
- * Takes over what this dispatcher has been told.
+ * Takes the news that commits have reported.
  */
 void
 claimer_take_news(void)

@@ -80,7 +80,7 @@ write_job(SpoolStream *file, Job *job)
 }
 
 /*
- * Whether what a job has would be lost: of a prediction that is to be cancelled, only what its row does not say yet.
+ * True if what a job has would be lost.  Of a prediction that is to be cancelled, only what its row does not say yet.
  */
 static bool
 is_to_be_kept(const Job *job)
@@ -130,7 +130,7 @@ write_jobs(SpoolStream *file)
 }
 
 /*
- * Writes the file, so that it is there whole or not at all.  False, and errno, when that cannot be done.
+ * Writes the file completely or not at all.  False, and errno, if it cannot.
  */
 static bool
 write_file(void)
@@ -166,7 +166,7 @@ write_file(void)
 #define IDS_BYTES 4000
 
 /*
- * Says in the log which answers are lost.
+ * Logs which answers are lost.
  */
 static void
 say_dropped(int n, const char *why)
@@ -201,7 +201,7 @@ say_dropped(int n, const char *why)
 }
 
 /*
- * Leaves to the next dispatcher what this one holds and could not write.
+ * Writes what this dispatcher holds and could not write into the spool, for the next one.
  */
 void
 spool_write(void)
@@ -221,7 +221,7 @@ spool_write(void)
 }
 
 /*
- * Leaves nothing: there will be no next dispatcher.
+ * Deletes the spool, because there will be no next dispatcher.
  */
 void
 spool_discard(void)
@@ -239,7 +239,7 @@ exit_callback(int code, Datum arg)
 }
 
 /*
- * Has what this process cannot write left to the next one, however it ends (but by a crash).
+ * Makes this process write the spool however it ends (except by a crash).
  */
 void
 spool_init(void)
@@ -292,7 +292,7 @@ settled_callback(void *arg)
 }
 
 /*
- * Has the file removed when the last of its jobs is settled.
+ * Removes the file when its last job is done.
  */
 static void
 expect_settling(Job *job)
@@ -327,8 +327,8 @@ fill_job(Job *job, SpooledJob *spooled, const Record *record)
 }
 
 /*
- * Goes on with a job as the dispatcher would have that left it.  A prediction whose row was cancelled meanwhile is to be
- * cancelled at its provider, too, also where the job is to be run again.
+ * Continues with a job as the dispatcher that left would have.  If the row was cancelled meanwhile, the provider is
+ * told to cancel, even if the job is to run again.
  */
 static void
 go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
@@ -343,7 +343,7 @@ go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
 }
 
 /*
- * Makes a Job of a record, which is written next; unless its row is not that attempt's any more.
+ * Makes a Job of a record, which is written next, unless its row belongs to another attempt.
  */
 static void
 take_record(void *arg)
@@ -439,7 +439,7 @@ read_header(Reading *reading)
 }
 
 /*
- * Puts a file aside that cannot be read to its end: what could be is in memory.
+ * Renames a file that cannot be read to its end.  What could be read is in memory.
  */
 static void
 set_aside(const Reading *reading)

@@ -40,7 +40,7 @@
 static int own_depth = 0; /* of triggers that this file's statements fire; 0: there are none */
 
 /*
- * Whether the trigger that runs was fired by this file's own statement.
+ * True if this file's own statement fired the trigger that runs.
  */
 bool
 dependency_is_own_statement(void)
@@ -56,7 +56,7 @@ static TimestampTz noted_in; /* when that transaction began */
 static bool is_sure;         /* that something may come of it, also where nobody waits yet */
 
 /*
- * Notes a job that this transaction changes, for dependency_follow().  always: it may have to wait, or others for it.
+ * Notes a job that this transaction changes, for dependency_follow().  always: it may wait, or others for it.
  */
 void
 dependency_note_own(int64 id, bool always)
@@ -86,7 +86,7 @@ dependency_note_rewired(int64 id)
 }
 
 /*
- * Whether a job of this database waits, or did of late: else an end means nothing to others, and costs nothing.
+ * True if a job of this database waits, or did lately.  Otherwise ends affect no other job, and cost nothing.
  */
 static bool
 is_used(void)
@@ -115,7 +115,7 @@ note_resolved(const Resolved *job, void *arg)
 }
 
 /*
- * One round over what is noted; what comes of it is noted again.
+ * Runs one round over the noted jobs.  What follows is noted again.
  */
 static void
 follow_once(void)
@@ -167,8 +167,8 @@ work_as_owner(void *arg)
 }
 
 /*
- * Does work as the owner of the tables, with a fixed search_path, in a subtransaction; the caller's user and settings are
- * the same afterwards.  NULL, or why it failed.
+ * Runs work as the owner of the tables, with a fixed search_path, in a subtransaction.  The caller's user and settings
+ * stay the same.  Returns NULL, or why it failed.
  */
 ErrorData *
 queue_run_as_owner(Oid table, QueueWork work, void *arg)
@@ -215,8 +215,8 @@ follow(void *arg)
 }
 
 /*
- * Looks at what this transaction's last statement on gen_jobs has noted: jobs that waited for jobs that have ended go on,
- * or not, and those that are new begin to wait.
+ * Looks at the jobs that this transaction's last statement on gen_jobs has noted: jobs that waited for ended jobs
+ * continue or fail, and new jobs begin to wait.
  */
 void
 dependency_follow(Oid table)
@@ -255,7 +255,7 @@ forget_all(void *arg)
 }
 
 /*
- * All jobs are gone; so is what they waited for.
+ * Forgets all dependencies, because all jobs are gone.
  */
 void
 dependency_forget_all(Oid table)

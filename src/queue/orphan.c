@@ -56,8 +56,8 @@ put_aside(void *arg)
 }
 
 /*
- * Fails a job that is running in this attempt, or would be claimed for it, without a look at what it holds.  False, and
- * the database's error, when that cannot be done either.
+ * Fails a job that runs in this attempt, or would be claimed for it, without reading what it holds.  False, and the
+ * database's error, if that fails, too.
  */
 bool
 queue_put_aside(int64 id, int attempt, const char *error, ErrorData **refusal)
@@ -92,7 +92,7 @@ queue_put_condemned_aside(void)
 }
 
 /*
- * Lets go of the jobs that were put aside, once that is committed; a job that could not be stays as it is.
+ * Removes jobs that were put aside from the marker, once that is committed.  Others stay in it.
  */
 void
 queue_acquit_put_aside(void)
@@ -149,7 +149,7 @@ find_unreadable(int64 id, bool create)
 }
 
 /*
- * When an orphan is to be looked at again that could neither be read nor failed; 0: it is none.
+ * Returns when to look again at an orphan that could neither be read nor failed; 0: it is none.
  */
 static MonoTime
 unreadable_until(int64 id)
@@ -160,7 +160,7 @@ unreadable_until(int64 id)
 }
 
 /*
- * Fails an orphan whose columns cannot be read.  Returns when to look at it again; 0: it has been failed.
+ * Fails an orphan whose columns cannot be read.  Returns when to look at it again if that fails, too; 0: it was failed.
  */
 static MonoTime
 fail_unreadable(int64 id, int attempt, const ErrorData *error)
@@ -196,7 +196,7 @@ typedef struct Reading
 static size_t lacking = 0; /* of the last reading, where nothing else is to be looked at again */
 
 /*
- * Whether there is memory for the answer that a row has saved.
+ * True if there is memory for the answer that a row has saved.
  */
 static bool
 fits(Reading *reading, uint64 row)
@@ -270,7 +270,7 @@ read_sent(const List *jobs)
 
 /*
  * Makes a Job of every running row that this dispatcher does not know: the calls were under way when genjob last
- * stopped.  Returns when to look again at those that are left for later, such as saved answers for which there is no
+ * stopped.  Returns when to look again at rows that are left for later, such as saved answers for which there is no
  * memory; 0: there are none.
  */
 MonoTime
@@ -295,8 +295,7 @@ queue_read_orphans(void)
 }
 
 /*
- * Whether there is still no memory for what the last reading left, so that another one, of all running rows, would find
- * the same.
+ * True if there is still no memory for what the last reading left: another one, of all running rows, would find the same.
  */
 bool
 queue_orphans_lack_memory(void)
@@ -305,7 +304,7 @@ queue_orphans_lack_memory(void)
 }
 
 /*
- * What has become of the row of a job that an earlier dispatcher has left.
+ * Returns what has become of the row of a spooled job.
  */
 static SpooledRow
 find_spooled(const Job *job)
@@ -337,7 +336,7 @@ forget_key(const Job *job)
 }
 
 /*
- * Gives a job that an earlier dispatcher has left its server, unless the row is not that attempt's any more.
+ * Gives a spooled job its server, unless its row belongs to another attempt.
  */
 SpooledRow
 queue_take_spooled(Job *job, const SpooledJob *spooled)

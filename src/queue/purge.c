@@ -152,7 +152,7 @@ lock_referring(void)
 }
 
 /*
- * An error where a deletion would run, as the owner of the tables, what belongs to another role.
+ * Raises an error if a deletion would run code of another role as the owner of the tables.
  */
 static void
 refuse_strangers(bool with_objects)
@@ -174,7 +174,7 @@ refuse_strangers(bool with_objects)
 }
 
 /*
- * Has foreign keys object at once.
+ * Checks foreign keys at once.
  */
 static void
 fire_at_once(void)

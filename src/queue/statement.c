@@ -18,9 +18,9 @@
 /* clang-format off */
 
 /*
- * The rows g that are given, each for a job that is in a state, and not locked by others: locked by us.
- * They carry all that the UPDATE needs: to join them with what was given once more would take a time that
- * grows with the square of their number.
+ * Locks the rows g that are given, each for a job that is in a state, and skips those that others have locked.  They
+ * carry all that the UPDATE needs: joining them again with what was given would take a time that grows with the square
+ * of their number.
  */
 #define LOCKED_ROWS(columns, given, condition) \
 	"SELECT " columns " FROM " given " JOIN @.gen_jobs j ON j.id = g.id WHERE " condition \
@@ -89,8 +89,8 @@ static const Statement statements[STATEMENTS] = {
 		"UPDATE @.gen_jobs SET idempotency_key = NULL WHERE id IN (SELECT id FROM @.gen_jobs WHERE id = $1 AND attempt = $2"
 		"  AND state IN ('waiting', 'queued') FOR NO KEY UPDATE SKIP LOCKED)"},
 	/*
-	 * A final row with something in remote says that the provider is still to be told to cancel: so what stands there
-	 * goes into result, unless it cannot be read
+	 * A final row with something in remote means that the provider is still to be told to cancel.  So that goes into
+	 * result, unless it cannot be read.
 	 */
 	[PUT_ASIDE] = {5, {INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, BOOLOID},
 		"UPDATE @.gen_jobs j SET state = CASE WHEN o.state = 'cancelled' THEN o.state ELSE 'failed' END,"
@@ -326,8 +326,8 @@ prepare(const Statement *statement)
 }
 
 /*
- * Runs a statement; its plan is kept in *plan, which the caller forgets when statement_schema_changes counts on.  args
- * and nulls as for SPI_execute_plan().
+ * Runs a statement.  Its plan is kept in *plan; the caller sets that to NULL when statement_schema_changes changes.
+ * args and nulls as for SPI_execute_plan().
  */
 uint64
 statement_execute(const Statement *statement, SPIPlanPtr *plan, Datum *args, const char *nulls)
@@ -353,7 +353,7 @@ statement_run(StatementId id, Datum *args, const char *nulls)
 }
 
 /*
- * The tables are in this schema: plans for another one are forgotten.
+ * Sets the schema of the tables.  Plans for another one are forgotten.
  */
 void
 statement_set_schema(const char *name)

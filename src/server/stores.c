@@ -67,7 +67,7 @@ complain(ServerComplaint *complaint, int sqlerrcode, char *message, char *hint)
 }
 
 /*
- * Whether the bucket is the same one.  That a stranger's server has the URL of another says nothing of its keys.
+ * True if both servers mean the same bucket.  A stranger's server with the URL of another proves nothing about its keys.
  */
 static bool
 are_same(const Server *a, const Server *b, bool are_trusted)
@@ -142,8 +142,8 @@ stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *com
 }
 
 /*
- * The object store that takes the outputs of a server's jobs of that role: good until the transaction's end.  NULL and a
- * complaint where it cannot be used; the server must have the option store.
+ * Finds the object store for the outputs of a server's jobs of that role; valid until the transaction's end.  NULL and
+ * a complaint if it cannot be used.  The server must have the option store.
  */
 Server *
 stores_of(const Server *server, Oid role, ServerComplaint *complaint)
