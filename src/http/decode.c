@@ -125,8 +125,8 @@ encoding_of(const char *word, size_t len)
 }
 
 /*
- * The encodings of a body, in the order in which they were put on; their number, or -1: there is one that cannot be
- * decoded, or too many.  *unknown: the body says that it is in the encoding of that name, if it is one of the usual.
+ * Reads the encodings of a body, in the order in which they were applied.  Returns their number, or -1 if one cannot
+ * be decoded, or there are too many.  *unknown: the name of a usual encoding that cannot be decoded.
  */
 static int
 read_encodings(const HttpReply *reply, Encoding *list, const char **unknown)
@@ -159,7 +159,7 @@ read_encodings(const HttpReply *reply, Encoding *list, const char **unknown)
 }
 
 /*
- * Whether a complete answer has a body that is to be decoded.
+ * True if a complete answer has a body to decode.
  */
 bool
 decode_is_due(const HttpReply *reply)
@@ -192,7 +192,7 @@ typedef enum InflateEnd
 } InflateEnd;
 
 /*
- * Makes room for another piece.  A size that is not known beforehand is doubled.
+ * Makes room for another piece.  Doubles a size that is not known beforehand.
  */
 static InflateEnd
 grow(Inflating *inflating)
@@ -215,8 +215,7 @@ grow(Inflating *inflating)
 }
 
 /*
- * Takes one encoding off.  Several streams may follow one another, as gzip has it; what is behind the last one means
- * nothing.
+ * Decodes one encoding.  Several streams may follow one another, as gzip allows; bytes after the last one are ignored.
  */
 static InflateEnd
 inflate_all(Inflating *inflating, const Bytes *body)
@@ -259,7 +258,8 @@ inflate_all(Inflating *inflating, const Bytes *body)
 }
 
 /*
- * The same with a window of that kind: "deflate" is by the standard zlib's format, and with many servers none.
+ * As inflate_all(), with a window of that kind.  "deflate" means zlib's format in the standard, and raw deflate for
+ * many servers.
  */
 static InflateEnd
 inflate_as(Inflating *inflating, const Bytes *body, int window)
@@ -390,7 +390,7 @@ take_off_one(HttpReply *reply, Encoding encoding, size_t most, DecodeMayGrow may
 }
 
 /*
- * What is said of a body in an encoding of that name, or one that is not usual at all.
+ * Returns what the error says about a body in the usual encoding name, or NULL for any other.
  */
 static const char *
 describe_unknown(const char *name)
@@ -409,7 +409,7 @@ describe_unknown(const char *name)
 }
 
 /*
- * Decodes the body of a complete answer; of one that is due.  What comes out has at most so many bytes.
+ * Decodes the body of a complete answer for which decode_is_due().  At most most bytes come out.
  */
 DecodeEnd
 decode_body(HttpReply *reply, size_t most, DecodeMayGrow may_grow, void *arg)

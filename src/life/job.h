@@ -190,7 +190,7 @@ typedef struct Job
 	Activity *activity;         /* or NULL */
 	HttpMeter meter;            /* counts where activity is NULL */
 
-	/* A submission of which it is not known whether it arrived */
+	/* A submission that may have arrived, or not (lookup.c) */
 	Verdict *doubt;        /* of it, in case that it did not; NULL: then it is sent now */
 	const char *lookup;    /* the address that is asked next, and those behind it */
 	MonoTime lookup_until; /* then on_unknown decides */

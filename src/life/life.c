@@ -7,13 +7,13 @@
  *		              v                |
  *		            saving -> waiting <-> calling
  *
- * The upper row is a server that answers with the result.  The lower one is a provider that names a prediction: the
- * name is saved in the table before anything else is done with it, then the provider is asked until the prediction has
- * ended.  Where nobody knows whether a submission arrived, and the provider can be asked, it is asked first.  A job
- * that cannot be sent goes from claimed to reporting at once; one that a crash cut off from its prediction goes from
- * claimed to waiting.  One whose row is cancelled goes from wherever it is to cancelling, and never back.
+ * The upper row is a server that answers with the result.  The lower row is a provider that names a prediction: its name
+ * is saved in the table before anything else, then the provider is polled until the prediction has ended.  If nobody
+ * knows whether a submission arrived, and the provider can be asked, it is asked first.  A job that cannot be sent goes
+ * from claimed to reporting.  One with a prediction that a crash left goes from claimed to waiting.  One whose row is
+ * cancelled goes from any state to cancelling, and never back.
  *
- * Each step has a file, and here a row; its functions return what comes next (step.h), and never call another step.
+ * Each step has a file, and here a row.  Its functions return what comes next (step.h), and never call another step.
  */
 #include "postgres.h"
 
@@ -95,16 +95,10 @@ life_step_name(JobStep step)
 	return steps[step].name;
 }
 
-static int64
-ms_until(MonoTime until)
-{
-	return Max(until - clock_mono(), 0) / 1000;
-}
-
 /* ---------- carrying out ---------- */
 
 /*
- * Moves the job to a step, in that state if its row is running.  The provider of any other is only told to cancel.
+ * Moves the job to a step.  A job whose row is not running any more only cancels, whatever the state.
  */
 static void
 enter(Job *job, JobState state, JobStep step)
@@ -151,7 +145,7 @@ starve(Job *job, JobStep id)
 }
 
 /*
- * Begins a step's call; returns what comes next, also where there is none.
+ * Begins a step's call.  Returns what comes next, also if there is no call to make.
  */
 static Next
 begin_call(Job *job, JobStep id)
@@ -195,7 +189,7 @@ wait_until(Job *job, JobStep step, MonoTime until)
 	enter(job, JOB_WAITING, step);
 	job_wake_at(job, until);
 	trace("job " INT64_FORMAT " attempt %d: %s in " INT64_FORMAT " ms", job->id, job->attempt,
-		  steps[step].name, ms_until(until));
+		  steps[step].name, Max(until - clock_mono(), 0) / 1000);
 }
 
 static void
@@ -228,7 +222,7 @@ report(Job *job, Verdict *verdict)
 }
 
 /*
- * Whether the table lacks what a resumed job would need, now that there is this verdict.
+ * True if a resumed job would need something that is not in the table yet.
  */
 static bool
 must_be_saved(const Job *job)
@@ -237,7 +231,7 @@ must_be_saved(const Job *job)
 }
 
 /*
- * Says what comes of a verdict.
+ * Returns what comes next after a verdict.
  */
 static Next
 conclude(Job *job, Verdict *verdict)
@@ -309,7 +303,7 @@ carry_out(Job *job, Next next)
 typedef Next (*Event)(Job *job);
 
 /*
- * Has an event, which runs in the job's memory context, move the job on.
+ * Runs an event in the job's memory context, and carries out what it returns.
  */
 static void
 move_on(Job *job, Event event)
@@ -321,7 +315,7 @@ move_on(Job *job, Event event)
 }
 
 /*
- * The same of one that handles what others wrote: it is named if that ends the process.
+ * As move_on(), for an event that handles bytes of strangers: the marker names the job if that crashes the process.
  */
 static void
 move_on_marked(Job *job, Event event)
@@ -334,7 +328,7 @@ move_on_marked(Job *job, Event event)
 /* ---------- events ---------- */
 
 /*
- * What a job does first that was just claimed, or that an earlier dispatcher has left.
+ * Returns what a job does first that was just claimed, or that an earlier dispatcher left.
  */
 static Next
 started(Job *job)
@@ -373,7 +367,8 @@ given_back(Job *job)
 }
 
 /*
- * Has a claimed job queued again whose call has not begun, and will not: it was no attempt.
+ * Puts a claimed job back into the queue, because its call has not begun and will not.  It does not count as an
+ * attempt.
  */
 void
 life_give_back(Job *job)
@@ -383,7 +378,7 @@ life_give_back(Job *job)
 }
 
 /*
- * A call of the job's upload has ended.  A job whose row is being written goes on with it afterwards.
+ * Handles the end of a call of the job's upload.  If the job's row is being written, the job continues afterwards.
  */
 static void
 part_answered(Call *call, HttpReply *reply)
@@ -418,7 +413,7 @@ call_answered(Call *call, HttpReply *reply)
 }
 
 /*
- * Moves a job on one of whose calls has ended: what http_take_finished() has given.
+ * Moves a job on after one of its calls has ended, as http_take_finished() returned it.
  */
 void
 life_answered(void *tag, HttpReply *reply)
@@ -442,7 +437,7 @@ life_answered(void *tag, HttpReply *reply)
 }
 
 /*
- * Whether an answer is judged in this process, however large it is.
+ * True if this process judges the answer, however large it is.
  */
 bool
 life_judges_here(const Call *call)
@@ -451,7 +446,7 @@ life_judges_here(const Call *call)
 }
 
 /*
- * Whether nothing is lost if nobody reads what a call has brought besides its status.
+ * True if only the status of the call's answer matters.
  */
 bool
 life_can_do_without(const Call *call)
@@ -460,8 +455,8 @@ life_can_do_without(const Call *call)
 }
 
 /*
- * Returns what an answer at that step means, and what it adds to *remote, in the current memory context.  Pure; may
- * raise an error.
+ * Returns what an answer at a step means, in the current memory context, and fills in *remote.  Pure; may raise an
+ * error.
  */
 Verdict *
 life_judge(JobStep step, const ReplySource *source, HttpReply *reply, Remote *remote)
@@ -489,7 +484,7 @@ admitted(Job *job)
 }
 
 /*
- * Moves on the jobs whose time to be woken has come, and those whose questions it is to be asked.
+ * Moves on the jobs whose alarm has come, and those whose turn it is to ask.
  */
 void
 life_wake(MonoTime now)
@@ -507,7 +502,7 @@ life_wake(MonoTime now)
 }
 
 /*
- * Has what was paid for saved that is only in memory, before this process ends.
+ * Saves results that are paid for and only in memory, before this process ends.
  */
 void
 life_rescue(void)
@@ -530,7 +525,7 @@ life_rescue(void)
 }
 
 /*
- * When life_wake() has something to do; 0: never.
+ * Returns when life_wake() has something to do; 0: never.
  */
 MonoTime
 life_next_wake(MonoTime now)
@@ -547,7 +542,7 @@ life_next_wake(MonoTime now)
 }
 
 /*
- * Begins the calls that cancel and may go now; also for a dispatcher that leaves.
+ * Begins the cancelling calls that may go now.  A dispatcher that leaves calls it, too.
  */
 void
 life_wake_cancels(MonoTime now)
@@ -571,7 +566,7 @@ saved(Job *job)
 }
 
 /*
- * Moves a job on whose row is written, or is not the job's any more (job->outcome).
+ * Moves a job on after its row was written, or found to belong to another attempt (job->outcome).
  */
 void
 life_saved(Job *job)
@@ -582,7 +577,7 @@ life_saved(Job *job)
 }
 
 /*
- * Ends a job whose row was cancelled or deleted: its calls are cut, and the provider is told where it can be.
+ * Ends a job whose row was cancelled or deleted: cuts its calls, and tells the provider where possible.
  */
 void
 life_cancel(Job *job)
@@ -591,7 +586,7 @@ life_cancel(Job *job)
 }
 
 /*
- * Has the provider told of a job whose prediction still runs: the row was reported, and says so.
+ * Tells the provider to cancel the prediction of a job that was just reported, and whose row says so.
  */
 void
 life_cancel_reported(Job *job)

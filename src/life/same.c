@@ -48,7 +48,7 @@ digest_of(const HttpRequest *http)
 }
 
 /*
- * Links are signed anew each time, and each hand-over has its own token: a body with one has no digest that could be
+ * True if the request has links or a hand-over token.  These differ each time, so the body has no digest that could be
  * compared.
  */
 static bool
@@ -65,8 +65,8 @@ has_links(const RequestSource *source)
 }
 
 /*
- * Has the body of a job's request built as the call was whose key it has, if that is known.  Returns false if it cannot
- * be.  *sha256: what its digest must be; NULL: anything.
+ * Builds the body of the job's request as for the call that had its key, if that is known.  Returns false if it cannot.
+ * *sha256: the digest that it must have; NULL: any.
  */
 bool
 same_begin(Job *job, RequestSource *source, char **sha256)
@@ -87,8 +87,8 @@ same_is(const Job *job, const HttpRequest *http, const char *sha256)
 }
 
 /*
- * Deals with a job whose body cannot be sent again, by the option on_unknown.  Either way its next call has a key of its
- * own.
+ * Decides by the option on_unknown about a job whose body cannot be sent again.  Its next call gets a new key in any
+ * case.
  */
 Next
 same_give_up(Job *job)
@@ -108,7 +108,7 @@ same_give_up(Job *job)
 }
 
 /*
- * Notes what a call was made of whose end is not known.
+ * Keeps what the call was built from, because its end is not known.
  */
 void
 same_note(Job *job, const HttpRequest *http)
@@ -122,7 +122,7 @@ same_note(Job *job, const HttpRequest *http)
 }
 
 /*
- * What the key of a call says of the options of its claim; false if it says nothing.
+ * Reads what the key of a call says about the options at its claim; false if it says nothing.
  */
 static bool
 read_key(const char *key, uint32 *digest)
@@ -137,8 +137,8 @@ read_key(const char *key, uint32 *digest)
 }
 
 /*
- * Notes the same of a call that was cut short by the end of genjob.  Returns false if the options have changed since,
- * so that it is not known what it was made of.
+ * As same_note(), for a call that the end of genjob cut short.  Returns false if the options have changed since, so
+ * that nobody knows what it was built from.
  */
 bool
 same_take_up(Job *job)

@@ -91,7 +91,7 @@ extern Next progress_unbuilt(Job *job, const char *why, const ErrorData *error);
 extern Next progress_starved(Job *job);
 extern Next progress_answered(Job *job, HttpReply *reply);
 
-/* lookup.c: a submission of which it is not known whether it arrived */
+/* lookup.c: whether a submission without an answer arrived */
 extern bool lookup_comes_first(const Job *job);
 extern bool lookup_is_due(const Job *job);
 extern Next lookup_begin(Job *job);

@@ -12,8 +12,8 @@
 #include "life/verdict.h"
 
 /*
- * The request of a job.  It was checked at INSERT, but the server's options may have changed since.  What only the
- * submission needs is let go of: its request holds it in its own form.
+ * Builds the request of a job.  INSERT checked it, but the server's options may have changed since.  Frees what only
+ * the submission needs: the request holds it in its own form.
  */
 HttpRequest *
 submit_build(Job *job, char **why)

@@ -77,7 +77,7 @@ data_url_type(const char *content_type)
 }
 
 /*
- * Takes notice that a binary goes into the body: one of a few megabytes may be named a thousand times.
+ * Counts a binary that goes into the body: a request may name one of a few megabytes a thousand times.
  */
 static void
 count_binary(Builder *builder, const Binary *binary)

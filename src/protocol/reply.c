@@ -342,7 +342,7 @@ reply_judge_saved(const ReplySource *source, const char *answer)
 }
 
 /*
- * What a finished call means when reply_judge() raised an error, for want of memory: an answer that may
+ * What a finished call means when reply_judge() raised an error, because memory ran out: an answer that may
  * have been paid for is kept as it came.
  */
 Verdict *

@@ -333,6 +333,7 @@ request_build(const RequestSource *source)
 	http = request_begin(options, target.method, pstrdup(target.url), options->timeout);
 	if (target.object != NULL)
 		http->object = pstrdup(target.object);
+	http->keeps_path = options->preset->is_store;
 	http->names_model = names_model;
 	take_body(http, &target.body);
 	headers_set_all(http, source, &target.body);
@@ -510,6 +511,7 @@ request_put_object(const RequestSource *source, const char *key, const char *con
 	HttpRequest *http = request_begin(options, "PUT", s3_url_of(options, key), options->timeout);
 
 	http->object = s3_name_of(options, key);
+	http->keeps_path = true;
 	http->body = unconstify(char *, data);
 	http->body_len = len;
 	http->body_sha256 = sha256;

@@ -26,7 +26,7 @@ typedef struct Notes
 	int n_ended;
 	bool many_changed; /* more than fit */
 	bool many_ended;
-	Untold untold; /* of all that changed */
+	BulkChange bulk; /* of all that changed */
 	bool servers;
 	bool callbacks;
 	bool follow_ups;
@@ -45,7 +45,7 @@ forget_notes(void)
 	notes.follow_ups = notes.callbacks = notes.servers = notes.extension = notes.databases =
 		notes.holds = false;
 	notes.n_changed = notes.n_ended = 0;
-	notes.untold = (Untold){DT_NOEND, DT_NOEND};
+	notes.bulk = (BulkChange){DT_NOEND, DT_NOEND};
 }
 
 static void
@@ -61,7 +61,7 @@ tell(void)
 	bool needs_dispatcher = notes.n_changed > 0 || notes.many_changed || notes.extension;
 
 	if ((needs_dispatcher || notes.servers) &&
-		!shmem_tell_dispatcher(MyDatabaseId, notes.changed, notes.n_changed, notes.untold,
+		!shmem_tell_dispatcher(MyDatabaseId, notes.changed, notes.n_changed, notes.bulk,
 							   notes.many_changed, notes.servers || notes.extension) &&
 		needs_dispatcher)
 		shmem_wake_launcher(MyDatabaseId);
@@ -98,9 +98,8 @@ commit_callback(XactEvent event, void *arg)
 }
 
 /*
- * Tells what was committed.  Not yet at XACT_EVENT_COMMIT: whoever is woken then can see the rows, but
- * may still have old catalogs in its caches, because invalidations are sent after that, and then the
- * locks are released.
+ * Reports what was committed.  Not at XACT_EVENT_COMMIT: a process woken then can see the rows, but may still have old
+ * catalogs in its caches.  Invalidations are sent after that, then locks are released.
  */
 static void
 release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
@@ -132,20 +131,20 @@ note_id(int64 *ids, int *n, int64 id)
 }
 
 /*
- * A job was added that is queued from run_at on until expires_at; DT_NOEND: it does not expire.
+ * Notes a new job that is queued from run_at on until expires_at; DT_NOEND: it does not expire.
  */
 void
 commit_note_added(int64 id, TimestampTz run_at, TimestampTz expires_at)
 {
 	/* DT_NOEND would be none */
-	notes.untold.since = Min(notes.untold.since, Min(run_at, DT_NOEND - 1));
-	notes.untold.expiry = Min(notes.untold.expiry, expires_at);
+	notes.bulk.since = Min(notes.bulk.since, Min(run_at, DT_NOEND - 1));
+	notes.bulk.expiry = Min(notes.bulk.expiry, expires_at);
 	if (!note_id(notes.changed, &notes.n_changed, id))
 		notes.many_changed = true;
 }
 
 /*
- * A job was changed or deleted by someone other than the dispatcher.
+ * Notes that someone other than the dispatcher changed or deleted a job.
  */
 void
 commit_note_job(int64 id)
@@ -154,7 +153,7 @@ commit_note_job(int64 id)
 }
 
 /*
- * A job has ended, or its row is gone.
+ * Notes that a job has ended, or its row is deleted.
  */
 void
 commit_note_ended(int64 id)
@@ -164,13 +163,13 @@ commit_note_ended(int64 id)
 }
 
 /*
- * Nobody knows which jobs changed.
+ * Notes that unknown jobs changed.
  */
 void
 commit_note_all_jobs(void)
 {
 	notes.any = notes.many_changed = notes.many_ended = true;
-	notes.untold = (Untold){DT_NOBEGIN, DT_NOBEGIN};
+	notes.bulk = (BulkChange){DT_NOBEGIN, DT_NOBEGIN};
 }
 
 void
@@ -180,7 +179,7 @@ commit_note_servers(void)
 }
 
 /*
- * There are calls of on_done to be made.
+ * Notes that there are calls of on_done to be made.
  */
 void
 commit_note_callbacks(void)
@@ -189,7 +188,7 @@ commit_note_callbacks(void)
 }
 
 /*
- * Something is left that is to follow ends of jobs.
+ * Notes that something is left to follow ends of jobs.
  */
 void
 commit_note_follow_ups(void)
@@ -198,7 +197,7 @@ commit_note_follow_ups(void)
 }
 
 /*
- * The extension was created, altered or dropped in this database.
+ * Notes that the extension was created, altered or dropped in this database.
  */
 void
 commit_note_extension(void)
@@ -213,7 +212,7 @@ commit_note_databases(void)
 }
 
 /*
- * This transaction keeps the dispatcher out of a database, until it ends in whatever way.
+ * Notes that this transaction keeps the dispatcher out of a database until it ends.
  */
 void
 commit_note_holds(void)

@@ -109,8 +109,7 @@ slot_of_database(Oid database)
 }
 
 /*
- * A slot for the dispatcher of a database, the same one for as long as it is not freed; -1 when all
- * are taken.
+ * Returns a slot for the dispatcher of a database, the same one until it is freed; -1 when all are taken.
  */
 int
 shmem_slot_create(Oid database)
@@ -125,7 +124,7 @@ shmem_slot_create(Oid database)
 		slot->info.database = database;
 		slot->info.state = WORKER_STARTING;
 		slot->info.since = GetCurrentTimestamp();
-		slot->news.untold = (Untold){DT_NOEND, DT_NOEND};
+		slot->news.bulk = (BulkChange){DT_NOEND, DT_NOEND};
 	}
 	LWLockRelease(shared->lock);
 	return slot ? slot - slots : -1;
@@ -140,8 +139,8 @@ shmem_slot_free(int slot)
 }
 
 /*
- * Leaves the slot.  What this dispatcher was told and has not read would be lost if it goes because it
- * has nothing to serve (the extension may have been created just now), so the launcher looks again.
+ * Leaves the slot.  If the dispatcher goes because it has nothing to serve, news that it has not read would be lost
+ * (the extension may have been created just now), so the launcher looks again.
  */
 static void
 slot_detach(int code, Datum arg)
@@ -152,7 +151,7 @@ slot_detach(int code, Datum arg)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot->latch = NULL;
 	slot->info.pid = 0;
-	unread = slot->news.n_ids > 0 || slot->news.untold.since != DT_NOEND || slot->news.recheck;
+	unread = slot->news.n_ids > 0 || slot->news.bulk.since != DT_NOEND || slot->news.recheck;
 	if (shared->launcher != NULL)
 		SetLatch(shared->launcher);
 	LWLockRelease(shared->lock);
@@ -244,7 +243,7 @@ shmem_slot_state(int slot)
 }
 
 /*
- * Moves what this dispatcher has been told into *news.
+ * Moves the news for this dispatcher into *news.
  */
 void
 shmem_take_news(News *news)
@@ -254,22 +253,22 @@ shmem_take_news(News *news)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	news->n_ids = mine->n_ids;
 	memcpy(news->ids, mine->ids, mine->n_ids * sizeof(int64));
-	news->untold = mine->untold;
+	news->bulk = mine->bulk;
 	news->recheck = mine->recheck;
 	news->callbacks = mine->callbacks;
 	news->follow_ups = mine->follow_ups;
 	mine->n_ids = 0;
-	mine->untold = (Untold){DT_NOEND, DT_NOEND};
+	mine->bulk = (BulkChange){DT_NOEND, DT_NOEND};
 	mine->recheck = mine->callbacks = mine->follow_ups = false;
 	LWLockRelease(shared->lock);
 }
 
 /*
- * Tells the dispatcher of a database about committed changes and wakes it.  If there are more than ids, or than it has
- * room for, untold is what is known of all of them.  False when the database has no dispatcher.
+ * Tells the dispatcher of a database about committed changes and wakes it.  bulk sums up all changes; it is used if there
+ * are more than ids (more), or more than fit.  False when the database has no dispatcher.
  */
 bool
-shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold, bool more,
+shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, BulkChange bulk, bool more,
 					  bool recheck)
 {
 	Slot *slot;
@@ -290,8 +289,8 @@ shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold, 
 		}
 		if (more)
 		{
-			news->untold.since = Min(news->untold.since, untold.since);
-			news->untold.expiry = Min(news->untold.expiry, untold.expiry);
+			news->bulk.since = Min(news->bulk.since, bulk.since);
+			news->bulk.expiry = Min(news->bulk.expiry, bulk.expiry);
 		}
 		news->recheck |= recheck;
 		SetLatch(slot->latch);
@@ -318,8 +317,8 @@ tell(Oid database, bool callbacks, bool follow_ups)
 }
 
 /*
- * Tells the dispatcher of a database, if there is one, that there are calls of on_done to be made, or that a process that
- * makes them has nothing to do.
+ * Tells the dispatcher of a database, if there is one, that calls of on_done are due, or that a process that makes them
+ * is idle.
  */
 void
 shmem_tell_callbacks(Oid database)
@@ -328,7 +327,7 @@ shmem_tell_callbacks(Oid database)
 }
 
 /*
- * The same of what is left that is to follow ends of jobs.
+ * Tells the dispatcher of a database, if there is one, that something is left to follow ends of jobs.
  */
 void
 shmem_tell_follow_ups(Oid database)
@@ -357,7 +356,7 @@ shmem_read_workers(WorkerInfo **workers)
 }
 
 /*
- * What is known of the dispatcher of a database; false if there never was one, or its database had no extension.
+ * Reads what is known of the dispatcher of a database; false if there never was one, or its database had no extension.
  */
 bool
 shmem_read_worker(Oid database, WorkerInfo *worker)
@@ -396,7 +395,7 @@ shmem_launcher_attach(void)
 }
 
 /*
- * Has the launcher look whether a database needs a dispatcher; InvalidOid: whether any does.
+ * Makes the launcher look whether a database needs a dispatcher; InvalidOid: whether any does.
  */
 void
 shmem_wake_launcher(Oid database)
@@ -416,7 +415,7 @@ shmem_wake_launcher(Oid database)
 }
 
 /*
- * The next database to look at: InvalidOid for all of them.  False when there is none.
+ * Takes the next database to look at: InvalidOid for all of them.  False when there is none.
  */
 bool
 shmem_launcher_take(Oid *database)
@@ -466,7 +465,7 @@ shmem_hold_database(Oid database, bool at_once)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
 						errmsg("too many databases are being copied, renamed or dropped at once"),
 						errhint("Try again later.")));
-	(void) shmem_tell_dispatcher(database, NULL, 0, (Untold){DT_NOEND, DT_NOEND}, false, true);
+	(void) shmem_tell_dispatcher(database, NULL, 0, (BulkChange){DT_NOEND, DT_NOEND}, false, true);
 }
 
 void
