@@ -240,7 +240,7 @@ CREATE TABLE genjob.callbacks
 	error      text,
 	created_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX callbacks_due ON genjob.callbacks (owner, run_at, id);
+CREATE INDEX callbacks_due ON genjob.callbacks (owner, run_at, id) WHERE run_at < 'infinity';
 COMMENT ON TABLE genjob.callbacks IS 'ends of jobs whose on_done is still to be called; a row goes with the call that succeeds';
 COMMENT ON SEQUENCE genjob.callbacks_id_seq IS 'numbers of the rows of genjob.callbacks';
 COMMENT ON INDEX genjob.callbacks_due IS 'the calls of each role, in the order in which they are made';

@@ -102,8 +102,8 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"  UNION ALL SELECT j.id, NULL FROM @.gen_jobs j WHERE $2 AND j.id = ANY ($1) AND j.state = 'waiting'"
 		"  LIMIT $3) t"},
 	/*
-	 * Of the jobs $1 those that wait for nothing any more go on, or not.  What stands of another job in the error is
-	 * cut, since it may have others' words in it, and so on.
+	 * Of the jobs $1, those that wait for nothing any more continue, or fail.  What the error quotes of another job is
+	 * cut, since it may quote others in turn.
 	 */
 	[ROUND_RESOLVE] = {2, {INT8ARRAYOID, TIMESTAMPTZOID},
 		"WITH ready AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1)"
@@ -135,8 +135,8 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		" SELECT r.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL"
 		" FROM ready r LEFT JOIN done n ON n.id = r.id"},
 	/*
-	 * Of jobs $1 that still wait: how those $2 ended that they waited for.  Only what ROUND_RESOLVE has looked at: one
-	 * that has ended since is still to be looked at.
+	 * For the waiting jobs $1: how those of $2 ended that they waited for.  Only what ROUND_RESOLVE has looked at; jobs
+	 * that ended since are looked at later.
 	 */
 	[ROUND_SETTLE] = {2, {INT8ARRAYOID, INT8ARRAYOID},
 		"WITH stale AS MATERIALIZED (SELECT d.place, d.parent_id, p.state FROM unnest($1, $2) g (id, parent)"
@@ -214,8 +214,8 @@ typedef struct Revivable
 } Revivable;
 
 /*
- * Has jobs with a unique_key wait again, each for itself: of two with one key the second must not fail the first.  One
- * whose key an open transaction has is looked at later: an UPDATE would wait for that one's end.
+ * Sets jobs with a unique_key to waiting again, one by one: of two with one key, the second must not fail the first.
+ * If an open transaction has the key, the job is looked at later, because an UPDATE would wait for that transaction.
  */
 static void
 revive_unique(Round *round, Datum ids)
@@ -250,7 +250,7 @@ revive_unique(Round *round, Datum ids)
 }
 
 /*
- * What a job that has changed may mean for itself: it waits, or waits no more, or others wait for it again.
+ * Handles what a changed job means for itself: it waits, waits no more, or others wait for it again.
  */
 static void
 look_at_changed(Round *round, Datum ids)
@@ -280,7 +280,7 @@ typedef struct Touched
 } Touched;
 
 /*
- * Lists them; false: there are none.
+ * Lists the touched jobs; false if there are none.
  */
 static bool
 list_touched(Round *round, Datum ids, Touched *touched)
@@ -330,7 +330,7 @@ resolve(Round *round, Datum touched)
 }
 
 /*
- * Looks at jobs that have changed, and has those go on, or end, that waited for them.
+ * Looks at changed jobs, and lets jobs that waited for them continue or end.
  */
 void
 round_run(Round *round)
@@ -373,7 +373,7 @@ round_forget_all(void)
 }
 
 /*
- * Whether any job waits; *has_blocked: whether one has not been run because of another.
+ * True if any job waits; *has_blocked: if one did not run because of another.
  */
 bool
 round_is_used(bool *has_blocked)

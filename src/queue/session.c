@@ -136,7 +136,7 @@ check_view_owner(Oid table)
 }
 
 /*
- * Sets the state of the job, if it is among some, for a member of the owning role.  The privilege is that of the
+ * Sets the state of the job, if it has one of these, for a member of the owning role.  The privilege is that of the
  * view's owner; whatever the statement fires runs as the caller.
  */
 static bool
@@ -161,7 +161,8 @@ change_state(int64 id, const char *state, const char *from)
 }
 
 /*
- * A sentence on a trigger of genjob's that is disabled, palloc'd, or NULL: then no commit tells of jobs.
+ * Returns a sentence about a trigger of genjob's that is disabled, palloc'd, or NULL.  Without triggers no commit
+ * reports jobs.
  */
 char *
 session_find_disabled(void)
@@ -196,7 +197,7 @@ session_cancel(int64 id)
 }
 
 /*
- * Has a failed or cancelled job run again; false if it is in another state.
+ * Queues a failed or cancelled job again; false if it is in another state.
  */
 bool
 session_retry(int64 id)
@@ -344,8 +345,7 @@ session_job_row(int64 id)
 }
 
 /*
- * Fills in an output that the caller may see, in the caller's memory context; leaves it without data if
- * there is none such.
+ * Reads an output that the caller may see, into the caller's memory context; without data if there is none.
  */
 void
 session_read_output(Reference *reference)

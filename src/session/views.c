@@ -44,8 +44,8 @@ phase_name(Activity *activity)
 }
 
 /*
- * Whether the role may read the words of other owners' answers, and of errors of their jobs: who may read all
- * statistics, and who has what the owner of the server has.
+ * True if the role may read what servers answered to other owners, and errors of their jobs: it may read all
+ * statistics, or has the rights of the server's owner.
  */
 static bool
 may_read_words(Oid server)
@@ -59,7 +59,7 @@ may_read_words(Oid server)
 }
 
 /*
- * What the provider tells, or else how much of the answer has come; -1 when neither is known.
+ * Returns the progress that the provider reports, or else how much of the answer has come; -1 if neither is known.
  */
 static double
 activity_progress(Activity *activity)
@@ -188,7 +188,7 @@ genjob_workers(PG_FUNCTION_ARGS)
 }
 
 /*
- * Why no job of this database is started, whatever its server; NULL: nothing is known that stops them all.
+ * Returns why no job of this database starts, whatever its server; NULL: nothing known stops them all.
  */
 static const char *
 why_none(void)
@@ -230,7 +230,7 @@ genjob_standstill(PG_FUNCTION_ARGS)
 }
 
 /*
- * Why jobs of a server wait, as far as the role may know; NULL: they do not.
+ * Returns why jobs of a server wait, as far as the role may know; NULL: they do not.
  */
 static char *
 describe_hold(const ServerStats *stats, bool is_troubled)
