@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 
 #include "base/bytes.h"
+#include "protocol/awsjson.h"
 #include "protocol/binary.h"
 #include "protocol/body.h"
 #include "protocol/multipart.h"
@@ -177,6 +178,8 @@ build_json(Builder *builder, cJSON *params, Body *body)
 	else
 		inline_binaries(builder, params);
 	place_unused_inputs(builder, params);
+	if (builder->source->options->preset->target != NULL)
+		awsjson_fill(builder->source, params);
 	body->data = json_print(params);
 	body->len = strlen(body->data);
 	body->content_type = "application/json";

@@ -6,6 +6,7 @@
 
 #include "http/header.h"
 #include "base/json.h"
+#include "protocol/awsjson.h"
 #include "protocol/delay.h"
 #include "protocol/judge.h"
 #include "protocol/s3answer.h"
@@ -166,6 +167,30 @@ advice_for(const ReplySource *source, int status)
 	}
 }
 
+static const char *
+advice_by_type(const ReplySource *source, const char *type, const char *words)
+{
+	const char *advice = is_own_call(source) ? awsjson_advice(type, words) : NULL;
+
+	return advice ? advice : "";
+}
+
+/*
+ * The same, where the answer may name the kind of its error in a header.
+ */
+static const char *
+advice_of(const Judge *judge, const char *words)
+{
+	const ReplySource *source = judge->source;
+	const char *header = source->options->preset->error_type;
+	char *type = header ? header_find(judge->reply, header) : NULL;
+	const char *advice = "";
+
+	if (type != NULL)
+		advice = advice_by_type(source, pnstrdup(type, strcspn(type, ":")), words);
+	return *advice != '\0' ? advice : advice_for(source, judge->reply->status);
+}
+
 /*
  * Returns what to do after a refusal of that step.  The option retry_status ranks above the server's own word on
  * whether to retry, and that above what the status says.
@@ -232,6 +257,7 @@ failure_of_refusal(Judge *judge, int64 *after)
 	cJSON *json;
 	const char *stop;
 	char *words;
+	char *type = awsjson_error_type(source->options, judge->reply);
 
 	judge->verdict->body = words_copy_body(source->request, judge->reply);
 	MemoryContextSwitchTo(judge_scratch(judge));
@@ -244,10 +270,13 @@ failure_of_refusal(Judge *judge, int64 *after)
 	if (status >= 300 && status < 400 && !source->options->preset->is_store)
 		return psprintf("%s answered HTTP %d, a redirection, which is not followed. Set its option url to where it is now.",
 						describe_peer(source), status);
+	if (type != NULL)
+		return psprintf("%s answered %s%s%s%s%s", describe_peer(source), type, *words ? ": " : "",
+						words, stop, advice_by_type(source, type, words));
 	return psprintf("%s answered HTTP %d%s%s%s%s%s", describe_peer(source), status,
 					describe_error_type(judge), *words ? ": " : "", words, stop,
 					source->options->preset->is_store ? s3_advice(source, judge->reply, words)
-													  : advice_for(source, status));
+													  : advice_of(judge, words));
 }
 
 /*

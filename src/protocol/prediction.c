@@ -10,6 +10,7 @@
 
 #include "base/backoff.h"
 #include "base/clip.h"
+#include "protocol/awsjson.h"
 #include "protocol/judge.h"
 #include "protocol/reasons.h"
 #include "protocol/words.h"
@@ -133,6 +134,27 @@ judge_forgotten(Judge *judge, const char *how)
 }
 
 /*
+ * Judges the answer of a prediction that succeeded, which may be JSON in a text.  In that, members with the names of an
+ * error's are the answer's own.
+ */
+static void
+judge_answer(Judge *judge, cJSON *json)
+{
+	MemoryContext caller = MemoryContextSwitchTo(judge_scratch(judge));
+	cJSON *answer = awsjson_answer(judge->source->options, json);
+	Protocol *own = palloc(sizeof(Protocol));
+
+	MemoryContextSwitchTo(caller);
+	*own = *judge->protocol;
+	if (answer != json)
+	{
+		own->error = NULL;
+		judge->protocol = own;
+	}
+	answer_judge_json(judge, answer);
+}
+
+/*
  * Judges the state of a prediction.
  */
 void
@@ -152,7 +174,7 @@ prediction_judge_state(Judge *judge, cJSON *json)
 		case REMOTE_OK:
 		case REMOTE_PARTLY:
 			if (judge->protocol->result == NULL)
-				answer_judge_json(judge, json);
+				judge_answer(judge, json);
 			else if (reasons_of_json(json, judge->protocol->error, judge->id) != NULL)
 				judge_failed(judge, json, word ? word : "done"); /* fal: COMPLETED, with an error */
 			else

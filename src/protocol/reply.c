@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "http/header.h"
 #include "base/media.h"
+#include "protocol/awsjson.h"
 #include "protocol/judge.h"
 #include "protocol/s3answer.h"
 #include "protocol/saved.h"
@@ -41,6 +42,8 @@ judge_begin(const ReplySource *source, HttpReply *reply)
 
 	verdict->after = -1;
 	verdict->progress = -1;
+	if (reply != NULL)
+		awsjson_settle_status(source->options, reply);
 	verdict->http_status = reply ? reply->status : 0;
 	if (reply != NULL)
 		words_mask_reply(source->request, reply);
@@ -223,6 +226,24 @@ judge_named(Judge *judge, Remote *remote)
 }
 
 /*
+ * Judges a refusal.  If it says that an earlier call of this name has begun the work already, that is the job's.
+ */
+static void
+judge_refused(Judge *judge, Remote *remote)
+{
+	char *id = awsjson_known_id(judge->source->options, judge->reply);
+
+	if (id == NULL)
+	{
+		failure_judge(judge);
+		return;
+	}
+	remote->id = id;
+	judge->id = id;
+	judge->verdict->kind = VERDICT_WAIT;
+}
+
+/*
  * Judges the answer to a hand-over: it was taken, under a name that nobody asks for again.
  */
 static void
@@ -277,7 +298,7 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 	if (source->options->preset->is_store)
 		s3_judge(&judge);
 	else if (!reply_is_success(reply))
-		failure_judge(&judge);
+		judge_refused(&judge, remote);
 	else if (source->options->preset->fails_by != NULL &&
 			 header_find(reply, source->options->preset->fails_by) != NULL)
 		judge_declared_failure(&judge);
