@@ -72,13 +72,14 @@ queue_init(MonoTime (*deadline)(void))
 
 /*
  * Runs work as the owner of the tables, with what comes before and after it in the transaction.  It leaves no setting
- * behind, and nothing to run at the commit.
+ * behind, and nothing to run at the commit.  What it takes by SPI_palloc() is in caller, and outlives the transaction.
  */
 static void
-run_work(QueueWork work, void *arg)
+run_work(QueueWork work, void *arg, MemoryContext caller)
 {
 	int level = NewGUCNestLevel();
 
+	MemoryContextSwitchTo(caller);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	/* they were moved, or dropped and created */
@@ -128,7 +129,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		StartTransactionCommand();
 		standby_begin();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		run_work(work, arg);
+		run_work(work, arg, caller);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		standby_committed();
