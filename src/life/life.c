@@ -403,6 +403,7 @@ call_answered(Call *call, HttpReply *reply)
 							   (job->state == JOB_CALLING || job->state == JOB_CANCELLING)));
 	call->transfer = NULL;
 	traced_answer(job, step->name, reply);
+	calls_settle_status(call, reply);
 	if (!step->is_beside)
 		lines_end_call(&job->waiter);
 	next = step->answered(job, reply);

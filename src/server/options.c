@@ -359,7 +359,7 @@ check_poll(const Protocol *protocol)
 bool
 options_hands_over(const ServerOptions *options)
 {
-	return strcmp(options->protocol.reply, "hand-over") == 0;
+	return options->protocol.kind.reply == REPLY_HAND_OVER;
 }
 
 static void
@@ -480,6 +480,10 @@ check_protocol(const ServerOptions *options)
 				 errmsg("invalid value for option \"inputs_at\": \"%s\"", inputs_at),
 				 errhint("With inputs_body '%s' a JSON Pointer is expected, such as \"/images\".",
 						 protocol->inputs_body)));
+	if (options->preset->target != NULL)
+		require_option("model", options->model != NULL,
+					   psprintf("It goes to %s: the URL of the queue, or the ARN of the state machine.",
+								protocol->model_at ? protocol->model_at : "the request"));
 	if (protocol->kind.reply == REPLY_POLL)
 		check_poll(protocol);
 	if (options_hands_over(options))

@@ -171,16 +171,18 @@ genjob_workers(PG_FUNCTION_ARGS)
 	for (i = 0; i < n; i++)
 	{
 		WorkerInfo *worker = &workers[i];
+		char *fault = worker->database == MyDatabaseId ? session_find_disabled(false) : NULL;
 		Datum values[] = {
 			ObjectIdGetDatum(worker->database),
 			Int32GetDatum(worker->pid),
 			CStringGetTextDatum(worker_state_name(worker->state)),
 			TimestampTzGetDatum(worker->since),
-			CStringGetTextDatum(shown_read(worker->error, sizeof(worker->error))),
+			CStringGetTextDatum(fault ? fault : shown_read(worker->error, sizeof(worker->error))),
 			TimestampTzGetDatum(worker->error_at),
 		};
-		bool has_error = worker->error[0] != '\0' && sees_all;
-		bool nulls[] = {false, worker->pid == 0, false, false, !has_error, !has_error};
+		bool has_error = worker->error[0] != '\0' && sees_all && fault == NULL;
+		bool nulls[] = {false,     worker->pid == 0, false, false, fault == NULL && !has_error,
+						!has_error};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
@@ -211,7 +213,7 @@ why_none(void)
 	if (worker.pid == 0)
 		return "the dispatcher is being started";
 	if (worker.state != WORKER_TROUBLED)
-		return session_find_disabled();
+		return session_find_disabled(true);
 	return may_read_words(InvalidOid)
 			   ? shown_read(worker.error, sizeof(worker.error))
 			   : "the last look at the queue failed: genjob.workers tells members of pg_read_all_stats why";
