@@ -189,8 +189,8 @@ BEGIN
 	END LOOP;
 END;
 $$;
-CALL pg_temp.until($$server = 'regress_s' AND held_reason IS NOT NULL$$);
-CALL pg_temp.until($$server = 'regress_other' AND held_reason IS NOT NULL$$);
+CALL pg_temp.until($$server = 'regress_s' AND held_reason IS NOT NULL AND allowed IS NOT NULL$$);
+CALL pg_temp.until($$server = 'regress_other' AND held_reason IS NOT NULL AND allowed IS NOT NULL$$);
 -- two addresses of three; what "auto" begins with
 SELECT server, queued, later, in_flight, allowed, tokens, held_reason, held_until FROM genjob.servers ORDER BY server;
 SELECT * FROM genjob.backends ORDER BY server, url;
@@ -215,7 +215,7 @@ SELECT genjob.estimate('regress_rate');
 ROLLBACK;
 -- one a day: the first is run, and fails in its one attempt, for no one listens at that address; the others wait
 INSERT INTO gen_jobs (server, request, tenant) SELECT 'regress_rate', '{}', 'a' FROM generate_series(1, 5);
-CALL pg_temp.until($$server = 'regress_rate' AND queued = 4 AND failed = 1 AND held_reason IS NOT NULL$$);
+CALL pg_temp.until($$server = 'regress_rate' AND queued = 4 AND failed = 1 AND held_reason IS NOT NULL AND allowed IS NOT NULL$$);
 SELECT queued, in_flight, failed, allowed, floor(tokens) AS tokens, held_reason,
 		round(extract(epoch FROM held_until - now()) / 86400) AS days
 	FROM genjob.servers WHERE server = 'regress_rate';
