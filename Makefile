@@ -70,6 +70,7 @@ OBJS = \
 	src/life/storecall.o \
 	src/life/traced.o \
 	src/life/upload.o \
+	src/life/pour.o \
 	src/life/leftover.o \
 	src/life/calls.o \
 	src/schedule/schedule.o \
@@ -177,6 +178,7 @@ OBJS = \
 	src/http/outcome.o \
 	src/http/parked.o \
 	src/http/pauses.o \
+	src/http/sluice.o \
 	src/http/spill.o \
 	src/http/visits.o \
 	src/http/watch.o \

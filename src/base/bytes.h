@@ -25,6 +25,7 @@ extern size_t bytes_capacity_for(const Bytes *bytes, size_t len);
 extern bool bytes_reserve(Bytes *bytes, size_t capacity);
 extern bool bytes_append(Bytes *bytes, const void *data, size_t len);
 extern void bytes_take(Bytes *bytes, char *data, size_t len, size_t capacity);
+extern void bytes_move(Bytes *to, Bytes *from);
 extern void bytes_clear(Bytes *bytes);
 
 extern ssize_t base64_decode_in_place(char *text, size_t len);

@@ -113,10 +113,12 @@ relieve(HttpTransfer *transfer, MonoTime now)
 	bool holds_memory = transfer->reply->body->capacity > MEMORY_SMALL;
 	bool is_in_the_way;
 
-	if (transfer->is_paused || transfer->is_moving || silence < STILL_MS * INT64CONST(1000) ||
-		(!holds_memory && !transfer->is_spilled))
+	if (transfer->is_paused || transfer->is_full || transfer->is_moving ||
+		silence < STILL_MS * INT64CONST(1000) || (!holds_memory && !transfer->is_spilled))
 		return false;
-	is_in_the_way = holds_memory ? !spill_begin(transfer) : !spill_has_room(MEMORY_SMALL);
+	/* of what comes in pieces the rest can be asked for */
+	is_in_the_way = holds_memory ? transfer->is_pouring || !spill_begin(transfer)
+								 : !spill_has_room(MEMORY_SMALL);
 	if (transfer->is_spilled)
 		memory_unfavour(transfer->tag);
 	return is_in_the_way && silence >= SILENT_MS * INT64CONST(1000);

@@ -29,6 +29,7 @@
 #include "life/life.h"
 #include "life/outcome.h"
 #include "life/postponed.h"
+#include "life/pour.h"
 #include "life/step.h"
 #include "life/store.h"
 #include "life/traced.h"
@@ -66,7 +67,7 @@ static const Step steps[JOB_STEPS] = {
 		.name = "download", .phase = ACTIVITY_DOWNLOADING,
 		.is_due = download_is_due, .begin = download_begin,
 		.build = download_build, .unbuilt = download_unbuilt,
-		.answered = download_answered},
+		.answered = download_answered, .uploaded = pour_go_on, .woken = download_woken},
 
 	[STEP_STORE] = {
 		.name = "store", .phase = ACTIVITY_STORING,
@@ -184,6 +185,8 @@ begin_call(Job *job, JobStep id)
 	return step->began ? step->began(job) : next_stay();
 }
 
+static void carry_out(Job *job, Next next);
+
 static void
 wait_until(Job *job, JobStep step, MonoTime until)
 {
@@ -220,6 +223,7 @@ static void
 report(Job *job, Verdict *verdict)
 {
 	job_stop_waking(job);
+	pour_drop(job, true);
 	upload_drop(job, true);
 	job->verdict = verdict;
 	calls_show(job, ACTIVITY_SAVING);
@@ -262,6 +266,23 @@ conclude(Job *job, Verdict *verdict)
 	return next_report(verdict);
 }
 
+/*
+ * Goes on with a step whose row is written.
+ */
+static void
+go_on(Job *job, JobStep step)
+{
+	HttpReply *ended = job->store->ended;
+
+	job->store->ended = NULL;
+	enter(job, JOB_CALLING, step);
+	calls_show(job, steps[step].phase);
+	if (ended != NULL)
+		carry_out(job, steps[step].answered(job, ended));
+	else
+		job_wake_at(job, clock_mono());
+}
+
 static void
 forget(Job *job)
 {
@@ -289,6 +310,9 @@ carry_out(Job *job, Next next)
 			break;
 		case NEXT_WAIT:
 			wait_until(job, next.step, next.until);
+			break;
+		case NEXT_GO_ON:
+			go_on(job, next.step);
 			break;
 		case NEXT_SAVE:
 			save(job, next.step, next.verdict);
@@ -404,10 +428,16 @@ call_answered(Call *call, HttpReply *reply)
 	const Step *step = &steps[call->step];
 	Next next;
 
-	Assert(step->is_beside || (job->step == call->step &&
-							   (job->state == JOB_CALLING || job->state == JOB_CANCELLING)));
+	Assert(step->is_beside ||
+		   (job->step == call->step &&
+			(job->state == JOB_CALLING || job->state == JOB_CANCELLING || pour_is_under_way(job))));
 	call->transfer = NULL;
 	traced_answer(job, step->name, reply);
+	if (job->state == JOB_SAVING)
+	{
+		job->store->ended = reply;
+		return;
+	}
 	if (!step->is_beside)
 		lines_end_call(&job->waiter);
 	next = step->answered(job, reply);
@@ -441,12 +471,25 @@ life_answered(void *tag, HttpReply *reply)
 }
 
 /*
+ * A piece is complete of an answer that comes in pieces: what http_take_full() has given.
+ */
+void
+life_poured(void *tag)
+{
+	Job *job = ((Call *) tag)->job;
+
+	/* while its row is being written, or once it is cancelled, there is time */
+	if (job->state == JOB_CALLING && job->step == STEP_DOWNLOAD)
+		move_on_marked(job, pour_go_on);
+}
+
+/*
  * Whether an answer is judged in this process, however large it is.
  */
 bool
 life_judges_here(const Call *call)
 {
-	return call->step == STEP_PART;
+	return call->step == STEP_PART || (call->step == STEP_DOWNLOAD && pour_is_under_way(call->job));
 }
 
 /*

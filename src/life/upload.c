@@ -400,7 +400,6 @@ begun(Job *job, Upload *upload, const HttpReply *reply)
 	upload->id = MemoryContextStrdup(upload->context, id);
 	job->remote.uploads =
 		MemoryContextStrdup(job->context, openupload_set(job->remote.uploads, &open));
-	job->is_saved = false;
 }
 
 static void

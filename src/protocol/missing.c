@@ -83,7 +83,7 @@ missing_note(Verdict *verdict, cJSON *json)
 static bool
 is_missing(const Output *output)
 {
-	return output->data == NULL && output->original != NULL && output->reference > 0;
+	return !OUTPUT_IS_THERE(output) && output->original != NULL && output->reference > 0;
 }
 
 /* References that are replaced. */
@@ -195,7 +195,7 @@ missing_describe(const Verdict *verdict)
 	{
 		const Output *output = lfirst(cell);
 
-		if (output->data != NULL || output->fault == NULL)
+		if (OUTPUT_IS_THERE(output) || output->fault == NULL)
 			continue;
 		if (n++ < MAX_NAMED)
 			appendStringInfo(&text, "%s%s", text.len > 0 ? " " : "", output->fault);

@@ -481,6 +481,22 @@ request_download(const RequestSource *source, const char *url, bool server_is_pr
 }
 
 /*
+ * Has a download come as it is on the server, and only the rest of it if some has come, and is still the same there.
+ */
+void
+request_pour(HttpRequest *http)
+{
+	const HttpPour *pour = http->pour;
+
+	headers_set(http, "Accept-Encoding", "identity", NULL);
+	if (pour->received == 0)
+		return;
+	headers_set(http, "Range", psprintf("bytes=" UINT64_FORMAT "-", pour->received), NULL);
+	if (pour->etag != NULL)
+		headers_set(http, "If-Range", pstrdup(pour->etag), NULL);
+}
+
+/*
  * Puts an output into the object store whose options and secrets the source has.  The data, of which sha256 is the
  * digest in hexadecimal, is not copied.
  */
