@@ -191,7 +191,8 @@ body_callback(char *data, size_t size, size_t count, void *arg)
 	transfer->has_body = true;
 	if (transfer->is_pouring)
 		return take_poured(transfer, data, len);
-	if (len > transfer->request->max_response - spill_received(transfer))
+	/* one that was to come in pieces may have more already */
+	if (spill_received(transfer) + len > transfer->request->max_response)
 	{
 		transfer->overflowed = true;
 		return CURL_WRITEFUNC_ERROR;

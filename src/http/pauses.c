@@ -95,7 +95,8 @@ pauses_next_to_end(void)
 
 		if ((best == NULL || len > best->reply->body->len) && may_go_on(transfer))
 			best = transfer;
-		if (!transfer->is_spilled && (largest == NULL || len > largest->reply->body->len))
+		if (!transfer->is_spilled && sluice_may_be_favoured(transfer) &&
+			(largest == NULL || len > largest->reply->body->len))
 			largest = transfer;
 	}
 	if (best == NULL && largest != NULL && memory_could_favour(largest->tag))

@@ -169,6 +169,15 @@ sluice_is_full(const HttpTransfer *transfer)
 }
 
 /*
+ * Whether a transfer may be the one that passes the bound on memory: of one that comes in pieces, with a piece.
+ */
+bool
+sluice_may_be_favoured(const HttpTransfer *transfer)
+{
+	return !transfer->is_pouring || transfer->request->pour->is_alone;
+}
+
+/*
  * Takes in what has come; false where memory is short, with *wanted, or, with *wanted 0, where it is used up.
  */
 bool
@@ -181,7 +190,7 @@ sluice_append(HttpTransfer *transfer, const char *data, size_t len)
 
 	transfer->wanted = body->capacity >= capacity ? 0 : capacity - body->capacity;
 	if (transfer->wanted > 0 && !memory_may_receive(transfer->request->account, transfer->wanted) &&
-		!memory_favour(transfer->tag))
+		!(sluice_may_be_favoured(transfer) && memory_favour(transfer->tag)))
 		return false;
 	transfer->wanted = 0;
 	if (!bytes_reserve(body, capacity) || !bytes_append(body, data, len))
@@ -201,7 +210,6 @@ sluice_wait(HttpTransfer *transfer)
 	transfer->is_full = transfer->was_paused = transfer->reply->is_poured = true;
 	dlist_push_tail(&full, &transfer->full_node);
 	transfer->full_list = &full;
-	memory_unfavour(transfer->tag);
 	deadlines_pause(transfer);
 }
 

@@ -138,6 +138,7 @@ extern void idle_note_closing(uint32 origin);
 extern bool sluice_consider(HttpTransfer *transfer);
 extern bool sluice_is_too_large(const HttpTransfer *transfer);
 extern size_t sluice_room(const HttpTransfer *transfer);
+extern bool sluice_may_be_favoured(const HttpTransfer *transfer);
 extern bool sluice_is_full(const HttpTransfer *transfer);
 extern bool sluice_append(HttpTransfer *transfer, const char *data, size_t len);
 extern void sluice_wait(HttpTransfer *transfer);

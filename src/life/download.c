@@ -323,7 +323,7 @@ download_answered(Job *job, HttpReply *reply)
 	if (verdict->error != NULL)
 		words_mask(job->call.http, verdict->error, strlen(verdict->error));
 	bytes_clear(reply->body);
-	if (pour_take_too_large(job, reply))
+	if (pour_take_too_large(job, download.output, reply))
 		return next_wait(STEP_DOWNLOAD, clock_mono() + store_pause(job) * 1000);
 	return download_failed(job, download.output, verdict, download.redirect);
 }

@@ -24,6 +24,7 @@
 #include "base/digest.h"
 #include "base/guard.h"
 #include "base/media.h"
+#include "base/memory.h"
 #include "http/header.h"
 #include "life/calls.h"
 #include "life/pour.h"
@@ -72,6 +73,7 @@ begin(Job *job, Output *output)
 	pour->output = output;
 	pour->http.max = (size_t) job->options->max_output;
 	pour->http.total = -1;
+	pour->http.is_alone = true;
 	pour->http.whole = digest_begin(context);
 	pour->http.piece = digest_begin(context);
 	pour->http.begun = bytes_create(context, HTTP_PIECE + UPLOAD_PART);
@@ -231,6 +233,19 @@ give_last(void *arg)
 }
 
 /*
+ * Where memory is short, a job that has none of it may have a piece; and others, once the store has that.
+ */
+static void
+note_memory(Job *job)
+{
+	HttpPour *http = &job->store->pour->http;
+
+	http->is_alone = !upload_holds_parts(job->store->upload);
+	if (http->is_alone && (job->call.transfer == NULL || !http_is_full(job->call.transfer)))
+		memory_unfavour(&job->call);
+}
+
+/*
  * Gives the upload what there is, as far as it has room.
  */
 static bool
@@ -244,6 +259,7 @@ give(Job *job, char **error)
 	{
 		if (!guard_run(give_piece, job, error))
 			return false;
+		pour->http.is_alone = !upload_holds_parts(upload);
 	}
 	while (pour->has_ended && upload_has_room(upload))
 	{
@@ -283,6 +299,7 @@ begin_again(Job *job)
 		bytes_clear(http_so_far(transfer)->body);
 	}
 	job->call.transfer = NULL;
+	memory_unfavour(&job->call);
 	pour_drop(job, true);
 	return next_call(STEP_DOWNLOAD);
 }
@@ -309,6 +326,10 @@ failed(Job *job, const char *why, bool is_refused)
 	Upload *upload = store->upload;
 	int64 total = pour->http.total;
 
+	memory_unfavour(&job->call);
+	/* who waits for the store takes no place at the server that has brought the answer */
+	limits_note_result(&job->place, clock_mono());
+	limits_leave(&job->place);
 	if (!store_bears(job, why, is_refused))
 		return give_up(job, why);
 	if (store->pours != pour->output && total <= SAVED_MOST &&
@@ -336,6 +357,7 @@ finish(Job *job)
 	output->len = upload->bytes;
 	store_take_object(job, output, upload->object, upload->etag);
 	pour_drop(job, false);
+	memory_unfavour(&job->call);
 	job->ask_failures = job->redirects = 0;
 	return next_call(STEP_DOWNLOAD);
 }
@@ -358,6 +380,7 @@ pour_go_on(Job *job)
 	upload = store->upload;
 	if (upload == NULL)
 		return next_stay();
+	note_memory(job);
 	if (!give(job, &error))
 		return failed(job, error, false);
 	switch (upload_work(job))
@@ -449,14 +472,14 @@ pour_take_failure(Job *job, HttpReply *reply)
  * comes in pieces, however long the store takes.
  */
 bool
-pour_take_too_large(Job *job, const HttpReply *reply)
+pour_take_too_large(Job *job, Output *output, const HttpReply *reply)
 {
 	JobStore *store = job->store;
 
-	if (store == NULL || reply->error != HTTP_TOO_LARGE || store->whole == NULL ||
-		store->pours == store->whole)
+	if (store == NULL || reply->error != HTTP_TOO_LARGE || store->whole != output ||
+		store->pours == output)
 		return false;
-	store->pours = store->whole;
+	store->pours = output;
 	store->whole = NULL;
 	return true;
 }

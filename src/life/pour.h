@@ -15,7 +15,7 @@ extern bool pour_has_ended(const Job *job);
 extern Next pour_go_on(Job *job);
 extern bool pour_take_end(Job *job, HttpReply *reply);
 extern bool pour_take_failure(Job *job, HttpReply *reply);
-extern bool pour_take_too_large(Job *job, const HttpReply *reply);
+extern bool pour_take_too_large(Job *job, Output *output, const HttpReply *reply);
 extern void pour_drop(Job *job, bool aborts);
 
 #endif /* GENJOB_POUR_H */

@@ -164,6 +164,22 @@ upload_has_room(const Upload *upload)
 }
 
 /*
+ * Whether there are parts that the store has not confirmed.
+ */
+bool
+upload_holds_parts(const Upload *upload)
+{
+	int i;
+
+	for (i = 0; i < UPLOAD_SLOTS; i++)
+	{
+		if (upload->slots[i].number != 0)
+			return true;
+	}
+	return false;
+}
+
+/*
  * The place where what is known of a part is kept.
  */
 static S3Part *
