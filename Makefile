@@ -33,6 +33,7 @@ OBJS = \
 	src/process/overdue.o \
 	src/process/retention.o \
 	src/queue/purge.o \
+	src/queue/complete.o \
 	src/queue/environment.o \
 	src/base/guard.o \
 	src/base/datafile.o \
@@ -53,7 +54,9 @@ OBJS = \
 	src/session/refusals.o \
 	src/session/ondone.o \
 	src/life/life.o \
+	src/life/steps.o \
 	src/life/next.o \
+	src/life/same.o \
 	src/life/submit.o \
 	src/life/resume.o \
 	src/life/verdict.o \
@@ -112,10 +115,13 @@ OBJS = \
 	src/queue/ended.o \
 	src/queue/dependency.o \
 	src/queue/depround.o \
+	src/queue/uniquekey.o \
+	src/queue/sent.o \
 	src/queue/depsession.o \
 	src/queue/followup.o \
 	src/queue/gone.o \
 	src/queue/callback.o \
+	src/queue/function.o \
 	src/queue/calldue.o \
 	src/queue/rowstate.o \
 	src/queue/save.o \
@@ -153,6 +159,7 @@ OBJS = \
 	src/protocol/found.o \
 	src/protocol/answer.o \
 	src/protocol/output.o \
+	src/protocol/fetch.o \
 	src/protocol/fetched.o \
 	src/protocol/failure.o \
 	src/protocol/stuck.o \
@@ -193,6 +200,7 @@ OBJS = \
 	src/shared/stats.o \
 	src/life/job.o \
 	src/server/server.o \
+	src/server/shape.o \
 	src/server/streamrules.o \
 	src/server/options.o \
 	src/server/optionvalue.o \
@@ -222,15 +230,18 @@ TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
 PKG_CONFIG ?= pkg-config
+# Answers in br and zstd are decoded where these are there to build with, as they are for most libcurls.
+DECODERS = $(shell for lib in libbrotlidec libzstd; do ! $(PKG_CONFIG) --exists $$lib || echo $$lib; done)
 # Only what PostgreSQL looks up by name is exported (before 16 its headers leave that to the compiler).
 PG_CPPFLAGS = -I$(srcdir)/src -D_GNU_SOURCE -DPGDLLEXPORT='__attribute__((visibility("default")))' \
-	-DGENJOB_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcjson zlib)
+	-DGENJOB_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcjson zlib $(DECODERS)) \
+	$(if $(filter libbrotlidec,$(DECODERS)),-DGENJOB_BROTLI) $(if $(filter libzstd,$(DECODERS)),-DGENJOB_ZSTD)
 PG_CFLAGS = -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
-SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson zlib)
+SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libcjson zlib $(DECODERS))
 
 EXTRA_CLEAN = genjob--*.sql test/results test/output_iso test/regression.diffs test/regression.out test/log .built-for
 
-ifeq (,$(filter bench check demo format fuzz lint tries,$(MAKECMDGOALS)))
+ifeq (,$(filter bench check check-clients demo format fuzz lint tries,$(MAKECMDGOALS)))
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -292,6 +303,9 @@ bench:
 check:
 	@SANITIZE=$(SANITIZE) test/run $(T)
 
+check-clients:
+	@CLIENTS=clients test/run t/095_clients
+
 demo:
 	@demo/run
 
@@ -307,6 +321,6 @@ lint:
 tries:
 	@TRIES=yes test/run t/07
 
-.PHONY: bench check demo format fuzz lint tries
+.PHONY: bench check check-clients demo format fuzz lint tries
 
 endif

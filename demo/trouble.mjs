@@ -54,7 +54,7 @@ const isUnderWay = ({ state, remote_id, progress }) => state === 'running' && re
 async function kill() {
   const id = await enqueue('a lighthouse in a storm at night, while its dispatcher is killed', 4);
   const before = await until('the job to run', job(id), isUnderWay);
-  tell(id, `is at ${Math.floor(100 * before.progress)} %. SIGKILL to the dispatcher, process ${before.dispatcher}: PostgreSQL starts anew`);
+  tell(id, `is at ${Math.floor(100 * before.progress)} %. SIGKILL to the dispatcher, process ${before.dispatcher}: PostgreSQL restarts`);
   process.kill(before.dispatcher, 'SIGKILL');
   const back = await until('a dispatcher', job(id), ({ dispatcher }) => dispatcher && dispatcher !== before.dispatcher);
   tell(id, `process ${back.dispatcher} has taken it up, and asks about it by the name that the server gave it`);

@@ -24,6 +24,11 @@ CREATE FUNCTION genjob.presign_put(server text, key text, content_type text DEFA
 COMMENT ON FUNCTION genjob.presign_put(text, text, text, interval) IS
 	'a link with which whoever has it puts one object for that long; with a content type, it must be sent';
 
+CREATE FUNCTION genjob.complete(job bigint, token text, result jsonb DEFAULT NULL, error text DEFAULT NULL) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'genjob_complete' LANGUAGE C;
+COMMENT ON FUNCTION genjob.complete(bigint, text, jsonb, text) IS
+	'brings the answer of a job that was handed over, or why it failed, with the token that was in its payload; false if it has been brought';
+
 -- Deletes jobs that have ended, for genjob.purge() and for the option retention, as far as their objects are gone. Objects
 -- go by jobs of their store, which are durable and limited as any other; patient: not those that have failed a moment ago.
 CREATE FUNCTION genjob.purge_jobs(jobs bigint[], patient boolean, OUT deleted bigint, OUT waiting bigint, OUT ordered bigint,

@@ -141,6 +141,19 @@ bytes_clear(Bytes *bytes)
 }
 
 /*
+ * The value of a hexadecimal digit; -1: it is none.
+ */
+int
+bytes_hex_value(char digit)
+{
+	if (digit >= '0' && digit <= '9')
+		return digit - '0';
+	if (digit >= 'a' && digit <= 'f')
+		return digit - 'a' + 10;
+	return digit >= 'A' && digit <= 'F' ? digit - 'A' + 10 : -1;
+}
+
+/*
  * What a byte is in base64 text: the value of a digit (of the standard or the URL-safe alphabet), or, negative,
  * one of these.
  */

@@ -28,6 +28,7 @@ extern void bytes_take(Bytes *bytes, char *data, size_t len, size_t capacity);
 extern void bytes_move(Bytes *to, Bytes *from);
 extern void bytes_clear(Bytes *bytes);
 
+extern int bytes_hex_value(char digit);
 extern ssize_t base64_decode_in_place(char *text, size_t len);
 extern char *base64_encode(const char *data, size_t len);
 

@@ -165,4 +165,14 @@ compat_b64_encode(const char *src, int len, char *dst, int dstlen)
 #define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
+/* For qsort() and bsearch() of int64; PostgreSQL has one from 17 on. */
+static inline int
+compat_compare_int64(const void *a, const void *b)
+{
+	int64 left = *(const int64 *) a;
+	int64 right = *(const int64 *) b;
+
+	return (left > right) - (left < right);
+}
+
 #endif /* GENJOB_COMPAT_H */

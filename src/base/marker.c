@@ -2,7 +2,7 @@
  * marker.c
  *		Which jobs' bytes are being handled, for whoever comes after a crash.
  *
- * PostgreSQL starts anew when a process of it crashes, and the dispatcher takes up the same jobs again.  So that no
+ * PostgreSQL restarts when one of its processes crashes, and the dispatcher takes up the same jobs again.  So that no
  * answer and no request keeps it in a circle, the dispatcher notes which job it handles in a file that it has mapped
  * into its memory: a store, no system call.  The kernel keeps that, whatever becomes of the process.  The next
  * dispatcher finds the note if the last one came to its end in the middle of such work, and counts it against the job.
@@ -11,7 +11,7 @@
  *
  * An orderly end, an immediate stop, and the crash of another process leave no note: SIGQUIT takes it away.
  *
- * A base backup copies the file, but not its inode: a copy is begun anew.
+ * A base backup copies the file, but not its inode: a copy is emptied.
  *
  * A dispatcher's writers handle bytes for it.  Each has a part of the file of its own.
  */
@@ -194,7 +194,7 @@ belongs_here(const struct stat *status)
 }
 
 static void
-begin_anew(const struct stat *status)
+clear_file(const struct stat *status)
 {
 	memset(marker, 0, sizeof(*marker));
 	marker->magic = MARKER_MAGIC;
@@ -302,7 +302,7 @@ marker_init(void)
 	if (!open_file(&status))
 		return;
 	if (!belongs_here(&status))
-		begin_anew(&status);
+		clear_file(&status);
 	for (i = 0; i <= MARKER_WRITERS; i++)
 	{
 		if (i == 0 || !is_alive(&marker->present[i]))

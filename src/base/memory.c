@@ -37,7 +37,7 @@ static const void *favoured = NULL;
 /*
  * Has large bodies given back to the system as soon as they are freed.  glibc does so at first, but raises the size
  * from which on it does with each that was freed, up to 32 MB.  What is set here is set for good: so the end of the
- * heap is kept, too, as glibc would, or each turn would take it from the system anew.  http.c gives it back in time.
+ * heap is kept, too, as glibc would, or each turn would take it from the system again.  http.c gives it back in time.
  */
 void
 memory_init(void)
@@ -91,7 +91,7 @@ memory_expect_no_more(void)
 }
 
 /*
- * Takes notice that a body has another size than before; account is that of its server, or NULL.  Never raises an
+ * Notes the new size of a body; account is that of its server, or NULL.  Never raises an
  * error: it is called from libcurl's callbacks.
  */
 void
@@ -218,8 +218,8 @@ memory_has_room_beside(size_t bytes, size_t own)
 }
 
 /*
- * Whether a claimed job, of which own (or NULL) is in memory already, may read so many bytes more.  It was to have
- * room before it was claimed; this is for what nobody knew then.
+ * Whether a claimed job may read bytes more; own, or NULL, is what it has in memory already.  The claim reserved room by
+ * stored size.  This checks the true size, which compression hid.
  */
 bool
 memory_may_read(size_t bytes, const MemoryShare *own)
@@ -281,7 +281,7 @@ memory_favour(const void *owner)
 }
 
 /*
- * Takes notice that owner holds no answer any more.
+ * Notes that owner holds no answer any more.
  */
 void
 memory_unfavour(const void *owner)

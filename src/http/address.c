@@ -10,7 +10,7 @@
 #include "http/address.h"
 
 /*
- * Whether an IPv4 address (in host byte order) is one that the world does not route: RFC 6890.
+ * True if an IPv4 address (in host byte order) is one that the internet does not route: RFC 6890.
  */
 static bool
 is_private_v4(uint32 address)
@@ -41,7 +41,7 @@ read_v4(const uint8 *b)
 }
 
 /*
- * The same of an IPv6 address.  Those that lead on to an IPv4 address are as private as that.
+ * As is_private_v4(), for IPv6.  An address that leads on to an IPv4 address is as private as that.
  */
 static bool
 is_private_v6(const struct in6_addr *address)
@@ -62,7 +62,7 @@ is_private_v6(const struct in6_addr *address)
 }
 
 /*
- * Whether an address is loopback, link-local or of a private network, or of a kind that is unknown.
+ * True if an address is loopback, link-local or private, or of an unknown kind.
  */
 bool
 address_is_private(const struct sockaddr *address)
@@ -75,7 +75,7 @@ address_is_private(const struct sockaddr *address)
 }
 
 /*
- * The same of an address in its usual notation.
+ * As address_is_private(), for an address in its usual notation.
  */
 bool
 address_is_private_text(const char *text)

@@ -84,7 +84,7 @@ note_expected(HttpTransfer *transfer)
 }
 
 /*
- * Whether there is memory for so many bytes more of the answer.  Small ones always have it.
+ * True if there is memory for bytes more of the answer.  Small answers always have it.
  */
 static bool
 has_memory_for(HttpTransfer *transfer, size_t len)
@@ -97,8 +97,8 @@ has_memory_for(HttpTransfer *transfer, size_t len)
 }
 
 /*
- * Takes in what has come, where there is room: in memory; or, of the one call that goes on when there is none, in a
- * file.  False where it has to wait.
+ * Makes room for what has come: in memory or, for the one call that continues when memory is full, in a file.  False if
+ * the call must wait.
  */
 static bool
 has_room_for(HttpTransfer *transfer, const char *data, size_t len)
@@ -113,9 +113,9 @@ has_room_for(HttpTransfer *transfer, const char *data, size_t len)
 }
 
 /*
- * Leaves what comes with its server, which TCP holds back; libcurl gives the same data again afterwards.  The answer
- * has been paid for, so the time does not count.  But a server may have its own limit on how long it takes to send,
- * and then it cuts the call off: that is why claims leave half of the memory to answers.
+ * Pauses the transfer: TCP holds the server back, and libcurl gives the same data again later.  The answer has been
+ * paid for, so the time does not count.  But a server may limit how long it takes to send, and then cuts the call: that
+ * is why claims leave half of the memory to answers.
  */
 static size_t
 pause_or_cut(HttpTransfer *transfer)
@@ -223,11 +223,11 @@ read_callback(char *buffer, size_t size, size_t count, void *arg)
 }
 
 /*
- * When a kept connection turns out to be dead, libcurl sends the request once more by itself and rewinds
- * the body here; in some versions before it closes the connection, in others behind that.  If any of it
- * had left, nobody knows whether the server has it, and a call costs money: refuse, unless the server is
- * known to have taken nothing, and let the job's own rules for such an end decide.  A rewind of what was
- * not read yet is asked for by newer versions (8.7 on) when a handle is used again.
+ * When a kept connection turns out to be dead, libcurl sends the request once more by itself, and rewinds the body
+ * here; some versions do so before they close the connection, others after.  If any byte had left, nobody knows whether
+ * the server has it, and a call costs money.  So refuse, unless the server certainly took nothing, and let the job's
+ * own rules for an unknown end decide.  Newer versions (8.7 on) also ask to rewind what was not read yet, when a handle
+ * is used again.
  */
 static int
 seek_callback(void *arg, curl_off_t offset, int origin)
@@ -249,7 +249,7 @@ seek_callback(void *arg, curl_off_t offset, int origin)
 }
 
 /*
- * The same where libcurl has the whole body, and asks nobody to rewind it: this is called before each sending.
+ * As seek_callback(), where libcurl has the whole body and asks nobody to rewind it.  Called before each sending.
  */
 static bool
 refuses_to_resend(HttpTransfer *transfer)
@@ -264,7 +264,7 @@ refuses_to_resend(HttpTransfer *transfer)
 }
 
 /*
- * Whether the connection that libcurl has chosen can be used: it is a new one, or a kept one that has not ended since.
+ * True if libcurl's connection can be used: it is new, or a kept one that has not ended since.
  */
 static bool
 is_alive(HttpTransfer *transfer, const char *ip, int port, const char *local_ip, int local_port)
@@ -279,7 +279,7 @@ is_alive(HttpTransfer *transfer, const char *ip, int port, const char *local_ip,
 }
 
 /*
- * A peer that vanished without a word is found out by the kernel while a call waits for minutes.
+ * Turns on TCP keepalive, so that the kernel notices a peer that vanished while a call waits for minutes.
  */
 static int
 sockopt_callback(void *arg, curl_socket_t fd, curlsocktype purpose)
@@ -291,7 +291,7 @@ sockopt_callback(void *arg, curl_socket_t fd, curlsocktype purpose)
 }
 
 /*
- * Sees the address itself, after the name was resolved, so that no name leads where it must not.
+ * Checks the address itself, after the name was resolved, so that no name leads where it must not.
  */
 static curl_socket_t
 opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
@@ -328,7 +328,7 @@ closesocket_callback(void *arg, curl_socket_t fd)
 }
 
 /*
- * The same of a connection that was opened by an earlier call.
+ * As opensocket_callback(), for a connection that an earlier call opened.
  */
 static int
 prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
@@ -351,7 +351,7 @@ prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
 }
 
 /*
- * Has a handle call them, with a transfer that handle_set_request() sets.
+ * Sets these callbacks in a handle; handle_set_request() sets their transfer.
  */
 void
 callbacks_set(CURL *easy)

@@ -65,7 +65,7 @@ leave_connecting(HttpTransfer *transfer)
 }
 
 /*
- * The call's time begins.
+ * Starts the call's time.
  */
 void
 deadlines_begin(HttpTransfer *transfer)
@@ -81,7 +81,7 @@ deadlines_begin(HttpTransfer *transfer)
 }
 
 /*
- * It is connected, and what it may take for that does not matter any more.  Called by libcurl's callbacks.
+ * Notes that the call is connected, so that the limit on connecting ends.  Called by libcurl's callbacks.
  */
 void
 deadlines_connected(HttpTransfer *transfer)
@@ -92,7 +92,7 @@ deadlines_connected(HttpTransfer *transfer)
 }
 
 /*
- * Its answer is left with its server for want of memory: an answer has been paid for, so this time does not count.
+ * The answer stays with its server until there is memory for it.  It has been paid for, so this time does not count.
  */
 void
 deadlines_pause(HttpTransfer *transfer)
@@ -109,7 +109,7 @@ deadlines_resume(HttpTransfer *transfer)
 }
 
 /*
- * The call is over.
+ * Forgets the call.
  */
 void
 deadlines_end(HttpTransfer *transfer)
@@ -119,7 +119,7 @@ deadlines_end(HttpTransfer *transfer)
 }
 
 /*
- * When the time of the first of them ends; 0: there is none.
+ * Returns when the first deadline is; 0: there is none.
  */
 MonoTime
 deadlines_next(void)
@@ -130,7 +130,7 @@ deadlines_next(void)
 }
 
 /*
- * A transfer whose time has ended, or NULL.  The caller is to end it.
+ * Returns a transfer whose deadline has passed, or NULL.  The caller must end it.
  */
 HttpTransfer *
 deadlines_next_over(MonoTime now)
@@ -141,7 +141,7 @@ deadlines_next_over(MonoTime now)
 }
 
 /*
- * If this process stood still, lets libcurl's own limit on connecting move by that.  Before libcurl gets to work.
+ * Moves libcurl's own limit on connecting by the time that this process stood still.  Call it before libcurl works.
  */
 void
 deadlines_excuse_stall(void)

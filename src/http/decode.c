@@ -1,6 +1,7 @@
 /*
  * decode.c
- *		Bodies that came compressed: gzip and deflate are decoded, once the whole body is there.
+ *		Bodies that came compressed: gzip and deflate are decoded, once the whole body is there; br and zstd, where their
+ *		libraries were there to build with.
  *
  * What is paid for is not lost: a body that cannot be decoded, because it is broken, of another encoding, or more than an
  * answer may be, stays as it came.  So libcurl, which would throw it away, does not decode.  A small body may stand for
@@ -11,6 +12,12 @@
 #include "postgres.h"
 
 #include <zlib.h>
+#ifdef GENJOB_BROTLI
+#include <brotli/decode.h>
+#endif
+#ifdef GENJOB_ZSTD
+#include <zstd.h>
+#endif
 
 #include "base/bytes.h"
 #include "http/decode.h"
@@ -21,6 +28,31 @@
 #define ANY_WINDOW 15 /* the largest: it can read all others */
 #define GZIP_OR_ZLIB (ANY_WINDOW + 32)
 #define RAW_DEFLATE (-ANY_WINDOW)
+#define ZSTD_WINDOW 23 /* as an exponent: RFC 9659 allows no larger one */
+
+typedef enum Encoding
+{
+	ENCODING_IDENTITY,
+	ENCODING_ZLIB, /* gzip, deflate */
+	ENCODING_BROTLI,
+	ENCODING_ZSTD,
+	ENCODING_OTHER
+} Encoding;
+
+static const struct
+{
+	const char *name;
+	Encoding encoding;
+} encodings[] = {
+	{"identity", ENCODING_IDENTITY}, {"gzip", ENCODING_ZLIB},
+	{"x-gzip", ENCODING_ZLIB},       {"deflate", ENCODING_ZLIB},
+#ifdef GENJOB_BROTLI
+	{"br", ENCODING_BROTLI},
+#endif
+#ifdef GENJOB_ZSTD
+	{"zstd", ENCODING_ZSTD},
+#endif
+};
 
 /* A header's value, word by word; the header is not followed by a NUL byte. */
 typedef struct Words
@@ -79,43 +111,64 @@ is_word(const char *word, size_t len, const char *name)
 	return len == strlen(name) && pg_strncasecmp(word, name, len) == 0;
 }
 
+static Encoding
+encoding_of(const char *word, size_t len)
+{
+	int i;
+
+	for (i = 0; i < lengthof(encodings); i++)
+	{
+		if (is_word(word, len, encodings[i].name))
+			return encodings[i].encoding;
+	}
+	return ENCODING_OTHER;
+}
+
 /*
- * How many times the body was compressed by what can be decoded; -1: by something else, which *other names.
+ * Reads the encodings of a body, in the order in which they were applied.  Returns their number, or -1 if one cannot
+ * be decoded, or there are too many.  *unknown: the name of a usual encoding that cannot be decoded.
  */
 static int
-count_encodings(const HttpReply *reply, Words *other)
+read_encodings(const HttpReply *reply, Encoding *list, const char **unknown)
 {
+	static const char *const usual[] = {"br", "zstd", "compress"};
 	Words words;
 	const char *word;
 	size_t len;
 	int n = 0;
+	int i;
 
+	*unknown = NULL;
 	if (!find_encodings(reply, &words))
 		return 0;
 	while ((word = next_word(&words, &len)) != NULL)
 	{
-		*other = (Words){word, word + len};
-		if (is_word(word, len, "gzip") || is_word(word, len, "x-gzip") ||
-			is_word(word, len, "deflate"))
-			n++;
-		else if (!is_word(word, len, "identity"))
+		Encoding encoding = encoding_of(word, len);
+
+		for (i = 0; i < lengthof(usual) && encoding == ENCODING_OTHER; i++)
+		{
+			if (is_word(word, len, usual[i]))
+				*unknown = usual[i];
+		}
+		if (encoding == ENCODING_OTHER || (encoding != ENCODING_IDENTITY && n == MAX_ENCODINGS))
 			return -1;
-		if (n > MAX_ENCODINGS)
-			return -1;
+		if (encoding != ENCODING_IDENTITY)
+			list[n++] = encoding;
 	}
 	return n;
 }
 
 /*
- * Whether a complete answer has a body that is to be decoded.
+ * True if a complete answer has a body to decode.
  */
 bool
 decode_is_due(const HttpReply *reply)
 {
-	Words other;
+	Encoding list[MAX_ENCODINGS];
+	const char *unknown;
 
 	return reply->error == HTTP_OK && reply->undecoded == NULL && !reply->is_decoded &&
-		   reply->body->len > 0 && count_encodings(reply, &other) != 0;
+		   reply->body->len > 0 && read_encodings(reply, list, &unknown) != 0;
 }
 
 /* One encoding that is taken off. */
@@ -139,7 +192,7 @@ typedef enum InflateEnd
 } InflateEnd;
 
 /*
- * Makes room for another piece.  A size that is not known beforehand is doubled.
+ * Makes room for another piece.  Doubles a size that is not known beforehand.
  */
 static InflateEnd
 grow(Inflating *inflating)
@@ -162,8 +215,7 @@ grow(Inflating *inflating)
 }
 
 /*
- * Takes one encoding off.  Several streams may follow one another, as gzip has it; what is behind the last one means
- * nothing.
+ * Decodes one encoding.  Several streams may follow one another, as gzip allows; bytes after the last one are ignored.
  */
 static InflateEnd
 inflate_all(Inflating *inflating, const Bytes *body)
@@ -206,7 +258,8 @@ inflate_all(Inflating *inflating, const Bytes *body)
 }
 
 /*
- * The same with a window of that kind: "deflate" is by the standard zlib's format, and with many servers none.
+ * As inflate_all(), with a window of that kind.  "deflate" means zlib's format in the standard, and raw deflate for
+ * many servers.
  */
 static InflateEnd
 inflate_as(Inflating *inflating, const Bytes *body, int window)
@@ -222,14 +275,113 @@ inflate_as(Inflating *inflating, const Bytes *body, int window)
 	return end;
 }
 
+/*
+ * gzip, or deflate in one of its two forms.
+ */
 static InflateEnd
-take_off_one(HttpReply *reply, size_t most, DecodeMayGrow may_grow, void *arg)
+take_off_zlib(Inflating *inflating, const Bytes *body)
+{
+	InflateEnd end = inflate_as(inflating, body, GZIP_OR_ZLIB);
+
+	return end == INFLATE_BROKEN ? inflate_as(inflating, body, RAW_DEFLATE) : end;
+}
+
+#ifdef GENJOB_BROTLI
+
+static InflateEnd
+take_off_brotli(Inflating *inflating, const Bytes *body)
+{
+	BrotliDecoderState *state = BrotliDecoderCreateInstance(NULL, NULL, NULL);
+	const uint8_t *in = (const uint8_t *) body->data;
+	size_t in_len = body->len;
+	InflateEnd end = state != NULL ? INFLATE_DONE : INFLATE_NO_MEMORY;
+	BrotliDecoderResult result = BROTLI_DECODER_RESULT_NEEDS_MORE_OUTPUT;
+
+	while (end == INFLATE_DONE && result == BROTLI_DECODER_RESULT_NEEDS_MORE_OUTPUT)
+	{
+		size_t room;
+		uint8_t *out;
+
+		end = grow(inflating);
+		if (end != INFLATE_DONE)
+			break;
+		room = inflating->capacity - inflating->len;
+		out = (uint8_t *) inflating->data + inflating->len;
+		result = BrotliDecoderDecompressStream(state, &in_len, &in, &room, &out, NULL);
+		inflating->len = inflating->capacity - room;
+	}
+	if (state != NULL)
+		BrotliDecoderDestroyInstance(state);
+	if (end != INFLATE_DONE)
+		return end;
+	return result != BROTLI_DECODER_RESULT_SUCCESS ? INFLATE_BROKEN
+		   : inflating->len > inflating->most      ? INFLATE_TOO_LARGE
+												   : INFLATE_DONE;
+}
+
+#endif
+#ifdef GENJOB_ZSTD
+
+static InflateEnd
+take_off_zstd(Inflating *inflating, const Bytes *body)
+{
+	ZSTD_DStream *stream = ZSTD_createDStream();
+	ZSTD_inBuffer in = {body->data, body->len, 0};
+	InflateEnd end = stream != NULL ? INFLATE_DONE : INFLATE_NO_MEMORY;
+	size_t left = 1; /* 0: at the end of a frame */
+	bool goes_on = true;
+
+	if (stream != NULL)
+		(void) ZSTD_DCtx_setParameter(stream, ZSTD_d_windowLogMax, ZSTD_WINDOW);
+	while (end == INFLATE_DONE && goes_on)
+	{
+		ZSTD_outBuffer out;
+
+		end = grow(inflating);
+		if (end != INFLATE_DONE)
+			break;
+		out = (ZSTD_outBuffer){inflating->data, inflating->capacity, inflating->len};
+		left = ZSTD_decompressStream(stream, &out, &in);
+		inflating->len = out.pos;
+		if (ZSTD_isError(left))
+			end = INFLATE_BROKEN;
+		/* what is left to be put out comes once there is room */
+		goes_on = in.pos < in.size || (left > 0 && out.pos == out.size);
+	}
+	ZSTD_freeDStream(stream);
+	if (end != INFLATE_DONE)
+		return end;
+	return left > 0                           ? INFLATE_BROKEN
+		   : inflating->len > inflating->most ? INFLATE_TOO_LARGE
+											  : INFLATE_DONE;
+}
+
+#endif
+
+static InflateEnd
+take_off_one(HttpReply *reply, Encoding encoding, size_t most, DecodeMayGrow may_grow, void *arg)
 {
 	Inflating inflating = {.most = most, .may_grow = may_grow, .arg = arg};
-	InflateEnd end = inflate_as(&inflating, reply->body, GZIP_OR_ZLIB);
+	InflateEnd end = INFLATE_BROKEN;
 
-	if (end == INFLATE_BROKEN)
-		end = inflate_as(&inflating, reply->body, RAW_DEFLATE);
+	switch (encoding)
+	{
+		case ENCODING_ZLIB:
+			end = take_off_zlib(&inflating, reply->body);
+			break;
+#ifdef GENJOB_BROTLI
+		case ENCODING_BROTLI:
+			end = take_off_brotli(&inflating, reply->body);
+			break;
+#endif
+#ifdef GENJOB_ZSTD
+		case ENCODING_ZSTD:
+			end = take_off_zstd(&inflating, reply->body);
+			break;
+#endif
+		default:
+			break;
+	}
 	if (end == INFLATE_DONE)
 		bytes_take(reply->body, inflating.data, inflating.len, inflating.capacity);
 	else
@@ -238,21 +390,41 @@ take_off_one(HttpReply *reply, size_t most, DecodeMayGrow may_grow, void *arg)
 }
 
 /*
- * Decodes the body of a complete answer; of one that is due.  What comes out has at most so many bytes.
+ * Returns what the error says about a body in the usual encoding name, or NULL for any other.
+ */
+static const char *
+describe_unknown(const char *name)
+{
+	if (name == NULL)
+		return "not JSON but in an encoding that genjob does not ask for (Content-Encoding)";
+	switch (*name)
+	{
+		case 'b':
+			return "not JSON but in an encoding that genjob does not ask for (Content-Encoding: br)";
+		case 'z':
+			return "not JSON but in an encoding that genjob does not ask for (Content-Encoding: zstd)";
+		default:
+			return "not JSON but in an encoding that genjob does not ask for (Content-Encoding: compress)";
+	}
+}
+
+/*
+ * Decodes the body of a complete answer for which decode_is_due().  At most most bytes come out.
  */
 DecodeEnd
 decode_body(HttpReply *reply, size_t most, DecodeMayGrow may_grow, void *arg)
 {
-	Words other = {NULL, NULL};
-	int n = count_encodings(reply, &other);
+	Encoding list[MAX_ENCODINGS];
+	const char *unknown;
+	int n = read_encodings(reply, list, &unknown);
 	InflateEnd end = n < 0 ? INFLATE_BROKEN : INFLATE_DONE;
 
 	if (n < 0)
-		reply->undecoded =
-			"not JSON but in an encoding that genjob does not ask for (Content-Encoding)";
+		reply->undecoded = describe_unknown(unknown);
+	/* the last that was put on comes off first */
 	while (n > reply->n_decoded && end == INFLATE_DONE)
 	{
-		end = take_off_one(reply, most, may_grow, arg);
+		end = take_off_one(reply, list[n - 1 - reply->n_decoded], most, may_grow, arg);
 		if (end == INFLATE_DONE)
 			reply->n_decoded++;
 	}

@@ -7,7 +7,18 @@
 
 #include "http/http.h"
 
-#define DECODE_ACCEPTED "gzip, deflate" /* what is asked for */
+#ifdef GENJOB_BROTLI
+#define DECODE_BROTLI ", br"
+#else
+#define DECODE_BROTLI ""
+#endif
+#ifdef GENJOB_ZSTD
+#define DECODE_ZSTD ", zstd"
+#else
+#define DECODE_ZSTD ""
+#endif
+
+#define DECODE_ACCEPTED "gzip, deflate" DECODE_BROTLI DECODE_ZSTD /* what is asked for */
 
 /* Says whether the decoded body may take so many bytes more of the memory. */
 typedef bool (*DecodeMayGrow)(void *arg, size_t bytes);

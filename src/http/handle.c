@@ -20,8 +20,8 @@ static CURL *spare_handles[MAX_SPARE_HANDLES];
 static int n_spare_handles = 0;
 
 /*
- * The same for every call.  Redirects are not followed and the environment's proxies are not used: a
- * paid call goes where the server's url says and nowhere else.  False when memory is short.
+ * Sets what is the same for every call.  Redirects are not followed and the environment's proxies are not used: a paid
+ * call goes where the server's url says and nowhere else.  False when memory is short.
  */
 static bool
 set_policy(CURL *easy)
@@ -47,7 +47,7 @@ set_policy(CURL *easy)
 }
 
 /*
- * A handle with all that is the same for every call; NULL when memory is short.
+ * Returns a handle with everything that is the same for every call; NULL when memory is short.
  */
 CURL *
 handle_take(void)
@@ -64,9 +64,9 @@ handle_take(void)
 }
 
 /*
- * Keeps a handle for another call, which sets anew whatever differs between calls.  What it does not set makes a
- * handle worn: what only few calls set, and has a default that cannot be set; and what libcurl notes itself, such as
- * how often it has sent a request again, which it gives up after a few times, in some versions of all calls together.
+ * Keeps a handle for another call, which sets again whatever differs between calls.  A handle is worn if it has
+ * something that is not set again: options of few calls, whose default cannot be set; and what libcurl counts itself,
+ * such as how often it sent a request again, which some versions count for all calls together.
  */
 void
 handle_release(CURL *easy, bool is_worn)
@@ -84,8 +84,8 @@ handle_release(CURL *easy, bool is_worn)
 }
 
 /*
- * Whether all headers are one line each.  Options were checked when they were set; this is the last gate, whoever wrote
- * the catalogs or the row since: a line break would end the header, or the request, and begin another one.
+ * True if every header is one line.  Options were checked when they were set.  This is the last check, whoever wrote
+ * the catalogs or the row since: a line break would begin another header or another request.
  */
 bool
 handle_headers_are_sound(List *headers)
@@ -149,7 +149,7 @@ handle_copy_headers(const HttpRequest *request)
 }
 
 /*
- * Whether a request goes without a body, and without a word about one.
+ * True if a request has no body, and no header about one.
  */
 static bool
 has_no_body(const HttpRequest *request)
@@ -160,7 +160,7 @@ has_no_body(const HttpRequest *request)
 }
 
 /*
- * A request of either kind sets all that the other kind may have left in the handle.
+ * Sets the method and the body, and resets what a request of the other kind may have left in the handle.
  */
 static CURLcode
 set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
@@ -183,8 +183,8 @@ set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
 }
 
 /*
- * Sets in a transfer's handle what differs between calls.  If that is not CURLE_OK, the call must not be made: an
- * option that libcurl refused is in some versions (8.22) still that of the call before, so that it would go to another
+ * Sets in a transfer's handle what differs between calls.  If the result is not CURLE_OK, the call must not be made: in
+ * some versions (8.22) a refused option keeps the value of the call before, so that the call would go to another
  * server.
  */
 CURLcode

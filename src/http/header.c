@@ -19,7 +19,7 @@ header_is_name(const char *name)
 }
 
 /*
- * Without control characters: libcurl would send a line break as it is, and with it another header.
+ * True if a value has no control characters.  libcurl would send a line break as it is, and with it another header.
  */
 bool
 header_is_value(const char *value)
@@ -32,7 +32,7 @@ header_is_value(const char *value)
 }
 
 /*
- * The value of the first header of that name in an answer, palloc'd, or NULL.
+ * Returns the value of the first header of that name, palloc'd, or NULL.
  */
 char *
 header_find(const HttpReply *reply, const char *name)

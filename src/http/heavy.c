@@ -15,7 +15,7 @@ static dlist_head waiting = DLIST_STATIC_INIT(waiting); /* whose turn comes firs
 static int n_waiting = 0;
 
 /*
- * A transfer that is paused waits for its turn.  Called by libcurl's callbacks.
+ * Puts a paused transfer at the end of the line for visits.  Called by libcurl's callbacks.
  */
 void
 heavy_wait(HttpTransfer *transfer)
@@ -28,7 +28,7 @@ heavy_wait(HttpTransfer *transfer)
 }
 
 /*
- * A visit to an active transfer took so long: has it wait for its next one, if that was long.
+ * Notes how long a visit to an active transfer took.  After a long one, the transfer waits for its next visit.
  */
 void
 heavy_note(HttpTransfer *transfer, int64 us)
@@ -43,7 +43,7 @@ heavy_note(HttpTransfer *transfer, int64 us)
 }
 
 /*
- * The transfer whose turn it is, or NULL.
+ * Returns the next transfer to visit, or NULL.
  */
 HttpTransfer *
 heavy_next(void)
@@ -54,7 +54,7 @@ heavy_next(void)
 }
 
 /*
- * The call is over, or no heavy one any more.
+ * Takes a transfer off the line.
  */
 void
 heavy_forget(HttpTransfer *transfer)

@@ -99,7 +99,7 @@ timer_callback(CURLM *m, long timeout_ms, void *arg)
 /* ---------- the event loop ---------- */
 
 /*
- * Sets a meter to nothing.
+ * Sets a meter to zero.
  */
 void
 http_meter_init(HttpMeter *meter)
@@ -129,7 +129,7 @@ http_init(void)
 }
 
 /*
- * The descriptor that is readable when http_work() has something to do.
+ * Returns the descriptor that is readable when http_work() has something to do.
  */
 int
 http_wait_fd(void)
@@ -147,7 +147,7 @@ note_sooner(long *ms, MonoTime now, MonoTime due)
 }
 
 /*
- * After how many ms http_work() must be called in any case; -1: none.
+ * Returns after how many ms http_work() must be called in any case; -1: never.
  */
 long
 http_wait_ms(void)
@@ -168,7 +168,7 @@ http_wait_ms(void)
 }
 
 /*
- * Takes a transfer out of libcurl's hands, wherever it is; it may have ended well.
+ * Takes a transfer back from libcurl, whatever its state.  is_well: it ended without an error.
  */
 static void
 detach(HttpTransfer *transfer, bool is_well)
@@ -203,7 +203,7 @@ enlist(dlist_head *list, HttpTransfer *transfer)
 }
 
 /*
- * Hands out a transfer that has ended, whose answer is in memory.
+ * Puts a transfer whose answer is in memory on the list of finished ones.
  */
 void
 http_complete(HttpTransfer *transfer)
@@ -218,7 +218,8 @@ http_complete(HttpTransfer *transfer)
 }
 
 /*
- * Sends a request again, of which nothing was taken: once, and on a new connection.  For the job that is no other call.
+ * Sends a request again, once and on a new connection, because the server took nothing of it.  For the job this is the
+ * same call.
  */
 static void
 send_again(HttpTransfer *transfer)
@@ -238,7 +239,7 @@ send_again(HttpTransfer *transfer)
 }
 
 /*
- * Notes how a transfer has ended, which libcurl then forgets.
+ * Notes how a transfer ended, and takes it back from libcurl.
  */
 void
 http_finish(HttpTransfer *transfer, CURLcode code)
@@ -254,8 +255,8 @@ http_finish(HttpTransfer *transfer, CURLcode code)
 }
 
 /*
- * Gives libcurl the transfers that were started, but for those whose options it did not take.  One that was there
- * already would be a fault of ours; so what else it may refuse is for want of memory.
+ * Gives libcurl the transfers that were started, except those whose options it refused.  It refuses a transfer that it
+ * has already, which would be a fault of ours, or because memory is short.
  */
 static void
 begin_transfers(void)
@@ -280,8 +281,8 @@ begin_transfers(void)
 }
 
 /*
- * Lets answers go on that waited for memory, as far as there is some.  What libcurl has kept of them comes at once, and
- * may have to wait again.
+ * Resumes answers that wait for memory, as far as there is some.  What libcurl has kept of them comes at once, and may
+ * have to wait again.
  */
 static void
 resume_transfers(void)
@@ -323,7 +324,7 @@ resume_poured(void)
 /* ---------- work ---------- */
 
 /*
- * Collects what libcurl has done with.
+ * Collects the transfers that libcurl has finished.
  */
 void
 http_take_done(void)
@@ -343,7 +344,7 @@ http_take_done(void)
 }
 
 /*
- * Ends those whose time is over, but for what had come by then.
+ * Ends transfers whose deadline has passed, after reading what had come by then.
  */
 static void
 end_overdue(void)
@@ -361,7 +362,7 @@ end_overdue(void)
 }
 
 /*
- * Where answers wait for memory, has those give it back that stand still.
+ * If answers wait for memory, makes transfers that stand still give theirs back.
  */
 static void
 relieve(MonoTime now)
@@ -381,7 +382,7 @@ relieve(MonoTime now)
 }
 
 /*
- * Lets libcurl do what its sockets and timers ask for, and collects what has ended.  Never blocks.
+ * Lets libcurl work on its sockets and timers, and collects what has ended.  Never blocks.
  */
 void
 http_work(void)
@@ -414,9 +415,9 @@ http_work(void)
 /* ---------- transfers ---------- */
 
 /*
- * Begins a call.  The transfer and its reply live in owner, which must outlive them; tag comes back
- * when the call has ended.  NULL when memory is short.  The caller ends it with http_abort(), also
- * after http_take_finished() has given it.
+ * Begins a call.  The transfer and its reply live in owner, which must outlive them; http_take_finished() returns tag
+ * when the call has ended.  NULL when memory is short.  The caller frees the transfer with http_abort(), also after
+ * http_take_finished().
  */
 HttpTransfer *
 http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, void *tag)
@@ -460,7 +461,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 }
 
 /*
- * Hands out a call that has ended, once each; false when there is none.
+ * Returns a call that has ended, each once; false when there is none.
  */
 bool
 http_take_finished(void **tag, HttpReply **reply)
@@ -477,7 +478,7 @@ http_take_finished(void **tag, HttpReply **reply)
 }
 
 /*
- * Whether a call is connected to a public address.
+ * True if a call is connected to a public address.
  */
 bool
 http_peer_is_public(const HttpTransfer *transfer)
@@ -486,7 +487,7 @@ http_peer_is_public(const HttpTransfer *transfer)
 }
 
 /*
- * Ends a call wherever it is; one that is under way is cut.  Does nothing to one that was taken.
+ * Frees a call in any state, and cuts one that is under way.
  */
 void
 http_abort(HttpTransfer *transfer)

@@ -37,8 +37,8 @@ static int peak_transfers = 0;  /* of late */
 static MonoTime settle_due = 0; /* when that is halved; 0: there are only few */
 
 /*
- * As many idle connections are kept as there were calls at a time of late.  libcurl's own limit is on idle and
- * used ones together, and to find one to close it looks at them all.
+ * Keeps as many idle connections as there were calls at a time lately.  libcurl's own limit counts idle and used ones
+ * together, and to find one to close it looks at all.
  */
 void
 idle_limit(CURLM *multi, int n_transfers)
@@ -49,7 +49,7 @@ idle_limit(CURLM *multi, int n_transfers)
 }
 
 /*
- * There are so many calls now.
+ * Notes how many calls there are now.
  */
 void
 idle_note_peak(int n_transfers)
@@ -60,8 +60,8 @@ idle_note_peak(int n_transfers)
 }
 
 /*
- * A few seconds after many calls at a time forgets half of their number, and again, until few are left.  What they
- * held was freed, but among things that stay, so malloc() would keep it for ever: it is given back.
+ * A few seconds after many calls at a time, forgets half of their number, and repeats that until few are left.  Their
+ * memory was freed, but between blocks that stay, so malloc() would keep it for ever: gives it back to the system.
  */
 void
 idle_settle(int n_transfers)
@@ -79,7 +79,7 @@ idle_settle(int n_transfers)
 }
 
 /*
- * When idle_settle() has something to do, by clock_uptime(); 0: never.
+ * Returns when idle_settle() has something to do, by clock_uptime(); 0: never.
  */
 MonoTime
 idle_next_settle(void)
@@ -88,7 +88,7 @@ idle_next_settle(void)
 }
 
 /*
- * A number for what two URLs have in common that may use the same connection: scheme, host and port.
+ * Returns a number for scheme, host and port of a URL: URLs with the same number may use the same connection.
  */
 uint32
 idle_origin_of(const char *url)
@@ -101,7 +101,7 @@ idle_origin_of(const char *url)
 }
 
 /*
- * A connection to origin was closed by the server soon after an answer that did not say so.
+ * Notes that the server at origin closed a connection soon after an answer that did not announce that.
  */
 void
 idle_note_closing(uint32 origin)
@@ -123,9 +123,9 @@ closes_silently(uint32 origin)
 }
 
 /*
- * Chooses for a transfer that begins whether it looks for an idle connection, and whether its own is kept.  Where there
- * can be none, or no room for one after it, libcurl is spared the search through all of them, whose time grows with the
- * square of the calls in flight.
+ * Decides whether a new transfer looks for an idle connection, and whether its own is kept.  If there can be none, or
+ * no room for one, this spares libcurl the search through all of them, which takes time with the square of the calls in
+ * flight.
  */
 void
 idle_choose(const HttpTransfer *transfer, int n_transfers)

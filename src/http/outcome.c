@@ -15,7 +15,7 @@
 	"it may or may not have read it"
 
 /*
- * libcurl says that it has no memory also where a line of an answer's headers is longer than it takes.
+ * True if libcurl's "out of memory" is true.  It says so also if a header line is longer than it takes.
  */
 static bool
 has_memory(void)
@@ -95,7 +95,7 @@ describe(HttpTransfer *transfer, CURLcode code)
 }
 
 /*
- * Whether the request of a transfer that has ended was certainly not taken, because its kept connection was dead.
+ * True if the server certainly took nothing of the request, because the kept connection was dead.
  */
 bool
 outcome_is_unsent(const HttpTransfer *transfer)
@@ -105,7 +105,7 @@ outcome_is_unsent(const HttpTransfer *transfer)
 }
 
 /*
- * Notes in a transfer's reply what has become of it, while libcurl still knows.
+ * Fills in a transfer's reply, while libcurl still knows how it ended.
  */
 void
 outcome_note(HttpTransfer *transfer, CURLcode code)

@@ -20,7 +20,7 @@ park(HttpTransfer *transfer)
 }
 
 /*
- * Whether the body that is being decoded may take so many bytes of the memory.
+ * True if decoding may take bytes more of the memory.
  */
 static bool
 may_decode(void *arg, size_t bytes)
@@ -32,8 +32,8 @@ may_decode(void *arg, size_t bytes)
 }
 
 /*
- * Hands out a transfer that has ended, and whose answer is in memory, once it is decoded.  Where there is no memory for
- * that, it waits, until twice as much is free as was not enough.
+ * Decodes an answer that is in memory, and hands the transfer out.  If there is no memory for that, the transfer waits
+ * until twice as much is free as was not enough.
  */
 static void
 decode(HttpTransfer *transfer)
@@ -56,7 +56,7 @@ decode(HttpTransfer *transfer)
 }
 
 /*
- * Takes a call that has ended, and hands it out now or later.
+ * Takes over a call that has ended, to hand it out now or later.
  */
 void
 parked_take(HttpTransfer *transfer)
@@ -74,7 +74,8 @@ parked_exist(void)
 }
 
 /*
- * The transfer whose answer is to be read back: one for which there is memory, or that may be favoured.  NULL: none.
+ * Returns the transfer whose answer is read back next: one for which there is memory, or one that may exceed it.  NULL:
+ * none.
  */
 static HttpTransfer *
 next_to_take_back(void)
@@ -120,7 +121,7 @@ parked_take_back(void)
 }
 
 /*
- * Whether parked_take_back() has something to do.
+ * True if parked_take_back() has something to do.
  */
 bool
 parked_is_due(void)
@@ -129,7 +130,7 @@ parked_is_due(void)
 }
 
 /*
- * Forgets that an answer is being read back: its call is given up.
+ * Forgets a transfer whose call is given up.
  */
 void
 parked_forget(const HttpTransfer *transfer)

@@ -19,7 +19,7 @@ static dlist_head paused = DLIST_STATIC_INIT(paused);
 static int n_paused = 0;
 
 /*
- * Takes notice that a transfer is paused.  Called by libcurl's callbacks.
+ * Notes that a transfer is paused.  Called by libcurl's callbacks.
  */
 void
 pauses_begin(HttpTransfer *transfer)
@@ -39,7 +39,7 @@ leave(HttpTransfer *transfer)
 }
 
 /*
- * Takes notice that it goes on.
+ * Notes that a transfer is resumed.
  */
 void
 pauses_end(HttpTransfer *transfer)
@@ -50,7 +50,7 @@ pauses_end(HttpTransfer *transfer)
 }
 
 /*
- * The call is over.
+ * Forgets the call.
  */
 void
 pauses_forget(HttpTransfer *transfer)
@@ -60,7 +60,7 @@ pauses_forget(HttpTransfer *transfer)
 }
 
 /*
- * How many are paused.
+ * Returns how many transfers are paused.
  */
 int
 pauses_count(void)
@@ -78,8 +78,8 @@ may_go_on(const HttpTransfer *transfer)
 }
 
 /*
- * The paused transfer that is to go on: of those for which there is memory, the one that has received most, so that
- * what it holds is soon free.  Where there is memory for none, the one that may be favoured.  NULL: none.
+ * Returns the paused transfer to resume: of those for which there is memory, the one that has received most, so that
+ * its memory is soon free.  If there is memory for none, the one that may exceed it.  NULL: none.
  */
 HttpTransfer *
 pauses_next_to_end(void)
@@ -105,7 +105,7 @@ pauses_next_to_end(void)
 }
 
 /*
- * Has a transfer give back what it holds, if it stands still.  Whether it is to be cut.
+ * Makes a transfer that stands still give back its memory.  True if it must be cut instead.
  */
 static bool
 relieve(HttpTransfer *transfer, MonoTime now)
@@ -126,8 +126,8 @@ relieve(HttpTransfer *transfer, MonoTime now)
 }
 
 /*
- * Others wait: has those of the active transfers that do not move give back what they hold.  One that cannot, and is to
- * be cut; NULL: none.
+ * Makes active transfers that stand still give back their memory, because others wait.  Returns one that must be cut;
+ * NULL: none.
  */
 HttpTransfer *
 pauses_relieve(const dlist_head *active, MonoTime now)

@@ -88,7 +88,7 @@ read_all(int fd, char *data, size_t len, size_t offset)
 }
 
 /*
- * Whether the files may take so many bytes more.
+ * True if the files may take bytes more.
  */
 bool
 spill_has_room(size_t bytes)
@@ -97,7 +97,7 @@ spill_has_room(size_t bytes)
 }
 
 /*
- * How many bytes of its answer a transfer has, wherever they are.
+ * Returns how many bytes of its answer a transfer has, in memory and in its file.
  */
 size_t
 spill_received(const HttpTransfer *transfer)
@@ -116,7 +116,7 @@ stop_moving(HttpTransfer *transfer)
 }
 
 /*
- * Writes one more piece of what is in memory.  False where that cannot be.
+ * Writes the next piece of what is in memory.  False if it cannot.
  */
 static bool
 move_piece(HttpTransfer *transfer)
@@ -136,7 +136,7 @@ move_piece(HttpTransfer *transfer)
 }
 
 /*
- * Begins to move what a transfer has received out of memory.  False, with nothing changed, where that cannot be.
+ * Begins to move a transfer's answer into a file.  False, with nothing changed, if it cannot.
  */
 bool
 spill_begin(HttpTransfer *transfer)
@@ -164,7 +164,8 @@ spill_begin(HttpTransfer *transfer)
 }
 
 /*
- * Moves on what is being moved.  Where the disk is full, what is in memory stays there: all of it, if no more has come.
+ * Moves the next pieces into files.  If the disk is full, what is in memory stays there: all of it, if no more has
+ * come.
  */
 void
 spill_work(void)
@@ -188,7 +189,7 @@ spill_is_moving(void)
 }
 
 /*
- * Appends to what is in the file.  False where that cannot be now.
+ * Appends to the file.  False if it cannot.
  */
 bool
 spill_append(HttpTransfer *transfer, const char *data, size_t len)
@@ -201,7 +202,7 @@ spill_append(HttpTransfer *transfer, const char *data, size_t len)
 }
 
 /*
- * Lets go of a transfer's file, if it has one.
+ * Closes a transfer's file, if it has one.
  */
 void
 spill_end(HttpTransfer *transfer)
@@ -217,7 +218,7 @@ spill_end(HttpTransfer *transfer)
 }
 
 /*
- * Reads a piece of the file back into memory, behind what is there, and lets go of it after the last one.
+ * Reads a piece of the file back into memory, and closes the file after the last one.
  */
 SpillResult
 spill_take_back(HttpTransfer *transfer)

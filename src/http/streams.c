@@ -17,7 +17,7 @@ static MonoTime next_pass = 0;                      /* of clock_uptime() */
 static MonoTime pass_ends = 0;                      /* while one is under way; else 0 */
 
 /*
- * A stream has brought something.  For libcurl's callbacks.
+ * Notes that a stream has brought something.  For libcurl's callbacks.
  */
 void
 streams_note(HttpTransfer *transfer)
@@ -28,7 +28,7 @@ streams_note(HttpTransfer *transfer)
 }
 
 /*
- * It has ended, or is to be told of no more.
+ * Forgets a stream that has ended, or need not be shown any more.
  */
 void
 streams_forget(HttpTransfer *transfer)
@@ -39,7 +39,7 @@ streams_forget(HttpTransfer *transfer)
 }
 
 /*
- * When the next pass is due; 0: there is nothing to show.
+ * Returns when the next pass is due; 0: there is nothing to show.
  */
 MonoTime
 streams_next_pass(void)
@@ -48,7 +48,7 @@ streams_next_pass(void)
 }
 
 /*
- * The next stream that has brought something, with all of its body so far; false: none is due.
+ * Returns the next stream that has brought something, with all of its body so far; false if none is due.
  */
 bool
 http_take_stream(void **tag, const char **body, size_t *len)

@@ -12,8 +12,8 @@
 #include "http/url.h"
 
 /*
- * What libcurl allocated, or NULL, palloc'd; and frees it, together with the parts it was taken from, also
- * when memory is short.
+ * Copies a string of libcurl's with palloc, and frees it and the URL it came from, also when memory is short.  NULL
+ * stays NULL.
  */
 static char *
 take_from_curl(CURLU *parts, char *value)
@@ -59,7 +59,7 @@ check_url_parts(CURLU *parts)
 }
 
 /*
- * NULL when url can be a server's base address; else a sentence that says what is wrong.
+ * Returns NULL if url can be a server's base address; else a sentence that says what is wrong.
  */
 const char *
 url_check(const char *url)
@@ -87,8 +87,8 @@ url_check(const char *url)
 }
 
 /*
- * url resolved against base, palloc'd, in ASCII: a host of other letters is spelled in punycode.  NULL when it is not one
- * of http or https, or its host is no name.
+ * Returns url resolved against base, palloc'd, in ASCII: a host of other letters becomes punycode.  NULL if it is not
+ * http or https, or its host is no name.
  */
 char *
 url_resolve(const char *base, const char *url)
@@ -108,8 +108,7 @@ url_resolve(const char *base, const char *url)
 }
 
 /*
- * url as people may see it, palloc'd: without a password, and with its query masked, for either may be a
- * secret.
+ * Returns url as people may see it, palloc'd: without a password, and with its query masked.  Either may be a secret.
  */
 char *
 url_shown(const char *url)
@@ -147,8 +146,8 @@ url_part(const char *url, CURLUPart part, unsigned int flags)
 }
 
 /*
- * The host of a URL as the header Host has it: in lower case, with the port if there is one.  palloc'd;
- * NULL where there is no host.
+ * Returns the host of a URL as in the header Host: lower case, with the port if there is one.  palloc'd; NULL if there
+ * is no host.
  */
 char *
 url_host(const char *url)
@@ -163,7 +162,7 @@ url_host(const char *url)
 }
 
 /*
- * Whether two URLs have scheme, host and port in common.
+ * True if two URLs have the same scheme, host and port.
  */
 bool
 url_is_same_origin(const char *url, const char *other)
@@ -183,8 +182,7 @@ url_is_same_origin(const char *url, const char *other)
 }
 
 /*
- * Whether a URL's host is one of hosts, separated by spaces or commas; "*.example.com" is every host
- * below example.com.
+ * True if a URL's host is one of hosts, separated by spaces or commas; "*.example.com" is every host below example.com.
  */
 bool
 url_host_is_allowed(const char *url, const char *hosts)

@@ -18,8 +18,8 @@ static MonoTime visit_enough =
 	PG_INT64_MAX; /* when the present visit has taken long, by clock_uptime() */
 
 /*
- * Whether the present visit has taken so long that the rest must wait.  For libcurl's callbacks: chunks of a byte each
- * are legal.
+ * True if the present visit has taken so long that the rest must wait.  For libcurl's callbacks: chunks of one byte
+ * each are legal.
  */
 bool
 visits_take_long(void)
@@ -43,8 +43,7 @@ find_by_socket(int fd)
 }
 
 /*
- * Ends a transfer that was read much of, if hardly any of that is of an answer: chunks without data, say, or what goes
- * with them.
+ * Ends a transfer that brought far more bytes than answer: chunks without data, for example.
  */
 static void
 end_flood(HttpTransfer *transfer)
@@ -70,7 +69,7 @@ end_flood(HttpTransfer *transfer)
 }
 
 /*
- * Has one that was paused between two visits go on.
+ * Resumes a transfer that was paused between two visits.
  */
 static void
 resume(HttpTransfer *transfer)
@@ -87,7 +86,7 @@ resume(HttpTransfer *transfer)
 }
 
 /*
- * A visit to a transfer took so long.
+ * Notes how long a visit to a transfer took.
  */
 static void
 note_visit(HttpTransfer *transfer, int64 us)
@@ -100,8 +99,8 @@ note_visit(HttpTransfer *transfer, int64 us)
 }
 
 /*
- * Serves sockets that have something to do: each once, and for a limited time in all.  For the others the next turn
- * comes soon, with those first that got least.
+ * Serves sockets that have something to do, each once, for a limited time.  The others come first at the next turn,
+ * ordered by who got least.
  */
 void
 visits_serve(const struct epoll_event *events, int n, MonoTime enough)
@@ -150,7 +149,7 @@ visits_run_timer(void)
 }
 
 /*
- * Visits those that have much to read, each once, for as long as there is time; one at least.
+ * Visits transfers that have much to read, each once, for as long as there is time; at least one.
  */
 void
 visits_heavy(MonoTime enough)
@@ -174,7 +173,8 @@ visits_heavy(MonoTime enough)
 }
 
 /*
- * Reads what had come of a transfer's answer when its time was over.  Whether that has ended it, or put it off.
+ * Reads what had come of a transfer's answer when its time was over.  True if that ended the transfer, or moved its
+ * deadline.
  */
 bool
 visits_read_rest(HttpTransfer *transfer)

@@ -61,7 +61,7 @@ static int n_opened = 0;
 static int fd_by_port[N_PORTS]; /* of the connection that rested last with that local port */
 
 /*
- * Makes the set; once.
+ * Creates the epoll set; once.
  */
 void
 watch_init(void)
@@ -73,7 +73,7 @@ watch_init(void)
 }
 
 /*
- * The descriptor that is readable while watch_collect() has something to give.
+ * Returns the descriptor that is readable while watch_collect() has events.
  */
 int
 watch_descriptor(void)
@@ -82,7 +82,7 @@ watch_descriptor(void)
 }
 
 /*
- * How many sockets are open that were announced.
+ * Returns how many announced sockets are open.
  */
 int
 watch_count_opened(void)
@@ -117,7 +117,7 @@ forget(int fd)
 }
 
 /*
- * A socket that was opened is about to be closed, and with that out of the set.
+ * Forgets a socket that is about to be closed, which takes it out of the set.
  */
 void
 watch_closed(int fd)
@@ -138,7 +138,7 @@ take_out(int fd)
 }
 
 /*
- * From now on events (of epoll) of the socket are waited for, and no others.  False when that failed.
+ * Waits for these events (of epoll) of the socket from now on, and no others.  False when that failed.
  */
 bool
 watch_for(int fd, uint32 events)
@@ -163,11 +163,11 @@ watch_for(int fd, uint32 events)
 }
 
 /*
- * A socket was opened for a connection: once that is made, watch_closed() will tell its end, and it may rest in the
+ * Announces a socket that was opened.  Once it is connected, watch_closed() will report its end, and it may rest in the
  * set.  False when memory is short.
  *
- * libcurl before 8.2 tells nothing when it closes a socket whose connection failed and opens one of the same number to
- * try the next address: it goes on waiting, as it believes, for the same events.
+ * libcurl before 8.2 reports nothing when it closes a socket that failed to connect, and opens one of the same number
+ * for the next address: it still waits for the same events.
  */
 bool
 watch_opened(int fd)
@@ -187,9 +187,8 @@ watch_opened(int fd)
 }
 
 /*
- * Whether what was opened is still there.  libcurl before 8.2 closes in silence what was never connected; its number
- * may since be another's that nobody announces, such as of the pair of sockets by which a look-up of a name tells its
- * end.
+ * True if an opened socket still exists.  libcurl before 8.2 closes in silence what was never connected.  Its number
+ * may then be another socket that nobody announces, such as one of the pair by which a name look-up reports its end.
  */
 static bool
 is_made(int fd)
@@ -217,7 +216,7 @@ read_address(const struct sockaddr_storage *address, char *ip)
 }
 
 /*
- * Notes by what libcurl will name the connection when it is used again.
+ * Notes the addresses by which libcurl will name the connection when it is used again.
  */
 static void
 note_addresses(int fd)
@@ -238,7 +237,7 @@ note_addresses(int fd)
 }
 
 /*
- * Nobody waits for the socket any more, until another call uses its connection.  origin: of the call that ended.
+ * Rests a socket: nobody waits for it until another call uses its connection.  origin: of the call that ended.
  */
 void
 watch_rest(int fd, uint32 origin)
@@ -260,7 +259,7 @@ watch_rest(int fd, uint32 origin)
 /* ---------- connections that are used again ---------- */
 
 /*
- * The socket that rests between these two addresses; -1: none.
+ * Returns the resting socket between these two addresses; -1: none.
  */
 int
 watch_find_resting(const char *ip, int port, const char *local_ip, int local_port)
@@ -285,8 +284,8 @@ read_tcp_info(int fd, struct tcp_info *info)
 }
 
 /*
- * A call is about to use a socket that rests.  False if its connection has ended, or has something to read, which would
- * be taken for the answer.  Else *is_untaken is set when the socket is closed before watch_give_back().
+ * Takes a resting socket for a call.  False if its connection has ended, or has something to read, which would be taken
+ * for the answer.  Else *is_untaken is set when the socket is closed before watch_give_back().
  */
 bool
 watch_take(int fd, bool *is_untaken)
@@ -303,7 +302,7 @@ watch_take(int fd, bool *is_untaken)
 }
 
 /*
- * The call that used the socket has ended.
+ * Notes that the call which used the socket has ended.
  */
 void
 watch_give_back(int fd, const bool *is_untaken)
@@ -313,10 +312,10 @@ watch_give_back(int fd, const bool *is_untaken)
 }
 
 /*
- * Whether the server had closed a connection before it took a byte of the request for which watch_take() was called:
- * its FIN is there and acknowledges none.  After that the kernel says CLOSE_WAIT; or, where the request has then met
- * a socket that was closed, an RST came behind the FIN, which leaves EPIPE and not ECONNRESET.  An RST alone proves
- * nothing: the server may have read the request.  is_untaken: the call's, as watch_take() got it.
+ * True if the server had closed a connection before it took a byte of the request for which watch_take() was called:
+ * its FIN is there and acknowledges none.  After that the kernel says CLOSE_WAIT.  If the request then met a closed
+ * socket, an RST came after the FIN, which leaves EPIPE and not ECONNRESET.  An RST alone proves nothing: the server
+ * may have read the request.  is_untaken: the call's, as watch_take() got it.
  */
 bool
 watch_is_untaken(int fd, const bool *is_untaken)
@@ -335,7 +334,7 @@ watch_is_untaken(int fd, const bool *is_untaken)
 }
 
 /*
- * Nobody waits for the socket for now, but what comes is somebody's.
+ * Pauses a socket: nobody waits for it now, but what comes belongs to a call.
  */
 void
 watch_pause(int fd)
@@ -345,8 +344,8 @@ watch_pause(int fd)
 }
 
 /*
- * A connection between two calls has something to read: it is ending, or what has come would be taken for the answer to
- * the next call.  libcurl uses none again that is at its end.
+ * Ends the rest of a connection that has something to read: it is closing, or what came would be taken for the answer
+ * to the next call.  libcurl does not use a connection again whose socket is at its end.
  */
 static void
 end_rest(int fd)
@@ -375,8 +374,8 @@ forget_used(Watched *socket, MonoTime now)
 }
 
 /*
- * Notes that a socket took so much of the loop's time.  Returns how often it was served since it rested; 0: it is not
- * known any more.
+ * Notes how much of the loop's time a socket took.  Returns how often it was served since it rested; 0: it is not known
+ * any more.
  */
 int
 watch_charge(int fd, int64 us)
@@ -388,8 +387,8 @@ watch_charge(int fd, int64 us)
 }
 
 /*
- * How many bytes were read of a socket since it was connected, framing and all, and how many have come that were not;
- * both 0 where the kernel does not tell.
+ * Returns how many bytes were read from a socket since it was connected, framing included, and how many came and were
+ * not read; both 0 if the kernel does not say.
  */
 uint64
 watch_bytes_read(int fd, int *unread)
@@ -412,8 +411,8 @@ compare_used(const void *a, const void *b)
 }
 
 /*
- * At most n events that have come, without waiting: first of those sockets that took least of the loop's time of late.
- * One that rests and has an event is no connection any more.
+ * Returns at most n events that have come, without waiting, first those of sockets that took least of the loop's time
+ * lately.  A resting socket with an event is no usable connection any more.
  */
 int
 watch_collect(struct epoll_event *events, int n)

@@ -44,7 +44,7 @@ may_ask(const Line *line, MonoTime now)
 }
 
 /*
- * Has a job, whose time to ask has come, given by asking_next() when it may.
+ * Puts a job that is due to ask into its server's line.  asking_next() returns it when it may ask.
  */
 void
 asking_line_up(Job *job)
@@ -68,7 +68,7 @@ asking_next(MonoTime now)
 }
 
 /*
- * When asking_next() will have one, unless a question ends before; 0: not by itself.
+ * Returns when asking_next() will have a job, unless a question ends before; 0: not before one ends.
  */
 MonoTime
 asking_next_time(MonoTime now)
@@ -95,7 +95,7 @@ asking_begin(Job *job)
 }
 
 /*
- * Takes in how a question about a prediction ended, before its call is counted no more.
+ * Notes how a question about a prediction ended.  Call it before lines_end_call().
  */
 void
 asking_note_end(Job *job)
@@ -110,7 +110,7 @@ asking_note_end(Job *job)
 }
 
 /*
- * How many of the calls under way only ask: to cut those loses nothing.
+ * Returns how many calls under way only ask.  Cutting them loses nothing.
  */
 int
 asking_count(void)

@@ -26,7 +26,7 @@
 static CallsReadSecrets read_in_transaction;
 
 /*
- * Says how to run calls_read_secrets() where no transaction is open: what read raises is its own affair.
+ * Sets the function that runs calls_read_secrets() where no transaction is open.  It must catch its own errors.
  */
 void
 calls_init(CallsReadSecrets read)
@@ -55,8 +55,8 @@ calls_read_secrets(void *arg)
 }
 
 /*
- * Has the next call go with the secrets that there are now, if they may have changed since they were read: a key that
- * was replaced while the provider works is of no use any more.
+ * Reads the secrets again before the next call, if they may have changed: a key that was replaced is of no use any
+ * more.
  */
 void
 calls_refresh(Job *job)
@@ -70,7 +70,7 @@ calls_refresh(Job *job)
 }
 
 /*
- * Has the secrets read again before the next call, for a server did not take them.
+ * Marks the secrets for reading again before the next call, because a server refused them.
  */
 void
 calls_doubt_secrets(Job *job)
@@ -81,7 +81,7 @@ calls_doubt_secrets(Job *job)
 /* ---------- building ---------- */
 
 /*
- * What the requests of a job are made of; points into the job.
+ * Returns what the job's requests are built from; points into the job.
  */
 RequestSource
 calls_request_source(const Job *job)
@@ -95,6 +95,7 @@ calls_request_source(const Job *job)
 		.references = job->references,
 		.n_references = job->n_references,
 		.idempotency_key = job->idempotency_key,
+		.token = job->token,
 		.job = job->id,
 		.is_literal = job->depth > 0,
 		.now_unix = time(NULL),
@@ -116,8 +117,8 @@ is_trusted(const Job *job, const char *url)
 }
 
 /*
- * Builds a call to the first of the addresses in text, which the provider's own words may lead anywhere: it must not be
- * begun unless it is trusted.  May raise an error.
+ * Builds a call to the first address in text.  The provider's own words may point anywhere, so the caller must not
+ * begin the call unless it is trusted.  May raise an error.
  */
 AddressedCall
 calls_build(const Job *job, const char *text)
@@ -132,7 +133,7 @@ calls_build(const Job *job, const char *text)
 }
 
 /*
- * Lets go of what only the submission needs.
+ * Frees what only the submission needs.
  */
 void
 calls_forget_input(Job *job)
@@ -150,7 +151,7 @@ calls_forget_input(Job *job)
 }
 
 /*
- * Counts what the present call takes of the memory: its request, once it is built.
+ * Counts the memory of the present call's request, once it is built.
  */
 void
 calls_hold_request(Job *job)
@@ -160,7 +161,7 @@ calls_hold_request(Job *job)
 }
 
 /*
- * The same of what was made of its answer; the answer itself is counted where it is (bytes.c).
+ * Counts the memory of what was made from the answer.  The answer itself is counted by bytes.c.
  */
 void
 calls_hold_answer(Job *job)
@@ -175,7 +176,7 @@ calls_hold_answer(Job *job)
 /* ---------- calls ---------- */
 
 /*
- * Lets go of the present call, and of what it brought unless the verdict points to it.
+ * Frees the present call, and what it brought unless the verdict points to it.
  */
 void
 calls_forget(Job *job)
@@ -218,7 +219,8 @@ prepare(void *arg)
 }
 
 /*
- * Makes room for a call, instead of the one before, with the secrets of now.  False when memory is short.
+ * Frees the call before, reads the secrets again if they changed, and makes room for a call.  False when memory is
+ * short.
  */
 bool
 calls_prepare(Call *call, JobStep step)
@@ -232,7 +234,7 @@ calls_prepare(Call *call, JobStep step)
 }
 
 /*
- * Runs work in the memory context of a call.  False, and the error there, if it raised one.
+ * Runs work in the memory context of a call.  False if it raised an error, which is then there.
  */
 bool
 calls_run(Call *call, void (*work)(void *arg), void *arg, ErrorData **error)
@@ -245,7 +247,7 @@ calls_run(Call *call, void (*work)(void *arg), void *arg, ErrorData **error)
 }
 
 /*
- * The same; where it raised an error, nothing is left of what it took of the memory.
+ * As calls_run().  After an error, all memory that work took is given back.
  */
 bool
 calls_run_apart(Call *call, void (*work)(void *arg), void *arg, ErrorData **error)
@@ -311,7 +313,7 @@ calls_show(Job *job, ActivityPhase phase)
 }
 
 /*
- * Shows how far a prediction is, from 0 to 1; a negative progress is not known.
+ * Shows the progress of a prediction, from 0 to 1.  Negative: not known.
  */
 void
 calls_show_progress(Job *job, double progress)
@@ -345,7 +347,8 @@ show_stream(void *arg)
 }
 
 /*
- * Shows what has come of streams, where it is time for that.  What cannot be shown is not: no job depends on it.
+ * Shows the last text of streams in genjob.activity, if it is time to.  Text that cannot be shown is left out: no job
+ * depends on it.
  */
 void
 calls_show_streams(void)

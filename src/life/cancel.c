@@ -42,7 +42,7 @@ static const Backoff call_again = {1000, 60000}; /* ms */
 /* ---------- the row ---------- */
 
 /*
- * What the row says of a prediction of which the provider is told again and again.
+ * Returns the note for the row while the provider is still being told to cancel.
  */
 char *
 cancel_describe_delay(const Job *job)
@@ -52,7 +52,7 @@ cancel_describe_delay(const Job *job)
 }
 
 /*
- * What the row says of a prediction that was to be cancelled, in the end.
+ * Returns the final note for the row of a prediction that was to be cancelled.
  */
 static char *
 describe_cancel(const Job *job)
@@ -72,7 +72,7 @@ describe_cancel(const Job *job)
 }
 
 /*
- * Has the row marked or, at the end, the note written.
+ * Saves the mark on the row or, at the end, the note.
  */
 static Next
 save(Job *job, char *note, bool is_end)
@@ -111,7 +111,7 @@ let_go_of_call(Job *job)
 }
 
 /*
- * All that can be done has been done: the row is told, unless there is none, or no memory for that.
+ * Ends the cancel: writes the note on the row, unless the row is gone or memory is short.
  */
 static Next
 conclude(Job *job)
@@ -139,7 +139,7 @@ cancel_saved(Job *job)
 /* ---------- calls ---------- */
 
 /*
- * Waits to make the present call once more.
+ * Backs off before the present call is repeated.
  */
 static Next
 back_off(Job *job, int64 least_ms)
@@ -158,8 +158,8 @@ back_off(Job *job, int64 least_ms)
 }
 
 /*
- * Builds the call to the next of the protocol's addresses that end a prediction, and to which the secrets may go; NULL
- * when there are none left.
+ * Builds the call to the protocol's next address that cancels a prediction and may have the secrets; NULL when there
+ * are no more.
  */
 HttpRequest *
 cancel_build(Job *job, char **why)
@@ -176,8 +176,8 @@ cancel_build(Job *job, char **why)
 }
 
 /*
- * Nothing is left to be called.  This runs within a claim's transaction too, whose failure would leave the job where
- * nothing moves it on: so no error gets out.
+ * No call is left to make.  This also runs within a claim's transaction.  If that failed, nothing would move the job
+ * on, so no error may get out.
  */
 Next
 cancel_unbuilt(Job *job, const char *why, const ErrorData *error)
@@ -209,7 +209,7 @@ cancel_admitted(Job *job)
 }
 
 /*
- * What would be lost if this process left now: calls under way, and what no row says.
+ * Returns how many cancels this process must not leave now: calls under way, and predictions that no row names.
  */
 int
 cancel_count_unfinished(void)
@@ -229,8 +229,8 @@ cancel_count_unfinished(void)
 /* ---------- answers ---------- */
 
 /*
- * Whether a call that ended so has not told the provider.  One that knows of no such prediction, or says that it
- * cannot be cancelled any more, has heard.
+ * True if the call must be repeated, because the provider did not get it.  A provider that knows no such prediction, or
+ * can no longer cancel it, did get it.
  */
 static bool
 must_repeat(const Job *job, const HttpReply *reply)
@@ -247,7 +247,7 @@ must_repeat(const Job *job, const HttpReply *reply)
 }
 
 /*
- * Has the server's calls wait that cancel, as it asks; returns how long, in ms.
+ * Holds the server's cancels for as long as it asks; returns that in ms.
  */
 static int64
 obey_refusal(ServerQueue *queue, const HttpReply *reply)
@@ -262,7 +262,7 @@ obey_refusal(ServerQueue *queue, const HttpReply *reply)
 }
 
 /*
- * What the end of a call says of its server; returns how long that asks to wait, in ms.
+ * Tells the limits how the call ended; returns how long the server asks to wait, in ms.
  */
 static int64
 note_outcome(Job *job, HttpReply *reply)
@@ -301,7 +301,7 @@ cancel_answered(Job *job, HttpReply *reply)
 /* ---------- beginning ---------- */
 
 /*
- * Lets go of all but what the calls that cancel need.
+ * Frees everything except what the cancelling calls need.
  */
 static void
 strip(Job *job)
@@ -320,7 +320,7 @@ strip(Job *job)
 }
 
 /*
- * Has the provider told of a job, as far as that can be, whose row says that it is to be, or says nothing yet.
+ * Begins to tell the provider to cancel, where it can be told.  The row says so already, or is marked first.
  */
 static Next
 begin_named(Job *job)
@@ -339,7 +339,7 @@ begin_named(Job *job)
 }
 
 /*
- * Whether the provider has named a prediction of the job: an empty list of URLs names none.
+ * True if the provider has named a prediction of the job.  An empty list of URLs names none.
  */
 static bool
 is_named(const Job *job)
@@ -349,7 +349,7 @@ is_named(const Job *job)
 }
 
 /*
- * Whether what the job waits for at its server has a name that we gave it, if it has arrived.
+ * True if the prediction, if it exists, has an id that genjob chose.
  */
 static bool
 is_named_by_us(const Job *job)
@@ -362,7 +362,7 @@ is_named_by_us(const Job *job)
 }
 
 /*
- * Whether what the job waits for can be cancelled, as it has no name but is the only call of its server.
+ * True if the job's call can be cancelled without a name, because it is the only call of its server.
  */
 static bool
 is_only_call(const Job *job)
@@ -370,11 +370,11 @@ is_only_call(const Job *job)
 	const Protocol *protocol = &job->options->protocol;
 
 	return protocol->cancel != NULL && job->state == JOB_CALLING && job->step == STEP_SUBMIT &&
-		   strcmp(protocol->reply, "poll") != 0 && job->options->max_in_flight == 1;
+		   protocol->kind.reply != REPLY_POLL && job->options->max_in_flight == 1;
 }
 
 /*
- * Ends a job of which there is nothing to be told: its row may say that there is.
+ * Ends a job whose provider need not be told.  Its row may still say that it must be.
  */
 static Next
 let_go(Job *job)
@@ -390,12 +390,12 @@ let_go(Job *job)
 }
 
 /*
- * Ends a job whose row was cancelled or deleted: its calls are cut, and the provider is told where it can be.
+ * Ends a job whose row was cancelled or deleted: cuts its calls, and tells the provider where possible.
  */
 Next
 cancel_begin(Job *job)
 {
-	bool has_ended = job->state == JOB_REPORTING && !job->must_cancel;
+	bool has_ended = job->is_completed || (job->state == JOB_REPORTING && !job->must_cancel);
 	bool by_us;
 
 	if (job->call.transfer != NULL)
@@ -423,7 +423,7 @@ cancel_begin(Job *job)
 }
 
 /*
- * Has the provider told of a job whose row is final and says that it is to be: it failed just now, or was found so.
+ * Tells the provider to cancel the prediction of a job whose row is final and says that this is still to be done.
  */
 Next
 cancel_resume(Job *job)

@@ -16,7 +16,7 @@
 static Lines cancels = {.waiting = DLIST_STATIC_INIT(cancels.waiting)};
 
 /*
- * How many calls that cancel a server may have now.
+ * Returns how many cancelling calls a server may have now.
  */
 static int
 window_of(const ServerQueue *queue)
@@ -46,7 +46,8 @@ may_go(const Line *line, MonoTime now)
 }
 
 /*
- * Has a job, whose next call may begin, given by cancelline_next() when its server may have it.
+ * Puts a job whose next call may begin into its server's line.  cancelline_next() returns it when the server may have
+ * the call.
  */
 void
 cancelline_line_up(Job *job)
@@ -67,7 +68,7 @@ cancelline_next(MonoTime now)
 }
 
 /*
- * Counts the calls of a job, one after another, until lines_end_call().
+ * Counts a job among those with a cancelling call, until lines_end_call().
  */
 void
 cancelline_begin(Job *job)
@@ -76,7 +77,7 @@ cancelline_begin(Job *job)
 }
 
 /*
- * Says which servers have calls that only wait for a token of their rate.
+ * Marks the servers whose cancelling calls wait only for a token of the rate.
  */
 void
 cancelline_note_waiting(MonoTime now)
@@ -93,7 +94,7 @@ cancelline_note_waiting(MonoTime now)
 }
 
 /*
- * When cancelline_next() will have one, unless a call ends before; 0: not by itself.
+ * Returns when cancelline_next() will have a job, unless a call ends before; 0: not before one ends.
  */
 MonoTime
 cancelline_next_time(MonoTime now)

@@ -44,7 +44,7 @@ next_download(const Job *job)
 }
 
 /*
- * How many bytes the job's outputs may still have: together they are no more than one answer may be.
+ * Returns how many more bytes the job's outputs may have.  Together they may be as large as one answer.
  */
 static size_t
 room_for_outputs(const Job *job)
@@ -62,7 +62,7 @@ room_for_outputs(const Job *job)
 }
 
 /*
- * Takes over from an earlier answer what was downloaded from the same links, whatever is signed in their queries.
+ * Keeps what was downloaded for an earlier answer from the same links, ignoring the signatures in their queries.
  */
 static void
 take_over(Job *job)
@@ -92,7 +92,7 @@ take_over(Job *job)
 }
 
 /*
- * Asks the provider once more: a link may have expired, and a fresh answer has a fresh one.
+ * Polls the provider once more: a link may have expired, and a new answer has a new link.
  */
 static Next
 ask_again(Job *job)
@@ -105,8 +105,8 @@ ask_again(Job *job)
 }
 
 /*
- * Ends a job whose outputs have been downloaded, as far as they can be: one that is missing, or what was wrong with the
- * answer itself, fails it.  But first a provider that can be asked is asked once more.
+ * Ends a job after its downloads.  A missing output, or an error in the answer itself, fails it.  Before that, a
+ * provider that can be polled is polled once more.
  */
 static Next
 end_downloads(Job *job)
@@ -127,8 +127,7 @@ end_downloads(Job *job)
 }
 
 /*
- * Gives an output up that cannot be had; the others are still fetched.  What was tried in vain for the one is not
- * granted to the next again.
+ * Gives up an output that cannot be fetched; the others are still fetched.  The next one gets no new time for retries.
  */
 static Next
 give_up(Job *job, Output *output, const char *why)
@@ -167,8 +166,7 @@ download_woken(Job *job)
 }
 
 /*
- * Builds the call that downloads the next output which is missing, and for which there is room; NULL when there are no
- * more.
+ * Builds the call that downloads the next missing output for which there is room; NULL when there is none.
  */
 HttpRequest *
 download_build(Job *job, char **why)
@@ -202,9 +200,9 @@ download_unbuilt(Job *job, const char *why, const ErrorData *error)
 }
 
 /*
- * Whether a download is tried once more, after a failure that may pass.  Nobody knows how long an outage lasts, and
- * what is to be fetched is paid for: where the server does not answer, it is tried for as long as an attempt may take,
- * or ten minutes.  An answer that there is no such file is believed sooner: it may have expired.
+ * True if a failed download is retried.  The output is paid for, and an outage may be long: if the server does not
+ * answer, retry for as long as an attempt may take, or ten minutes.  Believe an answer that there is no such file
+ * sooner: it may have expired.
  */
 static bool
 may_try_again(Job *job, const Verdict *verdict)
@@ -220,7 +218,7 @@ may_try_again(Job *job, const Verdict *verdict)
 }
 
 /*
- * A download that did not bring its output.
+ * Handles a download that did not bring its output.
  */
 static Next
 download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
@@ -253,7 +251,7 @@ typedef struct Download
 } Download;
 
 /*
- * Goes on with what another process has made of it.
+ * Continues with what a writer made of the answer.
  */
 static void
 take_judged(Download *download, const Judged *judged)
@@ -267,6 +265,7 @@ take_judged(Download *download, const Judged *judged)
 	download->output->content_type = judged->output.content_type;
 	download->output->data = judged->output.data;
 	download->output->len = judged->output.len;
+	download->output->fault = judged->output.fault;
 }
 
 static void

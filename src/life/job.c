@@ -101,7 +101,7 @@ job_end_calls(Job *job)
 }
 
 /*
- * Makes the job unknown by its id, so that another attempt may have it.
+ * Removes the job from the table of ids, so that another attempt may have its id.
  */
 void
 job_forget_id(Job *job)
@@ -159,7 +159,7 @@ static const struct
 };
 
 /*
- * Whether the job may go to that state and step.  Whose prediction is being cancelled never does anything else.
+ * True if the job may go to that state and step.  A job whose prediction is being cancelled never does anything else.
  */
 bool
 job_may_enter(const Job *job, JobState state, JobStep step)
@@ -185,8 +185,8 @@ trace_enter(const Job *job, JobState state, JobStep step)
 }
 
 /*
- * Moves the job to another state and step: the only way to do so.  One whose calls are over, or only tell the provider
- * to stop, leaves its place at the server.
+ * Moves the job to another state and step.  Nothing else does.  A job whose calls are over, or only cancel, leaves its
+ * place at the server.
  */
 void
 job_enter(Job *job, JobState state, JobStep step)
@@ -207,7 +207,7 @@ job_enter(Job *job, JobState state, JobStep step)
 }
 
 /*
- * Puts the job behind the others of its state.
+ * Moves the job to the end of the list of its state.
  */
 void
 job_requeue(Job *job)
@@ -257,7 +257,7 @@ job_list(JobState state)
 /* ---------- alarms ---------- */
 
 /*
- * Has the job come up in job_next_to_wake() at that time, instead of any other.
+ * Sets the time at which job_next_to_wake() returns the job, instead of any other.
  */
 void
 job_wake_at(Job *job, MonoTime when)

@@ -159,9 +159,12 @@ typedef struct Job
 	Reference *references; /* outputs of other jobs that the request refers to */
 	int n_references;
 	char *idempotency_key;
+	char *token;              /* of a hand-over, for its one call; or NULL */
 	MemoryShare *input_share; /* of input_context; or NULL */
 	bool key_is_kept;         /* of an earlier attempt, whose end is not known */
-	bool is_committed;        /* in the table it is running */
+	char *sent; /* what the call was made of whose key this is (server/shape.c); NULL: not known */
+	bool body_varies;  /* each time that the call is built */
+	bool is_committed; /* in the table it is running */
 	TimestampTz started_at;
 	MonoTime began_at; /* the same, for durations */
 
@@ -187,7 +190,7 @@ typedef struct Job
 	Activity *activity;         /* or NULL */
 	HttpMeter meter;            /* counts where activity is NULL */
 
-	/* A submission of which it is not known whether it arrived */
+	/* A submission that may have arrived, or not (lookup.c) */
 	Verdict *doubt;        /* of it, in case that it did not; NULL: then it is sent now */
 	const char *lookup;    /* the address that is asked next, and those behind it */
 	MonoTime lookup_until; /* then on_unknown decides */
@@ -218,8 +221,9 @@ typedef struct Job
 	const char *cancels;      /* addresses still to be called, from the present one on */
 	const char *cancels_left; /* those behind it */
 	bool cancel_confirmed;
-	bool is_marked;   /* the row says that the provider is still to be told */
-	bool row_is_gone; /* there is no row, or it is another attempt's */
+	bool is_marked;    /* the row says that the provider is still to be told */
+	bool is_completed; /* genjob.complete() has ended the row: there is nothing to be cancelled */
+	bool row_is_gone;  /* there is no row, or it is another attempt's */
 	int cancel_failures;
 	MonoTime cancel_since;         /* the first call; 0: there was none */
 	MonoTime cancel_again;         /* the next one, after a failure */

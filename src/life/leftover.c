@@ -86,7 +86,7 @@ copy(const char *text)
 }
 
 /*
- * One more, with the store and the secrets that a job has; NULL where there is no room.
+ * Creates a leftover with the store and the secrets of a job; NULL where there is no room.
  */
 static Leftover *
 create(const Job *job, const char *key, const char *id)
@@ -131,7 +131,7 @@ end(Leftover *leftover)
 }
 
 /*
- * Has an upload aborted that a job gives up.
+ * Aborts an upload that a job gives up.
  */
 void
 leftover_add(const Job *job, const char *key, const char *id)
@@ -163,7 +163,7 @@ sweep_of(const char *store, const char *server)
 }
 
 /*
- * A job uses its store: that is swept, if it is time.
+ * Notes that a job uses its store.  Sweeps the store, if it is time.
  */
 void
 leftover_note_store(const Job *job)
@@ -192,7 +192,7 @@ leftover_note_store(const Job *job)
 }
 
 /*
- * Whether a job of this dispatcher has an upload open, by what its row says: then it is not ours to abort.
+ * True if the row of a job of this dispatcher names the upload: then it must not be aborted.
  */
 static bool
 is_owned(const char *id)
@@ -225,7 +225,7 @@ abort_found(const Leftover *sweep, const S3Open *open)
 }
 
 /*
- * Has those of the uploads that a store has open be aborted that are ours, and nobody's.
+ * Aborts those open uploads of a store that are under our keys and belong to no job.
  */
 static void
 take_list(const Leftover *sweep, const HttpReply *reply)
@@ -264,7 +264,7 @@ build(void *arg)
 }
 
 /*
- * Notes that a call has failed; after a few times somebody else may find what it was about.
+ * Notes that a call has failed.  After a few failures gives up: a later sweep may find the upload.
  */
 static void
 fail(Leftover *leftover)
@@ -322,7 +322,7 @@ leftover_work(MonoTime now)
 }
 
 /*
- * When leftover_work() has something to do; 0: the end of a call tells.
+ * Returns when leftover_work() has something to do; 0: when a call ends.
  */
 MonoTime
 leftover_next(void)
@@ -358,7 +358,7 @@ take(void *arg)
 }
 
 /*
- * A call has ended.  An upload that the store does not know needs no more.
+ * Handles the end of a call.  An upload that the store does not know is done.
  */
 void
 leftover_answered(Call *call, HttpReply *reply)

@@ -1,19 +1,19 @@
 /*
  * life.c
- *		A job's life: the table of its steps, and what carries out what they return.
+ *		A job's life: what carries out what its steps return.
  *
  *		claimed -> calling -> reporting -> written and forgotten
  *		              |                ^
  *		              v                |
  *		            saving -> waiting <-> calling
  *
- * The upper row is a server that answers with the result.  The lower one is a provider that names a prediction: the
- * name is saved in the table before anything else is done with it, then the provider is asked until the prediction has
- * ended.  Where nobody knows whether a submission arrived, and the provider can be asked, it is asked first.  A job
- * that cannot be sent goes from claimed to reporting at once; one that a crash cut off from its prediction goes from
- * claimed to waiting.  One whose row is cancelled goes from wherever it is to cancelling, and never back.
+ * The upper row is a server that answers with the result.  The lower row is a provider that names a prediction: its name
+ * is saved in the table before anything else, then the provider is polled until the prediction has ended.  If nobody
+ * knows whether a submission arrived, and the provider can be asked, it is asked first.  A job that cannot be sent goes
+ * from claimed to reporting.  One with a prediction that a crash left goes from claimed to waiting.  One whose row is
+ * cancelled goes from any state to cancelling, and never back.
  *
- * Each step has a file, and here a row; its functions return what comes next (step.h), and never call another step.
+ * Each step has a file, and a row in steps.c.  Its functions return what comes next (step.h), and never call another step.
  */
 #include "postgres.h"
 
@@ -37,75 +37,10 @@
 #include "life/verdict.h"
 #include "schedule/schedule.h"
 
-/* clang-format off */
-
-/* In the order in which they are asked whether a verdict is theirs to deal with. */
-static const Step steps[JOB_STEPS] = {
-	[STEP_SUBMIT] = {
-		.name = "submit", .phase = ACTIVITY_CALLING,
-		.build = submit_build, .unbuilt = submit_unbuilt, .starved = submit_starved, .began = progress_expect,
-		.answered = submit_answered, .judge = reply_judge, .woken = progress_woken},
-
-	[STEP_LOOKUP] = {
-		.name = "lookup", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
-		.is_due = lookup_is_due, .begin = lookup_begin,
-		.build = lookup_build, .unbuilt = lookup_unbuilt,
-		.answered = lookup_answered},
-
-	[STEP_POLL] = {
-		.name = "poll", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
-		.is_due = poll_is_due, .begin = poll_begin,
-		.build = poll_build, .unbuilt = poll_unbuilt,
-		.answered = poll_answered, .judge = poll_judge},
-
-	[STEP_RESULT] = {
-		.name = "result", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
-		.build = poll_build_result, .unbuilt = poll_unbuilt,
-		.answered = poll_answered_result, .judge = poll_judge_result},
-
-	[STEP_DOWNLOAD] = {
-		.name = "download", .phase = ACTIVITY_DOWNLOADING,
-		.is_due = download_is_due, .begin = download_begin,
-		.build = download_build, .unbuilt = download_unbuilt,
-		.answered = download_answered, .uploaded = pour_go_on, .woken = download_woken},
-
-	[STEP_STORE] = {
-		.name = "store", .phase = ACTIVITY_STORING,
-		.is_due = store_is_due, .begin = store_begin,
-		.build = store_build, .unbuilt = store_unbuilt, .starved = store_starved,
-		.answered = store_answered, .uploaded = store_uploaded, .woken = store_woken},
-
-	[STEP_CANCEL] = {
-		.name = "cancel", .line_up = cancelline_line_up,
-		.build = cancel_build, .unbuilt = cancel_unbuilt, .starved = cancel_starved,
-		.answered = cancel_answered, .admitted = cancel_admitted, .saved = cancel_saved},
-
-	[STEP_PART] = {.name = "part", .is_beside = true},
-
-	[STEP_PROGRESS] = {
-		.name = "progress", .is_beside = true,
-		.build = progress_build, .unbuilt = progress_unbuilt, .starved = progress_starved,
-		.answered = progress_answered},
-};
-
-/* clang-format on */
-
-const char *
-life_step_name(JobStep step)
-{
-	return steps[step].name;
-}
-
-static int64
-ms_until(MonoTime until)
-{
-	return Max(until - clock_mono(), 0) / 1000;
-}
-
 /* ---------- carrying out ---------- */
 
 /*
- * Moves the job to a step, in that state if its row is running.  The provider of any other is only told to cancel.
+ * Moves the job to a step.  A job whose row is not running any more only cancels, whatever the state.
  */
 static void
 enter(Job *job, JobState state, JobStep step)
@@ -146,18 +81,18 @@ unbuilt(const Building *building, const ErrorData *error)
 static Next
 starve(Job *job, JobStep id)
 {
-	if (steps[id].starved != NULL)
-		return steps[id].starved(job);
+	if (steps_table[id].starved != NULL)
+		return steps_table[id].starved(job);
 	return next_wait(id, clock_mono() + USECS_PER_SEC);
 }
 
 /*
- * Begins a step's call; returns what comes next, also where there is none.
+ * Begins a step's call.  Returns what comes next, also if there is no call to make.
  */
 static Next
 begin_call(Job *job, JobStep id)
 {
-	const Step *step = &steps[id];
+	const Step *step = &steps_table[id];
 	Call *call = step->is_beside ? &job->beside : &job->call;
 	Building building = {step, job, NULL, NULL};
 	ErrorData *error;
@@ -194,20 +129,20 @@ wait_until(Job *job, JobStep step, MonoTime until)
 	if (step != STEP_CANCEL)
 		calls_appear(job);
 	/* the provider works, or an answer is still being fetched */
-	calls_show(job, steps[step].only_asks ? ACTIVITY_WAITING : steps[step].phase);
+	calls_show(job, steps_table[step].only_asks ? ACTIVITY_WAITING : steps_table[step].phase);
 	enter(job, JOB_WAITING, step);
 	job_wake_at(job, until);
 	trace("job " INT64_FORMAT " attempt %d: %s in " INT64_FORMAT " ms", job->id, job->attempt,
-		  steps[step].name, ms_until(until));
+		  steps_table[step].name, Max(until - clock_mono(), 0) / 1000);
 }
 
 static void
 line_up(Job *job, JobStep step)
 {
 	job_stop_waking(job);
-	Assert(steps[step].line_up != NULL);
+	Assert(steps_table[step].line_up != NULL);
 	enter(job, JOB_WAITING, step);
-	steps[step].line_up(job);
+	steps_table[step].line_up(job);
 }
 
 static void
@@ -232,7 +167,7 @@ report(Job *job, Verdict *verdict)
 }
 
 /*
- * Whether the table lacks what a resumed job would need, now that there is this verdict.
+ * True if a resumed job would need something that is not in the table yet.
  */
 static bool
 must_be_saved(const Job *job)
@@ -241,7 +176,7 @@ must_be_saved(const Job *job)
 }
 
 /*
- * Says what comes of a verdict.
+ * Returns what comes next after a verdict.
  */
 static Next
 conclude(Job *job, Verdict *verdict)
@@ -260,8 +195,8 @@ conclude(Job *job, Verdict *verdict)
 		return next_save(job->step, verdict);
 	for (id = 0; id < JOB_STEPS; id++)
 	{
-		if (steps[id].is_due != NULL && steps[id].is_due(job))
-			return steps[id].begin(job);
+		if (steps_table[id].is_due != NULL && steps_table[id].is_due(job))
+			return steps_table[id].begin(job);
 	}
 	return next_report(verdict);
 }
@@ -276,9 +211,9 @@ go_on(Job *job, JobStep step)
 
 	job->store->ended = NULL;
 	enter(job, JOB_CALLING, step);
-	calls_show(job, steps[step].phase);
+	calls_show(job, steps_table[step].phase);
 	if (ended != NULL)
-		carry_out(job, steps[step].answered(job, ended));
+		carry_out(job, steps_table[step].answered(job, ended));
 	else
 		job_wake_at(job, clock_mono());
 }
@@ -333,7 +268,7 @@ carry_out(Job *job, Next next)
 typedef Next (*Event)(Job *job);
 
 /*
- * Has an event, which runs in the job's memory context, move the job on.
+ * Runs an event in the job's memory context, and carries out what it returns.
  */
 static void
 move_on(Job *job, Event event)
@@ -345,7 +280,7 @@ move_on(Job *job, Event event)
 }
 
 /*
- * The same of one that handles what others wrote: it is named if that ends the process.
+ * As move_on(), for an event that handles bytes of strangers: the marker names the job if that crashes the process.
  */
 static void
 move_on_marked(Job *job, Event event)
@@ -358,7 +293,7 @@ move_on_marked(Job *job, Event event)
 /* ---------- events ---------- */
 
 /*
- * What a job does first that was just claimed, or that an earlier dispatcher has left.
+ * Returns what a job does first that was just claimed, or that an earlier dispatcher left.
  */
 static Next
 started(Job *job)
@@ -397,7 +332,8 @@ given_back(Job *job)
 }
 
 /*
- * Has a claimed job queued again whose call has not begun, and will not: it was no attempt.
+ * Puts a claimed job back into the queue, because its call has not begun and will not.  It does not count as an
+ * attempt.
  */
 void
 life_give_back(Job *job)
@@ -407,7 +343,7 @@ life_give_back(Job *job)
 }
 
 /*
- * A call of the job's upload has ended.  A job whose row is being written goes on with it afterwards.
+ * Handles the end of a call of the job's upload.  If the job's row is being written, the job continues afterwards.
  */
 static void
 part_answered(Call *call, HttpReply *reply)
@@ -415,17 +351,17 @@ part_answered(Call *call, HttpReply *reply)
 	Job *job = call->job;
 	bool may_go_on = job->state == JOB_CALLING || job->state == JOB_WAITING;
 
-	traced_answer(job, steps[STEP_PART].name, reply);
+	traced_answer(job, steps_table[STEP_PART].name, reply);
 	upload_answered(call, reply);
-	if (may_go_on && steps[job->step].uploaded != NULL)
-		carry_out(job, steps[job->step].uploaded(job));
+	if (may_go_on && steps_table[job->step].uploaded != NULL)
+		carry_out(job, steps_table[job->step].uploaded(job));
 }
 
 static void
 call_answered(Call *call, HttpReply *reply)
 {
 	Job *job = call->job;
-	const Step *step = &steps[call->step];
+	const Step *step = &steps_table[call->step];
 	Next next;
 
 	Assert(step->is_beside ||
@@ -447,7 +383,7 @@ call_answered(Call *call, HttpReply *reply)
 }
 
 /*
- * Moves a job on one of whose calls has ended: what http_take_finished() has given.
+ * Moves a job on after one of its calls has ended, as http_take_finished() returned it.
  */
 void
 life_answered(void *tag, HttpReply *reply)
@@ -484,7 +420,7 @@ life_poured(void *tag)
 }
 
 /*
- * Whether an answer is judged in this process, however large it is.
+ * True if this process judges the answer, however large it is.
  */
 bool
 life_judges_here(const Call *call)
@@ -493,7 +429,7 @@ life_judges_here(const Call *call)
 }
 
 /*
- * Whether nothing is lost if nobody reads what a call has brought besides its status.
+ * True if only the status of the call's answer matters.
  */
 bool
 life_can_do_without(const Call *call)
@@ -502,20 +438,20 @@ life_can_do_without(const Call *call)
 }
 
 /*
- * Returns what an answer at that step means, and what it adds to *remote, in the current memory context.  Pure; may
- * raise an error.
+ * Returns what an answer at a step means, in the current memory context, and fills in *remote.  Pure; may raise an
+ * error.
  */
 Verdict *
 life_judge(JobStep step, const ReplySource *source, HttpReply *reply, Remote *remote)
 {
-	Assert(steps[step].judge != NULL);
-	return steps[step].judge(source, reply, remote);
+	Assert(steps_table[step].judge != NULL);
+	return steps_table[step].judge(source, reply, remote);
 }
 
 static Next
 woken(Job *job)
 {
-	const Step *step = &steps[job->step];
+	const Step *step = &steps_table[job->step];
 
 	if (step->woken != NULL)
 		return step->woken(job);
@@ -525,13 +461,13 @@ woken(Job *job)
 static Next
 admitted(Job *job)
 {
-	const Step *step = &steps[job->step];
+	const Step *step = &steps_table[job->step];
 
 	return step->admitted ? step->admitted(job) : next_call(job->step);
 }
 
 /*
- * Moves on the jobs whose time to be woken has come, and those whose questions it is to be asked.
+ * Moves on the jobs whose alarm has come, and those whose turn it is to ask.
  */
 void
 life_wake(MonoTime now)
@@ -549,7 +485,7 @@ life_wake(MonoTime now)
 }
 
 /*
- * Has what was paid for saved that is only in memory, before this process ends.
+ * Saves results that are paid for and only in memory, before this process ends.
  */
 void
 life_rescue(void)
@@ -572,7 +508,7 @@ life_rescue(void)
 }
 
 /*
- * When life_wake() has something to do; 0: never.
+ * Returns when life_wake() has something to do; 0: never.
  */
 MonoTime
 life_next_wake(MonoTime now)
@@ -589,7 +525,7 @@ life_next_wake(MonoTime now)
 }
 
 /*
- * Begins the calls that cancel and may go now; also for a dispatcher that leaves.
+ * Begins the cancelling calls that may go now.  A dispatcher that leaves calls it, too.
  */
 void
 life_wake_cancels(MonoTime now)
@@ -604,8 +540,8 @@ life_wake_cancels(MonoTime now)
 static Next
 saved(Job *job)
 {
-	if (steps[job->step].saved != NULL)
-		return steps[job->step].saved(job);
+	if (steps_table[job->step].saved != NULL)
+		return steps_table[job->step].saved(job);
 	if (job->outcome == REPORT_FENCED)
 		return cancel_begin(job);
 	job->is_saved = true;
@@ -613,7 +549,7 @@ saved(Job *job)
 }
 
 /*
- * Moves a job on whose row is written, or is not the job's any more (job->outcome).
+ * Moves a job on after its row was written, or found to belong to another attempt (job->outcome).
  */
 void
 life_saved(Job *job)
@@ -624,7 +560,7 @@ life_saved(Job *job)
 }
 
 /*
- * Ends a job whose row was cancelled or deleted: its calls are cut, and the provider is told where it can be.
+ * Ends a job whose row was cancelled or deleted: cuts its calls, and tells the provider where possible.
  */
 void
 life_cancel(Job *job)
@@ -633,7 +569,7 @@ life_cancel(Job *job)
 }
 
 /*
- * Has the provider told of a job whose prediction still runs: the row was reported, and says so.
+ * Tells the provider to cancel the prediction of a job that was just reported, and whose row says so.
  */
 void
 life_cancel_reported(Job *job)

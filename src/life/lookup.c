@@ -25,7 +25,7 @@
 static const Backoff ask_again = {1000, 60000}; /* ms */
 
 /*
- * Whether the job's verdict leaves open what the provider can be asked for.
+ * True if the submission may have arrived, and the provider can be asked.
  */
 bool
 lookup_is_due(const Job *job)
@@ -38,7 +38,7 @@ lookup_is_due(const Job *job)
 }
 
 /*
- * Whether a job that is to be sent may have been sent before.
+ * True if an earlier attempt may have sent the job.
  */
 bool
 lookup_comes_first(const Job *job)
@@ -47,7 +47,7 @@ lookup_comes_first(const Job *job)
 }
 
 /*
- * Asks at all addresses, from the first one on.
+ * Begins a round: asks at all addresses, from the first one on.
  */
 static Next
 ask_later(Job *job, int64 delay_ms)
@@ -57,7 +57,7 @@ ask_later(Job *job, int64 delay_ms)
 }
 
 /*
- * The verdict that the job has, for the case that its submission did not arrive.
+ * Copies the job's verdict, to be used if the submission did not arrive.
  */
 static Verdict *
 keep_verdict(const Job *job)
@@ -72,7 +72,7 @@ keep_verdict(const Job *job)
 }
 
 /*
- * Goes on with the verdict that the submission had, now that the provider was asked in vain.
+ * Reports the kept verdict of the submission, because the provider could not be asked.
  */
 static Next
 conclude_doubt(Job *job, char *error)
@@ -86,8 +86,8 @@ conclude_doubt(Job *job, char *error)
 }
 
 /*
- * Has a job find out what became of its submission: of the present attempt, if there is a verdict, or of
- * an earlier one, before it is sent again.
+ * Asks what became of a submission: of the present attempt, if there is a verdict, else of an earlier one, before the
+ * job is sent again.
  */
 Next
 lookup_begin(Job *job)
@@ -104,7 +104,7 @@ lookup_begin(Job *job)
 }
 
 /*
- * The submission arrived: its prediction is waited for, once its id is in the table.
+ * The submission arrived.  Saves the id of its prediction, then polls it.
  */
 static Next
 found_prediction(Job *job, const HttpReply *reply)
@@ -124,7 +124,7 @@ found_prediction(Job *job, const HttpReply *reply)
 }
 
 /*
- * Sends the job after all, and has its time begin.
+ * Sends the job after all.  Its time starts now.
  */
 static Next
 send_now(Job *job)
@@ -135,7 +135,7 @@ send_now(Job *job)
 }
 
 /*
- * All addresses were asked, and none has it.
+ * Ends a round in which no address knew the prediction.
  */
 static Next
 found_nothing(Job *job)
@@ -152,7 +152,7 @@ found_nothing(Job *job)
 }
 
 /*
- * It could not be asked in all the time that there is.
+ * Gives up: the provider did not answer in time.
  */
 static Next
 give_up(Job *job)

@@ -7,7 +7,7 @@
 #include "life/step.h"
 
 /*
- * The job goes on as it is: its call, or another one, moves it on.
+ * The job continues as it is, until the end of a call moves it on.
  */
 Next
 next_stay(void)
@@ -16,7 +16,7 @@ next_stay(void)
 }
 
 /*
- * The same, and its present step is woken at until.
+ * As next_stay(); the present step is also woken at until.
  */
 Next
 next_stay_until(MonoTime until)

@@ -16,6 +16,7 @@
 #include "base/status.h"
 #include "base/trace.h"
 #include "life/outcome.h"
+#include "life/same.h"
 #include "life/verdict.h"
 #include "protocol/missing.h"
 #include "schedule/schedule.h"
@@ -39,9 +40,9 @@ is_spared(const Job *job)
 }
 
 /*
- * Fails a verdict after which the call would be made again, although an earlier one may have been accepted: where the
- * option on_unknown says so, or max_unknown repeats have been made.  Returns true if it did; else the repeat is
- * counted.  That genjob itself ended has a bound of its own (decide_lost).
+ * Fails a verdict that would repeat a call which may have been accepted, if the option on_unknown says so, or after
+ * max_unknown repeats.  Returns true if it did; else counts the repeat.  Losses by genjob's own end have another limit
+ * (decide_lost).
  */
 bool
 outcome_apply_on_unknown(Job *job, Verdict *verdict)
@@ -70,7 +71,7 @@ outcome_apply_on_unknown(Job *job, Verdict *verdict)
 }
 
 /*
- * Notes that a job is put off without an attempt being counted.  Returns true once it has been for that many ms.
+ * Notes that a job is put off without counting an attempt.  Returns true once this has lasted most_ms.
  */
 static bool
 is_put_off_for(Job *job, int64 most_ms, TimestampTz now)
@@ -88,7 +89,7 @@ fail(Job *job)
 }
 
 /*
- * Counts an attempt that failed by itself; the job has failed if that was the last one.
+ * Counts a failed attempt.  After the last one, the job has failed.
  */
 static void
 count_failure(Job *job, const ServerOptions *options)
@@ -110,7 +111,7 @@ count_failure(Job *job, const ServerOptions *options)
 }
 
 /*
- * Has a job tried again that failed by itself, after a back-off, or later, if the server says so.
+ * Retries a failed job after a back-off, or later if the server says so.
  */
 static void
 decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
@@ -134,8 +135,7 @@ decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
 }
 
 /*
- * Has a job tried again that was turned away by a server that takes nothing now.  It is due at once, and is not tried
- * before its server is.
+ * Retries a job that the server deferred.  It is due at once, but waits until the server takes calls again.
  */
 static void
 decide_defer(Job *job, const ServerOptions *options, TimestampTz now)
@@ -156,8 +156,8 @@ decide_defer(Job *job, const ServerOptions *options, TimestampTz now)
 }
 
 /*
- * Puts off a job that was refused for what waiting alone does not mend.  Its server tries one such job every
- * limits_stuck_pause() ms; after the option max_wait the job fails.
+ * Puts off a job whose refusal waiting alone does not mend.  Its server tries one such job every limits_stuck_pause()
+ * ms.  After the option max_wait the job fails.
  */
 static void
 decide_stuck(Job *job, const ServerOptions *options, TimestampTz now)
@@ -173,8 +173,8 @@ decide_stuck(Job *job, const ServerOptions *options, TimestampTz now)
 }
 
 /*
- * An earlier call under the same key is still at work (409): waits for its answer, by asking again with that key, for
- * as long as a call may take.
+ * An earlier call under the same key is still at work (409).  Sends it again with that key until its answer is there,
+ * for as long as a call may take.
  */
 static void
 decide_at_work(Job *job, const ServerOptions *options, TimestampTz now)
@@ -194,7 +194,7 @@ decide_at_work(Job *job, const ServerOptions *options, TimestampTz now)
 }
 
 /*
- * A job whose call crashes PostgreSQL, or ends it for want of memory, would be sent again after every restart.  From
+ * A job whose call crashes PostgreSQL, or uses up its memory, would be sent again after every restart.  From
  * the one after FREE_LOSSES in a row on, each counts as a failure of the job's own.
  */
 static void
@@ -247,6 +247,18 @@ doubts_earlier_call(const Job *job)
 		   !verdict_names_prediction(job);
 }
 
+/*
+ * Gives the next attempt a new key, because nobody knows the body of the earlier call that may have been accepted.
+ */
+static void
+drop_key(Verdict *verdict)
+{
+	verdict->unknown = false;
+	verdict->error =
+		psprintf("%s The options of the server were changed since, so the same body cannot be sent again: another call is made, and both may be paid for.",
+				 verdict->error);
+}
+
 static void
 trace_decision(const Job *job, TimestampTz now)
 {
@@ -260,7 +272,7 @@ trace_decision(const Job *job, TimestampTz now)
 }
 
 /*
- * What a verdict that ends the attempt makes of the row.
+ * Decides what the final verdict of an attempt makes of the row.
  */
 void
 outcome_decide(Job *job)
@@ -276,6 +288,8 @@ outcome_decide(Job *job)
 		verdict->unknown = false;
 	if (verdict->kind == VERDICT_RETRY || verdict->kind == VERDICT_LOST)
 		(void) outcome_apply_on_unknown(job, verdict);
+	if (verdict->kind == VERDICT_LOST && !same_take_up(job))
+		drop_key(verdict);
 	if (verdict->stuck == STUCK_NOT && !is_at_work && verdict->kind != VERDICT_POSTPONE &&
 		verdict->kind != VERDICT_LOST)
 		job->put_off_since = 0;
@@ -324,7 +338,7 @@ outcome_decide(Job *job)
 }
 
 /*
- * Takes notice that the job's verdict is in the table.
+ * Notes that the job's verdict is in the table.
  */
 void
 outcome_reported(Job *job)
@@ -347,8 +361,8 @@ outcome_reported(Job *job)
 }
 
 /*
- * Makes a verdict whose result or usage the table refuses (a number that numeric cannot hold, more than jsonb can) one
- * that it takes: the answer becomes an output, as it came.
+ * Changes a verdict whose result or usage the table refuses (a number that numeric cannot hold, more than jsonb can) so
+ * that the table takes it: the answer becomes an output, as it came.
  */
 void
 outcome_simplify(Job *job, bool result, bool usage)

@@ -33,8 +33,8 @@ deadline_of(const Job *job)
 }
 
 /*
- * When a prediction is given up of which the provider says nothing: an outage at the deadline must not throw away
- * what was paid for.
+ * Returns when to give up a prediction if the provider says nothing.  This is after the deadline: an outage then must
+ * not throw away what was paid for.
  */
 static MonoTime
 end_of_grace(const Job *job)
@@ -43,8 +43,8 @@ end_of_grace(const Job *job)
 }
 
 /*
- * How long predictions of the job's server take before the first question about them: what they lately took, or, before
- * any has ended, what the server's calls did.
+ * Returns how long to wait before the first poll: the recent duration of the server's predictions or, before any has
+ * ended, of its calls.
  */
 static double
 first_delay_ms(const Job *job)
@@ -57,8 +57,8 @@ first_delay_ms(const Job *job)
 }
 
 /*
- * How long to wait before the next question: until most of the server's usual time has passed, then a
- * tenth more each time.
+ * Returns how long to wait before the next poll: until most of the server's usual time has passed, then a tenth longer
+ * each time.
  */
 static int64
 usual_delay_ms(const Job *job, MonoTime now)
@@ -74,8 +74,8 @@ usual_delay_ms(const Job *job, MonoTime now)
 }
 
 /*
- * Where a server lists all that has not ended, with the places of ids in *places: of one whose poll says
- * nothing about that, nor about what it has forgotten.  NULL: of another.
+ * Returns the address that lists all unfinished predictions (ids at *places), for servers whose poll cannot tell
+ * "queued" from "unknown".  NULL if the preset has none.
  */
 static char *
 unended_address(const Job *job, const char **places)
@@ -98,8 +98,8 @@ was_asked_about(const Job *job)
 }
 
 /*
- * Counts the answers that say nothing about the prediction, or that there is none.  The list of what has not
- * ended may be long: it is asked for only now and then, unless the prediction was missing in it.
+ * Counts the answers that say nothing about the prediction, or that there is none.  The list of unfinished predictions
+ * may be long, so it is read only now and then, unless the prediction was missing in it.
  */
 static void
 note_absence(Job *job, const Verdict *verdict)
@@ -137,7 +137,7 @@ note_remote_state(Job *job, const char *state)
 }
 
 /*
- * The last such word for an error; empty where there was none.
+ * Returns the provider's last word for an error message; empty if there was none.
  */
 static const char *
 describe_remote_state(const Job *job)
@@ -147,7 +147,7 @@ describe_remote_state(const Job *job)
 }
 
 /*
- * Fails a job whose prediction is still running when its time is up.  The provider is told to cancel it.
+ * Fails a job whose prediction still runs at the deadline.  The provider is told to cancel it.
  */
 static Next
 fail_running(Job *job)
@@ -182,8 +182,7 @@ fail_unanswered(Job *job)
 }
 
 /*
- * When to ask again, after so many ms if nothing ends before: when the time is up, and then a few times at least until
- * the prediction is given up.
+ * Returns when to poll again: after ms, but also at the deadline, and a few times between it and the time to give up.
  */
 static MonoTime
 next_question(const Job *job, MonoTime now, int64 delay)
@@ -216,6 +215,36 @@ next_delay_ms(const Job *job, MonoTime now)
 	return usual_delay_ms(job, now);
 }
 
+/*
+ * Fails a job that was handed over, and whose answer nobody has brought.
+ */
+static Next
+fail_handed_over(Job *job)
+{
+	return next_fail(job,
+					 psprintf("job was handed over to server \"%s\" (%s), but genjob.complete() did not bring its answer within the option timeout. It may still be at work, and be paid for: look there before genjob.retry(), or raise timeout.",
+							  NameStr(job->queue->name), job->remote.id));
+}
+
+/*
+ * Waits for genjob.complete(), which ends the row: there is nothing to ask.
+ */
+static Next
+await_answer(Job *job)
+{
+	MonoTime deadline = deadline_of(job);
+
+	if (clock_mono() >= deadline)
+		return fail_handed_over(job);
+	return next_wait(STEP_POLL, deadline);
+}
+
+Next
+poll_woken(Job *job)
+{
+	return options_hands_over(job->options) ? await_answer(job) : next_line(STEP_POLL);
+}
+
 bool
 poll_is_due(const Job *job)
 {
@@ -223,9 +252,9 @@ poll_is_due(const Job *job)
 }
 
 /*
- * Waits until the next question.  When the job's time is up, it fails, if the provider says that the prediction is
- * still running; it is not submitted again.  One that does not say so is asked for some time longer, and an answer that
- * is known to be there is fetched all the same.
+ * Waits for the next poll.  After the deadline the job fails if the provider says that the prediction still runs; it is
+ * never submitted again.  If the provider does not answer, it is polled for some time longer.  A result that is known
+ * to be there is fetched in any case.
  */
 Next
 poll_begin(Job *job)
@@ -235,6 +264,8 @@ poll_begin(Job *job)
 	int64 delay = next_delay_ms(job, now);
 
 	Assert(verdict->kind == VERDICT_WAIT && verdict_names_prediction(job));
+	if (options_hands_over(job->options))
+		return await_answer(job);
 	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
 	note_absence(job, verdict);
 	note_remote_state(job, verdict->remote_state);
@@ -252,7 +283,7 @@ poll_begin(Job *job)
 /* ---------- asking ---------- */
 
 /*
- * What is said of a job whose columns, which nobody but genjob should write, cannot be read.
+ * Returns the error for a job whose columns cannot be read, although nobody but genjob should write them.
  */
 static char *
 describe_unreadable(const Job *job, const char *why)
@@ -268,14 +299,15 @@ poll_unbuilt(Job *job, const char *why, const ErrorData *error)
 }
 
 /*
- * Why a question cannot be asked at that address.
+ * Returns why a poll cannot go to that address.
  */
 static char *
 describe_obstacle(const Job *job, const AddressedCall *call)
 {
 	if (call->http == NULL)
 		return psprintf("server \"%s\" gave no URL at %s to ask about its prediction %s. Look at the server's option poll.",
-						NameStr(job->queue->name), call->address.place,
+						NameStr(job->queue->name),
+						call->address.place ? call->address.place : call->address.path,
 						job->remote.id ? job->remote.id : "");
 	return psprintf("server \"%s\" gave a URL of another host to ask about its prediction: %s. Name the host in the server's option allow_hosts.",
 					NameStr(job->queue->name), call->http->shown_url);
@@ -322,7 +354,7 @@ poll_build_result(Job *job, char **why)
 Verdict *
 poll_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 {
-	return reply_judge_poll(source, reply);
+	return reply_judge_poll(source, reply, remote);
 }
 
 Verdict *
@@ -332,7 +364,7 @@ poll_judge_result(const ReplySource *source, HttpReply *reply, Remote *remote)
 }
 
 /*
- * Takes in when the prediction was found to have succeeded, and that the server bears the question.
+ * Notes when the prediction succeeded, and that the server answers polls.
  */
 static Verdict *
 note_answer(Job *job, Verdict *verdict)
@@ -352,10 +384,14 @@ Next
 poll_answered(Job *job, HttpReply *reply)
 {
 	const char *places;
+	Verdict *verdict;
 
 	if (job->asks_unended && unended_address(job, &places) != NULL)
 		return next_verdict(verdict_read_unended(job, reply, places));
-	return next_verdict(note_answer(job, verdict_read(job, reply, poll_judge, true)));
+	verdict = verdict_read(job, reply, poll_judge, true);
+	if (verdict->has_answer && job->remote.urls != NULL)
+		job->remote.urls = pstrdup(job->remote.urls);
+	return next_verdict(note_answer(job, verdict));
 }
 
 Next

@@ -25,7 +25,7 @@ typedef struct Postponed
 static HTAB *postponed = NULL;
 
 /*
- * Counts that a job is put off; returns how often it was before.
+ * Counts a postponement of the job; returns how many there were before.
  */
 static int
 count(int64 id)
@@ -51,7 +51,7 @@ count(int64 id)
 }
 
 /*
- * Returns, in the current memory context, the verdict that puts such a job off, which is no failure of its own: it is
+ * Returns, in the current memory context, the verdict that postpones the job.  It counts as no failure.  The job is
  * looked at again after 1, 2, 4 ... 60 s.
  */
 Verdict *
@@ -66,7 +66,7 @@ postponed_verdict(const Job *job)
 }
 
 /*
- * A job is not put off any more.
+ * Forgets how often the job was postponed.
  */
 void
 postponed_forget(int64 id)

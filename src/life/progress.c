@@ -9,8 +9,8 @@
 #include "life/step.h"
 
 /*
- * The address to ask at, and the place of the number in its answer; NULL where there is none.  Such an address tells of
- * the whole server, so only where that has one call at a time.
+ * Returns the address to ask for progress, and the place of the number in its answer; NULL where there is none.  Such
+ * an address describes the whole server, so it is used only if the server has one call at a time.
  */
 static char *
 progress_address(const Job *job, const char **place)
@@ -27,7 +27,7 @@ ask_later(const Job *job)
 }
 
 /*
- * A submission is under way: its progress is asked for now and then, where that can be.
+ * A submission is under way.  Asks for its progress from time to time, where possible.
  */
 Next
 progress_expect(Job *job)

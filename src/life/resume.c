@@ -20,7 +20,7 @@ judge_saved(void *arg)
 }
 
 /*
- * Goes on with the downloads of an answer that is in the table, where others than genjob may have written.
+ * Continues with the downloads of an answer from the table.  Others than genjob may have written it.
  */
 static Next
 resume_answer(Job *job)
@@ -37,7 +37,7 @@ resume_answer(Job *job)
 }
 
 /*
- * Ends a job that cannot be gone on with, but whose call has brought something already.
+ * Fails a job that cannot be continued, but whose call has brought something already.
  */
 static Next
 fail_resumed(Job *job)

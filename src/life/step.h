@@ -66,6 +66,9 @@ typedef struct Step
 	Next (*saved)(Job *job); /* the row is written, or is not the job's any more: see job->outcome */
 } Step;
 
+/* steps.c */
+extern const Step steps_table[JOB_STEPS];
+
 /* next.c */
 extern Next next_stay(void);
 extern Next next_stay_until(MonoTime until);
@@ -93,7 +96,7 @@ extern Next progress_unbuilt(Job *job, const char *why, const ErrorData *error);
 extern Next progress_starved(Job *job);
 extern Next progress_answered(Job *job, HttpReply *reply);
 
-/* lookup.c: a submission of which it is not known whether it arrived */
+/* lookup.c: whether a submission without an answer arrived */
 extern bool lookup_comes_first(const Job *job);
 extern bool lookup_is_due(const Job *job);
 extern Next lookup_begin(Job *job);
@@ -104,6 +107,7 @@ extern Next lookup_answered(Job *job, HttpReply *reply);
 /* poll.c: a prediction that the provider works on */
 extern bool poll_is_due(const Job *job);
 extern Next poll_begin(Job *job);
+extern Next poll_woken(Job *job);
 extern HttpRequest *poll_build(Job *job, char **why);
 extern HttpRequest *poll_build_result(Job *job, char **why);
 extern Next poll_unbuilt(Job *job, const char *why, const ErrorData *error);

@@ -56,7 +56,7 @@ utf8_of(const char *text)
 }
 
 /*
- * Finds the store's server and the job owner's secrets for it, as they are now.  In a transaction.
+ * Finds the store's server and the present secrets of the job's owner for it.  In a transaction.
  */
 void
 store_read(Job *job)
@@ -143,7 +143,7 @@ next_output(const Job *job)
 }
 
 /*
- * The place of an output among those of the job's verdict, from 1.
+ * Returns the number of an output in the job's verdict, from 1.
  */
 int
 store_ordinal(const Job *job, const Output *output)
@@ -161,7 +161,7 @@ store_ordinal(const Job *job, const Output *output)
 }
 
 /*
- * Whether the end of this process would lose what was paid for.
+ * True if the end of this process would lose what was paid for.
  */
 bool
 store_holds_unsaved(const Job *job)
@@ -180,7 +180,7 @@ store_is_due(const Job *job)
 /* ---------- waiting ---------- */
 
 /*
- * Has the verdict saved in the table.  One that is too large for that stays in memory.
+ * Saves the verdict in the table.  One that is too large stays in memory.
  */
 static Next
 save(Job *job)
@@ -220,7 +220,7 @@ wait_for_place(Job *job)
 }
 
 /*
- * Fails a job whose outputs the store does not take; they go into the table.
+ * Fails a job because the store does not take its outputs; they go into the table.
  */
 static Next
 give_up(Job *job, const char *why)
@@ -232,7 +232,7 @@ give_up(Job *job, const char *why)
 }
 
 /*
- * What comes after a try that failed.
+ * Returns what comes next after a failed try.
  */
 static Next
 failed(Job *job, const char *why, bool is_refused)
@@ -268,7 +268,7 @@ attempt(Job *job)
 }
 
 /*
- * Where an earlier try has failed, the verdict has just been saved: the next try is not at once.
+ * Begins to store.  If an earlier try failed, the verdict was just saved, and the next try waits.
  */
 Next
 store_begin(Job *job)
@@ -297,7 +297,7 @@ store_woken(Job *job)
 }
 
 /*
- * Has a verdict saved that is only in memory, whatever its call is doing: this process ends.
+ * Saves a verdict that is only in memory, because this process ends.
  */
 Next
 store_rescue(Job *job)
@@ -406,7 +406,7 @@ store_answered(Job *job, HttpReply *reply)
 /* ---------- large outputs: in parts ---------- */
 
 /*
- * Reads on in a large output, for its digest.  True once it is there.
+ * Computes the digest of the next piece of a large output.  True at its end.
  */
 static bool
 digest_piece(Job *job, Output *output)
@@ -445,7 +445,7 @@ add_part(Upload *upload)
 }
 
 /*
- * Has the next piece of the job's next output be ready for the store: a few milliseconds of work.
+ * Prepares the next piece of the job's next output for the store: a few milliseconds of work.
  */
 static void
 prepare_piece(void *arg)
@@ -464,7 +464,7 @@ prepare_piece(void *arg)
 }
 
 /*
- * A call of an upload has failed: nothing of it is asked again before the next try.
+ * Handles a failed call of an upload.  Nothing of the upload is repeated before the next try.
  */
 static Next
 upload_failed(Job *job)
@@ -479,7 +479,7 @@ upload_failed(Job *job)
 }
 
 /*
- * What comes next for a large output: a piece of work at a time, for others wait meanwhile.
+ * Returns what comes next for a large output.  Works on one piece at a time, because others wait.
  */
 static Next
 store_in_parts(Job *job)
@@ -517,7 +517,7 @@ store_in_parts(Job *job)
 }
 
 /*
- * A call of the job's upload has ended.
+ * Handles the end of a call of the job's upload.
  */
 Next
 store_uploaded(Job *job)

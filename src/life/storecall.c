@@ -58,7 +58,7 @@ note_end(const Job *job, Place *place, const HttpReply *reply, const Verdict *ve
 }
 
 /*
- * What became of a call to the store, whose place is left.
+ * Returns what became of a call to the store, whose place is given up.
  */
 StoreAnswer
 store_judge(Job *job, Place *place, Call *call, HttpReply *reply)
@@ -93,7 +93,7 @@ store_judge(Job *job, Place *place, Call *call, HttpReply *reply)
 }
 
 /*
- * The store has done something it was asked: nothing is wrong with it.
+ * Notes that the store did what it was asked, so nothing is wrong with it.
  */
 void
 store_note_success(Job *job)

@@ -7,19 +7,25 @@
 #include "utils/memutils.h"
 
 #include "life/calls.h"
+#include "life/same.h"
 #include "life/step.h"
 #include "life/verdict.h"
 
 /*
- * The request of a job.  It was checked at INSERT, but the server's options may have changed since.  What only the
- * submission needs is let go of: its request holds it in its own form.
+ * Builds the request of a job.  INSERT checked it, but the server's options may have changed since.  Frees what only
+ * the submission needs: the request holds it in its own form.
  */
 HttpRequest *
 submit_build(Job *job, char **why)
 {
 	RequestSource source = calls_request_source(job);
-	HttpRequest *http = request_build(&source);
+	HttpRequest *http = NULL;
+	char *sha256;
 
+	if (same_begin(job, &source, &sha256))
+		http = request_build(&source);
+	if (http == NULL || !same_is(job, http, sha256))
+		return NULL;
 	calls_forget_input(job);
 	calls_hold_request(job);
 	return http;
@@ -28,6 +34,8 @@ submit_build(Job *job, char **why)
 Next
 submit_unbuilt(Job *job, const char *why, const ErrorData *error)
 {
+	if (error == NULL)
+		return same_give_up(job);
 	return next_fail(job, psprintf("%s. %s", error->message, error->hint ? error->hint : ""));
 }
 
@@ -51,6 +59,8 @@ submit_answered(Job *job, HttpReply *reply)
 	verdict = verdict_read(job, reply, reply_judge, false);
 	remote->is_private |= reply->peer_is_private;
 	remote->is_public |= reply->peer_is_public;
+	if (verdict->unknown)
+		same_note(job, job->call.http);
 	if (verdict->note != NULL)
 		remote->note = pstrdup(verdict->note);
 	if (remote->id != NULL)

@@ -9,7 +9,7 @@
 #include "life/traced.h"
 
 /*
- * Says how a call of a step has ended.
+ * Logs how the call of a step ended.
  */
 void
 traced_answer(const Job *job, const char *step, const HttpReply *reply)
@@ -25,7 +25,7 @@ traced_answer(const Job *job, const char *step, const HttpReply *reply)
 		[HTTP_CUT] = "cut off",
 		[HTTP_GARBLED] = "answered in other words than HTTP's",
 		[HTTP_TOO_LARGE] = "answered too long",
-		[HTTP_MEMORY] = "cut off for want of memory",
+		[HTTP_MEMORY] = "cut off because memory ran out",
 		[HTTP_OTHER] = "ended by an error",
 	};
 
@@ -34,7 +34,7 @@ traced_answer(const Job *job, const char *step, const HttpReply *reply)
 }
 
 /*
- * Says what came of it.
+ * Logs the verdict.
  */
 void
 traced_verdict(const Job *job, const Verdict *verdict)

@@ -35,8 +35,8 @@
 /* ---------- its life ---------- */
 
 /*
- * Begins to upload an output under that key.  mark tells whether the bytes are those of an earlier upload of it: with
- * the same one, the parts of that are used.  NULL: nobody knows.
+ * Begins to upload an output under a key.  mark identifies its bytes: an earlier upload with the same mark is
+ * continued.  NULL: unknown.
  */
 void
 upload_open(Job *job, Output *output, int ordinal, const char *key, const char *content_type,
@@ -110,8 +110,8 @@ upload_end_calls(Job *job)
 }
 
 /*
- * Lets go of a job's upload, if it has one; an open one is aborted if that is wanted, else the next process may go on
- * with it.
+ * Ends a job's upload, if it has one.  An open one is aborted if the caller wants that; else the next process may
+ * continue it.
  */
 void
 upload_drop(Job *job, bool aborts)
@@ -180,7 +180,7 @@ upload_holds_parts(const Upload *upload)
 }
 
 /*
- * The place where what is known of a part is kept.
+ * Returns the entry for a part.
  */
 static S3Part *
 part_of(Upload *upload, int number)
@@ -206,7 +206,7 @@ free_part(UploadCall *slot)
 }
 
 /*
- * Takes the next part, for which there must be room; also the memory context that holds the data, unless that is NULL.
+ * Adds the next part; there must be room.  Takes over the memory context that holds the data, unless it is NULL.
  * sha256: hexadecimal, copied.
  */
 void
@@ -287,7 +287,7 @@ note_trouble(Upload *upload, const char *why, bool is_refused)
 }
 
 /*
- * Begins a call, for which the store has a place.
+ * Begins a call; the store has a place for it.
  */
 static void
 begin(Job *job, UploadCall *ask, UploadAsk what)
@@ -333,7 +333,7 @@ is_calling(const Upload *upload)
 }
 
 /*
- * The next call that can be made, and what it asks; NULL: none.
+ * Returns the next call that can be made, and what it is for; NULL: none.
  */
 static UploadCall *
 next_call_of(Upload *upload, UploadAsk *what)
@@ -400,7 +400,7 @@ upload_work(Job *job)
 /* ---------- answers ---------- */
 
 /*
- * The upload has an id: its row is to say so before anything else.
+ * Saves the id of the upload in the row, before anything else.
  */
 static void
 begun(Job *job, Upload *upload, const HttpReply *reply)
@@ -474,8 +474,8 @@ completed(Upload *upload, const UploadCall *ask, HttpReply *reply)
 }
 
 /*
- * There is an object under the key: it is this one if it is as long, and was made since the upload began, by the store's
- * own clock.
+ * Handles the answer about an object under the key.  It is ours if it has the right length, and was made after the
+ * upload began, by the store's own clock.
  */
 static void
 looked(Upload *upload, const UploadCall *ask, const HttpReply *reply, const char *etag)
@@ -490,7 +490,7 @@ looked(Upload *upload, const UploadCall *ask, const HttpReply *reply, const char
 }
 
 /*
- * The store has done what it was asked.
+ * Handles a success of the store.
  */
 static void
 take(Job *job, UploadCall *ask, HttpReply *reply, const char *etag)
@@ -519,7 +519,7 @@ take(Job *job, UploadCall *ask, HttpReply *reply, const char *etag)
 }
 
 /*
- * Whether the store does not know the upload any more: it was completed, or somebody has aborted it.
+ * True if the store does not know the upload any more: it was completed or aborted.
  */
 static bool
 is_unknown(const UploadCall *ask, const HttpReply *reply)
@@ -533,8 +533,8 @@ is_unknown(const UploadCall *ask, const HttpReply *reply)
 }
 
 /*
- * The store has not done what it was asked.  Of an upload that was to be completed, and of which the store knows
- * nothing, the try before may have made the object.
+ * Handles a failure of the store.  If the upload was to be completed, and the store does not know it, the try before
+ * may have made the object.
  */
 static void
 fail(Upload *upload, const UploadCall *ask, const HttpReply *reply, const StoreAnswer *answer)
@@ -575,7 +575,7 @@ deal_with(void *arg)
 }
 
 /*
- * Takes in the answer to one of an upload's calls.  What comes next, upload_work() says.
+ * Handles the answer to one of an upload's calls.  upload_work() says what comes next.
  */
 void
 upload_answered(Call *call, HttpReply *reply)

@@ -92,8 +92,8 @@ judge_unread(void *arg)
 }
 
 /*
- * Returns what is made of an answer where there is no memory for anything: the job's spare verdict.  A success has been
- * paid for: it is not called for again by itself.
+ * Returns the job's spare verdict, for an answer when there is no memory at all.  A success has been paid for, so the
+ * call is not repeated.
  */
 static Verdict *
 judge_without_memory(const Judging *judging)
@@ -144,9 +144,9 @@ note_end(Job *job, const Verdict *verdict)
 }
 
 /*
- * Says what the end of the job's call means, in the memory context of the call.  An error in finding out (memory may be
- * short) ends neither the process nor, with it, the calls of other jobs: where the call only asks, it is asked again;
- * any other answer is kept as it came.
+ * Returns what the end of the job's call means, in the memory context of the call.  An error here (memory may be short)
+ * must not end the process, and with it the calls of other jobs: a question is asked again; any other answer is kept as
+ * it came.
  */
 static Verdict *
 read_answer(Judging *judging, bool asks)
@@ -193,7 +193,7 @@ verdict_read(Job *job, HttpReply *reply, VerdictJudge judge, bool asks)
 }
 
 /*
- * The same of a list of all that the provider has not ended, with the places of ids in it.
+ * As verdict_read(), for a list of all unfinished predictions, with ids at places.
  */
 Verdict *
 verdict_read_unended(Job *job, HttpReply *reply, const char *places)

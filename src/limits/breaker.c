@@ -17,7 +17,7 @@
 #include "limits/breaker.h"
 
 /*
- * How many calls may begin now, as far as the breaker is concerned.
+ * Returns how many calls the breaker lets begin now.
  */
 int
 breaker_room(const Breaker *breaker, MonoTime now)
@@ -28,7 +28,7 @@ breaker_room(const Breaker *breaker, MonoTime now)
 }
 
 /*
- * A call begins; returns true if it is the probe, whose end must be told by breaker_probe_ended().
+ * Notes that a call begins.  Returns true if it is the probe; breaker_probe_ended() must report the end of that.
  */
 bool
 breaker_begin(Breaker *breaker)
@@ -40,8 +40,8 @@ breaker_begin(Breaker *breaker)
 }
 
 /*
- * A call that began then got an answer.  accepts: it brought work, and was not refused for the server's state; any
- * other answer shows only that the server can be reached.
+ * Notes that a call which began at a time was answered.  accepts: it brought work, and was not refused for the server's
+ * state.  Any other answer shows only that the server can be reached.
  */
 void
 breaker_answered(Breaker *breaker, bool accepts, MonoTime began_at)
@@ -79,8 +79,8 @@ count_failure(Breaker *breaker, const BreakerFailure *failure)
 }
 
 /*
- * A call failed.  Of those that were under way when the breaker opened, only what is worse than its reason, or how
- * long the server asks to wait, counts; a probe makes the pause longer.
+ * Notes that a call failed.  Of the calls that were under way when the breaker opened, only a worse reason, or a longer
+ * pause that the server asks for, counts.  A failed probe makes the pause longer.
  */
 void
 breaker_failed(Breaker *breaker, const BreakerFailure *failure, MonoTime now)

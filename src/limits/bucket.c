@@ -10,7 +10,7 @@
 #include "limits/bucket.h"
 
 /*
- * Gives the bucket its measures; a new one begins full, one in use keeps what it holds.
+ * Sets rate and size of the bucket.  A new one begins full; one in use keeps what it holds.
  */
 void
 bucket_set(TokenBucket *bucket, double per_second, double burst, MonoTime now)
@@ -25,7 +25,8 @@ bucket_set(TokenBucket *bucket, double per_second, double burst, MonoTime now)
 }
 
 /*
- * How many may go now.  now may be a little older than the bucket: whoever looks has read the clock before it was made.
+ * Returns how many calls may go now.  now may be a little older than the bucket, because the caller read the clock
+ * before the bucket was made.
  */
 int
 bucket_room(TokenBucket *bucket, MonoTime now)
@@ -49,7 +50,7 @@ bucket_take(TokenBucket *bucket)
 }
 
 /*
- * Undoes bucket_take() for what did not go after all.
+ * Undoes bucket_take() for a call that was not made.
  */
 void
 bucket_give_back(TokenBucket *bucket)
@@ -58,7 +59,7 @@ bucket_give_back(TokenBucket *bucket)
 }
 
 /*
- * When the next one may go; 0: at once.  After bucket_room().
+ * Returns when the next call may go; 0: at once.  Call it after bucket_room().
  */
 MonoTime
 bucket_next(const TokenBucket *bucket)

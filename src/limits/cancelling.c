@@ -10,7 +10,7 @@
 #include "limits/limits.h"
 
 /*
- * How many calls that cancel the server may have at a time: as many as jobs, at most most.
+ * Returns how many cancelling calls the server may have at a time: as many as jobs, but at most most.
  */
 int
 limits_cancels(const Limits *limits, int most)
@@ -49,8 +49,8 @@ has_backend_for_cancel(const Limits *limits, MonoTime now)
 }
 
 /*
- * Whether a call that cancels may go now.  It takes no place, for what it ends has one, or had; but tokens of the
- * rate, by turns with the jobs that wait for them.  A server that is paused is told all the same.
+ * True if a cancelling call may go now.  It takes no place, because what it ends has or had one.  It takes tokens of
+ * the rate, in turns with the jobs that wait for them.  A paused server is told to cancel, too.
  */
 bool
 limits_may_cancel(Limits *limits, MonoTime now)
@@ -62,7 +62,7 @@ limits_may_cancel(Limits *limits, MonoTime now)
 }
 
 /*
- * When time alone may let a call go that cancels, where it may not now; 0: it does not.
+ * Returns when time alone may let a cancelling call go that may not go now; 0: it does not.
  */
 MonoTime
 limits_next_cancel(Limits *limits, MonoTime now)
@@ -75,8 +75,8 @@ limits_next_cancel(Limits *limits, MonoTime now)
 }
 
 /*
- * Takes a place for a call that cancels, to the backend of that url, which may be none of the server's any more: ask
- * limits_may_cancel() first.  False where the backend has to be let alone.
+ * Takes a place for a cancelling call at the backend of that url, which may not be the server's any more.  Ask
+ * limits_may_cancel() first.  False if the backend must be left alone.
  */
 bool
 limits_take_for_cancel(Limits *limits, const char *url, MonoTime now, Place *place)

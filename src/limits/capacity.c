@@ -43,7 +43,7 @@ sample_error(const Sample *sample)
 }
 
 /*
- * By how much calls take longer than in a server with room; 1 where it may be chance.
+ * Returns by what factor calls take longer than in a server with room; 1 if that may be chance.
  */
 static double
 growth(const Capacity *capacity)
@@ -81,7 +81,7 @@ decrease(Capacity *capacity, int too_many, double factor)
 }
 
 /*
- * How many calls there may be at a time now.
+ * Returns how many calls there may be at a time now.
  */
 int
 capacity_limit(Capacity *capacity)
@@ -95,7 +95,7 @@ capacity_limit(Capacity *capacity)
 }
 
 /*
- * A call begins, and is one of so many.
+ * Notes that a call begins, and how many are in flight with it.
  */
 void
 capacity_begun(Capacity *capacity, int in_flight)
@@ -119,7 +119,7 @@ increase(Capacity *capacity)
 }
 
 /*
- * Draws the consequence of a window.
+ * Changes the limit at the end of a window.
  */
 static void
 end_window(Capacity *capacity)
@@ -146,7 +146,7 @@ end_window(Capacity *capacity)
 }
 
 /*
- * A call that began then has brought a result.
+ * Notes that a call which began at a time has brought a result.
  */
 void
 capacity_answered(Capacity *capacity, MonoTime began_at, MonoTime now)
@@ -166,8 +166,8 @@ capacity_answered(Capacity *capacity, MonoTime began_at, MonoTime now)
 }
 
 /*
- * The server refused a call because it has too many: so many were in flight.  Calls that began before
- * the last decrease tell nothing new.
+ * Notes that the server refused a call because too many were in flight.  Calls that began before the last decrease say
+ * nothing new.
  */
 void
 capacity_refused(Capacity *capacity, int in_flight, MonoTime began_at, MonoTime now)

@@ -19,7 +19,7 @@
 #define STUCK_PAUSE_MS 600000 /* and where waiting alone mends nothing */
 
 /*
- * What the end of a call says about its server.
+ * Returns what the end of a call says about its server.
  */
 CallOutcome
 limits_outcome(const HttpReply *reply)
@@ -45,7 +45,7 @@ limits_outcome(const HttpReply *reply)
 }
 
 /*
- * Whether a server has another backend, so that one that answers with errors can be left out.
+ * True if a server has another backend, so that one that answers with errors can be left out.
  */
 static bool
 has_choice(const Limits *limits)
@@ -54,7 +54,7 @@ has_choice(const Limits *limits)
 }
 
 /*
- * True if a refusal for want of room is answered with fewer calls at a time.  Where none is left to take away, there
+ * True if a refusal because the server is full is answered with fewer calls at a time.  Where none is left to take away, there
  * is a pause.
  */
 static bool
@@ -96,7 +96,7 @@ describe_failure(const Place *place, const CallEnd *end, BreakerFailure *failure
 }
 
 /*
- * How long, in ms, a server is left alone that refuses for what waiting alone does not mend.
+ * Returns for how many ms a server is left alone that refuses for something that waiting alone does not mend.
  */
 int64
 limits_stuck_pause(const ServerOptions *options)
@@ -121,7 +121,7 @@ pace_of(const ServerOptions *options, BreakerReason reason)
 }
 
 /*
- * Notes since when the server refuses so: a job may know more of that than this process.
+ * Notes since when the server refuses so.  A job may know of earlier refusals than this process.
  */
 static void
 note_stuck(Limits *limits, const CallEnd *end, MonoTime now)
@@ -145,8 +145,8 @@ limits_are_stuck(const Limits *limits, TimestampTz now)
 }
 
 /*
- * Takes notice of how a call of this place ended.  If it was the one that finds out whether the backend takes calls
- * again, that is known now, however long the place is still needed.
+ * Notes how a call of this place ended.  A probe tells now whether the backend takes calls again, however long its
+ * place is still needed.
  */
 void
 limits_note(Place *place, const CallEnd *end, MonoTime now)
@@ -185,7 +185,7 @@ limits_note(Place *place, const CallEnd *end, MonoTime now)
 }
 
 /*
- * Takes notice that the job of this place has succeeded.
+ * Notes that the job of this place has succeeded.
  */
 void
 limits_note_result(const Place *place, MonoTime now)
@@ -201,8 +201,7 @@ limits_note_result(const Place *place, MonoTime now)
 }
 
 /*
- * The server asked to wait until then: the account's other backends with it, or only the one that said
- * so.  False where others may go on.
+ * Holds all backends of the account, or only the one that asked to wait.  False if other backends may go on.
  */
 bool
 limits_hold(const Place *place, MonoTime until, bool whole_server)
@@ -222,7 +221,7 @@ limits_hold(const Place *place, MonoTime until, bool whole_server)
 }
 
 /*
- * True if calls to the place's backend are held back after they failed, but for one at a time.
+ * True if calls to the place's backend are held back after failures, except one at a time.
  */
 bool
 limits_are_paused(const Place *place)
@@ -231,8 +230,8 @@ limits_are_paused(const Place *place)
 }
 
 /*
- * Whether an attempt that ended so is the server's fault and not the job's: another backend or the
- * fallback may take it, or it waits for the probes.  After limits_note().
+ * True if a failed attempt is the server's fault and not the job's: another backend or the fallback may take the job,
+ * or it waits for the probes.  Call it after limits_note().
  */
 bool
 limits_spare_attempt(const Place *place, CallOutcome outcome)

@@ -21,7 +21,7 @@
 /* ---------- what the server's options say ---------- */
 
 /*
- * The backend of that url, or NULL.
+ * Returns the backend of that url, or NULL.
  */
 Backend *
 limits_backend(const Limits *limits, const char *url)
@@ -64,7 +64,7 @@ free_backend(Backend *backend)
 }
 
 /*
- * Forgets the backends that are not the server's any more and have nothing in flight.
+ * Forgets the backends that the server has no more and that have nothing in flight.
  */
 static void
 prune_backends(Limits *limits)
@@ -85,8 +85,8 @@ prune_backends(Limits *limits)
 }
 
 /*
- * Takes over the options of a server, which must stay for as long as they are the last given; NULL:
- * it cannot be used.  What is known of its backends is kept.
+ * Takes over the options of a server, which must stay until the next call; NULL: it cannot be used.  What is known of
+ * its backends is kept.
  */
 void
 limits_apply(Limits *limits, Server *server, ServerStats *stats, MonoTime now)
@@ -123,7 +123,7 @@ limits_free(Limits *limits)
 }
 
 /*
- * Whether nothing is in flight, and nothing in the way of a call, so that there is nothing to wait for.
+ * True if nothing is in flight and nothing holds back calls, so that there is nothing to wait for.
  */
 bool
 limits_are_at_rest(Limits *limits, MonoTime now)
@@ -148,7 +148,7 @@ limits_are_at_rest(Limits *limits, MonoTime now)
 /* ---------- room ---------- */
 
 /*
- * How many calls at a time a backend may have.
+ * Returns how many calls at a time a backend may have.
  */
 int
 limits_of_backend(Backend *backend)
@@ -170,7 +170,7 @@ backend_room(Backend *backend, MonoTime now)
 }
 
 /*
- * How many more the backends may have that can be called now.
+ * Returns how many more calls the usable backends may have.
  */
 int
 limits_free_slots(Limits *limits, MonoTime now)
@@ -184,7 +184,7 @@ limits_free_slots(Limits *limits, MonoTime now)
 }
 
 /*
- * How many calls the rate lets go now, but for one that cancels and whose token is next.
+ * Returns how many calls the rate allows now, without the token for a cancel that is next.
  */
 static int
 tokens_left(Limits *limits, MonoTime now)
@@ -196,8 +196,7 @@ tokens_left(Limits *limits, MonoTime now)
 }
 
 /*
- * A server that refuses for what waiting alone does not mend is tried at once when somebody may have mended it here: a
- * key, or an option.
+ * Tries a stuck server at once when somebody may have mended the cause here: a key or an option.
  */
 static void
 notice_change(Limits *limits, MonoTime now)
@@ -217,7 +216,7 @@ notice_change(Limits *limits, MonoTime now)
 }
 
 /*
- * How many more calls the server may be given now.
+ * Returns how many more calls the server may be given now.
  */
 int
 limits_room(Limits *limits, MonoTime now)
@@ -229,7 +228,7 @@ limits_room(Limits *limits, MonoTime now)
 }
 
 /*
- * Whether no backend is of any use: to be busy is another matter.
+ * True if no backend can be used.  Busy ones can.
  */
 bool
 limits_are_broken(const Limits *limits)
@@ -255,7 +254,8 @@ note_earliest(MonoTime *next, MonoTime candidate, MonoTime now)
 }
 
 /*
- * When the next backend may be called again by itself; 0: none will be.  any: also one that is not the server's any more.
+ * Returns when the next backend may be called again by itself; 0: none will be.  any: also one that the server has no
+ * more.
  */
 MonoTime
 limits_next_backend(const Limits *limits, bool any, MonoTime now)
@@ -277,7 +277,7 @@ limits_next_backend(const Limits *limits, bool any, MonoTime now)
 }
 
 /*
- * When time alone may make room where there is none now; 0: it does not.
+ * Returns when time alone may make room; 0: it does not.
  */
 MonoTime
 limits_next_change(Limits *limits, MonoTime now)
@@ -304,7 +304,7 @@ occupy(Limits *limits, Backend *backend, MonoTime now)
 }
 
 /*
- * Takes notice that the call of a place begins, at the backend that it is at by now.
+ * Notes that the call of a place begins, at the place's present backend.
  */
 void
 limits_started(const Place *place)
@@ -317,8 +317,7 @@ limits_started(const Place *place)
 }
 
 /*
- * Takes a place at the backend with the fewest calls in flight, of those that have room: ask
- * limits_room() first.
+ * Takes a place at the backend with the fewest calls in flight, of those that have room.  Ask limits_room() first.
  */
 Place
 limits_take(Limits *limits, MonoTime now)
@@ -343,8 +342,8 @@ limits_take(Limits *limits, MonoTime now)
 /* ---------- leaving ---------- */
 
 /*
- * A place for a call that was under way when genjob last stopped, whatever the limits say: at the
- * backend of that url, or at another if the server has it no more.  None where there is no backend.
+ * Returns a place, beyond all limits, for a call that was under way when genjob last stopped: at the backend of that
+ * url, or at another if the server has it no more.  No place if there is no backend.
  */
 Place
 limits_resume(Limits *limits, const char *url, MonoTime now)
@@ -368,7 +367,7 @@ limits_resume(Limits *limits, const char *url, MonoTime now)
 }
 
 /*
- * The call of a place is not the probe any more that it may have been.
+ * Notes that the place's call is not the probe any more, if it was.
  */
 void
 limits_end_probe(Place *place)
@@ -379,8 +378,8 @@ limits_end_probe(Place *place)
 }
 
 /*
- * Gives the place to the backend of that url, if the server has it.  False, and the place stays where it is, when that
- * one has no room now.
+ * Moves the place to the backend of that url, if the server has it.  False, and the place stays, if that backend has no
+ * room.
  */
 bool
 limits_move(Place *place, const char *url, MonoTime now)

@@ -14,8 +14,7 @@
 #define WEIGHT 0.1 /* of one prediction in the mean */
 
 /*
- * Takes in that a prediction was found to have ended so long after it began, by the first question about it or by a
- * later one.
+ * Notes how long after its begin a prediction was found to have ended, by the first poll or by a later one.
  */
 void
 pace_note_end(PollPace *pace, int64 elapsed_ms, bool is_first)
@@ -40,7 +39,7 @@ pace_window(const PollPace *pace)
 }
 
 /*
- * A question was answered; was_full: as many were under way as may be.
+ * Notes that a poll was answered; was_full: as many were under way as are allowed.
  */
 void
 pace_answered(PollPace *pace, bool was_full)
@@ -50,7 +49,7 @@ pace_answered(PollPace *pace, bool was_full)
 }
 
 /*
- * A question was refused, or not answered.
+ * Notes that a poll was refused, or not answered.
  */
 void
 pace_refused(PollPace *pace)

@@ -13,7 +13,7 @@
 #include "shared/shown.h"
 
 /*
- * How many calls at a time the server may have when nothing is in its way.
+ * Returns how many calls at a time the server may have when nothing holds them back.
  */
 static int
 count_allowed(Limits *limits)
@@ -123,7 +123,7 @@ are_all_paused(const Limits *limits)
 }
 
 /*
- * *plain is what everyone may read, where the reason has words of a server's answer.
+ * Returns why.  *plain is what everyone may read, if the reason quotes a server's answer.
  */
 static const char *
 why_not(Limits *limits, const char **plain, MonoTime now, MonoTime *until)
@@ -146,9 +146,8 @@ why_not(Limits *limits, const char **plain, MonoTime now, MonoTime *until)
 }
 
 /*
- * Shows what may be given to the server and why it is not more; otherwise is the reason where the
- * server itself gives none, and fallback_trouble what there is to say of its fallback when that is
- * needed, or NULL.
+ * Shows what may be given to the server, and why it is not more.  otherwise is the reason if the server itself gives
+ * none; fallback_trouble says what is wrong with its fallback, or is NULL.
  */
 void
 limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble, MonoTime now)
@@ -194,7 +193,7 @@ limits_state(Backend *backend)
 }
 
 /*
- * Says what the end of a call has changed.
+ * Logs what the end of a call has changed.
  */
 void
 limits_trace_change(Backend *backend, BackendAllowance before, MonoTime now)

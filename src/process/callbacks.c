@@ -10,7 +10,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
 #include "utils/memutils.h"
 
 #include "base/backoff.h"
@@ -18,6 +17,7 @@
 #include "base/settings.h"
 #include "process/caller.h"
 #include "process/callbacks.h"
+#include "process/worker.h"
 #include "queue/calldue.h"
 #include "queue/queue.h"
 #include "queue/trouble.h"
@@ -185,25 +185,11 @@ complain(void)
 static bool
 register_caller(Caller *caller, const CallerPost *post)
 {
-	BackgroundWorker worker = {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = BGW_NEVER_RESTART,
-		.bgw_library_name = "genjob",
-		.bgw_function_name = "genjob_caller_main",
-		.bgw_type = "genjob caller",
-		.bgw_notify_pid = MyProcPid,
-	};
 	const char *database = strchr(MyBgworkerEntry->bgw_name, ':');
-	MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
-	bool succeeded;
 
 	StaticAssertStmt(sizeof(CallerPost) <= BGW_EXTRALEN, "a caller's post must fit");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "genjob caller%s", database ? database : "");
-	memcpy(worker.bgw_extra, post, sizeof(*post));
-	succeeded = RegisterDynamicBackgroundWorker(&worker, &caller->handle);
-	MemoryContextSwitchTo(before);
-	return succeeded;
+	return worker_register("caller", database ? database : "", post, sizeof(*post), (Datum) 0,
+						   &caller->handle);
 }
 
 /*

@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/compat.h"
 #include "process/caller.h"
+#include "process/worker.h"
 #include "queue/callback.h"
 #include "shared/callers.h"
 #include "shared/shmem.h"
@@ -66,14 +67,8 @@ wait_for_calls(uint32 wait_event)
 static void
 obey_signals(void)
 {
-	CHECK_FOR_INTERRUPTS();
-	if (catchupInterruptPending)
-		ProcessCatchupInterrupt();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
+	if (worker_is_to_reload())
 		ProcessConfigFile(PGC_SIGHUP);
-	}
 }
 
 static void

@@ -60,7 +60,7 @@ claimer_init(int descriptors)
 {
 	max_calls = descriptors;
 	dependency_start();
-	todo->news.untold = (Untold){DT_NOEND, DT_NOEND};
+	todo->news.bulk = (BulkChange){DT_NOEND, DT_NOEND};
 	todo->next_rescan = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
 }
 
@@ -147,11 +147,11 @@ check_extension(void)
 static void
 read_again(TimestampTz now)
 {
-	todo->scan_since = Min(todo->scan_since, todo->news.untold.since);
-	if (todo->scan_since == DT_NOBEGIN || todo->news.untold.since != DT_NOEND)
+	todo->scan_since = Min(todo->scan_since, todo->news.bulk.since);
+	if (todo->scan_since == DT_NOBEGIN || todo->news.bulk.since != DT_NOEND)
 		dependency_look_at_all();
-	if (todo->news.untold.expiry != DT_NOEND && todo->news.untold.since != DT_NOBEGIN)
-		queue_note_expiry(todo->news.untold.expiry);
+	if (todo->news.bulk.expiry != DT_NOEND && todo->news.bulk.since != DT_NOBEGIN)
+		queue_note_expiry(todo->news.bulk.expiry);
 	if (todo->scan_since == DT_NOBEGIN)
 	{
 		queue_read_claimed(now);
@@ -337,7 +337,7 @@ static void
 forget_news(void)
 {
 	todo->news.n_ids = 0;
-	todo->news.untold = (Untold){DT_NOEND, DT_NOEND};
+	todo->news.bulk = (BulkChange){DT_NOEND, DT_NOEND};
 	todo->news.recheck = false;
 }
 
@@ -490,15 +490,15 @@ claimer_take_news(void)
 	static News fresh;
 
 	shmem_take_news(&fresh);
-	todo->news.untold.since = Min(todo->news.untold.since, fresh.untold.since);
-	todo->news.untold.expiry = Min(todo->news.untold.expiry, fresh.untold.expiry);
+	todo->news.bulk.since = Min(todo->news.bulk.since, fresh.bulk.since);
+	todo->news.bulk.expiry = Min(todo->news.bulk.expiry, fresh.bulk.expiry);
 	todo->news.recheck |= fresh.recheck;
 	if (fresh.callbacks)
 		callbacks_expect();
 	if (fresh.follow_ups)
 		ended_expect(clock_mono() + FOLLOW_UP_US);
 	if (fresh.n_ids > SHMEM_NEWS_MAX - todo->news.n_ids)
-		todo->news.untold.since = DT_NOBEGIN;
+		todo->news.bulk.since = DT_NOBEGIN;
 	else
 	{
 		memcpy(todo->news.ids + todo->news.n_ids, fresh.ids, fresh.n_ids * sizeof(int64));

@@ -292,12 +292,8 @@ wait(void)
 		if (events[i].events & WL_LATCH_SET)
 			ResetLatch(MyLatch);
 	}
-	CHECK_FOR_INTERRUPTS();
-	if (catchupInterruptPending)
-		ProcessCatchupInterrupt();
-	if (ConfigReloadPending)
+	if (worker_is_to_reload())
 	{
-		ConfigReloadPending = false;
 		worker_reload();
 		claimer_reconfigured();
 	}

@@ -19,7 +19,6 @@
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -34,6 +33,7 @@
 #include "base/compat.h"
 #include "base/datafile.h"
 #include "process/launcher.h"
+#include "process/worker.h"
 #include "base/settings.h"
 #include "shared/shmem.h"
 
@@ -211,16 +211,9 @@ complain_of_workers(Database *database)
 static void
 start_dispatcher(Database *database)
 {
-	BackgroundWorker worker = {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = BGW_NEVER_RESTART,
-		.bgw_library_name = "genjob",
-		.bgw_function_name = "genjob_dispatcher_main",
-		.bgw_type = "genjob dispatcher",
-		.bgw_notify_pid = MyProcPid,
-	};
+	char name[NAMEDATALEN + 2];
 
+	snprintf(name, sizeof(name), ": %s", NameStr(database->name));
 	database->slot = shmem_slot_create(database->oid);
 	if (database->slot < 0)
 	{
@@ -228,11 +221,9 @@ start_dispatcher(Database *database)
 		postpone(database);
 		return;
 	}
-	snprintf(worker.bgw_name, BGW_MAXLEN, "genjob dispatcher: %s", NameStr(database->name));
-	memcpy(worker.bgw_extra, &database->oid, sizeof(Oid));
-	worker.bgw_main_arg = Int32GetDatum(database->slot);
 	shmem_slot_set_state(database->slot, WORKER_STARTING);
-	if (!RegisterDynamicBackgroundWorker(&worker, &database->handle))
+	if (!worker_register("dispatcher", name, &database->oid, sizeof(Oid),
+						 Int32GetDatum(database->slot), &database->handle))
 	{
 		database->handle = NULL;
 		complain_of_workers(database);

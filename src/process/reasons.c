@@ -36,7 +36,7 @@ at_once_if(bool is_there, MonoTime now)
 static MonoTime
 news_come(MonoTime now)
 {
-	return at_once_if(todo->news.n_ids > 0 || todo->news.untold.since != DT_NOEND ||
+	return at_once_if(todo->news.n_ids > 0 || todo->news.bulk.since != DT_NOEND ||
 						  todo->news.recheck,
 					  now);
 }

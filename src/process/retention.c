@@ -121,7 +121,7 @@ read_shelves_work(void *arg)
 }
 
 /*
- * Learns anew which servers have the options.
+ * Reads again which servers have the options.
  */
 static void
 read_shelves(void)

@@ -232,7 +232,7 @@ spool_pass_text(SpoolStream *stream, char **text)
 
 PASSES_ALL(Output, 96);
 PASSES_ALL(Verdict, 104);
-PASSES_ALL(Remote, 56);
+PASSES_ALL(Remote, 64);
 
 static void
 pass_outputs(SpoolStream *stream, Verdict *verdict)
@@ -288,6 +288,7 @@ spool_pass_remote(SpoolStream *stream, Remote *remote)
 	spool_pass_text(stream, &remote->answer);
 	spool_pass_text(stream, &remote->usage);
 	spool_pass_text(stream, &remote->note);
+	spool_pass_text(stream, &remote->token_digest);
 	spool_pass_text(stream, &remote->uploads);
 	SPOOL_PASS(stream, remote->is_private);
 	SPOOL_PASS(stream, remote->is_public);
@@ -305,6 +306,7 @@ spool_pass_job(SpoolStream *stream, Job *job, SpooledJob *spooled)
 	spool_pass_text(stream, &spooled->backend);
 	SPOOL_PASS(stream, job->attempt);
 	spool_pass_text(stream, &job->idempotency_key);
+	spool_pass_text(stream, &job->sent);
 	spool_pass_text(stream, &job->server_name);
 	spool_pass_text(stream, &job->tenant);
 	SPOOL_PASS(stream, job->owner);

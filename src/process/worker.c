@@ -9,8 +9,10 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/sinval.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/timeout.h"
 
 #include "base/guard.h"
@@ -65,6 +67,51 @@ worker_stop_deadline(void)
 }
 
 /*
+ * Has the postmaster start a background worker that is connected to a database, genjob_KIND_main(), named
+ * "genjob KIND" and name.  post, of len bytes, and arg go along.  False when no worker is free; *handle lives as long as
+ * this process.
+ */
+bool
+worker_register(const char *kind, const char *name, const void *post, size_t len, Datum arg,
+				BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker = {
+		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = BGW_NEVER_RESTART,
+		.bgw_library_name = "genjob",
+		.bgw_main_arg = arg,
+		.bgw_notify_pid = MyProcPid,
+	};
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	bool succeeded;
+
+	Assert(len <= BGW_EXTRALEN);
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "genjob_%s_main", kind);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "genjob %s", kind);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "genjob %s%s", kind, name);
+	memcpy(worker.bgw_extra, post, len);
+	succeeded = RegisterDynamicBackgroundWorker(&worker, handle);
+	MemoryContextSwitchTo(caller);
+	return succeeded;
+}
+
+/*
+ * Does what a process owes to signals each time it is woken.  True, once, if the configuration is to be read again.
+ */
+bool
+worker_is_to_reload(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (catchupInterruptPending)
+		ProcessCatchupInterrupt();
+	if (!ConfigReloadPending)
+		return false;
+	ConfigReloadPending = false;
+	return true;
+}
+
+/*
  * Connects a background worker to its database.  deadline says until when a transaction must have ended: 0, it need not.
  */
 void
@@ -87,7 +134,7 @@ worker_start(Oid database, MonoTime (*deadline)(void))
 }
 
 /*
- * Reads the configuration anew if it was asked to.
+ * Reads the configuration again.
  */
 void
 worker_reload(void)

@@ -189,14 +189,8 @@ wait(void)
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | timeout, STOP_IDLE_MS,
 					 wait_event);
 	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-	if (catchupInterruptPending)
-		ProcessCatchupInterrupt();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
+	if (worker_is_to_reload())
 		worker_reload();
-	}
 }
 
 /*

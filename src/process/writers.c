@@ -20,7 +20,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
 
@@ -34,6 +33,7 @@
 #include "process/errand.h"
 #include "process/parcels.h"
 #include "process/writers.h"
+#include "process/worker.h"
 #include "shared/pipe.h"
 #include "shared/shmem.h"
 
@@ -233,26 +233,11 @@ static bool
 writer_register(Writer *writer, dsm_handle handle)
 {
 	WriterPost post = {MyDatabaseId, my_slot, writer - writers, clock_started_at()};
-	BackgroundWorker worker = {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = BGW_NEVER_RESTART,
-		.bgw_library_name = "genjob",
-		.bgw_function_name = "genjob_writer_main",
-		.bgw_type = "genjob writer",
-		.bgw_notify_pid = MyProcPid,
-	};
-	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
-	bool succeeded;
+	const char *database = strchr(MyBgworkerEntry->bgw_name, ':');
 
 	StaticAssertStmt(sizeof(WriterPost) <= BGW_EXTRALEN, "a writer's post must fit");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "genjob writer%s",
-			 strchr(MyBgworkerEntry->bgw_name, ':') ? strchr(MyBgworkerEntry->bgw_name, ':') : "");
-	memcpy(worker.bgw_extra, &post, sizeof(post));
-	worker.bgw_main_arg = UInt32GetDatum(handle);
-	succeeded = RegisterDynamicBackgroundWorker(&worker, &writer->handle);
-	MemoryContextSwitchTo(caller);
-	return succeeded;
+	return worker_register("writer", database ? database : "", &post, sizeof(post),
+						   UInt32GetDatum(handle), &writer->handle);
 }
 
 static bool

@@ -355,7 +355,7 @@ answer_judge_unread(Judge *judge, const char *reason)
 	output->len = body->len;
 	verdict->kind = VERDICT_DONE;
 	if (judge->reply->undecoded == NULL &&
-		(is_media || (strcmp(judge->protocol->any_answer, "on") == 0 && !claims_json(judge->reply))))
+		(is_media || (judge->protocol->kind.any_answer == ANSWER_ANY && !claims_json(judge->reply))))
 		return;
 	verdict->kind = VERDICT_FAIL;
 	verdict->error =
@@ -548,10 +548,10 @@ answer_judge_body(Judge *judge)
 
 	if (reply->body->len == 0)
 	{
-		bool may_be_empty = reply->status == 204 || strcmp(judge->protocol->method, "POST") != 0;
+		bool may_be_empty = reply->status == 204 || judge->protocol->kind.method != METHOD_POST;
 
 		verdict->kind = may_be_empty ? VERDICT_DONE : VERDICT_FAIL;
-		if (strcmp(judge->protocol->method, "HEAD") == 0)
+		if (judge->protocol->kind.method == METHOD_HEAD)
 			keep_headers(judge);
 		if (verdict->kind == VERDICT_FAIL)
 			verdict->error =

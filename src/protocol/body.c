@@ -76,7 +76,7 @@ data_url_type(const char *content_type)
 }
 
 /*
- * Takes notice that a binary goes into the body: one of a few megabytes may be named a thousand times.
+ * Counts a binary that goes into the body: a request may name one of a few megabytes a thousand times.
  */
 static void
 count_binary(Builder *builder, const Binary *binary)
@@ -105,7 +105,7 @@ make_base64(Builder *builder, cJSON *node, const Binary *binary, bool is_bare)
 	node->type = cJSON_String;
 	node->child = NULL;
 	node->valuestring = encoded;
-	if (is_bare || strcmp(builder->protocol->inputs_as, "data-url") != 0)
+	if (is_bare || builder->protocol->kind.inputs_as != INPUTS_DATA_URL)
 		return;
 	node->valuestring = psprintf("data:%s;base64,%s", data_url_type(binary->content_type), encoded);
 	pfree(encoded);
@@ -386,42 +386,32 @@ build_raw(const Builder *builder, cJSON *params, Body *body)
 
 /* ---------- any ---------- */
 
-/*
- * Whether a call of that method has no body: then the request goes into the URL.
- */
-static bool
-is_bodiless(const char *method)
-{
-	return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 ||
-		   strcmp(method, "DELETE") == 0;
-}
-
-static const char *
+static BodyKind
 kind_of(const RequestSource *source, const cJSON *params)
 {
-	const Protocol *protocol = &source->options->protocol;
+	const ProtocolKinds *kind = &source->options->protocol.kind;
 
-	if (is_bodiless(protocol->method))
-		return "query";
-	return binary_is_in(source, params) ? protocol->inputs_body : protocol->body;
+	if (kind->method >= METHOD_GET)
+		return BODY_IN_URL;
+	return binary_is_in(source, params) ? kind->inputs_body : kind->body;
 }
 
 /*
  * Every input is named by the request, or the api has a place for those that are not.
  */
 static void
-check_inputs(Builder *builder, cJSON *params, const char *kind)
+check_inputs(Builder *builder, cJSON *params, BodyKind kind)
 {
 	int ordinal;
 
 	builder->used = palloc0(builder->source->n_inputs + 1);
 	note_used_inputs(builder, params);
-	if (strcmp(kind, "query") == 0 && binary_is_in(builder->source, params))
+	if (kind == BODY_IN_URL && binary_is_in(builder->source, params))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a request with method %s has no body that could have a binary",
 							   builder->protocol->method),
 						errhint("Leave out the inputs, or set the server's option method.")));
-	if (strcmp(kind, "raw") == 0)
+	if (kind == BODY_RAW)
 	{
 		(void) find_raw_node(builder, params);
 		return;
@@ -458,17 +448,24 @@ Body
 body_build(const RequestSource *source, cJSON *params)
 {
 	Builder builder = {source, &source->options->protocol, NULL};
-	const char *kind = kind_of(source, params);
+	BodyKind kind = kind_of(source, params);
 	Body body = {NULL};
 
 	check_inputs(&builder, params, kind);
-	if (strcmp(kind, "multipart") == 0)
-		build_multipart(&builder, params, &body);
-	else if (strcmp(kind, "raw") == 0)
-		build_raw(&builder, params, &body);
-	else if (strcmp(kind, "query") == 0)
-		body.query = query_of(params);
-	else
-		build_json(&builder, params, &body);
+	switch (kind)
+	{
+		case BODY_JSON:
+			build_json(&builder, params, &body);
+			break;
+		case BODY_MULTIPART:
+			build_multipart(&builder, params, &body);
+			break;
+		case BODY_RAW:
+			build_raw(&builder, params, &body);
+			break;
+		case BODY_IN_URL:
+			body.query = query_of(params);
+			break;
+	}
 	return body;
 }

@@ -140,7 +140,7 @@ brings_secrets(const ReplySource *source)
 		if (((const HttpHeader *) lfirst(cell))->shown != NULL)
 			return true;
 	}
-	return strncmp(source->options->protocol.auth, "query:", 6) == 0;
+	return source->options->protocol.kind.auth == AUTH_QUERY;
 }
 
 static const char *

@@ -54,6 +54,23 @@ is_to_be_repeated(const Judge *judge)
 }
 
 /*
+ * Why a file that has come cannot be used as it is; NULL if it can.
+ */
+static char *
+describe_undecoded(const Judge *judge)
+{
+	static const char prefix[] = "not JSON but ";
+	const char *why = judge->reply->undecoded;
+
+	if (why == NULL)
+		return NULL;
+	if (strncmp(why, prefix, strlen(prefix)) == 0)
+		why += strlen(prefix);
+	return psprintf("the output from %s is %s; it is kept in gen_outputs as it came.",
+					judge->source->request->shown_url, why);
+}
+
+/*
  * What the end of a download means: VERDICT_DONE (the output is filled in), VERDICT_FETCH (try again,
  * or, with *redirect set, there), or VERDICT_FAIL.
  */
@@ -72,6 +89,7 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 			words_mask(source->request, reply->body->data, reply->body->len);
 		output->data = reply->body->data;
 		output->len = reply->body->len;
+		output->fault = describe_undecoded(&judge);
 		verdict->kind = VERDICT_DONE;
 		return judge_end(&judge);
 	}

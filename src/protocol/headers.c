@@ -152,21 +152,30 @@ set_query(HttpRequest *http, const char *name, const char *api_key)
 }
 
 static void
-set_authorization(HttpRequest *http, const char *auth, char *api_key)
+set_authorization(HttpRequest *http, const Protocol *protocol, char *api_key)
 {
 	if (api_key == NULL)
 		return;
 	headers_add_secret(http, api_key); /* also one that is not sent: nothing shows it */
-	if (strcmp(auth, "none") == 0 || strcmp(auth, "sigv4") == 0 || strcmp(auth, "webhook") == 0)
-		return;
-	if (strcmp(auth, "bearer") == 0)
-		headers_set(http, "Authorization", psprintf("Bearer %s", api_key), "Bearer ***");
-	else if (strcmp(auth, "basic") == 0)
-		set_basic(http, api_key);
-	else if (strncmp(auth, "query:", 6) == 0)
-		set_query(http, auth + 6, api_key);
-	else
-		set_own_header(http, auth + strlen("header:"), api_key);
+	switch (protocol->kind.auth)
+	{
+		case AUTH_BEARER:
+			headers_set(http, "Authorization", psprintf("Bearer %s", api_key), "Bearer ***");
+			break;
+		case AUTH_BASIC:
+			set_basic(http, api_key);
+			break;
+		case AUTH_QUERY:
+			set_query(http, protocol->auth + strlen("query:"), api_key);
+			break;
+		case AUTH_HEADER:
+			set_own_header(http, protocol->auth + strlen("header:"), api_key);
+			break;
+		case AUTH_NONE:
+		case AUTH_SIGV4:
+		case AUTH_WEBHOOK:
+			break; /* the last two sign the request when it is built */
+	}
 }
 
 static void
@@ -225,7 +234,7 @@ headers_set_server(HttpRequest *http, const RequestSource *source)
 {
 	headers_set(http, "Accept", pstrdup(source->options->protocol.accept), NULL);
 	note_keys(http, source->secrets);
-	set_authorization(http, source->options->protocol.auth, source->secrets->api_key);
+	set_authorization(http, &source->options->protocol, source->secrets->api_key);
 	set_headers_from(http, source->options->preset->headers, false);
 	set_headers_from(http, source->options->headers, false);
 	set_headers_from(http, source->secrets->headers, true);

@@ -29,6 +29,7 @@ extern Judge judge_begin(const ReplySource *source, HttpReply *reply);
 extern MemoryContext judge_scratch(Judge *judge);
 extern Verdict *judge_end(Judge *judge);
 extern bool reply_is_success(const HttpReply *reply);
+extern char *reply_read_urls(const Judge *judge, cJSON *json, const char *earlier);
 
 /* prediction.c: what an answer says about a prediction */
 extern void prediction_judge_state(Judge *judge, cJSON *json);

@@ -180,7 +180,8 @@ missing_restore(Verdict *verdict)
 }
 
 /*
- * What to tell of the outputs that did not come: a sentence, palloc'd, or NULL where there is none.
+ * What to tell of the outputs that did not come, or came so that they cannot be read: a sentence, palloc'd, or NULL
+ * where there is none.
  */
 char *
 missing_describe(const Verdict *verdict)
@@ -188,6 +189,7 @@ missing_describe(const Verdict *verdict)
 	int n_outputs = list_length(verdict->outputs);
 	const ListCell *cell;
 	StringInfoData text;
+	int n_missing = 0;
 	int n = 0;
 
 	initStringInfo(&text);
@@ -195,15 +197,18 @@ missing_describe(const Verdict *verdict)
 	{
 		const Output *output = lfirst(cell);
 
-		if (OUTPUT_IS_THERE(output) || output->fault == NULL)
+		if (output->fault == NULL)
 			continue;
+		n_missing += !OUTPUT_IS_THERE(output);
 		if (n++ < MAX_NAMED)
 			appendStringInfo(&text, "%s%s", text.len > 0 ? " " : "", output->fault);
 	}
 	if (n == 0)
 		return NULL;
-	if (n_outputs == 1)
+	if (n > MAX_NAMED)
+		appendStringInfoString(&text, " (and so on)");
+	if (n_outputs == 1 || n_missing == 0)
 		return text.data;
-	return psprintf("%d of %d outputs could not be fetched; in the column result they stand as they came. %s%s",
-					n, n_outputs, text.data, n > MAX_NAMED ? " (and so on)" : "");
+	return psprintf("%d of %d outputs could not be fetched; in the column result they stand as they came. %s",
+					n_missing, n_outputs, text.data);
 }

@@ -141,15 +141,6 @@ extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *pla
 								 judge->faults ? ", " : "", pointer_describe(place));
 }
 
-static int
-hex_digit(char c)
-{
-	return c >= '0' && c <= '9'   ? c - '0'
-		   : c >= 'a' && c <= 'f' ? c - 'a' + 10
-		   : c >= 'A' && c <= 'F' ? c - 'A' + 10
-								  : -1;
-}
-
 /*
  * Decodes a URL's %XX over themselves; the length of what that gives.
  */
@@ -161,9 +152,11 @@ decode_percents(char *text)
 
 	while (*from != '\0')
 	{
-		bool is_escape = *from == '%' && hex_digit(from[1]) >= 0 && hex_digit(from[2]) >= 0;
+		bool is_escape =
+			*from == '%' && bytes_hex_value(from[1]) >= 0 && bytes_hex_value(from[2]) >= 0;
 
-		*to++ = is_escape ? (char) (hex_digit(from[1]) * 16 + hex_digit(from[2])) : *from;
+		*to++ =
+			is_escape ? (char) (bytes_hex_value(from[1]) * 16 + bytes_hex_value(from[2])) : *from;
 		from += is_escape ? 3 : 1;
 	}
 	return to - text;
@@ -234,7 +227,7 @@ static bool
 is_path(const Judge *judge, const char *text)
 {
 	const Protocol *protocol = judge->protocol;
-	bool is_url = strcmp(protocol->encoding, "url") == 0 &&
+	bool is_url = protocol->kind.encoding == ENCODING_URL &&
 				  protocol->encoding != judge->source->options->preset->protocol.encoding;
 	const char *p;
 
@@ -296,7 +289,7 @@ extract_string(Judge *judge, cJSON *node, const PointerPlace *place)
 		if (url != NULL)
 			add_download(judge, node, url);
 	}
-	else if (strcmp(judge->protocol->encoding, "auto") == 0 &&
+	else if (judge->protocol->kind.encoding == ENCODING_AUTO &&
 			 (!judge->source->options->preset->output_may_be_text || is_base64_of_media(text)))
 		extract_base64(judge, node, text, place, type_of_sibling(node));
 }
@@ -392,7 +385,7 @@ extract_output(cJSON *node, const PointerPlace *place, void *arg)
 {
 	Judge *judge = arg;
 
-	if (strncmp(judge->protocol->encoding, "file:", 5) == 0)
+	if (judge->protocol->kind.encoding == ENCODING_FILE)
 	{
 		if (cJSON_IsObject(node) && list_length(judge->verdict->outputs) < MAX_DOWNLOADS)
 			extract_file(judge, node);
@@ -426,7 +419,7 @@ each_output(const Judge *judge, cJSON *json, PointerVisitor visit, void *arg)
 	const char *place;
 	int len;
 
-	while (places != NULL && strcmp(judge->protocol->encoding, "text") != 0 &&
+	while (places != NULL && judge->protocol->kind.encoding != ENCODING_TEXT &&
 		   (place = grammar_next_word(&places, &len)) != NULL)
 	{
 		char *pointer = pnstrdup(place, len);

@@ -25,31 +25,39 @@
 static const Backoff ask_again = {1000, 60000}; /* ms, between questions that are not answered */
 
 /*
+ * What is at the place behind "exists:" or "bool:".
+ */
+static cJSON *
+node_of_state(const Judge *judge, cJSON *json)
+{
+	const char *place = strchr(judge->protocol->state, '/');
+
+	return pointer_first(json, pointer_fill(place, "id", judge->id ? judge->id : ""));
+}
+
+/*
  * How a prediction is, as an answer in JSON says; and *word, the value that says so, if there is one.
  */
 static RemoteState
 read_state(const Judge *judge, cJSON *json, char **word)
 {
-	const char *place = judge->protocol->state;
 	const char *states = judge->protocol->states ? judge->protocol->states : "";
-	const char *pointer = strchr(place, '/');
-	cJSON *node;
 
 	*word = NULL;
-	if (strcmp(place, "http") == 0)
+	switch (judge->protocol->kind.state)
 	{
-		*word = psprintf("%d", judge->reply->status);
-		return grammar_state_of(states, *word);
+		case STATE_HTTP:
+			*word = psprintf("%d", judge->reply->status);
+			return grammar_state_of(states, *word);
+		case STATE_AT_PLACE:
+			*word = answer_state(judge, json);
+			return *word ? grammar_state_of(states, *word) : REMOTE_RUNNING;
+		case STATE_EXISTS:
+			return node_of_state(judge, json) != NULL ? REMOTE_OK : REMOTE_RUNNING;
+		case STATE_BOOL:
+			return cJSON_IsTrue(node_of_state(judge, json)) ? REMOTE_OK : REMOTE_RUNNING;
 	}
-	if (*place == '/')
-	{
-		*word = answer_state(judge, json);
-		return *word ? grammar_state_of(states, *word) : REMOTE_RUNNING;
-	}
-	node = pointer_first(json, pointer_fill(pointer, "id", judge->id ? judge->id : ""));
-	if (strncmp(place, "bool:", 5) == 0)
-		return cJSON_IsTrue(node) ? REMOTE_OK : REMOTE_RUNNING;
-	return node != NULL ? REMOTE_OK : REMOTE_RUNNING;
+	pg_unreachable();
 }
 
 /*
@@ -195,19 +203,24 @@ judge_unanswered(Judge *judge, StatusStep step, const char *reason)
 }
 
 /*
- * What the answer to a poll means.
+ * What the answer to a poll means.  *remote: what is known of the prediction; where the poll says that it has succeeded,
+ * and where its result is, that is added.
  */
 Verdict *
-reply_judge_poll(const ReplySource *source, HttpReply *reply)
+reply_judge_poll(const ReplySource *source, HttpReply *reply, Remote *remote)
 {
 	Judge judge = judge_begin(source, reply);
 	const char *reason = NULL;
 	cJSON *json = reply_is_success(reply) ? answer_read_json(&judge, &reason) : NULL;
 
 	if (json != NULL)
+	{
 		prediction_judge_state(&judge, json);
+		if (judge.verdict->has_answer)
+			remote->urls = reply_read_urls(&judge, json, remote->urls);
+	}
 	else if (reply_is_success(reply) && reply->body->len > 0 &&
-			 strcmp(judge.protocol->state, "http") == 0 && reply->status == 200)
+			 judge.protocol->kind.state == STATE_HTTP && reply->status == 200)
 		answer_judge_body(&judge);
 	else if (reason != NULL && json_is_too_much(reason))
 		answer_judge_unread(&judge, reason); /* another answer would be no smaller */

@@ -93,10 +93,47 @@ read_url(const Judge *judge, cJSON *json, const char *place, cJSON *urls)
 }
 
 /*
- * The URLs that an answer gives for further questions.
+ * The next "{/place}" in a path, or NULL.
  */
-static char *
-read_urls(const Judge *judge, cJSON *json)
+static const char *
+find_place(const char *path, int *len)
+{
+	const char *open = strstr(path, "{/");
+	const char *close = open ? strchr(open, '}') : NULL;
+
+	*len = close ? (int) (close - open - 1) : 0;
+	return close ? open + 1 : NULL;
+}
+
+/*
+ * A path that has places in it, such as "/files/{/file_id}", with what the answer has there; nothing if it lacks one.
+ */
+static void
+read_path(cJSON *json, const char *path, cJSON *urls)
+{
+	char *filled = pstrdup(path);
+	const char *place;
+	int len;
+
+	while ((place = find_place(filled, &len)) != NULL)
+	{
+		char *pointer = pnstrdup(place, len);
+		cJSON *node = pointer_first(json, pointer);
+		char *text = node != NULL ? answer_text_of(node) : NULL;
+
+		if (text == NULL || *text == '\0' || strlen(text) > MAX_ID)
+			return;
+		filled = grammar_fill(filled, pointer, grammar_percent_encode(text, ""));
+	}
+	if (strcmp(filled, path) != 0)
+		json_attach(urls, path, json_create_string(filled));
+}
+
+/*
+ * Where further questions go, as an answer tells, besides what earlier ones told; JSON or NULL.
+ */
+char *
+reply_read_urls(const Judge *judge, cJSON *json, const char *earlier)
 {
 	const char *cancel = judge->protocol->cancel;
 	const char *addresses[] = {judge->protocol->poll, judge->protocol->result,
@@ -115,9 +152,15 @@ read_urls(const Judge *judge, cJSON *json)
 			rest = grammar_read_address(rest, &address);
 			if (address.place != NULL)
 				read_url(judge, json, address.place, urls);
+			else
+				read_path(json, address.path, urls);
 		}
 	}
-	return urls->child != NULL ? json_print(urls) : NULL;
+	if (urls->child == NULL)
+		return earlier != NULL ? pstrdup(earlier) : NULL;
+	if (earlier != NULL)
+		urls = json_merge(json_parse_trusted(earlier), urls);
+	return json_print(urls);
 }
 
 /*
@@ -153,7 +196,7 @@ judge_named(Judge *judge, Remote *remote)
 		remote->id = answer_text_of(node);
 	if (remote->id != NULL && (*remote->id == '\0' || strlen(remote->id) > MAX_ID))
 		remote->id = NULL;
-	remote->urls = read_urls(judge, json);
+	remote->urls = reply_read_urls(judge, json, NULL);
 	remote->usage = answer_read_usage(judge, json);
 	remote->is_private = judge->reply->peer_is_private;
 	remote->is_public = judge->reply->peer_is_public;
@@ -173,10 +216,25 @@ judge_named(Judge *judge, Remote *remote)
 		return;
 	}
 	judge->verdict->note = answer_describe_warning(judge, json);
-	if (strcmp(judge->protocol->state, "http") == 0)
+	if (judge->protocol->kind.state == STATE_HTTP)
 		judge->verdict->kind = VERDICT_WAIT; /* it is the status of the poll that tells */
 	else
 		prediction_judge_state(judge, json);
+}
+
+/*
+ * The answer to a hand-over: it was taken, under a name that nobody asks for again.
+ */
+static void
+judge_handed_over(Judge *judge, Remote *remote)
+{
+	char *id = header_find(judge->reply, "x-amzn-RequestId");
+
+	remote->id = id != NULL && *id != '\0' && strlen(id) <= MAX_ID
+					 ? id
+					 : pstrdup(judge->source->idempotency_key);
+	judge->id = remote->id;
+	judge->verdict->kind = VERDICT_WAIT;
 }
 
 /*
@@ -223,8 +281,10 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 	else if (source->options->preset->fails_by != NULL &&
 			 header_find(reply, source->options->preset->fails_by) != NULL)
 		judge_declared_failure(&judge);
-	else if (strcmp(judge.protocol->reply, "poll") == 0)
+	else if (judge.protocol->kind.reply == REPLY_POLL)
 		judge_named(&judge, remote);
+	else if (options_hands_over(source->options))
+		judge_handed_over(&judge, remote);
 	else
 		answer_judge_body(&judge);
 	return judge_end(&judge);
@@ -261,7 +321,7 @@ reply_judge_saved(const ReplySource *source, const char *answer)
 }
 
 /*
- * What a finished call means when reply_judge() raised an error, for want of memory: an answer that may
+ * What a finished call means when reply_judge() raised an error, because memory ran out: an answer that may
  * have been paid for is kept as it came.
  */
 Verdict *

@@ -41,7 +41,7 @@ typedef struct Output
 	char *original;           /* JSON: what the answer has in its place; or NULL */
 	const struct cJSON *node; /* its reference, while there is a tree */
 	int reference;            /* which of the references in the verdict's result is its; 0: none */
-	char *fault;              /* why it could not be, as a sentence; NULL: it was not given up */
+	char *fault; /* why it could not be, or, where it is there, not be decoded, as a sentence; or NULL */
 } Output;
 
 /* Whether there is something to be told of an output in the table. */
@@ -88,7 +88,7 @@ typedef struct ReplySource
 } ReplySource;
 
 extern Verdict *reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote);
-extern Verdict *reply_judge_poll(const ReplySource *source, HttpReply *reply);
+extern Verdict *reply_judge_poll(const ReplySource *source, HttpReply *reply, Remote *remote);
 extern Verdict *reply_judge_unended(const ReplySource *source, HttpReply *reply,
 									const char *places);
 extern Verdict *reply_judge_result(const ReplySource *source, HttpReply *reply);

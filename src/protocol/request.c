@@ -289,6 +289,37 @@ plain_target(const RequestSource *source, cJSON *params)
 }
 
 /*
+ * Puts what whoever is handed the job needs to give its answer where the protocol has a place for it.
+ */
+static void
+add_token(const RequestSource *source, cJSON *params)
+{
+	cJSON *object = json_create(cJSON_Object);
+	cJSON *number = json_create(cJSON_Number);
+
+	number->valuestring = psprintf(INT64_FORMAT, source->job);
+	json_attach(object, "job", number);
+	json_attach(object, "token",
+				json_create_string(pstrdup(source->token ? source->token : "***")));
+	pointer_set(params, source->options->protocol.token_at, object);
+}
+
+/*
+ * Has the call be one that only hands the job over.
+ */
+static void
+set_hand_over(HttpRequest *http, const RequestSource *source)
+{
+	const char *header = source->options->preset->hands_over;
+	const char *colon = header ? strchr(header, ':') : NULL;
+
+	if (colon != NULL)
+		headers_set(http, pnstrdup(header, colon - header), pstrdup(colon + 2), NULL);
+	if (source->token != NULL)
+		headers_add_secret(http, pstrdup(source->token));
+}
+
+/*
  * Has the answer not repeat the links that are in the request.
  */
 static void
@@ -322,6 +353,8 @@ request_build(const RequestSource *source)
 	params = read_params(source, &names_model);
 	if (!source->is_literal)
 		links_resolve(source, params->child);
+	if (options_hands_over(options))
+		add_token(source, params);
 	target = options->preset->is_store ? s3_target(source, params) : plain_target(source, params);
 	MemoryContextSwitchTo(result);
 	http = request_begin(options, target.method, pstrdup(target.url), options->timeout);
@@ -332,9 +365,11 @@ request_build(const RequestSource *source)
 	headers_set_all(http, source, &target.body);
 	headers_set_list(http, target.headers);
 	note_links(http, source);
+	if (options_hands_over(options))
+		set_hand_over(http, source);
 	if (signing_is_due(options))
 		signing_sign(http, source);
-	else if (strcmp(options->protocol.auth, "webhook") == 0)
+	else if (options->protocol.kind.auth == AUTH_WEBHOOK)
 		signing_sign_webhook(http, source);
 	MemoryContextDelete(scratch);
 	return http;
@@ -402,14 +437,19 @@ request_may_refer(const RequestSource *source)
 static char *
 address_url(const RequestSource *source, const Remote *remote, const Address *address)
 {
+	bool is_told = address->path == NULL || strstr(address->path, "{/") != NULL;
+	const char *name = address->path != NULL ? address->path : address->place;
 	const cJSON *url;
 
-	if (address->path != NULL)
+	if (!is_told)
 		return fill_path(source->options, address->path, remote->id);
 	if (remote->urls == NULL)
 		return NULL;
-	url = cJSON_GetObjectItemCaseSensitive(json_parse_trusted(remote->urls), address->place);
-	return cJSON_IsString(url) ? pstrdup(url->valuestring) : NULL;
+	url = cJSON_GetObjectItemCaseSensitive(json_parse_trusted(remote->urls), name);
+	if (!cJSON_IsString(url))
+		return NULL;
+	return address->path != NULL ? fill_path(source->options, url->valuestring, remote->id)
+								 : pstrdup(url->valuestring);
 }
 
 /*
@@ -450,50 +490,6 @@ char *
 request_address(const ServerOptions *options)
 {
 	return fill_path(options, options->protocol.path, NULL);
-}
-
-/*
- * The download of an output.  Secrets go along only to the server itself, and not where its options say
- * so; a URL that leads elsewhere may not lead into a private network, unless the server is in one.
- * room is how many bytes it may have, at most max_response.
- */
-HttpRequest *
-request_download(const RequestSource *source, const char *url, bool server_is_private, size_t room)
-{
-	const ServerOptions *options = source->options;
-	bool own = url_is_same_origin(url, options->url);
-	HttpRequest *http = request_begin(options, "GET", pstrdup(url), options->timeout);
-
-	headers_note_secrets(http, source->secrets);
-	http->max_response = room;
-	http->is_download = true;
-	http->public_only = !own && !server_is_private;
-	if (own && strcmp(options->protocol.download_auth, "same-origin") == 0)
-	{
-		headers_set_server(http, source);
-		if (signing_is_due(options))
-			signing_sign(http, source);
-	}
-	headers_set(http, "Accept", pstrdup("*/*"), NULL);
-	http->shown_url = url_shown(http->url);
-	words_mask(http, http->shown_url, strlen(http->shown_url));
-	return http;
-}
-
-/*
- * Has a download come as it is on the server, and only the rest of it if some has come, and is still the same there.
- */
-void
-request_pour(HttpRequest *http)
-{
-	const HttpPour *pour = http->pour;
-
-	headers_set(http, "Accept-Encoding", "identity", NULL);
-	if (pour->received == 0)
-		return;
-	headers_set(http, "Range", psprintf("bytes=" UINT64_FORMAT "-", pour->received), NULL);
-	if (pour->etag != NULL)
-		headers_set(http, "If-Range", pstrdup(pour->etag), NULL);
 }
 
 /*

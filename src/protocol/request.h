@@ -46,7 +46,8 @@ typedef struct RequestSource
 	Reference *references; /* as request_list_references() gave them, with their data */
 	int n_references;
 	const char *idempotency_key;
-	int64 job; /* 0: none, for a preview */
+	const char *token; /* of a hand-over; NULL: it is not to be known */
+	int64 job;         /* 0: none, for a preview */
 	bool is_literal; /* nothing in the request stands for anything else: it was not written by the job's owner */
 	int64 now_unix; /* for what is signed */
 } RequestSource;
@@ -61,6 +62,7 @@ typedef struct Remote
 	char *answer; /* JSON: an answer that has come, while its outputs are downloaded; or NULL */
 	char *usage;  /* JSON: what earlier answers said was used; or NULL */
 	char *note;   /* what the answer to the submission warned of; or NULL */
+	char *token_digest; /* of a hand-over: the SHA-256 of its token, in hexadecimal; or NULL */
 	char *uploads; /* JSON: of outputs to their object store, that are open (openupload.c); or NULL */
 	bool is_private; /* the server is in a private network */
 	bool is_public; /* it is not: whatever its name becomes, nothing that follows may lead into one */

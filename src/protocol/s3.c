@@ -63,7 +63,7 @@ base_url(const ServerOptions *options)
 	const char *host = strstr(options->url, "://");
 
 	host = host ? host + 3 : options->url;
-	if (strcmp(options->addressing, "virtual") == 0)
+	if (options->addressing_kind == ADDRESSING_VIRTUAL)
 		return psprintf("%.*s%s.%s", (int) (host - options->url), options->url, options->bucket,
 						host);
 	return psprintf("%s/%s", options->url, options->bucket);
@@ -76,7 +76,7 @@ char *
 s3_bucket_url(const ServerOptions *options)
 {
 	return psprintf("%s%s", base_url(options),
-					strcmp(options->addressing, "virtual") == 0 ? "/" : "");
+					options->addressing_kind == ADDRESSING_VIRTUAL ? "/" : "");
 }
 
 /*

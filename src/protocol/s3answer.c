@@ -152,16 +152,6 @@ add_metadata(cJSON *result, const HttpReply *reply)
 
 /* ---------- lists ---------- */
 
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /*
  * A key of a list, which was asked for with encoding-type=url; in place.
  */
@@ -173,8 +163,8 @@ s3_decode_key(char *key)
 
 	for (; *from != '\0'; from++)
 	{
-		int high = *from == '%' ? hex_value(from[1]) : -1;
-		int low = high >= 0 ? hex_value(from[2]) : -1;
+		int high = *from == '%' ? bytes_hex_value(from[1]) : -1;
+		int low = high >= 0 ? bytes_hex_value(from[2]) : -1;
 
 		if (low >= 0)
 		{

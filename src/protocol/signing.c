@@ -15,7 +15,7 @@
 bool
 signing_is_due(const ServerOptions *options)
 {
-	return strcmp(options->protocol.auth, "sigv4") == 0;
+	return options->protocol.kind.auth == AUTH_SIGV4;
 }
 
 /*

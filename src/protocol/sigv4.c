@@ -14,6 +14,7 @@
 
 #include "base/digest.h"
 #include "http/http.h"
+#include "base/bytes.h"
 #include "protocol/sigv4.h"
 
 #define ALGORITHM "AWS4-HMAC-SHA256"
@@ -65,16 +66,6 @@ sigv4_signs_header(const char *name)
 
 /* ---------- percent-encoding ---------- */
 
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /*
  * Appends text percent-encoded as signatures have it.  decodes: it may be encoded already, and each byte
  * comes out encoded once.
@@ -88,10 +79,10 @@ append_encoded(StringInfo to, const char *text, size_t len, bool decodes, bool k
 	{
 		unsigned char c = (unsigned char) text[i];
 
-		if (decodes && c == '%' && i + 2 < len && hex_value(text[i + 1]) >= 0 &&
-			hex_value(text[i + 2]) >= 0)
+		if (decodes && c == '%' && i + 2 < len && bytes_hex_value(text[i + 1]) >= 0 &&
+			bytes_hex_value(text[i + 2]) >= 0)
 		{
-			c = (unsigned char) (hex_value(text[i + 1]) * 16 + hex_value(text[i + 2]));
+			c = (unsigned char) (bytes_hex_value(text[i + 1]) * 16 + bytes_hex_value(text[i + 2]));
 			i += 2;
 		}
 		if ((c < 0x80 && isalnum(c)) || (c != '\0' && strchr("-._~", c) != NULL) ||

@@ -80,7 +80,7 @@ stream_is(const Protocol *protocol, const HttpReply *reply)
 {
 	char *type = header_find(reply, "Content-Type");
 
-	if (protocol->stream_end == NULL && strcmp(protocol->reply, "stream") != 0)
+	if (protocol->stream_end == NULL && protocol->kind.reply != REPLY_STREAM)
 		return false;
 	if (type != NULL && (strcasestr(type, "event-stream") != NULL ||
 						 strcasestr(type, "ndjson") != NULL || strcasestr(type, "jsonl") != NULL))

@@ -307,7 +307,7 @@ fill(Filling *filling, cJSON *params)
 }
 
 /*
- * Errors for the user where one is not written as it should be; a text stands for what nobody knows yet.
+ * Raises errors for the user where one is not written correctly.  Values that are not known yet count as text.
  */
 void
 values_check(cJSON *params)

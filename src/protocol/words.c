@@ -7,6 +7,7 @@
 
 #include "utils/memutils.h"
 
+#include "base/bytes.h"
 #include "base/clip.h"
 #include "base/media.h"
 #include "server/grammar.h"
@@ -38,15 +39,6 @@ overwrite(char *text, size_t len, const char *secret)
 	}
 }
 
-static int
-hex_value(char c)
-{
-	return c >= '0' && c <= '9'   ? c - '0'
-		   : c >= 'a' && c <= 'f' ? c - 'a' + 10
-		   : c >= 'A' && c <= 'F' ? c - 'A' + 10
-								  : -1;
-}
-
 /*
  * The value of n hexadecimal digits; -1 where there are others.
  */
@@ -60,9 +52,9 @@ hex_number(const char *digits, const char *end, int n)
 		return -1;
 	for (i = 0; i < n; i++)
 	{
-		if (hex_value(digits[i]) < 0)
+		if (bytes_hex_value(digits[i]) < 0)
 			return -1;
-		value = value * 16 + hex_value(digits[i]);
+		value = value * 16 + bytes_hex_value(digits[i]);
 	}
 	return value;
 }
@@ -82,7 +74,7 @@ entity_value(const char *text, const char *end, int *len)
 		return -1;
 	for (n = 0; n < 6 && p < end && *p != ';'; n++, p++)
 	{
-		int digit = hex_value(*p);
+		int digit = bytes_hex_value(*p);
 
 		if (digit < 0 || (!is_hex && digit > 9))
 			return -1;

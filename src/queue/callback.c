@@ -19,6 +19,7 @@
 #include "pgstat.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
@@ -29,6 +30,7 @@
 #include "base/clock.h"
 #include "base/settings.h"
 #include "queue/callback.h"
+#include "queue/function.h"
 #include "queue/session.h"
 #include "shared/callers.h"
 
@@ -123,8 +125,9 @@ static const struct
 		"SELECT c.id, c.job_id, c.attempt, c.attempts, c.created_at OPERATOR(pg_catalog.<) $4, c.error IS NOT NULL"
 		" FROM genjob.callbacks c WHERE c.owner OPERATOR(pg_catalog.=) $1 AND c.run_at OPERATOR(pg_catalog.<=) $2"
 		" ORDER BY c.run_at, c.id LIMIT $3 FOR UPDATE SKIP LOCKED"},
-	[READ_JOB] = {2, {INT8OID, INT4OID},
-		"SELECT j.on_done, j.attempt OPERATOR(pg_catalog.=) $2"
+	/* a row of callbacks that names another's job does not count */
+	[READ_JOB] = {3, {INT8OID, INT4OID, OIDOID},
+		"SELECT j.on_done, j.attempt OPERATOR(pg_catalog.=) $2 AND j.owner OPERATOR(pg_catalog.=) $3"
 		"  AND j.state::pg_catalog.text OPERATOR(pg_catalog.=) ANY (ARRAY['succeeded', 'failed', 'cancelled'])"
 		" FROM @ j WHERE j.id OPERATOR(pg_catalog.=) $1"},
 	[FORGET] = {1, {INT8OID}, "DELETE FROM genjob.callbacks WHERE id OPERATOR(pg_catalog.=) $1"},
@@ -135,6 +138,8 @@ static const struct
 
 static SPIPlanPtr plans[CALLBACK_STATEMENTS];
 static char *jobs_table = NULL; /* quoted, with its schema */
+static Oid jobs_table_oid = InvalidOid;
+static Oid jobs_schema = InvalidOid;
 
 static SPIPlanPtr
 prepare(const char *text, int nargs, const Oid *args)
@@ -167,13 +172,50 @@ column(uint64 row, int number, bool *isnull)
 }
 
 /*
+ * Returns the name of the function that on_done means, as it is to be called.  An error where it is none, or none that
+ * this role is to call.
+ */
+static char *
+check_function(const char *name)
+{
+	Oid function = function_look_up(name, jobs_table_oid, true);
+
+	if (!OidIsValid(function))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("on_done names no function f(gen_jobs) that exists: \"%.200s\"", name),
+				 errhint("Create it, or set on_done to another one.")));
+	if (!function_may_be_called(function, GetSessionUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("jobs of a superuser do not call function %s of role \"%s\"",
+						function_name(function), function_owner_name(function)),
+				 errhint(
+					 "ALTER FUNCTION ... OWNER TO a superuser if you trust it, or insert such jobs as another role.")));
+	return function_name(function);
+}
+
+/* What run_function() has planned last. */
+static char *planned = NULL;
+static SPIPlanPtr plan = NULL;
+
+static void
+forget_plan(void)
+{
+	if (planned == NULL)
+		return;
+	pfree(planned);
+	SPI_freeplan(plan);
+	planned = NULL;
+}
+
+/*
  * Calls a function, of the name that on_done has, with the row of a job.  Its plan is kept until another one is called.
  */
 static void
-run_function(const char *function, int64 job)
+run_function(const char *on_done, int64 job)
 {
-	static char *planned = NULL;
-	static SPIPlanPtr plan = NULL;
+	const char *function = check_function(on_done);
 	Oid types[1] = {INT8OID};
 	Datum args[1] = {Int64GetDatum(job)};
 	int code;
@@ -185,11 +227,7 @@ run_function(const char *function, int64 job)
 											function, jobs_table),
 								   1, types);
 
-		if (planned != NULL)
-		{
-			pfree(planned);
-			SPI_freeplan(plan);
-		}
+		forget_plan();
 		planned = MemoryContextStrdup(TopMemoryContext, function);
 		plan = fresh;
 	}
@@ -239,7 +277,8 @@ wait_for_job(const Callback *callback)
 static void
 call(const Callback *callback)
 {
-	Datum args[2] = {Int64GetDatum(callback->job), Int32GetDatum(callback->attempt)};
+	Datum args[3] = {Int64GetDatum(callback->job), Int32GetDatum(callback->attempt),
+					 ObjectIdGetDatum(GetSessionUserId())};
 	Datum id[1] = {Int64GetDatum(callback->id)};
 	char *function;
 	Datum name;
@@ -338,6 +377,40 @@ take(Callback *callbacks)
 	return n;
 }
 
+/*
+ * Whether the name that statements use for gen_jobs is still its own: a schema can be renamed, and another one made that
+ * has the name.
+ */
+static bool
+knows_table(void)
+{
+	char *schema = get_namespace_name(get_rel_namespace(jobs_table_oid));
+
+	return schema != NULL && get_rel_namespace(jobs_table_oid) == jobs_schema &&
+		   strcmp(quote_qualified_identifier(schema, "gen_jobs"), jobs_table) == 0 &&
+		   get_relname_relid("gen_jobs", jobs_schema) == jobs_table_oid;
+}
+
+static void
+find_table(void)
+{
+	int i;
+
+	if (jobs_table != NULL)
+		pfree(jobs_table);
+	jobs_table = NULL;
+	forget_plan();
+	for (i = 0; i < CALLBACK_STATEMENTS; i++)
+	{
+		if (plans[i] != NULL)
+			SPI_freeplan(plans[i]);
+		plans[i] = NULL;
+	}
+	jobs_table =
+		MemoryContextStrdup(TopMemoryContext, session_find_table("gen_jobs", &jobs_table_oid));
+	jobs_schema = get_rel_namespace(jobs_table_oid);
+}
+
 static void
 begin(void)
 {
@@ -345,8 +418,8 @@ begin(void)
 	StartTransactionCommand();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (jobs_table == NULL)
-		jobs_table = MemoryContextStrdup(TopMemoryContext, session_find_table("gen_jobs", NULL));
+	if (jobs_table == NULL || !knows_table())
+		find_table();
 }
 
 static void

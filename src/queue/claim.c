@@ -20,17 +20,26 @@
 #include "base/memory.h"
 #include "queue/jobrow.h"
 #include "queue/queue.h"
+#include "queue/sent.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
+#include "base/digest.h"
 #include "schedule/schedule.h"
+#include "server/shape.h"
 
 #define MAX_USABLE 256 /* backends that a job may go back to */
 #define BACKEND_IS_FULL \
 	"the address to which an earlier attempt of the job may have gone has no room now. It waits for it, or might be paid for twice."
 
+/*
+ * An Idempotency-Key for each turn: random, but for its end, which tells the options of its server that go into the body
+ * of the call.  Whoever takes the call up after a crash knows by it whether they have changed.
+ */
 static ArrayType *
-random_keys(int n)
+make_keys(const Turn *turns, int n)
 {
+	const ServerQueue *queue = NULL;
+	uint32 digest = 0;
 	Datum *keys = palloc(n * sizeof(Datum));
 	pg_uuid_t *uuids = palloc(n * sizeof(pg_uuid_t));
 	int i;
@@ -42,8 +51,12 @@ random_keys(int n)
 	{
 		pg_uuid_t *uuid = &uuids[i];
 
-		/* version 4, of RFC 9562 */
-		uuid->data[6] = (uuid->data[6] & 0x0f) | 0x40;
+		if (turns[i].queue != queue)
+			digest = shape_digest(NameStr(turns[i].queue->name), &turns[i].queue->server->options);
+		queue = turns[i].queue;
+		/* version 8 of RFC 9562, which leaves to its maker what the bits mean */
+		memcpy(&uuid->data[UUID_LEN - sizeof(digest)], &digest, sizeof(digest));
+		uuid->data[6] = (uuid->data[6] & 0x0f) | 0x80;
 		uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
 		keys[i] = UUIDPGetDatum(uuid);
 	}
@@ -141,7 +154,7 @@ run_claim(Turn *turns, int n, ArrayType *keys, TimestampTz now)
 
 /*
  * The place of a job that may have been sent to another backend before, and should go there again:
- * that one may know its Idempotency-Key.  If that one has no room, the job waits for it: another would be paid anew.
+ * that one may know its Idempotency-Key.  If that one has no room, the job waits for it: another backend would be paid again.
  */
 static void
 keep_backend(uint64 row, Turn *turn, Job *job)
@@ -355,6 +368,65 @@ take_claimed(Turn *turns, int n, uint64 rows, Turn **refused, int *orphans)
 	return n_refused;
 }
 
+/* clang-format off */
+static const Statement note_tokens = {2, {INT8ARRAYOID, TEXTARRAYOID},
+	"UPDATE @.gen_jobs j SET remote = jsonb_build_object('urls', '{}'::jsonb, 'complete', g.digest)"
+	" FROM unnest($1, $2) g (id, digest) WHERE j.id = g.id"};
+/* clang-format on */
+
+/*
+ * Gives a job that is to be handed over the token with which its answer can be brought, and returns that one's digest.
+ */
+static Datum
+make_token(Job *job)
+{
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+	uint8 random[DIGEST_BYTES];
+
+	if (!pg_strong_random(random, sizeof(random)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
+	job->token = digest_hex(random);
+	job->remote.token_digest = digest_sha256_hex(job->token, strlen(job->token));
+	MemoryContextSwitchTo(caller);
+	return CStringGetTextDatum(job->remote.token_digest);
+}
+
+/*
+ * Makes tokens for those of the jobs of n turns that are claimed and will be handed over.  Their digests are in the table
+ * before a call begins, for the answer may come before that has ended.
+ */
+static void
+hand_out_tokens(const Turn *turns, int n)
+{
+	static SPIPlanPtr plan = NULL;
+	static uint64 schema_changes = 0;
+	int64 *ids = palloc(n * sizeof(int64));
+	Datum *digests = palloc(n * sizeof(Datum));
+	Datum args[2];
+	int made = 0;
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		Job *job = job_find(turns[i].id);
+
+		if (job == NULL || job->state != JOB_CLAIMED || job->request == NULL ||
+			job->options == NULL || !options_hands_over(job->options))
+			continue;
+		ids[made] = job->id;
+		digests[made++] = make_token(job);
+	}
+	if (made == 0)
+		return;
+	if (schema_changes != statement_schema_changes)
+		plan = NULL;
+	schema_changes = statement_schema_changes;
+	args[0] = PointerGetDatum(statement_int8_array(ids, made));
+	args[1] = PointerGetDatum(construct_array(digests, made, TEXTOID, -1, false, TYPALIGN_INT));
+	statement_execute(&note_tokens, &plan, args, NULL);
+}
+
 /*
  * Starts an attempt of these jobs, whose order may change: each one that is still queued, and for which there is
  * room in memory, becomes a Job in the state JOB_CLAIMED, in the order of turns, and has the turn's place; the
@@ -364,10 +436,12 @@ take_claimed(Turn *turns, int n, uint64 rows, Turn **refused, int *orphans)
 int
 queue_claim(Turn *turns, int n, TimestampTz now)
 {
-	ArrayType *keys = random_keys(n);
+	ArrayType *keys = make_keys(turns, n);
 	uint64 rows = run_claim(turns, n, keys, now);
 	Turn **missing = palloc(n * sizeof(Turn *));
 	Turn **refused = palloc(n * sizeof(Turn *));
+	Job **repeated = palloc(n * sizeof(Job *));
+	int n_repeated = 0;
 	int n_missing = 0;
 	int n_orphans = 0;
 	int n_refused = take_claimed(turns, n, rows, refused, &n_orphans);
@@ -381,6 +455,8 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 		{
 			job_requeue(job);
 			job->key_is_kept = has_kept_key(job, keys, i);
+			if (job->key_is_kept)
+				repeated[n_repeated++] = job;
 			queue_read_references(job);
 			continue;
 		}
@@ -389,6 +465,8 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 			missing[n_missing++] = &turns[i];
 		limits_give_back(&turns[i].place);
 	}
+	hand_out_tokens(turns, n);
+	queue_read_sent(repeated, n_repeated);
 	if (n_refused > 0)
 		settle_refused(refused, n_refused, now);
 	if (n_missing > 0)

@@ -12,10 +12,12 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "queue/depround.h"
 #include "queue/statement.h"
+#include "queue/uniquekey.h"
 
 typedef enum RoundStatement
 {
@@ -23,6 +25,8 @@ typedef enum RoundStatement
 	ROUND_FORGET_ALL,
 	ROUND_DROP,
 	ROUND_REVIVE,
+	ROUND_REVIVABLE,
+	ROUND_REVIVE_ONE,
 	ROUND_REGISTER,
 	ROUND_TOUCHED,
 	ROUND_RESOLVE,
@@ -40,6 +44,13 @@ typedef enum RoundStatement
 
 /* clang-format off */
 
+/* jobs j that were not run because of jobs p of $1, which are to be run again */
+#define BLOCKED " FROM (SELECT p.id FROM unnest($1) g (id) JOIN @.gen_jobs p ON p.id = g.id" \
+	"  WHERE p.state IN " UNFINISHED ") p JOIN @.gen_jobs j ON j.blocked_by = p.id" \
+	" WHERE j.state IN ('failed', 'cancelled')"
+#define REVIVED "state = 'waiting', finished_at = NULL, error = NULL, blocked_by = NULL, failures = 0, follow_up = NULL," \
+	" expires_at = CASE WHEN j.expires_at > $2 THEN j.expires_at END"
+
 static const Statement statements[ROUND_STATEMENTS] = {
 	/* what jobs waited for that wait for others now */
 	[ROUND_FORGET] = {1, {INT8ARRAYOID}, "DELETE FROM genjob.dependencies WHERE job_id = ANY ($1)"},
@@ -52,14 +63,19 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		" WHERE x.job_id = o.job_id AND x.parent_id = o.parent_id"},
 	/* jobs that were not run because of one that is run again */
 	[ROUND_REVIVE] = {3, {INT8ARRAYOID, TIMESTAMPTZOID, INT4OID},
-		"WITH held AS MATERIALIZED (SELECT j.id FROM (SELECT p.id FROM unnest($1) g (id) JOIN @.gen_jobs p ON p.id = g.id"
-		"   WHERE p.state IN " UNFINISHED ") p JOIN @.gen_jobs j ON j.blocked_by = p.id"
-		"  WHERE j.state IN ('failed', 'cancelled') AND (j.unique_key IS NULL OR NOT EXISTS (SELECT FROM @.gen_jobs k"
-		"   WHERE k.owner = j.owner AND k.server = j.server AND k.unique_key = j.unique_key AND k.state IN " UNFINISHED "))"
+		"WITH held AS MATERIALIZED (SELECT j.id" BLOCKED " AND j.unique_key IS NULL"
 		"  LIMIT $3 FOR NO KEY UPDATE OF j SKIP LOCKED)"
-		" UPDATE @.gen_jobs j SET state = 'waiting', finished_at = NULL, error = NULL, blocked_by = NULL, failures = 0, follow_up = NULL,"
-		"  expires_at = CASE WHEN j.expires_at > $2 THEN j.expires_at END"
-		" FROM held h WHERE j.id = h.id RETURNING j.id"},
+		" UPDATE @.gen_jobs j SET " REVIVED " FROM held h WHERE j.id = h.id RETURNING j.id"},
+	/* the same of those that another job may not have the key of, which must be looked at one by one */
+	[ROUND_REVIVABLE] = {2, {INT8ARRAYOID, INT4OID},
+		"SELECT j.id, p.id, j.owner::oid, j.server, j.unique_key" BLOCKED " AND j.unique_key IS NOT NULL"
+		"  AND NOT EXISTS (SELECT FROM @.gen_jobs k"
+		"   WHERE k.owner = j.owner AND k.server = j.server AND k.unique_key = j.unique_key AND k.state IN " UNFINISHED ")"
+		" LIMIT $2"},
+	[ROUND_REVIVE_ONE] = {2, {INT8OID, TIMESTAMPTZOID},
+		"WITH held AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = $1 AND j.blocked_by IS NOT NULL"
+		"  AND j.state IN ('failed', 'cancelled') FOR NO KEY UPDATE SKIP LOCKED)"
+		" UPDATE @.gen_jobs j SET " REVIVED " FROM held h WHERE j.id = h.id RETURNING j.id"},
 	/* a job that its owner may not see is none, and neither is a later one */
 	[ROUND_REGISTER] = {1, {INT8ARRAYOID},
 		"INSERT INTO genjob.dependencies (job_id, parent_id, outcome)"
@@ -97,7 +113,8 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"    LEFT JOIN @.gen_jobs p ON p.id = d.parent_id WHERE d.job_id = h.id) e) o),"
 		" done AS (UPDATE @.gen_jobs j SET state = v.state::@.gen_job_state,"
 		"  finished_at = CASE WHEN v.state <> 'queued' THEN $2 END,"
-		"  blocked_by = CASE WHEN v.state <> 'queued' THEN coalesce(v.missing, v.bad) END,"
+		/* a job of others, or a later one, must not have this one looked at when it changes */
+		"  blocked_by = CASE WHEN v.state <> 'queued' THEN CASE WHEN v.missing IS NULL THEN v.bad ELSE 0 END END,"
 		"  error = CASE WHEN v.state = 'cancelled' THEN 'was not needed: no job that it waited for has failed.'"
 		"   WHEN v.state = 'failed' AND v.missing IS NOT NULL THEN"
 		"    format('job %s, which this one was to wait for, does not exist, was inserted later, or is not for its owner to see. Insert this one again without it.', v.missing)"
@@ -180,6 +197,52 @@ limit_of(const Round *round)
 	return round->limit > 0 ? round->limit : PG_INT32_MAX;
 }
 
+/* A job with a unique_key that is to wait again, and the one that it waits for. */
+typedef struct Revivable
+{
+	int64 id;
+	int64 parent;
+	Oid owner;
+	char *server;
+	char *key;
+} Revivable;
+
+/*
+ * Has jobs with a unique_key wait again, each for itself: of two with one key the second must not fail the first.  One
+ * whose key an open transaction has is looked at later: an UPDATE would wait for that one's end.
+ */
+static void
+revive_unique(Round *round, Datum ids)
+{
+	Datum args[2] = {ids, Int32GetDatum(limit_of(round))};
+	int n = (int) run(ROUND_REVIVABLE, args);
+	Revivable *jobs = palloc(Max(n, 1) * sizeof(Revivable));
+	int i;
+
+	for (i = 0; i < n; i++)
+		jobs[i] = (Revivable){.id = DatumGetInt64(statement_not_null(i, 1)),
+							  .parent = DatumGetInt64(statement_not_null(i, 2)),
+							  .owner = DatumGetObjectId(statement_not_null(i, 3)),
+							  .server = TextDatumGetCString(statement_not_null(i, 4)),
+							  .key = TextDatumGetCString(statement_not_null(i, 5))};
+	for (i = 0; i < n; i++)
+	{
+		Datum one[2] = {Int64GetDatum(jobs[i].id), TimestampTzGetDatum(round->now)};
+		Resolved later = {.id = jobs[i].parent};
+
+		CHECK_FOR_INTERRUPTS();
+		if (!uniquekey_is_free(jobs[i].owner, jobs[i].server, jobs[i].key))
+			round->resolved(&later, round->arg);
+		else if (run(ROUND_REVIVE_ONE, one) > 0)
+		{
+			idlist_add(round->revived, jobs[i].id);
+			round->n_done++;
+		}
+	}
+	round->found |= n > 0;
+	round->has_more |= n == limit_of(round);
+}
+
 /*
  * What a job that has changed may mean for itself: it waits, or waits no more, or others wait for it again.
  */
@@ -197,6 +260,7 @@ look_at_changed(Round *round, Datum ids)
 	round->found |= rows > 0;
 	round->n_done += (int) rows;
 	round->has_more |= rows == limit_of(round);
+	revive_unique(round, ids);
 	(void) run(ROUND_REGISTER, &ids);
 }
 

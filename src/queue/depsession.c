@@ -169,8 +169,8 @@ work_as_owner(void *arg)
  * Does work as the owner of the tables, with a fixed search_path, in a subtransaction; the caller's user and settings are
  * the same afterwards.  NULL, or why it failed.
  */
-static ErrorData *
-run_as_owner(Oid table, QueueWork work, void *arg)
+ErrorData *
+queue_run_as_owner(Oid table, QueueWork work, void *arg)
 {
 	OwnWork own = {table, work, arg};
 	MemoryContext caller = CurrentMemoryContext;
@@ -227,7 +227,7 @@ dependency_follow(Oid table)
 	own_depth = DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) + 1;
 	PG_TRY();
 	{
-		error = run_as_owner(table, follow, NULL);
+		error = queue_run_as_owner(table, follow, NULL);
 	}
 	PG_FINALLY();
 	{
@@ -254,7 +254,7 @@ forget_all(void *arg)
 void
 dependency_forget_all(Oid table)
 {
-	ErrorData *error = is_used() ? run_as_owner(table, forget_all, NULL) : NULL;
+	ErrorData *error = is_used() ? queue_run_as_owner(table, forget_all, NULL) : NULL;
 
 	if (error != NULL && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
@@ -287,7 +287,7 @@ dependency_keep_unfinished(Oid table, Oid role, int64 *ids, int n)
 
 	if (n == 0)
 		return 0;
-	error = run_as_owner(table, keep, &keeping);
+	error = queue_run_as_owner(table, keep, &keeping);
 	if (error == NULL)
 		return keeping.n;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)

@@ -49,7 +49,7 @@ extension_table(const char *name, Oid namespace)
 																	   : QUEUE_GONE),
 				 errmsg("the extension genjob has no table \"%s\" where it should be", name),
 				 errhint(
-					 "Move it back with ALTER TABLE ... SET SCHEMA, or create the extension anew.")));
+					 "Move it back with ALTER TABLE ... SET SCHEMA, or drop and create the extension.")));
 	return table;
 }
 
@@ -76,7 +76,7 @@ queue_find_tables(void)
 
 	if (SPI_execute(find_extension, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for the extension");
-	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
+	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
 	if (SPI_processed == 0)
 		return QUEUE_ABSENT;
 	found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
@@ -88,7 +88,8 @@ queue_find_tables(void)
 			   extension_table("tenant_weights", get_namespace_oid("genjob", true)),
 			   extension_table("owner_weights", get_namespace_oid("genjob", true)),
 			   extension_table("callbacks", get_namespace_oid("genjob", true)),
-			   extension_table("dependencies", get_namespace_oid("genjob", true)));
+			   extension_table("dependencies", get_namespace_oid("genjob", true)),
+			   extension_table("sent", get_namespace_oid("genjob", true)));
 	plans_set_tables(extension_table("gen_jobs", namespace),
 					 extension_table("gen_outputs", namespace));
 	tables_become_owner();

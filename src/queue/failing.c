@@ -2,7 +2,7 @@
  * failing.c
  *		Failing jobs that were never started: they have expired, or their server cannot be used.
  *
- * What is failed may be locked by somebody, and is then tried again later.
+ * A row that somebody has locked is skipped, and tried again later.
  */
 #include "postgres.h"
 
@@ -65,8 +65,8 @@ note_failed(uint64 rows)
 }
 
 /*
- * Takes notice that of the jobs which have expired only those are queued still whose rows somebody has locked.  They
- * are tried again, the less often the longer it lasts: between them and now there may be many dead rows.
+ * Every job that has expired is failed, except those whose rows somebody has locked.  Retries these, less often the
+ * longer it lasts: between them and now there may be many dead rows.
  */
 static void
 expect_locked(TimestampTz now)
@@ -102,7 +102,7 @@ queue_expire(TimestampTz now)
 }
 
 /*
- * Takes notice of a job that is still queued and expires, or has expired, at that time.
+ * Notes when a queued job expires, or has expired.
  */
 void
 queue_note_expiry(TimestampTz expires_at)
@@ -112,7 +112,7 @@ queue_note_expiry(TimestampTz expires_at)
 }
 
 /*
- * Has jobs of a server looked at again that could not be failed, since somebody has their rows locked.
+ * Looks again, later, at jobs of a server that could not be failed because somebody has their rows locked.
  */
 static void
 put_off_locked(const char *server_name, TimestampTz now)
@@ -203,7 +203,7 @@ queue_fail_one(int64 id, const char *error, TimestampTz now)
 }
 
 /*
- * Of the jobs that have expired only those are queued still that could not be failed.
+ * Every job that has expired is failed, except those that could not be.
  */
 void
 queue_expect_expired(TimestampTz now)

@@ -12,6 +12,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "schedule/putoff.h"
 #include "queue/ended.h"
 #include "queue/dependency.h"
@@ -91,7 +92,7 @@ ask_now(Job *job)
 }
 
 /*
- * Takes notice of one changed row of FIND_CHANGED.
+ * Acts on one row of FIND_CHANGED.
  */
 static void
 notice_change(uint64 row, int64 id, TimestampTz now)
@@ -104,6 +105,9 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 
 	if (DatumGetBool(statement_not_null(row, CHANGED_HAS_FOLLOW_UP)))
 		ended_expect(DT_NOBEGIN);
+	if (job != NULL && job->remote.token_digest != NULL && !is_running && !is_queued &&
+		!is_waiting && !DatumGetBool(statement_not_null(row, CHANGED_IS_CANCELLED)))
+		job->is_completed = true;
 	if (job != NULL &&
 		(!is_running || DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) != job->attempt))
 		life_cancel(job);
@@ -116,15 +120,6 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 		find_take_queued(row, id, CHANGED_SERVER, now);
 	else if (is_waiting && expires_at != 0)
 		queue_note_expiry(expires_at);
-}
-
-static int
-compare_ids(const void *a, const void *b)
-{
-	int64 left = *(const int64 *) a;
-	int64 right = *(const int64 *) b;
-
-	return (left > right) - (left < right);
 }
 
 /*
@@ -147,10 +142,10 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 	}
 	if (rows == n)
 		return;
-	qsort(found, rows, sizeof(int64), compare_ids);
+	qsort(found, rows, sizeof(int64), compat_compare_int64);
 	for (i = 0; i < n; i++)
 	{
-		if (bsearch(&ids[i], found, rows, sizeof(int64), compare_ids) != NULL)
+		if (bsearch(&ids[i], found, rows, sizeof(int64), compat_compare_int64) != NULL)
 			continue;
 		schedule_remove(ids[i]);
 		dependency_note_news(ids[i], false, true);
@@ -317,7 +312,7 @@ static struct
 } scanned;
 
 /*
- * Begins to read the front of the queue anew: queue_scan() goes on with it.  No job with a run_at before since has come
+ * Begins to read the front of the queue again; queue_scan() continues.  No job with a run_at before since has come
  * in; DT_NOBEGIN: nothing is certain.  Says when the rest is due or expires.
  */
 void

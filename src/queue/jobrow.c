@@ -218,6 +218,7 @@ read_remote(Job *job, uint64 row, bool has_ended)
 		job->remote.answer = remote_member(remote, "answer");
 		job->remote.usage = remote_member(remote, "usage");
 		job->remote.note = remote_text(remote, "note");
+		job->remote.token_digest = remote_text(remote, "complete");
 		job->remote.uploads = remote_member(remote, "uploads");
 	}
 	is_private = remote_member(remote, "private");

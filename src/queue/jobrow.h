@@ -10,7 +10,7 @@
 
 #define SAVED_COPIES 3 /* of an answer in remote: as it is read, as text, and what is made of it */
 #define LOCKED_RETRY_MS \
-	1000 /* when to look again at rows that were locked, or left for want of memory */
+	1000 /* when to look again at rows that were locked, or had no room in memory */
 
 extern Job *jobrow_take(uint64 row);
 extern bool jobrow_try(uint64 row, bool has_ended, Job **job, ErrorData **error);

@@ -20,6 +20,7 @@
 #include "queue/ended.h"
 #include "queue/jobrow.h"
 #include "queue/queue.h"
+#include "queue/sent.h"
 #include "queue/statement.h"
 #include "schedule/schedule.h"
 #include "queue/trouble.h"
@@ -187,6 +188,7 @@ typedef struct Reading
 	size_t taken;     /* of that */
 	bool any_size;    /* the first of these may be larger */
 	MonoTime look_at; /* when to look again; 0: need not */
+	List *jobs;       /* that were taken up */
 } Reading;
 
 /*
@@ -236,7 +238,23 @@ read_orphan(Reading *reading, uint64 row)
 		jobrow_assign(job, queue,
 					  limits_resume(&queue->limits, jobrow_text(row, 20), clock_mono()));
 		limits_started(&job->place);
+		reading->jobs = lappend(reading->jobs, job);
 	}
+}
+
+/*
+ * Reads what the calls of the jobs were made of that were taken up, as far as that is known.
+ */
+static void
+read_sent(const List *jobs)
+{
+	Job **all = palloc((list_length(jobs) + 1) * sizeof(Job *));
+	ListCell *cell;
+	int n = 0;
+
+	foreach(cell, jobs)
+		all[n++] = lfirst(cell);
+	queue_read_sent(all, n);
 }
 
 /*
@@ -257,6 +275,8 @@ queue_read_orphans(void)
 		CHECK_FOR_INTERRUPTS();
 		read_orphan(&reading, row);
 	}
+	read_sent(reading.jobs);
+	queue_forget_stale_sent();
 	if (reading.look_at != 0)
 		schedule_note_time(&schedule_times.rescan, reading.look_at);
 	return reading.look_at;

@@ -33,7 +33,7 @@ static const Statement find_servers = {0, {0},
  * end has not been followed, or its provider is still to be told to cancel.
  */
 static const Statement find_due = {6, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID},
-	"SELECT j.id, j.finished_at, j.follow_up IS NOT NULL OR j.remote IS NOT NULL"
+	"SELECT j.id, j.finished_at, j.follow_up IS NOT NULL OR j.remote IS NOT NULL AND j.state <> 'succeeded'"
 	"  OR EXISTS (SELECT FROM genjob.callbacks c WHERE c.job_id = j.id AND c.run_at < 'infinity')"
 	"  OR EXISTS (SELECT FROM @.gen_jobs u WHERE u.state IN ('waiting', 'queued', 'running')"
 	"   AND (u.after IS NOT NULL OR u.refers IS NOT NULL) AND (u.after && ARRAY[j.id] OR u.refers && ARRAY[j.id])),"

@@ -50,6 +50,7 @@ typedef enum SpooledRow
 extern bool queue_is_mine; /* this process is a dispatcher: triggers let it pass */
 
 extern void queue_init(MonoTime (*deadline)(void));
+extern ErrorData *queue_run_as_owner(Oid table, QueueWork work, void *arg);
 extern bool queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **error);
 
 /* To be called in queue_transact() only */

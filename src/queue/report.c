@@ -22,6 +22,7 @@
 #include "queue/ended.h"
 #include "queue/queue.h"
 #include "queue/report.h"
+#include "queue/sent.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
 #include "shared/shmem.h"
@@ -549,6 +550,7 @@ queue_report(Job **jobs, int n, TimestampTz now)
 					 DatumGetBool(statement_not_null(row, 2)));
 	if (rows < n)
 		report_find_fenced(jobs, n);
+	queue_keep_sent(jobs, n);
 	forget_old_outputs(jobs, n);
 	for (i = 0; i < n; i++)
 	{

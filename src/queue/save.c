@@ -56,15 +56,18 @@ remote_json(const Remote *remote, bool is_final)
 	const char *uploads = is_final ? NULL : remote->uploads;
 	const char *note =
 		!is_final && remote->note ? psprintf(", \"note\": \"%s\"", json_escape(remote->note)) : "";
+	const char *digest = !is_final && remote->token_digest
+							 ? psprintf(", \"complete\": \"%s\"", json_escape(remote->token_digest))
+							 : "";
 	const char *is_private = remote->is_private ? "true" : remote->is_public ? "false" : "null";
 	bool has_urls = remote->urls != NULL || answer != NULL || uploads == NULL;
 
-	return psprintf("{%s%s%s%s\"private\": %s%s%s%s%s%s%s%s}", id, has_urls ? "\"urls\": " : "",
+	return psprintf("{%s%s%s%s\"private\": %s%s%s%s%s%s%s%s%s}", id, has_urls ? "\"urls\": " : "",
 					!has_urls      ? ""
 					: remote->urls ? remote->urls
 								   : "{}",
 					has_urls ? ", " : "", is_private, usage ? ", \"usage\": " : "",
-					usage ? usage : "", note, uploads ? ", \"uploads\": " : "",
+					usage ? usage : "", note, digest, uploads ? ", \"uploads\": " : "",
 					uploads ? uploads : "", answer ? ", \"answer\": " : "", answer ? answer : "");
 }
 

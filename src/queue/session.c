@@ -248,24 +248,21 @@ read_has_ended(int64 id)
 }
 
 /*
- * Whether the job has ended, as last committed, whatever this transaction's snapshot says.  An error
- * when it cannot end, because only this transaction knows of it.  No lock on the table is kept: an
- * ALTER TABLE or TRUNCATE would wait for whoever waits here, and the job for that.  A subtransaction
- * that is rolled back gives it up.
+ * Runs look in a subtransaction that is rolled back, so that no lock on the table is kept: an ALTER TABLE or TRUNCATE
+ * would wait for whoever waits here, and the job for that.  What look raises is raised again.
  */
-bool
-session_job_has_ended(int64 id)
+void
+session_look(void (*look)(void *arg), void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData *volatile error = NULL;
-	volatile bool ended = false;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		ended = read_has_ended(id);
+		look(arg);
 	}
 	PG_CATCH();
 	{
@@ -279,7 +276,34 @@ session_job_has_ended(int64 id)
 	CurrentResourceOwner = owner;
 	if (error != NULL)
 		ReThrowError(error);
-	return ended;
+}
+
+/* A job that is looked at. */
+typedef struct Look
+{
+	int64 id;
+	bool has_ended;
+} Look;
+
+static void
+look_at_end(void *arg)
+{
+	Look *look = arg;
+
+	look->has_ended = read_has_ended(look->id);
+}
+
+/*
+ * Whether the job has ended, as last committed, whatever this transaction's snapshot says.  Keeps no lock.  An error
+ * when it cannot end, because only this transaction knows of it.
+ */
+bool
+session_job_has_ended(int64 id)
+{
+	Look look = {id, false};
+
+	session_look(look_at_end, &look);
+	return look.has_ended;
 }
 
 /*

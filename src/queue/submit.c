@@ -192,37 +192,32 @@ read_first_ended(const int64 *ids, int n)
 	return id;
 }
 
+/* Jobs that are looked at. */
+typedef struct FirstLook
+{
+	const int64 *ids;
+	int n;
+	int64 first;
+} FirstLook;
+
+static void
+look_at_first(void *arg)
+{
+	FirstLook *look = arg;
+
+	look->first = read_first_ended(look->ids, look->n);
+}
+
 /*
- * Of some jobs the one that has ended first, as last committed; 0: none has.  As session_job_has_ended(), it keeps no
- * lock on the table.
+ * Of some jobs the one that has ended first, as last committed; 0: none has.  Keeps no lock.
  */
 int64
 session_first_ended(const int64 *ids, int n)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
-	volatile int64 id = 0;
+	FirstLook look = {ids, n, 0};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		id = read_first_ended(ids, n);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	if (error != NULL)
-		ReThrowError(error);
-	return id;
+	session_look(look_at_first, &look);
+	return look.first;
 }
 
 /*

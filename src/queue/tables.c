@@ -38,6 +38,7 @@ static Oid outputs_table = InvalidOid;
 static Oid weights_tables[2] = {InvalidOid, InvalidOid};
 static Oid dependencies_table = InvalidOid;
 static Oid callbacks_table = InvalidOid;
+static Oid sent_table = InvalidOid;
 
 /* What the last check found */
 static uint64 checked = 0;        /* attached_changes() then; equal to it now: the answer is good */
@@ -55,7 +56,7 @@ static char owner_name[NAMEDATALEN] = "genjob_dispatcher"; /* as found last */
  */
 void
 tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid callbacks,
-		   Oid dependencies)
+		   Oid dependencies, Oid sent)
 {
 	jobs_table = jobs;
 	outputs_table = outputs;
@@ -63,6 +64,7 @@ tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid cal
 	weights_tables[1] = owner_weights;
 	dependencies_table = dependencies;
 	callbacks_table = callbacks;
+	sent_table = sent;
 	attached_note_change();
 }
 
@@ -157,7 +159,7 @@ tables_check_outputs_keys(void)
 static void
 gone(void)
 {
-	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
+	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
 	ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are not where they were")));
 }
 
@@ -251,8 +253,8 @@ find_stranger(const Oid *tables, int n, Oid owner, int events)
 static void
 check(Oid owner)
 {
-	Oid tables[6] = {jobs_table, outputs_table, weights_tables[0]};
-	Oid later[] = {weights_tables[1], callbacks_table, dependencies_table};
+	Oid tables[7] = {jobs_table, outputs_table, weights_tables[0]};
+	Oid later[] = {weights_tables[1], callbacks_table, dependencies_table, sent_table};
 	int n = 3;
 	uint64 seen = attached_changes();
 	int64 stranger;
@@ -302,6 +304,15 @@ tables_find_insert_stranger(void)
 										 attached_describe(row), attached_owner_name(row)));
 	insert_checked = seen;
 	return insert_stranger;
+}
+
+/*
+ * The table gen_jobs; InvalidOid while it is not known.
+ */
+Oid
+tables_jobs(void)
+{
+	return jobs_table;
 }
 
 /*

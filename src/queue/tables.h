@@ -8,9 +8,10 @@
 #include "postgres.h"
 
 extern void tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid callbacks,
-					   Oid dependencies);
+					   Oid dependencies, Oid sent);
 extern bool tables_are(Oid jobs);
 extern bool tables_are_known(void);
+extern Oid tables_jobs(void);
 extern Oid tables_owner(void);
 extern const char *tables_owner_name(void);
 

@@ -82,7 +82,7 @@ run_work(QueueWork work, void *arg)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	/* they were moved, or made anew */
+	/* they were moved, or dropped and created */
 	if (!tables_are_known() && *statement_schema() != '\0')
 		(void) queue_look();
 	tables_become_owner();

@@ -39,7 +39,7 @@ static const LaneKey before_all = {DT_NOBEGIN, PG_INT64_MIN};
 /* ---------- order ---------- */
 
 /*
- * Of a heap the largest is on top: the better one is the larger.
+ * The top of a pairing heap is the largest: the better one is the larger.
  */
 static int
 compare_ready(const pairingheap_node *a, const pairingheap_node *b, void *arg)
@@ -97,7 +97,8 @@ lanes_free(Lanes *lanes)
 }
 
 /*
- * A lane of a server, whose names must stay.  It has no jobs, and goes with the next change unless it is given some.
+ * Creates a lane of a server; the names must stay.  It has no jobs, and is freed at the next change unless it is given
+ * some.
  */
 Lane *
 lane_create(Lanes *lanes, struct Tenant *tenant, const char *server_name, Oid owner,
@@ -119,7 +120,7 @@ lane_create(Lanes *lanes, struct Tenant *tenant, const char *server_name, Oid ow
 }
 
 /*
- * How many jobs to read into a lane at a time.
+ * Returns how many jobs to read into a lane at a time.
  */
 int
 lane_fill_size(const Lane *lane)
@@ -152,7 +153,7 @@ set_has_more(Lane *lane, bool has_more)
 }
 
 /*
- * Draws the consequence of a change: a lane that is empty and has nothing behind it goes.
+ * Updates a lane after a change: frees one that is empty and has nothing more in the table.
  */
 static void
 update_lane(Lane *lane)
@@ -222,7 +223,7 @@ reset_lane(Lane *lane)
 }
 
 /*
- * Has a lane read anew, from the job that the table has first.
+ * Reads a lane again, from the first job that the table has.
  */
 void
 lane_reset(Lane *lane, TimestampTz run_at, int64 id)
@@ -232,7 +233,7 @@ lane_reset(Lane *lane, TimestampTz run_at, int64 id)
 }
 
 /*
- * Has a lane read again from that run_at on: before it nothing has come in, and what is ready stays so.
+ * Reads a lane again from a run_at on.  No job has come in before it, and what is ready stays.
  */
 void
 lane_rewind(Lane *lane, TimestampTz since)
@@ -257,8 +258,8 @@ lane_rewind(Lane *lane, TimestampTz since)
 }
 
 /*
- * Adds a job that is not known yet, of which a commit told: unless it will be read when the lane gets
- * to it.  expires_at is 0 where it does not.
+ * Adds a new job that a commit reported, unless it will be read when the lane gets to it.  expires_at is 0 if it does
+ * not expire.
  */
 void
 lane_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at)
@@ -282,8 +283,7 @@ lane_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at)
 }
 
 /*
- * Takes in the next job of a lane as the table has it; unwanted: it is passed over.  After the last one
- * lane_filled() must be called.
+ * Takes the next job of a lane as the table has it; an unwanted one is skipped.  Call lane_filled() after the last one.
  */
 void
 lane_read(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at, bool wanted)
@@ -297,7 +297,7 @@ lane_read(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at, bool
 }
 
 /*
- * Takes notice that a lane was read, and whether the table has more.
+ * Notes that a lane was read, and whether the table has more.
  */
 void
 lane_filled(Lane *lane, bool has_more)
@@ -323,7 +323,7 @@ lanes_remove(int64 id)
 }
 
 /*
- * The lane of which a job is one of the ready ones; NULL when it is not known.
+ * Returns the lane in which a job is ready; NULL if it is not known.
  */
 Lane *
 lanes_find(int64 id)
@@ -334,7 +334,7 @@ lanes_find(int64 id)
 }
 
 /*
- * The server of whose ready jobs this is one; NULL when it is not known.
+ * Returns the server of a ready job; NULL if it is not known.
  */
 const char *
 lanes_server(int64 id)
@@ -345,7 +345,7 @@ lanes_server(int64 id)
 }
 
 /*
- * Forgets the lane's jobs; the table still has them.
+ * Forgets the lane's jobs.  The table still has them.
  */
 void
 lane_drop(Lane *lane)
@@ -357,7 +357,7 @@ lane_drop(Lane *lane)
 /* ---------- scans ---------- */
 
 /*
- * All lanes that the table has are about to be reset.
+ * Begins a scan that resets every lane which the table has.
  */
 void
 lanes_begin_scan(void)
@@ -366,7 +366,7 @@ lanes_begin_scan(void)
 }
 
 /*
- * Whether the lane was found by the last scan, or given a job since.
+ * True if the last scan found the lane, or it was given a job since.
  */
 bool
 lane_is_seen(const Lane *lane)
@@ -375,7 +375,7 @@ lane_is_seen(const Lane *lane)
 }
 
 /*
- * The lane that is to be filled after another, from the first for NULL; NULL when there is none.
+ * Returns the next hungry lane after another; the first for NULL; NULL when there is none.
  */
 Lane *
 lanes_next_hungry(Lane *after)
@@ -388,7 +388,7 @@ lanes_next_hungry(Lane *after)
 /* ---------- the first ---------- */
 
 /*
- * The job that comes first in a lane that has one.
+ * Returns the first job of a lane that has one.
  */
 int64
 lane_first(const Lane *lane)
@@ -398,7 +398,7 @@ lane_first(const Lane *lane)
 }
 
 /*
- * When the first of a server's ready jobs expires; 0: none does.
+ * Returns when the first of a server's ready jobs expires; 0: none does.
  */
 TimestampTz
 lanes_next_expiry(const Lanes *lanes)
@@ -410,7 +410,7 @@ lanes_next_expiry(const Lanes *lanes)
 }
 
 /*
- * The job that expires first, of a server that has one which does.
+ * Returns the job that expires first; the server must have one that expires.
  */
 int64
 lanes_first_to_expire(const Lanes *lanes)

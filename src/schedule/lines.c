@@ -52,7 +52,7 @@ lines_leave(LineWaiter *waiter)
 }
 
 /*
- * Takes the next waiter that may have its call now; NULL when there is none.
+ * Takes the next waiter that may have its call now off its line; NULL when there is none.
  */
 LineWaiter *
 lines_take(Lines *lines, LineMayGo may_go, MonoTime now)
@@ -97,7 +97,7 @@ lines_begin_call(Lines *lines, Line *line, LineWaiter *waiter)
 }
 
 /*
- * The waiter's call is over, if it was counted.
+ * Ends the waiter's call, if it was counted.
  */
 void
 lines_end_call(LineWaiter *waiter)

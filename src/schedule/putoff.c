@@ -48,8 +48,8 @@ create_tables(void)
 }
 
 /*
- * Has putoff_take() give the job at that time.  One that is shunned is to be left alone until then, whatever is told of
- * it.  False when there are too many.
+ * Sets when putoff_take() returns the job.  A shunned job is left alone until then, whatever commits report.  False
+ * when there are too many.
  */
 bool
 putoff_add(int64 id, MonoTime until, bool is_shunned)
@@ -100,7 +100,7 @@ putoff_take(int64 *ids, int max, MonoTime now)
 }
 
 /*
- * When the first of them is to be looked at; 0: there are none.
+ * Returns when the first job comes back; 0: there are none.
  */
 MonoTime
 putoff_next(void)

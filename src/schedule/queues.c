@@ -28,7 +28,7 @@ static int n_stale = 0;
 static uint64 refreshed_generation = 0;
 
 /*
- * The queues that have something to do.
+ * Returns the queues that have something to do.
  */
 dlist_head *
 queues_active(void)
@@ -37,7 +37,7 @@ queues_active(void)
 }
 
 /*
- * Whether jobs of the queue are due.
+ * True if jobs of the queue are due.
  */
 bool
 queue_has_waiting(const ServerQueue *queue)
@@ -54,7 +54,7 @@ mark_stale(ServerQueue *queue)
 }
 
 /*
- * Has a queue show what it does where the statistics of its server are.
+ * Gives a queue the statistics of its server in shared memory.
  */
 static void
 find_stats(ServerQueue *queue, const Server *server)
@@ -70,7 +70,7 @@ find_stats(ServerQueue *queue, const Server *server)
 }
 
 /*
- * Has a queue looked at, for it is given something to do.
+ * Puts a queue on the list of active ones, because it gets something to do.
  */
 void
 queue_touch(ServerQueue *queue)
@@ -87,7 +87,7 @@ queue_touch(ServerQueue *queue)
 }
 
 /*
- * The queue of the server of that name, made on first use, which is about to be given something to do.
+ * Returns the queue of a server, created on first use.  The caller is about to give it something to do.
  */
 ServerQueue *
 schedule_queue(const char *server_name)
@@ -173,7 +173,7 @@ forget_queue(ServerQueue *queue)
 }
 
 /*
- * Looks no further at the queues that have nothing to do any more, and forgets those that had nothing for long.
+ * Takes queues that have nothing to do off the active list, and forgets those that had nothing for long.
  */
 void
 queues_rest(MonoTime now)
@@ -201,7 +201,7 @@ queues_rest(MonoTime now)
 /* ---------- servers ---------- */
 
 /*
- * Says why a queue's fallback takes none, or not all, of its jobs; NULL: it does.
+ * Sets why a queue's fallback takes none, or not all, of its jobs; NULL: it takes them.
  */
 void
 queue_set_fallback_trouble(ServerQueue *queue, const char *why)
@@ -242,7 +242,7 @@ refresh_queue(ServerQueue *queue)
 }
 
 /*
- * Why a fallback cannot be used, or NULL.
+ * Returns why a fallback cannot be used, or NULL.
  */
 static char *
 complain_of_fallback(const ServerQueue *queue, const ServerQueue *fallback)
@@ -263,8 +263,8 @@ complain_of_fallback(const ServerQueue *queue, const ServerQueue *fallback)
 }
 
 /*
- * The queue of the server that takes jobs when this one cannot: it must understand the same words.
- * Jobs that it did not take are looked at again, for it may be another one now, or allow more.
+ * Finds the queue of the fallback, which must speak the same api.  Jobs that the fallback did not take are looked at
+ * again, because it may be another one now, or allow more.
  */
 static void
 find_fallback(ServerQueue *queue)
@@ -286,7 +286,7 @@ find_fallback(ServerQueue *queue)
 }
 
 /*
- * Forgets the statistics of servers that are not there any more.
+ * Forgets the statistics of dropped servers.
  */
 static void
 forget_dropped_servers(void)
@@ -304,8 +304,7 @@ forget_dropped_servers(void)
 }
 
 /*
- * Looks up the servers of those queues again that have something to do, where the catalogs have changed or that was
- * not done yet.  In a transaction.
+ * Looks up the servers of active queues, if the catalogs have changed or that was not done yet.  In a transaction.
  */
 void
 schedule_refresh(void)
@@ -348,7 +347,7 @@ each_queue(void (*work)(Turns *turns))
 }
 
 /*
- * Forgets what the table has not, at the end of a scan of it.
+ * Forgets, at the end of a scan, what the scan did not find in the table.
  */
 void
 schedule_drop_unseen(void)
@@ -357,7 +356,7 @@ schedule_drop_unseen(void)
 }
 
 /*
- * Obeys the weights of owners and tenants that were read anew.
+ * Applies the weights of owners and tenants that were just read.
  */
 void
 schedule_weights_changed(void)

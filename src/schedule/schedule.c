@@ -37,8 +37,8 @@ queue_of(dlist_node *node)
 /* ---------- jobs ---------- */
 
 /*
- * Keeps a job out of the schedule until that time: then it is to be looked at again.  One that is not shunned comes
- * back sooner if something is told of it.
+ * Keeps a job out of the schedule until a time, when it is looked at again.  One that is not shunned comes back sooner
+ * if a commit reports it.
  */
 void
 schedule_put_off(int64 id, MonoTime until, bool is_shunned)
@@ -49,8 +49,8 @@ schedule_put_off(int64 id, MonoTime until, bool is_shunned)
 }
 
 /*
- * Notes that a job is queued in the table and due, or that what decides its turn has changed.
- * expires_at is 0 where it does not.
+ * Notes that a job is queued in the table and due, or that what decides its turn has changed.  expires_at is 0 if it
+ * does not expire.
  */
 void
 schedule_add(int64 id, const char *server_name, Oid owner, const char *tenant, int priority,
@@ -64,7 +64,7 @@ schedule_add(int64 id, const char *server_name, Oid owner, const char *tenant, i
 }
 
 /*
- * Whether a job is on the schedule, or kept for its own server.
+ * True if a job is on the schedule, or kept for its own server.
  */
 bool
 schedule_knows(int64 id)
@@ -85,8 +85,7 @@ schedule_remove(int64 id)
 /* ---------- jobs that their server's fallback does not take ---------- */
 
 /*
- * Keeps a job that is not on the queue any more for its own server, since the fallback may not run it:
- * why says so.
+ * Keeps a job for its own server, because the fallback may not run it; why says so.  It must be off the queue.
  */
 void
 schedule_bind(int64 id, ServerQueue *home, const char *why)
@@ -98,8 +97,8 @@ schedule_bind(int64 id, ServerQueue *home, const char *why)
 }
 
 /*
- * Takes as many jobs that were kept for their own servers as these have room for, at most max, or all
- * where servers have changed: the caller is to look at them again.  Returns their number.
+ * Releases jobs that were kept for their own servers, as many as these have room for, or all if servers have changed;
+ * at most max.  The caller looks at them again.  Returns their number.
  */
 int
 schedule_release(int64 *ids, int max, MonoTime now)
@@ -123,7 +122,7 @@ schedule_release(int64 *ids, int max, MonoTime now)
 /* ---------- servers ---------- */
 
 /*
- * Forgets all that waits for a server; the table still has it.
+ * Forgets all jobs that wait for a server.  The table still has them.
  */
 void
 schedule_drop(ServerQueue *queue)
@@ -136,7 +135,7 @@ schedule_drop(ServerQueue *queue)
 }
 
 /*
- * A queue whose jobs cannot be run, because the server cannot be used; NULL when there is none.
+ * Returns a queue whose jobs cannot run because its server cannot be used; NULL when there is none.
  */
 ServerQueue *
 schedule_next_without_server(void)
@@ -154,8 +153,8 @@ schedule_next_without_server(void)
 }
 
 /*
- * Returns a queue whose server has refused for longer than max_wait, and whose jobs have not been looked at since it
- * last did; NULL if there is none.
+ * Returns a queue whose server has refused for longer than max_wait, and whose jobs were not looked at since the last
+ * refusal; NULL if there is none.
  */
 ServerQueue *
 schedule_next_stuck(TimestampTz now)
@@ -178,7 +177,7 @@ schedule_next_stuck(TimestampTz now)
 /* ---------- what may be taken ---------- */
 
 /*
- * When a job that expires then must go to the fallback, for it will hardly be its turn before.
+ * Returns when a job must go to the fallback, because its turn will hardly come before it expires.
  */
 static MonoTime
 last_moment(const ServerQueue *queue, TimestampTz expires_at)
@@ -190,8 +189,7 @@ last_moment(const ServerQueue *queue, TimestampTz expires_at)
 }
 
 /*
- * Whether the queue's next job is one for its fallback: its own server cannot be reached, or could not
- * start it in time.
+ * True if the queue's next job is for its fallback: its own server cannot be reached, or could not start it in time.
  */
 static bool
 needs_fallback(ServerQueue *queue, MonoTime now)
@@ -205,7 +203,7 @@ needs_fallback(ServerQueue *queue, MonoTime now)
 }
 
 /*
- * Takes the job out of the queue that its fallback is to run; *is_paid: in turn.
+ * Takes the job that the fallback will run out of the queue; *is_paid: it was its turn.
  */
 static bool
 pop_for_fallback(ServerQueue *queue, int64 *id, bool *is_paid)
@@ -217,7 +215,7 @@ pop_for_fallback(ServerQueue *queue, int64 *id, bool *is_paid)
 }
 
 /*
- * Whether the queue's next job might be started if there is memory for it.
+ * True if the queue's next job could be started if there is memory for it.
  */
 static bool
 could_take(ServerQueue *queue, MonoTime now)
@@ -233,8 +231,8 @@ could_take(ServerQueue *queue, MonoTime now)
 /* ---------- memory ---------- */
 
 /*
- * Takes notice of a claim: queue's next job is not known to want memory any more, and of those that were claimed
- * one takes so many bytes.  One that is large was its turn in the line for memory.
+ * Notes that a job of the queue was claimed, and takes bytes of memory.  What its next job needs is not known.  After a
+ * large one the queue goes to the end of the line for memory.
  */
 void
 schedule_memory_given(ServerQueue *queue, size_t bytes)
@@ -245,8 +243,7 @@ schedule_memory_given(ServerQueue *queue, size_t bytes)
 }
 
 /*
- * Takes notice that a job of the queue found no room in memory for so many bytes.  What the first of them wants is what
- * the queue waits for.
+ * Notes that there was no memory for the bytes of a job of the queue.  The queue waits for what the first such job needs.
  */
 void
 schedule_memory_refused(ServerQueue *queue, size_t bytes)
@@ -259,9 +256,9 @@ schedule_memory_refused(ServerQueue *queue, size_t bytes)
 }
 
 /*
- * Of the queues that nothing holds back but the memory that others take, the one that has waited longest: others take
- * none before it, or its job might be too large for what they leave for ever.  One that waits for its own calls is in
- * nobody's way.  NULL: there is none.
+ * Returns the queue that has waited longest for memory and for nothing else.  No other queue may claim large bodies
+ * before it; otherwise a large job could starve.  A queue that waits for its own calls blocks nobody.  NULL: there is
+ * none.
  */
 ServerQueue *
 schedule_next_for_memory(MonoTime now)
@@ -292,7 +289,7 @@ waits_for_memory(const ServerQueue *queue, const ServerQueue *first)
 /* ---------- taking ---------- */
 
 /*
- * Whether schedule_take() would take anything now.
+ * True if schedule_take() would take something now.
  */
 bool
 schedule_can_take(int room, MonoTime now)
@@ -349,9 +346,9 @@ typedef struct Candidate
 } Candidate;
 
 /*
- * One queue comes before another: the one whose next job would go to a server with fewer calls in
- * flight, so that those which share genjob.max_in_flight have even parts of it; of two that go to the same
- * server, as a fallback's guests do, the one that was served longer ago.
+ * Orders queues: first the one whose next job would go to a server with fewer calls in flight, so that servers which
+ * share genjob.max_in_flight have equal parts of it.  Of two that go to the same server, as with a fallback, the one
+ * that was served longer ago.
  */
 static int
 compare_candidates(const pairingheap_node *a, const pairingheap_node *b, void *arg)
@@ -371,7 +368,7 @@ calls_at_next_server(ServerQueue *queue, MonoTime now)
 }
 
 /*
- * The queues of which schedule_take() may take a job, as a heap with the first on top.
+ * Puts the queues from which schedule_take() may take a job into a heap with the first on top.
  */
 static pairingheap *
 line_up_candidates(MonoTime now)
@@ -396,8 +393,7 @@ line_up_candidates(MonoTime now)
 }
 
 /*
- * Takes the jobs that may be started now off the queues, at most max, and at most room in all;
- * returns their number.
+ * Takes jobs that may start now off the queues: at most max, and at most room in all.  Returns their number.
  */
 int
 schedule_take(Turn *taken, int max, int room, MonoTime now)
@@ -428,7 +424,8 @@ schedule_take(Turn *taken, int max, int room, MonoTime now)
 }
 
 /*
- * The addresses that can be reached, busy or not, at most max, of the pools that run these turns; returns their number.
+ * Lists the addresses that can be reached, busy or not, of the pools that run these turns; at most max.  Returns their
+ * number.
  */
 int
 schedule_list_usable(const Turn *turns, int n_turns, const char **urls, int max)
@@ -460,7 +457,7 @@ schedule_list_usable(const Turn *turns, int n_turns, const char **urls, int max)
 }
 
 /*
- * When time alone may let more jobs go, of those that are ready; 0: it does not.
+ * Returns when time alone may let more ready jobs start; 0: it does not.
  */
 MonoTime
 schedule_next_change(MonoTime now)
@@ -487,8 +484,8 @@ schedule_next_change(MonoTime now)
 }
 
 /*
- * Shows in genjob.servers and genjob.backends what each server may be given, and why it is not more.  Those that
- * have nothing to do any more are looked at no further.
+ * Shows in genjob.servers and genjob.backends what each server may be given, and why it is not more.  Rests queues that
+ * have nothing to do.
  */
 void
 schedule_show(int room, MonoTime now)
@@ -510,7 +507,7 @@ schedule_show(int room, MonoTime now)
 }
 
 /*
- * Moves a time, of either type, forward to candidate if that comes first.
+ * Sets *time to candidate if that is earlier.  For both types of time.
  */
 void
 schedule_note_time(int64 *time, int64 candidate)

@@ -29,7 +29,7 @@ typedef struct ServerQueue
 
 	/* The server, as of the last schedule_refresh() */
 	bool is_stale;                /* there was none since it has something to do */
-	bool lacks_fallback;          /* there was, and fallback is to be found anew */
+	bool lacks_fallback;          /* there was one, and fallback must be looked up again */
 	Server *server;               /* NULL: cannot be used, see complaint */
 	ServerStats *stats;           /* NULL with server */
 	char *complaint;              /* malloc'd; NULL with a server */

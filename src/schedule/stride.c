@@ -2,8 +2,8 @@
  * stride.c
  *		Who of several is served next, in proportion to their weights.  Pure.
  *
- * Each has a pass, and the smallest is next.  A turn moves the pass on by the inverse of the weight, and whoever comes
- * anew begins where the others are.  So the next turn goes to whoever had least, in proportion.  (Waldspurger and
+ * Each has a pass, and the smallest is next.  A turn adds the inverse of the weight to the pass.  Whoever is new
+ * starts at the pass of the others.  So the next turn goes to whoever had least, in proportion.  (Waldspurger and
  * Weihl, "Stride Scheduling", 1995: deficit round robin without its bursts.)
  */
 #include "postgres.h"
@@ -23,7 +23,7 @@ compare_shares(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 }
 
 /*
- * Prepares in the current memory context.
+ * Initializes, in the current memory context.
  */
 void
 stride_init(Stride *stride)
@@ -40,7 +40,7 @@ stride_free(Stride *stride)
 }
 
 /*
- * Has one more share from now on; it waits for nothing yet.
+ * Adds a share.  It does not wait for a turn yet.
  */
 void
 stride_add(const Stride *stride, Share *share, double weight)
@@ -52,7 +52,7 @@ stride_add(const Stride *stride, Share *share, double weight)
 }
 
 /*
- * Puts one among those whose turn can come, or takes it out.  To have been away saves nothing up.
+ * Sets whether a share waits for a turn.  Having been away saves nothing up.
  */
 void
 stride_set_waiting(Stride *stride, Share *share, bool is_waiting)
@@ -68,7 +68,7 @@ stride_set_waiting(Stride *stride, Share *share, bool is_waiting)
 }
 
 /*
- * Whose turn it is, or NULL.
+ * Returns whose turn it is, or NULL.
  */
 Share *
 stride_next(const Stride *stride)
@@ -79,7 +79,7 @@ stride_next(const Stride *stride)
 }
 
 /*
- * Takes a turn of the one whose turn it is.  It does not wait any more: stride_set_waiting() has it come again.
+ * Charges a turn to the share whose turn it is.  It does not wait any more, until stride_set_waiting().
  */
 void
 stride_serve(Stride *stride, Share *share)
@@ -92,7 +92,7 @@ stride_serve(Stride *stride, Share *share)
 }
 
 /*
- * Gives a turn back that came to nothing.
+ * Gives back a turn that was not used.
  */
 void
 stride_give_back(Stride *stride, Share *share)
@@ -105,7 +105,7 @@ stride_give_back(Stride *stride, Share *share)
 }
 
 /*
- * Gives one another weight: what it is ahead of the others is paid off at the new one.
+ * Changes the weight of a share.  What it is ahead of the others is paid off at the new weight.
  */
 void
 stride_set_weight(Stride *stride, Share *share, double weight)
@@ -123,7 +123,7 @@ stride_set_weight(Stride *stride, Share *share, double weight)
 }
 
 /*
- * Whether nothing would be forgotten of one with it: it waits for nothing, and had no more than its share.
+ * True if a share may be forgotten: it waits for nothing, and had no more than its part.
  */
 bool
 stride_is_even(const Stride *stride, const Share *share)

@@ -97,7 +97,7 @@ create_tables(void)
 }
 
 /*
- * Prepares a server of that name, which must stay, to have turns.
+ * Initializes the turns of a server; the name must stay.
  */
 void
 turns_init(Turns *turns, const char *server_name)
@@ -137,7 +137,7 @@ forget_tenant(Tenant *tenant)
 }
 
 /*
- * Forgets tenants and owners that have nothing: all of them, or only those that had no more than their share.
+ * Forgets tenants and owners that have no jobs: all of them, or only those that are not ahead of their share.
  */
 static void
 forget_idle(Turns *turns, bool all)
@@ -220,8 +220,8 @@ first_lane(Tenant *tenant)
 }
 
 /*
- * Puts a tenant among those whose turn can come, or takes it out: its best lane must have a job.  An owner is there
- * while one of its tenants is.
+ * Updates whether a tenant waits for a turn: its best lane must have a job.  An owner waits while one of its tenants
+ * does.
  */
 void
 turns_lane_changed(Tenant *tenant)
@@ -237,7 +237,7 @@ turns_lane_changed(Tenant *tenant)
 /* ---------- lanes ---------- */
 
 /*
- * The lane of that owner, tenant and priority, made on first use.  One that is made has no jobs, and goes with the
+ * Returns the lane of an owner, tenant and priority, created on first use.  A new one has no jobs, and is freed at the
  * next change unless it is given some.
  */
 Lane *
@@ -292,7 +292,7 @@ drop_all_lanes(Turns *turns, bool only_unseen)
 }
 
 /*
- * Forgets all ready jobs of a server; the table still has them.
+ * Forgets all ready jobs of a server.  The table still has them.
  */
 void
 turns_drop(Turns *turns)
@@ -301,7 +301,7 @@ turns_drop(Turns *turns)
 }
 
 /*
- * Forgets the lanes that the table has not, now that all that it has were reset.
+ * Forgets the lanes that the last scan did not find in the table.
  */
 void
 turns_drop_unseen(Turns *turns)
@@ -347,7 +347,7 @@ turns_pop(Turns *turns, int64 *id)
 }
 
 /*
- * Gives its tenant, and the owner, back the turn of a job that turns_pop() took, could not be started, and is ready
+ * Gives back to its tenant and owner the turn of a job that turns_pop() took, that could not start, and that is ready
  * again.
  */
 void
@@ -364,7 +364,7 @@ turns_give_back(int64 id)
 }
 
 /*
- * Takes the job that expires first, if it does by that time, out of turn.
+ * Takes, out of turn, the job that expires first, if that is by a time.
  */
 bool
 turns_pop_expiring(Turns *turns, TimestampTz by, int64 *id)
@@ -381,7 +381,7 @@ turns_pop_expiring(Turns *turns, TimestampTz by, int64 *id)
 /* ---------- weights ---------- */
 
 /*
- * Obeys weights that were set anew.
+ * Applies changed weights.
  */
 void
 turns_apply_weights(Turns *turns)

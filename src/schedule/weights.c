@@ -51,7 +51,7 @@ match_keys(const void *a, const void *b, Size size)
 }
 
 /*
- * Begins anew: all have the weight 1.
+ * Forgets all weights: everyone has the weight 1.
  */
 void
 weights_forget(void)
@@ -107,7 +107,7 @@ weights_get_tenant(const char *server_name, const char *tenant)
 }
 
 /*
- * The same of an owner.
+ * As weights_set_tenant(), for an owner.
  */
 void
 weights_set_owner(const char *server_name, Oid owner, double weight)

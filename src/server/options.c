@@ -24,8 +24,11 @@
 		name, ForeignServerRelationId, kind, offsetof(ServerOptions, field), __VA_ARGS__ \
 	}
 #define PROTOCOL_OPTION(name, kind, field) SERVER_OPTION(name, kind, protocol.field, NULL)
-#define PROTOCOL_CHOICE(name, field, choices) \
-	SERVER_OPTION(name, OPTION_CHOICE, protocol.field, NULL, 0, 0, choices)
+/* The engine knows it as protocol.kind.field, too */
+#define PROTOCOL_KIND(name, type, field, choices) \
+	SERVER_OPTION(name, type, protocol.field, NULL, 0, 0, choices, \
+				  offsetof(ServerOptions, protocol.kind.field))
+#define PROTOCOL_CHOICE(name, field, choices) PROTOCOL_KIND(name, OPTION_CHOICE, field, choices)
 #define MAPPING_OPTION(name, kind, field, ...) \
 	{ \
 		name, UserMappingRelationId, kind, offsetof(MappingOptions, field), __VA_ARGS__ \
@@ -40,7 +43,7 @@ static const Option options_table[] = {
 	SERVER_OPTION("api", OPTION_API, preset, NULL),
 	SERVER_OPTION("url", OPTION_URLS, urls, NULL),
 	PROTOCOL_CHOICE("method", method, "POST, PUT, PATCH, GET, HEAD, DELETE"),
-	PROTOCOL_OPTION("auth", OPTION_AUTH, auth),
+	PROTOCOL_KIND("auth", OPTION_AUTH, auth, "none, bearer, basic, header, query, sigv4, webhook"),
 	PROTOCOL_OPTION("region", OPTION_WORD, region),
 	PROTOCOL_OPTION("service", OPTION_WORD, service),
 	PROTOCOL_OPTION("path", OPTION_PATH, path),
@@ -53,11 +56,12 @@ static const Option options_table[] = {
 	PROTOCOL_CHOICE("inputs_body", inputs_body, "json, multipart, raw"),
 	PROTOCOL_CHOICE("inputs_as", inputs_as, "base64, data-url"),
 	PROTOCOL_OPTION("inputs_at", OPTION_TEXT, inputs_at),
-	PROTOCOL_CHOICE("reply", reply, "body, stream, poll"),
+	PROTOCOL_CHOICE("reply", reply, "body, stream, poll, hand-over"),
+	PROTOCOL_OPTION("token_at", OPTION_PLACE, token_at),
 	PROTOCOL_OPTION("remote_id", OPTION_REMOTE_ID, remote_id),
 	PROTOCOL_OPTION("lookup", OPTION_LOOKUP, lookup),
 	PROTOCOL_OPTION("poll", OPTION_ADDRESS, poll),
-	PROTOCOL_OPTION("state", OPTION_STATE, state),
+	PROTOCOL_KIND("state", OPTION_STATE, state, "/, exists, bool, http"),
 	PROTOCOL_OPTION("states", OPTION_STATES, states),
 	PROTOCOL_OPTION("result", OPTION_ADDRESS, result),
 	PROTOCOL_OPTION("stream_type", OPTION_PLACE, stream_type),
@@ -70,7 +74,7 @@ static const Option options_table[] = {
 	PROTOCOL_CHOICE("any_answer", any_answer, "on, off"),
 	PROTOCOL_OPTION("reason", OPTION_REASONS, reason),
 	PROTOCOL_OPTION("warning", OPTION_REASONS, warning),
-	PROTOCOL_OPTION("encoding", OPTION_ENCODING, encoding),
+	PROTOCOL_KIND("encoding", OPTION_ENCODING, encoding, "auto, url, text, file"),
 	PROTOCOL_CHOICE("download_auth", download_auth, "none, same-origin"),
 	PROTOCOL_OPTION("error", OPTION_REASONS, error),
 	PROTOCOL_OPTION("retry_after", OPTION_PLACES, retry_after),
@@ -80,7 +84,8 @@ static const Option options_table[] = {
 	SERVER_OPTION("store", OPTION_SERVER, store, NULL),
 	SERVER_OPTION("bucket", OPTION_BUCKET, bucket, NULL),
 	SERVER_OPTION("key", OPTION_KEY, key, NULL),
-	SERVER_OPTION("addressing", OPTION_CHOICE, addressing, NULL, 0, 0, "path, virtual"),
+	SERVER_OPTION("addressing", OPTION_CHOICE, addressing, NULL, 0, 0, "path, virtual",
+				  offsetof(ServerOptions, addressing_kind)),
 	SERVER_OPTION("put_headers", OPTION_HEADERS, put_headers, NULL),
 	SERVER_OPTION("model", OPTION_TEXT, model, NULL),
 	SERVER_OPTION("defaults", OPTION_OBJECT, defaults, NULL),
@@ -260,7 +265,7 @@ fill_protocol(ServerOptions *options)
 {
 	const Protocol *preset = &options->preset->protocol;
 	Protocol *protocol = &options->protocol;
-	size_t n = sizeof(Protocol) / sizeof(const char *);
+	size_t n = offsetof(Protocol, kind) / sizeof(const char *);
 	size_t i;
 
 	for (i = 0; i < n; i++)
@@ -283,6 +288,8 @@ fill_protocol(ServerOptions *options)
 		protocol->inputs_as = "base64";
 	if (protocol->reply == NULL)
 		protocol->reply = "body";
+	if (protocol->token_at == NULL)
+		protocol->token_at = "/genjob";
 	if (protocol->accept == NULL)
 		protocol->accept = "application/json";
 	if (protocol->encoding == NULL)
@@ -298,12 +305,27 @@ fill_protocol(ServerOptions *options)
 }
 
 /*
+ * Reads the options that the engine knows as enums.
+ */
+static void
+read_kinds(ServerOptions *options)
+{
+	int i;
+
+	for (i = 0; i < lengthof(options_table); i++)
+	{
+		if (options_table[i].kind_offset != 0)
+			optionvalue_read_kind(&options_table[i], options);
+	}
+}
+
+/*
  * Whether the id of a prediction is ours to choose.
  */
 static bool
 chooses_id(const Protocol *protocol)
 {
-	return strcmp(protocol->reply, "poll") == 0 && protocol->remote_id != NULL &&
+	return protocol->kind.reply == REPLY_POLL && protocol->remote_id != NULL &&
 		   *protocol->remote_id == '=';
 }
 
@@ -331,6 +353,28 @@ check_poll(const Protocol *protocol)
 	if (strstr(protocol->poll, "{id}") != NULL)
 		require_option("remote_id", protocol->remote_id != NULL,
 					   "Say where the provider names the prediction, as in remote_id '/id'.");
+}
+
+/*
+ * Whether the answer comes by genjob.complete().
+ */
+bool
+options_hands_over(const ServerOptions *options)
+{
+	return strcmp(options->protocol.reply, "hand-over") == 0;
+}
+
+static void
+check_hand_over(const Protocol *protocol)
+{
+	if (strcmp(protocol->body, "json") != 0 || strcmp(protocol->inputs_body, "json") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("a server with reply 'hand-over' takes its requests as JSON"),
+				 errhint(
+					 "In it goes the token of genjob.complete(): leave out the options body and inputs_body.")));
+	require_option("token_at", protocol->token_at != NULL && *protocol->token_at == '/',
+				   "With reply 'hand-over', say where the token of genjob.complete() goes, as in token_at '/genjob'.");
 }
 
 /*
@@ -369,7 +413,7 @@ settle_scope(ServerOptions *options)
 	char *region;
 	char *service;
 
-	if (strcmp(protocol->auth, "sigv4") != 0)
+	if (protocol->kind.auth != AUTH_SIGV4)
 		return;
 	aws_read_host(options->url, &region, &service);
 	if (protocol->region == NULL)
@@ -429,22 +473,24 @@ static void
 check_protocol(const ServerOptions *options)
 {
 	const Protocol *protocol = &options->protocol;
-	const char *state = protocol->state;
 	const char *inputs_at = protocol->inputs_at;
 
 	check_model(options);
-	if (inputs_at != NULL && *inputs_at != '/' && strcmp(protocol->inputs_body, "multipart") != 0)
+	if (inputs_at != NULL && *inputs_at != '/' && protocol->kind.inputs_body != BODY_MULTIPART)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 				 errmsg("invalid value for option \"inputs_at\": \"%s\"", inputs_at),
 				 errhint("With inputs_body '%s' a JSON Pointer is expected, such as \"/images\".",
 						 protocol->inputs_body)));
-	if (strcmp(protocol->reply, "poll") == 0)
+	if (protocol->kind.reply == REPLY_POLL)
 		check_poll(protocol);
+	if (options_hands_over(options))
+		check_hand_over(protocol);
 	if (protocol->lookup != NULL)
 		require_option("remote_id", chooses_id(protocol),
 					   "With lookup, the request must choose the id, as in reply 'poll', remote_id '=/id'.");
-	if (state != NULL && (*state == '/' || strcmp(state, "http") == 0))
+	if (protocol->state != NULL &&
+		(protocol->kind.state == STATE_AT_PLACE || protocol->kind.state == STATE_HTTP))
 		require_option("states", protocol->states != NULL,
 					   "Say what the values of state mean, as in states 'ok=done;fail=failed'.");
 }
@@ -493,8 +539,9 @@ options_parse_server(List *defs, ServerOptions *options)
 	if (options->retention_failed == 0)
 		options->retention_failed = options->retention;
 	fill_protocol(options);
-	settle_lookup(options);
 	settle_store(options);
+	read_kinds(options);
+	settle_lookup(options);
 	settle_scope(options);
 	check_protocol(options);
 }

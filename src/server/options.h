@@ -11,6 +11,13 @@
 #include "base/status.h"
 #include "server/preset.h"
 
+/* The option addressing; in the order of its words in the table of options.c. */
+typedef enum AddressingKind
+{
+	ADDRESSING_PATH,
+	ADDRESSING_VIRTUAL
+} AddressingKind;
+
 /*
  * Of CREATE SERVER.  Strings are NULL where neither the option nor the preset says anything.
  */
@@ -32,8 +39,9 @@ typedef struct ServerOptions
 
 	/* An object store */
 	char *bucket;
-	char *key;         /* a template, of the outputs that are put there */
-	char *addressing;  /* path | virtual: where in a URL the bucket stands */
+	char *key;        /* a template, of the outputs that are put there */
+	char *addressing; /* path | virtual: where in a URL the bucket stands */
+	AddressingKind addressing_kind;
 	char *put_headers; /* JSON object of strings: of what writes; or NULL */
 
 	/* How much, how long, how often */
@@ -89,6 +97,7 @@ typedef struct MappingOptions
 } MappingOptions;
 
 extern void options_parse_server(List *defs, ServerOptions *options);
+extern bool options_hands_over(const ServerOptions *options);
 extern void options_parse_mapping(List *defs, MappingOptions *options);
 
 extern PGDLLEXPORT Datum genjob_validator(PG_FUNCTION_ARGS);

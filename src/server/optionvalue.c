@@ -49,27 +49,35 @@ parse_text(const Option *option, const char *value, void *field)
 }
 
 /*
+ * Which of the option's choices these len bytes are, from 0; -1: none.
+ */
+static int
+find_choice(const Option *option, const char *word, size_t word_len)
+{
+	const char *p = option->choices;
+	int n;
+
+	for (n = 0; *p != '\0'; n++)
+	{
+		size_t len = strcspn(p, ",");
+
+		if (len == word_len && strncmp(p, word, len) == 0)
+			return n;
+		p += len;
+		p += strspn(p, ", ");
+	}
+	return -1;
+}
+
+/*
  * One of the option's choices.
  */
 static void
 parse_choice(const Option *option, const char *value, void *field)
 {
-	size_t value_len = strlen(value);
-	const char *p = option->choices;
-
-	while (*p != '\0')
-	{
-		size_t len = strcspn(p, ",");
-
-		if (len == value_len && strncmp(p, value, len) == 0)
-		{
-			*(char **) field = pstrdup(value);
-			return;
-		}
-		p += len;
-		p += strspn(p, ", ");
-	}
-	refuse_value(option, value, psprintf("Valid values are: %s.", option->choices));
+	if (find_choice(option, value, strlen(value)) < 0)
+		refuse_value(option, value, psprintf("Valid values are: %s.", option->choices));
+	*(char **) field = pstrdup(value);
 }
 
 static void
@@ -445,6 +453,23 @@ may_be_empty(const Option *option)
 		default:
 			return false;
 	}
+}
+
+/*
+ * Stores in the option's enum which of its choices its text in options is, or begins with; the first where it has none.
+ * A text that begins with a place is the choice "/".
+ */
+void
+optionvalue_read_kind(const Option *option, void *options)
+{
+	const char *text = *(const char **) ((char *) options + option->offset);
+	int *kind = (int *) ((char *) options + option->kind_offset);
+	int n = 0;
+
+	if (text != NULL)
+		n = find_choice(option, text, *text == '/' ? 1 : strcspn(text, ":"));
+	Assert(n >= 0);
+	*kind = n;
 }
 
 /*

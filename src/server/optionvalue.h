@@ -63,11 +63,13 @@ typedef struct Option
 	size_t offset;             /* of its value in ServerOptions or MappingOptions */
 	const char *default_value; /* NULL: by the preset, or none */
 	int64 min, max;            /* of a number, in its unit of storage */
-	const char *choices;       /* of OPTION_CHOICE, separated by ", " */
+	const char *choices; /* the words it may be, or begin with before a ":", separated by ", " */
+	size_t kind_offset;  /* of the enum in ServerOptions that says which of these it is; 0: none */
 } Option;
 
 #define MS_OF_DAY INT64CONST(86400000)
 
 extern void optionvalue_parse(const Option *option, const char *value, void *options);
+extern void optionvalue_read_kind(const Option *option, void *options);
 
 #endif /* GENJOB_OPTIONVALUE_H */

@@ -457,6 +457,7 @@ static const Preset presets[] = {
 		.needs_secret = true,
 		.fails_by = "X-Amz-Function-Error",
 		.error_type = "x-amzn-ErrorType",
+		.hands_over = "X-Amz-Invocation-Type: Event",
 		.protocol =
 			{
 				.auth = "sigv4",

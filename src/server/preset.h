@@ -6,6 +6,94 @@
 #define GENJOB_PRESET_H
 
 /*
+ * What an option of a few words says.  Each enum is in the order of the words in the table of options.c.
+ */
+typedef enum MethodKind
+{
+	METHOD_POST,
+	METHOD_PUT,
+	METHOD_PATCH,
+	METHOD_GET, /* this one and those behind it have no body */
+	METHOD_HEAD,
+	METHOD_DELETE
+} MethodKind;
+
+typedef enum AuthKind
+{
+	AUTH_NONE,
+	AUTH_BEARER,
+	AUTH_BASIC,
+	AUTH_HEADER,
+	AUTH_QUERY,
+	AUTH_SIGV4,
+	AUTH_WEBHOOK
+} AuthKind;
+
+typedef enum BodyKind
+{
+	BODY_JSON,
+	BODY_MULTIPART,
+	BODY_RAW,
+	BODY_IN_URL /* of a method without a body */
+} BodyKind;
+
+typedef enum InputsKind
+{
+	INPUTS_BASE64,
+	INPUTS_DATA_URL
+} InputsKind;
+
+typedef enum ReplyKind
+{
+	REPLY_BODY,
+	REPLY_STREAM,
+	REPLY_POLL
+} ReplyKind;
+
+typedef enum StateKind
+{
+	STATE_AT_PLACE,
+	STATE_EXISTS,
+	STATE_BOOL,
+	STATE_HTTP
+} StateKind;
+
+typedef enum AnswerKind
+{
+	ANSWER_ANY,
+	ANSWER_JSON
+} AnswerKind;
+
+typedef enum EncodingKind
+{
+	ENCODING_AUTO,
+	ENCODING_URL,
+	ENCODING_TEXT,
+	ENCODING_FILE
+} EncodingKind;
+
+typedef enum DownloadAuth
+{
+	DOWNLOAD_WITHOUT_SECRETS,
+	DOWNLOAD_SAME_ORIGIN
+} DownloadAuth;
+
+/* These options of a server, read once. */
+typedef struct ProtocolKinds
+{
+	MethodKind method;
+	AuthKind auth;
+	BodyKind body;
+	BodyKind inputs_body;
+	InputsKind inputs_as;
+	ReplyKind reply;
+	StateKind state; /* where there is one */
+	AnswerKind any_answer;
+	EncodingKind encoding;
+	DownloadAuth download_auth;
+} ProtocolKinds;
+
+/*
  * A wire protocol, as data.  Each field is a server option of the same name; a preset is a set of
  * defaults for them.  NULL means "has none".
  *
@@ -36,7 +124,8 @@ typedef struct Protocol
 						 * its binary (raw) */
 
 	/* The answer, or the way to it */
-	const char *reply;     /* body | stream | poll */
+	const char *reply;     /* body | stream | poll | hand-over: to whom calls genjob.complete() */
+	const char *token_at;  /* of a hand-over: where the job's id and the token of that call go */
 	const char *remote_id; /* where the provider names the prediction; "=place": where we do */
 	const char *lookup;    /* addresses that tell whether a prediction of the id that we chose is
 							* there, each with "#places" in its answer */
@@ -67,6 +156,8 @@ typedef struct Protocol
 	const char *progress;    /* place[*factor], in the answer to a poll; or an address#place */
 	const char *cancel;      /* address, with a JSON body behind it if it takes one; NULL: closing
 								* the connection */
+
+	ProtocolKinds kind; /* of a server's options; a preset has none */
 } Protocol;
 
 typedef struct Preset
@@ -88,10 +179,11 @@ typedef struct Preset
 	const char *unended; /* address, and behind "#" places, of the ids of all that have not ended: of a
 						  * server whose poll says nothing about those and nothing about unknown ones */
 	bool gone_pauses;    /* a 410 means that nothing more is wanted: the server is paused */
-	const char *settings; /* defaults of other options, as "NAME=VALUE;..."; or NULL */
-	const int *schedule;  /* waits between attempts in seconds, 0 behind the last; or NULL */
-	const char *defaults; /* JSON merged under the server's defaults; or NULL */
-	const char *headers;  /* of every call, under the server's, as JSON; or NULL */
+	const char *hands_over; /* header of a hand-over, as "Name: value"; or NULL */
+	const char *settings;   /* defaults of other options, as "NAME=VALUE;..."; or NULL */
+	const int *schedule;    /* waits between attempts in seconds, 0 behind the last; or NULL */
+	const char *defaults;   /* JSON merged under the server's defaults; or NULL */
+	const char *headers;    /* of every call, under the server's, as JSON; or NULL */
 	Protocol protocol;
 } Preset;
 

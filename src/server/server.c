@@ -332,11 +332,11 @@ static bool
 check_mapping(const Server *server, Oid role, const char *role_name, ServerComplaint *complaint)
 {
 	const char *name = NameStr(server->name);
-	bool signs = strcmp(server->options.protocol.auth, "sigv4") == 0;
+	AuthKind auth = server->options.protocol.kind.auth;
+	bool signs = auth == AUTH_SIGV4;
 	List *defs = NIL;
 
-	if (!signs && (!server->options.preset->needs_secret ||
-				   strcmp(server->options.protocol.auth, "none") == 0))
+	if (!signs && (!server->options.preset->needs_secret || auth == AUTH_NONE))
 		return true;
 	if (!mapping_find(server->oid, role, &defs))
 		return complain(complaint, SERVER_NO_MAPPING, ERRCODE_UNDEFINED_OBJECT,

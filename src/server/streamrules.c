@@ -368,7 +368,7 @@ streamrules_read(const Protocol *protocol)
 	if (protocol->stream_places != NULL)
 		(void) read_places(rules->places, protocol->stream_places);
 	/* places of text that are said as those of outputs */
-	if (protocol->output != NULL && strcmp(protocol->encoding, "text") == 0)
+	if (protocol->output != NULL && protocol->kind.encoding == ENCODING_TEXT)
 		(void) read_places(rules->places, protocol->output);
 	rules->routes =
 		read_routes(protocol->stream_parts ? protocol->stream_parts : WHOLE " -> " WHOLE,

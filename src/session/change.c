@@ -75,7 +75,7 @@ requeue_row(const Row *before, Row *row)
 		row_set_null(row, JOB_IDEMPOTENCY_KEY);
 	row_set_null(row, JOB_REMOTE_ID);
 	row_set_null(row, JOB_REMOTE);
-	/* it has not been run, for want of another: it waits for that again */
+	/* it never ran, because another job did not succeed: it waits for that one again */
 	if (!row->nulls[JOB_BLOCKED_BY])
 		row_set_state(row, ROW_WAITING);
 	row_set_null(row, JOB_BLOCKED_BY);
@@ -108,41 +108,26 @@ change_state(const Row *before, Row *row)
 void
 change_check_columns(const Row *before, const Row *after, bool privileged)
 {
-	static const struct
-	{
-		JobColumn column;
-		const char *name;
-		bool is_owners; /* of the table */
-	} columns[] = {
-		{JOB_ID, "id"},
-		{JOB_OWNER, "owner", true},
-		{JOB_REQUEST_ID, "request_id", true},
-		{JOB_ATTEMPT, "attempt"},
-		{JOB_FAILURES, "failures"},
-		{JOB_IDEMPOTENCY_KEY, "idempotency_key"},
-		{JOB_REMOTE_ID, "remote_id"},
-		{JOB_REMOTE, "remote"},
-		{JOB_RAN_ON, "ran_on"},
-		{JOB_BACKEND, "backend"},
-		{JOB_SERVER_OID, "server_oid"},
-		{JOB_LOSSES, "losses"},
-		{JOB_BLOCKED_BY, "blocked_by"},
-		{JOB_DEPTH, "depth"},
-		{JOB_FOLLOW_UP, "follow_up"},
-		{JOB_UNKNOWN_ENDS, "unknown_ends"},
-		{JOB_PUT_OFF_SINCE, "put_off_since"},
-		{JOB_CLAIMED_ELSEWHERE, "claimed_elsewhere"},
-		{JOB_REFERS, "refers"},
-	};
+	static const JobColumn columns[] =
+		{JOB_ID,         JOB_ATTEMPT,      JOB_FAILURES,      JOB_IDEMPOTENCY_KEY,
+		 JOB_REMOTE_ID,  JOB_REMOTE,       JOB_RAN_ON,        JOB_BACKEND,
+		 JOB_SERVER_OID, JOB_LOSSES,       JOB_BLOCKED_BY,    JOB_DEPTH,
+		 JOB_FOLLOW_UP,  JOB_UNKNOWN_ENDS, JOB_PUT_OFF_SINCE, JOB_CLAIMED_ELSEWHERE,
+		 JOB_REFERS};
+	static const JobColumn of_owner[] = {JOB_OWNER, JOB_REQUEST_ID}; /* of the table */
 	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS, JOB_AFTER,
 									   JOB_AFTER_RULE};
 	int i;
 
 	for (i = 0; i < lengthof(columns); i++)
 	{
-		if (row_column_changed(before, after, columns[i].column) &&
-			!(columns[i].is_owners && privileged))
-			check_refuse_column(columns[i].name);
+		if (row_column_changed(before, after, columns[i]))
+			check_refuse_column(after, columns[i]);
+	}
+	for (i = 0; i < lengthof(of_owner) && !privileged; i++)
+	{
+		if (row_column_changed(before, after, of_owner[i]))
+			check_refuse_column(after, of_owner[i]);
 	}
 	for (i = 0; i < lengthof(inputs) && row_state(before) == ROW_RUNNING; i++)
 	{
@@ -192,25 +177,25 @@ change_bind_server(const Row *before, Row *after, const Bitmapset *named)
 void
 change_prepare(const Row *before, Row *after, Relation table)
 {
-	bool waits_anew = row_column_changed(before, after, JOB_AFTER) ||
-					  row_column_changed(before, after, JOB_AFTER_RULE);
+	bool waits_again = row_column_changed(before, after, JOB_AFTER) ||
+					   row_column_changed(before, after, JOB_AFTER_RULE);
 	RowState from = row_state(before);
 	int64 id = DatumGetInt64(after->values[JOB_ID]);
 
 	if (row_has_ended(after) || row_state(after) == ROW_RUNNING)
 	{
-		if (waits_anew)
+		if (waits_again)
 			after_check(after, false);
 		return;
 	}
-	if (row_state(after) != from || waits_anew || change_is_of_order(before, after))
+	if (row_state(after) != from || waits_again || change_is_of_order(before, after))
 		check_runnable(after, table, false);
-	waits_anew = waits_anew || row_column_changed(before, after, JOB_AFTER);
-	if (waits_anew)
+	waits_again = waits_again || row_column_changed(before, after, JOB_AFTER);
+	if (waits_again)
 		row_set_state(after, after_is_empty(after) ? ROW_QUEUED : ROW_WAITING);
-	if (waits_anew)
+	if (waits_again)
 		dependency_note_rewired(id);
-	if (waits_anew || row_state(after) != from)
+	if (waits_again || row_state(after) != from)
 		dependency_note_own(id, true);
 }
 

@@ -25,11 +25,12 @@
 #define RESTORE_MS 600000 /* between a dump's rows and its GRANTs, at most */
 
 void
-check_refuse_column(const char *column)
+check_refuse_column(const Row *row, JobColumn column)
 {
-	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					errmsg("column \"%s\" of gen_jobs is set by genjob", column),
-					errhint("Leave it out.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("column \"%s\" of gen_jobs is set by genjob", row_column_name(row, column)),
+			 errhint("Leave it out.")));
 }
 
 /*
@@ -72,9 +73,19 @@ static bool
 has_binaries(const RequestSource *source)
 {
 	return source->options->preset->is_store || request_has_words(source->options) ||
-		   strcmp(source->options->protocol.method, "POST") != 0 || source->n_inputs > 0 ||
-		   strcmp(source->options->protocol.body, "raw") == 0 ||
+		   source->options->protocol.kind.method != METHOD_POST || source->n_inputs > 0 ||
+		   source->options->protocol.kind.body == BODY_RAW ||
 		   strstr(source->request, "\"$input\"") != NULL || request_may_refer(source);
+}
+
+void
+check_is_object(const Jsonb *request)
+{
+	if (!JB_ROOT_IS_OBJECT(request))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object"),
+				 errhint(
+					 "Write the server's own parameters, such as {\"prompt\": \"a lighthouse at dawn\"}.")));
 }
 
 /*
@@ -89,11 +100,7 @@ check_request(const Row *row, const Server *server)
 							.n_inputs = n_inputs,
 							.is_literal = DatumGetInt32(row->values[JOB_DEPTH]) > 0};
 
-	if (!JB_ROOT_IS_OBJECT(request))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object"),
-				 errhint(
-					 "Write the server's own parameters, such as {\"prompt\": \"a lighthouse at dawn\"}.")));
+	check_is_object(request);
 	source.request = jsonb_print(request);
 	if (has_binaries(&source))
 		request_check(&source);
@@ -195,54 +202,33 @@ take_running(Row *row)
 void
 check_new_state(Row *row, bool privileged)
 {
-	static const struct
-	{
-		JobColumn column;
-		const char *name;
-	} empty_columns[] = {
-		{JOB_STARTED_AT, "started_at"},
-		{JOB_FINISHED_AT, "finished_at"},
-		{JOB_IDEMPOTENCY_KEY, "idempotency_key"},
-		{JOB_RESULT, "result"},
-		{JOB_USAGE, "usage"},
-		{JOB_ERROR, "error"},
-		{JOB_ATTEMPT_ERRORS, "attempt_errors"},
-		{JOB_REMOTE_ID, "remote_id"},
-		{JOB_REMOTE, "remote"},
-		{JOB_RAN_ON, "ran_on"},
-		{JOB_BACKEND, "backend"},
-		{JOB_SERVER_OID, "server_oid"},
-		{JOB_BLOCKED_BY, "blocked_by"},
-		{JOB_FOLLOW_UP, "follow_up"},
-		{JOB_PUT_OFF_SINCE, "put_off_since"},
-		{JOB_REFERS, "refers"},
-	};
-	static const struct
-	{
-		JobColumn column;
-		const char *name;
-	} counts[] = {{JOB_ATTEMPT, "attempt"},
-				  {JOB_FAILURES, "failures"},
-				  {JOB_LOSSES, "losses"},
-				  {JOB_DEPTH, "depth"},
-				  {JOB_UNKNOWN_ENDS, "unknown_ends"}};
+	static const JobColumn empty_columns[] = {JOB_STARTED_AT,      JOB_FINISHED_AT,
+											  JOB_IDEMPOTENCY_KEY, JOB_RESULT,
+											  JOB_USAGE,           JOB_ERROR,
+											  JOB_ATTEMPT_ERRORS,  JOB_REMOTE_ID,
+											  JOB_REMOTE,          JOB_RAN_ON,
+											  JOB_BACKEND,         JOB_SERVER_OID,
+											  JOB_BLOCKED_BY,      JOB_FOLLOW_UP,
+											  JOB_PUT_OFF_SINCE,   JOB_REFERS};
+	static const JobColumn counts[] = {JOB_ATTEMPT, JOB_FAILURES, JOB_LOSSES, JOB_DEPTH,
+									   JOB_UNKNOWN_ENDS};
 	RowState state = row_state(row);
 	int i;
 
 	if (!privileged && state != ROW_QUEUED)
-		check_refuse_column("state");
+		check_refuse_column(row, JOB_STATE);
 	for (i = 0; i < lengthof(counts) && !privileged; i++)
 	{
-		if (DatumGetInt32(row->values[counts[i].column]) != 0)
-			check_refuse_column(counts[i].name);
+		if (DatumGetInt32(row->values[counts[i]]) != 0)
+			check_refuse_column(row, counts[i]);
 	}
 	for (i = 0; i < lengthof(empty_columns) && !privileged; i++)
 	{
-		if (!row->nulls[empty_columns[i].column])
-			check_refuse_column(empty_columns[i].name);
+		if (!row->nulls[empty_columns[i]])
+			check_refuse_column(row, empty_columns[i]);
 	}
 	if (!privileged && DatumGetBool(row->values[JOB_CLAIMED_ELSEWHERE]))
-		check_refuse_column("claimed_elsewhere");
+		check_refuse_column(row, JOB_CLAIMED_ELSEWHERE);
 	if (state == ROW_RUNNING)
 		take_running(row);
 }

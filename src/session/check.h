@@ -5,11 +5,13 @@
 #ifndef GENJOB_CHECK_H
 #define GENJOB_CHECK_H
 
+#include "utils/jsonb.h"
 #include "utils/rel.h"
 
 #include "session/row.h"
 
-_Noreturn extern void check_refuse_column(const char *column);
+_Noreturn extern void check_refuse_column(const Row *row, JobColumn column);
+extern void check_is_object(const Jsonb *request);
 extern void check_lengths(const Row *row);
 extern void check_owner(const Row *row);
 extern void check_new_state(Row *row, bool privileged);

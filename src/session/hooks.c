@@ -327,8 +327,8 @@ utility(PlannedStmt *planned, const char *text, bool read_only_tree, ProcessUtil
 		next(planned, text, read_only_tree, context, params, environment, dest, completion);
 		if (!commits_prepared)
 			return;
-		if (!shmem_tell_dispatcher(MyDatabaseId, NULL, 0, (Untold){DT_NOBEGIN, DT_NOBEGIN}, true,
-								   true))
+		if (!shmem_tell_dispatcher(MyDatabaseId, NULL, 0, (BulkChange){DT_NOBEGIN, DT_NOBEGIN},
+								   true, true))
 			shmem_wake_launcher(MyDatabaseId);
 		shmem_wake_waiters(MyDatabaseId, NULL, -1);
 		return;

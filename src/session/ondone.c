@@ -12,7 +12,6 @@
 #include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
-#include "parser/parse_func.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -22,6 +21,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "queue/function.h"
 #include "session/ondone.h"
 
 #define SIGNATURE_HINT \
@@ -42,9 +42,8 @@ name_is_known(List *names)
 static Oid
 find_function(List *names, const char *name, Relation relation)
 {
-	Oid type = relation->rd_rel->reltype;
-	char *type_name = format_type_be(type);
-	Oid function = LookupFuncName(names, 1, &type, true);
+	char *type_name = format_type_be(relation->rd_rel->reltype);
+	Oid function = function_look_up(name, RelationGetRelid(relation), false);
 
 	if (!OidIsValid(function))
 		ereport(ERROR,
@@ -97,11 +96,45 @@ check_privileges(Oid function, const char *name, Oid role, Relation relation)
 }
 
 /*
+ * Whether the function may be called as role, where somebody else has chosen it if is_others_choice.
+ */
+static bool
+may_be_chosen(Oid function, Oid role, bool is_others_choice)
+{
+	return is_others_choice ? function_is_trusted(function, role)
+							: function_may_be_called(function, role);
+}
+
+/*
+ * Raises an error unless the role that sets it may have role call the function.
+ */
+static void
+check_trust(Oid function, const char *name, Oid role)
+{
+	const char *role_name = quote_identifier(GetUserNameFromId(role, false));
+	const char *owner = function_owner_name(function);
+
+	if (may_be_chosen(function, role, !has_privs_of_role(GetUserId(), role)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("jobs of role \"%s\" do not call function %s of role \"%s\"", role_name, name,
+					owner),
+			 superuser_arg(role)
+				 ? errdetail(
+					   "Whoever owns the function could replace it, and do what a superuser may.")
+				 : errdetail("Whoever owns the function would do what that role may."),
+			 errhint("ALTER FUNCTION %s OWNER TO %s if you trust it, or insert the job as role %s.",
+					 format_procedure(function), role_name, quote_identifier(owner))));
+}
+
+/*
  * Checks the function that a row of the table names, if it does, and writes its name with its schema.
  */
 void
 ondone_check(Row *row, Relation relation)
 {
+	Oid owner = DatumGetObjectId(row->values[JOB_OWNER]);
 	char *name;
 	Oid function;
 
@@ -109,8 +142,34 @@ ondone_check(Row *row, Relation relation)
 		return;
 	name = TextDatumGetCString(row->values[JOB_ON_DONE]);
 	function = find_function(compat_name_list(name), name, relation);
-	check_privileges(function, name, DatumGetObjectId(row->values[JOB_OWNER]), relation);
-	name = quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
-									  get_func_name(function));
-	row_set(row, JOB_ON_DONE, CStringGetTextDatum(name));
+	check_privileges(function, name, owner, relation);
+	check_trust(function, name, owner);
+	row_set(row, JOB_ON_DONE, CStringGetTextDatum(function_name(function)));
+}
+
+/*
+ * The same of a row that somebody else brings in, by replication or a restore, which is not refused: a function that the
+ * job's owner would not trust is left out.
+ */
+void
+ondone_filter(Row *row, Relation relation)
+{
+	Oid owner = DatumGetObjectId(row->values[JOB_OWNER]);
+	char *name;
+	Oid function;
+
+	if (row->nulls[JOB_ON_DONE] || row->nulls[JOB_OWNER])
+		return;
+	name = TextDatumGetCString(row->values[JOB_ON_DONE]);
+	function = function_look_up(name, RelationGetRelid(relation), true);
+	if (OidIsValid(function) && may_be_chosen(function, owner, true))
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("genjob: on_done of job " INT64_FORMAT
+					", which its owner has not set, is left out",
+					DatumGetInt64(row->values[JOB_ID])),
+			 errdetail(
+				 "It names no function f(gen_jobs), with its schema, of a superuser, of the job's owner, or of a role that is a member of it.")));
+	row_set_null(row, JOB_ON_DONE);
 }

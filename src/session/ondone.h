@@ -10,5 +10,6 @@
 #include "session/row.h"
 
 extern void ondone_check(Row *row, Relation relation);
+extern void ondone_filter(Row *row, Relation relation);
 
 #endif /* GENJOB_ONDONE_H */

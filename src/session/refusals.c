@@ -99,7 +99,8 @@ is_our_column(Oid table, const char *column)
 				 {"tenant_weights", 3},
 				 {"owner_weights", 3},
 				 {"callbacks", 8},
-				 {"dependencies", 3}};
+				 {"dependencies", 3},
+				 {"sent", 3}};
 	/* an upgrade adds them behind those of others */
 	static const char *const added_to_outputs[] = {"url", "etag", "store", NULL};
 	const char *name = get_rel_name(table);
@@ -231,7 +232,7 @@ check_drop_index(List *name)
 		!is_one_of(index_name, indexes) ||
 		!is_member(RelationRelationId, IndexGetRelation(index, true)))
 		return;
-	refuse("drop index", index_name, "REINDEX INDEX CONCURRENTLY builds it anew.");
+	refuse("drop index", index_name, "REINDEX INDEX CONCURRENTLY rebuilds it.");
 }
 
 static void

@@ -46,7 +46,7 @@ find_column(TupleDesc desc, const char *name)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("table gen_jobs has no column \"%s\"", name),
-			 errhint("Create the extension genjob anew, or restore the column.")));
+			 errhint("Drop and create the extension genjob, or restore the column.")));
 }
 
 /*
@@ -57,15 +57,13 @@ find_column(TupleDesc desc, const char *name)
 static void
 find_added(Row *row)
 {
-	static AttrNumber last[ROW_ADDED] = {JOB_REQUEST_ID,   JOB_SERVER_OID,    JOB_LOSSES,
-										 JOB_ON_DONE,      JOB_DEPTH,         JOB_FOLLOW_UP,
-										 JOB_AFTER,        JOB_AFTER_RULE,    JOB_BLOCKED_BY,
-										 JOB_UNKNOWN_ENDS, JOB_PUT_OFF_SINCE, JOB_CLAIMED_ELSEWHERE,
-										 JOB_REFERS};
+	static AttrNumber last[ROW_ADDED] = {0};
 	int i;
 
 	for (i = 0; i < ROW_ADDED; i++)
 	{
+		if (last[i] == 0)
+			last[i] = ROW_FIRST_ADDED + i;
 		if (last[i] > row->desc->natts ||
 			strcmp(NameStr(TupleDescAttr(row->desc, last[i] - 1)->attname), added_names[i]) != 0)
 			last[i] = find_column(row->desc, added_names[i]);
@@ -80,6 +78,15 @@ number_of(const Row *row, JobColumn column)
 }
 
 /* ---------- values ---------- */
+
+/*
+ * The name of any column.
+ */
+const char *
+row_column_name(const Row *row, JobColumn column)
+{
+	return NameStr(TupleDescAttr(row->desc, number_of(row, column) - 1)->attname);
+}
 
 /*
  * The name of the server, palloc'd; the column must not be null.

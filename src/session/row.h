@@ -26,6 +26,7 @@ typedef struct Row
 } Row;
 
 extern const char *row_added_name(JobColumn column);
+extern const char *row_column_name(const Row *row, JobColumn column);
 extern char *row_server(const Row *row);
 extern void row_read(Row *row, HeapTuple tuple, TupleDesc desc);
 extern void row_set(Row *row, JobColumn column, Datum value);

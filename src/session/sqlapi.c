@@ -34,6 +34,7 @@
 #include "server/server.h"
 #include "shared/commit.h"
 #include "shared/shmem.h"
+#include "session/check.h"
 #include "session/sqlapi.h"
 
 /* ---------- version ---------- */
@@ -166,11 +167,7 @@ genjob_preview(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
 	request = PG_GETARG_JSONB_P(1);
-	if (!JB_ROOT_IS_OBJECT(request))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object"),
-				 errhint(
-					 "Write the server's own parameters, such as {\"prompt\": \"a lighthouse at dawn\"}.")));
+	check_is_object(request);
 	server = server_get(NameStr(*PG_GETARG_NAME(0)), &complaint);
 	if (server == NULL || !server_check_role(server, GetUserId(), &complaint) ||
 		!server_read_secrets(server, GetUserId(), &secrets, &complaint))

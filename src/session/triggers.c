@@ -16,6 +16,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "queue/complete.h"
 #include "queue/dependency.h"
 #include "queue/ended.h"
 #include "queue/queue.h"
@@ -166,6 +167,9 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 		defaults_bind_server(&row);
 	if (row_is_replicated() && !row.nulls[JOB_FOLLOW_UP])
 		row_set_null(&row, JOB_FOLLOW_UP);
+	if (row_is_replicated() ||
+		!has_privs_of_role(GetUserId(), DatumGetObjectId(row.values[JOB_OWNER])))
+		ondone_filter(&row, data->tg_relation);
 	if (!row_has_ended(&row))
 	{
 		bool restored = privileged && DatumGetObjectId(row.values[JOB_OWNER]) != GetUserId() &&
@@ -207,6 +211,13 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		return PointerGetDatum(data->tg_newtuple);
 	row_read(&before, data->tg_trigtuple, desc);
 	row_read(&after, data->tg_newtuple, desc);
+	if (complete_is_writing())
+	{
+		leave_follow_ups(&after);
+		note_row(&after);
+		note_end(&after, row_state(&before), row_state(&after));
+		return PointerGetDatum(after.tuple);
+	}
 	if (is_own_statement())
 	{
 		if (!row_has_ended(&before) && row_has_ended(&after))
@@ -222,7 +233,8 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		if (!row_has_ended(&before) && row_has_ended(&after))
 			leave_follow_ups(&after);
 		change_prepare(&before, &after, data->tg_relation);
-		if (row_column_changed(&before, &after, JOB_ON_DONE))
+		if (row_column_changed(&before, &after, JOB_ON_DONE) ||
+			row_column_changed(&before, &after, JOB_OWNER))
 			ondone_check(&after, data->tg_relation);
 		if (change_is_of_order(&before, &after))
 			change_forget_order(&after);
@@ -235,6 +247,7 @@ genjob_before_update(PG_FUNCTION_ARGS)
 	else
 	{
 		change_bind_server(&before, &after, data->tg_updatedcols);
+		ondone_filter(&after, data->tg_relation);
 		/* where the row comes from, it is done there */
 		if (!after.nulls[JOB_FOLLOW_UP])
 			row_set_null(&after, JOB_FOLLOW_UP);

@@ -26,7 +26,7 @@ typedef struct Notes
 	int n_ended;
 	bool many_changed; /* more than fit */
 	bool many_ended;
-	Untold untold; /* of all that changed */
+	BulkChange bulk; /* of all that changed */
 	bool servers;
 	bool callbacks;
 	bool follow_ups;
@@ -45,7 +45,7 @@ forget_notes(void)
 	notes.follow_ups = notes.callbacks = notes.servers = notes.extension = notes.databases =
 		notes.holds = false;
 	notes.n_changed = notes.n_ended = 0;
-	notes.untold = (Untold){DT_NOEND, DT_NOEND};
+	notes.bulk = (BulkChange){DT_NOEND, DT_NOEND};
 }
 
 static void
@@ -61,7 +61,7 @@ tell(void)
 	bool needs_dispatcher = notes.n_changed > 0 || notes.many_changed || notes.extension;
 
 	if ((needs_dispatcher || notes.servers) &&
-		!shmem_tell_dispatcher(MyDatabaseId, notes.changed, notes.n_changed, notes.untold,
+		!shmem_tell_dispatcher(MyDatabaseId, notes.changed, notes.n_changed, notes.bulk,
 							   notes.many_changed, notes.servers || notes.extension) &&
 		needs_dispatcher)
 		shmem_wake_launcher(MyDatabaseId);
@@ -138,8 +138,8 @@ void
 commit_note_added(int64 id, TimestampTz run_at, TimestampTz expires_at)
 {
 	/* DT_NOEND would be none */
-	notes.untold.since = Min(notes.untold.since, Min(run_at, DT_NOEND - 1));
-	notes.untold.expiry = Min(notes.untold.expiry, expires_at);
+	notes.bulk.since = Min(notes.bulk.since, Min(run_at, DT_NOEND - 1));
+	notes.bulk.expiry = Min(notes.bulk.expiry, expires_at);
 	if (!note_id(notes.changed, &notes.n_changed, id))
 		notes.many_changed = true;
 }
@@ -170,7 +170,7 @@ void
 commit_note_all_jobs(void)
 {
 	notes.any = notes.many_changed = notes.many_ended = true;
-	notes.untold = (Untold){DT_NOBEGIN, DT_NOBEGIN};
+	notes.bulk = (BulkChange){DT_NOBEGIN, DT_NOBEGIN};
 }
 
 void

@@ -125,7 +125,7 @@ shmem_slot_create(Oid database)
 		slot->info.database = database;
 		slot->info.state = WORKER_STARTING;
 		slot->info.since = GetCurrentTimestamp();
-		slot->news.untold = (Untold){DT_NOEND, DT_NOEND};
+		slot->news.bulk = (BulkChange){DT_NOEND, DT_NOEND};
 	}
 	LWLockRelease(shared->lock);
 	return slot ? slot - slots : -1;
@@ -152,7 +152,7 @@ slot_detach(int code, Datum arg)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot->latch = NULL;
 	slot->info.pid = 0;
-	unread = slot->news.n_ids > 0 || slot->news.untold.since != DT_NOEND || slot->news.recheck;
+	unread = slot->news.n_ids > 0 || slot->news.bulk.since != DT_NOEND || slot->news.recheck;
 	if (shared->launcher != NULL)
 		SetLatch(shared->launcher);
 	LWLockRelease(shared->lock);
@@ -254,22 +254,22 @@ shmem_take_news(News *news)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	news->n_ids = mine->n_ids;
 	memcpy(news->ids, mine->ids, mine->n_ids * sizeof(int64));
-	news->untold = mine->untold;
+	news->bulk = mine->bulk;
 	news->recheck = mine->recheck;
 	news->callbacks = mine->callbacks;
 	news->follow_ups = mine->follow_ups;
 	mine->n_ids = 0;
-	mine->untold = (Untold){DT_NOEND, DT_NOEND};
+	mine->bulk = (BulkChange){DT_NOEND, DT_NOEND};
 	mine->recheck = mine->callbacks = mine->follow_ups = false;
 	LWLockRelease(shared->lock);
 }
 
 /*
- * Tells the dispatcher of a database about committed changes and wakes it.  If there are more than ids, or than it has
- * room for, untold is what is known of all of them.  False when the database has no dispatcher.
+ * Tells the dispatcher of a database about committed changes and wakes it.  bulk sums up all changes; it is used if there
+ * are more than ids (more), or more than fit.  False when the database has no dispatcher.
  */
 bool
-shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold, bool more,
+shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, BulkChange bulk, bool more,
 					  bool recheck)
 {
 	Slot *slot;
@@ -290,8 +290,8 @@ shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold, 
 		}
 		if (more)
 		{
-			news->untold.since = Min(news->untold.since, untold.since);
-			news->untold.expiry = Min(news->untold.expiry, untold.expiry);
+			news->bulk.since = Min(news->bulk.since, bulk.since);
+			news->bulk.expiry = Min(news->bulk.expiry, bulk.expiry);
 		}
 		news->recheck |= recheck;
 		SetLatch(slot->latch);
@@ -466,7 +466,7 @@ shmem_hold_database(Oid database, bool at_once)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
 						errmsg("too many databases are being copied, renamed or dropped at once"),
 						errhint("Try again later.")));
-	(void) shmem_tell_dispatcher(database, NULL, 0, (Untold){DT_NOEND, DT_NOEND}, false, true);
+	(void) shmem_tell_dispatcher(database, NULL, 0, (BulkChange){DT_NOEND, DT_NOEND}, false, true);
 }
 
 void

@@ -42,21 +42,21 @@ typedef struct WorkerInfo
 } WorkerInfo;
 
 /*
- * What is known of jobs that have changed and are not named one by one: none has an earlier run_at than since, or
- * expires before expiry.  DT_NOEND: there are none; DT_NOBEGIN: nothing is known.
+ * Summary of a bulk change too large to name ids: the earliest run_at and the earliest expires_at in it.  DT_NOEND:
+ * there is none; DT_NOBEGIN: nothing is known of them.
  */
-typedef struct Untold
+typedef struct BulkChange
 {
 	TimestampTz since;
 	TimestampTz expiry;
-} Untold;
+} BulkChange;
 
 /* What a dispatcher has been told since it last asked. */
 typedef struct News
 {
 	int64 ids[SHMEM_NEWS_MAX]; /* jobs to look at */
 	int n_ids;
-	Untold untold;   /* of more jobs than fit */
+	BulkChange bulk; /* of more jobs than fit */
 	bool recheck;    /* servers, mappings or the extension changed */
 	bool callbacks;  /* there are calls of on_done to be made */
 	bool follow_ups; /* something is left that is to follow ends of jobs */
@@ -75,7 +75,7 @@ extern void shmem_slot_set_error(int slot, const char *message);
 extern void shmem_set_my_state(WorkerState state);
 extern void shmem_set_my_error(const char *message);
 extern void shmem_take_news(News *news);
-extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Untold untold,
+extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, BulkChange bulk,
 								  bool more, bool recheck);
 extern void shmem_tell_callbacks(Oid database);
 extern void shmem_tell_follow_ups(Oid database);

@@ -10,6 +10,7 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
+#include "base/compat.h"
 #include "shared/shmem.h"
 
 typedef struct Waiter
@@ -99,15 +100,6 @@ shmem_wait_end(void)
 	my_waiter = NULL;
 }
 
-static int
-compare_ids(const void *a, const void *b)
-{
-	int64 left = *(const int64 *) a;
-	int64 right = *(const int64 *) b;
-
-	return (left > right) - (left < right);
-}
-
 /*
  * Wakes the sessions that wait for one of these jobs; n < 0: for any.  Call after the change that they
  * wait for has been committed.  Sorts jobs.
@@ -121,13 +113,13 @@ shmem_wake_waiters(Oid database, int64 *jobs, int n)
 	if (n == 0 || pg_atomic_read_u32(&shared->n_waiters) == 0)
 		return;
 	if (n > 0)
-		qsort(jobs, n, sizeof(int64), compare_ids);
+		qsort(jobs, n, sizeof(int64), compat_compare_int64);
 	LWLockAcquire(shared->lock, LW_SHARED);
 	for (i = 0; i < shared->max_waiters; i++)
 	{
 		if (shared->waiters[i].database == database &&
 			(n < 0 || shared->waiters[i].job == 0 ||
-			 bsearch(&shared->waiters[i].job, jobs, n, sizeof(int64), compare_ids) != NULL))
+			 bsearch(&shared->waiters[i].job, jobs, n, sizeof(int64), compat_compare_int64) != NULL))
 			SetLatch(shared->waiters[i].latch);
 	}
 	LWLockRelease(shared->lock);

@@ -48,7 +48,7 @@ sub begin_calls
 	return $first;
 }
 
-# Kills the dispatcher, with which PostgreSQL ends all sessions and starts anew, and returns when the next
+# Kills the dispatcher, upon which PostgreSQL ends all sessions and restarts, and returns when the next
 # one is there.
 sub kill_dispatcher
 {

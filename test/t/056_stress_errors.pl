@@ -153,7 +153,7 @@ sent_once('... when it can', @ids);
 query('DROP FUNCTION refuse() CASCADE');
 $session->quit;
 
-# ---- the table is written anew ----
+# ---- the table is rewritten ----
 
 @ids = begin_calls(4, 500);
 query($_) foreach 'VACUUM FULL gen_jobs', 'VACUUM FULL gen_outputs', 'CLUSTER gen_jobs USING gen_jobs_pkey',

@@ -388,7 +388,7 @@ sub survive
 	return;
 }
 
-# ---- the dispatcher is killed, with which PostgreSQL starts anew; the server stops at once ----
+# ---- the dispatcher is killed, and PostgreSQL restarts; the server stops at once ----
 
 survive('killed', \&kill_dispatcher);
 $standin = $attentive;

@@ -38,6 +38,76 @@ query("ALTER SERVER cut OPTIONS (SET url '@{[$standin->url]}')");
 ok(wait_state($node, $cut, 'succeeded'), '... and is sent again later');
 is_deeply([ map { $_->{arrived} } values %{ $standin->counts->{keys} } ], [2], '... once, with the same Idempotency-Key');
 
+# ---- a call is cut, and what goes into its body changes before it is repeated ----
+
+# What calls with that prompt said of some members, and how many keys they had.
+sub bodies
+{
+	my ($prompt) = @_;
+	my @calls = grep { ($_->{body} // '') =~ /"$prompt"/ } $standin->requests(200);
+	my %keys = map { ($_->{headers}{'idempotency-key'} // $_->{headers}{'Idempotency-Key'}) => 1 } @calls;
+	return join('|', map { join ',', $_->{body} =~ /("(?:size|model|n)":[^,}]*)/g } @calls) . ' ' . scalar(keys %keys);
+}
+
+sub cut_and_change
+{
+	my ($prompt, $server, $change, %request) = @_;
+	my $id = enqueue($node, $server, StandIn::request(id => $prompt, prompt => $prompt, %request, faults => [ { latency_ms => 300, cut => 'accept' } ]));
+	eventually("SELECT state = 'queued' AND unknown_ends = 1 FROM gen_jobs WHERE id = $id", "$prompt: a call is cut");
+	query($change);
+	query("UPDATE gen_jobs SET run_at = now() WHERE id = $id");
+	ok(wait_state($node, $id, 'succeeded'), '... and is made again after that');
+	return $id;
+}
+
+my %slow = (%fast, retry_base => '1 min', retry_max => '1 min');
+create_server($node, 'changed', 'openai-images', $standin, %slow, model => 'one', defaults => '{"size": "8x8"}');
+cut_and_change('options', 'changed', q{ALTER SERVER changed OPTIONS (SET model 'two', SET defaults '{"size": "16x16", "n": 2}')});
+is(bodies('options'), join('|', ('"size":"8x8","model":"one"') x 2) . ' 1', 'the same body is sent under the same key, although the options changed');
+is(query('SELECT count(*) FROM genjob.sent'), 0, '... and nothing is kept of it');
+my $new = enqueue($node, 'changed', StandIn::request(prompt => 'options since'));
+ok(wait_state($node, $new, 'succeeded'), '... a new call');
+like(bodies('options since'), qr/"two"/, '... has the new ones');
+
+my $picture = enqueue($node, 'changed', StandIn::request(prompt => 'a picture'));
+ok(wait_state($node, $picture, 'succeeded'), 'a job has an output');
+create_server($node, 'referring', 'http', $standin, %slow, path => '/echo');
+my $other = cut_and_change('references', 'referring', "UPDATE gen_outputs SET data = 'another', bytes = 7, sha256 = sha256('another') WHERE job_id = $picture",
+	image => { '$output' => [ $picture + 0, 1 ] });
+like(bodies('references'), qr/ 2$/, 'an output that the request refers to has changed: another call is made, with another key');
+is(query("SELECT unknown_ends, attempt FROM gen_jobs WHERE id = $other"), '1|3', '... and counts as the one repeat that it is');
+is(query('SELECT count(*) FROM genjob.sent'), 0, '... and nothing is kept of it');
+
+create_server($node, 'caring', 'openai-images', $standin, %slow, model => 'one', on_unknown => 'fail');
+my $cared = enqueue($node, 'caring', StandIn::request(id => "caring", prompt => "caring", faults => [ { cut => 'accept' } ]));
+ok(wait_state($node, $cared, 'failed'), 'with on_unknown fail it fails');
+query(q{ALTER SERVER caring OPTIONS (SET api 'http', ADD path '/echo')});
+query("SELECT genjob.retry($cared)");
+ok(wait_state($node, $cared, 'failed'), '... and again when its body cannot be had any more');
+like(query("SELECT error FROM gen_jobs WHERE id = $cared"), qr/^what goes into this job's request was changed .* genjob\.retry\(\) sends another one\.$/, '... and says so');
+query("SELECT genjob.retry($cared)");
+ok(wait_state($node, $cared, 'succeeded'), '... as it then does');
+
+# ---- the same, when PostgreSQL ends during the call ----
+
+sub crash_and_change
+{
+	my ($prompt, $change) = @_;
+	my $id = enqueue($node, 'changed', StandIn::request(id => $prompt, prompt => $prompt, faults => [ { latency_ms => 600_000 } ]));
+	$standin->wait_for(sub { $_[0]{in_flight} == 1 });
+	query($change) if defined $change;
+	my $pid = dispatcher_pid($node);
+	kill 'KILL', $pid or die "could not kill the dispatcher: $!";
+	ok(wait_state($node, $id, 'succeeded'), "$prompt: a call is made again after a crash");
+	return $id;
+}
+
+crash_and_change('crash');
+like(bodies('crash'), qr/ 1$/, 'with the same body under the same key');
+my $crashed = crash_and_change('crash and options', q{ALTER SERVER changed OPTIONS (SET model 'three')});
+like(bodies('crash and options'), qr/"two".*"three".* 2$/, 'where the options have changed since its claim, another call is made, with another key');
+is(query('SELECT count(*) FROM genjob.sent'), 0, '... and nothing is kept of them');
+
 # ---- a call is cut, and the server has no time for its repetition ----
 
 $standin->reset;

@@ -121,7 +121,7 @@ backlog(3_000, server => q('single'), tenant => q('old'), priority => 5);
 $standin->wait_for(sub { $_[0]{in_flight} == 1 });
 my $newcomer = enqueue($node, 'single', StandIn::request(prompt => 'newcomer', faults => [ { stall => 1 } ]), tenant => 'new', priority => -5);
 query("SELECT genjob.cancel($stalled)");
-ok($node->poll_query_until('postgres', "SELECT state = 'running' FROM gen_jobs WHERE id = $newcomer"), 'the first job of a tenant that comes anew runs');
+ok($node->poll_query_until('postgres', "SELECT state = 'running' FROM gen_jobs WHERE id = $newcomer"), 'the first job of a new tenant runs');
 is(query(q{SELECT count(*) FROM gen_jobs WHERE server = 'single' AND tenant = 'old' AND attempt > 0}), 1,
 	'... in the first place that is free, whatever others have waiting, and of whatever priority');
 

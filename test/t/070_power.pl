@@ -583,7 +583,7 @@ try_it(
 	});
 
 try_it(
-	'a schema that its owner renames and makes anew does not lead the dispatcher astray',
+	'a schema that its owner renames and creates again does not mislead the dispatcher',
 	sub {
 		arm(0);
 		query('DROP EXTENSION genjob CASCADE; CREATE SCHEMA q AUTHORIZATION mallory; GRANT CREATE ON DATABASE postgres TO mallory; CREATE EXTENSION genjob SCHEMA q; GRANT SELECT ON q.gen_jobs, q.gen_outputs TO mallory');

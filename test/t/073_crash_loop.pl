@@ -274,7 +274,7 @@ subtest "ends @{[$try++]}: a column attempt_errors that cannot be added to keeps
 		qq{UPDATE gen_jobs SET attempt_errors = jsonb_build_array(repeat('x', 268435400)), run_at = now() WHERE id = $id;});
 	begin_again();
 	ok(wait_state($node, $id, 'succeeded'), 'the job goes on');
-	is(query("SELECT attempt, failures, jsonb_array_length(attempt_errors) FROM gen_jobs WHERE id = $id"), '2|1|1', '... with errors begun anew');
+	is(query("SELECT attempt, failures, jsonb_array_length(attempt_errors) FROM gen_jobs WHERE id = $id"), '2|1|1', '... with a new list of errors');
 };
 
 subtest "ends @{[$try++]}: genjob.wait() for a job whose result cannot be shown says nothing about it" => sub {

@@ -168,7 +168,7 @@ sub latency
 	return (sort { $a <=> $b } @times)[7];
 }
 
-# Servers many_FROM to many_TO, each with a job that ends badly at once, for want of a key
+# Servers many_FROM to many_TO, each with a job that fails at once, because there is no key
 sub make_servers
 {
 	my ($from, $to) = @_;
@@ -207,7 +207,7 @@ subtest 'owners 8: a server shows the figures of another, or has none, since the
 	ok($node->poll_query_until($database, "SELECT state = 'succeeded' FROM gen_jobs WHERE id = $id"), 'a job in another database');
 	is($node->safe_psql($database, q{SELECT succeeded, failed FROM genjob.servers}), '1|0', '... is counted there');
 	query("DROP SERVER many_3000 CASCADE; CREATE SERVER many_3000 FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9')");
-	is(query(q{SELECT failed FROM genjob.servers WHERE server = 'many_3000'}), 0, 'a server that takes the name of one that was dropped begins anew');
+	is(query(q{SELECT failed FROM genjob.servers WHERE server = 'many_3000'}), 0, 'a server that takes the name of a dropped one starts from zero');
 };
 
 $standin->stop;

@@ -200,5 +200,95 @@ subtest 'callbacks 9: a function ends its process, or the server, again and agai
 	others_go_on('a crash');
 };
 
+# What came of the call for a job that was brought in: whoever ran something of mallory's, and its error.
+sub brought
+{
+	my ($id) = @_;
+	ok(wait_state($node, $id, 'succeeded'), 'the job is run');
+	ok($node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM genjob.callbacks WHERE job_id = $id AND attempts = 0 AND error IS NULL)"), '... and all that follows it');
+	my $outcome = query("SELECT coalesce((SELECT string_agg(what || ' as ' || role, ', ') FROM public.told WHERE job = $id), '')"
+		  . " || coalesce((SELECT error FROM genjob.callbacks WHERE job_id = $id), '')");
+	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
+	return $outcome;
+}
+
+query(q{CREATE FUNCTION public.plain_done(job public.gen_jobs) RETURNS void LANGUAGE sql AS
+	$$ INSERT INTO public.told VALUES (job.id, current_user, 'plain') $$;
+	SET ROLE mallory; CREATE FUNCTION mallory.done(job public.gen_jobs) RETURNS void LANGUAGE sql AS
+	$$ INSERT INTO public.told VALUES (job.id, current_user, 'mallory') $$});
+my $values = q{('painter', '{"prompt": "x"}', '%s', '%s')};
+my $columns = 'INSERT INTO public.gen_jobs (server, request, owner, on_done)';
+
+subtest 'callbacks 10: a publisher of rows has SQL of its own run by writing it into on_done' => sub {
+	foreach my $text ('pg_catalog.pg_sleep(0); INSERT INTO public.told SELECT max(id), session_user, $$sql$$ FROM public.gen_jobs; SELECT public.plain_done', 'nothing', '"', 'a.b.c.d', '')
+	{
+		my $id = query('SET session_replication_role = replica; ' . sprintf("$columns VALUES $values RETURNING id", 'postgres', $text));
+		is(brought($id), '', "\"$text\" is left out");
+	}
+	my $text = literal('pg_catalog.pg_sleep(0); INSERT INTO public.told SELECT max(id), session_user, $$sql$$ FROM public.gen_jobs; SELECT public.plain_done');
+	my $id = insert_as('alice', 'alice.done');
+	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id)"));
+	run_untold($node, "UPDATE public.gen_jobs SET on_done = $text WHERE id = $id;");
+	query("DELETE FROM public.told; INSERT INTO genjob.callbacks (job_id, attempt, owner) VALUES ($id, 1, 'alice')");
+	like(brought($id), qr/^on_done names no function f\(gen_jobs\) that exists/, 'nor does who calls run it');
+};
+
+subtest 'callbacks 11: a publisher of rows has a function of a lesser role called as a superuser, or as another' => sub {
+	foreach my $owner (qw(postgres alice))
+	{
+		my $id = query('SET session_replication_role = replica; ' . sprintf("$columns VALUES $values RETURNING id", $owner, 'mallory.done'));
+		is(brought($id), '', "as $owner: it is left out");
+		query("SET session_replication_role = replica; UPDATE public.gen_jobs SET on_done = 'mallory.done' WHERE id = $id");
+		is(query("SELECT on_done IS NULL FROM public.gen_jobs WHERE id = $id"), 't', '... also of a change');
+		$id = query('SET session_replication_role = replica; ' . sprintf("$columns VALUES $values RETURNING id", $owner, 'public.plain_done'));
+		is(brought($id), "plain as $owner", '... one of a superuser is called');
+	}
+};
+
+subtest "callbacks 12: a member of the tables' owner has a function of its own called as a superuser" => sub {
+	query('GRANT USAGE ON SCHEMA mallory TO alice; GRANT genjob_dispatcher TO mallory; GRANT USAGE ON FOREIGN SERVER painter TO genjob_dispatcher');
+	foreach my $owner (qw(postgres alice))
+	{
+		my $id = query('SET ROLE mallory; ' . sprintf("$columns VALUES $values RETURNING id", $owner, 'mallory.done'));
+		query("UPDATE public.gen_jobs SET run_at = now() WHERE id = $id");
+		is(brought($id), '', "in a job of $owner: it is left out");
+		$id = insert_as('mallory', 'mallory.done');
+		is(brought($id), 'mallory as mallory', '... its own calls it');
+		my (undef, undef, $error) = $node->psql('postgres', "SET ROLE mallory; UPDATE public.gen_jobs SET owner = '$owner' WHERE id = $id");
+		like($error, qr/jobs of role "$owner" do not call function mallory.done of role "mallory"/, 'it cannot be given away');
+		query('DELETE FROM public.told');
+		query("SET ROLE mallory; INSERT INTO genjob.callbacks (job_id, attempt, owner) VALUES ($id, 1, '$owner')");
+		is(brought($id), $owner eq 'postgres' ? '' : "job $id does not exist", '... nor the call for it');
+		$id = query(sprintf("$columns VALUES $values RETURNING id", 'postgres', 'public.plain_done'));
+		is(brought($id), 'plain as postgres');
+		query('DELETE FROM public.told');
+		run_untold($node, "UPDATE public.gen_jobs SET on_done = 'mallory.done' WHERE id = $id;");
+		query("SET ROLE mallory; INSERT INTO genjob.callbacks (job_id, attempt, owner) VALUES ($id, 1, 'postgres')");
+		like(brought($id), qr/^jobs of a superuser do not call function mallory.done of role "mallory"/, '... nor where no trigger looks');
+	}
+	query('REVOKE genjob_dispatcher FROM mallory');
+	my (undef, undef, $error) = $node->psql('postgres', sprintf("$columns VALUES $values", 'postgres', 'mallory.done'));
+	like($error, qr/jobs of role "postgres" do not call function mallory.done of role "mallory"/, 'a superuser is told at INSERT');
+};
+
+subtest 'callbacks 13: the owner of the schema puts another table in the place of gen_jobs while calls are made' => sub {
+	my $id = insert_as('alice', 'alice.done');
+	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id)"), 'there is a process for them');
+	query(q{
+		CREATE SCHEMA treasury;
+		ALTER TABLE public.told SET SCHEMA treasury;
+		ALTER SCHEMA public RENAME TO real;
+		CREATE SCHEMA public;
+		GRANT USAGE ON SCHEMA public, treasury TO PUBLIC;
+		ALTER TABLE treasury.told SET SCHEMA public;
+		CREATE FUNCTION public.spy(id bigint, attempt integer, out on_done text) LANGUAGE plpgsql AS
+			$$ BEGIN INSERT INTO public.told VALUES (id, current_user, 'spied'); on_done := 'mallory.done'; END $$;
+		CREATE VIEW public.gen_jobs AS SELECT j.id, j.attempt, j.state, j.owner, public.spy(j.id, j.attempt) AS on_done FROM real.gen_jobs j;
+		GRANT SELECT ON public.gen_jobs TO PUBLIC});
+	$id = query(q{SET ROLE alice; INSERT INTO real.gen_jobs (server, request, on_done) VALUES ('painter', '{"prompt": "of alice"}', 'alice.done') RETURNING id});
+	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id)"), 'a call is made');
+	is(query("SELECT string_agg(what || ' as ' || role, ', ') FROM public.told WHERE job = $id"), 'done as alice', '... as the row says, and nothing else');
+};
+
 $node->stop;
 done_testing();

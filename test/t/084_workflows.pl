@@ -3,11 +3,11 @@
 use strict;
 use warnings;
 
-use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use Document;
 use GenJobTest;
 use StandIn;
 
@@ -22,13 +22,9 @@ create_server($node, 'mended', 'openai-images', $standin, max_attempts => 1, def
 $node->safe_psql('postgres', q{CREATE ROLE app LOGIN; GRANT INSERT, SELECT, UPDATE ON gen_jobs TO app; GRANT SELECT ON gen_outputs TO app;
 	GRANT CREATE ON SCHEMA public TO app} . join '', map { "; GRANT USAGE ON FOREIGN SERVER $_ TO app" } qw(painter writer broken mended));
 
-my $text = slurp_file("$FindBin::Bin/../../docs/workflows.md");
-my %blocks;
-while ($text =~ /^## (.*?)\n(.*?)(?=^## |\z)/gms)
-{
-	my ($title, $body) = ($1, $2);
-	$blocks{$title} = $1 if $body =~ /^```sql\n(.*?)^```$/ms;
-}
+my %blocks = Document::blocks('workflows.md', 'sql');
+# by t/088_cron.pl and t/088_sources.pl
+delete @blocks{ 'By time', 'Over HTTP, by PostgREST' };
 
 # What each prints, without spaces at the ends.
 my %expected = (
@@ -45,7 +41,7 @@ my %expected = (
 is(join(', ', sort keys %blocks), join(', ', sort keys %expected), 'every recipe has a block of SQL, and is known here');
 foreach my $title (sort keys %expected)
 {
-	my (undef, $out, $err) = $node->psql('postgres', $blocks{$title}, extra_params => [ '-U', 'app' ]);
+	my (undef, $out, $err) = $node->psql('postgres', join('', @{ $blocks{$title} }), extra_params => [ '-U', 'app' ]);
 	is($out, $expected{$title}, $title) or diag($err);
 	is($err, '', '... without a word');
 }

@@ -1,4 +1,4 @@
-# Requests that are signed, 1,000 of them as they arrive: AWS's own code (python3-botocore) signs each anew and compares.
+# Requests that are signed, 1,000 of them as they arrive: AWS's own code (python3-botocore) signs each again and compares.
 
 use strict;
 use warnings;

@@ -91,7 +91,7 @@ cases_judge(const Case *test, Remote *remote)
 		return reply_judge(&source, reply, remote);
 	remote->id = "p1";
 	source.remote = remote;
-	return test->step == STEP_POLL ? reply_judge_poll(&source, reply)
+	return test->step == STEP_POLL ? reply_judge_poll(&source, reply, remote)
 								   : reply_judge_result(&source, reply);
 }
 

@@ -136,6 +136,55 @@ test_spoilt(void)
 	}
 }
 
+#define BROTLI \
+	"\x1b\x2d\x00\xf8\x8d\xc4\x38\x16\xf1\x46\x71\x21\xd5\x22\x20\x63\x7b\x5b\xa7\xed\xad\x4f\x4a\x52" \
+	"\x0b\x31\xb9\x80\x08\x23\xb9\x8a\x2c\xf7\x74\x60"
+#define ZSTD \
+	"\x28\xb5\x2f\xfd\x04\x68\xf5\x00\x00\xc0\x7b\x22\x74\x65\x78\x74\x22\x3a\x20\x22\x63\x6f\x6d\x70" \
+	"\x72\x65\x73\x73\x65\x64\x2c\x20\x22\x7d\x01\x00\xae\x94\x26\xba\x5d\xef\xa4"
+
+/*
+ * br and zstd, where they can be decoded; where they cannot, they stay.
+ */
+static void
+test_newer(void)
+{
+	static const struct
+	{
+		const char *encoding;
+		const char *body;
+		size_t len;
+	} cases[] = {{"br", BROTLI, sizeof(BROTLI) - 1}, {"zstd", ZSTD, sizeof(ZSTD) - 1}};
+	int i;
+	size_t cut;
+
+	for (i = 0; i < lengthof(cases); i++)
+	{
+		bool is_known = strstr(DECODE_ACCEPTED, cases[i].encoding) != NULL;
+		HttpReply *reply = make_reply(cases[i].encoding, bytes_of(cases[i].body, cases[i].len));
+		HttpReply *nested = make_reply(psprintf("%s, gzip", cases[i].encoding),
+									   compress_with(bytes_of(cases[i].body, cases[i].len), GZIP));
+
+		decode(reply, 1000, SIZE_MAX);
+		unit_ok(is_known ? is_text(reply)
+						 : reply->undecoded != NULL && strstr(reply->undecoded, cases[i].encoding),
+				"%s is decoded, or named", cases[i].encoding);
+		decode(nested, 1000, SIZE_MAX);
+		unit_ok(!is_known || is_text(nested), "%s within gzip is decoded", cases[i].encoding);
+		reply = make_reply(cases[i].encoding, bytes_of(cases[i].body, cases[i].len));
+		decode(reply, strlen(TEXT) - 1, SIZE_MAX);
+		unit_ok(reply->undecoded != NULL && reply->body->len == cases[i].len,
+				"%s of what is too large stays as it came", cases[i].encoding);
+		for (cut = 1; cut < cases[i].len; cut++)
+		{
+			reply = make_reply(cases[i].encoding, bytes_of(cases[i].body, cut));
+			decode(reply, 1000, SIZE_MAX);
+			unit_ok(reply->undecoded != NULL && reply->body->len == cut, "%s cut at %zu",
+					cases[i].encoding, cut);
+		}
+	}
+}
+
 static void
 test_others(void)
 {
@@ -178,6 +227,7 @@ unit_run(void)
 {
 	test_formats();
 	test_spoilt();
+	test_newer();
 	test_others();
 	test_bounds();
 }

@@ -139,9 +139,61 @@ test_calls(void)
 				 "those of a server that takes no id");
 }
 
+/* ---------- results whose place the poll tells ---------- */
+
+static const struct
+{
+	const char *result;
+	const char *earlier; /* URLs that the submission told */
+	const char *body;
+	const char *url; /* that is called then; NULL: none */
+} results[] = {
+	{"GET @/results_url", NULL, "{\"status\":\"ended\",\"results_url\":\"http://server.test/r/7\"}",
+	 "http://server.test/r/7"},
+	{"GET @/results_url", "{\"/results_url\":\"http://server.test/old\",\"/a\":\"b\"}",
+	 "{\"status\":\"ended\",\"results_url\":\"/r/8\"}", "http://server.test/r/8"},
+	{"GET @/results_url", "{\"/results_url\":\"http://server.test/old\"}", "{\"status\":\"ended\"}",
+	 "http://server.test/old"},
+	{"GET @/results_url", NULL, "{\"status\":\"ended\"}", NULL},
+	{"GET /files/{/out/file_id}/content", NULL,
+	 "{\"status\":\"ended\",\"out\":{\"file_id\":\"a/b{id}\"}}",
+	 "http://server.test/x/files/a%2Fb%7Bid%7D/content"},
+	{"GET /{id}/files/{/file_id}", NULL, "{\"status\":\"ended\",\"file_id\":17}",
+	 "http://server.test/x/p1/files/17"},
+	{"GET /files/{/file_id}", NULL, "{\"status\":\"ended\",\"file_id\":null}", NULL},
+};
+
+static void
+test_results(void)
+{
+	int i;
+
+	for (i = 0; i < lengthof(results); i++)
+	{
+		char *options =
+			psprintf("reply=poll|remote_id=/id|poll=GET /{id}|state=/status|states=ok=ended|result=%s",
+					 results[i].result);
+		Case test = {NULL, "http", options, STEP_POLL, 200, NULL, results[i].body};
+		MappingOptions secrets = {.api_key = SECRET};
+		RequestSource source = {.options = cases_options("http", options),
+								.secrets = &secrets,
+								.request = "{}"};
+		Remote remote = {.urls = results[i].earlier ? pstrdup(results[i].earlier) : NULL};
+		Verdict *verdict = cases_judge(&test, &remote);
+		HttpRequest *http;
+		Address address;
+
+		(void) grammar_read_address(results[i].result, &address);
+		http = request_follow(&source, &remote, &address);
+		unit_ok(verdict->has_answer, "%s: there is a result", results[i].result);
+		unit_is_text(http ? http->url : NULL, results[i].url, "%s: where it is", results[i].result);
+	}
+}
+
 void
 unit_run(void)
 {
+	test_results();
 	test_names();
 	test_calls();
 	cases_run(states, lengthof(states), false);

@@ -241,7 +241,7 @@ run_poll(Call *call, const char *step)
 {
 	call->source.remote = &call->remote;
 	if (strcmp(step, "poll") == 0)
-		must_be_verdict(call, reply_judge_poll(&call->source, call->reply));
+		must_be_verdict(call, reply_judge_poll(&call->source, call->reply, &call->remote));
 	else if (strcmp(step, "result") == 0)
 		must_be_verdict(call, reply_judge_result(&call->source, call->reply));
 	else

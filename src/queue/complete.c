@@ -1,0 +1,179 @@
+/*
+ * complete.c
+ *		The answer of a job that was handed over: genjob.complete().
+ *
+ * Whoever does the work may have no other right than to call this function: it is the token that counts.  That was in
+ * the payload of one call, the table has its digest only, and the row is read and written as the owner of the tables.
+ * Of a job to which the token does not belong nobody learns anything, not even whether it exists.  The row ends in the
+ * caller's transaction; the dispatcher hears of it at the commit, as of any other change.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+
+#include "base/digest.h"
+#include "base/jsonb.h"
+#include "queue/complete.h"
+#include "queue/queue.h"
+#include "queue/session.h"
+#include "queue/statement.h"
+
+#define MAX_ERROR 65536 /* bytes */
+
+static int own_depth = 0; /* of triggers that our own statement fires; 0: it does not run */
+
+static int
+trigger_depth(void)
+{
+	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
+}
+
+bool
+complete_is_writing(void)
+{
+	return own_depth > 0 && trigger_depth() == own_depth;
+}
+
+/* An answer, and what becomes of it. */
+typedef struct Completion
+{
+	int64 job;
+	char *token;
+	Datum result;
+	bool has_result;
+	char *error; /* why there is none; or NULL */
+	bool is_taken;
+} Completion;
+
+/* clang-format off */
+
+static const Statement find_job = {1, {INT8OID},
+	"SELECT state::text, remote->>'complete' FROM @.gen_jobs WHERE id = $1 AND remote ? 'complete' FOR NO KEY UPDATE"};
+
+/* the digest stays, so that a second answer of the same attempt is known */
+static const Statement end_job = {3, {INT8OID, JSONBOID, TEXTOID},
+	"UPDATE @.gen_jobs SET state = CASE WHEN $3 IS NULL THEN 'succeeded' ELSE 'failed' END::@.gen_job_state, result = $2, error = $3,"
+	" finished_at = clock_timestamp(), failures = failures + CASE WHEN $3 IS NULL THEN 0 ELSE 1 END, losses = 0, put_off_since = NULL, idempotency_key = NULL,"
+	" remote = CASE WHEN $3 IS NULL THEN jsonb_build_object('complete', remote->'complete') END,"
+	" attempt_errors = CASE WHEN $3 IS NULL THEN attempt_errors ELSE"
+	"  CASE WHEN jsonb_typeof(attempt_errors) IS DISTINCT FROM 'array' THEN '[]'"
+	"   WHEN jsonb_array_length(attempt_errors) >= 100 THEN attempt_errors - 0 ELSE attempt_errors END"
+	"  || jsonb_build_array(jsonb_build_object('attempt', attempt, 'at', clock_timestamp(), 'error', $3)) END WHERE id = $1"};
+
+/* clang-format on */
+
+static uint64
+run(const Statement *statement, Datum *args, const char *nulls)
+{
+	SPIPlanPtr plan = NULL;
+
+	return statement_execute(statement, &plan, args, nulls);
+}
+
+/*
+ * Compares two digests in a time that does not tell where they differ.
+ */
+static bool
+is_same_digest(const char *one, const char *other)
+{
+	unsigned char differs = 0;
+	size_t i;
+
+	if (strlen(one) != 2 * DIGEST_BYTES || strlen(other) != 2 * DIGEST_BYTES)
+		return false;
+	for (i = 0; i < 2 * DIGEST_BYTES; i++)
+		differs |= one[i] ^ other[i];
+	return differs == 0;
+}
+
+static void
+refuse(int64 job)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("job " INT64_FORMAT " does not wait for an answer with this token", job),
+			 errdetail(
+				 "There is no such job, or it has ended, or the token is of another job or of an earlier attempt."),
+			 errhint(
+				 "Give job and token as they were in the payload; what is late is not wanted any more.")));
+}
+
+static void
+end_row(const Completion *completion)
+{
+	Datum args[3] = {Int64GetDatum(completion->job), completion->result,
+					 completion->error ? CStringGetTextDatum(completion->error) : (Datum) 0};
+	char nulls[] = {' ', completion->has_result ? ' ' : 'n', completion->error ? ' ' : 'n'};
+
+	own_depth = trigger_depth() + 1;
+	PG_TRY();
+	{
+		(void) run(&end_job, args, nulls);
+	}
+	PG_FINALLY();
+	{
+		own_depth = 0;
+	}
+	PG_END_TRY();
+}
+
+static void
+complete_work(void *arg)
+{
+	Completion *completion = arg;
+	Datum args[1] = {Int64GetDatum(completion->job)};
+	char *given = digest_sha256_hex(completion->token, strlen(completion->token));
+	char *wanted = "";
+	char *state = "";
+
+	if (run(&find_job, args, NULL) > 0)
+	{
+		state = TextDatumGetCString(statement_not_null(0, 1));
+		wanted = TextDatumGetCString(statement_not_null(0, 2));
+	}
+	if (!is_same_digest(given, wanted))
+		refuse(completion->job);
+	if (strcmp(state, "succeeded") == 0)
+		return;
+	if (strcmp(state, "running") != 0)
+		refuse(completion->job);
+	end_row(completion);
+	completion->is_taken = true;
+}
+
+PG_FUNCTION_INFO_V1(genjob_complete);
+
+Datum
+genjob_complete(PG_FUNCTION_ARGS)
+{
+	Completion completion = {0};
+	ErrorData *error;
+	Oid table;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	completion.job = PG_GETARG_INT64(0);
+	completion.token = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	completion.has_result = !PG_ARGISNULL(2);
+	if (completion.has_result)
+	{
+		completion.result = PG_GETARG_DATUM(2);
+		(void) jsonb_print(DatumGetJsonbP(completion.result)); /* what could not be printed again */
+	}
+	if (!PG_ARGISNULL(3))
+		completion.error = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	if (completion.error != NULL && strlen(completion.error) > MAX_ERROR)
+		ereport(ERROR, (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+						errmsg("the error of a job is longer than %d bytes", MAX_ERROR),
+						errhint("Give its first sentence, and the rest as the result.")));
+	SPI_connect();
+	(void) session_find_table("gen_jobs", &table);
+	SPI_finish();
+	error = queue_run_as_owner(table, complete_work, &completion);
+	if (error != NULL)
+		ThrowErrorData(error);
+	PG_RETURN_BOOL(completion.is_taken);
+}

@@ -1,0 +1,91 @@
+# Users of one database, jobs that wait for jobs, and stores: what one leaves lying about is not another's to carry.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/../perl";
+
+use GenJobTest;
+use PostgreSQL::Test::Utils;
+use StandIn;
+use Test::More;
+
+my $standin = StandIn->new;
+my $node = new_node(name => 'between', conf => "log_lock_waits = on\ndeadlock_timeout = '200 ms'");
+
+create_server($node, 'painter', 'openai-images', $standin, max_attempts => 1);
+create_server($node, 'still', 'openai-images', $standin, paused => 'on');
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE alice LOGIN;
+	CREATE ROLE mallory LOGIN;
+	GRANT INSERT, SELECT, UPDATE, DELETE ON gen_jobs TO alice, mallory;
+	GRANT SELECT ON gen_outputs TO alice, mallory;
+	GRANT USAGE ON FOREIGN SERVER painter, still TO alice, mallory});
+
+sub query { return $node->safe_psql('postgres', $_[0]) }
+
+sub as
+{
+	my ($role, $sql) = @_;
+	return query("SET ROLE $role; $sql");
+}
+
+my $fails = q{{"prompt": "no", "standin": {"faults": [{"status": 400}, {"status": 400}]}}};
+
+subtest 'users 101: a role has the jobs of others change thousands of its own' => sub {
+	my $next = query('SELECT max(id) + 1 FROM (SELECT 0 AS id UNION ALL SELECT id FROM gen_jobs) j');
+	# they wait for jobs to come, which are another's
+	as('mallory', "INSERT INTO gen_jobs (server, request, after) SELECT 'still', '{}', ARRAY(SELECT generate_series($next + 2000, $next + 2020)) FROM generate_series(1, 2000)");
+	ok($node->poll_query_until('postgres', q{SELECT count(*) = 2000 FROM gen_jobs WHERE owner = 'mallory'::regrole AND state = 'failed'}), 'none of them is run');
+	is(query(q{SELECT count(*) FROM gen_jobs WHERE owner = 'mallory'::regrole AND blocked_by <> 0}), '0', 'they name no job that others may have');
+	my $rows = q{SELECT md5(string_agg(ctid::text || xmin::text, ' ' ORDER BY id)) FROM gen_jobs WHERE owner = 'mallory'::regrole};
+	my $before = query($rows);
+	my $first = as('alice', qq{INSERT INTO gen_jobs (server, request) VALUES ('painter', '$fails') RETURNING id});
+	my $second = as('alice', qq{INSERT INTO gen_jobs (server, request, after) VALUES ('painter', '{"prompt": "a"}', ARRAY[$first]) RETURNING id});
+	cmp_ok($first, '>=', $next + 2000, 'it is one of those');
+	ok(wait_state($node, $second, 'failed'));
+	as('alice', "SELECT genjob.retry($first)");
+	ok(wait_state($node, $first, 'failed'));
+	ok(wait_state($node, $second, 'failed'));
+	is(query($rows), $before, 'no row of the other role has changed');
+	my $own = as('mallory', "INSERT INTO gen_jobs (server, request, after) VALUES ('still', '{}', ARRAY[$first]) RETURNING id");
+	ok(wait_state($node, $own, 'failed'));
+	as('mallory', "SELECT genjob.retry($own)");
+	ok(wait_state($node, $own, 'failed'), 'one that is retried waits again, and fails of it again');
+};
+
+subtest 'users 102: an open transaction with a unique_key keeps the dispatcher waiting' => sub {
+	my $parent = as('mallory', qq{INSERT INTO gen_jobs (server, request) VALUES ('painter', '$fails') RETURNING id});
+	my @children = map { as('mallory', qq{INSERT INTO gen_jobs (server, request, after, unique_key) VALUES ('still', '{"prompt": "c"}', ARRAY[$parent], '$_') RETURNING id}) } 'k', 'l';
+	ok(wait_state($node, $_, 'failed')) foreach $parent, @children;
+	as('mallory', q{BEGIN; INSERT INTO gen_jobs (server, request, unique_key) VALUES ('still', '{}', 'k'); PREPARE TRANSACTION 'k'});
+	# without it, the session would wait, too
+	as('mallory', "SET lock_timeout = '50 ms'; SELECT genjob.retry($parent)");
+	my $id = as('alice', q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "beside"}') RETURNING id});
+	ok(wait_state($node, $id, 'succeeded'), "another's job is run");
+	ok(wait_state($node, $parent, 'failed'));
+	as('mallory', "SELECT genjob.retry($parent)");
+	my $pid = dispatcher_pid($node);
+	ok($node->poll_query_until('postgres', "SELECT attempt = 3 AND state = 'failed' FROM gen_jobs WHERE id = $parent"));
+	unlike(slurp_file($node->logfile), qr/still waiting for ShareLock on transaction/, 'nobody has waited');
+	query(q{ROLLBACK PREPARED 'k'});
+	ok(wait_state($node, $_, 'failed'), 'what has the key comes to its end') foreach @children;
+};
+
+subtest 'users 103: two jobs with one unique_key that wait again fail each other' => sub {
+	my $parent = as('mallory', qq{INSERT INTO gen_jobs (server, request) VALUES ('painter', '$fails') RETURNING id});
+	my $insert = qq{INSERT INTO gen_jobs (server, request, after, unique_key) VALUES ('still', '{"prompt": "c"}', ARRAY[$parent], 'same') RETURNING id};
+	my $one = as('mallory', $insert);
+	ok(wait_state($node, $one, 'failed'));
+	my $two = as('mallory', $insert);
+	ok(wait_state($node, $two, 'failed'));
+	as('mallory', "SELECT genjob.retry($parent)");
+	ok(wait_state($node, $_, 'failed')) foreach $parent, $one, $two;
+	is(query(q{SELECT count(*) FROM genjob.workers WHERE last_error ~ 'duplicate key'}), '0', 'the dispatcher has met no error');
+};
+
+$node->stop;
+$standin->stop;
+done_testing();
