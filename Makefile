@@ -33,6 +33,8 @@ OBJS = \
 	src/process/overdue.o \
 	src/process/retention.o \
 	src/queue/purge.o \
+	src/protocol/awsjson.o \
+	src/protocol/handover.o \
 	src/queue/complete.o \
 	src/queue/environment.o \
 	src/base/guard.o \
@@ -307,7 +309,7 @@ check-clients:
 	@CLIENTS=clients test/run t/095_clients
 
 demo:
-	@demo/run
+	@STORE=$(STORE) demo/run
 
 format:
 	@tools/format

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { said } from './lib/report.mjs';
 
 const [, , out, docs] = process.argv;
-const order = ['drain', 'pickup', 'inflight', 'idle', 'horizon', 'backlog', 'tenant', 'images'];
+const order = ['drain', 'pickup', 'inflight', 'idle', 'horizon', 'backlog', 'tenant', 'images', 'follow'];
 const folder = `${docs}/performance`;
 const page = `${docs}/performance.md`;
 const begin = '<!-- what make bench DOC=1 writes begins here -->';

@@ -20,7 +20,8 @@ const JOBS = `
          extract(epoch FROM j.started_at)::float8 AS claimed,
          extract(epoch FROM j.finished_at)::float8 AS stored,
          encode(j.inputs[1], 'base64') AS input,
-         o.content_type, o.bytes, encode(o.sha256, 'hex') AS sha256, encode(o.data, 'base64') AS output
+         o.content_type, o.bytes, encode(o.sha256, 'hex') AS sha256, encode(o.data, 'base64') AS output,
+         o.url, genjob.presign(o, '1 day') AS link
     FROM gen_jobs j LEFT JOIN gen_outputs o ON o.job_id = j.id AND o.ordinal = 1
    ORDER BY j.id`;
 
@@ -37,15 +38,25 @@ function source({ input, request }) {
   return { bytes: encodePicture(drawing), ...drawing };
 }
 
+/** The bytes of an output: those in the table, or those that a browser would get by its link. */
+async function bytesOf({ output, link }) {
+  if (!link)
+    return Buffer.from(output, 'base64');
+  const reply = await fetch(link);
+  if (!reply.ok)
+    throw new Unfit(`its link answers ${reply.status}`);
+  return Buffer.from(await reply.arrayBuffer());
+}
+
 /** The job's picture, or an Unfit that says what is wrong. */
-function result(job, before) {
+async function result(job, before) {
   if (job.state !== 'succeeded')
     throw new Unfit(`${job.state}: ${job.error}`);
-  if (!job.output)
+  if (!job.output && !job.link)
     throw new Unfit('it succeeded, but there is no row in gen_outputs');
   if (!(job.content_type in EXTENSIONS))
     throw new Unfit(`its output is ${job.content_type}, not a picture`);
-  const bytes = Buffer.from(job.output, 'base64');
+  const bytes = await bytesOf(job);
   if (bytes.length !== job.bytes)
     throw new Unfit(`its output has ${bytes.length} bytes, and gen_outputs says ${job.bytes}`);
   const picture = decodePicture(bytes);
@@ -54,9 +65,9 @@ function result(job, before) {
   return { bytes, width: picture.width, height: picture.height };
 }
 
-function writePictures(folder, job) {
+async function writePictures(folder, job) {
   const before = source(job);
-  const after = result(job, before);
+  const after = await result(job, before);
   const files = {
     before: `job-${job.id}-before.${before.bytes[0] === 0xff ? 'jpg' : 'png'}`,
     after: `job-${job.id}-after.${EXTENSIONS[job.content_type]}`,
@@ -137,11 +148,14 @@ function section({ job, files, before, after }, { [job.id]: began, killed }) {
   const kilobytes = Math.round(job.bytes / 1000);
   const detail = busiestDetail(before);
   const where = `${percent(detail.x)} ${percent(detail.y)} / ${percent(1 / DETAIL)}`;
-  const figure = (kind, file, { width, height }, alt, text) => `
+  // a link is good for as long as the store runs; after that the file beside the page is shown
+  const layers = (file, link) => [link, file].filter(Boolean).map((url) => `url('${escape(url)}') ${where}`).join(', ');
+  const image = (file, link) => (link ? `src="${escape(link)}" onerror="this.onerror = null; this.src = '${file}'"` : `src="${file}"`);
+  const figure = (kind, file, { width, height }, alt, text, link) => `
     <figure>
-      <img class="${kind}" src="${file}" width="${width}" height="${height}" style="aspect-ratio: ${width} / ${height}" alt="${alt}">
+      <img class="${kind}" ${image(file, link)} width="${width}" height="${height}" style="aspect-ratio: ${width} / ${height}" alt="${alt}">
       <div class="detail ${kind}" role="img" aria-label="A detail of it, three times as large"
-        style="background: url(${file}) ${where}; aspect-ratio: ${2 * width} / ${height}"></div>
+        style="background: ${layers(file, link)}; aspect-ratio: ${2 * width} / ${height}"></div>
       <figcaption>${text}</figcaption>
     </figure>`;
   return `
@@ -153,7 +167,7 @@ function section({ job, files, before, after }, { [job.id]: began, killed }) {
     `Before: ${what}, ${job.input ? 'a photograph' : 'a small drawing'} whose pixels are seen as squares`,
     `before: ${before.width} × ${before.height}, ${origin}`)}
       ${figure('after', files.after, after, `After: ${what}, twice as wide and high, with smooth edges`,
-    `after: ${after.width} × ${after.height}, ${kilobytes} kB, sha256 ${job.sha256.slice(0, 16)}…`)}
+    `after: ${after.width} × ${after.height}, ${kilobytes} kB, sha256 ${job.sha256.slice(0, 16)}…${job.url ? `, <a href="${escape(job.link)}">${escape(job.url)}</a>` : ''}`, job.link)}
     </div>
     ${timeline(job, began)}
     <pre>${escape(statement(job))}</pre>
@@ -222,7 +236,7 @@ try {
         cancelled.push(job);
         continue;
       }
-      pairs.push(writePictures(folder, job));
+      pairs.push(await writePictures(folder, job));
     } catch (error) {
       if (!(error instanceof Unfit || error.badInput))
         throw error;
@@ -231,6 +245,8 @@ try {
     }
   writeFileSync(join(folder, 'index.html'), page(pairs, cancelled, seen));
   console.log(`${pairs.length} pictures, each twice as wide and high as its source: ${folder}`);
+  if (pairs.some(({ job }) => job.link))
+    console.log(`the pictures are in ${pairs[0].job.url.replace(/^(s3:\/\/[^/]*).*/, '$1')}, and the page shows them by presigned links`);
   console.log(`before and after: ${pathToFileURL(join(folder, 'index.html'))}`);
   process.exitCode = unfit || !jobs.length ? 1 : 0;
 } catch (error) {

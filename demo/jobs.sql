@@ -16,6 +16,11 @@ CREATE SERVER upscaler FOREIGN DATA WRAPPER genjob
 CREATE USER MAPPING FOR PUBLIC SERVER painter OPTIONS (api_key :'key');
 CREATE USER MAPPING FOR PUBLIC SERVER upscaler OPTIONS (api_key :'key');
 
+-- With STORE=s3 the pictures go into a bucket, and rows of gen_outputs have their address: psql reads store.sql here.
+\if :{?store}
+\ir store.sql
+\endif
+
 -- Photographs are bytes; here psql reads them, elsewhere your application does.
 \set cat `base64 -w 0 photos/cat.jpg`
 \set astronaut `base64 -w 0 photos/astronaut.jpg`

@@ -50,10 +50,20 @@ const job = (id) => `
 
 const isUnderWay = ({ state, remote_id, progress }) => state === 'running' && remote_id && progress > 0;
 
+/** A job that is under way, and its row then. One that has ended before anybody looked is followed by another. */
+async function start(prompt, seed) {
+  for (let tries = 0; tries < 10; tries++) {
+    const id = await enqueue(prompt, seed);
+    const row = await until('the job to run', job(id), (seen) => isUnderWay(seen) || seen.state === 'succeeded');
+    if (row.state === 'running')
+      return { id, row };
+  }
+  throw new Error('no job was seen under way');
+}
+
 /** A prediction outlives the process that asked for it: its name is in the row, and whoever comes next asks about it. */
 async function kill() {
-  const id = await enqueue('a lighthouse in a storm at night, while its dispatcher is killed', 4);
-  const before = await until('the job to run', job(id), isUnderWay);
+  const { id, row: before } = await start('a lighthouse in a storm at night, while its dispatcher is killed', 4);
   tell(id, `is at ${Math.floor(100 * before.progress)} %. SIGKILL to the dispatcher, process ${before.dispatcher}: PostgreSQL restarts`);
   process.kill(before.dispatcher, 'SIGKILL');
   const back = await until('a dispatcher', job(id), ({ dispatcher }) => dispatcher && dispatcher !== before.dispatcher);
@@ -66,8 +76,7 @@ async function kill() {
 }
 
 async function cancel() {
-  const id = await enqueue('a forest at dawn that nobody wants any more', 5);
-  await until('the job to run', job(id), isUnderWay);
+  const { id } = await start('a forest at dawn that nobody wants any more', 5);
   await ask(`SELECT genjob.cancel(${id})`);
   const after = await until('the server to confirm', job(id), ({ state, told }) => state === 'cancelled' && told);
   tell(id, `cancelled in the midst: ${after.error}`);

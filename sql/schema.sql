@@ -96,9 +96,9 @@ COMMENT ON INDEX @extschema@.gen_jobs_ready IS 'the queue of each server, owner,
 COMMENT ON INDEX @extschema@.gen_jobs_due IS 'when the next job is due';
 COMMENT ON INDEX @extschema@.gen_jobs_expiring IS 'when the next job expires';
 COMMENT ON INDEX @extschema@.gen_jobs_running IS 'what was running when the server last stopped';
-COMMENT ON INDEX @extschema@.gen_jobs_cancelling IS 'predictions that the provider is still to be told to cancel';
+COMMENT ON INDEX @extschema@.gen_jobs_cancelling IS 'predictions that the provider must still be told to cancel';
 COMMENT ON INDEX @extschema@.gen_jobs_unique IS 'at most one unfinished job for an owner, server and unique_key';
-COMMENT ON INDEX @extschema@.gen_jobs_follow_up IS 'ends of which something is still to follow';
+COMMENT ON INDEX @extschema@.gen_jobs_follow_up IS 'ended jobs with something left to follow';
 COMMENT ON INDEX @extschema@.gen_jobs_request IS 'one job for an owner and request_id, for as long as its row exists';
 COMMENT ON INDEX @extschema@.gen_jobs_ended IS 'what has ended, in the order in which retention deletes it';
 COMMENT ON INDEX @extschema@.gen_jobs_needed IS 'jobs that unfinished jobs wait for or refer to: retention keeps them';
@@ -114,7 +114,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.unique_key IS 'an owner has at most one u
 COMMENT ON COLUMN @extschema@.gen_jobs.max_attempts IS 'overrides the server''s option max_attempts';
 COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'waiting (for those of after), queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
 COMMENT ON COLUMN @extschema@.gen_jobs.attempt IS 'how often the job was started';
-COMMENT ON COLUMN @extschema@.gen_jobs.failures IS 'how many attempts count against max_attempts: those that failed by themselves, not those that the server put off or a restart cut short';
+COMMENT ON COLUMN @extschema@.gen_jobs.failures IS 'how many attempts count against max_attempts: failures, but not attempts that the server put off or a restart cut short';
 COMMENT ON COLUMN @extschema@.gen_jobs.owner IS 'role that inserted the job and may see it; its user mapping is used';
 COMMENT ON COLUMN @extschema@.gen_jobs.created_at IS 'when the inserting transaction began';
 COMMENT ON COLUMN @extschema@.gen_jobs.started_at IS 'when the last attempt was started';
@@ -136,7 +136,7 @@ COMMENT ON INDEX @extschema@.gen_jobs_waiting IS 'what waits for other jobs';
 COMMENT ON INDEX @extschema@.gen_jobs_blocked IS 'what waits again when a job is retried';
 COMMENT ON COLUMN @extschema@.gen_jobs.after IS 'jobs that must have ended first: the job is waiting until then; with jobs that its request refers to and that had not ended';
 COMMENT ON COLUMN @extschema@.gen_jobs.after_rule IS 'succeeded: all of them must have, else the job fails; ended: however they ended; failed: it runs if one has failed, else it is cancelled';
-COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job of after because of which this one was not run; when that is retried, this one waits again; 0: one that does not exist, or is not for the owner to see';
+COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job in after that kept this one from running; when that job is retried, this one waits again; 0: it does not exist, or the owner may not see it';
 COMMENT ON COLUMN @extschema@.gen_jobs.on_done IS 'function that is called with the row once the job has ended, by a worker that is connected as the owner';
 COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_success and on_failure led to this job';
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
@@ -240,7 +240,7 @@ CREATE TABLE genjob.callbacks
 	error      text,
 	created_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX callbacks_due ON genjob.callbacks (owner, run_at, id);
+CREATE INDEX callbacks_due ON genjob.callbacks (owner, run_at, id) WHERE run_at < 'infinity';
 COMMENT ON TABLE genjob.callbacks IS 'ends of jobs whose on_done is still to be called; a row goes with the call that succeeds';
 COMMENT ON SEQUENCE genjob.callbacks_id_seq IS 'numbers of the rows of genjob.callbacks';
 COMMENT ON INDEX genjob.callbacks_due IS 'the calls of each role, in the order in which they are made';
@@ -278,14 +278,14 @@ CREATE FUNCTION genjob.after_truncate() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_truncate' LANGUAGE C;
 CREATE FUNCTION genjob.after_weights() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_weights' LANGUAGE C;
-COMMENT ON FUNCTION genjob.after_weights() IS 'has the dispatcher told at commit that weights of tenants or owners changed';
+COMMENT ON FUNCTION genjob.after_weights() IS 'reports at commit that weights of tenants or owners changed';
 CREATE FUNCTION genjob.after_change() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_change' LANGUAGE C;
-COMMENT ON FUNCTION genjob.after_change() IS 'has jobs that wait for those that were changed go on, or not';
+COMMENT ON FUNCTION genjob.after_change() IS 'lets jobs continue, or fail, that waited for the changed ones';
 COMMENT ON FUNCTION genjob.before_insert() IS 'checks a new job and has the dispatcher woken at commit';
-COMMENT ON FUNCTION genjob.before_update() IS 'checks a change of a job and has the dispatcher told at commit';
-COMMENT ON FUNCTION genjob.before_delete() IS 'has the dispatcher told at commit that a job is gone';
-COMMENT ON FUNCTION genjob.after_truncate() IS 'has the dispatcher told at commit that all jobs are gone';
+COMMENT ON FUNCTION genjob.before_update() IS 'checks a change of a job and reports it at commit';
+COMMENT ON FUNCTION genjob.before_delete() IS 'reports at commit that a job was deleted';
+COMMENT ON FUNCTION genjob.after_truncate() IS 'reports at commit that all jobs were deleted';
 
 CREATE TRIGGER genjob_before_insert BEFORE INSERT ON @extschema@.gen_jobs
 	FOR EACH ROW EXECUTE FUNCTION genjob.before_insert();
@@ -321,7 +321,7 @@ ALTER TABLE genjob.owner_weights ENABLE ALWAYS TRIGGER genjob_after_weights;
 
 CREATE FUNCTION genjob.after_callbacks() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_callbacks' LANGUAGE C;
-COMMENT ON FUNCTION genjob.after_callbacks() IS 'has the dispatcher told at commit that there are calls to be made';
+COMMENT ON FUNCTION genjob.after_callbacks() IS 'reports at commit that there are calls to be made';
 CREATE TRIGGER genjob_after_callbacks AFTER INSERT OR UPDATE ON genjob.callbacks
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_callbacks();
 COMMENT ON TRIGGER genjob_after_callbacks ON genjob.callbacks IS 'has the calls made';

@@ -35,7 +35,7 @@ CREATE VIEW genjob.activity AS
 COMMENT ON VIEW genjob.activity IS 'calls now in flight: one''s own, and for members of pg_read_all_stats everyone''s';
 COMMENT ON COLUMN genjob.activity.phase IS 'calling, receiving (its answer comes), waiting (the provider works), polling, downloading (outputs), storing (them) or saving';
 COMMENT ON COLUMN genjob.activity.remote_state IS 'what the provider last called the state of the prediction';
-COMMENT ON COLUMN genjob.activity.progress IS 'from 0 to 1, where the provider tells it or it is known how much of the answer has come';
+COMMENT ON COLUMN genjob.activity.progress IS 'from 0 to 1, if the provider reports it or the length of the answer is known';
 COMMENT ON COLUMN genjob.activity.tokens IS 'pieces of text that have come of a stream; most servers send one for each token';
 COMMENT ON COLUMN genjob.activity.tail IS 'the last 200 characters of the text that has come of a stream, of one''s own jobs';
 
@@ -47,7 +47,9 @@ CREATE VIEW genjob.servers AS
 		coalesce(r.succeeded, 0) AS succeeded, coalesce(r.failed, 0) AS failed, coalesce(r.retried, 0) AS retried,
 		coalesce(r.ended_last_minute, 0) AS ended_last_minute,
 		r.p50 * interval '1 s' AS p50, r.p95 * interval '1 s' AS p95, r.p99 * interval '1 s' AS p99,
-		CASE WHEN q.queued > 0 OR r.troubled THEN coalesce(d.standstill, r.held_reason) END AS held_reason,
+		coalesce(CASE WHEN q.queued > 0 OR r.troubled THEN coalesce(d.standstill, r.held_reason) END,
+			(SELECT 'paused: genjob.resume() ends it' FROM pg_options_to_table(s.srvoptions) o
+				WHERE o.option_name = 'paused' AND o.option_value::boolean)) AS held_reason,
 		CASE WHEN q.queued > 0 AND d.standstill IS NULL THEN r.held_until END AS held_until,
 		r.allowed, r.tokens, coalesce(r.unknown_ends, 0) AS unknown_ends
 	FROM pg_foreign_server s
@@ -63,7 +65,7 @@ COMMENT ON COLUMN genjob.servers.later IS 'jobs whose run_at is still to come';
 COMMENT ON COLUMN genjob.servers.retried IS 'attempts that failed and were, or will be, tried again';
 COMMENT ON COLUMN genjob.servers.allowed IS 'calls at a time, of all its addresses that can be reached; where max_in_flight is auto, as found so far';
 COMMENT ON COLUMN genjob.servers.tokens IS 'calls that rate_limit lets go at once now';
-COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not started; the words of answers and errors only for members of pg_read_all_stats and the owner of the server';
+COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not started, or would not be; the words of answers and errors only for members of pg_read_all_stats and the owner of the server';
 COMMENT ON COLUMN genjob.servers.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
 COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known';
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';

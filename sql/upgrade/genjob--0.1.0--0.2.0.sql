@@ -138,7 +138,7 @@ ALTER TABLE @extschema@.gen_jobs
 ALTER TABLE genjob.tenant_weights ALTER COLUMN server TYPE text COLLATE "C", ADD CHECK (octet_length(server) <= 63);
 CREATE INDEX gen_jobs_follow_up ON @extschema@.gen_jobs (id) WHERE follow_up IS NOT NULL;
 CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id);
-COMMENT ON INDEX @extschema@.gen_jobs_follow_up IS 'ends of which something is still to follow';
+COMMENT ON INDEX @extschema@.gen_jobs_follow_up IS 'ended jobs with something left to follow';
 COMMENT ON INDEX @extschema@.gen_jobs_request IS 'one job for an owner and request_id, for as long as its row exists';
 COMMENT ON COLUMN @extschema@.gen_jobs.request_id IS 'the application''s own id of an order: INSERT ... ON CONFLICT (owner, request_id) DO NOTHING makes one job of an order that is sent twice';
 COMMENT ON COLUMN @extschema@.gen_jobs.server_oid IS 'the foreign server that had the name when the job was inserted, or its column server was last named in an UPDATE';
@@ -168,7 +168,7 @@ COMMENT ON INDEX @extschema@.gen_jobs_waiting IS 'what waits for other jobs';
 COMMENT ON INDEX @extschema@.gen_jobs_blocked IS 'what waits again when a job is retried';
 COMMENT ON COLUMN @extschema@.gen_jobs.after IS 'jobs that must have ended first: the job is waiting until then; with jobs that its request refers to and that had not ended';
 COMMENT ON COLUMN @extschema@.gen_jobs.after_rule IS 'succeeded: all of them must have, else the job fails; ended: however they ended; failed: it runs if one has failed, else it is cancelled';
-COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job of after because of which this one was not run; when that is retried, this one waits again; 0: one that does not exist, or is not for the owner to see';
+COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job in after that kept this one from running; when that job is retried, this one waits again; 0: it does not exist, or the owner may not see it';
 COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'waiting (for those of after), queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
 -- Who waits for whom: one row for each job of after that has not ended, or has not succeeded, of each job that waits. It
 -- follows from gen_jobs, so it is not dumped.
@@ -188,7 +188,7 @@ COMMENT ON COLUMN genjob.dependencies.parent_id IS 'job that it waits for';
 COMMENT ON COLUMN genjob.dependencies.outcome IS 'failed, cancelled or missing: how that ended; null: it has not';
 CREATE FUNCTION genjob.after_change() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_change' LANGUAGE C;
-COMMENT ON FUNCTION genjob.after_change() IS 'has jobs that wait for those that were changed go on, or not';
+COMMENT ON FUNCTION genjob.after_change() IS 'lets jobs continue, or fail, that waited for the changed ones';
 CREATE TRIGGER genjob_after_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.gen_jobs
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_change();
 COMMENT ON TRIGGER genjob_after_change ON @extschema@.gen_jobs IS 'has jobs go on that waited for others';
@@ -258,7 +258,9 @@ CREATE VIEW genjob.servers AS
 		coalesce(r.succeeded, 0) AS succeeded, coalesce(r.failed, 0) AS failed, coalesce(r.retried, 0) AS retried,
 		coalesce(r.ended_last_minute, 0) AS ended_last_minute,
 		r.p50 * interval '1 s' AS p50, r.p95 * interval '1 s' AS p95, r.p99 * interval '1 s' AS p99,
-		CASE WHEN q.queued > 0 OR r.troubled THEN coalesce(d.standstill, r.held_reason) END AS held_reason,
+		coalesce(CASE WHEN q.queued > 0 OR r.troubled THEN coalesce(d.standstill, r.held_reason) END,
+			(SELECT 'paused: genjob.resume() ends it' FROM pg_options_to_table(s.srvoptions) o
+				WHERE o.option_name = 'paused' AND o.option_value::boolean)) AS held_reason,
 		CASE WHEN q.queued > 0 AND d.standstill IS NULL THEN r.held_until END AS held_until,
 		r.allowed, r.tokens, coalesce(r.unknown_ends, 0) AS unknown_ends
 	FROM pg_foreign_server s
@@ -274,7 +276,7 @@ COMMENT ON COLUMN genjob.servers.later IS 'jobs whose run_at is still to come';
 COMMENT ON COLUMN genjob.servers.retried IS 'attempts that failed and were, or will be, tried again';
 COMMENT ON COLUMN genjob.servers.allowed IS 'calls at a time, of all its addresses that can be reached; where max_in_flight is auto, as found so far';
 COMMENT ON COLUMN genjob.servers.tokens IS 'calls that rate_limit lets go at once now';
-COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not started; the words of answers and errors only for members of pg_read_all_stats and the owner of the server';
+COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not started, or would not be; the words of answers and errors only for members of pg_read_all_stats and the owner of the server';
 COMMENT ON COLUMN genjob.servers.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
 COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known';
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
@@ -292,7 +294,7 @@ CREATE VIEW genjob.activity AS
 COMMENT ON VIEW genjob.activity IS 'calls now in flight: one''s own, and for members of pg_read_all_stats everyone''s';
 COMMENT ON COLUMN genjob.activity.phase IS 'calling, receiving (its answer comes), waiting (the provider works), polling, downloading (outputs), storing (them) or saving';
 COMMENT ON COLUMN genjob.activity.remote_state IS 'what the provider last called the state of the prediction';
-COMMENT ON COLUMN genjob.activity.progress IS 'from 0 to 1, where the provider tells it or it is known how much of the answer has come';
+COMMENT ON COLUMN genjob.activity.progress IS 'from 0 to 1, if the provider reports it or the length of the answer is known';
 COMMENT ON COLUMN genjob.activity.tokens IS 'pieces of text that have come of a stream; most servers send one for each token';
 COMMENT ON COLUMN genjob.activity.tail IS 'the last 200 characters of the text that has come of a stream, of one''s own jobs';
 
@@ -338,7 +340,7 @@ CREATE TRIGGER genjob_after_weights AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_weights();
 COMMENT ON TRIGGER genjob_after_weights ON genjob.owner_weights IS 'has the new weights take effect';
 ALTER TABLE genjob.owner_weights ENABLE ALWAYS TRIGGER genjob_after_weights;
-COMMENT ON FUNCTION genjob.after_weights() IS 'has the dispatcher told at commit that weights of tenants or owners changed';
+COMMENT ON FUNCTION genjob.after_weights() IS 'reports at commit that weights of tenants or owners changed';
 CREATE FUNCTION genjob.owner_weight(server name, owner regrole) RETURNS double precision
 	AS 'MODULE_PATHNAME', 'genjob_owner_weight' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION genjob.owner_weight(name, regrole) IS 'weight of an owner at a server: that of genjob.owner_weights, or 1; null where it is not the role''s to know';
@@ -383,7 +385,7 @@ CREATE TABLE genjob.callbacks
 	error      text,
 	created_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX callbacks_due ON genjob.callbacks (owner, run_at, id);
+CREATE INDEX callbacks_due ON genjob.callbacks (owner, run_at, id) WHERE run_at < 'infinity';
 COMMENT ON TABLE genjob.callbacks IS 'ends of jobs whose on_done is still to be called; a row goes with the call that succeeds';
 COMMENT ON SEQUENCE genjob.callbacks_id_seq IS 'numbers of the rows of genjob.callbacks';
 COMMENT ON INDEX genjob.callbacks_due IS 'the calls of each role, in the order in which they are made';
@@ -402,7 +404,7 @@ CREATE POLICY callbacks_owner ON genjob.callbacks
 COMMENT ON POLICY callbacks_owner ON genjob.callbacks IS 'members of the owning role alone';
 CREATE FUNCTION genjob.after_callbacks() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_callbacks' LANGUAGE C;
-COMMENT ON FUNCTION genjob.after_callbacks() IS 'has the dispatcher told at commit that there are calls to be made';
+COMMENT ON FUNCTION genjob.after_callbacks() IS 'reports at commit that there are calls to be made';
 CREATE TRIGGER genjob_after_callbacks AFTER INSERT OR UPDATE ON genjob.callbacks
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_callbacks();
 COMMENT ON TRIGGER genjob_after_callbacks ON genjob.callbacks IS 'has the calls made';
@@ -411,7 +413,7 @@ ALTER TABLE genjob.callbacks ENABLE ALWAYS TRIGGER genjob_after_callbacks;
 -- cancels are told to the provider also after a restart
 CREATE INDEX gen_jobs_cancelling ON @extschema@.gen_jobs (server, id)
 	WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled');
-COMMENT ON INDEX @extschema@.gen_jobs_cancelling IS 'predictions that the provider is still to be told to cancel';
+COMMENT ON INDEX @extschema@.gen_jobs_cancelling IS 'predictions that the provider must still be told to cancel';
 
 -- Through this view genjob.cancel() and genjob.retry() change a job: it takes no privilege on gen_jobs, as the view's
 -- owner has it, and triggers of gen_jobs run as the role that calls.
@@ -695,3 +697,9 @@ END;
 $$;
 DROP TABLE genjob.upgrade_saved, genjob.upgrade_views;
 DROP FUNCTION genjob.grant_unrecorded(text);
+
+-- the same in other words
+COMMENT ON COLUMN @extschema@.gen_jobs.failures IS 'how many attempts count against max_attempts: failures, but not attempts that the server put off or a restart cut short';
+COMMENT ON FUNCTION genjob.before_update() IS 'checks a change of a job and reports it at commit';
+COMMENT ON FUNCTION genjob.before_delete() IS 'reports at commit that a job was deleted';
+COMMENT ON FUNCTION genjob.after_truncate() IS 'reports at commit that all jobs were deleted';

@@ -9,7 +9,7 @@
 #include "base/backoff.h"
 
 /*
- * Returns the wait after a failure before which that many others came in a row.
+ * Returns the wait after a failure; failures: how many others came in a row before it.
  */
 int64
 backoff_delay(const Backoff *backoff, int failures)
@@ -22,8 +22,8 @@ backoff_delay(const Backoff *backoff, int failures)
 }
 
 /*
- * The same with full jitter, that is, evenly spread from nothing to that wait: for what many do that failed together.
- * (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.)
+ * As backoff_delay(), with full jitter: evenly spread from 0 to that wait.  For many that failed together.  (Brooker,
+ * "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.)
  */
 int64
 backoff_spread(const Backoff *backoff, int failures, double random)
@@ -32,7 +32,7 @@ backoff_spread(const Backoff *backoff, int failures, double random)
 }
 
 /*
- * The same from half of the wait on: for what must not come back at once.
+ * As backoff_spread(), but at least half of the wait: for what must not come back at once.
  */
 int64
 backoff_halves(const Backoff *backoff, int failures, double random)
@@ -43,8 +43,8 @@ backoff_halves(const Backoff *backoff, int failures, double random)
 }
 
 /*
- * The wait in ms that a schedule (in seconds, 0 behind the last) has after a failure before which that many others came
- * in a row, and up to a tenth more; after the last one that one again.
+ * Returns the wait in ms by a schedule (in seconds, 0 after the last), plus up to a tenth; failures: how many others
+ * came in a row before this one.  After the last entry, repeats it.
  */
 int64
 backoff_scheduled(const int *seconds, int failures, double random)

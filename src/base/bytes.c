@@ -37,7 +37,7 @@ bytes_create(MemoryContext owner, size_t limit)
 }
 
 /*
- * A full buffer, in the current memory context, of palloc'd data that is its own from now on; NULL: an empty one.
+ * Makes a buffer of palloc'd data, which it owns from now on, in the current memory context; NULL: an empty one.
  */
 Bytes *
 bytes_of_palloced(char *data, size_t len)
@@ -49,7 +49,7 @@ bytes_of_palloced(char *data, size_t len)
 }
 
 /*
- * The capacity that the buffer needs for so many bytes more, which do not pass the limit.
+ * Returns the capacity that the buffer needs for len bytes more; they must be within the limit.
  */
 size_t
 bytes_capacity_for(const Bytes *bytes, size_t len)
@@ -64,7 +64,7 @@ bytes_capacity_for(const Bytes *bytes, size_t len)
 }
 
 /*
- * Has the buffer take at least so many bytes, within the limit.  False, with nothing changed, when memory is short.
+ * Makes room for at least that many bytes, within the limit.  False, with nothing changed, when memory is short.
  */
 bool
 bytes_reserve(Bytes *bytes, size_t capacity)
@@ -100,7 +100,7 @@ bytes_append(Bytes *bytes, const void *data, size_t len)
 }
 
 /*
- * Puts data, which is malloc()ed, into the place of what was there, which is freed.  capacity is within the limit.
+ * Replaces the contents, which are freed, by malloc()ed data.  capacity is within the limit.
  */
 void
 bytes_take(Bytes *bytes, char *data, size_t len, size_t capacity)

@@ -70,7 +70,7 @@ clock_started_at(void)
 }
 
 /*
- * Has the calendar of this process go as that of another one, whose clock was started then.
+ * Makes this process's calendar agree with that of another process whose clock was started at that time.
  */
 void
 clock_join(TimestampTz other_started_at)
@@ -92,7 +92,7 @@ clock_now(void)
 }
 
 /*
- * What calls go by: as clock_mono(), but never faster than the world.
+ * Returns the time for calls: as clock_mono(), but never faster than the world.
  */
 MonoTime
 clock_wire(void)
@@ -101,7 +101,7 @@ clock_wire(void)
 }
 
 /*
- * What a dispatcher decides by.
+ * Returns the time by which a dispatcher decides.
  */
 MonoTime
 clock_mono(void)
@@ -114,8 +114,8 @@ clock_mono(void)
 }
 
 /*
- * All sockets have been served, and will be again in next_ms, or as soon as there is something to do.  If this comes
- * later than was promised the last time, the dispatcher's clock has stood still meanwhile.
+ * Notes that all sockets have been served, and will be again in next_ms, or as soon as there is something to do.  If
+ * this comes later than was promised the last time, the dispatcher's clock stood still meanwhile.
  */
 void
 clock_attended(long next_ms)
@@ -131,7 +131,7 @@ clock_attended(long next_ms)
 }
 
 /*
- * How long the dispatcher's clock has stood still in all, now included.
+ * Returns how long the dispatcher's clock has stood still in all.
  */
 MonoTime
 clock_stall(void)
@@ -140,7 +140,7 @@ clock_stall(void)
 }
 
 /*
- * When clock_mono() will be at a time of the calendar, unless that is set.
+ * Converts a calendar time to clock_mono(), unless the calendar is set again.
  */
 MonoTime
 clock_mono_at(TimestampTz time)
@@ -151,7 +151,7 @@ clock_mono_at(TimestampTz time)
 }
 
 /*
- * The time of the calendar, as it is set now, at which clock_mono() will be there.
+ * Converts a time of clock_mono() to the calendar, as that is set now.
  */
 TimestampTz
 clock_wall_at(MonoTime time)
@@ -160,7 +160,7 @@ clock_wall_at(MonoTime time)
 }
 
 /*
- * How many ms pass from one moment to another, rounded up; 0 when the second comes first.
+ * Returns how many ms lie between two moments, rounded up; 0 if the second comes first.
  */
 long
 clock_ms_between(MonoTime from, MonoTime to)
@@ -171,7 +171,7 @@ clock_ms_between(MonoTime from, MonoTime to)
 }
 
 /*
- * The same in the world's time, of two moments of clock_mono().
+ * As clock_ms_between(), in the world's time, for two moments of clock_mono().
  */
 long
 clock_real_ms(MonoTime from, MonoTime to)

@@ -84,8 +84,7 @@ free_hash(void *arg)
 }
 
 /*
- * Begins a digest, which is gone with its memory context.  It belongs to this process and not to a transaction that may
- * be open.
+ * Begins a digest, which is freed with its memory context.  It belongs to the process, not to an open transaction.
  */
 Digest *
 digest_begin(MemoryContext owner)
@@ -124,8 +123,8 @@ digest_add(Digest *digest, const void *data, size_t len)
 }
 
 /*
- * The digest of what was added, in DIGEST_BYTES bytes of result; what is added then begins another one.  False if there
- * is none, because something failed.
+ * Writes the digest of what was added, in DIGEST_BYTES bytes of result, and starts another one.  False if something
+ * failed.
  */
 bool
 digest_end(Digest *digest, uint8 *result)

@@ -32,7 +32,7 @@ static MemoryContext reserve = NULL;
 static TakenError without_memory; /* of the last error, where there was not even room for that */
 
 /*
- * Sets memory aside for guard_take_error(); once, while there is some.
+ * Reserves memory for guard_take_error(); once, while there is some.
  */
 void
 guard_init(void)
@@ -72,9 +72,9 @@ keep(const ErrorData *error, int sqlerrcode, MemoryContext context)
 }
 
 /*
- * To be called in PG_CATCH() instead of CopyErrorData() and FlushErrorState(): the error's code, message, detail,
- * hint and context, the texts cut to MAX_TEXT, in a memory context, which becomes the current one.  Never raises an error.  Where
- * context has no memory left, what is returned lasts until the next call.
+ * Call it in PG_CATCH() instead of CopyErrorData() and FlushErrorState().  Returns the error's code, message, detail,
+ * hint and context, the texts cut to MAX_TEXT, in a memory context, which becomes the current one.  Never raises an
+ * error.  If context has no memory left, the result lasts until the next call.
  */
 ErrorData *
 guard_take_error(MemoryContext context)
@@ -128,7 +128,7 @@ guard_try(void (*work)(void *arg), void *arg, ErrorData **error)
 }
 
 /*
- * The same, of which only the error's message is wanted.
+ * As guard_try(), when only the error's message is wanted.
  */
 bool
 guard_run(void (*work)(void *arg), void *arg, char **error)
@@ -141,8 +141,8 @@ guard_run(void (*work)(void *arg), void *arg, char **error)
 }
 
 /*
- * guard_try() in a memory context below the current one, which is freed where work raised an error: what the work had
- * taken is there again for what has to be done about that.  It stays where it raised none.
+ * As guard_try(), in a memory context below the current one, which is freed if work raised an error, so that there is
+ * memory to deal with it.  It stays if work raised none.
  */
 bool
 guard_try_apart(void (*work)(void *arg), void *arg, ErrorData **error)

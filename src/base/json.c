@@ -26,14 +26,14 @@
 
 /*
  * By how many bytes the numbers of a text may grow when jsonb prints them without exponents.  Beyond that they become
- * text: what takes one more byte in an answer must not take a thousand in the table.  The same for texts of any length,
- * so that a text that was printed is read as the one that it came from.
+ * text: one more byte in an answer must not take a thousand in the table.  It is the same for texts of any length, so
+ * that a printed text is read as the one that it came from.
  */
 #define MAX_GROWTH (4 * 1024 * 1024)
 
 /*
- * What an answer's values may take, for an answer of that length: as nodes, and as jsonb, of which there are up to four
- * copies while a row is written.
+ * How much memory the values of an answer of some length may take: as nodes, and as jsonb, of which there are up to
+ * four copies while a row is written.
  */
 #define MAX_NODES(len) (2 * (len) + 36 * 1024 * 1024)
 #define MAX_JSONB(len) ((len) + 10 * 1024 * 1024)
@@ -63,7 +63,7 @@ is_space(char c)
 }
 
 /*
- * The next character that is no white space, which is not taken yet; NUL at the end, or for itself.
+ * Returns the next character that is no white space, and leaves it there; NUL at the end, or for itself.
  */
 static inline char
 scan_peek(Scan *scan)
@@ -419,9 +419,9 @@ build(char *text, size_t len, const Scan *scan, bool keeps_halves, bool *has_hal
 /* ---------- parsing ---------- */
 
 /*
- * The tree of text, which is overwritten and must live as long; its nodes are in the current memory context.  NULL when
- * it is not JSON, and why in *reason, for the user; then text is as it was.  No byte before text or from text + len on
- * is touched.
+ * Returns the tree of text, which is overwritten and must live as long; the nodes are in the current memory context.
+ * NULL if it is not JSON, and why in *reason, for the user; then text is unchanged.  Touches no byte before text or
+ * from text + len on.
  */
 cJSON *
 json_parse(char *text, size_t len, const char **reason)
@@ -448,8 +448,7 @@ scan_answer(Scan *scan, const char *text, size_t len)
 }
 
 /*
- * Whether a parsed text has numbers that are no node of the type cJSON_Number, but of cJSON_Raw, which is printed as a
- * string: json is its root.
+ * True if a parsed text has numbers that are nodes of the type cJSON_Raw, printed as strings; json is its root.
  */
 bool
 json_has_long_numbers(const cJSON *json)
@@ -458,7 +457,7 @@ json_has_long_numbers(const cJSON *json)
 }
 
 /*
- * Whether the reason is that a text is JSON, but too much of it.
+ * True if the reason is that a text is JSON, but too much of it.
  */
 bool
 json_is_too_much(const char *reason)
@@ -467,7 +466,7 @@ json_is_too_much(const char *reason)
 }
 
 /*
- * The same for what a server sends, which must not take many times its own size in memory.
+ * As json_parse(), for what a server sends, which must not take many times its own size in memory.
  */
 cJSON *
 json_parse_answer(char *text, size_t len, const char **reason)
@@ -480,8 +479,8 @@ json_parse_answer(char *text, size_t len, const char **reason)
 }
 
 /*
- * The same for one of several pieces, whose texts belong together: where *has_half, strings of it are no valid UTF-8
- * before jsontext_join_halves().
+ * As json_parse_answer(), for one of several pieces whose texts belong together: if *has_half, strings of it are no
+ * valid UTF-8 before jsontext_join_halves().
  */
 cJSON *
 json_parse_piece(char *text, size_t len, bool *has_half, const char **reason)

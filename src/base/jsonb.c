@@ -41,7 +41,7 @@ is_too_long(Numeric number, Datum *limit)
 }
 
 /*
- * NULL when jsonb can be sent as a request, else what it has that cannot, for the user.  Its time and memory do not
+ * Returns NULL if jsonb can be sent as a request, else what prevents that, for the user.  Its time and memory do not
  * depend on how long its numbers are.
  */
 const char *

@@ -143,7 +143,7 @@ typedef struct Pair
 } Pair;
 
 /*
- * As jsonb has them; of equal keys the last one first, for it is the one that stays.
+ * Compares pairs in jsonb's order; of equal keys the last one comes first, because it is the one that is kept.
  */
 static int
 compare_pairs(const void *a, const void *b)

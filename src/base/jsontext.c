@@ -60,9 +60,9 @@ jsontext_find_special(const char *text, const char *end)
 }
 
 /*
- * Makes text valid UTF-8 without NUL bytes, in place: each byte that is not becomes a question mark.
- * Character by character: PostgreSQL's verification of a string reads all of it before it says where
- * the first fault is, which takes hours where every byte is one.
+ * Makes text valid UTF-8 without NUL bytes, in place: each bad byte becomes a question mark.  Goes character by
+ * character: PostgreSQL's verification of a string reads all of it before it reports the first fault, which takes hours
+ * if every byte is one.
  */
 void
 json_sanitize_text(char *text, size_t len)
@@ -134,8 +134,8 @@ hex4(const char *text, const char *end)
 }
 
 /*
- * Where the string ends that begins at text, behind its opening quote: at its closing quote, *valid; or where it is no
- * string of JSON any more.  Control characters, which JSON forbids in it, are let pass.
+ * Finds the end of the string that begins at text, after its opening quote: its closing quote, if *valid; else where it
+ * stops being a JSON string.  Accepts control characters, which JSON forbids.
  */
 const char *
 jsontext_scan_string(const char *text, const char *end, bool *valid)

@@ -200,7 +200,7 @@ handle_set_request(HttpTransfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout);
 	if (request->ca_file != NULL)
 		ca_file = curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
-	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, request->is_signed ? 1L : 0L);
+	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, request->is_signed || request->keeps_path ? 1L : 0L);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error_text);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);

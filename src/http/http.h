@@ -58,8 +58,9 @@ typedef struct HttpRequest
 	char *body;
 	size_t body_len;
 	const char *body_sha256; /* hexadecimal, where it is known; or NULL */
-	char *object;   /* what it is about, as "s3://bucket/key", for who reads the answer; or NULL */
-	bool is_signed; /* the URL goes out as it is written, "." and ".." in its path included */
+	char *object; /* what it is about, as "s3://bucket/key", for who reads the answer; or NULL */
+	bool is_signed;
+	bool keeps_path; /* "." and ".." in the path of the URL go out as they are, as where it is signed */
 
 	int64 timeout;                 /* ms, from start to last byte */
 	int64 connect_timeout;         /* ms */

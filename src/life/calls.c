@@ -16,6 +16,7 @@
 #include "base/guard.h"
 #include "life/calls.h"
 #include "life/store.h"
+#include "protocol/awsjson.h"
 #include "schedule/schedule.h"
 #include "http/url.h"
 
@@ -96,6 +97,7 @@ calls_request_source(const Job *job)
 		.n_references = job->n_references,
 		.idempotency_key = job->idempotency_key,
 		.token = job->token,
+		.tenant = job->tenant,
 		.job = job->id,
 		.is_literal = job->depth > 0,
 		.now_unix = time(NULL),
@@ -257,6 +259,37 @@ calls_run_apart(Call *call, void (*work)(void *arg), void *arg, ErrorData **erro
 
 	MemoryContextSwitchTo(caller);
 	return succeeded;
+}
+
+/* An answer whose status is to be settled. */
+typedef struct Settling
+{
+	const ServerOptions *options;
+	HttpReply *reply;
+} Settling;
+
+static void
+settle_status(void *arg)
+{
+	Settling *settling = arg;
+
+	awsjson_settle_status(settling->options, settling->reply);
+}
+
+/*
+ * Has the answer to a call have the status that says what its body does, where the server's protocol has one status for
+ * most.
+ */
+void
+calls_settle_status(Call *call, HttpReply *reply)
+{
+	Settling settling = {call->job->options, reply};
+	ErrorData *error;
+
+	if (settling.options == NULL || settling.options->preset->target == NULL ||
+		call->http == NULL || call->http->is_download)
+		return;
+	(void) calls_run(call, settle_status, &settling, &error);
 }
 
 static void

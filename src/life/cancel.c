@@ -392,10 +392,22 @@ let_go(Job *job)
 /*
  * Ends a job whose row was cancelled or deleted: cuts its calls, and tells the provider where possible.
  */
+/*
+ * True if genjob.complete() has ended the row, as far as is known, or may have before its call did: then there is nothing
+ * to be cancelled, nor to be said of that.
+ */
+static bool
+is_answered(const Job *job)
+{
+	return job->is_completed ||
+		   (job->state == JOB_SAVING && job->options != NULL && options_hands_over(job->options) &&
+			job->options->protocol.cancel == NULL);
+}
+
 Next
 cancel_begin(Job *job)
 {
-	bool has_ended = job->is_completed || (job->state == JOB_REPORTING && !job->must_cancel);
+	bool has_ended = is_answered(job) || (job->state == JOB_REPORTING && !job->must_cancel);
 	bool by_us;
 
 	if (job->call.transfer != NULL)

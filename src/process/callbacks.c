@@ -58,7 +58,7 @@ look_by(MonoTime when)
 }
 
 /*
- * Has the callers of an earlier dispatcher leave.
+ * Ends the callers of an earlier dispatcher.
  */
 void
 callbacks_init(void)
@@ -68,12 +68,34 @@ callbacks_init(void)
 }
 
 /*
- * There are calls to be made, or a caller has nothing to do any more.
+ * Notes that calls are due, or that a caller has nothing to do any more.
  */
 void
 callbacks_expect(void)
 {
 	look_by(Max(looked_at + LOOK_US, 1));
+}
+
+/*
+ * Obeys settings that were reloaded: callers beyond genjob.callback_workers leave after the call that they make, and
+ * there may be room for more.
+ */
+void
+callbacks_reconfigured(void)
+{
+	int n = 0;
+	int i;
+
+	for (i = 0; i < lengthof(callers); i++)
+	{
+		Caller *caller = &callers[i];
+
+		if (caller->handle == NULL || caller->is_dismissed || ++n <= genjob_callback_workers)
+			continue;
+		caller->is_dismissed = true;
+		callers_dismiss(caller->slot);
+	}
+	callbacks_expect();
 }
 
 /* ---------- callers that have ended ---------- */
@@ -97,7 +119,7 @@ write_end(void *arg)
 }
 
 /*
- * Why calls have failed with the process that was to make them; NULL: they have not.
+ * Returns why calls failed with their process; NULL: they did not.
  */
 static const char *
 describe_end(const CallerInfo *info)
@@ -233,7 +255,7 @@ is_idle(const Caller *caller)
 }
 
 /*
- * Has a caller of the role look, if one has nothing to do.
+ * Wakes an idle caller of the role, if there is one.
  */
 static bool
 wake_caller(Oid role)
@@ -252,8 +274,8 @@ wake_caller(Oid role)
 }
 
 /*
- * Has a caller leave, so that a role can have one that has none: one that has nothing to do, or else the one that has
- * had its place for longest.
+ * Ends a caller, to make room for a role that has none: an idle one, or else the one that has had its place for
+ * longest.
  */
 static void
 make_room(void)
@@ -297,8 +319,7 @@ has_place(void)
 }
 
 /*
- * Sees that the calls of roles are made that are due: first of those that have no caller, then of those that need one
- * more.
+ * Starts callers for calls that are due: first for roles that have none, then for those that need one more.
  */
 static void
 serve(const CallbackRole *roles, int n, TimestampTz now)
@@ -365,7 +386,7 @@ look_at_table(void)
 }
 
 /*
- * Sees to it that calls that are due are made.
+ * Has calls made that are due.
  */
 void
 callbacks_work(void)
@@ -376,7 +397,7 @@ callbacks_work(void)
 }
 
 /*
- * When to call callbacks_work() if nothing is told of before; 0: there is no need.
+ * Returns when to call callbacks_work() if nothing is reported before; 0: never.
  */
 MonoTime
 callbacks_next(void)
@@ -385,7 +406,7 @@ callbacks_next(void)
 }
 
 /*
- * This dispatcher leaves: calls that are under way are given up, and made again later.
+ * Ends all callers, because this dispatcher leaves.  Their calls are made again later.
  */
 void
 callbacks_finish(void)

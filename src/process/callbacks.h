@@ -9,6 +9,7 @@
 
 extern void callbacks_init(void);
 extern void callbacks_expect(void);
+extern void callbacks_reconfigured(void);
 extern void callbacks_work(void);
 extern MonoTime callbacks_next(void);
 extern void callbacks_finish(void);

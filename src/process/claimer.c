@@ -31,7 +31,9 @@
 
 #define CLAIM_BATCH 500
 #define FOLLOW_UP_US USECS_PER_SEC /* before what a writer left is done */
-#define MAX_QUICK_TROUBLES 5       /* rows in a row that raise errors, before it is taken easy */
+#define ORPHANS_US \
+	USECS_PER_SEC            /* between two looks at whether there is memory for what was left */
+#define MAX_QUICK_TROUBLES 5 /* rows in a row that raise errors, before it is taken easy */
 
 static int max_calls; /* that this process has descriptors for */
 
@@ -44,6 +46,7 @@ ClaimerTodo claimer_todo = {
 static ClaimerTodo *const todo = &claimer_todo;
 static MonoTime more_orphans_at;   /* orphans_at, if the present transaction commits */
 static bool spool_is_read = false; /* what an earlier dispatcher has left */
+static bool spool_goes_on;         /* the present transaction reads nothing but that */
 static bool weights_changed = true;
 static bool absent = false;  /* this database has no extension */
 static TimestampTz due_read; /* run_at up to here has been read */
@@ -65,7 +68,7 @@ claimer_init(int descriptors)
 }
 
 /*
- * Obeys settings that were reloaded.
+ * Applies settings that were reloaded.
  */
 void
 claimer_reconfigured(void)
@@ -102,7 +105,7 @@ typedef struct Claim
 } Claim;
 
 /*
- * How many more calls there may be in all.
+ * Returns how many more calls there may be in all.
  */
 int
 claimer_room(void)
@@ -117,7 +120,7 @@ claimer_room(void)
 }
 
 /*
- * Looks at the extension, if it may have changed.  False when there is nothing to serve.
+ * Looks at the extension, if it may have changed.  False if there is nothing to serve.
  */
 static bool
 check_extension(void)
@@ -142,7 +145,7 @@ check_extension(void)
 }
 
 /*
- * Begins to read the queue again as far as is needed, or goes on with it.  One scan is ended before the next begins.
+ * Begins or continues to read the queue again, as far as needed.  One scan ends before the next begins.
  */
 static void
 read_again(TimestampTz now)
@@ -168,15 +171,25 @@ read_again(TimestampTz now)
 }
 
 /*
- * Takes up what an earlier dispatcher has left: answers first, then calls that were under way.
+ * Takes up what an earlier dispatcher left: spooled answers first, some in each transaction, then calls that were under
+ * way.
  */
 static void
 take_up_orphans(void)
 {
 	queue_put_condemned_aside();
-	if (!spool_is_read)
-		spool_load();
+	if (!spool_is_read && !spool_load())
+	{
+		spool_goes_on = true;
+		return;
+	}
 	spool_is_read = true;
+	/* nothing has become free since the last look */
+	if (todo->orphans_at != DT_NOBEGIN && queue_orphans_lack_memory())
+	{
+		more_orphans_at = clock_mono() + ORPHANS_US;
+		return;
+	}
 	more_orphans_at = queue_read_orphans();
 	if (more_orphans_at == 0)
 		more_orphans_at = DT_NOEND;
@@ -191,6 +204,8 @@ read_queue(TimestampTz now)
 	if (todo->orphans_at <= clock_mono())
 	{
 		take_up_orphans();
+		if (spool_goes_on)
+			return;
 		queue_forget_cancels();
 	}
 	queue_read_cancels();
@@ -213,8 +228,8 @@ read_queue(TimestampTz now)
 }
 
 /*
- * Looks again at jobs that were put off, and at those that were kept for their own servers, of as many as these may be
- * given.
+ * Looks again at jobs that were put off, and at jobs that were kept for their own servers, as many as these have room
+ * for.
  */
 static void
 look_again(TimestampTz now, MonoTime mono)
@@ -235,9 +250,12 @@ claim_work(void *arg)
 	MonoTime mono = clock_mono();
 	int n;
 
+	spool_goes_on = false;
 	if (!check_extension())
 		return;
 	read_queue(now);
+	if (spool_goes_on)
+		return;
 	schedule_refresh();
 	look_again(now, mono);
 	do
@@ -253,7 +271,7 @@ claim_work(void *arg)
 }
 
 /*
- * Forgets what the present transaction has claimed: not what waits for a standby.
+ * Forgets the jobs that the failed transaction claimed, but not those that wait for a standby.
  */
 static void
 destroy_claimed(void)
@@ -273,8 +291,8 @@ destroy_claimed(void)
 }
 
 /*
- * A claim transaction failed.  The picture in memory may be wrong now: it is read again.  If one row is
- * the cause, claiming one by one finds it, and it is left alone for a while.
+ * Handles a failed claim.  What is in memory may be wrong now: it is read again.  If one row is the cause, claiming one
+ * by one finds it, and it is left alone for a while.
  */
 static void
 claim_failed(Claim *claim, const ErrorData *error)
@@ -310,7 +328,7 @@ acquit_work(void *arg)
 }
 
 /*
- * Lets go of jobs that were put aside.
+ * Removes jobs that were put aside from the marker.
  */
 static void
 acquit_put_aside(void)
@@ -325,7 +343,7 @@ acquit_put_aside(void)
 }
 
 /*
- * Has orphans looked for: there is one that is no Job in memory.
+ * Makes the next look read orphans: there is one that is no Job in memory.
  */
 void
 claimer_expect_orphans(void)
@@ -344,7 +362,7 @@ forget_news(void)
 /* ---------- claiming ---------- */
 
 /*
- * Whether there is a reason for a claim transaction now.  An idle dispatcher has none.
+ * True if there is a reason for a claim transaction now.  An idle dispatcher has none.
  */
 bool
 claimer_must_look(MonoTime now)
@@ -353,7 +371,7 @@ claimer_must_look(MonoTime now)
 }
 
 /*
- * When the queue has to be looked at, if nobody tells of anything before.
+ * Returns when to look at the queue if nothing is reported before.
  */
 MonoTime
 claimer_next_look(MonoTime now)
@@ -362,7 +380,7 @@ claimer_next_look(MonoTime now)
 }
 
 /*
- * Has done what is due by time, whatever is in the tables.
+ * Notes that time has passed, so that what is due by time is done.
  */
 void
 claimer_note_time(MonoTime now)
@@ -384,7 +402,7 @@ claimer_note_time(MonoTime now)
 }
 
 /*
- * Starts what is claimed, once the claim is with the standbys, too.  What was begun by an earlier process need not wait.
+ * Starts claimed jobs, once the standbys have the claim, too.  What an earlier process began need not wait.
  */
 void
 claimer_start(void)
@@ -403,8 +421,8 @@ claimer_start(void)
 }
 
 /*
- * Has those queued again that are claimed and wait for a standby: this dispatcher leaves, and the next one could not know
- * that their calls never began.
+ * Puts jobs that are claimed and wait for a standby back into the queue, because this dispatcher leaves and the next
+ * one could not know that their calls never began.
  */
 void
 claimer_give_back(void)
@@ -438,8 +456,10 @@ claimer_claim(void)
 		claim_failed(claim, error);
 		return;
 	}
-	forget_news();
 	marker_end();
+	if (spool_goes_on)
+		return; /* nothing else was looked at */
+	forget_news();
 	if (!todo->extension && todo->orphans_at == DT_NOBEGIN)
 		acquit_put_aside();
 	if (!todo->extension)
@@ -456,8 +476,8 @@ claimer_claim(void)
 }
 
 /*
- * Does what is still to follow ends of jobs, looks for jobs that no commit told of, and deletes those that were kept long
- * enough, if it is time to.
+ * Does what is left to follow ends of jobs, sweeps for jobs that no commit reported, and deletes jobs whose retention
+ * is over, when it is time.
  */
 void
 claimer_sweep(MonoTime now)
@@ -482,7 +502,7 @@ claimer_show(void)
 }
 
 /*
- * Takes over what this dispatcher has been told.
+ * Takes the news that commits have reported.
  */
 void
 claimer_take_news(void)

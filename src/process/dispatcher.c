@@ -84,7 +84,8 @@ raise_descriptor_limit(void)
 }
 
 /*
- * When a transaction must have ended, so that the server can stop, or this process leave; 0: it need not.
+ * Returns when a transaction must have ended, so that the server can stop or this process leave; 0: there is no such
+ * time.
  */
 static MonoTime
 deadline(void)
@@ -127,8 +128,7 @@ start_process(int slot)
 /* ---------- leaving ---------- */
 
 /*
- * Decides whether and when to leave: with grace for the calls in flight, unless the database is about
- * to be dropped.
+ * Decides whether and when to leave.  Calls in flight may end first, unless the database is about to be dropped.
  */
 static void
 consider_leaving(void)
@@ -149,7 +149,7 @@ consider_leaving(void)
 }
 
 /*
- * What would be lost, or paid for again, if this process left now.  Calls that only ask are not.
+ * Returns how much would be lost, or paid for again, if this process left now.  Polls and the like do not count.
  */
 static int
 count_unfinished(void)
@@ -168,8 +168,8 @@ may_leave(void)
 /* ---------- the loop ---------- */
 
 /*
- * Moves all calls on, and the jobs of those that have ended: as many as can be done in a time in which other
- * answers may wait.  For the rest http_wait_ms() lets nobody sleep.
+ * Moves all calls on, and the jobs whose calls have ended, for as long as other answers may wait.  For the rest,
+ * http_wait_ms() returns 0.
  */
 static void
 collect_answers(void)
@@ -220,7 +220,7 @@ turn(void)
 }
 
 /*
- * What large bodies take of the memory, to be shown; nothing where there are none.
+ * Returns how much memory large bodies take, as text; empty if there are none.
  */
 static char *
 describe_memory(void)
@@ -243,7 +243,7 @@ show_state(void)
 }
 
 /*
- * How many ms the dispatcher may sleep.
+ * Returns how many ms the dispatcher may sleep.
  */
 static long
 wait_ms(void)
@@ -296,6 +296,7 @@ wait(void)
 	{
 		worker_reload();
 		claimer_reconfigured();
+		callbacks_reconfigured();
 	}
 }
 
@@ -337,7 +338,7 @@ collect_last_answers(void)
 }
 
 /*
- * Whether there is time for one more transaction, for all that is known of it.
+ * True if there is time for one more transaction, as far as is known.
  */
 static bool
 may_write(void)
@@ -346,8 +347,7 @@ may_write(void)
 }
 
 /*
- * Writes what can be written before this process leaves; what cannot be is left to the next one, unless there will be
- * none.
+ * Writes what it can before this process leaves.  The rest is spooled for the next one, unless there will be none.
  */
 static void
 report_all(void)

@@ -64,7 +64,7 @@ errand_free(Errand *errand)
 }
 
 /*
- * A job of an errand goes.  The others are written another time.
+ * Removes a job from its errand; the others are written another time.
  */
 static void
 lose(void *arg)
@@ -126,7 +126,7 @@ create(ParcelKind kind, dlist_head *list)
 }
 
 /*
- * Has an answer judged, which life_answered() would.
+ * Creates an errand that judges an answer, in place of life_answered().
  */
 void
 errand_judge(Call *call, HttpReply *reply)
@@ -158,7 +158,7 @@ find_room(ParcelKind kind, size_t bytes, bool alone, bool is_large)
 }
 
 /*
- * Has a job written: alone, or together with others of which only one is_large.
+ * Creates an errand that writes a job: alone, or together with others of which at most one is_large.
  */
 void
 errand_write(Job *job, size_t bytes, bool alone, bool is_large)
@@ -188,8 +188,7 @@ errand_next(void)
 }
 
 /*
- * Whether a job still waits for what was handed over of it.  Its row may have been cancelled meanwhile, and its provider
- * be told of that.
+ * True if a job still waits for its errand.  Its row may have been cancelled, and its provider be told.
  */
 static bool
 still_waits(const Errand *errand, int i)
@@ -206,7 +205,7 @@ still_waits(const Errand *errand, int i)
 }
 
 /*
- * Does in this process what no writer can.
+ * Does an errand in this process, because no writer can.
  */
 void
 errand_do_here(Errand *errand)
@@ -262,7 +261,7 @@ pack(void *arg)
 }
 
 /*
- * Begins to send it.  False, with the errand done here, where memory is short.
+ * Begins to send an errand.  False if memory is short; then it is done here.
  */
 bool
 errand_begin(Errand *errand, Pipe *pipe)
@@ -319,7 +318,7 @@ unpack(void *arg)
 }
 
 /*
- * Goes on with an answer that was judged; the memory of what came back becomes the call's.
+ * Continues with a judged answer; the memory of what came back becomes the call's.
  */
 static void
 take_judged(Returned *returned, MemoryContext inbox)
@@ -355,8 +354,8 @@ take_written(Returned *returned)
 }
 
 /*
- * Goes on with what has come back, which is in the memory of inbox: that is used up.  False, with the errand still to
- * be done, where it makes no sense.
+ * Continues with what came back in the memory of inbox, which is used up.  False if it makes no sense; then the errand
+ * is still to be done.
  */
 bool
 errand_take(Errand *errand, const Parcel *parcel, MemoryContext inbox)

@@ -235,7 +235,7 @@ start_dispatcher(Database *database)
 }
 
 /*
- * Draws the consequence of a dispatcher's end.
+ * Handles the end of a dispatcher.
  */
 static void
 dispatcher_ended(Database *database)

@@ -50,7 +50,8 @@ count_jobs(Job **jobs)
 }
 
 /*
- * Notes what is written, for whoever comes after a crash.  Not what is committed: a commit may wait for a standby.
+ * Marks the jobs that are being written, for whoever comes after a crash.  The mark does not cover the commit, which
+ * may wait for a standby.
  */
 static void
 mark(Job **jobs)
@@ -77,7 +78,7 @@ save_work(void *arg)
 }
 
 /*
- * Has what could not be written tried again.  Who is about to leave does not put it off.
+ * Retries what could not be written.  A dispatcher that is about to leave does not put it off.
  */
 static void
 postpone_report(Job *job)
@@ -103,7 +104,7 @@ settle_save(Job *job)
 }
 
 /*
- * The job is queued again: has it claimed when its time has come.
+ * Schedules a job that is queued again.
  */
 static void
 schedule_again(const Job *job)
@@ -143,7 +144,7 @@ settle_report(Job *job)
 }
 
 /*
- * Whether an error may be about what is written, and not about the table or the server.
+ * True if an error may be about the values, and not about the table or the server.
  */
 static bool
 blames_value(const ErrorData *error)
@@ -155,8 +156,8 @@ blames_value(const ErrorData *error)
 }
 
 /*
- * Tests what a job could not be written with: what a column refuses is to be replaced, but only if it was refused by
- * itself, for the error may be that of a user's trigger.
+ * Tests the values that could not be written.  A value is replaced only if the column refuses it by itself, because the
+ * error may be that of a user's trigger.
  */
 static void
 test_refused(Job *job, const ErrorData *error, Written *written)
@@ -173,7 +174,7 @@ test_refused(Job *job, const ErrorData *error, Written *written)
 }
 
 /*
- * One verdict that failed is kept, and tried again by itself, without what the tables refuse of it.
+ * Keeps a verdict that failed, to retry it by itself, without what the tables refuse of it.
  */
 static void
 put_off(Job *job, const Written *written)
@@ -209,7 +210,7 @@ static const Writing saving = {JOB_SAVING, "saving predictions", save_work, sett
 static const Writing reporting = {JOB_REPORTING, "reporting results", report_work, settle_report};
 
 /*
- * What was to be written of a job is, or will never be.
+ * Ends the trouble of a job: it was written, or never will be.
  */
 static void
 end_trouble(const Job *job)
@@ -242,9 +243,9 @@ try_together(const Writing *writing, Job **jobs, int n, ErrorData **error)
 }
 
 /*
- * Writes n jobs (and a NULL behind them) in one transaction; where that fails, each in its own, so
- * that one row's fault touches no other.  Unless it is nobody's fault, such as a lock on the table that is not had in
- * time: the rest waits then, and those that were tried go behind it.
+ * Writes n jobs (and a NULL behind them) in one transaction.  If that fails, writes each in its own, so that one row's
+ * error affects no other.  If no row is the cause, such as a lock on the table that is not granted in time, the rest
+ * waits, and those that were tried go behind it.
  */
 static void
 write_together(const Writing *writing, Job **jobs, int n)
@@ -284,7 +285,7 @@ result_bytes(const Job *job)
 }
 
 /*
- * Whether it is one of those that are written one at a time.
+ * True if a job is written in a transaction of its own, because it is large.
  */
 static bool
 is_large(const Job *job)
@@ -348,8 +349,8 @@ write_due(const Writing *writing)
 }
 
 /*
- * Writes what is due, as much as fits into one transaction each: the names of predictions first, for
- * whoever knows a name need not pay again.
+ * Writes what is due, as much as fits into one transaction each: the names of predictions first, because whoever knows
+ * a name need not pay again.
  */
 void
 reporter_write(void)
@@ -361,8 +362,8 @@ reporter_write(void)
 /* ---------- writers ---------- */
 
 /*
- * Writes n jobs (and a NULL behind them) of a state in a process that is not theirs, and notes what became of each: in
- * one transaction, or, where that fails, each in its own.
+ * Writes n jobs (and a NULL behind them) of a state in a writer, and notes the outcome of each: in one transaction or,
+ * if that fails, each in its own.
  */
 void
 reporter_write_apart(JobState state, Job **jobs, int n, Written *written)
@@ -391,7 +392,7 @@ reporter_write_apart(JobState state, Job **jobs, int n, Written *written)
 }
 
 /*
- * Goes on with a job of which a writer says what became of it.
+ * Continues with a job that a writer has written.
  */
 void
 reporter_take_written(Job *job, const Written *written)
@@ -414,7 +415,7 @@ reporter_take_written(Job *job, const Written *written)
 }
 
 /*
- * Has a job written in this process that no writer could write.
+ * Writes a job in this process, because no writer could.
  */
 void
 reporter_take_back(Job *job)
@@ -424,8 +425,7 @@ reporter_take_back(Job *job)
 }
 
 /*
- * From now on what could not be written is tried again at once and then every HURRIED_US: this dispatcher is about to
- * leave.
+ * Makes retries immediate and then every HURRIED_US, because this dispatcher is about to leave.
  */
 void
 reporter_hurry(void)
@@ -474,7 +474,7 @@ has_failed_in(JobState state)
 }
 
 /*
- * Whether there is something that the tables did not take.
+ * True if the tables did not take something.
  */
 bool
 reporter_is_blocked(void)
@@ -483,7 +483,7 @@ reporter_is_blocked(void)
 }
 
 /*
- * When something is to be written next; 0: there is nothing.
+ * Returns when something is to be written; 0: never.
  */
 MonoTime
 reporter_next(void)

@@ -145,7 +145,7 @@ read_shelves(void)
 }
 
 /*
- * When there is something to do; 0: nothing, as far as is known.
+ * Returns when there is something to do; 0: never, as far as is known.
  */
 MonoTime
 retention_next(void)
@@ -189,7 +189,7 @@ end_pass(Shelf *shelf, const PurgeBatch *batch)
 }
 
 /*
- * Says on the server why an object stays.
+ * Shows at the server why an object stays.
  */
 static void
 show_problem(const Shelf *shelf, const PurgeBatch *batch)

@@ -25,6 +25,7 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
+#include "base/clock.h"
 #include "base/datafile.h"
 #include "base/guard.h"
 #include "life/job.h"
@@ -36,6 +37,7 @@
 #define SPOOL_MAGIC UINT64CONST(0x67656e6a6f625350) /* "genjobSP" */
 #define SPOOL_VERSION 4 /* another one where the fields change, or VerdictKind does */
 #define RECORD_MAGIC 0x67726563
+#define READ_US (5 * INT64CONST(1000)) /* of a turn of the loop, and one record */
 
 typedef struct SpoolHeader
 {
@@ -54,6 +56,7 @@ typedef struct RecordHeader
 
 static int n_pending = 0; /* jobs of the file that are not settled */
 static bool is_written = false;
+static uint64 next_record = 0; /* where it begins in the file; 0: nothing is read yet */
 
 /* ---------- writing ---------- */
 
@@ -77,7 +80,7 @@ write_job(SpoolStream *file, Job *job)
 }
 
 /*
- * Whether what a job has would be lost: of a prediction that is to be cancelled, only what its row does not say yet.
+ * True if what a job has would be lost.  Of a prediction that is to be cancelled, only what its row does not say yet.
  */
 static bool
 is_to_be_kept(const Job *job)
@@ -127,7 +130,7 @@ write_jobs(SpoolStream *file)
 }
 
 /*
- * Writes the file, so that it is there whole or not at all.  False, and errno, when that cannot be done.
+ * Writes the file completely or not at all.  False, and errno, if it cannot.
  */
 static bool
 write_file(void)
@@ -163,7 +166,7 @@ write_file(void)
 #define IDS_BYTES 4000
 
 /*
- * Says in the log which answers are lost.
+ * Logs which answers are lost.
  */
 static void
 say_dropped(int n, const char *why)
@@ -198,7 +201,7 @@ say_dropped(int n, const char *why)
 }
 
 /*
- * Leaves to the next dispatcher what this one holds and could not write.
+ * Writes what this dispatcher holds and could not write into the spool, for the next one.
  */
 void
 spool_write(void)
@@ -218,7 +221,7 @@ spool_write(void)
 }
 
 /*
- * Leaves nothing: there will be no next dispatcher.
+ * Deletes the spool, because there will be no next dispatcher.
  */
 void
 spool_discard(void)
@@ -236,7 +239,7 @@ exit_callback(int code, Datum arg)
 }
 
 /*
- * Has what this process cannot write left to the next one, however it ends (but by a crash).
+ * Makes this process write the spool however it ends (except by a crash).
  */
 void
 spool_init(void)
@@ -251,6 +254,7 @@ typedef struct Reading
 {
 	int fd;
 	uint64 left;
+	uint64 end; /* where the file ends */
 	char path[MAXPGPATH];
 	const char *fault; /* why the rest cannot be read */
 } Reading;
@@ -288,7 +292,7 @@ settled_callback(void *arg)
 }
 
 /*
- * Has the file removed when the last of its jobs is settled.
+ * Removes the file when its last job is done.
  */
 static void
 expect_settling(Job *job)
@@ -323,8 +327,8 @@ fill_job(Job *job, SpooledJob *spooled, const Record *record)
 }
 
 /*
- * Goes on with a job as the dispatcher would have that left it.  A prediction whose row was cancelled meanwhile is to be
- * cancelled at its provider, too.
+ * Continues with a job as the dispatcher that left would have.  If the row was cancelled meanwhile, the provider is
+ * told to cancel, even if the job is to run again.
  */
 static void
 go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
@@ -333,12 +337,13 @@ go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
 	expect_settling(job);
 	job->is_spooled = true;
 	job_enter(job, spooled->is_save ? JOB_SAVING : JOB_REPORTING, job->step);
-	if (row == SPOOLED_ENDED)
+	job->row_is_gone = row == SPOOLED_RETRIED;
+	if (row != SPOOLED_RUNNING)
 		life_cancel(job);
 }
 
 /*
- * Makes a Job of a record, which is written next; unless its row is not that attempt's any more.
+ * Makes a Job of a record, which is written next, unless its row belongs to another attempt.
  */
 static void
 take_record(void *arg)
@@ -361,7 +366,7 @@ take_record(void *arg)
 		MemoryContextSwitchTo(caller);
 		if (record->is_whole)
 			row = queue_take_spooled(job, &spooled);
-		if (row == SPOOLED_RUNNING || (row == SPOOLED_ENDED && spooled.is_save))
+		if (row != SPOOLED_GONE)
 			go_on(job, &spooled, row, record->len);
 		else
 			job_destroy(job);
@@ -434,7 +439,7 @@ read_header(Reading *reading)
 }
 
 /*
- * Puts a file aside that cannot be read to its end: what could be is in memory.
+ * Renames a file that cannot be read to its end.  What could be read is in memory.
  */
 static void
 set_aside(const Reading *reading)
@@ -452,36 +457,61 @@ set_aside(const Reading *reading)
 }
 
 /*
- * Makes Jobs of what an earlier dispatcher of this database could not write.  Within a transaction that knows the
- * tables, before orphans are read.
+ * Opens the file where the next record begins; false if there is none.
  */
-void
-spool_load(void)
+static bool
+open_file(Reading *reading)
 {
-	Reading reading = {0};
 	struct stat status;
 
-	datafile_path(reading.path, MyDatabaseId, ".spool");
-	reading.fd = OpenTransientFile(reading.path, O_RDONLY | PG_BINARY);
-	if (reading.fd < 0)
+	datafile_path(reading->path, MyDatabaseId, ".spool");
+	reading->fd = OpenTransientFile(reading->path, O_RDONLY | PG_BINARY);
+	if (reading->fd < 0)
 	{
 		if (errno != ENOENT)
 			ereport(WARNING, (errcode_for_file_access(),
-							  errmsg("could not open file \"%s\": %m", reading.path)));
-		return;
+							  errmsg("could not open file \"%s\": %m", reading->path)));
+		return false;
 	}
-	if (fstat(reading.fd, &status) == 0)
-		reading.left = status.st_size;
-	n_pending++; /* until all is read */
-	if (read_header(&reading))
+	if (fstat(reading->fd, &status) == 0)
+		reading->left = Max((uint64) status.st_size, next_record) - next_record;
+	reading->end = next_record + reading->left;
+	if (lseek(reading->fd, (off_t) next_record, SEEK_SET) < 0)
+		reading->left = 0;
+	return true;
+}
+
+/*
+ * Makes Jobs of what an earlier dispatcher of this database could not write, for as long as READ_US; false: there is more.
+ * Within a transaction that knows the tables, before orphans are read.
+ */
+bool
+spool_load(void)
+{
+	Reading reading = {0};
+	MonoTime enough = clock_uptime() + READ_US;
+	bool has_more;
+
+	if (next_record == 0)
+		n_pending++; /* until all is read */
+	has_more = open_file(&reading) && (next_record > 0 || read_header(&reading));
+	while (has_more && read_record(&reading))
 	{
-		while (read_record(&reading))
-			CHECK_FOR_INTERRUPTS();
+		CHECK_FOR_INTERRUPTS();
+		next_record = reading.end - reading.left;
+		if (reading.left > 0 && clock_uptime() >= enough)
+		{
+			CloseTransientFile(reading.fd);
+			return false;
+		}
 	}
 	n_pending--;
+	if (reading.fd < 0)
+		return true;
 	CloseTransientFile(reading.fd);
 	if (reading.fault != NULL)
 		set_aside(&reading);
 	else if (n_pending == 0)
 		(void) unlink(reading.path);
+	return true;
 }

@@ -9,7 +9,7 @@
 extern void spool_init(void);
 extern void spool_write(void);
 extern void spool_discard(void);
-extern void spool_load(void);
+extern bool spool_load(void);
 
 
 #endif /* GENJOB_SPOOL_H */

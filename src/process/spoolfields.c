@@ -59,7 +59,7 @@ stream_write(SpoolStream *stream, const char *bytes, size_t len)
 }
 
 /*
- * Counts, writes or reads so many bytes.
+ * Counts, writes or reads bytes.
  */
 void
 spool_pass(SpoolStream *stream, void *bytes, uint64 len)

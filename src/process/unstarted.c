@@ -33,8 +33,7 @@ typedef struct Unstarted
 } Unstarted;
 
 /*
- * Lists the jobs, and looks up their servers, in whose statistics it is said which of them refuse: no commit may have
- * told of them yet.
+ * Lists the jobs, and looks up their servers, whose statistics say which ones refuse.
  */
 static void
 list_work(void *arg)
@@ -67,8 +66,8 @@ settle_work(void *arg)
 }
 
 /*
- * Fails what is left of a statement that raised an error: jobs of a queue whose server cannot be used, or NULL: those
- * that have expired.  False if the database refused otherwise than for a row.
+ * Fails jobs one by one after a statement for many raised an error: jobs of a queue whose server cannot be used, or
+ * NULL: those that have expired.  False if the database refused, and no row is the cause.
  */
 static bool
 fail_singly(ServerQueue *queue, TimestampTz now)
@@ -106,7 +105,7 @@ fail_singly(ServerQueue *queue, TimestampTz now)
 /* ---------- many ---------- */
 
 /*
- * When there may be jobs that have expired, or have no server; 0: it is not known.
+ * Returns when there may be jobs that have expired, or have no server; 0: not known.
  */
 MonoTime
 unstarted_next(void)
@@ -139,7 +138,7 @@ fail_work(void *arg)
 }
 
 /*
- * Goes on after a statement that was to fail many jobs has failed itself; false if that does not help.
+ * Continues one by one after a statement for many jobs failed; false if that does not help.
  */
 static bool
 go_on_singly(QueueWork work, TimestampTz now)
@@ -152,8 +151,8 @@ go_on_singly(QueueWork work, TimestampTz now)
 }
 
 /*
- * Fails jobs that can never be run, in transactions of its own.  False if the database refused: then the queue is to be
- * read again.
+ * Fails jobs that can never run, in transactions of its own.  False if the database refused: then the queue is read
+ * again.
  */
 bool
 unstarted_fail(void)

@@ -23,8 +23,8 @@
 #include "queue/queue.h"
 
 /*
- * What is told to a server must not be forgotten by a crash of ours: a claim is on disk before its
- * call begins.
+ * Turns synchronous_commit off into local.  A crash must not forget what a server was sent: a claim is on disk before
+ * its call begins.
  */
 static void
 insist_on_durability(void)
@@ -34,8 +34,8 @@ insist_on_durability(void)
 }
 
 /*
- * Of what SIGINT stands for, only lock_timeout and the limits that genjob sets itself are obeyed: pg_cancel_backend()
- * would put off a job, or a result, and there is no query of a user's to cancel.
+ * Handles SIGINT: obeys only lock_timeout and the limits that genjob sets itself.  pg_cancel_backend() would put off a
+ * job or a result, and there is no user's query to cancel.
  */
 static void
 cancel_for_timeout(SIGNAL_ARGS)
@@ -56,7 +56,7 @@ stop(SIGNAL_ARGS)
 }
 
 /*
- * When a transaction must have ended, so that a server that was told to stop can; 0: it was not.
+ * Returns when a transaction must have ended, so that a server that was told to stop can; 0: it was not.
  */
 MonoTime
 worker_stop_deadline(void)
@@ -112,7 +112,7 @@ worker_is_to_reload(void)
 }
 
 /*
- * Connects a background worker to its database.  deadline says until when a transaction must have ended: 0, it need not.
+ * Connects a background worker to its database.  deadline returns when a transaction must have ended; 0: never.
  */
 void
 worker_start(Oid database, MonoTime (*deadline)(void))

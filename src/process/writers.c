@@ -94,7 +94,7 @@ count_running(void)
 }
 
 /*
- * Whether what is large may be handed over.
+ * True if writers may be used.
  */
 bool
 writers_can_be_had(void)
@@ -107,8 +107,7 @@ writers_can_be_had(void)
 /* ---------- what is handed over ---------- */
 
 /*
- * Whether it would take long to judge a body.  A picture is an output as it is; of JSON it is its values that take
- * time.
+ * True if a body takes long to judge.  A picture becomes an output as it is; JSON takes time for its values.
  */
 static bool
 takes_long(const Bytes *body)
@@ -127,7 +126,7 @@ takes_long(const Bytes *body)
 }
 
 /*
- * Takes an answer that takes long to judge.  False where it is to be judged at once.
+ * Takes an answer that takes long to judge.  False if the dispatcher should judge it.
  */
 bool
 writers_take_answer(void *tag, HttpReply *reply)
@@ -151,8 +150,8 @@ writers_take_answer(void *tag, HttpReply *reply)
 }
 
 /*
- * Takes a job whose verdict is to be written, which takes as long as that of a picture of so many bytes: alone, or with
- * others of which none is_large, too.  False where it is to be written here.
+ * Takes a job whose verdict takes as long to write as a picture of that many bytes: alone, or with others of which none
+ * is_large.  False if the dispatcher should write it.
  */
 bool
 writers_take_job(Job *job, size_t bytes, bool alone, bool is_large)
@@ -186,7 +185,7 @@ writer_is_idle(Writer *writer)
 }
 
 /*
- * Lets a writer go, with what it was doing done here.
+ * Ends a writer; what it was doing is done here.
  */
 static void
 writer_end(Writer *writer)
@@ -270,7 +269,7 @@ writer_start(Writer *writer)
 /* ---------- the loop's part ---------- */
 
 /*
- * A writer for another errand, which may have to be started; NULL: all have something to do, or none can be.
+ * Returns an idle writer, perhaps a new one; NULL: all are busy, or none can start.
  */
 static Writer *
 free_writer(void)
@@ -379,7 +378,7 @@ writers_work(void)
 }
 
 /*
- * When there is something to do for writers that no latch tells of; 0: nothing.
+ * Returns when there is work for writers that no latch reports; 0: never.
  */
 MonoTime
 writers_next(void)
@@ -411,8 +410,9 @@ any_works(void)
 }
 
 /*
- * Lets writers end what they do, by a time of clock_uptime() or a little later, and go.  What they have not done by then
- * stays with its jobs: an answer is judged here, and who wrote something can write it no more once the next dispatcher has.
+ * Lets writers finish, until a time of clock_uptime() or a little later, and leave.  What they have not done stays with
+ * its jobs: the dispatcher judges the answers, and no late write of a writer can take effect once the next dispatcher
+ * has written.
  */
 void
 writers_finish(MonoTime deadline)

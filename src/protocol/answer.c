@@ -24,8 +24,8 @@
 #define MAX_USAGE 65536 /* bytes of JSON; what is more is in the result, if it is there at all */
 
 /*
- * Bytes of JSON that go into the column result; more of it becomes an output.  What stands in a table must be printed
- * again, with two bytes for one in COPY, and numbers without their exponents: a row of 1 GB cannot be.
+ * Bytes of JSON that the column result takes; a larger answer becomes an output.  COPY prints two bytes for one, and
+ * numbers without their exponents, and a row of 1 GB cannot be printed.
  */
 #define MAX_RESULT (200 * 1024 * 1024)
 
@@ -70,8 +70,8 @@ merge_usage(const Judge *judge, cJSON *json)
 }
 
 /*
- * What the provider says was used, here or in earlier answers: an object as it is, single values under
- * their own names.  JSON, or NULL.
+ * Returns what the provider says was used, here or in earlier answers: an object as it is, single values under their
+ * own names.  JSON, or NULL.
  */
 char *
 answer_read_usage(Judge *judge, cJSON *json)
@@ -86,7 +86,7 @@ answer_read_usage(Judge *judge, cJSON *json)
 /* ---------- answers ---------- */
 
 /*
- * The sentence for a server's own words in an answer whose status says that it is a success.
+ * Returns the error for a server's own words in an answer whose status says success.
  */
 char *
 answer_describe_words(const Judge *judge, const char *words)
@@ -113,7 +113,7 @@ answer_text_of(const cJSON *node)
 }
 
 /*
- * The value that a place of the state has, as text; NULL where it has none.
+ * Returns the value at a place of the state, as text; NULL if there is none.
  */
 char *
 answer_state(const Judge *judge, cJSON *json)
@@ -127,7 +127,7 @@ answer_state(const Judge *judge, cJSON *json)
 }
 
 /*
- * How an answer calls its own state, and why: 'server "s" answered MAX_TOKENS: …'.
+ * Returns the answer's own state and reason: 'server "s" answered MAX_TOKENS: …'.
  */
 static char *
 describe_state(const Judge *judge, cJSON *json, const char *word)
@@ -142,8 +142,7 @@ describe_state(const Judge *judge, cJSON *json, const char *word)
 }
 
 /*
- * Why a JSON answer is not a success although its status says so; NULL if it is one, as far as its state and its words
- * tell.
+ * Returns why a JSON answer is no success although its status says so, by its state and its words; NULL if it is one.
  */
 static char *
 find_fault(const Judge *judge, cJSON *json, RemoteState means, const char *word)
@@ -166,7 +165,7 @@ note_content(cJSON *node, const PointerPlace *place, void *arg)
 }
 
 /*
- * Whether an answer has something at one of the places that must; of those behind "?", where it is there at all.
+ * True if an answer has something at one of the required places; at places with "?", only if it has them at all.
  */
 static bool
 has_content(const Judge *judge, cJSON *json)
@@ -191,7 +190,7 @@ has_content(const Judge *judge, cJSON *json)
 }
 
 /*
- * What an answer, whose outputs have been taken out, lacks to be a success, as a sentence; NULL if nothing.
+ * Returns what an answer lacks to be a success, as a sentence, after its outputs were taken out; NULL if nothing.
  */
 static char *
 find_lack(const Judge *judge, cJSON *json)
@@ -210,7 +209,7 @@ find_lack(const Judge *judge, cJSON *json)
 }
 
 /*
- * What an answer warns of, as a sentence; NULL if of nothing.
+ * Returns what an answer warns of, as a sentence; NULL if of nothing.
  */
 char *
 answer_describe_warning(const Judge *judge, cJSON *json)
@@ -223,7 +222,7 @@ answer_describe_warning(const Judge *judge, cJSON *json)
 }
 
 /*
- * What there is to tell of an answer that is a success all the same.
+ * Returns the note of an answer that is a success all the same.
  */
 static char *
 find_note(const Judge *judge, cJSON *json, RemoteState means, const char *word)
@@ -233,7 +232,8 @@ find_note(const Judge *judge, cJSON *json, RemoteState means, const char *word)
 }
 
 /*
- * Keeps an answer as the verdict's result; where that cannot be, or has numbers as text, also as its last output.
+ * Keeps an answer as the verdict's result; as its last output instead if that is impossible, and as both if it has
+ * numbers as text.
  */
 void
 answer_keep_json(Judge *judge, const cJSON *json)
@@ -255,7 +255,7 @@ answer_keep_json(Judge *judge, const cJSON *json)
 }
 
 /*
- * Takes the outputs out of an answer.  Returns what is wrong with it besides, in the order of what tells most.
+ * Takes the outputs out of an answer.  Returns what else is wrong with it, the most telling first.
  */
 static char *
 take_outputs(Judge *judge, cJSON *json)
@@ -277,8 +277,7 @@ take_outputs(Judge *judge, cJSON *json)
 }
 
 /*
- * An answer in JSON, of the job itself or of the prediction that it became.  Whatever is wrong with it, the outputs that
- * it has are fetched.
+ * Judges an answer in JSON, of the job itself or of its prediction.  Its outputs are fetched, whatever else is wrong.
  */
 void
 answer_judge_json(Judge *judge, cJSON *json)
@@ -308,8 +307,8 @@ answer_judge_json(Judge *judge, cJSON *json)
 }
 
 /*
- * The content type of a body that is an output itself: by its bytes; where they tell nothing, what
- * the server claims, unless the bytes would have shown that.
+ * Returns the content type of a body that is an output itself: by its bytes; if they do not show it, what the server
+ * claims, unless the bytes would have shown that.
  */
 const char *
 answer_body_type(const HttpReply *reply)
@@ -337,8 +336,8 @@ claims_json(const HttpReply *reply)
 }
 
 /*
- * A body that is not JSON: the output itself where the api or the bytes say so, else kept for whoever
- * paid for it.
+ * Judges a body that is not JSON: the output itself if the api or the bytes say so, else it is kept, because it was
+ * paid for.
  */
 void
 answer_judge_unread(Judge *judge, const char *reason)
@@ -364,7 +363,7 @@ answer_judge_unread(Judge *judge, const char *reason)
 }
 
 /*
- * The body as JSON, without secrets, whose strings are in the body; NULL, and why in *reason, if it is not.
+ * Returns the body as JSON, without secrets; its strings are in the body.  NULL, and why in *reason, if it is not JSON.
  */
 cJSON *
 answer_read_json(Judge *judge, const char **reason)
@@ -407,7 +406,7 @@ answer_read_json(Judge *judge, const char **reason)
 }
 
 /*
- * The answer as it came, beside what was made of it; as text, where it is no more in the body.
+ * Keeps the answer as it came, beside what was made of it; as text, if the body has been overwritten.
  */
 static void
 keep_body(Judge *judge, char *text)
@@ -427,7 +426,7 @@ keep_body(Judge *judge, char *text)
 }
 
 /*
- * A stream that is no success; what came is kept as it came, beside what was understood of it.
+ * Fails a stream.  What came is kept as it came, beside what was understood of it.
  */
 static void
 fail_stream(Judge *judge, const Stream *stream, char *text, char *error)
@@ -444,7 +443,7 @@ fail_stream(Judge *judge, const Stream *stream, char *text, char *error)
 }
 
 /*
- * What is wrong with a stream, as a sentence; NULL if it is whole.
+ * Returns what is wrong with a stream, as a sentence; NULL if it is complete.
  */
 static char *
 find_stream_fault(const Judge *judge, const Stream *stream)
@@ -467,8 +466,8 @@ find_stream_fault(const Judge *judge, const Stream *stream)
 }
 
 /*
- * A stream is judged as the object that the call would have given without it: of server-sent events or lines, or of the
- * elements of a list.
+ * Judges a stream as the object that the call would have returned without one: from server-sent events, from lines, or
+ * from the elements of a list.
  */
 static void
 judge_stream(Judge *judge, cJSON *list)
@@ -505,7 +504,7 @@ judge_stream(Judge *judge, cJSON *list)
 }
 
 /*
- * The headers of an answer that has nothing else, as the result: {"headers": {"etag": ...}}.
+ * Keeps the headers of an answer that has nothing else, as the result: {"headers": {"etag": ...}}.
  */
 static void
 keep_headers(Judge *judge)
@@ -536,7 +535,7 @@ keep_headers(Judge *judge)
 }
 
 /*
- * A successful answer to the job's own call.
+ * Judges a successful answer to the job's own call.
  */
 void
 answer_judge_body(Judge *judge)

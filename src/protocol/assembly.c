@@ -66,7 +66,7 @@ static void merge(Assembly *assembly, Part *part, cJSON *node, const StreamPlace
 				  bool joins);
 
 /*
- * A string where there is a list: an element of its own, as the rules make one of it.
+ * Adds a string to a list: an element of its own, as the rules make one of it.
  */
 static void
 add_string_to_list(Assembly *assembly, Part *list, char *string, const StreamPlace *place)
@@ -98,8 +98,8 @@ add_string_to_list(Assembly *assembly, Part *list, char *string, const StreamPla
 }
 
 /*
- * Makes a part an object or a list; text that it is so far becomes the first element.  False: it is of the other kind,
- * and has something in it.
+ * Makes a part an object or a list; its text becomes the first element.  False if it is of the other kind and not
+ * empty.
  */
 static bool
 become(Assembly *assembly, Part *part, PartKind kind, const StreamPlace *place)
@@ -124,7 +124,7 @@ become(Assembly *assembly, Part *part, PartKind kind, const StreamPlace *place)
 }
 
 /*
- * Appends a piece of base64.  Where the text so far ends with padding, that piece was encoded by itself: its last bytes
+ * Appends a piece of base64.  If the text so far ends with padding, that piece was encoded by itself: its last bytes
  * and the new ones are encoded together.  What is no base64 is appended as it is.
  */
 static void
@@ -220,8 +220,7 @@ assembly_read_key(const cJSON *element, const char *member, AssemblyKey key)
 }
 
 /*
- * Whether an element goes on with the text of the one before it: it has the same members, and all but the text are the
- * same.
+ * True if an element continues the text of the one before it: everything except the text is the same.
  */
 static bool
 goes_on(Assembly *assembly, Part *last, const cJSON *element, const StreamPlace *place)
@@ -296,7 +295,7 @@ merge_elements(Assembly *assembly, Part *list, cJSON *node, const StreamPlace *p
 }
 
 /*
- * Lays a node over a part; place is what the rules say of it, or NULL.
+ * Merges a node into a part; place has its rules, or is NULL.
  */
 static void
 merge(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place, bool joins)
@@ -520,7 +519,7 @@ print_part(StringInfo json, Part *part)
 }
 
 /*
- * All of it as JSON, palloc'd.  Takes the texts away: once.
+ * Returns the assembly as JSON, palloc'd.  Uses up the texts: call it once.
  */
 StringInfo
 assembly_print(Assembly *assembly)

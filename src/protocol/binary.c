@@ -162,7 +162,8 @@ compare_references(const Reference *a, const Reference *b)
 }
 
 /*
- * Where wanted is, or belongs, in a sorted list: a request may name a thousand of them a million times.
+ * Returns the place of wanted in a sorted list, or where it belongs: a request may name a thousand of them a million
+ * times.
  */
 static int
 place_of_reference(const Reference *references, int n, const Reference *wanted)
@@ -231,8 +232,8 @@ list_references(const cJSON *node, Reference *references, int *n)
 }
 
 /*
- * The outputs of other jobs that a request refers to, each once, sorted, palloc'd and without their data.
- * Errors for the user where one is not written as it should be.
+ * Returns the outputs of other jobs that a request refers to, each once, sorted, palloc'd and without their data.
+ * Raises an error for the user if a reference is malformed.
  */
 Reference *
 binary_list_references(const cJSON *params, int *n)

@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 
 #include "base/bytes.h"
+#include "protocol/awsjson.h"
 #include "protocol/binary.h"
 #include "protocol/body.h"
 #include "protocol/multipart.h"
@@ -67,7 +68,8 @@ first_unused_input(const Builder *builder)
 }
 
 /*
- * A content type as "data:" URLs have it: for the oldest name of WAV all have an ear, and some for no other (fal).
+ * Returns a content type as "data:" URLs have it.  Everyone accepts the oldest name of WAV, and some servers (fal) no
+ * other.
  */
 static const char *
 data_url_type(const char *content_type)
@@ -112,7 +114,7 @@ make_base64(Builder *builder, cJSON *node, const Binary *binary, bool is_bare)
 }
 
 /*
- * Whether the preset's data: URLs end here: at the member "data" of the object that is named so.
+ * True if the preset wants bare base64 here: at the member "data" of the object that it names.
  */
 static bool
 takes_bare(const Builder *builder, const cJSON *parent, const cJSON *node)
@@ -176,6 +178,8 @@ build_json(Builder *builder, cJSON *params, Body *body)
 	else
 		inline_binaries(builder, params);
 	place_unused_inputs(builder, params);
+	if (builder->source->options->preset->target != NULL)
+		awsjson_fill(builder->source, params);
 	body->data = json_print(params);
 	body->len = strlen(body->data);
 	body->content_type = "application/json";
@@ -204,8 +208,8 @@ add_value_part(Builder *builder, Multipart *form, const char *name, const cJSON 
 }
 
 /*
- * A member of the request as form data: a binary as a file, a string as it is, anything else as JSON;
- * an array with binaries as parts of the name "name[]".  null is left out.
+ * Adds a member of the request as form data: a binary as a file, a string as it is, anything else as JSON; an array
+ * with binaries as parts of the name "name[]".  null is left out.
  */
 static void
 add_member_part(Builder *builder, Multipart *form, const cJSON *member)
@@ -268,8 +272,8 @@ count_binaries(const Builder *builder, const cJSON *node)
 }
 
 /*
- * The node that stands for the binary which is the body; NULL when that is the input that the request
- * does not name.  Errors for the user where there is not exactly one binary.
+ * Returns the node that stands for the binary which is the body; NULL if that is the input which the request does not
+ * name.  Raises an error for the user if there is not exactly one binary.
  */
 static cJSON *
 find_raw_node(const Builder *builder, cJSON *params)
@@ -321,8 +325,8 @@ add_parameter(StringInfo query, const char *name, const cJSON *value)
 }
 
 /*
- * The members of the request as parameters of a URL: a string as it is, anything else as JSON, an array
- * as one parameter for each element.  null, and an object that has become empty, are left out.
+ * Returns the members of the request as parameters of a URL: a string as it is, anything else as JSON, an array as one
+ * parameter for each element.  null, and an object that has become empty, are left out.
  */
 static char *
 query_of(const cJSON *params)
@@ -397,7 +401,7 @@ kind_of(const RequestSource *source, const cJSON *params)
 }
 
 /*
- * Every input is named by the request, or the api has a place for those that are not.
+ * Checks that the request names every input, or the api has a place for the others.
  */
 static void
 check_inputs(Builder *builder, cJSON *params, BodyKind kind)
@@ -441,8 +445,8 @@ body_check(const RequestSource *source, cJSON *params)
 }
 
 /*
- * The body that is made of the request's members, which are overwritten, in the current memory context; but one that is
- * an input stays where that is.  Errors for the user where the request and its binaries do not fit together.
+ * Builds the body from the request's members, which are overwritten, in the current memory context.  A body that is an
+ * input stays where that is.  Raises an error for the user if the request and its binaries do not fit together.
  */
 Body
 body_build(const RequestSource *source, cJSON *params)

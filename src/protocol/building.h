@@ -36,6 +36,10 @@ extern void signing_sign(HttpRequest *http, const RequestSource *source);
 extern char *signing_presign(const RequestSource *source, const char *method, const char *url,
 							 const char *content_type, int expires, char **signature);
 
+/* handover.c */
+extern void handover_add_token(const RequestSource *source, cJSON *params);
+extern void handover_set_header(HttpRequest *http, const RequestSource *source);
+
 /* webhook.c */
 extern void signing_sign_webhook(HttpRequest *http, const RequestSource *source);
 

@@ -121,8 +121,8 @@ convert_utf16(char *to, const unsigned char *from, const unsigned char *end, boo
 }
 
 /*
- * The body as UTF-8, followed by a NUL byte, in the current memory context; NULL where it is that already, as far as
- * anything says.
+ * Returns the body as UTF-8, followed by a NUL byte, in the current memory context; NULL if nothing says that it is
+ * anything else.
  */
 char *
 charset_to_utf8(const HttpReply *reply, size_t *len)

@@ -106,7 +106,7 @@ structured_reset(const HttpReply *reply, int64 now_unix)
 }
 
 /*
- * Of limits that renew at different times, the last one that is used up.
+ * Returns when the last of the used-up limits renews.
  */
 static int64
 longest_reset(const HttpReply *reply, int64 now_unix)
@@ -170,7 +170,7 @@ delay_in_body(cJSON *json, const char *places, int64 now_unix)
 }
 
 /*
- * The ms to wait that a refusal asks for; -1 when it does not say.
+ * Returns for how many ms a refusal asks to wait; -1 if it does not say.
  */
 int64
 delay_read(const HttpReply *reply, cJSON *json, const char *places, const char *words,

@@ -264,7 +264,7 @@ span_in_sentence(const char *text)
 }
 
 /*
- * The span that a sentence asks to wait, as in "Please try again in 20s." or "retry after 26 seconds".
+ * Returns the span that a sentence asks to wait, as in "Please try again in 20s." or "retry after 26 seconds".
  */
 int64
 duration_in_words(const char *words)

@@ -6,6 +6,7 @@
 
 #include "http/header.h"
 #include "base/json.h"
+#include "protocol/awsjson.h"
 #include "protocol/delay.h"
 #include "protocol/judge.h"
 #include "protocol/s3answer.h"
@@ -22,7 +23,7 @@ describe_duration(int64 ms)
 }
 
 /*
- * Whether a call went to the server itself, and not to where an answer of it has led.
+ * True if a call went to the server itself, and not to where one of its answers led.
  */
 static bool
 is_own_call(const ReplySource *source)
@@ -32,7 +33,7 @@ is_own_call(const ReplySource *source)
 }
 
 /*
- * Who was called, for people: the server, or the host to which an answer of it has led.
+ * Names who was called, for people: the server, or the host to which one of its answers led.
  */
 static char *
 describe_peer(const ReplySource *source)
@@ -43,7 +44,7 @@ describe_peer(const ReplySource *source)
 }
 
 /*
- * The same with its address, which the name of a host has already.
+ * As describe_peer(), with the address, unless that is in the name already.
  */
 static char *
 describe_address(const ReplySource *source)
@@ -53,7 +54,7 @@ describe_address(const ReplySource *source)
 }
 
 /*
- * What to tell about a call that ended without an answer.
+ * Describes a call that ended without an answer.
  */
 char *
 failure_describe(const ReplySource *source, const HttpReply *reply)
@@ -105,8 +106,7 @@ failure_describe(const ReplySource *source, const HttpReply *reply)
 }
 
 /*
- * What becomes of a call that ended without an answer: a fault of the moment is tried again, one of
- * the configuration is not.
+ * Judges a call that ended without an answer: a temporary fault is retried, a fault of the configuration is not.
  */
 static void
 judge_no_answer(Judge *judge)
@@ -126,7 +126,7 @@ judge_no_answer(Judge *judge)
 }
 
 /*
- * Whether a call brought the server's secrets along, or could have.
+ * True if a call carried the server's secrets, or could have.
  */
 static bool
 brings_secrets(const ReplySource *source)
@@ -167,9 +167,33 @@ advice_for(const ReplySource *source, int status)
 	}
 }
 
+static const char *
+advice_by_type(const ReplySource *source, const char *type, const char *words)
+{
+	const char *advice = is_own_call(source) ? awsjson_advice(type, words) : NULL;
+
+	return advice ? advice : "";
+}
+
 /*
- * Returns what is done after a refusal of that step.  The option retry_status goes before the server's own word on
- * whether to try again, and that before what its status says.
+ * The same, where the answer may name the kind of its error in a header.
+ */
+static const char *
+advice_of(const Judge *judge, const char *words)
+{
+	const ReplySource *source = judge->source;
+	const char *header = source->options->preset->error_type;
+	char *type = header ? header_find(judge->reply, header) : NULL;
+	const char *advice = "";
+
+	if (type != NULL)
+		advice = advice_by_type(source, pnstrdup(type, strcspn(type, ":")), words);
+	return *advice != '\0' ? advice : advice_for(source, judge->reply->status);
+}
+
+/*
+ * Returns what to do after a refusal of that step.  The option retry_status ranks above the server's own word on
+ * whether to retry, and that above what the status says.
  */
 StatusAction
 failure_action(const Judge *judge, StatusStep step)
@@ -194,8 +218,8 @@ failure_action(const Judge *judge, StatusStep step)
 }
 
 /*
- * Whether a refusal is the kept answer of a prediction that has failed, which another one may not: its server says in a
- * header of its own whether to submit again.
+ * True if a refusal is the kept answer of a failed prediction, which another one need not repeat: the server's own
+ * header says whether to submit again.
  */
 bool
 failure_is_of_prediction(const Judge *judge)
@@ -222,7 +246,7 @@ describe_error_type(const Judge *judge)
 }
 
 /*
- * What a refusal says, as a sentence, and in *after for how many ms it asks to wait, -1 if it does not.
+ * Returns what a refusal says, as a sentence, and in *after for how many ms it asks to wait, -1 if it does not.
  */
 char *
 failure_of_refusal(Judge *judge, int64 *after)
@@ -233,6 +257,7 @@ failure_of_refusal(Judge *judge, int64 *after)
 	cJSON *json;
 	const char *stop;
 	char *words;
+	char *type = awsjson_error_type(source->options, judge->reply);
 
 	judge->verdict->body = words_copy_body(source->request, judge->reply);
 	MemoryContextSwitchTo(judge_scratch(judge));
@@ -245,15 +270,18 @@ failure_of_refusal(Judge *judge, int64 *after)
 	if (status >= 300 && status < 400 && !source->options->preset->is_store)
 		return psprintf("%s answered HTTP %d, a redirection, which is not followed. Set its option url to where it is now.",
 						describe_peer(source), status);
+	if (type != NULL)
+		return psprintf("%s answered %s%s%s%s%s", describe_peer(source), type, *words ? ": " : "",
+						words, stop, advice_by_type(source, type, words));
 	return psprintf("%s answered HTTP %d%s%s%s%s%s", describe_peer(source), status,
 					describe_error_type(judge), *words ? ": " : "", words, stop,
 					source->options->preset->is_store ? s3_advice(source, judge->reply, words)
-													  : advice_for(source, status));
+													  : advice_of(judge, words));
 }
 
 /*
- * A submission that is refused, and waiting alone does not mend that: all of the server's jobs wait, unless it may be
- * about this job alone; one that is too large fails.  The option retry_status may say that such a job fails.
+ * Judges a refused submission that waiting alone does not mend: all of the server's jobs wait, unless it may be about
+ * this job alone; a job that is too large fails.  The option retry_status may make such a job fail.
  */
 static void
 judge_stuck(Judge *judge)
@@ -273,7 +301,7 @@ judge_stuck(Judge *judge)
 }
 
 /*
- * A submission that was refused.
+ * Judges a submission that was refused.
  */
 static void
 judge_refusal(Judge *judge)
@@ -298,7 +326,7 @@ judge_refusal(Judge *judge)
 }
 
 /*
- * A submission that brought no answer, or a refusal.
+ * Judges a submission that brought no answer, or a refusal.
  */
 void
 failure_judge(Judge *judge)

@@ -54,7 +54,7 @@ is_to_be_repeated(const Judge *judge)
 }
 
 /*
- * Why a file that has come cannot be used as it is; NULL if it can.
+ * Returns why a file that has come cannot be used as it is; NULL if it can.
  */
 static char *
 describe_undecoded(const Judge *judge)
@@ -71,8 +71,8 @@ describe_undecoded(const Judge *judge)
 }
 
 /*
- * What the end of a download means: VERDICT_DONE (the output is filled in), VERDICT_FETCH (try again,
- * or, with *redirect set, there), or VERDICT_FAIL.
+ * Returns what the end of a download means: VERDICT_DONE (the output is filled in), VERDICT_FETCH (try again or, with
+ * *redirect set, there), or VERDICT_FAIL.
  */
 Verdict *
 reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output, char **redirect)

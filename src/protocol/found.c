@@ -49,7 +49,7 @@ is_at(cJSON *json, const char *places, const char *id)
 }
 
 /*
- * What the answer of an address says of the prediction of that id.  The body is overwritten.
+ * Returns what the answer of an address says about the prediction of that id.  Overwrites the body.
  */
 FoundState
 found_judge(HttpReply *reply, const Address *address, const char *places, const char *id)

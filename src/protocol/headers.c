@@ -53,8 +53,8 @@ headers_set_list(HttpRequest *http, const List *headers)
 }
 
 /*
- * What base64 makes of a secret with that many bytes before it, but for the characters that say something of what
- * stands around it.
+ * Returns what base64 makes of a secret with that many bytes before it, without the characters that depend on its
+ * surroundings.
  */
 static char *
 encode_within(const char *secret, int n_before)
@@ -90,7 +90,7 @@ add_base64(HttpRequest *http, const char *secret)
 }
 
 /*
- * Has the answer give away nothing of a secret, nor of what is behind the name of a scheme in it, as in "Bearer ...".
+ * Notes a secret that the answer must not reveal; also without the scheme before it, as in "Bearer ...".
  */
 void
 headers_add_secret(HttpRequest *http, char *secret)
@@ -207,7 +207,8 @@ note_keys(HttpRequest *http, const MappingOptions *secrets)
 }
 
 /*
- * Has the answer to a call that brings no secrets give none away either: they went along with others.
+ * Notes the server's secrets also for a call that carries none: they went along with others, and its answer might
+ * reveal them.
  */
 void
 headers_note_secrets(HttpRequest *http, const MappingOptions *secrets)

@@ -22,7 +22,7 @@ member_of(const cJSON *node, const char *name)
 }
 
 /*
- * Whether node is {"$url": ...}; then *url is the text.  An error for the user where that is none.
+ * True if node is {"$url": ...}; then *url is the text.  Raises an error for the user if that is none.
  */
 bool
 links_is_url(const cJSON *node, const char **url)

@@ -63,8 +63,8 @@ note_reference(cJSON *node, void *arg)
 }
 
 /*
- * Notes which of the references in a tree are those of outputs that are still to be fetched, before it is printed as
- * the verdict's result.
+ * Notes which references in a tree are outputs that are still to be fetched, before it is printed as the verdict's
+ * result.
  */
 void
 missing_note(Verdict *verdict, cJSON *json)
@@ -78,7 +78,7 @@ missing_note(Verdict *verdict, cJSON *json)
 }
 
 /*
- * Whether an output did not come, and something stands for it in the answer.
+ * True if an output did not come, and a reference stands for it in the answer.
  */
 static bool
 is_missing(const Output *output)
@@ -162,8 +162,8 @@ rewrite(void *arg)
 }
 
 /*
- * Puts back into a verdict's result, in the current memory context, what stood there for outputs that did not come.
- * Where memory is too short for that, the references stay.
+ * Restores in a verdict's result, in the current memory context, what stood there for outputs that did not come.  If
+ * memory is too short for that, the references stay.
  */
 void
 missing_restore(Verdict *verdict)
@@ -180,8 +180,7 @@ missing_restore(Verdict *verdict)
 }
 
 /*
- * What to tell of the outputs that did not come, or came so that they cannot be read: a sentence, palloc'd, or NULL
- * where there is none.
+ * Describes the outputs that did not come, or cannot be read: a sentence, palloc'd, or NULL if there is none.
  */
 char *
 missing_describe(const Verdict *verdict)

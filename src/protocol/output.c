@@ -59,7 +59,7 @@ output_mask(const Judge *judge, const char *type, char *data, size_t len)
 }
 
 /*
- * The content type of bytes, for which something else claims another one: theirs, unless they tell nothing.
+ * Returns the content type of bytes for which something else claims one: their own, unless they do not show it.
  */
 static const char *
 type_beside(const char *data, size_t len, const char *claim)
@@ -100,7 +100,7 @@ add_download(Judge *judge, cJSON *node, char *url)
 }
 
 /*
- * Where what a "data:" URL holds begins, with its type before it; or NULL if text is not one.
+ * Returns where the payload of a "data:" URL begins, with its type before it; NULL if text is no such URL.
  */
 static char *
 data_url_payload(char *text, bool *is_base64)
@@ -122,8 +122,8 @@ data_url_payload(char *text, bool *is_base64)
 }
 
 /*
- * Decodes base64 into an output.  What is not base64 is left as it is, and a fault if it should be; nothing at all is
- * no output, as null is none.
+ * Decodes base64 into an output.  Text that is not base64 is left as it is, and counts as a fault if it should be.  An
+ * empty text is no output, like null.
  */
 static void
 extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *place,
@@ -163,7 +163,7 @@ decode_percents(char *text)
 }
 
 /*
- * Takes a "data:" URL for an output, if text is one; place is NULL where outputs need not be.
+ * Makes an output of text if it is a "data:" URL; place is NULL where there need not be an output.
  */
 static bool
 extract_data_url(Judge *judge, cJSON *node, char *text, const PointerPlace *place)
@@ -221,7 +221,7 @@ has_ending(const char *text)
 }
 
 /*
- * Whether text is the path of a file on the server, rather than a word: a language model may say "/".
+ * True if text is the path of a file on the server, rather than a word: a language model may say "/".
  */
 static bool
 is_path(const Judge *judge, const char *text)
@@ -363,8 +363,8 @@ note_file(cJSON *node, const PointerPlace *place, void *arg)
 }
 
 /*
- * An output that is described by members, such as ComfyUI's file name, folder and type: the path of its
- * download is the encoding's, with {member} filled in.
+ * Makes an output that members describe, such as ComfyUI's file name, folder and type: the path of its download is the
+ * encoding's, with {member} filled in.
  */
 static void
 extract_file(Judge *judge, cJSON *node)
@@ -431,7 +431,7 @@ each_output(const Judge *judge, cJSON *json, PointerVisitor visit, void *arg)
 }
 
 /*
- * Takes the outputs out of an answer: in their places stand references to them.  What cannot be read as an output stays
+ * Takes the outputs out of an answer, and puts references in their places.  What cannot be read as an output stays
  * where it is.
  */
 void
@@ -444,7 +444,7 @@ output_take_all(Judge *judge, cJSON *json)
 }
 
 /*
- * What to tell of outputs that cannot be read; NULL where there is none.
+ * Describes outputs that cannot be read; NULL if there are none.
  */
 char *
 output_describe_faults(const Judge *judge)
@@ -475,7 +475,7 @@ note_download(cJSON *node, const PointerPlace *place, void *arg)
 }
 
 /*
- * Whether an output may have to be downloaded: most answers bring theirs with them, and are large.
+ * True if an output may have to be downloaded.  Most answers bring theirs with them, and are large.
  */
 bool
 output_may_be_download(const Judge *judge, cJSON *json)

@@ -42,7 +42,7 @@ assembly_create(const StreamPlace *places)
 }
 
 /*
- * Tells listener of each piece of text that comes from now on.
+ * Calls listener for each piece of text that comes from now on.
  */
 void
 assembly_listen(Assembly *assembly, AssemblyListener listener, void *arg)
@@ -52,7 +52,7 @@ assembly_listen(Assembly *assembly, AssemblyListener listener, void *arg)
 }
 
 /*
- * Whether there were more parts than can be kept: what came since was left out.
+ * True if there were more parts than can be kept; later ones were left out.
  */
 bool
 assembly_is_full(const Assembly *assembly)

@@ -10,6 +10,7 @@
 
 #include "base/backoff.h"
 #include "base/clip.h"
+#include "protocol/awsjson.h"
 #include "protocol/judge.h"
 #include "protocol/reasons.h"
 #include "protocol/words.h"
@@ -25,7 +26,7 @@
 static const Backoff ask_again = {1000, 60000}; /* ms, between questions that are not answered */
 
 /*
- * What is at the place behind "exists:" or "bool:".
+ * Returns the node at the place after "exists:" or "bool:".
  */
 static cJSON *
 node_of_state(const Judge *judge, cJSON *json)
@@ -36,7 +37,7 @@ node_of_state(const Judge *judge, cJSON *json)
 }
 
 /*
- * How a prediction is, as an answer in JSON says; and *word, the value that says so, if there is one.
+ * Returns the state of a prediction by an answer in JSON, and in *word the value that says so, if there is one.
  */
 static RemoteState
 read_state(const Judge *judge, cJSON *json, char **word)
@@ -76,7 +77,7 @@ progress_in(cJSON *json, const char *place)
 }
 
 /*
- * A prediction that has failed, by the word of its state.
+ * Judges a prediction that has failed, by the word of its state.
  */
 static void
 judge_failed(Judge *judge, cJSON *json, const char *word)
@@ -94,7 +95,7 @@ judge_failed(Judge *judge, cJSON *json, const char *word)
 }
 
 /*
- * A prediction that has not ended.  The answer is kept, in case that nothing better comes.
+ * Judges a prediction that has not ended.  Its answer is kept, in case nothing better comes.
  */
 static void
 judge_running(Judge *judge, cJSON *json)
@@ -113,8 +114,8 @@ judge_running(Judge *judge, cJSON *json)
 }
 
 /*
- * An answer, of which how is a description, that there is no such prediction: believed only when it is given
- * several times in a row, and not of a prediction that is only just made.
+ * Judges an answer that there is no such prediction; how describes it.  Believed only several times in a row, and not
+ * about a prediction that was just made.
  */
 static void
 judge_forgotten(Judge *judge, const char *how)
@@ -133,7 +134,28 @@ judge_forgotten(Judge *judge, const char *how)
 }
 
 /*
- * What the state of a prediction means.
+ * Judges the answer of a prediction that succeeded, which may be JSON in a text.  In that, members with the names of an
+ * error's are the answer's own.
+ */
+static void
+judge_answer(Judge *judge, cJSON *json)
+{
+	MemoryContext caller = MemoryContextSwitchTo(judge_scratch(judge));
+	cJSON *answer = awsjson_answer(judge->source->options, json);
+	Protocol *own = palloc(sizeof(Protocol));
+
+	MemoryContextSwitchTo(caller);
+	*own = *judge->protocol;
+	if (answer != json)
+	{
+		own->error = NULL;
+		judge->protocol = own;
+	}
+	answer_judge_json(judge, answer);
+}
+
+/*
+ * Judges the state of a prediction.
  */
 void
 prediction_judge_state(Judge *judge, cJSON *json)
@@ -152,7 +174,7 @@ prediction_judge_state(Judge *judge, cJSON *json)
 		case REMOTE_OK:
 		case REMOTE_PARTLY:
 			if (judge->protocol->result == NULL)
-				answer_judge_json(judge, json);
+				judge_answer(judge, json);
 			else if (reasons_of_json(json, judge->protocol->error, judge->id) != NULL)
 				judge_failed(judge, json, word ? word : "done"); /* fal: COMPLETED, with an error */
 			else
@@ -173,8 +195,7 @@ prediction_judge_state(Judge *judge, cJSON *json)
 }
 
 /*
- * A question about a prediction that was not answered, or by what cannot be read for that reason: it is
- * asked again.
+ * Judges a poll that was not answered, or by something unreadable: it is repeated.
  */
 static void
 judge_unanswered(Judge *judge, StatusStep step, const char *reason)
@@ -203,8 +224,8 @@ judge_unanswered(Judge *judge, StatusStep step, const char *reason)
 }
 
 /*
- * What the answer to a poll means.  *remote: what is known of the prediction; where the poll says that it has succeeded,
- * and where its result is, that is added.
+ * Judges the answer to a poll.  *remote: what is known of the prediction.  If the poll says that it succeeded, and
+ * where its result is, that is added.
  */
 Verdict *
 reply_judge_poll(const ReplySource *source, HttpReply *reply, Remote *remote)
@@ -244,8 +265,8 @@ compare_text(cJSON *node, const PointerPlace *place, void *arg)
 }
 
 /*
- * What a list of all predictions that have not ended means for one about which the poll says nothing.  The
- * list has ids at places.  No list means nothing.
+ * Judges a list of all unfinished predictions, with ids at places, for one about which the poll says nothing.  No list
+ * means nothing.
  */
 Verdict *
 reply_judge_unended(const ReplySource *source, HttpReply *reply, const char *places)
@@ -268,7 +289,7 @@ reply_judge_unended(const ReplySource *source, HttpReply *reply, const char *pla
 }
 
 /*
- * Whether an answer that failed a job was none: something in between may have said it.
+ * True if the answer that failed a job may not be the server's: something in between may have said it.
  */
 static bool
 is_unreadable(const Verdict *verdict)
@@ -277,7 +298,7 @@ is_unreadable(const Verdict *verdict)
 }
 
 /*
- * Whether a refusal may be of a secret that was replaced in the meantime.
+ * True if a refusal may be about a secret that was replaced meanwhile.
  */
 static bool
 refuses_secrets(const HttpReply *reply)
@@ -286,7 +307,7 @@ refuses_secrets(const HttpReply *reply)
 }
 
 /*
- * What the answer of a prediction that succeeded means, where it is fetched from an address of its own.
+ * Judges the result of a prediction that succeeded, where it has an address of its own.
  */
 Verdict *
 reply_judge_result(const ReplySource *source, HttpReply *reply)
@@ -326,7 +347,7 @@ reply_judge_result(const ReplySource *source, HttpReply *reply)
 }
 
 /*
- * The progress that an answer of its own tells; -1 if it does not.
+ * Returns the progress in an answer; -1 if there is none.
  */
 double
 reply_read_progress(HttpReply *reply, const char *place)

@@ -181,7 +181,7 @@ describe(const cJSON *node)
 }
 
 /*
- * Whether a member of that name is no error's alone: in a success it is the answer's own.
+ * True if a member of that name is not only an error's: in a success it is the answer's own.
  */
 static bool
 is_common_name(const char *pointer)
@@ -230,8 +230,8 @@ find_reasons(cJSON *json, const char *places, const char *id, bool is_success)
 }
 
 /*
- * What the server says went wrong, where the protocol says that such words stand: at the first of the places that has
- * any, and at those with "+" that follow it.  NULL if nowhere.
+ * Returns what the server says went wrong: at the first of the protocol's places that has any words, and at those with
+ * "+" that follow it.  NULL if nowhere.
  */
 char *
 reasons_of_json(cJSON *json, const char *places, const char *id)
@@ -240,7 +240,7 @@ reasons_of_json(cJSON *json, const char *places, const char *id)
 }
 
 /*
- * The same of an answer that says by its status that it is a success: members of common names are its own.
+ * As reasons_of_json(), for an answer whose status says success: members of common names are its own.
  */
 char *
 reasons_of_success(cJSON *json, const char *places, const char *id)

@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "http/header.h"
 #include "base/media.h"
+#include "protocol/awsjson.h"
 #include "protocol/judge.h"
 #include "protocol/s3answer.h"
 #include "protocol/saved.h"
@@ -25,7 +26,7 @@
 #define MAX_URL 16384 /* bytes of a URL to ask at */
 
 /*
- * Begins to judge a reply, or, where it is NULL, what was kept of one.
+ * Begins to judge a reply or, if it is NULL, what was kept of one.
  */
 Judge
 judge_begin(const ReplySource *source, HttpReply *reply)
@@ -41,6 +42,8 @@ judge_begin(const ReplySource *source, HttpReply *reply)
 
 	verdict->after = -1;
 	verdict->progress = -1;
+	if (reply != NULL)
+		awsjson_settle_status(source->options, reply);
 	verdict->http_status = reply ? reply->status : 0;
 	if (reply != NULL)
 		words_mask_reply(source->request, reply);
@@ -48,7 +51,7 @@ judge_begin(const ReplySource *source, HttpReply *reply)
 }
 
 /*
- * Where trees of JSON are that go with the judge.
+ * Returns the memory context for trees of JSON; judge_end() frees it.
  */
 MemoryContext
 judge_scratch(Judge *judge)
@@ -60,7 +63,7 @@ judge_scratch(Judge *judge)
 }
 
 /*
- * The verdict, when all is read.
+ * Ends the judgement, and returns the verdict.
  */
 Verdict *
 judge_end(Judge *judge)
@@ -72,7 +75,7 @@ judge_end(Judge *judge)
 }
 
 /*
- * Whether a call has brought what it was for.
+ * True if a call brought a success.
  */
 bool
 reply_is_success(const HttpReply *reply)
@@ -164,7 +167,7 @@ reply_read_urls(const Judge *judge, cJSON *json, const char *earlier)
 }
 
 /*
- * The answer to a submission that became a prediction: its name, and how it is already.
+ * Judges the answer to a submission that became a prediction: its name, and its state already.
  */
 static void
 judge_named(Judge *judge, Remote *remote)
@@ -223,7 +226,25 @@ judge_named(Judge *judge, Remote *remote)
 }
 
 /*
- * The answer to a hand-over: it was taken, under a name that nobody asks for again.
+ * Judges a refusal.  If it says that an earlier call of this name has begun the work already, that is the job's.
+ */
+static void
+judge_refused(Judge *judge, Remote *remote)
+{
+	char *id = awsjson_known_id(judge->source->options, judge->reply);
+
+	if (id == NULL)
+	{
+		failure_judge(judge);
+		return;
+	}
+	remote->id = id;
+	judge->id = id;
+	judge->verdict->kind = VERDICT_WAIT;
+}
+
+/*
+ * Judges the answer to a hand-over: it was taken, under a name that nobody asks for again.
  */
 static void
 judge_handed_over(Judge *judge, Remote *remote)
@@ -238,7 +259,7 @@ judge_handed_over(Judge *judge, Remote *remote)
 }
 
 /*
- * An answer that is a failure by its own word, such as a function's that raised an error.  It is kept.
+ * Judges an answer that calls itself a failure, such as that of a function that raised an error.  It is kept.
  */
 static void
 judge_declared_failure(Judge *judge)
@@ -265,9 +286,9 @@ judge_declared_failure(Judge *judge)
 }
 
 /*
- * What the answer to the job's own call means, in the current memory context.  The reply's body is
- * overwritten, and freed or pointed to by the outputs.  Where the answer names a prediction, *remote
- * is filled in: that must be committed before anything else is done with the verdict.
+ * Judges the answer to the job's own call, in the current memory context.  The reply's body is overwritten, and freed
+ * or pointed to by the outputs.  If the answer names a prediction, *remote is filled in: commit that before anything
+ * else is done with the verdict.
  */
 Verdict *
 reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
@@ -277,7 +298,7 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 	if (source->options->preset->is_store)
 		s3_judge(&judge);
 	else if (!reply_is_success(reply))
-		failure_judge(&judge);
+		judge_refused(&judge, remote);
 	else if (source->options->preset->fails_by != NULL &&
 			 header_find(reply, source->options->preset->fails_by) != NULL)
 		judge_declared_failure(&judge);
@@ -291,7 +312,7 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 }
 
 /*
- * What an answer means that was saved while its outputs were downloaded.
+ * Judges an answer that was saved while its outputs were downloaded.
  */
 Verdict *
 reply_judge_saved(const ReplySource *source, const char *answer)
@@ -321,7 +342,7 @@ reply_judge_saved(const ReplySource *source, const char *answer)
 }
 
 /*
- * What a finished call means when reply_judge() raised an error, because memory ran out: an answer that may
+ * Returns the verdict for a finished call if reply_judge() raised an error, because memory ran out: an answer that may
  * have been paid for is kept as it came.
  */
 Verdict *
@@ -351,7 +372,7 @@ reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why)
 }
 
 /*
- * What it means for a job that genjob ended while its call was in flight.
+ * Returns the verdict for a job whose call was in flight when genjob ended.
  */
 Verdict *
 reply_lost(void)

@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "http/header.h"
 #include "base/json.h"
+#include "protocol/awsjson.h"
 #include "protocol/binary.h"
 #include "protocol/building.h"
 #include "protocol/links.h"
@@ -42,11 +43,14 @@ read_defaults(const ServerOptions *options)
  * Puts the members where the protocol wants them, unless the request has done so itself.
  */
 static cJSON *
-wrap_params(const Protocol *protocol, cJSON *params)
+wrap_params(const ServerOptions *options, cJSON *params)
 {
+	const Protocol *protocol = &options->protocol;
+	const cJSON *there = protocol->wrap ? pointer_first(params, protocol->wrap) : NULL;
 	cJSON *root;
 
-	if (protocol->wrap == NULL || cJSON_IsObject(pointer_first(params, protocol->wrap)))
+	if (protocol->wrap == NULL || cJSON_IsObject(there) ||
+		(options->preset->text_at != NULL && cJSON_IsString(there)))
 		return params;
 	root = json_create(cJSON_Object);
 	pointer_set(root, protocol->wrap, params);
@@ -92,11 +96,11 @@ read_params_raw(const RequestSource *source, bool *names_model)
 	if (!cJSON_IsObject(params))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object")));
-	over = wrap_params(protocol, params);
+	over = wrap_params(options, params);
 	*names_model = protocol->model_at != NULL && pointer_first(over, protocol->model_at) != NULL;
 	wants_no_model =
 		protocol->model_at != NULL && cJSON_IsNull(pointer_first(over, protocol->model_at));
-	params = json_patch(wrap_params(protocol, read_defaults(options)), over);
+	params = json_patch(wrap_params(options, read_defaults(options)), over);
 	if (options->model != NULL && protocol->model_at != NULL && !wants_no_model &&
 		pointer_first(params, protocol->model_at) == NULL)
 		pointer_set(params, protocol->model_at, json_create_string(pstrdup(options->model)));
@@ -106,8 +110,8 @@ read_params_raw(const RequestSource *source, bool *names_model)
 }
 
 /*
- * Whether an id is the name of a resource, such as "models/veo/operations/7", whose strokes are strokes of the path: none
- * of its parts leads elsewhere.
+ * True if an id is the name of a resource, such as "models/veo/operations/7", whose slashes separate parts of the path,
+ * and no part leads elsewhere.
  */
 static bool
 is_path(const char *id)
@@ -177,7 +181,7 @@ request_begin(const ServerOptions *options, const char *method, char *url, int64
 }
 
 /*
- * Copies what was built in another context, where it grew: for as long as the call lasts it takes no more than it has.
+ * Copies a body from the context where it grew, so that the call does not hold more memory than the body has bytes.
  */
 static void
 take_body(HttpRequest *http, Body *body)
@@ -214,7 +218,7 @@ find_word(const char *path, int *len)
 }
 
 /*
- * Whether the request must have members that go into the path.
+ * True if the request must have members that go into the path.
  */
 bool
 request_has_words(const ServerOptions *options)
@@ -289,38 +293,7 @@ plain_target(const RequestSource *source, cJSON *params)
 }
 
 /*
- * Puts what whoever is handed the job needs to give its answer where the protocol has a place for it.
- */
-static void
-add_token(const RequestSource *source, cJSON *params)
-{
-	cJSON *object = json_create(cJSON_Object);
-	cJSON *number = json_create(cJSON_Number);
-
-	number->valuestring = psprintf(INT64_FORMAT, source->job);
-	json_attach(object, "job", number);
-	json_attach(object, "token",
-				json_create_string(pstrdup(source->token ? source->token : "***")));
-	pointer_set(params, source->options->protocol.token_at, object);
-}
-
-/*
- * Has the call be one that only hands the job over.
- */
-static void
-set_hand_over(HttpRequest *http, const RequestSource *source)
-{
-	const char *header = source->options->preset->hands_over;
-	const char *colon = header ? strchr(header, ':') : NULL;
-
-	if (colon != NULL)
-		headers_set(http, pnstrdup(header, colon - header), pstrdup(colon + 2), NULL);
-	if (source->token != NULL)
-		headers_add_secret(http, pstrdup(source->token));
-}
-
-/*
- * Has the answer not repeat the links that are in the request.
+ * Notes the links in the request, so that the answer does not repeat them.
  */
 static void
 note_links(HttpRequest *http, const RequestSource *source)
@@ -335,8 +308,8 @@ note_links(HttpRequest *http, const RequestSource *source)
 }
 
 /*
- * What to send for a job, in the current memory context; it goes on pointing to the options.  Errors
- * for the user where the request and its binaries do not fit together.
+ * Builds what to send for a job, in the current memory context; it points to the options.  Raises an error for the user
+ * if the request and its binaries do not fit together.
  */
 HttpRequest *
 request_build(const RequestSource *source)
@@ -354,19 +327,22 @@ request_build(const RequestSource *source)
 	if (!source->is_literal)
 		links_resolve(source, params->child);
 	if (options_hands_over(options))
-		add_token(source, params);
+		handover_add_token(source, params);
 	target = options->preset->is_store ? s3_target(source, params) : plain_target(source, params);
 	MemoryContextSwitchTo(result);
 	http = request_begin(options, target.method, pstrdup(target.url), options->timeout);
 	if (target.object != NULL)
 		http->object = pstrdup(target.object);
+	http->keeps_path = options->preset->is_store;
 	http->names_model = names_model;
 	take_body(http, &target.body);
 	headers_set_all(http, source, &target.body);
 	headers_set_list(http, target.headers);
 	note_links(http, source);
 	if (options_hands_over(options))
-		set_hand_over(http, source);
+		handover_set_header(http, source);
+	if (options->preset->target != NULL)
+		awsjson_set_headers(http, options->preset, NULL);
 	if (signing_is_due(options))
 		signing_sign(http, source);
 	else if (options->protocol.kind.auth == AUTH_WEBHOOK)
@@ -418,7 +394,7 @@ has_reference(const char *json)
 }
 
 /*
- * Whether a request may refer to outputs of other jobs.  Most do not, and then there is nothing to parse.
+ * True if a request may refer to outputs of other jobs.  Most do not, and need not be parsed.
  */
 bool
 request_may_refer(const RequestSource *source)
@@ -453,8 +429,8 @@ address_url(const RequestSource *source, const Remote *remote, const Address *ad
 }
 
 /*
- * A further call about a prediction: to poll, fetch its answer, or cancel it.  NULL when the provider
- * has not said where.
+ * Builds a further call about a prediction: to poll it, fetch its result, or cancel it.  NULL if the provider has not
+ * said where.
  */
 HttpRequest *
 request_follow(const RequestSource *source, const Remote *remote, const Address *address)
@@ -470,10 +446,13 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 	if (address->body != NULL || strcmp(address->method, "POST") == 0 ||
 		strcmp(address->method, "PUT") == 0 || strcmp(address->method, "PATCH") == 0)
 	{
-		http->body = grammar_fill(address->body ? address->body : "{}", "id",
-								  json_escape(remote->id ? remote->id : ""));
-		http->body_len = strlen(http->body);
+		const char *body = address->body ? address->body : "{}";
+
 		headers_set(http, "Content-Type", pstrdup("application/json"), NULL);
+		if (source->options->preset->target != NULL)
+			awsjson_set_headers(http, source->options->preset, awsjson_take_action(&body));
+		http->body = grammar_fill(body, "id", json_escape(remote->id ? remote->id : ""));
+		http->body_len = strlen(http->body);
 	}
 	headers_set_server(http, source);
 	if (signing_is_due(source->options))
@@ -484,7 +463,7 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 }
 
 /*
- * The address of the server's submissions, palloc'd: what an answer of which no more is known came from.
+ * Returns the address of the server's submissions, palloc'd: for an answer about which nothing else is known.
  */
 char *
 request_address(const ServerOptions *options)
@@ -504,6 +483,7 @@ request_put_object(const RequestSource *source, const char *key, const char *con
 	HttpRequest *http = request_begin(options, "PUT", s3_url_of(options, key), options->timeout);
 
 	http->object = s3_name_of(options, key);
+	http->keeps_path = true;
 	http->body = unconstify(char *, data);
 	http->body_len = len;
 	http->body_sha256 = sha256;

@@ -46,8 +46,9 @@ typedef struct RequestSource
 	Reference *references; /* as request_list_references() gave them, with their data */
 	int n_references;
 	const char *idempotency_key;
-	const char *token; /* of a hand-over; NULL: it is not to be known */
-	int64 job;         /* 0: none, for a preview */
+	const char *tenant; /* NULL: none, for a preview */
+	const char *token;  /* of a hand-over; NULL: it is not to be known */
+	int64 job;          /* 0: none, for a preview */
 	bool is_literal; /* nothing in the request stands for anything else: it was not written by the job's owner */
 	int64 now_unix; /* for what is signed */
 } RequestSource;

@@ -17,6 +17,7 @@
 
 #define MAX_ENTITY 10       /* bytes between "&" and ";" */
 #define MAX_VALUE (1 << 20) /* bytes of a text that is kept */
+#define SMALL_VALUE 32      /* bytes that one takes at least: there may be many */
 
 void
 xml_begin(Xml *xml, const char *text, size_t len)
@@ -246,9 +247,9 @@ read_element(Xml *xml, StringInfo value)
 char *
 xml_value(Xml *xml)
 {
-	StringInfoData value;
+	StringInfoData value = {palloc(SMALL_VALUE), 0, SMALL_VALUE, 0};
 
-	initStringInfo(&value);
+	value.data[0] = '\0';
 	read_element(xml, &value);
 	json_sanitize_text(value.data, value.len);
 	return value.data;

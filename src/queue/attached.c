@@ -41,7 +41,7 @@ static bool knows_what = false; /* to watch */
 /* ---------- when to look again ---------- */
 
 /*
- * What is said with this cache and hash value (RELOID: OID) concerns the check.
+ * Watches an object: its invalidations, by cache and hash value (RELOID: by OID), count as changes.
  */
 void
 attached_watch(int cache, uint32 id)
@@ -98,7 +98,7 @@ anything_changed(Datum arg, int cache, uint32 hash)
 }
 
 /*
- * Has this process hear of what may change what is found; once.
+ * Registers for the invalidations that may change what is found; once.
  */
 void
 attached_init(void)
@@ -112,7 +112,7 @@ attached_init(void)
 }
 
 /*
- * How often something has changed that concerns what was found since attached_begin().
+ * Returns how often something has changed that was found since attached_begin().
  */
 uint64
 attached_changes(void)
@@ -156,9 +156,9 @@ typedef enum CodeColumn
 } CodeColumn;
 
 /*
- * Everything that may run when rows of the tables $1 are read, written or deleted, with what it depends on.  $2: with
- * the tables that refer to them, and so on.  Of rows of $3, gen_jobs, what $5 says is done, as bits of tgtype; $4 are those
- * that are only read.  PostgreSQL's own objects are not in pg_depend.
+ * Everything that may run when rows of the tables $1 are read, written or deleted, with what it depends on.  $2:
+ * include the tables that refer to them, and so on.  $3 is gen_jobs, whose rows are touched as $5 says, in bits of
+ * tgtype.  $4 are tables that are only read.  PostgreSQL's own objects are not in pg_depend.
  */
 /* clang-format off */
 static const char find_code[] =
@@ -241,7 +241,7 @@ attached_oids(const Oid *oids, int n)
 }
 
 /*
- * Finds what the search asks for, and leaves it in SPI_tuptable.
+ * Runs the search and leaves the result in SPI_tuptable.
  */
 static void
 run_find_code(const AttachedSearch *search)
@@ -282,7 +282,7 @@ watch_object(uint64 row)
 }
 
 /*
- * Finds what runs, and watches all of it.  Returns the first row of the result that belongs to a role that is neither a
+ * Finds what runs, and watches it.  Returns the first row of the result that belongs to a role which is neither a
  * superuser nor the tables' owner, for the functions below; -1: there is none.
  */
 int64
@@ -304,7 +304,7 @@ attached_find_stranger(const AttachedSearch *search, Oid owner)
 }
 
 /*
- * What runs the object, in words without its table.
+ * Describes what runs the object, without its table.
  */
 char *
 attached_describe(uint64 row)
@@ -350,7 +350,7 @@ describe_use(Oid class)
 }
 
 /*
- * Whose it is.
+ * Returns the name of the object's owner.
  */
 const char *
 attached_owner_name(uint64 row)

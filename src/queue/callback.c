@@ -124,6 +124,7 @@ static const struct
 	[TAKE] = {4, {OIDOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID},
 		"SELECT c.id, c.job_id, c.attempt, c.attempts, c.created_at OPERATOR(pg_catalog.<) $4, c.error IS NOT NULL"
 		" FROM genjob.callbacks c WHERE c.owner OPERATOR(pg_catalog.=) $1 AND c.run_at OPERATOR(pg_catalog.<=) $2"
+		"  AND c.run_at OPERATOR(pg_catalog.<) 'infinity'"
 		" ORDER BY c.run_at, c.id LIMIT $3 FOR UPDATE SKIP LOCKED"},
 	/* a row of callbacks that names another's job does not count */
 	[READ_JOB] = {3, {INT8OID, INT4OID, OIDOID},
@@ -239,7 +240,7 @@ run_function(const char *on_done, int64 job)
 /* ---------- one call ---------- */
 
 /*
- * When a call is to be made again that has failed so many times.
+ * Returns when a call is made again after its failures.
  */
 static TimestampTz
 next_time(int attempts)
@@ -259,7 +260,7 @@ postpone(const Callback *callback, int attempts, TimestampTz run_at, const char 
 }
 
 /*
- * A job that is not there may be one that a restore is still to bring: the call is given up the second time.
+ * Waits for a job that is missing, because a restore may still bring it.  Gives the call up the second time.
  */
 static bool
 wait_for_job(const Callback *callback)
@@ -272,7 +273,7 @@ wait_for_job(const Callback *callback)
 }
 
 /*
- * Takes the row out and calls the function, unless the job has run again since, or names none.
+ * Deletes the row and calls the function, unless the job has run again since, or names none.
  */
 static void
 call(const Callback *callback)
@@ -313,7 +314,8 @@ describe_error(const ErrorData *error)
 }
 
 /*
- * Makes a call in a subtransaction.  What it sets for the session ends with it.  Returns what it failed of, or NULL.
+ * Makes a call in a subtransaction, which also undoes what the function sets for the session.  Returns why it failed,
+ * or NULL.
  */
 static char *
 try_call(const Callback *callback)
@@ -354,7 +356,7 @@ static Callback last;              /* that was called, in the present transactio
 static bool is_committing = false; /* calls that have succeeded */
 
 /*
- * What is to be called next, at most as many as one transaction may call; returns the number.
+ * Reads the calls that are due, at most as many as one transaction may make; returns their number.
  */
 static int
 take(Callback *callbacks)
@@ -378,8 +380,8 @@ take(Callback *callbacks)
 }
 
 /*
- * Whether the name that statements use for gen_jobs is still its own: a schema can be renamed, and another one made that
- * has the name.
+ * True if the name that statements use is still that of gen_jobs.  A schema can be renamed, and another table take the
+ * name.
  */
 static bool
 knows_table(void)
@@ -520,7 +522,7 @@ commit_failed(const ErrorData *error)
 
 /*
  * Makes some calls that are due, in one transaction.  False if there was none.  An error ends the process: this role
- * may not do what it takes.
+ * lacks a right that calls need.
  */
 bool
 callback_call_some(void)

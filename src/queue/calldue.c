@@ -37,7 +37,7 @@ typedef struct Obstacle
 } Obstacle;
 
 /*
- * How many connections a role may have besides those that its clients have.
+ * Returns how many connections a role may have besides those of its clients.
  */
 static int
 room_of(Oid role)
@@ -54,7 +54,7 @@ room_of(Oid role)
 }
 
 /*
- * Why a role cannot connect to this database; words NULL: it can.
+ * Returns why a role cannot connect to this database; words NULL: it can.
  */
 static Obstacle
 find_obstacle(Oid role)
@@ -104,7 +104,7 @@ block(Oid role, const Obstacle *obstacle, TimestampTz now)
 }
 
 /*
- * The role could not connect, or may not do what a call takes: its calls that are due have failed.
+ * Fails the role's calls that are due, because it cannot connect or lacks a right.
  */
 void
 queue_block_callbacks(Oid role, const char *error, TimestampTz now)
@@ -115,7 +115,7 @@ queue_block_callbacks(Oid role, const char *error, TimestampTz now)
 }
 
 /*
- * A call has failed, and took its process with it.
+ * Fails a call whose process crashed with it.
  */
 void
 queue_fail_callback(int64 callback, const char *error, TimestampTz now)
@@ -127,8 +127,8 @@ queue_fail_callback(int64 callback, const char *error, TimestampTz now)
 }
 
 /*
- * The roles of which there are calls to be made, now or later, palloc'd in the caller's memory context, the first due
- * first; returns their number.  The calls of those that cannot connect say so, and are put off.
+ * Lists the roles that have calls to be made, now or later, palloc'd in the caller's memory context, the first due
+ * first; returns their number.  The calls of roles that cannot connect say so, and are put off.
  */
 int
 queue_find_callbacks(TimestampTz now, CallbackRole **roles)

@@ -23,7 +23,7 @@ static bool look_for_servers = true;
 static dlist_head unread = DLIST_STATIC_INIT(unread); /* queues of which there are more */
 
 /*
- * Has all be looked for again, as at the beginning.
+ * Begins to look for cancels from the start again.
  */
 void
 queue_forget_cancels(void)
@@ -32,7 +32,7 @@ queue_forget_cancels(void)
 }
 
 /*
- * How many to read of a server at a time.
+ * Returns how many to read of a server at a time.
  */
 static int
 batch_size(void)
@@ -48,7 +48,7 @@ needs_more(const ServerQueue *queue)
 }
 
 /*
- * Whether queue_read_cancels() would read some.
+ * True if queue_read_cancels() would read some.
  */
 bool
 queue_must_read_cancels(void)
@@ -84,7 +84,7 @@ find_servers(void)
 }
 
 /*
- * The ids of the jobs that are being cancelled: cancelled ones are not found by theirs.
+ * Lists the ids of jobs that are being cancelled.  job_find() does not find these.
  */
 static HTAB *
 list_known(void)
@@ -152,7 +152,7 @@ read_some(ServerQueue *home, HTAB *known)
 }
 
 /*
- * Makes Jobs, in the state JOB_CLAIMED, of some of the rows that say so.
+ * Makes Jobs, in the state JOB_CLAIMED, of some rows whose predictions are still to be cancelled.
  */
 void
 queue_read_cancels(void)

@@ -64,7 +64,7 @@ make_keys(const Turn *turns, int n)
 }
 
 /*
- * Whether a claimed job goes on with the key of an earlier attempt; new_key is what it was offered.
+ * True if a claimed job continues with the key of an earlier attempt, instead of the new one.
  */
 static bool
 has_kept_key(const Job *job, const ArrayType *keys, int i)
@@ -78,8 +78,8 @@ has_kept_key(const Job *job, const ArrayType *keys, int i)
 }
 
 /*
- * Puts the turns first of servers that have waited for memory; how many bytes of large bodies may be claimed for all.
- * *any_size: the first of them may be larger.
+ * Puts the turns of servers that have waited for memory first.  Returns how many bytes of large bodies may be claimed
+ * in all.  *any_size: the first of them may be larger.
  */
 static size_t
 line_up_for_memory(Turn *turns, int n, bool *any_size, TimestampTz now)
@@ -153,8 +153,8 @@ run_claim(Turn *turns, int n, ArrayType *keys, TimestampTz now)
 }
 
 /*
- * The place of a job that may have been sent to another backend before, and should go there again:
- * that one may know its Idempotency-Key.  If that one has no room, the job waits for it: another backend would be paid again.
+ * Moves a job that an earlier attempt may have sent to another backend to that one, which may know its Idempotency-Key.
+ * If that one has no room, the job waits for it: another backend would be paid again.
  */
 static void
 keep_backend(uint64 row, Turn *turn, Job *job)
@@ -178,8 +178,8 @@ compare_turns(const void *a, const void *b)
 }
 
 /*
- * Looks again at jobs that could not be claimed: they are not queued any more, or for another server, or
- * someone has them locked.  These are left alone for a moment.
+ * Looks again at jobs that could not be claimed: they are not queued any more, or for another server, or locked.
+ * Locked ones are left alone for a moment.
  */
 static void
 settle_missing(Turn *const *missing, int n, TimestampTz now)
@@ -201,7 +201,7 @@ settle_missing(Turn *const *missing, int n, TimestampTz now)
 }
 
 /*
- * Keeps the jobs of an owner who may not use the fallback that was to run them for their own server.
+ * Keeps a job for its own server if its owner may not use the fallback that was to run it.
  */
 static void
 check_fallback(Turn *turn, Oid owner)
@@ -218,8 +218,8 @@ check_fallback(Turn *turn, Oid owner)
 }
 
 /*
- * Takes those out of n turns whose owners may not use the server that is to run them, and that is not
- * the job's own; returns how many are left.
+ * Removes turns whose owners may not use the server that was to run them instead of their own; returns how many are
+ * left.
  */
 int
 queue_keep_home(Turn *turns, int n)
@@ -261,7 +261,7 @@ queue_keep_home(Turn *turns, int n)
 }
 
 /*
- * Puts jobs back on the schedule that found no room in memory, as if it had not been their turn.
+ * Puts jobs that found no room in memory back on the schedule, and gives back their turns.
  */
 static void
 settle_refused(Turn *const *refused, int n, TimestampTz now)
@@ -296,8 +296,8 @@ fail_unreadable(uint64 row, Turn *turn, const ErrorData *error)
 }
 
 /*
- * Makes a Job of a claimed row, which has the turn's place.  Where a row among others cannot be read, raises an error:
- * they are claimed one by one then.
+ * Makes a Job of a claimed row; it gets the turn's place.  Raises an error if a row among others cannot be read: then
+ * they are claimed one by one.
  */
 static void
 start_attempt(uint64 row, Turn *turn, bool is_alone)
@@ -324,8 +324,8 @@ start_attempt(uint64 row, Turn *turn, bool is_alone)
 }
 
 /*
- * Takes in what CLAIM gave.  Those that found no room in memory go into refused; returns their number.  Counts in
- * *orphans those that are orphans now, and have no place.
+ * Handles the result of CLAIM.  Rows that found no room in memory go into refused; returns their number.  *orphans
+ * counts the rows that are orphans now, and have no place.
  */
 static int
 take_claimed(Turn *turns, int n, uint64 rows, Turn **refused, int *orphans)
@@ -428,10 +428,9 @@ hand_out_tokens(const Turn *turns, int n)
 }
 
 /*
- * Starts an attempt of these jobs, whose order may change: each one that is still queued, and for which there is
- * room in memory, becomes a Job in the state JOB_CLAIMED, in the order of turns, and has the turn's place; the
- * others' places are given back.  Those that someone has locked are looked at again later.  Returns how many found
- * no room.
+ * Starts an attempt of these jobs, whose order may change.  Each one that is still queued, and for which there is room
+ * in memory, becomes a Job in the state JOB_CLAIMED, in the order of turns, with the turn's place.  The other places
+ * are given back.  Locked jobs are looked at again later.  Returns how many found no room.
  */
 int
 queue_claim(Turn *turns, int n, TimestampTz now)

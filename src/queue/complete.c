@@ -65,12 +65,19 @@ static const Statement end_job = {3, {INT8OID, JSONBOID, TEXTOID},
 
 /* clang-format on */
 
-static uint64
-run(const Statement *statement, Datum *args, const char *nulls)
-{
-	SPIPlanPtr plan = NULL;
+/* Of the two statements; kept for the session's next calls */
+static SPIPlanPtr find_plan = NULL;
+static SPIPlanPtr end_plan = NULL;
 
-	return statement_execute(statement, &plan, args, nulls);
+static uint64
+run(const Statement *statement, SPIPlanPtr *plan, Datum *args, const char *nulls)
+{
+	static uint64 known_schema = 0;
+
+	if (known_schema != statement_schema_changes)
+		find_plan = end_plan = NULL;
+	known_schema = statement_schema_changes;
+	return statement_execute(statement, plan, args, nulls);
 }
 
 /*
@@ -111,7 +118,7 @@ end_row(const Completion *completion)
 	own_depth = trigger_depth() + 1;
 	PG_TRY();
 	{
-		(void) run(&end_job, args, nulls);
+		(void) run(&end_job, &end_plan, args, nulls);
 	}
 	PG_FINALLY();
 	{
@@ -129,7 +136,7 @@ complete_work(void *arg)
 	char *wanted = "";
 	char *state = "";
 
-	if (run(&find_job, args, NULL) > 0)
+	if (run(&find_job, &find_plan, args, NULL) > 0)
 	{
 		state = TextDatumGetCString(statement_not_null(0, 1));
 		wanted = TextDatumGetCString(statement_not_null(0, 2));

@@ -43,7 +43,8 @@ static bool paging = false;
 static int64 page_from;
 
 /*
- * Has this process follow dependencies: one at a time in a database, so that it sees all that was done before.
+ * Lets this process follow dependencies.  One process at a time in a database does, so that it sees all that was done
+ * before.
  */
 void
 dependency_start(void)
@@ -64,7 +65,7 @@ dependency_note_end(int64 id)
 }
 
 /*
- * A commit has told of a job: it waits, has ended or is gone, or is to be run.
+ * Notes that a commit reported a job: it waits, has ended or is gone, or is queued.
  */
 void
 dependency_note_news(int64 id, bool waits, bool has_ended)
@@ -75,7 +76,7 @@ dependency_note_news(int64 id, bool waits, bool has_ended)
 }
 
 /*
- * Has all jobs that wait looked at, a few at a time.
+ * Begins to look at all waiting jobs, a few at a time.
  */
 void
 dependency_look_at_all(void)
@@ -107,7 +108,7 @@ typedef struct Looking
 } Looking;
 
 /*
- * A job goes on, or has ended without having run.
+ * Handles a job that was resolved: it is queued, or has ended without having run.
  */
 static void
 take_resolved(const Resolved *job, void *arg)
@@ -136,7 +137,7 @@ take_resolved(const Resolved *job, void *arg)
 }
 
 /*
- * Tells of what a round has ended, once it has not failed.
+ * Reports the ends that a successful round has made.
  */
 static void
 tell_ended(Looking *looking)
@@ -196,7 +197,7 @@ list_waiting(void *arg)
 }
 
 /*
- * It is no row's fault that nothing can be looked at: what was noted is found again.
+ * Looks at all jobs later, because nothing can be looked at now, which is no row's fault.
  */
 static void
 look_at_all_later(void)
@@ -207,7 +208,7 @@ look_at_all_later(void)
 }
 
 /*
- * A look has raised an error: it is repeated one by one, so that one row's fault keeps no other.
+ * Repeats a failed look one by one, so that one row's error affects no other.
  */
 static void
 look_singly(Looking *looking, const ErrorData *error)
@@ -238,7 +239,7 @@ look_singly(Looking *looking, const ErrorData *error)
 }
 
 /*
- * Looks at what is used once in a while: where nobody waits, an end costs nothing.
+ * Checks once in a while whether dependencies are used.  While no job waits, ends cost nothing.
  */
 static void
 look_at_use(void)
@@ -250,7 +251,7 @@ look_at_use(void)
 }
 
 /*
- * Looks at what was noted, some of it: dependency_next() tells when to go on.  In a transaction of the dispatcher.
+ * Looks at some of what was noted; dependency_next() says when to continue.  In a transaction of the dispatcher.
  */
 void
 dependency_work(void)
@@ -295,7 +296,7 @@ dependency_work(void)
 }
 
 /*
- * When there is something to look at; 0: nothing.
+ * Returns when there is something to look at; 0: never.
  */
 MonoTime
 dependency_next(void)

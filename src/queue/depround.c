@@ -40,14 +40,23 @@ typedef enum RoundStatement
 } RoundStatement;
 
 #define UNFINISHED "('waiting', 'queued', 'running')"
-#define FINAL "('succeeded', 'failed', 'cancelled')"
+
+/*
+ * Plans are kept, and may be made when these tables are empty.  A join would then be ordered as if they were for ever.
+ * So rows are looked up by an array of keys, or in a subquery of one table that cannot become a join: by OFFSET 0.
+ * coalesce() keeps off partial indexes that do not begin with the key, which would be read as a whole.
+ */
+#define HAS_NO_OUTCOME "coalesce(d.outcome, '') = ''"
+#define IS_WAITING(id) \
+	"EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = " id " AND p.state = 'waiting' OFFSET 0)"
+#define IS_UNFINISHED(id) \
+	"EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = " id " AND p.state IN " UNFINISHED " OFFSET 0)"
 
 /* clang-format off */
 
-/* jobs j that were not run because of jobs p of $1, which are to be run again */
-#define BLOCKED " FROM (SELECT p.id FROM unnest($1) g (id) JOIN @.gen_jobs p ON p.id = g.id" \
-	"  WHERE p.state IN " UNFINISHED ") p JOIN @.gen_jobs j ON j.blocked_by = p.id" \
-	" WHERE j.state IN ('failed', 'cancelled')"
+/* jobs j that were not run because of jobs of $1, which are to be run again */
+#define BLOCKED " FROM @.gen_jobs j WHERE j.blocked_by = ANY ($1) AND " IS_UNFINISHED("j.blocked_by") \
+	" AND j.state IN ('failed', 'cancelled')"
 #define REVIVED "state = 'waiting', finished_at = NULL, error = NULL, blocked_by = NULL, failures = 0, follow_up = NULL," \
 	" expires_at = CASE WHEN j.expires_at > $2 THEN j.expires_at END"
 
@@ -57,10 +66,8 @@ static const Statement statements[ROUND_STATEMENTS] = {
 	[ROUND_FORGET_ALL] = {0, {0}, "DELETE FROM genjob.dependencies"},
 	/* what jobs waited for that do not wait any more */
 	[ROUND_DROP] = {1, {INT8ARRAYOID},
-		"DELETE FROM genjob.dependencies x USING (SELECT d.job_id, d.parent_id FROM unnest($1) g (id)"
-		"  JOIN genjob.dependencies d ON d.job_id = g.id LEFT JOIN @.gen_jobs j ON j.id = g.id"
-		"  WHERE j.state IS DISTINCT FROM 'waiting' FOR UPDATE OF d SKIP LOCKED) o"
-		" WHERE x.job_id = o.job_id AND x.parent_id = o.parent_id"},
+		"DELETE FROM genjob.dependencies x WHERE x.ctid = ANY (ARRAY(SELECT d.ctid FROM genjob.dependencies d"
+		"  WHERE d.job_id = ANY ($1) AND NOT " IS_WAITING("d.job_id") " FOR UPDATE OF d SKIP LOCKED))"},
 	/* jobs that were not run because of one that is run again */
 	[ROUND_REVIVE] = {3, {INT8ARRAYOID, TIMESTAMPTZOID, INT4OID},
 		"WITH held AS MATERIALIZED (SELECT j.id" BLOCKED " AND j.unique_key IS NULL"
@@ -68,7 +75,7 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		" UPDATE @.gen_jobs j SET " REVIVED " FROM held h WHERE j.id = h.id RETURNING j.id"},
 	/* the same of those that another job may not have the key of, which must be looked at one by one */
 	[ROUND_REVIVABLE] = {2, {INT8ARRAYOID, INT4OID},
-		"SELECT j.id, p.id, j.owner::oid, j.server, j.unique_key" BLOCKED " AND j.unique_key IS NOT NULL"
+		"SELECT j.id, j.blocked_by, j.owner::oid, j.server, j.unique_key" BLOCKED " AND j.unique_key IS NOT NULL"
 		"  AND NOT EXISTS (SELECT FROM @.gen_jobs k"
 		"   WHERE k.owner = j.owner AND k.server = j.server AND k.unique_key = j.unique_key AND k.state IN " UNFINISHED ")"
 		" LIMIT $2"},
@@ -83,34 +90,34 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"   OR NOT coalesce(pg_has_role(c.owner::oid, p.owner::oid, 'USAGE'), false) THEN 'missing'"
 		"   WHEN p.state IN ('failed', 'cancelled') THEN p.state::text END"
 		" FROM (SELECT DISTINCT j.id, j.owner, unnest(j.after) AS parent FROM @.gen_jobs j WHERE j.id = ANY ($1)"
-		"   AND j.state = 'waiting' AND NOT EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = j.id)) c"
-		" LEFT JOIN @.gen_jobs p ON p.id = c.parent"
+		"   AND j.state = 'waiting' AND NOT EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = j.id OFFSET 0)) c"
+		" LEFT JOIN LATERAL (SELECT j.id, j.state, j.owner FROM @.gen_jobs j WHERE j.id = c.parent OFFSET 0) p ON true"
 		" WHERE p.id IS NULL OR p.state <> 'succeeded' OR c.parent >= c.id"
 		"  OR NOT coalesce(pg_has_role(c.owner::oid, p.owner::oid, 'USAGE'), false)"
 		" ON CONFLICT (job_id, parent_id) DO NOTHING"},
 	/* jobs that wait for one that has ended or is gone, with that one; and those of $1 that wait, if $2 */
 	[ROUND_TOUCHED] = {3, {INT8ARRAYOID, BOOLOID, INT4OID},
-		"SELECT job_id, parent_id FROM (SELECT d.job_id, d.parent_id FROM unnest($1) g (id) JOIN genjob.dependencies d ON d.parent_id = g.id"
-		"   LEFT JOIN @.gen_jobs p ON p.id = g.id WHERE d.outcome IS NULL AND (p.id IS NULL OR p.state IN " FINAL ")"
-		"  UNION ALL SELECT j.id, NULL FROM unnest($1) g (id) JOIN @.gen_jobs j ON j.id = g.id WHERE $2 AND j.state = 'waiting'"
+		"SELECT job_id, parent_id FROM (SELECT d.job_id, d.parent_id FROM genjob.dependencies d"
+		"   WHERE d.parent_id = ANY ($1) AND d.outcome IS NULL AND NOT " IS_UNFINISHED("d.parent_id")
+		"  UNION ALL SELECT j.id, NULL FROM @.gen_jobs j WHERE $2 AND j.id = ANY ($1) AND j.state = 'waiting'"
 		"  LIMIT $3) t"},
 	/*
-	 * Of the jobs $1 those that wait for nothing any more go on, or not.  What stands of another job in the error is
-	 * cut, since it may have others' words in it, and so on.
+	 * Of the jobs $1, those that wait for nothing any more continue, or fail.  What the error quotes of another job is
+	 * cut, since it may quote others in turn.
 	 */
 	[ROUND_RESOLVE] = {2, {INT8ARRAYOID, TIMESTAMPTZOID},
-		"WITH ready AS MATERIALIZED (SELECT j.id FROM (SELECT DISTINCT unnest($1)) g (id) JOIN @.gen_jobs j ON j.id = g.id"
-		"  WHERE j.state = 'waiting' AND cardinality(j.after) > 0 AND NOT EXISTS (SELECT FROM genjob.dependencies d"
-		"   JOIN @.gen_jobs p ON p.id = d.parent_id WHERE d.job_id = j.id AND d.outcome IS NULL AND p.state IN " UNFINISHED ")),"
-		" held AS MATERIALIZED (SELECT j.id, j.after_rule FROM ready r JOIN @.gen_jobs j ON j.id = r.id"
-		"  WHERE j.state = 'waiting' FOR NO KEY UPDATE OF j SKIP LOCKED),"
+		"WITH ready AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1)"
+		"  AND j.state = 'waiting' AND coalesce(cardinality(j.after), 0) > 0 AND NOT EXISTS (SELECT FROM genjob.dependencies d"
+		"   WHERE d.job_id = j.id AND " HAS_NO_OUTCOME " AND " IS_UNFINISHED("d.parent_id") " OFFSET 0)),"
+		" held AS MATERIALIZED (SELECT j.id, j.after_rule FROM @.gen_jobs j WHERE j.id = ANY (ARRAY(SELECT r.id FROM ready r))"
+		"  AND j.state = 'waiting' FOR NO KEY UPDATE OF j SKIP LOCKED),"
 		" verdict AS MATERIALIZED (SELECT h.id, o.missing, o.bad, CASE WHEN o.missing IS NOT NULL THEN 'failed'"
 		"   WHEN h.after_rule = 'succeeded' AND o.bad IS NOT NULL THEN 'failed'"
 		"   WHEN h.after_rule = 'failed' AND o.failed IS NOT TRUE THEN 'cancelled' ELSE 'queued' END AS state"
 		"  FROM held h CROSS JOIN LATERAL (SELECT min(e.parent_id) FILTER (WHERE e.outcome = 'missing') AS missing,"
 		"    min(e.parent_id) FILTER (WHERE e.outcome IN ('failed', 'cancelled')) AS bad, bool_or(e.outcome = 'failed') AS failed"
-		"   FROM (SELECT d.parent_id, coalesce(d.outcome, p.state::text, 'missing') AS outcome FROM genjob.dependencies d"
-		"    LEFT JOIN @.gen_jobs p ON p.id = d.parent_id WHERE d.job_id = h.id) e) o),"
+		"   FROM (SELECT d.parent_id, coalesce(d.outcome, (SELECT p.state::text FROM @.gen_jobs p WHERE p.id = d.parent_id), 'missing')"
+		"     AS outcome FROM genjob.dependencies d WHERE d.job_id = h.id OFFSET 0) e) o),"
 		" done AS (UPDATE @.gen_jobs j SET state = v.state::@.gen_job_state,"
 		"  finished_at = CASE WHEN v.state <> 'queued' THEN $2 END,"
 		/* a job of others, or a later one, must not have this one looked at when it changes */
@@ -122,24 +129,25 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"    coalesce((SELECT CASE p.state WHEN 'cancelled' THEN 'was cancelled' ELSE 'failed' END || coalesce(': ' ||"
 		"      CASE WHEN length(p.error) > 1000 THEN left(p.error, 500) || ' ... ' || right(p.error, 400) ELSE p.error END, '.')"
 		"     FROM @.gen_jobs p WHERE p.id = v.bad), 'has not succeeded.')) END"
-		"  FROM verdict v WHERE j.id = v.id AND j.state = 'waiting'"
+		"  FROM verdict v WHERE j.id = v.id AND j.id = ANY (ARRAY(SELECT h.id FROM held h)) AND j.state = 'waiting'"
 		"  RETURNING j.id, j.state, j.server, j.owner, j.tenant, j.priority, j.run_at, j.expires_at, j.on_done),"
-		" gone AS (DELETE FROM genjob.dependencies d USING held h WHERE d.job_id = h.id)"
+		" gone AS (DELETE FROM genjob.dependencies d WHERE d.job_id = ANY (ARRAY(SELECT h.id FROM held h)))"
 		" SELECT r.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL"
 		" FROM ready r LEFT JOIN done n ON n.id = r.id"},
 	/*
-	 * Of jobs $1 that still wait: how those $2 ended that they waited for.  Only what ROUND_RESOLVE has looked at: one
-	 * that has ended since is still to be looked at.
+	 * For the waiting jobs $1: how those of $2 ended that they waited for.  Only what ROUND_RESOLVE has looked at; jobs
+	 * that ended since are looked at later.
 	 */
 	[ROUND_SETTLE] = {2, {INT8ARRAYOID, INT8ARRAYOID},
-		"WITH stale AS MATERIALIZED (SELECT d.job_id, d.parent_id, p.state FROM unnest($1, $2) g (id, parent)"
-		"  JOIN genjob.dependencies d ON d.job_id = g.id AND d.parent_id = g.parent"
-		"  LEFT JOIN @.gen_jobs p ON p.id = g.parent"
-		"  WHERE d.outcome IS NULL AND (p.id IS NULL OR p.state IN " FINAL ") FOR UPDATE OF d SKIP LOCKED),"
-		" gone AS (DELETE FROM genjob.dependencies d USING stale s WHERE d.job_id = s.job_id AND d.parent_id = s.parent_id"
-		"  AND s.state = 'succeeded'),"
-		" kept AS (UPDATE genjob.dependencies d SET outcome = coalesce(s.state::text, 'missing') FROM stale s"
-		"  WHERE d.job_id = s.job_id AND d.parent_id = s.parent_id AND s.state IS DISTINCT FROM 'succeeded')"
+		"WITH stale AS MATERIALIZED (SELECT d.place, d.parent_id, p.state FROM unnest($1, $2) g (id, parent)"
+		"  CROSS JOIN LATERAL (SELECT d.ctid AS place, d.parent_id FROM genjob.dependencies d"
+		"   WHERE d.job_id = g.id AND d.parent_id = g.parent AND " HAS_NO_OUTCOME " AND NOT " IS_UNFINISHED("d.parent_id")
+		"   FOR UPDATE OF d SKIP LOCKED) d"
+		"  LEFT JOIN LATERAL (SELECT j.state FROM @.gen_jobs j WHERE j.id = d.parent_id OFFSET 0) p ON true),"
+		" gone AS (DELETE FROM genjob.dependencies d WHERE d.ctid = ANY (ARRAY(SELECT s.place FROM stale s WHERE s.state = 'succeeded'))),"
+		" kept AS (UPDATE genjob.dependencies d SET outcome ="
+		"   coalesce((SELECT p.state::text FROM @.gen_jobs p WHERE p.id = d.parent_id), 'missing')"
+		"  WHERE d.ctid = ANY (ARRAY(SELECT s.place FROM stale s WHERE s.state IS DISTINCT FROM 'succeeded')))"
 		" SELECT FROM stale"},
 	[ROUND_DEPENDENTS] = {2, {INT8OID, INT4OID},
 		"SELECT job_id FROM genjob.dependencies WHERE parent_id = $1 AND outcome IS NULL LIMIT $2"},
@@ -150,10 +158,8 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"SELECT id FROM @.gen_jobs WHERE state = 'waiting' AND id > $1 ORDER BY id LIMIT $2"},
 	/* those of jobs between two ids that do not wait */
 	[ROUND_SWEEP] = {2, {INT8OID, INT8OID},
-		"DELETE FROM genjob.dependencies x USING (SELECT d.job_id, d.parent_id FROM genjob.dependencies d"
-		"  LEFT JOIN @.gen_jobs j ON j.id = d.job_id WHERE d.job_id > $1 AND d.job_id <= $2"
-		"  AND j.state IS DISTINCT FROM 'waiting' FOR UPDATE OF d SKIP LOCKED) o"
-		" WHERE x.job_id = o.job_id AND x.parent_id = o.parent_id"},
+		"DELETE FROM genjob.dependencies x WHERE x.ctid = ANY (ARRAY(SELECT d.ctid FROM genjob.dependencies d"
+		"  WHERE d.job_id > $1 AND d.job_id <= $2 AND NOT " IS_WAITING("d.job_id") " FOR UPDATE OF d SKIP LOCKED))"},
 	/* of these jobs, those that have not ended and that the role may see */
 	[ROUND_UNFINISHED] = {2, {INT8ARRAYOID, OIDOID},
 		"SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1) AND j.state IN " UNFINISHED
@@ -208,8 +214,8 @@ typedef struct Revivable
 } Revivable;
 
 /*
- * Has jobs with a unique_key wait again, each for itself: of two with one key the second must not fail the first.  One
- * whose key an open transaction has is looked at later: an UPDATE would wait for that one's end.
+ * Sets jobs with a unique_key to waiting again, one by one: of two with one key, the second must not fail the first.
+ * If an open transaction has the key, the job is looked at later, because an UPDATE would wait for that transaction.
  */
 static void
 revive_unique(Round *round, Datum ids)
@@ -244,7 +250,7 @@ revive_unique(Round *round, Datum ids)
 }
 
 /*
- * What a job that has changed may mean for itself: it waits, or waits no more, or others wait for it again.
+ * Handles what a changed job means for itself: it waits, waits no more, or others wait for it again.
  */
 static void
 look_at_changed(Round *round, Datum ids)
@@ -274,7 +280,7 @@ typedef struct Touched
 } Touched;
 
 /*
- * Lists them; false: there are none.
+ * Lists the touched jobs; false if there are none.
  */
 static bool
 list_touched(Round *round, Datum ids, Touched *touched)
@@ -324,7 +330,7 @@ resolve(Round *round, Datum touched)
 }
 
 /*
- * Looks at jobs that have changed, and has those go on, or end, that waited for them.
+ * Looks at changed jobs, and lets jobs that waited for them continue or end.
  */
 void
 round_run(Round *round)
@@ -367,7 +373,7 @@ round_forget_all(void)
 }
 
 /*
- * Whether any job waits; *has_blocked: whether one has not been run because of another.
+ * True if any job waits; *has_blocked: if one did not run because of another.
  */
 bool
 round_is_used(bool *has_blocked)

@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "base/trace.h"
 #include "queue/attached.h"
 #include "queue/dependency.h"
 #include "queue/depround.h"
@@ -39,7 +40,7 @@
 static int own_depth = 0; /* of triggers that this file's statements fire; 0: there are none */
 
 /*
- * Whether the trigger that runs was fired by this file's own statement.
+ * True if this file's own statement fired the trigger that runs.
  */
 bool
 dependency_is_own_statement(void)
@@ -55,7 +56,7 @@ static TimestampTz noted_in; /* when that transaction began */
 static bool is_sure;         /* that something may come of it, also where nobody waits yet */
 
 /*
- * Notes a job that this transaction changes, for dependency_follow().  always: it may have to wait, or others for it.
+ * Notes a job that this transaction changes, for dependency_follow().  always: it may wait, or others for it.
  */
 void
 dependency_note_own(int64 id, bool always)
@@ -85,7 +86,7 @@ dependency_note_rewired(int64 id)
 }
 
 /*
- * Whether a job of this database waits, or did of late: else an end means nothing to others, and costs nothing.
+ * True if a job of this database waits, or did lately.  Otherwise ends affect no other job, and cost nothing.
  */
 static bool
 is_used(void)
@@ -114,7 +115,7 @@ note_resolved(const Resolved *job, void *arg)
 }
 
 /*
- * One round over what is noted; what comes of it is noted again.
+ * Runs one round over the noted jobs.  What follows is noted again.
  */
 static void
 follow_once(void)
@@ -166,8 +167,8 @@ work_as_owner(void *arg)
 }
 
 /*
- * Does work as the owner of the tables, with a fixed search_path, in a subtransaction; the caller's user and settings are
- * the same afterwards.  NULL, or why it failed.
+ * Runs work as the owner of the tables, with a fixed search_path, in a subtransaction.  The caller's user and settings
+ * stay the same.  Returns NULL, or why it failed.
  */
 ErrorData *
 queue_run_as_owner(Oid table, QueueWork work, void *arg)
@@ -188,6 +189,11 @@ queue_run_as_owner(Oid table, QueueWork work, void *arg)
 	/* plans that are made while the table is small are kept when it is large */
 	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
+	/* what is forbidden costs so much that it would be compiled, or shared by workers */
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+	(void) set_config_option("max_parallel_workers_per_gather", "0", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	/* the error outlives this */
 	MemoryContextSwitchTo(caller);
 	(void) queue_guard(work_as_owner, &own, &error);
@@ -209,8 +215,8 @@ follow(void *arg)
 }
 
 /*
- * Looks at what this transaction's last statement on gen_jobs has noted: jobs that waited for jobs that have ended go on,
- * or not, and those that are new begin to wait.
+ * Looks at the jobs that this transaction's last statement on gen_jobs has noted: jobs that waited for ended jobs
+ * continue or fail, and new jobs begin to wait.
  */
 void
 dependency_follow(Oid table)
@@ -239,7 +245,7 @@ dependency_follow(Oid table)
 		return;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
-	elog(DEBUG1, "genjob: the dispatcher is to look at what waits: %s", error->message);
+	trace_quietly("the dispatcher is to look at what waits: %s", error->message);
 }
 
 static void
@@ -249,7 +255,7 @@ forget_all(void *arg)
 }
 
 /*
- * All jobs are gone; so is what they waited for.
+ * Forgets all dependencies, because all jobs are gone.
  */
 void
 dependency_forget_all(Oid table)

@@ -19,6 +19,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
+#include "base/trace.h"
 #include "queue/ended.h"
 #include "queue/dependency.h"
 #include "queue/followup.h"
@@ -49,7 +50,7 @@ static MonoTime notices_from = 0;         /* no notice is given before */
 /* ---------- the door ---------- */
 
 /*
- * What may follow the end of a job in the state to, as bits of FollowUp.  Looks up the server; must be called in a
+ * Returns what may follow the end of a job in the state to, as bits of FollowUp.  Looks up the server; call it in a
  * transaction.
  */
 int
@@ -94,16 +95,16 @@ pauses_when_gone(const char *server_name)
 }
 
 /*
- * A row becomes final: from a state in which it had not ended to one in which it has, or to no row.  Those who wait for
- * the job are woken if and when the transaction commits.
+ * Notes that a row becomes final, or is deleted.  Sessions that wait for the job are woken if and when the transaction
+ * commits.
  */
 void
 job_ended(const JobEnd *end)
 {
 	Assert(!rowstate_is_final(end->from) && end->from != ROW_GONE);
 	Assert(rowstate_is_final(end->to) || end->to == ROW_GONE);
-	elog(DEBUG1, "genjob: job " INT64_FORMAT " of server \"%s\" ends: %s -> %s", end->id,
-		 end->server, rowstate_name(end->from), rowstate_name(end->to));
+	trace_quietly("job " INT64_FORMAT " of server \"%s\" ends: %s -> %s", end->id, end->server,
+				  rowstate_name(end->from), rowstate_name(end->to));
 	commit_note_ended(end->id);
 	if (end->http_status == HTTP_GONE && pauses_when_gone(end->server))
 		gone_note(end->id, end->server);
@@ -140,7 +141,7 @@ ended_follow(void)
 }
 
 /*
- * Whether notices can be given now: the queue of notifications is not full, nor was a moment ago.
+ * True if notifications can be sent now: the notification queue is not full, and was not a moment ago.
  */
 bool
 ended_may_notify(void)
@@ -154,8 +155,8 @@ ended_may_notify(void)
 }
 
 /*
- * A transaction failed.  If it was to give notices, they may be why, for PostgreSQL writes them at the commit: the next
- * tries leave them out, so that they keep nothing from being written.
+ * Notes a failed transaction.  If it was to send notifications, they may be the cause, because PostgreSQL writes them
+ * at the commit: the next tries leave them out, so that they block nothing.
  */
 void
 ended_transaction_failed(const ErrorData *error)
@@ -179,7 +180,7 @@ static const struct
 					   {FOLLOW_ON_DONE, "on_done"}};
 
 /*
- * The value of the column follow_up for some bits.
+ * Returns the value of the column follow_up for these bits.
  */
 Datum
 ended_words(int follow_ups)
@@ -220,7 +221,7 @@ read_words(Datum array)
 }
 
 /*
- * Has rows that say what is to follow looked for at that time, if not before.
+ * Sets when rows with follow_up are looked for, if not before.
  */
 void
 ended_expect(MonoTime at)
@@ -229,7 +230,7 @@ ended_expect(MonoTime at)
 }
 
 /*
- * When to call ended_catch_up(); 0: there is no need.
+ * Returns when to call ended_catch_up(); 0: never.
  */
 MonoTime
 ended_next(void)
@@ -245,7 +246,8 @@ typedef struct CatchUp
 } CatchUp;
 
 /*
- * Takes some rows that say what is to follow, and does it.  Those with a notice alone are left while none can be given.
+ * Takes some rows with follow_up, and does what it says.  Rows with a notification alone are left while none can be
+ * sent.
  */
 static void
 catch_up_work(void *arg)

@@ -70,6 +70,7 @@ static const char *const settings[][2] = {
 	{"enable_indexscan", "on"},
 	{"enable_indexonlyscan", "on"},
 	{"enable_nestloop", "on"},
+	{"enable_tidscan", "on"},
 	{"enable_sort", "on"},
 	{"max_parallel_workers_per_gather", "0"},
 	{"force_parallel_mode", "off"}, /* until PostgreSQL 15 */
@@ -137,7 +138,7 @@ fix_user(void)
 }
 
 /*
- * Takes over what has been set for the database since: for triggers, and of what is not fixed.  In a transaction.
+ * Reads what is set for the database now, for triggers and for settings that are not fixed.  In a transaction.
  */
 void
 environment_reread(void)
@@ -205,7 +206,7 @@ needs_hook(Oid function)
 
 /*
  * Undoes what a trigger has set.  A function with settings of its own has closed its level before, and the one within
- * it: what it set otherwise than LOCAL has outlasted both.
+ * it: what it set without LOCAL has outlasted both.
  */
 static void
 undo_settings(int level)
@@ -218,8 +219,8 @@ undo_settings(int level)
 }
 
 /*
- * Begins a trigger with the search_path of the database, and undoes at its end what it has set.  Where it raises an
- * error, the transaction's end undoes that.
+ * Sets the database's search_path when a trigger begins, and undoes at its end what it has set.  If the trigger raises
+ * an error, the end of the transaction does that.
  */
 static void
 surround(FmgrHookEventType event, FmgrInfo *function, Datum *level)
@@ -245,7 +246,7 @@ surround(FmgrHookEventType event, FmgrInfo *function, Datum *level)
 }
 
 /*
- * Fixes what can only be said once the process is connected.
+ * Fixes what can only be set once the process is connected.
  */
 void
 environment_fix_session(void)

@@ -54,7 +54,7 @@ extension_table(const char *name, Oid namespace)
 }
 
 /*
- * Looks whether the extension is in this database, and where; and goes on as the owner of its tables.
+ * Finds the extension and its schema, and continues as the owner of its tables.
  */
 QueuePresence
 queue_look(void)
@@ -65,7 +65,7 @@ queue_look(void)
 }
 
 /*
- * The same in a session, whose search_path must be fixed.
+ * As queue_look(), in a session, whose search_path must be fixed.
  */
 QueuePresence
 queue_find_tables(void)
@@ -97,7 +97,7 @@ queue_find_tables(void)
 }
 
 /*
- * How often this process has looked: whoever relies on what it finds looks again where that has changed.
+ * Returns how often queue_look() was called.  Callers who rely on what it finds look again when this changes.
  */
 uint64
 queue_looks(void)

@@ -23,7 +23,7 @@
 static TimestampTz expired_to = DT_NOBEGIN; /* no job that expired before is queued any more */
 
 /*
- * When the first job expires that does not before from; 0: none does.
+ * Returns when the first job expires that does not before from; 0: none does.
  */
 static TimestampTz
 next_expiry(TimestampTz from)
@@ -127,8 +127,8 @@ put_off_locked(const char *server_name, TimestampTz now)
 }
 
 /*
- * Fails due jobs of a server that cannot be used; returns how many (at most 1000 a call).  Where it was none, those
- * that are locked are looked at again later.
+ * Fails due jobs of a server that cannot be used; returns how many (at most 1000 a call).  If it is none, locked ones
+ * are looked at again later.
  */
 int
 queue_fail_waiting(const char *server_name, const char *error, TimestampTz now)
@@ -145,7 +145,7 @@ queue_fail_waiting(const char *server_name, const char *error, TimestampTz now)
 }
 
 /*
- * Fails queued jobs of a server that have been due since that time, or refused; returns how many (at most 1000 a call).
+ * Fails queued jobs of a server that were due, or refused, before a time; returns how many (at most 1000 a call).
  */
 int
 queue_fail_overdue(const char *server_name, const char *error, TimestampTz since, TimestampTz now)
@@ -159,8 +159,8 @@ queue_fail_overdue(const char *server_name, const char *error, TimestampTz since
 }
 
 /*
- * Lists jobs that cannot be run, at most max: due ones of a server, or, where server_name is NULL, those that have
- * expired; and the servers that they are queued for.  Returns their number.
+ * Lists jobs that cannot run, with their servers: due jobs of server_name or, if that is NULL, jobs that have expired.
+ * At most max; returns their number.
  */
 int
 queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, NameData *servers,
@@ -191,7 +191,7 @@ queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, NameD
 }
 
 /*
- * Fails one queued job; error NULL: since it has expired.
+ * Fails one queued job; error NULL: because it has expired.
  */
 void
 queue_fail_one(int64 id, const char *error, TimestampTz now)

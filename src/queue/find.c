@@ -45,7 +45,7 @@ schedule_row(uint64 row, int64 id, int column)
 }
 
 /*
- * Has a job scheduled that is queued and due, or failed if it has expired.  The row's columns from column on are
+ * Schedules a job that is queued and due, or has it failed if it has expired.  The row's columns from column on are
  * server, owner, tenant, priority, run_at and expires_at.
  */
 void
@@ -60,7 +60,7 @@ find_take_row(uint64 row, int64 id, int column, TimestampTz now)
 }
 
 /*
- * The same of a job that is queued, and may be due later.
+ * As find_take_row(), for a job that may be due later.
  */
 void
 find_take_queued(uint64 row, int64 id, int column, TimestampTz now)
@@ -77,8 +77,8 @@ find_take_queued(uint64 row, int64 id, int column, TimestampTz now)
 }
 
 /*
- * A running job was told of: if it waits for its prediction, that is asked about now (genjob.poke()).  A change of a
- * column costs a question, too, but no more than one a second.
+ * A commit reported a running job.  If it waits for its prediction, polls that now (genjob.poke()).  A change of a
+ * column causes a poll, too, but at most one a second.
  */
 static void
 ask_now(Job *job)
@@ -123,8 +123,8 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 }
 
 /*
- * Looks at jobs that a commit told of: schedules them, forgets them, or ends their calls if they were
- * cancelled or deleted.
+ * Looks at jobs that a commit reported: schedules or forgets them, or ends their calls if they were cancelled or
+ * deleted.
  */
 void
 queue_read_changed(const int64 *ids, int n, TimestampTz now)
@@ -158,7 +158,7 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 }
 
 /*
- * Looks at all claimed jobs, as queue_read_changed() does: nobody knows which were cancelled.
+ * Looks at all claimed jobs, as queue_read_changed() does, because any of them may have been cancelled.
  */
 void
 queue_read_claimed(TimestampTz now)
@@ -289,7 +289,7 @@ queue_fill(TimestampTz now)
 /* ---------- everything ---------- */
 
 /*
- * The time in the first row of the last result; 0: there is no row.
+ * Returns the time in the first row of the last result; 0: there is no row.
  */
 TimestampTz
 find_first_time(uint64 rows)
@@ -346,7 +346,7 @@ read_lane_again(uint64 row, char *tenant)
 }
 
 /*
- * Finds some more of the lanes that the table has and has them read; false when that were all.
+ * Finds the next lanes of the table and marks them for reading; false after the last ones.
  */
 bool
 queue_scan(void)
@@ -400,8 +400,8 @@ queue_read_weights(void)
 }
 
 /*
- * Schedules the jobs whose run_at came after one time and not after another; false when they are so
- * many that the whole queue should be read instead.
+ * Schedules the jobs whose run_at is after one time and not after another; false if they are so many that the whole
+ * queue should be read instead.
  */
 bool
 queue_read_due(TimestampTz after, TimestampTz now)

@@ -70,7 +70,7 @@ note(Ending *ending, const char *message, const char *hint)
 }
 
 /*
- * Whether the job may be given to the server that its own names; else the job says why not.
+ * True if the job may be given to the server that its own names; else the job says why not.
  */
 static bool
 may_hand_over(Ending *ending, const Server *server)
@@ -128,7 +128,7 @@ plan(Ending *ending, bool has_on_done, int wanted)
 }
 
 /*
- * What of a job's follow-ups is wanted; follow_ups NULL: all.  Then there may be many.
+ * Returns which follow-ups of a job are wanted; follow_ups NULL: all, and there may be many.
  */
 static int
 wanted_of(int64 id, const int64 *ids, const int *follow_ups, int n)
@@ -257,7 +257,7 @@ get_left(const Ending *ending)
 }
 
 /*
- * Has the channels told, which PostgreSQL does at the commit.
+ * Notifies the channels; PostgreSQL sends that at the commit.
  */
 static void
 notify(Ending *endings, int n)
@@ -309,7 +309,7 @@ insert_each(EndGroup *group, void (*failed)(Ending *ending, const ErrorData *err
 }
 
 /*
- * What lies with the job, or with those two servers, is said on the job; all else passes.
+ * Writes an error that is the job's, or of those two servers, on the job; raises any other again.
  */
 static void
 hand_over_failed(Ending *ending, const ErrorData *error)
@@ -331,7 +331,7 @@ refuse_hand_over(Ending *ending, const char *stranger)
 }
 
 /*
- * Gives the jobs to the servers that theirs name.
+ * Hands the jobs over to the servers that their servers name.
  */
 static void
 hand_over(Ending *endings, int n)
@@ -357,7 +357,7 @@ call_failed(Ending *ending, const ErrorData *error)
 }
 
 /*
- * Has the on_done of the jobs called.
+ * Adds the calls of the jobs' on_done.
  */
 static void
 add_callbacks(Ending *endings, int n)
@@ -368,7 +368,7 @@ add_callbacks(Ending *endings, int n)
 }
 
 /*
- * Writes what is said on jobs, and what is left to be done later; true if there is something.
+ * Writes notes on jobs, and what is left to do later; true if there is something.
  */
 static bool
 write_notes(Ending *endings, int n)
@@ -394,8 +394,7 @@ write_notes(Ending *endings, int n)
 }
 
 /*
- * Does what follows the ends of n jobs: all of it, or, where follow_ups is not NULL, these bits of FollowUp of each.
- * True if something is left to be done later.
+ * Does what follows the ends of n jobs: all, or these bits of FollowUp of each.  True if something is left for later.
  */
 bool
 followup_write(const int64 *ids, const int *follow_ups, int n)

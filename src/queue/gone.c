@@ -31,7 +31,7 @@ gone_begin(void)
 }
 
 /*
- * A job of a server ended with an answer that says that nothing more is wanted.
+ * Notes that a server's answer says it wants nothing more.
  */
 void
 gone_note(int64 job, const char *server)
@@ -67,7 +67,7 @@ pause_server(void *arg)
 }
 
 /*
- * Pauses the servers that were noted, each once.  What keeps one from being paused keeps no job from ending.
+ * Pauses the noted servers, each once.  A failure to pause one stops no job from ending.
  */
 void
 gone_pause(void)

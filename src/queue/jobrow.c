@@ -28,7 +28,7 @@
 static const char *column_read; /* of the row that is read, for what is said when that fails */
 
 /*
- * A string of the database as UTF-8, palloc'd.  A database of the encoding SQL_ASCII is taken by its word.
+ * Returns a string of the database as UTF-8, palloc'd.  SQL_ASCII is taken as it is.
  */
 static char *
 utf8_from_string(char *string)
@@ -94,7 +94,7 @@ read_inputs(Job *job, Datum datum)
 }
 
 /*
- * Whether the server that the job is queued for is still the one that it was inserted for, or may take its place.
+ * True if the server that the job is queued for is the one it was inserted for, or may take its place.
  */
 static bool
 check_bound(const Job *job, ServerComplaint *complaint)
@@ -106,7 +106,7 @@ check_bound(const Job *job, ServerComplaint *complaint)
 }
 
 /*
- * Finds out whether and with what the job may be sent.
+ * Finds out whether the job may be sent, and with which secrets.
  */
 static void
 authorize(Job *job)
@@ -131,8 +131,7 @@ authorize(Job *job)
 }
 
 /*
- * Reads the request and the inputs, if there is room for them, which their sizes in the table may not have told:
- * these may be compressed there.
+ * Reads the request and the inputs, if there is room for their true sizes.  The table may have them compressed.
  */
 static void
 read_bodies(Job *job, uint64 row)
@@ -170,7 +169,7 @@ jobrow_text(uint64 row, int column)
 }
 
 /*
- * A member of the column remote as JSON; NULL where it is not there.
+ * Returns a member of the column remote as JSON; NULL if it is missing.
  */
 static char *
 remote_member(Jsonb *remote, const char *name)
@@ -182,7 +181,7 @@ remote_member(Jsonb *remote, const char *name)
 }
 
 /*
- * The same of a text; NULL where it is none.
+ * Returns a member of the column remote that is text; NULL if it is not.
  */
 static char *
 remote_text(Jsonb *remote, const char *name)
@@ -195,7 +194,7 @@ remote_text(Jsonb *remote, const char *name)
 }
 
 /*
- * Reads the column remote: of a job that has ended only what it takes to cancel its prediction.
+ * Reads the column remote.  If the job has ended, only what it takes to cancel its prediction.
  */
 static void
 read_remote(Job *job, uint64 row, bool has_ended)
@@ -232,7 +231,7 @@ read_remote(Job *job, uint64 row, bool has_ended)
 }
 
 /*
- * Fills a Job with a row of CLAIM, FIND_ORPHANS or FIND_CANCELS: the last of them are of jobs that have ended.
+ * Fills a Job with a row of CLAIM, FIND_ORPHANS or FIND_CANCELS; only the last one has jobs that have ended.
  */
 static void
 fill_job(Job *job, uint64 row, bool has_ended)
@@ -291,7 +290,7 @@ read_row(void *arg)
 }
 
 /*
- * Makes a Job of a row of CLAIM, in the state JOB_CLAIMED, also where an error ends that.
+ * Makes a Job of a row of CLAIM, in the state JOB_CLAIMED, even if an error is raised.
  */
 Job *
 jobrow_take(uint64 row)
@@ -320,7 +319,7 @@ jobrow_try(uint64 row, bool has_ended, Job **job, ErrorData **error)
 }
 
 /*
- * The column that could not be read, of the last row.
+ * Returns the column of the last row that could not be read.
  */
 const char *
 jobrow_column(void)
@@ -329,7 +328,7 @@ jobrow_column(void)
 }
 
 /*
- * The queue of the server that ran the job of a row.
+ * Returns the queue of the server that ran the job of a row.
  */
 ServerQueue *
 jobrow_queue(uint64 row, const Job *job)
@@ -341,7 +340,7 @@ jobrow_queue(uint64 row, const Job *job)
 }
 
 /*
- * Gives a job the server that runs it and the place there, and finds out whether it may be sent.
+ * Gives a job its server and place, and finds out whether it may be sent.
  */
 void
 jobrow_assign(Job *job, ServerQueue *queue, Place place)

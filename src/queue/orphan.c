@@ -56,8 +56,8 @@ put_aside(void *arg)
 }
 
 /*
- * Fails a job that is running in this attempt, or would be claimed for it, without a look at what it holds.  False, and
- * the database's error, when that cannot be done either.
+ * Fails a job that runs in this attempt, or would be claimed for it, without reading what it holds.  False, and the
+ * database's error, if that fails, too.
  */
 bool
 queue_put_aside(int64 id, int attempt, const char *error, ErrorData **refusal)
@@ -92,7 +92,7 @@ queue_put_condemned_aside(void)
 }
 
 /*
- * Lets go of the jobs that were put aside, once that is committed; a job that could not be stays as it is.
+ * Removes jobs that were put aside from the marker, once that is committed.  Others stay in it.
  */
 void
 queue_acquit_put_aside(void)
@@ -149,7 +149,7 @@ find_unreadable(int64 id, bool create)
 }
 
 /*
- * When an orphan is to be looked at again that could neither be read nor failed; 0: it is none.
+ * Returns when to look again at an orphan that could neither be read nor failed; 0: it is none.
  */
 static MonoTime
 unreadable_until(int64 id)
@@ -160,7 +160,7 @@ unreadable_until(int64 id)
 }
 
 /*
- * Fails an orphan whose columns cannot be read.  Returns when to look at it again; 0: it has been failed.
+ * Fails an orphan whose columns cannot be read.  Returns when to look at it again if that fails, too; 0: it was failed.
  */
 static MonoTime
 fail_unreadable(int64 id, int attempt, const ErrorData *error)
@@ -188,11 +188,15 @@ typedef struct Reading
 	size_t taken;     /* of that */
 	bool any_size;    /* the first of these may be larger */
 	MonoTime look_at; /* when to look again; 0: need not */
+	size_t lacking;   /* bytes of the smallest one that there was no memory for; 0: there was */
+	bool any_other;   /* something else is to be looked at again */
 	List *jobs;       /* that were taken up */
 } Reading;
 
+static size_t lacking = 0; /* of the last reading, where nothing else is to be looked at again */
+
 /*
- * Whether there is memory for the answer that a row has saved.
+ * True if there is memory for the answer that a row has saved.
  */
 static bool
 fits(Reading *reading, uint64 row)
@@ -204,7 +208,10 @@ fits(Reading *reading, uint64 row)
 	if (size <= MEMORY_SMALL)
 		return true;
 	if (reading->taken + size > reading->room && (!reading->any_size || reading->taken > 0))
+	{
+		reading->lacking = reading->lacking == 0 ? size : Min(reading->lacking, size);
 		return false;
+	}
 	reading->taken += size;
 	return true;
 }
@@ -221,13 +228,17 @@ read_orphan(Reading *reading, uint64 row)
 	if (job_find(id) != NULL || marker_is_condemned(id))
 		return;
 	if (unreadable_until(id) > clock_mono())
+	{
+		reading->any_other = true;
 		schedule_note_time(&reading->look_at, unreadable_until(id));
+	}
 	else if (!fits(reading, row))
 		schedule_note_time(&reading->look_at, clock_mono() + LOCKED_RETRY_MS * INT64CONST(1000));
 	else if (!jobrow_try(row, false, &job, &error))
 	{
 		MonoTime again_at = fail_unreadable(id, attempt, error);
 
+		reading->any_other |= again_at != 0;
 		if (again_at != 0)
 			schedule_note_time(&reading->look_at, again_at);
 	}
@@ -259,7 +270,7 @@ read_sent(const List *jobs)
 
 /*
  * Makes a Job of every running row that this dispatcher does not know: the calls were under way when genjob last
- * stopped.  Returns when to look again at those that are left for later, such as saved answers for which there is no
+ * stopped.  Returns when to look again at rows that are left for later, such as saved answers for which there is no
  * memory; 0: there are none.
  */
 MonoTime
@@ -277,13 +288,23 @@ queue_read_orphans(void)
 	}
 	read_sent(reading.jobs);
 	queue_forget_stale_sent();
+	lacking = reading.any_other ? 0 : reading.lacking;
 	if (reading.look_at != 0)
 		schedule_note_time(&schedule_times.rescan, reading.look_at);
 	return reading.look_at;
 }
 
 /*
- * What has become of the row of a job that an earlier dispatcher has left.
+ * True if there is still no memory for what the last reading left: another one, of all running rows, would find the same.
+ */
+bool
+queue_orphans_lack_memory(void)
+{
+	return lacking > 0 && memory_held() > 0 && lacking > memory_room_for_answers() / SAVED_COPIES;
+}
+
+/*
+ * Returns what has become of the row of a spooled job.
  */
 static SpooledRow
 find_spooled(const Job *job)
@@ -299,12 +320,23 @@ find_spooled(const Job *job)
 	has_key = key != NULL && strcmp(key, job->idempotency_key) == 0;
 	if (DatumGetBool(statement_not_null(0, 3)))
 		return has_key ? SPOOLED_RUNNING : SPOOLED_GONE;
-	return DatumGetBool(statement_not_null(0, 4)) && (has_key || key == NULL) ? SPOOLED_ENDED
-																			  : SPOOLED_GONE;
+	if (!has_key && key != NULL)
+		return SPOOLED_GONE;
+	if (DatumGetBool(statement_not_null(0, 5)))
+		return SPOOLED_RETRIED;
+	return DatumGetBool(statement_not_null(0, 4)) ? SPOOLED_ENDED : SPOOLED_GONE;
+}
+
+static void
+forget_key(const Job *job)
+{
+	Datum args[2] = {Int64GetDatum(job->id), Int32GetDatum(job->attempt)};
+
+	statement_run(FORGET_KEY, args, NULL);
 }
 
 /*
- * Gives a job that an earlier dispatcher has left its server, unless the row is not that attempt's any more.
+ * Gives a spooled job its server, unless its row belongs to another attempt.
  */
 SpooledRow
 queue_take_spooled(Job *job, const SpooledJob *spooled)
@@ -313,8 +345,10 @@ queue_take_spooled(Job *job, const SpooledJob *spooled)
 	Place place = {NULL, NULL, false, false, 0};
 	ServerQueue *queue;
 
-	if (row == SPOOLED_GONE)
-		return row;
+	if (row == SPOOLED_GONE || (row != SPOOLED_RUNNING && !spooled->is_save))
+		return SPOOLED_GONE;
+	if (row == SPOOLED_RETRIED)
+		forget_key(job);
 	job->began_at = clock_mono() - Max(clock_now() - job->started_at, 0);
 	queue = schedule_queue(spooled->ran_on);
 	schedule_refresh();

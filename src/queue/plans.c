@@ -52,7 +52,7 @@ assume_size(PlannerInfo *root, Oid table, bool inhparent, RelOptInfo *rel)
 }
 
 /*
- * No statistics of columns: every state, server and time is taken for as frequent as any other.
+ * Hides the statistics of columns: every state, server and time counts as equally frequent.
  */
 static bool
 assume_nothing(PlannerInfo *root, RangeTblEntry *entry, AttrNumber column, VariableStatData *found)
@@ -66,7 +66,7 @@ assume_nothing(PlannerInfo *root, RangeTblEntry *entry, AttrNumber column, Varia
 }
 
 /*
- * Has this process plan so from now on; once.
+ * Installs that for this process; once.
  */
 void
 plans_init(void)
@@ -78,7 +78,7 @@ plans_init(void)
 }
 
 /*
- * Says which tables it holds for; they may be invalid.
+ * Sets the tables for which statistics are hidden; they may be invalid.
  */
 void
 plans_set_tables(Oid jobs, Oid outputs)

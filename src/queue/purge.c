@@ -29,14 +29,15 @@ static const Statement find_servers = {0, {0},
 	" WHERE s.srvoptions::text LIKE '%retention%' ORDER BY 1"};
 
 /*
- * Those that are needed by others: an unfinished job waits for it or refers to it, its on_done is still to be called, its
- * end has not been followed, or its provider is still to be told to cancel.
+ * Those that are needed by others: an unfinished job, whose owner may see it, waits for it or refers to it, its on_done
+ * is still to be called, its end has not been followed, or its provider is still to be told to cancel.
  */
 static const Statement find_due = {6, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID},
 	"SELECT j.id, j.finished_at, j.follow_up IS NOT NULL OR j.remote IS NOT NULL AND j.state <> 'succeeded'"
 	"  OR EXISTS (SELECT FROM genjob.callbacks c WHERE c.job_id = j.id AND c.run_at < 'infinity')"
 	"  OR EXISTS (SELECT FROM @.gen_jobs u WHERE u.state IN ('waiting', 'queued', 'running')"
-	"   AND (u.after IS NOT NULL OR u.refers IS NOT NULL) AND (u.after && ARRAY[j.id] OR u.refers && ARRAY[j.id])),"
+	"   AND (u.after IS NOT NULL OR u.refers IS NOT NULL) AND (u.after && ARRAY[j.id] OR u.refers && ARRAY[j.id])"
+	"   AND coalesce(pg_has_role(u.owner::oid, j.owner::oid, 'USAGE'), false)),"
 	"  coalesce(pg_column_size(j.inputs), 0) + coalesce(pg_column_size(j.result), 0)"
 	"  + coalesce((SELECT sum(o.bytes) FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NULL), 0)::int8,"
 	"  EXISTS (SELECT FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL)"
@@ -151,7 +152,7 @@ lock_referring(void)
 }
 
 /*
- * An error where a deletion would run, as the owner of the tables, what belongs to another role.
+ * Raises an error if a deletion would run code of another role as the owner of the tables.
  */
 static void
 refuse_strangers(bool with_objects)
@@ -173,7 +174,7 @@ refuse_strangers(bool with_objects)
 }
 
 /*
- * Has foreign keys object at once.
+ * Checks foreign keys at once.
  */
 static void
 fire_at_once(void)

@@ -44,7 +44,8 @@ typedef enum SpooledRow
 {
 	SPOOLED_GONE, /* it is not that attempt's any more */
 	SPOOLED_RUNNING,
-	SPOOLED_ENDED /* it was cancelled, or failed, meanwhile */
+	SPOOLED_ENDED,  /* it was cancelled, or failed, meanwhile */
+	SPOOLED_RETRIED /* and is to be run again */
 } SpooledRow;
 
 extern bool queue_is_mine; /* this process is a dispatcher: triggers let it pass */
@@ -79,6 +80,7 @@ extern int queue_keep_home(Turn *turns, int n);
 extern int queue_claim(Turn *turns, int n, TimestampTz now);
 extern bool queue_guard(QueueWork work, void *arg, ErrorData **error);
 extern MonoTime queue_read_orphans(void);
+extern bool queue_orphans_lack_memory(void);
 extern void queue_read_cancels(void);
 extern bool queue_must_read_cancels(void);
 extern void queue_forget_cancels(void);

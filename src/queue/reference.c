@@ -27,8 +27,8 @@
 #define MAX_BYTES (512 * 1024 * 1024) /* of all outputs that a request refers to */
 
 /*
- * Lists what the request of a claimed job refers to, in the current memory context.  What is wrong with
- * the request is said when it is built: one row's fault does not end the transaction of many.
+ * Lists what the request of a claimed job refers to, in the current memory context.  An error in the request is
+ * reported when it is built, so that one row's error does not end the transaction of many.
  */
 static void
 list_references(Job *job)
@@ -60,7 +60,7 @@ bytes_read(const Job *job)
 }
 
 /*
- * Counts an output that is to be read among what the job takes of the memory.  False if there is no room.
+ * Reserves memory for an output that the job reads.  False if there is no room.
  */
 static bool
 hold_output(Job *job, size_t len)
@@ -76,7 +76,7 @@ hold_output(Job *job, size_t len)
 }
 
 /*
- * Has a link made to what is in an object store, with the keys of the job's owner: it must outlast the job's attempt.
+ * Makes a link to an object in a store, with the keys of the job's owner.  It must outlast the job's attempt.
  */
 static void
 make_link(Job *job, Reference *reference, const char *store)
@@ -111,7 +111,7 @@ make_link(Job *job, Reference *reference, const char *store)
 }
 
 /*
- * The same of an output that is in an object store; false if it is in the table.
+ * Takes the URL of an output that is in an object store; false if it is in the table.
  */
 static bool
 take_url(Job *job, Reference *reference)
@@ -130,7 +130,7 @@ take_url(Job *job, Reference *reference)
 }
 
 /*
- * Takes a result over as text, and frees all else: a request may refer to a thousand of them.
+ * Keeps a result as text, and frees the rest: a request may refer to a thousand of them.
  */
 static void
 take_result(Reference *reference, Datum stored)
@@ -145,7 +145,7 @@ take_result(Reference *reference, Datum stored)
 }
 
 /*
- * Takes the data over, of all outputs together no more than a body could hold.
+ * Keeps the data, of all outputs together at most what a body could hold.
  */
 static void
 take_output(Job *job, Reference *reference)
@@ -192,7 +192,7 @@ describe(const Reference *reference)
 }
 
 /*
- * What was found of a job that is referred to: its owner, whether it has ended, and the output.
+ * Handles what was found of a job that is referred to: its owner, whether it has ended, and the output.
  */
 static void
 take_row(Job *job, Reference *reference)
@@ -247,8 +247,8 @@ read_work(void *arg)
 }
 
 /*
- * The same; one that cannot be read fails this job, or puts it off where that may pass, and no other that is claimed
- * with it.
+ * As read_reference().  A reference that cannot be read fails this job, or puts it off if that may pass, but no other
+ * job that is claimed with it.
  */
 static void
 read_guarded(Job *job, Reference *reference)
@@ -271,7 +271,7 @@ read_guarded(Job *job, Reference *reference)
 }
 
 /*
- * Reads what a claimed job refers to, until it is known that it cannot be sent (yet).
+ * Reads what a claimed job refers to, until it is clear that it cannot be sent (yet).
  */
 void
 queue_read_references(Job *job)

@@ -41,8 +41,8 @@ is_json_refused(char *json)
 }
 
 /*
- * Finds out what the columns refuse by themselves, whatever triggers say, of a job that could not be written: arg is a
- * QueueRefusals.  A QueueWork.
+ * Finds out what the columns refuse by themselves, whatever triggers do, of a job that could not be written.  A
+ * QueueWork; arg is a QueueRefusals.
  */
 void
 queue_test_values(void *arg)

@@ -285,8 +285,8 @@ store_each(const Job *job)
 }
 
 /*
- * The same, without a wait for who holds a row of an earlier attempt, or one that takes the place of a new one: all
- * jobs of the database would wait with it.  The error is the job's own, not that of a lock on the table.
+ * As store_each(), without waiting for locks on rows of an earlier attempt, or on a row that takes the place of a new
+ * one: all jobs of the database would wait.  The error is the job's own, not that of a lock on the table.
  */
 static void
 store_outputs(const Job *job)
@@ -376,8 +376,8 @@ show_surplus(const char *reason)
 }
 
 /*
- * Deletes it, if nobody refers to it.  What is referred to stays: the job is what counts.  False, and
- * the reason, where some does.
+ * Deletes a surplus output, if nobody refers to it.  One that is referred to stays: ending the job is more important.
+ * False, and the reason, if it stays.
  */
 static bool
 try_to_delete(const Surplus *surplus, char **reason)
@@ -415,8 +415,8 @@ try_to_delete(const Surplus *surplus, char **reason)
 }
 
 /*
- * What earlier attempts of these jobs left behind (an answer kept with a failure) makes room: what the
- * last attempt does not overwrite is deleted, as far as no table of others keeps it.
+ * Deletes outputs of earlier attempts (of an answer kept with a failure) that the last attempt does not overwrite, if
+ * no table of others keeps them.
  */
 static void
 forget_old_outputs(Job **jobs, int n)
@@ -464,8 +464,7 @@ is_row_of(const Job *job, uint64 row)
 }
 
 /*
- * Of the jobs that were not written, those whose row is not theirs any more are fenced off; the others
- * are locked by someone.
+ * Fences off the jobs that were not written because their rows are not theirs any more; the others are locked.
  */
 void
 report_find_fenced(Job **jobs, int n)
@@ -498,7 +497,7 @@ report_find_fenced(Job **jobs, int n)
 }
 
 /*
- * The row of a job was written: it has ended, unless it is queued again.
+ * Handles a written row: the job has ended, unless it is queued again.
  */
 static void
 note_written(Job *job, bool has_on_done)

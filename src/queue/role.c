@@ -15,8 +15,8 @@ extern PGDLLEXPORT Datum genjob_grant_unrecorded(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(genjob_grant_unrecorded);
 
 /*
- * Runs a GRANT on what is not the extension's, or not for the extension's sake.  In a script PostgreSQL would record
- * that as privileges that every CREATE EXTENSION brings, and pg_dump would leave out all that stood beside it.
+ * Runs a GRANT on objects of others, or not for the extension's sake.  In a script PostgreSQL would record it as
+ * privileges that every CREATE EXTENSION brings, and pg_dump would leave out other privileges on the object.
  */
 Datum
 genjob_grant_unrecorded(PG_FUNCTION_ARGS)

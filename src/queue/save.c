@@ -43,9 +43,9 @@ static const ColumnType save_types[SAVE_COLUMNS] = {
 };
 
 /*
- * The column remote: what a resumed job needs besides the id.  Of one that has ended what it takes to cancel it, with the
- * id, which may go nowhere else.  "private" is null while no address of the server is known.  A job that has nothing
- * but uploads has no "urls": they would say that it has a prediction.
+ * Returns the column remote: what a resumed job needs besides the id.  If the job has ended, what it takes to cancel
+ * it, with the id, which has no other column then.  "private" is null while no address of the server is known.  A job
+ * that has only uploads has no "urls", which would mean that it has a prediction.
  */
 static char *
 remote_json(const Remote *remote, bool is_final)
@@ -117,9 +117,9 @@ save_datum(const Job *job, int column, bool *isnull)
 }
 
 /*
- * Writes what jobs in the state JOB_SAVING would need to be resumed, or, of one that has ended, that its provider is
- * still to be told, or whether it was; and sets the outcome of each.  Of answers larger than QUEUE_LARGE_RESULT there is
- * one at most.
+ * Writes what jobs in the state JOB_SAVING need to be resumed or, for jobs that have ended, that the provider is still
+ * to be told to cancel, or whether it was.  Sets the outcome of each.  At most one answer may be larger than
+ * QUEUE_LARGE_RESULT.
  */
 void
 queue_save(Job **jobs, int n)

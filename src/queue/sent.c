@@ -59,7 +59,7 @@ text_array(Datum *texts, int n)
 }
 
 /*
- * Reads what is known of the calls whose keys some jobs have.
+ * Reads what is known about the calls whose keys some jobs have.
  */
 void
 queue_read_sent(Job **jobs, int n)

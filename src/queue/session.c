@@ -136,7 +136,7 @@ check_view_owner(Oid table)
 }
 
 /*
- * Sets the state of the job, if it is among some, for a member of the owning role.  The privilege is that of the
+ * Sets the state of the job, if it has one of these, for a member of the owning role.  The privilege is that of the
  * view's owner; whatever the statement fires runs as the caller.
  */
 static bool
@@ -161,24 +161,31 @@ change_state(int64 id, const char *state, const char *from)
 }
 
 /*
- * A sentence on a trigger of genjob's that is disabled, palloc'd, or NULL: then no commit tells of jobs.
+ * Returns a sentence about a trigger of genjob's that does not always fire, palloc'd, or NULL.  stops: only about one
+ * that does not fire in sessions, so that no commit reports jobs.
  */
 char *
-session_find_disabled(void)
+session_find_disabled(bool stops)
 {
+	static const char query[] =
+		"SELECT pg_catalog.format('trigger %s of %s %s: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s',"
+		" t.tgname, t.tgrelid::pg_catalog.regclass, CASE WHEN t.tgenabled OPERATOR(pg_catalog.=) 'O'"
+		"  THEN 'does not fire for logical replication (pg_restore --disable-triggers leaves it so)'"
+		"  ELSE 'is disabled, so that no commit reports jobs' END, t.tgrelid::pg_catalog.regclass, t.tgname)"
+		" FROM pg_catalog.pg_extension e"
+		" JOIN pg_catalog.pg_depend d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass"
+		"  AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
+		" JOIN pg_catalog.pg_trigger t ON t.tgrelid OPERATOR(pg_catalog.=) d.objid AND t.tgenabled OPERATOR(pg_catalog.<>) 'A'"
+		"  AND (t.tgenabled OPERATOR(pg_catalog.<>) 'O' OR NOT $1)"
+		"  AND t.tgname OPERATOR(pg_catalog.=) ANY ('{genjob_before_insert, genjob_before_update, genjob_before_delete, genjob_after_truncate, genjob_after_change}')"
+		" WHERE e.extname OPERATOR(pg_catalog.=) 'genjob' ORDER BY t.tgenabled OPERATOR(pg_catalog.=) 'O' LIMIT 1";
 	MemoryContext caller = CurrentMemoryContext;
+	Oid types[1] = {BOOLOID};
+	Datum args[1] = {BoolGetDatum(stops)};
 	char *sentence = NULL;
 
 	SPI_connect();
-	if (SPI_execute("SELECT pg_catalog.format('trigger %s of %s is disabled, so that nobody tells of its jobs: ALTER TABLE %s ENABLE ALWAYS TRIGGER %s',"
-					" t.tgname, t.tgrelid::pg_catalog.regclass, t.tgrelid::pg_catalog.regclass, t.tgname)"
-					" FROM pg_catalog.pg_extension e"
-					" JOIN pg_catalog.pg_depend d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass"
-					"  AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
-					" JOIN pg_catalog.pg_trigger t ON t.tgrelid OPERATOR(pg_catalog.=) d.objid AND (t.tgenabled OPERATOR(pg_catalog.=) 'D' OR t.tgenabled OPERATOR(pg_catalog.=) 'R')"
-					"  AND t.tgname OPERATOR(pg_catalog.=) ANY ('{genjob_before_insert, genjob_before_update, genjob_before_delete, genjob_after_truncate, genjob_after_change}')"
-					" WHERE e.extname OPERATOR(pg_catalog.=) 'genjob' LIMIT 1",
-					true, 1) == SPI_OK_SELECT &&
+	if (SPI_execute_with_args(query, 1, types, args, NULL, true, 1) == SPI_OK_SELECT &&
 		SPI_processed == 1)
 		sentence = MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0],
 															SPI_tuptable->tupdesc, 1));
@@ -196,7 +203,7 @@ session_cancel(int64 id)
 }
 
 /*
- * Has a failed or cancelled job run again; false if it is in another state.
+ * Queues a failed or cancelled job again; false if it is in another state.
  */
 bool
 session_retry(int64 id)
@@ -344,8 +351,7 @@ session_job_row(int64 id)
 }
 
 /*
- * Fills in an output that the caller may see, in the caller's memory context; leaves it without data if
- * there is none such.
+ * Reads an output that the caller may see, into the caller's memory context; without data if there is none.
  */
 void
 session_read_output(Reference *reference)

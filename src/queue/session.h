@@ -15,7 +15,7 @@ extern char *session_name_table(const char *query, const char *table);
 extern Oid session_table_owner(Oid table);
 
 extern void session_look(void (*look)(void *arg), void *arg);
-extern char *session_find_disabled(void);
+extern char *session_find_disabled(bool stops);
 
 extern bool session_cancel(int64 id);
 extern bool session_retry(int64 id);

@@ -24,7 +24,7 @@
 #include "queue/share.h"
 
 /*
- * Whether a role may know of each tenant of a server.
+ * True if a role may know each tenant of a server.
  */
 static bool
 may_know_all(Oid role, Oid table_owner, const char *server)
@@ -138,10 +138,9 @@ genjob_owner_weight(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(genjob_ahead);
 
 /*
- * How many jobs would get their turns at a server before a new one of a tenant: those of the tenant, and of the other
- * tenants of its owner, and of the other owners, as many as the shares allow.  While one gets its turns the others get
- * theirs, until they have no more.  The owner is the calling role, unless the tenant is known to have jobs of another
- * that it may see.
+ * Returns how many jobs would get their turns at a server before a new one of a tenant: those of the tenant, of the
+ * other tenants of its owner, and of the other owners, as many as the shares allow.  The owner is the calling role,
+ * unless the tenant has jobs of another owner that the role may see.
  */
 Datum
 genjob_ahead(PG_FUNCTION_ARGS)

@@ -18,9 +18,9 @@
 /* clang-format off */
 
 /*
- * The rows g that are given, each for a job that is in a state, and not locked by others: locked by us.
- * They carry all that the UPDATE needs: to join them with what was given once more would take a time that
- * grows with the square of their number.
+ * Locks the rows g that are given, each for a job that is in a state, and skips those that others have locked.  They
+ * carry all that the UPDATE needs: joining them again with what was given would take a time that grows with the square
+ * of their number.
  */
 #define LOCKED_ROWS(columns, given, condition) \
 	"SELECT " columns " FROM " given " JOIN @.gen_jobs j ON j.id = g.id WHERE " condition \
@@ -82,11 +82,15 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_ATTEMPT] = {1, {INT8OID},
 		"SELECT attempt, idempotency_key::text FROM @.gen_jobs WHERE id = $1 AND state = 'running'"},
 	[FIND_SPOOLED] = {1, {INT8OID},
-		"SELECT attempt, idempotency_key::text, state = 'running', state IN ('failed', 'cancelled')"
-		" FROM @.gen_jobs WHERE id = $1"},
+		"SELECT attempt, idempotency_key::text, state = 'running', state IN ('failed', 'cancelled'),"
+		" state IN ('waiting', 'queued') FROM @.gen_jobs WHERE id = $1"},
+	/* what has its key is to be cancelled: the provider would give that again */
+	[FORGET_KEY] = {2, {INT8OID, INT4OID},
+		"UPDATE @.gen_jobs SET idempotency_key = NULL WHERE id IN (SELECT id FROM @.gen_jobs WHERE id = $1 AND attempt = $2"
+		"  AND state IN ('waiting', 'queued') FOR NO KEY UPDATE SKIP LOCKED)"},
 	/*
-	 * A final row with something in remote says that the provider is still to be told to cancel: so what stands there
-	 * goes into result, unless it cannot be read
+	 * A final row with something in remote means that the provider is still to be told to cancel.  So that goes into
+	 * result, unless it cannot be read.
 	 */
 	[PUT_ASIDE] = {5, {INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, BOOLOID},
 		"UPDATE @.gen_jobs j SET state = CASE WHEN o.state = 'cancelled' THEN o.state ELSE 'failed' END,"
@@ -245,9 +249,14 @@ static const Statement statements[STATEMENTS] = {
 		"UPDATE @.gen_jobs j SET follow_up = NULL FROM (SELECT id, follow_up FROM @.gen_jobs WHERE follow_up IS NOT NULL"
 		"  AND ($2 OR follow_up <> '{notify}') ORDER BY id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED) o"
 		" WHERE j.id = o.id RETURNING j.id, o.follow_up"},
-	/* a tenant of 256 control characters and a request_id of 1,024 make a payload longer than PostgreSQL takes */
+	/*
+	 * A tenant of 256 control characters and a request_id of 1,024 make a payload longer than PostgreSQL takes; where
+	 * replication brings them they may be longer.
+	 */
 	[NOTIFY_ENDS] = {2, {INT8ARRAYOID, TEXTARRAYOID},
-		"SELECT pg_notify(g.channel, CASE WHEN octet_length(p.payload::text) < 8000 THEN p.payload ELSE p.payload || '{\"tenant\": null}' END::text)"
+		"SELECT pg_notify(g.channel, (CASE WHEN octet_length(p.payload::text) < 8000 THEN p.payload"
+		"  WHEN octet_length((p.payload || '{\"tenant\": null}')::text) < 8000 THEN p.payload || '{\"tenant\": null}'"
+		"  ELSE p.payload || '{\"tenant\": null, \"request_id\": null}' END)::text)"
 		" FROM unnest($1, $2) g (id, channel) JOIN @.gen_jobs j ON j.id = g.id"
 		" CROSS JOIN LATERAL (SELECT jsonb_build_object('id', j.id, 'state', j.state, 'server', j.server, 'tenant', j.tenant,"
 		"  'request_id', j.request_id) AS payload) p"},
@@ -273,16 +282,16 @@ static const Statement statements[STATEMENTS] = {
 	/* for each role the first that is to be called */
 	[FIND_CALLBACKS] = {1, {INT4OID},
 		"WITH RECURSIVE first AS ("
-		" (SELECT owner, run_at FROM genjob.callbacks ORDER BY owner, run_at LIMIT 1)"
+		" (SELECT owner, run_at FROM genjob.callbacks WHERE run_at < 'infinity' ORDER BY owner, run_at LIMIT 1)"
 		" UNION ALL"
 		"  SELECT n.* FROM first f, LATERAL (SELECT c.owner, c.run_at FROM genjob.callbacks c WHERE c.owner > f.owner"
-		"   ORDER BY c.owner, c.run_at LIMIT 1) n)"
-		" SELECT owner::oid, run_at FROM (SELECT * FROM first LIMIT $1) f WHERE run_at < 'infinity' ORDER BY run_at"},
+		"   AND c.run_at < 'infinity' ORDER BY c.owner, c.run_at LIMIT 1) n)"
+		" SELECT owner::oid, run_at FROM (SELECT * FROM first LIMIT $1) f ORDER BY run_at"},
 	/* $4: calls that may fail, $5: what of this one counts as one */
 	[BLOCK_CALLBACKS] = {6, {OIDOID, TEXTOID, TIMESTAMPTZOID, INT4OID, INT4OID, TIMESTAMPTZOID},
 		"UPDATE genjob.callbacks SET error = $2, attempts = attempts + $5, run_at = CASE WHEN $5 = 0 THEN $6"
 		"  WHEN attempts + $5 >= $4 THEN 'infinity' ELSE $3 + least(interval '1 s' * 2 ^ least(attempts, 20), interval '1 h') END"
-		" WHERE id IN (SELECT id FROM genjob.callbacks WHERE owner = $1 AND run_at <= $3 ORDER BY owner, run_at, id"
+		" WHERE id IN (SELECT id FROM genjob.callbacks WHERE owner = $1 AND run_at <= $3 AND run_at < 'infinity' ORDER BY owner, run_at, id"
 		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)"},
 	[FAIL_CALLBACK] = {4, {INT8OID, TEXTOID, TIMESTAMPTZOID, INT4OID},
 		"UPDATE genjob.callbacks SET error = $2, attempts = attempts + 1, run_at = CASE WHEN attempts + 1 >= $4 THEN 'infinity'"
@@ -317,8 +326,8 @@ prepare(const Statement *statement)
 }
 
 /*
- * Runs a statement; its plan is kept in *plan, which the caller forgets when statement_schema_changes counts on.  args
- * and nulls as for SPI_execute_plan().
+ * Runs a statement.  Its plan is kept in *plan; the caller sets that to NULL when statement_schema_changes changes.
+ * args and nulls as for SPI_execute_plan().
  */
 uint64
 statement_execute(const Statement *statement, SPIPlanPtr *plan, Datum *args, const char *nulls)
@@ -344,7 +353,7 @@ statement_run(StatementId id, Datum *args, const char *nulls)
 }
 
 /*
- * The tables are in this schema: plans for another one are forgotten.
+ * Sets the schema of the tables.  Plans for another one are forgotten.
  */
 void
 statement_set_schema(const char *name)

@@ -209,7 +209,7 @@ look_at_first(void *arg)
 }
 
 /*
- * Of some jobs the one that has ended first, as last committed; 0: none has.  Keeps no lock.
+ * Returns which of some jobs has ended first, as last committed; 0: none has.  Keeps no lock.
  */
 int64
 session_first_ended(const int64 *ids, int n)
@@ -221,7 +221,7 @@ session_first_ended(const int64 *ids, int n)
 }
 
 /*
- * The running job, among those that the caller sees, whose prediction has that name at a server; 0: there is none.
+ * Returns the running job, of those that the caller sees, with that prediction at a server; 0: there is none.
  */
 int64
 session_find_prediction(Datum server, Datum remote_id)

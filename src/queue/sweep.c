@@ -41,7 +41,7 @@ static struct
 } sweep = {.end = DT_NOBEGIN};
 
 /*
- * Begins to look at everything, unless that is under way.
+ * Begins a sweep, unless one is under way.
  */
 void
 queue_sweep_begin(TimestampTz now)
@@ -56,7 +56,7 @@ queue_sweep_begin(TimestampTz now)
 }
 
 /*
- * When queue_sweep() has something to do; 0: nothing.
+ * Returns when queue_sweep() has something to do; 0: never.
  */
 MonoTime
 queue_sweep_next(void)
@@ -65,7 +65,7 @@ queue_sweep_next(void)
 }
 
 /*
- * Has a job scheduled, if it is not.  The row's columns are those of FIND_WAITING.
+ * Schedules a job, if it is not.  The row's columns are those of FIND_WAITING.
  */
 static void
 look_at_row(uint64 row, TimestampTz now)
@@ -77,8 +77,7 @@ look_at_row(uint64 row, TimestampTz now)
 }
 
 /*
- * So many jobs of one run_at that they are not read one by one: their lanes are read from there on, but for those that
- * will be anyway.
+ * Too many jobs share this run_at to read singly: rewinds their lanes to it, except lanes that still have rows to read.
  */
 static void
 rewind_lanes(TimestampTz run_at)
@@ -132,7 +131,7 @@ run_limited(Datum *args)
 }
 
 /*
- * Reads the slice before sweep.end and moves that on.
+ * Reads the slice before sweep.end, and moves that back.
  */
 static void
 read_slice(TimestampTz now)
@@ -159,7 +158,7 @@ read_slice(TimestampTz now)
 }
 
 /*
- * How long something has taken, in the system's time: the dispatcher's may run faster.
+ * Returns how long something took, in the system's time: the dispatcher's may run faster.
  */
 static int64
 us_since(instr_time began)
@@ -199,7 +198,7 @@ read_slices(void *arg)
 }
 
 /*
- * A slice was broken off: it is divided.
+ * Divides a slice that took too long.
  */
 static void
 divide_slice(void)
@@ -209,7 +208,7 @@ divide_slice(void)
 }
 
 /*
- * Reads some slices.  Where the database refuses, the rest is left to the next sweep.
+ * Reads some slices.  If the database refuses, the rest is left to the next sweep.
  */
 void
 queue_sweep(TimestampTz now)

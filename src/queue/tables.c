@@ -52,7 +52,7 @@ static char *
 static char owner_name[NAMEDATALEN] = "genjob_dispatcher"; /* as found last */
 
 /*
- * Says which tables it is about; they may be invalid.
+ * Sets which tables these are; they may be invalid.
  */
 void
 tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid callbacks,
@@ -98,7 +98,7 @@ keep_text(uint64 row, int column)
 }
 
 /*
- * Whether a row of gen_outputs may be deleted: what tables that refer to it do then runs in the dispatcher.
+ * Finds out whether rows of gen_outputs may be deleted: code of tables that refer to it would run in the dispatcher.
  */
 static void
 check_keys(Oid owner)
@@ -140,7 +140,7 @@ tables_keep_outputs(void)
 }
 
 /*
- * Has foreign keys to gen_outputs object now, if they do.
+ * Checks the foreign keys to gen_outputs now.
  */
 void
 tables_check_outputs_keys(void)
@@ -154,7 +154,7 @@ tables_check_outputs_keys(void)
 /* ---------- as whom ---------- */
 
 /*
- * The tables were dropped, with their extension, or moved: the next transaction looks for them.
+ * Forgets the tables, because they were dropped or moved.  The next transaction looks for them.
  */
 static void
 gone(void)
@@ -178,7 +178,7 @@ fires_later(Relation relation)
 }
 
 /*
- * Locks a table until the transaction ends, so that nothing more is hung on it.  Returns its owner.
+ * Locks a table until the transaction ends, so that nothing more is attached to it.  Returns its owner.
  */
 static Oid
 lock_table(Oid table, const char *name, bool *later)
@@ -226,7 +226,7 @@ owner_of(Oid table)
 }
 
 /*
- * Whether a table that came after 0.1.0 stayed with a role that may be trusted when the other tables were given away.
+ * True if a table that came after 0.1.0 stayed with a trusted role when the other tables were given away.
  */
 static bool
 is_left_behind(Oid role, Oid owner)
@@ -248,7 +248,7 @@ find_stranger(const Oid *tables, int n, Oid owner, int events)
 }
 
 /*
- * An error when a table belongs to another role, or something hangs on them that must not run as their owner.
+ * Raises an error if a table belongs to another role, or code is attached that must not run as the tables' owner.
  */
 static void
 check(Oid owner)
@@ -282,7 +282,7 @@ check(Oid owner)
 }
 
 /*
- * What a role that is not trusted has hung on gen_jobs that an INSERT would run, in words; NULL: there is nothing.
+ * Returns what an untrusted role has attached to gen_jobs that an INSERT would run; NULL: nothing.
  */
 const char *
 tables_find_insert_stranger(void)
@@ -316,7 +316,7 @@ tables_jobs(void)
 }
 
 /*
- * As whom the dispatcher works, and whom all may trust with their jobs.
+ * Returns the role as which the dispatcher works, and which all may trust with their jobs.
  */
 Oid
 tables_owner(void)
@@ -331,8 +331,8 @@ tables_owner_name(void)
 }
 
 /*
- * Locks the tables and makes their owner the current user, until the transaction ends and the caller changes that back;
- * an error when something hangs on them that must not run so.  Does nothing while there are no tables.
+ * Locks the tables and makes their owner the current user, until the transaction ends and the caller changes that back.
+ * Raises an error if code is attached that must not run so.  Does nothing while there are no tables.
  */
 void
 tables_become_owner(void)
@@ -360,7 +360,7 @@ tables_become_owner(void)
 }
 
 /*
- * Fires what was to fire at the commit, so that nothing of it is left then.
+ * Fires deferred triggers now, so that none is left at the commit.
  */
 void
 tables_fire_deferred(void)

@@ -37,9 +37,8 @@ static TimeoutId leave_timeout;
 static MonoTime (*leave_deadline)(void);
 
 /*
- * A transaction that waits (for a synchronous standby, say) must not keep the server from stopping.  It is
- * cancelled, so that this process can still put by what it holds; where it does not end by that, so does the
- * process.
+ * Cancels a transaction that waits (for a synchronous standby, for example), because it must not keep the server from
+ * stopping.  This process can then still spool what it holds.  If the transaction does not end, ends the process.
  */
 static void
 leave_callback(void)
@@ -58,8 +57,8 @@ leave_callback(void)
 }
 
 /*
- * Makes this process one that runs transactions with queue_transact(), each of which is broken off, and
- * the process with it, after the time that deadline tells; 0: it may go on.
+ * Prepares this process for queue_transact().  A transaction is cancelled, and later the process ended, after the time
+ * that deadline returns; 0: there is none.
  */
 void
 queue_init(MonoTime (*deadline)(void))
@@ -72,14 +71,15 @@ queue_init(MonoTime (*deadline)(void))
 }
 
 /*
- * What is done in a transaction before its work, and after it.  The work runs as the owner of the tables, and leaves
- * no setting behind, nor anything to run at the commit.
+ * Runs work as the owner of the tables, with what comes before and after it in the transaction.  It leaves no setting
+ * behind, and nothing to run at the commit.  What it takes by SPI_palloc() is in caller, and outlives the transaction.
  */
 static void
-run_work(QueueWork work, void *arg)
+run_work(QueueWork work, void *arg, MemoryContext caller)
 {
 	int level = NewGUCNestLevel();
 
+	MemoryContextSwitchTo(caller);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	/* they were moved, or dropped and created */
@@ -96,7 +96,7 @@ run_work(QueueWork work, void *arg)
 }
 
 /*
- * What lacks a right is code of others, such as a trigger's: says what to do about it.
+ * Adds a hint to an error about a missing right: it comes from code of others, such as a trigger.
  */
 static void
 explain_denial(ErrorData *error)
@@ -108,8 +108,8 @@ explain_denial(ErrorData *error)
 }
 
 /*
- * Runs work in a transaction of its own, shown in pg_stat_activity as activity.  False, and the error
- * in the caller's memory context, when it failed; then nothing was changed in the database.
+ * Runs work in a transaction of its own, shown in pg_stat_activity as activity.  False, and the error in the caller's
+ * memory context, if it failed; then the database is unchanged.
  */
 bool
 queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **error)
@@ -129,7 +129,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		StartTransactionCommand();
 		standby_begin();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		run_work(work, arg);
+		run_work(work, arg, caller);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		standby_committed();
@@ -157,8 +157,8 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 }
 
 /*
- * Runs work in a subtransaction of the present one.  False, and the error in the caller's memory context, when it
- * failed: then nothing of it was done in the database.  The result of the last statement is the same as before.
+ * Runs work in a subtransaction.  False, and the error in the caller's memory context, if it failed; then the database
+ * is unchanged.  The result of the last statement stays the same.
  */
 bool
 queue_guard(QueueWork work, void *arg, ErrorData **error)

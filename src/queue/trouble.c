@@ -29,7 +29,7 @@ typedef struct Logged
 static Logged logged[TROUBLE_KINDS];
 
 /*
- * How long to wait after that many failures in a row.
+ * Returns how long to wait after that many failures in a row.
  */
 int64
 trouble_backoff_us(int failures)
@@ -40,8 +40,8 @@ trouble_backoff_us(int failures)
 }
 
 /*
- * Whether a row may be the cause of an error: not of what befalls the whole table or server, such as a
- * lock that is not had in time.
+ * True if a row may be the cause of an error.  False for errors of the whole table or server, such as a lock that is
+ * not granted in time.
  */
 bool
 trouble_is_of_row(const ErrorData *error)
@@ -60,7 +60,7 @@ trouble_is_of_row(const ErrorData *error)
 }
 
 /*
- * Whether an error is one for the log; *unsaid: how many like it were not.
+ * True if an error is for the log; *unsaid: how many like it were left out.
  */
 static bool
 is_to_be_logged(TroubleKind kind, int sqlerrcode, int64 *unsaid)
@@ -101,8 +101,7 @@ show(TroubleKind kind, const char *words, const ErrorData *error)
 }
 
 /*
- * Shows an error of the database in genjob.workers and in the log: not that the extension was dropped, which is no
- * fault.
+ * Shows an error of the database in genjob.workers and in the log, unless the extension was dropped, which is no fault.
  */
 void
 trouble_show(TroubleKind kind, const ErrorData *error)
@@ -123,7 +122,7 @@ trouble_show(TroubleKind kind, const ErrorData *error)
 }
 
 /*
- * The same, of one job, and in genjob.servers at its server (stats, or NULL).
+ * As trouble_show(), for one job, and also in genjob.servers at its server (stats, or NULL).
  */
 void
 trouble_show_job(TroubleKind kind, int64 job, ServerStats *stats, const ErrorData *error)

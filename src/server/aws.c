@@ -35,7 +35,7 @@ ends_with(const char *text, const char *end)
 }
 
 /*
- * Whether a URL is of one of AWS's own hosts.
+ * True if a URL has one of AWS's own hosts.
  */
 bool
 aws_is_host(const char *url)
@@ -46,7 +46,7 @@ aws_is_host(const char *url)
 }
 
 /*
- * The name with which a service signs, where it is not that of its hosts.
+ * Returns the name with which a service signs, if it differs from that of its hosts.
  */
 static char *
 signing_name(char *service)
@@ -76,8 +76,8 @@ read_labels(char *host, const char *domain, char **labels)
 }
 
 /*
- * What the host of a URL says of region and service, palloc'd; NULL where it says nothing.  Hosts are
- * SERVICE.REGION.amazonaws.com, with a bucket's name or the like before that; or, of a function of Lambda,
+ * Reads region and service from the host of a URL, palloc'd; NULL if it does not say.  Hosts are
+ * SERVICE.REGION.amazonaws.com, with a bucket's name or the like before that; or, for a function of Lambda,
  * ID.lambda-url.REGION.on.aws.
  */
 void

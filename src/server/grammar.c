@@ -219,8 +219,8 @@ grammar_read_address(const char *text, Address *address)
 }
 
 /*
- * The addresses of a list, palloc'd: those with "?" before them without it, or, where the prediction has another id than
- * the one that we chose, not at all.
+ * Returns the addresses of a list, palloc'd.  Those marked with "?" are for a prediction with the id that we chose:
+ * they lose the mark, or are left out if it has another id.
  */
 char *
 grammar_fit_addresses(const char *text, bool id_is_ours)
@@ -331,7 +331,7 @@ find_group(const char *text)
 }
 
 /*
- * Whether one of the values up to the next semicolon is value, in whatever case; "*" is any.
+ * True if one of the values up to the next semicolon is value, in any case; "*" is any.
  */
 static bool
 group_has(const char *values, const char *value, bool *has_star)
@@ -351,7 +351,8 @@ group_has(const char *values, const char *value, bool *has_star)
 }
 
 /*
- * What value means in "ok=A,B;fail=C;gone=D;partly=E"; what is not listed runs, unless a group has "*".
+ * Returns what value means in "ok=A,B;fail=C;gone=D;partly=E".  An unlisted value means running, unless a group has
+ * "*".
  */
 RemoteState
 grammar_state_of(const char *states, const char *value)

@@ -88,8 +88,8 @@ list_words(void)
 }
 
 /*
- * NULL when value is a template of which each output of each job makes a key of its own; else a sentence that
- * says what is wrong.
+ * Returns NULL if value is a template that makes a different key for each output of each job; else a sentence that says
+ * what is wrong.
  */
 const char *
 keytemplate_check(const char *value)
@@ -125,8 +125,7 @@ keytemplate_check(const char *value)
 }
 
 /*
- * Appends a name so that it stays within its part of the key: no slash, no control character, and no segment that
- * is taken for a way up.
+ * Appends a name that cannot leave its part of the key: no slash, no control character, and no segment such as "..".
  */
 static void
 append_name(StringInfo key, const char *name)
@@ -225,7 +224,7 @@ keytemplate_fill(const char *pattern, const KeyWords *words)
 /* ---------- keys that may be ours ---------- */
 
 /*
- * Whether a word is the same for all outputs that a server of a database brings.
+ * True if a word is the same for all outputs of a server of a database.
  */
 static bool
 is_fixed(Word word)
@@ -234,8 +233,8 @@ is_fixed(Word word)
 }
 
 /*
- * With what all keys begin that a template makes of a server's outputs, palloc'd.  Of the words server and database are
- * needed.
+ * Returns the prefix of all keys that a template makes for a server's outputs, palloc'd.  Needs the words server and
+ * database.
  */
 char *
 keytemplate_prefix(const char *pattern, const KeyWords *words)
@@ -303,8 +302,8 @@ next_text(const char **pattern, const KeyWords *words)
 }
 
 /*
- * Whether the rest of a template, which begins with a word that is not fixed or is empty, may have made the rest of a
- * key.  *looks: how often that may be tried.
+ * True if the rest of a template, which begins with a word that is not fixed or is empty, may have made the rest of a
+ * key.  *looks: how often that may still be tried.
  */
 static bool
 may_be_rest(const char *pattern, const char *key, const KeyWords *words, int *looks)
@@ -330,7 +329,7 @@ may_be_rest(const char *pattern, const char *key, const KeyWords *words, int *lo
 }
 
 /*
- * Whether a template may have made the key of an output of a server.  Of the words server and database are needed.
+ * True if a template may have made the key of an output of a server.  Needs the words server and database.
  */
 bool
 keytemplate_may_be(const char *pattern, const char *key, const KeyWords *words)
@@ -343,7 +342,7 @@ keytemplate_may_be(const char *pattern, const char *key, const KeyWords *words)
 }
 
 /*
- * Whether a key can only be made when all of its output is there.
+ * True if a key can only be made when all of its output is there.
  */
 bool
 keytemplate_needs_digest(const char *pattern)

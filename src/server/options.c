@@ -233,7 +233,7 @@ require_option(const char *name, bool present, const char *hint)
 }
 
 /*
- * An option that is empty takes away what the preset says.
+ * Removes what an empty option overrides in the preset.
  */
 static void
 drop_emptied(Protocol *protocol)
@@ -258,7 +258,7 @@ drop_emptied(Protocol *protocol)
 }
 
 /*
- * Where an option says nothing, the preset does.
+ * Fills in the preset's values for options that are not given.
  */
 static void
 fill_protocol(ServerOptions *options)
@@ -320,7 +320,7 @@ read_kinds(ServerOptions *options)
 }
 
 /*
- * Whether the id of a prediction is ours to choose.
+ * True if genjob chooses the id of a prediction.
  */
 static bool
 chooses_id(const Protocol *protocol)
@@ -330,7 +330,7 @@ chooses_id(const Protocol *protocol)
 }
 
 /*
- * A preset's lookup asks by the id that it has us choose: it goes when that is overridden.
+ * Drops a preset's lookup if its remote_id is overridden: it asks by the id that genjob chooses.
  */
 static void
 settle_lookup(ServerOptions *options)
@@ -356,12 +356,12 @@ check_poll(const Protocol *protocol)
 }
 
 /*
- * Whether the answer comes by genjob.complete().
+ * True if the answer comes by genjob.complete().
  */
 bool
 options_hands_over(const ServerOptions *options)
 {
-	return strcmp(options->protocol.reply, "hand-over") == 0;
+	return options->protocol.kind.reply == REPLY_HAND_OVER;
 }
 
 static void
@@ -378,7 +378,7 @@ check_hand_over(const Protocol *protocol)
 }
 
 /*
- * What is below the server's url may name the model.
+ * Requires the option model if a path names it.
  */
 static void
 check_model(const ServerOptions *options)
@@ -404,7 +404,7 @@ check_model(const ServerOptions *options)
 }
 
 /*
- * Requests are signed for a region and a service; AWS's own hosts are named after them.
+ * Finds the region and the service for which requests are signed.  AWS's own hosts name them.
  */
 static void
 settle_scope(ServerOptions *options)
@@ -429,7 +429,7 @@ settle_scope(ServerOptions *options)
 #define DEFAULT_KEY "{server}/{yyyy}/{mm}/{dd}/{job}-{ordinal}.{ext}"
 
 /*
- * What an object store needs, and nothing else has.
+ * Checks what an object store needs, and what only it may have.
  */
 static void
 settle_store(ServerOptions *options)
@@ -467,7 +467,7 @@ settle_store(ServerOptions *options)
 }
 
 /*
- * What one option needs another for.
+ * Checks what one option needs another for.
  */
 static void
 check_protocol(const ServerOptions *options)
@@ -482,6 +482,10 @@ check_protocol(const ServerOptions *options)
 				 errmsg("invalid value for option \"inputs_at\": \"%s\"", inputs_at),
 				 errhint("With inputs_body '%s' a JSON Pointer is expected, such as \"/images\".",
 						 protocol->inputs_body)));
+	if (options->preset->target != NULL)
+		require_option("model", options->model != NULL,
+					   psprintf("It goes to %s: the URL of the queue, or the ARN of the state machine.",
+								protocol->model_at ? protocol->model_at : "the request"));
 	if (protocol->kind.reply == REPLY_POLL)
 		check_poll(protocol);
 	if (options_hands_over(options))

@@ -27,7 +27,7 @@
 #define WHITE_SPACE " \t\n"
 
 /*
- * The error of a bad value.  shown is NULL where the value must not be repeated.
+ * Raises the error of a bad value.  shown is NULL if the value must not be repeated.
  */
 static void
 refuse_value(const Option *option, const char *shown, const char *hint)
@@ -49,7 +49,7 @@ parse_text(const Option *option, const char *value, void *field)
 }
 
 /*
- * Which of the option's choices these len bytes are, from 0; -1: none.
+ * Returns which of the option's choices a word of word_len bytes is, from 0; -1: none.
  */
 static int
 find_choice(const Option *option, const char *word, size_t word_len)
@@ -171,7 +171,7 @@ parse_object(const Option *option, const char *value, void *field)
 /* ---------- addresses ---------- */
 
 /*
- * One of the addresses in value, len bytes, palloc'd without its trailing slashes.
+ * Returns one of the addresses in value, len bytes, palloc'd without its trailing slashes.
  */
 static char *
 parse_url(const Option *option, const char *value, const char *start, size_t len)
@@ -188,7 +188,7 @@ parse_url(const Option *option, const char *value, const char *start, size_t len
 }
 
 /*
- * Two addresses that are one would count its calls twice.
+ * Refuses an address that is given twice: its calls would count twice.
  */
 static void
 check_distinct(const Option *option, const List *urls, const char *url)
@@ -262,7 +262,7 @@ parse_count(const Option *option, const char *value, void *field)
 }
 
 /*
- * As many at a time as a number says, or as the server is found to do.
+ * Parses a number of calls at a time, or "auto".
  */
 static void
 parse_at_a_time(const Option *option, const char *value, void *field)
@@ -277,7 +277,7 @@ parse_at_a_time(const Option *option, const char *value, void *field)
 }
 
 /*
- * So many a second, minute, hour or day.
+ * Parses a number of calls a second, minute, hour or day.
  */
 static void
 parse_rate(const Option *option, const char *value, void *field)
@@ -308,8 +308,8 @@ parse_rate(const Option *option, const char *value, void *field)
 }
 
 /*
- * A number as postgresql.conf spells it, in the unit of storage.  A bare one is refused, for a "30" that
- * is read as milliseconds costs whoever meant seconds a call.
+ * Reads a number as postgresql.conf spells it, in the unit of storage.  A bare one is refused: reading "30" as
+ * milliseconds would cost a user who meant seconds a call.
  */
 static bool
 read_quantity(const char *value, int base_unit, double *quantity)
@@ -434,7 +434,7 @@ static const char *(*const grammar_checks[OPTION_KINDS])(const char *value) = {
 };
 
 /*
- * Whether an empty value says that the protocol has no such thing, whatever the preset says.
+ * True if an empty value means that the protocol has no such thing, whatever the preset says.
  */
 static bool
 may_be_empty(const Option *option)
@@ -456,8 +456,8 @@ may_be_empty(const Option *option)
 }
 
 /*
- * Stores in the option's enum which of its choices its text in options is, or begins with; the first where it has none.
- * A text that begins with a place is the choice "/".
+ * Stores in the option's enum which of its choices its text is or begins with; the first one if there is no text.  A
+ * text that begins with a place is the choice "/".
  */
 void
 optionvalue_read_kind(const Option *option, void *options)
@@ -473,8 +473,8 @@ optionvalue_read_kind(const Option *option, void *options)
 }
 
 /*
- * Stores what value means in the option's field of options, a ServerOptions or MappingOptions, in the
- * current memory context.  An error for the user where it is not valid.
+ * Parses value into the option's field of options, a ServerOptions or MappingOptions, in the current memory context.
+ * Raises an error for the user if it is not valid.
  */
 void
 optionvalue_parse(const Option *option, const char *value, void *options)

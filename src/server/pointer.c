@@ -17,8 +17,8 @@
 #define MAX_SHOWN 100 /* bytes of a name, where a place is shown */
 
 /*
- * pattern with {name} replaced by value as a token, whatever is in it: a provider's id may have a slash, or
- * be a star.  "~2" is our own, for a star that is one.
+ * Returns pattern with {name} replaced by value as one token: a provider's id may contain a slash, or be a star.  "~2"
+ * is our own escape for a literal star.
  */
 char *
 pointer_fill(const char *pattern, const char *name, const char *value)
@@ -64,8 +64,8 @@ pointer_token(const char *pointer, const char **rest)
 }
 
 /*
- * Returns the member or the element that a token names; NULL if there is none.  Takes the nodes that it passes off *left,
- * and returns NULL when that is used up.
+ * Returns the member or element that a token names; NULL if there is none.  Subtracts the nodes that it passes from
+ * *left, and returns NULL when that is used up.
  */
 static cJSON *
 pointer_step(cJSON *node, const char *token, int64 *left)
@@ -209,7 +209,7 @@ pointer_find(const JsonPointer *pointer, cJSON *root)
 }
 
 /*
- * The same two of a pointer's text.
+ * As pointer_visit(), for a pointer's text.
  */
 void
 pointer_each(cJSON *root, const char *text, PointerVisitor visit, void *arg)
@@ -229,7 +229,7 @@ pointer_first(cJSON *root, const char *text)
 }
 
 /*
- * The same.  Takes the nodes that it passes off *left; where that becomes negative, it has given up.
+ * As pointer_first().  Subtracts the nodes that it passes from *left; negative: it has given up.
  */
 cJSON *
 pointer_first_within(cJSON *root, const char *text, int64 *left)

@@ -469,6 +469,50 @@ static const Preset presets[] = {
 			},
 	},
 
+	/* https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html: the model is the queue */
+	{
+		.api = "aws-sqs",
+		.needs_secret = true,
+		.target = "AmazonSQS.SendMessage",
+		.text_at = "/MessageBody",
+		.has_groups = true,
+		.protocol =
+			{
+				.auth = "sigv4",
+				.service = "sqs",
+				.path = "/",
+				.wrap = "/MessageBody",
+				.model_at = "/QueueUrl",
+				.error = "/message /Message",
+			},
+	},
+
+	/* https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html: the model is the machine */
+	{
+		.api = "aws-sfn",
+		.needs_secret = true,
+		.target = "AWSStepFunctions.StartExecution",
+		.text_at = "/input",
+		.key_at = "/name",
+		.known_by = "ExecutionAlreadyExists",
+		.answer_text_at = "/output",
+		.protocol =
+			{
+				.auth = "sigv4",
+				.service = "states",
+				.path = "/",
+				.wrap = "/input",
+				.model_at = "/stateMachineArn",
+				.reply = "poll",
+				.remote_id = "/executionArn",
+				.poll = "POST / DescribeExecution{\"executionArn\": \"{id}\"}",
+				.state = "/status",
+				.states = "ok=SUCCEEDED;fail=FAILED,TIMED_OUT,ABORTED",
+				.error = "/message /Message /error +/cause",
+				.cancel = "POST / StopExecution{\"executionArn\": \"{id}\"}",
+			},
+	},
+
 	/* Amazon's S3 and all that speak its protocol: what a request says, s3.c reads */
 	{
 		.api = "s3",

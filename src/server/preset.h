@@ -47,7 +47,8 @@ typedef enum ReplyKind
 {
 	REPLY_BODY,
 	REPLY_STREAM,
-	REPLY_POLL
+	REPLY_POLL,
+	REPLY_HAND_OVER
 } ReplyKind;
 
 typedef enum StateKind
@@ -180,10 +181,19 @@ typedef struct Preset
 						  * server whose poll says nothing about those and nothing about unknown ones */
 	bool gone_pauses;    /* a 410 means that nothing more is wanted: the server is paused */
 	const char *hands_over; /* header of a hand-over, as "Name: value"; or NULL */
-	const char *settings;   /* defaults of other options, as "NAME=VALUE;..."; or NULL */
-	const int *schedule;    /* waits between attempts in seconds, 0 behind the last; or NULL */
-	const char *defaults;   /* JSON merged under the server's defaults; or NULL */
-	const char *headers;    /* of every call, under the server's, as JSON; or NULL */
+	/* AWS's JSON protocol (awsjson.c) */
+	const char
+		*target; /* header X-Amz-Target of a submission, "Service.Action"; NULL: another protocol */
+	const char *text_at;  /* where what is wrapped stands as JSON in a text */
+	const char *key_at;   /* where the Idempotency-Key goes; or NULL */
+	bool has_groups;      /* a FIFO queue has groups */
+	const char *known_by; /* type of the error that says that this was begun before; or NULL */
+	const char *answer_text_at; /* where the answer stands as JSON in a text; or NULL */
+
+	const char *settings; /* defaults of other options, as "NAME=VALUE;..."; or NULL */
+	const int *schedule;  /* waits between attempts in seconds, 0 behind the last; or NULL */
+	const char *defaults; /* JSON merged under the server's defaults; or NULL */
+	const char *headers;  /* of every call, under the server's, as JSON; or NULL */
 	Protocol protocol;
 } Preset;
 

@@ -57,7 +57,7 @@ cache_create(void)
 }
 
 /*
- * Counts up whenever a server, a wrapper or a user mapping changes.
+ * Returns a number that changes whenever a server, a wrapper or a user mapping does.
  */
 uint64
 server_generation(void)
@@ -93,7 +93,7 @@ fill_backends(Server *server)
 }
 
 /*
- * The options with which the address url of a server is called: of its first where it has no such.
+ * Returns the options for calling the address url of a server; of its first address if it has no such.
  */
 const ServerOptions *
 server_backend(const Server *server, const char *url)
@@ -144,9 +144,9 @@ mapping_parse(const void *defs)
 }
 
 /*
- * The result of a parser, or NULL and a complaint where it raises an error: options that the
- * validator would refuse today (they were set with another version of genjob) must not fail what
- * shares the transaction.  The parsers touch nothing but memory, so no subtransaction is needed.
+ * Returns the result of a parser, or NULL and a complaint if it raises an error.  Options that the validator would
+ * refuse today (another version of genjob accepted them) must not fail others in the transaction.  The parsers touch
+ * nothing but memory, so no subtransaction is needed.
  */
 static void *
 parse_guarded(void *(*parse)(const void *), const void *arg, const char *server_name,
@@ -203,8 +203,8 @@ server_find(const char *name, ServerComplaint *complaint)
 }
 
 /*
- * The server of that name, or NULL and a complaint.  Must be called in a transaction; what it returns
- * is good until the transaction's end, longer for who calls server_hold().
+ * Returns the server of that name, or NULL and a complaint.  Call it in a transaction.  The result is valid until its
+ * end, or longer after server_hold().
  */
 Server *
 server_get(const char *name, ServerComplaint *complaint)
@@ -285,8 +285,8 @@ server_release(Server *server)
 }
 
 /*
- * The options of the mapping for role, or else for PUBLIC; false when there is neither.
- * GetUserMapping() would raise an error.
+ * Finds the options of the mapping for role, or else for PUBLIC; false if there is neither.  GetUserMapping() would
+ * raise an error.
  */
 static bool
 mapping_find(Oid server, Oid role, List **defs)
@@ -326,7 +326,7 @@ has_option(const List *defs, const char *name)
 }
 
 /*
- * Whether role has the secrets without which nobody can call the server; else a complaint.
+ * True if role has the secrets that calls to the server need; else a complaint.
  */
 static bool
 check_mapping(const Server *server, Oid role, const char *role_name, ServerComplaint *complaint)
@@ -368,7 +368,7 @@ server_role_name(Oid role)
 }
 
 /*
- * Whether role may send jobs to server and has what that takes; else a complaint.
+ * True if role may send jobs to server and has what that takes; else a complaint.
  */
 bool
 server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
@@ -392,18 +392,17 @@ server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
 }
 
 /*
- * Whether the jobs of a role may go to a server that is not the one they were inserted for, although it has the name:
- * everyone with USAGE on the wrapper can create one of a name that is free.
+ * True if the jobs of a role may go to a server that has the name of the one they were inserted for, but is another.
+ * Everyone with USAGE on the wrapper can create a server under a free name.
  */
-static bool
-is_trusted_by(const Server *server, Oid role)
+bool
+server_is_trusted_by(const Server *server, Oid role)
 {
 	return superuser_arg(server->owner) || has_privs_of_role(server->owner, role);
 }
 
 /*
- * Whether server may run a job that was inserted for the server bound (InvalidOid: it is not known for which); else a
- * complaint.
+ * True if server may run a job that was inserted for the server bound (InvalidOid: not known); else a complaint.
  */
 bool
 server_check_bound(const Server *server, Oid bound, Oid job_owner, Oid table_owner,
@@ -411,8 +410,8 @@ server_check_bound(const Server *server, Oid bound, Oid job_owner, Oid table_own
 {
 	const char *name = NameStr(server->name);
 
-	if (bound == server->oid || is_trusted_by(server, job_owner) ||
-		is_trusted_by(server, table_owner))
+	if (bound == server->oid || server_is_trusted_by(server, job_owner) ||
+		server_is_trusted_by(server, table_owner))
 		return true;
 	return complain(complaint, SERVER_OTHER, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 					psprintf(OidIsValid(bound)
@@ -423,13 +422,13 @@ server_check_bound(const Server *server, Oid bound, Oid job_owner, Oid table_own
 }
 
 /*
- * Whether fallback may take the jobs of server: nobody gets them by creating a server of the name that the option
+ * True if fallback may take the jobs of server.  Nobody gets them by creating a server with the name that the option
  * gives.
  */
 bool
 server_may_stand_in(const Server *server, const Server *fallback)
 {
-	return fallback->owner == server->owner || is_trusted_by(fallback, server->owner);
+	return fallback->owner == server->owner || server_is_trusted_by(fallback, server->owner);
 }
 
 static char *
@@ -439,8 +438,8 @@ copy_secret(const char *secret)
 }
 
 /*
- * The secrets with which role calls server, in the current memory context; all NULL without a
- * mapping.  False, with a complaint, where the mapping's options are wrong.
+ * Reads the secrets with which role calls server, in the current memory context; all NULL without a mapping.  False,
+ * with a complaint, if the mapping's options are wrong.
  */
 bool
 server_read_secrets(const Server *server, Oid role, MappingOptions *secrets,

@@ -67,15 +67,52 @@ complain(ServerComplaint *complaint, int sqlerrcode, char *message, char *hint)
 }
 
 /*
- * The server, with that name if it is not NULL, that has the bucket and that role may use; NULL and a complaint where
- * there is none, or where it cannot be told which of two.
+ * True if both servers mean the same bucket.  A stranger's server with the URL of another proves nothing about its keys.
  */
-Server *
-stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *complaint)
+static bool
+are_same(const Server *a, const Server *b, bool are_trusted)
+{
+	return strcmp(a->options.url, b->options.url) == 0 && (are_trusted || a->owner == b->owner);
+}
+
+/*
+ * The first server, of those that role need not mistrust or of all others, that has the bucket and that role may use;
+ * NULL: none.  *other: another one, NULL if there is none.
+ */
+static Server *
+find_by_bucket(const char *bucket, Oid role, bool is_trusted, Server **other)
 {
 	ServerComplaint ignored;
 	Server *found = NULL;
 	ListCell *cell;
+
+	*other = NULL;
+	foreach(cell, list_servers())
+	{
+		Server *server = server_get(lfirst(cell), &ignored);
+
+		if (server == NULL || !has_bucket(server, bucket) ||
+			server_is_trusted_by(server, role) != is_trusted ||
+			!server_check_role(server, role, &ignored))
+			continue;
+		if (found == NULL)
+			found = server;
+		else if (!are_same(found, server, is_trusted))
+			*other = server;
+	}
+	return found;
+}
+
+/*
+ * The server, with that name if it is not NULL, that has the bucket and that role may use; NULL and a complaint where
+ * there is none, or where it cannot be told which of two.  Whoever may create servers and grant them to all takes no
+ * name away: one of a superuser, or of a role that has the power of role, comes first.
+ */
+Server *
+stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *complaint)
+{
+	Server *found;
+	Server *other;
 
 	if (name != NULL)
 	{
@@ -89,21 +126,14 @@ stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *com
 									   bucket),
 							  "Name a server with api 's3' and that bucket.");
 	}
-	foreach(cell, list_servers())
-	{
-		Server *server = server_get(lfirst(cell), &ignored);
-
-		if (server == NULL || !has_bucket(server, bucket) ||
-			!server_check_role(server, role, &ignored))
-			continue;
-		if (found != NULL && strcmp(found->options.url, server->options.url) != 0)
-			return complain(complaint, ERRCODE_AMBIGUOUS_PARAMETER,
-							psprintf("servers \"%s\" and \"%s\" each have a bucket \"%s\"",
-									 NameStr(found->name), NameStr(server->name), bucket),
-							"Say which is meant, or take USAGE on the other one away.");
-		if (found == NULL)
-			found = server;
-	}
+	found = find_by_bucket(bucket, role, true, &other);
+	if (found == NULL)
+		found = find_by_bucket(bucket, role, false, &other);
+	if (other != NULL)
+		return complain(complaint, ERRCODE_AMBIGUOUS_PARAMETER,
+						psprintf("servers \"%s\" and \"%s\" each have a bucket \"%s\"",
+								 NameStr(found->name), NameStr(other->name), bucket),
+						"Say which is meant, or take USAGE on the other one away.");
 	if (found == NULL)
 		return complain(complaint, ERRCODE_UNDEFINED_OBJECT,
 						psprintf("no server that you may use has the bucket \"%s\"", bucket),
@@ -112,8 +142,8 @@ stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *com
 }
 
 /*
- * The object store that takes the outputs of a server's jobs of that role: good until the transaction's end.  NULL and a
- * complaint where it cannot be used; the server must have the option store.
+ * Finds the object store for the outputs of a server's jobs of that role; valid until the transaction's end.  NULL and
+ * a complaint if it cannot be used.  The server must have the option store.
  */
 Server *
 stores_of(const Server *server, Oid role, ServerComplaint *complaint)

@@ -24,7 +24,7 @@ static const struct
 #define KEY "key:"
 
 /*
- * Whether a word is in a list "A,B", where one that ends with "*" stands for all that begin so.
+ * True if a word is in a list "A,B"; an entry that ends with "*" matches all that begin so.
  */
 bool
 streamrules_list_has(const char *list, const char *word)
@@ -103,7 +103,8 @@ streamrules_check_conditions(const char *value)
 /* ---------- places ---------- */
 
 /*
- * What is said of a part's child of that name; of an element where token is NULL; or NULL.  Also of a NULL place.
+ * Returns the rules for a part's child of that name, or for an element if token is NULL; NULL if there are none.  place
+ * may be NULL.
  */
 const StreamPlace *
 streamrules_below(const StreamPlace *place, const char *token)
@@ -291,7 +292,7 @@ read_route(StreamRoute *route, const char *text)
 }
 
 /*
- * By which members the elements are told apart that a route goes through: those of the result's lists.
+ * Finds the members that tell apart the elements which a route goes through: those of the result's lists.
  */
 static void
 find_keys(StreamRoute *route, const StreamPlace *root)
@@ -352,7 +353,8 @@ streamrules_check_parts(const char *value)
 /* ---------- all ---------- */
 
 /*
- * The rules of a protocol, in the current memory context.  Where it has none, each event is laid over those before it.
+ * Reads the rules of a protocol, in the current memory context.  Without any, each event is merged over those before
+ * it.
  */
 StreamRules *
 streamrules_read(const Protocol *protocol)

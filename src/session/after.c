@@ -62,7 +62,7 @@ check_shape(const Row *row)
 }
 
 /*
- * A new job cannot know of later ones: such a parent does not exist, and the job says so.
+ * Refuses a parent with a later id: a new job cannot know it, so it does not exist.
  */
 static void
 check_parent(int64 id, int64 parent, bool is_new)
@@ -101,7 +101,7 @@ check_rule(const Row *row)
 }
 
 /*
- * Errors for the user where a job cannot wait as it says.
+ * Raises an error for the user if a job cannot wait as its columns say.
  */
 void
 after_check(const Row *row, bool is_new)
@@ -121,7 +121,7 @@ after_check(const Row *row, bool is_new)
 }
 
 /*
- * The jobs whose outputs or results a request refers to, in the current memory context.
+ * Returns the jobs whose outputs or results a request refers to, in the current memory context.
  */
 JobIds
 after_list_referred(const RequestSource *source)
@@ -172,7 +172,7 @@ make_array(const JobIds *ids)
 }
 
 /*
- * Notes the jobs that the request refers to, whether they have ended or not: they are kept for it.
+ * Notes the jobs that the request refers to, whether or not they have ended: these are kept for it.
  */
 void
 after_note_referred(Row *row, const JobIds *referred)
@@ -184,7 +184,7 @@ after_note_referred(Row *row, const JobIds *referred)
 }
 
 /*
- * Adds to after the jobs that the request refers to, as far as they have not ended and the owner may see them.
+ * Adds to the column after the jobs that the request refers to, if they have not ended and the owner may see them.
  */
 void
 after_add(Row *row, const JobIds *referred, Relation table)

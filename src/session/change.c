@@ -17,7 +17,7 @@
 #include "session/defaults.h"
 
 /*
- * Refuses a change of state that makes no sense, in words that name the one that would.
+ * Refuses a change of state that makes no sense.  The hint names one that does.
  */
 static void
 refuse_transition(const Row *row, RowState from, RowState to)
@@ -141,7 +141,7 @@ change_check_columns(const Row *before, const Row *after, bool privileged)
 }
 
 /*
- * Whether another call is ordered than before.
+ * True if the change orders another call.
  */
 bool
 change_is_of_order(const Row *before, const Row *after)
@@ -153,8 +153,8 @@ change_is_of_order(const Row *before, const Row *after)
 }
 
 /*
- * Which server a changed row is for.  Whoever names the column has the server that has the name now, also where the
- * name stays.  Replication brings the number that the server has where the row comes from.
+ * Sets the server's OID of a changed row.  An UPDATE that names the column server gets the server that has the name
+ * now, even if the name stays.  Replication brings the OID of the publisher's server, which is ignored.
  */
 void
 change_bind_server(const Row *before, Row *after, const Bitmapset *named)
@@ -172,7 +172,7 @@ change_bind_server(const Row *before, Row *after, const Bitmapset *named)
 }
 
 /*
- * Checks a row that someone changes, if it is to be run: whether it can be, and what it waits for.
+ * Checks a changed row that is to run: whether it can, and what it waits for.
  */
 void
 change_prepare(const Row *before, Row *after, Relation table)
@@ -213,8 +213,7 @@ change_note_origin(Row *after)
 }
 
 /*
- * What was begun for another order says nothing of this one.  The prediction of a job that has ended may still be to be
- * cancelled.
+ * Forgets what was begun for another order.  The prediction of a job that has ended may still have to be cancelled.
  */
 void
 change_forget_order(Row *after)

@@ -34,7 +34,7 @@ check_refuse_column(const Row *row, JobColumn column)
 }
 
 /*
- * Texts that stand in an index must be short; the index's own error would not say which.
+ * Refuses a text that is too long for its index.  The index's own error would not say which one.
  */
 static void
 check_length(const Row *row, JobColumn column, const char *name, int max)
@@ -66,8 +66,7 @@ count_inputs(Datum datum)
 }
 
 /*
- * Whether there is something to check about a request: most have no binaries, and then there is nothing
- * to parse.
+ * True if a request must be checked.  Most have no binaries, and need not be parsed.
  */
 static bool
 has_binaries(const RequestSource *source)
@@ -89,7 +88,7 @@ check_is_object(const Jsonb *request)
 }
 
 /*
- * The request fits its inputs, and what it refers to is written as it should be.  The jobs that it refers to.
+ * Checks that the request fits its inputs, and what it refers to.  Returns the jobs that it refers to.
  */
 static JobIds
 check_request(const Row *row, const Server *server)
@@ -108,7 +107,7 @@ check_request(const Row *row, const Server *server)
 }
 
 /*
- * Errors for the user where a job could not be run.  Adds to after what its request refers to.
+ * Raises an error for the user if a job cannot run.  Adds to the column after what its request refers to.
  */
 void
 check_runnable(Row *row, Relation table, bool is_new)
@@ -144,8 +143,8 @@ check_runnable(Row *row, Relation table, bool is_new)
 }
 
 /*
- * A restore brings in others' jobs before it grants their owners what they need: one that lacks
- * something now is given time before it fails for that.
+ * Puts off a restored job whose owner lacks something.  A restore brings jobs before it grants their owners what they
+ * need.
  */
 void
 check_restored(Row *row)
@@ -165,7 +164,7 @@ check_restored(Row *row)
 }
 
 /*
- * Nobody inserts jobs of a role that he is no member of.
+ * Refuses a job of a role that the inserting role is no member of.
  */
 void
 check_owner(const Row *row)
@@ -180,8 +179,8 @@ check_owner(const Row *row)
 }
 
 /*
- * A row that was running where it comes from.  Replication brings the rest of its life, too.  A dump does not: it is
- * queued, and what became of its prediction, if it has one, is asked for when it is claimed.
+ * Handles a row that was running where it comes from.  Replication brings the rest of its life, too.  A dump does not:
+ * the row is queued, and if it has a prediction, that is polled after the claim.
  */
 static void
 take_running(Row *row)
@@ -196,8 +195,7 @@ take_running(Row *row)
 }
 
 /*
- * A new row must be one that waits to be run; the owner of the table may bring in others, as a restore
- * does.
+ * Checks the state of a new row: it must be queued.  The owner of the table may insert other states, as a restore does.
  */
 void
 check_new_state(Row *row, bool privileged)
@@ -234,7 +232,7 @@ check_new_state(Row *row, bool privileged)
 }
 
 /*
- * Checks a row that someone inserts, not a restore: whether it can be run, and whether it is to wait first.
+ * Checks a row that is inserted, not restored: whether it can run, and whether it waits first.
  */
 void
 check_new_row(Row *row, Relation table)

@@ -20,7 +20,7 @@ set_default(Row *row, JobColumn column, Datum value)
 }
 
 /*
- * A null that the application gives stands for the default: most libraries that make INSERTs from objects write all
+ * Replaces nulls by the defaults in an application's columns.  Most libraries that make INSERTs from objects write all
  * columns.
  */
 void
@@ -34,7 +34,7 @@ defaults_fill_settable(Row *row, Oid role)
 }
 
 /*
- * The same of a new row, and of what genjob sets.
+ * As defaults_fill_settable(), for a new row, and also for columns that genjob sets.
  */
 void
 defaults_fill_new(Row *row)
@@ -52,7 +52,7 @@ defaults_fill_new(Row *row)
 }
 
 /*
- * Notes which server has the name now: another one that has it later gets the job only if it may (server.c).
+ * Notes which server has the name now.  A later server of that name gets the job only if it may (server.c).
  */
 void
 defaults_bind_server(Row *row)

@@ -91,8 +91,8 @@ new_tuple(Oid catalog, Oid index, AttrNumber column, Oid object)
 }
 
 /*
- * Triggers run in the dispatcher, with conditions that may call anything: they are for who owns the table, whatever
- * others have been granted.
+ * Refuses a trigger of a role that does not own the table, whatever it has been granted.  Triggers run in the
+ * dispatcher, and their conditions may call anything.
  */
 static void
 check_new_trigger(Oid trigger)
@@ -113,8 +113,8 @@ check_new_trigger(Oid trigger)
 }
 
 /*
- * What a foreign key to gen_outputs does when a row goes runs in the dispatcher, too.  One to gen_jobs never has to do
- * anything there.
+ * Refuses a foreign key to gen_outputs of other roles: what it does when a row is deleted runs in the dispatcher.  One
+ * to gen_jobs never has to do anything there.
  */
 static void
 check_new_constraint(Oid constraint)
@@ -150,8 +150,8 @@ type_owner(Oid type)
 }
 
 /*
- * A foreign key is checked as the owner of the table that it refers to, and casts what it compares: to a type of
- * others, any role may write such a cast.
+ * Refuses foreign keys with casts to types of others.  A foreign key is checked as the owner of the table that it
+ * refers to, and any role may write such a cast.
  */
 static void
 check_key_types(Oid constraint)
@@ -242,7 +242,7 @@ find_option(List *options, const char *name)
 }
 
 /*
- * The database that a statement needs without other sessions, or NULL.
+ * Returns the database that a statement needs without other sessions, or NULL.
  */
 static const char *
 wanted_database(Node *statement, bool *at_once)
@@ -272,8 +272,8 @@ wanted_database(Node *statement, bool *at_once)
 }
 
 /*
- * Has the dispatcher leave a database until this transaction ends.  Who does not own the database cannot do so:
- * the statement will fail by itself.
+ * Keeps the dispatcher out of a database until this transaction ends.  A role that does not own the database cannot;
+ * its statement will fail by itself.
  */
 static void
 hold_database(Node *statement)

@@ -80,7 +80,7 @@ ids_install(void)
 }
 
 /*
- * The sequence of a table's ids; InvalidOid where someone has taken it away.
+ * Returns the sequence of a table's ids; InvalidOid if someone has removed it.
  */
 static Oid
 find_sequence(Relation relation)
@@ -110,8 +110,8 @@ refuse_id(int64 id)
 }
 
 /*
- * Whether id is what the sequence gave to this session last.  The session's role need not have a privilege on the
- * sequence, so its owner asks.  An error where the sequence gave nothing yet: then id was chosen.
+ * True if id is the last value that the sequence gave this session.  Asks as the sequence's owner, since the session's
+ * role may lack a privilege.  An error means that the sequence gave nothing yet: then the id was chosen.
  */
 static bool
 was_drawn(Oid sequence, Oid owner, int64 id)
@@ -143,7 +143,7 @@ was_drawn(Oid sequence, Oid owner, int64 id)
 }
 
 /*
- * Gives a new row without an id the next one, and refuses one that a role chose which may not.
+ * Gives a new row without an id the next one, and refuses an id that a role chose which may not choose.
  */
 void
 ids_check(Row *row, Relation relation, bool may_choose)

@@ -28,7 +28,7 @@
 	"It must be a function that takes one argument of type %s, as in CREATE FUNCTION %s(job %s) ..."
 
 /*
- * Whether there is a function of that name at all.
+ * True if there is a function of that name at all.
  */
 static bool
 name_is_known(List *names)
@@ -37,7 +37,7 @@ name_is_known(List *names)
 }
 
 /*
- * The function of that name that takes a row of the table.
+ * Returns the function of that name that takes a row of the table.
  */
 static Oid
 find_function(List *names, const char *name, Relation relation)
@@ -96,7 +96,7 @@ check_privileges(Oid function, const char *name, Oid role, Relation relation)
 }
 
 /*
- * Whether the function may be called as role, where somebody else has chosen it if is_others_choice.
+ * True if the function may be called as role; is_others_choice: somebody else chose it.
  */
 static bool
 may_be_chosen(Oid function, Oid role, bool is_others_choice)
@@ -106,7 +106,7 @@ may_be_chosen(Oid function, Oid role, bool is_others_choice)
 }
 
 /*
- * Raises an error unless the role that sets it may have role call the function.
+ * Raises an error unless the role that sets the function may make role call it.
  */
 static void
 check_trust(Oid function, const char *name, Oid role)
@@ -129,7 +129,7 @@ check_trust(Oid function, const char *name, Oid role)
 }
 
 /*
- * Checks the function that a row of the table names, if it does, and writes its name with its schema.
+ * Checks the function that a row of the table names, if any, and adds its schema to the name.
  */
 void
 ondone_check(Row *row, Relation relation)
@@ -148,8 +148,8 @@ ondone_check(Row *row, Relation relation)
 }
 
 /*
- * The same of a row that somebody else brings in, by replication or a restore, which is not refused: a function that the
- * job's owner would not trust is left out.
+ * As ondone_check(), for a row that replication or a restore brings.  It is not refused: a function that the job's
+ * owner would not trust is removed.
  */
 void
 ondone_filter(Row *row, Relation relation)

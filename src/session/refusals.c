@@ -32,7 +32,7 @@
 #define STAYS "It belongs to the extension genjob, which runs no job without it."
 
 /*
- * Whether an object is one that CREATE EXTENSION genjob made.
+ * True if CREATE EXTENSION genjob made the object.
  */
 static bool
 is_member(Oid class, Oid object)
@@ -44,7 +44,7 @@ is_member(Oid class, Oid object)
 }
 
 /*
- * The table that a statement names if it is one of genjob's, else InvalidOid.
+ * Returns the table that a statement names if it is one of genjob's, else InvalidOid.
  */
 static Oid
 find_table(RangeVar *name)
@@ -202,7 +202,7 @@ check_alter_table(AlterTableStmt *statement)
 }
 
 /*
- * A trigger is named with its table: the last name but one.
+ * Checks DROP TRIGGER.  The table is the last name but one.
  */
 static void
 check_drop_trigger(List *name)
@@ -273,8 +273,8 @@ check_locked_walker(Node *node, void *seen)
 }
 
 /*
- * LOCK TABLE takes UPDATE alone, and keeps everyone's jobs from being inserted and run.  A view is locked with the
- * tables that it reads.
+ * Refuses LOCK TABLE, which needs only UPDATE, and keeps everyone's jobs from being inserted and run.  A view is locked
+ * with the tables that it reads.
  */
 static void
 check_locked(Oid relation, List **seen)
@@ -317,7 +317,7 @@ check_lock(LockStmt *statement)
 }
 
 /*
- * Raises an error for a statement that would stop the queue without a word.
+ * Raises an error for a statement that would stop the queue silently.
  */
 void
 refusals_check(Node *statement)

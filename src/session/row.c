@@ -50,9 +50,8 @@ find_column(TupleDesc desc, const char *name)
 }
 
 /*
- * Finds the columns that came after 0.1.0.  A table of that version may have had columns of others by then, which an
- * upgrade leaves where they are, or where they were.  Where the last row had a column is looked at first: a name is
- * that of one column, so what is found there needs no other proof.
+ * Finds the columns that came after 0.1.0.  A table of that version may have had columns of others by then, so their
+ * numbers differ.  Looks first where the last row had a column: names are unique.
  */
 static void
 find_added(Row *row)
@@ -207,7 +206,7 @@ row_has_ended(const Row *row)
 }
 
 /*
- * Whether it is replication that applies this session's changes.
+ * True if this session applies changes as a replica.
  */
 bool
 row_is_replicated(void)
@@ -216,7 +215,7 @@ row_is_replicated(void)
 }
 
 /*
- * Whether it is logical replication that brings this session's changes, with a position of its own: no restore has one.
+ * True if logical replication applies this session's changes, with an origin: no restore has one.
  */
 bool
 row_has_origin(void)

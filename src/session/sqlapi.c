@@ -69,7 +69,7 @@ installed_version(void)
 }
 
 /*
- * An error unless the loaded library and the SQL objects are of one version.  Looks once a session.
+ * Raises an error unless the loaded library and the SQL objects are of one version.  Looks once a session.
  */
 void
 sqlapi_check_version(void)
@@ -202,7 +202,7 @@ genjob_retry(PG_FUNCTION_ARGS)
 }
 
 /*
- * When a wait of that length ends, by clock_uptime(); 0: never.
+ * Returns when a wait of that length ends, by clock_uptime(); 0: never.
  */
 static MonoTime
 wait_deadline(FunctionCallInfo fcinfo, int argument)
@@ -441,7 +441,7 @@ genjob_wait_any(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(genjob_poke);
 
 /*
- * Has the dispatcher ask about a prediction when this transaction commits.
+ * Makes the dispatcher poll a prediction when this transaction commits.
  */
 Datum
 genjob_poke(PG_FUNCTION_ARGS)
@@ -530,8 +530,7 @@ genjob_run(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(genjob_server_rate);
 
 /*
- * What the options of a server say of its pace: its OID, whether it is paused, calls a second (0: no
- * limit).
+ * Returns what the options of a server say of its pace: its OID, whether it is paused, calls a second (0: no limit).
  */
 Datum
 genjob_server_rate(PG_FUNCTION_ARGS)

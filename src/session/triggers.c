@@ -31,7 +31,7 @@
 #include "shared/commit.h"
 
 /*
- * Whether this session may set what is genjob's to set: the owner of the table restores dumps.
+ * True if this session may set what genjob sets: the owner of the table restores dumps.
  */
 static bool
 may_set_anything(Relation relation)
@@ -91,7 +91,7 @@ note_end(const Row *row, RowState from, RowState to)
 }
 
 /*
- * Has the dispatcher do what follows the end of a job that a session writes.
+ * Leaves what follows the end of a job that a session writes to the dispatcher.
  */
 static void
 leave_follow_ups(Row *row)
@@ -105,7 +105,8 @@ leave_follow_ups(Row *row)
 }
 
 /*
- * Whether a trigger that fires later may still change the row, at an event (TRIGGER_TYPE_INSERT or TRIGGER_TYPE_UPDATE).
+ * True if a trigger that fires later may still change the row, at an event (TRIGGER_TYPE_INSERT or
+ * TRIGGER_TYPE_UPDATE).
  */
 static bool
 may_be_changed(const TriggerData *data, int16 event)
@@ -127,7 +128,7 @@ may_be_changed(const TriggerData *data, int16 event)
 }
 
 /*
- * Has the dispatcher told of a row that is inserted.
+ * Notes a new row for the dispatcher.
  */
 static void
 note_new_row(const Row *row, const TriggerData *data)
@@ -185,8 +186,8 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 }
 
 /*
- * Whether genjob's own statement fires the trigger, which tells of what it does.  What a trigger of others changes while
- * that runs is checked and told of as in any session.
+ * True if genjob's own statement fires the trigger; genjob knows what it does.  What a trigger of others changes
+ * meanwhile is checked and reported as in any session.
  */
 static bool
 is_own_statement(void)
@@ -283,7 +284,7 @@ genjob_before_delete(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(genjob_after_weights);
 
 /*
- * A weight of a tenant was changed.
+ * Reports that a weight was changed.
  */
 Datum
 genjob_after_weights(PG_FUNCTION_ARGS)
@@ -296,7 +297,7 @@ genjob_after_weights(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(genjob_after_callbacks);
 
 /*
- * There are calls of on_done to be made, or some are to be made at another time.
+ * Reports that calls of on_done are due, or their times changed.
  */
 Datum
 genjob_after_callbacks(PG_FUNCTION_ARGS)
@@ -319,7 +320,7 @@ genjob_after_truncate(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(genjob_after_change);
 
 /*
- * A statement has changed jobs: those that wait for them go on, or not.
+ * Lets jobs continue, or fail, that waited for jobs which the statement has changed.
  */
 Datum
 genjob_after_change(PG_FUNCTION_ARGS)

@@ -44,8 +44,8 @@ phase_name(Activity *activity)
 }
 
 /*
- * Whether the role may read the words of other owners' answers, and of errors of their jobs: who may read all
- * statistics, and who has what the owner of the server has.
+ * True if the role may read what servers answered to other owners, and errors of their jobs: it may read all
+ * statistics, or has the rights of the server's owner.
  */
 static bool
 may_read_words(Oid server)
@@ -59,7 +59,7 @@ may_read_words(Oid server)
 }
 
 /*
- * What the provider tells, or else how much of the answer has come; -1 when neither is known.
+ * Returns the progress that the provider reports, or else how much of the answer has come; -1 if neither is known.
  */
 static double
 activity_progress(Activity *activity)
@@ -171,16 +171,18 @@ genjob_workers(PG_FUNCTION_ARGS)
 	for (i = 0; i < n; i++)
 	{
 		WorkerInfo *worker = &workers[i];
+		char *fault = worker->database == MyDatabaseId ? session_find_disabled(false) : NULL;
 		Datum values[] = {
 			ObjectIdGetDatum(worker->database),
 			Int32GetDatum(worker->pid),
 			CStringGetTextDatum(worker_state_name(worker->state)),
 			TimestampTzGetDatum(worker->since),
-			CStringGetTextDatum(shown_read(worker->error, sizeof(worker->error))),
+			CStringGetTextDatum(fault ? fault : shown_read(worker->error, sizeof(worker->error))),
 			TimestampTzGetDatum(worker->error_at),
 		};
-		bool has_error = worker->error[0] != '\0' && sees_all;
-		bool nulls[] = {false, worker->pid == 0, false, false, !has_error, !has_error};
+		bool has_error = worker->error[0] != '\0' && sees_all && fault == NULL;
+		bool nulls[] = {false,     worker->pid == 0, false, false, fault == NULL && !has_error,
+						!has_error};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
@@ -188,7 +190,7 @@ genjob_workers(PG_FUNCTION_ARGS)
 }
 
 /*
- * Why no job of this database is started, whatever its server; NULL: nothing is known that stops them all.
+ * Returns why no job of this database starts, whatever its server; NULL: nothing known stops them all.
  */
 static const char *
 why_none(void)
@@ -211,7 +213,7 @@ why_none(void)
 	if (worker.pid == 0)
 		return "the dispatcher is being started";
 	if (worker.state != WORKER_TROUBLED)
-		return session_find_disabled();
+		return session_find_disabled(true);
 	return may_read_words(InvalidOid)
 			   ? shown_read(worker.error, sizeof(worker.error))
 			   : "the last look at the queue failed: genjob.workers tells members of pg_read_all_stats why";
@@ -230,7 +232,7 @@ genjob_standstill(PG_FUNCTION_ARGS)
 }
 
 /*
- * Why jobs of a server wait, as far as the role may know; NULL: they do not.
+ * Returns why jobs of a server wait, as far as the role may know; NULL: they do not.
  */
 static char *
 describe_hold(const ServerStats *stats, bool is_troubled)

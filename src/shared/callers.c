@@ -44,7 +44,7 @@ callers_size(void)
 }
 
 /*
- * To be called with the lock on shared memory that is being made.
+ * Call it with the lock on shared memory that is being made.
  */
 void
 callers_startup(void)
@@ -60,7 +60,7 @@ callers_startup(void)
 /* ---------- of a dispatcher ---------- */
 
 /*
- * Has the callers of an earlier dispatcher of this database leave.
+ * Disowns the callers of an earlier dispatcher of this database: they leave.
  */
 void
 callers_disown(Oid database)
@@ -87,7 +87,7 @@ callers_disown(Oid database)
 }
 
 /*
- * How many of these there are still.
+ * Returns how many disowned callers there still are.
  */
 int
 callers_count_disowned(Oid database)
@@ -103,7 +103,7 @@ callers_count_disowned(Oid database)
 }
 
 /*
- * A slot for a caller that is to be started; -1: there are as many as there may be processes.
+ * Reserves a slot for a caller that is to be started; -1: there are as many as allowed.
  */
 int
 callers_reserve(Oid database, Oid role, uint32 *generation)
@@ -144,7 +144,7 @@ callers_read(int slot, CallerInfo *info)
 }
 
 /*
- * Has a caller look for something to call.
+ * Wakes a caller, to look for something to call.
  */
 void
 callers_wake(int slot)
@@ -156,7 +156,7 @@ callers_wake(int slot)
 }
 
 /*
- * Has a caller leave when its present call has ended.
+ * Tells a caller to leave after its present call.
  */
 void
 callers_dismiss(int slot)
@@ -182,7 +182,7 @@ detach(int code, Datum arg)
 }
 
 /*
- * Makes this process the caller of its slot, until it exits.  False if that is not its own any more.
+ * Makes this process the caller of its slot, until it exits.  False if the slot belongs to another by now.
  */
 bool
 callers_attach(int slot, uint32 generation)
@@ -228,7 +228,7 @@ callers_end_call(void)
 }
 
 /*
- * The present call does not stop.  For a signal handler.
+ * Notes that the present call does not stop.  For a signal handler.
  */
 void
 callers_note_overdue(void)

@@ -98,9 +98,8 @@ commit_callback(XactEvent event, void *arg)
 }
 
 /*
- * Tells what was committed.  Not yet at XACT_EVENT_COMMIT: whoever is woken then can see the rows, but
- * may still have old catalogs in its caches, because invalidations are sent after that, and then the
- * locks are released.
+ * Reports what was committed.  Not at XACT_EVENT_COMMIT: a process woken then can see the rows, but may still have old
+ * catalogs in its caches.  Invalidations are sent after that, then locks are released.
  */
 static void
 release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
@@ -132,7 +131,7 @@ note_id(int64 *ids, int *n, int64 id)
 }
 
 /*
- * A job was added that is queued from run_at on until expires_at; DT_NOEND: it does not expire.
+ * Notes a new job that is queued from run_at on until expires_at; DT_NOEND: it does not expire.
  */
 void
 commit_note_added(int64 id, TimestampTz run_at, TimestampTz expires_at)
@@ -145,7 +144,7 @@ commit_note_added(int64 id, TimestampTz run_at, TimestampTz expires_at)
 }
 
 /*
- * A job was changed or deleted by someone other than the dispatcher.
+ * Notes that someone other than the dispatcher changed or deleted a job.
  */
 void
 commit_note_job(int64 id)
@@ -154,7 +153,7 @@ commit_note_job(int64 id)
 }
 
 /*
- * A job has ended, or its row is gone.
+ * Notes that a job has ended, or its row is deleted.
  */
 void
 commit_note_ended(int64 id)
@@ -164,7 +163,7 @@ commit_note_ended(int64 id)
 }
 
 /*
- * Nobody knows which jobs changed.
+ * Notes that unknown jobs changed.
  */
 void
 commit_note_all_jobs(void)
@@ -180,7 +179,7 @@ commit_note_servers(void)
 }
 
 /*
- * There are calls of on_done to be made.
+ * Notes that there are calls of on_done to be made.
  */
 void
 commit_note_callbacks(void)
@@ -189,7 +188,7 @@ commit_note_callbacks(void)
 }
 
 /*
- * Something is left that is to follow ends of jobs.
+ * Notes that something is left to follow ends of jobs.
  */
 void
 commit_note_follow_ups(void)
@@ -198,7 +197,7 @@ commit_note_follow_ups(void)
 }
 
 /*
- * The extension was created, altered or dropped in this database.
+ * Notes that the extension was created, altered or dropped in this database.
  */
 void
 commit_note_extension(void)
@@ -213,7 +212,7 @@ commit_note_databases(void)
 }
 
 /*
- * This transaction keeps the dispatcher out of a database, until it ends in whatever way.
+ * Notes that this transaction keeps the dispatcher out of a database until it ends.
  */
 void
 commit_note_holds(void)

@@ -85,7 +85,8 @@ free_tail(Activity *activity)
 }
 
 /*
- * This dispatcher ends, and with it its calls; the figures of its servers stay while there is a place for them.
+ * Removes the calls of this dispatcher, which ends.  The statistics of its servers stay while there is a place for
+ * them.
  */
 void
 figures_end(void)
@@ -111,8 +112,8 @@ figures_end(void)
 /* ---------- calls in flight ---------- */
 
 /*
- * An entry for a call of this dispatcher in genjob.activity; NULL when all are taken, which costs
- * nothing but its line there.
+ * Returns an entry for a call of this dispatcher in genjob.activity; NULL when all are taken: then the call is only not
+ * shown.
  */
 Activity *
 shmem_activity_add(Oid owner, int64 job, int attempt, const char *server)
@@ -160,7 +161,7 @@ shmem_activity_remove(Activity *activity)
 }
 
 /*
- * Shows the last of the text of a stream of this dispatcher, if there is a place for it, and how many tokens it has.
+ * Shows the last text of a stream, if there is a place for it, and its number of tokens.
  */
 void
 shmem_activity_show(Activity *activity, const char *utf8, int64 tokens)
@@ -183,8 +184,8 @@ shmem_activity_show(Activity *activity, const char *utf8, int64 tokens)
 }
 
 /*
- * The last of the text of a stream, palloc'd, in the encoding of the database; NULL: none is shown, or its call has ended
- * since shmem_read_activity() gave it.
+ * Returns the last text of a stream, palloc'd, in the encoding of the database; NULL: none is shown, or its call has
+ * ended since shmem_read_activity().
  */
 char *
 shmem_read_activity_text(const Activity *activity)
@@ -231,8 +232,8 @@ shmem_read_activity(Oid database, Activity **activities)
 /* ---------- what servers did ---------- */
 
 /*
- * A place for the statistics of a server of this database: its own, a free one, or that of the server whose were used
- * longest ago, of those that no dispatcher writes now; -1: there is none.
+ * Chooses a place for the statistics of a server of this database: its own, a free one, or that of the server whose
+ * were used longest ago and are not in use; -1: there is none.
  */
 static int
 choose_stats(Oid server)
@@ -253,8 +254,8 @@ choose_stats(Oid server)
 }
 
 /*
- * The statistics of a server of this database, made on first use, which stay its own until they are released.  NULL
- * when there are too many servers that are called now: a server never shows another's figures.
+ * Returns the statistics of a server of this database, made on first use.  They stay its own until they are released.
+ * NULL if too many servers are in use: a server never shows another's figures.
  */
 ServerStats *
 shmem_stats_find(Oid server)
@@ -279,7 +280,7 @@ shmem_stats_find(Oid server)
 }
 
 /*
- * Has statistics kept only as long as there is a place for them.
+ * Releases statistics: they are kept only as long as nobody needs the place.
  */
 void
 shmem_stats_release(ServerStats *stats)
@@ -310,7 +311,7 @@ free_stats(Oid database, Oid server)
 }
 
 /*
- * Forgets the statistics of a server of this database that is not there any more, unless they are in use.
+ * Forgets the statistics of a dropped server of this database, unless they are in use.
  */
 void
 shmem_stats_forget(Oid server)
@@ -319,7 +320,7 @@ shmem_stats_forget(Oid server)
 }
 
 /*
- * The same of all servers of a database.
+ * As shmem_stats_forget(), for all servers of a database.
  */
 void
 shmem_stats_forget_database(Oid database)

@@ -82,8 +82,8 @@ make_pipe(dsm_segment *segment, shm_mq *out, shm_mq *in)
 }
 
 /*
- * The end of a pipe that this process has, and the handle for the one to be started.  Raises an error where there is no
- * shared memory for it.
+ * Creates a pipe.  Returns this process's end, and the handle for the process to be started.  Raises an error if there
+ * is no shared memory for it.
  */
 Pipe *
 pipe_create(dsm_handle *handle)
@@ -99,7 +99,7 @@ pipe_create(dsm_handle *handle)
 }
 
 /*
- * Says which process has the other end: its death is noticed even before it has opened it.
+ * Sets which process has the other end, so that its death is noticed even before it has opened it.
  */
 void
 pipe_set_process(Pipe *pipe, BackgroundWorkerHandle *process)
@@ -109,7 +109,7 @@ pipe_set_process(Pipe *pipe, BackgroundWorkerHandle *process)
 }
 
 /*
- * The other end.  Raises an error where the pipe is gone.
+ * Opens the other end.  Raises an error if the pipe is gone.
  */
 Pipe *
 pipe_open(dsm_handle handle)
@@ -126,7 +126,7 @@ pipe_open(dsm_handle handle)
 }
 
 /*
- * Has the process at the other end come to the end of what it does.
+ * Tells the process at the other end to finish.
  */
 void
 pipe_hurry(Pipe *pipe)
@@ -141,7 +141,7 @@ pipe_must_hurry(const Pipe *pipe)
 }
 
 /*
- * Lets go of this end: the process at the other one is told.  What was received stays.
+ * Closes this end, and tells the other process.  What was received stays.
  */
 void
 pipe_close(Pipe *pipe)
@@ -157,8 +157,8 @@ pipe_close(Pipe *pipe)
 /* ---------- sending ---------- */
 
 /*
- * Begins to send a parcel, whose pieces must stay where they are until pipe_send() has done with them or
- * pipe_abandon().  None is empty.
+ * Begins to send a parcel.  Its pieces must stay until pipe_send() is done with them, or pipe_abandon().  No piece is
+ * empty.
  */
 void
 pipe_put(Pipe *pipe, const Parcel *parcel)
@@ -189,7 +189,8 @@ pipe_is_sending(const Pipe *pipe)
 }
 
 /*
- * Has the rest of what is being sent not come.  Its pieces may be freed at once; pipe_send() still has to be called.
+ * Cancels the rest of the parcel that is being sent.  Its pieces may be freed at once; pipe_send() must still be
+ * called.
  */
 void
 pipe_abandon(Pipe *pipe)
@@ -199,7 +200,7 @@ pipe_abandon(Pipe *pipe)
 }
 
 /*
- * Whether the rest of what was sent last did not come.
+ * True if the rest of the last parcel was cancelled.
  */
 bool
 pipe_was_abandoned(const Pipe *pipe)
@@ -219,7 +220,7 @@ skip_sent(Pipe *pipe)
 }
 
 /*
- * The next message.  One that is in the queue in part keeps its length, whatever it says.
+ * Returns the next message.  One that is partly in the queue keeps its length.
  */
 static const char *
 next_message(Pipe *pipe, Size *len, bool *is_last)
@@ -266,7 +267,7 @@ note_sent(Pipe *pipe, Size len, bool is_last)
 }
 
 /*
- * Goes on with what is being sent, for so many bytes at most.
+ * Sends at most that many bytes more.
  */
 PipeResult
 pipe_send(Pipe *pipe, size_t most)
@@ -303,7 +304,7 @@ pipe_send(Pipe *pipe, size_t most)
 /* ---------- receiving ---------- */
 
 /*
- * Whether some of a parcel is here.
+ * True if part of a parcel has arrived.
  */
 bool
 pipe_is_receiving(const Pipe *pipe)
@@ -385,8 +386,7 @@ take_bytes(Pipe *pipe, const char *data, Size len)
 }
 
 /*
- * Goes on to receive a parcel, for so many bytes at most, into memory of context, which must be the same one until
- * PIPE_DONE.
+ * Receives at most that many bytes more of a parcel, into memory of context, which must be the same until PIPE_DONE.
  */
 PipeResult
 pipe_receive(Pipe *pipe, MemoryContext context, size_t most, Parcel *parcel)

@@ -109,8 +109,7 @@ slot_of_database(Oid database)
 }
 
 /*
- * A slot for the dispatcher of a database, the same one for as long as it is not freed; -1 when all
- * are taken.
+ * Returns a slot for the dispatcher of a database, the same one until it is freed; -1 when all are taken.
  */
 int
 shmem_slot_create(Oid database)
@@ -140,8 +139,8 @@ shmem_slot_free(int slot)
 }
 
 /*
- * Leaves the slot.  What this dispatcher was told and has not read would be lost if it goes because it
- * has nothing to serve (the extension may have been created just now), so the launcher looks again.
+ * Leaves the slot.  If the dispatcher goes because it has nothing to serve, news that it has not read would be lost
+ * (the extension may have been created just now), so the launcher looks again.
  */
 static void
 slot_detach(int code, Datum arg)
@@ -244,7 +243,7 @@ shmem_slot_state(int slot)
 }
 
 /*
- * Moves what this dispatcher has been told into *news.
+ * Moves the news for this dispatcher into *news.
  */
 void
 shmem_take_news(News *news)
@@ -318,8 +317,8 @@ tell(Oid database, bool callbacks, bool follow_ups)
 }
 
 /*
- * Tells the dispatcher of a database, if there is one, that there are calls of on_done to be made, or that a process that
- * makes them has nothing to do.
+ * Tells the dispatcher of a database, if there is one, that calls of on_done are due, or that a process that makes them
+ * is idle.
  */
 void
 shmem_tell_callbacks(Oid database)
@@ -328,7 +327,7 @@ shmem_tell_callbacks(Oid database)
 }
 
 /*
- * The same of what is left that is to follow ends of jobs.
+ * Tells the dispatcher of a database, if there is one, that something is left to follow ends of jobs.
  */
 void
 shmem_tell_follow_ups(Oid database)
@@ -357,7 +356,7 @@ shmem_read_workers(WorkerInfo **workers)
 }
 
 /*
- * What is known of the dispatcher of a database; false if there never was one, or its database had no extension.
+ * Reads what is known of the dispatcher of a database; false if there never was one, or its database had no extension.
  */
 bool
 shmem_read_worker(Oid database, WorkerInfo *worker)
@@ -396,7 +395,7 @@ shmem_launcher_attach(void)
 }
 
 /*
- * Has the launcher look whether a database needs a dispatcher; InvalidOid: whether any does.
+ * Makes the launcher look whether a database needs a dispatcher; InvalidOid: whether any does.
  */
 void
 shmem_wake_launcher(Oid database)
@@ -416,7 +415,7 @@ shmem_wake_launcher(Oid database)
 }
 
 /*
- * The next database to look at: InvalidOid for all of them.  False when there is none.
+ * Takes the next database to look at: InvalidOid for all of them.  False when there is none.
  */
 bool
 shmem_launcher_take(Oid *database)

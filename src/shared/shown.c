@@ -16,7 +16,7 @@
 #define PIECE_BYTES 1024 /* that are converted at a time */
 
 /*
- * Puts a text in UTF-8 into kept, which has room for size bytes, as far as it goes in.
+ * Puts a text in UTF-8 into kept, which has size bytes; cuts it if needed.
  */
 void
 shown_keep(char *kept, const char *utf8, size_t size)
@@ -31,7 +31,7 @@ shown_keep(char *kept, const char *utf8, size_t size)
 }
 
 /*
- * The same, of a text in the encoding of the database.
+ * As shown_keep(), for a text in the encoding of the database.
  */
 void
 shown_keep_local(char *kept, const char *string, size_t size)

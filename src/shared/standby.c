@@ -40,7 +40,7 @@ standby_end_wait(void)
 }
 
 /*
- * A transaction has begun: it does not wait for who is away.
+ * Notes that a transaction begins.  It does not wait for a standby that is away.
  */
 void
 standby_begin(void)
@@ -67,7 +67,7 @@ standby_committed(void)
 }
 
 /*
- * Whether the standbys have all that was committed, or nobody waits for any.
+ * True if the standbys have all that was committed, or nobody waits for any.
  */
 bool
 standby_has_all(void)

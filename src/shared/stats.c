@@ -41,7 +41,7 @@ stats_end_trouble(ServerStats *stats, int64 job)
 }
 
 /*
- * Counts an attempt that ended its job, for good or ill, after so many seconds.
+ * Counts an attempt that ended its job, and how many seconds it took.
  */
 void
 stats_count_end(ServerStats *stats, double seconds, TimestampTz now)
@@ -58,8 +58,8 @@ stats_count_end(ServerStats *stats, double seconds, TimestampTz now)
 }
 
 /*
- * How many seconds that fraction of the calls took at most (within the width of a bucket); NaN when
- * there were none.
+ * Returns within how many seconds that fraction of the calls ended (within the width of a bucket); NaN if there were
+ * none.
  */
 double
 stats_percentile(const ServerStats *stats, double fraction)
@@ -80,7 +80,7 @@ stats_percentile(const ServerStats *stats, double fraction)
 }
 
 /*
- * How many calls the server's rate lets go at once; the dispatcher that is idle does not count them.
+ * Returns how many calls the server's rate allows at once.  An idle dispatcher does not update that.
  */
 double
 stats_tokens(const ServerStats *stats, TimestampTz now)

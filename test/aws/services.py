@@ -46,7 +46,7 @@ def check_signature(handler, body, service):
         raise Refused(denied, "MissingAuthenticationTokenException", "Missing Authentication Token")
     parts = dict(part.strip().split("=", 1) for part in auth.split(" ", 1)[1].split(","))
     key, date, region, scoped, _ = parts["Credential"].split("/")
-    if handler.headers.get("X-Amz-Security-Token") == "expired":
+    if handler.headers.get("X-Amz-Security-Token") == "of-yesterday":
         raise Refused(denied, "ExpiredTokenException", "The security token included in the request is expired")
     if key != KEY:
         raise Refused(denied, "UnrecognizedClientException", "The security token included in the request is invalid.")

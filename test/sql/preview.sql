@@ -261,7 +261,7 @@ EXCEPTION WHEN fdw_invalid_attribute_value THEN
 	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
 	SELECT string_agg(api, ', ') INTO missing
 		FROM regexp_split_to_table(rtrim(replace(hint, 'Valid values are: ', ''), '.'), ', ') AS known (api)
-		WHERE api NOT IN (SELECT s.api FROM genjob.servers s) AND api NOT IN ('s3', 'aws-lambda', 'webhook'); -- which objectstore.sql and t/084_webhooks.pl show
+		WHERE api NOT IN (SELECT s.api FROM genjob.servers s) AND api NOT IN ('s3', 'aws-lambda', 'aws-sqs', 'aws-sfn', 'webhook'); -- which objectstore.sql, t/084_webhooks.pl and t/096_aws.pl show
 	RAISE NOTICE 'apis without a preview here: %', coalesce(missing, 'none');
 END $$;
 

@@ -159,6 +159,14 @@ query(q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "n
 held_as('trigger genjob_before_insert of gen_jobs is disabled.*ENABLE ALWAYS TRIGGER', 'painter', 'a trigger that is disabled is named');
 query(q{ALTER TABLE gen_jobs ENABLE ALWAYS TRIGGER genjob_before_insert; UPDATE gen_jobs SET priority = 1 WHERE state = 'queued'});
 ok(wait_all_ended($node), 'and runs on');
+# as pg_restore --data-only --disable-triggers leaves it
+query(q{ALTER TABLE gen_jobs DISABLE TRIGGER ALL; ALTER TABLE gen_jobs ENABLE TRIGGER ALL});
+like(query(q{SELECT last_error FROM genjob.workers WHERE database = 'postgres'}),
+	qr/^trigger genjob_\w+ of gen_jobs does not fire for logical replication .*ALTER TABLE gen_jobs ENABLE ALWAYS TRIGGER genjob_/,
+	'genjob.workers names a trigger that a restore has left at ORIGIN');
+is(query(q{SELECT genjob.standstill() IS NULL}), 't', '... which stops no job');
+query("ALTER TABLE gen_jobs ENABLE ALWAYS TRIGGER genjob_$_") for qw(before_insert before_update before_delete after_truncate after_change);
+unlike(query(q{SELECT last_error FROM genjob.workers WHERE database = 'postgres'}), qr/does not fire/, '... until it fires always');
 
 # ---- genjob.enabled ----
 

@@ -7,6 +7,7 @@ use FindBin;
 use lib "$FindBin::Bin/../perl";
 
 use GenJobTest;
+use Shapes;
 use PostgreSQL::Test::Utils;
 use StandIn;
 use Test::More;
@@ -84,6 +85,69 @@ subtest 'users 103: two jobs with one unique_key that wait again fail each other
 	as('mallory', "SELECT genjob.retry($parent)");
 	ok(wait_state($node, $_, 'failed')) foreach $parent, $one, $two;
 	is(query(q{SELECT count(*) FROM genjob.workers WHERE last_error ~ 'duplicate key'}), '0', 'the dispatcher has met no error');
+};
+
+subtest 'users 104: a role takes the name of a bucket by a server of its own that all may use' => sub {
+	query(q{GRANT USAGE ON FOREIGN DATA WRAPPER genjob TO mallory;
+		CREATE SERVER pictures FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'http://store.example', bucket 'pictures');
+		CREATE USER MAPPING FOR PUBLIC SERVER pictures OPTIONS (access_key_id 'ADMINS', secret_access_key 'x');
+		GRANT USAGE ON FOREIGN SERVER pictures TO alice});
+	foreach my $url ('http://mallory.example', 'http://store.example')
+	{
+		as('mallory', qq{CREATE SERVER aaa FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url '$url', bucket 'pictures');
+			CREATE USER MAPPING FOR PUBLIC SERVER aaa OPTIONS (access_key_id 'MALLORYS', secret_access_key 'x');
+			GRANT USAGE ON FOREIGN SERVER aaa TO PUBLIC});
+		like(as('alice', q{SELECT genjob.presign('s3://pictures/a')}), qr{^http://store\.example/pictures/a\?.*Credential=ADMINS}, "a link is still the administrator's, beside $url");
+		my (undef, undef, $error) = $node->psql('postgres', q{SET ROLE mallory; SELECT genjob.presign('s3://pictures/a')});
+		query('DROP SERVER aaa CASCADE');
+	}
+	query('CREATE ROLE owner LOGIN; GRANT USAGE ON FOREIGN DATA WRAPPER genjob TO owner');
+	query(q{DROP SERVER pictures CASCADE});
+	foreach my $owner (qw(owner mallory))
+	{
+		as($owner, qq{CREATE SERVER ${owner}s FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'http://store.example', bucket 'pictures');
+			CREATE USER MAPPING FOR PUBLIC SERVER ${owner}s OPTIONS (access_key_id '$owner', secret_access_key 'x');
+			GRANT USAGE ON FOREIGN SERVER ${owner}s TO PUBLIC});
+		my (undef, $link, $error) = $node->psql('postgres', q{SET ROLE alice; SELECT genjob.presign('s3://pictures/a')});
+		like("$link$error", $owner eq 'owner' ? qr{Credential=owner} : qr/servers "mallorys" and "owners" each have a bucket "pictures"/, 'of two strangers none is taken for the other');
+	}
+};
+
+subtest "users 105: a session is shown others' jobs in messages for developers" => sub {
+	query('CREATE ROLE boss LOGIN IN ROLE alice; GRANT INSERT, SELECT ON gen_jobs TO boss; GRANT USAGE ON FOREIGN SERVER still TO boss');
+	my $parent = as('alice', q{INSERT INTO gen_jobs (server, request) VALUES ('still', '{}') RETURNING id});
+	my $child = as('boss', "INSERT INTO gen_jobs (server, request, after) VALUES ('still', '{}', ARRAY[$parent]) RETURNING id");
+	my (undef, $out, $error) = $node->psql('postgres', "SET ROLE alice; SET client_min_messages = debug1; SELECT genjob.cancel($parent)");
+	is($out, 't', 'alice cancels a job, and with that ends one that she may not see');
+	is(query("SELECT state FROM gen_jobs WHERE id = $child"), 'failed');
+	unlike($error, qr/job $child\b/, 'nothing tells her so');
+	unlike($error, qr/time to inline/, '... and nothing is compiled for it');
+};
+
+subtest 'users 106: a key with ".." in it leads out of a bucket that takes no signatures' => sub {
+	my ($port, $pid) = Shapes::serve();
+	my ($home, $away) = map { '=' . unpack('H*', "text/plain\n$_") } 'home', 'elsewhere';
+	create_server($node, 'open', 's3', "http://127.0.0.1:$port/$home", auth => 'none', bucket => '000', max_attempts => 1);
+	my $id = query(qq{INSERT INTO gen_jobs (server, request) VALUES ('open', '{"get": "../../$away/0"}') RETURNING id});
+	ok(wait_state($node, $id, 'succeeded'));
+	is(query("SELECT convert_from(data, 'UTF8') FROM gen_outputs WHERE job_id = $id"), 'home', 'the store is asked for that key');
+	kill 'TERM', $pid;
+};
+
+subtest 'users 107: a role keeps the jobs of others from being deleted when their time is over' => sub {
+	create_server($node, 'short', 'openai-images', $standin, retention => '1 s');
+	query('GRANT USAGE ON FOREIGN SERVER short TO alice');
+	my $own = as('mallory', q{INSERT INTO gen_jobs (server, request) VALUES ('still', '{}') RETURNING id});
+	my $id = as('alice', q{INSERT INTO gen_jobs (server, request, run_at) VALUES ('short', '{"prompt": "a"}', now() + '1 s') RETURNING id});
+	as('mallory', qq{INSERT INTO gen_jobs (server, request, after) VALUES ('still', '{"prompt": {"\$result": [$id, "/x"]}}', ARRAY[$own, $id])});
+	ok($node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $id)"), 'by a job that waits for them, or names them');
+};
+
+subtest 'ends 21: a request_id that replication brings, too long for a notice, keeps the result from being written' => sub {
+	create_server($node, 'told', 'openai-images', $standin, notify => 'ends');
+	my $id = query(q{SET session_replication_role = replica;
+		INSERT INTO gen_jobs (server, request, request_id) VALUES ('told', '{"prompt": "x"}', repeat('"', 9000)) RETURNING id});
+	ok(wait_state($node, $id, 'succeeded'), 'it is written');
 };
 
 $node->stop;

@@ -154,6 +154,22 @@ subtest "stops @{[$try++]}: predictions whose names wait in the file run on afte
 	ok($node->poll_query_until('postgres', qq{SELECT NOT EXISTS (SELECT FROM pg_ls_dir('pg_genjob') f WHERE f ~ 'spool')}), '... no file is left');
 };
 
+# a number beyond those that count up
+subtest 'stops 21: predictions whose names wait in the file run on after their jobs were cancelled and retried' => sub {
+	my $session = answered_but_locked('replicate');
+	my $begin = end_by_disabling();
+	$session->quit;
+	is(query('SELECT count(*) FROM gen_jobs WHERE genjob.cancel(id)'), $n, 'jobs are cancelled whose predictions have no name in the table');
+	is(query('SELECT count(*) FROM gen_jobs WHERE genjob.retry(id)'), $n, '... and retried');
+	$begin->();
+	ok(wait_all_ended($node), 'all jobs end');
+	is(query(q{SELECT state, count(*), max(attempt) FROM gen_jobs GROUP BY 1}), "succeeded|$n|2", '... well');
+	$standin->wait_for(sub { $_[0]{cancels} >= $n });
+	my $counts = $standin->counts;
+	is($counts->{cancels}, $n, "the provider was told of each of the first predictions");
+	ok($node->poll_query_until('postgres', qq{SELECT NOT EXISTS (SELECT FROM pg_ls_dir('pg_genjob') f WHERE f ~ 'spool')}), '... no file is left');
+};
+
 subtest "stops @{[$try++]}: rows stay locked by a prepared transaction, over a stop and a start" => sub {
 	my $session = answered_but_locked('painter', "PREPARE TRANSACTION 'locks'");
 	my $begun = time;

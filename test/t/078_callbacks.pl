@@ -271,6 +271,18 @@ subtest "callbacks 12: a member of the tables' owner has a function of its own c
 	like($error, qr/jobs of role "postgres" do not call function mallory.done of role "mallory"/, 'a superuser is told at INSERT');
 };
 
+subtest 'callbacks 14: calls of many roles that were given up keep those of others from being found' => sub {
+	query(q{DO $$ BEGIN FOR i IN 1 .. 1005 LOOP EXECUTE format('CREATE ROLE given_up_%s', i); END LOOP; END $$;
+		CREATE ROLE late LOGIN;
+		INSERT INTO genjob.callbacks (job_id, attempt, owner, run_at) SELECT 0, 1, r.oid, 'infinity' FROM pg_roles r WHERE r.rolname LIKE 'given\_up\_%';
+		GRANT INSERT, SELECT ON public.gen_jobs TO late;
+		GRANT USAGE ON FOREIGN SERVER painter TO late;
+		GRANT INSERT, SELECT ON public.told TO late});
+	my $id = insert_as('late', 'public.plain_done');
+	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id AND role = 'late')"), 'a call is made');
+	query(q{DELETE FROM genjob.callbacks WHERE run_at = 'infinity'});
+};
+
 subtest 'callbacks 13: the owner of the schema puts another table in the place of gen_jobs while calls are made' => sub {
 	my $id = insert_as('alice', 'alice.done');
 	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id)"), 'there is a process for them');

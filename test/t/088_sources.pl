@@ -1,5 +1,5 @@
 # docs/workflows.md, from SQS, from S3 through Lambda, and by PostgREST: the document's Python and SQL as it stands. SQS is
-# test/aws/queue.py here, Lambda and PostgREST are played by who calls the function as they do.
+# test/aws/sqs.py here, Lambda and PostgREST are played by who calls the function as they do.
 
 use strict;
 use warnings;
@@ -53,7 +53,7 @@ sub has
 SKIP:
 {
 	skip 'python3-boto3 or python3-psycopg is not installed (tools/install-packages workflows)', 1 unless has('boto3, psycopg');
-	my $queue = PythonServer->new('queue.py');
+	my $queue = PythonServer->new('sqs.py');
 	my $http = HTTP::Tiny->new(timeout => 30);
 	$http->put($queue->url('/'), { content => $_ }) foreach '{"prompt": "one"}', '{"prompt": "two & three"}', 'no request';
 	local @ENV{qw(QUEUE_URL SQS_ENDPOINT AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION AWS_EC2_METADATA_DISABLED)} =

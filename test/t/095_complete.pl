@@ -72,6 +72,9 @@ is(query("SELECT state, result, error IS NULL, finished_at >= started_at FROM ge
 is(complete($id, $token, q{'{"picture": "another"}'}), 'f', 'a second answer changes nothing');
 is(query("SELECT result ->> 'picture' FROM gen_jobs WHERE id = $id"), 's3://pictures/1.png', '... the first one stays');
 ok($node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM genjob.activity WHERE job_id = $id)"), 'its place is free');
+my $plans = q{SELECT count(*) FROM pg_backend_memory_contexts WHERE name LIKE 'CachedPlan%'};
+my ($few, undef, $many) = split /\n/, query("SELECT genjob.complete($id, '$token') \\gset\n$plans;\nSELECT count(genjob.complete($id, '$token')) FROM generate_series(1, 100);\n$plans");
+cmp_ok($many, '<=', $few + 5, 'a session that brings many answers keeps no more for it');
 
 # ---- in the caller's transaction; who waits, what follows ----
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """
-queue.py FOLDER
+sqs.py FOLDER
 
 A queue that speaks as Amazon SQS does, for tests: receiving and deleting by both protocols that botocore has had (query
 and JSON). PUT / adds a message, GET / gives what is left, as JSON. A message is given again at once until it is deleted,

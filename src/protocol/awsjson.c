@@ -1,0 +1,300 @@
+/*
+ * awsjson.c
+ *		AWS's JSON protocol: SQS, Step Functions.  The action is in a header, what is given to it is JSON in a text, and a
+ *		refusal says by its type what its status, 400 for nearly all, does not.
+ *
+ * Pure.  https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html; the types of errors are those of the API
+ * references of Step Functions and SQS, and AWS's "Common errors".
+ */
+#include "postgres.h"
+
+#include "base/digest.h"
+#include "http/header.h"
+#include "protocol/awsjson.h"
+#include "protocol/building.h"
+#include "server/pointer.h"
+
+#define MAX_REFUSAL 65536 /* bytes of one that is read for its type */
+#define MAX_TYPE 100      /* bytes of an error's type */
+#define MAX_GROUP_LEN 128 /* of a MessageGroupId */
+#define MAX_ARN 512
+#define TYPE_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+#define GROUP_LETTERS TYPE_LETTERS "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~"
+
+/* ---------- requests ---------- */
+
+/*
+ * Sets what says which action is called; action NULL: that of a submission.
+ */
+void
+awsjson_set_headers(HttpRequest *http, const Preset *preset, const char *action)
+{
+	const char *dot = strchr(preset->target, '.');
+	char *target = action
+					   ? psprintf("%.*s.%s", (int) (dot - preset->target), preset->target, action)
+					   : pstrdup(preset->target);
+
+	headers_set(http, "X-Amz-Target", target, NULL);
+	headers_set(http, "Content-Type", pstrdup("application/x-amz-json-1.0"), NULL);
+}
+
+/*
+ * The action that an address of the preset names before its body, palloc'd; *body is moved behind it.
+ */
+char *
+awsjson_take_action(const char **body)
+{
+	size_t len = strspn(*body, TYPE_LETTERS);
+	char *action = pnstrdup(*body, len);
+
+	*body += len;
+	return action;
+}
+
+static void
+set_missing(cJSON *params, const char *place, const char *text)
+{
+	if (pointer_first(params, place) == NULL)
+		pointer_set(params, place, json_create_string(pstrdup(text)));
+}
+
+/*
+ * The group of a FIFO queue in which messages keep their order: the job's tenant, or its digest where a group cannot be
+ * called so.
+ */
+static const char *
+group_of(const RequestSource *source)
+{
+	const char *tenant = source->tenant ? source->tenant : "";
+	size_t len = strlen(tenant);
+
+	if (len > 0 && len <= MAX_GROUP_LEN && strspn(tenant, GROUP_LETTERS) == len)
+		return tenant;
+	return digest_sha256_hex(tenant, len);
+}
+
+/*
+ * Makes of what is given to the action a text, and adds what names the call, so that it is one however often it is made.
+ */
+void
+awsjson_fill(const RequestSource *source, cJSON *params)
+{
+	const ServerOptions *options = source->options;
+	const Preset *preset = options->preset;
+	const char *key = source->idempotency_key;
+	cJSON *given = pointer_first(params, preset->text_at);
+
+	if (given == NULL || !cJSON_IsString(given))
+	{
+		char *text = given ? json_print(given) : pstrdup("{}");
+
+		pointer_set(params, preset->text_at, json_create_string(text));
+	}
+	/* another name might be that of someone else's execution, whose output this job would be given */
+	if (preset->key_at != NULL && key != NULL)
+		pointer_set(params, preset->key_at, json_create_string(pstrdup(key)));
+	/* the keys of the server may open more than it was made for */
+	if (options->model != NULL && options->protocol.model_at != NULL)
+		pointer_set(params, options->protocol.model_at,
+					json_create_string(pstrdup(options->model)));
+	if (!preset->has_groups || options->model == NULL || strlen(options->model) < strlen(".fifo") ||
+		strcmp(options->model + strlen(options->model) - strlen(".fifo"), ".fifo") != 0)
+		return;
+	set_missing(params, "/MessageGroupId", group_of(source));
+	if (key != NULL)
+		set_missing(params, "/MessageDeduplicationId", key);
+}
+
+/* ---------- refusals ---------- */
+
+/* What a type means that a status says better. */
+static const struct
+{
+	const char *type;
+	int status;
+} types[] = {
+	{"ThrottlingException", 429},
+	{"Throttling", 429},
+	{"ThrottledException", 429},
+	{"RequestThrottled", 429},
+	{"RequestThrottledException", 429},
+	{"TooManyRequestsException", 429},
+	{"RequestLimitExceeded", 429},
+	{"ExecutionLimitExceeded", 429},
+	{"KmsThrottled", 429},
+	{"KmsThrottlingException", 429},
+	{"OverLimit", 429},
+	{"SlowDown", 503},
+	{"ServiceUnavailable", 503},
+	{"ServiceUnavailableException", 503},
+	{"InternalFailure", 500},
+	{"InternalServerError", 500},
+	{"InternalError", 500},
+	{"RequestTimeout", 408},
+	{"AccessDenied", 403},
+	{"AccessDeniedException", 403},
+	{"ExpiredToken", 403},
+	{"ExpiredTokenException", 403},
+	{"IncompleteSignature", 403},
+	{"IncompleteSignatureException", 403},
+	{"InvalidClientTokenId", 403},
+	{"InvalidSecurity", 403},
+	{"InvalidSignatureException", 403},
+	{"MissingAuthenticationToken", 403},
+	{"MissingAuthenticationTokenException", 403},
+	{"NotAuthorized", 403},
+	{"OptInRequired", 403},
+	{"RequestExpired", 403},
+	{"SignatureDoesNotMatch", 403},
+	{"UnrecognizedClientException", 403},
+	{"ExecutionDoesNotExist", 404},
+	{"QueueDoesNotExist", 404},
+	{"ResourceNotFoundException", 404},
+	{"StateMachineDoesNotExist", 404},
+};
+
+/*
+ * The first of these members of a refusal's body that is a text, palloc'd; NULL: there is none.  The body stays as it
+ * is, though parsing uses up what it reads.
+ */
+static char *
+string_at(const HttpReply *reply, const char *const *names, int n)
+{
+	size_t len = reply->body->len;
+	const char *reason;
+	cJSON *json = NULL;
+	int i;
+
+	if (len > 0 && len <= MAX_REFUSAL)
+		json = json_parse_answer(pnstrdup(reply->body->data, len), len, &reason);
+	for (i = 0; json != NULL && i < n; i++)
+	{
+		const cJSON *node = cJSON_GetObjectItemCaseSensitive(json, names[i]);
+
+		if (cJSON_IsString(node) && *node->valuestring != '\0')
+			return pstrdup(node->valuestring);
+	}
+	return NULL;
+}
+
+/*
+ * The name for the kind of an error, of letters and digits, palloc'd; NULL: a server of another protocol has answered, or
+ * this one gives none.
+ */
+char *
+awsjson_error_type(const ServerOptions *options, const HttpReply *reply)
+{
+	static const char *const names[] = {"__type", "code"};
+	char *type;
+	char *hash;
+
+	if (options->preset->target == NULL || reply->status < 400)
+		return NULL;
+	type = header_find(reply, "x-amzn-ErrorType");
+	if (type == NULL)
+		type = string_at(reply, names, lengthof(names));
+	if (type == NULL)
+		return NULL;
+	hash = strrchr(type, '#');
+	type = hash ? hash + 1 : type;
+	type[Min(strspn(type, TYPE_LETTERS), MAX_TYPE)] = '\0';
+	return *type != '\0' ? type : NULL;
+}
+
+/*
+ * Has the answer have the status that says what its type does.
+ */
+void
+awsjson_settle_status(const ServerOptions *options, HttpReply *reply)
+{
+	char *type =
+		reply->error == HTTP_OK && reply->status == 400 ? awsjson_error_type(options, reply) : NULL;
+	int i;
+
+	for (i = 0; type != NULL && i < lengthof(types); i++)
+	{
+		if (strcmp(types[i].type, type) == 0)
+			reply->status = types[i].status;
+	}
+}
+
+static bool
+is_one_of(const char *type, const char *const *of)
+{
+	for (; *of != NULL; of++)
+	{
+		if (strcmp(*of, type) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * What to do about an error of that type with these words, as a sentence behind a blank; NULL: it is not known.
+ */
+const char *
+awsjson_advice(const char *type, const char *words)
+{
+	static const char *const keys[] = {"UnrecognizedClientException", "InvalidClientTokenId",
+									   "MissingAuthenticationTokenException", NULL};
+	static const char *const tokens[] = {"ExpiredToken", "ExpiredTokenException", NULL};
+	static const char *const denials[] = {"AccessDenied", "AccessDeniedException", NULL};
+	static const char *const signatures[] = {"InvalidSignatureException", "SignatureDoesNotMatch",
+											 "RequestExpired", NULL};
+	static const char *const absences[] = {"QueueDoesNotExist", "StateMachineDoesNotExist",
+										   "ResourceNotFoundException", NULL};
+
+	if (is_one_of(type, keys))
+		return " Check access_key_id in the user mapping.";
+	if (is_one_of(type, tokens))
+		return " Renew session_token, with its keys, in the user mapping.";
+	if (is_one_of(type, denials))
+		return " Allow the action to the user or role whose keys the user mapping has.";
+	if (is_one_of(type, absences))
+		return " Check the server's options model, url and region.";
+	if (!is_one_of(type, signatures))
+		return NULL;
+	if (strstr(words, "expired") != NULL || strstr(words, "not yet current") != NULL)
+		return " Set the clock of the machine on which PostgreSQL runs: it is off by more than AWS allows.";
+	if (strstr(words, "scoped") != NULL)
+		return " Check the server's options region and service.";
+	return " Check secret_access_key in the user mapping.";
+}
+
+/*
+ * The id of what an earlier call with this name has begun, where a refusal says that there is one, palloc'd; else NULL.
+ */
+char *
+awsjson_known_id(const ServerOptions *options, const HttpReply *reply)
+{
+	static const char *const names[] = {"message", "Message"};
+	const char *known_by = options->preset->known_by;
+	char *type = known_by ? awsjson_error_type(options, reply) : NULL;
+	char *words;
+	char *arn;
+	size_t len;
+
+	if (type == NULL || strcmp(type, known_by) != 0)
+		return NULL;
+	words = string_at(reply, names, lengthof(names));
+	arn = words ? strstr(words, "arn:") : NULL;
+	len = arn ? strcspn(arn, "'\" ") : 0;
+	return len > 0 && len <= MAX_ARN ? pnstrdup(arn, len) : NULL;
+}
+
+/*
+ * What was done gives its answer as JSON in a text: that JSON, in the current memory context; the whole where there is
+ * none.
+ */
+cJSON *
+awsjson_answer(const ServerOptions *options, cJSON *json)
+{
+	const char *place = options->preset->answer_text_at;
+	const cJSON *node = place ? pointer_first(json, place) : NULL;
+	const char *reason;
+	cJSON *answer = NULL;
+
+	if (cJSON_IsString(node))
+		answer = json_parse(pstrdup(node->valuestring), strlen(node->valuestring), &reason);
+	return answer ? answer : json;
+}

@@ -1,0 +1,40 @@
+/*
+ * handover.c
+ *		What a request has more whose job is handed over: with it whoever takes the job calls genjob.complete().
+ */
+#include "postgres.h"
+
+#include "base/json.h"
+#include "protocol/building.h"
+#include "server/pointer.h"
+
+/*
+ * Puts what whoever is handed the job needs to give its answer where the protocol has a place for it.
+ */
+void
+handover_add_token(const RequestSource *source, cJSON *params)
+{
+	cJSON *object = json_create(cJSON_Object);
+	cJSON *number = json_create(cJSON_Number);
+
+	number->valuestring = psprintf(INT64_FORMAT, source->job);
+	json_attach(object, "job", number);
+	json_attach(object, "token",
+				json_create_string(pstrdup(source->token ? source->token : "***")));
+	pointer_set(params, source->options->protocol.token_at, object);
+}
+
+/*
+ * Has the call be one that only hands the job over.
+ */
+void
+handover_set_header(HttpRequest *http, const RequestSource *source)
+{
+	const char *header = source->options->preset->hands_over;
+	const char *colon = header ? strchr(header, ':') : NULL;
+
+	if (colon != NULL)
+		headers_set(http, pnstrdup(header, colon - header), pstrdup(colon + 2), NULL);
+	if (source->token != NULL)
+		headers_add_secret(http, pstrdup(source->token));
+}

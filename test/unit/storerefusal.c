@@ -1,0 +1,160 @@
+/*
+ * storerefusal.c
+ *		What is said when an object store refuses: each names the setting that is wrong, or the next step.  And that an
+ *		ETag is taken as it comes.
+ */
+#include "cases.h"
+
+#include "utils/memutils.h"
+
+#define NOW INT64CONST(1795687200) /* 2026-11-26 10:00:00 GMT */
+#define XML(code, message) \
+	"<?xml version=\"1.0\"?><Error><Code>" code "</Code><Message>" message "</Message></Error>"
+
+typedef struct Refusal
+{
+	const char *code;
+	int status;
+	const char *headers; /* NULL: none */
+	const char *body;    /* NULL: XML with the code */
+	VerdictKind kind;
+	const char *advice; /* the end of the error */
+} Refusal;
+
+static const Refusal refusals[] = {
+	/* keys */
+	{"SignatureDoesNotMatch", 403, NULL, NULL, VERDICT_FAIL,
+	 " Check secret_access_key in the user mapping."},
+	{"InvalidAccessKeyId", 403, NULL, NULL, VERDICT_FAIL,
+	 " Check access_key_id in the user mapping."},
+	{"ExpiredToken", 400, NULL, NULL, VERDICT_FAIL, " Renew the keys in the user mapping."},
+	{"InvalidToken", 400, NULL, NULL, VERDICT_FAIL, " Check session_token in the user mapping."},
+	{"AccessDenied", 403, NULL, NULL, VERDICT_FAIL,
+	 " Give the access key the permission, and check it in the user mapping."},
+	{"a proxy's", 403, "Content-Type: text/plain\r\n", "", VERDICT_FAIL,
+	 " Check the keys in the user mapping, and what they are allowed to."},
+
+	/* clocks */
+	{"RequestTimeTooSkewed", 403, "Date: Thu, 26 Nov 2026 11:00:00 GMT\r\n", NULL, VERDICT_FAIL,
+	 " Set this machine's clock: it is 3600 s behind that of the store."},
+	{"RequestTimeTooSkewed", 403, "Date: Thu, 26 Nov 2026 09:00:00 GMT\r\n", NULL, VERDICT_FAIL,
+	 " Set this machine's clock: it is 3600 s before that of the store."},
+	{"RequestTimeTooSkewed", 403, NULL, NULL, VERDICT_FAIL, " Set this machine's clock."},
+	{"RequestExpired", 400, "Date: yesterday\r\n", NULL, VERDICT_FAIL, " Set this machine's clock."},
+
+	/* places */
+	{"AuthorizationHeaderMalformed", 400, NULL, NULL, VERDICT_FAIL,
+	 " Set the server's option region."},
+	{"AuthorizationHeaderMalformed", 400, "x-amz-bucket-region: eu-central-1\r\n", NULL,
+	 VERDICT_FAIL, " Set the server's option region to eu-central-1."},
+	{"PermanentRedirect", 301, "x-amz-bucket-region: eu-west-1\r\n", NULL, VERDICT_FAIL,
+	 " Set the server's option region to eu-west-1."},
+	{"PermanentRedirect", 301, "x-amz-bucket-region: no' region\r\n", NULL, VERDICT_FAIL,
+	 " Set the server's options url and region to those of the bucket."},
+	{"NoSuchBucket", 404, NULL, NULL, VERDICT_FAIL,
+	 " Create it, or check the server's option bucket."},
+	{"InvalidBucketName", 400, NULL, NULL, VERDICT_FAIL, " Check the server's option bucket."},
+	{"no word", 404, "Content-Type: text/plain\r\n", "", VERDICT_FAIL, " There is no such object."},
+	{"EntityTooLarge", 400, NULL, NULL, VERDICT_FAIL,
+	 " It is more than the store takes in one piece."},
+
+	/* of the moment */
+	{"SlowDown", 503, NULL, NULL, VERDICT_RETRY, "SlowDown: words."},
+	{"InternalError", 500, NULL, NULL, VERDICT_RETRY, "InternalError: words."},
+	{"RequestTimeout", 400, NULL, NULL, VERDICT_RETRY, "RequestTimeout: words."},
+	{"BadDigest", 400, NULL, NULL, VERDICT_RETRY, "BadDigest: words."},
+};
+
+static Bytes *
+bytes_of(const char *data)
+{
+	Bytes *bytes = bytes_create(CurrentMemoryContext, MaxAllocSize);
+
+	bytes_append(bytes, data, strlen(data) + 1);
+	bytes->len--;
+	return bytes;
+}
+
+static void
+test_refusal(const Refusal *refusal)
+{
+	ServerOptions *options = cases_options("s3", "bucket=pictures|region=us-east-1");
+	MappingOptions secrets = {.access_key_id = "AKIDEXAMPLE", .secret_access_key = "unknown"};
+	RequestSource request = {.options = options,
+							 .secrets = &secrets,
+							 .request = "{\"get\": \"in/cat.png\"}",
+							 .idempotency_key = "a",
+							 .now_unix = NOW};
+	ReplySource source = {.server_name = "s",
+						  .options = options,
+						  .request = request_build(&request),
+						  .now_unix = NOW};
+	HttpReply *reply = palloc0(sizeof(HttpReply));
+	Remote remote = {NULL};
+	Verdict *verdict;
+	const char *error;
+	size_t len = strlen(refusal->advice);
+
+	reply->error = HTTP_OK;
+	reply->error_text = pstrdup("");
+	reply->sent = true;
+	reply->status = refusal->status;
+	reply->headers = bytes_of(refusal->headers ? refusal->headers : "");
+	reply->body =
+		bytes_of(refusal->body ? refusal->body : psprintf(XML("%s", "words"), refusal->code));
+	verdict = reply_judge(&source, reply, &remote);
+	error = verdict->error ? verdict->error : "";
+	unit_is_int(verdict->kind, refusal->kind, "%s, HTTP %d: what becomes of it", refusal->code,
+				refusal->status);
+	unit_is_text(strlen(error) > len ? error + strlen(error) - len : error, refusal->advice,
+				 "%s, HTTP %d: what is to be done", refusal->code, refusal->status);
+}
+
+/*
+ * An ETag is the store's own word: of an object that was encrypted, or came in parts, it is no MD5.
+ */
+static void
+test_etag(const char *etag)
+{
+	ServerOptions *options = cases_options("s3", "bucket=pictures|region=us-east-1");
+	MappingOptions secrets = {.access_key_id = "AKIDEXAMPLE", .secret_access_key = "unknown"};
+	Input input = {"abc", 3};
+	RequestSource request = {.options = options,
+							 .secrets = &secrets,
+							 .request = "{\"put\": \"in/cat.png\"}",
+							 .inputs = &input,
+							 .n_inputs = 1,
+							 .idempotency_key = "a",
+							 .now_unix = NOW};
+	ReplySource source = {.server_name = "s",
+						  .options = options,
+						  .request = request_build(&request),
+						  .now_unix = NOW};
+	HttpReply *reply = palloc0(sizeof(HttpReply));
+	Remote remote = {NULL};
+	Verdict *verdict;
+
+	reply->error = HTTP_OK;
+	reply->error_text = pstrdup("");
+	reply->status = 200;
+	reply->headers = bytes_of(psprintf("ETag: \"%s\"\r\n", etag));
+	reply->body = bytes_of("");
+	verdict = reply_judge(&source, reply, &remote);
+	unit_is_int(verdict->kind, VERDICT_DONE, "an object with the ETag %s is stored", etag);
+	unit_ok(verdict->result != NULL && strstr(verdict->result, etag) != NULL,
+			"... and the result has it: %s", verdict->result ? verdict->result : "nothing");
+}
+
+void
+unit_run(void)
+{
+	static const char *const etags[] = {"900150983cd24fb0d6963f7d28e17f72",
+										"9b2cf535f27731c974343645a3985328-12", "0x8D4BCC2E4835CD0",
+										"of its own making"};
+	int i;
+
+	for (i = 0; i < lengthof(refusals); i++)
+		test_refusal(&refusals[i]);
+	for (i = 0; i < lengthof(etags); i++)
+		test_etag(etags[i]);
+}
