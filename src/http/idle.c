@@ -4,7 +4,8 @@
  *
  * Some servers say nothing of closing, and close after each answer (llama-server after each stream).  A request that is
  * sent just then is lost, and often nobody can tell whether the server has read it.  So a connection that has brought a
- * stream is not kept (callbacks.c), nor is any of a server that was seen to close so, twice, within a second.
+ * stream is not kept (callbacks.c), nor is any of a server that was seen to close so, twice, within a second.  And of a
+ * server of which nothing is known none is used again before connections have rested for a moment and none was closed.
  */
 #include "postgres.h"
 
@@ -19,19 +20,22 @@
 #define MAX_IDLE_CONNECTIONS 1000
 #define SETTLE_MS 5000 /* in which half of the peak of calls is forgotten */
 
-#define MAX_CLOSERS 256  /* origins that are remembered; a power of two */
-#define CLOSER_MS 120000 /* for so long; then connections are kept again, and looked at */
+#define MAX_ORIGINS 256  /* that are remembered; a power of two */
+#define CLOSER_MS 120000 /* without kept connections; then they are kept again, and looked at */
 #define TWICE_MS 10000   /* two closings within this are a habit; one may be a restart */
+#define ONCE_MS 2000     /* the same after one */
+#define PROOF_MS 20      /* a server that has closed none by then keeps its connections */
 
-/* An origin that closes after an answer without saying so. */
-typedef struct Closer
+/* What is known of an origin's connections between calls.  Times are of clock_uptime(). */
+typedef struct Origin
 {
 	uint32 origin;
-	MonoTime seen;  /* of clock_uptime(): when it did so last; 0: free */
-	MonoTime until; /* none of its connections is kept */
-} Closer;
+	MonoTime closed; /* when it last closed one after an answer without saying so; 0: never */
+	MonoTime until;  /* none of its connections is kept */
+	MonoTime kept; /* since when connections have rested and none was closed so; 0: none has rested */
+} Origin;
 
-static Closer closers[MAX_CLOSERS];
+static Origin origins[MAX_ORIGINS];
 
 static int peak_transfers = 0;  /* of late */
 static MonoTime settle_due = 0; /* when that is halved; 0: there are only few */
@@ -106,20 +110,46 @@ idle_origin_of(const char *url)
 void
 idle_note_closing(uint32 origin)
 {
-	Closer *closer = &closers[origin % MAX_CLOSERS];
+	Origin *known = &origins[origin % MAX_ORIGINS];
 	MonoTime now = clock_uptime();
-	bool is_habit = closer->origin == origin && closer->seen > 0 &&
-					now - closer->seen < TWICE_MS * INT64CONST(1000);
+	bool is_habit = known->origin == origin && known->closed > 0 &&
+					now - known->closed < TWICE_MS * INT64CONST(1000);
 
-	*closer = (Closer){origin, now, is_habit ? now + CLOSER_MS * INT64CONST(1000) : 0};
+	*known = (Origin){origin, now, now + (is_habit ? CLOSER_MS : ONCE_MS) * INT64CONST(1000), 0};
+}
+
+/*
+ * A connection to origin rests now.
+ */
+void
+idle_note_rest(uint32 origin)
+{
+	Origin *known = &origins[origin % MAX_ORIGINS];
+	MonoTime now = clock_uptime();
+
+	if (known->origin != origin && known->until > now)
+		return;
+	if (known->origin != origin)
+		*known = (Origin){origin};
+	if (known->kept == 0)
+		known->kept = now;
 }
 
 static bool
 closes_silently(uint32 origin)
 {
-	const Closer *closer = &closers[origin % MAX_CLOSERS];
+	const Origin *known = &origins[origin % MAX_ORIGINS];
 
-	return closer->origin == origin && closer->until > clock_uptime();
+	return known->origin == origin && known->until > clock_uptime();
+}
+
+static bool
+keeps_connections(uint32 origin)
+{
+	const Origin *known = &origins[origin % MAX_ORIGINS];
+
+	return known->origin == origin && known->kept > 0 &&
+		   clock_uptime() - known->kept >= PROOF_MS * INT64CONST(1000);
 }
 
 /*
@@ -133,7 +163,8 @@ idle_choose(const HttpTransfer *transfer, int n_transfers)
 	bool closes = closes_silently(transfer->origin);
 
 	curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT,
-					 (long) (closes || watch_count_opened() <= n_transfers));
+					 (long) (closes || !keeps_connections(transfer->origin) ||
+							 watch_count_opened() <= n_transfers));
 	curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE,
 					 (long) (closes || n_transfers >= MAX_IDLE_CONNECTIONS));
 }

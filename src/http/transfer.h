@@ -133,6 +133,7 @@ extern MonoTime idle_next_settle(void);
 extern uint32 idle_origin_of(const char *url);
 extern void idle_choose(const HttpTransfer *transfer, int n_transfers);
 extern void idle_note_closing(uint32 origin);
+extern void idle_note_rest(uint32 origin);
 
 /* sluice.c */
 extern bool sluice_consider(HttpTransfer *transfer);

@@ -249,6 +249,7 @@ watch_rest(int fd, uint32 origin)
 		watched[fd].is_resting = true;
 		watched[fd].rested_at = clock_uptime();
 		watched[fd].origin = origin;
+		idle_note_rest(origin);
 		note_addresses(fd);
 		return;
 	}

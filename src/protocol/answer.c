@@ -345,7 +345,7 @@ answer_judge_unread(Judge *judge, const char *reason)
 	const Bytes *body = judge->reply->body;
 	const char *type = answer_body_type(judge->reply);
 	Verdict *verdict = judge->verdict;
-	bool is_media = media_is_playable(type);
+	bool is_media = media_is_playable(type) || strncmp(type, "model/", 6) == 0;
 	Output *output = output_add(verdict);
 
 	output_mask(judge, type, body->data, body->len);

@@ -16,6 +16,10 @@
 #include "protocol/words.h"
 #include "protocol/xml.h"
 
+/* Where servers and what stands before them have their words, if they are not where the protocol has them */
+#define USUAL_PLACES \
+	"/error/message +/error/details /error /errors /detail /message /Message /errorMessage /msg /title"
+
 #define MAX_WORDS 1000                /* bytes of the server's own words in an error */
 #define LARGE_STRING ((size_t) 65536) /* bytes */
 #define MIN_SECRET 6                  /* bytes; shorter ones would mask ordinary text */
@@ -392,6 +396,8 @@ words_of_body(const HttpRequest *request, HttpReply *reply, const char *places, 
 		if (cJSON_IsArray(*json) && cJSON_IsObject((*json)->child))
 			*json = (*json)->child;
 		words = reasons_of_json(*json, places, id);
+		if (words == NULL)
+			words = reasons_of_json(*json, USUAL_PLACES, NULL);
 		if (words == NULL)
 			words = json_print_start(*json, 2 * MAX_WORDS);
 		return words_clip(words, strlen(words));

@@ -52,6 +52,7 @@ capacity_refuse_all(int status, const char *retry_after)
 static void
 capacity_refuse(Call *call)
 {
+	counts_add_refused();
 	call->latency_ms = 0;
 	if (*refusal_retry_after && refusal)
 		call_add_header(call, "Retry-After", refusal_retry_after);

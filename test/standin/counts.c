@@ -51,6 +51,7 @@ static uint64_t ended[OUTCOME_CUT + 1];
 static uint64_t events[NEVENTS];
 static uint64_t in_flight;
 static uint64_t max_in_flight;
+static uint64_t refused; /* of those that bring work: for want of a place, or all of them */
 static uint64_t connections;
 static uint32_t epoch; /* grows with each reset: calls of before are not counted after */
 static char *log_requests[LOG_REQUESTS]; /* a ring of JSON texts */
@@ -245,16 +246,23 @@ tally_write_summary(struct evbuffer *out, const char *name, const TallyTable *ta
 	evbuffer_add_printf(out, ",\"max_submitted_per_%s\":%u", name, submitted);
 }
 
+/* A call that brings work is turned away by the capacity, or because all are. */
+void
+counts_add_refused(void)
+{
+	refused++;
+}
+
 /* Writes all counts as a JSON object; the summary leaves out the single keys and ids. */
 void
 counts_write(struct evbuffer *out, bool summary)
 {
 	evbuffer_add_printf(out,
 						"{\"total\":%llu,\"in_flight\":%llu,\"max_in_flight\":%llu,"
-						"\"answered\":%llu,\"aborted\":%llu,\"cut\":%llu,\"connections\":%llu",
+						"\"answered\":%llu,\"refused\":%llu,\"aborted\":%llu,\"cut\":%llu,\"connections\":%llu",
 						(unsigned long long) total, (unsigned long long) in_flight,
 						(unsigned long long) max_in_flight,
-						(unsigned long long) ended[OUTCOME_ANSWERED],
+						(unsigned long long) ended[OUTCOME_ANSWERED], (unsigned long long) refused,
 						(unsigned long long) ended[OUTCOME_ABORTED],
 						(unsigned long long) ended[OUTCOME_CUT], (unsigned long long) connections);
 	for (int event = 0; event < NEVENTS; event++)
@@ -333,7 +341,7 @@ counts_reset(void)
 	tally_clear(&keys);
 	tally_clear(&ids);
 	tally_clear(&paths);
-	total = connections = 0;
+	total = connections = refused = 0;
 	memset(ended, 0, sizeof(ended));
 	memset(events, 0, sizeof(events));
 	max_in_flight = in_flight;

@@ -421,6 +421,7 @@ extern uint32_t counts_arrive(CountRef *ref, const char *key, const char *id, co
 extern void counts_end(const CountRef *ref, Outcome outcome);
 extern void counts_add(const CountRef *ref, Event event);
 extern void counts_add_leak(void);
+extern void counts_add_refused(void);
 extern void counts_write(struct evbuffer *out, bool summary);
 extern void counts_log_request(struct evhttp_request *req, const Body *body, const char *id);
 extern void counts_write_requests(struct evbuffer *out, int limit);

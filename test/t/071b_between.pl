@@ -143,6 +143,16 @@ subtest 'users 107: a role keeps the jobs of others from being deleted when thei
 	ok($node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $id)"), 'by a job that waits for them, or names them');
 };
 
+subtest 'users 108: a role reads of a job of another, by waiting for it, after it may not see it any more' => sub {
+	query('CREATE ROLE friend LOGIN IN ROLE alice; GRANT INSERT, SELECT ON gen_jobs TO friend; GRANT USAGE ON FOREIGN SERVER still TO friend');
+	my $parent = as('alice', q{INSERT INTO gen_jobs (server, request) VALUES ('still', '{}') RETURNING id});
+	my $child = as('friend', "INSERT INTO gen_jobs (server, request, after) VALUES ('still', '{}', ARRAY[$parent]) RETURNING id");
+	query('REVOKE alice FROM friend');
+	as('alice', "UPDATE gen_jobs SET state = 'cancelled', error = 'hush' WHERE id = $parent");
+	ok(wait_state($node, $child, 'failed'));
+	is(query("SELECT error FROM gen_jobs WHERE id = $child"), "job $parent, which this one waited for, has not succeeded.", 'its words are not told');
+};
+
 subtest 'ends 21: a request_id that replication brings, too long for a notice, keeps the result from being written' => sub {
 	create_server($node, 'told', 'openai-images', $standin, notify => 'ends');
 	my $id = query(q{SET session_replication_role = replica;
