@@ -56,6 +56,7 @@ OBJS = \
 	src/session/refusals.o \
 	src/session/ondone.o \
 	src/life/life.o \
+	src/life/steps.o \
 	src/life/next.o \
 	src/life/same.o \
 	src/life/submit.o \
@@ -74,6 +75,7 @@ OBJS = \
 	src/life/storecall.o \
 	src/life/traced.o \
 	src/life/upload.o \
+	src/life/pour.o \
 	src/life/leftover.o \
 	src/life/calls.o \
 	src/schedule/schedule.o \
@@ -159,6 +161,7 @@ OBJS = \
 	src/protocol/found.o \
 	src/protocol/answer.o \
 	src/protocol/output.o \
+	src/protocol/fetch.o \
 	src/protocol/fetched.o \
 	src/protocol/failure.o \
 	src/protocol/stuck.o \
@@ -184,6 +187,7 @@ OBJS = \
 	src/http/outcome.o \
 	src/http/parked.o \
 	src/http/pauses.o \
+	src/http/sluice.o \
 	src/http/spill.o \
 	src/http/visits.o \
 	src/http/watch.o \

@@ -112,6 +112,20 @@ bytes_take(Bytes *bytes, char *data, size_t len, size_t capacity)
 	bytes->capacity = capacity;
 }
 
+/*
+ * Has one buffer take over what another one has, which is empty then.  What it had is freed.
+ */
+void
+bytes_move(Bytes *to, Bytes *from)
+{
+	size_t limit = from->limit;
+	MemoryAccount *account = from->account;
+
+	bytes_clear(to);
+	*to = *from;
+	*from = (Bytes){.limit = limit, .account = account};
+}
+
 void
 bytes_clear(Bytes *bytes)
 {

@@ -25,6 +25,7 @@ extern size_t bytes_capacity_for(const Bytes *bytes, size_t len);
 extern bool bytes_reserve(Bytes *bytes, size_t capacity);
 extern bool bytes_append(Bytes *bytes, const void *data, size_t len);
 extern void bytes_take(Bytes *bytes, char *data, size_t len, size_t capacity);
+extern void bytes_move(Bytes *to, Bytes *from);
 extern void bytes_clear(Bytes *bytes);
 
 extern int bytes_hex_value(char digit);

@@ -129,6 +129,50 @@ pause_or_cut(HttpTransfer *transfer)
 	return CURL_WRITEFUNC_PAUSE;
 }
 
+/*
+ * The same of an answer that comes in pieces.
+ */
+static size_t
+take_poured(HttpTransfer *transfer, const char *data, size_t len)
+{
+	if (len > sluice_room(transfer))
+	{
+		transfer->overflowed = transfer->reply->is_poured = true;
+		return CURL_WRITEFUNC_ERROR;
+	}
+	if (sluice_is_full(transfer))
+	{
+		sluice_wait(transfer);
+		return CURL_WRITEFUNC_PAUSE;
+	}
+	if (!sluice_append(transfer, data, len))
+	{
+		if (transfer->wanted > 0)
+			return pause_or_cut(transfer);
+		transfer->out_of_memory = true;
+		return CURL_WRITEFUNC_ERROR;
+	}
+	pg_atomic_fetch_add_u64(&transfer->meter->received, len);
+	return len;
+}
+
+/*
+ * The answer begins.  False if it cannot be what was asked for, or is too large.
+ */
+static bool
+begin_body(HttpTransfer *transfer)
+{
+	if (!sluice_consider(transfer))
+		return false;
+	transfer->overflowed = sluice_is_too_large(transfer);
+	transfer->reply->is_poured |= transfer->overflowed && transfer->is_pouring;
+	if (!transfer->overflowed && !transfer->is_pouring)
+		note_expected(transfer);
+	if (transfer->is_pouring && transfer->request->pour->total > 0)
+		pg_atomic_write_u64(&transfer->meter->expected, transfer->request->pour->total);
+	return !transfer->overflowed;
+}
+
 static size_t
 body_callback(char *data, size_t size, size_t count, void *arg)
 {
@@ -136,19 +180,23 @@ body_callback(char *data, size_t size, size_t count, void *arg)
 	Bytes *body = transfer->reply->body;
 	size_t len = size * count;
 
-	if (len > transfer->request->max_response - spill_received(transfer))
-	{
-		transfer->overflowed = true;
-		return CURL_WRITEFUNC_ERROR;
-	}
 	if (!transfer->request->is_dispensable && visits_take_long())
 	{
 		heavy_wait(transfer);
 		return CURL_WRITEFUNC_PAUSE;
 	}
 	transfer->received_at = clock_wire();
-	if (pg_atomic_read_u64(&transfer->meter->received) == 0)
-		note_expected(transfer);
+	if (!transfer->has_body && !begin_body(transfer))
+		return CURL_WRITEFUNC_ERROR;
+	transfer->has_body = true;
+	if (transfer->is_pouring)
+		return take_poured(transfer, data, len);
+	/* one that was to come in pieces may have more already */
+	if (spill_received(transfer) + len > transfer->request->max_response)
+	{
+		transfer->overflowed = true;
+		return CURL_WRITEFUNC_ERROR;
+	}
 	if (!has_room_for(transfer, data, len))
 		return pause_or_cut(transfer);
 	pg_atomic_fetch_add_u64(&transfer->meter->received, len);

@@ -33,8 +33,8 @@ heavy_wait(HttpTransfer *transfer)
 void
 heavy_note(HttpTransfer *transfer, int64 us)
 {
-	if (us < HEAVY_US || !transfer->is_active || transfer->is_paused || transfer->is_heavy ||
-		transfer->is_connecting)
+	if (us < HEAVY_US || !transfer->is_active || transfer->is_paused || transfer->is_full ||
+		transfer->is_heavy || transfer->is_connecting)
 		return;
 	heavy_wait(transfer);
 	/* in both directions: of one alone libcurl would take notice by a visit */

@@ -76,7 +76,7 @@ socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 		transfer->fd = what == CURL_POLL_REMOVE ? -1 : fd;
 	if (what == CURL_POLL_REMOVE)
 	{
-		if (transfer != NULL && (transfer->is_paused || transfer->is_heavy))
+		if (transfer != NULL && (transfer->is_paused || transfer->is_heavy || transfer->is_full))
 			watch_pause(fd);
 		else
 			watch_rest(fd, transfer ? transfer->origin : 0);
@@ -156,7 +156,7 @@ http_wait_ms(void)
 	long ms = -1;
 
 	if (!dlist_is_empty(&starting) || !dlist_is_empty(&finished) || pauses_next_to_end() != NULL ||
-		heavy_next() != NULL || parked_is_due() || spill_is_moving())
+		heavy_next() != NULL || parked_is_due() || spill_is_moving() || sluice_is_due())
 		return 0;
 	note_sooner(&ms, now, http_timer_due);
 	note_sooner(&ms, now, idle_next_settle());
@@ -183,6 +183,7 @@ detach(HttpTransfer *transfer, bool is_well)
 	if (pg_atomic_read_u64(&transfer->meter->received) < transfer->expected / 2)
 		memory_expect_no_more();
 	pauses_forget(transfer);
+	sluice_forget(transfer);
 	heavy_forget(transfer);
 	streams_forget(transfer);
 	deadlines_end(transfer);
@@ -303,6 +304,23 @@ resume_transfers(void)
 	}
 }
 
+/*
+ * Lets answers go on whose pieces were taken.
+ */
+static void
+resume_poured(void)
+{
+	HttpTransfer *transfer;
+
+	while ((transfer = sluice_next()) != NULL)
+	{
+		CURLcode code = curl_easy_pause(transfer->easy, CURLPAUSE_CONT);
+
+		if (code != CURLE_OK)
+			http_finish(transfer, code);
+	}
+}
+
 /* ---------- work ---------- */
 
 /*
@@ -380,6 +398,7 @@ http_work(void)
 	begin_transfers();
 	visits_run_timer();
 	resume_transfers();
+	resume_poured();
 	visits_serve(events, n, clock_uptime() + SERVE_MS * INT64CONST(1000));
 	visits_run_timer();
 	visits_heavy(clock_uptime() + HEAVY_MS * INT64CONST(1000));

@@ -25,6 +25,25 @@ typedef struct HttpHeader
 	const char *shown; /* in place of value to people, where value is a secret; else NULL */
 } HttpHeader;
 
+#define HTTP_PIECE ((size_t) 8 * 1024 * 1024) /* bytes of an answer that comes in pieces */
+
+struct Digest;
+
+/*
+ * What becomes of an answer that may be too large to be in memory.  Lives as long as the calls that bring it.
+ */
+typedef struct HttpPour
+{
+	size_t max;       /* bytes that it may have, in pieces */
+	uint64 received;  /* bytes that have come, by this call and those before */
+	int64 total;      /* bytes that it has; -1: that is not told */
+	bool is_alone;    /* no piece of it is in memory but the present one: it may pass the bound */
+	const char *etag; /* that it must have, as it stood in the header; or NULL */
+	Bytes *begun;     /* of the present piece what a call before has brought */
+	struct Digest *whole; /* of all that has come */
+	struct Digest *piece; /* of the present piece */
+} HttpPour;
+
 /*
  * What to send.  Everything it points to must live as long as the transfer.
  */
@@ -51,6 +70,7 @@ typedef struct HttpRequest
 	bool names_model;              /* what it asks for says itself of which model */
 	bool public_only;              /* never connects to a loopback or private address */
 	bool is_download;              /* fetches an output */
+	HttpPour *pour;                /* its answer may come in pieces; or NULL */
 	bool is_dispensable;           /* is rather cut than waited for when memory is full */
 } HttpRequest;
 
@@ -82,6 +102,9 @@ typedef struct HttpReply
 	bool peer_is_private; /* the address that was tried last */
 	bool peer_is_public;  /* it is connected, and to a public one */
 	int status;           /* 0 when none came */
+	bool is_poured;       /* pieces of the body were complete: body is what came behind them */
+	bool is_pieces;       /* the answer comes in pieces, or is the rest that was asked for */
+	bool is_elsewhere;    /* it is not the rest that was asked for */
 	int n_decoded;        /* encodings that were taken off the body */
 	bool is_decoded;      /* all of them were */
 	const char *
@@ -103,6 +126,11 @@ extern HttpTransfer *http_start(const HttpRequest *request, HttpMeter *meter, Me
 								void *tag);
 extern bool http_take_finished(void **tag, HttpReply **reply);
 extern bool http_take_stream(void **tag, const char **body, size_t *len);
+extern bool http_take_full(void **tag);
+extern bool http_is_full(const HttpTransfer *transfer);
+extern HttpReply *http_so_far(const HttpTransfer *transfer);
+extern Bytes *http_take_piece(HttpTransfer *transfer, MemoryContext owner, uint8 *digest);
+extern void http_keep_whole(HttpTransfer *transfer);
 extern void http_abort(HttpTransfer *transfer);
 extern bool http_peer_is_public(const HttpTransfer *transfer);
 

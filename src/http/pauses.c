@@ -95,7 +95,8 @@ pauses_next_to_end(void)
 
 		if ((best == NULL || len > best->reply->body->len) && may_go_on(transfer))
 			best = transfer;
-		if (!transfer->is_spilled && (largest == NULL || len > largest->reply->body->len))
+		if (!transfer->is_spilled && sluice_may_be_favoured(transfer) &&
+			(largest == NULL || len > largest->reply->body->len))
 			largest = transfer;
 	}
 	if (best == NULL && largest != NULL && memory_could_favour(largest->tag))
@@ -113,10 +114,12 @@ relieve(HttpTransfer *transfer, MonoTime now)
 	bool holds_memory = transfer->reply->body->capacity > MEMORY_SMALL;
 	bool is_in_the_way;
 
-	if (transfer->is_paused || transfer->is_moving || silence < STILL_MS * INT64CONST(1000) ||
-		(!holds_memory && !transfer->is_spilled))
+	if (transfer->is_paused || transfer->is_full || transfer->is_moving ||
+		silence < STILL_MS * INT64CONST(1000) || (!holds_memory && !transfer->is_spilled))
 		return false;
-	is_in_the_way = holds_memory ? !spill_begin(transfer) : !spill_has_room(MEMORY_SMALL);
+	/* of what comes in pieces the rest can be asked for */
+	is_in_the_way = holds_memory ? transfer->is_pouring || !spill_begin(transfer)
+								 : !spill_has_room(MEMORY_SMALL);
 	if (transfer->is_spilled)
 		memory_unfavour(transfer->tag);
 	return is_in_the_way && silence >= SILENT_MS * INT64CONST(1000);

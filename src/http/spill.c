@@ -102,6 +102,8 @@ spill_has_room(size_t bytes)
 size_t
 spill_received(const HttpTransfer *transfer)
 {
+	if (transfer->is_pouring)
+		return transfer->request->pour->received;
 	return transfer->is_spilled ? transfer->spilled : transfer->reply->body->len;
 }
 

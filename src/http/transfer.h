@@ -54,6 +54,7 @@ struct HttpTransfer
 	/* What it has brought */
 	dlist_node active_node; /* while is_active: libcurl has it */
 	bool is_active;
+	bool has_body;        /* some of it has come */
 	uint64 expected;      /* bytes of its body for which memory is reserved */
 	MonoTime received_at; /* the last of its body; or when it began */
 	int header_lines;     /* of all answers, interim ones too, and trailers */
@@ -75,6 +76,13 @@ struct HttpTransfer
 	bool is_paused;
 	size_t wanted;      /* bytes of memory, while is_paused */
 	MonoTime paused_at; /* while is_paused */
+
+	/* Of one whose answer comes in pieces */
+	bool is_considered; /* it is known whether it does */
+	bool is_pouring;
+	bool is_full;          /* it is paused until its piece is taken */
+	dlist_head *full_list; /* on which it is, while is_full; or NULL */
+	dlist_node full_node;
 
 	/* Of one whose answer is a stream */
 	bool is_stream;
@@ -126,6 +134,18 @@ extern uint32 idle_origin_of(const char *url);
 extern void idle_choose(const HttpTransfer *transfer, int n_transfers);
 extern void idle_note_closing(uint32 origin);
 extern void idle_note_rest(uint32 origin);
+
+/* sluice.c */
+extern bool sluice_consider(HttpTransfer *transfer);
+extern bool sluice_is_too_large(const HttpTransfer *transfer);
+extern size_t sluice_room(const HttpTransfer *transfer);
+extern bool sluice_may_be_favoured(const HttpTransfer *transfer);
+extern bool sluice_is_full(const HttpTransfer *transfer);
+extern bool sluice_append(HttpTransfer *transfer, const char *data, size_t len);
+extern void sluice_wait(HttpTransfer *transfer);
+extern void sluice_forget(HttpTransfer *transfer);
+extern HttpTransfer *sluice_next(void);
+extern bool sluice_is_due(void);
 
 /* streams.c */
 extern void streams_note(HttpTransfer *transfer);

@@ -26,6 +26,7 @@
 #include "life/calls.h"
 #include "life/cancel.h"
 #include "life/cancelline.h"
+#include "life/pour.h"
 #include "life/step.h"
 #include "life/upload.h"
 #include "protocol/delay.h"
@@ -306,6 +307,7 @@ static void
 strip(Job *job)
 {
 	job_end_calls(job);
+	pour_drop(job, true);
 	upload_drop(job, true);
 	job_forget_id(job);
 	if (job->activity != NULL)

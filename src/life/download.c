@@ -2,7 +2,8 @@
  * download.c
  *		The step that downloads the outputs of an answer that has them as URLs.
  *
- * One after another, and at once: many URLs end in minutes.  Where one has, the provider is asked once more.
+ * One after another, and at once: many URLs end in minutes.  Where one has, the provider is asked once more.  What is
+ * too large to be in memory goes to its object store while it comes (pour.c).
  */
 #include "postgres.h"
 
@@ -13,8 +14,11 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "life/calls.h"
+#include "life/pour.h"
 #include "life/step.h"
+#include "life/store.h"
 #include "life/verdict.h"
+#include "protocol/judge.h"
 #include "protocol/missing.h"
 #include "protocol/words.h"
 
@@ -33,7 +37,7 @@ next_download(const Job *job)
 	{
 		Output *output = lfirst(cell);
 
-		if (output->data == NULL && output->url != NULL && output->fault == NULL)
+		if (!OUTPUT_IS_THERE(output) && output->url != NULL && output->fault == NULL)
 			return output;
 	}
 	return NULL;
@@ -74,12 +78,16 @@ take_over(Job *job)
 		const Output *old = list_nth(job->old_answer->outputs, i);
 		size_t len = output->url != NULL ? strcspn(output->url, "?") : 0;
 
-		if (output->data != NULL || old->data == NULL || old->url == NULL || len == 0 ||
+		if (OUTPUT_IS_THERE(output) || !OUTPUT_IS_THERE(old) || old->url == NULL || len == 0 ||
 			strcspn(old->url, "?") != len || strncmp(old->url, output->url, len) != 0)
 			continue;
 		output->content_type = old->content_type;
 		output->data = old->data;
 		output->len = old->len;
+		output->object = old->object;
+		output->etag = old->etag;
+		output->store = old->store;
+		output->sha256 = old->sha256;
 	}
 }
 
@@ -125,6 +133,7 @@ static Next
 give_up(Job *job, Output *output, const char *why)
 {
 	output->fault = pstrdup(why);
+	pour_drop(job, true);
 	job->redirects = 0;
 	return next_call(STEP_DOWNLOAD);
 }
@@ -138,7 +147,21 @@ download_is_due(const Job *job)
 Next
 download_begin(Job *job)
 {
+	/* what its store was asked meanwhile has been written */
+	if (pour_is_under_way(job) && (job->call.transfer != NULL || job->store->ended != NULL))
+		return next_go_on(STEP_DOWNLOAD);
 	job->ask_failures = 0;
+	return next_call(STEP_DOWNLOAD);
+}
+
+/*
+ * The alarm of a download that is to be tried again; or it is time to look after its upload.
+ */
+Next
+download_woken(Job *job)
+{
+	if (job->call.transfer != NULL || pour_has_ended(job))
+		return pour_go_on(job);
 	return next_call(STEP_DOWNLOAD);
 }
 
@@ -149,13 +172,14 @@ HttpRequest *
 download_build(Job *job, char **why)
 {
 	RequestSource source = calls_request_source(job);
+	HttpRequest *http;
 	Output *output;
 	size_t room;
 
 	Assert(job->verdict != NULL);
 	take_over(job);
 	room = room_for_outputs(job);
-	while ((output = next_download(job)) != NULL && room == 0)
+	while ((output = next_download(job)) != NULL && room == 0 && !pour_may(job, output))
 	{
 		ReplySource reply_source = verdict_source(job, NULL);
 
@@ -163,7 +187,10 @@ download_build(Job *job, char **why)
 	}
 	if (output == NULL)
 		return NULL;
-	return request_download(&source, output->url, job->remote.is_private, room);
+	http = request_download(&source, output->url, job->remote.is_private, room);
+	if (pour_may(job, output))
+		pour_prepare(job, output, http);
+	return http;
 }
 
 Next
@@ -275,6 +302,10 @@ download_answered(Job *job, HttpReply *reply)
 	ErrorData *error;
 
 	job->judged = NULL;
+	if (pour_take_end(job, reply))
+		return pour_go_on(job);
+	if (!reply_is_success(reply) || pour_is_under_way(job))
+		pour_take_failure(job, reply);
 	if (!calls_run(&job->call, judge_download, &download, &error))
 	{
 		download.why = error->message;
@@ -284,11 +315,14 @@ download_answered(Job *job, HttpReply *reply)
 	verdict = download.verdict;
 	if (verdict->kind == VERDICT_DONE)
 	{
+		pour_drop(job, true);
 		job->ask_failures = job->redirects = 0;
 		return next_call(STEP_DOWNLOAD);
 	}
 	if (verdict->error != NULL)
 		words_mask(job->call.http, verdict->error, strlen(verdict->error));
 	bytes_clear(reply->body);
+	if (pour_take_too_large(job, download.output, reply))
+		return next_wait(STEP_DOWNLOAD, clock_mono() + store_pause(job) * 1000);
 	return download_failed(job, download.output, verdict, download.redirect);
 }

@@ -1,6 +1,6 @@
 /*
  * life.c
- *		A job's life: the table of its steps, and what carries out what they return.
+ *		A job's life: what carries out what its steps return.
  *
  *		claimed -> calling -> reporting -> written and forgotten
  *		              |                ^
@@ -13,7 +13,7 @@
  * from claimed to reporting.  One with a prediction that a crash left goes from claimed to waiting.  One whose row is
  * cancelled goes from any state to cancelling, and never back.
  *
- * Each step has a file, and here a row.  Its functions return what comes next (step.h), and never call another step.
+ * Each step has a file, and a row in steps.c.  Its functions return what comes next (step.h), and never call another step.
  */
 #include "postgres.h"
 
@@ -29,71 +29,13 @@
 #include "life/life.h"
 #include "life/outcome.h"
 #include "life/postponed.h"
+#include "life/pour.h"
 #include "life/step.h"
 #include "life/store.h"
 #include "life/traced.h"
 #include "life/upload.h"
 #include "life/verdict.h"
 #include "schedule/schedule.h"
-
-/* clang-format off */
-
-/* In the order in which they are asked whether a verdict is theirs to deal with. */
-static const Step steps[JOB_STEPS] = {
-	[STEP_SUBMIT] = {
-		.name = "submit", .phase = ACTIVITY_CALLING,
-		.build = submit_build, .unbuilt = submit_unbuilt, .starved = submit_starved, .began = progress_expect,
-		.answered = submit_answered, .judge = reply_judge, .woken = progress_woken},
-
-	[STEP_LOOKUP] = {
-		.name = "lookup", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
-		.is_due = lookup_is_due, .begin = lookup_begin,
-		.build = lookup_build, .unbuilt = lookup_unbuilt,
-		.answered = lookup_answered},
-
-	[STEP_POLL] = {
-		.name = "poll", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
-		.is_due = poll_is_due, .begin = poll_begin,
-		.build = poll_build, .unbuilt = poll_unbuilt,
-		.answered = poll_answered, .judge = poll_judge, .woken = poll_woken},
-
-	[STEP_RESULT] = {
-		.name = "result", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
-		.build = poll_build_result, .unbuilt = poll_unbuilt,
-		.answered = poll_answered_result, .judge = poll_judge_result},
-
-	[STEP_DOWNLOAD] = {
-		.name = "download", .phase = ACTIVITY_DOWNLOADING,
-		.is_due = download_is_due, .begin = download_begin,
-		.build = download_build, .unbuilt = download_unbuilt,
-		.answered = download_answered},
-
-	[STEP_STORE] = {
-		.name = "store", .phase = ACTIVITY_STORING,
-		.is_due = store_is_due, .begin = store_begin,
-		.build = store_build, .unbuilt = store_unbuilt, .starved = store_starved,
-		.answered = store_answered, .uploaded = store_uploaded, .woken = store_woken},
-
-	[STEP_CANCEL] = {
-		.name = "cancel", .line_up = cancelline_line_up,
-		.build = cancel_build, .unbuilt = cancel_unbuilt, .starved = cancel_starved,
-		.answered = cancel_answered, .admitted = cancel_admitted, .saved = cancel_saved},
-
-	[STEP_PART] = {.name = "part", .is_beside = true},
-
-	[STEP_PROGRESS] = {
-		.name = "progress", .is_beside = true,
-		.build = progress_build, .unbuilt = progress_unbuilt, .starved = progress_starved,
-		.answered = progress_answered},
-};
-
-/* clang-format on */
-
-const char *
-life_step_name(JobStep step)
-{
-	return steps[step].name;
-}
 
 /* ---------- carrying out ---------- */
 
@@ -139,8 +81,8 @@ unbuilt(const Building *building, const ErrorData *error)
 static Next
 starve(Job *job, JobStep id)
 {
-	if (steps[id].starved != NULL)
-		return steps[id].starved(job);
+	if (steps_table[id].starved != NULL)
+		return steps_table[id].starved(job);
 	return next_wait(id, clock_mono() + USECS_PER_SEC);
 }
 
@@ -150,7 +92,7 @@ starve(Job *job, JobStep id)
 static Next
 begin_call(Job *job, JobStep id)
 {
-	const Step *step = &steps[id];
+	const Step *step = &steps_table[id];
 	Call *call = step->is_beside ? &job->beside : &job->call;
 	Building building = {step, job, NULL, NULL};
 	ErrorData *error;
@@ -178,6 +120,8 @@ begin_call(Job *job, JobStep id)
 	return step->began ? step->began(job) : next_stay();
 }
 
+static void carry_out(Job *job, Next next);
+
 static void
 wait_until(Job *job, JobStep step, MonoTime until)
 {
@@ -185,20 +129,20 @@ wait_until(Job *job, JobStep step, MonoTime until)
 	if (step != STEP_CANCEL)
 		calls_appear(job);
 	/* the provider works, or an answer is still being fetched */
-	calls_show(job, steps[step].only_asks ? ACTIVITY_WAITING : steps[step].phase);
+	calls_show(job, steps_table[step].only_asks ? ACTIVITY_WAITING : steps_table[step].phase);
 	enter(job, JOB_WAITING, step);
 	job_wake_at(job, until);
 	trace("job " INT64_FORMAT " attempt %d: %s in " INT64_FORMAT " ms", job->id, job->attempt,
-		  steps[step].name, Max(until - clock_mono(), 0) / 1000);
+		  steps_table[step].name, Max(until - clock_mono(), 0) / 1000);
 }
 
 static void
 line_up(Job *job, JobStep step)
 {
 	job_stop_waking(job);
-	Assert(steps[step].line_up != NULL);
+	Assert(steps_table[step].line_up != NULL);
 	enter(job, JOB_WAITING, step);
-	steps[step].line_up(job);
+	steps_table[step].line_up(job);
 }
 
 static void
@@ -214,6 +158,7 @@ static void
 report(Job *job, Verdict *verdict)
 {
 	job_stop_waking(job);
+	pour_drop(job, true);
 	upload_drop(job, true);
 	job->verdict = verdict;
 	calls_show(job, ACTIVITY_SAVING);
@@ -250,10 +195,27 @@ conclude(Job *job, Verdict *verdict)
 		return next_save(job->step, verdict);
 	for (id = 0; id < JOB_STEPS; id++)
 	{
-		if (steps[id].is_due != NULL && steps[id].is_due(job))
-			return steps[id].begin(job);
+		if (steps_table[id].is_due != NULL && steps_table[id].is_due(job))
+			return steps_table[id].begin(job);
 	}
 	return next_report(verdict);
+}
+
+/*
+ * Goes on with a step whose row is written.
+ */
+static void
+go_on(Job *job, JobStep step)
+{
+	HttpReply *ended = job->store->ended;
+
+	job->store->ended = NULL;
+	enter(job, JOB_CALLING, step);
+	calls_show(job, steps_table[step].phase);
+	if (ended != NULL)
+		carry_out(job, steps_table[step].answered(job, ended));
+	else
+		job_wake_at(job, clock_mono());
 }
 
 static void
@@ -283,6 +245,9 @@ carry_out(Job *job, Next next)
 			break;
 		case NEXT_WAIT:
 			wait_until(job, next.step, next.until);
+			break;
+		case NEXT_GO_ON:
+			go_on(job, next.step);
 			break;
 		case NEXT_SAVE:
 			save(job, next.step, next.verdict);
@@ -386,24 +351,30 @@ part_answered(Call *call, HttpReply *reply)
 	Job *job = call->job;
 	bool may_go_on = job->state == JOB_CALLING || job->state == JOB_WAITING;
 
-	traced_answer(job, steps[STEP_PART].name, reply);
+	traced_answer(job, steps_table[STEP_PART].name, reply);
 	upload_answered(call, reply);
-	if (may_go_on && steps[job->step].uploaded != NULL)
-		carry_out(job, steps[job->step].uploaded(job));
+	if (may_go_on && steps_table[job->step].uploaded != NULL)
+		carry_out(job, steps_table[job->step].uploaded(job));
 }
 
 static void
 call_answered(Call *call, HttpReply *reply)
 {
 	Job *job = call->job;
-	const Step *step = &steps[call->step];
+	const Step *step = &steps_table[call->step];
 	Next next;
 
-	Assert(step->is_beside || (job->step == call->step &&
-							   (job->state == JOB_CALLING || job->state == JOB_CANCELLING)));
+	Assert(step->is_beside ||
+		   (job->step == call->step &&
+			(job->state == JOB_CALLING || job->state == JOB_CANCELLING || pour_is_under_way(job))));
 	call->transfer = NULL;
 	traced_answer(job, step->name, reply);
 	calls_settle_status(call, reply);
+	if (job->state == JOB_SAVING)
+	{
+		job->store->ended = reply;
+		return;
+	}
 	if (!step->is_beside)
 		lines_end_call(&job->waiter);
 	next = step->answered(job, reply);
@@ -437,12 +408,25 @@ life_answered(void *tag, HttpReply *reply)
 }
 
 /*
+ * A piece is complete of an answer that comes in pieces: what http_take_full() has given.
+ */
+void
+life_poured(void *tag)
+{
+	Job *job = ((Call *) tag)->job;
+
+	/* while its row is being written, or once it is cancelled, there is time */
+	if (job->state == JOB_CALLING && job->step == STEP_DOWNLOAD)
+		move_on_marked(job, pour_go_on);
+}
+
+/*
  * True if this process judges the answer, however large it is.
  */
 bool
 life_judges_here(const Call *call)
 {
-	return call->step == STEP_PART;
+	return call->step == STEP_PART || (call->step == STEP_DOWNLOAD && pour_is_under_way(call->job));
 }
 
 /*
@@ -461,14 +445,14 @@ life_can_do_without(const Call *call)
 Verdict *
 life_judge(JobStep step, const ReplySource *source, HttpReply *reply, Remote *remote)
 {
-	Assert(steps[step].judge != NULL);
-	return steps[step].judge(source, reply, remote);
+	Assert(steps_table[step].judge != NULL);
+	return steps_table[step].judge(source, reply, remote);
 }
 
 static Next
 woken(Job *job)
 {
-	const Step *step = &steps[job->step];
+	const Step *step = &steps_table[job->step];
 
 	if (step->woken != NULL)
 		return step->woken(job);
@@ -478,7 +462,7 @@ woken(Job *job)
 static Next
 admitted(Job *job)
 {
-	const Step *step = &steps[job->step];
+	const Step *step = &steps_table[job->step];
 
 	return step->admitted ? step->admitted(job) : next_call(job->step);
 }
@@ -557,8 +541,8 @@ life_wake_cancels(MonoTime now)
 static Next
 saved(Job *job)
 {
-	if (steps[job->step].saved != NULL)
-		return steps[job->step].saved(job);
+	if (steps_table[job->step].saved != NULL)
+		return steps_table[job->step].saved(job);
 	if (job->outcome == REPORT_FENCED)
 		return cancel_begin(job);
 	job->is_saved = true;

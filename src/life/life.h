@@ -13,6 +13,7 @@ extern void life_give_back(Job *job);
 
 /* A call has ended: what http_take_finished() gives as its tag */
 extern void life_answered(void *call, HttpReply *reply);
+extern void life_poured(void *call);
 extern bool life_judges_here(const Call *call);
 extern bool life_can_do_without(const Call *call);
 extern Verdict *life_judge(JobStep step, const ReplySource *source, HttpReply *reply,

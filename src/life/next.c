@@ -50,6 +50,12 @@ next_save(JobStep step, Verdict *verdict)
 }
 
 Next
+next_go_on(JobStep step)
+{
+	return (Next){.kind = NEXT_GO_ON, .step = step};
+}
+
+Next
 next_verdict(Verdict *verdict)
 {
 	Assert(verdict != NULL);

@@ -17,6 +17,7 @@ typedef enum NextKind
 	NEXT_LINE, /* step's call begins when it is the job's turn in the line of its server */
 	NEXT_WAIT, /* step is woken at until; what the call has brought is let go of, but for outputs */
 	NEXT_SAVE, /* verdict is written into the row, whose state stays as it is; then step goes on */
+	NEXT_GO_ON,   /* step, whose call went on while the row was written, goes on */
 	NEXT_VERDICT, /* verdict has come: it is saved, dealt with by another step, or reported */
 	NEXT_REPORT,  /* verdict ends the attempt */
 	NEXT_GONE     /* nothing is left to be done: the Job is freed */
@@ -26,7 +27,7 @@ typedef enum NextKind
 typedef struct Next
 {
 	NextKind kind;
-	JobStep step;   /* NEXT_CALL, NEXT_LINE, NEXT_WAIT, NEXT_SAVE */
+	JobStep step;   /* NEXT_CALL, NEXT_LINE, NEXT_WAIT, NEXT_SAVE, NEXT_GO_ON */
 	MonoTime until; /* NEXT_WAIT, NEXT_STAY */
 	Verdict *verdict; /* NEXT_SAVE, NEXT_VERDICT, NEXT_REPORT; lives as long as the job, or its call */
 } Next;
@@ -65,6 +66,9 @@ typedef struct Step
 	Next (*saved)(Job *job); /* the row is written, or is not the job's any more: see job->outcome */
 } Step;
 
+/* steps.c */
+extern const Step steps_table[JOB_STEPS];
+
 /* next.c */
 extern Next next_stay(void);
 extern Next next_stay_until(MonoTime until);
@@ -72,6 +76,7 @@ extern Next next_call(JobStep step);
 extern Next next_line(JobStep step);
 extern Next next_wait(JobStep step, MonoTime until);
 extern Next next_save(JobStep step, Verdict *verdict);
+extern Next next_go_on(JobStep step);
 extern Next next_verdict(Verdict *verdict);
 extern Next next_report(Verdict *verdict);
 extern Next next_fail(Job *job, const char *error);
@@ -117,6 +122,7 @@ extern Next download_begin(Job *job);
 extern HttpRequest *download_build(Job *job, char **why);
 extern Next download_unbuilt(Job *job, const char *why, const ErrorData *error);
 extern Next download_answered(Job *job, HttpReply *reply);
+extern Next download_woken(Job *job);
 
 /* store.c: outputs that go to an object store */
 extern bool store_is_due(const Job *job);

@@ -22,7 +22,6 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/guard.h"
@@ -38,9 +37,6 @@
 #include "server/keytemplate.h"
 #include "server/stores.h"
 
-#define REFUSALS_BEFORE_END 10 /* in a row, and for as long as that: */
-#define REFUSED_US (10 * USECS_PER_MINUTE)
-#define DOWN_US USECS_PER_DAY
 #define UNSAVED_US USECS_PER_SEC /* in which a verdict may wait for a place without being saved */
 #define NO_PLACE_MS 50           /* before the next look for one */
 #define NO_PLACE_MAX_MS 1000
@@ -241,21 +237,11 @@ give_up(Job *job, const char *why)
 static Next
 failed(Job *job, const char *why, bool is_refused)
 {
-	static const Backoff pace = {500, 60000}; /* ms */
-	JobStore *store = job->store;
-	MonoTime now = clock_mono();
-
-	if (store->failures++ == 0)
-		store->failing_since = now;
-	if (store->queue->stats != NULL)
-		stats_note_trouble(store->queue->stats, job->id, why, clock_now());
-	if (is_refused
-			? store->failures >= REFUSALS_BEFORE_END && now - store->failing_since >= REFUSED_US
-			: now - store->failing_since >= DOWN_US)
+	if (!store_bears(job, why, is_refused))
 		return give_up(job, why);
-	if (!store->is_saved)
+	if (!job->store->is_saved)
 		return save(job);
-	return wait_ms(backoff_delay(&pace, store->failures - 1));
+	return wait_ms(store_pause(job));
 }
 
 static Next store_in_parts(Job *job);

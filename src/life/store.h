@@ -10,6 +10,7 @@
 struct ServerQueue;
 struct Upload;
 struct Digest;
+struct Pour;
 
 typedef struct JobStore
 {
@@ -25,8 +26,12 @@ typedef struct JobStore
 	bool is_saved;             /* the verdict is in the table, or cannot be */
 	bool gave_up;              /* the outputs stay in the table */
 	struct Upload *upload;     /* of an output that goes there in parts; or NULL */
-	struct Digest *digest;     /* of the large output that is to be stored, as far as it is read */
-	size_t digested;           /* bytes of it that are in the digest */
+	struct Pour *pour;         /* of one that goes there while it comes; or NULL */
+	Output *whole;             /* that must not: it comes whole, since the store fails; or NULL */
+	Output *pours;             /* that must, since it is too large; or NULL */
+	HttpReply *ended;      /* of a download that ended while the row was being written; or NULL */
+	struct Digest *digest; /* of the large output that is to be stored, as far as it is read */
+	size_t digested;       /* bytes of it that are in the digest */
 
 	/* What the key of an output is made of, in UTF-8 */
 	char *server_name; /* of the server that brought it */
@@ -49,6 +54,9 @@ extern void store_leave_place(Job *job);
 extern void store_close(Job *job);
 extern bool store_holds_unsaved(const Job *job);
 extern StoreAnswer store_judge(Job *job, Place *place, Call *call, HttpReply *reply);
+extern bool store_bears(Job *job, const char *why, bool is_refused);
+extern int64 store_pause(const Job *job);
+extern char *store_describe_refusal(const Job *job, const char *why);
 extern void store_note_success(Job *job);
 extern char *store_key(const Job *job, const Output *output);
 extern int store_ordinal(const Job *job, const Output *output);

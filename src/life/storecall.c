@@ -6,12 +6,17 @@
 
 #include <time.h>
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "life/calls.h"
 #include "life/store.h"
 #include "protocol/s3answer.h"
 #include "protocol/words.h"
 #include "schedule/schedule.h"
+
+#define REFUSALS_BEFORE_END 10 /* in a row, and for as long as that: */
+#define REFUSED_US (10 * USECS_PER_MINUTE)
+#define DOWN_US USECS_PER_DAY
 
 /* An answer of the store that is judged. */
 typedef struct Judging
@@ -98,4 +103,43 @@ store_note_success(Job *job)
 	if (store->failures > 0 && store->queue->stats != NULL)
 		stats_end_trouble(store->queue->stats, job->id);
 	store->failures = 0;
+}
+
+/*
+ * A try has failed.  False if it was the last one.
+ */
+bool
+store_bears(Job *job, const char *why, bool is_refused)
+{
+	JobStore *store = job->store;
+	MonoTime now = clock_mono();
+
+	if (store->failures++ == 0)
+		store->failing_since = now;
+	if (store->queue->stats != NULL)
+		stats_note_trouble(store->queue->stats, job->id, why, clock_now());
+	return is_refused
+			   ? store->failures < REFUSALS_BEFORE_END || now - store->failing_since < REFUSED_US
+			   : now - store->failing_since < DOWN_US;
+}
+
+/*
+ * How many ms the next try waits after a failure.
+ */
+int64
+store_pause(const Job *job)
+{
+	static const Backoff pace = {500, 60000}; /* ms */
+
+	return backoff_delay(&pace, job->store->failures - 1);
+}
+
+/*
+ * The sentence for an output that the store has not taken, and that is still where it came from; palloc'd.
+ */
+char *
+store_describe_refusal(const Job *job, const char *why)
+{
+	return psprintf("an output could not be put into the store \"%s\": %s It is still at the provider, as long as that keeps it.",
+					NameStr(job->store->queue->name), why);
 }

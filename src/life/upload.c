@@ -164,6 +164,22 @@ upload_has_room(const Upload *upload)
 }
 
 /*
+ * Whether there are parts that the store has not confirmed.
+ */
+bool
+upload_holds_parts(const Upload *upload)
+{
+	int i;
+
+	for (i = 0; i < UPLOAD_SLOTS; i++)
+	{
+		if (upload->slots[i].number != 0)
+			return true;
+	}
+	return false;
+}
+
+/*
  * Returns the entry for a part.
  */
 static S3Part *
@@ -400,7 +416,6 @@ begun(Job *job, Upload *upload, const HttpReply *reply)
 	upload->id = MemoryContextStrdup(upload->context, id);
 	job->remote.uploads =
 		MemoryContextStrdup(job->context, openupload_set(job->remote.uploads, &open));
-	job->is_saved = false;
 }
 
 static void

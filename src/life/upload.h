@@ -88,6 +88,7 @@ typedef enum UploadNews
 
 extern void upload_open(Job *job, Output *output, int ordinal, const char *key,
 						const char *content_type, const char *mark);
+extern bool upload_holds_parts(const Upload *upload);
 extern bool upload_has_room(const Upload *upload);
 extern void upload_add(Upload *upload, MemoryContext context, const char *data, size_t len,
 					   const char *sha256);

@@ -179,6 +179,8 @@ collect_answers(void)
 	HttpReply *reply;
 
 	http_work();
+	while (http_take_full(&call))
+		life_poured(call);
 	calls_show_streams();
 	enough = clock_uptime() + COLLECT_MS * INT64CONST(1000);
 	while (http_take_finished(&call, &reply))

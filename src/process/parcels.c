@@ -129,6 +129,9 @@ pass_reply(SpoolStream *stream, HttpReply *reply)
 	SPOOL_PASS(stream, reply->peer_is_private);
 	SPOOL_PASS(stream, reply->peer_is_public);
 	SPOOL_PASS(stream, reply->status);
+	SPOOL_PASS(stream, reply->is_poured);
+	SPOOL_PASS(stream, reply->is_pieces);
+	SPOOL_PASS(stream, reply->is_elsewhere);
 	SPOOL_PASS(stream, reply->n_decoded);
 	SPOOL_PASS(stream, reply->is_decoded);
 	spool_pass_text(stream, (char **) &reply->undecoded);
@@ -138,7 +141,7 @@ pass_reply(SpoolStream *stream, HttpReply *reply)
 
 StaticAssertDecl(sizeof(void *) != 8 || sizeof(ReplySource) == 64,
 				 "pass the new field of ReplySource, and then say how large it is");
-StaticAssertDecl(sizeof(void *) != 8 || sizeof(HttpReply) == 56,
+StaticAssertDecl(sizeof(void *) != 8 || sizeof(HttpReply) == 64,
 				 "pass the new field of HttpReply, and then say how large it is");
 
 void

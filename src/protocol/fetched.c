@@ -11,13 +11,28 @@
 #include "protocol/words.h"
 #include "http/url.h"
 
+/*
+ * The sentence for an output that is more than a store may be given.
+ */
+static char *
+describe_too_long(const ReplySource *source)
+{
+	return psprintf("the output is larger than " INT64_FORMAT
+					" MB. Raise the option max_output of server \"%s\".",
+					source->options->max_output / (1024 * 1024), source->server_name);
+}
+
 static char *
 describe_no_download(Judge *judge)
 {
 	const HttpReply *reply = judge->reply;
 
 	if (reply->error == HTTP_TOO_LARGE)
-		return reply_describe_too_large(judge->source);
+		return reply->is_poured ? describe_too_long(judge->source)
+								: reply_describe_too_large(judge->source);
+	if (reply->is_elsewhere)
+		return pstrdup(
+			"what came is not the rest of what had come: the file changed meanwhile, or the server does not keep to the range that it was asked for.");
 	if (reply->error != HTTP_OK)
 		return failure_describe(judge->source, reply);
 	if (reply->status < 300)
@@ -67,7 +82,7 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 	char *location = header_find(reply, "Location");
 
 	*redirect = NULL;
-	if (reply_is_success(reply) && reply->body->len > 0)
+	if (reply_is_success(reply) && reply->body->len > 0 && !reply->is_elsewhere)
 	{
 		output->content_type = answer_body_type(reply);
 		if (!media_is_playable(output->content_type))
@@ -83,7 +98,8 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 	verdict->error = describe_no_download(&judge);
 	verdict->kind = *redirect != NULL || reply->error == HTTP_TIMEOUT || reply->error == HTTP_CUT ||
 							reply->error == HTTP_CONNECT || reply->error == HTTP_RESOLVE ||
-							reply->error == HTTP_TLS ||
+							reply->error == HTTP_TLS || reply->is_elsewhere ||
+							(reply->status == 416 && source->request->pour != NULL) ||
 							(reply->error == HTTP_OK && is_to_be_repeated(&judge))
 						? VERDICT_FETCH
 						: VERDICT_FAIL;
@@ -99,6 +115,9 @@ char *
 reply_describe_too_large(const ReplySource *source)
 {
 	return psprintf("the outputs of server \"%s\" are together larger than " INT64_FORMAT
-					" kB. Raise its option max_response.",
-					source->server_name, source->options->max_response / 1024);
+					" kB. Raise its option max_response%s.",
+					source->server_name, source->options->max_response / 1024,
+					source->options->store == NULL
+						? ", or have them go to an object store with its option store"
+						: "");
 }

@@ -83,7 +83,7 @@ missing_note(Verdict *verdict, cJSON *json)
 static bool
 is_missing(const Output *output)
 {
-	return output->data == NULL && output->original != NULL && output->reference > 0;
+	return !OUTPUT_IS_THERE(output) && output->original != NULL && output->reference > 0;
 }
 
 /* References that are replaced. */

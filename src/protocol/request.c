@@ -472,34 +472,6 @@ request_address(const ServerOptions *options)
 }
 
 /*
- * The download of an output.  Secrets go along only to the server itself, and not where its options say
- * so; a URL that leads elsewhere may not lead into a private network, unless the server is in one.
- * room is how many bytes it may have, at most max_response.
- */
-HttpRequest *
-request_download(const RequestSource *source, const char *url, bool server_is_private, size_t room)
-{
-	const ServerOptions *options = source->options;
-	bool own = url_is_same_origin(url, options->url);
-	HttpRequest *http = request_begin(options, "GET", pstrdup(url), options->timeout);
-
-	headers_note_secrets(http, source->secrets);
-	http->max_response = room;
-	http->is_download = true;
-	http->public_only = !own && !server_is_private;
-	if (own && options->protocol.kind.download_auth == DOWNLOAD_SAME_ORIGIN)
-	{
-		headers_set_server(http, source);
-		if (signing_is_due(options))
-			signing_sign(http, source);
-	}
-	headers_set(http, "Accept", pstrdup("*/*"), NULL);
-	http->shown_url = url_shown(http->url);
-	words_mask(http, http->shown_url, strlen(http->shown_url));
-	return http;
-}
-
-/*
  * Puts an output into the object store whose options and secrets the source has.  The data, of which sha256 is the
  * digest in hexadecimal, is not copied.
  */

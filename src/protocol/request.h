@@ -74,6 +74,7 @@ extern HttpRequest *request_follow(const RequestSource *source, const Remote *re
 								   const Address *address);
 extern HttpRequest *request_download(const RequestSource *source, const char *url,
 									 bool server_is_private, size_t room);
+extern void request_pour(HttpRequest *http);
 extern char *request_address(const ServerOptions *options);
 extern HttpRequest *request_put_object(const RequestSource *source, const char *key,
 									   const char *content_type, const char *data, size_t len,

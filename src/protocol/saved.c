@@ -12,8 +12,6 @@
 #include "protocol/saved.h"
 
 #define MARK "$verdict"
-#define MAX_SAVED \
-	((size_t) 128 * 1024 * 1024) /* bytes of outputs; a string of jsonb has at most 256 MB */
 
 static void
 add_text(cJSON *object, const char *name, const char *text)
@@ -87,7 +85,7 @@ saved_write(const Verdict *verdict)
 	cJSON *outputs;
 	ListCell *cell;
 
-	if (bytes_of_outputs(verdict) > MAX_SAVED)
+	if (bytes_of_outputs(verdict) > SAVED_MOST)
 		return NULL;
 	saved = json_create(cJSON_Object);
 	outputs = json_create(cJSON_Array);

@@ -8,6 +8,8 @@
 #include "base/json.h"
 #include "protocol/reply.h"
 
+#define SAVED_MOST (128 * 1024 * 1024) /* bytes of outputs; a string of jsonb has at most 256 MB */
+
 extern char *saved_write(const Verdict *verdict);
 extern bool saved_is(const cJSON *json);
 extern bool saved_is_text(const char *text);

@@ -36,7 +36,8 @@
 
 #define LABEL_LETTERS "abcdefghijklmnopqrstuvwxyz0123456789-"
 #define MAX_AGE_DAYS INT64CONST(36500)
-#define MAX_RESPONSE INT64CONST(1000000000) /* bytea and jsonb hold less than 1 GiB */
+#define MAX_OUTPUT (INT64CONST(10000) * 8 * 1024 * 1024) /* parts of 8 MB that a store takes */
+#define MAX_RESPONSE INT64CONST(1000000000)              /* bytea and jsonb hold less than 1 GiB */
 
 static const Option options_table[] = {
 	SERVER_OPTION("api", OPTION_API, preset, NULL),
@@ -99,6 +100,7 @@ static const Option options_table[] = {
 	SERVER_OPTION("gone_after", OPTION_DURATION, gone_after, NULL, 0, MS_OF_DAY),
 	SERVER_OPTION("connect_timeout", OPTION_DURATION, connect_timeout, "10 s", 1, MS_OF_DAY),
 	SERVER_OPTION("max_response", OPTION_SIZE, max_response, "256MB", 1024, MAX_RESPONSE),
+	SERVER_OPTION("max_output", OPTION_SIZE, max_output, "20GB", 1024, MAX_OUTPUT),
 	SERVER_OPTION("max_attempts", OPTION_COUNT, max_attempts, "5", 1, 1000000),
 	SERVER_OPTION("retry_base", OPTION_DURATION, retry_base, "1 s", 1, MS_OF_DAY),
 	SERVER_OPTION("retry_max", OPTION_DURATION, retry_max, "5 min", 1, 20 * MS_OF_DAY),

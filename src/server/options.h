@@ -54,6 +54,7 @@ typedef struct ServerOptions
 	int64 poll_interval;   /* ms, at least, between polls of one prediction */
 	int64 gone_after;      /* ms; before that nobody is believed that a prediction is not known */
 	int64 max_response;    /* bytes */
+	int64 max_output;      /* bytes, of one that goes to a store while it comes */
 	int64 max_attempts;
 	int64 retry_base;        /* ms */
 	int64 retry_max;         /* ms */

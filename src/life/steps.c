@@ -1,0 +1,71 @@
+/*
+ * steps.c
+ *		The table of the steps of a job's life: each has a file, and here a row.
+ */
+#include "postgres.h"
+
+#include "life/asking.h"
+#include "life/cancelline.h"
+#include "life/life.h"
+#include "life/pour.h"
+#include "life/step.h"
+#include "life/verdict.h"
+
+/* clang-format off */
+
+/* In the order in which they are asked whether a verdict is theirs to deal with. */
+const Step steps_table[JOB_STEPS] = {
+	[STEP_SUBMIT] = {
+		.name = "submit", .phase = ACTIVITY_CALLING,
+		.build = submit_build, .unbuilt = submit_unbuilt, .starved = submit_starved, .began = progress_expect,
+		.answered = submit_answered, .judge = reply_judge, .woken = progress_woken},
+
+	[STEP_LOOKUP] = {
+		.name = "lookup", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
+		.is_due = lookup_is_due, .begin = lookup_begin,
+		.build = lookup_build, .unbuilt = lookup_unbuilt,
+		.answered = lookup_answered},
+
+	[STEP_POLL] = {
+		.name = "poll", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
+		.is_due = poll_is_due, .begin = poll_begin,
+		.build = poll_build, .unbuilt = poll_unbuilt,
+		.answered = poll_answered, .judge = poll_judge, .woken = poll_woken},
+
+	[STEP_RESULT] = {
+		.name = "result", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
+		.build = poll_build_result, .unbuilt = poll_unbuilt,
+		.answered = poll_answered_result, .judge = poll_judge_result},
+
+	[STEP_DOWNLOAD] = {
+		.name = "download", .phase = ACTIVITY_DOWNLOADING,
+		.is_due = download_is_due, .begin = download_begin,
+		.build = download_build, .unbuilt = download_unbuilt,
+		.answered = download_answered, .uploaded = pour_go_on, .woken = download_woken},
+
+	[STEP_STORE] = {
+		.name = "store", .phase = ACTIVITY_STORING,
+		.is_due = store_is_due, .begin = store_begin,
+		.build = store_build, .unbuilt = store_unbuilt, .starved = store_starved,
+		.answered = store_answered, .uploaded = store_uploaded, .woken = store_woken},
+
+	[STEP_CANCEL] = {
+		.name = "cancel", .line_up = cancelline_line_up,
+		.build = cancel_build, .unbuilt = cancel_unbuilt, .starved = cancel_starved,
+		.answered = cancel_answered, .admitted = cancel_admitted, .saved = cancel_saved},
+
+	[STEP_PART] = {.name = "part", .is_beside = true},
+
+	[STEP_PROGRESS] = {
+		.name = "progress", .is_beside = true,
+		.build = progress_build, .unbuilt = progress_unbuilt, .starved = progress_starved,
+		.answered = progress_answered},
+};
+
+/* clang-format on */
+
+const char *
+life_step_name(JobStep step)
+{
+	return steps_table[step].name;
+}
