@@ -182,6 +182,7 @@ detach(HttpTransfer *transfer, bool is_well)
 									   transfer->request->ca_file != NULL);
 	if (pg_atomic_read_u64(&transfer->meter->received) < transfer->expected / 2)
 		memory_expect_no_more();
+	idle_note_end(transfer);
 	pauses_forget(transfer);
 	sluice_forget(transfer);
 	heavy_forget(transfer);

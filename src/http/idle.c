@@ -5,7 +5,8 @@
  * Some servers say nothing of closing, and close after each answer (llama-server after each stream).  A request that is
  * sent just then is lost, and often nobody can tell whether the server has read it.  So a connection that has brought a
  * stream is not kept (callbacks.c), nor is any of a server that was seen to close so, twice, within a second.  And of a
- * server of which nothing is known none is used again before connections have rested for a moment and none was closed.
+ * server of which nothing is known none is used again before connections have rested for a moment and none was closed;
+ * then one call tries it alone, and the others follow when it has its answer.
  */
 #include "postgres.h"
 
@@ -33,6 +34,8 @@ typedef struct Origin
 	MonoTime closed; /* when it last closed one after an answer without saying so; 0: never */
 	MonoTime until;  /* none of its connections is kept */
 	MonoTime kept; /* since when connections have rested and none was closed so; 0: none has rested */
+	const HttpTransfer *trial; /* the first that may use one again, while it is under way */
+	bool is_proven;            /* one that was used again has brought an answer */
 } Origin;
 
 static Origin origins[MAX_ORIGINS];
@@ -115,7 +118,10 @@ idle_note_closing(uint32 origin)
 	bool is_habit = known->origin == origin && known->closed > 0 &&
 					now - known->closed < TWICE_MS * INT64CONST(1000);
 
-	*known = (Origin){origin, now, now + (is_habit ? CLOSER_MS : ONCE_MS) * INT64CONST(1000), 0};
+	*known = (Origin){.origin = origin,
+					  .closed = now,
+					  .until = now + (is_habit ? CLOSER_MS : ONCE_MS) * INT64CONST(1000),
+					  .trial = known->origin == origin ? known->trial : NULL};
 }
 
 /*
@@ -143,13 +149,39 @@ closes_silently(uint32 origin)
 	return known->origin == origin && known->until > clock_uptime();
 }
 
+/*
+ * Whether a transfer may use a connection again, as far as is known of its server.
+ */
 static bool
-keeps_connections(uint32 origin)
+may_use_again(const HttpTransfer *transfer)
 {
-	const Origin *known = &origins[origin % MAX_ORIGINS];
+	Origin *known = &origins[transfer->origin % MAX_ORIGINS];
 
-	return known->origin == origin && known->kept > 0 &&
-		   clock_uptime() - known->kept >= PROOF_MS * INT64CONST(1000);
+	if (known->origin != transfer->origin || known->kept == 0 ||
+		clock_uptime() - known->kept < PROOF_MS * INT64CONST(1000))
+		return false;
+	if (known->is_proven)
+		return true;
+	if (known->trial != NULL)
+		return false;
+	known->trial = transfer;
+	return true;
+}
+
+/*
+ * Notes that a transfer has ended, or is given up.
+ */
+void
+idle_note_end(const HttpTransfer *transfer)
+{
+	Origin *known = &origins[transfer->origin % MAX_ORIGINS];
+
+	if (known->origin != transfer->origin)
+		return;
+	if (known->trial == transfer)
+		known->trial = NULL;
+	if (transfer->kept_fd >= 0 && transfer->header_lines > 0 && known->until <= clock_uptime())
+		known->is_proven = true;
 }
 
 /*
@@ -163,8 +195,8 @@ idle_choose(const HttpTransfer *transfer, int n_transfers)
 	bool closes = closes_silently(transfer->origin);
 
 	curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT,
-					 (long) (closes || !keeps_connections(transfer->origin) ||
-							 watch_count_opened() <= n_transfers));
+					 (long) (closes || watch_count_opened() <= n_transfers ||
+							 !may_use_again(transfer)));
 	curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE,
 					 (long) (closes || n_transfers >= MAX_IDLE_CONNECTIONS));
 }

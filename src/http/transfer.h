@@ -134,6 +134,7 @@ extern uint32 idle_origin_of(const char *url);
 extern void idle_choose(const HttpTransfer *transfer, int n_transfers);
 extern void idle_note_closing(uint32 origin);
 extern void idle_note_rest(uint32 origin);
+extern void idle_note_end(const HttpTransfer *transfer);
 
 /* sluice.c */
 extern bool sluice_consider(HttpTransfer *transfer);

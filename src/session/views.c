@@ -156,6 +156,21 @@ worker_state_name(WorkerState state)
 	return "?";
 }
 
+/*
+ * Returns what keeps a dispatcher from its work, as far as the role may know: its last error, and a trigger that does not
+ * always fire; NULL: nothing.
+ */
+static char *
+describe_faults(WorkerInfo *worker, bool has_error)
+{
+	char *error = has_error ? shown_read(worker->error, sizeof(worker->error)) : NULL;
+	char *trigger = worker->database == MyDatabaseId ? session_find_disabled(false) : NULL;
+
+	return error != NULL && trigger != NULL ? psprintf("%s; %s", error, trigger)
+		   : error != NULL                  ? error
+											: trigger;
+}
+
 PG_FUNCTION_INFO_V1(genjob_workers);
 
 Datum
@@ -171,18 +186,17 @@ genjob_workers(PG_FUNCTION_ARGS)
 	for (i = 0; i < n; i++)
 	{
 		WorkerInfo *worker = &workers[i];
-		char *fault = worker->database == MyDatabaseId ? session_find_disabled(false) : NULL;
+		bool has_error = worker->error[0] != '\0' && sees_all;
+		char *faults = describe_faults(worker, has_error);
 		Datum values[] = {
 			ObjectIdGetDatum(worker->database),
 			Int32GetDatum(worker->pid),
 			CStringGetTextDatum(worker_state_name(worker->state)),
 			TimestampTzGetDatum(worker->since),
-			CStringGetTextDatum(fault ? fault : shown_read(worker->error, sizeof(worker->error))),
+			CStringGetTextDatum(faults ? faults : ""),
 			TimestampTzGetDatum(worker->error_at),
 		};
-		bool has_error = worker->error[0] != '\0' && sees_all && fault == NULL;
-		bool nulls[] = {false,     worker->pid == 0, false, false, fault == NULL && !has_error,
-						!has_error};
+		bool nulls[] = {false, worker->pid == 0, false, false, faults == NULL, !has_error};
 
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
