@@ -239,7 +239,7 @@ for my $id ('a/b', 'til~de', '~1', '*')
 	is(query(qq{SELECT count(*) FROM gen_outputs WHERE job_id = $ids{"id $id"}}), 1, '... brings its output');
 }
 is(state_and_error('two'), 'succeeded: ', 'outputs that are together as large as an answer may be');
-like(state_and_error('three'), qr/^failed: .*outputs of server "small" are together larger than 30 kB\. Raise its option max_response\./, '... and larger');
+like(state_and_error('three'), qr/^failed: .*outputs of server "small" are together larger than 30 kB\. Raise its option max_response, or have them go to an object store with its option store\./, '... and larger');
 is(query("SELECT count(*) FROM gen_outputs WHERE job_id = $ids{three}"), 2, '... of which those are kept that had room');
 like(state_and_error('one is missing'), qr/^failed: .*output could not be downloaded/, 'a download that fails');
 is(query("SELECT (SELECT count(*) FROM gen_outputs WHERE job_id = id) || ' ' || (result IS NOT NULL) FROM gen_jobs WHERE id = $ids{'one is missing'}"), '1 true', '... leaves what had come');
