@@ -128,13 +128,13 @@ put_off_locked(const char *server_name, TimestampTz now)
 
 /*
  * Fails due jobs of a server that cannot be used; returns how many (at most 1000 a call).  If it is none, locked ones
- * are looked at again later.
+ * are looked at again later.  is_missing: error says that there is no such server; jobs that see one are left alone.
  */
 int
-queue_fail_waiting(const char *server_name, const char *error, TimestampTz now)
+queue_fail_waiting(const char *server_name, const char *error, bool is_missing, TimestampTz now)
 {
-	Datum args[3] = {CStringGetTextDatum(server_name), CStringGetTextDatum(error),
-					 TimestampTzGetDatum(now)};
+	Datum args[4] = {CStringGetTextDatum(server_name), CStringGetTextDatum(error),
+					 TimestampTzGetDatum(now), BoolGetDatum(is_missing)};
 	uint64 rows;
 
 	rows = statement_run(FAIL_WAITING, args, NULL);
@@ -191,15 +191,15 @@ queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, NameD
 }
 
 /*
- * Fails one queued job; error NULL: because it has expired.
+ * Fails one queued job; error NULL: because it has expired.  is_missing: error says that there is no such server.
  */
 void
-queue_fail_one(int64 id, const char *error, TimestampTz now)
+queue_fail_one(int64 id, const char *error, bool is_missing, TimestampTz now)
 {
-	Datum args[3] = {Int64GetDatum(id), error ? CStringGetTextDatum(error) : (Datum) 0,
-					 TimestampTzGetDatum(now)};
+	Datum args[4] = {Int64GetDatum(id), error ? CStringGetTextDatum(error) : (Datum) 0,
+					 TimestampTzGetDatum(now), BoolGetDatum(is_missing)};
 
-	note_failed(statement_run(FAIL_ONE, args, error ? "   " : " n "));
+	note_failed(statement_run(FAIL_ONE, args, error ? "    " : " n  "));
 }
 
 /*

@@ -71,9 +71,10 @@ extern void queue_expire(TimestampTz now);
 extern void queue_note_expiry(TimestampTz expires_at);
 extern int queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids,
 								NameData *servers, int max);
-extern void queue_fail_one(int64 id, const char *error, TimestampTz now);
+extern void queue_fail_one(int64 id, const char *error, bool is_missing, TimestampTz now);
 extern void queue_expect_expired(TimestampTz now);
-extern int queue_fail_waiting(const char *server_name, const char *error, TimestampTz now);
+extern int queue_fail_waiting(const char *server_name, const char *error, bool is_missing,
+							  TimestampTz now);
 extern int queue_fail_overdue(const char *server_name, const char *error, TimestampTz since,
 							  TimestampTz now);
 extern int queue_keep_home(Turn *turns, int n);

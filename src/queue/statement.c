@@ -28,6 +28,7 @@
 #define HELD_ROWS(given, condition) \
 	"held AS MATERIALIZED (" LOCKED_ROWS("g.*", given, condition) ")"
 
+#define IS_SERVER(name) "EXISTS (SELECT FROM pg_catalog.pg_foreign_server s WHERE s.srvname = " name "::name)"
 #define HAS_EXPIRED "the job was not started before expires_at. Look at genjob.servers for what held it back."
 
 static const Statement statements[STATEMENTS] = {
@@ -118,18 +119,24 @@ static const Statement statements[STATEMENTS] = {
 		" ORDER BY id LIMIT $3"},
 	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
 		"SELECT id, server FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
-	[FAIL_ONE] = {3, {INT8OID, TEXTOID, TIMESTAMPTZOID},
+	[FAIL_ONE] = {4, {INT8OID, TEXTOID, TIMESTAMPTZOID, BOOLOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = coalesce($2, '" HAS_EXPIRED "')"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND id = $1"
-		"  AND ($2 IS NOT NULL OR expires_at <= $3) FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
+		"  AND ($2 IS NOT NULL OR expires_at <= $3) AND NOT ($4 AND " IS_SERVER("server") ")"
+		"  FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
 	[FAIL_EXPIRED] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = '" HAS_EXPIRED "'"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at <= $1 AND expires_at >= $2"
 		"  ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
-	[FAIL_WAITING] = {3, {TEXTOID, TEXTOID, TIMESTAMPTZOID},
+	/*
+	 * $4: there is no such server, as far as is known here.  One that was created together with its jobs is seen with
+	 * them, a moment before its invalidation arrives.
+	 */
+	[FAIL_WAITING] = {4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, BOOLOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
+		"  AND NOT ($4 AND " IS_SERVER("$1") ")"
 		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
 	/* those that were refused themselves, and those that waited behind them */
 	[FAIL_OVERDUE] = {4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
