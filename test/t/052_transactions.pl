@@ -113,7 +113,7 @@ my ($status, undef, $said) = $node->psql('postgres', "SET client_min_messages = 
 is("$status $said", '0 ', 'a server is dropped and created again and again');
 is($node->safe_psql('postgres', 'SELECT DISTINCT error FROM wrong'), '', 'no job fails because the server that was created with it is not known yet');
 query("SELECT genjob.resume('brief')");
-ok($node->poll_query_until('postgres', "SELECT count(*) = 3 FROM gen_jobs WHERE server = 'brief' AND state = 'succeeded'"), '... and the last ones run');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 3 FROM gen_jobs WHERE server = 'brief' AND state = 'succeeded' AND request ->> 'prompt' = 'with'"), '... and the last ones run');
 query(q{DELETE FROM gen_jobs WHERE server = 'brief'; DROP SERVER brief CASCADE});
 
 # ---- an idle dispatcher does nothing ----
