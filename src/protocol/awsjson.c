@@ -166,7 +166,14 @@ string_at(const HttpReply *reply, const char *const *names, int n)
 	int i;
 
 	if (len > 0 && len <= MAX_REFUSAL)
-		json = json_parse_answer(pnstrdup(reply->body->data, len), len, &reason);
+	{
+		char *copy = palloc(len + 1);
+
+		/* a NUL may be among them, at which pnstrdup() would stop */
+		memcpy(copy, reply->body->data, len);
+		copy[len] = '\0';
+		json = json_parse_answer(copy, len, &reason);
+	}
 	for (i = 0; json != NULL && i < n; i++)
 	{
 		const cJSON *node = cJSON_GetObjectItemCaseSensitive(json, names[i]);

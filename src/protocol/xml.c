@@ -24,7 +24,7 @@ xml_begin(Xml *xml, const char *text, size_t len)
 {
 	memset(xml, 0, sizeof(*xml));
 	xml->p = text;
-	xml->end = text + len;
+	xml->end = len > 0 ? text + len : text;
 }
 
 static bool
