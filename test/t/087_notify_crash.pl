@@ -27,11 +27,21 @@ sub new_listener
 	while (time < $until)
 	{
 		my $session = eval { Session->new($node) };
-		my $since = $session && eval { $session->query('LISTEN ended'); $session->query('SELECT clock_timestamp()') };
-		return { session => $session, since => $since, told => [] } if $since;
+		my $text = $session && eval { $session->query('LISTEN ended'); $session->query('SELECT clock_timestamp()') };
+		# notices may come with the answer
+		return { session => $session, since => $1, told => [ told_in($text) ] } if ($text // '') =~ /^(\d{4}-\S+ \S+)$/m;
 		sleep 0.05;
 	}
 	die 'nobody can listen';
+}
+
+# The id and state of each notice in what psql printed.
+sub told_in
+{
+	my ($text) = @_;
+	my @told;
+	push @told, [ $1, $2 ] while $text =~ /payload "\{"id": (\d+), "state": "(\w+)",[^\n]*\}" received/g;
+	return @told;
 }
 
 # Reads what has come; false if the session is gone, as after a crash.
@@ -41,7 +51,7 @@ sub hear
 	my $text = eval { $listener->{session}->query('SELECT 1') };
 	my $alive = defined $text && $text =~ /^1$/m;
 	$text //= $listener->{session}{out};
-	push @{ $listener->{told} }, [ $1, $2 ] while $text =~ /payload "\{"id": (\d+), "state": "(\w+)",[^\n]*\}" received/g;
+	push @{ $listener->{told} }, told_in($text);
 	return $alive;
 }
 
