@@ -74,6 +74,6 @@ function tell({ plain: alone, chain: chains, calls: made }) {
   addRow({ what: `${figure(jobs)} queued jobs that nothing follows`, genjob: perSecond(median(alone)) });
   addRow({ what: `${figure(jobs)} queued chains of two steps`, genjob: perChain, beside: `jobs that nothing follows: ${perSecond(median(alone))}`,
     ratio, goal: '≥ 0.45', met: ratio >= 0.45 });
-  addRow({ what: `${figure(jobs)} calls of on_done, each of which writes a row`, genjob: `${figure(median(made))} calls/s`,
+  addRow({ what: `${figure(jobs)} calls of on_done; each writes a row`, genjob: `${figure(median(made))} calls/s`,
     goal: '≥ 2,000', met: median(made) >= 2000 });
 }

@@ -166,9 +166,9 @@ describe_faults(WorkerInfo *worker, bool has_error)
 	char *error = has_error ? shown_read(worker->error, sizeof(worker->error)) : NULL;
 	char *trigger = worker->database == MyDatabaseId ? session_find_disabled(false) : NULL;
 
-	return error != NULL && trigger != NULL ? psprintf("%s; %s", error, trigger)
-		   : error != NULL                  ? error
-											: trigger;
+	if (error != NULL && trigger != NULL)
+		return psprintf("%s; %s", error, trigger);
+	return error != NULL ? error : trigger;
 }
 
 PG_FUNCTION_INFO_V1(genjob_workers);
