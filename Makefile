@@ -125,7 +125,7 @@ OBJS = \
 	src/queue/callback.o \
 	src/queue/function.o \
 	src/queue/calldue.o \
-	src/queue/rowstate.o \
+	src/life/rowstate.o \
 	src/queue/save.o \
 	src/queue/refused.o \
 	src/queue/session.o \
