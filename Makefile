@@ -32,6 +32,7 @@ OBJS = \
 	src/process/unstarted.o \
 	src/process/overdue.o \
 	src/process/retention.o \
+	src/queue/needed.o \
 	src/queue/purge.o \
 	src/protocol/awsjson.o \
 	src/protocol/handover.o \

@@ -227,6 +227,7 @@ static bool
 is_wanted(const ErrorData *error)
 {
 	return error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION ||
+		   error->sqlerrcode == ERRCODE_RESTRICT_VIOLATION ||
 		   error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 

@@ -77,11 +77,19 @@ hold_output(Job *job, size_t len)
 	return true;
 }
 
+/* The store that an output of a job of owner was sent to; without a name, any that has the bucket. */
+typedef struct OutputStore
+{
+	char *name; /* or NULL */
+	Oid bound;
+	Oid owner;
+} OutputStore;
+
 /*
  * Makes a link to an object in a store, with the keys of the job's owner.  It must outlast the job's attempt.
  */
 static void
-make_link(Job *job, Reference *reference, const char *store)
+make_link(Job *job, Reference *reference, const OutputStore *store)
 {
 	int64 seconds = job->options->timeout / 1000 + SECS_PER_HOUR;
 	RequestSource source = {.now_unix = time(NULL)};
@@ -99,7 +107,9 @@ make_link(Job *job, Reference *reference, const char *store)
 					 reference->url);
 		return;
 	}
-	server = stores_find(bucket, store, job->owner, &complaint);
+	server = store->name ? stores_find_bound(bucket, store->name, store->bound, store->owner,
+											 job->owner, &complaint)
+						 : stores_find(bucket, NULL, job->owner, &complaint);
 	if (server == NULL || !server_read_secrets(server, job->owner, &secrets, &complaint))
 	{
 		job->complaint = psprintf("no link to %s can be made: %s. %s", reference->url,
@@ -120,14 +130,20 @@ take_url(Job *job, Reference *reference)
 {
 	bool in_table;
 	bool no_store;
+	bool no_oid;
 	Datum url = statement_value(0, 5, &in_table);
-	Datum store = statement_value(0, 6, &no_store);
+	Datum name = statement_value(0, 6, &no_store);
+	Datum oid = statement_value(0, 7, &no_oid);
+	OutputStore store = {0};
 
 	if (in_table)
 		return false;
 	reference->url = TextDatumGetCString(url);
+	store.name = no_store ? NULL : TextDatumGetCString(name);
+	store.bound = no_oid ? InvalidOid : DatumGetObjectId(oid);
+	store.owner = DatumGetObjectId(statement_not_null(0, 1));
 	if (reference->wants_link)
-		make_link(job, reference, no_store ? NULL : TextDatumGetCString(store));
+		make_link(job, reference, &store);
 	return true;
 }
 
@@ -219,10 +235,11 @@ static void
 read_reference(Job *job, Reference *reference)
 {
 	Datum args[2] = {Int64GetDatum(reference->job), Int32GetDatum(reference->ordinal)};
+	const OutputStore any = {0};
 
 	if (reference->job == 0)
 	{
-		make_link(job, reference, NULL);
+		make_link(job, reference, &any);
 		return;
 	}
 	/* its own it would wait for for ever */

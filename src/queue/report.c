@@ -247,19 +247,22 @@ store_output(int64 job_id, int ordinal, const Output *output)
 static void
 store_object(int64 job_id, int ordinal, const Output *output)
 {
-	char nulls[] = "        ";
+	char nulls[] = "         ";
 	bool no_etag;
-	Datum args[8] = {Int64GetDatum(job_id),
+	Datum args[9] = {Int64GetDatum(job_id),
 					 Int32GetDatum(ordinal),
 					 CStringGetTextDatum(output->content_type),
 					 Int64GetDatum((int64) output->len),
 					 CStringGetTextDatum(output->sha256),
 					 CStringGetTextDatum(shown_from_utf8(output->object)),
 					 report_text(output->etag, &no_etag),
-					 CStringGetTextDatum(output->store)};
+					 CStringGetTextDatum(output->store),
+					 ObjectIdGetDatum(output->store_oid)};
 
 	if (no_etag)
 		nulls[6] = 'n';
+	if (!OidIsValid(output->store_oid))
+		nulls[8] = 'n';
 	statement_run(STORE_OBJECT, args, nulls);
 }
 
