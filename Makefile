@@ -76,6 +76,8 @@ OBJS = \
 	src/life/storecall.o \
 	src/life/traced.o \
 	src/life/upload.o \
+	src/life/uploadanswer.o \
+	src/life/uploadcall.o \
 	src/life/pour.o \
 	src/life/leftover.o \
 	src/life/calls.o \
