@@ -137,7 +137,9 @@ OBJS = \
 	src/queue/share.o \
 	src/shared/commit.o \
 	src/shared/callers.o \
+	src/server/modelpresets.o \
 	src/server/preset.o \
+	src/server/servicepresets.o \
 	src/server/aws.o \
 	src/server/stores.o \
 	src/server/keytemplate.o \
