@@ -28,6 +28,7 @@ OBJS = \
 	src/process/errand.o \
 	src/process/parcels.o \
 	src/shared/pipe.o \
+	src/shared/settle.o \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
 	src/process/overdue.o \
