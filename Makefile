@@ -208,6 +208,7 @@ OBJS = \
 	src/server/optionvalue.o \
 	src/base/settings.o \
 	src/base/bytes.o \
+	src/base/base64.o \
 	src/base/clip.o \
 	src/base/trace.o \
 	src/base/digest.o \
