@@ -16,7 +16,7 @@ extern void dependency_note_rewired(int64 id);
 extern bool dependency_is_own_statement(void);
 extern void dependency_follow(Oid table);
 extern void dependency_forget_all(Oid table);
-extern int dependency_keep_unfinished(Oid table, Oid role, int64 *ids, int n);
+extern int dependency_keep_unfinished(Oid table, Oid role, int64 *ids, int n, bool or_failed);
 
 /* In a dispatcher */
 extern void dependency_start(void);

@@ -161,9 +161,10 @@ static const Statement statements[ROUND_STATEMENTS] = {
 	[ROUND_SWEEP] = {2, {INT8OID, INT8OID},
 		"DELETE FROM genjob.dependencies x WHERE x.ctid = ANY (ARRAY(SELECT d.ctid FROM genjob.dependencies d"
 		"  WHERE d.job_id > $1 AND d.job_id <= $2 AND NOT " IS_WAITING("d.job_id") " FOR UPDATE OF d SKIP LOCKED))"},
-	/* of these jobs, those that have not ended and that the role may see */
-	[ROUND_UNFINISHED] = {2, {INT8ARRAYOID, OIDOID},
-		"SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1) AND j.state IN " UNFINISHED
+	/* of these jobs, those that have not ended, or if $3 not succeeded, and that the role may see */
+	[ROUND_UNFINISHED] = {3, {INT8ARRAYOID, OIDOID, BOOLOID},
+		"SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1)"
+		" AND (j.state IN " UNFINISHED " OR $3 AND j.state IN ('failed', 'cancelled'))"
 		" AND pg_has_role($2, j.owner::oid, 'USAGE')"},
 };
 
@@ -419,12 +420,14 @@ round_page(int64 *from, int64 *ids, int max)
 }
 
 /*
- * Keeps of some ids those of jobs that have not ended and that a role may see; returns their number.
+ * Keeps of some ids those of jobs that have not ended, or_failed: or not succeeded, and that a role may see; returns
+ * their number.
  */
 int
-round_keep_unfinished(int64 *ids, int n, Oid role)
+round_keep_unfinished(int64 *ids, int n, Oid role, bool or_failed)
 {
-	Datum args[2] = {PointerGetDatum(statement_int8_array(ids, n)), ObjectIdGetDatum(role)};
+	Datum args[3] = {PointerGetDatum(statement_int8_array(ids, n)), ObjectIdGetDatum(role),
+					 BoolGetDatum(or_failed)};
 	int kept = (int) run(ROUND_UNFINISHED, args);
 	int i;
 

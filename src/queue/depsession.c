@@ -266,12 +266,13 @@ dependency_forget_all(Oid table)
 		ReThrowError(error);
 }
 
-/* Ids of which those are kept that have not ended and that a role may see. */
+/* Ids of which those are kept that have not ended, or not succeeded, and that a role may see. */
 typedef struct Keeping
 {
 	int64 *ids;
 	int n;
 	Oid role;
+	bool or_failed;
 } Keeping;
 
 static void
@@ -279,16 +280,17 @@ keep(void *arg)
 {
 	Keeping *keeping = arg;
 
-	keeping->n = round_keep_unfinished(keeping->ids, keeping->n, keeping->role);
+	keeping->n = round_keep_unfinished(keeping->ids, keeping->n, keeping->role, keeping->or_failed);
 }
 
 /*
- * Keeps of some ids those of jobs that have not ended and that a role may see; returns their number.
+ * Keeps of some ids those of jobs that have not ended, or_failed: or not succeeded, and that a role may see; returns
+ * their number.
  */
 int
-dependency_keep_unfinished(Oid table, Oid role, int64 *ids, int n)
+dependency_keep_unfinished(Oid table, Oid role, int64 *ids, int n, bool or_failed)
 {
-	Keeping keeping = {ids, n, role};
+	Keeping keeping = {ids, n, role, or_failed};
 	ErrorData *error;
 
 	if (n == 0)

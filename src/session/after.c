@@ -200,9 +200,9 @@ after_add(Row *row, const JobIds *referred, Relation table)
 		if (referred->ids[i] < id && !is_among(referred->ids[i], &after))
 			added.ids[added.n++] = referred->ids[i];
 	}
-	added.n =
-		dependency_keep_unfinished(RelationGetRelid(table),
-								   DatumGetObjectId(row->values[JOB_OWNER]), added.ids, added.n);
+	added.n = dependency_keep_unfinished(RelationGetRelid(table),
+										 DatumGetObjectId(row->values[JOB_OWNER]), added.ids,
+										 added.n, false);
 	if (added.n == 0)
 		return;
 	if (after.n + added.n > MAX_PARENTS)
@@ -212,6 +212,22 @@ after_add(Row *row, const JobIds *referred, Relation table)
 	memcpy(after.ids + after.n, added.ids, added.n * sizeof(int64));
 	after.n += added.n;
 	row_set(row, JOB_AFTER, make_array(&after));
+}
+
+/*
+ * True if a job that is to run again has something to wait for: a job of its column after that has not ended, or, if it
+ * never ran since it waited for successes, one that has failed.
+ */
+bool
+after_is_ahead(const Row *row, Relation table)
+{
+	bool never_ran = DatumGetInt32(row->values[JOB_ATTEMPT]) == 0 &&
+					 strcmp(TextDatumGetCString(row->values[JOB_AFTER_RULE]), "succeeded") == 0;
+	JobIds after = read_after(row);
+
+	return dependency_keep_unfinished(RelationGetRelid(table),
+									  DatumGetObjectId(row->values[JOB_OWNER]), after.ids, after.n,
+									  never_ran) > 0;
 }
 
 bool
