@@ -172,13 +172,19 @@ make_array(const JobIds *ids)
 }
 
 /*
- * Notes the jobs that the request refers to, whether or not they have ended: these are kept for it.
+ * Notes the jobs that the request refers to, whether or not they have ended: these are kept for it.  Not those that the
+ * owner may not see, or retention would have to look at what strangers refer to.
  */
 void
-after_note_referred(Row *row, const JobIds *referred)
+after_note_referred(Row *row, const JobIds *referred, Relation table)
 {
-	if (referred->n > 0)
-		row_set(row, JOB_REFERS, make_array(referred));
+	JobIds seen = {palloc(Max(referred->n, 1) * sizeof(int64)), referred->n};
+
+	memcpy(seen.ids, referred->ids, referred->n * sizeof(int64));
+	seen.n = dependency_keep_seen(RelationGetRelid(table), DatumGetObjectId(row->values[JOB_OWNER]),
+								  seen.ids, seen.n, KEEP_ALL);
+	if (seen.n > 0)
+		row_set(row, JOB_REFERS, make_array(&seen));
 	else if (!row->nulls[JOB_REFERS])
 		row_set_null(row, JOB_REFERS);
 }
@@ -200,9 +206,9 @@ after_add(Row *row, const JobIds *referred, Relation table)
 		if (referred->ids[i] < id && !is_among(referred->ids[i], &after))
 			added.ids[added.n++] = referred->ids[i];
 	}
-	added.n = dependency_keep_unfinished(RelationGetRelid(table),
-										 DatumGetObjectId(row->values[JOB_OWNER]), added.ids,
-										 added.n, false);
+	added.n =
+		dependency_keep_seen(RelationGetRelid(table), DatumGetObjectId(row->values[JOB_OWNER]),
+							 added.ids, added.n, KEEP_UNFINISHED);
 	if (added.n == 0)
 		return;
 	if (after.n + added.n > MAX_PARENTS)
@@ -225,9 +231,9 @@ after_is_ahead(const Row *row, Relation table)
 					 strcmp(TextDatumGetCString(row->values[JOB_AFTER_RULE]), "succeeded") == 0;
 	JobIds after = read_after(row);
 
-	return dependency_keep_unfinished(RelationGetRelid(table),
-									  DatumGetObjectId(row->values[JOB_OWNER]), after.ids, after.n,
-									  never_ran) > 0;
+	return dependency_keep_seen(RelationGetRelid(table), DatumGetObjectId(row->values[JOB_OWNER]),
+								after.ids, after.n,
+								never_ran ? KEEP_UNSUCCESSFUL : KEEP_UNFINISHED) > 0;
 }
 
 bool
