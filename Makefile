@@ -32,6 +32,7 @@ OBJS = \
 	src/process/unstarted.o \
 	src/process/overdue.o \
 	src/process/retention.o \
+	src/queue/needed.o \
 	src/queue/purge.o \
 	src/protocol/awsjson.o \
 	src/protocol/handover.o \
@@ -125,7 +126,7 @@ OBJS = \
 	src/queue/callback.o \
 	src/queue/function.o \
 	src/queue/calldue.o \
-	src/queue/rowstate.o \
+	src/life/rowstate.o \
 	src/queue/save.o \
 	src/queue/refused.o \
 	src/queue/session.o \

@@ -173,7 +173,8 @@ writers_take_answer(void *tag, HttpReply *reply)
 bool
 writers_take_job(Job *job, size_t bytes, bool alone, bool is_large)
 {
-	if (job->stays_here || job->must_cancel || job->step == STEP_CANCEL || !writers_can_be_had())
+	if (job->write.stays_here || job->report.must_cancel || job->step == STEP_CANCEL ||
+		!writers_can_be_had())
 		return false;
 	errand_write(job, bytes, alone, is_large);
 	is_due = true;
