@@ -178,11 +178,11 @@ static const Statement statements[STATEMENTS] = {
 		" WHERE size > $8 AND total > $9 AND total - size >= $10"},
 	[READ_OUTPUT] = {2, {INT8OID, INT4OID},
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data,"
-		"  o.url, o.store FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
+		"  o.url, o.store, o.store_oid FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
 		" WHERE j.id = $1"},
 	[READ_RESULT] = {1, {INT8OID},
 		"SELECT owner::oid, state IN ('succeeded', 'failed', 'cancelled'), 'application/json'::text, result,"
-		"  NULL::text, NULL::text"
+		"  NULL::text, NULL::text, NULL::oid"
 		" FROM @.gen_jobs WHERE id = $1"},
 	/* a large result is $19, of the job $18: what comes out of an array is copied again and again */
 	[REPORT] = {19, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
@@ -234,17 +234,18 @@ static const Statement statements[STATEMENTS] = {
 		"  JOIN @.gen_outputs o ON o.job_id = g.id AND o.ordinal = g.ordinal FOR UPDATE OF o SKIP LOCKED)"
 		" DELETE FROM @.gen_outputs o USING (SELECT * FROM surplus UNION ALL SELECT * FROM gap) s"
 		" WHERE o.job_id = s.job_id AND o.ordinal = s.ordinal"},
-	[STORE_OBJECT] = {8, {INT8OID, INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID},
-		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, url, etag, store)"
-		" VALUES ($1, $2, $3, $4, decode($5, 'hex'), $6, $7, $8)"
+	[STORE_OBJECT] = {9, {INT8OID, INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID},
+		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, url, etag, store, store_oid)"
+		" VALUES ($1, $2, $3, $4, decode($5, 'hex'), $6, $7, $8, $9)"
 		" ON CONFLICT (job_id, ordinal) DO UPDATE SET content_type = excluded.content_type, bytes = excluded.bytes,"
-		"  sha256 = excluded.sha256, data = NULL, url = excluded.url, etag = excluded.etag, store = excluded.store"},
+		"  sha256 = excluded.sha256, data = NULL, url = excluded.url, etag = excluded.etag, store = excluded.store,"
+		"  store_oid = excluded.store_oid"},
 	/* the row of an earlier attempt stays where it is: tables of others may refer to it */
 	[STORE_OUTPUT] = {4, {INT8OID, INT4OID, TEXTOID, BYTEAOID},
 		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, data)"
 		" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"
 		" ON CONFLICT (job_id, ordinal) DO UPDATE SET content_type = excluded.content_type, bytes = excluded.bytes,"
-		"  sha256 = excluded.sha256, data = excluded.data, url = NULL, etag = NULL, store = NULL"},
+		"  sha256 = excluded.sha256, data = excluded.data, url = NULL, etag = NULL, store = NULL, store_oid = NULL"},
 	/* ---- what follows an end ---- */
 	[FIND_ENDED] = {1, {INT8ARRAYOID},
 		"SELECT id, state::text, server, owner::oid, depth, on_done IS NOT NULL FROM @.gen_jobs"
