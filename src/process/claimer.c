@@ -445,7 +445,7 @@ claimer_start(void)
 		bool is_left = job->request == NULL;
 
 		job->is_committed = true;
-		if (is_left ? job->remote.answer == NULL || job->stored_at != NULL : may_begin)
+		if (is_left ? job->remote.answer == NULL || job->cancel.stored_at != NULL : may_begin)
 			life_start(job);
 	}
 	start_answered();
