@@ -28,6 +28,7 @@ OBJS = \
 	src/process/errand.o \
 	src/process/parcels.o \
 	src/shared/pipe.o \
+	src/shared/settle.o \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
 	src/process/overdue.o \
@@ -213,6 +214,7 @@ OBJS = \
 	src/server/optionvalue.o \
 	src/base/settings.o \
 	src/base/bytes.o \
+	src/base/base64.o \
 	src/base/clip.o \
 	src/base/trace.o \
 	src/base/digest.o \
