@@ -21,7 +21,11 @@ typedef struct JobStore
 	Place place;               /* of the call under way */
 	int failures;              /* in a row */
 	MonoTime failing_since;    /* the first of them */
-	MonoTime waiting_since;    /* for a place; 0: it does not wait */
+	MonoTime waiting_since;    /* while is_in_line */
+	dlist_node line_node;      /* among those who wait for one (storeline.c), while is_in_line */
+	bool is_in_line;
+	bool is_counted;           /* in Limits.n_unstored of the job's own server */
+	Job *job;                  /* while is_in_line */
 	char *saved;               /* the verdict as it is being saved; or NULL */
 	bool is_saved;             /* the verdict is in the table, or cannot be */
 	bool gave_up;              /* the outputs stay in the table */

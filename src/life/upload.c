@@ -23,6 +23,7 @@
 #include "life/calls.h"
 #include "life/leftover.h"
 #include "life/store.h"
+#include "life/storeline.h"
 #include "life/upload.h"
 #include "protocol/openupload.h"
 #include "protocol/s3answer.h"
@@ -389,7 +390,7 @@ upload_work(Job *job)
 	{
 		if (store->server == NULL)
 			note_trouble(upload, store->trouble, true);
-		else if (limits_room(&store->queue->limits, now) <= 0)
+		else if (!storeline_take_turn(job, is_calling(upload)))
 			return is_calling(upload) ? UPLOAD_BUSY : UPLOAD_NO_PLACE;
 		else
 			begin(job, ask, what);
