@@ -127,7 +127,7 @@ OBJS = \
 	src/queue/callback.o \
 	src/queue/function.o \
 	src/queue/calldue.o \
-	src/queue/rowstate.o \
+	src/life/rowstate.o \
 	src/queue/save.o \
 	src/queue/refused.o \
 	src/queue/session.o \
@@ -210,6 +210,7 @@ OBJS = \
 	src/server/optionvalue.o \
 	src/base/settings.o \
 	src/base/bytes.o \
+	src/base/base64.o \
 	src/base/clip.o \
 	src/base/trace.o \
 	src/base/digest.o \

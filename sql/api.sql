@@ -217,14 +217,14 @@ CREATE FUNCTION genjob.tree(job bigint, OUT depth integer, OUT job_id bigint, OU
 			SELECT j.id, 0 FROM @extschema@.gen_jobs j WHERE j.id = tree.job
 		UNION
 			SELECT p.id, b.depth - 1 FROM before b JOIN @extschema@.gen_jobs c ON c.id = b.id
-				CROSS JOIN LATERAL unnest(c.after) a (id) JOIN @extschema@.gen_jobs p ON p.id = a.id),
+				CROSS JOIN LATERAL unnest(c.after) a (id) JOIN @extschema@.gen_jobs p ON p.id = a.id AND p.id < c.id),
 	behind (id, depth) AS (
 			SELECT j.id, 0 FROM @extschema@.gen_jobs j WHERE j.id = tree.job
 		UNION
 			SELECT n.id, b.depth + 1 FROM behind b CROSS JOIN LATERAL (
 				SELECT w.job_id AS id FROM genjob.waiting w WHERE w.waits_for = b.id
 			UNION ALL
-				SELECT j.id FROM @extschema@.gen_jobs j WHERE j.blocked_by = b.id) n)
+				SELECT j.id FROM @extschema@.gen_jobs j WHERE j.blocked_by = b.id) n WHERE n.id > b.id)
 	SELECT t.depth, j.id, j.state, j.after, j.blocked_by, j.server, j.error
 		FROM (SELECT id, min(depth) AS depth FROM before GROUP BY id UNION SELECT id, max(depth) FROM behind GROUP BY id) t
 		JOIN @extschema@.gen_jobs j ON j.id = t.id ORDER BY t.depth, j.id

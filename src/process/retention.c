@@ -14,7 +14,7 @@
 #include "process/retention.h"
 #include "queue/purge.h"
 #include "queue/queue.h"
-#include "queue/rowstate.h"
+#include "life/rowstate.h"
 #include "queue/trouble.h"
 #include "schedule/schedule.h"
 #include "utils/builtins.h"

@@ -321,9 +321,9 @@ spool_pass_job(SpoolStream *stream, Job *job, SpooledJob *spooled)
 	SPOOL_PASS(stream, job->started_at);
 	spool_pass_remote(stream, &job->remote);
 	spool_pass_verdict(stream, job->verdict);
-	pass_value(stream, &job->result);
-	spool_pass_text(stream, (char **) &job->new_state);
-	SPOOL_PASS(stream, job->run_at);
-	SPOOL_PASS(stream, job->counts);
-	SPOOL_PASS(stream, job->must_cancel);
+	pass_value(stream, &job->report.result);
+	SPOOL_PASS(stream, job->report.new_state);
+	SPOOL_PASS(stream, job->report.run_at);
+	SPOOL_PASS(stream, job->report.counts);
+	SPOOL_PASS(stream, job->report.must_cancel);
 }

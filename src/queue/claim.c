@@ -317,7 +317,7 @@ start_attempt(uint64 row, Turn *turn, bool is_alone)
 	/* whoever has the place leaves it, also when an error ends this: one of both */
 	place = turn->place;
 	turn->place.limits = NULL;
-	schedule_memory_given(turn->home, job->input_share ? job->input_share->bytes : 0);
+	schedule_memory_given(turn->home, job->submission.share ? job->submission.share->bytes : 0);
 	if (turn->home->stats != NULL)
 		stats_end_trouble(turn->home->stats, job->id);
 	jobrow_assign(job, turn->queue, place);
@@ -386,8 +386,9 @@ make_token(Job *job)
 	if (!pg_strong_random(random, sizeof(random)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
-	job->token = digest_hex(random);
-	job->remote.token_digest = digest_sha256_hex(job->token, strlen(job->token));
+	job->submission.token = digest_hex(random);
+	job->remote.token_digest =
+		digest_sha256_hex(job->submission.token, strlen(job->submission.token));
 	MemoryContextSwitchTo(caller);
 	return CStringGetTextDatum(job->remote.token_digest);
 }

@@ -272,7 +272,7 @@ typedef struct Keeping
 	int64 *ids;
 	int n;
 	Oid role;
-	bool also_ended;
+	KeptJobs kept;
 } Keeping;
 
 static void
@@ -280,16 +280,16 @@ keep(void *arg)
 {
 	Keeping *keeping = arg;
 
-	keeping->n = round_keep_seen(keeping->ids, keeping->n, keeping->role, keeping->also_ended);
+	keeping->n = round_keep_seen(keeping->ids, keeping->n, keeping->role, keeping->kept);
 }
 
 /*
- * Keeps of some ids those of jobs that a role may see, all or those that have not ended; returns their number.
+ * Keeps of some ids those of such jobs that a role may see; returns their number.
  */
 int
-dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, bool also_ended)
+dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, KeptJobs kept)
 {
-	Keeping keeping = {ids, n, role, also_ended};
+	Keeping keeping = {ids, n, role, kept};
 	ErrorData *error;
 
 	if (n == 0)
@@ -300,5 +300,5 @@ dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, bool also_ended)
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
 	/* the claim of a job that waits for another is put off, and what is not known is kept for it */
-	return also_ended ? n : 0;
+	return kept == KEEP_ALL ? n : 0;
 }

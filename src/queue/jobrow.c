@@ -76,9 +76,10 @@ read_inputs(Job *job, Datum datum)
 	bool *nulls;
 	int i;
 
-	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, &nulls, &job->n_inputs);
-	job->inputs = palloc0(Max(job->n_inputs, 1) * sizeof(Input));
-	for (i = 0; i < job->n_inputs; i++)
+	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, &nulls,
+					  &job->submission.n_inputs);
+	job->submission.inputs = palloc0(Max(job->submission.n_inputs, 1) * sizeof(Input));
+	for (i = 0; i < job->submission.n_inputs; i++)
 	{
 		if (nulls[i])
 		{
@@ -86,8 +87,8 @@ read_inputs(Job *job, Datum datum)
 				"inputs has a null in it. Insert the job again with one bytea for each input.");
 			continue;
 		}
-		job->inputs[i].data = VARDATA_ANY(DatumGetPointer(elements[i]));
-		job->inputs[i].len = VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i]));
+		job->submission.inputs[i].data = VARDATA_ANY(DatumGetPointer(elements[i]));
+		job->submission.inputs[i].len = VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i]));
 	}
 	pfree(elements);
 	pfree(nulls);
@@ -151,7 +152,7 @@ read_bodies(Job *job, uint64 row)
 		job->waits_for = pstrdup(MEMORY_IS_FULL);
 		return;
 	}
-	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, NULL, bytes);
+	memory_hold(&job->submission.share, job->submission.context, MEMORY_REQUESTS, NULL, bytes);
 	column_read = "request";
 	read_request(job, request);
 	column_read = "inputs";
@@ -241,7 +242,7 @@ fill_job(Job *job, uint64 row, bool has_ended)
 	bool isnull;
 
 	job->server_name = pstrdup(statement_name(row, 2));
-	MemoryContextSwitchTo(job->input_context);
+	MemoryContextSwitchTo(job->submission.context);
 	read_bodies(job, row);
 	MemoryContextSwitchTo(job->context);
 	job->priority = DatumGetInt32(statement_not_null(row, 5));
@@ -350,9 +351,9 @@ jobrow_assign(Job *job, ServerQueue *queue, Place place)
 	job->queue = queue;
 	job->place = place;
 	queue->n_jobs++;
-	if (job->input_share != NULL)
-		memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, &queue->requests,
-					job->input_share->bytes);
+	if (job->submission.share != NULL)
+		memory_hold(&job->submission.share, job->submission.context, MEMORY_REQUESTS,
+					&queue->requests, job->submission.share->bytes);
 	authorize(job);
 	MemoryContextSwitchTo(caller);
 }

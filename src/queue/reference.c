@@ -39,7 +39,8 @@ list_references(Job *job)
 	PG_TRY();
 	{
 		if (request_may_refer(&source))
-			job->references = request_list_references(&source, &job->n_references);
+			job->submission.references =
+				request_list_references(&source, &job->submission.n_references);
 	}
 	PG_CATCH();
 	{
@@ -54,8 +55,8 @@ bytes_read(const Job *job)
 	size_t bytes = 0;
 	int i;
 
-	for (i = 0; i < job->n_references; i++)
-		bytes += job->references[i].len;
+	for (i = 0; i < job->submission.n_references; i++)
+		bytes += job->submission.references[i].len;
 	return bytes;
 }
 
@@ -66,12 +67,13 @@ static bool
 hold_output(Job *job, size_t len)
 {
 	size_t more = memory_body_size(0, len);
-	size_t now = job->input_share ? job->input_share->bytes : memory_body_size(0, bytes_read(job));
+	size_t now =
+		job->submission.share ? job->submission.share->bytes : memory_body_size(0, bytes_read(job));
 
-	if (!memory_may_read(more, job->input_share))
+	if (!memory_may_read(more, job->submission.share))
 		return false;
-	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, &job->queue->requests,
-				now + more);
+	memory_hold(&job->submission.share, job->submission.context, MEMORY_REQUESTS,
+				&job->queue->requests, now + more);
 	return true;
 }
 
@@ -97,7 +99,7 @@ make_link(Job *job, Reference *reference, const OutputStore *store)
 	char *bucket;
 	char *key;
 
-	MemoryContextSwitchTo(job->input_context);
+	MemoryContextSwitchTo(job->submission.context);
 	if (!stores_split_url(reference->url, &bucket, &key))
 	{
 		job->complaint =
@@ -214,7 +216,7 @@ static void
 take_row(Job *job, Reference *reference)
 {
 	/* SPI has left the current context at one of its own */
-	MemoryContextSwitchTo(job->input_context);
+	MemoryContextSwitchTo(job->submission.context);
 	if (!has_privs_of_role(job->owner, DatumGetObjectId(statement_not_null(0, 1))))
 		return;
 	if (DatumGetBool(statement_not_null(0, 2)))
@@ -299,9 +301,10 @@ queue_read_references(Job *job)
 	if (job->server == NULL || job->request == NULL || job->complaint != NULL ||
 		job->waits_for != NULL)
 		return;
-	caller = MemoryContextSwitchTo(job->input_context);
+	caller = MemoryContextSwitchTo(job->submission.context);
 	list_references(job);
-	for (i = 0; i < job->n_references && job->waits_for == NULL && job->complaint == NULL; i++)
-		read_guarded(job, &job->references[i]);
+	for (i = 0;
+		 i < job->submission.n_references && job->waits_for == NULL && job->complaint == NULL; i++)
+		read_guarded(job, &job->submission.references[i]);
 	MemoryContextSwitchTo(caller);
 }

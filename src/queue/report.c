@@ -118,12 +118,12 @@ convert_result(Job *job)
 	Verdict *verdict = job->verdict;
 	MemoryContext caller;
 
-	if (job->result != NULL || verdict->result == NULL)
+	if (job->report.result != NULL || verdict->result == NULL)
 		return;
 	caller = MemoryContextSwitchTo(job->context);
 	if (job->remote.answer == verdict->result)
 		job->remote.answer = NULL;
-	job->result = report_json(&verdict->result);
+	job->report.result = report_json(&verdict->result);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -133,7 +133,7 @@ convert_result(Job *job)
 static bool
 is_large(const Job *job)
 {
-	return job->result != NULL && VARSIZE_ANY(job->result) > QUEUE_LARGE_RESULT;
+	return job->report.result != NULL && VARSIZE_ANY(job->report.result) > QUEUE_LARGE_RESULT;
 }
 
 /*
@@ -166,10 +166,10 @@ read_column(const Job *job, int column, bool *isnull)
 		case REPORT_ATTEMPT:
 			return Int32GetDatum(job->attempt);
 		case REPORT_STATE:
-			return CStringGetTextDatum(job->new_state);
+			return CStringGetTextDatum(rowstate_name(job->report.new_state));
 		case REPORT_RESULT:
-			*isnull = job->result == NULL || is_large(job);
-			return PointerGetDatum(job->result);
+			*isnull = job->report.result == NULL || is_large(job);
+			return PointerGetDatum(job->report.result);
 		case REPORT_USAGE:
 			return report_text(verdict->usage, isnull);
 		case REPORT_ERROR:
@@ -178,19 +178,19 @@ read_column(const Job *job, int column, bool *isnull)
 			*isnull = verdict->http_status == 0;
 			return Int32GetDatum(verdict->http_status);
 		case REPORT_RUN_AT:
-			*isnull = job->run_at == 0;
-			return TimestampTzGetDatum(job->run_at);
+			*isnull = job->report.run_at == 0;
+			return TimestampTzGetDatum(job->report.run_at);
 		case REPORT_COUNTS:
 			*isnull = verdict->kind == VERDICT_POSTPONE; /* it was no attempt */
-			return Int32GetDatum(job->counts ? 1 : 0);
+			return Int32GetDatum(job->report.counts ? 1 : 0);
 		case REPORT_KEEPS_KEY:
 			return BoolGetDatum(verdict->unknown);
 		case REPORT_LOSSES:
 			return Int32GetDatum(losses_after(job));
 		case REPORT_BEGINS_ERRORS:
-			return BoolGetDatum(job->begins_errors);
+			return BoolGetDatum(job->write.begins_errors);
 		case REPORT_MUST_CANCEL:
-			return BoolGetDatum(job->must_cancel);
+			return BoolGetDatum(job->report.must_cancel);
 		case REPORT_UNKNOWN_ENDS:
 			return Int32GetDatum(job->unknown_ends);
 		case REPORT_PUT_OFF_SINCE:
@@ -222,7 +222,7 @@ report_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType 
 	/* it has copies, perhaps of megabytes; a result stays with its job */
 	for (i = 0; i < n && !type->by_value; i++)
 	{
-		if (!nulls[i] && DatumGetPointer(datums[i]) != (Pointer) jobs[i]->result)
+		if (!nulls[i] && DatumGetPointer(datums[i]) != (Pointer) jobs[i]->report.result)
 			pfree(DatumGetPointer(datums[i]));
 	}
 	return PointerGetDatum(array);
@@ -433,8 +433,8 @@ forget_old_outputs(Job **jobs, int n)
 
 	for (i = 0; i < n; i++)
 	{
-		if ((jobs[i]->attempt > 1 || jobs[i]->report_failures > 0) &&
-			jobs[i]->outcome == REPORT_WRITTEN)
+		if ((jobs[i]->attempt > 1 || jobs[i]->write.failures > 0) &&
+			jobs[i]->write.outcome == WRITE_DONE)
 			add_surplus(&all, jobs[i]);
 	}
 	if (all.n == 0)
@@ -481,9 +481,9 @@ report_find_fenced(Job **jobs, int n)
 
 	for (i = 0; i < n; i++)
 	{
-		if (jobs[i]->outcome == REPORT_WRITTEN)
+		if (jobs[i]->write.outcome == WRITE_DONE)
 			continue;
-		jobs[i]->outcome = REPORT_FENCED;
+		jobs[i]->write.outcome = WRITE_FENCED;
 		ids[n_ids++] = jobs[i]->id;
 	}
 	args[0] = PointerGetDatum(statement_int8_array(ids, n_ids));
@@ -493,8 +493,8 @@ report_find_fenced(Job **jobs, int n)
 		/* of a job that is not known by its id any more there may be another attempt */
 		for (i = 0; i < n; i++)
 		{
-			if (jobs[i]->outcome == REPORT_FENCED && is_row_of(jobs[i], row))
-				jobs[i]->outcome = REPORT_PENDING;
+			if (jobs[i]->write.outcome == WRITE_FENCED && is_row_of(jobs[i], row))
+				jobs[i]->write.outcome = WRITE_PENDING;
 		}
 	}
 }
@@ -507,12 +507,12 @@ note_written(Job *job, bool has_on_done)
 {
 	JobEnd end = {.id = job->id,
 				  .from = ROW_RUNNING,
-				  .to = rowstate_parse(job->new_state),
+				  .to = job->report.new_state,
 				  .server = job->server_name,
 				  .has_on_done = has_on_done,
 				  .http_status = job->verdict->http_status};
 
-	job->outcome = REPORT_WRITTEN;
+	job->write.outcome = WRITE_DONE;
 	if (rowstate_is_final(end.to))
 		job_ended(&end);
 }
@@ -536,11 +536,11 @@ queue_report(Job **jobs, int n, TimestampTz now)
 	for (i = 0; i < n; i++)
 	{
 		convert_result(jobs[i]);
-		jobs[i]->outcome = REPORT_PENDING;
+		jobs[i]->write.outcome = WRITE_PENDING;
 		if (!is_large(jobs[i]))
 			continue;
 		args[REPORT_LARGE_ID] = Int64GetDatum(jobs[i]->id);
-		args[REPORT_LARGE_RESULT] = PointerGetDatum(jobs[i]->result);
+		args[REPORT_LARGE_RESULT] = PointerGetDatum(jobs[i]->report.result);
 		nulls[REPORT_LARGE_ID] = nulls[REPORT_LARGE_RESULT] = ' ';
 	}
 	for (i = 0; i < REPORT_COLUMNS; i++)
@@ -556,7 +556,7 @@ queue_report(Job **jobs, int n, TimestampTz now)
 	forget_old_outputs(jobs, n);
 	for (i = 0; i < n; i++)
 	{
-		if (jobs[i]->outcome == REPORT_WRITTEN)
+		if (jobs[i]->write.outcome == WRITE_DONE)
 			store_outputs(jobs[i]);
 	}
 }

@@ -33,8 +33,8 @@ query("CREATE SERVER pictures FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url
 	  . "', bucket 'pictures', key '{server}/{job}-{ordinal}.{ext}', retry_base '100 ms', max_in_flight '8')");
 query(q{CREATE USER MAPPING FOR PUBLIC SERVER pictures OPTIONS (access_key_id 'test:tester', secret_access_key 'testing')});
 # one names predictions, the other answers at once
-create_server($node, 'named', 'replicate', $standin, store => 'pictures', model => 'stand-in/painter:1', poll_interval => '50 ms', max_in_flight => 500);
-create_server($node, 'plain', 'openai-images', $standin, store => 'pictures', max_in_flight => 500);
+create_server($node, 'named', 'replicate', $standin, store => 'pictures', model => 'stand-in/painter:1', poll_interval => '50 ms', max_in_flight => 500, retry_base => '100 ms', retry_max => '1 s');
+create_server($node, 'plain', 'openai-images', $standin, store => 'pictures', max_in_flight => 500, retry_base => '100 ms', retry_max => '1 s');
 
 my $jobs = q{server IN ('named', 'plain')};
 foreach my $server ('named', 'plain')
