@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "base/base64.h"
 #include "base/bytes.h"
 #include "protocol/saved.h"
 
