@@ -28,6 +28,7 @@ OBJS = \
 	src/process/errand.o \
 	src/process/parcels.o \
 	src/shared/pipe.o \
+	src/shared/settle.o \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
 	src/process/overdue.o \
@@ -74,8 +75,11 @@ OBJS = \
 	src/life/download.o \
 	src/life/store.o \
 	src/life/storecall.o \
+	src/life/storeline.o \
 	src/life/traced.o \
 	src/life/upload.o \
+	src/life/uploadanswer.o \
+	src/life/uploadcall.o \
 	src/life/pour.o \
 	src/life/leftover.o \
 	src/life/calls.o \
@@ -135,7 +139,9 @@ OBJS = \
 	src/queue/share.o \
 	src/shared/commit.o \
 	src/shared/callers.o \
+	src/server/modelpresets.o \
 	src/server/preset.o \
+	src/server/servicepresets.o \
 	src/server/aws.o \
 	src/server/stores.o \
 	src/server/keytemplate.o \

@@ -444,9 +444,11 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 	int n_repeated = 0;
 	int n_missing = 0;
 	int n_orphans = 0;
-	int n_refused = take_claimed(turns, n, rows, refused, &n_orphans);
+	int n_refused;
 	int i;
 
+	jobrow_begin();
+	n_refused = take_claimed(turns, n, rows, refused, &n_orphans);
 	for (i = 0; i < n; i++)
 	{
 		Job *job = job_find(turns[i].id);
@@ -472,6 +474,6 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 	if (n_missing > 0)
 		settle_missing(missing, n_missing, now);
 	if (n_orphans > 0)
-		(void) queue_read_orphans();
+		queue_note_orphans();
 	return n_refused;
 }

@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
@@ -24,7 +25,9 @@
 #include "queue/tables.h"
 #include "life/store.h"
 #include "schedule/schedule.h"
+#include "shared/settle.h"
 
+static bool is_settled; /* the caches show what the statement has seen whose rows are read */
 static const char *column_read; /* of the row that is read, for what is said when that fails */
 
 /*
@@ -107,10 +110,34 @@ check_bound(const Job *job, ServerComplaint *complaint)
 }
 
 /*
- * Finds out whether the job may be sent, and with which secrets.
+ * Prepares for the rows of a statement that was just run.  What was changed together with a row may be newer than what
+ * is known of servers and roles.
  */
+void
+jobrow_begin(void)
+{
+	AcceptInvalidationMessages();
+	schedule_refresh();
+	is_settled = false;
+}
+
+/*
+ * Makes sure that what is known of servers and roles is as new as the rows.  True if it may have been older: what follows
+ * from it is to be found again.
+ */
+bool
+jobrow_settle(void)
+{
+	if (is_settled)
+		return false;
+	settle_caches();
+	schedule_refresh();
+	is_settled = true;
+	return true;
+}
+
 static void
-authorize(Job *job)
+look_up(Job *job)
 {
 	ServerComplaint complaint;
 
@@ -129,6 +156,23 @@ authorize(Job *job)
 	if (job->server != NULL)
 		job->options = job->place.limits ? server_backend(job->server, job->place.backend->url)
 										 : &job->server->options;
+}
+
+/*
+ * Finds out whether the job may be sent, and with which secrets.
+ */
+static void
+authorize(Job *job)
+{
+	bool is_unfit = job->complaint != NULL;
+
+	look_up(job);
+	if (job->complaint == NULL || is_unfit || !jobrow_settle())
+		return;
+	store_close(job);
+	server_release(job->server);
+	job->complaint = NULL;
+	look_up(job);
 }
 
 /*

@@ -18,6 +18,7 @@
 #include "base/guard.h"
 #include "base/jsonb.h"
 #include "base/memory.h"
+#include "queue/jobrow.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "life/calls.h"
@@ -85,6 +86,17 @@ typedef struct OutputStore
 	Oid owner;
 } OutputStore;
 
+static Server *
+find_store(const char *bucket, const OutputStore *store, Oid owner, MappingOptions *secrets,
+		   ServerComplaint *complaint)
+{
+	Server *server = store->name ? stores_find_bound(bucket, store->name, store->bound,
+													 store->owner, owner, complaint)
+								 : stores_find(bucket, NULL, owner, complaint);
+
+	return server != NULL && server_read_secrets(server, owner, secrets, complaint) ? server : NULL;
+}
+
 /*
  * Makes a link to an object in a store, with the keys of the job's owner.  It must outlast the job's attempt.
  */
@@ -107,10 +119,10 @@ make_link(Job *job, Reference *reference, const OutputStore *store)
 					 reference->url);
 		return;
 	}
-	server = store->name ? stores_find_bound(bucket, store->name, store->bound, store->owner,
-											 job->owner, &complaint)
-						 : stores_find(bucket, NULL, job->owner, &complaint);
-	if (server == NULL || !server_read_secrets(server, job->owner, &secrets, &complaint))
+	server = find_store(bucket, store, job->owner, &secrets, &complaint);
+	if (server == NULL && jobrow_settle())
+		server = find_store(bucket, store, job->owner, &secrets, &complaint);
+	if (server == NULL)
 	{
 		job->complaint = psprintf("no link to %s can be made: %s. %s", reference->url,
 								  complaint.message, complaint.hint);

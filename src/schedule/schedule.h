@@ -33,7 +33,6 @@ typedef struct ServerQueue
 	Server *server;               /* NULL: cannot be used, see complaint */
 	ServerStats *stats;           /* NULL with server */
 	char *complaint;              /* malloc'd; NULL with a server */
-	bool is_missing;              /* there is no server of that name; false with a server */
 	struct ServerQueue *fallback; /* takes jobs when this one cannot; or NULL */
 	char *fallback_trouble;       /* malloc'd: why it takes none, or not all; or NULL */
 	dlist_head bound;             /* jobs that it does not take: queued and due, but not in turns */
@@ -49,6 +48,8 @@ typedef struct ServerQueue
 	PollPace pace;  /* of the questions about its predictions */
 	Line questions; /* jobs that wait to ask about their predictions */
 	Line cancels;   /* jobs that wait to have theirs cancelled */
+	dlist_head
+		storing; /* where this is an object store: jobs that wait for a place (life/storeline.c) */
 
 	/* Calls that cancel */
 	double cancel_window;        /* at a time; 0: as at first */
