@@ -28,10 +28,12 @@ OBJS = \
 	src/process/errand.o \
 	src/process/parcels.o \
 	src/shared/pipe.o \
+	src/shared/settle.o \
 	src/queue/trouble.o \
 	src/process/unstarted.o \
 	src/process/overdue.o \
 	src/process/retention.o \
+	src/queue/needed.o \
 	src/queue/purge.o \
 	src/protocol/awsjson.o \
 	src/protocol/handover.o \
@@ -75,6 +77,8 @@ OBJS = \
 	src/life/storecall.o \
 	src/life/traced.o \
 	src/life/upload.o \
+	src/life/uploadanswer.o \
+	src/life/uploadcall.o \
 	src/life/pour.o \
 	src/life/leftover.o \
 	src/life/calls.o \
@@ -126,7 +130,7 @@ OBJS = \
 	src/queue/callback.o \
 	src/queue/function.o \
 	src/queue/calldue.o \
-	src/queue/rowstate.o \
+	src/life/rowstate.o \
 	src/queue/save.o \
 	src/queue/refused.o \
 	src/queue/session.o \
@@ -135,7 +139,9 @@ OBJS = \
 	src/queue/share.o \
 	src/shared/commit.o \
 	src/shared/callers.o \
+	src/server/modelpresets.o \
 	src/server/preset.o \
+	src/server/servicepresets.o \
 	src/server/aws.o \
 	src/server/stores.o \
 	src/server/keytemplate.o \
@@ -209,6 +215,7 @@ OBJS = \
 	src/server/optionvalue.o \
 	src/base/settings.o \
 	src/base/bytes.o \
+	src/base/base64.o \
 	src/base/clip.o \
 	src/base/trace.o \
 	src/base/digest.o \

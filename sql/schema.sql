@@ -156,6 +156,7 @@ CREATE TABLE @extschema@.gen_outputs
 	url          text,
 	etag         text,
 	store        text COLLATE "C",
+	store_oid    oid,
 	PRIMARY KEY (job_id, ordinal),
 	CONSTRAINT gen_outputs_place CHECK (data IS NOT NULL OR url IS NOT NULL)
 );
@@ -171,6 +172,7 @@ COMMENT ON COLUMN @extschema@.gen_outputs.data IS 'the binary itself, decoded; n
 COMMENT ON COLUMN @extschema@.gen_outputs.url IS 'where it is in an object store, as s3://bucket/key; genjob.presign() makes a link of it';
 COMMENT ON COLUMN @extschema@.gen_outputs.etag IS 'the entity tag that the object store gave';
 COMMENT ON COLUMN @extschema@.gen_outputs.store IS 'foreign server with api s3 that it was sent to';
+COMMENT ON COLUMN @extschema@.gen_outputs.store_oid IS 'the foreign server that had the name then: another one is not asked for the output unless the owner of the job trusts its owner';
 COMMENT ON CONSTRAINT gen_outputs_place ON @extschema@.gen_outputs IS 'it is in the table or in an object store';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.gen_jobs', '');

@@ -418,7 +418,7 @@ COMMENT ON INDEX @extschema@.gen_jobs_cancelling IS 'predictions that the provid
 -- Through this view genjob.cancel() and genjob.retry() change a job: it takes no privilege on gen_jobs, as the view's
 -- owner has it, and triggers of gen_jobs run as the role that calls.
 ALTER TABLE @extschema@.gen_outputs ALTER COLUMN data DROP NOT NULL, ADD COLUMN url text, ADD COLUMN etag text,
-	ADD COLUMN store text COLLATE "C";
+	ADD COLUMN store text COLLATE "C", ADD COLUMN store_oid oid;
 ALTER TABLE @extschema@.gen_outputs ADD CONSTRAINT gen_outputs_place CHECK (data IS NOT NULL OR url IS NOT NULL);
 COMMENT ON COLUMN @extschema@.gen_outputs.bytes IS 'its length';
 COMMENT ON COLUMN @extschema@.gen_outputs.sha256 IS 'its digest';
@@ -426,16 +426,27 @@ COMMENT ON COLUMN @extschema@.gen_outputs.data IS 'the binary itself, decoded; n
 COMMENT ON COLUMN @extschema@.gen_outputs.url IS 'where it is in an object store, as s3://bucket/key; genjob.presign() makes a link of it';
 COMMENT ON COLUMN @extschema@.gen_outputs.etag IS 'the entity tag that the object store gave';
 COMMENT ON COLUMN @extschema@.gen_outputs.store IS 'foreign server with api s3 that it was sent to';
+COMMENT ON COLUMN @extschema@.gen_outputs.store_oid IS 'the foreign server that had the name then: another one is not asked for the output unless the owner of the job trusts its owner';
 COMMENT ON CONSTRAINT gen_outputs_place ON @extschema@.gen_outputs IS 'it is in the table or in an object store';
 CREATE FUNCTION genjob.presign(url text, expires interval DEFAULT '1 hour', server text DEFAULT NULL) RETURNS text
 	AS 'MODULE_PATHNAME', 'genjob_presign' LANGUAGE C STABLE;
 COMMENT ON FUNCTION genjob.presign(text, interval, text) IS
 	'a link with which whoever has it reads s3://bucket/key for that long; made without a call to the store';
 
+CREATE FUNCTION genjob.presign_output(url text, expires interval, store text, store_oid oid, owner oid) RETURNS text
+	AS 'MODULE_PATHNAME', 'genjob_presign_output' LANGUAGE C STABLE;
+COMMENT ON FUNCTION genjob.presign_output(text, interval, text, oid, oid) IS
+	'as genjob.presign(), with what a row of gen_outputs says of its store and the owner of its job';
+CREATE FUNCTION genjob.store_trouble(url text, store text, store_oid oid, owner oid) RETURNS text
+	AS 'MODULE_PATHNAME', 'genjob_store_trouble' LANGUAGE C STABLE;
+COMMENT ON FUNCTION genjob.store_trouble(text, text, oid, oid) IS
+	'why an owner''s output cannot be deleted from its store; null if it can';
+
 -- what the row that is given says may be forged: the table's own counts, as far as the caller sees it
 CREATE FUNCTION genjob.presign(output @extschema@.gen_outputs, expires interval DEFAULT '1 hour') RETURNS text
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS
-	'SELECT genjob.presign(o.url, $2, o.store) FROM @extschema@.gen_outputs o
+	'SELECT genjob.presign_output(o.url, $2, o.store, o.store_oid, j.owner)
+	 FROM @extschema@.gen_outputs o JOIN @extschema@.gen_jobs j ON j.id = o.job_id
 	 WHERE o.job_id = ($1).job_id AND o.ordinal = ($1).ordinal AND o.url IS NOT NULL';
 COMMENT ON FUNCTION genjob.presign(@extschema@.gen_outputs, interval) IS
 	'a link with which whoever has it reads the output for that long; null where it is in the table';
@@ -464,8 +475,7 @@ BEGIN
 	FOR item IN
 		SELECT o.url, o.store, j.owner, d.id, d.state, d.error, format('genjob.purge %s %s', o.job_id, o.ordinal) AS request_id,
 				d.finished_at + least(d.finished_at - d.created_at + interval '5 s', interval '6 h') AS again_at,
-				(SELECT b.option_value FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob',
-					pg_options_to_table(s.srvoptions) b WHERE s.srvname = o.store AND b.option_name = 'bucket') AS bucket
+				genjob.store_trouble(o.url, o.store, o.store_oid, j.owner) AS trouble
 			FROM unnest(jobs) AS g (id) JOIN @extschema@.gen_jobs j ON j.id = g.id AND j.state = ANY (ended)
 			JOIN @extschema@.gen_outputs o ON o.job_id = j.id AND o.url IS NOT NULL
 			LEFT JOIN @extschema@.gen_jobs d ON d.owner = j.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)
@@ -473,20 +483,18 @@ BEGIN
 			ORDER BY o.job_id, o.ordinal
 	LOOP
 		waiting := waiting + 1;
-		IF item.bucket IS DISTINCT FROM split_part(item.url, '/', 3) THEN
-			RAISE EXCEPTION USING ERRCODE = 'undefined_object',
-				MESSAGE = format('the server "%s" does not have the bucket of %s', item.store, item.url),
-				HINT = 'CREATE SERVER or ALTER SERVER so that it has, and the object can be deleted.';
+		IF item.trouble IS NOT NULL THEN
+			problem := coalesce(problem, format('%s cannot be deleted: %s', item.url, item.trouble));
 		ELSIF item.state IN ('failed', 'cancelled') THEN
 			problem := coalesce(problem, format('%s cannot be deleted (job %s): %s', item.url, item.id, item.error));
 			CONTINUE WHEN patient AND item.again_at > clock_timestamp();
-			UPDATE @extschema@.gen_jobs SET state = 'queued' WHERE id = item.id;
+			UPDATE @extschema@.gen_jobs SET server = item.store, state = 'queued' WHERE id = item.id;
 			ordered := ordered + 1;
 		ELSIF item.id IS NULL OR item.state = 'succeeded' THEN
 			-- one that succeeded before the job ended has deleted what an earlier attempt had put there
 			DELETE FROM @extschema@.gen_jobs WHERE id = item.id;
 			INSERT INTO @extschema@.gen_jobs (server, request, owner, tenant, request_id) VALUES (item.store,
-				jsonb_build_object('delete', substr(item.url, length('s3://' || item.bucket || '/') + 1)), item.owner,
+				jsonb_build_object('delete', regexp_replace(item.url, '^s3://[^/]*/', '')), item.owner,
 				'genjob.purge', item.request_id);
 			ordered := ordered + 1;
 		END IF;
@@ -506,15 +514,23 @@ $$;
 COMMENT ON FUNCTION genjob.purge_jobs(bigint[], boolean) IS
 	'deletes jobs that have ended, with their outputs in the table and in object stores: how many, how many objects are still there, and for how many of these jobs of their store were ordered';
 
+CREATE FUNCTION genjob.needed_jobs(jobs bigint[]) RETURNS bigint[]
+	AS 'MODULE_PATHNAME', 'genjob_needed_jobs' LANGUAGE C STRICT;
+COMMENT ON FUNCTION genjob.needed_jobs(bigint[]) IS
+	'those that retention and genjob.purge() keep, since unfinished jobs or what follows their ends need them; of jobs that the calling role may see';
+
 CREATE FUNCTION genjob.purge(server text, older_than interval) RETURNS bigint
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
 	deleted bigint := 0;
 	waiting bigint := 0;
+	kept bigint := 0;
 	problem text;
 	done record;
 	batch bigint[];
+	needed bigint[];
+	job bigint;
 BEGIN
 	IF server IS NULL OR older_than IS NULL THEN
 		RETURN NULL;
@@ -524,11 +540,31 @@ BEGIN
 			WHERE j.server = purge.server AND j.state IN ('succeeded', 'failed', 'cancelled') AND j.finished_at < now() - older_than) o
 			GROUP BY o.n / 1000
 	LOOP
-		SELECT * INTO done FROM genjob.purge_jobs(batch, false);
-		deleted := deleted + done.deleted;
-		waiting := waiting + done.waiting;
-		problem := coalesce(problem, done.problem);
+		needed := genjob.needed_jobs(batch);
+		kept := kept + cardinality(needed);
+		batch := ARRAY(SELECT id FROM unnest(batch) AS b (id) WHERE id <> ALL (needed));
+		BEGIN
+			SELECT * INTO done FROM genjob.purge_jobs(batch, false);
+			deleted := deleted + done.deleted;
+			waiting := waiting + done.waiting;
+			problem := coalesce(problem, done.problem);
+		EXCEPTION WHEN foreign_key_violation OR restrict_violation THEN
+			FOREACH job IN ARRAY batch LOOP
+				BEGIN
+					SELECT * INTO done FROM genjob.purge_jobs(ARRAY[job], false);
+					deleted := deleted + done.deleted;
+					waiting := waiting + done.waiting;
+					problem := coalesce(problem, done.problem);
+				EXCEPTION WHEN foreign_key_violation OR restrict_violation THEN
+					kept := kept + 1;
+				END;
+			END LOOP;
+		END;
 	END LOOP;
+	IF kept > 0 THEN
+		RAISE NOTICE USING MESSAGE = format('%s jobs are kept, since something needs them', kept),
+			HINT = 'Unfinished jobs wait for them or refer to them, what follows their ends is still to be done, or a foreign key refers to them.';
+	END IF;
 	IF waiting > 0 THEN
 		RAISE NOTICE USING MESSAGE = format('%s objects are still to be deleted, by jobs of their stores', waiting),
 			DETAIL = coalesce(problem || ' It is tried again.', ''),
@@ -588,14 +624,14 @@ CREATE FUNCTION genjob.tree(job bigint, OUT depth integer, OUT job_id bigint, OU
 			SELECT j.id, 0 FROM @extschema@.gen_jobs j WHERE j.id = tree.job
 		UNION
 			SELECT p.id, b.depth - 1 FROM before b JOIN @extschema@.gen_jobs c ON c.id = b.id
-				CROSS JOIN LATERAL unnest(c.after) a (id) JOIN @extschema@.gen_jobs p ON p.id = a.id),
+				CROSS JOIN LATERAL unnest(c.after) a (id) JOIN @extschema@.gen_jobs p ON p.id = a.id AND p.id < c.id),
 	behind (id, depth) AS (
 			SELECT j.id, 0 FROM @extschema@.gen_jobs j WHERE j.id = tree.job
 		UNION
 			SELECT n.id, b.depth + 1 FROM behind b CROSS JOIN LATERAL (
 				SELECT w.job_id AS id FROM genjob.waiting w WHERE w.waits_for = b.id
 			UNION ALL
-				SELECT j.id FROM @extschema@.gen_jobs j WHERE j.blocked_by = b.id) n)
+				SELECT j.id FROM @extschema@.gen_jobs j WHERE j.blocked_by = b.id) n WHERE n.id > b.id)
 	SELECT t.depth, j.id, j.state, j.after, j.blocked_by, j.server, j.error
 		FROM (SELECT id, min(depth) AS depth FROM before GROUP BY id UNION SELECT id, max(depth) FROM behind GROUP BY id) t
 		JOIN @extschema@.gen_jobs j ON j.id = t.id ORDER BY t.depth, j.id

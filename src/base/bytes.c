@@ -1,6 +1,6 @@
 /*
  * bytes.c
- *		A growing buffer with a ceiling, and base64.
+ *		A growing buffer with a ceiling.
  *
  * What a server sends is collected here by libcurl's callbacks, which must neither raise an error
  * nor trust a length.  The memory is malloc()ed, so that growing a large body moves pages rather
@@ -11,7 +11,6 @@
 #include "utils/memutils.h"
 
 #include "base/bytes.h"
-#include "base/compat.h"
 #include "base/memory.h"
 
 static void
@@ -151,133 +150,4 @@ bytes_hex_value(char digit)
 	if (digit >= 'a' && digit <= 'f')
 		return digit - 'a' + 10;
 	return digit >= 'A' && digit <= 'F' ? digit - 'A' + 10 : -1;
-}
-
-/*
- * What a byte is in base64 text: the value of a digit (of the standard or the URL-safe alphabet), or, negative,
- * one of these.
- */
-#define BASE64_SPACE (-1)
-#define BASE64_PAD (-2)
-#define BASE64_BAD (-3)
-
-/* clang-format off */
-static const signed char base64_values[256] = {
-	-3, -3, -3, -3, -3, -3, -3, -3, -3, -1, -1, -3, -3, -1, -3, -3,
-	-3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3,
-	-1, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, 62, -3, 62, -3, 63,
-	52, 53, 54, 55, 56, 57, 58, 59, 60, 61, -3, -3, -3, -2, -3, -3,
-	-3,  0,  1,  2,  3,  4,  5,  6,  7,  8,  9, 10, 11, 12, 13, 14,
-	15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, -3, -3, -3, -3, 63,
-	-3, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40,
-	41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, -3, -3, -3, -3, -3,
-	-3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3,
-	-3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3,
-	-3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3,
-	-3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3,
-	-3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3,
-	-3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3,
-	-3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3,
-	-3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3, -3,
-};
-/* clang-format on */
-
-static inline int
-base64_value(char c)
-{
-	return base64_values[(unsigned char) c];
-}
-
-/*
- * Whether the next four bytes are digits; so are nearly all, of texts of megabytes.
- */
-static inline bool
-base64_has_four(const char *text, const char *end)
-{
-	return end - text >= 4 && (base64_value(text[0]) | base64_value(text[1]) |
-							   base64_value(text[2]) | base64_value(text[3])) >= 0;
-}
-
-static bool
-base64_is_valid(const char *text, size_t len)
-{
-	const char *end = text + len;
-	size_t digits = 0;
-	size_t pads = 0;
-
-	while (text < end)
-	{
-		int value;
-
-		if (pads == 0 && base64_has_four(text, end))
-		{
-			text += 4;
-			continue;
-		}
-		value = base64_value(*text++);
-		if (value == BASE64_BAD || (value >= 0 && pads > 0))
-			return false;
-		digits += value >= 0;
-		pads += value == BASE64_PAD;
-	}
-	return digits % 4 != 1 && pads <= 2;
-}
-
-/*
- * Decodes base64 over itself and returns the number of bytes, or -1, with nothing changed, when the
- * text is not base64.  White space is skipped and missing padding forgiven: servers differ in both.
- */
-ssize_t
-base64_decode_in_place(char *text, size_t len)
-{
-	const char *in = text;
-	const char *end = text + len;
-	char *out = text;
-	uint32 bits = 0;
-	int nbits = 0;
-
-	if (!base64_is_valid(text, len))
-		return -1;
-	while (in < end)
-	{
-		int value;
-
-		if (nbits == 0 && base64_has_four(in, end))
-		{
-			bits = base64_value(in[0]) << 18 | base64_value(in[1]) << 12 |
-				   base64_value(in[2]) << 6 | base64_value(in[3]);
-			*out++ = (char) (bits >> 16);
-			*out++ = (char) (bits >> 8);
-			*out++ = (char) bits;
-			in += 4;
-			continue;
-		}
-		value = base64_value(*in++);
-		if (value < 0)
-			continue;
-		bits = (bits << 6) | value;
-		nbits += 6;
-		if (nbits >= 8)
-		{
-			nbits -= 8;
-			*out++ = (char) (bits >> nbits);
-		}
-	}
-	return out - text;
-}
-
-/*
- * The base64 of data as a palloc'd string.
- */
-char *
-base64_encode(const char *data, size_t len)
-{
-	size_t size = pg_b64_enc_len((int) len) + 1;
-	char *text = MemoryContextAllocHuge(CurrentMemoryContext, size);
-	int written = compat_b64_encode(data, (int) len, text, (int) size);
-
-	if (written < 0)
-		elog(ERROR, "could not encode %zu bytes as base64", len);
-	text[written] = '\0';
-	return text;
 }

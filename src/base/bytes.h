@@ -1,6 +1,6 @@
 /*
  * bytes.h
- *		A growing buffer with a ceiling, and base64.
+ *		A growing buffer with a ceiling.
  */
 #ifndef GENJOB_BYTES_H
 #define GENJOB_BYTES_H
@@ -29,7 +29,5 @@ extern void bytes_move(Bytes *to, Bytes *from);
 extern void bytes_clear(Bytes *bytes);
 
 extern int bytes_hex_value(char digit);
-extern ssize_t base64_decode_in_place(char *text, size_t len);
-extern char *base64_encode(const char *data, size_t len);
 
 #endif /* GENJOB_BYTES_H */

@@ -46,6 +46,16 @@
 
 /* ---------- checking ---------- */
 
+/* A string as it is between its quotes: of so many bytes that it is worth to look at it once only. */
+#define LONG_STRING 4096
+#define MAX_LONG_STRINGS 16 /* that are remembered of a text */
+
+typedef struct LongString
+{
+	const char *start;
+	const char *end;
+} LongString;
+
 typedef struct Scan
 {
 	const char *next; /* where the text ends, or is not JSON */
@@ -54,6 +64,8 @@ typedef struct Scan
 	size_t jsonb; /* bytes that it will take */
 	int depth;
 	char closers[MAX_DEPTH];
+	LongString plain[MAX_LONG_STRINGS]; /* the first of them that mean what they are */
+	int n_plain;
 } Scan;
 
 static inline bool
@@ -77,9 +89,13 @@ static bool
 scan_string(Scan *scan)
 {
 	const char *start = scan->next + 1;
+	const char *plain = jsontext_skip_plain(start, scan->end);
 	bool valid;
 
-	scan->next = jsontext_scan_string(start, scan->end, &valid);
+	scan->next = jsontext_scan_string(plain, scan->end, &valid);
+	if (valid && plain - start >= LONG_STRING && scan->n_plain < MAX_LONG_STRINGS &&
+		jsontext_is_plain(plain, scan->next))
+		scan->plain[scan->n_plain++] = (LongString){start, scan->next};
 	scan->jsonb += JSONB_ENTRY + (scan->next - start);
 	scan->next += valid;
 	return valid;
@@ -223,6 +239,7 @@ scan_text(Scan *scan, const char *text, size_t len)
 	scan->end = text + len;
 	scan->values = scan->jsonb = 0;
 	scan->depth = 0;
+	scan->n_plain = 0;
 	if (len == 0)
 		return "empty";
 	if (!scan_document(scan))
@@ -245,9 +262,11 @@ typedef struct Builder
 {
 	char *next;
 	char *end;
-	char *number_end; /* becomes a NUL as soon as the byte there is read; or NULL */
-	cJSON *nodes;     /* that are left */
-	size_t growth;    /* that numbers may still have */
+	char *number_end;        /* becomes a NUL as soon as the byte there is read; or NULL */
+	cJSON *nodes;            /* that are left */
+	const LongString *plain; /* of the scan, that are still to come */
+	int n_plain;
+	size_t growth; /* that numbers may still have */
 	bool keeps_halves;
 	bool has_half;
 	bool has_long_number;
@@ -277,10 +296,22 @@ static char *
 take_string(Builder *builder)
 {
 	char *start = builder->next;
+	bool is_plain = builder->n_plain > 0 && builder->plain->start == start;
 	bool valid;
-	char *end = unconstify(char *, jsontext_scan_string(start, builder->end, &valid));
+	char *end;
 
-	*jsontext_unescape(start, end, builder->keeps_halves, &builder->has_half) = '\0';
+	if (is_plain)
+	{
+		end = unconstify(char *, builder->plain->end);
+		*end = '\0';
+		builder->plain++;
+		builder->n_plain--;
+	}
+	else
+	{
+		end = unconstify(char *, jsontext_scan_string(start, builder->end, &valid));
+		*jsontext_unescape(start, end, builder->keeps_halves, &builder->has_half) = '\0';
+	}
 	builder->next = end + 1;
 	return start;
 }
@@ -405,6 +436,8 @@ build(char *text, size_t len, const Scan *scan, bool keeps_halves, bool *has_hal
 		.next = text + byte_order_mark(text, len),
 		.end = text + len,
 		.growth = MAX_GROWTH,
+		.plain = scan->plain,
+		.n_plain = scan->n_plain,
 		.keeps_halves = keeps_halves,
 	};
 	cJSON *json;

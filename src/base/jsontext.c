@@ -17,6 +17,8 @@
 /* A half of a surrogate pair in UTF-8 (ED A0 80 to ED BF BF), which has the length of U+FFFD. */
 #define HALF_LEN 3
 
+#define PLAIN_STEP 32 /* bytes at a time */
+
 #define EACH_BYTE(byte) (UINT64CONST(0x0101010101010101) * (byte))
 
 /* ---------- characters ---------- */
@@ -26,6 +28,49 @@ static inline uint64
 has_less(uint64 word, unsigned char byte)
 {
 	return (word - EACH_BYTE(byte)) & ~word & EACH_BYTE(0x80);
+}
+
+/* The high bit of a byte is set if it is none of plain ASCII, or perhaps if the byte before it is none. */
+static inline uint64
+not_plain(uint64 word)
+{
+	return word | (word - EACH_BYTE(' ')) | ((word ^ EACH_BYTE('"')) - EACH_BYTE(1)) |
+		   ((word ^ EACH_BYTE('\\')) - EACH_BYTE(1));
+}
+
+/*
+ * A place up to which every byte from text on is ASCII that stands for itself in a string, at most PLAIN_STEP - 1 before
+ * the first one that does not, or before end.  This is the fast way through a picture.
+ */
+const char *
+jsontext_skip_plain(const char *text, const char *end)
+{
+	while (end - text >= PLAIN_STEP)
+	{
+		uint64 words[PLAIN_STEP / sizeof(uint64)];
+		uint64 found;
+
+		memcpy(words, text, sizeof(words));
+		found =
+			not_plain(words[0]) | not_plain(words[1]) | not_plain(words[2]) | not_plain(words[3]);
+		if ((found & EACH_BYTE(0x80)) != 0)
+			break;
+		text += PLAIN_STEP;
+	}
+	return text;
+}
+
+/*
+ * Whether every byte is such.
+ */
+bool
+jsontext_is_plain(const char *text, const char *end)
+{
+	text = jsontext_skip_plain(text, end);
+	while (text < end && *text >= ' ' && (unsigned char) *text < 0x80 && *text != '"' &&
+		   *text != '\\')
+		text++;
+	return text == end;
 }
 
 /*

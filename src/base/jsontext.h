@@ -7,6 +7,8 @@
 
 extern void json_sanitize_text(char *text, size_t len);
 extern void json_sanitize_line(char *text, size_t len);
+extern const char *jsontext_skip_plain(const char *text, const char *end);
+extern bool jsontext_is_plain(const char *text, const char *end);
 extern const char *jsontext_find_special(const char *text, const char *end);
 extern const char *jsontext_scan_string(const char *text, const char *end, bool *valid);
 extern const char *jsontext_scan_number(const char *text, const char *end);

@@ -91,12 +91,12 @@ calls_request_source(const Job *job)
 		.options = job->options,
 		.secrets = &job->secrets,
 		.request = job->request,
-		.inputs = job->inputs,
-		.n_inputs = job->n_inputs,
-		.references = job->references,
-		.n_references = job->n_references,
+		.inputs = job->submission.inputs,
+		.n_inputs = job->submission.n_inputs,
+		.references = job->submission.references,
+		.n_references = job->submission.n_references,
 		.idempotency_key = job->idempotency_key,
-		.token = job->token,
+		.token = job->submission.token,
 		.tenant = job->tenant,
 		.job = job->id,
 		.is_literal = job->depth > 0,
@@ -140,16 +140,16 @@ calls_build(const Job *job, const char *text)
 void
 calls_forget_input(Job *job)
 {
-	if (job->input_context == NULL)
+	if (job->submission.context == NULL)
 		return;
-	MemoryContextDelete(job->input_context);
-	job->input_context = NULL;
-	job->input_share = NULL;
+	MemoryContextDelete(job->submission.context);
+	job->submission.context = NULL;
+	job->submission.share = NULL;
 	job->request = NULL;
-	job->inputs = NULL;
-	job->n_inputs = 0;
-	job->references = NULL;
-	job->n_references = 0;
+	job->submission.inputs = NULL;
+	job->submission.n_inputs = 0;
+	job->submission.references = NULL;
+	job->submission.n_references = 0;
 }
 
 /*

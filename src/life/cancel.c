@@ -65,7 +65,7 @@ describe_cancel(const Job *job)
 	if (job->options->protocol.cancel == NULL)
 		return psprintf("The server \"%s\" has no call to cancel a prediction: what it has begun goes on, and may be paid for.",
 						name);
-	if (job->cancel_confirmed)
+	if (job->cancel.is_confirmed)
 		return psprintf("The server \"%s\" confirmed it.", name);
 	return psprintf("The server \"%s\" did not confirm it: what it has begun may go on, and be paid for.",
 					name);
@@ -79,7 +79,7 @@ save(Job *job, char *note, bool is_end)
 {
 	Verdict *verdict = palloc0(sizeof(Verdict));
 
-	job->cancel_has_ended = is_end;
+	job->cancel.saves_end = is_end;
 	verdict->error = note;
 	return next_save(STEP_CANCEL, verdict);
 }
@@ -120,7 +120,7 @@ conclude(Job *job)
 	char *error;
 
 	let_go_of_call(job);
-	if (job->row_is_gone || !guard_run(save_note, &note, &error))
+	if (job->cancel.row_is_gone || !guard_run(save_note, &note, &error))
 		return next_gone();
 	return note.next;
 }
@@ -128,12 +128,12 @@ conclude(Job *job)
 Next
 cancel_saved(Job *job)
 {
-	if (job->cancel_has_ended)
+	if (job->cancel.saves_end)
 		return next_gone();
-	job->is_marked = job->outcome == REPORT_WRITTEN;
-	job->row_is_gone |= !job->is_marked;
+	job->cancel.is_marked = job->write.outcome == WRITE_DONE;
+	job->cancel.row_is_gone |= !job->cancel.is_marked;
 	job->verdict = NULL;
-	return next_wait(STEP_CANCEL, Max(job->cancel_again, 1));
+	return next_wait(STEP_CANCEL, Max(job->cancel.again_at, 1));
 }
 
 /* ---------- calls ---------- */
@@ -147,14 +147,14 @@ back_off(Job *job, int64 least_ms)
 	Note note = {job, false};
 	char *error;
 	int64 delay =
-		backoff_halves(&call_again, job->cancel_failures++, pg_prng_double(&pg_global_prng_state));
+		backoff_halves(&call_again, job->cancel.failures++, pg_prng_double(&pg_global_prng_state));
 
 	let_go_of_call(job);
-	job->cancel_again = clock_mono() + Max(delay, least_ms) * 1000;
-	if (job->cancel_failures == FAILURES_BEFORE_NOTE && !job->row_is_gone &&
+	job->cancel.again_at = clock_mono() + Max(delay, least_ms) * 1000;
+	if (job->cancel.failures == FAILURES_BEFORE_NOTE && !job->cancel.row_is_gone &&
 		guard_run(save_note, &note, &error))
 		return note.next;
-	return next_wait(STEP_CANCEL, job->cancel_again);
+	return next_wait(STEP_CANCEL, job->cancel.again_at);
 }
 
 /*
@@ -164,11 +164,11 @@ back_off(Job *job, int64 least_ms)
 HttpRequest *
 cancel_build(Job *job, char **why)
 {
-	for (; job->cancels != NULL; job->cancels = job->cancels_left)
+	for (; job->cancel.addresses != NULL; job->cancel.addresses = job->cancel.rest)
 	{
-		AddressedCall call = calls_build(job, job->cancels);
+		AddressedCall call = calls_build(job, job->cancel.addresses);
 
-		job->cancels_left = call.rest;
+		job->cancel.rest = call.rest;
 		if (call.is_trusted)
 			return call.http;
 	}
@@ -182,7 +182,7 @@ cancel_build(Job *job, char **why)
 Next
 cancel_unbuilt(Job *job, const char *why, const ErrorData *error)
 {
-	job->cancels = NULL;
+	job->cancel.addresses = NULL;
 	return conclude(job);
 }
 
@@ -202,8 +202,8 @@ cancel_admitted(Job *job)
 
 	if (!limits_take_for_cancel(&job->queue->limits, job->options->url, now, &job->place))
 		return back_off(job, 0);
-	if (job->cancel_since == 0)
-		job->cancel_since = now;
+	if (job->cancel.since == 0)
+		job->cancel.since = now;
 	cancelline_begin(job);
 	return next_call(STEP_CANCEL);
 }
@@ -221,7 +221,7 @@ cancel_count_unfinished(void)
 	{
 		const Job *job = dlist_container(Job, node, iter.cur);
 
-		n += job->call.transfer != NULL || !job->is_marked;
+		n += job->call.transfer != NULL || !job->cancel.is_marked;
 	}
 	return n;
 }
@@ -238,7 +238,7 @@ must_repeat(const Job *job, const HttpReply *reply)
 	bool has_name = job->remote.id != NULL || job->remote.urls != NULL;
 
 	/* what has no name may mean another job by then */
-	if (!has_name || clock_mono() - job->cancel_since > GIVE_UP_US)
+	if (!has_name || clock_mono() - job->cancel.since > GIVE_UP_US)
 		return false;
 	if (reply->error != HTTP_OK)
 		return reply->error != HTTP_FORBIDDEN && reply->error != HTTP_UNTRUSTED;
@@ -287,15 +287,16 @@ cancel_answered(Job *job, HttpReply *reply)
 {
 	int64 wait_ms = note_outcome(job, reply);
 
-	Assert(job->cancels != NULL);
+	Assert(job->cancel.addresses != NULL);
 	if (reply->status == 401 || reply->status == 403)
 		calls_doubt_secrets(job);
-	job->cancel_confirmed |= reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300;
+	job->cancel.is_confirmed |=
+		reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300;
 	if (must_repeat(job, reply))
 		return back_off(job, wait_ms);
-	job->cancels = job->cancels_left;
-	job->cancel_failures = 0;
-	return job->cancels != NULL ? next_call(STEP_CANCEL) : conclude(job);
+	job->cancel.addresses = job->cancel.rest;
+	job->cancel.failures = 0;
+	return job->cancel.addresses != NULL ? next_call(STEP_CANCEL) : conclude(job);
 }
 
 /* ---------- beginning ---------- */
@@ -329,11 +330,11 @@ begin_named(Job *job)
 	bool is_ours = job->remote.id == NULL || job->idempotency_key == NULL ||
 				   strcmp(job->remote.id, job->idempotency_key) == 0;
 
-	job->cancels =
+	job->cancel.addresses =
 		cancels ? MemoryContextStrdup(job->context, grammar_fit_addresses(cancels, is_ours)) : NULL;
-	if (job->cancels == NULL || *job->cancels == '\0')
+	if (job->cancel.addresses == NULL || *job->cancel.addresses == '\0')
 		return conclude(job);
-	if (job->is_marked || job->row_is_gone)
+	if (job->cancel.is_marked || job->cancel.row_is_gone)
 		return next_line(STEP_CANCEL);
 	return save(job, NULL, false);
 }
@@ -379,7 +380,7 @@ is_only_call(const Job *job)
 static Next
 let_go(Job *job)
 {
-	bool has_mark = job->is_saved && !job->row_is_gone &&
+	bool has_mark = job->is_saved && !job->cancel.row_is_gone &&
 					(job->remote.id != NULL || job->remote.urls != NULL ||
 					 job->remote.answer != NULL || job->remote.uploads != NULL);
 
@@ -399,7 +400,7 @@ let_go(Job *job)
 static bool
 is_answered(const Job *job)
 {
-	return job->is_completed ||
+	return job->cancel.is_completed ||
 		   (job->state == JOB_SAVING && job->options != NULL && options_hands_over(job->options) &&
 			job->options->protocol.cancel == NULL);
 }
@@ -407,7 +408,7 @@ is_answered(const Job *job)
 Next
 cancel_begin(Job *job)
 {
-	bool has_ended = is_answered(job) || (job->state == JOB_REPORTING && !job->must_cancel);
+	bool has_ended = is_answered(job) || (job->state == JOB_REPORTING && !job->report.must_cancel);
 	bool by_us;
 
 	if (job->call.transfer != NULL)
@@ -422,15 +423,16 @@ cancel_begin(Job *job)
 		strip(job);
 		if (by_us)
 			job->remote.id = job->idempotency_key;
-		job->is_marked = job->is_saved && !job->row_is_gone && !by_us;
+		job->cancel.is_marked = job->is_saved && !job->cancel.row_is_gone && !by_us;
 		return begin_named(job);
 	}
 	if (!is_only_call(job))
 		return let_go(job);
 	/* at once: the next call of this server must not be taken for it */
 	strip(job);
-	job->cancels = MemoryContextStrdup(job->context,
-									   grammar_fit_addresses(job->options->protocol.cancel, true));
+	job->cancel.addresses =
+		MemoryContextStrdup(job->context,
+							grammar_fit_addresses(job->options->protocol.cancel, true));
 	return next_call(STEP_CANCEL);
 }
 
@@ -441,7 +443,7 @@ Next
 cancel_resume(Job *job)
 {
 	strip(job);
-	job->is_marked = true;
+	job->cancel.is_marked = true;
 	if (!is_named(job))
 		return save(job, NULL, true);
 	if (job->options == NULL || job->complaint != NULL)

@@ -70,12 +70,12 @@ take_over(Job *job)
 	int n = list_length(job->verdict->outputs);
 	int i;
 
-	if (job->old_answer == NULL || list_length(job->old_answer->outputs) != n)
+	if (job->download.old_answer == NULL || list_length(job->download.old_answer->outputs) != n)
 		return;
 	for (i = 0; i < n; i++)
 	{
 		Output *output = list_nth(job->verdict->outputs, i);
-		const Output *old = list_nth(job->old_answer->outputs, i);
+		const Output *old = list_nth(job->download.old_answer->outputs, i);
 		size_t len = output->url != NULL ? strcspn(output->url, "?") : 0;
 
 		if (OUTPUT_IS_THERE(output) || !OUTPUT_IS_THERE(old) || old->url == NULL || len == 0 ||
@@ -97,8 +97,8 @@ take_over(Job *job)
 static Next
 ask_again(Job *job)
 {
-	job->asked_again = true;
-	job->old_answer = job->verdict;
+	job->download.polled_again = true;
+	job->download.old_answer = job->verdict;
 	calls_forget(job); /* but for the outputs of the verdict */
 	job->verdict = NULL;
 	return next_wait(job->options->protocol.result ? STEP_RESULT : STEP_POLL, clock_mono());
@@ -113,8 +113,8 @@ end_downloads(Job *job)
 {
 	char *faults = missing_describe(job->verdict);
 
-	job->redirects = job->ask_failures = 0;
-	if (faults != NULL && verdict_names_prediction(job) && !job->asked_again)
+	job->download.redirects = job->download.failures = 0;
+	if (faults != NULL && verdict_names_prediction(job) && !job->download.polled_again)
 		return ask_again(job);
 	if (faults != NULL && job->verdict->error != NULL)
 		faults = psprintf("%s %s", job->verdict->error, faults);
@@ -134,7 +134,7 @@ give_up(Job *job, Output *output, const char *why)
 {
 	output->fault = pstrdup(why);
 	pour_drop(job, true);
-	job->redirects = 0;
+	job->download.redirects = 0;
 	return next_call(STEP_DOWNLOAD);
 }
 
@@ -150,7 +150,7 @@ download_begin(Job *job)
 	/* what its store was asked meanwhile has been written */
 	if (pour_is_under_way(job) && (job->call.transfer != NULL || job->store->ended != NULL))
 		return next_go_on(STEP_DOWNLOAD);
-	job->ask_failures = 0;
+	job->download.failures = 0;
 	return next_call(STEP_DOWNLOAD);
 }
 
@@ -210,10 +210,10 @@ may_try_again(Job *job, const Verdict *verdict)
 	MonoTime now = clock_mono();
 	bool is_answered = verdict->http_status == 404;
 
-	if (job->ask_failures++ == 0)
-		job->failing_since = now;
-	return job->ask_failures < MAX_DOWNLOAD_FAILURES ||
-		   (!is_answered && now < job->failing_since +
+	if (job->download.failures++ == 0)
+		job->download.failing_since = now;
+	return job->download.failures < MAX_DOWNLOAD_FAILURES ||
+		   (!is_answered && now < job->download.failing_since +
 									  Min(job->options->timeout * INT64CONST(1000), MAX_OUTAGE_US));
 }
 
@@ -223,18 +223,19 @@ may_try_again(Job *job, const Verdict *verdict)
 static Next
 download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 {
-	if (redirect != NULL && job->redirects >= MAX_REDIRECTS)
+	if (redirect != NULL && job->download.redirects >= MAX_REDIRECTS)
 		verdict->error =
 			psprintf("output could not be downloaded from %s: it was redirected more than %d times. Look whether the provider's files can be fetched at all.",
 					 job->call.http->shown_url, MAX_REDIRECTS);
-	if (redirect != NULL && job->redirects++ < MAX_REDIRECTS)
+	if (redirect != NULL && job->download.redirects++ < MAX_REDIRECTS)
 	{
 		output->url = pstrdup(redirect);
 		return next_call(STEP_DOWNLOAD);
 	}
 	if (verdict->kind == VERDICT_FETCH && redirect == NULL && may_try_again(job, verdict))
 		return next_wait(STEP_DOWNLOAD,
-						 clock_mono() + backoff_delay(&try_again, job->ask_failures - 1) * 1000);
+						 clock_mono() +
+							 backoff_delay(&try_again, job->download.failures - 1) * 1000);
 	return give_up(job, output, verdict->error);
 }
 
@@ -316,7 +317,7 @@ download_answered(Job *job, HttpReply *reply)
 	if (verdict->kind == VERDICT_DONE)
 	{
 		pour_drop(job, true);
-		job->ask_failures = job->redirects = 0;
+		job->download.failures = job->download.redirects = 0;
 		return next_call(STEP_DOWNLOAD);
 	}
 	if (verdict->error != NULL)

@@ -73,7 +73,7 @@ job_create(int64 id)
 	if (jobs == NULL)
 		create_tables();
 	job->context = context;
-	job->input_context = AllocSetContextCreate(context, "genjob input", ALLOCSET_SMALL_SIZES);
+	job->submission.context = AllocSetContextCreate(context, "genjob input", ALLOCSET_SMALL_SIZES);
 	job->id = id;
 	job->call.job = job->beside.job = job;
 	http_meter_init(&job->meter);
@@ -122,8 +122,8 @@ job_destroy(Job *job)
 	Assert(counts[job->state] > 0 && (job->queue == NULL || job->queue->n_jobs > 0));
 	if (job->queue != NULL)
 		job->queue->n_jobs--;
-	if (job->stored_at != NULL)
-		job->stored_at->n_stored_cancels--;
+	if (job->cancel.stored_at != NULL)
+		job->cancel.stored_at->n_stored_cancels--;
 	dlist_delete(&job->node);
 	counts[job->state]--;
 	job_forget_id(job);

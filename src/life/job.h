@@ -9,8 +9,9 @@
 #include "lib/pairingheap.h"
 
 #include "base/clock.h"
-#include "limits/limits.h"
 #include "base/memory.h"
+#include "life/rowstate.h"
+#include "limits/limits.h"
 #include "protocol/found.h"
 #include "protocol/reply.h"
 #include "protocol/request.h"
@@ -108,65 +109,150 @@ typedef struct Call
 	StreamPeek *peek;       /* in context: of a stream that is shown while it comes; or NULL */
 } Call;
 
-/* What became of writing a job's verdict. */
-typedef enum ReportOutcome
-{
-	REPORT_PENDING, /* not written: the row is locked, or it was not tried */
-	REPORT_WRITTEN,
-	REPORT_FENCED /* the row is not this attempt's any more, and stays as it is */
-} ReportOutcome;
-
 /* What another process has made of an answer (process/writers.c). */
 typedef struct Judged
 {
 	char *why;        /* it could not be judged; else NULL */
-	Verdict *verdict; /* NULL: of STEP_LOOKUP */
+	Verdict *verdict; /* NULL for STEP_LOOKUP */
 	Remote remote;    /* STEP_SUBMIT: the job's, with what the answer adds to it */
 	FoundState found; /* STEP_LOOKUP */
 	Output output;    /* STEP_DOWNLOAD */
 	char *redirect;   /* STEP_DOWNLOAD; or NULL */
 } Judged;
 
+/* ---------- what belongs to one step ---------- */
+
+/* What only the submission needs.  Empty once the provider has named a prediction. */
+typedef struct JobSubmission
+{
+	MemoryContext context; /* holds all below; NULL: freed */
+	Input *inputs;
+	int n_inputs;
+	Reference *references; /* outputs of other jobs that the request refers to */
+	int n_references;
+	char *token;        /* for the one call of a job that is handed over; or NULL */
+	MemoryShare *share; /* of context; or NULL */
+} JobSubmission;
+
+/* STEP_LOOKUP.  lookup_begin() sets it. */
+typedef struct JobLookup
+{
+	Verdict *doubt; /* the submission's, reported if it did not arrive; NULL: then it is sent */
+	const char *address; /* the address that is asked next, and those behind it */
+	MonoTime until;      /* then on_unknown decides */
+	int failures;        /* calls in a row without an answer */
+	int n_empty_rounds;  /* rounds in a row in which no address knew it */
+} JobLookup;
+
+/* STEP_POLL and STEP_RESULT: valid while remote names a prediction. */
+typedef struct JobPolling
+{
+	int failures;       /* polls in a row without an answer */
+	int n_answers;      /* all polls that were answered */
+	int n_forgotten;    /* answers in a row that the prediction is unknown, or missing */
+	int n_absent;       /* answers in a row that say nothing about it */
+	char *remote_state; /* what the provider last called its state; or NULL */
+	bool asks_unended;  /* the next poll asks for the list of unfinished predictions */
+	MonoTime poked_at;  /* the last genjob.poke(); 0: none */
+} JobPolling;
+
+/* STEP_DOWNLOAD.  The outputs are those of the job's verdict. */
+typedef struct JobDownload
+{
+	int failures;           /* in a row, of the present output */
+	MonoTime failing_since; /* the first of them; set if failures > 0 */
+	int redirects;          /* of the present output */
+	bool polled_again;      /* for a fresh answer, because a link may have expired */
+	Verdict *old_answer;    /* the one before that; or NULL */
+} JobDownload;
+
 struct JobStore;
 struct ServerQueue;
+
+/* STEP_CANCEL: the provider is told to cancel a prediction. */
+typedef struct JobCancel
+{
+	const char *addresses; /* still to be called, the present one first */
+	const char *rest;      /* those behind the present one */
+	bool is_confirmed;     /* a call has succeeded */
+	bool is_marked;        /* the row says that the provider is still to be told */
+	bool is_completed;     /* genjob.complete() has ended the row: there is nothing to cancel */
+	bool row_is_gone;      /* the row was deleted, or belongs to another attempt */
+	int failures;          /* in a row, of the present address */
+	MonoTime since;        /* the first call; 0: none yet */
+	MonoTime again_at;     /* the next call, after a failure */
+	bool saves_end;        /* JOB_SAVING writes how the cancelling ended */
+	struct ServerQueue *stored_at; /* the queue that counts a row read from the table; or NULL */
+} JobCancel;
+
+/* ---------- what belongs to one state ---------- */
+
+/* What became of writing a job's row. */
+typedef enum WriteOutcome
+{
+	WRITE_PENDING, /* not written: the row is locked, or it was not tried */
+	WRITE_DONE,
+	WRITE_FENCED /* the row belongs to another attempt, and stays as it is */
+} WriteOutcome;
+
+/* JOB_SAVING and JOB_REPORTING: the row is to be written. */
+typedef struct JobWrite
+{
+	WriteOutcome outcome; /* of the last try */
+	int failures;         /* tries in a row that failed */
+	MonoTime again_at;    /* not before; 0: at once */
+	bool begins_errors;   /* overwrites the column attempt_errors, which cannot be added to */
+	bool is_spooled;      /* an earlier dispatcher left it in a file */
+	bool is_out;          /* a writer has it */
+	bool stays_here;      /* no writer may have it */
+} JobWrite;
+
+/* JOB_REPORTING: what becomes of the row.  outcome_decide() sets it from the verdict. */
+typedef struct JobReport
+{
+	struct varlena
+		*result; /* the verdict's result as jsonb, in place of its text; NULL: not yet, or none */
+	RowState new_state; /* ROW_SUCCEEDED, ROW_FAILED or ROW_QUEUED; ROW_WAITING: not decided */
+	TimestampTz run_at; /* ROW_QUEUED: not before */
+	bool counts;        /* the attempt was a failure of its own */
+	bool must_cancel;   /* the prediction still runs: cancel it once the row is written */
+} JobReport;
+
+/* ---------- the job ---------- */
 
 typedef struct Job
 {
 	dlist_node node; /* on the list of its state */
 	JobState state;
-	MemoryContext context;       /* holds this and all below */
-	MemoryContext input_context; /* holds what only the submission needs; NULL after it */
+	JobStep step;          /* of the call under way, or of the next one */
+	MemoryContext context; /* holds this and all below */
 
-	/* As claimed */
+	/* The row as claimed */
 	int64 id;
 	int attempt;
 	int failures;     /* before this attempt */
 	int losses;       /* attempts in a row before this one that were cut short */
-	int depth;        /* hand-overs that led to it: then its request is meant word for word */
-	int unknown_ends; /* calls whose end is not known that were repeated, or will be */
+	int depth;        /* hand-overs that led to it; above 0 the request is taken word for word */
+	int unknown_ends; /* calls repeated although their end is not known; this one may add to it */
 	TimestampTz
-		put_off_since; /* since when no attempt has been counted, nor overload the reason; 0: not so */
+		put_off_since; /* since when no attempt has counted, for another reason than overload; 0: none */
 	int max_attempts; /* 0: the server's */
 	int priority;
 	Oid owner;
 	Oid server_oid;    /* of the server that it was inserted for; InvalidOid: not known */
-	char *server_name; /* of the row: where it is queued */
+	char *server_name; /* where it is queued */
 	char *tenant;
-	TimestampTz expires_at; /* 0: it does not */
-	char *request;          /* JSON in UTF-8; NULL when the job is an orphan */
-	Input *inputs;
-	int n_inputs;
-	Reference *references; /* outputs of other jobs that the request refers to */
-	int n_references;
-	char *idempotency_key;
-	char *token;              /* of a hand-over, for its one call; or NULL */
-	MemoryShare *input_share; /* of input_context; or NULL */
-	bool key_is_kept;         /* of an earlier attempt, whose end is not known */
-	char *sent; /* what the call was made of whose key this is (server/shape.c); NULL: not known */
-	bool body_varies;  /* each time that the call is built */
-	bool is_committed; /* in the table it is running */
+	TimestampTz expires_at; /* 0: never */
+	char *request;          /* JSON in UTF-8; NULL for an orphan */
+	bool is_committed;      /* the row is 'running' in the table */
 	TimestampTz started_at;
 	MonoTime began_at; /* the same, for durations */
+
+	/* Its Idempotency-Key, and what was sent under it (same.c) */
+	char *idempotency_key;
+	bool key_is_kept; /* from an earlier attempt, whose end is not known */
+	char *sent;       /* what the earlier call was made of (server/shape.c); NULL: not known */
+	bool body_varies; /* each time that the call is built */
 
 	/* Who runs it, and with what */
 	struct ServerQueue *queue;    /* of the server that runs it, which may be a fallback */
@@ -174,76 +260,46 @@ typedef struct Job
 	Server *server;               /* NULL when it cannot be used */
 	const ServerOptions *options; /* of the backend that is called; NULL with server */
 	MappingOptions secrets;
-	uint64 secrets_generation; /* of the catalogs from which they were read; 0: they are to be read again */
+	uint64 secrets_generation; /* of the catalogs from which they were read; 0: read them again */
 	char *complaint;           /* why the job cannot be sent; else NULL */
 	char *waits_for;           /* why it cannot be sent yet; else NULL */
 
 	/* Its calls */
-	JobStep step; /* of the present one, or of the next one */
-	Call call;
+	Call call;                  /* of step */
+	Call beside;                /* asks for the progress of call */
 	MemoryShare *request_share; /* of call.context; or NULL */
-	MemoryShare *answer_share;  /* the same, of what was made of the answer */
-	CallOutcome call_outcome;   /* of the last one */
+	MemoryShare *answer_share;  /* of call.context, for the answer; or NULL */
+	CallOutcome call_outcome;   /* of the last call that ended */
 	Verdict *spare;             /* in call.context: for an answer that leaves no memory for one */
-	Judged *judged;             /* what another process has made of its answer; or NULL */
-	Call beside;                /* asks for the progress of the present one */
+	Judged *judged;             /* what another process has made of the answer; or NULL */
 	Activity *activity;         /* or NULL */
-	HttpMeter meter;            /* counts where activity is NULL */
+	HttpMeter meter;            /* counts if activity is NULL */
 
-	/* A submission that may have arrived, or not (lookup.c) */
-	Verdict *doubt;        /* of it, in case that it did not; NULL: then it is sent now */
-	const char *lookup;    /* the address that is asked next, and those behind it */
-	MonoTime lookup_until; /* then on_unknown decides */
-
-	/* A prediction that the provider has named */
-	Remote remote;
-	MemoryShare *saved_share; /* of context, where remote.answer was read from the table; or NULL */
-	bool is_saved;            /* remote is in the table */
-	bool asked_again;         /* for a fresh answer, because a download had expired */
-	int ask_failures;         /* in a row */
-	MonoTime failing_since;   /* the first of those of a download */
-	int n_questions;          /* about the prediction, that were answered */
-	int n_forgotten;          /* answers in a row that the prediction is not known, or not there */
-	int n_absent;             /* answers in a row that say nothing about it */
-	char *remote_state;       /* what the provider last called its state; or NULL */
-	bool asks_unended;        /* the next poll asks for the list of what has not ended */
-	Verdict *old_answer;      /* whose outputs could not be downloaded; or NULL */
-	int redirects;
+	/* When it goes on: its alarm, or its turn in a line */
 	pairingheap_node wake_node; /* in the heap while is_waking */
 	bool is_waking;
-	MonoTime poked_at; /* when genjob.poke() last had the prediction asked about */
-	MonoTime wake_at;
-	LineWaiter waiter; /* where it waits for a call, and where that is counted */
+	MonoTime wake_at;  /* valid while is_waking */
+	LineWaiter waiter; /* where it waits for a call, and where that call counts */
 
-	struct JobStore *store; /* where its outputs go; NULL: into the table */
+	/* The prediction that the provider has named */
+	Remote remote;
+	bool is_saved;            /* remote is in the table */
+	MemoryShare *saved_share; /* of context, for a remote.answer read from the table; or NULL */
 
-	/* JOB_CANCELLING: a prediction that the provider is to cancel */
-	const char *cancels;      /* addresses still to be called, from the present one on */
-	const char *cancels_left; /* those behind it */
-	bool cancel_confirmed;
-	bool is_marked;    /* the row says that the provider is still to be told */
-	bool is_completed; /* genjob.complete() has ended the row: there is nothing to be cancelled */
-	bool row_is_gone;  /* there is no row, or it is another attempt's */
-	int cancel_failures;
-	MonoTime cancel_since;         /* the first call; 0: there was none */
-	MonoTime cancel_again;         /* the next one, after a failure */
-	bool cancel_has_ended;         /* what is saved is how it ended */
-	struct ServerQueue *stored_at; /* where its row counts that was read; or NULL */
-
-	/* JOB_REPORTING */
+	/* What has come of it, until the row is written; NULL: nothing yet */
 	Verdict *verdict;
-	struct varlena *result; /* the verdict's as jsonb, in place of its text; NULL: it has none yet */
-	const char *new_state;  /* of the row: succeeded, failed or queued */
-	TimestampTz run_at;     /* when queued: not before */
-	bool counts;            /* the attempt was a failure of its own */
-	bool must_cancel;       /* the prediction is still running: it is cancelled then */
-	ReportOutcome outcome;
-	MonoTime report_at; /* not before; the last try failed */
-	int report_failures;
-	bool begins_errors; /* the column attempt_errors cannot be added to */
-	bool is_spooled;    /* an earlier dispatcher has left it */
-	bool is_out;        /* a writer writes it */
-	bool stays_here;    /* no writer does */
+
+	/* Of single steps */
+	JobSubmission submission;
+	JobLookup lookup;
+	JobPolling poll;
+	JobDownload download;
+	struct JobStore *store; /* STEP_STORE (store.h); NULL: the outputs go into the table */
+	JobCancel cancel;
+
+	/* Of single states */
+	JobWrite write;
+	JobReport report;
 } Job;
 
 extern Job *job_create(int64 id);

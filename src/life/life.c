@@ -303,7 +303,7 @@ started(Job *job)
 		  job->request != NULL ? "claimed" : "taken up", NameStr(job->queue->name));
 	if (job->waits_for == NULL)
 		postponed_forget(job->id);
-	if (job->stored_at != NULL)
+	if (job->cancel.stored_at != NULL)
 		return cancel_resume(job);
 	if (job->request == NULL)
 		return resume_begin(job);
@@ -543,20 +543,20 @@ saved(Job *job)
 {
 	if (steps_table[job->step].saved != NULL)
 		return steps_table[job->step].saved(job);
-	if (job->outcome == REPORT_FENCED)
+	if (job->write.outcome == WRITE_FENCED)
 		return cancel_begin(job);
 	job->is_saved = true;
 	return next_verdict(job->verdict);
 }
 
 /*
- * Moves a job on after its row was written, or found to belong to another attempt (job->outcome).
+ * Moves a job on after its row was written, or found to belong to another attempt (job->write.outcome).
  */
 void
 life_saved(Job *job)
 {
-	Assert(job->state == JOB_SAVING && job->outcome != REPORT_PENDING);
-	job->report_at = job->report_failures = 0;
+	Assert(job->state == JOB_SAVING && job->write.outcome != WRITE_PENDING);
+	job->write.again_at = job->write.failures = 0;
 	move_on(job, saved);
 }
 
@@ -575,6 +575,6 @@ life_cancel(Job *job)
 void
 life_cancel_reported(Job *job)
 {
-	Assert(job->state == JOB_REPORTING && job->must_cancel);
+	Assert(job->state == JOB_REPORTING && job->report.must_cancel);
 	move_on(job, cancel_resume);
 }

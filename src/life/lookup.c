@@ -52,7 +52,7 @@ lookup_comes_first(const Job *job)
 static Next
 ask_later(Job *job, int64 delay_ms)
 {
-	job->lookup = job->options->protocol.lookup;
+	job->lookup.address = job->options->protocol.lookup;
 	return next_wait(STEP_LOOKUP, clock_mono() + delay_ms * 1000);
 }
 
@@ -77,11 +77,11 @@ keep_verdict(const Job *job)
 static Next
 conclude_doubt(Job *job, char *error)
 {
-	Verdict *verdict = job->doubt;
+	Verdict *verdict = job->lookup.doubt;
 
 	verdict->error = error;
-	job->doubt = NULL;
-	job->ask_failures = job->n_forgotten = 0;
+	job->lookup.doubt = NULL;
+	job->lookup.failures = job->lookup.n_empty_rounds = 0;
 	return next_report(verdict);
 }
 
@@ -95,11 +95,11 @@ lookup_begin(Job *job)
 	const ServerOptions *options = job->options;
 
 	Assert(options != NULL && options->protocol.lookup != NULL);
-	job->doubt = job->verdict ? keep_verdict(job) : NULL;
-	job->ask_failures = job->n_forgotten = 0;
+	job->lookup.doubt = job->verdict ? keep_verdict(job) : NULL;
+	job->lookup.failures = job->lookup.n_empty_rounds = 0;
 	if (job->complaint != NULL)
-		return conclude_doubt(job, job->doubt->error);
-	job->lookup_until = clock_mono() + options->timeout * INT64CONST(1000);
+		return conclude_doubt(job, job->lookup.doubt->error);
+	job->lookup.until = clock_mono() + options->timeout * INT64CONST(1000);
 	return ask_later(job, 0);
 }
 
@@ -115,8 +115,8 @@ found_prediction(Job *job, const HttpReply *reply)
 	job->remote.is_private |= reply->peer_is_private;
 	job->remote.is_public |= reply->peer_is_public;
 	job->is_saved = false;
-	job->doubt = NULL;
-	job->ask_failures = job->n_forgotten = 0;
+	job->lookup.doubt = NULL;
+	job->lookup.failures = job->lookup.n_empty_rounds = 0;
 	verdict->kind = VERDICT_WAIT;
 	verdict->after = verdict->progress = -1;
 	calls_forget_input(job);
@@ -140,15 +140,15 @@ send_now(Job *job)
 static Next
 found_nothing(Job *job)
 {
-	job->ask_failures = 0;
-	if (++job->n_forgotten < ABSENT_AFTER)
+	job->lookup.failures = 0;
+	if (++job->lookup.n_empty_rounds < ABSENT_AFTER)
 		return ask_later(job, job->options->poll_interval);
 	job->key_is_kept = false; /* nor has an earlier call arrived */
-	if (job->doubt == NULL)
+	if (job->lookup.doubt == NULL)
 		return send_now(job);
-	job->doubt->unknown = false;
+	job->lookup.doubt->unknown = false;
 	return conclude_doubt(job, psprintf("%s It was asked, and the call had not arrived.",
-										job->doubt->error));
+										job->lookup.doubt->error));
 }
 
 /*
@@ -159,10 +159,10 @@ give_up(Job *job)
 {
 	Verdict *earlier;
 
-	if (job->doubt != NULL)
+	if (job->lookup.doubt != NULL)
 		return conclude_doubt(job,
 							  psprintf("%s Whether it had arrived could not be asked within the option timeout.",
-									   job->doubt->error));
+									   job->lookup.doubt->error));
 	earlier = palloc0(sizeof(Verdict));
 	earlier->kind = VERDICT_RETRY;
 	earlier->unknown = true;
@@ -171,20 +171,20 @@ give_up(Job *job)
 				 NameStr(job->queue->name));
 	if (!outcome_apply_on_unknown(job, earlier))
 		return send_now(job);
-	job->doubt = earlier;
+	job->lookup.doubt = earlier;
 	return conclude_doubt(job, earlier->error);
 }
 
 static Next
 found_no_answer(Job *job)
 {
-	int64 delay = backoff_delay(&ask_again, job->ask_failures);
+	int64 delay = backoff_delay(&ask_again, job->lookup.failures);
 	MonoTime now = clock_mono();
 
-	job->n_forgotten = 0;
-	job->ask_failures++;
-	if (now < job->lookup_until)
-		return ask_later(job, Min(delay, (job->lookup_until - now) / 1000 + 1));
+	job->lookup.n_empty_rounds = 0;
+	job->lookup.failures++;
+	if (now < job->lookup.until)
+		return ask_later(job, Min(delay, (job->lookup.until - now) / 1000 + 1));
 	return give_up(job);
 }
 
@@ -199,7 +199,7 @@ lookup_build(Job *job, char **why)
 	Address address;
 	char *places;
 
-	(void) grammar_read_lookup(job->lookup, &address, &places);
+	(void) grammar_read_lookup(job->lookup.address, &address, &places);
 	return request_follow(&source, &remote, &address);
 }
 
@@ -226,7 +226,7 @@ read_answer(void *arg)
 	Address address;
 	char *places;
 
-	reading->next = grammar_read_lookup(reading->job->lookup, &address, &places);
+	reading->next = grammar_read_lookup(reading->job->lookup.address, &address, &places);
 	if (reading->judged != NULL)
 		reading->state = reading->judged->why ? FOUND_NO_ANSWER : reading->judged->found;
 	else
@@ -249,6 +249,6 @@ lookup_answered(Job *job, HttpReply *reply)
 		return found_no_answer(job);
 	if (reading.next == NULL)
 		return found_nothing(job);
-	job->lookup = reading.next;
+	job->lookup.address = reading.next;
 	return next_call(STEP_LOOKUP);
 }

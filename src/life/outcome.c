@@ -84,8 +84,8 @@ is_put_off_for(Job *job, int64 most_ms, TimestampTz now)
 static void
 fail(Job *job)
 {
-	job->new_state = "failed";
-	job->counts = true;
+	job->report.new_state = ROW_FAILED;
+	job->report.counts = true;
 }
 
 /*
@@ -97,11 +97,11 @@ count_failure(Job *job, const ServerOptions *options)
 	Verdict *verdict = job->verdict;
 	int max_attempts = job->max_attempts > 0 ? job->max_attempts : (int) options->max_attempts;
 
-	job->counts = true;
-	job->new_state = "queued";
+	job->report.counts = true;
+	job->report.new_state = ROW_QUEUED;
 	if (job->failures + 1 < max_attempts)
 		return;
-	job->new_state = "failed";
+	job->report.new_state = ROW_FAILED;
 	verdict->error =
 		psprintf("%s %s", verdict->error,
 				 max_attempts == 1
@@ -124,14 +124,14 @@ decide_retry(Job *job, const ServerOptions *options, TimestampTz now)
 
 	if (is_spared(job))
 	{
-		job->new_state = "queued";
-		job->run_at = now;
+		job->report.new_state = ROW_QUEUED;
+		job->report.run_at = now;
 		return;
 	}
 	count_failure(job, options);
-	if (strcmp(job->new_state, "failed") == 0)
+	if (job->report.new_state == ROW_FAILED)
 		return;
-	job->run_at = now + 1000 * Max(delay, job->verdict->after);
+	job->report.run_at = now + 1000 * Max(delay, job->verdict->after);
 }
 
 /*
@@ -142,7 +142,7 @@ decide_defer(Job *job, const ServerOptions *options, TimestampTz now)
 {
 	int64 delay = 0;
 
-	job->new_state = "queued";
+	job->report.new_state = ROW_QUEUED;
 	if (job->verdict->after > 0)
 	{
 		/* a server that says "at once" again and again must not be called in a circle */
@@ -152,7 +152,7 @@ decide_defer(Job *job, const ServerOptions *options, TimestampTz now)
 	}
 	else if (!limits_are_paused(&job->place))
 		delay = options->retry_base;
-	job->run_at = now + 1000 * delay;
+	job->report.run_at = now + 1000 * delay;
 }
 
 /*
@@ -162,8 +162,9 @@ decide_defer(Job *job, const ServerOptions *options, TimestampTz now)
 static void
 decide_stuck(Job *job, const ServerOptions *options, TimestampTz now)
 {
-	job->new_state = "queued";
-	job->run_at = now + (limits_are_paused(&job->place) ? 0 : 1000 * limits_stuck_pause(options));
+	job->report.new_state = ROW_QUEUED;
+	job->report.run_at =
+		now + (limits_are_paused(&job->place) ? 0 : 1000 * limits_stuck_pause(options));
 	if (!is_put_off_for(job, options->max_wait, now))
 		return;
 	fail(job);
@@ -182,7 +183,7 @@ decide_at_work(Job *job, const ServerOptions *options, TimestampTz now)
 	int64 elapsed;
 	int64 delay;
 
-	job->new_state = "queued";
+	job->report.new_state = ROW_QUEUED;
 	if (is_put_off_for(job, options->timeout, now))
 	{
 		count_failure(job, options);
@@ -190,7 +191,7 @@ decide_at_work(Job *job, const ServerOptions *options, TimestampTz now)
 	}
 	elapsed = job->put_off_since != 0 ? (now - job->put_off_since) / 1000 : 0;
 	delay = Max(options->retry_base, Min(elapsed / 4, MAX_AT_WORK_MS));
-	job->run_at = now + 1000 * Max(delay, job->verdict->after);
+	job->report.run_at = now + 1000 * Max(delay, job->verdict->after);
 }
 
 /*
@@ -203,15 +204,15 @@ decide_lost(Job *job, const ServerOptions *options, TimestampTz now)
 	int counted = job->losses + 1 - FREE_LOSSES;
 	Backoff backoff;
 
-	job->new_state = "queued";
-	job->run_at = now;
+	job->report.new_state = ROW_QUEUED;
+	job->report.run_at = now;
 	if (options == NULL || counted <= 0)
 		return;
 	count_failure(job, options);
-	if (strcmp(job->new_state, "failed") == 0)
+	if (job->report.new_state == ROW_FAILED)
 		return;
 	backoff = (Backoff){options->retry_base, options->retry_max};
-	job->run_at += 1000 * backoff_delay(&backoff, counted - 1);
+	job->report.run_at += 1000 * backoff_delay(&backoff, counted - 1);
 }
 
 /*
@@ -223,11 +224,11 @@ keep_old_answer(Job *job)
 	Verdict *verdict = job->verdict;
 	char *missing;
 
-	if (job->old_answer == NULL || verdict->outputs != NIL)
+	if (job->download.old_answer == NULL || verdict->outputs != NIL)
 		return;
-	verdict->result = job->old_answer->result;
-	verdict->usage = job->old_answer->usage;
-	verdict->outputs = job->old_answer->outputs;
+	verdict->result = job->download.old_answer->result;
+	verdict->usage = job->download.old_answer->usage;
+	verdict->outputs = job->download.old_answer->outputs;
 	missing = missing_describe(verdict);
 	if (missing != NULL)
 		verdict->error = psprintf("%s %s", verdict->error, missing);
@@ -262,13 +263,13 @@ drop_key(Verdict *verdict)
 static void
 trace_decision(const Job *job, TimestampTz now)
 {
-	if (strcmp(job->new_state, "queued") != 0)
+	if (job->report.new_state != ROW_QUEUED)
 		trace("job " INT64_FORMAT " attempt %d: becomes %s%s", job->id, job->attempt,
-			  job->new_state, trace_reason(job->verdict->error));
+			  rowstate_name(job->report.new_state), trace_reason(job->verdict->error));
 	else
 		trace("job " INT64_FORMAT " attempt %d: tried again in " INT64_FORMAT " ms, failures: %d%s",
-			  job->id, job->attempt, Max(job->run_at - now, 0) / 1000, job->failures + job->counts,
-			  trace_reason(job->verdict->error));
+			  job->id, job->attempt, Max(job->report.run_at - now, 0) / 1000,
+			  job->failures + job->report.counts, trace_reason(job->verdict->error));
 }
 
 /*
@@ -296,7 +297,7 @@ outcome_decide(Job *job)
 	switch (verdict->kind)
 	{
 		case VERDICT_DONE:
-			job->new_state = "succeeded";
+			job->report.new_state = ROW_SUCCEEDED;
 			verdict->error = verdict->note ? verdict->note : job->remote.note;
 			limits_note_result(&job->place, clock_mono());
 			break;
@@ -313,8 +314,8 @@ outcome_decide(Job *job)
 				decide_defer(job, options, now);
 			break;
 		case VERDICT_POSTPONE:
-			job->new_state = "queued";
-			job->run_at = now + 1000 * verdict->after;
+			job->report.new_state = ROW_QUEUED;
+			job->report.run_at = now + 1000 * verdict->after;
 			limits_give_back(&job->place);
 			break;
 		case VERDICT_LOST:
@@ -327,13 +328,13 @@ outcome_decide(Job *job)
 			keep_old_answer(job);
 			break;
 	}
-	if (verdict->unknown && strcmp(job->new_state, "queued") == 0)
+	if (verdict->unknown && job->report.new_state == ROW_QUEUED)
 		verdict->error =
 			psprintf("%s The call may have been accepted: it is made again, and may be paid for twice.",
 					 verdict->error);
 	verdict->unknown |= doubts_earlier_call(job);
 	missing_restore(verdict);
-	Assert(job->new_state != NULL);
+	Assert(job->report.new_state != ROW_WAITING);
 	trace_decision(job, now);
 }
 
@@ -345,9 +346,10 @@ outcome_reported(Job *job)
 {
 	TimestampTz now = clock_now();
 	ServerStats *stats = job->queue->stats;
-	bool goes_on = strcmp(job->new_state, "queued") == 0;
+	bool goes_on = job->report.new_state == ROW_QUEUED;
 
-	trace("job " INT64_FORMAT " attempt %d: written, %s", job->id, job->attempt, job->new_state);
+	trace("job " INT64_FORMAT " attempt %d: written, %s", job->id, job->attempt,
+		  rowstate_name(job->report.new_state));
 	if (stats == NULL)
 		return;
 	if (goes_on)
@@ -382,16 +384,16 @@ outcome_simplify(Job *job, bool result, bool usage)
 	{
 		if (usage)
 			verdict->usage = NULL;
-		if (result && (verdict->result != NULL || job->result != NULL))
+		if (result && (verdict->result != NULL || job->report.result != NULL))
 		{
 			Output *output = palloc0(sizeof(Output));
 
 			output->content_type = "application/json";
-			output->data = verdict->result ? verdict->result : jsonb_print_utf8(job->result);
+			output->data = verdict->result ? verdict->result : jsonb_print_utf8(job->report.result);
 			output->len = strlen(output->data);
 			verdict->outputs = lappend(verdict->outputs, output);
 			verdict->result = NULL;
-			job->result = NULL;
+			job->report.result = NULL;
 		}
 	}
 	MemoryContextSwitchTo(caller);

@@ -108,15 +108,16 @@ note_absence(Job *job, const Verdict *verdict)
 
 	/* what was not there before it was submitted is another matter */
 	if (!was_asked_about(job))
-		job->n_forgotten = job->n_absent = 0;
+		job->poll.n_forgotten = job->poll.n_absent = 0;
 	if (verdict->forgotten)
-		job->n_forgotten++;
+		job->poll.n_forgotten++;
 	else if (verdict->absent)
-		job->n_absent++;
+		job->poll.n_absent++;
 	else
-		job->n_forgotten = job->n_absent = 0;
-	job->asks_unended = verdict->absent && unended_address(job, &places) != NULL &&
-						(job->n_forgotten > 0 || job->n_absent % ABSENT_BEFORE_LIST == 0);
+		job->poll.n_forgotten = job->poll.n_absent = 0;
+	job->poll.asks_unended =
+		verdict->absent && unended_address(job, &places) != NULL &&
+		(job->poll.n_forgotten > 0 || job->poll.n_absent % ABSENT_BEFORE_LIST == 0);
 }
 
 /*
@@ -129,11 +130,11 @@ note_remote_state(Job *job, const char *state)
 		return;
 	if (job->activity != NULL)
 		shown_keep(job->activity->remote_state, state, sizeof(job->activity->remote_state));
-	if (job->remote_state != NULL && strcmp(state, job->remote_state) == 0)
+	if (job->poll.remote_state != NULL && strcmp(state, job->poll.remote_state) == 0)
 		return;
-	if (job->remote_state != NULL)
-		pfree(job->remote_state);
-	job->remote_state = MemoryContextStrdup(job->context, state);
+	if (job->poll.remote_state != NULL)
+		pfree(job->poll.remote_state);
+	job->poll.remote_state = MemoryContextStrdup(job->context, state);
 }
 
 /*
@@ -142,8 +143,9 @@ note_remote_state(Job *job, const char *state)
 static const char *
 describe_remote_state(const Job *job)
 {
-	return job->remote_state != NULL ? psprintf(" (its state was last \"%s\")", job->remote_state)
-									 : "";
+	return job->poll.remote_state != NULL
+			   ? psprintf(" (its state was last \"%s\")", job->poll.remote_state)
+			   : "";
 }
 
 /*
@@ -154,7 +156,7 @@ fail_running(Job *job)
 {
 	bool can_cancel = job->options->protocol.cancel != NULL && job->is_saved;
 
-	job->must_cancel = can_cancel;
+	job->report.must_cancel = can_cancel;
 	return next_fail(job,
 					 psprintf("the prediction %s of server \"%s\" did not end within the option timeout%s. It may still run, and be paid for: %s",
 							  job->remote.id ? job->remote.id : "", NameStr(job->queue->name),
@@ -266,7 +268,7 @@ poll_begin(Job *job)
 	Assert(verdict->kind == VERDICT_WAIT && verdict_names_prediction(job));
 	if (options_hands_over(job->options))
 		return await_answer(job);
-	job->ask_failures = verdict->error != NULL ? job->ask_failures + 1 : 0;
+	job->poll.failures = verdict->error != NULL ? job->poll.failures + 1 : 0;
 	note_absence(job, verdict);
 	note_remote_state(job, verdict->remote_state);
 	if (verdict->usage != NULL)
@@ -338,7 +340,7 @@ poll_build(Job *job, char **why)
 {
 	const char *places;
 	const char *address =
-		job->asks_unended ? unended_address(job, &places) : job->options->protocol.poll;
+		job->poll.asks_unended ? unended_address(job, &places) : job->options->protocol.poll;
 
 	return build_question(job, address, why);
 }
@@ -375,9 +377,20 @@ note_answer(Job *job, Verdict *verdict)
 	asking_note_end(job);
 	if (has_ended && verdict->error == NULL)
 		pace_note_end(&job->queue->pace, (clock_mono() - job->began_at) / 1000,
-					  job->n_questions == 0);
-	job->n_questions += verdict->error == NULL;
+					  job->poll.n_answers == 0);
+	job->poll.n_answers += verdict->error == NULL;
 	return verdict;
+}
+
+/*
+ * Ends a row of failed polls.  poll_begin() counts those whose prediction still runs.
+ */
+static Next
+conclude(Job *job, Verdict *verdict)
+{
+	if (verdict->kind != VERDICT_WAIT)
+		job->poll.failures = 0;
+	return next_verdict(verdict);
 }
 
 Next
@@ -386,16 +399,16 @@ poll_answered(Job *job, HttpReply *reply)
 	const char *places;
 	Verdict *verdict;
 
-	if (job->asks_unended && unended_address(job, &places) != NULL)
+	if (job->poll.asks_unended && unended_address(job, &places) != NULL)
 		return next_verdict(verdict_read_unended(job, reply, places));
 	verdict = verdict_read(job, reply, poll_judge, true);
 	if (verdict->has_answer && job->remote.urls != NULL)
 		job->remote.urls = pstrdup(job->remote.urls);
-	return next_verdict(note_answer(job, verdict));
+	return conclude(job, note_answer(job, verdict));
 }
 
 Next
 poll_answered_result(Job *job, HttpReply *reply)
 {
-	return next_verdict(verdict_read(job, reply, poll_judge_result, true));
+	return conclude(job, verdict_read(job, reply, poll_judge_result, true));
 }

@@ -210,7 +210,7 @@ give_piece(void *arg)
 		MemoryContextDelete(context);
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	}
-	job->ask_failures = 0;
+	job->download.failures = 0;
 	upload_add(upload, context, piece->data, piece->len, digest_hex(digest));
 }
 
@@ -358,7 +358,7 @@ finish(Job *job)
 	store_take_object(job, output, upload->object, upload->etag);
 	pour_drop(job, false);
 	memory_unfavour(&job->call);
-	job->ask_failures = job->redirects = 0;
+	job->download.failures = job->download.redirects = 0;
 	return next_call(STEP_DOWNLOAD);
 }
 

@@ -63,7 +63,8 @@ typedef struct Step
 	Next (*uploaded)(Job *job);        /* a call of its upload has ended */
 	Next (*woken)(Job *job);    /* the alarm has come; missing: the call begins, or lines up */
 	Next (*admitted)(Job *job); /* it is its turn in the line; missing: the call begins */
-	Next (*saved)(Job *job); /* the row is written, or is not the job's any more: see job->outcome */
+	Next (*saved)(
+		Job *job); /* the row is written, or is not the job's any more: see job->write.outcome */
 } Step;
 
 /* steps.c */

@@ -382,6 +382,7 @@ store_take_object(Job *job, Output *output, const char *object, const char *etag
 	output->object = MemoryContextStrdup(job->context, object);
 	output->etag = etag ? MemoryContextStrdup(job->context, etag) : NULL;
 	output->store = MemoryContextStrdup(job->context, NameStr(job->store->queue->name));
+	output->store_oid = job->store->server ? job->store->server->oid : InvalidOid;
 	output->data = NULL;
 }
 

@@ -1,36 +1,28 @@
 /*
  * upload.c
- *		An output on its way to an object store, in parts.
+ *		An output on its way to an object store, in parts: what it holds.
  *
  *		begin -> (the id is saved) -> parts, several at a time -> complete
- *		  or, where an earlier process has begun: list -> the parts that are missing -> complete
+ *		  or, where an earlier process has begun: list -> the missing parts -> complete
  *
- * The steps store and download own uploads: they give the parts, wait, and decide what becomes of a failure.  Here is
- * what is asked of the store, and what its answers mean.  The calls go beside the call of the job's step; each takes a
- * place of the store's.
+ * The steps store and download own uploads: they give the parts, wait, and decide what becomes of a failure.
+ * uploadcall.c calls the store, uploadanswer.c reads its answers.
  *
- * The id is in the table before the first part is sent.  After a crash the parts that are there are not sent again, if
- * the bytes are the same as then (the mark).  An upload that is given up is aborted (leftover.c).
+ * The id is in the table before the first part is sent.  After a crash, parts that the store has are not sent again if
+ * the bytes have not changed (the mark).  An upload that is given up is aborted (leftover.c).
  */
 #include "postgres.h"
-
-#include <time.h>
 
 #include "utils/memutils.h"
 
 #include "base/clock.h"
 #include "base/trace.h"
-#include "life/calls.h"
 #include "life/leftover.h"
 #include "life/store.h"
 #include "life/upload.h"
 #include "protocol/openupload.h"
-#include "protocol/s3answer.h"
-#include "protocol/words.h"
-#include "schedule/schedule.h"
 
 #define FIRST_PARTS 16 /* for which there is room at first */
-#define SLACK_S 2      /* times of objects are whole seconds */
 
 /* ---------- its life ---------- */
 
@@ -80,8 +72,11 @@ upload_open(Job *job, Output *output, int ordinal, const char *key, const char *
 		  job->attempt, ordinal, upload->id ? ", some of which may be there" : "");
 }
 
-static void
-end_call(UploadCall *ask)
+/*
+ * Ends one call, under way or not, and frees what it holds.
+ */
+void
+upload_end_call(UploadCall *ask)
 {
 	if (ask->call.transfer != NULL)
 		http_abort(ask->call.transfer);
@@ -105,8 +100,8 @@ upload_end_calls(Job *job)
 	if (upload == NULL)
 		return;
 	for (i = 0; i < UPLOAD_SLOTS; i++)
-		end_call(&upload->slots[i]);
-	end_call(&upload->control);
+		upload_end_call(&upload->slots[i]);
+	upload_end_call(&upload->control);
 }
 
 /*
@@ -132,6 +127,19 @@ upload_drop(Job *job, bool aborts)
 	MemoryContextDelete(upload->context);
 }
 
+/*
+ * Notes that a call of the upload failed.  why is copied.  is_refused: the store's answer, or our own mistake; not an
+ * outage.
+ */
+void
+upload_note_trouble(Upload *upload, const char *why, bool is_refused)
+{
+	if (upload->trouble != NULL)
+		pfree(upload->trouble);
+	upload->trouble = MemoryContextStrdup(upload->context, why);
+	upload->is_refused = is_refused;
+}
+
 /* ---------- parts ---------- */
 
 static UploadCall *
@@ -147,8 +155,11 @@ free_slot(const Upload *upload)
 	return NULL;
 }
 
-static bool
-is_open(const Upload *upload)
+/*
+ * True if parts may be sent: the id is saved, and it is known which parts are there.
+ */
+bool
+upload_is_open(const Upload *upload)
 {
 	return upload->id != NULL && upload->is_saved && upload->is_listed && !upload->is_gone &&
 		   !upload->is_done;
@@ -160,7 +171,7 @@ is_open(const Upload *upload)
 bool
 upload_has_room(const Upload *upload)
 {
-	return is_open(upload) && !upload->is_whole && free_slot(upload) != NULL;
+	return upload_is_open(upload) && !upload->is_whole && free_slot(upload) != NULL;
 }
 
 /*
@@ -180,10 +191,10 @@ upload_holds_parts(const Upload *upload)
 }
 
 /*
- * Returns the entry for a part.
+ * Returns the entry for a part, by its number from 1 on.  Valid until the next call.
  */
-static S3Part *
-part_of(Upload *upload, int number)
+S3Part *
+upload_part(Upload *upload, int number)
 {
 	while (number > upload->n_parts_max)
 	{
@@ -194,8 +205,11 @@ part_of(Upload *upload, int number)
 	return &upload->parts[number - 1];
 }
 
-static void
-free_part(UploadCall *slot)
+/*
+ * Frees the data of a part, which need not be sent any more, and its slot.
+ */
+void
+upload_free_part(UploadCall *slot)
 {
 	if (slot->context != NULL)
 		MemoryContextDelete(slot->context);
@@ -213,7 +227,7 @@ void
 upload_add(Upload *upload, MemoryContext context, const char *data, size_t len, const char *sha256)
 {
 	UploadCall *slot = free_slot(upload);
-	S3Part *part = part_of(upload, upload->n_taken + 1);
+	S3Part *part = upload_part(upload, upload->n_taken + 1);
 
 	Assert(upload_has_room(upload));
 	upload->n_taken++;
@@ -222,7 +236,7 @@ upload_add(Upload *upload, MemoryContext context, const char *data, size_t len, 
 	slot->context = context;
 	if (part->etag != NULL && part->bytes == len)
 	{
-		free_part(slot);
+		upload_free_part(slot);
 		return;
 	}
 	part->number = upload->n_taken;
@@ -231,365 +245,4 @@ upload_add(Upload *upload, MemoryContext context, const char *data, size_t len, 
 	slot->data = data;
 	slot->len = len;
 	slot->sha256 = MemoryContextStrdup(context ? context : upload->context, sha256);
-}
-
-/* ---------- calls ---------- */
-
-/* A call that is built. */
-typedef struct Asking
-{
-	Job *job;
-	UploadCall *ask;
-	RequestSource source;
-	HttpRequest *http;
-} Asking;
-
-static void
-build(void *arg)
-{
-	Asking *asking = arg;
-	UploadCall *ask = asking->ask;
-	const Upload *upload = asking->job->store->upload;
-	const RequestSource *source = &asking->source;
-	S3Upload known = {upload->key, upload->id};
-
-	switch (ask->ask)
-	{
-		case UPLOAD_BEGIN:
-			asking->http = s3upload_begin(source, upload->key, upload->content_type);
-			break;
-		case UPLOAD_LIST:
-			asking->http = s3upload_list_parts(source, &known, upload->listed_after);
-			break;
-		case UPLOAD_PUT_PART:
-			asking->http =
-				s3upload_put_part(source, &known, ask->number, ask->data, ask->len, ask->sha256);
-			break;
-		case UPLOAD_COMPLETE:
-			asking->http = s3upload_complete(source, &known, upload->parts, upload->n_taken);
-			break;
-		case UPLOAD_HEAD:
-			asking->http = s3upload_head(source, upload->key);
-			break;
-	}
-	asking->http->account = NULL;
-	ask->call.http = asking->http;
-	ask->call.transfer = http_start(asking->http, &ask->meter, ask->call.context, &ask->call);
-}
-
-static void
-note_trouble(Upload *upload, const char *why, bool is_refused)
-{
-	if (upload->trouble != NULL)
-		pfree(upload->trouble);
-	upload->trouble = MemoryContextStrdup(upload->context, why);
-	upload->is_refused = is_refused;
-}
-
-/*
- * Begins a call; the store has a place for it.
- */
-static void
-begin(Job *job, UploadCall *ask, UploadAsk what)
-{
-	JobStore *store = job->store;
-	Upload *upload = store->upload;
-	Asking asking = {.job = job, .ask = ask};
-	ErrorData *error = NULL;
-
-	ask->ask = what;
-	ask->place = limits_take(&store->queue->limits, clock_mono());
-	limits_started(&ask->place);
-	asking.source = (RequestSource){.options = ask->place.backend->options,
-									.secrets = &store->secrets,
-									.now_unix = time(NULL)};
-	ask->call.step = STEP_PART;
-	ask->call.context =
-		AllocSetContextCreate(upload->context, "genjob upload call", ALLOCSET_SMALL_SIZES);
-	http_meter_init(&ask->meter);
-	if (calls_run(&ask->call, build, &asking, &error) && ask->call.transfer != NULL)
-	{
-		trace("job " INT64_FORMAT " attempt %d: part calls %s %s", job->id, job->attempt,
-			  asking.http->method, trace_name(asking.http->shown_url));
-		return;
-	}
-	limits_give_back(&ask->place);
-	note_trouble(upload, error ? error->message : "no memory was left to call the store.",
-				 error != NULL);
-	end_call(ask);
-}
-
-static bool
-is_calling(const Upload *upload)
-{
-	int i;
-
-	for (i = 0; i < UPLOAD_SLOTS; i++)
-	{
-		if (upload->slots[i].call.transfer != NULL)
-			return true;
-	}
-	return upload->control.call.transfer != NULL;
-}
-
-/*
- * Returns the next call that can be made, and what it is for; NULL: none.
- */
-static UploadCall *
-next_call_of(Upload *upload, UploadAsk *what)
-{
-	bool has_parts = false;
-	int i;
-
-	if (upload->control.call.transfer != NULL)
-		return NULL;
-	*what = UPLOAD_BEGIN;
-	if (upload->id == NULL)
-		return &upload->control;
-	*what = UPLOAD_LIST;
-	if (upload->is_saved && !upload->is_listed)
-		return &upload->control;
-	if (!is_open(upload))
-		return NULL;
-	*what = UPLOAD_PUT_PART;
-	for (i = 0; i < UPLOAD_SLOTS; i++)
-	{
-		if (upload->slots[i].number != 0 && upload->slots[i].call.transfer == NULL)
-			return &upload->slots[i];
-		has_parts |= upload->slots[i].number != 0;
-	}
-	*what = upload->in_doubt ? UPLOAD_HEAD : UPLOAD_COMPLETE;
-	return upload->is_whole && !has_parts ? &upload->control : NULL;
-}
-
-/*
- * Moves a job's upload on: begins the calls for which the store has a place.
- */
-UploadNews
-upload_work(Job *job)
-{
-	JobStore *store = job->store;
-	Upload *upload = store->upload;
-	MonoTime now = clock_mono();
-	UploadCall *ask;
-	UploadAsk what;
-
-	if (upload->is_done)
-		return UPLOAD_DONE;
-	if (upload->is_gone)
-		return UPLOAD_GONE;
-	if (upload->trouble != NULL)
-		return UPLOAD_FAILED;
-	if (upload->id != NULL && !upload->is_saved)
-		return UPLOAD_SAVES;
-	if (now < upload->again_at)
-		return UPLOAD_WAITS;
-	calls_refresh(job);
-	while (upload->trouble == NULL && (ask = next_call_of(upload, &what)) != NULL)
-	{
-		if (store->server == NULL)
-			note_trouble(upload, store->trouble, true);
-		else if (limits_room(&store->queue->limits, now) <= 0)
-			return is_calling(upload) ? UPLOAD_BUSY : UPLOAD_NO_PLACE;
-		else
-			begin(job, ask, what);
-	}
-	return upload->trouble != NULL ? UPLOAD_FAILED : UPLOAD_BUSY;
-}
-
-/* ---------- answers ---------- */
-
-/*
- * Saves the id of the upload in the row, before anything else.
- */
-static void
-begun(Job *job, Upload *upload, const HttpReply *reply)
-{
-	char *id = s3upload_read_id(reply);
-	OpenUpload open = {upload->ordinal, upload->key, id, upload->mark};
-
-	if (id == NULL)
-	{
-		note_trouble(upload, "the store's answer to the beginning of an upload has no id.", false);
-		return;
-	}
-	upload->id = MemoryContextStrdup(upload->context, id);
-	job->remote.uploads =
-		MemoryContextStrdup(job->context, openupload_set(job->remote.uploads, &open));
-}
-
-static void
-listed(Upload *upload, const HttpReply *reply)
-{
-	int after;
-	ListCell *cell;
-
-	foreach(cell, s3upload_read_parts(reply, &after))
-	{
-		const S3Part *found = lfirst(cell);
-		S3Part *part = part_of(upload, found->number);
-
-		*part = *found;
-		part->etag = MemoryContextStrdup(upload->context, found->etag);
-	}
-	upload->is_listed = after <= upload->listed_after;
-	upload->listed_after = after;
-}
-
-static void
-part_is_there(Upload *upload, UploadCall *slot, const char *etag)
-{
-	if (etag == NULL)
-	{
-		note_trouble(upload, "the store's answer to a part has no ETag.", false);
-		return;
-	}
-	upload->parts[slot->number - 1].etag = MemoryContextStrdup(upload->context, etag);
-	free_part(slot);
-}
-
-static void
-note_object(Upload *upload, const UploadCall *ask, const char *etag)
-{
-	char *copy = etag ? MemoryContextStrdup(upload->context, etag) : NULL;
-
-	if (copy != NULL)
-		words_mask(ask->call.http, copy, strlen(copy));
-	upload->etag = copy;
-	upload->object = MemoryContextStrdup(upload->context, ask->call.http->object);
-	upload->is_done = true;
-}
-
-static void
-completed(Upload *upload, const UploadCall *ask, HttpReply *reply)
-{
-	char *etag;
-
-	if (!s3upload_read_completed(reply, &etag))
-	{
-		note_trouble(upload, "the store does not say that the object is there.", false);
-		return;
-	}
-	note_object(upload, ask, etag);
-}
-
-/*
- * Handles the answer about an object under the key.  It is ours if it has the right length, and was made after the
- * upload began, by the store's own clock.
- */
-static void
-looked(Upload *upload, const UploadCall *ask, const HttpReply *reply, const char *etag)
-{
-	int64 elapsed = (clock_mono() - upload->opened_at) / USECS_PER_SEC + SLACK_S;
-	int64 age = s3upload_read_age(reply);
-
-	if (s3upload_read_length(reply) == (int64) upload->bytes && age >= 0 && age <= elapsed)
-		note_object(upload, ask, etag);
-	else
-		upload->is_gone = true;
-}
-
-/*
- * Handles a success of the store.
- */
-static void
-take(Job *job, UploadCall *ask, HttpReply *reply, const char *etag)
-{
-	Upload *upload = job->store->upload;
-
-	store_note_success(job);
-	switch (ask->ask)
-	{
-		case UPLOAD_BEGIN:
-			begun(job, upload, reply);
-			break;
-		case UPLOAD_LIST:
-			listed(upload, reply);
-			break;
-		case UPLOAD_PUT_PART:
-			part_is_there(upload, ask, etag);
-			break;
-		case UPLOAD_COMPLETE:
-			completed(upload, ask, reply);
-			break;
-		case UPLOAD_HEAD:
-			looked(upload, ask, reply, etag);
-			break;
-	}
-}
-
-/*
- * True if the store does not know the upload any more: it was completed or aborted.
- */
-static bool
-is_unknown(const UploadCall *ask, const HttpReply *reply)
-{
-	char *code;
-
-	if (reply->error != HTTP_OK || reply->status != 404 || ask->ask == UPLOAD_BEGIN)
-		return false;
-	code = s3upload_read_code(reply);
-	return ask->ask == UPLOAD_HEAD || (code != NULL && strcmp(code, "NoSuchUpload") == 0);
-}
-
-/*
- * Handles a failure of the store.  If the upload was to be completed, and the store does not know it, the try before
- * may have made the object.
- */
-static void
-fail(Upload *upload, const UploadCall *ask, const HttpReply *reply, const StoreAnswer *answer)
-{
-	bool is_complete = ask->ask == UPLOAD_COMPLETE;
-
-	if (!is_unknown(ask, reply))
-	{
-		note_trouble(upload, answer->error, answer->is_refused);
-		return;
-	}
-	if (is_complete && !upload->in_doubt)
-	{
-		upload->in_doubt = true;
-		return;
-	}
-	upload->is_gone = true;
-}
-
-/* An answer that is dealt with. */
-typedef struct Taking
-{
-	Job *job;
-	UploadCall *ask;
-	HttpReply *reply;
-	StoreAnswer answer;
-} Taking;
-
-static void
-deal_with(void *arg)
-{
-	Taking *taking = arg;
-
-	if (taking->answer.is_done)
-		take(taking->job, taking->ask, taking->reply, taking->answer.etag);
-	else
-		fail(taking->job->store->upload, taking->ask, taking->reply, &taking->answer);
-}
-
-/*
- * Handles the answer to one of an upload's calls.  upload_work() says what comes next.
- */
-void
-upload_answered(Call *call, HttpReply *reply)
-{
-	Job *job = call->job;
-	Upload *upload = job->store->upload;
-	UploadCall *ask = (UploadCall *) call;
-	Taking taking = {job, ask, reply};
-	ErrorData *error;
-
-	StaticAssertStmt(offsetof(UploadCall, call) == 0, "a call is the beginning of its UploadCall");
-	taking.answer = store_judge(job, &ask->place, call, reply);
-	if (!calls_run(call, deal_with, &taking, &error))
-		note_trouble(upload, error->message, false);
-	call->transfer = NULL;
-	end_call(ask);
 }

@@ -86,15 +86,27 @@ typedef enum UploadNews
 	UPLOAD_DONE      /* take what it has brought, and drop it */
 } UploadNews;
 
+/* upload.c */
 extern void upload_open(Job *job, Output *output, int ordinal, const char *key,
 						const char *content_type, const char *mark);
 extern bool upload_holds_parts(const Upload *upload);
 extern bool upload_has_room(const Upload *upload);
 extern void upload_add(Upload *upload, MemoryContext context, const char *data, size_t len,
 					   const char *sha256);
-extern UploadNews upload_work(Job *job);
-extern void upload_answered(Call *call, HttpReply *reply);
 extern void upload_end_calls(Job *job);
 extern void upload_drop(Job *job, bool aborts);
+
+/* uploadcall.c */
+extern UploadNews upload_work(Job *job);
+
+/* uploadanswer.c */
+extern void upload_answered(Call *call, HttpReply *reply);
+
+/* upload.c, for these two */
+extern bool upload_is_open(const Upload *upload);
+extern S3Part *upload_part(Upload *upload, int number);
+extern void upload_free_part(UploadCall *slot);
+extern void upload_note_trouble(Upload *upload, const char *why, bool is_refused);
+extern void upload_end_call(UploadCall *ask);
 
 #endif /* GENJOB_UPLOAD_H */

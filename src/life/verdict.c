@@ -32,8 +32,8 @@ verdict_source(const Job *job, const HttpRequest *request)
 		.request = request,
 		.idempotency_key = job->idempotency_key,
 		.remote = verdict_names_prediction(job) ? &job->remote : NULL,
-		.failures = job->ask_failures,
-		.forgotten = job->n_forgotten,
+		.failures = job->poll.failures,
+		.forgotten = job->poll.n_forgotten,
 		.age = (clock_mono() - job->began_at) / 1000,
 		.now_unix = time(NULL),
 	};

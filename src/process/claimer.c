@@ -35,7 +35,10 @@
 	USECS_PER_SEC            /* between two looks at whether there is memory for what was left */
 #define MAX_QUICK_TROUBLES 5 /* rows in a row that raise errors, before it is taken easy */
 
-static int max_calls; /* that this process has descriptors for */
+#define START_MS 10 /* for answers that were saved, in which others wait */
+
+static int max_calls;                  /* that this process has descriptors for */
+static bool has_more_to_start = false; /* saved answers, now */
 
 ClaimerTodo claimer_todo = {
 	.extension = true,
@@ -190,7 +193,7 @@ take_up_orphans(void)
 		more_orphans_at = clock_mono() + ORPHANS_US;
 		return;
 	}
-	more_orphans_at = queue_read_orphans();
+	more_orphans_at = queue_read_orphans(todo->orphans_at == DT_NOBEGIN);
 	if (more_orphans_at == 0)
 		more_orphans_at = DT_NOEND;
 }
@@ -268,6 +271,8 @@ claim_work(void *arg)
 	} while (n > 0 && claim->n < claim_batch && lanes_next_hungry(NULL) != NULL);
 	if (claim->n > 0)
 		claim->refused = queue_claim(claim->turns, claim->n, now);
+	if (queue_has_new_orphans())
+		more_orphans_at = clock_mono();
 }
 
 /*
@@ -376,7 +381,7 @@ claimer_must_look(MonoTime now)
 MonoTime
 claimer_next_look(MonoTime now)
 {
-	return reasons_next(now);
+	return has_more_to_start ? now : reasons_next(now);
 }
 
 /*
@@ -402,6 +407,30 @@ claimer_note_time(MonoTime now)
 }
 
 /*
+ * Starts jobs whose answers an earlier process saved, and which take long to read, for as long as others may wait.
+ */
+static void
+start_answered(void)
+{
+	MonoTime enough = clock_uptime() + START_MS * INT64CONST(1000);
+	dlist_mutable_iter iter;
+
+	has_more_to_start = false;
+	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
+	{
+		Job *job = dlist_container(Job, node, iter.cur);
+
+		if (job->request != NULL)
+			continue;
+		if (has_more_to_start)
+			return;
+		life_start(job);
+		has_more_to_start = clock_uptime() >= enough;
+	}
+	has_more_to_start = false;
+}
+
+/*
  * Starts claimed jobs, once the standbys have the claim, too.  What an earlier process began need not wait.
  */
 void
@@ -413,11 +442,13 @@ claimer_start(void)
 	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
+		bool is_left = job->request == NULL;
 
 		job->is_committed = true;
-		if (may_begin || job->request == NULL)
+		if (is_left ? job->remote.answer == NULL || job->cancel.stored_at != NULL : may_begin)
 			life_start(job);
 	}
+	start_answered();
 }
 
 /*

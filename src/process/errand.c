@@ -77,7 +77,7 @@ lose(void *arg)
 	withdraw(errand);
 	errand->is_void = true;
 	for (i = 0; i < errand->batch.n; i++)
-		errand->batch.jobs[i]->is_out = false;
+		errand->batch.jobs[i]->write.is_out = false;
 	if (errand->pipe != NULL)
 		pipe_abandon(errand->pipe);
 	else
@@ -171,7 +171,7 @@ errand_write(Job *job, size_t bytes, bool alone, bool is_large)
 	errand->is_full |= alone;
 	errand->has_large |= is_large;
 	add_job(errand, job, bytes);
-	job->is_out = true;
+	job->write.is_out = true;
 }
 
 /*
@@ -230,12 +230,12 @@ pack_question(SpoolStream *stream, Errand *errand)
 	Question question = {.job = job->id,
 						 .attempt = job->attempt,
 						 .step = job->step,
-						 .lookup = job->step == STEP_LOOKUP ? (char *) job->lookup : NULL,
+						 .lookup = job->step == STEP_LOOKUP ? (char *) job->lookup.address : NULL,
 						 .source = verdict_source(job, job->call.http),
 						 .remote = job->remote,
 						 .reply = errand->reply};
 
-	if (job->step == STEP_POLL && job->asks_unended)
+	if (job->step == STEP_POLL && job->poll.asks_unended)
 		(void) grammar_split_address(job->options->preset->unended,
 									 (const char **) &question.places);
 	parcel_pass_question(stream, &question);
@@ -349,7 +349,7 @@ take_written(Returned *returned)
 		if (still_waits(errand, i))
 			reporter_take_written(errand->batch.jobs[i], &returned->written[i]);
 		else
-			errand->batch.jobs[i]->is_out = false;
+			errand->batch.jobs[i]->write.is_out = false;
 	}
 }
 

@@ -210,8 +210,8 @@ pass_job(SpoolStream *stream, Job **job, JobState state)
 	}
 	spool_pass_job(stream, *job, &spooled);
 	SPOOL_PASS(stream, (*job)->step);
-	SPOOL_PASS(stream, (*job)->report_failures);
-	SPOOL_PASS(stream, (*job)->begins_errors);
+	SPOOL_PASS(stream, (*job)->write.failures);
+	SPOOL_PASS(stream, (*job)->write.begins_errors);
 	if (unpacks(stream) && spooled.backend != NULL)
 	{
 		ServerOptions *options = palloc0(sizeof(ServerOptions));

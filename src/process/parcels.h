@@ -14,7 +14,7 @@ typedef enum ParcelKind
 {
 	/* To a writer */
 	PARCEL_JUDGE,  /* an answer: a Question */
-	PARCEL_SAVE,   /* jobs in the state JOB_SAVING: a Writing */
+	PARCEL_SAVE,   /* jobs in the state JOB_SAVING: a JobBatch */
 	PARCEL_REPORT, /* the same, in JOB_REPORTING */
 
 	/* What comes back */
@@ -38,7 +38,7 @@ typedef struct Question
 	int32 attempt;
 	JobStep step;
 	char *places; /* STEP_POLL, of the list of what has not ended; else NULL */
-	char *lookup; /* STEP_LOOKUP: where it was asked, as Job.lookup */
+	char *lookup; /* STEP_LOOKUP: where it was asked, as JobLookup.address */
 	ReplySource source;
 	Remote remote;
 	HttpReply *reply;

@@ -83,17 +83,17 @@ save_work(void *arg)
 static void
 postpone_report(Job *job)
 {
-	int64 delay = trouble_backoff_us(job->report_failures++);
+	int64 delay = trouble_backoff_us(job->write.failures++);
 
-	job->report_at = clock_mono() + (is_hurried ? HURRIED_US : delay);
+	job->write.again_at = clock_mono() + (is_hurried ? HURRIED_US : delay);
 }
 
 static void
 settle_save(Job *job)
 {
-	if (job->outcome == REPORT_PENDING)
+	if (job->write.outcome == WRITE_PENDING)
 		postpone_report(job);
-	else if (job->outcome == REPORT_WRITTEN && job->is_spooled && job->step != STEP_CANCEL)
+	else if (job->write.outcome == WRITE_DONE && job->write.is_spooled && job->step != STEP_CANCEL)
 	{
 		/* its prediction is taken up as any other that an earlier dispatcher has left */
 		job_destroy(job);
@@ -111,33 +111,33 @@ schedule_again(const Job *job)
 {
 	if (job->expires_at != 0)
 		queue_note_expiry(job->expires_at);
-	if (job->run_at <= clock_now())
-		schedule_add(job->id, job->server_name, job->owner, job->tenant, job->priority, job->run_at,
-					 job->expires_at);
+	if (job->report.run_at <= clock_now())
+		schedule_add(job->id, job->server_name, job->owner, job->tenant, job->priority,
+					 job->report.run_at, job->expires_at);
 	else
-		schedule_note_time(&schedule_times.due, job->run_at);
+		schedule_note_time(&schedule_times.due, job->report.run_at);
 }
 
 static void
 settle_report(Job *job)
 {
-	switch (job->outcome)
+	switch (job->write.outcome)
 	{
-		case REPORT_WRITTEN:
-			if (strcmp(job->new_state, "queued") == 0)
+		case WRITE_DONE:
+			if (job->report.new_state == ROW_QUEUED)
 				schedule_again(job);
 			else
 				marker_acquit(job->id);
 			outcome_reported(job);
-			if (job->must_cancel)
+			if (job->report.must_cancel)
 				life_cancel_reported(job);
 			else
 				job_destroy(job);
 			break;
-		case REPORT_FENCED:
+		case WRITE_FENCED:
 			job_destroy(job);
 			break;
-		case REPORT_PENDING:
+		case WRITE_PENDING:
 			postpone_report(job);
 			break;
 	}
@@ -183,7 +183,7 @@ put_off(Job *job, const Written *written)
 					 schedule_queue(job->server_name)->stats, written->error);
 	if (written->refuses_result || written->refuses_usage)
 		outcome_simplify(job, written->refuses_result, written->refuses_usage);
-	job->begins_errors |= written->refuses_errors;
+	job->write.begins_errors |= written->refuses_errors;
 	postpone_report(job);
 	job_requeue(job);
 }
@@ -191,7 +191,7 @@ put_off(Job *job, const Written *written)
 static void
 write_failed(Job *job, ErrorData *error)
 {
-	Written written = {REPORT_PENDING, error};
+	Written written = {WRITE_PENDING, error};
 
 	test_refused(job, error, &written);
 	put_off(job, &written);
@@ -217,7 +217,7 @@ end_trouble(const Job *job)
 {
 	ServerStats *stats;
 
-	if (job->report_failures == 0 || job->outcome == REPORT_PENDING)
+	if (job->write.failures == 0 || job->write.outcome == WRITE_PENDING)
 		return;
 	stats = schedule_queue(job->server_name)->stats;
 	if (stats != NULL)
@@ -279,8 +279,8 @@ result_bytes(const Job *job)
 {
 	const Verdict *verdict = job->verdict;
 
-	if (job->result != NULL)
-		return VARSIZE_ANY(job->result);
+	if (job->report.result != NULL)
+		return VARSIZE_ANY(job->report.result);
 	return verdict->result ? strlen(verdict->result) : 0;
 }
 
@@ -328,7 +328,7 @@ write_due(const Writing *writing)
 		bool is_suspect = marker_is_suspect(job->id);
 		size_t weight;
 
-		if (job->report_at > now || job->is_out)
+		if (job->write.again_at > now || job->write.is_out)
 			continue;
 		weight = weight_of(job);
 		if (weight > HEAVY && writers_take_job(job, weight, is_suspect, is_large(job)))
@@ -383,7 +383,7 @@ reporter_write_apart(JobState state, Job **jobs, int n, Written *written)
 			reporter_write_apart(state, alone, 1, &written[i]);
 			continue;
 		}
-		written[i] = (Written){succeeded ? jobs[i]->outcome : REPORT_PENDING};
+		written[i] = (Written){succeeded ? jobs[i]->write.outcome : WRITE_PENDING};
 		if (succeeded)
 			continue;
 		written[i].error = error;
@@ -397,8 +397,8 @@ reporter_write_apart(JobState state, Job **jobs, int n, Written *written)
 void
 reporter_take_written(Job *job, const Written *written)
 {
-	job->is_out = false;
-	job->outcome = written->outcome;
+	job->write.is_out = false;
+	job->write.outcome = written->outcome;
 	if (written->error != NULL)
 	{
 		put_off(job, written);
@@ -406,8 +406,8 @@ reporter_take_written(Job *job, const Written *written)
 	}
 	end_trouble(job);
 	/* a writer follows no dependencies: it would not see what this process does at the same time */
-	if (job->state == JOB_REPORTING && written->outcome == REPORT_WRITTEN)
-		dependency_note_news(job->id, false, strcmp(job->new_state, "queued") != 0);
+	if (job->state == JOB_REPORTING && written->outcome == WRITE_DONE)
+		dependency_note_news(job->id, false, job->report.new_state != ROW_QUEUED);
 	if (job->state == JOB_SAVING)
 		settle_save(job);
 	else
@@ -420,8 +420,8 @@ reporter_take_written(Job *job, const Written *written)
 void
 reporter_take_back(Job *job)
 {
-	job->is_out = false;
-	job->stays_here = true;
+	job->write.is_out = false;
+	job->write.stays_here = true;
 }
 
 /*
@@ -440,7 +440,7 @@ reporter_hurry(void)
 	for (i = 0; i < lengthof(states); i++)
 	{
 		dlist_foreach(iter, job_list(states[i]))
-			dlist_container(Job, node, iter.cur)->report_at = 0;
+			dlist_container(Job, node, iter.cur)->write.again_at = 0;
 	}
 }
 
@@ -454,8 +454,8 @@ next_of(JobState state)
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
 
-		if (!job->is_out)
-			schedule_note_time(&next, Max(job->report_at, 1));
+		if (!job->write.is_out)
+			schedule_note_time(&next, Max(job->write.again_at, 1));
 	}
 	return next;
 }
@@ -467,7 +467,7 @@ has_failed_in(JobState state)
 
 	dlist_foreach(iter, job_list(state))
 	{
-		if (dlist_container(Job, node, iter.cur)->report_failures > 0)
+		if (dlist_container(Job, node, iter.cur)->write.failures > 0)
 			return true;
 	}
 	return false;

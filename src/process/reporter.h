@@ -11,7 +11,7 @@
 /* What became of writing a job in another process. */
 typedef struct Written
 {
-	ReportOutcome outcome;
+	WriteOutcome outcome;
 	ErrorData *error; /* or NULL */
 
 	/* What the tables refuse of it */

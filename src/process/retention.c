@@ -14,7 +14,7 @@
 #include "process/retention.h"
 #include "queue/purge.h"
 #include "queue/queue.h"
-#include "queue/rowstate.h"
+#include "life/rowstate.h"
 #include "queue/trouble.h"
 #include "schedule/schedule.h"
 #include "utils/builtins.h"
@@ -227,6 +227,7 @@ static bool
 is_wanted(const ErrorData *error)
 {
 	return error->sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION ||
+		   error->sqlerrcode == ERRCODE_RESTRICT_VIOLATION ||
 		   error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 

@@ -35,7 +35,7 @@
 #include "life/life.h"
 
 #define SPOOL_MAGIC UINT64CONST(0x67656e6a6f625350) /* "genjobSP" */
-#define SPOOL_VERSION 4 /* another one where the fields change, or VerdictKind does */
+#define SPOOL_VERSION 5 /* another one where the fields change, or VerdictKind does */
 #define RECORD_MAGIC 0x67726563
 #define READ_US (5 * INT64CONST(1000)) /* of a turn of the loop, and one record */
 
@@ -85,8 +85,8 @@ write_job(SpoolStream *file, Job *job)
 static bool
 is_to_be_kept(const Job *job)
 {
-	bool is_told =
-		job->step == STEP_CANCEL && (job->cancel_has_ended || job->is_marked || job->row_is_gone);
+	bool is_told = job->step == STEP_CANCEL &&
+				   (job->cancel.saves_end || job->cancel.is_marked || job->cancel.row_is_gone);
 
 	return job->verdict != NULL && job->queue != NULL && !is_told;
 }
@@ -323,7 +323,8 @@ fill_job(Job *job, SpooledJob *spooled, const Record *record)
 	job->verdict->progress = -1;
 	return !stream.failed && stream.left == 0 && job->idempotency_key != NULL &&
 		   job->server_name != NULL && job->tenant != NULL && spooled->ran_on != NULL &&
-		   (spooled->is_save || job->new_state != NULL);
+		   (spooled->is_save ||
+			(job->report.new_state > ROW_WAITING && job->report.new_state < ROW_STATES));
 }
 
 /*
@@ -335,9 +336,9 @@ go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
 {
 	memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS, NULL, len);
 	expect_settling(job);
-	job->is_spooled = true;
+	job->write.is_spooled = true;
 	job_enter(job, spooled->is_save ? JOB_SAVING : JOB_REPORTING, job->step);
-	job->row_is_gone = row == SPOOLED_RETRIED;
+	job->cancel.row_is_gone = row == SPOOLED_RETRIED;
 	if (row != SPOOLED_RUNNING)
 		life_cancel(job);
 }

@@ -230,7 +230,7 @@ spool_pass_text(SpoolStream *stream, char **text)
 	StaticAssertDecl(sizeof(void *) != 8 || sizeof(type) == (bytes), \
 					 "pass the new field of " #type ", and then say how large it is")
 
-PASSES_ALL(Output, 96);
+PASSES_ALL(Output, 104);
 PASSES_ALL(Verdict, 104);
 PASSES_ALL(Remote, 64);
 
@@ -255,6 +255,7 @@ pass_outputs(SpoolStream *stream, Verdict *verdict)
 		spool_pass_text(stream, &output->object);
 		spool_pass_text(stream, &output->etag);
 		spool_pass_text(stream, &output->store);
+		SPOOL_PASS(stream, output->store_oid);
 		spool_pass_text(stream, &output->sha256);
 		spool_pass_text(stream, &output->original);
 		SPOOL_PASS(stream, output->reference);
@@ -320,9 +321,9 @@ spool_pass_job(SpoolStream *stream, Job *job, SpooledJob *spooled)
 	SPOOL_PASS(stream, job->started_at);
 	spool_pass_remote(stream, &job->remote);
 	spool_pass_verdict(stream, job->verdict);
-	pass_value(stream, &job->result);
-	spool_pass_text(stream, (char **) &job->new_state);
-	SPOOL_PASS(stream, job->run_at);
-	SPOOL_PASS(stream, job->counts);
-	SPOOL_PASS(stream, job->must_cancel);
+	pass_value(stream, &job->report.result);
+	SPOOL_PASS(stream, job->report.new_state);
+	SPOOL_PASS(stream, job->report.run_at);
+	SPOOL_PASS(stream, job->report.counts);
+	SPOOL_PASS(stream, job->report.must_cancel);
 }

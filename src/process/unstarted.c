@@ -53,8 +53,7 @@ fail_one_work(void *arg)
 {
 	Unstarted *jobs = arg;
 
-	queue_fail_one(jobs->id, jobs->queue ? jobs->queue->complaint : NULL,
-				   jobs->queue != NULL && jobs->queue->is_missing, jobs->now);
+	queue_fail_one(jobs->id, jobs->queue, jobs->now);
 }
 
 static void
@@ -134,8 +133,7 @@ fail_work(void *arg)
 	TimestampTz now = *(TimestampTz *) arg;
 	ServerQueue *queue = schedule_next_without_server();
 
-	if (queue != NULL &&
-		queue_fail_waiting(NameStr(queue->name), queue->complaint, queue->is_missing, now) == 0)
+	if (queue != NULL && queue_fail_waiting(queue, now) == 0 && queue->server == NULL)
 		schedule_drop(queue);
 }
 

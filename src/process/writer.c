@@ -153,7 +153,7 @@ write_jobs(const JobBatch *batch, JobState state, Written *written)
 		return;
 	}
 	for (i = 0; i < batch->n; i++)
-		written[i] = (Written){REPORT_PENDING, error};
+		written[i] = (Written){WRITE_PENDING, error};
 }
 
 static Parcel

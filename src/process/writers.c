@@ -47,7 +47,8 @@ StaticAssertDecl(SETTINGS_MAX_WRITERS <= MARKER_WRITERS, "each writer has its pa
 #define NS_A_VALUE 180 /* for each of its commas, colons and brackets */
 #define JUDGE_NS (8 * 1000000)
 #define SMALLEST (64 * 1024)      /* that is looked at */
-#define LARGEST (2 * 1024 * 1024) /* of which the values are counted */
+#define LARGEST (2 * 1024 * 1024) /* of which the values are counted, */
+#define COUNTED 4096              /* bytes at a time */
 
 /* Before a writer is started again, after one could not be or has failed: first, and at most */
 #define RETRY_MIN_MS 1000
@@ -107,22 +108,38 @@ writers_can_be_had(void)
 /* ---------- what is handed over ---------- */
 
 /*
+ * How many commas, colons and opening brackets there are.  Most of what is large has none for thousands of bytes.
+ */
+static uint64
+count_values(const char *text, size_t len)
+{
+	uint64 values = 0;
+	size_t i;
+
+	if (memchr(text, ',', len) == NULL && memchr(text, ':', len) == NULL &&
+		memchr(text, '[', len) == NULL && memchr(text, '{', len) == NULL)
+		return 0;
+	for (i = 0; i < len; i++)
+		values += text[i] == ',' || text[i] == ':' || text[i] == '[' || text[i] == '{';
+	return values;
+}
+
+/*
  * True if a body takes long to judge.  A picture becomes an output as it is; JSON takes time for its values.
  */
 static bool
 takes_long(const Bytes *body)
 {
-	const char *p = body->data;
-	const char *end = p + body->len;
-	uint64 values = 0;
+	uint64 ns = body->len * NS_A_BYTE;
+	size_t i;
 
 	if (body->len < SMALLEST || media_is_playable(media_type_of(body->data, body->len)))
 		return false;
 	if (body->len > LARGEST)
 		return true;
-	for (; p < end; p++)
-		values += *p == ',' || *p == ':' || *p == '[' || *p == '{';
-	return body->len * NS_A_BYTE + values * NS_A_VALUE > JUDGE_NS;
+	for (i = 0; i < body->len && ns <= JUDGE_NS; i += COUNTED)
+		ns += NS_A_VALUE * count_values(body->data + i, Min(body->len - i, COUNTED));
+	return ns > JUDGE_NS;
 }
 
 /*
@@ -156,7 +173,8 @@ writers_take_answer(void *tag, HttpReply *reply)
 bool
 writers_take_job(Job *job, size_t bytes, bool alone, bool is_large)
 {
-	if (job->stays_here || job->must_cancel || job->step == STEP_CANCEL || !writers_can_be_had())
+	if (job->write.stays_here || job->report.must_cancel || job->step == STEP_CANCEL ||
+		!writers_can_be_had())
 		return false;
 	errand_write(job, bytes, alone, is_large);
 	is_due = true;

@@ -11,7 +11,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#include "base/bytes.h"
+#include "base/base64.h"
 #include "protocol/parts.h"
 
 /*

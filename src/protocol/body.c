@@ -10,7 +10,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 
-#include "base/bytes.h"
+#include "base/base64.h"
 #include "protocol/awsjson.h"
 #include "protocol/binary.h"
 #include "protocol/body.h"

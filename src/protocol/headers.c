@@ -6,7 +6,7 @@
  */
 #include "postgres.h"
 
-#include "base/bytes.h"
+#include "base/base64.h"
 #include "base/json.h"
 #include "protocol/building.h"
 

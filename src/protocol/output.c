@@ -6,6 +6,7 @@
 
 #include "lib/stringinfo.h"
 
+#include "base/base64.h"
 #include "base/bytes.h"
 #include "base/media.h"
 #include "server/grammar.h"
@@ -191,11 +192,11 @@ extract_data_url(Judge *judge, cJSON *node, char *text, const PointerPlace *plac
 static bool
 is_base64_of_media(const char *text)
 {
-	char start[61]; /* a multiple of 4, and the end */
-	ssize_t len;
+	char start[60]; /* a multiple of 4 */
+	ssize_t len = strnlen(text, sizeof(start));
 
-	strlcpy(start, text, sizeof(start));
-	len = base64_decode_in_place(start, strlen(start));
+	memcpy(start, text, len);
+	len = base64_decode_in_place(start, len);
 	return len > 0 && media_is_playable(media_type_of(start, len));
 }
 
@@ -233,8 +234,12 @@ is_path(const Judge *judge, const char *text)
 
 	if (*text != '/' && strncmp(text, "./", 2) != 0 && strncmp(text, "../", 3) != 0)
 		return false;
-	for (p = text; *p > ' ' && *p < 0x7f && strchr("\"<>\\^`{|}", *p) == NULL; p++)
-		;
+	/* base64 of a JPEG begins so, too, and is megabytes */
+	for (p = text; p - text <= MAX_URL && *p > ' ' && *p < 0x7f; p++)
+	{
+		if (strchr("\"<>\\^`{|}", *p) != NULL)
+			return false;
+	}
 	return *p == '\0' && p - text <= MAX_URL && p - text > 2 && (is_url || has_ending(text));
 }
 

@@ -32,10 +32,11 @@ typedef struct Output
 	char *url;
 
 	/* Of one that is in an object store, whether or not data is still here */
-	char *object; /* as s3://bucket/key; NULL: it is not there */
-	char *etag;   /* or NULL: the store gave none */
-	char *store;  /* name of the store's server */
-	char *sha256; /* hexadecimal; NULL: it is not known yet */
+	char *object;  /* as s3://bucket/key; NULL: it is not there */
+	char *etag;    /* or NULL: the store gave none */
+	char *store;   /* name of the store's server */
+	Oid store_oid; /* that server; InvalidOid: not known */
+	char *sha256;  /* hexadecimal; NULL: it is not known yet */
 
 	/* Of one that is to be downloaded */
 	char *original;           /* JSON: what the answer has in its place; or NULL */

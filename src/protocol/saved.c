@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "base/base64.h"
 #include "base/bytes.h"
 #include "protocol/saved.h"
 
@@ -56,6 +57,7 @@ write_output(const Output *output)
 	add_text(object, "object", output->object);
 	add_text(object, "etag", output->etag);
 	add_text(object, "store", output->store);
+	add_number(object, "store_oid", output->store_oid);
 	add_number(object, "bytes", (int64) output->len);
 	return object;
 }
@@ -165,6 +167,7 @@ read_output(const cJSON *object)
 	output->object = read_text(object, "object");
 	output->etag = read_text(object, "etag");
 	output->store = read_text(object, "store");
+	output->store_oid = (Oid) Min(read_number(object, "store_oid"), PG_UINT32_MAX);
 	output->len = (size_t) read_number(object, "bytes");
 	if (output->sha256 == NULL || output->store == NULL)
 		output->object = NULL;

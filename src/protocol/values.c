@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "base/clip.h"
 #include "protocol/binary.h"
 #include "protocol/values.h"
 #include "server/pointer.h"
@@ -175,10 +176,11 @@ find_value(Filling *filling, const Place *place, cJSON *result)
 	if (filling->left < 0)
 		refuse_size("values out of large results of other jobs too often");
 	if (value == NULL)
-		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
-						errmsg("the result of job " INT64_FORMAT " has nothing at \"%.100s\"",
-							   place->wanted.job, place->pointer),
-						errhint("Look at it in gen_jobs.result.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("the result of job " INT64_FORMAT " has nothing at \"%s\"",
+						place->wanted.job, clip_line(place->pointer, strlen(place->pointer), 100)),
+				 errhint("Look at it in gen_jobs.result.")));
 	if (value->string != NULL && value->string[0] == '$')
 		check_inert(value, place->wanted.job);
 	filling->bytes +=

@@ -10,7 +10,7 @@
 
 #include "lib/stringinfo.h"
 
-#include "base/bytes.h"
+#include "base/base64.h"
 #include "base/digest.h"
 #include "protocol/building.h"
 #include "protocol/webhook.h"

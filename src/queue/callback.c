@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/builtins.h"
@@ -182,10 +183,10 @@ check_function(const char *name)
 	Oid function = function_look_up(name, jobs_table_oid, true);
 
 	if (!OidIsValid(function))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("on_done names no function f(gen_jobs) that exists: \"%.200s\"", name),
-				 errhint("Create it, or set on_done to another one.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+						errmsg("on_done names no function f(gen_jobs) that exists: \"%s\"",
+							   pnstrdup(name, pg_mbcliplen(name, strlen(name), 200))),
+						errhint("Create it, or set on_done to another one.")));
 	if (!function_may_be_called(function, GetSessionUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

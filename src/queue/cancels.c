@@ -123,7 +123,7 @@ take_row(uint64 row, ServerQueue *home)
 	}
 	job_forget_id(job);
 	job->is_saved = true;
-	job->stored_at = home;
+	job->cancel.stored_at = home;
 	home->n_stored_cancels++;
 	jobrow_assign(job, jobrow_queue(row, job), none);
 }

@@ -340,7 +340,7 @@ start_attempt(uint64 row, Turn *turn, bool is_alone)
 	/* whoever has the place leaves it, also when an error ends this: one of both */
 	place = turn->place;
 	turn->place.limits = NULL;
-	schedule_memory_given(turn->home, job->input_share ? job->input_share->bytes : 0);
+	schedule_memory_given(turn->home, job->submission.share ? job->submission.share->bytes : 0);
 	if (turn->home->stats != NULL)
 		stats_end_trouble(turn->home->stats, job->id);
 	jobrow_assign(job, turn->queue, place);
@@ -428,8 +428,9 @@ make_token(Job *job)
 	if (!pg_strong_random(random, sizeof(random)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
-	job->token = digest_hex(random);
-	job->remote.token_digest = digest_sha256_hex(job->token, strlen(job->token));
+	job->submission.token = digest_hex(random);
+	job->remote.token_digest =
+		digest_sha256_hex(job->submission.token, strlen(job->submission.token));
 	MemoryContextSwitchTo(caller);
 	return CStringGetTextDatum(job->remote.token_digest);
 }
@@ -484,6 +485,7 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 	int n_missing = 0;
 	int i;
 
+	jobrow_begin();
 	claim_all(&claiming, now);
 	for (i = 0; i < n; i++)
 	{
@@ -510,6 +512,6 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 	if (n_missing > 0)
 		settle_missing(missing, n_missing, now);
 	if (claiming.n_orphans > 0)
-		(void) queue_read_orphans();
+		queue_note_orphans();
 	return claiming.n_refused;
 }

@@ -7,6 +7,14 @@
 
 #include "base/clock.h"
 
+/* Which jobs dependency_keep_seen() keeps, of those that the role may see */
+typedef enum KeptJobs
+{
+	KEEP_UNFINISHED,
+	KEEP_UNSUCCESSFUL, /* and these that have failed or were cancelled */
+	KEEP_ALL
+} KeptJobs;
+
 /* In the transaction that ends a job */
 extern void dependency_note_end(int64 id);
 
@@ -16,7 +24,7 @@ extern void dependency_note_rewired(int64 id);
 extern bool dependency_is_own_statement(void);
 extern void dependency_follow(Oid table);
 extern void dependency_forget_all(Oid table);
-extern int dependency_keep_unfinished(Oid table, Oid role, int64 *ids, int n);
+extern int dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, KeptJobs kept);
 
 /* In a dispatcher */
 extern void dependency_start(void);

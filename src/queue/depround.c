@@ -35,7 +35,7 @@ typedef enum RoundStatement
 	ROUND_USED,
 	ROUND_PAGE,
 	ROUND_SWEEP,
-	ROUND_UNFINISHED,
+	ROUND_SEEN,
 	ROUND_STATEMENTS
 } RoundStatement;
 
@@ -161,9 +161,10 @@ static const Statement statements[ROUND_STATEMENTS] = {
 	[ROUND_SWEEP] = {2, {INT8OID, INT8OID},
 		"DELETE FROM genjob.dependencies x WHERE x.ctid = ANY (ARRAY(SELECT d.ctid FROM genjob.dependencies d"
 		"  WHERE d.job_id > $1 AND d.job_id <= $2 AND NOT " IS_WAITING("d.job_id") " FOR UPDATE OF d SKIP LOCKED))"},
-	/* of these jobs, those that have not ended and that the role may see */
-	[ROUND_UNFINISHED] = {2, {INT8ARRAYOID, OIDOID},
-		"SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1) AND j.state IN " UNFINISHED
+	/* of these jobs, those that the role may see, as KeptJobs $3 says */
+	[ROUND_SEEN] = {3, {INT8ARRAYOID, OIDOID, INT4OID},
+		"SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1)"
+		" AND (j.state IN " UNFINISHED " OR $3 = 2 OR $3 = 1 AND j.state <> 'succeeded')"
 		" AND pg_has_role($2, j.owner::oid, 'USAGE')"},
 };
 
@@ -419,16 +420,17 @@ round_page(int64 *from, int64 *ids, int max)
 }
 
 /*
- * Keeps of some ids those of jobs that have not ended and that a role may see; returns their number.
+ * Keeps of some ids those of such jobs that a role may see; returns their number.
  */
 int
-round_keep_unfinished(int64 *ids, int n, Oid role)
+round_keep_seen(int64 *ids, int n, Oid role, KeptJobs kept)
 {
-	Datum args[2] = {PointerGetDatum(statement_int8_array(ids, n)), ObjectIdGetDatum(role)};
-	int kept = (int) run(ROUND_UNFINISHED, args);
+	Datum args[3] = {PointerGetDatum(statement_int8_array(ids, n)), ObjectIdGetDatum(role),
+					 Int32GetDatum(kept)};
+	int seen = (int) run(ROUND_SEEN, args);
 	int i;
 
-	for (i = 0; i < kept; i++)
+	for (i = 0; i < seen; i++)
 		ids[i] = DatumGetInt64(statement_not_null(i, 1));
-	return kept;
+	return seen;
 }

@@ -7,6 +7,8 @@
 
 #include "utils/timestamp.h"
 
+#include "queue/dependency.h"
+
 /* Ids of jobs, malloc'd */
 typedef struct IdList
 {
@@ -49,7 +51,7 @@ extern void round_forget(const IdList *jobs);
 extern void round_forget_all(void);
 extern bool round_is_used(bool *has_blocked);
 extern int round_list_dependents(int64 job, int64 *ids, int max);
-extern int round_keep_unfinished(int64 *ids, int n, Oid role);
+extern int round_keep_seen(int64 *ids, int n, Oid role, KeptJobs kept);
 extern int round_page(int64 *from, int64 *ids, int max);
 
 #endif /* GENJOB_DEPROUND_H */

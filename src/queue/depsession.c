@@ -266,12 +266,13 @@ dependency_forget_all(Oid table)
 		ReThrowError(error);
 }
 
-/* Ids of which those are kept that have not ended and that a role may see. */
+/* Ids of which those are kept that a role may see. */
 typedef struct Keeping
 {
 	int64 *ids;
 	int n;
 	Oid role;
+	KeptJobs kept;
 } Keeping;
 
 static void
@@ -279,16 +280,16 @@ keep(void *arg)
 {
 	Keeping *keeping = arg;
 
-	keeping->n = round_keep_unfinished(keeping->ids, keeping->n, keeping->role);
+	keeping->n = round_keep_seen(keeping->ids, keeping->n, keeping->role, keeping->kept);
 }
 
 /*
- * Keeps of some ids those of jobs that have not ended and that a role may see; returns their number.
+ * Keeps of some ids those of such jobs that a role may see; returns their number.
  */
 int
-dependency_keep_unfinished(Oid table, Oid role, int64 *ids, int n)
+dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, KeptJobs kept)
 {
-	Keeping keeping = {ids, n, role};
+	Keeping keeping = {ids, n, role, kept};
 	ErrorData *error;
 
 	if (n == 0)
@@ -298,6 +299,6 @@ dependency_keep_unfinished(Oid table, Oid role, int64 *ids, int n)
 		return keeping.n;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
-	/* the claim of a job that waits for another is put off */
-	return 0;
+	/* the claim of a job that waits for another is put off, and what is not known is kept for it */
+	return kept == KEEP_ALL ? n : 0;
 }

@@ -3,9 +3,8 @@
  *		Claims and reports of the common kind, in which nothing is out of the ordinary, by statements that do no more than
  *		these need.
  *
- * They update rows without locking them first: a row that has been locked, now or earlier, is left out.  If one is
- * locked between the look and the update, the statement is undone after a moment.  What they leave out, CLAIM and
- * REPORT do.
+ * They update rows without locking them first.  If another session has locked one, the statement is undone after a
+ * moment, and for a while none is tried.  What they leave out, CLAIM and REPORT do, which skip locked rows.
  */
 #include "postgres.h"
 
@@ -14,6 +13,7 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "queue/direct.h"
@@ -21,11 +21,11 @@
 #include "queue/report.h"
 #include "queue/statement.h"
 
-/* For a row that was locked after the look at it */
+/* For a row that others have locked */
 #define LOCK_TIMEOUT "10ms"
-#define PAUSE_US USECS_PER_SEC /* after a statement that was undone */
 
-#define IS_UNLOCKED "j.xmax = '0'::xid"
+/* After statements that were undone, one after the other */
+static const Backoff after_undone = {USECS_PER_SEC, USECS_PER_MINUTE};
 
 /* clang-format off */
 
@@ -38,7 +38,6 @@ static const Statement claim = {5, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID, 
 	"  idempotency_key = g.key, ran_on = NULL, backend = NULL"
 	" FROM unnest($1, $2) g (id, key) WHERE j.id = g.id AND j.state = 'queued' AND j.server = $4 AND j.run_at <= $3"
 	"  AND (j.expires_at IS NULL OR j.expires_at > $3) AND j.idempotency_key IS NULL AND j.remote IS NULL"
-	"  AND " IS_UNLOCKED
 	"  AND pg_column_size(j.request) + coalesce(pg_column_size(j.inputs) / 3 * 4, 0) <= $5"
 	" RETURNING j.id, j.server, j.request, j.inputs, j.priority, j.owner::oid, j.attempt, j.failures, j.max_attempts,"
 	"  j.idempotency_key::text, j.started_at, NULL::text, NULL::jsonb, NULL, NULL, NULL, j.tenant, j.expires_at,"
@@ -49,7 +48,7 @@ static const Statement report = {5, {INT8ARRAYOID, INT4ARRAYOID, JSONBARRAYOID, 
 	"UPDATE @.gen_jobs j SET state = 'succeeded', result = g.result, usage = g.usage::jsonb, error = NULL, remote = NULL,"
 	"  finished_at = $5, losses = 0, put_off_since = NULL, idempotency_key = NULL"
 	" FROM unnest($1, $2, $3, $4) g (id, attempt, result, usage)"
-	" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt AND " IS_UNLOCKED
+	" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt"
 	" RETURNING j.id, j.on_done IS NOT NULL"};
 
 /* clang-format on */
@@ -66,7 +65,8 @@ typedef struct Direct
 
 static SPIPlanPtr claim_plan = NULL;
 static SPIPlanPtr report_plan = NULL;
-static MonoTime not_before = 0; /* the last one was undone */
+static int undone = 0; /* so many, one after the other */
+static MonoTime not_before = 0;
 
 static void
 run_work(void *arg)
@@ -98,9 +98,10 @@ run(const Statement *statement, SPIPlanPtr *plan, Datum *args)
 	if (!queue_guard(run_work, &direct, &error))
 	{
 		/* CLAIM or REPORT meets whatever it was, too */
-		not_before = clock_mono() + PAUSE_US;
+		not_before = clock_mono() + backoff_delay(&after_undone, undone++);
 		return 0;
 	}
+	undone = 0;
 	SPI_tuptable = direct.result;
 	return direct.rows;
 }
@@ -149,8 +150,8 @@ is_plain_success(const Job *job)
 	const Verdict *verdict = job->verdict;
 
 	return verdict->kind == VERDICT_DONE && verdict->error == NULL && !verdict->unknown &&
-		   !job->must_cancel && !job->counts && job->run_at == 0 && job->put_off_since == 0 &&
-		   job->unknown_ends == 0 && !report_is_large(job);
+		   !job->report.must_cancel && !job->report.counts && job->report.run_at == 0 &&
+		   job->put_off_since == 0 && job->unknown_ends == 0 && !report_is_large(job);
 }
 
 /*

@@ -6,7 +6,7 @@
 #define GENJOB_ENDED_H
 
 #include "base/clock.h"
-#include "queue/rowstate.h"
+#include "life/rowstate.h"
 #include "server/server.h"
 
 /* What may follow an end, as bits */

@@ -16,6 +16,7 @@
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "schedule/schedule.h"
+#include "shared/settle.h"
 
 #define EXPIRE_BATCH 1000 /* jobs that are failed by one statement */
 #define LOCKED_RETRY_US USECS_PER_SEC
@@ -127,21 +128,46 @@ put_off_locked(const char *server_name, TimestampTz now)
 }
 
 /*
- * Fails due jobs of a server that cannot be used; returns how many (at most 1000 a call).  If it is none, locked ones
- * are looked at again later.  is_missing: error says that there is no such server; jobs that see one are left alone.
+ * Locks due jobs of a queue whose server cannot be used, or one of them, and fails them; returns how many (at most 1000 a
+ * call).  The server may have been mended together with them, a moment before this process learns of it.
+ */
+static int
+fail_serverless(ServerQueue *queue, const int64 *id, TimestampTz now)
+{
+	Datum args[3] = {CStringGetTextDatum(NameStr(queue->name)), TimestampTzGetDatum(now),
+					 Int64GetDatum(id ? *id : 0)};
+	uint64 rows = statement_run(LOCK_SERVERLESS, args, id ? "   " : "  n");
+	int64 *ids = palloc((rows + 1) * sizeof(int64));
+	uint64 row;
+
+	for (row = 0; row < rows; row++)
+		ids[row] = DatumGetInt64(statement_not_null(row, 1));
+	if (rows == 0)
+		return 0;
+	settle_caches();
+	schedule_refresh();
+	if (queue->server != NULL)
+		return 0;
+	args[0] = PointerGetDatum(statement_int8_array(ids, rows));
+	args[1] = CStringGetTextDatum(queue->complaint);
+	args[2] = TimestampTzGetDatum(now);
+	rows = statement_run(FAIL_LOCKED, args, NULL);
+	note_failed(rows);
+	return (int) rows;
+}
+
+/*
+ * Fails due jobs of a queue whose server cannot be used; returns how many (at most 1000 a call).  If it is none, either
+ * there is a server now, or they are locked and are looked at again later.
  */
 int
-queue_fail_waiting(const char *server_name, const char *error, bool is_missing, TimestampTz now)
+queue_fail_waiting(ServerQueue *queue, TimestampTz now)
 {
-	Datum args[4] = {CStringGetTextDatum(server_name), CStringGetTextDatum(error),
-					 TimestampTzGetDatum(now), BoolGetDatum(is_missing)};
-	uint64 rows;
+	int n = fail_serverless(queue, NULL, now);
 
-	rows = statement_run(FAIL_WAITING, args, NULL);
-	note_failed(rows);
-	if (rows == 0)
-		put_off_locked(server_name, now);
-	return (int) rows;
+	if (n == 0 && queue->server == NULL)
+		put_off_locked(NameStr(queue->name), now);
+	return n;
 }
 
 /*
@@ -191,15 +217,17 @@ queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, NameD
 }
 
 /*
- * Fails one queued job; error NULL: because it has expired.  is_missing: error says that there is no such server.
+ * Fails one job: it is queued in a queue whose server cannot be used, or, if that is NULL, it has expired.
  */
 void
-queue_fail_one(int64 id, const char *error, bool is_missing, TimestampTz now)
+queue_fail_one(int64 id, ServerQueue *queue, TimestampTz now)
 {
-	Datum args[4] = {Int64GetDatum(id), error ? CStringGetTextDatum(error) : (Datum) 0,
-					 TimestampTzGetDatum(now), BoolGetDatum(is_missing)};
+	Datum args[2] = {Int64GetDatum(id), TimestampTzGetDatum(now)};
 
-	note_failed(statement_run(FAIL_ONE, args, error ? "    " : " n  "));
+	if (queue != NULL)
+		(void) fail_serverless(queue, &id, now);
+	else
+		note_failed(statement_run(EXPIRE_ONE, args, NULL));
 }
 
 /*

@@ -83,11 +83,11 @@ find_take_queued(uint64 row, int64 id, int column, TimestampTz now)
 static void
 ask_now(Job *job)
 {
-	MonoTime at = Max(clock_mono(), job->poked_at + USECS_PER_SEC);
+	MonoTime at = Max(clock_mono(), job->poll.poked_at + USECS_PER_SEC);
 
 	if (job->state != JOB_WAITING || !job->is_waking || job->wake_at <= at)
 		return;
-	job->poked_at = at;
+	job->poll.poked_at = at;
 	job_wake_at(job, at);
 }
 
@@ -107,7 +107,7 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 		ended_expect(DT_NOBEGIN);
 	if (job != NULL && job->remote.token_digest != NULL && !is_running && !is_queued &&
 		!is_waiting && !DatumGetBool(statement_not_null(row, CHANGED_IS_CANCELLED)))
-		job->is_completed = true;
+		job->cancel.is_completed = true;
 	if (job != NULL &&
 		(!is_running || DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) != job->attempt))
 		life_cancel(job);
@@ -151,7 +151,7 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 		dependency_note_news(ids[i], false, true);
 		if (job_find(ids[i]) != NULL)
 		{
-			job_find(ids[i])->row_is_gone = true;
+			job_find(ids[i])->cancel.row_is_gone = true;
 			life_cancel(job_find(ids[i]));
 		}
 	}

@@ -22,6 +22,38 @@
 #include "queue/function.h"
 
 /*
+ * Returns the parts of the name of a function, with or without its schema; NIL if it is no such name.
+ */
+static List *
+name_words(const char *name)
+{
+	List *words = NIL;
+
+	if (!SplitIdentifierString(pstrdup(name), '.', &words) || list_length(words) > 2)
+		return NIL;
+	return words;
+}
+
+bool
+function_is_name(const char *name)
+{
+	return name_words(name) != NIL;
+}
+
+/*
+ * As LookupFuncName(), but whoever may not use the schema finds the function, too, and gets no error.
+ */
+static Oid
+look_up_in(const char *schema, const char *name, Oid type)
+{
+	Oid namespace = get_namespace_oid(schema, true);
+	oidvector *types = buildoidvector(&type, 1);
+
+	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(name),
+						   PointerGetDatum(types), ObjectIdGetDatum(namespace));
+}
+
+/*
  * Returns the function of that name, with its schema if is_qualified, that takes a row of a table; InvalidOid if there is
  * none.  Raises no error.
  */
@@ -29,16 +61,33 @@ Oid
 function_look_up(const char *name, Oid table, bool is_qualified)
 {
 	Oid type = get_rel_type_id(table);
-	List *words = NIL;
-	List *names = NIL;
-	ListCell *cell;
+	List *words = name_words(name);
 
-	if (!SplitIdentifierString(pstrdup(name), '.', &words) || list_length(words) < 1 ||
-		list_length(words) > 2 || (is_qualified && list_length(words) < 2))
+	if (list_length(words) == 2)
+		return look_up_in(linitial(words), lsecond(words), type);
+	if (words == NIL || is_qualified)
 		return InvalidOid;
-	foreach(cell, words)
-		names = lappend(names, makeString(pstrdup(lfirst(cell))));
-	return LookupFuncName(names, 1, &type, true);
+	return LookupFuncName(list_make1(makeString(linitial(words))), 1, &type, true);
+}
+
+/*
+ * True if a call with one argument could mean another function of the same schema, too: one that has defaults for more.
+ * The current user must have USAGE on the schema.
+ */
+bool
+function_is_ambiguous(Oid function, Oid table)
+{
+	Oid type = get_rel_type_id(table);
+	List *names = list_make2(makeString(get_namespace_name(get_func_namespace(function))),
+							 makeString(get_func_name(function)));
+	FuncCandidateList candidate = FuncnameGetCandidates(names, 1, NIL, true, true, false, true);
+
+	for (; candidate != NULL; candidate = candidate->next)
+	{
+		if (candidate->args[0] == type && !OidIsValid(candidate->oid))
+			return true;
+	}
+	return false;
 }
 
 static Oid

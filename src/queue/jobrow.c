@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
@@ -24,7 +25,9 @@
 #include "queue/tables.h"
 #include "life/store.h"
 #include "schedule/schedule.h"
+#include "shared/settle.h"
 
+static bool is_settled; /* the caches show what the statement has seen whose rows are read */
 static const char *column_read; /* of the row that is read, for what is said when that fails */
 
 /*
@@ -76,9 +79,10 @@ read_inputs(Job *job, Datum datum)
 	bool *nulls;
 	int i;
 
-	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, &nulls, &job->n_inputs);
-	job->inputs = palloc0(Max(job->n_inputs, 1) * sizeof(Input));
-	for (i = 0; i < job->n_inputs; i++)
+	deconstruct_array(array, BYTEAOID, -1, false, TYPALIGN_INT, &elements, &nulls,
+					  &job->submission.n_inputs);
+	job->submission.inputs = palloc0(Max(job->submission.n_inputs, 1) * sizeof(Input));
+	for (i = 0; i < job->submission.n_inputs; i++)
 	{
 		if (nulls[i])
 		{
@@ -86,8 +90,8 @@ read_inputs(Job *job, Datum datum)
 				"inputs has a null in it. Insert the job again with one bytea for each input.");
 			continue;
 		}
-		job->inputs[i].data = VARDATA_ANY(DatumGetPointer(elements[i]));
-		job->inputs[i].len = VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i]));
+		job->submission.inputs[i].data = VARDATA_ANY(DatumGetPointer(elements[i]));
+		job->submission.inputs[i].len = VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i]));
 	}
 	pfree(elements);
 	pfree(nulls);
@@ -106,10 +110,34 @@ check_bound(const Job *job, ServerComplaint *complaint)
 }
 
 /*
- * Finds out whether the job may be sent, and with which secrets.
+ * Prepares for the rows of a statement that was just run.  What was changed together with a row may be newer than what
+ * is known of servers and roles.
  */
+void
+jobrow_begin(void)
+{
+	AcceptInvalidationMessages();
+	schedule_refresh();
+	is_settled = false;
+}
+
+/*
+ * Makes sure that what is known of servers and roles is as new as the rows.  True if it may have been older: what follows
+ * from it is to be found again.
+ */
+bool
+jobrow_settle(void)
+{
+	if (is_settled)
+		return false;
+	settle_caches();
+	schedule_refresh();
+	is_settled = true;
+	return true;
+}
+
 static void
-authorize(Job *job)
+look_up(Job *job)
 {
 	ServerComplaint complaint;
 
@@ -128,6 +156,23 @@ authorize(Job *job)
 	if (job->server != NULL)
 		job->options = job->place.limits ? server_backend(job->server, job->place.backend->url)
 										 : &job->server->options;
+}
+
+/*
+ * Finds out whether the job may be sent, and with which secrets.
+ */
+static void
+authorize(Job *job)
+{
+	bool is_unfit = job->complaint != NULL;
+
+	look_up(job);
+	if (job->complaint == NULL || is_unfit || !jobrow_settle())
+		return;
+	store_close(job);
+	server_release(job->server);
+	job->complaint = NULL;
+	look_up(job);
 }
 
 /*
@@ -151,7 +196,7 @@ read_bodies(Job *job, uint64 row)
 		job->waits_for = pstrdup(MEMORY_IS_FULL);
 		return;
 	}
-	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, NULL, bytes);
+	memory_hold(&job->submission.share, job->submission.context, MEMORY_REQUESTS, NULL, bytes);
 	column_read = "request";
 	read_request(job, request);
 	column_read = "inputs";
@@ -241,7 +286,7 @@ fill_job(Job *job, uint64 row, bool has_ended)
 	bool isnull;
 
 	job->server_name = pstrdup(statement_name(row, 2));
-	MemoryContextSwitchTo(job->input_context);
+	MemoryContextSwitchTo(job->submission.context);
 	read_bodies(job, row);
 	MemoryContextSwitchTo(job->context);
 	job->priority = DatumGetInt32(statement_not_null(row, 5));
@@ -350,9 +395,9 @@ jobrow_assign(Job *job, ServerQueue *queue, Place place)
 	job->queue = queue;
 	job->place = place;
 	queue->n_jobs++;
-	if (job->input_share != NULL)
-		memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, &queue->requests,
-					job->input_share->bytes);
+	if (job->submission.share != NULL)
+		memory_hold(&job->submission.share, job->submission.context, MEMORY_REQUESTS,
+					&queue->requests, job->submission.share->bytes);
 	authorize(job);
 	MemoryContextSwitchTo(caller);
 }

@@ -12,6 +12,8 @@
 #define LOCKED_RETRY_MS \
 	1000 /* when to look again at rows that were locked, or had no room in memory */
 
+extern void jobrow_begin(void);
+extern bool jobrow_settle(void);
 extern Job *jobrow_take(uint64 row);
 extern bool jobrow_try(uint64 row, bool has_ended, Job **job, ErrorData **error);
 extern const char *jobrow_column(void);

@@ -181,25 +181,32 @@ fail_unreadable(int64 id, int attempt, const ErrorData *error)
 
 /* ---------- orphans ---------- */
 
+#define ORPHANS_READ 500 /* rows at a time */
+#define ORPHANS_MS 10    /* for reading them, in which answers wait */
+
 /* Where a reading of orphans has got to. */
 typedef struct Reading
 {
-	size_t room;      /* bytes that saved answers may take */
+	int64 from;       /* the id from which on it goes on */
+	size_t room;      /* bytes that saved answers may take, of those that are read now */
 	size_t taken;     /* of that */
 	bool any_size;    /* the first of these may be larger */
 	MonoTime look_at; /* when to look again; 0: need not */
 	size_t lacking;   /* bytes of the smallest one that there was no memory for; 0: there was */
 	bool any_other;   /* something else is to be looked at again */
-	List *jobs;       /* that were taken up */
+	List *jobs;       /* that were taken up now */
 } Reading;
 
+static const Reading from_start = {.from = PG_INT64_MIN};
+static Reading reading = {.from = PG_INT64_MIN};
+static bool made_some = false; /* by a claim, since the last reading began */
 static size_t lacking = 0; /* of the last reading, where nothing else is to be looked at again */
 
 /*
  * True if there is memory for the answer that a row has saved.
  */
 static bool
-fits(Reading *reading, uint64 row)
+fits(uint64 row)
 {
 	bool isnull;
 	Datum remote = statement_value(row, 13, &isnull);
@@ -207,17 +214,17 @@ fits(Reading *reading, uint64 row)
 
 	if (size <= MEMORY_SMALL)
 		return true;
-	if (reading->taken + size > reading->room && (!reading->any_size || reading->taken > 0))
+	if (reading.taken + size > reading.room && (!reading.any_size || reading.taken > 0))
 	{
-		reading->lacking = reading->lacking == 0 ? size : Min(reading->lacking, size);
+		reading.lacking = reading.lacking == 0 ? size : Min(reading.lacking, size);
 		return false;
 	}
-	reading->taken += size;
+	reading.taken += size;
 	return true;
 }
 
 static void
-read_orphan(Reading *reading, uint64 row)
+read_orphan(uint64 row)
 {
 	int64 id = DatumGetInt64(statement_not_null(row, 1));
 	int attempt = DatumGetInt32(statement_not_null(row, 7));
@@ -229,18 +236,18 @@ read_orphan(Reading *reading, uint64 row)
 		return;
 	if (unreadable_until(id) > clock_mono())
 	{
-		reading->any_other = true;
-		schedule_note_time(&reading->look_at, unreadable_until(id));
+		reading.any_other = true;
+		schedule_note_time(&reading.look_at, unreadable_until(id));
 	}
-	else if (!fits(reading, row))
-		schedule_note_time(&reading->look_at, clock_mono() + LOCKED_RETRY_MS * INT64CONST(1000));
+	else if (!fits(row))
+		schedule_note_time(&reading.look_at, clock_mono() + LOCKED_RETRY_MS * INT64CONST(1000));
 	else if (!jobrow_try(row, false, &job, &error))
 	{
 		MonoTime again_at = fail_unreadable(id, attempt, error);
 
-		reading->any_other |= again_at != 0;
+		reading.any_other |= again_at != 0;
 		if (again_at != 0)
-			schedule_note_time(&reading->look_at, again_at);
+			schedule_note_time(&reading.look_at, again_at);
 	}
 	else
 	{
@@ -249,7 +256,7 @@ read_orphan(Reading *reading, uint64 row)
 		jobrow_assign(job, queue,
 					  limits_resume(&queue->limits, jobrow_text(row, 20), clock_mono()));
 		limits_started(&job->place);
-		reading->jobs = lappend(reading->jobs, job);
+		reading.jobs = lappend(reading.jobs, job);
 	}
 }
 
@@ -269,29 +276,76 @@ read_sent(const List *jobs)
 }
 
 /*
- * Makes a Job of every running row that this dispatcher does not know: the calls were under way when genjob last
- * stopped.  Returns when to look again at rows that are left for later, such as saved answers for which there is no
- * memory; 0: there are none.
+ * Reads some orphans, for as long as answers may wait.  False if there may be more.
  */
-MonoTime
-queue_read_orphans(void)
+static bool
+read_page(void)
 {
-	Reading reading = {.room = memory_room_for_answers() / SAVED_COPIES,
-					   .any_size = memory_held() == 0};
-	uint64 rows = statement_run(FIND_ORPHANS, NULL, NULL);
+	Datum args[2] = {Int64GetDatum(reading.from), Int32GetDatum(ORPHANS_READ)};
+	uint64 rows = statement_run(FIND_ORPHANS, args, NULL);
+	MonoTime enough = clock_uptime() + ORPHANS_MS * INT64CONST(1000);
+	int64 id = 0;
 	uint64 row;
 
-	for (row = 0; row < rows; row++)
+	jobrow_begin();
+	for (row = 0; row < rows && (row == 0 || clock_uptime() < enough); row++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		read_orphan(&reading, row);
+		id = DatumGetInt64(statement_not_null(row, 1));
+		read_orphan(row);
 	}
+	if ((row == rows && rows < ORPHANS_READ) || id == PG_INT64_MAX)
+		return true;
+	reading.from = id + 1;
+	return false;
+}
+
+/*
+ * Makes Jobs of running rows that this dispatcher does not know: the calls were under way when genjob last stopped.  Some
+ * at a time, and from the first one on if is_first.  Returns when to look again, at more of them or at rows that are left
+ * for later, such as saved answers for which there is no memory; 0: there are none.
+ */
+MonoTime
+queue_read_orphans(bool is_first)
+{
+	MonoTime look_at;
+	bool is_done;
+
+	if (is_first || made_some)
+		reading = from_start;
+	if (reading.from == PG_INT64_MIN)
+		lacking = 0;
+	made_some = false;
+	reading.room = memory_room_for_answers() / SAVED_COPIES;
+	reading.any_size = memory_held() == 0;
+	reading.taken = 0;
+	reading.jobs = NIL;
+	is_done = read_page();
 	read_sent(reading.jobs);
+	if (!is_done)
+		return clock_mono();
 	queue_forget_stale_sent();
 	lacking = reading.any_other ? 0 : reading.lacking;
-	if (reading.look_at != 0)
-		schedule_note_time(&schedule_times.rescan, reading.look_at);
-	return reading.look_at;
+	look_at = reading.look_at;
+	if (look_at != 0)
+		schedule_note_time(&schedule_times.rescan, look_at);
+	reading = from_start;
+	return look_at;
+}
+
+/*
+ * Notes that there are running rows which are no Jobs, and are to be read.
+ */
+void
+queue_note_orphans(void)
+{
+	made_some = true;
+}
+
+bool
+queue_has_new_orphans(void)
+{
+	return made_some;
 }
 
 /*
@@ -300,7 +354,8 @@ queue_read_orphans(void)
 bool
 queue_orphans_lack_memory(void)
 {
-	return lacking > 0 && memory_held() > 0 && lacking > memory_room_for_answers() / SAVED_COPIES;
+	return !made_some && lacking > 0 && memory_held() > 0 &&
+		   lacking > memory_room_for_answers() / SAVED_COPIES;
 }
 
 /*

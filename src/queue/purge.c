@@ -13,12 +13,15 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
+#include "base/clock.h"
 #include "queue/ended.h"
+#include "queue/needed.h"
 #include "queue/purge.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
 
 #define MAX_BYTES (4 * 1024 * 1024) /* of the jobs of a batch, all but one */
+#define LOOK_US 5000                /* at who needs them */
 /* For a row, or a table, that others are just about to let go of */
 #define LOCK_TIMEOUT "50ms"
 
@@ -28,16 +31,8 @@ static const Statement find_servers = {0, {0},
 	"SELECT s.srvname::text FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'"
 	" WHERE s.srvoptions::text LIKE '%retention%' ORDER BY 1"};
 
-/*
- * Those that are needed by others: an unfinished job, whose owner may see it, waits for it or refers to it, its on_done
- * is still to be called, its end has not been followed, or its provider is still to be told to cancel.
- */
 static const Statement find_due = {6, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID},
-	"SELECT j.id, j.finished_at, j.follow_up IS NOT NULL OR j.remote IS NOT NULL AND j.state <> 'succeeded'"
-	"  OR EXISTS (SELECT FROM genjob.callbacks c WHERE c.job_id = j.id AND c.run_at < 'infinity')"
-	"  OR EXISTS (SELECT FROM @.gen_jobs u WHERE u.state IN ('waiting', 'queued', 'running')"
-	"   AND (u.after IS NOT NULL OR u.refers IS NOT NULL) AND (u.after && ARRAY[j.id] OR u.refers && ARRAY[j.id])"
-	"   AND coalesce(pg_has_role(u.owner::oid, j.owner::oid, 'USAGE'), false)),"
+	"SELECT j.id, j.finished_at,"
 	"  coalesce(pg_column_size(j.inputs), 0) + coalesce(pg_column_size(j.result), 0)"
 	"  + coalesce((SELECT sum(o.bytes) FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NULL), 0)::int8,"
 	"  EXISTS (SELECT FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL)"
@@ -191,14 +186,43 @@ fire_at_once(void)
 
 /* ---------- a batch ---------- */
 
+/* A job that was kept long enough. */
+typedef struct DueJob
+{
+	PurgePlace place;
+	int64 bytes;
+	bool has_objects;
+} DueJob;
+
 /*
- * Takes over what find_due has found: as many as have few bytes together.  Returns the ids of those that may go, palloc'd,
- * and their number in *n.
+ * Copies what find_due has found, palloc'd.
+ */
+static DueJob *
+read_due(uint64 rows)
+{
+	DueJob *due = palloc(Max(rows, 1) * sizeof(DueJob));
+	uint64 row;
+
+	for (row = 0; row < rows; row++)
+	{
+		due[row].place.id = DatumGetInt64(statement_not_null(row, 1));
+		due[row].place.finished_at = DatumGetTimestampTz(statement_not_null(row, 2));
+		due[row].bytes = DatumGetInt64(statement_not_null(row, 3));
+		due[row].has_objects = DatumGetBool(statement_not_null(row, 4));
+	}
+	return due;
+}
+
+/*
+ * Takes over what find_due has found: as many as have few bytes together, and as can be looked at in a moment, for
+ * thousands may refer to each.  Returns the ids of those that may go, palloc'd, and their number in *n.
  */
 static int64 *
 take_due(PurgeBatch *batch, uint64 rows, int *n, bool *has_objects)
 {
 	int64 *ids = palloc(Max(rows, 1) * sizeof(int64));
+	const DueJob *due = read_due(rows);
+	MonoTime until = clock_uptime() + LOOK_US;
 	int64 bytes = 0;
 	uint64 row;
 
@@ -206,16 +230,15 @@ take_due(PurgeBatch *batch, uint64 rows, int *n, bool *has_objects)
 	*has_objects = false;
 	for (row = 0; row < rows; row++)
 	{
-		bytes += DatumGetInt64(statement_not_null(row, 4));
-		if (row > 0 && bytes > MAX_BYTES)
+		bytes += due[row].bytes;
+		if (row > 0 && (bytes > MAX_BYTES || clock_uptime() > until))
 			break;
-		batch->last.id = DatumGetInt64(statement_not_null(row, 1));
-		batch->last.finished_at = DatumGetTimestampTz(statement_not_null(row, 2));
-		if (DatumGetBool(statement_not_null(row, 3)))
+		batch->last = due[row].place;
+		*has_objects |= due[row].has_objects;
+		if (needed_by_others(due[row].place.id))
 			batch->any_kept = true;
 		else
-			ids[(*n)++] = batch->last.id;
-		*has_objects |= DatumGetBool(statement_not_null(row, 5));
+			ids[(*n)++] = due[row].place.id;
 	}
 	batch->n = (int) row;
 	batch->has_more = row < rows || rows == batch->max;

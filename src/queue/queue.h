@@ -71,16 +71,17 @@ extern void queue_expire(TimestampTz now);
 extern void queue_note_expiry(TimestampTz expires_at);
 extern int queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids,
 								NameData *servers, int max);
-extern void queue_fail_one(int64 id, const char *error, bool is_missing, TimestampTz now);
+extern void queue_fail_one(int64 id, ServerQueue *queue, TimestampTz now);
 extern void queue_expect_expired(TimestampTz now);
-extern int queue_fail_waiting(const char *server_name, const char *error, bool is_missing,
-							  TimestampTz now);
+extern int queue_fail_waiting(ServerQueue *queue, TimestampTz now);
 extern int queue_fail_overdue(const char *server_name, const char *error, TimestampTz since,
 							  TimestampTz now);
 extern int queue_keep_home(Turn *turns, int n);
 extern int queue_claim(Turn *turns, int n, TimestampTz now);
 extern bool queue_guard(QueueWork work, void *arg, ErrorData **error);
-extern MonoTime queue_read_orphans(void);
+extern MonoTime queue_read_orphans(bool is_first);
+extern void queue_note_orphans(void);
+extern bool queue_has_new_orphans(void);
 extern bool queue_orphans_lack_memory(void);
 extern void queue_read_cancels(void);
 extern bool queue_must_read_cancels(void);

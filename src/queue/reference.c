@@ -18,6 +18,7 @@
 #include "base/guard.h"
 #include "base/jsonb.h"
 #include "base/memory.h"
+#include "queue/jobrow.h"
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "life/calls.h"
@@ -39,7 +40,8 @@ list_references(Job *job)
 	PG_TRY();
 	{
 		if (request_may_refer(&source))
-			job->references = request_list_references(&source, &job->n_references);
+			job->submission.references =
+				request_list_references(&source, &job->submission.n_references);
 	}
 	PG_CATCH();
 	{
@@ -54,8 +56,8 @@ bytes_read(const Job *job)
 	size_t bytes = 0;
 	int i;
 
-	for (i = 0; i < job->n_references; i++)
-		bytes += job->references[i].len;
+	for (i = 0; i < job->submission.n_references; i++)
+		bytes += job->submission.references[i].len;
 	return bytes;
 }
 
@@ -66,20 +68,40 @@ static bool
 hold_output(Job *job, size_t len)
 {
 	size_t more = memory_body_size(0, len);
-	size_t now = job->input_share ? job->input_share->bytes : memory_body_size(0, bytes_read(job));
+	size_t now =
+		job->submission.share ? job->submission.share->bytes : memory_body_size(0, bytes_read(job));
 
-	if (!memory_may_read(more, job->input_share))
+	if (!memory_may_read(more, job->submission.share))
 		return false;
-	memory_hold(&job->input_share, job->input_context, MEMORY_REQUESTS, &job->queue->requests,
-				now + more);
+	memory_hold(&job->submission.share, job->submission.context, MEMORY_REQUESTS,
+				&job->queue->requests, now + more);
 	return true;
+}
+
+/* The store that an output of a job of owner was sent to; without a name, any that has the bucket. */
+typedef struct OutputStore
+{
+	char *name; /* or NULL */
+	Oid bound;
+	Oid owner;
+} OutputStore;
+
+static Server *
+find_store(const char *bucket, const OutputStore *store, Oid owner, MappingOptions *secrets,
+		   ServerComplaint *complaint)
+{
+	Server *server = store->name ? stores_find_bound(bucket, store->name, store->bound,
+													 store->owner, owner, complaint)
+								 : stores_find(bucket, NULL, owner, complaint);
+
+	return server != NULL && server_read_secrets(server, owner, secrets, complaint) ? server : NULL;
 }
 
 /*
  * Makes a link to an object in a store, with the keys of the job's owner.  It must outlast the job's attempt.
  */
 static void
-make_link(Job *job, Reference *reference, const char *store)
+make_link(Job *job, Reference *reference, const OutputStore *store)
 {
 	int64 seconds = job->options->timeout / 1000 + SECS_PER_HOUR;
 	RequestSource source = {.now_unix = time(NULL)};
@@ -89,7 +111,7 @@ make_link(Job *job, Reference *reference, const char *store)
 	char *bucket;
 	char *key;
 
-	MemoryContextSwitchTo(job->input_context);
+	MemoryContextSwitchTo(job->submission.context);
 	if (!stores_split_url(reference->url, &bucket, &key))
 	{
 		job->complaint =
@@ -97,8 +119,10 @@ make_link(Job *job, Reference *reference, const char *store)
 					 reference->url);
 		return;
 	}
-	server = stores_find(bucket, store, job->owner, &complaint);
-	if (server == NULL || !server_read_secrets(server, job->owner, &secrets, &complaint))
+	server = find_store(bucket, store, job->owner, &secrets, &complaint);
+	if (server == NULL && jobrow_settle())
+		server = find_store(bucket, store, job->owner, &secrets, &complaint);
+	if (server == NULL)
 	{
 		job->complaint = psprintf("no link to %s can be made: %s. %s", reference->url,
 								  complaint.message, complaint.hint);
@@ -118,14 +142,20 @@ take_url(Job *job, Reference *reference)
 {
 	bool in_table;
 	bool no_store;
+	bool no_oid;
 	Datum url = statement_value(0, 5, &in_table);
-	Datum store = statement_value(0, 6, &no_store);
+	Datum name = statement_value(0, 6, &no_store);
+	Datum oid = statement_value(0, 7, &no_oid);
+	OutputStore store = {0};
 
 	if (in_table)
 		return false;
 	reference->url = TextDatumGetCString(url);
+	store.name = no_store ? NULL : TextDatumGetCString(name);
+	store.bound = no_oid ? InvalidOid : DatumGetObjectId(oid);
+	store.owner = DatumGetObjectId(statement_not_null(0, 1));
 	if (reference->wants_link)
-		make_link(job, reference, no_store ? NULL : TextDatumGetCString(store));
+		make_link(job, reference, &store);
 	return true;
 }
 
@@ -198,7 +228,7 @@ static void
 take_row(Job *job, Reference *reference)
 {
 	/* SPI has left the current context at one of its own */
-	MemoryContextSwitchTo(job->input_context);
+	MemoryContextSwitchTo(job->submission.context);
 	if (!has_privs_of_role(job->owner, DatumGetObjectId(statement_not_null(0, 1))))
 		return;
 	if (DatumGetBool(statement_not_null(0, 2)))
@@ -217,10 +247,11 @@ static void
 read_reference(Job *job, Reference *reference)
 {
 	Datum args[2] = {Int64GetDatum(reference->job), Int32GetDatum(reference->ordinal)};
+	const OutputStore any = {0};
 
 	if (reference->job == 0)
 	{
-		make_link(job, reference, NULL);
+		make_link(job, reference, &any);
 		return;
 	}
 	/* its own it would wait for for ever */
@@ -282,9 +313,10 @@ queue_read_references(Job *job)
 	if (job->server == NULL || job->request == NULL || job->complaint != NULL ||
 		job->waits_for != NULL)
 		return;
-	caller = MemoryContextSwitchTo(job->input_context);
+	caller = MemoryContextSwitchTo(job->submission.context);
 	list_references(job);
-	for (i = 0; i < job->n_references && job->waits_for == NULL && job->complaint == NULL; i++)
-		read_guarded(job, &job->references[i]);
+	for (i = 0;
+		 i < job->submission.n_references && job->waits_for == NULL && job->complaint == NULL; i++)
+		read_guarded(job, &job->submission.references[i]);
 	MemoryContextSwitchTo(caller);
 }

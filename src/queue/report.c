@@ -97,12 +97,12 @@ convert_result(Job *job)
 	Verdict *verdict = job->verdict;
 	MemoryContext caller;
 
-	if (job->result != NULL || verdict->result == NULL)
+	if (job->report.result != NULL || verdict->result == NULL)
 		return;
 	caller = MemoryContextSwitchTo(job->context);
 	if (job->remote.answer == verdict->result)
 		job->remote.answer = NULL;
-	job->result = report_json(&verdict->result);
+	job->report.result = report_json(&verdict->result);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -112,7 +112,7 @@ convert_result(Job *job)
 bool
 report_is_large(const Job *job)
 {
-	return job->result != NULL && VARSIZE_ANY(job->result) > QUEUE_LARGE_RESULT;
+	return job->report.result != NULL && VARSIZE_ANY(job->report.result) > QUEUE_LARGE_RESULT;
 }
 
 /*
@@ -145,10 +145,10 @@ read_column(const Job *job, int column, bool *isnull)
 		case REPORT_ATTEMPT:
 			return Int32GetDatum(job->attempt);
 		case REPORT_STATE:
-			return CStringGetTextDatum(job->new_state);
+			return CStringGetTextDatum(rowstate_name(job->report.new_state));
 		case REPORT_RESULT:
-			*isnull = job->result == NULL || report_is_large(job);
-			return PointerGetDatum(job->result);
+			*isnull = job->report.result == NULL || report_is_large(job);
+			return PointerGetDatum(job->report.result);
 		case REPORT_USAGE:
 			return report_text(verdict->usage, isnull);
 		case REPORT_ERROR:
@@ -157,19 +157,19 @@ read_column(const Job *job, int column, bool *isnull)
 			*isnull = verdict->http_status == 0;
 			return Int32GetDatum(verdict->http_status);
 		case REPORT_RUN_AT:
-			*isnull = job->run_at == 0;
-			return TimestampTzGetDatum(job->run_at);
+			*isnull = job->report.run_at == 0;
+			return TimestampTzGetDatum(job->report.run_at);
 		case REPORT_COUNTS:
 			*isnull = verdict->kind == VERDICT_POSTPONE; /* it was no attempt */
-			return Int32GetDatum(job->counts ? 1 : 0);
+			return Int32GetDatum(job->report.counts ? 1 : 0);
 		case REPORT_KEEPS_KEY:
 			return BoolGetDatum(verdict->unknown);
 		case REPORT_LOSSES:
 			return Int32GetDatum(losses_after(job));
 		case REPORT_BEGINS_ERRORS:
-			return BoolGetDatum(job->begins_errors);
+			return BoolGetDatum(job->write.begins_errors);
 		case REPORT_MUST_CANCEL:
-			return BoolGetDatum(job->must_cancel);
+			return BoolGetDatum(job->report.must_cancel);
 		case REPORT_UNKNOWN_ENDS:
 			return Int32GetDatum(job->unknown_ends);
 		case REPORT_PUT_OFF_SINCE:
@@ -201,7 +201,7 @@ report_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType 
 	/* it has copies, perhaps of megabytes; a result stays with its job */
 	for (i = 0; i < n && !type->by_value; i++)
 	{
-		if (!nulls[i] && DatumGetPointer(datums[i]) != (Pointer) jobs[i]->result)
+		if (!nulls[i] && DatumGetPointer(datums[i]) != (Pointer) jobs[i]->report.result)
 			pfree(DatumGetPointer(datums[i]));
 	}
 	return PointerGetDatum(array);
@@ -235,19 +235,22 @@ store_output(int64 job_id, int ordinal, const Output *output)
 static void
 store_object(int64 job_id, int ordinal, const Output *output)
 {
-	char nulls[] = "        ";
+	char nulls[] = "         ";
 	bool no_etag;
-	Datum args[8] = {Int64GetDatum(job_id),
+	Datum args[9] = {Int64GetDatum(job_id),
 					 Int32GetDatum(ordinal),
 					 CStringGetTextDatum(output->content_type),
 					 Int64GetDatum((int64) output->len),
 					 CStringGetTextDatum(output->sha256),
 					 CStringGetTextDatum(shown_from_utf8(output->object)),
 					 report_text(output->etag, &no_etag),
-					 CStringGetTextDatum(output->store)};
+					 CStringGetTextDatum(output->store),
+					 ObjectIdGetDatum(output->store_oid)};
 
 	if (no_etag)
 		nulls[6] = 'n';
+	if (!OidIsValid(output->store_oid))
+		nulls[8] = 'n';
 	statement_run(STORE_OBJECT, args, nulls);
 }
 
@@ -418,8 +421,8 @@ forget_old_outputs(Job **jobs, int n)
 
 	for (i = 0; i < n; i++)
 	{
-		if ((jobs[i]->attempt > 1 || jobs[i]->report_failures > 0) &&
-			jobs[i]->outcome == REPORT_WRITTEN)
+		if ((jobs[i]->attempt > 1 || jobs[i]->write.failures > 0) &&
+			jobs[i]->write.outcome == WRITE_DONE)
 			add_surplus(&all, jobs[i]);
 	}
 	if (all.n == 0)
@@ -466,9 +469,9 @@ report_find_fenced(Job **jobs, int n)
 
 	for (i = 0; i < n; i++)
 	{
-		if (jobs[i]->outcome == REPORT_WRITTEN)
+		if (jobs[i]->write.outcome == WRITE_DONE)
 			continue;
-		jobs[i]->outcome = REPORT_FENCED;
+		jobs[i]->write.outcome = WRITE_FENCED;
 		ids[n_ids++] = jobs[i]->id;
 	}
 	args[0] = PointerGetDatum(statement_int8_array(ids, n_ids));
@@ -478,8 +481,8 @@ report_find_fenced(Job **jobs, int n)
 		/* of a job that is not known by its id any more there may be another attempt */
 		for (i = 0; i < n; i++)
 		{
-			if (jobs[i]->outcome == REPORT_FENCED && is_row_of(jobs[i], row))
-				jobs[i]->outcome = REPORT_PENDING;
+			if (jobs[i]->write.outcome == WRITE_FENCED && is_row_of(jobs[i], row))
+				jobs[i]->write.outcome = WRITE_PENDING;
 		}
 	}
 }
@@ -492,12 +495,12 @@ note_written(Job *job, bool has_on_done)
 {
 	JobEnd end = {.id = job->id,
 				  .from = ROW_RUNNING,
-				  .to = rowstate_parse(job->new_state),
+				  .to = job->report.new_state,
 				  .server = job->server_name,
 				  .has_on_done = has_on_done,
 				  .http_status = job->verdict->http_status};
 
-	job->outcome = REPORT_WRITTEN;
+	job->write.outcome = WRITE_DONE;
 	if (rowstate_is_final(end.to))
 		job_ended(&end);
 }
@@ -519,7 +522,7 @@ run_report(Job **jobs, int n, TimestampTz now)
 		if (!report_is_large(jobs[i]))
 			continue;
 		args[REPORT_LARGE_ID] = Int64GetDatum(jobs[i]->id);
-		args[REPORT_LARGE_RESULT] = PointerGetDatum(jobs[i]->result);
+		args[REPORT_LARGE_RESULT] = PointerGetDatum(jobs[i]->report.result);
 		nulls[REPORT_LARGE_ID] = nulls[REPORT_LARGE_RESULT] = ' ';
 	}
 	for (i = 0; i < REPORT_COLUMNS; i++)
@@ -554,12 +557,12 @@ queue_report(Job **jobs, int n, TimestampTz now)
 	for (i = 0; i < n; i++)
 	{
 		convert_result(jobs[i]);
-		jobs[i]->outcome = REPORT_PENDING;
+		jobs[i]->write.outcome = WRITE_PENDING;
 	}
 	note_rows(direct_report(jobs, n, now));
 	for (i = 0; i < n; i++)
 	{
-		if (jobs[i]->outcome != REPORT_WRITTEN)
+		if (jobs[i]->write.outcome != WRITE_DONE)
 			rest[n_rest++] = jobs[i];
 	}
 	if (n_rest > 0)
@@ -573,7 +576,7 @@ queue_report(Job **jobs, int n, TimestampTz now)
 	forget_old_outputs(jobs, n);
 	for (i = 0; i < n; i++)
 	{
-		if (jobs[i]->outcome == REPORT_WRITTEN && jobs[i]->verdict->outputs != NIL)
+		if (jobs[i]->write.outcome == WRITE_DONE && jobs[i]->verdict->outputs != NIL)
 			store_outputs(jobs[i]);
 	}
 }

@@ -99,10 +99,11 @@ save_datum(const Job *job, int column, bool *isnull)
 			return Int32GetDatum(job->attempt);
 		case SAVE_REMOTE_ID:
 			/* of a prediction that was only looked for, the end of its call is known if the provider says so */
-			return report_text(is_final && !job->cancel_confirmed ? NULL : job->remote.id, isnull);
+			return report_text(is_final && !job->cancel.is_confirmed ? NULL : job->remote.id,
+							   isnull);
 		case SAVE_REMOTE:
 			/* while there is one, the provider of a job that has ended is still to be told */
-			*isnull = is_final ? job->cancel_has_ended : is_large_remote(&job->remote);
+			*isnull = is_final ? job->cancel.saves_end : is_large_remote(&job->remote);
 			return *isnull ? (Datum) 0 : remote_datum(&job->remote, is_final);
 		case SAVE_NOTE:
 			return report_text(is_final ? job->verdict->error : NULL, isnull);
@@ -137,7 +138,7 @@ queue_save(Job **jobs, int n)
 	nulls[SAVE_LARGE_ID] = nulls[SAVE_LARGE_REMOTE] = 'n';
 	for (i = 0; i < n; i++)
 	{
-		jobs[i]->outcome = REPORT_PENDING;
+		jobs[i]->write.outcome = WRITE_PENDING;
 		if (jobs[i]->step == STEP_CANCEL || !is_large_remote(&jobs[i]->remote))
 			continue;
 		args[SAVE_LARGE_ID] = Int64GetDatum(jobs[i]->id);
@@ -154,7 +155,7 @@ queue_save(Job **jobs, int n)
 		for (k = 0; k < n; k++)
 		{
 			if (jobs[k]->id == id && jobs[k]->attempt == attempt)
-				jobs[k]->outcome = REPORT_WRITTEN;
+				jobs[k]->write.outcome = WRITE_DONE;
 		}
 	}
 	if (rows < n)

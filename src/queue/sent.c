@@ -109,7 +109,7 @@ queue_keep_sent(Job **jobs, int n)
 		const Job *job = jobs[i];
 		bool isnull;
 
-		if (job->sent == NULL || job->idempotency_key == NULL || job->outcome != REPORT_WRITTEN)
+		if (job->sent == NULL || job->idempotency_key == NULL || job->write.outcome != WRITE_DONE)
 			continue;
 		if (job->verdict->unknown)
 		{

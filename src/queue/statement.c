@@ -28,7 +28,6 @@
 #define HELD_ROWS(given, condition) \
 	"held AS MATERIALIZED (" LOCKED_ROWS("g.*", given, condition) ")"
 
-#define IS_SERVER(name) "EXISTS (SELECT FROM pg_catalog.pg_foreign_server s WHERE s.srvname = " name "::name)"
 #define HAS_EXPIRED "the job was not started before expires_at. Look at genjob.servers for what held it back."
 
 static const Statement statements[STATEMENTS] = {
@@ -76,10 +75,11 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_OWNERS] = {1, {INT8ARRAYOID},
 		"SELECT id, owner::oid FROM @.gen_jobs WHERE id = ANY ($1)"},
 	/* no column is read that may be large, or that cannot be: remote is a reference to where it stands */
-	[FIND_ORPHANS] = {0, {0},
+	[FIND_ORPHANS] = {2, {INT8OID, INT4OID},
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
-		" NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since FROM @.gen_jobs WHERE state = 'running' AND NOT claimed_elsewhere"},
+		" NULL::int4, server_oid, losses, depth, unknown_ends, put_off_since FROM @.gen_jobs WHERE state = 'running' AND NOT claimed_elsewhere"
+		" AND id >= $1 ORDER BY id LIMIT $2"},
 	[FIND_ATTEMPT] = {1, {INT8OID},
 		"SELECT attempt, idempotency_key::text FROM @.gen_jobs WHERE id = $1 AND state = 'running'"},
 	[FIND_SPOOLED] = {1, {INT8OID},
@@ -119,25 +119,22 @@ static const Statement statements[STATEMENTS] = {
 		" ORDER BY id LIMIT $3"},
 	[FIND_EXPIRED] = {2, {TIMESTAMPTZOID, INT4OID},
 		"SELECT id, server FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at <= $1 ORDER BY expires_at LIMIT $2"},
-	[FAIL_ONE] = {4, {INT8OID, TEXTOID, TIMESTAMPTZOID, BOOLOID},
-		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = coalesce($2, '" HAS_EXPIRED "')"
-		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND id = $1"
-		"  AND ($2 IS NOT NULL OR expires_at <= $3) AND NOT ($4 AND " IS_SERVER("server") ")"
+	[EXPIRE_ONE] = {2, {INT8OID, TIMESTAMPTZOID},
+		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $2, error = '" HAS_EXPIRED "'"
+		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND id = $1 AND expires_at <= $2"
 		"  FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
 	[FAIL_EXPIRED] = {3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $1,"
 		" error = '" HAS_EXPIRED "'"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at <= $1 AND expires_at >= $2"
 		"  ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
-	/*
-	 * $4: there is no such server, as far as is known here.  One that was created together with its jobs is seen with
-	 * them, a moment before its invalidation arrives.
-	 */
-	[FAIL_WAITING] = {4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, BOOLOID},
+	/* $3: one of them alone; null: all that are due */
+	[LOCK_SERVERLESS] = {3, {TEXTOID, TIMESTAMPTZOID, INT8OID},
+		"SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 AND ($3 IS NULL OR id = $3)"
+		" LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED"},
+	[FAIL_LOCKED] = {3, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
-		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $3"
-		"  AND NOT ($4 AND " IS_SERVER("$1") ")"
-		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
+		" WHERE id = ANY ($1) AND state = 'queued' RETURNING id, server, on_done IS NOT NULL"},
 	/* those that were refused themselves, and those that waited behind them */
 	[FAIL_OVERDUE] = {4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
@@ -181,11 +178,11 @@ static const Statement statements[STATEMENTS] = {
 		" WHERE size > $8 AND total > $9 AND total - size >= $10"},
 	[READ_OUTPUT] = {2, {INT8OID, INT4OID},
 		"SELECT j.owner::oid, j.state IN ('succeeded', 'failed', 'cancelled'), o.content_type, o.data,"
-		"  o.url, o.store FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
+		"  o.url, o.store, o.store_oid FROM @.gen_jobs j LEFT JOIN @.gen_outputs o ON o.job_id = j.id AND o.ordinal = $2"
 		" WHERE j.id = $1"},
 	[READ_RESULT] = {1, {INT8OID},
 		"SELECT owner::oid, state IN ('succeeded', 'failed', 'cancelled'), 'application/json'::text, result,"
-		"  NULL::text, NULL::text"
+		"  NULL::text, NULL::text, NULL::oid"
 		" FROM @.gen_jobs WHERE id = $1"},
 	/* a large result is $19, of the job $18: what comes out of an array is copied again and again */
 	[REPORT] = {19, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
@@ -237,17 +234,18 @@ static const Statement statements[STATEMENTS] = {
 		"  JOIN @.gen_outputs o ON o.job_id = g.id AND o.ordinal = g.ordinal FOR UPDATE OF o SKIP LOCKED)"
 		" DELETE FROM @.gen_outputs o USING (SELECT * FROM surplus UNION ALL SELECT * FROM gap) s"
 		" WHERE o.job_id = s.job_id AND o.ordinal = s.ordinal"},
-	[STORE_OBJECT] = {8, {INT8OID, INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID},
-		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, url, etag, store)"
-		" VALUES ($1, $2, $3, $4, decode($5, 'hex'), $6, $7, $8)"
+	[STORE_OBJECT] = {9, {INT8OID, INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID},
+		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, url, etag, store, store_oid)"
+		" VALUES ($1, $2, $3, $4, decode($5, 'hex'), $6, $7, $8, $9)"
 		" ON CONFLICT (job_id, ordinal) DO UPDATE SET content_type = excluded.content_type, bytes = excluded.bytes,"
-		"  sha256 = excluded.sha256, data = NULL, url = excluded.url, etag = excluded.etag, store = excluded.store"},
+		"  sha256 = excluded.sha256, data = NULL, url = excluded.url, etag = excluded.etag, store = excluded.store,"
+		"  store_oid = excluded.store_oid"},
 	/* the row of an earlier attempt stays where it is: tables of others may refer to it */
 	[STORE_OUTPUT] = {4, {INT8OID, INT4OID, TEXTOID, BYTEAOID},
 		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, data)"
 		" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"
 		" ON CONFLICT (job_id, ordinal) DO UPDATE SET content_type = excluded.content_type, bytes = excluded.bytes,"
-		"  sha256 = excluded.sha256, data = excluded.data, url = NULL, etag = NULL, store = NULL"},
+		"  sha256 = excluded.sha256, data = excluded.data, url = NULL, etag = NULL, store = NULL, store_oid = NULL"},
 	/* ---- what follows an end ---- */
 	[FIND_ENDED] = {1, {INT8ARRAYOID},
 		"SELECT id, state::text, server, owner::oid, depth, on_done IS NOT NULL FROM @.gen_jobs"

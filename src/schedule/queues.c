@@ -237,7 +237,6 @@ refresh_queue(ServerQueue *queue)
 	server_release(queue->server);
 	queue->server = server;
 	free(queue->complaint);
-	queue->is_missing = server == NULL && complaint.problem == SERVER_MISSING;
 	queue->complaint =
 		server ? NULL : strdup(psprintf("%s. %s", complaint.message, complaint.hint));
 }

@@ -33,7 +33,6 @@ typedef struct ServerQueue
 	Server *server;               /* NULL: cannot be used, see complaint */
 	ServerStats *stats;           /* NULL with server */
 	char *complaint;              /* malloc'd; NULL with a server */
-	bool is_missing;              /* there is no server of that name; false with a server */
 	struct ServerQueue *fallback; /* takes jobs when this one cannot; or NULL */
 	char *fallback_trouble;       /* malloc'd: why it takes none, or not all; or NULL */
 	dlist_head bound;             /* jobs that it does not take: queued and due, but not in turns */

@@ -76,6 +76,8 @@ pointer_step(cJSON *node, const char *token, int64 *left)
 
 	if (!is_object && (!cJSON_IsArray(node) || !isdigit((unsigned char) *token)))
 		return NULL;
+	if (!is_object && token[0] == '0' && token[1] != '\0')
+		return NULL; /* RFC 6901: no leading zeros */
 	if (!is_object)
 	{
 		index = strtol(token, &end, 10);

@@ -200,4 +200,10 @@ typedef struct Preset
 extern const Preset *preset_find(const char *api);
 extern char *preset_list(void);
 
+/* modelpresets.c and servicepresets.c, for preset.c */
+extern const Preset preset_models[];
+extern const int preset_n_models;
+extern const Preset preset_services[];
+extern const int preset_n_services;
+
 #endif /* GENJOB_PRESET_H */

@@ -142,6 +142,24 @@ stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *com
 }
 
 /*
+ * As stores_find(), for an output of a job of owner.  bound is the server that it was sent to (InvalidOid: not known).
+ * Another server of that name must not be asked for the output, unless owner need not mistrust it.
+ */
+Server *
+stores_find_bound(const char *bucket, const char *name, Oid bound, Oid owner, Oid role,
+				  ServerComplaint *complaint)
+{
+	Server *found = stores_find(bucket, name, role, complaint);
+
+	if (found == NULL || found->oid == bound || server_is_trusted_by(found, owner))
+		return found;
+	return complain(complaint, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+					psprintf("server \"%s\" of role \"%s\" is not the one that the output was sent to",
+							 NameStr(found->name), server_role_name(found->owner)),
+					"If it has the object, UPDATE gen_outputs SET store_oid = (SELECT oid FROM pg_foreign_server WHERE srvname = store) for it.");
+}
+
+/*
  * Finds the object store for the outputs of a server's jobs of that role; valid until the transaction's end.  NULL and
  * a complaint if it cannot be used.  The server must have the option store.
  */

@@ -1,6 +1,6 @@
 /*
  * streampresets.h
- *		How the streams of known apis are put together: initializers of Protocol, for preset.c.
+ *		How the streams of known apis are put together: initializers of Protocol, for rows of presets.
  *
  * Each was taken from what the provider documents, or from what its clients do with its streams.  docs/reference.md
  * says what the words mean.

@@ -172,13 +172,19 @@ make_array(const JobIds *ids)
 }
 
 /*
- * Notes the jobs that the request refers to, whether or not they have ended: these are kept for it.
+ * Notes the jobs that the request refers to, whether or not they have ended: these are kept for it.  Not those that the
+ * owner may not see, or retention would have to look at what strangers refer to.
  */
 void
-after_note_referred(Row *row, const JobIds *referred)
+after_note_referred(Row *row, const JobIds *referred, Relation table)
 {
-	if (referred->n > 0)
-		row_set(row, JOB_REFERS, make_array(referred));
+	JobIds seen = {palloc(Max(referred->n, 1) * sizeof(int64)), referred->n};
+
+	memcpy(seen.ids, referred->ids, referred->n * sizeof(int64));
+	seen.n = dependency_keep_seen(RelationGetRelid(table), DatumGetObjectId(row->values[JOB_OWNER]),
+								  seen.ids, seen.n, KEEP_ALL);
+	if (seen.n > 0)
+		row_set(row, JOB_REFERS, make_array(&seen));
 	else if (!row->nulls[JOB_REFERS])
 		row_set_null(row, JOB_REFERS);
 }
@@ -201,8 +207,8 @@ after_add(Row *row, const JobIds *referred, Relation table)
 			added.ids[added.n++] = referred->ids[i];
 	}
 	added.n =
-		dependency_keep_unfinished(RelationGetRelid(table),
-								   DatumGetObjectId(row->values[JOB_OWNER]), added.ids, added.n);
+		dependency_keep_seen(RelationGetRelid(table), DatumGetObjectId(row->values[JOB_OWNER]),
+							 added.ids, added.n, KEEP_UNFINISHED);
 	if (added.n == 0)
 		return;
 	if (after.n + added.n > MAX_PARENTS)
@@ -212,6 +218,22 @@ after_add(Row *row, const JobIds *referred, Relation table)
 	memcpy(after.ids + after.n, added.ids, added.n * sizeof(int64));
 	after.n += added.n;
 	row_set(row, JOB_AFTER, make_array(&after));
+}
+
+/*
+ * True if a job that is to run again has something to wait for: a job of its column after that has not ended, or, if it
+ * never ran since it waited for successes, one that has failed.
+ */
+bool
+after_is_ahead(const Row *row, Relation table)
+{
+	bool never_ran = DatumGetInt32(row->values[JOB_ATTEMPT]) == 0 &&
+					 strcmp(TextDatumGetCString(row->values[JOB_AFTER_RULE]), "succeeded") == 0;
+	JobIds after = read_after(row);
+
+	return dependency_keep_seen(RelationGetRelid(table), DatumGetObjectId(row->values[JOB_OWNER]),
+								after.ids, after.n,
+								never_ran ? KEEP_UNSUCCESSFUL : KEEP_UNFINISHED) > 0;
 }
 
 bool

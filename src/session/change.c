@@ -193,6 +193,8 @@ change_prepare(const Row *before, Row *after, Relation table)
 	waits_again = waits_again || row_column_changed(before, after, JOB_AFTER);
 	if (waits_again)
 		row_set_state(after, after_is_empty(after) ? ROW_QUEUED : ROW_WAITING);
+	else if (row_has_ended(before) && row_state(after) == ROW_QUEUED && after_is_ahead(after, table))
+		row_set_state(after, ROW_WAITING);
 	if (waits_again)
 		dependency_note_rewired(id);
 	if (waits_again || row_state(after) != from)

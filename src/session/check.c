@@ -137,7 +137,7 @@ check_runnable(Row *row, Relation table, bool is_new)
 						errhint("%s", complaint.hint)));
 	referred = check_request(row, server);
 	MemoryContextSwitchTo(caller);
-	after_note_referred(row, &referred);
+	after_note_referred(row, &referred, table);
 	if (referred.n > 0)
 		after_add(row, &referred, table);
 }

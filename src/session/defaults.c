@@ -46,6 +46,7 @@ defaults_fill_new(Row *row)
 	set_default(row, JOB_LOSSES, Int32GetDatum(0));
 	set_default(row, JOB_DEPTH, Int32GetDatum(0));
 	set_default(row, JOB_UNKNOWN_ENDS, Int32GetDatum(0));
+	set_default(row, JOB_CLAIMED_ELSEWHERE, BoolGetDatum(false));
 	set_default(row, JOB_OWNER, ObjectIdGetDatum(GetUserId()));
 	if (row->nulls[JOB_STATE])
 		row_set_state(row, ROW_QUEUED);

@@ -31,8 +31,14 @@
  * True if there is a function of that name at all.
  */
 static bool
-name_is_known(List *names)
+name_is_known(const char *name)
 {
+	List *names = compat_name_list(name);
+	Oid schema =
+		list_length(names) == 2 ? get_namespace_oid(strVal(linitial(names)), true) : InvalidOid;
+
+	if (OidIsValid(schema) && !compat_may_use_schema(schema, GetUserId()))
+		return false;
 	return FuncnameGetCandidates(names, -1, NIL, false, false, false, true) != NULL;
 }
 
@@ -40,16 +46,22 @@ name_is_known(List *names)
  * Returns the function of that name that takes a row of the table.
  */
 static Oid
-find_function(List *names, const char *name, Relation relation)
+find_function(const char *name, Relation relation)
 {
 	char *type_name = format_type_be(relation->rd_rel->reltype);
-	Oid function = function_look_up(name, RelationGetRelid(relation), false);
+	Oid function;
 
+	if (!function_is_name(name))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME), errmsg("on_done is not the name of a function"),
+				 errhint(
+					 "Write the name alone, with its schema or without: done, or \"app\".done.")));
+	function = function_look_up(name, RelationGetRelid(relation), false);
 	if (!OidIsValid(function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 name_is_known(names) ? errmsg("function %s does not take a row of gen_jobs", name)
-									  : errmsg("function %s(%s) does not exist", name, type_name),
+				 name_is_known(name) ? errmsg("function %s does not take a row of gen_jobs", name)
+									 : errmsg("function %s(%s) does not exist", name, type_name),
 				 errdetail("The column on_done names it."),
 				 errhint(SIGNATURE_HINT, type_name, name, type_name)));
 	if (get_func_prokind(function) != PROKIND_FUNCTION)
@@ -93,6 +105,22 @@ check_privileges(Oid function, const char *name, Oid role, Relation relation)
 				 errdetail("on_done gives a function the job's row, as its owner may read it."),
 				 errhint("GRANT SELECT ON %s TO %s.", RelationGetRelationName(relation),
 						 role_name)));
+}
+
+/*
+ * Raises an error if the caller could not tell the function from another one.
+ */
+static void
+check_ambiguity(Oid function, const char *name, Relation relation)
+{
+	if (!compat_may_use_schema(get_func_namespace(function), GetUserId()) ||
+		!function_is_ambiguous(function, RelationGetRelid(relation)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_AMBIGUOUS_FUNCTION), errmsg("function %s is not unique", name),
+			 errdetail(
+				 "Another function of that name and schema has defaults for all arguments but the first."),
+			 errhint("Rename either of them.")));
 }
 
 /*
@@ -141,8 +169,9 @@ ondone_check(Row *row, Relation relation)
 	if (row->nulls[JOB_ON_DONE])
 		return;
 	name = TextDatumGetCString(row->values[JOB_ON_DONE]);
-	function = find_function(compat_name_list(name), name, relation);
+	function = find_function(name, relation);
 	check_privileges(function, name, owner, relation);
+	check_ambiguity(function, name, relation);
 	check_trust(function, name, owner);
 	row_set(row, JOB_ON_DONE, CStringGetTextDatum(function_name(function)));
 }

@@ -77,6 +77,34 @@ link_datum(const char *link)
 	return CStringGetTextDatum(link); /* ASCII in every encoding */
 }
 
+/*
+ * Takes "s3://bucket/key" apart, palloc'd.
+ */
+static void
+url_argument(FunctionCallInfo fcinfo, int n, char **bucket, char **key)
+{
+	if (!stores_split_url(text_argument(fcinfo, n), bucket, key))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("what is to be read is not the URL of an object"),
+						errhint("Write it as 's3://bucket/key'.")));
+}
+
+/*
+ * A link to read an object; server is NULL where complaint says why there is none.
+ */
+static Datum
+read_link(FunctionCallInfo fcinfo, Server *server, const char *key, ServerComplaint *complaint)
+{
+	MappingOptions secrets;
+	RequestSource source;
+	char *signature;
+
+	if (server == NULL)
+		raise_complaint(complaint);
+	source = source_of(server, &secrets);
+	return link_datum(link_to_read(&source, key, expiry_argument(fcinfo, 1), &signature));
+}
+
 PG_FUNCTION_INFO_V1(genjob_presign);
 
 /*
@@ -86,25 +114,69 @@ Datum
 genjob_presign(PG_FUNCTION_ARGS)
 {
 	ServerComplaint complaint;
-	MappingOptions secrets;
-	RequestSource source;
 	Server *server;
 	char *bucket;
 	char *key;
-	char *signature;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
-	if (!stores_split_url(text_argument(fcinfo, 0), &bucket, &key))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("what is to be read is not the URL of an object"),
-						errhint("Write it as 's3://bucket/key'.")));
+	url_argument(fcinfo, 0, &bucket, &key);
 	server = stores_find(bucket, PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2)),
 						 GetUserId(), &complaint);
-	if (server == NULL)
-		raise_complaint(&complaint);
-	source = source_of(server, &secrets);
-	return link_datum(link_to_read(&source, key, expiry_argument(fcinfo, 1), &signature));
+	return read_link(fcinfo, server, key, &complaint);
+}
+
+/*
+ * The server that an output of an owner's job was sent to, as role may use it.  Arguments from n on: name, OID, owner.
+ */
+static Server *
+find_store(FunctionCallInfo fcinfo, int n, const char *bucket, Oid role, ServerComplaint *complaint)
+{
+	Oid bound = PG_ARGISNULL(n + 1) ? InvalidOid : PG_GETARG_OID(n + 1);
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(n));
+
+	return stores_find_bound(bucket, name, bound, PG_GETARG_OID(n + 2), role, complaint);
+}
+
+PG_FUNCTION_INFO_V1(genjob_presign_output);
+
+/*
+ * A link to read an output: its URL, for how long, the name and OID of its store, and the owner of its job.
+ */
+Datum
+genjob_presign_output(PG_FUNCTION_ARGS)
+{
+	ServerComplaint complaint;
+	Server *server;
+	char *bucket;
+	char *key;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(4))
+		PG_RETURN_NULL();
+	url_argument(fcinfo, 0, &bucket, &key);
+	server = find_store(fcinfo, 2, bucket, GetUserId(), &complaint);
+	return read_link(fcinfo, server, key, &complaint);
+}
+
+PG_FUNCTION_INFO_V1(genjob_store_trouble);
+
+/*
+ * Why the owner of a job cannot have its output deleted: its URL, the name and OID of its store, and that owner.  NULL:
+ * it can.
+ */
+Datum
+genjob_store_trouble(PG_FUNCTION_ARGS)
+{
+	ServerComplaint complaint;
+	char *bucket;
+	char *key;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(3) ||
+		!stores_split_url(text_argument(fcinfo, 0), &bucket, &key))
+		PG_RETURN_TEXT_P(cstring_to_text("it is not known where it is."));
+	if (find_store(fcinfo, 1, bucket, PG_GETARG_OID(3), &complaint) != NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s. %s", complaint.message, complaint.hint)));
 }
 
 /*

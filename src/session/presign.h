@@ -8,6 +8,8 @@
 #include "fmgr.h"
 
 extern PGDLLEXPORT Datum genjob_presign(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_presign_output(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum genjob_presign_put(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum genjob_store_trouble(PG_FUNCTION_ARGS);
 
 #endif /* GENJOB_PRESIGN_H */

@@ -9,7 +9,7 @@
 #include "access/tupdesc.h"
 
 #include "life/job.h"
-#include "queue/rowstate.h"
+#include "life/rowstate.h"
 
 /* The columns that came after 0.1.0 */
 #define ROW_FIRST_ADDED JOB_REQUEST_ID

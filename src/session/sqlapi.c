@@ -201,6 +201,19 @@ genjob_retry(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(session_retry(PG_GETARG_INT64(0)));
 }
 
+#define LONGEST_WAIT_US 1e18 /* 30,000 years; longer is for ever */
+
+/*
+ * Returns about how long an interval is.
+ */
+static double
+interval_us(const Interval *interval)
+{
+	double days = interval->month * (double) DAYS_PER_MONTH + interval->day;
+
+	return days * USECS_PER_DAY + interval->time;
+}
+
 /*
  * Returns when a wait of that length ends, by clock_uptime(); 0: never.
  */
@@ -209,14 +222,17 @@ wait_deadline(FunctionCallInfo fcinfo, int argument)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz until;
+	double about;
 
 	if (PG_ARGISNULL(argument))
 		return 0;
+	/* what is beyond the calendar, or infinite */
+	about = interval_us(PG_GETARG_INTERVAL_P(argument));
+	if (about <= 0 || about > LONGEST_WAIT_US)
+		return about <= 0 ? 1 : 0;
 	until =
 		DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(now),
 												PG_GETARG_DATUM(argument)));
-	if (TIMESTAMP_NOT_FINITE(until))
-		return TIMESTAMP_IS_NOEND(until) ? 0 : 1;
 	return Max(clock_uptime() + (until - now), 1);
 }
 

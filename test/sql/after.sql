@@ -40,6 +40,17 @@ SELECT genjob.retry(101);
 SELECT id, state, blocked_by, error FROM pg_temp.shown() WHERE id < 105;
 SELECT genjob.retry(100);
 
+-- one that was cancelled while it waited: a retry has it wait again, as long as there is something to wait for
+SELECT genjob.cancel(101);
+SELECT genjob.retry(101);
+SELECT id, state, blocked_by FROM pg_temp.shown() WHERE id < 105;
+UPDATE gen_jobs SET state = 'cancelled' WHERE id = 102;
+SELECT genjob.cancel(100);
+SELECT genjob.retry(102);
+SELECT id, state, blocked_by FROM pg_temp.shown() WHERE id < 105;
+SELECT genjob.retry(100);
+SELECT id, state, blocked_by FROM pg_temp.shown() WHERE id < 105;
+
 -- a parent that is deleted, one that does not exist, and one that is another's, in the same words
 SET ROLE regress_a;
 INSERT INTO gen_jobs (server, request) VALUES ('regress_after', '{"prompt": "a"}');
@@ -88,6 +99,8 @@ COMMIT;
 INSERT INTO gen_jobs (server, request, after) VALUES ('regress_after', '{"prompt": "b"}', '{1000000}');
 INSERT INTO gen_jobs (id, server, request, after) VALUES (11, 'regress_after', '{"prompt": "b"}', '{12}'), (12, 'regress_after', '{"prompt": "b"}', '{11}');
 SELECT id, state, error FROM pg_temp.shown() WHERE id > 5;
+SELECT depth, job_id, blocked_by FROM genjob.tree(11);
+SELECT depth, job_id, blocked_by FROM genjob.tree(12);
 ALTER SEQUENCE gen_jobs_id_seq RESTART 20;
 
 -- refused

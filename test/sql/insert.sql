@@ -158,6 +158,23 @@ SET ROLE regress_genjob_app;
 INSERT INTO gen_jobs (server, request, max_attempts) VALUES ('regress_http', '{}', 0);
 INSERT INTO gen_jobs (server, request, run_at) VALUES ('regress_http', '{}', NULL) RETURNING run_at = now() AS is_now;
 INSERT INTO gen_jobs (server, request, priority) VALUES ('regress_http', '{}', NULL) RETURNING priority;
+-- also in each column that must not be null, of those that genjob sets: libraries that write objects write all of them
+DO $$
+DECLARE
+	name text;
+	given jsonb;
+	other jsonb;
+BEGIN
+	INSERT INTO gen_jobs (server, request) VALUES ('regress_http', '{}') RETURNING to_jsonb(gen_jobs) - 'id' INTO other;
+	FOR name IN SELECT attname FROM pg_attribute WHERE attrelid = 'gen_jobs'::regclass AND attnum > 0 AND NOT attisdropped
+		AND attnotnull AND attname NOT IN ('server', 'request') LOOP
+		EXECUTE format($q$INSERT INTO gen_jobs (server, request, %I) VALUES ('regress_http', '{}', NULL)
+			RETURNING to_jsonb(gen_jobs) - 'id'$q$, name) INTO given;
+		IF given <> other THEN
+			RAISE EXCEPTION 'a null in % is not its default', name;
+		END IF;
+	END LOOP;
+END $$;
 -- a null is the default, as far as an application may set the column
 INSERT INTO gen_jobs (id, server, request, priority, run_at, tenant, created_at, state, owner, attempt, failures, losses,
 		inputs, expires_at, unique_key, request_id, max_attempts)

@@ -73,9 +73,9 @@ GRANT USAGE ON FOREIGN SERVER regress_store TO regress_genjob_app, regress_genjo
 SET ROLE regress_genjob_app;
 SELECT pg_temp.plain(genjob.presign(o, '1 min')) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
 SET ROLE regress_genjob_other;
-SELECT genjob.presign(ROW(:job, 2, 'image/png', 1, '', NULL, 's3://pictures/forged', NULL, NULL)::gen_outputs);
+SELECT genjob.presign(ROW(:job, 2, 'image/png', 1, '', NULL, 's3://pictures/forged', NULL, NULL, NULL)::gen_outputs);
 RESET ROLE;
-SELECT pg_temp.plain(genjob.presign(ROW(:job, 2, 'image/png', 1, '', NULL, 's3://pictures/forged', NULL, NULL)::gen_outputs));
+SELECT pg_temp.plain(genjob.presign(ROW(:job, 2, 'image/png', 1, '', NULL, 's3://pictures/forged', NULL, NULL, NULL)::gen_outputs));
 
 -- two stores with buckets of one name
 CREATE SERVER regress_twin FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'http://127.0.0.1:8', bucket 'pictures');
@@ -85,8 +85,49 @@ SELECT pg_temp.plain(genjob.presign('s3://pictures/a'));
 SELECT pg_temp.plain(genjob.presign('s3://pictures/a', '1 h', 'regress_twin'));
 SELECT pg_temp.plain(genjob.presign(o)) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
 
+-- ---- a store that was dropped, and that another role creates again, gets nothing of the old outputs ----
+
+UPDATE gen_outputs SET store_oid = (SELECT oid FROM pg_foreign_server WHERE srvname = store) WHERE url IS NOT NULL;
+UPDATE gen_jobs SET state = 'cancelled', finished_at = now() - interval '1 day' WHERE id = :job;
+SET client_min_messages = warning;
+DROP SERVER regress_store CASCADE;
+DROP SERVER regress_twin CASCADE;
+CREATE ROLE regress_genjob_mallory;
+GRANT USAGE ON FOREIGN DATA WRAPPER genjob TO regress_genjob_mallory, regress_genjob_app;
+RESET client_min_messages;
+SELECT genjob.presign(o) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
+SET ROLE regress_genjob_mallory;
+CREATE SERVER regress_store FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'http://127.0.0.1:7', bucket 'pictures', paused 'on');
+CREATE USER MAPPING FOR PUBLIC SERVER regress_store OPTIONS (access_key_id 'MALLORY', secret_access_key 'secret');
+GRANT USAGE ON FOREIGN SERVER regress_store TO PUBLIC;
+RESET ROLE;
+SELECT genjob.presign(o) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
+SET ROLE regress_genjob_app;
+SELECT genjob.presign(o) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
+RESET ROLE;
+SELECT genjob.purge('regress_http', '1 h');
+SELECT * FROM genjob.purge_jobs(ARRAY[:job]::bigint[], false);
+SELECT count(*) FROM gen_jobs WHERE server = 'regress_store';
+-- whoever has what the owner of the job has need not be mistrusted, as after a restore
+ALTER SERVER regress_store OWNER TO regress_genjob_app;
+SELECT pg_temp.plain(genjob.presign(o)) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
+ALTER SERVER regress_store OWNER TO regress_genjob_mallory;
+SELECT genjob.presign(o) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
+-- or it is said
+GRANT UPDATE (store_oid) ON gen_outputs TO regress_genjob_app;
+SET ROLE regress_genjob_app;
+UPDATE gen_outputs SET store_oid = (SELECT oid FROM pg_foreign_server WHERE srvname = store) WHERE url IS NOT NULL;
+SELECT pg_temp.plain(genjob.presign(o)) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
+RESET ROLE;
+-- the name alone counts for nothing
+UPDATE gen_outputs SET store_oid = NULL WHERE url IS NOT NULL;
+SELECT genjob.presign(o) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
+UPDATE gen_outputs SET store = NULL WHERE url IS NOT NULL;
+SELECT genjob.presign(o) FROM gen_outputs AS o WHERE job_id = :job AND ordinal = 2;
+
 DELETE FROM gen_jobs;
 SET client_min_messages = warning;
-DROP SERVER regress_store, regress_local, regress_http, regress_twin CASCADE;
+DROP SERVER regress_store, regress_local, regress_http CASCADE;
 REVOKE ALL ON gen_jobs, gen_outputs FROM regress_genjob_app, regress_genjob_other;
-DROP ROLE regress_genjob_app, regress_genjob_other;
+REVOKE USAGE ON FOREIGN DATA WRAPPER genjob FROM regress_genjob_mallory, regress_genjob_app;
+DROP ROLE regress_genjob_app, regress_genjob_other, regress_genjob_mallory;

@@ -25,6 +25,8 @@ SELECT pg_temp.body('{"a": {"$result": [7, ""]}}');
 SELECT pg_temp.body('{"a": {"$result": [7, "/evil"]}}');
 -- what is not there
 SELECT pg_temp.body('{"a": {"$result": [7, "/nothing"]}}');
+SELECT pg_temp.body('{"a": {"$result": [7, "/list/01"]}}');
+SELECT pg_temp.body(jsonb_build_object('a', jsonb_build_object('$result', jsonb_build_array(7, '/' || repeat('é', 60)))));
 SELECT pg_temp.body('{"a": {"$result": [8, "/text"]}}');
 SELECT pg_temp.body('{"a": {"$result": [9, "/text"]}}');
 SELECT pg_temp.body('{"a": {"$concat": [{"$result": [7, "/list"]}]}}');

@@ -69,6 +69,11 @@ SELECT id, state FROM genjob.wait_any(ARRAY[1, 2, 3]);
 SELECT id, state FROM genjob.wait_any(ARRAY[1, 3], '10 ms');
 SELECT id, state FROM genjob.wait_any(ARRAY[1, 99999], '0 s');
 SELECT id, state FROM genjob.wait_any('{}'::bigint[]);
+-- times beyond the calendar, and behind now
+SELECT id, state FROM genjob.wait(2, '170000000 years');
+SELECT id, state FROM genjob.wait(3, '-170000000 years');
+SELECT id, state FROM genjob.wait_any(ARRAY[2], '2000000000 days');
+SELECT id, state FROM genjob.wait_any(ARRAY[3], '-1 s');
 BEGIN;
 INSERT INTO gen_jobs (server, request) VALUES ('regress_submit', '{"prompt": "a"}') RETURNING id AS new \gset
 SELECT count(*) FROM genjob.wait(ARRAY[1, :new], '1 s');

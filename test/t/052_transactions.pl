@@ -88,34 +88,6 @@ is( query(
 	't',
 	'in nearly all samples there is none at all, also while jobs are claimed and reported');
 
-# ---- a server that is dropped, and created again together with jobs ----
-
-# In each round a job without a server has the dispatcher fail what is there for that server.
-my $rounds = '';
-for my $round (1 .. 100)
-{
-	$rounds .= qq{
-		DELETE FROM gen_jobs WHERE server = 'brief';
-		DROP SERVER IF EXISTS brief CASCADE;
-		SET session_replication_role = replica;
-		INSERT INTO gen_jobs (server, request) VALUES ('brief', '{"prompt": "without"}');
-		RESET session_replication_role;
-		BEGIN;
-		CREATE SERVER brief FOREIGN DATA WRAPPER genjob OPTIONS (api 'openai-images', url '@{[$standin->url]}', paused 'on');
-		CREATE USER MAPPING FOR PUBLIC SERVER brief OPTIONS (api_key 'sk-test');
-		INSERT INTO gen_jobs (server, request) SELECT 'brief', '{"prompt": "with"}' FROM generate_series(1, 3);
-		COMMIT;
-		SELECT pg_sleep(0.005);
-		INSERT INTO wrong SELECT error FROM gen_jobs WHERE server = 'brief' AND state = 'failed' AND request ->> 'prompt' = 'with';
-	};
-}
-my ($status, undef, $said) = $node->psql('postgres', "SET client_min_messages = error; CREATE TABLE wrong (error text); $rounds");
-is("$status $said", '0 ', 'a server is dropped and created again and again');
-is($node->safe_psql('postgres', 'SELECT DISTINCT error FROM wrong'), '', 'no job fails because the server that was created with it is not known yet');
-query("SELECT genjob.resume('brief')");
-ok($node->poll_query_until('postgres', "SELECT count(*) = 3 FROM gen_jobs WHERE server = 'brief' AND state = 'succeeded' AND request ->> 'prompt' = 'with'"), '... and the last ones run');
-query(q{DELETE FROM gen_jobs WHERE server = 'brief'; DROP SERVER brief CASCADE});
-
 # ---- an idle dispatcher does nothing ----
 
 sub switches

@@ -145,6 +145,13 @@ subtest 'what is refused at INSERT' => sub {
 	like($insert->('a b c'), qr/ERROR/, 'no name');
 	like($insert->(q{note(gen_jobs); DROP TABLE ledger}), qr/ERROR/, 'more than a name');
 	like($insert->(''), qr/ERROR/, 'an empty name');
+	like($insert->('app.note(gen_jobs)'), qr/ERROR.*HINT/s, 'a signature');
+	like($insert->('postgres.app.note'), qr/on_done is not the name of a function.*HINT/s, 'a database before it');
+	query(q{CREATE FUNCTION app.twice(job gen_jobs) RETURNS void LANGUAGE sql AS 'SELECT';
+		CREATE FUNCTION app.twice(job gen_jobs, more int DEFAULT 1) RETURNS void LANGUAGE sql AS 'SELECT'});
+	like($insert->('twice'), qr/function twice is not unique.*HINT/s, 'one that a call could not tell from another');
+	query(q{CREATE SCHEMA closed; CREATE FUNCTION closed.f(job gen_jobs) RETURNS void LANGUAGE sql AS 'SELECT'});
+	like($insert->('closed.f'), qr/permission denied for schema closed.*HINT:  GRANT USAGE ON SCHEMA closed TO app/s, 'one in a schema that the role may not use');
 	query('CREATE ROLE blind LOGIN; GRANT INSERT ON gen_jobs TO blind; GRANT USAGE ON FOREIGN SERVER painter TO blind; GRANT USAGE ON SCHEMA app TO blind');
 	my ($status, $out, $error) = $node->psql('postgres', q{SET ROLE blind; INSERT INTO gen_jobs (server, request, on_done) VALUES ('painter', '{"prompt": "x"}', 'app.note')});
 	like($error, qr/permission denied for table gen_jobs.*HINT:  GRANT SELECT ON gen_jobs TO blind/s, 'a role that may not read its row');

@@ -110,6 +110,18 @@ unlike(query(qq{SELECT genjob.preview('replicate', '{"image": {"\$output_url": [
 my $missing = enqueue($node, 'replicate', { prompt => 'x', image => { '$url' => 's3://nowhere/a' } });
 ok(wait_state($node, $missing, 'failed'), 'a bucket that no server has');
 like(job($node, $missing)->{error}, qr/no link to s3:\/\/nowhere\/a can be made: no server that you may use has the bucket/, '... is said');
+query("CREATE ROLE mallory; CREATE SERVER again FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url '" . $store->url . "', bucket 'pictures');
+	CREATE USER MAPPING FOR PUBLIC SERVER again OPTIONS (access_key_id 'test:tester', secret_access_key 'testing');
+	GRANT USAGE ON FOREIGN DATA WRAPPER genjob TO mallory; ALTER SERVER again OWNER TO mallory;
+	CREATE ROLE painter LOGIN; GRANT USAGE ON FOREIGN SERVER replicate, pictures, again TO painter; GRANT INSERT, SELECT ON gen_jobs TO painter; GRANT SELECT ON gen_outputs TO painter");
+my $theirs = query(q{SET ROLE painter; INSERT INTO gen_jobs (server, request) VALUES ('replicate', '{"prompt": "x"}') RETURNING id});
+wait_state($node, $theirs, 'succeeded');
+is(query("SELECT store_oid = (SELECT oid FROM pg_foreign_server WHERE srvname = 'pictures') FROM gen_outputs WHERE job_id = $theirs"), 't', 'a row knows the server that it was sent to');
+query("UPDATE gen_outputs SET store = 'again' WHERE job_id = $theirs");
+my $astray = query(qq{SET ROLE painter; INSERT INTO gen_jobs (server, request) VALUES ('replicate', '{"prompt": "x", "image": {"\$output_url": [$theirs, 1]}}') RETURNING id});
+ok(wait_state($node, $astray, 'failed'), 'a server of another role that has the name now');
+like(job($node, $astray)->{error}, qr/no link to .* can be made: server "again" of role "mallory" is not the one that the output was sent to/, '... gets no link to it');
+query("UPDATE gen_outputs SET store = 'pictures' WHERE job_id = $theirs");
 my $stored = enqueue($node, 'replicate', { prompt => 'x', image => { '$output' => [ $two + 0, 1 ] } });
 ok(wait_state($node, $stored, 'failed'), 'bytes that are not in the table');
 like(job($node, $stored)->{error}, qr/Refer to it as \{"\$output_url": \[$two, 1\]\}/, '... are said to be had by a link');

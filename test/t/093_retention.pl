@@ -66,10 +66,28 @@ my $waits = query("INSERT INTO gen_jobs (server, request, after) VALUES ('kept',
 query("INSERT INTO genjob.callbacks (job_id, attempt, owner, run_at) VALUES ($needed[4], 1, 'app', now() + '1 day')");
 query(q{ALTER SERVER short OPTIONS (SET retention '1 s')});
 ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $needed[5])"), 'a job that nobody needs goes');
+my ($status, $purged, $notice) = $node->psql('postgres', q{SELECT genjob.purge('short', '1 s')});
+is($purged, 2, 'genjob.purge() deletes what failed');
+like($notice, qr/NOTICE:  5 jobs are kept, since something needs them/, '... and says how many are needed');
+query('GRANT SELECT, DELETE, INSERT ON gen_jobs TO app; GRANT SELECT ON gen_outputs TO app; GRANT USAGE ON FOREIGN SERVER kept TO app');
+my ($apps, $supers) = split /\n/, query(q{BEGIN;
+	INSERT INTO gen_jobs (server, request, state, owner, finished_at) VALUES ('short', '{}', 'succeeded', 'app', now() - interval '1 day') RETURNING id AS job \gset
+	INSERT INTO gen_jobs (server, request) VALUES ('kept', jsonb_build_object('prompt', jsonb_build_object('$result', jsonb_build_array(:job, '/a')))) RETURNING id AS other \gset
+	COMMIT;
+	SELECT :job; SELECT :other});
+is(query(q{SET ROLE app; SELECT genjob.purge('short', '0 s')}), 0, '... also by jobs that the caller does not see');
+is(query("SET ROLE app; SELECT genjob.needed_jobs(ARRAY[$apps, $needed[0], $needed[1]])"), "{$apps}", '... but tells nobody about jobs of others');
+query("SELECT genjob.cancel($supers)");
+# by then retention may have had it
+query(q{SET ROLE app; SELECT genjob.purge('short', '0 s')});
+is(query("SELECT count(*) FROM gen_jobs WHERE id = $apps"), 0, '... until these have ended');
+my $strange = query(qq{SET ROLE app; INSERT INTO gen_jobs (server, request) VALUES ('kept', '{"prompt": "x", "image": {"\$output": [$needed[1], 1]}}') RETURNING id});
+is(query("SELECT refers IS NULL FROM gen_jobs WHERE id = $strange"), 't', 'what strangers refer to is not noted');
+query("SELECT genjob.cancel($strange)");
 is(query("SELECT string_agg(id::text, ' ' ORDER BY id) FROM gen_jobs WHERE server = 'short' AND state = 'succeeded'"), join(' ', @needed[ 0 .. 4 ]),
 	'... those to which a foreign key, a request or an unfinished job refers, or whose on_done is to be called, stay');
 is(query("SELECT refers FROM gen_jobs WHERE id = $refers"), "{$needed[1]}", 'gen_jobs.refers says to which');
-like(($node->psql('postgres', qq{GRANT INSERT ON gen_jobs TO app; GRANT USAGE ON FOREIGN SERVER kept TO app; SET ROLE app;
+like(($node->psql('postgres', qq{SET ROLE app;
 	INSERT INTO gen_jobs (server, request, refers) VALUES ('kept', '{"prompt": "x"}', '{1}')}))[2], qr/column "refers" of gen_jobs is set by genjob/, '... and nobody else');
 query("SELECT genjob.cancel(id) FROM gen_jobs WHERE id IN ($refers, $takes, $waits)");
 query('DELETE FROM orders; DELETE FROM genjob.callbacks');

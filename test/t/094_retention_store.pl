@@ -52,7 +52,7 @@ my $port = $store->port;
 $store->stop;
 query(q{ALTER SERVER painter OPTIONS (SET retention '1 s')});
 ok(becomes(q{SELECT count(*) = 1 FROM gen_jobs WHERE request ? 'delete' AND state <> 'succeeded'}), 'the store is down: the deletion waits');
-ok(becomes(q{SELECT held_reason ~ 'does not have the bucket' FROM genjob.servers WHERE server = 'painter'}), '... and a store that does not exist is said');
+ok(becomes(q{SELECT held_reason ~ 'does not exist' FROM genjob.servers WHERE server = 'painter'}), '... and a store that does not exist is said');
 is(query(q{SELECT count(*) FROM gen_jobs WHERE server = 'painter'}), 2, '... the rows stay');
 $node->restart;
 ok(wait_dispatcher($node), 'a restart');

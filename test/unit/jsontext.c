@@ -44,8 +44,40 @@ test_find_special(void)
 	unit_ok(jsontext_find_special(text, text) == text, "... also of nothing");
 }
 
+static bool
+is_plain(unsigned char c)
+{
+	return c >= ' ' && c < 0x80 && c != '"' && c != '\\';
+}
+
+/* Any byte, at any place of a text that is plain but for it. */
+static void
+test_plain(void)
+{
+	char text[80];
+	int wrong = 0;
+	int at, byte, len;
+
+	for (at = 0; at < (int) sizeof(text); at++)
+		for (byte = 0; byte < 256; byte++)
+			for (len = at + 1; len <= (int) sizeof(text); len += 13)
+			{
+				const char *skipped;
+
+				memset(text, "a ~!#[]"[(at + byte) % 7], sizeof(text));
+				text[at] = (char) byte;
+				skipped = jsontext_skip_plain(text, text + len);
+				wrong += skipped < text || skipped > text + len;
+				wrong += !is_plain(byte) && skipped > text + at;
+				wrong += jsontext_is_plain(text, text + len) != is_plain(byte);
+			}
+	unit_is_int(wrong, 0, "texts that are taken for plain, or are not");
+	unit_ok(jsontext_is_plain(text, text), "nothing is plain");
+}
+
 void
 unit_run(void)
 {
 	test_find_special();
+	test_plain();
 }

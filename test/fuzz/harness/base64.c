@@ -4,7 +4,7 @@
  */
 #include "fuzz.h"
 
-#include "base/bytes.h"
+#include "base/base64.h"
 
 FUZZ_HARNESS(base64)
 {

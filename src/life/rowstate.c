@@ -4,7 +4,7 @@
  */
 #include "postgres.h"
 
-#include "queue/rowstate.h"
+#include "life/rowstate.h"
 
 static const char *const names[ROW_STATES + 1] = {
 	[ROW_WAITING] = "waiting",     [ROW_QUEUED] = "queued", [ROW_RUNNING] = "running",

@@ -1,0 +1,213 @@
+/*
+ * uploadanswer.c
+ *		What the store answers to the calls of an upload (uploadcall.c).
+ *
+ * An answer changes the upload alone.  upload_work() says what comes next.
+ */
+#include "postgres.h"
+
+#include "base/clock.h"
+#include "life/calls.h"
+#include "life/store.h"
+#include "life/upload.h"
+#include "protocol/openupload.h"
+#include "protocol/s3answer.h"
+#include "protocol/words.h"
+
+#define SLACK_S 2 /* times of objects are whole seconds */
+
+/*
+ * Saves the id of the upload in the row, before anything else.
+ */
+static void
+begun(Job *job, Upload *upload, const HttpReply *reply)
+{
+	char *id = s3upload_read_id(reply);
+	OpenUpload open = {upload->ordinal, upload->key, id, upload->mark};
+
+	if (id == NULL)
+	{
+		upload_note_trouble(upload, "the store's answer to the beginning of an upload has no id.",
+							false);
+		return;
+	}
+	upload->id = MemoryContextStrdup(upload->context, id);
+	job->remote.uploads =
+		MemoryContextStrdup(job->context, openupload_set(job->remote.uploads, &open));
+}
+
+static void
+listed(Upload *upload, const HttpReply *reply)
+{
+	int after;
+	ListCell *cell;
+
+	foreach(cell, s3upload_read_parts(reply, &after))
+	{
+		const S3Part *found = lfirst(cell);
+		S3Part *part = upload_part(upload, found->number);
+
+		*part = *found;
+		part->etag = MemoryContextStrdup(upload->context, found->etag);
+	}
+	upload->is_listed = after <= upload->listed_after;
+	upload->listed_after = after;
+}
+
+static void
+part_is_there(Upload *upload, UploadCall *slot, const char *etag)
+{
+	if (etag == NULL)
+	{
+		upload_note_trouble(upload, "the store's answer to a part has no ETag.", false);
+		return;
+	}
+	upload->parts[slot->number - 1].etag = MemoryContextStrdup(upload->context, etag);
+	upload_free_part(slot);
+}
+
+static void
+note_object(Upload *upload, const UploadCall *ask, const char *etag)
+{
+	char *copy = etag ? MemoryContextStrdup(upload->context, etag) : NULL;
+
+	if (copy != NULL)
+		words_mask(ask->call.http, copy, strlen(copy));
+	upload->etag = copy;
+	upload->object = MemoryContextStrdup(upload->context, ask->call.http->object);
+	upload->is_done = true;
+}
+
+static void
+completed(Upload *upload, const UploadCall *ask, HttpReply *reply)
+{
+	char *etag;
+
+	if (!s3upload_read_completed(reply, &etag))
+	{
+		upload_note_trouble(upload, "the store does not say that the object is there.", false);
+		return;
+	}
+	note_object(upload, ask, etag);
+}
+
+/*
+ * Handles the answer about an object under the key.  It is ours if it has the right length, and was made after the
+ * upload began, by the store's own clock.
+ */
+static void
+looked(Upload *upload, const UploadCall *ask, const HttpReply *reply, const char *etag)
+{
+	int64 elapsed = (clock_mono() - upload->opened_at) / USECS_PER_SEC + SLACK_S;
+	int64 age = s3upload_read_age(reply);
+
+	if (s3upload_read_length(reply) == (int64) upload->bytes && age >= 0 && age <= elapsed)
+		note_object(upload, ask, etag);
+	else
+		upload->is_gone = true;
+}
+
+/*
+ * Handles a success of the store.
+ */
+static void
+take(Job *job, UploadCall *ask, HttpReply *reply, const char *etag)
+{
+	Upload *upload = job->store->upload;
+
+	store_note_success(job);
+	switch (ask->ask)
+	{
+		case UPLOAD_BEGIN:
+			begun(job, upload, reply);
+			break;
+		case UPLOAD_LIST:
+			listed(upload, reply);
+			break;
+		case UPLOAD_PUT_PART:
+			part_is_there(upload, ask, etag);
+			break;
+		case UPLOAD_COMPLETE:
+			completed(upload, ask, reply);
+			break;
+		case UPLOAD_HEAD:
+			looked(upload, ask, reply, etag);
+			break;
+	}
+}
+
+/*
+ * True if the store does not know the upload any more: it was completed or aborted.
+ */
+static bool
+is_unknown(const UploadCall *ask, const HttpReply *reply)
+{
+	char *code;
+
+	if (reply->error != HTTP_OK || reply->status != 404 || ask->ask == UPLOAD_BEGIN)
+		return false;
+	code = s3upload_read_code(reply);
+	return ask->ask == UPLOAD_HEAD || (code != NULL && strcmp(code, "NoSuchUpload") == 0);
+}
+
+/*
+ * Handles a failure of the store.  If the upload was to be completed, and the store does not know it, the try before
+ * may have made the object.
+ */
+static void
+fail(Upload *upload, const UploadCall *ask, const HttpReply *reply, const StoreAnswer *answer)
+{
+	bool is_complete = ask->ask == UPLOAD_COMPLETE;
+
+	if (!is_unknown(ask, reply))
+	{
+		upload_note_trouble(upload, answer->error, answer->is_refused);
+		return;
+	}
+	if (is_complete && !upload->in_doubt)
+	{
+		upload->in_doubt = true;
+		return;
+	}
+	upload->is_gone = true;
+}
+
+/* An answer that is dealt with. */
+typedef struct Taking
+{
+	Job *job;
+	UploadCall *ask;
+	HttpReply *reply;
+	StoreAnswer answer;
+} Taking;
+
+static void
+deal_with(void *arg)
+{
+	Taking *taking = arg;
+
+	if (taking->answer.is_done)
+		take(taking->job, taking->ask, taking->reply, taking->answer.etag);
+	else
+		fail(taking->job->store->upload, taking->ask, taking->reply, &taking->answer);
+}
+
+/*
+ * Handles the answer to one of an upload's calls.
+ */
+void
+upload_answered(Call *call, HttpReply *reply)
+{
+	Job *job = call->job;
+	Upload *upload = job->store->upload;
+	UploadCall *ask = (UploadCall *) call;
+	Taking taking = {job, ask, reply};
+	ErrorData *error;
+
+	StaticAssertStmt(offsetof(UploadCall, call) == 0, "a call is the beginning of its UploadCall");
+	taking.answer = store_judge(job, &ask->place, call, reply);
+	if (!calls_run(call, deal_with, &taking, &error))
+		upload_note_trouble(upload, error->message, false);
+	call->transfer = NULL;
+	upload_end_call(ask);
+}

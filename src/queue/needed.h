@@ -1,0 +1,15 @@
+/*
+ * needed.h
+ *		Whether anything still needs a job that has ended.
+ */
+#ifndef GENJOB_NEEDED_H
+#define GENJOB_NEEDED_H
+
+#include "fmgr.h"
+
+/* To be called in queue_transact() only */
+extern bool needed_by_others(int64 id);
+
+extern PGDLLEXPORT Datum genjob_needed_jobs(PG_FUNCTION_ARGS);
+
+#endif /* GENJOB_NEEDED_H */
