@@ -75,6 +75,7 @@ OBJS = \
 	src/life/download.o \
 	src/life/store.o \
 	src/life/storecall.o \
+	src/life/storeline.o \
 	src/life/traced.o \
 	src/life/upload.o \
 	src/life/uploadanswer.o \

@@ -87,6 +87,7 @@ take_over(Job *job)
 		output->object = old->object;
 		output->etag = old->etag;
 		output->store = old->store;
+		output->store_oid = old->store_oid;
 		output->sha256 = old->sha256;
 	}
 }

@@ -11,6 +11,7 @@
 #include "life/job.h"
 #include "life/life.h"
 #include "life/store.h"
+#include "life/storeline.h"
 #include "life/upload.h"
 #include "schedule/schedule.h"
 
@@ -193,6 +194,8 @@ job_enter(Job *job, JobState state, JobStep step)
 {
 	Assert(job_may_enter(job, state, step));
 	trace_enter(job, state, step);
+	if (state == JOB_SAVING || state == JOB_REPORTING || state == JOB_CANCELLING)
+		storeline_leave(job);
 	if (state != job->state && (state == JOB_REPORTING || state == JOB_CANCELLING))
 	{
 		limits_leave(&job->place);

@@ -30,6 +30,7 @@
 #include "life/leftover.h"
 #include "life/step.h"
 #include "life/store.h"
+#include "life/storeline.h"
 #include "life/upload.h"
 #include "life/verdict.h"
 #include "protocol/saved.h"
@@ -120,6 +121,7 @@ store_close(Job *job)
 	if (store == NULL)
 		return;
 	limits_leave(&store->place);
+	storeline_leave(job);
 	store->queue->n_jobs--;
 	server_release(store->server);
 	job->store = NULL;
@@ -211,8 +213,6 @@ wait_for_place(Job *job)
 	MonoTime now = clock_mono();
 	int64 waited;
 
-	if (store->waiting_since == 0)
-		store->waiting_since = now;
 	waited = now - store->waiting_since;
 	if (waited >= UNSAVED_US && !store->is_saved)
 		return save(job);
@@ -261,9 +261,8 @@ attempt(Job *job)
 		calls_refresh(job); /* it may have been mended */
 	if (store->server == NULL)
 		return failed(job, store->trouble, true);
-	if (limits_room(&store->queue->limits, clock_mono()) <= 0)
+	if (!storeline_take_turn(job, false))
 		return wait_for_place(job);
-	store->waiting_since = 0;
 	return next_call(STEP_STORE);
 }
 

@@ -21,14 +21,18 @@ typedef struct JobStore
 	Place place;               /* of the call under way */
 	int failures;              /* in a row */
 	MonoTime failing_since;    /* the first of them */
-	MonoTime waiting_since;    /* for a place; 0: it does not wait */
-	char *saved;               /* the verdict as it is being saved; or NULL */
-	bool is_saved;             /* the verdict is in the table, or cannot be */
-	bool gave_up;              /* the outputs stay in the table */
-	struct Upload *upload;     /* of an output that goes there in parts; or NULL */
-	struct Pour *pour;         /* of one that goes there while it comes; or NULL */
-	Output *whole;             /* that must not: it comes whole, since the store fails; or NULL */
-	Output *pours;             /* that must, since it is too large; or NULL */
+	MonoTime waiting_since;    /* while is_in_line */
+	dlist_node line_node;      /* among those who wait for one (storeline.c), while is_in_line */
+	bool is_in_line;
+	bool is_counted;       /* in Limits.n_unstored of the job's own server */
+	Job *job;              /* while is_in_line */
+	char *saved;           /* the verdict as it is being saved; or NULL */
+	bool is_saved;         /* the verdict is in the table, or cannot be */
+	bool gave_up;          /* the outputs stay in the table */
+	struct Upload *upload; /* of an output that goes there in parts; or NULL */
+	struct Pour *pour;     /* of one that goes there while it comes; or NULL */
+	Output *whole;         /* that must not: it comes whole, since the store fails; or NULL */
+	Output *pours;         /* that must, since it is too large; or NULL */
 	HttpReply *ended;      /* of a download that ended while the row was being written; or NULL */
 	struct Digest *digest; /* of the large output that is to be stored, as far as it is read */
 	size_t digested;       /* bytes of it that are in the digest */

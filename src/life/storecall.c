@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "life/calls.h"
 #include "life/store.h"
+#include "life/storeline.h"
 #include "protocol/s3answer.h"
 #include "protocol/words.h"
 #include "schedule/schedule.h"
@@ -83,6 +84,7 @@ store_judge(Job *job, Place *place, Call *call, HttpReply *reply)
 		return answer;
 	}
 	note_end(job, place, reply, judging.verdict);
+	storeline_wake(store->queue);
 	answer.is_done = judging.verdict->kind == VERDICT_DONE;
 	answer.is_refused = judging.verdict->kind == VERDICT_FAIL;
 	answer.etag = judging.etag;

@@ -14,6 +14,7 @@
 #include "base/trace.h"
 #include "life/calls.h"
 #include "life/store.h"
+#include "life/storeline.h"
 #include "life/upload.h"
 #include "schedule/schedule.h"
 
@@ -162,7 +163,7 @@ upload_work(Job *job)
 	{
 		if (store->server == NULL)
 			upload_note_trouble(upload, store->trouble, true);
-		else if (limits_room(&store->queue->limits, now) <= 0)
+		else if (!storeline_take_turn(job, is_calling(upload)))
 			return is_calling(upload) ? UPLOAD_BUSY : UPLOAD_NO_PLACE;
 		else
 			begin(job, ask, what);

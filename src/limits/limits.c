@@ -222,7 +222,8 @@ int
 limits_room(Limits *limits, MonoTime now)
 {
 	notice_change(limits, now);
-	if (limits->server == NULL || limits->server->options.paused || limits->held_until > now)
+	if (limits->server == NULL || limits->server->options.paused || limits->held_until > now ||
+		limits->n_unstored >= LIMITS_UNSTORED)
 		return 0;
 	return Min(limits_free_slots(limits, now), tokens_left(limits, now));
 }

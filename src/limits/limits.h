@@ -43,6 +43,7 @@ typedef struct Limits
 	bool cancels_wait;       /* for a token of the bucket */
 	bool cancels_next;       /* the next token is theirs, for the last one was another's */
 	int in_flight;
+	int n_unstored;     /* jobs whose outputs wait for a place at an object store that is well */
 	ServerStats *stats; /* where what is decided can be read; NULL with server */
 } Limits;
 
@@ -83,6 +84,9 @@ typedef struct CallEnd
 	TimestampTz stuck_since; /* CALL_STUCK: since when the job has been refused so; 0: since now */
 	const char *error;       /* the sentence that the job gets; or NULL */
 } CallEnd;
+
+/* With so many jobs whose outputs wait for a place at their store, a server is given no more */
+#define LIMITS_UNSTORED 16
 
 extern void limits_free(Limits *limits);
 extern bool limits_are_at_rest(Limits *limits, MonoTime now);

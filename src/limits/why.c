@@ -139,6 +139,8 @@ why_not(Limits *limits, const char **plain, MonoTime now, MonoTime *until)
 	if (are_all_paused(limits))
 		return limits_are_broken(limits) ? "no backend can be reached: genjob.backends says why"
 										 : "no backend takes calls now: genjob.backends says why";
+	if (limits->n_unstored >= LIMITS_UNSTORED)
+		return "its outputs wait for places at its store: raise max_in_flight there";
 	if (limits_free_slots(limits, now) > 0)
 		return bucket_room(&limits->bucket, now) > 0 ? "" : "rate_limit is reached";
 	return *until != 0 ? "the backends that can be reached asked to wait or are full"

@@ -2,61 +2,57 @@
  * claimer.c
  *		Finding and claiming jobs: when there is a reason to look at the database, and what to look for.
  *
- * One transaction takes in what changed, claims what there is room for, and fails what can never be
- * run.  Only when it has committed are the calls begun.
+ * One transaction reads what has changed and claims jobs for which there is room.  Calls begin after its commit.
+ * reasons.h has what is known between two looks.
  */
 #include "postgres.h"
 
 #include "utils/timestamp.h"
 
+#include "base/clock.h"
+#include "base/marker.h"
+#include "base/settings.h"
+#include "base/trace.h"
+#include "life/cancelline.h"
+#include "life/life.h"
 #include "process/callbacks.h"
 #include "process/claimer.h"
 #include "process/reasons.h"
 #include "process/retention.h"
-#include "base/clock.h"
-#include "base/trace.h"
-#include "schedule/putoff.h"
-#include "base/marker.h"
+#include "process/spool.h"
+#include "process/unstarted.h"
 #include "queue/dependency.h"
 #include "queue/ended.h"
 #include "queue/queue.h"
-#include "schedule/schedule.h"
-#include "base/settings.h"
-#include "process/spool.h"
-#include "shared/standby.h"
-#include "life/cancelline.h"
-#include "life/life.h"
 #include "queue/trouble.h"
-#include "process/unstarted.h"
+#include "schedule/putoff.h"
+#include "schedule/schedule.h"
+#include "shared/standby.h"
 
 #define CLAIM_BATCH 500
-#define FOLLOW_UP_US USECS_PER_SEC /* before what a writer left is done */
-#define ORPHANS_US \
-	USECS_PER_SEC            /* between two looks at whether there is memory for what was left */
-#define MAX_QUICK_TROUBLES 5 /* rows in a row that raise errors, before it is taken easy */
+#define FOLLOW_UP_US USECS_PER_SEC /* before doing what a writer left */
+#define ORPHANS_US USECS_PER_SEC   /* between two looks whether there is memory for orphans */
+#define MAX_QUICK_TROUBLES 5       /* rows in a row that raise errors, before backing off */
+#define START_MS 10                /* for reading saved answers, before others have their turn */
 
-#define START_MS 10 /* for answers that were saved, in which others wait */
-
-static int max_calls;                  /* that this process has descriptors for */
-static bool has_more_to_start = false; /* saved answers, now */
-
-ClaimerTodo claimer_todo = {
-	.extension = true,
+Claimer claimer = {
+	.is_unknown = true,
+	.weights_are_stale = true,
 	.scan_since = DT_NOBEGIN,
 	.orphans_at = DT_NOBEGIN,
+	.presence = QUEUE_PRESENT,
+	.batch = CLAIM_BATCH,
 };
 
-static ClaimerTodo *const todo = &claimer_todo;
-static MonoTime more_orphans_at;   /* orphans_at, if the present transaction commits */
-static bool spool_is_read = false; /* what an earlier dispatcher has left */
-static bool spool_goes_on;         /* the present transaction reads nothing but that */
-static bool weights_changed = true;
-static bool absent = false;  /* this database has no extension */
-static TimestampTz due_read; /* run_at up to here has been read */
-
-/* Trouble with the database */
-static int claim_batch = CLAIM_BATCH;
-static int troubles = 0; /* failed claim transactions in a row */
+/* What one look does, in a transaction. */
+typedef struct Claim
+{
+	Turn turns[CLAIM_BATCH];
+	int n;
+	int refused;         /* of these, jobs that found no room in memory */
+	bool is_spool_only;  /* it reads only a part of the spool; the rest is for the next look */
+	MonoTime orphans_at; /* becomes the claimer's, if the transaction commits */
+} Claim;
 
 /*
  * Prepares for the first look, which is at everything.
@@ -64,10 +60,10 @@ static int troubles = 0; /* failed claim transactions in a row */
 void
 claimer_init(int descriptors)
 {
-	max_calls = descriptors;
+	claimer.max_calls = descriptors;
 	dependency_start();
-	todo->news.bulk = (BulkChange){DT_NOEND, DT_NOEND};
-	todo->next_rescan = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
+	claimer.news.bulk = (BulkChange){DT_NOEND, DT_NOEND};
+	claimer.next_rescan = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
 }
 
 /*
@@ -78,7 +74,7 @@ claimer_reconfigured(void)
 {
 	MonoTime next = clock_mono() + genjob_rescan_interval * USECS_PER_SEC;
 
-	todo->next_rescan = Min(todo->next_rescan, next);
+	claimer.next_rescan = Min(claimer.next_rescan, next);
 }
 
 /*
@@ -87,7 +83,7 @@ claimer_reconfigured(void)
 bool
 claimer_is_troubled(void)
 {
-	return todo->trouble_until != 0;
+	return claimer.trouble_until != 0;
 }
 
 /*
@@ -96,16 +92,8 @@ claimer_is_troubled(void)
 bool
 claimer_found_nothing(void)
 {
-	return absent;
+	return claimer.presence == QUEUE_ABSENT;
 }
-
-/* What a claim transaction tried. */
-typedef struct Claim
-{
-	Turn turns[CLAIM_BATCH];
-	int n;
-	int refused; /* of these, that found no room in memory */
-} Claim;
 
 /*
  * Returns how many more calls there may be in all.
@@ -118,7 +106,7 @@ claimer_room(void)
 		return 0;
 	/* results that cannot be written take places too: nothing is bought that has nowhere to go */
 	return Min(genjob_max_in_flight - job_count_in_flight(),
-			   max_calls - job_count(JOB_CALLING) - cancelline_count()) -
+			   claimer.max_calls - job_count(JOB_CALLING) - cancelline_count()) -
 		   job_count(JOB_REPORTING);
 }
 
@@ -128,23 +116,21 @@ claimer_room(void)
 static bool
 check_extension(void)
 {
-	QueuePresence presence;
-
-	if (!todo->extension)
+	if (!claimer.is_unknown)
 		return true;
-	presence = queue_look();
-	absent = presence == QUEUE_ABSENT;
-	todo->other_version = presence == QUEUE_OTHER_VERSION;
-	/* what is told until there is something to serve is read from the table then */
-	if (presence != QUEUE_PRESENT)
-		todo->scan_since = DT_NOBEGIN;
-	if (todo->other_version)
+	claimer.presence = queue_look();
+	if (claimer.presence == QUEUE_OTHER_VERSION)
 		shmem_set_my_error(
 			"the extension is not of version " GENJOB_VERSION
 			", as the loaded library is: run ALTER EXTENSION genjob UPDATE, or restart the server if the library on disk is newer");
-	if (presence == QUEUE_PRESENT)
-		todo->extension = false;
-	return presence == QUEUE_PRESENT;
+	if (claimer.presence != QUEUE_PRESENT)
+	{
+		/* news until then are read from the table */
+		claimer.scan_since = DT_NOBEGIN;
+		return false;
+	}
+	claimer.is_unknown = false;
+	return true;
 }
 
 /*
@@ -153,24 +139,24 @@ check_extension(void)
 static void
 read_again(TimestampTz now)
 {
-	todo->scan_since = Min(todo->scan_since, todo->news.bulk.since);
-	if (todo->scan_since == DT_NOBEGIN || todo->news.bulk.since != DT_NOEND)
+	claimer.scan_since = Min(claimer.scan_since, claimer.news.bulk.since);
+	if (claimer.scan_since == DT_NOBEGIN || claimer.news.bulk.since != DT_NOEND)
 		dependency_look_at_all();
-	if (todo->news.bulk.expiry != DT_NOEND && todo->news.bulk.since != DT_NOBEGIN)
-		queue_note_expiry(todo->news.bulk.expiry);
-	if (todo->scan_since == DT_NOBEGIN)
+	if (claimer.news.bulk.expiry != DT_NOEND && claimer.news.bulk.since != DT_NOBEGIN)
+		queue_note_expiry(claimer.news.bulk.expiry);
+	if (claimer.scan_since == DT_NOBEGIN)
 	{
 		queue_read_claimed(now);
 		ended_expect(DT_NOBEGIN);
 	}
-	if (!todo->scanning && todo->scan_since != DT_NOEND)
+	if (!claimer.scanning && claimer.scan_since != DT_NOEND)
 	{
-		queue_scan_begin(todo->scan_since, now);
-		todo->scanning = true;
-		todo->scan_since = DT_NOEND;
+		queue_scan_begin(claimer.scan_since, now);
+		claimer.scanning = true;
+		claimer.scan_since = DT_NOEND;
 	}
-	if (todo->scanning)
-		todo->scanning = queue_scan();
+	if (claimer.scanning)
+		claimer.scanning = queue_scan();
 }
 
 /*
@@ -178,56 +164,55 @@ read_again(TimestampTz now)
  * way.
  */
 static void
-take_up_orphans(void)
+take_up_orphans(Claim *claim)
 {
 	queue_put_condemned_aside();
-	if (!spool_is_read && !spool_load())
+	if (!claimer.spool_is_read && !spool_load())
 	{
-		spool_goes_on = true;
+		claim->is_spool_only = true;
 		return;
 	}
-	spool_is_read = true;
+	claimer.spool_is_read = true;
 	/* nothing has become free since the last look */
-	if (todo->orphans_at != DT_NOBEGIN && queue_orphans_lack_memory())
+	if (claimer.orphans_at != DT_NOBEGIN && queue_orphans_lack_memory())
 	{
-		more_orphans_at = clock_mono() + ORPHANS_US;
+		claim->orphans_at = clock_mono() + ORPHANS_US;
 		return;
 	}
-	more_orphans_at = queue_read_orphans(todo->orphans_at == DT_NOBEGIN);
-	if (more_orphans_at == 0)
-		more_orphans_at = DT_NOEND;
+	claim->orphans_at = queue_read_orphans(claimer.orphans_at == DT_NOBEGIN);
+	if (claim->orphans_at == 0)
+		claim->orphans_at = DT_NOEND;
 }
 
 static void
-read_queue(TimestampTz now)
+read_queue(Claim *claim, TimestampTz now)
 {
 	ScheduleTimes *times = &schedule_times;
 
-	more_orphans_at = todo->orphans_at;
-	if (todo->orphans_at <= clock_mono())
+	if (claimer.orphans_at <= clock_mono())
 	{
-		take_up_orphans();
-		if (spool_goes_on)
+		take_up_orphans(claim);
+		if (claim->is_spool_only)
 			return;
 		queue_forget_cancels();
 	}
 	queue_read_cancels();
-	if (weights_changed)
+	if (claimer.weights_are_stale)
 		queue_read_weights();
-	weights_changed = false;
-	if (todo->news.n_ids > 0)
-		queue_read_changed(todo->news.ids, todo->news.n_ids, now);
+	claimer.weights_are_stale = false;
+	if (claimer.news.n_ids > 0)
+		queue_read_changed(claimer.news.ids, claimer.news.n_ids, now);
 	/* the clock was set back */
-	if (now < due_read)
+	if (now < claimer.due_read)
 		times->due = queue_next_due(now);
 	if (times->due != 0 && times->due <= now)
 	{
-		if (!queue_read_due(due_read, now))
-			todo->scan_since = Min(todo->scan_since, due_read);
+		if (!queue_read_due(claimer.due_read, now))
+			claimer.scan_since = Min(claimer.scan_since, claimer.due_read);
 		times->due = queue_next_due(now);
 	}
 	read_again(now);
-	due_read = now;
+	claimer.due_read = now;
 }
 
 /*
@@ -253,26 +238,25 @@ claim_work(void *arg)
 	MonoTime mono = clock_mono();
 	int n;
 
-	spool_goes_on = false;
 	if (!check_extension())
 		return;
-	read_queue(now);
-	if (spool_goes_on)
+	read_queue(claim, now);
+	if (claim->is_spool_only)
 		return;
 	schedule_refresh();
 	look_again(now, mono);
 	do
 	{
 		queue_fill(now);
-		n = schedule_take(claim->turns + claim->n, claim_batch - claim->n,
+		n = schedule_take(claim->turns + claim->n, claimer.batch - claim->n,
 						  claimer_room() - claim->n, mono);
 		claim->n += n;
 		claim->n -= n - queue_keep_home(claim->turns + claim->n - n, n);
-	} while (n > 0 && claim->n < claim_batch && lanes_next_hungry(NULL) != NULL);
+	} while (n > 0 && claim->n < claimer.batch && lanes_next_hungry(NULL) != NULL);
 	if (claim->n > 0)
 		claim->refused = queue_claim(claim->turns, claim->n, now);
 	if (queue_has_new_orphans())
-		more_orphans_at = clock_mono();
+		claim->orphans_at = clock_mono();
 }
 
 /*
@@ -316,13 +300,13 @@ claim_failed(Claim *claim, const ErrorData *error)
 	if (is_found)
 		schedule_put_off(claim->turns[0].id, clock_mono() + TROUBLE_MAX_MS * INT64CONST(1000),
 						 true);
-	claim_batch = 1;
-	todo->extension = weights_changed = true;
-	todo->orphans_at = DT_NOBEGIN;
-	todo->scan_since = DT_NOBEGIN;
-	todo->scanning = false;
-	if (!is_found || troubles++ > MAX_QUICK_TROUBLES)
-		todo->trouble_until = clock_mono() + trouble_backoff_us(troubles++);
+	claimer.batch = 1;
+	claimer.is_unknown = claimer.weights_are_stale = true;
+	claimer.orphans_at = DT_NOBEGIN;
+	claimer.scan_since = DT_NOBEGIN;
+	claimer.scanning = false;
+	if (!is_found || claimer.troubles++ > MAX_QUICK_TROUBLES)
+		claimer.trouble_until = clock_mono() + trouble_backoff_us(claimer.troubles++);
 	shmem_set_my_state(WORKER_TROUBLED);
 }
 
@@ -353,15 +337,15 @@ acquit_put_aside(void)
 void
 claimer_expect_orphans(void)
 {
-	todo->orphans_at = DT_NOBEGIN;
+	claimer.orphans_at = DT_NOBEGIN;
 }
 
 static void
 forget_news(void)
 {
-	todo->news.n_ids = 0;
-	todo->news.bulk = (BulkChange){DT_NOEND, DT_NOEND};
-	todo->news.recheck = false;
+	claimer.news.n_ids = 0;
+	claimer.news.bulk = (BulkChange){DT_NOEND, DT_NOEND};
+	claimer.news.recheck = false;
 }
 
 /* ---------- claiming ---------- */
@@ -381,7 +365,7 @@ claimer_must_look(MonoTime now)
 MonoTime
 claimer_next_look(MonoTime now)
 {
-	return has_more_to_start ? now : reasons_next(now);
+	return claimer.has_more_to_start ? now : reasons_next(now);
 }
 
 /*
@@ -390,20 +374,20 @@ claimer_next_look(MonoTime now)
 void
 claimer_note_time(MonoTime now)
 {
-	if (todo->trouble_until > now)
+	if (claimer.trouble_until > now)
 		return;
 	if (schedule_times.rescan != 0 && schedule_times.rescan <= now)
 	{
-		todo->scan_since = DT_NOBEGIN;
+		claimer.scan_since = DT_NOBEGIN;
 		schedule_times.rescan = 0;
 	}
-	if (todo->next_rescan > now)
+	if (claimer.next_rescan > now)
 		return;
-	if (todo->other_version)
-		todo->news.recheck = true;
+	if (claimer.presence == QUEUE_OTHER_VERSION)
+		claimer.news.recheck = true;
 	else
 		queue_sweep_begin(clock_now());
-	todo->next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
+	claimer.next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
 }
 
 /*
@@ -415,19 +399,19 @@ start_answered(void)
 	MonoTime enough = clock_uptime() + START_MS * INT64CONST(1000);
 	dlist_mutable_iter iter;
 
-	has_more_to_start = false;
+	claimer.has_more_to_start = false;
 	dlist_foreach_modify(iter, job_list(JOB_CLAIMED))
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
 
 		if (job->request != NULL)
 			continue;
-		if (has_more_to_start)
+		if (claimer.has_more_to_start)
 			return;
 		life_start(job);
-		has_more_to_start = clock_uptime() >= enough;
+		claimer.has_more_to_start = clock_uptime() >= enough;
 	}
-	has_more_to_start = false;
+	claimer.has_more_to_start = false;
 }
 
 /*
@@ -479,8 +463,10 @@ claimer_claim(void)
 	ErrorData *error;
 
 	claim->n = claim->refused = 0;
-	todo->extension |= todo->news.recheck;
-	weights_changed |= todo->news.recheck;
+	claim->is_spool_only = false;
+	claim->orphans_at = claimer.orphans_at;
+	claimer.is_unknown |= claimer.news.recheck;
+	claimer.weights_are_stale |= claimer.news.recheck;
 	trace("looks at the tables: %s", reasons_find(clock_mono()));
 	if (!queue_transact("claiming jobs", claim_work, claim, &error))
 	{
@@ -488,22 +474,22 @@ claimer_claim(void)
 		return;
 	}
 	marker_end();
-	if (spool_goes_on)
+	if (claim->is_spool_only)
 		return; /* nothing else was looked at */
 	forget_news();
-	if (!todo->extension && todo->orphans_at == DT_NOBEGIN)
+	if (!claimer.is_unknown && claimer.orphans_at == DT_NOBEGIN)
 		acquit_put_aside();
-	if (!todo->extension)
-		todo->orphans_at = more_orphans_at;
-	troubles = 0;
-	todo->trouble_until = 0;
+	if (!claimer.is_unknown)
+		claimer.orphans_at = claim->orphans_at;
+	claimer.troubles = 0;
+	claimer.trouble_until = 0;
 	/* of those that memory holds back, few more are tried than it has room for */
-	claim_batch =
-		claim->refused > 0 ? Max(claim->n - claim->refused, 1) : Min(claim_batch * 2, CLAIM_BATCH);
+	claimer.batch = claim->refused > 0 ? Max(claim->n - claim->refused, 1)
+									   : Min(claimer.batch * 2, CLAIM_BATCH);
 	claimer_start();
 	/* those that were taken off the schedule are queued again */
-	if (!todo->extension && !unstarted_fail())
-		todo->scan_since = DT_NOBEGIN;
+	if (!claimer.is_unknown && !unstarted_fail())
+		claimer.scan_since = DT_NOBEGIN;
 }
 
 /*
@@ -513,7 +499,7 @@ claimer_claim(void)
 void
 claimer_sweep(MonoTime now)
 {
-	if (todo->extension || todo->trouble_until > now)
+	if (claimer.is_unknown || claimer.trouble_until > now)
 		return;
 	if (ended_next() != 0 && ended_next() <= now)
 		ended_catch_up();
@@ -541,18 +527,18 @@ claimer_take_news(void)
 	static News fresh;
 
 	shmem_take_news(&fresh);
-	todo->news.bulk.since = Min(todo->news.bulk.since, fresh.bulk.since);
-	todo->news.bulk.expiry = Min(todo->news.bulk.expiry, fresh.bulk.expiry);
-	todo->news.recheck |= fresh.recheck;
+	claimer.news.bulk.since = Min(claimer.news.bulk.since, fresh.bulk.since);
+	claimer.news.bulk.expiry = Min(claimer.news.bulk.expiry, fresh.bulk.expiry);
+	claimer.news.recheck |= fresh.recheck;
 	if (fresh.callbacks)
 		callbacks_expect();
 	if (fresh.follow_ups)
 		ended_expect(clock_mono() + FOLLOW_UP_US);
-	if (fresh.n_ids > SHMEM_NEWS_MAX - todo->news.n_ids)
-		todo->news.bulk.since = DT_NOBEGIN;
+	if (fresh.n_ids > SHMEM_NEWS_MAX - claimer.news.n_ids)
+		claimer.news.bulk.since = DT_NOBEGIN;
 	else
 	{
-		memcpy(todo->news.ids + todo->news.n_ids, fresh.ids, fresh.n_ids * sizeof(int64));
-		todo->news.n_ids += fresh.n_ids;
+		memcpy(claimer.news.ids + claimer.news.n_ids, fresh.ids, fresh.n_ids * sizeof(int64));
+		claimer.news.n_ids += fresh.n_ids;
 	}
 }

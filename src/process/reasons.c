@@ -16,15 +16,16 @@
 #include "schedule/schedule.h"
 #include "shared/standby.h"
 
-static const ClaimerTodo *const todo = &claimer_todo;
+static const Claimer *const known = &claimer;
 
 /* Why a claim transaction is begun, or the dispatcher wakes up. */
 typedef struct Reason
 {
 	const char *what;
-	MonoTime (*comes)(MonoTime now); /* not after now: it is there; 0: it does not come by itself */
-	bool only_wakes;                 /* something else is done about it */
-	bool has_no_tables; /* also where the extension is of another version, which this library cannot serve */
+	MonoTime (*comes)(
+		MonoTime now);  /* returns since or from when it is there; 0: nobody knows when */
+	bool only_wakes;    /* no claim transaction: the loop does something else about it */
+	bool has_no_tables; /* counts also if the extension has another version */
 } Reason;
 
 static MonoTime
@@ -36,21 +37,21 @@ at_once_if(bool is_there, MonoTime now)
 static MonoTime
 news_come(MonoTime now)
 {
-	return at_once_if(todo->news.n_ids > 0 || todo->news.bulk.since != DT_NOEND ||
-						  todo->news.recheck,
+	return at_once_if(known->news.n_ids > 0 || known->news.bulk.since != DT_NOEND ||
+						  known->news.recheck,
 					  now);
 }
 
 static MonoTime
 extension_changes(MonoTime now)
 {
-	return at_once_if(todo->extension, now);
+	return at_once_if(known->is_unknown, now);
 }
 
 static MonoTime
 orphans_come(MonoTime now)
 {
-	return todo->orphans_at == DT_NOEND ? 0 : Max(todo->orphans_at, 1);
+	return known->orphans_at == DT_NOEND ? 0 : Max(known->orphans_at, 1);
 }
 
 static MonoTime
@@ -62,7 +63,7 @@ cancels_come(MonoTime now)
 static MonoTime
 scan_goes_on(MonoTime now)
 {
-	return at_once_if(todo->scan_since != DT_NOEND || todo->scanning, now);
+	return at_once_if(known->scan_since != DT_NOEND || known->scanning, now);
 }
 
 static MonoTime
@@ -104,7 +105,7 @@ forgotten_rows_come(MonoTime now)
 static MonoTime
 rescan_comes(MonoTime now)
 {
-	return todo->next_rescan;
+	return known->next_rescan;
 }
 
 static MonoTime
@@ -158,21 +159,22 @@ static const Reason reasons[] = {
 };
 
 /*
- * The reason for a claim transaction now, in words; NULL: there is none.
+ * Returns the reason for a claim transaction now, in words; NULL: there is none.
  */
 const char *
 reasons_find(MonoTime now)
 {
 	int i;
 
-	if (todo->trouble_until > now)
+	if (known->trouble_until > now)
 		return NULL;
 	for (i = 0; i < lengthof(reasons); i++)
 	{
 		const Reason *reason = &reasons[i];
 		MonoTime comes;
 
-		if (reason->only_wakes || (todo->other_version && !reason->has_no_tables))
+		if (reason->only_wakes ||
+			(known->presence == QUEUE_OTHER_VERSION && !reason->has_no_tables))
 			continue;
 		comes = reason->comes(now);
 		if (comes != 0 && comes <= now)
@@ -182,7 +184,7 @@ reasons_find(MonoTime now)
 }
 
 /*
- * When the queue has to be looked at, if nobody tells of anything before.
+ * Returns when to look at the queue next, unless something is reported before; 0: never.
  */
 MonoTime
 reasons_next(MonoTime now)
@@ -190,13 +192,13 @@ reasons_next(MonoTime now)
 	MonoTime next = 0;
 	int i;
 
-	if (todo->trouble_until > now)
-		return todo->trouble_until;
+	if (known->trouble_until > now)
+		return known->trouble_until;
 	for (i = 0; i < lengthof(reasons) && (next == 0 || next > now); i++)
 	{
 		MonoTime comes;
 
-		if (todo->other_version && !reasons[i].has_no_tables)
+		if (known->presence == QUEUE_OTHER_VERSION && !reasons[i].has_no_tables)
 			continue;
 		comes = reasons[i].comes(now);
 		if (comes != 0)

@@ -1,26 +1,52 @@
 /*
  * reasons.h
- *		What the claimer has to look at, and why it looks; for claimer.c and reasons.c.
+ *		What the claimer knows, and why it looks at the tables; for claimer.c and reasons.c.
  */
 #ifndef GENJOB_REASONS_H
 #define GENJOB_REASONS_H
 
 #include "base/clock.h"
+#include "queue/queue.h"
 #include "shared/shmem.h"
 
-typedef struct ClaimerTodo
+/*
+ * What the claimer knows between two looks at the tables.  claimer.c alone changes it.
+ *
+ *	 unknown		is_unknown: the extension may have changed; the next look finds out, before anything else
+ *	 serving		presence is QUEUE_PRESENT
+ *	 absent			presence is QUEUE_ABSENT: the dispatcher leaves
+ *	 other version	presence is QUEUE_OTHER_VERSION: only news and rescans lead to a look
+ *
+ * It begins as unknown.  In each of these it is troubled, too, while trouble_until is not 0: the last look failed.
+ */
+typedef struct Claimer
 {
-	News news;              /* what commits have told since the last look */
-	bool extension;         /* it may have changed */
-	bool other_version;     /* it is of another version, which this library cannot serve */
-	TimestampTz scan_since; /* the queue is to be read from that run_at on; DT_NOEND: it is known */
-	bool scanning;          /* that has begun, and goes on */
-	MonoTime orphans_at;    /* orphans are to be looked for then; DT_NOEND: there are none */
+	/* What to look at */
+	bool is_unknown;        /* the extension */
+	bool weights_are_stale; /* the tenants' weights are to be read */
+	News news;              /* from commits since the last look */
+	TimestampTz scan_since; /* the queue is to be read from this run_at on; DT_NOEND: not */
+	bool scanning;          /* such a scan goes on */
+	MonoTime
+		orphans_at; /* when to look for orphans; DT_NOBEGIN: now, for all; DT_NOEND: there are none */
 	MonoTime next_rescan;
-	MonoTime trouble_until; /* the last look failed: none before; 0: it did not */
-} ClaimerTodo;
 
-extern ClaimerTodo claimer_todo;
+	/* What the last look found */
+	QueuePresence presence; /* of the extension */
+	TimestampTz due_read;   /* jobs with a run_at up to here were read; 0: none */
+
+	/* What an earlier dispatcher left */
+	bool spool_is_read;     /* results that could not be written */
+	bool has_more_to_start; /* saved answers are in memory and are read next */
+
+	/* How much one look claims, and what follows a failure */
+	int max_calls;          /* file descriptors of this process */
+	int batch;              /* jobs that one look may claim, from 1 to CLAIM_BATCH */
+	int troubles;           /* looks in a row that failed */
+	MonoTime trouble_until; /* no look before; 0: the last one did not fail */
+} Claimer;
+
+extern Claimer claimer;
 
 /* How many more calls there may be in all (claimer.c) */
 extern int claimer_room(void);

@@ -50,13 +50,14 @@ typedef struct Completion
 
 /* clang-format off */
 
+/* a job that a dump had running is queued until it is claimed, and goes on then: its answer may come before */
 static const Statement find_job = {1, {INT8OID},
-	"SELECT state::text, remote->>'complete' FROM @.gen_jobs WHERE id = $1 AND remote ? 'complete' FOR NO KEY UPDATE"};
+	"SELECT CASE WHEN state = 'queued' AND claimed_elsewhere THEN 'running' ELSE state::text END, remote->>'complete' FROM @.gen_jobs WHERE id = $1 AND remote ? 'complete' FOR NO KEY UPDATE"};
 
 /* the digest stays, so that a second answer of the same attempt is known */
 static const Statement end_job = {3, {INT8OID, JSONBOID, TEXTOID},
 	"UPDATE @.gen_jobs SET state = CASE WHEN $3 IS NULL THEN 'succeeded' ELSE 'failed' END::@.gen_job_state, result = $2, error = $3,"
-	" finished_at = clock_timestamp(), failures = failures + CASE WHEN $3 IS NULL THEN 0 ELSE 1 END, losses = 0, put_off_since = NULL, idempotency_key = NULL,"
+	" finished_at = clock_timestamp(), claimed_elsewhere = false, failures = failures + CASE WHEN $3 IS NULL THEN 0 ELSE 1 END, losses = 0, put_off_since = NULL, idempotency_key = NULL,"
 	" remote = CASE WHEN $3 IS NULL THEN jsonb_build_object('complete', remote->'complete') END,"
 	" attempt_errors = CASE WHEN $3 IS NULL THEN attempt_errors ELSE"
 	"  CASE WHEN jsonb_typeof(attempt_errors) IS DISTINCT FROM 'array' THEN '[]'"

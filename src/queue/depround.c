@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "base/compat.h"
 #include "queue/depround.h"
 #include "queue/statement.h"
 #include "queue/uniquekey.h"
@@ -29,6 +30,7 @@ typedef enum RoundStatement
 	ROUND_REVIVE_ONE,
 	ROUND_REGISTER,
 	ROUND_TOUCHED,
+	ROUND_CONTINUE,
 	ROUND_RESOLVE,
 	ROUND_SETTLE,
 	ROUND_DEPENDENTS,
@@ -102,6 +104,21 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"  UNION ALL SELECT j.id, NULL FROM @.gen_jobs j WHERE $2 AND j.id = ANY ($1) AND j.state = 'waiting'"
 		"  LIMIT $3) t"},
 	/*
+	 * Of the jobs $1, those that waited for successes alone and have them all: most jobs.  Where no other transaction has
+	 * it locked, a row is where it was found; so it is looked for once.
+	 */
+	[ROUND_CONTINUE] = {1, {INT8ARRAYOID},
+		"WITH held AS MATERIALIZED (SELECT j.ctid AS place FROM @.gen_jobs j WHERE j.id = ANY ($1)"
+		"  AND j.state = 'waiting' AND coalesce(cardinality(j.after), 0) > 0 AND j.after_rule <> 'failed'"
+		"  AND NOT EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = j.id AND (d.outcome IS NOT NULL OR NOT EXISTS"
+		"   (SELECT FROM @.gen_jobs p WHERE p.id = d.parent_id AND p.state = 'succeeded' OFFSET 0)) OFFSET 0)"
+		"  FOR NO KEY UPDATE OF j SKIP LOCKED),"
+		" done AS (UPDATE @.gen_jobs j SET state = 'queued', finished_at = NULL, blocked_by = NULL, error = NULL"
+		"  WHERE j.ctid = ANY (ARRAY(SELECT h.place FROM held h))"
+		"  RETURNING j.id, j.state, j.server, j.owner, j.tenant, j.priority, j.run_at, j.expires_at, j.on_done),"
+		" gone AS (DELETE FROM genjob.dependencies d WHERE d.job_id = ANY (ARRAY(SELECT n.id FROM done n)))"
+		" SELECT n.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL FROM done n"},
+	/*
 	 * Of the jobs $1, those that wait for nothing any more continue, or fail.  What the error quotes of another job is
 	 * cut, since it may quote others in turn.
 	 */
@@ -109,20 +126,14 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"WITH ready AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1)"
 		"  AND j.state = 'waiting' AND coalesce(cardinality(j.after), 0) > 0 AND NOT EXISTS (SELECT FROM genjob.dependencies d"
 		"   WHERE d.job_id = j.id AND " HAS_NO_OUTCOME " AND " IS_UNFINISHED("d.parent_id") " OFFSET 0)),"
-		" held AS MATERIALIZED (SELECT j.id, j.after_rule FROM @.gen_jobs j WHERE j.id = ANY (ARRAY(SELECT r.id FROM ready r))"
+		" held AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY (ARRAY(SELECT r.id FROM ready r))"
 		"  AND j.state = 'waiting' FOR NO KEY UPDATE OF j SKIP LOCKED),"
-		" verdict AS MATERIALIZED (SELECT h.id, o.missing, o.bad, CASE WHEN o.missing IS NOT NULL THEN 'failed'"
-		"   WHEN h.after_rule = 'succeeded' AND o.bad IS NOT NULL THEN 'failed'"
-		"   WHEN h.after_rule = 'failed' AND o.failed IS NOT TRUE THEN 'cancelled' ELSE 'queued' END AS state"
-		"  FROM held h CROSS JOIN LATERAL (SELECT min(e.parent_id) FILTER (WHERE e.outcome = 'missing') AS missing,"
-		"    min(e.parent_id) FILTER (WHERE e.outcome IN ('failed', 'cancelled')) AS bad, bool_or(e.outcome = 'failed') AS failed"
-		"   FROM (SELECT d.parent_id, coalesce(d.outcome, (SELECT p.state::text FROM @.gen_jobs p WHERE p.id = d.parent_id), 'missing')"
-		"     AS outcome FROM genjob.dependencies d WHERE d.job_id = h.id OFFSET 0) e) o),"
-		" done AS (UPDATE @.gen_jobs j SET state = v.state::@.gen_job_state,"
-		"  finished_at = CASE WHEN v.state <> 'queued' THEN $2 END,"
+		/* no join: each row finds what it waited for by its own id, and nothing is compared with all of the others */
+		" done AS (UPDATE @.gen_jobs j SET (state, finished_at, blocked_by, error) = (SELECT v.state::@.gen_job_state,"
+		"  CASE WHEN v.state <> 'queued' THEN $2 END,"
 		/* a job of others, or a later one, must not have this one looked at when it changes */
-		"  blocked_by = CASE WHEN v.state <> 'queued' THEN CASE WHEN v.missing IS NULL THEN v.bad ELSE 0 END END,"
-		"  error = CASE WHEN v.state = 'cancelled' THEN 'was not needed: no job that it waited for has failed.'"
+		"  CASE WHEN v.state <> 'queued' THEN CASE WHEN v.missing IS NULL THEN v.bad ELSE 0 END END,"
+		"  CASE WHEN v.state = 'cancelled' THEN 'was not needed: no job that it waited for has failed.'"
 		"   WHEN v.state = 'failed' AND v.missing IS NOT NULL THEN"
 		"    format('job %s, which this one was to wait for, does not exist, was inserted later, or is not for its owner to see. Insert this one again without it.', v.missing)"
 		"   WHEN v.state = 'failed' THEN concat(format('job %s, which this one waited for, ', v.bad),"
@@ -130,11 +141,18 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"      CASE WHEN length(p.error) > 1000 THEN left(p.error, 500) || ' ... ' || right(p.error, 400) ELSE p.error END, '.')"
 		"     FROM @.gen_jobs p WHERE p.id = v.bad AND coalesce(pg_has_role(j.owner::oid, p.owner::oid, 'USAGE'), false)),"
 		"    'has not succeeded.')) END"
-		"  FROM verdict v WHERE j.id = v.id AND j.id = ANY (ARRAY(SELECT h.id FROM held h)) AND j.state = 'waiting'"
+		"  FROM (SELECT o.missing, o.bad, CASE WHEN o.missing IS NOT NULL THEN 'failed'"
+		"    WHEN j.after_rule = 'succeeded' AND o.bad IS NOT NULL THEN 'failed'"
+		"    WHEN j.after_rule = 'failed' AND o.failed IS NOT TRUE THEN 'cancelled' ELSE 'queued' END AS state"
+		"   FROM (SELECT min(e.parent_id) FILTER (WHERE e.outcome = 'missing') AS missing,"
+		"     min(e.parent_id) FILTER (WHERE e.outcome IN ('failed', 'cancelled')) AS bad, bool_or(e.outcome = 'failed') AS failed"
+		"    FROM (SELECT d.parent_id, coalesce(d.outcome, (SELECT p.state::text FROM @.gen_jobs p WHERE p.id = d.parent_id), 'missing')"
+		"      AS outcome FROM genjob.dependencies d WHERE d.job_id = j.id OFFSET 0) e) o OFFSET 0) v)"
+		"  WHERE j.id = ANY (ARRAY(SELECT h.id FROM held h)) AND j.state = 'waiting'"
 		"  RETURNING j.id, j.state, j.server, j.owner, j.tenant, j.priority, j.run_at, j.expires_at, j.on_done),"
 		" gone AS (DELETE FROM genjob.dependencies d WHERE d.job_id = ANY (ARRAY(SELECT h.id FROM held h)))"
-		" SELECT r.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL"
-		" FROM ready r LEFT JOIN done n ON n.id = r.id"},
+		" SELECT n.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL FROM done n"
+		" UNION ALL SELECT r.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM ready r WHERE r.id NOT IN (SELECT n.id FROM done n)"},
 	/*
 	 * For the waiting jobs $1: how those of $2 ended that they waited for.  Only what ROUND_RESOLVE has looked at; jobs
 	 * that ended since are looked at later.
@@ -275,7 +293,8 @@ look_at_changed(Round *round, Datum ids)
 /* Jobs that have something to wait for less */
 typedef struct Touched
 {
-	Datum jobs; /* an int8[] */
+	int n_jobs;
+	int64 *jobs;
 	int n_settled;
 	int64 *settled; /* of these, once for each job */
 	int64 *parents; /* that it has waited for, and that has ended */
@@ -289,9 +308,10 @@ list_touched(Round *round, Datum ids, Touched *touched)
 {
 	Datum args[3] = {ids, BoolGetDatum(round->is_look), Int32GetDatum(limit_of(round))};
 	uint64 rows = run(ROUND_TOUCHED, args);
-	int64 *jobs = palloc(Max(rows, 1) * sizeof(int64));
 	uint64 row;
 
+	touched->n_jobs = (int) rows;
+	touched->jobs = palloc(Max(rows, 1) * sizeof(int64));
 	touched->n_settled = 0;
 	touched->settled = palloc(Max(rows, 1) * sizeof(int64));
 	touched->parents = palloc(Max(rows, 1) * sizeof(int64));
@@ -300,22 +320,22 @@ list_touched(Round *round, Datum ids, Touched *touched)
 		bool isnull;
 		Datum parent = statement_value(row, 2, &isnull);
 
-		jobs[row] = DatumGetInt64(statement_not_null(row, 1));
+		touched->jobs[row] = DatumGetInt64(statement_not_null(row, 1));
 		if (isnull)
 			continue;
-		touched->settled[touched->n_settled] = jobs[row];
+		touched->settled[touched->n_settled] = touched->jobs[row];
 		touched->parents[touched->n_settled++] = DatumGetInt64(parent);
 	}
-	touched->jobs = PointerGetDatum(statement_int8_array(jobs, (int) rows));
 	round->has_more |= rows == limit_of(round);
 	return rows > 0;
 }
 
+/*
+ * Reports the rows of ROUND_CONTINUE or ROUND_RESOLVE.
+ */
 static void
-resolve(Round *round, Datum touched)
+take_rows(Round *round, uint64 rows)
 {
-	Datum args[2] = {touched, TimestampTzGetDatum(round->now)};
-	uint64 rows = run(ROUND_RESOLVE, args);
 	uint64 row;
 
 	for (row = 0; row < rows; row++)
@@ -329,6 +349,54 @@ resolve(Round *round, Datum touched)
 			job.state = TextDatumGetCString(state);
 		round->resolved(&job, round->arg);
 	}
+}
+
+/*
+ * Takes out of the touched jobs those that are among n sorted ids.
+ */
+static void
+leave_out(Touched *touched, const int64 *done, int n)
+{
+	int n_jobs = touched->n_jobs;
+	int n_settled = touched->n_settled;
+	int i;
+
+	touched->n_jobs = touched->n_settled = 0;
+	for (i = 0; i < n_jobs; i++)
+	{
+		if (bsearch(&touched->jobs[i], done, n, sizeof(int64), compat_compare_int64) == NULL)
+			touched->jobs[touched->n_jobs++] = touched->jobs[i];
+	}
+	for (i = 0; i < n_settled; i++)
+	{
+		if (bsearch(&touched->settled[i], done, n, sizeof(int64), compat_compare_int64) != NULL)
+			continue;
+		touched->settled[touched->n_settled] = touched->settled[i];
+		touched->parents[touched->n_settled++] = touched->parents[i];
+	}
+}
+
+/*
+ * Lets the touched jobs continue or end that wait for nothing any more.  Leaves those in *touched that may still wait.
+ */
+static void
+resolve(Round *round, Touched *touched)
+{
+	Datum args[2] = {PointerGetDatum(statement_int8_array(touched->jobs, touched->n_jobs)),
+					 TimestampTzGetDatum(round->now)};
+	int rows = (int) run(ROUND_CONTINUE, args);
+	int64 *done = palloc(Max(rows, 1) * sizeof(int64));
+	int row;
+
+	for (row = 0; row < rows; row++)
+		done[row] = DatumGetInt64(statement_not_null(row, 1));
+	take_rows(round, rows);
+	qsort(done, rows, sizeof(int64), compat_compare_int64);
+	leave_out(touched, done, rows);
+	if (touched->n_jobs == 0)
+		return;
+	args[0] = PointerGetDatum(statement_int8_array(touched->jobs, touched->n_jobs));
+	take_rows(round, run(ROUND_RESOLVE, args));
 }
 
 /*
@@ -347,7 +415,7 @@ round_run(Round *round)
 	if (!list_touched(round, ids, &touched))
 		return;
 	round->found = true;
-	resolve(round, touched.jobs);
+	resolve(round, &touched);
 	if (round->settles && touched.n_settled > 0)
 	{
 		Datum args[2] = {PointerGetDatum(statement_int8_array(touched.settled, touched.n_settled)),

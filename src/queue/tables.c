@@ -16,6 +16,7 @@
 
 #include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -39,6 +40,8 @@ static Oid weights_tables[2] = {InvalidOid, InvalidOid};
 static Oid dependencies_table = InvalidOid;
 static Oid callbacks_table = InvalidOid;
 static Oid sent_table = InvalidOid;
+static Oid our_schema = InvalidOid; /* of gen_jobs, as found when it was locked last */
+static object_access_hook_type next_object_access = NULL;
 
 /* What the last check found */
 static uint64 checked = 0;        /* attached_changes() then; equal to it now: the answer is good */
@@ -65,6 +68,7 @@ tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid cal
 	dependencies_table = dependencies;
 	callbacks_table = callbacks;
 	sent_table = sent;
+	our_schema = InvalidOid;
 	attached_note_change();
 }
 
@@ -161,6 +165,34 @@ gone(void)
 {
 	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
 	ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are not where they were")));
+}
+
+/*
+ * Raises an error when a statement is about to look for a table in another schema that has the name of ours by now: the
+ * owner of a schema may rename it at any time, and no lock keeps him from it.
+ */
+static void
+search_schema(ObjectAccessType access, Oid class, Oid object, int part, void *arg)
+{
+	char *name;
+
+	if (next_object_access != NULL)
+		next_object_access(access, class, object, part, arg);
+	if (access != OAT_NAMESPACE_SEARCH || !OidIsValid(our_schema) || object == our_schema)
+		return;
+	name = get_namespace_name(object);
+	if (name != NULL && strcmp(name, statement_schema()) == 0)
+		gone();
+}
+
+/*
+ * Has every name that is looked up in this process be checked; once.
+ */
+void
+tables_init(void)
+{
+	next_object_access = object_access_hook;
+	object_access_hook = search_schema;
 }
 
 static bool
@@ -345,6 +377,7 @@ tables_become_owner(void)
 	if (!tables_are_known())
 		return;
 	owner = lock_table(jobs_table, "gen_jobs", &later);
+	our_schema = get_rel_namespace(jobs_table);
 	check_owner(outputs_table, lock_table(outputs_table, "gen_outputs", &later), owner);
 	GetUserIdAndSecContext(&saved_user, &context);
 	context |= SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS;

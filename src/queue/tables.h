@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+extern void tables_init(void);
 extern void tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid callbacks,
 					   Oid dependencies, Oid sent);
 extern bool tables_are(Oid jobs);

@@ -65,6 +65,7 @@ queue_init(MonoTime (*deadline)(void))
 {
 	queue_is_mine = true;
 	plans_init();
+	tables_init();
 	attached_init();
 	leave_deadline = deadline;
 	leave_timeout = RegisterTimeout(USER_TIMEOUT, leave_callback);

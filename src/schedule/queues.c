@@ -110,6 +110,7 @@ schedule_queue(const char *server_name)
 		queue->name = name;
 		turns_init(&queue->turns, NameStr(queue->name));
 		dlist_init(&queue->bound);
+		dlist_init(&queue->storing);
 		queue->questions.queue = queue->cancels.queue = queue;
 		dlist_push_tail(&active, &queue->node);
 		queue->is_active = true;

@@ -48,6 +48,8 @@ typedef struct ServerQueue
 	PollPace pace;  /* of the questions about its predictions */
 	Line questions; /* jobs that wait to ask about their predictions */
 	Line cancels;   /* jobs that wait to have theirs cancelled */
+	dlist_head
+		storing; /* where this is an object store: jobs that wait for a place (life/storeline.c) */
 
 	/* Calls that cancel */
 	double cancel_window;        /* at a time; 0: as at first */

@@ -180,7 +180,8 @@ after_note_referred(Row *row, const JobIds *referred, Relation table)
 {
 	JobIds seen = {palloc(Max(referred->n, 1) * sizeof(int64)), referred->n};
 
-	memcpy(seen.ids, referred->ids, referred->n * sizeof(int64));
+	if (referred->n > 0)
+		memcpy(seen.ids, referred->ids, referred->n * sizeof(int64));
 	seen.n = dependency_keep_seen(RelationGetRelid(table), DatumGetObjectId(row->values[JOB_OWNER]),
 								  seen.ids, seen.n, KEEP_ALL);
 	if (seen.n > 0)

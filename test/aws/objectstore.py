@@ -9,6 +9,7 @@ Exits with 77 where the packages are not installed.
 """
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -42,9 +43,15 @@ def die_with_parent():
 
 
 def free_ports(n):
-    sockets = [socket.socket() for _ in range(n)]
-    for one in sockets:
-        one.bind(('127.0.0.1', 0))
+    """Not of those that the system hands out: another program would have one before it is used here."""
+    sockets = []
+    while len(sockets) < n:
+        one = socket.socket()
+        try:
+            one.bind(('127.0.0.1', random.randrange(20000, 32000)))
+            sockets.append(one)
+        except OSError:
+            one.close()
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
         one.close()

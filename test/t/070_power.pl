@@ -646,6 +646,44 @@ try_it(
 		ok($node->poll_query_until('postgres', "SELECT state = 'succeeded' FROM hidden.gen_jobs WHERE id = $job"), 'given back, jobs are run');
 	});
 
+# ---- names that are moved while the dispatcher works ----
+
+try_it(
+	'a schema that is renamed between the look at the tables and a statement, with another in its place',
+	sub {
+		query(
+			q{CREATE TABLE public.swapped ();
+			CREATE TABLE public.is_swapped ();
+			CREATE FUNCTION public.wait_for_swap() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+			BEGIN
+				FOR i IN 1 .. 3000 LOOP
+					EXIT WHEN to_regclass('public.swapped') IS NULL;
+					PERFORM pg_sleep(0.02);
+				END LOOP;
+				-- where a table is locked, caches are brought up to date
+				PERFORM FROM public.is_swapped;
+				RETURN NEW;
+			END $$;
+			CREATE TRIGGER wait_for_swap BEFORE UPDATE ON hidden.gen_jobs FOR EACH ROW WHEN (NEW.state = 'succeeded')
+				EXECUTE FUNCTION public.wait_for_swap()});
+		my $job = query(q{INSERT INTO hidden.gen_jobs (server, request) VALUES ('painter', '{"prompt": "swapped"}') RETURNING id});
+		ok($node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type LIKE 'genjob %' AND wait_event = 'PgSleep')}), 'a result is being written');
+		query(
+			q{ALTER SCHEMA hidden RENAME TO away;
+			CREATE SCHEMA hidden;
+			CREATE TABLE hidden.gen_jobs (LIKE away.gen_jobs INCLUDING ALL);
+			CREATE TABLE hidden.gen_outputs (LIKE away.gen_outputs INCLUDING ALL);
+			CREATE DOMAIN hidden.gen_job_state AS text CHECK (mallory.evil(VALUE));
+			CREATE TRIGGER x BEFORE UPDATE ON hidden.gen_jobs FOR EACH ROW EXECUTE FUNCTION mallory.evil_trigger();
+			CREATE TRIGGER x BEFORE INSERT ON hidden.gen_outputs FOR EACH ROW EXECUTE FUNCTION mallory.evil_trigger();
+			GRANT ALL ON SCHEMA hidden TO PUBLIC;
+			GRANT ALL ON ALL TABLES IN SCHEMA hidden TO PUBLIC}, 'mallory');
+		query('DROP TABLE public.swapped');
+		ok($node->poll_query_until('postgres', "SELECT state = 'succeeded' FROM away.gen_jobs WHERE id = $job"), 'the job ends in its own table');
+		is(query("SELECT count(*) FROM away.gen_outputs WHERE job_id = $job"), '1', '... with its output');
+		is(ran_as(), '', 'nothing planted has run');
+	});
+
 is(query('SELECT count(*) FROM pg_roles WHERE rolsuper AND rolname <> current_user'), '0', 'there is no superuser more than before');
 $node->stop;
 $standin->stop;

@@ -122,6 +122,27 @@ ok(wait_state($node, $id, 'failed'), 'nobody answers');
 like(job($node, $id)->{error}, qr/handed over to server "event" .*genjob\.complete\(\) did not bring its answer within the option timeout/, '... and the job says so');
 query(q{ALTER SERVER event OPTIONS (DROP timeout)});
 
+# ---- a dump that is restored while the function works ----
+
+@two = map { enqueue($node, 'event', {}) } 1 .. 2;
+@tokens = map { token($_) } @two;
+query(q{ALTER SERVER event OPTIONS (ADD paused 'on')});
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
+query('CREATE DATABASE copy');
+$node->command_ok([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $dump ], 'a dump');
+$node->command_ok([ 'psql', '-Xq', '-d', $node->connstr('copy'), '-f', $dump ], '... is restored');
+sub of_copy { return $node->safe_psql('copy', $_[0]) }
+is(of_copy("SELECT string_agg(state::text, ' ') FROM gen_jobs WHERE id IN ($two[0], $two[1])"), 'queued queued', 'jobs that were handed over');
+is(of_copy("SELECT genjob.complete($two[0], '$tokens[0]', '1')"), 't', '... take their answers before a dispatcher has taken them up');
+like(($node->psql('copy', "SELECT genjob.complete($two[1], '$tokens[0]', '1')"))[2], qr/does not wait for an answer/, '... with their own tokens');
+of_copy('ALTER SERVER event OPTIONS (DROP paused)');
+ok($node->poll_query_until('copy', "SELECT state = 'running' FROM gen_jobs WHERE id = $two[1]"), '... and are waited for then');
+is(of_copy("SELECT genjob.complete($two[1], '$tokens[1]', '1')"), 't', '... with the same token');
+is(of_copy("SELECT string_agg(concat(state, claimed_elsewhere, error), ' ') FROM gen_jobs WHERE id IN ($two[0], $two[1])"), 'succeededf succeededf', '... and have succeeded');
+is(scalar(grep { ($_->{body}{genjob}{job} // 0) == $two[1] } @{ calls() }), 1, '... handed over once');
+query("SELECT genjob.cancel($_)") for @two;
+query('ALTER SERVER event OPTIONS (DROP paused)');
+
 # ---- Lambda refuses ----
 
 faults({ status => 429, type => 'TooManyRequestsException', message => 'Rate Exceeded.' });

@@ -1,0 +1,163 @@
+/*
+ * storeline.c
+ *		Jobs that wait for a place at an object store: first come, first served.
+ *
+ * Each store's queue has a line.  When a call to the store ends, the first of the line is woken.  A job also looks by
+ * itself from time to time (store.c, pour.c), since places are left without a word, too: by a cancel, or when a hold ends.
+ *
+ * While several of a server's jobs wait, and nothing is wrong with the store, the server is given no more jobs: their
+ * answers would only pile up, and be written into the table in case of a crash.
+ */
+#include "postgres.h"
+
+#include "base/clock.h"
+#include "life/store.h"
+#include "life/storeline.h"
+#include "schedule/schedule.h"
+
+static JobStore *
+store_of(dlist_node *node)
+{
+	return dlist_container(JobStore, line_node, node);
+}
+
+/*
+ * True if a job is one of the first n that wait.
+ */
+static bool
+is_among_first(ServerQueue *queue, const JobStore *store, int n)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &queue->storing)
+	{
+		if (n-- <= 0)
+			break;
+		if (store_of(iter.cur) == store)
+			return true;
+	}
+	return false;
+}
+
+static int
+length_up_to(ServerQueue *queue, int most)
+{
+	dlist_iter iter;
+	int n = 0;
+
+	dlist_foreach(iter, &queue->storing)
+	{
+		if (++n >= most)
+			break;
+	}
+	return n;
+}
+
+/*
+ * True if a job may begin a call to its store now.  Others that have waited longer go first, and are woken.
+ */
+static bool
+has_place(JobStore *store)
+{
+	ServerQueue *queue = store->queue;
+	int room = limits_room(&queue->limits, clock_mono());
+
+	if (room <= 0)
+		return false;
+	if (store->is_in_line ? is_among_first(queue, store, room) : length_up_to(queue, room) < room)
+		return true;
+	storeline_wake(queue);
+	return false;
+}
+
+/*
+ * True if it is only for lack of places that jobs wait.
+ */
+static bool
+is_well(const JobStore *store)
+{
+	const Limits *limits = &store->queue->limits;
+
+	return store->failures == 0 && limits->server != NULL && !limits->server->options.paused &&
+		   limits->held_until <= clock_mono() && !limits_are_broken(limits);
+}
+
+static void
+count(Job *job, bool counts)
+{
+	JobStore *store = job->store;
+
+	if (store->is_counted == counts || job->queue == NULL)
+		return;
+	job->queue->limits.n_unstored += counts ? 1 : -1;
+	store->is_counted = counts;
+}
+
+static void
+join(Job *job)
+{
+	JobStore *store = job->store;
+
+	if (!store->is_in_line)
+	{
+		dlist_push_tail(&store->queue->storing, &store->line_node);
+		store->waiting_since = clock_mono();
+	}
+	store->is_in_line = true;
+	store->job = job;
+	count(job, is_well(store));
+}
+
+/*
+ * True if a job begins a call to its store now; else it waits in line.  has_another: it has calls there under way, so it
+ * begins no other while somebody waits, and need not wait itself.
+ */
+bool
+storeline_take_turn(Job *job, bool has_another)
+{
+	JobStore *store = job->store;
+
+	if (has_another && !dlist_is_empty(&store->queue->storing))
+		return false;
+	if (has_place(store))
+	{
+		storeline_leave(job);
+		return true;
+	}
+	if (!has_another)
+		join(job);
+	return false;
+}
+
+/*
+ * Takes a job out of its line, if it is in one.
+ */
+void
+storeline_leave(Job *job)
+{
+	JobStore *store = job->store;
+
+	if (store == NULL || !store->is_in_line)
+		return;
+	count(job, false);
+	dlist_delete(&store->line_node);
+	store->is_in_line = false;
+}
+
+/*
+ * Wakes those who may go now.
+ */
+void
+storeline_wake(ServerQueue *queue)
+{
+	MonoTime now = clock_mono();
+	int room = dlist_is_empty(&queue->storing) ? 0 : limits_room(&queue->limits, now);
+	dlist_iter iter;
+
+	dlist_foreach(iter, &queue->storing)
+	{
+		if (room-- <= 0)
+			break;
+		job_wake_at(store_of(iter.cur)->job, now);
+	}
+}

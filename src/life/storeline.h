@@ -1,0 +1,14 @@
+/*
+ * storeline.h
+ *		Jobs that wait for a place at an object store: first come, first served.
+ */
+#ifndef GENJOB_STORELINE_H
+#define GENJOB_STORELINE_H
+
+#include "life/job.h"
+
+extern bool storeline_take_turn(Job *job, bool has_another);
+extern void storeline_leave(Job *job);
+extern void storeline_wake(struct ServerQueue *queue);
+
+#endif /* GENJOB_STORELINE_H */
