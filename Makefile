@@ -114,6 +114,7 @@ OBJS = \
 	src/queue/failing.o \
 	src/queue/sweep.o \
 	src/queue/claim.o \
+	src/queue/direct.o \
 	src/queue/jobrow.o \
 	src/queue/orphan.o \
 	src/queue/cancels.o \

@@ -48,18 +48,21 @@ bytes_of_palloced(char *data, size_t len)
 }
 
 /*
- * Returns the capacity that the buffer needs for len bytes more; they must be within the limit.
+ * Returns the capacity that the buffer needs for len bytes more; they must be within the limit.  It doubles, and is what is
+ * expected, and a NUL byte, as soon as that is no more than to double twice: a megabyte that is moved takes as long as one
+ * that is received.
  */
 size_t
 bytes_capacity_for(const Bytes *bytes, size_t len)
 {
-	size_t wanted = Max(bytes->len + len, 1024);
+	size_t needed = bytes->len + len;
+	size_t wanted = Max(Max(needed, 1024), bytes->capacity * 2);
 
 	if (len <= bytes->capacity - bytes->len)
 		return bytes->capacity;
-	if (wanted < bytes->capacity * 2)
-		wanted = bytes->capacity * 2;
-	return Max(Min(wanted, bytes->limit), bytes->len + len);
+	if (needed <= bytes->expected && wanted >= bytes->expected / 2)
+		wanted = bytes->expected + 1;
+	return Max(Min(wanted, bytes->limit), needed);
 }
 
 /*

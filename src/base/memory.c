@@ -91,6 +91,16 @@ memory_expect_no_more(void)
 }
 
 /*
+ * An answer of so many bytes has come: the next ones are likely to be like it.
+ */
+void
+memory_note_usual(MemoryAccount *account, size_t bytes)
+{
+	if (account != NULL)
+		account->usual = account->usual - account->usual / 4 + bytes / 4;
+}
+
+/*
  * Notes the new size of a body; account is that of its server, or NULL.  Never raises an
  * error: it is called from libcurl's callbacks.
  */

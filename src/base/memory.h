@@ -22,6 +22,7 @@ typedef enum MemoryUse
 typedef struct MemoryAccount
 {
 	size_t held;
+	size_t usual; /* bytes of an answer, by those of late */
 } MemoryAccount;
 
 /*
@@ -52,6 +53,7 @@ extern bool memory_may_read(size_t bytes, const MemoryShare *own);
 extern size_t memory_room_for_answers(void);
 extern void memory_expect_answer(size_t bytes);
 extern void memory_expect_no_more(void);
+extern void memory_note_usual(MemoryAccount *account, size_t bytes);
 extern bool memory_may_receive(const MemoryAccount *account, size_t bytes);
 extern size_t memory_bound(void);
 

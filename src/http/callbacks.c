@@ -80,6 +80,7 @@ note_expected(HttpTransfer *transfer)
 		return;
 	pg_atomic_write_u64(&transfer->meter->expected, expected);
 	transfer->expected = Min(expected, transfer->request->max_response);
+	transfer->reply->body->expected = transfer->expected;
 	memory_expect_answer(transfer->expected);
 }
 

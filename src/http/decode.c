@@ -24,6 +24,7 @@
 
 #define MAX_ENCODINGS 3 /* one around the other */
 #define PIECE (64 * 1024)
+#define STEP (256 * 1024) /* bytes that are read, or put out, in one go */
 
 #define ANY_WINDOW 15 /* the largest: it can read all others */
 #define GZIP_OR_ZLIB (ANY_WINDOW + 32)
@@ -171,221 +172,365 @@ decode_is_due(const HttpReply *reply)
 		   reply->body->len > 0 && read_encodings(reply, list, &unknown) != 0;
 }
 
-/* One encoding that is taken off. */
-typedef struct Inflating
+/* One encoding that is taken off, some of it at a time. */
+struct Decoding
 {
-	z_stream zlib;
+	Encoding encoding;
+	const Bytes *body;
+	size_t read;   /* bytes of it */
+	size_t budget; /* bytes that may still be read or put out now */
+	bool is_raw;   /* deflate without zlib's header */
+
 	char *data; /* malloc'd */
 	size_t len;
 	size_t capacity;
 	size_t most;
 	DecodeMayGrow may_grow;
 	void *arg;
-} Inflating;
+
+	bool is_open;
+	z_stream zlib;
+#ifdef GENJOB_BROTLI
+	BrotliDecoderState *brotli;
+#endif
+#ifdef GENJOB_ZSTD
+	ZSTD_DStream *zstd;
+#endif
+};
 
 typedef enum InflateEnd
 {
 	INFLATE_DONE,
+	INFLATE_MORE, /* the budget is used up */
 	INFLATE_BROKEN,
 	INFLATE_TOO_LARGE,
 	INFLATE_NO_MEMORY
 } InflateEnd;
 
+/* What is read and put out in one go. */
+typedef struct Step
+{
+	const char *in;
+	size_t in_len;
+	char *out;
+	size_t room;
+} Step;
+
 /*
  * Makes room for another piece.  Doubles a size that is not known beforehand.
  */
 static InflateEnd
-grow(Inflating *inflating)
+grow(Decoding *decoding)
 {
-	size_t capacity = Min(Max(inflating->capacity * 2, PIECE), inflating->most + 1);
+	size_t capacity = Min(Max(decoding->capacity * 2, PIECE), decoding->most + 1);
 	char *grown;
 
-	if (inflating->len > inflating->most)
+	if (decoding->len > decoding->most)
 		return INFLATE_TOO_LARGE;
-	if (inflating->len < inflating->capacity)
+	if (decoding->len < decoding->capacity)
 		return INFLATE_DONE;
-	if (!inflating->may_grow(inflating->arg, capacity))
+	if (!decoding->may_grow(decoding->arg, capacity))
 		return INFLATE_NO_MEMORY;
-	grown = realloc(inflating->data, capacity);
+	grown = realloc(decoding->data, capacity);
 	if (grown == NULL)
 		return INFLATE_NO_MEMORY;
-	inflating->data = grown;
-	inflating->capacity = capacity;
+	decoding->data = grown;
+	decoding->capacity = capacity;
 	return INFLATE_DONE;
 }
 
-/*
- * Decodes one encoding.  Several streams may follow one another, as gzip allows; bytes after the last one are ignored.
- */
 static InflateEnd
-inflate_all(Inflating *inflating, const Bytes *body)
+begin_step(Decoding *decoding, Step *step)
 {
-	z_stream *zlib = &inflating->zlib;
-	bool has_ended = false;
+	InflateEnd end = grow(decoding);
 
-	zlib->next_in = (Bytef *) body->data;
-	zlib->avail_in = body->len;
-	for (;;)
+	if (end != INFLATE_DONE)
+		return end;
+	step->in = decoding->body->data + decoding->read;
+	step->in_len = Min(decoding->body->len - decoding->read, STEP);
+	step->out = decoding->data + decoding->len;
+	step->room = Min(decoding->capacity - decoding->len, STEP);
+	return INFLATE_DONE;
+}
+
+static void
+end_step(Decoding *decoding, size_t in_len, size_t out_len)
+{
+	decoding->read += in_len;
+	decoding->len += out_len;
+	/* a step that does nothing comes to an end, too */
+	decoding->budget -= Min(decoding->budget, in_len + out_len + 1);
+}
+
+static bool
+has_more(const Decoding *decoding)
+{
+	return decoding->read < decoding->body->len;
+}
+
+static InflateEnd
+finish(const Decoding *decoding, bool is_complete)
+{
+	return decoding->len > decoding->most ? INFLATE_TOO_LARGE
+		   : is_complete                  ? INFLATE_DONE
+										  : INFLATE_BROKEN;
+}
+
+/*
+ * True if what follows the end of a stream of gzip is another one, as it allows; other bytes there are ignored.
+ */
+static bool
+begins_again(Decoding *decoding)
+{
+	const unsigned char *next = (const unsigned char *) decoding->body->data + decoding->read;
+
+	return decoding->body->len - decoding->read >= 2 && next[0] == 0x1f && next[1] == 0x8b &&
+		   inflateReset(&decoding->zlib) == Z_OK;
+}
+
+static InflateEnd
+take_off_zlib(Decoding *decoding)
+{
+	z_stream *zlib = &decoding->zlib;
+
+	while (decoding->budget > 0)
 	{
-		InflateEnd end = grow(inflating);
-		size_t room = inflating->capacity - inflating->len;
+		Step step;
+		InflateEnd end = begin_step(decoding, &step);
 		int code;
 
 		if (end != INFLATE_DONE)
 			return end;
-		zlib->next_out = (Bytef *) inflating->data + inflating->len;
-		zlib->avail_out = room;
+		zlib->next_in = (Bytef *) step.in;
+		zlib->avail_in = step.in_len;
+		zlib->next_out = (Bytef *) step.out;
+		zlib->avail_out = step.room;
 		code = inflate(zlib, Z_NO_FLUSH);
-		inflating->len += room - zlib->avail_out;
+		end_step(decoding, step.in_len - zlib->avail_in, step.room - zlib->avail_out);
 		if (code == Z_STREAM_END)
 		{
-			has_ended = true;
-			if (zlib->avail_in < 2 || zlib->next_in[0] != 0x1f || zlib->next_in[1] != 0x8b ||
-				inflateReset(zlib) != Z_OK)
-				break;
-			has_ended = false;
+			if (!begins_again(decoding))
+				return finish(decoding, true);
 		}
 		else if (code == Z_MEM_ERROR)
 			return INFLATE_NO_MEMORY;
 		else if (code != Z_OK && code != Z_BUF_ERROR)
 			return INFLATE_BROKEN;
-		else if (zlib->avail_in == 0 && zlib->avail_out > 0)
-			break; /* it is cut */
+		else if (!has_more(decoding) && zlib->avail_out > 0)
+			return finish(decoding, false); /* it is cut */
 	}
-	return inflating->len > inflating->most ? INFLATE_TOO_LARGE
-		   : has_ended                      ? INFLATE_DONE
-											: INFLATE_BROKEN;
-}
-
-/*
- * As inflate_all(), with a window of that kind.  "deflate" means zlib's format in the standard, and raw deflate for
- * many servers.
- */
-static InflateEnd
-inflate_as(Inflating *inflating, const Bytes *body, int window)
-{
-	InflateEnd end;
-
-	memset(&inflating->zlib, 0, sizeof(inflating->zlib));
-	inflating->len = 0;
-	if (body->len > UINT_MAX || inflateInit2(&inflating->zlib, window) != Z_OK)
-		return INFLATE_NO_MEMORY;
-	end = inflate_all(inflating, body);
-	inflateEnd(&inflating->zlib);
-	return end;
-}
-
-/*
- * gzip, or deflate in one of its two forms.
- */
-static InflateEnd
-take_off_zlib(Inflating *inflating, const Bytes *body)
-{
-	InflateEnd end = inflate_as(inflating, body, GZIP_OR_ZLIB);
-
-	return end == INFLATE_BROKEN ? inflate_as(inflating, body, RAW_DEFLATE) : end;
+	return INFLATE_MORE;
 }
 
 #ifdef GENJOB_BROTLI
 
 static InflateEnd
-take_off_brotli(Inflating *inflating, const Bytes *body)
+take_off_brotli(Decoding *decoding)
 {
-	BrotliDecoderState *state = BrotliDecoderCreateInstance(NULL, NULL, NULL);
-	const uint8_t *in = (const uint8_t *) body->data;
-	size_t in_len = body->len;
-	InflateEnd end = state != NULL ? INFLATE_DONE : INFLATE_NO_MEMORY;
-	BrotliDecoderResult result = BROTLI_DECODER_RESULT_NEEDS_MORE_OUTPUT;
-
-	while (end == INFLATE_DONE && result == BROTLI_DECODER_RESULT_NEEDS_MORE_OUTPUT)
+	while (decoding->budget > 0)
 	{
-		size_t room;
-		uint8_t *out;
+		Step step;
+		InflateEnd end = begin_step(decoding, &step);
+		size_t in_left = step.in_len;
+		size_t room_left = step.room;
+		BrotliDecoderResult result;
 
-		end = grow(inflating);
 		if (end != INFLATE_DONE)
-			break;
-		room = inflating->capacity - inflating->len;
-		out = (uint8_t *) inflating->data + inflating->len;
-		result = BrotliDecoderDecompressStream(state, &in_len, &in, &room, &out, NULL);
-		inflating->len = inflating->capacity - room;
+			return end;
+		result =
+			BrotliDecoderDecompressStream(decoding->brotli, &in_left, (const uint8_t **) &step.in,
+										  &room_left, (uint8_t **) &step.out, NULL);
+		end_step(decoding, step.in_len - in_left, step.room - room_left);
+		if (result == BROTLI_DECODER_RESULT_SUCCESS || result == BROTLI_DECODER_RESULT_ERROR)
+			return finish(decoding, result == BROTLI_DECODER_RESULT_SUCCESS);
+		if (result == BROTLI_DECODER_RESULT_NEEDS_MORE_INPUT && !has_more(decoding))
+			return finish(decoding, false);
 	}
-	if (state != NULL)
-		BrotliDecoderDestroyInstance(state);
-	if (end != INFLATE_DONE)
-		return end;
-	return result != BROTLI_DECODER_RESULT_SUCCESS ? INFLATE_BROKEN
-		   : inflating->len > inflating->most      ? INFLATE_TOO_LARGE
-												   : INFLATE_DONE;
+	return INFLATE_MORE;
 }
 
 #endif
 #ifdef GENJOB_ZSTD
 
 static InflateEnd
-take_off_zstd(Inflating *inflating, const Bytes *body)
+take_off_zstd(Decoding *decoding)
 {
-	ZSTD_DStream *stream = ZSTD_createDStream();
-	ZSTD_inBuffer in = {body->data, body->len, 0};
-	InflateEnd end = stream != NULL ? INFLATE_DONE : INFLATE_NO_MEMORY;
-	size_t left = 1; /* 0: at the end of a frame */
-	bool goes_on = true;
-
-	if (stream != NULL)
-		(void) ZSTD_DCtx_setParameter(stream, ZSTD_d_windowLogMax, ZSTD_WINDOW);
-	while (end == INFLATE_DONE && goes_on)
+	while (decoding->budget > 0)
 	{
+		Step step;
+		InflateEnd end = begin_step(decoding, &step);
+		ZSTD_inBuffer in;
 		ZSTD_outBuffer out;
+		size_t left; /* 0: at the end of a frame */
 
-		end = grow(inflating);
 		if (end != INFLATE_DONE)
-			break;
-		out = (ZSTD_outBuffer){inflating->data, inflating->capacity, inflating->len};
-		left = ZSTD_decompressStream(stream, &out, &in);
-		inflating->len = out.pos;
+			return end;
+		in = (ZSTD_inBuffer){step.in, step.in_len, 0};
+		out = (ZSTD_outBuffer){step.out, step.room, 0};
+		left = ZSTD_decompressStream(decoding->zstd, &out, &in);
+		end_step(decoding, in.pos, out.pos);
 		if (ZSTD_isError(left))
-			end = INFLATE_BROKEN;
+			return INFLATE_BROKEN;
 		/* what is left to be put out comes once there is room */
-		goes_on = in.pos < in.size || (left > 0 && out.pos == out.size);
+		if (!has_more(decoding) && (left == 0 || out.pos < out.size))
+			return finish(decoding, left == 0);
 	}
-	ZSTD_freeDStream(stream);
-	if (end != INFLATE_DONE)
-		return end;
-	return left > 0                           ? INFLATE_BROKEN
-		   : inflating->len > inflating->most ? INFLATE_TOO_LARGE
-											  : INFLATE_DONE;
+	return INFLATE_MORE;
 }
 
 #endif
 
-static InflateEnd
-take_off_one(HttpReply *reply, Encoding encoding, size_t most, DecodeMayGrow may_grow, void *arg)
+/*
+ * Prepares to read the body from its beginning.
+ */
+static bool
+open_decoder(Decoding *decoding)
 {
-	Inflating inflating = {.most = most, .may_grow = may_grow, .arg = arg};
-	InflateEnd end = INFLATE_BROKEN;
-
-	switch (encoding)
+	decoding->read = decoding->len = 0;
+	switch (decoding->encoding)
 	{
 		case ENCODING_ZLIB:
-			end = take_off_zlib(&inflating, reply->body);
+			memset(&decoding->zlib, 0, sizeof(decoding->zlib));
+			decoding->is_open = inflateInit2(&decoding->zlib,
+											 decoding->is_raw ? RAW_DEFLATE : GZIP_OR_ZLIB) == Z_OK;
 			break;
 #ifdef GENJOB_BROTLI
 		case ENCODING_BROTLI:
-			end = take_off_brotli(&inflating, reply->body);
+			decoding->brotli = BrotliDecoderCreateInstance(NULL, NULL, NULL);
+			decoding->is_open = decoding->brotli != NULL;
 			break;
 #endif
 #ifdef GENJOB_ZSTD
 		case ENCODING_ZSTD:
-			end = take_off_zstd(&inflating, reply->body);
+			decoding->zstd = ZSTD_createDStream();
+			decoding->is_open = decoding->zstd != NULL;
+			if (decoding->is_open)
+				(void) ZSTD_DCtx_setParameter(decoding->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW);
 			break;
 #endif
 		default:
 			break;
 	}
+	return decoding->is_open;
+}
+
+static void
+close_decoder(Decoding *decoding)
+{
+	if (!decoding->is_open)
+		return;
+	decoding->is_open = false;
+	switch (decoding->encoding)
+	{
+		case ENCODING_ZLIB:
+			inflateEnd(&decoding->zlib);
+			break;
+#ifdef GENJOB_BROTLI
+		case ENCODING_BROTLI:
+			BrotliDecoderDestroyInstance(decoding->brotli);
+			break;
+#endif
+#ifdef GENJOB_ZSTD
+		case ENCODING_ZSTD:
+			ZSTD_freeDStream(decoding->zstd);
+			break;
+#endif
+		default:
+			break;
+	}
+}
+
+/*
+ * Gives up what has begun; NULL: nothing has.
+ */
+void
+decode_forget(Decoding *decoding)
+{
+	if (decoding == NULL)
+		return;
+	close_decoder(decoding);
+	free(decoding->data);
+	free(decoding);
+}
+
+static InflateEnd
+take_off_some(Decoding *decoding)
+{
+	switch (decoding->encoding)
+	{
+		case ENCODING_ZLIB:
+			return take_off_zlib(decoding);
+#ifdef GENJOB_BROTLI
+		case ENCODING_BROTLI:
+			return take_off_brotli(decoding);
+#endif
+#ifdef GENJOB_ZSTD
+		case ENCODING_ZSTD:
+			return take_off_zstd(decoding);
+#endif
+		default:
+			return INFLATE_BROKEN;
+	}
+}
+
+/*
+ * Goes on with one encoding.  "deflate" means zlib's format in the standard, and raw deflate for many servers.
+ */
+static InflateEnd
+go_on(Decoding *decoding)
+{
+	InflateEnd end;
+
+	if (!decoding->is_open && !open_decoder(decoding))
+		return INFLATE_NO_MEMORY;
+	end = take_off_some(decoding);
+	if (end != INFLATE_BROKEN || decoding->encoding != ENCODING_ZLIB || decoding->is_raw)
+		return end;
+	close_decoder(decoding);
+	decoding->is_raw = true;
+	return go_on(decoding);
+}
+
+/*
+ * What takes an encoding off a body, malloc'd; NULL: there is no memory for it.
+ */
+static Decoding *
+begin(const HttpReply *reply, Encoding encoding, size_t most, DecodeMayGrow may_grow, void *arg)
+{
+	Decoding *decoding = calloc(1, sizeof(Decoding));
+
+	if (decoding == NULL)
+		return NULL;
+	decoding->encoding = encoding;
+	decoding->body = reply->body;
+	decoding->most = most;
+	decoding->may_grow = may_grow;
+	decoding->arg = arg;
+	return decoding;
+}
+
+/*
+ * Takes one encoding off, or some of it; then *decoding has the rest.
+ */
+static InflateEnd
+take_off_one(HttpReply *reply, Decoding **decoding, size_t *budget)
+{
+	InflateEnd end;
+
+	(*decoding)->budget = *budget;
+	end = go_on(*decoding);
+	*budget = (*decoding)->budget;
+	if (end == INFLATE_MORE)
+		return end;
 	if (end == INFLATE_DONE)
-		bytes_take(reply->body, inflating.data, inflating.len, inflating.capacity);
-	else
-		free(inflating.data);
+	{
+		close_decoder(*decoding);
+		bytes_take(reply->body, (*decoding)->data, (*decoding)->len, (*decoding)->capacity);
+		(*decoding)->data = NULL;
+		reply->n_decoded++;
+	}
+	decode_forget(*decoding);
+	*decoding = NULL;
 	return end;
 }
 
@@ -409,10 +554,13 @@ describe_unknown(const char *name)
 }
 
 /*
- * Decodes the body of a complete answer for which decode_is_due().  At most most bytes come out.
+ * Decodes the body of a complete answer for which decode_is_due(); at most most bytes come out.  When some budget bytes
+ * were read and put out it says DECODE_GOES_ON, and *begun has what is to be given to the next call, or to
+ * decode_forget(); it is NULL at first.
  */
 DecodeEnd
-decode_body(HttpReply *reply, size_t most, DecodeMayGrow may_grow, void *arg)
+decode_body(HttpReply *reply, Decoding **begun, size_t budget, size_t most, DecodeMayGrow may_grow,
+			void *arg)
 {
 	Encoding list[MAX_ENCODINGS];
 	const char *unknown;
@@ -424,10 +572,12 @@ decode_body(HttpReply *reply, size_t most, DecodeMayGrow may_grow, void *arg)
 	/* the last that was put on comes off first */
 	while (n > reply->n_decoded && end == INFLATE_DONE)
 	{
-		end = take_off_one(reply, list[n - 1 - reply->n_decoded], most, may_grow, arg);
-		if (end == INFLATE_DONE)
-			reply->n_decoded++;
+		if (*begun == NULL)
+			*begun = begin(reply, list[n - 1 - reply->n_decoded], most, may_grow, arg);
+		end = *begun ? take_off_one(reply, begun, &budget) : INFLATE_NO_MEMORY;
 	}
+	if (end == INFLATE_MORE)
+		return DECODE_GOES_ON;
 	if (end == INFLATE_NO_MEMORY)
 		return DECODE_NO_MEMORY;
 	if (end == INFLATE_TOO_LARGE)

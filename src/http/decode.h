@@ -23,13 +23,19 @@
 /* Says whether the decoded body may take so many bytes more of the memory. */
 typedef bool (*DecodeMayGrow)(void *arg, size_t bytes);
 
+/* A body of which some is decoded */
+typedef struct Decoding Decoding;
+
 typedef enum DecodeEnd
 {
 	DECODE_DONE,     /* the body is decoded, or stays as it came, and reply->undecoded says why */
+	DECODE_GOES_ON,  /* some of it is decoded; the body is as it came */
 	DECODE_NO_MEMORY /* the body is as it came: another time */
 } DecodeEnd;
 
 extern bool decode_is_due(const HttpReply *reply);
-extern DecodeEnd decode_body(HttpReply *reply, size_t most, DecodeMayGrow may_grow, void *arg);
+extern DecodeEnd decode_body(HttpReply *reply, Decoding **begun, size_t budget, size_t most,
+							 DecodeMayGrow may_grow, void *arg);
+extern void decode_forget(Decoding *decoding);
 
 #endif /* GENJOB_DECODE_H */

@@ -180,6 +180,8 @@ detach(HttpTransfer *transfer, bool is_well)
 	watch_give_back(transfer->kept_fd, &transfer->is_untaken);
 	handle_release(transfer->easy, !is_well || transfer->was_paused || transfer->n_sendings != 1 ||
 									   transfer->request->ca_file != NULL);
+	if (is_well)
+		memory_note_usual(transfer->request->account, spill_received(transfer));
 	if (pg_atomic_read_u64(&transfer->meter->received) < transfer->expected / 2)
 		memory_expect_no_more();
 	idle_note_end(transfer);

@@ -9,8 +9,11 @@
 #include "http/decode.h"
 #include "http/transfer.h"
 
+#define DECODE_BYTES (2 * 1024 * 1024) /* that are read and put out in a turn: some 10 ms */
+
 static dlist_head parked = DLIST_STATIC_INIT(parked);
-static HttpTransfer *returning = NULL; /* of these, the one that is being read back */
+static HttpTransfer *returning = NULL; /* of these, the one that is being read back, or decoded */
+static Decoding *decoding = NULL;      /* of that one */
 
 static void
 park(HttpTransfer *transfer)
@@ -20,28 +23,69 @@ park(HttpTransfer *transfer)
 }
 
 /*
- * True if decoding may take bytes more of the memory.
+ * Counts what decoding has taken of the memory.
+ */
+static void
+count_decoded(HttpTransfer *transfer, size_t bytes)
+{
+	memory_resize(MEMORY_ANSWERS, transfer->request->account, transfer->decoded, bytes);
+	transfer->decoded = bytes;
+}
+
+/*
+ * True if decoding may take so many bytes of the memory in all.
  */
 static bool
 may_decode(void *arg, size_t bytes)
 {
 	HttpTransfer *transfer = arg;
+	size_t more = bytes - Min(bytes, transfer->decoded);
 
-	return bytes <= MEMORY_SMALL || memory_may_receive(transfer->request->account, bytes) ||
-		   (!transfer->request->is_dispensable && memory_favour(transfer->tag));
+	if (bytes > MEMORY_SMALL && !memory_may_receive(transfer->request->account, more) &&
+		(transfer->request->is_dispensable || !memory_favour(transfer->tag)))
+		return false;
+	count_decoded(transfer, bytes);
+	return true;
 }
 
 /*
- * Decodes an answer that is in memory, and hands the transfer out.  If there is no memory for that, the transfer waits
- * until twice as much is free as was not enough.
+ * Has an answer wait that takes long to decode: until it goes on in a moment or, while another one is read back or
+ * decoded, until it begins anew.
  */
 static void
-decode(HttpTransfer *transfer)
+go_on_later(HttpTransfer *transfer, Decoding *begun)
+{
+	park(transfer);
+	if (returning == NULL)
+	{
+		returning = transfer;
+		decoding = begun;
+		return;
+	}
+	decode_forget(begun);
+	count_decoded(transfer, 0);
+}
+
+/*
+ * Decodes an answer that is in memory, as far as others may wait, and hands the transfer out.  If there is no memory for
+ * that, the transfer waits until twice as much is free as was not enough.
+ */
+static void
+decode(HttpTransfer *transfer, Decoding *begun)
 {
 	HttpReply *reply = transfer->reply;
+	DecodeEnd end = DECODE_DONE;
 
-	if (transfer->request->is_signed || !decode_is_due(reply) ||
-		decode_body(reply, transfer->request->max_response, may_decode, transfer) == DECODE_DONE)
+	if (!transfer->request->is_signed && decode_is_due(reply))
+		end = decode_body(reply, &begun, DECODE_BYTES, transfer->request->max_response, may_decode,
+						  transfer);
+	if (end == DECODE_GOES_ON)
+	{
+		go_on_later(transfer, begun);
+		return;
+	}
+	count_decoded(transfer, 0);
+	if (end == DECODE_DONE)
 		http_complete(transfer);
 	else if (transfer->request->is_dispensable)
 	{
@@ -64,13 +108,16 @@ parked_take(HttpTransfer *transfer)
 	if (transfer->is_spilled)
 		park(transfer);
 	else
-		decode(transfer);
+		decode(transfer, NULL);
 }
 
+/*
+ * True if answers may wait for memory.  While one is decoded, they wait for their turn.
+ */
 bool
 parked_exist(void)
 {
-	return !dlist_is_empty(&parked);
+	return decoding == NULL && !dlist_is_empty(&parked);
 }
 
 /*
@@ -95,15 +142,43 @@ next_to_take_back(void)
 	return first;
 }
 
+static void
+leave(HttpTransfer *transfer)
+{
+	dlist_delete(&transfer->node);
+	transfer->is_listed = false;
+}
+
 /*
- * Reads a piece of one answer back.
+ * Decodes some more of the answer that has begun.
+ */
+static void
+decode_more(void)
+{
+	HttpTransfer *transfer = returning;
+	Decoding *begun = decoding;
+
+	returning = NULL;
+	decoding = NULL;
+	leave(transfer);
+	decode(transfer, begun);
+}
+
+/*
+ * Reads a piece of one answer back, or decodes it.
  */
 void
 parked_take_back(void)
 {
-	HttpTransfer *transfer = returning ? returning : next_to_take_back();
+	HttpTransfer *transfer;
 	SpillResult result;
 
+	if (decoding != NULL)
+	{
+		decode_more();
+		return;
+	}
+	transfer = returning ? returning : next_to_take_back();
 	if (transfer == NULL)
 		return;
 	if (returning == NULL &&
@@ -113,11 +188,10 @@ parked_take_back(void)
 	returning = result == SPILL_MORE ? transfer : NULL;
 	if (result == SPILL_MORE)
 		return;
-	dlist_delete(&transfer->node);
-	transfer->is_listed = false;
+	leave(transfer);
 	if (result == SPILL_FAILED && transfer->reply->error == HTTP_OK)
 		transfer->reply->error = HTTP_MEMORY;
-	decode(transfer);
+	decode(transfer, NULL);
 }
 
 /*
@@ -133,8 +207,13 @@ parked_is_due(void)
  * Forgets a transfer whose call is given up.
  */
 void
-parked_forget(const HttpTransfer *transfer)
+parked_forget(HttpTransfer *transfer)
 {
 	if (returning == transfer)
+	{
 		returning = NULL;
+		decode_forget(decoding);
+		decoding = NULL;
+	}
+	count_decoded(transfer, 0);
 }

@@ -68,6 +68,7 @@ struct HttpTransfer
 	bool is_moving;         /* its body is being moved there */
 	size_t moved;           /* bytes of the body that are there */
 	dlist_node moving_node; /* while is_moving */
+	size_t decoded;         /* bytes of memory that decoding has taken so far */
 	size_t decoding; /* bytes of memory without which its body need not be tried to be decoded */
 
 	/* Of one whose answer had to wait for memory */
@@ -105,7 +106,7 @@ extern void parked_take(HttpTransfer *transfer);
 extern void parked_take_back(void);
 extern bool parked_exist(void);
 extern bool parked_is_due(void);
-extern void parked_forget(const HttpTransfer *transfer);
+extern void parked_forget(HttpTransfer *transfer);
 
 /* callbacks.c */
 extern void callbacks_set(CURL *easy);

@@ -194,7 +194,9 @@ job_enter(Job *job, JobState state, JobStep step)
 {
 	Assert(job_may_enter(job, state, step));
 	trace_enter(job, state, step);
-	if (state == JOB_SAVING || state == JOB_REPORTING || state == JOB_CANCELLING)
+	if (state == JOB_SAVING)
+		storeline_step_out(job);
+	else if (state == JOB_REPORTING || state == JOB_CANCELLING)
 		storeline_leave(job);
 	if (state != job->state && (state == JOB_REPORTING || state == JOB_CANCELLING))
 	{

@@ -130,18 +130,29 @@ storeline_take_turn(Job *job, bool has_another)
 }
 
 /*
- * Takes a job out of its line, if it is in one.
+ * Takes a job out of its line, if it is in one, while its row is written.  Its server gets no other job for it.
+ */
+void
+storeline_step_out(Job *job)
+{
+	JobStore *store = job->store;
+
+	if (store != NULL && store->is_in_line)
+	{
+		dlist_delete(&store->line_node);
+		store->is_in_line = false;
+	}
+}
+
+/*
+ * Takes a job out of its line, if it is in one: it waits no more.
  */
 void
 storeline_leave(Job *job)
 {
-	JobStore *store = job->store;
-
-	if (store == NULL || !store->is_in_line)
-		return;
-	count(job, false);
-	dlist_delete(&store->line_node);
-	store->is_in_line = false;
+	storeline_step_out(job);
+	if (job->store != NULL)
+		count(job, false);
 }
 
 /*

@@ -8,6 +8,7 @@
 #include "life/job.h"
 
 extern bool storeline_take_turn(Job *job, bool has_another);
+extern void storeline_step_out(Job *job);
 extern void storeline_leave(Job *job);
 extern void storeline_wake(struct ServerQueue *queue);
 

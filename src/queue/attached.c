@@ -17,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -241,20 +242,25 @@ attached_oids(const Oid *oids, int n)
 }
 
 /*
- * Runs the search and leaves the result in SPI_tuptable.
+ * Runs the search and leaves the result in SPI_tuptable.  It finds some dozens of rows where the planner expects millions,
+ * and the executor makes tables for these before it begins, as large as work_mem, which may be gigabytes.
  */
 static void
 run_find_code(const AttachedSearch *search)
 {
+	int level = NewGUCNestLevel();
 	Oid types[5] = {OIDARRAYOID, BOOLOID, OIDOID, OIDARRAYOID, INT4OID};
 	Datum args[5] = {search->tables, BoolGetDatum(search->with_referring),
 					 ObjectIdGetDatum(search->jobs),
 					 attached_oids(search->read_only, search->n_read_only),
 					 Int32GetDatum(search->events)};
 
+	(void) set_config_option("work_mem", "64kB", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+							 0, false);
 	if (SPI_execute_with_args(find_code, lengthof(types), types, args, NULL, true, 0) !=
 		SPI_OK_SELECT)
 		elog(ERROR, "could not read what hangs on the tables");
+	AtEOXact_GUC(false, level);
 }
 
 static void

@@ -18,6 +18,7 @@
 #include "base/jsonb.h"
 #include "base/marker.h"
 #include "base/memory.h"
+#include "queue/direct.h"
 #include "queue/jobrow.h"
 #include "queue/queue.h"
 #include "queue/sent.h"
@@ -31,50 +32,71 @@
 #define BACKEND_IS_FULL \
 	"the address to which an earlier attempt of the job may have gone has no room now. It waits for it, or might be paid for twice."
 
+/* Turns that are used at once. */
+typedef struct Claiming
+{
+	Turn *turns;
+	int n;
+	pg_uuid_t *keys; /* that each turn's job is offered */
+	Turn **refused;  /* those whose jobs found no room in memory */
+	int n_refused;
+	int n_orphans; /* rows that are orphans now, and have no place */
+} Claiming;
+
 /*
- * An Idempotency-Key for each turn: random, but for its end, which tells the options of its server that go into the body
- * of the call.  Whoever takes the call up after a crash knows by it whether they have changed.
+ * Makes an Idempotency-Key for each turn: random, but for its end, which tells the options of its server that go into the
+ * body of the call.  Whoever takes the call up after a crash knows by it whether they have changed.
  */
-static ArrayType *
-make_keys(const Turn *turns, int n)
+static void
+make_keys(Claiming *claiming)
 {
 	const ServerQueue *queue = NULL;
 	uint32 digest = 0;
-	Datum *keys = palloc(n * sizeof(Datum));
-	pg_uuid_t *uuids = palloc(n * sizeof(pg_uuid_t));
 	int i;
 
-	if (!pg_strong_random(uuids, n * sizeof(pg_uuid_t)))
+	claiming->keys = palloc(claiming->n * sizeof(pg_uuid_t));
+	if (!pg_strong_random(claiming->keys, claiming->n * sizeof(pg_uuid_t)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random values")));
-	for (i = 0; i < n; i++)
+	for (i = 0; i < claiming->n; i++)
 	{
-		pg_uuid_t *uuid = &uuids[i];
+		const Turn *turn = &claiming->turns[i];
+		pg_uuid_t *uuid = &claiming->keys[i];
 
-		if (turns[i].queue != queue)
-			digest = shape_digest(NameStr(turns[i].queue->name), &turns[i].queue->server->options);
-		queue = turns[i].queue;
+		if (turn->queue != queue)
+			digest = shape_digest(NameStr(turn->queue->name), &turn->queue->server->options);
+		queue = turn->queue;
 		/* version 8 of RFC 9562, which leaves to its maker what the bits mean */
 		memcpy(&uuid->data[UUID_LEN - sizeof(digest)], &digest, sizeof(digest));
 		uuid->data[6] = (uuid->data[6] & 0x0f) | 0x80;
 		uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
-		keys[i] = UUIDPGetDatum(uuid);
 	}
-	return construct_array(keys, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
 }
 
 /*
- * True if a claimed job continues with the key of an earlier attempt, instead of the new one.
+ * The array of the keys that these turns have.
+ */
+static Datum
+list_keys(const Claiming *claiming, Turn *const *turns, int n)
+{
+	Datum *keys = palloc(n * sizeof(Datum));
+	int i;
+
+	for (i = 0; i < n; i++)
+		keys[i] = UUIDPGetDatum(&claiming->keys[turns[i] - claiming->turns]);
+	return PointerGetDatum(construct_array(keys, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+}
+
+/*
+ * True if a claimed job continues with the key of an earlier attempt, instead of the one that was offered.
  */
 static bool
-has_kept_key(const Job *job, const ArrayType *keys, int i)
+has_kept_key(const Job *job, pg_uuid_t *offered)
 {
-	pg_uuid_t *new_key = (pg_uuid_t *) ARR_DATA_PTR(keys) + i;
-
 	/* its first attempt has none to go on with */
 	return job->attempt > 1 && job->idempotency_key != NULL &&
 		   strcmp(job->idempotency_key,
-				  DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(new_key)))) != 0;
+				  DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(offered)))) != 0;
 }
 
 /*
@@ -104,13 +126,12 @@ line_up_for_memory(Turn *turns, int n, bool *any_size, TimestampTz now)
 }
 
 /*
- * Runs CLAIM for these turns, which are offered the keys; returns the number of rows.
+ * Runs CLAIM for these turns; returns the number of rows.  room and any_size are line_up_for_memory()'s.
  */
 static uint64
-run_claim(Turn *turns, int n, ArrayType *keys, TimestampTz now)
+run_claim(const Claiming *claiming, Turn **turns, int n, TimestampTz now, size_t room,
+		  bool any_size)
 {
-	bool any_size;
-	size_t room = line_up_for_memory(turns, n, &any_size, now);
 	int64 *ids = palloc(n * sizeof(int64));
 	Datum *homes = palloc(n * sizeof(Datum));
 	Datum *servers = palloc(n * sizeof(Datum));
@@ -127,17 +148,19 @@ run_claim(Turn *turns, int n, ArrayType *keys, TimestampTz now)
 
 	for (i = 0; i < n; i++)
 	{
-		ids[i] = turns[i].id;
-		homes[i] = CStringGetTextDatum(NameStr(turns[i].home->name));
-		servers[i] = CStringGetTextDatum(NameStr(turns[i].queue->name));
-		at_home[i] = turns[i].queue == turns[i].home;
-		is_only[i] = turns[i].queue->server->n_backends == 1;
-		backends[i] = CStringGetTextDatum(turns[i].place.backend->url);
+		const Turn *turn = turns[i];
+
+		ids[i] = turn->id;
+		homes[i] = CStringGetTextDatum(NameStr(turn->home->name));
+		servers[i] = CStringGetTextDatum(NameStr(turn->queue->name));
+		at_home[i] = turn->queue == turn->home;
+		is_only[i] = turn->queue->server->n_backends == 1;
+		backends[i] = CStringGetTextDatum(turn->place.backend->url);
 	}
 	for (i = 0; i < n_usable; i++)
 		usable_texts[i] = CStringGetTextDatum(usable[i]);
 	args[0] = PointerGetDatum(statement_int8_array(ids, n));
-	args[1] = PointerGetDatum(keys);
+	args[1] = list_keys(claiming, turns, n);
 	args[2] = TimestampTzGetDatum(now);
 	args[3] = PointerGetDatum(
 		construct_md_array(servers, at_home, 1, dims, lbs, TEXTOID, -1, false, TYPALIGN_INT));
@@ -324,28 +347,19 @@ start_attempt(uint64 row, Turn *turn, bool is_alone)
 }
 
 /*
- * Handles the result of CLAIM.  Rows that found no room in memory go into refused; returns their number.  *orphans
- * counts the rows that are orphans now, and have no place.
+ * Handles the rows of CLAIM for these turns, whose order changes.
  */
-static int
-take_claimed(Turn *turns, int n, uint64 rows, Turn **refused, int *orphans)
+static void
+take_claimed(Claiming *claiming, Turn **turns, int n, uint64 rows)
 {
-	Turn **by_id = palloc(n * sizeof(Turn *));
-	int n_refused = 0;
 	uint64 row;
-	int i;
 
-	for (i = 0; i < n; i++)
-	{
-		by_id[i] = &turns[i];
-		schedule_memory_given(turns[i].home, 0);
-	}
-	qsort(by_id, n, sizeof(Turn *), compare_turns);
+	qsort(turns, n, sizeof(Turn *), compare_turns);
 	for (row = 0; row < rows; row++)
 	{
 		Turn key = {.id = DatumGetInt64(statement_not_null(row, 1))};
 		Turn *key_pointer = &key;
-		Turn *turn = *(Turn **) bsearch(&key_pointer, by_id, n, sizeof(Turn *), compare_turns);
+		Turn *turn = *(Turn **) bsearch(&key_pointer, turns, n, sizeof(Turn *), compare_turns);
 		bool is_claimed;
 		bool is_orphan;
 		Datum wanted = statement_value(row, 21, &is_claimed);
@@ -354,18 +368,46 @@ take_claimed(Turn *turns, int n, uint64 rows, Turn **refused, int *orphans)
 		if (is_claimed && is_orphan)
 		{
 			limits_give_back(&turn->place);
-			*orphans += 1;
+			claiming->n_orphans++;
 		}
 		else if (is_claimed)
-			start_attempt(row, turn, n == 1);
+			start_attempt(row, turn, claiming->n == 1);
 		else
 		{
 			limits_give_back(&turn->place);
 			schedule_memory_refused(turn->home, DatumGetInt32(wanted));
-			refused[n_refused++] = turn;
+			claiming->refused[claiming->n_refused++] = turn;
 		}
 	}
-	return n_refused;
+}
+
+/*
+ * Claims the jobs of the turns, first those of the common kind.
+ */
+static void
+claim_all(Claiming *claiming, TimestampTz now)
+{
+	bool any_size;
+	size_t room = line_up_for_memory(claiming->turns, claiming->n, &any_size, now);
+	Turn **turns = palloc(claiming->n * sizeof(Turn *));
+	int n_left = 0;
+	int i;
+
+	make_keys(claiming);
+	for (i = 0; i < claiming->n; i++)
+		turns[i] = &claiming->turns[i];
+	if (direct_may_claim(claiming->turns, claiming->n))
+		take_claimed(claiming, turns, claiming->n,
+					 direct_claim(turns, claiming->n, list_keys(claiming, turns, claiming->n), now));
+	for (i = 0; i < claiming->n; i++)
+	{
+		schedule_memory_given(claiming->turns[i].home, 0);
+		if (claiming->turns[i].place.limits != NULL)
+			turns[n_left++] = &claiming->turns[i];
+	}
+	if (n_left > 0)
+		take_claimed(claiming, turns, n_left,
+					 run_claim(claiming, turns, n_left, now, room, any_size));
 }
 
 /* clang-format off */
@@ -436,19 +478,15 @@ hand_out_tokens(const Turn *turns, int n)
 int
 queue_claim(Turn *turns, int n, TimestampTz now)
 {
-	ArrayType *keys = make_keys(turns, n);
-	uint64 rows = run_claim(turns, n, keys, now);
 	Turn **missing = palloc(n * sizeof(Turn *));
-	Turn **refused = palloc(n * sizeof(Turn *));
 	Job **repeated = palloc(n * sizeof(Job *));
+	Claiming claiming = {.turns = turns, .n = n, .refused = palloc(n * sizeof(Turn *))};
 	int n_repeated = 0;
 	int n_missing = 0;
-	int n_orphans = 0;
-	int n_refused;
 	int i;
 
 	jobrow_begin();
-	n_refused = take_claimed(turns, n, rows, refused, &n_orphans);
+	claim_all(&claiming, now);
 	for (i = 0; i < n; i++)
 	{
 		Job *job = job_find(turns[i].id);
@@ -456,7 +494,7 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 		if (job != NULL && job->state == JOB_CLAIMED)
 		{
 			job_requeue(job);
-			job->key_is_kept = has_kept_key(job, keys, i);
+			job->key_is_kept = has_kept_key(job, &claiming.keys[i]);
 			if (job->key_is_kept)
 				repeated[n_repeated++] = job;
 			queue_read_references(job);
@@ -469,11 +507,11 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 	}
 	hand_out_tokens(turns, n);
 	queue_read_sent(repeated, n_repeated);
-	if (n_refused > 0)
-		settle_refused(refused, n_refused, now);
+	if (claiming.n_refused > 0)
+		settle_refused(claiming.refused, claiming.n_refused, now);
 	if (n_missing > 0)
 		settle_missing(missing, n_missing, now);
-	if (n_orphans > 0)
+	if (claiming.n_orphans > 0)
 		queue_note_orphans();
-	return n_refused;
+	return claiming.n_refused;
 }

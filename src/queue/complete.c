@@ -50,9 +50,13 @@ typedef struct Completion
 
 /* clang-format off */
 
-/* a job that a dump had running is queued until it is claimed, and goes on then: its answer may come before */
+/* whoever has another token waits for nobody, and gets no transaction's id by which to see that there is such a job */
 static const Statement find_job = {1, {INT8OID},
-	"SELECT CASE WHEN state = 'queued' AND claimed_elsewhere THEN 'running' ELSE state::text END, remote->>'complete' FROM @.gen_jobs WHERE id = $1 AND remote ? 'complete' FOR NO KEY UPDATE"};
+	"SELECT remote->>'complete' FROM @.gen_jobs WHERE id = $1 AND remote ? 'complete'"};
+
+/* a job that a dump had running is queued until it is claimed, and goes on then: its answer may come before */
+static const Statement lock_job = {1, {INT8OID},
+	"SELECT remote->>'complete', CASE WHEN state = 'queued' AND claimed_elsewhere THEN 'running' ELSE state::text END FROM @.gen_jobs WHERE id = $1 AND remote ? 'complete' FOR NO KEY UPDATE"};
 
 /* the digest stays, so that a second answer of the same attempt is known */
 static const Statement end_job = {3, {INT8OID, JSONBOID, TEXTOID},
@@ -66,8 +70,9 @@ static const Statement end_job = {3, {INT8OID, JSONBOID, TEXTOID},
 
 /* clang-format on */
 
-/* Of the two statements; kept for the session's next calls */
+/* Of the statements; kept for the session's next calls */
 static SPIPlanPtr find_plan = NULL;
+static SPIPlanPtr lock_plan = NULL;
 static SPIPlanPtr end_plan = NULL;
 
 static uint64
@@ -76,7 +81,7 @@ run(const Statement *statement, SPIPlanPtr *plan, Datum *args, const char *nulls
 	static uint64 known_schema = 0;
 
 	if (known_schema != statement_schema_changes)
-		find_plan = end_plan = NULL;
+		find_plan = lock_plan = end_plan = NULL;
 	known_schema = statement_schema_changes;
 	return statement_execute(statement, plan, args, nulls);
 }
@@ -128,22 +133,31 @@ end_row(const Completion *completion)
 	PG_END_TRY();
 }
 
+/*
+ * Raises an error unless a statement finds the job with the digest.
+ */
+static void
+find(const Completion *completion, const char *digest, const Statement *statement, SPIPlanPtr *plan)
+{
+	Datum args[1] = {Int64GetDatum(completion->job)};
+	char *wanted = "";
+
+	if (run(statement, plan, args, NULL) > 0)
+		wanted = TextDatumGetCString(statement_not_null(0, 1));
+	if (!is_same_digest(digest, wanted))
+		refuse(completion->job);
+}
+
 static void
 complete_work(void *arg)
 {
 	Completion *completion = arg;
-	Datum args[1] = {Int64GetDatum(completion->job)};
-	char *given = digest_sha256_hex(completion->token, strlen(completion->token));
-	char *wanted = "";
-	char *state = "";
+	char *digest = digest_sha256_hex(completion->token, strlen(completion->token));
+	char *state;
 
-	if (run(&find_job, &find_plan, args, NULL) > 0)
-	{
-		state = TextDatumGetCString(statement_not_null(0, 1));
-		wanted = TextDatumGetCString(statement_not_null(0, 2));
-	}
-	if (!is_same_digest(given, wanted))
-		refuse(completion->job);
+	find(completion, digest, &find_job, &find_plan);
+	find(completion, digest, &lock_job, &lock_plan);
+	state = TextDatumGetCString(statement_not_null(0, 2));
 	if (strcmp(state, "succeeded") == 0)
 		return;
 	if (strcmp(state, "running") != 0)

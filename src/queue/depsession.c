@@ -158,7 +158,10 @@ work_as_owner(void *arg)
 	OwnWork *own = arg;
 
 	if (!initialized)
+	{
 		attached_init();
+		tables_init();
+	}
 	initialized = true;
 	if (!tables_are(own->table) && queue_find_tables() != QUEUE_PRESENT)
 		return;
@@ -197,6 +200,7 @@ queue_run_as_owner(Oid table, QueueWork work, void *arg)
 	/* the error outlives this */
 	MemoryContextSwitchTo(caller);
 	(void) queue_guard(work_as_owner, &own, &error);
+	tables_leave();
 	SetUserIdAndSecContext(user, context);
 	AtEOXact_GUC(false, level);
 	SPI_finish();

@@ -30,6 +30,7 @@ typedef struct Ending
 	int64 id;
 	RowState state;
 	const char *server;
+	Oid server_oid; /* that it was inserted for; InvalidOid: not known */
 	Oid owner;
 	int depth;
 	int follow_ups;      /* bits of FollowUp */
@@ -120,6 +121,12 @@ plan(Ending *ending, bool has_on_done, int wanted)
 	ending->follow_ups = wanted & ended_follow_ups(ending->server, ending->state, has_on_done);
 	if (server == NULL)
 		return;
+	/* whoever has created another of its name has no say in what becomes of the job */
+	if (!server_check_bound(server, ending->server_oid, ending->owner, tables_owner(), &complaint))
+	{
+		ending->follow_ups &= FOLLOW_ON_DONE;
+		return;
+	}
 	ending->channel = server->options.notify;
 	ending->target =
 		ending->state == ROW_SUCCEEDED ? server->options.on_success : server->options.on_failure;
@@ -152,6 +159,7 @@ read_endings(const int64 *ids, const int *follow_ups, int n, Ending **endings)
 	Datum args[1] = {PointerGetDatum(statement_int8_array(ids, n))};
 	int rows = (int) statement_run(FIND_ENDED, args, NULL);
 	bool *has_on_done = palloc(Max(rows, 1) * sizeof(bool));
+	bool isnull;
 	int row;
 
 	*endings = palloc0(Max(rows, 1) * sizeof(Ending));
@@ -165,6 +173,9 @@ read_endings(const int64 *ids, const int *follow_ups, int n, Ending **endings)
 		ending->owner = DatumGetObjectId(statement_not_null(row, 4));
 		ending->depth = DatumGetInt32(statement_not_null(row, 5));
 		has_on_done[row] = DatumGetBool(statement_not_null(row, 6));
+		ending->server_oid = DatumGetObjectId(statement_value(row, 7, &isnull));
+		if (isnull)
+			ending->server_oid = InvalidOid;
 	}
 	for (row = 0; row < rows; row++)
 		plan(&(*endings)[row], has_on_done[row], wanted_of((*endings)[row].id, ids, follow_ups, n));

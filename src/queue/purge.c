@@ -19,6 +19,7 @@
 #include "queue/purge.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
+#include "server/server.h"
 
 #define MAX_BYTES (4 * 1024 * 1024) /* of the jobs of a batch, all but one */
 #define LOOK_US 5000                /* at who needs them */
@@ -35,7 +36,7 @@ static const Statement find_due = {6, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTA
 	"SELECT j.id, j.finished_at,"
 	"  coalesce(pg_column_size(j.inputs), 0) + coalesce(pg_column_size(j.result), 0)"
 	"  + coalesce((SELECT sum(o.bytes) FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NULL), 0)::int8,"
-	"  EXISTS (SELECT FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL)"
+	"  EXISTS (SELECT FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL), j.owner::oid, j.server_oid"
 	" FROM @.gen_jobs j WHERE j.server = $1 AND j.state = $2::@.gen_job_state"
 	"  AND j.state IN ('succeeded', 'failed', 'cancelled') AND j.finished_at <= $3 AND (j.finished_at, j.id) > ($4, $5)"
 	" ORDER BY j.finished_at, j.id LIMIT $6 FOR UPDATE OF j SKIP LOCKED"};
@@ -192,6 +193,8 @@ typedef struct DueJob
 	PurgePlace place;
 	int64 bytes;
 	bool has_objects;
+	Oid owner;
+	Oid server_oid; /* InvalidOid: not known */
 } DueJob;
 
 /*
@@ -201,6 +204,7 @@ static DueJob *
 read_due(uint64 rows)
 {
 	DueJob *due = palloc(Max(rows, 1) * sizeof(DueJob));
+	bool isnull;
 	uint64 row;
 
 	for (row = 0; row < rows; row++)
@@ -209,8 +213,25 @@ read_due(uint64 rows)
 		due[row].place.finished_at = DatumGetTimestampTz(statement_not_null(row, 2));
 		due[row].bytes = DatumGetInt64(statement_not_null(row, 3));
 		due[row].has_objects = DatumGetBool(statement_not_null(row, 4));
+		due[row].owner = DatumGetObjectId(statement_not_null(row, 5));
+		due[row].server_oid = DatumGetObjectId(statement_value(row, 6, &isnull));
+		if (isnull)
+			due[row].server_oid = InvalidOid;
 	}
 	return due;
+}
+
+/*
+ * True if the server of that name may say how long the job is kept: it is the one that the job was inserted for, or may
+ * take its place.
+ */
+static bool
+is_of_server(const DueJob *due, const Server *server)
+{
+	ServerComplaint complaint;
+
+	return server != NULL &&
+		   server_check_bound(server, due->server_oid, due->owner, tables_owner(), &complaint);
 }
 
 /*
@@ -222,6 +243,8 @@ take_due(PurgeBatch *batch, uint64 rows, int *n, bool *has_objects)
 {
 	int64 *ids = palloc(Max(rows, 1) * sizeof(int64));
 	const DueJob *due = read_due(rows);
+	ServerComplaint complaint;
+	const Server *server = server_get(batch->server, &complaint);
 	MonoTime until = clock_uptime() + LOOK_US;
 	int64 bytes = 0;
 	uint64 row;
@@ -234,6 +257,8 @@ take_due(PurgeBatch *batch, uint64 rows, int *n, bool *has_objects)
 		if (row > 0 && (bytes > MAX_BYTES || clock_uptime() > until))
 			break;
 		batch->last = due[row].place;
+		if (!is_of_server(&due[row], server))
+			continue;
 		*has_objects |= due[row].has_objects;
 		if (needed_by_others(due[row].place.id))
 			batch->any_kept = true;

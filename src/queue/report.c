@@ -19,6 +19,7 @@
 #include "base/json.h"
 #include "base/jsonb.h"
 #include "base/jsontext.h"
+#include "queue/direct.h"
 #include "queue/ended.h"
 #include "queue/queue.h"
 #include "queue/report.h"
@@ -28,28 +29,6 @@
 #include "shared/shmem.h"
 #include "shared/shown.h"
 #include "life/cancel.h"
-
-/* The columns of the statement REPORT that are arrays. */
-typedef enum ReportColumn
-{
-	REPORT_ID,
-	REPORT_ATTEMPT,
-	REPORT_STATE,
-	REPORT_RESULT,
-	REPORT_USAGE,
-	REPORT_ERROR,
-	REPORT_HTTP_STATUS,
-	REPORT_RUN_AT,
-	REPORT_COUNTS,
-	REPORT_KEEPS_KEY,
-	REPORT_LOSSES,
-	REPORT_BEGINS_ERRORS,
-	REPORT_MUST_CANCEL,
-	REPORT_UNKNOWN_ENDS,
-	REPORT_PUT_OFF_SINCE,
-	REPORT_BODY,
-	REPORT_COLUMNS
-} ReportColumn;
 
 /* The arguments of REPORT behind those. */
 #define REPORT_NOW REPORT_COLUMNS
@@ -130,8 +109,8 @@ convert_result(Job *job)
 /*
  * Whether a result is too large for the arrays, of whose elements a statement makes several copies.
  */
-static bool
-is_large(const Job *job)
+bool
+report_is_large(const Job *job)
 {
 	return job->report.result != NULL && VARSIZE_ANY(job->report.result) > QUEUE_LARGE_RESULT;
 }
@@ -168,7 +147,7 @@ read_column(const Job *job, int column, bool *isnull)
 		case REPORT_STATE:
 			return CStringGetTextDatum(rowstate_name(job->report.new_state));
 		case REPORT_RESULT:
-			*isnull = job->report.result == NULL || is_large(job);
+			*isnull = job->report.result == NULL || report_is_large(job);
 			return PointerGetDatum(job->report.result);
 		case REPORT_USAGE:
 			return report_text(verdict->usage, isnull);
@@ -226,6 +205,15 @@ report_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType 
 			pfree(DatumGetPointer(datums[i]));
 	}
 	return PointerGetDatum(array);
+}
+
+/*
+ * The array that a column of REPORT is of some jobs.
+ */
+Datum
+report_column(Job **jobs, int n, ReportColumn column)
+{
+	return report_array(jobs, n, read_column, column, &column_types[column]);
 }
 
 static void
@@ -518,6 +506,42 @@ note_written(Job *job, bool has_on_done)
 }
 
 /*
+ * Runs REPORT; returns the number of rows that it has written.
+ */
+static uint64
+run_report(Job **jobs, int n, TimestampTz now)
+{
+	Datum args[REPORT_ARGS] = {0};
+	char nulls[REPORT_ARGS];
+	int i;
+
+	memset(nulls, ' ', sizeof(nulls));
+	nulls[REPORT_LARGE_ID] = nulls[REPORT_LARGE_RESULT] = 'n';
+	for (i = 0; i < n; i++)
+	{
+		if (!report_is_large(jobs[i]))
+			continue;
+		args[REPORT_LARGE_ID] = Int64GetDatum(jobs[i]->id);
+		args[REPORT_LARGE_RESULT] = PointerGetDatum(jobs[i]->report.result);
+		nulls[REPORT_LARGE_ID] = nulls[REPORT_LARGE_RESULT] = ' ';
+	}
+	for (i = 0; i < REPORT_COLUMNS; i++)
+		args[i] = report_column(jobs, n, i);
+	args[REPORT_NOW] = TimestampTzGetDatum(now);
+	return statement_run(REPORT, args, nulls);
+}
+
+static void
+note_rows(uint64 rows)
+{
+	uint64 row;
+
+	for (row = 0; row < rows; row++)
+		note_written(job_find(DatumGetInt64(statement_not_null(row, 1))),
+					 DatumGetBool(statement_not_null(row, 2)));
+}
+
+/*
  * Writes the verdicts of jobs in the state JOB_REPORTING with their outputs, and sets the outcome of
  * each: good once the transaction has committed.  Of results larger than QUEUE_LARGE_RESULT, as text or as jsonb, there
  * is one at most.
@@ -525,38 +549,34 @@ note_written(Job *job, bool has_on_done)
 void
 queue_report(Job **jobs, int n, TimestampTz now)
 {
-	Datum args[REPORT_ARGS] = {0};
-	char nulls[REPORT_ARGS];
+	Job **rest = palloc(n * sizeof(Job *));
 	uint64 rows;
-	uint64 row;
+	int n_rest = 0;
 	int i;
 
-	memset(nulls, ' ', sizeof(nulls));
-	nulls[REPORT_LARGE_ID] = nulls[REPORT_LARGE_RESULT] = 'n';
 	for (i = 0; i < n; i++)
 	{
 		convert_result(jobs[i]);
 		jobs[i]->write.outcome = WRITE_PENDING;
-		if (!is_large(jobs[i]))
-			continue;
-		args[REPORT_LARGE_ID] = Int64GetDatum(jobs[i]->id);
-		args[REPORT_LARGE_RESULT] = PointerGetDatum(jobs[i]->report.result);
-		nulls[REPORT_LARGE_ID] = nulls[REPORT_LARGE_RESULT] = ' ';
 	}
-	for (i = 0; i < REPORT_COLUMNS; i++)
-		args[i] = report_array(jobs, n, read_column, i, &column_types[i]);
-	args[REPORT_NOW] = TimestampTzGetDatum(now);
-	rows = statement_run(REPORT, args, nulls);
-	for (row = 0; row < rows; row++)
-		note_written(job_find(DatumGetInt64(statement_not_null(row, 1))),
-					 DatumGetBool(statement_not_null(row, 2)));
-	if (rows < n)
-		report_find_fenced(jobs, n);
+	note_rows(direct_report(jobs, n, now));
+	for (i = 0; i < n; i++)
+	{
+		if (jobs[i]->write.outcome != WRITE_DONE)
+			rest[n_rest++] = jobs[i];
+	}
+	if (n_rest > 0)
+	{
+		rows = run_report(rest, n_rest, now);
+		note_rows(rows);
+		if (rows < n_rest)
+			report_find_fenced(rest, n_rest);
+	}
 	queue_keep_sent(jobs, n);
 	forget_old_outputs(jobs, n);
 	for (i = 0; i < n; i++)
 	{
-		if (jobs[i]->write.outcome == WRITE_DONE)
+		if (jobs[i]->write.outcome == WRITE_DONE && jobs[i]->verdict->outputs != NIL)
 			store_outputs(jobs[i]);
 	}
 }

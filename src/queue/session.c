@@ -25,6 +25,7 @@
 #include "base/jsonb.h"
 #include "queue/printable.h"
 #include "queue/session.h"
+#include "queue/statement.h"
 
 /*
  * The quoted name of a table of the extension with its schema, palloc'd; its OID in *oid if wanted.  SPI
@@ -311,6 +312,64 @@ session_job_has_ended(int64 id)
 
 	session_look(look_at_end, &look);
 	return look.has_ended;
+}
+
+/* Jobs of which those are kept that have not ended. */
+typedef struct Keeping
+{
+	int64 *ids;
+	int n;
+} Keeping;
+
+/*
+ * Reads all at once; one that is missing, or that this transaction has changed, by itself, for its error.
+ */
+static void
+keep_unended(void *arg)
+{
+	Keeping *keeping = arg;
+	Oid types[1] = {INT8ARRAYOID};
+	Datum values[1] = {PointerGetDatum(statement_int8_array(keeping->ids, keeping->n))};
+	SPITupleTable *table;
+	SPIPlanPtr plan;
+	uint64 row;
+
+	SPI_connect();
+	plan =
+		SPI_prepare(psprintf("SELECT g.id, j.xmin FROM pg_catalog.unnest($1) WITH ORDINALITY g (id, n)"
+							 " LEFT JOIN %s j ON j.id OPERATOR(pg_catalog.=) g.id WHERE j.id IS NULL OR NOT"
+							 " j.state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}') ORDER BY g.n",
+							 find_table(NULL)),
+					1, types);
+	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
+											 InvalidSnapshot, true, false, 0) < 0)
+		elog(ERROR, "could not read jobs");
+	table = SPI_tuptable;
+	keeping->n = (int) SPI_processed;
+	for (row = 0; row < keeping->n; row++)
+	{
+		bool isnull;
+		int64 id = DatumGetInt64(SPI_getbinval(table->vals[row], table->tupdesc, 1, &isnull));
+		Datum xmin = SPI_getbinval(table->vals[row], table->tupdesc, 2, &isnull);
+
+		if (isnull || TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin)))
+			(void) read_has_ended(id);
+		keeping->ids[row] = id;
+	}
+	SPI_finish();
+}
+
+/*
+ * Keeps of n ids those of jobs that have not ended, as session_job_has_ended() has it; returns their number.
+ */
+int
+session_keep_unended(int64 *ids, int n)
+{
+	Keeping keeping = {ids, n};
+
+	if (n > 0)
+		session_look(keep_unended, &keeping);
+	return keeping.n;
 }
 
 /*

@@ -20,6 +20,7 @@ extern char *session_find_disabled(bool stops);
 extern bool session_cancel(int64 id);
 extern bool session_retry(int64 id);
 extern bool session_job_has_ended(int64 id);
+extern int session_keep_unended(int64 *ids, int n);
 extern Datum session_job_row(int64 id);
 extern void session_read_output(Reference *reference);
 /* For a procedure, which ends its caller's transaction */

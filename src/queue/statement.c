@@ -248,7 +248,7 @@ static const Statement statements[STATEMENTS] = {
 		"  sha256 = excluded.sha256, data = excluded.data, url = NULL, etag = NULL, store = NULL, store_oid = NULL"},
 	/* ---- what follows an end ---- */
 	[FIND_ENDED] = {1, {INT8ARRAYOID},
-		"SELECT id, state::text, server, owner::oid, depth, on_done IS NOT NULL FROM @.gen_jobs"
+		"SELECT id, state::text, server, owner::oid, depth, on_done IS NOT NULL, server_oid FROM @.gen_jobs"
 		" WHERE id = ANY ($1) AND state IN ('succeeded', 'failed', 'cancelled')"},
 	[TAKE_FOLLOW_UPS] = {2, {INT4OID, BOOLOID},
 		"UPDATE @.gen_jobs j SET follow_up = NULL FROM (SELECT id, follow_up FROM @.gen_jobs WHERE follow_up IS NOT NULL"

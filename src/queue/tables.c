@@ -186,6 +186,15 @@ search_schema(ObjectAccessType access, Oid class, Oid object, int part, void *ar
 }
 
 /*
+ * Ends what tables_become_owner() has begun, where a session goes on with statements of its own.
+ */
+void
+tables_leave(void)
+{
+	our_schema = InvalidOid;
+}
+
+/*
  * Has every name that is looked up in this process be checked; once.
  */
 void

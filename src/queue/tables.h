@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 extern void tables_init(void);
+extern void tables_leave(void);
 extern void tables_set(Oid jobs, Oid outputs, Oid tenant_weights, Oid owner_weights, Oid callbacks,
 					   Oid dependencies, Oid sent);
 extern bool tables_are(Oid jobs);

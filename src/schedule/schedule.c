@@ -428,7 +428,7 @@ schedule_take(Turn *taken, int max, int room, MonoTime now)
  * number.
  */
 int
-schedule_list_usable(const Turn *turns, int n_turns, const char **urls, int max)
+schedule_list_usable(Turn *const *turns, int n_turns, const char **urls, int max)
 {
 	static uint64 lists = 0;
 	int n = 0;
@@ -438,7 +438,7 @@ schedule_list_usable(const Turn *turns, int n_turns, const char **urls, int max)
 	lists++;
 	for (i = 0; i < n_turns; i++)
 	{
-		ServerQueue *queue = turns[i].queue;
+		ServerQueue *queue = turns[i]->queue;
 		const Limits *limits = &queue->limits;
 
 		if (queue->listed == lists)

@@ -103,7 +103,7 @@ extern ServerQueue *schedule_next_stuck(TimestampTz now);
 
 extern bool schedule_can_take(int room, MonoTime now);
 extern int schedule_take(Turn *turns, int max, int room, MonoTime now);
-extern int schedule_list_usable(const Turn *turns, int n_turns, const char **urls, int max);
+extern int schedule_list_usable(Turn *const *turns, int n_turns, const char **urls, int max);
 extern MonoTime schedule_next_change(MonoTime now);
 extern void schedule_show(int room, MonoTime now);
 

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "base/json.h"
 #include "server/aws.h"
 
 #define MAX_LABELS 8
@@ -111,4 +112,26 @@ aws_read_host(const char *url, char **region, char **service)
 	}
 	*region = pstrdup(labels[n - 1]);
 	*service = pstrdup(signing_name(labels[n - 2]));
+}
+
+/*
+ * Returns the first of some headers (a JSON object that was checked) that only a signature sets; NULL: none.
+ */
+const char *
+aws_find_signing_header(const char *headers)
+{
+	static const char *const own[] = {"Authorization", "X-Amz-Content-Sha256", "X-Amz-Date",
+									  "X-Amz-Security-Token"};
+	const cJSON *header;
+	int i;
+
+	for (header = json_parse_trusted(headers)->child; header != NULL; header = header->next)
+	{
+		for (i = 0; i < lengthof(own); i++)
+		{
+			if (pg_strcasecmp(header->string, own[i]) == 0)
+				return own[i];
+		}
+	}
+	return NULL;
 }

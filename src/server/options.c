@@ -455,6 +455,11 @@ settle_store(ServerOptions *options)
 						errhint("It belongs to the server whose outputs go there.")));
 	require_option("bucket", options->bucket != NULL,
 				   "Name the bucket in which objects are, as in bucket 'pictures'.");
+	if (options->put_headers != NULL && aws_find_signing_header(options->put_headers) != NULL)
+		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+						errmsg("option \"put_headers\" has the header %s",
+							   aws_find_signing_header(options->put_headers)),
+						errhint("genjob signs each request: put keys into a user mapping.")));
 	if (options->key == NULL)
 		options->key = DEFAULT_KEY;
 	if (options->addressing == NULL)

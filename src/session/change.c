@@ -27,11 +27,13 @@ refuse_transition(const Row *row, RowState from, RowState to)
 
 	if (from == ROW_RUNNING && to == ROW_QUEUED)
 		hint = "It is with its server now: cancel it first.";
+	else if (from == ROW_WAITING && to == ROW_QUEUED)
+		hint = "UPDATE its column after, to null for none, to have it wait for nothing.";
 	else if (from == ROW_SUCCEEDED && to == ROW_QUEUED)
 		hint = "To pay for another result, insert a new job.";
 	else if (to == ROW_CANCELLED)
 		hint =
-			"It has ended; a statement for many jobs leaves such out WHERE state IN ('queued', 'running').";
+			"It has ended; a statement for many jobs leaves such out WHERE state IN ('waiting', 'queued', 'running').";
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot change state of job " INT64_FORMAT " from \"%s\" to \"%s\"",

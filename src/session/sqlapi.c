@@ -320,26 +320,40 @@ read_ids(FunctionCallInfo fcinfo, int *n)
 }
 
 /*
+ * Of n ids, those of jobs that have not ended, palloc'd; their number in *n.  An error for one that does not exist, or
+ * cannot end while this transaction lasts.
+ */
+static int64 *
+list_unended(const int64 *ids, int *n)
+{
+	int64 *unended = palloc(Max(*n, 1) * sizeof(int64));
+
+	if (*n > 0)
+		memcpy(unended, ids, *n * sizeof(int64));
+	*n = session_keep_unended(unended, *n);
+	return unended;
+}
+
+/*
  * Sleeps until each of the jobs has ended.
  */
 static void
 wait_for_all(const int64 *ids, int n, MonoTime deadline)
 {
 	volatile bool in_time = true;
+	int64 *unended;
 	int i;
 
 	if (n > 0)
 		refuse_in_recovery("genjob.wait");
-	/* an error for one that does not exist, or cannot end while this transaction lasts */
-	for (i = 0; i < n; i++)
-		(void) session_job_has_ended(ids[i]);
+	unended = list_unended(ids, &n);
 	PG_TRY();
 	{
 		for (i = 0; i < n && in_time; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
-			shmem_wait_begin(ids[i]);
-			while (!session_job_has_ended(ids[i]) && in_time)
+			shmem_wait_begin(unended[i]);
+			while (!session_job_has_ended(unended[i]) && in_time)
 				in_time = sleep_until(deadline);
 		}
 	}
@@ -426,19 +440,18 @@ genjob_wait_any(PG_FUNCTION_ARGS)
 	volatile int64 id = 0;
 	int64 *ids;
 	int n;
-	int i;
+	int n_unended;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	refuse_in_recovery("genjob.wait_any");
 	ids = read_ids(fcinfo, &n);
+	n_unended = n;
+	(void) list_unended(ids, &n_unended);
 	deadline = wait_deadline(fcinfo, 1);
 	PG_TRY();
 	{
 		shmem_wait_begin(0);
-		/* an error for one that does not exist, or cannot end while this transaction lasts */
-		for (i = 0; i < n; i++)
-			(void) session_job_has_ended(ids[i]);
 		while (n > 0 && (id = session_first_ended(ids, n)) == 0 && in_time)
 			in_time = sleep_until(deadline);
 	}

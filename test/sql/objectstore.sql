@@ -50,6 +50,8 @@ ALTER SERVER regress_s3 OPTIONS (SET key '{server}{tenant}{owner}{database}{job}
 ALTER SERVER regress_s3 OPTIONS (SET key '{server}{tenant}{owner}{database}{tenant}{job}-{ordinal}.{ext}');
 ALTER SERVER regress_s3 OPTIONS (ADD put_headers '{"x-amz-storage-class": "STANDARD_IA", "x-amz-server-side-encryption": "AES256"}');
 ALTER SERVER regress_s3 OPTIONS (SET put_headers '{"x-amz-storage-class": 1}');
+ALTER SERVER regress_s3 OPTIONS (SET put_headers '{"x-amz-storage-class": "STANDARD", "authorization": "AWS4"}');
+ALTER SERVER regress_s3 OPTIONS (SET put_headers '{"X-Amz-Security-Token": "t"}');
 ALTER SERVER regress_s3 OPTIONS (ADD addressing 'host');
 
 -- ---- where outputs go ----

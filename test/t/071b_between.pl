@@ -7,6 +7,7 @@ use FindBin;
 use lib "$FindBin::Bin/../perl";
 
 use GenJobTest;
+use Session;
 use Shapes;
 use PostgreSQL::Test::Utils;
 use StandIn;
@@ -151,6 +152,55 @@ subtest 'users 108: a role reads of a job of another, by waiting for it, after i
 	as('alice', "UPDATE gen_jobs SET state = 'cancelled', error = 'hush' WHERE id = $parent");
 	ok(wait_state($node, $child, 'failed'));
 	is(query("SELECT error FROM gen_jobs WHERE id = $child"), "job $parent, which this one waited for, has not succeeded.", 'its words are not told');
+};
+
+# A server that alice used is dropped; mallory creates one of its name. What mallory's own job meets there, hers does not.
+my $own = q{INSERT INTO gen_jobs (server, request, run_at) VALUES ('reborn', '{"prompt": "a"}', '2100-01-01') RETURNING id};
+my $cancel = q{WITH i AS MATERIALIZED (SELECT id FROM gen_jobs WHERE server = 'reborn' AND state = 'queued') SELECT count(genjob.cancel(id)) FROM i};
+
+subtest 'users 109: a role has the ended jobs of a dropped server deleted by one of its name' => sub {
+	query('GRANT USAGE ON FOREIGN DATA WRAPPER genjob TO mallory');
+	create_server($node, 'reborn', 'openai-images', $standin);
+	query('GRANT USAGE ON FOREIGN SERVER reborn TO alice');
+	my $job = as('alice', $own);
+	as('alice', $cancel);
+	query('DROP SERVER reborn CASCADE');
+	as('mallory', "CREATE SERVER reborn FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url '" . $standin->url . "', auth 'none', retention '1 s', retention_failed '1 s')");
+	my $other = as('mallory', $own);
+	as('mallory', $cancel);
+	ok($node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $other)"), 'its own are deleted');
+	is(query("SELECT state FROM gen_jobs WHERE id = $job"), 'cancelled', '... and the others are not, which ended before');
+	query('DROP SERVER reborn CASCADE');
+};
+
+subtest 'users 110: a role is told of the jobs of a dropped server, or given them, by one of its name' => sub {
+	create_server($node, 'reborn', 'openai-images', $standin);
+	query('GRANT USAGE ON FOREIGN SERVER reborn TO alice');
+	my $job = as('alice', $own);
+	query('DROP SERVER reborn CASCADE');
+	my $session = Session->new($node);
+	$session->query('LISTEN loot');
+	as('mallory', qq{
+		CREATE SERVER hook FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url '@{[$standin->url]}', auth 'none', paused 'on');
+		GRANT USAGE ON FOREIGN SERVER hook TO PUBLIC;
+		CREATE SERVER reborn FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url '@{[$standin->url]}', auth 'none', notify 'loot', on_failure 'hook');});
+	as('alice', $cancel);
+	my $other = as('mallory', $own);
+	as('mallory', $cancel);
+	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM gen_jobs WHERE server = 'hook' AND request ->> 'id' = '$other')"), 'of its own job');
+	is(query(q{SELECT count(*) FROM gen_jobs WHERE server = 'hook' AND owner = 'alice'::regrole}), '0', 'no other is handed over');
+	my $told = $session->query('SELECT 1');
+	like($told, qr/"id": $other,/, 'its own end is told');
+	unlike($told, qr/"id": $job,/, '... and no other');
+	$session->quit;
+};
+
+subtest 'users 111: a role finds out which jobs wait for an answer, by giving a wrong one' => sub {
+	my $id = query(q{INSERT INTO gen_jobs (server, request) VALUES ('still', '{}') RETURNING id});
+	query(qq{SET session_replication_role = replica; UPDATE gen_jobs SET remote = jsonb_build_object('complete', repeat('0', 64)) WHERE id = $id});
+	my $try = q{BEGIN; DO $$BEGIN PERFORM genjob.complete(%s, 'x'); EXCEPTION WHEN OTHERS THEN NULL; END$$; SELECT pg_current_xact_id_if_assigned() IS NULL; COMMIT};
+	is(as('mallory', sprintf $try, $id), 't', 'no row is locked before the token is known');
+	is(as('mallory', sprintf $try, 987654321), 't', '... as where there is no such job');
 };
 
 subtest 'ends 21: a request_id that replication brings, too long for a notice, keeps the result from being written' => sub {

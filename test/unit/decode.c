@@ -64,10 +64,19 @@ may_grow(void *arg, size_t bytes)
 	return bytes <= *(size_t *) arg;
 }
 
+/* bytes that are decoded in one go: the outcome does not depend on it */
+static size_t budget;
+
 static DecodeEnd
 decode(HttpReply *reply, size_t most, size_t memory)
 {
-	return decode_body(reply, most, may_grow, &memory);
+	Decoding *begun = NULL;
+	DecodeEnd end;
+
+	while ((end = decode_body(reply, &begun, budget, most, may_grow, &memory)) == DECODE_GOES_ON)
+		;
+	unit_ok(begun == NULL, "nothing is left begun");
+	return end;
 }
 
 static bool
@@ -225,9 +234,16 @@ test_bounds(void)
 void
 unit_run(void)
 {
-	test_formats();
-	test_spoilt();
-	test_newer();
-	test_others();
-	test_bounds();
+	static const size_t budgets[] = {SIZE_MAX, 1, 20, 100000};
+	int i;
+
+	for (i = 0; i < lengthof(budgets); i++)
+	{
+		budget = budgets[i];
+		test_formats();
+		test_spoilt();
+		test_newer();
+		test_others();
+		test_bounds();
+	}
 }
