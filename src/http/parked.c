@@ -50,7 +50,7 @@ may_decode(void *arg, size_t bytes)
 
 /*
  * Has an answer wait that takes long to decode: until it goes on in a moment or, while another one is read back or
- * decoded, until it begins anew.
+ * decoded, until it begins again.
  */
 static void
 go_on_later(HttpTransfer *transfer, Decoding *begun)

@@ -285,7 +285,7 @@ stay(const Job *job, int64 ms)
 }
 
 /*
- * Has the download begin anew.
+ * Begins the download again.
  */
 static Next
 begin_again(Job *job)

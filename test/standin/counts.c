@@ -51,7 +51,8 @@ static uint64_t ended[OUTCOME_CUT + 1];
 static uint64_t events[NEVENTS];
 static uint64_t in_flight;
 static uint64_t max_in_flight;
-static uint64_t refused; /* of those that bring work: for want of a place, or all of them */
+static uint64_t
+	refused; /* requests that bring work and were refused: no place was free, or all are refused */
 static uint64_t connections;
 static uint32_t epoch; /* grows with each reset: calls of before are not counted after */
 static char *log_requests[LOG_REQUESTS]; /* a ring of JSON texts */

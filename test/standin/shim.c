@@ -4,7 +4,7 @@
  *
  * To be preloaded (LD_PRELOAD) into a server under test.
  *
- *		SHIM_CLOCK	a file with a number: seconds by which the calendar's clock is wrong.  Read anew all the time.
+ *		SHIM_CLOCK	a file with a number: seconds by which the calendar's clock is wrong.  Read again each time.
  *		SHIM_HOST	a file with an IPv4 address: that of the name "moving.test".  Likewise.
  *
  * Connections to 8.8.8.8, which everybody takes for a public address, go to 127.0.0.1 and say that they do not.

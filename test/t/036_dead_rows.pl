@@ -74,7 +74,7 @@ run_untold($node, q{INSERT INTO gen_jobs (server, request, tenant, run_at)
 query(q{INSERT INTO gen_jobs (server, request) VALUES ('one', '{"prompt": "third"}')});
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gen_jobs WHERE request->>'prompt' = 'third' AND state <> 'succeeded'}),
 	'jobs are run');
-is(query(q{SELECT state FROM gen_jobs WHERE tenant = 'untold'}), 'queued', '... but one of which nobody told waits');
+is(query(q{SELECT state FROM gen_jobs WHERE tenant = 'untold'}), 'queued', '... but one that no commit reported waits');
 query($_) for (q{ALTER SYSTEM SET genjob.rescan_interval = '1 s'}, 'SELECT pg_reload_conf()');
 ok(wait_all_ended($node), '... for the search of genjob.rescan_interval');
 is(query(q{SELECT count(*) FROM gen_jobs WHERE state = 'succeeded' AND attempt = 1}), 2 * $bulk + 203, 'each job ran once');

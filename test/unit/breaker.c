@@ -81,12 +81,12 @@ test_row_is_broken(void)
 	breaker_answered(&breaker, false, now);
 	for (i = 0; i < 4; i++)
 		fail(&breaker, BREAKER_UNREACHABLE, i, false, 0, now);
-	unit_ok(!breaker.is_open, "any answer between them begins the count of calls anew");
+	unit_ok(!breaker.is_open, "any answer between them starts the count of calls again");
 	for (i = 0; i < 4; i++)
 		fail(&breaker, BREAKER_FAILING, i, false, 0, now);
 	breaker_answered(&breaker, false, now);
 	fail(&breaker, BREAKER_FAILING, 4, false, 0, now);
-	unit_ok(breaker.is_open, "an answer to a question does not begin that of jobs anew");
+	unit_ok(breaker.is_open, "an answer to a question does not start the count of jobs again");
 }
 
 static void

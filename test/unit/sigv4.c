@@ -171,7 +171,7 @@ test_s3(void)
 }
 
 /*
- * What a server computes anew of what it gets must come out the same.
+ * A server that computes the signature from what it received must get the same one.
  */
 static void
 test_canonical(void)
