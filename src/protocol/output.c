@@ -316,6 +316,8 @@ fill_from_members(const char *pattern, const cJSON *node)
 		const cJSON *member = cJSON_GetObjectItemCaseSensitive(node, name);
 
 		appendBinaryStringInfo(&path, pattern, open - pattern);
+		if (cJSON_IsString(member) && strlen(member->valuestring) > MAX_URL)
+			return NULL;
 		if (cJSON_IsString(member))
 			appendStringInfoString(&path, grammar_percent_encode(member->valuestring, ""));
 		else

@@ -17,6 +17,8 @@ use Test::More;
 
 our @EXPORT = qw(
   new_node
+  query
+  eventually
   create_server
   enqueue
   job
@@ -24,6 +26,7 @@ our @EXPORT = qw(
   wait_all_ended
   wait_dispatcher
   dispatcher_pid
+  kill_dispatcher
   run_untold
   literal
   figures_mean_nothing
@@ -31,6 +34,7 @@ our @EXPORT = qw(
 );
 
 my $next_node = 1;
+my $first_node;
 
 # The superuser of every server, whoever runs the tests. PostgreSQL's modules would call it after the operating system's
 # user, and then a test could not create a role of that name, nor count on any. All clients, walreceivers and subscriptions
@@ -76,6 +80,7 @@ sub new_node
 {
 	my (%opts) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($opts{name} // 'node' . $next_node++);
+	$first_node //= $node;
 	my %init = %{ $opts{init} // {} };
 	my @extra = @{ delete $init{extra} // [] };
 
@@ -99,6 +104,20 @@ CONF
 		wait_dispatcher($node);
 	}
 	return $node;
+}
+
+# What SQL gives on the server that new_node() made first, as ROLE (the superuser).
+sub query
+{
+	my ($sql, $database, $role) = @_;
+	return $first_node->safe_psql($database // 'postgres', $sql, defined $role ? (extra_params => [ '-U', $role ]) : ());
+}
+
+# Passes once SQL is true on that server.
+sub eventually
+{
+	my ($sql, $what) = @_;
+	return ok($first_node->poll_query_until('postgres', $sql), $what);
 }
 
 # A foreign server NAME that speaks API with the stand-in server STANDIN (or with a URL), with a user
@@ -204,6 +223,14 @@ sub wait_dispatcher
 		WHERE backend_type = 'genjob dispatcher' AND datname = '$database' AND pid <> $other_than})
 	  or die("no genjob dispatcher came up in database $database");
 	return dispatcher_pid($node, $database);
+}
+
+# Kills the dispatcher of that server's database postgres, and waits for the next one. Gives its process id.
+sub kill_dispatcher
+{
+	my $pid = wait_dispatcher($first_node);
+	kill 'KILL', $pid or die "could not kill the dispatcher: $!";
+	return wait_dispatcher($first_node, 'postgres', $pid);
 }
 
 # Why figures of memory mean nothing in this run: a sanitizer has memory of its own for each byte. Else nothing.

@@ -25,11 +25,6 @@ my $stalled = StandIn::request(prompt => 'for ever', faults => [ { stall => 1 } 
 create_server($node, 'images', 'openai-images', $standin);
 create_server($node, 'echo', 'http', $standin, path => '/echo');
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
 sub refused
 {
 	my ($sql, @params) = @_;

@@ -20,11 +20,6 @@ my $node = new_node(conf => "genjob.shutdown_grace = '1 s'\ngenjob.max_in_flight
 my $standin = StandIn->new;
 my $stall = [ { stall => 1 } ];
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
 # Inserts jobs in one transaction and gives their ids; each is [server, script, column => value, ...].
 sub insert
 {
@@ -44,12 +39,6 @@ sub prompt
 {
 	my ($prompt, %script) = @_;
 	return { id => $prompt, prompt => $prompt, %script };
-}
-
-sub eventually
-{
-	my ($sql, $what) = @_;
-	return ok($node->poll_query_until('postgres', $sql), $what);
 }
 
 sub states
@@ -204,7 +193,7 @@ my ($gone, $moved, $in_use) =
   insert([ 'gone', prompt('gone') ], [ 'moved', prompt('moved') ], [ 'in_use', prompt('in use', latency_ms => 400) ]);
 my ($revoked, $unmapped) = split /\n/,
   query(q{INSERT INTO gen_jobs (server, request) VALUES ('revoked', '{"prompt": "a"}'), ('unmapped', '{"prompt": "a"}') RETURNING id},
-	extra_params => [ '-U', 'app' ]);
+	'postgres', 'app');
 my ($beside) = insert([ 'revoked', prompt('of another role') ]);
 $standin->wait_for(sub { $_[0]{in_flight} == 1 });
 query(q{

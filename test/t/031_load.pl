@@ -17,11 +17,6 @@ my $slack = $ENV{GENJOB_TEST_SLACK_S} // 0;
 my $node = new_node(conf => 'genjob.max_in_flight = 1000');
 my $standin = StandIn->new(backlog => 4096);
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
 # How a server's jobs ended, and how many seconds after they were inserted the last did.
 sub results
 {

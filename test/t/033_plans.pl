@@ -16,11 +16,6 @@ my $pairs = 5000;    # more rows than a commit tells of one by one
 my $node = new_node();
 my $standin = StandIn->new(backlog => 1024);
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
 # The dispatcher tells what it has read when it leaves.
 sub stop_dispatcher
 {

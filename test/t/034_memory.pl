@@ -22,11 +22,6 @@ my $standin = StandIn->new(backlog => 4096);
 my $pid = dispatcher_pid($node);
 plan skip_all => 'needs /proc/PID/smaps_rollup' unless -r "/proc/$pid/smaps_rollup";
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
 # Bytes that this process alone has.
 sub memory
 {

@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-use GenJobTest;
+use GenJobTest qw(!query !eventually);
 use Session;
 use StandIn;
 

@@ -18,11 +18,6 @@ my $bulk = 3000;    # more than a commit names one by one
 my $node = new_node(conf => "genjob.rescan_interval = '1 h'");
 my $standin = StandIn->new(backlog => 1024);
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
 # Rows of the queue's indexes that the dispatcher has read so far, as it tells when it leaves.  The test's own
 # statements read none.
 sub rows_read

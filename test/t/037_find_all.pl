@@ -16,17 +16,6 @@ my $bulk = 2500;    # more than a commit names one by one
 my $node = new_node(conf => "genjob.rescan_interval = '1 h'");
 my $standin = StandIn->new(backlog => 1024);
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
-sub eventually
-{
-	my ($sql, $what) = @_;
-	return ok($node->poll_query_until('postgres', $sql), $what);
-}
-
 # Whether all jobs of a tenant come to be in a state.
 sub all_become
 {

@@ -21,11 +21,6 @@ my $seed = $ENV{GENJOB_TEST_SEED} // int rand 1_000_000;
 my $node = new_node(conf => "genjob.rescan_interval = '1 h'\ngenjob.max_in_flight = 400\nfsync = off");
 my $standin = StandIn->new(backlog => 4096);
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
 note("GENJOB_TEST_SEED=$seed");
 create_server($node, "s$_", 'openai-images', $standin, max_in_flight => 50) for 0 .. 2;
 create_server($node, 'ordered', 'openai-images', $standin, max_in_flight => 50);

@@ -22,12 +22,6 @@ my $other = StandIn->new;     # another host, and who is asked what a picture lo
 my $json = JSON::PP->new->utf8->canonical;
 my %ids;
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 # Enqueues a job by a name that is unlike all others; SCRIPT is what the stand-in does to it.
 sub start
 {

@@ -26,12 +26,6 @@ $node->safe_psql('postgres', q{
 	GRANT SELECT, INSERT ON gen_jobs TO PUBLIC;
 	GRANT USAGE ON FOREIGN SERVER painter, echo TO PUBLIC});
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 sub enqueue_as
 {
 	my ($role, $server, $request) = @_;

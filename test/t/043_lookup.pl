@@ -25,12 +25,6 @@ create_server($node, 'hopeful', 'comfyui', $standin, %fast, lookup => 'GET /nowh
 create_server($node, 'patient', 'comfyui', $standin, %fast, lookup => 'GET /nowhere#/x');
 create_server($node, 'file', 'comfyui', $standin, %fast, lookup => 'GET /view?filename=ComfyUI_{id}_00001_.png');
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 # Enqueues a picture whose submission meets the faults.
 sub start
 {

@@ -23,12 +23,6 @@ my $png = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADh
 my %quick = (poll_interval => '20 ms', retry_base => '10 ms', retry_max => '20 ms');
 my %ids;
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 sub start
 {
 	my ($name, $server, $script, $more, %columns) = @_;

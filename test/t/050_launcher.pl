@@ -17,12 +17,6 @@ my $standin = StandIn->new;
 # the module's log_min_messages leaves warnings out
 my $node = new_node(name => 'launcher', start => 0, conf => 'log_min_messages = warning');
 
-sub query
-{
-	my ($sql, $database) = @_;
-	return $node->safe_psql($database // 'postgres', $sql);
-}
-
 sub refusal
 {
 	my ($sql, $database) = @_;

@@ -17,12 +17,6 @@ my $standin = StandIn->new;
 my $node = new_node(name => 'transactions', conf => "log_line_prefix = '%m [%p] %b '\nlog_statement = all");
 create_server($node, 'painter', 'openai-images', $standin, max_in_flight => 50);
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 # ---- no transaction while calls are in flight ----
 
 # Each turn looks in a transaction of its own, so that pg_stat_activity is fresh.

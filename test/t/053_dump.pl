@@ -8,7 +8,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest;
+use GenJobTest qw(!query);
 use StandIn;
 
 my $standin = StandIn->new;

@@ -17,12 +17,6 @@ my $standin = StandIn->new;
 my $node = new_node(name => 'shutdown', conf => "genjob.shutdown_grace = '3 s'\nlog_min_messages = warning");
 create_server($node, 'painter', 'openai-images', $standin, max_in_flight => 4);
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 # Jobs whose calls take so many ms each; their ids.
 sub begin_calls
 {

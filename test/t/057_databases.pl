@@ -16,12 +16,6 @@ use StandIn;
 my $standin = StandIn->new;
 my $node = new_node(name => 'databases', conf => 'log_min_messages = warning');
 
-sub query
-{
-	my ($sql, $database) = @_;
-	return $node->safe_psql($database // 'postgres', $sql);
-}
-
 sub dispatchers
 {
 	return query(

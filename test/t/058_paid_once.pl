@@ -19,7 +19,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest;
+use GenJobTest qw(!kill_dispatcher);
 use Session;
 use StandIn;
 
@@ -83,12 +83,6 @@ my %careful_mix = (
 	'replicate' => { unanswered => 2, unsaved => 2, waiting => 2, dripping => 2, unreported => 2 },
 	'openai-images' => { unanswered => 2, unsaved => 2, stalling => 2, unreported => 2 });
 my %asking_mix = ('sdcpp' => { polling => 20 }, 'replicate' => { polling => 20 }, 'fal' => { polling => 12, fetching => 12 });
-
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
 
 # ---- pictures: what each prompt and place in the answer gives ----
 

@@ -15,18 +15,6 @@ my $node = new_node(name => 'troubles', conf => "restart_after_crash = on\nlog_m
 my %fast = (retry_base => '10 ms', retry_max => '10 ms', max_attempts => 1000, poll_interval => '100 ms');
 my $nowhere = 'http://127.0.0.1:' . PostgreSQL::Test::Cluster::get_free_port();
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
-sub eventually
-{
-	my ($sql, $what) = @_;
-	return ok($node->poll_query_until('postgres', $sql), $what);
-}
-
 # ---- a call is cut, and the server cannot be reached when it is repeated ----
 
 create_server($node, 'cut', 'openai-images', $standin, %fast);

@@ -18,17 +18,6 @@ my $standin = StandIn->new;
 # By how many seconds something may come late
 my $slack = 1 + ($ENV{GENJOB_TEST_SLACK_S} // 1);
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
-sub eventually
-{
-	my ($sql, $what) = @_;
-	return ok($node->poll_query_until('postgres', $sql), $what);
-}
-
 # INSERT of the jobs of generate_series(1, N), column by column an SQL expression in which i is the number.
 sub backlog
 {

@@ -13,17 +13,6 @@ use StandIn;
 
 my $node = new_node(conf => 'genjob.debug_clock_speed = 15');
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
-sub eventually
-{
-	my ($sql, $what) = @_;
-	return ok($node->poll_query_until('postgres', $sql), $what);
-}
-
 sub insert
 {
 	my ($server, $n, $request, %columns) = @_;

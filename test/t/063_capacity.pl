@@ -13,11 +13,6 @@ use StandIn;
 # A second of back-off is a tenth of one
 my $node = new_node(conf => "genjob.debug_clock_speed = 10\nsynchronous_commit = off\ngenjob.max_in_flight = 200");
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
 # The limit that is found stays within 20 % of CAPACITY, or within one of a small one: seen so in most of 20
 # looks, calls apart
 sub settles

@@ -14,17 +14,6 @@ my $node = new_node();
 my $standin = StandIn->new;
 my $stall = literal(StandIn::request(prompt => 'stall', faults => [ { stall => 1 } ], repeat => 1));
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
-sub eventually
-{
-	my ($sql, $what) = @_;
-	return ok($node->poll_query_until('postgres', $sql), $what);
-}
-
 sub insert
 {
 	my ($server, $n, $request, $tenant) = @_;

@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 
-use GenJobTest;
+use GenJobTest qw(!query);
 use PostgreSQL::Test::Utils;
 use StandIn;
 use Test::More;

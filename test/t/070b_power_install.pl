@@ -16,12 +16,6 @@ my $standin = StandIn->new;
 my $node = new_node(name => 'install', extension => 0);
 my $number = 0;
 
-sub query
-{
-	my ($sql, $database, $role) = @_;
-	return $node->safe_psql($database // 'postgres', $sql, defined $role ? (extra_params => [ '-U', $role ]) : ());
-}
-
 sub error_of
 {
 	my ($sql, $database) = @_;

@@ -22,12 +22,6 @@ create_server($node, 'files', 'openai-images', $standin, retry_base => '10 ms');
 # a number of 131,072 digits is stored in 10 bytes; 9,000 of them are more text than a value can be
 my $poison = "('[' || repeat('1e131071,', 8999) || '1e131071]')::jsonb";
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 sub enqueue_script
 {
 	my ($prompt, $script, %columns) = @_;
@@ -50,13 +44,6 @@ sub begin_again
 	query("SELECT pg_terminate_backend($pid)");
 	wait_dispatcher($node, 'postgres', $pid);
 	return;
-}
-
-sub kill_dispatcher
-{
-	my $pid = wait_dispatcher($node);
-	kill 'KILL', $pid or die "could not kill the dispatcher: $!";
-	return wait_dispatcher($node, 'postgres', $pid);
 }
 
 sub log_offset { return -s $node->logfile; }

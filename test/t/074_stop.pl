@@ -27,12 +27,6 @@ create_server($node, 'replicate', 'replicate', $standin, max_in_flight => 2 * $n
 my $oid = query("SELECT oid FROM pg_database WHERE datname = 'postgres'");
 my $spool = $node->data_dir . "/pg_genjob/$oid.spool";
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 # $n jobs whose calls are answered after a moment, but whose rows are locked by then: the session that has them locked,
 # and how.
 sub answered_but_locked

@@ -34,12 +34,6 @@ my $node = new_node(start => 0);
 $node->safe_psql('postgres', 'CREATE EXTENSION genjob');
 wait_dispatcher($node);
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 my $before = query('SELECT extract(epoch FROM clock_timestamp())');
 write_file('clock', 3600);
 plan skip_all => 'the clock of the server cannot be moved here' if query('SELECT extract(epoch FROM clock_timestamp())') - $before < 3000;

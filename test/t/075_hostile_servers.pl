@@ -28,12 +28,6 @@ system_or_bail('openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_param
 	'/CN=server', '-addext', 'subjectAltName=IP:127.0.0.1', '-out', $certificate[0], '-keyout', $certificate[1]);
 my $hostile = Hostile->new(tls => \@certificate);
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 query(q{
 	CREATE PROCEDURE insert_slowly(server text, n int) LANGUAGE plpgsql AS $$
 	BEGIN

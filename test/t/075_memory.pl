@@ -20,12 +20,6 @@ my $hostile = Hostile->new;
 my $pid = dispatcher_pid($node);
 plan skip_all => 'needs /proc/PID/status' unless -r "/proc/$pid/status";
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 # MB that this process alone has.
 sub memory
 {

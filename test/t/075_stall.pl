@@ -19,12 +19,6 @@ my $node = new_node(init => { allows_streaming => 1 }, conf => 'log_min_messages
 my $standin = StandIn->new;
 my $pid = dispatcher_pid($node);
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 create_server($node, 'hasty', 'openai-images', $standin, timeout => '2 s', max_in_flight => $n);
 create_server($node, 'large', 'http', $standin, path => '/binary', timeout => '2 s', max_in_flight => $n);
 create_server($node, 'asked', 'replicate', $standin, model => 'm', timeout => '4 s', poll_interval => '100 ms', max_in_flight => $n);

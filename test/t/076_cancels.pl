@@ -15,17 +15,6 @@ use StandIn;
 my $node = new_node(conf => "synchronous_commit = off\ngenjob.max_in_flight = 5000\nrestart_after_crash = on");
 my $standin = StandIn->new(backlog => 4096);
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
-sub eventually
-{
-	my ($sql, $what) = @_;
-	return ok($node->poll_query_until('postgres', $sql), $what);
-}
-
 # N predictions that do not end, at a server that speaks as Replicate does, all of them named
 sub run_predictions
 {

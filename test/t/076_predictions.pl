@@ -14,17 +14,6 @@ use StandIn;
 
 my $node = new_node(conf => "synchronous_commit = off\ngenjob.max_in_flight = 5000");
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
-sub eventually
-{
-	my ($sql, $what) = @_;
-	return ok($node->poll_query_until('postgres', $sql), $what);
-}
-
 # A prediction at a server that speaks as Replicate does
 sub predict
 {

@@ -19,11 +19,6 @@ my $node = new_node(conf => 'log_min_messages = debug1');
 my $standin = StandIn->new;
 my @forms;    # what must be found nowhere
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
 sub escape_all
 {
 	my ($format, $text) = @_;

@@ -15,11 +15,6 @@ use StandIn;
 my $node = new_node(conf => "synchronous_commit = off\nautovacuum = off");
 my $standin = StandIn->new;
 
-sub query
-{
-	return $node->safe_psql('postgres', @_);
-}
-
 query(qq{CREATE ROLE "many ones"; CREATE ROLE single; CREATE ROLE other;
 	GRANT INSERT, SELECT ON gen_jobs TO "many ones", single, other});
 

@@ -34,12 +34,6 @@ $node->safe_psql(
 	CREATE FUNCTION alice.done(job public.gen_jobs) RETURNS void LANGUAGE sql AS
 		$$ INSERT INTO public.told VALUES (job.id, current_user, 'done') $$});
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 sub insert_as
 {
 	my ($role, $function) = @_;

@@ -23,12 +23,6 @@ my $node = new_node(
 my ($port, $server_pid) = Shapes::serve();
 create_server($node, 'painter', 'openai-images', $standin, max_in_flight => 50);
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 # Seconds that the dispatcher has been on a processor.
 sub dispatcher_time
 {

@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use FindBin;
-use GenJobTest;
+use GenJobTest qw(!query);
 use StandIn;
 
 # PostgreSQL finds the old script where it finds the new one. The library is this one, so the line in which 0.1.0

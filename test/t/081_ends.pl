@@ -16,12 +16,6 @@ my $node = new_node(name => 'ends', conf => "log_min_messages = debug1");
 create_server($node, 'quick', 'openai-images', $standin, retry_base => '10 ms', retry_max => '20 ms');
 create_server($node, 'paused', 'openai-images', $standin, paused => 'on');
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 # The ends of a job that passed the door, as the log has them.
 sub ends
 {

@@ -19,12 +19,6 @@ my $node = new_node(name => 'follow_ups', conf => 'log_min_messages = log');
 my %quick = (retry_base => '10 ms', retry_max => '20 ms');
 my $json = JSON::PP->new->utf8;
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 sub enqueue_script
 {
 	my ($server, $name, $script, %columns) = @_;

@@ -21,12 +21,6 @@ my %standins = map { $_ => StandIn->new } qw(429 503 522 refused);
 my $port = $standins{refused}->port;
 create_server($node, "outage_$_", 'openai-images', $standins{$_}, max_in_flight => 20) foreach keys %standins;
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 $standins{$_}->refuse_all($_) foreach 429, 503, 522;
 $standins{refused}->stop;
 query("INSERT INTO gen_jobs (server, request)

@@ -19,12 +19,6 @@ my $node = new_node(name => 'webhooks');
 my $json = JSON::PP->new->utf8;
 my @keys = ('MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'C2FVsBQIhrscChlQIMV+b5sSYspob7oD');
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 sub header
 {
 	my ($request, $name) = @_;

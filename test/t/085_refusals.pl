@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 
 use Test::More;
 
-use GenJobTest;
+use GenJobTest qw(!query);
 use StandIn;
 
 my $speed = 1200;    # ten minutes pass in half a second

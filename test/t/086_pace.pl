@@ -13,12 +13,6 @@ use StandIn;
 my $node = new_node();
 my $standin = StandIn->new;
 
-sub query
-{
-	my ($sql) = @_;
-	return $node->safe_psql('postgres', $sql);
-}
-
 sub order
 {
 	my ($server, $n, $ms) = @_;
