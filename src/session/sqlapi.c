@@ -335,33 +335,37 @@ list_unended(const int64 *ids, int *n)
 }
 
 /*
- * Sleeps until each of the jobs has ended.
+ * Sleeps until each of these jobs, which had not ended, has.
  */
 static void
-wait_for_all(const int64 *ids, int n, MonoTime deadline)
+sleep_until_ended(const int64 *ids, int n, MonoTime deadline)
 {
-	volatile bool in_time = true;
-	int64 *unended;
+	bool in_time = true;
 	int i;
 
-	if (n > 0)
-		refuse_in_recovery("genjob.wait");
-	unended = list_unended(ids, &n);
+	for (i = 0; i < n && in_time; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		shmem_wait_begin(ids[i]);
+		while (!session_job_has_ended(ids[i]) && in_time)
+			in_time = sleep_until(deadline);
+	}
+}
+
+static void
+wait_for_each(const int64 *ids, int n, MonoTime deadline)
+{
 	PG_TRY();
 	{
-		for (i = 0; i < n && in_time; i++)
-		{
-			CHECK_FOR_INTERRUPTS();
-			shmem_wait_begin(unended[i]);
-			while (!session_job_has_ended(unended[i]) && in_time)
-				in_time = sleep_until(deadline);
-		}
+		sleep_until_ended(ids, n, deadline);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		shmem_wait_end();
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	shmem_wait_end();
 }
 
 PG_FUNCTION_INFO_V1(genjob_wait_all);
@@ -379,6 +383,7 @@ genjob_wait_all(PG_FUNCTION_ARGS)
 	if (SRF_IS_FIRSTCALL())
 	{
 		MemoryContext caller;
+		int64 *unended;
 		int n = 0;
 
 		context = SRF_FIRSTCALL_INIT();
@@ -387,7 +392,10 @@ genjob_wait_all(PG_FUNCTION_ARGS)
 		MemoryContextSwitchTo(caller);
 		context->user_fctx = ids;
 		context->max_calls = n;
-		wait_for_all(ids, n, wait_deadline(fcinfo, 1));
+		if (n > 0)
+			refuse_in_recovery("genjob.wait");
+		unended = list_unended(ids, &n);
+		wait_for_each(unended, n, wait_deadline(fcinfo, 1));
 	}
 	context = SRF_PERCALL_SETUP();
 	ids = context->user_fctx;

@@ -88,6 +88,7 @@ subtest 'jobs behind a refusal do not wait for ever' => sub {
 	cmp_ok($calls, '<', 30, "... after few calls ($calls)");
 
 	# and what is mended is tried at once
+	query(q{ALTER SERVER empty OPTIONS (SET max_wait '100 h')}, $fast);
 	my $id = enqueue($fast, 'empty', { prompt => 'b' });
 	ok($fast->poll_query_until('postgres', q{SELECT held_reason IS NOT NULL AND in_flight = 0 FROM genjob.servers WHERE server = 'empty'}), 'another waits');
 	$empty->refuse_all(0);
