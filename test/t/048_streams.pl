@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest;
+use GenJobTest qw(!query);
 use StandIn;
 
 my $node = new_node();

@@ -10,7 +10,7 @@ use File::Temp ();
 use FindBin;
 use lib "$FindBin::Bin/../perl";
 
-use GenJobTest;
+use GenJobTest qw(!query);
 use PostgreSQL::Test::Utils;
 use StandIn;
 use Test::More;

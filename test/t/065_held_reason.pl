@@ -8,7 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../perl";
 
-use GenJobTest;
+use GenJobTest qw(!query !eventually);
 use PostgreSQL::Test::Utils;
 use StandIn;
 use Test::More;

@@ -7,7 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../perl";
 
-use GenJobTest;
+use GenJobTest qw(!query);
 use PostgreSQL::Test::Utils;
 use StandIn;
 use Test::More;

@@ -6,7 +6,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../perl";
 
-use GenJobTest;
+use GenJobTest qw(!query);
 use Session;
 use Shapes;
 use PostgreSQL::Test::Utils;

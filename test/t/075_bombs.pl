@@ -8,7 +8,7 @@ use Compress::Zlib qw(memGzip);
 use FindBin;
 use lib "$FindBin::Bin/../perl";
 
-use GenJobTest;
+use GenJobTest qw(!query);
 use PostgreSQL::Test::Utils;
 use Shapes;
 use StandIn;

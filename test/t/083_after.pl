@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-use GenJobTest;
+use GenJobTest qw(!query);
 use StandIn;
 
 my $standin = StandIn->new;

@@ -12,7 +12,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use Document;
-use GenJobTest;
+use GenJobTest qw(!query);
 use StandIn;
 
 chomp(my $library = `pg_config --pkglibdir`);

@@ -14,7 +14,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use Document;
-use GenJobTest;
+use GenJobTest qw(!query);
 use PythonServer;
 use StandIn;
 

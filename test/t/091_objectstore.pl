@@ -12,7 +12,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest;
+use GenJobTest qw(!query);
 use PythonServer;
 
 my $store = PythonServer->new('objectstore.py');

@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest;
+use GenJobTest qw(!query);
 use OpenUploads;
 use PythonServer;
 use StandIn;
