@@ -90,7 +90,7 @@ subtest 'jobs behind a refusal do not wait for ever' => sub {
 	# and what is mended is tried at once
 	query(q{ALTER SERVER empty OPTIONS (SET max_wait '100 h')}, $fast);
 	my $id = enqueue($fast, 'empty', { prompt => 'b' });
-	ok($fast->poll_query_until('postgres', q{SELECT held_reason IS NOT NULL AND in_flight = 0 FROM genjob.servers WHERE server = 'empty'}), 'another waits');
+	ok($fast->poll_query_until('postgres', qq{SELECT state = 'queued' AND error ~ 'nothing left to pay with' FROM gen_jobs WHERE id = $id}), 'another waits');
 	$empty->refuse_all(0);
 	query(q{ALTER SERVER empty OPTIONS (ADD timeout '10 min')}, $fast);
 	ok(wait_state($fast, $id, 'succeeded'), 'it runs once the provider takes it');
