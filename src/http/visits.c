@@ -55,7 +55,9 @@ end_flood(HttpTransfer *transfer)
 	if (transfer->fd < 0)
 		return;
 	bytes = watch_bytes_read(transfer->fd, &unread);
-	if (transfer->flood_bytes == 0)
+	/* fewer than before: it has been sent again, over another connection */
+	if (transfer->flood_bytes == 0 || bytes < transfer->flood_bytes ||
+		received < transfer->flood_received)
 	{
 		transfer->flood_bytes = bytes;
 		transfer->flood_received = received;
