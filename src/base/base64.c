@@ -87,8 +87,8 @@ is_valid(const char *text, size_t len)
 
 /* ---------- eight characters at a time ---------- */
 
-#define GROUP 8       /* characters, */
-#define GROUP_BYTES 6 /* of which each group makes so many bytes */
+#define GROUP 8       /* characters */
+#define GROUP_BYTES 6 /* that a group stands for */
 #define NO_DIGIT (1 << 24)
 
 /* A character of the alphabet at each place of four: its bits, where they stand in three bytes; of any other NO_DIGIT. */

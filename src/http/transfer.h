@@ -61,6 +61,7 @@ struct HttpTransfer
 	int folded_lines;     /* of these */
 	bool is_flooded;      /* far more came than there is of an answer */
 	uint64 flood_bytes; /* that had come over its socket when that was looked at first; 0: it was not */
+	int flood_fd;       /* that socket */
 	uint64 flood_received;  /* of its body, then */
 	bool is_spilled;        /* the body is in a file */
 	int spill_fd;           /* while is_spilled */

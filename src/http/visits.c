@@ -55,10 +55,11 @@ end_flood(HttpTransfer *transfer)
 	if (transfer->fd < 0)
 		return;
 	bytes = watch_bytes_read(transfer->fd, &unread);
-	/* fewer than before: it has been sent again, over another connection */
-	if (transfer->flood_bytes == 0 || bytes < transfer->flood_bytes ||
-		received < transfer->flood_received)
+	/* the request may have been sent again over another connection, also one of the same number */
+	if (transfer->flood_bytes == 0 || transfer->flood_fd != transfer->fd ||
+		bytes < transfer->flood_bytes || received < transfer->flood_received)
 	{
+		transfer->flood_fd = transfer->fd;
 		transfer->flood_bytes = bytes;
 		transfer->flood_received = received;
 	}

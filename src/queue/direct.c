@@ -124,8 +124,8 @@ direct_may_claim(const Turn *turns, int n)
 }
 
 /*
- * Claims jobs of these turns, which are alike, with the keys.  Returns the number of rows, which are as those of CLAIM; there may
- * be none.
+ * Claims jobs of these turns, for which direct_may_claim() is true, with the keys.  Returns the number of rows, which may
+ * be 0; they are as those of CLAIM.
  */
 uint64
 direct_claim(Turn *const *turns, int n, Datum keys, TimestampTz now)
@@ -155,8 +155,8 @@ is_plain_success(const Job *job)
 }
 
 /*
- * Writes those of the jobs that have simply succeeded, as REPORT would.  Returns the number of rows, which are as those of
- * REPORT; there may be none.
+ * Writes those of the jobs that have simply succeeded, as REPORT would.  Returns the number of rows, which may be 0; they
+ * are as those of REPORT.
  */
 uint64
 direct_report(Job **jobs, int n, TimestampTz now)
