@@ -62,7 +62,8 @@ CREATE TABLE @extschema@.gen_jobs
 	unknown_ends    integer NOT NULL DEFAULT 0,
 	put_off_since   timestamptz,
 	claimed_elsewhere boolean NOT NULL DEFAULT false,
-	refers          bigint[]
+	refers          bigint[],
+	retained        boolean NOT NULL DEFAULT true
 );
 
 -- a quarter of a page for rows that wait leaves room for what becomes of them beside them: the claim, and the answer.
@@ -75,20 +76,21 @@ ALTER TABLE @extschema@.gen_jobs ALTER COLUMN inputs SET STORAGE EXTERNAL;
 CREATE INDEX gen_jobs_ready ON @extschema@.gen_jobs (server, owner, tenant, priority, run_at, id) WHERE state = 'queued';
 CREATE INDEX gen_jobs_due ON @extschema@.gen_jobs (run_at) WHERE state = 'queued';
 CREATE INDEX gen_jobs_expiring ON @extschema@.gen_jobs (expires_at)
-	WHERE state IN ('waiting', 'queued') AND expires_at IS NOT NULL;
+	WHERE expires_at IS NOT NULL AND state IN ('waiting', 'queued');
 CREATE INDEX gen_jobs_running ON @extschema@.gen_jobs (id) WHERE state = 'running';
 CREATE INDEX gen_jobs_cancelling ON @extschema@.gen_jobs (server, id)
 	WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled');
 CREATE UNIQUE INDEX gen_jobs_unique ON @extschema@.gen_jobs (owner, server, unique_key)
 	WHERE unique_key IS NOT NULL AND state IN ('waiting', 'queued', 'running');
 CREATE INDEX gen_jobs_follow_up ON @extschema@.gen_jobs (id) WHERE follow_up IS NOT NULL;
-CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id);
+-- most jobs have no request_id: lists of equal keys would be made and split again with every claim and every answer
+CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id) WITH (deduplicate_items = off);
 CREATE INDEX gen_jobs_waiting ON @extschema@.gen_jobs (id) WHERE state = 'waiting';
 CREATE INDEX gen_jobs_blocked ON @extschema@.gen_jobs (blocked_by) WHERE blocked_by IS NOT NULL;
 CREATE INDEX gen_jobs_ended ON @extschema@.gen_jobs (server, state, finished_at, id)
-	WHERE state IN ('succeeded', 'failed', 'cancelled');
+	WHERE finished_at IS NOT NULL AND retained AND state IN ('succeeded', 'failed', 'cancelled');
 CREATE INDEX gen_jobs_needed ON @extschema@.gen_jobs USING gin (after, refers)
-	WHERE state IN ('waiting', 'queued', 'running') AND (after IS NOT NULL OR refers IS NOT NULL);
+	WHERE (after IS NOT NULL OR refers IS NOT NULL) AND state IN ('waiting', 'queued', 'running');
 
 COMMENT ON TABLE @extschema@.gen_jobs IS 'jobs for GenAI servers: INSERT one to have it run';
 COMMENT ON SEQUENCE @extschema@.gen_jobs_id_seq IS 'numbers of the jobs in gen_jobs';
@@ -100,7 +102,7 @@ COMMENT ON INDEX @extschema@.gen_jobs_cancelling IS 'predictions that the provid
 COMMENT ON INDEX @extschema@.gen_jobs_unique IS 'at most one unfinished job for an owner, server and unique_key';
 COMMENT ON INDEX @extschema@.gen_jobs_follow_up IS 'ended jobs with something left to follow';
 COMMENT ON INDEX @extschema@.gen_jobs_request IS 'one job for an owner and request_id, for as long as its row exists';
-COMMENT ON INDEX @extschema@.gen_jobs_ended IS 'what has ended, in the order in which retention deletes it';
+COMMENT ON INDEX @extschema@.gen_jobs_ended IS 'what has ended and is retained, in the order in which retention deletes it';
 COMMENT ON INDEX @extschema@.gen_jobs_needed IS 'jobs that unfinished jobs wait for or refer to: retention keeps them';
 COMMENT ON COLUMN @extschema@.gen_jobs.id IS 'number of the job, for genjob.wait() and its kin, and for gen_outputs.job_id';
 COMMENT ON COLUMN @extschema@.gen_jobs.server IS 'foreign server of the wrapper genjob that runs the job';
@@ -144,6 +146,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not k
 COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have put the job off';
 COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump says that it was running: nothing is sent for it before a dispatcher here has claimed it';
 COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to';
+COMMENT ON COLUMN @extschema@.gen_jobs.retained IS 'false: the job succeeded while its server had no option retention, and is not in the index gen_jobs_ended; genjob sets it to true when the server gets the option';
 
 CREATE TABLE @extschema@.gen_outputs
 (

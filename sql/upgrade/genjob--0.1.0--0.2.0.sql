@@ -134,10 +134,11 @@ ALTER TABLE @extschema@.gen_jobs
 	ADD COLUMN unknown_ends integer NOT NULL DEFAULT 0,
 	ADD COLUMN put_off_since timestamptz,
 	ADD COLUMN claimed_elsewhere boolean NOT NULL DEFAULT false,
-	ADD COLUMN refers bigint[];
+	ADD COLUMN refers bigint[],
+	ADD COLUMN retained boolean NOT NULL DEFAULT true;
 ALTER TABLE genjob.tenant_weights ALTER COLUMN server TYPE text COLLATE "C", ADD CHECK (octet_length(server) <= 63);
 CREATE INDEX gen_jobs_follow_up ON @extschema@.gen_jobs (id) WHERE follow_up IS NOT NULL;
-CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id);
+CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id) WITH (deduplicate_items = off);
 COMMENT ON INDEX @extschema@.gen_jobs_follow_up IS 'ended jobs with something left to follow';
 COMMENT ON INDEX @extschema@.gen_jobs_request IS 'one job for an owner and request_id, for as long as its row exists';
 COMMENT ON COLUMN @extschema@.gen_jobs.request_id IS 'the application''s own id of an order: INSERT ... ON CONFLICT (owner, request_id) DO NOTHING makes one job of an order that is sent twice';
@@ -150,17 +151,18 @@ COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not k
 COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have put the job off';
 COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump says that it was running: nothing is sent for it before a dispatcher here has claimed it';
 COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to';
+COMMENT ON COLUMN @extschema@.gen_jobs.retained IS 'false: the job succeeded while its server had no option retention, and is not in the index gen_jobs_ended; genjob sets it to true when the server gets the option';
 CREATE INDEX gen_jobs_ended ON @extschema@.gen_jobs (server, state, finished_at, id)
-	WHERE state IN ('succeeded', 'failed', 'cancelled');
-COMMENT ON INDEX @extschema@.gen_jobs_ended IS 'what has ended, in the order in which retention deletes it';
+	WHERE finished_at IS NOT NULL AND retained AND state IN ('succeeded', 'failed', 'cancelled');
+COMMENT ON INDEX @extschema@.gen_jobs_ended IS 'what has ended and is retained, in the order in which retention deletes it';
 CREATE INDEX gen_jobs_needed ON @extschema@.gen_jobs USING gin (after, refers)
-	WHERE state IN ('waiting', 'queued', 'running') AND (after IS NOT NULL OR refers IS NOT NULL);
+	WHERE (after IS NOT NULL OR refers IS NOT NULL) AND state IN ('waiting', 'queued', 'running');
 COMMENT ON INDEX @extschema@.gen_jobs_needed IS 'jobs that unfinished jobs wait for or refer to: retention keeps them';
 
 -- jobs that wait for others
 DROP INDEX @extschema@.gen_jobs_expiring;
 CREATE INDEX gen_jobs_expiring ON @extschema@.gen_jobs (expires_at)
-	WHERE state IN ('waiting', 'queued') AND expires_at IS NOT NULL;
+	WHERE expires_at IS NOT NULL AND state IN ('waiting', 'queued');
 COMMENT ON INDEX @extschema@.gen_jobs_expiring IS 'when the next job expires';
 CREATE INDEX gen_jobs_waiting ON @extschema@.gen_jobs (id) WHERE state = 'waiting';
 CREATE INDEX gen_jobs_blocked ON @extschema@.gen_jobs (blocked_by) WHERE blocked_by IS NOT NULL;

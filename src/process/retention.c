@@ -6,6 +6,10 @@
  * from the oldest job to the youngest that is due, a few at a time with pauses in between, so that nobody notices.  What is
  * still needed, or has objects that are not deleted yet, is stepped over.  The next pass comes when the next job is due,
  * and for what was stepped over after a back-off.  Where no server has the options, nothing is looked at.
+ *
+ * The index gen_jobs_ended has the jobs of the shelves.  What succeeds at a server without retention is not in it, for
+ * an entry costs each job 3 % of its time.  So once a server is found to have the option, after its dispatcher has
+ * started too, a walk goes over all jobs by id, and puts into the index what is missing there.
  */
 #include "postgres.h"
 
@@ -23,6 +27,7 @@
 
 #define FIRST_BATCH 16
 #define MAX_BATCH 500
+#define WALK_BATCH 500
 #define EASY_US 3000     /* a batch that takes less is followed by one twice as large */
 #define HARD_US 10000    /* one that takes longer, by one half as large */
 #define PAUSE 5          /* times as long as a batch took */
@@ -48,6 +53,18 @@ typedef struct Shelf
 	int idle_passes; /* in a row, that stepped over jobs and did nothing */
 } Shelf;
 
+/* The walk over jobs that the index does not have */
+typedef struct Walk
+{
+	List *names; /* of servers, whose jobs it looks for; NIL: there is no walk */
+	int64 last;  /* id that was looked at */
+	bool stepped_over;
+	MonoTime next_at; /* the next batch */
+	int failures;     /* in a row */
+} Walk;
+
+static Walk walk;
+static List *walked = NIL;            /* names of servers whose jobs the index has all */
 static List *shelves = NIL;           /* of Shelf, in TopMemoryContext */
 static uint64 shelves_generation = 0; /* of the servers, that they were made of */
 static MonoTime not_before = 0;       /* the servers could not be read */
@@ -96,6 +113,143 @@ add_shelf(List *list, const List *earlier, const char *server, RowState state, i
 	return lappend(list, shelf);
 }
 
+/* ---------- what the index does not have ---------- */
+
+static bool
+has_name(const List *names, const char *name)
+{
+	ListCell *cell;
+
+	foreach(cell, names)
+	{
+		if (strcmp(lfirst(cell), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+has_shelf(const char *server)
+{
+	ListCell *cell;
+
+	foreach(cell, shelves)
+	{
+		const Shelf *shelf = lfirst(cell);
+
+		if (shelf->state == ROW_SUCCEEDED && strcmp(NameStr(shelf->server), server) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Plans a walk for the servers that got the option since the last one: from the beginning, unless the present walk is for
+ * all of them.  At a server that has the option no more, jobs succeed that the index does not have.
+ */
+static void
+plan_walk(void)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	bool is_new = false;
+	List *known = NIL;
+	List *wanted = NIL;
+	ListCell *cell;
+
+	/* whatever is reported from now on goes by options that are as new as the shelves */
+	schedule_refresh();
+	foreach(cell, walked)
+	{
+		if (has_shelf(lfirst(cell)))
+			known = lappend(known, pstrdup(lfirst(cell)));
+	}
+	foreach(cell, shelves)
+	{
+		const Shelf *shelf = lfirst(cell);
+
+		if (shelf->state != ROW_SUCCEEDED || has_name(known, NameStr(shelf->server)))
+			continue;
+		wanted = lappend(wanted, pstrdup(NameStr(shelf->server)));
+		is_new |= !has_name(walk.names, NameStr(shelf->server));
+	}
+	list_free_deep(walked);
+	list_free_deep(walk.names);
+	walked = known;
+	walk.names = wanted;
+	if (is_new)
+		walk = (Walk){.names = wanted, .last = PG_INT64_MIN, .next_at = clock_mono()};
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+walk_work(void *arg)
+{
+	purge_retain(arg);
+}
+
+/*
+ * The walk is at its end.  What another transaction held is looked for once more.
+ */
+static void
+end_walk(void)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+
+	if (walk.stepped_over)
+	{
+		walk.last = PG_INT64_MIN;
+		walk.stepped_over = false;
+		walk.next_at = clock_mono() + backoff_delay(&again, walk.failures++);
+	}
+	else
+	{
+		walked = list_concat(walked, walk.names);
+		walk.names = NIL;
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+look_soon(void)
+{
+	MonoTime soon = clock_mono() + USECS_PER_SEC;
+	ListCell *cell;
+
+	foreach(cell, shelves)
+	{
+		Shelf *shelf = lfirst(cell);
+
+		shelf->next_at = Min(shelf->next_at, soon);
+	}
+}
+
+/*
+ * Looks at some jobs of the walk, in a transaction of its own.  The shelves are looked at again where any were found.
+ */
+static void
+go_on_walking(void)
+{
+	RetainBatch batch = {.servers = walk.names, .last = walk.last, .max = WALK_BATCH};
+	MonoTime began = clock_uptime();
+	ErrorData *error;
+
+	if (!queue_transact("listing jobs for the option retention", walk_work, &batch, &error))
+	{
+		trouble_show(TROUBLE_PURGE, error);
+		walk.next_at = clock_mono() + backoff_delay(&again, walk.failures++);
+		return;
+	}
+	walk.last = batch.last;
+	walk.stepped_over |= batch.stepped_over;
+	walk.next_at = clock_mono() + PAUSE * (clock_uptime() - began);
+	if (batch.n > 0)
+		look_soon();
+	if (!batch.has_more)
+		end_walk();
+}
+
+/* ---------- which servers ---------- */
+
 static void
 read_shelves_work(void *arg)
 {
@@ -142,6 +296,7 @@ read_shelves(void)
 	shelves = found;
 	shelves_generation = generation;
 	not_before = 0;
+	plan_walk();
 }
 
 /*
@@ -157,6 +312,8 @@ retention_next(void)
 		return Max(not_before, 1);
 	foreach(cell, shelves)
 		schedule_note_time(&next, ((Shelf *) lfirst(cell))->next_at);
+	if (walk.names != NIL)
+		schedule_note_time(&next, walk.next_at);
 	return next;
 }
 
@@ -291,6 +448,8 @@ retention_work(void)
 
 	if (shelves_generation != server_generation())
 		read_shelves();
+	if (walk.names != NIL && walk.next_at <= clock_mono())
+		go_on_walking();
 	shelf = next_shelf();
 	if (shelf == NULL)
 		return;

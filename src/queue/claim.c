@@ -362,8 +362,10 @@ take_claimed(Claiming *claiming, Turn **turns, int n, uint64 rows)
 		Turn *turn = *(Turn **) bsearch(&key_pointer, turns, n, sizeof(Turn *), compare_turns);
 		bool is_claimed;
 		bool is_orphan;
-		Datum wanted = statement_value(row, 21, &is_claimed);
+		Datum wanted;
 
+		statement_read_row(row);
+		wanted = statement_value(row, 21, &is_claimed);
 		(void) statement_value(row, 3, &is_orphan);
 		if (is_claimed && is_orphan)
 		{

@@ -20,6 +20,7 @@
 #include "queue/queue.h"
 #include "queue/report.h"
 #include "queue/statement.h"
+#include "schedule/schedule.h"
 
 /* For a row that others have locked */
 #define LOCK_TIMEOUT "10ms"
@@ -43,11 +44,11 @@ static const Statement claim = {5, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID, 
 	"  j.idempotency_key::text, j.started_at, NULL::text, NULL::jsonb, NULL, NULL, NULL, j.tenant, j.expires_at,"
 	"  NULL::text, NULL::text, NULL::int4, j.server_oid, j.losses, j.depth, j.unknown_ends, j.put_off_since"};
 
-/* The columns are those of REPORT. */
-static const Statement report = {5, {INT8ARRAYOID, INT4ARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID},
+/* The columns are those of REPORT, but for retained: what REPORT writes is retained. */
+static const Statement report = {6, {INT8ARRAYOID, INT4ARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID, BOOLARRAYOID},
 	"UPDATE @.gen_jobs j SET state = 'succeeded', result = g.result, usage = g.usage::jsonb, error = NULL, remote = NULL,"
-	"  finished_at = $5, losses = 0, put_off_since = NULL, idempotency_key = NULL"
-	" FROM unnest($1, $2, $3, $4) g (id, attempt, result, usage)"
+	"  finished_at = $5, losses = 0, put_off_since = NULL, idempotency_key = NULL, retained = g.retained"
+	" FROM unnest($1, $2, $3, $4, $6) g (id, attempt, result, usage, retained)"
 	" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt"
 	" RETURNING j.id, j.on_done IS NOT NULL"};
 
@@ -62,6 +63,8 @@ typedef struct Direct
 	uint64 rows;
 	SPITupleTable *result;
 } Direct;
+
+static const ColumnType retained_type = {BOOLOID, 1, true, TYPALIGN_CHAR};
 
 static SPIPlanPtr claim_plan = NULL;
 static SPIPlanPtr report_plan = NULL;
@@ -155,6 +158,18 @@ is_plain_success(const Job *job)
 }
 
 /*
+ * Whether retention will delete the job: then the index gen_jobs_ended must list it.
+ */
+static Datum
+read_retained(const Job *job, int column, bool *isnull)
+{
+	const Server *home = schedule_queue(job->server_name)->server;
+
+	*isnull = false;
+	return BoolGetDatum(home == NULL || home->options.retention > 0);
+}
+
+/*
  * Writes those of the jobs that have simply succeeded, as REPORT would.  Returns the number of rows, which may be 0; they
  * are as those of REPORT.
  */
@@ -163,7 +178,7 @@ direct_report(Job **jobs, int n, TimestampTz now)
 {
 	Job **plain = palloc(n * sizeof(Job *));
 	int n_plain = 0;
-	Datum args[5];
+	Datum args[6];
 	int i;
 
 	for (i = 0; i < n; i++)
@@ -178,5 +193,6 @@ direct_report(Job **jobs, int n, TimestampTz now)
 	args[2] = report_column(plain, n_plain, REPORT_RESULT);
 	args[3] = report_column(plain, n_plain, REPORT_USAGE);
 	args[4] = TimestampTzGetDatum(now);
+	args[5] = report_array(plain, n_plain, read_retained, 0, &retained_type);
 	return run(&report, &report_plan, args);
 }

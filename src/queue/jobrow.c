@@ -328,6 +328,7 @@ read_row(void *arg)
 {
 	RowReading *reading = arg;
 
+	statement_read_row(reading->row);
 	reading->job = job_create(DatumGetInt64(statement_not_null(reading->row, 1)));
 	marker_begin(reading->job->id, DatumGetInt32(statement_not_null(reading->row, 7)));
 	fill_job(reading->job, reading->row, reading->has_ended);

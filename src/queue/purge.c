@@ -38,12 +38,20 @@ static const Statement find_due = {6, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTA
 	"  + coalesce((SELECT sum(o.bytes) FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NULL), 0)::int8,"
 	"  EXISTS (SELECT FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL), j.owner::oid, j.server_oid"
 	" FROM @.gen_jobs j WHERE j.server = $1 AND j.state = $2::@.gen_job_state"
-	"  AND j.state IN ('succeeded', 'failed', 'cancelled') AND j.finished_at <= $3 AND (j.finished_at, j.id) > ($4, $5)"
+	"  AND j.retained AND j.state IN ('succeeded', 'failed', 'cancelled') AND j.finished_at <= $3 AND (j.finished_at, j.id) > ($4, $5)"
 	" ORDER BY j.finished_at, j.id LIMIT $6 FOR UPDATE OF j SKIP LOCKED"};
 
 static const Statement find_next = {3, {TEXTOID, TEXTOID, TIMESTAMPTZOID},
 	"SELECT finished_at FROM @.gen_jobs WHERE server = $1 AND state = $2::@.gen_job_state"
-	" AND state IN ('succeeded', 'failed', 'cancelled') AND finished_at > $3 ORDER BY finished_at LIMIT 1"};
+	" AND retained AND state IN ('succeeded', 'failed', 'cancelled') AND finished_at > $3 ORDER BY finished_at LIMIT 1"};
+
+/* only those that succeeded may not be retained: REPORT and the triggers leave retained as it is inserted */
+static const Statement retain = {3, {TEXTARRAYOID, INT8OID, INT4OID},
+	"WITH page AS MATERIALIZED (SELECT id, NOT retained AND state = 'succeeded' AND server = ANY ($1) AS is_wanted"
+	"  FROM @.gen_jobs WHERE id > $2 ORDER BY id LIMIT $3),"
+	" held AS MATERIALIZED (SELECT j.id FROM page p JOIN @.gen_jobs j ON j.id = p.id WHERE p.is_wanted FOR NO KEY UPDATE OF j SKIP LOCKED),"
+	" done AS (UPDATE @.gen_jobs j SET retained = true FROM held h WHERE j.id = h.id RETURNING j.id)"
+	" SELECT count(*)::int4, coalesce(max(id), $2), count(*) FILTER (WHERE is_wanted)::int4, (SELECT count(*)::int4 FROM done) FROM page"};
 
 static const Statement purge_jobs = {2, {INT8ARRAYOID, BOOLOID},
 	"SELECT deleted, waiting, ordered, problem FROM genjob.purge_jobs($1, $2)"};
@@ -296,6 +304,40 @@ delete_jobs(PurgeBatch *batch, const int64 *ids, int n)
 	if (batch->problem != NULL)
 		text_to_cstring_buffer(DatumGetTextPP(problem), batch->problem,
 							   VARSIZE_ANY_EXHDR(DatumGetTextPP(problem)) + 1);
+}
+
+static Datum
+names_array(const List *names)
+{
+	Datum *texts = palloc(Max(list_length(names), 1) * sizeof(Datum));
+	ListCell *cell;
+	int n = 0;
+
+	foreach(cell, names)
+		texts[n++] = CStringGetTextDatum(lfirst(cell));
+	return PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/*
+ * Has the index gen_jobs_ended list the jobs of these servers that succeeded before the server had the option, of those
+ * that come next by id.  Triggers of others do not fire, except those that are enabled ALWAYS: nothing happens to a job.
+ */
+void
+purge_retain(RetainBatch *batch)
+{
+	Datum args[3] = {names_array(batch->servers), Int64GetDatum(batch->last),
+					 Int32GetDatum(batch->max)};
+
+	batch->has_more = false;
+	if (!tables_are_known())
+		return;
+	(void) set_config_option("session_replication_role", "replica", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) run(&retain, args);
+	batch->has_more = DatumGetInt32(statement_not_null(0, 1)) == batch->max;
+	batch->last = DatumGetInt64(statement_not_null(0, 2));
+	batch->n = DatumGetInt32(statement_not_null(0, 4));
+	batch->stepped_over = batch->n < DatumGetInt32(statement_not_null(0, 3));
 }
 
 /*

@@ -38,8 +38,21 @@ typedef struct PurgeBatch
 	TimestampTz next; /* with no more: when the first ended that is not due; DT_NOEND: there is none */
 } PurgeBatch;
 
+/* Some jobs, in the order of their ids, to be listed for retention if they are of some servers. */
+typedef struct RetainBatch
+{
+	List *servers; /* their names */
+	int64 last;    /* those with this id or a lower one have been looked at */
+	int max;       /* jobs */
+
+	int n; /* that are listed now and were not */
+	bool has_more;
+	bool stepped_over; /* another transaction held some */
+} RetainBatch;
+
 /* To be called in queue_transact() only */
 extern List *purge_list_servers(void);
 extern void purge_run(PurgeBatch *batch);
+extern void purge_retain(RetainBatch *batch);
 
 #endif /* GENJOB_PURGE_H */

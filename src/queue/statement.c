@@ -306,6 +306,16 @@ static const Statement statements[STATEMENTS] = {
 /* clang-format on */
 
 static SPIPlanPtr plans[STATEMENTS];
+
+#define MAX_COLUMNS 64 /* of a result that statement_read_row() takes */
+
+/* The row that statement_read_row() took apart; tuple NULL: none */
+static struct
+{
+	HeapTuple tuple;
+	Datum values[MAX_COLUMNS];
+	bool nulls[MAX_COLUMNS];
+} row_read;
 static char schema[NAMEDATALEN];     /* of the tables; empty until queue_look() */
 uint64 statement_schema_changes = 0; /* how often that became another one */
 
@@ -342,6 +352,7 @@ statement_execute(const Statement *statement, SPIPlanPtr *plan, Datum *args, con
 	/* a table of that name may be anyone's */
 	if (!tables_are_known())
 		ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are gone")));
+	row_read.tuple = NULL;
 	if (*plan == NULL)
 		*plan = prepare(statement);
 	code = SPI_execute_plan(*plan, args, nulls, false, 0);
@@ -377,11 +388,32 @@ statement_schema(void)
 	return schema;
 }
 
+/*
+ * Takes a row of the last result apart at once: statement_value() would go through it from its beginning for each column.
+ * They stay known until the next
+ * statement is executed.
+ */
+void
+statement_read_row(uint64 row)
+{
+	if (row_read.tuple == SPI_tuptable->vals[row])
+		return;
+	Assert(SPI_tuptable->tupdesc->natts <= MAX_COLUMNS);
+	heap_deform_tuple(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, row_read.values,
+					  row_read.nulls);
+	row_read.tuple = SPI_tuptable->vals[row];
+}
+
 /* A column of a row of the last result. */
 Datum
 statement_value(uint64 row, int column, bool *isnull)
 {
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+	HeapTuple tuple = SPI_tuptable->vals[row];
+
+	if (row_read.tuple != tuple)
+		return SPI_getbinval(tuple, SPI_tuptable->tupdesc, column, isnull);
+	*isnull = row_read.nulls[column - 1];
+	return row_read.values[column - 1];
 }
 
 Datum

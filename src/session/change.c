@@ -115,7 +115,7 @@ change_check_columns(const Row *before, const Row *after, bool privileged)
 		 JOB_REMOTE_ID,  JOB_REMOTE,       JOB_RAN_ON,        JOB_BACKEND,
 		 JOB_SERVER_OID, JOB_LOSSES,       JOB_BLOCKED_BY,    JOB_DEPTH,
 		 JOB_FOLLOW_UP,  JOB_UNKNOWN_ENDS, JOB_PUT_OFF_SINCE, JOB_CLAIMED_ELSEWHERE,
-		 JOB_REFERS};
+		 JOB_REFERS,     JOB_RETAINED};
 	static const JobColumn of_owner[] = {JOB_OWNER, JOB_REQUEST_ID}; /* of the table */
 	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS, JOB_AFTER,
 									   JOB_AFTER_RULE};

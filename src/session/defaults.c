@@ -34,6 +34,17 @@ defaults_fill_settable(Row *row, Oid role)
 }
 
 /*
+ * Has the index gen_jobs_ended list the job once it has ended.  Only the dispatcher knows that a job need not be there;
+ * a row that comes from a dump or by replication may come to a server with retention.
+ */
+void
+defaults_retain(Row *row)
+{
+	if (row->nulls[JOB_RETAINED] || !DatumGetBool(row->values[JOB_RETAINED]))
+		row_set(row, JOB_RETAINED, BoolGetDatum(true));
+}
+
+/*
  * As defaults_fill_settable(), for a new row, and also for columns that genjob sets.
  */
 void
@@ -47,6 +58,7 @@ defaults_fill_new(Row *row)
 	set_default(row, JOB_DEPTH, Int32GetDatum(0));
 	set_default(row, JOB_UNKNOWN_ENDS, Int32GetDatum(0));
 	set_default(row, JOB_CLAIMED_ELSEWHERE, BoolGetDatum(false));
+	defaults_retain(row);
 	set_default(row, JOB_OWNER, ObjectIdGetDatum(GetUserId()));
 	if (row->nulls[JOB_STATE])
 		row_set_state(row, ROW_QUEUED);

@@ -8,6 +8,7 @@
 #include "session/row.h"
 
 extern void defaults_fill_settable(Row *row, Oid role);
+extern void defaults_retain(Row *row);
 extern void defaults_fill_new(Row *row);
 extern void defaults_bind_server(Row *row);
 

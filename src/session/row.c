@@ -20,7 +20,7 @@ static const char *const added_names[ROW_ADDED] = {"request_id",    "server_oid"
 												   "after",         "after_rule",
 												   "blocked_by",    "unknown_ends",
 												   "put_off_since", "claimed_elsewhere",
-												   "refers"};
+												   "refers",        "retained"};
 
 /* ---------- numbers of columns ---------- */
 

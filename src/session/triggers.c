@@ -249,6 +249,7 @@ genjob_before_update(PG_FUNCTION_ARGS)
 	{
 		change_bind_server(&before, &after, data->tg_updatedcols);
 		ondone_filter(&after, data->tg_relation);
+		defaults_retain(&after);
 		/* where the row comes from, it is done there */
 		if (!after.nulls[JOB_FOLLOW_UP])
 			row_set_null(&after, JOB_FOLLOW_UP);

@@ -186,7 +186,7 @@ my $others_before = query($others);
 
 
 # Row by row, whatever a column is called, and without those that are new.
-my $rows = q{SELECT to_jsonb(j) - ARRAY['request_id', 'server_oid', 'losses', 'on_done', 'depth', 'follow_up', 'after', 'after_rule', 'blocked_by', 'unknown_ends', 'put_off_since', 'claimed_elsewhere', 'refers', 'errors', 'attempt_errors']
+my $rows = q{SELECT to_jsonb(j) - ARRAY['request_id', 'server_oid', 'losses', 'on_done', 'depth', 'follow_up', 'after', 'after_rule', 'blocked_by', 'unknown_ends', 'put_off_since', 'claimed_elsewhere', 'refers', 'retained', 'errors', 'attempt_errors']
 	|| jsonb_build_object('errors', coalesce(to_jsonb(j) -> 'errors', to_jsonb(j) -> 'attempt_errors')) FROM gen_jobs j WHERE %s ORDER BY id};
 my $outputs = q{SELECT o FROM gen_outputs o ORDER BY 1; SELECT w FROM genjob.tenant_weights w};
 my $before = query(sprintf($rows, 'true') . ";$outputs");
@@ -301,7 +301,7 @@ sub works_with_own_columns
 	return;
 }
 
-is(numbers(), 'label 27, grade 29, request_id 30, server_oid 31, losses 32, on_done 33, depth 34, follow_up 35, after 36, after_rule 37, blocked_by 38, unknown_ends 39, put_off_since 40, claimed_elsewhere 41, refers 42', "columns of an administrator's stand before those of this version");
+is(numbers(), 'label 27, grade 29, request_id 30, server_oid 31, losses 32, on_done 33, depth 34, follow_up 35, after 36, after_rule 37, blocked_by 38, unknown_ends 39, put_off_since 40, claimed_elsewhere 41, refers 42, retained 43', "columns of an administrator's stand before those of this version");
 ok(wait_state($node, 1, 'succeeded', 'own_columns'), 'with them a job that waited is run');
 works_with_own_columns('columns before');
 is(as_app(q{UPDATE gen_jobs SET label = 'another', grade = 8 WHERE id = 1 RETURNING label, grade}), 'another|8', 'the own columns are set');

@@ -131,8 +131,55 @@ query('DROP TABLE later');
 ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'short' AND state = 'succeeded')"), 'all are gone');
 query(q{ALTER SERVER short OPTIONS (SET retention '30 days')});
 ok(becomes(q{SELECT state = 'idle' FROM genjob.workers WHERE database = 'postgres'}), 'idle');
-like(query(q{EXPLAIN SELECT id FROM gen_jobs WHERE server = 'short' AND state = 'succeeded' AND finished_at < now() ORDER BY finished_at, id LIMIT 10}),
+like(query(q{EXPLAIN SELECT id FROM gen_jobs WHERE server = 'short' AND state = 'succeeded' AND retained AND finished_at < now() ORDER BY finished_at, id LIMIT 10}),
 	qr/gen_jobs_ended/, 'the oldest are found by an index');
+
+# ---- a server that gets the option after its jobs have succeeded ----
+
+create_server($node, 'late', 'openai-images', $standin);
+
+sub succeed
+{
+	my @ids = map { enqueue($node, 'late', StandIn::request(prompt => 'a boat')) } 1 .. $_[0];
+	ok(becomes("SELECT count(*) = $_[0] FROM gen_jobs WHERE id IN (${\ join(', ', @ids)}) AND state = 'succeeded'"), "$_[0] jobs succeed without retention")
+	  || diag(query("SELECT id, state, error FROM gen_jobs WHERE id IN (${\ join(', ', @ids)})"));
+	return @ids;
+}
+
+sub missing { return query("SELECT count(*) FROM gen_jobs WHERE NOT retained") }
+
+my @late = succeed(3);
+is(missing(), 3, 'jobs of a server without retention are not in the index');
+query(q{CREATE TABLE told (job_id bigint);
+	CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.told VALUES (NEW.id); RETURN NULL; END $$;
+	CREATE TRIGGER tell AFTER UPDATE ON gen_jobs FOR EACH ROW WHEN (NEW.state = 'succeeded') EXECUTE FUNCTION tell()});
+my $holder = $node->background_psql('postgres');
+$holder->query_safe("BEGIN; SELECT FROM gen_jobs WHERE id = $late[1] FOR UPDATE");
+query(q{ALTER SERVER late OPTIONS (ADD retention '1 h')});
+ok(becomes("SELECT count(*) = 1 FROM gen_jobs WHERE NOT retained"), 'with the option they are put there, but for one that is locked');
+$holder->query_safe('COMMIT');
+$holder->quit;
+ok(becomes('SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE NOT retained)'), '... and that one later');
+is(query('SELECT count(*) FROM told'), 0, "... and no trigger of an application's takes it for an end");
+query('DROP FUNCTION tell() CASCADE');
+is(query("SELECT count(*) FROM gen_jobs WHERE id IN ($late[0], $late[1], $late[2])"), 3, '... none is due');
+query(q{ALTER SERVER late OPTIONS (SET retention '1 s')});
+ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'late')"), '... until they are');
+
+query(q{ALTER SERVER late OPTIONS (DROP retention)});
+@late = succeed(2);
+query(q{ALTER SYSTEM SET genjob.enabled = off; SELECT pg_reload_conf()});
+ok(becomes(q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type ~ 'genjob dispatcher')}), 'while no dispatcher runs');
+query(q{ALTER SERVER late OPTIONS (ADD retention '1 s')});
+query(q{ALTER SYSTEM RESET genjob.enabled; SELECT pg_reload_conf()});
+ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'late')"), '... the option comes, and the next one finds what it is for');
+
+# ---- the column is genjob's ----
+
+my $restored = query(q{INSERT INTO gen_jobs (server, request, state, finished_at, retained) VALUES ('short', '{}', 'succeeded', now(), false) RETURNING id});
+is(query("SELECT retained FROM gen_jobs WHERE id = $restored"), 't', 'a row of a dump is in the index, whatever it was');
+my (undef, undef, $refusal) = $node->psql('postgres', "UPDATE gen_jobs SET retained = false WHERE id = $restored");
+like($refusal, qr/column "retained" of gen_jobs is set by genjob/, 'nobody sets it');
 
 $node->stop;
 $standin->stop;
