@@ -103,6 +103,7 @@ OBJS = \
 	src/base/memory.o \
 	src/base/machine.o \
 	src/base/clock.o \
+	src/queue/rowupdate.o \
 	src/queue/statement.o \
 	src/queue/transact.o \
 	src/queue/extension.o \

@@ -8,6 +8,8 @@
 #ifndef GENJOB_COMPAT_H
 #define GENJOB_COMPAT_H
 
+#include "access/genam.h"
+#include "access/tableam.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
@@ -15,6 +17,7 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "common/base64.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/latch.h"
@@ -144,6 +147,39 @@ compat_identity_sequence(Relation relation, AttrNumber column)
 	return getIdentitySequence(relation, column, true);
 #else
 	return getIdentitySequence(RelationGetRelid(relation), column, true);
+#endif
+}
+
+/* 18 counts what an index scan does, where it is given something to count in. */
+static inline IndexScanDesc
+compat_index_beginscan(Relation table, Relation index, Snapshot snapshot, int n_keys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(table, index, snapshot, NULL, n_keys, 0);
+#else
+	return index_beginscan(table, index, snapshot, n_keys, 0);
+#endif
+}
+
+/* Which indexes an update of a row concerns: from 16 on all, none, or those that only summarize. */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes CompatIndexes;
+#else
+typedef bool CompatIndexes;
+#endif
+
+/* Makes the entries of a row's new version in the indexes. */
+static inline void
+compat_insert_index_entries(ResultRelInfo *result, TupleTableSlot *slot, EState *estate,
+							CompatIndexes indexes)
+{
+#if PG_VERSION_NUM >= 160000
+	if (indexes != TU_None)
+		list_free(ExecInsertIndexTuples(result, slot, estate, true, false, NULL, NIL,
+										indexes == TU_Summarizing));
+#else
+	if (indexes)
+		list_free(ExecInsertIndexTuples(result, slot, estate, true, false, NULL, NIL));
 #endif
 }
 

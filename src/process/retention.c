@@ -156,8 +156,6 @@ plan_walk(void)
 	List *wanted = NIL;
 	ListCell *cell;
 
-	/* whatever is reported from now on goes by options that are as new as the shelves */
-	schedule_refresh();
 	foreach(cell, walked)
 	{
 		if (has_shelf(lfirst(cell)))
@@ -258,6 +256,8 @@ read_shelves_work(void *arg)
 	List *names = purge_list_servers();
 	ListCell *cell;
 
+	/* whatever is reported from now on goes by options that are as new as the shelves */
+	schedule_refresh();
 	caller = MemoryContextSwitchTo(TopMemoryContext);
 	foreach(cell, names)
 	{

@@ -162,7 +162,7 @@ typedef enum CodeColumn
  * tgtype.  $4 are tables that are only read.  PostgreSQL's own objects are not in pg_depend.
  */
 /* clang-format off */
-static const char find_code[] =
+static const Statement find_code = {5, {OIDARRAYOID, BOOLOID, OIDOID, OIDARRAYOID, INT4OID},
 	"WITH RECURSIVE tab (oid) AS ("
 	"  SELECT unnest($1)"
 	" UNION"
@@ -215,7 +215,7 @@ static const char find_code[] =
 	"   WHEN 'pg_opclass'::regclass THEN (SELECT opcowner FROM pg_opclass o WHERE o.oid = objid)"
 	"   WHEN 'pg_opfamily'::regclass THEN (SELECT opfowner FROM pg_opfamily o WHERE o.oid = objid)"
 	"   WHEN 'pg_class'::regclass THEN (SELECT relowner FROM pg_class o WHERE o.oid = objid) END,"
-	"  hook_class, hook, tab FROM reach ORDER BY tab <> $3, hook_class, hook, classid, objid";
+	"  hook_class, hook, tab FROM reach ORDER BY tab <> $3, hook_class, hook, classid, objid"};
 /* clang-format on */
 
 static Oid
@@ -249,7 +249,7 @@ static void
 run_find_code(const AttachedSearch *search)
 {
 	int level = NewGUCNestLevel();
-	Oid types[5] = {OIDARRAYOID, BOOLOID, OIDOID, OIDARRAYOID, INT4OID};
+	static SPIPlanPtr plan = NULL;
 	Datum args[5] = {search->tables, BoolGetDatum(search->with_referring),
 					 ObjectIdGetDatum(search->jobs),
 					 attached_oids(search->read_only, search->n_read_only),
@@ -257,9 +257,7 @@ run_find_code(const AttachedSearch *search)
 
 	(void) set_config_option("work_mem", "64kB", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
 							 0, false);
-	if (SPI_execute_with_args(find_code, lengthof(types), types, args, NULL, true, 0) !=
-		SPI_OK_SELECT)
-		elog(ERROR, "could not read what hangs on the tables");
+	(void) statement_execute(&find_code, &plan, args, NULL);
 	AtEOXact_GUC(false, level);
 }
 

@@ -88,6 +88,20 @@ list_keys(const Claiming *claiming, Turn *const *turns, int n)
 }
 
 /*
+ * The keys of the turns, in their order, palloc'd.
+ */
+static pg_uuid_t **
+point_at_keys(const Claiming *claiming)
+{
+	pg_uuid_t **keys = palloc(claiming->n * sizeof(pg_uuid_t *));
+	int i;
+
+	for (i = 0; i < claiming->n; i++)
+		keys[i] = &claiming->keys[i];
+	return keys;
+}
+
+/*
  * True if a claimed job continues with the key of an earlier attempt, instead of the one that was offered.
  */
 static bool
@@ -381,6 +395,7 @@ take_claimed(Claiming *claiming, Turn **turns, int n, uint64 rows)
 			claiming->refused[claiming->n_refused++] = turn;
 		}
 	}
+	statement_forget_row();
 }
 
 /*
@@ -400,7 +415,7 @@ claim_all(Claiming *claiming, TimestampTz now)
 		turns[i] = &claiming->turns[i];
 	if (direct_may_claim(claiming->turns, claiming->n))
 		take_claimed(claiming, turns, claiming->n,
-					 direct_claim(turns, claiming->n, list_keys(claiming, turns, claiming->n), now));
+					 direct_claim(turns, claiming->n, point_at_keys(claiming), now));
 	for (i = 0; i < claiming->n; i++)
 	{
 		schedule_memory_given(claiming->turns[i].home, 0);

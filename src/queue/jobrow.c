@@ -333,6 +333,7 @@ read_row(void *arg)
 	marker_begin(reading->job->id, DatumGetInt32(statement_not_null(reading->row, 7)));
 	fill_job(reading->job, reading->row, reading->has_ended);
 	marker_end();
+	statement_forget_row();
 }
 
 /*

@@ -541,6 +541,18 @@ note_rows(uint64 rows)
 					 DatumGetBool(statement_not_null(row, 2)));
 }
 
+static void
+report_directly(Job **jobs, int n, TimestampTz now)
+{
+	DirectReport *written = palloc(n * sizeof(DirectReport));
+	int n_written = direct_report(jobs, n, now, written);
+	int i;
+
+	for (i = 0; i < n_written; i++)
+		note_written(written[i].job, written[i].has_on_done);
+	pfree(written);
+}
+
 /*
  * Writes the verdicts of jobs in the state JOB_REPORTING with their outputs, and sets the outcome of
  * each: good once the transaction has committed.  Of results larger than QUEUE_LARGE_RESULT, as text or as jsonb, there
@@ -559,7 +571,7 @@ queue_report(Job **jobs, int n, TimestampTz now)
 		convert_result(jobs[i]);
 		jobs[i]->write.outcome = WRITE_PENDING;
 	}
-	note_rows(direct_report(jobs, n, now));
+	report_directly(jobs, n, now);
 	for (i = 0; i < n; i++)
 	{
 		if (jobs[i]->write.outcome != WRITE_DONE)

@@ -352,7 +352,7 @@ statement_execute(const Statement *statement, SPIPlanPtr *plan, Datum *args, con
 	/* a table of that name may be anyone's */
 	if (!tables_are_known())
 		ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are gone")));
-	row_read.tuple = NULL;
+	statement_forget_row();
 	if (*plan == NULL)
 		*plan = prepare(statement);
 	code = SPI_execute_plan(*plan, args, nulls, false, 0);
@@ -389,9 +389,24 @@ statement_schema(void)
 }
 
 /*
- * Takes a row of the last result apart at once: statement_value() would go through it from its beginning for each column.
- * They stay known until the next
- * statement is executed.
+ * Sets what is read as the last result.
+ */
+void
+statement_set_result(SPITupleTable *result)
+{
+	statement_forget_row();
+	SPI_tuptable = result;
+}
+
+void
+statement_forget_row(void)
+{
+	row_read.tuple = NULL;
+}
+
+/*
+ * Takes a row of the last result apart at once, for statement_value(), which else goes through it from its beginning for
+ * each column.  Until statement_forget_row(), which errors call too.
  */
 void
 statement_read_row(uint64 row)

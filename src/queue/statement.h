@@ -96,7 +96,9 @@ extern uint64 statement_schema_changes;
 extern const char *statement_schema(void);
 extern void statement_set_schema(const char *name);
 
+extern void statement_set_result(SPITupleTable *result);
 extern void statement_read_row(uint64 row);
+extern void statement_forget_row(void);
 
 /* A column of a row of the last result */
 extern Datum statement_value(uint64 row, int column, bool *isnull);

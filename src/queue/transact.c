@@ -139,6 +139,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 	PG_CATCH();
 	{
 		HOLD_INTERRUPTS();
+		statement_forget_row();
 		/* first, for what the transaction took of the memory */
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
@@ -181,6 +182,7 @@ queue_guard(QueueWork work, void *arg, ErrorData **error)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(caller);
+		statement_forget_row();
 		RollbackAndReleaseCurrentSubTransaction();
 		*error = guard_take_error(caller);
 	}
