@@ -173,6 +173,31 @@ my @many = split /\n/, query(qq{INSERT INTO gen_jobs (server, request) SELECT 'p
 $last = query(q{INSERT INTO gen_jobs (server, request, after) VALUES ('painter', '{"prompt": "last"}', ARRAY[} . join(',', @many) . q{]) RETURNING id});
 state_is($last, 'succeeded', 'one job waits for 2,000 that are run');
 
+# ---- genjob.tree() of jobs that wait for each other in many ways ----
+
+sub tree_of
+{
+	my ($id, $what, $expected) = @_;
+	my $since = time;
+	is(query("SELECT count(*), min(depth), max(depth), sum(abs(depth)) FROM genjob.tree($id)"), $expected, $what);
+	return takes_less(time - $since, 5, '... soon');
+}
+
+my @layer = split /\n/, query(q{INSERT INTO gen_jobs (server, request, run_at) SELECT 'paused', '{"prompt": "x"}', 'infinity' FROM generate_series(1, 50) RETURNING id});
+my $first = $layer[0];
+foreach my $layer (2 .. 50)
+{
+	@layer = split /\n/, query(q{INSERT INTO gen_jobs (server, request, after) SELECT 'paused', '{"prompt": "x"}', ARRAY[} . join(',', @layer) . q{] FROM generate_series(1, 50) RETURNING id});
+}
+tree_of($layer[-1], 'each of 50 layers waits for all of the layer before', '2451|-49|0|' . 50 * (49 * 50 / 2));
+tree_of($first, '... seen from the first', '2451|0|49|' . 50 * (49 * 50 / 2));
+query(q{DELETE FROM gen_jobs WHERE server = 'paused'});
+$first = query(q{INSERT INTO gen_jobs (server, request, run_at) VALUES ('paused', '{"prompt": "x"}', 'infinity') RETURNING id});
+$last = query(q{INSERT INTO gen_jobs (server, request, after) SELECT 'paused', '{"prompt": "x"}', array_agg(id) FROM gen_jobs WHERE server = 'paused' RETURNING id}) foreach 1 .. 300;
+tree_of($last, 'each of 300 waits for all before it', '301|-300|0|' . 300 * 301 / 2);
+tree_of($first, '... seen from the first', '301|0|300|' . 300 * 301 / 2);
+query(q{DELETE FROM gen_jobs WHERE server = 'paused'});
+
 # ---- a restart ----
 
 $kept = insert('kept', {}, server => q{'paused'});
