@@ -154,8 +154,8 @@ CREATE INDEX gen_jobs_ended ON @extschema@.gen_jobs (server, state, finished_at,
 	WHERE state IN ('succeeded', 'failed', 'cancelled');
 COMMENT ON INDEX @extschema@.gen_jobs_ended IS 'what has ended, in the order in which retention deletes it';
 CREATE INDEX gen_jobs_needed ON @extschema@.gen_jobs USING gin (after, refers)
-	WHERE state IN ('waiting', 'queued', 'running') AND (after IS NOT NULL OR refers IS NOT NULL);
-COMMENT ON INDEX @extschema@.gen_jobs_needed IS 'jobs that unfinished jobs wait for or refer to: retention keeps them';
+	WHERE (state IN ('waiting', 'queued', 'running') OR blocked_by IS NOT NULL) AND (after IS NOT NULL OR refers IS NOT NULL);
+COMMENT ON INDEX @extschema@.gen_jobs_needed IS 'jobs that unfinished jobs, and jobs that were not run because of others, wait for or refer to: retention keeps them';
 
 -- jobs that wait for others
 DROP INDEX @extschema@.gen_jobs_expiring;

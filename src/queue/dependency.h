@@ -12,7 +12,8 @@ typedef enum KeptJobs
 {
 	KEEP_UNFINISHED,
 	KEEP_UNSUCCESSFUL, /* and these that have failed or were cancelled */
-	KEEP_ALL
+	KEEP_ALL,
+	KEEP_EXISTING /* whoever may see them */
 } KeptJobs;
 
 /* In the transaction that ends a job */

@@ -59,7 +59,10 @@ typedef enum RoundStatement
 /* jobs j that were not run because of jobs of $1, which are to be run again */
 #define BLOCKED " FROM @.gen_jobs j WHERE j.blocked_by = ANY ($1) AND " IS_UNFINISHED("j.blocked_by") \
 	" AND j.state IN ('failed', 'cancelled')"
+/* what is gone of those that it waited for had succeeded, or it would have been what blocked the job */
 #define REVIVED "state = 'waiting', finished_at = NULL, error = NULL, blocked_by = NULL, failures = 0, follow_up = NULL," \
+	" after = ARRAY(SELECT a.id FROM unnest(j.after) WITH ORDINALITY a (id, n) WHERE a.id = j.blocked_by" \
+	"  OR EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = a.id OFFSET 0) ORDER BY a.n)," \
 	" expires_at = CASE WHEN j.expires_at > $2 THEN j.expires_at END"
 
 static const Statement statements[ROUND_STATEMENTS] = {
@@ -182,8 +185,8 @@ static const Statement statements[ROUND_STATEMENTS] = {
 	/* of these jobs, those that the role may see, as KeptJobs $3 says */
 	[ROUND_SEEN] = {3, {INT8ARRAYOID, OIDOID, INT4OID},
 		"SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1)"
-		" AND (j.state IN " UNFINISHED " OR $3 = 2 OR $3 = 1 AND j.state <> 'succeeded')"
-		" AND pg_has_role($2, j.owner::oid, 'USAGE')"},
+		" AND (j.state IN " UNFINISHED " OR $3 >= 2 OR $3 = 1 AND j.state <> 'succeeded')"
+		" AND ($3 = 3 OR pg_has_role($2, j.owner::oid, 'USAGE'))"},
 };
 
 /* clang-format on */
