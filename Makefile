@@ -47,6 +47,7 @@ OBJS = \
 	src/session/sqlapi.o \
 	src/session/presign.o \
 	src/session/views.o \
+	src/session/wholelocks.o \
 	src/session/triggers.o \
 	src/session/check.o \
 	src/session/change.o \
