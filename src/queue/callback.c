@@ -46,6 +46,8 @@
 #define RESTORE_US \
 	(10 * USECS_PER_MINUTE) /* in which a restore may bring a job that is not there */
 
+#define ERROR_LEN 8000 /* bytes: a function may raise any text, each time */
+
 #define UNKNOWN_END "the call has begun, and the server ended during it"
 
 static const Backoff call_again = {USECS_PER_SEC, USECS_PER_HOUR};
@@ -313,10 +315,14 @@ call(const Callback *callback)
 static char *
 describe_error(const ErrorData *error)
 {
+	char *words;
+
 	if (overtime > 0)
 		return psprintf("the call took longer than genjob.callback_timeout (%d ms)",
 						genjob_callback_timeout);
-	return error->hint ? psprintf("%s. %s", error->message, error->hint) : pstrdup(error->message);
+	words = error->hint ? psprintf("%s. %s", error->message, error->hint) : pstrdup(error->message);
+	words[pg_mbcliplen(words, strlen(words), ERROR_LEN)] = '\0';
+	return words;
 }
 
 /*

@@ -134,6 +134,20 @@ $holder->query_safe('COMMIT');
 $holder->quit;
 state_is($locked, 'succeeded', '... and goes on when it is not');
 
+# one that waits again while somebody has it locked, and while the other one succeeds
+my $mends_later = insert('mends later', { faults => [ { status => 400 } ] });
+my @blocked = map { insert("blocked $_", {}, after => "ARRAY[$mends_later]") } 1 .. 3;
+state_is($_, 'failed', 'a job fails with the one before') foreach @blocked;
+$holder = $node->background_psql('postgres');
+$holder->query_safe("BEGIN; SELECT FROM gen_jobs WHERE id = $blocked[0] FOR UPDATE");
+query("SELECT genjob.retry($mends_later)");
+state_is($mends_later, 'succeeded', 'that one succeeds while one after it is locked');
+state_is($_, 'succeeded', '... the others run') foreach @blocked[ 1, 2 ];
+is(query("SELECT state FROM gen_jobs WHERE id = $blocked[0]"), 'failed', '... but not that one');
+$holder->query_safe('COMMIT');
+$holder->quit;
+ok($node->poll_query_until('postgres', "SELECT state = 'succeeded' FROM gen_jobs WHERE id = $blocked[0]"), '... before it is free');
+
 # ---- a trigger that raises errors for one of them ----
 
 query(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
