@@ -12,8 +12,7 @@ typedef enum KeptJobs
 {
 	KEEP_UNFINISHED,
 	KEEP_UNSUCCESSFUL, /* and these that have failed or were cancelled */
-	KEEP_ALL,
-	KEEP_EXISTING /* whoever may see them */
+	KEEP_ALL
 } KeptJobs;
 
 /* In the transaction that ends a job */

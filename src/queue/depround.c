@@ -194,8 +194,8 @@ static const Statement statements[ROUND_STATEMENTS] = {
 	/* of these jobs, those that the role may see, as KeptJobs $3 says */
 	[ROUND_SEEN] = {3, {INT8ARRAYOID, OIDOID, INT4OID},
 		"SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1)"
-		" AND (j.state IN " UNFINISHED " OR $3 >= 2 OR $3 = 1 AND j.state <> 'succeeded')"
-		" AND ($3 = 3 OR pg_has_role($2, j.owner::oid, 'USAGE'))"},
+		" AND (j.state IN " UNFINISHED " OR $3 = 2 OR $3 = 1 AND j.state <> 'succeeded')"
+		" AND pg_has_role($2, j.owner::oid, 'USAGE')"},
 };
 
 /* clang-format on */

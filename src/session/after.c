@@ -240,7 +240,8 @@ after_is_ahead(const Row *row, Relation table)
 
 /*
  * Takes out of the column after, of a job that is to run again, what was deleted since the job was inserted: it had
- * ended, or the job would have failed.  But what kept the job from running counts as it ended.
+ * ended, or the job would have failed.  But what kept the job from running counts as it ended.  What the owner may not
+ * see goes, too: otherwise a retry would tell whether it exists.
  */
 void
 after_forget_gone(const Row *before, Row *row, Relation table)
@@ -259,7 +260,7 @@ after_forget_gone(const Row *before, Row *row, Relation table)
 	memcpy(there.ids, after.ids, after.n * sizeof(int64));
 	there.n =
 		dependency_keep_seen(RelationGetRelid(table), DatumGetObjectId(row->values[JOB_OWNER]),
-							 there.ids, there.n, KEEP_EXISTING);
+							 there.ids, there.n, KEEP_ALL);
 	if (there.n == after.n)
 		return;
 	qsort(there.ids, there.n, sizeof(int64), compat_compare_int64);

@@ -138,6 +138,18 @@ subtest 'after of a job that has ended is changed' => sub {
 	ends($children[1], 'succeeded', '... which runs when it is retried itself');
 };
 
+subtest 'a retry does not tell whether a job of others exists' => sub {
+	query(q{CREATE ROLE app; GRANT SELECT, INSERT, UPDATE ON gen_jobs TO app; GRANT USAGE ON FOREIGN SERVER painter TO app});
+	my $theirs = insert('paused', 'theirs');
+	my $request = StandIn::request(prompt => 'curious', standin => { id => 'curious', faults => [ { status => 400 } ] });
+	my $id = query('SET ROLE app; INSERT INTO gen_jobs (server, request) VALUES (' . literal('painter') . ', ' . literal($request) . ') RETURNING id');
+	ends($id, 'failed', 'a job has run');
+	query("SET ROLE app; UPDATE gen_jobs SET after = ARRAY[$theirs, -5] WHERE id = $id; SELECT genjob.retry($id)");
+	is(query("SELECT after FROM gen_jobs WHERE id = $id"), '', 'neither that job nor one that does not exist is left');
+	ends($id, 'succeeded', '... and the job runs');
+	query("SELECT genjob.cancel($theirs)");
+};
+
 is(query('SELECT count(*) FROM genjob.dependencies'), '0', 'nothing is left');
 $node->stop;
 $standin->stop;
