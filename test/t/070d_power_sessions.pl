@@ -1,6 +1,6 @@
-# The schema's owner renames the schema of genjob's tables while a session's function is at work on them, and puts
-# another one in its place. What a session does as the owner of the tables (jobs that wait for others go on) finds that
-# out before anything there is opened.
+# The schema of genjob's tables is renamed while a session's function is at work on them, and mallory puts another one in
+# its place. What a session does as the owner of the tables (jobs that wait for others go on) finds that out before
+# anything there is opened. Only a superuser can rename it.
 
 use strict;
 use warnings;
@@ -72,9 +72,9 @@ sub swap
 {
 	my $old = $schema;
 	$schema = "q" . (1 + substr($schema, 1));
+	query("ALTER SCHEMA $old RENAME TO $schema");
 	query(
-		qq{ALTER SCHEMA $old RENAME TO $schema;
-		CREATE SCHEMA $old;
+		qq{CREATE SCHEMA $old;
 		CREATE TABLE $old.gen_jobs (LIKE $schema.gen_jobs INCLUDING ALL);
 		CREATE TABLE $old.gen_outputs (LIKE $schema.gen_outputs INCLUDING ALL);
 		CREATE DOMAIN $old.gen_job_state AS text CHECK (mallory.climb());
@@ -127,6 +127,13 @@ try_held('... while genjob.retry() has it wait again', "SELECT genjob.retry($fir
 try_held('... while genjob.submit() has a job go on that waits for one which has ended',
 	qq{SELECT genjob.submit('painter', '{"prompt": "4"}', after => ARRAY[$first], tenant => 'held')},
 	"SELECT state = 'succeeded' FROM gen_jobs WHERE id > $third AND tenant = 'held'");
+
+$number++;
+subtest "power session $number: the schema's owner renames it, so that functions which name it run what is put in its place" => sub {
+	my (undef, undef, $stderr) = $node->psql('postgres', "ALTER SCHEMA $schema RENAME TO elsewhere", extra_params => [ '-U', 'mallory' ]);
+	like($stderr, qr/ERROR:  cannot rename schema "$schema".*HINT:  Ask a superuser/s, 'it is refused');
+	query('CREATE SCHEMA own; ALTER SCHEMA own RENAME TO his_own; DROP SCHEMA his_own', 'postgres', 'mallory');
+};
 
 # ---- functions that are called when the schema has been moved ----
 
