@@ -145,6 +145,7 @@ subtest 'what is refused at INSERT' => sub {
 	like($insert->('a b c'), qr/ERROR/, 'no name');
 	like($insert->(q{note(gen_jobs); DROP TABLE ledger}), qr/ERROR/, 'more than a name');
 	like($insert->(''), qr/ERROR/, 'an empty name');
+	like($insert->('x' x 100_000), qr/^[^\n]{1,100}on_done is not the name of a function/, 'more than any name, which is not repeated');
 	like($insert->('app.note(gen_jobs)'), qr/ERROR.*HINT/s, 'a signature');
 	like($insert->('postgres.app.note'), qr/on_done is not the name of a function.*HINT/s, 'a database before it');
 	query(q{CREATE FUNCTION app.twice(job gen_jobs) RETURNS void LANGUAGE sql AS 'SELECT';
@@ -182,6 +183,14 @@ subtest 'a function that raises is called again' => sub {
 	is(ledger($hopeless), 'mended');
 	query('ALTER SYSTEM RESET genjob.callback_attempts');
 	query('SELECT pg_reload_conf()');
+};
+
+subtest 'a function that raises a long text' => sub {
+	as_app(q{CREATE FUNCTION long_winded(job gen_jobs) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '%', repeat('é', 1000000); END $$});
+	my $id = enqueue_app('long_winded', 'long-winded');
+	ok(wait_callback($id, 'attempts >= 1'));
+	is(callback($id, q{error = repeat('é', 4000)}), 't', 'as much of it is kept as anyone reads');
+	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
 };
 
 subtest 'a function that takes too long' => sub {
@@ -248,6 +257,17 @@ subtest 'what a role may be' => sub {
 	like(callback($id, 'error'), qr/^role "elsewhere" may not connect to this database: GRANT CONNECT ON DATABASE postgres TO elsewhere$/, 'a role that may not connect to the database');
 	query('GRANT CONNECT ON DATABASE postgres TO PUBLIC');
 	ok(wait_called($id), '... until it may');
+
+	my $inside = Session->new($node);
+	query(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'genjob caller'});
+	$node->safe_psql('template1', 'ALTER DATABASE postgres ALLOW_CONNECTIONS false');
+	$id = $inside->query(q{SET ROLE app; INSERT INTO gen_jobs (server, request, on_done) VALUES ('painter', '{"prompt": "closed"}', 'app.note') RETURNING id; RESET ROLE});
+	my $said = $inside->query(qq{DO \$\$ BEGIN WHILE (SELECT count(*) = 0 FROM genjob.callbacks WHERE job_id = $id AND error IS NOT NULL)
+		LOOP COMMIT; PERFORM pg_sleep(0.05); END LOOP; END \$\$; SELECT attempts, error FROM genjob.callbacks WHERE job_id = $id});
+	$node->safe_psql('template1', 'ALTER DATABASE postgres ALLOW_CONNECTIONS true');
+	$inside->quit;
+	is($said, '0|this database does not accept connections: ALTER DATABASE postgres ALLOW_CONNECTIONS true', 'a database that takes no connections: waits');
+	ok(wait_called($id), '... until it does');
 
 	$prepare->('gone');
 	$id = $insert->('gone');
