@@ -200,6 +200,7 @@ OBJS = \
 	src/http/sluice.o \
 	src/http/spill.o \
 	src/http/visits.o \
+	src/http/tcp.o \
 	src/http/watch.o \
 	src/http/header.o \
 	src/http/url.o \
