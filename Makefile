@@ -84,6 +84,7 @@ OBJS = \
 	src/life/pour.o \
 	src/life/leftover.o \
 	src/life/calls.o \
+	src/life/built.o \
 	src/schedule/schedule.o \
 	src/schedule/queues.o \
 	src/schedule/lines.o \

@@ -25,6 +25,19 @@ numeric_limit(void)
 }
 
 /*
+ * True if a number is in numeric's short format, as almost all are: that has 256 digits at most before the decimal point,
+ * and 63 behind it.  The format is on disks since PostgreSQL 9.1.
+ */
+static bool
+is_short(Numeric number)
+{
+	uint16 header;
+
+	memcpy(&header, VARDATA_ANY(number), sizeof(header));
+	return (header & 0xC000) == 0x8000;
+}
+
+/*
  * Whether a number has more digits than MAX_DIGITS.  *limit is 0 before the first.
  */
 static bool
@@ -32,6 +45,8 @@ is_too_long(Numeric number, Datum *limit)
 {
 	Datum value = NumericGetDatum(number);
 
+	if (is_short(number))
+		return false;
 	if (*limit == (Datum) 0)
 		*limit = numeric_limit();
 	if (DatumGetInt32(DirectFunctionCall1(numeric_scale, value)) > MAX_DIGITS)

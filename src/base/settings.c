@@ -79,7 +79,7 @@ settings_define(void)
 							MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("genjob.max_writers",
-							"Sets how many processes of one database may read and write large answers.",
+							"Sets how many processes of one database handle large requests and answers.",
 							"They are started when there are such, and leave when there were none for 30 seconds. With 0, or where no background worker is free, the dispatcher does it itself, and other answers wait meanwhile.",
 							&genjob_max_writers, 2, 0, SETTINGS_MAX_WRITERS, PGC_SIGHUP, 0, NULL,
 							NULL, NULL);

@@ -159,7 +159,7 @@ void
 calls_hold_request(Job *job)
 {
 	memory_hold(&job->request_share, job->call.context, MEMORY_REQUESTS, &job->queue->requests,
-				MemoryContextMemAllocated(job->call.context, false));
+				MemoryContextMemAllocated(job->call.context, true));
 }
 
 /*

@@ -415,7 +415,7 @@ cancel_begin(Job *job)
 		job->remote.is_public |= http_peer_is_public(job->call.transfer);
 	/* an orphan that was read just now has what its row says */
 	job->is_saved |= job->state == JOB_CLAIMED && job->request == NULL;
-	if (job->options == NULL || has_ended || (job->state == JOB_CLAIMED && job->request != NULL))
+	if (job->options == NULL || has_ended || job_is_unsent(job))
 		return let_go(job);
 	by_us = is_named_by_us(job);
 	if (is_named(job) || by_us)

@@ -247,6 +247,16 @@ job_count(JobState state)
 	return counts[state];
 }
 
+/*
+ * True if nothing of a claimed job has been sent, and nothing will be unless it is started: its request is not built.
+ */
+bool
+job_is_unsent(const Job *job)
+{
+	return job->request != NULL &&
+		   (job->state == JOB_CLAIMED || (job->state == JOB_CALLING && job->step == STEP_SUBMIT));
+}
+
 int
 job_count_in_flight(void)
 {

@@ -133,6 +133,7 @@ typedef struct JobSubmission
 	int n_references;
 	char *token;        /* for the one call of a job that is handed over; or NULL */
 	MemoryShare *share; /* of context; or NULL */
+	bool stays_here;    /* no other process is to build the request */
 } JobSubmission;
 
 /* STEP_LOOKUP.  lookup_begin() sets it. */
@@ -313,6 +314,7 @@ extern void job_forget_id(Job *job);
 extern Job *job_find(int64 id);
 extern Job *job_of_waiter(LineWaiter *waiter);
 extern int job_count(JobState state);
+extern bool job_is_unsent(const Job *job);
 extern int job_count_in_flight(void);
 extern dlist_head *job_list(JobState state);
 

@@ -23,6 +23,7 @@
 #include "base/marker.h"
 #include "base/trace.h"
 #include "life/asking.h"
+#include "life/built.h"
 #include "life/calls.h"
 #include "life/cancelline.h"
 #include "life/leftover.h"
@@ -53,37 +54,28 @@ enter(Job *job, JobState state, JobStep step)
 		job_enter(job, state, step);
 }
 
-/* A call that is built. */
-typedef struct Building
-{
-	const Step *step;
-	Job *job;
-	HttpRequest *http;
-	char *why; /* there is none */
-} Building;
-
-static void
-build(void *arg)
-{
-	Building *building = arg;
-
-	building->http = building->step->build(building->job, &building->why);
-}
-
+/*
+ * Begins the call of a step, which is built.
+ */
 static Next
-unbuilt(const Building *building, const ErrorData *error)
+send(Job *job, JobStep id, HttpRequest *http)
 {
-	if (building->step->unbuilt != NULL)
-		return building->step->unbuilt(building->job, error ? NULL : building->why, error);
-	return next_fail(building->job, error ? error->message : building->why);
-}
+	const Step *step = &steps_table[id];
+	Call *call = step->is_beside ? &job->beside : &job->call;
 
-static Next
-starve(Job *job, JobStep id)
-{
-	if (steps_table[id].starved != NULL)
-		return steps_table[id].starved(job);
-	return next_wait(id, clock_mono() + USECS_PER_SEC);
+	if (!step->is_beside && id != STEP_CANCEL)
+		calls_appear(job);
+	if (!calls_begin(call, http))
+		return built_starved(job, id);
+	trace("job " INT64_FORMAT " attempt %d: %s calls %s %s", job->id, job->attempt, step->name,
+		  http->method, trace_name(http->shown_url));
+	if (step->is_beside)
+		return next_stay();
+	enter(job, JOB_CALLING, id);
+	calls_show(job, step->phase);
+	if (step->only_asks)
+		asking_begin(job);
+	return step->began ? step->began(job) : next_stay();
 }
 
 /*
@@ -94,30 +86,24 @@ begin_call(Job *job, JobStep id)
 {
 	const Step *step = &steps_table[id];
 	Call *call = step->is_beside ? &job->beside : &job->call;
-	Building building = {step, job, NULL, NULL};
-	ErrorData *error;
+	HttpRequest *http;
+	Next next;
 
 	Assert(step->build != NULL && step->answered != NULL);
 	Assert(!step->is_beside || job->state == JOB_CALLING);
 	if (!step->is_beside)
 		job_stop_waking(job);
 	if (!calls_prepare(call, id))
-		return starve(job, id);
-	if (!calls_run(call, build, &building, &error) || building.http == NULL)
-		return unbuilt(&building, error);
-	if (!step->is_beside && id != STEP_CANCEL)
+		return built_starved(job, id);
+	if (id == STEP_SUBMIT && built_elsewhere(job))
+	{
 		calls_appear(job);
-	if (!calls_begin(call, building.http))
-		return starve(job, id);
-	trace("job " INT64_FORMAT " attempt %d: %s calls %s %s", job->id, job->attempt, step->name,
-		  building.http->method, trace_name(building.http->shown_url));
-	if (step->is_beside)
+		enter(job, JOB_CALLING, id);
+		calls_show(job, step->phase);
 		return next_stay();
-	enter(job, JOB_CALLING, id);
-	calls_show(job, step->phase);
-	if (step->only_asks)
-		asking_begin(job);
-	return step->began ? step->began(job) : next_stay();
+	}
+	http = built_here(call, step, &next);
+	return http != NULL ? send(job, id, http) : next;
 }
 
 static void carry_out(Job *job, Next next);
@@ -338,8 +324,40 @@ given_back(Job *job)
 void
 life_give_back(Job *job)
 {
-	Assert(job->state == JOB_CLAIMED);
+	Assert(job_is_unsent(job));
 	move_on(job, given_back);
+}
+
+/*
+ * Goes on with a request that another process has built, or with the error that it raised.
+ */
+void
+life_built(Job *job, HttpRequest *http, const ErrorData *error)
+{
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+
+	if (http != NULL)
+		submit_built(job);
+	marker_begin(job->id, job->attempt);
+	carry_out(job, http != NULL ? send(job, STEP_SUBMIT, http) : submit_unbuilt(job, NULL, error));
+	marker_end();
+	MemoryContextSwitchTo(caller);
+}
+
+static Next
+built_again(Job *job)
+{
+	job->submission.stays_here = true;
+	return next_call(STEP_SUBMIT);
+}
+
+/*
+ * Builds a request here after all, which no other process has built.
+ */
+void
+life_build_here(Job *job)
+{
+	move_on_marked(job, built_again);
 }
 
 /*

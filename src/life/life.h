@@ -11,6 +11,12 @@
 extern void life_start(Job *job);
 extern void life_give_back(Job *job);
 
+/* Has another process build the request of a job; false: it is built here */
+typedef bool (*LifeBuilder)(Job *job);
+extern void life_set_builder(LifeBuilder builder);
+extern void life_built(Job *job, HttpRequest *http, const ErrorData *error);
+extern void life_build_here(Job *job);
+
 /* A call has ended: what http_take_finished() gives as its tag */
 extern void life_answered(void *call, HttpReply *reply);
 extern void life_poured(void *call);

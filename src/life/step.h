@@ -85,6 +85,7 @@ extern Next next_gone(void);
 
 /* submit.c */
 extern HttpRequest *submit_build(Job *job, char **why);
+extern void submit_built(Job *job);
 extern Next submit_unbuilt(Job *job, const char *why, const ErrorData *error);
 extern Next submit_starved(Job *job);
 extern Next submit_answered(Job *job, HttpReply *reply);

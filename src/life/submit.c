@@ -12,8 +12,17 @@
 #include "life/verdict.h"
 
 /*
- * Builds the request of a job.  INSERT checked it, but the server's options may have changed since.  Frees what only
- * the submission needs: the request holds it in its own form.
+ * Frees what only building the request needed: the request holds it in its own form.
+ */
+void
+submit_built(Job *job)
+{
+	calls_forget_input(job);
+	calls_hold_request(job);
+}
+
+/*
+ * Builds the request of a job.  INSERT checked it, but the server's options may have changed since.
  */
 HttpRequest *
 submit_build(Job *job, char **why)
@@ -26,8 +35,7 @@ submit_build(Job *job, char **why)
 		http = request_build(&source);
 	if (http == NULL || !same_is(job, http, sha256))
 		return NULL;
-	calls_forget_input(job);
-	calls_hold_request(job);
+	submit_built(job);
 	return http;
 }
 

@@ -116,6 +116,7 @@ start_process(int slot)
 	shmem_slot_attach(slot);
 	worker_start(database, deadline);
 	calls_init(read_secrets);
+	life_set_builder(writers_take_request);
 	http_init();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "genjob turn", ALLOCSET_DEFAULT_SIZES);
 	wait_event = compat_wait_event("GenjobDispatcherMain");

@@ -1,6 +1,6 @@
 /*
  * errand.c
- *		What a dispatcher has its writers do: an answer to be judged, or jobs to be written.
+ *		What a dispatcher has its writers do: an answer to be judged, a request to be built, or jobs to be written.
  *
  * An errand points to what its jobs have, and never outlives them: a job that goes (it was cancelled, say) takes its
  * errand with it, in whatever state that is, and what comes back then is for nobody.  Until then nothing of the job is
@@ -12,6 +12,8 @@
 
 #include "base/guard.h"
 #include "base/memory.h"
+#include "base/settings.h"
+#include "life/calls.h"
 #include "life/life.h"
 #include "life/verdict.h"
 #include "process/errand.h"
@@ -29,10 +31,21 @@ typedef struct Tie
 	Errand *errand; /* NULL: it is done */
 } Tie;
 
-/* Those that wait for a writer; each in turn */
-static dlist_head to_judge = DLIST_STATIC_INIT(to_judge);
-static dlist_head to_write = DLIST_STATIC_INIT(to_write);
-static bool judged_last = false;
+/* Those that wait for a writer; the lists in turn */
+enum
+{
+	TO_JUDGE,
+	TO_WRITE,
+	TO_BUILD,
+	ERRAND_LISTS
+};
+
+static dlist_head waiting[ERRAND_LISTS] = {DLIST_STATIC_INIT(waiting[TO_JUDGE]),
+										   DLIST_STATIC_INIT(waiting[TO_WRITE]),
+										   DLIST_STATIC_INIT(waiting[TO_BUILD])};
+static int last_list = TO_WRITE; /* of which one was begun */
+static int n_building = 0;       /* requests, in writers */
+static bool is_leaving = false;
 
 /* ---------- its life ---------- */
 
@@ -59,6 +72,7 @@ void
 errand_free(Errand *errand)
 {
 	withdraw(errand);
+	n_building -= errand->is_building;
 	memory_resize(MEMORY_ANSWERS, NULL, errand->counted, 0);
 	MemoryContextDelete(errand->context);
 }
@@ -132,7 +146,7 @@ void
 errand_judge(Call *call, HttpReply *reply)
 {
 	Job *job = call->job;
-	Errand *errand = create(PARCEL_JUDGE, &to_judge);
+	Errand *errand = create(PARCEL_JUDGE, &waiting[TO_JUDGE]);
 
 	errand->call = call;
 	errand->reply = reply;
@@ -143,14 +157,35 @@ errand_judge(Call *call, HttpReply *reply)
 	job_stop_waking(job);
 }
 
+/*
+ * Creates an errand that builds the request of a job, whose call is to begin.
+ */
+void
+errand_build(Job *job, size_t bytes)
+{
+	Errand *errand = create(PARCEL_BUILD, &waiting[TO_BUILD]);
+
+	errand->call_context = job->call.context;
+	add_job(errand, job, bytes);
+}
+
+/*
+ * This process is about to leave: no call begins any more.
+ */
+void
+errands_close(void)
+{
+	is_leaving = true;
+}
+
 static Errand *
 find_room(ParcelKind kind, size_t bytes, bool alone, bool is_large)
 {
 	Errand *last;
 
-	if (dlist_is_empty(&to_write))
+	if (dlist_is_empty(&waiting[TO_WRITE]))
 		return NULL;
-	last = dlist_tail_element(Errand, node, &to_write);
+	last = dlist_tail_element(Errand, node, &waiting[TO_WRITE]);
 	if (last->kind != kind || last->is_full || last->batch.n == MAX_JOBS || alone ||
 		last->bytes + bytes > MAX_BYTES || (is_large && last->has_large))
 		return NULL;
@@ -167,11 +202,20 @@ errand_write(Job *job, size_t bytes, bool alone, bool is_large)
 	Errand *errand = find_room(kind, bytes, alone, is_large);
 
 	if (errand == NULL)
-		errand = create(kind, &to_write);
+		errand = create(kind, &waiting[TO_WRITE]);
 	errand->is_full |= alone;
 	errand->has_large |= is_large;
 	add_job(errand, job, bytes);
 	job->write.is_out = true;
+}
+
+/*
+ * True if a request may be built now: one writer at least is left for answers, which have been paid for.
+ */
+static bool
+may_build(void)
+{
+	return is_leaving || n_building == 0 || n_building < genjob_max_writers - 1;
 }
 
 /*
@@ -180,11 +224,16 @@ errand_write(Job *job, size_t bytes, bool alone, bool is_large)
 Errand *
 errand_next(void)
 {
-	dlist_head *first = judged_last ? &to_write : &to_judge;
-	dlist_head *second = judged_last ? &to_judge : &to_write;
-	dlist_head *list = dlist_is_empty(first) ? second : first;
+	int i;
 
-	return dlist_is_empty(list) ? NULL : dlist_head_element(Errand, node, list);
+	for (i = 1; i <= ERRAND_LISTS; i++)
+	{
+		int list = (last_list + i) % ERRAND_LISTS;
+
+		if (!dlist_is_empty(&waiting[list]) && (list != TO_BUILD || may_build()))
+			return dlist_head_element(Errand, node, &waiting[list]);
+	}
+	return NULL;
 }
 
 /*
@@ -200,8 +249,19 @@ still_waits(const Errand *errand, int i)
 
 	if (job->state != state || job->step != errand->steps[i])
 		return false;
+	if (errand->kind == PARCEL_BUILD)
+		return job->call.context == errand->call_context && job->call.transfer == NULL;
 	return errand->kind != PARCEL_JUDGE ||
 		   (errand->call->context == errand->call_context && errand->call->transfer == NULL);
+}
+
+static void
+build_here(Job *job)
+{
+	if (is_leaving)
+		life_give_back(job);
+	else
+		life_build_here(job);
 }
 
 /*
@@ -210,13 +270,16 @@ still_waits(const Errand *errand, int i)
 void
 errand_do_here(Errand *errand)
 {
+	bool writes = errand->kind == PARCEL_SAVE || errand->kind == PARCEL_REPORT;
 	int i;
 
 	withdraw(errand);
 	errand->pipe = NULL;
 	if (!errand->is_void && errand->kind == PARCEL_JUDGE && still_waits(errand, 0))
 		life_answered(errand->call, errand->reply);
-	for (i = 0; !errand->is_void && errand->kind != PARCEL_JUDGE && i < errand->batch.n; i++)
+	if (!errand->is_void && errand->kind == PARCEL_BUILD && still_waits(errand, 0))
+		build_here(errand->batch.jobs[0]);
+	for (i = 0; !errand->is_void && writes && i < errand->batch.n; i++)
 		reporter_take_back(errand->batch.jobs[i]);
 	errand_free(errand);
 }
@@ -242,6 +305,18 @@ pack_question(SpoolStream *stream, Errand *errand)
 }
 
 static void
+pack_order(SpoolStream *stream, Errand *errand)
+{
+	Job *job = errand->batch.jobs[0];
+	Order order = {.job = job->id,
+				   .attempt = job->attempt,
+				   .secrets = job->secrets,
+				   .source = calls_request_source(job)};
+
+	parcel_pass_order(stream, &order);
+}
+
+static void
 pack(void *arg)
 {
 	Errand *errand = arg;
@@ -251,6 +326,8 @@ pack(void *arg)
 	spool_begin_packing(&stream);
 	if (errand->kind == PARCEL_JUDGE)
 		pack_question(&stream, errand);
+	else if (errand->kind == PARCEL_BUILD)
+		pack_order(&stream, errand);
 	else
 	{
 		errand->batch.looks = queue_looks();
@@ -272,7 +349,9 @@ errand_begin(Errand *errand, Pipe *pipe)
 	int i;
 
 	MemoryContextSwitchTo(caller);
-	judged_last = errand->kind == PARCEL_JUDGE;
+	last_list = errand->kind == PARCEL_JUDGE   ? TO_JUDGE
+				: errand->kind == PARCEL_BUILD ? TO_BUILD
+											   : TO_WRITE;
 	if (!is_packed)
 	{
 		errand_do_here(errand);
@@ -281,6 +360,8 @@ errand_begin(Errand *errand, Pipe *pipe)
 	dlist_delete(&errand->node);
 	errand->is_waiting = false;
 	errand->pipe = pipe;
+	n_building += errand->kind == PARCEL_BUILD;
+	errand->is_building = errand->kind == PARCEL_BUILD;
 	for (i = 1; i < errand->parcel.n; i++)
 		errand->counted += errand->parcel.pieces[i].len;
 	memory_resize(MEMORY_ANSWERS, NULL, 0, errand->counted);
@@ -297,6 +378,7 @@ typedef struct Returned
 	const Parcel *parcel;
 	SpoolStream stream;
 	Judged judged;
+	Built built;
 	Written *written;
 } Returned;
 
@@ -310,6 +392,8 @@ unpack(void *arg)
 		returned->stream.failed = true;
 	else if (returned->parcel->kind == PARCEL_JUDGED)
 		parcel_pass_judged(&returned->stream, &returned->judged);
+	else if (returned->parcel->kind == PARCEL_BUILT)
+		parcel_pass_built(&returned->stream, &returned->built);
 	else
 	{
 		returned->written = palloc0(n * sizeof(Written));
@@ -337,6 +421,19 @@ take_judged(Returned *returned, MemoryContext inbox)
 	life_answered(errand->call, errand->reply);
 }
 
+/*
+ * Begins the call of a request that is built; its memory becomes the call's.
+ */
+static void
+take_built(Returned *returned, MemoryContext inbox)
+{
+	Job *job = returned->errand->batch.jobs[0];
+
+	MemoryContextSetParent(inbox, job->call.context);
+	withdraw(returned->errand);
+	life_built(job, returned->built.http, returned->built.error);
+}
+
 static void
 take_written(Returned *returned)
 {
@@ -360,21 +457,28 @@ take_written(Returned *returned)
 bool
 errand_take(Errand *errand, const Parcel *parcel, MemoryContext inbox)
 {
-	bool judges = errand->kind == PARCEL_JUDGE;
+	ParcelKind wanted = errand->kind == PARCEL_JUDGE   ? PARCEL_JUDGED
+						: errand->kind == PARCEL_BUILD ? PARCEL_BUILT
+													   : PARCEL_WRITTEN;
 	Returned returned = {.errand = errand, .parcel = parcel};
 	MemoryContext caller = MemoryContextSwitchTo(inbox);
 	char *error;
 	bool is_sound =
-		errand->is_void || ((parcel->kind == PARCEL_JUDGED) == judges &&
-							guard_run(unpack, &returned, &error) && !returned.stream.failed);
+		errand->is_void ||
+		(parcel->kind == wanted && guard_run(unpack, &returned, &error) && !returned.stream.failed);
 
 	MemoryContextSwitchTo(caller);
-	if (is_sound && !errand->is_void && judges && still_waits(errand, 0))
+	if (is_sound && !errand->is_void && wanted == PARCEL_JUDGED && still_waits(errand, 0))
 	{
 		take_judged(&returned, inbox);
 		return true;
 	}
-	if (is_sound && !errand->is_void && !judges)
+	if (is_sound && !errand->is_void && wanted == PARCEL_BUILT && still_waits(errand, 0))
+	{
+		take_built(&returned, inbox);
+		return true;
+	}
+	if (is_sound && !errand->is_void && wanted == PARCEL_WRITTEN)
 		take_written(&returned);
 	MemoryContextDelete(inbox);
 	return is_sound;

@@ -24,17 +24,22 @@ typedef struct Errand
 	/* PARCEL_JUDGE */
 	Call *call; /* for life_answered() */
 	HttpReply *reply;
+
+	/* PARCEL_JUDGE, PARCEL_BUILD */
 	MemoryContext call_context; /* of that call */
+	bool is_building;           /* PARCEL_BUILD: a writer has it */
 
 	/* PARCEL_SAVE, PARCEL_REPORT */
 	size_t bytes;
 	bool is_full; /* no other job may come along */
 	bool has_large;
-	JobBatch batch; /* of PARCEL_JUDGE the one job alone */
+	JobBatch batch; /* of PARCEL_JUDGE and PARCEL_BUILD the one job alone */
 	JobStep *steps; /* of these jobs, when they were handed over */
 } Errand;
 
 extern void errand_judge(Call *call, HttpReply *reply);
+extern void errand_build(Job *job, size_t bytes);
+extern void errands_close(void);
 extern void errand_write(Job *job, size_t bytes, bool alone, bool is_large);
 extern Errand *errand_next(void);
 extern bool errand_begin(Errand *errand, Pipe *pipe);

@@ -189,6 +189,139 @@ parcel_pass_judged(SpoolStream *stream, Judged *judged)
 	spool_pass_text(stream, &judged->redirect);
 }
 
+/* ---------- an error ---------- */
+
+static void
+pass_error(SpoolStream *stream, ErrorData **error)
+{
+	bool any = !unpacks(stream) && *error != NULL;
+
+	SPOOL_PASS(stream, any);
+	if (!any)
+		return;
+	if (unpacks(stream))
+		*error = palloc0(sizeof(ErrorData));
+	(*error)->elevel = ERROR;
+	SPOOL_PASS(stream, (*error)->sqlerrcode);
+	spool_pass_text(stream, &(*error)->message);
+	spool_pass_text(stream, &(*error)->detail);
+	spool_pass_text(stream, &(*error)->hint);
+	spool_pass_text(stream, &(*error)->context);
+}
+
+/* ---------- a request to be built ---------- */
+
+StaticAssertDecl(sizeof(void *) != 8 || sizeof(RequestSource) == 104,
+				 "pass the new field of RequestSource, and then say how large it is");
+StaticAssertDecl(sizeof(void *) != 8 || sizeof(HttpRequest) == 152,
+				 "pass the new field of HttpRequest, and then say how large it is");
+
+static void
+pass_inputs(SpoolStream *stream, RequestSource *source)
+{
+	Input *inputs = (Input *) source->inputs;
+	int32 i;
+
+	SPOOL_PASS(stream, source->n_inputs);
+	if (unpacks(stream))
+		inputs = palloc0((source->n_inputs + 1) * sizeof(Input));
+	for (i = 0; i < source->n_inputs && !stream->failed; i++)
+	{
+		size_t len = inputs[i].len;
+
+		SPOOL_PASS(stream, len);
+		spool_pass_bytes(stream, (char **) &inputs[i].data, &inputs[i].len);
+		if (inputs[i].data == NULL)
+			inputs[i].data = "";
+	}
+	source->inputs = inputs;
+}
+
+static void
+pass_secrets(SpoolStream *stream, MappingOptions *secrets)
+{
+	spool_pass_text(stream, &secrets->api_key);
+	spool_pass_text(stream, &secrets->headers);
+	spool_pass_text(stream, &secrets->access_key_id);
+	spool_pass_text(stream, &secrets->secret_access_key);
+	spool_pass_text(stream, &secrets->session_token);
+}
+
+void
+parcel_pass_order(SpoolStream *stream, Order *order)
+{
+	RequestSource *source = &order->source;
+
+	SPOOL_PASS(stream, order->job);
+	SPOOL_PASS(stream, order->attempt);
+	pass_secrets(stream, &order->secrets);
+	if (unpacks(stream))
+		source->options = palloc0(sizeof(ServerOptions));
+	pass_options(stream, (ServerOptions *) source->options);
+	spool_pass_text(stream, (char **) &source->request);
+	pass_inputs(stream, source);
+	spool_pass_text(stream, (char **) &source->idempotency_key);
+	spool_pass_text(stream, (char **) &source->tenant);
+	spool_pass_text(stream, (char **) &source->token);
+	SPOOL_PASS(stream, source->job);
+	SPOOL_PASS(stream, source->is_literal);
+	SPOOL_PASS(stream, source->now_unix);
+	source->secrets = &order->secrets;
+}
+
+static void
+pass_headers(SpoolStream *stream, List **headers)
+{
+	int32 n = list_length(*headers);
+	int32 i;
+
+	SPOOL_PASS(stream, n);
+	for (i = 0; i < n && !stream->failed; i++)
+	{
+		HttpHeader *header = unpacks(stream) ? palloc0(sizeof(HttpHeader)) : list_nth(*headers, i);
+
+		spool_pass_text(stream, (char **) &header->name);
+		spool_pass_text(stream, &header->value);
+		spool_pass_text(stream, (char **) &header->shown);
+		if (unpacks(stream))
+			*headers = lappend(*headers, header);
+	}
+}
+
+/*
+ * A request as request_build() makes it: its answer does not come in pieces, and nothing is counted for it yet.
+ */
+static void
+pass_built_request(SpoolStream *stream, HttpRequest *http)
+{
+	pass_request(stream, http);
+	pass_headers(stream, &http->headers);
+	spool_pass_bytes(stream, &http->body, &http->body_len);
+	spool_pass_text(stream, (char **) &http->body_sha256);
+	spool_pass_text(stream, (char **) &http->ca_file);
+	SPOOL_PASS(stream, http->is_signed);
+	SPOOL_PASS(stream, http->keeps_path);
+	SPOOL_PASS(stream, http->max_response);
+	SPOOL_PASS(stream, http->is_download);
+	SPOOL_PASS(stream, http->is_dispensable);
+}
+
+void
+parcel_pass_built(SpoolStream *stream, Built *built)
+{
+	bool is_built = !unpacks(stream) && built->http != NULL;
+
+	SPOOL_PASS(stream, is_built);
+	if (!is_built)
+	{
+		pass_error(stream, &built->error);
+		return;
+	}
+	if (unpacks(stream))
+		built->http = palloc0(sizeof(HttpRequest));
+	pass_built_request(stream, built->http);
+}
+
 /* ---------- verdicts to be written ---------- */
 
 static void
@@ -235,24 +368,6 @@ parcel_pass_batch(SpoolStream *stream, JobBatch *batch, JobState state)
 		batch->jobs = palloc0((batch->n + 1) * sizeof(Job *));
 	for (i = 0; i < batch->n && !stream->failed; i++)
 		pass_job(stream, &batch->jobs[i], state);
-}
-
-static void
-pass_error(SpoolStream *stream, ErrorData **error)
-{
-	bool any = !unpacks(stream) && *error != NULL;
-
-	SPOOL_PASS(stream, any);
-	if (!any)
-		return;
-	if (unpacks(stream))
-		*error = palloc0(sizeof(ErrorData));
-	(*error)->elevel = ERROR;
-	SPOOL_PASS(stream, (*error)->sqlerrcode);
-	spool_pass_text(stream, &(*error)->message);
-	spool_pass_text(stream, &(*error)->detail);
-	spool_pass_text(stream, &(*error)->hint);
-	spool_pass_text(stream, &(*error)->context);
 }
 
 /*

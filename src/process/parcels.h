@@ -16,10 +16,12 @@ typedef enum ParcelKind
 	PARCEL_JUDGE,  /* an answer: a Question */
 	PARCEL_SAVE,   /* jobs in the state JOB_SAVING: a JobBatch */
 	PARCEL_REPORT, /* the same, in JOB_REPORTING */
+	PARCEL_BUILD,  /* a request to be built: an Order */
 
 	/* What comes back */
-	PARCEL_JUDGED, /* a Judged */
-	PARCEL_WRITTEN /* a Written for each job */
+	PARCEL_JUDGED,  /* a Judged */
+	PARCEL_WRITTEN, /* a Written for each job */
+	PARCEL_BUILT    /* a Built */
 } ParcelKind;
 
 /* A writer's own: bgw_extra. */
@@ -44,6 +46,22 @@ typedef struct Question
 	HttpReply *reply;
 } Question;
 
+/* All that the request of a job is made of, but references. */
+typedef struct Order
+{
+	int64 job;
+	int32 attempt;
+	MappingOptions secrets;
+	RequestSource source; /* its secrets are those above */
+} Order;
+
+/* What became of it. */
+typedef struct Built
+{
+	HttpRequest *http; /* NULL: error says why */
+	ErrorData *error;
+} Built;
+
 /* Jobs whose verdicts are to be written. */
 typedef struct JobBatch
 {
@@ -54,6 +72,8 @@ typedef struct JobBatch
 
 extern void parcel_pass_question(SpoolStream *stream, Question *question);
 extern void parcel_pass_judged(SpoolStream *stream, Judged *judged);
+extern void parcel_pass_order(SpoolStream *stream, Order *order);
+extern void parcel_pass_built(SpoolStream *stream, Built *built);
 extern void parcel_pass_batch(SpoolStream *stream, JobBatch *batch, JobState state);
 extern void parcel_pass_written(SpoolStream *stream, Written *written, int n);
 

@@ -1,6 +1,6 @@
 /*
  * writer.c
- *		A process that reads and writes large answers for its dispatcher (writers.c).
+ *		A process that reads and writes large answers, and builds large requests, for its dispatcher (writers.c).
  *
  * It does one errand after another, and knows nothing but what comes with each.  It judges by the same code as the
  * dispatcher, and writes by the same statements, as the same role and within the same bounds (queue/).  Errors are
@@ -112,6 +112,43 @@ do_judge(SpoolStream *in)
 	spool_begin_packing(&out);
 	parcel_pass_judged(&out, &judgement->judged);
 	return spool_end_packing(&out, PARCEL_JUDGED);
+}
+
+/* ---------- building ---------- */
+
+/* An order, and what is sent back. */
+typedef struct Building
+{
+	Order order;
+	Built built;
+} Building;
+
+static void
+build(void *arg)
+{
+	Building *building = arg;
+
+	building->built.http = request_build(&building->order.source);
+}
+
+static Parcel
+do_build(SpoolStream *in)
+{
+	Building *building = palloc0(sizeof(Building));
+	SpoolStream out;
+
+	parcel_pass_order(in, &building->order);
+	if (in->failed)
+		elog(ERROR, "a request to be built is not complete");
+	pgstat_report_activity(STATE_RUNNING, psprintf("building the request of job " INT64_FORMAT,
+												   building->order.job));
+	marker_begin(building->order.job, building->order.attempt);
+	if (!guard_try_apart(build, building, &building->built.error))
+		building->built.http = NULL;
+	marker_end();
+	spool_begin_packing(&out);
+	parcel_pass_built(&out, &building->built);
+	return spool_end_packing(&out, PARCEL_BUILT);
 }
 
 /* ---------- writing ---------- */
@@ -238,6 +275,8 @@ do_errand(const Parcel *errand)
 		{
 			case PARCEL_JUDGE:
 				return do_judge(&in);
+			case PARCEL_BUILD:
+				return do_build(&in);
 			case PARCEL_SAVE:
 				return do_write(&in, JOB_SAVING);
 			case PARCEL_REPORT:

@@ -4,10 +4,11 @@
  *
  * To read an answer of megabytes, or to write it into a table, takes as long as it has bytes or values, and a turn of the
  * loop must not.  So it goes to a writer (writer.c): a background worker, started when there is something for it, that
- * leaves when there was nothing for IDLE_US.  What it is told to do is an errand (errand.c), one of two:
+ * leaves when there was nothing for IDLE_US.  What it is told to do is an errand (errand.c), one of three:
  *
  *		an answer, to be judged: what comes back is the verdict, with which the job goes on as with any other;
- *		jobs in the state JOB_SAVING or JOB_REPORTING, to be written in a transaction, each over its own attempt.
+ *		jobs in the state JOB_SAVING or JOB_REPORTING, to be written in a transaction, each over its own attempt;
+ *		a request that takes as long to build: what comes back is what to send, and the call begins.
  *
  * The dispatcher decides all that follows, and keeps what it has handed over until the errand is done.  So nothing is
  * lost where a writer ends: the errand is done here then, as it is where there is no writer, because
@@ -49,6 +50,10 @@ StaticAssertDecl(SETTINGS_MAX_WRITERS <= MARKER_WRITERS, "each writer has its pa
 #define SMALLEST (64 * 1024)      /* that is looked at */
 #define LARGEST (2 * 1024 * 1024) /* of which the values are counted, */
 #define COUNTED 4096              /* bytes at a time */
+
+/* The same of building a request */
+#define BUILD_NS_A_BYTE 20
+#define BUILD_NS_A_VALUE 600
 
 /* Before a writer is started again, after one could not be or has failed: first, and at most */
 #define RETRY_MIN_MS 1000
@@ -162,6 +167,40 @@ writers_take_answer(void *tag, HttpReply *reply)
 	if (!writers_can_be_had() || call->job->options->defs == NIL)
 		return false;
 	errand_judge(call, reply);
+	is_due = true;
+	return true;
+}
+
+/*
+ * How many bytes a request is made of, with the job's inputs.
+ */
+static size_t
+source_bytes(const Job *job)
+{
+	size_t bytes = strlen(job->request);
+	int i;
+
+	for (i = 0; i < job->submission.n_inputs; i++)
+		bytes += job->submission.inputs[i].len;
+	return bytes;
+}
+
+/*
+ * Takes a request that takes long to build.  False if the dispatcher should build it.
+ */
+bool
+writers_take_request(Job *job)
+{
+	size_t bytes = source_bytes(job);
+	uint64 ns = bytes * BUILD_NS_A_BYTE;
+
+	if (bytes < SMALLEST)
+		return false;
+	if (ns <= JUDGE_NS)
+		ns += BUILD_NS_A_VALUE * count_values(job->request, strlen(job->request));
+	if (ns <= JUDGE_NS || !writers_can_be_had() || job->options->defs == NIL)
+		return false;
+	errand_build(job, bytes);
 	is_due = true;
 	return true;
 }
@@ -439,6 +478,7 @@ writers_finish(MonoTime deadline)
 	int i;
 
 	is_closed = true;
+	errands_close();
 	while ((errand = errand_next()) != NULL)
 		errand_do_here(errand);
 	while (any_works() && clock_uptime() < deadline + FINISH_US)

@@ -164,7 +164,7 @@ update_lane(Lane *lane)
 	if (lane->n_ready == 0 && !lane->has_more)
 	{
 		Assert(!lane->is_hungry && pairingheap_is_empty(lane->ready));
-		dlist_delete(&lane->node);
+		turns_lane_gone(lane);
 		pairingheap_free(lane->ready);
 		pfree(lane);
 	}

@@ -31,7 +31,8 @@ struct Tenant;
  */
 typedef struct Lane
 {
-	dlist_node node; /* on its tenant's list, higher priorities first */
+	dlist_node node;                /* on its tenant's list */
+	pairingheap_node priority_node; /* in its tenant's heap: the highest priority on top */
 	Lanes *lanes;
 	struct Tenant *tenant;
 	const char *server_name;

@@ -45,6 +45,7 @@ typedef struct Tenant
 	dlist_node node; /* on its owner's list */
 	Share share;     /* of the owner's turns */
 	dlist_head lanes;
+	pairingheap by_priority; /* the same: the highest on top */
 } Tenant;
 
 typedef struct OwnerEntry
@@ -59,8 +60,23 @@ typedef struct TenantEntry
 	Tenant *tenant;
 } TenantEntry;
 
+/* A tenant may have a lane for each of its jobs: one is found by this, and not by looking at all. */
+typedef struct LaneName
+{
+	Tenant *tenant;
+	int priority;
+	int unused; /* the key is hashed with what lies behind the priority */
+} LaneName;
+
+typedef struct LaneEntry
+{
+	LaneName name;
+	Lane *lane;
+} LaneEntry;
+
 static HTAB *owners = NULL;
 static HTAB *tenants = NULL;
+static HTAB *lanes_by_name = NULL;
 
 static uint32
 hash_tenant(const void *key, Size size)
@@ -80,6 +96,15 @@ match_tenant(const void *a, const void *b, Size size)
 	return left->owner == right->owner ? strcmp(left->name, right->name) : 1;
 }
 
+static int
+compare_priorities(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	int left = pairingheap_const_container(Lane, priority_node, a)->priority;
+	int right = pairingheap_const_container(Lane, priority_node, b)->priority;
+
+	return (left > right) - (left < right);
+}
+
 static void
 create_tables(void)
 {
@@ -90,7 +115,9 @@ create_tables(void)
 		.hash = hash_tenant,
 		.match = match_tenant,
 	};
+	HASHCTL by_name = {.keysize = sizeof(LaneName), .entrysize = sizeof(LaneEntry)};
 
+	lanes_by_name = hash_create("genjob lanes", 64, &by_name, HASH_ELEM | HASH_BLOBS);
 	owners = hash_create("genjob owners", 16, &by_role, HASH_ELEM | HASH_BLOBS);
 	tenants =
 		hash_create("genjob tenants", 64, &by_tenant, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE);
@@ -205,6 +232,7 @@ find_tenant(Turns *turns, Oid role, const char *name)
 	tenant->key = key;
 	stride_add(&key.owner->stride, &tenant->share, weights_get_tenant(turns->server, name));
 	dlist_init(&tenant->lanes);
+	tenant->by_priority.ph_compare = compare_priorities;
 	dlist_push_tail(&key.owner->tenants, &tenant->node);
 	turns->n_tenants++;
 	entry = hash_search(tenants, &key, HASH_ENTER, NULL);
@@ -215,8 +243,9 @@ find_tenant(Turns *turns, Oid role, const char *name)
 static Lane *
 first_lane(Tenant *tenant)
 {
-	return dlist_is_empty(&tenant->lanes) ? NULL
-										  : dlist_container(Lane, node, tenant->lanes.head.next);
+	if (pairingheap_is_empty(&tenant->by_priority))
+		return NULL;
+	return pairingheap_container(Lane, priority_node, pairingheap_first(&tenant->by_priority));
 }
 
 /*
@@ -244,22 +273,31 @@ Lane *
 turns_lane(Turns *turns, Oid owner, const char *tenant_name, int priority)
 {
 	Tenant *tenant = find_tenant(turns, owner, tenant_name);
-	dlist_node *before = &tenant->lanes.head;
+	LaneName name = {tenant, priority, 0};
+	LaneEntry *entry = hash_search(lanes_by_name, &name, HASH_FIND, NULL);
 	Lane *lane;
-	dlist_iter iter;
 
-	dlist_foreach(iter, &tenant->lanes)
-	{
-		lane = dlist_container(Lane, node, iter.cur);
-		if (lane->priority == priority)
-			return lane;
-		if (lane->priority < priority)
-			break;
-		before = iter.cur;
-	}
+	if (entry != NULL)
+		return entry->lane;
 	lane = lane_create(&turns->lanes, tenant, turns->server, owner, tenant->key.name, priority);
-	dlist_insert_after(before, &lane->node);
+	entry = hash_search(lanes_by_name, &name, HASH_ENTER, NULL);
+	entry->lane = lane;
+	dlist_push_tail(&tenant->lanes, &lane->node);
+	pairingheap_add(&tenant->by_priority, &lane->priority_node);
 	return lane;
+}
+
+/*
+ * Removes a lane that is about to be freed.
+ */
+void
+turns_lane_gone(Lane *lane)
+{
+	LaneName name = {lane->tenant, lane->priority, 0};
+
+	dlist_delete(&lane->node);
+	pairingheap_remove(&lane->tenant->by_priority, &lane->priority_node);
+	hash_search(lanes_by_name, &name, HASH_REMOVE, NULL);
 }
 
 static void

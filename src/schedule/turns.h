@@ -26,6 +26,7 @@ extern void turns_free(Turns *turns);
 
 extern Lane *turns_lane(Turns *turns, Oid owner, const char *tenant, int priority);
 extern void turns_lane_changed(struct Tenant *tenant);
+extern void turns_lane_gone(Lane *lane);
 extern void turns_drop(Turns *turns);
 extern void turns_drop_unseen(Turns *turns);
 

@@ -277,6 +277,15 @@ subtest 'callbacks 14: calls of many roles that were given up keep those of othe
 	query(q{DELETE FROM genjob.callbacks WHERE run_at = 'infinity'});
 };
 
+subtest 'callbacks 15: a setting of the database keeps all calls from being made' => sub {
+	query(q{ALTER DATABASE postgres SET row_security = off;
+		SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'genjob caller'});
+	my $id = query(q{SET row_security = on; SET ROLE alice; INSERT INTO public.gen_jobs (server, request, on_done) VALUES ('painter', '{"prompt": "a"}', 'alice.done') RETURNING id});
+	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id) OR EXISTS (SELECT FROM genjob.callbacks WHERE job_id = $id AND attempts > 0)"), 'a call is made');
+	is(query("SELECT what FROM public.told WHERE job = $id"), 'done', '... and succeeds');
+	query('ALTER DATABASE postgres RESET row_security');
+};
+
 subtest 'callbacks 13: the owner of the schema puts another table in the place of gen_jobs while calls are made' => sub {
 	my $id = insert_as('alice', 'alice.done');
 	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id)"), 'there is a process for them');

@@ -1,5 +1,5 @@
-# Large answers are judged and written by writers beside the dispatcher: no other answer waits for them, and nothing is
-# lost or done twice, whatever becomes of a writer.
+# Large answers are judged and written by writers beside the dispatcher, and large requests are built by them: nobody else
+# waits for them, and nothing is lost or done twice, whatever becomes of a writer.
 
 use strict;
 use warnings;
@@ -13,6 +13,7 @@ use Session;
 use Shapes;
 use StandIn;
 
+use MIME::Base64 qw(decode_base64);
 use Time::HiRes qw(sleep time);
 
 my $bytes = 3_000_000;
@@ -303,6 +304,124 @@ subtest 'writers 10: a database is dropped while one of its writers is there' =>
 	ok(wait_for_writer("datname = 'other'"), 'it is there');
 	query('DROP DATABASE other');
 	ok(without_writers() || 1, 'the database is gone');
+};
+
+# ---- large requests ----
+
+query(q{CREATE TABLE large AS SELECT (SELECT jsonb_agg(v) FROM generate_series(1, 400000) v) AS list,
+		(SELECT string_agg(sha512(v::text::bytea), '') FROM generate_series(1, 400000) v) AS bytes});
+
+# A job with a request of many values, or with a large input.
+sub order
+{
+	my ($server, $request, $input) = @_;
+	return query('INSERT INTO gen_jobs (server, request, inputs) SELECT ' . literal($server) . ", $request, " . ($input // 'NULL') . ' FROM large RETURNING id');
+}
+
+my @orders = (
+	[ 'json', q{jsonb_build_object('list', (SELECT jsonb_agg(v) FROM generate_series(1, 50000) v), 'text', chr(233) || chr(92) || '"')} ],
+	[ 'json', q{'{"image": {"$input": 1}, "mask": {"$input": 2}}'}, q{ARRAY[substr(bytes, 1, 1000000), ''::bytea]} ],
+	[ 'form', q{'{"image": {"$input": 1}, "n": 3}'}, q{ARRAY[substr(bytes, 1, 1000000)]} ],
+	[ 'raw', q{'{"image": {"$input": 1}, "n": 3}'}, q{ARRAY[substr(bytes, 1, 1000000)]} ],
+	[ 'signed', q{'{"image": {"$input": 1}}'}, q{ARRAY[substr(bytes, 1, 1000000)]} ],
+	[ 'json', q{'{"image": {"$input": 3}}'}, q{ARRAY[substr(bytes, 1, 1000000)]} ]);
+
+# What a server gets, as it echoes it, but for what differs each time.
+sub echoed
+{
+	my ($server, @columns) = @_;
+	my ($code, $id, $error) = $node->psql('postgres', 'INSERT INTO gen_jobs (server, request, inputs) SELECT ' . literal($server) . ", $columns[0], " . ($columns[1] // 'NULL') . ' FROM large RETURNING id');
+	return $error if $code != 0;
+	has_ended($id);
+	my $text = query("SELECT coalesce(result::text, error) FROM gen_jobs WHERE id = $id");
+	$text =~ s/("base64": ")([^"]*)/$1 . decode_base64($2)/e;
+	$text =~ s/[0-9a-f]{8}-[0-9a-f-]{27}/KEY/g;
+	$text =~ s/(X-Amz-Date": ")[^"]*|(Signature=)[0-9a-f]*/DATE/gi;
+	return $text;
+}
+
+subtest 'writers 12: what they build of large requests is what the dispatcher would' => sub {
+	my %echo = (path => '/echo', headers => '{"X-Team": "art"}', defaults => '{"d": [1, null]}', max_response => '64MB');
+	create_server($node, 'json', 'http', $standin, %echo, auth => 'header:X-Key');
+	create_server($node, 'form', 'http', $standin, %echo, body => 'multipart', inputs_body => 'multipart');
+	create_server($node, 'raw', 'http', $standin, %echo, inputs_body => 'raw');
+	create_server($node, 'signed', 'http', $standin, %echo, auth => 'sigv4', region => 'eu-1', service => 'execute-api');
+	query(q{ALTER USER MAPPING FOR PUBLIC SERVER signed OPTIONS (ADD access_key_id 'AKIDEXAMPLE', ADD secret_access_key 'wJalrXUtnFEMI')});
+	set_writers(0);
+	my @without = map { echoed(@$_) } @orders;
+	set_writers(2);
+	foreach my $i (0 .. $#orders)
+	{
+		my $with = echoed(@{ $orders[$i] });
+		ok($with eq $without[$i], "$orders[$i][0]: the same is sent") or diag(substr($without[$i], 0, 500), "\n", substr($with, 0, 500));
+	}
+	ok(length $without[0] > 300_000, 'of some size');
+	like($without[-1], qr/input/, '... or the same is refused');
+};
+
+subtest 'writers 13: small jobs do not wait for large requests' => sub {
+	my @large = (
+		[ 'values', q{jsonb_build_object('prompt', 'a', 'list', list)} ],
+		[ 'bytes', q{'{"prompt": "a", "image": {"$input": 1}}'}, q{ARRAY[bytes]} ]);
+	my %took;
+	create_server($node, 'inline', 'http', $standin, path => '/v1/images/generations', output => '/data/*/b64_json');
+	foreach my $n (0, 2)
+	{
+		set_writers($n);
+		foreach my $large (@large)
+		{
+			my $before = dispatcher_time();
+			my $id = order('inline', @$large[ 1, 2 ]);
+			has_ended($id);
+			$took{$n}{ $large->[0] } = dispatcher_time() - $before;
+		}
+	}
+	foreach my $what (map { $_->[0] } @large)
+	{
+		note(sprintf '%s: %.0f ms of the dispatcher, without writers %.0f', $what, 1000 * $took{2}{$what}, 1000 * $took{0}{$what});
+		takes_less($took{2}{$what}, $took{0}{$what} * 2 / 3, "a request of many $what takes far less of the dispatcher");
+	}
+};
+
+subtest 'writers 14: a job goes while a writer builds its request' => sub {
+	my $list = q{jsonb_build_object('prompt', 'a', 'list', list)};
+
+	has_ended(order('painter', $list));
+	my ($pid) = writer_pids();
+	kill 'STOP', $pid;
+	my @ids = map { order('painter', $list) } 1 .. 2;
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($ids[0], $ids[1]) AND state = 'running'"), 'two are claimed');
+	others_go_on('a writer that stands still');
+	query("SELECT genjob.cancel($ids[0]); DELETE FROM gen_jobs WHERE id = $ids[1]");
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM genjob.activity WHERE job_id IN ($ids[0], $ids[1])"), 'a cancel is obeyed, and a DELETE');
+	kill 'CONT', $pid;
+	my $id = order('painter', $list);
+	ok(wait_state($node, $id, 'succeeded'), 'the writer goes on with the next');
+	is(query("SELECT state, remote IS NULL FROM gen_jobs WHERE id = $ids[0]"), 'cancelled|t', 'nothing was sent of the first');
+};
+
+subtest 'writers 15: a writer ends, or the dispatcher does, while a request is built' => sub {
+	my $list = q{jsonb_build_object('prompt', 'a', 'list', list)};
+
+	has_ended(order('painter', $list));
+	my ($pid) = writer_pids();
+	my $dispatcher = dispatcher_pid($node);
+	kill 'STOP', $pid;
+	my $id = order('painter', $list);
+	ok($node->poll_query_until('postgres', "SELECT state = 'running' FROM gen_jobs WHERE id = $id"), 'it is claimed');
+	query("SELECT pg_terminate_backend($dispatcher)");
+	wait_dispatcher($node, 'postgres', $dispatcher);
+	kill 'CONT', $pid;
+	ok(wait_state($node, $id, 'succeeded'), 'after a stop the next dispatcher begins it');
+	is(query("SELECT attempt, losses, failures, unknown_ends FROM gen_jobs WHERE id = $id"), '2|0|0|0', '... and knows that nothing had been sent');
+	# one that has a request, and is told to end, ends when it is built; one that crashes takes the server with it
+	has_ended(order('painter', $list));
+	($pid) = writer_pids();
+	kill 'STOP', $pid;
+	$id = order('painter', $list);
+	ok($node->poll_query_until('postgres', "SELECT state = 'running' FROM gen_jobs WHERE id = $id"), 'another one is claimed');
+	kill 'KILL', $pid;
+	ok($node->poll_query_until('postgres', "SELECT state = 'succeeded' FROM gen_jobs WHERE id = $id"), 'it is run after a crash');
 };
 
 # ---- where there is none ----
