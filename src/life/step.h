@@ -2,8 +2,8 @@
  * step.h
  *		The steps of a job's life, for the files of this folder: what each offers, and what it returns.
  *
- * The functions of a step say what comes next, and call no other step: life.c, which has the table of steps, carries it
- * out.  They run in the memory context of the job, but for build(), which runs in that of the call.
+ * The functions of a step return what comes next, and call no other step: drive.c carries it out.  They run in the
+ * memory context of the job, except build(), which runs in that of the call.
  */
 #ifndef GENJOB_STEP_H
 #define GENJOB_STEP_H
