@@ -159,7 +159,7 @@ http_wait_ms(void)
 		heavy_next() != NULL || parked_is_due() || spill_is_moving() || sluice_is_due())
 		return 0;
 	note_sooner(&ms, now, http_timer_due);
-	note_sooner(&ms, now, idle_next_settle());
+	note_sooner(&ms, now, idle_next_shrink());
 	note_sooner(&ms, now, streams_next_pass());
 	note_sooner(&ms, clock_wire(), deadlines_next());
 	if (pauses_count() > 0 || parked_exist())
@@ -406,7 +406,7 @@ http_work(void)
 	visits_run_timer();
 	visits_heavy(clock_uptime() + HEAVY_MS * INT64CONST(1000));
 	http_take_done();
-	idle_settle(n_transfers);
+	idle_shrink(n_transfers);
 	end_overdue();
 	relieve(clock_uptime());
 	restore_signals(&saved);

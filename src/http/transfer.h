@@ -130,8 +130,8 @@ extern int heavy_count(void);
 /* idle.c */
 extern void idle_limit(CURLM *multi, int n_transfers);
 extern void idle_note_peak(int n_transfers);
-extern void idle_settle(int n_transfers);
-extern MonoTime idle_next_settle(void);
+extern void idle_shrink(int n_transfers);
+extern MonoTime idle_next_shrink(void);
 extern uint32 idle_origin_of(const char *url);
 extern void idle_choose(const HttpTransfer *transfer, int n_transfers);
 extern void idle_note_closing(uint32 origin);

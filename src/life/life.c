@@ -112,7 +112,7 @@ call_answered(Call *call, HttpReply *reply)
 			(job->state == JOB_CALLING || job->state == JOB_CANCELLING || pour_is_under_way(job))));
 	call->transfer = NULL;
 	traced_answer(job, step->name, reply);
-	calls_settle_status(call, reply);
+	calls_read_status(call, reply);
 	if (job->state == JOB_SAVING)
 	{
 		job->store->ended = reply;

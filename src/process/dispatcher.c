@@ -135,9 +135,9 @@ consider_leaving(void)
 {
 	MonoTime now = clock_uptime();
 	bool at_once = false;
-	bool held = shmem_is_held(MyDatabaseId, &at_once);
+	bool is_evicted = shmem_is_evicted(MyDatabaseId, &at_once);
 
-	if (leave_at == 0 && (ShutdownRequestPending || !genjob_enabled || held))
+	if (leave_at == 0 && (ShutdownRequestPending || !genjob_enabled || is_evicted))
 	{
 		leave_at = now + genjob_shutdown_grace * USECS_PER_SEC;
 		reporter_hurry();

@@ -333,7 +333,7 @@ chooses_id(const Protocol *protocol)
  * Drops a preset's lookup if its remote_id is overridden: it asks by the id that genjob chooses.
  */
 static void
-settle_lookup(ServerOptions *options)
+complete_lookup(ServerOptions *options)
 {
 	Protocol *protocol = &options->protocol;
 	const char *lookup = protocol->lookup;
@@ -407,7 +407,7 @@ check_model(const ServerOptions *options)
  * Finds the region and the service for which requests are signed.  AWS's own hosts name them.
  */
 static void
-settle_scope(ServerOptions *options)
+complete_scope(ServerOptions *options)
 {
 	Protocol *protocol = &options->protocol;
 	char *region;
@@ -432,7 +432,7 @@ settle_scope(ServerOptions *options)
  * Checks what an object store needs, and what only it may have.
  */
 static void
-settle_store(ServerOptions *options)
+complete_store(ServerOptions *options)
 {
 	Protocol *protocol = &options->protocol;
 	const char *alien = options->bucket        ? "bucket"
@@ -548,10 +548,10 @@ options_parse_server(List *defs, ServerOptions *options)
 	if (options->retention_failed == 0)
 		options->retention_failed = options->retention;
 	fill_protocol(options);
-	settle_store(options);
+	complete_store(options);
 	read_kinds(options);
-	settle_lookup(options);
-	settle_scope(options);
+	complete_lookup(options);
+	complete_scope(options);
 	check_protocol(options);
 }
 
