@@ -114,7 +114,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.unique_key IS 'an owner has at most one u
 COMMENT ON COLUMN @extschema@.gen_jobs.max_attempts IS 'overrides the server''s option max_attempts';
 COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'waiting (for those of after), queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
 COMMENT ON COLUMN @extschema@.gen_jobs.attempt IS 'how often the job was started';
-COMMENT ON COLUMN @extschema@.gen_jobs.failures IS 'how many attempts count against max_attempts: failures, but not attempts that the server put off or a restart cut short';
+COMMENT ON COLUMN @extschema@.gen_jobs.failures IS 'how many attempts count against max_attempts: failures, but not attempts that the server deferred or a restart cut short';
 COMMENT ON COLUMN @extschema@.gen_jobs.owner IS 'role that inserted the job and may see it; its user mapping is used';
 COMMENT ON COLUMN @extschema@.gen_jobs.created_at IS 'when the inserting transaction began';
 COMMENT ON COLUMN @extschema@.gen_jobs.started_at IS 'when the last attempt was started';

@@ -268,7 +268,7 @@ is_alive(const Present *present)
 }
 
 /*
- * Counts a crash for what a process was handling that is no more.
+ * Counts a crash for what a process was handling when it ended.
  */
 static void
 count_present(Present *present)

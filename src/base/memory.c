@@ -91,7 +91,7 @@ memory_expect_no_more(void)
 }
 
 /*
- * An answer of so many bytes has come: the next ones are likely to be like it.
+ * Notes that an answer of this many bytes has come: the next ones are likely to be like it.
  */
 void
 memory_note_usual(MemoryAccount *account, size_t bytes)
@@ -182,7 +182,7 @@ memory_limit(void)
 }
 
 /*
- * What a job takes whose request has so many bytes of text and its inputs so many: in base64, at most.
+ * Returns how many bytes a job takes at most, from the bytes of its request (text) and of its inputs (as base64).
  */
 size_t
 memory_body_size(size_t request, size_t inputs)

@@ -11,7 +11,7 @@
 
 typedef enum MemoryUse
 {
-	MEMORY_REQUESTS, /* inputs, what they refer to, and what is made of them */
+	MEMORY_REQUESTS, /* inputs, what they refer to, and the requests built from them */
 	MEMORY_ANSWERS,
 	MEMORY_USES
 } MemoryUse;

@@ -33,7 +33,7 @@
 	25 /* for sockets that have a little to do, in batches that make few transactions */
 #define HEAVY_MS 10     /* for those that have much, and for those whose time is over */
 #define RELIEVE_MS 250  /* between two looks for who stands still */
-#define MIN_READ 1024   /* bytes that libcurl reads at a time at least, where there are so many */
+#define MIN_READ 1024   /* bytes that libcurl reads at a time at least, if they are there */
 #define FLOOD_LOOKS 256 /* readings of a socket between two looks whether they bring anything */
 #define FLOOD_BYTES \
 	(1024 * 1024)      /* that may come without, and as many times more as the body has: */
@@ -43,7 +43,7 @@ CURLM *http_multi = NULL;
 MonoTime http_timer_due = 0; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
 static dlist_head starting = DLIST_STATIC_INIT(starting); /* libcurl does not know them yet */
 dlist_head http_active = DLIST_STATIC_INIT(http_active);  /* it does */
-static dlist_head finished = DLIST_STATIC_INIT(finished); /* it knows them no more */
+static dlist_head finished = DLIST_STATIC_INIT(finished); /* libcurl does not know them any more */
 static int n_transfers = 0;                               /* that were started and not released */
 static MonoTime relieve_due = 0; /* when who waits for memory looks for who stands still */
 

@@ -234,7 +234,7 @@ sluice_forget(HttpTransfer *transfer)
 }
 
 /*
- * A transfer that may go on, or NULL: it is paused no more.
+ * A transfer that may go on, or NULL: it is not paused any more.
  */
 HttpTransfer *
 sluice_next(void)

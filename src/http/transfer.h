@@ -46,7 +46,7 @@ struct HttpTransfer
 	pairingheap_node timed_node; /* while is_timed */
 	bool is_timed;               /* under way, and not paused */
 	MonoTime next_due;           /* while is_timed */
-	MonoTime due;                /* of the whole call; pauses put it off */
+	MonoTime due;                /* of the whole call; pauses delay it */
 
 	dlist_node heavy_node; /* while is_heavy */
 	bool is_heavy;         /* waits for its turn to be read */

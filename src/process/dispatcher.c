@@ -57,7 +57,7 @@ static uint32 wait_event;
 static MemoryContext turn_context;
 
 /* Leaving */
-static MonoTime leave_at = 0; /* of clock_uptime(): a stall does not put it off; 0: not leaving */
+static MonoTime leave_at = 0; /* of clock_uptime(): a stall does not delay it; 0: not leaving */
 static bool drops_database = false;
 
 /* ---------- the process ---------- */

@@ -78,7 +78,7 @@ save_work(void *arg)
 }
 
 /*
- * Retries what could not be written.  A dispatcher that is about to leave does not put it off.
+ * Retries what could not be written.  A dispatcher that is about to leave does not back off.
  */
 static void
 postpone_report(Job *job)

@@ -305,7 +305,7 @@ expect_settling(Job *job)
 	n_pending++;
 }
 
-/* A record that a job is made of. */
+/* A record, of which a job is made. */
 typedef struct Record
 {
 	char *data;

@@ -352,7 +352,7 @@ words_of_xml(const char *text, size_t len)
 }
 
 /*
- * The first 64 kB of a body that is text, as it came but for secrets, palloc'd; NULL where it is none.
+ * The first 64 kB of a body that is text, as it came except for secrets, palloc'd; NULL where it is none.
  */
 char *
 words_copy_body(const HttpRequest *request, const HttpReply *reply)

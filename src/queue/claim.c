@@ -44,7 +44,7 @@ typedef struct Claiming
 } Claiming;
 
 /*
- * Makes an Idempotency-Key for each turn: random, but for its end, which tells the options of its server that go into the
+ * Makes an Idempotency-Key for each turn: random, except its end, which tells the options of its server that go into the
  * body of the call.  Whoever takes the call up after a crash knows by it whether they have changed.
  */
 static void

@@ -270,7 +270,7 @@ revive_unique(Round *round, Datum ids)
 }
 
 /*
- * Handles what a changed job means for itself: it waits, waits no more, or others wait for it again.
+ * Handles what a changed job means for itself: it waits, does not wait any more, or others wait for it again.
  */
 static void
 look_at_changed(Round *round, Datum ids)

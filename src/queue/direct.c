@@ -65,7 +65,7 @@ typedef struct Direct
 
 static SPIPlanPtr claim_plan = NULL;
 static SPIPlanPtr report_plan = NULL;
-static int undone = 0; /* so many, one after the other */
+static int undone = 0; /* that many, one after the other */
 static MonoTime not_before = 0;
 
 static void

@@ -278,7 +278,7 @@ read_work(void *arg)
 }
 
 /*
- * As read_reference().  A reference that cannot be read fails this job, or puts it off if that may pass, but no other
+ * As read_reference().  A reference that cannot be read fails this job, or postpones it if that may pass, but no other
  * job that is claimed with it.
  */
 static void
