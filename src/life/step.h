@@ -13,11 +13,11 @@
 typedef enum NextKind
 {
 	NEXT_STAY, /* the job goes on as it is; where there is an until, the present step is woken then */
-	NEXT_CALL, /* step's call begins now */
-	NEXT_LINE, /* step's call begins when it is the job's turn in the line of its server */
-	NEXT_WAIT, /* step is woken at until; what the call has brought is freed, except outputs */
-	NEXT_SAVE, /* verdict is written into the row, whose state stays as it is; then step goes on */
-	NEXT_GO_ON,   /* step, whose call went on while the row was written, goes on */
+	NEXT_CALL,  /* step's call begins now */
+	NEXT_LINE,  /* step's call begins when it is the job's turn in the line of its server */
+	NEXT_WAIT,  /* step is woken at until; what the call has brought is freed, except outputs */
+	NEXT_SAVE,  /* verdict is written into the row, whose state stays as it is; then step goes on */
+	NEXT_GO_ON, /* step, whose call went on while the row was written, goes on */
 	NEXT_VERDICT, /* verdict has come: it is saved, dealt with by another step, or reported */
 	NEXT_REPORT,  /* verdict ends the attempt */
 	NEXT_GONE     /* nothing is left to be done: the Job is freed */

@@ -130,8 +130,7 @@ listen_on_all(const char *port_file)
 		listening[i].kind = &harm_kinds[i];
 		listening[i].fd = listen_on_free_port(&harm_kinds[i], &port);
 		fprintf(file, "%s %d\n", harm_kinds[i].name, port);
-		if (!harm_kinds[i].refuses &&
-			pthread_create(&thread, NULL, accept_all, &listening[i]) != 0)
+		if (!harm_kinds[i].refuses && pthread_create(&thread, NULL, accept_all, &listening[i]) != 0)
 			die("pthread_create");
 	}
 	if (fclose(file) != 0 || rename(temporary, port_file) != 0)
