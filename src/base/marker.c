@@ -257,7 +257,7 @@ open_file(struct stat *status)
 	ereport(LOG,
 			(errcode_for_file_access(),
 			 errmsg("genjob could not open or extend the file \"%s\": %m", path),
-			 errdetail("Jobs whose answers crash PostgreSQL cannot be told from others now.")));
+			 errdetail("genjob cannot tell now whose answer crashes PostgreSQL.")));
 	return false;
 }
 

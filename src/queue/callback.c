@@ -302,7 +302,7 @@ call(const Callback *callback)
 	run_function(function, callback->job);
 	if (overtime > 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED), errmsg("the call went on after its time")));
+				(errcode(ERRCODE_QUERY_CANCELED), errmsg("the call went on for longer than genjob.callback_timeout")));
 }
 
 static char *

@@ -163,7 +163,7 @@ session_submit(FunctionCallInfo fcinfo)
 	SPI_finish();
 	if (id == 0)
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-						errmsg("the job with this request_id is not one that can be seen"),
+						errmsg("the job with this request_id cannot be seen"),
 						errhint("Try again.")));
 	return id;
 }

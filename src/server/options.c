@@ -446,7 +446,7 @@ complete_store(ServerOptions *options)
 		if (alien != NULL)
 			ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 							errmsg("option \"%s\" belongs to a server with api 's3'", alien),
-							errhint("Where another server's outputs go, its option store says.")));
+							errhint("The option store of another server says where its outputs go.")));
 		return;
 	}
 	if (options->store != NULL)
