@@ -22,7 +22,7 @@ typedef struct HarmKind
 	void (*serve)(int fd); /* instead of these; until it returns */
 } HarmKind;
 
-#define HARM_KINDS 37
+#define HARM_KINDS 38
 extern const HarmKind harm_kinds[HARM_KINDS];
 
 /* For the kinds that speak TLS. */
