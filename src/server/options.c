@@ -444,9 +444,10 @@ complete_store(ServerOptions *options)
 	if (!options->preset->is_store)
 	{
 		if (alien != NULL)
-			ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-							errmsg("option \"%s\" belongs to a server with api 's3'", alien),
-							errhint("The option store of another server says where its outputs go.")));
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+					 errmsg("option \"%s\" belongs to a server with api 's3'", alien),
+					 errhint("The option store of another server says where its outputs go.")));
 		return;
 	}
 	if (options->store != NULL)
