@@ -70,7 +70,7 @@ static const Option options_table[] = {
 	PROTOCOL_OPTION("stream_parts", OPTION_STREAM_PARTS, stream_parts),
 	PROTOCOL_OPTION("stream_places", OPTION_STREAM_PLACES, stream_places),
 	PROTOCOL_OPTION("output", OPTION_PLACES, output),
-	PROTOCOL_OPTION("requires_output", OPTION_REQUIREMENT, requires_output),
+	PROTOCOL_KIND("requires_output", OPTION_REQUIREMENT, requires_output, "off, on, /, ?"),
 	PROTOCOL_CHOICE("any_answer", any_answer, "on, off"),
 	PROTOCOL_OPTION("reason", OPTION_REASONS, reason),
 	PROTOCOL_OPTION("warning", OPTION_REASONS, warning),
