@@ -197,8 +197,7 @@ find_lack(const Judge *judge, cJSON *json)
 {
 	RequirementKind required = judge->protocol->kind.requires_output;
 	bool takes_places = required == REQUIRES_PLACE || required == REQUIRES_OPTIONAL_PLACE;
-	const char *places =
-		takes_places ? judge->protocol->requires_output : judge->protocol->output;
+	const char *places = takes_places ? judge->protocol->requires_output : judge->protocol->output;
 	char *why;
 
 	if (judge->verdict->outputs != NIL || required == REQUIRES_NOTHING ||
