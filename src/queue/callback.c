@@ -509,7 +509,7 @@ call_batch(void)
 			break;
 		succeeded = make_call(&callbacks[i], i == 0);
 	}
-	is_committing = succeeded;
+	is_committing = succeeded || i > 1;
 	commit();
 	is_committing = false;
 	callers_end_call();

@@ -11,6 +11,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "storage/procarray.h"
@@ -53,6 +54,17 @@ room_of(Oid role)
 	return most < 0 ? INT_MAX : most - CountUserBackends(role);
 }
 
+static bool
+database_accepts_connections(void)
+{
+	HeapTuple tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	bool accepts = HeapTupleIsValid(tuple) && ((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return accepts;
+}
+
 /*
  * Returns why a role cannot connect to this database; words NULL: it can.
  */
@@ -81,6 +93,11 @@ find_obstacle(Oid role)
 			psprintf("role \"%s\" may not connect to this database: GRANT CONNECT ON DATABASE %s TO %s",
 					 name, quote_identifier(get_database_name(MyDatabaseId)),
 					 quote_identifier(name))};
+	if (!database_accepts_connections())
+		return (
+			Obstacle){psprintf("this database does not accept connections: ALTER DATABASE %s ALLOW_CONNECTIONS true",
+							   quote_identifier(get_database_name(MyDatabaseId))),
+					  .passes = true};
 	if (room_of(role) <= 0)
 		return (
 			Obstacle){psprintf("role \"%s\" has as many connections as its CONNECTION LIMIT allows",

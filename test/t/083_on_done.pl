@@ -258,6 +258,17 @@ subtest 'what a role may be' => sub {
 	query('GRANT CONNECT ON DATABASE postgres TO PUBLIC');
 	ok(wait_called($id), '... until it may');
 
+	my $inside = Session->new($node);
+	query(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'genjob caller'});
+	$node->safe_psql('template1', 'ALTER DATABASE postgres ALLOW_CONNECTIONS false');
+	$id = $inside->query(q{SET ROLE app; INSERT INTO gen_jobs (server, request, on_done) VALUES ('painter', '{"prompt": "closed"}', 'app.note') RETURNING id; RESET ROLE});
+	my $said = $inside->query(qq{DO \$\$ BEGIN WHILE (SELECT count(*) = 0 FROM genjob.callbacks WHERE job_id = $id AND error IS NOT NULL)
+		LOOP COMMIT; PERFORM pg_sleep(0.05); END LOOP; END \$\$; SELECT attempts, error FROM genjob.callbacks WHERE job_id = $id});
+	$node->safe_psql('template1', 'ALTER DATABASE postgres ALLOW_CONNECTIONS true');
+	$inside->quit;
+	is($said, '0|this database does not accept connections: ALTER DATABASE postgres ALLOW_CONNECTIONS true', 'a database that takes no connections: waits');
+	ok(wait_called($id), '... until it does');
+
 	$prepare->('gone');
 	$id = $insert->('gone');
 	ok(wait_callback($id, 'attempts >= 1'));

@@ -84,6 +84,23 @@ subtest 'a call that fails alone does so once' => sub {
 	is(query(q{SELECT count(*) FROM app.ledger WHERE what = 'fails'}), '16', '... and the others are called');
 };
 
+subtest 'a call that fails at the commit, and another behind it' => sub {
+	query(q{SET ROLE app; CREATE TABLE app.unique_later (n int UNIQUE DEFERRABLE INITIALLY DEFERRED);
+		CREATE FUNCTION app.later(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS
+		$$ BEGIN IF job.request ->> 'prompt' = 'later' THEN INSERT INTO app.unique_later VALUES (1), (1);
+			ELSIF job.request ->> 'prompt' = 'now' THEN RAISE EXCEPTION 'at once'; END IF; END $$});
+	query('DELETE FROM genjob.callbacks');
+	set_workers(0);
+	query(q{SET ROLE app; INSERT INTO gen_jobs (server, request, on_done)
+		SELECT 'painter', jsonb_build_object('prompt', p), 'app.later' FROM unnest('{good, good, good, later, now}'::text[]) p});
+	ok($node->poll_query_until('postgres', 'SELECT count(*) = 5 FROM genjob.callbacks'));
+	query(q{UPDATE genjob.callbacks c SET run_at = now() - interval '1 hour' + c.job_id * interval '1 ms'});
+	set_workers(1);
+	ok($node->poll_query_until('postgres', q{SELECT min(run_at) = 'infinity' FROM genjob.callbacks}));
+	is(query(q{SELECT string_agg((j.request ->> 'prompt') || ': ' || left(c.error, 20), ', ' ORDER BY j.id) FROM genjob.callbacks c JOIN gen_jobs j ON j.id = c.job_id}),
+		'later: duplicate key value , now: at once', 'each says what it failed of');
+};
+
 $node->stop;
 $standin->stop;
 done_testing();
