@@ -59,6 +59,7 @@ OBJS = \
 	src/session/refusals.o \
 	src/session/ondone.o \
 	src/life/life.o \
+	src/life/drive.o \
 	src/life/steps.o \
 	src/life/next.o \
 	src/life/same.o \

@@ -5,7 +5,7 @@ GRANT SELECT ON genjob.activity, genjob.servers, genjob.backends, genjob.tenants
 GRANT SELECT, UPDATE (state) ON genjob.own_jobs TO PUBLIC;
 GRANT SELECT ON genjob.waiting TO PUBLIC;
 
--- Calls of on_done are made as the owners of the jobs, who may look at them, put them off and give them up.
+-- Calls of on_done are made as the owners of the jobs, who may see them, set their run_at and delete them.
 GRANT SELECT, DELETE, UPDATE (run_at, attempts, error) ON genjob.callbacks TO PUBLIC;
 
 -- A trigger of gen_jobs on another table would take that table's columns for its own.

@@ -116,7 +116,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.unique_key IS 'an owner has at most one u
 COMMENT ON COLUMN @extschema@.gen_jobs.max_attempts IS 'overrides the server''s option max_attempts';
 COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'waiting (for those of after), queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
 COMMENT ON COLUMN @extschema@.gen_jobs.attempt IS 'how often the job was started';
-COMMENT ON COLUMN @extschema@.gen_jobs.failures IS 'how many attempts count against max_attempts: failures, but not attempts that the server put off or a restart cut short';
+COMMENT ON COLUMN @extschema@.gen_jobs.failures IS 'how many attempts count against max_attempts: failures, but not attempts that the server deferred or a restart cut short';
 COMMENT ON COLUMN @extschema@.gen_jobs.owner IS 'role that inserted the job and may see it; its user mapping is used';
 COMMENT ON COLUMN @extschema@.gen_jobs.created_at IS 'when the inserting transaction began';
 COMMENT ON COLUMN @extschema@.gen_jobs.started_at IS 'when the last attempt was started';
@@ -143,7 +143,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.on_done IS 'function that is called with 
 COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_success and on_failure led to this job';
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
 COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
-COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have put the job off';
+COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have delayed the job';
 COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump says that it was running: nothing is sent for it before a dispatcher here has claimed it';
 COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to';
 COMMENT ON COLUMN @extschema@.gen_jobs.retained IS 'false: the job succeeded while its server had no option retention, and is not in the index gen_jobs_ended; genjob sets it to true when the server gets the option';
@@ -230,7 +230,7 @@ CREATE TABLE genjob.sent
 	job_id  bigint NOT NULL,
 	made_of text NOT NULL
 );
-COMMENT ON TABLE genjob.sent IS 'what calls were made of whose end is not known, so that the same is sent again; kept by genjob';
+COMMENT ON TABLE genjob.sent IS 'what went into calls whose end is not known, so that a repeat sends the same; kept by genjob';
 COMMENT ON COLUMN genjob.sent.key IS 'Idempotency-Key of the call';
 COMMENT ON COLUMN genjob.sent.job_id IS 'job that it is for';
 COMMENT ON COLUMN genjob.sent.made_of IS 'the options of its server that went into its body, and the digest of that, as JSON';

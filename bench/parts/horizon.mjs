@@ -87,7 +87,7 @@ function tell({ kind, samples, left }) {
   const minutes = duration / 60;
   const rows = [
     ['claim', 'claim time', median, 1.1],
-    ['claim', 'the same, with the search for untold jobs that begins every ten minutes', mean, null],
+    ['claim', 'the same, with the search for jobs that no commit reported that begins every ten minutes', mean, null],
     ['report', 'time to write the answer', median, null],
   ];
   for (const [name, what, average, goal] of rows) {

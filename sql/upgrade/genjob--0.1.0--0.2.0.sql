@@ -32,7 +32,7 @@ DECLARE
 BEGIN
 	SELECT array_agg(attnum) INTO changed FROM pg_attribute WHERE attrelid = jobs AND attname IN ('server', 'ran_on');
 
-	-- what others made of the columns, but for views, triggers and what ALTER TABLE carries itself
+	-- what others built on the columns, except views, triggers and what ALTER TABLE carries itself
 	SELECT string_agg(DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid), ', ') INTO kept
 		FROM pg_depend d LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
 		LEFT JOIN pg_class v ON v.oid = r.ev_class LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
@@ -148,7 +148,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.on_done IS 'function that is called with 
 COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_success and on_failure led to this job';
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
 COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
-COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have put the job off';
+COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have delayed the job';
 COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump says that it was running: nothing is sent for it before a dispatcher here has claimed it';
 COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to';
 COMMENT ON COLUMN @extschema@.gen_jobs.retained IS 'false: the job succeeded while its server had no option retention, and is not in the index gen_jobs_ended; genjob sets it to true when the server gets the option';
@@ -372,7 +372,7 @@ CREATE TABLE genjob.sent
 	job_id  bigint NOT NULL,
 	made_of text NOT NULL
 );
-COMMENT ON TABLE genjob.sent IS 'what calls were made of whose end is not known, so that the same is sent again; kept by genjob';
+COMMENT ON TABLE genjob.sent IS 'what went into calls whose end is not known, so that a repeat sends the same; kept by genjob';
 COMMENT ON COLUMN genjob.sent.key IS 'Idempotency-Key of the call';
 COMMENT ON COLUMN genjob.sent.job_id IS 'job that it is for';
 COMMENT ON COLUMN genjob.sent.made_of IS 'the options of its server that went into its body, and the digest of that, as JSON';
@@ -674,7 +674,7 @@ COMMENT ON FUNCTION genjob.tree(bigint) IS
 ALTER FUNCTION genjob.pause(name) SET search_path = pg_catalog, pg_temp;
 ALTER FUNCTION genjob.resume(name) SET search_path = pg_catalog, pg_temp;
 
--- A role that owned a table and is no superuser keeps what it did with it, but for other roles' jobs.
+-- A role that owned a table and is no superuser keeps what it did with it, except with other roles' jobs.
 DO $$
 DECLARE
 	item record;
@@ -745,7 +745,7 @@ GRANT SELECT ON genjob.activity, genjob.servers, genjob.backends, genjob.tenants
 GRANT SELECT, UPDATE (state) ON genjob.own_jobs TO PUBLIC;
 GRANT SELECT ON genjob.waiting TO PUBLIC;
 
--- Calls of on_done are made as the owners of the jobs, who may look at them, put them off and give them up.
+-- Calls of on_done are made as the owners of the jobs, who may see them, set their run_at and delete them.
 GRANT SELECT, DELETE, UPDATE (run_at, attempts, error) ON genjob.callbacks TO PUBLIC;
 
 -- A trigger of gen_jobs on another table would take that table's columns for its own.
@@ -767,7 +767,7 @@ DROP TABLE genjob.upgrade_saved, genjob.upgrade_views;
 DROP FUNCTION genjob.grant_unrecorded(text);
 
 -- the same in other words
-COMMENT ON COLUMN @extschema@.gen_jobs.failures IS 'how many attempts count against max_attempts: failures, but not attempts that the server put off or a restart cut short';
+COMMENT ON COLUMN @extschema@.gen_jobs.failures IS 'how many attempts count against max_attempts: failures, but not attempts that the server deferred or a restart cut short';
 COMMENT ON FUNCTION genjob.before_update() IS 'checks a change of a job and reports it at commit';
 COMMENT ON FUNCTION genjob.before_delete() IS 'reports at commit that a job was deleted';
 COMMENT ON FUNCTION genjob.after_truncate() IS 'reports at commit that all jobs were deleted';

@@ -149,7 +149,7 @@ decode_groups(char *text, size_t len)
 }
 
 /*
- * Makes text again of so many groups.
+ * Makes text of n groups again.
  */
 static void
 restore_groups(char *text, size_t n)

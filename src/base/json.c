@@ -46,7 +46,7 @@
 
 /* ---------- checking ---------- */
 
-/* A string as it is between its quotes: of so many bytes that it is worth to look at it once only. */
+/* A string as it is between its quotes, of LONG_STRING bytes or more: worth remembering, so that it is read once. */
 #define LONG_STRING 4096
 #define MAX_LONG_STRINGS 16 /* that are remembered of a text */
 

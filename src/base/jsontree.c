@@ -3,7 +3,7 @@
  *		Trees of cJSON's nodes: putting them together, and printing them.
  *
  * Nodes go with their memory context and are never freed one by one: their strings may be parts of a text (json.c).  So
- * none of cJSON's functions is used that frees, or that allocates.  All here is linear in the tree, but for sorting.
+ * none of cJSON's functions is used that frees, or that allocates.  All here is linear in the tree, except sorting.
  */
 #include "postgres.h"
 

@@ -254,10 +254,9 @@ open_file(struct stat *status)
 	datafile_path(path, MyDatabaseId, ".marker");
 	if (datafile_make_folder() && map_file(path, status))
 		return true;
-	ereport(LOG,
-			(errcode_for_file_access(),
-			 errmsg("genjob could not open or extend the file \"%s\": %m", path),
-			 errdetail("Jobs whose answers crash PostgreSQL cannot be told from others now.")));
+	ereport(LOG, (errcode_for_file_access(),
+				  errmsg("genjob could not open or extend the file \"%s\": %m", path),
+				  errdetail("genjob cannot tell now whose answer crashes PostgreSQL.")));
 	return false;
 }
 
@@ -268,7 +267,7 @@ is_alive(const Present *present)
 }
 
 /*
- * Counts a crash for what a process was handling that is no more.
+ * Counts a crash for what a process was handling when it ended.
  */
 static void
 count_present(Present *present)

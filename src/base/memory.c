@@ -1,17 +1,17 @@
 /*
  * memory.c
- *		What bodies take of the dispatcher's memory: counted, and bounded by genjob.max_memory.
+ *		What bodies take of the dispatcher's memory: counted, and limited by genjob.max_memory.
  *
  * A process that takes all memory is killed by the kernel, and then PostgreSQL restarts for everybody.  So jobs
- * are left in the table while the requests of those in memory take half of the bound, and answers are left
+ * are left in the table while the requests of those in memory take half of the limit, and answers are left
  * with their servers while all bodies together take the whole.
  *
- * Somebody must always get on, or those who hold memory would wait for each other: where nothing else is
- * claimed, a job of any size is, and one job at a time, which is favoured until its answer is written, may receive
- * what it is sent.  So the bound is passed by one request and one answer at most.  An answer that does not move while
- * others wait gives back what it holds, and the favour (http/pauses.c).
+ * Jobs that have memory must not wait for each other for ever.  So a job of any size is claimed when nothing else is in
+ * memory, and one job at a time is favoured: until its answer is written, it may receive whatever it is sent.  So one
+ * request and one answer at most pass the limit.  An answer that does not move while others wait gives back its memory
+ * and the favour (http/pauses.c).
  *
- * Small bodies are not counted: they are never held back, and genjob.max_in_flight bounds their number.
+ * Small bodies are not counted: they never wait, and genjob.max_in_flight limits their number.
  */
 #include "postgres.h"
 
@@ -77,7 +77,7 @@ note_answer(size_t from, size_t to)
 void
 memory_expect_answer(size_t bytes)
 {
-	note_answer(0, Min(bytes, memory_bound()));
+	note_answer(0, Min(bytes, memory_limit()));
 }
 
 /*
@@ -91,7 +91,7 @@ memory_expect_no_more(void)
 }
 
 /*
- * An answer of so many bytes has come: the next ones are likely to be like it.
+ * Notes that an answer of this many bytes has come: the next ones are likely to be like it.
  */
 void
 memory_note_usual(MemoryAccount *account, size_t bytes)
@@ -176,13 +176,13 @@ memory_held(void)
  * How many bytes there may be of all bodies.
  */
 size_t
-memory_bound(void)
+memory_limit(void)
 {
 	return (size_t) genjob_max_memory * 1024 * 1024;
 }
 
 /*
- * What a job takes whose request has so many bytes of text and its inputs so many: in base64, at most.
+ * Returns how many bytes a job takes at most, from the bytes of its request (text) and of its inputs (as base64).
  */
 size_t
 memory_body_size(size_t request, size_t inputs)
@@ -196,14 +196,14 @@ memory_body_size(size_t request, size_t inputs)
 size_t
 memory_room_for_claims(bool *any_size)
 {
-	size_t share = memory_bound() / 2;
+	size_t share = memory_limit() / 2;
 	size_t claimed = held[MEMORY_REQUESTS];
 	size_t all = memory_held();
 
 	*any_size = claimed == 0;
-	if (claimed >= share || all >= memory_bound())
+	if (claimed >= share || all >= memory_limit())
 		return 0;
-	return Min(share - claimed, memory_bound() - all);
+	return Min(share - claimed, memory_limit() - all);
 }
 
 /*
@@ -224,7 +224,7 @@ memory_may_claim(size_t bytes)
 bool
 memory_has_room_beside(size_t bytes, size_t own)
 {
-	return own == 0 || own + counted(bytes) <= memory_bound() / 2;
+	return own == 0 || own + counted(bytes) <= memory_limit() / 2;
 }
 
 /*
@@ -238,25 +238,24 @@ memory_may_read(size_t bytes, const MemoryShare *own)
 
 	/* the table's sizes have headers of a few bytes */
 	return counted(bytes) == 0 || held[MEMORY_REQUESTS] == mine ||
-		   memory_held() + bytes <= memory_bound() + MEMORY_SMALL;
+		   memory_held() + bytes <= memory_limit() + MEMORY_SMALL;
 }
 
 /*
- * How many bytes more answers may take, with room left to write one: of half of the bound at most, which leaves as much
+ * How many bytes more answers may take, and leave room to write one: at most half of the limit, so that as much is left
  * for those that are read meanwhile.
  */
 size_t
 memory_room_for_answers(void)
 {
-	size_t reserved = Min(WRITE_COPIES * largest_answer, memory_bound() / 2);
+	size_t reserved = Min(WRITE_COPIES * largest_answer, memory_limit() / 2);
 
-	return memory_bound() - Min(memory_held() + reserved, memory_bound());
+	return memory_limit() - Min(memory_held() + reserved, memory_limit());
 }
 
 /*
- * Whether answers of a server, or of none (NULL), may take so many bytes more.  A server has what there is but for a
- * part that grows with what it takes: so whoever comes next finds room, however many were there before, and need not
- * wait until one of them ends.
+ * True if answers of a server (account; NULL: of no server) may take bytes more.  The more a server has, the more must
+ * stay free beside it: so the next server finds room, and need not wait for the end of an answer.
  */
 bool
 memory_may_receive(const MemoryAccount *account, size_t bytes)
@@ -271,7 +270,7 @@ memory_may_receive(const MemoryAccount *account, size_t bytes)
 /* ---------- the one that goes on ---------- */
 
 /*
- * Whether owner is the one whose answers may pass the bound, or can be.
+ * Whether owner is the one whose answers may pass the limit, or can be.
  */
 bool
 memory_could_favour(const void *owner)

@@ -11,7 +11,7 @@
 
 typedef enum MemoryUse
 {
-	MEMORY_REQUESTS, /* inputs, what they refer to, and what is made of them */
+	MEMORY_REQUESTS, /* inputs, what they refer to, and the requests built from them */
 	MEMORY_ANSWERS,
 	MEMORY_USES
 } MemoryUse;
@@ -55,7 +55,7 @@ extern void memory_expect_answer(size_t bytes);
 extern void memory_expect_no_more(void);
 extern void memory_note_usual(MemoryAccount *account, size_t bytes);
 extern bool memory_may_receive(const MemoryAccount *account, size_t bytes);
-extern size_t memory_bound(void);
+extern size_t memory_limit(void);
 
 /* Who need not ask */
 extern bool memory_favour(const void *owner);

@@ -20,7 +20,7 @@
 
 #define DECODE_ACCEPTED "gzip, deflate" DECODE_BROTLI DECODE_ZSTD /* what is asked for */
 
-/* Says whether the decoded body may take so many bytes more of the memory. */
+/* True if the decoded body may take this many bytes more of the memory. */
 typedef bool (*DecodeMayGrow)(void *arg, size_t bytes);
 
 /* A body of which some is decoded */

@@ -38,7 +38,7 @@ CURLM *http_multi = NULL;
 MonoTime http_timer_due = 0; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
 static dlist_head starting = DLIST_STATIC_INIT(starting); /* libcurl does not know them yet */
 dlist_head http_active = DLIST_STATIC_INIT(http_active);  /* it does */
-static dlist_head finished = DLIST_STATIC_INIT(finished); /* it knows them no more */
+static dlist_head finished = DLIST_STATIC_INIT(finished); /* libcurl does not know them any more */
 static int n_transfers = 0;                               /* that were started and not released */
 static MonoTime relieve_due = 0; /* when who waits for memory looks for who stands still */
 
@@ -154,7 +154,7 @@ http_wait_ms(void)
 		heavy_next() != NULL || parked_is_due() || spill_is_moving() || sluice_is_due())
 		return 0;
 	note_sooner(&ms, now, http_timer_due);
-	note_sooner(&ms, now, idle_next_settle());
+	note_sooner(&ms, now, idle_next_shrink());
 	note_sooner(&ms, now, streams_next_pass());
 	note_sooner(&ms, clock_wire(), deadlines_next());
 	if (pauses_count() > 0 || parked_exist())
@@ -401,7 +401,7 @@ http_work(void)
 	visits_run_timer();
 	visits_heavy(clock_uptime() + HEAVY_MS * INT64CONST(1000));
 	http_take_done();
-	idle_settle(n_transfers);
+	idle_shrink(n_transfers);
 	end_overdue();
 	relieve(clock_uptime());
 	restore_signals(&saved);

@@ -37,7 +37,7 @@ typedef struct HttpPour
 	size_t max;       /* bytes that it may have, in pieces */
 	uint64 received;  /* bytes that have come, by this call and those before */
 	int64 total;      /* bytes that it has; -1: that is not told */
-	bool is_alone;    /* no piece of it is in memory but the present one: it may pass the bound */
+	bool is_alone;    /* no piece of it is in memory but the present one: it may pass the limit */
 	const char *etag; /* that it must have, as it stood in the header; or NULL */
 	Bytes *begun;     /* of the present piece what a call before has brought */
 	struct Digest *whole; /* of all that has come */

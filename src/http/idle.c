@@ -19,7 +19,7 @@
 
 #define MIN_IDLE_CONNECTIONS 64 /* that are kept for further calls, whatever was needed of late */
 #define MAX_IDLE_CONNECTIONS 1000
-#define SETTLE_MS 5000 /* in which half of the peak of calls is forgotten */
+#define SHRINK_MS 5000 /* in which half of the peak of calls is forgotten */
 
 #define MAX_ORIGINS 256  /* that are remembered; a power of two */
 #define CLOSER_MS 120000 /* without kept connections; then they are kept again, and looked at */
@@ -41,7 +41,7 @@ typedef struct Origin
 static Origin origins[MAX_ORIGINS];
 
 static int peak_transfers = 0;  /* of late */
-static MonoTime settle_due = 0; /* when that is halved; 0: there are only few */
+static MonoTime shrink_due = 0; /* when that is halved; 0: there are only few */
 
 /*
  * Keeps as many idle connections as there were calls at a time lately.  libcurl's own limit counts idle and used ones
@@ -62,8 +62,8 @@ void
 idle_note_peak(int n_transfers)
 {
 	peak_transfers = Max(peak_transfers, n_transfers);
-	if (settle_due == 0 && peak_transfers > MIN_IDLE_CONNECTIONS)
-		settle_due = clock_uptime() + SETTLE_MS * INT64CONST(1000);
+	if (shrink_due == 0 && peak_transfers > MIN_IDLE_CONNECTIONS)
+		shrink_due = clock_uptime() + SHRINK_MS * INT64CONST(1000);
 }
 
 /*
@@ -71,27 +71,27 @@ idle_note_peak(int n_transfers)
  * memory was freed, but between blocks that stay, so malloc() would keep it for ever: gives it back to the system.
  */
 void
-idle_settle(int n_transfers)
+idle_shrink(int n_transfers)
 {
 	MonoTime now = clock_uptime();
 
-	if (settle_due == 0 || settle_due > now)
+	if (shrink_due == 0 || shrink_due > now)
 		return;
 #ifdef __GLIBC__
 	if (n_transfers <= peak_transfers / 2)
 		malloc_trim(0);
 #endif
 	peak_transfers = Max(peak_transfers / 2, n_transfers);
-	settle_due = peak_transfers > MIN_IDLE_CONNECTIONS ? now + SETTLE_MS * INT64CONST(1000) : 0;
+	shrink_due = peak_transfers > MIN_IDLE_CONNECTIONS ? now + SHRINK_MS * INT64CONST(1000) : 0;
 }
 
 /*
- * Returns when idle_settle() has something to do, by clock_uptime(); 0: never.
+ * Returns when idle_shrink() has something to do, by clock_uptime(); 0: never.
  */
 MonoTime
-idle_next_settle(void)
+idle_next_shrink(void)
 {
-	return settle_due;
+	return shrink_due;
 }
 
 /*

@@ -33,7 +33,7 @@ count_decoded(HttpTransfer *transfer, size_t bytes)
 }
 
 /*
- * True if decoding may take so many bytes of the memory in all.
+ * True if decoding may take this many bytes of the memory in all.
  */
 static bool
 may_decode(void *arg, size_t bytes)

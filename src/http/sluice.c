@@ -169,7 +169,7 @@ sluice_is_full(const HttpTransfer *transfer)
 }
 
 /*
- * Whether a transfer may be the one that passes the bound on memory: of one that comes in pieces, with a piece.
+ * True if a transfer may be the one that passes the limit on memory.  One that comes in pieces may by one piece.
  */
 bool
 sluice_may_be_favoured(const HttpTransfer *transfer)
@@ -234,7 +234,7 @@ sluice_forget(HttpTransfer *transfer)
 }
 
 /*
- * A transfer that may go on, or NULL: it is paused no more.
+ * A transfer that may go on, or NULL: it is not paused any more.
  */
 HttpTransfer *
 sluice_next(void)

@@ -4,7 +4,7 @@
  *
  * What has come of them has been paid for.  So it goes into a file, what comes after it follows, and it is read back
  * when all is there and there is memory for it.  The file has no name, so nothing is left of it by any crash; a server
- * that falls silent again and again fills files up to a bound and no further.
+ * that falls silent again and again fills files up to a limit and no further.
  *
  * An answer of hundreds of megabytes is moved there and back a piece at each turn of the loop (PIECE_BYTES).  Of one that
  * is being moved the first body->len bytes are in memory still; what comes meanwhile is behind them in the file already.
@@ -93,7 +93,7 @@ read_all(int fd, char *data, size_t len, size_t offset)
 bool
 spill_has_room(size_t bytes)
 {
-	return spilled + bytes <= MAX_TIMES_MEMORY * (uint64) memory_bound();
+	return spilled + bytes <= MAX_TIMES_MEMORY * (uint64) memory_limit();
 }
 
 /*

@@ -46,7 +46,7 @@ struct HttpTransfer
 	pairingheap_node timed_node; /* while is_timed */
 	bool is_timed;               /* under way, and not paused */
 	MonoTime next_due;           /* while is_timed */
-	MonoTime due;                /* of the whole call; pauses put it off */
+	MonoTime due;                /* of the whole call; pauses delay it */
 
 	dlist_node heavy_node; /* while is_heavy */
 	bool is_heavy;         /* waits for its turn to be read */
@@ -130,8 +130,8 @@ extern int heavy_count(void);
 /* idle.c */
 extern void idle_limit(CURLM *multi, int n_transfers);
 extern void idle_note_peak(int n_transfers);
-extern void idle_settle(int n_transfers);
-extern MonoTime idle_next_settle(void);
+extern void idle_shrink(int n_transfers);
+extern MonoTime idle_next_shrink(void);
 extern uint32 idle_origin_of(const char *url);
 extern void idle_choose(const HttpTransfer *transfer, int n_transfers);
 extern void idle_note_closing(uint32 origin);

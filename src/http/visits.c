@@ -8,7 +8,7 @@
 #include "http/transfer.h"
 #include "http/watch.h"
 
-#define MIN_READ 1024   /* bytes that libcurl reads at a time at least, where there are so many */
+#define MIN_READ 1024   /* bytes that libcurl reads at a time at least, if they are there */
 #define LONG_US 2000    /* after which a visit is ended where libcurl lets us */
 #define FLOOD_LOOKS 256 /* short visits to a socket between two looks whether they bring anything */
 #define FLOOD_BYTES \

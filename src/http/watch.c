@@ -8,7 +8,7 @@
  * Whoever got least of the loop's time of late comes first: so a server whose connections always have something to
  * read, and bring nothing, keeps no other waiting.
  *
- * Most of this is called from libcurl's callbacks: nothing here raises an error, but for watch_init().
+ * Most of this is called from libcurl's callbacks: nothing here raises an error except watch_init().
  */
 #include "postgres.h"
 

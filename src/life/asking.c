@@ -12,8 +12,8 @@
 #include "life/asking.h"
 #include "schedule/schedule.h"
 
-#define MAX_ASKING 512            /* questions under way at a time, but for */
-#define OWN_ASKING 4              /* so many of each server, which are always let go */
+#define MAX_ASKING 512            /* questions under way at a time, besides */
+#define OWN_ASKING 4              /* of each server, which may always begin */
 #define MAX_POLLS_PER_SECOND 2000 /* begun, of all servers */
 
 static Lines questions = {.waiting = DLIST_STATIC_INIT(questions.waiting)};

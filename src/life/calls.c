@@ -273,7 +273,7 @@ settle_status(void *arg)
 {
 	Settling *settling = arg;
 
-	awsjson_settle_status(settling->options, settling->reply);
+	awsjson_read_status(settling->options, settling->reply);
 }
 
 /*
@@ -281,7 +281,7 @@ settle_status(void *arg)
  * most.
  */
 void
-calls_settle_status(Call *call, HttpReply *reply)
+calls_read_status(Call *call, HttpReply *reply)
 {
 	Settling settling = {call->job->options, reply};
 	ErrorData *error;

@@ -32,7 +32,7 @@ extern void calls_hold_request(Job *job);
 
 /* Work on a call, in its memory context */
 extern bool calls_prepare(Call *call, JobStep step);
-extern void calls_settle_status(Call *call, HttpReply *reply);
+extern void calls_read_status(Call *call, HttpReply *reply);
 extern bool calls_run(Call *call, void (*work)(void *arg), void *arg, ErrorData **error);
 extern bool calls_run_apart(Call *call, void (*work)(void *arg), void *arg, ErrorData **error);
 extern bool calls_begin(Call *call, HttpRequest *http);

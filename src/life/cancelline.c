@@ -9,7 +9,7 @@
 
 #include "life/cancelline.h"
 
-#define MAX_CALLS 128  /* that cancel, of all servers, but for one of each */
+#define MAX_CALLS 128  /* that cancel, of all servers; one of each may always begin */
 #define MAX_WINDOW 16  /* of a server, and no more than it may have jobs */
 #define FIRST_WINDOW 4 /* which grows with each answer, and is halved by each refusal */
 

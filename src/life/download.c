@@ -100,7 +100,7 @@ ask_again(Job *job)
 {
 	job->download.polled_again = true;
 	job->download.old_answer = job->verdict;
-	calls_forget(job); /* but for the outputs of the verdict */
+	calls_forget(job); /* except the outputs of the verdict */
 	job->verdict = NULL;
 	return next_wait(job->options->protocol.result ? STEP_RESULT : STEP_POLL, clock_mono());
 }

@@ -71,7 +71,7 @@ typedef enum JobColumn
 
 /*
  * Where a claimed job is in memory.  A job is on exactly one list, that of its state.  In the table it is 'running' in
- * all of them but the last.  life.c moves it from one to another.
+ * all of them but the last.  drive.c moves it from one to another.
  */
 typedef enum JobState
 {
@@ -84,7 +84,7 @@ typedef enum JobState
 	JOB_STATES
 } JobState;
 
-/* What a job's call is for: the one under way, or the next one.  The table in life.c has a row for each. */
+/* What a job's call is for: the one under way, or the next one.  The table in steps.c has a row for each. */
 typedef enum JobStep
 {
 	STEP_SUBMIT,

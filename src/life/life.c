@@ -1,6 +1,6 @@
 /*
  * life.c
- *		A job's life: what carries out what its steps return.
+ *		A job's life: what happens to a job, from its claim to its end.
  *
  *		claimed -> calling -> reporting -> written and forgotten
  *		              |                ^
@@ -13,270 +13,27 @@
  * from claimed to reporting.  One with a prediction that a crash left goes from claimed to waiting.  One whose row is
  * cancelled goes from any state to cancelling, and never back.
  *
- * Each step has a file, and a row in steps.c.  Its functions return what comes next (step.h), and never call another step.
+ * Each step has a file, and a row in steps.c.  Its functions return what comes next (step.h), and never call another
+ * step; drive.c carries it out.
  */
 #include "postgres.h"
 
 #include "utils/memutils.h"
 
-#include "base/guard.h"
 #include "base/marker.h"
 #include "base/trace.h"
 #include "life/asking.h"
-#include "life/built.h"
 #include "life/calls.h"
 #include "life/cancelline.h"
+#include "life/drive.h"
 #include "life/leftover.h"
 #include "life/life.h"
-#include "life/outcome.h"
 #include "life/postponed.h"
 #include "life/pour.h"
-#include "life/step.h"
 #include "life/store.h"
 #include "life/traced.h"
 #include "life/upload.h"
-#include "life/verdict.h"
 #include "schedule/schedule.h"
-
-/* ---------- carrying out ---------- */
-
-/*
- * Moves the job to a step.  A job whose row is not running any more only cancels, whatever the state.
- */
-static void
-enter(Job *job, JobState state, JobStep step)
-{
-	if (step == STEP_CANCEL && job->step != STEP_CANCEL)
-		job_enter(job, JOB_CANCELLING, step);
-	if (step == STEP_CANCEL && state != JOB_SAVING)
-		state = JOB_CANCELLING;
-	if (job->state != state || job->step != step)
-		job_enter(job, state, step);
-}
-
-/*
- * Begins the call of a step, which is built.
- */
-static Next
-send(Job *job, JobStep id, HttpRequest *http)
-{
-	const Step *step = &steps_table[id];
-	Call *call = step->is_beside ? &job->beside : &job->call;
-
-	if (!step->is_beside && id != STEP_CANCEL)
-		calls_appear(job);
-	if (!calls_begin(call, http))
-		return built_starved(job, id);
-	trace("job " INT64_FORMAT " attempt %d: %s calls %s %s", job->id, job->attempt, step->name,
-		  http->method, trace_name(http->shown_url));
-	if (step->is_beside)
-		return next_stay();
-	enter(job, JOB_CALLING, id);
-	calls_show(job, step->phase);
-	if (step->only_asks)
-		asking_begin(job);
-	return step->began ? step->began(job) : next_stay();
-}
-
-/*
- * Begins a step's call.  Returns what comes next, also if there is no call to make.
- */
-static Next
-begin_call(Job *job, JobStep id)
-{
-	const Step *step = &steps_table[id];
-	Call *call = step->is_beside ? &job->beside : &job->call;
-	HttpRequest *http;
-	Next next;
-
-	Assert(step->build != NULL && step->answered != NULL);
-	Assert(!step->is_beside || job->state == JOB_CALLING);
-	if (!step->is_beside)
-		job_stop_waking(job);
-	if (!calls_prepare(call, id))
-		return built_starved(job, id);
-	if (id == STEP_SUBMIT && built_elsewhere(job))
-	{
-		calls_appear(job);
-		enter(job, JOB_CALLING, id);
-		calls_show(job, step->phase);
-		return next_stay();
-	}
-	http = built_here(call, step, &next);
-	return http != NULL ? send(job, id, http) : next;
-}
-
-static void carry_out(Job *job, Next next);
-
-static void
-wait_until(Job *job, JobStep step, MonoTime until)
-{
-	calls_forget(job);
-	if (step != STEP_CANCEL)
-		calls_appear(job);
-	/* the provider works, or an answer is still being fetched */
-	calls_show(job, steps_table[step].only_asks ? ACTIVITY_WAITING : steps_table[step].phase);
-	enter(job, JOB_WAITING, step);
-	job_wake_at(job, until);
-	trace("job " INT64_FORMAT " attempt %d: %s in " INT64_FORMAT " ms", job->id, job->attempt,
-		  steps_table[step].name, Max(until - clock_mono(), 0) / 1000);
-}
-
-static void
-line_up(Job *job, JobStep step)
-{
-	job_stop_waking(job);
-	Assert(steps_table[step].line_up != NULL);
-	enter(job, JOB_WAITING, step);
-	steps_table[step].line_up(job);
-}
-
-static void
-save(Job *job, JobStep step, Verdict *verdict)
-{
-	job_stop_waking(job);
-	job->verdict = verdict;
-	calls_show(job, ACTIVITY_SAVING);
-	enter(job, JOB_SAVING, step);
-}
-
-static void
-report(Job *job, Verdict *verdict)
-{
-	job_stop_waking(job);
-	pour_drop(job, true);
-	upload_drop(job, true);
-	job->verdict = verdict;
-	calls_show(job, ACTIVITY_SAVING);
-	outcome_decide(job);
-	enter(job, JOB_REPORTING, job->step);
-}
-
-/*
- * True if a resumed job would need something that is not in the table yet.
- */
-static bool
-must_be_saved(const Job *job)
-{
-	return !job->is_saved && (verdict_names_prediction(job) || job->remote.answer != NULL);
-}
-
-/*
- * Returns what comes next after a verdict.
- */
-static Next
-conclude(Job *job, Verdict *verdict)
-{
-	JobStep id;
-
-	Assert(job->state != JOB_REPORTING && job->state != JOB_CANCELLING);
-	job->verdict = verdict;
-	traced_verdict(job, verdict);
-	if (verdict->kind == VERDICT_FETCH && verdict->answer != NULL && job->remote.answer == NULL)
-	{
-		job->remote.answer = verdict->answer;
-		job->is_saved = false;
-	}
-	if (must_be_saved(job))
-		return next_save(job->step, verdict);
-	for (id = 0; id < JOB_STEPS; id++)
-	{
-		if (steps_table[id].is_due != NULL && steps_table[id].is_due(job))
-			return steps_table[id].begin(job);
-	}
-	return next_report(verdict);
-}
-
-/*
- * Goes on with a step whose row is written.
- */
-static void
-go_on(Job *job, JobStep step)
-{
-	HttpReply *ended = job->store->ended;
-
-	job->store->ended = NULL;
-	enter(job, JOB_CALLING, step);
-	calls_show(job, steps_table[step].phase);
-	if (ended != NULL)
-		carry_out(job, steps_table[step].answered(job, ended));
-	else
-		job_wake_at(job, clock_mono());
-}
-
-static void
-forget(Job *job)
-{
-	MemoryContextSwitchTo(TopMemoryContext);
-	job_destroy(job);
-}
-
-static void
-carry_out(Job *job, Next next)
-{
-	/* as long as nothing is waited for */
-	while (next.kind == NEXT_CALL || next.kind == NEXT_VERDICT)
-	{
-		MemoryContextSwitchTo(job->context);
-		next = next.kind == NEXT_CALL ? begin_call(job, next.step) : conclude(job, next.verdict);
-	}
-	switch (next.kind)
-	{
-		case NEXT_STAY:
-			if (next.until != 0)
-				job_wake_at(job, next.until);
-			break;
-		case NEXT_LINE:
-			line_up(job, next.step);
-			break;
-		case NEXT_WAIT:
-			wait_until(job, next.step, next.until);
-			break;
-		case NEXT_GO_ON:
-			go_on(job, next.step);
-			break;
-		case NEXT_SAVE:
-			save(job, next.step, next.verdict);
-			break;
-		case NEXT_REPORT:
-			report(job, next.verdict);
-			break;
-		case NEXT_GONE:
-			forget(job);
-			break;
-		case NEXT_CALL:
-		case NEXT_VERDICT:
-			Assert(false);
-	}
-}
-
-/* Something that has happened to a job: says what comes next. */
-typedef Next (*Event)(Job *job);
-
-/*
- * Runs an event in the job's memory context, and carries out what it returns.
- */
-static void
-move_on(Job *job, Event event)
-{
-	MemoryContext caller = MemoryContextSwitchTo(job->context);
-
-	carry_out(job, event(job));
-	MemoryContextSwitchTo(caller);
-}
-
-/*
- * As move_on(), for an event that handles bytes of strangers: the marker names the job if that crashes the process.
- */
-static void
-move_on_marked(Job *job, Event event)
-{
-	marker_begin(job->id, job->attempt);
-	move_on(job, event);
-	marker_end();
-}
-
-/* ---------- events ---------- */
 
 /*
  * Returns what a job does first that was just claimed, or that an earlier dispatcher left.
@@ -305,7 +62,7 @@ started(Job *job)
 void
 life_start(Job *job)
 {
-	move_on_marked(job, started);
+	drive_marked(job, started);
 }
 
 static Next
@@ -325,7 +82,7 @@ void
 life_give_back(Job *job)
 {
 	Assert(job_is_unsent(job));
-	move_on(job, given_back);
+	drive_job(job, given_back);
 }
 
 /*
@@ -339,7 +96,10 @@ life_built(Job *job, HttpRequest *http, const ErrorData *error)
 	if (http != NULL)
 		submit_built(job);
 	marker_begin(job->id, job->attempt);
-	carry_out(job, http != NULL ? send(job, STEP_SUBMIT, http) : submit_unbuilt(job, NULL, error));
+	if (http != NULL)
+		drive_built(job, STEP_SUBMIT, http);
+	else
+		drive_carry_out(job, submit_unbuilt(job, NULL, error));
 	marker_end();
 	MemoryContextSwitchTo(caller);
 }
@@ -357,7 +117,7 @@ built_again(Job *job)
 void
 life_build_here(Job *job)
 {
-	move_on_marked(job, built_again);
+	drive_marked(job, built_again);
 }
 
 /*
@@ -372,7 +132,7 @@ part_answered(Call *call, HttpReply *reply)
 	traced_answer(job, steps_table[STEP_PART].name, reply);
 	upload_answered(call, reply);
 	if (may_go_on && steps_table[job->step].uploaded != NULL)
-		carry_out(job, steps_table[job->step].uploaded(job));
+		drive_carry_out(job, steps_table[job->step].uploaded(job));
 }
 
 static void
@@ -387,7 +147,7 @@ call_answered(Call *call, HttpReply *reply)
 			(job->state == JOB_CALLING || job->state == JOB_CANCELLING || pour_is_under_way(job))));
 	call->transfer = NULL;
 	traced_answer(job, step->name, reply);
-	calls_settle_status(call, reply);
+	calls_read_status(call, reply);
 	if (job->state == JOB_SAVING)
 	{
 		job->store->ended = reply;
@@ -398,7 +158,7 @@ call_answered(Call *call, HttpReply *reply)
 	next = step->answered(job, reply);
 	if (step->is_beside)
 		MemoryContextReset(call->context);
-	carry_out(job, next);
+	drive_carry_out(job, next);
 }
 
 /*
@@ -435,7 +195,7 @@ life_poured(void *tag)
 
 	/* while its row is being written, or once it is cancelled, there is time */
 	if (job->state == JOB_CALLING && job->step == STEP_DOWNLOAD)
-		move_on_marked(job, pour_go_on);
+		drive_marked(job, pour_go_on);
 }
 
 /*
@@ -496,10 +256,10 @@ life_wake(MonoTime now)
 	while ((job = job_next_to_wake()) != NULL && job->wake_at <= now)
 	{
 		job_stop_waking(job);
-		move_on_marked(job, woken);
+		drive_marked(job, woken);
 	}
 	while ((job = asking_next(now)) != NULL)
-		move_on_marked(job, admitted);
+		drive_marked(job, admitted);
 	leftover_work(now);
 }
 
@@ -521,7 +281,7 @@ life_rescue(void)
 			Job *job = dlist_container(Job, node, iter.cur);
 
 			if (store_holds_unsaved(job))
-				move_on(job, store_rescue);
+				drive_job(job, store_rescue);
 		}
 	}
 }
@@ -552,8 +312,24 @@ life_wake_cancels(MonoTime now)
 	Job *job;
 
 	while ((job = cancelline_next(now)) != NULL)
-		move_on_marked(job, admitted);
+		drive_marked(job, admitted);
 	cancelline_note_waiting(now);
+}
+
+/*
+ * Frees the text of an answer that is in the table now.  Not where outputs go to a store: the row is saved once more then.
+ */
+static void
+forget_saved_answer(Job *job)
+{
+	Remote *remote = &job->remote;
+
+	if (remote->answer == NULL || remote->answer != job->verdict->answer ||
+		job->options->store != NULL)
+		return;
+	pfree(remote->answer);
+	job->verdict->answer = NULL;
+	remote->answer = pstrdup("{}"); /* a cancel must know that the row has one */
 }
 
 static Next
@@ -564,6 +340,7 @@ saved(Job *job)
 	if (job->write.outcome == WRITE_FENCED)
 		return cancel_begin(job);
 	job->is_saved = true;
+	forget_saved_answer(job);
 	return next_verdict(job->verdict);
 }
 
@@ -575,7 +352,7 @@ life_saved(Job *job)
 {
 	Assert(job->state == JOB_SAVING && job->write.outcome != WRITE_PENDING);
 	job->write.again_at = job->write.failures = 0;
-	move_on(job, saved);
+	drive_job(job, saved);
 }
 
 /*
@@ -584,7 +361,7 @@ life_saved(Job *job)
 void
 life_cancel(Job *job)
 {
-	move_on(job, cancel_begin);
+	drive_job(job, cancel_begin);
 }
 
 /*
@@ -594,5 +371,5 @@ void
 life_cancel_reported(Job *job)
 {
 	Assert(job->state == JOB_REPORTING && job->report.must_cancel);
-	move_on(job, cancel_resume);
+	drive_job(job, cancel_resume);
 }

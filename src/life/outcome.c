@@ -71,7 +71,7 @@ outcome_apply_on_unknown(Job *job, Verdict *verdict)
 }
 
 /*
- * Notes that a job is put off without counting an attempt.  Returns true once this has lasted most_ms.
+ * Notes that a job is delayed without counting an attempt.  Returns true once this has lasted most_ms.
  */
 static bool
 is_put_off_for(Job *job, int64 most_ms, TimestampTz now)
@@ -156,7 +156,7 @@ decide_defer(Job *job, const ServerOptions *options, TimestampTz now)
 }
 
 /*
- * Puts off a job whose refusal waiting alone does not mend.  Its server tries one such job every limits_stuck_pause()
+ * Delays a job whose refusal waiting alone does not mend.  Its server tries one such job every limits_stuck_pause()
  * ms.  After the option max_wait the job fails.
  */
 static void
@@ -169,7 +169,7 @@ decide_stuck(Job *job, const ServerOptions *options, TimestampTz now)
 		return;
 	fail(job);
 	job->verdict->error =
-		psprintf("%s Such refusals have put the job off for as long as the option max_wait allows. Mend it at the provider, then run the job again with genjob.retry().",
+		psprintf("%s Such refusals have delayed the job for as long as the option max_wait allows. Mend it at the provider, then run the job again with genjob.retry().",
 				 job->verdict->error);
 }
 

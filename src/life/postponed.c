@@ -15,7 +15,7 @@
 /* ms, before a job is looked at again */
 static const Backoff look_again = {1000, 60000};
 
-/* How often in a row a job was put off.  Only speeds are decided by that, so it need not survive this process. */
+/* How often in a row a job was postponed.  It decides only how soon to look again, so it need not survive this process. */
 typedef struct Postponed
 {
 	int64 id; /* key */

@@ -1,6 +1,6 @@
 /*
  * postponed.h
- *		How often jobs were put off because another one has not ended yet.
+ *		How often jobs were postponed because another one has not ended yet.
  */
 #ifndef GENJOB_POSTPONED_H
 #define GENJOB_POSTPONED_H

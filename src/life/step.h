@@ -2,8 +2,8 @@
  * step.h
  *		The steps of a job's life, for the files of this folder: what each offers, and what it returns.
  *
- * The functions of a step say what comes next, and call no other step: life.c, which has the table of steps, carries it
- * out.  They run in the memory context of the job, but for build(), which runs in that of the call.
+ * The functions of a step return what comes next, and call no other step: drive.c carries it out.  They run in the
+ * memory context of the job, except build(), which runs in that of the call.
  */
 #ifndef GENJOB_STEP_H
 #define GENJOB_STEP_H
@@ -13,11 +13,11 @@
 typedef enum NextKind
 {
 	NEXT_STAY, /* the job goes on as it is; where there is an until, the present step is woken then */
-	NEXT_CALL, /* step's call begins now */
-	NEXT_LINE, /* step's call begins when it is the job's turn in the line of its server */
-	NEXT_WAIT, /* step is woken at until; what the call has brought is let go of, but for outputs */
-	NEXT_SAVE, /* verdict is written into the row, whose state stays as it is; then step goes on */
-	NEXT_GO_ON,   /* step, whose call went on while the row was written, goes on */
+	NEXT_CALL,  /* step's call begins now */
+	NEXT_LINE,  /* step's call begins when it is the job's turn in the line of its server */
+	NEXT_WAIT,  /* step is woken at until; what the call has brought is freed, except outputs */
+	NEXT_SAVE,  /* verdict is written into the row, whose state stays as it is; then step goes on */
+	NEXT_GO_ON, /* step, whose call went on while the row was written, goes on */
 	NEXT_VERDICT, /* verdict has come: it is saved, dealt with by another step, or reported */
 	NEXT_REPORT,  /* verdict ends the attempt */
 	NEXT_GONE     /* nothing is left to be done: the Job is freed */

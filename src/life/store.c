@@ -267,6 +267,38 @@ attempt(Job *job)
 }
 
 /*
+ * True if the row is written once more, with the id of an upload.
+ */
+static bool
+opens_upload(const Job *job)
+{
+	ListCell *cell;
+
+	foreach(cell, job->verdict->outputs)
+	{
+		const Output *output = lfirst(cell);
+
+		if (output->object == NULL && output->len > UPLOAD_PART)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Frees the text of a verdict that is in the table now, and may be megabytes.  Not if the row is written once more: the
+ * verdict would be lost from it.
+ */
+static void
+forget_saved(Job *job)
+{
+	if (!job->is_saved || job->store->saved == NULL || opens_upload(job))
+		return;
+	pfree(job->store->saved);
+	job->store->saved = NULL;
+	job->remote.answer = pstrdup("{}"); /* a cancel must know that the row has one */
+}
+
+/*
  * Begins to store.  If an earlier try failed, the verdict was just saved, and the next try waits.
  */
 Next
@@ -275,13 +307,7 @@ store_begin(Job *job)
 	/* an earlier dispatcher may have saved it */
 	if (job->is_saved && job->remote.answer != NULL && saved_is_text(job->remote.answer))
 		job->store->is_saved = true;
-	if (job->is_saved && job->store->saved != NULL)
-	{
-		/* it may be megabytes, and is in the table now: a cancel must only know that there is something */
-		pfree(job->store->saved);
-		job->store->saved = NULL;
-		job->remote.answer = pstrdup("{}");
-	}
+	forget_saved(job);
 	limits_note_result(&job->place, clock_mono());
 	limits_leave(&job->place);
 	if (job->store->failures > 0)

@@ -37,7 +37,7 @@ typedef struct JobStore
 	struct Digest *digest; /* of the large output that is to be stored, as far as it is read */
 	size_t digested;       /* bytes of it that are in the digest */
 
-	/* What the key of an output is made of, in UTF-8 */
+	/* The words of the keys of outputs, in UTF-8 */
 	char *server_name; /* of the server that brought it */
 	char *owner_name;
 	char *database_name;

@@ -145,7 +145,7 @@ storeline_step_out(Job *job)
 }
 
 /*
- * Takes a job out of its line, if it is in one: it waits no more.
+ * Takes a job out of its line, if it is in one.
  */
 void
 storeline_leave(Job *job)

@@ -69,7 +69,7 @@ typedef struct Upload
 	UploadCall control; /* all calls but parts */
 
 	/* After a failure */
-	char *trouble; /* a sentence that nobody has taken notice of; or NULL */
+	char *trouble; /* a sentence that the step has not read yet; or NULL */
 	bool is_refused;
 	MonoTime again_at; /* nothing is begun before */
 } Upload;

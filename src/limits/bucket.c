@@ -1,6 +1,6 @@
 /*
  * bucket.c
- *		A token bucket: at most so many a second, and so many at once.  Pure: the caller has the clock.
+ *		A token bucket: limits calls a second (rate), and calls at once (burst).  Pure: the caller has the clock.
  */
 #include "postgres.h"
 

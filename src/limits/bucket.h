@@ -1,6 +1,6 @@
 /*
  * bucket.h
- *		A token bucket: at most so many a second, and so many at once.
+ *		A token bucket: limits calls a second (rate), and calls at once (burst).
  */
 #ifndef GENJOB_BUCKET_H
 #define GENJOB_BUCKET_H

@@ -64,7 +64,7 @@ free_backend(Backend *backend)
 }
 
 /*
- * Forgets the backends that the server has no more and that have nothing in flight.
+ * Forgets the backends that the server no longer has and that have nothing in flight.
  */
 static void
 prune_backends(Limits *limits)
@@ -344,7 +344,7 @@ limits_take(Limits *limits, MonoTime now)
 
 /*
  * Returns a place, beyond all limits, for a call that was under way when genjob last stopped: at the backend of that
- * url, or at another if the server has it no more.  No place if there is no backend.
+ * url, or at another if the server no longer has that one.  No place if there is no backend.
  */
 Place
 limits_resume(Limits *limits, const char *url, MonoTime now)

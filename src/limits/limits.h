@@ -85,7 +85,7 @@ typedef struct CallEnd
 	const char *error;       /* the sentence that the job gets; or NULL */
 } CallEnd;
 
-/* With so many jobs whose outputs wait for a place at their store, a server is given no more */
+/* A server is given no more jobs while this many of its jobs wait for a place at their store */
 #define LIMITS_UNSTORED 16
 
 extern void limits_free(Limits *limits);

@@ -365,7 +365,7 @@ claimer_must_look(MonoTime now)
 MonoTime
 claimer_next_look(MonoTime now)
 {
-	return claimer.has_more_to_start ? now : reasons_next(now);
+	return reasons_next(now);
 }
 
 /*

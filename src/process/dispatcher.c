@@ -57,7 +57,7 @@ static uint32 wait_event;
 static MemoryContext turn_context;
 
 /* Leaving */
-static MonoTime leave_at = 0; /* of clock_uptime(): a stall does not put it off; 0: not leaving */
+static MonoTime leave_at = 0; /* of clock_uptime(): a stall does not delay it; 0: not leaving */
 static bool drops_database = false;
 
 /* ---------- the process ---------- */
@@ -136,9 +136,9 @@ consider_leaving(void)
 {
 	MonoTime now = clock_uptime();
 	bool at_once = false;
-	bool held = shmem_is_held(MyDatabaseId, &at_once);
+	bool is_evicted = shmem_is_evicted(MyDatabaseId, &at_once);
 
-	if (leave_at == 0 && (ShutdownRequestPending || !genjob_enabled || held))
+	if (leave_at == 0 && (ShutdownRequestPending || !genjob_enabled || is_evicted))
 	{
 		leave_at = now + genjob_shutdown_grace * USECS_PER_SEC;
 		reporter_hurry();

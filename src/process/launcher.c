@@ -309,7 +309,7 @@ start_missing(void)
 		long ms;
 
 		if (!database->wanted || !database->seen || database->handle != NULL || !genjob_enabled ||
-			shmem_is_held(database->oid, &at_once))
+			shmem_is_evicted(database->oid, &at_once))
 			continue;
 		/* one that an earlier launcher started, and that wakes this one when it leaves */
 		if (shmem_has_dispatcher(database->oid))

@@ -26,6 +26,7 @@ typedef struct Reason
 		MonoTime now);  /* returns since or from when it is there; 0: nobody knows when */
 	bool only_wakes;    /* no claim transaction: the loop does something else about it */
 	bool has_no_tables; /* counts also if the extension has another version */
+	bool is_in_memory;  /* counts also while the tables are in trouble */
 } Reason;
 
 static MonoTime
@@ -138,6 +139,12 @@ retention_is_over(MonoTime now)
 	return retention_next();
 }
 
+static MonoTime
+saved_answers_go_on(MonoTime now)
+{
+	return at_once_if(known->has_more_to_start, now);
+}
+
 static const Reason reasons[] = {
 	{"a commit told of jobs", news_come, .has_no_tables = true},
 	{"the extension may have changed", extension_changes},
@@ -156,10 +163,13 @@ static const Reason reasons[] = {
 	{"ended jobs were kept long enough", retention_is_over, .only_wakes = true},
 	{"the queue is swept", sweep_goes_on, .only_wakes = true},
 	{"a standby is waited for", standby_is_looked_at, .only_wakes = true, .has_no_tables = true},
+	{"saved answers are read", saved_answers_go_on, .only_wakes = true, .has_no_tables = true,
+	 .is_in_memory = true},
 };
 
 /*
- * Returns the reason for a claim transaction now, in words; NULL: there is none.
+ * Returns the reason for a claim transaction now, in words; NULL: there is none.  While the tables are in trouble there
+ * is none.
  */
 const char *
 reasons_find(MonoTime now)
@@ -189,16 +199,16 @@ reasons_find(MonoTime now)
 MonoTime
 reasons_next(MonoTime now)
 {
-	MonoTime next = 0;
+	bool is_troubled = known->trouble_until > now;
+	MonoTime next = is_troubled ? known->trouble_until : 0;
 	int i;
 
-	if (known->trouble_until > now)
-		return known->trouble_until;
 	for (i = 0; i < lengthof(reasons) && (next == 0 || next > now); i++)
 	{
 		MonoTime comes;
 
-		if (known->presence == QUEUE_OTHER_VERSION && !reasons[i].has_no_tables)
+		if ((known->presence == QUEUE_OTHER_VERSION && !reasons[i].has_no_tables) ||
+			(is_troubled && !reasons[i].is_in_memory))
 			continue;
 		comes = reasons[i].comes(now);
 		if (comes != 0)

@@ -78,7 +78,7 @@ save_work(void *arg)
 }
 
 /*
- * Retries what could not be written.  A dispatcher that is about to leave does not put it off.
+ * Retries what could not be written.  A dispatcher that is about to leave does not back off.
  */
 static void
 postpone_report(Job *job)
@@ -89,7 +89,7 @@ postpone_report(Job *job)
 }
 
 static void
-settle_save(Job *job)
+finish_save(Job *job)
 {
 	if (job->write.outcome == WRITE_PENDING)
 		postpone_report(job);
@@ -119,7 +119,7 @@ schedule_again(const Job *job)
 }
 
 static void
-settle_report(Job *job)
+finish_report(Job *job)
 {
 	switch (job->write.outcome)
 	{
@@ -203,11 +203,11 @@ typedef struct Writing
 	JobState state;
 	const char *activity;
 	QueueWork work;
-	void (*settle)(Job *job);
+	void (*finish)(Job *job);
 } Writing;
 
-static const Writing saving = {JOB_SAVING, "saving predictions", save_work, settle_save};
-static const Writing reporting = {JOB_REPORTING, "reporting results", report_work, settle_report};
+static const Writing saving = {JOB_SAVING, "saving predictions", save_work, finish_save};
+static const Writing reporting = {JOB_REPORTING, "reporting results", report_work, finish_report};
 
 /*
  * Ends the trouble of a job: it was written, or never will be.
@@ -237,7 +237,7 @@ try_together(const Writing *writing, Job **jobs, int n, ErrorData **error)
 	for (i = 0; i < n && succeeded; i++)
 	{
 		end_trouble(jobs[i]);
-		writing->settle(jobs[i]);
+		writing->finish(jobs[i]);
 	}
 	return succeeded;
 }
@@ -409,9 +409,9 @@ reporter_take_written(Job *job, const Written *written)
 	if (job->state == JOB_REPORTING && written->outcome == WRITE_DONE)
 		dependency_note_news(job->id, false, job->report.new_state != ROW_QUEUED);
 	if (job->state == JOB_SAVING)
-		settle_save(job);
+		finish_save(job);
 	else
-		settle_report(job);
+		finish_report(job);
 }
 
 /*

@@ -5,7 +5,7 @@
  * A dispatcher that has to end while the tables refuse what it has (rows are locked, a standby is away) leaves the
  * verdicts of its jobs, and the names of predictions, in a file: pg_genjob/DATABASE.spool in the data directory.
  * The next dispatcher of the database makes Jobs of it again before it takes up orphans, and writes them as it
- * writes all others: each over its own attempt.  The file is removed when the last of these jobs is settled.
+ * writes all others: each over its own attempt.  The file is removed when the last of these jobs is done.
  *
  * No WAL speaks of the file, but a base backup copies it.  So what it says is believed only of a row that is still
  * running in that attempt under that Idempotency-Key.
@@ -54,7 +54,7 @@ typedef struct RecordHeader
 	uint64 len;    /* of the fields */
 } RecordHeader;
 
-static int n_pending = 0; /* jobs of the file that are not settled */
+static int n_pending = 0; /* jobs of the file that are not done */
 static bool is_written = false;
 static uint64 next_record = 0; /* where it begins in the file; 0: nothing is read yet */
 
@@ -281,7 +281,7 @@ read_exactly(Reading *reading, void *to, uint64 len)
 }
 
 static void
-settled_callback(void *arg)
+done_callback(void *arg)
 {
 	char path[MAXPGPATH];
 
@@ -300,12 +300,12 @@ expect_settling(Job *job)
 	MemoryContextCallback *callback =
 		MemoryContextAllocZero(job->context, sizeof(MemoryContextCallback));
 
-	callback->func = settled_callback;
+	callback->func = done_callback;
 	MemoryContextRegisterResetCallback(job->context, callback);
 	n_pending++;
 }
 
-/* A record that a job is made of. */
+/* A record, of which a job is made. */
 typedef struct Record
 {
 	char *data;

@@ -57,7 +57,7 @@ fail_one_work(void *arg)
 }
 
 static void
-settle_work(void *arg)
+write_failures(void *arg)
 {
 	Unstarted *jobs = arg;
 
@@ -99,7 +99,7 @@ fail_singly(ServerQueue *queue, TimestampTz now)
 	}
 	/* where there are more, the next look comes at once */
 	return i < jobs->n ||
-		   queue_transact("failing jobs that cannot be run", settle_work, jobs, &error);
+		   queue_transact("failing jobs that cannot be run", write_failures, jobs, &error);
 }
 
 /* ---------- many ---------- */

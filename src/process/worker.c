@@ -34,7 +34,7 @@ insist_on_durability(void)
 }
 
 /*
- * Handles SIGINT: obeys only lock_timeout and the limits that genjob sets itself.  pg_cancel_backend() would put off a
+ * Handles SIGINT: obeys only lock_timeout and the limits that genjob sets itself.  pg_cancel_backend() would delay a
  * job or a result, and there is no user's query to cancel.
  */
 static void

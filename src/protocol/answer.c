@@ -195,12 +195,13 @@ has_content(const Judge *judge, cJSON *json)
 static char *
 find_lack(const Judge *judge, cJSON *json)
 {
-	const char *required = judge->protocol->requires_output;
-	const char *places = *required == 'o' ? judge->protocol->output : required;
+	RequirementKind required = judge->protocol->kind.requires_output;
+	bool takes_places = required == REQUIRES_PLACE || required == REQUIRES_OPTIONAL_PLACE;
+	const char *places = takes_places ? judge->protocol->requires_output : judge->protocol->output;
 	char *why;
 
-	if (judge->verdict->outputs != NIL || strcmp(required, "off") == 0 ||
-		(strcmp(required, "on") != 0 && has_content(judge, json)))
+	if (judge->verdict->outputs != NIL || required == REQUIRES_NOTHING ||
+		(takes_places && has_content(judge, json)))
 		return NULL;
 	why = reasons_of_json(json, judge->protocol->reason, judge->id);
 	return psprintf("the answer of server \"%s\" has no output%s%s; it is kept in the column result.%s%s",

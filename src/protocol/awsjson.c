@@ -212,7 +212,7 @@ awsjson_error_type(const ServerOptions *options, const HttpReply *reply)
  * Has the answer have the status that says what its type does.
  */
 void
-awsjson_settle_status(const ServerOptions *options, HttpReply *reply)
+awsjson_read_status(const ServerOptions *options, HttpReply *reply)
 {
 	char *type =
 		reply->error == HTTP_OK && reply->status == 400 ? awsjson_error_type(options, reply) : NULL;

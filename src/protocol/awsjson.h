@@ -15,7 +15,7 @@ extern void awsjson_fill(const RequestSource *source, cJSON *params);
 
 /* Answers */
 extern char *awsjson_error_type(const ServerOptions *options, const HttpReply *reply);
-extern void awsjson_settle_status(const ServerOptions *options, HttpReply *reply);
+extern void awsjson_read_status(const ServerOptions *options, HttpReply *reply);
 extern const char *awsjson_advice(const char *type, const char *words);
 extern char *awsjson_known_id(const ServerOptions *options, const HttpReply *reply);
 extern cJSON *awsjson_answer(const ServerOptions *options, cJSON *json);

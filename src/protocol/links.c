@@ -60,7 +60,7 @@ static void
 refuse_url(const char *url)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("the request refers to \"%s\", of which no link was made",
+					errmsg("no link was made to \"%s\", to which the request refers",
 						   clip_line(url, strlen(url), MAX_SHOWN)),
 					errhint("Write {\"$url\": \"s3://bucket/key\"}.")));
 }

@@ -329,7 +329,7 @@ fill_from_members(const char *pattern, const cJSON *node)
 }
 
 /*
- * Whether an element has the first member that its path is made of: without it, it describes no file.
+ * True if an element has the first member that stands in the path: without it, it describes no file.
  */
 static bool
 names_file(const char *pattern, const cJSON *node)

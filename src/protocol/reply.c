@@ -43,7 +43,7 @@ judge_begin(const ReplySource *source, HttpReply *reply)
 	verdict->after = -1;
 	verdict->progress = -1;
 	if (reply != NULL)
-		awsjson_settle_status(source->options, reply);
+		awsjson_read_status(source->options, reply);
 	verdict->http_status = reply ? reply->status : 0;
 	if (reply != NULL)
 		words_mask_reply(source->request, reply);

@@ -15,7 +15,7 @@ typedef enum VerdictKind
 {
 	VERDICT_DONE,  /* it has succeeded */
 	VERDICT_WAIT,  /* the provider works on it, or could not be asked: ask again */
-	VERDICT_FETCH, /* the answer is there, but for downloads */
+	VERDICT_FETCH, /* the answer is there, its downloads are not */
 	VERDICT_RETRY, /* submit again after a back-off; the only kind that uses up an attempt */
 	VERDICT_DEFER, /* the server takes nothing now: submit again when it does; so for its other jobs */
 	VERDICT_POSTPONE, /* it was not submitted, because another job has not ended: look again later */

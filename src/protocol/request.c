@@ -352,7 +352,7 @@ request_build(const RequestSource *source)
 }
 
 /*
- * Raises the error that request_build() would, without building anything; but for outputs that are not
+ * Raises the error that request_build() would, without building anything; except for outputs that are not
  * there.
  */
 void
@@ -523,7 +523,7 @@ append_readable(StringInfo text, const char *data, size_t len)
 }
 
 /*
- * The request as text in UTF-8, as it goes over the wire but for masked secrets and escaped binary
+ * The request as text in UTF-8, as it goes over the wire except for masked secrets and escaped binary
  * bytes.
  */
 char *

@@ -34,7 +34,7 @@ typedef struct Reference
 } Reference;
 
 /*
- * All that a request is made of.  Text is UTF-8.
+ * All that a request is built from.  Text is UTF-8.
  */
 typedef struct RequestSource
 {

@@ -409,7 +409,7 @@ s3_target(const RequestSource *source, cJSON *params)
 }
 
 /*
- * Raises the error that s3_target() would, but for binaries that are not there yet.
+ * Raises the error that s3_target() would, except for binaries that are not there yet.
  */
 void
 s3_check(const RequestSource *source, cJSON *params)

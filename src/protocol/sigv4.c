@@ -358,7 +358,7 @@ parameters_of(const char *url)
 }
 
 /*
- * What a call's signature is made of, palloc'd: for tests, and to compare with what a server says that it has.
+ * The text that a call's signature is computed from, palloc'd: for tests, and to compare with what a server says that it has.
  */
 char *
 sigv4_canonical_request(const SigV4Scope *scope, const SigV4Call *call)

@@ -27,7 +27,7 @@
 #define MAX_TYPE 100             /* bytes of an event's type */
 #define MAX_WORDS 2000           /* bytes of an error that is no JSON */
 
-/* A model's longest answer has some 100,000.  So many take half a second, in which the dispatcher does nothing else. */
+/* A model's longest answer has some 100,000.  This many take half a second, in which the dispatcher does nothing else. */
 #define MAX_EVENTS 500000
 
 /* Of a stream that is looked at while it comes */
@@ -476,7 +476,7 @@ note_piece(const char *text, size_t len, void *arg)
 }
 
 /*
- * Passes over what is too much to be read before the next look.  It counts as so many pieces as the text before it.
+ * Passes over what is too much to be read before the next look.  It counts as pieces at the same rate as the text before it.
  */
 static void
 pass_over(StreamPeek *peek, const char *body, size_t end)
@@ -492,7 +492,7 @@ pass_over(StreamPeek *peek, const char *body, size_t end)
 }
 
 /*
- * Reads what has come since the last look, of a body of which there are so many bytes now.
+ * Reads what has come since the last look, of a body that has len bytes now.
  */
 void
 stream_peek(StreamPeek *peek, const char *body, size_t len)

@@ -410,7 +410,7 @@ words_of_xml(const char *text, size_t len)
 }
 
 /*
- * The first 64 kB of a body that is text, as it came but for secrets, palloc'd; NULL where it is none.  The body is
+ * The first 64 kB of a body that is text, as it came except secrets, palloc'd; NULL where it is none.  The body is
  * overwritten: a secret that goes on behind the first 64 kB would not be found in these.
  */
 char *

@@ -91,7 +91,7 @@ object_changed(Datum arg, int cache, uint32 hash)
 		changes++;
 }
 
-/* A role is a superuser no more, say. */
+/* For example, a role is not a superuser any more. */
 static void
 anything_changed(Datum arg, int cache, uint32 hash)
 {

@@ -308,8 +308,8 @@ call(const Callback *callback)
 		return;
 	run_function(function, callback->job);
 	if (overtime > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED), errmsg("the call went on after its time")));
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+						errmsg("the call went on for longer than genjob.callback_timeout")));
 }
 
 static char *

@@ -145,7 +145,7 @@ queue_fail_callback(int64 callback, const char *error, TimestampTz now)
 
 /*
  * Lists the roles that have calls to be made, now or later, palloc'd in the caller's memory context, the first due
- * first; returns their number.  The calls of roles that cannot connect say so, and are put off.
+ * first; returns their number.  The calls of roles that cannot connect say so, and are delayed.
  */
 int
 queue_find_callbacks(TimestampTz now, CallbackRole **roles)

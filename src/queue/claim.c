@@ -44,7 +44,7 @@ typedef struct Claiming
 } Claiming;
 
 /*
- * Makes an Idempotency-Key for each turn: random, but for its end, which tells the options of its server that go into the
+ * Makes an Idempotency-Key for each turn: random, except its end, which tells the options of its server that go into the
  * body of the call.  Whoever takes the call up after a crash knows by it whether they have changed.
  */
 static void
@@ -219,7 +219,7 @@ compare_turns(const void *a, const void *b)
  * Locked ones are left alone for a moment.
  */
 static void
-settle_missing(Turn *const *missing, int n, TimestampTz now)
+drop_missing(Turn *const *missing, int n, TimestampTz now)
 {
 	int64 *ids = palloc(n * sizeof(int64));
 	int i;
@@ -301,7 +301,7 @@ queue_keep_home(Turn *turns, int n)
  * Puts jobs that found no room in memory back on the schedule, and gives back their turns.
  */
 static void
-settle_refused(Turn *const *refused, int n, TimestampTz now)
+put_back_refused(Turn *const *refused, int n, TimestampTz now)
 {
 	int64 *ids = palloc(n * sizeof(int64));
 	int i;
@@ -525,9 +525,9 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 	hand_out_tokens(turns, n);
 	queue_read_sent(repeated, n_repeated);
 	if (claiming.n_refused > 0)
-		settle_refused(claiming.refused, claiming.n_refused, now);
+		put_back_refused(claiming.refused, claiming.n_refused, now);
 	if (n_missing > 0)
-		settle_missing(missing, n_missing, now);
+		drop_missing(missing, n_missing, now);
 	if (claiming.n_orphans > 0)
 		queue_note_orphans();
 	return claiming.n_refused;

@@ -178,7 +178,7 @@ look(void *arg)
 	looking->round = (Round){.ids = looking->ids,
 							 .n = looking->n,
 							 .is_look = looking->list == &changes,
-							 .settles = true,
+							 .is_final = true,
 							 .now = looking->now,
 							 .limit = CHUNK,
 							 .revived = &changes,

@@ -32,7 +32,7 @@ typedef enum RoundStatement
 	ROUND_TOUCHED,
 	ROUND_CONTINUE,
 	ROUND_RESOLVE,
-	ROUND_SETTLE,
+	ROUND_FINISH,
 	ROUND_DEPENDENTS,
 	ROUND_USED,
 	ROUND_PAGE,
@@ -169,7 +169,7 @@ static const Statement statements[ROUND_STATEMENTS] = {
 	 * For the waiting jobs $1: how those of $2 ended that they waited for.  Only what ROUND_RESOLVE has looked at; jobs
 	 * that ended since are looked at later.
 	 */
-	[ROUND_SETTLE] = {2, {INT8ARRAYOID, INT8ARRAYOID},
+	[ROUND_FINISH] = {2, {INT8ARRAYOID, INT8ARRAYOID},
 		"WITH stale AS MATERIALIZED (SELECT d.place, d.parent_id, p.state FROM unnest($1, $2) g (id, parent)"
 		"  CROSS JOIN LATERAL (SELECT d.ctid AS place, d.parent_id FROM genjob.dependencies d"
 		"   WHERE d.job_id = g.id AND d.parent_id = g.parent AND " HAS_NO_OUTCOME " AND NOT " IS_UNFINISHED("d.parent_id")
@@ -310,7 +310,7 @@ revive(Round *round, Datum ids)
 }
 
 /*
- * Handles what a changed job means for itself: it waits, waits no more, or others wait for it again.
+ * Handles what a changed job means for itself: it waits, does not wait any more, or others wait for it again.
  */
 static void
 look_at_changed(Round *round, Datum ids)
@@ -326,8 +326,8 @@ typedef struct Touched
 {
 	int n_jobs;
 	int64 *jobs;
-	int n_settled;
-	int64 *settled; /* of these, once for each job */
+	int n_final;
+	int64 *final;   /* of these, once for each job */
 	int64 *parents; /* that it has waited for, and that has ended */
 } Touched;
 
@@ -343,8 +343,8 @@ list_touched(Round *round, Datum ids, Touched *touched)
 
 	touched->n_jobs = (int) rows;
 	touched->jobs = palloc(Max(rows, 1) * sizeof(int64));
-	touched->n_settled = 0;
-	touched->settled = palloc(Max(rows, 1) * sizeof(int64));
+	touched->n_final = 0;
+	touched->final = palloc(Max(rows, 1) * sizeof(int64));
 	touched->parents = palloc(Max(rows, 1) * sizeof(int64));
 	for (row = 0; row < rows; row++)
 	{
@@ -354,8 +354,8 @@ list_touched(Round *round, Datum ids, Touched *touched)
 		touched->jobs[row] = DatumGetInt64(statement_not_null(row, 1));
 		if (isnull)
 			continue;
-		touched->settled[touched->n_settled] = touched->jobs[row];
-		touched->parents[touched->n_settled++] = DatumGetInt64(parent);
+		touched->final[touched->n_final] = touched->jobs[row];
+		touched->parents[touched->n_final++] = DatumGetInt64(parent);
 	}
 	round->has_more |= rows == limit_of(round);
 	return rows > 0;
@@ -389,21 +389,21 @@ static void
 leave_out(Touched *touched, const int64 *done, int n)
 {
 	int n_jobs = touched->n_jobs;
-	int n_settled = touched->n_settled;
+	int n_final = touched->n_final;
 	int i;
 
-	touched->n_jobs = touched->n_settled = 0;
+	touched->n_jobs = touched->n_final = 0;
 	for (i = 0; i < n_jobs; i++)
 	{
 		if (bsearch(&touched->jobs[i], done, n, sizeof(int64), compat_compare_int64) == NULL)
 			touched->jobs[touched->n_jobs++] = touched->jobs[i];
 	}
-	for (i = 0; i < n_settled; i++)
+	for (i = 0; i < n_final; i++)
 	{
-		if (bsearch(&touched->settled[i], done, n, sizeof(int64), compat_compare_int64) != NULL)
+		if (bsearch(&touched->final[i], done, n, sizeof(int64), compat_compare_int64) != NULL)
 			continue;
-		touched->settled[touched->n_settled] = touched->settled[i];
-		touched->parents[touched->n_settled++] = touched->parents[i];
+		touched->final[touched->n_final] = touched->final[i];
+		touched->parents[touched->n_final++] = touched->parents[i];
 	}
 }
 
@@ -447,12 +447,12 @@ round_run(Round *round)
 		return;
 	round->found = true;
 	resolve(round, &touched);
-	if (round->settles && touched.n_settled > 0)
+	if (round->is_final && touched.n_final > 0)
 	{
-		Datum args[2] = {PointerGetDatum(statement_int8_array(touched.settled, touched.n_settled)),
-						 PointerGetDatum(statement_int8_array(touched.parents, touched.n_settled))};
+		Datum args[2] = {PointerGetDatum(statement_int8_array(touched.final, touched.n_final)),
+						 PointerGetDatum(statement_int8_array(touched.parents, touched.n_final))};
 
-		round->n_done += (int) run(ROUND_SETTLE, args);
+		round->n_done += (int) run(ROUND_FINISH, args);
 	}
 }
 

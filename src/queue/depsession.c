@@ -303,6 +303,6 @@ dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, KeptJobs kept)
 		return keeping.n;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
-	/* the claim of a job that waits for another is put off, and what is not known is kept for it */
+	/* the claim of a job that waits for another is postponed, and what is not known is kept for it */
 	return kept == KEEP_ALL ? n : 0;
 }

@@ -86,7 +86,7 @@ typedef struct Direct
 	DirectReport *written;
 } Direct;
 
-static int undone = 0; /* so many, one after the other */
+static int undone = 0; /* in a row */
 static MonoTime not_before = 0;
 
 /*

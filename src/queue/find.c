@@ -400,7 +400,7 @@ queue_read_weights(void)
 }
 
 /*
- * Schedules the jobs whose run_at is after one time and not after another; false if they are so many that the whole
+ * Schedules the jobs whose run_at is after one time and not after another; false if there are too many, so that the whole
  * queue should be read instead.
  */
 bool

@@ -122,7 +122,8 @@ plan(Ending *ending, bool has_on_done, int wanted)
 	if (server == NULL)
 		return;
 	/* whoever has created another of its name has no say in what becomes of the job */
-	if (!server_check_bound(server, ending->server_oid, ending->owner, tables_owner(), &complaint))
+	if (!server_check_intended(server, ending->server_oid, ending->owner, tables_owner(),
+							   &complaint))
 	{
 		ending->follow_ups &= FOLLOW_ON_DONE;
 		return;

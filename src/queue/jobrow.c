@@ -106,7 +106,7 @@ check_bound(const Job *job, ServerComplaint *complaint)
 	const Server *home = schedule_queue(job->server_name)->server;
 
 	return home == NULL ||
-		   server_check_bound(home, job->server_oid, job->owner, tables_owner(), complaint);
+		   server_check_intended(home, job->server_oid, job->owner, tables_owner(), complaint);
 }
 
 /*

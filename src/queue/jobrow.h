@@ -8,7 +8,7 @@
 #include "life/job.h"
 #include "schedule/schedule.h"
 
-#define SAVED_COPIES 3 /* of an answer in remote: as it is read, as text, and what is made of it */
+#define SAVED_COPIES 3 /* of an answer in remote: as it is read, as text, and as a tree */
 #define LOCKED_RETRY_MS \
 	1000 /* when to look again at rows that were locked, or had no room in memory */
 

@@ -239,7 +239,7 @@ is_of_server(const DueJob *due, const Server *server)
 	ServerComplaint complaint;
 
 	return server != NULL &&
-		   server_check_bound(server, due->server_oid, due->owner, tables_owner(), &complaint);
+		   server_check_intended(server, due->server_oid, due->owner, tables_owner(), &complaint);
 }
 
 /*

@@ -82,7 +82,7 @@ hold_output(Job *job, size_t len)
 typedef struct OutputStore
 {
 	char *name; /* or NULL */
-	Oid bound;
+	Oid intended;
 	Oid owner;
 } OutputStore;
 
@@ -90,8 +90,8 @@ static Server *
 find_store(const char *bucket, const OutputStore *store, Oid owner, MappingOptions *secrets,
 		   ServerComplaint *complaint)
 {
-	Server *server = store->name ? stores_find_bound(bucket, store->name, store->bound,
-													 store->owner, owner, complaint)
+	Server *server = store->name ? stores_find_intended(bucket, store->name, store->intended,
+														store->owner, owner, complaint)
 								 : stores_find(bucket, NULL, owner, complaint);
 
 	return server != NULL && server_read_secrets(server, owner, secrets, complaint) ? server : NULL;
@@ -152,7 +152,7 @@ take_url(Job *job, Reference *reference)
 		return false;
 	reference->url = TextDatumGetCString(url);
 	store.name = no_store ? NULL : TextDatumGetCString(name);
-	store.bound = no_oid ? InvalidOid : DatumGetObjectId(oid);
+	store.intended = no_oid ? InvalidOid : DatumGetObjectId(oid);
 	store.owner = DatumGetObjectId(statement_not_null(0, 1));
 	if (reference->wants_link)
 		make_link(job, reference, &store);
@@ -278,7 +278,7 @@ read_work(void *arg)
 }
 
 /*
- * As read_reference().  A reference that cannot be read fails this job, or puts it off if that may pass, but no other
+ * As read_reference().  A reference that cannot be read fails this job, or postpones it if that may pass, but no other
  * job that is claimed with it.
  */
 static void

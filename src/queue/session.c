@@ -3,7 +3,7 @@
  *		What a session asks of the queue by calling genjob's functions.
  *
  * All of it runs as the caller, so row-level security holds, and what the caller's search_path or the triggers of the
- * table bring in runs with no more rights than the caller has.  Changing a job's state takes no privilege on the table,
+ * table bring in runs with no more rights than the caller has.  Changing a job's state needs no privilege on the table,
  * only membership in the role that owns the job: it goes through the view genjob.own_jobs.
  */
 #include "postgres.h"

@@ -8,7 +8,7 @@
 #include "executor/spi.h"
 #include "utils/array.h"
 
-/* Why a job that was claimed is put off */
+/* Why a job that was claimed is postponed */
 #define MEMORY_IS_FULL \
 	"genjob.max_memory is reached: other jobs take the memory that this one needs. Wait, or raise it."
 

@@ -162,9 +162,9 @@ session_submit(FunctionCallInfo fcinfo)
 	}
 	SPI_finish();
 	if (id == 0)
-		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-						errmsg("the job with this request_id is not one that can be seen"),
-						errhint("Try again.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("the job with this request_id cannot be seen"), errhint("Try again.")));
 	return id;
 }
 

@@ -96,7 +96,7 @@ show(TroubleKind kind, const char *words, const ErrorData *error)
 				 ? errhint("%s%sIt will be tried again.", error->hint ? error->hint : "",
 						   error->hint ? " " : "")
 				 : errhint("It will be tried again. " INT64_FORMAT
-						   " like it were not logged since the last one: at most one a minute is.",
+						   " errors like it were not logged since the last one: genjob logs at most one a minute.",
 						   unsaid)));
 }
 

@@ -512,7 +512,7 @@ schedule_show(int room, MonoTime now)
 void
 schedule_note_time(int64 *time, int64 candidate)
 {
-	/* the one time that means "none" is put off by a microsecond */
+	/* the one time that means "none" becomes a microsecond later */
 	if (candidate == 0)
 		candidate = 1;
 	if (*time == 0 || candidate < *time)

@@ -60,7 +60,7 @@ signing_name(char *service)
 }
 
 /*
- * The labels of a host but for those of AWS's domain; their number.
+ * Returns the number of a host's labels, without those of AWS's domain.
  */
 static int
 read_labels(char *host, const char *domain, char **labels)

@@ -402,7 +402,7 @@ grammar_check_requirement(const char *value)
 
 	if (strcmp(value, "on") == 0 || strcmp(value, "off") == 0)
 		return NULL;
-	if (*value == '\0')
+	if (value[strspn(value, " ")] == '\0')
 		return "Valid values are: on, off, or places in the answer one of which must have something, such as \"/choices/0/message/content\"; one behind \"?\" must have something if it is there.";
 	while ((word = grammar_next_word(&value, &len)) != NULL)
 	{

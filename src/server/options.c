@@ -70,7 +70,7 @@ static const Option options_table[] = {
 	PROTOCOL_OPTION("stream_parts", OPTION_STREAM_PARTS, stream_parts),
 	PROTOCOL_OPTION("stream_places", OPTION_STREAM_PLACES, stream_places),
 	PROTOCOL_OPTION("output", OPTION_PLACES, output),
-	PROTOCOL_OPTION("requires_output", OPTION_REQUIREMENT, requires_output),
+	PROTOCOL_KIND("requires_output", OPTION_REQUIREMENT, requires_output, "off, on, /, ?"),
 	PROTOCOL_CHOICE("any_answer", any_answer, "on, off"),
 	PROTOCOL_OPTION("reason", OPTION_REASONS, reason),
 	PROTOCOL_OPTION("warning", OPTION_REASONS, warning),
@@ -333,7 +333,7 @@ chooses_id(const Protocol *protocol)
  * Drops a preset's lookup if its remote_id is overridden: it asks by the id that genjob chooses.
  */
 static void
-settle_lookup(ServerOptions *options)
+complete_lookup(ServerOptions *options)
 {
 	Protocol *protocol = &options->protocol;
 	const char *lookup = protocol->lookup;
@@ -407,7 +407,7 @@ check_model(const ServerOptions *options)
  * Finds the region and the service for which requests are signed.  AWS's own hosts name them.
  */
 static void
-settle_scope(ServerOptions *options)
+complete_scope(ServerOptions *options)
 {
 	Protocol *protocol = &options->protocol;
 	char *region;
@@ -432,7 +432,7 @@ settle_scope(ServerOptions *options)
  * Checks what an object store needs, and what only it may have.
  */
 static void
-settle_store(ServerOptions *options)
+complete_store(ServerOptions *options)
 {
 	Protocol *protocol = &options->protocol;
 	const char *alien = options->bucket        ? "bucket"
@@ -444,9 +444,10 @@ settle_store(ServerOptions *options)
 	if (!options->preset->is_store)
 	{
 		if (alien != NULL)
-			ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-							errmsg("option \"%s\" belongs to a server with api 's3'", alien),
-							errhint("Where another server's outputs go, its option store says.")));
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+					 errmsg("option \"%s\" belongs to a server with api 's3'", alien),
+					 errhint("The option store of another server says where its outputs go.")));
 		return;
 	}
 	if (options->store != NULL)
@@ -548,10 +549,10 @@ options_parse_server(List *defs, ServerOptions *options)
 	if (options->retention_failed == 0)
 		options->retention_failed = options->retention;
 	fill_protocol(options);
-	settle_store(options);
+	complete_store(options);
 	read_kinds(options);
-	settle_lookup(options);
-	settle_scope(options);
+	complete_lookup(options);
+	complete_scope(options);
 	check_protocol(options);
 }
 

@@ -457,7 +457,7 @@ may_be_empty(const Option *option)
 
 /*
  * Stores in the option's enum which of its choices its text is or begins with; the first one if there is no text.  A
- * text that begins with a place is the choice "/".
+ * text that begins with a place is the choice "/", with a place that need not be there "?".
  */
 void
 optionvalue_read_kind(const Option *option, void *options)
@@ -467,7 +467,9 @@ optionvalue_read_kind(const Option *option, void *options)
 	int n = 0;
 
 	if (text != NULL)
-		n = find_choice(option, text, *text == '/' ? 1 : strcspn(text, ":"));
+		text += strspn(text, " ");
+	if (text != NULL)
+		n = find_choice(option, text, *text == '/' || *text == '?' ? 1 : strcspn(text, ":"));
 	Assert(n >= 0);
 	*kind = n;
 }

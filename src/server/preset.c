@@ -9,7 +9,7 @@
 #include "server/preset.h"
 
 /*
- * Returns the preset of that number, in the order of the documents; NULL: there are no more.
+ * Returns preset number i, in the order of the documents; NULL behind the last.
  */
 static const Preset *
 preset_number(int i)

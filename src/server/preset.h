@@ -65,6 +65,14 @@ typedef enum AnswerKind
 	ANSWER_JSON
 } AnswerKind;
 
+typedef enum RequirementKind
+{
+	REQUIRES_NOTHING,
+	REQUIRES_OUTPUT,
+	REQUIRES_PLACE,         /* something at one of the places, or an output */
+	REQUIRES_OPTIONAL_PLACE /* the same; the first place need not be there */
+} RequirementKind;
+
 typedef enum EncodingKind
 {
 	ENCODING_AUTO,
@@ -89,6 +97,7 @@ typedef struct ProtocolKinds
 	InputsKind inputs_as;
 	ReplyKind reply;
 	StateKind state; /* where there is one */
+	RequirementKind requires_output;
 	AnswerKind any_answer;
 	EncodingKind encoding;
 	DownloadAuth download_auth;

@@ -402,19 +402,19 @@ server_is_trusted_by(const Server *server, Oid role)
 }
 
 /*
- * True if server may run a job that was inserted for the server bound (InvalidOid: not known); else a complaint.
+ * True if server may run a job that was inserted for the server intended (InvalidOid: not known); else a complaint.
  */
 bool
-server_check_bound(const Server *server, Oid bound, Oid job_owner, Oid table_owner,
-				   ServerComplaint *complaint)
+server_check_intended(const Server *server, Oid intended, Oid job_owner, Oid table_owner,
+					  ServerComplaint *complaint)
 {
 	const char *name = NameStr(server->name);
 
-	if (bound == server->oid || server_is_trusted_by(server, job_owner) ||
+	if (intended == server->oid || server_is_trusted_by(server, job_owner) ||
 		server_is_trusted_by(server, table_owner))
 		return true;
 	return complain(complaint, SERVER_OTHER, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-					psprintf(OidIsValid(bound)
+					psprintf(OidIsValid(intended)
 								 ? "server \"%s\" is not the one that this job was inserted for: that was dropped, and role \"%s\" has created another of its name"
 								 : "server \"%s\" was created by role \"%s\" after this job was inserted",
 							 name, server_role_name(server->owner)),

@@ -48,8 +48,8 @@ typedef struct ServerComplaint
 
 extern Server *server_get(const char *name, ServerComplaint *complaint);
 extern bool server_check_role(const Server *server, Oid role, ServerComplaint *complaint);
-extern bool server_check_bound(const Server *server, Oid bound, Oid job_owner, Oid table_owner,
-							   ServerComplaint *complaint);
+extern bool server_check_intended(const Server *server, Oid intended, Oid job_owner,
+								  Oid table_owner, ServerComplaint *complaint);
 extern bool server_is_trusted_by(const Server *server, Oid role);
 extern bool server_may_stand_in(const Server *server, const Server *fallback);
 extern bool server_read_secrets(const Server *server, Oid role, MappingOptions *secrets,

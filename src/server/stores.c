@@ -142,16 +142,16 @@ stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *com
 }
 
 /*
- * As stores_find(), for an output of a job of owner.  bound is the server that it was sent to (InvalidOid: not known).
+ * As stores_find(), for an output of a job of owner.  intended is the server that it was sent to (InvalidOid: not known).
  * Another server of that name must not be asked for the output, unless owner need not mistrust it.
  */
 Server *
-stores_find_bound(const char *bucket, const char *name, Oid bound, Oid owner, Oid role,
-				  ServerComplaint *complaint)
+stores_find_intended(const char *bucket, const char *name, Oid intended, Oid owner, Oid role,
+					 ServerComplaint *complaint)
 {
 	Server *found = stores_find(bucket, name, role, complaint);
 
-	if (found == NULL || found->oid == bound || server_is_trusted_by(found, owner))
+	if (found == NULL || found->oid == intended || server_is_trusted_by(found, owner))
 		return found;
 	return complain(complaint, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 					psprintf("server \"%s\" of role \"%s\" is not the one that the output was sent to",

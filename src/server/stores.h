@@ -11,7 +11,7 @@ extern bool stores_split_url(const char *url, char **bucket, char **key);
 extern Server *stores_of(const Server *server, Oid role, ServerComplaint *complaint);
 extern Server *stores_find(const char *bucket, const char *name, Oid role,
 						   ServerComplaint *complaint);
-extern Server *stores_find_bound(const char *bucket, const char *name, Oid bound, Oid owner,
-								 Oid role, ServerComplaint *complaint);
+extern Server *stores_find_intended(const char *bucket, const char *name, Oid intended, Oid owner,
+									Oid role, ServerComplaint *complaint);
 
 #endif /* GENJOB_STORES_H */

@@ -14,7 +14,7 @@
 #define PLACE_RUN \
 	4 /* the same of an element whose other members are those of the element before it */
 #define PLACE_JOIN \
-	8 /* unnamed strings below are pieces, but for one that is what is there already */
+	8 /* unnamed strings below are pieces, except one that equals what is there already */
 #define PLACE_LAST 16    /* what comes replaces what is there, whatever it is */
 #define PLACE_SKIP 32    /* is not kept */
 #define PLACE_NEW 64     /* of an element without a key: is another one, whatever its position */
@@ -30,7 +30,7 @@ typedef struct StreamPlace
 	bool has_run;     /* PLACE_RUN is said of it or of one below it */
 	const char *key;  /* of elements: the member that says which one it is; NULL: none */
 	char *with_name;  /* of PLACE_RUN: a member, and its value, of an element */
-	char *with_value; /* that is made of a bare string; NULL: none */
+	char *with_value; /* that a bare string becomes; NULL: none */
 } StreamPlace;
 
 /* What is true of an event or not. */

@@ -204,7 +204,7 @@ after_add(Row *row, const JobIds *referred, Relation table)
 
 	for (i = 0; i < referred->n; i++)
 	{
-		/* for a later one it is put off, as long as that has not ended */
+		/* for a later one it is postponed, as long as that has not ended */
 		if (referred->ids[i] < id && !is_among(referred->ids[i], &after))
 			added.ids[added.n++] = referred->ids[i];
 	}

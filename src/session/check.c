@@ -143,7 +143,7 @@ check_runnable(Row *row, Relation table, bool is_new)
 }
 
 /*
- * Puts off a restored job whose owner lacks something.  A restore brings jobs before it grants their owners what they
+ * Delays a restored job whose owner lacks something.  A restore brings jobs before it grants their owners what they
  * need.
  */
 void

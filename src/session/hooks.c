@@ -50,7 +50,7 @@
 #include "shared/shmem.h"
 
 #define HOLD_POLL_MS 20
-#define HOLD_EXTRA_MS 5000 /* beyond genjob.shutdown_grace */
+#define EVICT_EXTRA_MS 5000 /* beyond genjob.shutdown_grace */
 
 static object_access_hook_type next_object_access = NULL;
 static ProcessUtility_hook_type next_utility = NULL;
@@ -276,7 +276,7 @@ wanted_database(Node *statement, bool *at_once)
  * its statement will fail by itself.
  */
 static void
-hold_database(Node *statement)
+evict_dispatcher(Node *statement)
 {
 	bool at_once;
 	const char *name = wanted_database(statement, &at_once);
@@ -287,12 +287,12 @@ hold_database(Node *statement)
 	if (!OidIsValid(database) || (database == MyDatabaseId && !IsA(statement, CreatedbStmt)) ||
 		!compat_owns_database(database, GetUserId()))
 		return;
-	commit_note_holds();
+	commit_note_eviction();
 	/* a DROP DATABASE that other sessions will make fail must not cut calls */
 	if (CountDBConnections(database) > 0)
 		at_once = false;
-	shmem_hold_database(database, at_once);
-	deadline = clock_uptime() + (genjob_shutdown_grace * 1000 + HOLD_EXTRA_MS) * INT64CONST(1000);
+	shmem_evict(database, at_once);
+	deadline = clock_uptime() + (genjob_shutdown_grace * 1000 + EVICT_EXTRA_MS) * INT64CONST(1000);
 	while (shmem_has_dispatcher(database) && clock_uptime() < deadline)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -333,7 +333,7 @@ utility(PlannedStmt *planned, const char *text, bool read_only_tree, ProcessUtil
 		shmem_wake_waiters(MyDatabaseId, NULL, -1);
 		return;
 	}
-	hold_database(statement);
+	evict_dispatcher(statement);
 	next(planned, text, read_only_tree, context, params, environment, dest, completion);
 	commit_note_databases();
 }

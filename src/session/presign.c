@@ -132,10 +132,10 @@ genjob_presign(PG_FUNCTION_ARGS)
 static Server *
 find_store(FunctionCallInfo fcinfo, int n, const char *bucket, Oid role, ServerComplaint *complaint)
 {
-	Oid bound = PG_ARGISNULL(n + 1) ? InvalidOid : PG_GETARG_OID(n + 1);
+	Oid intended = PG_ARGISNULL(n + 1) ? InvalidOid : PG_GETARG_OID(n + 1);
 	char *name = text_to_cstring(PG_GETARG_TEXT_PP(n));
 
-	return stores_find_bound(bucket, name, bound, PG_GETARG_OID(n + 2), role, complaint);
+	return stores_find_intended(bucket, name, intended, PG_GETARG_OID(n + 2), role, complaint);
 }
 
 PG_FUNCTION_INFO_V1(genjob_presign_output);

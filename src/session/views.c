@@ -216,7 +216,7 @@ why_none(void)
 		return "this server is a standby: jobs are run on the primary";
 	if (!genjob_enabled)
 		return "genjob.enabled is off: no job is started until it is on";
-	if (shmem_is_held(MyDatabaseId, &at_once))
+	if (shmem_is_evicted(MyDatabaseId, &at_once))
 		return "a command that copies, renames or drops the database keeps the dispatcher away";
 	if (!shmem_read_worker(MyDatabaseId, &worker))
 		return "no dispatcher serves this database yet: the server's log says if none can be started";

@@ -32,7 +32,7 @@ typedef struct Notes
 	bool follow_ups;
 	bool extension;
 	bool databases;
-	bool holds;
+	bool evicts;
 } Notes;
 
 static Notes notes;
@@ -43,7 +43,7 @@ forget_notes(void)
 {
 	notes.any = notes.many_changed = notes.many_ended = false;
 	notes.follow_ups = notes.callbacks = notes.servers = notes.extension = notes.databases =
-		notes.holds = false;
+		notes.evicts = false;
 	notes.n_changed = notes.n_ended = 0;
 	notes.bulk = (BulkChange){DT_NOEND, DT_NOEND};
 }
@@ -51,8 +51,8 @@ forget_notes(void)
 static void
 release_holds(void)
 {
-	if (notes.holds)
-		shmem_release_holds();
+	if (notes.evicts)
+		shmem_end_evictions();
 }
 
 static void
@@ -216,7 +216,7 @@ commit_note_databases(void)
  * Notes that this transaction keeps the dispatcher out of a database until it ends.
  */
 void
-commit_note_holds(void)
+commit_note_eviction(void)
 {
-	notes.any = notes.holds = true;
+	notes.any = notes.evicts = true;
 }

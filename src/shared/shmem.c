@@ -21,7 +21,7 @@
 #include "shared/shown.h"
 
 #define MAX_WANTED 64 /* databases the launcher can be told of by name */
-#define MAX_HOLDS 64
+#define MAX_EVICTIONS 64
 
 typedef struct Slot
 {
@@ -30,12 +30,12 @@ typedef struct Slot
 	News news;
 } Slot;
 
-typedef struct Hold
+typedef struct Eviction
 {
 	Oid database; /* invalid: free */
 	int pid;      /* of the session that needs the database for itself */
 	bool at_once;
-} Hold;
+} Eviction;
 
 typedef struct Shared
 {
@@ -46,7 +46,7 @@ typedef struct Shared
 	bool look_everywhere; /* the list of databases changed */
 	int n_wanted;
 	Oid wanted[MAX_WANTED];
-	Hold holds[MAX_HOLDS];
+	Eviction evictions[MAX_EVICTIONS];
 
 	int max_slots;
 	/* followed by max_slots Slots */
@@ -433,35 +433,35 @@ shmem_launcher_take(Oid *database)
 	return any;
 }
 
-/* ---------- holds ---------- */
+/* ---------- evictions ---------- */
 
 static void
-release_holds_at_exit(int code, Datum arg)
+end_evictions_at_exit(int code, Datum arg)
 {
-	shmem_release_holds();
+	shmem_end_evictions();
 }
 
 /*
  * Asks the dispatcher of a database to leave, at once or when its calls have ended, and keeps it away
- * until this session calls shmem_release_holds() or ends.  Wait for shmem_has_dispatcher() to become
+ * until this session calls shmem_end_evictions() or ends.  Wait for shmem_has_dispatcher() to become
  * false.
  */
 void
-shmem_hold_database(Oid database, bool at_once)
+shmem_evict(Oid database, bool at_once)
 {
 	static bool registered = false;
 	int i;
 
 	if (!registered)
-		before_shmem_exit(release_holds_at_exit, (Datum) 0);
+		before_shmem_exit(end_evictions_at_exit, (Datum) 0);
 	registered = true;
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (i = 0; i < MAX_HOLDS && OidIsValid(shared->holds[i].database); i++)
+	for (i = 0; i < MAX_EVICTIONS && OidIsValid(shared->evictions[i].database); i++)
 		;
-	if (i < MAX_HOLDS)
-		shared->holds[i] = (Hold){database, MyProcPid, at_once};
+	if (i < MAX_EVICTIONS)
+		shared->evictions[i] = (Eviction){database, MyProcPid, at_once};
 	LWLockRelease(shared->lock);
-	if (i == MAX_HOLDS)
+	if (i == MAX_EVICTIONS)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
 						errmsg("too many databases are being copied, renamed or dropped at once"),
 						errhint("Try again later.")));
@@ -469,17 +469,17 @@ shmem_hold_database(Oid database, bool at_once)
 }
 
 void
-shmem_release_holds(void)
+shmem_end_evictions(void)
 {
 	bool any = false;
 	int i;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (i = 0; i < MAX_HOLDS; i++)
+	for (i = 0; i < MAX_EVICTIONS; i++)
 	{
-		if (OidIsValid(shared->holds[i].database) && shared->holds[i].pid == MyProcPid)
+		if (OidIsValid(shared->evictions[i].database) && shared->evictions[i].pid == MyProcPid)
 		{
-			shared->holds[i].database = InvalidOid;
+			shared->evictions[i].database = InvalidOid;
 			any = true;
 		}
 	}
@@ -489,23 +489,23 @@ shmem_release_holds(void)
 }
 
 bool
-shmem_is_held(Oid database, bool *at_once)
+shmem_is_evicted(Oid database, bool *at_once)
 {
-	bool held = false;
+	bool is_evicted = false;
 	int i;
 
 	*at_once = false;
 	LWLockAcquire(shared->lock, LW_SHARED);
-	for (i = 0; i < MAX_HOLDS; i++)
+	for (i = 0; i < MAX_EVICTIONS; i++)
 	{
-		if (shared->holds[i].database == database)
+		if (shared->evictions[i].database == database)
 		{
-			held = true;
-			*at_once |= shared->holds[i].at_once;
+			is_evicted = true;
+			*at_once |= shared->evictions[i].at_once;
 		}
 	}
 	LWLockRelease(shared->lock);
-	return held;
+	return is_evicted;
 }
 
 bool

@@ -90,9 +90,9 @@ extern bool shmem_launcher_take(Oid *database);
 
 /* ---------- databases that must be left alone for a while ---------- */
 
-extern void shmem_hold_database(Oid database, bool at_once);
-extern void shmem_release_holds(void);
-extern bool shmem_is_held(Oid database, bool *at_once);
+extern void shmem_evict(Oid database, bool at_once);
+extern void shmem_end_evictions(void);
+extern bool shmem_is_evicted(Oid database, bool *at_once);
 extern bool shmem_has_dispatcher(Oid database);
 
 /* ---------- sessions that wait for a job (waiters.c) ---------- */

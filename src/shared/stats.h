@@ -42,7 +42,7 @@ typedef struct ServerStats
 	int allowed;  /* calls at a time, when nothing is in the way */
 	float tokens; /* of rate_limit, at tokens_at; -1: there is none */
 	float rate;   /* a second; from then on they come back so */
-	float burst;  /* until there are so many */
+	float burst;  /* tokens at most */
 	TimestampTz tokens_at;
 	int64 succeeded;
 	int64 failed;       /* for good */

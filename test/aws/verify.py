@@ -3,7 +3,7 @@
 verify.py FOLDER
 
 A server that looks at the signature of every request as AWS does, by AWS's own code (Debian's python3-botocore): it
-signs anew what it got, and compares. 200 where that is the same, 403 and what it signed where not. The bytes of the
+signs what it got once more, and compares. 200 where that is the same, 403 and what it signed where not. The bytes of the
 body must be those of the hash that was signed. Keys: AKIDEXAMPLE / secret+key/=. FOLDER/port has its port.
 Exits with 77 where botocore is not installed.
 """

@@ -27,7 +27,7 @@ our @EXPORT = qw(
   wait_dispatcher
   dispatcher_pid
   kill_dispatcher
-  run_untold
+  run_unreported
   literal
   figures_mean_nothing
   takes_less
@@ -252,7 +252,7 @@ sub takes_less
 }
 
 # Runs SQL of which no commit tells: without triggers.
-sub run_untold
+sub run_unreported
 {
 	my ($node, $sql) = @_;
 	my @triggers = map { "genjob_$_" } qw(before_insert before_update before_delete after_truncate);

@@ -1,6 +1,6 @@
 /*
  * harm.c
- *		The kinds of harm that hostile does to whoever calls: a function for each.
+ *		The kinds of harm that hostile does to whoever calls: a row for each, and a function where a row cannot say it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -141,19 +141,6 @@ reset(int fd)
 /* ---------- the kinds ---------- */
 
 static void
-silent(int fd)
-{
-	wait_for_end(fd);
-}
-
-static void
-silent_after_headers(int fd)
-{
-	say(fd, JSON "Content-Length: 100\r\n\r\n{");
-	wait_for_end(fd);
-}
-
-static void
 silent_after_much(int fd)
 {
 	char block[BLOCK] = {0};
@@ -184,41 +171,6 @@ late_rest(int fd)
 }
 
 static void
-dripping_body(int fd)
-{
-	say(fd, JSON "Content-Length: 100000000\r\n\r\n");
-	drip(fd, " ");
-}
-
-static void
-dripping_headers(int fd)
-{
-	say(fd, OK);
-	drip(fd, "X: y\r\n");
-}
-
-static void
-endless_headers(int fd)
-{
-	say(fd, OK);
-	repeat(fd, "X-Header: value\r\n");
-}
-
-static void
-endless_header(int fd)
-{
-	say(fd, OK "X-Header: ");
-	repeat(fd, "value");
-}
-
-static void
-folded_headers(int fd)
-{
-	say(fd, OK "X-Header: a\r\n");
-	repeat(fd, " folded\r\n");
-}
-
-static void
 nul_headers(int fd)
 {
 	static const char head[] = OK "X-Null: a\0b\r\nContent-Length: 2\r\n\r\n{}";
@@ -228,104 +180,9 @@ nul_headers(int fd)
 }
 
 static void
-endless_chunk_extension(int fd)
-{
-	say(fd, CHUNKED "2;x=");
-	repeat(fd, "yyyyyyyyyyyyyyyy");
-}
-
-static void
-chunk_extensions(int fd)
-{
-	say(fd, CHUNKED);
-	repeat(fd, "1;x=yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n \r\n");
-}
-
-static void
-tiny_chunks(int fd)
-{
-	say(fd, CHUNKED);
-	repeat(fd, "1\r\n \r\n");
-}
-
-static void
-endless_trailers(int fd)
-{
-	say(fd, CHUNKED "2\r\n{}\r\n0\r\n");
-	repeat(fd, "X-Trailer: value\r\n");
-}
-
-static void
-huge_chunk(int fd)
-{
-	say(fd, CHUNKED "7fffffffffffffff\r\n");
-	repeat(fd, "                ");
-}
-
-static void
-huge_length(int fd)
-{
-	say(fd, JSON "Content-Length: 9223372036854775807\r\n\r\n");
-	wait_for_end(fd);
-}
-
-static void
-endless_body(int fd)
-{
-	say(fd, OK "Content-Type: application/octet-stream\r\n\r\n");
-	repeat(fd, "                ");
-}
-
-static void
-endless_json(int fd)
-{
-	say(fd, JSON "\r\n[");
-	repeat(fd, "{\"a\": [1, 2]}, ");
-}
-
-static void
-endless_comments(int fd)
-{
-	say(fd, OK "Content-Type: text/event-stream\r\n\r\n");
-	repeat(fd, ": no event\n\n");
-}
-
-static void
-continue_flood(int fd)
-{
-	repeat(fd, "HTTP/1.1 100 Continue\r\n\r\n");
-}
-
-static void
-hints_flood(int fd)
-{
-	repeat(fd, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n");
-}
-
-static void
-status_flood(int fd)
-{
-	say(fd, "HTTP/1.1 200 ");
-	repeat(fd, "OK OK OK OK OK ");
-}
-
-static void
-no_http(int fd)
-{
-	repeat(fd, "220 mail.example.com ESMTP\r\n");
-}
-
-static void
 http09(int fd)
 {
 	say(fd, "{\"data\": []}");
-}
-
-static void
-two_lengths(int fd)
-{
-	say(fd, JSON "Content-Length: 2\r\nContent-Length: 200\r\n\r\n{}");
-	wait_for_end(fd);
 }
 
 /*
@@ -484,43 +341,68 @@ tiny_chunks_in_records(int fd)
 	serve_by_tls(fd, say_single_chunks);
 }
 
+/*
+ * Does what a kind does to a connection, whose request has been read where it reads one.
+ */
+void
+harm_serve(const HarmKind *kind, int fd)
+{
+	if (kind->serve != NULL)
+	{
+		kind->serve(fd);
+		return;
+	}
+	if (kind->opening != NULL)
+		say(fd, kind->opening);
+	if (kind->flood != NULL)
+		repeat(fd, kind->flood);
+	else if (kind->drops != NULL)
+		drip(fd, kind->drops);
+	else
+		wait_for_end(fd);
+}
+
+/* clang-format off */
+
 const HarmKind harm_kinds[HARM_KINDS] = {
-	{"silent", silent, true},
-	{"silent_after_headers", silent_after_headers, true},
-	{"silent_after_much", silent_after_much, true},
-	{"late_rest", late_rest, true},
-	{"never_accepts", NULL, false},
-	{"tls_stall", silent, false},
-	{"tls_tiny_records", tiny_records, false},
-	{"tls_tiny_chunks", tiny_chunks_in_records, false},
-	{"dripping_body", dripping_body, true},
-	{"dripping_headers", dripping_headers, true},
-	{"endless_headers", endless_headers, true},
-	{"endless_header", endless_header, true},
-	{"folded_headers", folded_headers, true},
-	{"nul_headers", nul_headers, true},
-	{"endless_chunk_extension", endless_chunk_extension, true},
-	{"chunk_extensions", chunk_extensions, true},
-	{"tiny_chunks", tiny_chunks, true},
-	{"endless_trailers", endless_trailers, true},
-	{"huge_chunk", huge_chunk, true},
-	{"huge_length", huge_length, true},
-	{"endless_body", endless_body, true},
-	{"endless_json", endless_json, true},
-	{"endless_comments", endless_comments, true},
-	{"continue_flood", continue_flood, true},
-	{"hints_flood", hints_flood, true},
-	{"status_flood", status_flood, true},
-	{"no_http", no_http, true},
-	{"http09", http09, true},
-	{"two_lengths", two_lengths, true},
-	{"two_answers", two_answers, true},
-	{"late_answers", late_answers, true},
-	{"closing", closing, true},
-	{"early_answer", early_answer, false},
-	{"reset_at_once", reset_at_once, false},
-	{"reset_in_headers", reset_in_headers, true},
-	{"reset_in_body", reset_in_body, true},
-	{"half_closed", half_closed, true},
-	{"redirects", redirects, true},
+	{.name = "silent", .reads = true},
+	{.name = "silent_after_headers", .opening = JSON "Content-Length: 100\r\n\r\n{", .reads = true},
+	{.name = "silent_after_much", .serve = silent_after_much, .reads = true},
+	{.name = "late_rest", .serve = late_rest, .reads = true},
+	{.name = "never_accepts", .refuses = true},
+	{.name = "tls_stall"},
+	{.name = "tls_tiny_records", .serve = tiny_records},
+	{.name = "tls_tiny_chunks", .serve = tiny_chunks_in_records},
+	{.name = "dripping_body", .opening = JSON "Content-Length: 100000000\r\n\r\n", .drops = " ", .reads = true},
+	{.name = "dripping_headers", .opening = OK, .drops = "X: y\r\n", .reads = true},
+	{.name = "endless_headers", .opening = OK, .flood = "X-Header: value\r\n", .reads = true},
+	{.name = "endless_header", .opening = OK "X-Header: ", .flood = "value", .reads = true},
+	{.name = "folded_headers", .opening = OK "X-Header: a\r\n", .flood = " folded\r\n", .reads = true},
+	{.name = "nul_headers", .serve = nul_headers, .reads = true},
+	{.name = "endless_chunk_extension", .opening = CHUNKED "2;x=", .flood = "yyyyyyyyyyyyyyyy", .reads = true},
+	{.name = "chunk_extensions", .opening = CHUNKED, .flood = "1;x=yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n \r\n", .reads = true},
+	{.name = "tiny_chunks", .opening = CHUNKED, .flood = "1\r\n \r\n", .reads = true},
+	{.name = "endless_trailers", .opening = CHUNKED "2\r\n{}\r\n0\r\n", .flood = "X-Trailer: value\r\n", .reads = true},
+	{.name = "huge_chunk", .opening = CHUNKED "7fffffffffffffff\r\n", .flood = "                ", .reads = true},
+	{.name = "huge_length", .opening = JSON "Content-Length: 9223372036854775807\r\n\r\n", .reads = true},
+	{.name = "endless_body", .opening = OK "Content-Type: application/octet-stream\r\n\r\n", .flood = "                ", .reads = true},
+	{.name = "endless_json", .opening = JSON "\r\n[", .flood = "{\"a\": [1, 2]}, ", .reads = true},
+	{.name = "endless_comments", .opening = OK "Content-Type: text/event-stream\r\n\r\n", .flood = ": no event\n\n", .reads = true},
+	{.name = "continue_flood", .flood = "HTTP/1.1 100 Continue\r\n\r\n", .reads = true},
+	{.name = "hints_flood", .flood = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n", .reads = true},
+	{.name = "status_flood", .opening = "HTTP/1.1 200 ", .flood = "OK OK OK OK OK ", .reads = true},
+	{.name = "no_http", .flood = "220 mail.example.com ESMTP\r\n", .reads = true},
+	{.name = "http09", .serve = http09, .reads = true},
+	{.name = "two_lengths", .opening = JSON "Content-Length: 2\r\nContent-Length: 200\r\n\r\n{}", .reads = true},
+	{.name = "two_answers", .serve = two_answers, .reads = true},
+	{.name = "late_answers", .serve = late_answers, .reads = true},
+	{.name = "closing", .serve = closing, .reads = true},
+	{.name = "early_answer", .serve = early_answer},
+	{.name = "reset_at_once", .serve = reset_at_once},
+	{.name = "reset_in_headers", .serve = reset_in_headers, .reads = true},
+	{.name = "reset_in_body", .serve = reset_in_body, .reads = true},
+	{.name = "half_closed", .serve = half_closed, .reads = true},
+	{.name = "redirects", .serve = redirects, .reads = true},
 };
+
+/* clang-format on */

@@ -12,8 +12,14 @@
 typedef struct HarmKind
 {
 	const char *name;
-	void (*serve)(int fd); /* until it returns; NULL: nobody accepts */
-	bool reads;            /* the request first */
+	bool refuses; /* nobody accepts */
+	bool reads;   /* the request first */
+
+	/* What is sent: opening, then flood without end as fast as it is taken, or drops one by one; else silence */
+	const char *opening;
+	const char *flood;
+	const char *drops;
+	void (*serve)(int fd); /* instead of these; until it returns */
 } HarmKind;
 
 #define HARM_KINDS 38
@@ -22,5 +28,6 @@ extern const HarmKind harm_kinds[HARM_KINDS];
 /* For the kinds that speak TLS. */
 extern void harm_use_tls(SSL_CTX *context);
 extern bool harm_read_request(int fd);
+extern void harm_serve(const HarmKind *kind, int fd);
 
 #endif /* HARM_H */

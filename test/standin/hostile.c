@@ -41,7 +41,7 @@ serve(void *arg)
 	free(arg);
 	setsockopt(connection.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (!connection.kind->reads || harm_read_request(connection.fd))
-		connection.kind->serve(connection.fd);
+		harm_serve(connection.kind, connection.fd);
 	close(connection.fd);
 	return NULL;
 }
@@ -89,7 +89,7 @@ listen_on_free_port(const HarmKind *kind, int *port)
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0 || bind(fd, (struct sockaddr *) &address, sizeof(address)) != 0 ||
-		listen(fd, kind->serve ? 1024 : 0) != 0 ||
+		listen(fd, kind->refuses ? 0 : 1024) != 0 ||
 		getsockname(fd, (struct sockaddr *) &address, &len) != 0)
 		die("listen");
 	*port = ntohs(address.sin_port);
@@ -130,8 +130,7 @@ listen_on_all(const char *port_file)
 		listening[i].kind = &harm_kinds[i];
 		listening[i].fd = listen_on_free_port(&harm_kinds[i], &port);
 		fprintf(file, "%s %d\n", harm_kinds[i].name, port);
-		if (harm_kinds[i].serve != NULL &&
-			pthread_create(&thread, NULL, accept_all, &listening[i]) != 0)
+		if (!harm_kinds[i].refuses && pthread_create(&thread, NULL, accept_all, &listening[i]) != 0)
 			die("pthread_create");
 	}
 	if (fclose(file) != 0 || rename(temporary, port_file) != 0)

@@ -38,7 +38,7 @@ my $pin = Session->new($node);
 $pin->query('BEGIN; SELECT pg_current_xact_id()');
 
 # jobs that have run
-run_untold($node, qq{INSERT INTO gen_jobs (server, request, run_at, expires_at)
+run_unreported($node, qq{INSERT INTO gen_jobs (server, request, run_at, expires_at)
 		SELECT 'one', '{}', now() - interval '1 h' + i * interval '10 ms', now() + interval '1 h' FROM generate_series(1, $dead) i;
 	UPDATE gen_jobs SET state = 'succeeded' WHERE request = '{}';});
 
@@ -69,7 +69,7 @@ $early->query('COMMIT');
 ok(wait_all_ended($node), '... and runs a bulk whose transaction began before those of others');
 
 # one that nobody tells of, from among the dead
-run_untold($node, q{INSERT INTO gen_jobs (server, request, tenant, run_at)
+run_unreported($node, q{INSERT INTO gen_jobs (server, request, tenant, run_at)
 		VALUES ('one', '{"prompt": "untold"}', 'untold', now() - interval '55 min');});
 query(q{INSERT INTO gen_jobs (server, request) VALUES ('one', '{"prompt": "third"}')});
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gen_jobs WHERE request->>'prompt' = 'third' AND state <> 'succeeded'}),

@@ -191,7 +191,7 @@ subtest "ends @{[$try++]}: an orphan whose column remote cannot be read keeps th
 	$node->append_conf('postgresql.conf', 'genjob.enabled = off');
 	$node->reload;
 	$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher')});
-	run_untold($node,
+	run_unreported($node,
 		qq{INSERT INTO gen_jobs (server, request, state, attempt, idempotency_key, started_at, remote)
 			SELECT 'painter', jsonb_build_object('prompt', 'orphan ' || i), 'running', 1, gen_random_uuid(), now(),
 				CASE WHEN i = 3 THEN jsonb_build_object('answer', $poison) END FROM generate_series(1, 5) i;});
@@ -207,7 +207,7 @@ subtest "ends @{[$try++]}: an orphan whose column remote cannot be read keeps th
 
 subtest "ends @{[$try++]}: ... and a trigger keeps it from being failed" => sub {
 	query('DELETE FROM gen_jobs');
-	run_untold($node,
+	run_unreported($node,
 		qq{INSERT INTO gen_jobs (server, request, state, attempt, idempotency_key, started_at, remote)
 			VALUES ('painter', '{"prompt": "stubborn"}', 'running', 1, gen_random_uuid(), now(), jsonb_build_object('answer', $poison));});
 	query(
@@ -227,7 +227,7 @@ subtest "ends @{[$try++]}: ... and a trigger keeps it from being failed" => sub 
 subtest "ends @{[$try++]}: a request that cannot be read is claimed again and again" => sub {
 	query('DELETE FROM gen_jobs');
 	my $offset = log_offset();
-	run_untold($node,
+	run_unreported($node,
 		qq{INSERT INTO gen_jobs (server, request, run_at) SELECT 'painter',
 			CASE WHEN i = 5 THEN jsonb_build_object('prompt', $poison) ELSE jsonb_build_object('prompt', 'readable ' || i) END,
 			now() - interval '1 min' FROM generate_series(1, 9) i;});
@@ -242,7 +242,7 @@ subtest "ends @{[$try++]}: a request that cannot be read is claimed again and ag
 subtest "ends @{[$try++]}: what a cancelled job says of its prediction cannot be read" => sub {
 	query('DELETE FROM gen_jobs');
 	my $offset = log_offset();
-	run_untold($node,
+	run_unreported($node,
 		qq{INSERT INTO gen_jobs (server, request, state, attempt, idempotency_key, started_at, finished_at, remote)
 			SELECT 'painter', '{"prompt": "cancelled"}', 'cancelled', 1, gen_random_uuid(), now(), now(), jsonb_build_object(key, $poison)
 			FROM unnest('{id, urls}'::text[]) key;});
@@ -257,7 +257,7 @@ subtest "ends @{[$try++]}: a column attempt_errors that cannot be added to keeps
 	query('DELETE FROM gen_jobs');
 	my $id = enqueue_script('many errors', { faults => [ { status => 500 } ], latency_ms => 500 }, run_at => '2100-01-01');
 	# 268,435,455 bytes are what an array may have
-	run_untold($node,
+	run_unreported($node,
 		qq{UPDATE gen_jobs SET attempt_errors = jsonb_build_array(repeat('x', 268435400)), run_at = now() WHERE id = $id;});
 	begin_again();
 	ok(wait_state($node, $id, 'succeeded'), 'the job goes on');
@@ -266,7 +266,7 @@ subtest "ends @{[$try++]}: a column attempt_errors that cannot be added to keeps
 
 subtest "ends @{[$try++]}: genjob.wait() for a job whose result cannot be shown says nothing about it" => sub {
 	query('DELETE FROM gen_jobs');
-	run_untold($node,
+	run_unreported($node,
 		qq{INSERT INTO gen_jobs (server, request, state, attempt, result) VALUES ('painter', '{"prompt": "huge"}', 'succeeded', 1, $poison);});
 	my $id = query('SELECT max(id) FROM gen_jobs');
 	my ($status, $out, $err) = $node->psql('postgres', "SELECT genjob.wait($id)");

@@ -88,7 +88,7 @@ subtest 'predictions 10: the dispatcher is killed, or stopped, with cancels unde
 	$standin->reset;
 };
 
-subtest 'predictions 11: a provider that does not answer is told once and no more' => sub {
+subtest 'predictions 11: a provider that does not answer is told once' => sub {
 	create_server($node, 'deaf', 'replicate', $standin, max_in_flight => 20, poll_interval => '60 s');
 	run_predictions('deaf', 5, cancel_faults => [ { status => 503 }, { cut => 'accept' }, { status => 500 } ]);
 	cancel_all('deaf');

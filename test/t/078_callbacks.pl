@@ -222,7 +222,7 @@ subtest 'callbacks 10: a publisher of rows has SQL of its own run by writing it 
 	my $text = literal('pg_catalog.pg_sleep(0); INSERT INTO public.told SELECT max(id), session_user, $$sql$$ FROM public.gen_jobs; SELECT public.plain_done');
 	my $id = insert_as('alice', 'alice.done');
 	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id)"));
-	run_untold($node, "UPDATE public.gen_jobs SET on_done = $text WHERE id = $id;");
+	run_unreported($node, "UPDATE public.gen_jobs SET on_done = $text WHERE id = $id;");
 	query("DELETE FROM public.told; INSERT INTO genjob.callbacks (job_id, attempt, owner) VALUES ($id, 1, 'alice')");
 	like(brought($id), qr/^on_done names no function f\(gen_jobs\) that exists/, 'nor does who calls run it');
 };
@@ -256,7 +256,7 @@ subtest "callbacks 12: a member of the tables' owner has a function of its own c
 		$id = query(sprintf("$columns VALUES $values RETURNING id", 'postgres', 'public.plain_done'));
 		is(brought($id), 'plain as postgres');
 		query('DELETE FROM public.told');
-		run_untold($node, "UPDATE public.gen_jobs SET on_done = 'mallory.done' WHERE id = $id;");
+		run_unreported($node, "UPDATE public.gen_jobs SET on_done = 'mallory.done' WHERE id = $id;");
 		query("SET ROLE mallory; INSERT INTO genjob.callbacks (job_id, attempt, owner) VALUES ($id, 1, 'postgres')");
 		like(brought($id), qr/^jobs of a superuser do not call function mallory.done of role "mallory"/, '... nor where no trigger looks');
 	}

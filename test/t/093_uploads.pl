@@ -116,6 +116,22 @@ for my $stop (1 .. $stops)
 }
 ok(none_is_open(), 'no upload is open');
 
+# ---- the store was down when the answer came, so that the row has the answer, too ----
+
+my $port = $store->port;
+$store->stop;
+$id = start('painter', 'saved');
+ok($node->poll_query_until('postgres', "SELECT remote::text LIKE '%\$verdict%' FROM gen_jobs WHERE id = $id"), 'an answer is saved while its store is down');
+$store->start($port);
+ok(is_open($id), 'the store is back, and an upload begins');
+is(query("SELECT remote -> 'answer' ? '\$verdict' FROM gen_jobs WHERE id = $id"), 't', '... beside the saved answer');
+$node->stop('immediate');
+$node->start;
+wait_dispatcher($node);
+ok(wait_state($node, $id, 'succeeded'), 'after an immediate stop the job goes on');
+is(fault($id), '', '... its object is whole');
+is(arrived('saved'), 1, '... and was paid for once');
+
 # ---- what a dead primary left ----
 
 query(q{ALTER SERVER pictures OPTIONS (SET rate_limit '1/s')});

@@ -3,6 +3,7 @@
  *		How the cases of answers are judged and compared; for the tests that have some.
  */
 #include "cases.h"
+#include "replies.h"
 
 #include "lib/stringinfo.h"
 #include "nodes/makefuncs.h"
@@ -37,29 +38,14 @@ cases_options(const char *api, const char *text)
 	return options;
 }
 
-static Bytes *
-bytes_of(const char *data, size_t len)
-{
-	Bytes *bytes = bytes_create(CurrentMemoryContext, MaxAllocSize);
-
-	bytes_append(bytes, data, len);
-	bytes_append(bytes, "", 1);
-	bytes->len--;
-	return bytes;
-}
-
 static HttpReply *
 make_reply(const Case *test)
 {
-	HttpReply *reply = palloc0(sizeof(HttpReply));
 	const char *headers = test->headers ? test->headers : "Content-Type: application/json\r\n";
+	HttpReply *reply = replies_make(test->status, headers, test->body);
 
-	reply->error = HTTP_OK;
-	reply->error_text = pstrdup("");
-	reply->sent = true;
-	reply->status = test->status;
-	reply->headers = bytes_of(headers, strlen(headers));
-	reply->body = bytes_of(test->body, test->len > 0 ? test->len : strlen(test->body));
+	if (test->len > 0)
+		reply->body = replies_bytes(test->body, test->len);
 	return reply;
 }
 

@@ -10,20 +10,12 @@
 
 #include "base/bytes.h"
 #include "http/decode.h"
+#include "replies.h"
 
 #define TEXT "{\"text\": \"compressed, compressed, compressed\"}"
 #define ZLIB 15
 #define GZIP (15 + 16)
 #define RAW (-15)
-
-static Bytes *
-bytes_of(const char *data, size_t len)
-{
-	Bytes *bytes = bytes_create(CurrentMemoryContext, MaxAllocSize);
-
-	bytes_append(bytes, data, len);
-	return bytes;
-}
 
 static Bytes *
 compress_with(const Bytes *from, int window)
@@ -39,7 +31,7 @@ compress_with(const Bytes *from, int window)
 	zlib.next_out = (Bytef *) out;
 	zlib.avail_out = size;
 	deflate(&zlib, Z_FINISH);
-	bytes = bytes_of(out, size - zlib.avail_out);
+	bytes = replies_bytes(out, size - zlib.avail_out);
 	deflateEnd(&zlib);
 	free(out);
 	return bytes;
@@ -48,12 +40,11 @@ compress_with(const Bytes *from, int window)
 static HttpReply *
 make_reply(const char *encoding, Bytes *body)
 {
-	HttpReply *reply = palloc0(sizeof(HttpReply));
-	char *headers = psprintf("HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nX-More: 1\r\n", encoding);
+	HttpReply *reply =
+		replies_make(200,
+					 psprintf("HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nX-More: 1\r\n", encoding),
+					 "");
 
-	reply->error = HTTP_OK;
-	reply->status = 200;
-	reply->headers = bytes_of(headers, strlen(headers));
 	reply->body = body;
 	return reply;
 }
@@ -89,7 +80,7 @@ is_text(const HttpReply *reply)
 static void
 test_formats(void)
 {
-	Bytes *text = bytes_of(TEXT, strlen(TEXT));
+	Bytes *text = replies_bytes(TEXT, strlen(TEXT));
 	const struct
 	{
 		const char *encoding;
@@ -123,12 +114,12 @@ test_formats(void)
 static void
 test_spoilt(void)
 {
-	Bytes *whole = compress_with(bytes_of(TEXT, strlen(TEXT)), GZIP);
+	Bytes *whole = compress_with(replies_bytes(TEXT, strlen(TEXT)), GZIP);
 	size_t cut;
 
 	for (cut = 1; cut < whole->len; cut++)
 	{
-		HttpReply *reply = make_reply("gzip", bytes_of(whole->data, cut));
+		HttpReply *reply = make_reply("gzip", replies_bytes(whole->data, cut));
 
 		decode(reply, 1000, SIZE_MAX);
 		unit_ok(reply->undecoded != NULL && reply->body->len == cut &&
@@ -137,7 +128,7 @@ test_spoilt(void)
 	}
 	for (cut = 10; cut < whole->len; cut++)
 	{
-		HttpReply *reply = make_reply("gzip", bytes_of(whole->data, whole->len));
+		HttpReply *reply = make_reply("gzip", replies_bytes(whole->data, whole->len));
 
 		reply->body->data[cut] ^= 0x55;
 		decode(reply, 1000, SIZE_MAX);
@@ -170,9 +161,11 @@ test_newer(void)
 	for (i = 0; i < lengthof(cases); i++)
 	{
 		bool is_known = strstr(DECODE_ACCEPTED, cases[i].encoding) != NULL;
-		HttpReply *reply = make_reply(cases[i].encoding, bytes_of(cases[i].body, cases[i].len));
-		HttpReply *nested = make_reply(psprintf("%s, gzip", cases[i].encoding),
-									   compress_with(bytes_of(cases[i].body, cases[i].len), GZIP));
+		HttpReply *reply =
+			make_reply(cases[i].encoding, replies_bytes(cases[i].body, cases[i].len));
+		HttpReply *nested =
+			make_reply(psprintf("%s, gzip", cases[i].encoding),
+					   compress_with(replies_bytes(cases[i].body, cases[i].len), GZIP));
 
 		decode(reply, 1000, SIZE_MAX);
 		unit_ok(is_known ? is_text(reply)
@@ -180,13 +173,13 @@ test_newer(void)
 				"%s is decoded, or named", cases[i].encoding);
 		decode(nested, 1000, SIZE_MAX);
 		unit_ok(!is_known || is_text(nested), "%s within gzip is decoded", cases[i].encoding);
-		reply = make_reply(cases[i].encoding, bytes_of(cases[i].body, cases[i].len));
+		reply = make_reply(cases[i].encoding, replies_bytes(cases[i].body, cases[i].len));
 		decode(reply, strlen(TEXT) - 1, SIZE_MAX);
 		unit_ok(reply->undecoded != NULL && reply->body->len == cases[i].len,
 				"%s of what is too large stays as it came", cases[i].encoding);
 		for (cut = 1; cut < cases[i].len; cut++)
 		{
-			reply = make_reply(cases[i].encoding, bytes_of(cases[i].body, cut));
+			reply = make_reply(cases[i].encoding, replies_bytes(cases[i].body, cut));
 			decode(reply, 1000, SIZE_MAX);
 			unit_ok(reply->undecoded != NULL && reply->body->len == cut, "%s cut at %zu",
 					cases[i].encoding, cut);
@@ -202,7 +195,7 @@ test_others(void)
 
 	for (i = 0; i < lengthof(encodings); i++)
 	{
-		HttpReply *reply = make_reply(encodings[i], bytes_of("what", 4));
+		HttpReply *reply = make_reply(encodings[i], replies_bytes("what", 4));
 
 		unit_ok(decode_is_due(reply) && decode(reply, 1000, SIZE_MAX) == DECODE_DONE &&
 					reply->undecoded != NULL && reply->body->len == 4,
@@ -215,7 +208,7 @@ test_bounds(void)
 {
 	size_t len = 20 * 1024 * 1024;
 	char *zeros = calloc(1, len);
-	Bytes *bomb = compress_with(bytes_of(zeros, len), GZIP);
+	Bytes *bomb = compress_with(replies_bytes(zeros, len), GZIP);
 	size_t bomb_len = bomb->len;
 	HttpReply *reply = make_reply("gzip", bomb);
 
@@ -224,7 +217,7 @@ test_bounds(void)
 	decode(reply, 1000000, SIZE_MAX);
 	unit_ok(reply->undecoded != NULL && reply->body->len == bomb_len,
 			"what is too large stays as it came");
-	reply = make_reply("gzip", compress_with(bytes_of(zeros, len), GZIP));
+	reply = make_reply("gzip", compress_with(replies_bytes(zeros, len), GZIP));
 	decode(reply, len, SIZE_MAX);
 	unit_ok(reply->undecoded == NULL && reply->body->len == len,
 			"what is just as large as it may be is decoded");

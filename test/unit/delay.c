@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "protocol/delay.h"
 #include "protocol/duration.h"
+#include "replies.h"
 
 #define NOW 1700000000 /* Tue, 14 Nov 2023 22:13:20 GMT */
 #define DAY (INT64CONST(86400) * 1000)
@@ -142,18 +143,6 @@ static const struct
 	{"a negative one", 503, "", "{\"estimated_time\":-4}", "/estimated_time", "", -1},
 };
 
-static HttpReply *
-make_reply(int status, const char *headers)
-{
-	HttpReply *reply = palloc0(sizeof(HttpReply));
-
-	reply->error = HTTP_OK;
-	reply->status = status;
-	reply->headers = bytes_create(CurrentMemoryContext, MaxAllocSize);
-	bytes_append(reply->headers, headers, strlen(headers));
-	return reply;
-}
-
 static void
 test_refusals(void)
 {
@@ -161,7 +150,7 @@ test_refusals(void)
 
 	for (i = 0; i < lengthof(refusals); i++)
 	{
-		HttpReply *reply = make_reply(refusals[i].status, refusals[i].headers);
+		HttpReply *reply = replies_make(refusals[i].status, refusals[i].headers, "");
 		cJSON *json = refusals[i].body ? json_parse_trusted(refusals[i].body) : NULL;
 
 		unit_is_int(delay_read(reply, json, refusals[i].places, refusals[i].words, NOW),

@@ -4,6 +4,7 @@
  *		ETag is taken as it comes.
  */
 #include "cases.h"
+#include "replies.h"
 
 #include "utils/memutils.h"
 
@@ -65,16 +66,6 @@ static const Refusal refusals[] = {
 	{"BadDigest", 400, NULL, NULL, VERDICT_RETRY, "BadDigest: words."},
 };
 
-static Bytes *
-bytes_of(const char *data)
-{
-	Bytes *bytes = bytes_create(CurrentMemoryContext, MaxAllocSize);
-
-	bytes_append(bytes, data, strlen(data) + 1);
-	bytes->len--;
-	return bytes;
-}
-
 static void
 test_refusal(const Refusal *refusal)
 {
@@ -89,20 +80,14 @@ test_refusal(const Refusal *refusal)
 						  .options = options,
 						  .request = request_build(&request),
 						  .now_unix = NOW};
-	HttpReply *reply = palloc0(sizeof(HttpReply));
+	const char *body = refusal->body ? refusal->body : psprintf(XML("%s", "words"), refusal->code);
+	HttpReply *reply =
+		replies_make(refusal->status, refusal->headers ? refusal->headers : "", body);
 	Remote remote = {NULL};
-	Verdict *verdict;
+	Verdict *verdict = reply_judge(&source, reply, &remote);
 	const char *error;
 	size_t len = strlen(refusal->advice);
 
-	reply->error = HTTP_OK;
-	reply->error_text = pstrdup("");
-	reply->sent = true;
-	reply->status = refusal->status;
-	reply->headers = bytes_of(refusal->headers ? refusal->headers : "");
-	reply->body =
-		bytes_of(refusal->body ? refusal->body : psprintf(XML("%s", "words"), refusal->code));
-	verdict = reply_judge(&source, reply, &remote);
 	error = verdict->error ? verdict->error : "";
 	unit_is_int(verdict->kind, refusal->kind, "%s, HTTP %d: what becomes of it", refusal->code,
 				refusal->status);
@@ -130,16 +115,10 @@ test_etag(const char *etag)
 						  .options = options,
 						  .request = request_build(&request),
 						  .now_unix = NOW};
-	HttpReply *reply = palloc0(sizeof(HttpReply));
+	HttpReply *reply = replies_make(200, psprintf("ETag: \"%s\"\r\n", etag), "");
 	Remote remote = {NULL};
-	Verdict *verdict;
+	Verdict *verdict = reply_judge(&source, reply, &remote);
 
-	reply->error = HTTP_OK;
-	reply->error_text = pstrdup("");
-	reply->status = 200;
-	reply->headers = bytes_of(psprintf("ETag: \"%s\"\r\n", etag));
-	reply->body = bytes_of("");
-	verdict = reply_judge(&source, reply, &remote);
 	unit_is_int(verdict->kind, VERDICT_DONE, "an object with the ETag %s is stored", etag);
 	unit_ok(verdict->result != NULL && strstr(verdict->result, etag) != NULL,
 			"... and the result has it: %s", verdict->result ? verdict->result : "nothing");

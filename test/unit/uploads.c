@@ -8,23 +8,12 @@
 
 #include "protocol/openupload.h"
 #include "protocol/s3upload.h"
-
-static HttpReply *
-reply_of(const char *headers, const char *body)
-{
-	HttpReply *reply = palloc0(sizeof(HttpReply));
-
-	reply->headers = bytes_create(CurrentMemoryContext, MaxAllocSize);
-	reply->body = bytes_create(CurrentMemoryContext, MaxAllocSize);
-	bytes_append(reply->headers, headers, strlen(headers));
-	bytes_append(reply->body, body, strlen(body));
-	return reply;
-}
+#include "replies.h"
 
 static HttpReply *
 answer(const char *body)
 {
-	return reply_of("", body);
+	return replies_make(200, "", body);
 }
 
 static void
@@ -105,10 +94,11 @@ test_open(void)
 static void
 test_objects(void)
 {
-	const HttpReply *reply = reply_of("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n"
-									  "Date: Thu, 26 Nov 2026 10:20:40 GMT\r\n"
-									  "Last-Modified: Thu, 26 Nov 2026 10:20:30 GMT\r\n\r\n",
-									  "");
+	const HttpReply *reply = replies_make(200,
+										  "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n"
+										  "Date: Thu, 26 Nov 2026 10:20:40 GMT\r\n"
+										  "Last-Modified: Thu, 26 Nov 2026 10:20:30 GMT\r\n\r\n",
+										  "");
 
 	unit_is_int(s3upload_read_length(reply), 12, "how long an object is");
 	unit_is_int(s3upload_read_age(reply), 10, "how old");

@@ -1,0 +1,266 @@
+/*
+ * drive.c
+ *		The driver of a job's life: carries out what steps return.  No other file does.
+ *
+ * A step's build() runs in the memory context of the call, and guarded: an error in it ends no more than this job's
+ * attempt.  All else runs in the job's context.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "base/marker.h"
+#include "base/trace.h"
+#include "life/asking.h"
+#include "life/built.h"
+#include "life/calls.h"
+#include "life/drive.h"
+#include "life/outcome.h"
+#include "life/pour.h"
+#include "life/store.h"
+#include "life/traced.h"
+#include "life/upload.h"
+#include "life/verdict.h"
+
+/*
+ * Moves the job to a step.  A job whose row is not running any more only cancels, whatever the state.
+ */
+static void
+enter(Job *job, JobState state, JobStep step)
+{
+	if (step == STEP_CANCEL && job->step != STEP_CANCEL)
+		job_enter(job, JOB_CANCELLING, step);
+	if (step == STEP_CANCEL && state != JOB_SAVING)
+		state = JOB_CANCELLING;
+	if (job->state != state || job->step != step)
+		job_enter(job, state, step);
+}
+
+/*
+ * Begins the call of a step, which is built.
+ */
+static Next
+begin_built(Job *job, JobStep id, HttpRequest *http)
+{
+	const Step *step = &steps_table[id];
+	Call *call = step->is_beside ? &job->beside : &job->call;
+
+	if (!step->is_beside && id != STEP_CANCEL)
+		calls_appear(job);
+	if (!calls_begin(call, http))
+		return built_starved(job, id);
+	trace("job " INT64_FORMAT " attempt %d: %s calls %s %s", job->id, job->attempt, step->name,
+		  http->method, trace_name(http->shown_url));
+	if (step->is_beside)
+		return next_stay();
+	enter(job, JOB_CALLING, id);
+	calls_show(job, step->phase);
+	if (step->only_asks)
+		asking_begin(job);
+	return step->began ? step->began(job) : next_stay();
+}
+
+/*
+ * Begins a step's call.  Returns what comes next, also if there is no call to make.
+ */
+static Next
+begin_call(Job *job, JobStep id)
+{
+	const Step *step = &steps_table[id];
+	Call *call = step->is_beside ? &job->beside : &job->call;
+	HttpRequest *http;
+	Next next;
+
+	Assert(step->build != NULL && step->answered != NULL);
+	Assert(!step->is_beside || job->state == JOB_CALLING);
+	if (!step->is_beside)
+		job_stop_waking(job);
+	if (!calls_prepare(call, id))
+		return built_starved(job, id);
+	if (id == STEP_SUBMIT && built_elsewhere(job))
+	{
+		calls_appear(job);
+		enter(job, JOB_CALLING, id);
+		calls_show(job, step->phase);
+		return next_stay();
+	}
+	http = built_here(call, step, &next);
+	return http != NULL ? begin_built(job, id, http) : next;
+}
+
+static void
+wait_until(Job *job, JobStep step, MonoTime until)
+{
+	calls_forget(job);
+	if (step != STEP_CANCEL)
+		calls_appear(job);
+	/* the provider works, or an answer is still being fetched */
+	calls_show(job, steps_table[step].only_asks ? ACTIVITY_WAITING : steps_table[step].phase);
+	enter(job, JOB_WAITING, step);
+	job_wake_at(job, until);
+	trace("job " INT64_FORMAT " attempt %d: %s in " INT64_FORMAT " ms", job->id, job->attempt,
+		  steps_table[step].name, Max(until - clock_mono(), 0) / 1000);
+}
+
+static void
+line_up(Job *job, JobStep step)
+{
+	job_stop_waking(job);
+	Assert(steps_table[step].line_up != NULL);
+	enter(job, JOB_WAITING, step);
+	steps_table[step].line_up(job);
+}
+
+static void
+save(Job *job, JobStep step, Verdict *verdict)
+{
+	job_stop_waking(job);
+	job->verdict = verdict;
+	calls_show(job, ACTIVITY_SAVING);
+	enter(job, JOB_SAVING, step);
+}
+
+static void
+report(Job *job, Verdict *verdict)
+{
+	job_stop_waking(job);
+	pour_drop(job, true);
+	upload_drop(job, true);
+	job->verdict = verdict;
+	calls_show(job, ACTIVITY_SAVING);
+	outcome_decide(job);
+	enter(job, JOB_REPORTING, job->step);
+}
+
+/*
+ * True if a resumed job would need something that is not in the table yet.
+ */
+static bool
+must_be_saved(const Job *job)
+{
+	return !job->is_saved && (verdict_names_prediction(job) || job->remote.answer != NULL);
+}
+
+/*
+ * Returns what comes next after a verdict.
+ */
+static Next
+conclude(Job *job, Verdict *verdict)
+{
+	JobStep id;
+
+	Assert(job->state != JOB_REPORTING && job->state != JOB_CANCELLING);
+	job->verdict = verdict;
+	traced_verdict(job, verdict);
+	if (verdict->kind == VERDICT_FETCH && verdict->answer != NULL && job->remote.answer == NULL)
+	{
+		job->remote.answer = verdict->answer;
+		job->is_saved = false;
+	}
+	if (must_be_saved(job))
+		return next_save(job->step, verdict);
+	for (id = 0; id < JOB_STEPS; id++)
+	{
+		if (steps_table[id].is_due != NULL && steps_table[id].is_due(job))
+			return steps_table[id].begin(job);
+	}
+	return next_report(verdict);
+}
+
+/*
+ * Goes on with a step whose row is written.
+ */
+static void
+go_on(Job *job, JobStep step)
+{
+	HttpReply *ended = job->store->ended;
+
+	job->store->ended = NULL;
+	enter(job, JOB_CALLING, step);
+	calls_show(job, steps_table[step].phase);
+	if (ended != NULL)
+		drive_carry_out(job, steps_table[step].answered(job, ended));
+	else
+		job_wake_at(job, clock_mono());
+}
+
+static void
+forget(Job *job)
+{
+	MemoryContextSwitchTo(TopMemoryContext);
+	job_destroy(job);
+}
+
+/*
+ * Carries out what a step has returned, and what follows from it, until something is waited for.
+ */
+void
+drive_carry_out(Job *job, Next next)
+{
+	/* as long as nothing is waited for */
+	while (next.kind == NEXT_CALL || next.kind == NEXT_VERDICT)
+	{
+		MemoryContextSwitchTo(job->context);
+		next = next.kind == NEXT_CALL ? begin_call(job, next.step) : conclude(job, next.verdict);
+	}
+	switch (next.kind)
+	{
+		case NEXT_STAY:
+			if (next.until != 0)
+				job_wake_at(job, next.until);
+			break;
+		case NEXT_LINE:
+			line_up(job, next.step);
+			break;
+		case NEXT_WAIT:
+			wait_until(job, next.step, next.until);
+			break;
+		case NEXT_GO_ON:
+			go_on(job, next.step);
+			break;
+		case NEXT_SAVE:
+			save(job, next.step, next.verdict);
+			break;
+		case NEXT_REPORT:
+			report(job, next.verdict);
+			break;
+		case NEXT_GONE:
+			forget(job);
+			break;
+		case NEXT_CALL:
+		case NEXT_VERDICT:
+			Assert(false);
+	}
+}
+
+/*
+ * Makes the call of a step, which another process has built.
+ */
+void
+drive_built(Job *job, JobStep step, HttpRequest *http)
+{
+	drive_carry_out(job, begin_built(job, step, http));
+}
+
+/*
+ * Runs an event in the job's memory context, and carries out what it returns.
+ */
+void
+drive_job(Job *job, Event event)
+{
+	MemoryContext caller = MemoryContextSwitchTo(job->context);
+
+	drive_carry_out(job, event(job));
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * As drive_job(), for an event that handles bytes of strangers: the marker names the job if that crashes the process.
+ */
+void
+drive_marked(Job *job, Event event)
+{
+	marker_begin(job->id, job->attempt);
+	drive_job(job, event);
+	marker_end();
+}
