@@ -106,6 +106,8 @@ read_params_raw(const RequestSource *source, bool *names_model)
 		pointer_set(params, protocol->model_at, json_create_string(pstrdup(options->model)));
 	if (remote_id != NULL && *remote_id == '=' && source->idempotency_key != NULL)
 		pointer_set(params, remote_id + 1, json_create_string(pstrdup(source->idempotency_key)));
+	if (!source->is_literal)
+		links_settle(source, params);
 	return params;
 }
 
@@ -490,6 +492,23 @@ request_put_object(const RequestSource *source, const char *key, const char *con
 	headers_set(http, "Content-Type", pstrdup(content_type), NULL);
 	headers_set_server(http, source);
 	headers_set_list(http, s3_put_headers(options));
+	signing_sign(http, source);
+	return http;
+}
+
+/*
+ * Gets an object of the store whose options and secrets the source has.
+ */
+HttpRequest *
+request_get_object(const RequestSource *source, const char *key)
+{
+	const ServerOptions *options = source->options;
+	HttpRequest *http = request_begin(options, "GET", s3_url_of(options, key), options->timeout);
+
+	http->object = s3_name_of(options, key);
+	http->keeps_path = true;
+	headers_note_secrets(http, source->secrets);
+	headers_set_server(http, source);
 	signing_sign(http, source);
 	return http;
 }

@@ -42,6 +42,8 @@ static const struct
 	{POLL "state=exists:/s", KIND(state), STATE_EXISTS},
 	{POLL "state=bool:/s", KIND(state), STATE_BOOL},
 	{POLL "state=http", KIND(state), STATE_HTTP},
+	{"links_as=url", KIND(links_as), LINKS_AS_URL},
+	{"links_as=bytes", KIND(links_as), LINKS_AS_BYTES},
 	{"any_answer=on", KIND(any_answer), ANSWER_ANY},
 	{"any_answer=off", KIND(any_answer), ANSWER_JSON},
 	{"encoding=auto", KIND(encoding), ENCODING_AUTO},
