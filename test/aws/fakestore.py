@@ -2,8 +2,8 @@
 """
 fakestore.py FOLDER [PORT]
 
-An object store that fails to order, for tests: it checks no signature, and has its objects in memory. FOLDER/port has its
-port when it answers. Every bucket is there.
+An object store that fails to order, for tests: it checks no signature. FOLDER/port has its port when it answers. Every
+bucket is there. Objects stay in FOLDER for the next start; uploads do not.
 
     PUT /_set       JSON: {"refuse": [STATUS, CODE]} answers every call so, null ends that; {"skew": SECONDS} is how far
                     its clock is ahead, and with it RequestTimeTooSkewed for calls that were signed 15 minutes away from it;
@@ -18,6 +18,7 @@ import email.utils
 import hashlib
 import json
 import os
+import pickle
 import sys
 import threading
 import time
@@ -30,6 +31,11 @@ objects = {}
 uploads = {}
 log = []
 last_headers = {}
+
+
+def keep():
+    with lock, open(kept, 'wb') as file:
+        pickle.dump(objects, file)
 
 
 class Store(BaseHTTPRequestHandler):
@@ -102,6 +108,7 @@ class Store(BaseHTTPRequestHandler):
         last_headers.update({name.lower(): value for name, value in self.headers.items()})
         objects[key] = (body, '"%s"' % (knobs['tag'] or hashlib.md5(body).hexdigest()),
                         self.headers.get('Content-Type', 'binary/octet-stream'))
+        keep()
         return self.answer(200, b'', [('ETag', objects[key][1])])
 
     def object_delete(self, key, _):
@@ -149,6 +156,10 @@ class Server(ThreadingHTTPServer):
 
 
 folder = os.path.abspath(sys.argv[1])
+kept = os.path.join(folder, 'objects')
+if os.path.exists(kept):
+    with open(kept, 'rb') as left:
+        objects.update(pickle.load(left))
 server = Server(('127.0.0.1', int(sys.argv[2]) if len(sys.argv) > 2 else 0), Store)
 with open(os.path.join(folder, 'port.new'), 'w') as ready:
     ready.write(str(server.server_port))

@@ -158,9 +158,8 @@ my $other = enqueue($node, 'bytes', StandIn::request(prompt => 'other'));
 ok(wait_state($node, $other, 'succeeded'), '... holds up no other job of the server');
 is(arrived("down $_"), 0, '... and costs no generation') for 1, 15;
 $fake->start($port);
-put_object('fake', 'in.png', $cat);
 eventually(q{SELECT count(*) = 15 FROM gen_jobs WHERE state = 'succeeded' AND request->>'prompt' ~ '^down '}, 'it is back, and they go on')
-	or diag(query(q{SELECT j.id, state, attempt, run_at - now(), error, phase FROM gen_jobs j LEFT JOIN genjob.activity a ON a.job_id = j.id WHERE request->>'prompt' ~ '^down ' AND state <> 'succeeded'}));
+	or diag(query(q{SELECT j.id, state, j.attempt, run_at - now(), error, phase, bytes_received, elapsed FROM gen_jobs j LEFT JOIN genjob.activity a ON a.job_id = j.id WHERE request->>'prompt' ~ '^down ' AND state <> 'succeeded'}));
 is(join(' ', map { arrived("down $_") } 1 .. 15), join(' ', (1) x 15), '... each is sent once');
 
 # ---- what ends meanwhile ----
