@@ -47,6 +47,7 @@ OBJS = \
 	src/session/sqlapi.o \
 	src/session/presign.o \
 	src/session/views.o \
+	src/session/wholelocks.o \
 	src/session/triggers.o \
 	src/session/check.o \
 	src/session/change.o \
@@ -199,6 +200,7 @@ OBJS = \
 	src/http/sluice.o \
 	src/http/spill.o \
 	src/http/visits.o \
+	src/http/tcp.o \
 	src/http/watch.o \
 	src/http/header.o \
 	src/http/url.o \

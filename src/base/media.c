@@ -130,6 +130,16 @@ media_is_playable(const char *content_type)
 }
 
 /*
+ * True if what has that content type has text for its readers, and so perhaps a secret: it is nothing to look at or to
+ * listen to, or it is a drawing in XML.
+ */
+bool
+media_has_text(const char *content_type)
+{
+	return !media_is_playable(content_type) || strncmp(content_type, "image/svg", 9) == 0;
+}
+
+/*
  * The usual file name extension of a content type that media_type_of() gave; "bin" for others.
  */
 const char *

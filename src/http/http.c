@@ -31,13 +31,8 @@
 #define MAX_EVENTS 1024 /* that are served in the order of who got least */
 #define SERVE_MS \
 	25 /* for sockets that have a little to do, in batches that make few transactions */
-#define HEAVY_MS 10     /* for those that have much, and for those whose time is over */
-#define RELIEVE_MS 250  /* between two looks for who stands still */
-#define MIN_READ 1024   /* bytes that libcurl reads at a time at least, where there are so many */
-#define FLOOD_LOOKS 256 /* readings of a socket between two looks whether they bring anything */
-#define FLOOD_BYTES \
-	(1024 * 1024)      /* that may come without, and as many times more as the body has: */
-#define FLOOD_RATIO 32 /* TLS of single bytes is legal */
+#define HEAVY_MS 10    /* for those that have much, and for those whose time is over */
+#define RELIEVE_MS 250 /* between two looks for who stands still */
 
 CURLM *http_multi = NULL;
 MonoTime http_timer_due = 0; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */

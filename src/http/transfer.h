@@ -54,22 +54,22 @@ struct HttpTransfer
 	/* What it has brought */
 	dlist_node active_node; /* while is_active: libcurl has it */
 	bool is_active;
-	bool has_body;        /* some of it has come */
-	uint64 expected;      /* bytes of its body for which memory is reserved */
-	MonoTime received_at; /* the last of its body; or when it began */
-	int header_lines;     /* of all answers, interim ones too, and trailers */
-	int folded_lines;     /* of these */
-	bool is_flooded;      /* far more came than there is of an answer */
-	uint64 flood_bytes; /* that had come over its socket when that was looked at first; 0: it was not */
-	int flood_fd;       /* that socket */
-	uint64 flood_received;  /* of its body, then */
-	bool is_spilled;        /* the body is in a file */
-	int spill_fd;           /* while is_spilled */
-	size_t spilled;         /* bytes in it, with those that are still to be moved there */
-	bool is_moving;         /* its body is being moved there */
-	size_t moved;           /* bytes of the body that are there */
-	dlist_node moving_node; /* while is_moving */
-	size_t decoded;         /* bytes of memory that decoding has taken so far */
+	bool has_body;           /* some of it has come */
+	uint64 expected;         /* bytes of its body for which memory is reserved */
+	MonoTime received_at;    /* the last of its body; or when it began */
+	int header_lines;        /* of all answers, interim ones too, and trailers */
+	int folded_lines;        /* of these */
+	bool is_flooded;         /* far more came than there is of an answer */
+	uint64 flood_connection; /* whose bytes were counted first; 0: none's */
+	uint64 flood_bytes;      /* that were read from it by then */
+	uint64 flood_received;   /* of its body, then */
+	bool is_spilled;         /* the body is in a file */
+	int spill_fd;            /* while is_spilled */
+	size_t spilled;          /* bytes in it, with those that are still to be moved there */
+	bool is_moving;          /* its body is being moved there */
+	size_t moved;            /* bytes of the body that are there */
+	dlist_node moving_node;  /* while is_moving */
+	size_t decoded;          /* bytes of memory that decoding has taken so far */
 	size_t decoding; /* bytes of memory without which its body need not be tried to be decoded */
 
 	/* Of one whose answer had to wait for memory */

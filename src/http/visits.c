@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "http/tcp.h"
 #include "http/transfer.h"
 #include "http/watch.h"
 
@@ -11,8 +12,9 @@
 #define LONG_US 2000    /* after which a visit is ended where libcurl lets us */
 #define FLOOD_LOOKS 256 /* short visits to a socket between two looks whether they bring anything */
 #define FLOOD_BYTES \
-	(1024 * 1024)      /* that may come without, and as many times more as the body has: */
-#define FLOOD_RATIO 32 /* TLS of single bytes is legal */
+	(1024 * 1024) /* that may come without, and as many times more as the body has: */
+/* each byte may be a chunk, and each chunk three records of TLS, of up to 85 bytes each (TLS 1.2, CBC, SHA-384) */
+#define FLOOD_RATIO 256
 
 static MonoTime visit_enough =
 	PG_INT64_MAX; /* when the present visit has taken long, by clock_uptime() */
@@ -43,28 +45,27 @@ find_by_socket(int fd)
 }
 
 /*
- * Ends a transfer that brought far more bytes than answer: chunks without data, for example.
+ * Ends a transfer that brought far more bytes than answer: chunks without data, for example.  No more is held against it
+ * than was read for certain, over one connection: an answer that is ended here has been paid for.
  */
 static void
 end_flood(HttpTransfer *transfer)
 {
-	int unread;
-	uint64 bytes;
 	uint64 received = spill_received(transfer);
+	uint64 connection = transfer->fd >= 0 ? watch_connection(transfer->fd) : 0;
+	TcpBytes bytes;
 
-	if (transfer->fd < 0)
+	if (connection == 0 || !tcp_count(transfer->fd, &bytes))
 		return;
-	bytes = watch_bytes_read(transfer->fd, &unread);
-	/* the request may have been sent again over another connection, also one of the same number */
-	if (transfer->flood_bytes == 0 || transfer->flood_fd != transfer->fd ||
-		bytes < transfer->flood_bytes || received < transfer->flood_received)
+	/* its request may have been sent again, over another connection */
+	if (transfer->flood_connection != connection || received < transfer->flood_received)
 	{
-		transfer->flood_fd = transfer->fd;
-		transfer->flood_bytes = bytes;
+		transfer->flood_connection = connection;
+		transfer->flood_bytes = bytes.most;
 		transfer->flood_received = received;
 	}
-	else if (bytes - transfer->flood_bytes >
-			 FLOOD_BYTES + FLOOD_RATIO * (received - transfer->flood_received))
+	else if (bytes.least > transfer->flood_bytes + FLOOD_BYTES +
+							   FLOOD_RATIO * (received - transfer->flood_received))
 	{
 		transfer->is_flooded = true;
 		http_finish(transfer, CURLE_RECV_ERROR);
@@ -182,23 +183,23 @@ visits_heavy(MonoTime enough)
 bool
 visits_read_rest(HttpTransfer *transfer)
 {
-	uint64 enough;
-	int unread;
+	TcpBytes then;
+	TcpBytes now;
 	int running;
 	int times;
 
 	resume(transfer);
 	if (!transfer->is_timed || transfer->is_connecting || transfer->fd < 0)
 		return !transfer->is_timed;
-	enough = watch_bytes_read(transfer->fd, &unread) + unread;
+	(void) tcp_count(transfer->fd, &then);
 	visit_enough = PG_INT64_MAX;
 	/* one more finds the end of the connection */
-	for (times = unread / MIN_READ + 1; times >= 0; times--)
+	for (times = then.unread / MIN_READ + 1; times >= 0; times--)
 	{
 		curl_multi_socket_action(http_multi, transfer->fd, CURL_CSELECT_IN, &running);
 		http_take_done();
 		if (!transfer->is_timed || transfer->fd < 0 ||
-			watch_bytes_read(transfer->fd, &unread) > enough)
+			(tcp_count(transfer->fd, &now) && now.least > then.came))
 			break;
 	}
 	return !transfer->is_timed;

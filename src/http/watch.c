@@ -15,10 +15,10 @@
 #include <arpa/inet.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "http/tcp.h"
 #include "http/transfer.h"
 #include "http/watch.h"
 
@@ -33,7 +33,8 @@
 
 typedef struct Watched
 {
-	uint32 events;  /* that the set has it for; 0: it is not in the set */
+	uint32 events; /* that the set has it for; 0: it is not in the set */
+	uint64 connection; /* its number, of those that were announced; that of the last one after its end */
 	bool is_opened; /* announced by watch_opened() */
 	bool is_made;   /* it was connected when it rested first, so that its end is announced too */
 	bool is_resting;
@@ -58,7 +59,8 @@ static int set = -1;
 static Watched *watched = NULL; /* by descriptor; malloc()ed */
 static int n_watched = 0;
 static int n_opened = 0;
-static int fd_by_port[N_PORTS]; /* of the connection that rested last with that local port */
+static uint64 n_connections = 0; /* that were ever announced */
+static int fd_by_port[N_PORTS];  /* of the connection that rested last with that local port */
 
 /*
  * Creates the epoll set; once.
@@ -113,7 +115,7 @@ forget(int fd)
 {
 	if (watched[fd].is_opened)
 		n_opened--;
-	watched[fd] = (Watched){0};
+	watched[fd] = (Watched){.connection = watched[fd].connection};
 }
 
 /*
@@ -178,6 +180,7 @@ watch_opened(int fd)
 		return false;
 	events = watched[fd].is_resting ? 0 : watched[fd].events;
 	forget(fd);
+	watched[fd].connection = ++n_connections;
 	watched[fd].is_opened = true;
 	n_opened++;
 	if (events == 0 || watch_for(fd, events))
@@ -275,15 +278,6 @@ watch_find_resting(const char *ip, int port, const char *local_ip, int local_por
 	return fd;
 }
 
-static bool
-read_tcp_info(int fd, struct tcp_info *info)
-{
-	socklen_t len = sizeof(*info);
-
-	memset(info, 0, sizeof(*info));
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &len) == 0;
-}
-
 /*
  * Takes a resting socket for a call.  False if its connection has ended, or has something to read, which would be taken
  * for the answer.  Else *is_untaken is set when the socket is closed before watch_give_back().
@@ -295,7 +289,7 @@ watch_take(int fd, bool *is_untaken)
 	char byte;
 
 	if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
-		(errno != EAGAIN && errno != EWOULDBLOCK) || !read_tcp_info(fd, &info))
+		(errno != EAGAIN && errno != EWOULDBLOCK) || !tcp_read_info(fd, &info))
 		return false;
 	watched[fd].is_untaken = is_untaken;
 	watched[fd].acked = info.tcpi_bytes_acked;
@@ -325,7 +319,7 @@ watch_is_untaken(int fd, const bool *is_untaken)
 	int error = 0;
 	socklen_t len = sizeof(error);
 
-	if (watched[fd].is_untaken != is_untaken || !read_tcp_info(fd, &info) ||
+	if (watched[fd].is_untaken != is_untaken || !tcp_read_info(fd, &info) ||
 		info.tcpi_bytes_acked != watched[fd].acked)
 		return false;
 	if (info.tcpi_state == STATE_CLOSE_WAIT)
@@ -388,18 +382,12 @@ watch_charge(int fd, int64 us)
 }
 
 /*
- * Returns how many bytes were read from a socket since it was connected, framing included, and how many came and were
- * not read; both 0 if the kernel does not say.
+ * Returns the number of the connection that a socket is.  Another one of the same descriptor has another number.
  */
 uint64
-watch_bytes_read(int fd, int *unread)
+watch_connection(int fd)
 {
-	struct tcp_info info;
-
-	*unread = 0;
-	if (!read_tcp_info(fd, &info) || ioctl(fd, FIONREAD, unread) != 0)
-		return 0;
-	return info.tcpi_bytes_received - Min(info.tcpi_bytes_received, (uint64) *unread);
+	return fd < n_watched ? watched[fd].connection : 0;
 }
 
 static int

@@ -21,6 +21,6 @@ extern bool watch_is_untaken(int fd, const bool *is_untaken);
 extern void watch_pause(int fd);
 extern int watch_collect(struct epoll_event *events, int n);
 extern int watch_charge(int fd, int64 us);
-extern uint64 watch_bytes_read(int fd, int *unread);
+extern uint64 watch_connection(int fd);
 
 #endif /* GENJOB_WATCH_H */

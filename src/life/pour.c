@@ -147,7 +147,7 @@ may_repeat_secret(const HttpRequest *http, const char *type)
 	foreach(cell, http->headers)
 	{
 		if (((HttpHeader *) lfirst(cell))->shown != NULL)
-			return !media_is_playable(type);
+			return media_has_text(type);
 	}
 	return false;
 }

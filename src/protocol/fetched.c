@@ -85,7 +85,7 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 	if (reply_is_success(reply) && reply->body->len > 0 && !reply->is_elsewhere)
 	{
 		output->content_type = answer_body_type(reply);
-		if (!media_is_playable(output->content_type))
+		if (media_has_text(output->content_type))
 			words_mask(source->request, reply->body->data, reply->body->len);
 		output->data = reply->body->data;
 		output->len = reply->body->len;

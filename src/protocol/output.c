@@ -55,7 +55,7 @@ refer_to_last_output(const Verdict *verdict, cJSON *node)
 void
 output_mask(const Judge *judge, const char *type, char *data, size_t len)
 {
-	if (!media_is_playable(type))
+	if (media_has_text(type))
 		words_mask(judge->source->request, data, len);
 }
 

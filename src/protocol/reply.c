@@ -361,7 +361,7 @@ reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why)
 	{
 		Output *output = palloc0(sizeof(Output));
 
-		if (!media_is_playable(media_type_of(reply->body->data, reply->body->len)))
+		if (media_has_text(media_type_of(reply->body->data, reply->body->len)))
 			words_mask_plain(source->request, reply->body->data, reply->body->len);
 		output->content_type = "application/octet-stream";
 		output->data = reply->body->data;

@@ -24,6 +24,7 @@
 #define LARGE_STRING ((size_t) 65536) /* bytes */
 #define MIN_SECRET 6                  /* bytes; shorter ones would mask ordinary text */
 #define MAX_READ 65536                /* bytes of a text in which words are looked for */
+#define WIDE_SEEN 1024                /* bytes of it that tell whether it is UTF-16 */
 
 /* ---------- secrets ---------- */
 
@@ -188,8 +189,63 @@ may_be_encoded(const char *text, size_t len)
 }
 
 /*
+ * Overwrites a secret in text of units of 2 or 4 bytes, of either order: UTF-16 and UTF-32.
+ */
+static void
+overwrite_wide(char *text, size_t len, const char *secret)
+{
+	size_t secret_len = strlen(secret);
+	size_t unit;
+	size_t i;
+
+	for (unit = 2; secret_len >= MIN_SECRET && unit <= 4; unit *= 2)
+	{
+		size_t wide_len = (secret_len - 1) * unit + 1;
+		char *wide = palloc0(wide_len);
+		char *end = text + len;
+		char *found = text;
+
+		for (i = 0; i < secret_len; i++)
+			wide[i * unit] = secret[i];
+		while ((found = memmem(found, end - found, wide, wide_len)) != NULL)
+		{
+			for (i = 0; i < secret_len; i++)
+				found[i * unit] = '*';
+			found += wide_len;
+		}
+		pfree(wide);
+	}
+}
+
+/*
+ * True if a text may be UTF-16 or UTF-32, of which every other byte is 0.
+ */
+static bool
+may_be_wide(const char *text, size_t len)
+{
+	size_t seen = Min(len, WIDE_SEEN);
+	size_t zeros = 0;
+	size_t i;
+
+	for (i = 0; i < seen; i++)
+		zeros += text[i] == '\0';
+	return zeros > seen / 4;
+}
+
+static void
+mask_wide(const HttpRequest *request, char *text, size_t len)
+{
+	ListCell *cell;
+
+	foreach(cell, request->secrets)
+		overwrite_wide(text, len, lfirst(cell));
+	foreach(cell, request->secrets_base64)
+		overwrite_wide(text, len, lfirst(cell));
+}
+
+/*
  * Overwrites every secret in text, so that a server that echoes its request gives nothing away: as it is, as URLs,
- * JSON and HTML escape it, and as base64 of whatever stands around it.  The length stays the same.
+ * JSON and HTML escape it, as base64 of whatever stands around it, and in UTF-16.  The length stays the same.
  */
 void
 words_mask(const HttpRequest *request, char *text, size_t len)
@@ -202,6 +258,8 @@ words_mask(const HttpRequest *request, char *text, size_t len)
 		overwrite(text, len, lfirst(cell));
 	foreach(cell, request->secrets_base64)
 		overwrite(text, len, lfirst(cell));
+	if (may_be_wide(text, len))
+		mask_wide(request, text, len);
 	if (!may_be_encoded(text, len))
 		return;
 	foreach(cell, request->secrets)
@@ -352,7 +410,8 @@ words_of_xml(const char *text, size_t len)
 }
 
 /*
- * The first 64 kB of a body that is text, as it came but for secrets, palloc'd; NULL where it is none.
+ * The first 64 kB of a body that is text, as it came but for secrets, palloc'd; NULL where it is none.  The body is
+ * overwritten: a secret that goes on behind the first 64 kB would not be found in these.
  */
 char *
 words_copy_body(const HttpRequest *request, const HttpReply *reply)
@@ -363,9 +422,9 @@ words_copy_body(const HttpRequest *request, const HttpReply *reply)
 	if (len == 0 || reply->undecoded != NULL ||
 		strcmp(media_type_of(reply->body->data, reply->body->len), "application/octet-stream") == 0)
 		return NULL;
+	words_mask(request, reply->body->data, reply->body->len);
 	text = memcpy(palloc(len + 1), reply->body->data, len);
 	text[len] = '\0';
-	words_mask(request, text, len);
 	json_sanitize_text(text, len);
 	return text;
 }

@@ -4,12 +4,10 @@
  *
  * The owner of the tables may do with them what an owner may.  But a table that is moved or renamed, or a column, index
  * or trigger of genjob's that is not what it was, stops all jobs, and the first to notice would be who waits for them.
- * Scripts of the extension may; so may allow_system_table_mods, for who knows better.  And who does not own them may
- * not lock them as a whole.
+ * Scripts of the extension may; so may allow_system_table_mods, for who knows better.
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
@@ -18,16 +16,15 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
-#include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/value.h"
 #include "parser/parse_type.h"
-#include "rewrite/rewriteHandler.h"
 #include "utils/lsyscache.h"
 
 #include "base/compat.h"
 #include "session/refusals.h"
 #include "session/row.h"
+#include "session/wholelocks.h"
 
 #define STAYS "It belongs to the extension genjob, which runs no job without it."
 
@@ -249,73 +246,6 @@ check_drop(DropStmt *statement)
 	}
 }
 
-/* ---------- LOCK TABLE ---------- */
-
-static void check_locked(Oid relation, List **seen);
-
-static bool
-check_locked_walker(Node *node, void *seen)
-{
-	ListCell *cell;
-
-	if (node == NULL)
-		return false;
-	if (!IsA(node, Query))
-		return expression_tree_walker(node, check_locked_walker, seen);
-	foreach(cell, ((Query *) node)->rtable)
-	{
-		const RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
-
-		if (entry->rtekind == RTE_RELATION)
-			check_locked(entry->relid, seen);
-	}
-	return query_tree_walker((Query *) node, check_locked_walker, seen, QTW_IGNORE_JOINALIASES);
-}
-
-/*
- * Refuses LOCK TABLE, which needs only UPDATE, and keeps everyone's jobs from being inserted and run.  A view is locked
- * with the tables that it reads.
- */
-static void
-check_locked(Oid relation, List **seen)
-{
-	Relation view;
-
-	if (list_member_oid(*seen, relation))
-		return;
-	*seen = lappend_oid(*seen, relation);
-	if (get_rel_relkind(relation) == RELKIND_VIEW)
-	{
-		view = table_open(relation, AccessShareLock);
-		(void) check_locked_walker((Node *) get_view_query(view), seen);
-		table_close(view, AccessShareLock);
-	}
-	else if (is_member(RelationRelationId, relation) && !compat_owns_relation(relation, GetUserId()))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("must be owner of table %s to lock it against others",
-							   get_rel_name(relation)),
-						errdetail("No job of any role would be inserted or run meanwhile."),
-						errhint("SELECT ... FOR UPDATE locks rows.")));
-}
-
-static void
-check_lock(LockStmt *statement)
-{
-	List *seen = NIL;
-	ListCell *cell;
-
-	/* what is weaker lets others write */
-	if (statement->mode < ShareLock || superuser())
-		return;
-	foreach(cell, statement->relations)
-	{
-		Oid relation = RangeVarGetRelid(lfirst_node(RangeVar, cell), NoLock, true);
-
-		if (OidIsValid(relation))
-			check_locked(relation, &seen);
-	}
-}
-
 /*
  * Raises an error for a statement that would stop the queue silently.
  */
@@ -324,6 +254,7 @@ refusals_check(Node *statement)
 {
 	if (creating_extension || allowSystemTableMods)
 		return;
+	wholelocks_check(statement);
 	switch (nodeTag(statement))
 	{
 		case T_RenameStmt:
@@ -337,9 +268,6 @@ refusals_check(Node *statement)
 			break;
 		case T_DropStmt:
 			check_drop((DropStmt *) statement);
-			break;
-		case T_LockStmt:
-			check_lock((LockStmt *) statement);
 			break;
 		default:
 			break;

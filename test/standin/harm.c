@@ -413,11 +413,17 @@ redirects(int fd)
 	while (harm_read_request(fd));
 }
 
+static bool
+say_by_tls(SSL *ssl, const char *text)
+{
+	return SSL_write(ssl, text, (int) strlen(text)) > 0;
+}
+
 /*
- * A record of TLS for each byte, for ever.
+ * Speaks TLS: reads a request, and has it answered.
  */
 static void
-tiny_records(int fd)
+serve_by_tls(int fd, void (*answer)(SSL *ssl))
 {
 	SSL *ssl = tls ? SSL_new(tls) : NULL;
 	char request[65536];
@@ -426,14 +432,56 @@ tiny_records(int fd)
 		return;
 	SSL_set_fd(ssl, fd);
 	if (SSL_accept(ssl) == 1 && SSL_read(ssl, request, sizeof(request)) > 0)
-	{
-		static const char head[] = JSON "\r\n";
-
-		SSL_write(ssl, head, sizeof(head) - 1);
-		while (SSL_write(ssl, " ", 1) > 0)
-			;
-	}
+		answer(ssl);
 	SSL_free(ssl);
+}
+
+/*
+ * A record of TLS for each byte, for ever.
+ */
+static void
+say_single_bytes(SSL *ssl)
+{
+	say_by_tls(ssl, JSON "\r\n");
+	while (say_by_tls(ssl, " "))
+		;
+}
+
+static void
+tiny_records(int fd)
+{
+	serve_by_tls(fd, say_single_bytes);
+}
+
+/*
+ * No harm, if little help: an answer of 100,000 bytes, each in a chunk of its own, and each chunk in three records.
+ */
+static void
+say_single_chunks(SSL *ssl)
+{
+	static const char head[] = "{\"text\":\"";
+	static const char tail[] = "\"}";
+	int i;
+
+	say_by_tls(ssl, CHUNKED);
+	for (i = 0; i < 100000; i++)
+	{
+		char text[2] = "x";
+
+		if (i < (int) strlen(head))
+			text[0] = head[i];
+		else if (i >= 100000 - (int) strlen(tail))
+			text[0] = tail[i - (100000 - strlen(tail))];
+		if (!say_by_tls(ssl, "1\r\n") || !say_by_tls(ssl, text) || !say_by_tls(ssl, "\r\n"))
+			return;
+	}
+	say_by_tls(ssl, "0\r\n\r\n");
+}
+
+static void
+tiny_chunks_in_records(int fd)
+{
+	serve_by_tls(fd, say_single_chunks);
 }
 
 const HarmKind harm_kinds[HARM_KINDS] = {
@@ -444,6 +492,7 @@ const HarmKind harm_kinds[HARM_KINDS] = {
 	{"never_accepts", NULL, false},
 	{"tls_stall", silent, false},
 	{"tls_tiny_records", tiny_records, false},
+	{"tls_tiny_chunks", tiny_chunks_in_records, false},
 	{"dripping_body", dripping_body, true},
 	{"dripping_headers", dripping_headers, true},
 	{"endless_headers", endless_headers, true},

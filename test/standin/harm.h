@@ -16,7 +16,7 @@ typedef struct HarmKind
 	bool reads;            /* the request first */
 } HarmKind;
 
-#define HARM_KINDS 37
+#define HARM_KINDS 38
 extern const HarmKind harm_kinds[HARM_KINDS];
 
 /* For the kinds that speak TLS. */

@@ -1,11 +1,16 @@
 /*
  * shim.c
- *		A world that tests can move: a calendar that is set, a name that leads elsewhere, an address that is not there.
+ *		A world that tests can move: a calendar that is set, a name that leads elsewhere, an address that is not there,
+ *		and a process that stands still at the wrong moment.
  *
  * To be preloaded (LD_PRELOAD) into a server under test.
  *
  *		SHIM_CLOCK	a file with a number: seconds by which the calendar's clock is wrong.  Read again each time.
  *		SHIM_HOST	a file with an IPv4 address: that of the name "moving.test".  Likewise.
+ *		SHIM_WIRE	a file with three numbers, of connections over IPv4.  Likewise; missing ones are 0.
+ *			us that each recv() takes;
+ *			bytes of which every second FIONREAD waits until so many more are there, for 100 ms at most;
+ *			1: each send() waits until the other side has closed, or sent something, for 2 s at most.
  *
  * Connections to 8.8.8.8, which everybody takes for a public address, go to 127.0.0.1 and say that they do not.
  */
@@ -14,9 +19,14 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -134,4 +144,75 @@ getpeername(int fd, struct sockaddr *address, socklen_t *len)
 	if (result == 0 && fd >= 0 && fd < MAX_FDS && is_far[fd] && address->sa_family == AF_INET)
 		((struct sockaddr_in *) address)->sin_addr.s_addr = inet_addr("8.8.8.8");
 	return result;
+}
+
+/* ---------- standing still while a connection goes on ---------- */
+
+typedef struct Wire
+{
+	int recv_us;
+	int more_unread;
+	int waits_to_send;
+} Wire;
+
+static Wire
+wire_of(int fd)
+{
+	Wire wire = {0, 0, 0};
+	int domain = 0;
+	socklen_t len = sizeof(domain);
+	char text[64];
+
+	if (getenv("SHIM_WIRE") == NULL || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0 ||
+		domain != AF_INET)
+		return wire;
+	read_text("SHIM_WIRE", text, sizeof(text));
+	(void) !sscanf(text, "%d %d %d", &wire.recv_us, &wire.more_unread, &wire.waits_to_send);
+	return wire;
+}
+
+ssize_t
+recv(int fd, void *buffer, size_t size, int flags)
+{
+	Wire wire = wire_of(fd);
+
+	if (wire.recv_us > 0)
+		usleep(wire.recv_us);
+	return syscall(SYS_recvfrom, fd, buffer, size, flags, NULL, NULL);
+}
+
+ssize_t
+send(int fd, const void *buffer, size_t size, int flags)
+{
+	struct pollfd event = {.fd = fd, .events = POLLIN | POLLRDHUP};
+
+	if (wire_of(fd).waits_to_send)
+		(void) poll(&event, 1, 2000);
+	return syscall(SYS_sendto, fd, buffer, size, flags, NULL, 0);
+}
+
+int
+ioctl(int fd, unsigned long request, ...)
+{
+	static int times = 0;
+	va_list args;
+	void *arg;
+	int tries;
+	int unread;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	if (request == FIONREAD && syscall(SYS_ioctl, fd, request, &unread) == 0)
+	{
+		int enough = unread + wire_of(fd).more_unread;
+
+		times++;
+		for (tries = 0; unread < enough && times % 2 == 0 && tries < 100; tries++)
+		{
+			usleep(1000);
+			(void) syscall(SYS_ioctl, fd, request, &unread);
+		}
+	}
+	return (int) syscall(SYS_ioctl, fd, request, arg);
 }

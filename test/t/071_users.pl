@@ -9,6 +9,7 @@ use lib "$FindBin::Bin/../perl";
 
 use GenJobTest qw(!query);
 use PostgreSQL::Test::Utils;
+use Session;
 use StandIn;
 use Test::More;
 
@@ -452,6 +453,40 @@ try_that 'a role keeps rows of gen_outputs of its jobs in an open transaction, s
 	query(q{ROLLBACK PREPARED 'outputs'; REVOKE INSERT ON gen_outputs FROM mallory});
 	ok(wait_state($node, $_, 'succeeded'), "job $_ keeps its answer") foreach @held;
 	is(query('SELECT max(attempt) FROM gen_jobs WHERE id IN (' . join(', ', @held) . ')'), '1', '... which is paid for once');
+};
+
+try_that 'a role that may not lock a table stands in the line for such a lock, so that nobody gets past it' => sub {
+	my $holder = Session->new($node);
+
+	query(q{GRANT CREATE ON SCHEMA public TO mallory; REVOKE REFERENCES, TRIGGER ON gen_jobs FROM mallory});
+	# each of these waited for as long as mallory liked, and everybody else behind it
+	$holder->query(q{SET ROLE mallory; BEGIN; INSERT INTO gen_jobs (server, request) VALUES ('still', '{}'); SELECT count(*) FROM gen_outputs});
+	for my $table (qw(gen_jobs gen_outputs))
+	{
+		for my $sql (
+			"CREATE RULE r AS ON INSERT TO $table DO ALSO NOTHING",
+			qq{CREATE OR REPLACE RULE "_RETURN" AS ON SELECT TO $table DO INSTEAD SELECT 1},
+			"CREATE TRIGGER t BEFORE INSERT ON $table FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+			"CREATE CONSTRAINT TRIGGER t AFTER INSERT ON pg_temp.mine FROM $table FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+			"CREATE TABLE child (job bigint REFERENCES $table)",
+			"CREATE TABLE child (job bigint, FOREIGN KEY (job) REFERENCES public.$table)",
+			"ALTER TABLE pg_temp.mine ADD FOREIGN KEY (job) REFERENCES $table",
+			"ALTER TABLE pg_temp.mine ADD COLUMN other bigint REFERENCES $table",
+			"CREATE SCHEMA AUTHORIZATION mallory CREATE TABLE child (job bigint REFERENCES public.$table)",
+			"CREATE TABLE child PARTITION OF $table DEFAULT",
+			"CREATE TABLE child () INHERITS ($table)",
+			"DO \$\$BEGIN CREATE TABLE child (job bigint REFERENCES $table); END\$\$")
+		{
+			like(as('mallory', "CREATE TEMP TABLE mine (job bigint); SET lock_timeout = '3 s'; $sql"),
+				qr/must be owner of table $table|permission denied for (table $table|database)/, $sql);
+		}
+	}
+	my $id = as('alice', q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "past them"}') RETURNING id});
+	ok(wait_state($node, $id, 'succeeded'), "another's job is run");
+	$holder->query('ROLLBACK');
+	query(q{GRANT REFERENCES (id) ON gen_jobs TO mallory});
+	is(as('mallory', 'CREATE TABLE child (job bigint REFERENCES gen_jobs); DROP TABLE child; SELECT 1'), '1', 'a foreign key is had with the privilege');
+	query(q{REVOKE REFERENCES (id) ON gen_jobs FROM mallory; REVOKE CREATE ON SCHEMA public FROM mallory});
 };
 
 $node->stop;

@@ -151,6 +151,33 @@ subtest 'predictions 18: a stream breaks them up' => sub {
 	has_none(everything(), 'no secret is put together from its pieces');
 };
 
+subtest 'predictions 22: an answer shows them in UTF-16, in a drawing, or where it is cut off' => sub {
+	my $n = 0;
+	my $wide = join '', map { "$_\0" } split //, "your key is $secret, and $header";
+	my $svg = qq(<svg xmlns="http://www.w3.org/2000/svg"><text>$secret and $header</text></svg>);
+	my @faults = map { { body => { base64 => base64($_->[0]) }, content_type => $_->[1] } } (
+		[ "\xff\xfe$wide", 'text/plain' ],
+		[ $wide, 'text/plain; charset=utf-16le' ],
+		[ "\0$wide", 'application/octet-stream' ],
+		[ join('', map { "$_\0\0\0" } split //, "key $secret"), 'text/plain; charset=utf-32le' ],
+		[ join('', map { "$_\0" } split //, base64("xy$secret")), 'text/plain; charset=utf-16' ],
+		[ qq({"not JSON: $wide), 'application/json; charset=utf-16le' ],
+		[ $svg, 'image/svg+xml' ],
+		[ qq({"data": "data:image/svg+xml;base64,@{[base64($svg)]}"}), 'application/json' ]);
+
+	# the first 64 kB of a refusal are kept: what is cut off there is still a part of a secret
+	for my $one ($secret, 'hush-hush-4711')
+	{
+		push @faults, { status => 400, body => ('x' x (65536 - $_)) . "$one and more", content_type => 'text/plain' } foreach 7, length($one) - 1;
+	}
+	enqueue($node, 'echo', StandIn::request(prompt => 'a', standin => { id => 'wide ' . $n++, faults => [$_] })) foreach @faults;
+	ok(wait_all_ended($node), 'all jobs end');
+	my $text = query(q{SELECT to_jsonb(j) - 'request' FROM gen_jobs j;
+		SELECT convert_from(decode(replace(encode(data, 'hex'), '00', ''), 'hex'), 'LATIN1') FROM gen_outputs});
+	has_none($text, 'no secret is in what they left');
+	ok($text !~ /x\Q$_\E/, 'nor a part of one') foreach substr($secret, 0, 7), substr('hush-hush-4711', 0, 7);
+};
+
 subtest 'predictions 19: the log shows them' => sub {
 	my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
 	# what this test told the server itself
