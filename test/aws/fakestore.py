@@ -7,9 +7,10 @@ bucket is there. Objects stay in FOLDER for the next start; uploads do not.
 
     PUT /_set       JSON: {"refuse": [STATUS, CODE]} answers every call so, null ends that; {"skew": SECONDS} is how far
                     its clock is ahead, and with it RequestTimeTooSkewed for calls that were signed 15 minutes away from it;
-                    {"delay": SECONDS} before an object is read; {"tag": TEXT} is the ETag of what is put from now on
+                    {"delay": SECONDS} before an object is read; {"tag": TEXT} is the ETag of what is put from now on;
+                    {"parts": N} has every open upload have so many parts of 8 MB, whatever was sent
     GET /_log       what has been asked, a line for each: METHOD, path with query, status
-    GET /_headers   the headers of the last PUT of an object, as JSON
+    GET /_headers   the headers of the last PUT of an object, as JSON; GET /_read those of the last GET or HEAD
 
 An upload in parts keeps its parts; ListParts gives pages of 1,000.
 """
@@ -26,11 +27,12 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 lock = threading.Lock()
-knobs = {'refuse': None, 'skew': 0, 'delay': 0, 'tag': None}
+knobs = {'refuse': None, 'skew': 0, 'delay': 0, 'tag': None, 'parts': 0}
 objects = {}
 uploads = {}
 log = []
-last_headers = {}
+last_put = {}
+last_read = {}
 
 
 def keep():
@@ -82,8 +84,8 @@ class Store(BaseHTTPRequestHandler):
         if path == '/_log':
             with lock:
                 return self.answer(200, ''.join(line + '\n' for line in log).encode())
-        if path == '/_headers':
-            return self.answer(200, json.dumps(last_headers).encode())
+        if path in ('/_headers', '/_read'):
+            return self.answer(200, json.dumps(last_put if path == '/_headers' else last_read).encode())
         if knobs['refuse']:
             return self.refuse(*knobs['refuse'])
         if self.is_skewed():
@@ -94,7 +96,12 @@ class Store(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_call
 
+    def note(self, headers):
+        headers.clear()
+        headers.update({name.lower(): value for name, value in self.headers.items()})
+
     def object_get(self, key, _):
+        self.note(last_read)
         found = objects.get(key)
         time.sleep(knobs['delay'])
         if found is None:
@@ -104,8 +111,7 @@ class Store(BaseHTTPRequestHandler):
     object_head = object_get
 
     def object_put(self, key, body):
-        last_headers.clear()
-        last_headers.update({name.lower(): value for name, value in self.headers.items()})
+        self.note(last_put)
         objects[key] = (body, '"%s"' % (knobs['tag'] or hashlib.md5(body).hexdigest()),
                         self.headers.get('Content-Type', 'binary/octet-stream'))
         keep()
@@ -132,6 +138,8 @@ class Store(BaseHTTPRequestHandler):
             parts[int(arguments['partNumber'])] = (len(body), digest, body if len(body) < 1 << 20 else None)
             return self.answer(200, b'', [('ETag', '"%s"' % digest)])
         if self.command == 'GET':
+            for n in range(1, knobs['parts'] + 1):
+                parts.setdefault(n, (8 << 20, '%032x' % n, None))
             after = int(arguments.get('part-number-marker') or 0)
             page = [n for n in sorted(parts) if n > after][:1000]
             more = bool(page) and page[-1] < max(parts)
