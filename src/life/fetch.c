@@ -13,10 +13,10 @@
 
 #include <time.h>
 
-#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/clip.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "life/calls.h"
@@ -34,7 +34,7 @@
 	(10 * USECS_PER_SEC) /* in which a job waits for a place at a store, and keeps its own */
 #define NO_PLACE_MS 50   /* before the next look for one */
 #define NO_PLACE_MAX_MS 1000
-#define LONGEST_URL 200 /* bytes of a URL in an error */
+#define MAX_SHOWN 200 /* bytes of a URL in an error */
 
 /* An object that is to be fetched. */
 typedef struct FetchObject
@@ -125,13 +125,7 @@ fetch_close(Job *job)
 static char *
 shown_url(const FetchObject *object)
 {
-	const char *url = object->reference->url;
-	int len = strlen(url);
-
-	return len <= LONGEST_URL
-			   ? pstrdup(url)
-			   : psprintf("%s...",
-						  pnstrdup(url, pg_encoding_mbcliplen(PG_UTF8, url, len, LONGEST_URL)));
+	return clip_line(object->reference->url, strlen(object->reference->url), MAX_SHOWN);
 }
 
 /*
@@ -207,6 +201,9 @@ attempt(Job *job)
 	{
 		fetch_close(job);
 		postponed_forget(job->id);
+		/* its time starts now */
+		job->started_at = clock_now();
+		job->began_at = clock_mono();
 		return next_call(STEP_SUBMIT);
 	}
 	job->fetch->turn.queue = object->queue;

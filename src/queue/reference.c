@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "base/clip.h"
 #include "base/guard.h"
 #include "base/jsonb.h"
 #include "base/memory.h"
@@ -24,8 +25,10 @@
 #include "life/calls.h"
 #include "life/fetch.h"
 #include "protocol/link.h"
+#include "server/keytemplate.h"
 #include "server/stores.h"
 
+#define MAX_SHOWN 200                 /* bytes of a URL in an error */
 #define MAX_BYTES (512 * 1024 * 1024) /* of all outputs that a request refers to */
 
 /*
@@ -122,14 +125,16 @@ take_object(Job *job, Reference *reference, const OutputStore *store)
 	ServerComplaint complaint;
 	Server *server;
 	char *bucket;
+	char *shown;
 	char *key;
 
 	MemoryContextSwitchTo(job->submission.context);
+	shown = clip_line(reference->url, strlen(reference->url), MAX_SHOWN);
 	if (!stores_split_url(reference->url, &bucket, &key))
 	{
 		job->complaint =
-			psprintf("the request refers to \"%s\", which is not the URL of an object. Write {\"$url\": \"s3://bucket/key\"}.",
-					 reference->url);
+			psprintf("the request refers to \"%s\", which is not the URL of an object. Write {\"$url\": \"s3://bucket/key\"}, with a key of at most %d bytes.",
+					 shown, KEY_MAX);
 		return;
 	}
 	server = find_store(bucket, store, job->owner, &secrets, &complaint);
@@ -139,7 +144,7 @@ take_object(Job *job, Reference *reference, const OutputStore *store)
 	{
 		job->complaint = psprintf(reference->wants_link ? "no link to %s can be made: %s. %s"
 														: "%s cannot be fetched: %s. %s",
-								  reference->url, complaint.message, complaint.hint);
+								  shown, complaint.message, complaint.hint);
 		return;
 	}
 	if (reference->wants_link)

@@ -191,7 +191,7 @@ is(query("SELECT count(*) FROM gen_outputs WHERE store = 'pictures' AND url LIKE
 
 # ---- a store that is slower than the server ----
 
-query(q{ALTER SERVER pictures OPTIONS (ADD rate_limit '10/s', ADD rate_burst '1')});
+query(q{ALTER SERVER pictures OPTIONS (ADD rate_limit '5/s', ADD rate_burst '1')});
 my @slow = map { [ start('painter') ] } 1 .. 50;
 ok($node->poll_query_until('postgres', q{SELECT held_reason ~ 'its outputs wait for places at its store' FROM genjob.servers WHERE server = 'painter'}), 'a server is given no more jobs while many outputs wait for the store');
 cmp_ok(query("SELECT count(*) FROM gen_jobs WHERE state = 'running' AND id >= $slow[0][0]"), '<', 45, '... so that not all are generated');
