@@ -78,6 +78,16 @@ join_url(const char *url, const char *path)
 }
 
 /*
+ * Whether a text of JSON may have something that stands for a link.
+ */
+static bool
+has_link(const char *json)
+{
+	return json != NULL &&
+		   (strstr(json, "\"$output_url\"") != NULL || strstr(json, "\"$url\"") != NULL);
+}
+
+/*
  * The request's members: the server's defaults under the job's, each in its wrapping, and the model and
  * the remote id where the protocol has a place for them.  What is null in the request is not sent at all.
  * *names_model: the job's own members say the model.
@@ -106,7 +116,7 @@ read_params_raw(const RequestSource *source, bool *names_model)
 		pointer_set(params, protocol->model_at, json_create_string(pstrdup(options->model)));
 	if (remote_id != NULL && *remote_id == '=' && source->idempotency_key != NULL)
 		pointer_set(params, remote_id + 1, json_create_string(pstrdup(source->idempotency_key)));
-	if (!source->is_literal)
+	if (!source->is_literal && (has_link(source->request) || has_link(options->defaults)))
 		links_settle(source, params);
 	return params;
 }
@@ -391,8 +401,7 @@ request_list_references(const RequestSource *source, int *n)
 static bool
 has_reference(const char *json)
 {
-	return strstr(json, "\"$output\"") != NULL || strstr(json, "\"$output_url\"") != NULL ||
-		   strstr(json, "\"$url\"") != NULL;
+	return strstr(json, "\"$output\"") != NULL || has_link(json);
 }
 
 /*
