@@ -150,6 +150,13 @@ put_off(Job *job, char *why)
 	return next_report(postponed_verdict(job));
 }
 
+static char *
+no_memory(void)
+{
+	return pstrdup(
+		"the memory for requests is full (genjob.max_memory), so what this one refers to cannot be fetched. The job waits for that.");
+}
+
 /*
  * Handles a call to the store that did not bring the object.
  */
@@ -265,9 +272,7 @@ Next
 fetch_starved(Job *job)
 {
 	limits_give_back(&job->fetch->place);
-	return put_off(job,
-				   pstrdup(
-					   "no memory was left to fetch what the request refers to. The job waits for that."));
+	return put_off(job, no_memory());
 }
 
 /*
@@ -285,6 +290,22 @@ describe_too_large(const Job *job)
 						shown_url(object), NameStr(object->server->name), most / MB);
 	return psprintf("%s is too large to be sent as bytes: a request may have %zu MB of what it refers to, half of genjob.max_memory and at most %zu MB. Raise that, or give a link, where the api takes one (option links_as).",
 					shown_url(object), Min(MAX_BYTES, memory_bound() / 2) / MB, MAX_BYTES / MB);
+}
+
+/*
+ * Reserves memory for what has come as it will be sent.  False if others' requests leave no room for that.
+ */
+static bool
+hold(Job *job, size_t len)
+{
+	MemoryShare *share = job->submission.share;
+	size_t more = memory_body_size(0, len);
+
+	if (!memory_may_read(more, share))
+		return false;
+	memory_hold(&job->submission.share, job->submission.context, MEMORY_REQUESTS,
+				&job->queue->requests, (share ? share->bytes : 0) + more);
+	return true;
 }
 
 /*
@@ -324,6 +345,8 @@ fetch_answered(Job *job, HttpReply *reply)
 								  answer.error));
 	if (!answer.is_done)
 		return failed(job, answer.error, answer.is_refused);
+	if (!hold(job, reply->body->len))
+		return put_off(job, no_memory());
 	take(job, reply);
 	return attempt(job);
 }

@@ -162,6 +162,28 @@ eventually(q{SELECT count(*) = 15 FROM gen_jobs WHERE state = 'succeeded' AND re
 	or diag(query(q{SELECT j.id, state, j.attempt, run_at - now(), error, phase, bytes_received, elapsed FROM gen_jobs j LEFT JOIN genjob.activity a ON a.job_id = j.id WHERE request->>'prompt' ~ '^down ' AND state <> 'succeeded'}));
 is(join(' ', map { arrived("down $_") } 1 .. 15), join(' ', (1) x 15), '... each is sent once');
 
+# ---- many large ones ----
+
+# MB that only this process has
+sub memory { my ($kb) = slurp_file("/proc/$_[0]/smaps_rollup") =~ /^Pss_Anon:\s+(\d+) kB/m; return $kb / 1024 }
+
+is($http->put($fake->url('/fake/large.png'), { content => "\x89PNG\r\n\x1a\n" . 'x' x (20 * 1024 * 1024) })->{status}, 200, 'an object of 20 MB');
+create_server($node, 'editor', 'openai-images', $standin);
+my $dispatcher = wait_dispatcher($node);
+my $before = memory($dispatcher);
+my $most = 0;
+my @large = map { enqueue($node, 'editor', StandIn::request(prompt => "large $_", image => { '$url' => 's3://fake/large.png' }, latency_ms => 3000, standin => { id => "large $_" })) } 1 .. 8;
+for (1 .. 600)
+{
+	my $now = memory($dispatcher);
+	$most = $now if $now > $most;
+	last if query(q{SELECT count(*) FROM gen_jobs WHERE state NOT IN ('succeeded', 'failed')}) == 0;
+}
+is(query(q{SELECT count(*) FROM gen_jobs WHERE state = 'succeeded' AND request->>'prompt' ~ '^large '}), 8, 'eight jobs want it');
+is(query(q{SELECT sum(failures) FROM gen_jobs WHERE request->>'prompt' ~ '^large '}), 0, '... and none fails of it');
+note(sprintf 'memory: %d MB more', $most - $before);
+takes_less($most - $before, 110, '... with little more than genjob.max_memory');
+
 # ---- what ends meanwhile ----
 
 set(delay => 2);
