@@ -212,22 +212,52 @@ COMMENT ON COLUMN genjob.waiting.waits_for IS 'job that it waits for';
 
 CREATE FUNCTION genjob.tree(job bigint, OUT depth integer, OUT job_id bigint, OUT state @extschema@.gen_job_state,
 	OUT after bigint[], OUT blocked_by bigint, OUT server text, OUT error text) RETURNS SETOF record
-	LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
-	WITH RECURSIVE before (id, depth) AS (
-			SELECT j.id, 0 FROM @extschema@.gen_jobs j WHERE j.id = tree.job
+	LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
+#variable_conflict use_column
+DECLARE
+	ids bigint[];     -- jobs, the nearest first in both directions
+	steps integer[];  -- of each: -1 before the job, 1 behind it
+	froms integer[];  -- edges, as places in ids, in the order of their beginnings
+	tos integer[];
+	depths integer[];
+BEGIN
+	-- each job and each edge is looked at once, however many ways lead to it
+	WITH RECURSIVE found (step, id) AS (
+			SELECT s.step, j.id FROM @extschema@.gen_jobs j, (VALUES (-1), (1)) s (step) WHERE j.id = tree.job
 		UNION
-			SELECT p.id, b.depth - 1 FROM before b JOIN @extschema@.gen_jobs c ON c.id = b.id
-				CROSS JOIN LATERAL unnest(c.after) a (id) JOIN @extschema@.gen_jobs p ON p.id = a.id AND p.id < c.id),
-	behind (id, depth) AS (
-			SELECT j.id, 0 FROM @extschema@.gen_jobs j WHERE j.id = tree.job
-		UNION
-			SELECT n.id, b.depth + 1 FROM behind b CROSS JOIN LATERAL (
-				SELECT w.job_id AS id FROM genjob.waiting w WHERE w.waits_for = b.id
+			SELECT f.step, n.id FROM found f CROSS JOIN LATERAL (
+				SELECT a.id FROM @extschema@.gen_jobs c CROSS JOIN LATERAL unnest(c.after) a (id)
+					WHERE f.step < 0 AND c.id = f.id AND a.id < f.id
 			UNION ALL
-				SELECT j.id FROM @extschema@.gen_jobs j WHERE j.blocked_by = b.id) n WHERE n.id > b.id)
-	SELECT t.depth, j.id, j.state, j.after, j.blocked_by, j.server, j.error
-		FROM (SELECT id, min(depth) AS depth FROM before GROUP BY id UNION SELECT id, max(depth) FROM behind GROUP BY id) t
-		JOIN @extschema@.gen_jobs j ON j.id = t.id ORDER BY t.depth, j.id
+				SELECT w.job_id FROM genjob.waiting w WHERE f.step > 0 AND w.waits_for = f.id AND w.job_id > f.id
+			UNION ALL
+				SELECT b.id FROM @extschema@.gen_jobs b WHERE f.step > 0 AND b.blocked_by = f.id AND b.id > f.id) n),
+	placed AS MATERIALIZED (SELECT f.step, f.id, row_number() OVER (ORDER BY f.step, f.step * f.id)::integer AS place
+		FROM found f WHERE EXISTS (SELECT FROM @extschema@.gen_jobs j WHERE j.id = f.id)),
+	edge (near, far) AS (
+			SELECT f.place, t.place FROM placed f JOIN @extschema@.gen_jobs c ON c.id = f.id
+				CROSS JOIN LATERAL unnest(c.after) a (id) JOIN placed t ON t.step < 0 AND t.id = a.id
+				WHERE f.step < 0 AND a.id < f.id
+		UNION ALL
+			SELECT f.place, t.place FROM placed f JOIN genjob.waiting w ON w.waits_for = f.id
+				JOIN placed t ON t.step > 0 AND t.id = w.job_id WHERE f.step > 0 AND w.job_id > f.id
+		UNION ALL
+			SELECT f.place, t.place FROM placed f JOIN @extschema@.gen_jobs b ON b.blocked_by = f.id
+				JOIN placed t ON t.step > 0 AND t.id = b.id WHERE f.step > 0 AND b.id > f.id)
+	SELECT p.ids, p.steps, e.froms, e.tos INTO ids, steps, froms, tos
+		FROM (SELECT array_agg(id ORDER BY place) AS ids, array_agg(step ORDER BY place) AS steps FROM placed) p,
+			(SELECT array_agg(near ORDER BY near) AS froms, array_agg(far ORDER BY near) AS tos FROM edge) e;
+	-- the longest way counts; it is known of a job when the edges from it are reached
+	depths := array_fill(0, ARRAY[coalesce(cardinality(ids), 0)]);
+	FOR i IN 1 .. coalesce(cardinality(froms), 0) LOOP
+		IF depths[tos[i]] <= depths[froms[i]] THEN
+			depths[tos[i]] := depths[froms[i]] + 1;
+		END IF;
+	END LOOP;
+	RETURN QUERY SELECT DISTINCT ON (d.depth, j.id) d.depth, j.id, j.state, j.after, j.blocked_by, j.server, j.error
+		FROM (SELECT t.id, t.step * t.steps_away AS depth FROM unnest(ids, steps, depths) t (id, step, steps_away)) d
+		JOIN @extschema@.gen_jobs j ON j.id = d.id ORDER BY d.depth, j.id;
+END;
 $$;
 COMMENT ON FUNCTION genjob.tree(bigint) IS
 	'a job (depth 0), those that it waits for and these for, and so on (negative), and those that wait for it, or are not run because of it (positive)';

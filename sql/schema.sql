@@ -88,7 +88,7 @@ CREATE INDEX gen_jobs_blocked ON @extschema@.gen_jobs (blocked_by) WHERE blocked
 CREATE INDEX gen_jobs_ended ON @extschema@.gen_jobs (server, state, finished_at, id)
 	WHERE state IN ('succeeded', 'failed', 'cancelled');
 CREATE INDEX gen_jobs_needed ON @extschema@.gen_jobs USING gin (after, refers)
-	WHERE state IN ('waiting', 'queued', 'running') AND (after IS NOT NULL OR refers IS NOT NULL);
+	WHERE (state IN ('waiting', 'queued', 'running') OR blocked_by IS NOT NULL) AND (after IS NOT NULL OR refers IS NOT NULL);
 
 COMMENT ON TABLE @extschema@.gen_jobs IS 'jobs for GenAI servers: INSERT one to have it run';
 COMMENT ON SEQUENCE @extschema@.gen_jobs_id_seq IS 'numbers of the jobs in gen_jobs';
@@ -101,7 +101,7 @@ COMMENT ON INDEX @extschema@.gen_jobs_unique IS 'at most one unfinished job for 
 COMMENT ON INDEX @extschema@.gen_jobs_follow_up IS 'ended jobs with something left to follow';
 COMMENT ON INDEX @extschema@.gen_jobs_request IS 'one job for an owner and request_id, for as long as its row exists';
 COMMENT ON INDEX @extschema@.gen_jobs_ended IS 'what has ended, in the order in which retention deletes it';
-COMMENT ON INDEX @extschema@.gen_jobs_needed IS 'jobs that unfinished jobs wait for or refer to: retention keeps them';
+COMMENT ON INDEX @extschema@.gen_jobs_needed IS 'jobs that unfinished jobs, and jobs that were not run because of others, wait for or refer to: retention keeps them';
 COMMENT ON COLUMN @extschema@.gen_jobs.id IS 'number of the job, for genjob.wait() and its kin, and for gen_outputs.job_id';
 COMMENT ON COLUMN @extschema@.gen_jobs.server IS 'foreign server of the wrapper genjob that runs the job';
 COMMENT ON COLUMN @extschema@.gen_jobs.request IS 'request in the server''s own words, merged over the server''s defaults; {"$output": [7, 1]} in it stands for the first output of job 7';

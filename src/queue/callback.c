@@ -5,7 +5,8 @@
  * All of it runs as that role, with its own settings: what it may not do in a session, it may not do here.  A row of
  * genjob.callbacks is deleted in the transaction in which its function is called, so that the call takes effect once,
  * however often it is tried.  Several are called in one transaction, each in a subtransaction of its own, for as long as
- * BATCH_US: a commit costs more than most calls.  Where such a transaction cannot commit, each gets one of its own.
+ * BATCH_US: a commit costs more than most calls.  Where such a transaction cannot commit, each gets one of its own; so does
+ * a call that fails behind others, before that counts: a function may do what works only once in a transaction.
  *
  * A call that takes PostgreSQL with it would be made again after every restart.  So one that was due before this
  * dispatcher began is counted as a failure before it is made, and the count taken back with the call.
@@ -13,15 +14,19 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/prepare.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
@@ -40,6 +45,8 @@
 #define STOP_TIMES 5 /* that a call is cancelled, once a second, before the process ends */
 #define RESTORE_US \
 	(10 * USECS_PER_MINUTE) /* in which a restore may bring a job that is not there */
+
+#define ERROR_LEN 8000 /* bytes: a function may raise any text, each time */
 
 #define UNKNOWN_END "the call has begun, and the server ended during it"
 
@@ -308,10 +315,14 @@ call(const Callback *callback)
 static char *
 describe_error(const ErrorData *error)
 {
+	char *words;
+
 	if (overtime > 0)
 		return psprintf("the call took longer than genjob.callback_timeout (%d ms)",
 						genjob_callback_timeout);
-	return error->hint ? psprintf("%s. %s", error->message, error->hint) : pstrdup(error->message);
+	words = error->hint ? psprintf("%s. %s", error->message, error->hint) : pstrdup(error->message);
+	words[pg_mbcliplen(words, strlen(words), ERROR_LEN)] = '\0';
+	return words;
 }
 
 /*
@@ -455,10 +466,11 @@ note_failure(const Callback *callback, const char *error)
 }
 
 /*
- * Makes one of the calls.  False if it failed.
+ * Makes one of the calls.  False if it failed.  One behind others in the transaction does not count then, unless it took
+ * too long: the next transaction makes it alone.
  */
 static bool
-make_call(const Callback *callback)
+make_call(const Callback *callback, bool is_first)
 {
 	char *error;
 
@@ -467,7 +479,9 @@ make_call(const Callback *callback)
 	start_clock();
 	error = try_call(callback);
 	stop_clock();
-	if (error != NULL)
+	if (error != NULL && !is_first && overtime == 0)
+		batch_size = 0;
+	else if (error != NULL)
 		note_failure(callback, error);
 	return error == NULL;
 }
@@ -493,13 +507,13 @@ call_batch(void)
 		/* that one has a transaction of its own */
 		if (i > 0 && (callbacks[0].is_counted || callbacks[i].is_old))
 			break;
-		succeeded = make_call(&callbacks[i]);
+		succeeded = make_call(&callbacks[i], i == 0);
 	}
 	is_committing = succeeded;
 	commit();
 	is_committing = false;
 	callers_end_call();
-	batch_size = Min(batch_size * 2, BATCH);
+	batch_size = Min(Max(batch_size * 2, 1), BATCH);
 	return i;
 }
 
@@ -519,6 +533,31 @@ commit_failed(const ErrorData *error)
 	}
 	callers_end_call();
 	batch_size = 1;
+}
+
+/*
+ * Forgets what functions left in the session: the next call finds it as a new one.  Settings are undone with each call.
+ */
+static void
+clean_session(void)
+{
+	StartTransactionCommand();
+	ResetTempTableNamespace();
+	PortalHashTableDeleteAll();
+	DropAllPreparedStatements();
+	(void) DirectFunctionCall1(pg_advisory_unlock_all, (Datum) 0);
+	CommitTransactionCommand();
+}
+
+/*
+ * True if an error outside the calls says nothing about the role: another caller took the same rows under a stricter
+ * isolation level, or somebody cancelled.
+ */
+static bool
+is_passing(const ErrorData *error)
+{
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK ||
+		   error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 }
 
 /*
@@ -547,10 +586,14 @@ callback_call_some(void)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
-	if (error != NULL && !is_committing)
-		ReThrowError(error);
-	if (error != NULL)
+	if (error != NULL && is_committing)
 		commit_failed(error);
+	else if (error != NULL && is_passing(error))
+		callers_end_call();
+	else if (error != NULL)
+		ReThrowError(error);
+	if (error != NULL || n > 0)
+		clean_session();
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return error != NULL || n > 0;

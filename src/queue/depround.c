@@ -56,10 +56,15 @@ typedef enum RoundStatement
 
 /* clang-format off */
 
-/* jobs j that were not run because of jobs of $1, which are to be run again */
-#define BLOCKED " FROM @.gen_jobs j WHERE j.blocked_by = ANY ($1) AND " IS_UNFINISHED("j.blocked_by") \
-	" AND j.state IN ('failed', 'cancelled')"
+/* jobs j that were not run because of jobs of $1 */
+#define BLOCKED " FROM @.gen_jobs j WHERE j.blocked_by = ANY ($1) AND j.state IN ('failed', 'cancelled')"
+/* where somebody had j locked, the job that is run again may have succeeded by now */
+#define IS_RETRIED(id) \
+	"EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = " id " AND p.state NOT IN ('failed', 'cancelled') OFFSET 0)"
+/* what is gone of those that it waited for had succeeded, or it would have been what blocked the job */
 #define REVIVED "state = 'waiting', finished_at = NULL, error = NULL, blocked_by = NULL, failures = 0, follow_up = NULL," \
+	" after = ARRAY(SELECT a.id FROM unnest(j.after) WITH ORDINALITY a (id, n) WHERE a.id = j.blocked_by" \
+	"  OR EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = a.id OFFSET 0) ORDER BY a.n)," \
 	" expires_at = CASE WHEN j.expires_at > $2 THEN j.expires_at END"
 
 static const Statement statements[ROUND_STATEMENTS] = {
@@ -72,12 +77,19 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"  WHERE d.job_id = ANY ($1) AND NOT " IS_WAITING("d.job_id") " FOR UPDATE OF d SKIP LOCKED))"},
 	/* jobs that were not run because of one that is run again */
 	[ROUND_REVIVE] = {3, {INT8ARRAYOID, TIMESTAMPTZOID, INT4OID},
-		"WITH held AS MATERIALIZED (SELECT j.id" BLOCKED " AND j.unique_key IS NULL"
-		"  LIMIT $3 FOR NO KEY UPDATE OF j SKIP LOCKED)"
-		" UPDATE @.gen_jobs j SET " REVIVED " FROM held h WHERE j.id = h.id RETURNING j.id"},
-	/* the same of those that another job may not have the key of, which must be looked at one by one */
+		"WITH blocked AS MATERIALIZED (SELECT j.id, j.blocked_by" BLOCKED " AND j.unique_key IS NULL"
+		"  AND " IS_RETRIED("j.blocked_by") " LIMIT $3),"
+		" held AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY (ARRAY(SELECT b.id FROM blocked b))"
+		"  AND j.blocked_by IS NOT NULL AND j.state IN ('failed', 'cancelled') FOR NO KEY UPDATE OF j SKIP LOCKED),"
+		" done AS (UPDATE @.gen_jobs j SET " REVIVED " FROM held h WHERE j.id = h.id RETURNING j.id)"
+		" SELECT b.id, b.blocked_by, b.id IN (SELECT d.id FROM done d) FROM blocked b"},
+	/*
+	 * The same of those that another job may not have the key of, which must be looked at one by one.  Not when the job
+	 * that is run again has ended: a key that is free long after must not have them run.
+	 */
 	[ROUND_REVIVABLE] = {2, {INT8ARRAYOID, INT4OID},
 		"SELECT j.id, j.blocked_by, j.owner::oid, j.server, j.unique_key" BLOCKED " AND j.unique_key IS NOT NULL"
+		"  AND " IS_UNFINISHED("j.blocked_by")
 		"  AND NOT EXISTS (SELECT FROM @.gen_jobs k"
 		"   WHERE k.owner = j.owner AND k.server = j.server AND k.unique_key = j.unique_key AND k.state IN " UNFINISHED ")"
 		" LIMIT $2"},
@@ -257,16 +269,44 @@ revive_unique(Round *round, Datum ids)
 		Resolved later = {.id = jobs[i].parent};
 
 		CHECK_FOR_INTERRUPTS();
-		if (!uniquekey_is_free(jobs[i].owner, jobs[i].server, jobs[i].key))
-			round->resolved(&later, round->arg);
-		else if (run(ROUND_REVIVE_ONE, one) > 0)
+		if (uniquekey_is_free(jobs[i].owner, jobs[i].server, jobs[i].key) &&
+			run(ROUND_REVIVE_ONE, one) > 0)
 		{
 			idlist_add(round->revived, jobs[i].id);
 			round->n_done++;
 		}
+		else
+			round->resolved(&later, round->arg);
 	}
 	round->found |= n > 0;
 	round->has_more |= n == limit_of(round);
+}
+
+/*
+ * Sets jobs without a unique_key to waiting again.  Where somebody has one locked, the job that it waits for is looked
+ * at later.
+ */
+static void
+revive(Round *round, Datum ids)
+{
+	Datum args[3] = {ids, TimestampTzGetDatum(round->now), Int32GetDatum(limit_of(round))};
+	uint64 rows = run(ROUND_REVIVE, args);
+	uint64 row;
+
+	for (row = 0; row < rows; row++)
+	{
+		Resolved later = {.id = DatumGetInt64(statement_not_null(row, 2))};
+
+		if (DatumGetBool(statement_not_null(row, 3)))
+		{
+			idlist_add(round->revived, DatumGetInt64(statement_not_null(row, 1)));
+			round->n_done++;
+		}
+		else
+			round->resolved(&later, round->arg);
+	}
+	round->found |= rows > 0;
+	round->has_more |= rows == limit_of(round);
 }
 
 /*
@@ -275,17 +315,8 @@ revive_unique(Round *round, Datum ids)
 static void
 look_at_changed(Round *round, Datum ids)
 {
-	Datum revive[3] = {ids, TimestampTzGetDatum(round->now), Int32GetDatum(limit_of(round))};
-	uint64 rows;
-	uint64 row;
-
 	(void) run(ROUND_DROP, &ids);
-	rows = run(ROUND_REVIVE, revive);
-	for (row = 0; row < rows; row++)
-		idlist_add(round->revived, DatumGetInt64(statement_not_null(row, 1)));
-	round->found |= rows > 0;
-	round->n_done += (int) rows;
-	round->has_more |= rows == limit_of(round);
+	revive(round, ids);
 	revive_unique(round, ids);
 	(void) run(ROUND_REGISTER, &ids);
 }

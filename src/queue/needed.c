@@ -2,8 +2,9 @@
  * needed.c
  *		Whether anything still needs a job that has ended: retention and genjob.purge() keep it then.
  *
- * An unfinished job, whose owner may see it, waits for it or refers to it; its on_done is still to be called; what
- * follows its end is still to be done; or its provider is still to be told to cancel.
+ * An unfinished job, whose owner may see it, waits for it or refers to it; it has failed or was cancelled, and a job that
+ * was not run because of such a one is still there; its on_done is still to be called; what follows its end is still to
+ * be done; or its provider is still to be told to cancel.
  */
 #include "postgres.h"
 
@@ -26,6 +27,10 @@
 	"  OR EXISTS (SELECT FROM genjob.callbacks c WHERE c.job_id = j.id AND c.run_at < 'infinity')" \
 	"  OR EXISTS (SELECT FROM " table " u WHERE u.state IN ('waiting', 'queued', 'running')" \
 	"   AND (u.after IS NOT NULL OR u.refers IS NOT NULL) AND (u.after && ARRAY[j.id] OR u.refers && ARRAY[j.id])" \
+	"   AND coalesce(pg_has_role(u.owner::oid, j.owner::oid, 'USAGE'), false))" \
+	"  OR j.state <> 'succeeded' AND EXISTS (SELECT FROM " table \
+	" u WHERE u.blocked_by IS NOT NULL" \
+	"   AND u.after IS NOT NULL AND u.after && ARRAY[j.id]" \
 	"   AND coalesce(pg_has_role(u.owner::oid, j.owner::oid, 'USAGE'), false)))"
 
 static const Statement find_need = {1,

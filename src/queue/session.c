@@ -85,8 +85,8 @@ find_table(Oid *oid)
 	return session_find_table("gen_jobs", oid);
 }
 
-static void
-no_such_job(int64 id)
+void
+session_no_such_job(int64 id)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_NO_DATA_FOUND), errmsg("job " INT64_FORMAT " does not exist", id),
@@ -151,7 +151,7 @@ change_state(int64 id, const char *state, const char *from)
 	check_view_owner(table);
 	if (execute_with_id("SELECT FROM genjob.own_jobs WHERE id OPERATOR(pg_catalog.=) $1", id,
 						false) == 0)
-		no_such_job(id);
+		session_no_such_job(id);
 	changed =
 		execute_with_id(psprintf("UPDATE genjob.own_jobs SET state = '%s' WHERE id OPERATOR(pg_catalog.=) $1"
 								 " AND state OPERATOR(pg_catalog.=) ANY ('{%s}')",
@@ -229,7 +229,7 @@ read_latest(const char *columns, int64 id)
 											 InvalidSnapshot, true, false, 0) < 0)
 		elog(ERROR, "could not read job " INT64_FORMAT, id);
 	if (SPI_processed == 0)
-		no_such_job(id);
+		session_no_such_job(id);
 }
 
 static bool
@@ -524,7 +524,7 @@ session_job_columns(int64 id, Datum *values, bool *nulls, int n)
 	if (execute_with_id(psprintf("SELECT id, state, result, usage, error FROM %s WHERE id OPERATOR(pg_catalog.=) $1",
 								 find_table(NULL)),
 						id, true) == 0)
-		no_such_job(id);
+		session_no_such_job(id);
 	check_columns(id);
 	for (i = 0; i < n; i++)
 	{

@@ -14,6 +14,7 @@ extern char *session_find_table(const char *table, Oid *oid);
 extern char *session_name_table(const char *query, const char *table);
 extern Oid session_table_owner(Oid table);
 
+extern void session_no_such_job(int64 id);
 extern void session_look(void (*look)(void *arg), void *arg);
 extern char *session_find_disabled(bool stops);
 

@@ -168,26 +168,39 @@ session_submit(FunctionCallInfo fcinfo)
 	return id;
 }
 
+/*
+ * The job that ended first of n, as last committed; 0: none has.  *missing is one that does not exist, or 0, if none has.
+ */
 static int64
-read_first_ended(const int64 *ids, int n)
+read_first_ended(const int64 *ids, int n, int64 *missing)
 {
 	Oid types[1] = {INT8ARRAYOID};
 	Datum values[1];
 	SPIPlanPtr plan;
-	int64 id;
+	int64 id = 0;
 
 	SPI_connect();
 	values[0] = PointerGetDatum(statement_int8_array(ids, n));
 	plan =
-		SPI_prepare(psprintf("SELECT j.id FROM %s j WHERE j.id OPERATOR(pg_catalog.=) ANY ($1)"
-							 " AND j.state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}')"
-							 " ORDER BY j.finished_at, j.id LIMIT 1",
+		SPI_prepare(psprintf("SELECT g.id, j.id IS NOT NULL FROM pg_catalog.unnest($1) g (id)"
+							 " LEFT JOIN %s j ON j.id OPERATOR(pg_catalog.=) g.id WHERE j.id IS NULL OR"
+							 " j.state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}')"
+							 " ORDER BY j.id IS NULL, j.finished_at, j.id LIMIT 1",
 							 session_find_table("gen_jobs", NULL)),
 					1, types);
 	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
 											 InvalidSnapshot, true, false, 0) < 0)
 		elog(ERROR, "could not read jobs");
-	id = SPI_processed > 0 ? first_id() : 0;
+	*missing = 0;
+	if (SPI_processed > 0)
+	{
+		bool isnull;
+		bool exists =
+			DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+
+		id = exists ? first_id() : 0;
+		*missing = exists ? 0 : first_id();
+	}
 	SPI_finish();
 	return id;
 }
@@ -198,6 +211,7 @@ typedef struct FirstLook
 	const int64 *ids;
 	int n;
 	int64 first;
+	int64 missing;
 } FirstLook;
 
 static void
@@ -205,18 +219,21 @@ look_at_first(void *arg)
 {
 	FirstLook *look = arg;
 
-	look->first = read_first_ended(look->ids, look->n);
+	look->first = read_first_ended(look->ids, look->n, &look->missing);
 }
 
 /*
- * Returns which of some jobs has ended first, as last committed; 0: none has.  Keeps no lock.
+ * Returns which of some jobs has ended first, as last committed; 0: none has.  An error if none has and one is gone.
+ * Keeps no lock.
  */
 int64
 session_first_ended(const int64 *ids, int n)
 {
-	FirstLook look = {ids, n, 0};
+	FirstLook look = {ids, n, 0, 0};
 
 	session_look(look_at_first, &look);
+	if (look.missing != 0)
+		session_no_such_job(look.missing);
 	return look.first;
 }
 

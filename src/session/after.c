@@ -12,6 +12,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "base/compat.h"
 #include "queue/dependency.h"
 #include "session/after.h"
 
@@ -235,6 +236,45 @@ after_is_ahead(const Row *row, Relation table)
 	return dependency_keep_seen(RelationGetRelid(table), DatumGetObjectId(row->values[JOB_OWNER]),
 								after.ids, after.n,
 								never_ran ? KEEP_UNSUCCESSFUL : KEEP_UNFINISHED) > 0;
+}
+
+/*
+ * Takes out of the column after, of a job that is to run again, what was deleted since the job was inserted: it had
+ * ended, or the job would have failed.  But what kept the job from running counts as it ended.  What the owner may not
+ * see goes, too: otherwise a retry would tell whether it exists.
+ */
+void
+after_forget_gone(const Row *before, Row *row, Relation table)
+{
+	JobIds after = read_after(row);
+	JobIds there = {palloc(Max(after.n, 1) * sizeof(int64)), after.n};
+	bool never_ran = DatumGetInt32(row->values[JOB_ATTEMPT]) == 0;
+	int64 blocker = never_ran && !before->nulls[JOB_BLOCKED_BY]
+						? DatumGetInt64(before->values[JOB_BLOCKED_BY])
+						: PG_INT64_MIN;
+	int n = 0;
+	int i;
+
+	if (after.n == 0 || blocker == 0)
+		return; /* one of them never was there */
+	memcpy(there.ids, after.ids, after.n * sizeof(int64));
+	there.n =
+		dependency_keep_seen(RelationGetRelid(table), DatumGetObjectId(row->values[JOB_OWNER]),
+							 there.ids, there.n, KEEP_ALL);
+	if (there.n == after.n)
+		return;
+	qsort(there.ids, there.n, sizeof(int64), compat_compare_int64);
+	for (i = 0; i < after.n; i++)
+	{
+		if (after.ids[i] == blocker ||
+			bsearch(&after.ids[i], there.ids, there.n, sizeof(int64), compat_compare_int64) != NULL)
+			after.ids[n++] = after.ids[i];
+	}
+	after.n = n;
+	if (n > 0)
+		row_set(row, JOB_AFTER, make_array(&after));
+	else
+		row_set_null(row, JOB_AFTER);
 }
 
 bool

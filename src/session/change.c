@@ -188,6 +188,9 @@ change_prepare(const Row *before, Row *after, Relation table)
 	{
 		if (waits_again)
 			after_check(after, false);
+		/* it is no more kept from running by what it does not wait for any more */
+		if (waits_again && row_has_ended(after))
+			row_set_null(after, JOB_BLOCKED_BY);
 		return;
 	}
 	if (row_state(after) != from || waits_again || change_is_of_order(before, after))
@@ -195,8 +198,12 @@ change_prepare(const Row *before, Row *after, Relation table)
 	waits_again = waits_again || row_column_changed(before, after, JOB_AFTER);
 	if (waits_again)
 		row_set_state(after, after_is_empty(after) ? ROW_QUEUED : ROW_WAITING);
-	else if (row_has_ended(before) && row_state(after) == ROW_QUEUED && after_is_ahead(after, table))
-		row_set_state(after, ROW_WAITING);
+	else if (row_has_ended(before))
+	{
+		after_forget_gone(before, after, table);
+		if (row_state(after) == ROW_QUEUED && after_is_ahead(after, table))
+			row_set_state(after, ROW_WAITING);
+	}
 	if (waits_again)
 		dependency_note_rewired(id);
 	if (waits_again || row_state(after) != from)

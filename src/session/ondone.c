@@ -24,6 +24,7 @@
 #include "queue/function.h"
 #include "session/ondone.h"
 
+#define MAX_NAME (4 * NAMEDATALEN + 8) /* bytes: two names in quotes, with each byte doubled */
 #define SIGNATURE_HINT \
 	"It must be a function that takes one argument of type %s, as in CREATE FUNCTION %s(job %s) ..."
 
@@ -51,7 +52,7 @@ find_function(const char *name, Relation relation)
 	char *type_name = format_type_be(relation->rd_rel->reltype);
 	Oid function;
 
-	if (!function_is_name(name))
+	if (strlen(name) > MAX_NAME || !function_is_name(name))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME), errmsg("on_done is not the name of a function"),
 				 errhint(

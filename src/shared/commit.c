@@ -71,7 +71,8 @@ tell(void)
 		shmem_tell_follow_ups(MyDatabaseId);
 	if (notes.databases)
 		shmem_wake_launcher(InvalidOid);
-	if (notes.many_ended)
+	/* without the extension no job ends any more */
+	if (notes.many_ended || notes.extension)
 		shmem_wake_waiters(MyDatabaseId, NULL, -1);
 	else
 		shmem_wake_waiters(MyDatabaseId, notes.ended, notes.n_ended);

@@ -225,7 +225,37 @@ $id = enqueue($node, 'brisk',
 is($session->query("SELECT state, attempt FROM genjob.wait($id, '1 min')"),
 	'succeeded|2', 'wait() waits through attempts that fail');
 
-$_->quit foreach $session, @waiting;
+# ---- jobs that are gone ----
+
+create_server($node, 'paused', 'openai-images', $standin, paused => 'on');
+my ($first, $other) = map { enqueue($node, 'paused', { prompt => "gone $_" }) } 1 .. 2;
+$session->send("SELECT state FROM genjob.wait_any(ARRAY[$first, $other])");
+ok(is_waiting($session), 'wait_any() waits');
+query("DELETE FROM gen_jobs WHERE id = $first");
+ends_soon($session, 'the DELETE of one of its jobs');
+like($session->messages, qr/job $first does not exist/, '... with an error');
+my $done = enqueue($node, 'images', { prompt => 'done' });
+ok(wait_state($node, $done, 'succeeded'));
+$session->send("SELECT state FROM genjob.wait_any(ARRAY[$other])");
+ok(is_waiting($session));
+query('TRUNCATE gen_jobs, gen_outputs');
+ends_soon($session, 'a TRUNCATE');
+like($session->messages, qr/job $other does not exist/, '... with an error');
+$id = enqueue($node, 'paused', { prompt => 'without the extension' });
+my $caller = Session->new($node);
+my $any = Session->new($node);
+$session->send("SELECT state FROM genjob.wait($id)");
+$any->send("SELECT state FROM genjob.wait_any(ARRAY[$id])");
+$caller->send(q{CALL genjob.run('paused', '{"prompt": "run"}')});
+ok(is_waiting($_)) foreach $session, $any, $caller;
+query('DROP EXTENSION genjob CASCADE');
+foreach ($session, $any, $caller)
+{
+	ends_soon($_, 'DROP EXTENSION');
+	like($_->messages, qr/the extension genjob is not installed|gen_jobs" does not exist/, '... with an error');
+}
+
+$_->quit foreach $session, $any, $caller, @waiting;
 $standin->stop;
 $node->stop;
 done_testing();

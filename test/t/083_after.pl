@@ -134,6 +134,20 @@ $holder->query_safe('COMMIT');
 $holder->quit;
 state_is($locked, 'succeeded', '... and goes on when it is not');
 
+# one that waits again while somebody has it locked, and while the other one succeeds
+my $mends_later = insert('mends later', { faults => [ { status => 400 } ] });
+my @blocked = map { insert("blocked $_", {}, after => "ARRAY[$mends_later]") } 1 .. 3;
+state_is($_, 'failed', 'a job fails with the one before') foreach @blocked;
+$holder = $node->background_psql('postgres');
+$holder->query_safe("BEGIN; SELECT FROM gen_jobs WHERE id = $blocked[0] FOR UPDATE");
+query("SELECT genjob.retry($mends_later)");
+state_is($mends_later, 'succeeded', 'that one succeeds while one after it is locked');
+state_is($_, 'succeeded', '... the others run') foreach @blocked[ 1, 2 ];
+is(query("SELECT state FROM gen_jobs WHERE id = $blocked[0]"), 'failed', '... but not that one');
+$holder->query_safe('COMMIT');
+$holder->quit;
+ok($node->poll_query_until('postgres', "SELECT state = 'succeeded' FROM gen_jobs WHERE id = $blocked[0]"), '... before it is free');
+
 # ---- a trigger that raises errors for one of them ----
 
 query(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
@@ -172,6 +186,31 @@ my @many = split /\n/, query(qq{INSERT INTO gen_jobs (server, request) SELECT 'p
 	FROM generate_series(1, 2000) RETURNING id});
 $last = query(q{INSERT INTO gen_jobs (server, request, after) VALUES ('painter', '{"prompt": "last"}', ARRAY[} . join(',', @many) . q{]) RETURNING id});
 state_is($last, 'succeeded', 'one job waits for 2,000 that are run');
+
+# ---- genjob.tree() of jobs that wait for each other in many ways ----
+
+sub tree_of
+{
+	my ($id, $what, $expected) = @_;
+	my $since = time;
+	is(query("SELECT count(*), min(depth), max(depth), sum(abs(depth)) FROM genjob.tree($id)"), $expected, $what);
+	return takes_less(time - $since, 5, '... soon');
+}
+
+my @layer = split /\n/, query(q{INSERT INTO gen_jobs (server, request, run_at) SELECT 'paused', '{"prompt": "x"}', 'infinity' FROM generate_series(1, 50) RETURNING id});
+my $first = $layer[0];
+foreach my $layer (2 .. 50)
+{
+	@layer = split /\n/, query(q{INSERT INTO gen_jobs (server, request, after) SELECT 'paused', '{"prompt": "x"}', ARRAY[} . join(',', @layer) . q{] FROM generate_series(1, 50) RETURNING id});
+}
+tree_of($layer[-1], 'each of 50 layers waits for all of the layer before', '2451|-49|0|' . 50 * (49 * 50 / 2));
+tree_of($first, '... seen from the first', '2451|0|49|' . 50 * (49 * 50 / 2));
+query(q{DELETE FROM gen_jobs WHERE server = 'paused'});
+$first = query(q{INSERT INTO gen_jobs (server, request, run_at) VALUES ('paused', '{"prompt": "x"}', 'infinity') RETURNING id});
+$last = query(q{INSERT INTO gen_jobs (server, request, after) SELECT 'paused', '{"prompt": "x"}', array_agg(id) FROM gen_jobs WHERE server = 'paused' RETURNING id}) foreach 1 .. 300;
+tree_of($last, 'each of 300 waits for all before it', '301|-300|0|' . 300 * 301 / 2);
+tree_of($first, '... seen from the first', '301|0|300|' . 300 * 301 / 2);
+query(q{DELETE FROM gen_jobs WHERE server = 'paused'});
 
 # ---- a restart ----
 

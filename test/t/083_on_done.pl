@@ -145,6 +145,7 @@ subtest 'what is refused at INSERT' => sub {
 	like($insert->('a b c'), qr/ERROR/, 'no name');
 	like($insert->(q{note(gen_jobs); DROP TABLE ledger}), qr/ERROR/, 'more than a name');
 	like($insert->(''), qr/ERROR/, 'an empty name');
+	like($insert->('x' x 100_000), qr/^[^\n]{1,100}on_done is not the name of a function/, 'more than any name, which is not repeated');
 	like($insert->('app.note(gen_jobs)'), qr/ERROR.*HINT/s, 'a signature');
 	like($insert->('postgres.app.note'), qr/on_done is not the name of a function.*HINT/s, 'a database before it');
 	query(q{CREATE FUNCTION app.twice(job gen_jobs) RETURNS void LANGUAGE sql AS 'SELECT';
@@ -182,6 +183,14 @@ subtest 'a function that raises is called again' => sub {
 	is(ledger($hopeless), 'mended');
 	query('ALTER SYSTEM RESET genjob.callback_attempts');
 	query('SELECT pg_reload_conf()');
+};
+
+subtest 'a function that raises a long text' => sub {
+	as_app(q{CREATE FUNCTION long_winded(job gen_jobs) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '%', repeat('é', 1000000); END $$});
+	my $id = enqueue_app('long_winded', 'long-winded');
+	ok(wait_callback($id, 'attempts >= 1'));
+	is(callback($id, q{error = repeat('é', 4000)}), 't', 'as much of it is kept as anyone reads');
+	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
 };
 
 subtest 'a function that takes too long' => sub {

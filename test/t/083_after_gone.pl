@@ -1,0 +1,156 @@
+# Jobs that wait for others which are deleted: by hand, by genjob.purge(), before and after they were needed.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use GenJobTest;
+use StandIn;
+
+my $standin = StandIn->new;
+my $node = new_node(name => 'after_gone');
+create_server($node, 'painter', 'openai-images', $standin, max_attempts => 1);
+create_server($node, 'other', 'openai-images', $standin, max_attempts => 1);
+create_server($node, 'paused', 'openai-images', $standin, paused => 'on');
+
+sub insert
+{
+	my ($server, $prompt, %columns) = @_;
+	my $n = delete $columns{failures} // 0;
+	my $request = StandIn::request(prompt => $prompt, standin => { id => $prompt, faults => [ ({ status => 400 }) x $n ] });
+	my $names = join ', ', 'server', 'request', sort keys %columns;
+	my $values = join ', ', literal($server), literal($request), map { $columns{$_} } sort keys %columns;
+	return query("INSERT INTO gen_jobs ($names) VALUES ($values) RETURNING id");
+}
+
+# Passes once the job has ended so.
+sub ends
+{
+	my ($id, $state, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is(query("SELECT state FROM genjob.wait($id, '20 s')"), $state, $what)
+	  || diag(query("SELECT to_jsonb(j) FROM gen_jobs j WHERE id = $id"));
+}
+
+sub error_of { return query("SELECT error FROM gen_jobs WHERE id = $_[0]") }
+
+foreach my $by ('DELETE', 'genjob.purge()')
+{
+	subtest "one that had succeeded is gone by $by when the other is retried" => sub {
+		my $good = insert('other', "good $by");
+		ends($good, 'succeeded', 'one succeeds');
+		my $bad = insert('painter', "bad $by", failures => 1);
+		my $child = insert('painter', "child $by", after => "ARRAY[$good, $bad]");
+		my $keyed = insert('painter', "keyed $by", after => "ARRAY[$good, $bad]", unique_key => "'key $by'");
+		my $next = insert('painter', "next $by", after => "ARRAY[$good, $child]");
+		ends($_, 'failed', 'nothing after the one that failed is run') foreach $child, $keyed, $next;
+		query($by eq 'DELETE' ? "DELETE FROM gen_jobs WHERE id = $good" : q{SELECT genjob.purge('other', '0')});
+		is(query("SELECT count(*) FROM gen_jobs WHERE id = $good"), '0', 'the good one is deleted');
+		query("SELECT genjob.retry($bad)");
+		ends($bad, 'succeeded', 'the other succeeds now');
+		ends($_, 'succeeded', 'and what waited for both runs') foreach $child, $keyed, $next;
+		is(query("SELECT after FROM gen_jobs WHERE id = $child"), "{$bad}", 'after has those that are there');
+	};
+}
+
+subtest 'a job that has run waits on its retry for those that are there' => sub {
+	my $gone = insert('painter', 'gone');
+	my $bad = insert('painter', 'bad parent', failures => 1);
+	my $child = insert('painter', 'runs twice', after => "ARRAY[$gone, $bad]", after_rule => q{'ended'}, failures => 1);
+	ends($child, 'failed', 'it ran, and failed');
+	is(query("SELECT attempt FROM gen_jobs WHERE id = $child"), '1', '... by itself');
+	query("DELETE FROM gen_jobs WHERE id = $gone");
+	query("UPDATE gen_jobs SET server = 'paused', state = 'queued' WHERE id = $bad");
+	query("SELECT genjob.retry($child)");
+	is(query("SELECT state, after FROM gen_jobs WHERE id = $child"), "waiting|{$bad}", 'it waits for the one that is there');
+	query("SELECT genjob.cancel($bad)");
+	ends($child, 'succeeded', 'and runs');
+};
+
+subtest 'a job that was cancelled while it waited' => sub {
+	my $good = insert('painter', 'good before a cancel');
+	ends($good, 'succeeded', 'one succeeds');
+	my $kept = insert('paused', 'kept');
+	my $child = insert('painter', 'cancelled', after => "ARRAY[$good, $kept]");
+	query("SELECT genjob.cancel($child)");
+	query("DELETE FROM gen_jobs WHERE id = $good");
+	query("SELECT genjob.retry($child)");
+	is(query("SELECT state, after FROM gen_jobs WHERE id = $child"), "waiting|{$kept}", 'waits again for the one that is there');
+	query("UPDATE gen_jobs SET server = 'painter' WHERE id = $kept");
+	ends($child, 'succeeded', 'and runs');
+};
+
+subtest 'what never was there, or has failed, is missed' => sub {
+	my $bad = insert('painter', 'bad for good', failures => 1);
+	my $child = insert('painter', 'after the bad one', after => "ARRAY[$bad]");
+	ends($child, 'failed', 'fails with the one before');
+	query("DELETE FROM gen_jobs WHERE id = $bad");
+	query("SELECT genjob.retry($child)");
+	ends($child, 'failed', 'fails again when that one is gone');
+	like(error_of($child), qr/^job $bad, which this one was to wait for, does not exist/, '... and says so');
+	query("SELECT genjob.retry($child)");
+	ends($child, 'failed', '... each time');
+	my $never = insert('painter', 'after nothing', after => 'ARRAY[-5::bigint]');
+	ends($never, 'failed', 'one that never was there');
+	query("SELECT genjob.retry($never)");
+	ends($never, 'failed', '... is missed again');
+};
+
+subtest 'a purge keeps what still counts' => sub {
+	my $one = insert('other', 'first of two', failures => 9);
+	my $two = insert('painter', 'second of two', failures => 1);
+	my $child = insert('painter', 'after two', after => "ARRAY[$one, $two]");
+	ends($child, 'failed', 'two have failed');
+	query(q{SELECT genjob.purge('other', '0')});
+	is(query("SELECT count(*) FROM gen_jobs WHERE id = $one"), '1', 'neither of them is purged while a job is there that did not run because of them');
+	query("SELECT genjob.retry($two)");
+	ends($two, 'succeeded', 'one of them succeeds');
+	ends($child, 'failed', 'the job after both does not run');
+	like(error_of($child), qr/^job $one, /, '... and names the other');
+	my $good = insert('other', 'good and waited for');
+	ends($good, 'succeeded', 'one that has succeeded');
+	my $kept = insert('paused', 'not yet');
+	my $waits = insert('painter', 'waits', after => "ARRAY[$good, $kept]");
+	query(q{SELECT genjob.purge('other', '0')});
+	is(query("SELECT count(*) FROM gen_jobs WHERE id = $good"), '1', '... is kept while a job waits');
+	query("DELETE FROM gen_jobs WHERE id = $good");
+	query("UPDATE gen_jobs SET server = 'painter' WHERE id = $kept");
+	ends($waits, 'succeeded', 'and counts as it ended when it is deleted');
+	query("DELETE FROM gen_jobs WHERE id = $child");
+	query(q{SELECT genjob.purge('other', '0')});
+	is(query("SELECT count(*) FROM gen_jobs WHERE id = $one"), '0', 'all go when nothing needs them');
+};
+
+subtest 'after of a job that has ended is changed' => sub {
+	my $bad = insert('painter', 'bad, and not waited for', failures => 1);
+	my @children = map { insert('painter', "let go $_", after => "ARRAY[$bad]") } 1 .. 2;
+	ends($_, 'failed', 'fails') foreach @children;
+	query("UPDATE gen_jobs SET after = NULL WHERE id IN ($children[0], $children[1])");
+	query("SELECT genjob.retry($children[0])");
+	ends($children[0], 'succeeded', 'one that is to wait for nothing runs when it is retried');
+	query("SELECT genjob.retry($bad)");
+	ends($bad, 'succeeded', 'a retry of the one that it waited for');
+	is(query("SELECT state FROM gen_jobs WHERE id = $children[1]"), 'failed', '... is none of the other');
+	query("SELECT genjob.retry($children[1])");
+	ends($children[1], 'succeeded', '... which runs when it is retried itself');
+};
+
+subtest 'a retry does not tell whether a job of others exists' => sub {
+	query(q{CREATE ROLE app; GRANT SELECT, INSERT, UPDATE ON gen_jobs TO app; GRANT USAGE ON FOREIGN SERVER painter TO app});
+	my $theirs = insert('paused', 'theirs');
+	my $request = StandIn::request(prompt => 'curious', standin => { id => 'curious', faults => [ { status => 400 } ] });
+	my $id = query('SET ROLE app; INSERT INTO gen_jobs (server, request) VALUES (' . literal('painter') . ', ' . literal($request) . ') RETURNING id');
+	ends($id, 'failed', 'a job has run');
+	query("SET ROLE app; UPDATE gen_jobs SET after = ARRAY[$theirs, -5] WHERE id = $id; SELECT genjob.retry($id)");
+	is(query("SELECT after FROM gen_jobs WHERE id = $id"), '', 'neither that job nor one that does not exist is left');
+	ends($id, 'succeeded', '... and the job runs');
+	query("SELECT genjob.cancel($theirs)");
+};
+
+is(query('SELECT count(*) FROM genjob.dependencies'), '0', 'nothing is left');
+$node->stop;
+$standin->stop;
+done_testing();
