@@ -130,6 +130,22 @@ check_type(const char *what, List *name)
 		refuse(what, strVal(llast(name)), "Leave the type as it is.");
 }
 
+/*
+ * Functions of the extension whose bodies are text name the schema of gen_jobs.  If its owner renames it and plants
+ * another one under its name, they run what is there: as whoever calls them, or as the owner of the tables.
+ */
+static void
+check_rename_schema(const char *name)
+{
+	Oid schema = get_namespace_oid(name, true);
+
+	if (strcmp(name, "genjob") == 0 && OidIsValid(get_extension_oid("genjob", true)))
+		refuse("rename schema", name, "Leave the schema as it is.");
+	if (!superuser() && OidIsValid(schema) &&
+		is_member(RelationRelationId, get_relname_relid("gen_jobs", schema)))
+		refuse("rename schema", name, "Ask a superuser to rename it.");
+}
+
 static void
 check_rename(RenameStmt *statement)
 {
@@ -155,9 +171,7 @@ check_rename(RenameStmt *statement)
 			check_type("rename type", castNode(List, statement->object));
 			break;
 		case OBJECT_SCHEMA:
-			if (strcmp(statement->subname, "genjob") == 0 &&
-				OidIsValid(get_extension_oid("genjob", true)))
-				refuse("rename schema", statement->subname, "Leave the schema as it is.");
+			check_rename_schema(statement->subname);
 			break;
 		default:
 			break;

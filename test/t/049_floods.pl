@@ -44,6 +44,8 @@ my $node = new_node(start => 0);
 }
 $node->safe_psql('postgres', 'CREATE EXTENSION genjob');
 wait_dispatcher($node);
+plan skip_all => 'no library can be preloaded into the server here'
+  unless slurp_file('/proc/' . dispatcher_pid($node) . '/maps') =~ /shim\.so/;
 
 # Reads one request; false when there is none.
 sub read_request

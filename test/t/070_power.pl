@@ -583,16 +583,16 @@ try_it(
 	});
 
 try_it(
-	'a schema that its owner renames and creates again does not mislead the dispatcher',
+	'a schema that is renamed, and created again by mallory, does not mislead the dispatcher',
 	sub {
 		arm(0);
 		query('DROP EXTENSION genjob CASCADE; CREATE SCHEMA q AUTHORIZATION mallory; GRANT CREATE ON DATABASE postgres TO mallory; CREATE EXTENSION genjob SCHEMA q; GRANT SELECT ON q.gen_jobs, q.gen_outputs TO mallory');
 		create_server($node, 'painter', 'openai-images', $standin);
 		my @jobs = map { query("INSERT INTO q.gen_jobs (server, request) VALUES ('painter', " . literal(StandIn::request(prompt => "moved $_", latency_ms => 200 * $_)) . ') RETURNING id') } 1 .. 6;
 		arm(1);
+		query('ALTER SCHEMA q RENAME TO hidden');
 		query(
-			q{ALTER SCHEMA q RENAME TO hidden;
-			CREATE SCHEMA q;
+			q{CREATE SCHEMA q;
 			CREATE TABLE q.gen_jobs (LIKE hidden.gen_jobs INCLUDING ALL);
 			CREATE TABLE q.gen_outputs (LIKE hidden.gen_outputs INCLUDING ALL);
 			CREATE TRIGGER x BEFORE UPDATE ON q.gen_jobs FOR EACH ROW EXECUTE FUNCTION mallory.evil_trigger();
@@ -657,7 +657,7 @@ try_it(
 			CREATE FUNCTION public.wait_for_swap() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 			BEGIN
 				FOR i IN 1 .. 3000 LOOP
-					EXIT WHEN to_regclass('public.swapped') IS NULL;
+					EXIT WHEN EXISTS (SELECT FROM public.swapped);
 					PERFORM pg_sleep(0.02);
 				END LOOP;
 				-- where a table is locked, caches are brought up to date
@@ -668,9 +668,9 @@ try_it(
 				EXECUTE FUNCTION public.wait_for_swap()});
 		my $job = query(q{INSERT INTO hidden.gen_jobs (server, request) VALUES ('painter', '{"prompt": "swapped"}') RETURNING id});
 		ok($node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type LIKE 'genjob %' AND wait_event = 'PgSleep')}), 'a result is being written');
+		query('ALTER SCHEMA hidden RENAME TO away');
 		query(
-			q{ALTER SCHEMA hidden RENAME TO away;
-			CREATE SCHEMA hidden;
+			q{CREATE SCHEMA hidden;
 			CREATE TABLE hidden.gen_jobs (LIKE away.gen_jobs INCLUDING ALL);
 			CREATE TABLE hidden.gen_outputs (LIKE away.gen_outputs INCLUDING ALL);
 			CREATE DOMAIN hidden.gen_job_state AS text CHECK (mallory.evil(VALUE));
@@ -678,7 +678,7 @@ try_it(
 			CREATE TRIGGER x BEFORE INSERT ON hidden.gen_outputs FOR EACH ROW EXECUTE FUNCTION mallory.evil_trigger();
 			GRANT ALL ON SCHEMA hidden TO PUBLIC;
 			GRANT ALL ON ALL TABLES IN SCHEMA hidden TO PUBLIC}, 'mallory');
-		query('DROP TABLE public.swapped');
+		query('INSERT INTO public.swapped DEFAULT VALUES');
 		ok($node->poll_query_until('postgres', "SELECT state = 'succeeded' FROM away.gen_jobs WHERE id = $job"), 'the job ends in its own table');
 		is(query("SELECT count(*) FROM away.gen_outputs WHERE job_id = $job"), '1', '... with its output');
 		is(ran_as(), '', 'nothing planted has run');
