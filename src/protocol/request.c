@@ -518,7 +518,7 @@ request_get_object(const RequestSource *source, const char *key)
 	http->keeps_path = true;
 	headers_note_secrets(http, source->secrets);
 	headers_set_server(http, source);
-	headers_set_list(http, s3_key_headers(options, ""));
+	headers_set_list(http, s3_key_headers(options));
 	signing_sign(http, source);
 	return http;
 }

@@ -89,7 +89,7 @@ s3upload_put_part(const RequestSource *source, const S3Upload *upload, int numbe
 	http->body = unconstify(char *, data);
 	http->body_len = len;
 	http->body_sha256 = sha256;
-	headers_set_list(http, s3_key_headers(source->options, ""));
+	headers_set_list(http, s3_key_headers(source->options));
 	return signed_by(source, http);
 }
 
@@ -141,7 +141,7 @@ s3upload_complete(const RequestSource *source, const S3Upload *upload, const S3P
 	http->body = xml.data;
 	http->body_len = xml.len;
 	headers_set(http, "Content-Type", "application/xml", NULL);
-	headers_set_list(http, s3_key_headers(source->options, ""));
+	headers_set_list(http, s3_key_headers(source->options));
 	return signed_by(source, http);
 }
 
@@ -200,7 +200,7 @@ s3upload_head(const RequestSource *source, const char *key)
 
 	http->object = s3_name_of(options, key);
 	headers_set_server(http, source);
-	headers_set_list(http, s3_key_headers(options, ""));
+	headers_set_list(http, s3_key_headers(options));
 	return signed_by(source, http);
 }
 
