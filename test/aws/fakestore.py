@@ -14,12 +14,14 @@ bucket is there. Objects stay in FOLDER for the next start; uploads do not.
 
 An upload in parts keeps its parts; ListParts gives pages of 1,000.
 """
+import ctypes
 import datetime
 import email.utils
 import hashlib
 import json
 import os
 import pickle
+import signal
 import sys
 import threading
 import time
@@ -163,6 +165,8 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
 
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 folder = os.path.abspath(sys.argv[1])
 kept = os.path.join(folder, 'objects')
 if os.path.exists(kept):
