@@ -62,6 +62,7 @@ OBJS = \
 	src/life/drive.o \
 	src/life/steps.o \
 	src/life/next.o \
+	src/life/fetch.o \
 	src/life/same.o \
 	src/life/submit.o \
 	src/life/resume.o \

@@ -294,7 +294,7 @@ CREATE VIEW genjob.activity AS
 		a.started_at, clock_timestamp() - a.started_at AS elapsed, a.pid, a.tokens, a.tail, a.remote_state
 	FROM genjob.read_activity() a;
 COMMENT ON VIEW genjob.activity IS 'calls now in flight: one''s own, and for members of pg_read_all_stats everyone''s';
-COMMENT ON COLUMN genjob.activity.phase IS 'calling, receiving (its answer comes), waiting (the provider works), polling, downloading (outputs), storing (them) or saving';
+COMMENT ON COLUMN genjob.activity.phase IS 'calling, receiving (its answer comes), waiting (the provider works), polling, downloading (outputs), storing (them), fetching (what the request wants of an object store) or saving';
 COMMENT ON COLUMN genjob.activity.remote_state IS 'what the provider last called the state of the prediction';
 COMMENT ON COLUMN genjob.activity.progress IS 'from 0 to 1, if the provider reports it or the length of the answer is known';
 COMMENT ON COLUMN genjob.activity.tokens IS 'pieces of text that have come of a stream; most servers send one for each token';

@@ -50,6 +50,18 @@ clock_uptime(void)
 }
 
 /*
+ * Microseconds that this thread was on a processor.
+ */
+int64
+clock_processor(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
+}
+
+/*
  * Starts a dispatcher's clock.
  */
 void

@@ -30,6 +30,7 @@ extern MonoTime clock_stall(void);
 
 /* The machine's, which no stall stops */
 extern MonoTime clock_uptime(void);
+extern int64 clock_processor(void);
 
 /* From one to another */
 extern MonoTime clock_mono_at(TimestampTz time);

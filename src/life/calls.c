@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/guard.h"
 #include "life/calls.h"
+#include "life/fetch.h"
 #include "life/store.h"
 #include "protocol/awsjson.h"
 #include "schedule/schedule.h"
@@ -142,6 +143,7 @@ calls_forget_input(Job *job)
 {
 	if (job->submission.context == NULL)
 		return;
+	fetch_close(job);
 	MemoryContextDelete(job->submission.context);
 	job->submission.context = NULL;
 	job->submission.share = NULL;
@@ -198,6 +200,18 @@ calls_forget(Job *job)
 		return;
 	job->verdict = NULL;
 	memory_unfavour(&job->call); /* as http_start() was given */
+}
+
+/*
+ * Keeps the present call, and all that it brought, as long as owner lives.
+ */
+void
+calls_keep(Job *job, MemoryContext owner)
+{
+	Assert(job->call.transfer == NULL && job->verdict == NULL);
+	MemoryContextSetParent(job->call.context, owner);
+	job->call.context = NULL;
+	calls_forget(job);
 }
 
 static void
@@ -307,7 +321,7 @@ begin(void *arg)
 			meter = &job->activity->meter;
 	}
 	/* a name that leads elsewhere since must not take our secrets with it */
-	if (call->step != STEP_SUBMIT && call->step != STEP_STORE)
+	if (call->step != STEP_SUBMIT && call->step != STEP_STORE && call->step != STEP_FETCH)
 		call->http->public_only |= job->remote.is_public && !job->remote.is_private;
 	call->transfer = http_start(call->http, meter, call->context, call);
 }

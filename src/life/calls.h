@@ -38,6 +38,7 @@ extern bool calls_run_apart(Call *call, void (*work)(void *arg), void *arg, Erro
 extern bool calls_begin(Call *call, HttpRequest *http);
 extern void calls_hold_answer(Job *job);
 extern void calls_forget(Job *job);
+extern void calls_keep(Job *job, MemoryContext owner);
 
 /* What genjob.activity shows */
 extern void calls_appear(Job *job);

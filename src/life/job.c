@@ -8,6 +8,7 @@
 #include "utils/memutils.h"
 
 #include "base/trace.h"
+#include "life/fetch.h"
 #include "life/job.h"
 #include "life/life.h"
 #include "life/store.h"
@@ -120,6 +121,7 @@ job_destroy(Job *job)
 	job_end_calls(job);
 	limits_leave(&job->place);
 	store_close(job);
+	fetch_close(job);
 	Assert(counts[job->state] > 0 && (job->queue == NULL || job->queue->n_jobs > 0));
 	if (job->queue != NULL)
 		job->queue->n_jobs--;
@@ -202,6 +204,7 @@ job_enter(Job *job, JobState state, JobStep step)
 	{
 		limits_leave(&job->place);
 		store_leave_place(job);
+		fetch_leave_place(job);
 	}
 	dlist_delete(&job->node);
 	counts[job->state]--;

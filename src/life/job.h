@@ -88,6 +88,7 @@ typedef enum JobState
 typedef enum JobStep
 {
 	STEP_SUBMIT,
+	STEP_FETCH,  /* fetches what the request wants of an object store, before it is sent */
 	STEP_LOOKUP, /* asks whether the submission arrived */
 	STEP_POLL,
 	STEP_RESULT,
@@ -168,6 +169,7 @@ typedef struct JobDownload
 	Verdict *old_answer;    /* the one before that; or NULL */
 } JobDownload;
 
+struct JobFetch;
 struct JobStore;
 struct ServerQueue;
 
@@ -293,6 +295,8 @@ typedef struct Job
 
 	/* Of single steps */
 	JobSubmission submission;
+	struct JobFetch
+		*fetch; /* STEP_FETCH, in submission.context; NULL: nothing is left to be fetched */
 	JobLookup lookup;
 	JobPolling poll;
 	JobDownload download;

@@ -44,7 +44,7 @@ started(Job *job)
 	Assert(job->state == JOB_CLAIMED && job->queue != NULL);
 	trace("job " INT64_FORMAT " attempt %d: %s, server \"%s\"", job->id, job->attempt,
 		  job->request != NULL ? "claimed" : "taken up", NameStr(job->queue->name));
-	if (job->waits_for == NULL)
+	if (job->waits_for == NULL && job->fetch == NULL)
 		postponed_forget(job->id);
 	if (job->cancel.stored_at != NULL)
 		return cancel_resume(job);
@@ -56,7 +56,7 @@ started(Job *job)
 		return next_report(postponed_verdict(job));
 	if (lookup_comes_first(job))
 		return lookup_begin(job);
-	return next_call(STEP_SUBMIT);
+	return next_submit(job);
 }
 
 void
@@ -204,7 +204,8 @@ life_poured(void *tag)
 bool
 life_judges_here(const Call *call)
 {
-	return call->step == STEP_PART || (call->step == STEP_DOWNLOAD && pour_is_under_way(call->job));
+	return call->step == STEP_PART || call->step == STEP_FETCH ||
+		   (call->step == STEP_DOWNLOAD && pour_is_under_way(call->job));
 }
 
 /*
@@ -264,7 +265,8 @@ life_wake(MonoTime now)
 }
 
 /*
- * Saves results that are paid for and only in memory, before this process ends.
+ * Saves results that are paid for and only in memory, before this process ends.  Jobs that have not been sent yet go back
+ * into the queue.
  */
 void
 life_rescue(void)
@@ -282,6 +284,8 @@ life_rescue(void)
 
 			if (store_holds_unsaved(job))
 				drive_job(job, store_rescue);
+			else if (job->step == STEP_FETCH)
+				drive_job(job, fetch_give_back);
 		}
 	}
 }

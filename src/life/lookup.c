@@ -131,7 +131,7 @@ send_now(Job *job)
 {
 	job->started_at = clock_now();
 	job->began_at = clock_mono();
-	return next_call(STEP_SUBMIT);
+	return next_submit(job);
 }
 
 /*

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "base/clock.h"
 #include "life/step.h"
 
 /*
@@ -29,6 +30,15 @@ Next
 next_call(JobStep step)
 {
 	return (Next){.kind = NEXT_CALL, .step = step};
+}
+
+/*
+ * The job is sent, after what it needs for that is fetched.
+ */
+Next
+next_submit(const Job *job)
+{
+	return job->fetch ? next_wait(STEP_FETCH, clock_mono()) : next_call(STEP_SUBMIT);
 }
 
 Next

@@ -66,6 +66,17 @@ postponed_verdict(const Job *job)
 }
 
 /*
+ * Returns how often the job was postponed, as far as this process knows.
+ */
+int
+postponed_times(int64 id)
+{
+	Postponed *entry = postponed ? hash_search(postponed, &id, HASH_FIND, NULL) : NULL;
+
+	return entry ? entry->times : 0;
+}
+
+/*
  * Forgets how often the job was postponed.
  */
 void

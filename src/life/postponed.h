@@ -8,6 +8,7 @@
 #include "life/job.h"
 
 extern Verdict *postponed_verdict(const Job *job);
+extern int postponed_times(int64 id);
 extern void postponed_forget(int64 id);
 
 #endif /* GENJOB_POSTPONED_H */

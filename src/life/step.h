@@ -74,6 +74,7 @@ extern const Step steps_table[JOB_STEPS];
 extern Next next_stay(void);
 extern Next next_stay_until(MonoTime until);
 extern Next next_call(JobStep step);
+extern Next next_submit(const Job *job);
 extern Next next_line(JobStep step);
 extern Next next_wait(JobStep step, MonoTime until);
 extern Next next_save(JobStep step, Verdict *verdict);
@@ -89,6 +90,14 @@ extern void submit_built(Job *job);
 extern Next submit_unbuilt(Job *job, const char *why, const ErrorData *error);
 extern Next submit_starved(Job *job);
 extern Next submit_answered(Job *job, HttpReply *reply);
+
+/* fetch.c: what the request wants of an object store, before it is sent */
+extern HttpRequest *fetch_build(Job *job, char **why);
+extern Next fetch_unbuilt(Job *job, const char *why, const ErrorData *error);
+extern Next fetch_starved(Job *job);
+extern Next fetch_answered(Job *job, HttpReply *reply);
+extern Next fetch_woken(Job *job);
+extern Next fetch_give_back(Job *job);
 
 /* progress.c: of a submission, asked for beside it */
 extern Next progress_expect(Job *job);

@@ -20,6 +20,11 @@ const Step steps_table[JOB_STEPS] = {
 		.build = submit_build, .unbuilt = submit_unbuilt, .starved = submit_starved, .began = progress_expect,
 		.answered = submit_answered, .judge = reply_judge, .woken = progress_woken},
 
+	[STEP_FETCH] = {
+		.name = "fetch", .phase = ACTIVITY_FETCHING,
+		.build = fetch_build, .unbuilt = fetch_unbuilt, .starved = fetch_starved,
+		.answered = fetch_answered, .woken = fetch_woken},
+
 	[STEP_LOOKUP] = {
 		.name = "lookup", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
 		.is_due = lookup_is_due, .begin = lookup_begin,

@@ -94,7 +94,7 @@ store_open(Job *job)
 	if (name != NULL)
 	{
 		store = job->store = palloc0(sizeof(JobStore));
-		store->queue = schedule_queue(name);
+		store->queue = store->turn.queue = schedule_queue(name);
 		store->queue->n_jobs++;
 		store->server_name = utf8_of(NameStr(job->server->name));
 		owner = GetUserNameFromId(job->owner, true);
@@ -213,7 +213,7 @@ wait_for_place(Job *job)
 	MonoTime now = clock_mono();
 	int64 waited;
 
-	waited = now - store->waiting_since;
+	waited = now - store->turn.waiting_since;
 	if (waited >= UNSAVED_US && !store->is_saved)
 		return save(job);
 	return wait_ms(Min(Max(NO_PLACE_MS, waited / 1000), NO_PLACE_MAX_MS));

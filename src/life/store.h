@@ -12,6 +12,16 @@ struct Upload;
 struct Digest;
 struct Pour;
 
+/* Where a job waits for a place at an object store (storeline.c). */
+typedef struct StoreTurn
+{
+	struct ServerQueue *queue; /* of the store's server */
+	Job *job;                  /* while is_in_line */
+	dlist_node node;           /* in the line, while is_in_line */
+	bool is_in_line;
+	MonoTime waiting_since; /* while is_in_line */
+} StoreTurn;
+
 typedef struct JobStore
 {
 	struct ServerQueue *queue; /* of the store's server */
@@ -21,18 +31,15 @@ typedef struct JobStore
 	Place place;               /* of the call under way */
 	int failures;              /* in a row */
 	MonoTime failing_since;    /* the first of them */
-	MonoTime waiting_since;    /* while is_in_line */
-	dlist_node line_node;      /* among those who wait for one (storeline.c), while is_in_line */
-	bool is_in_line;
-	bool is_counted;       /* in Limits.n_unstored of the job's own server */
-	Job *job;              /* while is_in_line */
-	char *saved;           /* the verdict as it is being saved; or NULL */
-	bool is_saved;         /* the verdict is in the table, or cannot be */
-	bool gave_up;          /* the outputs stay in the table */
-	struct Upload *upload; /* of an output that goes there in parts; or NULL */
-	struct Pour *pour;     /* of one that goes there while it comes; or NULL */
-	Output *whole;         /* that must not: it comes whole, since the store fails; or NULL */
-	Output *pours;         /* that must, since it is too large; or NULL */
+	StoreTurn turn;            /* where it waits for one */
+	bool is_counted;           /* in Limits.n_unstored of the job's own server */
+	char *saved;               /* the verdict as it is being saved; or NULL */
+	bool is_saved;             /* the verdict is in the table, or cannot be */
+	bool gave_up;              /* the outputs stay in the table */
+	struct Upload *upload;     /* of an output that goes there in parts; or NULL */
+	struct Pour *pour;         /* of one that goes there while it comes; or NULL */
+	Output *whole;             /* that must not: it comes whole, since the store fails; or NULL */
+	Output *pours;             /* that must, since it is too large; or NULL */
 	HttpReply *ended;      /* of a download that ended while the row was being written; or NULL */
 	struct Digest *digest; /* of the large output that is to be stored, as far as it is read */
 	size_t digested;       /* bytes of it that are in the digest */
@@ -48,6 +55,7 @@ typedef struct StoreAnswer
 {
 	bool is_done;    /* the store has done what it was asked */
 	bool is_refused; /* it will not, as long as nothing is mended */
+	bool is_missing; /* because there is no such object */
 	char *error;     /* a sentence, in the memory context of the call; or NULL */
 	char *etag;      /* that the answer has, there, too; or NULL */
 } StoreAnswer;
@@ -58,6 +66,9 @@ extern void store_leave_place(Job *job);
 extern void store_close(Job *job);
 extern bool store_holds_unsaved(const Job *job);
 extern StoreAnswer store_judge(Job *job, Place *place, Call *call, HttpReply *reply);
+extern StoreAnswer store_judge_at(Job *job, struct ServerQueue *queue, const Server *server,
+								  Place *place, Call *call, HttpReply *reply);
+extern bool store_is_worth_a_try(int failures, int64 us, bool is_refused);
 extern bool store_bears(Job *job, const char *why, bool is_refused);
 extern int64 store_pause(const Job *job);
 extern char *store_describe_refusal(const Job *job, const char *why);

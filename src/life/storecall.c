@@ -59,20 +59,30 @@ note_end(const Job *job, Place *place, const HttpReply *reply, const Verdict *ve
 }
 
 /*
- * Returns what became of a call to the store, whose place is given up.
+ * The options that a call to a store began with, as far as they are known; or NULL.
+ */
+static const ServerOptions *
+options_of(const Place *place, const Server *server)
+{
+	if (place->backend != NULL && place->backend->options != NULL)
+		return place->backend->options;
+	return server ? &server->options : NULL;
+}
+
+/*
+ * Returns what became of a call of the job to a store, whose queue and server (or NULL) these are.  The place is given
+ * up; it may be none.
  */
 StoreAnswer
-store_judge(Job *job, Place *place, Call *call, HttpReply *reply)
+store_judge_at(Job *job, ServerQueue *queue, const Server *server, Place *place, Call *call,
+			   HttpReply *reply)
 {
-	JobStore *store = job->store;
 	Judging judging = {.reply = reply};
 	StoreAnswer answer = {false};
 	ErrorData *error;
 
-	judging.source.server_name = NameStr(store->queue->name);
-	judging.source.options = place->backend->options ? place->backend->options
-							 : store->server         ? &store->server->options
-													 : NULL;
+	judging.source.server_name = NameStr(queue->name);
+	judging.source.options = options_of(place, server);
 	judging.source.request = call->http;
 	judging.source.now_unix = time(NULL);
 	if (reply->error == HTTP_OK && (reply->status == 401 || reply->status == 403))
@@ -83,15 +93,26 @@ store_judge(Job *job, Place *place, Call *call, HttpReply *reply)
 		answer.error = judging.source.options ? error->message : "the store's server is gone.";
 		return answer;
 	}
-	note_end(job, place, reply, judging.verdict);
-	storeline_wake(store->queue);
+	if (place->limits != NULL)
+		note_end(job, place, reply, judging.verdict);
+	storeline_wake(queue);
 	answer.is_done = judging.verdict->kind == VERDICT_DONE;
 	answer.is_refused = judging.verdict->kind == VERDICT_FAIL;
+	answer.is_missing = s3_is_missing(reply);
 	answer.etag = judging.etag;
 	answer.error =
 		judging.verdict->error ? judging.verdict->error : pstrdup("its answer makes no sense.");
 	words_mask(call->http, answer.error, strlen(answer.error));
 	return answer;
+}
+
+/*
+ * Returns what became of a call to the store of the job's outputs, whose place is given up.
+ */
+StoreAnswer
+store_judge(Job *job, Place *place, Call *call, HttpReply *reply)
+{
+	return store_judge_at(job, job->store->queue, job->store->server, place, call, reply);
 }
 
 /*
@@ -108,6 +129,15 @@ store_note_success(Job *job)
 }
 
 /*
+ * True if a store is tried again after so many failures in a row, the first of them us microseconds ago.
+ */
+bool
+store_is_worth_a_try(int failures, int64 us, bool is_refused)
+{
+	return is_refused ? failures < REFUSALS_BEFORE_END || us < REFUSED_US : us < DOWN_US;
+}
+
+/*
  * A try has failed.  False if it was the last one.
  */
 bool
@@ -120,9 +150,7 @@ store_bears(Job *job, const char *why, bool is_refused)
 		store->failing_since = now;
 	if (store->queue->stats != NULL)
 		stats_note_trouble(store->queue->stats, job->id, why, clock_now());
-	return is_refused
-			   ? store->failures < REFUSALS_BEFORE_END || now - store->failing_since < REFUSED_US
-			   : now - store->failing_since < DOWN_US;
+	return store_is_worth_a_try(store->failures, now - store->failing_since, is_refused);
 }
 
 /*

@@ -15,25 +15,25 @@
 #include "life/storeline.h"
 #include "schedule/schedule.h"
 
-static JobStore *
-store_of(dlist_node *node)
+static StoreTurn *
+turn_of(dlist_node *node)
 {
-	return dlist_container(JobStore, line_node, node);
+	return dlist_container(StoreTurn, node, node);
 }
 
 /*
  * True if a job is one of the first n that wait.
  */
 static bool
-is_among_first(ServerQueue *queue, const JobStore *store, int n)
+is_among_first(const StoreTurn *turn, int n)
 {
 	dlist_iter iter;
 
-	dlist_foreach(iter, &queue->storing)
+	dlist_foreach(iter, &turn->queue->storing)
 	{
 		if (n-- <= 0)
 			break;
-		if (store_of(iter.cur) == store)
+		if (turn_of(iter.cur) == turn)
 			return true;
 	}
 	return false;
@@ -57,17 +57,29 @@ length_up_to(ServerQueue *queue, int most)
  * True if a job may begin a call to its store now.  Others that have waited longer go first, and are woken.
  */
 static bool
-has_place(JobStore *store)
+has_place(const StoreTurn *turn)
 {
-	ServerQueue *queue = store->queue;
+	ServerQueue *queue = turn->queue;
 	int room = limits_room(&queue->limits, clock_mono());
 
 	if (room <= 0)
 		return false;
-	if (store->is_in_line ? is_among_first(queue, store, room) : length_up_to(queue, room) < room)
+	if (turn->is_in_line ? is_among_first(turn, room) : length_up_to(queue, room) < room)
 		return true;
 	storeline_wake(queue);
 	return false;
+}
+
+/*
+ * True if nothing but places holds calls to the store back.
+ */
+bool
+storeline_is_open(const ServerQueue *queue)
+{
+	const Limits *limits = &queue->limits;
+
+	return limits->server != NULL && !limits->server->options.paused &&
+		   limits->held_until <= clock_mono() && !limits_are_broken(limits);
 }
 
 /*
@@ -76,10 +88,7 @@ has_place(JobStore *store)
 static bool
 is_well(const JobStore *store)
 {
-	const Limits *limits = &store->queue->limits;
-
-	return store->failures == 0 && limits->server != NULL && !limits->server->options.paused &&
-		   limits->held_until <= clock_mono() && !limits_are_broken(limits);
+	return store->failures == 0 && storeline_is_open(store->queue);
 }
 
 static void
@@ -94,18 +103,47 @@ count(Job *job, bool counts)
 }
 
 static void
-join(Job *job)
+join(Job *job, StoreTurn *turn)
 {
-	JobStore *store = job->store;
-
-	if (!store->is_in_line)
+	if (!turn->is_in_line)
 	{
-		dlist_push_tail(&store->queue->storing, &store->line_node);
-		store->waiting_since = clock_mono();
+		dlist_push_tail(&turn->queue->storing, &turn->node);
+		turn->waiting_since = clock_mono();
 	}
-	store->is_in_line = true;
-	store->job = job;
-	count(job, is_well(store));
+	turn->is_in_line = true;
+	turn->job = job;
+}
+
+static void
+step_out(StoreTurn *turn)
+{
+	if (turn->is_in_line)
+		dlist_delete(&turn->node);
+	turn->is_in_line = false;
+}
+
+/*
+ * True if a job that fetches an object begins its call now; else it waits in line.
+ */
+bool
+storeline_take_turn_to_fetch(Job *job, StoreTurn *turn)
+{
+	if (!has_place(turn))
+	{
+		join(job, turn);
+		return false;
+	}
+	step_out(turn);
+	return true;
+}
+
+/*
+ * Takes a job that fetches an object out of its line, if it is in one.
+ */
+void
+storeline_leave_fetch(StoreTurn *turn)
+{
+	step_out(turn);
 }
 
 /*
@@ -119,13 +157,16 @@ storeline_take_turn(Job *job, bool has_another)
 
 	if (has_another && !dlist_is_empty(&store->queue->storing))
 		return false;
-	if (has_place(store))
+	if (has_place(&store->turn))
 	{
 		storeline_leave(job);
 		return true;
 	}
 	if (!has_another)
-		join(job);
+	{
+		join(job, &store->turn);
+		count(job, is_well(store));
+	}
 	return false;
 }
 
@@ -135,13 +176,8 @@ storeline_take_turn(Job *job, bool has_another)
 void
 storeline_step_out(Job *job)
 {
-	JobStore *store = job->store;
-
-	if (store != NULL && store->is_in_line)
-	{
-		dlist_delete(&store->line_node);
-		store->is_in_line = false;
-	}
+	if (job->store != NULL)
+		step_out(&job->store->turn);
 }
 
 /*
@@ -169,6 +205,6 @@ storeline_wake(ServerQueue *queue)
 	{
 		if (room-- <= 0)
 			break;
-		job_wake_at(store_of(iter.cur)->job, now);
+		job_wake_at(turn_of(iter.cur)->job, now);
 	}
 }

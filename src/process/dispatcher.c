@@ -40,6 +40,7 @@
 #include "process/reporter.h"
 #include "schedule/schedule.h"
 #include "base/settings.h"
+#include "base/trace.h"
 #include "process/spool.h"
 #include "life/calls.h"
 #include "life/cancel.h"
@@ -49,6 +50,7 @@
 #include "process/writers.h"
 #include "queue/trouble.h"
 
+#define TRACED_TURN_US 5000  /* a turn that takes longer is traced */
 #define COLLECT_MS 10        /* for reading answers, before anything else is looked at */
 #define SPARE_DESCRIPTORS 32 /* for libraries, on top of what PostgreSQL keeps for files */
 
@@ -221,6 +223,23 @@ turn(void)
 }
 
 /*
+ * As turn(); the log says how long it took, if that was long.
+ */
+static void
+traced_turn(void)
+{
+	MonoTime began = clock_uptime();
+	int64 worked = clock_processor();
+	int64 took;
+
+	turn();
+	took = clock_uptime() - began;
+	if (took >= TRACED_TURN_US)
+		trace("a turn took " INT64_FORMAT " ms, " INT64_FORMAT " of them on the processor",
+			  took / 1000, (clock_processor() - worked) / 1000);
+}
+
+/*
  * Returns how much memory large bodies take, as text; empty if there are none.
  */
 static char *
@@ -387,7 +406,7 @@ genjob_dispatcher_main(Datum slot)
 	spool_init();
 	for (;;)
 	{
-		turn();
+		traced_turn();
 		if (may_leave())
 			break;
 		show_state();

@@ -13,6 +13,7 @@
 #include "base/media.h"
 #include "protocol/binary.h"
 #include "protocol/links.h"
+#include "server/grammar.h"
 
 #define MAX_REFERENCES 1000
 #define MAX_SHOWN 100 /* bytes of a wrong reference in an error */
@@ -97,7 +98,7 @@ read_pair(const cJSON *pair, Reference *reference)
 }
 
 /*
- * Whether node is {"$output": [job, ordinal]}; then *reference says which.
+ * Whether node is {"$output": [job, ordinal]}, or {"$output": "s3://bucket/key"}; then *reference says which.
  */
 static bool
 is_output(const cJSON *node, Reference *reference)
@@ -106,9 +107,34 @@ is_output(const cJSON *node, Reference *reference)
 
 	if (pair == NULL)
 		return false;
-	read_pair(pair, reference);
+	memset(reference, 0, sizeof(Reference));
 	reference->wants_data = true;
+	if (cJSON_IsString(pair) && links_is_object(pair->valuestring))
+		reference->url = pair->valuestring;
+	else
+		read_pair(pair, reference);
 	return true;
+}
+
+/*
+ * True if the preset takes bare base64 here, and nothing else: at the member "data" of an object that it names.
+ */
+bool
+binary_is_bare_place(const RequestSource *source, const cJSON *parent, const cJSON *node)
+{
+	const char *names = source->options->preset->bare_in;
+	const char *name;
+	int len;
+
+	if (names == NULL || parent->string == NULL || node->string == NULL ||
+		strcmp(node->string, "data") != 0)
+		return false;
+	while ((name = grammar_next_word(&names, &len)) != NULL)
+	{
+		if (strlen(parent->string) == len && strncmp(parent->string, name, len) == 0)
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -328,13 +354,10 @@ binary_of_output(const RequestSource *source, const Reference *wanted)
 	const Reference *found = find_reference(source->references, source->n_references, wanted);
 	Binary binary;
 
-	if (found != NULL && found->data == NULL && found->url != NULL)
+	if (wanted->job == 0 && (found == NULL || found->data == NULL))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("output %d of job " INT64_FORMAT " is not in the table but at %s",
-							   wanted->ordinal, wanted->job, found->url),
-						errhint("Refer to it as {\"$output_url\": [" INT64_FORMAT
-								", %d]}, or bring it back by a job {\"get\": ...} of its store.",
-								wanted->job, wanted->ordinal)));
+						errmsg("the object %s was not fetched", wanted->url),
+						errhint("Write its URL as \"s3://bucket/key\".")));
 	if (found == NULL || found->data == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
@@ -342,7 +365,9 @@ binary_of_output(const RequestSource *source, const Reference *wanted)
 						wanted->ordinal),
 				 errhint("Look for it in gen_outputs: that job must have ended, and the role that "
 						 "owns this one be a member of the role that owns that one.")));
-	binary.name = psprintf("output" INT64_FORMAT "-%d", found->job, found->ordinal);
+	binary.name = found->job == 0
+					  ? "object"
+					  : psprintf("output" INT64_FORMAT "-%d", found->job, found->ordinal);
 	binary.content_type = type_of_reference(found);
 	binary.data = found->data;
 	binary.len = found->len;

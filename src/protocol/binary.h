@@ -26,5 +26,7 @@ extern bool binary_is_result(const cJSON *node, Reference *reference, const char
 extern Reference *binary_find_result(const RequestSource *source, const Reference *wanted);
 extern const Reference *binary_find_reference(const RequestSource *source, const cJSON *node);
 extern Reference *binary_list_references(const cJSON *params, int *n);
+extern bool binary_is_bare_place(const RequestSource *source, const cJSON *parent,
+								 const cJSON *node);
 
 #endif /* GENJOB_BINARY_H */

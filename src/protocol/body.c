@@ -113,18 +113,6 @@ make_base64(Builder *builder, cJSON *node, const Binary *binary, bool is_bare)
 	pfree(encoded);
 }
 
-/*
- * True if the preset wants bare base64 here: at the member "data" of the object that it names.
- */
-static bool
-takes_bare(const Builder *builder, const cJSON *parent, const cJSON *node)
-{
-	const char *name = builder->source->options->preset->bare_in;
-
-	return name != NULL && parent->string != NULL && strcmp(parent->string, name) == 0 &&
-		   node->string != NULL && strcmp(node->string, "data") == 0;
-}
-
 static void
 inline_binaries(Builder *builder, cJSON *parent)
 {
@@ -134,7 +122,8 @@ inline_binaries(Builder *builder, cJSON *parent)
 	for (node = parent->child; node != NULL; node = node->next)
 	{
 		if (binary_find(builder->source, node, &binary))
-			make_base64(builder, node, &binary, takes_bare(builder, parent, node));
+			make_base64(builder, node, &binary,
+						binary_is_bare_place(builder->source, parent, node));
 		else
 			inline_binaries(builder, node);
 	}

@@ -49,6 +49,7 @@ extern Target s3_target(const RequestSource *source, cJSON *params);
 extern char *s3_bucket_url(const ServerOptions *options);
 extern char *s3_url_of(const ServerOptions *options, const char *key);
 extern List *s3_put_headers(const ServerOptions *options);
+extern List *s3_key_headers(const ServerOptions *options);
 extern char *s3_name_of(const ServerOptions *options, const char *key);
 
 #endif /* GENJOB_BUILDING_H */

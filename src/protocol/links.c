@@ -4,6 +4,7 @@
  *
  * Who calls makes the links, since that takes the keys of an object store, and gives them with the references.  Here they
  * take the place of the nodes that stand for them.  An output that is in the table has no link: it goes as its bytes.
+ * Where the api takes bytes alone, every link becomes a reference to the bytes, whoever has them.
  */
 #include "postgres.h"
 
@@ -46,6 +47,30 @@ bool
 links_is_object(const char *url)
 {
 	return strncmp(url, "s3://", 5) == 0;
+}
+
+/*
+ * Has the nodes below parent that stand for links stand for bytes, where the api takes no links.
+ */
+void
+links_settle(const RequestSource *source, cJSON *parent)
+{
+	bool all = source->options->protocol.kind.links_as == LINKS_AS_BYTES;
+	cJSON *node;
+
+	check_stack_depth();
+	for (node = parent->child; node != NULL; node = node->next)
+	{
+		cJSON *link = member_of(node, "$output_url");
+		const char *url;
+
+		if (link == NULL && links_is_url(node, &url) && links_is_object(url))
+			link = member_of(node, "$url");
+		if (link == NULL)
+			links_settle(source, node);
+		else if (all || binary_is_bare_place(source, parent, node))
+			link->string = pstrdup("$output");
+	}
 }
 
 static void
@@ -110,4 +135,22 @@ links_resolve(const RequestSource *source, cJSON *params)
 		else
 			links_resolve(source, node->child);
 	}
+}
+
+/*
+ * Has words stand for the link to an object, and for its bytes: for people, since nothing is called.
+ */
+void
+links_show(Reference *reference)
+{
+	if (reference->url == NULL)
+		return;
+	if (reference->wants_link)
+		reference->link = psprintf("(a link to %s)", reference->url);
+	if (!reference->wants_data)
+		return;
+	reference->data = psprintf("(the bytes of %s)", reference->url);
+	reference->len = strlen(reference->data);
+	if (reference->content_type == NULL)
+		reference->content_type = "application/octet-stream";
 }

@@ -10,6 +10,8 @@
 
 extern bool links_is_url(const cJSON *node, const char **url);
 extern bool links_is_object(const char *url);
+extern void links_settle(const RequestSource *source, cJSON *parent);
+extern void links_show(Reference *reference);
 extern void links_resolve(const RequestSource *source, cJSON *params);
 
 #endif /* GENJOB_LINKS_H */

@@ -78,6 +78,16 @@ join_url(const char *url, const char *path)
 }
 
 /*
+ * Whether a text of JSON may have something that stands for a link.
+ */
+static bool
+has_link(const char *json)
+{
+	return json != NULL &&
+		   (strstr(json, "\"$output_url\"") != NULL || strstr(json, "\"$url\"") != NULL);
+}
+
+/*
  * The request's members: the server's defaults under the job's, each in its wrapping, and the model and
  * the remote id where the protocol has a place for them.  What is null in the request is not sent at all.
  * *names_model: the job's own members say the model.
@@ -106,6 +116,8 @@ read_params_raw(const RequestSource *source, bool *names_model)
 		pointer_set(params, protocol->model_at, json_create_string(pstrdup(options->model)));
 	if (remote_id != NULL && *remote_id == '=' && source->idempotency_key != NULL)
 		pointer_set(params, remote_id + 1, json_create_string(pstrdup(source->idempotency_key)));
+	if (!source->is_literal && (has_link(source->request) || has_link(options->defaults)))
+		links_settle(source, params);
 	return params;
 }
 
@@ -389,8 +401,7 @@ request_list_references(const RequestSource *source, int *n)
 static bool
 has_reference(const char *json)
 {
-	return strstr(json, "\"$output\"") != NULL || strstr(json, "\"$output_url\"") != NULL ||
-		   strstr(json, "\"$url\"") != NULL;
+	return strstr(json, "\"$output\"") != NULL || has_link(json);
 }
 
 /*
@@ -490,6 +501,24 @@ request_put_object(const RequestSource *source, const char *key, const char *con
 	headers_set(http, "Content-Type", pstrdup(content_type), NULL);
 	headers_set_server(http, source);
 	headers_set_list(http, s3_put_headers(options));
+	signing_sign(http, source);
+	return http;
+}
+
+/*
+ * Gets an object of the store whose options and secrets the source has.
+ */
+HttpRequest *
+request_get_object(const RequestSource *source, const char *key)
+{
+	const ServerOptions *options = source->options;
+	HttpRequest *http = request_begin(options, "GET", s3_url_of(options, key), options->timeout);
+
+	http->object = s3_name_of(options, key);
+	http->keeps_path = true;
+	headers_note_secrets(http, source->secrets);
+	headers_set_server(http, source);
+	headers_set_list(http, s3_key_headers(options));
 	signing_sign(http, source);
 	return http;
 }

@@ -26,7 +26,7 @@ typedef struct Reference
 	const char *content_type;
 	const char *data; /* not copied; NULL: there is none, or the job's owner may not see it */
 	size_t len;
-	bool wants_data; /* the request has its bytes */
+	bool wants_data; /* the request has its bytes: if they are in an object store, they are fetched */
 	bool wants_link; /* the request has a link to it, if it is in an object store */
 	const char *url; /* where it is, as s3://bucket/key; job is 0 if that is what the request has */
 	char *link;      /* presigned; or NULL */
@@ -79,6 +79,7 @@ extern char *request_address(const ServerOptions *options);
 extern HttpRequest *request_put_object(const RequestSource *source, const char *key,
 									   const char *content_type, const char *data, size_t len,
 									   const char *sha256);
+extern HttpRequest *request_get_object(const RequestSource *source, const char *key);
 extern void request_check(const RequestSource *source);
 extern bool request_has_words(const ServerOptions *options);
 extern bool request_may_refer(const RequestSource *source);

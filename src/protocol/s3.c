@@ -288,6 +288,40 @@ s3_put_headers(const ServerOptions *options)
 	return target.headers;
 }
 
+/*
+ * The key with which the store encrypts objects, if the server's option put_headers has it: it must go with all calls that
+ * read one, and with each part.  prefix: "", or "copy-source-" for the object that is copied.
+ */
+static void
+add_key_headers(Target *target, const ServerOptions *options, const char *prefix)
+{
+	static const char start[] = "x-amz-";
+	static const char key[] = "server-side-encryption-customer-";
+	ListCell *cell;
+
+	foreach(cell, s3_put_headers(options))
+	{
+		const HttpHeader *header = lfirst(cell);
+
+		if (pg_strncasecmp(header->name, start, strlen(start)) == 0 &&
+			pg_strncasecmp(header->name + strlen(start), key, strlen(key)) == 0)
+			add_header(target, psprintf("%s%s%s", start, prefix, header->name + strlen(start)),
+					   header->value);
+	}
+}
+
+/*
+ * The same as a list, of HttpHeader.
+ */
+List *
+s3_key_headers(const ServerOptions *options)
+{
+	Target target = {NULL};
+
+	add_key_headers(&target, options, "");
+	return target.headers;
+}
+
 /* ---------- queries ---------- */
 
 static void
@@ -367,6 +401,7 @@ read_copy(const RequestSource *source, const cJSON *params, Target *target)
 	add_header(target, "X-Amz-Copy-Source",
 			   psprintf("/%s/%s", source->options->bucket,
 						grammar_percent_encode(key_of(params, "copy"), "/")));
+	add_key_headers(target, source->options, "copy-source-");
 	if (type != NULL)
 		target->body.content_type = pstrdup(type);
 	if (type != NULL || member_of(params, "metadata") != NULL)
@@ -399,6 +434,8 @@ s3_target(const RequestSource *source, cJSON *params)
 		add_parameter(&url, "versionId", text_of(params, "version_id"));
 	if (verb == S3_GET && header_of(params, "range") != NULL)
 		add_header(&target, "Range", header_of(params, "range"));
+	if (verb == S3_GET || verb == S3_HEAD)
+		add_key_headers(&target, options, "");
 	target.url = url.data;
 	target.object = s3_name_of(options, key);
 	if (verb == S3_PUT)

@@ -400,6 +400,20 @@ s3_is_of_the_moment(const char *words)
 }
 
 /*
+ * True if an answer says that there is no such object, although there is the bucket.
+ */
+bool
+s3_is_missing(const HttpReply *reply)
+{
+	char *code;
+
+	if (reply->error != HTTP_OK || reply->status != 404)
+		return false;
+	code = xml_find(reply->body->data, reply->body->len, "Code");
+	return code == NULL || strcmp(code, "NoSuchBucket") != 0;
+}
+
+/*
  * How far this machine's clock is from the store's, where that is known; palloc'd.
  */
 static char *

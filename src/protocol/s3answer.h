@@ -9,6 +9,7 @@
 
 extern void s3_judge(Judge *judge);
 extern char *s3_clean_etag(const char *etag);
+extern bool s3_is_missing(const HttpReply *reply);
 extern char *s3_read_etag(const HttpReply *reply);
 extern char *s3_decode_key(char *key);
 extern bool s3_is_of_the_moment(const char *words);

@@ -32,9 +32,6 @@
 #define MAX_LISTED 1000
 #define ASK_TIMEOUT_MS 60000 /* of what only asks */
 
-/* What must go with each part, besides the first call: the key with which the store encrypts. */
-#define CUSTOMER_KEY "x-amz-server-side-encryption-customer-"
-
 /* ---------- requests ---------- */
 
 static HttpRequest *
@@ -79,20 +76,6 @@ s3upload_begin(const RequestSource *source, const char *key, const char *content
 	return signed_by(source, http);
 }
 
-static void
-add_customer_key(HttpRequest *http, const ServerOptions *options)
-{
-	ListCell *cell;
-
-	foreach(cell, s3_put_headers(options))
-	{
-		const HttpHeader *header = lfirst(cell);
-
-		if (pg_strncasecmp(header->name, CUSTOMER_KEY, strlen(CUSTOMER_KEY)) == 0)
-			headers_set(http, header->name, header->value, NULL);
-	}
-}
-
 /*
  * Sends a part, of which sha256 is the digest in hexadecimal.  The data is not copied.
  */
@@ -106,7 +89,7 @@ s3upload_put_part(const RequestSource *source, const S3Upload *upload, int numbe
 	http->body = unconstify(char *, data);
 	http->body_len = len;
 	http->body_sha256 = sha256;
-	add_customer_key(http, source->options);
+	headers_set_list(http, s3_key_headers(source->options));
 	return signed_by(source, http);
 }
 
@@ -158,7 +141,7 @@ s3upload_complete(const RequestSource *source, const S3Upload *upload, const S3P
 	http->body = xml.data;
 	http->body_len = xml.len;
 	headers_set(http, "Content-Type", "application/xml", NULL);
-	add_customer_key(http, source->options);
+	headers_set_list(http, s3_key_headers(source->options));
 	return signed_by(source, http);
 }
 
@@ -217,7 +200,7 @@ s3upload_head(const RequestSource *source, const char *key)
 
 	http->object = s3_name_of(options, key);
 	headers_set_server(http, source);
-	add_customer_key(http, options);
+	headers_set_list(http, s3_key_headers(options));
 	return signed_by(source, http);
 }
 

@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "base/clip.h"
 #include "base/guard.h"
 #include "base/jsonb.h"
 #include "base/memory.h"
@@ -22,9 +23,12 @@
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "life/calls.h"
+#include "life/fetch.h"
 #include "protocol/link.h"
+#include "server/keytemplate.h"
 #include "server/stores.h"
 
+#define MAX_SHOWN 200                 /* bytes of a URL in an error */
 #define MAX_BYTES (512 * 1024 * 1024) /* of all outputs that a request refers to */
 
 /*
@@ -98,25 +102,39 @@ find_store(const char *bucket, const OutputStore *store, Oid owner, MappingOptio
 }
 
 /*
- * Makes a link to an object in a store, with the keys of the job's owner.  It must outlast the job's attempt.
+ * Makes a link to an object of a server.  It must outlast the job's attempt.
  */
 static void
-make_link(Job *job, Reference *reference, const OutputStore *store)
+make_link(Job *job, Reference *reference, const Server *server, const MappingOptions *secrets,
+		  const char *key)
 {
 	int64 seconds = job->options->timeout / 1000 + SECS_PER_HOUR;
-	RequestSource source = {.now_unix = time(NULL)};
+	RequestSource source = {.options = &server->options, .secrets = secrets, .now_unix = time(NULL)};
+
+	reference->link =
+		link_to_read(&source, key, (int) Min(seconds, SIGV4_MAX_EXPIRY), &reference->signature);
+}
+
+/*
+ * Makes a link to an object in a store, or has it fetched, or both, with the keys of the job's owner.
+ */
+static void
+take_object(Job *job, Reference *reference, const OutputStore *store)
+{
 	MappingOptions secrets = {NULL};
 	ServerComplaint complaint;
 	Server *server;
 	char *bucket;
+	char *shown;
 	char *key;
 
 	MemoryContextSwitchTo(job->submission.context);
+	shown = clip_line(reference->url, strlen(reference->url), MAX_SHOWN);
 	if (!stores_split_url(reference->url, &bucket, &key))
 	{
 		job->complaint =
-			psprintf("the request refers to \"%s\", which is not the URL of an object. Write {\"$url\": \"s3://bucket/key\"}.",
-					 reference->url);
+			psprintf("the request refers to \"%s\", which is not the URL of an object. Write {\"$url\": \"s3://bucket/key\"}, with a key of at most %d bytes.",
+					 shown, KEY_MAX);
 		return;
 	}
 	server = find_store(bucket, store, job->owner, &secrets, &complaint);
@@ -124,14 +142,15 @@ make_link(Job *job, Reference *reference, const OutputStore *store)
 		server = find_store(bucket, store, job->owner, &secrets, &complaint);
 	if (server == NULL)
 	{
-		job->complaint = psprintf("no link to %s can be made: %s. %s", reference->url,
-								  complaint.message, complaint.hint);
+		job->complaint = psprintf(reference->wants_link ? "no link to %s can be made: %s. %s"
+														: "%s cannot be fetched: %s. %s",
+								  shown, complaint.message, complaint.hint);
 		return;
 	}
-	source.options = &server->options;
-	source.secrets = &secrets;
-	reference->link =
-		link_to_read(&source, key, (int) Min(seconds, SIGV4_MAX_EXPIRY), &reference->signature);
+	if (reference->wants_link)
+		make_link(job, reference, server, &secrets, key);
+	if (reference->wants_data)
+		fetch_add(job, reference, server, &secrets, key);
 }
 
 /*
@@ -154,8 +173,7 @@ take_url(Job *job, Reference *reference)
 	store.name = no_store ? NULL : TextDatumGetCString(name);
 	store.intended = no_oid ? InvalidOid : DatumGetObjectId(oid);
 	store.owner = DatumGetObjectId(statement_not_null(0, 1));
-	if (reference->wants_link)
-		make_link(job, reference, &store);
+	take_object(job, reference, &store);
 	return true;
 }
 
@@ -187,6 +205,7 @@ take_output(Job *job, Reference *reference)
 
 	if (isnull)
 		return;
+	reference->content_type = TextDatumGetCString(type);
 	if (take_url(job, reference))
 		return;
 	stored = statement_value(0, 4, &isnull);
@@ -204,7 +223,6 @@ take_output(Job *job, Reference *reference)
 		job->waits_for = pstrdup(MEMORY_IS_FULL);
 		return;
 	}
-	reference->content_type = TextDatumGetCString(type);
 	if (reference->ordinal == 0)
 	{
 		take_result(reference, stored);
@@ -251,7 +269,7 @@ read_reference(Job *job, Reference *reference)
 
 	if (reference->job == 0)
 	{
-		make_link(job, reference, &any);
+		take_object(job, reference, &any);
 		return;
 	}
 	/* its own it would wait for for ever */

@@ -77,6 +77,7 @@ const Preset preset_models[] = {
 	{
 		.api = "anthropic",
 		.needs_secret = true,
+		.bare_in = "source",
 		.defaults = "{\"stream\": true, \"max_tokens\": 4096}",
 		.headers = "{\"anthropic-version\": \"2023-06-01\"}",
 		.protocol =
@@ -153,6 +154,7 @@ const Preset preset_models[] = {
 				.path = "/sdapi/v1/txt2img",
 				.model_at = "/override_settings/sd_model_checkpoint",
 				.inputs_path = "/sdapi/v1/img2img",
+				.links_as = "bytes",
 				.inputs_at = "/init_images",
 				.output = "/images/*",
 				.requires_output = "on",
@@ -199,6 +201,7 @@ const Preset preset_models[] = {
 			{
 				.auth = "bearer",
 				.path = "/sdcpp/v1/img_gen",
+				.links_as = "bytes",
 				.reply = "poll",
 				.remote_id = "/id",
 				.poll = "GET /sdcpp/v1/jobs/{id}",
@@ -398,6 +401,7 @@ const Preset preset_models[] = {
 				.auth = "bearer",
 				.path = "/api/generate",
 				.model_at = "/model",
+				.links_as = "bytes",
 				.inputs_at = "/images",
 				.reply = "stream",
 				STREAM_OLLAMA,
@@ -411,6 +415,7 @@ const Preset preset_models[] = {
 	{
 		.api = "gemini",
 		.needs_secret = true,
+		.bare_in = "inlineData inline_data",
 		.list_is_stream = true,
 		.protocol =
 			{

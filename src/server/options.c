@@ -55,6 +55,7 @@ static const Option options_table[] = {
 	PROTOCOL_OPTION("inputs_path", OPTION_PATH, inputs_path),
 	PROTOCOL_CHOICE("inputs_body", inputs_body, "json, multipart, raw"),
 	PROTOCOL_CHOICE("inputs_as", inputs_as, "base64, data-url"),
+	PROTOCOL_CHOICE("links_as", links_as, "url, bytes"),
 	PROTOCOL_OPTION("inputs_at", OPTION_TEXT, inputs_at),
 	PROTOCOL_CHOICE("reply", reply, "body, stream, poll, hand-over"),
 	PROTOCOL_OPTION("token_at", OPTION_PLACE, token_at),
@@ -286,6 +287,9 @@ fill_protocol(ServerOptions *options)
 		protocol->inputs_body = protocol->body;
 	if (protocol->inputs_as == NULL)
 		protocol->inputs_as = "base64";
+	/* a form has files, and a raw body is one */
+	if (protocol->links_as == NULL)
+		protocol->links_as = strcmp(protocol->inputs_body, "json") == 0 ? "url" : "bytes";
 	if (protocol->reply == NULL)
 		protocol->reply = "body";
 	if (protocol->token_at == NULL)

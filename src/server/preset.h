@@ -43,6 +43,12 @@ typedef enum InputsKind
 	INPUTS_DATA_URL
 } InputsKind;
 
+typedef enum LinksKind
+{
+	LINKS_AS_URL,
+	LINKS_AS_BYTES
+} LinksKind;
+
 typedef enum ReplyKind
 {
 	REPLY_BODY,
@@ -95,6 +101,7 @@ typedef struct ProtocolKinds
 	BodyKind body;
 	BodyKind inputs_body;
 	InputsKind inputs_as;
+	LinksKind links_as;
 	ReplyKind reply;
 	StateKind state; /* where there is one */
 	RequirementKind requires_output;
@@ -129,6 +136,7 @@ typedef struct Protocol
 	const char *inputs_path;
 	const char *inputs_body;
 	const char *inputs_as; /* base64 | data-url: how a JSON request holds them */
+	const char *links_as;  /* url | bytes: what stands for a link to an object of a store */
 	const char *inputs_at; /* takes the inputs that the request does not name itself: a place of an
 						 * array (json) or a file's field (multipart); where the request names
 						 * its binary (raw) */
@@ -176,7 +184,7 @@ typedef struct Preset
 	bool needs_secret; /* a user mapping is required */
 	bool output_may_be_text; /* at a place of outputs: what is no base64 of a picture or the like stays there */
 	const char *
-		bare_in; /* object whose member "data" takes an input as bare base64, though inputs are data: URLs */
+		bare_in; /* objects, separated by spaces, whose member "data" takes bare base64 and nothing else */
 	const char *
 		preview; /* "member=value" of files that are outputs only where there are no others; or NULL */
 	bool list_is_stream; /* an answer that is a list has the events of a stream */

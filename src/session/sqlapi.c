@@ -28,6 +28,7 @@
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/jsonb.h"
+#include "protocol/links.h"
 #include "protocol/request.h"
 #include "queue/session.h"
 #include "queue/submit.h"
@@ -136,8 +137,7 @@ source_references(RequestSource *source)
 
 		if (reference->job != 0)
 			session_read_output(reference);
-		if (reference->wants_link && reference->url != NULL)
-			reference->link = psprintf("(a link to %s)", reference->url);
+		links_show(reference);
 	}
 }
 

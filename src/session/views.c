@@ -37,6 +37,8 @@ phase_name(Activity *activity)
 			return "downloading";
 		case ACTIVITY_STORING:
 			return "storing";
+		case ACTIVITY_FETCHING:
+			return "fetching";
 		case ACTIVITY_SAVING:
 			return "saving";
 	}

@@ -110,6 +110,7 @@ typedef enum ActivityPhase
 	ACTIVITY_POLLING,     /* and is being asked how it is */
 	ACTIVITY_DOWNLOADING, /* outputs */
 	ACTIVITY_STORING,     /* outputs */
+	ACTIVITY_FETCHING,    /* what the request wants of an object store */
 	ACTIVITY_SAVING       /* what came is being written */
 } ActivityPhase;
 

@@ -138,10 +138,26 @@ use = egg:swift#dlo
 ''')
 
 
+def skew_clock():
+    """This process's clock is ahead by what FOLDER/skew says, in seconds."""
+    real = time.time
+    path = os.path.join(folder, 'skew')
+
+    def skewed():
+        try:
+            with open(path) as file:
+                return real() + int(file.read() or 0)
+        except OSError:
+            return real()
+    time.time = skewed
+
+
 def start(conf, name):
     pid = os.fork()
     if pid == 0:
         die_with_parent()
+        if name == 'proxy-server':
+            skew_clock()
         extra = {}
         if name == 'object-server':
             extra['global_conf_callback'] = swift.obj.server.global_conf_callback

@@ -80,6 +80,17 @@ sub log
 	return scalar(<$file>) // '';
 }
 
+# How many seconds its clock is ahead from now on, where the script can be told.
+sub skew
+{
+	my ($self, $seconds) = @_;
+	open(my $file, '>', "$self->{dir}/skew.new") or die "could not write $self->{dir}/skew.new: $!\n";
+	print {$file} $seconds;
+	close($file) or die "could not write $self->{dir}/skew.new: $!\n";
+	rename("$self->{dir}/skew.new", "$self->{dir}/skew") or die "could not rename: $!\n";
+	return;
+}
+
 # Ends it, with all that it started; what it holds stays for start($port).
 sub stop
 {

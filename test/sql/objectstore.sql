@@ -99,6 +99,13 @@ SELECT pg_temp.show('regress_swift', '{"delete": "a"}');
 SELECT pg_temp.show('regress_swift', '{"copy": "a b", "to": "c", "content_type": "image/png"}');
 SELECT pg_temp.show('regress_swift', '{"list": ""}');
 SELECT pg_temp.show('regress_s3', '{"list": "in/", "delimiter": "/", "max": 10, "after": "to+ken="}');
+-- a key with which the store encrypts goes with all that reads
+ALTER SERVER regress_swift OPTIONS (ADD put_headers '{"X-Amz-Server-Side-Encryption-Customer-Algorithm": "AES256", "x-amz-server-side-encryption-customer-key": "a2V5", "x-amz-storage-class": "STANDARD"}');
+SELECT pg_temp.show('regress_swift', '{"get": "a"}');
+SELECT pg_temp.show('regress_swift', '{"head": "a"}');
+SELECT pg_temp.show('regress_swift', '{"delete": "a"}');
+SELECT pg_temp.show('regress_swift', '{"copy": "a", "to": "b"}');
+ALTER SERVER regress_swift OPTIONS (DROP put_headers);
 SELECT pg_temp.show('regress_lambda', '{"function": "enlarge:1", "payload": 1}');
 CREATE SERVER regress_function FOREIGN DATA WRAPPER genjob OPTIONS (api 'aws-lambda', url 'https://lambda.eu-west-1.amazonaws.com', model 'enlarge');
 CREATE USER MAPPING FOR PUBLIC SERVER regress_function OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key 'secret');

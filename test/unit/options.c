@@ -48,6 +48,8 @@ static const struct
 	{"requires_output=/on ?/off", KIND(requires_output), REQUIRES_PLACE},
 	{"requires_output= /data", KIND(requires_output), REQUIRES_PLACE},
 	{"requires_output=?/data", KIND(requires_output), REQUIRES_OPTIONAL_PLACE},
+	{"links_as=url", KIND(links_as), LINKS_AS_URL},
+	{"links_as=bytes", KIND(links_as), LINKS_AS_BYTES},
 	{"any_answer=on", KIND(any_answer), ANSWER_ANY},
 	{"any_answer=off", KIND(any_answer), ANSWER_JSON},
 	{"encoding=auto", KIND(encoding), ENCODING_AUTO},

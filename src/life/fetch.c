@@ -1,0 +1,365 @@
+/*
+ * fetch.c
+ *		The step that fetches stored objects which the request wants as bytes, before the job is sent.
+ *
+ * They are fetched one after another into memory, from the store of each, with the keys of the job's owner.  Until all of
+ * them are there, nothing is sent to the job's server, and nothing is paid for.  So a job that must wait for a store is
+ * put back into the queue, and its place at the server is free meanwhile.  An object that is not there fails the job; a
+ * store that refuses is tried for some minutes, one that is down for a day, as when outputs go there.
+ *
+ * The calls are limited by the store's server.  Where that is the job's own server, the job's place there serves.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/clip.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "life/calls.h"
+#include "life/fetch.h"
+#include "life/postponed.h"
+#include "life/step.h"
+#include "life/store.h"
+#include "life/storeline.h"
+#include "protocol/judge.h"
+#include "schedule/schedule.h"
+
+#define MB ((size_t) 1024 * 1024)
+#define MAX_BYTES (512 * MB) /* of all that a request refers to */
+#define PLACE_US \
+	(10 * USECS_PER_SEC) /* in which a job waits for a place at a store, and keeps its own */
+#define NO_PLACE_MS 50   /* before the next look for one */
+#define NO_PLACE_MAX_MS 1000
+#define MAX_SHOWN 200 /* bytes of a URL in an error */
+
+/* An object that is to be fetched. */
+typedef struct FetchObject
+{
+	Reference *reference;   /* whose bytes it is */
+	ServerQueue *queue;     /* of the store's server */
+	Server *server;         /* held */
+	MappingOptions secrets; /* the job owner's */
+	char *key;
+} FetchObject;
+
+typedef struct JobFetch
+{
+	List *left;     /* of FetchObject, the present one first */
+	Place place;    /* of the call under way; none, if the job's own place serves */
+	StoreTurn turn; /* where it waits for one */
+} JobFetch;
+
+static FetchObject *
+present(const Job *job)
+{
+	return job->fetch->left == NIL ? NULL : linitial(job->fetch->left);
+}
+
+/* ---------- its life ---------- */
+
+/*
+ * Notes that the bytes of a reference must be fetched from server, with the secrets and the key, which belong to the
+ * job's submission.  In a transaction.
+ */
+void
+fetch_add(Job *job, Reference *reference, Server *server, const MappingOptions *secrets,
+		  const char *key)
+{
+	MemoryContext caller = MemoryContextSwitchTo(job->submission.context);
+	FetchObject *object = palloc0(sizeof(FetchObject));
+
+	if (job->fetch == NULL)
+		job->fetch = palloc0(sizeof(JobFetch));
+	object->reference = reference;
+	object->queue = schedule_queue(NameStr(server->name));
+	object->queue->n_jobs++;
+	object->server = server_hold(server);
+	object->secrets = *secrets;
+	object->key = pstrdup(key);
+	job->fetch->left = lappend(job->fetch->left, object);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Gives up the job's place at a store, and in its line.
+ */
+void
+fetch_leave_place(Job *job)
+{
+	if (job->fetch == NULL)
+		return;
+	storeline_leave_fetch(&job->fetch->turn);
+	limits_leave(&job->fetch->place);
+}
+
+static void
+drop(Job *job, FetchObject *object)
+{
+	job->fetch->left = list_delete_ptr(job->fetch->left, object);
+	object->queue->n_jobs--;
+	server_release(object->server);
+}
+
+/*
+ * Ends all fetching of the job.
+ */
+void
+fetch_close(Job *job)
+{
+	FetchObject *object;
+
+	if (job->fetch == NULL)
+		return;
+	fetch_leave_place(job);
+	while ((object = present(job)) != NULL)
+		drop(job, object);
+	job->fetch = NULL;
+}
+
+/* ---------- what becomes of it ---------- */
+
+static char *
+shown_url(const FetchObject *object)
+{
+	return clip_line(object->reference->url, strlen(object->reference->url), MAX_SHOWN);
+}
+
+/*
+ * Fails a job whose object cannot be had.  Nothing was sent for it.
+ */
+static Next
+fail(Job *job, char *error)
+{
+	fetch_leave_place(job);
+	limits_give_back(&job->place);
+	return next_fail(job, error);
+}
+
+/*
+ * Puts the job back into the queue, for some seconds.
+ */
+static Next
+put_off(Job *job, char *why)
+{
+	fetch_leave_place(job);
+	job->waits_for = why;
+	return next_report(postponed_verdict(job));
+}
+
+static char *
+no_memory(void)
+{
+	return pstrdup(
+		"the memory for requests is full (genjob.max_memory), so what this one refers to cannot be fetched. The job waits for that.");
+}
+
+/*
+ * Handles a call to the store that did not bring the object.
+ */
+static Next
+failed(Job *job, const char *why, bool is_refused)
+{
+	FetchObject *object = present(job);
+	TimestampTz now = clock_now();
+	char *words = psprintf("%s could not be fetched from the store \"%s\": %s", shown_url(object),
+						   NameStr(object->queue->name), why);
+
+	if (object->queue->stats != NULL)
+		stats_note_trouble(object->queue->stats, job->id, why, now);
+	if (job->put_off_since == 0)
+		job->put_off_since = now;
+	if (!store_is_worth_a_try(postponed_times(job->id), now - job->put_off_since, is_refused))
+		return fail(job, words);
+	return put_off(job, psprintf("%s The job waits for that, and nothing was sent to its server.",
+								 words));
+}
+
+/*
+ * Waits for a place at the store.  A job that gets none for long gives up its own place meanwhile.
+ */
+static Next
+wait_for_place(Job *job)
+{
+	FetchObject *object = present(job);
+	MonoTime now = clock_mono();
+	int64 waited = now - job->fetch->turn.waiting_since;
+
+	if (waited < PLACE_US && storeline_is_open(object->queue))
+		return next_wait(STEP_FETCH,
+						 now + Min(Max(NO_PLACE_MS, waited / 1000), NO_PLACE_MAX_MS) * 1000);
+	return put_off(job,
+				   psprintf("%s is to be fetched from the store \"%s\", which is held back or has no place: see held_reason in genjob.servers. The job waits for that.",
+							shown_url(object), NameStr(object->queue->name)));
+}
+
+/*
+ * Begins to fetch the next object, if its store has a place for that; sends the job if there is none left.
+ */
+static Next
+attempt(Job *job)
+{
+	FetchObject *object = present(job);
+
+	if (object == NULL)
+	{
+		fetch_close(job);
+		postponed_forget(job->id);
+		/* its time starts now */
+		job->started_at = clock_now();
+		job->began_at = clock_mono();
+		return next_call(STEP_SUBMIT);
+	}
+	job->fetch->turn.queue = object->queue;
+	if (object->queue != job->queue && !storeline_take_turn_to_fetch(job, &job->fetch->turn))
+		return wait_for_place(job);
+	return next_call(STEP_FETCH);
+}
+
+Next
+fetch_woken(Job *job)
+{
+	return attempt(job);
+}
+
+/* ---------- the call ---------- */
+
+/*
+ * How many more bytes the job may have of what its request refers to: as much as claims may fill of the memory.
+ */
+static size_t
+room_for_bytes(const Job *job)
+{
+	size_t room = Min(MAX_BYTES, memory_bound() / 2);
+	int i;
+
+	for (i = 0; i < job->submission.n_references; i++)
+		room -= Min(room, job->submission.references[i].len);
+	return room;
+}
+
+HttpRequest *
+fetch_build(Job *job, char **why)
+{
+	FetchObject *object = present(job);
+	RequestSource source = {.options = &object->server->options,
+							.secrets = &object->secrets,
+							.now_unix = time(NULL)};
+	HttpRequest *http;
+
+	if (object->queue != job->queue)
+	{
+		job->fetch->place = limits_take(&object->queue->limits, clock_mono());
+		limits_started(&job->fetch->place);
+		source.options = job->fetch->place.backend->options;
+	}
+	http = request_get_object(&source, object->key);
+	http->max_response = Min(http->max_response, room_for_bytes(job));
+	return http;
+}
+
+Next
+fetch_unbuilt(Job *job, const char *why, const ErrorData *error)
+{
+	limits_give_back(&job->fetch->place);
+	return failed(job, error ? error->message : why, true);
+}
+
+Next
+fetch_starved(Job *job)
+{
+	limits_give_back(&job->fetch->place);
+	return put_off(job, no_memory());
+}
+
+/*
+ * Says which bound an object has passed.
+ */
+static char *
+describe_too_large(const Job *job)
+{
+	const FetchObject *object = present(job);
+	size_t room = room_for_bytes(job);
+	size_t most = object->server->options.max_response;
+
+	if (most <= room)
+		return psprintf("%s is larger than the option max_response of its store's server \"%s\" allows, %zu MB. Raise it, or give a link, where the api takes one (option links_as).",
+						shown_url(object), NameStr(object->server->name), most / MB);
+	return psprintf("%s is too large to be sent as bytes: a request may have %zu MB of what it refers to, half of genjob.max_memory and at most %zu MB. Raise that, or give a link, where the api takes one (option links_as).",
+					shown_url(object), Min(MAX_BYTES, memory_bound() / 2) / MB, MAX_BYTES / MB);
+}
+
+/*
+ * Reserves memory for what has come as it will be sent.  False if others' requests leave no room for that.
+ */
+static bool
+hold(Job *job, size_t len)
+{
+	MemoryShare *share = job->submission.share;
+	size_t more = memory_body_size(0, len);
+
+	if (!memory_may_read(more, share))
+		return false;
+	memory_hold(&job->submission.share, job->submission.context, MEMORY_REQUESTS,
+				&job->queue->requests, (share ? share->bytes : 0) + more);
+	return true;
+}
+
+/*
+ * Keeps what has come, with its memory, until the request is built.
+ */
+static void
+take(Job *job, const HttpReply *reply)
+{
+	FetchObject *object = present(job);
+	Reference *reference = object->reference;
+
+	if (object->queue->stats != NULL)
+		stats_end_trouble(object->queue->stats, job->id);
+	reference->data = reply->body->len > 0 ? reply->body->data : "";
+	reference->len = reply->body->len;
+	if (reference->content_type == NULL)
+		reference->content_type =
+			reply->body->len > 0
+				? MemoryContextStrdup(job->submission.context, answer_body_type(reply))
+				: "application/octet-stream";
+	calls_keep(job, job->submission.context);
+	fetch_leave_place(job);
+	drop(job, object);
+}
+
+Next
+fetch_answered(Job *job, HttpReply *reply)
+{
+	FetchObject *object = present(job);
+	StoreAnswer answer =
+		store_judge_at(job, object->queue, object->server, &job->fetch->place, &job->call, reply);
+
+	if (reply->error == HTTP_TOO_LARGE)
+		return fail(job, describe_too_large(job));
+	if (answer.is_missing)
+		return fail(job, psprintf("%s is not there, so the job was not sent: %s", shown_url(object),
+								  answer.error));
+	if (!answer.is_done)
+		return failed(job, answer.error, answer.is_refused);
+	if (!hold(job, reply->body->len))
+		return put_off(job, no_memory());
+	take(job, reply);
+	return attempt(job);
+}
+
+/*
+ * Puts a job back into the queue, because this process ends.
+ */
+Next
+fetch_give_back(Job *job)
+{
+	Verdict *verdict = palloc0(sizeof(Verdict));
+
+	job_end_calls(job);
+	verdict->kind = VERDICT_POSTPONE;
+	return next_report(verdict);
+}

@@ -1,0 +1,15 @@
+/*
+ * fetch.h
+ *		The objects that a job's request wants as bytes, and that are in an object store.
+ */
+#ifndef GENJOB_FETCH_H
+#define GENJOB_FETCH_H
+
+#include "life/job.h"
+
+extern void fetch_add(Job *job, Reference *reference, Server *server, const MappingOptions *secrets,
+					  const char *key);
+extern void fetch_leave_place(Job *job);
+extern void fetch_close(Job *job);
+
+#endif /* GENJOB_FETCH_H */

@@ -1,0 +1,179 @@
+#!/usr/bin/python3
+"""
+fakestore.py FOLDER [PORT]
+
+An object store that fails to order, for tests: it checks no signature. FOLDER/port has its port when it answers. Every
+bucket is there. Objects stay in FOLDER for the next start; uploads do not.
+
+    PUT /_set       JSON: {"refuse": [STATUS, CODE]} answers every call so, null ends that; {"skew": SECONDS} is how far
+                    its clock is ahead, and with it RequestTimeTooSkewed for calls that were signed 15 minutes away from it;
+                    {"delay": SECONDS} before an object is read; {"tag": TEXT} is the ETag of what is put from now on;
+                    {"parts": N} has every open upload have so many parts of 8 MB, whatever was sent
+    GET /_log       what has been asked, a line for each: METHOD, path with query, status
+    GET /_headers   the headers of the last PUT of an object, as JSON; GET /_read those of the last GET or HEAD
+
+An upload in parts keeps its parts; ListParts gives pages of 1,000.
+"""
+import ctypes
+import datetime
+import email.utils
+import hashlib
+import json
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+lock = threading.Lock()
+knobs = {'refuse': None, 'skew': 0, 'delay': 0, 'tag': None, 'parts': 0}
+objects = {}
+uploads = {}
+log = []
+last_put = {}
+last_read = {}
+
+
+def keep():
+    with lock, open(kept, 'wb') as file:
+        pickle.dump(objects, file)
+
+
+class Store(BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+
+    def log_message(self, *_):
+        pass
+
+    def date_time_string(self, timestamp=None):
+        return email.utils.formatdate(time.time() + knobs['skew'], usegmt=True)
+
+    def answer(self, status, body=b'', headers=()):
+        if not self.path.startswith('/_'):
+            with lock:
+                log.append('%s %s %d' % (self.command, self.path, status))
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        if self.command != 'HEAD':
+            self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        if self.command != 'HEAD':
+            self.wfile.write(body)
+
+    def refuse(self, status, code):
+        self.answer(status, ('<?xml version="1.0"?><Error><Code>%s</Code><Message>as ordered</Message></Error>' % code).encode(),
+                    [('Content-Type', 'application/xml')])
+
+    def is_skewed(self):
+        signed = self.headers.get('X-Amz-Date')
+        if not signed:
+            return False
+        then = datetime.datetime.strptime(signed, '%Y%m%dT%H%M%SZ').replace(tzinfo=datetime.timezone.utc).timestamp()
+        return abs(then - time.time() - knobs['skew']) > 900
+
+    def handle_call(self):
+        body = self.rfile.read(int(self.headers.get('Content-Length') or 0))
+        path, _, query = self.path.partition('?')
+        arguments = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+        key = urllib.parse.unquote(path)
+        if path == '/_set':
+            knobs.update(json.loads(body))
+            return self.answer(200)
+        if path == '/_log':
+            with lock:
+                return self.answer(200, ''.join(line + '\n' for line in log).encode())
+        if path in ('/_headers', '/_read'):
+            return self.answer(200, json.dumps(last_put if path == '/_headers' else last_read).encode())
+        if knobs['refuse']:
+            return self.refuse(*knobs['refuse'])
+        if self.is_skewed():
+            return self.refuse(403, 'RequestTimeTooSkewed')
+        if 'uploads' in arguments or 'uploadId' in arguments:
+            return self.upload(key, arguments, body)
+        return getattr(self, 'object_' + self.command.lower())(key, body)
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_call
+
+    def note(self, headers):
+        headers.clear()
+        headers.update({name.lower(): value for name, value in self.headers.items()})
+
+    def object_get(self, key, _):
+        self.note(last_read)
+        found = objects.get(key)
+        time.sleep(knobs['delay'])
+        if found is None:
+            return self.refuse(404, 'NoSuchKey')
+        return self.answer(200, found[0], [('ETag', found[1]), ('Content-Type', found[2])])
+
+    object_head = object_get
+
+    def object_put(self, key, body):
+        self.note(last_put)
+        objects[key] = (body, '"%s"' % (knobs['tag'] or hashlib.md5(body).hexdigest()),
+                        self.headers.get('Content-Type', 'binary/octet-stream'))
+        keep()
+        return self.answer(200, b'', [('ETag', objects[key][1])])
+
+    def object_delete(self, key, _):
+        objects.pop(key, None)
+        return self.answer(204)
+
+    def upload(self, key, arguments, body):
+        number = arguments.get('uploadId')
+        if self.command == 'POST' and 'uploads' in arguments:
+            number = 'upload-%d' % (len(uploads) + 1)
+            uploads[number] = {}
+            return self.answer(200, ('<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>'
+                                     % number).encode())
+        if self.command == 'GET' and 'uploads' in arguments:
+            return self.answer(200, b'<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>')
+        if number not in uploads:
+            return self.refuse(404, 'NoSuchUpload')
+        parts = uploads[number]
+        if self.command == 'PUT':
+            digest = hashlib.md5(body).hexdigest()
+            parts[int(arguments['partNumber'])] = (len(body), digest, body if len(body) < 1 << 20 else None)
+            return self.answer(200, b'', [('ETag', '"%s"' % digest)])
+        if self.command == 'GET':
+            for n in range(1, knobs['parts'] + 1):
+                parts.setdefault(n, (8 << 20, '%032x' % n, None))
+            after = int(arguments.get('part-number-marker') or 0)
+            page = [n for n in sorted(parts) if n > after][:1000]
+            more = bool(page) and page[-1] < max(parts)
+            text = ''.join('<Part><PartNumber>%d</PartNumber><ETag>"%s"</ETag><Size>%d</Size></Part>' % (n, parts[n][1], parts[n][0])
+                           for n in page)
+            if more:
+                text += '<NextPartNumberMarker>%d</NextPartNumberMarker>' % page[-1]
+            return self.answer(200, ('<ListPartsResult><IsTruncated>%s</IsTruncated>%s</ListPartsResult>'
+                                     % ('true' if more else 'false', text)).encode())
+        if self.command == 'DELETE':
+            del uploads[number]
+            return self.answer(204)
+        objects[key] = (b'', '"%s-%d"' % (hashlib.md5(body).hexdigest(), len(parts)), 'image/png')
+        del uploads[number]
+        return self.answer(200, ('<CompleteMultipartUploadResult><ETag>%s</ETag></CompleteMultipartUploadResult>'
+                                 % objects[key][1]).encode())
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+folder = os.path.abspath(sys.argv[1])
+kept = os.path.join(folder, 'objects')
+if os.path.exists(kept):
+    with open(kept, 'rb') as left:
+        objects.update(pickle.load(left))
+server = Server(('127.0.0.1', int(sys.argv[2]) if len(sys.argv) > 2 else 0), Store)
+with open(os.path.join(folder, 'port.new'), 'w') as ready:
+    ready.write(str(server.server_port))
+os.rename(os.path.join(folder, 'port.new'), os.path.join(folder, 'port'))
+server.serve_forever()
