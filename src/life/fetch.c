@@ -233,7 +233,7 @@ fetch_woken(Job *job)
 static size_t
 room_for_bytes(const Job *job)
 {
-	size_t room = Min(MAX_BYTES, memory_bound() / 2);
+	size_t room = Min(MAX_BYTES, memory_limit() / 2);
 	int i;
 
 	for (i = 0; i < job->submission.n_references; i++)
@@ -289,7 +289,7 @@ describe_too_large(const Job *job)
 		return psprintf("%s is larger than the option max_response of its store's server \"%s\" allows, %zu MB. Raise it, or give a link, where the api takes one (option links_as).",
 						shown_url(object), NameStr(object->server->name), most / MB);
 	return psprintf("%s is too large to be sent as bytes: a request may have %zu MB of what it refers to, half of genjob.max_memory and at most %zu MB. Raise that, or give a link, where the api takes one (option links_as).",
-					shown_url(object), Min(MAX_BYTES, memory_bound() / 2) / MB, MAX_BYTES / MB);
+					shown_url(object), Min(MAX_BYTES, memory_limit() / 2) / MB, MAX_BYTES / MB);
 }
 
 /*

@@ -1,10 +1,9 @@
 /*
  * options.c
- *		The options of a foreign server and of a user mapping: one table, read by the validator and by
- *		everyone who wants a value, and what one option needs another for.
+ *		The options of a foreign server and of a user mapping: one table, read by the validator and by everyone who wants
+ *		a value, and what one option needs another for.
  *
- * Whatever is wrong is refused when the server or the mapping is created or altered, with what would
- * be right.  How the value of one option is written is in optionvalue.c.
+ * What is wrong is refused when the server or mapping is created or altered.  optionvalue.c: how values are written.
  */
 #include "postgres.h"
 
