@@ -70,6 +70,7 @@ static const struct
 /* Claims or reports of one subtransaction. */
 typedef struct Direct
 {
+	void (*write_rows)(struct Direct *direct);
 	RowUpdate *update;
 	TimestampTz now;
 	int n; /* written so far */
@@ -89,15 +90,33 @@ typedef struct Direct
 static int undone = 0; /* in a row */
 static MonoTime not_before = 0;
 
+static void
+update_rows(void *arg)
+{
+	Direct *direct = arg;
+	int level = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	direct->update = rowupdate_begin();
+	if (direct->update != NULL)
+	{
+		direct->write_rows(direct);
+		rowupdate_end(direct->update);
+	}
+	AtEOXact_GUC(false, level);
+}
+
 /*
- * Runs work in a subtransaction.  False if it was undone, or the table is not one to be updated so.
+ * Writes rows in a subtransaction.  False if it was undone, or the table is not one to be updated so, or no row was
+ * written.
  */
 static bool
-run(QueueWork work, Direct *direct)
+run(Direct *direct)
 {
 	ErrorData *error;
 
-	if (queue_guard(work, direct, &error))
+	if (queue_guard(update_rows, direct, &error))
 	{
 		undone = 0;
 		return direct->n > 0;
@@ -105,17 +124,6 @@ run(QueueWork work, Direct *direct)
 	/* CLAIM or REPORT meets whatever it was, too */
 	not_before = clock_mono() + backoff_delay(&after_undone, undone++);
 	return false;
-}
-
-static bool
-begin(Direct *direct)
-{
-	direct->update = rowupdate_begin();
-	if (direct->update == NULL)
-		return false;
-	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	return true;
 }
 
 /* ---------- claims ---------- */
@@ -229,14 +237,10 @@ make_claimed(const RowUpdate *row, pg_uuid_t *key)
 }
 
 static void
-claim_work(void *arg)
+write_claims(Direct *direct)
 {
-	Direct *direct = arg;
-	int level = NewGUCNestLevel();
 	int i;
 
-	if (!begin(direct))
-		return;
 	for (i = 0; i < direct->n_turns; i++)
 	{
 		if (!rowupdate_read(direct->update, direct->turns[i]->id) ||
@@ -246,8 +250,6 @@ claim_work(void *arg)
 		if (rowupdate_write(direct->update))
 			direct->claimed->vals[direct->n++] = make_claimed(direct->update, direct->keys[i]);
 	}
-	rowupdate_end(direct->update);
-	AtEOXact_GUC(false, level);
 }
 
 /*
@@ -257,12 +259,16 @@ claim_work(void *arg)
 uint64
 direct_claim(Turn *const *turns, int n, pg_uuid_t *const *keys, TimestampTz now)
 {
-	Direct direct = {.turns = turns, .n_turns = n, .keys = keys, .now = now};
+	Direct direct = {.write_rows = write_claims,
+					 .turns = turns,
+					 .n_turns = n,
+					 .keys = keys,
+					 .now = now};
 
 	direct.claimed = palloc0(sizeof(SPITupleTable));
 	direct.claimed->tupdesc = claim_descriptor();
 	direct.claimed->vals = palloc(n * sizeof(HeapTuple));
-	if (!run(claim_work, &direct))
+	if (!run(&direct))
 		return 0;
 	direct.claimed->numvals = direct.n;
 	statement_set_result(direct.claimed);
@@ -322,14 +328,10 @@ end_attempt(RowUpdate *row, const Job *job, TimestampTz now)
 }
 
 static void
-report_work(void *arg)
+write_reports(Direct *direct)
 {
-	Direct *direct = arg;
-	int level = NewGUCNestLevel();
 	int i;
 
-	if (!begin(direct))
-		return;
 	for (i = 0; i < direct->n_jobs; i++)
 	{
 		Job *job = direct->jobs[i];
@@ -343,8 +345,6 @@ report_work(void *arg)
 			direct->written[direct->n++] =
 				(DirectReport){job, !rowupdate_is_null(direct->update, JOB_ON_DONE)};
 	}
-	rowupdate_end(direct->update);
-	AtEOXact_GUC(false, level);
 }
 
 /*
@@ -354,9 +354,13 @@ report_work(void *arg)
 int
 direct_report(Job **jobs, int n, TimestampTz now, DirectReport *written)
 {
-	Direct direct = {.jobs = jobs, .n_jobs = n, .now = now, .written = written};
+	Direct direct = {.write_rows = write_reports,
+					 .jobs = jobs,
+					 .n_jobs = n,
+					 .now = now,
+					 .written = written};
 
-	if (clock_mono() < not_before || !run(report_work, &direct))
+	if (clock_mono() < not_before || !run(&direct))
 		return 0;
 	return direct.n;
 }
