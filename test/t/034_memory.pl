@@ -79,7 +79,7 @@ insert('remote', $jobs,
 ok( $node->poll_query_until('postgres',
 		"SELECT count(*) = $jobs FROM gen_jobs WHERE server = 'remote' AND state = 'running' AND remote_id IS NOT NULL"),
 	"$jobs predictions are under way");
-ok(memory_falls_to($before + 9_000 * $jobs), '... for less than 9,000 bytes each, and what the calls took is given back')
+ok(memory_falls_to($before + 10_000 * $jobs), '... for less than 10,000 bytes each, and what the calls took is given back')
   or diag('they take ' . int((memory() - $before) / $jobs) . ' bytes each');
 
 my ($polls, $start) = ($standin->counts(summary => 1)->{polls}, time);

@@ -173,7 +173,8 @@ my $dispatcher = wait_dispatcher($node);
 my $before = memory($dispatcher);
 my $most = 0;
 my @large = map { enqueue($node, 'editor', StandIn::request(prompt => "large $_", image => { '$url' => 's3://fake/large.png' }, latency_ms => 3000, standin => { id => "large $_" })) } 1 .. 8;
-for (1 .. 3000)
+my $until = time + 2 * $PostgreSQL::Test::Utils::timeout_default;
+while (time < $until)
 {
 	my $now = memory($dispatcher);
 	$most = $now if $now > $most;
