@@ -29,7 +29,7 @@
 	"   AND (u.after IS NOT NULL OR u.refers IS NOT NULL) AND (u.after && ARRAY[j.id] OR u.refers && ARRAY[j.id])" \
 	"   AND coalesce(pg_has_role(u.owner::oid, j.owner::oid, 'USAGE'), false))" \
 	"  OR j.state <> 'succeeded' AND EXISTS (SELECT FROM " table \
-	" u WHERE u.blocked_by IS NOT NULL" \
+	" u WHERE u.id > j.id AND u.blocked_by IS NOT NULL" \
 	"   AND u.after IS NOT NULL AND u.after && ARRAY[j.id]" \
 	"   AND coalesce(pg_has_role(u.owner::oid, j.owner::oid, 'USAGE'), false)))"
 

@@ -168,7 +168,8 @@ subtest 'users 109: a role has the ended jobs of a dropped server deleted by one
 	as('mallory', "CREATE SERVER reborn FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url '" . $standin->url . "', auth 'none', retention '1 s', retention_failed '1 s')");
 	my $other = as('mallory', $own);
 	as('mallory', $cancel);
-	ok($node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $other)"), 'its own are deleted');
+	ok($node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $other)"), 'its own are deleted')
+	  || diag(query("SELECT j, genjob.needed_jobs(ARRAY[$other]), (SELECT last_error FROM genjob.workers WHERE database = 'postgres') FROM gen_jobs j WHERE id >= $other"));
 	is(query("SELECT state FROM gen_jobs WHERE id = $job"), 'cancelled', '... and the others are not, which ended before');
 	query('DROP SERVER reborn CASCADE');
 };

@@ -22,7 +22,7 @@ my $python = '/usr/bin/python3';    # the one that Debian's packages are for
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $standin = StandIn->new;
 my $node = new_node(name => 'sources');
-create_server($node, 'painter', 'openai-images', $standin);
+create_server($node, 'painter', 'openai-images', $standin, links_as => 'url');
 $node->safe_psql('postgres', q{
 	CREATE SERVER uploads FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'http://127.0.0.1:9', bucket 'uploads');
 	CREATE USER MAPPING FOR PUBLIC SERVER uploads OPTIONS (access_key_id 'AKIA', secret_access_key 'secret');
