@@ -43,7 +43,7 @@ enum
 static dlist_head waiting[ERRAND_LISTS] = {DLIST_STATIC_INIT(waiting[TO_JUDGE]),
 										   DLIST_STATIC_INIT(waiting[TO_WRITE]),
 										   DLIST_STATIC_INIT(waiting[TO_BUILD])};
-static int last_list = TO_WRITE; /* of which one was begun */
+static int last_list = TO_WRITE; /* the one whose errand was begun last */
 static int n_building = 0;       /* requests, in writers */
 static bool is_leaving = false;
 

@@ -145,7 +145,8 @@ has_shelf(const char *server)
 
 /*
  * Plans a walk for the servers that got the option since the last one: from the beginning, unless the present walk is for
- * all of them.  At a server that has the option no more, jobs succeed that the index does not have.
+ * all of them.  Where a job has succeeded meanwhile that the index does not have, the server was without the option, if only
+ * for a moment.
  */
 static void
 plan_walk(void)
@@ -158,17 +159,19 @@ plan_walk(void)
 
 	foreach(cell, walked)
 	{
-		if (has_shelf(lfirst(cell)))
+		if (has_shelf(lfirst(cell)) && !schedule_queue(lfirst(cell))->has_unretained)
 			known = lappend(known, pstrdup(lfirst(cell)));
 	}
 	foreach(cell, shelves)
 	{
 		const Shelf *shelf = lfirst(cell);
+		ServerQueue *queue = schedule_queue(NameStr(shelf->server));
 
 		if (shelf->state != ROW_SUCCEEDED || has_name(known, NameStr(shelf->server)))
 			continue;
 		wanted = lappend(wanted, pstrdup(NameStr(shelf->server)));
-		is_new |= !has_name(walk.names, NameStr(shelf->server));
+		is_new |= queue->has_unretained || !has_name(walk.names, NameStr(shelf->server));
+		queue->has_unretained = false;
 	}
 	list_free_deep(walked);
 	list_free_deep(walk.names);

@@ -305,7 +305,7 @@ expect_settling(Job *job)
 	n_pending++;
 }
 
-/* A record, of which a job is made. */
+/* A record; reading it makes a job. */
 typedef struct Record
 {
 	char *data;

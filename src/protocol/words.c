@@ -218,7 +218,7 @@ overwrite_wide(char *text, size_t len, const char *secret)
 }
 
 /*
- * True if a text may be UTF-16 or UTF-32, of which every other byte is 0.
+ * True if a text may be UTF-16 or UTF-32: every other byte is 0.
  */
 static bool
 may_be_wide(const char *text, size_t len)

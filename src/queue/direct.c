@@ -288,14 +288,17 @@ is_plain_success(const Job *job)
 }
 
 /*
- * Whether retention will delete the job: then the index gen_jobs_ended must list it.
+ * Whether retention will delete the job: then the index gen_jobs_ended must list it.  The queue notes that it does not.
  */
 static bool
 is_retained(const Job *job)
 {
-	const Server *home = schedule_queue(job->server_name)->server;
+	ServerQueue *home = schedule_queue(job->server_name);
 
-	return home == NULL || home->options.retention > 0;
+	if (home->server == NULL || home->server->options.retention > 0)
+		return true;
+	home->has_unretained = true;
+	return false;
 }
 
 static void

@@ -210,7 +210,7 @@ report_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType 
 /*
  * The array that a column of REPORT is of some jobs.
  */
-Datum
+static Datum
 report_column(Job **jobs, int n, ReportColumn column)
 {
 	return report_array(jobs, n, read_column, column, &column_types[column]);

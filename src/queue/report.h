@@ -41,7 +41,6 @@ typedef struct ColumnType
 typedef Datum (*ColumnReader)(const Job *job, int column, bool *isnull);
 
 extern Datum report_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType *type);
-extern Datum report_column(Job **jobs, int n, ReportColumn column);
 extern bool report_is_large(const Job *job);
 extern Datum report_text(char *utf8, bool *isnull);
 extern struct varlena *report_json(char **utf8);

@@ -217,7 +217,7 @@ look(Relation table)
 
 	if (table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relispartition ||
 		table->rd_rel->relhassubclass || table->rd_rel->relforcerowsecurity ||
-		table->rd_rel->relhasrules || table->rd_tableam != GetHeapamTableAmRoutine())
+		table->rd_rules != NULL || table->rd_tableam != GetHeapamTableAmRoutine())
 		return false;
 	for (column = JOB_ID; column < COLUMNS; column++)
 	{

@@ -22,6 +22,7 @@ typedef struct ServerQueue
 	dlist_node
 		node; /* among those that have something to do while is_active, else among those that have not */
 	bool is_active;
+	bool has_unretained; /* jobs have succeeded that the index of ended jobs does not have; retention.c clears it */
 	MonoTime idle_since; /* where it is not */
 	int n_jobs;          /* that this server runs, or lately ran, and that are in memory */
 	int n_guests;        /* queues that have it for a fallback */

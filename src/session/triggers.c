@@ -198,6 +198,46 @@ is_own_statement(void)
 	return dependency_is_own_statement();
 }
 
+/*
+ * Checks what a session changes of a row, and fills in what follows from it.
+ */
+static void
+take_change(const Row *before, Row *after, const TriggerData *data)
+{
+	change_check_columns(before, after, may_set_anything(data->tg_relation));
+	change_bind_server(before, after, data->tg_updatedcols);
+	defaults_fill_settable(after, DatumGetObjectId(before->values[JOB_OWNER]));
+	change_state(before, after);
+	if (!row_has_ended(before) && row_has_ended(after))
+		leave_follow_ups(after);
+	change_prepare(before, after, data->tg_relation);
+	if (row_column_changed(before, after, JOB_ON_DONE) ||
+		row_column_changed(before, after, JOB_OWNER))
+		ondone_check(after, data->tg_relation);
+	if (change_is_of_order(before, after))
+		change_forget_order(after);
+	/* also of one that is running: it may have to be queued again */
+	if (row_column_changed(before, after, JOB_TENANT) ||
+		row_column_changed(before, after, JOB_UNIQUE_KEY) ||
+		row_column_changed(before, after, JOB_REQUEST_ID))
+		check_lengths(after);
+}
+
+/*
+ * Adapts a change that replication brings: what follows from it is done where it comes from.
+ */
+static void
+take_replicated(const Row *before, Row *after, const TriggerData *data)
+{
+	change_bind_server(before, after, data->tg_updatedcols);
+	ondone_filter(after, data->tg_relation);
+	defaults_retain(after);
+	if (!after->nulls[JOB_FOLLOW_UP])
+		row_set_null(after, JOB_FOLLOW_UP);
+	if (row_has_origin() && !after->nulls[JOB_STATE])
+		change_note_origin(after);
+}
+
 PG_FUNCTION_INFO_V1(genjob_before_update);
 
 Datum
@@ -226,36 +266,9 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		return PointerGetDatum(after.tuple);
 	}
 	if (!row_is_replicated() && !after.nulls[JOB_STATE])
-	{
-		change_check_columns(&before, &after, may_set_anything(data->tg_relation));
-		change_bind_server(&before, &after, data->tg_updatedcols);
-		defaults_fill_settable(&after, DatumGetObjectId(before.values[JOB_OWNER]));
-		change_state(&before, &after);
-		if (!row_has_ended(&before) && row_has_ended(&after))
-			leave_follow_ups(&after);
-		change_prepare(&before, &after, data->tg_relation);
-		if (row_column_changed(&before, &after, JOB_ON_DONE) ||
-			row_column_changed(&before, &after, JOB_OWNER))
-			ondone_check(&after, data->tg_relation);
-		if (change_is_of_order(&before, &after))
-			change_forget_order(&after);
-		/* also of one that is running: it may have to be queued again */
-		if (row_column_changed(&before, &after, JOB_TENANT) ||
-			row_column_changed(&before, &after, JOB_UNIQUE_KEY) ||
-			row_column_changed(&before, &after, JOB_REQUEST_ID))
-			check_lengths(&after);
-	}
+		take_change(&before, &after, data);
 	else
-	{
-		change_bind_server(&before, &after, data->tg_updatedcols);
-		ondone_filter(&after, data->tg_relation);
-		defaults_retain(&after);
-		/* where the row comes from, it is done there */
-		if (!after.nulls[JOB_FOLLOW_UP])
-			row_set_null(&after, JOB_FOLLOW_UP);
-		if (row_has_origin() && !after.nulls[JOB_STATE])
-			change_note_origin(&after);
-	}
+		take_replicated(&before, &after, data);
 	note_row(&after);
 	if (!row_has_ended(&before) && row_has_ended(&after))
 		note_end(&after, row_state(&before), row_state(&after));

@@ -9,7 +9,7 @@
  *		SHIM_HOST	a file with an IPv4 address: that of the name "moving.test".  Likewise.
  *		SHIM_WIRE	a file with three numbers, of connections over IPv4.  Likewise; missing ones are 0.
  *			us that each recv() takes;
- *			bytes of which every second FIONREAD waits until so many more are there, for 100 ms at most;
+ *			bytes: every second FIONREAD waits until that many more are there, for 100 ms at most;
  *			1: each send() waits until the other side has closed, or sent something, for 2 s at most.
  *
  * Connections to 8.8.8.8, which everybody takes for a public address, go to 127.0.0.1 and say that they do not.

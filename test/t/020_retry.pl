@@ -162,7 +162,7 @@ subtest 'many errors' => sub {
 	faulty(own_server('many'), 'many errors', [ ({ status => 500 }) x 102 ], max_attempts => 103);
 	all_end();
 	is(outcome('many errors'), 'succeeded, attempt 103, 102 failures, 100 errors', 'errors keeps the last hundred');
-	is(job($node, $ids{'many errors'})->{attempt_errors}[0]{attempt}, 3, '... of which the first is the third');
+	is(job($node, $ids{'many errors'})->{attempt_errors}[0]{attempt}, 3, '... the first that is kept is the third');
 };
 
 subtest 'retry() of a failed job' => sub {

@@ -51,6 +51,7 @@ my %hangs = (
 	'a check of the row' => ['ALTER TABLE gen_jobs ADD CONSTRAINT any_row CHECK (gen_jobs IS NOT NULL OR true)', 'ALTER TABLE gen_jobs DROP CONSTRAINT any_row'],
 	'a computed column' => ['ALTER TABLE gen_jobs ADD tries integer GENERATED ALWAYS AS (attempt * 2) STORED', 'ALTER TABLE gen_jobs DROP tries'],
 	'a column that must not be null' => ["ALTER TABLE gen_jobs ADD CONSTRAINT told CHECK (error IS NOT NULL OR state <> 'failed')", 'ALTER TABLE gen_jobs DROP CONSTRAINT told'],
+	'a rule' => ['CREATE RULE nothing_more AS ON UPDATE TO gen_jobs DO ALSO NOTHING', 'DROP RULE nothing_more ON gen_jobs'],
 	'a table that inherits' => ['CREATE TABLE more_jobs () INHERITS (gen_jobs)', undef],
 );
 for my $what (sort { ($a =~ /inherits/) <=> ($b =~ /inherits/) || $a cmp $b } keys %hangs)

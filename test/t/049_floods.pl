@@ -65,7 +65,7 @@ sub read_request
 	return 1;
 }
 
-# Sends all of it, in pieces of so many bytes with so many seconds between them.
+# Sends all of it, in pieces of a size in bytes, with a pause in seconds between them.
 sub say_all
 {
 	my ($client, $what, $piece, $pause) = @_;
