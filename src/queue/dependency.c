@@ -32,14 +32,21 @@ static IdList ends;        /* have ended */
 static IdList changes;     /* may have */
 static IdList later;       /* of these, to be looked at at later_at */
 static MonoTime later_at;
-static bool is_used = true; /* a job waits, as far as is known */
-static MonoTime used_at;    /* when that is looked at again */
-static bool has_blocked = true;
+static bool is_used = true;     /* a job waits, as far as is known */
+static MonoTime used_at;        /* when that is looked at again */
+static bool has_blocked = true; /* one did not run because of another */
 static int chunk = CHUNK;
 
-/* Looking at all that wait */
+/* Looking at all that wait, and at all that should wait again */
+typedef enum Paging
+{
+	PAGE_NONE,
+	PAGE_WAITING,
+	PAGE_RETRIED
+} Paging;
+
 static MonoTime all_at; /* when that begins again, after an error; 0: need not */
-static bool paging = false;
+static Paging paging = PAGE_NONE;
 static int64 page_from;
 
 /*
@@ -76,13 +83,29 @@ dependency_note_news(int64 id, bool waits, bool has_ended)
 }
 
 /*
- * Begins to look at all waiting jobs, a few at a time.
+ * A commit reported a job that did not run because of another.  While there was none, retries of jobs were of no interest,
+ * and this one's may have been reported before it.
+ */
+void
+dependency_note_blocked(void)
+{
+	if (has_blocked)
+		return;
+	has_blocked = true;
+	if (paging == PAGE_WAITING)
+		return;
+	paging = PAGE_RETRIED;
+	page_from = 0;
+}
+
+/*
+ * Begins to look at all waiting jobs, and at those that a retry should have had wait again, a few at a time.
  */
 void
 dependency_look_at_all(void)
 {
 	is_used = has_blocked = true;
-	paging = true;
+	paging = PAGE_WAITING;
 	all_at = 0;
 	page_from = PG_INT64_MIN;
 }
@@ -151,15 +174,30 @@ tell_ended(Looking *looking)
 	}
 }
 
+static void
+take_page(Looking *looking)
+{
+	looking->list = &changes;
+	if (paging == PAGE_RETRIED)
+	{
+		if (!round_page_retried(&page_from, looking->ids, &looking->n, CHUNK))
+			paging = PAGE_NONE;
+		return;
+	}
+	looking->n = round_page(&page_from, looking->ids, CHUNK);
+	if (looking->n == CHUNK)
+		return;
+	paging = PAGE_RETRIED;
+	page_from = 0;
+}
+
 static bool
 take_ids(Looking *looking)
 {
-	if (paging && changes.n == 0)
+	if (paging != PAGE_NONE && changes.n == 0)
 	{
-		looking->list = &changes;
-		looking->n = round_page(&page_from, looking->ids, CHUNK);
-		paging = looking->n == CHUNK;
-		return looking->n > 0;
+		take_page(looking);
+		return looking->n > 0 || paging != PAGE_NONE;
 	}
 	looking->list = changes.n > 0 ? &changes : &ends;
 	looking->n = Min(looking->list->n, chunk);
@@ -203,7 +241,7 @@ static void
 look_at_all_later(void)
 {
 	changes.n = ends.n = later.n = 0;
-	paging = false;
+	paging = PAGE_NONE;
 	all_at = clock_mono() + TROUBLE_US;
 }
 
@@ -244,7 +282,7 @@ look_singly(Looking *looking, const ErrorData *error)
 static void
 look_at_use(void)
 {
-	if (!is_used || used_at > clock_mono() || changes.n > 0 || paging)
+	if (!is_used || used_at > clock_mono() || changes.n > 0 || paging != PAGE_NONE)
 		return;
 	is_used = round_is_used(&has_blocked);
 	used_at = clock_mono() + USED_US;
@@ -272,8 +310,10 @@ dependency_work(void)
 		later.n = 0;
 	looking = palloc0(sizeof(Looking));
 	looking->context = CurrentMemoryContext;
-	while (rounds-- > 0 && (changes.n > 0 || ends.n > 0 || paging) && take_ids(looking))
+	while (rounds-- > 0 && (changes.n > 0 || ends.n > 0 || paging != PAGE_NONE) && take_ids(looking))
 	{
+		if (looking->n == 0)
+			continue;
 		if (!queue_guard(look, looking, &error))
 		{
 			look_singly(looking, error);
@@ -282,6 +322,7 @@ dependency_work(void)
 		tell_ended(looking);
 		chunk = Min(chunk * 2, CHUNK);
 		found |= looking->round.found;
+		is_used |= looking->round.found;
 		for (i = 0; i < looking->n && looking->round.has_more; i++)
 		{
 			if (looking->round.n_done > 0)
@@ -303,7 +344,7 @@ dependency_next(void)
 {
 	if (all_at != 0)
 		return all_at;
-	if (changes.n > 0 || ends.n > 0 || paging)
+	if (changes.n > 0 || ends.n > 0 || paging != PAGE_NONE)
 		return 1;
 	return later.n > 0 ? later_at : 0;
 }

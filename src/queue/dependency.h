@@ -30,6 +30,7 @@ extern int dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, KeptJobs
 extern void dependency_start(void);
 extern void dependency_work(void);
 extern void dependency_note_news(int64 id, bool waits, bool has_ended);
+extern void dependency_note_blocked(void);
 extern void dependency_look_at_all(void);
 extern MonoTime dependency_next(void);
 

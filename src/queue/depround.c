@@ -36,6 +36,7 @@ typedef enum RoundStatement
 	ROUND_DEPENDENTS,
 	ROUND_USED,
 	ROUND_PAGE,
+	ROUND_PAGE_RETRIED,
 	ROUND_SWEEP,
 	ROUND_SEEN,
 	ROUND_STATEMENTS
@@ -187,6 +188,12 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		" EXISTS (SELECT FROM @.gen_jobs WHERE blocked_by IS NOT NULL)"},
 	[ROUND_PAGE] = {2, {INT8OID, INT4OID},
 		"SELECT id FROM @.gen_jobs WHERE state = 'waiting' AND id > $1 ORDER BY id LIMIT $2"},
+	/* jobs because of which others did not run, and whether they are run again; each is found by itself */
+	[ROUND_PAGE_RETRIED] = {2, {INT8OID, INT4OID},
+		"WITH RECURSIVE b AS ((SELECT blocked_by AS id FROM @.gen_jobs WHERE blocked_by > $1 ORDER BY blocked_by LIMIT 1)"
+		" UNION ALL SELECT (SELECT j.blocked_by FROM @.gen_jobs j WHERE j.blocked_by > b.id ORDER BY j.blocked_by LIMIT 1)"
+		"  FROM b WHERE b.id IS NOT NULL)"
+		" SELECT b.id, " IS_RETRIED("b.id") " FROM b WHERE b.id IS NOT NULL LIMIT $2"},
 	/* those of jobs between two ids that do not wait */
 	[ROUND_SWEEP] = {2, {INT8OID, INT8OID},
 		"DELETE FROM genjob.dependencies x WHERE x.ctid = ANY (ARRAY(SELECT d.ctid FROM genjob.dependencies d"
@@ -516,6 +523,27 @@ round_page(int64 *from, int64 *ids, int max)
 	*from = DatumGetInt64(args[1]);
 	(void) run(ROUND_SWEEP, args);
 	return n;
+}
+
+/*
+ * Lists jobs that are run again while others, which did not run because of them, are not: of up to max jobs with such
+ * others whose ids are larger than *from, which moves on.  Returns false after the last ones.
+ */
+bool
+round_page_retried(int64 *from, int64 *ids, int *n, int max)
+{
+	Datum args[2] = {Int64GetDatum(*from), Int32GetDatum(max)};
+	int rows = (int) run(ROUND_PAGE_RETRIED, args);
+	int row;
+
+	*n = 0;
+	for (row = 0; row < rows; row++)
+	{
+		*from = DatumGetInt64(statement_not_null(row, 1));
+		if (DatumGetBool(statement_not_null(row, 2)))
+			ids[(*n)++] = *from;
+	}
+	return rows == max;
 }
 
 /*

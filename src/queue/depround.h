@@ -53,5 +53,6 @@ extern bool round_is_used(bool *has_blocked);
 extern int round_list_dependents(int64 job, int64 *ids, int max);
 extern int round_keep_seen(int64 *ids, int n, Oid role, KeptJobs kept);
 extern int round_page(int64 *from, int64 *ids, int max);
+extern bool round_page_retried(int64 *from, int64 *ids, int *n, int max);
 
 #endif /* GENJOB_DEPROUND_H */

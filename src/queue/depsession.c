@@ -226,6 +226,7 @@ void
 dependency_follow(Oid table)
 {
 	ErrorData *error = NULL;
+	bool is_rewired = rewired.n > 0;
 
 	if (noted.n == 0 || own_depth > 0)
 		return;
@@ -247,7 +248,8 @@ dependency_follow(Oid table)
 	PG_END_TRY();
 	if (error == NULL)
 		return;
-	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+	/* what a job waited for before can only be forgotten here */
+	if (is_rewired || ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
 	trace_quietly("the dispatcher is to look at what waits: %s", error->message);
 }

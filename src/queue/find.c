@@ -114,6 +114,8 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 	else if (job != NULL)
 		ask_now(job);
 	schedule_remove(id);
+	if (DatumGetBool(statement_not_null(row, CHANGED_IS_BLOCKED)))
+		dependency_note_blocked();
 	if (!is_running)
 		dependency_note_news(id, is_waiting, !is_waiting && !is_queued);
 	if (is_queued)

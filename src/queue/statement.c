@@ -33,7 +33,7 @@
 static const Statement statements[STATEMENTS] = {
 	[FIND_CHANGED] = {1, {INT8ARRAYOID},
 		"SELECT id, state = 'queued', state = 'running', attempt, server, owner::oid, tenant, priority, run_at, expires_at,"
-		" state IN ('failed', 'cancelled'), follow_up IS NOT NULL, state = 'waiting', state = 'cancelled'"
+		" state IN ('failed', 'cancelled'), follow_up IS NOT NULL, state = 'waiting', state = 'cancelled', blocked_by IS NOT NULL"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
 	/* run_at is compared in the index: dead rows before $6 are passed over without a look at the table */
 	[FIND_LANES] = {7, {TEXTOID, OIDOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID},

@@ -85,7 +85,8 @@ typedef enum ChangedColumn
 	CHANGED_IS_FINAL, /* cancelled or failed */
 	CHANGED_HAS_FOLLOW_UP,
 	CHANGED_IS_WAITING,
-	CHANGED_IS_CANCELLED
+	CHANGED_IS_CANCELLED,
+	CHANGED_IS_BLOCKED
 } ChangedColumn;
 
 extern uint64 statement_run(StatementId id, Datum *args, const char *nulls);

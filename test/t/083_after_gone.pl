@@ -1,4 +1,5 @@
-# Jobs that wait for others which are deleted: by hand, by genjob.purge(), before and after they were needed.
+# Jobs that wait for others which are deleted: by hand, by genjob.purge(), before and after they were needed; and those
+# that did not run, when what they waited for is retried while they are locked.
 
 use strict;
 use warnings;
@@ -8,6 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use GenJobTest;
+use Session;
 use StandIn;
 
 my $standin = StandIn->new;
@@ -149,6 +151,55 @@ subtest 'a retry does not tell whether a job of others exists' => sub {
 	ends($id, 'succeeded', '... and the job runs');
 	query("SELECT genjob.cancel($theirs)");
 };
+
+# ---- what a session leaves to a dispatcher that has just started ----
+
+sub restart
+{
+	my ($mode) = @_;
+	$node->stop($mode // 'fast');
+	$node->start;
+	wait_dispatcher($node);
+	return;
+}
+
+# A job that is kept, one after it that did not run because it was cancelled, and a session that has that one locked.
+sub blocked_and_locked
+{
+	my ($name) = @_;
+	my $kept = insert('paused', "kept $name");
+	my $child = insert('painter', "after $name", after => "ARRAY[$kept]");
+	restart() if $name eq 'restarted';
+	query("SELECT genjob.cancel($kept)");
+	ends($child, 'failed', 'a job fails with the one before');
+	restart() if $name eq 'unused';
+	my $holder = Session->new($node);
+	$holder->query("BEGIN; SELECT id FROM gen_jobs WHERE id = $child FOR UPDATE");
+	query("SELECT genjob.retry($kept)");
+	is(query("SELECT state FROM gen_jobs WHERE id = $child"), 'failed', 'it is locked when that one is retried');
+	return ($kept, $child, $holder);
+}
+
+query('DELETE FROM gen_jobs');
+foreach my $name ('restarted', 'unused', 'crashed')
+{
+	subtest "a job that is locked while the one before is retried, $name" => sub {
+		my ($kept, $child, $holder) = blocked_and_locked($name);
+		if ($name eq 'crashed')
+		{
+			restart('immediate');
+		}
+		else
+		{
+			$holder->query('COMMIT');
+		}
+		ok($node->poll_query_until('postgres', "SELECT state = 'waiting' FROM gen_jobs WHERE id = $child"), 'it waits again when it is free');
+		query("UPDATE gen_jobs SET server = 'painter' WHERE id = $kept");
+		ends($child, 'succeeded', 'and runs');
+		$holder->quit;
+		query('DELETE FROM gen_jobs');
+	};
+}
 
 is(query('SELECT count(*) FROM genjob.dependencies'), '0', 'nothing is left');
 $node->stop;
