@@ -502,10 +502,11 @@ call_batch(void)
 	n = take(callbacks);
 	if (n > 0 && callbacks[0].is_old)
 		count_beforehand(&callbacks[0]);
-	for (i = 0; i < n && succeeded && clock_uptime() < enough && !callers_must_leave(); i++)
+	for (i = 0; i < n && succeeded; i++)
 	{
-		/* that one has a transaction of its own */
-		if (i > 0 && (callbacks[0].is_counted || callbacks[i].is_old))
+		/* the first one is made however long it took to come here: it may have been counted */
+		if (i > 0 && (callbacks[0].is_counted || callbacks[i].is_old || clock_uptime() >= enough ||
+					  callers_must_leave()))
 			break;
 		succeeded = make_call(&callbacks[i], i == 0);
 	}

@@ -31,6 +31,7 @@
 #include "shared/commit.h"
 
 #define CATCH_UP_BATCH 100
+#define LOCKED_RETRY_US USECS_PER_SEC /* after which rows that somebody had locked are looked at again */
 #define HTTP_GONE 410
 #define NOTICES_FULL 0.9 /* of the queue of notifications: the rest is for others */
 #define NOTICES_PAUSE_US (5 * USECS_PER_SEC)
@@ -243,11 +244,12 @@ typedef struct CatchUp
 {
 	int n; /* rows */
 	bool any_left;
+	bool any_locked;
 } CatchUp;
 
 /*
- * Takes some rows with follow_up, and does what it says.  Rows with a notification alone are left while none can be
- * sent.
+ * Takes some rows with follow_up, and does what it says.  Rows that somebody has locked are left, and those with a
+ * notification alone while none can be sent.
  */
 static void
 catch_up_work(void *arg)
@@ -267,6 +269,8 @@ catch_up_work(void *arg)
 		ids[row] = DatumGetInt64(statement_not_null(row, 1));
 		follow_ups[row] = read_words(statement_not_null(row, 2));
 	}
+	result->any_locked =
+		result->n < CATCH_UP_BATCH && statement_run(FIND_FOLLOW_UPS, &args[1], NULL) > 0;
 	if (result->n > 0)
 		result->any_left = followup_write(ids, follow_ups, result->n);
 	if (!may_notify)
@@ -280,7 +284,7 @@ void
 ended_catch_up(void)
 {
 	ErrorData *error;
-	CatchUp result = {0, false};
+	CatchUp result = {0};
 	bool done;
 
 	catch_up_at = DT_NOEND;
@@ -293,4 +297,6 @@ ended_catch_up(void)
 		catch_up_failures = 0;
 	if (done && !result.any_left && result.n == CATCH_UP_BATCH)
 		ended_expect(clock_mono());
+	if (done && result.any_locked)
+		ended_expect(clock_mono() + LOCKED_RETRY_US);
 }

@@ -254,6 +254,8 @@ static const Statement statements[STATEMENTS] = {
 		"UPDATE @.gen_jobs j SET follow_up = NULL FROM (SELECT id, follow_up FROM @.gen_jobs WHERE follow_up IS NOT NULL"
 		"  AND ($2 OR follow_up <> '{notify}') ORDER BY id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED) o"
 		" WHERE j.id = o.id RETURNING j.id, o.follow_up"},
+	[FIND_FOLLOW_UPS] = {1, {BOOLOID},
+		"SELECT FROM @.gen_jobs WHERE follow_up IS NOT NULL AND ($1 OR follow_up <> '{notify}') LIMIT 1"},
 	/*
 	 * A tenant of 256 control characters and a request_id of 1,024 make a payload longer than PostgreSQL takes; where
 	 * replication brings them they may be longer.

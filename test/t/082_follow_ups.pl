@@ -252,6 +252,26 @@ subtest 'a job that is queued again before anything followed has no end' => sub 
 	is(handed_over($id), 'archive succeeded 1', 'and the one that ran');
 };
 
+subtest 'a row that is locked when it is its turn' => sub {
+	my $id = enqueue($node, 'painter', { prompt => 'locked' }, run_at => '2100-01-01');
+	my $first = Session->new($node);
+	$first->query("BEGIN; SELECT genjob.cancel($id)");
+	# it has the row as soon as the cancel is committed, before the dispatcher can
+	my $second = Session->new($node);
+	$second->send("BEGIN; SELECT id FROM gen_jobs WHERE id = $id FOR UPDATE");
+	ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = " . $second->pid));
+	$first->query('COMMIT');
+	is($second->answer, $id, 'somebody has it');
+	my $other = enqueue($node, 'painter', { prompt => 'not locked' }, run_at => '2100-01-01');
+	query("SELECT genjob.cancel($other)");
+	ok($node->poll_query_until('postgres', "SELECT follow_up IS NULL FROM gen_jobs WHERE id = $other"), 'what follows others is done');
+	is(query("SELECT follow_up FROM gen_jobs WHERE id = $id"), '{hand_over}', '... but not of that one');
+	$second->query('COMMIT');
+	ok($node->poll_query_until('postgres', "SELECT follow_up IS NULL FROM gen_jobs WHERE id = $id"), '... until it is free');
+	is(handed_over($id), 'lost cancelled 1', '... once');
+	$_->quit foreach $first, $second;
+};
+
 subtest 'who may set what' => sub {
 	query('GRANT USAGE ON FOREIGN SERVER painter TO app');
 	foreach my $column ([ depth => 1 ], [ follow_up => q{'{notify}'} ])
