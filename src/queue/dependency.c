@@ -31,6 +31,7 @@ static bool is_on = false; /* this process is a dispatcher */
 static IdList ends;        /* have ended */
 static IdList changes;     /* may have */
 static IdList later;       /* of these, to be looked at at later_at */
+static IdList looked_at;   /* in the present transaction */
 static MonoTime later_at;
 static bool is_used = true;     /* a job waits, as far as is known */
 static MonoTime used_at;        /* when that is looked at again */
@@ -206,6 +207,28 @@ take_ids(Looking *looking)
 	return looking->n > 0;
 }
 
+/*
+ * Forgets what the last transaction looked at.
+ */
+void
+dependency_begin(void)
+{
+	looked_at.n = 0;
+}
+
+/*
+ * What a transaction looked at is looked at again, because it has failed.
+ */
+void
+dependency_transaction_failed(void)
+{
+	int i;
+
+	for (i = 0; i < looked_at.n; i++)
+		look_later(looked_at.ids[i], clock_mono() + LATER_US);
+	looked_at.n = 0;
+}
+
 static void
 look(void *arg)
 {
@@ -312,6 +335,8 @@ dependency_work(void)
 	looking->context = CurrentMemoryContext;
 	while (rounds-- > 0 && (changes.n > 0 || ends.n > 0 || paging != PAGE_NONE) && take_ids(looking))
 	{
+		for (i = 0; i < looking->n; i++)
+			idlist_add(&looked_at, looking->ids[i]);
 		if (looking->n == 0)
 			continue;
 		if (!queue_guard(look, looking, &error))

@@ -28,7 +28,9 @@ extern int dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, KeptJobs
 
 /* In a dispatcher */
 extern void dependency_start(void);
+extern void dependency_begin(void);
 extern void dependency_work(void);
+extern void dependency_transaction_failed(void);
 extern void dependency_note_news(int64 id, bool waits, bool has_ended);
 extern void dependency_note_blocked(void);
 extern void dependency_look_at_all(void);

@@ -31,7 +31,8 @@
 #include "shared/commit.h"
 
 #define CATCH_UP_BATCH 100
-#define LOCKED_RETRY_US USECS_PER_SEC /* after which rows that somebody had locked are looked at again */
+#define LOCKED_RETRY_US \
+	USECS_PER_SEC /* after which rows that somebody had locked are looked at again */
 #define HTTP_GONE 410
 #define NOTICES_FULL 0.9 /* of the queue of notifications: the rest is for others */
 #define NOTICES_PAUSE_US (5 * USECS_PER_SEC)

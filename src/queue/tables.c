@@ -402,7 +402,8 @@ tables_become_owner(void)
 }
 
 /*
- * Fires deferred triggers now, so that none is left at the commit.
+ * Fires deferred triggers now, and those of later statements of the transaction with each of them, so that none is left at
+ * the commit.
  */
 void
 tables_fire_deferred(void)

@@ -88,10 +88,12 @@ run_work(QueueWork work, void *arg, MemoryContext caller)
 		(void) queue_look();
 	tables_become_owner();
 	ended_begin();
+	dependency_begin();
 	work(arg);
+	/* what they refuse of jobs that go on is no fault of those that the work has ended */
+	tables_fire_deferred();
 	dependency_work();
 	ended_follow();
-	tables_fire_deferred();
 	AtEOXact_GUC(false, level);
 	SPI_finish();
 }
@@ -146,6 +148,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		*error = guard_take_error(caller);
 		explain_denial(*error);
 		ended_transaction_failed(*error);
+		dependency_transaction_failed();
 	}
 	PG_END_TRY();
 	/* a commit leaves it as it was */

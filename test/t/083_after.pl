@@ -151,17 +151,20 @@ ok($node->poll_query_until('postgres', "SELECT state = 'succeeded' FROM gen_jobs
 # ---- a trigger that raises errors for one of them ----
 
 query(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
-	IF NEW.request ->> 'prompt' = 'refused' AND NEW.state = 'queued' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END$$;
-	CREATE TRIGGER refuse BEFORE UPDATE ON gen_jobs FOR EACH ROW EXECUTE FUNCTION refuse()});
-my $parent = insert('parent', { latency_ms => 300 });
-my $refused = insert('refused', {}, after => "ARRAY[$parent]");
-my @others = map { insert("other $_", {}, after => "ARRAY[$parent]") } 1 .. 3;
-state_is($parent, 'succeeded', 'a job that one of those after it cannot follow is reported');
-state_is($_, 'succeeded', '... and the others run') foreach @others;
-is(query("SELECT state FROM gen_jobs WHERE id = $refused"), 'waiting', '... but for that one');
-query('DROP TRIGGER refuse ON gen_jobs');
-query("UPDATE gen_jobs SET after = after || ARRAY[$good] WHERE id = $refused");
-state_is($refused, 'succeeded', '... which runs when nothing refuses it');
+	IF NEW.request ->> 'prompt' = 'refused' AND NEW.state = 'queued' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END$$});
+foreach my $trigger ('TRIGGER refuse BEFORE UPDATE ON gen_jobs', 'CONSTRAINT TRIGGER refuse AFTER UPDATE ON gen_jobs DEFERRABLE INITIALLY DEFERRED')
+{
+	query("CREATE $trigger FOR EACH ROW EXECUTE FUNCTION refuse()");
+	my $parent = insert('parent', { latency_ms => 300 });
+	my $refused = insert('refused', {}, after => "ARRAY[$parent]");
+	my @others = map { insert("other $_", {}, after => "ARRAY[$parent]") } 1 .. 3;
+	state_is($parent, 'succeeded', "$trigger: a job that one of those after it cannot follow is reported");
+	state_is($_, 'succeeded', '... and the others run') foreach @others;
+	is(query("SELECT state FROM gen_jobs WHERE id = $refused"), 'waiting', '... but for that one');
+	query('DROP TRIGGER refuse ON gen_jobs');
+	query("UPDATE gen_jobs SET after = after || ARRAY[$good] WHERE id = $refused");
+	state_is($refused, 'succeeded', '... which runs when nothing refuses it');
+}
 
 # ---- many ----
 
