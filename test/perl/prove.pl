@@ -70,7 +70,7 @@ sub run_some
 {
 	my ($jobs, @some) = @_;
 	return unless @some;
-	my $harness = TAP::Harness->new({ jobs => $jobs, failures => 1, color => -t STDOUT });
+	my $harness = TAP::Harness->new({ jobs => $jobs, timer => 1, failures => 1, color => -t STDOUT });
 	$harness->callback(made_parser => \&note_tries);
 	$harness->aggregate_tests($results, @some);
 	return;
