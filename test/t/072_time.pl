@@ -18,7 +18,8 @@ use Shapes;
 plan skip_all => figures_mean_nothing() if figures_mean_nothing();
 
 my @sizes = map { $_ * 1_000_000 } 1, 2, 4, 8;
-my $most = 2.6;       # times as long for twice as much
+my $most = 2.6;       # times as long for twice as much,
+my $drift = 1.5;      # unless a byte takes at most so many times as long as in the smallest: large ones leave the caches
 my $noise = 0.015;    # seconds that do not count
 my $tries = 8;
 my $node = new_node(conf => "shared_buffers = 64MB\nmax_wal_size = 4GB\nautovacuum = off\nsynchronous_commit = off\ngenjob.shutdown_grace = '3 s'");
@@ -85,7 +86,10 @@ sub grows_evenly
 				$least{$_} = $time if !defined $least{$_} || $time < $least{$_};
 			}
 		}
-		@wrong = grep { $least{ $sizes[$_] } > $most * $least{ $sizes[ $_ - 1 ] } + $noise } 1 .. $#sizes;
+		@wrong = grep {
+			$least{ $sizes[$_] } > $most * $least{ $sizes[ $_ - 1 ] } + $noise
+			  && $least{ $sizes[$_] } > $drift * $least{ $sizes[0] } * $sizes[$_] / $sizes[0] + $noise
+		} 1 .. $#sizes;
 		last unless @wrong;
 		@again = map { @sizes[ $_ - 1, $_ ] } @wrong;
 	}
