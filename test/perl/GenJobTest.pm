@@ -9,11 +9,15 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
+use Fcntl qw(LOCK_EX);
 use JSON::PP ();
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(sleep);
+
+use Wire;
 
 our @EXPORT = qw(
   new_node
@@ -41,31 +45,76 @@ my $first_node;
 # among them, take it from PGUSER.
 my $superuser = 'postgres';
 $ENV{PGUSER} = $superuser;
+# The first server of a test is a copy of one that initdb has made for all tests. Others are made by initdb, for no two of
+# them are to have one system identifier.
 {
 	no warnings 'redefine';
 	my $init = \&PostgreSQL::Test::Cluster::init;
+	my $n = 0;
 
 	*PostgreSQL::Test::Cluster::init = sub {
 		my ($self, %params) = @_;
 		my @extra = @{ delete $params{extra} // [] };
+		my $run = \&PostgreSQL::Test::Utils::system_or_bail;
+		local *PostgreSQL::Test::Utils::system_or_bail = sub {
+			my ($program, @arguments) = @_;
+			return $run->($program, @arguments) if $program ne 'initdb' || $arguments[0] ne '-D';
+			my (undef, $folder, @options) = @arguments;
+			return $run->('cp', '-pR', template($run, @options), $folder);
+		} if $n++ == 0;
 		return $init->($self, %params, extra => [ '-U', $superuser, @extra ]);
 	};
 }
 
-# A server that is just coming up again may refuse psql before psql has read its query, which IPC::Run takes for
-# an error: such a poll is to be made again, as all others that get no answer are.
+# A data directory that initdb has made with these options, once for all tests of a run.
+sub template
+{
+	my ($run, @options) = @_;
+	my $folder = "$PostgreSQL::Test::Utils::tmp_check/" . join('', 'template', @options) =~ s/[^\w-]/_/gr;
+	open my $lock, '>', "$folder.lock" or die "could not write $folder.lock: $!\n";
+	flock $lock, LOCK_EX or die "could not lock $folder.lock: $!\n";
+	unless (-e $folder)
+	{
+		$run->('initdb', '-D', "$folder.new", @options);
+		rename "$folder.new", $folder or die "could not rename $folder.new: $!\n";
+	}
+	return $folder;
+}
+
+# safe_psql() and poll_query_until() do without a psql where they can (Wire). What a server says before it takes a statement
+# is left to psql to tell.
 {
 	no warnings 'redefine';
-	my $poll = \&PostgreSQL::Test::Cluster::poll_query_until;
+	my $safe_psql = \&PostgreSQL::Test::Cluster::safe_psql;
 
+	*PostgreSQL::Test::Cluster::safe_psql = sub {
+		my ($self, $database, $sql, %params) = @_;
+		my ($option, $user, @more) = @{ delete $params{extra_params} // [] };
+		my $answer = Wire::run($self, $database, $sql, user => $user) unless %params || @more || ($option // '-U') ne '-U';
+		return $safe_psql->(@_) unless $answer;
+		print "#### Begin standard error\n$answer->{err}\n#### End standard error\n" if $answer->{err} ne '';
+		die "error running SQL: '$answer->{err}'\nwith sql '$sql'" if $answer->{status};
+		return $answer->{out};
+	};
+
+	# Looks sooner at first than the original one. A server that is just coming up again may refuse psql before psql has read
+	# its query, which IPC::Run takes for an error: such a poll is made again, as all others that get no answer are.
 	*PostgreSQL::Test::Cluster::poll_query_until = sub {
-		my @arguments = @_;
-		while (1)
+		my ($self, $database, $sql, $expected) = @_;
+		my ($wait, $left, $out, $err) = (0.01, $PostgreSQL::Test::Utils::timeout_default);
+		while ($left > 0)
 		{
-			my $result = eval { $poll->(@arguments) };
-			return $result unless $@;
-			die $@ unless $@ =~ /Broken pipe/;
+			my $answer = Wire::run($self, $database, $sql);
+			($out, $err) = $answer ? @$answer{qw(out err)} : eval { ($self->psql($database, $sql))[ 1, 2 ] };
+			return 1 if ($out // '') eq ($expected // 't') && ($err // $@) eq '';
+			die $@ if !defined $out && $@ !~ /Broken pipe/;
+			$left -= $wait;
+			sleep $wait;
+			$wait = $wait < 0.05 ? 2 * $wait : 0.1;
 		}
+		diag("poll_query_until timed out executing this query:\n$sql\nexpecting this output:\n" . ($expected // 't')
+			  . "\nlast actual query output:\n$out\nwith stderr:\n$err");
+		return 0;
 	};
 }
 

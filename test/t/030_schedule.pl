@@ -169,7 +169,7 @@ subtest 'a slow server and a dead one' => sub {
 };
 
 subtest 'pause and resume' => sub {
-	my ($under_way) = insert([ 'fine', prompt('under way', latency_ms => 500) ]);
+	my ($under_way) = insert([ 'fine', prompt('under way', latency_ms => 1500) ]);
 	$standin->wait_for(sub { $_[0]{in_flight} == 1 });
 	is(query("SELECT genjob.pause('fine'), genjob.pause('fine')"), 't|f', 'pause() says whether it did anything');
 	my ($held) = insert([ 'fine', prompt('held') ]);
@@ -193,7 +193,7 @@ subtest 'servers and privileges that go away' => sub {
 	create_server($node, $_, 'openai-images', $standin, paused => 'on') foreach qw(revoked unmapped);
 	query(q{CREATE ROLE app LOGIN; GRANT USAGE ON FOREIGN SERVER revoked, unmapped TO app; GRANT INSERT, SELECT ON gen_jobs TO app});
 	my ($gone, $moved, $in_use) =
-	  insert([ 'gone', prompt('gone') ], [ 'moved', prompt('moved') ], [ 'in_use', prompt('in use', latency_ms => 400) ]);
+	  insert([ 'gone', prompt('gone') ], [ 'moved', prompt('moved') ], [ 'in_use', prompt('in use', latency_ms => 1500) ]);
 	my ($revoked, $unmapped) = split /\n/,
 	  query(q{INSERT INTO gen_jobs (server, request) VALUES ('revoked', '{"prompt": "a"}'), ('unmapped', '{"prompt": "a"}') RETURNING id},
 		'postgres', 'app');
@@ -287,7 +287,7 @@ subtest 'rows that are locked' => sub {
 	ok(wait_state($node, $queue[1], 'succeeded'), '... until the lock is released');
 	is(arrived('queue 2'), 1, '... and then is sent once');
 
-	@queue = insert(map { [ 'fine', prompt("answered $_", latency_ms => 300) ] } 1 .. 5);
+	@queue = insert(map { [ 'fine', prompt("answered $_", latency_ms => 1500) ] } 1 .. 5);
 	$standin->wait_for(sub { $_[0]{in_flight} == 5 });
 	$session->query("BEGIN; SELECT id FROM gen_jobs WHERE id = $queue[1] FOR UPDATE");
 	ok(all_are('succeeded', @queue[ 0, 2 .. 4 ]), 'nor from being written');
@@ -327,7 +327,7 @@ subtest 'a trigger of the user\'s' => sub {
 
 subtest 'a table that is locked' => sub {
 	my $session = Session->new($node);
-	my ($locked_out) = insert([ 'fine', prompt('locked out', latency_ms => 200) ]);
+	my ($locked_out) = insert([ 'fine', prompt('locked out', latency_ms => 1000) ]);
 	$standin->wait_for(sub { $_[0]{in_flight} == 1 });
 	$session->query('BEGIN; LOCK TABLE gen_jobs');
 	$standin->wait_for(sub { $_[0]{in_flight} == 0 });

@@ -45,10 +45,10 @@ all_become('wide', 'succeeded', 'a job is found behind those of a thousand tenan
 
 # ---- run_at is put off while the dispatcher is about to claim ----
 
-enqueue($node, 'narrow', StandIn::request(prompt => 'first', latency_ms => 1000), tenant => 'first');
+my $session = Session->new($node);
+enqueue($node, 'narrow', StandIn::request(prompt => 'first', latency_ms => 2000), tenant => 'first');
 eventually(q{SELECT state = 'running' FROM gen_jobs WHERE tenant = 'first'}, 'a job runs');
 enqueue($node, 'narrow', { prompt => 'later' }, tenant => 'later');
-my $session = Session->new($node);
 $session->query('BEGIN; LOCK TABLE gen_jobs IN ACCESS EXCLUSIVE MODE');
 eventually(q{SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
 	WHERE NOT granted AND backend_type = 'genjob dispatcher')}, '... and ends while the table is locked');

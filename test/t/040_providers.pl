@@ -315,7 +315,7 @@ start_prompt('cannot be stopped', 'drawer', latency_ms => 4_000);
 start_prompt('does not hear', 'queue', latency_ms => 60_000, cancel_faults => [ { status => 500 } ], repeat => 1);
 start('graph stopped', 'comfyui', { prompt => graph('graph stopped') }, { latency_ms => 60_000 });
 create_server($node, 'webui', 'automatic1111', $standin, %quick, max_in_flight => 1);
-start_prompt("$_ tells how far", $_, latency_ms => 2_000, progress => 1) for qw(bearer drawer webui);
+start_prompt("$_ tells how far", $_, latency_ms => 5_000, progress => 1) for qw(bearer drawer webui);
 
 ok( $node->poll_query_until('postgres',
 		qq{SELECT count(*) = 1 FROM genjob.activity WHERE job_id = $ids{"$_ tells how far"} AND progress BETWEEN 0.2 AND 0.98}),

@@ -28,7 +28,7 @@ sub states
 		"SELECT state, attempt, count(*), min(error) FROM gen_jobs WHERE server = '$server' GROUP BY 1, 2 ORDER BY 1, 2");
 }
 
-# Runs N jobs, after which each has been sent once. So many of them may have met with a reset, which says nothing of what
+# Runs N jobs, after which each has been sent once. Up to RESETS of them may have met with a reset, which says nothing of what
 # the server has taken, before it is known that this server closes its connections: they have a second attempt.
 sub run_jobs
 {
@@ -60,7 +60,8 @@ foreach my $case ([ 'at once', 'true', 1000 ], [ '1 ms later', '1', 200 ], [ '20
 
 subtest 'a server closes behind each answer of a known length' => sub {
 	create_server($node, 'whole', 'openai-chat', $standin, max_in_flight => 4);
-	run_jobs('whole', 300, qq({$messages, "stream": false, "standin": {"faults": [{"hang_up": true}], "repeat": true}}), 2);
+	# on each of the connections one call can be under way when the first meets with it
+	run_jobs('whole', 300, qq({$messages, "stream": false, "standin": {"faults": [{"hang_up": true}], "repeat": true}}), 4);
 };
 
 subtest 'connections of a server that does not close are used again' => sub {

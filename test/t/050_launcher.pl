@@ -165,7 +165,7 @@ $standin->reset;
 foreach my $database (qw(postgres second))
 {
 	query(
-		q{INSERT INTO gen_jobs (server, request) SELECT 'painter', '{"prompt": "both", "standin": {"latency_ms": 700}}'
+		q{INSERT INTO gen_jobs (server, request) SELECT 'painter', '{"prompt": "both", "standin": {"latency_ms": 2000}}'
 		FROM generate_series(1, 4)}, $database);
 }
 $standin->wait_for(sub { $_[0]{in_flight} == 8 });

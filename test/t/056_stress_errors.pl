@@ -170,7 +170,7 @@ query('ALTER DATABASE other SET search_path = before, after');
 create_server($node, 'painter', 'openai-images', $standin, database => 'other');
 wait_dispatcher($node, 'other');
 $standin->reset;
-my $job = enqueue($node, 'painter', StandIn::request(prompt => 'renamed', latency_ms => 700), database => 'other');
+my $job = enqueue($node, 'painter', StandIn::request(prompt => 'renamed', latency_ms => 2000), database => 'other');
 $standin->wait_for(sub { $_[0]{in_flight} == 1 });
 query('ALTER SCHEMA before RENAME TO after', 'other');
 ok(wait_state($node, $job, 'succeeded', 'other'), 'the schema renamed while a call is in flight: its result is written');

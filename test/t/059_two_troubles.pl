@@ -18,7 +18,7 @@ my $nowhere = 'http://127.0.0.1:' . PostgreSQL::Test::Cluster::get_free_port();
 # ---- a call is cut, and the server cannot be reached when it is repeated ----
 
 create_server($node, 'cut', 'openai-images', $standin, %fast);
-my $cut = enqueue($node, 'cut', StandIn::request(prompt => 'cut', faults => [ { latency_ms => 500, cut => 'accept' } ]));
+my $cut = enqueue($node, 'cut', StandIn::request(prompt => 'cut', faults => [ { latency_ms => 1500, cut => 'accept' } ]));
 $standin->wait_for(sub { $_[0]{in_flight} == 1 });
 query("ALTER SERVER cut OPTIONS (SET url '$nowhere')");
 eventually("SELECT attempt_errors #>> '{-1,error}' LIKE 'could not reach%' FROM gen_jobs WHERE id = $cut", 'a call that was cut finds nobody when it is repeated');

@@ -86,12 +86,12 @@ eventually("SELECT failures >= 7 AND in_flight = 0 AND state = 'broken' AND unti
 like(query("SELECT allowed, held_reason FROM genjob.servers WHERE server = 'down'"), qr/^0\|could not reach server "down" at /, '... and genjob.servers');
 my $failures = query("SELECT sum(failures) FROM gen_jobs WHERE server = 'down'");
 cmp_ok($failures, '<=', 4, '... and only what came before that was found out counts as a failure');
-my $back = StandIn->new(port => $port, latency_ms => 300);
+my $back = StandIn->new(port => $port, latency_ms => 700);
 $back->wait_for(sub { $_[0]{in_flight} == 1 });
 eventually("SELECT state = 'probing' AND in_flight = 1 FROM genjob.backends WHERE server = 'down'", 'one call finds out that it is back');
 all_succeed('down', '... and all jobs run');
 my @requests = $back->requests;
-cmp_ok($requests[1]{time} - $requests[0]{time}, '>=', 0.29, '... after it');
+cmp_ok($requests[1]{time} - $requests[0]{time}, '>=', 0.69, '... after it');
 is(scalar @requests, 20, '... once each');
 is(query("SELECT sum(failures) FROM gen_jobs WHERE server = 'down'"), $failures, '... without a further failure');
 is(query("SELECT s.held_reason IS NULL, b.state, b.failures, b.error IS NULL OR b.error = '' FROM genjob.servers s JOIN genjob.backends b USING (server) WHERE server = 'down'"),

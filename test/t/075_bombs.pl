@@ -29,7 +29,7 @@ sub address
 }
 
 # zeros: no JSON, so that nothing but decoding takes long
-my $bomb = memGzip("\0" x 200_000_000);
+my $bomb = memGzip("\0" x 100_000_000);
 $bomb = memGzip($bomb) for 1 .. 2;
 cmp_ok(length $bomb, '<', 2000, 'it is small');
 create_server($node, 'bomb', 'http', address("Content-Encoding: gzip, gzip, gzip\r\n", $bomb), path => '/0', auth => 'none', max_attempts => 1, max_in_flight => 4);
@@ -38,8 +38,8 @@ create_server($node, 'brief', 'openai-images', $standin, max_in_flight => 1);
 subtest 'wires 43: small answers that decode to hundreds of megabytes keep no other server\'s jobs waiting' => sub {
 	query(q{INSERT INTO gen_jobs (server, request) SELECT 'brief', jsonb_build_object('prompt', 'number ' || i) FROM generate_series(1, 3000) i});
 	ok($node->poll_query_until('postgres', q{SELECT count(*) > 20 FROM gen_jobs WHERE server = 'brief' AND state = 'succeeded'}), 'others are at work');
-	query(q{INSERT INTO gen_jobs (server, request) SELECT 'bomb', '{}' FROM generate_series(1, 3)});
-	ok($node->poll_query_until('postgres', q{SELECT count(*) = 3 FROM gen_jobs WHERE server = 'bomb' AND state IN ('succeeded', 'failed')}), 'they end');
+	query(q{INSERT INTO gen_jobs (server, request) SELECT 'bomb', '{}' FROM generate_series(1, 2)});
+	ok($node->poll_query_until('postgres', q{SELECT count(*) = 2 FROM gen_jobs WHERE server = 'bomb' AND state IN ('succeeded', 'failed')}), 'they end');
 	note(query(q{SELECT state, left(error, 200), length(result::text) FROM gen_jobs WHERE server = 'bomb'}));
 	my ($all, $gap) = split /\|/, query(
 		q{WITH b AS (SELECT min(started_at) AS first, max(finished_at) AS last FROM gen_jobs WHERE server = 'bomb')
