@@ -47,6 +47,7 @@ OBJS = \
 	src/session/sqlapi.o \
 	src/session/presign.o \
 	src/session/views.o \
+	src/session/wait.o \
 	src/session/wholelocks.o \
 	src/session/triggers.o \
 	src/session/check.o \
@@ -113,6 +114,7 @@ OBJS = \
 	src/queue/extension.o \
 	src/queue/tables.o \
 	src/queue/attached.o \
+	src/queue/awaited.o \
 	src/queue/role.o \
 	src/queue/plans.o \
 	src/queue/find.o \

@@ -177,6 +177,59 @@ binary_is_result(const cJSON *node, Reference *reference, const char **place)
 	return true;
 }
 
+/*
+ * Returns the name by which a node stands for a value or a binary; NULL: it does not.
+ */
+static const char *
+name_of_reference(const cJSON *node)
+{
+	static const char *const names[] = {"$input", "$output", "$output_url",
+										"$url",   "$result", "$concat"};
+	int i;
+
+	for (i = 0; i < lengthof(names); i++)
+	{
+		if (member_of(node, names[i]) != NULL)
+			return names[i];
+	}
+	return NULL;
+}
+
+static void
+check_alone(const cJSON *node)
+{
+	check_stack_depth();
+	for (; node != NULL; node = node->next)
+	{
+		const char *name = name_of_reference(node);
+		const cJSON *other = name ? node->child : NULL;
+
+		while (other != NULL && strcmp(other->string, name) == 0)
+			other = other->next;
+		if (other != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("the request has \"%s\" beside \"%s\" in an object",
+							clip_line(other->string, strlen(other->string), MAX_SHOWN), name),
+					 errdetail("An object with \"%s\" stands for something else as a whole, and has no "
+							   "other members.",
+							   name),
+					 errhint("Write {\"%s\": ...} alone, and other members in the object around it.",
+							 name)));
+		check_alone(node->child);
+	}
+}
+
+/*
+ * Raises an error for the user if an object of the request has more than what it stands for another thing by.
+ */
+void
+binary_check_alone(const RequestSource *source)
+{
+	if (!source->is_literal && strstr(source->request, "\"$") != NULL)
+		check_alone(json_parse_trusted(source->request));
+}
+
 static int
 compare_references(const Reference *a, const Reference *b)
 {

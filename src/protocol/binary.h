@@ -17,6 +17,7 @@ typedef struct Binary
 	size_t len;
 } Binary;
 
+extern void binary_check_alone(const RequestSource *source);
 extern bool binary_is_input(const RequestSource *source, const cJSON *node, int *ordinal);
 extern bool binary_is_named(const RequestSource *source, const cJSON *node);
 extern bool binary_find(const RequestSource *source, const cJSON *node, Binary *binary);

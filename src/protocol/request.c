@@ -372,8 +372,10 @@ request_check(const RequestSource *source)
 {
 	const Protocol *protocol = &source->options->protocol;
 	bool names_model;
-	cJSON *params = read_params_raw(source, &names_model);
+	cJSON *params;
 
+	binary_check_alone(source);
+	params = read_params_raw(source, &names_model);
 	if (has_values(source))
 		values_check(params);
 	if (source->options->preset->is_store)

@@ -91,7 +91,7 @@ session_no_such_job(int64 id)
 	ereport(ERROR,
 			(errcode(ERRCODE_NO_DATA_FOUND), errmsg("job " INT64_FORMAT " does not exist", id),
 			 errhint(
-				 "It may have been deleted, or belong to a role that this one is not a member of.")));
+				 "It may have been deleted, not be committed yet, or belong to a role that this one is not a member of.")));
 }
 
 Oid
@@ -213,49 +213,6 @@ session_retry(int64 id)
 }
 
 /*
- * Reads columns of a job (of "j") as last committed, whatever this transaction's snapshot says, with the
- * caller's privileges.  SPI must be connected.
- */
-static void
-read_latest(const char *columns, int64 id)
-{
-	Oid types[1] = {INT8OID};
-	Datum values[1] = {Int64GetDatum(id)};
-	SPIPlanPtr plan = SPI_prepare(psprintf("SELECT %s FROM %s j WHERE id OPERATOR(pg_catalog.=) $1",
-										   columns, find_table(NULL)),
-								  1, types);
-
-	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
-											 InvalidSnapshot, true, false, 0) < 0)
-		elog(ERROR, "could not read job " INT64_FORMAT, id);
-	if (SPI_processed == 0)
-		session_no_such_job(id);
-}
-
-static bool
-read_has_ended(int64 id)
-{
-	bool ended;
-	bool isnull;
-	TransactionId xmin;
-
-	SPI_connect();
-	read_latest("j.state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}'), j.xmin",
-				id);
-	ended = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	xmin = DatumGetTransactionId(
-		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
-	SPI_finish();
-	if (!ended && TransactionIdIsCurrentTransactionId(xmin))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("job " INT64_FORMAT " was inserted or changed in this same transaction", id),
-				 errdetail("It can only be run after this transaction has committed."),
-				 errhint("COMMIT first, or use CALL genjob.run(...), which does.")));
-	return ended;
-}
-
-/*
  * Runs look in a subtransaction that is rolled back, so that no lock on the table is kept: an ALTER TABLE or TRUNCATE
  * would wait for whoever waits here, and the job for that.  What look raises is raised again.
  */
@@ -286,97 +243,11 @@ session_look(void (*look)(void *arg), void *arg)
 		ReThrowError(error);
 }
 
-/* A job that is looked at. */
-typedef struct Look
-{
-	int64 id;
-	bool has_ended;
-} Look;
-
-static void
-look_at_end(void *arg)
-{
-	Look *look = arg;
-
-	look->has_ended = read_has_ended(look->id);
-}
-
 /*
- * Whether the job has ended, as last committed, whatever this transaction's snapshot says.  Keeps no lock.  An error
- * when it cannot end, because only this transaction knows of it.
+ * Raises an error if a column of a job that was just read cannot be shown.
  */
-bool
-session_job_has_ended(int64 id)
-{
-	Look look = {id, false};
-
-	session_look(look_at_end, &look);
-	return look.has_ended;
-}
-
-/* Jobs of which those are kept that have not ended. */
-typedef struct Keeping
-{
-	int64 *ids;
-	int n;
-} Keeping;
-
-/*
- * Reads all at once; one that is missing, or that this transaction has changed, by itself, for its error.
- */
-static void
-keep_unended(void *arg)
-{
-	Keeping *keeping = arg;
-	Oid types[1] = {INT8ARRAYOID};
-	Datum values[1] = {PointerGetDatum(statement_int8_array(keeping->ids, keeping->n))};
-	SPITupleTable *table;
-	SPIPlanPtr plan;
-	uint64 row;
-
-	SPI_connect();
-	plan =
-		SPI_prepare(psprintf("SELECT g.id, j.xmin FROM pg_catalog.unnest($1) WITH ORDINALITY g (id, n)"
-							 " LEFT JOIN %s j ON j.id OPERATOR(pg_catalog.=) g.id WHERE j.id IS NULL OR NOT"
-							 " j.state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}') ORDER BY g.n",
-							 find_table(NULL)),
-					1, types);
-	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
-											 InvalidSnapshot, true, false, 0) < 0)
-		elog(ERROR, "could not read jobs");
-	table = SPI_tuptable;
-	keeping->n = (int) SPI_processed;
-	for (row = 0; row < keeping->n; row++)
-	{
-		bool isnull;
-		int64 id = DatumGetInt64(SPI_getbinval(table->vals[row], table->tupdesc, 1, &isnull));
-		Datum xmin = SPI_getbinval(table->vals[row], table->tupdesc, 2, &isnull);
-
-		if (isnull || TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin)))
-			(void) read_has_ended(id);
-		keeping->ids[row] = id;
-	}
-	SPI_finish();
-}
-
-/*
- * Keeps of n ids those of jobs that have not ended, as session_job_has_ended() has it; returns their number.
- */
-int
-session_keep_unended(int64 *ids, int n)
-{
-	Keeping keeping = {ids, n};
-
-	if (n > 0)
-		session_look(keep_unended, &keeping);
-	return keeping.n;
-}
-
-/*
- * Raises an error if a column of a job that was read cannot be shown.
- */
-static void
-check_columns(int64 id)
+void
+session_check_columns(int64 id)
 {
 	TupleDesc desc = SPI_tuptable->tupdesc;
 	int i;
@@ -389,24 +260,6 @@ check_columns(int64 id)
 		if (!isnull && TupleDescAttr(desc, i)->atttypid == JSONBOID)
 			printable_check(id, NameStr(TupleDescAttr(desc, i)->attname), datum);
 	}
-}
-
-/*
- * The job's row as last committed, a composite of type gen_jobs in the caller's memory context.
- */
-Datum
-session_job_row(int64 id)
-{
-	Datum row;
-	bool isnull;
-
-	SPI_connect();
-	read_latest("j, j.request, j.result, j.usage, j.attempt_errors, j.remote", id);
-	check_columns(id);
-	row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	row = SPI_datumTransfer(row, false, -1);
-	SPI_finish();
-	return row;
 }
 
 /*
@@ -525,7 +378,7 @@ session_job_columns(int64 id, Datum *values, bool *nulls, int n)
 								 find_table(NULL)),
 						id, true) == 0)
 		session_no_such_job(id);
-	check_columns(id);
+	session_check_columns(id);
 	for (i = 0; i < n; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(SPI_tuptable->tupdesc, i);

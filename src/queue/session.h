@@ -15,14 +15,12 @@ extern char *session_name_table(const char *query, const char *table);
 extern Oid session_table_owner(Oid table);
 
 extern void session_no_such_job(int64 id);
+extern void session_check_columns(int64 id);
 extern void session_look(void (*look)(void *arg), void *arg);
 extern char *session_find_disabled(bool stops);
 
 extern bool session_cancel(int64 id);
 extern bool session_retry(int64 id);
-extern bool session_job_has_ended(int64 id);
-extern int session_keep_unended(int64 *ids, int n);
-extern Datum session_job_row(int64 id);
 extern void session_read_output(Reference *reference);
 /* For a procedure, which ends its caller's transaction */
 extern void session_open(void);

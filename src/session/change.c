@@ -124,12 +124,12 @@ change_check_columns(const Row *before, const Row *after, bool privileged)
 	for (i = 0; i < lengthof(columns); i++)
 	{
 		if (row_column_changed(before, after, columns[i]))
-			check_refuse_column(after, columns[i]);
+			check_refuse_column(after, columns[i], false);
 	}
 	for (i = 0; i < lengthof(of_owner) && !privileged; i++)
 	{
 		if (row_column_changed(before, after, of_owner[i]))
-			check_refuse_column(after, of_owner[i]);
+			check_refuse_column(after, of_owner[i], false);
 	}
 	for (i = 0; i < lengthof(inputs) && row_state(before) == ROW_RUNNING; i++)
 	{

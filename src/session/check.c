@@ -24,13 +24,62 @@
 #define MAX_REQUEST_ID_BYTES 1024
 #define RESTORE_MS 600000 /* between a dump's rows and its GRANTs, at most */
 
-void
-check_refuse_column(const Row *row, JobColumn column)
+/*
+ * Returns what to do instead of changing a column that is genjob's.
+ */
+static const char *
+hint_for_change(JobColumn column)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("column \"%s\" of gen_jobs is set by genjob", row_column_name(row, column)),
-			 errhint("Leave it out.")));
+	switch (column)
+	{
+		case JOB_ID:
+			return "Leave it out; the application's own id of an order is request_id.";
+		case JOB_OWNER:
+			return "Insert the job as the role that it shall be of.";
+		case JOB_REQUEST_ID:
+			return "It names one order for as long as its row exists: insert a new job with another one.";
+		case JOB_SERVER_OID:
+		case JOB_RAN_ON:
+		case JOB_BACKEND:
+			return "Set the column server; the options fallback and url of a server say where its jobs go.";
+		case JOB_BLOCKED_BY:
+			return "Set the column after, or call genjob.retry(job) for this job or for the one that blocked it.";
+		case JOB_REMOTE_ID:
+		case JOB_REMOTE:
+		case JOB_IDEMPOTENCY_KEY:
+			return "genjob.cancel(job) ends a prediction, genjob.retry(job) then pays for another.";
+		case JOB_ATTEMPT:
+		case JOB_FAILURES:
+		case JOB_LOSSES:
+		case JOB_UNKNOWN_ENDS:
+		case JOB_PUT_OFF_SINCE:
+			return "Set max_attempts to allow more attempts, or call genjob.retry(job) once it has ended.";
+		default:
+			return "Leave it out.";
+	}
+}
+
+static const char *
+hint_for_new(JobColumn column)
+{
+	if (column == JOB_STATE)
+		return "Leave it out: a new job is queued, or waits for the jobs in its column after.";
+	return "Leave it out.";
+}
+
+/*
+ * Raises the error for a column that only genjob, or only who owns the table, may set so.
+ */
+void
+check_refuse_column(const Row *row, JobColumn column, bool is_new)
+{
+	const char *name = row_column_name(row, column);
+
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					!is_new && column == JOB_REQUEST_ID
+						? errmsg("column \"%s\" of gen_jobs cannot be changed", name)
+						: errmsg("column \"%s\" of gen_jobs is set by genjob", name),
+					errhint("%s", is_new ? hint_for_new(column) : hint_for_change(column))));
 }
 
 /*
@@ -214,19 +263,19 @@ check_new_state(Row *row, bool privileged)
 	int i;
 
 	if (!privileged && state != ROW_QUEUED)
-		check_refuse_column(row, JOB_STATE);
+		check_refuse_column(row, JOB_STATE, true);
 	for (i = 0; i < lengthof(counts) && !privileged; i++)
 	{
 		if (DatumGetInt32(row->values[counts[i]]) != 0)
-			check_refuse_column(row, counts[i]);
+			check_refuse_column(row, counts[i], true);
 	}
 	for (i = 0; i < lengthof(empty_columns) && !privileged; i++)
 	{
 		if (!row->nulls[empty_columns[i]])
-			check_refuse_column(row, empty_columns[i]);
+			check_refuse_column(row, empty_columns[i], true);
 	}
 	if (!privileged && DatumGetBool(row->values[JOB_CLAIMED_ELSEWHERE]))
-		check_refuse_column(row, JOB_CLAIMED_ELSEWHERE);
+		check_refuse_column(row, JOB_CLAIMED_ELSEWHERE, true);
 	if (state == ROW_RUNNING)
 		take_running(row);
 }

@@ -10,7 +10,7 @@
 
 #include "session/row.h"
 
-_Noreturn extern void check_refuse_column(const Row *row, JobColumn column);
+_Noreturn extern void check_refuse_column(const Row *row, JobColumn column, bool is_new);
 extern void check_is_object(const Jsonb *request);
 extern void check_lengths(const Row *row);
 extern void check_owner(const Row *row);

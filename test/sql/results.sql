@@ -43,6 +43,16 @@ INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": {"$resu
 INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": {"$result": [0, "/text"]}}');
 INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": {"$concat": "text"}}');
 INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": {"$concat": [{"b": 1}]}}');
+-- an object that stands for something has nothing else in it
+INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": [{"$result": [7, "/text"], "default": "none"}]}');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": {"$concat": ["b"], "c": 1}}');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": {"type": "png", "$output": [7, 1]}}');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": {"$output_url": [7, 1], "detail": "low"}}');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": {"$url": "https://example.com/a.png", "detail": "low"}}');
+INSERT INTO gen_jobs (server, request, inputs) VALUES ('regress_results', '{"a": {"$input": 1, "$output": [7, 1]}}', ARRAY['a'::bytea]);
+SELECT pg_temp.body('{"a": {"$result": [7, "/text"], "default": "none"}}');
+-- other names that begin so are the server's
+INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"schema": {"$ref": "#/a", "$comment": "b"}}') RETURNING request;
 -- one that refers to a job which has not ended waits for it
 INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"prompt": "a"}') RETURNING id;
 INSERT INTO gen_jobs (server, request)

@@ -32,6 +32,12 @@ sub refused
 	return $error;
 }
 
+sub enqueue_after
+{
+	my ($parent) = @_;
+	return query(qq{INSERT INTO gen_jobs (server, request, after) VALUES ('images', '{"prompt": "next"}', '{$parent}') RETURNING id});
+}
+
 sub is_waiting
 {
 	my ($session) = @_;
@@ -154,6 +160,30 @@ $error = refused(
 	SELECT genjob.wait(currval('gen_jobs_id_seq'))});
 like($error, qr/was inserted or changed in this same transaction/, 'to wait for a job of one\'s own transaction is refused');
 like($error, qr/HINT:  COMMIT first/, '... with a hint');
+
+# ... nor can one end that its own transaction keeps from the dispatcher
+sub stands_still
+{
+	my ($statements, $waits, $expected, $name) = @_;
+	like(refused("SET statement_timeout = '20 s'; BEGIN; $statements; SELECT $waits"), $expected, $name);
+	return;
+}
+my $next = enqueue_after($stall);
+stands_still("SELECT FROM gen_jobs WHERE id = $stall FOR UPDATE",
+	"genjob.wait($stall)", qr/job $stall is locked by this same transaction\nDETAIL:.*\nHINT:  COMMIT first/, 'nor for one that it has locked');
+stands_still("SELECT FROM gen_jobs WHERE id = $stall FOR SHARE; SAVEPOINT s; SELECT FROM gen_jobs WHERE id = $stall FOR UPDATE",
+	"genjob.wait_any(ARRAY[$stall])", qr/job $stall is locked by this same transaction/, '... twice');
+stands_still("UPDATE gen_jobs SET priority = 1 WHERE id = $stall",
+	"genjob.wait(ARRAY[$stall])", qr/job $stall was inserted or changed in this same transaction/, '... or changed');
+stands_still("UPDATE gen_jobs SET priority = 1 WHERE id = $stall",
+	"genjob.wait($next)",
+	qr/job $stall was inserted or changed in this same transaction\nDETAIL:  .*job $next waits for it\./,
+	'... nor for one that waits for such a one');
+stands_still('LOCK TABLE gen_jobs IN SHARE MODE', "genjob.wait($stall)", qr/table "gen_jobs" is locked by this same transaction/, '... or all of them');
+is( query("BEGIN; SELECT FROM gen_jobs WHERE id = $stall FOR KEY SHARE; SAVEPOINT s; SELECT FROM gen_jobs WHERE id = $stall FOR UPDATE;"
+		  . " ROLLBACK TO s; SELECT state IN ('queued', 'running') FROM genjob.wait($next, '0 s'); COMMIT"),
+	'f', 'what a foreign key locks, and what was rolled back, is not in the way');
+query("SELECT genjob.cancel($next)");
 
 # in repeatable read: a snapshot from before the job's end, and even from before the job
 $session = Session->new($node);

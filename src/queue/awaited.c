@@ -1,0 +1,368 @@
+/*
+ * awaited.c
+ *		The jobs that a session waits for: whether they have ended, whether they can end while it waits, and their rows.
+ *
+ * All of it is read as last committed, whatever the snapshot of the caller's transaction says, and as the caller.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/multixact.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "queue/awaited.h"
+#include "queue/session.h"
+#include "queue/statement.h"
+
+/* ---------- reading ---------- */
+
+/*
+ * Returns a plan with one parameter for a query in which "@" stands for gen_jobs; the table's OID in *oid if wanted.
+ * SPI must be connected.
+ */
+static SPIPlanPtr
+prepare(const char *query, Oid type, Oid *oid)
+{
+	char *table = session_find_table("gen_jobs", oid);
+	SPIPlanPtr plan = SPI_prepare(session_name_table(query, table), 1, &type);
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare to read jobs: %s", SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+static void
+execute(SPIPlanPtr plan, Datum value)
+{
+	if (SPI_execute_snapshot(plan, &value, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false,
+							 0) < 0)
+		elog(ERROR, "could not read jobs");
+}
+
+static void
+read_job(SPIPlanPtr plan, int64 id)
+{
+	execute(plan, Int64GetDatum(id));
+	if (SPI_processed == 0)
+		session_no_such_job(id);
+}
+
+/* ---------- jobs that cannot end now ---------- */
+
+/*
+ * True if a lock of that strength keeps the dispatcher, which takes FOR NO KEY UPDATE, from the row.
+ */
+static bool
+is_in_the_way(MultiXactStatus status)
+{
+	return status != MultiXactStatusForKeyShare;
+}
+
+/*
+ * Whether this transaction has locked a version of a row so that the dispatcher cannot change it.
+ */
+static bool
+is_locked_here(HeapTupleHeader header)
+{
+	TransactionId xmax = HeapTupleHeaderGetRawXmax(header);
+	MultiXactMember *members;
+	int n;
+	int i;
+
+	if ((header->t_infomask & HEAP_XMAX_INVALID) != 0)
+		return false;
+	if ((header->t_infomask & HEAP_XMAX_IS_MULTI) == 0)
+		return TransactionIdIsCurrentTransactionId(xmax) &&
+			   !HEAP_XMAX_IS_KEYSHR_LOCKED(header->t_infomask);
+	n = GetMultiXactIdMembers(xmax, &members, false, HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask));
+	for (i = 0; i < n; i++)
+	{
+		if (TransactionIdIsCurrentTransactionId(members[i].xid) && is_in_the_way(members[i].status))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Raises the error for a job that stands still until this transaction ends; held: it is only locked.
+ */
+static void
+refuse_own(int64 id, int64 waits, bool held)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 held ? errmsg("job " INT64_FORMAT " is locked by this same transaction", id)
+				  : errmsg("job " INT64_FORMAT " was inserted or changed in this same transaction",
+						   id),
+			 waits == id
+				 ? errdetail("It can only be run after this transaction has committed.")
+				 : errdetail("It can only be run after this transaction has committed, and job " INT64_FORMAT
+							 " waits for it.",
+							 waits),
+			 held ? errhint("COMMIT first, or lock it FOR KEY SHARE, which is not in the way.")
+				  : errhint("COMMIT first, or use CALL genjob.run(...), which does.")));
+}
+
+/*
+ * Raises an error if this transaction has locked the whole table against the dispatcher.
+ */
+static void
+check_table(Relation table)
+{
+	if (CheckRelationLockedByMe(table, ShareLock, true))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table \"%s\" is locked by this same transaction",
+							   RelationGetRelationName(table)),
+						errdetail("Its jobs can only be run after this transaction has committed."),
+						errhint("COMMIT first.")));
+}
+
+/* The columns of what is checked */
+typedef enum CheckedColumn
+{
+	CHECKED_ID = 1,
+	CHECKED_PLACE,
+	CHECKED_HAS_ENDED,
+	CHECKED_WAITS /* the job that waits for it, or itself */
+} CheckedColumn;
+
+/*
+ * Raises an error if a row of the present result, of which this is the tuple, cannot change while this transaction lasts.
+ * One that has ended is in the way of those that wait for it only if this transaction wrote it.
+ */
+static void
+check_row(const SPITupleTable *result, uint64 row, HeapTuple tuple)
+{
+	int64 id;
+	int64 waits;
+	bool has_ended;
+	bool isnull;
+	bool is_own = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+
+	if (!is_own && !is_locked_here(tuple->t_data))
+		return;
+	id = DatumGetInt64(SPI_getbinval(result->vals[row], result->tupdesc, CHECKED_ID, &isnull));
+	waits =
+		DatumGetInt64(SPI_getbinval(result->vals[row], result->tupdesc, CHECKED_WAITS, &isnull));
+	has_ended =
+		DatumGetBool(SPI_getbinval(result->vals[row], result->tupdesc, CHECKED_HAS_ENDED, &isnull));
+	if (is_own || !has_ended)
+		refuse_own(id, waits, !is_own);
+}
+
+/*
+ * Looks at the rows of the present result that are there.  One that the dispatcher has changed meanwhile is not ours.
+ */
+static void
+check_rows(Relation table)
+{
+	const SPITupleTable *result = SPI_tuptable;
+	TupleTableSlot *slot = table_slot_create(table, NULL);
+	uint64 n = SPI_processed;
+	uint64 row;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	for (row = 0; row < n; row++)
+	{
+		bool isnull;
+		Datum place = SPI_getbinval(result->vals[row], result->tupdesc, CHECKED_PLACE, &isnull);
+		bool should_free;
+
+		CHECK_FOR_INTERRUPTS();
+		if (isnull || !table_tuple_fetch_row_version(table, (ItemPointer) DatumGetPointer(place),
+													 GetActiveSnapshot(), slot))
+			continue;
+		check_row(result, row, ExecFetchSlotHeapTuple(slot, false, &should_free));
+		ExecClearTuple(slot);
+	}
+	PopActiveSnapshot();
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/*
+ * Raises an error if one that these jobs wait for, or that in turn waits for, cannot end while this transaction lasts.
+ */
+static void
+check_parents(Relation table, int64 *ids, int n)
+{
+	static const char query[] =
+		"WITH RECURSIVE w (id, child) AS"
+		" (SELECT p, j.id FROM @ j, pg_catalog.unnest(j.after) p"
+		"   WHERE j.id OPERATOR(pg_catalog.=) ANY ($1) AND j.state OPERATOR(pg_catalog.=) 'waiting'"
+		"  UNION SELECT p, j.id FROM w JOIN @ j ON j.id OPERATOR(pg_catalog.=) w.id"
+		"   AND j.state OPERATOR(pg_catalog.=) 'waiting', pg_catalog.unnest(j.after) p)"
+		" SELECT j.id, j.ctid, j.state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}'), w.child"
+		" FROM w JOIN @ j ON j.id OPERATOR(pg_catalog.=) w.id";
+
+	execute(prepare(query, INT8ARRAYOID, NULL), PointerGetDatum(statement_int8_array(ids, n)));
+	check_rows(table);
+}
+
+/* ---------- whether jobs have ended ---------- */
+
+/* A job that is looked at. */
+typedef struct Look
+{
+	int64 id;
+	bool has_ended;
+} Look;
+
+static void
+look_at_end(void *arg)
+{
+	Look *look = arg;
+	bool isnull;
+
+	SPI_connect();
+	read_job(prepare("SELECT j.state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}') FROM @ j"
+					 " WHERE j.id OPERATOR(pg_catalog.=) $1",
+					 INT8OID, NULL),
+			 look->id);
+	look->has_ended =
+		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+}
+
+/*
+ * Whether the job has ended.  Keeps no lock.
+ */
+bool
+session_job_has_ended(int64 id)
+{
+	Look look = {id, false};
+
+	session_look(look_at_end, &look);
+	return look.has_ended;
+}
+
+/* Jobs of which those are kept that have not ended. */
+typedef struct Keeping
+{
+	int64 *ids;
+	int n;
+} Keeping;
+
+static void
+keep_unended(void *arg)
+{
+	static const char query[] =
+		"SELECT g.id, j.ctid, false, g.id, j.state OPERATOR(pg_catalog.=) 'waiting'"
+		" FROM pg_catalog.unnest($1) WITH ORDINALITY g (id, n)"
+		" LEFT JOIN @ j ON j.id OPERATOR(pg_catalog.=) g.id WHERE j.id IS NULL OR NOT"
+		" j.state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}') ORDER BY g.n";
+	Keeping *keeping = arg;
+	bool one_waits = false;
+	Relation table;
+	Oid oid;
+	int i;
+
+	SPI_connect();
+	execute(prepare(query, INT8ARRAYOID, &oid),
+			PointerGetDatum(statement_int8_array(keeping->ids, keeping->n)));
+	keeping->n = (int) SPI_processed;
+	for (i = 0; i < keeping->n; i++)
+	{
+		HeapTuple row = SPI_tuptable->vals[i];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		bool isnull;
+		bool waits;
+
+		keeping->ids[i] = DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull));
+		waits = DatumGetBool(SPI_getbinval(row, desc, 5, &isnull));
+		if (isnull)
+			session_no_such_job(keeping->ids[i]);
+		one_waits |= waits;
+	}
+	if (keeping->n > 0)
+	{
+		table = table_open(oid, AccessShareLock);
+		check_table(table);
+		check_rows(table);
+		if (one_waits)
+			check_parents(table, keeping->ids, keeping->n);
+		table_close(table, NoLock);
+	}
+	SPI_finish();
+}
+
+/*
+ * Keeps of n ids those of jobs that have not ended; returns their number.  An error for one that does not exist, and for
+ * one that cannot end while this transaction lasts, because only this transaction knows of it or keeps others from it.
+ */
+int
+session_keep_unended(int64 *ids, int n)
+{
+	Keeping keeping = {ids, n};
+
+	if (n > 0)
+		session_look(keep_unended, &keeping);
+	return keeping.n;
+}
+
+/* ---------- rows ---------- */
+
+static SPIPlanPtr
+prepare_row(void)
+{
+	return prepare("SELECT j, j.request, j.result, j.usage, j.attempt_errors, j.remote FROM @ j"
+				   " WHERE j.id OPERATOR(pg_catalog.=) $1",
+				   INT8OID, NULL);
+}
+
+/*
+ * The job's row, a composite of type gen_jobs, until SPI's next result is freed.
+ */
+static Datum
+read_row(SPIPlanPtr plan, int64 id)
+{
+	bool isnull;
+
+	read_job(plan, id);
+	session_check_columns(id);
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+}
+
+/*
+ * The job's row, a composite of type gen_jobs in the caller's memory context.
+ */
+Datum
+session_job_row(int64 id)
+{
+	Datum row;
+
+	SPI_connect();
+	row = SPI_datumTransfer(read_row(prepare_row(), id), false, -1);
+	SPI_finish();
+	return row;
+}
+
+/*
+ * Adds the rows of jobs, in the order of the ids.  One is in memory at a time: there may be pictures in them.
+ */
+void
+session_put_job_rows(const int64 *ids, int n, Tuplestorestate *store)
+{
+	SPIPlanPtr plan;
+	int i;
+
+	SPI_connect();
+	plan = prepare_row();
+	for (i = 0; i < n; i++)
+	{
+		HeapTupleHeader header = DatumGetHeapTupleHeader(read_row(plan, ids[i]));
+		HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header), .t_data = header};
+
+		CHECK_FOR_INTERRUPTS();
+		tuplestore_puttuple(store, &tuple);
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_finish();
+}
