@@ -39,6 +39,12 @@ CREATE FUNCTION genjob.complete(job bigint, token text, result jsonb DEFAULT NUL
 COMMENT ON FUNCTION genjob.complete(bigint, text, jsonb, text) IS
 	'brings the answer of a job that was handed over, or why it failed, with the token that was in its payload; false if it has been brought';
 
+-- Equal outputs may be one object, where the keys of a store have a digest in them and not the job.
+CREATE FUNCTION genjob.shared_object(job bigint, ordinal integer, jobs bigint[]) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'genjob_shared_object' LANGUAGE C STRICT;
+COMMENT ON FUNCTION genjob.shared_object(bigint, integer, bigint[]) IS
+	'whether the object of an output is also that of a job which is not among these; of a job that the calling role may see';
+
 -- Deletes jobs that have ended, for genjob.purge() and for the option retention, as far as their objects are gone. Objects
 -- go by jobs of their store, which are durable and limited as any other; patient: not those that have failed a moment ago.
 CREATE FUNCTION genjob.purge_jobs(jobs bigint[], patient boolean, OUT deleted bigint, OUT waiting bigint, OUT ordered bigint,
@@ -57,7 +63,8 @@ BEGIN
 			FROM unnest(jobs) AS g (id) JOIN @extschema@.gen_jobs j ON j.id = g.id AND j.state = ANY (ended)
 			JOIN @extschema@.gen_outputs o ON o.job_id = j.id AND o.url IS NOT NULL
 			LEFT JOIN @extschema@.gen_jobs d ON d.owner = j.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)
-			WHERE d.state IS DISTINCT FROM 'succeeded' OR d.finished_at < j.finished_at
+			WHERE (d.state IS DISTINCT FROM 'succeeded' OR d.finished_at < j.finished_at)
+				AND NOT genjob.shared_object(o.job_id, o.ordinal, jobs)
 			ORDER BY o.job_id, o.ordinal
 	LOOP
 		waiting := waiting + 1;
@@ -81,7 +88,8 @@ BEGIN
 		SELECT j.id, j.owner FROM unnest(jobs) AS g (id) JOIN @extschema@.gen_jobs j ON j.id = g.id AND j.state = ANY (ended)
 			WHERE NOT EXISTS (SELECT FROM @extschema@.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL
 				AND NOT EXISTS (SELECT FROM @extschema@.gen_jobs d WHERE d.owner = j.owner AND d.state = 'succeeded'
-					AND d.finished_at >= j.finished_at AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)))),
+					AND d.finished_at >= j.finished_at AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal))
+				AND NOT genjob.shared_object(o.job_id, o.ordinal, jobs))),
 	purged AS (
 		DELETE FROM @extschema@.gen_jobs d USING gone g JOIN @extschema@.gen_outputs o ON o.job_id = g.id
 			WHERE d.owner = g.owner AND d.state = ANY (ended) AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)),

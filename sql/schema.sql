@@ -145,7 +145,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over a
 COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
 COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have delayed the job';
 COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump says that it was running: nothing is sent for it before a dispatcher here has claimed it';
-COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to';
+COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to, by number or by the URL of an object';
 COMMENT ON COLUMN @extschema@.gen_jobs.retained IS 'false: the job succeeded while its server had no option retention, and is not in the index gen_jobs_ended; genjob sets it to true when the server gets the option';
 
 CREATE TABLE @extschema@.gen_outputs
@@ -164,6 +164,9 @@ CREATE TABLE @extschema@.gen_outputs
 	CONSTRAINT gen_outputs_place CHECK (data IS NOT NULL OR url IS NOT NULL)
 );
 ALTER TABLE @extschema@.gen_outputs ALTER COLUMN data SET STORAGE EXTERNAL;
+-- whose outputs a link in a request leads to; a hash, for the keys are long and only looked for as they are
+CREATE INDEX gen_outputs_url ON @extschema@.gen_outputs USING hash (url) WHERE url IS NOT NULL;
+COMMENT ON INDEX @extschema@.gen_outputs_url IS 'jobs that brought the objects to which a new request links: these are kept for it';
 
 COMMENT ON TABLE @extschema@.gen_outputs IS 'binaries that jobs brought back; they go when their job is deleted';
 COMMENT ON COLUMN @extschema@.gen_outputs.job_id IS 'job that brought it back';

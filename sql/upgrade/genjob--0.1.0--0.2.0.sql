@@ -150,7 +150,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over a
 COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
 COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have delayed the job';
 COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump says that it was running: nothing is sent for it before a dispatcher here has claimed it';
-COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to';
+COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to, by number or by the URL of an object';
 COMMENT ON COLUMN @extschema@.gen_jobs.retained IS 'false: the job succeeded while its server had no option retention, and is not in the index gen_jobs_ended; genjob sets it to true when the server gets the option';
 CREATE INDEX gen_jobs_ended ON @extschema@.gen_jobs (server, state, finished_at, id)
 	WHERE finished_at IS NOT NULL AND retained AND state IN ('succeeded', 'failed', 'cancelled');
@@ -430,6 +430,9 @@ COMMENT ON COLUMN @extschema@.gen_outputs.etag IS 'the entity tag that the objec
 COMMENT ON COLUMN @extschema@.gen_outputs.store IS 'foreign server with api s3 that it was sent to';
 COMMENT ON COLUMN @extschema@.gen_outputs.store_oid IS 'the foreign server that had the name then: another one is not asked for the output unless the owner of the job trusts its owner';
 COMMENT ON CONSTRAINT gen_outputs_place ON @extschema@.gen_outputs IS 'it is in the table or in an object store';
+-- whose outputs a link in a request leads to; a hash, for the keys are long and only looked for as they are
+CREATE INDEX gen_outputs_url ON @extschema@.gen_outputs USING hash (url) WHERE url IS NOT NULL;
+COMMENT ON INDEX @extschema@.gen_outputs_url IS 'jobs that brought the objects to which a new request links: these are kept for it';
 CREATE FUNCTION genjob.presign(url text, expires interval DEFAULT '1 hour', server text DEFAULT NULL) RETURNS text
 	AS 'MODULE_PATHNAME', 'genjob_presign' LANGUAGE C STABLE;
 COMMENT ON FUNCTION genjob.presign(text, interval, text) IS
@@ -463,6 +466,12 @@ CREATE FUNCTION genjob.complete(job bigint, token text, result jsonb DEFAULT NUL
 COMMENT ON FUNCTION genjob.complete(bigint, text, jsonb, text) IS
 	'brings the answer of a job that was handed over, or why it failed, with the token that was in its payload; false if it has been brought';
 
+-- Equal outputs may be one object, where the keys of a store have a digest in them and not the job.
+CREATE FUNCTION genjob.shared_object(job bigint, ordinal integer, jobs bigint[]) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'genjob_shared_object' LANGUAGE C STRICT;
+COMMENT ON FUNCTION genjob.shared_object(bigint, integer, bigint[]) IS
+	'whether the object of an output is also that of a job which is not among these; of a job that the calling role may see';
+
 -- Deletes jobs that have ended, for genjob.purge() and for the option retention, as far as their objects are gone. Objects
 -- go by jobs of their store, which are durable and limited as any other; patient: not those that have failed a moment ago.
 CREATE FUNCTION genjob.purge_jobs(jobs bigint[], patient boolean, OUT deleted bigint, OUT waiting bigint, OUT ordered bigint,
@@ -481,7 +490,8 @@ BEGIN
 			FROM unnest(jobs) AS g (id) JOIN @extschema@.gen_jobs j ON j.id = g.id AND j.state = ANY (ended)
 			JOIN @extschema@.gen_outputs o ON o.job_id = j.id AND o.url IS NOT NULL
 			LEFT JOIN @extschema@.gen_jobs d ON d.owner = j.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)
-			WHERE d.state IS DISTINCT FROM 'succeeded' OR d.finished_at < j.finished_at
+			WHERE (d.state IS DISTINCT FROM 'succeeded' OR d.finished_at < j.finished_at)
+				AND NOT genjob.shared_object(o.job_id, o.ordinal, jobs)
 			ORDER BY o.job_id, o.ordinal
 	LOOP
 		waiting := waiting + 1;
@@ -505,7 +515,8 @@ BEGIN
 		SELECT j.id, j.owner FROM unnest(jobs) AS g (id) JOIN @extschema@.gen_jobs j ON j.id = g.id AND j.state = ANY (ended)
 			WHERE NOT EXISTS (SELECT FROM @extschema@.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL
 				AND NOT EXISTS (SELECT FROM @extschema@.gen_jobs d WHERE d.owner = j.owner AND d.state = 'succeeded'
-					AND d.finished_at >= j.finished_at AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)))),
+					AND d.finished_at >= j.finished_at AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal))
+				AND NOT genjob.shared_object(o.job_id, o.ordinal, jobs))),
 	purged AS (
 		DELETE FROM @extschema@.gen_jobs d USING gone g JOIN @extschema@.gen_outputs o ON o.job_id = g.id
 			WHERE d.owner = g.owner AND d.state = ANY (ended) AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)),

@@ -384,6 +384,8 @@ let_go(Job *job)
 					(job->remote.id != NULL || job->remote.urls != NULL ||
 					 job->remote.answer != NULL || job->remote.uploads != NULL);
 
+	has_mark |= job->remote.is_unsent && !job->cancel.row_is_gone;
+
 	if (!has_mark)
 		return next_gone();
 	strip(job);

@@ -48,7 +48,9 @@ typedef struct FetchObject
 
 typedef struct JobFetch
 {
-	List *left;     /* of FetchObject, the present one first */
+	List *left; /* of FetchObject, the present one first */
+	bool is_begun;
+	size_t taken; /* bytes of memory that the job has, with what has come; its share may reserve more */
 	Place place;    /* of the call under way; none, if the job's own place serves */
 	StoreTurn turn; /* where it waits for one */
 } JobFetch;
@@ -143,18 +145,40 @@ fail(Job *job, char *error)
  * Puts the job back into the queue, for some seconds.
  */
 static Next
-put_off(Job *job, char *why)
+put_off(Job *job, const char *why)
 {
 	fetch_leave_place(job);
-	job->waits_for = why;
+	job->waits_for = pstrdup(why);
 	return next_report(postponed_verdict(job));
 }
 
-static char *
-no_memory(void)
+/*
+ * Puts the job back into the queue, until there are so many bytes of memory for it; 0: for some seconds.
+ */
+static Next
+put_off_for_memory(Job *job, size_t bytes)
 {
-	return pstrdup(
-		"the memory for requests is full (genjob.max_memory), so what this one refers to cannot be fetched. The job waits for that.");
+	job->wants_memory = bytes;
+	return put_off(job,
+				   "the memory for requests is full (genjob.max_memory), so what this one refers to cannot be fetched. The job waits for that.");
+}
+
+/*
+ * Has the job's share of memory be so many bytes, unless it is larger.  False if others' requests leave no room for that.
+ */
+static bool
+reserve(Job *job, size_t bytes)
+{
+	MemoryShare *share = job->submission.share;
+	size_t had = share ? share->bytes : 0;
+
+	if (bytes <= had)
+		return true;
+	if (!memory_may_read(bytes - had, share))
+		return false;
+	memory_hold(&job->submission.share, job->submission.context, MEMORY_REQUESTS,
+				&job->queue->requests, bytes);
+	return true;
 }
 
 /*
@@ -204,6 +228,8 @@ attempt(Job *job)
 {
 	FetchObject *object = present(job);
 
+	if (object == NULL && job->remote.is_unsent)
+		return next_save(STEP_FETCH, palloc0(sizeof(Verdict)));
 	if (object == NULL)
 	{
 		fetch_close(job);
@@ -219,10 +245,33 @@ attempt(Job *job)
 	return next_call(STEP_FETCH);
 }
 
+/*
+ * Begins to fetch.  A job that once found no memory for its objects reserves what it lacked.
+ */
 Next
 fetch_woken(Job *job)
 {
-	return attempt(job);
+	JobFetch *fetch = job->fetch;
+	size_t lacked = postponed_bytes(job->id);
+
+	if (fetch->is_begun)
+		return attempt(job);
+	fetch->is_begun = true;
+	fetch->taken = job->submission.share ? job->submission.share->bytes : 0;
+	return reserve(job, lacked) ? attempt(job) : put_off_for_memory(job, lacked);
+}
+
+/*
+ * The row no longer says that nothing was sent.  The job is sent when it is woken, unless this process is to leave.
+ */
+Next
+fetch_saved(Job *job)
+{
+	job->verdict = NULL;
+	if (job->write.outcome == WRITE_FENCED)
+		return cancel_begin(job);
+	job->remote.is_unsent = false;
+	return next_wait(STEP_FETCH, clock_mono());
 }
 
 /* ---------- the call ---------- */
@@ -272,7 +321,7 @@ Next
 fetch_starved(Job *job)
 {
 	limits_give_back(&job->fetch->place);
-	return put_off(job, no_memory());
+	return put_off_for_memory(job, 0);
 }
 
 /*
@@ -290,22 +339,6 @@ describe_too_large(const Job *job)
 						shown_url(object), NameStr(object->server->name), most / MB);
 	return psprintf("%s is too large to be sent as bytes: a request may have %zu MB of what it refers to, half of genjob.max_memory and at most %zu MB. Raise that, or give a link, where the api takes one (option links_as).",
 					shown_url(object), Min(MAX_BYTES, memory_limit() / 2) / MB, MAX_BYTES / MB);
-}
-
-/*
- * Reserves memory for what has come as it will be sent.  False if others' requests leave no room for that.
- */
-static bool
-hold(Job *job, size_t len)
-{
-	MemoryShare *share = job->submission.share;
-	size_t more = memory_body_size(0, len);
-
-	if (!memory_may_read(more, share))
-		return false;
-	memory_hold(&job->submission.share, job->submission.context, MEMORY_REQUESTS,
-				&job->queue->requests, (share ? share->bytes : 0) + more);
-	return true;
 }
 
 /*
@@ -337,6 +370,7 @@ fetch_answered(Job *job, HttpReply *reply)
 	FetchObject *object = present(job);
 	StoreAnswer answer =
 		store_judge_at(job, object->queue, object->server, &job->fetch->place, &job->call, reply);
+	size_t taken;
 
 	if (reply->error == HTTP_TOO_LARGE)
 		return fail(job, describe_too_large(job));
@@ -345,8 +379,10 @@ fetch_answered(Job *job, HttpReply *reply)
 								  answer.error));
 	if (!answer.is_done)
 		return failed(job, answer.error, answer.is_refused);
-	if (!hold(job, reply->body->len))
-		return put_off(job, no_memory());
+	taken = job->fetch->taken + memory_body_size(0, reply->body->len);
+	if (!reserve(job, taken))
+		return put_off_for_memory(job, taken);
+	job->fetch->taken = taken;
 	take(job, reply);
 	return attempt(job);
 }

@@ -267,6 +267,7 @@ typedef struct Job
 	uint64 secrets_generation; /* of the catalogs from which they were read; 0: read them again */
 	char *complaint;           /* why the job cannot be sent; else NULL */
 	char *waits_for;           /* why it cannot be sent yet; else NULL */
+	size_t wants_memory;       /* bytes that it waits for; 0: for none */
 
 	/* Its calls */
 	Call call;                  /* of step */

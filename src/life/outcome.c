@@ -289,7 +289,7 @@ outcome_decide(Job *job)
 		verdict->unknown = false;
 	if (verdict->kind == VERDICT_RETRY || verdict->kind == VERDICT_LOST)
 		(void) outcome_apply_on_unknown(job, verdict);
-	if (verdict->kind == VERDICT_LOST && !same_take_up(job))
+	if (verdict->kind == VERDICT_LOST && verdict->unknown && !same_take_up(job))
 		drop_key(verdict);
 	if (verdict->stuck == STUCK_NOT && !is_at_work && verdict->kind != VERDICT_POSTPONE &&
 		verdict->kind != VERDICT_LOST)
@@ -315,7 +315,7 @@ outcome_decide(Job *job)
 			break;
 		case VERDICT_POSTPONE:
 			job->report.new_state = ROW_QUEUED;
-			job->report.run_at = now + 1000 * verdict->after;
+			job->report.run_at = now + (job->wants_memory > 0 ? 0 : 1000 * verdict->after);
 			limits_give_back(&job->place);
 			break;
 		case VERDICT_LOST:

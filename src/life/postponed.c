@@ -20,15 +20,17 @@ typedef struct Postponed
 {
 	int64 id; /* key */
 	int times;
+	size_t bytes; /* of memory that it then waited for */
 } Postponed;
 
 static HTAB *postponed = NULL;
 
 /*
- * Counts a postponement of the job; returns how many there were before.
+ * Counts a postponement of the job, which waits for bytes of memory or for something else; returns how many there were
+ * before.
  */
 static int
-count(int64 id)
+count(int64 id, size_t bytes)
 {
 	HASHCTL control = {.keysize = sizeof(int64),
 					   .entrysize = sizeof(Postponed),
@@ -47,20 +49,22 @@ count(int64 id)
 	entry = hash_search(postponed, &id, HASH_ENTER, &found);
 	if (!found)
 		entry->times = 0;
+	entry->bytes = bytes;
 	return entry->times++;
 }
 
 /*
  * Returns, in the current memory context, the verdict that postpones the job.  It counts as no failure.  The job is
- * looked at again after 1, 2, 4 ... 60 s.
+ * looked at again after 1, 2, 4 ... 60 s; where it waits for memory, as soon as there is some, or after 60 s.
  */
 Verdict *
 postponed_verdict(const Job *job)
 {
 	Verdict *verdict = palloc0(sizeof(Verdict));
+	int64 usual = backoff_delay(&look_again, count(job->id, job->wants_memory));
 
 	verdict->kind = VERDICT_POSTPONE;
-	verdict->after = backoff_delay(&look_again, count(job->id));
+	verdict->after = job->wants_memory > 0 ? look_again.most : usual;
 	verdict->error = job->waits_for;
 	return verdict;
 }
@@ -74,6 +78,17 @@ postponed_times(int64 id)
 	Postponed *entry = postponed ? hash_search(postponed, &id, HASH_FIND, NULL) : NULL;
 
 	return entry ? entry->times : 0;
+}
+
+/*
+ * Returns how much memory the job waited for when it was postponed last, as far as this process knows; 0: for none.
+ */
+size_t
+postponed_bytes(int64 id)
+{
+	Postponed *entry = postponed ? hash_search(postponed, &id, HASH_FIND, NULL) : NULL;
+
+	return entry ? entry->bytes : 0;
 }
 
 /*

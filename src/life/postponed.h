@@ -9,6 +9,7 @@
 
 extern Verdict *postponed_verdict(const Job *job);
 extern int postponed_times(int64 id);
+extern size_t postponed_bytes(int64 id);
 extern void postponed_forget(int64 id);
 
 #endif /* GENJOB_POSTPONED_H */

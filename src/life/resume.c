@@ -65,6 +65,21 @@ resume_prediction(Job *job)
 	return next_verdict(verdict);
 }
 
+/*
+ * Returns the verdict for a job that was not sent yet when genjob ended.  It counts as a loss all the same: what was
+ * fetched may be what ended it.
+ */
+static Verdict *
+lost_unsent(void)
+{
+	Verdict *verdict = reply_lost();
+
+	verdict->unknown = false;
+	verdict->error = pstrdup(
+		"genjob or the database server stopped while what the request refers to was fetched from its store. Nothing was sent.");
+	return verdict;
+}
+
 Next
 resume_begin(Job *job)
 {
@@ -72,6 +87,8 @@ resume_begin(Job *job)
 
 	Assert(job->request == NULL && job->verdict == NULL);
 	job->is_saved = true;
+	if (job->remote.is_unsent)
+		return next_verdict(lost_unsent());
 	if (!is_named && job->remote.answer == NULL)
 		return next_verdict(reply_lost());
 	if (job->complaint != NULL)

@@ -97,6 +97,7 @@ extern Next fetch_unbuilt(Job *job, const char *why, const ErrorData *error);
 extern Next fetch_starved(Job *job);
 extern Next fetch_answered(Job *job, HttpReply *reply);
 extern Next fetch_woken(Job *job);
+extern Next fetch_saved(Job *job);
 extern Next fetch_give_back(Job *job);
 
 /* progress.c: of a submission, asked for beside it */

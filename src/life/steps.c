@@ -23,7 +23,7 @@ const Step steps_table[JOB_STEPS] = {
 	[STEP_FETCH] = {
 		.name = "fetch", .phase = ACTIVITY_FETCHING,
 		.build = fetch_build, .unbuilt = fetch_unbuilt, .starved = fetch_starved,
-		.answered = fetch_answered, .woken = fetch_woken},
+		.answered = fetch_answered, .woken = fetch_woken, .saved = fetch_saved},
 
 	[STEP_LOOKUP] = {
 		.name = "lookup", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,

@@ -225,6 +225,7 @@ look_again(TimestampTz now, MonoTime mono)
 	int64 ids[CLAIM_BATCH];
 	int n = putoff_take(ids, CLAIM_BATCH, mono);
 
+	n += schedule_take_memory_again(ids + n, CLAIM_BATCH - n, mono);
 	n += schedule_release(ids + n, CLAIM_BATCH - n, mono);
 	if (n > 0)
 		queue_read_changed(ids, n, now);

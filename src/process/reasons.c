@@ -74,6 +74,12 @@ put_off_ends(MonoTime now)
 }
 
 static MonoTime
+memory_is_back(MonoTime now)
+{
+	return at_once_if(schedule_has_memory_again(now), now);
+}
+
+static MonoTime
 run_at_comes(MonoTime now)
 {
 	return schedule_times.due != 0 ? clock_mono_at(schedule_times.due) : 0;
@@ -154,6 +160,7 @@ static const Reason reasons[] = {
 	{"jobs cannot be run", unstarted_come},
 	{"jobs wait for others that have changed", dependencies_go_on},
 	{"jobs were put off until now", put_off_ends},
+	{"there is memory for jobs that were put off", memory_is_back},
 	{"jobs are due", run_at_comes},
 	{"there is room for jobs", room_is_there},
 	{"there will be room for jobs", room_comes, .only_wakes = true},

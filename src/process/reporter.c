@@ -111,7 +111,10 @@ schedule_again(const Job *job)
 {
 	if (job->expires_at != 0)
 		queue_note_expiry(job->expires_at);
-	if (job->report.run_at <= clock_now())
+	if (job->verdict->kind == VERDICT_POSTPONE && job->wants_memory > 0)
+		schedule_put_off_for_memory(job->id, clock_mono() + 1000 * job->verdict->after,
+									job->wants_memory);
+	else if (job->report.run_at <= clock_now())
 		schedule_add(job->id, job->server_name, job->owner, job->tenant, job->priority,
 					 job->report.run_at, job->expires_at);
 	else

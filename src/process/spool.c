@@ -88,7 +88,9 @@ is_to_be_kept(const Job *job)
 	bool is_told = job->step == STEP_CANCEL &&
 				   (job->cancel.saves_end || job->cancel.is_marked || job->cancel.row_is_gone);
 
-	return job->verdict != NULL && job->queue != NULL && !is_told;
+	bool is_unsent = job->state == JOB_SAVING && job->step == STEP_FETCH;
+
+	return job->verdict != NULL && job->queue != NULL && !is_told && !is_unsent;
 }
 
 static const JobState kept_states[] = {JOB_SAVING, JOB_REPORTING};

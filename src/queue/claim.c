@@ -487,6 +487,44 @@ hand_out_tokens(const Turn *turns, int n)
 	statement_execute(&note_tokens, &plan, args, NULL);
 }
 
+/* clang-format off */
+static const Statement note_fetching = {1, {INT8ARRAYOID},
+	"UPDATE @.gen_jobs SET remote = coalesce(remote, '{}') || '{\"fetching\": true}' WHERE id = ANY ($1)"};
+/* clang-format on */
+
+/*
+ * Notes in the rows of claimed jobs that they are not sent before what they want of a store has come, where it matters
+ * after a crash whether they were sent: fetch.c takes the note back.
+ */
+static void
+note_unsent(const Turn *turns, int n)
+{
+	static SPIPlanPtr plan = NULL;
+	static uint64 schema_changes = 0;
+	int64 *ids = palloc(n * sizeof(int64));
+	Datum args[1];
+	int n_noted = 0;
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		Job *job = job_find(turns[i].id);
+
+		if (job == NULL || job->state != JOB_CLAIMED || job->fetch == NULL || job->key_is_kept ||
+			(job->options->on_unknown != ON_UNKNOWN_FAIL && job->remote.token_digest == NULL))
+			continue;
+		job->remote.is_unsent = true;
+		ids[n_noted++] = job->id;
+	}
+	if (n_noted == 0)
+		return;
+	if (schema_changes != statement_schema_changes)
+		plan = NULL;
+	schema_changes = statement_schema_changes;
+	args[0] = PointerGetDatum(statement_int8_array(ids, n_noted));
+	statement_execute(&note_fetching, &plan, args, NULL);
+}
+
 /*
  * Starts an attempt of these jobs, whose order may change.  Each one that is still queued, and for which there is room
  * in memory, becomes a Job in the state JOB_CLAIMED, in the order of turns, with the turn's place.  The other places
@@ -523,6 +561,7 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 		limits_give_back(&turns[i].place);
 	}
 	hand_out_tokens(turns, n);
+	note_unsent(turns, n);
 	queue_read_sent(repeated, n_repeated);
 	if (claiming.n_refused > 0)
 		put_back_refused(claiming.refused, claiming.n_refused, now);

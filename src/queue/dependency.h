@@ -5,6 +5,8 @@
 #ifndef GENJOB_DEPENDENCY_H
 #define GENJOB_DEPENDENCY_H
 
+#include "nodes/pg_list.h"
+
 #include "base/clock.h"
 
 /* Which jobs dependency_keep_seen() keeps, of those that the role may see */
@@ -24,6 +26,7 @@ extern void dependency_note_rewired(int64 id);
 extern bool dependency_is_own_statement(void);
 extern void dependency_follow(Oid table);
 extern void dependency_forget_all(Oid table);
+extern int dependency_find_makers(Oid table, List *urls, int64 **ids);
 extern int dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, KeptJobs kept);
 
 /* In a dispatcher */

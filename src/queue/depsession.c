@@ -17,6 +17,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -307,4 +308,67 @@ dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, KeptJobs kept)
 		ReThrowError(error);
 	/* the claim of a job that waits for another is postponed, and what is not known is kept for it */
 	return kept == KEEP_ALL ? n : 0;
+}
+
+/* Objects of which it is looked for who brought them. */
+typedef struct Making
+{
+	List *urls;   /* of char * */
+	Datum result; /* bigint[], in context */
+	MemoryContext context;
+} Making;
+
+/* clang-format off */
+/* a URL may be that of several jobs, where the store's option key has neither the job nor the attempt in it */
+static const Statement find_makers = {1, {TEXTARRAYOID},
+	"SELECT coalesce(array_agg(DISTINCT o.job_id), '{}') FROM unnest($1) u (url)"
+	" CROSS JOIN LATERAL (SELECT job_id FROM @.gen_outputs g WHERE g.url = u.url LIMIT 100) o"};
+/* clang-format on */
+
+static void
+find_all_makers(void *arg)
+{
+	static SPIPlanPtr plan = NULL;
+	static uint64 schema_changes = 0;
+	Making *making = arg;
+	Datum *urls = palloc(list_length(making->urls) * sizeof(Datum));
+	MemoryContext caller;
+	Datum args[1];
+	ListCell *cell;
+	int n = 0;
+
+	foreach(cell, making->urls)
+		urls[n++] = CStringGetTextDatum(lfirst(cell));
+	args[0] = PointerGetDatum(construct_array(urls, n, TEXTOID, -1, false, TYPALIGN_INT));
+	if (schema_changes != statement_schema_changes)
+		plan = NULL;
+	schema_changes = statement_schema_changes;
+	statement_execute(&find_makers, &plan, args, NULL);
+	caller = MemoryContextSwitchTo(making->context);
+	making->result = PointerGetDatum(DatumGetArrayTypePCopy(statement_not_null(0, 1)));
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Finds the jobs that brought the objects at some URLs.  Returns their number, and in *ids those of them, palloc'd; none
+ * if they could not be looked for.
+ */
+int
+dependency_find_makers(Oid table, List *urls, int64 **ids)
+{
+	Making making = {.urls = urls, .context = CurrentMemoryContext};
+	ErrorData *error = queue_run_as_owner(table, find_all_makers, &making);
+	ArrayType *found;
+	int n;
+
+	if (error != NULL && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+	if (error != NULL || making.result == (Datum) 0)
+		return 0;
+	found = DatumGetArrayTypeP(making.result);
+	n = ArrayGetNItems(ARR_NDIM(found), ARR_DIMS(found));
+	*ids = palloc(Max(n, 1) * sizeof(int64));
+	if (n > 0)
+		memcpy(*ids, ARR_DATA_PTR(found), n * sizeof(int64));
+	return n;
 }

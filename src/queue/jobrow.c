@@ -194,6 +194,7 @@ read_bodies(Job *job, uint64 row)
 	{
 		job->request = pstrdup("{}");
 		job->waits_for = pstrdup(MEMORY_IS_FULL);
+		job->wants_memory = bytes;
 		return;
 	}
 	memory_hold(&job->submission.share, job->submission.context, MEMORY_REQUESTS, NULL, bytes);
@@ -264,6 +265,7 @@ read_remote(Job *job, uint64 row, bool has_ended)
 		job->remote.note = remote_text(remote, "note");
 		job->remote.token_digest = remote_text(remote, "complete");
 		job->remote.uploads = remote_member(remote, "uploads");
+		job->remote.is_unsent = remote_member(remote, "fetching") != NULL;
 	}
 	is_private = remote_member(remote, "private");
 	job->remote.is_private = is_private != NULL && strcmp(is_private, "true") == 0;

@@ -1,6 +1,6 @@
 /*
  * needed.c
- *		Whether anything still needs a job that has ended: retention and genjob.purge() keep it then.
+ *		Whether anything still needs a job that has ended, or its objects: retention and genjob.purge() keep it then.
  *
  * An unfinished job, whose owner may see it, waits for it or refers to it; it has failed or was cancelled, and a job that
  * was not run because of such a one is still there; its on_done is still to be called; what follows its end is still to
@@ -55,6 +55,49 @@ needed_by_others(int64 id)
 		   DatumGetBool(statement_not_null(0, 1));
 }
 
+/*
+ * Runs a query of one row and one column, in which @ stands for gen_jobs and # for gen_outputs, as the owner of gen_jobs,
+ * and returns what it gives.  $1 is the calling role, the rest is in types and args from 1 on.  Called within SPI; outer is
+ * the memory context of before.
+ */
+static Datum
+ask_as_owner(const char *query, int n, Oid *types, Datum *args, MemoryContext outer)
+{
+	Oid caller;
+	int context;
+	int level;
+	Oid table;
+	char *jobs = session_find_table("gen_jobs", &table);
+	char *outputs = session_find_table("gen_outputs", NULL);
+	StringInfoData text;
+	bool isnull;
+
+	initStringInfo(&text);
+	for (; *query != '\0'; query++)
+	{
+		if (*query == '@' || *query == '#')
+			appendStringInfoString(&text, *query == '@' ? jobs : outputs);
+		else
+			appendStringInfoChar(&text, *query);
+	}
+	GetUserIdAndSecContext(&caller, &context);
+	types[0] = OIDOID;
+	args[0] = ObjectIdGetDatum(caller);
+	level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+	SetUserIdAndSecContext(session_table_owner(table),
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	if (SPI_execute_with_args(text.data, n, types, args, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read what is needed");
+	SetUserIdAndSecContext(caller, context);
+	AtEOXact_GUC(false, level);
+	MemoryContextSwitchTo(outer);
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+}
+
 PG_FUNCTION_INFO_V1(genjob_needed_jobs);
 
 /*
@@ -64,39 +107,41 @@ PG_FUNCTION_INFO_V1(genjob_needed_jobs);
 Datum
 genjob_needed_jobs(PG_FUNCTION_ARGS)
 {
-	static Oid types[] = {INT8ARRAYOID, OIDOID};
-	Datum args[lengthof(types)] = {PG_GETARG_DATUM(0)};
+	Oid types[2] = {InvalidOid, INT8ARRAYOID};
+	Datum args[lengthof(types)] = {(Datum) 0, PG_GETARG_DATUM(0)};
 	MemoryContext outer = CurrentMemoryContext;
-	Oid caller;
-	int context;
-	int level;
-	Oid table;
-	char *name;
 	Datum found;
-	bool isnull;
 
 	SPI_connect();
-	name = session_find_table("gen_jobs", &table);
-	GetUserIdAndSecContext(&caller, &context);
-	args[1] = ObjectIdGetDatum(caller);
-	level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
-	SetUserIdAndSecContext(session_table_owner(table),
-						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	if (SPI_execute_with_args(session_name_table("SELECT coalesce(array_agg(j.id), '{}') FROM @ j WHERE j.id = ANY ($1)"
-												 " AND pg_has_role($2, j.owner::oid, 'USAGE') AND " IS_NEEDED(
-													 "@"),
-												 name),
-							  lengthof(types), types, args, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read which jobs are needed");
-	SetUserIdAndSecContext(caller, context);
-	AtEOXact_GUC(false, level);
-	MemoryContextSwitchTo(outer);
-	found = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	found = ask_as_owner("SELECT coalesce(array_agg(j.id), '{}') FROM @ j WHERE j.id = ANY ($2)"
+						 " AND pg_has_role($1, j.owner::oid, 'USAGE') AND " IS_NEEDED("@"),
+						 lengthof(types), types, args, outer);
 	found = SPI_datumTransfer(found, false, -1);
 	SPI_finish();
 	PG_RETURN_DATUM(found);
+}
+
+PG_FUNCTION_INFO_V1(genjob_shared_object);
+
+/*
+ * Whether the object of an output of a job that the calling role may see is also that of another job, which is not among
+ * those of an array: where the keys of a store are made from digests, equal outputs are one object.
+ */
+Datum
+genjob_shared_object(PG_FUNCTION_ARGS)
+{
+	Oid types[4] = {InvalidOid, INT8OID, INT4OID, INT8ARRAYOID};
+	Datum args[lengthof(types)] = {(Datum) 0, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1),
+								   PG_GETARG_DATUM(2)};
+	MemoryContext outer = CurrentMemoryContext;
+	bool is_shared;
+
+	SPI_connect();
+	is_shared = DatumGetBool(
+		ask_as_owner("SELECT EXISTS (SELECT FROM # o JOIN @ j ON j.id = o.job_id JOIN # s ON s.url = o.url"
+					 " WHERE o.job_id = $2 AND o.ordinal = $3 AND o.url IS NOT NULL AND s.url IS NOT NULL"
+					 "  AND s.job_id <> o.job_id AND s.job_id <> ALL ($4) AND pg_has_role($1, j.owner::oid, 'USAGE'))",
+					 lengthof(types), types, args, outer));
+	SPI_finish();
+	PG_RETURN_BOOL(is_shared);
 }

@@ -66,19 +66,27 @@ bytes_read(const Job *job)
 }
 
 /*
+ * Returns the bytes of memory that the job takes with an output of that size.
+ */
+static size_t
+wanted_for(const Job *job, size_t len)
+{
+	size_t now =
+		job->submission.share ? job->submission.share->bytes : memory_body_size(0, bytes_read(job));
+
+	return now + memory_body_size(0, len);
+}
+
+/*
  * Reserves memory for an output that the job reads.  False if there is no room.
  */
 static bool
 hold_output(Job *job, size_t len)
 {
-	size_t more = memory_body_size(0, len);
-	size_t now =
-		job->submission.share ? job->submission.share->bytes : memory_body_size(0, bytes_read(job));
-
-	if (!memory_may_read(more, job->submission.share))
+	if (!memory_may_read(memory_body_size(0, len), job->submission.share))
 		return false;
 	memory_hold(&job->submission.share, job->submission.context, MEMORY_REQUESTS,
-				&job->queue->requests, now + more);
+				&job->queue->requests, wanted_for(job, len));
 	return true;
 }
 
@@ -221,6 +229,7 @@ take_output(Job *job, Reference *reference)
 	if (!hold_output(job, toast_raw_datum_size(stored)))
 	{
 		job->waits_for = pstrdup(MEMORY_IS_FULL);
+		job->wants_memory = wanted_for(job, toast_raw_datum_size(stored));
 		return;
 	}
 	if (reference->ordinal == 0)

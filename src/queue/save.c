@@ -103,7 +103,11 @@ save_datum(const Job *job, int column, bool *isnull)
 							   isnull);
 		case SAVE_REMOTE:
 			/* while there is one, the provider of a job that has ended is still to be told */
-			*isnull = is_final ? job->cancel.saves_end : is_large_remote(&job->remote);
+			if (is_final)
+				*isnull = job->cancel.saves_end;
+			else
+				*isnull = is_large_remote(&job->remote) ||
+						  (job->step == STEP_FETCH && job->remote.token_digest == NULL);
 			return *isnull ? (Datum) 0 : remote_datum(&job->remote, is_final);
 		case SAVE_NOTE:
 			return report_text(is_final ? job->verdict->error : NULL, isnull);

@@ -1,12 +1,14 @@
 /*
  * putoff.c
- *		Jobs that are looked at again later: their rows raise errors, or somebody has them locked.
+ *		Jobs that are looked at again later: their rows raise errors, somebody has them locked, or there was no memory for
+ *		what they refer to.
  *
  * They are remembered one by one, for to search the whole queue for them would take the longer the more dead rows
  * it has, and whoever keeps a row locked keeps dead rows too.
  */
 #include "postgres.h"
 
+#include "lib/ilist.h"
 #include "lib/pairingheap.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -22,10 +24,13 @@ typedef struct PutOff
 	pairingheap_node node;
 	MonoTime until;
 	bool is_shunned;
+	size_t bytes; /* of memory that it waits for; 0: for none */
+	dlist_node memory_node;
 } PutOff;
 
 static HTAB *jobs = NULL;
-static pairingheap *heap = NULL; /* first to look at on top */
+static pairingheap *heap = NULL;                              /* first to look at on top */
+static dlist_head for_memory = DLIST_STATIC_INIT(for_memory); /* first come, first served */
 
 static int
 compare(const pairingheap_node *a, const pairingheap_node *b, void *arg)
@@ -47,12 +52,20 @@ create_tables(void)
 	MemoryContextSwitchTo(caller);
 }
 
+static void
+remove_job(PutOff *job)
+{
+	if (job->bytes > 0)
+		dlist_delete(&job->memory_node);
+	pairingheap_remove(heap, &job->node);
+}
+
 /*
- * Sets when putoff_take() returns the job.  A shunned job is left alone until then, whatever commits report.  False
- * when there are too many.
+ * Sets when putoff_take() returns the job; with bytes, putoff_take_for_memory() may do so before.  A shunned job is left
+ * alone until then, whatever commits report.  False when there are too many.
  */
 bool
-putoff_add(int64 id, MonoTime until, bool is_shunned)
+putoff_add(int64 id, MonoTime until, bool is_shunned, size_t bytes)
 {
 	PutOff *job;
 	bool found;
@@ -63,10 +76,13 @@ putoff_add(int64 id, MonoTime until, bool is_shunned)
 		return false;
 	job = hash_search(jobs, &id, HASH_ENTER, &found);
 	if (found)
-		pairingheap_remove(heap, &job->node);
+		remove_job(job);
 	job->until = until;
 	job->is_shunned = is_shunned;
+	job->bytes = bytes;
 	pairingheap_add(heap, &job->node);
+	if (bytes > 0)
+		dlist_push_tail(&for_memory, &job->memory_node);
 	return true;
 }
 
@@ -91,8 +107,44 @@ putoff_take(int64 *ids, int max, MonoTime now)
 
 	while (n < max && putoff_next() != 0 && putoff_next() <= now)
 	{
-		PutOff *job = pairingheap_container(PutOff, node, pairingheap_remove_first(heap));
+		PutOff *job = pairingheap_container(PutOff, node, pairingheap_first(heap));
 
+		remove_job(job);
+		ids[n++] = job->id;
+		hash_search(jobs, &job->id, HASH_REMOVE, NULL);
+	}
+	return n;
+}
+
+/*
+ * Returns the bytes of memory that the job waits for that has waited longest; 0: none waits for any.
+ */
+size_t
+putoff_wants_memory(void)
+{
+	if (dlist_is_empty(&for_memory))
+		return 0;
+	return dlist_container(PutOff, memory_node, dlist_head_node(&for_memory))->bytes;
+}
+
+/*
+ * Moves jobs that have waited longest for memory into ids, at most max, and as many as room bytes are enough for; any_size:
+ * the first may want more.  Returns their number.
+ */
+int
+putoff_take_for_memory(int64 *ids, int max, size_t room, bool any_size)
+{
+	int n = 0;
+
+	while (n < max && putoff_wants_memory() > 0)
+	{
+		PutOff *job = dlist_container(PutOff, memory_node, dlist_head_node(&for_memory));
+
+		if (job->bytes > room && !any_size)
+			break;
+		any_size = false;
+		room -= Min(room, job->bytes);
+		remove_job(job);
 		ids[n++] = job->id;
 		hash_search(jobs, &job->id, HASH_REMOVE, NULL);
 	}

@@ -44,7 +44,18 @@ void
 schedule_put_off(int64 id, MonoTime until, bool is_shunned)
 {
 	schedule_remove(id);
-	if (!putoff_add(id, until, is_shunned))
+	if (!putoff_add(id, until, is_shunned, 0))
+		schedule_note_time(&schedule_times.rescan, until);
+}
+
+/*
+ * Keeps a job out of the schedule until so many bytes of memory are free for it, or until a time.
+ */
+void
+schedule_put_off_for_memory(int64 id, MonoTime until, size_t bytes)
+{
+	schedule_remove(id);
+	if (!putoff_add(id, until, true, bytes))
 		schedule_note_time(&schedule_times.rescan, until);
 }
 
@@ -277,6 +288,33 @@ schedule_next_for_memory(MonoTime now)
 			first = queue;
 	}
 	return first;
+}
+
+/*
+ * True if there is memory for a job that was put off for lack of it.  Queues that wait for memory go first: their jobs
+ * wait for nothing else.
+ */
+bool
+schedule_has_memory_again(MonoTime now)
+{
+	size_t wanted = putoff_wants_memory();
+
+	return wanted > 0 && memory_may_claim(wanted) && schedule_next_for_memory(now) == NULL;
+}
+
+/*
+ * Moves jobs that were put off, and for which there is memory, into ids, at most max; returns their number.
+ */
+int
+schedule_take_memory_again(int64 *ids, int max, MonoTime now)
+{
+	bool any_size;
+	size_t room;
+
+	if (!schedule_has_memory_again(now))
+		return 0;
+	room = memory_room_for_claims(&any_size);
+	return putoff_take_for_memory(ids, max, room, any_size);
 }
 
 static bool

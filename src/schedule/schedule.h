@@ -97,6 +97,9 @@ extern int schedule_release(int64 *ids, int max, MonoTime now);
 extern void schedule_memory_given(ServerQueue *queue, size_t bytes);
 extern void schedule_memory_refused(ServerQueue *queue, size_t bytes);
 extern ServerQueue *schedule_next_for_memory(MonoTime now);
+extern void schedule_put_off_for_memory(int64 id, MonoTime until, size_t bytes);
+extern bool schedule_has_memory_again(MonoTime now);
+extern int schedule_take_memory_again(int64 *ids, int max, MonoTime now);
 
 extern void schedule_drop(ServerQueue *queue);
 extern ServerQueue *schedule_next_without_server(void);

@@ -122,10 +122,11 @@ after_check(const Row *row, bool is_new)
 }
 
 /*
- * Returns the jobs whose outputs or results a request refers to, in the current memory context.
+ * Returns the jobs whose outputs or results a request refers to, and in *urls (of char *) the objects to which it refers
+ * by URL; in the current memory context.
  */
 JobIds
-after_list_referred(const RequestSource *source)
+after_list_referred(const RequestSource *source, List **urls)
 {
 	JobIds referred = {NULL, 0};
 	Reference *references;
@@ -138,10 +139,10 @@ after_list_referred(const RequestSource *source)
 	referred.ids = palloc(Max(n, 1) * sizeof(int64));
 	for (i = 0; i < n; i++)
 	{
-		/* they are sorted by job; links to objects are of none */
+		/* they are sorted by job; objects are of none */
 		if (references[i].job == 0)
-			continue;
-		if (referred.n == 0 || referred.ids[referred.n - 1] != references[i].job)
+			*urls = lappend(*urls, (char *) references[i].url);
+		else if (referred.n == 0 || referred.ids[referred.n - 1] != references[i].job)
 			referred.ids[referred.n++] = references[i].job;
 	}
 	return referred;
@@ -173,16 +174,21 @@ make_array(const JobIds *ids)
 }
 
 /*
- * Notes the jobs that the request refers to, whether or not they have ended: these are kept for it.  Not those that the
- * owner may not see, or retention would have to look at what strangers refer to.
+ * Notes the jobs that the request refers to, whether or not they have ended, and those that brought the objects at urls:
+ * these are kept for it.  Not those that the owner may not see, or retention would have to look at what strangers refer
+ * to.
  */
 void
-after_note_referred(Row *row, const JobIds *referred, Relation table)
+after_note_referred(Row *row, const JobIds *referred, List *urls, Relation table)
 {
-	JobIds seen = {palloc(Max(referred->n, 1) * sizeof(int64)), referred->n};
+	int64 *makers = NULL;
+	int n_makers = urls == NIL ? 0 : dependency_find_makers(RelationGetRelid(table), urls, &makers);
+	JobIds seen = {palloc((referred->n + n_makers + 1) * sizeof(int64)), referred->n + n_makers};
 
 	if (referred->n > 0)
 		memcpy(seen.ids, referred->ids, referred->n * sizeof(int64));
+	if (n_makers > 0)
+		memcpy(seen.ids + referred->n, makers, n_makers * sizeof(int64));
 	seen.n = dependency_keep_seen(RelationGetRelid(table), DatumGetObjectId(row->values[JOB_OWNER]),
 								  seen.ids, seen.n, KEEP_ALL);
 	if (seen.n > 0)

@@ -137,10 +137,11 @@ check_is_object(const Jsonb *request)
 }
 
 /*
- * Checks that the request fits its inputs, and what it refers to.  Returns the jobs that it refers to.
+ * Checks that the request fits its inputs, and what it refers to.  Returns the jobs that it refers to, and in *urls the
+ * objects.
  */
 static JobIds
-check_request(const Row *row, const Server *server)
+check_request(const Row *row, const Server *server, List **urls)
 {
 	Jsonb *request = DatumGetJsonbP(row->values[JOB_REQUEST]);
 	int n_inputs = row->nulls[JOB_INPUTS] ? 0 : count_inputs(row->values[JOB_INPUTS]);
@@ -152,7 +153,7 @@ check_request(const Row *row, const Server *server)
 	source.request = jsonb_print(request);
 	if (has_binaries(&source))
 		request_check(&source);
-	return after_list_referred(&source);
+	return after_list_referred(&source, urls);
 }
 
 /*
@@ -166,6 +167,7 @@ check_runnable(Row *row, Relation table, bool is_new)
 	ServerComplaint complaint;
 	Server *server;
 	JobIds referred;
+	List *urls = NIL;
 
 	if (row->nulls[JOB_SERVER] || row->nulls[JOB_REQUEST])
 		return; /* NOT NULL says so */
@@ -184,9 +186,9 @@ check_runnable(Row *row, Relation table, bool is_new)
 		stores_of(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint) == NULL)
 		ereport(ERROR, (errcode(complaint.sqlerrcode), errmsg("%s", complaint.message),
 						errhint("%s", complaint.hint)));
-	referred = check_request(row, server);
+	referred = check_request(row, server, &urls);
 	MemoryContextSwitchTo(caller);
-	after_note_referred(row, &referred, table);
+	after_note_referred(row, &referred, urls, table);
 	if (referred.n > 0)
 		after_add(row, &referred, table);
 }

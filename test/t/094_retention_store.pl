@@ -42,6 +42,46 @@ ok(becomes(q{SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'painter')})
 is(objects(), 0, '... after their objects');
 is(query(q{SELECT count(*) FROM gen_jobs WHERE request ? 'delete'}), 0, '... and the jobs that deleted these');
 
+# ---- objects to which others link ----
+
+query(q{ALTER SERVER painter OPTIONS (SET retention '1 day')});
+create_server($node, 'plain', 'http', $standin, path => '/echo');
+query(q{SELECT genjob.pause('plain')});
+my @linked = map { enqueue($node, 'painter', { prompt => "linked $_" }) } 1 .. 3;
+ok(wait_all_ended($node), 'three pictures');
+my $link = { '$url' => query("SELECT url FROM gen_outputs WHERE job_id = $linked[0]") };
+my @link = (enqueue($node, 'plain', { picture => $link }), enqueue($node, 'plain', { bytes => { '$output' => query("SELECT url FROM gen_outputs WHERE job_id = $linked[1]") } }));
+is(query("SELECT string_agg(refers::text, ' ' ORDER BY id) FROM gen_jobs WHERE id IN ($link[0], $link[1])"), "{$linked[0]} {$linked[1]}", 'jobs that link to objects refer to the jobs that brought them');
+query(q{GRANT USAGE ON FOREIGN SERVER plain TO app});
+is(query("SET ROLE app; INSERT INTO gen_jobs (server, request) VALUES ('plain', '{\"a\": {\"\$url\": \"$link->{'$url'}\"}}') RETURNING refers IS NULL"), 't', '... but not a job of a role that does not see them');
+query(q{ALTER SERVER painter OPTIONS (SET retention '1 s')});
+ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $linked[2])"), 'a picture goes');
+is(query("SELECT count(*) FROM gen_jobs WHERE id IN ($linked[0], $linked[1])"), 2, '... but none to which an unfinished job links');
+is(objects(), 2, '... nor its object');
+query(q{SELECT genjob.resume('plain')});
+ok(becomes("SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($link[0], $link[1]) AND state = 'succeeded'"), '... which finds it');
+ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id IN ($linked[0], $linked[1]))"), '... until that has ended');
+is(objects(), 0, '... then the objects go, too');
+
+# ---- one object of several jobs ----
+
+query("CREATE SERVER digests FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url '" . $store->url . "', bucket 'pictures', key 'painter/{sha256}.{ext}');
+	CREATE USER MAPPING FOR PUBLIC SERVER digests OPTIONS (access_key_id 'test:tester', secret_access_key 'testing');
+	GRANT USAGE ON FOREIGN SERVER digests TO app");
+create_server($node, 'twins', 'openai-images', $standin, store => 'digests');
+query(q{GRANT USAGE ON FOREIGN SERVER twins TO app});
+my $one = enqueue($node, 'twins', { prompt => 'the same' });
+my $two = query(q{SET ROLE app; INSERT INTO gen_jobs (server, request) VALUES ('twins', '{"prompt": "the same"}') RETURNING id});
+ok(wait_all_ended($node), 'two jobs with the same picture');
+is(objects(), 1, '... have one object');
+is(query("SELECT deleted || ' ' || waiting || ' ' || ordered FROM genjob.purge_jobs(ARRAY[$one], false)"), '1 0 0', 'one of them goes');
+is(query("SET ROLE app; SELECT genjob.shared_object($two, 1, '{}')"), 'f', '... then the object is of one job alone');
+is(objects(), 1, '... and stays');
+is(query("SELECT deleted || ' ' || waiting || ' ' || ordered FROM genjob.purge_jobs(ARRAY[$two], false)"), '0 1 1', 'the other one goes');
+ok(wait_all_ended($node), '...');
+is(query("SELECT deleted FROM genjob.purge_jobs(ARRAY[$two], false)"), 1, '... after the object');
+is(objects(), 0, '... which is gone');
+
 # ---- what cannot be deleted ----
 
 query(q{ALTER SERVER painter OPTIONS (SET retention '1 day')});
