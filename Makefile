@@ -180,6 +180,7 @@ OBJS = \
 	src/protocol/stuck.o \
 	src/protocol/words.o \
 	src/protocol/delay.o \
+	src/protocol/disguise.o \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/assembly.o \
