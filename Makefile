@@ -33,6 +33,7 @@ OBJS = \
 	src/process/unstarted.o \
 	src/process/overdue.o \
 	src/process/retention.o \
+	src/queue/leftout.o \
 	src/queue/needed.o \
 	src/queue/purge.o \
 	src/protocol/awsjson.o \
@@ -94,6 +95,7 @@ OBJS = \
 	src/schedule/bound.o \
 	src/schedule/turns.o \
 	src/schedule/stride.o \
+	src/schedule/crowd.o \
 	src/schedule/lanes.o \
 	src/schedule/weights.o \
 	src/limits/limits.o \
