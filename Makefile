@@ -33,6 +33,7 @@ OBJS = \
 	src/process/unstarted.o \
 	src/process/overdue.o \
 	src/process/retention.o \
+	src/queue/leftout.o \
 	src/queue/needed.o \
 	src/queue/purge.o \
 	src/protocol/awsjson.o \
@@ -95,6 +96,7 @@ OBJS = \
 	src/schedule/bound.o \
 	src/schedule/turns.o \
 	src/schedule/stride.o \
+	src/schedule/crowd.o \
 	src/schedule/lanes.o \
 	src/schedule/weights.o \
 	src/limits/limits.o \
@@ -182,6 +184,7 @@ OBJS = \
 	src/protocol/stuck.o \
 	src/protocol/words.o \
 	src/protocol/delay.o \
+	src/protocol/disguise.o \
 	src/protocol/duration.o \
 	src/protocol/stream.o \
 	src/protocol/assembly.o \

@@ -51,10 +51,10 @@ typedef struct HttpRequest
 {
 	const char *method;
 	char *url;
-	char *shown_url;      /* as url, without secrets */
-	List *headers;        /* of HttpHeader */
-	List *secrets;        /* of char *: what the answer must not give away again */
-	List *secrets_base64; /* of char *: what base64 makes of them, wherever in it they stand */
+	char *shown_url; /* as url, without secrets */
+	List *headers;   /* of HttpHeader */
+	List *secrets;   /* of char *: what the answer must not give away again */
+	List *disguises; /* of char *: what is looked for of them in other forms (disguise.c) */
 	char *body;
 	size_t body_len;
 	const char *body_sha256; /* hexadecimal, where it is known; or NULL */

@@ -15,6 +15,7 @@
 #include <arpa/inet.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
@@ -25,6 +26,7 @@
 #define MAX_UNWANTED_READS 2048 /* more than a socket may hold */
 #define FORGET_US 100000        /* in which half of what a socket took is forgotten */
 #define SILENT_CLOSE_MS 1000 /* a server that closes so soon after an answer does so after each */
+#define MAX_RESET_WAIT_MS 3
 #define N_PORTS 65536
 
 /* The kernel's states of a connection, which linux/tcp.h has not, and netinet/tcp.h has with an older tcp_info */
@@ -307,10 +309,23 @@ watch_give_back(int fd, const bool *is_untaken)
 }
 
 /*
+ * Waits, for a moment, until the RST is there with which a closed socket answers what is sent to it.
+ */
+static void
+wait_for_reset(int fd, const struct tcp_info *info)
+{
+	struct pollfd reset = {.fd = fd};
+
+	(void) poll(&reset, 1, Min((int) (2 * info->tcpi_rtt / 1000) + 1, MAX_RESET_WAIT_MS));
+}
+
+/*
  * True if the server had closed a connection before it took a byte of the request for which watch_take() was called:
- * its FIN is there and acknowledges none.  After that the kernel says CLOSE_WAIT.  If the request then met a closed
- * socket, an RST came after the FIN, which leaves EPIPE and not ECONNRESET.  An RST alone proves nothing: the server
- * may have read the request.  is_untaken: the call's, as watch_take() got it.
+ * an RST came after its FIN, and neither acknowledges any.  After that the kernel has EPIPE and not ECONNRESET.
+ *
+ * Neither alone proves it.  Behind a FIN the server, or one behind a proxy, may still read: it closed one half of the
+ * connection, and its acknowledgment is on the way.  And who reads a request and then resets sends only an RST.
+ * is_untaken: the call's, as watch_take() got it.
  */
 bool
 watch_is_untaken(int fd, const bool *is_untaken)
@@ -319,12 +334,15 @@ watch_is_untaken(int fd, const bool *is_untaken)
 	int error = 0;
 	socklen_t len = sizeof(error);
 
-	if (watched[fd].is_untaken != is_untaken || !tcp_read_info(fd, &info) ||
-		info.tcpi_bytes_acked != watched[fd].acked)
+	if (watched[fd].is_untaken != is_untaken || !tcp_read_info(fd, &info))
 		return false;
-	if (info.tcpi_state == STATE_CLOSE_WAIT)
-		return true;
-	return info.tcpi_state == STATE_CLOSE &&
+	if (info.tcpi_state == STATE_CLOSE_WAIT && info.tcpi_bytes_acked == watched[fd].acked)
+	{
+		wait_for_reset(fd, &info);
+		if (!tcp_read_info(fd, &info))
+			return false;
+	}
+	return info.tcpi_bytes_acked == watched[fd].acked && info.tcpi_state == STATE_CLOSE &&
 		   getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == EPIPE;
 }
 

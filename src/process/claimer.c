@@ -212,6 +212,7 @@ read_queue(Claim *claim, TimestampTz now)
 		times->due = queue_next_due(now);
 	}
 	read_again(now);
+	queue_read_left_out(now);
 	claimer.due_read = now;
 }
 

@@ -77,7 +77,7 @@ pass_request(SpoolStream *stream, HttpRequest *request)
 	spool_pass_text(stream, &request->object);
 	SPOOL_PASS(stream, request->body_len);
 	pass_texts(stream, &request->secrets);
-	pass_texts(stream, &request->secrets_base64);
+	pass_texts(stream, &request->disguises);
 	SPOOL_PASS(stream, request->timeout);
 	SPOOL_PASS(stream, request->connect_timeout);
 	SPOOL_PASS(stream, request->public_only);

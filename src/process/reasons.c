@@ -68,6 +68,12 @@ scan_goes_on(MonoTime now)
 }
 
 static MonoTime
+left_out_go_on(MonoTime now)
+{
+	return at_once_if(queue_must_read_left_out(), now);
+}
+
+static MonoTime
 put_off_ends(MonoTime now)
 {
 	return putoff_next();
@@ -157,6 +163,7 @@ static const Reason reasons[] = {
 	{"an earlier dispatcher may have left jobs", orphans_come},
 	{"predictions are to be cancelled", cancels_come},
 	{"the queue is read again", scan_goes_on},
+	{"there is room for lanes that were left out", left_out_go_on},
 	{"jobs cannot be run", unstarted_come},
 	{"jobs wait for others that have changed", dependencies_go_on},
 	{"jobs were put off until now", put_off_ends},

@@ -9,6 +9,9 @@
 #include "base/base64.h"
 #include "base/json.h"
 #include "protocol/building.h"
+#include "protocol/disguise.h"
+
+#define MIN_WORD 12 /* characters of a secret behind a scheme that is not known */
 
 /*
  * Sets a header, in place of one of that name.  shown is what people see of it, or NULL.
@@ -53,63 +56,30 @@ headers_set_list(HttpRequest *http, const List *headers)
 }
 
 /*
- * Returns what base64 makes of a secret with that many bytes before it, without the characters that depend on its
- * surroundings.
- */
-static char *
-encode_within(const char *secret, int n_before)
-{
-	int skipped = n_before == 0 ? 0 : n_before + 1;
-	int whole = (n_before + (int) strlen(secret)) * 8 / 6;
-	char *padded = psprintf("%.*s%s", n_before, "??", secret);
-	char *encoded = base64_encode(padded, strlen(padded));
-
-	pfree(padded);
-	encoded[whole] = '\0';
-	return encoded + skipped;
-}
-
-static void
-add_base64(HttpRequest *http, const char *secret)
-{
-	int n_before;
-
-	for (n_before = 0; n_before < 3; n_before++)
-	{
-		char *encoded = encode_within(secret, n_before);
-		char *p;
-
-		http->secrets_base64 = lappend(http->secrets_base64, encoded);
-		if (strpbrk(encoded, "+/") == NULL)
-			continue;
-		encoded = pstrdup(encoded);
-		for (p = encoded; *p != '\0'; p++)
-			*p = *p == '+' ? '-' : *p == '/' ? '_' : *p;
-		http->secrets_base64 = lappend(http->secrets_base64, encoded);
-	}
-}
-
-/*
  * Notes a secret that the answer must not reveal; also without the scheme before it, as in "Bearer ...".
  */
 void
 headers_add_secret(HttpRequest *http, char *secret)
 {
 	static const char *const schemes[] = {"Bearer ", "Token ", "Basic ", "Key ", "ApiKey "};
+	char *bare = secret;
+	char *word;
 	int i;
 
-	http->secrets = lappend(http->secrets, secret);
-	add_base64(http, secret);
 	for (i = 0; i < lengthof(schemes); i++)
 	{
 		size_t len = strlen(schemes[i]);
 
 		if (pg_strncasecmp(secret, schemes[i], len) == 0)
-		{
-			http->secrets = lappend(http->secrets, secret + len);
-			add_base64(http, secret + len);
-		}
+			bare = secret + len;
 	}
+	if (bare == secret && (word = strchr(secret, ' ')) != NULL && strchr(word + 1, ' ') == NULL &&
+		strlen(word + 1) >= MIN_WORD)
+		bare = word + 1;
+	http->secrets = lappend(http->secrets, secret);
+	if (bare != secret)
+		http->secrets = lappend(http->secrets, bare);
+	http->disguises = disguise_list(http->disguises, bare);
 }
 
 /*

@@ -18,6 +18,7 @@
 
 #include "base/clip.h"
 #include "http/header.h"
+#include "protocol/disguise.h"
 #include "protocol/event.h"
 #include "protocol/stream.h"
 #include "protocol/words.h"
@@ -565,7 +566,7 @@ stream_peek_text(const StreamPeek *peek, const HttpRequest *request)
 	json_sanitize_text(text, len);
 	words_mask(request, text, len);
 	len = length_without_secrets(text, len, request->secrets);
-	len = length_without_secrets(text, len, request->secrets_base64);
+	len -= disguise_prefix(text, len, request->disguises, MIN_PREFIX);
 	text[len] = '\0';
 	start = text + len;
 	for (n = 0; n < PEEK_SHOWN && start > text; n++)

@@ -7,11 +7,11 @@
 
 #include "utils/memutils.h"
 
-#include "base/bytes.h"
 #include "base/clip.h"
 #include "base/media.h"
 #include "server/grammar.h"
 #include "server/pointer.h"
+#include "protocol/disguise.h"
 #include "protocol/reasons.h"
 #include "protocol/words.h"
 #include "protocol/xml.h"
@@ -22,248 +22,19 @@
 
 #define MAX_WORDS 1000                /* bytes of the server's own words in an error */
 #define LARGE_STRING ((size_t) 65536) /* bytes */
-#define MIN_SECRET 6                  /* bytes; shorter ones would mask ordinary text */
 #define MAX_READ 65536                /* bytes of a text in which words are looked for */
-#define WIDE_SEEN 1024                /* bytes of it that tell whether it is UTF-16 */
 
 /* ---------- secrets ---------- */
 
-static void
-overwrite(char *text, size_t len, const char *secret)
-{
-	size_t secret_len = strlen(secret);
-	char *end = text + len;
-	char *found = text;
-
-	if (secret_len < MIN_SECRET)
-		return;
-	while ((found = memmem(found, end - found, secret, secret_len)) != NULL)
-	{
-		memset(found, '*', secret_len);
-		found += secret_len;
-	}
-}
-
 /*
- * The value of n hexadecimal digits; -1 where there are others.
- */
-static int
-hex_number(const char *digits, const char *end, int n)
-{
-	int value = 0;
-	int i;
-
-	if (end - digits < n)
-		return -1;
-	for (i = 0; i < n; i++)
-	{
-		if (bytes_hex_value(digits[i]) < 0)
-			return -1;
-		value = value * 16 + bytes_hex_value(digits[i]);
-	}
-	return value;
-}
-
-/*
- * A character entity of HTML, "&#65;" or "&#x41;": its value, with its length in *len; -1 where it is none.
- */
-static int
-entity_value(const char *text, const char *end, int *len)
-{
-	bool is_hex = end - text > 3 && (text[2] == 'x' || text[2] == 'X');
-	const char *p = text + (is_hex ? 3 : 2);
-	int value = 0;
-	int n;
-
-	if (end - text < 4 || text[1] != '#')
-		return -1;
-	for (n = 0; n < 6 && p < end && *p != ';'; n++, p++)
-	{
-		int digit = bytes_hex_value(*p);
-
-		if (digit < 0 || (!is_hex && digit > 9))
-			return -1;
-		value = value * (is_hex ? 16 : 10) + digit;
-	}
-	if (n == 0 || p == end || *p != ';')
-		return -1;
-	*len = p + 1 - text;
-	return value;
-}
-
-/*
- * The byte for which the text at that place stands, in a URL, in JSON, in HTML, or as it is; *len bytes of text.
- */
-static int
-read_encoded(const char *text, const char *end, int *len)
-{
-	int value = -1;
-
-	*len = 1;
-	if (*text == '%' && (value = hex_number(text + 1, end, 2)) >= 0)
-		*len = 3;
-	else if (*text == '&' && (value = entity_value(text, end, len)) >= 0)
-		;
-	else if (*text == '\\' && end - text > 1)
-	{
-		if (text[1] == 'u' && (value = hex_number(text + 2, end, 4)) >= 0)
-			*len = 6;
-		else if (text[1] == 'x' && (value = hex_number(text + 2, end, 2)) >= 0)
-			*len = 4;
-		else if (strchr("\"\\/'", text[1]) != NULL)
-		{
-			value = (unsigned char) text[1];
-			*len = 2;
-		}
-	}
-	return value >= 0 && value < 256 ? value : (unsigned char) *text;
-}
-
-/*
- * For each length of a part of the secret that has matched, the longest shorter one that may go on instead (Knuth,
- * Morris and Pratt).
- */
-static int *
-find_failures(const char *secret, int len)
-{
-	int *failures = palloc(len * sizeof(int));
-	int matched = 0;
-	int i;
-
-	failures[0] = 0;
-	for (i = 1; i < len; i++)
-	{
-		while (matched > 0 && secret[i] != secret[matched])
-			matched = failures[matched - 1];
-		matched += secret[i] == secret[matched];
-		failures[i] = matched;
-	}
-	return failures;
-}
-
-/*
- * Overwrites a secret any of whose characters are written in another way.
- */
-static void
-overwrite_encoded(char *text, size_t text_len, const char *secret)
-{
-	int secret_len = strlen(secret);
-	const char *end = text + text_len;
-	char *p = text;
-	char **starts; /* of the last characters, in a ring */
-	int *failures;
-	int matched = 0;
-	int64 n = 0;
-
-	if (secret_len < MIN_SECRET)
-		return;
-	starts = palloc(secret_len * sizeof(char *));
-	failures = find_failures(secret, secret_len);
-	while (p < end)
-	{
-		int len;
-		char c = (char) read_encoded(p, end, &len);
-
-		starts[n++ % secret_len] = p;
-		p += len;
-		while (matched > 0 && c != secret[matched])
-			matched = failures[matched - 1];
-		matched += c == secret[matched];
-		if (matched == secret_len)
-		{
-			char *start = starts[n % secret_len];
-
-			memset(start, '*', p - start);
-			matched = 0;
-		}
-	}
-	pfree(starts);
-	pfree(failures);
-}
-
-static bool
-may_be_encoded(const char *text, size_t len)
-{
-	return memchr(text, '%', len) != NULL || memchr(text, '\\', len) != NULL ||
-		   memchr(text, '&', len) != NULL;
-}
-
-/*
- * Overwrites a secret in text of units of 2 or 4 bytes, of either order: UTF-16 and UTF-32.
- */
-static void
-overwrite_wide(char *text, size_t len, const char *secret)
-{
-	size_t secret_len = strlen(secret);
-	size_t unit;
-	size_t i;
-
-	for (unit = 2; secret_len >= MIN_SECRET && unit <= 4; unit *= 2)
-	{
-		size_t wide_len = (secret_len - 1) * unit + 1;
-		char *wide = palloc0(wide_len);
-		char *end = text + len;
-		char *found = text;
-
-		for (i = 0; i < secret_len; i++)
-			wide[i * unit] = secret[i];
-		while ((found = memmem(found, end - found, wide, wide_len)) != NULL)
-		{
-			for (i = 0; i < secret_len; i++)
-				found[i * unit] = '*';
-			found += wide_len;
-		}
-		pfree(wide);
-	}
-}
-
-/*
- * True if a text may be UTF-16 or UTF-32: every other byte is 0.
- */
-static bool
-may_be_wide(const char *text, size_t len)
-{
-	size_t seen = Min(len, WIDE_SEEN);
-	size_t zeros = 0;
-	size_t i;
-
-	for (i = 0; i < seen; i++)
-		zeros += text[i] == '\0';
-	return zeros > seen / 4;
-}
-
-static void
-mask_wide(const HttpRequest *request, char *text, size_t len)
-{
-	ListCell *cell;
-
-	foreach(cell, request->secrets)
-		overwrite_wide(text, len, lfirst(cell));
-	foreach(cell, request->secrets_base64)
-		overwrite_wide(text, len, lfirst(cell));
-}
-
-/*
- * Overwrites every secret in text, so that a server that echoes its request gives nothing away: as it is, as URLs,
- * JSON and HTML escape it, as base64 of whatever stands around it, and in UTF-16.  The length stays the same.
+ * Overwrites every secret in text, so that a server that echoes its request gives nothing away, in whatever form
+ * (disguise.c).  The length stays the same.
  */
 void
 words_mask(const HttpRequest *request, char *text, size_t len)
 {
-	ListCell *cell;
-
-	if (request == NULL || request->secrets == NIL)
-		return;
-	foreach(cell, request->secrets)
-		overwrite(text, len, lfirst(cell));
-	foreach(cell, request->secrets_base64)
-		overwrite(text, len, lfirst(cell));
-	if (may_be_wide(text, len))
-		mask_wide(request, text, len);
-	if (!may_be_encoded(text, len))
-		return;
-	foreach(cell, request->secrets)
-		overwrite_encoded(text, len, lfirst(cell));
+	if (request != NULL && request->secrets != NIL)
+		disguise_overwrite(text, len, request->secrets, request->disguises);
 }
 
 /*
@@ -272,10 +43,7 @@ words_mask(const HttpRequest *request, char *text, size_t len)
 void
 words_mask_plain(const HttpRequest *request, char *text, size_t len)
 {
-	ListCell *cell;
-
-	foreach(cell, request->secrets)
-		overwrite(text, len, lfirst(cell));
+	disguise_overwrite_plain(text, len, request->secrets);
 }
 
 static void

@@ -340,6 +340,8 @@ read_lane_again(uint64 row, char *tenant)
 	ServerQueue *queue = schedule_queue(statement_name(row, 1));
 	Lane *lane = turns_lane(&queue->turns, scanned.owner, tenant, scanned.priority);
 
+	if (lane == NULL)
+		return;
 	if (scanned.since == DT_NOBEGIN)
 		lane_reset(lane, DatumGetTimestampTz(statement_not_null(row, 5)),
 				   DatumGetInt64(statement_not_null(row, 6)));

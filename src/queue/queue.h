@@ -98,6 +98,8 @@ extern void queue_report(Job **jobs, int n, TimestampTz now);
 extern void queue_test_values(void *refusals);
 
 /* Runs transactions of its own */
+extern bool queue_must_read_left_out(void);
+extern void queue_read_left_out(TimestampTz now);
 extern void queue_sweep_begin(TimestampTz now);
 extern void queue_sweep(TimestampTz now);
 extern MonoTime queue_sweep_next(void);

@@ -111,7 +111,7 @@ rewind_lanes(TimestampTz run_at)
 			tenant = TextDatumGetCString(statement_not_null(row, 3));
 			priority = DatumGetInt32(statement_not_null(row, 4));
 			lane = turns_lane(&queue->turns, owner, tenant, priority);
-			if (!lane->has_more)
+			if (lane != NULL && !lane->has_more)
 				lane_rewind(lane, run_at);
 		}
 	} while (rows == TIED_LANES);

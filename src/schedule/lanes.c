@@ -19,6 +19,8 @@
 #define MAX_FILL 2000 /* of a lane at a time */
 #define MIN_FILL 2
 #define MAX_LANE 40000 /* before what comes behind is left in the table */
+#define MAX_READY \
+	60000 /* of a server, before that is so for all lanes that have their part of the window */
 
 typedef struct Ready
 {
@@ -265,13 +267,14 @@ void
 lane_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at)
 {
 	bool behind = is_behind(run_at, id, &lane->last);
+	int most = lane->lanes->n_ready < MAX_READY ? MAX_LANE : lane_fill_size(lane);
 
 	lane->seen = scans;
 	if (lane->has_more && behind)
 		return;
-	if (lane->n_ready >= MAX_LANE && behind)
+	if (lane->n_ready >= most && behind)
 		set_has_more(lane, true);
-	else if (lane->n_ready >= 2 * MAX_LANE)
+	else if (lane->n_ready >= 2 * most)
 		reset_lane(lane);
 	else
 	{

@@ -127,8 +127,9 @@ static bool
 is_at_rest(ServerQueue *queue, MonoTime now)
 {
 	return !queue->is_stale && queue->n_jobs == 0 && !queue_has_waiting(queue) &&
-		   queue->n_stored_cancels == 0 && !queue->has_unread_cancels &&
-		   queue->cancels_held_until <= now && limits_are_at_rest(&queue->limits, now);
+		   !turns_have_left_out(&queue->turns) && queue->n_stored_cancels == 0 &&
+		   !queue->has_unread_cancels && queue->cancels_held_until <= now &&
+		   limits_are_at_rest(&queue->limits, now);
 }
 
 static void

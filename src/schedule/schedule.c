@@ -68,10 +68,14 @@ schedule_add(int64 id, const char *server_name, Oid owner, const char *tenant, i
 			 TimestampTz run_at, TimestampTz expires_at)
 {
 	ServerQueue *queue = schedule_queue(server_name);
+	Lane *lane;
 
 	schedule_remove(id);
-	if (!putoff_is_shunned(id))
-		lane_add(turns_lane(&queue->turns, owner, tenant, priority), id, run_at, expires_at);
+	if (putoff_is_shunned(id))
+		return;
+	lane = turns_lane(&queue->turns, owner, tenant, priority);
+	if (lane != NULL)
+		lane_add(lane, id, run_at, expires_at);
 }
 
 /*

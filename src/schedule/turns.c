@@ -31,6 +31,7 @@ typedef struct Owner
 	Share share;     /* of the server's turns */
 	Stride stride;   /* of its tenants */
 	dlist_head tenants;
+	Crowd crowd;
 } Owner;
 
 typedef struct TenantKey
@@ -147,6 +148,7 @@ turns_init(Turns *turns, const char *server_name)
 static void
 forget_owner(Owner *owner)
 {
+	crowd_forget_left_out(&owner->crowd);
 	dlist_delete(&owner->node);
 	hash_search(owners, &owner->key, HASH_REMOVE, NULL);
 	stride_free(&owner->stride);
@@ -164,7 +166,8 @@ forget_tenant(Tenant *tenant)
 }
 
 /*
- * Forgets tenants and owners that have no jobs: all of them, or only those that are not ahead of their share.
+ * Forgets tenants and owners that have no jobs: all of them, or only those that are not ahead of their share.  Where
+ * lanes are left out, these have turns one after the other anyway.
  */
 static void
 forget_idle(Turns *turns, bool all)
@@ -180,12 +183,12 @@ forget_idle(Turns *turns, bool all)
 		{
 			Tenant *tenant = dlist_container(Tenant, node, iter.cur);
 
-			if (dlist_is_empty(&tenant->lanes) &&
-				(all || stride_is_even(&owner->stride, &tenant->share)))
+			if (dlist_is_empty(&tenant->lanes) && (all || owner->crowd.has_left_out ||
+												   stride_is_even(&owner->stride, &tenant->share)))
 				forget_tenant(tenant);
 		}
 		if (dlist_is_empty(&owner->tenants) &&
-			(all || stride_is_even(&turns->stride, &owner->share)))
+			(all || (!owner->crowd.has_left_out && stride_is_even(&turns->stride, &owner->share))))
 			forget_owner(owner);
 	}
 	turns->prune_at = Max(SPARE_TENANTS, 2 * turns->n_tenants);
@@ -207,6 +210,7 @@ find_owner(Turns *turns, Oid role)
 	stride_init(&owner->stride);
 	stride_add(&turns->stride, &owner->share, weights_get_owner(turns->server, role));
 	dlist_init(&owner->tenants);
+	crowd_init(&owner->crowd, turns->server, role);
 	dlist_push_tail(&turns->owners, &owner->node);
 	entry = hash_search(owners, &key, HASH_ENTER, NULL);
 	entry->owner = owner;
@@ -265,26 +269,74 @@ turns_lane_changed(Tenant *tenant)
 
 /* ---------- lanes ---------- */
 
-/*
- * Returns the lane of an owner, tenant and priority, created on first use.  A new one has no jobs, and is freed at the
- * next change unless it is given some.
- */
-Lane *
-turns_lane(Turns *turns, Oid owner, const char *tenant_name, int priority)
+static Lane *
+find_lane(Owner *owner, const char *tenant_name, int priority)
 {
-	Tenant *tenant = find_tenant(turns, owner, tenant_name);
-	LaneName name = {tenant, priority, 0};
-	LaneEntry *entry = hash_search(lanes_by_name, &name, HASH_FIND, NULL);
-	Lane *lane;
+	TenantKey key = {owner, tenant_name};
+	const TenantEntry *tenant = hash_search(tenants, &key, HASH_FIND, NULL);
+	LaneName name = {tenant ? tenant->tenant : NULL, priority, 0};
+	const LaneEntry *entry = tenant ? hash_search(lanes_by_name, &name, HASH_FIND, NULL) : NULL;
 
-	if (entry != NULL)
-		return entry->lane;
-	lane = lane_create(&turns->lanes, tenant, turns->server, owner, tenant->key.name, priority);
-	entry = hash_search(lanes_by_name, &name, HASH_ENTER, NULL);
+	return entry ? entry->lane : NULL;
+}
+
+static Lane *
+make_lane(Owner *owner, const char *tenant_name, int priority)
+{
+	Turns *turns = owner->key.turns;
+	Tenant *tenant = find_tenant(turns, owner->key.role, tenant_name);
+	LaneName name = {tenant, priority, 0};
+	Lane *lane = lane_create(&turns->lanes, tenant, turns->server, owner->key.role,
+							 tenant->key.name, priority);
+	LaneEntry *entry = hash_search(lanes_by_name, &name, HASH_ENTER, NULL);
+
 	entry->lane = lane;
 	dlist_push_tail(&tenant->lanes, &lane->node);
 	pairingheap_add(&tenant->by_priority, &lane->priority_node);
+	crowd_lane_made(&owner->crowd);
 	return lane;
+}
+
+/*
+ * Returns the lane of an owner, tenant and priority, created on first use.  A new one has no jobs, and is freed at the
+ * next change unless it is given some.  NULL: the owner has too many, and this one is left out.
+ */
+Lane *
+turns_lane(Turns *turns, Oid role, const char *tenant_name, int priority)
+{
+	Owner *owner = find_owner(turns, role);
+	Lane *lane = find_lane(owner, tenant_name, priority);
+
+	if (lane != NULL)
+		return lane;
+	if (!crowd_has_room(&owner->crowd))
+	{
+		crowd_leave_out(&owner->crowd);
+		return NULL;
+	}
+	lane = make_lane(owner, tenant_name, priority);
+	/* the table may have more of it */
+	if (owner->crowd.has_left_out)
+		lane_reset(lane, DT_NOBEGIN, 0);
+	return lane;
+}
+
+/*
+ * Has a lane read that was left out, from its first job that the table has, unless it is in memory.  False: there is
+ * no room for it.
+ */
+bool
+turns_read_left_out(Crowd *crowd, const char *tenant_name, int priority, TimestampTz run_at,
+					int64 id)
+{
+	Owner *owner = (Owner *) ((char *) crowd - offsetof(Owner, crowd));
+
+	if (find_lane(owner, tenant_name, priority) != NULL)
+		return true;
+	if (!crowd_is_filling(crowd))
+		return false;
+	lane_reset(make_lane(owner, tenant_name, priority), run_at, id);
+	return true;
 }
 
 /*
@@ -295,6 +347,7 @@ turns_lane_gone(Lane *lane)
 {
 	LaneName name = {lane->tenant, lane->priority, 0};
 
+	crowd_lane_gone(&lane->tenant->key.owner->crowd);
 	dlist_delete(&lane->node);
 	pairingheap_remove(&lane->tenant->by_priority, &lane->priority_node);
 	hash_search(lanes_by_name, &name, HASH_REMOVE, NULL);
@@ -324,9 +377,27 @@ drop_all_lanes(Turns *turns, bool only_unseen)
 		Owner *owner = dlist_container(Owner, node, owner_iter.cur);
 		dlist_iter iter;
 
+		if (!only_unseen)
+			crowd_forget_left_out(&owner->crowd);
 		dlist_foreach(iter, &owner->tenants)
 			drop_lanes(dlist_container(Tenant, node, iter.cur), only_unseen);
 	}
+}
+
+/*
+ * True if an owner has lanes that were left out.
+ */
+bool
+turns_have_left_out(const Turns *turns)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, unconstify(dlist_head *, &turns->owners))
+	{
+		if (dlist_container(Owner, node, iter.cur)->crowd.has_left_out)
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -362,6 +433,24 @@ turns_free(Turns *turns)
 /* ---------- turns ---------- */
 
 /*
+ * Removes the first job of a lane.  Where the owner has lanes that were left out, the lane gives up its place.
+ */
+static int64
+take_first(Owner *owner, Lane *lane)
+{
+	int64 id = lane_first(lane);
+	bool has_others = lane->n_ready > 1 || lane->has_more;
+
+	lanes_remove(id);
+	if (owner->crowd.has_left_out && has_others)
+	{
+		lane_drop(lane);
+		crowd_leave_out(&owner->crowd);
+	}
+	return id;
+}
+
+/*
  * Takes the job whose turn it is; false when none is ready.
  */
 bool
@@ -379,8 +468,7 @@ turns_pop(Turns *turns, int64 *id)
 	stride_serve(&turns->stride, &owner->share);
 	stride_serve(&owner->stride, &tenant->share);
 	Assert(tenant->key.owner == owner && first_lane(tenant) != NULL);
-	*id = lane_first(first_lane(tenant));
-	lanes_remove(*id);
+	*id = take_first(owner, first_lane(tenant));
 	return true;
 }
 

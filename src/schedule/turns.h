@@ -5,6 +5,7 @@
 #ifndef GENJOB_TURNS_H
 #define GENJOB_TURNS_H
 
+#include "schedule/crowd.h"
 #include "schedule/lanes.h"
 #include "schedule/stride.h"
 
@@ -25,8 +26,11 @@ extern void turns_init(Turns *turns, const char *server_name);
 extern void turns_free(Turns *turns);
 
 extern Lane *turns_lane(Turns *turns, Oid owner, const char *tenant, int priority);
+extern bool turns_read_left_out(Crowd *crowd, const char *tenant, int priority, TimestampTz run_at,
+								int64 id);
 extern void turns_lane_changed(struct Tenant *tenant);
 extern void turns_lane_gone(Lane *lane);
+extern bool turns_have_left_out(const Turns *turns);
 extern void turns_drop(Turns *turns);
 extern void turns_drop_unseen(Turns *turns);
 

@@ -141,6 +141,32 @@ subtest 'a kept connection that brought megabytes is closed when it is used agai
 	set_wire('0 0 0');
 };
 
+subtest 'a kept connection is closed in one direction, and what comes is read' => sub {
+	append_to_file("$folder/read", '');
+	my $url = serve(
+		sub {
+			my ($client, $n) = @_;
+			for (my $read = 1; read_request($client); $read++)
+			{
+				append_to_file("$folder/read", "$n\n");
+				say_all($client, "${head}Content-Length: 15\r\n\r\n{\"text\":\"xxxx\"}", 1000, 0);
+				next if $read > 1 || $n > 1;
+				# when the next request is on its way
+				sleep 1;
+				shutdown $client, SHUT_WR;
+			}
+		});
+	create_server($node, 'half', 'http', $url, max_attempts => 1, on_unknown => 'fail');
+	is_whole(enqueue($node, 'half', '{"n": 1}'), 'the first answer is taken', 15);
+	sleep 0.1;
+	set_wire('0 0 1');
+	my $id = enqueue($node, 'half', '{"n": 2}');
+	ok($node->poll_query_until('postgres', "SELECT state = 'failed' FROM gen_jobs WHERE id = $id"), 'the next call fails');
+	set_wire('0 0 0');
+	like(job($node, $id)->{error}, qr/it may or may not have read it/, '... for it may have been taken');
+	is(slurp_file("$folder/read"), "1\n1\n", '... as it was, and is not sent again');
+};
+
 subtest 'each byte is a chunk of its own, and each chunk three records of TLS' => sub {
 	my @certificate = ("$folder/server.crt", "$folder/server.key");
 	system_or_bail('openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '30',

@@ -41,6 +41,10 @@ my %written = (
 	'in base64' => sub { base64($_[0]) },
 	'in base64, behind a byte' => sub { base64("x$_[0]") },
 	'in base64, behind two' => sub { base64("xy$_[0] and more") },
+	'in capitals' => sub { uc $_[0] },
+	'in a URL in a URL' => sub { $_[0] =~ s/([^A-Za-z0-9_.-])/sprintf '%%25%02x', ord $1/ger },
+	'in digits' => sub { unpack 'H*', $_[0] },
+	'in base64, in lines' => sub { base64("xy$_[0]") =~ s/(.{7})/$1\n/gr },
 	'in base64 of URLs' => sub { base64("user:$_[0]") =~ tr{+/}{-_}r },
 );
 
@@ -77,6 +81,9 @@ sub has_none
 	# jsonb writes a backslash as two
 	(my $single = $text) =~ s/\\\\/\\/g;
 	push @found, grep { index($single, $_) >= 0 } @forms;
+	# nor in what lines are broken into
+	(my $joined = $single) =~ s/\\n|\s//g;
+	push @found, grep { index($joined, $_) >= 0 } @forms;
 	ok(!@found, $what) or diag(join "\n", @found);
 	return;
 }
@@ -90,6 +97,8 @@ subtest 'predictions 16: an answer shows the secrets that came with the call' =>
 		{
 			my $text = $written{$how}->($one);
 			(my $json = $text) =~ s/(["\\])/$how =~ m{JSON} ? $1 : "\\$1"/ge;
+			$json =~ s/\n/\\n/g;
+			(my $header_text = $text) =~ s/\n/ /g;
 			my @faults = (
 				{ body => "you sent $text to us", content_type => 'text/plain' },
 				{ body => qq({"note": "you sent $json to us", "$json": 1}), content_type => 'application/json' },
@@ -97,8 +106,8 @@ subtest 'predictions 16: an answer shows the secrets that came with the call' =>
 				{ body => qq({"data": "data:text/plain;base64,@{[base64("echo: $text")]}"}), content_type => 'application/json' },
 				{ status => 400, body => qq({"error": {"message": "bad key $json"}}), content_type => 'application/json' },
 				{ status => 500, body => "<html><title>$text</title></html>", content_type => 'text/html' },
-				{ body => "\x01\x02 $text", content_type => "application/x-$text" },
-				{ status => 403, body => 'no', headers => { 'X-Fal-Error-Type' => $text, 'Retry-After' => $text, 'Content-Type' => $text } });
+				{ body => "\x01\x02 $text", content_type => "application/x-$header_text" },
+				{ status => 403, body => 'no', headers => { 'X-Fal-Error-Type' => $header_text, 'Retry-After' => $header_text, 'Content-Type' => $header_text } });
 			foreach my $fault (@faults)
 			{
 				foreach my $server ('echo', 'pictures', 'queue', 'predictions', 'words')
@@ -121,6 +130,7 @@ subtest 'predictions 17: a prediction shows them while it is asked about, or in 
 	{
 		my $text = $written{$how}->($secret);
 		(my $json = $text) =~ s/(["\\])/$how =~ m{JSON} ? $1 : "\\$1"/ge;
+		$json =~ s/\n/\\n/g;
 		my @bodies = (
 			qq({"id": "x", "status": "failed", "error": "key $json is spent", "logs": "$json"}),
 			qq({"id": "x", "status": "succeeded", "output": ["data:text/plain;base64,@{[base64("echo $text")]}", "$json"]}));
@@ -135,7 +145,7 @@ subtest 'predictions 17: a prediction shows them while it is asked about, or in 
 			standin => { id => 'redirected ' . $n++, download_faults => [ ({ redirect => $standin->url("/nothing/$text") }, { status => 410 }) x 2 ] }))
 		  if $text !~ /[^A-Za-z0-9_.%-]/;
 		enqueue($node, 'queue', StandIn::request(prompt => 'a',
-			standin => { id => 'result ' . $n++, result_faults => [ { status => 422, body => qq({"detail": "$json"}), headers => { 'X-Fal-Error-Type' => $text } } ] }));
+			standin => { id => 'result ' . $n++, result_faults => [ { status => 422, body => qq({"detail": "$json"}), headers => { 'X-Fal-Error-Type' => $text =~ s/\n/ /gr } } ] }));
 	}
 	ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gen_jobs WHERE state IN ('queued', 'running') AND request -> 'standin' ->> 'outcome' IS NULL}), 'predictions end');
 	has_none(everything(), 'no secret is in what they left, also not while they run');

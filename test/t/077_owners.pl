@@ -237,6 +237,35 @@ subtest 'owners 9: a role with jobs of tens of thousands of priorities holds up 
 	query("DELETE FROM gen_jobs WHERE server = 'steep'");
 };
 
+# kB that only the dispatcher has
+sub memory
+{
+	my ($kb) = slurp_file('/proc/' . dispatcher_pid($node) . '/status') =~ /^RssAnon:\s+(\d+) kB/m;
+	return $kb;
+}
+
+subtest 'owners 10: a role with jobs of 100,000 tenants takes the memory of the dispatcher, or a tenant starves' => sub {
+	my $before = memory();
+	paused_server('masses', max_in_flight => 4);
+	backlog('masses', 'many ones', 100_000, q('tenant ' || i));
+	backlog('masses', 'many ones', 2_000, q('tenant 7'));
+	brief_job();
+	query("SELECT genjob.resume('masses')");
+	backlog('masses', 'single', 1, q('known'));
+	ok($node->poll_query_until('postgres', q{SELECT state = 'succeeded' FROM gen_jobs WHERE server = 'masses' AND owner = 'single'::regrole}),
+		'a job of another role runs');
+	cmp_ok(started_before('masses', 'single'), '<', 1000, '... soon');
+	ok($node->poll_query_until('postgres', q{SELECT count(*) > 500 FROM gen_jobs WHERE server = 'masses' AND state = 'succeeded'}), 'jobs run');
+	is(query(q{SELECT count(*) <= 5 FROM gen_jobs WHERE server = 'masses' AND tenant = 'tenant 7' AND attempt > 0}), 't',
+		'... none of them more than another');
+	takes_less(memory() - $before, 60_000, 'kB of memory are as much as for 10,000 tenants');
+	# what was left out runs, too, once there is room
+	query(q{DELETE FROM gen_jobs WHERE server = 'masses' AND state = 'queued' AND tenant NOT LIKE 'tenant 999__'});
+	ok($node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'masses' AND state IN ('queued', 'running'))}),
+		'those that were left out run');
+	query("DELETE FROM gen_jobs WHERE server = 'masses'");
+};
+
 $standin->stop;
 $node->stop;
 done_testing();

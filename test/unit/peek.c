@@ -6,6 +6,7 @@
 
 #include "lib/stringinfo.h"
 
+#include "protocol/disguise.h"
 #include "protocol/stream.h"
 #include "server/preset.h"
 
@@ -99,6 +100,9 @@ test_tail(void)
 			"a secret is masked");
 	unit_is_text(stream_peek_text(peek_at_text("my sk-secret-1", 1), &request), "my ",
 				 "the beginning of one is not shown");
+	request.disguises = disguise_list(NIL, "sk-secret-1234");
+	unit_is_text(stream_peek_text(peek_at_text("my c2stc2Vjcm", 1), &request), "my ",
+				 "... also not in base64");
 	unit_is_int(stream_peek_pieces(peek_at_text("x", 100)), 100, "as many pieces as came");
 	unit_ok(stream_peek_pieces(peek_at_text("a word and another", 100000)) < 110000,
 			"much at once is passed over");
