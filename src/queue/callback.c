@@ -47,7 +47,6 @@
 	(10 * USECS_PER_MINUTE) /* in which a restore may bring a job that is not there */
 
 #define ERROR_LEN 8000 /* bytes: a function may raise any text, each time */
-
 #define UNKNOWN_END "the call has begun, and the server ended during it"
 
 static const Backoff call_again = {USECS_PER_SEC, USECS_PER_HOUR};
