@@ -376,7 +376,9 @@ overwrite_read(char *text, size_t len, const List *secrets, Reading reading)
 
 	foreach(cell, secrets)
 		longest = Max(longest, strlen(lfirst(cell)));
-	part.size = Min(len, Max(PART, 4 * longest));
+	if (longest < MIN_SECRET)
+		return;
+	part.size = Min(len, Max(PART, 2 * longest));
 	part.characters = palloc(part.size);
 	part.starts = palloc(part.size * sizeof(char *));
 	for (;;)
