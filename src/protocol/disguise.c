@@ -15,7 +15,7 @@
 #include "base/bytes.h"
 #include "protocol/disguise.h"
 
-#define MIN_FOLDED 16     /* characters of a secret itself that are looked for in any case */
+#define MIN_FOLDED 12     /* characters of a secret itself that are looked for in any case */
 #define PART 16384        /* characters that are read at a time */
 #define MAX_BACKSLASHES 8 /* before an escape: JSON in JSON in JSON */
 #define MAX_PERCENTS 2    /* "25" before the digits: a URL in a URL in a URL */
