@@ -15,7 +15,7 @@
 #include "base/bytes.h"
 #include "protocol/disguise.h"
 
-#define MIN_FOLDED 16     /* characters of a secret itself that are looked for in any case */
+#define MIN_FOLDED 12     /* characters of a secret itself that are looked for in any case */
 #define PART 16384        /* characters that are read at a time */
 #define MAX_BACKSLASHES 8 /* before an escape: JSON in JSON in JSON */
 #define MAX_PERCENTS 2    /* "25" before the digits: a URL in a URL in a URL */
@@ -376,7 +376,9 @@ overwrite_read(char *text, size_t len, const List *secrets, Reading reading)
 
 	foreach(cell, secrets)
 		longest = Max(longest, strlen(lfirst(cell)));
-	part.size = Min(len, Max(PART, 4 * longest));
+	if (longest < MIN_SECRET)
+		return;
+	part.size = Min(len, Max(PART, 2 * longest));
 	part.characters = palloc(part.size);
 	part.starts = palloc(part.size * sizeof(char *));
 	for (;;)

@@ -104,6 +104,17 @@ test_places(void)
 	unit_ok(true, "at every place");
 }
 
+/* A header may be empty. */
+static void
+test_empty(void)
+{
+	int n = 100000;
+	char *text = memset(palloc0(n + 1), '%', n);
+
+	disguise_overwrite(text, n, lappend(NIL, ""), disguise_list(NIL, ""));
+	unit_is_int((int64) strspn(text, "%"), n, "an empty secret");
+}
+
 static void
 test_others(void)
 {
@@ -137,5 +148,6 @@ unit_run(void)
 	test_forms();
 	test_wide();
 	test_places();
+	test_empty();
 	test_others();
 }
