@@ -239,6 +239,7 @@ look(void *arg)
 	looking->round = (Round){.ids = looking->ids,
 							 .n = looking->n,
 							 .is_look = looking->list == &changes,
+							 .may_revive = has_blocked,
 							 .is_final = true,
 							 .now = looking->now,
 							 .limit = CHUNK,

@@ -54,6 +54,10 @@ typedef enum RoundStatement
 	"EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = " id " AND p.state = 'waiting' OFFSET 0)"
 #define IS_UNFINISHED(id) \
 	"EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = " id " AND p.state IN " UNFINISHED " OFFSET 0)"
+/* it waits for one that has not ended */
+#define IS_HELD_UP(id) \
+	"EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = " id " AND " HAS_NO_OUTCOME \
+	" AND " IS_UNFINISHED("d.parent_id") " OFFSET 0)"
 
 /* clang-format off */
 
@@ -110,11 +114,12 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		" WHERE p.id IS NULL OR p.state <> 'succeeded' OR c.parent >= c.id"
 		"  OR NOT coalesce(pg_has_role(c.owner::oid, p.owner::oid, 'USAGE'), false)"
 		" ON CONFLICT (job_id, parent_id) DO NOTHING"},
-	/* jobs that wait for one that has ended or is gone, with that one; and those of $1 that wait, if $2 */
+	/* jobs that wait for one that has ended or is gone, with that one; and, if $2, those of $1 that wait for nothing more */
 	[ROUND_TOUCHED] = {3, {INT8ARRAYOID, BOOLOID, INT4OID},
 		"SELECT job_id, parent_id FROM (SELECT d.job_id, d.parent_id FROM genjob.dependencies d"
 		"   WHERE d.parent_id = ANY ($1) AND d.outcome IS NULL AND NOT " IS_UNFINISHED("d.parent_id")
 		"  UNION ALL SELECT j.id, NULL FROM @.gen_jobs j WHERE $2 AND j.id = ANY ($1) AND j.state = 'waiting'"
+		"   AND NOT " IS_HELD_UP("j.id")
 		"  LIMIT $3) t"},
 	/*
 	 * Of the jobs $1, those that waited for successes alone and have them all: most jobs.  Where no other transaction has
@@ -137,8 +142,7 @@ static const Statement statements[ROUND_STATEMENTS] = {
 	 */
 	[ROUND_RESOLVE] = {2, {INT8ARRAYOID, TIMESTAMPTZOID},
 		"WITH ready AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1)"
-		"  AND j.state = 'waiting' AND coalesce(cardinality(j.after), 0) > 0 AND NOT EXISTS (SELECT FROM genjob.dependencies d"
-		"   WHERE d.job_id = j.id AND " HAS_NO_OUTCOME " AND " IS_UNFINISHED("d.parent_id") " OFFSET 0)),"
+		"  AND j.state = 'waiting' AND coalesce(cardinality(j.after), 0) > 0 AND NOT " IS_HELD_UP("j.id") "),"
 		" held AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY (ARRAY(SELECT r.id FROM ready r))"
 		"  AND j.state = 'waiting' FOR NO KEY UPDATE OF j SKIP LOCKED),"
 		/* no join: each row finds what it waited for by its own id, and nothing is compared with all of the others */
@@ -323,8 +327,11 @@ static void
 look_at_changed(Round *round, Datum ids)
 {
 	(void) run(ROUND_DROP, &ids);
-	revive(round, ids);
-	revive_unique(round, ids);
+	if (round->may_revive)
+	{
+		revive(round, ids);
+		revive_unique(round, ids);
+	}
 	(void) run(ROUND_REGISTER, &ids);
 }
 

@@ -33,8 +33,9 @@ typedef struct Round
 {
 	const int64 *ids;
 	int n;
-	bool is_look;  /* they may wait themselves, or be unfinished again; else they have ended */
-	bool is_final; /* for good: what is said of them need not be found again */
+	bool is_look;    /* they may wait themselves, or be unfinished again; else they have ended */
+	bool may_revive; /* there may be jobs that were not run because of these */
+	bool is_final;   /* for good: what is said of them need not be found again */
 	TimestampTz now;
 	int limit;       /* jobs that are looked at; 0: all */
 	IdList *revived; /* jobs that wait again */

@@ -127,6 +127,7 @@ follow_once(void)
 	Round round = {.ids = ids,
 				   .n = n,
 				   .is_look = true,
+				   .may_revive = true,
 				   .now = clock_now(),
 				   .revived = &revived,
 				   .resolved = note_resolved};
