@@ -22,6 +22,7 @@
 #include "queue/awaited.h"
 #include "queue/session.h"
 #include "queue/submit.h"
+#include "session/sqlapi.h"
 #include "shared/shmem.h"
 
 #define LONGEST_WAIT_US 1e18 /* 30,000 years; longer is for ever */
