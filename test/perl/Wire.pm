@@ -65,7 +65,8 @@ sub statements
 sub start
 {
 	my ($socket, $user, $database) = @_;
-	my %parameters = (user => $user, database => $database, application_name => $ENV{PGAPPNAME}, options => $ENV{PGOPTIONS});
+	my %parameters = (user => $user, database => $database, application_name => $ENV{PGAPPNAME},
+		client_encoding => $ENV{PGCLIENTENCODING}, options => $ENV{PGOPTIONS});
 	my $body = pack('N', $protocol) . join('', map { defined $parameters{$_} ? "$_\0$parameters{$_}\0" : '' } sort keys %parameters) . "\0";
 
 	syswrite($socket, pack('N', 4 + length $body) . $body);
@@ -85,7 +86,8 @@ sub take
 	while (my ($type, $message) = read_message($socket))
 	{
 		return $status if $type eq 'Z';
-		$answer->{out} .= row($message) . "\n" if $type eq 'D';
+		# a row without columns is no line
+		$answer->{out} .= row($message) . "\n" if $type eq 'D' && unpack('n', $message) > 0;
 		$answer->{err} .= 'psql:<stdin>: ' . message($message) . "\n" if $type eq 'E' || $type eq 'N';
 		$status = 3 if $type eq 'E';
 	}
