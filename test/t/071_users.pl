@@ -132,7 +132,7 @@ try_that 'a role finds out which request_id another has, or takes it away' => su
 	is(as('alice', $mine), '', 'and one of each');
 	is(as('alice', q{UPDATE gen_jobs SET state = 'cancelled' WHERE request_id = 'order 18' RETURNING state}), 'cancelled');
 	is(as('alice', $mine), '', 'also when it has ended');
-	like(as('alice', q{UPDATE gen_jobs SET request_id = 'order 19' WHERE request_id = 'order 18'}), qr/column "request_id" of gen_jobs cannot be changed\nHINT:.*insert a new job/, 'it stays');
+	like(as('alice', q{UPDATE gen_jobs SET request_id = 'order 19' WHERE request_id = 'order 18'}), qr/column "request_id" of gen_jobs cannot be changed/, 'it stays');
 	like(as('alice', q{INSERT INTO gen_jobs (server, request, request_id) VALUES ('still', '{}', repeat('x', 1025))}), qr/request_id of a job is longer than 1024 bytes/);
 };
 
