@@ -126,7 +126,8 @@ for my $row (@kinds)
 			query("INSERT INTO gen_jobs (server, request) SELECT '$kind', '{}' FROM generate_series(1, 10 * $n_hostile)");
 			$p99 = min($p99, measure("$kind$again"));
 		}
-		takes_less($p99, $ratio * $base + 1, "p99 of the healthy server's jobs: $p99 ms");
+		# a virtual machine's pace changes from second to second
+		takes_less($p99, 2 * $ratio * $base, "p99 of the healthy server's jobs: $p99 ms");
 		# those of a server that cannot be reached would be tried for ever
 		ok($node->poll_query_until('postgres', qq{
 			WITH stop AS (UPDATE gen_jobs SET state = 'cancelled' WHERE server = '$kind' AND state = 'queued')
