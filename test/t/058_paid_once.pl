@@ -429,7 +429,7 @@ sub survive_in_transaction
 	my $n_others = delete $ends{"succeeded $others"} // 0;    # none, if it is the same
 	cmp_ok($n_in_it, '>', 0, '... as they must, those in the transaction');
 	is($n_in_it + $n_others, 200, '... and the others')
-	  or diag(explain(\%ends));
+	  or diag(explain(\%ends), query('SELECT DISTINCT attempt_errors -> -1 ->> \'error\', count(*) FROM gen_jobs WHERE attempt > 1 GROUP BY 1'));
 	check_each('... each is one prediction', \@jobs, sub { $ids->{ $_[0]{name} }{submitted} == 1 });
 	check_each('... and has its picture once', \@jobs, sub { has_pictures($_[0], $after->{ $_[0]{id} }) });
 	check_outputs();
