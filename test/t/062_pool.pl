@@ -218,7 +218,7 @@ query('CREATE ROLE guest LOGIN; GRANT INSERT, SELECT ON gen_jobs TO guest; GRANT
 query(q{SET ROLE guest; INSERT INTO gen_jobs (server, request, tenant) SELECT 'mixed', '{"prompt": "guest"}', 'all' FROM generate_series(1, 30)});
 insert('mixed', 30, undef, tenant => q('all'));
 eventually(q{SELECT count(*) = 30 FROM gen_jobs WHERE server = 'mixed' AND state = 'succeeded' AND ran_on = 'nowhere'}, 'jobs of who may use the fallback run there');
-is(query(q{SELECT bool_and(state = 'queued'), max(failures) <= 1, count(*) FROM gen_jobs WHERE server = 'mixed' AND owner = 'guest'::regrole}), 't|t|30', '... and others wait');
+is(query(q{SELECT bool_and(state IN ('queued', 'running')), max(failures) <= 1, count(*) FROM gen_jobs WHERE server = 'mixed' AND owner = 'guest'::regrole}), 't|t|30', '... and others wait, but for one at a time that tries');
 held_as(q{held_reason LIKE '% Its fallback "nowhere" takes no jobs of some owners: permission denied for foreign server nowhere. GRANT USAGE ON FOREIGN SERVER nowhere TO guest.'}, 'mixed',
 	'... as genjob.servers says');
 $up = start_at($home);

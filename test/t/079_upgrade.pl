@@ -288,7 +288,7 @@ sub works_with_own_columns
 		"$text|t|0", '... with what genjob fills in in its own columns');
 	is(as_app(qq{INSERT INTO gen_jobs (server, request, request_id) VALUES ('painter', '{}', '$text') ON CONFLICT (owner, request_id) DO NOTHING RETURNING 1}),
 		'', '... and the order is one');
-	like(as_app(qq{UPDATE gen_jobs SET request_id = 'x' WHERE id = $new}), qr/column "request_id" of gen_jobs is set/, 'request_id stays');
+	like(as_app(qq{UPDATE gen_jobs SET request_id = 'x' WHERE id = $new}), qr/column "request_id" of gen_jobs cannot be changed/, 'request_id stays');
 	like(as_app(qq{UPDATE gen_jobs SET server_oid = 1 WHERE id = $new}), qr/column "server_oid" of gen_jobs is set/, '... server_oid, too');
 	like(as_app(qq{INSERT INTO gen_jobs (server, request, losses) VALUES ('painter', '{}', 1)}), qr/column "losses" of gen_jobs is set/, '... and losses');
 	like(as_app(qq{INSERT INTO gen_jobs (server, request, request_id) VALUES ('painter', '{}', repeat('x', 1025))}), qr/request_id of a job is longer than 1024 bytes/,
