@@ -377,7 +377,7 @@ SKIP:
 	};
 }
 
-subtest "ends @{[$try++]}: 100 answers of 10 MB at once take more than genjob.max_memory" => sub {
+subtest "ends @{[$try++]}: 50 answers of 10 MB at once take more than genjob.max_memory" => sub {
 	plan skip_all => figures_mean_nothing() if figures_mean_nothing();
 	plan skip_all => 'needs /proc/PID/status' unless -r '/proc/self/status';
 	my $bound = 256;
@@ -395,7 +395,7 @@ subtest "ends @{[$try++]}: 100 answers of 10 MB at once take more than genjob.ma
 		json => StandIn::request(prompt => 'json', standin => { faults => [ { huge => 10_000_000 } ], repeat => 1 }));
 	# to judge and to write a picture takes 2 times its bytes, JSON 12: of that 6 are reserved, and one is written at a time
 	my %spare = (painter => 32, json => 130);
-	my %jobs = (painter => 100, json => 15);
+	my %jobs = (painter => 50, json => 15);
 	my $pid = dispatcher_pid($large);
 	foreach my $server (qw(painter json))
 	{
