@@ -13,7 +13,7 @@ use Shapes;
 
 plan skip_all => figures_mean_nothing() if figures_mean_nothing();
 
-my $bytes = $ENV{SHAPE_BYTES} // 6_000_000;
+my $bytes = $ENV{SHAPE_BYTES} // ($ENV{CI} ? 3_000_000 : 6_000_000);
 my $node = new_node(conf => "shared_buffers = 16MB\nmax_wal_size = 4GB\nautovacuum = off\ngenjob.max_writers = 0");
 my ($port, $server_pid) = Shapes::serve();
 my $pid = dispatcher_pid($node);

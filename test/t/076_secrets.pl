@@ -110,7 +110,7 @@ subtest 'predictions 16: an answer shows the secrets that came with the call' =>
 				{ status => 403, body => 'no', headers => { 'X-Fal-Error-Type' => $header_text, 'Retry-After' => $header_text, 'Content-Type' => $header_text } });
 			foreach my $fault (@faults)
 			{
-				foreach my $server ('echo', 'pictures', 'queue', 'predictions', 'words')
+				foreach my $server ($ENV{CI} ? qw(echo pictures predictions) : qw(echo pictures queue predictions words))
 				{
 					push @ids, enqueue($node, $server,
 						StandIn::request(prompt => 'a', version => 'v', input => { prompt => 'a' }, messages => [], standin => { id => 'n ' . $n++, faults => [$fault] }));
