@@ -135,7 +135,7 @@ typedef enum CheckedColumn
 } CheckedColumn;
 
 /*
- * Raises an error if a row of the present result, of which this is the tuple, cannot change while this transaction lasts.
+ * Raises an error if the row cannot change while this transaction lasts.  tuple is its version in the table.
  * One that has ended is in the way of those that wait for it only if this transaction wrote it.
  */
 static void
@@ -243,7 +243,7 @@ session_job_has_ended(int64 id)
 	return look.has_ended;
 }
 
-/* Jobs of which those are kept that have not ended. */
+/* keep_unended() drops the ids of jobs that have ended. */
 typedef struct Keeping
 {
 	int64 *ids;

@@ -192,7 +192,7 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		" EXISTS (SELECT FROM @.gen_jobs WHERE blocked_by IS NOT NULL)"},
 	[ROUND_PAGE] = {2, {INT8OID, INT4OID},
 		"SELECT id FROM @.gen_jobs WHERE state = 'waiting' AND id > $1 ORDER BY id LIMIT $2"},
-	/* jobs because of which others did not run, and whether they are run again; each is found by itself */
+	/* lists jobs that blocked others, and whether they were retried; one index lookup each, however many they blocked */
 	[ROUND_PAGE_RETRIED] = {2, {INT8OID, INT4OID},
 		"WITH RECURSIVE b AS ((SELECT blocked_by AS id FROM @.gen_jobs WHERE blocked_by > $1 ORDER BY blocked_by LIMIT 1)"
 		" UNION ALL SELECT (SELECT j.blocked_by FROM @.gen_jobs j WHERE j.blocked_by > b.id ORDER BY j.blocked_by LIMIT 1)"

@@ -311,7 +311,7 @@ dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, KeptJobs kept)
 	return kept == KEEP_ALL ? n : 0;
 }
 
-/* Objects of which it is looked for who brought them. */
+/* The URLs of stored objects, and the jobs that brought them. */
 typedef struct Making
 {
 	List *urls;   /* of char * */
