@@ -452,6 +452,22 @@ make_token(Job *job)
 	return CStringGetTextDatum(job->remote.token_digest);
 }
 
+/* The plan of a statement that notes something of claimed jobs. */
+typedef struct NotePlan
+{
+	SPIPlanPtr plan;
+	uint64 schema_changes; /* statement_schema_changes when it was made */
+} NotePlan;
+
+static void
+run_note(const Statement *statement, NotePlan *kept, Datum *args)
+{
+	if (kept->schema_changes != statement_schema_changes)
+		kept->plan = NULL;
+	kept->schema_changes = statement_schema_changes;
+	statement_execute(statement, &kept->plan, args, NULL);
+}
+
 /*
  * Makes tokens for those of the jobs of n turns that are claimed and will be handed over.  Their digests are in the table
  * before a call begins, for the answer may come before that has ended.
@@ -459,8 +475,7 @@ make_token(Job *job)
 static void
 hand_out_tokens(const Turn *turns, int n)
 {
-	static SPIPlanPtr plan = NULL;
-	static uint64 schema_changes = 0;
+	static NotePlan plan = {NULL};
 	int64 *ids = palloc(n * sizeof(int64));
 	Datum *digests = palloc(n * sizeof(Datum));
 	Datum args[2];
@@ -479,12 +494,9 @@ hand_out_tokens(const Turn *turns, int n)
 	}
 	if (made == 0)
 		return;
-	if (schema_changes != statement_schema_changes)
-		plan = NULL;
-	schema_changes = statement_schema_changes;
 	args[0] = PointerGetDatum(statement_int8_array(ids, made));
 	args[1] = PointerGetDatum(construct_array(digests, made, TEXTOID, -1, false, TYPALIGN_INT));
-	statement_execute(&note_tokens, &plan, args, NULL);
+	run_note(&note_tokens, &plan, args);
 }
 
 /* clang-format off */
@@ -499,8 +511,7 @@ static const Statement note_fetching = {1, {INT8ARRAYOID},
 static void
 note_unsent(const Turn *turns, int n)
 {
-	static SPIPlanPtr plan = NULL;
-	static uint64 schema_changes = 0;
+	static NotePlan plan = {NULL};
 	int64 *ids = palloc(n * sizeof(int64));
 	Datum args[1];
 	int n_noted = 0;
@@ -518,11 +529,8 @@ note_unsent(const Turn *turns, int n)
 	}
 	if (n_noted == 0)
 		return;
-	if (schema_changes != statement_schema_changes)
-		plan = NULL;
-	schema_changes = statement_schema_changes;
 	args[0] = PointerGetDatum(statement_int8_array(ids, n_noted));
-	statement_execute(&note_fetching, &plan, args, NULL);
+	run_note(&note_fetching, &plan, args);
 }
 
 /*
