@@ -75,8 +75,7 @@ life_set_builder(LifeBuilder take)
 }
 
 /*
- * True if another process builds the job's request.  One that must be the same as an earlier call's is built here, as is
- * one that refers to outputs of other jobs.
+ * True if another process builds the job's request.  One that must be the same as an earlier call's is built here.
  */
 bool
 built_elsewhere(Job *job)
@@ -85,8 +84,7 @@ built_elsewhere(Job *job)
 	char *sha256;
 
 	if (builder == NULL || job->options == NULL || job->submission.stays_here ||
-		job->submission.n_references > 0 || job->options->preset->is_store ||
-		(job->sent != NULL && job->key_is_kept))
+		job->options->preset->is_store || (job->sent != NULL && job->key_is_kept))
 		return false;
 	source = calls_request_source(job);
 	return same_begin(job, &source, &sha256) && builder(job);

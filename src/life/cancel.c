@@ -315,6 +315,7 @@ strip(Job *job)
 		shmem_activity_remove(job->activity);
 	job->activity = NULL;
 	job->verdict = NULL;
+	job->remote.has_verdict = false;
 	calls_forget(job);
 	calls_forget_input(job);
 	limits_leave(&job->place);
@@ -382,19 +383,16 @@ let_go(Job *job)
 {
 	bool has_mark = job->is_saved && !job->cancel.row_is_gone &&
 					(job->remote.id != NULL || job->remote.urls != NULL ||
-					 job->remote.answer != NULL || job->remote.uploads != NULL);
+					 job->remote.answer != NULL || job->remote.has_verdict ||
+					 job->remote.uploads != NULL);
 
-	has_mark |= job->remote.is_unsent && !job->cancel.row_is_gone;
-
+	has_mark |= (job->remote.is_unsent || job->remote.is_unread) && !job->cancel.row_is_gone;
 	if (!has_mark)
 		return next_gone();
 	strip(job);
 	return save(job, NULL, true);
 }
 
-/*
- * Ends a job whose row was cancelled or deleted: cuts its calls, and tells the provider where possible.
- */
 /*
  * True if genjob.complete() has ended the row, as far as is known, or may have before its call did: then there is nothing
  * to be cancelled, nor to be said of that.
@@ -407,6 +405,9 @@ is_answered(const Job *job)
 			job->options->protocol.cancel == NULL);
 }
 
+/*
+ * Ends a job whose row was cancelled or deleted: cuts its calls, and tells the provider where possible.
+ */
 Next
 cancel_begin(Job *job)
 {

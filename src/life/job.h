@@ -116,7 +116,7 @@ typedef struct Judged
 {
 	char *why;        /* it could not be judged; else NULL */
 	Verdict *verdict; /* NULL for STEP_LOOKUP */
-	Remote remote;    /* STEP_SUBMIT: the job's, with what the answer adds to it */
+	Remote remote;    /* STEP_SUBMIT: the job's, with what the answer adds to it; of a saved one all of it */
 	FoundState found; /* STEP_LOOKUP */
 	Output output;    /* STEP_DOWNLOAD */
 	char *redirect;   /* STEP_DOWNLOAD; or NULL */
@@ -289,6 +289,7 @@ typedef struct Job
 	/* The prediction that the provider has named */
 	Remote remote;
 	bool is_saved;            /* remote is in the table */
+	bool is_read_apart;       /* JOB_CLAIMED: a writer reads it from there */
 	MemoryShare *saved_share; /* of context, for a remote.answer read from the table; or NULL */
 
 	/* What has come of it, until the row is written; NULL: nothing yet */

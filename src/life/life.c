@@ -65,6 +65,19 @@ life_start(Job *job)
 	drive_marked(job, started);
 }
 
+/*
+ * Starts a job whose column remote was read, and the answer in it judged, by another process.  *judged is not used any
+ * more when this returns; what it points to must live as long as the job.
+ */
+void
+life_resumed(Job *job, Judged *judged)
+{
+	Assert(job->state == JOB_CLAIMED && job->remote.is_unread);
+	job->remote = judged->remote;
+	job->judged = judged->verdict != NULL || judged->why != NULL ? judged : NULL;
+	life_start(job);
+}
+
 static Next
 given_back(Job *job)
 {

@@ -25,6 +25,10 @@ extern bool life_can_do_without(const Call *call);
 extern Verdict *life_judge(JobStep step, const ReplySource *source, HttpReply *reply,
 						   Remote *remote);
 
+/* What was saved in the row was read and judged by another process */
+extern Verdict *life_judge_saved(const ReplySource *source, Remote *remote);
+extern void life_resumed(Job *job, Judged *judged);
+
 /* Time has passed */
 extern void life_wake(MonoTime now);
 extern void life_rescue(void);

@@ -378,7 +378,10 @@ outcome_simplify(Job *job, bool result, bool usage)
 		if (usage)
 			job->remote.usage = NULL;
 		if (result)
+		{
 			job->remote.answer = verdict->answer = NULL;
+			job->remote.has_verdict = false;
+		}
 	}
 	else
 	{

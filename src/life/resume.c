@@ -6,9 +6,31 @@
 #include "postgres.h"
 
 #include "base/guard.h"
+#include "life/life.h"
 #include "life/step.h"
 #include "life/verdict.h"
 #include "schedule/schedule.h"
+
+/*
+ * Returns what an answer of the column remote means, in the current memory context; NULL: there is none.  The text of
+ * one that stands for a verdict is freed.  Pure; may raise an error.
+ */
+Verdict *
+life_judge_saved(const ReplySource *source, Remote *remote)
+{
+	Verdict *verdict;
+	bool is_verdict;
+
+	if (remote->answer == NULL)
+		return NULL;
+	verdict = reply_judge_saved(source, remote->answer, &is_verdict);
+	if (!is_verdict)
+		return verdict;
+	pfree(remote->answer);
+	remote->answer = NULL;
+	remote->has_verdict = true;
+	return verdict;
+}
 
 static void
 judge_saved(void *arg)
@@ -16,7 +38,23 @@ judge_saved(void *arg)
 	Job *job = arg;
 	ReplySource source = verdict_source(job, NULL);
 
-	job->verdict = reply_judge_saved(&source, job->remote.answer);
+	job->verdict = life_judge_saved(&source, &job->remote);
+}
+
+/*
+ * Judges the answer that was saved, unless another process has.  False, and the error, if it cannot be read.
+ */
+static bool
+judge(Job *job, char **error)
+{
+	Judged *judged = job->judged;
+
+	if (judged == NULL)
+		return guard_run(judge_saved, job, error);
+	job->judged = NULL;
+	job->verdict = judged->verdict;
+	*error = judged->why;
+	return judged->why == NULL;
 }
 
 /*
@@ -27,7 +65,7 @@ resume_answer(Job *job)
 {
 	char *error;
 
-	if (guard_run(judge_saved, job, &error))
+	if (judge(job, &error))
 		return next_verdict(job->verdict);
 	job->verdict = palloc0(sizeof(Verdict));
 	job->verdict->result = job->remote.answer;
@@ -84,14 +122,15 @@ Next
 resume_begin(Job *job)
 {
 	bool is_named = verdict_names_prediction(job);
+	bool has_answer = job->remote.answer != NULL || job->remote.has_verdict;
 
-	Assert(job->request == NULL && job->verdict == NULL);
+	Assert(job->request == NULL && job->verdict == NULL && !job->remote.is_unread);
 	job->is_saved = true;
 	if (job->remote.is_unsent)
 		return next_verdict(lost_unsent());
-	if (!is_named && job->remote.answer == NULL)
+	if (!is_named && !has_answer)
 		return next_verdict(reply_lost());
 	if (job->complaint != NULL)
 		return fail_resumed(job);
-	return job->remote.answer != NULL ? resume_answer(job) : resume_prediction(job);
+	return has_answer ? resume_answer(job) : resume_prediction(job);
 }

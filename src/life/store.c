@@ -187,12 +187,11 @@ store_is_due(const Job *job)
 static Next
 save(Job *job)
 {
-	char *text = saved_write(job->verdict);
-
 	job->store->is_saved = true;
-	if (text == NULL)
+	if (!saved_fits(job->verdict))
 		return next_verdict(job->verdict);
-	job->remote.answer = job->store->saved = text;
+	job->remote.answer = NULL;
+	job->remote.has_verdict = true;
 	job->is_saved = false;
 	return next_save(STEP_STORE, job->verdict);
 }
@@ -267,47 +266,13 @@ attempt(Job *job)
 }
 
 /*
- * True if the row is written once more, with the id of an upload.
- */
-static bool
-opens_upload(const Job *job)
-{
-	ListCell *cell;
-
-	foreach(cell, job->verdict->outputs)
-	{
-		const Output *output = lfirst(cell);
-
-		if (output->object == NULL && output->len > UPLOAD_PART)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Frees the text of a verdict that is in the table now, and may be megabytes.  Not if the row is written once more: the
- * verdict would be lost from it.
- */
-static void
-forget_saved(Job *job)
-{
-	if (!job->is_saved || job->store->saved == NULL || opens_upload(job))
-		return;
-	pfree(job->store->saved);
-	job->store->saved = NULL;
-	job->remote.answer = pstrdup("{}"); /* a cancel must know that the row has one */
-}
-
-/*
  * Begins to store.  If an earlier try failed, the verdict was just saved, and the next try waits.
  */
 Next
 store_begin(Job *job)
 {
 	/* an earlier dispatcher may have saved it */
-	if (job->is_saved && job->remote.answer != NULL && saved_is_text(job->remote.answer))
-		job->store->is_saved = true;
-	forget_saved(job);
+	job->store->is_saved |= job->is_saved && job->remote.has_verdict;
 	limits_note_result(&job->place, clock_mono());
 	limits_leave(&job->place);
 	if (job->store->failures > 0)

@@ -33,7 +33,6 @@ typedef struct JobStore
 	MonoTime failing_since;    /* the first of them */
 	StoreTurn turn;            /* where it waits for one */
 	bool is_counted;           /* in Limits.n_unstored of the job's own server */
-	char *saved;               /* the verdict as it is being saved; or NULL */
 	bool is_saved;             /* the verdict is in the table, or cannot be */
 	bool gave_up;              /* the outputs stay in the table */
 	struct Upload *upload;     /* of an output that goes there in parts; or NULL */

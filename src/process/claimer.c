@@ -21,6 +21,7 @@
 #include "process/retention.h"
 #include "process/spool.h"
 #include "process/unstarted.h"
+#include "process/writers.h"
 #include "queue/dependency.h"
 #include "queue/ended.h"
 #include "queue/queue.h"
@@ -406,11 +407,14 @@ start_answered(void)
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
 
-		if (job->request != NULL)
+		if (job->request != NULL || job->is_read_apart)
 			continue;
 		if (claimer.has_more_to_start)
 			return;
-		life_start(job);
+		if (!job->remote.is_unread)
+			life_start(job);
+		else if (!writers_take_saved(job))
+			queue_read_again(job);
 		claimer.has_more_to_start = clock_uptime() >= enough;
 	}
 	claimer.has_more_to_start = false;
@@ -429,9 +433,10 @@ claimer_start(void)
 	{
 		Job *job = dlist_container(Job, node, iter.cur);
 		bool is_left = job->request == NULL;
+		bool has_answer = job->remote.answer != NULL || job->remote.is_unread;
 
 		job->is_committed = true;
-		if (is_left ? job->remote.answer == NULL || job->cancel.stored_at != NULL : may_begin)
+		if (is_left ? !has_answer || job->cancel.stored_at != NULL : may_begin)
 			life_start(job);
 	}
 	start_answered();

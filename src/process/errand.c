@@ -1,6 +1,7 @@
 /*
  * errand.c
- *		What a dispatcher has its writers do: an answer to be judged, a request to be built, or jobs to be written.
+ *		What a dispatcher has its writers do: an answer to be judged, which has just come or was saved in its row, a request
+ *		to be built, or jobs to be written.
  *
  * An errand points to what its jobs have, and never outlives them: a job that goes (it was cancelled, say) takes its
  * errand with it, in whatever state that is, and what comes back then is for nobody.  Until then nothing of the job is
@@ -38,6 +39,20 @@ enum
 	TO_WRITE,
 	TO_BUILD,
 	ERRAND_LISTS
+};
+
+/* What each kind of errand is. */
+static const struct
+{
+	int list;
+	ParcelKind comes_back;
+	JobState state; /* in which its jobs wait for it */
+} kinds[] = {
+	[PARCEL_JUDGE] = {TO_JUDGE, PARCEL_JUDGED, JOB_CALLING},
+	[PARCEL_RESUME] = {TO_JUDGE, PARCEL_RESUMED, JOB_CLAIMED},
+	[PARCEL_SAVE] = {TO_WRITE, PARCEL_WRITTEN, JOB_SAVING},
+	[PARCEL_REPORT] = {TO_WRITE, PARCEL_WRITTEN, JOB_REPORTING},
+	[PARCEL_BUILD] = {TO_BUILD, PARCEL_BUILT, JOB_CALLING},
 };
 
 static dlist_head waiting[ERRAND_LISTS] = {DLIST_STATIC_INIT(waiting[TO_JUDGE]),
@@ -124,7 +139,7 @@ add_job(Errand *errand, Job *job, size_t bytes)
 }
 
 static Errand *
-create(ParcelKind kind, dlist_head *list)
+create(ParcelKind kind)
 {
 	MemoryContext context =
 		AllocSetContextCreate(TopMemoryContext, "genjob errand", ALLOCSET_SMALL_SIZES);
@@ -134,7 +149,7 @@ create(ParcelKind kind, dlist_head *list)
 	errand->kind = kind;
 	errand->batch.jobs = MemoryContextAllocZero(context, MAX_JOBS * sizeof(Job *));
 	errand->steps = MemoryContextAllocZero(context, MAX_JOBS * sizeof(JobStep));
-	dlist_push_tail(list, &errand->node);
+	dlist_push_tail(&waiting[kinds[kind].list], &errand->node);
 	errand->is_waiting = true;
 	return errand;
 }
@@ -146,7 +161,7 @@ void
 errand_judge(Call *call, HttpReply *reply)
 {
 	Job *job = call->job;
-	Errand *errand = create(PARCEL_JUDGE, &waiting[TO_JUDGE]);
+	Errand *errand = create(PARCEL_JUDGE);
 
 	errand->call = call;
 	errand->reply = reply;
@@ -158,15 +173,27 @@ errand_judge(Call *call, HttpReply *reply)
 }
 
 /*
+ * Creates an errand that reads and judges what the row of a job has saved, and then starts the job.
+ */
+void
+errand_resume(Job *job)
+{
+	add_job(create(PARCEL_RESUME), job, 0);
+	job->is_read_apart = true;
+}
+
+/*
  * Creates an errand that builds the request of a job, whose call is to begin.
  */
 void
 errand_build(Job *job, size_t bytes)
 {
-	Errand *errand = create(PARCEL_BUILD, &waiting[TO_BUILD]);
+	Errand *errand = create(PARCEL_BUILD);
 
 	errand->call_context = job->call.context;
 	add_job(errand, job, bytes);
+	/* where it is as soon as somebody is known to build it */
+	errand->steps[0] = STEP_SUBMIT;
 }
 
 /*
@@ -202,7 +229,7 @@ errand_write(Job *job, size_t bytes, bool alone, bool is_large)
 	Errand *errand = find_room(kind, bytes, alone, is_large);
 
 	if (errand == NULL)
-		errand = create(kind, &waiting[TO_WRITE]);
+		errand = create(kind);
 	errand->is_full |= alone;
 	errand->has_large |= is_large;
 	add_job(errand, job, bytes);
@@ -243,11 +270,8 @@ static bool
 still_waits(const Errand *errand, int i)
 {
 	const Job *job = errand->batch.jobs[i];
-	JobState state = errand->kind == PARCEL_SAVE     ? JOB_SAVING
-					 : errand->kind == PARCEL_REPORT ? JOB_REPORTING
-													 : JOB_CALLING;
 
-	if (job->state != state || job->step != errand->steps[i])
+	if (job->state != kinds[errand->kind].state || job->step != errand->steps[i])
 		return false;
 	if (errand->kind == PARCEL_BUILD)
 		return job->call.context == errand->call_context && job->call.transfer == NULL;
@@ -279,6 +303,8 @@ errand_do_here(Errand *errand)
 		life_answered(errand->call, errand->reply);
 	if (!errand->is_void && errand->kind == PARCEL_BUILD && still_waits(errand, 0))
 		build_here(errand->batch.jobs[0]);
+	if (!errand->is_void && errand->kind == PARCEL_RESUME && still_waits(errand, 0))
+		queue_read_again(errand->batch.jobs[0]);
 	for (i = 0; !errand->is_void && writes && i < errand->batch.n; i++)
 		reporter_take_back(errand->batch.jobs[i]);
 	errand_free(errand);
@@ -305,6 +331,19 @@ pack_question(SpoolStream *stream, Errand *errand)
 }
 
 static void
+pack_recall(SpoolStream *stream, Errand *errand)
+{
+	Job *job = errand->batch.jobs[0];
+	Recall recall = {.looks = queue_looks(),
+					 .question = {.job = job->id,
+								  .attempt = job->attempt,
+								  .source = verdict_source(job, NULL),
+								  .remote = job->remote}};
+
+	parcel_pass_recall(stream, &recall);
+}
+
+static void
 pack_order(SpoolStream *stream, Errand *errand)
 {
 	Job *job = errand->batch.jobs[0];
@@ -326,6 +365,8 @@ pack(void *arg)
 	spool_begin_packing(&stream);
 	if (errand->kind == PARCEL_JUDGE)
 		pack_question(&stream, errand);
+	else if (errand->kind == PARCEL_RESUME)
+		pack_recall(&stream, errand);
 	else if (errand->kind == PARCEL_BUILD)
 		pack_order(&stream, errand);
 	else
@@ -349,9 +390,7 @@ errand_begin(Errand *errand, Pipe *pipe)
 	int i;
 
 	MemoryContextSwitchTo(caller);
-	last_list = errand->kind == PARCEL_JUDGE   ? TO_JUDGE
-				: errand->kind == PARCEL_BUILD ? TO_BUILD
-											   : TO_WRITE;
+	last_list = kinds[errand->kind].list;
 	if (!is_packed)
 	{
 		errand_do_here(errand);
@@ -378,6 +417,7 @@ typedef struct Returned
 	const Parcel *parcel;
 	SpoolStream stream;
 	Judged judged;
+	Recalled recalled;
 	Built built;
 	Written *written;
 } Returned;
@@ -392,6 +432,8 @@ unpack(void *arg)
 		returned->stream.failed = true;
 	else if (returned->parcel->kind == PARCEL_JUDGED)
 		parcel_pass_judged(&returned->stream, &returned->judged);
+	else if (returned->parcel->kind == PARCEL_RESUMED)
+		parcel_pass_recalled(&returned->stream, &returned->recalled);
 	else if (returned->parcel->kind == PARCEL_BUILT)
 		parcel_pass_built(&returned->stream, &returned->built);
 	else
@@ -419,6 +461,23 @@ take_judged(Returned *returned, MemoryContext inbox)
 	job->judged = &returned->judged;
 	withdraw(errand);
 	life_answered(errand->call, errand->reply);
+}
+
+/*
+ * Starts a job whose saved answer is judged; the memory of what came back becomes the job's.
+ */
+static void
+take_resumed(Returned *returned, MemoryContext inbox)
+{
+	Job *job = returned->errand->batch.jobs[0];
+
+	MemoryContextSetParent(inbox, job->context);
+	withdraw(returned->errand);
+	job->is_read_apart = false;
+	if (returned->recalled.is_read)
+		life_resumed(job, &returned->recalled.judged);
+	else
+		queue_read_again(job);
 }
 
 /*
@@ -451,35 +510,43 @@ take_written(Returned *returned)
 }
 
 /*
+ * Continues with the one job of an errand; the memory of inbox is used up.
+ */
+static void
+take_one(Returned *returned, MemoryContext inbox)
+{
+	if (returned->errand->kind == PARCEL_JUDGE)
+		take_judged(returned, inbox);
+	else if (returned->errand->kind == PARCEL_RESUME)
+		take_resumed(returned, inbox);
+	else
+		take_built(returned, inbox);
+}
+
+/*
  * Continues with what came back in the memory of inbox, which is used up.  False if it makes no sense; then the errand
  * is still to be done.
  */
 bool
 errand_take(Errand *errand, const Parcel *parcel, MemoryContext inbox)
 {
-	ParcelKind wanted = errand->kind == PARCEL_JUDGE   ? PARCEL_JUDGED
-						: errand->kind == PARCEL_BUILD ? PARCEL_BUILT
-													   : PARCEL_WRITTEN;
+	ParcelKind wanted = kinds[errand->kind].comes_back;
 	Returned returned = {.errand = errand, .parcel = parcel};
 	MemoryContext caller = MemoryContextSwitchTo(inbox);
 	char *error;
 	bool is_sound =
 		errand->is_void ||
 		(parcel->kind == wanted && guard_run(unpack, &returned, &error) && !returned.stream.failed);
+	bool is_wanted = is_sound && !errand->is_void;
 
 	MemoryContextSwitchTo(caller);
-	if (is_sound && !errand->is_void && wanted == PARCEL_JUDGED && still_waits(errand, 0))
-	{
-		take_judged(&returned, inbox);
-		return true;
-	}
-	if (is_sound && !errand->is_void && wanted == PARCEL_BUILT && still_waits(errand, 0))
-	{
-		take_built(&returned, inbox);
-		return true;
-	}
-	if (is_sound && !errand->is_void && wanted == PARCEL_WRITTEN)
+	if (is_wanted && wanted == PARCEL_WRITTEN)
 		take_written(&returned);
+	else if (is_wanted && still_waits(errand, 0))
+	{
+		take_one(&returned, inbox);
+		return true;
+	}
 	MemoryContextDelete(inbox);
 	return is_sound;
 }

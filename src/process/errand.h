@@ -33,11 +33,12 @@ typedef struct Errand
 	size_t bytes;
 	bool is_full; /* no other job may come along */
 	bool has_large;
-	JobBatch batch; /* of PARCEL_JUDGE and PARCEL_BUILD the one job alone */
+	JobBatch batch; /* of PARCEL_JUDGE, PARCEL_RESUME and PARCEL_BUILD the one job alone */
 	JobStep *steps; /* of these jobs, when they were handed over */
 } Errand;
 
 extern void errand_judge(Call *call, HttpReply *reply);
+extern void errand_resume(Job *job);
 extern void errand_build(Job *job, size_t bytes);
 extern void errands_close(void);
 extern void errand_write(Job *job, size_t bytes, bool alone, bool is_large);

@@ -89,15 +89,18 @@ pass_source(SpoolStream *stream, Question *question)
 {
 	ReplySource *source = &question->source;
 	bool has_remote = source->remote != NULL;
+	bool has_request = source->request != NULL;
 
+	SPOOL_PASS(stream, has_request);
 	if (unpacks(stream))
 	{
 		source->options = palloc0(sizeof(ServerOptions));
-		source->request = palloc0(sizeof(HttpRequest));
+		source->request = has_request ? palloc0(sizeof(HttpRequest)) : NULL;
 	}
 	spool_pass_text(stream, (char **) &source->server_name);
 	pass_options(stream, (ServerOptions *) source->options);
-	pass_request(stream, (HttpRequest *) source->request);
+	if (has_request)
+		pass_request(stream, (HttpRequest *) source->request);
 	spool_pass_text(stream, (char **) &source->idempotency_key);
 	spool_pass_remote(stream, &question->remote);
 	SPOOL_PASS(stream, has_remote);
@@ -158,35 +161,68 @@ parcel_pass_question(SpoolStream *stream, Question *question)
 	pass_reply(stream, question->reply);
 }
 
+static void
+pass_verdict(SpoolStream *stream, Verdict **verdict)
+{
+	bool has_verdict = *verdict != NULL;
+
+	SPOOL_PASS(stream, has_verdict);
+	if (!has_verdict)
+		return;
+	if (unpacks(stream))
+		*verdict = palloc0(sizeof(Verdict));
+	spool_pass_verdict(stream, *verdict);
+	SPOOL_PASS(stream, (*verdict)->after);
+	SPOOL_PASS(stream, (*verdict)->stuck);
+	SPOOL_PASS(stream, (*verdict)->of_job);
+	SPOOL_PASS(stream, (*verdict)->forgotten);
+	SPOOL_PASS(stream, (*verdict)->absent);
+	SPOOL_PASS(stream, (*verdict)->has_answer);
+	SPOOL_PASS(stream, (*verdict)->progress);
+}
+
 /*
  * What was made of one.
  */
 void
 parcel_pass_judged(SpoolStream *stream, Judged *judged)
 {
-	bool has_verdict = judged->verdict != NULL;
-
 	spool_pass_text(stream, &judged->why);
 	if (judged->why != NULL)
 		return;
 	SPOOL_PASS(stream, judged->found);
-	SPOOL_PASS(stream, has_verdict);
-	if (!has_verdict)
+	pass_verdict(stream, &judged->verdict);
+	if (judged->verdict == NULL)
 		return;
-	if (unpacks(stream))
-		judged->verdict = palloc0(sizeof(Verdict));
-	spool_pass_verdict(stream, judged->verdict);
-	SPOOL_PASS(stream, judged->verdict->after);
-	SPOOL_PASS(stream, judged->verdict->stuck);
-	SPOOL_PASS(stream, judged->verdict->of_job);
-	SPOOL_PASS(stream, judged->verdict->forgotten);
-	SPOOL_PASS(stream, judged->verdict->absent);
-	SPOOL_PASS(stream, judged->verdict->has_answer);
-	SPOOL_PASS(stream, judged->verdict->progress);
 	spool_pass_remote(stream, &judged->remote);
 	spool_pass_text(stream, (char **) &judged->output.content_type);
 	spool_pass_bytes(stream, (char **) &judged->output.data, &judged->output.len);
 	spool_pass_text(stream, &judged->redirect);
+}
+
+/* ---------- an answer that was saved ---------- */
+
+void
+parcel_pass_recall(SpoolStream *stream, Recall *recall)
+{
+	SPOOL_PASS(stream, recall->looks);
+	SPOOL_PASS(stream, recall->question.job);
+	SPOOL_PASS(stream, recall->question.attempt);
+	pass_source(stream, &recall->question);
+}
+
+/*
+ * What was made of one.  If it could not be judged, its text is in remote.
+ */
+void
+parcel_pass_recalled(SpoolStream *stream, Recalled *recalled)
+{
+	SPOOL_PASS(stream, recalled->is_read);
+	if (!recalled->is_read)
+		return;
+	spool_pass_text(stream, &recalled->judged.why);
+	spool_pass_remote(stream, &recalled->judged.remote);
+	pass_verdict(stream, &recalled->judged.verdict);
 }
 
 /* ---------- an error ---------- */
@@ -213,6 +249,8 @@ pass_error(SpoolStream *stream, ErrorData **error)
 
 StaticAssertDecl(sizeof(void *) != 8 || sizeof(RequestSource) == 104,
 				 "pass the new field of RequestSource, and then say how large it is");
+StaticAssertDecl(sizeof(void *) != 8 || sizeof(Reference) == 72,
+				 "pass the new field of Reference, and then say how large it is");
 StaticAssertDecl(sizeof(void *) != 8 || sizeof(HttpRequest) == 152,
 				 "pass the new field of HttpRequest, and then say how large it is");
 
@@ -235,6 +273,33 @@ pass_inputs(SpoolStream *stream, RequestSource *source)
 			inputs[i].data = "";
 	}
 	source->inputs = inputs;
+}
+
+/*
+ * What the request has of other jobs and of stores.
+ */
+static void
+pass_references(SpoolStream *stream, RequestSource *source)
+{
+	int32 i;
+
+	SPOOL_PASS(stream, source->n_references);
+	if (unpacks(stream))
+		source->references = palloc0((source->n_references + 1) * sizeof(Reference));
+	for (i = 0; i < source->n_references && !stream->failed; i++)
+	{
+		Reference *reference = &source->references[i];
+
+		SPOOL_PASS(stream, reference->job);
+		SPOOL_PASS(stream, reference->ordinal);
+		spool_pass_text(stream, (char **) &reference->content_type);
+		spool_pass_bytes(stream, (char **) &reference->data, &reference->len);
+		SPOOL_PASS(stream, reference->wants_data);
+		SPOOL_PASS(stream, reference->wants_link);
+		spool_pass_text(stream, (char **) &reference->url);
+		spool_pass_text(stream, &reference->link);
+		spool_pass_text(stream, &reference->signature);
+	}
 }
 
 static void
@@ -260,6 +325,7 @@ parcel_pass_order(SpoolStream *stream, Order *order)
 	pass_options(stream, (ServerOptions *) source->options);
 	spool_pass_text(stream, (char **) &source->request);
 	pass_inputs(stream, source);
+	pass_references(stream, source);
 	spool_pass_text(stream, (char **) &source->idempotency_key);
 	spool_pass_text(stream, (char **) &source->tenant);
 	spool_pass_text(stream, (char **) &source->token);

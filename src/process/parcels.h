@@ -17,11 +17,13 @@ typedef enum ParcelKind
 	PARCEL_SAVE,   /* jobs in the state JOB_SAVING: a JobBatch */
 	PARCEL_REPORT, /* the same, in JOB_REPORTING */
 	PARCEL_BUILD,  /* a request to be built: an Order */
+	PARCEL_RESUME, /* an answer that the row has saved: a Recall */
 
 	/* What comes back */
 	PARCEL_JUDGED,  /* a Judged */
 	PARCEL_WRITTEN, /* a Written for each job */
-	PARCEL_BUILT    /* a Built */
+	PARCEL_BUILT,   /* a Built */
+	PARCEL_RESUMED  /* a Recalled */
 } ParcelKind;
 
 /* A writer's own: bgw_extra. */
@@ -46,7 +48,21 @@ typedef struct Question
 	HttpReply *reply;
 } Question;
 
-/* All that the request of a job is made of, but references. */
+/* A job whose row has saved an answer. */
+typedef struct Recall
+{
+	uint64 looks; /* queue_looks() of the dispatcher */
+	Question question;
+} Recall;
+
+/* What that is. */
+typedef struct Recalled
+{
+	bool is_read; /* false: there is no such row any more, or it could not be read */
+	Judged judged;
+} Recalled;
+
+/* All that the request of a job is made of. */
 typedef struct Order
 {
 	int64 job;
@@ -72,6 +88,8 @@ typedef struct JobBatch
 
 extern void parcel_pass_question(SpoolStream *stream, Question *question);
 extern void parcel_pass_judged(SpoolStream *stream, Judged *judged);
+extern void parcel_pass_recall(SpoolStream *stream, Recall *recall);
+extern void parcel_pass_recalled(SpoolStream *stream, Recalled *recalled);
 extern void parcel_pass_order(SpoolStream *stream, Order *order);
 extern void parcel_pass_built(SpoolStream *stream, Built *built);
 extern void parcel_pass_batch(SpoolStream *stream, JobBatch *batch, JobState state);

@@ -293,22 +293,19 @@ result_bytes(const Job *job)
 static bool
 is_large(const Job *job)
 {
-	const char *answer = job->remote.answer;
-
 	return result_bytes(job) > QUEUE_LARGE_RESULT / LARGEST_JSONB ||
-		   (answer != NULL && strlen(answer) > QUEUE_LARGE_RESULT);
+		   (job->state == JOB_SAVING && queue_saved_size(job) > QUEUE_LARGE_RESULT);
 }
 
 static size_t
 weight_of(const Job *job)
 {
 	const Verdict *verdict = job->verdict;
-	const char *answer = job->state == JOB_SAVING ? job->remote.answer : NULL;
-	size_t weight = JSON_WEIGHT * (result_bytes(job) + (answer ? strlen(answer) : 0));
+	size_t weight = JSON_WEIGHT * result_bytes(job);
 	ListCell *cell;
 
 	if (job->state == JOB_SAVING)
-		return weight;
+		return weight + JSON_WEIGHT * queue_saved_size(job);
 	foreach(cell, verdict->outputs)
 		weight += ((Output *) lfirst(cell))->object ? 0 : ((Output *) lfirst(cell))->len;
 	return weight;

@@ -35,7 +35,7 @@
 #include "life/life.h"
 
 #define SPOOL_MAGIC UINT64CONST(0x67656e6a6f625350) /* "genjobSP" */
-#define SPOOL_VERSION 5 /* another one where the fields change, or VerdictKind does */
+#define SPOOL_VERSION 6 /* another one where the fields change, or VerdictKind does */
 #define RECORD_MAGIC 0x67726563
 #define READ_US (5 * INT64CONST(1000)) /* of a turn of the loop, and one record */
 

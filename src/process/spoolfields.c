@@ -291,6 +291,8 @@ spool_pass_remote(SpoolStream *stream, Remote *remote)
 	spool_pass_text(stream, &remote->note);
 	spool_pass_text(stream, &remote->token_digest);
 	spool_pass_text(stream, &remote->uploads);
+	SPOOL_PASS(stream, remote->has_verdict);
+	SPOOL_PASS(stream, remote->is_unsent);
 	SPOOL_PASS(stream, remote->is_private);
 	SPOOL_PASS(stream, remote->is_public);
 }

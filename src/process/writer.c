@@ -51,6 +51,31 @@ deadline(void)
 	return pipe_must_hurry(pipe_to_dispatcher) ? 1 : worker_stop_deadline();
 }
 
+/* ---------- the tables ---------- */
+
+static void
+look(void *arg)
+{
+	if (queue_look() != QUEUE_PRESENT)
+		ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are gone")));
+}
+
+/*
+ * Finds the tables where the dispatcher has found them last.  False, and the error, where that cannot be.
+ */
+static bool
+find_tables(uint64 looks, ErrorData **error)
+{
+	static uint64 seen = 0;
+
+	if (looks == seen)
+		return true;
+	if (!queue_transact("looking for the tables", look, NULL, error))
+		return false;
+	seen = looks;
+	return true;
+}
+
 /* ---------- judging ---------- */
 
 /* An errand, and what is sent back. */
@@ -114,6 +139,67 @@ do_judge(SpoolStream *in)
 	return spool_end_packing(&out, PARCEL_JUDGED);
 }
 
+/* ---------- judging what a row has saved ---------- */
+
+/* An errand, and what is sent back. */
+typedef struct Resumption
+{
+	Recall recall;
+	Recalled recalled;
+} Resumption;
+
+static void
+read_remote(void *arg)
+{
+	Resumption *resumption = arg;
+	const Question *question = &resumption->recall.question;
+	MemoryContext caller = MemoryContextSwitchTo(errand_context);
+
+	resumption->recalled.is_read =
+		queue_read_remote(question->job, question->attempt, &resumption->recalled.judged.remote);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+judge_saved(void *arg)
+{
+	Resumption *resumption = arg;
+	ReplySource *source = &resumption->recall.question.source;
+	Judged *judged = &resumption->recalled.judged;
+	bool is_named = judged->remote.id != NULL || judged->remote.urls != NULL;
+
+	source->remote = is_named ? &judged->remote : NULL;
+	judged->verdict = life_judge_saved(source, &judged->remote);
+}
+
+/*
+ * Reads and judges what a row has saved.  Where it cannot be read, the dispatcher looks why.
+ */
+static Parcel
+do_resume(SpoolStream *in)
+{
+	Resumption *resumption = palloc0(sizeof(Resumption));
+	Question *question = &resumption->recall.question;
+	Recalled *recalled = &resumption->recalled;
+	SpoolStream out;
+	ErrorData *error;
+
+	parcel_pass_recall(in, &resumption->recall);
+	if (in->failed)
+		elog(ERROR, "a saved answer to be read is not complete");
+	recalled->judged.remote.id = question->remote.id;
+	marker_begin(question->job, question->attempt);
+	if (!find_tables(resumption->recall.looks, &error) ||
+		!queue_transact("reading what was saved of a job", read_remote, resumption, &error))
+		recalled->is_read = false;
+	if (recalled->is_read && !guard_try_apart(judge_saved, resumption, &error))
+		recalled->judged.why = error->message;
+	marker_end();
+	spool_begin_packing(&out);
+	parcel_pass_recalled(&out, recalled);
+	return spool_end_packing(&out, PARCEL_RESUMED);
+}
+
 /* ---------- building ---------- */
 
 /* An order, and what is sent back. */
@@ -152,29 +238,6 @@ do_build(SpoolStream *in)
 }
 
 /* ---------- writing ---------- */
-
-static void
-look(void *arg)
-{
-	if (queue_look() != QUEUE_PRESENT)
-		ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are gone")));
-}
-
-/*
- * Finds the tables where the dispatcher has found them last.  False, and the error, where that cannot be.
- */
-static bool
-find_tables(uint64 looks, ErrorData **error)
-{
-	static uint64 seen = 0;
-
-	if (looks == seen)
-		return true;
-	if (!queue_transact("looking for the tables", look, NULL, error))
-		return false;
-	seen = looks;
-	return true;
-}
 
 static void
 write_jobs(const JobBatch *batch, JobState state, Written *written)
@@ -277,6 +340,8 @@ do_errand(const Parcel *errand)
 				return do_judge(&in);
 			case PARCEL_BUILD:
 				return do_build(&in);
+			case PARCEL_RESUME:
+				return do_resume(&in);
 			case PARCEL_SAVE:
 				return do_write(&in, JOB_SAVING);
 			case PARCEL_REPORT:

@@ -4,9 +4,10 @@
  *
  * To read an answer of megabytes, or to write it into a table, takes as long as it has bytes or values, and a turn of the
  * loop must not.  So it goes to a writer (writer.c): a background worker, started when there is something for it, that
- * leaves when there was nothing for IDLE_US.  What it is told to do is an errand (errand.c), one of three:
+ * leaves when there was nothing for IDLE_US.  What it is told to do is an errand (errand.c), one of four:
  *
  *		an answer, to be judged: what comes back is the verdict, with which the job goes on as with any other;
+ *		an answer that an earlier dispatcher has saved, to be read from its row and judged;
  *		jobs in the state JOB_SAVING or JOB_REPORTING, to be written in a transaction, each over its own attempt;
  *		a request that takes as long to build: what comes back is what to send, and the call begins.
  *
@@ -172,7 +173,21 @@ writers_take_answer(void *tag, HttpReply *reply)
 }
 
 /*
- * How many bytes a request is made of, with the job's inputs.
+ * Takes a job of which the row has saved more than is read in a turn.  False if it must be read here.
+ */
+bool
+writers_take_saved(Job *job)
+{
+	if (!writers_can_be_had() || job->complaint != NULL || job->options == NULL ||
+		job->options->defs == NIL)
+		return false;
+	errand_resume(job);
+	is_due = true;
+	return true;
+}
+
+/*
+ * How many bytes a request is made of, with the job's inputs and what it refers to.
  */
 static size_t
 source_bytes(const Job *job)
@@ -182,6 +197,8 @@ source_bytes(const Job *job)
 
 	for (i = 0; i < job->submission.n_inputs; i++)
 		bytes += job->submission.inputs[i].len;
+	for (i = 0; i < job->submission.n_references; i++)
+		bytes += job->submission.references[i].data ? job->submission.references[i].len : 0;
 	return bytes;
 }
 

@@ -11,6 +11,7 @@
 extern void writers_init(int slot);
 extern bool writers_can_be_had(void);
 extern bool writers_take_answer(void *tag, HttpReply *reply);
+extern bool writers_take_saved(Job *job);
 extern bool writers_take_request(Job *job);
 extern bool writers_take_job(Job *job, size_t bytes, bool alone, bool is_large);
 extern void writers_work(void);

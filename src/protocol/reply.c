@@ -312,10 +312,10 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 }
 
 /*
- * Judges an answer that was saved while its outputs were downloaded.
+ * Judges what was saved: an answer whose outputs were being downloaded or, where *is_verdict, a verdict (saved.c).
  */
 Verdict *
-reply_judge_saved(const ReplySource *source, const char *answer)
+reply_judge_saved(const ReplySource *source, const char *answer, bool *is_verdict)
 {
 	Judge judge = judge_begin(source, NULL);
 	MemoryContext caller = CurrentMemoryContext;
@@ -329,7 +329,8 @@ reply_judge_saved(const ReplySource *source, const char *answer)
 	MemoryContextSwitchTo(caller);
 	if (json == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("it is %s", reason)));
-	if (saved_is(json))
+	*is_verdict = saved_is(json);
+	if (*is_verdict)
 	{
 		Verdict *verdict = saved_read(json);
 

@@ -78,19 +78,34 @@ bytes_of_outputs(const Verdict *verdict)
 }
 
 /*
- * A verdict of the kind VERDICT_DONE as JSON, palloc'd; NULL where it is too large for the table.
+ * Whether a verdict is not too large for the table.
+ */
+bool
+saved_fits(const Verdict *verdict)
+{
+	return bytes_of_outputs(verdict) <= SAVED_MOST;
+}
+
+/*
+ * About how long the text of a verdict is.
+ */
+size_t
+saved_size(const Verdict *verdict)
+{
+	return bytes_of_outputs(verdict) / 3 * 4 + (verdict->result ? strlen(verdict->result) : 0) +
+		   (verdict->usage ? strlen(verdict->usage) : 0);
+}
+
+/*
+ * A verdict of the kind VERDICT_DONE as JSON, palloc'd.
  */
 char *
 saved_write(const Verdict *verdict)
 {
-	cJSON *saved;
-	cJSON *outputs;
+	cJSON *saved = json_create(cJSON_Object);
+	cJSON *outputs = json_create(cJSON_Array);
 	ListCell *cell;
 
-	if (bytes_of_outputs(verdict) > SAVED_MOST)
-		return NULL;
-	saved = json_create(cJSON_Object);
-	outputs = json_create(cJSON_Array);
 	add_number(saved, MARK, 1);
 	add_number(saved, "status", verdict->http_status);
 	add_json(saved, "result", verdict->result);

@@ -10,6 +10,8 @@
 
 #define SAVED_MOST (128 * 1024 * 1024) /* bytes of outputs; a string of jsonb has at most 256 MB */
 
+extern bool saved_fits(const Verdict *verdict);
+extern size_t saved_size(const Verdict *verdict);
 extern char *saved_write(const Verdict *verdict);
 extern bool saved_is(const cJSON *json);
 extern bool saved_is_text(const char *text);

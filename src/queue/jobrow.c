@@ -12,7 +12,9 @@
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/inval.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
@@ -239,42 +241,106 @@ remote_text(Jsonb *remote, const char *name)
 	return utf8_from_string(pnstrdup(value->val.string.val, value->val.string.len));
 }
 
+/* Bytes of the column remote from which on another process reads it: it may have a value for every ten. */
+#define LARGE_REMOTE (256 * 1024)
+
+/* Jobs whose column remote is read with the row, however large it is */
+static HTAB *whole = NULL;
+
 /*
- * Reads the column remote.  If the job has ended, only what it takes to cancel its prediction.
+ * Has the column remote of an orphan be read with its row, because nobody else can.
+ */
+void
+jobrow_read_whole(int64 id)
+{
+	if (whole == NULL)
+	{
+		HASHCTL control = {
+			.keysize = sizeof(int64), .entrysize = sizeof(int64), .hcxt = TopMemoryContext};
+
+		whole = hash_create("genjob jobs read whole", 16, &control,
+							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	(void) hash_search(whole, &id, HASH_ENTER, NULL);
+}
+
+static bool
+forget_whole(int64 id)
+{
+	return whole != NULL && hash_search(whole, &id, HASH_REMOVE, NULL) != NULL;
+}
+
+/*
+ * Reads the column remote, in the current memory context.  If the job has ended, only what it takes to cancel its
+ * prediction.
+ */
+static void
+take_remote(Remote *remote, Datum datum, bool has_ended)
+{
+	Jsonb *json = DatumGetJsonbP(datum);
+	char *is_private;
+
+	if (!JB_ROOT_IS_OBJECT(json))
+		return;
+	remote->urls = remote_member(json, "urls");
+	if (has_ended && remote->id == NULL)
+		remote->id = remote_text(json, "id");
+	if (!has_ended)
+	{
+		remote->answer = remote_member(json, "answer");
+		remote->usage = remote_member(json, "usage");
+		remote->note = remote_text(json, "note");
+		remote->token_digest = remote_text(json, "complete");
+		remote->uploads = remote_member(json, "uploads");
+		remote->is_unsent = remote_member(json, "fetching") != NULL;
+	}
+	is_private = remote_member(json, "private");
+	remote->is_private = is_private != NULL && strcmp(is_private, "true") == 0;
+	remote->is_public = is_private != NULL && strcmp(is_private, "false") == 0;
+	if ((Pointer) json != DatumGetPointer(datum))
+		pfree(json);
+}
+
+/*
+ * The same of a job of this process.  What is large of an orphan is not read yet.
  */
 static void
 read_remote(Job *job, uint64 row, bool has_ended)
 {
 	bool isnull;
 	Datum datum = statement_value(row, 13, &isnull);
-	Jsonb *remote;
-	char *is_private;
+	size_t bytes = isnull ? 0 : toast_raw_datum_size(datum);
 
 	if (isnull)
 		return;
-	remote = DatumGetJsonbP(datum);
-	if (!JB_ROOT_IS_OBJECT(remote))
-		return;
-	job->remote.urls = remote_member(remote, "urls");
-	if (has_ended && job->remote.id == NULL)
-		job->remote.id = remote_text(remote, "id");
-	if (!has_ended)
-	{
-		job->remote.answer = remote_member(remote, "answer");
-		job->remote.usage = remote_member(remote, "usage");
-		job->remote.note = remote_text(remote, "note");
-		job->remote.token_digest = remote_text(remote, "complete");
-		job->remote.uploads = remote_member(remote, "uploads");
-		job->remote.is_unsent = remote_member(remote, "fetching") != NULL;
-	}
-	is_private = remote_member(remote, "private");
-	job->remote.is_private = is_private != NULL && strcmp(is_private, "true") == 0;
-	job->remote.is_public = is_private != NULL && strcmp(is_private, "false") == 0;
-	if (job->remote.answer != NULL)
+	job->remote.is_unread = !has_ended && job->request == NULL && bytes > LARGE_REMOTE &&
+							!forget_whole(job->id);
+	if (!job->remote.is_unread)
+		take_remote(&job->remote, datum, has_ended);
+	if (job->remote.is_unread || job->remote.answer != NULL)
 		memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS, NULL,
-					SAVED_COPIES * strlen(job->remote.answer));
-	if ((Pointer) remote != DatumGetPointer(datum))
-		pfree(remote);
+					SAVED_COPIES * (job->remote.answer ? strlen(job->remote.answer) : bytes));
+}
+
+/*
+ * Reads the column remote of a running row, except the id, in the current memory context.  False if there is none of
+ * that attempt.
+ */
+bool
+queue_read_remote(int64 id, int attempt, Remote *remote)
+{
+	Datum args[2] = {Int64GetDatum(id), Int32GetDatum(attempt)};
+	MemoryContext caller = CurrentMemoryContext;
+	bool isnull;
+	Datum datum;
+
+	if (statement_run(FIND_REMOTE, args, NULL) == 0)
+		return false;
+	datum = statement_value(0, 1, &isnull);
+	MemoryContextSwitchTo(caller);
+	if (!isnull)
+		take_remote(remote, datum, false);
+	return true;
 }
 
 /*

@@ -13,6 +13,7 @@
 	1000 /* when to look again at rows that were locked, or had no room in memory */
 
 extern void jobrow_begin(void);
+extern void jobrow_read_whole(int64 id);
 extern bool jobrow_settle(void);
 extern Job *jobrow_take(uint64 row);
 extern bool jobrow_try(uint64 row, bool has_ended, Job **job, ErrorData **error);

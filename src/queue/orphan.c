@@ -342,6 +342,17 @@ queue_note_orphans(void)
 	made_some = true;
 }
 
+/*
+ * Forgets an orphan whose saved answer was to be read by another process, and was not: its row is read here.
+ */
+void
+queue_read_again(Job *job)
+{
+	jobrow_read_whole(job->id);
+	job_destroy(job);
+	queue_note_orphans();
+}
+
 bool
 queue_has_new_orphans(void)
 {

@@ -81,6 +81,7 @@ extern int queue_claim(Turn *turns, int n, TimestampTz now);
 extern bool queue_guard(QueueWork work, void *arg, ErrorData **error);
 extern MonoTime queue_read_orphans(bool is_first);
 extern void queue_note_orphans(void);
+extern bool queue_read_remote(int64 id, int attempt, Remote *remote);
 extern bool queue_has_new_orphans(void);
 extern bool queue_orphans_lack_memory(void);
 extern void queue_read_cancels(void);
@@ -92,10 +93,15 @@ extern void queue_acquit_put_aside(void);
 extern SpooledRow queue_take_spooled(Job *job, const SpooledJob *spooled);
 extern void queue_read_references(Job *job);
 extern void queue_save(Job **jobs, int n);
+extern char *queue_saved_answer(const Job *job);
+extern size_t queue_saved_size(const Job *job);
 /* Bytes of a result; of larger ones one is written at a time. */
 #define QUEUE_LARGE_RESULT (1024 * 1024)
 extern void queue_report(Job **jobs, int n, TimestampTz now);
 extern void queue_test_values(void *refusals);
+
+/* Outside of transactions, too */
+extern void queue_read_again(Job *job);
 
 /* Runs transactions of its own */
 extern bool queue_must_read_left_out(void);

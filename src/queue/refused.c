@@ -51,7 +51,7 @@ queue_test_values(void *arg)
 	const Job *job = refusals->job;
 	bool is_saving = job->state == JOB_SAVING;
 
-	refusals->result = is_json_refused(is_saving ? job->remote.answer : job->verdict->result);
+	refusals->result = is_json_refused(is_saving ? queue_saved_answer(job) : job->verdict->result);
 	refusals->usage = is_json_refused(is_saving ? job->remote.usage : job->verdict->usage);
 	refusals->errors = !is_saving && is_refused(TEST_ERRORS, Int64GetDatum(job->id));
 }

@@ -7,10 +7,11 @@
 #include "catalog/pg_type.h"
 
 #include "base/json.h"
+#include "life/cancel.h"
+#include "protocol/saved.h"
 #include "queue/queue.h"
 #include "queue/report.h"
 #include "queue/statement.h"
-#include "life/cancel.h"
 
 /* The columns of the statement SAVE. */
 typedef enum SaveColumn
@@ -43,16 +44,38 @@ static const ColumnType save_types[SAVE_COLUMNS] = {
 };
 
 /*
+ * The answer of a job whose row is not final, as the column remote keeps it; NULL: there is none.  In the current memory
+ * context, or the job's.
+ */
+char *
+queue_saved_answer(const Job *job)
+{
+	return job->remote.has_verdict ? saved_write(job->verdict) : job->remote.answer;
+}
+
+/*
+ * About how long that is; 0: there is none.
+ */
+size_t
+queue_saved_size(const Job *job)
+{
+	if (job->remote.has_verdict)
+		return saved_size(job->verdict);
+	return job->remote.answer ? strlen(job->remote.answer) : 0;
+}
+
+/*
  * Returns the column remote: what a resumed job needs besides the id.  If the job has ended, what it takes to cancel
  * it, with the id, which has no other column then.  "private" is null while no address of the server is known.  A job
  * that has only uploads has no "urls", which would mean that it has a prediction.
  */
 static char *
-remote_json(const Remote *remote, bool is_final)
+remote_json(const Job *job, bool is_final)
 {
+	const Remote *remote = &job->remote;
 	char *id = is_final && remote->id ? psprintf("\"id\": \"%s\", ", json_escape(remote->id)) : "";
 	const char *usage = is_final ? NULL : remote->usage;
-	const char *answer = is_final ? NULL : remote->answer;
+	const char *answer = is_final ? NULL : queue_saved_answer(job);
 	const char *uploads = is_final ? NULL : remote->uploads;
 	const char *note =
 		!is_final && remote->note ? psprintf(", \"note\": \"%s\"", json_escape(remote->note)) : "";
@@ -72,17 +95,17 @@ remote_json(const Remote *remote, bool is_final)
 }
 
 static Datum
-remote_datum(const Remote *remote, bool is_final)
+remote_datum(const Job *job, bool is_final)
 {
-	char *text = remote_json(remote, is_final);
+	char *text = remote_json(job, is_final);
 
 	return PointerGetDatum(report_json(&text));
 }
 
 static bool
-is_large_remote(const Remote *remote)
+is_large_remote(const Job *job)
 {
-	return remote->answer != NULL && strlen(remote->answer) > QUEUE_LARGE_RESULT;
+	return queue_saved_size(job) > QUEUE_LARGE_RESULT;
 }
 
 static Datum
@@ -106,9 +129,9 @@ save_datum(const Job *job, int column, bool *isnull)
 			if (is_final)
 				*isnull = job->cancel.saves_end;
 			else
-				*isnull = is_large_remote(&job->remote) ||
+				*isnull = is_large_remote(job) ||
 						  (job->step == STEP_FETCH && job->remote.token_digest == NULL);
-			return *isnull ? (Datum) 0 : remote_datum(&job->remote, is_final);
+			return *isnull ? (Datum) 0 : remote_datum(job, is_final);
 		case SAVE_NOTE:
 			return report_text(is_final ? job->verdict->error : NULL, isnull);
 		case SAVE_OLD_NOTE:
@@ -143,10 +166,10 @@ queue_save(Job **jobs, int n)
 	for (i = 0; i < n; i++)
 	{
 		jobs[i]->write.outcome = WRITE_PENDING;
-		if (jobs[i]->step == STEP_CANCEL || !is_large_remote(&jobs[i]->remote))
+		if (jobs[i]->step == STEP_CANCEL || !is_large_remote(jobs[i]))
 			continue;
 		args[SAVE_LARGE_ID] = Int64GetDatum(jobs[i]->id);
-		args[SAVE_LARGE_REMOTE] = remote_datum(&jobs[i]->remote, false);
+		args[SAVE_LARGE_REMOTE] = remote_datum(jobs[i], false);
 		nulls[SAVE_LARGE_ID] = nulls[SAVE_LARGE_REMOTE] = ' ';
 	}
 	rows = statement_run(SAVE, args, nulls);

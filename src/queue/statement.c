@@ -82,6 +82,8 @@ static const Statement statements[STATEMENTS] = {
 		" AND id >= $1 ORDER BY id LIMIT $2"},
 	[FIND_ATTEMPT] = {1, {INT8OID},
 		"SELECT attempt, idempotency_key::text FROM @.gen_jobs WHERE id = $1 AND state = 'running'"},
+	[FIND_REMOTE] = {2, {INT8OID, INT4OID},
+		"SELECT remote FROM @.gen_jobs WHERE id = $1 AND attempt = $2 AND state = 'running'"},
 	[FIND_SPOOLED] = {1, {INT8OID},
 		"SELECT attempt, idempotency_key::text, state = 'running', state IN ('failed', 'cancelled'),"
 		" state IN ('waiting', 'queued') FROM @.gen_jobs WHERE id = $1"},

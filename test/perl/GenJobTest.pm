@@ -31,6 +31,7 @@ our @EXPORT = qw(
   wait_dispatcher
   dispatcher_pid
   kill_dispatcher
+  no_turn_is_long
   run_unreported
   literal
   figures_mean_nothing
@@ -297,6 +298,26 @@ sub takes_less
 		skip figures_mean_nothing(), 1 if figures_mean_nothing();
 		cmp_ok($figure, '<', $most, $name);
 	}
+	return;
+}
+
+# ms of a turn, on the processor: how long it waits for one depends on what else this machine does. Some 6 ms are usual; a
+# virtual machine may be a third as fast for seconds.
+my $longest_turn = 60;
+
+# Passes if no turn of the dispatcher's loop was long since that offset of the log, which is to be of debug1.
+sub no_turn_is_long
+{
+	my ($node, $offset, $what) = @_;
+	my ($processor, $all) = (0, 0);
+	foreach (split /\n/, slurp_file($node->logfile, $offset))
+	{
+		my ($took, $worked) = /a turn took (\d+) ms, (\d+) of them on the processor/ or next;
+		$processor = $worked if $worked > $processor;
+		$all = $took if $took > $all;
+	}
+	note("$what: $processor ms on the processor, $all ms in all");
+	takes_less($processor, $longest_turn, "$what: no turn takes $longest_turn ms");
 	return;
 }
 

@@ -44,5 +44,68 @@ subtest 'ends 22: large answers that were saved keep the jobs of others waiting 
 	takes_less($gap, $all / 2, 'no job of another server waits for long');
 };
 
+# Rows of another server that have saved, one each: an answer of two million numbers; and a verdict with an output of 30
+# MB, as for a store that failed.
+my @large = (q{'answer', jsonb_build_object('data', '[]'::jsonb, 'number', i, 'a', (SELECT jsonb_agg(v) FROM generate_series(1, 2000000) v))},
+	q{'answer', jsonb_build_object('$verdict', 1, 'status', 200, 'result', jsonb_build_object('number', i),
+		'outputs', jsonb_build_array(jsonb_build_object('type', 'image/png', 'data', translate(encode(convert_to(repeat(md5(i::text), 30 * 32768), 'UTF8'), 'base64'), E'\n', ''))))});
+
+sub save_large
+{
+	my ($insert) = @_;
+	query('ALTER SYSTEM SET genjob.enabled = off; SELECT pg_reload_conf()');
+	$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher')});
+	query('DELETE FROM gen_jobs; SET session_replication_role = replica; '
+		  . join('; ', map { "INSERT INTO gen_jobs (server, request, state, attempt, started_at, idempotency_key, remote, claimed_elsewhere)
+				SELECT 'left', '{}', 'running', 1, now(), gen_random_uuid(), jsonb_build_object('urls', '{}'::jsonb, $_), false FROM generate_series(1, 2) i" } @large));
+	return;
+}
+
+my $offset;
+
+sub go_on
+{
+	$offset = -s $node->logfile;
+	query('ALTER SYSTEM RESET genjob.enabled; SELECT pg_reload_conf()');
+	return;
+}
+
+query('ALTER SYSTEM RESET genjob.max_writers; ALTER SYSTEM SET genjob.max_writers = 2; ALTER SYSTEM SET log_min_messages = debug1; SELECT pg_reload_conf()');
+
+subtest 'ends 23: one very large answer that was saved holds the dispatcher up after a restart' => sub {
+	save_large();
+	go_on();
+	ok(wait_all_ended($node), 'all jobs end');
+	is(query(q{SELECT string_agg(result ->> 'number', ' ' ORDER BY id) FROM gen_jobs WHERE state = 'succeeded'}), '1 2 1 2', '... with their answers');
+	is(query(q{SELECT count(*) FROM gen_outputs WHERE bytes = 30 * 1024 * 1024 AND sha256 = sha256(data) AND content_type = 'image/png'}), 2, '... and outputs');
+	no_turn_is_long($node, $offset, 'answers that were saved');
+};
+
+subtest 'a job that is cancelled while what it has saved is being read' => sub {
+	save_large();
+	go_on();
+	ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'genjob writer' AND query ~ 'what was saved'}), 'it is being read');
+	query('SELECT genjob.cancel(id) FROM gen_jobs');
+	ok($node->poll_query_until('postgres', q{SELECT count(*) = 4 FROM gen_jobs WHERE state IN ('cancelled', 'succeeded') AND remote IS NULL}), 'it ends');
+};
+
+subtest 'a writer that ends while it reads what was saved' => sub {
+	save_large();
+	go_on();
+	ok($node->poll_query_until('postgres', q{SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE backend_type = 'genjob writer' AND query ~ 'what was saved'}), 'it is ended');
+	ok(wait_all_ended($node), 'all jobs end');
+	is(query(q{SELECT count(*) FROM gen_jobs WHERE state = 'succeeded'}), 4, '... with their answers');
+	is(query(q{SELECT count(*) FROM gen_outputs WHERE bytes = 30 * 1024 * 1024}), 2, '... and outputs');
+};
+
+subtest 'a dispatcher that ends while a writer reads what was saved' => sub {
+	save_large();
+	go_on();
+	ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'genjob writer' AND query ~ 'what was saved'}), 'it is being read');
+	$node->restart;
+	ok(wait_all_ended($node), 'all jobs end');
+	is(query(q{SELECT count(*) FROM gen_jobs WHERE state = 'succeeded'}), 4, '... with their answers');
+};
+
 $node->stop;
 done_testing();

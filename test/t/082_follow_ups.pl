@@ -34,6 +34,17 @@ sub handed_over
 		  . " FROM gen_jobs WHERE depth > 0 AND request->>'id' = '$id'");
 }
 
+# Lets a dispatcher start, or has it gone.
+sub set_enabled
+{
+	my ($is_enabled) = @_;
+	query('ALTER SYSTEM SET genjob.enabled = ' . ($is_enabled ? 'on' : 'off'));
+	query('SELECT pg_reload_conf()');
+	$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher')})
+	  unless $is_enabled;
+	return;
+}
+
 query('CREATE ROLE app; GRANT SELECT, INSERT, UPDATE ON gen_jobs TO app; GRANT SELECT ON gen_outputs TO app');
 
 # ---- NOTIFY ----
@@ -235,17 +246,14 @@ subtest "code of others that an INSERT would run is not run in the dispatcher" =
 };
 
 subtest 'a job that is queued again before anything followed has no end' => sub {
-	query("ALTER SYSTEM SET genjob.enabled = off");
-	query('SELECT pg_reload_conf()');
-	ok($node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher')}));
+	set_enabled(0);
 	my $id = enqueue($node, 'painter', { prompt => 'undecided' }, run_at => '2100-01-01');
 	my $other = enqueue($node, 'painter', { prompt => 'decided' }, run_at => '2100-01-01');
 	query("SELECT genjob.cancel($id), genjob.cancel($other)");
 	is(query("SELECT follow_up FROM gen_jobs WHERE id = $id"), '{hand_over}', 'what is to follow is in the row');
 	query("SELECT genjob.retry($id)");
 	is(query("SELECT follow_up IS NULL FROM gen_jobs WHERE id = $id"), 't', 'nothing, once it is queued again');
-	query("ALTER SYSTEM RESET genjob.enabled");
-	query('SELECT pg_reload_conf()');
+	set_enabled(1);
 	ok($node->poll_query_until('postgres', "SELECT follow_up IS NULL FROM gen_jobs WHERE id = $other"), 'a new dispatcher does it');
 	is(handed_over($other), 'lost cancelled 1', 'what followed the other');
 	ok(wait_state($node, $id, 'succeeded')) or diag(query("SELECT run_at FROM gen_jobs WHERE id = $id"));
@@ -254,22 +262,19 @@ subtest 'a job that is queued again before anything followed has no end' => sub 
 
 subtest 'a row that is locked when it is its turn' => sub {
 	my $id = enqueue($node, 'painter', { prompt => 'locked' }, run_at => '2100-01-01');
-	my $first = Session->new($node);
-	$first->query("BEGIN; SELECT genjob.cancel($id)");
-	# it has the row as soon as the cancel is committed, before the dispatcher can
-	my $second = Session->new($node);
-	$second->send("BEGIN; SELECT id FROM gen_jobs WHERE id = $id FOR UPDATE");
-	ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = " . $second->pid));
-	$first->query('COMMIT');
-	is($second->answer, $id, 'somebody has it');
+	set_enabled(0);
+	query("SELECT genjob.cancel($id)");
+	my $holder = Session->new($node);
+	is($holder->query("BEGIN; SELECT id FROM gen_jobs WHERE id = $id FOR UPDATE"), $id, 'somebody has it');
 	my $other = enqueue($node, 'painter', { prompt => 'not locked' }, run_at => '2100-01-01');
 	query("SELECT genjob.cancel($other)");
+	set_enabled(1);
 	ok($node->poll_query_until('postgres', "SELECT follow_up IS NULL FROM gen_jobs WHERE id = $other"), 'what follows others is done');
 	is(query("SELECT follow_up FROM gen_jobs WHERE id = $id"), '{hand_over}', '... but not of that one');
-	$second->query('COMMIT');
+	$holder->query('COMMIT');
 	ok($node->poll_query_until('postgres', "SELECT follow_up IS NULL FROM gen_jobs WHERE id = $id"), '... until it is free');
 	is(handed_over($id), 'lost cancelled 1', '... once');
-	$_->quit foreach $first, $second;
+	$holder->quit;
 };
 
 subtest 'who may set what' => sub {

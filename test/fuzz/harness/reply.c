@@ -198,9 +198,10 @@ static void
 run_saved(Call *call)
 {
 	char *answer = pnstrdup(call->reply->body->data, call->reply->body->len);
+	bool is_verdict;
 
 	if (grammar_check_object(answer) == NULL)
-		must_be_verdict(call, reply_judge_saved(&call->source, answer));
+		must_be_verdict(call, reply_judge_saved(&call->source, answer, &is_verdict));
 }
 
 static void
