@@ -44,7 +44,19 @@ static void
 start(HttpTransfer *transfer, MonoTime due)
 {
 	transfer->next_due = due;
+	transfer->has_rest = false;
 	transfer->is_timed = true;
+	pairingheap_add(timed, &transfer->timed_node);
+}
+
+/*
+ * Has deadlines_next_over() return a transfer again, after those whose time was over before.
+ */
+void
+deadlines_read_on(HttpTransfer *transfer)
+{
+	pairingheap_remove(timed, &transfer->timed_node);
+	transfer->next_due = clock_wire();
 	pairingheap_add(timed, &transfer->timed_node);
 }
 

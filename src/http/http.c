@@ -31,7 +31,7 @@
 #define MAX_EVENTS 1024 /* that are served in the order of who got least */
 #define SERVE_MS \
 	25 /* for sockets that have a little to do, in batches that make few transactions */
-#define HEAVY_MS 10    /* for those that have much, and for those whose time is over */
+#define HEAVY_MS 4     /* for those that have much, and for those whose time is over */
 #define RELIEVE_MS 250 /* between two looks for who stands still */
 
 CURLM *http_multi = NULL;
@@ -345,16 +345,14 @@ http_take_done(void)
  * Ends transfers whose deadline has passed, after reading what had come by then.
  */
 static void
-end_overdue(void)
+end_overdue(MonoTime enough)
 {
 	MonoTime now = clock_wire();
-	MonoTime began = clock_uptime();
 	HttpTransfer *transfer;
 
-	while ((transfer = deadlines_next_over(now)) != NULL &&
-		   clock_uptime() - began < HEAVY_MS * INT64CONST(1000))
+	while (clock_uptime() < enough && (transfer = deadlines_next_over(now)) != NULL)
 	{
-		if (!visits_read_rest(transfer))
+		if (!visits_read_rest(transfer, enough))
 			http_finish(transfer, CURLE_OPERATION_TIMEDOUT);
 	}
 }
@@ -402,7 +400,7 @@ http_work(void)
 	visits_heavy(clock_uptime() + HEAVY_MS * INT64CONST(1000));
 	http_take_done();
 	idle_shrink(n_transfers);
-	end_overdue();
+	end_overdue(clock_uptime() + HEAVY_MS * INT64CONST(1000));
 	relieve(clock_uptime());
 	restore_signals(&saved);
 	spill_work();

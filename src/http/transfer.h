@@ -46,6 +46,9 @@ struct HttpTransfer
 	pairingheap_node timed_node; /* while is_timed */
 	bool is_timed;               /* under way, and not paused */
 	MonoTime next_due;           /* while is_timed */
+	bool has_rest;               /* its time is over, and what had come by then is being read: */
+	uint64 rest_came;            /* up to that byte of the connection, */
+	int n_rest;                  /* and as often at most */
 	MonoTime due;                /* of the whole call; pauses delay it */
 
 	dlist_node heavy_node; /* while is_heavy */
@@ -175,6 +178,7 @@ extern void deadlines_pause(HttpTransfer *transfer);
 extern void deadlines_resume(HttpTransfer *transfer);
 extern void deadlines_end(HttpTransfer *transfer);
 extern MonoTime deadlines_next(void);
+extern void deadlines_read_on(HttpTransfer *transfer);
 extern HttpTransfer *deadlines_next_over(MonoTime now);
 extern void deadlines_excuse_stall(void);
 
@@ -183,7 +187,7 @@ extern void visits_serve(const struct epoll_event *events, int n, MonoTime enoug
 extern bool visits_take_long(void);
 extern void visits_run_timer(void);
 extern void visits_heavy(MonoTime enough);
-extern bool visits_read_rest(HttpTransfer *transfer);
+extern bool visits_read_rest(HttpTransfer *transfer, MonoTime enough);
 
 /* spill.c */
 extern bool spill_begin(HttpTransfer *transfer);

@@ -177,30 +177,58 @@ visits_heavy(MonoTime enough)
 }
 
 /*
- * Reads what had come of a transfer's answer when its time was over.  True if that ended the transfer, or moved its
- * deadline.
+ * Reads on in a transfer.  False once nothing is left of what came before its time was over.
  */
-bool
-visits_read_rest(HttpTransfer *transfer)
+static bool
+read_some(HttpTransfer *transfer)
 {
-	TcpBytes then;
 	TcpBytes now;
 	int running;
-	int times;
 
-	resume(transfer);
-	if (!transfer->is_timed || transfer->is_connecting || transfer->fd < 0)
-		return !transfer->is_timed;
-	(void) tcp_count(transfer->fd, &then);
-	visit_enough = PG_INT64_MAX;
-	/* one more finds the end of the connection */
-	for (times = then.unread / MIN_READ + 1; times >= 0; times--)
+	if (transfer->is_heavy)
+		resume(transfer);
+	else
 	{
+		visit_enough = clock_uptime() + LONG_US;
+		transfer->n_rest--;
 		curl_multi_socket_action(http_multi, transfer->fd, CURL_CSELECT_IN, &running);
 		http_take_done();
-		if (!transfer->is_timed || transfer->fd < 0 ||
-			(tcp_count(transfer->fd, &now) && now.least > then.came))
-			break;
+	}
+	if (!transfer->is_timed || transfer->fd < 0)
+		return false;
+	if (transfer->is_heavy)
+		return true;
+	return transfer->n_rest >= 0 &&
+		   !(tcp_count(transfer->fd, &now) && now.least > transfer->rest_came);
+}
+
+/*
+ * Reads what had come of a transfer's answer when its time was over, until enough; the rest another time.  True if that
+ * ended the transfer, or moved its deadline.
+ */
+bool
+visits_read_rest(HttpTransfer *transfer, MonoTime enough)
+{
+	TcpBytes then;
+
+	if (transfer->is_connecting || transfer->fd < 0)
+		resume(transfer);
+	if (!transfer->is_timed || transfer->is_connecting || transfer->fd < 0)
+		return !transfer->is_timed;
+	if (!transfer->has_rest)
+	{
+		(void) tcp_count(transfer->fd, &then);
+		transfer->has_rest = true;
+		transfer->rest_came = then.came;
+		/* one more finds the end of the connection */
+		transfer->n_rest = then.unread / MIN_READ + 1;
+	}
+	while (read_some(transfer))
+	{
+		if (clock_uptime() < enough)
+			continue;
+		deadlines_read_on(transfer);
+		return true;
 	}
 	return !transfer->is_timed;
 }
