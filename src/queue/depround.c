@@ -31,6 +31,7 @@ typedef enum RoundStatement
 	ROUND_REGISTER,
 	ROUND_TOUCHED,
 	ROUND_CONTINUE,
+	ROUND_CONTINUE_NEXT,
 	ROUND_RESOLVE,
 	ROUND_FINISH,
 	ROUND_DEPENDENTS,
@@ -71,6 +72,24 @@ typedef enum RoundStatement
 	" after = ARRAY(SELECT a.id FROM unnest(j.after) WITH ORDINALITY a (id, n) WHERE a.id = j.blocked_by" \
 	"  OR EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = a.id OFFSET 0) ORDER BY a.n)," \
 	" expires_at = CASE WHEN j.expires_at > $2 THEN j.expires_at END"
+
+/*
+ * Of these jobs, those that waited for successes alone and have them all: most jobs.  Where no other transaction has it
+ * locked, a row is where it was found; so it is looked for once.
+ */
+#define CONTINUE(ids) \
+	" held AS MATERIALIZED (SELECT j.ctid AS place FROM @.gen_jobs j WHERE j.id = ANY (" ids ")" \
+	"  AND j.state = 'waiting' AND coalesce(cardinality(j.after), 0) > 0 AND j.after_rule <> 'failed'" \
+	"  AND NOT EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = j.id AND (d.outcome IS NOT NULL OR NOT EXISTS" \
+	"   (SELECT FROM @.gen_jobs p WHERE p.id = d.parent_id AND p.state = 'succeeded' OFFSET 0)) OFFSET 0)" \
+	"  FOR NO KEY UPDATE OF j SKIP LOCKED)," \
+	" done AS (UPDATE @.gen_jobs j SET state = 'queued', finished_at = NULL, blocked_by = NULL, error = NULL" \
+	"  WHERE j.ctid = ANY (ARRAY(SELECT h.place FROM held h))" \
+	"  RETURNING j.id, j.state, j.server, j.owner, j.tenant, j.priority, j.run_at, j.expires_at, j.on_done)," \
+	" gone AS (DELETE FROM genjob.dependencies d WHERE d.job_id = ANY (ARRAY(SELECT n.id FROM done n)))," \
+	" continued AS (SELECT n.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL" \
+	"  FROM done n) SELECT e.*"
+#define FROM_CONTINUED " FROM continued e"
 
 static const Statement statements[ROUND_STATEMENTS] = {
 	/* what jobs waited for that wait for others now */
@@ -121,21 +140,12 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"  UNION ALL SELECT j.id, NULL FROM @.gen_jobs j WHERE $2 AND j.id = ANY ($1) AND j.state = 'waiting'"
 		"   AND NOT " IS_HELD_UP("j.id")
 		"  LIMIT $3) t"},
-	/*
-	 * Of the jobs $1, those that waited for successes alone and have them all: most jobs.  Where no other transaction has
-	 * it locked, a row is where it was found; so it is looked for once.
-	 */
-	[ROUND_CONTINUE] = {1, {INT8ARRAYOID},
-		"WITH held AS MATERIALIZED (SELECT j.ctid AS place FROM @.gen_jobs j WHERE j.id = ANY ($1)"
-		"  AND j.state = 'waiting' AND coalesce(cardinality(j.after), 0) > 0 AND j.after_rule <> 'failed'"
-		"  AND NOT EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = j.id AND (d.outcome IS NOT NULL OR NOT EXISTS"
-		"   (SELECT FROM @.gen_jobs p WHERE p.id = d.parent_id AND p.state = 'succeeded' OFFSET 0)) OFFSET 0)"
-		"  FOR NO KEY UPDATE OF j SKIP LOCKED),"
-		" done AS (UPDATE @.gen_jobs j SET state = 'queued', finished_at = NULL, blocked_by = NULL, error = NULL"
-		"  WHERE j.ctid = ANY (ARRAY(SELECT h.place FROM held h))"
-		"  RETURNING j.id, j.state, j.server, j.owner, j.tenant, j.priority, j.run_at, j.expires_at, j.on_done),"
-		" gone AS (DELETE FROM genjob.dependencies d WHERE d.job_id = ANY (ARRAY(SELECT n.id FROM done n)))"
-		" SELECT n.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL FROM done n"},
+	/* of the jobs $1 */
+	[ROUND_CONTINUE] = {1, {INT8ARRAYOID}, "WITH" CONTINUE("$1") FROM_CONTINUED},
+	/* of up to $2 that wait for one of $1; and how many these are */
+	[ROUND_CONTINUE_NEXT] = {2, {INT8ARRAYOID, INT4OID},
+		"WITH next AS MATERIALIZED (SELECT d.job_id FROM genjob.dependencies d WHERE d.parent_id = ANY ($1) AND d.outcome IS NULL LIMIT $2),"
+		CONTINUE("ARRAY(SELECT n.job_id FROM next n)") ", (SELECT count(*) FROM next)" FROM_CONTINUED},
 	/*
 	 * Of the jobs $1, those that wait for nothing any more continue, or fail.  What the error quotes of another job is
 	 * cut, since it may quote others in turn.
@@ -397,6 +407,23 @@ take_rows(Round *round, uint64 rows)
 }
 
 /*
+ * Lets jobs continue that waited for one of these, and for nothing else.  True if these are all that waited for them:
+ * most jobs, for which nothing more is to be looked at.
+ */
+static bool
+continue_next(Round *round, Datum ids)
+{
+	Datum args[2] = {ids, Int32GetDatum(limit_of(round))};
+	uint64 rows = run(ROUND_CONTINUE_NEXT, args);
+	bool is_all = rows > 0 && DatumGetInt64(statement_not_null(0, 10)) == rows;
+
+	take_rows(round, rows);
+	round->found |= rows > 0;
+	round->has_more |= rows == limit_of(round);
+	return is_all;
+}
+
+/*
  * Takes out of the touched jobs those that are among n sorted ids.
  */
 static void
@@ -457,6 +484,8 @@ round_run(Round *round)
 	round->n_done = 0;
 	if (round->is_look)
 		look_at_changed(round, ids);
+	else if (continue_next(round, ids))
+		return;
 	if (!list_touched(round, ids, &touched))
 		return;
 	round->found = true;
