@@ -59,6 +59,21 @@ $id = enqueue($node, 'bytes', StandIn::request(a => { '$url' => 's3://pictures/i
 ok(wait_state($node, $id, 'succeeded'), 'an object of 30 MB is fetched first');
 no_turn_is_long($node, $offset, '30 MB fetched and sent in base64');
 
+$offset = -s $node->logfile;
+set(refuse => [ 503, 'SlowDown' ]);
+$id = enqueue($node, 'painter', StandIn::request(prompt => 'saved', size => '2500x2500', standin => { id => 'saved' }));
+eventually("SELECT remote::text LIKE '%\$verdict%' FROM gen_jobs WHERE id = $id", 'a picture of 19 MB is saved while its store fails');
+no_turn_is_long($node, $offset, '19 MB saved');
+$node->stop('immediate');
+set(refuse => undef);
+$node->start;
+wait_dispatcher($node);
+$offset = -s $node->logfile;
+ok(wait_state($node, $id, 'succeeded'), '... and goes on after a crash');
+is(query("SELECT count(*) FROM gen_outputs WHERE job_id = $id AND url IS NOT NULL AND bytes > 18000000"), 1, '... into the store');
+is($standin->counts->{ids}{saved}{arrived}, 1, '... and was paid for once');
+no_turn_is_long($node, $offset, '19 MB taken up');
+
 # ---- ten thousand parts ----
 
 $id = start('forgotten', 70 * $mb, "?rate=@{[20 * $mb]}");
