@@ -13,6 +13,13 @@
  */
 #include "postgres.h"
 
+#include "lib/pairingheap.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
 #include "base/backoff.h"
 #include "base/clock.h"
 #include "process/retention.h"
@@ -21,15 +28,13 @@
 #include "life/rowstate.h"
 #include "queue/trouble.h"
 #include "schedule/schedule.h"
-#include "utils/builtins.h"
-#include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #define FIRST_BATCH 16
 #define MAX_BATCH 500
 #define WALK_BATCH 500
 #define EASY_US 3000     /* a batch that takes less is followed by one twice as large */
 #define HARD_US 10000    /* one that takes longer, by one half as large */
+#define READ_US 5000     /* for reading servers at a time */
 #define PAUSE 5          /* times as long as a batch took */
 #define MAX_ORDERED 2000 /* objects whose deletion a pass orders */
 #define DAY_US (24 * USECS_PER_HOUR)
@@ -37,12 +42,25 @@
 /* Before a pass over what an earlier one has stepped over */
 static const Backoff again = {USECS_PER_SEC, 5 * USECS_PER_MINUTE};
 
-typedef struct Shelf
+/* A server, and a state in which jobs end.  It has no byte that is not set. */
+typedef struct ShelfKey
 {
 	NameData server;
 	RowState state;
+} ShelfKey;
+
+typedef struct Shelf
+{
+	ShelfKey key;
 	int64 keep_us;
-	MonoTime next_at; /* the next batch, or the next pass */
+	int64 digest;          /* of the server's options */
+	pairingheap_node node; /* in by_time */
+	MonoTime next_at;      /* the next batch, or the next pass */
+	uint64 reading;        /* the last one that found it */
+
+	/* ROW_SUCCEEDED */
+	bool is_listed; /* the index has all of its jobs */
+	bool is_walked; /* the present walk looks for them */
 
 	/* Of the present pass */
 	PurgePlace last; /* that was looked at; its time DT_NOBEGIN: it has not begun */
@@ -50,8 +68,19 @@ typedef struct Shelf
 	bool has_moved; /* jobs were deleted, or deletions ordered */
 	int64 ordered;
 
+	bool waits;      /* the last pass has stepped over jobs */
 	int idle_passes; /* in a row, that stepped over jobs and did nothing */
 } Shelf;
+
+/* Where the reading of servers that may have the options has got to */
+typedef struct Reading
+{
+	MemoryContext context; /* holds servers; NULL: none is under way */
+	List *servers;         /* of PurgeServer */
+	int at;
+	uint64 generation; /* of the servers, when it began */
+	uint64 number;
+} Reading;
 
 /* The walk over jobs that the index does not have */
 typedef struct Walk
@@ -63,85 +92,99 @@ typedef struct Walk
 	int failures;     /* in a row */
 } Walk;
 
+static HTAB *shelves = NULL;
+static pairingheap *by_time = NULL; /* the shelf that is due first on top */
+static Reading reading;
+static uint64 shelves_generation = 0; /* of the servers, that the shelves were made of */
 static Walk walk;
-static List *walked = NIL;            /* names of servers whose jobs the index has all */
-static List *shelves = NIL;           /* of Shelf, in TopMemoryContext */
-static uint64 shelves_generation = 0; /* of the servers, that they were made of */
-static MonoTime not_before = 0;       /* the servers could not be read */
+static MonoTime not_before = 0; /* the servers could not be read */
 static int batch_size = FIRST_BATCH;
 
 /* ---------- shelves ---------- */
 
-static Shelf *
-find_shelf(const List *list, const char *server, RowState state, int64 keep_us)
+static int
+compare_times(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 {
-	ListCell *cell;
+	MonoTime left = pairingheap_const_container(Shelf, node, a)->next_at;
+	MonoTime right = pairingheap_const_container(Shelf, node, b)->next_at;
 
-	foreach(cell, list)
-	{
-		Shelf *shelf = lfirst(cell);
+	return left == right ? 0 : left < right ? 1 : -1;
+}
 
-		if (strcmp(NameStr(shelf->server), server) == 0 && shelf->state == state &&
-			shelf->keep_us == keep_us)
-			return shelf;
-	}
-	return NULL;
+static void
+create_shelves(void)
+{
+	HASHCTL by_key = {
+		.keysize = sizeof(ShelfKey), .entrysize = sizeof(Shelf), .hcxt = TopMemoryContext};
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+
+	shelves = hash_create("genjob retention", 16, &by_key, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	by_time = pairingheap_allocate(compare_times, NULL);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+set_time(Shelf *shelf, MonoTime next_at)
+{
+	pairingheap_remove(by_time, &shelf->node);
+	shelf->next_at = next_at;
+	pairingheap_add(by_time, &shelf->node);
 }
 
 /*
- * Adds the shelf of a server's jobs in a state, as an earlier list has it if it does.
+ * Notes how long a server keeps jobs that ended in a state; 0: for ever.  They are looked at if the server has changed,
+ * and where the last pass has stepped over some: what kept them may have changed.
  */
-static List *
-add_shelf(List *list, const List *earlier, const char *server, RowState state, int64 keep_ms)
+static void
+note_shelf(const PurgeServer *server, RowState state, int64 keep_ms)
 {
-	const Shelf *known = find_shelf(earlier, server, state, keep_ms * 1000);
+	ShelfKey key;
 	Shelf *shelf;
+	bool found;
 
 	if (keep_ms == 0)
-		return list;
-	shelf = MemoryContextAllocZero(TopMemoryContext, sizeof(Shelf));
-	if (known != NULL)
-		*shelf = *known;
+		return;
+	memset(&key, 0, sizeof(key));
+	namestrcpy(&key.server, NameStr(server->name));
+	key.state = state;
+	shelf = hash_search(shelves, &key, HASH_ENTER, &found);
+	if (found)
+		pairingheap_remove(by_time, &shelf->node);
 	else
 	{
-		namestrcpy(&shelf->server, server);
-		shelf->state = state;
-		shelf->keep_us = keep_ms * 1000;
+		memset((char *) shelf + sizeof(key), 0, sizeof(*shelf) - sizeof(key));
 		shelf->last.finished_at = DT_NOBEGIN;
 	}
-	shelf->next_at = clock_mono();
-	return lappend(list, shelf);
+	if (!found || shelf->waits || shelf->digest != server->digest)
+		shelf->next_at = clock_mono();
+	if (shelf->keep_us != keep_ms * 1000)
+		shelf->last.finished_at = DT_NOBEGIN;
+	shelf->keep_us = keep_ms * 1000;
+	shelf->digest = server->digest;
+	shelf->reading = reading.number;
+	pairingheap_add(by_time, &shelf->node);
+}
+
+/*
+ * Forgets the shelves that the last reading has not found.
+ */
+static void
+forget_shelves(void)
+{
+	HASH_SEQ_STATUS all;
+	Shelf *shelf;
+
+	hash_seq_init(&all, shelves);
+	while ((shelf = hash_seq_search(&all)) != NULL)
+	{
+		if (shelf->reading == reading.number)
+			continue;
+		pairingheap_remove(by_time, &shelf->node);
+		hash_search(shelves, &shelf->key, HASH_REMOVE, NULL);
+	}
 }
 
 /* ---------- what the index does not have ---------- */
-
-static bool
-has_name(const List *names, const char *name)
-{
-	ListCell *cell;
-
-	foreach(cell, names)
-	{
-		if (strcmp(lfirst(cell), name) == 0)
-			return true;
-	}
-	return false;
-}
-
-static bool
-has_shelf(const char *server)
-{
-	ListCell *cell;
-
-	foreach(cell, shelves)
-	{
-		const Shelf *shelf = lfirst(cell);
-
-		if (shelf->state == ROW_SUCCEEDED && strcmp(NameStr(shelf->server), server) == 0)
-			return true;
-	}
-	return false;
-}
 
 /*
  * Plans a walk for the servers that got the option since the last one: from the beginning, unless the present walk is for
@@ -153,29 +196,27 @@ plan_walk(void)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 	bool is_new = false;
-	List *known = NIL;
 	List *wanted = NIL;
-	ListCell *cell;
+	HASH_SEQ_STATUS all;
+	Shelf *shelf;
 
-	foreach(cell, walked)
+	hash_seq_init(&all, shelves);
+	while ((shelf = hash_seq_search(&all)) != NULL)
 	{
-		if (has_shelf(lfirst(cell)) && !schedule_queue(lfirst(cell))->has_unretained)
-			known = lappend(known, pstrdup(lfirst(cell)));
-	}
-	foreach(cell, shelves)
-	{
-		const Shelf *shelf = lfirst(cell);
-		ServerQueue *queue = schedule_queue(NameStr(shelf->server));
+		ServerQueue *queue;
 
-		if (shelf->state != ROW_SUCCEEDED || has_name(known, NameStr(shelf->server)))
+		if (shelf->key.state != ROW_SUCCEEDED)
 			continue;
-		wanted = lappend(wanted, pstrdup(NameStr(shelf->server)));
-		is_new |= queue->has_unretained || !has_name(walk.names, NameStr(shelf->server));
-		queue->has_unretained = false;
+		queue = schedule_find_queue(NameStr(shelf->key.server));
+		if (queue != NULL && queue->has_unretained)
+			shelf->is_listed = shelf->is_walked = queue->has_unretained = false;
+		if (shelf->is_listed)
+			continue;
+		wanted = lappend(wanted, pstrdup(NameStr(shelf->key.server)));
+		is_new |= !shelf->is_walked;
+		shelf->is_walked = true;
 	}
-	list_free_deep(walked);
 	list_free_deep(walk.names);
-	walked = known;
 	walk.names = wanted;
 	if (is_new)
 		walk = (Walk){.names = wanted, .last = PG_INT64_MIN, .next_at = clock_mono()};
@@ -194,33 +235,38 @@ walk_work(void *arg)
 static void
 end_walk(void)
 {
-	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	HASH_SEQ_STATUS all;
+	Shelf *shelf;
 
 	if (walk.stepped_over)
 	{
 		walk.last = PG_INT64_MIN;
 		walk.stepped_over = false;
 		walk.next_at = clock_mono() + backoff_delay(&again, walk.failures++);
+		return;
 	}
-	else
+	hash_seq_init(&all, shelves);
+	while ((shelf = hash_seq_search(&all)) != NULL)
 	{
-		walked = list_concat(walked, walk.names);
-		walk.names = NIL;
+		shelf->is_listed |= shelf->is_walked;
+		shelf->is_walked = false;
 	}
-	MemoryContextSwitchTo(caller);
+	list_free_deep(walk.names);
+	walk.names = NIL;
 }
 
 static void
 look_soon(void)
 {
 	MonoTime soon = clock_mono() + USECS_PER_SEC;
-	ListCell *cell;
+	HASH_SEQ_STATUS all;
+	Shelf *shelf;
 
-	foreach(cell, shelves)
+	hash_seq_init(&all, shelves);
+	while ((shelf = hash_seq_search(&all)) != NULL)
 	{
-		Shelf *shelf = lfirst(cell);
-
-		shelf->next_at = Min(shelf->next_at, soon);
+		if (shelf->next_at > soon)
+			set_time(shelf, soon);
 	}
 }
 
@@ -252,53 +298,81 @@ go_on_walking(void)
 /* ---------- which servers ---------- */
 
 static void
-read_shelves_work(void *arg)
+begin_reading(void)
 {
-	List **found = arg;
 	MemoryContext caller;
-	List *names = purge_list_servers();
-	ListCell *cell;
 
-	/* whatever is reported from now on goes by options that are as new as the shelves */
-	schedule_refresh();
-	caller = MemoryContextSwitchTo(TopMemoryContext);
-	foreach(cell, names)
-	{
-		const char *name = lfirst(cell);
-		ServerComplaint complaint;
-		const Server *server = server_get(name, &complaint);
-
-		if (server == NULL)
-			continue;
-		*found = add_shelf(*found, shelves, name, ROW_SUCCEEDED, server->options.retention);
-		*found = add_shelf(*found, shelves, name, ROW_FAILED, server->options.retention_failed);
-		*found = add_shelf(*found, shelves, name, ROW_CANCELLED, server->options.retention_failed);
-	}
+	if (shelves == NULL)
+		create_shelves();
+	reading.context =
+		AllocSetContextCreate(TopMemoryContext, "genjob servers with retention", ALLOCSET_SMALL_SIZES);
+	reading.number++;
+	reading.at = 0;
+	caller = MemoryContextSwitchTo(reading.context);
+	reading.servers = purge_list_servers();
 	MemoryContextSwitchTo(caller);
 }
 
+static void
+end_reading(void)
+{
+	if (reading.context != NULL)
+		MemoryContextDelete(reading.context);
+	reading.context = NULL;
+}
+
 /*
- * Reads again which servers have the options.
+ * Reads some servers, for as long as others may wait.
  */
 static void
-read_shelves(void)
+read_servers_work(void *arg)
 {
-	uint64 generation = server_generation();
-	List *found = NIL;
+	MonoTime enough = clock_uptime() + READ_US;
+
+	if (reading.context == NULL)
+	{
+		reading.generation = server_generation();
+		begin_reading();
+	}
+	/* whatever is reported from now on goes by options that are as new as the shelves */
+	schedule_refresh();
+	for (; reading.at < list_length(reading.servers) && clock_uptime() < enough; reading.at++)
+	{
+		const PurgeServer *listed = list_nth(reading.servers, reading.at);
+		ServerComplaint complaint;
+		const Server *server = server_get(NameStr(listed->name), &complaint);
+
+		CHECK_FOR_INTERRUPTS();
+		if (server == NULL)
+			continue;
+		note_shelf(listed, ROW_SUCCEEDED, server->options.retention);
+		note_shelf(listed, ROW_FAILED, server->options.retention_failed);
+		note_shelf(listed, ROW_CANCELLED, server->options.retention_failed);
+	}
+}
+
+/*
+ * Reads on which servers have the options, since some have changed.
+ */
+static void
+read_servers(void)
+{
 	ErrorData *error;
 
-	if (!queue_transact("looking for servers with the option retention", read_shelves_work, &found,
+	if (!queue_transact("looking for servers with the option retention", read_servers_work, NULL,
 						&error))
 	{
 		trouble_show(TROUBLE_PURGE, error);
-		list_free_deep(found);
+		end_reading();
 		not_before = clock_mono() + TROUBLE_MAX_MS * INT64CONST(1000);
 		return;
 	}
-	list_free_deep(shelves);
-	shelves = found;
-	shelves_generation = generation;
 	not_before = 0;
+	if (reading.at < list_length(reading.servers))
+		return;
+	end_reading();
+	forget_shelves();
+	shelves_generation = reading.generation;
 	plan_walk();
 }
 
@@ -309,12 +383,11 @@ MonoTime
 retention_next(void)
 {
 	MonoTime next = 0;
-	ListCell *cell;
 
 	if (shelves_generation != server_generation())
 		return Max(not_before, 1);
-	foreach(cell, shelves)
-		schedule_note_time(&next, ((Shelf *) lfirst(cell))->next_at);
+	if (by_time != NULL && !pairingheap_is_empty(by_time))
+		next = pairingheap_container(Shelf, node, pairingheap_first(by_time))->next_at;
 	if (walk.names != NIL)
 		schedule_note_time(&next, walk.next_at);
 	return next;
@@ -335,15 +408,17 @@ end_pass(Shelf *shelf, const PurgeBatch *batch)
 
 	if (batch->next != DT_NOEND)
 		due = Min(due, clock_mono_at(batch->next + shelf->keep_us));
-	shelf->next_at = Max(due, soonest);
+	due = Max(due, soonest);
 	if (shelf->stepped_over)
 	{
 		shelf->idle_passes = shelf->has_moved ? 0 : shelf->idle_passes + 1;
-		shelf->next_at = Min(shelf->next_at, now + backoff_delay(&again, shelf->idle_passes));
+		due = Min(due, now + backoff_delay(&again, shelf->idle_passes));
 	}
 	else
 		shelf->idle_passes = 0;
+	set_time(shelf, due);
 	shelf->last.finished_at = DT_NOBEGIN;
+	shelf->waits = shelf->stepped_over;
 	shelf->stepped_over = shelf->has_moved = false;
 	shelf->ordered = 0;
 }
@@ -354,7 +429,7 @@ end_pass(Shelf *shelf, const PurgeBatch *batch)
 static void
 show_problem(const Shelf *shelf, const PurgeBatch *batch)
 {
-	ServerStats *stats = schedule_queue(NameStr(shelf->server))->stats;
+	ServerStats *stats = schedule_queue(NameStr(shelf->key.server))->stats;
 	ErrorData error = {.sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 					   .message = batch->problem};
 
@@ -377,7 +452,7 @@ batch_done(Shelf *shelf, const PurgeBatch *batch, int64 took_us)
 	if (!batch->has_more || shelf->ordered >= MAX_ORDERED)
 		end_pass(shelf, batch);
 	else
-		shelf->next_at = clock_mono() + PAUSE * took_us;
+		set_time(shelf, clock_mono() + PAUSE * took_us);
 }
 
 /*
@@ -400,11 +475,11 @@ batch_failed(Shelf *shelf, const PurgeBatch *batch, const ErrorData *error)
 	bool wanted = is_wanted(error);
 
 	batch_size = 1;
-	shelf->next_at = clock_mono() + PAUSE * HARD_US;
+	set_time(shelf, clock_mono() + PAUSE * HARD_US);
 	if (batch->n == 0 || !(wanted || trouble_is_of_row(error)))
 	{
 		trouble_show(TROUBLE_PURGE, error);
-		shelf->next_at = clock_mono() + backoff_delay(&again, shelf->idle_passes++);
+		set_time(shelf, clock_mono() + backoff_delay(&again, shelf->idle_passes++));
 		return;
 	}
 	if (batch->n > 1)
@@ -413,7 +488,7 @@ batch_failed(Shelf *shelf, const PurgeBatch *batch, const ErrorData *error)
 	shelf->stepped_over = true;
 	if (!wanted)
 		trouble_show_job(TROUBLE_PURGE, batch->last.id,
-						 schedule_queue(NameStr(shelf->server))->stats, error);
+						 schedule_queue(NameStr(shelf->key.server))->stats, error);
 }
 
 static void
@@ -425,17 +500,12 @@ batch_work(void *arg)
 static Shelf *
 next_shelf(void)
 {
-	Shelf *next = NULL;
-	ListCell *cell;
+	Shelf *next;
 
-	foreach(cell, shelves)
-	{
-		Shelf *shelf = lfirst(cell);
-
-		if (next == NULL || shelf->next_at < next->next_at)
-			next = shelf;
-	}
-	return next != NULL && next->next_at <= clock_mono() ? next : NULL;
+	if (by_time == NULL || pairingheap_is_empty(by_time))
+		return NULL;
+	next = pairingheap_container(Shelf, node, pairingheap_first(by_time));
+	return next->next_at <= clock_mono() ? next : NULL;
 }
 
 /*
@@ -449,15 +519,15 @@ retention_work(void)
 	ErrorData *error;
 	Shelf *shelf;
 
-	if (shelves_generation != server_generation())
-		read_shelves();
+	if (shelves_generation != server_generation() && not_before <= clock_mono())
+		read_servers();
 	if (walk.names != NIL && walk.next_at <= clock_mono())
 		go_on_walking();
 	shelf = next_shelf();
 	if (shelf == NULL)
 		return;
-	batch.server = NameStr(shelf->server);
-	batch.state = rowstate_name(shelf->state);
+	batch.server = NameStr(shelf->key.server);
+	batch.state = rowstate_name(shelf->key.state);
 	batch.before = clock_now() - shelf->keep_us;
 	batch.after = shelf->last;
 	batch.last = shelf->last;

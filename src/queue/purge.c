@@ -29,7 +29,7 @@
 /* clang-format off */
 
 static const Statement find_servers = {0, {0},
-	"SELECT s.srvname::text FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'"
+	"SELECT s.srvname::text, hashtextextended(concat(s.oid, s.srvoptions), 0) FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'"
 	" WHERE s.srvoptions::text LIKE '%retention%' ORDER BY 1"};
 
 static const Statement find_due = {6, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID},
@@ -118,18 +118,26 @@ run(const Statement *statement, Datum *args)
 }
 
 /*
- * The names of the servers that have the option retention or retention_failed, palloc'd.
+ * Lists the servers that may have one of the options: PurgeServers, in the current memory context.
  */
 List *
 purge_list_servers(void)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	uint64 rows = tables_are_known() ? run(&find_servers, NULL) : 0;
-	List *names = NIL;
+	List *servers = NIL;
 	uint64 row;
 
+	MemoryContextSwitchTo(caller);
 	for (row = 0; row < rows; row++)
-		names = lappend(names, statement_name(row, 1));
-	return names;
+	{
+		PurgeServer *server = palloc(sizeof(PurgeServer));
+
+		namestrcpy(&server->name, statement_name(row, 1));
+		server->digest = DatumGetInt64(statement_not_null(row, 2));
+		servers = lappend(servers, server);
+	}
+	return servers;
 }
 
 /* ---------- what would run ---------- */

@@ -8,6 +8,13 @@
 #include "nodes/pg_list.h"
 #include "utils/timestamp.h"
 
+/* A server that may have one of the options. */
+typedef struct PurgeServer
+{
+	NameData name;
+	int64 digest; /* of all of its options */
+} PurgeServer;
+
 /* The place of a job among those of its server and state. */
 typedef struct PurgePlace
 {

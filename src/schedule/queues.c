@@ -121,6 +121,15 @@ schedule_queue(const char *server_name)
 	return queue;
 }
 
+/*
+ * Returns the queue of a server, or NULL.
+ */
+ServerQueue *
+schedule_find_queue(const char *server_name)
+{
+	return queues ? hash_search(queues, server_name, HASH_FIND, NULL) : NULL;
+}
+
 /* ---------- what rests ---------- */
 
 static bool

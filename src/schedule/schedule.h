@@ -75,6 +75,7 @@ typedef struct Turn
 
 /* queues.c: which queues there are, and the server of each */
 extern ServerQueue *schedule_queue(const char *server_name);
+extern ServerQueue *schedule_find_queue(const char *server_name);
 extern dlist_head *queues_active(void);
 extern bool queue_has_waiting(const ServerQueue *queue);
 extern void queue_touch(ServerQueue *queue);
