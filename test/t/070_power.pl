@@ -346,7 +346,7 @@ foreach my $action ('NO ACTION', 'RESTRICT', 'NO ACTION DEFERRABLE INITIALLY DEF
 }
 
 try_it(
-	"an administrator's foreign key to gen_outputs, ON DELETE CASCADE, does what it says, as the dispatcher",
+	"an administrator's foreign key to gen_outputs, ON DELETE CASCADE, does what it says, and no more",
 	sub {
 		my $job = failed_with_outputs('cascade');
 		query("CREATE TABLE refs (job bigint, ordinal int, FOREIGN KEY (job, ordinal) REFERENCES gen_outputs ON DELETE CASCADE); INSERT INTO refs VALUES ($job, 1), ($job, 2);
@@ -357,7 +357,8 @@ try_it(
 		ok(wait_state($node, $job, 'succeeded'), 'the job is run again');
 		is(outputs_of($job), '1 image/png', '... what is surplus is gone');
 		is(query('SELECT ordinal FROM refs'), '1', '... with what referred to it');
-		is(ran_as(), 'genjob_dispatcher', '... and the trigger of that ran as the dispatcher does');
+		# from PostgreSQL 18 on as the role that had the row deleted: for a foreign key the table's owner
+		is(ran_as(), $node->pg_version < 18 ? 'genjob_dispatcher' : 'postgres', '... and the trigger of that ran as PostgreSQL has it');
 		query('DROP TABLE refs; DROP FUNCTION note()');
 	});
 

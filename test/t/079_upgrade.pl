@@ -174,7 +174,7 @@ my $others = q{
 	SELECT format('%s.%s %s %s %s', attrelid::regclass, attname, regexp_replace(attacl::text, '/[a-z_]+', '', 'g'), pg_get_expr(adbin, adrelid), col_description(attrelid, attnum))
 		FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
 		WHERE attrelid IN ('app.pictures'::regclass, 'app.busy'::regclass) OR attrelid = 'gen_jobs'::regclass AND attacl IS NOT NULL ORDER BY 1;
-	SELECT replace(pg_get_viewdef(oid), 'gen_jobs.attempt_errors AS errors', 'gen_jobs.errors') || coalesce(obj_description(oid), '-')
+	SELECT regexp_replace(pg_get_viewdef(oid), '(gen_jobs[.]|)attempt_errors AS errors', '\1errors') || coalesce(obj_description(oid), '-')
 		FROM pg_class WHERE relkind = 'v' AND relnamespace = 'app'::regnamespace ORDER BY 1;
 	SELECT pg_get_triggerdef(oid), tgenabled, obj_description(oid, 'pg_trigger') FROM pg_trigger
 		WHERE tgname IN ('log', 'moved', 'pass') ORDER BY 1;
