@@ -389,7 +389,10 @@ claimer_note_time(MonoTime now)
 	if (claimer.presence == QUEUE_OTHER_VERSION)
 		claimer.news.recheck = true;
 	else
+	{
 		queue_sweep_begin(clock_now());
+		dependency_look_at_all();
+	}
 	claimer.next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
 }
 

@@ -246,18 +246,16 @@ after_is_ahead(const Row *row, Relation table)
 
 /*
  * Takes out of the column after, of a job that is to run again, what was deleted since the job was inserted: it had
- * ended, or the job would have failed.  But what kept the job from running counts as it ended.  What the owner may not
- * see goes, too: otherwise a retry would tell whether it exists.
+ * ended, or the job would have failed.  But what kept the job from running is missed.  What the owner may not see goes,
+ * too: otherwise a retry would tell whether it exists.
  */
 void
 after_forget_gone(const Row *before, Row *row, Relation table)
 {
 	JobIds after = read_after(row);
 	JobIds there = {palloc(Max(after.n, 1) * sizeof(int64)), after.n};
-	bool never_ran = DatumGetInt32(row->values[JOB_ATTEMPT]) == 0;
-	int64 blocker = never_ran && !before->nulls[JOB_BLOCKED_BY]
-						? DatumGetInt64(before->values[JOB_BLOCKED_BY])
-						: PG_INT64_MIN;
+	int64 blocker = before->nulls[JOB_BLOCKED_BY] ? PG_INT64_MIN
+												  : DatumGetInt64(before->values[JOB_BLOCKED_BY]);
 	int n = 0;
 	int i;
 

@@ -203,8 +203,11 @@ change_prepare(const Row *before, Row *after, Relation table)
 		after_forget_gone(before, after, table);
 		if (row_state(after) == ROW_QUEUED && after_is_ahead(after, table))
 			row_set_state(after, ROW_WAITING);
+		else if (row_state(after) == ROW_WAITING && after_is_empty(after))
+			row_set_state(after, ROW_QUEUED);
 	}
-	if (waits_again)
+	/* how those ended that it waited for when it ended itself, by expires_at for one, says nothing now */
+	if (waits_again || row_has_ended(before))
 		dependency_note_rewired(id);
 	if (waits_again || row_state(after) != from)
 		dependency_note_own(id, true);

@@ -280,6 +280,8 @@ check_new_state(Row *row, bool privileged)
 		check_refuse_column(row, JOB_CLAIMED_ELSEWHERE, true);
 	if (state == ROW_RUNNING)
 		take_running(row);
+	else if (state == ROW_WAITING && after_is_empty(row) && !row_has_origin())
+		row_set_state(row, ROW_QUEUED);
 }
 
 /*

@@ -163,6 +163,15 @@ list_unended(const int64 *ids, int *n)
 	return unended;
 }
 
+/*
+ * Raises an error for one of n jobs that cannot end while this transaction lasts, or does not exist.
+ */
+static void
+check_unended(const int64 *ids, int n)
+{
+	pfree(list_unended(ids, &n));
+}
+
 #define LOOKED_AT 100 /* jobs at a time */
 
 /*
@@ -283,19 +292,20 @@ genjob_wait_any(PG_FUNCTION_ARGS)
 	volatile int64 id = 0;
 	int64 *ids;
 	int n;
-	int n_unended;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	refuse_in_recovery("genjob.wait_any");
 	ids = read_ids(fcinfo, &n);
-	n_unended = n;
-	(void) list_unended(ids, &n_unended);
+	if (n > 0)
+		id = session_first_ended(ids, n);
+	if (id == 0)
+		check_unended(ids, n);
 	deadline = wait_deadline(fcinfo, 1);
 	PG_TRY();
 	{
 		shmem_wait_begin(0);
-		while (n > 0 && (id = session_first_ended(ids, n)) == 0 && in_time)
+		while (n > 0 && id == 0 && (id = session_first_ended(ids, n)) == 0 && in_time)
 			in_time = sleep_until(deadline);
 	}
 	PG_FINALLY();

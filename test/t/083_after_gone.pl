@@ -152,6 +152,109 @@ subtest 'a retry does not tell whether a job of others exists' => sub {
 	query("SELECT genjob.cancel($theirs)");
 };
 
+# ---- a job that ran, was made to wait for another, and did not run because of that ----
+
+subtest 'what kept a job from running is gone' => sub {
+	my $kept = insert('paused', 'kept, then gone');
+	my $child = insert('painter', 'ran before', failures => 1);
+	ends($child, 'failed', 'a job has run');
+	query("UPDATE gen_jobs SET after = ARRAY[$kept] WHERE id = $child; SELECT genjob.retry($child)");
+	query("SELECT genjob.cancel($kept)");
+	ends($child, 'failed', 'it fails with the one before');
+	query("DELETE FROM gen_jobs WHERE id = $kept; SELECT genjob.retry($child)");
+	ends($child, 'failed', 'that one is missed');
+	like(error_of($child), qr/^job $kept, which this one was to wait for, does not exist/, '... by its id');
+	query("UPDATE gen_jobs SET after = NULL WHERE id = $child; SELECT genjob.retry($child)");
+	ends($child, 'succeeded', 'without it the job runs');
+};
+
+subtest 'a retry of both, and a deletion of the first, in one transaction' => sub {
+	my $bad = insert('painter', 'retried and deleted', failures => 1);
+	ends($bad, 'failed', 'one fails');
+	my $child = insert('painter', 'however that ended', failures => 1, after => "ARRAY[$bad]", after_rule => "'ended'");
+	ends($child, 'failed', 'so does one after it');
+	query("BEGIN; SELECT genjob.retry($bad); SELECT genjob.retry($child); DELETE FROM gen_jobs WHERE id = $bad; COMMIT");
+	ends($child, 'failed', 'it does not wait for ever');
+	query("SELECT genjob.retry($child)");
+	ends($child, 'failed', '... nor when it is retried');
+};
+
+# ---- a job that expires while it waits ----
+
+sub expired
+{
+	my ($prompt, %columns) = @_;
+	my $id = insert('painter', $prompt, expires_at => "now() + '300 ms'", %columns);
+	ends($id, 'failed', 'a job expires while it waits');
+	like(error_of($id), qr/expires_at/, '... and says so');
+	return $id;
+}
+
+subtest 'what a job waited for has failed since, and is run again' => sub {
+	my $first = insert('paused', 'fails first', failures => 1);
+	my $child = expired('not needed', after => "ARRAY[$first]", after_rule => "'failed'");
+	query("UPDATE gen_jobs SET server = 'painter' WHERE id = $first");
+	ends($first, 'failed', 'the one before fails');
+	query("UPDATE gen_jobs SET server = 'paused', state = 'queued' WHERE id = $first; SELECT genjob.retry($child)");
+	is(query("SELECT state FROM gen_jobs WHERE id = $child"), 'waiting', 'the child waits for its end');
+	query("UPDATE gen_jobs SET server = 'painter' WHERE id = $first");
+	ends($first, 'succeeded', 'that succeeds');
+	ends($child, 'cancelled', 'and the child was not needed');
+};
+
+subtest 'what a job waited for is gone since' => sub {
+	my ($gone, $there) = (insert('paused', 'is deleted'), insert('paused', 'is cancelled'));
+	my $child = expired('after both', after => "ARRAY[$gone, $there]", after_rule => "'ended'");
+	query("SELECT genjob.cancel($gone); DELETE FROM gen_jobs WHERE id = $gone; SELECT genjob.retry($child)");
+	is(query("SELECT state, after FROM gen_jobs WHERE id = $child"), "waiting|{$there}", 'it waits for the one that is there');
+	query("SELECT genjob.cancel($there)");
+	ends($child, 'succeeded', 'and runs after that');
+};
+
+subtest 'what a job waited for was cancelled, and both are run again' => sub {
+	my $first = insert('paused', 'is cancelled and retried');
+	my $child = expired('after its success', after => "ARRAY[$first]");
+	query("SELECT genjob.cancel($first)");
+	query("SELECT genjob.retry($first)");
+	query("SELECT genjob.retry($child)");
+	is(query("SELECT state, error FROM gen_jobs WHERE id = $child"), 'waiting|', 'it waits, and does not fail first');
+	query("UPDATE gen_jobs SET server = 'painter' WHERE id = $first");
+	ends($child, 'succeeded', 'and runs');
+};
+
+# ---- rows that no trigger has seen, or that wait for nothing ----
+
+subtest 'a row that is inserted as waiting, but waits for nothing' => sub {
+	foreach my $after ('NULL', "'{}'")
+	{
+		my $id = insert('painter', "inserted after $after", state => "'waiting'", after => $after);
+		ends($id, 'succeeded', "after $after: it runs");
+	}
+};
+
+subtest 'a job that waits, restored without triggers' => sub {
+	my $first = insert('paused', 'restored first');
+	query("ALTER SYSTEM SET genjob.rescan_interval = '1 s'; SELECT pg_reload_conf()");
+	my $child = query("ALTER TABLE gen_jobs DISABLE TRIGGER USER;
+		INSERT INTO gen_jobs (server, request, state, after, owner, server_oid)
+			SELECT 'painter', '{\"prompt\": \"x\"}', 'waiting', ARRAY[$first], 'postgres'::regrole, oid FROM pg_foreign_server WHERE srvname = 'painter' RETURNING id;
+		ALTER TABLE gen_jobs ENABLE TRIGGER USER");
+	query("UPDATE gen_jobs SET server = 'painter' WHERE id = $first");
+	ends($first, 'succeeded', 'the one before ends');
+	ends($child, 'succeeded', 'the rescan finds the other');
+	query("ALTER SYSTEM RESET genjob.rescan_interval; SELECT pg_reload_conf()");
+};
+
+subtest 'the first of some jobs that has ended, where another is gone' => sub {
+	my $ended = insert('painter', 'has ended');
+	ends($ended, 'succeeded', 'one succeeds');
+	is(query("SELECT id FROM genjob.wait_any(ARRAY[999999999, $ended])"), $ended, 'wait_any() gives it');
+	my $kept = insert('paused', 'has not');
+	my (undef, undef, $words) = $node->psql('postgres', "SELECT genjob.wait_any(ARRAY[999999999, $kept], '1 s')");
+	like($words, qr/job 999999999 does not exist/, '... and names one that is gone where none has');
+	query("SELECT genjob.cancel($kept)");
+};
+
 # ---- what a session leaves to a dispatcher that has just started ----
 
 sub restart
