@@ -221,13 +221,35 @@ check_alone(const cJSON *node)
 }
 
 /*
- * Raises an error for the user if an object of the request has more than what it stands for another thing by.
+ * Refuses a request that stands for something else as a whole.  Only an input may be all of it.
+ */
+static void
+check_whole(const cJSON *request)
+{
+	const char *name = name_of_reference(request);
+
+	if (name != NULL && strcmp(name, "$input") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the request as a whole is {\"%s\": ...}", name),
+				 errdetail("It must be an object of the server's own parameters."),
+				 errhint("Write it as the value of one, such as {\"prompt\": {\"%s\": ...}}.", name)));
+}
+
+/*
+ * Raises an error for the user if an object of the request has more than what it stands for another thing by, or is all
+ * of the request.
  */
 void
 binary_check_alone(const RequestSource *source)
 {
-	if (!source->is_literal && strstr(source->request, "\"$") != NULL)
-		check_alone(json_parse_trusted(source->request));
+	cJSON *request;
+
+	if (source->is_literal || strstr(source->request, "\"$") == NULL)
+		return;
+	request = json_parse_trusted(source->request);
+	check_whole(request);
+	check_alone(request);
 }
 
 static int

@@ -46,6 +46,10 @@ INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": {"$conc
 -- an object that stands for something has nothing else in it
 INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": [{"$result": [7, "/text"], "default": "none"}]}');
 INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": {"$concat": ["b"], "c": 1}}');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"$result": [7, "/text"]}');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"$concat": ["b"]}');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"$output": [7, 1]}');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"$url": "https://example.com/cat.png"}');
 INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": {"type": "png", "$output": [7, 1]}}');
 INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": {"$output_url": [7, 1], "detail": "low"}}');
 INSERT INTO gen_jobs (server, request) VALUES ('regress_results', '{"a": {"$url": "https://example.com/a.png", "detail": "low"}}');
