@@ -116,7 +116,10 @@ change_check_columns(const Row *before, const Row *after, bool privileged)
 		 JOB_SERVER_OID, JOB_LOSSES,       JOB_BLOCKED_BY,    JOB_DEPTH,
 		 JOB_FOLLOW_UP,  JOB_UNKNOWN_ENDS, JOB_PUT_OFF_SINCE, JOB_CLAIMED_ELSEWHERE,
 		 JOB_REFERS,     JOB_RETAINED};
-	static const JobColumn of_owner[] = {JOB_OWNER, JOB_REQUEST_ID}; /* of the table */
+	static const JobColumn of_owner[] = /* of the table */
+		{JOB_OWNER,      JOB_REQUEST_ID,  JOB_CREATED_AT,
+		 JOB_STARTED_AT, JOB_FINISHED_AT, JOB_ATTEMPT_ERRORS};
+	static const JobColumn answers[] = {JOB_RESULT, JOB_USAGE}; /* may be taken away */
 	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS, JOB_AFTER,
 									   JOB_AFTER_RULE};
 	int i;
@@ -130,6 +133,11 @@ change_check_columns(const Row *before, const Row *after, bool privileged)
 	{
 		if (row_column_changed(before, after, of_owner[i]))
 			check_refuse_column(after, of_owner[i], false);
+	}
+	for (i = 0; i < lengthof(answers) && !privileged; i++)
+	{
+		if (!after->nulls[answers[i]] && row_column_changed(before, after, answers[i]))
+			check_refuse_column(after, answers[i], false);
 	}
 	for (i = 0; i < lengthof(inputs) && row_state(before) == ROW_RUNNING; i++)
 	{

@@ -15,13 +15,14 @@ CREATE PROCEDURE pg_temp.fill() LANGUAGE plpgsql AS $$
 BEGIN
 	DELETE FROM gen_jobs;
 	INSERT INTO gen_jobs (id, server, request, state, attempt, failures, finished_at, run_at, error, attempt_errors)
-		VALUES (1, 'regress_s', '{}', 'waiting', 0, 0, NULL, '2000-01-01', NULL, NULL),
+		VALUES (1, 'regress_s', '{}', 'queued', 0, 0, NULL, '2000-01-01', NULL, NULL),
 			(2, 'regress_s', '{}', 'queued', 1, 1, NULL, '2000-01-01', 'busy', '[{"error": "busy"}]'),
 			(3, 'regress_s', '{}', 'queued', 2, 1, NULL, '2000-01-01', NULL, NULL),
 			(4, 'regress_s', '{}', 'succeeded', 1, 0, '2000-01-02', '2000-01-01', NULL, NULL),
 			(5, 'regress_s', '{}', 'failed', 5, 5, '2000-01-02', '2000-01-01', 'it broke', '[{"error": "it broke"}]'),
 			(6, 'regress_s', '{}', 'cancelled', 1, 0, '2000-01-02', '2000-01-01', 'cancelled by role "x"', NULL);
 	SET LOCAL session_replication_role = replica;
+	UPDATE gen_jobs SET state = 'waiting' WHERE id = 1;
 	UPDATE gen_jobs SET state = 'running', idempotency_key = '00000000-0000-4000-8000-000000000003' WHERE id = 3;
 	SET LOCAL session_replication_role = origin;
 END;

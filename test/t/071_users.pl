@@ -186,11 +186,14 @@ try_that 'a role sets what genjob sets' => sub {
 			qr/column "$column" of gen_jobs is set by genjob/, $column);
 	}
 	my $id = as('mallory', $insert);
-	for my $column (qw(attempt failures losses server_oid remote_id backend ran_on idempotency_key))
+	@values{qw(created_at attempt_errors usage)} = ('now()', q{'[{"error": "e"}]'}, q{'{"cost": 1}'});
+	for my $column (qw(attempt failures losses server_oid remote_id backend ran_on idempotency_key created_at started_at finished_at attempt_errors result usage))
 	{
 		like(as('mallory', "UPDATE gen_jobs SET $column = $values{$column} WHERE id = $id"),
 			qr/column "$column" of gen_jobs is set by genjob/, "$column of a job that is there");
 	}
+	my $had = query(q{INSERT INTO gen_jobs (server, request, owner, state, result, usage) VALUES ('still', '{}', 'mallory', 'succeeded', '{}', '{}') RETURNING id});
+	is(as('mallory', "UPDATE gen_jobs SET result = NULL, usage = NULL WHERE id = $had RETURNING result IS NULL"), 't', 'what it has got a role may take away');
 };
 
 try_that 'a role reads how much an unknown tenant has waiting from the estimate' => sub {
