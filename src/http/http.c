@@ -30,8 +30,8 @@
 /* How the loop's time is shared */
 #define MAX_EVENTS 1024 /* that are served in the order of who got least */
 #define SERVE_MS \
-	25 /* for sockets that have a little to do, in batches that make few transactions */
-#define HEAVY_MS 4     /* for those that have much, and for those whose time is over */
+	25             /* for sockets that have a little to do, in batches that make few transactions */
+#define HEAVY_MS 4 /* for those that have much, and for those whose time is over */
 #define RELIEVE_MS 250 /* between two looks for who stands still */
 
 CURLM *http_multi = NULL;

@@ -381,10 +381,10 @@ is_only_call(const Job *job)
 static Next
 let_go(Job *job)
 {
-	bool has_mark = job->is_saved && !job->cancel.row_is_gone &&
-					(job->remote.id != NULL || job->remote.urls != NULL ||
-					 job->remote.answer != NULL || job->remote.has_verdict ||
-					 job->remote.uploads != NULL);
+	bool has_mark =
+		job->is_saved && !job->cancel.row_is_gone &&
+		(job->remote.id != NULL || job->remote.urls != NULL || job->remote.answer != NULL ||
+		 job->remote.has_verdict || job->remote.uploads != NULL);
 
 	has_mark |= (job->remote.is_unsent || job->remote.is_unread) && !job->cancel.row_is_gone;
 	if (!has_mark)

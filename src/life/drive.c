@@ -138,8 +138,8 @@ report(Job *job, Verdict *verdict)
 static bool
 must_be_saved(const Job *job)
 {
-	return !job->is_saved && (verdict_names_prediction(job) || job->remote.answer != NULL ||
-							  job->remote.has_verdict);
+	return !job->is_saved &&
+		   (verdict_names_prediction(job) || job->remote.answer != NULL || job->remote.has_verdict);
 }
 
 /*

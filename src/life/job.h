@@ -116,7 +116,7 @@ typedef struct Judged
 {
 	char *why;        /* it could not be judged; else NULL */
 	Verdict *verdict; /* NULL for STEP_LOOKUP */
-	Remote remote;    /* STEP_SUBMIT: the job's, with what the answer adds to it; of a saved one all of it */
+	Remote remote; /* STEP_SUBMIT: the job's, with what the answer adds to it; of a saved one all of it */
 	FoundState found; /* STEP_LOOKUP */
 	Output output;    /* STEP_DOWNLOAD */
 	char *redirect;   /* STEP_DOWNLOAD; or NULL */

@@ -114,8 +114,9 @@ compare_times(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 static void
 create_shelves(void)
 {
-	HASHCTL by_key = {
-		.keysize = sizeof(ShelfKey), .entrysize = sizeof(Shelf), .hcxt = TopMemoryContext};
+	HASHCTL by_key = {.keysize = sizeof(ShelfKey),
+					  .entrysize = sizeof(Shelf),
+					  .hcxt = TopMemoryContext};
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 
 	shelves = hash_create("genjob retention", 16, &by_key, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
@@ -304,8 +305,8 @@ begin_reading(void)
 
 	if (shelves == NULL)
 		create_shelves();
-	reading.context =
-		AllocSetContextCreate(TopMemoryContext, "genjob servers with retention", ALLOCSET_SMALL_SIZES);
+	reading.context = AllocSetContextCreate(TopMemoryContext, "genjob servers with retention",
+											ALLOCSET_SMALL_SIZES);
 	reading.number++;
 	reading.at = 0;
 	caller = MemoryContextSwitchTo(reading.context);

@@ -233,7 +233,8 @@ check_whole(const cJSON *request)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the request as a whole is {\"%s\": ...}", name),
 				 errdetail("It must be an object of the server's own parameters."),
-				 errhint("Write it as the value of one, such as {\"prompt\": {\"%s\": ...}}.", name)));
+				 errhint("Write it as the value of one, such as {\"prompt\": {\"%s\": ...}}.",
+						 name)));
 }
 
 /*

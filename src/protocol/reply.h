@@ -93,8 +93,7 @@ extern Verdict *reply_judge_poll(const ReplySource *source, HttpReply *reply, Re
 extern Verdict *reply_judge_unended(const ReplySource *source, HttpReply *reply,
 									const char *places);
 extern Verdict *reply_judge_result(const ReplySource *source, HttpReply *reply);
-extern Verdict *reply_judge_saved(const ReplySource *source, const char *answer,
-								  bool *is_verdict);
+extern Verdict *reply_judge_saved(const ReplySource *source, const char *answer, bool *is_verdict);
 extern Verdict *reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output,
 									 char **redirect);
 extern char *reply_describe_too_large(const ReplySource *source);

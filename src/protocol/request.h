@@ -66,7 +66,7 @@ typedef struct Remote
 	char *token_digest; /* of a hand-over: the SHA-256 of its token, in hexadecimal; or NULL */
 	char *uploads; /* JSON: of outputs to their object store, that are open (openupload.c); or NULL */
 	bool has_verdict; /* in place of the answer there is what saved_write() makes of the job's verdict */
-	bool is_unread; /* all but the id is in the table, and large: it is still to be read */
+	bool is_unread;  /* all but the id is in the table, and large: it is still to be read */
 	bool is_unsent;  /* what it wants of a store is still being fetched, and no call was made */
 	bool is_private; /* the server is in a private network */
 	bool is_public; /* it is not: whatever its name becomes, nothing that follows may lead into one */

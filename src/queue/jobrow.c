@@ -255,8 +255,9 @@ jobrow_read_whole(int64 id)
 {
 	if (whole == NULL)
 	{
-		HASHCTL control = {
-			.keysize = sizeof(int64), .entrysize = sizeof(int64), .hcxt = TopMemoryContext};
+		HASHCTL control = {.keysize = sizeof(int64),
+						   .entrysize = sizeof(int64),
+						   .hcxt = TopMemoryContext};
 
 		whole = hash_create("genjob jobs read whole", 16, &control,
 							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
@@ -313,8 +314,8 @@ read_remote(Job *job, uint64 row, bool has_ended)
 
 	if (isnull)
 		return;
-	job->remote.is_unread = !has_ended && job->request == NULL && bytes > LARGE_REMOTE &&
-							!forget_whole(job->id);
+	job->remote.is_unread =
+		!has_ended && job->request == NULL && bytes > LARGE_REMOTE && !forget_whole(job->id);
 	if (!job->remote.is_unread)
 		take_remote(&job->remote, datum, has_ended);
 	if (job->remote.is_unread || job->remote.answer != NULL)

@@ -100,9 +100,11 @@ build_insertion(FunctionCallInfo fcinfo, Insertion *insertion, const char *table
 		insertion->values[insertion->n++] = argument_value(fcinfo, i);
 	}
 	if (insertion->n == 0)
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("genjob.submit() needs a server and a request"),
-						errhint("Name a foreign server of the wrapper genjob, and its parameters as a JSON object.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("genjob.submit() needs a server and a request"),
+				 errhint(
+					 "Name a foreign server of the wrapper genjob, and its parameters as a JSON object.")));
 	appendStringInfoString(&insertion->text, ") VALUES (");
 	for (i = 0; i < insertion->n; i++)
 		appendStringInfo(&insertion->text, "%s$%d", i > 0 ? ", " : "", i + 1);

@@ -13,12 +13,15 @@
 #include "utils/timestamp.h"
 #include "access/xact.h"
 
+#include "base/clip.h"
 #include "http/header.h"
 #include "protocol/link.h"
 #include "server/keytemplate.h"
 #include "server/stores.h"
 #include "session/presign.h"
+#include "shared/shown.h"
 
+#define MAX_SHOWN 100 /* bytes of a key, in an error */
 #define UNIX_EPOCH ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY)
 
 static void
@@ -71,6 +74,30 @@ source_of(const Server *server, MappingOptions *secrets)
 	return source;
 }
 
+/*
+ * Refuses a key with a segment "." or "..", which whoever opens a link takes out of it: RFC 3986, section 5.2.4.
+ */
+static void
+check_key(const char *key)
+{
+	const char *segment = key;
+
+	while (segment != NULL)
+	{
+		size_t len = strcspn(segment, "/");
+
+		if (len > 0 && len <= 2 && strspn(segment, ".") == len)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("no link leads to the key \"%s\"",
+							shown_from_utf8(clip_line(key, strlen(key), MAX_SHOWN))),
+					 errdetail("Browsers and other clients take \".\" and \"..\" out of a path."),
+					 errhint(
+						 "A job of the store reads and writes it: {\"get\": ...}, {\"put\": ...}.")));
+		segment = segment[len] == '/' ? segment + len + 1 : NULL;
+	}
+}
+
 static Datum
 link_datum(const char *link)
 {
@@ -101,6 +128,7 @@ read_link(FunctionCallInfo fcinfo, Server *server, const char *key, ServerCompla
 
 	if (server == NULL)
 		raise_complaint(complaint);
+	check_key(key);
 	source = source_of(server, &secrets);
 	return link_datum(link_to_read(&source, key, expiry_argument(fcinfo, 1), &signature));
 }
@@ -225,6 +253,7 @@ genjob_presign_put(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a key of %zu bytes cannot be written", strlen(key)),
 						errhint("It must have 1 to %d bytes.", KEY_MAX)));
+	check_key(key);
 	source = source_of(server, &secrets);
 	return link_datum(link_to_write(&source, key, type_argument(fcinfo, 2),
 									expiry_argument(fcinfo, 3), &signature));

@@ -27,6 +27,9 @@ SELECT genjob.presign(NULL::text), genjob.presign('s3://pictures/a', NULL), genj
 
 -- ---- what is none ----
 
+SELECT genjob.presign('s3://pictures/a/../b');
+SELECT genjob.presign_put('regress_store', 'x/.');
+SELECT pg_temp.plain(genjob.presign('s3://pictures/a.../..b/c.'));
 SELECT genjob.presign('https://example.com/a');
 SELECT genjob.presign('s3://pictures');
 SELECT genjob.presign('s3://pictures/');
