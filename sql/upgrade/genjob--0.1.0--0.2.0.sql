@@ -548,6 +548,10 @@ BEGIN
 	IF server IS NULL OR older_than IS NULL THEN
 		RETURN NULL;
 	END IF;
+	IF older_than < '0' THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'older_than is negative',
+			HINT = 'Say for how long jobs must have ended: 0 for all that have.';
+	END IF;
 	FOR batch IN
 		SELECT array_agg(o.id) FROM (SELECT j.id, row_number() OVER (ORDER BY j.id) AS n FROM @extschema@.gen_jobs j
 			WHERE j.server = purge.server AND j.state IN ('succeeded', 'failed', 'cancelled') AND j.finished_at < now() - older_than) o

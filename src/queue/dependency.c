@@ -73,6 +73,16 @@ dependency_note_end(int64 id)
 }
 
 /*
+ * A job that may have waited has expired, in this transaction: what it waited for is forgotten.
+ */
+void
+dependency_note_expired(int64 id)
+{
+	if (is_on && is_used)
+		idlist_add(&changes, id);
+}
+
+/*
  * Notes that a commit reported a job: it waits, has ended or is gone, or is queued.
  */
 void

@@ -34,6 +34,7 @@ extern void dependency_start(void);
 extern void dependency_begin(void);
 extern void dependency_work(void);
 extern void dependency_transaction_failed(void);
+extern void dependency_note_expired(int64 id);
 extern void dependency_note_news(int64 id, bool waits, bool has_ended);
 extern void dependency_note_blocked(void);
 extern void dependency_look_at_all(void);

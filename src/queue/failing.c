@@ -10,6 +10,7 @@
 #include "utils/timestamp.h"
 
 #include "base/clock.h"
+#include "queue/dependency.h"
 #include "queue/ended.h"
 #include "queue/failing.h"
 #include "queue/find.h"
@@ -46,9 +47,10 @@ failing_forget(void)
 
 /*
  * The rows of the last result (id, server, whether there is an on_done) were failed: takes their jobs off the schedule.
+ * What they waited for, if they may have, is forgotten: it says nothing when they are retried.
  */
 static void
-note_failed(uint64 rows)
+note_failed(uint64 rows, bool may_have_waited)
 {
 	uint64 row;
 
@@ -62,6 +64,8 @@ note_failed(uint64 rows)
 
 		schedule_remove(end.id);
 		job_ended(&end);
+		if (may_have_waited)
+			dependency_note_expired(end.id);
 	}
 }
 
@@ -95,7 +99,7 @@ queue_expire(TimestampTz now)
 					 Int32GetDatum(EXPIRE_BATCH)};
 	uint64 rows = statement_run(FAIL_EXPIRED, args, NULL);
 
-	note_failed(rows);
+	note_failed(rows, true);
 	if (rows < EXPIRE_BATCH)
 		expect_locked(now);
 	else
@@ -152,7 +156,7 @@ fail_serverless(ServerQueue *queue, const int64 *id, TimestampTz now)
 	args[1] = CStringGetTextDatum(queue->complaint);
 	args[2] = TimestampTzGetDatum(now);
 	rows = statement_run(FAIL_LOCKED, args, NULL);
-	note_failed(rows);
+	note_failed(rows, false);
 	return (int) rows;
 }
 
@@ -180,7 +184,7 @@ queue_fail_overdue(const char *server_name, const char *error, TimestampTz since
 					 TimestampTzGetDatum(now), TimestampTzGetDatum(since)};
 	uint64 rows = statement_run(FAIL_OVERDUE, args, NULL);
 
-	note_failed(rows);
+	note_failed(rows, false);
 	return (int) rows;
 }
 
@@ -227,7 +231,7 @@ queue_fail_one(int64 id, ServerQueue *queue, TimestampTz now)
 	if (queue != NULL)
 		(void) fail_serverless(queue, &id, now);
 	else
-		note_failed(statement_run(EXPIRE_ONE, args, NULL));
+		note_failed(statement_run(EXPIRE_ONE, args, NULL), true);
 }
 
 /*

@@ -214,8 +214,7 @@ change_prepare(const Row *before, Row *after, Relation table)
 		else if (row_state(after) == ROW_WAITING && after_is_empty(after))
 			row_set_state(after, ROW_QUEUED);
 	}
-	/* how those ended that it waited for when it ended itself, by expires_at for one, says nothing now */
-	if (waits_again || row_has_ended(before))
+	if (waits_again)
 		dependency_note_rewired(id);
 	if (waits_again || row_state(after) != from)
 		dependency_note_own(id, true);
