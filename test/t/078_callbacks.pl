@@ -286,6 +286,28 @@ subtest 'callbacks 15: a setting of the database keeps all calls from being made
 	query('ALTER DATABASE postgres RESET row_security');
 };
 
+subtest 'callbacks 16: the owner of a schema puts another function in the place of a superuser\'s while calls are made' => sub {
+	query(q{GRANT CREATE ON DATABASE postgres TO mallory;
+		SET ROLE mallory; CREATE SCHEMA app; CREATE SCHEMA evil; GRANT ALL ON SCHEMA app, evil TO PUBLIC; RESET ROLE;
+		CREATE FUNCTION app.done(job public.gen_jobs) RETURNS void LANGUAGE sql AS $$ INSERT INTO public.told VALUES (job.id, current_user, 'done') $$;
+		SET ROLE mallory;
+		CREATE FUNCTION evil.done(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.told VALUES (job.id, current_user, 'evil'); END $$;
+		RESET ROLE; DELETE FROM public.told});
+	query(q{INSERT INTO public.gen_jobs (server, request, on_done) SELECT 'painter', jsonb_build_object('prompt', 'swapped ' || i), 'app.done' FROM generate_series(1, 300) i});
+	# each round of swaps lets some calls through; what finds mallory's function is refused, and is made again
+	query(q{SET ROLE mallory; DO $$
+		BEGIN
+			FOR i IN 1 .. 1500 LOOP
+				ALTER SCHEMA app RENAME TO away; ALTER SCHEMA evil RENAME TO app; ALTER SCHEMA away RENAME TO evil;
+				COMMIT;
+			END LOOP;
+		END $$});
+	query(q{UPDATE genjob.callbacks SET run_at = now()});
+	ok($node->poll_query_until('postgres', q{SELECT count(*) = 300 FROM public.told}), 'all are told of');
+	is(query(q{SELECT string_agg(DISTINCT what || ' as ' || role, ', ') FROM public.told}), 'done as postgres', '... by the function that was checked');
+	query(q{DROP SCHEMA app, evil CASCADE; REVOKE CREATE ON DATABASE postgres FROM mallory});
+};
+
 subtest 'callbacks 13: the owner of the schema puts another table in the place of gen_jobs while calls are made' => sub {
 	my $id = insert_as('alice', 'alice.done');
 	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id)"), 'there is a process for them');
