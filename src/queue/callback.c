@@ -44,7 +44,8 @@
 #define RESTORE_US \
 	(10 * USECS_PER_MINUTE) /* in which a restore may bring a job that is not there */
 
-#define ERROR_LEN 8000 /* bytes: a function may raise any text, each time */
+#define MOST_ATTEMPTS 1000000 /* that are told apart: of genjob.callback_attempts */
+#define ERROR_LEN 8000        /* bytes: a function may raise any text, each time */
 #define UNKNOWN_END "the call has begun, and the server ended during it"
 
 static const Backoff call_again = {USECS_PER_SEC, USECS_PER_HOUR};
@@ -300,7 +301,8 @@ take(Callback *callbacks)
 		callbacks[i].id = DatumGetInt64(column(i, 1, &isnull));
 		callbacks[i].job = DatumGetInt64(column(i, 2, &isnull));
 		callbacks[i].attempt = DatumGetInt32(column(i, 3, &isnull));
-		callbacks[i].attempts = DatumGetInt32(column(i, 4, &isnull));
+		/* the role may have set any number */
+		callbacks[i].attempts = Min(Max(DatumGetInt32(column(i, 4, &isnull)), 0), MOST_ATTEMPTS);
 		callbacks[i].is_old = DatumGetBool(column(i, 5, &isnull));
 		callbacks[i].has_error = DatumGetBool(column(i, 6, &isnull));
 	}

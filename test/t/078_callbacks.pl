@@ -9,6 +9,7 @@ use lib "$FindBin::Bin/../perl";
 
 use GenJobTest;
 use PostgreSQL::Test::Utils;
+use Session;
 use StandIn;
 use Test::More;
 
@@ -306,6 +307,70 @@ subtest 'callbacks 16: the owner of a schema puts another function in the place 
 	ok($node->poll_query_until('postgres', q{SELECT count(*) = 300 FROM public.told}), 'all are told of');
 	is(query(q{SELECT string_agg(DISTINCT what || ' as ' || role, ', ') FROM public.told}), 'done as postgres', '... by the function that was checked');
 	query(q{DROP SCHEMA app, evil CASCADE; REVOKE CREATE ON DATABASE postgres FROM mallory});
+};
+
+query('CREATE ROLE team; GRANT team TO mallory; GRANT INSERT, SELECT ON public.gen_jobs TO team; GRANT USAGE ON FOREIGN SERVER painter TO team');
+
+subtest 'callbacks 17: a role locks calls that are to be delayed' => sub {
+	my $id = insert_as('team', 'public.plain_done');
+	eventually("SELECT EXISTS (SELECT FROM genjob.callbacks WHERE job_id = $id AND attempts = 1)", 'a role that cannot log in: its calls are delayed');
+	my $session = Session->new($node, user => 'mallory');
+	is($session->query("BEGIN; SELECT count(*) FROM (SELECT FROM genjob.callbacks WHERE job_id = $id FOR UPDATE) c"), '1', 'their rows are locked');
+	eventually("SELECT run_at < now() FROM genjob.callbacks WHERE job_id = $id", '... when they are due');
+	others_go_on('locked rows');
+	is(query("SELECT attempts FROM genjob.callbacks WHERE job_id = $id"), '1', '... which nobody has changed');
+	$session->query('ROLLBACK');
+	eventually("SELECT attempts > 1 FROM genjob.callbacks WHERE job_id = $id", 'they are delayed once they are free');
+	$session->quit;
+	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
+};
+
+subtest 'callbacks 18: a role sets attempts that cannot be counted on' => sub {
+	query(q{SET ROLE mallory;
+		CREATE FUNCTION mallory.fails(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'never'; END $$;
+		CREATE FUNCTION mallory.dies(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS
+			$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(10); END $$});
+	foreach my $attempts (2147483647, -2147483648)
+	{
+		my $end = $attempts > 0 ? q{run_at = 'infinity'} : 'attempts BETWEEN 1 AND 9';
+		my $blocked = insert_as('team', 'public.plain_done');
+		my $fails = insert_as('mallory', 'mallory.fails');
+		my $dies = insert_as('mallory', 'mallory.dies');
+		foreach my $id ($blocked, $fails, $dies)
+		{
+			eventually("SELECT EXISTS (SELECT FROM genjob.callbacks WHERE job_id = $id AND attempts > 0)", 'a call fails');
+			query("UPDATE genjob.callbacks SET attempts = $attempts, error = NULL, run_at = now() WHERE job_id = $id", undef, 'mallory');
+			eventually("SELECT error IS NOT NULL AND $end FROM genjob.callbacks WHERE job_id = $id", "... also after $attempts");
+		}
+		others_go_on("attempts $attempts");
+		query("DELETE FROM genjob.callbacks WHERE job_id IN ($blocked, $fails, $dies)");
+	}
+};
+
+subtest 'callbacks 19: a role locks a call whose process has ended' => sub {
+	query(q{SET ROLE mallory; CREATE FUNCTION mallory.dies_late(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+			PERFORM pg_advisory_lock(19);
+			PERFORM pg_terminate_backend(pg_backend_pid());
+			PERFORM pg_sleep(10);
+		END $$});
+	my $gate = Session->new($node);
+	$gate->query('SELECT pg_advisory_lock(19)');
+	my $id = insert_as('mallory', 'mallory.dies_late');
+	eventually(q{SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)}, 'the call is made');
+	my $session = Session->new($node, user => 'mallory');
+	$session->send("BEGIN; SELECT count(*) FROM (SELECT FROM genjob.callbacks WHERE job_id = $id FOR UPDATE) c");
+	eventually(q{SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted)}, 'somebody waits for its row');
+	$gate->quit;
+	is($session->answer, '1', '... and has it once the process has ended');
+	my $before = query('SELECT clock_timestamp()');
+	others_go_on('a locked row');
+	cmp_ok(query("SELECT extract(epoch FROM clock_timestamp() - '$before')"), '<', 4, '... at once');
+	is(query("SELECT attempts FROM genjob.callbacks WHERE job_id = $id"), '0', 'it is not counted yet');
+	$session->query('ROLLBACK');
+	eventually("SELECT attempts = 1 AND error LIKE 'the process that made the call ended during it%' FROM genjob.callbacks WHERE job_id = $id", 'it is counted once the row is free');
+	$session->quit;
+	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
 };
 
 subtest 'callbacks 13: the owner of the schema puts another table in the place of gen_jobs while calls are made' => sub {
