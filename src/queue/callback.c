@@ -65,8 +65,11 @@ typedef struct Callback
 static TimestampTz dispatcher_started_at;
 static TimeoutId call_timeout;
 static volatile sig_atomic_t overtime =
-	0; /* seconds that the present call has gone on for too long, from 1 */
+	0;                        /* seconds that the present call has gone on for too long, from 1 */
+static bool is_timed = false; /* the present call, or the commit after it */
 static int batch_size = BATCH;
+static Oid first_user; /* as the session began; user and role, too, are settings */
+static Oid first_role;
 
 /* ---------- time ---------- */
 
@@ -85,9 +88,19 @@ stop_call(void)
 }
 
 static void
+stop_clock(void)
+{
+	disable_timeout(call_timeout, false);
+	QueryCancelPending = false;
+	is_timed = false;
+}
+
+static void
 start_clock(void)
 {
+	stop_clock();
 	overtime = 0;
+	is_timed = true;
 	if (genjob_callback_timeout > 0)
 		enable_timeout_every(call_timeout,
 							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
@@ -96,10 +109,24 @@ start_clock(void)
 }
 
 static void
-stop_clock(void)
+check_clock(void)
 {
-	disable_timeout(call_timeout, false);
-	QueryCancelPending = false;
+	if (overtime > 0)
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+						errmsg("the call went on for longer than genjob.callback_timeout")));
+}
+
+/*
+ * The deferred triggers and the cursors of the calls have run.  The rest of the commit may wait for a standby, and nothing
+ * of it is to be cancelled.
+ */
+static void
+transaction_event(XactEvent event, void *arg)
+{
+	if (event != XACT_EVENT_PRE_COMMIT || !is_timed)
+		return;
+	check_clock();
+	stop_clock();
 }
 
 void
@@ -107,6 +134,9 @@ callback_init(TimestampTz started_at)
 {
 	dispatcher_started_at = started_at;
 	call_timeout = RegisterTimeout(USER_TIMEOUT, stop_call);
+	first_user = GetSessionUserId();
+	first_role = GetCurrentRoleId();
+	RegisterXactCallback(transaction_event, NULL);
 }
 
 /* ---------- statements ---------- */
@@ -224,9 +254,7 @@ call(const Callback *callback)
 	if (run(FORGET, id) == 0 || function == NULL || !has_ended)
 		return;
 	calling_run(function, callback->job);
-	if (overtime > 0)
-		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-						errmsg("the call went on for longer than genjob.callback_timeout")));
+	check_clock();
 }
 
 static char *
@@ -349,7 +377,7 @@ note_failure(const Callback *callback, const char *error)
 }
 
 /*
- * Makes one of the calls.  False if it failed.  One behind others in the transaction does not count then, unless it took
+ * Makes one of the calls.  False if it failed; else its clock still runs, for the commit.  One behind others in the transaction does not count then, unless it took
  * too long: the next transaction makes it alone.
  */
 static bool
@@ -361,7 +389,6 @@ make_call(const Callback *callback, bool is_first)
 	callers_begin_call(callback->id);
 	start_clock();
 	error = try_call(callback);
-	stop_clock();
 	if (error != NULL && !is_first && overtime == 0)
 		batch_size = 0;
 	else if (error != NULL)
@@ -394,6 +421,8 @@ call_batch(void)
 		succeeded = make_call(&callbacks[i], i == 0);
 	}
 	is_committing = succeeded || i > 1;
+	if (is_committing && !is_timed)
+		start_clock();
 	commit();
 	is_committing = false;
 	callers_end_call();
@@ -420,12 +449,27 @@ commit_failed(const ErrorData *error)
 }
 
 /*
- * Forgets what functions left in the session: the next call finds it as a new one.  Settings are undone with each call.
+ * Undoes what was set while calls were committed.
+ */
+static void
+reset_settings(void)
+{
+	if (GetSessionUserId() != first_user)
+		SetPGVariable("session_authorization", NIL, false);
+	if (GetCurrentRoleId() != first_role)
+		SetPGVariable("role", NIL, false);
+	ResetAllOptions();
+}
+
+/*
+ * Forgets what functions left in the session: the next call finds it as a new one.  What a call sets is undone with it,
+ * but not what a deferred trigger sets.
  */
 static void
 clean_session(void)
 {
 	StartTransactionCommand();
+	reset_settings();
 	ResetTempTableNamespace();
 	PortalHashTableDeleteAll();
 	DropAllPreparedStatements();
