@@ -423,6 +423,9 @@ call_batch(void)
 	is_committing = succeeded || i > 1;
 	if (is_committing && !is_timed)
 		start_clock();
+	/* if the process ends in the commit of several, the first is counted, and is made after the others then */
+	if (i > 1)
+		callers_begin_call(callbacks[0].id);
 	commit();
 	is_committing = false;
 	callers_end_call();

@@ -231,6 +231,16 @@ subtest 'a call whose commit takes too long' => sub {
 		$id = enqueue_app('note', "after $function");
 		ok(wait_called($id), '... others are called');
 	}
+	query('ALTER SYSTEM SET genjob.callback_workers = 0');
+	query('SELECT pg_reload_conf()');
+	my @ids = split /\n/, as_app(q{INSERT INTO gen_jobs (server, request, on_done)
+		SELECT 'painter', jsonb_build_object('prompt', 'stubborn commit ' || i), CASE i WHEN 2 THEN 'trigger_stubborn' ELSE 'note' END FROM generate_series(1, 4) i RETURNING id});
+	wait_state($node, $_, 'succeeded') foreach @ids;
+	query('ALTER SYSTEM RESET genjob.callback_workers');
+	query('SELECT pg_reload_conf()');
+	ok(wait_callback($ids[1], 'attempts >= 1'), 'one that ends the process in the commit of several is found');
+	ok(wait_called($_), '... and the others are made') foreach @ids[ 0, 2, 3 ];
+	query("DELETE FROM genjob.callbacks WHERE job_id = $ids[1]");
 	is(query('SELECT count(*) FROM app.late'), '0', 'what was done after the time is not');
 };
 
