@@ -421,7 +421,8 @@ call_batch(void)
 		succeeded = make_call(&callbacks[i], i == 0);
 	}
 	is_committing = succeeded || i > 1;
-	if (is_committing && !is_timed)
+	/* where there was no call, an alarm would only wake the process again and again */
+	if (i > 0 && is_committing && !is_timed)
 		start_clock();
 	/* if the process ends in the commit of several, the first is counted, and is made after the others then */
 	if (i > 1)
