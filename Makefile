@@ -138,6 +138,7 @@ OBJS = \
 	src/queue/followup.o \
 	src/queue/gone.o \
 	src/queue/callback.o \
+	src/queue/calling.o \
 	src/queue/function.o \
 	src/queue/calldue.o \
 	src/life/rowstate.o \

@@ -30,6 +30,8 @@
 	(20 * INT64CONST(1000))    /* that calls may be late before a role gets a second process */
 #define SHARE_US USECS_PER_SEC /* that a role keeps its place while others wait for one */
 #define COMPLAINT_US USECS_PER_MINUTE
+#define MAX_UNWRITTEN 64
+#define WRITE_AGAIN_US USECS_PER_SEC
 
 #define NO_CALLER "no background worker is free to call on_done: increase max_worker_processes"
 
@@ -103,19 +105,80 @@ callbacks_reconfigured(void)
 /* What a caller that has ended leaves to be written. */
 typedef struct Ending
 {
-	CallerInfo info;
+	int64 callback; /* 0: all that are due of the role */
+	Oid role;
 	const char *error;
+	bool is_written;
 } Ending;
+
+/* Of calls whose rows somebody had locked. */
+static Ending unwritten[MAX_UNWRITTEN];
+static int nunwritten = 0;
+static MonoTime write_at = 0; /* again */
 
 static void
 write_end(void *arg)
 {
-	const Ending *ending = arg;
+	Ending *ending = arg;
 
-	if (ending->info.callback != 0)
-		queue_fail_callback(ending->info.callback, ending->error, clock_now());
+	ending->is_written = true;
+	if (ending->callback != 0)
+		ending->is_written = queue_fail_callback(ending->callback, ending->error, clock_now());
 	else
-		queue_block_callbacks(ending->info.role, ending->error, clock_now());
+		queue_block_callbacks(ending->role, ending->error, clock_now());
+}
+
+/*
+ * False if the end of a call must be written later, because somebody has locked its row.
+ */
+static bool
+try_write(Ending *ending)
+{
+	ErrorData *error;
+
+	if (queue_transact("writing what became of a call", write_end, ending, &error))
+		return ending->is_written;
+	trouble_show(TROUBLE_FOLLOW, error);
+	return true;
+}
+
+/*
+ * Keeps the end of a call for later.  What exceeds MAX_UNWRITTEN is lost: then the call is made again as if it were new.
+ */
+static void
+keep_end(const Ending *ending)
+{
+	int i;
+
+	for (i = 0; i < nunwritten; i++)
+	{
+		if (unwritten[i].callback == ending->callback)
+			return;
+	}
+	if (nunwritten == MAX_UNWRITTEN)
+		return;
+	unwritten[nunwritten] = *ending;
+	unwritten[nunwritten++].error = MemoryContextStrdup(TopMemoryContext, ending->error);
+	write_at = clock_mono() + WRITE_AGAIN_US;
+}
+
+static void
+write_kept(void)
+{
+	int kept = 0;
+	int i;
+
+	for (i = 0; i < nunwritten; i++)
+	{
+		if (!try_write(&unwritten[i]))
+			unwritten[kept++] = unwritten[i];
+		else
+			pfree((void *) unwritten[i].error);
+	}
+	if (kept < nunwritten)
+		callbacks_expect();
+	nunwritten = kept;
+	write_at = kept > 0 ? clock_mono() + WRITE_AGAIN_US : 0;
 }
 
 /*
@@ -146,21 +209,20 @@ postpone_start(void)
 static void
 caller_ended(Caller *caller)
 {
+	CallerInfo info;
 	Ending ending;
-	ErrorData *error;
 
-	callers_read(caller->slot, &ending.info);
+	callers_read(caller->slot, &info);
 	callers_release(caller->slot);
 	pfree(caller->handle);
 	*caller = (Caller){NULL};
-	if (ending.info.state == CALLER_STARTING)
+	if (info.state == CALLER_STARTING)
 		postpone_start();
 	else
 		start_failures = 0;
-	ending.error = describe_end(&ending.info);
-	if (ending.error != NULL &&
-		!queue_transact("writing what became of a call", write_end, &ending, &error))
-		trouble_show(TROUBLE_FOLLOW, error);
+	ending = (Ending){info.callback, info.role, describe_end(&info)};
+	if (ending.error != NULL && !try_write(&ending))
+		keep_end(&ending);
 	callbacks_expect();
 }
 
@@ -392,6 +454,8 @@ void
 callbacks_work(void)
 {
 	collect_ended();
+	if (write_at != 0 && write_at <= clock_mono())
+		write_kept();
 	if (look_at != 0 && look_at <= clock_mono())
 		look_at_table();
 }
@@ -402,7 +466,11 @@ callbacks_work(void)
 MonoTime
 callbacks_next(void)
 {
-	return look_at == 0 ? 0 : Max(look_at, 1);
+	MonoTime next = look_at == 0 ? 0 : Max(look_at, 1);
+
+	if (write_at != 0 && (next == 0 || write_at < next))
+		next = write_at;
+	return next;
 }
 
 /*

@@ -41,9 +41,9 @@ start_process(const CallerPost *post)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(post->database, post->role, 0);
 	callers_set_state(CALLER_BUSY);
-	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_SESSION);
-	/* where the database's owner has it off, no row of the queue could be read */
-	SetConfigOption("row_security", "on", PGC_USERSET, PGC_S_SESSION);
+	/* so that RESET ALL keeps them; where the database's owner has row_security off, no row of the queue could be read */
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("row_security", "on", PGC_USERSET, PGC_S_OVERRIDE);
 	clock_init();
 	clock_join(post->clock_started_at);
 	callback_init(post->dispatcher_started_at);

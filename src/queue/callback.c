@@ -24,7 +24,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/resowner.h"
@@ -36,8 +35,7 @@
 #include "base/clock.h"
 #include "base/settings.h"
 #include "queue/callback.h"
-#include "queue/function.h"
-#include "queue/session.h"
+#include "queue/calling.h"
 #include "shared/callers.h"
 
 #define BATCH 20
@@ -46,7 +44,8 @@
 #define RESTORE_US \
 	(10 * USECS_PER_MINUTE) /* in which a restore may bring a job that is not there */
 
-#define ERROR_LEN 8000 /* bytes: a function may raise any text, each time */
+#define MOST_ATTEMPTS 1000000 /* that are told apart: of genjob.callback_attempts */
+#define ERROR_LEN 8000        /* bytes: a function may raise any text, each time */
 #define UNKNOWN_END "the call has begun, and the server ended during it"
 
 static const Backoff call_again = {USECS_PER_SEC, USECS_PER_HOUR};
@@ -66,8 +65,11 @@ typedef struct Callback
 static TimestampTz dispatcher_started_at;
 static TimeoutId call_timeout;
 static volatile sig_atomic_t overtime =
-	0; /* seconds that the present call has gone on for too long, from 1 */
+	0;                        /* seconds that the present call has gone on for too long, from 1 */
+static bool is_timed = false; /* the present call, or the commit after it */
 static int batch_size = BATCH;
+static Oid first_user; /* as the session began; user and role, too, are settings */
+static Oid first_role;
 
 /* ---------- time ---------- */
 
@@ -86,9 +88,19 @@ stop_call(void)
 }
 
 static void
+stop_clock(void)
+{
+	disable_timeout(call_timeout, false);
+	QueryCancelPending = false;
+	is_timed = false;
+}
+
+static void
 start_clock(void)
 {
+	stop_clock();
 	overtime = 0;
+	is_timed = true;
 	if (genjob_callback_timeout > 0)
 		enable_timeout_every(call_timeout,
 							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
@@ -97,10 +109,24 @@ start_clock(void)
 }
 
 static void
-stop_clock(void)
+check_clock(void)
 {
-	disable_timeout(call_timeout, false);
-	QueryCancelPending = false;
+	if (overtime > 0)
+		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+						errmsg("the call went on for longer than genjob.callback_timeout")));
+}
+
+/*
+ * The deferred triggers and the cursors of the calls have run.  The rest of the commit may wait for a standby, and nothing
+ * of it is to be cancelled.
+ */
+static void
+transaction_event(XactEvent event, void *arg)
+{
+	if (event != XACT_EVENT_PRE_COMMIT || !is_timed)
+		return;
+	check_clock();
+	stop_clock();
 }
 
 void
@@ -108,6 +134,9 @@ callback_init(TimestampTz started_at)
 {
 	dispatcher_started_at = started_at;
 	call_timeout = RegisterTimeout(USER_TIMEOUT, stop_call);
+	first_user = GetSessionUserId();
+	first_role = GetCurrentRoleId();
+	RegisterXactCallback(transaction_event, NULL);
 }
 
 /* ---------- statements ---------- */
@@ -115,7 +144,6 @@ callback_init(TimestampTz started_at)
 typedef enum CallbackStatement
 {
 	TAKE,
-	READ_JOB,
 	FORGET,
 	POSTPONE,
 	CALLBACK_STATEMENTS
@@ -125,7 +153,7 @@ static const struct
 {
 	int nargs;
 	Oid args[4];
-	const char *text; /* "@" stands for gen_jobs */
+	const char *text;
 } statements[CALLBACK_STATEMENTS] = {
 	/* clang-format off */
 	[TAKE] = {4, {OIDOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID},
@@ -133,11 +161,6 @@ static const struct
 		" FROM genjob.callbacks c WHERE c.owner OPERATOR(pg_catalog.=) $1 AND c.run_at OPERATOR(pg_catalog.<=) $2"
 		"  AND c.run_at OPERATOR(pg_catalog.<) 'infinity'"
 		" ORDER BY c.run_at, c.id LIMIT $3 FOR UPDATE SKIP LOCKED"},
-	/* a row of callbacks that names another's job does not count */
-	[READ_JOB] = {3, {INT8OID, INT4OID, OIDOID},
-		"SELECT j.on_done, j.attempt OPERATOR(pg_catalog.=) $2 AND j.owner OPERATOR(pg_catalog.=) $3"
-		"  AND j.state::pg_catalog.text OPERATOR(pg_catalog.=) ANY (ARRAY['succeeded', 'failed', 'cancelled'])"
-		" FROM @ j WHERE j.id OPERATOR(pg_catalog.=) $1"},
 	[FORGET] = {1, {INT8OID}, "DELETE FROM genjob.callbacks WHERE id OPERATOR(pg_catalog.=) $1"},
 	[POSTPONE] = {4, {INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID},
 		"UPDATE genjob.callbacks SET attempts = $2, run_at = $3, error = $4 WHERE id OPERATOR(pg_catalog.=) $1"},
@@ -145,17 +168,15 @@ static const struct
 };
 
 static SPIPlanPtr plans[CALLBACK_STATEMENTS];
-static char *jobs_table = NULL; /* quoted, with its schema */
-static Oid jobs_table_oid = InvalidOid;
-static Oid jobs_schema = InvalidOid;
 
 static SPIPlanPtr
-prepare(const char *text, int nargs, const Oid *args)
+prepare(CallbackStatement statement)
 {
-	SPIPlanPtr plan = SPI_prepare(text, nargs, (Oid *) args);
+	SPIPlanPtr plan = SPI_prepare(statements[statement].text, statements[statement].nargs,
+								  (Oid *) statements[statement].args);
 
 	if (plan == NULL || SPI_keepplan(plan) != 0)
-		elog(ERROR, "could not prepare: %s", text);
+		elog(ERROR, "could not prepare: %s", statements[statement].text);
 	return plan;
 }
 
@@ -165,8 +186,7 @@ run(CallbackStatement statement, Datum *args)
 	int code;
 
 	if (plans[statement] == NULL)
-		plans[statement] = prepare(session_name_table(statements[statement].text, jobs_table),
-								   statements[statement].nargs, statements[statement].args);
+		plans[statement] = prepare(statement);
 	code = SPI_execute_plan(plans[statement], args, NULL, false, 0);
 	if (code < 0)
 		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(code));
@@ -177,71 +197,6 @@ static Datum
 column(uint64 row, int number, bool *isnull)
 {
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, isnull);
-}
-
-/*
- * Returns the name of the function that on_done means, as it is to be called.  An error where it is none, or none that
- * this role is to call.
- */
-static char *
-check_function(const char *name)
-{
-	Oid function = function_look_up(name, jobs_table_oid, true);
-
-	if (!OidIsValid(function))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
-						errmsg("on_done names no function f(gen_jobs) that exists: \"%s\"",
-							   pnstrdup(name, pg_mbcliplen(name, strlen(name), 200))),
-						errhint("Create it, or set on_done to another one.")));
-	if (!function_may_be_called(function, GetSessionUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("jobs of a superuser do not call function %s of role \"%s\"",
-						function_name(function), function_owner_name(function)),
-				 errhint(
-					 "ALTER FUNCTION ... OWNER TO a superuser if you trust it, or insert such jobs as another role.")));
-	return function_name(function);
-}
-
-/* What run_function() has planned last. */
-static char *planned = NULL;
-static SPIPlanPtr plan = NULL;
-
-static void
-forget_plan(void)
-{
-	if (planned == NULL)
-		return;
-	pfree(planned);
-	SPI_freeplan(plan);
-	planned = NULL;
-}
-
-/*
- * Calls a function, of the name that on_done has, with the row of a job.  Its plan is kept until another one is called.
- */
-static void
-run_function(const char *on_done, int64 job)
-{
-	const char *function = check_function(on_done);
-	Oid types[1] = {INT8OID};
-	Datum args[1] = {Int64GetDatum(job)};
-	int code;
-
-	if (planned == NULL || strcmp(planned, function) != 0)
-	{
-		SPIPlanPtr fresh = prepare(psprintf("SELECT %s(genjob_row.*) FROM %s genjob_row"
-											" WHERE genjob_row.id OPERATOR(pg_catalog.=) $1",
-											function, jobs_table),
-								   1, types);
-
-		forget_plan();
-		planned = MemoryContextStrdup(TopMemoryContext, function);
-		plan = fresh;
-	}
-	code = SPI_execute_plan(plan, args, NULL, false, 0);
-	if (code < 0)
-		elog(ERROR, "could not call %s: %s", function, SPI_result_code_string(code));
 }
 
 /* ---------- one call ---------- */
@@ -285,30 +240,21 @@ wait_for_job(const Callback *callback)
 static void
 call(const Callback *callback)
 {
-	Datum args[3] = {Int64GetDatum(callback->job), Int32GetDatum(callback->attempt),
-					 ObjectIdGetDatum(GetSessionUserId())};
 	Datum id[1] = {Int64GetDatum(callback->id)};
 	char *function;
-	Datum name;
 	bool has_ended;
-	bool isnull;
 
-	if (run(READ_JOB, args) == 0)
+	if (!calling_read_job(callback->job, callback->attempt, &function, &has_ended))
 	{
 		if (!wait_for_job(callback))
 			(void) run(FORGET, id);
 		return;
 	}
-	name = column(0, 1, &isnull);
-	function = isnull ? NULL : TextDatumGetCString(name);
-	has_ended = DatumGetBool(column(0, 2, &isnull));
 	/* someone may have given it up */
 	if (run(FORGET, id) == 0 || function == NULL || !has_ended)
 		return;
-	run_function(function, callback->job);
-	if (overtime > 0)
-		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-						errmsg("the call went on for longer than genjob.callback_timeout")));
+	calling_run(function, callback->job);
+	check_clock();
 }
 
 static char *
@@ -383,45 +329,12 @@ take(Callback *callbacks)
 		callbacks[i].id = DatumGetInt64(column(i, 1, &isnull));
 		callbacks[i].job = DatumGetInt64(column(i, 2, &isnull));
 		callbacks[i].attempt = DatumGetInt32(column(i, 3, &isnull));
-		callbacks[i].attempts = DatumGetInt32(column(i, 4, &isnull));
+		/* the role may have set any number */
+		callbacks[i].attempts = Min(Max(DatumGetInt32(column(i, 4, &isnull)), 0), MOST_ATTEMPTS);
 		callbacks[i].is_old = DatumGetBool(column(i, 5, &isnull));
 		callbacks[i].has_error = DatumGetBool(column(i, 6, &isnull));
 	}
 	return n;
-}
-
-/*
- * True if the name that statements use is still that of gen_jobs.  A schema can be renamed, and another table take the
- * name.
- */
-static bool
-knows_table(void)
-{
-	char *schema = get_namespace_name(get_rel_namespace(jobs_table_oid));
-
-	return schema != NULL && get_rel_namespace(jobs_table_oid) == jobs_schema &&
-		   strcmp(quote_qualified_identifier(schema, "gen_jobs"), jobs_table) == 0 &&
-		   get_relname_relid("gen_jobs", jobs_schema) == jobs_table_oid;
-}
-
-static void
-find_table(void)
-{
-	int i;
-
-	if (jobs_table != NULL)
-		pfree(jobs_table);
-	jobs_table = NULL;
-	forget_plan();
-	for (i = 0; i < CALLBACK_STATEMENTS; i++)
-	{
-		if (plans[i] != NULL)
-			SPI_freeplan(plans[i]);
-		plans[i] = NULL;
-	}
-	jobs_table =
-		MemoryContextStrdup(TopMemoryContext, session_find_table("gen_jobs", &jobs_table_oid));
-	jobs_schema = get_rel_namespace(jobs_table_oid);
 }
 
 static void
@@ -431,8 +344,7 @@ begin(void)
 	StartTransactionCommand();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (jobs_table == NULL || !knows_table())
-		find_table();
+	calling_find_table();
 }
 
 static void
@@ -465,7 +377,7 @@ note_failure(const Callback *callback, const char *error)
 }
 
 /*
- * Makes one of the calls.  False if it failed.  One behind others in the transaction does not count then, unless it took
+ * Makes one of the calls.  False if it failed; else its clock still runs, for the commit.  One behind others in the transaction does not count then, unless it took
  * too long: the next transaction makes it alone.
  */
 static bool
@@ -477,7 +389,6 @@ make_call(const Callback *callback, bool is_first)
 	callers_begin_call(callback->id);
 	start_clock();
 	error = try_call(callback);
-	stop_clock();
 	if (error != NULL && !is_first && overtime == 0)
 		batch_size = 0;
 	else if (error != NULL)
@@ -510,6 +421,12 @@ call_batch(void)
 		succeeded = make_call(&callbacks[i], i == 0);
 	}
 	is_committing = succeeded || i > 1;
+	/* where there was no call, an alarm would only wake the process again and again */
+	if (i > 0 && is_committing && !is_timed)
+		start_clock();
+	/* if the process ends in the commit of several, the first is counted, and is made after the others then */
+	if (i > 1)
+		callers_begin_call(callbacks[0].id);
 	commit();
 	is_committing = false;
 	callers_end_call();
@@ -536,12 +453,27 @@ commit_failed(const ErrorData *error)
 }
 
 /*
- * Forgets what functions left in the session: the next call finds it as a new one.  Settings are undone with each call.
+ * Undoes what was set while calls were committed.
+ */
+static void
+reset_settings(void)
+{
+	if (GetSessionUserId() != first_user)
+		SetPGVariable("session_authorization", NIL, false);
+	if (GetCurrentRoleId() != first_role)
+		SetPGVariable("role", NIL, false);
+	ResetAllOptions();
+}
+
+/*
+ * Forgets what functions left in the session: the next call finds it as a new one.  What a call sets is undone with it,
+ * but not what a deferred trigger sets.
  */
 static void
 clean_session(void)
 {
 	StartTransactionCommand();
+	reset_settings();
 	ResetTempTableNamespace();
 	PortalHashTableDeleteAll();
 	DropAllPreparedStatements();

@@ -25,9 +25,11 @@
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
+#include "queue/trouble.h"
 
 #define MAX_ROLES 1000
 #define FULL_RETRY_US (5 * USECS_PER_SEC)
+#define LOCKED_RETRY_US USECS_PER_SEC
 
 /* What keeps a role from connecting. */
 typedef struct Obstacle
@@ -106,7 +108,10 @@ find_obstacle(Oid role)
 	return (Obstacle){NULL};
 }
 
-static void
+/*
+ * Returns how many calls it delayed.  Those whose rows are locked stay due.
+ */
+static uint64
 block(Oid role, const Obstacle *obstacle, TimestampTz now)
 {
 	Datum args[6] = {ObjectIdGetDatum(role),
@@ -115,9 +120,15 @@ block(Oid role, const Obstacle *obstacle, TimestampTz now)
 					 Int32GetDatum(obstacle->is_final ? 0 : genjob_callback_attempts),
 					 Int32GetDatum(obstacle->passes ? 0 : 1),
 					 TimestampTzGetDatum(now + FULL_RETRY_US)};
+	uint64 blocked = 0;
+	uint64 n;
 
-	while (statement_run(BLOCK_CALLBACKS, args, NULL) > 0)
+	while ((n = statement_run(BLOCK_CALLBACKS, args, NULL)) > 0)
+	{
+		blocked += n;
 		CHECK_FOR_INTERRUPTS();
+	}
+	return blocked;
 }
 
 /*
@@ -128,19 +139,94 @@ queue_block_callbacks(Oid role, const char *error, TimestampTz now)
 {
 	Obstacle obstacle = {pstrdup(error)};
 
-	block(role, &obstacle, now);
+	(void) block(role, &obstacle, now);
 }
 
 /*
- * Fails a call whose process crashed with it.
+ * Fails a call whose process crashed with it.  False if somebody has locked its row: nothing is written then.
  */
-void
+bool
 queue_fail_callback(int64 callback, const char *error, TimestampTz now)
 {
 	Datum args[4] = {Int64GetDatum(callback), CStringGetTextDatum(error), TimestampTzGetDatum(now),
 					 Int32GetDatum(genjob_callback_attempts)};
 
 	statement_run(FAIL_CALLBACK, args, NULL);
+	return !DatumGetBool(statement_not_null(0, 1));
+}
+
+/* ---------- a look at the table ---------- */
+
+/* A role that is looked at. */
+typedef struct Visit
+{
+	CallbackRole *role;
+	TimestampTz now;
+	uint64 blocked;   /* calls */
+	bool is_obstacle; /* it cannot connect */
+} Visit;
+
+static void
+visit(void *arg)
+{
+	Visit *self = arg;
+	Obstacle obstacle = find_obstacle(self->role->role);
+
+	if (obstacle.words == NULL)
+		return;
+	self->is_obstacle = true;
+	self->blocked = block(self->role->role, &obstacle, self->now);
+}
+
+/*
+ * Delays the calls of the roles that are due and cannot connect; returns how many.  A role whose rows are locked, or raise
+ * an error, is due LOCKED_RETRY_US later.
+ */
+static uint64
+block_roles(CallbackRole *roles, int n, TimestampTz now)
+{
+	uint64 blocked = 0;
+	int i;
+
+	for (i = 0; i < n && roles[i].due <= now; i++)
+	{
+		Visit self = {&roles[i], now};
+		ErrorData *error;
+		bool succeeded = queue_guard(visit, &self, &error);
+
+		if (!succeeded)
+			trouble_show(TROUBLE_FOLLOW, error);
+		if (!succeeded || self.is_obstacle)
+			roles[i].due = now + LOCKED_RETRY_US;
+		blocked += succeeded ? self.blocked : 0;
+	}
+	return blocked;
+}
+
+static int
+compare_due(const void *a, const void *b)
+{
+	TimestampTz due_a = ((const CallbackRole *) a)->due;
+	TimestampTz due_b = ((const CallbackRole *) b)->due;
+
+	return (due_a > due_b) - (due_a < due_b);
+}
+
+static int
+read_roles(CallbackRole **roles)
+{
+	Datum args[1] = {Int32GetDatum(MAX_ROLES)};
+	uint64 rows = statement_run(FIND_CALLBACKS, args, NULL);
+	uint64 row;
+
+	*roles = SPI_palloc(Max(rows, 1) * sizeof(CallbackRole));
+	for (row = 0; row < rows; row++)
+	{
+		(*roles)[row].role = DatumGetObjectId(statement_not_null(row, 1));
+		(*roles)[row].due = DatumGetTimestampTz(statement_not_null(row, 2));
+		(*roles)[row].room = room_of((*roles)[row].role);
+	}
+	return (int) rows;
 }
 
 /*
@@ -150,33 +236,14 @@ queue_fail_callback(int64 callback, const char *error, TimestampTz now)
 int
 queue_find_callbacks(TimestampTz now, CallbackRole **roles)
 {
-	Datum args[1] = {Int32GetDatum(MAX_ROLES)};
-	bool any_blocked;
-	uint64 rows;
-	uint64 row;
+	int n = read_roles(roles);
 
-	do
+	/* what was blocked may have another time */
+	while (block_roles(*roles, n, now) > 0)
 	{
-		any_blocked = false;
-		rows = statement_run(FIND_CALLBACKS, args, NULL);
-		*roles = SPI_palloc(Max(rows, 1) * sizeof(CallbackRole));
-		for (row = 0; row < rows; row++)
-		{
-			(*roles)[row].role = DatumGetObjectId(statement_not_null(row, 1));
-			(*roles)[row].due = DatumGetTimestampTz(statement_not_null(row, 2));
-			(*roles)[row].room = room_of((*roles)[row].role);
-		}
-		for (row = 0; row < rows; row++)
-		{
-			Obstacle obstacle = {NULL};
-
-			if ((*roles)[row].due <= now)
-				obstacle = find_obstacle((*roles)[row].role);
-			if (obstacle.words == NULL)
-				continue;
-			block((*roles)[row].role, &obstacle, now);
-			any_blocked = true;
-		}
-	} while (any_blocked);
-	return (int) rows;
+		CHECK_FOR_INTERRUPTS();
+		n = read_roles(roles);
+	}
+	qsort(*roles, n, sizeof(CallbackRole), compare_due);
+	return n;
 }

@@ -17,7 +17,7 @@ typedef struct CallbackRole
 
 /* In queue_transact() */
 extern int queue_find_callbacks(TimestampTz now, CallbackRole **roles);
-extern void queue_fail_callback(int64 callback, const char *error, TimestampTz now);
+extern bool queue_fail_callback(int64 callback, const char *error, TimestampTz now);
 extern void queue_block_callbacks(Oid role, const char *error, TimestampTz now);
 
 #endif /* GENJOB_CALLDUE_H */

@@ -15,6 +15,10 @@
 #include "queue/statement.h"
 #include "queue/tables.h"
 
+/* attempts of a row of genjob.callbacks: its owner may have set any number */
+#define ATTEMPTS "least(greatest(attempts, 0), 1000000)"
+#define CALL_AGAIN "least(interval '1 s' * 2 ^ least(" ATTEMPTS ", 20), interval '1 h')"
+
 /* clang-format off */
 
 /*
@@ -298,13 +302,16 @@ static const Statement statements[STATEMENTS] = {
 		" SELECT owner::oid, run_at FROM (SELECT * FROM first LIMIT $1) f ORDER BY run_at"},
 	/* $4: calls that may fail, $5: what of this one counts as one */
 	[BLOCK_CALLBACKS] = {6, {OIDOID, TEXTOID, TIMESTAMPTZOID, INT4OID, INT4OID, TIMESTAMPTZOID},
-		"UPDATE genjob.callbacks SET error = $2, attempts = attempts + $5, run_at = CASE WHEN $5 = 0 THEN $6"
-		"  WHEN attempts + $5 >= $4 THEN 'infinity' ELSE $3 + least(interval '1 s' * 2 ^ least(attempts, 20), interval '1 h') END"
+		"UPDATE genjob.callbacks SET error = $2, attempts = " ATTEMPTS " + $5, run_at = CASE WHEN $5 = 0 THEN $6"
+		"  WHEN " ATTEMPTS " + $5 >= $4 THEN 'infinity' ELSE $3 + " CALL_AGAIN " END"
 		" WHERE id IN (SELECT id FROM genjob.callbacks WHERE owner = $1 AND run_at <= $3 AND run_at < 'infinity' ORDER BY owner, run_at, id"
 		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)"},
+	/* true if the row is there and locked */
 	[FAIL_CALLBACK] = {4, {INT8OID, TEXTOID, TIMESTAMPTZOID, INT4OID},
-		"UPDATE genjob.callbacks SET error = $2, attempts = attempts + 1, run_at = CASE WHEN attempts + 1 >= $4 THEN 'infinity'"
-		"  ELSE $3 + least(interval '1 s' * 2 ^ least(attempts, 20), interval '1 h') END WHERE id = $1"},
+		"WITH failed AS (UPDATE genjob.callbacks SET error = $2, attempts = " ATTEMPTS " + 1,"
+		"  run_at = CASE WHEN " ATTEMPTS " + 1 >= $4 THEN 'infinity' ELSE $3 + " CALL_AGAIN " END"
+		"  WHERE id IN (SELECT id FROM genjob.callbacks WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id)"
+		" SELECT EXISTS (SELECT FROM genjob.callbacks WHERE id = $1) AND NOT EXISTS (SELECT FROM failed)"},
 };
 
 /* clang-format on */

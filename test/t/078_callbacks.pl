@@ -9,6 +9,7 @@ use lib "$FindBin::Bin/../perl";
 
 use GenJobTest;
 use PostgreSQL::Test::Utils;
+use Session;
 use StandIn;
 use Test::More;
 
@@ -284,6 +285,92 @@ subtest 'callbacks 15: a setting of the database keeps all calls from being made
 	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id) OR EXISTS (SELECT FROM genjob.callbacks WHERE job_id = $id AND attempts > 0)"), 'a call is made');
 	is(query("SELECT what FROM public.told WHERE job = $id"), 'done', '... and succeeds');
 	query('ALTER DATABASE postgres RESET row_security');
+};
+
+subtest 'callbacks 16: the owner of a schema puts another function in the place of a superuser\'s while calls are made' => sub {
+	query(q{GRANT CREATE ON DATABASE postgres TO mallory;
+		SET ROLE mallory; CREATE SCHEMA app; CREATE SCHEMA evil; GRANT ALL ON SCHEMA app, evil TO PUBLIC; RESET ROLE;
+		CREATE FUNCTION app.done(job public.gen_jobs) RETURNS void LANGUAGE sql AS $$ INSERT INTO public.told VALUES (job.id, current_user, 'done') $$;
+		SET ROLE mallory;
+		CREATE FUNCTION evil.done(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.told VALUES (job.id, current_user, 'evil'); END $$;
+		RESET ROLE; DELETE FROM public.told});
+	query(q{INSERT INTO public.gen_jobs (server, request, on_done) SELECT 'painter', jsonb_build_object('prompt', 'swapped ' || i), 'app.done' FROM generate_series(1, 300) i});
+	# each round of swaps lets some calls through; what finds mallory's function is refused, and is made again
+	query(q{SET ROLE mallory; DO $$
+		BEGIN
+			FOR i IN 1 .. 1500 LOOP
+				ALTER SCHEMA app RENAME TO away; ALTER SCHEMA evil RENAME TO app; ALTER SCHEMA away RENAME TO evil;
+				COMMIT;
+			END LOOP;
+		END $$});
+	query(q{UPDATE genjob.callbacks SET run_at = now()});
+	ok($node->poll_query_until('postgres', q{SELECT count(*) = 300 FROM public.told}), 'all are told of');
+	is(query(q{SELECT string_agg(DISTINCT what || ' as ' || role, ', ') FROM public.told}), 'done as postgres', '... by the function that was checked');
+	query(q{DROP SCHEMA app, evil CASCADE; REVOKE CREATE ON DATABASE postgres FROM mallory});
+};
+
+query('CREATE ROLE team; GRANT team TO mallory; GRANT INSERT, SELECT ON public.gen_jobs TO team; GRANT USAGE ON FOREIGN SERVER painter TO team');
+
+subtest 'callbacks 17: a role locks calls that are to be delayed' => sub {
+	my $id = insert_as('team', 'public.plain_done');
+	eventually("SELECT EXISTS (SELECT FROM genjob.callbacks WHERE job_id = $id AND attempts = 1)", 'a role that cannot log in: its calls are delayed');
+	my $session = Session->new($node, user => 'mallory');
+	is($session->query("BEGIN; SELECT count(*) FROM (SELECT FROM genjob.callbacks WHERE job_id = $id FOR UPDATE) c"), '1', 'their rows are locked');
+	eventually("SELECT run_at < now() FROM genjob.callbacks WHERE job_id = $id", '... when they are due');
+	others_go_on('locked rows');
+	is(query("SELECT attempts FROM genjob.callbacks WHERE job_id = $id"), '1', '... which nobody has changed');
+	$session->query('ROLLBACK');
+	eventually("SELECT attempts > 1 FROM genjob.callbacks WHERE job_id = $id", 'they are delayed once they are free');
+	$session->quit;
+	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
+};
+
+subtest 'callbacks 18: a role sets attempts that cannot be counted on' => sub {
+	query(q{SET ROLE mallory;
+		CREATE FUNCTION mallory.fails(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'never'; END $$;
+		CREATE FUNCTION mallory.dies(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS
+			$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(10); END $$});
+	foreach my $attempts (2147483647, -2147483648)
+	{
+		my $end = $attempts > 0 ? q{run_at = 'infinity'} : 'attempts BETWEEN 1 AND 9';
+		my $blocked = insert_as('team', 'public.plain_done');
+		my $fails = insert_as('mallory', 'mallory.fails');
+		my $dies = insert_as('mallory', 'mallory.dies');
+		foreach my $id ($blocked, $fails, $dies)
+		{
+			eventually("SELECT EXISTS (SELECT FROM genjob.callbacks WHERE job_id = $id AND attempts > 0)", 'a call fails');
+			query("UPDATE genjob.callbacks SET attempts = $attempts, error = NULL, run_at = now() WHERE job_id = $id", undef, 'mallory');
+			eventually("SELECT error IS NOT NULL AND $end FROM genjob.callbacks WHERE job_id = $id", "... also after $attempts");
+		}
+		others_go_on("attempts $attempts");
+		query("DELETE FROM genjob.callbacks WHERE job_id IN ($blocked, $fails, $dies)");
+	}
+};
+
+subtest 'callbacks 19: a role locks a call whose process has ended' => sub {
+	query(q{SET ROLE mallory; CREATE FUNCTION mallory.dies_late(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS $$
+		BEGIN
+			PERFORM pg_advisory_lock(19);
+			PERFORM pg_terminate_backend(pg_backend_pid());
+			PERFORM pg_sleep(10);
+		END $$});
+	my $gate = Session->new($node);
+	$gate->query('SELECT pg_advisory_lock(19)');
+	my $id = insert_as('mallory', 'mallory.dies_late');
+	eventually(q{SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)}, 'the call is made');
+	my $session = Session->new($node, user => 'mallory');
+	$session->send("BEGIN; SELECT count(*) FROM (SELECT FROM genjob.callbacks WHERE job_id = $id FOR UPDATE) c");
+	eventually(q{SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted)}, 'somebody waits for its row');
+	$gate->quit;
+	is($session->answer, '1', '... and has it once the process has ended');
+	my $before = query('SELECT clock_timestamp()');
+	others_go_on('a locked row');
+	cmp_ok(query("SELECT extract(epoch FROM clock_timestamp() - '$before')"), '<', 4, '... at once');
+	is(query("SELECT attempts FROM genjob.callbacks WHERE job_id = $id"), '0', 'it is not counted yet');
+	$session->query('ROLLBACK');
+	eventually("SELECT attempts >= 1 AND error LIKE 'the process that made the call ended during it%' FROM genjob.callbacks WHERE job_id = $id", 'it is counted once the row is free');
+	$session->quit;
+	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
 };
 
 subtest 'callbacks 13: the owner of the schema puts another table in the place of gen_jobs while calls are made' => sub {

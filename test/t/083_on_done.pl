@@ -203,6 +203,66 @@ subtest 'a function that takes too long' => sub {
 	ok(wait_called($id), 'others are called');
 };
 
+subtest 'a call whose commit takes too long' => sub {
+	as_app(q{CREATE TABLE late (job bigint, how text);
+		CREATE FUNCTION at_end() RETURNS trigger LANGUAGE plpgsql AS $$
+			BEGIN
+				LOOP
+					BEGIN
+						PERFORM pg_sleep(1000);
+					EXCEPTION WHEN query_canceled THEN
+						IF NEW.how = 'trigger' THEN RAISE; END IF;
+					END;
+					IF NEW.how = 'catcher' THEN RETURN NULL; END IF;
+				END LOOP;
+			END $$;
+		CREATE CONSTRAINT TRIGGER at_end AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION at_end();
+		CREATE FUNCTION trigger_sleeps(job gen_jobs) RETURNS void LANGUAGE sql AS $$ INSERT INTO app.late VALUES (job.id, 'trigger') $$;
+		CREATE FUNCTION trigger_catches(job gen_jobs) RETURNS void LANGUAGE sql AS $$ INSERT INTO app.late VALUES (job.id, 'catcher') $$;
+		CREATE FUNCTION trigger_stubborn(job gen_jobs) RETURNS void LANGUAGE sql AS $$ INSERT INTO app.late VALUES (job.id, 'stubborn') $$;
+		CREATE FUNCTION cursor_sleeps(job gen_jobs) RETURNS void LANGUAGE plpgsql AS
+			$$ BEGIN EXECUTE 'DECLARE slow CURSOR WITH HOLD FOR SELECT pg_sleep(1000)'; END $$});
+	foreach my $function (qw(trigger_sleeps trigger_catches trigger_stubborn cursor_sleeps))
+	{
+		my $id = enqueue_app($function, $function);
+		ok(wait_callback($id, 'attempts >= 1'), "$function: it is stopped");
+		like(callback($id, 'error'), qr/^the call took longer than genjob\.callback_timeout \(2000 ms\)/, '... and says so');
+		query("DELETE FROM genjob.callbacks WHERE job_id = $id");
+		$id = enqueue_app('note', "after $function");
+		ok(wait_called($id), '... others are called');
+	}
+	query('ALTER SYSTEM SET genjob.callback_workers = 0');
+	query('SELECT pg_reload_conf()');
+	my @ids = split /\n/, as_app(q{INSERT INTO gen_jobs (server, request, on_done)
+		SELECT 'painter', jsonb_build_object('prompt', 'stubborn commit ' || i), CASE i WHEN 2 THEN 'trigger_stubborn' ELSE 'note' END FROM generate_series(1, 4) i RETURNING id});
+	wait_state($node, $_, 'succeeded') foreach @ids;
+	query('ALTER SYSTEM RESET genjob.callback_workers');
+	query('SELECT pg_reload_conf()');
+	ok(wait_callback($ids[1], 'attempts >= 1'), 'one that ends the process in the commit of several is found');
+	ok(wait_called($_), '... and the others are made') foreach @ids[ 0, 2, 3 ];
+	query("DELETE FROM genjob.callbacks WHERE job_id = $ids[1]");
+	is(query('SELECT count(*) FROM app.late'), '0', 'what was done after the time is not');
+};
+
+subtest 'what a deferred trigger sets is not there in the next call' => sub {
+	as_app(q{CREATE TABLE setting (name text, value text);
+		CREATE FUNCTION set_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config(NEW.name, NEW.value, false); RETURN NULL; END $$;
+		CREATE CONSTRAINT TRIGGER set_late AFTER INSERT ON setting DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION set_late();
+		CREATE FUNCTION sets(job gen_jobs) RETURNS void LANGUAGE sql AS $$
+			INSERT INTO app.ledger (job, what) VALUES (job.id, pg_backend_pid());
+			INSERT INTO app.setting VALUES ('search_path', 'app'), ('app.word', 'left'), ('row_security', 'off'), ('role', 'lesser'), ('default_transaction_read_only', 'on') $$;
+		CREATE FUNCTION shows(job gen_jobs) RETURNS void LANGUAGE sql AS $$
+			INSERT INTO app.ledger (job, what) VALUES (job.id, concat_ws(', ', pg_backend_pid(), current_user, current_setting('search_path'), current_setting('app.word', true),
+				current_setting('row_security'), current_setting('application_name'))) $$});
+	query(q{CREATE ROLE lesser; GRANT lesser TO app; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'genjob caller'});
+	my $sets = enqueue_app('sets', 'sets');
+	ok(wait_called($sets));
+	my $shows = enqueue_app('shows', 'shows');
+	ok(wait_called($shows));
+	my $pid = ledger($sets);
+	like(ledger($shows), qr/^$pid, app, "\$user", public, (?:, )?on, genjob caller/, 'the same process has the settings of its start');
+};
+
 subtest 'what fails at the commit fails alone' => sub {
 	my @ids = split /\n/, as_app(q{INSERT INTO gen_jobs (server, request, on_done)
 		SELECT 'painter', jsonb_build_object('prompt', 'commit ' || i), CASE i WHEN 3 THEN 'at_commit' ELSE 'note' END
