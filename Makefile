@@ -50,6 +50,7 @@ OBJS = \
 	src/session/views.o \
 	src/session/wait.o \
 	src/session/wholelocks.o \
+	src/session/strangers.o \
 	src/session/triggers.o \
 	src/session/check.o \
 	src/session/change.o \
