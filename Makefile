@@ -226,6 +226,7 @@ OBJS = \
 	src/server/streamrules.o \
 	src/server/options.o \
 	src/server/optionvalue.o \
+	src/server/validator.o \
 	src/base/settings.o \
 	src/base/bytes.o \
 	src/base/base64.o \
