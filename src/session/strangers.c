@@ -325,7 +325,7 @@ check_other(Node *statement)
 		case T_AlterExtensionContentsStmt:
 			check_object(((AlterExtensionContentsStmt *) statement)->objtype,
 						 ((AlterExtensionContentsStmt *) statement)->object,
-						 "to add it to an extension");
+						 "to change its extension");
 			break;
 		case T_CommentStmt:
 			check_object(((CommentStmt *) statement)->objtype, ((CommentStmt *) statement)->object,
