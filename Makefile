@@ -50,6 +50,7 @@ OBJS = \
 	src/session/views.o \
 	src/session/wait.o \
 	src/session/wholelocks.o \
+	src/session/strangers.o \
 	src/session/triggers.o \
 	src/session/check.o \
 	src/session/change.o \
@@ -226,6 +227,7 @@ OBJS = \
 	src/server/streamrules.o \
 	src/server/options.o \
 	src/server/optionvalue.o \
+	src/server/validator.o \
 	src/base/settings.o \
 	src/base/bytes.o \
 	src/base/base64.o \

@@ -11,6 +11,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -99,12 +100,35 @@ run_work(QueueWork work, void *arg, MemoryContext caller)
 }
 
 /*
- * Adds a hint to an error about a missing right: it comes from code of others, such as a trigger.
+ * True if an error says that a schema's USAGE is missing.  The transaction has ended, so only the words are left, in
+ * the language of the messages.
+ */
+static bool
+denies_schema(const ErrorData *error, const char *schema)
+{
+	return strcmp(error->message, psprintf(_("permission denied for schema %s"), schema)) == 0;
+}
+
+/*
+ * Adds a hint to an error about a missing right.  Unless it is one to a schema of genjob's own, it comes from code of
+ * others, such as a trigger.
  */
 static void
 explain_denial(ErrorData *error)
 {
-	if (error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && error->hint == NULL)
+	const char *schemas[] = {statement_schema(), "genjob"};
+	int i;
+
+	if (error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE || error->hint != NULL)
+		return;
+	for (i = 0; i < lengthof(schemas); i++)
+	{
+		if (denies_schema(error, schemas[i]))
+			error->hint =
+				psprintf("genjob's tables are in it: GRANT USAGE ON SCHEMA %s TO %s",
+						 quote_identifier(schemas[i]), quote_identifier(tables_owner_name()));
+	}
+	if (error->hint == NULL)
 		error->hint =
 			psprintf("Triggers run as role \"%s\" here: GRANT it to that role, or make the trigger's function SECURITY DEFINER.",
 					 tables_owner_name());

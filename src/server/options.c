@@ -12,7 +12,6 @@
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
-#include "fmgr.h"
 
 #include "server/aws.h"
 #include "server/options.h"
@@ -573,28 +572,4 @@ options_parse_mapping(List *defs, MappingOptions *options)
 	if (options->secret_access_key != NULL)
 		require_option("access_key_id", options->access_key_id != NULL,
 					   "It belongs to the secret_access_key, with which requests are signed (auth 'sigv4').");
-}
-
-PG_FUNCTION_INFO_V1(genjob_validator);
-
-/*
- * The validator of the wrapper: gets all options that an object will have.
- */
-Datum
-genjob_validator(PG_FUNCTION_ARGS)
-{
-	List *defs = untransformRelOptions(PG_GETARG_DATUM(0));
-	Oid catalog = PG_GETARG_OID(1);
-	ServerOptions server;
-	MappingOptions mapping;
-
-	if (catalog == ForeignServerRelationId)
-		options_parse_server(defs, &server);
-	else if (catalog == UserMappingRelationId)
-		options_parse_mapping(defs, &mapping);
-	else if (defs != NIL)
-		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-						errmsg("invalid option \"%s\"", linitial_node(DefElem, defs)->defname),
-						errhint("Options belong to CREATE SERVER and CREATE USER MAPPING.")));
-	PG_RETURN_VOID();
 }

@@ -13,6 +13,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
+#include "base/clip.h"
 #include "http/header.h"
 #include "server/keytemplate.h"
 #include "server/options.h"
@@ -22,9 +23,21 @@
 #include "shared/stats.h"
 #include "http/url.h"
 
+#define MAX_SHOWN 500 /* bytes of a wrong value in a message */
 #define MAX_CALLS_A_SECOND 1000000
 #define MAX_SECONDS_OF_A_CALL 31536000.0
 #define WHITE_SPACE " \t\n"
+
+/*
+ * Returns a value as a message repeats it.
+ */
+static const char *
+clip(const char *value)
+{
+	size_t len = strlen(value);
+
+	return len > MAX_SHOWN ? clip_line(value, len, MAX_SHOWN) : value;
+}
 
 /*
  * Raises the error of a bad value.  shown is NULL if the value must not be repeated.
@@ -33,9 +46,10 @@ static void
 refuse_value(const Option *option, const char *shown, const char *hint)
 {
 	if (shown != NULL)
-		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-						errmsg("invalid value for option \"%s\": \"%s\"", option->name, shown),
-						errhint("%s", hint)));
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("invalid value for option \"%s\": \"%s\"", option->name, clip(shown)),
+				 errhint("%s", hint)));
 	ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 					errmsg("invalid value for option \"%s\"", option->name), errhint("%s", hint)));
 }
@@ -198,10 +212,10 @@ check_distinct(const Option *option, const List *urls, const char *url)
 	foreach(cell, urls)
 	{
 		if (strcmp(lfirst(cell), url) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-					 errmsg("option \"%s\" names an address twice: \"%s\"", option->name, url),
-					 errhint("Name each once; max_in_flight holds for each of them.")));
+			ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+							errmsg("option \"%s\" names an address twice: \"%s\"", option->name,
+								   clip(url)),
+							errhint("Name each once; max_in_flight holds for each of them.")));
 	}
 }
 

@@ -9,14 +9,19 @@
  */
 #include "postgres.h"
 
-#include "access/reloptions.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/reloptions.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
+#include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -242,7 +247,32 @@ server_exists(Oid server)
 }
 
 /*
- * Sets the option paused of a server, as its owner would by ALTER SERVER.  False if it was so, or there is none.
+ * Locks the row of a server for a change by this transaction.  False if another one that has not ended has changed or
+ * locked it: its owner could have the dispatcher wait for a transaction that is never ended.
+ */
+static bool
+lock_row(Oid server)
+{
+	Relation relation = table_open(ForeignServerRelationId, RowExclusiveLock);
+	HeapTuple tuple = SearchSysCacheCopy1(FOREIGNSERVEROID, ObjectIdGetDatum(server));
+	TM_Result result = TM_Deleted;
+	TM_FailureData failure;
+	Buffer buffer;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		result = heap_lock_tuple(relation, tuple, GetCurrentCommandId(true), LockTupleExclusive,
+								 LockWaitSkip, false, &buffer, &failure);
+		ReleaseBuffer(buffer);
+		heap_freetuple(tuple);
+	}
+	table_close(relation, NoLock);
+	return result == TM_Ok;
+}
+
+/*
+ * Sets the option paused of a server, as its owner would by ALTER SERVER.  False if it was so, or there is none, or
+ * another transaction is changing it: then the next job that meets the same answer tries again.
  */
 bool
 server_pause(const char *name)
@@ -256,7 +286,7 @@ server_pause(const char *name)
 	Oid role;
 	int context;
 
-	if (catalog == NULL || server == NULL || server->options.paused)
+	if (catalog == NULL || server == NULL || server->options.paused || !lock_row(catalog->serverid))
 		return false;
 	foreach(cell, catalog->options)
 		is_given |= strcmp(lfirst_node(DefElem, cell)->defname, "paused") == 0;

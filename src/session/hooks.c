@@ -46,6 +46,7 @@
 #include "base/compat.h"
 #include "session/hooks.h"
 #include "session/refusals.h"
+#include "session/wholelocks.h"
 #include "base/settings.h"
 #include "shared/shmem.h"
 
@@ -320,11 +321,18 @@ utility(PlannedStmt *planned, const char *text, bool read_only_tree, ProcessUtil
 	/* looked at now: once it has run, a statement that ended the transaction may be freed */
 	bool commits_prepared = is_commit_prepared(statement);
 	ProcessUtility_hook_type next = next_utility ? next_utility : standard_ProcessUtility;
+	bool shuts_out;
+	List *held;
 
 	refusals_check(statement);
+	shuts_out = !refusals_are_off() && wholelocks_concerns(statement);
+	if (shuts_out)
+		planned = wholelocks_begin(planned, &held);
 	if (!concerns_database)
 	{
 		next(planned, text, read_only_tree, context, params, environment, dest, completion);
+		if (shuts_out)
+			wholelocks_finish(held);
 		if (!commits_prepared)
 			return;
 		if (!shmem_tell_dispatcher(MyDatabaseId, NULL, 0, (BulkChange){DT_NOBEGIN, DT_NOBEGIN},

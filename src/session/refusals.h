@@ -7,6 +7,7 @@
 
 #include "nodes/nodes.h"
 
+extern bool refusals_are_off(void);
 extern void refusals_check(Node *statement);
 
 #endif /* GENJOB_REFUSALS_H */

@@ -1,228 +1,246 @@
 /*
  * wholelocks.c
- *		Statements that lock genjob's tables as a whole, of roles that do not own them: refused.
+ *		LOCK TABLE of genjob's tables, by roles that do not own them: refused.
  *
  * While such a lock is held, no job of any role is inserted or run; nor is one while a statement waits for such a lock,
- * for everybody else then waits behind it.  PostgreSQL takes some of these locks first and looks at the privileges
- * afterwards, so that a role without any right can wait for as long as a transaction of its own keeps the lock away.
- * This looks before.  What may have such a lock is a foreign key to gen_jobs, with the privilege REFERENCES.
+ * for everybody else then waits behind it.  LOCK needs only UPDATE, and it locks a view with the tables that it reads.
+ *
+ * What a name or a view means may change while LOCK waits for one of several locks.  So a role's LOCK TABLE is run in
+ * three steps.  First all that it names is locked here, one after the other, each looked at before and kept from then on.
+ * Then PostgreSQL runs the statement, as if with NOWAIT: it has nothing to wait for.  Last, what the transaction holds
+ * of genjob's tables is compared with what it held before.
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "rewrite/rewriteHandler.h"
+#include "storage/lmgr.h"
+#include "storage/sinval.h"
 #include "utils/acl.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #include "base/compat.h"
+#include "session/strangers.h"
 #include "session/wholelocks.h"
 
-/*
- * True if CREATE EXTENSION genjob made the relation, and the current role does not own it.
- */
-static bool
-is_anothers(Oid relation)
+#define MAX_PASSES 8 /* over names whose meaning changes meanwhile */
+
+/* 17 has a privilege for it */
+#ifdef ACL_MAINTAIN
+#define ACL_LOCK (ACL_UPDATE | ACL_DELETE | ACL_TRUNCATE | ACL_MAINTAIN)
+#else
+#define ACL_LOCK (ACL_UPDATE | ACL_DELETE | ACL_TRUNCATE)
+#endif
+
+/* What is locked before PostgreSQL runs the statement. */
+typedef struct Ahead
 {
-	Oid extension = get_extension_oid("genjob", true);
+	const LockStmt *statement;
+	Oid role;   /* whose privileges count: the current one, or a view's owner */
+	List *seen; /* relations */
+} Ahead;
 
-	return OidIsValid(extension) && OidIsValid(relation) &&
-		   getExtensionOfObject(RelationRelationId, relation) == extension &&
-		   !compat_owns_relation(relation, GetUserId());
-}
-
-/*
- * The relation that a statement names, if it is one of genjob's that the current role does not own; else InvalidOid.
- */
-static Oid
-find_anothers(RangeVar *name)
-{
-	Oid relation = name != NULL ? RangeVarGetRelid(name, NoLock, true) : InvalidOid;
-
-	return is_anothers(relation) ? relation : InvalidOid;
-}
-
-/*
- * Raises an error if the relation is not the current role's to change.  what: "to create a rule on it".
- */
 static void
-check_owner(RangeVar *name, const char *what)
+refuse(Oid table)
 {
-	Oid relation = find_anothers(name);
-
-	if (OidIsValid(relation))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("must be owner of table %s %s", get_rel_name(relation), what),
-						errdetail("It would concern the jobs of all roles."),
-						errhint("Ask an administrator to do it.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("must be owner of table %s to lock it against others", get_rel_name(table)),
+			 errdetail("No job of any role would be inserted or run meanwhile."),
+			 errhint("SELECT ... FOR UPDATE locks rows.")));
 }
 
-/* ---------- LOCK TABLE ---------- */
+/* ---------- before ---------- */
 
-static void check_locked(Oid relation, List **seen);
+static void lock_ahead(Oid relation, bool with_children, Ahead *ahead);
 
 static bool
-check_locked_walker(Node *node, void *seen)
+lock_walker(Node *node, void *ahead)
 {
 	ListCell *cell;
 
 	if (node == NULL)
 		return false;
 	if (!IsA(node, Query))
-		return expression_tree_walker(node, check_locked_walker, seen);
+		return expression_tree_walker(node, lock_walker, ahead);
 	foreach(cell, ((Query *) node)->rtable)
 	{
 		const RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
 
 		if (entry->rtekind == RTE_RELATION)
-			check_locked(entry->relid, seen);
+			lock_ahead(entry->relid, entry->inh, ahead);
 	}
-	return query_tree_walker((Query *) node, check_locked_walker, seen, QTW_IGNORE_JOINALIASES);
+	return query_tree_walker((Query *) node, lock_walker, ahead, QTW_IGNORE_JOINALIASES);
 }
 
 /*
- * Refuses LOCK TABLE, which needs only UPDATE.  A view is locked with the tables that it reads.
+ * Locks what a view reads.  The view is locked.
  */
 static void
-check_locked(Oid relation, List **seen)
+lock_view(Oid relation, const Ahead *ahead, List **seen)
 {
-	Relation view;
+	Relation view = try_relation_open(relation, NoLock);
+	Ahead inner = *ahead;
 
-	if (list_member_oid(*seen, relation))
+	if (view == NULL)
 		return;
-	*seen = lappend_oid(*seen, relation);
-	if (get_rel_relkind(relation) == RELKIND_VIEW)
-	{
-		view = table_open(relation, AccessShareLock);
-		(void) check_locked_walker((Node *) get_view_query(view), seen);
-		table_close(view, AccessShareLock);
-	}
-	else if (is_anothers(relation))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("must be owner of table %s to lock it against others",
-							   get_rel_name(relation)),
-						errdetail("No job of any role would be inserted or run meanwhile."),
-						errhint("SELECT ... FOR UPDATE locks rows.")));
+	inner.seen = *seen;
+	if (!RelationHasSecurityInvoker(view))
+		inner.role = view->rd_rel->relowner;
+	(void) lock_walker((Node *) get_view_query(view), &inner);
+	*seen = inner.seen;
+	relation_close(view, NoLock);
 }
 
+/*
+ * Locks a relation as the statement says.  Nothing if the statement may not: PostgreSQL will say so.
+ */
 static void
-check_lock(LockStmt *statement)
+lock_ahead(Oid relation, bool with_children, Ahead *ahead)
 {
-	List *seen = NIL;
-	ListCell *cell;
+	LOCKMODE mode = ahead->statement->mode;
+	char kind = get_rel_relkind(relation);
+	bool is_view = kind == RELKIND_VIEW;
 
-	/* what is weaker lets others write */
-	if (statement->mode < ShareLock)
+	if (list_member_oid(ahead->seen, relation) ||
+		(!is_view && kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE))
 		return;
-	foreach(cell, statement->relations)
-	{
-		Oid relation = RangeVarGetRelid(lfirst_node(RangeVar, cell), NoLock, true);
-
-		if (OidIsValid(relation))
-			check_locked(relation, &seen);
-	}
+	check_stack_depth();
+	ahead->seen = lappend_oid(ahead->seen, relation);
+	if (!is_view && strangers_is_anothers(relation))
+		refuse(relation);
+	if (pg_class_aclcheck(relation, ahead->role, ACL_LOCK) != ACLCHECK_OK)
+		return;
+	if (!ahead->statement->nowait)
+		LockRelationOid(relation, mode);
+	else if (!ConditionalLockRelationOid(relation, mode))
+		return;
+	if (is_view)
+		lock_view(relation, ahead, &ahead->seen);
+	else if (with_children && !ahead->statement->nowait)
+		(void) find_all_inheritors(relation, mode, NULL);
 }
 
-/* ---------- foreign keys ---------- */
+/*
+ * Locks all that the statement names, until the names have not changed meanwhile.
+ */
+static void
+lock_names(const LockStmt *statement)
+{
+	uint64 counter;
+	int passes = 0;
+
+	do
+	{
+		Ahead ahead = {statement, GetUserId(), NIL};
+		ListCell *cell;
+
+		counter = SharedInvalidMessageCounter;
+		foreach(cell, statement->relations)
+		{
+			const RangeVar *name = lfirst_node(RangeVar, cell);
+			Oid relation = RangeVarGetRelid(name, NoLock, true);
+
+			if (OidIsValid(relation))
+				lock_ahead(relation, name->inh, &ahead);
+		}
+	} while (counter != SharedInvalidMessageCounter && ++passes < MAX_PASSES);
+}
+
+/* ---------- after ---------- */
 
 static bool
-may_refer_to(Oid table)
+is_locked(Oid table)
 {
-	return pg_class_aclcheck(table, GetUserId(), ACL_REFERENCES) == ACLCHECK_OK ||
-		   pg_attribute_aclcheck_all(table, GetUserId(), ACL_REFERENCES, ACLMASK_ANY) ==
-			   ACLCHECK_OK;
+	RelationData relation = {0};
+
+	relation.rd_lockInfo.lockRelId = (LockRelId){.relId = table, .dbId = MyDatabaseId};
+	return CheckRelationLockedByMe(&relation, ShareLock, true);
 }
 
 /*
- * Checks constraints of a table or of a column.
+ * Returns those of genjob's tables that this transaction has locked as a whole.
  */
-static void
-check_constraints(List *constraints)
+static List *
+list_held(void)
 {
-	ListCell *cell;
+	List *held = NIL;
+	Relation catalog = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
 
-	foreach(cell, constraints)
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(ExtensionRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(get_extension_oid("genjob", true)));
+	scan = systable_beginscan(catalog, DependReferenceIndexId, true, NULL, lengthof(keys), keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		const Constraint *constraint = lfirst(cell);
-		Oid table = IsA(constraint, Constraint) && constraint->contype == CONSTR_FOREIGN
-						? find_anothers(constraint->pktable)
-						: InvalidOid;
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
 
-		if (OidIsValid(table) && !may_refer_to(table))
-			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(table));
+		if (form->classid == RelationRelationId && is_locked(form->objid))
+			held = lappend_oid(held, form->objid);
 	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return held;
 }
 
-static void
-check_element(Node *element)
-{
-	if (element == NULL)
-		return;
-	if (IsA(element, ColumnDef))
-		check_constraints(((ColumnDef *) element)->constraints);
-	else if (IsA(element, Constraint))
-		check_constraints(list_make1(element));
-}
-
-static void
-check_create_table(CreateStmt *statement)
-{
-	ListCell *cell;
-
-	foreach(cell, statement->inhRelations)
-		check_owner(lfirst_node(RangeVar, cell), "to create a child of it");
-	foreach(cell, statement->tableElts)
-		check_element(lfirst(cell));
-	check_constraints(statement->constraints);
-}
-
-static void
-check_alter_table(AlterTableStmt *statement)
-{
-	ListCell *cell;
-
-	foreach(cell, statement->cmds)
-		check_element(lfirst_node(AlterTableCmd, cell)->def);
-}
-
-/* ---------- all ---------- */
+/* ---------- both ---------- */
 
 /*
- * Raises an error if a statement would lock one of genjob's tables as a whole, and the current role has no right to it.
+ * True if a statement is a LOCK TABLE that shuts others out, of a role that may not do that to genjob's tables.
+ */
+bool
+wholelocks_concerns(Node *statement)
+{
+	/* what is weaker lets others write */
+	return IsA(statement, LockStmt) && ((LockStmt *) statement)->mode >= ShareLock &&
+		   !superuser() && OidIsValid(get_extension_oid("genjob", true));
+}
+
+/*
+ * Locks ahead what the statement names, and returns the statement that is to be run instead.  *held: for
+ * wholelocks_finish().
+ */
+PlannedStmt *
+wholelocks_begin(PlannedStmt *planned, List **held)
+{
+	*held = list_held();
+	lock_names(castNode(LockStmt, planned->utilityStmt));
+	planned = copyObject(planned);
+	castNode(LockStmt, planned->utilityStmt)->nowait = true;
+	return planned;
+}
+
+/*
+ * Raises an error if the statement has locked one of genjob's tables.
  */
 void
-wholelocks_check(Node *statement)
+wholelocks_finish(const List *held)
 {
-	if (superuser())
-		return;
-	switch (nodeTag(statement))
+	ListCell *cell;
+
+	foreach(cell, list_held())
 	{
-		case T_LockStmt:
-			check_lock((LockStmt *) statement);
-			break;
-		case T_RuleStmt:
-			check_owner(((RuleStmt *) statement)->relation, "to create a rule on it");
-			break;
-		case T_CreateTrigStmt:
-			check_owner(((CreateTrigStmt *) statement)->relation, "to create a trigger on it");
-			check_owner(((CreateTrigStmt *) statement)->constrrel, "to create a trigger on it");
-			break;
-		case T_CreateStmt:
-			check_create_table((CreateStmt *) statement);
-			break;
-		case T_CreateForeignTableStmt:
-			check_create_table(&((CreateForeignTableStmt *) statement)->base);
-			break;
-		case T_AlterTableStmt:
-			check_alter_table((AlterTableStmt *) statement);
-			break;
-		default:
-			break;
+		if (!list_member_oid(held, lfirst_oid(cell)) && strangers_is_anothers(lfirst_oid(cell)))
+			refuse(lfirst_oid(cell));
 	}
 }

@@ -1,12 +1,14 @@
 /*
  * wholelocks.h
- *		Statements that lock genjob's tables as a whole, of roles that do not own them.
+ *		LOCK TABLE of genjob's tables, by roles that do not own them.
  */
 #ifndef GENJOB_WHOLELOCKS_H
 #define GENJOB_WHOLELOCKS_H
 
-#include "nodes/nodes.h"
+#include "nodes/plannodes.h"
 
-extern void wholelocks_check(Node *statement);
+extern bool wholelocks_concerns(Node *statement);
+extern PlannedStmt *wholelocks_begin(PlannedStmt *planned, List **held);
+extern void wholelocks_finish(const List *held);
 
 #endif /* GENJOB_WHOLELOCKS_H */

@@ -372,6 +372,25 @@ ALTER SERVER regress_s OPTIONS (SET rate_limit 'nan/s');
 ALTER SERVER regress_s OPTIONS (SET rate_limit 'inf/s');
 ALTER SERVER regress_s OPTIONS (SET rate_limit '');
 
+-- ---- no value is longer than 64 kB, and none that is wrong is repeated whole ----
+
+DO $$
+BEGIN
+	EXECUTE format('ALTER SERVER regress_s OPTIONS (ADD defaults %L)', jsonb_build_object('a', repeat('a', 65527)));
+	EXECUTE format('ALTER SERVER regress_s OPTIONS (SET defaults %L)', jsonb_build_object('a', repeat('a', 65528)));
+END;
+$$;
+DO $$
+BEGIN
+	EXECUTE format('ALTER SERVER regress_s OPTIONS (SET url %L)', 'ftp://' || repeat('a', 60000));
+END;
+$$;
+DO $$
+BEGIN
+	EXECUTE format('CREATE USER MAPPING FOR PUBLIC SERVER regress_s OPTIONS (api_key %L)', repeat('a', 65537));
+END;
+$$;
+
 -- ---- fallback: a name; whether there is such a server shows when it is needed ----
 
 ALTER SERVER regress_s OPTIONS (ADD fallback 'regress_full');

@@ -23,6 +23,21 @@ DROP TRIGGER genjob_before_insert ON gen_jobs;
 DROP TRIGGER IF EXISTS genjob_after_weights ON genjob.tenant_weights;
 DROP INDEX gen_jobs_ready;
 DROP INDEX IF EXISTS public.gen_jobs_unique;
+CREATE FUNCTION regress_can_drop(index regclass) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE 'DROP INDEX ' || index;
+	RAISE EXCEPTION 'it could be dropped';
+EXCEPTION
+	WHEN raise_exception THEN RETURN true;
+	WHEN object_not_in_prerequisite_state THEN RETURN sqlerrm !~ '^cannot drop index';
+END$$;
+-- whatever index there is
+WITH ours AS MATERIALIZED (SELECT indexrelid::regclass AS index
+	FROM pg_index JOIN pg_depend ON classid = 'pg_class'::regclass AND objid = indrelid AND deptype = 'e'
+	JOIN pg_extension e ON refclassid = 'pg_extension'::regclass AND refobjid = e.oid AND extname = 'genjob'
+	WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid))
+SELECT count(*) >= 15 AS found, string_agg(index::text, ' ') FILTER (WHERE regress_can_drop(index)) AS can_be_dropped FROM ours;
+DROP FUNCTION regress_can_drop;
 -- also within others' code
 DO $$BEGIN ALTER TABLE gen_jobs RENAME TO jobs; END$$;
 

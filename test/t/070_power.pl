@@ -381,6 +381,11 @@ try_it(
 		query('REVOKE ALL ON audit_log FROM genjob_dispatcher; ALTER FUNCTION audit() SECURITY DEFINER SET search_path = pg_catalog, pg_temp');
 		jobs_run('and so does SECURITY DEFINER');
 		query('DROP TRIGGER audit ON gen_jobs');
+		query('REVOKE USAGE ON SCHEMA public FROM genjob_dispatcher, PUBLIC');
+		$job = enqueue($node, 'painter', { prompt => 'in a schema that is shut' });
+		last_error_like('permission denied for schema public.*GRANT USAGE ON SCHEMA public TO genjob_dispatcher', 'of the schema of the tables it says so');
+		query('GRANT USAGE ON SCHEMA public TO genjob_dispatcher, PUBLIC');
+		ok(wait_state($node, $job, 'succeeded'), 'with that GRANT it works');
 	});
 
 try_it(

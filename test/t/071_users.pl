@@ -492,6 +492,74 @@ try_that 'a role that may not lock a table stands in the line for such a lock, s
 	query(q{REVOKE REFERENCES (id) ON gen_jobs FROM mallory; REVOKE CREATE ON SCHEMA public FROM mallory});
 };
 
+try_that 'a role that owns no table stands in the line for one, or for an index, that its statement names beside its own' => sub {
+	my $holder = Session->new($node);
+	my $other = Session->new($node);
+
+	query(q{CREATE SCHEMA m AUTHORIZATION mallory; REVOKE REFERENCES, TRIGGER ON gen_jobs FROM mallory; GRANT CREATE ON SCHEMA public TO mallory;
+		GRANT CREATE ON DATABASE postgres TO mallory;
+		SET ROLE mallory; CREATE TABLE public.mallorys (a bigint NOT NULL)});
+	$holder->query(q{SET ROLE mallory; BEGIN; PREPARE p AS SELECT * FROM gen_jobs; PREPARE q AS SELECT * FROM gen_outputs});
+	for my $sql (
+		'ALTER TABLE p DETACH PARTITION gen_jobs',
+		'ALTER TABLE p DETACH PARTITION gen_outputs CONCURRENTLY',
+		'ALTER TABLE p DETACH PARTITION public.gen_outputs FINALIZE',
+		'ALTER TABLE p ATTACH PARTITION gen_jobs DEFAULT',
+		'ALTER TABLE mine INHERIT gen_jobs',
+		'ALTER TABLE mine NO INHERIT gen_jobs',
+		'ALTER TABLE mine ADD FOREIGN KEY (a) REFERENCES gen_jobs_ready',
+		'ALTER TABLE public.mallorys REPLICA IDENTITY USING INDEX gen_jobs_pkey',
+		'ALTER TABLE public.mallorys CLUSTER ON gen_jobs_ready',
+		'ALTER TABLE public.mallorys ADD UNIQUE USING INDEX gen_jobs_request',
+		'CLUSTER public.mallorys USING gen_jobs_ready',
+		'ALTER INDEX pi ATTACH PARTITION gen_jobs_ready',
+		'ALTER INDEX gen_jobs_ready DEPENDS ON EXTENSION genjob',
+		'ALTER INDEX public.gen_jobs_pkey DEPENDS ON EXTENSION genjob',
+		'ALTER MATERIALIZED VIEW gen_jobs DEPENDS ON EXTENSION genjob',
+		'ALTER TRIGGER genjob_before_insert ON gen_jobs DEPENDS ON EXTENSION genjob',
+		'CREATE STATISTICS m.s ON id, state FROM gen_jobs',
+		'CREATE PUBLICATION mine FOR TABLE gen_outputs',
+		q{COMMENT ON TABLE gen_jobs IS 'mine'},
+		q{COMMENT ON COLUMN gen_jobs.id IS 'mine'},
+		q{COMMENT ON INDEX gen_jobs_ready IS 'mine'},
+		'CREATE TABLE m.child PARTITION OF gen_jobs DEFAULT')
+	{
+		like(as('mallory', "CREATE TEMP TABLE mine (a bigint); CREATE TEMP TABLE p (a bigint) PARTITION BY LIST (a); CREATE INDEX pi ON p (a); SET lock_timeout = '3 s'; $sql"),
+			qr/must be owner of (table|index) gen_\w+ |permission denied for table gen_jobs_ready/, $sql);
+	}
+	# the name means a table of hers when it is looked at, and another one when she has waited for p
+	query('SET ROLE mallory; CREATE TABLE m.p (a bigint) PARTITION BY LIST (a); CREATE TABLE m.gen_jobs (a bigint)');
+	like(as('mallory', q{SET search_path = m, public; SET lock_timeout = '3 s'; ALTER TABLE p DETACH PARTITION gen_jobs}), qr/must be owner of table gen_jobs /, 'a name that may come to mean a table of genjob');
+	like(as('mallory', q{ALTER TABLE m.p ATTACH PARTITION m.gen_jobs DEFAULT; SELECT 'done'}), qr/done/, 'her own table is hers to attach');
+	$holder->query('ROLLBACK');
+	query(q{DROP SCHEMA m CASCADE; DROP TABLE public.mallorys; REVOKE CREATE ON SCHEMA public FROM mallory; REVOKE CREATE ON DATABASE postgres FROM mallory});
+};
+
+try_that 'a role has a view that it locks read gen_jobs between the look at it and the lock' => sub {
+	my ($changing, $locking, $third, $holder) = map { Session->new($node) } 1 .. 4;
+
+	query(q{CREATE SCHEMA m AUTHORIZATION mallory; SET ROLE mallory; CREATE VIEW m.v1 AS SELECT 1::bigint AS id; CREATE VIEW m.v2 AS SELECT 1::bigint AS id; CREATE TABLE m.t (a int); CREATE TABLE m.c () INHERITS (m.t); CREATE VIEW m.v3 AS SELECT a FROM m.t});
+	$_->query('SET ROLE mallory') foreach $changing, $locking, $third, $holder;
+	$holder->query('BEGIN; PREPARE p AS SELECT * FROM gen_jobs');
+	$changing->query('BEGIN; CREATE OR REPLACE VIEW m.v2 AS SELECT 2::bigint AS id');
+	$locking->query('BEGIN');
+	$locking->send('LOCK TABLE m.v1, m.v2');
+	ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND pid = ' . $locking->pid), 'it waits for the second view');
+	$third->send('CREATE OR REPLACE VIEW m.v1 AS SELECT id FROM gen_jobs');
+	ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND pid = ' . $third->pid), 'the first one cannot be changed meanwhile');
+	$changing->query('COMMIT');
+	$locking->answer;
+	is(query("SELECT count(*) FROM pg_locks WHERE relation IN ('gen_jobs'::regclass, 'gen_jobs_ready'::regclass) AND pid IN (" . $locking->pid . ', ' . $third->pid . ") AND mode = 'AccessExclusiveLock'"), '0', 'nobody has the lock');
+	my $id = as('alice', q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "past views"}') RETURNING id});
+	ok(wait_state($node, $id, 'succeeded'), "another's job is run");
+	$locking->query('ROLLBACK');
+	$third->answer;
+	$_->query('ROLLBACK') foreach $changing, $third;
+	is(as('mallory', q{BEGIN; LOCK TABLE m.v3, m.t IN SHARE ROW EXCLUSIVE MODE; SELECT string_agg(DISTINCT relation::regclass::text, ' ' ORDER BY relation::regclass::text) FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'ShareRowExclusiveLock'}), 'm.c m.t m.v3', 'what is hers is locked as ever');
+	like(as('alice', 'LOCK TABLE m.t'), qr/permission denied for (schema|table)/, 'what is not hers is not');
+	query('DROP SCHEMA m CASCADE');
+};
+
 $node->stop;
 $standin->stop;
 done_testing();

@@ -113,6 +113,23 @@ subtest 'the schedule goes over a day' => sub {
 	ok(wait_state($node, $id, 'failed'), 'the eighth is the last');
 };
 
+subtest '410 of a server that another transaction is changing keeps nobody waiting' => sub {
+	my @held = map { "held$_" } 1 .. 3;
+	foreach (@held)
+	{
+		create_server($node, $_, 'webhook', $standin->url('/v1/images/generations'), api_key => "whsec_$keys[0]");
+		query("BEGIN; ALTER SERVER $_ OPTIONS (ADD max_wait '1 h'); PREPARE TRANSACTION '$_'");
+	}
+	my @ids = map { deliver($_, $_, faults => [ { status => 410 } ]) } @held;
+	ok(wait_state($node, $_, 'failed'), 'the delivery fails') foreach @ids;
+	ok(wait_state($node, deliver('hook', 'beside'), 'succeeded'), "another's is made");
+	is(query(q{SELECT count(*) FROM genjob.workers WHERE last_error IS NOT NULL}), '0', 'no lock has been waited for');
+	query("COMMIT PREPARED '$_'") foreach @held;
+	my $id = deliver($held[0], 'again', faults => [ { status => 410 } ]);
+	ok(wait_state($node, $id, 'failed'));
+	like(job($node, $id)->{error}, qr/410.*paused now/, 'the next one pauses the server');
+};
+
 subtest '410 pauses the server' => sub {
 	create_server($node, 'left', 'webhook', $standin->url('/v1/images/generations'), api_key => "whsec_$keys[0]", max_in_flight => 1);
 	my $id = deliver('left', 'left', faults => [ { status => 410 } ]);

@@ -1,0 +1,62 @@
+/*
+ * validator.c
+ *		What PostgreSQL calls for the OPTIONS of CREATE and ALTER SERVER and USER MAPPING.
+ */
+#include "postgres.h"
+
+#include "access/reloptions.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
+#include "fmgr.h"
+
+#include "server/options.h"
+
+#define MAX_VALUE (64 * 1024) /* bytes of an option */
+
+/*
+ * Refuses long values.  The dispatcher reads the options again at every change, and lays some under every request.  A
+ * server that has longer ones from before goes on.
+ */
+static void
+check_lengths(List *defs)
+{
+	ListCell *cell;
+
+	foreach(cell, defs)
+	{
+		DefElem *def = lfirst_node(DefElem, cell);
+		size_t len = strlen(defGetString(def));
+
+		if (len > MAX_VALUE)
+			ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+							errmsg("the value of option \"%s\" is too long", def->defname),
+							errdetail("It has %zu bytes, and %d is the limit.", len, MAX_VALUE),
+							errhint("Put what is large into the requests of jobs.")));
+	}
+}
+
+PG_FUNCTION_INFO_V1(genjob_validator);
+
+/*
+ * The validator of the wrapper: gets all options that an object will have.
+ */
+Datum
+genjob_validator(PG_FUNCTION_ARGS)
+{
+	List *defs = untransformRelOptions(PG_GETARG_DATUM(0));
+	Oid catalog = PG_GETARG_OID(1);
+	ServerOptions server;
+	MappingOptions mapping;
+
+	check_lengths(defs);
+	if (catalog == ForeignServerRelationId)
+		options_parse_server(defs, &server);
+	else if (catalog == UserMappingRelationId)
+		options_parse_mapping(defs, &mapping);
+	else if (defs != NIL)
+		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+						errmsg("invalid option \"%s\"", linitial_node(DefElem, defs)->defname),
+						errhint("Options belong to CREATE SERVER and CREATE USER MAPPING.")));
+	PG_RETURN_VOID();
+}
