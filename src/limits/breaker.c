@@ -64,8 +64,10 @@ count_failure(Breaker *breaker, const BreakerFailure *failure)
 {
 	int i;
 
+	/* one that ends, and one that is down, are met with one after the other */
+	breaker->failures += failure->reason == BREAKER_UNREACHABLE || failure->is_broken;
 	if (failure->reason == BREAKER_UNREACHABLE)
-		return ++breaker->failures >= BREAKER_THRESHOLD;
+		return breaker->failures >= BREAKER_THRESHOLD;
 	if (!failure->is_of_job)
 		return true;
 	for (i = 0; i < breaker->n_jobs; i++)

@@ -38,6 +38,7 @@ typedef struct BreakerFailure
 	BreakerReason reason;
 	int64 job;           /* whose call it was */
 	bool is_of_job;      /* it may be the job's fault: it is believed of several only */
+	bool is_broken;      /* the connection ended before the answer */
 	bool was_probe;      /* breaker_begin() said so */
 	int64 asked_ms;      /* how long the server asks to wait; 0: it does not say */
 	const Backoff *pace; /* ms */

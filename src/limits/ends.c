@@ -76,7 +76,7 @@ describe_failure(const Place *place, const CallEnd *end, BreakerFailure *failure
 			return true;
 		case CALL_BROKEN:
 			failure->reason = has_choice(place->limits) ? BREAKER_UNREACHABLE : BREAKER_FAILING;
-			failure->is_of_job = true;
+			failure->is_of_job = failure->is_broken = true;
 			return end->brought_work || failure->reason == BREAKER_UNREACHABLE;
 		case CALL_FAILED:
 			failure->reason = BREAKER_FAILING;

@@ -150,7 +150,8 @@ ok($node->poll_query_until('postgres', "SELECT why IS NOT NULL FROM (SELECT held
 	'a store that is down holds its server back')
   if query(q{SELECT count(*) FROM information_schema.columns WHERE table_schema = 'genjob' AND table_name = 'servers' AND column_name = 'held_reason'});
 $store->start($port);
-ok(wait_state($node, $id, 'succeeded'), 'and when it is back, the job goes on');
+ok(wait_state($node, $id, 'succeeded'), 'and when it is back, the job goes on')
+  or diag(query("SELECT attempt_errors FROM gen_jobs WHERE id = $id"));
 
 $node->stop;
 done_testing();
