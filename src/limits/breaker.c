@@ -57,6 +57,19 @@ breaker_answered(Breaker *breaker, bool accepts, MonoTime began_at)
 }
 
 /*
+ * Notes that a call got there, and was cut before its answer.  A server that ends cuts calls, and then takes none: it is
+ * the same trouble.  But a job that has each of its calls cut opens nothing by that.
+ */
+void
+breaker_cut(Breaker *breaker)
+{
+	if (!breaker->is_open)
+		breaker->failures = Min(breaker->failures + 1, BREAKER_THRESHOLD - 1);
+	else if (breaker->reason == BREAKER_UNREACHABLE)
+		breaker->is_open = false;
+}
+
+/*
  * Counts a failure; returns true if it opens the breaker.
  */
 static bool
@@ -64,10 +77,8 @@ count_failure(Breaker *breaker, const BreakerFailure *failure)
 {
 	int i;
 
-	/* one that ends, and one that is down, are met with one after the other */
-	breaker->failures += failure->reason == BREAKER_UNREACHABLE || failure->is_broken;
 	if (failure->reason == BREAKER_UNREACHABLE)
-		return breaker->failures >= BREAKER_THRESHOLD;
+		return ++breaker->failures >= BREAKER_THRESHOLD;
 	if (!failure->is_of_job)
 		return true;
 	for (i = 0; i < breaker->n_jobs; i++)

@@ -38,7 +38,6 @@ typedef struct BreakerFailure
 	BreakerReason reason;
 	int64 job;           /* whose call it was */
 	bool is_of_job;      /* it may be the job's fault: it is believed of several only */
-	bool is_broken;      /* the connection ended before the answer */
 	bool was_probe;      /* breaker_begin() said so */
 	int64 asked_ms;      /* how long the server asks to wait; 0: it does not say */
 	const Backoff *pace; /* ms */
@@ -48,6 +47,7 @@ typedef struct BreakerFailure
 extern int breaker_room(const Breaker *breaker, MonoTime now);
 extern bool breaker_begin(Breaker *breaker);
 extern void breaker_answered(Breaker *breaker, bool accepts, MonoTime began_at);
+extern void breaker_cut(Breaker *breaker);
 extern void breaker_failed(Breaker *breaker, const BreakerFailure *failure, MonoTime now);
 extern void breaker_probe_ended(Breaker *breaker);
 

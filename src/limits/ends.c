@@ -76,7 +76,7 @@ describe_failure(const Place *place, const CallEnd *end, BreakerFailure *failure
 			return true;
 		case CALL_BROKEN:
 			failure->reason = has_choice(place->limits) ? BREAKER_UNREACHABLE : BREAKER_FAILING;
-			failure->is_of_job = failure->is_broken = true;
+			failure->is_of_job = true;
 			return end->brought_work || failure->reason == BREAKER_UNREACHABLE;
 		case CALL_FAILED:
 			failure->reason = BREAKER_FAILING;
@@ -172,7 +172,9 @@ limits_note(Place *place, const CallEnd *end, MonoTime now)
 		if (end->outcome == CALL_STUCK && backend->breaker.is_open)
 			note_stuck(place->limits, end, now);
 	}
-	else if (end->outcome != CALL_CUT || backend->breaker.reason == BREAKER_UNREACHABLE)
+	else if (end->outcome == CALL_CUT)
+		breaker_cut(&backend->breaker);
+	else
 		breaker_answered(&backend->breaker, end->brought_work && end->outcome == CALL_ANSWERED,
 						 place->taken_at);
 	if (!backend->breaker.is_open)
