@@ -12,7 +12,7 @@
 
 #include "server/options.h"
 
-#define MAX_VALUE (64 * 1024) /* bytes of an option */
+#define MAX_VALUE (256 * 1024) /* bytes of an option */
 
 /*
  * Refuses long values.  The dispatcher reads the options again at every change, and lays some under every request.  A

@@ -372,12 +372,12 @@ ALTER SERVER regress_s OPTIONS (SET rate_limit 'nan/s');
 ALTER SERVER regress_s OPTIONS (SET rate_limit 'inf/s');
 ALTER SERVER regress_s OPTIONS (SET rate_limit '');
 
--- ---- no value is longer than 64 kB, and none that is wrong is repeated whole ----
+-- ---- no value is longer than 256 kB, and none that is wrong is repeated whole ----
 
 DO $$
 BEGIN
-	EXECUTE format('ALTER SERVER regress_s OPTIONS (ADD defaults %L)', jsonb_build_object('a', repeat('a', 65527)));
-	EXECUTE format('ALTER SERVER regress_s OPTIONS (SET defaults %L)', jsonb_build_object('a', repeat('a', 65528)));
+	EXECUTE format('ALTER SERVER regress_s OPTIONS (ADD defaults %L)', jsonb_build_object('a', repeat('a', 262135)));
+	EXECUTE format('ALTER SERVER regress_s OPTIONS (SET defaults %L)', jsonb_build_object('a', repeat('a', 262136)));
 END;
 $$;
 DO $$
@@ -387,7 +387,7 @@ END;
 $$;
 DO $$
 BEGIN
-	EXECUTE format('CREATE USER MAPPING FOR PUBLIC SERVER regress_s OPTIONS (api_key %L)', repeat('a', 65537));
+	EXECUTE format('CREATE USER MAPPING FOR PUBLIC SERVER regress_s OPTIONS (api_key %L)', repeat('a', 262145));
 END;
 $$;
 

@@ -66,7 +66,7 @@ $standin->reset;
 create_server($node, 'narrow', 'openai-images', $standin, max_in_flight => 100);
 query(q{INSERT INTO gen_jobs (server, request)
 	SELECT 'narrow', jsonb_build_object('prompt', 'job ' || i,
-		'standin', jsonb_build_object('id', 'job ' || i)) FROM generate_series(1, 10000) i});
+		'standin', jsonb_build_object('id', 'job ' || i, 'latency_ms', 10)) FROM generate_series(1, 10000) i});
 ok(all_ended('narrow'), 'ten thousand jobs end');
 ($jobs, $good, $seconds, $pictures) = results('narrow');
 is("$jobs $good $pictures", '10000 10000 10000', '... all of them well, with a picture');

@@ -205,7 +205,7 @@ held_as(q{held_reason LIKE '% Its fallback "nowhere" cannot be used: server "now
 	'... say so: it does not exist');
 held_as(q{held_reason LIKE '% Its fallback "diffusion" cannot be used: it speaks sdcpp, not openai-images.%'}, 'other_api',
 	'... it speaks otherwise');
-is(query(q{SELECT count(*) FROM gen_jobs WHERE state = 'queued' AND server IN ('wrong', 'other_api')}), 12, '... and lose nothing');
+is(query(q{SELECT count(*) FROM gen_jobs WHERE state IN ('queued', 'running') AND server IN ('wrong', 'other_api')}), 12, '... and lose nothing');
 pool('nowhere', 'openai-images', [ $members[2] ]);
 all_succeed('wrong', 'one that is made later is used');
 query('TRUNCATE gen_jobs CASCADE');
