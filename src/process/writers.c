@@ -173,7 +173,7 @@ writers_take_answer(void *tag, HttpReply *reply)
 }
 
 /*
- * Takes a job of which the row has saved more than is read in a turn.  False if it must be read here.
+ * Takes a job whose row has saved a large answer.  False if the dispatcher must read it.
  */
 bool
 writers_take_saved(Job *job)
