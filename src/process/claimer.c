@@ -391,7 +391,7 @@ claimer_note_time(MonoTime now)
 	else
 	{
 		queue_sweep_begin(clock_now());
-		dependency_look_at_all();
+		dependency_rescan();
 	}
 	claimer.next_rescan = now + genjob_rescan_interval * USECS_PER_SEC;
 }

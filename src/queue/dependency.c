@@ -121,6 +121,16 @@ dependency_look_at_all(void)
 	page_from = PG_INT64_MIN;
 }
 
+/*
+ * As dependency_look_at_all(), but lets a look that is under way come to its end.
+ */
+void
+dependency_rescan(void)
+{
+	if (paging == PAGE_NONE)
+		dependency_look_at_all();
+}
+
 static void
 look_later(int64 id, MonoTime when)
 {

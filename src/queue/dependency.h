@@ -38,6 +38,7 @@ extern void dependency_note_expired(int64 id);
 extern void dependency_note_news(int64 id, bool waits, bool has_ended);
 extern void dependency_note_blocked(void);
 extern void dependency_look_at_all(void);
+extern void dependency_rescan(void);
 extern MonoTime dependency_next(void);
 
 #endif /* GENJOB_DEPENDENCY_H */
