@@ -42,9 +42,15 @@ typedef struct Caller
 	Oid role;
 	MonoTime started_at;
 	bool is_dismissed;
+
+	/* When it was last woken, from how many calls, and how often in a row it then made none */
+	MonoTime woken_at;
+	uint64 n_calls;
+	int n_idle_wakes;
 } Caller;
 
 static const Backoff start_again = {USECS_PER_SEC, USECS_PER_MINUTE};
+static const Backoff wake_again = {10 * INT64CONST(1000), 100 * INT64CONST(1000)};
 
 static TimestampTz dispatcher_started_at;
 static Caller callers[SETTINGS_MAX_CALLBACK_WORKERS];
@@ -304,6 +310,7 @@ start_caller(Oid role)
 	caller->role = role;
 	caller->started_at = clock_mono();
 	caller->is_dismissed = false;
+	caller->woken_at = 0;
 	return true;
 }
 
@@ -317,7 +324,32 @@ is_idle(const Caller *caller)
 }
 
 /*
- * Wakes an idle caller of the role, if there is one.
+ * Wakes an idle caller.  Where it made no call the last times, because somebody has locked the rows that are due, it
+ * sleeps a little longer each time.
+ */
+static void
+wake(Caller *caller)
+{
+	CallerInfo info;
+	MonoTime when;
+
+	callers_read(caller->slot, &info);
+	if (caller->woken_at == 0 || info.n_calls != caller->n_calls)
+		caller->n_idle_wakes = 0;
+	when = caller->woken_at + backoff_delay(&wake_again, caller->n_idle_wakes);
+	if (caller->woken_at != 0 && info.n_calls == caller->n_calls && when > clock_mono())
+	{
+		look_by(when);
+		return;
+	}
+	caller->n_idle_wakes++;
+	caller->n_calls = info.n_calls;
+	caller->woken_at = clock_mono();
+	callers_wake(caller->slot);
+}
+
+/*
+ * False if the role has no idle caller to be woken.
  */
 static bool
 wake_caller(Oid role)
@@ -328,7 +360,7 @@ wake_caller(Oid role)
 	{
 		if (callers[i].handle != NULL && callers[i].role == role && is_idle(&callers[i]))
 		{
-			callers_wake(callers[i].slot);
+			wake(&callers[i]);
 			return true;
 		}
 	}

@@ -217,6 +217,7 @@ callers_begin_call(int64 callback)
 {
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	mine->info.callback = callback;
+	mine->info.n_calls += callback != 0;
 	mine->info.is_overdue = false;
 	LWLockRelease(lock);
 }

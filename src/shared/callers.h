@@ -25,6 +25,7 @@ typedef struct CallerInfo
 	Oid role;     /* as which it is connected */
 	CallerState state;
 	int64 callback;                /* that it calls now; 0: none */
+	uint64 n_calls;                /* that it has begun */
 	bool is_overdue;               /* that call did not stop when its time was up */
 	char error[CALLERS_ERROR_LEN]; /* why it ends; or "" */
 } CallerInfo;

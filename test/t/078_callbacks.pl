@@ -373,6 +373,35 @@ subtest 'callbacks 19: a role locks a call whose process has ended' => sub {
 	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
 };
 
+# How often the process of a role that makes its calls has gone to sleep.
+sub naps_of_caller
+{
+	my ($pid) = @_;
+	return slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s+(\d+)$/m ? $1 : die 'no figure';
+}
+
+subtest 'callbacks 20: a role keeps calls locked that are due' => sub {
+	my $id = insert_as('mallory', 'mallory.fails');
+	eventually("SELECT EXISTS (SELECT FROM genjob.callbacks WHERE job_id = $id AND attempts > 0)", 'a call fails');
+	my $session = Session->new($node, user => 'mallory');
+	is($session->query("BEGIN; SELECT count(*) FROM (SELECT FROM genjob.callbacks WHERE job_id = $id FOR UPDATE) c"), '1', 'its row is locked');
+	eventually("SELECT run_at < now() FROM genjob.callbacks WHERE job_id = $id", '... when it is due');
+	my $done = insert_as('mallory', 'mallory.done');
+	eventually("SELECT EXISTS (SELECT FROM public.told WHERE job = $done)", 'another call of the role is made');
+	my $pid = query(q{SELECT pid FROM pg_stat_activity WHERE usename = 'mallory' AND backend_type <> 'client backend'});
+	my $before = naps_of_caller($pid);
+	my $since = query('SELECT clock_timestamp()');
+	others_go_on('a locked row that is due');
+	eventually("SELECT clock_timestamp() > '$since'::timestamptz + interval '2 s'", 'two seconds pass');
+	my $seconds = query("SELECT extract(epoch FROM clock_timestamp() - '$since')");
+	my $naps = (naps_of_caller($pid) - $before) / $seconds;
+	cmp_ok($naps, '<', 60, sprintf 'its process is woken seldom (it slept %.0f times a second)', $naps);
+	$session->query('ROLLBACK');
+	eventually("SELECT attempts > 1 FROM genjob.callbacks WHERE job_id = $id", 'the call is made once the row is free');
+	$session->quit;
+	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
+};
+
 subtest 'callbacks 13: the owner of the schema puts another table in the place of gen_jobs while calls are made' => sub {
 	my $id = insert_as('alice', 'alice.done');
 	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id)"), 'there is a process for them');
