@@ -94,12 +94,19 @@ check_length(const Row *row, JobColumn column, const char *name, int max)
 						errhint("Use a digest of it, such as md5(...).")));
 }
 
+/*
+ * Refuses values that an index or a constraint of the table would refuse without a hint.
+ */
 void
-check_lengths(const Row *row)
+check_values(const Row *row)
 {
 	check_length(row, JOB_TENANT, "tenant", MAX_TENANT_BYTES);
 	check_length(row, JOB_UNIQUE_KEY, "unique_key", MAX_UNIQUE_KEY_BYTES);
 	check_length(row, JOB_REQUEST_ID, "request_id", MAX_REQUEST_ID_BYTES);
+	if (!row->nulls[JOB_MAX_ATTEMPTS] && DatumGetInt32(row->values[JOB_MAX_ATTEMPTS]) < 1)
+		ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION),
+						errmsg("max_attempts of a job is less than 1"),
+						errhint("Leave it out for the server's own, or set run_at to run the job later.")));
 }
 
 static int
@@ -171,7 +178,7 @@ check_runnable(Row *row, Relation table, bool is_new)
 
 	if (row->nulls[JOB_SERVER] || row->nulls[JOB_REQUEST])
 		return; /* NOT NULL says so */
-	check_lengths(row);
+	check_values(row);
 	after_check(row, is_new);
 	if (context == NULL)
 		context = AllocSetContextCreate(TopMemoryContext, "genjob check", ALLOCSET_DEFAULT_SIZES);

@@ -12,7 +12,7 @@
 
 _Noreturn extern void check_refuse_column(const Row *row, JobColumn column, bool is_new);
 extern void check_is_object(const Jsonb *request);
-extern void check_lengths(const Row *row);
+extern void check_values(const Row *row);
 extern void check_owner(const Row *row);
 extern void check_new_state(Row *row, bool privileged);
 extern void check_new_row(Row *row, Relation table);

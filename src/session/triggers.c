@@ -219,8 +219,9 @@ take_change(const Row *before, Row *after, const TriggerData *data)
 	/* also of one that is running: it may have to be queued again */
 	if (row_column_changed(before, after, JOB_TENANT) ||
 		row_column_changed(before, after, JOB_UNIQUE_KEY) ||
-		row_column_changed(before, after, JOB_REQUEST_ID))
-		check_lengths(after);
+		row_column_changed(before, after, JOB_REQUEST_ID) ||
+		row_column_changed(before, after, JOB_MAX_ATTEMPTS))
+		check_values(after);
 }
 
 /*
