@@ -125,6 +125,7 @@ OBJS = \
 	src/queue/sweep.o \
 	src/queue/claim.o \
 	src/queue/direct.o \
+	src/queue/idlist.o \
 	src/queue/jobrow.o \
 	src/queue/orphan.o \
 	src/queue/cancels.o \

@@ -17,6 +17,7 @@
 
 #include "base/compat.h"
 #include "queue/depround.h"
+#include "queue/direct.h"
 #include "queue/statement.h"
 #include "queue/uniquekey.h"
 
@@ -30,8 +31,8 @@ typedef enum RoundStatement
 	ROUND_REVIVE_ONE,
 	ROUND_REGISTER,
 	ROUND_TOUCHED,
+	ROUND_NEXT,
 	ROUND_CONTINUE,
-	ROUND_CONTINUE_NEXT,
 	ROUND_RESOLVE,
 	ROUND_FINISH,
 	ROUND_DEPENDENTS,
@@ -55,6 +56,9 @@ typedef enum RoundStatement
 	"EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = " id " AND p.state = 'waiting' OFFSET 0)"
 #define IS_UNFINISHED(id) \
 	"EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = " id " AND p.state IN " UNFINISHED " OFFSET 0)"
+#define HAS_NOT_SUCCEEDED \
+	"(d.outcome IS NOT NULL OR NOT EXISTS" \
+	" (SELECT FROM @.gen_jobs p WHERE p.id = d.parent_id AND p.state = 'succeeded' OFFSET 0))"
 /* it waits for one that has not ended */
 #define IS_HELD_UP(id) \
 	"EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = " id " AND " HAS_NO_OUTCOME \
@@ -72,24 +76,6 @@ typedef enum RoundStatement
 	" after = ARRAY(SELECT a.id FROM unnest(j.after) WITH ORDINALITY a (id, n) WHERE a.id = j.blocked_by" \
 	"  OR EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = a.id OFFSET 0) ORDER BY a.n)," \
 	" expires_at = CASE WHEN j.expires_at > $2 THEN j.expires_at END"
-
-/*
- * Of these jobs, those that waited for successes alone and have them all: most jobs.  Where no other transaction has it
- * locked, a row is where it was found; so it is looked for once.
- */
-#define CONTINUE(ids) \
-	" held AS MATERIALIZED (SELECT j.ctid AS place FROM @.gen_jobs j WHERE j.id = ANY (" ids ")" \
-	"  AND j.state = 'waiting' AND coalesce(cardinality(j.after), 0) > 0 AND j.after_rule <> 'failed'" \
-	"  AND NOT EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = j.id AND (d.outcome IS NOT NULL OR NOT EXISTS" \
-	"   (SELECT FROM @.gen_jobs p WHERE p.id = d.parent_id AND p.state = 'succeeded' OFFSET 0)) OFFSET 0)" \
-	"  FOR NO KEY UPDATE OF j SKIP LOCKED)," \
-	" done AS (UPDATE @.gen_jobs j SET state = 'queued', finished_at = NULL, blocked_by = NULL, error = NULL" \
-	"  WHERE j.ctid = ANY (ARRAY(SELECT h.place FROM held h))" \
-	"  RETURNING j.id, j.state, j.server, j.owner, j.tenant, j.priority, j.run_at, j.expires_at, j.on_done)," \
-	" gone AS (DELETE FROM genjob.dependencies d WHERE d.job_id = ANY (ARRAY(SELECT n.id FROM done n)))," \
-	" continued AS (SELECT n.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL" \
-	"  FROM done n) SELECT e.*"
-#define FROM_CONTINUED " FROM continued e"
 
 static const Statement statements[ROUND_STATEMENTS] = {
 	/* what jobs waited for that wait for others now */
@@ -140,12 +126,25 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"  UNION ALL SELECT j.id, NULL FROM @.gen_jobs j WHERE $2 AND j.id = ANY ($1) AND j.state = 'waiting'"
 		"   AND NOT " IS_HELD_UP("j.id")
 		"  LIMIT $3) t"},
-	/* of the jobs $1 */
-	[ROUND_CONTINUE] = {1, {INT8ARRAYOID}, "WITH" CONTINUE("$1") FROM_CONTINUED},
-	/* of up to $2 that wait for one of $1; and how many these are */
-	[ROUND_CONTINUE_NEXT] = {2, {INT8ARRAYOID, INT4OID},
-		"WITH next AS MATERIALIZED (SELECT d.job_id FROM genjob.dependencies d WHERE d.parent_id = ANY ($1) AND d.outcome IS NULL LIMIT $2),"
-		CONTINUE("ARRAY(SELECT n.job_id FROM next n)") ", (SELECT count(*) FROM next)" FROM_CONTINUED},
+	/* up to $2 jobs that wait for one of $1, and whether all that each waited for has succeeded */
+	[ROUND_NEXT] = {2, {INT8ARRAYOID, INT4OID},
+		"SELECT n.job_id, NOT EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = n.job_id AND " HAS_NOT_SUCCEEDED " OFFSET 0)"
+		" FROM (SELECT d.job_id FROM genjob.dependencies d WHERE d.parent_id = ANY ($1) AND d.outcome IS NULL LIMIT $2) n"},
+	/*
+	 * Of the jobs $1, those that waited for successes alone and have them all: most jobs.  Where no other transaction has
+	 * it locked, a row is where it was found; so it is looked for once.
+	 */
+	[ROUND_CONTINUE] = {1, {INT8ARRAYOID},
+		"WITH held AS MATERIALIZED (SELECT j.ctid AS place FROM @.gen_jobs j WHERE j.id = ANY ($1)"
+		"  AND j.state = 'waiting' AND coalesce(cardinality(j.after), 0) > 0 AND j.after_rule <> 'failed'"
+		"  AND NOT EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = j.id AND " HAS_NOT_SUCCEEDED " OFFSET 0)"
+		"  FOR NO KEY UPDATE OF j SKIP LOCKED),"
+		" done AS (UPDATE @.gen_jobs j SET state = 'queued', finished_at = NULL, blocked_by = NULL, error = NULL"
+		"  WHERE j.ctid = ANY (ARRAY(SELECT h.place FROM held h))"
+		"  RETURNING j.id, j.state, j.server, j.owner, j.tenant, j.priority, j.run_at, j.expires_at, j.on_done),"
+		" gone AS (DELETE FROM genjob.dependencies d WHERE d.job_id = ANY (ARRAY(SELECT n.id FROM done n)))"
+		" SELECT n.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL"
+		"  FROM done n"},
 	/*
 	 * Of the jobs $1, those that wait for nothing any more continue, or fail.  What the error quotes of another job is
 	 * cut, since it may quote others in turn.
@@ -232,22 +231,6 @@ run(RoundStatement id, Datum *args)
 		memset(plans, 0, sizeof(plans));
 	known_schema = statement_schema_changes;
 	return statement_execute(&statements[id], &plans[id], args, NULL);
-}
-
-void
-idlist_add(IdList *list, int64 id)
-{
-	if (list->n == list->max)
-	{
-		int max = Max(64, list->max * 2);
-		int64 *ids = realloc(list->ids, max * sizeof(int64));
-
-		if (ids == NULL)
-			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-		list->ids = ids;
-		list->max = max;
-	}
-	list->ids[list->n++] = id;
 }
 
 static int
@@ -414,13 +397,28 @@ static bool
 continue_next(Round *round, Datum ids)
 {
 	Datum args[2] = {ids, Int32GetDatum(limit_of(round))};
-	uint64 rows = run(ROUND_CONTINUE_NEXT, args);
-	bool is_all = rows > 0 && DatumGetInt64(statement_not_null(0, 10)) == rows;
+	int n = (int) run(ROUND_NEXT, args);
+	int64 *ready = palloc(Max(n, 1) * sizeof(int64));
+	int n_ready = 0;
+	int rows;
+	int i;
 
+	for (i = 0; i < n; i++)
+	{
+		if (DatumGetBool(statement_not_null(i, 2)))
+			ready[n_ready++] = DatumGetInt64(statement_not_null(i, 1));
+	}
+	round->found |= n > 0;
+	round->has_more |= n == limit_of(round);
+	if (n_ready == 0)
+		return false;
+	rows = direct_continue(ready, n_ready);
+	for (i = 0; i < rows; i++)
+		ready[i] = DatumGetInt64(statement_not_null(i, 1));
 	take_rows(round, rows);
-	round->found |= rows > 0;
-	round->has_more |= rows == limit_of(round);
-	return is_all;
+	if (rows > 0)
+		round_forget(&(IdList){.ids = ready, .n = rows});
+	return rows == n;
 }
 
 /*

@@ -8,14 +8,7 @@
 #include "utils/timestamp.h"
 
 #include "queue/dependency.h"
-
-/* Ids of jobs, malloc'd */
-typedef struct IdList
-{
-	int64 *ids;
-	int n;
-	int max;
-} IdList;
+#include "queue/idlist.h"
 
 /* What comes of a job that waited. */
 typedef struct Resolved
@@ -46,7 +39,6 @@ typedef struct Round
 	void *arg;
 } Round;
 
-extern void idlist_add(IdList *list, int64 id);
 extern void round_run(Round *round);
 extern void round_forget(const IdList *jobs);
 extern void round_forget_all(void);

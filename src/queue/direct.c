@@ -1,14 +1,15 @@
 /*
  * direct.c
- *		Claims and reports of the common kind, in which nothing is out of the ordinary, without statements.
+ *		Claims, reports and ends of waiting of the common kind, in which nothing is out of the ordinary, without statements.
  *
- * They do what CLAIM and REPORT do with such jobs.  What they leave out, those do: jobs that are out of the ordinary, and
+ * They do what CLAIM, REPORT and ROUND_CONTINUE do with such jobs.  What they leave out, those do: jobs that are out of the ordinary, and
  * rows that others may have locked, which those skip.
  */
 #include "postgres.h"
 
 #include "access/detoast.h"
 #include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -32,13 +33,16 @@
 /* After attempts that were undone, one after the other */
 static const Backoff after_undone = {USECS_PER_SEC, USECS_PER_MINUTE};
 
-/* The columns of CLAIM: which of gen_jobs each is, or 0 for one that is null for these jobs; and their types */
-#define CLAIM_KEY 10
-static const struct
+/* A column of a statement's result: which column of gen_jobs it is, or 0; and its type. */
+typedef struct ResultColumn
 {
 	JobColumn column;
 	Oid type;
-} claim_columns[] = {
+} ResultColumn;
+
+/* The columns of CLAIM: which of gen_jobs each is, or 0 for one that is null for these jobs; and their types */
+#define CLAIM_KEY 10
+static const ResultColumn claim_columns[] = {
 	{JOB_ID, INT8OID},
 	{JOB_SERVER, TEXTOID},
 	{JOB_REQUEST, JSONBOID},
@@ -67,7 +71,22 @@ static const struct
 	{JOB_PUT_OFF_SINCE, TIMESTAMPTZOID},
 };
 
-/* Claims or reports of one subtransaction. */
+/* The columns of ROUND_CONTINUE in the same way; the state and whether there is a callback are no column's values */
+#define CONTINUE_STATE 2
+#define CONTINUE_HAS_ON_DONE 9
+static const ResultColumn continue_columns[] = {
+	{JOB_ID, INT8OID},
+	{0, TEXTOID},
+	{JOB_SERVER, TEXTOID},
+	{JOB_OWNER, OIDOID},
+	{JOB_TENANT, TEXTOID},
+	{JOB_PRIORITY, INT4OID},
+	{JOB_RUN_AT, TIMESTAMPTZOID},
+	{JOB_EXPIRES_AT, TIMESTAMPTZOID},
+	{0, BOOLOID},
+};
+
+/* Updates of one subtransaction. */
 typedef struct Direct
 {
 	void (*write_rows)(struct Direct *direct);
@@ -79,7 +98,12 @@ typedef struct Direct
 	Turn *const *turns;
 	int n_turns;
 	pg_uuid_t *const *keys;
-	SPITupleTable *claimed;
+
+	/* Ends of waiting */
+	const int64 *ids;
+	int n_ids;
+
+	SPITupleTable *rows; /* claimed, or queued */
 
 	/* Reports */
 	Job **jobs;
@@ -126,7 +150,65 @@ run(Direct *direct)
 	return false;
 }
 
+/*
+ * The descriptor of a statement's result, for as long as the process lives.
+ */
+static TupleDesc
+describe_result(const ResultColumn *columns, int n)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+	TupleDesc desc = CreateTemplateTupleDesc(n);
+	int i;
+
+	for (i = 0; i < n; i++)
+		TupleDescInitEntry(desc, i + 1, NULL, columns[i].type, -1, 0);
+	MemoryContextSwitchTo(caller);
+	return desc;
+}
+
+/*
+ * Reads what of a result is columns of the row; the rest is null.
+ */
+static void
+read_result(const RowUpdate *row, const ResultColumn *columns, int n, Datum *values, bool *nulls)
+{
+	int i;
+
+	for (i = 0; i < n; i++)
+	{
+		nulls[i] = columns[i].column == 0 || rowupdate_is_null(row, columns[i].column);
+		if (!nulls[i])
+			values[i] = rowupdate_value(row, columns[i].column);
+	}
+}
+
+/*
+ * Runs updates that return rows, up to max, as a statement would.  Returns the number of rows, which may be 0.
+ */
+static uint64
+run_returning(Direct *direct, TupleDesc desc, int max)
+{
+	direct->rows = palloc0(sizeof(SPITupleTable));
+	direct->rows->tupdesc = desc;
+	direct->rows->vals = palloc(max * sizeof(HeapTuple));
+	if (!run(direct))
+		return 0;
+	direct->rows->numvals = direct->n;
+	statement_set_result(direct->rows);
+	return direct->n;
+}
+
 /* ---------- claims ---------- */
+
+static TupleDesc
+claim_descriptor(void)
+{
+	static TupleDesc desc = NULL;
+
+	if (desc == NULL)
+		desc = describe_result(claim_columns, lengthof(claim_columns));
+	return desc;
+}
 
 /*
  * True if direct_claim() may find jobs of these turns.
@@ -196,23 +278,6 @@ begin_attempt(RowUpdate *row, pg_uuid_t *key, TimestampTz now)
 	rowupdate_set_null(row, JOB_BACKEND);
 }
 
-static TupleDesc
-claim_descriptor(void)
-{
-	static TupleDesc desc = NULL;
-	MemoryContext caller;
-	int i;
-
-	if (desc != NULL)
-		return desc;
-	caller = MemoryContextSwitchTo(TopMemoryContext);
-	desc = CreateTemplateTupleDesc(lengthof(claim_columns));
-	for (i = 0; i < lengthof(claim_columns); i++)
-		TupleDescInitEntry(desc, i + 1, NULL, claim_columns[i].type, -1, 0);
-	MemoryContextSwitchTo(caller);
-	return desc;
-}
-
 /*
  * The row as CLAIM would return it.
  */
@@ -221,16 +286,8 @@ make_claimed(const RowUpdate *row, pg_uuid_t *key)
 {
 	Datum values[lengthof(claim_columns)] = {0};
 	bool nulls[lengthof(claim_columns)];
-	int i;
 
-	for (i = 0; i < lengthof(claim_columns); i++)
-	{
-		JobColumn column = claim_columns[i].column;
-
-		nulls[i] = column == 0 || rowupdate_is_null(row, column);
-		if (!nulls[i])
-			values[i] = rowupdate_value(row, column);
-	}
+	read_result(row, claim_columns, lengthof(claim_columns), values, nulls);
 	values[CLAIM_KEY - 1] =
 		CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(key))));
 	return heap_form_tuple(claim_descriptor(), values, nulls);
@@ -248,7 +305,7 @@ write_claims(Direct *direct)
 			continue;
 		begin_attempt(direct->update, direct->keys[i], direct->now);
 		if (rowupdate_write(direct->update))
-			direct->claimed->vals[direct->n++] = make_claimed(direct->update, direct->keys[i]);
+			direct->rows->vals[direct->n++] = make_claimed(direct->update, direct->keys[i]);
 	}
 }
 
@@ -265,14 +322,79 @@ direct_claim(Turn *const *turns, int n, pg_uuid_t *const *keys, TimestampTz now)
 					 .keys = keys,
 					 .now = now};
 
-	direct.claimed = palloc0(sizeof(SPITupleTable));
-	direct.claimed->tupdesc = claim_descriptor();
-	direct.claimed->vals = palloc(n * sizeof(HeapTuple));
-	if (!run(&direct))
+	return run_returning(&direct, claim_descriptor(), n);
+}
+
+/* ---------- ends of waiting ---------- */
+
+static TupleDesc
+continue_descriptor(void)
+{
+	static TupleDesc desc = NULL;
+
+	if (desc == NULL)
+		desc = describe_result(continue_columns, lengthof(continue_columns));
+	return desc;
+}
+
+/*
+ * True if the row waits for successes alone.
+ */
+static bool
+may_continue(const RowUpdate *row)
+{
+	text *rule = DatumGetTextPP(rowupdate_value(row, JOB_AFTER_RULE));
+
+	return rowupdate_state(row) == ROW_WAITING && !rowupdate_is_null(row, JOB_AFTER) &&
+		   ARR_NDIM(DatumGetArrayTypeP(rowupdate_value(row, JOB_AFTER))) > 0 &&
+		   (VARSIZE_ANY_EXHDR(rule) != strlen("failed") ||
+			memcmp(VARDATA_ANY(rule), "failed", strlen("failed")) != 0);
+}
+
+static HeapTuple
+make_continued(const RowUpdate *row)
+{
+	Datum values[lengthof(continue_columns)] = {0};
+	bool nulls[lengthof(continue_columns)];
+
+	read_result(row, continue_columns, lengthof(continue_columns), values, nulls);
+	values[CONTINUE_STATE - 1] = CStringGetTextDatum(rowstate_name(ROW_QUEUED));
+	values[CONTINUE_HAS_ON_DONE - 1] = BoolGetDatum(!rowupdate_is_null(row, JOB_ON_DONE));
+	nulls[CONTINUE_STATE - 1] = nulls[CONTINUE_HAS_ON_DONE - 1] = false;
+	return heap_form_tuple(continue_descriptor(), values, nulls);
+}
+
+static void
+write_continued(Direct *direct)
+{
+	RowUpdate *row = direct->update;
+	int i;
+
+	for (i = 0; i < direct->n_ids; i++)
+	{
+		if (!rowupdate_read(row, direct->ids[i]) || !may_continue(row))
+			continue;
+		rowupdate_set_state(row, ROW_QUEUED);
+		rowupdate_set_null(row, JOB_FINISHED_AT);
+		rowupdate_set_null(row, JOB_BLOCKED_BY);
+		rowupdate_set_null(row, JOB_ERROR);
+		if (rowupdate_write(row))
+			direct->rows->vals[direct->n++] = make_continued(row);
+	}
+}
+
+/*
+ * Queues jobs that wait for successes alone; the caller knows that each has them all.  Returns the number of rows, which
+ * may be 0; they are as those of ROUND_CONTINUE.
+ */
+uint64
+direct_continue(const int64 *jobs, int n)
+{
+	Direct direct = {.write_rows = write_continued, .ids = jobs, .n_ids = n};
+
+	if (clock_mono() < not_before)
 		return 0;
-	direct.claimed->numvals = direct.n;
-	statement_set_result(direct.claimed);
-	return direct.n;
+	return run_returning(&direct, continue_descriptor(), n);
 }
 
 /* ---------- reports ---------- */
