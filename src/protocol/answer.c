@@ -21,7 +21,7 @@
 #include "http/url.h"
 
 #define MAX_HEADERS_KEPT 100 /* of the answer to a HEAD request */
-#define MAX_USAGE 65536 /* bytes of JSON; larger usage stays in the result only */
+#define MAX_USAGE 65536      /* bytes of JSON; larger usage stays in the result only */
 
 /*
  * Bytes of JSON that the column result takes; a larger answer becomes an
