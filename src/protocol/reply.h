@@ -18,9 +18,9 @@ typedef enum VerdictKind
 	VERDICT_FETCH,    /* the answer is there, its downloads are not */
 	VERDICT_RETRY,    /* submit again after a back-off; this uses up an attempt */
 	VERDICT_DEFER,    /* the server takes nothing now: wait, as its other jobs, until it does */
-	VERDICT_POSTPONE, /* it was not submitted, for another job or for memory: try again later */
-	VERDICT_LOST, /* genjob itself ended during the call: submit again; many count as failures */
-	VERDICT_FAIL  /* another attempt would end the same */
+	VERDICT_POSTPONE, /* it was not submitted: put it back, and try again later */
+	VERDICT_LOST,     /* genjob ended during the call: submit again; repeats use up attempts */
+	VERDICT_FAIL      /* another attempt would end the same */
 } VerdictKind;
 
 /* A binary that the answer contained, or that is to be downloaded. */
