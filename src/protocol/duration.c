@@ -55,7 +55,8 @@ duration_of_seconds(double seconds)
 }
 
 /*
- * A number without a unit: seconds, or the time at which the wait ends, in seconds or ms since 1970.
+ * Returns the ms of a number without a unit: seconds, or the time at which the
+ * wait ends, in seconds or ms since 1970.
  */
 int64
 duration_of_number(double number, int64 now_unix)
