@@ -427,7 +427,8 @@ check_inputs(Builder *builder, cJSON *params, BodyKind kind)
 }
 
 /*
- * Raises the errors of body_build() that need no data of other jobs.
+ * Raises the errors of body_build() that do not depend on the bytes of
+ * binaries.
  */
 void
 body_check(const RequestSource *source, cJSON *params)
