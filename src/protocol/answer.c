@@ -20,12 +20,13 @@
 #include "protocol/words.h"
 #include "http/url.h"
 
-#define MAX_HEADERS_KEPT 100 /* of an answer that has nothing else */
-#define MAX_USAGE 65536 /* bytes of JSON; what is more is in the result, if it is there at all */
+#define MAX_HEADERS_KEPT 100 /* of the answer to a HEAD request */
+#define MAX_USAGE 65536      /* bytes of JSON; larger usage stays in the result only */
 
 /*
- * Bytes of JSON that the column result takes; a larger answer becomes an output.  COPY prints two bytes for one, and
- * numbers without their exponents, and a row of 1 GB cannot be printed.
+ * Bytes of JSON that the column result takes; a larger answer becomes an
+ * output.  COPY prints some bytes as two and numbers without exponents, and
+ * PostgreSQL cannot print a row of 1 GB.
  */
 #define MAX_RESULT (200 * 1024 * 1024)
 
@@ -100,7 +101,7 @@ answer_describe_words(const Judge *judge, const char *words)
 }
 
 /*
- * A scalar of JSON as text; NULL where it is none.
+ * Returns a JSON scalar as text; NULL if node is not a scalar.
  */
 char *
 answer_text_of(const cJSON *node)
@@ -113,7 +114,7 @@ answer_text_of(const cJSON *node)
 }
 
 /*
- * Returns the value at a place of the state, as text; NULL if there is none.
+ * Returns the value at the option state, as text; NULL if there is none.
  */
 char *
 answer_state(const Judge *judge, cJSON *json)
@@ -142,7 +143,8 @@ describe_state(const Judge *judge, cJSON *json, const char *word)
 }
 
 /*
- * Returns why a JSON answer is no success although its status says so, by its state and its words; NULL if it is one.
+ * Returns why a JSON answer with a success status has failed all the same, by
+ * its state or its error words; NULL if it has not.
  */
 static char *
 find_fault(const Judge *judge, cJSON *json, RemoteState means, const char *word)
@@ -150,7 +152,7 @@ find_fault(const Judge *judge, cJSON *json, RemoteState means, const char *word)
 	char *words = reasons_of_success(json, judge->protocol->error, judge->id);
 
 	if (means == REMOTE_OK)
-		return NULL; /* whatever words stand beside it, as in ComfyUI's messages */
+		return NULL; /* ignore error words beside it, as in ComfyUI's messages */
 	if (words != NULL)
 		return answer_describe_words(judge, words);
 	return means == REMOTE_FAILED && judge->id == NULL ? describe_state(judge, json, word) : NULL;
@@ -165,7 +167,8 @@ note_content(cJSON *node, const PointerPlace *place, void *arg)
 }
 
 /*
- * True if an answer has something at one of the required places; at places with "?", only if it has them at all.
+ * True if the answer has content at one of the required places, or if all of
+ * them are optional ("?") and absent.
  */
 static bool
 has_content(const Judge *judge, cJSON *json)
@@ -190,7 +193,8 @@ has_content(const Judge *judge, cJSON *json)
 }
 
 /*
- * Returns what an answer lacks to be a success, as a sentence, after its outputs were taken out; NULL if nothing.
+ * Returns a sentence about the output that the answer lacks to be a success;
+ * NULL if it lacks none.  Call it after output_take_all().
  */
 static char *
 find_lack(const Judge *judge, cJSON *json)
@@ -210,7 +214,7 @@ find_lack(const Judge *judge, cJSON *json)
 }
 
 /*
- * Returns what an answer warns of, as a sentence; NULL if of nothing.
+ * Returns the answer's warning as a sentence; NULL if it has none.
  */
 char *
 answer_describe_warning(const Judge *judge, cJSON *json)
@@ -223,7 +227,8 @@ answer_describe_warning(const Judge *judge, cJSON *json)
 }
 
 /*
- * Returns the note of an answer that is a success all the same.
+ * Returns the note on a partial success, or on an answer with a warning; else
+ * NULL.
  */
 static char *
 find_note(const Judge *judge, cJSON *json, RemoteState means, const char *word)
@@ -233,8 +238,9 @@ find_note(const Judge *judge, cJSON *json, RemoteState means, const char *word)
 }
 
 /*
- * Keeps an answer as the verdict's result; as its last output instead if that is impossible, and as both if it has
- * numbers as text.
+ * Keeps an answer as the verdict's result.  Larger than MAX_RESULT, it becomes
+ * the last output instead.  With numbers that the result must have as strings,
+ * it becomes both.
  */
 void
 answer_keep_json(Judge *judge, const cJSON *json)
@@ -256,7 +262,8 @@ answer_keep_json(Judge *judge, const cJSON *json)
 }
 
 /*
- * Takes the outputs out of an answer.  Returns what else is wrong with it, the most telling first.
+ * Takes the outputs out of an answer.  Returns what else is wrong with the
+ * answer, the most telling fault first; NULL if nothing is.
  */
 static char *
 take_outputs(Judge *judge, cJSON *json)
@@ -303,13 +310,14 @@ answer_judge_json(Judge *judge, cJSON *json)
 	answer_keep_json(judge, json);
 	verdict->error = fault;
 	verdict->kind = has_downloads ? VERDICT_FETCH : fault ? VERDICT_FAIL : VERDICT_DONE;
-	/* one that would be taken for a verdict of ours is not saved */
+	/* do not save an answer that we would read back as a saved verdict */
 	verdict->answer = has_downloads && whole != NULL && !saved_is_text(whole) ? whole : NULL;
 }
 
 /*
- * Returns the content type of a body that is an output itself: by its bytes; if they do not show it, what the server
- * claims, unless the bytes would have shown that.
+ * Returns the content type of a body that is itself an output.  The bytes
+ * decide.  If they do not show a type, Content-Type decides, unless it claims
+ * a type that the bytes would have shown.
  */
 const char *
 answer_body_type(const HttpReply *reply)
@@ -337,8 +345,8 @@ claims_json(const HttpReply *reply)
 }
 
 /*
- * Judges a body that is not JSON: the output itself if the api or the bytes say so, else it is kept, because it was
- * paid for.
+ * Judges a body that is not JSON.  It is the output if the api or the bytes
+ * say so.  Else the job fails, and keeps the body, because it was paid for.
  */
 void
 answer_judge_unread(Judge *judge, const char *reason)
@@ -364,7 +372,8 @@ answer_judge_unread(Judge *judge, const char *reason)
 }
 
 /*
- * Returns the body as JSON, without secrets; its strings are in the body.  NULL, and why in *reason, if it is not JSON.
+ * Returns the body as JSON with its secrets masked; its strings may point into
+ * the body.  Returns NULL, and why in *reason, if it is not JSON.
  */
 cJSON *
 answer_read_json(Judge *judge, const char **reason)
@@ -407,7 +416,8 @@ answer_read_json(Judge *judge, const char **reason)
 }
 
 /*
- * Keeps the answer as it came, beside what was made of it; as text, if the body has been overwritten.
+ * Keeps the answer as it came, as one more output. text is the answer if the
+ * body has been overwritten, else NULL.
  */
 static void
 keep_body(Judge *judge, char *text)
@@ -427,7 +437,9 @@ keep_body(Judge *judge, char *text)
 }
 
 /*
- * Fails a stream.  What came is kept as it came, beside what was understood of it.
+ * Fails a stream.  Keeps what was understood of it, and the body as it came.
+ * Only a stream that the server ended with an error keeps no body, if anything
+ * was understood.
  */
 static void
 fail_stream(Judge *judge, const Stream *stream, char *text, char *error)
@@ -467,8 +479,9 @@ find_stream_fault(const Judge *judge, const Stream *stream)
 }
 
 /*
- * Judges a stream as the object that the call would have returned without one: from server-sent events, from lines, or
- * from the elements of a list.
+ * Judges a stream as the object that the call would have returned without
+ * streaming. list has the events; if it is NULL, they are in the body, as
+ * server-sent events or as lines.
  */
 static void
 judge_stream(Judge *judge, cJSON *list)
@@ -486,7 +499,7 @@ judge_stream(Judge *judge, cJSON *list)
 		words_mask(request, body->data, body->len);
 		stream_read(judge->protocol, body->data, body->len, judge_scratch(judge), &stream);
 	}
-	/* its events may have broken one up */
+	/* a secret may have been split between events */
 	words_mask_json(request, stream.json);
 	words_mask_rest(request, stream.json);
 	if (stream.error != NULL)

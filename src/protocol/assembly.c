@@ -1,10 +1,11 @@
 /*
  * assembly.c
- *		The parts of many objects, put together: what a stream's events come to.
+ *		Puts the parts of a stream's events together into one JSON value.
  *
- * A tree of parts (parts.c): objects, lists, texts that grow, and values held as text.  Elements of lists of which no
- * rule says anything are text in one piece.  What goes where, and what is text, the rules say (streamrules.h); no name of
- * any provider's is known here.
+ * The assembly is a tree of parts (parts.c): objects, lists, texts that grow,
+ * and values kept as JSON text.  List elements that no rule names are one
+ * text.  The rules (streamrules.h) say what goes where, and what is text.
+ * This file knows no provider's names.
  */
 #include "postgres.h"
 
@@ -15,7 +16,7 @@
 #include "protocol/parts.h"
 
 /*
- * Tells who listens of text that is no part.
+ * Passes text to the listener without making it a part.
  */
 void
 assembly_show(Assembly *assembly, const char *text)
@@ -38,7 +39,7 @@ join_halves(cJSON *node)
 }
 
 /*
- * A node as JSON; its strings become valid UTF-8.
+ * Returns a node as JSON; makes its strings valid UTF-8.
  */
 static char *
 print_node(const Assembly *assembly, cJSON *node)
@@ -66,7 +67,7 @@ static void merge(Assembly *assembly, Part *part, cJSON *node, const StreamPlace
 				  bool joins);
 
 /*
- * Adds a string to a list: an element of its own, as the rules make one of it.
+ * Adds a string to a list, as an element of the shape that the rules give it.
  */
 static void
 add_string_to_list(Assembly *assembly, Part *list, char *string, const StreamPlace *place)
@@ -98,7 +99,8 @@ add_string_to_list(Assembly *assembly, Part *list, char *string, const StreamPla
 }
 
 /*
- * Makes a part an object or a list; its text becomes the first element.  False if it is of the other kind and not
+ * Makes a part an object or a list.  A list takes the part's text as its first
+ * element; an object drops it.  False if the part is of the other kind and not
  * empty.
  */
 static bool
@@ -124,8 +126,9 @@ become(Assembly *assembly, Part *part, PartKind kind, const StreamPlace *place)
 }
 
 /*
- * Appends a piece of base64.  If the text so far ends with padding, that piece was encoded by itself: its last bytes
- * and the new ones are encoded together.  What is no base64 is appended as it is.
+ * Appends a piece of base64.  If the text so far ends with padding, encodes
+ * its last bytes and the new ones again, together.  Appends a piece that is
+ * not base64 as it is.
  */
 static void
 append_base64(Assembly *assembly, Part *part, const char *piece, size_t len)
@@ -204,7 +207,8 @@ merge_members(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *pl
 }
 
 /*
- * What tells an element apart by that member, which may be NULL; false: it has none.
+ * Sets key to what tells an element apart: the value of its member.  False if
+ * member is NULL, or the element has no such string or number.
  */
 bool
 assembly_read_key(const cJSON *element, const char *member, AssemblyKey key)
@@ -220,7 +224,8 @@ assembly_read_key(const cJSON *element, const char *member, AssemblyKey key)
 }
 
 /*
- * True if an element continues the text of the one before it: everything except the text is the same.
+ * True if element continues the text of last: everything except the text is
+ * the same.
  */
 static bool
 goes_on(Assembly *assembly, Part *last, const cJSON *element, const StreamPlace *place)
@@ -250,7 +255,8 @@ goes_on(Assembly *assembly, Part *last, const cJSON *element, const StreamPlace 
 }
 
 /*
- * The part of a list's element, at that position among those that have come together; NULL: there is no room.
+ * Returns the part for an element of a list; NULL if there is no room.
+ * position: the index of the element in its own event.
  */
 static Part *
 part_of_element(Assembly *assembly, Part *list, const cJSON *element, int position,
@@ -328,7 +334,7 @@ merge(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place, boo
 }
 
 /*
- * Adds another element to a list; null is none.
+ * Appends an element to a list; ignores null.
  */
 static void
 add_element(Assembly *assembly, Part *list, cJSON *node, const StreamPlace *place, bool joins)
@@ -349,8 +355,9 @@ add_element(Assembly *assembly, Part *list, cJSON *node, const StreamPlace *plac
 }
 
 /*
- * What a token of a route's target means: the name of a member; or, where *is_element, what tells an element apart,
- * NULL being another one.  A "*" takes the next of *keys; room is for a key that the event tells.
+ * Returns what a token of a route's target means: the name of a member or,
+ * with *is_element set, the key of an element (NULL: a new element).  "*"
+ * takes the next of *keys; "{member}" reads the key from event into room.
  */
 static const char *
 read_token(const char *token, const cJSON *event, AssemblyKey **keys, AssemblyKey room,
@@ -368,8 +375,9 @@ read_token(const char *token, const cJSON *event, AssemblyKey **keys, AssemblyKe
 }
 
 /*
- * Lays a node, which is part of event, over what is at a place of the assembly.  keys: what tells the elements apart
- * that were gone through to find it, one for each "*" in to.  has_half: the event has strings that are no valid UTF-8.
+ * Merges node, which is part of event, into the assembly at the place to.
+ * keys: an element's key for each "*" in to.  has_half: the event has strings
+ * that are not valid UTF-8.
  */
 void
 assembly_put(Assembly *assembly, const JsonPointer *to, AssemblyKey *keys, const cJSON *event,
@@ -441,7 +449,7 @@ compare_keys(const void *a, const void *b)
 }
 
 /*
- * Brings elements that are told apart by numbers into their order.
+ * Sorts the elements by their keys, if these are numbers.
  */
 static void
 sort_elements(Part *list)

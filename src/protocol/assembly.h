@@ -1,6 +1,6 @@
 /*
  * assembly.h
- *		The parts of many objects, put together.
+ *		Puts the parts of a stream's events together into one JSON value.
  */
 #ifndef GENJOB_ASSEMBLY_H
 #define GENJOB_ASSEMBLY_H
@@ -12,11 +12,11 @@
 
 typedef struct Assembly Assembly;
 
-/* What tells an element of a list apart; a longer one is cut */
+/* Tells a list element apart; a longer key is cut */
 #define ASSEMBLY_KEY 100
 typedef char AssemblyKey[ASSEMBLY_KEY];
 
-/* A piece of text that has come. */
+/* Gets each piece of text as it comes. */
 typedef void (*AssemblyListener)(const char *text, size_t len, void *arg);
 
 extern Assembly *assembly_create(const StreamPlace *places);

@@ -1,10 +1,13 @@
 /*
  * awsjson.c
- *		AWS's JSON protocol: SQS, Step Functions.  The action is in a header, what is given to it is JSON in a text, and a
- *		refusal says by its type what its status, 400 for nearly all, does not.
+ *		AWS's JSON protocol: SQS, Step Functions.  A header names the action.
+ *		The job's request is JSON inside a string.  A refusal says by its type
+ *		what its status, nearly always 400, does not.
  *
- * Pure.  https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html; the types of errors are those of the API
- * references of Step Functions and SQS, and AWS's "Common errors".
+ * Pure.  Sources:
+ * https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html; for error
+ * types the API references of Step Functions and SQS, and AWS's "Common
+ * errors".
  */
 #include "postgres.h"
 
@@ -14,7 +17,7 @@
 #include "protocol/building.h"
 #include "server/pointer.h"
 
-#define MAX_REFUSAL 65536 /* bytes of one that is read for its type */
+#define MAX_REFUSAL 65536 /* bytes; the type of a larger refusal is not read */
 #define MAX_TYPE 100      /* bytes of an error's type */
 #define MAX_GROUP_LEN 128 /* of a MessageGroupId */
 #define MAX_ARN 512
@@ -24,7 +27,7 @@
 /* ---------- requests ---------- */
 
 /*
- * Sets what says which action is called; action NULL: that of a submission.
+ * Sets the headers that name the action; action NULL: the one that submits.
  */
 void
 awsjson_set_headers(HttpRequest *http, const Preset *preset, const char *action)
@@ -39,7 +42,8 @@ awsjson_set_headers(HttpRequest *http, const Preset *preset, const char *action)
 }
 
 /*
- * The action that an address of the preset names before its body, palloc'd; *body is moved behind it.
+ * Returns the action at the start of *body, which is an address of the preset,
+ * palloc'd; moves *body behind the action.
  */
 char *
 awsjson_take_action(const char **body)
@@ -59,8 +63,8 @@ set_missing(cJSON *params, const char *place, const char *text)
 }
 
 /*
- * The group of a FIFO queue in which messages keep their order: the job's tenant, or its digest where a group cannot be
- * called so.
+ * Returns the group in which a FIFO queue keeps messages in order: the job's
+ * tenant, or a digest of it if AWS allows no group of that name.
  */
 static const char *
 group_of(const RequestSource *source)
@@ -74,7 +78,8 @@ group_of(const RequestSource *source)
 }
 
 /*
- * Makes of what is given to the action a text, and adds what names the call, so that it is one however often it is made.
+ * Turns the job's request into a string, and adds what names the call, so that
+ * a repeated call counts as the same one.
  */
 void
 awsjson_fill(const RequestSource *source, cJSON *params)
@@ -90,10 +95,13 @@ awsjson_fill(const RequestSource *source, cJSON *params)
 
 		pointer_set(params, preset->text_at, json_create_string(text));
 	}
-	/* another name might be that of someone else's execution, whose output this job would be given */
+	/*
+	 * overwrite the user's name: it might be that of someone else's execution,
+	 * and this job would get its output
+	 */
 	if (preset->key_at != NULL && key != NULL)
 		pointer_set(params, preset->key_at, json_create_string(pstrdup(key)));
-	/* the keys of the server may open more than it was made for */
+	/* overwrite the user's model: the server's keys may give access to more */
 	if (options->model != NULL && options->protocol.model_at != NULL)
 		pointer_set(params, options->protocol.model_at,
 					json_create_string(pstrdup(options->model)));
@@ -107,7 +115,7 @@ awsjson_fill(const RequestSource *source, cJSON *params)
 
 /* ---------- refusals ---------- */
 
-/* What a type means that a status says better. */
+/* The status that says best what an error type means. */
 static const struct
 {
 	const char *type;
@@ -154,8 +162,9 @@ static const struct
 };
 
 /*
- * The first of these members of a refusal's body that is a text, palloc'd; NULL: there is none.  The body stays as it
- * is, though parsing uses up what it reads.
+ * Returns the first of these members of a refusal's body that is a string and
+ * not empty, palloc'd; NULL if there is none.  Parses a copy, because parsing
+ * overwrites its input.
  */
 static char *
 string_at(const HttpReply *reply, const char *const *names, int n)
@@ -169,7 +178,7 @@ string_at(const HttpReply *reply, const char *const *names, int n)
 	{
 		char *copy = palloc(len + 1);
 
-		/* a NUL may be among them, at which pnstrdup() would stop */
+		/* not pnstrdup(), which would stop at a NUL */
 		memcpy(copy, reply->body->data, len);
 		copy[len] = '\0';
 		json = json_parse_answer(copy, len, &reason);
@@ -185,8 +194,9 @@ string_at(const HttpReply *reply, const char *const *names, int n)
 }
 
 /*
- * The name for the kind of an error, of letters and digits, palloc'd; NULL: a server of another protocol has answered, or
- * this one gives none.
+ * Returns the type of an error, of TYPE_LETTERS; NULL if reply is not a
+ * refusal, gives no type, or comes from a server of another protocol.  Do not
+ * pfree it: it may point into a longer text.
  */
 char *
 awsjson_error_type(const ServerOptions *options, const HttpReply *reply)
@@ -209,7 +219,7 @@ awsjson_error_type(const ServerOptions *options, const HttpReply *reply)
 }
 
 /*
- * Has the answer have the status that says what its type does.
+ * Replaces a status 400 by the status that says what the error's type means.
  */
 void
 awsjson_read_status(const ServerOptions *options, HttpReply *reply)
@@ -237,7 +247,8 @@ is_one_of(const char *type, const char *const *of)
 }
 
 /*
- * What to do about an error of that type with these words, as a sentence behind a blank; NULL: it is not known.
+ * Returns advice on an error of that type with these words, as a sentence
+ * after a blank; NULL if we have none.
  */
 const char *
 awsjson_advice(const char *type, const char *words)
@@ -269,7 +280,8 @@ awsjson_advice(const char *type, const char *words)
 }
 
 /*
- * The id of what an earlier call with this name has begun, where a refusal says that there is one, palloc'd; else NULL.
+ * If a refusal says that an earlier call with this name was accepted, returns
+ * the id of what that call began, palloc'd; else NULL.
  */
 char *
 awsjson_known_id(const ServerOptions *options, const HttpReply *reply)
@@ -290,8 +302,8 @@ awsjson_known_id(const ServerOptions *options, const HttpReply *reply)
 }
 
 /*
- * What was done gives its answer as JSON in a text: that JSON, in the current memory context; the whole where there is
- * none.
+ * Returns the answer that a server gives as JSON inside a string, parsed, in
+ * the current memory context; json itself if there is no such string.
  */
 cJSON *
 awsjson_answer(const ServerOptions *options, cJSON *json)

@@ -21,7 +21,8 @@
 /* ---------- what a request refers to ---------- */
 
 /*
- * Whether a node is a whole number from 1 to max; then that is *value.  Large ones are no doubles.
+ * True if node is a whole number from 1 to max; sets *value.  Reads the text,
+ * because a double cannot represent every large number.
  */
 static bool
 read_positive(const cJSON *node, int64 max, int64 *value)
@@ -40,7 +41,7 @@ read_positive(const cJSON *node, int64 max, int64 *value)
 }
 
 /*
- * What a request has in place of a number, for people.
+ * Returns a wrong number or pair of the request, cut for an error message.
  */
 static char *
 shown(const cJSON *node)
@@ -57,7 +58,8 @@ member_of(const cJSON *node, const char *name)
 }
 
 /*
- * Whether node is {"$input": n}; then *ordinal is n, from 1.
+ * True if node is {"$input": n}; sets *ordinal to n, from 1.  Raises an error
+ * for the user if the job has no input n.
  */
 bool
 binary_is_input(const RequestSource *source, const cJSON *node, int *ordinal)
@@ -80,7 +82,8 @@ binary_is_input(const RequestSource *source, const cJSON *node, int *ordinal)
 }
 
 /*
- * Reads [job, ordinal]; an error for the user where it is none.
+ * Reads [job, ordinal].  Raises an error for the user if pair is anything
+ * else.
  */
 static void
 read_pair(const cJSON *pair, Reference *reference)
@@ -98,7 +101,8 @@ read_pair(const cJSON *pair, Reference *reference)
 }
 
 /*
- * Whether node is {"$output": [job, ordinal]}, or {"$output": "s3://bucket/key"}; then *reference says which.
+ * True if node is {"$output": [job, ordinal]} or {"$output":
+ * "s3://bucket/key"}; sets *reference.
  */
 static bool
 is_output(const cJSON *node, Reference *reference)
@@ -117,7 +121,8 @@ is_output(const cJSON *node, Reference *reference)
 }
 
 /*
- * True if the preset takes bare base64 here, and nothing else: at the member "data" of an object that it names.
+ * True if the preset takes only bare base64 here: at the member "data" of an
+ * object that the preset's bare_in names.
  */
 bool
 binary_is_bare_place(const RequestSource *source, const cJSON *parent, const cJSON *node)
@@ -138,7 +143,8 @@ binary_is_bare_place(const RequestSource *source, const cJSON *parent, const cJS
 }
 
 /*
- * The same of {"$output_url": [job, ordinal]}, and of {"$url": ...} of an object.
+ * True if node is {"$output_url": [job, ordinal]}, or {"$url": ...} of an
+ * object; sets *reference, which the caller has zeroed.
  */
 static bool
 is_link(const cJSON *node, Reference *reference)
@@ -153,7 +159,8 @@ is_link(const cJSON *node, Reference *reference)
 }
 
 /*
- * Whether node is {"$result": [job, place]}; then *reference is that job's result, and *place a JSON Pointer.
+ * True if node is {"$result": [job, place]}; sets *reference to that job's
+ * result, and *place to the JSON Pointer.
  */
 bool
 binary_is_result(const cJSON *node, Reference *reference, const char **place)
@@ -178,7 +185,8 @@ binary_is_result(const cJSON *node, Reference *reference, const char **place)
 }
 
 /*
- * Returns the name by which a node stands for a value or a binary; NULL: it does not.
+ * Returns the name of the member by which node stands for a value or a binary;
+ * NULL if node stands for nothing else.
  */
 static const char *
 name_of_reference(const cJSON *node)
@@ -221,7 +229,8 @@ check_alone(const cJSON *node)
 }
 
 /*
- * Refuses a request that stands for something else as a whole.  Only an input may be all of it.
+ * Raises an error for the user if the request as a whole is a reference,
+ * unless it is {"$input": n}.
  */
 static void
 check_whole(const cJSON *request)
@@ -238,8 +247,9 @@ check_whole(const cJSON *request)
 }
 
 /*
- * Raises an error for the user if an object of the request has more than what it stands for another thing by, or is all
- * of the request.
+ * Raises an error for the user if an object of the request has other members
+ * beside a reference, or if the request as a whole is a reference other than
+ * {"$input": n}.
  */
 void
 binary_check_alone(const RequestSource *source)
@@ -264,8 +274,8 @@ compare_references(const Reference *a, const Reference *b)
 }
 
 /*
- * Returns the place of wanted in a sorted list, or where it belongs: a request may name a thousand of them a million
- * times.
+ * Returns the index of wanted in a sorted list, or where it belongs.  Searches
+ * by halves: a request may name a thousand references a million times.
  */
 static int
 place_of_reference(const Reference *references, int n, const Reference *wanted)
@@ -334,8 +344,9 @@ list_references(const cJSON *node, Reference *references, int *n)
 }
 
 /*
- * Returns the outputs of other jobs that a request refers to, each once, sorted, palloc'd and without their data.
- * Raises an error for the user if a reference is malformed.
+ * Returns the outputs, results and objects that a request refers to, each
+ * once, sorted, palloc'd and without their data.  Raises an error for the user
+ * if a reference is malformed.
  */
 Reference *
 binary_list_references(const cJSON *params, int *n)
@@ -350,7 +361,8 @@ binary_list_references(const cJSON *params, int *n)
 }
 
 /*
- * What is known of what a node refers to by a link; NULL: nothing.
+ * Returns the source's reference for a node that stands for a link; NULL if
+ * there is none.
  */
 const Reference *
 binary_find_reference(const RequestSource *source, const cJSON *node)
@@ -377,7 +389,7 @@ refers_to_outputs(const cJSON *node)
 }
 
 /*
- * Whether binaries go into the request.
+ * True if binaries go into the request.
  */
 bool
 binary_is_in(const RequestSource *source, const cJSON *params)
@@ -386,7 +398,7 @@ binary_is_in(const RequestSource *source, const cJSON *params)
 }
 
 /*
- * What was read of a reference; NULL: nothing.
+ * Returns the source's reference that equals wanted; NULL if there is none.
  */
 Reference *
 binary_find_result(const RequestSource *source, const Reference *wanted)
@@ -397,7 +409,8 @@ binary_find_result(const RequestSource *source, const Reference *wanted)
 /* ---------- their data ---------- */
 
 /*
- * The content type that an output was stored with, where it is one, else what its bytes are.
+ * Returns the content type that an output was stored with, if it is well
+ * formed, else the type that its bytes show.
  */
 static const char *
 type_of_reference(const Reference *reference)
@@ -412,7 +425,7 @@ type_of_reference(const Reference *reference)
 }
 
 /*
- * An input by its ordinal; the data is the source's.
+ * Returns an input by its ordinal; the data belongs to the source.
  */
 Binary
 binary_of_input(const RequestSource *source, int ordinal)
@@ -451,7 +464,8 @@ binary_of_output(const RequestSource *source, const Reference *wanted)
 }
 
 /*
- * Whether node stands for a binary; then that is *binary, which points to the source.
+ * True if node stands for a binary; sets *binary, which points into the
+ * source.  Raises an error for the user if the source does not have it.
  */
 bool
 binary_find(const RequestSource *source, const cJSON *node, Binary *binary)
@@ -469,7 +483,7 @@ binary_find(const RequestSource *source, const cJSON *node, Binary *binary)
 }
 
 /*
- * Whether node stands for a binary, which need not be there.
+ * True if node stands for a binary; an output need not have been fetched.
  */
 bool
 binary_is_named(const RequestSource *source, const cJSON *node)

@@ -2,8 +2,8 @@
  * body.c
  *		The body of a request, in each of its forms.
  *
- * Where a binary stands it becomes base64 or a data: URL (json), a file (multipart), or the body itself
- * (raw).
+ * A binary becomes base64 or a data: URL (json), a file (multipart), or the
+ * body itself (raw).
  */
 #include "postgres.h"
 
@@ -17,8 +17,7 @@
 #include "protocol/multipart.h"
 #include "server/pointer.h"
 
-#define MAX_PLACED \
-	(512 * 1024 * 1024) /* bytes of binaries in a body, each as often as it stands there */
+#define MAX_PLACED (512 * 1024 * 1024) /* bytes of binaries in a body, repeats counted */
 
 /* A body that is being built. */
 typedef struct Builder
@@ -68,8 +67,8 @@ first_unused_input(const Builder *builder)
 }
 
 /*
- * Returns a content type as "data:" URLs have it.  Everyone accepts the oldest name of WAV, and some servers (fal) no
- * other.
+ * Returns a content type as "data:" URLs have it.  All servers accept the
+ * oldest name of WAV; some (fal) accept no other.
  */
 static const char *
 data_url_type(const char *content_type)
@@ -78,7 +77,9 @@ data_url_type(const char *content_type)
 }
 
 /*
- * Counts a binary that goes into the body: a request may name one of a few megabytes a thousand times.
+ * Counts a binary that goes into the body, and raises an error if there are
+ * too many bytes: a request may name a binary of a few megabytes a thousand
+ * times.
  */
 static void
 count_binary(Builder *builder, const Binary *binary)
@@ -95,7 +96,7 @@ count_binary(Builder *builder, const Binary *binary)
 /* ---------- json ---------- */
 
 /*
- * Makes node the binary as base64, or as a data: URL.
+ * Turns node into the binary, as base64 or as a data: URL.
  */
 static void
 make_base64(Builder *builder, cJSON *node, const Binary *binary, bool is_bare)
@@ -243,7 +244,10 @@ build_multipart(Builder *builder, cJSON *params, Body *body)
 	body->data = form.text.data;
 	body->len = form.text.len;
 	body->content_type = psprintf("multipart/form-data; boundary=%s", boundary);
-	/* a Content-Type of the server's option is for JSON: without its boundary a form cannot be read */
+	/*
+	 * the option headers sets a Content-Type for JSON; a form needs its own,
+	 * with the boundary
+	 */
 	body->type_is_fixed = true;
 }
 
@@ -261,8 +265,9 @@ count_binaries(const Builder *builder, const cJSON *node)
 }
 
 /*
- * Returns the node that stands for the binary which is the body; NULL if that is the input which the request does not
- * name.  Raises an error for the user if there is not exactly one binary.
+ * Returns the node of the one binary that is the body; NULL if the body is the
+ * input that the request does not name.  Raises an error for the user if there
+ * is not exactly one binary.
  */
 static cJSON *
 find_raw_node(const Builder *builder, cJSON *params)
@@ -314,8 +319,9 @@ add_parameter(StringInfo query, const char *name, const cJSON *value)
 }
 
 /*
- * Returns the members of the request as parameters of a URL: a string as it is, anything else as JSON, an array as one
- * parameter for each element.  null, and an object that has become empty, are left out.
+ * Returns the members of the request as parameters of a URL: a string as it
+ * is, anything else as JSON, an array as one parameter for each element.
+ * Leaves out null and empty objects.
  */
 static char *
 query_of(const cJSON *params)
@@ -390,7 +396,8 @@ kind_of(const RequestSource *source, const cJSON *params)
 }
 
 /*
- * Checks that the request names every input, or the api has a place for the others.
+ * Notes in builder->used which inputs the request names.  Raises an error for
+ * the user if the body cannot have the binaries, or an input has no place.
  */
 static void
 check_inputs(Builder *builder, cJSON *params, BodyKind kind)
@@ -420,7 +427,8 @@ check_inputs(Builder *builder, cJSON *params, BodyKind kind)
 }
 
 /*
- * Raises the error that body_build() would for what the request and its inputs are.
+ * Raises the errors of body_build() that do not depend on the bytes of
+ * binaries.
  */
 void
 body_check(const RequestSource *source, cJSON *params)
@@ -434,8 +442,9 @@ body_check(const RequestSource *source, cJSON *params)
 }
 
 /*
- * Builds the body from the request's members, which are overwritten, in the current memory context.  A body that is an
- * input stays where that is.  Raises an error for the user if the request and its binaries do not fit together.
+ * Builds the body in the current memory context; overwrites params.  A raw
+ * body points into the source.  Raises an error for the user if the request
+ * and its binaries do not fit together.
  */
 Body
 body_build(const RequestSource *source, cJSON *params)

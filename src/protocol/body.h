@@ -14,8 +14,8 @@ typedef struct Body
 	const char *data;
 	size_t len;
 	const char *content_type;
-	bool type_is_fixed; /* without this very type the body cannot be read */
-	char *query;        /* what goes into the URL instead, as "a=1&b=2"; or NULL */
+	bool type_is_fixed; /* no option may replace content_type */
+	char *query;        /* parameters for the URL, as "a=1&b=2"; or NULL */
 } Body;
 
 extern void body_check(const RequestSource *source, cJSON *params);

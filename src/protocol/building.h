@@ -1,6 +1,6 @@
 /*
  * building.h
- *		A request that is being built; for the files that do so.
+ *		For the files that build a request.
  */
 #ifndef GENJOB_BUILDING_H
 #define GENJOB_BUILDING_H

@@ -1,9 +1,10 @@
 /*
  * charset.c
- *		Text that is not UTF-8: UTF-16, and Latin 1 where the answer says that it is that.
+ *		Text that is not UTF-8: UTF-16, and Latin 1 if Content-Type says so.
  *
- * JSON is UTF-8 by its standard.  Older servers and proxies send what they have all the same; it is read from a copy, so
- * that what turns out to be something else is kept as it came.
+ * JSON is UTF-8 by its standard, but older servers and proxies send other
+ * charsets.  Converts a copy: a body that turns out not to be JSON is kept as
+ * it came.
  */
 #include "postgres.h"
 
@@ -14,19 +15,19 @@
 #include "http/header.h"
 #include "protocol/charset.h"
 
-#define UTF8_OF_BYTE 3 /* bytes of UTF-8 at most, of one of Windows-1252 */
-#define UTF8_OF_UNIT 3 /* the same, of a unit of UTF-16 */
+#define UTF8_OF_BYTE 3 /* most bytes of UTF-8 for a byte of Windows-1252 */
+#define UTF8_OF_UNIT 3 /* most bytes of UTF-8 for a unit of UTF-16 */
 #define REPLACEMENT 0xFFFD
 
 typedef enum Charset
 {
-	CHARSET_UTF8, /* or nothing that is known */
+	CHARSET_UTF8, /* or not known */
 	CHARSET_UTF16_LE,
 	CHARSET_UTF16_BE,
 	CHARSET_LATIN
 } Charset;
 
-/* What Windows-1252 has for 0x80 to 0x9F, where ISO 8859-1 has nothing that is used. */
+/* Windows-1252 for 0x80 to 0x9F, where ISO 8859-1 has only control codes. */
 static const uint16 windows[32] = {
 	0x20AC, 0x81,   0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160,
 	0x2039, 0x0152, 0x8D,   0x017D, 0x8F,   0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022,
@@ -71,7 +72,7 @@ charset_of(const HttpReply *reply)
 	if (reply->body->len >= 2 && data[0] == 0xFE && data[1] == 0xFF)
 		return CHARSET_UTF16_BE;
 	charset = charset_named(header_find(reply, "Content-Type"));
-	/* some say so of what is UTF-8 */
+	/* some servers say Latin 1 and send UTF-8 */
 	if (charset == CHARSET_LATIN && reply->body->len <= INT_MAX &&
 		pg_encoding_verifymbstr(PG_UTF8, (const char *) data, (int) reply->body->len) ==
 			(int) reply->body->len)
@@ -121,8 +122,8 @@ convert_utf16(char *to, const unsigned char *from, const unsigned char *end, boo
 }
 
 /*
- * Returns the body as UTF-8, followed by a NUL byte, in the current memory context; NULL if nothing says that it is
- * anything else.
+ * Returns the body as UTF-8, with a NUL byte behind it, in the current memory
+ * context; NULL if the body counts as UTF-8 already.
  */
 char *
 charset_to_utf8(const HttpReply *reply, size_t *len)

@@ -1,12 +1,16 @@
 /*
  * delay.c
- *		How long a server asks to wait, in any of the places where servers say so.
+ *		How long a server asks to wait, in any of the places where servers say
+ *		so.
  *
- * Retry-After (RFC 9110) and retry-after-ms (OpenAI, Azure) are asked for with any status.  The headers
- * that tell when a limit renews come with every answer: x-ratelimit-reset-* (OpenAI, Azure),
- * anthropic-ratelimit-*-reset, RateLimit-Reset and RateLimit (IETF drafts), X-RateLimit-Reset.  They are
- * a reason to wait only where the server refuses for being busy, or nothing remains.  In the body: a
- * number or a span (Hugging Face's estimated_time, Google's retryDelay), or a sentence.
+ * Retry-After (RFC 9110) and retry-after-ms (OpenAI, Azure) count with any
+ * status.  Other headers come with every answer and tell when a limit renews:
+ * x-ratelimit-reset-* (OpenAI, Azure), anthropic-ratelimit-*-reset,
+ * RateLimit-Reset and RateLimit (IETF drafts), X-RateLimit-Reset.  They count
+ * only if a header says that nothing of the limit remains or, if no header
+ * says what remains, if the status is 429, 503 or 529.  In the body: a number
+ * or a span (Hugging Face's estimated_time, Google's retryDelay), or a
+ * sentence.
  */
 #include "postgres.h"
 
@@ -36,7 +40,7 @@ static const LimitHeaders limit_headers[] = {
 };
 
 /*
- * True if the server refuses because it is busy, whoever asks.
+ * True if the status says that the server is busy, or that we send too much.
  */
 static bool
 is_busy(int status)
@@ -53,7 +57,8 @@ header_duration(const HttpReply *reply, const char *name, int64 now_unix)
 }
 
 /*
- * True if a limit of which that much remains is a reason to wait; remaining is NULL where nothing says it.
+ * True if a limit is used up. remaining is what a header says is left of it;
+ * if that is NULL, the status decides.
  */
 static bool
 is_used_up(const char *remaining, int status)
@@ -64,7 +69,8 @@ is_used_up(const char *remaining, int status)
 }
 
 /*
- * The value of a parameter of a structured header, such as t in `"default";r=0;t=30`; NULL if there is none.
+ * Returns the digits of a parameter of a structured header, such as t in
+ * `"default";r=0;t=30`; NULL if there is none.
  */
 static char *
 parameter_of(const char *header, const char *name)
@@ -82,7 +88,9 @@ parameter_of(const char *header, const char *name)
 }
 
 /*
- * When the limit of the header RateLimit renews, as in drafts 3 to 7 ("remaining=0, reset=30") or from 8 on.
+ * Returns the ms until the limit in the header RateLimit renews, -1 if it is
+ * not used up.  Reads drafts 3 to 7 ("remaining=0, reset=30"), and drafts from
+ * 8 on.
  */
 static int64
 structured_reset(const HttpReply *reply, int64 now_unix)
@@ -106,7 +114,7 @@ structured_reset(const HttpReply *reply, int64 now_unix)
 }
 
 /*
- * Returns when the last of the used-up limits renews.
+ * Returns the ms until the last used-up limit renews; -1 if none is used up.
  */
 static int64
 longest_reset(const HttpReply *reply, int64 now_unix)
@@ -138,7 +146,8 @@ delay_in_headers(const HttpReply *reply, int64 now_unix)
 }
 
 /*
- * A value in the body; a member whose name ends with "ms" counts in ms.
+ * Returns the ms that a value in the body asks to wait; -1 if it has none.  A
+ * number is in ms if the name of its member ends with "ms".
  */
 static int64
 delay_at(const cJSON *node, int64 now_unix)

@@ -1,13 +1,17 @@
 /*
  * disguise.c
- *		The forms in which an answer may repeat a secret, and their overwriting.
+ *		The forms in which an answer may repeat a secret, and their
+ *		overwriting.
  *
- * A text is read in two ways besides as it is.  Unescaped: as URLs, JSON, HTML and UTF-16 write characters.  Folded:
- * unescaped twice, without white space, in lower case, with the URL-safe digits of base64 as the others.  What is folded
- * of a secret, of its base64 at each of the three places and of its hexadecimal digits is looked for in that: these are
- * long enough to occur nowhere by chance.
+ * A text is searched in three ways.  As it is.  Unescaped: as URLs, JSON, HTML
+ * and UTF-16 write characters.  Folded: unescaped through nested escapes, in
+ * lower case, without white space, and with the URL-safe digits of base64
+ * turned into the standard ones.  The folded text is searched for the folded
+ * secret, for its base64 at each of the three offsets, and for its hexadecimal
+ * digits; these are too long to occur by chance.
  *
- * The time is linear in the text, and the memory bounded: a text is read some kilobytes at a time.
+ * The time is linear in the text, and the memory is bounded: a text is read
+ * some kilobytes at a time.
  */
 #include "postgres.h"
 
@@ -15,7 +19,7 @@
 #include "base/bytes.h"
 #include "protocol/disguise.h"
 
-#define MIN_FOLDED 12     /* characters of a secret itself that are looked for in any case */
+#define MIN_FOLDED 12     /* characters; a shorter folded secret is not searched for */
 #define PART 16384        /* characters that are read at a time */
 #define MAX_BACKSLASHES 8 /* before an escape: JSON in JSON in JSON */
 #define MAX_PERCENTS 2    /* "25" before the digits: a URL in a URL in a URL */
@@ -30,7 +34,8 @@ typedef enum Reading
 /* ---------- characters ---------- */
 
 /*
- * The value of n hexadecimal digits; -1 where there are others.
+ * Returns the value of n hexadecimal digits; -1 if one of them is something
+ * else.
  */
 static int
 hex_number(const char *digits, const char *end, int n)
@@ -75,7 +80,8 @@ named_entity(const char *text, const char *end, int *len)
 }
 
 /*
- * A character entity of HTML, "&#65;" or "&#x41;" or "&lt;": its value, with its length in *len; -1 where it is none.
+ * Returns the value of an HTML entity, "&#65;", "&#x41;" or "&lt;", and its
+ * length in *len; -1 if text is none.
  */
 static int
 entity_value(const char *text, const char *end, int *len)
@@ -104,7 +110,8 @@ entity_value(const char *text, const char *end, int *len)
 }
 
 /*
- * The character for which an escape with that many backslashes stands; -1 where it is none.
+ * Returns the character of an escape with that many backslashes, and its
+ * length in *len; -1 if text is none.
  */
 static int
 backslash_value(const char *text, const char *end, int n_backslashes, int *len)
@@ -143,7 +150,8 @@ percent_value(const char *text, const char *end, int max_percents, int *len)
 }
 
 /*
- * The byte for which the text at that place stands, in a URL, in JSON, in HTML, or as it is; *len bytes of text.
+ * Returns the byte that text begins with, as a URL, JSON or HTML escapes it,
+ * or as it is; *len is how many bytes of text it takes.
  */
 static int
 read_character(const char *text, const char *end, Reading reading, int *len)
@@ -177,7 +185,8 @@ fold(unsigned char c)
 }
 
 /*
- * Whether a character is left out: the zeros of UTF-16 and UTF-32, and white space where lines are broken.
+ * True if a search skips a character: the zeros of UTF-16 and UTF-32 and, when
+ * folding, white space, where lines are broken.
  */
 static inline bool
 is_left_out(unsigned char c, Reading reading)
@@ -208,8 +217,8 @@ fold_text(const char *text)
 }
 
 /*
- * Returns what base64 makes of a secret with that many bytes before it, without the characters that depend on its
- * surroundings.
+ * Returns the base64 of a secret with n_before bytes before it, without the
+ * characters that depend on its neighbours.
  */
 static char *
 encode_within(const char *secret, int n_before)
@@ -241,7 +250,8 @@ encode_hex(const char *secret)
 }
 
 /*
- * Appends to a list of char * what is looked for of a secret in a folded text.
+ * Appends the disguises of a secret, for which a folded text is searched, to a
+ * list of char *.
  */
 List *
 disguise_list(List *disguises, const char *secret)
@@ -271,7 +281,7 @@ disguise_list(List *disguises, const char *secret)
 /* ---------- overwriting ---------- */
 
 /*
- * Overwrites each of some secrets, as it is.
+ * Overwrites each secret where text has it as it is.
  */
 void
 disguise_overwrite_plain(char *text, size_t len, const List *secrets)
@@ -302,13 +312,13 @@ typedef struct Part
 	char *text;
 	char *end;
 	char *characters;
-	char **starts; /* of each in the text */
+	char **starts; /* where text has each character */
 	size_t n;
 	size_t size;
 } Part;
 
 /*
- * Reads on from *p until the part is full, or the text at its end.
+ * Reads from *p until the part is full or the text ends.
  */
 static void
 fill_part(Part *part, char **p)
@@ -327,7 +337,7 @@ fill_part(Part *part, char **p)
 	}
 }
 
-/* Zeros stay, so that UTF-16 stays it. */
+/* Keeps zeros, so that UTF-16 stays UTF-16. */
 static void
 overwrite_found(const Part *part, size_t first, size_t n)
 {
@@ -389,7 +399,7 @@ overwrite_read(char *text, size_t len, const List *secrets, Reading reading)
 		search_part(&part, secrets);
 		if (p >= part.end)
 			break;
-		/* the beginning of one may be at the end */
+		/* a secret may begin at the end of this part */
 		kept = Min(part.n, longest - 1);
 		memmove(part.characters, part.characters + part.n - kept, kept);
 		memmove(part.starts, part.starts + part.n - kept, kept * sizeof(char *));
@@ -407,7 +417,8 @@ may_be_escaped(const char *text, size_t len)
 }
 
 /*
- * Overwrites each of some secrets in whatever form; disguises: of all of them.  The length stays the same.
+ * Overwrites each secret in whatever form; disguises: of all secrets.  The
+ * length stays the same.
  */
 void
 disguise_overwrite(char *text, size_t len, const List *secrets, const List *disguises)
@@ -422,7 +433,8 @@ disguise_overwrite(char *text, size_t len, const List *secrets, const List *disg
 }
 
 /*
- * Returns how many bytes at the end of text may be the beginning of a disguised secret, at least shortest; 0: none.
+ * Returns how many bytes at the end of text may be the beginning of a
+ * disguised secret; 0 if fewer than shortest.
  */
 size_t
 disguise_prefix(const char *text, size_t len, const List *disguises, size_t shortest)

@@ -1,9 +1,11 @@
 /*
  * duration.c
- *		Spans of time as servers write them: "34.4s", "1d2h", "1,200 seconds", a date, an epoch, a sentence.
+ *		Spans of time as servers write them: "34.4s", "1d2h", "1,200 seconds",
+ *		a date, an epoch, a sentence.
  *
- * Pure.  All results are in ms, at most DURATION_MAX_MS; -1 means that the text says no span.  A unit that
- * is not known makes it none: to take "5 fortnights" for 5 seconds would call a server in a circle.
+ * Pure.  All results are in ms, at most DURATION_MAX_MS; -1 means that the
+ * text has no span.  Text with an unknown unit has none: if "5 fortnights"
+ * were 5 seconds, we would call the server again and again.
  */
 #include "postgres.h"
 
@@ -33,11 +35,11 @@ static const Unit units[] = {
 	{"week", 604800},       {"weeks", 604800},
 };
 
-/* A span, or a time, behind one of these is one to wait for. */
+/* A span behind one of these is one to wait for. */
 static const char *const triggers[] = {"try again", "retry",     "reset",     "resets",
 									   "wait",      "available", "come back", "slow down"};
 
-/* Words that may stand between, each with the blank behind it. */
+/* Words that may stand between a trigger and its span. */
 static const char *const fillers[] = {"again ",    "in ",      "after ",     "for ",
 									  "at least ", "about ",   "around ",    "approximately ",
 									  "approx. ",  "another ", "a further ", "within ",
@@ -53,7 +55,8 @@ duration_of_seconds(double seconds)
 }
 
 /*
- * A number without a unit: seconds, or the time at which the wait ends, in seconds or ms since 1970.
+ * Returns the ms of a number without a unit: seconds, or the time at which the
+ * wait ends, in seconds or ms since 1970.
  */
 int64
 duration_of_number(double number, int64 now_unix)
@@ -66,7 +69,8 @@ duration_of_number(double number, int64 now_unix)
 }
 
 /*
- * Digits with a fraction, and with commas between thousands.  False, and nothing changed, if there are none.
+ * Reads digits, with commas between thousands and with a fraction, and moves
+ * *text behind them.  False, and nothing changed, if there are none.
  */
 static bool
 read_number(const char **text, double *number)
@@ -94,7 +98,7 @@ read_number(const char **text, double *number)
 	return true;
 }
 
-/* The length of the word that text begins with; "µ" is two letters of it. */
+/* Returns the bytes of the word at the start of text; "µ" is a letter. */
 static size_t
 word_length(const char *text)
 {
@@ -106,7 +110,8 @@ word_length(const char *text)
 }
 
 /*
- * The seconds of the unit that text begins with, and *len, its length; 0 if the word is none.
+ * Returns the seconds of the unit that text begins with, 0 if the word is no
+ * unit; *len is the length of the word.
  */
 static double
 read_unit(const char *text, size_t *len)
@@ -130,8 +135,9 @@ skip_joint(const char *text)
 }
 
 /*
- * A span with units, "1d 2h" or "6m0s", each unit smaller than the one before.  Seconds; -1 if text does not
- * begin with one.  *end is where it ends.
+ * Reads a span with units, "1d 2h" or "6m0s", each unit smaller than the last.
+ * Returns seconds; -1 if text does not begin with a span. *end is where the
+ * span ends.
  */
 static double
 read_span(const char *text, const char **end)
@@ -163,7 +169,8 @@ read_span(const char *text, const char **end)
 /* ---------- dates ---------- */
 
 /*
- * What follows the seconds in RFC 3339: a fraction, and the distance to UTC, which is added to *offset.
+ * Reads what follows the seconds in RFC 3339: a fraction, and the distance to
+ * UTC.  Sets *offset to the distance in seconds; leaves it for UTC.
  */
 static bool
 read_zone(const char *text, int *offset)
@@ -182,7 +189,8 @@ read_zone(const char *text, int *offset)
 }
 
 /*
- * A date in one of the three formats of RFC 9110, 5.6.7, or in that of RFC 3339.
+ * Reads a date in one of the three formats of RFC 9110, 5.6.7, or in that of
+ * RFC 3339.
  */
 bool
 duration_read_date(const char *value, int64 *unix_time)
@@ -207,7 +215,8 @@ duration_read_date(const char *value, int64 *unix_time)
 }
 
 /*
- * A whole value, of a header or of a member of JSON: a number, a span, or a date.  One that has passed is 0.
+ * Returns the ms of a whole value, of a header or of a member of JSON: a
+ * number, a span, or a date.  A date that has passed is 0.
  */
 int64
 duration_of_value(const char *value, int64 now_unix)
@@ -246,7 +255,8 @@ skip_fillers(const char *text)
 }
 
 /*
- * The span that text begins with, in a sentence: a number alone is seconds only where no word follows it.
+ * Returns the span that text begins with, in a sentence; -1 if there is none.
+ * A bare number is seconds only if no word follows it.
  */
 static int64
 span_in_sentence(const char *text)

@@ -5,7 +5,7 @@
 #ifndef GENJOB_DURATION_H
 #define GENJOB_DURATION_H
 
-#define DURATION_MAX_MS INT64CONST(86400000) /* longer ones count as this: a day */
+#define DURATION_MAX_MS INT64CONST(86400000) /* a day; a longer span is cut to it */
 
 extern int64 duration_of_seconds(double seconds);
 extern int64 duration_of_number(double number, int64 now_unix);

@@ -33,7 +33,7 @@ is_of_type(const Event *event, const char *types)
 static void
 note_value(cJSON *node, const PointerPlace *place, void *arg)
 {
-	const char **values = arg; /* those that count, or NULL; and whether one did */
+	const char **values = arg; /* [0]: values that count, NULL: any; [1]: set if found */
 	const char *text = text_of(node);
 
 	if (values[0] == NULL ? !json_is_empty(node) && !cJSON_IsFalse(node)
@@ -56,7 +56,7 @@ holds(const StreamCondition *condition, const Event *event)
 }
 
 /*
- * Whether one of the conditions holds for an event.
+ * True if one of the conditions is true of an event.
  */
 bool
 event_holds(const Event *event, const StreamConditions *conditions)
@@ -148,7 +148,8 @@ walk_to_parts(Walk *walk, int i, cJSON *node, cJSON *parent)
 }
 
 /*
- * Takes the parts out of an event, and puts them where the rules for its type say; if there is none, those for any.
+ * Takes the parts out of an event, and puts them where the rules for its type
+ * say.  If its type has no rule, those without a type apply.
  */
 void
 event_take_parts(Event *event, const StreamRules *rules, Assembly *assembly)

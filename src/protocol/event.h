@@ -10,9 +10,9 @@
 /* An event that is being read; in a memory context of its own. */
 typedef struct Event
 {
-	const char *data;     /* where it is no JSON object; else NULL */
-	cJSON *json;          /* where it is one; else NULL */
-	const char *types[2]; /* by its field, and by what its data says; or NULL */
+	const char *data;     /* the data, if it is no JSON object; else NULL */
+	cJSON *json;          /* the data, if it is one; else NULL */
+	const char *types[2]; /* from the stream's event field, and from its data; or NULL */
 	bool has_half;        /* strings of it are no valid UTF-8 */
 } Event;
 

@@ -1,6 +1,6 @@
 /*
  * failure.c
- *		What a call comes to that brought no answer, or a refusal.
+ *		Judges calls that brought no answer, or a refusal.
  */
 #include "postgres.h"
 
@@ -44,7 +44,7 @@ describe_peer(const ReplySource *source)
 }
 
 /*
- * As describe_peer(), with the address, unless that is in the name already.
+ * As describe_peer(); the server itself with its url.
  */
 static char *
 describe_address(const ReplySource *source)
@@ -176,7 +176,9 @@ advice_by_type(const ReplySource *source, const char *type, const char *words)
 }
 
 /*
- * The same, where the answer may name the kind of its error in a header.
+ * Returns advice on a refusal, as a sentence after a blank; "" if there is
+ * none.  The header that the preset names in error_type comes first, then the
+ * status.
  */
 static const char *
 advice_of(const Judge *judge, const char *words)
@@ -192,8 +194,10 @@ advice_of(const Judge *judge, const char *words)
 }
 
 /*
- * Returns what to do after a refusal of that step.  The option retry_status ranks above the server's own word on
- * whether to retry, and that above what the status says.
+ * Returns what to do after a refusal of that step.  What a store says will
+ * pass is tried again.  Else the option retry_status decides about a
+ * submission.  Without it, the server's own header can turn a failure into a
+ * retry and the reverse; else the status decides.
  */
 StatusAction
 failure_action(const Judge *judge, StatusStep step)
@@ -218,8 +222,8 @@ failure_action(const Judge *judge, StatusStep step)
 }
 
 /*
- * True if a refusal is the kept answer of a failed prediction, which another one need not repeat: the server's own
- * header says whether to submit again.
+ * True if a refusal is the stored answer of a prediction that failed, and the
+ * server's own header says that another submission may succeed.
  */
 bool
 failure_is_of_prediction(const Judge *judge)
@@ -231,7 +235,8 @@ failure_is_of_prediction(const Judge *judge)
 }
 
 /*
- * The server's name for the kind of error, in brackets; empty where it gives none.
+ * Returns the server's name for the type of an error, in brackets; "" if it
+ * gives none.
  */
 static const char *
 describe_error_type(const Judge *judge)
@@ -246,7 +251,9 @@ describe_error_type(const Judge *judge)
 }
 
 /*
- * Returns what a refusal says, as a sentence, and in *after for how many ms it asks to wait, -1 if it does not.
+ * Returns what a refusal says, as a sentence.  Sets *after to how many ms it
+ * asks to wait, -1 if it does not.  Also sets what failure_action() and
+ * judge_stuck() need, and the verdict's body.
  */
 char *
 failure_of_refusal(Judge *judge, int64 *after)
@@ -280,8 +287,10 @@ failure_of_refusal(Judge *judge, int64 *after)
 }
 
 /*
- * Judges a refused submission that waiting alone does not mend: all of the server's jobs wait, unless it may be about
- * this job alone; a job that is too large fails.  The option retry_status may make such a job fail.
+ * Judges a refused submission that waiting alone does not mend.  All of the
+ * server's jobs wait, unless the refusal may be about this job alone.  A job
+ * that is too large fails.  If the option retry_status is set without this
+ * status, the verdict stays as it is.
  */
 static void
 judge_stuck(Judge *judge)

@@ -10,9 +10,11 @@
 #include "protocol/words.h"
 
 /*
- * The download of an output.  Secrets go along only to the server itself, and not where its options say
- * so; a URL that leads elsewhere may not lead into a private network, unless the server is in one.
- * room is how many bytes it may have, at most max_response.
+ * Returns the request that downloads an output.  Secrets go along only to the
+ * server itself, and only if its option download_auth says so.  A URL that
+ * leads elsewhere must not lead into a private network, unless the server is
+ * in one.  room: the most bytes that the answer may have, at most
+ * max_response.
  */
 HttpRequest *
 request_download(const RequestSource *source, const char *url, bool server_is_private, size_t room)
@@ -38,7 +40,8 @@ request_download(const RequestSource *source, const char *url, bool server_is_pr
 }
 
 /*
- * Has a download come as it is on the server, and only the rest of it if some has come, and is still the same there.
+ * Asks for a download uncompressed.  If some of it has come, asks only for the
+ * rest, provided that the file is still the same.
  */
 void
 request_pour(HttpRequest *http)

@@ -12,7 +12,7 @@
 #include "http/url.h"
 
 /*
- * The sentence for an output that is more than a store may be given.
+ * Returns the sentence for an output that is larger than max_output.
  */
 static char *
 describe_too_long(const ReplySource *source)
@@ -109,7 +109,7 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 }
 
 /*
- * The sentence for outputs that are more than a job may hold.
+ * Returns the sentence for outputs that are together larger than max_response.
  */
 char *
 reply_describe_too_large(const ReplySource *source)

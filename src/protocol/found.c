@@ -2,8 +2,8 @@
  * found.c
  *		Whether an answer says that a prediction is there.
  *
- * Pure.  That it is not there is believed only of an answer that is what was to be expected: another
- * submission, and another bill, may follow from it.
+ * Pure.  "It is not there" is believed only if the answer has the expected
+ * form: another submission, and another bill, may follow from it.
  */
 #include "postgres.h"
 
@@ -27,7 +27,7 @@ compare_with_id(cJSON *node, const PointerPlace *place, void *arg)
 }
 
 /*
- * Whether one of the places is there, if it names the id, or else has the id.
+ * True if a place that names the id exists, or another place has the id.
  */
 static bool
 is_at(cJSON *json, const char *places, const char *id)

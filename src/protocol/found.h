@@ -12,7 +12,7 @@ typedef enum FoundState
 {
 	FOUND_IT,
 	FOUND_NOTHING,  /* it is not there */
-	FOUND_NO_ANSWER /* the answer does not tell */
+	FOUND_NO_ANSWER /* the answer does not say */
 } FoundState;
 
 extern FoundState found_judge(HttpReply *reply, const Address *address, const char *places,

@@ -1,6 +1,7 @@
 /*
  * handover.c
- *		What a request has more whose job is handed over: with it whoever takes the job calls genjob.complete().
+ *		What the request of a handed-over job has in addition, so that the
+ *		receiver can call genjob.complete().
  */
 #include "postgres.h"
 
@@ -9,7 +10,8 @@
 #include "server/pointer.h"
 
 /*
- * Puts what whoever is handed the job needs to give its answer where the protocol has a place for it.
+ * Puts the job and its token, which genjob.complete() takes, at the option
+ * token_at.  Without a token, for a preview, it is "***".
  */
 void
 handover_add_token(const RequestSource *source, cJSON *params)
@@ -25,7 +27,8 @@ handover_add_token(const RequestSource *source, cJSON *params)
 }
 
 /*
- * Has the call be one that only hands the job over.
+ * Sets the preset's header for a call that only hands the job over, and notes
+ * the token as a secret.
  */
 void
 handover_set_header(HttpRequest *http, const RequestSource *source)

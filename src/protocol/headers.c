@@ -2,7 +2,8 @@
  * headers.c
  *		The headers of a request, and the secrets that go with it.
  *
- * Whatever of a secret is sent is noted in the request, so that nothing of the answer repeats it.
+ * The request notes each secret that it sends, in every form, so that the
+ * secret can be masked in the answer.
  */
 #include "postgres.h"
 
@@ -11,10 +12,11 @@
 #include "protocol/building.h"
 #include "protocol/disguise.h"
 
-#define MIN_WORD 12 /* characters of a secret behind a scheme that is not known */
+#define MIN_WORD 12 /* characters; a shorter word behind an unknown scheme is not noted alone */
 
 /*
- * Sets a header, in place of one of that name.  shown is what people see of it, or NULL.
+ * Sets a header; replaces one of the same name.  shown: what people see in
+ * place of value, NULL: value itself.  Copies only the name.
  */
 void
 headers_set(HttpRequest *http, const char *name, char *value, const char *shown)
@@ -56,7 +58,8 @@ headers_set_list(HttpRequest *http, const List *headers)
 }
 
 /*
- * Notes a secret that the answer must not reveal; also without the scheme before it, as in "Bearer ...".
+ * Notes a secret that the answer must not reveal, also without its scheme, as
+ * in "Bearer ...".  Does not copy it.
  */
 void
 headers_add_secret(HttpRequest *http, char *secret)
@@ -83,7 +86,8 @@ headers_add_secret(HttpRequest *http, char *secret)
 }
 
 /*
- * "NAME" or "NAME:PREFIX" of an own header.
+ * Sends the key in a header of the server's own; spec is "NAME" or
+ * "NAME:PREFIX".
  */
 static void
 set_own_header(HttpRequest *http, const char *spec, char *api_key)
@@ -126,7 +130,7 @@ set_authorization(HttpRequest *http, const Protocol *protocol, char *api_key)
 {
 	if (api_key == NULL)
 		return;
-	headers_add_secret(http, api_key); /* also one that is not sent: nothing shows it */
+	headers_add_secret(http, api_key); /* even if it is not sent */
 	switch (protocol->kind.auth)
 	{
 		case AUTH_BEARER:
@@ -177,8 +181,8 @@ note_keys(HttpRequest *http, const MappingOptions *secrets)
 }
 
 /*
- * Notes the server's secrets also for a call that carries none: they went along with others, and its answer might
- * reveal them.
+ * Notes the server's secrets for a call that carries none: other calls carried
+ * them, and the answer may reveal them.
  */
 void
 headers_note_secrets(HttpRequest *http, const MappingOptions *secrets)
@@ -198,7 +202,7 @@ headers_note_secrets(HttpRequest *http, const MappingOptions *secrets)
 }
 
 /*
- * The headers of every call of the server, with its secrets.
+ * Sets the headers of every call to the server, with its secrets.
  */
 void
 headers_set_server(HttpRequest *http, const RequestSource *source)
@@ -212,7 +216,7 @@ headers_set_server(HttpRequest *http, const RequestSource *source)
 }
 
 /*
- * The headers of a submission.
+ * Sets the headers of a submission.
  */
 void
 headers_set_all(HttpRequest *http, const RequestSource *source, const Body *body)

@@ -1,6 +1,6 @@
 /*
  * judge.h
- *		A reply that is being judged; for the files that do so.
+ *		For the files that judge a reply.
  */
 #ifndef GENJOB_JUDGE_H
 #define GENJOB_JUDGE_H
@@ -16,12 +16,11 @@ typedef struct Judge
 	HttpReply *reply;
 	Verdict *verdict;
 	const char *id;        /* of the prediction; or NULL */
-	bool is_of_the_moment; /* a refusal's own words say so */
-	char *faults;          /* where outputs stand that cannot be read, the first few; or NULL */
+	bool is_of_the_moment; /* a refusal's own words say that it will pass */
+	char *faults;          /* places of unreadable outputs, the first few; or NULL */
 	int n_faults;
-	bool skips_previews; /* files that are previews are no outputs: there are others */
-	MemoryContext
-		scratch; /* holds the trees of JSON; gone when the verdict is there; NULL: there are none yet */
+	bool skips_previews;   /* preview files are no outputs: there are others */
+	MemoryContext scratch; /* for trees of JSON; judge_end() frees it; NULL: none yet */
 } Judge;
 
 /* reply.c */
@@ -34,7 +33,7 @@ extern char *reply_read_urls(const Judge *judge, cJSON *json, const char *earlie
 /* prediction.c: what an answer says about a prediction */
 extern void prediction_judge_state(Judge *judge, cJSON *json);
 
-/* failure.c: an answer that is none, or a refusal */
+/* failure.c: no answer, or a refusal */
 extern void failure_judge(Judge *judge);
 extern char *failure_describe(const ReplySource *source, const HttpReply *reply);
 extern bool failure_is_of_prediction(const Judge *judge);

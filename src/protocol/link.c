@@ -1,9 +1,10 @@
 /*
  * link.c
- *		Links to objects, for whoever has no keys: presigned URLs of an object store.
+ *		Links to objects, for whoever has no keys: presigned URLs of an object
+ *		store.
  *
- * They are made without a call to the store.  Who has one can do what it is for until it expires, so its signature
- * is a secret like a key.
+ * They are made without a call to the store.  Anyone who has a link can use it
+ * until it expires, so its signature is a secret like a key.
  */
 #include "postgres.h"
 
@@ -11,7 +12,8 @@
 #include "protocol/link.h"
 
 /*
- * A link to read an object, palloc'd, and the signature in it.
+ * Returns a link to read an object, palloc'd, and in *signature the signature
+ * in it.  expires: seconds.
  */
 char *
 link_to_read(const RequestSource *source, const char *key, int expires, char **signature)
@@ -21,7 +23,7 @@ link_to_read(const RequestSource *source, const char *key, int expires, char **s
 }
 
 /*
- * A link to write one.
+ * Returns a link to write an object, likewise.
  */
 char *
 link_to_write(const RequestSource *source, const char *key, const char *content_type, int expires,

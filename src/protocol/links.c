@@ -1,10 +1,12 @@
 /*
  * links.c
- *		Links to objects in a request: {"$output_url": [job, ordinal]} and {"$url": "s3://bucket/key"}.
+ *		Links to objects in a request: {"$output_url": [job, ordinal]} and
+ *		{"$url": "s3://bucket/key"}.
  *
- * Who calls makes the links, since that takes the keys of an object store, and gives them with the references.  Here they
- * take the place of the nodes that stand for them.  An output that is in the table has no link: it goes as its bytes.
- * Where the api takes bytes alone, every link becomes a reference to the bytes, whoever has them.
+ * The caller makes the links, because that takes the keys of an object store,
+ * and passes them in the references.  This file puts them in place of the
+ * nodes.  An output that is in the table has no link: its bytes are sent.
+ * Where the api takes only bytes, every link becomes a reference to the bytes.
  */
 #include "postgres.h"
 
@@ -14,7 +16,7 @@
 #include "protocol/binary.h"
 #include "protocol/links.h"
 
-#define MAX_SHOWN 100 /* bytes of what is wrong in an error */
+#define MAX_SHOWN 100 /* bytes of a wrong value in an error */
 
 static cJSON *
 member_of(const cJSON *node, const char *name)
@@ -23,7 +25,8 @@ member_of(const cJSON *node, const char *name)
 }
 
 /*
- * True if node is {"$url": ...}; then *url is the text.  Raises an error for the user if that is none.
+ * True if node is {"$url": ...}; sets *url to its text.  Raises an error for
+ * the user if it has no text.
  */
 bool
 links_is_url(const cJSON *node, const char **url)
@@ -41,7 +44,7 @@ links_is_url(const cJSON *node, const char **url)
 }
 
 /*
- * Whether a URL is of an object, for which a link must be made.
+ * True if url names an object, for which a link must be made.
  */
 bool
 links_is_object(const char *url)
@@ -50,7 +53,8 @@ links_is_object(const char *url)
 }
 
 /*
- * Has the nodes below parent that stand for links stand for bytes, where the api takes no links.
+ * Turns the nodes below parent that stand for links into references to bytes,
+ * where the api takes no links.
  */
 void
 links_settle(const RequestSource *source, cJSON *parent)
@@ -101,8 +105,7 @@ resolve_output(const RequestSource *source, cJSON *node, cJSON *pair)
 	if (found != NULL && found->link != NULL)
 		become_text(node, found->link);
 	else
-		pair->string =
-			pstrdup("$output"); /* whether it is there is said where its bytes are taken */
+		pair->string = pstrdup("$output"); /* binary_find() checks that it exists */
 }
 
 /*
@@ -138,7 +141,8 @@ links_resolve(const RequestSource *source, cJSON *params)
 }
 
 /*
- * Has words stand for the link to an object, and for its bytes: for people, since nothing is called.
+ * For previews, which call nothing: sets words in place of the link to an
+ * object, and of its bytes.
  */
 void
 links_show(Reference *reference)

@@ -1,9 +1,12 @@
 /*
  * missing.c
- *		Outputs of an answer that could not be fetched: what the answer had in their places goes back there.
+ *		Outputs of an answer that could not be fetched: puts back what the
+ *		answer had in their places.
  *
- * While outputs are downloaded, the answer is kept as text in which each has a reference in its place.  A server may
- * have written what looks like one, so they are told apart by their order: the n-th of all that look like references.
+ * While outputs are downloaded, the answer is kept as text with a reference in
+ * the place of each.  The server may have written something that looks like a
+ * reference.  So a reference is known by its number among all nodes that look
+ * like one.
  */
 #include "postgres.h"
 
@@ -14,7 +17,7 @@
 #include "base/json.h"
 #include "protocol/missing.h"
 
-#define MAX_NAMED 5 /* outputs that are named in an error; of more their number */
+#define MAX_NAMED 5 /* outputs that an error names; then it says "(and so on)" */
 
 static bool
 is_reference(const cJSON *node)
@@ -63,8 +66,8 @@ note_reference(cJSON *node, void *arg)
 }
 
 /*
- * Notes which references in a tree are outputs that are still to be fetched, before it is printed as the verdict's
- * result.
+ * Notes which reference in the tree stands for each output that is still to be
+ * fetched.  Call it before the tree is printed as the verdict's result.
  */
 void
 missing_note(Verdict *verdict, cJSON *json)
@@ -74,7 +77,7 @@ missing_note(Verdict *verdict, cJSON *json)
 
 	each_reference(json, note_reference, &count);
 	foreach(cell, verdict->outputs)
-		((Output *) lfirst(cell))->node = NULL; /* the tree goes */
+		((Output *) lfirst(cell))->node = NULL; /* the tree will be freed */
 }
 
 /*
@@ -89,7 +92,7 @@ is_missing(const Output *output)
 /* References that are replaced. */
 typedef struct Restoring
 {
-	Output **missing; /* by reference: those that are none of ours are NULL */
+	Output **missing; /* by number of the reference; NULL: not ours */
 	int most;
 	int n;
 } Restoring;
@@ -162,8 +165,9 @@ rewrite(void *arg)
 }
 
 /*
- * Restores in a verdict's result, in the current memory context, what stood there for outputs that did not come.  If
- * memory is too short for that, the references stay.
+ * In the verdict's result, puts back what the answer had in the places of
+ * outputs that did not come.  Allocates in the current memory context; if
+ * memory runs out, the references stay.
  */
 void
 missing_restore(Verdict *verdict)

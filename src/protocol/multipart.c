@@ -23,8 +23,8 @@ multipart_begin(Multipart *body, const char *boundary)
 }
 
 /*
- * A quoted parameter as browsers write it (WHATWG HTML, "Multipart form data"): quotes and line
- * breaks are percent-encoded.
+ * Appends a quoted parameter as browsers write it (WHATWG HTML, "Multipart
+ * form data"): quotes and line breaks are percent-encoded.
  */
 static void
 append_quoted(StringInfo text, const char *name)
@@ -55,7 +55,8 @@ multipart_add_field(Multipart *body, const char *name, const char *value)
 }
 
 /*
- * A file; its name is completed by what is usual for its content type.
+ * Adds a file.  Its name gets the extension that is usual for its content
+ * type.
  */
 void
 multipart_add_file(Multipart *body, const char *name, const char *file, const char *content_type,

@@ -1,11 +1,12 @@
 /*
  * openupload.c
- *		The uploads that a job has open, as its row keeps them in the column remote.
+ *		The uploads that a job has open, as its row keeps them in the column
+ *		remote.
  *
  *		[{"n": 1, "key": "painter/1-1.mp4", "id": "...", "mark": "..."}]
  *
- * Whoever may write the table may write that: an upload is gone on with only if its key is the one that the output has
- * anyway.
+ * Anyone who may write the table may write this.  So an upload is continued
+ * only if its key is the key that its output has anyway.
  */
 #include "postgres.h"
 
@@ -66,7 +67,8 @@ remove_entry(cJSON *json, int ordinal)
 }
 
 /*
- * The uploads with that one in the place of the one of the same output, as JSON, palloc'd.  uploads: JSON, or NULL.
+ * Returns the uploads as JSON, palloc'd, with upload in place of an earlier
+ * one of the same output.  uploads: JSON, or NULL.
  */
 char *
 openupload_set(const char *uploads, const OpenUpload *upload)
@@ -85,7 +87,8 @@ openupload_set(const char *uploads, const OpenUpload *upload)
 }
 
 /*
- * The uploads without that of an output, as JSON, palloc'd; NULL where none is left.
+ * Returns the uploads as JSON, palloc'd, without that of the output; NULL if
+ * none is left.
  */
 char *
 openupload_remove(const char *uploads, int ordinal)
@@ -97,7 +100,8 @@ openupload_remove(const char *uploads, int ordinal)
 }
 
 /*
- * The upload of an output, palloc'd; NULL where there is none that can be gone on with.
+ * Returns the upload of an output, palloc'd; NULL if there is none, or it
+ * cannot be continued.
  */
 OpenUpload *
 openupload_find(const char *uploads, int ordinal)

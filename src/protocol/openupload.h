@@ -11,7 +11,7 @@ typedef struct OpenUpload
 	int ordinal; /* of the output */
 	char *key;
 	char *id;   /* the store's */
-	char *mark; /* tells that the bytes are the same as those of which parts are there; or NULL */
+	char *mark; /* says which bytes the parts are of; or NULL */
 } OpenUpload;
 
 extern char *openupload_set(const char *uploads, const OpenUpload *upload);

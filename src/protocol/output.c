@@ -15,15 +15,18 @@
 #include "protocol/words.h"
 #include "http/url.h"
 
-/* Outputs that an answer may have before further URLs, and further binaries, are left in it as they are. */
+/*
+ * Once an answer has this many outputs, further URLs, and further binaries,
+ * stay in it as they are.
+ */
 #define MAX_DOWNLOADS 1000
 #define MAX_OUTPUTS 10000
 
-#define MAX_URL 16384 /* bytes; longer ones are left in the answer as they are */
-#define MAX_TYPE 100  /* bytes of a content type that is claimed */
+#define MAX_URL 16384 /* bytes; a longer URL stays in the answer as it is */
+#define MAX_TYPE 100  /* bytes of a claimed content type */
 #define NEARBY 16     /* members on each side of an output that may tell its type */
 #define TYPE_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/.+-"
-#define MAX_FAULTS 5 /* outputs that cannot be read are named; of more their number */
+#define MAX_FAULTS 5 /* unreadable outputs that an error names; it counts the others */
 
 /*
  * Adds an empty output to a verdict.
@@ -50,7 +53,7 @@ refer_to_last_output(const Verdict *verdict, cJSON *node)
 }
 
 /*
- * Overwrites secrets in what is an output and no picture, sound or film.
+ * Overwrites secrets in an output, unless it is a picture, a sound or a film.
  */
 void
 output_mask(const Judge *judge, const char *type, char *data, size_t len)
@@ -60,7 +63,8 @@ output_mask(const Judge *judge, const char *type, char *data, size_t len)
 }
 
 /*
- * Returns the content type of bytes for which something else claims one: their own, unless they do not show it.
+ * Returns the content type that bytes show.  If they show none, returns claim,
+ * unless the bytes would have shown that type.
  */
 static const char *
 type_beside(const char *data, size_t len, const char *claim)
@@ -101,7 +105,8 @@ add_download(Judge *judge, cJSON *node, char *url)
 }
 
 /*
- * Returns where the payload of a "data:" URL begins, with its type before it; NULL if text is no such URL.
+ * Returns where the payload of a "data:" URL begins; NULL if text is no such
+ * URL.
  */
 static char *
 data_url_payload(char *text, bool *is_base64)
@@ -123,8 +128,9 @@ data_url_payload(char *text, bool *is_base64)
 }
 
 /*
- * Decodes base64 into an output.  Text that is not base64 is left as it is, and counts as a fault if it should be.  An
- * empty text is no output, like null.
+ * Decodes base64 into an output.  Text that is not base64 stays as it is; with
+ * a place, where an output must be, it counts as a fault.  An empty text is no
+ * output, like null.
  */
 static void
 extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *place,
@@ -143,7 +149,7 @@ extract_base64(Judge *judge, cJSON *node, char *payload, const PointerPlace *pla
 }
 
 /*
- * Decodes a URL's %XX over themselves; the length of what that gives.
+ * Decodes a URL's %XX in place; returns the new length.
  */
 static size_t
 decode_percents(char *text)
@@ -187,7 +193,7 @@ extract_data_url(Judge *judge, cJSON *node, char *text, const PointerPlace *plac
 }
 
 /*
- * Whether text begins as base64 of a picture, a sound or a film does.
+ * True if text begins like base64 of a picture, a sound or a film.
  */
 static bool
 is_base64_of_media(const char *text)
@@ -207,7 +213,7 @@ is_web_url(const char *text)
 }
 
 /*
- * Whether the last part of a path has what looks like the ending of a file's name.
+ * True if the last part of a path seems to end like a file's name.
  */
 static bool
 has_ending(const char *text)
@@ -234,7 +240,7 @@ is_path(const Judge *judge, const char *text)
 
 	if (*text != '/' && strncmp(text, "./", 2) != 0 && strncmp(text, "../", 3) != 0)
 		return false;
-	/* base64 of a JPEG begins so, too, and is megabytes */
+	/* base64 of a JPEG begins with "/", too, and is megabytes */
 	for (p = text; p - text <= MAX_URL && *p > ' ' && *p < 0x7f; p++)
 	{
 		if (strchr("\"<>\\^`{|}", *p) != NULL)
@@ -244,7 +250,7 @@ is_path(const Judge *judge, const char *text)
 }
 
 /*
- * The address that an answer came from.
+ * Returns the address that an answer came from.
  */
 static const char *
 address_of_answer(const Judge *judge)
@@ -254,7 +260,8 @@ address_of_answer(const Judge *judge)
 }
 
 /*
- * The first of the members beside a node that names its type: nearby, for there may be many.
+ * Returns the content type that a member near node names; NULL if none does.
+ * Only near: an object may have many members.
  */
 static const char *
 type_of_sibling(const cJSON *node)
@@ -300,7 +307,8 @@ extract_string(Judge *judge, cJSON *node, const PointerPlace *place)
 }
 
 /*
- * pattern with each {member} replaced by that member of node, where it is a string.
+ * Returns pattern with each {member} replaced by that member of node, if it is
+ * a string.  NULL if a member is too long.
  */
 static char *
 fill_from_members(const char *pattern, const cJSON *node)
@@ -329,7 +337,8 @@ fill_from_members(const char *pattern, const cJSON *node)
 }
 
 /*
- * True if an element has the first member that stands in the path: without it, it describes no file.
+ * True if node has the first member that the path names: without that, node
+ * describes no file.
  */
 static bool
 names_file(const char *pattern, const cJSON *node)
@@ -345,7 +354,8 @@ names_file(const char *pattern, const cJSON *node)
 }
 
 /*
- * Whether a file is only a preview of others, as the preset tells such.
+ * True if a file is only a preview of others, by the member that the preset
+ * names.
  */
 static bool
 is_preview(const Judge *judge, const cJSON *node)
@@ -370,8 +380,9 @@ note_file(cJSON *node, const PointerPlace *place, void *arg)
 }
 
 /*
- * Makes an output that members describe, such as ComfyUI's file name, folder and type: the path of its download is the
- * encoding's, with {member} filled in.
+ * Makes an output of a file that node's members describe, such as ComfyUI's
+ * file name, folder and type.  The encoding has the path of the download, with
+ * {member} for members.
  */
 static void
 extract_file(Judge *judge, cJSON *node)
@@ -482,7 +493,9 @@ note_download(cJSON *node, const PointerPlace *place, void *arg)
 }
 
 /*
- * True if an output may have to be downloaded.  Most answers bring theirs with them, and are large.
+ * True if an output may have to be downloaded.  Only then is the answer
+ * printed before its outputs are taken out: most answers have their outputs in
+ * them, and are large.
  */
 bool
 output_may_be_download(const Judge *judge, cJSON *json)
@@ -494,7 +507,7 @@ output_may_be_download(const Judge *judge, cJSON *json)
 }
 
 /*
- * Whether outputs have come with the answer.
+ * True if outputs have come with the answer.
  */
 bool
 output_has_data(const Verdict *verdict)
@@ -510,7 +523,7 @@ output_has_data(const Verdict *verdict)
 }
 
 /*
- * Whether outputs are to be downloaded.
+ * True if outputs are to be downloaded.
  */
 bool
 output_has_downloads(const Verdict *verdict)

@@ -1,8 +1,10 @@
 /*
  * parts.c
- *		The tree of parts that a stream comes to: finding one, making one, and the text of one.
+ *		The tree of parts that a stream becomes: finds a part, makes one, and
+ *		sets its text.
  *
- * Parts are found by a hash, and texts grow by a factor: all is linear in what comes.
+ * A hash finds parts, and texts grow by a factor: the time is linear in what
+ * comes.
  */
 #include "postgres.h"
 
@@ -11,7 +13,10 @@
 
 #include "protocol/parts.h"
 
-/* A stream may have a new name, or index, in each event: more than these are too much, and it is kept as it came. */
+/*
+ * A stream may have a new name, or index, in each event.  With more parts than
+ * this, the stream is kept as it came.
+ */
 #define MAX_PARTS 30000
 
 #define SMALL_TEXT 32
@@ -25,7 +30,7 @@ new_part(Assembly *assembly)
 }
 
 /*
- * An empty assembly in the current memory context.
+ * Returns an empty assembly, in the current memory context.
  */
 Assembly *
 assembly_create(const StreamPlace *places)
@@ -72,7 +77,10 @@ assembly_is_empty(const Assembly *assembly)
 	return assembly->root->first == NULL;
 }
 
-/* Salted with an address that no stranger knows: names that collide cannot be made. */
+/*
+ * Salted with an address that no server knows: it cannot send names that
+ * collide.
+ */
 static uint32
 hash_of(const Part *parent, const char *name)
 {
@@ -81,7 +89,8 @@ hash_of(const Part *parent, const char *name)
 }
 
 /*
- * The slot of a part's child of that name: where it is, or a free one.
+ * Returns the slot of a part's child of that name: the child's own, or a free
+ * one.
  */
 static Part **
 find_slot(Assembly *assembly, const Part *parent, const char *name, uint32 hash)
@@ -126,7 +135,7 @@ add_child(Part *parent, Part *child)
 }
 
 /*
- * Whether another part may be made.
+ * True if another part may be made; else the assembly is full.
  */
 static bool
 has_room(Assembly *assembly)
@@ -136,7 +145,8 @@ has_room(Assembly *assembly)
 }
 
 /*
- * A part's child of that name, which is made if there is none and make; NULL: there is none.
+ * Returns a part's child of that name.  If there is none, makes it if make is
+ * true and there is room; else returns NULL.
  */
 Part *
 parts_child(Assembly *assembly, Part *parent, const char *name, bool make)
@@ -158,7 +168,7 @@ parts_child(Assembly *assembly, Part *parent, const char *name, bool make)
 }
 
 /*
- * Another element of a list, which nothing tells apart; NULL: there is no room.
+ * Adds an element without a key to a list; returns NULL if there is no room.
  */
 Part *
 parts_add(Assembly *assembly, Part *list)

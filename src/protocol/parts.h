@@ -1,6 +1,7 @@
 /*
  * parts.h
- *		The tree of parts that a stream comes to; for assembly.c and parts.c only.
+ *		The tree of parts that a stream becomes; for assembly.c and parts.c
+ *		only.
  */
 #ifndef GENJOB_PARTS_H
 #define GENJOB_PARTS_H
@@ -13,7 +14,7 @@ typedef enum PartKind
 	PART_VALUE, /* text is JSON */
 	PART_TEXT,  /* text is a string, which may have halves of surrogate pairs */
 	PART_OBJECT,
-	PART_LIST /* of parts; or, where there are none, text is JSON of its elements with commas between them */
+	PART_LIST /* text: JSON of the first elements, with commas; parts: the others */
 } PartKind;
 
 typedef struct Part
@@ -25,7 +26,7 @@ typedef struct Part
 	int n_children;
 	PartKind kind;
 	bool is_json; /* the text of a PART_TEXT is JSON, if it is valid */
-	char *name;   /* of a member; or what tells an element apart; NULL: nothing does */
+	char *name;   /* of a member; or the key of an element; NULL: none */
 	uint32 hash;
 	char *text;
 	size_t len;
@@ -39,7 +40,7 @@ struct Assembly
 	Part *root;
 	int n_parts;
 	bool is_full;
-	bool has_half; /* of the event that is put in */
+	bool has_half; /* strings of the current event are not valid UTF-8 */
 	Part **slots;
 	int n_slots;
 	AssemblyListener listener;

@@ -1,10 +1,11 @@
 /*
  * prediction.c
- *		What an answer says about a prediction: how it is, how far it is, and whether it is still known.
+ *		What an answer says about a prediction: its state, its progress, and
+ *		whether the provider still knows it.
  *
- * Once a prediction has a name, no fault in asking about it makes the job submit again: the question
- * is repeated until there is an answer, the provider says that it does not know the prediction, or the
- * time is up.
+ * Once a prediction has a name, no fault in a poll makes the job submit again.
+ * The poll is repeated until there is an answer, the provider says that it
+ * does not know the prediction, or the time is up.
  */
 #include "postgres.h"
 
@@ -16,14 +17,15 @@
 #include "protocol/words.h"
 #include "server/pointer.h"
 
-#define FORGOTTEN_AFTER 3  /* answers that there is no such prediction, before they are believed */
-#define UNREADABLE_AFTER 3 /* results that cannot be read, before one is believed */
-#define REFUSED_AFTER \
-	8 /* refusals of the secrets, before one of a result is believed: some two minutes */
-#define MAX_WORD 200          /* bytes of a state, where it is shown */
-#define MAX_LAST_ANSWER 65536 /* bytes of JSON that are kept of a prediction that does not end */
+#define FORGOTTEN_AFTER 3  /* answers "no such prediction" in a row, before the job fails */
+#define UNREADABLE_AFTER 3 /* unreadable results in a row, before the job fails */
 
-static const Backoff ask_again = {1000, 60000}; /* ms, between questions that are not answered */
+/* Refusals of the secrets, before one of a result fails the job: two minutes */
+#define REFUSED_AFTER 8
+#define MAX_WORD 200          /* bytes of a state, where it is shown */
+#define MAX_LAST_ANSWER 65536 /* bytes of JSON; of an unfinished prediction, no more is kept */
+
+static const Backoff ask_again = {1000, 60000}; /* ms, between polls that fail */
 
 /*
  * Returns the node at the place after "exists:" or "bool:".
@@ -37,7 +39,8 @@ node_of_state(const Judge *judge, cJSON *json)
 }
 
 /*
- * Returns the state of a prediction by an answer in JSON, and in *word the value that says so, if there is one.
+ * Returns the state of a prediction by a JSON answer. *word is the value that
+ * says so, or NULL.
  */
 static RemoteState
 read_state(const Judge *judge, cJSON *json, char **word)
@@ -62,7 +65,8 @@ read_state(const Judge *judge, cJSON *json, char **word)
 }
 
 /*
- * "place", or "place*factor", in an answer.
+ * Returns the number at "place", or at "place*factor" times the factor, from 0
+ * to 1; -1 if there is none.
  */
 static double
 progress_in(cJSON *json, const char *place)
@@ -114,8 +118,9 @@ judge_running(Judge *judge, cJSON *json)
 }
 
 /*
- * Judges an answer that there is no such prediction; how describes it.  Believed only several times in a row, and not
- * about a prediction that was just made.
+ * Judges an answer that there is no such prediction; how describes it.  Fails
+ * the job only after several such answers in a row, and not before the
+ * prediction is as old as gone_after.
  */
 static void
 judge_forgotten(Judge *judge, const char *how)
@@ -134,8 +139,8 @@ judge_forgotten(Judge *judge, const char *how)
 }
 
 /*
- * Judges the answer of a prediction that succeeded, which may be JSON in a text.  In that, members with the names of an
- * error's are the answer's own.
+ * Judges the answer of a prediction that succeeded.  If it is JSON inside a
+ * string, members with the names of an error's are the answer's own.
  */
 static void
 judge_answer(Judge *judge, cJSON *json)
@@ -195,7 +200,8 @@ prediction_judge_state(Judge *judge, cJSON *json)
 }
 
 /*
- * Judges a poll that was not answered, or by something unreadable: it is repeated.
+ * Judges a call about a prediction that brought no answer, a refusal, or
+ * something unreadable: the call is repeated.
  */
 static void
 judge_unanswered(Judge *judge, StatusStep step, const char *reason)
@@ -224,8 +230,8 @@ judge_unanswered(Judge *judge, StatusStep step, const char *reason)
 }
 
 /*
- * Judges the answer to a poll.  *remote: what is known of the prediction.  If the poll says that it succeeded, and
- * where its result is, that is added.
+ * Judges the answer to a poll.  If the prediction has succeeded, adds to
+ * *remote where its result is.
  */
 Verdict *
 reply_judge_poll(const ReplySource *source, HttpReply *reply, Remote *remote)
@@ -265,8 +271,9 @@ compare_text(cJSON *node, const PointerPlace *place, void *arg)
 }
 
 /*
- * Judges a list of all unfinished predictions, with ids at places, for one about which the poll says nothing.  No list
- * means nothing.
+ * Judges a list of all unfinished predictions (ids at places), for a
+ * prediction about which the poll says nothing.  An answer that is no list
+ * says nothing either.
  */
 Verdict *
 reply_judge_unended(const ReplySource *source, HttpReply *reply, const char *places)
@@ -289,7 +296,8 @@ reply_judge_unended(const ReplySource *source, HttpReply *reply, const char *pla
 }
 
 /*
- * True if the answer that failed a job may not be the server's: something in between may have said it.
+ * True if the answer that failed a job may come from a proxy instead of the
+ * server.
  */
 static bool
 is_unreadable(const Verdict *verdict)

@@ -2,8 +2,10 @@
  * reasons.c
  *		The reasons that a server gives in JSON, as one line for people.
  *
- * A place of reasons may hold a text, a list of them, or what frameworks make of what they refuse: FastAPI's list of "loc"
- * and "msg", ComfyUI's errors by node.  What has none of these shapes is shown as JSON.  Whatever is empty says nothing.
+ * A place may have a text, a list of reasons, or what frameworks answer when
+ * they refuse: FastAPI's list of "loc" and "msg", ComfyUI's errors by node.
+ * Other objects are shown as JSON.  Empty values, numbers and booleans say
+ * nothing.
  */
 #include "postgres.h"
 
@@ -57,7 +59,7 @@ print_start(const cJSON *node)
 }
 
 /*
- * Where FastAPI found fault: ["body", "steps", 0] as body.steps.0.
+ * Returns where FastAPI found a fault: ["body", "steps", 0] as body.steps.0.
  */
 static char *
 join_location(const cJSON *location)
@@ -71,9 +73,6 @@ join_location(const cJSON *location)
 	return text.data;
 }
 
-/*
- * One element of a list.
- */
 static char *
 describe_element(const cJSON *node)
 {
@@ -106,7 +105,8 @@ describe_list(const cJSON *list)
 }
 
 /*
- * An error of a node: what is wrong, with which input, and the details.
+ * Describes an error of a ComfyUI node: the input, what is wrong with it, and
+ * the details.
  */
 static char *
 describe_node_error(const cJSON *error)
@@ -160,7 +160,7 @@ describe_nodes(const cJSON *nodes)
 }
 
 /*
- * What a node says; NULL where it says nothing.
+ * Returns what a value says; NULL if it says nothing.
  */
 static char *
 describe(const cJSON *node)
@@ -181,7 +181,8 @@ describe(const cJSON *node)
 }
 
 /*
- * True if a member of that name is not only an error's: in a success it is the answer's own.
+ * True if not only errors have a member of that name: in a success it is the
+ * answer's own.
  */
 static bool
 is_common_name(const char *pointer)
@@ -204,7 +205,7 @@ find_reasons(cJSON *json, const char *places, const char *id, bool is_success)
 {
 	const char *word;
 	char *found = NULL;
-	bool takes_more = true; /* the place before had something */
+	bool takes_more = true; /* "+" places may still follow */
 	int len;
 
 	while (places != NULL && (word = grammar_next_word(&places, &len)) != NULL)
@@ -230,8 +231,9 @@ find_reasons(cJSON *json, const char *places, const char *id, bool is_success)
 }
 
 /*
- * Returns what the server says went wrong: at the first of the protocol's places that has any words, and at those with
- * "+" that follow it.  NULL if nowhere.
+ * Returns what the server says went wrong: the words at the first of places
+ * that has any, and at the "+" places right behind it.  NULL if no place has
+ * words.
  */
 char *
 reasons_of_json(cJSON *json, const char *places, const char *id)
@@ -240,7 +242,8 @@ reasons_of_json(cJSON *json, const char *places, const char *id)
 }
 
 /*
- * As reasons_of_json(), for an answer whose status says success: members of common names are its own.
+ * As reasons_of_json(), for an answer whose status says success: skips members
+ * of common names, which are the answer's own.
  */
 char *
 reasons_of_success(cJSON *json, const char *places, const char *id)

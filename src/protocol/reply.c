@@ -1,9 +1,10 @@
 /*
  * reply.c
- *		From an HTTP reply to what it means for the job.
+ *		What an HTTP reply means for the job.
  *
- * Pure: the clock comes in with the source.  Every byte of a reply is hostile, and may have been paid
- * for: nothing in it can raise an error, and what cannot be understood is kept.
+ * Pure: the clock comes in with the source.  Every byte of a reply is hostile,
+ * and may have been paid for: nothing in it may raise an error, and what
+ * cannot be understood is kept.
  */
 #include "postgres.h"
 
@@ -22,11 +23,11 @@
 #include "protocol/words.h"
 #include "http/url.h"
 
-#define MAX_ID 2048   /* bytes of a prediction's id; a longer one is none */
-#define MAX_URL 16384 /* bytes of a URL to ask at */
+#define MAX_ID 2048   /* bytes of a prediction's id; a longer one is ignored */
+#define MAX_URL 16384 /* bytes of a URL that an answer gives */
 
 /*
- * Begins to judge a reply or, if it is NULL, what was kept of one.
+ * Begins to judge a reply, or a saved answer if reply is NULL.
  */
 Judge
 judge_begin(const ReplySource *source, HttpReply *reply)
@@ -96,7 +97,7 @@ read_url(const Judge *judge, cJSON *json, const char *place, cJSON *urls)
 }
 
 /*
- * The next "{/place}" in a path, or NULL.
+ * Returns the place of the next "{/place}" in a path; NULL if there is none.
  */
 static const char *
 find_place(const char *path, int *len)
@@ -109,7 +110,8 @@ find_place(const char *path, int *len)
 }
 
 /*
- * A path that has places in it, such as "/files/{/file_id}", with what the answer has there; nothing if it lacks one.
+ * Fills the places of a path, such as "/files/{/file_id}", from the answer.
+ * Adds the path to urls if it has places, and the answer has them all.
  */
 static void
 read_path(cJSON *json, const char *path, cJSON *urls)
@@ -133,7 +135,8 @@ read_path(cJSON *json, const char *path, cJSON *urls)
 }
 
 /*
- * Where further questions go, as an answer tells, besides what earlier ones told; JSON or NULL.
+ * Returns where further calls go, by this answer and by earlier ones; JSON or
+ * NULL.
  */
 char *
 reply_read_urls(const Judge *judge, cJSON *json, const char *earlier)
@@ -167,7 +170,8 @@ reply_read_urls(const Judge *judge, cJSON *json, const char *earlier)
 }
 
 /*
- * Judges the answer to a submission that became a prediction: its name, and its state already.
+ * Judges the answer to a submission that became a prediction: its name, which
+ * goes into *remote, and its state.
  */
 static void
 judge_named(Judge *judge, Remote *remote)
@@ -187,7 +191,7 @@ judge_named(Judge *judge, Remote *remote)
 	node = place != NULL && *place == '/' ? pointer_first(json, place) : NULL;
 	if (place != NULL && *place == '=')
 	{
-		/* a server that knows nothing of ids that others choose answers with its own */
+		/* a server that ignores the id that we chose answers with its own */
 		node = pointer_first(json, place + 1);
 		remote->id = cJSON_IsString(node) && *node->valuestring != '\0'
 						 ? pstrdup(node->valuestring)
@@ -220,13 +224,14 @@ judge_named(Judge *judge, Remote *remote)
 	}
 	judge->verdict->note = answer_describe_warning(judge, json);
 	if (judge->protocol->kind.state == STATE_HTTP)
-		judge->verdict->kind = VERDICT_WAIT; /* it is the status of the poll that tells */
+		judge->verdict->kind = VERDICT_WAIT; /* the status of the poll says the state */
 	else
 		prediction_judge_state(judge, json);
 }
 
 /*
- * Judges a refusal.  If it says that an earlier call of this name has begun the work already, that is the job's.
+ * Judges a refusal.  If it says that an earlier call with this name has begun
+ * the work, the job takes that over.
  */
 static void
 judge_refused(Judge *judge, Remote *remote)
@@ -244,7 +249,8 @@ judge_refused(Judge *judge, Remote *remote)
 }
 
 /*
- * Judges the answer to a hand-over: it was taken, under a name that nobody asks for again.
+ * Judges the answer to a hand-over: the receiver has taken the job, under an
+ * id that we never ask about.
  */
 static void
 judge_handed_over(Judge *judge, Remote *remote)
@@ -259,7 +265,8 @@ judge_handed_over(Judge *judge, Remote *remote)
 }
 
 /*
- * Judges an answer that calls itself a failure, such as that of a function that raised an error.  It is kept.
+ * Judges an answer whose header says that it is a failure, such as that of a
+ * function that raised an error.  Keeps the answer.
  */
 static void
 judge_declared_failure(Judge *judge)
@@ -286,8 +293,9 @@ judge_declared_failure(Judge *judge)
 }
 
 /*
- * Judges the answer to the job's own call, in the current memory context.  The reply's body is overwritten, and freed
- * or pointed to by the outputs.  If the answer names a prediction, *remote is filled in: commit that before anything
+ * Judges the answer to the job's own call, in the current memory context.
+ * Overwrites the reply's body; either frees it, or outputs point into it.  If
+ * the answer names a prediction, fills in *remote: commit that before anything
  * else is done with the verdict.
  */
 Verdict *
@@ -312,14 +320,16 @@ reply_judge(const ReplySource *source, HttpReply *reply, Remote *remote)
 }
 
 /*
- * Judges what was saved: an answer whose outputs were being downloaded or, where *is_verdict, a verdict (saved.c).
+ * Judges a saved answer whose outputs were being downloaded.  If it is a saved
+ * verdict (saved.c) instead, sets *is_verdict and returns that.  Raises an
+ * error if it is not JSON.
  */
 Verdict *
 reply_judge_saved(const ReplySource *source, const char *answer, bool *is_verdict)
 {
 	Judge judge = judge_begin(source, NULL);
 	MemoryContext caller = CurrentMemoryContext;
-	char *text = MemoryContextAllocHuge(caller, strlen(answer) + 1); /* outputs may be in it */
+	char *text = MemoryContextAllocHuge(caller, strlen(answer) + 1); /* outputs may point into it */
 	const char *reason;
 	cJSON *json;
 
@@ -343,8 +353,9 @@ reply_judge_saved(const ReplySource *source, const char *answer, bool *is_verdic
 }
 
 /*
- * Returns the verdict for a finished call if reply_judge() raised an error, because memory ran out: an answer that may
- * have been paid for is kept as it came.
+ * Returns the verdict for a finished call if reply_judge() raised an error,
+ * because memory ran out.  Keeps an answer as it came, because it may have
+ * been paid for.
  */
 Verdict *
 reply_unjudged(const ReplySource *source, HttpReply *reply, const char *why)

@@ -2,8 +2,8 @@
  * request.c
  *		From a job's request to the HTTP request that is sent.
  *
- * Pure: neither network nor SQL nor clock, so that genjob.preview can show what would be sent, and
- * INSERT can refuse what could not be.
+ * Pure: neither network nor SQL nor clock, so that genjob.preview can show
+ * what would be sent, and INSERT can refuse what cannot be sent.
  */
 #include "postgres.h"
 
@@ -25,7 +25,7 @@
 #include "protocol/words.h"
 #include "http/url.h"
 
-#define FOLLOW_TIMEOUT_MS 60000 /* of a call that only asks */
+#define FOLLOW_TIMEOUT_MS 60000 /* of a poll, a call for the result, or a cancel */
 
 /* ---------- calls ---------- */
 
@@ -58,8 +58,9 @@ wrap_params(const ServerOptions *options, cJSON *params)
 }
 
 /*
- * The address below url that path names, palloc'd.  Many write the first part of an api's path with its url, as in
- * https://api.openai.com/v1: what the end of one and the beginning of the other have in common is there once.
+ * Returns the address of path below url, palloc'd.  Many users write the first
+ * part of an api's path with its url, as in https://api.openai.com/v1.  If
+ * url ends with what path begins with, the address has that only once.
  */
 static char *
 join_url(const char *url, const char *path)
@@ -78,7 +79,7 @@ join_url(const char *url, const char *path)
 }
 
 /*
- * Whether a text of JSON may have something that stands for a link.
+ * True if a JSON text may have a node that stands for a link.
  */
 static bool
 has_link(const char *json)
@@ -88,8 +89,9 @@ has_link(const char *json)
 }
 
 /*
- * The request's members: the server's defaults under the job's, each in its wrapping, and the model and
- * the remote id where the protocol has a place for them.  What is null in the request is not sent at all.
+ * Returns the request's members: the server's defaults under the job's, each
+ * in its wrapping, and the model and the remote id where the protocol has a
+ * place for them.  Members that are null in the request are not sent.
  * *names_model: the job's own members say the model.
  */
 static cJSON *
@@ -102,7 +104,7 @@ read_params_raw(const RequestSource *source, bool *names_model)
 	cJSON *over;
 	bool wants_no_model;
 
-	/* replication brings in what INSERT would refuse */
+	/* INSERT refuses this, but replication does not */
 	if (!cJSON_IsObject(params))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request is not a JSON object")));
@@ -122,8 +124,8 @@ read_params_raw(const RequestSource *source, bool *names_model)
 }
 
 /*
- * True if an id is the name of a resource, such as "models/veo/operations/7", whose slashes separate parts of the path,
- * and no part leads elsewhere.
+ * True if the slashes of an id, such as "models/veo/operations/7", may
+ * separate parts of a path: no part is empty, "." or "..".
  */
 static bool
 is_path(const char *id)
@@ -143,7 +145,7 @@ is_path(const char *id)
 }
 
 /*
- * Whether something in the request stands for a value that is still to be filled in.
+ * True if the request may have values that are still to be filled in.
  */
 static bool
 has_values(const RequestSource *source)
@@ -153,7 +155,7 @@ has_values(const RequestSource *source)
 }
 
 /*
- * The same, with the values that stand for others filled in.
+ * As read_params_raw(), with $result and $concat filled in.
  */
 static cJSON *
 read_params(const RequestSource *source, bool *names_model)
@@ -176,7 +178,8 @@ fill_path(const ServerOptions *options, const char *path, const char *id)
 }
 
 /*
- * A call with what a server's options say of every call of theirs.
+ * Begins a call, with the options that all calls to a server share.  Does not
+ * copy method and url.
  */
 HttpRequest *
 request_begin(const ServerOptions *options, const char *method, char *url, int64 timeout)
@@ -193,7 +196,8 @@ request_begin(const ServerOptions *options, const char *method, char *url, int64
 }
 
 /*
- * Copies a body from the context where it grew, so that the call does not hold more memory than the body has bytes.
+ * Copies a body from the context where it grew, so that the call does not take
+ * more memory than the body has bytes.
  */
 static void
 take_body(HttpRequest *http, Body *body)
@@ -212,7 +216,8 @@ take_body(HttpRequest *http, Body *body)
 #define WORD_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
 /*
- * The next "{name}" in a path that a member of the request fills, with the name's length; NULL: there is none.
+ * Returns the next "{name}" in a path that a member of the request fills, and
+ * the length of the name; NULL if there is none.
  */
 static const char *
 find_word(const char *path, int *len)
@@ -242,7 +247,8 @@ request_has_words(const ServerOptions *options)
 }
 
 /*
- * The text of a member of the request, which is taken out of it.  An error for the user where it cannot stand in a path.
+ * Takes a member out of the request, and returns its text, percent-encoded.
+ * Raises an error for the user if it cannot stand in a path.
  */
 static char *
 take_member(const char *name, cJSON *params)
@@ -264,7 +270,8 @@ take_member(const char *name, cJSON *params)
 }
 
 /*
- * A path in which members of the request stand for its words, and the key of the attempt for {id}.
+ * Fills the words of a path with members of the request, which it takes out,
+ * and {id} with the Idempotency-Key.
  */
 static const char *
 fill_words(const RequestSource *source, const char *path, cJSON *params)
@@ -286,7 +293,7 @@ fill_words(const RequestSource *source, const char *path, cJSON *params)
 /* ---------- submissions ---------- */
 
 /*
- * What a request becomes for a server whose calls are described by its options.
+ * Returns what a request becomes for a server that is no object store.
  */
 static Target
 plain_target(const RequestSource *source, cJSON *params)
@@ -305,7 +312,8 @@ plain_target(const RequestSource *source, cJSON *params)
 }
 
 /*
- * Notes the links in the request, so that the answer does not repeat them.
+ * Notes the signatures of the request's links as secrets, so that the answer
+ * does not repeat them.
  */
 static void
 note_links(HttpRequest *http, const RequestSource *source)
@@ -364,8 +372,8 @@ request_build(const RequestSource *source)
 }
 
 /*
- * Raises the error that request_build() would, without building anything; except for outputs that are not
- * there.
+ * Raises the errors of request_build() without building anything.  Outputs
+ * need not be there yet.
  */
 void
 request_check(const RequestSource *source)
@@ -389,8 +397,9 @@ request_check(const RequestSource *source)
 }
 
 /*
- * The outputs of other jobs that must be read for a request, each once, palloc'd; their number in *n.
- * Errors for the user as request_check() has them.
+ * Returns the outputs of other jobs that must be read for a request, each
+ * once, palloc'd; their number in *n.  Raises errors for the user as
+ * request_check() does.
  */
 Reference *
 request_list_references(const RequestSource *source, int *n)
@@ -421,7 +430,8 @@ request_may_refer(const RequestSource *source)
 }
 
 /*
- * The URL of an address: below the server's url, or as an answer gave it.  NULL when the answer did not.
+ * Returns the URL of an address: below the server's url, or as an answer gave
+ * it.  NULL if no answer gave it.
  */
 static char *
 address_url(const RequestSource *source, const Remote *remote, const Address *address)
@@ -455,7 +465,10 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 		return NULL;
 	http = request_begin(source->options, address->method, url,
 						 Min(source->options->timeout, FOLLOW_TIMEOUT_MS));
-	/* libcurl would call nothing a form, which some refuse */
+	/*
+	 * without a body, libcurl would say that it sends a form, which some
+	 * servers refuse
+	 */
 	if (address->body != NULL || strcmp(address->method, "POST") == 0 ||
 		strcmp(address->method, "PUT") == 0 || strcmp(address->method, "PATCH") == 0)
 	{
@@ -476,7 +489,8 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 }
 
 /*
- * Returns the address of the server's submissions, palloc'd: for an answer about which nothing else is known.
+ * Returns the address of the server's submissions, palloc'd: for a saved
+ * answer, whose request is gone.
  */
 char *
 request_address(const ServerOptions *options)
@@ -485,8 +499,8 @@ request_address(const ServerOptions *options)
 }
 
 /*
- * Puts an output into the object store whose options and secrets the source has.  The data, of which sha256 is the
- * digest in hexadecimal, is not copied.
+ * Puts an output into the object store whose options and secrets the source
+ * has.  Does not copy the data; sha256 is its digest in hexadecimal.
  */
 HttpRequest *
 request_put_object(const RequestSource *source, const char *key, const char *content_type,
@@ -528,7 +542,7 @@ request_get_object(const RequestSource *source, const char *key)
 /* ---------- showing ---------- */
 
 /*
- * Bytes as text: what is not printable UTF-8 is written as \xNN.
+ * Appends bytes as text; writes bytes that are not printable UTF-8 as \xNN.
  */
 static void
 append_readable(StringInfo text, const char *data, size_t len)
@@ -554,8 +568,8 @@ append_readable(StringInfo text, const char *data, size_t len)
 }
 
 /*
- * The request as text in UTF-8, as it goes over the wire except for masked secrets and escaped binary
- * bytes.
+ * Returns the request as text in UTF-8, as it goes over the wire, except that
+ * secrets are masked and binary bytes are escaped.
  */
 char *
 request_describe(const HttpRequest *http)

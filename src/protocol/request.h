@@ -9,7 +9,7 @@
 #include "server/options.h"
 #include "server/grammar.h"
 
-/* Binary inputs of a job; an element is not copied. */
+/* A binary input of a job; data is not copied. */
 typedef struct Input
 {
 	const char *data;
@@ -18,7 +18,10 @@ typedef struct Input
 
 struct cJSON;
 
-/* An output of another job that the request refers to, or its result. */
+/*
+ * What the request refers to: an output or the result of another job, or an
+ * object.
+ */
 typedef struct Reference
 {
 	int64 job;
@@ -28,7 +31,7 @@ typedef struct Reference
 	size_t len;
 	bool wants_data; /* the request has its bytes: if they are in an object store, they are fetched */
 	bool wants_link; /* the request has a link to it, if it is in an object store */
-	const char *url; /* where it is, as s3://bucket/key; job is 0 if that is what the request has */
+	const char *url; /* s3://bucket/key; if the request itself names the object, job is 0 */
 	char *link;      /* presigned; or NULL */
 	char *signature; /* in link: a secret; or NULL */
 } Reference;
@@ -47,10 +50,10 @@ typedef struct RequestSource
 	int n_references;
 	const char *idempotency_key;
 	const char *tenant; /* NULL: none, for a preview */
-	const char *token;  /* of a hand-over; NULL: it is not to be known */
+	const char *token;  /* of a hand-over; NULL: do not show it */
 	int64 job;          /* 0: none, for a preview */
-	bool is_literal; /* nothing in the request stands for anything else: it was not written by the job's owner */
-	int64 now_unix; /* for what is signed */
+	bool is_literal;    /* the request has no references: the job's owner did not write it */
+	int64 now_unix;     /* for what is signed */
 } RequestSource;
 
 /*
@@ -64,12 +67,12 @@ typedef struct Remote
 	char *usage;  /* JSON: what earlier answers said was used; or NULL */
 	char *note;   /* what the answer to the submission warned of; or NULL */
 	char *token_digest; /* of a hand-over: the SHA-256 of its token, in hexadecimal; or NULL */
-	char *uploads; /* JSON: of outputs to their object store, that are open (openupload.c); or NULL */
-	bool has_verdict; /* in place of the answer there is what saved_write() makes of the job's verdict */
-	bool is_unread;  /* all but the id is in the table, and large: it is still to be read */
-	bool is_unsent;  /* what it wants of a store is still being fetched, and no call was made */
-	bool is_private; /* the server is in a private network */
-	bool is_public; /* it is not: whatever its name becomes, nothing that follows may lead into one */
+	char *uploads;    /* JSON: open uploads of outputs to an object store (openupload.c); or NULL */
+	bool has_verdict; /* the row has a verdict, by saved_write(), in place of the answer */
+	bool is_unread;   /* only the id is set: the rest is large, and still to be read */
+	bool is_unsent;   /* objects that it needs are still being fetched; no call was made */
+	bool is_private;  /* the server is in a private network */
+	bool is_public;   /* the server is not: even if its address changes, no URL may lead into one */
 } Remote;
 
 extern HttpRequest *request_build(const RequestSource *source);

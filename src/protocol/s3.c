@@ -25,7 +25,7 @@
 
 #define LIST_MAX 1000 /* keys in an answer, as S3 has it */
 #define MAX_METADATA 50
-#define MAX_SHOWN 100 /* bytes of what is wrong in an error */
+#define MAX_SHOWN 100 /* bytes of a wrong value in an error */
 
 typedef enum S3Verb
 {
@@ -55,7 +55,7 @@ static const struct
 /* ---------- names ---------- */
 
 /*
- * The URL of a bucket, without a slash behind it, palloc'd.
+ * Returns the URL of a bucket, without a slash behind it, palloc'd.
  */
 static char *
 base_url(const ServerOptions *options)
@@ -70,7 +70,7 @@ base_url(const ServerOptions *options)
 }
 
 /*
- * The URL at which a bucket is asked about itself, palloc'd.
+ * Returns the URL for calls about the bucket itself, palloc'd.
  */
 char *
 s3_bucket_url(const ServerOptions *options)
@@ -80,7 +80,7 @@ s3_bucket_url(const ServerOptions *options)
 }
 
 /*
- * The URL of an object, palloc'd.
+ * Returns the URL of an object, palloc'd.
  */
 char *
 s3_url_of(const ServerOptions *options, const char *key)
@@ -89,7 +89,7 @@ s3_url_of(const ServerOptions *options, const char *key)
 }
 
 /*
- * The name of an object as gen_outputs has it, palloc'd.
+ * Returns the name of an object as gen_outputs has it, palloc'd.
  */
 char *
 s3_name_of(const ServerOptions *options, const char *key)
@@ -107,7 +107,7 @@ refuse(char *message, const char *hint)
 }
 
 /*
- * A member of the request; NULL where it is not there, or null.
+ * Returns a member of the request; NULL if it is absent or null.
  */
 static cJSON *
 member_of(const cJSON *params, const char *name)
@@ -118,7 +118,8 @@ member_of(const cJSON *params, const char *name)
 }
 
 /*
- * The verb of a request.  An error for the user where there is none, or more than one.
+ * Returns the verb of a request.  Raises an error for the user if there is
+ * none, or more than one.
  */
 static S3Verb
 read_verb(const cJSON *params)
@@ -141,7 +142,8 @@ read_verb(const cJSON *params)
 }
 
 /*
- * A member that is a text; NULL where it is not there.
+ * Returns a member's text; NULL if it is absent or null.  Raises an error for
+ * the user if it is anything else.
  */
 static const char *
 text_of(const cJSON *params, const char *name)
@@ -154,7 +156,7 @@ text_of(const cJSON *params, const char *name)
 }
 
 /*
- * A member that is a key.
+ * Returns a member that is a key.  Raises an error for the user if it is none.
  */
 static const char *
 key_of(const cJSON *params, const char *name)
@@ -171,7 +173,8 @@ key_of(const cJSON *params, const char *name)
 }
 
 /*
- * A member that goes into a header, as its value.
+ * Returns a member that becomes the value of a header, or NULL.  Raises an
+ * error for the user if a header cannot have it.
  */
 static const char *
 header_of(const cJSON *params, const char *name)
@@ -202,7 +205,8 @@ is_listed(const char *list, const char *name)
 }
 
 /*
- * Every member is one that the verb takes, or a binary.
+ * Raises an error for the user if the request has a member, or a binary, that
+ * the verb does not take.
  */
 static void
 check_members(const RequestSource *source, const cJSON *params, S3Verb verb)
@@ -262,7 +266,8 @@ add_metadata(Target *target, const cJSON *params)
 }
 
 /*
- * The server's option put_headers: what goes with each object that is written.
+ * Adds the headers of the option put_headers, which go with each object that
+ * is written.
  */
 static void
 add_put_headers(Target *target, const ServerOptions *options)
@@ -277,7 +282,7 @@ add_put_headers(Target *target, const ServerOptions *options)
 }
 
 /*
- * The same for an output that is put; of HttpHeader.
+ * Returns the headers of the option put_headers, as a list of HttpHeader.
  */
 List *
 s3_put_headers(const ServerOptions *options)
@@ -289,8 +294,10 @@ s3_put_headers(const ServerOptions *options)
 }
 
 /*
- * The key with which the store encrypts objects, if the server's option put_headers has it: it must go with all calls that
- * read one, and with each part.  prefix: "", or "copy-source-" for the object that is copied.
+ * Adds the key with which the store encrypts objects, if the option
+ * put_headers has it.  The key must go with all calls that read an object, and
+ * with each part.  prefix: "", or "copy-source-" for the object that is
+ * copied.
  */
 static void
 add_key_headers(Target *target, const ServerOptions *options, const char *prefix)
@@ -311,7 +318,7 @@ add_key_headers(Target *target, const ServerOptions *options, const char *prefix
 }
 
 /*
- * The same as a list, of HttpHeader.
+ * Returns the headers of add_key_headers(), as a list of HttpHeader.
  */
 List *
 s3_key_headers(const ServerOptions *options)
@@ -333,7 +340,7 @@ add_parameter(StringInfo url, const char *name, const char *value)
 }
 
 /*
- * How many keys a list is to have.
+ * Returns how many keys a list may have.
  */
 static char *
 read_max(const cJSON *params)
@@ -367,7 +374,7 @@ list_url(const ServerOptions *options, const cJSON *params)
 /* ---------- targets ---------- */
 
 /*
- * What is written: the one binary that the request names or that is its input.
+ * Reads what to write: the one binary that the request names, or its input.
  */
 static void
 read_put(const RequestSource *source, cJSON *params, Target *target)
@@ -409,8 +416,9 @@ read_copy(const RequestSource *source, const cJSON *params, Target *target)
 }
 
 /*
- * What a job's request becomes, in the current memory context; a binary stays where it is.  Errors for the user where
- * it is none.
+ * Returns what a job's request becomes, in the current memory context; a
+ * binary stays where it is.  Raises an error for the user if the request is
+ * none of those at the top of this file.
  */
 Target
 s3_target(const RequestSource *source, cJSON *params)
@@ -446,7 +454,7 @@ s3_target(const RequestSource *source, cJSON *params)
 }
 
 /*
- * Raises the error that s3_target() would, except for binaries that are not there yet.
+ * Raises the errors of s3_target().  Binaries need not be there yet.
  */
 void
 s3_check(const RequestSource *source, cJSON *params)

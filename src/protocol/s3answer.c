@@ -2,8 +2,10 @@
  * s3answer.c
  *		What an object store answers.
  *
- * Every verb becomes a result in JSON: {"url": "s3://bucket/key", "etag": ..., "bytes": ...}; what was read is an
- * output.  A refusal says its reason in XML, or, to HEAD, with its status alone.
+ * The answer to every verb becomes a result in JSON: {"url":
+ * "s3://bucket/key", "etag": ..., "bytes": ...}.  An object that was read
+ * becomes an output.  A refusal gives its reason in XML; to HEAD, only by its
+ * status.
  */
 #include "postgres.h"
 
@@ -15,7 +17,7 @@
 #include "protocol/words.h"
 #include "protocol/xml.h"
 
-#define MAX_KEYS 2000 /* of a list; no store gives more than it was asked for */
+#define MAX_KEYS 2000 /* of a list; a store gives no more than we ask for */
 
 #define MAX_ETAG 1024 /* bytes */
 
@@ -31,7 +33,7 @@ string_of(const char *text)
 }
 
 /*
- * A header of the answer as a member of the result.
+ * Adds a header of the answer as a member of the result.
  */
 static void
 add_header(cJSON *result, const char *name, const HttpReply *reply, const char *header)
@@ -43,7 +45,7 @@ add_header(cJSON *result, const char *name, const HttpReply *reply, const char *
 }
 
 /*
- * A number of bytes as a member of the result.
+ * Adds a number of bytes as a member of the result.
  */
 static void
 add_bytes(cJSON *result, const char *digits)
@@ -59,7 +61,7 @@ add_bytes(cJSON *result, const char *digits)
 }
 
 /*
- * An entity tag without its quotation marks, palloc'd.
+ * Returns an entity tag without its quotation marks, palloc'd.
  */
 static char *
 unquoted(const char *etag)
@@ -71,7 +73,8 @@ unquoted(const char *etag)
 }
 
 /*
- * An entity tag without its quotation marks, as valid UTF-8, palloc'd; NULL where it is none.
+ * Returns an entity tag without its quotation marks, as valid UTF-8, palloc'd;
+ * NULL if it is empty or too long.
  */
 char *
 s3_clean_etag(const char *etag)
@@ -86,7 +89,7 @@ s3_clean_etag(const char *etag)
 }
 
 /*
- * The same of the entity tag of an answer.
+ * Returns the entity tag of an answer, as s3_clean_etag() does.
  */
 char *
 s3_read_etag(const HttpReply *reply)
@@ -102,7 +105,7 @@ add_etag(cJSON *result, const char *etag)
 }
 
 /*
- * What every answer about an object says in its headers.
+ * Returns what the headers of every answer about an object say.
  */
 static cJSON *
 result_of(const Judge *judge)
@@ -153,7 +156,7 @@ add_metadata(cJSON *result, const HttpReply *reply)
 /* ---------- lists ---------- */
 
 /*
- * A key of a list, which was asked for with encoding-type=url; in place.
+ * Decodes a key of a list in place: we ask for lists with encoding-type=url.
  */
 char *
 s3_decode_key(char *key)
@@ -179,7 +182,7 @@ s3_decode_key(char *key)
 	return key;
 }
 
-/* What a list says of an object. */
+/* The tags that a list has for an object, and their members in our result. */
 static const struct
 {
 	const char *tag;
@@ -190,7 +193,7 @@ static const struct
 					  {"Size", "bytes"}};
 
 /*
- * The member that a tag makes, if the object has none such yet; NULL: it says nothing.
+ * Returns the member for a tag, if the object does not have it yet; else NULL.
  */
 static const char *
 member_of(const char *tag, const cJSON *object)
@@ -208,7 +211,7 @@ member_of(const char *tag, const cJSON *object)
 }
 
 /*
- * Adds a member to an object; value is freed.
+ * Adds a member to an object; frees value.
  */
 static void
 take_member(cJSON *object, const char *member, char *value)
@@ -244,7 +247,8 @@ read_object(Xml *xml)
 }
 
 /*
- * The answer to a list: {"objects": [...], "prefixes": [...], "after": "where the rest begins"}.
+ * Returns the answer to a list: {"objects": [...], "prefixes": [...], "after":
+ * "where the rest begins"}.
  */
 static cJSON *
 read_list(const char *text, size_t len)
@@ -277,7 +281,7 @@ read_list(const char *text, size_t len)
 /* ---------- judging ---------- */
 
 /*
- * The object that was read, as an output.  The body stays where it is.
+ * Makes the object that was read an output, which points to the body.
  */
 static void
 take_object(Judge *judge, cJSON *result)
@@ -323,7 +327,7 @@ has_header(const HttpRequest *request, const char *name)
 }
 
 /*
- * An answer whose status is a success, as the verdict's result and outputs.
+ * Turns an answer with a success status into the verdict's result and outputs.
  */
 static void
 judge_success(Judge *judge)
@@ -349,8 +353,8 @@ judge_success(Judge *judge)
 }
 
 /*
- * What the answer of an object store means.  A copy, or an upload that is completed, which fails after it has begun
- * says so under HTTP 200.
+ * Judges the answer of an object store.  A copy, or the completion of an
+ * upload, may fail after it has begun: then the store says so under HTTP 200.
  */
 void
 s3_judge(Judge *judge)
@@ -367,7 +371,7 @@ s3_judge(Judge *judge)
 		judge_success(judge);
 	else
 		failure_judge(judge);
-	/* all that is asked of a store may be asked again */
+	/* every call to a store may be repeated */
 	judge->verdict->unknown = false;
 }
 
@@ -382,7 +386,7 @@ is_code(const char *words, const char *code)
 }
 
 /*
- * Whether a refusal, whose words begin with the store's code for it, is of the moment.
+ * True if a refusal will pass. words begin with the store's code for it.
  */
 bool
 s3_is_of_the_moment(const char *words)
@@ -400,7 +404,8 @@ s3_is_of_the_moment(const char *words)
 }
 
 /*
- * True if an answer says that there is no such object, although there is the bucket.
+ * True if an answer says that there is no such object, although the bucket
+ * exists.
  */
 bool
 s3_is_missing(const HttpReply *reply)
@@ -414,7 +419,8 @@ s3_is_missing(const HttpReply *reply)
 }
 
 /*
- * How far this machine's clock is from the store's, where that is known; palloc'd.
+ * Describes how far this machine's clock is from the store's, palloc'd; "" if
+ * that is not known.
  */
 static char *
 describe_skew(const HttpReply *reply, int64 now_unix)
@@ -431,7 +437,8 @@ describe_skew(const HttpReply *reply, int64 now_unix)
 }
 
 /*
- * What to do about a refusal, as a sentence with a blank before it; empty where its words say enough.
+ * Returns what to do about a refusal, as a sentence after a blank; "" if its
+ * words say enough.
  */
 const char *
 s3_advice(const ReplySource *source, const HttpReply *reply, const char *words)

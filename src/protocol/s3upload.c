@@ -1,15 +1,17 @@
 /*
  * s3upload.c
- *		Objects that are uploaded in parts: the requests, and what a store answers.
+ *		Objects that are uploaded in parts: the requests, and what a store
+ *		answers.
  *
  *		POST   key?uploads                       the upload gets an id
- *		PUT    key?partNumber=1&uploadId=ID      each part, with its digest; an ETag comes back
- *		POST   key?uploadId=ID                   the list of the parts: the object is there
- *		DELETE key?uploadId=ID                   the upload is given up
- *		GET    key?uploadId=ID                   which parts there are
- *		GET    bucket?uploads                    which uploads are open
+ *		PUT    key?partNumber=1&uploadId=ID      a part; the store answers its ETag
+ *		POST   key?uploadId=ID                   the list of the parts: makes the object
+ *		DELETE key?uploadId=ID                   aborts the upload
+ *		GET    key?uploadId=ID                   lists the parts
+ *		GET    bucket?uploads                    lists the open uploads
  *
- * Pure.  What is read is hostile: numbers and texts out of bounds are as if they were not there.
+ * Pure.  What is read is hostile: numbers and texts out of bounds count as
+ * absent.
  */
 #include "postgres.h"
 
@@ -28,9 +30,9 @@
 #include "server/keytemplate.h"
 
 #define MAX_ID 2048                  /* bytes of an upload's id */
-#define MAX_ANSWER (2 * 1024 * 1024) /* bytes; a thousand uploads with long keys fit in */
+#define MAX_ANSWER (2 * 1024 * 1024) /* bytes; enough for a thousand uploads with long keys */
 #define MAX_LISTED 1000
-#define ASK_TIMEOUT_MS 60000 /* of what only asks */
+#define ASK_TIMEOUT_MS 60000 /* of a list, a HEAD, or an abort */
 
 /* ---------- requests ---------- */
 
@@ -53,9 +55,6 @@ query_of(const S3Upload *upload)
 	return psprintf("uploadId=%s", grammar_percent_encode(upload->id, ""));
 }
 
-/*
- * Signs a request that is built.
- */
 static HttpRequest *
 signed_by(const RequestSource *source, HttpRequest *http)
 {
@@ -64,7 +63,7 @@ signed_by(const RequestSource *source, HttpRequest *http)
 }
 
 /*
- * Has the store begin an upload.
+ * Returns the request that begins an upload.
  */
 HttpRequest *
 s3upload_begin(const RequestSource *source, const char *key, const char *content_type)
@@ -77,7 +76,8 @@ s3upload_begin(const RequestSource *source, const char *key, const char *content
 }
 
 /*
- * Sends a part, of which sha256 is the digest in hexadecimal.  The data is not copied.
+ * Returns the request that sends a part.  Does not copy data; sha256 is its
+ * digest in hexadecimal.
  */
 HttpRequest *
 s3upload_put_part(const RequestSource *source, const S3Upload *upload, int number, const char *data,
@@ -119,7 +119,8 @@ append_escaped(StringInfo xml, const char *text)
 }
 
 /*
- * Has the store make the object of its n parts, which are in the order of their numbers.
+ * Returns the request that makes the object of its n parts, which are sorted
+ * by their numbers.
  */
 HttpRequest *
 s3upload_complete(const RequestSource *source, const S3Upload *upload, const S3Part *parts, int n)
@@ -146,7 +147,7 @@ s3upload_complete(const RequestSource *source, const S3Upload *upload, const S3P
 }
 
 /*
- * Has the store forget an upload and its parts.
+ * Returns the request that makes the store forget an upload and its parts.
  */
 HttpRequest *
 s3upload_abort(const RequestSource *source, const S3Upload *upload)
@@ -158,7 +159,7 @@ s3upload_abort(const RequestSource *source, const S3Upload *upload)
 }
 
 /*
- * Asks for the parts behind that number.
+ * Returns the request for a list of the parts with numbers above after.
  */
 HttpRequest *
 s3upload_list_parts(const RequestSource *source, const S3Upload *upload, int after)
@@ -172,7 +173,8 @@ s3upload_list_parts(const RequestSource *source, const S3Upload *upload, int aft
 }
 
 /*
- * Asks for the uploads that are open under keys with that prefix: the first thousand.
+ * Returns the request for a list of the open uploads with keys that begin with
+ * prefix: the first thousand.
  */
 HttpRequest *
 s3upload_list(const RequestSource *source, const char *prefix)
@@ -189,7 +191,7 @@ s3upload_list(const RequestSource *source, const char *prefix)
 }
 
 /*
- * Asks whether an object is there.
+ * Returns the request that asks whether an object exists.
  */
 HttpRequest *
 s3upload_head(const RequestSource *source, const char *key)
@@ -207,7 +209,7 @@ s3upload_head(const RequestSource *source, const char *key)
 /* ---------- answers ---------- */
 
 /*
- * An id that can be sent again; NULL if it cannot.
+ * Returns an id that can be sent again; NULL if it cannot.
  */
 static char *
 sound_id(char *id)
@@ -225,7 +227,8 @@ sound_id(char *id)
 }
 
 /*
- * The id of an upload that the store has begun, palloc'd; NULL where there is none.
+ * Returns the id of an upload that the store has begun, palloc'd; NULL if
+ * there is none.
  */
 char *
 s3upload_read_id(const HttpReply *reply)
@@ -234,7 +237,8 @@ s3upload_read_id(const HttpReply *reply)
 }
 
 /*
- * The code of a refusal, such as NoSuchUpload, palloc'd; NULL where there is none.
+ * Returns the code of a refusal, such as NoSuchUpload, palloc'd; NULL if there
+ * is none.
  */
 char *
 s3upload_read_code(const HttpReply *reply)
@@ -243,7 +247,7 @@ s3upload_read_code(const HttpReply *reply)
 }
 
 /*
- * A number of a list; -1 where it is none.
+ * Returns a number of a list; -1 if digits are no number.
  */
 static int64
 number_of(const char *digits)
@@ -261,7 +265,8 @@ etag_of(char *etag)
 }
 
 /*
- * Whether an answer says that the object is there, and its ETag, palloc'd; NULL where it has none.
+ * True if an answer says that the object is complete. *etag is its ETag,
+ * palloc'd, or NULL.
  */
 bool
 s3upload_read_completed(const HttpReply *reply, char **etag)
@@ -301,7 +306,8 @@ read_part(Xml *xml, List **parts)
 }
 
 /*
- * The parts of a list, of S3Part, palloc'd; *after: the number behind which the rest is, 0 if there is none.
+ * Returns the parts of a list, of S3Part, palloc'd. *after: the number of the
+ * last part of a list that was cut, 0 if it was not cut.
  */
 List *
 s3upload_read_parts(const HttpReply *reply, int *after)
@@ -329,7 +335,8 @@ s3upload_read_parts(const HttpReply *reply, int *after)
 }
 
 /*
- * A time such as "2026-11-26T10:20:30.000Z"; 0 where it is none.
+ * Returns a time such as "2026-11-26T10:20:30.000Z" in seconds since 1970; 0
+ * if text is none.
  */
 static int64
 read_time(const char *text)
@@ -368,7 +375,7 @@ read_open(Xml *xml, List **uploads)
 }
 
 /*
- * The uploads that are open, of S3Open, palloc'd.
+ * Returns the uploads of a list, of S3Open, palloc'd.
  */
 List *
 s3upload_read_open(const HttpReply *reply)
@@ -387,7 +394,8 @@ s3upload_read_open(const HttpReply *reply)
 }
 
 /*
- * How long an object is, by an answer about it; -1: that is not told.
+ * Returns how many bytes an object has, by an answer about it; -1 if that does
+ * not say.
  */
 int64
 s3upload_read_length(const HttpReply *reply)
@@ -398,7 +406,8 @@ s3upload_read_length(const HttpReply *reply)
 }
 
 /*
- * How many seconds ago an object was made, by the clock of the store; -1: that is not told.
+ * Returns how many seconds ago an object was made, by the store's clock; -1 if
+ * the answer does not say.
  */
 int64
 s3upload_read_age(const HttpReply *reply)

@@ -25,12 +25,12 @@ typedef struct S3Part
 	char *etag; /* without quotation marks */
 } S3Part;
 
-/* An upload that is open, as a list has it. */
+/* An open upload, from a list. */
 typedef struct S3Open
 {
 	char *key;
 	char *id;
-	int64 begun_unix; /* 0: it is not told */
+	int64 begun_unix; /* 0: not known */
 } S3Open;
 
 extern HttpRequest *s3upload_begin(const RequestSource *source, const char *key,

@@ -1,10 +1,12 @@
 /*
  * saved.c
- *		A verdict as JSON, to be kept in the table until its outputs are in their object store.
+ *		A verdict as JSON, kept in the table until its outputs are in their
+ *		object store.
  *
  *		{"$verdict": 1, "result": ..., "usage": ..., "outputs": [{"type": "image/png", "data": "base64"}, ...]}
  *
- * Whoever may write the table may write that: what is read of it is believed no more than an answer.
+ * Anyone who may write the table may write this: it is trusted no more than an
+ * answer.
  */
 #include "postgres.h"
 
@@ -78,7 +80,7 @@ bytes_of_outputs(const Verdict *verdict)
 }
 
 /*
- * Whether a verdict is not too large for the table.
+ * True if a verdict's outputs are small enough for the table.
  */
 bool
 saved_fits(const Verdict *verdict)
@@ -87,7 +89,7 @@ saved_fits(const Verdict *verdict)
 }
 
 /*
- * About how long the text of a verdict is.
+ * Returns about how long the text of a verdict will be, in bytes.
  */
 size_t
 saved_size(const Verdict *verdict)
@@ -97,7 +99,7 @@ saved_size(const Verdict *verdict)
 }
 
 /*
- * A verdict of the kind VERDICT_DONE as JSON, palloc'd.
+ * Returns a verdict of the kind VERDICT_DONE as JSON, palloc'd.
  */
 char *
 saved_write(const Verdict *verdict)
@@ -118,7 +120,7 @@ saved_write(const Verdict *verdict)
 }
 
 /*
- * Whether an answer that was kept is one of these.
+ * True if saved JSON is a verdict, and not an answer.
  */
 bool
 saved_is(const cJSON *json)
@@ -127,7 +129,7 @@ saved_is(const cJSON *json)
 }
 
 /*
- * The same of one that is a text.
+ * True if text has the mark of a saved verdict; an answer may have it, too.
  */
 bool
 saved_is_text(const char *text)
@@ -195,7 +197,7 @@ read_output(const cJSON *object)
 }
 
 /*
- * The verdict that saved_write() wrote, in the current memory context.
+ * Returns the verdict that saved_write() wrote, in the current memory context.
  */
 Verdict *
 saved_read(cJSON *json)

@@ -1,6 +1,7 @@
 /*
  * saved.h
- *		A verdict as JSON, to be kept in the table until its outputs are in their object store.
+ *		A verdict as JSON, kept in the table until its outputs are in their
+ *		object store.
  */
 #ifndef GENJOB_SAVED_H
 #define GENJOB_SAVED_H

@@ -1,6 +1,6 @@
 /*
  * signing.c
- *		Requests that are signed: what auth 'sigv4' adds to one.
+ *		What auth 'sigv4' adds to a request: its signature.
  */
 #include "postgres.h"
 
@@ -10,7 +10,7 @@
 #include "protocol/sigv4.h"
 
 /*
- * Whether a server's requests are signed.
+ * True if the requests to a server must be signed.
  */
 bool
 signing_is_due(const ServerOptions *options)
@@ -19,7 +19,8 @@ signing_is_due(const ServerOptions *options)
 }
 
 /*
- * Who signs.  An error for the user where the mapping has no access key.
+ * Returns who signs.  Raises an error for the user if the user mapping has no
+ * access key.
  */
 static SigV4Scope
 scope_of(const RequestSource *source)
@@ -43,7 +44,7 @@ scope_of(const RequestSource *source)
 }
 
 /*
- * The headers that are signed: those of the request, and what a signature needs.
+ * Adds the headers that a signature needs; they are signed with the others.
  */
 static void
 add_signed_headers(HttpRequest *http, const SigV4Scope *scope, const SigV4Call *call)
@@ -61,7 +62,7 @@ add_signed_headers(HttpRequest *http, const SigV4Scope *scope, const SigV4Call *
 }
 
 /*
- * Signs a request, which must not be changed afterwards.
+ * Signs a request.  Do not change the request afterwards.
  */
 void
 signing_sign(HttpRequest *http, const RequestSource *source)
@@ -85,8 +86,9 @@ signing_sign(HttpRequest *http, const RequestSource *source)
 }
 
 /*
- * A URL with which whoever has it can make a call for that many seconds, palloc'd, and the signature in it,
- * which must not be shown.  With a content type, the caller must send just that.
+ * Returns a URL with which anyone can make a call for that many seconds,
+ * palloc'd, and in *signature the signature in it, which must not be shown.
+ * With a content type, the caller must send exactly that.
  */
 char *
 signing_presign(const RequestSource *source, const char *method, const char *url,

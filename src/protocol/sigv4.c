@@ -2,9 +2,10 @@
  * sigv4.c
  *		AWS Signature Version 4, in a header or in a URL.
  *
- * Pure: the clock comes in with the call.  As documented in "Create a signed AWS API request" (AWS General
- * Reference), and for S3 in "Authenticating Requests (AWS Signature Version 4)".  S3 takes a path as it is,
- * encoded once; every other service normalizes it, and encodes it once more.
+ * Pure: the clock comes in with the call.  Sources: "Create a signed AWS API
+ * request" (AWS General Reference), and for S3 "Authenticating Requests (AWS
+ * Signature Version 4)".  S3 takes a path as it is, encoded once; every other
+ * service normalizes it, and encodes it once more.
  */
 #include "postgres.h"
 
@@ -22,7 +23,8 @@
 /* ---------- dates and names ---------- */
 
 /*
- * A time as signatures have it, in SIGV4_DATE_LEN bytes; the first 8 letters are the day.
+ * Writes a time as signatures have it, in SIGV4_DATE_LEN bytes; the first 8
+ * characters are the day.
  */
 void
 sigv4_date(int64 now_unix, char *date)
@@ -35,7 +37,8 @@ sigv4_date(int64 now_unix, char *date)
 }
 
 /*
- * Whether a service takes paths as S3 does, and wants the payload's hash in a header.
+ * True if a service takes paths as S3 does, and requires the payload's hash in
+ * a header.
  */
 bool
 sigv4_is_s3(const char *service)
@@ -45,7 +48,8 @@ sigv4_is_s3(const char *service)
 }
 
 /*
- * Whether a header of that name is signed: what something on the way may change is not.
+ * True if a header of that name is signed.  Headers that a proxy may change
+ * are not.
  */
 bool
 sigv4_signs_header(const char *name)
@@ -67,8 +71,8 @@ sigv4_signs_header(const char *name)
 /* ---------- percent-encoding ---------- */
 
 /*
- * Appends text percent-encoded as signatures have it.  decodes: it may be encoded already, and each byte
- * comes out encoded once.
+ * Appends text percent-encoded as signatures have it.  decodes: text may be
+ * encoded already; each byte is encoded once all the same.
  */
 static void
 append_encoded(StringInfo to, const char *text, size_t len, bool decodes, bool keeps_slash)
@@ -109,7 +113,7 @@ drop_segment(StringInfo path)
 }
 
 /*
- * A path without empty segments, "." and "..".
+ * Appends a path without empty segments, "." and "..".
  */
 static void
 append_normalized(StringInfo to, const char *path, size_t len)
@@ -178,7 +182,7 @@ add_parameter(List *parameters, const char *name, const char *value)
 }
 
 /*
- * The parameters of a query, up to its end or a NUL, each encoded once.
+ * Returns the parameters of a query, each encoded once.
  */
 static List *
 read_query(const char *query)
@@ -241,7 +245,7 @@ compare_headers(const ListCell *left, const ListCell *right)
 }
 
 /*
- * A value with one space for each run of blanks, and none at its ends.
+ * Returns a value with one space for each run of blanks, and none at its ends.
  */
 static char *
 trimmed(const char *value)
@@ -288,7 +292,8 @@ sorted_headers(const List *headers)
 }
 
 /*
- * Appends headers a line each, and the names of all, separated by semicolons, to names.
+ * Appends the headers that are signed, one a line, to to; appends their names,
+ * separated by semicolons, to names.
  */
 static void
 append_headers(StringInfo to, StringInfo names, const List *headers)
@@ -323,8 +328,8 @@ path_of(const char *url)
 }
 
 /*
- * The canonical request for which parameters stand in place of the URL's own; the names of the signed
- * headers go to names.
+ * Returns the canonical request, with parameters in place of the URL's own.
+ * Appends the names of the signed headers to names.
  */
 static char *
 build_canonical(const SigV4Scope *scope, const SigV4Call *call, List *parameters, StringInfo names)
@@ -358,7 +363,8 @@ parameters_of(const char *url)
 }
 
 /*
- * The text that a call's signature is computed from, palloc'd: for tests, and to compare with what a server says that it has.
+ * Returns the text from which a call's signature is computed, palloc'd: for
+ * tests, and to compare with the text in a server's refusal.
  */
 char *
 sigv4_canonical_request(const SigV4Scope *scope, const SigV4Call *call)
@@ -381,7 +387,7 @@ chain(uint8 *key, const char *text)
 }
 
 /*
- * The signature of a canonical request, palloc'd.
+ * Returns the signature of a canonical request, palloc'd.
  */
 static char *
 sign(const SigV4Scope *scope, const char *date, const char *canonical)
@@ -409,8 +415,9 @@ credential_of(const SigV4Scope *scope, const char *date)
 }
 
 /*
- * The value of the header Authorization, palloc'd, and the signature in it.  The call's headers must have
- * X-Amz-Date of the same time, and for a session its token.
+ * Returns the value of the header Authorization, palloc'd, and in *signature
+ * the signature in it.  The call's headers must have X-Amz-Date with the same
+ * time and, for a session, its token.
  */
 char *
 sigv4_authorization(const SigV4Scope *scope, const SigV4Call *call, char **signature)
@@ -440,8 +447,9 @@ names_of(const List *headers)
 }
 
 /*
- * A URL with which anyone can make the call for that many seconds, palloc'd, and the signature in it.
- * Whoever uses it must send the same headers.
+ * Returns a URL with which anyone can make the call for that many seconds,
+ * palloc'd, and in *signature the signature in it.  Whoever uses the URL must
+ * send the same headers.
  */
 char *
 sigv4_presign(const SigV4Scope *scope, const SigV4Call *call, int expires, char **signature)

@@ -21,12 +21,12 @@ typedef struct SigV4Scope
 	const char *service;
 } SigV4Scope;
 
-/* What is signed.  The caller sends just this. */
+/* What is signed. The caller must send exactly this. */
 typedef struct SigV4Call
 {
 	const char *method;
 	const char *url;          /* absolute; its path and query may be percent-encoded or not */
-	List *headers;            /* of HttpHeader: all that are signed; "Host" must be one */
+	List *headers;            /* of HttpHeader: the headers to sign; "Host" must be one */
 	const char *payload_hash; /* SHA-256 in hexadecimal, or SIGV4_UNSIGNED */
 	int64 now_unix;
 } SigV4Call;

@@ -1,15 +1,18 @@
 /*
  * stream.c
- *		Answers that come in pieces: server-sent events (WHATWG HTML, "Server-sent events"), and lines of
- *		JSON (NDJSON).
+ *		Answers that come in pieces: server-sent events (WHATWG HTML,
+ *		"Server-sent events"), and lines of JSON (NDJSON).
  *
- * A stream is read when it has ended.  What was cut before its end is not a short answer, and an
- * error in its midst is an error.  Where servers break the rules, and what they mean is clear, it is read: an event
- * without the empty line behind it, several events without one between them, JSON where an event should be.
+ * A stream is read when it has ended.  A stream that was cut is not a short
+ * answer, and an error in its midst is an error.  What breaks the rules but is
+ * clear is read: an event without the empty line behind it, several events
+ * without an empty line between them, JSON where an event should be.
  *
- * What an event means, the protocol's rules say (event.c), and they put its parts together to an object (assembly.c).
+ * The protocol's rules say what an event means (event.c). assembly.c puts the
+ * parts of the events together.
  *
- * Each event is read in a memory context of its own, which is reset behind it: a stream of megabytes may have a million.
+ * Each event is read in a memory context of its own, which is reset
+ * afterwards: a stream of megabytes may have a million events.
  */
 #include "postgres.h"
 
@@ -24,22 +27,22 @@
 #include "protocol/words.h"
 #include "protocol/reasons.h"
 
-#define LARGE_EVENT (256 * 1024) /* bytes; the buffer of one is not kept for the next */
+#define LARGE_EVENT (256 * 1024) /* bytes; the buffer of a larger event is freed after it */
 #define MAX_TYPE 100             /* bytes of an event's type */
-#define MAX_WORDS 2000           /* bytes of an error that is no JSON */
+#define MAX_WORDS 2000           /* bytes of an error, or of an event that is no JSON */
 
-/* A model's longest answer has some 100,000.  This many take half a second, in which the dispatcher does nothing else. */
+/*
+ * A model's longest answer has some 100,000 events.  This many take half a
+ * second, in which the dispatcher does nothing else.
+ */
 #define MAX_EVENTS 500000
 
-/* Of a stream that is looked at while it comes */
-#define PEEK_TAIL \
-	4096 /* bytes of its text that are kept: with a secret in it that is to be masked */
-#define PEEK_SHOWN 200 /* characters that are shown */
-#define PEEK_MOST \
-	(64 * \
-	 1024) /* bytes that are read at a time; of more, all but the last PEEK_REST are passed over */
+/* For a look at a stream while it comes */
+#define PEEK_TAIL 4096        /* bytes of text that are kept, enough to mask a whole secret */
+#define PEEK_SHOWN 200        /* characters that are shown */
+#define PEEK_MOST (64 * 1024) /* bytes for one look; of more, only the last PEEK_REST are read */
 #define PEEK_REST (16 * 1024)
-#define MIN_PREFIX 4 /* characters of a secret at the end that are not shown */
+#define MIN_PREFIX 4 /* characters; a shorter beginning of a secret may be shown */
 
 /* A stream that is being read. */
 typedef struct Reader
@@ -48,15 +51,16 @@ typedef struct Reader
 	const StreamRules *rules;
 	Stream *stream;
 	StringInfoData data; /* of the event: its lines, each with a line feed */
-	char type[MAX_TYPE]; /* of the event, as its field says; empty: it does not */
+	char type[MAX_TYPE]; /* of the event, by its field; empty: none */
 	Assembly *assembly;
-	MemoryContext result; /* for what remains */
+	MemoryContext result; /* for what outlives the reader */
 	MemoryContext event;  /* reset behind each event */
 	int n_events;
 } Reader;
 
 /*
- * Whether a body that nothing is said of begins as a stream of events.  A URL "data:image/png;..." is none.
+ * True if a body of unknown type begins as a stream of events.  A URL
+ * "data:image/png;..." does not.
  */
 static bool
 begins_as_stream(const Bytes *body)
@@ -73,8 +77,8 @@ begins_as_stream(const Bytes *body)
 }
 
 /*
- * Whether an answer is a stream, and one that the protocol has rules for: servers answer with plain JSON when they are
- * not asked for one, or refuse.
+ * True if an answer is a stream for which the protocol has rules.  A server
+ * answers with plain JSON if we do not ask for a stream, or if it refuses.
  */
 bool
 stream_is(const Protocol *protocol, const HttpReply *reply)
@@ -131,8 +135,10 @@ take_object(Reader *reader, Event *event)
 }
 
 /*
- * What is no JSON object: the word that ends a stream, or an error in plain words.  False when it is neither.  What
- * begins as an object was cut, and then it does not count that its type is that of the last.
+ * Takes an event that is no JSON object: the word that ends a stream, or an
+ * error in plain words.  False if it is neither.  An event that begins as an
+ * object was cut, and does not end the stream, even if its type is that of the
+ * last event.
  */
 static bool
 take_words(Reader *reader, Event *event)
@@ -147,7 +153,7 @@ take_words(Reader *reader, Event *event)
 }
 
 /*
- * Takes in what may be one event; data is overwritten.  False when it means nothing.
+ * Takes what may be one event; overwrites data.  False if it means nothing.
  */
 static bool
 take_event(Reader *reader, char *data, size_t len)
@@ -191,7 +197,8 @@ take_event(Reader *reader, char *data, size_t len)
 /* ---------- how events are written ---------- */
 
 /*
- * Takes in the event whose last line has come, if it has any; where its lines are no JSON together, each for itself.
+ * Takes the event whose last line has come, if there is one.  If its lines
+ * together are no JSON, takes each line as an event.
  */
 static void
 end_event(Reader *reader)
@@ -236,7 +243,8 @@ take_data(Reader *reader, const char *data, size_t len)
 }
 
 /*
- * The value of a field of that name in a line, and its length; NULL: it is another line.
+ * Returns the value of a field of that name in a line, and its length; NULL if
+ * the line has another field.
  */
 static const char *
 read_field(const char *line, size_t len, const char *name, size_t *value_len)
@@ -255,7 +263,7 @@ read_field(const char *line, size_t len, const char *name, size_t *value_len)
 }
 
 /*
- * Takes in one line, without its end.
+ * Takes one line, without its end.
  */
 static void
 take_line(Reader *reader, const char *line, size_t len)
@@ -270,7 +278,7 @@ take_line(Reader *reader, const char *line, size_t len)
 	}
 	if (*line == '{')
 	{
-		/* of NDJSON each is an event */
+		/* NDJSON: each line is an event */
 		end_event(reader);
 		take_data(reader, line, len);
 		end_event(reader);
@@ -291,8 +299,8 @@ take_line(Reader *reader, const char *line, size_t len)
 }
 
 /*
- * Where c is next from text on, or end.  *known is where it was found before: a text without any is not searched for
- * one again in each of its lines.
+ * Returns where c is next from text on, or end. *known is where c was found
+ * before: if a text has no c, it is not searched again for each line.
  */
 static const char *
 find_next(char c, const char *text, const char *end, const char **known)
@@ -325,7 +333,8 @@ read_lines(Reader *reader, const char *line, const char *end)
 }
 
 /*
- * What the events come to, as a tree; empty where that is too much to be one.
+ * Returns the object that the events make; an empty one if it is too large to
+ * be parsed, which is then refused.
  */
 static cJSON *
 finish(Reader *reader, MemoryContext scratch)
@@ -347,7 +356,8 @@ finish(Reader *reader, MemoryContext scratch)
 }
 
 /*
- * Makes a reader ready to read into *stream, and the memory context current that goes with it.
+ * Makes a reader ready to read into *stream.  Returns the memory context of
+ * its parts, which is current then; the caller deletes it.
  */
 static MemoryContext
 begin_reading(Reader *reader, Stream *stream)
@@ -357,7 +367,9 @@ begin_reading(Reader *reader, Stream *stream)
 	memset(stream, 0, sizeof(*stream));
 	reader->stream = stream;
 	reader->result = CurrentMemoryContext;
-	/* what grows, and is freed, must not be where nothing is used again */
+	/*
+	 * parts grow and are freed: the result's context would not use that again
+	 */
 	parts = AllocSetContextCreate(reader->result, "genjob parts", ALLOCSET_DEFAULT_SIZES);
 	reader->event = AllocSetContextCreate(parts, "genjob event", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(parts);
@@ -368,8 +380,8 @@ begin_reading(Reader *reader, Stream *stream)
 }
 
 /*
- * Reads a list, whose elements are the events of a stream and are taken apart, into *stream.  Memory is used as
- * stream_read() does.
+ * Reads a list, whose elements are events, into *stream; takes the elements
+ * apart.  Uses memory as stream_read() does.
  */
 void
 stream_read_list(const Protocol *protocol, cJSON *list, MemoryContext scratch, Stream *stream)
@@ -396,8 +408,8 @@ stream_read_list(const Protocol *protocol, cJSON *list, MemoryContext scratch, S
 }
 
 /*
- * Reads a whole body, which stays as it is, into *stream.  What is to stay is in the current memory context, trees of JSON
- * are in scratch.
+ * Reads a whole body into *stream; does not change the body.  What stays is in
+ * the current memory context, trees of JSON are in scratch.
  */
 void
 stream_read(const Protocol *protocol, const char *body, size_t len, MemoryContext scratch,
@@ -410,7 +422,7 @@ stream_read(const Protocol *protocol, const char *body, size_t len, MemoryContex
 	if (len >= 3 && memcmp(body, "\xEF\xBB\xBF", 3) == 0)
 		body += 3;
 	read_lines(&reader, body, end);
-	/* a type without data may have been cut from it */
+	/* a type without data: the data may have been cut off */
 	if (reader.data.len == 0)
 		reader.type[0] = '\0';
 	end_event(&reader);
@@ -435,7 +447,8 @@ struct StreamPeek
 };
 
 /*
- * Begins to look at a stream while it comes, in the current memory context.  protocol must live as long.
+ * Begins to look at a stream while it comes, in the current memory context.
+ * protocol must outlive the look.
  */
 StreamPeek *
 stream_peek_begin(const Protocol *protocol)
@@ -477,7 +490,8 @@ note_piece(const char *text, size_t len, void *arg)
 }
 
 /*
- * Passes over what is too much to be read before the next look.  It counts as pieces at the same rate as the text before it.
+ * Skips what is too much for one look.  Counts its pieces at the rate of the
+ * text before it.
  */
 static void
 pass_over(StreamPeek *peek, const char *body, size_t end)
@@ -493,7 +507,7 @@ pass_over(StreamPeek *peek, const char *body, size_t end)
 }
 
 /*
- * Reads what has come since the last look, of a body that has len bytes now.
+ * Reads what has come since the last look; body has len bytes now.
  */
 void
 stream_peek(StreamPeek *peek, const char *body, size_t len)
@@ -521,7 +535,8 @@ stream_peek(StreamPeek *peek, const char *body, size_t len)
 }
 
 /*
- * How many pieces of text have come; most servers send one for each token.
+ * Returns how many pieces of text have come; most servers send one for each
+ * token.
  */
 int64
 stream_peek_pieces(const StreamPeek *peek)
@@ -530,7 +545,8 @@ stream_peek_pieces(const StreamPeek *peek)
 }
 
 /*
- * Cuts off what may be the beginning of a secret.
+ * Returns len without what may be the beginning of a secret at the end of
+ * text.
  */
 static size_t
 length_without_secrets(const char *text, size_t len, const List *secrets)
@@ -550,7 +566,8 @@ length_without_secrets(const char *text, size_t len, const List *secrets)
 }
 
 /*
- * The last characters of the text that has come, as UTF-8 without secrets; until the next look.
+ * Returns the last characters of the text that has come, as UTF-8 without
+ * secrets; valid until the next look.
  */
 char *
 stream_peek_text(const StreamPeek *peek, const HttpRequest *request)

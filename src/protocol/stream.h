@@ -9,19 +9,19 @@
 #include "base/json.h"
 #include "server/preset.h"
 
-/* What the pieces come to. */
+/* What a stream becomes. */
 typedef struct Stream
 {
-	cJSON *json;           /* the object that they make; an empty one if none has come */
-	bool is_empty;         /* none has come */
-	char *error;           /* the server's words, of an event that says so; or NULL */
-	char *refused;         /* what an event is that is too much to be read; or NULL */
+	cJSON *json;           /* the object that its events make; empty if no part has come */
+	bool is_empty;         /* no part has come */
+	char *error;           /* the server's words in an event that is an error; or NULL */
+	char *refused;         /* after "an event that is": why it cannot be read; or NULL */
 	bool is_whole;         /* its end has come */
 	bool has_unread;       /* there was data that means nothing */
-	bool has_long_numbers; /* some are text in json */
+	bool has_long_numbers; /* json has some numbers as strings */
 } Stream;
 
-/* What there is of a stream while it comes. */
+/* A look at a stream while it comes. */
 typedef struct StreamPeek StreamPeek;
 
 extern StreamPeek *stream_peek_begin(const Protocol *protocol);

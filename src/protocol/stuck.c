@@ -1,11 +1,13 @@
 /*
  * stuck.c
- *		Refusals that waiting alone does not mend: the quota is used up, nothing is left to pay with, a limit is 0, the
- *		account may not use the model.
+ *		Refusals that waiting alone does not mend: the quota is used up, there
+ *		is no money left, a limit is 0, the account may not use the model.
  *
- * Pure.  Providers say so with statuses that also stand for "in a moment" (429) or "never" (400, 403), so it is told
- * by the error's code, by the provider's own sentence, or by a limit of 0.  Only the places where errors stand are
- * looked at: a request that is repeated in an answer must not say such things.
+ * Pure.  Providers give such refusals statuses that also mean "in a moment"
+ * (429) or "never" (400, 403).  So the error's code decides, the provider's
+ * own sentence, or a limit of 0.  Only members with the names of error types
+ * are read for codes, and only the error's words for sentences: a request that
+ * an answer repeats must not count.
  */
 #include "postgres.h"
 
@@ -15,14 +17,14 @@
 #define MAX_DEPTH 8
 #define MAX_NODES 2000
 
-/* What tells a kind. */
+/* A text that names a kind. */
 typedef struct StuckSign
 {
 	const char *text;
 	StuckKind kind;
 } StuckSign;
 
-/* Values of the members that name the kind of an error. */
+/* Values of the members that name the type of an error. */
 static const StuckSign codes[] = {
 	{"insufficient_quota", STUCK_QUOTA}, /* OpenAI, Azure */
 	{"quota_exceeded", STUCK_QUOTA},     /* ElevenLabs */
@@ -45,7 +47,7 @@ static const StuckSign codes[] = {
 	{"model_access_denied", STUCK_MODEL},
 };
 
-/* Of the providers' sentences, in lower case. */
+/* Parts of the providers' sentences, in lower case. */
 static const StuckSign phrases[] = {
 	{"credit balance is too low", STUCK_BILLING}, /* Anthropic, with 400 */
 	{"specified api usage limits", STUCK_QUOTA},  /* Anthropic, with 400 */
@@ -82,7 +84,7 @@ static const StuckSign phrases[] = {
 	{"not available in your plan", STUCK_MODEL},
 };
 
-/* What a limit allows, where a refusal says it. */
+/* The headers in which a refusal says what a limit allows. */
 static const char *const limit_headers[] = {
 	"x-ratelimit-limit-requests",
 	"x-ratelimit-limit-tokens",
@@ -100,13 +102,14 @@ is_zero(const char *number)
 		return false;
 	if (number[digits] == '.')
 		digits += 1 + strspn(number + digits + 1, "0");
-	/* "0.5", "0,5" */
+	/* not zero: "0.5", "0,5" */
 	return !isdigit((unsigned char) number[digits]) &&
 		   !(number[digits] == ',' && isdigit((unsigned char) number[digits + 1]));
 }
 
 /*
- * True if a sentence, in lower case, says that a limit is 0, as Google's "limit: 0".
+ * True if a sentence, in lower case, says that a limit is 0, like Google's
+ * "limit: 0".
  */
 static bool
 tells_limit_of_zero(const char *words)
@@ -158,7 +161,7 @@ find_in_headers(const HttpReply *reply)
 }
 
 /*
- * True if a member's value names the kind of an error.
+ * True if members of that name may have the type of an error.
  */
 static bool
 names_kind(const char *name)
@@ -192,7 +195,7 @@ find_in_member(const cJSON *node)
 }
 
 /*
- * Looks for a code in an answer; *n counts what was looked at.
+ * Looks for a code in an answer. *n counts the nodes.
  */
 static StuckKind
 find_in_json(const cJSON *node, int depth, int *n)
@@ -211,8 +214,9 @@ find_in_json(const cJSON *node, int depth, int *n)
 }
 
 /*
- * Returns what a refusal is of which its status, its JSON (or NULL) and its words say so.  The trees and words stay as
- * they are.
+ * Returns why waiting alone does not mend a refusal, by its status, its JSON
+ * (or NULL) and its words; STUCK_NOT if waiting may.  Changes neither JSON nor
+ * words.
  */
 StuckKind
 stuck_find(const HttpReply *reply, cJSON *json, const char *words)
@@ -228,7 +232,7 @@ stuck_find(const HttpReply *reply, cJSON *json, const char *words)
 		kind = find_in_words(words);
 	if (kind == STUCK_NOT && reply->status == 429)
 		kind = find_in_headers(reply);
-	/* a request beyond a limit is what 400 mostly is about */
+	/* with 400, a limit is mostly about this request */
 	if (reply->status == 400 && kind != STUCK_QUOTA && kind != STUCK_BILLING)
 		return STUCK_NOT;
 	return reply->status == 402 && kind == STUCK_NOT ? STUCK_BILLING : kind;

@@ -11,11 +11,11 @@
 typedef enum StuckKind
 {
 	STUCK_NOT,
-	STUCK_QUOTA,   /* it is used up */
-	STUCK_BILLING, /* nothing is left to pay with */
+	STUCK_QUOTA,   /* the quota is used up */
+	STUCK_BILLING, /* there is no money left */
 	STUCK_LIMIT,   /* the account may make no such call at all */
-	STUCK_MODEL,   /* it may not use the model */
-	STUCK_SIZE,    /* this call alone is more than is allowed in any time */
+	STUCK_MODEL,   /* the account may not use the model */
+	STUCK_SIZE,    /* no limit ever allows a call of this size */
 	STUCK_KINDS
 } StuckKind;
 

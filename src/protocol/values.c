@@ -1,10 +1,13 @@
 /*
  * values.c
- *		Values in a request that stand for others: {"$result": [job, "/place"]} and {"$concat": [...]}.
+ *		Values in a request that stand for others: {"$result": [job, "/place"]}
+ *		and {"$concat": [...]}.
  *
- * The first stands for what is at a place of an earlier job's result, the second for the text of its elements, one after
- * another.  What comes out of a result was written by a server: it is taken word for word, and one in which something
- * looks like a reference is refused, so that no server has another sent what it may not see.
+ * $result stands for the value at a place of an earlier job's result, $concat
+ * for the text of its elements, one after another.  A server wrote the result:
+ * its values are taken word for word.  A value in which something looks like a
+ * reference is refused.  Otherwise a server could make us send another server
+ * what that must not see.
  */
 #include "postgres.h"
 
@@ -17,12 +20,11 @@
 #include "protocol/values.h"
 #include "server/pointer.h"
 
-#define MAX_BYTES \
-	(16 * 1024 * 1024) /* of all values that are filled in, NODE_BYTES for each node among them */
+#define MAX_BYTES (16 * 1024 * 1024) /* of all values filled in, plus NODE_BYTES for each node */
 #define NODE_BYTES 8
-#define MAX_PASSED (20 * 1000 * 1000) /* nodes of results that are passed on the way to them */
+#define MAX_PASSED (20 * 1000 * 1000) /* nodes of results visited on the way to the values */
 
-/* A node of the request in whose place a value of a result is to stand. */
+/* A node of the request that a value of a result replaces. */
 typedef struct Place
 {
 	cJSON *node;
@@ -30,10 +32,10 @@ typedef struct Place
 	const char *pointer;
 } Place;
 
-/* What is done with the places. */
+/* The places of a request while they are filled. */
 typedef struct Filling
 {
-	const RequestSource *source; /* NULL: they are only checked */
+	const RequestSource *source; /* NULL: the places are only checked */
 	size_t bytes;                /* filled in so far */
 	int64 left;                  /* of MAX_PASSED */
 	Place *places;               /* in the order of their jobs, once they are sorted */
@@ -42,7 +44,7 @@ typedef struct Filling
 } Filling;
 
 /*
- * Whether there may be something to do about a JSON text.
+ * True if a JSON text may have a $result or a $concat.
  */
 bool
 values_may_be_in(const char *text)
@@ -52,7 +54,7 @@ values_may_be_in(const char *text)
 }
 
 /*
- * Makes a node another value, at its place.
+ * Turns a node into another value, at its place.
  */
 static void
 become(cJSON *node, const cJSON *value)
@@ -117,7 +119,8 @@ compare_places(const void *a, const void *b)
 }
 
 /*
- * Refuses what looks like a reference; returns the number of nodes.
+ * Raises an error for the user if a node looks like a reference; returns the
+ * number of nodes.
  */
 static size_t
 check_inert(const cJSON *node, int64 job)
@@ -166,7 +169,7 @@ refuse_size(const char *what)
 }
 
 /*
- * Returns the value that a place stands for, of its job's result.
+ * Returns the value for which a place stands, out of its job's result.
  */
 static cJSON *
 find_value(Filling *filling, const Place *place, cJSON *result)
@@ -192,8 +195,9 @@ find_value(Filling *filling, const Place *place, cJSON *result)
 }
 
 /*
- * Fills in what is taken of one result, from the place first on; returns the first place of another one.  The result is
- * parsed once, and its tree is freed here: a request may refer to a thousand of them.
+ * Fills the places of one result, from index first on; returns the index of
+ * the first place of another result.  Parses the result once, and frees its
+ * tree here: a request may refer to a thousand results.
  */
 static int
 fill_of_result(Filling *filling, int first)
@@ -249,7 +253,8 @@ append_text(StringInfo text, const cJSON *part)
 }
 
 /*
- * Appends the parts, and the parts of those that are joined themselves: no text is copied more than once.
+ * Appends the parts; of a part that is a $concat, appends its parts, so that
+ * no text is copied more than once.
  */
 static void
 append_parts(StringInfo text, const cJSON *parts)
@@ -276,7 +281,7 @@ append_parts(StringInfo text, const cJSON *parts)
 }
 
 /*
- * Joins what is to be joined in a node and in all below it.
+ * Joins each $concat in a node and in all nodes below it.
  */
 static void
 join(cJSON *node)
@@ -309,7 +314,8 @@ fill(Filling *filling, cJSON *params)
 }
 
 /*
- * Raises errors for the user where one is not written correctly.  Values that are not known yet count as text.
+ * Raises errors for the user if a $result or $concat is not written correctly.
+ * Values that are not known yet count as text.
  */
 void
 values_check(cJSON *params)
@@ -320,7 +326,8 @@ values_check(cJSON *params)
 }
 
 /*
- * Fills in what they stand for.  Errors for the user where that is not there.
+ * Fills in each $result and $concat.  Raises an error for the user if a
+ * result, or its value, does not exist.
  */
 void
 values_fill(const RequestSource *source, cJSON *params)

@@ -2,9 +2,12 @@
  * webhook.c
  *		Signatures of webhooks, as Standard Webhooks has them (auth 'webhook').
  *
- * A secret is "whsec_" and a key of 24 to 64 bytes in base64.  What is signed is the id, the time in seconds and the
- * body, joined by dots (https://github.com/standard-webhooks/standard-webhooks, spec/standard-webhooks.md).  Several secrets,
- * separated by blanks, sign each: a receiver goes over from one to the next when it likes.
+ * A secret is "whsec_" and a key of 24 to 64 bytes in base64.  It signs the
+ * id, the time in seconds and the body, joined by dots
+ * (https://github.com/standard-webhooks/standard-webhooks,
+ * spec/standard-webhooks.md).  If there are several secrets, separated by
+ * blanks, each signs: a receiver can change from one secret to the next at any
+ * time.
  */
 #include "postgres.h"
 
@@ -21,7 +24,8 @@
 #define ID_DIGITS 32
 
 /*
- * The key of a secret of len bytes, palloc'd, and how long it is.  An error for the user where it is none.
+ * Returns the key of a secret of len bytes, palloc'd, and its length in
+ * *key_len.  Raises an error for the user if it is no secret of a webhook.
  */
 static char *
 read_key(const char *secret, size_t len, size_t *key_len)
@@ -46,7 +50,8 @@ read_key(const char *secret, size_t len, size_t *key_len)
 }
 
 /*
- * The value of the header webhook-signature, palloc'd: a signature for each of the secrets.
+ * Returns the value of the header webhook-signature, palloc'd: a signature for
+ * each of the secrets.
  */
 char *
 webhook_signatures(const char *secrets, const char *id, int64 timestamp, const char *body,
@@ -78,7 +83,8 @@ webhook_signatures(const char *secrets, const char *id, int64 timestamp, const c
 }
 
 /*
- * The id of a message, palloc'd: the same each time that the job is tried, and of no other.
+ * Returns the id of a message, palloc'd: the same for each attempt of the job
+ * with the same body, and for no other message.
  */
 char *
 webhook_id(int64 job, const char *body, size_t len)
@@ -90,7 +96,7 @@ webhook_id(int64 job, const char *body, size_t len)
 }
 
 /*
- * Adds the headers with which a request is signed; it must not be changed afterwards.
+ * Adds the headers that sign a request.  Do not change the request afterwards.
  */
 void
 signing_sign_webhook(HttpRequest *http, const RequestSource *source)

@@ -16,19 +16,22 @@
 #include "protocol/words.h"
 #include "protocol/xml.h"
 
-/* Where servers and what stands before them have their words, if they are not where the protocol has them */
+/*
+ * Where servers, and proxies before them, have their words, if the protocol's
+ * places have none
+ */
 #define USUAL_PLACES \
 	"/error/message +/error/details /error /errors /detail /message /Message /errorMessage /msg /title"
 
 #define MAX_WORDS 1000                /* bytes of the server's own words in an error */
 #define LARGE_STRING ((size_t) 65536) /* bytes */
-#define MAX_READ 65536                /* bytes of a text in which words are looked for */
+#define MAX_READ 65536                /* bytes of a text that are searched for words */
 
 /* ---------- secrets ---------- */
 
 /*
- * Overwrites every secret in text, so that a server that echoes its request gives nothing away, in whatever form
- * (disguise.c).  The length stays the same.
+ * Overwrites every secret in text, in whatever form (disguise.c), because a
+ * server may echo its request.  The length stays the same.
  */
 void
 words_mask(const HttpRequest *request, char *text, size_t len)
@@ -38,7 +41,8 @@ words_mask(const HttpRequest *request, char *text, size_t len)
 }
 
 /*
- * The same of those that stand there as they are: for what is large, and will be looked at once more.
+ * Overwrites only the secrets that text has as they are: for large text, and
+ * when memory has run out. request must not be NULL.
  */
 void
 words_mask_plain(const HttpRequest *request, char *text, size_t len)
@@ -72,8 +76,9 @@ mask_json(const HttpRequest *request, cJSON *node, bool is_rest)
 }
 
 /*
- * Overwrites every secret in the strings of parsed JSON, whose escapes may have hidden one in the text.  Large ones,
- * most of which are outputs, are looked at for encoded secrets only by words_mask_rest().
+ * Overwrites every secret in the strings of parsed JSON, whose escapes may
+ * have hidden a secret in the text.  Only words_mask_rest() searches large
+ * strings, most of which are outputs, for encoded secrets.
  */
 void
 words_mask_json(const HttpRequest *request, cJSON *json)
@@ -83,7 +88,8 @@ words_mask_json(const HttpRequest *request, cJSON *json)
 }
 
 /*
- * Does what words_mask_json() left, once outputs are taken out: before the JSON is kept.
+ * Does what words_mask_json() left.  Call it when the outputs are taken out,
+ * before the JSON is kept.
  */
 void
 words_mask_rest(const HttpRequest *request, cJSON *json)
@@ -93,7 +99,8 @@ words_mask_rest(const HttpRequest *request, cJSON *json)
 }
 
 /*
- * The same in the headers of an answer, all but where it redirects to, and in libcurl's words.
+ * Overwrites every secret in the headers of an answer, except in Location, and
+ * in libcurl's words.
  */
 void
 words_mask_reply(const HttpRequest *request, HttpReply *reply)
@@ -116,7 +123,8 @@ words_mask_reply(const HttpRequest *request, HttpReply *reply)
 /* ---------- words ---------- */
 
 /*
- * A palloc'd copy of text, which is valid UTF-8, as one line of as many bytes as an error has of the server's own words.
+ * Returns text, which must be valid UTF-8, as one line of at most MAX_WORDS
+ * bytes, palloc'd.
  */
 char *
 words_clip(const char *text, size_t len)
@@ -125,8 +133,9 @@ words_clip(const char *text, size_t len)
 }
 
 /*
- * The same of any bytes from outside, such as libcurl's words, which repeat what a server sent: without the request's
- * secrets, if there is a request.
+ * As words_clip(), for any bytes from outside, such as libcurl's words, which
+ * repeat what a server sent.  Masks the request's secrets, unless request is
+ * NULL.
  */
 char *
 words_of_bytes(const HttpRequest *request, const char *bytes, size_t len)
@@ -157,7 +166,8 @@ words_of_html(const char *page, size_t len)
 }
 
 /*
- * "Code: message" of an error as AWS and those after it write it in XML; NULL where it is none.
+ * Returns "Code: message" of an error in XML, as AWS and servers like it write
+ * it; NULL if text is no such error.
  */
 static char *
 words_of_xml(const char *text, size_t len)
@@ -178,8 +188,9 @@ words_of_xml(const char *text, size_t len)
 }
 
 /*
- * The first 64 kB of a body that is text, as it came except secrets, palloc'd; NULL where it is none.  The body is
- * overwritten: a secret that goes on behind the first 64 kB would not be found in these.
+ * Returns the first 64 kB of a body that is text, as it came but with secrets
+ * masked, palloc'd; NULL if it is no text.  Masks the whole body: a secret may
+ * continue behind the first 64 kB.
  */
 char *
 words_copy_body(const HttpRequest *request, const HttpReply *reply)
@@ -198,8 +209,9 @@ words_copy_body(const HttpRequest *request, const HttpReply *reply)
 }
 
 /*
- * The server's own words in a body of any kind; empty where it has none.  The body is overwritten; as
- * JSON, if it is that, it goes to *json, whose strings are in the body.
+ * Returns the server's own words in a body of any kind; "" if it has none.
+ * Overwrites the body. *json is the body as JSON, with its strings in the
+ * body; NULL if it is no JSON.
  */
 char *
 words_of_body(const HttpRequest *request, HttpReply *reply, const char *places, const char *id,
@@ -219,7 +231,7 @@ words_of_body(const HttpRequest *request, HttpReply *reply, const char *places, 
 	if (*json != NULL)
 	{
 		words_mask_json(request, *json);
-		/* Gemini refuses what would have been streamed as a list by a list */
+		/* Gemini refuses with a list what it would have streamed as a list */
 		if (cJSON_IsArray(*json) && cJSON_IsObject((*json)->child))
 			*json = (*json)->child;
 		words = reasons_of_json(*json, places, id);

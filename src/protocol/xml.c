@@ -1,11 +1,12 @@
 /*
  * xml.c
- *		Reading XML piece by piece: as much of it as object stores answer with.
+ *		Reads XML piece by piece: as much of XML as object stores answer with.
  *
- * Pure, and every byte is hostile.  Attributes, comments, processing instructions and declarations are
- * passed over, a prefix of a name too; no entity but XML's own and those of numbers is resolved.  The time
- * is linear, and nothing is nested here: whoever reads keeps account of where he is by xml->depth.  Nothing is allocated
- * but the values that are asked for: an answer may have a tag for each of its bytes.
+ * Pure, and every byte is hostile.  Skips attributes, comments, processing
+ * instructions, declarations, and the prefixes of names.  Resolves no entities
+ * except XML's own and numbers.  The time is linear, and nothing recurses:
+ * xml->depth tells the caller where it is.  Only values that the caller asks
+ * for take memory: an answer may have a tag in every few bytes.
  */
 #include "postgres.h"
 
@@ -17,7 +18,7 @@
 
 #define MAX_ENTITY 10       /* bytes between "&" and ";" */
 #define MAX_VALUE (1 << 20) /* bytes of a text that is kept */
-#define SMALL_VALUE 32      /* bytes that one takes at least: there may be many */
+#define SMALL_VALUE 32      /* bytes that a value takes at least: there may be many */
 
 void
 xml_begin(Xml *xml, const char *text, size_t len)
@@ -48,7 +49,8 @@ pass(Xml *xml, const char *mark)
 }
 
 /*
- * The character that an entity stands for, without "&" and ";"; 0: it is not known.
+ * Returns the character of an entity, whose name has no "&" and ";" here; 0 if
+ * it is not known.
  */
 static pg_wchar
 entity_of(const char *name)
@@ -73,7 +75,8 @@ entity_of(const char *name)
 }
 
 /*
- * Appends what an entity stands for, or its first letter; returns how many bytes of text that is.
+ * Appends what an entity stands for, or only its "&" if it is not known;
+ * returns how many bytes of text that took.
  */
 static size_t
 append_entity(StringInfo to, const char *text, const char *end)
@@ -120,7 +123,7 @@ append_text(StringInfo to, const Xml *xml)
 }
 
 /*
- * Text up to the next tag.
+ * Reads text up to the next tag.
  */
 static XmlPiece
 read_text(Xml *xml)
@@ -147,7 +150,8 @@ read_cdata(Xml *xml)
 }
 
 /*
- * The end of a tag, behind ">"; quoted values of attributes may have one in them.
+ * Returns the end of a tag, behind ">".  Quoted values of attributes may have
+ * a ">" in them.
  */
 static const char *
 end_of_tag(const Xml *xml)
@@ -193,7 +197,7 @@ read_tag(Xml *xml)
 }
 
 /*
- * The next piece.
+ * Returns the next piece, whose fields are in *xml.
  */
 XmlPiece
 xml_next(Xml *xml)
@@ -223,7 +227,8 @@ xml_next(Xml *xml)
 }
 
 /*
- * Passes the element whose start tag was read last, and appends its own text, if wanted.
+ * Passes the element whose start tag was read last.  Appends the element's own
+ * text to value, unless that is NULL.
  */
 static void
 read_element(Xml *xml, StringInfo value)
@@ -241,8 +246,8 @@ read_element(Xml *xml, StringInfo value)
 }
 
 /*
- * The text of the element whose start tag was read last, up to its end tag, as valid UTF-8 without NUL, palloc'd; empty
- * where it has none.
+ * Returns the text of the element whose start tag was read last, up to its end
+ * tag, as valid UTF-8 without NUL, palloc'd; "" if it has none.
  */
 char *
 xml_value(Xml *xml)
@@ -262,7 +267,8 @@ xml_skip(Xml *xml)
 }
 
 /*
- * The text of the first element of that name, palloc'd; NULL where there is none.
+ * Returns the text of the first element of that name, palloc'd; NULL if there
+ * is none.
  */
 char *
 xml_find(const char *text, size_t len, const char *name)

@@ -1,13 +1,13 @@
 /*
  * xml.h
- *		Reading XML piece by piece.
+ *		Reads XML piece by piece.
  */
 #ifndef GENJOB_XML_H
 #define GENJOB_XML_H
 
 typedef enum XmlPiece
 {
-	XML_END,   /* of the text; or what follows is no XML */
+	XML_END,   /* the end of the text */
 	XML_OPEN,  /* a start tag: its name */
 	XML_CLOSE, /* an end tag, or the end of an element without content: its name */
 	XML_TEXT   /* what is between tags */
