@@ -59,8 +59,8 @@ count(int64 id, size_t bytes)
 
 /*
  * Returns, in the current memory context, the verdict that postpones the job.
- * It counts as no failure.  The job is looked at again after 1, 2, 4 ...  60
- * s.  If it waits for memory: as soon as there is enough, at most 60 s later.
+ * It counts as no failure.  The job is looked at again after 1, 2, 4 ... 60 s.
+ * If it waits for memory: as soon as there is enough, at most 60 s later.
  */
 Verdict *
 postponed_verdict(const Job *job)
