@@ -81,7 +81,7 @@ typedef enum JobState
 	JOB_CALLING,    /* a call is under way; its end moves the job on */
 	JOB_SAVING,     /* the row must have what a resumed job needs; the commit moves it on */
 	JOB_WAITING,    /* the provider works; the job's alarm, or its turn in a line, moves it on */
-	JOB_REPORTING,  /* its verdict is to be written; the commit moves it on */
+	JOB_REPORTING,  /* its verdict must be written; the commit moves it on */
 	JOB_CANCELLING, /* the row is final or gone; the provider is being told */
 	JOB_STATES
 } JobState;
@@ -181,7 +181,7 @@ typedef struct JobCancel
 	const char *addresses; /* still to be called, the present one first */
 	const char *rest;      /* those behind the present one */
 	bool is_confirmed;     /* a call has succeeded */
-	bool is_marked;        /* the row says that the provider is still to be told */
+	bool is_marked;        /* the row says that the provider must still be told */
 	bool is_completed;     /* genjob.complete() has ended the row: there is nothing to cancel */
 	bool row_is_gone;      /* the row was deleted, or belongs to another attempt */
 	int failures;          /* in a row, of the present address */
@@ -201,7 +201,7 @@ typedef enum WriteOutcome
 	WRITE_FENCED /* the row belongs to another attempt, and stays as it is */
 } WriteOutcome;
 
-/* JOB_SAVING and JOB_REPORTING: the row is to be written. */
+/* JOB_SAVING and JOB_REPORTING: the row must be written. */
 typedef struct JobWrite
 {
 	WriteOutcome outcome; /* of the last try */
@@ -300,7 +300,7 @@ typedef struct Job
 	/* Of single steps */
 	JobSubmission submission;
 	struct JobFetch
-		*fetch; /* STEP_FETCH, in submission.context; NULL: nothing is left to be fetched */
+		*fetch; /* STEP_FETCH, in submission.context; NULL: nothing is left to fetch */
 	JobLookup lookup;
 	JobPolling poll;
 	JobDownload download;

@@ -62,7 +62,7 @@ static const struct
 static dlist_head waiting[ERRAND_LISTS] = {DLIST_STATIC_INIT(waiting[TO_JUDGE]),
 										   DLIST_STATIC_INIT(waiting[TO_WRITE]),
 										   DLIST_STATIC_INIT(waiting[TO_BUILD])};
-static int last_list = TO_WRITE; /* the one whose errand was begun last */
+static int last_list = TO_WRITE; /* the list whose errand was begun last */
 static int n_building = 0;       /* requests, in writers */
 static bool is_leaving = false;
 

@@ -16,7 +16,7 @@ typedef enum ParcelKind
 	PARCEL_JUDGE,  /* an answer: a Question */
 	PARCEL_SAVE,   /* jobs in the state JOB_SAVING: a JobBatch */
 	PARCEL_REPORT, /* the same, in JOB_REPORTING */
-	PARCEL_BUILD,  /* a request to be built: an Order */
+	PARCEL_BUILD,  /* a request to build: an Order */
 	PARCEL_RESUME, /* an answer that the row has saved: a Recall */
 
 	/* What comes back */
@@ -78,7 +78,7 @@ typedef struct Built
 	ErrorData *error;
 } Built;
 
-/* Jobs whose verdicts are to be written. */
+/* Jobs whose verdicts a writer must write. */
 typedef struct JobBatch
 {
 	uint64 looks; /* queue_looks() of the dispatcher */
