@@ -2,8 +2,9 @@
  * asking.c
  *		How many questions about predictions are under way, and which is next.
  *
- * All servers share a number of questions, and each has some of its own besides, so that servers which answer none
- * cannot take all.  Those of one server that may not be asked now wait in its line.
+ * Each server may always have OWN_ASKING questions under way, so that servers
+ * that never answer cannot take all of MAX_ASKING.  A question that may not
+ * begin yet waits in the line of its server.
  */
 #include "postgres.h"
 
@@ -12,8 +13,8 @@
 #include "life/asking.h"
 #include "schedule/schedule.h"
 
-#define MAX_ASKING 512            /* questions under way at a time, besides */
-#define OWN_ASKING 4              /* of each server, which may always begin */
+#define MAX_ASKING 512            /* questions under way, of all servers */
+#define OWN_ASKING 4              /* of each server: these may always begin */
 #define MAX_POLLS_PER_SECOND 2000 /* begun, of all servers */
 
 static Lines questions = {.waiting = DLIST_STATIC_INIT(questions.waiting)};
@@ -21,7 +22,7 @@ static int64 poll_second = 0;
 static int polls_in_second = 0;
 
 /*
- * Whether there is room for another question in this second.
+ * True if another question may begin in this second.
  */
 static bool
 second_has_room(MonoTime now)
@@ -54,7 +55,7 @@ asking_line_up(Job *job)
 }
 
 /*
- * The next job whose question may be begun now, or NULL.
+ * Returns the next job that may ask now, or NULL.
  */
 Job *
 asking_next(MonoTime now)
@@ -68,7 +69,8 @@ asking_next(MonoTime now)
 }
 
 /*
- * Returns when asking_next() will have a job, unless a question ends before; 0: not before one ends.
+ * Returns when asking_next() will have a job, if no question ends earlier.  0:
+ * only after a question ends.
  */
 MonoTime
 asking_next_time(MonoTime now)

@@ -18,7 +18,7 @@ typedef struct Building
 	const Step *step;
 	Job *job;
 	HttpRequest *http;
-	char *why; /* there is none */
+	char *why; /* there is no call */
 } Building;
 
 static void
@@ -54,7 +54,7 @@ built_here(Call *call, const Step *step, Next *next)
 }
 
 /*
- * Returns what comes next where no memory is left for a step's call.
+ * Returns what comes next when no memory is left for a step's call.
  */
 Next
 built_starved(Job *job, JobStep id)
@@ -65,8 +65,9 @@ built_starved(Job *job, JobStep id)
 }
 
 /*
- * Sets what takes a job whose request takes long to build.  It calls life_built() or life_build_here() later, unless the
- * job's call is freed before.
+ * Sets the function that asks another process to build a request.
+ * life_built() or life_build_here() must follow, unless the job's call is
+ * freed first.
  */
 void
 life_set_builder(LifeBuilder take)
@@ -75,7 +76,8 @@ life_set_builder(LifeBuilder take)
 }
 
 /*
- * True if another process builds the job's request.  One that must be the same as an earlier call's is built here.
+ * True if another process builds the job's request.  A request that must equal
+ * an earlier call's is built here.
  */
 bool
 built_elsewhere(Job *job)

@@ -1,9 +1,10 @@
 /*
  * calls.c
- *		A job's calls, one after another, and the memory that each holds.
+ *		A job's calls, one after another, and the memory of each.
  *
- * What a call brings stays until the job is done with it: outputs point into the answers they came in.
- * A job that only waits holds nothing of the calls before.
+ * What a call brings stays until the job is done with it: outputs point into
+ * the answers they came in.  A job that only waits keeps nothing of earlier
+ * calls.
  */
 #include "postgres.h"
 
@@ -47,7 +48,7 @@ calls_read_secrets(void *arg)
 	ServerComplaint complaint;
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 
-	/* those that cannot be read are no better than the old ones */
+	/* if they cannot be read, keep the old ones */
 	if (server_read_secrets(job->server, job->owner, &secrets, &complaint))
 		job->secrets = secrets;
 	if (job->store != NULL)
@@ -57,8 +58,8 @@ calls_read_secrets(void *arg)
 }
 
 /*
- * Reads the secrets again before the next call, if they may have changed: a key that was replaced is of no use any
- * more.
+ * Reads the secrets again before the next call, if they may have changed: a
+ * replaced key may no longer work.
  */
 void
 calls_refresh(Job *job)
@@ -108,7 +109,7 @@ calls_request_source(const Job *job)
 }
 
 /*
- * Whether a URL that an answer gave may be given the server's secrets.
+ * True if a URL from an answer may get the server's secrets.
  */
 static bool
 is_trusted(const Job *job, const char *url)
@@ -199,7 +200,7 @@ calls_forget(Job *job)
 	if (keeps_answer)
 		return;
 	job->verdict = NULL;
-	memory_unfavour(&job->call); /* as http_start() was given */
+	memory_unfavour(&job->call); /* the owner that http_start() got */
 }
 
 /*
@@ -235,8 +236,8 @@ prepare(void *arg)
 }
 
 /*
- * Frees the call before, reads the secrets again if they changed, and makes room for a call.  False when memory is
- * short.
+ * Frees the previous call, reads the secrets again if they changed, and
+ * creates the call's memory context.  False when memory is short.
  */
 bool
 calls_prepare(Call *call, JobStep step)
@@ -250,7 +251,8 @@ calls_prepare(Call *call, JobStep step)
 }
 
 /*
- * Runs work in the memory context of a call.  False if it raised an error, which is then there.
+ * Runs work in the memory context of a call.  False if work raised an error;
+ * *error is then in that context.
  */
 bool
 calls_run(Call *call, void (*work)(void *arg), void *arg, ErrorData **error)
@@ -263,7 +265,7 @@ calls_run(Call *call, void (*work)(void *arg), void *arg, ErrorData **error)
 }
 
 /*
- * As calls_run().  After an error, all memory that work took is given back.
+ * Like calls_run(), but after an error all memory that work took is freed.
  */
 bool
 calls_run_apart(Call *call, void (*work)(void *arg), void *arg, ErrorData **error)
@@ -275,7 +277,7 @@ calls_run_apart(Call *call, void (*work)(void *arg), void *arg, ErrorData **erro
 	return succeeded;
 }
 
-/* An answer whose status is to be settled. */
+/* Argument of settle_status(). */
 typedef struct Settling
 {
 	const ServerOptions *options;
@@ -291,8 +293,8 @@ settle_status(void *arg)
 }
 
 /*
- * Has the answer to a call have the status that says what its body does, where the server's protocol has one status for
- * most.
+ * Sets the status that the body of an answer means, if the server's protocol
+ * sends one status for most errors.
  */
 void
 calls_read_status(Call *call, HttpReply *reply)
@@ -320,7 +322,7 @@ begin(void *arg)
 		if (job->activity != NULL)
 			meter = &job->activity->meter;
 	}
-	/* a name that leads elsewhere since must not take our secrets with it */
+	/* a host name that now has a private address must not get our secrets */
 	if (call->step != STEP_SUBMIT && call->step != STEP_STORE && call->step != STEP_FETCH)
 		call->http->public_only |= job->remote.is_public && !job->remote.is_private;
 	call->transfer = http_start(call->http, meter, call->context, call);
@@ -369,7 +371,7 @@ calls_show_progress(Job *job, double progress)
 		pg_atomic_write_u64(&job->activity->progress, (uint64) (progress * 1000000));
 }
 
-/* A look at a stream that comes. */
+/* A look at a stream while it arrives. */
 typedef struct Look
 {
 	Call *call;
@@ -394,8 +396,8 @@ show_stream(void *arg)
 }
 
 /*
- * Shows the last text of streams in genjob.activity, if it is time to.  Text that cannot be shown is left out: no job
- * depends on it.
+ * Shows the last text of streams in genjob.activity, if it is time to.  Leaves
+ * out text that cannot be shown: no job depends on it.
  */
 void
 calls_show_streams(void)

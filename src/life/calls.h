@@ -1,6 +1,6 @@
 /*
  * calls.h
- *		A job's calls, one after another, and the memory that each holds.
+ *		A job's calls, one after another, and the memory of each.
  */
 #ifndef GENJOB_CALLS_H
 #define GENJOB_CALLS_H
@@ -10,13 +10,13 @@
 /* Runs calls_read_secrets(job) in a transaction. */
 typedef void (*CallsReadSecrets)(Job *job);
 
-/* A call that is built of what a provider, or whoever wrote the row, has said. */
+/* A call to an address that may come from a provider or from the row. */
 typedef struct AddressedCall
 {
 	const char *rest; /* of the text: further addresses */
 	Address address;
-	HttpRequest *http; /* NULL: nobody has said where */
-	bool is_trusted;   /* with the server's secrets; else it must not be begun */
+	HttpRequest *http; /* NULL: no address is known */
+	bool is_trusted;   /* may have the server's secrets; if false, do not begin it */
 } AddressedCall;
 
 extern void calls_init(CallsReadSecrets read);

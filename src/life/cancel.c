@@ -1,14 +1,16 @@
 /*
  * cancel.c
- *		The step that has a provider cancel the prediction of a job that was cancelled or deleted, or whose time is up.
+ *		The step that tells a provider to cancel a prediction: its job was
+ *		cancelled or deleted, or its time is up.
  *
  *		begin -> (mark the row) -> line -> call -> (back off -> line ...) -> note on the row
  *
- * The row is final already.  While its column remote is not null it says that the provider is still to be told, so the
- * next dispatcher goes on where this one ends (queue/cancels.c); the note that the provider was told, or could not
- * be, clears it.  Calls go out a few at a time for each server, with its rate, its holds and its breaker, and are
- * repeated for an hour.  A prediction that is named in no row (its job was deleted) is told of as long as this
- * process lives.
+ * The row is final already.  While its column remote is not null, the provider
+ * must still be told; the next dispatcher goes on where this one ends
+ * (queue/cancels.c).  The final note clears remote.  Each server gets a few
+ * calls at a time, within its rate, its holds and its breaker.  A failed call
+ * is repeated for an hour.  If no row names the prediction (its job was
+ * deleted), only this process can tell the provider.
  */
 #include "postgres.h"
 
@@ -33,8 +35,8 @@
 #include "protocol/words.h"
 #include "schedule/schedule.h"
 
-#define MAX_HOLD_MS INT64CONST(600000) /* what a server may ask to wait */
-#define FAILURES_BEFORE_NOTE 3         /* in a row: then the row says so meanwhile */
+#define MAX_HOLD_MS INT64CONST(600000) /* the longest wait that a server may ask for */
+#define FAILURES_BEFORE_NOTE 3         /* in a row; then a note on the row says so */
 #define GIVE_UP_US (60 * USECS_PER_MINUTE)
 
 static const Backoff call_again = {1000, 60000}; /* ms */
@@ -158,8 +160,8 @@ back_off(Job *job, int64 least_ms)
 }
 
 /*
- * Builds the call to the protocol's next address that cancels a prediction and may have the secrets; NULL when there
- * are no more.
+ * Builds the call to the protocol's next cancel address that may have the
+ * secrets.  NULL: there are no more.
  */
 HttpRequest *
 cancel_build(Job *job, char **why)
@@ -176,8 +178,8 @@ cancel_build(Job *job, char **why)
 }
 
 /*
- * No call is left to make.  This also runs within a claim's transaction.  If that failed, nothing would move the job
- * on, so no error may get out.
+ * No call is left to make.  May run in a claim's transaction: no error may get
+ * out, because nothing would move the job on.
  */
 Next
 cancel_unbuilt(Job *job, const char *why, const ErrorData *error)
@@ -193,7 +195,7 @@ cancel_starved(Job *job)
 }
 
 /*
- * Its server may have the job's next call.
+ * The server may now get the job's next call.
  */
 Next
 cancel_admitted(Job *job)
@@ -237,7 +239,7 @@ must_repeat(const Job *job, const HttpReply *reply)
 {
 	bool has_name = job->remote.id != NULL || job->remote.urls != NULL;
 
-	/* what has no name may mean another job by then */
+	/* without a name, a late call could cancel another job */
 	if (!has_name || clock_mono() - job->cancel.since > GIVE_UP_US)
 		return false;
 	if (reply->error != HTTP_OK)
@@ -322,7 +324,8 @@ strip(Job *job)
 }
 
 /*
- * Begins to tell the provider to cancel, where it can be told.  The row says so already, or is marked first.
+ * Begins to tell the provider to cancel, if its protocol can.  Marks the row
+ * first, unless it has the mark.
  */
 static Next
 begin_named(Job *job)
@@ -376,7 +379,8 @@ is_only_call(const Job *job)
 }
 
 /*
- * Ends a job whose provider need not be told.  Its row may still say that it must be.
+ * Ends a job whose provider need not be told.  Clears the mark, if its row has
+ * one.
  */
 static Next
 let_go(Job *job)
@@ -394,8 +398,8 @@ let_go(Job *job)
 }
 
 /*
- * True if genjob.complete() has ended the row, as far as is known, or may have before its call did: then there is nothing
- * to be cancelled, nor to be said of that.
+ * True if genjob.complete() has ended the row, or may have done so while the
+ * job was being saved.  Then there is nothing to cancel, and no note to write.
  */
 static bool
 is_answered(const Job *job)
@@ -416,7 +420,7 @@ cancel_begin(Job *job)
 
 	if (job->call.transfer != NULL)
 		job->remote.is_public |= http_peer_is_public(job->call.transfer);
-	/* an orphan that was read just now has what its row says */
+	/* an orphan was just read: its remote is in the row */
 	job->is_saved |= job->state == JOB_CLAIMED && job->request == NULL;
 	if (job->options == NULL || has_ended || job_is_unsent(job))
 		return let_go(job);
@@ -431,7 +435,7 @@ cancel_begin(Job *job)
 	}
 	if (!is_only_call(job))
 		return let_go(job);
-	/* at once: the next call of this server must not be taken for it */
+	/* at once: a late call could cancel the server's next job */
 	strip(job);
 	job->cancel.addresses =
 		MemoryContextStrdup(job->context,
@@ -440,7 +444,8 @@ cancel_begin(Job *job)
 }
 
 /*
- * Tells the provider to cancel the prediction of a job whose row is final and says that this is still to be done.
+ * Tells the provider to cancel the prediction of a job whose row is final and
+ * has the mark.
  */
 Next
 cancel_resume(Job *job)

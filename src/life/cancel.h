@@ -1,6 +1,6 @@
 /*
  * cancel.h
- *		Predictions that their providers are to cancel, for those above.
+ *		Predictions that providers must cancel; for the folders above.
  */
 #ifndef GENJOB_CANCEL_H
 #define GENJOB_CANCEL_H

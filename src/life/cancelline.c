@@ -1,17 +1,17 @@
 /*
  * cancelline.c
- *		How many calls that cancel are under way, and which is next.
+ *		How many cancelling calls are under way, and which is next.
  *
- * They go out a few at a time for each server, with its rate, its holds and its breaker: a window that grows with each
- * answer, and is halved by each refusal.
+ * Each server gets a few at a time, within its rate, its holds and its
+ * breaker.  Its window grows by one with each answer; each refusal halves it.
  */
 #include "postgres.h"
 
 #include "life/cancelline.h"
 
-#define MAX_CALLS 128  /* that cancel, of all servers; one of each may always begin */
-#define MAX_WINDOW 16  /* of a server, and no more than it may have jobs */
-#define FIRST_WINDOW 4 /* which grows with each answer, and is halved by each refusal */
+#define MAX_CALLS 128  /* of all servers; each server may always have one */
+#define MAX_WINDOW 16  /* of a server, if it may have that many jobs */
+#define FIRST_WINDOW 4 /* of a server that has not answered yet */
 
 static Lines cancels = {.waiting = DLIST_STATIC_INIT(cancels.waiting)};
 
@@ -38,7 +38,7 @@ may_go(const Line *line, MonoTime now)
 {
 	ServerQueue *queue = line->queue;
 
-	/* no job waits for the token that is not theirs */
+	/* no job waits for the next token, so a cancelling call may take it */
 	if (!queue_has_waiting(queue))
 		queue->limits.cancels_next = true;
 	return has_window(line) && queue->cancels_held_until <= now &&
@@ -46,8 +46,8 @@ may_go(const Line *line, MonoTime now)
 }
 
 /*
- * Puts a job whose next call may begin into its server's line.  cancelline_next() returns it when the server may have
- * the call.
+ * Puts a job whose next call may begin into its server's line.
+ * cancelline_next() returns the job when the server may have the call.
  */
 void
 cancelline_line_up(Job *job)
@@ -57,7 +57,7 @@ cancelline_line_up(Job *job)
 }
 
 /*
- * The next job whose call may begin now, or NULL.
+ * Returns the next job whose call may begin now, or NULL.
  */
 Job *
 cancelline_next(MonoTime now)
@@ -94,7 +94,8 @@ cancelline_note_waiting(MonoTime now)
 }
 
 /*
- * Returns when cancelline_next() will have a job, unless a call ends before; 0: not before one ends.
+ * Returns when cancelline_next() will have a job, if no call ends earlier.  0:
+ * only after a call ends.
  */
 MonoTime
 cancelline_next_time(MonoTime now)
@@ -121,7 +122,7 @@ cancelline_next_time(MonoTime now)
 }
 
 /*
- * How many calls are under way.
+ * Returns how many cancelling calls are under way.
  */
 int
 cancelline_count(void)

@@ -1,6 +1,6 @@
 /*
  * cancelline.h
- *		How many calls that cancel are under way, and which is next.
+ *		How many cancelling calls are under way, and which is next.
  */
 #ifndef GENJOB_CANCELLINE_H
 #define GENJOB_CANCELLINE_H
@@ -15,7 +15,7 @@ extern void cancelline_note_waiting(MonoTime now);
 extern void cancelline_begin(Job *job);
 extern int cancelline_count(void);
 
-/* A server's window: how many calls that cancel it may have at a time */
+/* A server's window: how many cancelling calls it may have at a time */
 extern void cancelline_widen(ServerQueue *queue);
 extern void cancelline_narrow(ServerQueue *queue);
 

@@ -1,9 +1,11 @@
 /*
  * download.c
- *		The step that downloads the outputs of an answer that has them as URLs.
+ *		The step that downloads outputs that an answer gives as URLs.
  *
- * One after another, and at once: many URLs end in minutes.  Where one has, the provider is asked once more.  What is
- * too large to be in memory goes to its object store while it comes (pour.c).
+ * It downloads them one after another, without delay: many URLs expire within
+ * minutes.  If a download fails, it polls the provider once more.  An output
+ * that is too large for memory goes to its object store while it arrives
+ * (pour.c).
  */
 #include "postgres.h"
 
@@ -62,7 +64,8 @@ room_for_outputs(const Job *job)
 }
 
 /*
- * Keeps what was downloaded for an earlier answer from the same links, ignoring the signatures in their queries.
+ * Takes over what was downloaded for the earlier answer, if the link is the
+ * same.  Ignores the queries of the links, which have signatures.
  */
 static void
 take_over(Job *job)
@@ -128,7 +131,8 @@ end_downloads(Job *job)
 }
 
 /*
- * Gives up an output that cannot be fetched; the others are still fetched.  The next one gets no new time for retries.
+ * Gives up an output that cannot be fetched, and fetches the others.  The next
+ * output gets no new time for retries.
  */
 static Next
 give_up(Job *job, Output *output, const char *why)
@@ -148,7 +152,7 @@ download_is_due(const Job *job)
 Next
 download_begin(Job *job)
 {
-	/* what its store was asked meanwhile has been written */
+	/* the row is written; the download went on meanwhile */
 	if (pour_is_under_way(job) && (job->call.transfer != NULL || job->store->ended != NULL))
 		return next_go_on(STEP_DOWNLOAD);
 	job->download.failures = 0;
@@ -156,7 +160,7 @@ download_begin(Job *job)
 }
 
 /*
- * The alarm of a download that is to be tried again; or it is time to look after its upload.
+ * The alarm has come: retries a download, or looks after its upload.
  */
 Next
 download_woken(Job *job)
@@ -201,9 +205,9 @@ download_unbuilt(Job *job, const char *why, const ErrorData *error)
 }
 
 /*
- * True if a failed download is retried.  The output is paid for, and an outage may be long: if the server does not
- * answer, retry for as long as an attempt may take, or ten minutes.  Believe an answer that there is no such file
- * sooner: it may have expired.
+ * True if a failed download is retried.  The output is paid for, and an outage
+ * may be long: retry for the option timeout, at most ten minutes.  Give up
+ * sooner after a 404: the link may have expired.
  */
 static bool
 may_try_again(Job *job, const Verdict *verdict)
@@ -246,14 +250,14 @@ typedef struct Download
 	ReplySource source;
 	HttpReply *reply;
 	Output *output;
-	const Judged *judged; /* what another process has made of it; or NULL */
-	const char *why;      /* it could not be judged */
+	const Judged *judged; /* how another process judged it; or NULL */
+	const char *why;      /* why it could not be judged */
 	char *redirect;
 	Verdict *verdict;
 } Download;
 
 /*
- * Continues with what a writer made of the answer.
+ * Takes over a writer's judgement.  Raises an error if it could not judge.
  */
 static void
 take_judged(Download *download, const Judged *judged)
@@ -289,7 +293,7 @@ judge_unread(void *arg)
 {
 	Download *download = arg;
 
-	/* what it came to is not known: as if nothing had come */
+	/* nobody knows what came: treat it as nothing */
 	download->redirect = NULL;
 	download->verdict = reply_unjudged(&download->source, download->reply, download->why);
 	download->verdict->kind = VERDICT_FETCH;

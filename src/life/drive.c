@@ -2,8 +2,9 @@
  * drive.c
  *		The driver of a job's life: carries out what steps return.  No other file does.
  *
- * A step's build() runs in the memory context of the call, and guarded: an error in it ends no more than this job's
- * attempt.  All else runs in the job's context.
+ * A step's build() runs in the memory context of the call, and guarded: an
+ * error in it ends only this job's attempt.  All else runs in the job's
+ * context.
  */
 #include "postgres.h"
 
@@ -37,7 +38,7 @@ enter(Job *job, JobState state, JobStep step)
 }
 
 /*
- * Begins the call of a step, which is built.
+ * Begins a step's call, which is built already.
  */
 static Next
 begin_built(Job *job, JobStep id, HttpRequest *http)
@@ -169,7 +170,7 @@ conclude(Job *job, Verdict *verdict)
 }
 
 /*
- * Goes on with a step whose row is written.
+ * Goes on with step, after the row was written.
  */
 static void
 go_on(Job *job, JobStep step)
@@ -193,12 +194,11 @@ forget(Job *job)
 }
 
 /*
- * Carries out what a step has returned, and what follows from it, until something is waited for.
+ * Carries out what a step returned, and what follows, until the job must wait.
  */
 void
 drive_carry_out(Job *job, Next next)
 {
-	/* as long as nothing is waited for */
 	while (next.kind == NEXT_CALL || next.kind == NEXT_VERDICT)
 	{
 		MemoryContextSwitchTo(job->context);
@@ -235,7 +235,7 @@ drive_carry_out(Job *job, Next next)
 }
 
 /*
- * Makes the call of a step, which another process has built.
+ * Begins a step's call that another process has built.
  */
 void
 drive_built(Job *job, JobStep step, HttpRequest *http)
@@ -256,7 +256,8 @@ drive_job(Job *job, Event event)
 }
 
 /*
- * As drive_job(), for an event that handles bytes of strangers: the marker names the job if that crashes the process.
+ * Like drive_job(), for an event that reads foreign bytes: if they crash the
+ * process, the marker names the job.
  */
 void
 drive_marked(Job *job, Event event)

@@ -1,13 +1,17 @@
 /*
  * fetch.c
- *		The step that fetches stored objects which the request wants as bytes, before the job is sent.
+ *		The step that fetches the stored objects that the request needs as
+ *		bytes, before the job is sent.
  *
- * They are fetched one after another into memory, from the store of each, with the keys of the job's owner.  Until all of
- * them are there, nothing is sent to the job's server, and nothing is paid for.  So a job that must wait for a store is
- * put back into the queue, and its place at the server is free meanwhile.  An object that is not there fails the job; a
- * store that refuses is tried for some minutes, one that is down for a day, as when outputs go there.
+ * It fetches them into memory one after another, each from its store, with the
+ * secrets of the job's owner.  Until all are there, nothing is sent to the
+ * job's server, and nothing is paid for.  So a job that must wait for a store
+ * goes back into the queue, and its place at the server is free meanwhile.  A
+ * missing object fails the job.  A store that refuses is retried for some
+ * minutes, and a store that is down for a day, as in store.c.
  *
- * The calls are limited by the store's server.  Where that is the job's own server, the job's place there serves.
+ * The limits of the store's server apply to the calls.  If that is the job's
+ * own server, they use the job's place.
  */
 #include "postgres.h"
 
@@ -31,17 +35,17 @@
 #define MB ((size_t) 1024 * 1024)
 #define MAX_BYTES (512 * MB) /* of all that a request refers to */
 #define PLACE_US \
-	(10 * USECS_PER_SEC) /* in which a job waits for a place at a store, and keeps its own */
+	(10 * USECS_PER_SEC) /* how long a job waits for a place at a store and keeps its own */
 #define NO_PLACE_MS 50   /* before the next look for one */
 #define NO_PLACE_MAX_MS 1000
 #define MAX_SHOWN 200 /* bytes of a URL in an error */
 
-/* An object that is to be fetched. */
+/* An object to fetch. */
 typedef struct FetchObject
 {
-	Reference *reference;   /* whose bytes it is */
+	Reference *reference;   /* gets the bytes */
 	ServerQueue *queue;     /* of the store's server */
-	Server *server;         /* held */
+	Server *server;         /* referenced */
 	MappingOptions secrets; /* the job owner's */
 	char *key;
 } FetchObject;
@@ -50,9 +54,9 @@ typedef struct JobFetch
 {
 	List *left; /* of FetchObject, the present one first */
 	bool is_begun;
-	size_t taken; /* bytes of memory that the job has, with what has come; its share may reserve more */
-	Place place;    /* of the call under way; none, if the job's own place serves */
-	StoreTurn turn; /* where it waits for one */
+	size_t taken; /* bytes of memory in use, with what has come; the share may reserve more */
+	Place place;    /* of the call under way; none, if it uses the job's own place */
+	StoreTurn turn; /* its wait for a place */
 } JobFetch;
 
 static FetchObject *
@@ -64,8 +68,9 @@ present(const Job *job)
 /* ---------- its life ---------- */
 
 /*
- * Notes that the bytes of a reference must be fetched from server, with the secrets and the key, which belong to the
- * job's submission.  In a transaction.
+ * Notes that the bytes of reference must be fetched from server.  reference
+ * and the strings in *secrets must live as long as the job's submission; key
+ * is copied.  Call it in a transaction.
  */
 void
 fetch_add(Job *job, Reference *reference, Server *server, const MappingOptions *secrets,
@@ -153,7 +158,8 @@ put_off(Job *job, const char *why)
 }
 
 /*
- * Puts the job back into the queue, until there are so many bytes of memory for it; 0: for some seconds.
+ * Puts the job back into the queue until that many bytes of memory are free.
+ * 0: for some seconds.
  */
 static Next
 put_off_for_memory(Job *job, size_t bytes)
@@ -164,7 +170,8 @@ put_off_for_memory(Job *job, size_t bytes)
 }
 
 /*
- * Has the job's share of memory be so many bytes, unless it is larger.  False if others' requests leave no room for that.
+ * Raises the job's share of memory to that many bytes, unless it is larger.
+ * False if other requests leave no room.
  */
 static bool
 reserve(Job *job, size_t bytes)
@@ -203,7 +210,8 @@ failed(Job *job, const char *why, bool is_refused)
 }
 
 /*
- * Waits for a place at the store.  A job that gets none for long gives up its own place meanwhile.
+ * Waits for a place at the store.  After PLACE_US, puts the job back into the
+ * queue, which frees its own place.
  */
 static Next
 wait_for_place(Job *job)
@@ -221,7 +229,8 @@ wait_for_place(Job *job)
 }
 
 /*
- * Begins to fetch the next object, if its store has a place for that; sends the job if there is none left.
+ * Begins to fetch the next object, if its store has a place.  Sends the job if
+ * no object is left.
  */
 static Next
 attempt(Job *job)
@@ -262,7 +271,8 @@ fetch_woken(Job *job)
 }
 
 /*
- * The row no longer says that nothing was sent.  The job is sent when it is woken, unless this process is to leave.
+ * The row no longer says that nothing was sent.  The job is sent when it is
+ * woken, unless this process ends first.
  */
 Next
 fetch_saved(Job *job)
@@ -277,7 +287,8 @@ fetch_saved(Job *job)
 /* ---------- the call ---------- */
 
 /*
- * How many more bytes the job may have of what its request refers to: as much as claims may fill of the memory.
+ * Returns how many more bytes the job may fetch: all that its request refers
+ * to may fill half of the memory, as claims may.
  */
 static size_t
 room_for_bytes(const Job *job)
@@ -325,7 +336,7 @@ fetch_starved(Job *job)
 }
 
 /*
- * Says which bound an object has passed.
+ * Returns the error that says which limit an object exceeds.
  */
 static char *
 describe_too_large(const Job *job)
@@ -342,7 +353,7 @@ describe_too_large(const Job *job)
 }
 
 /*
- * Keeps what has come, with its memory, until the request is built.
+ * Keeps what has come, with its memory context, until the request is built.
  */
 static void
 take(Job *job, const HttpReply *reply)

@@ -1,6 +1,6 @@
 /*
  * fetch.h
- *		The objects that a job's request wants as bytes, and that are in an object store.
+ *		The stored objects that a job's request needs as bytes.
  */
 #ifndef GENJOB_FETCH_H
 #define GENJOB_FETCH_H

@@ -17,8 +17,9 @@
 #include "schedule/schedule.h"
 
 /*
- * A job that waits for its prediction fits into the first block; there may be ten thousands of them.  What is larger
- * than a sixteenth of the largest block gets one of its own: the Job itself must not be.
+ * Tens of thousands of jobs may wait for predictions, so each must fit into
+ * its first block.  A chunk larger than a sixteenth of JOB_MAX_BLOCK gets a
+ * block of its own: keep sizeof(Job) below that.
  */
 #define JOB_BLOCK \
 	((Size) 3072) /* a job that waits, its texts and its prediction's name fit into one */
@@ -37,7 +38,7 @@ static dlist_head lists[JOB_STATES] = {
 };
 static int counts[JOB_STATES];
 static HTAB *jobs = NULL;
-static pairingheap *wakes = NULL; /* the job that is to be woken first on top */
+static pairingheap *wakes = NULL; /* the job with the earliest alarm on top */
 
 static int
 compare_wakes(const pairingheap_node *a, const pairingheap_node *b, void *arg)
@@ -62,7 +63,7 @@ create_tables(void)
 }
 
 /*
- * A new job in the state JOB_CLAIMED; all but its id is the caller's to fill in.
+ * Creates a job in the state JOB_CLAIMED.  The caller fills in all but its id.
  */
 Job *
 job_create(int64 id)
@@ -87,7 +88,7 @@ job_create(int64 id)
 }
 
 /*
- * Ends what the job still has under way.
+ * Aborts the job's calls and stops its alarm.
  */
 void
 job_end_calls(Job *job)
@@ -113,7 +114,7 @@ job_forget_id(Job *job)
 }
 
 /*
- * Ends what the job still has under way and frees it.
+ * Aborts the job's calls and frees the job.
  */
 void
 job_destroy(Job *job)
@@ -143,7 +144,7 @@ job_destroy(Job *job)
 /* The steps of a job whose row is running. */
 #define RUNNING_STEPS (BIT(JOB_STEPS) - 1 - BIT(STEP_CANCEL) - BIT(STEP_PART) - BIT(STEP_PROGRESS))
 
-/* What may be at each state. */
+/* The steps that each state may have. */
 static const struct
 {
 	uint32 steps;
@@ -188,8 +189,8 @@ trace_enter(const Job *job, JobState state, JobStep step)
 }
 
 /*
- * Moves the job to another state and step.  Nothing else does.  A job whose calls are over, or only cancel, leaves its
- * place at the server.
+ * Moves the job to another state and step.  No other function does.  A job
+ * whose calls are over, or only cancel, leaves its place at the server.
  */
 void
 job_enter(Job *job, JobState state, JobStep step)
@@ -225,7 +226,7 @@ job_requeue(Job *job)
 }
 
 /*
- * The claimed job of that id, or NULL.
+ * Returns the job with that id, or NULL.
  */
 Job *
 job_find(int64 id)
@@ -236,7 +237,7 @@ job_find(int64 id)
 }
 
 /*
- * The job whose LineWaiter this is.
+ * Returns the job that contains waiter.
  */
 Job *
 job_of_waiter(LineWaiter *waiter)
@@ -251,7 +252,7 @@ job_count(JobState state)
 }
 
 /*
- * True if nothing of a claimed job has been sent, and nothing will be unless it is started: its request is not built.
+ * True if nothing of the job was sent: its request is not built yet.
  */
 bool
 job_is_unsent(const Job *job)
@@ -275,7 +276,7 @@ job_list(JobState state)
 /* ---------- alarms ---------- */
 
 /*
- * Sets the time at which job_next_to_wake() returns the job, instead of any other.
+ * Sets the job's alarm, in place of an earlier one or of its place in a line.
  */
 void
 job_wake_at(Job *job, MonoTime when)
@@ -297,7 +298,7 @@ job_stop_waking(Job *job)
 }
 
 /*
- * The job that is to be woken first, or NULL.
+ * Returns the job with the earliest alarm, or NULL.
  */
 Job *
 job_next_to_wake(void)

@@ -21,8 +21,9 @@
 #include "shared/shmem.h"
 
 /*
- * The columns of gen_jobs by number, in the order of sql/schema.sql.  Those from request_id on, which an upgrade adds,
- * have other numbers where others had added columns of their own before: row.c finds them by name.
+ * The columns of gen_jobs by number, in the order of sql/schema.sql.  An
+ * upgrade adds the columns from request_id on.  Their numbers differ if users
+ * had added columns before it, so row.c finds them by name.
  */
 typedef enum JobColumn
 {
@@ -70,16 +71,17 @@ typedef enum JobColumn
 } JobColumn;
 
 /*
- * Where a claimed job is in memory.  A job is on exactly one list, that of its state.  In the table it is 'running' in
- * all of them but the last.  drive.c moves it from one to another.
+ * Where a claimed job is in memory.  A job is on exactly one list, that of its
+ * state.  Its row is 'running' in every state but JOB_CANCELLING.  job_enter()
+ * changes the state.
  */
 typedef enum JobState
 {
 	JOB_CLAIMED, /* just read; life_start() moves it on before the turn ends, or when a standby has the claim */
 	JOB_CALLING,    /* a call is under way; its end moves the job on */
-	JOB_SAVING,     /* what a resumed job needs is to be written; the commit moves it on */
-	JOB_WAITING,    /* the provider works; its alarm moves it on, or its turn in a line */
-	JOB_REPORTING,  /* its verdict is to be written; the commit moves it on */
+	JOB_SAVING,     /* the row must have what a resumed job needs; the commit moves it on */
+	JOB_WAITING,    /* the provider works; the job's alarm, or its turn in a line, moves it on */
+	JOB_REPORTING,  /* its verdict must be written; the commit moves it on */
 	JOB_CANCELLING, /* the row is final or gone; the provider is being told */
 	JOB_STATES
 } JobState;
@@ -88,35 +90,35 @@ typedef enum JobState
 typedef enum JobStep
 {
 	STEP_SUBMIT,
-	STEP_FETCH,  /* fetches what the request wants of an object store, before it is sent */
+	STEP_FETCH,  /* fetches the stored objects that the request needs, before it is sent */
 	STEP_LOOKUP, /* asks whether the submission arrived */
 	STEP_POLL,
 	STEP_RESULT,
 	STEP_DOWNLOAD,
 	STEP_STORE, /* puts an output into an object store */
 	STEP_CANCEL,
-	STEP_PART,     /* of an upload, beside that of the step that owns it: no job is at this step */
-	STEP_PROGRESS, /* of a submission, beside it: no job is at this step */
+	STEP_PART,     /* one call of an upload, beside its owner's; no job is at this step */
+	STEP_PROGRESS, /* asks how far a submission is, beside it; no job is at this step */
 	JOB_STEPS
 } JobStep;
 
-/* A call, from its building until what it brought is not needed any more. */
+/* A call, from building it until nothing that it brought is needed. */
 typedef struct Call
 {
-	struct Job *job;       /* NULL: of a leftover */
+	struct Job *job;       /* NULL: the call of a leftover */
 	JobStep step;          /* what it is for */
-	MemoryContext context; /* holds it, and what it brings; or NULL */
+	MemoryContext context; /* owns the call and what it brings; or NULL */
 	HttpRequest *http;
 	HttpTransfer *transfer; /* NULL: it is not under way */
-	StreamPeek *peek;       /* in context: of a stream that is shown while it comes; or NULL */
+	StreamPeek *peek;       /* in context: shows a stream while it arrives; or NULL */
 } Call;
 
-/* What another process has made of an answer (process/writers.c). */
+/* How another process judged an answer (process/writers.c). */
 typedef struct Judged
 {
-	char *why;        /* it could not be judged; else NULL */
+	char *why;        /* why it could not be judged; else NULL */
 	Verdict *verdict; /* NULL for STEP_LOOKUP */
-	Remote remote; /* STEP_SUBMIT: the job's, with what the answer adds to it; of a saved one all of it */
+	Remote remote; /* STEP_SUBMIT: the job's, plus what the answer adds; saved answer: all of it */
 	FoundState found; /* STEP_LOOKUP */
 	Output output;    /* STEP_DOWNLOAD */
 	char *redirect;   /* STEP_DOWNLOAD; or NULL */
@@ -127,24 +129,24 @@ typedef struct Judged
 /* What only the submission needs.  Empty once the provider has named a prediction. */
 typedef struct JobSubmission
 {
-	MemoryContext context; /* holds all below; NULL: freed */
+	MemoryContext context; /* owns all below; NULL: freed */
 	Input *inputs;
 	int n_inputs;
 	Reference *references; /* outputs of other jobs that the request refers to */
 	int n_references;
-	char *token;        /* for the one call of a job that is handed over; or NULL */
+	char *token;        /* of a job that is handed over: lets its receiver answer; or NULL */
 	MemoryShare *share; /* of context; or NULL */
-	bool stays_here;    /* no other process is to build the request */
+	bool stays_here;    /* this process must build the request */
 } JobSubmission;
 
 /* STEP_LOOKUP.  lookup_begin() sets it. */
 typedef struct JobLookup
 {
-	Verdict *doubt; /* the submission's, reported if it did not arrive; NULL: then it is sent */
-	const char *address; /* the address that is asked next, and those behind it */
-	MonoTime until;      /* then on_unknown decides */
+	Verdict *doubt; /* the submission's, reported if it did not arrive; NULL: send the job then */
+	const char *address; /* the address to ask next, and the addresses after it */
+	MonoTime until;      /* from then on, the option on_unknown decides */
 	int failures;        /* calls in a row without an answer */
-	int n_empty_rounds;  /* rounds in a row in which no address knew it */
+	int n_empty_rounds;  /* rounds in a row in which no address knew the prediction */
 } JobLookup;
 
 /* STEP_POLL and STEP_RESULT: valid while remote names a prediction. */
@@ -166,7 +168,7 @@ typedef struct JobDownload
 	MonoTime failing_since; /* the first of them; set if failures > 0 */
 	int redirects;          /* of the present output */
 	bool polled_again;      /* for a fresh answer, because a link may have expired */
-	Verdict *old_answer;    /* the one before that; or NULL */
+	Verdict *old_answer;    /* the answer before polled_again; or NULL */
 } JobDownload;
 
 struct JobFetch;
@@ -179,7 +181,7 @@ typedef struct JobCancel
 	const char *addresses; /* still to be called, the present one first */
 	const char *rest;      /* those behind the present one */
 	bool is_confirmed;     /* a call has succeeded */
-	bool is_marked;        /* the row says that the provider is still to be told */
+	bool is_marked;        /* the row says that the provider must still be told */
 	bool is_completed;     /* genjob.complete() has ended the row: there is nothing to cancel */
 	bool row_is_gone;      /* the row was deleted, or belongs to another attempt */
 	int failures;          /* in a row, of the present address */
@@ -199,7 +201,7 @@ typedef enum WriteOutcome
 	WRITE_FENCED /* the row belongs to another attempt, and stays as it is */
 } WriteOutcome;
 
-/* JOB_SAVING and JOB_REPORTING: the row is to be written. */
+/* JOB_SAVING and JOB_REPORTING: the row must be written. */
 typedef struct JobWrite
 {
 	WriteOutcome outcome; /* of the last try */
@@ -229,7 +231,7 @@ typedef struct Job
 	dlist_node node; /* on the list of its state */
 	JobState state;
 	JobStep step;          /* of the call under way, or of the next one */
-	MemoryContext context; /* holds this and all below */
+	MemoryContext context; /* owns this and all below */
 
 	/* The row as claimed */
 	int64 id;
@@ -237,7 +239,7 @@ typedef struct Job
 	int failures;     /* before this attempt */
 	int losses;       /* attempts in a row before this one that were cut short */
 	int depth;        /* hand-overs that led to it; above 0 the request is taken word for word */
-	int unknown_ends; /* calls repeated although their end is not known; this one may add to it */
+	int unknown_ends; /* calls repeated although their end is not known; this attempt may add one */
 	TimestampTz
 		put_off_since; /* since when no attempt has counted, for another reason than overload; 0: none */
 	int max_attempts; /* 0: the server's */
@@ -255,19 +257,19 @@ typedef struct Job
 	/* Its Idempotency-Key, and what was sent under it (same.c) */
 	char *idempotency_key;
 	bool key_is_kept; /* from an earlier attempt, whose end is not known */
-	char *sent;       /* what the earlier call was made of (server/shape.c); NULL: not known */
-	bool body_varies; /* each time that the call is built */
+	char *sent;       /* what the earlier call was built from (server/shape.c); NULL: not known */
+	bool body_varies; /* each build of the call gives another body */
 
 	/* Who runs it, and with what */
 	struct ServerQueue *queue;    /* of the server that runs it, which may be a fallback */
-	Place place;                  /* there; left when the call and what follows it are over */
+	Place place;                  /* at queue; left when its calls are over */
 	Server *server;               /* NULL when it cannot be used */
 	const ServerOptions *options; /* of the backend that is called; NULL with server */
 	MappingOptions secrets;
 	uint64 secrets_generation; /* of the catalogs from which they were read; 0: read them again */
 	char *complaint;           /* why the job cannot be sent; else NULL */
 	char *waits_for;           /* why it cannot be sent yet; else NULL */
-	size_t wants_memory;       /* bytes that it waits for; 0: for none */
+	size_t wants_memory;       /* bytes of memory that it waits for; or 0 */
 
 	/* Its calls */
 	Call call;                  /* of step */
@@ -275,8 +277,8 @@ typedef struct Job
 	MemoryShare *request_share; /* of call.context; or NULL */
 	MemoryShare *answer_share;  /* of call.context, for the answer; or NULL */
 	CallOutcome call_outcome;   /* of the last call that ended */
-	Verdict *spare;             /* in call.context: for an answer that leaves no memory for one */
-	Judged *judged;             /* what another process has made of the answer; or NULL */
+	Verdict *spare;             /* in call.context: for an answer that no memory is left to judge */
+	Judged *judged;             /* how another process judged the answer; or NULL */
 	Activity *activity;         /* or NULL */
 	HttpMeter meter;            /* counts if activity is NULL */
 
@@ -292,13 +294,13 @@ typedef struct Job
 	bool is_read_apart;       /* JOB_CLAIMED: a writer reads it from there */
 	MemoryShare *saved_share; /* of context, for a remote.answer read from the table; or NULL */
 
-	/* What has come of it, until the row is written; NULL: nothing yet */
+	/* What the attempt came to, until the row is written; NULL: nothing yet */
 	Verdict *verdict;
 
 	/* Of single steps */
 	JobSubmission submission;
 	struct JobFetch
-		*fetch; /* STEP_FETCH, in submission.context; NULL: nothing is left to be fetched */
+		*fetch; /* STEP_FETCH, in submission.context; NULL: nothing is left to fetch */
 	JobLookup lookup;
 	JobPolling poll;
 	JobDownload download;

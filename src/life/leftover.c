@@ -1,15 +1,19 @@
 /*
  * leftover.c
- *		Uploads that nobody goes on with: their stores are told to forget them, and what parts of them they have.
+ *		Uploads that no job continues: tells their stores to abort them and to
+ *		delete their parts.
  *
- * Two kinds come here.  An upload that its job gives up (it failed, was cancelled, or begins again) is aborted at once,
- * and a few times more if that fails.  One that nobody can name any more, since the process or the server that had it
- * has died before its id was in the table, or a restored table does not have it, is found by a sweep: every SWEEP_US
- * the store is asked which uploads are open under the keys of our template, and those are aborted that are older than
- * STALE_S and that no job of this dispatcher has.
+ * There are two kinds.  A job may give up its upload (the job failed, was
+ * cancelled, or begins again): we abort it at once, and retry a few times.  Or
+ * nobody knows the upload any more: a crash came before its id was in the
+ * table, or a restored table does not have it.  A sweep finds these.  While
+ * jobs use a store, every SWEEP_US a sweep asks it which uploads are open
+ * under the keys of our template, and aborts those that are older than STALE_S
+ * and that no job of this dispatcher has.
  *
- * The calls have no job.  They go with the secrets of the last job that used the store, and take places there as others
- * do.  Nothing depends on them: what fails is found by the next sweep.
+ * The calls have no job.  They use the secrets of the job that gave up the
+ * upload or started the sweep, and take places at the store like other calls.
+ * Nothing depends on them: the next sweep finds what failed.
  */
 #include "postgres.h"
 
@@ -31,30 +35,33 @@
 #include "schedule/schedule.h"
 #include "server/keytemplate.h"
 
-#define MAX_LEFTOVERS 2000 /* that are known at a time; for more there is the next sweep */
+#define MAX_LEFTOVERS 2000 /* known at a time; the next sweep finds more */
 #define MAX_TRIES 6
 #define MAX_CALLS 4 /* at a time */
 #define MAX_STORES 64
 
-/* Between two sweeps of a store; the first comes when the jobs of an earlier process have been taken up. */
+/*
+ * Between two sweeps of a store.  The first must come after the jobs of an
+ * earlier process were taken up.
+ */
 #define FIRST_SWEEP_US (10 * USECS_PER_MINUTE)
 #define SWEEP_US (4 * USECS_PER_HOUR)
-#define STALE_S (12 * 3600) /* an upload may take so long */
+#define STALE_S (12 * 3600) /* no upload may take longer */
 
 #define UNIX_EPOCH_US ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 static const Backoff again = {1000, 60000}; /* ms */
 
-/* An upload that is to be aborted; or, without an id, a store that is to be swept. */
+/* An upload to abort; or, without an id, a store to sweep. */
 typedef struct Leftover
 {
 	Call call; /* its job is NULL */
 	dlist_node node;
-	MemoryContext context; /* holds this and all below */
+	MemoryContext context; /* owns this and all below */
 	ServerQueue *queue;    /* of the store */
-	Server *server;        /* held */
+	Server *server;        /* referenced */
 	MappingOptions secrets;
-	char *key; /* or the prefix of keys */
+	char *key; /* of a sweep: the prefix of keys */
 	char *id;
 	KeyWords words; /* of a sweep */
 	Place place;
@@ -63,7 +70,7 @@ typedef struct Leftover
 	MonoTime again_at;
 } Leftover;
 
-/* When a store is to be swept. */
+/* When the next sweep of a store is due. */
 typedef struct Sweep
 {
 	NameData store;
@@ -86,7 +93,8 @@ copy(const char *text)
 }
 
 /*
- * Creates a leftover with the store and the secrets of a job; NULL where there is no room.
+ * Creates a leftover with the store and the secrets of a job; NULL if there is
+ * no room.
  */
 static Leftover *
 create(const Job *job, const char *key, const char *id)
@@ -264,7 +272,8 @@ build(void *arg)
 }
 
 /*
- * Notes that a call has failed.  After a few failures gives up: a later sweep may find the upload.
+ * Notes that a call has failed.  Gives up after MAX_TRIES retries: a later
+ * sweep may find the upload.
  */
 static void
 fail(Leftover *leftover)
@@ -299,7 +308,7 @@ begin(Leftover *leftover, MonoTime now)
 }
 
 /*
- * Begins the calls that are due, and for which their stores have places.
+ * Begins the calls that are due, if their stores have places.
  */
 void
 leftover_work(MonoTime now)
@@ -322,7 +331,8 @@ leftover_work(MonoTime now)
 }
 
 /*
- * Returns when leftover_work() has something to do; 0: when a call ends.
+ * Returns when leftover_work() has something to do; 0: not before a call ends
+ * or a leftover is added.
  */
 MonoTime
 leftover_next(void)
@@ -342,7 +352,7 @@ leftover_next(void)
 	return next;
 }
 
-/* An answer that is dealt with. */
+/* Argument of take(). */
 typedef struct Taking
 {
 	Leftover *leftover;

@@ -1,6 +1,6 @@
 /*
  * leftover.h
- *		Uploads that nobody goes on with: their stores are told.
+ *		Uploads that no job continues: tells their stores to abort them.
  */
 #ifndef GENJOB_LEFTOVER_H
 #define GENJOB_LEFTOVER_H

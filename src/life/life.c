@@ -7,11 +7,14 @@
  *		              v                |
  *		            saving -> waiting <-> calling
  *
- * The upper row is a server that answers with the result.  The lower row is a provider that names a prediction: its name
- * is saved in the table before anything else, then the provider is polled until the prediction has ended.  If nobody
- * knows whether a submission arrived, and the provider can be asked, it is asked first.  A job that cannot be sent goes
- * from claimed to reporting.  One with a prediction that a crash left goes from claimed to waiting.  One whose row is
- * cancelled goes from any state to cancelling, and never back.
+ * The upper row is a server that answers with the result.  The lower row is a
+ * provider that names a prediction: its name is saved in the table before
+ * anything else, then the provider is polled until the prediction has ended.
+ * If nobody knows whether a submission arrived, the provider is asked first,
+ * where it can be asked.  A job that cannot be sent goes from claimed to
+ * reporting.  A job whose prediction outlived a crash goes from claimed to
+ * waiting.  A job whose row is cancelled goes from any state to cancelling,
+ * and never back.
  *
  * Each step has a file, and a row in steps.c.  Its functions return what comes next (step.h), and never call another
  * step; drive.c carries it out.
@@ -36,7 +39,8 @@
 #include "schedule/schedule.h"
 
 /*
- * Returns what a job does first that was just claimed, or that an earlier dispatcher left.
+ * Returns what comes first for a job that was just claimed, or that an earlier
+ * dispatcher left.
  */
 static Next
 started(Job *job)
@@ -66,8 +70,9 @@ life_start(Job *job)
 }
 
 /*
- * Starts a job whose column remote was read, and the answer in it judged, by another process.  *judged is not used any
- * more when this returns; what it points to must live as long as the job.
+ * Starts a job after another process has read its column remote and judged the
+ * answer in it.  The caller may free *judged afterwards; what it points to
+ * must live as long as the job.
  */
 void
 life_resumed(Job *job, Judged *judged)
@@ -125,7 +130,7 @@ built_again(Job *job)
 }
 
 /*
- * Builds a request here after all, which no other process has built.
+ * Builds the request in this process after all, because no other process did.
  */
 void
 life_build_here(Job *job)
@@ -199,14 +204,14 @@ life_answered(void *tag, HttpReply *reply)
 }
 
 /*
- * A piece is complete of an answer that comes in pieces: what http_take_full() has given.
+ * A piece of a poured answer is complete.  tag is what http_take_full() set.
  */
 void
 life_poured(void *tag)
 {
 	Job *job = ((Call *) tag)->job;
 
-	/* while its row is being written, or once it is cancelled, there is time */
+	/* a job in any other state takes the piece later, or drops it */
 	if (job->state == JOB_CALLING && job->step == STEP_DOWNLOAD)
 		drive_marked(job, pour_go_on);
 }
@@ -321,7 +326,8 @@ life_next_wake(MonoTime now)
 }
 
 /*
- * Begins the cancelling calls that may go now.  A dispatcher that leaves calls it, too.
+ * Begins the cancelling calls that may go now.  A dispatcher that is about to
+ * end calls it, too.
  */
 void
 life_wake_cancels(MonoTime now)
@@ -334,7 +340,8 @@ life_wake_cancels(MonoTime now)
 }
 
 /*
- * Frees the text of an answer that is in the table now.  Not where outputs go to a store: the row is saved once more then.
+ * Frees the text of an answer that is in the table now.  Keeps it if outputs
+ * go to a store, because the row is then saved once more.
  */
 static void
 forget_saved_answer(Job *job)

@@ -7,17 +7,17 @@
 
 #include "life/job.h"
 
-/* A job was claimed, or read from what an earlier dispatcher has left */
+/* A job was claimed, or an earlier dispatcher left it running */
 extern void life_start(Job *job);
 extern void life_give_back(Job *job);
 
-/* Has another process build the request of a job; false: it is built here */
+/* Asks another process to build a job's request; false: build it here */
 typedef bool (*LifeBuilder)(Job *job);
 extern void life_set_builder(LifeBuilder builder);
 extern void life_built(Job *job, HttpRequest *http, const ErrorData *error);
 extern void life_build_here(Job *job);
 
-/* A call has ended: what http_take_finished() gives as its tag */
+/* A call has ended; call is the tag from http_take_finished() */
 extern void life_answered(void *call, HttpReply *reply);
 extern void life_poured(void *call);
 extern bool life_judges_here(const Call *call);
@@ -25,7 +25,7 @@ extern bool life_can_do_without(const Call *call);
 extern Verdict *life_judge(JobStep step, const ReplySource *source, HttpReply *reply,
 						   Remote *remote);
 
-/* What was saved in the row was read and judged by another process */
+/* Another process has read and judged what the row had saved */
 extern Verdict *life_judge_saved(const ReplySource *source, Remote *remote);
 extern void life_resumed(Job *job, Judged *judged);
 
@@ -35,10 +35,13 @@ extern void life_rescue(void);
 extern MonoTime life_next_wake(MonoTime now);
 extern void life_wake_cancels(MonoTime now);
 
-/* What was to be written is, or the row is not the job's any more */
+/* The row was written, or it no longer belongs to this attempt */
 extern void life_saved(Job *job);
 
-/* The row was cancelled or deleted; or it is final, and its prediction is to be cancelled */
+/*
+ * The row was cancelled or deleted; or it is final, but its prediction still
+ * runs
+ */
 extern void life_cancel(Job *job);
 extern void life_cancel_reported(Job *job);
 

@@ -1,11 +1,13 @@
 /*
  * lookup.c
- *		The step that finds out whether a submission arrived of which nobody knows.
+ *		The step that finds out whether a submission without an answer arrived.
  *
- * A connection that was cut before the answer, or a dispatcher that ended before it, leaves open whether
- * the provider works already, and takes money for it.  One that lets us choose the id of a prediction can
- * be asked by it (the option lookup): what is found is waited for as if its answer had come.  Only what
- * it says several times in a row not to have is sent again.
+ * If the connection was cut before the answer, or the dispatcher ended, the
+ * provider may be at work already, for money.  If it lets us choose the id of
+ * a prediction, we can ask for that id (the option lookup).  A prediction that
+ * it finds is polled, as if the answer had come.  We send the job again only
+ * after the provider has said several times in a row that it has no such
+ * prediction.
  */
 #include "postgres.h"
 
@@ -20,7 +22,7 @@
 #include "protocol/found.h"
 #include "schedule/schedule.h"
 
-#define ABSENT_AFTER 3 /* rounds without it, before that is believed: it may still be on its way */
+#define ABSENT_AFTER 3 /* rounds without it before we believe that: it may still be on its way */
 
 static const Backoff ask_again = {1000, 60000}; /* ms */
 
@@ -47,7 +49,7 @@ lookup_comes_first(const Job *job)
 }
 
 /*
- * Begins a round: asks at all addresses, from the first one on.
+ * Begins a round after delay_ms: asks all addresses, from the first one on.
  */
 static Next
 ask_later(Job *job, int64 delay_ms)
@@ -72,7 +74,7 @@ keep_verdict(const Job *job)
 }
 
 /*
- * Reports the kept verdict of the submission, because the provider could not be asked.
+ * Reports the kept verdict of the submission, with that error.
  */
 static Next
 conclude_doubt(Job *job, char *error)
@@ -86,8 +88,8 @@ conclude_doubt(Job *job, char *error)
 }
 
 /*
- * Asks what became of a submission: of the present attempt, if there is a verdict, else of an earlier one, before the
- * job is sent again.
+ * Asks whether a submission arrived: the one of this attempt, if there is a
+ * verdict; else an earlier attempt's, before the job is sent again.
  */
 Next
 lookup_begin(Job *job)
@@ -143,7 +145,7 @@ found_nothing(Job *job)
 	job->lookup.failures = 0;
 	if (++job->lookup.n_empty_rounds < ABSENT_AFTER)
 		return ask_later(job, job->options->poll_interval);
-	job->key_is_kept = false; /* nor has an earlier call arrived */
+	job->key_is_kept = false; /* no earlier call has arrived either */
 	if (job->lookup.doubt == NULL)
 		return send_now(job);
 	job->lookup.doubt->unknown = false;
@@ -189,7 +191,7 @@ found_no_answer(Job *job)
 }
 
 /*
- * Asks at the next address.
+ * Builds the question to the present address.
  */
 HttpRequest *
 lookup_build(Job *job, char **why)
@@ -209,13 +211,13 @@ lookup_unbuilt(Job *job, const char *why, const ErrorData *error)
 	return found_no_answer(job);
 }
 
-/* An answer that is read. */
+/* Argument of read_answer(). */
 typedef struct Reading
 {
 	Job *job;
 	HttpReply *reply;
-	const Judged *judged; /* what another process has made of it; or NULL */
-	const char *next;     /* the address behind the one that has answered; or NULL */
+	const Judged *judged; /* how another process judged it; or NULL */
+	const char *next;     /* the address after the one that answered; or NULL */
 	FoundState state;
 } Reading;
 

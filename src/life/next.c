@@ -17,7 +17,7 @@ next_stay(void)
 }
 
 /*
- * As next_stay(); the present step is also woken at until.
+ * Like next_stay(), but the present step is also woken at until.
  */
 Next
 next_stay_until(MonoTime until)
@@ -33,7 +33,7 @@ next_call(JobStep step)
 }
 
 /*
- * The job is sent, after what it needs for that is fetched.
+ * Sends the job, after fetching the objects that its request needs.
  */
 Next
 next_submit(const Job *job)
@@ -80,7 +80,8 @@ next_report(Verdict *verdict)
 }
 
 /*
- * The attempt ends with an error of our own, which is copied; what the present verdict has brought is kept.
+ * Ends the attempt with an error of our own, which is copied.  Keeps what the
+ * present verdict brought.
  */
 Next
 next_fail(Job *job, const char *error)

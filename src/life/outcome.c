@@ -1,9 +1,11 @@
 /*
  * outcome.c
- *		What a verdict that ends an attempt means for the row: its new state, and when it is tried again.  Nowhere else.
+ *		What a verdict that ends an attempt means for the row: its new state,
+ *		and when the job is retried.  Only this file decides that.
  *
- * An attempt that failed by itself counts.  One that the server turned away because it takes nothing now does not:
- * that is the server's state and no job's fault, and the limits hold back the server's other jobs with it.
+ * An attempt that failed by itself counts.  An attempt that the server refused
+ * because it takes no calls now does not count: that is no job's fault, and
+ * the limits delay the server's other jobs, too.
  */
 #include "postgres.h"
 
@@ -21,14 +23,17 @@
 #include "protocol/missing.h"
 #include "schedule/schedule.h"
 
-/* Attempts in a row that were cut short by the end of PostgreSQL or of genjob, before the next one counts. */
+/*
+ * Attempts in a row that PostgreSQL or genjob cut short by ending, before the
+ * next one counts.
+ */
 #define FREE_LOSSES 3
 
-#define MAX_AT_WORK_MS 30000 /* between two questions about a call that is at work */
+#define MAX_AT_WORK_MS 30000 /* longest wait between two calls while an earlier one is at work */
 
 /*
- * Returns true if an attempt that failed is not the job's fault: of a fallback, too, it costs nothing to find out that
- * it cannot be reached.
+ * Returns true if a failed attempt is not the job's fault.  A fallback that
+ * cannot be reached never costs an attempt.
  */
 static bool
 is_spared(const Job *job)
@@ -40,9 +45,10 @@ is_spared(const Job *job)
 }
 
 /*
- * Fails a verdict that would repeat a call which may have been accepted, if the option on_unknown says so, or after
- * max_unknown repeats.  Returns true if it did; else counts the repeat.  Losses by genjob's own end have another limit
- * (decide_lost).
+ * Fails a verdict that would repeat a call which may have been accepted, if
+ * the option on_unknown says so, or after max_unknown repeats.  Returns true
+ * if it did; else counts the repeat.  A loss (genjob ended) has another limit:
+ * see decide_lost().
  */
 bool
 outcome_apply_on_unknown(Job *job, Verdict *verdict)
@@ -145,7 +151,7 @@ decide_defer(Job *job, const ServerOptions *options, TimestampTz now)
 	job->report.new_state = ROW_QUEUED;
 	if (job->verdict->after > 0)
 	{
-		/* a server that says "at once" again and again must not be called in a circle */
+		/* a server that always says "at once" must not be called in a loop */
 		delay = Max(job->verdict->after, options->retry_base);
 		if (!limits_hold(&job->place, clock_mono() + 1000 * delay, job->verdict->http_status == 429))
 			delay = options->retry_base;
@@ -156,8 +162,9 @@ decide_defer(Job *job, const ServerOptions *options, TimestampTz now)
 }
 
 /*
- * Delays a job whose refusal waiting alone does not mend.  Its server tries one such job every limits_stuck_pause()
- * ms.  After the option max_wait the job fails.
+ * Delays a job whose refusal needs more than waiting.  One such job of a
+ * server is tried every limits_stuck_pause() ms.  After the option max_wait
+ * the job fails.
  */
 static void
 decide_stuck(Job *job, const ServerOptions *options, TimestampTz now)
@@ -174,8 +181,8 @@ decide_stuck(Job *job, const ServerOptions *options, TimestampTz now)
 }
 
 /*
- * An earlier call under the same key is still at work (409).  Sends it again with that key until its answer is there,
- * for as long as a call may take.
+ * An earlier call under the same key is still at work (409).  Repeats it with
+ * that key until the answer is there, for the option timeout.
  */
 static void
 decide_at_work(Job *job, const ServerOptions *options, TimestampTz now)
@@ -195,8 +202,9 @@ decide_at_work(Job *job, const ServerOptions *options, TimestampTz now)
 }
 
 /*
- * A job whose call crashes PostgreSQL, or uses up its memory, would be sent again after every restart.  From
- * the one after FREE_LOSSES in a row on, each counts as a failure of the job's own.
+ * A job whose call crashes PostgreSQL, or uses up its memory, would be sent
+ * again after every restart.  After FREE_LOSSES losses in a row, each further
+ * loss counts as a failure.
  */
 static void
 decide_lost(Job *job, const ServerOptions *options, TimestampTz now)
@@ -235,8 +243,9 @@ keep_old_answer(Job *job)
 }
 
 /*
- * Returns true if an earlier attempt's call may still have been accepted: this attempt reused its Idempotency-Key and
- * got no answer, or one of something that never looked at the key.
+ * Returns true if an earlier attempt's call may still have been accepted: this
+ * attempt reused its Idempotency-Key and got no answer, or an answer from
+ * something that never looked at the key.
  */
 static bool
 doubts_earlier_call(const Job *job)
@@ -284,7 +293,10 @@ outcome_decide(Job *job)
 	bool is_at_work =
 		verdict->kind == VERDICT_RETRY && verdict->http_status == 409 && job->key_is_kept;
 
-	/* a gateway that reaches nothing for several jobs in a row has not passed on this one either */
+	/*
+	 * a gateway that reached nothing for several jobs in a row did not pass on
+	 * this one either
+	 */
 	if (job->call_outcome == CALL_UNREACHABLE && limits_are_paused(&job->place))
 		verdict->unknown = false;
 	if (verdict->kind == VERDICT_RETRY || verdict->kind == VERDICT_LOST)
@@ -363,8 +375,9 @@ outcome_reported(Job *job)
 }
 
 /*
- * Changes a verdict whose result or usage the table refuses (a number that numeric cannot hold, more than jsonb can) so
- * that the table takes it: the answer becomes an output, as it came.
+ * Changes a verdict whose result or usage the table refuses (a number too
+ * large for numeric, a text too large for jsonb).  The result becomes an
+ * output, as it came; usage is dropped.
  */
 void
 outcome_simplify(Job *job, bool result, bool usage)
@@ -374,7 +387,7 @@ outcome_simplify(Job *job, bool result, bool usage)
 
 	if (job->state == JOB_SAVING)
 	{
-		/* the name of a prediction must get into the table, whatever else does not */
+		/* the prediction's name must get into the table, even alone */
 		if (usage)
 			job->remote.usage = NULL;
 		if (result)

@@ -1,10 +1,11 @@
 /*
  * poll.c
- *		The steps that ask about a prediction: how it is, and for its result.
+ *		The steps that ask for a prediction's state, and for its result.
  *
- * Between two questions a job holds no handle, no connection and no memory but its own few kilobytes, so
- * ten thousand predictions can be waited for.  How often is asked adapts to how long the server's
- * calls usually take, and is bounded for all of them together.
+ * Between two polls a job has no handle, no connection, and only a few
+ * kilobytes of memory, so ten thousand jobs can wait for predictions.  The
+ * interval adapts to how long the server's predictions usually take; asking.c
+ * limits the polls of all jobs together.
  */
 #include "postgres.h"
 
@@ -22,7 +23,7 @@
 
 #define MAX_POLL_DELAY_MS 30000
 #define MAX_GRACE_MS 600000  /* beyond the deadline, for a provider that does not answer then */
-#define ABSENT_BEFORE_LIST 4 /* answers that say nothing, before the list of all is asked for */
+#define ABSENT_BEFORE_LIST 4 /* answers that say nothing, before we ask for the list of all */
 
 /* ---------- waiting ---------- */
 
@@ -33,8 +34,9 @@ deadline_of(const Job *job)
 }
 
 /*
- * Returns when to give up a prediction if the provider says nothing.  This is after the deadline: an outage then must
- * not throw away what was paid for.
+ * Returns when to give up a prediction if the provider says nothing.  This is
+ * after the deadline, so that an outage at that moment does not lose what was
+ * paid for.
  */
 static MonoTime
 end_of_grace(const Job *job)
@@ -88,8 +90,8 @@ unended_address(const Job *job, const char **places)
 }
 
 /*
- * True if the verdict is the answer to a question about the prediction; else the prediction was just named, or is taken
- * up.
+ * True if the verdict answers a question about the prediction.  False if the
+ * prediction was just named, or is resumed.
  */
 static bool
 was_asked_about(const Job *job)
@@ -106,7 +108,7 @@ note_absence(Job *job, const Verdict *verdict)
 {
 	const char *places;
 
-	/* what was not there before it was submitted is another matter */
+	/* answers from before this prediction do not count */
 	if (!was_asked_about(job))
 		job->poll.n_forgotten = job->poll.n_absent = 0;
 	if (verdict->forgotten)
@@ -121,7 +123,7 @@ note_absence(Job *job, const Verdict *verdict)
 }
 
 /*
- * Keeps the provider's word for the state of the prediction, and shows it.
+ * Keeps the provider's word for the prediction's state, and shows it.
  */
 static void
 note_remote_state(Job *job, const char *state)
@@ -201,7 +203,7 @@ next_question(const Job *job, MonoTime now, int64 delay)
 static void
 keep_usage(Job *job, const char *usage)
 {
-	/* it may come with each of a thousand questions */
+	/* free it: each of a thousand polls may bring one */
 	if (job->remote.usage != NULL)
 		pfree(job->remote.usage);
 	job->remote.usage = pstrdup(usage);
@@ -218,7 +220,7 @@ next_delay_ms(const Job *job, MonoTime now)
 }
 
 /*
- * Fails a job that was handed over, and whose answer nobody has brought.
+ * Fails a job that was handed over, and that nobody answered in time.
  */
 static Next
 fail_handed_over(Job *job)
@@ -254,9 +256,10 @@ poll_is_due(const Job *job)
 }
 
 /*
- * Waits for the next poll.  After the deadline the job fails if the provider says that the prediction still runs; it is
- * never submitted again.  If the provider does not answer, it is polled for some time longer.  A result that is known
- * to be there is fetched in any case.
+ * Waits for the next poll.  After the deadline the job fails if the provider
+ * says that the prediction still runs; it is never submitted again.  If the
+ * provider does not answer, it is polled for some time longer.  A result that
+ * is there is fetched in any case.
  */
 Next
 poll_begin(Job *job)
@@ -285,7 +288,8 @@ poll_begin(Job *job)
 /* ---------- asking ---------- */
 
 /*
- * Returns the error for a job whose columns cannot be read, although nobody but genjob should write them.
+ * Returns the error for a job whose columns remote_id or remote cannot be
+ * read.  Only genjob should write them.
  */
 static char *
 describe_unreadable(const Job *job, const char *why)
@@ -383,7 +387,8 @@ note_answer(Job *job, Verdict *verdict)
 }
 
 /*
- * Ends a row of failed polls.  poll_begin() counts those whose prediction still runs.
+ * Ends a series of failed polls, unless the prediction still runs: then
+ * poll_begin() counts.
  */
 static Next
 conclude(Job *job, Verdict *verdict)

@@ -1,6 +1,7 @@
 /*
  * postponed.c
- *		Jobs that wait for what another one has not brought yet: how often each was looked at in vain.
+ *		How often each job was postponed, because something that it needs is
+ *		not there yet.
  */
 #include "postgres.h"
 
@@ -10,24 +11,27 @@
 #include "base/backoff.h"
 #include "life/postponed.h"
 
-#define MAX_POSTPONED 100000 /* jobs of which it is known how often */
+#define MAX_POSTPONED 100000 /* jobs that are counted; at more, all counts are forgotten */
 
-/* ms, before a job is looked at again */
+/* ms before a postponed job is claimed again */
 static const Backoff look_again = {1000, 60000};
 
-/* How often in a row a job was postponed.  It decides only how soon to look again, so it need not survive this process. */
+/*
+ * How often in a row a job was postponed.  It decides only when to look again,
+ * so it need not survive this process.
+ */
 typedef struct Postponed
 {
 	int64 id; /* key */
 	int times;
-	size_t bytes; /* of memory that it then waited for */
+	size_t bytes; /* of memory that it waited for last; or 0 */
 } Postponed;
 
 static HTAB *postponed = NULL;
 
 /*
- * Counts a postponement of the job, which waits for bytes of memory or for something else; returns how many there were
- * before.
+ * Counts a postponement of the job, which waits for that many bytes of memory,
+ * or for something else (0).  Returns how many came before.
  */
 static int
 count(int64 id, size_t bytes)
@@ -54,8 +58,9 @@ count(int64 id, size_t bytes)
 }
 
 /*
- * Returns, in the current memory context, the verdict that postpones the job.  It counts as no failure.  The job is
- * looked at again after 1, 2, 4 ... 60 s; where it waits for memory, as soon as there is some, or after 60 s.
+ * Returns, in the current memory context, the verdict that postpones the job.
+ * It counts as no failure.  The job is looked at again after 1, 2, 4 ... 60 s.
+ * If it waits for memory: as soon as there is enough, at most 60 s later.
  */
 Verdict *
 postponed_verdict(const Job *job)

@@ -1,6 +1,7 @@
 /*
  * postponed.h
- *		How often jobs were postponed because another one has not ended yet.
+ *		How often each job was postponed, because something that it needs is
+ *		not there yet.
  */
 #ifndef GENJOB_POSTPONED_H
 #define GENJOB_POSTPONED_H

@@ -1,19 +1,23 @@
 /*
  * pour.c
- *		A download that goes on to the object store while it comes, since it is too large to be in memory.
+ *		A download that goes to the object store while it arrives, because it
+ *		is too large for memory.
  *
- * libcurl holds the answer back whenever 8 MB of it are there (http/sluice.c); these become a part of an upload
- * (upload.c), and what is behind them comes.  So a job has five pieces in memory at most, however large its output is
- * and however slow its store.
+ * http/sluice.c pauses the answer whenever a piece of 8 MB is there.  The
+ * piece becomes a part of an upload (upload.c), and the answer goes on.  So a
+ * job has at most five pieces in memory, however large its output is and
+ * however slow its store.
  *
  *		the first piece is there -> the upload begins, and its id is saved -> piece, piece ... -> the last -> the object
  *
- * A download that is cut off is gone on with from where it was, if the server says that it is the same by a strong ETag;
- * else it begins again, and the upload with it.  So does it after a crash, but then the parts that are there are not
- * sent again.
+ * A download that was cut off continues where it was, if a strong ETag says
+ * that the file is the same; else the download and the upload begin again.
+ * After a crash the download begins again, but parts that the store has are
+ * not sent again.
  *
- * What the store does not take stays at the provider, where it may expire.  So an output that could be kept in the table
- * (saved.c) is fetched whole as soon as the store fails, and goes the way of a small one.
+ * While the store fails, the output stays at the provider, where it may
+ * expire.  So if the table could keep the output (saved.c), we download it
+ * whole as soon as the store fails, and treat it like a small one.
  */
 #include "postgres.h"
 
@@ -40,18 +44,19 @@
 
 typedef struct Pour
 {
-	MemoryContext context; /* holds this and all below */
+	MemoryContext context; /* owns this and all below */
 	Output *output;
 	HttpPour http;
 	bool has_ended; /* all of it has come */
-	Bytes *last;    /* the piece that is taken last, and is not given to the upload yet */
-	size_t given;   /* bytes of it that are */
+	Bytes *last;    /* the rest of the output, at its end; not all given to the upload yet */
+	size_t given;   /* bytes of last that the upload has */
 } Pour;
 
 /* ---------- beginning ---------- */
 
 /*
- * Whether an output may go to the store in pieces: not if its key needs its digest, nor if it is to be in memory.
+ * True if an output may go to the store in pieces: not if its key needs its
+ * digest, or if it must come whole.
  */
 bool
 pour_may(const Job *job, const Output *output)
@@ -81,8 +86,9 @@ begin(Job *job, Output *output)
 }
 
 /*
- * Has the download of an output come in pieces if it is large; or the rest of it, if it has begun.  In the memory
- * context of the call; may raise an error.
+ * Makes the download of an output come in pieces if it is large.  Asks only
+ * for the rest if a download has begun.  Call it in the memory context of the
+ * call; may raise an error.
  */
 void
 pour_prepare(Job *job, Output *output, HttpRequest *http)
@@ -101,7 +107,8 @@ pour_prepare(Job *job, Output *output, HttpRequest *http)
 }
 
 /*
- * Lets go of all that there is of an output that was to go to the store in pieces.  No call may bring more of it.
+ * Frees what we have of a poured output, and its upload.  Its download must
+ * have ended.
  */
 void
 pour_drop(Job *job, bool aborts)
@@ -116,7 +123,7 @@ pour_drop(Job *job, bool aborts)
 }
 
 /*
- * Whether an upload has begun of an output that comes.
+ * True if the output that arrives has an upload.
  */
 bool
 pour_is_under_way(const Job *job)
@@ -125,7 +132,7 @@ pour_is_under_way(const Job *job)
 }
 
 /*
- * Whether all of it has come, and is on its way to the store.
+ * True if all of the output has come, and goes to the store.
  */
 bool
 pour_has_ended(const Job *job)
@@ -136,8 +143,8 @@ pour_has_ended(const Job *job)
 /* ---------- pieces ---------- */
 
 /*
- * Whether the answer may repeat a secret, which would have to be masked: it is no picture nor the like, and the request
- * had one.
+ * True if the answer may repeat a secret, which we would have to mask: the
+ * request had one, and the answer has text.
  */
 static bool
 may_repeat_secret(const HttpRequest *http, const char *type)
@@ -153,7 +160,8 @@ may_repeat_secret(const HttpRequest *http, const char *type)
 }
 
 /*
- * The ETag of an answer if it is a strong one, palloc'd; NULL: nothing tells whether two answers are the same.
+ * Returns the answer's strong ETag, palloc'd.  NULL: it has none, so nobody
+ * can tell whether two answers are the same.
  */
 static char *
 strong_etag(const HttpReply *reply)
@@ -168,7 +176,7 @@ strong_etag(const HttpReply *reply)
 }
 
 /*
- * The first piece is there: the upload begins.
+ * Begins the upload, when the first piece is there.
  */
 static void
 open_upload(void *arg)
@@ -215,7 +223,7 @@ give_piece(void *arg)
 }
 
 /*
- * Gives the upload the next part of what came last: one, or two if that is a little more than a piece.
+ * Gives the upload the next part of pour->last, at most HTTP_PIECE bytes.
  */
 static void
 give_last(void *arg)
@@ -233,7 +241,8 @@ give_last(void *arg)
 }
 
 /*
- * Where memory is short, a job that has none of it may have a piece; and others, once the store has that.
+ * If memory is short, a job without a piece may take one piece; other jobs
+ * follow once the store has it.
  */
 static void
 note_memory(Job *job)
@@ -246,7 +255,7 @@ note_memory(Job *job)
 }
 
 /*
- * Gives the upload what there is, as far as it has room.
+ * Gives the upload all pieces that are there, as far as it has room.
  */
 static bool
 give(Job *job, char **error)
@@ -272,7 +281,8 @@ give(Job *job, char **error)
 /* ---------- what comes next ---------- */
 
 /*
- * Goes on as it is until then, or until something happens.  A download that is to be tried again has its own alarm.
+ * Stays as it is for ms, or until something happens.  A download that waits
+ * for a retry keeps its own alarm.
  */
 static Next
 stay(const Job *job, int64 ms)
@@ -305,7 +315,7 @@ begin_again(Job *job)
 }
 
 /*
- * The store does not take the output.
+ * Gives up the output, because the store does not take it.
  */
 static Next
 give_up(Job *job, const char *why)
@@ -316,7 +326,7 @@ give_up(Job *job, const char *why)
 }
 
 /*
- * The store has failed.
+ * Handles a failure of the store.
  */
 static Next
 failed(Job *job, const char *why, bool is_refused)
@@ -327,7 +337,7 @@ failed(Job *job, const char *why, bool is_refused)
 	int64 total = pour->http.total;
 
 	memory_unfavour(&job->call);
-	/* who waits for the store takes no place at the server that has brought the answer */
+	/* a job that waits for its store must not occupy a place at its server */
 	limits_note_result(&job->place, clock_mono());
 	limits_leave(&job->place);
 	if (!store_bears(job, why, is_refused))
@@ -363,8 +373,8 @@ finish(Job *job)
 }
 
 /*
- * Something has happened to an output that goes to the store while it comes: a piece is complete, the end has come, the
- * store has answered, or it is time to look.
+ * Moves a poured output on: a piece is complete, the download has ended, the
+ * store has answered, or the alarm has come.
  */
 Next
 pour_go_on(Job *job)
@@ -411,8 +421,8 @@ pour_go_on(Job *job)
 /* ---------- the end of a call ---------- */
 
 /*
- * Whether an answer has brought all that was missing of an output.  One that has no body has brought nothing, whatever
- * its status says.
+ * True if an answer has brought all that was missing of an output.  An answer
+ * without a body brought nothing, whatever its status says.
  */
 static bool
 is_end(const Job *job, const HttpReply *reply)
@@ -425,8 +435,8 @@ is_end(const Job *job, const HttpReply *reply)
 }
 
 /*
- * Takes what came last of an output of which pieces are on their way already.  False where there are none, or it is not
- * the end.
+ * Takes the rest of an output whose pieces have begun to go to the store.
+ * False if no upload has begun, or this is not the end.
  */
 bool
 pour_take_end(Job *job, HttpReply *reply)
@@ -442,8 +452,9 @@ pour_take_end(Job *job, HttpReply *reply)
 }
 
 /*
- * Keeps what a call has brought that was cut off, if the rest can be asked for; else all begins again.  False where no
- * pieces are on their way.  What then comes next is up to the caller.
+ * Keeps what a call that was cut off has brought, if we can ask for the rest;
+ * else drops the upload.  False if no upload has begun.  The caller decides
+ * what comes next.
  */
 bool
 pour_take_failure(Job *job, HttpReply *reply)
@@ -453,11 +464,11 @@ pour_take_failure(Job *job, HttpReply *reply)
 
 	if (pour == NULL || job->store->upload == NULL)
 	{
-		/* what has come of it is nothing that could be gone on with */
+		/* nothing has come that could be continued */
 		pour_drop(job, true);
 		return false;
 	}
-	/* a success that is not the end is nothing that could be used */
+	/* a success that is not the end is useless */
 	reply->is_elsewhere |= reply_is_success(reply);
 	is_rest = pour->http.etag != NULL && !reply->is_elsewhere && reply->status != 416;
 	if (is_rest && reply->is_pieces)
@@ -468,8 +479,9 @@ pour_take_failure(Job *job, HttpReply *reply)
 }
 
 /*
- * Whether an output that was to come whole, because the store failed, turned out to be too large for that: then it
- * comes in pieces, however long the store takes.
+ * True if an output had to come whole, because the store failed, but is too
+ * large for that.  From then on it comes in pieces, however long the store
+ * fails.
  */
 bool
 pour_take_too_large(Job *job, Output *output, const HttpReply *reply)

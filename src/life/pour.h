@@ -1,6 +1,6 @@
 /*
  * pour.h
- *		A download that goes on to the object store while it comes.
+ *		A download that goes to the object store while it arrives.
  */
 #ifndef GENJOB_POUR_H
 #define GENJOB_POUR_H

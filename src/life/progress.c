@@ -1,6 +1,6 @@
 /*
  * progress.c
- *		The step that asks for the progress of a submission, beside it.
+ *		The step that asks for the progress of a submission, beside its call.
  */
 #include "postgres.h"
 
@@ -9,8 +9,9 @@
 #include "life/step.h"
 
 /*
- * Returns the address to ask for progress, and the place of the number in its answer; NULL where there is none.  Such
- * an address describes the whole server, so it is used only if the server has one call at a time.
+ * Returns the address to ask for progress, and the place of the number in its
+ * answer; NULL if there is none.  Such an address describes the whole server,
+ * so it is used only if the server has one call at a time.
  */
 static char *
 progress_address(const Job *job, const char **place)
@@ -27,7 +28,8 @@ ask_later(const Job *job)
 }
 
 /*
- * A submission is under way.  Asks for its progress from time to time, where possible.
+ * Asks for the progress of the submission under way from time to time, if the
+ * server can be asked.
  */
 Next
 progress_expect(Job *job)
@@ -71,12 +73,12 @@ progress_starved(Job *job)
 	return next_stay();
 }
 
-/* An answer that is read for its progress. */
+/* Argument of read_progress(). */
 typedef struct Reading
 {
 	const Job *job;
 	HttpReply *reply;
-	double progress; /* -1: it does not tell */
+	double progress; /* -1: not known */
 } Reading;
 
 static void
@@ -97,6 +99,6 @@ progress_answered(Job *job, HttpReply *reply)
 
 	if (calls_run(&job->beside, read_progress, &reading, &error))
 		calls_show_progress(job, reading.progress);
-	/* the submission may have been answered before */
+	/* the submission may have been answered meanwhile */
 	return job->state == JOB_CALLING && job->step == STEP_SUBMIT ? ask_later(job) : next_stay();
 }

@@ -1,7 +1,8 @@
 /*
  * resume.c
- *		Taking up a job that an earlier dispatcher has begun: from its prediction, if the provider had named one, from its
- *		answer, if that had come, or from the beginning.
+ *		Resumes a job that an earlier dispatcher has begun: from its answer, if
+ *		that had come; from its prediction, if the provider had named one; or
+ *		from the beginning.
  */
 #include "postgres.h"
 
@@ -12,8 +13,9 @@
 #include "schedule/schedule.h"
 
 /*
- * Returns what an answer of the column remote means, in the current memory context; NULL: there is none.  The text of
- * one that stands for a verdict is freed.  Pure; may raise an error.
+ * Returns what the answer in the column remote means, in the current memory
+ * context; NULL: there is none.  If the answer is a saved verdict, frees its
+ * text.  Pure; may raise an error.
  */
 Verdict *
 life_judge_saved(const ReplySource *source, Remote *remote)
@@ -42,7 +44,8 @@ judge_saved(void *arg)
 }
 
 /*
- * Judges the answer that was saved, unless another process has.  False, and the error, if it cannot be read.
+ * Judges the saved answer, unless another process did.  False, and *error, if
+ * it cannot be read.
  */
 static bool
 judge(Job *job, char **error)
@@ -58,7 +61,8 @@ judge(Job *job, char **error)
 }
 
 /*
- * Continues with the downloads of an answer from the table.  Others than genjob may have written it.
+ * Continues with the downloads of an answer from the table.  Somebody else
+ * than genjob may have written it.
  */
 static Next
 resume_answer(Job *job)
@@ -75,7 +79,8 @@ resume_answer(Job *job)
 }
 
 /*
- * Fails a job that cannot be continued, but whose call has brought something already.
+ * Fails a job that cannot be continued, although its call has brought
+ * something.
  */
 static Next
 fail_resumed(Job *job)
@@ -92,7 +97,7 @@ fail_resumed(Job *job)
 }
 
 /*
- * Waits for a prediction that was named.
+ * Continues with polls for the prediction.
  */
 static Next
 resume_prediction(Job *job)
@@ -104,8 +109,8 @@ resume_prediction(Job *job)
 }
 
 /*
- * Returns the verdict for a job that was not sent yet when genjob ended.  It counts as a loss all the same: what was
- * fetched may be what ended it.
+ * Returns the verdict for a job that was not sent yet when genjob ended.  It
+ * counts as a loss all the same: the fetched objects may have caused that end.
  */
 static Verdict *
 lost_unsent(void)

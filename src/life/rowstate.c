@@ -19,7 +19,7 @@ rowstate_name(RowState state)
 }
 
 /*
- * The state of that name; an error where there is none.
+ * Returns the state with that name.  Raises an error if there is none.
  */
 RowState
 rowstate_parse(const char *name)
@@ -35,7 +35,7 @@ rowstate_parse(const char *name)
 }
 
 /*
- * Whether a job has ended in that state.
+ * True if a job in that state has ended.
  */
 bool
 rowstate_is_final(RowState state)

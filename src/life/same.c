@@ -1,15 +1,18 @@
 /*
  * same.c
- *		That a call which is repeated under its Idempotency-Key has the same body.
+ *		Gives a call that is repeated under its Idempotency-Key the same body.
  *
- * A server that honours the key refuses another body under it, or answers what the first one asked for.  The row has the
- * request and the inputs, and loses the key when they change.  But the server's options may change, and so may outputs
- * of other jobs that the request refers to.  So for each call whose end is not known genjob.sent keeps what the options
- * put into the body, and its digest (queue/sent.c); the next attempt builds the body from those.  Where the digest is
- * another one, the body cannot be had again, and the call is another one.
+ * A server that honours the key refuses another body under it, or repeats its
+ * first answer.  The row has the request and the inputs, and loses the key
+ * when they change.  But the server's options may change, and so may outputs
+ * of other jobs that the request refers to.  So for each call whose end is not
+ * known, genjob.sent keeps what the options put into the body, and the body's
+ * digest (queue/sent.c).  The next attempt builds the body from those options.
+ * If the digest then differs, the body cannot be built again, and the next
+ * call gets a new key.
  *
- * A crash leaves no time to note anything: there the key itself tells whether the options are still those of its claim
- * (queue/claim.c).
+ * A crash leaves no time to note anything.  Then the key itself tells whether
+ * the options have changed since its claim (queue/claim.c).
  */
 #include "postgres.h"
 
@@ -21,7 +24,7 @@
 #include "schedule/schedule.h"
 #include "server/shape.h"
 
-#define DIGESTED (4 * 1024 * 1024) /* bytes at each end of a body that make its digest */
+#define DIGESTED (4 * 1024 * 1024) /* bytes at each end of a body that go into its digest */
 
 #define CHANGED \
 	"what goes into this job's request was changed since a call whose end is not known (the server's options, or an " \
@@ -48,8 +51,8 @@ digest_of(const HttpRequest *http)
 }
 
 /*
- * True if the request has links or a hand-over token.  These differ each time, so the body has no digest that could be
- * compared.
+ * True if the request has links or a hand-over token.  These differ each time,
+ * so the digest of the body cannot be compared.
  */
 static bool
 has_links(const RequestSource *source)
@@ -65,8 +68,9 @@ has_links(const RequestSource *source)
 }
 
 /*
- * Builds the body of the job's request as for the call that had its key, if that is known.  Returns false if it cannot.
- * *sha256: the digest that it must have; NULL: any.
+ * Makes *source build the same body as the earlier call under the job's key,
+ * if that call is known.  Returns false if it cannot.  *sha256: the digest
+ * that the body must have; NULL: any.
  */
 bool
 same_begin(Job *job, RequestSource *source, char **sha256)
@@ -137,8 +141,9 @@ read_key(const char *key, uint32 *digest)
 }
 
 /*
- * As same_note(), for a call that the end of genjob cut short.  Returns false if the options have changed since, so
- * that nobody knows what it was built from.
+ * Like same_note(), for a call that the end of genjob cut short.  Returns
+ * false if the options have changed since, so that nobody knows what it was
+ * built from.
  */
 bool
 same_take_up(Job *job)

@@ -1,6 +1,6 @@
 /*
  * same.h
- *		That a call which is repeated under its Idempotency-Key has the same body.
+ *		Gives a call that is repeated under its Idempotency-Key the same body.
  */
 #ifndef GENJOB_SAME_H
 #define GENJOB_SAME_H

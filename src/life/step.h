@@ -12,15 +12,15 @@
 
 typedef enum NextKind
 {
-	NEXT_STAY, /* the job goes on as it is; where there is an until, the present step is woken then */
+	NEXT_STAY, /* the job stays as it is; if until is set, its present step is woken then */
 	NEXT_CALL,  /* step's call begins now */
 	NEXT_LINE,  /* step's call begins when it is the job's turn in the line of its server */
 	NEXT_WAIT,  /* step is woken at until; what the call has brought is freed, except outputs */
 	NEXT_SAVE,  /* verdict is written into the row, whose state stays as it is; then step goes on */
-	NEXT_GO_ON, /* step, whose call went on while the row was written, goes on */
+	NEXT_GO_ON, /* the row is written; step goes on with the call that ran meanwhile */
 	NEXT_VERDICT, /* verdict has come: it is saved, dealt with by another step, or reported */
 	NEXT_REPORT,  /* verdict ends the attempt */
-	NEXT_GONE     /* nothing is left to be done: the Job is freed */
+	NEXT_GONE     /* nothing is left to do: the Job is freed */
 } NextKind;
 
 /* What comes next in a job's life. */
@@ -39,17 +39,19 @@ typedef struct Step
 {
 	const char *name;
 	ActivityPhase phase; /* what genjob.activity shows while its call is under way */
-	bool only_asks; /* to cut its call loses nothing; it counts against the budget of questions */
-	bool is_beside; /* its call is made beside the one of the job's step */
-	void (*line_up)(Job *job); /* has the job's call begin when its server's turn comes */
+	bool only_asks; /* cutting its call loses nothing; it counts against the budget of questions */
+	bool is_beside; /* its call runs beside the call of the job's step */
+	void (*line_up)(Job *job); /* puts the job into its server's line; it is admitted there */
 
-	/* What must be done about job->verdict, before it is reported */
+	/* Work that job->verdict needs before it is reported */
 	bool (*is_due)(const Job *job);
 	Next (*begin)(Job *job);
 
 	/*
-	 * Builds the call in its memory context.  NULL: there is none to be made, and *why may say so, as a sentence.
-	 * Without unbuilt(), which gets that or the error that was raised, the job fails with it.
+	 * Builds the call in its memory context.  Returns NULL if there is no call
+	 * to make; *why may then say why, as a sentence.  unbuilt() gets *why, or
+	 * the error that build() raised.  If unbuilt is missing, the job fails
+	 * with that text.
 	 */
 	HttpRequest *(*build)(Job *job, char **why);
 	Next (*unbuilt)(Job *job, const char *why, const ErrorData *error);
@@ -59,7 +61,7 @@ typedef struct Step
 
 	Next (*answered)(Job *job, HttpReply *reply); /* the call has ended */
 	Verdict *(*judge)(const ReplySource *source, HttpReply *reply,
-					  Remote *remote); /* what answered() judges by: another process may have */
+					  Remote *remote); /* judges for answered(); another process may run it */
 	Next (*uploaded)(Job *job);        /* a call of its upload has ended */
 	Next (*woken)(Job *job);    /* the alarm has come; missing: the call begins, or lines up */
 	Next (*admitted)(Job *job); /* it is its turn in the line; missing: the call begins */
@@ -91,7 +93,7 @@ extern Next submit_unbuilt(Job *job, const char *why, const ErrorData *error);
 extern Next submit_starved(Job *job);
 extern Next submit_answered(Job *job, HttpReply *reply);
 
-/* fetch.c: what the request wants of an object store, before it is sent */
+/* fetch.c: stored objects that the request needs, before it is sent */
 extern HttpRequest *fetch_build(Job *job, char **why);
 extern Next fetch_unbuilt(Job *job, const char *why, const ErrorData *error);
 extern Next fetch_starved(Job *job);
@@ -100,7 +102,7 @@ extern Next fetch_woken(Job *job);
 extern Next fetch_saved(Job *job);
 extern Next fetch_give_back(Job *job);
 
-/* progress.c: of a submission, asked for beside it */
+/* progress.c: how far a submission is, asked beside it */
 extern Next progress_expect(Job *job);
 extern Next progress_woken(Job *job);
 extern HttpRequest *progress_build(Job *job, char **why);
@@ -147,7 +149,7 @@ extern Next store_woken(Job *job);
 extern Next store_uploaded(Job *job);
 extern Next store_rescue(Job *job);
 
-/* cancel.c: a prediction of which the provider is told that nobody wants it any more */
+/* cancel.c: tells the provider to cancel a prediction */
 extern Next cancel_begin(Job *job);
 extern Next cancel_resume(Job *job);
 extern HttpRequest *cancel_build(Job *job, char **why);
@@ -157,7 +159,7 @@ extern Next cancel_answered(Job *job, HttpReply *reply);
 extern Next cancel_admitted(Job *job);
 extern Next cancel_saved(Job *job);
 
-/* resume.c: what an earlier dispatcher has begun */
+/* resume.c: jobs that an earlier dispatcher has begun */
 extern Next resume_begin(Job *job);
 
 #endif /* GENJOB_STEP_H */

@@ -13,7 +13,7 @@
 
 /* clang-format off */
 
-/* In the order in which they are asked whether a verdict is theirs to deal with. */
+/* The first step whose is_due() is true deals with a verdict. */
 const Step steps_table[JOB_STEPS] = {
 	[STEP_SUBMIT] = {
 		.name = "submit", .phase = ACTIVITY_CALLING,

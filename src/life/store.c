@@ -2,15 +2,17 @@
  * store.c
  *		The step that puts the outputs of an answer into their object store.
  *
- * One of more than 8 MB goes there in parts (upload.c).
+ * An output of more than 8 MB goes there in parts (upload.c).
  *
- * A job succeeds only after the store has confirmed them all.  They were paid for: as soon as the store fails, or has no
- * place for them for a second, the verdict is saved in the table, and from then on a crash costs nothing but another
- * try.  A store that is down is tried for a day.  One that refuses them is tried for some minutes, for a key or a
- * permission may be mended; then the job fails, with its outputs in the table.
+ * A job succeeds only after the store has confirmed all outputs.  They were
+ * paid for: as soon as the store fails, or has no place for a second, the
+ * verdict is saved in the table.  From then on a crash costs only another try.
+ * A store that is down is retried for a day.  A store that refuses is retried
+ * for some minutes, because somebody may correct a key or a permission; then
+ * the job fails, with its outputs in the table.
  *
- * The calls are limited by the store's server: its places, its rate, its breaker, its holds.  The place at the server
- * that brought the answer is left before.
+ * The limits of the store's server apply to the calls: places, rate, breaker,
+ * holds.  The job leaves its place at its own server first.
  */
 #include "postgres.h"
 
@@ -38,10 +40,10 @@
 #include "server/keytemplate.h"
 #include "server/stores.h"
 
-#define UNSAVED_US USECS_PER_SEC /* in which a verdict may wait for a place without being saved */
+#define UNSAVED_US USECS_PER_SEC /* how long a verdict may wait for a place without being saved */
 #define NO_PLACE_MS 50           /* before the next look for one */
 #define NO_PLACE_MAX_MS 1000
-#define LOOK_AGAIN_MS 10000 /* at an upload whose calls are under way: their ends move it on */
+#define LOOK_AGAIN_MS 10000 /* at an upload with calls under way; their ends move it on earlier */
 #define AGAIN_MS 500        /* after a failure, before a part is sent again */
 #define DIGEST_PIECE ((size_t) 4 * 1024 * 1024) /* bytes that are digested in a turn */
 #define UNIX_EPOCH ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY)
@@ -57,7 +59,8 @@ utf8_of(const char *text)
 }
 
 /*
- * Finds the store's server and the present secrets of the job's owner for it.  In a transaction.
+ * Finds the store's server and the job owner's present secrets for it.  Call
+ * it in a transaction.
  */
 void
 store_read(Job *job)
@@ -81,7 +84,7 @@ store_read(Job *job)
 }
 
 /*
- * Notes where the job's outputs are to go.  In a transaction.
+ * Notes where the job's outputs must go.  Call it in a transaction.
  */
 void
 store_open(Job *job)
@@ -163,7 +166,7 @@ store_ordinal(const Job *job, const Output *output)
 }
 
 /*
- * True if the end of this process would lose what was paid for.
+ * True if outputs that were paid for are only in memory.
  */
 bool
 store_holds_unsaved(const Job *job)
@@ -182,7 +185,8 @@ store_is_due(const Job *job)
 /* ---------- waiting ---------- */
 
 /*
- * Saves the verdict in the table.  One that is too large stays in memory.
+ * Saves the verdict in the table.  A verdict that is too large stays in
+ * memory.
  */
 static Next
 save(Job *job)
@@ -257,7 +261,7 @@ attempt(Job *job)
 		return store_in_parts(job);
 
 	if (store->server == NULL)
-		calls_refresh(job); /* it may have been mended */
+		calls_refresh(job); /* it may be valid now */
 	if (store->server == NULL)
 		return failed(job, store->trouble, true);
 	if (!storeline_take_turn(job, false))
@@ -271,7 +275,7 @@ attempt(Job *job)
 Next
 store_begin(Job *job)
 {
-	/* an earlier dispatcher may have saved it */
+	/* an earlier dispatcher may have saved the verdict */
 	job->store->is_saved |= job->is_saved && job->remote.has_verdict;
 	limits_note_result(&job->place, clock_mono());
 	limits_leave(&job->place);
@@ -300,7 +304,7 @@ store_rescue(Job *job)
 /* ---------- the call ---------- */
 
 /*
- * The key of an output, palloc'd.
+ * Returns the key of an output, palloc'd.
  */
 char *
 store_key(const Job *job, const Output *output)
@@ -364,7 +368,7 @@ store_starved(Job *job)
 }
 
 /*
- * Notes where an output is now; its data is not needed any more.
+ * Notes where an output is now.  Its data is no longer needed.
  */
 void
 store_take_object(Job *job, Output *output, const char *object, const char *etag)
@@ -455,7 +459,8 @@ prepare_piece(void *arg)
 }
 
 /*
- * Handles a failed call of an upload.  Nothing of the upload is repeated before the next try.
+ * Handles a failed call of an upload.  The upload makes no call before the
+ * next try.
  */
 static Next
 upload_failed(Job *job)
@@ -470,7 +475,8 @@ upload_failed(Job *job)
 }
 
 /*
- * Returns what comes next for a large output.  Works on one piece at a time, because others wait.
+ * Returns what comes next for a large output.  Works on one piece at a time,
+ * because other jobs wait.
  */
 static Next
 store_in_parts(Job *job)

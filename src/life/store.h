@@ -25,26 +25,26 @@ typedef struct StoreTurn
 typedef struct JobStore
 {
 	struct ServerQueue *queue; /* of the store's server */
-	Server *server;            /* held; NULL: it cannot be used, see trouble */
+	Server *server;            /* referenced; NULL: it cannot be used, see trouble */
 	MappingOptions secrets;    /* the job owner's */
 	char *trouble;             /* why it cannot be used, as a sentence; else NULL */
 	Place place;               /* of the call under way */
 	int failures;              /* in a row */
 	MonoTime failing_since;    /* the first of them */
-	StoreTurn turn;            /* where it waits for one */
+	StoreTurn turn;            /* its wait for a place */
 	bool is_counted;           /* in Limits.n_unstored of the job's own server */
 	bool is_saved;             /* the verdict is in the table, or cannot be */
 	bool gave_up;              /* the outputs stay in the table */
-	struct Upload *upload;     /* of an output that goes there in parts; or NULL */
-	struct Pour *pour;         /* of one that goes there while it comes; or NULL */
-	Output *whole;             /* that must not: it comes whole, since the store fails; or NULL */
-	Output *pours;             /* that must, since it is too large; or NULL */
-	HttpReply *ended;      /* of a download that ended while the row was being written; or NULL */
-	struct Digest *digest; /* of the large output that is to be stored, as far as it is read */
+	struct Upload *upload;     /* of an output that goes to the store in parts; or NULL */
+	struct Pour *pour;         /* of an output that goes to the store while it arrives; or NULL */
+	Output *whole;             /* must not be poured, because the store fails; or NULL */
+	Output *pours;             /* must be poured, because it is too large for memory; or NULL */
+	HttpReply *ended;      /* of a download that ended while the row was written; or NULL */
+	struct Digest *digest; /* of the large output to store, as far as it is read */
 	size_t digested;       /* bytes of it that are in the digest */
 
-	/* The words of the keys of outputs, in UTF-8 */
-	char *server_name; /* of the server that brought it */
+	/* Words for the keys of outputs, in UTF-8 */
+	char *server_name; /* of the server that brought the outputs */
 	char *owner_name;
 	char *database_name;
 } JobStore;
@@ -53,10 +53,10 @@ typedef struct JobStore
 typedef struct StoreAnswer
 {
 	bool is_done;    /* the store has done what it was asked */
-	bool is_refused; /* it will not, as long as nothing is mended */
+	bool is_refused; /* it will refuse until somebody changes something */
 	bool is_missing; /* because there is no such object */
 	char *error;     /* a sentence, in the memory context of the call; or NULL */
-	char *etag;      /* that the answer has, there, too; or NULL */
+	char *etag;      /* of the answer, in the same memory context; or NULL */
 } StoreAnswer;
 
 extern void store_open(Job *job);

@@ -15,11 +15,11 @@
 #include "protocol/words.h"
 #include "schedule/schedule.h"
 
-#define REFUSALS_BEFORE_END 10 /* in a row, and for as long as that: */
+#define REFUSALS_BEFORE_END 10 /* in a row, and for at least this long: */
 #define REFUSED_US (10 * USECS_PER_MINUTE)
 #define DOWN_US USECS_PER_DAY
 
-/* An answer of the store that is judged. */
+/* Argument of judge(). */
 typedef struct Judging
 {
 	ReplySource source;
@@ -59,7 +59,8 @@ note_end(const Job *job, Place *place, const HttpReply *reply, const Verdict *ve
 }
 
 /*
- * The options that a call to a store began with, as far as they are known; or NULL.
+ * Returns the options that a call to a store began with; else the server's
+ * present ones; else NULL.
  */
 static const ServerOptions *
 options_of(const Place *place, const Server *server)
@@ -70,8 +71,8 @@ options_of(const Place *place, const Server *server)
 }
 
 /*
- * Returns what became of a call of the job to a store, whose queue and server (or NULL) these are.  The place is given
- * up; it may be none.
+ * Returns what became of a call of the job to a store.  queue and server (or
+ * NULL) are the store's.  Gives up *place, which may be empty.
  */
 StoreAnswer
 store_judge_at(Job *job, ServerQueue *queue, const Server *server, Place *place, Call *call,
@@ -107,7 +108,8 @@ store_judge_at(Job *job, ServerQueue *queue, const Server *server, Place *place,
 }
 
 /*
- * Returns what became of a call to the store of the job's outputs, whose place is given up.
+ * Returns what became of a call to the store of the job's outputs.  Gives up
+ * *place.
  */
 StoreAnswer
 store_judge(Job *job, Place *place, Call *call, HttpReply *reply)
@@ -116,7 +118,7 @@ store_judge(Job *job, Place *place, Call *call, HttpReply *reply)
 }
 
 /*
- * Notes that the store did what it was asked, so nothing is wrong with it.
+ * Notes that a call to the store succeeded, which ends its trouble.
  */
 void
 store_note_success(Job *job)
@@ -129,7 +131,8 @@ store_note_success(Job *job)
 }
 
 /*
- * True if a store is tried again after so many failures in a row, the first of them us microseconds ago.
+ * True if a store is retried after that many failures in a row.  us:
+ * microseconds since the first of them.
  */
 bool
 store_is_worth_a_try(int failures, int64 us, bool is_refused)
@@ -138,7 +141,7 @@ store_is_worth_a_try(int failures, int64 us, bool is_refused)
 }
 
 /*
- * A try has failed.  False if it was the last one.
+ * Notes that a try has failed.  False if it was the last one.
  */
 bool
 store_bears(Job *job, const char *why, bool is_refused)
@@ -154,7 +157,7 @@ store_bears(Job *job, const char *why, bool is_refused)
 }
 
 /*
- * How many ms the next try waits after a failure.
+ * Returns how long the next try waits after a failure, in ms.
  */
 int64
 store_pause(const Job *job)
@@ -165,7 +168,8 @@ store_pause(const Job *job)
 }
 
 /*
- * The sentence for an output that the store has not taken, and that is still where it came from; palloc'd.
+ * Returns the error for an output that the store did not take, and that the
+ * provider still has; palloc'd.
  */
 char *
 store_describe_refusal(const Job *job, const char *why)

@@ -2,11 +2,14 @@
  * storeline.c
  *		Jobs that wait for a place at an object store: first come, first served.
  *
- * Each store's queue has a line.  When a call to the store ends, the first of the line is woken.  A job also looks by
- * itself from time to time (store.c, pour.c), since places are left without a word, too: by a cancel, or when a hold ends.
+ * Each store's queue has a line.  When a call to the store ends, the first
+ * jobs of the line are woken.  A job also looks by itself from time to time
+ * (store.c, pour.c), because nobody wakes it when a cancel frees a place, or a
+ * hold ends.
  *
- * While several of a server's jobs wait, and nothing is wrong with the store, the server is given no more jobs: their
- * answers would only pile up, and be written into the table in case of a crash.
+ * While several of a server's jobs wait for a healthy store, the server gets
+ * no more jobs.  Their answers would only pile up, and would have to be saved
+ * in the table.
  */
 #include "postgres.h"
 
@@ -22,7 +25,7 @@ turn_of(dlist_node *node)
 }
 
 /*
- * True if a job is one of the first n that wait.
+ * True if turn is one of the first n in its line.
  */
 static bool
 is_among_first(const StoreTurn *turn, int n)
@@ -54,7 +57,8 @@ length_up_to(ServerQueue *queue, int most)
 }
 
 /*
- * True if a job may begin a call to its store now.  Others that have waited longer go first, and are woken.
+ * True if a job may begin a call to its store now.  Jobs that have waited
+ * longer go first, and are woken.
  */
 static bool
 has_place(const StoreTurn *turn)
@@ -71,7 +75,7 @@ has_place(const StoreTurn *turn)
 }
 
 /*
- * True if nothing but places holds calls to the store back.
+ * True if calls to the store lack nothing but places.
  */
 bool
 storeline_is_open(const ServerQueue *queue)
@@ -83,7 +87,7 @@ storeline_is_open(const ServerQueue *queue)
 }
 
 /*
- * True if it is only for lack of places that jobs wait.
+ * True if a job waits only because the store has no free place.
  */
 static bool
 is_well(const JobStore *store)
@@ -123,7 +127,7 @@ step_out(StoreTurn *turn)
 }
 
 /*
- * True if a job that fetches an object begins its call now; else it waits in line.
+ * True if a job that fetches an object may call now; else it waits in line.
  */
 bool
 storeline_take_turn_to_fetch(Job *job, StoreTurn *turn)
@@ -147,8 +151,9 @@ storeline_leave_fetch(StoreTurn *turn)
 }
 
 /*
- * True if a job begins a call to its store now; else it waits in line.  has_another: it has calls there under way, so it
- * begins no other while somebody waits, and need not wait itself.
+ * True if a job may call its store now; else it waits in line.  has_another:
+ * it has other calls there under way.  Then it begins no more while another
+ * job waits, and does not join the line.
  */
 bool
 storeline_take_turn(Job *job, bool has_another)
@@ -171,7 +176,8 @@ storeline_take_turn(Job *job, bool has_another)
 }
 
 /*
- * Takes a job out of its line, if it is in one, while its row is written.  Its server gets no other job for it.
+ * Takes a job out of its line, if it is in one, while its row is written.  It
+ * still counts in n_unstored, so its server gets no other job in its place.
  */
 void
 storeline_step_out(Job *job)
@@ -192,7 +198,7 @@ storeline_leave(Job *job)
 }
 
 /*
- * Wakes those who may go now.
+ * Wakes the jobs that may call the store now.
  */
 void
 storeline_wake(ServerQueue *queue)

@@ -12,7 +12,7 @@
 #include "life/verdict.h"
 
 /*
- * Frees what only building the request needed: the request holds it in its own form.
+ * Frees what only building the request needed: the request has its own copy.
  */
 void
 submit_built(Job *job)

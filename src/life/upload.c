@@ -1,15 +1,17 @@
 /*
  * upload.c
- *		An output on its way to an object store, in parts: what it holds.
+ *		An output on its way to an object store, in parts: its data.
  *
  *		begin -> (the id is saved) -> parts, several at a time -> complete
  *		  or, where an earlier process has begun: list -> the missing parts -> complete
  *
- * The steps store and download own uploads: they give the parts, wait, and decide what becomes of a failure.
- * uploadcall.c calls the store, uploadanswer.c reads its answers.
+ * The steps store and download own uploads: they give the parts, wait, and
+ * decide what follows a failure.  uploadcall.c calls the store, uploadanswer.c
+ * reads its answers.
  *
- * The id is in the table before the first part is sent.  After a crash, parts that the store has are not sent again if
- * the bytes have not changed (the mark).  An upload that is given up is aborted (leftover.c).
+ * The id is in the table before the first part is sent.  After a crash, parts
+ * that the store has are not sent again if the bytes have not changed (the
+ * mark).  leftover.c aborts an upload that its job gives up.
  */
 #include "postgres.h"
 
@@ -22,7 +24,7 @@
 #include "life/upload.h"
 #include "protocol/openupload.h"
 
-#define FIRST_PARTS 16 /* for which there is room at first */
+#define FIRST_PARTS 16 /* entries of parts at first */
 
 /* ---------- its life ---------- */
 
@@ -73,7 +75,7 @@ upload_open(Job *job, Output *output, int ordinal, const char *key, const char *
 }
 
 /*
- * Ends one call, under way or not, and frees what it holds.
+ * Ends one call, under way or not, and frees its memory and its place.
  */
 void
 upload_end_call(UploadCall *ask)
@@ -89,7 +91,7 @@ upload_end_call(UploadCall *ask)
 }
 
 /*
- * Cuts the calls of a job's upload, if it has one: they may be made again.
+ * Aborts the calls of a job's upload, if it has one.  They may be repeated.
  */
 void
 upload_end_calls(Job *job)
@@ -105,8 +107,8 @@ upload_end_calls(Job *job)
 }
 
 /*
- * Ends a job's upload, if it has one.  An open one is aborted if the caller wants that; else the next process may
- * continue it.
+ * Ends a job's upload, if it has one.  If aborts, the store is told to abort
+ * an open upload; else the next process may continue it.
  */
 void
 upload_drop(Job *job, bool aborts)
@@ -128,8 +130,8 @@ upload_drop(Job *job, bool aborts)
 }
 
 /*
- * Notes that a call of the upload failed.  why is copied.  is_refused: the store's answer, or our own mistake; not an
- * outage.
+ * Notes that a call of the upload failed.  why is copied.  is_refused: the
+ * store refused, or we made a mistake; false for an outage.
  */
 void
 upload_note_trouble(Upload *upload, const char *why, bool is_refused)
@@ -156,7 +158,8 @@ free_slot(const Upload *upload)
 }
 
 /*
- * True if parts may be sent: the id is saved, and it is known which parts are there.
+ * True if parts may be sent: the id is saved, and we know which parts the
+ * store has.
  */
 bool
 upload_is_open(const Upload *upload)
@@ -166,7 +169,7 @@ upload_is_open(const Upload *upload)
 }
 
 /*
- * Whether the next part may be given.
+ * True if upload_add() may give the next part.
  */
 bool
 upload_has_room(const Upload *upload)
@@ -175,7 +178,7 @@ upload_has_room(const Upload *upload)
 }
 
 /*
- * Whether there are parts that the store has not confirmed.
+ * True if there are parts that the store has not confirmed.
  */
 bool
 upload_holds_parts(const Upload *upload)
@@ -191,7 +194,7 @@ upload_holds_parts(const Upload *upload)
 }
 
 /*
- * Returns the entry for a part, by its number from 1 on.  Valid until the next call.
+ * Returns the entry of a part; numbers begin at 1.  Valid until the next call.
  */
 S3Part *
 upload_part(Upload *upload, int number)
@@ -206,7 +209,7 @@ upload_part(Upload *upload, int number)
 }
 
 /*
- * Frees the data of a part, which need not be sent any more, and its slot.
+ * Frees the data and the slot of a part that need not be sent any more.
  */
 void
 upload_free_part(UploadCall *slot)
@@ -220,8 +223,8 @@ upload_free_part(UploadCall *slot)
 }
 
 /*
- * Adds the next part; there must be room.  Takes over the memory context that holds the data, unless it is NULL.
- * sha256: hexadecimal, copied.
+ * Adds the next part; there must be room.  Takes over context, which owns
+ * data; NULL: data outlives the upload.  sha256: hexadecimal, copied.
  */
 void
 upload_add(Upload *upload, MemoryContext context, const char *data, size_t len, const char *sha256)

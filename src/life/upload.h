@@ -15,23 +15,23 @@
 typedef enum UploadAsk
 {
 	UPLOAD_BEGIN,
-	UPLOAD_LIST, /* which parts of an earlier process are there */
+	UPLOAD_LIST, /* which parts an earlier process has stored */
 	UPLOAD_PUT_PART,
 	UPLOAD_COMPLETE,
-	UPLOAD_HEAD, /* whether an upload that is not known any more was completed */
+	UPLOAD_HEAD, /* whether an upload that the store no longer knows was completed */
 } UploadAsk;
 
 /* One of its calls, beside that of the job's step. */
 typedef struct UploadCall
 {
-	Call call; /* its memory context is there from the beginning to the end of the call */
+	Call call; /* its memory context lives as long as the call */
 	Place place;
 	HttpMeter meter;
 	UploadAsk ask;
 
 	/* UPLOAD_PUT_PART */
 	int number;            /* from 1; 0: there is none */
-	MemoryContext context; /* holds the data; NULL: that outlives the upload */
+	MemoryContext context; /* owns data; NULL: data outlives the upload */
 	const char *data;
 	size_t len;
 	char *sha256; /* hexadecimal */
@@ -39,7 +39,7 @@ typedef struct UploadCall
 
 typedef struct Upload
 {
-	MemoryContext context; /* holds this and all below */
+	MemoryContext context; /* owns this and all below */
 	Output *output;
 	int ordinal;
 	char *key;
@@ -48,11 +48,11 @@ typedef struct Upload
 
 	/* As the store knows it */
 	char *id;         /* NULL: not begun */
-	bool is_saved;    /* the id is in the table, or that is on its way */
-	bool is_listed;   /* nobody need ask which parts are there */
-	int listed_after; /* the part behind which the rest of the list is */
-	bool in_doubt;    /* it was to be completed, and may have been */
-	bool is_gone;     /* the store does not know it: it is begun again */
+	bool is_saved;    /* the id is in the table, or is being written */
+	bool is_listed;   /* no UPLOAD_LIST is needed */
+	int listed_after; /* the last part that was listed; the next list begins after it */
+	bool in_doubt;    /* UPLOAD_COMPLETE found no upload: an earlier one may have worked */
+	bool is_gone;     /* the store does not know it: begin again */
 	bool is_done;
 	char *object;       /* its name, as s3://bucket/key; once it is_done */
 	char *etag;         /* of the object; or NULL */
@@ -61,7 +61,7 @@ typedef struct Upload
 	/* What has been taken of the output */
 	int n_taken;     /* parts */
 	uint64 bytes;    /* in them */
-	bool is_whole;   /* no more are to come */
+	bool is_whole;   /* no more will come */
 	S3Part *parts;   /* by number - 1; etag is NULL where the store has not confirmed it */
 	int n_parts_max; /* for which there is room */
 
@@ -71,13 +71,13 @@ typedef struct Upload
 	/* After a failure */
 	char *trouble; /* a sentence that the step has not read yet; or NULL */
 	bool is_refused;
-	MonoTime again_at; /* nothing is begun before */
+	MonoTime again_at; /* no call begins before */
 } Upload;
 
-/* What the owner of an upload has to do. */
+/* What the owner of an upload must do. */
 typedef enum UploadNews
 {
-	UPLOAD_BUSY,     /* nothing: calls are under way, or more parts are to come */
+	UPLOAD_BUSY,     /* nothing: calls are under way, or more parts will come */
 	UPLOAD_SAVES,    /* have job->remote saved */
 	UPLOAD_NO_PLACE, /* look again soon whether the store has a place */
 	UPLOAD_WAITS,    /* look again at again_at */
@@ -102,7 +102,7 @@ extern UploadNews upload_work(Job *job);
 /* uploadanswer.c */
 extern void upload_answered(Call *call, HttpReply *reply);
 
-/* upload.c, for these two */
+/* upload.c, for uploadcall.c and uploadanswer.c */
 extern bool upload_is_open(const Upload *upload);
 extern S3Part *upload_part(Upload *upload, int number);
 extern void upload_free_part(UploadCall *slot);

@@ -2,7 +2,7 @@
  * uploadanswer.c
  *		What the store answers to the calls of an upload (uploadcall.c).
  *
- * An answer changes the upload alone.  upload_work() says what comes next.
+ * An answer changes only the upload.  upload_work() says what comes next.
  */
 #include "postgres.h"
 
@@ -14,10 +14,11 @@
 #include "protocol/s3answer.h"
 #include "protocol/words.h"
 
-#define SLACK_S 2 /* times of objects are whole seconds */
+#define SLACK_S 2 /* an object's time has whole seconds */
 
 /*
- * Saves the id of the upload in the row, before anything else.
+ * Notes the id of the upload.  upload_work() has it saved before anything
+ * else.
  */
 static void
 begun(Job *job, Upload *upload, const HttpReply *reply)
@@ -92,8 +93,9 @@ completed(Upload *upload, const UploadCall *ask, HttpReply *reply)
 }
 
 /*
- * Handles the answer about an object under the key.  It is ours if it has the right length, and was made after the
- * upload began, by the store's own clock.
+ * Handles the answer about an object under the key.  The object is ours if it
+ * has the right length, and is not older than the upload, by the store's own
+ * clock.
  */
 static void
 looked(Upload *upload, const UploadCall *ask, const HttpReply *reply, const char *etag)
@@ -151,8 +153,8 @@ is_unknown(const UploadCall *ask, const HttpReply *reply)
 }
 
 /*
- * Handles a failure of the store.  If the upload was to be completed, and the store does not know it, the try before
- * may have made the object.
+ * Handles a failure of the store.  If the store does not know an upload that
+ * we complete, an earlier try may have made the object.
  */
 static void
 fail(Upload *upload, const UploadCall *ask, const HttpReply *reply, const StoreAnswer *answer)
@@ -172,7 +174,7 @@ fail(Upload *upload, const UploadCall *ask, const HttpReply *reply, const StoreA
 	upload->is_gone = true;
 }
 
-/* An answer that is dealt with. */
+/* Argument of deal_with(). */
 typedef struct Taking
 {
 	Job *job;

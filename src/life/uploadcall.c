@@ -2,7 +2,8 @@
  * uploadcall.c
  *		The calls of an upload (upload.c): which comes next, and how it begins.
  *
- * They go beside the call of the job's step; each takes a place of the store's.
+ * They run beside the call of the job's step.  Each takes a place at the
+ * store.
  */
 #include "postgres.h"
 
@@ -18,7 +19,7 @@
 #include "life/upload.h"
 #include "schedule/schedule.h"
 
-/* A call that is built. */
+/* Argument of build(). */
 typedef struct Asking
 {
 	Job *job;
@@ -61,7 +62,7 @@ build(void *arg)
 }
 
 /*
- * Begins a call; the store has a place for it.
+ * Begins a call.  The store must have a place for it.
  */
 static void
 begin(Job *job, UploadCall *ask, UploadAsk what)

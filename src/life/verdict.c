@@ -1,6 +1,7 @@
 /*
  * verdict.c
- *		What the end of a job's call means: the reply is judged, whatever that costs.
+ *		What the end of a job's call means.  Every reply gets a verdict, even
+ *		if memory is short.
  */
 #include "postgres.h"
 
@@ -15,7 +16,8 @@
 #include "schedule/schedule.h"
 
 /*
- * True if the provider has named a prediction of the job, which can be asked about.
+ * True if the provider has named a prediction of the job, so that it can be
+ * polled.
  */
 bool
 verdict_names_prediction(const Job *job)
@@ -41,16 +43,16 @@ verdict_source(const Job *job, const HttpRequest *request)
 	return source;
 }
 
-/* An answer that is judged. */
+/* Argument of judge(). */
 typedef struct Judging
 {
 	Job *job;
 	const ReplySource *source;
 	HttpReply *reply;
 	VerdictJudge judge;
-	const char *places; /* of ids, in a list of all that has not ended; else NULL */
-	const char *why;    /* it could not be judged */
-	Remote remote;      /* the job's, with what the answer adds to it */
+	const char *places; /* of ids in a list of all unfinished predictions; else NULL */
+	const char *why;    /* why it could not be judged */
+	Remote remote;      /* the job's, plus what the answer adds */
 	Verdict *verdict;
 } Judging;
 
@@ -66,7 +68,8 @@ judge(void *arg)
 }
 
 /*
- * Judges an answer, unless another process has.
+ * Judges an answer, unless another process did.  False if it could not be
+ * judged: *error, or judging->why.
  */
 static bool
 run_judge(Judging *judging, ErrorData **error)
@@ -92,8 +95,8 @@ judge_unread(void *arg)
 }
 
 /*
- * Returns the job's spare verdict, for an answer when there is no memory at all.  A success has been paid for, so the
- * call is not repeated.
+ * Returns the job's spare verdict, when there is no memory to judge an answer.
+ * A success has been paid for, so the call is not repeated.
  */
 static Verdict *
 judge_without_memory(const Judging *judging)
@@ -112,7 +115,8 @@ judge_without_memory(const Judging *judging)
 }
 
 /*
- * True if a server has refused the secrets of a call: they may have been replaced since they were read.
+ * True if a server has refused the secrets of a call.  Somebody may have
+ * replaced them since we read them.
  */
 static bool
 has_refused_secrets(const HttpReply *reply)
@@ -144,9 +148,9 @@ note_end(Job *job, const Verdict *verdict)
 }
 
 /*
- * Returns what the end of the job's call means, in the memory context of the call.  An error here (memory may be short)
- * must not end the process, and with it the calls of other jobs: a question is asked again; any other answer is kept as
- * it came.
+ * Returns what the end of the job's call means, in the memory context of the
+ * call.  An error here (memory may be short) must not end the process and all
+ * other calls: a question is asked again; any other answer is kept as it came.
  */
 static Verdict *
 read_answer(Judging *judging, bool asks)
@@ -180,8 +184,8 @@ read_answer(Judging *judging, bool asks)
 }
 
 /*
- * Returns what judge() makes of the end of the job's call, which only asks or may have been paid for; lives as long as
- * the call.
+ * Returns what judge() makes of the end of the job's call.  The result lives
+ * as long as the call.  asks: the call only asked, so it can be repeated.
  */
 Verdict *
 verdict_read(Job *job, HttpReply *reply, VerdictJudge judge, bool asks)
@@ -193,7 +197,8 @@ verdict_read(Job *job, HttpReply *reply, VerdictJudge judge, bool asks)
 }
 
 /*
- * As verdict_read(), for a list of all unfinished predictions, with ids at places.
+ * Like verdict_read(), for a list of all unfinished predictions, with ids at
+ * places.
  */
 Verdict *
 verdict_read_unended(Job *job, HttpReply *reply, const char *places)

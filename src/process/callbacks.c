@@ -1,11 +1,13 @@
 /*
  * callbacks.c
- *		The processes that call on_done, as a dispatcher starts and ends them.
+ *		Starts and ends the processes that call on_done.
  *
- * A call is made by a process that is connected as the owner of the job (caller.c), so there is one at least for each
- * role that has any, and genjob.callback_workers at a time in all.  They are started when there is something for them, and
- * leave when there was nothing for some time, or when another role waits for a place.  Each takes its calls out of the
- * table itself; the dispatcher only looks which roles have some.  A call that takes its process with it is counted here.
+ * A caller (caller.c) is connected as the owner of the jobs, so each role that
+ * has calls needs at least one.  All roles together have at most
+ * genjob.callback_workers.  A caller starts when there is work for it.  It
+ * ends after some idle time, or when another role waits for a place.  Each
+ * caller takes its calls from the table; the dispatcher only looks which roles
+ * have some.  If a call ends its process, the dispatcher counts the failure.
  */
 #include "postgres.h"
 
@@ -27,8 +29,8 @@
 
 #define LOOK_US (10 * INT64CONST(1000)) /* between two looks at the table */
 #define LATE_US \
-	(20 * INT64CONST(1000))    /* that calls may be late before a role gets a second process */
-#define SHARE_US USECS_PER_SEC /* that a role keeps its place while others wait for one */
+	(20 * INT64CONST(1000))    /* how late calls may be before a role gets a second process */
+#define SHARE_US USECS_PER_SEC /* how long a role keeps its place while others wait for one */
 #define COMPLAINT_US USECS_PER_MINUTE
 #define MAX_UNWRITTEN 64
 #define WRITE_AGAIN_US USECS_PER_SEC
@@ -54,9 +56,9 @@ static const Backoff wake_again = {10 * INT64CONST(1000), 100 * INT64CONST(1000)
 
 static TimestampTz dispatcher_started_at;
 static Caller callers[SETTINGS_MAX_CALLBACK_WORKERS];
-static MonoTime look_at = MONO_EARLIEST; /* the table; 0: there is no reason */
+static MonoTime look_at = MONO_EARLIEST; /* when to look at the table; 0: there is no reason */
 static MonoTime looked_at = 0;
-static MonoTime not_before = 0; /* of the next start: the last one failed */
+static MonoTime not_before = 0; /* no start before this: the last one failed */
 static int start_failures = 0;  /* in a row */
 
 static void
@@ -85,8 +87,8 @@ callbacks_expect(void)
 }
 
 /*
- * Obeys settings that were reloaded: callers beyond genjob.callback_workers leave after the call that they make, and
- * there may be room for more.
+ * Applies reloaded settings: callers beyond genjob.callback_workers end after
+ * their present call, or there may be room for more.
  */
 void
 callbacks_reconfigured(void)
@@ -108,19 +110,19 @@ callbacks_reconfigured(void)
 
 /* ---------- callers that have ended ---------- */
 
-/* What a caller that has ended leaves to be written. */
+/* What must be written after a caller has ended. */
 typedef struct Ending
 {
-	int64 callback; /* 0: all that are due of the role */
+	int64 callback; /* 0: all calls of the role that are due */
 	Oid role;
 	const char *error;
 	bool is_written;
 } Ending;
 
-/* Of calls whose rows somebody had locked. */
+/* Ends of calls whose rows somebody had locked. */
 static Ending unwritten[MAX_UNWRITTEN];
 static int nunwritten = 0;
-static MonoTime write_at = 0; /* again */
+static MonoTime write_at = 0; /* when to write them again */
 
 static void
 write_end(void *arg)
@@ -135,7 +137,8 @@ write_end(void *arg)
 }
 
 /*
- * False if the end of a call must be written later, because somebody has locked its row.
+ * Writes the end of a call.  False if that must wait, because somebody has
+ * locked its row.
  */
 static bool
 try_write(Ending *ending)
@@ -149,7 +152,8 @@ try_write(Ending *ending)
 }
 
 /*
- * Keeps the end of a call for later.  What exceeds MAX_UNWRITTEN is lost: then the call is made again as if it were new.
+ * Keeps the end of a call for later.  An end beyond MAX_UNWRITTEN is lost:
+ * that call is then repeated as if it were new.
  */
 static void
 keep_end(const Ending *ending)
@@ -383,7 +387,7 @@ make_room(void)
 
 		if (caller->handle == NULL)
 			continue;
-		/* one is about to leave */
+		/* a caller is about to end */
 		if (caller->is_dismissed)
 			return;
 		if (is_idle(caller))
@@ -413,7 +417,8 @@ has_place(void)
 }
 
 /*
- * Starts callers for calls that are due: first for roles that have none, then for those that need one more.
+ * Starts callers for calls that are due: first for roles that have no caller,
+ * then for roles that need one more.
  */
 static void
 serve(const CallbackRole *roles, int n, TimestampTz now)
@@ -480,7 +485,8 @@ look_at_table(void)
 }
 
 /*
- * Has calls made that are due.
+ * Starts and wakes callers for the calls that are due, and clears up after
+ * callers that have ended.
  */
 void
 callbacks_work(void)
@@ -506,7 +512,8 @@ callbacks_next(void)
 }
 
 /*
- * Ends all callers, because this dispatcher leaves.  Their calls are made again later.
+ * Ends all callers, because this dispatcher ends.  Their calls are repeated
+ * later.
  */
 void
 callbacks_finish(void)

@@ -1,6 +1,6 @@
 /*
  * callbacks.h
- *		The processes that call on_done, as a dispatcher starts and ends them.
+ *		Starts and ends the processes that call on_done.
  */
 #ifndef GENJOB_PROCESS_CALLBACKS_H
 #define GENJOB_PROCESS_CALLBACKS_H

@@ -2,9 +2,10 @@
  * caller.c
  *		A process that calls on_done, connected as the owner of the jobs.
  *
- * Its session is one of that role, with no right that the role has not, and the settings of the role and the database: as
- * if the role had connected and called its functions itself.  It knows nothing of the dispatcher's work.  Whatever such a
- * function does, for as long as it takes, it does here.
+ * Its session has the rights of that role and no others, and the settings of
+ * the role and the database, as if the role had connected and called its
+ * functions itself.  It knows nothing of the dispatcher's work.  Whatever an
+ * on_done function does, and however long it takes, affects only this process.
  */
 #include "postgres.h"
 
@@ -41,7 +42,10 @@ start_process(const CallerPost *post)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(post->database, post->role, 0);
 	callers_set_state(CALLER_BUSY);
-	/* so that RESET ALL keeps them; where the database's owner has row_security off, no row of the queue could be read */
+	/*
+	 * so that RESET ALL keeps them; if the database's owner set row_security
+	 * off, no row of the queue could be read
+	 */
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("row_security", "on", PGC_USERSET, PGC_S_OVERRIDE);
 	clock_init();

@@ -79,7 +79,7 @@ claimer_reconfigured(void)
 }
 
 /*
- * Whether the last look failed.
+ * True if the last look failed.
  */
 bool
 claimer_is_troubled(void)
@@ -88,7 +88,7 @@ claimer_is_troubled(void)
 }
 
 /*
- * Whether the last look found that this database has no extension.
+ * True if the last look found that this database has no extension.
  */
 bool
 claimer_found_nothing(void)
@@ -97,15 +97,18 @@ claimer_found_nothing(void)
 }
 
 /*
- * Returns how many more calls there may be in all.
+ * Returns how many more calls may begin.
  */
 int
 claimer_room(void)
 {
-	/* it could not begin */
+	/* no call may begin before the standbys have its claim */
 	if (!standby_has_all())
 		return 0;
-	/* results that cannot be written take places too: nothing is bought that has nowhere to go */
+	/*
+	 * results that cannot be written take places, too: buy nothing that cannot
+	 * be stored
+	 */
 	return Min(genjob_max_in_flight - job_count_in_flight(),
 			   claimer.max_calls - job_count(JOB_CALLING) - cancelline_count()) -
 		   job_count(JOB_REPORTING);
@@ -126,7 +129,7 @@ check_extension(void)
 			", as the loaded library is: run ALTER EXTENSION genjob UPDATE, or restart the server if the library on disk is newer");
 	if (claimer.presence != QUEUE_PRESENT)
 	{
-		/* news until then are read from the table */
+		/* the next scan reads what changes until then */
 		claimer.scan_since = DT_NOBEGIN;
 		return false;
 	}
@@ -174,7 +177,7 @@ take_up_orphans(Claim *claim)
 		return;
 	}
 	claimer.spool_is_read = true;
-	/* nothing has become free since the last look */
+	/* no memory has become free since the last look */
 	if (claimer.orphans_at != DT_NOBEGIN && queue_orphans_lack_memory())
 	{
 		claim->orphans_at = clock_mono() + ORPHANS_US;
@@ -218,8 +221,8 @@ read_queue(Claim *claim, TimestampTz now)
 }
 
 /*
- * Looks again at jobs that were put off, and at jobs that were kept for their own servers, as many as these have room
- * for.
+ * Looks again at jobs that were postponed, and at jobs that were kept for
+ * their own servers, as many as those servers have room for.
  */
 static void
 look_again(TimestampTz now, MonoTime mono)
@@ -277,14 +280,15 @@ destroy_claimed(void)
 		if (job->is_committed)
 			continue;
 		if (job->request != NULL)
-			limits_give_back(&job->place); /* the others have taken no token */
+			limits_give_back(&job->place); /* orphans have taken no token */
 		job_destroy(job);
 	}
 }
 
 /*
- * Handles a failed claim.  What is in memory may be wrong now: it is read again.  If one row is the cause, claiming one
- * by one finds it, and it is left alone for a while.
+ * Handles a failed claim.  Memory may be wrong now, so everything is read
+ * again.  If one row is the cause, claiming one by one finds it; that row is
+ * left alone for a while.
  */
 static void
 claim_failed(Claim *claim, const ErrorData *error)
@@ -372,7 +376,7 @@ claimer_next_look(MonoTime now)
 }
 
 /*
- * Notes that time has passed, so that what is due by time is done.
+ * Begins the rescans that are due now.
  */
 void
 claimer_note_time(MonoTime now)
@@ -397,7 +401,8 @@ claimer_note_time(MonoTime now)
 }
 
 /*
- * Starts jobs whose answers an earlier process saved, and which take long to read, for as long as others may wait.
+ * Starts jobs whose answers an earlier process saved.  Stops after START_MS,
+ * because such answers take long to read and others wait.
  */
 static void
 start_answered(void)
@@ -446,8 +451,9 @@ claimer_start(void)
 }
 
 /*
- * Puts jobs that are claimed and wait for a standby back into the queue, because this dispatcher leaves and the next
- * one could not know that their calls never began.
+ * Puts jobs that are claimed and wait for a standby back into the queue,
+ * because this dispatcher ends, and the next one could not know that their
+ * calls never began.
  */
 void
 claimer_give_back(void)
@@ -493,18 +499,18 @@ claimer_claim(void)
 		claimer.orphans_at = claim->orphans_at;
 	claimer.troubles = 0;
 	claimer.trouble_until = 0;
-	/* of those that memory holds back, few more are tried than it has room for */
+	/* if memory refused jobs, try few more than it has room for */
 	claimer.batch = claim->refused > 0 ? Max(claim->n - claim->refused, 1)
 									   : Min(claimer.batch * 2, CLAIM_BATCH);
 	claimer_start();
-	/* those that were taken off the schedule are queued again */
+	/* read the queue again: the schedule has lost jobs */
 	if (!claimer.is_unknown && !unstarted_fail())
 		claimer.scan_since = DT_NOBEGIN;
 }
 
 /*
- * Does what is left to follow ends of jobs, sweeps for jobs that no commit reported, and deletes jobs whose retention
- * is over, when it is time.
+ * Follows up ends of jobs, sweeps for jobs that no commit reported, and
+ * deletes jobs whose retention is over, each when it is time.
  */
 void
 claimer_sweep(MonoTime now)

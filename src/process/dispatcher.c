@@ -2,9 +2,10 @@
  * dispatcher.c
  *		The process that runs the jobs of one database.
  *
- * Its loop: collect the answers that have come, report them, claim what there is room for, send it,
- * and wait for one thing out of three: its latch, the postmaster's death, and the one descriptor that
- * stands for all calls.  At most two transactions are needed a turn, and none is open in the wait.
+ * Its loop: collect the answers that have come, report them, claim what there
+ * is room for, send it, and wait for one of three things: its latch, the
+ * postmaster's death, and the one descriptor that stands for all calls.  A
+ * turn needs only a few transactions, and none is open in the wait.
  */
 #include "postgres.h"
 
@@ -86,8 +87,8 @@ raise_descriptor_limit(void)
 }
 
 /*
- * Returns when a transaction must have ended, so that the server can stop or this process leave; 0: there is no such
- * time.
+ * Returns when a transaction must have ended, so that the server or this
+ * process can stop.  0: at no time.
  */
 static MonoTime
 deadline(void)
@@ -98,7 +99,7 @@ deadline(void)
 }
 
 /*
- * Reads a job's secrets again, before a call; the old ones stay where that fails.
+ * Reads a job's secrets again, before a call; the old ones stay if that fails.
  */
 static void
 read_secrets(Job *job)
@@ -171,8 +172,8 @@ may_leave(void)
 /* ---------- the loop ---------- */
 
 /*
- * Moves all calls on, and the jobs whose calls have ended, for as long as other answers may wait.  For the rest,
- * http_wait_ms() returns 0.
+ * Moves all calls on, then for COLLECT_MS the jobs whose calls have ended.  If
+ * some are left, http_wait_ms() returns 0.
  */
 static void
 collect_answers(void)
@@ -223,7 +224,7 @@ turn(void)
 }
 
 /*
- * As turn(); the log says how long it took, if that was long.
+ * Like turn(), but logs how long it took, if that was long.
  */
 static void
 traced_turn(void)

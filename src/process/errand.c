@@ -1,11 +1,12 @@
 /*
  * errand.c
- *		What a dispatcher has its writers do: an answer to be judged, which has just come or was saved in its row, a request
- *		to be built, or jobs to be written.
+ *		What writers do for their dispatcher: judge an answer (that has just
+ *		come, or that the row has saved), build a request, or write jobs.
  *
- * An errand points to what its jobs have, and never outlives them: a job that goes (it was cancelled, say) takes its
- * errand with it, in whatever state that is, and what comes back then is for nobody.  Until then nothing of the job is
- * changed or freed, so that the errand can be done here at any time.
+ * An errand points into its jobs, and never outlives them.  A job that goes
+ * (say, because it was cancelled) makes its errand void, and what the writer
+ * sends back is dropped.  Until then nothing of the job is changed or freed,
+ * so the dispatcher can do the errand itself at any time.
  */
 #include "postgres.h"
 
@@ -25,14 +26,17 @@
 #define MAX_JOBS 50
 #define MAX_BYTES (4 * 1024 * 1024)
 
-/* What has an errand end when its job does: in a memory context of the job. */
+/*
+ * Makes an errand void when its job goes.  Lives in a memory context of the
+ * job.
+ */
 typedef struct Tie
 {
 	MemoryContextCallback callback;
 	Errand *errand; /* NULL: it is done */
 } Tie;
 
-/* Those that wait for a writer; the lists in turn */
+/* Lists of errands that wait for a writer, served in turn */
 enum
 {
 	TO_JUDGE,
@@ -58,7 +62,7 @@ static const struct
 static dlist_head waiting[ERRAND_LISTS] = {DLIST_STATIC_INIT(waiting[TO_JUDGE]),
 										   DLIST_STATIC_INIT(waiting[TO_WRITE]),
 										   DLIST_STATIC_INIT(waiting[TO_BUILD])};
-static int last_list = TO_WRITE; /* the one whose errand was begun last */
+static int last_list = TO_WRITE; /* the list whose errand was begun last */
 static int n_building = 0;       /* requests, in writers */
 static bool is_leaving = false;
 
@@ -93,7 +97,8 @@ errand_free(Errand *errand)
 }
 
 /*
- * Removes a job from its errand; the others are written another time.
+ * Makes an errand void, because a job of it goes.  Its other jobs are written
+ * another time.
  */
 static void
 lose(void *arg)
@@ -155,7 +160,8 @@ create(ParcelKind kind)
 }
 
 /*
- * Creates an errand that judges an answer, in place of life_answered().
+ * Creates an errand that judges an answer.  life_answered() follows when it is
+ * done.
  */
 void
 errand_judge(Call *call, HttpReply *reply)
@@ -183,7 +189,8 @@ errand_resume(Job *job)
 }
 
 /*
- * Creates an errand that builds the request of a job, whose call is to begin.
+ * Creates an errand that builds the request of a job, and then begins its
+ * call.
  */
 void
 errand_build(Job *job, size_t bytes)
@@ -192,12 +199,12 @@ errand_build(Job *job, size_t bytes)
 
 	errand->call_context = job->call.context;
 	add_job(errand, job, bytes);
-	/* where it is as soon as somebody is known to build it */
+	/* the step that the job enters next */
 	errand->steps[0] = STEP_SUBMIT;
 }
 
 /*
- * This process is about to leave: no call begins any more.
+ * Notes that this process is about to end: no call begins any more.
  */
 void
 errands_close(void)
@@ -220,7 +227,8 @@ find_room(ParcelKind kind, size_t bytes, bool alone, bool is_large)
 }
 
 /*
- * Creates an errand that writes a job: alone, or together with others of which at most one is_large.
+ * Creates an errand that writes a job: alone, or together with others.  At
+ * most one job of an errand is_large.
  */
 void
 errand_write(Job *job, size_t bytes, bool alone, bool is_large)
@@ -237,7 +245,8 @@ errand_write(Job *job, size_t bytes, bool alone, bool is_large)
 }
 
 /*
- * True if a request may be built now: one writer at least is left for answers, which have been paid for.
+ * True if a writer may build a request now.  Of several writers, one stays
+ * free for answers, which have been paid for.
  */
 static bool
 may_build(void)
@@ -246,7 +255,7 @@ may_build(void)
 }
 
 /*
- * The errand that is to be begun next, or NULL.
+ * Returns the errand to begin next, or NULL.
  */
 Errand *
 errand_next(void)
@@ -264,7 +273,8 @@ errand_next(void)
 }
 
 /*
- * True if a job still waits for its errand.  Its row may have been cancelled, and its provider be told.
+ * True if job i of the errand still waits for it.  The job may have been
+ * cancelled meanwhile.
  */
 static bool
 still_waits(const Errand *errand, int i)
@@ -379,7 +389,8 @@ pack(void *arg)
 }
 
 /*
- * Begins to send an errand.  False if memory is short; then it is done here.
+ * Begins to send an errand.  False if memory is short; then the errand was
+ * done here.
  */
 bool
 errand_begin(Errand *errand, Pipe *pipe)
@@ -444,7 +455,8 @@ unpack(void *arg)
 }
 
 /*
- * Continues with a judged answer; the memory of what came back becomes the call's.
+ * Continues with a judged answer.  inbox, the memory of it, becomes the
+ * call's.
  */
 static void
 take_judged(Returned *returned, MemoryContext inbox)
@@ -455,7 +467,10 @@ take_judged(Returned *returned, MemoryContext inbox)
 	MemoryContextSetParent(inbox, job->call.context);
 	if (returned->judged.why == NULL)
 		bytes_clear(errand->reply->body);
-	/* only the answer to a submission adds something, which is the job's own soon */
+	/*
+	 * only the answer to a submission adds to remote; submit_answered() copies
+	 * it
+	 */
 	if (job->step != STEP_SUBMIT)
 		returned->judged.remote = job->remote;
 	job->judged = &returned->judged;
@@ -464,7 +479,8 @@ take_judged(Returned *returned, MemoryContext inbox)
 }
 
 /*
- * Starts a job whose saved answer is judged; the memory of what came back becomes the job's.
+ * Starts a job whose saved answer is judged.  inbox, the memory of it, becomes
+ * the job's.
  */
 static void
 take_resumed(Returned *returned, MemoryContext inbox)
@@ -481,7 +497,8 @@ take_resumed(Returned *returned, MemoryContext inbox)
 }
 
 /*
- * Begins the call of a request that is built; its memory becomes the call's.
+ * Begins the call of a request that is built.  inbox, the memory of it,
+ * becomes the call's.
  */
 static void
 take_built(Returned *returned, MemoryContext inbox)
@@ -510,7 +527,7 @@ take_written(Returned *returned)
 }
 
 /*
- * Continues with the one job of an errand; the memory of inbox is used up.
+ * Continues with the one job of an errand.  Takes over inbox.
  */
 static void
 take_one(Returned *returned, MemoryContext inbox)
@@ -524,8 +541,8 @@ take_one(Returned *returned, MemoryContext inbox)
 }
 
 /*
- * Continues with what came back in the memory of inbox, which is used up.  False if it makes no sense; then the errand
- * is still to be done.
+ * Continues with the parcel that came back in the memory of inbox.  Takes over
+ * inbox.  False if the parcel makes no sense; then the errand is not done.
  */
 bool
 errand_take(Errand *errand, const Parcel *parcel, MemoryContext inbox)

@@ -1,6 +1,6 @@
 /*
  * errand.h
- *		What a dispatcher has its writers do.
+ *		What writers do for their dispatcher.
  */
 #ifndef GENJOB_ERRAND_H
 #define GENJOB_ERRAND_H
@@ -13,10 +13,10 @@ typedef struct Errand
 {
 	dlist_node node; /* while is_waiting */
 	bool is_waiting; /* no writer has it */
-	bool is_void;    /* its jobs have gone */
+	bool is_void;    /* a job of it has gone */
 	ParcelKind kind;
 	MemoryContext context;
-	List *ties;     /* to what it ends with */
+	List *ties;     /* to the memory contexts that it ends with */
 	Pipe *pipe;     /* to the writer that has it; or NULL */
 	size_t counted; /* of memory, while a writer has it */
 	Parcel parcel;  /* what is sent */
@@ -33,8 +33,8 @@ typedef struct Errand
 	size_t bytes;
 	bool is_full; /* no other job may come along */
 	bool has_large;
-	JobBatch batch; /* of PARCEL_JUDGE, PARCEL_RESUME and PARCEL_BUILD the one job alone */
-	JobStep *steps; /* of these jobs, when they were handed over */
+	JobBatch batch; /* PARCEL_JUDGE, PARCEL_RESUME, PARCEL_BUILD: one job */
+	JobStep *steps; /* of these jobs, when the errand was created */
 } Errand;
 
 extern void errand_judge(Call *call, HttpReply *reply);

@@ -2,10 +2,12 @@
  * launcher.c
  *		One process per cluster: keeps a dispatcher alive in every database that has the extension.
  *
- * It is connected to no database and so cannot see which of them have it.  It starts a dispatcher in
- * each; one that finds no extension says so and leaves, and its database is looked at again only when
- * something happens there (CREATE EXTENSION, or a job for which there is no dispatcher).  The
- * launcher starts after recovery, so a standby does nothing until it is promoted.
+ * It is connected to no database, so it cannot see which databases have the
+ * extension.  It starts a dispatcher in each.  A dispatcher that finds no
+ * extension says so and ends.  The launcher then looks at that database again
+ * only when something happens there (CREATE EXTENSION, or a job without a
+ * dispatcher).  The launcher starts after recovery, so a standby does nothing
+ * until it is promoted.
  */
 #include "postgres.h"
 
@@ -37,12 +39,12 @@
 #include "base/settings.h"
 #include "shared/shmem.h"
 
-#define MAX_STARTING 4 /* at a time, not to use up the worker slots of others */
+#define MAX_STARTING 4 /* at a time, so that others still find worker slots */
 #define STARTING_POLL_MS 20
 #define COMPLAINT_MS 60000 /* between two lines in the log */
 #define NO_WORKER \
 	"no background worker is free to be the dispatcher of this database: increase max_worker_processes"
-#define STEADY_MS 60000 /* who ran so long begins again with the shortest back-off */
+#define STEADY_MS 60000 /* a dispatcher that ran this long resets its back-off */
 
 /*
  * A database that may need a dispatcher.
@@ -52,12 +54,12 @@ typedef struct Database
 	Oid oid;
 	NameData name;
 	bool wanted;                    /* it has the extension, or nobody has looked yet */
-	bool asked_again;               /* to be looked at once more, since its dispatcher started */
+	bool asked_again;               /* somebody asked for it after its dispatcher started */
 	bool seen;                      /* in the last reading of pg_database */
 	int slot;                       /* in shared memory; -1: none */
 	BackgroundWorkerHandle *handle; /* NULL: not running */
 	MonoTime started_at;
-	MonoTime not_before; /* of the next start */
+	MonoTime not_before; /* no start before this */
 	int failures;        /* in a row */
 } Database;
 
@@ -139,8 +141,8 @@ forget_unseen(void)
 }
 
 /*
- * Reads pg_database, the only table that a process without a database can.  Templates are for
- * copying, not for running jobs in.
+ * Reads pg_database, which a process without a database can read.  No job runs
+ * in a template: it is for copying.
  */
 static void
 read_databases(void)
@@ -292,7 +294,8 @@ count_starting(void)
 }
 
 /*
- * Starts what should run and does not; returns after how many ms to look again, -1: when woken.
+ * Starts the dispatchers that should run and do not.  Returns after how many
+ * ms to look again; -1: when woken.
  */
 static long
 start_missing(void)
@@ -311,7 +314,7 @@ start_missing(void)
 		if (!database->wanted || !database->seen || database->handle != NULL || !genjob_enabled ||
 			shmem_is_evicted(database->oid, &at_once))
 			continue;
-		/* one that an earlier launcher started, and that wakes this one when it leaves */
+		/* an earlier launcher started it; it wakes this one when it ends */
 		if (shmem_has_dispatcher(database->oid))
 			continue;
 		if (database->not_before <= now && starting < MAX_STARTING)
@@ -399,6 +402,9 @@ genjob_launcher_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 	}
-	/* not 0, after which the postmaster would never start it again: pg_terminate_backend() is no farewell */
+	/*
+	 * not 0: then the postmaster would not restart it after
+	 * pg_terminate_backend()
+	 */
 	proc_exit(1);
 }

@@ -1,10 +1,11 @@
 /*
  * overdue.c
- *		Failing jobs whose server has refused for too long, for what waiting alone does not mend.
+ *		Failing jobs whose server has refused for too long, for a reason that
+ *		waiting alone does not remove.
  *
- * One job at a time finds out whether the provider still refuses.  A job behind it would wait for as many tries as
- * there are jobs: once the server has refused for as long as the option max_wait allows, all fail that have been due
- * for that long.
+ * Only one job at a time tries whether the provider still refuses, so the last
+ * of many jobs would wait for as many tries.  So once the server has refused
+ * for the option max_wait, all jobs fail that have been due for that long.
  */
 #include "postgres.h"
 
@@ -16,7 +17,7 @@
 #include "queue/trouble.h"
 #include "schedule/schedule.h"
 
-#define MANY 1000 /* rows that one statement fails at most */
+#define MANY 1000 /* most rows that one statement fails */
 
 typedef struct Overdue
 {
@@ -49,8 +50,8 @@ overdue_is_due(void)
 }
 
 /*
- * Fails some of the jobs that have waited for too long.  Where the database refuses, they are tried again after the
- * server's next refusal.
+ * Fails some of the jobs that have waited for too long.  If the database
+ * refuses, tries again after the server's next refusal.
  */
 void
 overdue_fail(void)

@@ -1,9 +1,11 @@
 /*
  * parcels.c
- *		What a dispatcher and its writers send each other: each by a list of fields that packs and unpacks it.
+ *		Packs and unpacks what a dispatcher and its writers send each other.
+ *		One list of fields does both.
  *
- * Both are of the same build, so that fields are as they are in memory.  What is unpacked is in the current memory
- * context; what is large of it is where the parcel was received.
+ * Both processes run the same build, so fields are passed as they are in
+ * memory.  Unpacked fields are in the current memory context; large ones stay
+ * where the parcel was received.
  */
 #include "postgres.h"
 
@@ -39,7 +41,7 @@ pass_texts(SpoolStream *stream, List **texts)
 }
 
 /*
- * The options of a server as they were written: they are read again.
+ * Passes the options of a server as text.  Unpacking parses them again.
  */
 static void
 pass_options(SpoolStream *stream, ServerOptions *options)
@@ -182,7 +184,7 @@ pass_verdict(SpoolStream *stream, Verdict **verdict)
 }
 
 /*
- * What was made of one.
+ * Passes how an answer was judged.
  */
 void
 parcel_pass_judged(SpoolStream *stream, Judged *judged)
@@ -212,7 +214,8 @@ parcel_pass_recall(SpoolStream *stream, Recall *recall)
 }
 
 /*
- * What was made of one.  If it could not be judged, its text is in remote.
+ * Passes how a saved answer was judged.  If it could not be judged, its text
+ * is in remote.
  */
 void
 parcel_pass_recalled(SpoolStream *stream, Recalled *recalled)
@@ -276,7 +279,7 @@ pass_inputs(SpoolStream *stream, RequestSource *source)
 }
 
 /*
- * What the request has of other jobs and of stores.
+ * Passes what the request takes from other jobs and from stores.
  */
 static void
 pass_references(SpoolStream *stream, RequestSource *source)
@@ -355,7 +358,8 @@ pass_headers(SpoolStream *stream, List **headers)
 }
 
 /*
- * A request as request_build() makes it: its answer does not come in pieces, and nothing is counted for it yet.
+ * Passes a request as request_build() makes it: without pour and without
+ * account.
  */
 static void
 pass_built_request(SpoolStream *stream, HttpRequest *http)
@@ -421,7 +425,8 @@ pass_job(SpoolStream *stream, Job **job, JobState state)
 }
 
 /*
- * Unpacking makes Jobs, with what a report or a save needs; the caller destroys them.
+ * Unpacking creates Jobs with what a report or a save needs.  The caller
+ * destroys them.
  */
 void
 parcel_pass_batch(SpoolStream *stream, JobBatch *batch, JobState state)
@@ -437,7 +442,7 @@ parcel_pass_batch(SpoolStream *stream, JobBatch *batch, JobState state)
 }
 
 /*
- * What became of n jobs.
+ * Passes what became of n jobs.
  */
 void
 parcel_pass_written(SpoolStream *stream, Written *written, int n)

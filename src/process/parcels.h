@@ -16,7 +16,7 @@ typedef enum ParcelKind
 	PARCEL_JUDGE,  /* an answer: a Question */
 	PARCEL_SAVE,   /* jobs in the state JOB_SAVING: a JobBatch */
 	PARCEL_REPORT, /* the same, in JOB_REPORTING */
-	PARCEL_BUILD,  /* a request to be built: an Order */
+	PARCEL_BUILD,  /* a request to build: an Order */
 	PARCEL_RESUME, /* an answer that the row has saved: a Recall */
 
 	/* What comes back */
@@ -26,12 +26,12 @@ typedef enum ParcelKind
 	PARCEL_RESUMED  /* a Recalled */
 } ParcelKind;
 
-/* A writer's own: bgw_extra. */
+/* What a writer gets when it is started (bgw_extra). */
 typedef struct WriterPost
 {
 	Oid database;
 	int slot;  /* of its dispatcher, in shared memory */
-	int index; /* among that one's writers */
+	int index; /* among its dispatcher's writers */
 	TimestampTz clock_started_at;
 } WriterPost;
 
@@ -41,7 +41,7 @@ typedef struct Question
 	int64 job;
 	int32 attempt;
 	JobStep step;
-	char *places; /* STEP_POLL, of the list of what has not ended; else NULL */
+	char *places; /* STEP_POLL: of ids in the list of unfinished predictions; else NULL */
 	char *lookup; /* STEP_LOOKUP: where it was asked, as JobLookup.address */
 	ReplySource source;
 	Remote remote;
@@ -55,14 +55,14 @@ typedef struct Recall
 	Question question;
 } Recall;
 
-/* What that is. */
+/* What the row of a Recall has saved. */
 typedef struct Recalled
 {
 	bool is_read; /* false: there is no such row any more, or it could not be read */
 	Judged judged;
 } Recalled;
 
-/* All that the request of a job is made of. */
+/* All that the request of a job is built from. */
 typedef struct Order
 {
 	int64 job;
@@ -71,19 +71,19 @@ typedef struct Order
 	RequestSource source; /* its secrets are those above */
 } Order;
 
-/* What became of it. */
+/* The request that was built from an Order. */
 typedef struct Built
 {
 	HttpRequest *http; /* NULL: error says why */
 	ErrorData *error;
 } Built;
 
-/* Jobs whose verdicts are to be written. */
+/* Jobs whose verdicts a writer must write. */
 typedef struct JobBatch
 {
 	uint64 looks; /* queue_looks() of the dispatcher */
 	int32 n;
-	Job **jobs; /* and a NULL behind them */
+	Job **jobs; /* a NULL follows them */
 } JobBatch;
 
 extern void parcel_pass_question(SpoolStream *stream, Question *question);

@@ -1,6 +1,7 @@
 /*
  * reasons.c
- *		Why the claimer looks at the tables, and when it will: one table for both questions, which change nothing.
+ *		Why and when the claimer looks at the tables.  One table answers both
+ *		questions; asking changes nothing.
  */
 #include "postgres.h"
 
@@ -18,13 +19,13 @@
 
 static const Claimer *const known = &claimer;
 
-/* Why a claim transaction is begun, or the dispatcher wakes up. */
+/* Why a claim transaction begins, or the dispatcher wakes up. */
 typedef struct Reason
 {
 	const char *what;
 	MonoTime (*comes)(
-		MonoTime now);  /* returns since or from when it is there; 0: nobody knows when */
-	bool only_wakes;    /* no claim transaction: the loop does something else about it */
+		MonoTime now);  /* returns since when it is there, or when it will be; 0: unknown */
+	bool only_wakes;    /* leads to no claim transaction: the loop deals with it */
 	bool has_no_tables; /* counts also if the extension has another version */
 	bool is_in_memory;  /* counts also while the tables are in trouble */
 } Reason;

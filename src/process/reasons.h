@@ -17,15 +17,16 @@
  *	 absent			presence is QUEUE_ABSENT: the dispatcher leaves
  *	 other version	presence is QUEUE_OTHER_VERSION: only news and rescans lead to a look
  *
- * It begins as unknown.  In each of these it is troubled, too, while trouble_until is not 0: the last look failed.
+ * It begins as unknown.  While trouble_until is not 0, it is troubled, too:
+ * the last look failed.
  */
 typedef struct Claimer
 {
 	/* What to look at */
 	bool is_unknown;        /* the extension */
-	bool weights_are_stale; /* the tenants' weights are to be read */
+	bool weights_are_stale; /* the tenants' weights must be read */
 	News news;              /* from commits since the last look */
-	TimestampTz scan_since; /* the queue is to be read from this run_at on; DT_NOEND: not */
+	TimestampTz scan_since; /* read the queue from this run_at on; DT_NOEND: do not */
 	bool scanning;          /* such a scan goes on */
 	MonoTime
 		orphans_at; /* when to look for orphans; DT_NOBEGIN: now, for all; DT_NOEND: there are none */
@@ -48,7 +49,7 @@ typedef struct Claimer
 
 extern Claimer claimer;
 
-/* How many more calls there may be in all (claimer.c) */
+/* Returns how many more calls may begin (claimer.c) */
 extern int claimer_room(void);
 
 extern const char *reasons_find(MonoTime now);

@@ -2,8 +2,9 @@
  * reporter.c
  *		Writing what became of calls, many in one transaction.
  *
- * A verdict leaves memory only when it is committed: whatever the database says at the moment, it is
- * tried again, and one that fails fails alone.
+ * A verdict stays in memory until it is committed.  If the database refuses
+ * it, the reporter tries again.  A verdict that cannot be written affects no
+ * other.
  */
 #include "postgres.h"
 
@@ -24,18 +25,19 @@
 #define REPORT_BATCH 200
 
 /*
- * How long writing takes, in bytes of pictures: a million of them takes some 8 ms, in which other answers wait.  Of JSON
- * each byte takes as long as these.
+ * How long writing takes, in bytes of pictures: a million of them take some 8
+ * ms, and other answers wait meanwhile.  A byte of JSON takes as long as
+ * JSON_WEIGHT of them.
  */
 #define JSON_WEIGHT 8
-#define HEAVY (512 * 1024)        /* a job that a writer writes */
+#define HEAVY (512 * 1024)        /* a job above this goes to a writer */
 #define BATCH (1536 * 1024)       /* of a transaction in this process */
-#define BATCH_ALONE (4096 * 1024) /* the same, where there are no writers */
+#define BATCH_ALONE (4096 * 1024) /* the same, if there are no writers */
 
-#define LARGEST_JSONB 6     /* times its text: [1,1,1] */
+#define LARGEST_JSONB 6     /* times the size of its text: [1,1,1] */
 #define MAX_ALONE_REFUSED 2 /* jobs in a row, before the rest waits for another try */
 #define HURRIED_US \
-	(TROUBLE_MIN_MS * INT64CONST(1000)) /* between two tries, of a dispatcher that leaves */
+	(TROUBLE_MIN_MS * INT64CONST(1000)) /* between two tries of a dispatcher that is about to end */
 
 static bool is_hurried = false; /* this dispatcher is about to leave */
 
@@ -50,8 +52,8 @@ count_jobs(Job **jobs)
 }
 
 /*
- * Marks the jobs that are being written, for whoever comes after a crash.  The mark does not cover the commit, which
- * may wait for a standby.
+ * Marks the jobs that are being written, for the process after a crash.  The
+ * mark does not cover the commit, which may wait for a standby.
  */
 static void
 mark(Job **jobs)
@@ -95,7 +97,10 @@ finish_save(Job *job)
 		postpone_report(job);
 	else if (job->write.outcome == WRITE_DONE && job->write.is_spooled && job->step != STEP_CANCEL)
 	{
-		/* its prediction is taken up as any other that an earlier dispatcher has left */
+		/*
+		 * take its prediction up like any other that an earlier dispatcher
+		 * left
+		 */
 		job_destroy(job);
 		claimer_expect_orphans();
 	}
@@ -177,7 +182,8 @@ test_refused(Job *job, const ErrorData *error, Written *written)
 }
 
 /*
- * Keeps a verdict that failed, to retry it by itself, without what the tables refuse of it.
+ * Keeps a verdict that could not be written, to retry it without the values
+ * that the tables refuse.
  */
 static void
 put_off(Job *job, const Written *written)
@@ -228,7 +234,8 @@ end_trouble(const Job *job)
 }
 
 /*
- * Writes n jobs (and a NULL behind them) in one transaction.  False, and the error, when that fails.
+ * Writes n jobs (a NULL follows them) in one transaction.  False, and *error,
+ * if that fails.
  */
 static bool
 try_together(const Writing *writing, Job **jobs, int n, ErrorData **error)
@@ -246,15 +253,16 @@ try_together(const Writing *writing, Job **jobs, int n, ErrorData **error)
 }
 
 /*
- * Writes n jobs (and a NULL behind them) in one transaction.  If that fails, writes each in its own, so that one row's
- * error affects no other.  If no row is the cause, such as a lock on the table that is not granted in time, the rest
- * waits, and those that were tried go behind it.
+ * Writes n jobs (a NULL follows them) in one transaction.  If that fails,
+ * writes each in its own, so that one row's error affects no other.  If no row
+ * is the cause (say, a lock on the table was not granted in time), the rest
+ * waits, and the jobs that were tried go behind it.
  */
 static void
 write_together(const Writing *writing, Job **jobs, int n)
 {
 	ErrorData *error;
-	int refused = 0; /* in a row, by what befalls all */
+	int refused = 0; /* in a row, for a reason that is not of one row */
 	int i;
 
 	if (try_together(writing, jobs, n, &error))
@@ -288,7 +296,7 @@ result_bytes(const Job *job)
 }
 
 /*
- * True if a job is written in a transaction of its own, because it is large.
+ * True if a job is so large that a transaction may write only one such job.
  */
 static bool
 is_large(const Job *job)
@@ -333,7 +341,7 @@ write_due(const Writing *writing)
 		weight = weight_of(job);
 		if (weight > HEAVY && writers_take_job(job, weight, is_suspect, is_large(job)))
 			continue;
-		/* one that PostgreSQL may not survive is written alone */
+		/* a job that may crash PostgreSQL is written alone */
 		if (n > 0 && is_suspect)
 			break;
 		if (is_large(job) && n_large++ > 0)
@@ -362,8 +370,9 @@ reporter_write(void)
 /* ---------- writers ---------- */
 
 /*
- * Writes n jobs (and a NULL behind them) of a state in a writer, and notes the outcome of each: in one transaction or,
- * if that fails, each in its own.
+ * Writes n jobs of a state (a NULL follows them), in a writer: in one
+ * transaction or, if that fails, each in its own.  Notes the outcome of each
+ * in written.
  */
 void
 reporter_write_apart(JobState state, Job **jobs, int n, Written *written)
@@ -474,7 +483,7 @@ has_failed_in(JobState state)
 }
 
 /*
- * True if the tables did not take something.
+ * True if the tables refused something.
  */
 bool
 reporter_is_blocked(void)
@@ -483,7 +492,7 @@ reporter_is_blocked(void)
 }
 
 /*
- * Returns when something is to be written; 0: never.
+ * Returns when something must be written; 0: never.
  */
 MonoTime
 reporter_next(void)

@@ -8,13 +8,13 @@
 #include "base/clock.h"
 #include "life/job.h"
 
-/* What became of writing a job in another process. */
+/* How writing a job in another process ended. */
 typedef struct Written
 {
 	WriteOutcome outcome;
 	ErrorData *error; /* or NULL */
 
-	/* What the tables refuse of it */
+	/* What the tables refuse */
 	bool refuses_result;
 	bool refuses_usage;
 	bool refuses_errors;

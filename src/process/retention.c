@@ -2,14 +2,19 @@
  * retention.c
  *		Deleting ended jobs after the time that their server's options retention and retention_failed say.
  *
- * The jobs of a server that ended in one state are a shelf, in the order in which they ended.  A pass goes over a shelf,
- * from the oldest job to the youngest that is due, a few at a time with pauses in between, so that nobody notices.  What is
- * still needed, or has objects that are not deleted yet, is stepped over.  The next pass comes when the next job is due,
- * and for what was stepped over after a back-off.  Where no server has the options, nothing is looked at.
+ * The jobs of a server that ended in one state are a shelf, in the order in
+ * which they ended.  A pass goes over a shelf, from the oldest job to the
+ * youngest that is due, a few at a time with pauses in between, so that nobody
+ * notices.  It steps over jobs that are still needed, or whose objects are not
+ * deleted yet.  The next pass comes when the next job is due, or after a
+ * back-off if the last one stepped over jobs.  If no server has the options,
+ * no job is looked at.
  *
- * The index gen_jobs_ended has the jobs of the shelves.  What succeeds at a server without retention is not in it, for
- * an entry costs each job 3 % of its time.  So once a server is found to have the option, after its dispatcher has
- * started too, a walk goes over all jobs by id, and puts into the index what is missing there.
+ * The index gen_jobs_ended has the jobs of the shelves.  A job that succeeds
+ * at a server without retention is not in it, because an entry costs each job
+ * 3 % of its time.  So when a server gets the option, and after each start of
+ * a dispatcher, a walk goes over all jobs by id and adds those that the index
+ * lacks.
  */
 #include "postgres.h"
 
@@ -32,17 +37,20 @@
 #define FIRST_BATCH 16
 #define MAX_BATCH 500
 #define WALK_BATCH 500
-#define EASY_US 3000     /* a batch that takes less is followed by one twice as large */
-#define HARD_US 10000    /* one that takes longer, by one half as large */
+#define EASY_US 3000     /* after a batch that takes less, the next is twice as large */
+#define HARD_US 10000    /* after a batch that takes longer, the next is half as large */
 #define READ_US 5000     /* for reading servers at a time */
-#define PAUSE 5          /* times as long as a batch took */
-#define MAX_ORDERED 2000 /* objects whose deletion a pass orders */
+#define PAUSE 5          /* as many times as long as a batch took */
+#define MAX_ORDERED 2000 /* objects that one pass orders to be deleted */
 #define DAY_US (24 * USECS_PER_HOUR)
 
-/* Before a pass over what an earlier one has stepped over */
+/* Before a pass after one that stepped over jobs */
 static const Backoff again = {USECS_PER_SEC, 5 * USECS_PER_MINUTE};
 
-/* A server, and a state in which jobs end.  It has no byte that is not set. */
+/*
+ * A server, and a state in which jobs end.  A hash key: all its bytes must be
+ * set.
+ */
 typedef struct ShelfKey
 {
 	NameData server;
@@ -56,14 +64,14 @@ typedef struct Shelf
 	int64 digest;          /* of the server's options */
 	pairingheap_node node; /* in by_time */
 	MonoTime next_at;      /* the next batch, or the next pass */
-	uint64 reading;        /* the last one that found it */
+	uint64 reading;        /* number of the last reading that found it */
 
 	/* ROW_SUCCEEDED */
 	bool is_listed; /* the index has all of its jobs */
 	bool is_walked; /* the present walk looks for them */
 
 	/* Of the present pass */
-	PurgePlace last; /* that was looked at; its time DT_NOBEGIN: it has not begun */
+	PurgePlace last; /* the job looked at last; finished_at is DT_NOBEGIN before the pass begins */
 	bool stepped_over;
 	bool has_moved; /* jobs were deleted, or deletions ordered */
 	int64 ordered;
@@ -72,10 +80,10 @@ typedef struct Shelf
 	int idle_passes; /* in a row, that stepped over jobs and did nothing */
 } Shelf;
 
-/* Where the reading of servers that may have the options has got to */
+/* How far the reading of servers that may have the options has come */
 typedef struct Reading
 {
-	MemoryContext context; /* holds servers; NULL: none is under way */
+	MemoryContext context; /* owns servers; NULL: no reading is under way */
 	List *servers;         /* of PurgeServer */
 	int at;
 	uint64 generation; /* of the servers, when it began */
@@ -85,8 +93,8 @@ typedef struct Reading
 /* The walk over jobs that the index does not have */
 typedef struct Walk
 {
-	List *names; /* of servers, whose jobs it looks for; NIL: there is no walk */
-	int64 last;  /* id that was looked at */
+	List *names; /* of servers whose jobs it looks for; NIL: there is no walk */
+	int64 last;  /* id that was looked at last */
 	bool stepped_over;
 	MonoTime next_at; /* the next batch */
 	int failures;     /* in a row */
@@ -95,9 +103,9 @@ typedef struct Walk
 static HTAB *shelves = NULL;
 static pairingheap *by_time = NULL; /* the shelf that is due first on top */
 static Reading reading;
-static uint64 shelves_generation = 0; /* of the servers, that the shelves were made of */
+static uint64 shelves_generation = 0; /* of the servers from which the shelves were made */
 static Walk walk;
-static MonoTime not_before = 0; /* the servers could not be read */
+static MonoTime not_before = 0; /* no reading before this: the last one failed */
 static int batch_size = FIRST_BATCH;
 
 /* ---------- shelves ---------- */
@@ -133,8 +141,9 @@ set_time(Shelf *shelf, MonoTime next_at)
 }
 
 /*
- * Notes how long a server keeps jobs that ended in a state; 0: for ever.  They are looked at if the server has changed,
- * and where the last pass has stepped over some: what kept them may have changed.
+ * Notes how long a server keeps jobs that ended in a state; 0: for ever.
+ * Makes a pass due if the server has changed, or if the last pass stepped over
+ * jobs: what kept them may have changed.
  */
 static void
 note_shelf(const PurgeServer *server, RowState state, int64 keep_ms)
@@ -188,9 +197,10 @@ forget_shelves(void)
 /* ---------- what the index does not have ---------- */
 
 /*
- * Plans a walk for the servers that got the option since the last one: from the beginning, unless the present walk is for
- * all of them.  Where a job has succeeded meanwhile that the index does not have, the server was without the option, if only
- * for a moment.
+ * Plans a walk for the servers that got the option since the last walk.  It
+ * starts from the beginning, unless the present walk covers all of them.
+ * has_unretained: a job succeeded without an index entry, because the server
+ * lacked the option, if only for a moment.
  */
 static void
 plan_walk(void)
@@ -231,7 +241,8 @@ walk_work(void *arg)
 }
 
 /*
- * The walk is at its end.  What another transaction held is looked for once more.
+ * Ends the walk, or walks once more if it stepped over rows that another
+ * transaction had locked.
  */
 static void
 end_walk(void)
@@ -272,7 +283,8 @@ look_soon(void)
 }
 
 /*
- * Looks at some jobs of the walk, in a transaction of its own.  The shelves are looked at again where any were found.
+ * Looks at some jobs of the walk, in a transaction of its own.  If it found
+ * any, all shelves are looked at soon.
  */
 static void
 go_on_walking(void)
@@ -335,7 +347,7 @@ read_servers_work(void *arg)
 		reading.generation = server_generation();
 		begin_reading();
 	}
-	/* whatever is reported from now on goes by options that are as new as the shelves */
+	/* from now on, reports use options that are as new as the shelves */
 	schedule_refresh();
 	for (; reading.at < list_length(reading.servers) && clock_uptime() < enough; reading.at++)
 	{
@@ -353,7 +365,8 @@ read_servers_work(void *arg)
 }
 
 /*
- * Reads on which servers have the options, since some have changed.
+ * Continues to read which servers have the options, because servers have
+ * changed.
  */
 static void
 read_servers(void)
@@ -397,8 +410,9 @@ retention_next(void)
 /* ---------- a pass ---------- */
 
 /*
- * The pass is over: when the next one begins.  One that comes often enough to keep up with jobs that end all the time is
- * not made for each of them.
+ * Ends a pass, and sets when the next one begins.  If jobs end all the time,
+ * the next pass waits for a tenth of the retention (1 s to 5 min), so that it
+ * deletes many.
  */
 static void
 end_pass(Shelf *shelf, const PurgeBatch *batch)
@@ -425,7 +439,7 @@ end_pass(Shelf *shelf, const PurgeBatch *batch)
 }
 
 /*
- * Shows at the server why an object stays.
+ * Shows at the server why an object is not deleted.
  */
 static void
 show_problem(const Shelf *shelf, const PurgeBatch *batch)
@@ -457,7 +471,8 @@ batch_done(Shelf *shelf, const PurgeBatch *batch, int64 took_us)
 }
 
 /*
- * A job that others' tables refer to is kept without a word: so they want it.
+ * True if a job is kept without an error: a user's table refers to it, or its
+ * row is locked.
  */
 static bool
 is_wanted(const ErrorData *error)
@@ -468,7 +483,7 @@ is_wanted(const ErrorData *error)
 }
 
 /*
- * A batch has failed: it is tried again one by one, and the job that fails alone is stepped over.
+ * Retries a failed batch one by one, and steps over the job that fails alone.
  */
 static void
 batch_failed(Shelf *shelf, const PurgeBatch *batch, const ErrorData *error)

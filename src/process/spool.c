@@ -2,16 +2,19 @@
  * spool.c
  *		Results that outlive the dispatcher which could not write them.
  *
- * A dispatcher that has to end while the tables refuse what it has (rows are locked, a standby is away) leaves the
- * verdicts of its jobs, and the names of predictions, in a file: pg_genjob/DATABASE.spool in the data directory.
- * The next dispatcher of the database makes Jobs of it again before it takes up orphans, and writes them as it
- * writes all others: each over its own attempt.  The file is removed when the last of these jobs is done.
+ * A dispatcher that must end while the tables refuse its results (rows are
+ * locked, a standby is away) leaves the verdicts of its jobs, and the names of
+ * predictions, in a file: pg_genjob/DATABASE.spool in the data directory.  The
+ * next dispatcher of the database makes Jobs from the file before it reads
+ * orphans, and writes them like all others: each only over its own attempt.
+ * The file is removed when the last of these jobs is done.
  *
- * No WAL speaks of the file, but a base backup copies it.  So what it says is believed only of a row that is still
- * running in that attempt under that Idempotency-Key.
+ * The file is not in the WAL, but a base backup copies it.  So a record counts
+ * only if its row is still running in that attempt under that Idempotency-Key.
  *
- * The file: a SpoolHeader, then for each job a RecordHeader and its fields, integers in the order of this machine,
- * texts with their length before them.
+ * The file: a SpoolHeader, then for each job a RecordHeader and its fields,
+ * integers in the byte order of this machine, texts with their length before
+ * them.
  */
 #include "postgres.h"
 
@@ -35,9 +38,9 @@
 #include "life/life.h"
 
 #define SPOOL_MAGIC UINT64CONST(0x67656e6a6f625350) /* "genjobSP" */
-#define SPOOL_VERSION 6 /* another one where the fields change, or VerdictKind does */
+#define SPOOL_VERSION 6 /* change it with the fields or with VerdictKind */
 #define RECORD_MAGIC 0x67726563
-#define READ_US (5 * INT64CONST(1000)) /* of a turn of the loop, and one record */
+#define READ_US (5 * INT64CONST(1000)) /* of a turn of the loop, plus one record */
 
 typedef struct SpoolHeader
 {
@@ -56,7 +59,7 @@ typedef struct RecordHeader
 
 static int n_pending = 0; /* jobs of the file that are not done */
 static bool is_written = false;
-static uint64 next_record = 0; /* where it begins in the file; 0: nothing is read yet */
+static uint64 next_record = 0; /* its offset in the file; 0: nothing is read yet */
 
 /* ---------- writing ---------- */
 
@@ -80,7 +83,8 @@ write_job(SpoolStream *file, Job *job)
 }
 
 /*
- * True if what a job has would be lost.  Of a prediction that is to be cancelled, only what its row does not say yet.
+ * True if the job's verdict would be lost.  False if its row already says what
+ * a cancel needs, or if nothing was sent.
  */
 static bool
 is_to_be_kept(const Job *job)
@@ -203,7 +207,8 @@ say_dropped(int n, const char *why)
 }
 
 /*
- * Writes what this dispatcher holds and could not write into the spool, for the next one.
+ * Leaves what this dispatcher could not write into the tables in the spool,
+ * for the next one.
  */
 void
 spool_write(void)
@@ -223,7 +228,7 @@ spool_write(void)
 }
 
 /*
- * Deletes the spool, because there will be no next dispatcher.
+ * Makes spool_write() write nothing, because there will be no next dispatcher.
  */
 void
 spool_discard(void)
@@ -232,7 +237,7 @@ spool_discard(void)
 }
 
 /*
- * The process ends, perhaps in the middle of something.
+ * Runs when the process ends, perhaps in the middle of something.
  */
 static void
 exit_callback(int code, Datum arg)
@@ -307,7 +312,7 @@ expect_settling(Job *job)
 	n_pending++;
 }
 
-/* A record; reading it makes a job. */
+/* A record, from which take_record() makes a Job. */
 typedef struct Record
 {
 	char *data;
@@ -330,8 +335,8 @@ fill_job(Job *job, SpooledJob *spooled, const Record *record)
 }
 
 /*
- * Continues with a job as the dispatcher that left would have.  If the row was cancelled meanwhile, the provider is
- * told to cancel, even if the job is to run again.
+ * Continues with a job as the earlier dispatcher would have.  If its row has
+ * ended or was retried meanwhile, tells the provider to cancel.
  */
 static void
 go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
@@ -346,7 +351,8 @@ go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
 }
 
 /*
- * Makes a Job of a record, which is written next, unless its row belongs to another attempt.
+ * Makes a Job from a record, unless its row belongs to another attempt.  The
+ * Job is written next.
  */
 static void
 take_record(void *arg)
@@ -383,7 +389,8 @@ take_record(void *arg)
 }
 
 /*
- * Reads the next record and makes a Job of it; false when there is none.
+ * Reads the next record and makes a Job from it.  False if there is none, or
+ * it cannot be read.
  */
 static bool
 read_record(Reading *reading)
@@ -485,8 +492,9 @@ open_file(Reading *reading)
 }
 
 /*
- * Makes Jobs of what an earlier dispatcher of this database could not write, for as long as READ_US; false: there is more.
- * Within a transaction that knows the tables, before orphans are read.
+ * Makes Jobs from what an earlier dispatcher of this database could not write,
+ * for READ_US.  False: there is more.  Call it in a transaction that knows the
+ * tables, before orphans are read.
  */
 bool
 spool_load(void)

@@ -1,8 +1,10 @@
 /*
  * spoolfields.c
- *		The fields of a job for another process: counted, written and read by the same list of them.
+ *		The fields of a job for another process.  One list of fields counts,
+ *		writes and reads them.
  *
- * In a spool (spool.c) they are in a file, one behind the other.  In a parcel (parcels.c) what is large stays where it is.
+ * In a spool (spool.c) they are in a file, one after another.  In a parcel
+ * (parcels.c) large fields stay where they are.
  */
 #include "postgres.h"
 
@@ -14,8 +16,8 @@
 #include "process/spoolfields.h"
 
 #define NO_TEXT PG_UINT64_MAX
-#define PIECE_BYTES (8 * 1024) /* from which on a field is a piece of its own in a parcel */
-#define FIRST_PIECES 16        /* for which a parcel has room at first */
+#define PIECE_BYTES (8 * 1024) /* a field this large is a piece of its own in a parcel */
+#define FIRST_PIECES 16        /* room in a new parcel */
 
 /*
  * Writes what is buffered.
@@ -59,7 +61,7 @@ stream_write(SpoolStream *stream, const char *bytes, size_t len)
 }
 
 /*
- * Counts, writes or reads bytes.
+ * Counts, writes, reads, packs or unpacks bytes.
  */
 void
 spool_pass(SpoolStream *stream, void *bytes, uint64 len)
@@ -109,7 +111,8 @@ spool_begin_packing(SpoolStream *stream)
 }
 
 /*
- * What was packed, in the memory context where that was begun; but what is large lies where it lay.
+ * Returns what was packed, in the memory context of spool_begin_packing().
+ * Large pieces stay where they were.
  */
 Parcel
 spool_end_packing(SpoolStream *stream, int kind)
@@ -120,7 +123,8 @@ spool_end_packing(SpoolStream *stream, int kind)
 }
 
 /*
- * Begins to read a parcel.  What is large of it becomes part of what is read, the rest of it is copied.
+ * Begins to read a parcel.  Large pieces become part of what is read; the rest
+ * is copied.  False if the parcel is empty.
  */
 bool
 spool_begin_unpacking(SpoolStream *stream, const Parcel *parcel)
@@ -136,14 +140,15 @@ spool_begin_unpacking(SpoolStream *stream, const Parcel *parcel)
 static void
 add_piece(Parcel *parcel, char *bytes, uint64 len)
 {
-	/* the room is FIRST_PIECES, and doubles */
+	/* there is room for FIRST_PIECES, which doubles */
 	if (parcel->n >= FIRST_PIECES && (parcel->n & (parcel->n - 1)) == 0)
 		parcel->pieces = repalloc_huge(parcel->pieces, 2 * parcel->n * sizeof(Piece));
 	parcel->pieces[parcel->n++] = (Piece){bytes, len};
 }
 
 /*
- * Large bytes on their way into a parcel, or out of it.  False where they go as all others do.
+ * Passes large bytes into a parcel, or out of it, as a piece.  False if they
+ * pass like all others.
  */
 static bool
 pass_piece(SpoolStream *stream, char **bytes, uint64 len)
@@ -170,7 +175,8 @@ pass_piece(SpoolStream *stream, char **bytes, uint64 len)
 /* ---------- kinds of fields ---------- */
 
 /*
- * Bytes of a length; what is read is followed by a NUL byte, in the current memory context.
+ * Passes bytes and their length.  Bytes that are read have a NUL byte after
+ * them, and are in the current memory context, except large pieces.
  */
 void
 spool_pass_bytes(SpoolStream *stream, char **bytes, size_t *len)
@@ -203,7 +209,7 @@ spool_pass_bytes(SpoolStream *stream, char **bytes, size_t *len)
 }
 
 /*
- * A value of a column as it is stored, which only this cluster can read.
+ * Passes a value of a column as it is stored.  Only this cluster can read it.
  */
 static void
 pass_value(SpoolStream *stream, struct varlena **value)
@@ -224,7 +230,7 @@ spool_pass_text(SpoolStream *stream, char **text)
 }
 
 /*
- * What is written of a job, or made of an answer, in another process lacks what is not passed.
+ * The other process lacks each field that is not passed.
  */
 #define PASSES_ALL(type, bytes) \
 	StaticAssertDecl(sizeof(void *) != 8 || sizeof(type) == (bytes), \
@@ -298,7 +304,7 @@ spool_pass_remote(SpoolStream *stream, Remote *remote)
 }
 
 /*
- * What is kept of a job besides its id: all that a report or a save would have written, and what follows from that.
+ * Passes what a report or a save writes of a job, and what must follow that.
  */
 void
 spool_pass_job(SpoolStream *stream, Job *job, SpooledJob *spooled)

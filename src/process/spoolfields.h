@@ -15,7 +15,8 @@
 #define SPOOL_BUFFER_BYTES 65536
 
 /*
- * What a job's fields pass through: they are counted, written or read, by the same list of them.
+ * What a job's fields pass through.  One list of fields counts, writes and
+ * reads them.
  */
 typedef struct SpoolStream
 {
@@ -24,8 +25,8 @@ typedef struct SpoolStream
 		STREAM_COUNTS,
 		STREAM_WRITES,
 		STREAM_READS,
-		STREAM_PACKS, /* into a parcel, in which what is large is a piece of its own: it is not copied */
-		STREAM_UNPACKS /* what is large becomes the reader's */
+		STREAM_PACKS, /* into a parcel; a large field is a piece of its own, and not copied */
+		STREAM_UNPACKS /* large pieces become the reader's */
 	} use;
 	uint64 len; /* so far */
 	pg_crc32c crc;

@@ -2,9 +2,10 @@
  * unstarted.c
  *		Failing jobs that can never be run: they have expired, or have no server.
  *
- * They are failed many in one statement, which one row can make fail: others' triggers fire.  Then each gets a
- * transaction of its own, and the one that refuses is left alone for a while.  So it keeps none that can be run from
- * being claimed.
+ * One statement fails many of them.  One row can make it raise an error,
+ * because users' triggers fire.  Then each job gets a transaction of its own,
+ * and the job that raises the error is left alone for a while.  So it keeps no
+ * other job from being claimed.
  */
 #include "postgres.h"
 
@@ -17,7 +18,7 @@
 #include "process/unstarted.h"
 
 #define MAX_LISTED 1000
-#define PASS_MS 50 /* in which answers may wait */
+#define PASS_MS 50 /* how long answers may wait */
 
 static int troubles = 0;
 static MonoTime not_before = 0; /* the last try raised an error */
@@ -29,7 +30,7 @@ typedef struct Unstarted
 	int64 ids[MAX_LISTED];
 	NameData servers[MAX_LISTED]; /* that they are queued for */
 	int n;
-	int64 id; /* that is failed now */
+	int64 id; /* of the job to fail now */
 } Unstarted;
 
 /*
@@ -66,8 +67,9 @@ write_failures(void *arg)
 }
 
 /*
- * Fails jobs one by one after a statement for many raised an error: jobs of a queue whose server cannot be used, or
- * NULL: those that have expired.  False if the database refused, and no row is the cause.
+ * Fails jobs one by one, after a statement for many raised an error.  queue:
+ * the jobs of it, because its server cannot be used; NULL: expired jobs.
+ * False if the database refused, and no row is the cause.
  */
 static bool
 fail_singly(ServerQueue *queue, TimestampTz now)
@@ -97,7 +99,7 @@ fail_singly(ServerQueue *queue, TimestampTz now)
 			return false;
 		schedule_put_off(jobs->id, clock_mono() + TROUBLE_MAX_MS * INT64CONST(1000), true);
 	}
-	/* where there are more, the next look comes at once */
+	/* if there are more, the next look comes at once */
 	return i < jobs->n ||
 		   queue_transact("failing jobs that cannot be run", write_failures, jobs, &error);
 }
@@ -126,7 +128,7 @@ expire_work(void *arg)
 		queue_expire(now);
 }
 
-/* The next ones with the next transaction: there may be many. */
+/* Fails some; the next transaction fails more, because there may be many. */
 static void
 fail_work(void *arg)
 {
@@ -151,8 +153,8 @@ go_on_singly(QueueWork work, TimestampTz now)
 }
 
 /*
- * Fails jobs that can never run, in transactions of its own.  False if the database refused: then the queue is read
- * again.
+ * Fails jobs that can never run, in transactions of its own.  False if the
+ * database refused: then read the queue again.
  */
 bool
 unstarted_fail(void)

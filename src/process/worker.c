@@ -1,7 +1,7 @@
 /*
  * worker.c
- *		What a dispatcher and its writers have in common: how they are connected to their database, what they do at a
- *		signal.
+ *		What a dispatcher and its writers have in common: how they connect to
+ *		their database, and what they do at a signal.
  */
 #include "postgres.h"
 
@@ -56,7 +56,8 @@ stop(SIGNAL_ARGS)
 }
 
 /*
- * Returns when a transaction must have ended, so that a server that was told to stop can; 0: it was not.
+ * Returns when a transaction must have ended, because the server was told to
+ * stop.  0: it was not.
  */
 MonoTime
 worker_stop_deadline(void)
@@ -67,9 +68,10 @@ worker_stop_deadline(void)
 }
 
 /*
- * Has the postmaster start a background worker that is connected to a database, genjob_KIND_main(), named
- * "genjob KIND" and name.  post, of len bytes, and arg go along.  False when no worker is free; *handle lives as long as
- * this process.
+ * Asks the postmaster to start a background worker that may connect to a
+ * database.  It runs genjob_KIND_main(arg), has post (len bytes) in bgw_extra,
+ * and is named "genjob KIND", then name.  False when no worker is free;
+ * *handle lives as long as this process.
  */
 bool
 worker_register(const char *kind, const char *name, const void *post, size_t len, Datum arg,
@@ -97,7 +99,8 @@ worker_register(const char *kind, const char *name, const void *post, size_t len
 }
 
 /*
- * Does what a process owes to signals each time it is woken.  True, once, if the configuration is to be read again.
+ * Handles interrupts that are pending; call it after each wait.  True, once,
+ * if the configuration must be read again.
  */
 bool
 worker_is_to_reload(void)

@@ -2,14 +2,16 @@
  * writer.c
  *		A process that reads and writes large answers, and builds large requests, for its dispatcher (writers.c).
  *
- * It does one errand after another, and knows nothing but what comes with each.  It judges by the same code as the
- * dispatcher, and writes by the same statements, as the same role and within the same bounds (queue/).  Errors are
- * sent back.  What it cannot say ends the process, and the dispatcher, which is told by the end of the pipe, does the
- * errand itself.
+ * It does one errand after another, and knows only what comes with each.  It
+ * judges with the same code as the dispatcher, and writes with the same
+ * statements, as the same role and within the same limits (queue/).  It sends
+ * errors back.  If it cannot, this process ends; the dispatcher notices the
+ * end of the pipe, and does the errand itself.
  *
- * It leaves when the dispatcher closes the pipe: when there was nothing for some time, or with the dispatcher.  Told to stop
- * with the whole server, it goes on for as long as the dispatcher does; told to stop alone, it leaves as soon as it has
- * nothing to do.
+ * It ends when the dispatcher closes the pipe: after some idle time, or when
+ * the dispatcher ends.  If the whole server is told to stop, it works for as
+ * long as the dispatcher does.  If it alone is told to stop, it ends as soon
+ * as it is idle.
  */
 #include "postgres.h"
 
@@ -43,7 +45,7 @@ static MemoryContext errand_context;
 static uint32 wait_event;
 
 /*
- * When a transaction must have ended.
+ * Returns when a transaction must have ended.
  */
 static MonoTime
 deadline(void)
@@ -61,7 +63,8 @@ look(void *arg)
 }
 
 /*
- * Finds the tables where the dispatcher has found them last.  False, and the error, where that cannot be.
+ * Looks for the tables again if the dispatcher did.  False, and *error, if
+ * they cannot be found.
  */
 static bool
 find_tables(uint64 looks, ErrorData **error)
@@ -86,7 +89,7 @@ typedef struct Judgement
 } Judgement;
 
 /*
- * Judges what was answered at the first address of a lookup.
+ * Judges the answer of the first address in question->lookup.
  */
 static FoundState
 judge_lookup(const Question *question)
@@ -173,7 +176,8 @@ judge_saved(void *arg)
 }
 
 /*
- * Reads and judges what a row has saved.  Where it cannot be read, the dispatcher looks why.
+ * Reads and judges what a row has saved.  If it cannot be read, the dispatcher
+ * finds out why.
  */
 static Parcel
 do_resume(SpoolStream *in)
@@ -279,7 +283,7 @@ do_write(SpoolStream *in, JobState state)
 /* ---------- the process ---------- */
 
 /*
- * Waits for the dispatcher; it may be told to stop meanwhile.
+ * Waits for the dispatcher, or for a signal.
  */
 static void
 wait(void)
@@ -294,7 +298,7 @@ wait(void)
 }
 
 /*
- * The next errand.  False when there will be none.
+ * Receives the next errand.  False when there will be none.
  */
 static bool
 receive(Parcel *parcel)
@@ -314,7 +318,7 @@ receive(Parcel *parcel)
 }
 
 /*
- * False when nobody takes it.
+ * Sends a parcel to the dispatcher.  False when nobody takes it.
  */
 static bool
 send_back(const Parcel *parcel)
@@ -357,7 +361,7 @@ start(dsm_handle handle)
 	WriterPost post;
 
 	memcpy(&post, MyBgworkerEntry->bgw_extra, sizeof(post));
-	/* first: what is sent is noticed even while the process gets ready */
+	/* first, so that we notice what is sent while this process gets ready */
 	pipe_to_dispatcher = pipe_open(handle);
 	shmem_slot_join(post.slot);
 	worker_start(post.database, deadline);

@@ -1,23 +1,28 @@
 /*
  * writers.c
- *		Large answers are read and written by processes beside the dispatcher, so that no other answer waits for them.
+ *		The processes that read and write large answers beside the dispatcher,
+ *		so that no other answer waits for them.
  *
- * To read an answer of megabytes, or to write it into a table, takes as long as it has bytes or values, and a turn of the
- * loop must not.  So it goes to a writer (writer.c): a background worker, started when there is something for it, that
- * leaves when there was nothing for IDLE_US.  What it is told to do is an errand (errand.c), one of four:
+ * Reading an answer of megabytes, or writing it into a table, takes longer the
+ * more bytes and values it has, but a turn of the loop must be short.  So the
+ * answer goes to a writer (writer.c), a background worker.  It starts when
+ * there is work for it, and ends after IDLE_US without work.  Each piece of
+ * work is an errand (errand.c), one of four:
  *
  *		an answer, to be judged: what comes back is the verdict, with which the job goes on as with any other;
  *		an answer that an earlier dispatcher has saved, to be read from its row and judged;
  *		jobs in the state JOB_SAVING or JOB_REPORTING, to be written in a transaction, each over its own attempt;
- *		a request that takes as long to build: what comes back is what to send, and the call begins.
+ *		a request that takes long to build: what comes back is what to send, and the call begins.
  *
- * The dispatcher decides all that follows, and keeps what it has handed over until the errand is done.  So nothing is
- * lost where a writer ends: the errand is done here then, as it is where there is no writer, because
- * genjob.max_writers is 0 or no background worker is free.  Nothing is done twice either: of two transactions for the same
- * attempt, the second finds that the row is not running any more.
+ * The dispatcher decides what follows, and keeps what it handed over until the
+ * errand is done.  So nothing is lost: if the writer dies, or there is none
+ * (genjob.max_writers is 0, or no background worker is free), the dispatcher
+ * does the errand itself.  Nothing is done twice either: of two transactions
+ * for the same attempt, the second finds that the row is no longer running.
  *
- * What is sent and received goes through a queue of a megabyte in each direction (shared/pipe.c), in a turn no more of it
- * than takes a fraction of a millisecond.  A writer's copy of an answer counts as memory of answers (base/memory.c).
+ * Parcels go through a queue of a megabyte in each direction (shared/pipe.c).
+ * A turn moves only as much of them as takes a fraction of a millisecond.  A
+ * writer's copy of an answer counts as memory of answers (base/memory.c).
  */
 #include "postgres.h"
 
@@ -44,23 +49,23 @@ StaticAssertDecl(SETTINGS_MAX_WRITERS <= MARKER_WRITERS, "each writer has its pa
 #define IDLE_US (30 * USECS_PER_SEC)
 #define TURN_BYTES ((size_t) 2 * 1024 * 1024) /* to and from a writer in a turn of the loop */
 
-/* How long judging an answer takes, in ns, and from when on a writer does it. */
+/* How long judging an answer takes, in ns. A writer does it above JUDGE_NS. */
 #define NS_A_BYTE 4
 #define NS_A_VALUE 180 /* for each of its commas, colons and brackets */
 #define JUDGE_NS (8 * 1000000)
-#define SMALLEST (64 * 1024)      /* that is looked at */
-#define LARGEST (2 * 1024 * 1024) /* of which the values are counted, */
-#define COUNTED 4096              /* bytes at a time */
+#define SMALLEST (64 * 1024)      /* bytes; a smaller body never takes long */
+#define LARGEST (2 * 1024 * 1024) /* bytes; values of a larger body are not counted */
+#define COUNTED 4096              /* bytes whose values are counted at a time */
 
-/* The same of building a request */
+/* The same for building a request */
 #define BUILD_NS_A_BYTE 20
 #define BUILD_NS_A_VALUE 600
 
-/* Before a writer is started again, after one could not be or has failed: first, and at most */
+/* Back-off of a start after a failure: first, and at most */
 #define RETRY_MIN_MS 1000
 #define RETRY_MAX_MS 60000
 
-#define FINISH_US (2 * USECS_PER_SEC) /* for writers to end what was to have ended */
+#define FINISH_US (2 * USECS_PER_SEC) /* for writers to end transactions after the deadline */
 
 #define NO_WRITER \
 	"no background worker is free to read and write large answers: the dispatcher does it itself, and others wait meanwhile. Increase max_worker_processes"
@@ -77,11 +82,11 @@ typedef struct Writer
 static Writer writers[SETTINGS_MAX_WRITERS];
 static int my_slot;
 
-/* After one could not be started */
+/* After a writer could not be started */
 static MonoTime not_before = 0;
 static int failures = 0;       /* in a row */
 static bool is_closed = false; /* this dispatcher is about to leave */
-static bool is_due = false;    /* there may be an errand that can be begun */
+static bool is_due = false;    /* there may be an errand to begin */
 
 void
 writers_init(int slot)
@@ -114,7 +119,8 @@ writers_can_be_had(void)
 /* ---------- what is handed over ---------- */
 
 /*
- * How many commas, colons and opening brackets there are.  Most of what is large has none for thousands of bytes.
+ * Returns how many commas, colons and opening brackets text has.  Most large
+ * bodies have none for thousands of bytes.
  */
 static uint64
 count_values(const char *text, size_t len)
@@ -156,7 +162,7 @@ writers_take_answer(void *tag, HttpReply *reply)
 {
 	Call *call = tag;
 
-	/* of a call that failed nothing is judged but how */
+	/* of a failed call, only the failure is judged */
 	if (reply->error != HTTP_OK || life_judges_here(call) || !takes_long(reply->body))
 		return false;
 	if (life_can_do_without(call))
@@ -164,7 +170,7 @@ writers_take_answer(void *tag, HttpReply *reply)
 		bytes_clear(reply->body);
 		return false;
 	}
-	/* of options that nobody has written none can be read */
+	/* a writer parses the options from defs */
 	if (!writers_can_be_had() || call->job->options->defs == NIL)
 		return false;
 	errand_judge(call, reply);
@@ -187,7 +193,8 @@ writers_take_saved(Job *job)
 }
 
 /*
- * How many bytes a request is made of, with the job's inputs and what it refers to.
+ * Returns how many bytes a request is built from, with the job's inputs and
+ * the outputs that it refers to.
  */
 static size_t
 source_bytes(const Job *job)
@@ -223,8 +230,9 @@ writers_take_request(Job *job)
 }
 
 /*
- * Takes a job whose verdict takes as long to write as a picture of that many bytes: alone, or with others of which none
- * is_large.  False if the dispatcher should write it.
+ * Takes a job whose verdict takes as long to write as a picture of that many
+ * bytes: alone, or with others, of which at most one is_large.  False if the
+ * dispatcher should write it.
  */
 bool
 writers_take_job(Job *job, size_t bytes, bool alone, bool is_large)
@@ -259,7 +267,7 @@ writer_is_idle(Writer *writer)
 }
 
 /*
- * Ends a writer; what it was doing is done here.
+ * Ends a writer, and does its errand here.
  */
 static void
 writer_end(Writer *writer)
@@ -384,7 +392,7 @@ begin_errands(void)
 }
 
 /*
- * Moves a writer on: what it is sent, and what it sends.
+ * Sends to a writer and receives from it, as much as a turn may.
  */
 static void
 writer_work(Writer *writer)
@@ -393,7 +401,7 @@ writer_work(Writer *writer)
 	Errand *errand = writer->errand;
 	Parcel parcel;
 
-	/* what was not sent to its end is answered by nothing */
+	/* a parcel that was not sent to its end gets no answer */
 	if (result == PIPE_DONE && errand != NULL && errand->is_void && pipe_was_abandoned(writer->pipe))
 	{
 		writer_is_idle(writer);
@@ -416,14 +424,14 @@ writer_work(Writer *writer)
 	}
 	if (result != PIPE_ENDED)
 		return;
-	/* one that was idle may have been told to leave */
+	/* an idle writer may have been told to end */
 	if (writer->errand != NULL)
 		postpone_start();
 	writer_end(writer);
 }
 
 /*
- * Moves errands on, as far as they are; begins others.
+ * Moves the errands under way on, and begins others.
  */
 void
 writers_work(void)
@@ -443,7 +451,7 @@ writers_work(void)
 			(now >= writers[i].idle_since + IDLE_US || count_running() > genjob_max_writers))
 			writer_end(&writers[i]);
 	}
-	/* what was begun just now is sent at once */
+	/* send at once what was begun just now */
 	for (i = 0; i < lengthof(writers); i++)
 	{
 		if (writers[i].errand != NULL && pipe_is_sending(writers[i].pipe))
@@ -484,9 +492,9 @@ any_works(void)
 }
 
 /*
- * Lets writers finish, until a time of clock_uptime() or a little later, and leave.  What they have not done stays with
- * its jobs: the dispatcher judges the answers, and no late write of a writer can take effect once the next dispatcher
- * has written.
+ * Lets writers finish until deadline (a time of clock_uptime()) or a little
+ * later, then ends them.  The dispatcher does what they have not done.  A late
+ * write of a writer cannot take effect once the next dispatcher has written.
  */
 void
 writers_finish(MonoTime deadline)
