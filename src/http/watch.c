@@ -26,7 +26,7 @@
 #include "http/transfer.h"
 #include "http/watch.h"
 
-#define MAX_UNWANTED_READS 2048 /* more than a socket may hold */
+#define MAX_UNWANTED_READS 2048 /* more than the kernel keeps for a socket */
 #define FORGET_US 100000        /* after which half of what a socket took is forgotten */
 #define SILENT_CLOSE_MS 1000 /* a server that closes this soon after an answer does so after each */
 #define MAX_RESET_WAIT_MS 3

@@ -28,7 +28,7 @@ typedef struct Lines
 	int n_calls; /* under way */
 } Lines;
 
-/* A member of whoever waits; all 0 at first. */
+/* Part of the struct of whoever waits; all 0 at first. */
 typedef struct LineWaiter
 {
 	dlist_node node;

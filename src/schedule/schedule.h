@@ -20,7 +20,7 @@ typedef struct ServerQueue
 {
 	NameData name; /* key; a server of that name need not exist */
 	dlist_node
-		node; /* among those that have something to do while is_active, else among those that have not */
+		node; /* on the list of active queues while is_active, else on the list of idle ones */
 	bool is_active;
 	bool has_unretained; /* jobs succeeded that the index of ended jobs lacks (retention.c) */
 	MonoTime idle_since; /* while it is not active */
@@ -36,7 +36,7 @@ typedef struct ServerQueue
 	char *complaint;              /* malloc'd; NULL with a server */
 	struct ServerQueue *fallback; /* takes jobs when this one cannot; or NULL */
 	char *fallback_trouble;       /* malloc'd: why it takes none, or not all; or NULL */
-	dlist_head bound;             /* queued and due jobs that the fallback may not run; not in turns */
+	dlist_head bound;             /* due jobs that the fallback may not run; not in turns */
 	bool must_release;            /* the reason for that may have changed */
 
 	/* Its next job finds no room in memory */
