@@ -11,7 +11,7 @@
  *						to end a hold, to issue a token.
  *		clock_wire()	the same, but tests do not speed it up: how long a call
  *						may take.
- *		clock_uptime()	the machine's (MonoTime): how long work or a stop takes.
+ *		clock_uptime()	the machine's (MonoTime): how long work or stops take.
  *
  * A dispatcher's clock stands still while the dispatcher does.  Its process
  * may be stopped, wait for a lock or for a standby, or write large answers.
