@@ -1,15 +1,17 @@
 /*
  * backoff.c
- *		How long to wait when something fails again and again: each wait twice the one before, up to a limit.
+ *		How long to wait when something fails again and again: each wait is
+ *		twice the last one, up to a limit.
  *
- * Pure: the caller has the clock and the random number, which is from 0 to below 1.
+ * Pure.  random is from 0 to below 1.
  */
 #include "postgres.h"
 
 #include "base/backoff.h"
 
 /*
- * Returns the wait after a failure; failures: how many others came in a row before it.
+ * Returns the wait after a failure.  failures: how many failures in a row came
+ * before it.
  */
 int64
 backoff_delay(const Backoff *backoff, int failures)
@@ -22,8 +24,9 @@ backoff_delay(const Backoff *backoff, int failures)
 }
 
 /*
- * As backoff_delay(), with full jitter: evenly spread from 0 to that wait.  For many that failed together.  (Brooker,
- * "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.)
+ * As backoff_delay(), with full jitter: evenly spread from 0 to that wait.
+ * For many callers that failed together.  (Brooker, "Exponential Backoff And
+ * Jitter", AWS Architecture Blog, 2015.)
  */
 int64
 backoff_spread(const Backoff *backoff, int failures, double random)
@@ -32,7 +35,8 @@ backoff_spread(const Backoff *backoff, int failures, double random)
 }
 
 /*
- * As backoff_spread(), but at least half of the wait: for what must not come back at once.
+ * As backoff_spread(), but at least half of the wait: for calls that must not
+ * come back at once.
  */
 int64
 backoff_halves(const Backoff *backoff, int failures, double random)
@@ -43,8 +47,9 @@ backoff_halves(const Backoff *backoff, int failures, double random)
 }
 
 /*
- * Returns the wait in ms by a schedule (in seconds, 0 after the last), plus up to a tenth; failures: how many others
- * came in a row before this one.  After the last entry, repeats it.
+ * Returns the wait in ms after a failure, plus up to a tenth.  seconds: the
+ * first wait, the second and so on, then 0; the last wait repeats.  failures:
+ * how many failures in a row came before this one.
  */
 int64
 backoff_scheduled(const int *seconds, int failures, double random)

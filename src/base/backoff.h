@@ -5,7 +5,7 @@
 #ifndef GENJOB_BACKOFF_H
 #define GENJOB_BACKOFF_H
 
-/* The first wait, and the longest: in whatever unit the caller counts. */
+/* The first wait and the longest one, in the caller's unit. */
 typedef struct Backoff
 {
 	int64 first;

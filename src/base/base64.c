@@ -2,8 +2,11 @@
  * base64.c
  *		Bytes as text of 64 characters, and back.
  *
- * A picture comes as megabytes of it, which nothing interrupts: that is decoded eight characters at a time, and checked
- * while it is decoded.  All else (line breaks, the other alphabet, the end) is checked first and decoded then.
+ * A picture is megabytes of base64, and nothing interrupts its decoding.  So
+ * text of the standard alphabet is decoded eight characters at a time, and
+ * checked in the same pass.  The rest, from the first other character on (a
+ * line break, the URL-safe alphabet, padding), is checked first and then
+ * decoded.
  */
 #include "postgres.h"
 
@@ -16,8 +19,8 @@
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /*
- * What a byte is in base64 text: the value of a digit (of the standard or the URL-safe alphabet), or, negative,
- * one of these.
+ * The value of a byte as a digit of base64 (of the standard or the URL-safe
+ * alphabet), or one of these.
  */
 #define SPACE (-1)
 #define PAD (-2)
@@ -51,7 +54,7 @@ value_of(char c)
 }
 
 /*
- * Whether the next four bytes are digits; so are nearly all, of texts of megabytes.
+ * True if the next four bytes are digits, as nearly all are.
  */
 static inline bool
 has_four(const char *text, const char *end)
@@ -88,10 +91,13 @@ is_valid(const char *text, size_t len)
 /* ---------- eight characters at a time ---------- */
 
 #define GROUP 8       /* characters */
-#define GROUP_BYTES 6 /* that a group stands for */
+#define GROUP_BYTES 6 /* of data, for each group */
 #define NO_DIGIT (1 << 24)
 
-/* A character of the alphabet at each place of four: its bits, where they stand in three bytes; of any other NO_DIGIT. */
+/*
+ * For each place of four (0 to 3) and each character of the alphabet: its
+ * bits, where they stand in three bytes.  NO_DIGIT for any other character.
+ */
 static uint32 places[4][256];
 
 static void
@@ -119,8 +125,8 @@ read_four(uint32 four)
 }
 
 /*
- * Decodes over themselves the groups that the text begins with, up to the first one that has anything else than the
- * alphabet.  Returns their number.
+ * Decodes groups in place from the start of text, up to the first group that
+ * has a character outside the alphabet.  Returns the number of decoded groups.
  */
 static size_t
 decode_groups(char *text, size_t len)
@@ -142,14 +148,14 @@ decode_groups(char *text, size_t len)
 		if ((first | second) >= NO_DIGIT)
 			break;
 		group = pg_hton64((uint64) first << 40 | (uint64) second << 16);
-		/* two bytes more than there are: of what has been read */
+		/* writes two bytes too many: they overwrite what was read */
 		memcpy(text + i * GROUP_BYTES, &group, sizeof(group));
 	}
 	return i;
 }
 
 /*
- * Makes text of n groups again.
+ * Encodes the first n groups again, in place.
  */
 static void
 restore_groups(char *text, size_t n)
@@ -172,7 +178,8 @@ restore_groups(char *text, size_t n)
 /* ---------- decoding ---------- */
 
 /*
- * Decodes valid text to out, which may overlap it from below.  Returns where the bytes end.
+ * Decodes valid text to out, which may be the same memory or begin before it.
+ * Returns the end of the bytes.
  */
 static char *
 decode_valid(const char *in, const char *end, char *out)
@@ -209,8 +216,9 @@ decode_valid(const char *in, const char *end, char *out)
 }
 
 /*
- * Decodes base64 over itself and returns the number of bytes, or -1, with nothing changed, when the
- * text is not base64.  White space is skipped and missing padding forgiven: servers differ in both.
+ * Decodes base64 in place.  Returns the number of bytes; -1, with text
+ * unchanged, if it is not base64.  Skips white space and accepts missing
+ * padding, because servers differ in both.
  */
 ssize_t
 base64_decode_in_place(char *text, size_t len)
@@ -225,7 +233,7 @@ base64_decode_in_place(char *text, size_t len)
 }
 
 /*
- * The base64 of data as a palloc'd string.
+ * Returns the base64 of data, palloc'd.
  */
 char *
 base64_encode(const char *data, size_t len)

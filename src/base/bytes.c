@@ -2,9 +2,10 @@
  * bytes.c
  *		A growing buffer with a ceiling.
  *
- * What a server sends is collected here by libcurl's callbacks, which must neither raise an error
- * nor trust a length.  The memory is malloc()ed, so that growing a large body moves pages rather
- * than bytes, but it belongs to a memory context and goes with it.  What it takes is counted (memory.c).
+ * libcurl's callbacks collect here what a server sends.  They must not raise
+ * an error, and must not trust a length.  The memory is malloc()ed, so that a
+ * large body grows by moving pages, not bytes.  A memory context owns the
+ * buffer and frees it.  memory.c counts the memory.
  */
 #include "postgres.h"
 
@@ -20,7 +21,7 @@ bytes_reset_callback(void *arg)
 }
 
 /*
- * An empty buffer that is freed when owner is reset or deleted.
+ * Returns an empty buffer.  owner frees it when it is reset or deleted.
  */
 Bytes *
 bytes_create(MemoryContext owner, size_t limit)
@@ -36,7 +37,8 @@ bytes_create(MemoryContext owner, size_t limit)
 }
 
 /*
- * Makes a buffer of palloc'd data, which it owns from now on, in the current memory context; NULL: an empty one.
+ * Returns a buffer in the current memory context that takes over palloc'd
+ * data; NULL: an empty one.
  */
 Bytes *
 bytes_of_palloced(char *data, size_t len)
@@ -48,9 +50,9 @@ bytes_of_palloced(char *data, size_t len)
 }
 
 /*
- * Returns the capacity that the buffer needs for len bytes more; they must be within the limit.  It doubles, and is what is
- * expected, and a NUL byte, as soon as that is no more than to double twice: a megabyte that is moved takes as long as one
- * that is received.
+ * Returns the capacity for len bytes more, which must be within the limit.
+ * Doubles.  But once expected is at most two doublings away, takes that at
+ * once, and a NUL byte: moving a megabyte takes as long as receiving it.
  */
 size_t
 bytes_capacity_for(const Bytes *bytes, size_t len)
@@ -66,7 +68,8 @@ bytes_capacity_for(const Bytes *bytes, size_t len)
 }
 
 /*
- * Makes room for at least that many bytes, within the limit.  False, with nothing changed, when memory is short.
+ * Makes room for at least capacity bytes in all.  False, with nothing changed,
+ * if that is over the limit or memory is short.
  */
 bool
 bytes_reserve(Bytes *bytes, size_t capacity)
@@ -85,8 +88,9 @@ bytes_reserve(Bytes *bytes, size_t capacity)
 }
 
 /*
- * Appends a copy of data.  False, with nothing changed, when that would pass the limit or memory is
- * short.  Never raises an error: it is called from libcurl's callbacks.
+ * Appends a copy of data.  False, with nothing changed, if that would pass the
+ * limit or memory is short.  Never raises an error: libcurl's callbacks call
+ * it.
  */
 bool
 bytes_append(Bytes *bytes, const void *data, size_t len)
@@ -102,7 +106,8 @@ bytes_append(Bytes *bytes, const void *data, size_t len)
 }
 
 /*
- * Replaces the contents, which are freed, by malloc()ed data.  capacity is within the limit.
+ * Frees the contents, and takes over malloc()ed data.  capacity is within the
+ * limit.
  */
 void
 bytes_take(Bytes *bytes, char *data, size_t len, size_t capacity)
@@ -115,7 +120,8 @@ bytes_take(Bytes *bytes, char *data, size_t len, size_t capacity)
 }
 
 /*
- * Has one buffer take over what another one has, which is empty then.  What it had is freed.
+ * Moves the contents of from to to, and frees what to had.  from is empty
+ * then.
  */
 void
 bytes_move(Bytes *to, Bytes *from)
@@ -143,7 +149,7 @@ bytes_clear(Bytes *bytes)
 }
 
 /*
- * The value of a hexadecimal digit; -1: it is none.
+ * Returns the value of a hexadecimal digit; -1 if digit is none.
  */
 int
 bytes_hex_value(char digit)

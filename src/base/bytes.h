@@ -14,10 +14,10 @@ typedef struct Bytes
 	char *data; /* NULL while empty; not NUL-terminated */
 	size_t len;
 	size_t capacity;
-	size_t limit;    /* len never exceeds it */
-	size_t expected; /* that len is going to be, as far as one knows; 0: one does not */
-	struct MemoryAccount *account; /* that the memory is counted for, too; or NULL */
-	bool is_palloced;              /* data is; it cannot grow, and is not counted */
+	size_t limit;                  /* len never exceeds it */
+	size_t expected;               /* the final len; 0: unknown */
+	struct MemoryAccount *account; /* also counts the memory; or NULL */
+	bool is_palloced;              /* data was palloc'd: it cannot grow, and is not counted */
 } Bytes;
 
 extern Bytes *bytes_create(MemoryContext owner, size_t limit);

@@ -4,18 +4,23 @@
  *
  * Four clocks, of two types that must not be mixed:
  *
- *		clock_now()		the calendar's (TimestampTz): for run_at, expires_at, and what is stored or shown.  An
- *						administrator or NTP may set it, by an hour or a year, while a dispatcher runs.
- *		clock_mono()	a dispatcher's own (MonoTime): when to ask, to try again, to let go of a hold or a token.
- *		clock_wire()	the same at the pace of the world: how long a call may take.
- *		clock_uptime()	the machine's (MonoTime): how long work takes, how long a stop may.
+ *		clock_now()		the calendar (TimestampTz): for run_at, expires_at, and
+ *						what is stored or shown.  An administrator or NTP may
+ *						set it, by an hour or a year, while a dispatcher runs.
+ *		clock_mono()	a dispatcher's own (MonoTime): when to poll, to retry,
+ *						to end a hold, to issue a token.
+ *		clock_wire()	the same, but tests do not speed it up: how long a call
+ *						may take.
+ *		clock_uptime()	the machine's (MonoTime): how long work or stops take.
  *
- * A dispatcher's clock stands still while the dispatcher does.  Its process may be stopped, wait for a lock or for a
- * standby, or write large answers: what comes from servers in that time waits in sockets, and must not be judged as if
- * it had not come.  So the clock goes on for CLOCK_GRACE_MS at most after what was promised in clock_attended(), and
- * every deadline moves by the rest.
+ * A dispatcher's clock stands still while the dispatcher does.  Its process
+ * may be stopped, wait for a lock or for a standby, or write large answers.
+ * Meanwhile what servers send waits in sockets, and must not be judged as
+ * late.  So the clock goes on for at most CLOCK_GRACE_MS after the time
+ * promised in clock_attended(), and every deadline moves by the rest.
  *
- * A test that must see a minute pass has clock_now() and clock_mono() run faster (genjob.debug_clock_speed).
+ * A test that must see a minute pass makes clock_now() and clock_mono() run
+ * faster (genjob.debug_clock_speed).
  */
 #include "postgres.h"
 
@@ -34,11 +39,12 @@
 static TimestampTz started_at = 0;
 static MonoTime wire_started_at = 0;
 
-static MonoTime skipped = 0;             /* so long the dispatcher's clock stood still in all */
+static MonoTime skipped = 0;             /* how long the clock stood still, in all */
 static MonoTime promised = PG_INT64_MAX; /* of clock_wire(): it stands still from here on */
 
 /*
- * Microseconds since the machine started.  May be called by a signal handler.
+ * Returns microseconds since the machine started.  Signal handlers may call
+ * it.
  */
 MonoTime
 clock_uptime(void)
@@ -50,7 +56,7 @@ clock_uptime(void)
 }
 
 /*
- * Microseconds that this thread was on a processor.
+ * Returns the microseconds that this thread was on a processor.
  */
 int64
 clock_processor(void)
@@ -73,7 +79,7 @@ clock_init(void)
 }
 
 /*
- * When the clock was started; for clock_join().
+ * Returns when the clock was started, for clock_join().
  */
 TimestampTz
 clock_started_at(void)
@@ -82,7 +88,8 @@ clock_started_at(void)
 }
 
 /*
- * Makes this process's calendar agree with that of another process whose clock was started at that time.
+ * Makes this process's calendar agree with that of the process whose clock was
+ * started at other_started_at.
  */
 void
 clock_join(TimestampTz other_started_at)
@@ -91,7 +98,7 @@ clock_join(TimestampTz other_started_at)
 }
 
 /*
- * The calendar's time.
+ * Returns the calendar time.
  */
 TimestampTz
 clock_now(void)
@@ -104,7 +111,7 @@ clock_now(void)
 }
 
 /*
- * Returns the time for calls: as clock_mono(), but never faster than the world.
+ * Returns the time for calls: as clock_mono(), but tests do not speed it up.
  */
 MonoTime
 clock_wire(void)
@@ -126,8 +133,9 @@ clock_mono(void)
 }
 
 /*
- * Notes that all sockets have been served, and will be again in next_ms, or as soon as there is something to do.  If
- * this comes later than was promised the last time, the dispatcher's clock stood still meanwhile.
+ * Notes that all sockets have been served, and will be served again in
+ * next_ms, or as soon as there is something to do.  If this call comes later
+ * than the last one promised, the dispatcher's clock stood still meanwhile.
  */
 void
 clock_attended(long next_ms)
@@ -152,7 +160,8 @@ clock_stall(void)
 }
 
 /*
- * Converts a calendar time to clock_mono(), unless the calendar is set again.
+ * Converts a calendar time to clock_mono().  Wrong as soon as the calendar is
+ * set again.
  */
 MonoTime
 clock_mono_at(TimestampTz time)
@@ -163,7 +172,7 @@ clock_mono_at(TimestampTz time)
 }
 
 /*
- * Converts a time of clock_mono() to the calendar, as that is set now.
+ * Converts a time of clock_mono() to the calendar as it is set now.
  */
 TimestampTz
 clock_wall_at(MonoTime time)
@@ -183,7 +192,8 @@ clock_ms_between(MonoTime from, MonoTime to)
 }
 
 /*
- * As clock_ms_between(), in the world's time, for two moments of clock_mono().
+ * As clock_ms_between() for two times of clock_mono(), but in ms of the real
+ * world.
  */
 long
 clock_real_ms(MonoTime from, MonoTime to)

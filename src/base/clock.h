@@ -19,20 +19,20 @@ extern void clock_init(void);
 extern TimestampTz clock_started_at(void);
 extern void clock_join(TimestampTz other_started_at);
 
-/* The calendar's */
+/* Calendar time */
 extern TimestampTz clock_now(void);
 
-/* A dispatcher's own, for what it decides, and for calls */
+/* A dispatcher's own time: for its decisions, and for calls */
 extern MonoTime clock_mono(void);
 extern MonoTime clock_wire(void);
 extern void clock_attended(long next_ms);
 extern MonoTime clock_stall(void);
 
-/* The machine's, which no stall stops */
+/* The machine's time, which no stall stops */
 extern MonoTime clock_uptime(void);
 extern int64 clock_processor(void);
 
-/* From one to another */
+/* Conversions */
 extern MonoTime clock_mono_at(TimestampTz time);
 extern TimestampTz clock_wall_at(MonoTime time);
 extern long clock_ms_between(MonoTime from, MonoTime to);

@@ -1,9 +1,11 @@
 /*
  * compat.h
- *		What differs between the PostgreSQL versions that genjob is built for (15 to 18).
+ *		What differs between the PostgreSQL versions that genjob is built for
+ *		(15 to 18).
  *
- * The only file that looks at PG_VERSION_NUM.  Each name below means the same on every version; a
- * newer spelling is preferred, and an older server is taught it.
+ * The only file that looks at PG_VERSION_NUM.  Each name below means the same
+ * on every version.  Code uses the newer spelling, and this file teaches it to
+ * older servers.
  */
 #ifndef GENJOB_COMPAT_H
 #define GENJOB_COMPAT_H
@@ -32,7 +34,7 @@
 #error "genjob needs PostgreSQL 15 or later"
 #endif
 
-/* What reads the headers of varlena values left postgres.h with 16. */
+/* PostgreSQL 16 moved what reads varlena headers out of postgres.h. */
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #endif
@@ -115,7 +117,7 @@ compat_may_connect(Oid database, Oid role)
 #endif
 }
 
-/* The parts of a qualified name; an error where it is none. */
+/* Returns the parts of a qualified name; raises an error if name is none. */
 static inline List *
 compat_name_list(const char *name)
 {
@@ -126,7 +128,10 @@ compat_name_list(const char *name)
 #endif
 }
 
-/* What a statement needs of a table: in its entry of the range table before 16, in a list of its own from then on. */
+/*
+ * What a statement may do with a table: before 16 it stands in the table's
+ * entry of the range table, since 16 in a list of its own.
+ */
 #if PG_VERSION_NUM >= 160000
 typedef RTEPermissionInfo CompatPermissions;
 #define COMPAT_CHECK_PERMISSIONS_PARAMETERS List *tables, List *permissions, bool complains
@@ -139,7 +144,7 @@ typedef RangeTblEntry CompatPermissions;
 #define COMPAT_PERMISSIONS_LIST tables
 #endif
 
-/* The sequence of an identity column, or InvalidOid. */
+/* Returns the sequence of an identity column, or InvalidOid. */
 static inline Oid
 compat_identity_sequence(Relation relation, AttrNumber column)
 {
@@ -150,7 +155,7 @@ compat_identity_sequence(Relation relation, AttrNumber column)
 #endif
 }
 
-/* 18 counts what an index scan does, where it is given something to count in. */
+/* Since 18 an index scan takes a struct in which it counts; NULL: none. */
 static inline IndexScanDesc
 compat_index_beginscan(Relation table, Relation index, Snapshot snapshot, int n_keys)
 {
@@ -161,14 +166,17 @@ compat_index_beginscan(Relation table, Relation index, Snapshot snapshot, int n_
 #endif
 }
 
-/* Which indexes an update of a row concerns: from 16 on all, none, or those that only summarize. */
+/*
+ * Which indexes an update of a row must change.  Since 16: all, none, or only
+ * summarizing ones.
+ */
 #if PG_VERSION_NUM >= 160000
 typedef TU_UpdateIndexes CompatIndexes;
 #else
 typedef bool CompatIndexes;
 #endif
 
-/* Makes the entries of a row's new version in the indexes. */
+/* Adds a row's new version to its indexes. */
 static inline void
 compat_insert_index_entries(ResultRelInfo *result, TupleTableSlot *slot, EState *estate,
 							CompatIndexes indexes)

@@ -1,8 +1,10 @@
 /*
  * datafile.c
- *		genjob's own files in the data directory: in the folder pg_genjob, named after the database's OID.
+ *		genjob's own files in the data directory: in the folder pg_genjob,
+ *		named after the database's OID.
  *
- * A base backup copies them, and no WAL speaks of them: who reads one makes sure that it belongs here.
+ * A base backup copies these files, and WAL does not cover them: whoever reads
+ * one must check that it was written here.
  */
 #include "postgres.h"
 
@@ -15,7 +17,7 @@
 #include "base/datafile.h"
 
 /*
- * The path of a database's file, in path of MAXPGPATH bytes.
+ * Writes the path of a database's file to path, of MAXPGPATH bytes.
  */
 void
 datafile_path(char *path, Oid database, const char *suffix)
@@ -24,7 +26,7 @@ datafile_path(char *path, Oid database, const char *suffix)
 }
 
 /*
- * False, and errno, when the folder is not there and cannot be made.
+ * Creates the folder if it is missing.  False, with errno set, if it cannot.
  */
 bool
 datafile_make_folder(void)
@@ -37,7 +39,7 @@ datafile_make_folder(void)
 }
 
 /*
- * Removes the files of databases that are not among these OIDs: they were dropped.
+ * Removes the files of dropped databases: those whose OID is not in databases.
  */
 void
 datafile_remove_others(const List *databases)

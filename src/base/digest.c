@@ -2,8 +2,8 @@
  * digest.c
  *		SHA-256 and HMAC-SHA-256, by PostgreSQL's own code for them.
  *
- * PostgreSQL ties a digest that is being computed to the current resource owner.  A dispatcher outside a
- * transaction has none, so it gets one here for as long as that takes.
+ * PostgreSQL ties an unfinished digest to the current resource owner.  A
+ * dispatcher outside a transaction has none, so this file sets one meanwhile.
  */
 #include "postgres.h"
 
@@ -17,7 +17,8 @@
 static ResourceOwner own = NULL;
 
 /*
- * Makes sure that there is a resource owner, and returns the one to go back to.
+ * Makes sure that there is a resource owner.  Returns the previous one, which
+ * the caller must restore.
  */
 static ResourceOwner
 take_owner(void)
@@ -40,7 +41,7 @@ check(bool is_done)
 }
 
 /*
- * The SHA-256 of some bytes, in DIGEST_BYTES bytes of digest.
+ * Writes the SHA-256 of data to digest, of DIGEST_BYTES bytes.
  */
 void
 digest_sha256(const void *data, size_t len, uint8 *digest)
@@ -64,7 +65,7 @@ digest_sha256(const void *data, size_t len, uint8 *digest)
 	PG_END_TRY();
 }
 
-/* ---------- bytes that come one after another ---------- */
+/* ---------- bytes that arrive in parts ---------- */
 
 struct Digest
 {
@@ -84,7 +85,8 @@ free_hash(void *arg)
 }
 
 /*
- * Begins a digest, which is freed with its memory context.  It belongs to the process, not to an open transaction.
+ * Begins a digest, which owner frees.  It belongs to the process, not to an
+ * open transaction.
  */
 Digest *
 digest_begin(MemoryContext owner)
@@ -123,8 +125,8 @@ digest_add(Digest *digest, const void *data, size_t len)
 }
 
 /*
- * Writes the digest of what was added, in DIGEST_BYTES bytes of result, and starts another one.  False if something
- * failed.
+ * Writes the digest of what was added to result, of DIGEST_BYTES bytes, and
+ * starts another one.  False if something failed.
  */
 bool
 digest_end(Digest *digest, uint8 *result)
@@ -137,7 +139,7 @@ digest_end(Digest *digest, uint8 *result)
 }
 
 /*
- * The HMAC-SHA-256 of some bytes, in DIGEST_BYTES bytes of digest.
+ * Writes the HMAC-SHA-256 of data to digest, of DIGEST_BYTES bytes.
  */
 void
 digest_hmac(const void *key, size_t key_len, const void *data, size_t len, uint8 *digest)
@@ -162,7 +164,7 @@ digest_hmac(const void *key, size_t key_len, const void *data, size_t len, uint8
 }
 
 /*
- * A digest as hexadecimal digits in lower case, palloc'd.
+ * Returns a digest in hexadecimal, lower case, palloc'd.
  */
 char *
 digest_hex(const uint8 *digest)
@@ -181,7 +183,7 @@ digest_hex(const uint8 *digest)
 }
 
 /*
- * The same of the SHA-256 of some bytes.
+ * Returns the SHA-256 of data in hexadecimal, lower case, palloc'd.
  */
 char *
 digest_sha256_hex(const void *data, size_t len)

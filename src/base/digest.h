@@ -9,7 +9,7 @@
 
 #define DIGEST_BYTES 32
 
-/* A SHA-256 of bytes that come one after another. */
+/* A SHA-256 of bytes that arrive in parts. */
 typedef struct Digest Digest;
 
 extern Digest *digest_begin(MemoryContext owner);

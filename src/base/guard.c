@@ -2,11 +2,12 @@
  * guard.c
  *		Errors that must not end the process.
  *
- * What one job's bytes do (memory runs short over them, a column that was written by someone else is not
- * what it should be) is that job's affair: the dispatcher has the calls of all others.
+ * One job's bytes may raise an error: memory runs short, or a column that
+ * somebody else wrote is not what it should be.  That is this job's affair:
+ * the dispatcher has the calls of all other jobs.
  *
- * An error often means that memory is short, so to take it over must need none: it goes through a memory
- * context whose first block is never given back.
+ * An error often means that memory is short, so guard_take_error() must need
+ * none: it works in a memory context whose first block is never freed.
  */
 #include "postgres.h"
 
@@ -16,9 +17,9 @@
 #include "base/guard.h"
 
 #define RESERVE_BYTES (32 * 1024)
-#define MAX_TEXT 1024 /* bytes that are kept of a message, a detail, a hint and a context */
+#define MAX_TEXT 1024 /* bytes kept of each text: message, detail, hint, context */
 
-/* An error that was taken over, with its texts. */
+/* A copy of an error, with its texts. */
 typedef struct TakenError
 {
 	ErrorData data;
@@ -29,10 +30,10 @@ typedef struct TakenError
 } TakenError;
 
 static MemoryContext reserve = NULL;
-static TakenError without_memory; /* of the last error, where there was not even room for that */
+static TakenError without_memory; /* the last error, if even its copy found no memory */
 
 /*
- * Reserves memory for guard_take_error(); once, while there is some.
+ * Reserves memory for guard_take_error(), once.
  */
 void
 guard_init(void)
@@ -72,9 +73,11 @@ keep(const ErrorData *error, int sqlerrcode, MemoryContext context)
 }
 
 /*
- * Call it in PG_CATCH() instead of CopyErrorData() and FlushErrorState().  Returns the error's code, message, detail,
- * hint and context, the texts cut to MAX_TEXT, in a memory context, which becomes the current one.  Never raises an
- * error.  If context has no memory left, the result lasts until the next call.
+ * Call it in PG_CATCH() instead of CopyErrorData() and FlushErrorState().
+ * Returns the error's code, message, detail, hint and context, each text cut
+ * to MAX_TEXT, in context, which becomes the current memory context.  Never
+ * raises an error.  If context has no memory left, the result lasts until the
+ * next call.
  */
 ErrorData *
 guard_take_error(MemoryContext context)
@@ -103,8 +106,9 @@ guard_take_error(MemoryContext context)
 }
 
 /*
- * Runs work in the current memory context.  False, and the error there, if it raised one.  Work may only compute:
- * nothing is rolled back.
+ * Runs work in the current memory context.  If work raises an error, returns
+ * false and sets *error, there.  work may only compute: nothing is rolled
+ * back.
  */
 bool
 guard_try(void (*work)(void *arg), void *arg, ErrorData **error)
@@ -128,7 +132,7 @@ guard_try(void (*work)(void *arg), void *arg, ErrorData **error)
 }
 
 /*
- * As guard_try(), when only the error's message is wanted.
+ * As guard_try(), but *error is only the message.
  */
 bool
 guard_run(void (*work)(void *arg), void *arg, char **error)
@@ -141,8 +145,9 @@ guard_run(void (*work)(void *arg), void *arg, char **error)
 }
 
 /*
- * As guard_try(), in a memory context below the current one, which is freed if work raised an error, so that there is
- * memory to deal with it.  It stays if work raised none.
+ * As guard_try(), but in a new memory context below the current one.  If work
+ * raises an error, that context is freed first, so that there is memory to
+ * handle the error.  Otherwise it stays.
  */
 bool
 guard_try_apart(void (*work)(void *arg), void *arg, ErrorData **error)

@@ -1,12 +1,15 @@
 /*
  * json.c
- *		From the text of JSON to a tree of cJSON's nodes.
+ *		Parses JSON text into a tree of cJSON's nodes.
  *
- * A first pass checks the text and counts its values, and changes nothing: what is not JSON, or too much of it, can be
- * kept as it came.  A second builds the tree.  Its strings and numbers stay where they are in the text, which is
- * overwritten: a picture of megabytes is copied nowhere, and a number keeps its digits (a seed or an id of 64 bits, and
- * 7.0, must come back as they were sent).  Text that jsonb would refuse (NUL escapes, lone surrogates, invalid UTF-8) is
- * replaced, because an answer that was paid for is worth more than its broken character.
+ * The first pass checks the text, counts its values and changes nothing: so
+ * the caller can keep text that is not JSON, or has too many values, as it
+ * came.  The second pass builds the tree.  Strings and numbers stay where they
+ * are in the text, which the pass overwrites: so it does not copy a picture of
+ * megabytes, and a number keeps its digits (a seed or an id of 64 bits, and
+ * 7.0, must come back as they were sent).  It replaces what jsonb would refuse
+ * (NUL escapes, lone surrogates, invalid UTF-8), because an answer that was
+ * paid for is worth more than its broken character.
  *
  * All nodes of a text are one allocation in the current memory context.
  */
@@ -18,37 +21,46 @@
 #include "base/json.h"
 
 #define MAX_DEPTH CJSON_NESTING_LIMIT
-#define MAX_VALUES 5000000        /* in a document: a node is of 64 bytes */
-#define MAX_ANSWER_VALUES 2000000 /* the dispatcher does nothing else for a second */
+#define MAX_VALUES 5000000        /* in a document; a node takes 64 bytes */
+#define MAX_ANSWER_VALUES 2000000 /* parsing them takes the dispatcher a second */
 
-/* Of a number: a double has 325 at most; longer ones become text. */
+/*
+ * Digits of a number.  A double has at most 325; a longer number becomes text.
+ */
 #define MAX_DIGITS 1000
 
 /*
- * By how many bytes the numbers of a text may grow when jsonb prints them without exponents.  Beyond that they become
- * text: one more byte in an answer must not take a thousand in the table.  It is the same for texts of any length, so
- * that a printed text is read as the one that it came from.
+ * Bytes by which all numbers of a text may grow when jsonb prints them without
+ * exponents.  Beyond that they become text: one more byte in an answer must
+ * not take a thousand in the table.  The limit does not depend on the text's
+ * length, so that a printed text is parsed like its original.
  */
 #define MAX_GROWTH (4 * 1024 * 1024)
 
 /*
- * How much memory the values of an answer of some length may take: as nodes, and as jsonb, of which there are up to
- * four copies while a row is written.
+ * How much memory the values of an answer of len bytes may take: as nodes, and
+ * as jsonb, of which up to four copies exist while a row is written.
  */
 #define MAX_NODES(len) (2 * (len) + 36 * 1024 * 1024)
 #define MAX_JSONB(len) ((len) + 10 * 1024 * 1024)
 
-/* Bytes of jsonb besides the text of strings and the digits of numbers (two of which are a byte). */
+/*
+ * Bytes of jsonb for each value, besides a string's text and a number's digits
+ * (two digits take one byte).
+ */
 #define JSONB_ENTRY 4
 #define JSONB_NUMBER 10
 
-#define TOO_MUCH "JSON of " /* begins the reason where it is that */
+#define TOO_MUCH "JSON of " /* begins a reason that means this */
 
 /* ---------- checking ---------- */
 
-/* A string as it is between its quotes, of LONG_STRING bytes or more: worth remembering, so that it is read once. */
+/*
+ * A string of LONG_STRING bytes or more, without escapes.  It is remembered,
+ * so that it is read only once.
+ */
 #define LONG_STRING 4096
-#define MAX_LONG_STRINGS 16 /* that are remembered of a text */
+#define MAX_LONG_STRINGS 16 /* remembered for each text */
 
 typedef struct LongString
 {
@@ -58,13 +70,13 @@ typedef struct LongString
 
 typedef struct Scan
 {
-	const char *next; /* where the text ends, or is not JSON */
+	const char *next; /* at the end: where the value ends, or stops being JSON */
 	const char *end;
 	size_t values;
-	size_t jsonb; /* bytes that it will take */
+	size_t jsonb; /* bytes that the text takes as jsonb */
 	int depth;
 	char closers[MAX_DEPTH];
-	LongString plain[MAX_LONG_STRINGS]; /* the first of them that mean what they are */
+	LongString plain[MAX_LONG_STRINGS]; /* the first long strings without escapes */
 	int n_plain;
 } Scan;
 
@@ -75,7 +87,8 @@ is_space(char c)
 }
 
 /*
- * Returns the next character that is no white space, and leaves it there; NUL at the end, or for itself.
+ * Returns the next character that is not white space, without taking it; NUL
+ * at the end, or for a NUL.
  */
 static inline char
 scan_peek(Scan *scan)
@@ -152,7 +165,8 @@ scan_key(Scan *scan)
 }
 
 /*
- * Takes the opening bracket; *is_empty: and the closing one behind it.
+ * Takes the opening bracket.  If the closing one follows, sets *is_empty and
+ * takes it, too.
  */
 static bool
 scan_open(Scan *scan, char opener, bool *is_empty)
@@ -174,8 +188,9 @@ scan_open(Scan *scan, char opener, bool *is_empty)
 }
 
 /*
- * Takes what stands behind a value: closing brackets, and the comma (and key) before the next one.  False at the end of
- * the document, which is one where scan->depth is 0, and at what is not JSON.
+ * Takes what follows a value: closing brackets, and the comma (and key) before
+ * the next value.  False at the end of the document (scan->depth is 0), and
+ * where the text is not JSON.
  */
 static bool
 scan_to_next_value(Scan *scan)
@@ -197,7 +212,7 @@ scan_to_next_value(Scan *scan)
 }
 
 /*
- * Whether the text begins with a value; scan->next is where it ends.
+ * True if the text begins with a value, which ends at scan->next.
  */
 static bool
 scan_document(Scan *scan)
@@ -220,7 +235,10 @@ scan_document(Scan *scan)
 	return scan->depth == 0;
 }
 
-/* Of another program's habit: it means nothing. */
+/*
+ * Returns the length of a byte order mark.  Some programs put one first; it
+ * means nothing.
+ */
 static size_t
 byte_order_mark(const char *text, size_t len)
 {
@@ -228,7 +246,8 @@ byte_order_mark(const char *text, size_t len)
 }
 
 /*
- * Checks text.  NULL when it is JSON, else what it is instead, for the user.
+ * Checks text.  Returns NULL if it is JSON; else what is wrong with it, for
+ * the user.
  */
 static const char *
 scan_text(Scan *scan, const char *text, size_t len)
@@ -262,18 +281,18 @@ typedef struct Builder
 {
 	char *next;
 	char *end;
-	char *number_end;        /* becomes a NUL as soon as the byte there is read; or NULL */
-	cJSON *nodes;            /* that are left */
-	const LongString *plain; /* of the scan, that are still to come */
+	char *number_end;        /* becomes a NUL once the byte there is read; or NULL */
+	cJSON *nodes;            /* the unused ones */
+	const LongString *plain; /* the scan's long strings that are still to come */
 	int n_plain;
-	size_t growth; /* that numbers may still have */
+	size_t growth; /* bytes by which numbers may still grow */
 	bool keeps_halves;
 	bool has_half;
 	bool has_long_number;
 } Builder;
 
 /*
- * Takes the next character that is no white space.  There is one.
+ * Takes the next character that is not white space.  There must be one.
  */
 static inline char
 take(Builder *builder)
@@ -290,7 +309,7 @@ take(Builder *builder)
 }
 
 /*
- * Takes a string, whose opening quote is taken.
+ * Takes a string whose opening quote is taken.
  */
 static char *
 take_string(Builder *builder)
@@ -317,7 +336,8 @@ take_string(Builder *builder)
 }
 
 /*
- * Takes a number whose first character is taken: the digits as they are; as text, if it is one that only takes room.
+ * Takes a number whose first character is taken, and keeps its digits.  A
+ * number that only takes room becomes text (cJSON_Raw).
  */
 static void
 take_number(Builder *builder, cJSON *node)
@@ -344,7 +364,8 @@ take_number(Builder *builder, cJSON *node)
 }
 
 /*
- * Takes a value whose first character is taken; of an array or an object no more than that.
+ * Takes a value whose first character is taken.  Of an array or an object,
+ * takes only that character.
  */
 static void
 take_value(Builder *builder, cJSON *node, char first)
@@ -391,7 +412,8 @@ new_node(Builder *builder, cJSON *parent, char *key)
 }
 
 /*
- * The tree of a text that was found to be JSON: so what is between the values need not be looked at.
+ * Builds the tree of a text that was found to be JSON, so what stands between
+ * the values need not be checked.
  */
 static cJSON *
 build_document(Builder *builder)
@@ -444,7 +466,7 @@ build(char *text, size_t len, const Scan *scan, bool keeps_halves, bool *has_hal
 
 	builder.nodes = MemoryContextAllocHuge(CurrentMemoryContext, scan->values * sizeof(cJSON));
 	json = build_document(&builder);
-	json->valueint = builder.has_long_number; /* cJSON's own use of it is another */
+	json->valueint = builder.has_long_number; /* cJSON itself uses valueint otherwise */
 	*has_half = builder.has_half;
 	return json;
 }
@@ -452,9 +474,10 @@ build(char *text, size_t len, const Scan *scan, bool keeps_halves, bool *has_hal
 /* ---------- parsing ---------- */
 
 /*
- * Returns the tree of text, which is overwritten and must live as long; the nodes are in the current memory context.
- * NULL if it is not JSON, and why in *reason, for the user; then text is unchanged.  Touches no byte before text or
- * from text + len on.
+ * Returns the tree of text, which is overwritten and must live as long as the
+ * tree.  The nodes are in the current memory context.  If text is not JSON,
+ * returns NULL and leaves text unchanged; *reason says why, for the user.
+ * Touches no byte before text or from text + len on.
  */
 cJSON *
 json_parse(char *text, size_t len, const char **reason)
@@ -481,7 +504,8 @@ scan_answer(Scan *scan, const char *text, size_t len)
 }
 
 /*
- * True if a parsed text has numbers that are nodes of the type cJSON_Raw, printed as strings; json is its root.
+ * True if the parsed text, whose root is json, has numbers that became text:
+ * nodes of type cJSON_Raw, printed as strings.
  */
 bool
 json_has_long_numbers(const cJSON *json)
@@ -490,7 +514,7 @@ json_has_long_numbers(const cJSON *json)
 }
 
 /*
- * True if the reason is that a text is JSON, but too much of it.
+ * True if reason means: the text is JSON, but too much of it.
  */
 bool
 json_is_too_much(const char *reason)
@@ -499,7 +523,8 @@ json_is_too_much(const char *reason)
 }
 
 /*
- * As json_parse(), for what a server sends, which must not take many times its own size in memory.
+ * As json_parse(), for what a server sends: refuses text that would take many
+ * times its size in memory.
  */
 cJSON *
 json_parse_answer(char *text, size_t len, const char **reason)
@@ -512,8 +537,9 @@ json_parse_answer(char *text, size_t len, const char **reason)
 }
 
 /*
- * As json_parse_answer(), for one of several pieces whose texts belong together: if *has_half, strings of it are no
- * valid UTF-8 before jsontext_join_halves().
+ * As json_parse_answer(), for one of several pieces whose texts belong
+ * together.  If *has_half, some of its strings are not valid UTF-8 before
+ * jsontext_join_halves().
  */
 cJSON *
 json_parse_piece(char *text, size_t len, bool *has_half, const char **reason)
@@ -525,7 +551,9 @@ json_parse_piece(char *text, size_t len, bool *has_half, const char **reason)
 }
 
 /*
- * The tree of JSON that PostgreSQL or the options have checked already; text stays as it is.
+ * Returns the tree of JSON that PostgreSQL or the options have checked
+ * already; text is not changed.  Raises an error if it is nested too deep or
+ * has too many values.
  */
 cJSON *
 json_parse_trusted(const char *text)

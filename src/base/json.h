@@ -1,6 +1,6 @@
 /*
  * json.h
- *		cJSON at home in a PostgreSQL process.
+ *		cJSON in a PostgreSQL process.
  */
 #ifndef GENJOB_JSON_H
 #define GENJOB_JSON_H

@@ -2,8 +2,9 @@
  * jsonb.c
  *		The requests that users write, as text.
  *
- * jsonb holds a number as PostgreSQL's numeric does: 1e131071 takes a dozen bytes in it, and 131,072 digits where it is
- * printed.  So a request is looked at before it is printed.  No GenAI server reads such numbers.
+ * jsonb keeps a number as PostgreSQL's numeric: 1e131071 takes a dozen bytes
+ * in it, and 131,072 digits in print.  So a request is checked before it is
+ * printed.  No GenAI server reads such numbers.
  */
 #include "postgres.h"
 
@@ -25,8 +26,9 @@ numeric_limit(void)
 }
 
 /*
- * True if a number is in numeric's short format, as almost all are: that has 256 digits at most before the decimal point,
- * and 63 behind it.  The format is on disks since PostgreSQL 9.1.
+ * True if a number has numeric's short format, as almost all have: at most 256
+ * digits before the decimal point, and 63 behind it.  The format is on disks
+ * since PostgreSQL 9.1.
  */
 static bool
 is_short(Numeric number)
@@ -38,7 +40,8 @@ is_short(Numeric number)
 }
 
 /*
- * Whether a number has more digits than MAX_DIGITS.  *limit is 0 before the first.
+ * True if a number has more than MAX_DIGITS digits.  *limit keeps the limit
+ * between calls; 0 at first.
  */
 static bool
 is_too_long(Numeric number, Datum *limit)
@@ -56,8 +59,8 @@ is_too_long(Numeric number, Datum *limit)
 }
 
 /*
- * Returns NULL if jsonb can be sent as a request, else what prevents that, for the user.  Its time and memory do not
- * depend on how long its numbers are.
+ * Returns NULL if jsonb can be sent as a request; else what prevents that, for
+ * the user.  Long numbers take no more time or memory than short ones.
  */
 const char *
 jsonb_find_fault(Jsonb *jsonb)
@@ -85,7 +88,8 @@ jsonb_find_fault(Jsonb *jsonb)
 }
 
 /*
- * The text of a request, in the encoding of the database, palloc'd.  An error for the user where it cannot be sent.
+ * Returns the text of a request in the database's encoding, palloc'd.  Raises
+ * an error, for the user, if the request cannot be sent.
  */
 char *
 jsonb_print(Jsonb *jsonb)
@@ -99,7 +103,7 @@ jsonb_print(Jsonb *jsonb)
 }
 
 /*
- * The text of what jsonb_from_text() made, palloc'd.
+ * Returns the text of a jsonb that jsonb_from_text() made, palloc'd.
  */
 char *
 jsonb_print_utf8(struct varlena *stored)

@@ -1,13 +1,16 @@
 /*
  * jsonbtree.c
- *		jsonb of a tree of JSON, as it is stored.
+ *		Makes jsonb, as it is stored, of a tree of JSON.
  *
- * jsonb_in() takes 600 bytes for an object and 100 for a number while it works: an answer of megabytes would take a
- * gigabyte on its way into the table.  From a tree, whose counts are known, the bytes can be written as they are read.
- * They are those that PostgreSQL's jsonb_util.c writes (utils/jsonb.h): an array or object is a header, an entry for each
- * child (of an object: the keys', then the values'), and their data, numbers and containers at multiples of 4.
+ * jsonb_in() takes 600 bytes for an object and 100 for a number while it
+ * works: an answer of megabytes would take a gigabyte on its way into the
+ * table.  A tree knows its counts, so this writes the bytes in one go.  They
+ * are the bytes that PostgreSQL's jsonb_util.c writes (utils/jsonb.h): an
+ * array or object is a header, an entry for each child (of an object: first
+ * for the keys, then for the values), and their data.  Numbers and containers
+ * begin at multiples of 4.
  *
- * Text is UTF-8, and so must be that of the database.
+ * Text is UTF-8, and the database's text must be, too.
  */
 #include "postgres.h"
 
@@ -21,7 +24,7 @@
 #include "base/json.h"
 #include "base/jsonb.h"
 
-#define MAX_INT_DIGITS 18 /* that an int64 holds, whatever they are */
+#define MAX_INT_DIGITS 18 /* any number of this many digits fits into an int64 */
 
 static JEntry put_node(StringInfo out, const cJSON *node);
 
@@ -33,7 +36,8 @@ refuse_size(void)
 }
 
 /*
- * Aligns what comes next; the bytes that it takes count for what comes.
+ * Aligns what comes next.  Returns the padding's length, which counts as part
+ * of what comes next.
  */
 static uint32
 put_padding(StringInfo out)
@@ -47,7 +51,8 @@ put_padding(StringInfo out)
 }
 
 /*
- * Makes room for a header and n entries; where they are.
+ * Writes a header, and makes room for n entries.  Returns where the entries
+ * begin.
  */
 static int
 put_header(StringInfo out, uint32 header, size_t n)
@@ -64,7 +69,8 @@ put_header(StringInfo out, uint32 header, size_t n)
 }
 
 /*
- * Fills in entry i of those at a place; *total is the length of all data up to it.
+ * Fills in entry i of the entries that begin at entries.  *total: the length
+ * of all data, before and after this one.
  */
 static void
 set_entry(StringInfo out, int entries, size_t i, JEntry entry, uint64 *total)
@@ -134,7 +140,7 @@ put_array(StringInfo out, const cJSON *node)
 		set_entry(out, entries, i, put_node(out, child), &total);
 }
 
-/* A member of an object that is sorted. */
+/* A member of an object that is being sorted. */
 typedef struct Pair
 {
 	const cJSON *member;
@@ -143,7 +149,8 @@ typedef struct Pair
 } Pair;
 
 /*
- * Compares pairs in jsonb's order; of equal keys the last one comes first, because it is the one that is kept.
+ * Compares pairs in jsonb's order.  Of equal keys the last member comes first,
+ * because jsonb keeps that one.
  */
 static int
 compare_pairs(const void *a, const void *b)
@@ -168,7 +175,8 @@ has_same_key(const Pair *a, const Pair *b)
 }
 
 /*
- * The members of an object, each key once, in jsonb's order; *n of them, palloc'd.
+ * Returns the *n members of an object, each key once, in jsonb's order,
+ * palloc'd.
  */
 static Pair *
 sort_members(const cJSON *node, size_t *n)
@@ -246,7 +254,8 @@ put_node(StringInfo out, const cJSON *node)
 }
 
 /*
- * The jsonb of a tree, palloc'd.  An error where it is too large.
+ * Returns the jsonb of a tree, palloc'd, with room for size bytes at first.
+ * Raises an error if it is too large.
  */
 static Jsonb *
 jsonb_of_tree(const cJSON *json, size_t size)
@@ -270,9 +279,10 @@ jsonb_of_tree(const cJSON *json, size_t size)
 }
 
 /*
- * The jsonb of JSON text in UTF-8, palloc'd.  NULL, and text as it was, where it is not read here (what others have
- * written may be nested deeper); jsonb_in() may.  Where that raises an error, text is as good as before, although it may be
- * elsewhere; else it has been overwritten and freed.
+ * Returns the jsonb of *text, JSON in UTF-8, palloc'd, and frees *text.  NULL,
+ * with *text unchanged, if json_parse() refuses it (it may be nested too
+ * deep); jsonb_in() may take it.  If this raises an error, *text is still the
+ * JSON, perhaps at another address.
  */
 Jsonb *
 jsonb_from_text(char **text)

@@ -1,9 +1,10 @@
 /*
  * jsontext.c
- *		The text of JSON: its strings and numbers, and making any bytes text that a table takes.
+ *		The text of JSON: its strings and numbers.  Also makes any bytes text
+ *		that a table takes.
  *
- * Every function works on the bytes from text up to end, or on len bytes, and on no other: what a server sends may have
- * a NUL anywhere.  All are linear.
+ * Every function works on the bytes from text up to end, or on len bytes, and
+ * on no other: what a server sends may have a NUL anywhere.  All are linear.
  */
 #include "postgres.h"
 
@@ -12,9 +13,12 @@
 
 #include "base/jsontext.h"
 
-#define MAX_EXPONENT 1000000 /* larger ones are read as this: no number that is kept has it */
+#define MAX_EXPONENT 1000000 /* a larger one is read as this; its number becomes text */
 
-/* A half of a surrogate pair in UTF-8 (ED A0 80 to ED BF BF), which has the length of U+FFFD. */
+/*
+ * Half of a surrogate pair in UTF-8 (ED A0 80 to ED BF BF) is as long as
+ * U+FFFD.
+ */
 #define HALF_LEN 3
 
 #define PLAIN_STEP 32 /* bytes at a time */
@@ -23,14 +27,17 @@
 
 /* ---------- characters ---------- */
 
-/* Nonzero if a byte of word is less than byte, which is 128 at most. */
+/* Nonzero if a byte of word is less than byte, which is at most 128. */
 static inline uint64
 has_less(uint64 word, unsigned char byte)
 {
 	return (word - EACH_BYTE(byte)) & ~word & EACH_BYTE(0x80);
 }
 
-/* The high bit of a byte is set if it is none of plain ASCII, or perhaps if the byte before it is none. */
+/*
+ * Sets the high bit of each byte that is not plain ASCII, perhaps also of the
+ * byte behind it.
+ */
 static inline uint64
 not_plain(uint64 word)
 {
@@ -39,8 +46,10 @@ not_plain(uint64 word)
 }
 
 /*
- * A place up to which every byte from text on is ASCII that stands for itself in a string, at most PLAIN_STEP - 1 before
- * the first one that does not, or before end.  This is the fast way through a picture.
+ * Returns a place up to which every byte from text on is ASCII that stands for
+ * itself in a string.  It is at most PLAIN_STEP - 1 bytes before end, or
+ * before the first byte that does not.  This is the fast way through a
+ * picture.
  */
 const char *
 jsontext_skip_plain(const char *text, const char *end)
@@ -61,7 +70,7 @@ jsontext_skip_plain(const char *text, const char *end)
 }
 
 /*
- * Whether every byte is such.
+ * True if every byte is ASCII that stands for itself in a string.
  */
 bool
 jsontext_is_plain(const char *text, const char *end)
@@ -74,8 +83,9 @@ jsontext_is_plain(const char *text, const char *end)
 }
 
 /*
- * The first control character, quote or backslash from text on, or end.  Eight bytes at a time: most of what a server
- * sends is megabytes of base64 between two quotes.
+ * Returns the first control character, quote or backslash from text on, or
+ * end.  Reads eight bytes at a time: most of what a server sends is megabytes
+ * of base64 between two quotes.
  */
 const char *
 jsontext_find_special(const char *text, const char *end)
@@ -93,7 +103,7 @@ jsontext_find_special(const char *text, const char *end)
 #ifdef WORDS_BIGENDIAN
 			break;
 #else
-			/* a borrow marks nothing below the first that is one */
+			/* a borrow marks only bytes behind the first special one */
 			return text + pg_rightmost_one_pos64(found) / BITS_PER_BYTE;
 #endif
 		}
@@ -105,9 +115,10 @@ jsontext_find_special(const char *text, const char *end)
 }
 
 /*
- * Makes text valid UTF-8 without NUL bytes, in place: each bad byte becomes a question mark.  Goes character by
- * character: PostgreSQL's verification of a string reads all of it before it reports the first fault, which takes hours
- * if every byte is one.
+ * Makes text valid UTF-8 without NUL bytes, in place: each bad byte becomes a
+ * question mark.  Goes character by character: PostgreSQL's own check of a
+ * string reads all of it before it reports the first fault, which takes hours
+ * if every byte is bad.
  */
 void
 json_sanitize_text(char *text, size_t len)
@@ -179,8 +190,9 @@ hex4(const char *text, const char *end)
 }
 
 /*
- * Finds the end of the string that begins at text, after its opening quote: its closing quote, if *valid; else where it
- * stops being a JSON string.  Accepts control characters, which JSON forbids.
+ * Returns where the string ends that begins at text, after its opening quote:
+ * at its closing quote if *valid; else where it stops being a JSON string.
+ * Accepts control characters, which JSON forbids.
  */
 const char *
 jsontext_scan_string(const char *text, const char *end, bool *valid)
@@ -237,8 +249,9 @@ is_half(int code)
 }
 
 /*
- * Reads the escape whose four digits begin at *in, moves *in behind it, or behind both where two make a pair, and
- * returns its character: U+FFFD for one that jsonb refuses, unless halves are kept.
+ * Reads the escape whose four digits begin at *in, and moves *in behind it; of
+ * a surrogate pair, reads both escapes.  Returns the character; U+FFFD for one
+ * that jsonb refuses, unless it is half a pair and keeps_halves.
  */
 static int
 read_unicode_escape(const char **in, const char *end, bool keeps_halves, bool *has_half)
@@ -276,9 +289,11 @@ read_escape(char *out, const char **in, const char *end, bool keeps_halves, bool
 }
 
 /*
- * Turns what stands between the quotes of a string that jsontext_scan_string() found valid into what it means, valid
- * UTF-8 without NUL, in place.  Returns its end, at most end.  keeps_halves: an escape of half a surrogate pair becomes
- * these three bytes of no valid UTF-8, for jsontext_join_halves(); *has_half is set where there was any.
+ * Replaces what stands between the quotes of a string by what it means, valid
+ * UTF-8 without NUL, in place.  jsontext_scan_string() must have found the
+ * string valid.  Returns its end, at most end.  keeps_halves: the escape of
+ * half a surrogate pair becomes three bytes that are not valid UTF-8, for
+ * jsontext_join_halves().  Sets *has_half if there is one.
  */
 char *
 jsontext_unescape(char *text, char *end, bool keeps_halves, bool *has_half)
@@ -305,7 +320,10 @@ jsontext_unescape(char *text, char *end, bool keeps_halves, bool *has_half)
 		}
 		else
 		{
-			/* a control character stands there against the rules, and would grow sixfold when printed */
+			/*
+			 * JSON forbids control characters here, and each would take six
+			 * bytes in print
+			 */
 			*out = *in != '\0' && strchr("\b\t\n\f\r", *in) != NULL ? *in : '?';
 			out++, in++;
 		}
@@ -324,8 +342,9 @@ half_at(const char *text, const char *end)
 }
 
 /*
- * Makes valid UTF-8 of text that has halves of surrogate pairs (jsontext_unescape()), in place and NUL-terminated: two that belong
- * together become their character, any other U+FFFD.
+ * Makes valid UTF-8 of text that has halves of surrogate pairs
+ * (jsontext_unescape()), in place, and adds a NUL: two halves that belong
+ * together become their character, any other half U+FFFD.
  */
 void
 jsontext_join_halves(char *text, size_t len)
@@ -371,7 +390,7 @@ skip_digits(const char *text, const char *end)
 }
 
 /*
- * Where the number ends that begins at text; NULL when there is none.
+ * Returns where the number at text ends; NULL if there is none.
  */
 const char *
 jsontext_scan_number(const char *text, const char *end)
@@ -403,7 +422,7 @@ jsontext_scan_number(const char *text, const char *end)
 }
 
 /*
- * The exponent at text, behind its "e", within +-MAX_EXPONENT.
+ * Returns the exponent at text, behind its "e", within +-MAX_EXPONENT.
  */
 static int64
 read_exponent(const char *text, const char *end)
@@ -419,8 +438,8 @@ read_exponent(const char *text, const char *end)
 }
 
 /*
- * How many bytes a number takes that is written without an exponent, as numeric and jsonb print it.  It is one that
- * jsontext_scan_number() has found.
+ * Returns how many bytes a number takes without an exponent, as numeric and
+ * jsonb print it.  jsontext_scan_number() must have found it.
  */
 size_t
 jsontext_plain_length(const char *number, size_t len)

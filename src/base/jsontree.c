@@ -2,8 +2,10 @@
  * jsontree.c
  *		Trees of cJSON's nodes: putting them together, and printing them.
  *
- * Nodes go with their memory context and are never freed one by one: their strings may be parts of a text (json.c).  So
- * none of cJSON's functions is used that frees, or that allocates.  All here is linear in the tree, except sorting.
+ * A memory context frees the nodes.  No node is freed alone, because its
+ * strings may be parts of a text (json.c).  So this file calls no function of
+ * cJSON that frees or allocates.  Everything is linear in the tree, except
+ * sorting.
  */
 #include "postgres.h"
 
@@ -13,13 +15,13 @@
 
 #include "base/json.h"
 
-/* Objects of more members are sorted before they are searched again and again. */
+/* An object of more members than this is sorted before many searches. */
 #define FEW_MEMBERS 16
 
 /* ---------- nodes ---------- */
 
 /*
- * Whether a node, or NULL, is a number.
+ * True if node, which may be NULL, is a number.
  */
 bool
 json_is_number(const cJSON *node)
@@ -28,7 +30,7 @@ json_is_number(const cJSON *node)
 }
 
 /*
- * A number as a double: its digits are kept as text.
+ * Returns a number as a double.  Its digits are kept as text.
  */
 double
 json_double(const cJSON *node)
@@ -37,8 +39,8 @@ json_double(const cJSON *node)
 }
 
 /*
- * Whether there is nothing in a tree: null, empty texts, and what has nothing else in it.  blank: nor anything but zero and
- * false.
+ * True if a tree says nothing: it is null or an empty string, or contains only
+ * such values.  blank: zero and false say nothing, too.
  */
 static bool
 has_nothing(const cJSON *node, bool blank)
@@ -69,7 +71,8 @@ json_is_empty(const cJSON *node)
 }
 
 /*
- * Whether a tree says no more than that there is nothing to say, such as {"code": 0, "message": ""}.
+ * True if a tree says only that there is nothing to say, such as {"code": 0,
+ * "message": ""}.
  */
 bool
 json_is_blank(const cJSON *node)
@@ -78,7 +81,7 @@ json_is_blank(const cJSON *node)
 }
 
 /*
- * A node of cJSON's type, without a key, a value or children.
+ * Returns a node of a type of cJSON's, without key, value or children.
  */
 cJSON *
 json_create(int type)
@@ -90,7 +93,7 @@ json_create(int type)
 }
 
 /*
- * A string; text must live as long as the node.
+ * Returns a string node; text must live as long as the node.
  */
 cJSON *
 json_create_string(char *text)
@@ -111,7 +114,7 @@ json_create_number(int number)
 }
 
 /*
- * Adds child, which has its key already, behind the last one.
+ * Adds child, which has its key already, as the last child.
  */
 void
 json_append(cJSON *parent, cJSON *child)
@@ -122,7 +125,7 @@ json_append(cJSON *parent, cJSON *child)
 	if (first == NULL)
 	{
 		parent->child = child;
-		child->prev = child; /* the last one: cJSON has it so */
+		child->prev = child; /* as in cJSON: the first child's prev is the last child */
 		return;
 	}
 	child->prev = first->prev;
@@ -165,7 +168,7 @@ replace_child(cJSON *parent, cJSON *old, cJSON *child)
 }
 
 /*
- * Adds child under key, in place of what was there; key is copied.
+ * Adds child under key, in place of what was there; copies key.
  */
 void
 json_attach(cJSON *parent, const char *key, cJSON *child)
@@ -214,7 +217,8 @@ index_members(const cJSON *object)
 }
 
 /*
- * Where the member of that key is; NULL if there is none.
+ * Returns the place of the member that has the key of key; NULL if there is
+ * none.
  */
 static cJSON **
 find_sorted(const Members *members, cJSON *key)
@@ -225,8 +229,8 @@ find_sorted(const Members *members, cJSON *key)
 static cJSON *merge(cJSON *base, cJSON *over, bool removes);
 
 /*
- * Whether a member is a null that stands for the removal of it.  Of a reference, such as {"$input": null}, it is a mistake,
- * and stays to be seen.
+ * True if a member is a null that removes the member.  In a reference, such as
+ * {"$input": null}, null is a mistake, and stays visible.
  */
 static bool
 is_removal(const cJSON *member)
@@ -235,7 +239,8 @@ is_removal(const cJSON *member)
 }
 
 /*
- * Takes every such null out of the objects of a tree: it has nothing to remove there.
+ * Takes every null that removes a member out of a tree's objects: there is
+ * nothing to remove.
  */
 static cJSON *
 without_nulls(cJSON *node)
@@ -258,7 +263,7 @@ without_nulls(cJSON *node)
 }
 
 /*
- * Lays one member over those of base.
+ * Merges one member into base.
  */
 static void
 merge_member(cJSON *base, const Members *members, cJSON *member, bool removes)
@@ -319,8 +324,8 @@ merge(cJSON *base, cJSON *over, bool removes)
 }
 
 /*
- * base with over laid on it, made of the nodes of both.  Objects are merged at every depth; of anything else over's
- * wins.
+ * Returns base with over merged into it, made of the nodes of both.  Merges
+ * objects at every depth; of anything else, over's value wins.
  */
 cJSON *
 json_merge(cJSON *base, cJSON *over)
@@ -329,7 +334,8 @@ json_merge(cJSON *base, cJSON *over)
 }
 
 /*
- * The same as JSON merge patch has it (RFC 7396): null removes the member, and is none itself.
+ * As json_merge(), but as a JSON merge patch (RFC 7396): null removes the
+ * member, and does not stay.
  */
 cJSON *
 json_patch(cJSON *base, cJSON *patch)
@@ -339,14 +345,17 @@ json_patch(cJSON *base, cJSON *patch)
 
 /* ---------- printing ---------- */
 
-/* Where JSON is written.  What is beyond size is only counted, and not even that when it stops there. */
+/*
+ * Where JSON is written.  Bytes beyond size are only counted, and with stops
+ * not even that.
+ */
 typedef struct Writer
 {
 	char *text;
 	size_t size;
 	size_t len;
 	bool stops;
-	bool exact; /* numbers that became text are numbers */
+	bool exact; /* numbers that became text are printed as numbers */
 } Writer;
 
 static inline void
@@ -449,7 +458,7 @@ write_node(Writer *writer, const cJSON *node)
 }
 
 /*
- * How many bytes json_print() writes.
+ * Returns how many bytes json_print() writes.
  */
 size_t
 json_length(const cJSON *json)
@@ -461,7 +470,8 @@ json_length(const cJSON *json)
 }
 
 /*
- * Counts first, and writes then: what a buffer that grows leaves behind would be as much again.
+ * Counts first, and then writes: a growing buffer would leave as much again
+ * behind.
  */
 static char *
 print(const cJSON *json, bool exact)
@@ -478,7 +488,7 @@ print(const cJSON *json, bool exact)
 }
 
 /*
- * The tree as compact text, palloc'd.
+ * Returns the tree as compact text, palloc'd.
  */
 char *
 json_print(const cJSON *json)
@@ -487,7 +497,7 @@ json_print(const cJSON *json)
 }
 
 /*
- * The same with all numbers as they came, which jsonb may refuse.
+ * As json_print(), but prints all numbers as they came; jsonb may refuse them.
  */
 char *
 json_print_exact(const cJSON *json)
@@ -496,7 +506,7 @@ json_print_exact(const cJSON *json)
 }
 
 /*
- * The first max bytes of it at most, however large the tree is.
+ * As json_print(), but at most the first max bytes, however large the tree is.
  */
 char *
 json_print_start(const cJSON *json, size_t max)
@@ -509,7 +519,7 @@ json_print_start(const cJSON *json, size_t max)
 }
 
 /*
- * text as it stands between the quotes of a JSON string, palloc'd.
+ * Returns text as it stands between the quotes of a JSON string, palloc'd.
  */
 char *
 json_escape(const char *text)
@@ -522,7 +532,7 @@ json_escape(const char *text)
 }
 
 /*
- * A tree of its own, without a key.
+ * Returns a copy of a tree, without a key.
  */
 cJSON *
 json_copy(const cJSON *node)

@@ -1,6 +1,6 @@
 /*
  * machine.c
- *		What the machine, or the container, has.
+ *		How much memory the machine, or the container, has.
  */
 #include "postgres.h"
 
@@ -11,7 +11,7 @@
 #define CGROUPS "/sys/fs/cgroup"
 
 /*
- * The number in a file; PG_UINT64_MAX where there is none ("max").
+ * Returns the number in a file; PG_UINT64_MAX if there is none ("max").
  */
 static uint64
 read_limit(const char *path)
@@ -28,7 +28,7 @@ read_limit(const char *path)
 }
 
 /*
- * The least limit of a cgroup and of those that it is in.  Changes group.
+ * Returns the least limit of a cgroup and its parents.  Changes group.
  */
 static uint64
 least_limit(const char *root, char *group, const char *name)
@@ -54,7 +54,8 @@ least_limit(const char *root, char *group, const char *name)
 }
 
 /*
- * What the cgroups of this process may have, of version 1 or 2; PG_UINT64_MAX where they have no limit.
+ * Returns how much memory the cgroups of this process may have, of version 1
+ * or 2; PG_UINT64_MAX if they have no limit.
  */
 static uint64
 cgroup_memory(void)
@@ -65,7 +66,9 @@ cgroup_memory(void)
 
 	if (file == NULL)
 		return least;
-	/* number:controllers:group, of version 2 with 0 and no controllers */
+	/*
+	 * number:controllers:group; version 2 has the number 0 and no controllers
+	 */
 	while (fgets(line, sizeof(line), file) != NULL)
 	{
 		char *controllers = strchr(line, ':');
@@ -87,7 +90,8 @@ cgroup_memory(void)
 }
 
 /*
- * How many bytes of memory there are for this process and its kin: the machine's, or what its cgroups may have of it.
+ * Returns how many bytes of memory this process and its kin may have: the
+ * machine's, or the limit of its cgroups if that is less.
  */
 uint64
 machine_memory(void)

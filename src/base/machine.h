@@ -1,6 +1,6 @@
 /*
  * machine.h
- *		What the machine, or the container, has.
+ *		How much memory the machine, or the container, has.
  */
 #ifndef GENJOB_MACHINE_H
 #define GENJOB_MACHINE_H

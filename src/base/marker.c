@@ -1,19 +1,27 @@
 /*
  * marker.c
- *		Which jobs' bytes are being handled, for whoever comes after a crash.
+ *		Notes which jobs' bytes a process handles, for the next dispatcher
+ *		after a crash.
  *
- * PostgreSQL restarts when one of its processes crashes, and the dispatcher takes up the same jobs again.  So that no
- * answer and no request keeps it in a circle, the dispatcher notes which job it handles in a file that it has mapped
- * into its memory: a store, no system call.  The kernel keeps that, whatever becomes of the process.  The next
- * dispatcher finds the note if the last one came to its end in the middle of such work, and counts it against the job.
+ * PostgreSQL restarts when one of its processes crashes, and the dispatcher
+ * takes up the same jobs again.  An answer or a request that crashes it must
+ * not do so for ever.  So the dispatcher notes which job it handles in a file
+ * that is mapped into its memory: a store, no system call.  The kernel keeps
+ * the file, whatever becomes of the process.  If the next dispatcher finds a
+ * note, the last one came to its end in the middle of such work: it counts a
+ * crash for each job of the note.
  *
- * A job of whose kind nobody knows which one it was (they were written together) is handled alone from then on.
+ * Jobs that were written together share a note, and nobody knows which of them
+ * crashed.  So a suspect is handled alone from then on.
  *
- * An orderly end, an immediate stop, and the crash of another process leave no note: SIGQUIT takes it away.
+ * An orderly end, an immediate stop, and the crash of another process leave no
+ * note: SIGQUIT erases it.
  *
- * A base backup copies the file, but not its inode: a copy is emptied.
+ * A base backup copies the file, but not its inode: marker_init() empties a
+ * copy.
  *
- * A dispatcher's writers handle bytes for it.  Each has a part of the file of its own.
+ * A dispatcher's writers handle bytes for it.  Each has its own part of the
+ * file.
  */
 #include "postgres.h"
 
@@ -35,9 +43,9 @@
 
 #define MARKER_MAGIC UINT64CONST(0x67656e6a6f624d4b) /* "genjobMK" */
 #define MARKER_VERSION 2
-#define MAX_SUSPECTS 1024 /* the last ones */
+#define MAX_SUSPECTS 1024 /* the newest */
 
-/* What a process handles now. */
+/* What one process handles now. */
 typedef struct Present
 {
 	int32 pid;
@@ -55,18 +63,22 @@ typedef struct MarkerFile
 
 	Present present[1 + MARKER_WRITERS]; /* the dispatcher's is the first */
 
-	/* What was handled when a dispatcher came to its end, and has not been handled well since */
+	/*
+	 * Jobs that a process handled at its end, and that were not handled well
+	 * since
+	 */
 	int32 n_suspects;
 	Suspect suspects[MAX_SUSPECTS];
 } MarkerFile;
 
-static MarkerFile *marker = NULL; /* NULL: there is no room on the disk for it */
-static Present *mine = NULL;      /* this process's, in it */
+static MarkerFile *marker = NULL; /* NULL: the file could not be made or mapped */
+static Present *mine = NULL;      /* this process's part */
 
 /* ---------- what is handled ---------- */
 
 /*
- * The bytes of this job are handled from now on, until marker_end().
+ * Notes that this process handles the bytes of this job, and of no other,
+ * until marker_end().
  */
 void
 marker_begin(int64 job, int attempt)
@@ -76,7 +88,7 @@ marker_begin(int64 job, int attempt)
 }
 
 /*
- * The bytes of one more job are.
+ * Notes that this process handles the bytes of one more job.
  */
 void
 marker_begin_add(int64 job, int attempt)
@@ -90,7 +102,7 @@ marker_begin_add(int64 job, int attempt)
 }
 
 /*
- * None are any more.  Called from a signal handler too.
+ * Notes that this process handles no job.  A signal handler calls it, too.
  */
 void
 marker_end(void)
@@ -116,7 +128,7 @@ find_suspect(int64 job)
 }
 
 /*
- * Whether a job is to be handled alone.
+ * True if a job must be handled alone.
  */
 bool
 marker_is_suspect(int64 job)
@@ -125,7 +137,7 @@ marker_is_suspect(int64 job)
 }
 
 /*
- * Whether a job is not to be handled at all.
+ * True if a job must not be handled at all.
  */
 bool
 marker_is_condemned(int64 job)
@@ -136,7 +148,8 @@ marker_is_condemned(int64 job)
 }
 
 /*
- * Hands out the jobs that are not to be handled at all, one a call; *i is 0 at first.
+ * Returns the next job that must not be handled at all, in *suspect; false if
+ * there is none.  *i is 0 at first.
  */
 bool
 marker_next_condemned(int *i, Suspect *suspect)
@@ -151,7 +164,7 @@ marker_next_condemned(int *i, Suspect *suspect)
 }
 
 /*
- * A job has been handled well, or put aside.
+ * Forgets a suspect: it was handled well, or put aside.
  */
 void
 marker_acquit(int64 job)
@@ -205,8 +218,8 @@ clear_file(const struct stat *status)
 }
 
 /*
- * Maps the file, all of whose blocks are on the disk: a store into one that is not would end the process where the disk
- * is full.
+ * Maps the file.  All its blocks must be on the disk first: when the disk is
+ * full, a store into a missing block would end the process.
  */
 static bool
 map_file(const char *path, struct stat *status)
@@ -227,7 +240,8 @@ map_file(const char *path, struct stat *status)
 }
 
 /*
- * Whoever ends in order, and even in the middle of something because it was told to, leaves no note.
+ * Erases the note of a process that ends in order, or in the middle of its
+ * work because it was told to.
  */
 static void
 exit_callback(int code, Datum arg)
@@ -237,7 +251,7 @@ exit_callback(int code, Datum arg)
 }
 
 /*
- * Another process has crashed, or the server stops at once.
+ * Handles SIGQUIT: another process has crashed, or the server stops at once.
  */
 static void
 quit(SIGNAL_ARGS)
@@ -289,8 +303,8 @@ begin_noting(Present *present)
 }
 
 /*
- * Takes over what the last dispatcher of this database has left, and begins to note.  Writers of that one may be about
- * to leave.
+ * Takes over the notes of this database's last dispatcher, and begins to note.
+ * Writers of the last dispatcher may still run.
  */
 void
 marker_init(void)
@@ -312,7 +326,7 @@ marker_init(void)
 }
 
 /*
- * Whether no process has this writer's part.
+ * True if no process uses this writer's part.
  */
 bool
 marker_is_free(int writer)
@@ -327,7 +341,8 @@ join_exit_callback(int code, Datum arg)
 }
 
 /*
- * Has this process note what it handles for its dispatcher, which handles it itself if this process ends by an error.
+ * Makes this process, a writer, note what it handles.  If it ends by an error
+ * it leaves no note, because its dispatcher handles the jobs then.
  */
 void
 marker_join(int writer)

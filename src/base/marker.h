@@ -1,6 +1,7 @@
 /*
  * marker.h
- *		Which jobs' bytes are being handled, for whoever comes after a crash.
+ *		Notes which jobs' bytes a process handles, for the next dispatcher
+ *		after a crash.
  */
 #ifndef GENJOB_MARKER_H
 #define GENJOB_MARKER_H
@@ -9,7 +10,7 @@
 #define MARKER_WRITERS 8 /* processes of a database besides its dispatcher */
 #define MARKER_CRASHES 2 /* after which a job is put aside */
 
-/* A job during whose handling the dispatcher came to its end. */
+/* A job that a process handled when it came to its end. */
 typedef struct Suspect
 {
 	int64 job;

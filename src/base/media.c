@@ -2,9 +2,10 @@
  * media.c
  *		What kind of content some bytes are, judged by the bytes.
  *
- * What a server claims in Content-Type is often wrong (PNG for a WebP, octet-stream for anything),
- * so outputs and uploaded inputs are named by their first bytes, as in the WHATWG's MIME Sniffing
- * standard for the types that generative servers deal in.
+ * A server's Content-Type is often wrong (PNG for a WebP, octet-stream for
+ * anything).  So the first bytes of outputs and uploaded inputs decide, as in
+ * the WHATWG's MIME Sniffing standard, for the types that generative servers
+ * use.
  */
 #include "postgres.h"
 
@@ -64,7 +65,8 @@ starts_with(const char *data, size_t len, const char *word)
 }
 
 /*
- * UTF-8 without control characters, as far as the first 4 kB tell.
+ * True if data is UTF-8 without control characters, as far as the first 4 kB
+ * tell.
  */
 static bool
 is_text(const char *data, size_t len)
@@ -99,7 +101,8 @@ text_type_of(const char *data, size_t len)
 }
 
 /*
- * The content type of data, a constant; application/octet-stream when nothing is recognized.
+ * Returns the content type of data, a constant; application/octet-stream if
+ * nothing is recognized.
  */
 const char *
 media_type_of(const char *data, size_t len)
@@ -120,7 +123,7 @@ media_type_of(const char *data, size_t len)
 }
 
 /*
- * Whether a content type is that of a picture, a sound or a film.
+ * True if a content type is a picture, a sound or a film.
  */
 bool
 media_is_playable(const char *content_type)
@@ -130,8 +133,8 @@ media_is_playable(const char *content_type)
 }
 
 /*
- * True if what has that content type has text for its readers, and so perhaps a secret: it is nothing to look at or to
- * listen to, or it is a drawing in XML.
+ * True if data of that content type may have readable text, and so perhaps a
+ * secret: it is no picture, sound or film, or it is a drawing in XML.
  */
 bool
 media_has_text(const char *content_type)
@@ -140,7 +143,8 @@ media_has_text(const char *content_type)
 }
 
 /*
- * The usual file name extension of a content type that media_type_of() gave; "bin" for others.
+ * Returns the usual file name extension of a content type of media_type_of();
+ * "bin" for others.
  */
 const char *
 media_extension_of(const char *content_type)

@@ -1,17 +1,21 @@
 /*
  * memory.c
- *		What bodies take of the dispatcher's memory: counted, and limited by genjob.max_memory.
+ *		Counts the memory that bodies take, and limits it by genjob.max_memory.
  *
- * A process that takes all memory is killed by the kernel, and then PostgreSQL restarts for everybody.  So jobs
- * are left in the table while the requests of those in memory take half of the limit, and answers are left
- * with their servers while all bodies together take the whole.
+ * The kernel kills a process that takes all memory, and then PostgreSQL
+ * restarts for everybody.  So jobs stay in the table while the requests in
+ * memory take half of the limit, and answers stay with their servers while all
+ * bodies together take the whole limit.
  *
- * Jobs that have memory must not wait for each other for ever.  So a job of any size is claimed when nothing else is in
- * memory, and one job at a time is favoured: until its answer is written, it may receive whatever it is sent.  So one
- * request and one answer at most pass the limit.  An answer that does not move while others wait gives back its memory
- * and the favour (http/pauses.c).
+ * Jobs that have memory must not wait for each other for ever.  So a job of
+ * any size is claimed when no other request is in memory, and one job at a
+ * time is favoured: until its answer is written, it may receive whatever it is
+ * sent.  So at most one request and one answer pass the limit.  An answer that
+ * does not move while others wait gives back its memory and the favour
+ * (http/pauses.c).
  *
- * Small bodies are not counted: they never wait, and genjob.max_in_flight limits their number.
+ * Small bodies are not counted: they never wait, and genjob.max_in_flight
+ * limits their number.
  */
 #include "postgres.h"
 
@@ -22,22 +26,26 @@
 
 #define MMAP_THRESHOLD (2 * 1024 * 1024)
 #define TRIM_THRESHOLD (32 * 1024 * 1024)
-#define SHARE 3 /* times the room that is left is what the answers of one server may take */
+#define SHARE 3 /* the answers of one server may take this many times the room that is left */
 
 /*
- * Copies of an answer that exist while it is judged and written, on top of the answer itself.  Measured: a picture of
- * 10 MB in base64 takes 2, 10 MB of JSON 12; most answers of that size are pictures, and only one is written at a time.
+ * Copies of an answer that exist while it is judged and written, on top of the
+ * answer itself.  Measured: a picture of 10 MB in base64 takes 2, 10 MB of
+ * JSON 12.  Most answers of that size are pictures, and only one is written at
+ * a time.
  */
 #define WRITE_COPIES 6
 
 static size_t held[MEMORY_USES];
-static size_t largest_answer = 0; /* of late */
+static size_t largest_answer = 0; /* lately */
 static const void *favoured = NULL;
 
 /*
- * Has large bodies given back to the system as soon as they are freed.  glibc does so at first, but raises the size
- * from which on it does with each that was freed, up to 32 MB.  What is set here is set for good: so the end of the
- * heap is kept, too, as glibc would, or each turn would take it from the system again.  http.c gives it back in time.
+ * Makes free() give large bodies back to the system at once.  glibc does so at
+ * first, but raises its threshold with each large block that is freed, up to
+ * 32 MB; a threshold that is set stays.  But then glibc does not raise the
+ * other one either, and each turn would take the end of the heap from the
+ * system again: so that is set, too.  http/idle.c gives the heap back in time.
  */
 void
 memory_init(void)
@@ -57,8 +65,9 @@ counted(size_t bytes)
 }
 
 /*
- * Keeps in mind how large the largest answer is.  When one like it goes, others that are smaller are likely to be the
- * largest, but nobody knows them: it is forgotten little by little.
+ * Remembers the size of the largest answer.  When one of about that size goes,
+ * a smaller one is likely to be the largest, but nobody knows which: so the
+ * size is forgotten little by little.
  */
 static void
 note_answer(size_t from, size_t to)
@@ -72,7 +81,8 @@ note_answer(size_t from, size_t to)
 }
 
 /*
- * An answer is going to be so large: room for writing it is reserved before it is read.
+ * Notes that an answer of this many bytes is coming: room for writing it is
+ * reserved before it is read.
  */
 void
 memory_expect_answer(size_t bytes)
@@ -81,8 +91,8 @@ memory_expect_answer(size_t bytes)
 }
 
 /*
- * An answer that was expected has not come: room is reserved for what there is, and nobody lays a claim to more by a
- * header alone.
+ * Notes that an expected answer has not come.  Reserves room only for the
+ * answers that are there, so that nobody claims more by a header alone.
  */
 void
 memory_expect_no_more(void)
@@ -101,8 +111,8 @@ memory_note_usual(MemoryAccount *account, size_t bytes)
 }
 
 /*
- * Notes the new size of a body; account is that of its server, or NULL.  Never raises an
- * error: it is called from libcurl's callbacks.
+ * Notes the new size of a body.  account is its server's, or NULL.  Never
+ * raises an error: libcurl's callbacks call it.
  */
 void
 memory_resize(MemoryUse use, MemoryAccount *account, size_t from, size_t to)
@@ -126,7 +136,7 @@ end_share(void *arg)
 }
 
 /*
- * Counts what a share has on another account than before.
+ * Moves what a share counts to another account.
  */
 static void
 charge(MemoryShare *share, MemoryAccount *account)
@@ -139,8 +149,9 @@ charge(MemoryShare *share, MemoryAccount *account)
 }
 
 /*
- * Counts that a context holds bytes of bodies, in *share, which lives in it and is NULL before the first time; also on
- * the account, unless that is NULL.
+ * Counts that context has this many bytes of bodies; also on account, unless
+ * that is NULL.  *share keeps the count: it lives in context, and is NULL at
+ * first.
  */
 void
 memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use, MemoryAccount *account,
@@ -162,7 +173,7 @@ memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use, MemoryAcc
 }
 
 /*
- * Bytes of all bodies that are counted.
+ * Returns the bytes of all bodies that are counted.
  */
 size_t
 memory_held(void)
@@ -173,7 +184,7 @@ memory_held(void)
 /* ---------- room ---------- */
 
 /*
- * How many bytes there may be of all bodies.
+ * Returns how many bytes all bodies may take.
  */
 size_t
 memory_limit(void)
@@ -182,7 +193,8 @@ memory_limit(void)
 }
 
 /*
- * Returns how many bytes a job takes at most, from the bytes of its request (text) and of its inputs (as base64).
+ * Returns how many bytes a job takes at most.  request: bytes of its request,
+ * as text.  inputs: bytes of its inputs, which become base64.
  */
 size_t
 memory_body_size(size_t request, size_t inputs)
@@ -191,7 +203,8 @@ memory_body_size(size_t request, size_t inputs)
 }
 
 /*
- * How many bytes may be claimed now, in bodies that are not small; *any_size: the first of these may be larger.
+ * Returns how many bytes may be claimed now, in bodies that are not small.
+ * *any_size: the first of them may be larger.
  */
 size_t
 memory_room_for_claims(bool *any_size)
@@ -207,7 +220,7 @@ memory_room_for_claims(bool *any_size)
 }
 
 /*
- * Whether a body of that size may be claimed now.
+ * True if a body of that size may be claimed now.
  */
 bool
 memory_may_claim(size_t bytes)
@@ -219,7 +232,8 @@ memory_may_claim(size_t bytes)
 }
 
 /*
- * Whether a body of that size may be claimed when all other bodies but own have gone.
+ * True if a body of that size may be claimed once all bodies but own (bytes)
+ * have gone.
  */
 bool
 memory_has_room_beside(size_t bytes, size_t own)
@@ -228,8 +242,9 @@ memory_has_room_beside(size_t bytes, size_t own)
 }
 
 /*
- * Whether a claimed job may read bytes more; own, or NULL, is what it has in memory already.  The claim reserved room by
- * stored size.  This checks the true size, which compression hid.
+ * True if a claimed job may read bytes more.  own: what it has in memory
+ * already; or NULL.  The claim reserved room by stored size.  This checks the
+ * true size, which compression hid.
  */
 bool
 memory_may_read(size_t bytes, const MemoryShare *own)
@@ -242,8 +257,9 @@ memory_may_read(size_t bytes, const MemoryShare *own)
 }
 
 /*
- * How many bytes more answers may take, and leave room to write one: at most half of the limit, so that as much is left
- * for those that are read meanwhile.
+ * Returns how many bytes more answers may take so that there is still room to
+ * write one.  That room is at most half of the limit, so that answers which
+ * are read meanwhile have as much.
  */
 size_t
 memory_room_for_answers(void)
@@ -267,10 +283,10 @@ memory_may_receive(const MemoryAccount *account, size_t bytes)
 	return account == NULL || account->held + bytes <= SHARE * (room - bytes);
 }
 
-/* ---------- the one that goes on ---------- */
+/* ---------- the favoured job ---------- */
 
 /*
- * Whether owner is the one whose answers may pass the limit, or can be.
+ * True if owner is favoured (its answers may pass the limit), or can be.
  */
 bool
 memory_could_favour(const void *owner)
@@ -279,7 +295,8 @@ memory_could_favour(const void *owner)
 }
 
 /*
- * Favours owner until memory_unfavour(), if nobody else is.  True when it is favoured.
+ * Favours owner until memory_unfavour(), unless another one is favoured.  True
+ * if owner is favoured.
  */
 bool
 memory_favour(const void *owner)
@@ -290,7 +307,7 @@ memory_favour(const void *owner)
 }
 
 /*
- * Notes that owner holds no answer any more.
+ * Notes that owner has no answer in memory any more.
  */
 void
 memory_unfavour(const void *owner)

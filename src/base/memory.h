@@ -1,13 +1,14 @@
 /*
  * memory.h
- *		What bodies take of the dispatcher's memory, and whether more may.
+ *		How much of the dispatcher's memory bodies take, and whether they may
+ *		take more.
  */
 #ifndef GENJOB_MEMORY_H
 #define GENJOB_MEMORY_H
 
 #include "utils/palloc.h"
 
-#define MEMORY_SMALL (64 * 1024) /* bytes of a body that is neither counted nor held back */
+#define MEMORY_SMALL (64 * 1024) /* bytes; a body of no more is not counted and never waits */
 
 typedef enum MemoryUse
 {
@@ -17,16 +18,17 @@ typedef enum MemoryUse
 } MemoryUse;
 
 /*
- * What the requests, or the answers, of one server take; all 0 at first.
+ * How much memory the requests, or the answers, of one server take; all 0 at
+ * first.
  */
 typedef struct MemoryAccount
 {
 	size_t held;
-	size_t usual; /* bytes of an answer, by those of late */
+	size_t usual; /* bytes of an answer, by the latest ones */
 } MemoryAccount;
 
 /*
- * What a memory context holds of bodies, until it is reset or deleted.
+ * How many bytes of bodies a memory context has, until it is reset or deleted.
  */
 typedef struct MemoryShare
 {
@@ -57,7 +59,7 @@ extern void memory_note_usual(MemoryAccount *account, size_t bytes);
 extern bool memory_may_receive(const MemoryAccount *account, size_t bytes);
 extern size_t memory_limit(void);
 
-/* Who need not ask */
+/* The job that need not ask */
 extern bool memory_favour(const void *owner);
 extern bool memory_could_favour(const void *owner);
 extern void memory_unfavour(const void *owner);

@@ -2,7 +2,7 @@
  * settings.c
  *		genjob's configuration parameters: the only file that defines any.
  *
- * All of them are re-read on reload (SIGHUP); none needs a restart.
+ * All but genjob.debug_clock_speed take effect on reload (SIGHUP).
  */
 #include "postgres.h"
 
@@ -28,7 +28,8 @@ double genjob_debug_clock_speed = 1.0;
 #define MAX_DEFAULT_MEMORY_MB 1024
 
 /*
- * A quarter of what there is: PostgreSQL has other processes, and writing an answer takes more than the answer.
+ * Returns a quarter of the machine's memory, in MB: PostgreSQL has other
+ * processes, and writing an answer takes more than the answer.
  */
 static int
 default_max_memory(void)

@@ -2,9 +2,9 @@
  * status.c
  *		What an HTTP status says, at each step of a job: one table for all.
  *
- * Pure.  The providers' own clients try 408, 409, 429 and all from 500 on again (openai-python,
- * anthropic-sdk-python, fal-client).  520 to 527 and 530 are Cloudflare's, 598 and 599 those of proxies whose
- * own time was up.
+ * Pure.  The providers' own clients retry 408, 409, 429 and all from 500 on
+ * (openai-python, anthropic-sdk-python, fal-client).  520 to 527 and 530 are
+ * Cloudflare's.  598 and 599 come from proxies whose own time was up.
  */
 #include "postgres.h"
 
@@ -17,7 +17,7 @@ static const StatusAction actions[STATUS_CLASSES][STATUS_STEPS] = {
 					  ACTION_AGAIN},
 	[STATUS_BUSY] = {ACTION_DEFER, ACTION_AGAIN, ACTION_AGAIN, ACTION_AGAIN, ACTION_AGAIN,
 					 ACTION_AGAIN},
-	/* of a cancel: the prediction cannot be cancelled any more */
+	/* cancel: the prediction cannot be cancelled any more */
 	[STATUS_CONFLICT] = {ACTION_AGAIN, ACTION_AGAIN, ACTION_AGAIN, ACTION_AGAIN, ACTION_FAIL,
 						 ACTION_AGAIN},
 	[STATUS_FAILED] = {ACTION_AGAIN, ACTION_AGAIN, ACTION_AGAIN, ACTION_AGAIN, ACTION_AGAIN,
@@ -26,7 +26,7 @@ static const StatusAction actions[STATUS_CLASSES][STATUS_STEPS] = {
 							ACTION_AGAIN},
 	[STATUS_CUT] = {ACTION_AGAIN, ACTION_AGAIN, ACTION_AGAIN, ACTION_AGAIN, ACTION_AGAIN,
 					ACTION_AGAIN},
-	/* the secrets are read again before the next call; a URL to download from has expired */
+	/* the next call reads the secrets again; download: the URL has expired */
 	[STATUS_DENIED] = {ACTION_FAIL, ACTION_AGAIN, ACTION_AGAIN, ACTION_FAIL, ACTION_AGAIN,
 					   ACTION_AGAIN},
 	[STATUS_ABSENT] = {ACTION_FAIL, ACTION_MISS, ACTION_MISS, ACTION_MISS, ACTION_FAIL, ACTION_MISS},
@@ -77,9 +77,10 @@ status_class(int status)
 }
 
 /*
- * What to do after a call of that step was answered so.  retried is the option retry_status: of submissions, it alone
- * says which refusals are worth another one; to the other steps, where something may be paid for already, it only
- * adds.  NULL: the usual ones.
+ * Returns what to do after a call of that step was answered with status.
+ * retried is the option retry_status; NULL: the usual statuses.  For a
+ * submission it alone says which refusals are worth a retry.  For other steps,
+ * where something may be paid for already, it only adds.
  */
 StatusAction
 status_action(StatusStep step, int status, const StatusSet *retried)
@@ -95,7 +96,8 @@ status_action(StatusStep step, int status, const StatusSet *retried)
 }
 
 /*
- * True if a call that was answered so may have been accepted, and be paid for.
+ * True if a call with this answer may have been accepted, and must be paid
+ * for.
  */
 bool
 status_may_be_accepted(int status)
@@ -131,7 +133,8 @@ status_is_in(const StatusSet *set, int status)
 }
 
 /*
- * One of the words of retry_status: "429", "500-599" or "5xx".  False if it is none of these.
+ * Reads one word of retry_status: "429", "500-599" or "5xx".  False if it is
+ * none of these.
  */
 static bool
 read_range(const char *word, int len, int *from, int *to)

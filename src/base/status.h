@@ -11,13 +11,13 @@ typedef enum StatusClass
 	STATUS_DONE,
 	STATUS_MOVED,       /* 3xx */
 	STATUS_BUSY,        /* the server takes nothing now, whoever asks */
-	STATUS_CONFLICT,    /* 409: a call with the same key is at work, or two have met */
+	STATUS_CONFLICT,    /* 409: a call with the same key is under way, or two calls collided */
 	STATUS_FAILED,      /* the call failed, and had not been accepted */
 	STATUS_UNREACHABLE, /* a gateway did not reach the server */
-	STATUS_CUT,     /* a gateway did not get the server's answer: the call may have been accepted */
-	STATUS_DENIED,  /* the secrets are not taken */
-	STATUS_ABSENT,  /* there is nothing of that name */
-	STATUS_REFUSED, /* anything else: this call is not taken */
+	STATUS_CUT,         /* a gateway got no answer: the server may have accepted the call */
+	STATUS_DENIED,      /* the secrets are refused */
+	STATUS_ABSENT,      /* there is nothing of that name */
+	STATUS_REFUSED,     /* anything else: this call is refused */
 	STATUS_CLASSES
 } StatusClass;
 
@@ -33,15 +33,15 @@ typedef enum StatusStep
 	STATUS_STEPS
 } StatusStep;
 
-/* What is done then. */
+/* What to do then. */
 typedef enum StatusAction
 {
-	ACTION_TAKE,  /* the answer is read */
-	ACTION_AGAIN, /* the same call is made again, later */
-	ACTION_DEFER, /* the same, and the server gets no other call before; it costs the job no attempt */
-	ACTION_FOLLOW, /* where the answer leads to */
-	ACTION_MISS,   /* what is asked for is not there: believed when it is said several times */
-	ACTION_FAIL    /* it would end the same */
+	ACTION_TAKE,   /* read the answer */
+	ACTION_AGAIN,  /* make the same call again, later */
+	ACTION_DEFER,  /* the same; the server gets no other call before; costs no attempt */
+	ACTION_FOLLOW, /* follow where the answer leads */
+	ACTION_MISS,   /* what was asked for is not there: believe it if said several times */
+	ACTION_FAIL    /* another call would end the same */
 } StatusAction;
 
 /* A bit for each status, for the option retry_status. */

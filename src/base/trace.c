@@ -1,6 +1,6 @@
 /*
  * trace.c
- *		Text of others, made fit for a line of the log.
+ *		Makes text of others fit for a line of the log.
  */
 #include "postgres.h"
 
@@ -10,7 +10,8 @@
 #define MAX_REASON 200 /* bytes */
 
 /*
- * Returns the first bytes of text in ASCII, palloc'd: the log may be in another encoding.
+ * Returns the first len bytes of text in ASCII, palloc'd: the log may be in
+ * another encoding.
  */
 static char *
 plain(const char *text, size_t len)
@@ -27,7 +28,8 @@ plain(const char *text, size_t len)
 }
 
 /*
- * Returns a name, such as that which a provider gave to a prediction, fit to be printed; palloc'd.
+ * Returns a name, such as a provider's id of a prediction, fit to be printed;
+ * palloc'd.
  */
 const char *
 trace_name(const char *text)
@@ -36,8 +38,9 @@ trace_name(const char *text)
 }
 
 /*
- * Returns how a sentence about an error begins, behind ": "; palloc'd.  Behind the first colon others may speak: a
- * server's own words are a part of its answer.  Empty where there is no sentence.
+ * Returns ": " and how a sentence about an error begins; palloc'd.  Stops at
+ * the first colon: behind it others may speak, and a server's own words are
+ * part of its answer.  Empty if there is no sentence.
  */
 const char *
 trace_reason(const char *sentence)

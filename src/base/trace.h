@@ -1,6 +1,7 @@
 /*
  * trace.h
- *		What a dispatcher does, said in the log at DEBUG1: no secret, and nothing that a request or an answer contains.
+ *		Logs at DEBUG1 what a dispatcher does: no secret, and nothing that a
+ *		request or an answer contains.
  */
 #ifndef GENJOB_TRACE_H
 #define GENJOB_TRACE_H
@@ -8,11 +9,12 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
-/* One line.  The arguments are not evaluated unless it is wanted. */
+/* Logs one line.  Evaluates the arguments only if DEBUG1 is wanted. */
 #define trace(...) ereport(DEBUG1, (errmsg_internal(__VA_ARGS__)))
 
 /*
- * The same where a session may be the process: its client may not see others' jobs.
+ * As trace(), where the process may be a session: its client may not see
+ * others' jobs.
  */
 #define trace_quietly(...) \
 	do \

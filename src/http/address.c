@@ -41,7 +41,8 @@ read_v4(const uint8 *b)
 }
 
 /*
- * As is_private_v4(), for IPv6.  An address that leads on to an IPv4 address is as private as that.
+ * As is_private_v4(), for IPv6.  An address that stands for an IPv4 address is
+ * as private as that one.
  */
 static bool
 is_private_v6(const struct in6_addr *address)

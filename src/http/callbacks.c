@@ -1,8 +1,10 @@
 /*
  * callbacks.c
- *		What libcurl calls while a call is under way: it takes the answer, gives the request, and looks where it goes.
+ *		What libcurl calls while a call is under way, to hand over the answer,
+ *		to read the request, and to ask about addresses.
  *
- * None of this raises an error or uses palloc(): that would longjmp through libcurl.
+ * Nothing here raises an error or calls palloc(): that would longjmp through
+ * libcurl.
  */
 #include "postgres.h"
 
@@ -16,14 +18,14 @@
 #include "base/memory.h"
 #include "http/watch.h"
 
-#define DEAD_PEER_MS 120000 /* unacknowledged data or keep-alives for so long: cut */
+#define DEAD_PEER_MS 120000 /* without an acknowledgment: the kernel cuts the connection */
 
-/* Of all answers to a call together: of interim ones there may be many */
+/* For all answers to a call together: there may be many interim ones */
 #define MAX_HEADER_LINES 4000
-#define MAX_FOLDED_LINES 100 /* libcurl copies all that came before with each */
+#define MAX_FOLDED_LINES 100 /* with each, libcurl copies all that came before */
 
 /*
- * Whether a header says that the answer is a stream of events.
+ * True if a header says that the answer is a stream of events.
  */
 static bool
 announces_stream(const char *line, size_t len)
@@ -85,7 +87,8 @@ note_expected(HttpTransfer *transfer)
 }
 
 /*
- * True if there is memory for bytes more of the answer.  Small answers always have it.
+ * True if there is memory for len bytes more of the answer.  Small answers
+ * always have it.
  */
 static bool
 has_memory_for(HttpTransfer *transfer, size_t len)
@@ -98,8 +101,8 @@ has_memory_for(HttpTransfer *transfer, size_t len)
 }
 
 /*
- * Makes room for what has come: in memory or, for the one call that continues when memory is full, in a file.  False if
- * the call must wait.
+ * Makes room for what has come: in memory, or in a file for the one call that
+ * goes on when memory is full.  False if the call must wait.
  */
 static bool
 has_room_for(HttpTransfer *transfer, const char *data, size_t len)
@@ -114,9 +117,11 @@ has_room_for(HttpTransfer *transfer, const char *data, size_t len)
 }
 
 /*
- * Pauses the transfer: TCP holds the server back, and libcurl gives the same data again later.  The answer has been
- * paid for, so the time does not count.  But a server may limit how long it takes to send, and then cuts the call: that
- * is why claims leave half of the memory to answers.
+ * Pauses the transfer: TCP makes the server wait, and libcurl gives the same
+ * data again later.  The answer has been paid for, so the time does not count.
+ * But a server may limit how long it sends, and then cuts the call: that is
+ * why claims leave half of the memory to answers.  A dispensable call is cut
+ * at once.
  */
 static size_t
 pause_or_cut(HttpTransfer *transfer)
@@ -131,7 +136,7 @@ pause_or_cut(HttpTransfer *transfer)
 }
 
 /*
- * The same of an answer that comes in pieces.
+ * As body_callback(), for an answer that comes in pieces.
  */
 static size_t
 take_poured(HttpTransfer *transfer, const char *data, size_t len)
@@ -158,7 +163,8 @@ take_poured(HttpTransfer *transfer, const char *data, size_t len)
 }
 
 /*
- * The answer begins.  False if it cannot be what was asked for, or is too large.
+ * Prepares for the body of an answer.  False if it cannot be what was asked
+ * for, or is too large.
  */
 static bool
 begin_body(HttpTransfer *transfer)
@@ -192,7 +198,7 @@ body_callback(char *data, size_t size, size_t count, void *arg)
 	transfer->has_body = true;
 	if (transfer->is_pouring)
 		return take_poured(transfer, data, len);
-	/* one that was to come in pieces may have more already */
+	/* an answer that was to come in pieces may have more already */
 	if (spill_received(transfer) + len > transfer->request->max_response)
 	{
 		transfer->overflowed = true;
@@ -224,11 +230,13 @@ read_callback(char *buffer, size_t size, size_t count, void *arg)
 }
 
 /*
- * When a kept connection turns out to be dead, libcurl sends the request once more by itself, and rewinds the body
- * here; some versions do so before they close the connection, others after.  If any byte had left, nobody knows whether
- * the server has it, and a call costs money.  So refuse, unless the server certainly took nothing, and let the job's
- * own rules for an unknown end decide.  Newer versions (8.7 on) also ask to rewind what was not read yet, when a handle
- * is used again.
+ * When a kept connection turns out to be dead, libcurl sends the request again
+ * by itself, and rewinds the body here; some versions do so before they close
+ * the connection, others after.  If any byte was sent, nobody knows whether
+ * the server has it, and a call costs money.  So this refuses, unless the
+ * server certainly took nothing, and the job's own rules for an unknown end
+ * decide.  Newer versions (8.7 on) also rewind a body that was not read yet,
+ * when a handle is used again.
  */
 static int
 seek_callback(void *arg, curl_off_t offset, int origin)
@@ -250,7 +258,8 @@ seek_callback(void *arg, curl_off_t offset, int origin)
 }
 
 /*
- * As seek_callback(), where libcurl has the whole body and asks nobody to rewind it.  Called before each sending.
+ * As seek_callback(), for a small body: libcurl has all of it, and asks nobody
+ * to rewind it.  Called before each sending.
  */
 static bool
 refuses_to_resend(HttpTransfer *transfer)
@@ -265,7 +274,8 @@ refuses_to_resend(HttpTransfer *transfer)
 }
 
 /*
- * True if libcurl's connection can be used: it is new, or a kept one that has not ended since.
+ * True if libcurl's connection can be used: it is new, or it was kept and has
+ * not ended since.  Takes a kept one for the call.
  */
 static bool
 is_alive(HttpTransfer *transfer, const char *ip, int port, const char *local_ip, int local_port)
@@ -280,7 +290,8 @@ is_alive(HttpTransfer *transfer, const char *ip, int port, const char *local_ip,
 }
 
 /*
- * Turns on TCP keepalive, so that the kernel notices a peer that vanished while a call waits for minutes.
+ * Makes the kernel cut the connection to a peer that vanished while a call
+ * waits for minutes.  handle.c turns on keepalive.
  */
 static int
 sockopt_callback(void *arg, curl_socket_t fd, curlsocktype purpose)
@@ -292,7 +303,8 @@ sockopt_callback(void *arg, curl_socket_t fd, curlsocktype purpose)
 }
 
 /*
- * Checks the address itself, after the name was resolved, so that no name leads where it must not.
+ * Opens a socket, if the address may be used.  Checks the address itself,
+ * after the name was resolved, so that no name leads where it must not.
  */
 static curl_socket_t
 opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
@@ -319,7 +331,8 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addre
 }
 
 /*
- * Called for each socket of opensocket_callback(), also long after the transfer that opened it.
+ * Closes a socket of opensocket_callback(), perhaps long after the transfer
+ * that opened it.
  */
 static int
 closesocket_callback(void *arg, curl_socket_t fd)
@@ -329,7 +342,8 @@ closesocket_callback(void *arg, curl_socket_t fd)
 }
 
 /*
- * As opensocket_callback(), for a connection that an earlier call opened.
+ * Called before each sending, on a new or a kept connection.  Checks the
+ * address again, because an earlier call may have opened the connection.
  */
 static int
 prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
@@ -352,7 +366,8 @@ prereq_callback(void *arg, char *ip, char *local_ip, int port, int local_port)
 }
 
 /*
- * Sets these callbacks in a handle; handle_set_request() sets their transfer.
+ * Sets these callbacks in a handle; handle_set_request() sets the transfer
+ * that they get.
  */
 void
 callbacks_set(CURL *easy)

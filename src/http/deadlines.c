@@ -1,12 +1,15 @@
 /*
  * deadlines.c
- *		How long a call may take: until it is connected, and until its last byte.
+ *		How long a call may take: until it is connected, and until its last
+ *		byte.
  *
- * Kept here and not by libcurl, which would look at the clock before it looks at a socket: a process that stood still
- * for a while would take what had come meanwhile for late.  These go by clock_wire(), which stands still with the
- * process, and are looked at only after the call's socket was read.
+ * libcurl cannot keep these deadlines: it looks at the clock before it looks
+ * at a socket.  After a stall of the process it would take what had come
+ * meanwhile for late.  Here deadlines go by clock_wire(), which stands still
+ * with the process, and are checked only after the call's socket was read.
  *
- * libcurl still has its own limit on connecting, by which it divides the time among the addresses of a name.
+ * libcurl still has its own limit on connecting, by which it divides the time
+ * among the addresses of a name.
  */
 #include "postgres.h"
 
@@ -50,7 +53,8 @@ start(HttpTransfer *transfer, MonoTime due)
 }
 
 /*
- * Has deadlines_next_over() return a transfer again, after those whose time was over before.
+ * Makes deadlines_next_over() return a transfer again, after all that are
+ * overdue now.
  */
 void
 deadlines_read_on(HttpTransfer *transfer)
@@ -104,7 +108,8 @@ deadlines_connected(HttpTransfer *transfer)
 }
 
 /*
- * The answer stays with its server until there is memory for it.  It has been paid for, so this time does not count.
+ * Stops the call's time while its answer stays with its server.  The answer
+ * has been paid for.
  */
 void
 deadlines_pause(HttpTransfer *transfer)
@@ -131,7 +136,7 @@ deadlines_end(HttpTransfer *transfer)
 }
 
 /*
- * Returns when the first deadline is; 0: there is none.
+ * Returns the first deadline; 0: there is none.
  */
 MonoTime
 deadlines_next(void)
@@ -142,7 +147,8 @@ deadlines_next(void)
 }
 
 /*
- * Returns a transfer whose deadline has passed, or NULL.  The caller must end it.
+ * Returns a transfer whose deadline has passed, or NULL.  The caller must end
+ * it, or move its deadline.
  */
 HttpTransfer *
 deadlines_next_over(MonoTime now)

@@ -1,13 +1,17 @@
 /*
  * decode.c
- *		Bodies that came compressed: gzip and deflate are decoded, once the whole body is there; br and zstd, where their
- *		libraries were there to build with.
+ *		Bodies that came compressed: decodes gzip and deflate, once the whole
+ *		body is there; also br and zstd, if genjob was built with their
+ *		libraries.
  *
- * What is paid for is not lost: a body that cannot be decoded, because it is broken, of another encoding, or more than an
- * answer may be, stays as it came.  So libcurl, which would throw it away, does not decode.  A small body may stand for
- * one of gigabytes: what comes out is bounded while it grows, and so is the number of encodings.
+ * What is paid for must not be lost: a body that cannot be decoded (it is
+ * broken, of another encoding, or too large) stays as it came.  libcurl would
+ * throw it away, so libcurl does not decode.  A small body may stand for
+ * gigabytes: so decoding limits what comes out, while it grows, and the number
+ * of encodings.
  *
- * None of this raises an error or uses palloc(): it is called from between libcurl's calls.
+ * Nothing here raises an error or calls palloc(): it runs between libcurl's
+ * calls.
  */
 #include "postgres.h"
 
@@ -24,7 +28,7 @@
 
 #define MAX_ENCODINGS 3 /* one around the other */
 #define PIECE (64 * 1024)
-#define STEP (256 * 1024) /* bytes that are read, or put out, in one go */
+#define STEP (256 * 1024) /* bytes read, or put out, in one go */
 
 #define ANY_WINDOW 15 /* the largest: it can read all others */
 #define GZIP_OR_ZLIB (ANY_WINDOW + 32)
@@ -55,7 +59,7 @@ static const struct
 #endif
 };
 
-/* A header's value, word by word; the header is not followed by a NUL byte. */
+/* A header's value, word by word; no NUL byte follows the header. */
 typedef struct Words
 {
 	const char *next;
@@ -63,7 +67,8 @@ typedef struct Words
 } Words;
 
 /*
- * The value of the last Content-Encoding, as it stands in the headers; false if there is none.
+ * Finds the value of the last Content-Encoding, as it stands in the headers;
+ * false if there is none.
  */
 static bool
 find_encodings(const HttpReply *reply, Words *words)
@@ -90,7 +95,8 @@ find_encodings(const HttpReply *reply, Words *words)
 }
 
 /*
- * The next encoding of a list, with its length in *len; NULL at the end.
+ * Returns the next encoding of a list, with its length in *len; NULL at the
+ * end.
  */
 static const char *
 next_word(Words *words, size_t *len)
@@ -172,12 +178,12 @@ decode_is_due(const HttpReply *reply)
 		   reply->body->len > 0 && read_encodings(reply, list, &unknown) != 0;
 }
 
-/* One encoding that is taken off, some of it at a time. */
+/* One encoding that is being taken off, some of the body at a time. */
 struct Decoding
 {
 	Encoding encoding;
 	const Bytes *body;
-	size_t read;   /* bytes of it */
+	size_t read;   /* bytes of body so far */
 	size_t budget; /* bytes that may still be read or put out now */
 	bool is_raw;   /* deflate without zlib's header */
 
@@ -217,7 +223,8 @@ typedef struct Step
 } Step;
 
 /*
- * Makes room for another piece.  Doubles a size that is not known beforehand.
+ * Makes room for another piece.  Doubles, because the size is not known
+ * beforehand.
  */
 static InflateEnd
 grow(Decoding *decoding)
@@ -258,7 +265,7 @@ end_step(Decoding *decoding, size_t in_len, size_t out_len)
 {
 	decoding->read += in_len;
 	decoding->len += out_len;
-	/* a step that does nothing comes to an end, too */
+	/* plus 1, so that steps that do nothing end, too */
 	decoding->budget -= Min(decoding->budget, in_len + out_len + 1);
 }
 
@@ -277,7 +284,8 @@ finish(const Decoding *decoding, bool is_complete)
 }
 
 /*
- * True if what follows the end of a stream of gzip is another one, as it allows; other bytes there are ignored.
+ * True if another gzip stream follows the end of one, as gzip allows.  Other
+ * bytes there are ignored.
  */
 static bool
 begins_again(Decoding *decoding)
@@ -371,7 +379,7 @@ take_off_zstd(Decoding *decoding)
 		end_step(decoding, in.pos, out.pos);
 		if (ZSTD_isError(left))
 			return INFLATE_BROKEN;
-		/* what is left to be put out comes once there is room */
+		/* zstd has more to put out while it fills its room */
 		if (!has_more(decoding) && (left == 0 || out.pos < out.size))
 			return finish(decoding, left == 0);
 	}
@@ -381,7 +389,7 @@ take_off_zstd(Decoding *decoding)
 #endif
 
 /*
- * Prepares to read the body from its beginning.
+ * Prepares to read the body from its beginning.  False when memory is short.
  */
 static bool
 open_decoder(Decoding *decoding)
@@ -441,7 +449,7 @@ close_decoder(Decoding *decoding)
 }
 
 /*
- * Gives up what has begun; NULL: nothing has.
+ * Frees a decoding, which may be NULL.
  */
 void
 decode_forget(Decoding *decoding)
@@ -474,7 +482,8 @@ take_off_some(Decoding *decoding)
 }
 
 /*
- * Goes on with one encoding.  "deflate" means zlib's format in the standard, and raw deflate for many servers.
+ * Goes on with one encoding.  By the standard "deflate" is zlib's format, but
+ * many servers send raw deflate: so that is tried second.
  */
 static InflateEnd
 go_on(Decoding *decoding)
@@ -492,7 +501,8 @@ go_on(Decoding *decoding)
 }
 
 /*
- * What takes an encoding off a body, malloc'd; NULL: there is no memory for it.
+ * Returns what takes an encoding off a body, malloc'd; NULL when memory is
+ * short.
  */
 static Decoding *
 begin(const HttpReply *reply, Encoding encoding, size_t most, DecodeMayGrow may_grow, void *arg)
@@ -510,7 +520,8 @@ begin(const HttpReply *reply, Encoding encoding, size_t most, DecodeMayGrow may_
 }
 
 /*
- * Takes one encoding off, or some of it; then *decoding has the rest.
+ * Takes one encoding off.  If the budget ends before, *decoding keeps what is
+ * done so far.
  */
 static InflateEnd
 take_off_one(HttpReply *reply, Decoding **decoding, size_t *budget)
@@ -535,7 +546,8 @@ take_off_one(HttpReply *reply, Decoding **decoding, size_t *budget)
 }
 
 /*
- * Returns what the error says about a body in the usual encoding name, or NULL for any other.
+ * Returns what the error says about a body that cannot be decoded.  name: its
+ * usual encoding; NULL: any other.
  */
 static const char *
 describe_unknown(const char *name)
@@ -554,9 +566,10 @@ describe_unknown(const char *name)
 }
 
 /*
- * Decodes the body of a complete answer for which decode_is_due(); at most most bytes come out.  When some budget bytes
- * were read and put out it says DECODE_GOES_ON, and *begun has what is to be given to the next call, or to
- * decode_forget(); it is NULL at first.
+ * Decodes the body of a complete answer for which decode_is_due(); at most
+ * most bytes come out.  After budget bytes were read and put out, returns
+ * DECODE_GOES_ON.  *begun keeps what is done so far, for the next call or for
+ * decode_forget(); NULL at first.
  */
 DecodeEnd
 decode_body(HttpReply *reply, Decoding **begun, size_t budget, size_t most, DecodeMayGrow may_grow,
@@ -569,7 +582,7 @@ decode_body(HttpReply *reply, Decoding **begun, size_t budget, size_t most, Deco
 
 	if (n < 0)
 		reply->undecoded = describe_unknown(unknown);
-	/* the last that was put on comes off first */
+	/* the encoding that was applied last comes off first */
 	while (n > reply->n_decoded && end == INFLATE_DONE)
 	{
 		if (*begun == NULL)

@@ -18,19 +18,19 @@
 #define DECODE_ZSTD ""
 #endif
 
-#define DECODE_ACCEPTED "gzip, deflate" DECODE_BROTLI DECODE_ZSTD /* what is asked for */
+#define DECODE_ACCEPTED "gzip, deflate" DECODE_BROTLI DECODE_ZSTD /* what genjob asks for */
 
-/* True if the decoded body may take this many bytes more of the memory. */
+/* True if the decoded body may take this many bytes of the memory in all. */
 typedef bool (*DecodeMayGrow)(void *arg, size_t bytes);
 
-/* A body of which some is decoded */
+/* A body that is partly decoded */
 typedef struct Decoding Decoding;
 
 typedef enum DecodeEnd
 {
 	DECODE_DONE,     /* the body is decoded, or stays as it came, and reply->undecoded says why */
 	DECODE_GOES_ON,  /* some of it is decoded; the body is as it came */
-	DECODE_NO_MEMORY /* the body is as it came: another time */
+	DECODE_NO_MEMORY /* the body is as it came; try again later */
 } DecodeEnd;
 
 extern bool decode_is_due(const HttpReply *reply);

@@ -1,6 +1,7 @@
 /*
  * handle.c
- *		What libcurl is told of a call: what is the same for all, and what differs.
+ *		What libcurl is told of a call: what is the same for all, and what
+ *		differs.
  */
 #include "postgres.h"
 
@@ -12,21 +13,24 @@
 #define MAX_SPARE_HANDLES 256
 #define MAX_IDLE_SECONDS 30L
 /*
- * Of calls that may wait for minutes, thousands of them; those that ask or download have libcurl's 16 kB.  So have those
- * of which each will bring much more: with small pieces a picture takes a fifth longer.
+ * A submission may wait for minutes, among thousands, so it gets a small
+ * receive buffer.  Calls without a body have libcurl's 16 kB.  So have
+ * submissions to a server whose answers are large: with small pieces a picture
+ * takes a fifth longer.
  */
 #define SUBMIT_RECEIVE_BUFFER 4096L
 #define LARGE_ANSWER (256 * 1024)
 #define SMALL_SEND_BUFFER \
-	16384L /* the least that libcurl takes; from 8.7 on it keeps it until the answer is there */
+	16384L /* libcurl's minimum; from version 8.7 on it keeps it until the answer is there */
 #define LARGE_SEND_BUFFER 65536L
 
 static CURL *spare_handles[MAX_SPARE_HANDLES];
 static int n_spare_handles = 0;
 
 /*
- * Sets what is the same for every call.  Redirects are not followed and the environment's proxies are not used: a paid
- * call goes where the server's url says and nowhere else.  False when memory is short.
+ * Sets what is the same for every call.  libcurl follows no redirect and uses
+ * no proxy of the environment: a paid call goes where the server's url says
+ * and nowhere else.  False when memory is short.
  */
 static bool
 set_policy(CURL *easy)
@@ -35,7 +39,10 @@ set_policy(CURL *easy)
 				  curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
 				  curl_easy_setopt(easy, CURLOPT_USERAGENT, "genjob/" GENJOB_VERSION) == CURLE_OK;
 
-	/* only where no folder of certificates is looked at, too, are they read once and not for every connection */
+	/*
+	 * libcurl reads the certificates once, not for every connection, only if
+	 * it looks at no folder of them
+	 */
 	if (curl_version_info(CURLVERSION_NOW)->cainfo != NULL)
 		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
@@ -69,9 +76,11 @@ handle_take(void)
 }
 
 /*
- * Keeps a handle for another call, which sets again whatever differs between calls.  A handle is worn if it has
- * something that is not set again: options of few calls, whose default cannot be set; and what libcurl counts itself,
- * such as how often it sent a request again, which some versions count for all calls together.
+ * Keeps a handle for another call, which sets again whatever differs between
+ * calls.  A worn handle is reset first: it has something that is not set
+ * again.  That is an option of few calls, whose default cannot be set; or what
+ * libcurl counts itself, such as how often it sent a request again, which some
+ * versions count for all calls together.
  */
 void
 handle_release(CURL *easy, bool is_worn)
@@ -83,14 +92,15 @@ handle_release(CURL *easy, bool is_worn)
 		curl_easy_cleanup(easy);
 		return;
 	}
-	/* it is written to also between calls, where an option is refused */
+	/* libcurl writes there between calls, too, when it refuses an option */
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
 	spare_handles[n_spare_handles++] = easy;
 }
 
 /*
- * True if every header is one line.  Options were checked when they were set.  This is the last check, whoever wrote
- * the catalogs or the row since: a line break would begin another header or another request.
+ * True if every header is one line.  Options were checked when they were set,
+ * but the catalogs or the row may have changed since.  This is the last check:
+ * a line break would begin another header or another request.
  */
 bool
 handle_headers_are_sound(List *headers)
@@ -170,7 +180,7 @@ has_no_body(const HttpRequest *request)
 static CURLcode
 set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
 {
-	/* libcurl takes either for the order to POST */
+	/* each of these two makes libcurl POST */
 	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, has_small_body ? request->body : NULL);
 	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
 	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE,
@@ -191,8 +201,9 @@ set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
 }
 
 /*
- * Sets in a transfer's handle what differs between calls.  If the result is not CURLE_OK, the call must not be made: in
- * some versions (8.22) a refused option keeps the value of the call before, so that the call would go to another
+ * Sets in a transfer's handle what differs between calls.  If the result is
+ * not CURLE_OK, the call must not be made: in some versions (8.22) a refused
+ * option keeps the last call's value, so that the call would go to another
  * server.
  */
 CURLcode

@@ -7,7 +7,7 @@
 #include "http/header.h"
 
 /*
- * A "token" of RFC 9110, 5.6.2.
+ * True if name is a "token" of RFC 9110, 5.6.2.
  */
 bool
 header_is_name(const char *name)
@@ -19,7 +19,8 @@ header_is_name(const char *name)
 }
 
 /*
- * True if a value has no control characters.  libcurl would send a line break as it is, and with it another header.
+ * True if a value has no control characters but tabs.  libcurl would send a
+ * line break as it is, and with it another header.
  */
 bool
 header_is_value(const char *value)

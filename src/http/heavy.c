@@ -1,21 +1,25 @@
 /*
  * heavy.c
- *		Calls that have so much to read that they could take the loop for themselves: they take turns.
+ *		Calls that have so much to read that they could take the loop for
+ *		themselves: they take turns.
  *
- * libcurl reads a socket up to a hundred times at a visit, and comes back at once, in every other call's visit too, to
- * one that still has something then.  With a few dozen of those, nobody else gets on for seconds.  So a call whose visit
- * took long is paused, and gets its next visit when its turn comes; between them there is time for everything else.
+ * libcurl reads a socket up to a hundred times at a visit.  If something is
+ * left then, it comes back to that call at once, even in another call's visit.
+ * With a few dozen such calls, nobody else moves for seconds.  So a call whose
+ * visit took long is paused, and gets its next visit when its turn comes; in
+ * between there is time for everything else.
  */
 #include "postgres.h"
 
 #include "http/transfer.h"
 
 
-static dlist_head waiting = DLIST_STATIC_INIT(waiting); /* whose turn comes first, first */
+static dlist_head waiting = DLIST_STATIC_INIT(waiting); /* the next turn first */
 static int n_waiting = 0;
 
 /*
- * Puts a paused transfer at the end of the line for visits.  Called by libcurl's callbacks.
+ * Puts a paused transfer at the end of the line for visits.  libcurl's
+ * callbacks call it.
  */
 void
 heavy_wait(HttpTransfer *transfer)
@@ -37,7 +41,7 @@ heavy_note(HttpTransfer *transfer, int64 us)
 		transfer->is_heavy || transfer->is_connecting)
 		return;
 	heavy_wait(transfer);
-	/* in both directions: of one alone libcurl would take notice by a visit */
+	/* both directions: with one alone, libcurl would visit it again at once */
 	if (curl_easy_pause(transfer->easy, CURLPAUSE_ALL) != CURLE_OK)
 		heavy_forget(transfer);
 }

@@ -1,13 +1,17 @@
 /*
  * http.c
- *		HTTP calls that wait without blocking: with the folder http/ all that knows libcurl.
+ *		HTTP calls that wait without blocking.  Only the folder http/ knows
+ *		libcurl.
  *
- * All transfers of a process share one curl multi handle.  Its sockets sit in one descriptor (watch.c),
- * so that the caller waits for thousands of calls with one descriptor in its WaitEventSet.
+ * All transfers of a process share one curl multi handle.  Its sockets sit in
+ * one descriptor (watch.c), so that the caller waits for thousands of calls
+ * with one descriptor in its WaitEventSet.
  *
- * Rules kept here: callbacks never raise errors (that would longjmp through libcurl); signals are
- * blocked around every call in which libcurl may start a resolver thread, because a signal handler of
- * PostgreSQL must not run on it; a request's body is never sent twice (see seek_callback).
+ * Callbacks never raise errors: that would longjmp through libcurl.  Signals
+ * are blocked around every call in which libcurl may start a resolver thread:
+ * a signal handler of PostgreSQL must not run on it.  A request is never sent
+ * twice, unless the server certainly took nothing of it (seek_callback(),
+ * send_again()).
  */
 #include "postgres.h"
 
@@ -28,19 +32,19 @@
 #define SMALL_BODY 16384 /* is sent with the headers at once, and takes no buffer of 64 kB */
 
 /* How the loop's time is shared */
-#define MAX_EVENTS 1024 /* that are served in the order of who got least */
+#define MAX_EVENTS 1024 /* served in one turn, ordered by who got least */
 #define SERVE_MS \
 	25             /* for sockets that have a little to do, in batches that make few transactions */
-#define HEAVY_MS 4 /* for those that have much, and for those whose time is over */
-#define RELIEVE_MS 250 /* between two looks for who stands still */
+#define HEAVY_MS 4 /* for sockets that have much, and for overdue transfers */
+#define RELIEVE_MS 250 /* between two looks for transfers that stand still */
 
 CURLM *http_multi = NULL;
 MonoTime http_timer_due = 0; /* of clock_uptime(), as libcurl's own clock; 0: it has no timer */
 static dlist_head starting = DLIST_STATIC_INIT(starting); /* libcurl does not know them yet */
-dlist_head http_active = DLIST_STATIC_INIT(http_active);  /* it does */
+dlist_head http_active = DLIST_STATIC_INIT(http_active);  /* libcurl knows them */
 static dlist_head finished = DLIST_STATIC_INIT(finished); /* libcurl does not know them any more */
-static int n_transfers = 0;                               /* that were started and not released */
-static MonoTime relieve_due = 0; /* when who waits for memory looks for who stands still */
+static int n_transfers = 0;                               /* started and not released */
+static MonoTime relieve_due = 0; /* when to look again for transfers that stand still */
 
 static void
 block_signals(sigset_t *saved)
@@ -65,7 +69,7 @@ socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 	uint32 events = 0;
 	HttpTransfer *transfer = NULL;
 
-	/* of handles of libcurl's own there is none */
+	/* libcurl's own handles have none */
 	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer);
 	if (transfer != NULL && (what != CURL_POLL_REMOVE || transfer->fd == fd))
 		transfer->fd = what == CURL_POLL_REMOVE ? -1 : fd;
@@ -142,7 +146,8 @@ note_sooner(long *ms, MonoTime now, MonoTime due)
 }
 
 /*
- * Returns after how many ms http_work() must be called in any case; -1: never.
+ * Returns after how many ms http_work() must be called at the latest; -1:
+ * never.
  */
 long
 http_wait_ms(void)
@@ -253,8 +258,9 @@ http_finish(HttpTransfer *transfer, CURLcode code)
 }
 
 /*
- * Gives libcurl the transfers that were started, except those whose options it refused.  It refuses a transfer that it
- * has already, which would be a fault of ours, or because memory is short.
+ * Gives libcurl the transfers that were started.  Ends those whose options it
+ * refused.  libcurl refuses a transfer when memory is short, or when it has
+ * the transfer already, which would be a fault of ours.
  */
 static void
 begin_transfers(void)
@@ -279,8 +285,8 @@ begin_transfers(void)
 }
 
 /*
- * Resumes answers that wait for memory, as far as there is some.  What libcurl has kept of them comes at once, and may
- * have to wait again.
+ * Resumes answers that wait for memory, as far as there is some.  What libcurl
+ * has kept of an answer comes at once, and may have to wait again.
  */
 static void
 resume_transfers(void)
@@ -303,7 +309,7 @@ resume_transfers(void)
 }
 
 /*
- * Lets answers go on whose pieces were taken.
+ * Resumes answers whose pieces were taken.
  */
 static void
 resume_poured(void)
@@ -390,7 +396,10 @@ http_work(void)
 	idle_limit(http_multi, n_transfers);
 	block_signals(&saved);
 	deadlines_excuse_stall();
-	/* what connections they use is decided while it is known which of these rest in peace */
+	/*
+	 * they choose connections right after watch_collect(), which has found
+	 * those that ended
+	 */
 	begin_transfers();
 	visits_run_timer();
 	resume_transfers();
@@ -411,8 +420,9 @@ http_work(void)
 /* ---------- transfers ---------- */
 
 /*
- * Begins a call.  The transfer and its reply live in owner, which must outlive them; http_take_finished() returns tag
- * when the call has ended.  NULL when memory is short.  The caller frees the transfer with http_abort(), also after
+ * Begins a call.  The transfer and its reply live in owner.  When the call has
+ * ended, http_take_finished() returns tag.  NULL when memory is short.  The
+ * caller frees the transfer with http_abort(), also after
  * http_take_finished().
  */
 HttpTransfer *

@@ -15,14 +15,14 @@ typedef struct HttpMeter
 {
 	pg_atomic_uint64 sent;
 	pg_atomic_uint64 received;
-	pg_atomic_uint64 expected; /* of received, as the server says; 0: it does not say */
+	pg_atomic_uint64 expected; /* all bytes to be received, as the server says; 0: unknown */
 } HttpMeter;
 
 typedef struct HttpHeader
 {
 	const char *name;
 	char *value;
-	const char *shown; /* in place of value to people, where value is a secret; else NULL */
+	const char *shown; /* what people see, if value is a secret; else NULL */
 } HttpHeader;
 
 #define HTTP_PIECE ((size_t) 8 * 1024 * 1024) /* bytes of an answer that comes in pieces */
@@ -30,16 +30,17 @@ typedef struct HttpHeader
 struct Digest;
 
 /*
- * What becomes of an answer that may be too large to be in memory.  Lives as long as the calls that bring it.
+ * How to receive an answer that may be too large for memory.  Lives as long as
+ * the calls that bring it.
  */
 typedef struct HttpPour
 {
-	size_t max;       /* bytes that it may have, in pieces */
-	uint64 received;  /* bytes that have come, by this call and those before */
-	int64 total;      /* bytes that it has; -1: that is not told */
-	bool is_alone;    /* no piece of it is in memory but the present one: it may pass the limit */
-	const char *etag; /* that it must have, as it stood in the header; or NULL */
-	Bytes *begun;     /* of the present piece what a call before has brought */
+	size_t max;           /* bytes that the answer may have in pieces */
+	uint64 received;      /* bytes that have come, by this call and earlier ones */
+	int64 total;          /* the answer's bytes; -1: unknown */
+	bool is_alone;        /* only its present piece is in memory: it may pass the limit */
+	const char *etag;     /* that the answer must have, as it stood in the header; or NULL */
+	Bytes *begun;         /* what an earlier call brought of the present piece */
 	struct Digest *whole; /* of all that has come */
 	struct Digest *piece; /* of the present piece */
 } HttpPour;
@@ -53,31 +54,31 @@ typedef struct HttpRequest
 	char *url;
 	char *shown_url; /* as url, without secrets */
 	List *headers;   /* of HttpHeader */
-	List *secrets;   /* of char *: what the answer must not give away again */
-	List *disguises; /* of char *: what is looked for of them in other forms (disguise.c) */
+	List *secrets;   /* of char *: the answer must not give them away again */
+	List *disguises; /* of char *: other forms of the secrets to look for (disguise.c) */
 	char *body;
 	size_t body_len;
 	const char *body_sha256; /* hexadecimal, where it is known; or NULL */
-	char *object; /* what it is about, as "s3://bucket/key", for who reads the answer; or NULL */
+	char *object;            /* "s3://bucket/key", for whoever reads the answer; or NULL */
 	bool is_signed;
-	bool keeps_path; /* "." and ".." in the path of the URL go out as they are, as where it is signed */
+	bool keeps_path; /* send "." and ".." in the URL's path as they are, as if it was signed */
 
 	int64 timeout;                 /* ms, from start to last byte */
 	int64 connect_timeout;         /* ms */
 	size_t max_response;           /* bytes of body */
-	struct MemoryAccount *account; /* of its server, that the answer is counted for; or NULL */
+	struct MemoryAccount *account; /* its server's, which counts the answer; or NULL */
 	const char *ca_file;           /* or NULL */
 	bool names_model;              /* what it asks for says itself of which model */
 	bool public_only;              /* never connects to a loopback or private address */
 	bool is_download;              /* fetches an output */
 	HttpPour *pour;                /* its answer may come in pieces; or NULL */
-	bool is_dispensable;           /* is rather cut than waited for when memory is full */
+	bool is_dispensable;           /* when memory is full, cut it rather than wait */
 } HttpRequest;
 
-/* How a transfer ended that got no complete answer. */
+/* How a transfer ended, and why it got no complete answer. */
 typedef enum HttpError
 {
-	HTTP_OK,        /* it did get one, of whatever status */
+	HTTP_OK,        /* it got a complete answer, of any status */
 	HTTP_RESOLVE,   /* the name has no address */
 	HTTP_CONNECT,   /* nobody listens, or nobody answers, there */
 	HTTP_FORBIDDEN, /* the address is a private one, and only public ones are allowed */
@@ -99,14 +100,14 @@ typedef struct HttpReply
 	HttpError error;
 	char *error_text;     /* libcurl's words; empty when error is HTTP_OK */
 	bool sent;            /* bytes of the request have left; if not, nobody can have acted on it */
-	bool peer_is_private; /* the address that was tried last */
-	bool peer_is_public;  /* it is connected, and to a public one */
+	bool peer_is_private; /* the address that was tried last is private */
+	bool peer_is_public;  /* it is connected to a public address */
 	int status;           /* 0 when none came */
-	bool is_poured;       /* pieces of the body were complete: body is what came behind them */
+	bool is_poured;       /* complete pieces were there: body is what came behind them */
 	bool is_pieces;       /* the answer comes in pieces, or is the rest that was asked for */
-	bool is_elsewhere;    /* it is not the rest that was asked for */
+	bool is_elsewhere;    /* the answer is not the rest that was asked for */
 	int n_decoded;        /* encodings that were taken off the body */
-	bool is_decoded;      /* all of them were */
+	bool is_decoded;      /* all its encodings were taken off */
 	const char *
 		undecoded; /* why the body is as it came although it is compressed, behind "it is"; or NULL */
 	Bytes *headers; /* as they came, of the last answer */

@@ -1,12 +1,16 @@
 /*
  * idle.c
- *		Connections between two calls: how many are kept, and whether a call looks for one.
+ *		Connections between two calls: how many are kept, and whether a call
+ *		looks for one.
  *
- * Some servers say nothing of closing, and close after each answer (llama-server after each stream).  A request that is
- * sent just then is lost, and often nobody can tell whether the server has read it.  So a connection that has brought a
- * stream is not kept (callbacks.c), nor is any of a server that was seen to close so, twice, within a second.  And of a
- * server of which nothing is known none is used again before connections have rested for a moment and none was closed;
- * then one call tries it alone, and the others follow when it has its answer.
+ * Some servers close a connection after each answer without announcing it
+ * (llama-server after each stream).  A request that is sent just then is lost,
+ * and often nobody can tell whether the server has read it.  So no connection
+ * is kept that has brought a stream (callbacks.c), and for a while none of a
+ * server that was seen to close one so.  A connection to an unknown server is
+ * not used again before connections have rested for a moment and none was
+ * closed.  Then one call tries it alone, and the others follow when it has its
+ * answer.
  */
 #include "postgres.h"
 
@@ -17,35 +21,36 @@
 #include "http/transfer.h"
 #include "http/watch.h"
 
-#define MIN_IDLE_CONNECTIONS 64 /* that are kept for further calls, whatever was needed of late */
+#define MIN_IDLE_CONNECTIONS 64 /* kept for further calls, however few were needed lately */
 #define MAX_IDLE_CONNECTIONS 1000
-#define SHRINK_MS 5000 /* in which half of the peak of calls is forgotten */
+#define SHRINK_MS 5000 /* after which half of the peak of calls is forgotten */
 
-#define MAX_ORIGINS 256  /* that are remembered; a power of two */
-#define CLOSER_MS 120000 /* without kept connections; then they are kept again, and looked at */
+#define MAX_ORIGINS 256  /* remembered; a power of two */
+#define CLOSER_MS 120000 /* without kept connections, after two closings */
 #define TWICE_MS 10000   /* two closings within this are a habit; one may be a restart */
-#define ONCE_MS 2000     /* the same after one */
+#define ONCE_MS 2000     /* without kept connections, after one closing */
 #define PROOF_MS 20      /* a server that has closed none by then keeps its connections */
 
 /* What is known of an origin's connections between calls.  Times are of clock_uptime(). */
 typedef struct Origin
 {
 	uint32 origin;
-	MonoTime closed; /* when it last closed one after an answer without saying so; 0: never */
-	MonoTime until;  /* none of its connections is kept */
-	MonoTime kept; /* since when connections have rested and none was closed so; 0: none has rested */
-	const HttpTransfer *trial; /* the first that may use one again, while it is under way */
-	bool is_proven;            /* one that was used again has brought an answer */
+	MonoTime closed;           /* when it last closed one unannounced; 0: never */
+	MonoTime until;            /* before then none of its connections is kept */
+	MonoTime kept;             /* since when some have rested and none was closed; 0: never */
+	const HttpTransfer *trial; /* the first transfer that may use one again, while under way */
+	bool is_proven;            /* a connection that was used again brought an answer */
 } Origin;
 
 static Origin origins[MAX_ORIGINS];
 
-static int peak_transfers = 0;  /* of late */
-static MonoTime shrink_due = 0; /* when that is halved; 0: there are only few */
+static int peak_transfers = 0;  /* lately */
+static MonoTime shrink_due = 0; /* when to halve it; 0: there are only few */
 
 /*
- * Keeps as many idle connections as there were calls at a time lately.  libcurl's own limit counts idle and used ones
- * together, and to find one to close it looks at all.
+ * Keeps as many idle connections as there were calls at a time lately, within
+ * limits.  libcurl's own limit counts idle and used ones together, and libcurl
+ * looks at all of them to find one to close.
  */
 void
 idle_limit(CURLM *multi, int n_transfers)
@@ -67,8 +72,10 @@ idle_note_peak(int n_transfers)
 }
 
 /*
- * A few seconds after many calls at a time, forgets half of their number, and repeats that until few are left.  Their
- * memory was freed, but between blocks that stay, so malloc() would keep it for ever: gives it back to the system.
+ * A few seconds after a peak of calls, forgets half of it, and repeats that
+ * until few are left.  The memory of these calls was freed, but between blocks
+ * that stay, so malloc() would keep it for ever: this gives it back to the
+ * system.
  */
 void
 idle_shrink(int n_transfers)
@@ -125,7 +132,7 @@ idle_note_closing(uint32 origin)
 }
 
 /*
- * A connection to origin rests now.
+ * Notes that a connection to origin rests now.
  */
 void
 idle_note_rest(uint32 origin)
@@ -150,7 +157,8 @@ closes_silently(uint32 origin)
 }
 
 /*
- * Whether a transfer may use a connection again, as far as is known of its server.
+ * True if a transfer may use a connection again, as far as its server is
+ * known.  The first such transfer becomes the server's trial.
  */
 static bool
 may_use_again(const HttpTransfer *transfer)
@@ -185,9 +193,10 @@ idle_note_end(const HttpTransfer *transfer)
 }
 
 /*
- * Decides whether a new transfer looks for an idle connection, and whether its own is kept.  If there can be none, or
- * no room for one, this spares libcurl the search through all of them, which takes time with the square of the calls in
- * flight.
+ * Decides whether a new transfer looks for an idle connection, and whether its
+ * own is kept.  If there can be no idle connection, or no room to keep one,
+ * libcurl is spared the search through all of them: its time grows with the
+ * square of the calls in flight.
  */
 void
 idle_choose(const HttpTransfer *transfer, int n_transfers)

@@ -8,14 +8,15 @@
 
 #define LONGEST_LINE (1024 * 1024) /* of headers; libcurl takes less */
 
-/* Of a connection that was kept from an earlier call */
+/* For a connection that was kept from an earlier call */
 #define CLOSED_BEFORE "the server had closed it since the call before, and took nothing of this one"
 #define CLOSED_MEANWHILE \
 	"the server closed it, kept open since the call before, while this one was being sent; " \
 	"it may or may not have read it"
 
 /*
- * True if libcurl's "out of memory" is true.  It says so also if a header line is longer than it takes.
+ * True if libcurl's "out of memory" is true.  libcurl says so, too, when a
+ * header line is too long for it.
  */
 static bool
 has_memory(void)
@@ -114,7 +115,10 @@ outcome_note(HttpTransfer *transfer, CURLcode code)
 	long request_size = 0;
 	long status = 0;
 
-	/* before that, libcurl may still tell of the call that had the handle before */
+	/*
+	 * before the first sending, libcurl may still tell of the handle's last
+	 * call
+	 */
 	if (transfer->n_sendings > 0)
 	{
 		curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);

@@ -1,7 +1,7 @@
 /*
  * parked.c
- *		Calls that have ended, but whose answers are not in memory as they are to be handed out: they are in
- *		files (spill.c), or must still be decoded (decode.c).
+ *		Ended calls whose answers cannot be handed out yet: they are in files
+ *		(spill.c), or must still be decoded (decode.c).
  */
 #include "postgres.h"
 
@@ -9,11 +9,11 @@
 #include "http/decode.h"
 #include "http/transfer.h"
 
-#define DECODE_BYTES (2 * 1024 * 1024) /* that are read and put out in a turn: some 10 ms */
+#define DECODE_BYTES (2 * 1024 * 1024) /* read and put out in a turn: some 10 ms */
 
 static dlist_head parked = DLIST_STATIC_INIT(parked);
-static HttpTransfer *returning = NULL; /* of these, the one that is being read back, or decoded */
-static Decoding *decoding = NULL;      /* of that one */
+static HttpTransfer *returning = NULL; /* the parked one that is being read back, or decoded */
+static Decoding *decoding = NULL;      /* of the returning one */
 
 static void
 park(HttpTransfer *transfer)
@@ -23,7 +23,7 @@ park(HttpTransfer *transfer)
 }
 
 /*
- * Counts what decoding has taken of the memory.
+ * Counts the memory that decoding has taken.
  */
 static void
 count_decoded(HttpTransfer *transfer, size_t bytes)
@@ -49,8 +49,9 @@ may_decode(void *arg, size_t bytes)
 }
 
 /*
- * Has an answer wait that takes long to decode: until it goes on in a moment or, while another one is read back or
- * decoded, until it begins again.
+ * Parks an answer that takes long to decode.  Decoding goes on in a moment.
+ * But while another answer is being read back or decoded, this one waits, and
+ * begins again.
  */
 static void
 go_on_later(HttpTransfer *transfer, Decoding *begun)
@@ -67,8 +68,9 @@ go_on_later(HttpTransfer *transfer, Decoding *begun)
 }
 
 /*
- * Decodes an answer that is in memory, as far as others may wait, and hands the transfer out.  If there is no memory for
- * that, the transfer waits until twice as much is free as was not enough.
+ * Decodes a part of an answer that is in memory; when it is done, hands the
+ * transfer out.  If there is no memory for that, the transfer waits for twice
+ * as much as was not enough.
  */
 static void
 decode(HttpTransfer *transfer, Decoding *begun)
@@ -112,7 +114,8 @@ parked_take(HttpTransfer *transfer)
 }
 
 /*
- * True if answers may wait for memory.  While one is decoded, they wait for their turn.
+ * True if answers may wait for memory.  While one is being decoded, the others
+ * wait for their turn.
  */
 bool
 parked_exist(void)
@@ -121,8 +124,8 @@ parked_exist(void)
 }
 
 /*
- * Returns the transfer whose answer is read back next: one for which there is memory, or one that may exceed it.  NULL:
- * none.
+ * Returns the transfer whose answer is read back next: one for which there is
+ * memory, else one that may pass the limit.  NULL: none.
  */
 static HttpTransfer *
 next_to_take_back(void)
@@ -150,7 +153,7 @@ leave(HttpTransfer *transfer)
 }
 
 /*
- * Decodes some more of the answer that has begun.
+ * Decodes some more of the returning answer.
  */
 static void
 decode_more(void)

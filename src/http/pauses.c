@@ -2,24 +2,25 @@
  * pauses.c
  *		Answers that wait for memory, and those that stand in their way.
  *
- * An answer for which there is no memory is left with its server, until others have ended.  One that holds memory and
- * does not move while others wait must give it back: what has come of it goes into a file (spill.c).  Only where that
- * cannot be, and it has been silent for long, is it cut.
+ * An answer for which there is no memory stays with its server, until others
+ * have ended.  An answer that has memory and does not move while others wait
+ * must give the memory back: what has come goes into a file (spill.c).  If it
+ * cannot go there, and the answer has been silent for long, the call is cut.
  */
 #include "postgres.h"
 
 #include "http/transfer.h"
 #include "base/memory.h"
 
-#define STILL_MS 2000   /* without a byte: does not move */
-#define SILENT_MS 60000 /* without a byte: is cut where its memory or its file's is needed */
-#define RETRY_MS 1000   /* before a file is written to again that could not be */
+#define STILL_MS 2000   /* without a byte: the answer does not move */
+#define SILENT_MS 60000 /* without a byte: cut if others need its memory or its file's room */
+#define RETRY_MS 1000   /* before a file that could not be written is tried again */
 
 static dlist_head paused = DLIST_STATIC_INIT(paused);
 static int n_paused = 0;
 
 /*
- * Notes that a transfer is paused.  Called by libcurl's callbacks.
+ * Notes that a transfer is paused.  libcurl's callbacks call it.
  */
 void
 pauses_begin(HttpTransfer *transfer)
@@ -78,8 +79,9 @@ may_go_on(const HttpTransfer *transfer)
 }
 
 /*
- * Returns the paused transfer to resume: of those for which there is memory, the one that has received most, so that
- * its memory is soon free.  If there is memory for none, the one that may exceed it.  NULL: none.
+ * Returns the paused transfer to resume.  If there is memory for some, it is
+ * the one that has received most, so that its memory is soon free.  If there
+ * is memory for none, it is the one that may pass the limit.  NULL: none.
  */
 HttpTransfer *
 pauses_next_to_end(void)
@@ -117,7 +119,7 @@ relieve(HttpTransfer *transfer, MonoTime now)
 	if (transfer->is_paused || transfer->is_full || transfer->is_moving ||
 		silence < STILL_MS * INT64CONST(1000) || (!holds_memory && !transfer->is_spilled))
 		return false;
-	/* of what comes in pieces the rest can be asked for */
+	/* of an answer in pieces, another call can ask for the rest */
 	is_in_the_way = holds_memory ? transfer->is_pouring || !spill_begin(transfer)
 								 : !spill_has_room(MEMORY_SMALL);
 	if (transfer->is_spilled)
@@ -126,8 +128,8 @@ relieve(HttpTransfer *transfer, MonoTime now)
 }
 
 /*
- * Makes active transfers that stand still give back their memory, because others wait.  Returns one that must be cut;
- * NULL: none.
+ * Makes active transfers that stand still give back their memory, because
+ * others wait.  Returns a transfer that must be cut; NULL: none.
  */
 HttpTransfer *
 pauses_relieve(const dlist_head *active, MonoTime now)

@@ -1,15 +1,21 @@
 /*
  * sluice.c
- *		Answers that are too large to be in memory as a whole: they come in pieces.
+ *		Answers that are too large to be in memory as a whole: they come in
+ *		pieces.
  *
- * Of a call whose request has a HttpPour, an answer that says that it has more than POUR_FROM bytes, or does not say how
- * many, is held back as soon as a piece of it is there, until somebody has taken that (http_take_piece()) or has said
- * that the answer is to come whole.  What is held back stays with its server; that time does not count.
+ * An answer to a request with a HttpPour comes in pieces if it has more bytes
+ * than POUR_FROM or max_response, or does not say how many.  When a piece is
+ * complete, the transfer is paused until somebody takes the piece
+ * (http_take_piece()), or says that the answer must come whole
+ * (http_keep_whole()).  Meanwhile the rest stays with its server, and the time
+ * does not count.
  *
- * Who was cut off may ask for the rest with another call, with the same HttpPour.  If what comes then is not the rest of
- * the same (the server says so by its status, or by another ETag), the call ends at once.
+ * If the call is cut, another call with the same HttpPour may ask for the
+ * rest.  If the server then sends anything else (its status says so, or
+ * another ETag), the call ends at once.
  *
- * The digests are computed as the bytes come, so that nobody has to read them again.
+ * The digests are computed as the bytes come, so that nobody has to read the
+ * bytes again.
  */
 #include "postgres.h"
 
@@ -17,17 +23,18 @@
 #include "base/memory.h"
 #include "http/transfer.h"
 
-#define POUR_FROM (64 * 1024 * 1024) /* bytes; what is smaller comes whole */
+#define POUR_FROM (64 * 1024 * 1024) /* bytes; a smaller answer comes whole */
 #define CHUNK (64 * 1024)            /* bytes that libcurl gives at a time, at most */
 
-static dlist_head full = DLIST_STATIC_INIT(full);         /* and nobody was told */
-static dlist_head going_on = DLIST_STATIC_INIT(going_on); /* at the next http_work() */
+static dlist_head full = DLIST_STATIC_INIT(full);         /* a piece is complete; nobody was told */
+static dlist_head going_on = DLIST_STATIC_INIT(going_on); /* resumed by the next http_work() */
 
 /* ---------- what the answer's headers say ---------- */
 
 /*
- * The value of a header that is there once, behind its colon and blanks, up to its end; NULL: there is none.  Without
- * palloc(): libcurl's callbacks ask.
+ * Returns the value of the first header of that name, without blanks around
+ * it; NULL if there is none.  Without palloc(), because libcurl's callbacks
+ * call it.
  */
 static const char *
 find_header(const HttpTransfer *transfer, const char *name, size_t *len)
@@ -65,7 +72,7 @@ begins_with(const char *value, size_t len, const char *text)
 }
 
 /*
- * Whether an answer is the rest that was asked for.
+ * True if an answer is the rest that was asked for.
  */
 static bool
 is_rest(const HttpTransfer *transfer, long status)
@@ -93,8 +100,8 @@ is_encoded(const HttpTransfer *transfer)
 }
 
 /*
- * An answer to a call with a HttpPour begins: whether it comes in pieces.  False if the call is to end, since it is not
- * what was asked for.
+ * Decides, when the body of an answer begins, whether it comes in pieces.
+ * False if the call must end, because this is not what was asked for.
  */
 bool
 sluice_consider(HttpTransfer *transfer)
@@ -131,7 +138,7 @@ sluice_consider(HttpTransfer *transfer)
 }
 
 /*
- * Whether an answer is larger than it may be, by what its headers say.
+ * True if an answer is larger than it may be, by what its headers say.
  */
 bool
 sluice_is_too_large(const HttpTransfer *transfer)
@@ -151,7 +158,7 @@ sluice_is_too_large(const HttpTransfer *transfer)
 /* ---------- pieces ---------- */
 
 /*
- * How many bytes more may come.
+ * Returns how many bytes more may come.
  */
 size_t
 sluice_room(const HttpTransfer *transfer)
@@ -160,7 +167,8 @@ sluice_room(const HttpTransfer *transfer)
 }
 
 /*
- * Whether a piece is complete, so that nothing is taken in before somebody has it.
+ * True if a piece is complete, so that no more is taken in before somebody has
+ * it.
  */
 bool
 sluice_is_full(const HttpTransfer *transfer)
@@ -169,7 +177,8 @@ sluice_is_full(const HttpTransfer *transfer)
 }
 
 /*
- * True if a transfer may be the one that passes the limit on memory.  One that comes in pieces may by one piece.
+ * True if a transfer may be the one that passes the limit on memory.  An
+ * answer in pieces may pass it by one piece.
  */
 bool
 sluice_may_be_favoured(const HttpTransfer *transfer)
@@ -178,7 +187,8 @@ sluice_may_be_favoured(const HttpTransfer *transfer)
 }
 
 /*
- * Takes in what has come; false where memory is short, with *wanted, or, with *wanted 0, where it is used up.
+ * Takes in what has come.  False if memory is short: transfer->wanted bytes
+ * are missing or, if that is 0, malloc() failed.
  */
 bool
 sluice_append(HttpTransfer *transfer, const char *data, size_t len)
@@ -202,7 +212,8 @@ sluice_append(HttpTransfer *transfer, const char *data, size_t len)
 }
 
 /*
- * A piece is complete: the transfer is paused until it is taken.  Called by libcurl's callbacks.
+ * Pauses a transfer whose piece is complete, until somebody takes the piece.
+ * libcurl's callbacks call it.
  */
 void
 sluice_wait(HttpTransfer *transfer)
@@ -224,7 +235,7 @@ move(HttpTransfer *transfer, dlist_head *list)
 }
 
 /*
- * The call is over.
+ * Forgets a call that is over.
  */
 void
 sluice_forget(HttpTransfer *transfer)
@@ -234,7 +245,8 @@ sluice_forget(HttpTransfer *transfer)
 }
 
 /*
- * A transfer that may go on, or NULL: it is not paused any more.
+ * Returns a transfer that may go on, and notes that it is not paused any more.
+ * NULL if there is none.
  */
 HttpTransfer *
 sluice_next(void)
@@ -252,7 +264,7 @@ sluice_next(void)
 }
 
 /*
- * Whether there is something to do without waiting.
+ * True if there is something to do without waiting.
  */
 bool
 sluice_is_due(void)
@@ -261,7 +273,8 @@ sluice_is_due(void)
 }
 
 /*
- * Hands out the tag of a call of which a piece is complete, once for each; false when there is none.
+ * Returns the tag of a call of which a piece is complete, once for each piece;
+ * false if there is none.
  */
 bool
 http_take_full(void **tag)
@@ -277,7 +290,7 @@ http_take_full(void **tag)
 }
 
 /*
- * Whether a piece of a call's answer is complete.
+ * True if a piece of a call's answer is complete.
  */
 bool
 http_is_full(const HttpTransfer *transfer)
@@ -286,7 +299,8 @@ http_is_full(const HttpTransfer *transfer)
 }
 
 /*
- * What has come so far of a call's answer: its headers, and the present piece.
+ * Returns what has come so far of a call's answer: its headers, and the
+ * present piece.
  */
 HttpReply *
 http_so_far(const HttpTransfer *transfer)
@@ -295,8 +309,9 @@ http_so_far(const HttpTransfer *transfer)
 }
 
 /*
- * Takes the piece that is complete, of HTTP_PIECE bytes, and its digest of DIGEST_BYTES; what is behind it comes.  The
- * piece lives in owner.  NULL, with nothing changed, when memory is short.
+ * Takes the complete piece, of HTTP_PIECE bytes, to owner, and its digest, of
+ * DIGEST_BYTES; the transfer goes on.  NULL, with nothing changed, when memory
+ * is short.
  */
 Bytes *
 http_take_piece(HttpTransfer *transfer, MemoryContext owner, uint8 *digest)
@@ -323,7 +338,8 @@ http_take_piece(HttpTransfer *transfer, MemoryContext owner, uint8 *digest)
 }
 
 /*
- * Has an answer of which the first piece is complete come whole, however large it is.
+ * Makes an answer whose first piece is complete come whole, up to
+ * max_response.
  */
 void
 http_keep_whole(HttpTransfer *transfer)

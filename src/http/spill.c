@@ -1,15 +1,20 @@
 /*
  * spill.c
- *		Answers in files: those that stand still while others wait for memory.
+ *		Answers in files while memory is full: those that stand still, and the
+ *		one that goes on (memory_favour()).
  *
- * What has come of them has been paid for.  So it goes into a file, what comes after it follows, and it is read back
- * when all is there and there is memory for it.  The file has no name, so nothing is left of it by any crash; a server
+ * What has come of them has been paid for.  So it goes into a file, and what
+ * comes later follows.  It is read back when all is there and there is memory
+ * for it.  The file has no name, so no crash leaves anything of it.  A server
  * that falls silent again and again fills files up to a limit and no further.
  *
- * An answer of hundreds of megabytes is moved there and back a piece at each turn of the loop (PIECE_BYTES).  Of one that
- * is being moved the first body->len bytes are in memory still; what comes meanwhile is behind them in the file already.
+ * An answer of hundreds of megabytes is moved there and back one piece
+ * (PIECE_BYTES) at each turn of the loop.  While it is moved, its first
+ * body->len bytes are still in memory; what comes meanwhile is behind them in
+ * the file already.
  *
- * Nothing here raises an error: libcurl's callbacks append.  PostgreSQL's own temporary files do.
+ * Nothing here raises an error, because libcurl's callbacks append.
+ * PostgreSQL's own temporary files would.
  */
 #include "postgres.h"
 
@@ -26,7 +31,7 @@
 #include "base/memory.h"
 
 #define MAX_FILES 64
-#define MAX_TIMES_MEMORY 4 /* what the files take together, as a multiple of genjob.max_memory */
+#define MAX_TIMES_MEMORY 4 /* limit of all files together, as a multiple of genjob.max_memory */
 
 #define PIECE_BYTES ((size_t) 4 * 1024 * 1024) /* written or read at a time: some ms */
 
@@ -164,8 +169,8 @@ spill_begin(HttpTransfer *transfer)
 }
 
 /*
- * Moves the next pieces into files.  If the disk is full, what is in memory stays there: all of it, if no more has
- * come.
+ * Moves the next piece into a file.  If the disk is full, what is in memory
+ * stays there; if no more has come since, the file is closed.
  */
 void
 spill_work(void)
@@ -227,7 +232,7 @@ spill_take_back(HttpTransfer *transfer)
 	size_t len;
 
 	stop_moving(transfer);
-	/* it never got there */
+	/* the answer never left memory */
 	if (!transfer->is_spilled)
 		return SPILL_BACK;
 	len = Min(transfer->spilled - body->len, PIECE_BYTES);

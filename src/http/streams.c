@@ -2,22 +2,23 @@
  * streams.c
  *		Streams that can be shown while they come.
  *
- * Whoever shows them is told of those that have brought something since: a few times a second, and for a short time
- * only, for it is a service and no job waits for it.
+ * http_take_stream() returns the streams that have brought something since the
+ * last time: a few times a second, and for a short time only, because no job
+ * waits for it.
  */
 #include "postgres.h"
 
 #include "http/transfer.h"
 
 #define PASS_MS 250       /* between two passes */
-#define PASS_MOST_US 5000 /* of one; whoever has had no turn then waits for the next */
+#define PASS_MOST_US 5000 /* of one pass; a stream without a turn waits for the next */
 
-static dlist_head fresh = DLIST_STATIC_INIT(fresh); /* have brought something */
+static dlist_head fresh = DLIST_STATIC_INIT(fresh); /* streams that have brought something */
 static MonoTime next_pass = 0;                      /* of clock_uptime() */
-static MonoTime pass_ends = 0;                      /* while one is under way; else 0 */
+static MonoTime pass_ends = 0;                      /* when this pass ends; 0: none is under way */
 
 /*
- * Notes that a stream has brought something.  For libcurl's callbacks.
+ * Notes that a stream has brought something.  libcurl's callbacks call it.
  */
 void
 streams_note(HttpTransfer *transfer)
@@ -48,7 +49,8 @@ streams_next_pass(void)
 }
 
 /*
- * Returns the next stream that has brought something, with all of its body so far; false if none is due.
+ * Returns the next stream that has brought something, with all of its body so
+ * far; false if none is due.
  */
 bool
 http_take_stream(void **tag, const char **body, size_t *len)

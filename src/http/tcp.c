@@ -2,7 +2,7 @@
  * tcp.c
  *		What the kernel says of a TCP connection.
  *
- * Nothing here raises an error: libcurl's callbacks ask.
+ * Nothing here raises an error: libcurl's callbacks call it.
  */
 #include "postgres.h"
 
@@ -26,11 +26,13 @@ tcp_read_info(int fd, struct tcp_info *info)
 }
 
 /*
- * Counts what came over a connection, and what of it was read.  False if the kernel does not say.
+ * Counts the bytes that came over a connection, and those that were read.
+ * False if the kernel does not say.
  *
- * The kernel says how much came and how much is unread in two answers, and more comes between them.  Whoever takes the
- * difference for what was read finds less than there was the time before, or megabytes too few.  So what is unread is
- * asked before and after.
+ * The kernel says in two answers how much came and how much is unread, and
+ * more comes in between.  The difference of the two may be less than the time
+ * before, or megabytes too small.  So this asks for the unread bytes before
+ * and after.
  */
 bool
 tcp_count(int fd, TcpBytes *bytes)

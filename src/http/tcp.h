@@ -7,13 +7,13 @@
 
 struct tcp_info;
 
-/* Bytes of a connection since it was made, framing included. */
+/* Bytes of a connection since it was opened, framing included. */
 typedef struct TcpBytes
 {
 	uint64 came;
-	int unread;   /* of these, and of what came just then */
-	uint64 least; /* were read: at least these, */
-	uint64 most;  /* and at most these */
+	int unread;   /* came, but not read; perhaps also of what came just then */
+	uint64 least; /* at least this many were read */
+	uint64 most;  /* at most this many were read */
 } TcpBytes;
 
 extern bool tcp_read_info(int fd, struct tcp_info *info);

@@ -1,6 +1,6 @@
 /*
  * transfer.h
- *		A call as libcurl has it; for http.c and the files of this folder only.
+ *		A call as libcurl has it; for the files of this folder only.
  */
 #ifndef GENJOB_TRANSFER_H
 #define GENJOB_TRANSFER_H
@@ -21,7 +21,7 @@ struct HttpTransfer
 	CURL *easy;
 	int fd; /* of the socket that libcurl waits for; -1: none */
 	struct curl_slist *headers;
-	CURLcode refusal; /* what libcurl said of the request's options */
+	CURLcode refusal; /* what libcurl said to the request's options */
 	const HttpRequest *request;
 	size_t body_sent;
 	int n_sendings; /* how often libcurl had a connection, and was about to send the request */
@@ -34,10 +34,10 @@ struct HttpTransfer
 	bool refused_resending;
 	bool found_dead;     /* the kept connection that libcurl chose had ended: nothing was sent */
 	bool is_untaken;     /* the server had closed it before it took a byte of the request */
-	bool is_sent_again;  /* on a new connection, after one of these two */
+	bool is_sent_again;  /* on a new connection, after found_dead or is_untaken */
 	uint32 origin;       /* of its URL, for idle.c */
-	int kept_fd;         /* of the kept connection that it uses; -1: it has a new one */
-	bool has_small_body; /* which libcurl sends together with the headers */
+	int kept_fd;         /* of the kept connection that it uses; -1: it uses a new one */
+	bool has_small_body; /* libcurl sends it together with the headers */
 
 	/* Its time; all of clock_wire() */
 	dlist_node connecting_node; /* while is_connecting */
@@ -46,50 +46,50 @@ struct HttpTransfer
 	pairingheap_node timed_node; /* while is_timed */
 	bool is_timed;               /* under way, and not paused */
 	MonoTime next_due;           /* while is_timed */
-	bool has_rest;               /* its time is over, and what had come by then is being read: */
-	uint64 rest_came;            /* up to that byte of the connection, */
-	int n_rest;                  /* and as often at most */
-	MonoTime due;                /* of the whole call; pauses delay it */
+	bool has_rest;               /* its time is over; what had come by then is being read */
+	uint64 rest_came;            /* bytes of the connection that had come by then */
+	int n_rest;                  /* reads that are left for these, at most */
+	MonoTime due;                /* of the whole call; pauses move it */
 
 	dlist_node heavy_node; /* while is_heavy */
 	bool is_heavy;         /* waits for its turn to be read */
 
-	/* What it has brought */
+	/* Its answer */
 	dlist_node active_node; /* while is_active: libcurl has it */
 	bool is_active;
 	bool has_body;           /* some of it has come */
 	uint64 expected;         /* bytes of its body for which memory is reserved */
-	MonoTime received_at;    /* the last of its body; or when it began */
+	MonoTime received_at;    /* when the last byte of its body came; at first, when it was sent */
 	int header_lines;        /* of all answers, interim ones too, and trailers */
-	int folded_lines;        /* of these */
-	bool is_flooded;         /* far more came than there is of an answer */
-	uint64 flood_connection; /* whose bytes were counted first; 0: none's */
-	uint64 flood_bytes;      /* that were read from it by then */
-	uint64 flood_received;   /* of its body, then */
+	int folded_lines;        /* header lines that continue another one */
+	bool is_flooded;         /* it brought far more bytes than answer */
+	uint64 flood_connection; /* number of the connection whose bytes are counted; 0: none */
+	uint64 flood_bytes;      /* bytes of it that had been read when counting began */
+	uint64 flood_received;   /* bytes of the body that had come by then */
 	bool is_spilled;         /* the body is in a file */
 	int spill_fd;            /* while is_spilled */
-	size_t spilled;          /* bytes in it, with those that are still to be moved there */
+	size_t spilled;          /* bytes of the body that are there, or still to be moved there */
 	bool is_moving;          /* its body is being moved there */
 	size_t moved;            /* bytes of the body that are there */
 	dlist_node moving_node;  /* while is_moving */
 	size_t decoded;          /* bytes of memory that decoding has taken so far */
-	size_t decoding; /* bytes of memory without which its body need not be tried to be decoded */
+	size_t decoding;         /* bytes of memory to wait for before decoding is tried again */
 
-	/* Of one whose answer had to wait for memory */
+	/* While its answer waits for memory */
 	dlist_node paused_node; /* while is_paused */
-	bool was_paused;        /* once */
+	bool was_paused;        /* at least once */
 	bool is_paused;
 	size_t wanted;      /* bytes of memory, while is_paused */
 	MonoTime paused_at; /* while is_paused */
 
-	/* Of one whose answer comes in pieces */
-	bool is_considered; /* it is known whether it does */
+	/* For an answer that comes in pieces */
+	bool is_considered; /* is_pouring was decided */
 	bool is_pouring;
-	bool is_full;          /* it is paused until its piece is taken */
-	dlist_head *full_list; /* on which it is, while is_full; or NULL */
+	bool is_full;          /* paused until its piece is taken */
+	dlist_head *full_list; /* the list that it is on, while is_full; or NULL */
 	dlist_node full_node;
 
-	/* Of one whose answer is a stream */
+	/* For an answer that is a stream */
 	bool is_stream;
 	bool is_fresh;         /* it has brought something that was not shown */
 	dlist_node fresh_node; /* while is_fresh */
@@ -123,7 +123,7 @@ extern struct curl_slist *handle_copy_headers(const HttpRequest *request);
 extern CURLcode handle_set_request(HttpTransfer *transfer);
 
 /* heavy.c */
-#define HEAVY_US 250 /* a visit that took longer has not come to the end of what there is to read */
+#define HEAVY_US 250 /* a visit that took longer may not have read all there is */
 extern void heavy_wait(HttpTransfer *transfer);
 extern void heavy_note(HttpTransfer *transfer, int64 us);
 extern HttpTransfer *heavy_next(void);

@@ -2,8 +2,8 @@
  * url.c
  *		URLs: a server's own, and those that its answers give.
  *
- * libcurl's own parser takes them apart, so that no difference between two parsers can be used to
- * pass a check with one host and connect to another.
+ * libcurl's own parser takes them apart.  With two parsers, a URL could pass a
+ * check with one host and connect to another.
  */
 #include "postgres.h"
 
@@ -12,8 +12,8 @@
 #include "http/url.h"
 
 /*
- * Copies a string of libcurl's with palloc, and frees it and the URL it came from, also when memory is short.  NULL
- * stays NULL.
+ * Copies a string of libcurl's to palloc'd memory, and frees value and parts,
+ * also when memory is short.  NULL stays NULL.
  */
 static char *
 take_from_curl(CURLU *parts, char *value)
@@ -75,7 +75,7 @@ url_check(const char *url)
 	parts = curl_url();
 	if (parts == NULL)
 		return "Memory is short.";
-	/* libcurl takes one slash, and three, for two */
+	/* libcurl accepts one slash, and three, for two */
 	if (strstr(url, "://") == NULL ||
 		curl_url_set(parts, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
 		problem =
@@ -87,8 +87,9 @@ url_check(const char *url)
 }
 
 /*
- * Returns url resolved against base, palloc'd, in ASCII: a host of other letters becomes punycode.  NULL if it is not
- * http or https, or its host is no name.
+ * Returns url resolved against base, palloc'd, in ASCII: a host of other
+ * letters becomes punycode.  NULL if it is not http or https, or its host is
+ * not valid.
  */
 char *
 url_resolve(const char *base, const char *url)

@@ -1,6 +1,7 @@
 /*
  * visits.c
- *		Letting libcurl get on with each call, without any of them taking the loop for itself.
+ *		Lets libcurl get on with each call, without any call taking the loop
+ *		for itself.
  */
 #include "postgres.h"
 
@@ -9,19 +10,22 @@
 #include "http/watch.h"
 
 #define MIN_READ 1024   /* bytes that libcurl reads at a time at least, if they are there */
-#define LONG_US 2000    /* after which a visit is ended where libcurl lets us */
-#define FLOOD_LOOKS 256 /* short visits to a socket between two looks whether they bring anything */
+#define LONG_US 2000    /* after which a visit ends as soon as libcurl lets us */
+#define FLOOD_LOOKS 256 /* short visits to a socket between two calls of end_flood() */
 #define FLOOD_BYTES \
-	(1024 * 1024) /* that may come without, and as many times more as the body has: */
-/* each byte may be a chunk, and each chunk three records of TLS, of up to 85 bytes each (TLS 1.2, CBC, SHA-384) */
+	(1024 * 1024) /* may come without any data; beyond that, FLOOD_RATIO times the body's bytes */
+/*
+ * each byte may be a chunk, and each chunk three records of TLS, of up to 85
+ * bytes each (TLS 1.2, CBC, SHA-384)
+ */
 #define FLOOD_RATIO 256
 
 static MonoTime visit_enough =
 	PG_INT64_MAX; /* when the present visit has taken long, by clock_uptime() */
 
 /*
- * True if the present visit has taken so long that the rest must wait.  For libcurl's callbacks: chunks of one byte
- * each are legal.
+ * True if the present visit has taken so long that the rest must wait.
+ * libcurl's callbacks call it, because chunks of one byte each are legal.
  */
 bool
 visits_take_long(void)
@@ -45,8 +49,9 @@ find_by_socket(int fd)
 }
 
 /*
- * Ends a transfer that brought far more bytes than answer: chunks without data, for example.  No more is held against it
- * than was read for certain, over one connection: an answer that is ended here has been paid for.
+ * Ends a transfer that brought far more bytes than answer: chunks without
+ * data, for example.  Counts only what was read for certain, over one
+ * connection, because an answer that is ended here has been paid for.
  */
 static void
 end_flood(HttpTransfer *transfer)
@@ -103,8 +108,8 @@ note_visit(HttpTransfer *transfer, int64 us)
 }
 
 /*
- * Serves sockets that have something to do, each once, for a limited time.  The others come first at the next turn,
- * ordered by who got least.
+ * Serves sockets that have something to do, each once, for a limited time.
+ * The others come first in the next turn, ordered by who got least.
  */
 void
 visits_serve(const struct epoll_event *events, int n, MonoTime enough)
@@ -203,8 +208,9 @@ read_some(HttpTransfer *transfer)
 }
 
 /*
- * Reads what had come of a transfer's answer when its time was over, until enough; the rest another time.  True if that
- * ended the transfer, or moved its deadline.
+ * Reads what had come of a transfer's answer when its time was over, until
+ * enough; the rest another time.  True if the transfer ended, or its deadline
+ * moved.
  */
 bool
 visits_read_rest(HttpTransfer *transfer, MonoTime enough)
@@ -220,7 +226,7 @@ visits_read_rest(HttpTransfer *transfer, MonoTime enough)
 		(void) tcp_count(transfer->fd, &then);
 		transfer->has_rest = true;
 		transfer->rest_came = then.came;
-		/* one more finds the end of the connection */
+		/* one read more finds the end of the connection */
 		transfer->n_rest = then.unread / MIN_READ + 1;
 	}
 	while (read_some(transfer))

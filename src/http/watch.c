@@ -1,14 +1,17 @@
 /*
  * watch.c
- *		The sockets that are waited for, as one descriptor.
+ *		The sockets that libcurl waits for, as one descriptor.
  *
- * An epoll set, and what it knows of each socket.  A connection between two calls rests in the set: to take it out
- * and to put it in again would be two system calls a call.
+ * An epoll set, and what it knows of each socket.  A connection between two
+ * calls rests in the set: taking it out and putting it in again would be two
+ * system calls for each call.
  *
- * Whoever got least of the loop's time of late comes first: so a server whose connections always have something to
- * read, and bring nothing, keeps no other waiting.
+ * The socket that got least of the loop's time lately comes first.  So a
+ * server whose connections always have something to read, and bring nothing,
+ * keeps no other waiting.
  *
- * Most of this is called from libcurl's callbacks: nothing here raises an error except watch_init().
+ * libcurl's callbacks call most of this: nothing here raises an error except
+ * watch_init().
  */
 #include "postgres.h"
 
@@ -23,37 +26,43 @@
 #include "http/transfer.h"
 #include "http/watch.h"
 
-#define MAX_UNWANTED_READS 2048 /* more than a socket may hold */
-#define FORGET_US 100000        /* in which half of what a socket took is forgotten */
-#define SILENT_CLOSE_MS 1000 /* a server that closes so soon after an answer does so after each */
+#define MAX_UNWANTED_READS 2048 /* more than the kernel keeps for a socket */
+#define FORGET_US 100000        /* after which half of what a socket took is forgotten */
+#define SILENT_CLOSE_MS 1000 /* a server that closes this soon after an answer does so after each */
 #define MAX_RESET_WAIT_MS 3
 #define N_PORTS 65536
 
-/* The kernel's states of a connection, which linux/tcp.h has not, and netinet/tcp.h has with an older tcp_info */
+/*
+ * The kernel's states of a connection.  linux/tcp.h lacks them; netinet/tcp.h
+ * has them, but with an older tcp_info.
+ */
 #define STATE_CLOSE 7
 #define STATE_CLOSE_WAIT 8
 
 typedef struct Watched
 {
-	uint32 events; /* that the set has it for; 0: it is not in the set */
-	uint64 connection; /* its number, of those that were announced; that of the last one after its end */
-	bool is_opened; /* announced by watch_opened() */
-	bool is_made;   /* it was connected when it rested first, so that its end is announced too */
+	uint32 events;     /* that the set waits for; 0: it is not in the set */
+	uint64 connection; /* its number; stays after its end */
+	bool is_opened;    /* announced by watch_opened() */
+	bool is_made;      /* it was connected when it first rested, so its end is announced, too */
 	bool is_resting;
 
-	/* A connection that was kept; its addresses as libcurl writes them, while local_port is not 0 */
+	/*
+	 * A kept connection; its addresses as libcurl writes them, if local_port
+	 * is not 0
+	 */
 	int port;
 	int local_port;
 	char ip[INET6_ADDRSTRLEN];
 	char local_ip[INET6_ADDRSTRLEN];
 	MonoTime rested_at; /* of clock_uptime(), while is_resting */
-	uint32 origin;      /* of the call before, while is_resting */
+	uint32 origin;      /* of the last call, while is_resting */
 	bool *is_untaken;   /* of the call that uses it again; or NULL */
 	uint64 acked;       /* bytes that the server had acknowledged before that call */
 
 	/* The loop's time */
-	int64 used;         /* us, of late */
-	MonoTime forgot_at; /* of clock_uptime(): when half of that was forgotten last */
+	int64 used;         /* us, lately */
+	MonoTime forgot_at; /* when half of it was last forgotten, by clock_uptime() */
 	int n_served;       /* times since it rested */
 } Watched;
 
@@ -121,7 +130,8 @@ forget(int fd)
 }
 
 /*
- * Forgets a socket that is about to be closed, which takes it out of the set.
+ * Forgets a socket that is about to be closed.  Closing takes it out of the
+ * set.
  */
 void
 watch_closed(int fd)
@@ -142,7 +152,8 @@ take_out(int fd)
 }
 
 /*
- * Waits for these events (of epoll) of the socket from now on, and no others.  False when that failed.
+ * Waits from now on for these events (of epoll) of the socket, and for no
+ * others.  False when that failed.
  */
 bool
 watch_for(int fd, uint32 events)
@@ -158,7 +169,7 @@ watch_for(int fd, uint32 events)
 	if (watched[fd].events == events && watched[fd].is_opened)
 		return true;
 	is_in = watched[fd].events != 0;
-	/* of a socket whose end nobody told, the contrary may be true */
+	/* libcurl may have closed a socket in silence: then is_in is wrong */
 	if (epoll_ctl(set, is_in ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) != 0 &&
 		epoll_ctl(set, is_in ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) != 0)
 		return false;
@@ -167,11 +178,13 @@ watch_for(int fd, uint32 events)
 }
 
 /*
- * Announces a socket that was opened.  Once it is connected, watch_closed() will report its end, and it may rest in the
- * set.  False when memory is short.
+ * Announces a socket that was opened.  Once it is connected, watch_closed()
+ * will report its end, and it may rest in the set.  False when memory is
+ * short.
  *
- * libcurl before 8.2 reports nothing when it closes a socket that failed to connect, and opens one of the same number
- * for the next address: it still waits for the same events.
+ * libcurl before 8.2 reports nothing when it closes a socket that failed to
+ * connect.  If the socket for the next address has the same number, libcurl
+ * still waits for the same events.
  */
 bool
 watch_opened(int fd)
@@ -192,8 +205,10 @@ watch_opened(int fd)
 }
 
 /*
- * True if an opened socket still exists.  libcurl before 8.2 closes in silence what was never connected.  Its number
- * may then be another socket that nobody announces, such as one of the pair by which a name look-up reports its end.
+ * True if an opened socket still exists.  libcurl before 8.2 closes a socket
+ * that was never connected in silence.  Its number may then be another socket
+ * that nobody announces, such as one of the pair by which a name look-up
+ * reports its end.
  */
 static bool
 is_made(int fd)
@@ -281,8 +296,9 @@ watch_find_resting(const char *ip, int port, const char *local_ip, int local_por
 }
 
 /*
- * Takes a resting socket for a call.  False if its connection has ended, or has something to read, which would be taken
- * for the answer.  Else *is_untaken is set when the socket is closed before watch_give_back().
+ * Takes a resting socket for a call.  False if its connection has ended, or
+ * has something to read, which libcurl would take for the answer.  Until
+ * watch_give_back(), sets *is_untaken when the socket is closed.
  */
 bool
 watch_take(int fd, bool *is_untaken)
@@ -309,7 +325,8 @@ watch_give_back(int fd, const bool *is_untaken)
 }
 
 /*
- * Waits, for a moment, until the RST is there with which a closed socket answers what is sent to it.
+ * Waits a moment for the RST with which a closed socket answers what is sent
+ * to it.
  */
 static void
 wait_for_reset(int fd, const struct tcp_info *info)
@@ -320,12 +337,14 @@ wait_for_reset(int fd, const struct tcp_info *info)
 }
 
 /*
- * True if the server had closed a connection before it took a byte of the request for which watch_take() was called:
- * an RST came after its FIN, and neither acknowledges any.  After that the kernel has EPIPE and not ECONNRESET.
+ * True if the server closed a connection before it took a byte of the request
+ * for which watch_take() was called: an RST came after its FIN, and neither
+ * acknowledges a byte.  The kernel's error is then EPIPE, not ECONNRESET.
  *
- * Neither alone proves it.  Behind a FIN the server, or one behind a proxy, may still read: it closed one half of the
- * connection, and its acknowledgment is on the way.  And who reads a request and then resets sends only an RST.
- * is_untaken: the call's, as watch_take() got it.
+ * Neither alone proves it.  After a FIN the server, or one behind a proxy, may
+ * still read: it closed one half of the connection, and its acknowledgment is
+ * on the way.  A server that reads a request and then resets sends only an
+ * RST.  is_untaken: the call's, as passed to watch_take().
  */
 bool
 watch_is_untaken(int fd, const bool *is_untaken)
@@ -357,8 +376,9 @@ watch_pause(int fd)
 }
 
 /*
- * Ends the rest of a connection that has something to read: it is closing, or what came would be taken for the answer
- * to the next call.  libcurl does not use a connection again whose socket is at its end.
+ * Ends the rest of a connection that has something to read: the server closes
+ * it, or the next call would take what came for its answer.  libcurl does not
+ * use a connection again whose socket is at its end.
  */
 static void
 end_rest(int fd)
@@ -387,8 +407,8 @@ forget_used(Watched *socket, MonoTime now)
 }
 
 /*
- * Notes how much of the loop's time a socket took.  Returns how often it was served since it rested; 0: it is not known
- * any more.
+ * Notes how much of the loop's time a socket took.  Returns how often it was
+ * served since it rested; 0: it rests, or is forgotten.
  */
 int
 watch_charge(int fd, int64 us)
@@ -400,7 +420,8 @@ watch_charge(int fd, int64 us)
 }
 
 /*
- * Returns the number of the connection that a socket is.  Another one of the same descriptor has another number.
+ * Returns the number of a socket's connection.  The next connection with the
+ * same descriptor has another number.
  */
 uint64
 watch_connection(int fd)
@@ -418,8 +439,9 @@ compare_used(const void *a, const void *b)
 }
 
 /*
- * Returns at most n events that have come, without waiting, first those of sockets that took least of the loop's time
- * lately.  A resting socket with an event is no usable connection any more.
+ * Returns at most n events that have come, without waiting.  Events of sockets
+ * that took least of the loop's time lately come first.  Ends the rest of
+ * connections that have an event: they are not usable any more.
  */
 int
 watch_collect(struct epoll_event *events, int n)

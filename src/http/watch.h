@@ -1,6 +1,6 @@
 /*
  * watch.h
- *		The sockets that are waited for, as one descriptor.
+ *		The sockets that libcurl waits for, as one descriptor.
  */
 #ifndef GENJOB_WATCH_H
 #define GENJOB_WATCH_H

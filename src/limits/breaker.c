@@ -1,14 +1,17 @@
 /*
  * breaker.c
- *		A circuit breaker: what takes no calls is tried by one call at a time, less and less often.
- *		Pure: the caller has the clock and the random numbers.
+ *		A circuit breaker: a server that takes no calls gets one call at a
+ *		time, less and less often.  Pure: the caller has the clock and the
+ *		random numbers.
  *
  *		closed ----(it fails)----> open -(time passes, a call begins)-> probing
  *		   ^                        ^-------------(it fails)---------------|
  *		   |-----------------(a call gets through)-------------------------|
  *
- * A server that says that it is busy opens it at once.  That it cannot be reached is believed after some calls in a
- * row, that it fails after some jobs in a row: one job that it cannot do must not keep the others waiting.
+ * If the server says that it is busy, the breaker opens at once.  If the
+ * server cannot be reached, it opens after some calls in a row; if the server
+ * fails, after some jobs in a row: one job that the server cannot do must not
+ * keep the others waiting.
  */
 #include "postgres.h"
 
@@ -28,7 +31,8 @@ breaker_room(const Breaker *breaker, MonoTime now)
 }
 
 /*
- * Notes that a call begins.  Returns true if it is the probe; breaker_probe_ended() must report the end of that.
+ * Notes that a call begins.  Returns true if it is the probe;
+ * breaker_probe_ended() must then report its end.
  */
 bool
 breaker_begin(Breaker *breaker)
@@ -40,8 +44,9 @@ breaker_begin(Breaker *breaker)
 }
 
 /*
- * Notes that a call which began at a time was answered.  accepts: it brought work, and was not refused for the server's
- * state.  Any other answer shows only that the server can be reached.
+ * Notes that a call, begun at began_at, was answered.  accepts: it brought
+ * work, and was not refused for the server's state.  Any other answer shows
+ * only that the server can be reached.
  */
 void
 breaker_answered(Breaker *breaker, bool accepts, MonoTime began_at)
@@ -57,8 +62,9 @@ breaker_answered(Breaker *breaker, bool accepts, MonoTime began_at)
 }
 
 /*
- * Notes that a call got there, and was cut before its answer.  A server that ends cuts calls, and then takes none: it is
- * the same trouble.  But a job that has each of its calls cut opens nothing by that.
+ * Notes that a call got there, and was cut before its answer.  A server that
+ * ends cuts calls, and then takes none: so cuts count.  But a job whose every
+ * call is cut does not open the breaker alone.
  */
 void
 breaker_cut(Breaker *breaker)
@@ -92,8 +98,9 @@ count_failure(Breaker *breaker, const BreakerFailure *failure)
 }
 
 /*
- * Notes that a call failed.  Of the calls that were under way when the breaker opened, only a worse reason, or a longer
- * pause that the server asks for, counts.  A failed probe makes the pause longer.
+ * Notes that a call failed.  Of the calls that were under way when the breaker
+ * opened, only a worse reason counts, or a longer pause that the server asks
+ * for.  A failed probe makes the pause longer.
  */
 void
 breaker_failed(Breaker *breaker, const BreakerFailure *failure, MonoTime now)

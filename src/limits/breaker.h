@@ -1,6 +1,7 @@
 /*
  * breaker.h
- *		A circuit breaker: what takes no calls is tried by one at a time.
+ *		A circuit breaker: a server that takes no calls gets one call at a
+ *		time.
  */
 #ifndef GENJOB_BREAKER_H
 #define GENJOB_BREAKER_H
@@ -14,19 +15,19 @@
 typedef enum BreakerReason
 {
 	BREAKER_UNREACHABLE, /* calls do not get there */
-	BREAKER_FAILING,     /* it answers that it has failed, whosever job it is */
+	BREAKER_FAILING,     /* it says that it has failed, whosever job it is */
 	BREAKER_BUSY,        /* it has too much to do */
 	BREAKER_STUCK        /* it refuses, and waiting alone does not mend that */
 } BreakerReason;
 
 typedef struct Breaker
 {
-	int failures; /* calls in a row that did not get there */
-	int n_jobs;   /* whose calls failed in a row */
+	int failures; /* calls in a row that did not get there, or were cut */
+	int n_jobs;   /* jobs whose calls failed in a row */
 	int64 jobs[BREAKER_THRESHOLD];
 	bool is_open;
 	BreakerReason reason; /* while open */
-	bool is_probing;      /* the one call that finds out is under way */
+	bool is_probing;      /* the probe is under way */
 	MonoTime opened_at;
 	MonoTime until; /* while open: no probe before */
 	int pauses;     /* before this one */
@@ -37,7 +38,7 @@ typedef struct BreakerFailure
 {
 	BreakerReason reason;
 	int64 job;           /* whose call it was */
-	bool is_of_job;      /* it may be the job's fault: it is believed of several only */
+	bool is_of_job;      /* it may be the job's fault: only several jobs are believed */
 	bool was_probe;      /* breaker_begin() said so */
 	int64 asked_ms;      /* how long the server asks to wait; 0: it does not say */
 	const Backoff *pace; /* ms */

@@ -10,7 +10,8 @@
 #include "limits/bucket.h"
 
 /*
- * Sets rate and size of the bucket.  A new one begins full; one in use keeps what it holds.
+ * Sets rate and size of the bucket.  A new one begins full; one in use keeps
+ * its tokens.
  */
 void
 bucket_set(TokenBucket *bucket, double per_second, double burst, MonoTime now)

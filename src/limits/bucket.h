@@ -10,7 +10,7 @@
 typedef struct TokenBucket
 {
 	double per_second; /* 0: there is no limit */
-	double burst;      /* tokens that it holds at most */
+	double burst;      /* tokens at most */
 	double tokens;     /* as of filled_at */
 	MonoTime filled_at;
 } TokenBucket;

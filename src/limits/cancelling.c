@@ -2,8 +2,9 @@
  * cancelling.c
  *		What a server may be given of calls that cancel predictions.
  *
- * They take no places, for what they end has one, or had.  But they go by the server's rate, its holds and its breakers,
- * and to backends that are not the server's any more.
+ * They take no places, because the calls that they end have or had one.  But
+ * they obey the server's rate, its holds and its breakers.  They also go to
+ * backends that the server no longer has.
  */
 #include "postgres.h"
 
@@ -49,8 +50,8 @@ has_backend_for_cancel(const Limits *limits, MonoTime now)
 }
 
 /*
- * True if a cancelling call may go now.  It takes no place, because what it ends has or had one.  It takes tokens of
- * the rate, in turns with the jobs that wait for them.  A paused server is told to cancel, too.
+ * True if a cancelling call may go now.  It takes tokens of the rate in turns
+ * with the jobs that wait for them.  A paused server is told to cancel, too.
  */
 bool
 limits_may_cancel(Limits *limits, MonoTime now)
@@ -62,7 +63,7 @@ limits_may_cancel(Limits *limits, MonoTime now)
 }
 
 /*
- * Returns when time alone may let a cancelling call go that may not go now; 0: it does not.
+ * Returns when time alone may let the next cancelling call go; 0: it does not.
  */
 MonoTime
 limits_next_cancel(Limits *limits, MonoTime now)
@@ -75,8 +76,9 @@ limits_next_cancel(Limits *limits, MonoTime now)
 }
 
 /*
- * Takes a place for a cancelling call at the backend of that url, which may not be the server's any more.  Ask
- * limits_may_cancel() first.  False if the backend must be left alone.
+ * Takes a place for a cancelling call at the backend of that url, even if the
+ * server no longer has it.  Ask limits_may_cancel() first.  False if the
+ * backend must be left alone.
  */
 bool
 limits_take_for_cancel(Limits *limits, const char *url, MonoTime now, Place *place)

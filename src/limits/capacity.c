@@ -1,14 +1,17 @@
 /*
  * capacity.c
- *		How many calls at a time a server can do, found by watching it.  Pure: the caller has the clock.
+ *		How many calls at a time a server can do, found by watching it.  Pure:
+ *		the caller has the clock.
  *
- * Additive increase, multiplicative decrease: the limit grows by one a window of calls while it is used
- * and nothing is wrong, and falls when the server refuses (429, 503, 529) or when calls take longer
- * the more of them there are, which is a queue in the server.  At first it doubles.  To know how long a
- * call takes in a server with room, it gives a little less now and then, and measures.
+ * Additive increase, multiplicative decrease.  While the limit is used and
+ * nothing is wrong, each window of calls raises it by one, or by 5 percent if
+ * that is more; at first each doubles it.  The limit falls when the server
+ * refuses (429, 503, 529), or when calls take longer the more of them there
+ * are, which is a queue in the server.  To know how long a call takes in a
+ * server with room, the limit dips now and then.
  *
- * A window ends after twice as many calls as the limit; calls that began before it do not count, for
- * they were made under another limit.
+ * A window ends after twice as many calls as the limit.  Calls that began
+ * before it do not count, because they were made under another limit.
  */
 #include "postgres.h"
 
@@ -24,8 +27,8 @@
 #define MAX_DECREASE 0.5   /* after a window of longer calls */
 #define DIP 0.75           /* of the limit, while measuring */
 #define WINDOWS_BETWEEN_DIPS 30
-#define WINDOWS_AT_CEILING 5 /* before it is tried again */
-#define FALLS_BEFORE_DIP 3   /* in a row: perhaps it is the calls that have changed */
+#define WINDOWS_AT_CEILING 5 /* before the ceiling is tried again */
+#define FALLS_BEFORE_DIP 3   /* in a row: perhaps the calls have changed */
 
 static double
 sample_mean(const Sample *sample)
@@ -146,7 +149,7 @@ end_window(Capacity *capacity)
 }
 
 /*
- * Notes that a call which began at a time has brought a result.
+ * Notes that a call, begun at began_at, has brought a result.
  */
 void
 capacity_answered(Capacity *capacity, MonoTime began_at, MonoTime now)
@@ -166,8 +169,8 @@ capacity_answered(Capacity *capacity, MonoTime began_at, MonoTime now)
 }
 
 /*
- * Notes that the server refused a call because too many were in flight.  Calls that began before the last decrease say
- * nothing new.
+ * Notes that the server refused a call because too many were in flight.  Calls
+ * that began before the window say nothing new.
  */
 void
 capacity_refused(Capacity *capacity, int in_flight, MonoTime began_at, MonoTime now)

@@ -19,18 +19,18 @@ typedef struct Capacity
 {
 	double limit;      /* calls at a time; 0: not begun */
 	bool is_searching; /* nothing has shown yet that it is too high */
-	int ceiling;       /* calls at a time that were too many last; 0: not known */
+	int ceiling;       /* calls at a time that were last too many; 0: unknown */
 
-	/* The window: calls that began since */
+	/* The window: calls that began at began_at or later */
 	MonoTime began_at;
 	Sample sample;
 	bool was_full; /* the limit was reached in it */
 
 	/* The measure */
-	Sample base; /* when the server had room */
+	Sample base; /* calls when the server had room */
 	bool is_dipping;
 	int windows; /* since the last dip */
-	int falls;   /* of the limit in a row, for calls that took longer */
+	int falls;   /* windows in a row whose calls took longer */
 	int careful; /* windows at the ceiling without trouble */
 } Capacity;
 

@@ -1,8 +1,10 @@
 /*
  * ends.c
- *		What the end of a call says of its server, and what follows for the next ones.
+ *		What the end of a call says of its server, and what follows for the
+ *		next calls.
  *
- * Whether the server takes work is told by submissions alone: one that is busy still answers polls.
+ * Only submissions show whether the server takes work: a busy server still
+ * answers polls.
  */
 #include "postgres.h"
 
@@ -13,10 +15,13 @@
 #include "limits/limits.h"
 #include "shared/shown.h"
 
-/* Between two calls that find out whether a backend takes calls again; and where such a call may cost something. */
+/*
+ * Longest pause between two probes of a backend; and if a probe may cost
+ * something.
+ */
 #define MAX_PAUSE_MS 60000
 #define MAX_COSTLY_PAUSE_MS 300000
-#define STUCK_PAUSE_MS 600000 /* and where waiting alone mends nothing */
+#define STUCK_PAUSE_MS 600000 /* and if waiting alone mends nothing */
 
 /*
  * Returns what the end of a call says about its server.
@@ -54,8 +59,8 @@ has_choice(const Limits *limits)
 }
 
 /*
- * True if a refusal because the server is full is answered with fewer calls at a time.  Where none is left to take away, there
- * is a pause.
+ * True if a refusal because the server is full lowers the number of calls at a
+ * time.  If only one is left, a pause follows instead.
  */
 static bool
 learns_capacity(const Backend *backend)
@@ -64,7 +69,8 @@ learns_capacity(const Backend *backend)
 }
 
 /*
- * Returns true, and *failure, if the end of a call is a failure for the breaker.
+ * Returns true, and sets *failure, if the end of a call is a failure for the
+ * breaker.
  */
 static bool
 describe_failure(const Place *place, const CallEnd *end, BreakerFailure *failure)
@@ -96,7 +102,8 @@ describe_failure(const Place *place, const CallEnd *end, BreakerFailure *failure
 }
 
 /*
- * Returns for how many ms a server is left alone that refuses for something that waiting alone does not mend.
+ * Returns for how many ms a server is left alone that refuses, if waiting
+ * alone does not mend that.
  */
 int64
 limits_stuck_pause(const ServerOptions *options)
@@ -105,8 +112,8 @@ limits_stuck_pause(const ServerOptions *options)
 }
 
 /*
- * Returns the pauses of a backend that takes no calls for that reason, in ms.  A probe of one that fails costs a job an
- * attempt, or more.
+ * Returns the pauses, in ms, of a backend that takes no calls for that reason.
+ * If the backend fails, each probe that fails costs a job an attempt, or more.
  */
 static Backoff
 pace_of(const ServerOptions *options, BreakerReason reason)
@@ -121,7 +128,8 @@ pace_of(const ServerOptions *options, BreakerReason reason)
 }
 
 /*
- * Notes since when the server refuses so.  A job may know of earlier refusals than this process.
+ * Notes since when the server refuses.  A job may know of earlier refusals
+ * than this process.
  */
 static void
 note_stuck(Limits *limits, const CallEnd *end, MonoTime now)
@@ -135,7 +143,8 @@ note_stuck(Limits *limits, const CallEnd *end, MonoTime now)
 }
 
 /*
- * True if the server has refused so for longer than the option max_wait allows.
+ * True if the server has been stuck for longer than the option max_wait
+ * allows.
  */
 bool
 limits_are_stuck(const Limits *limits, TimestampTz now)
@@ -145,8 +154,8 @@ limits_are_stuck(const Limits *limits, TimestampTz now)
 }
 
 /*
- * Notes how a call of this place ended.  A probe tells now whether the backend takes calls again, however long its
- * place is still needed.
+ * Notes how a call of this place ended.  A probe tells at once whether the
+ * backend takes calls again, even if its place is needed for longer.
  */
 void
 limits_note(Place *place, const CallEnd *end, MonoTime now)
@@ -223,7 +232,7 @@ limits_hold(const Place *place, MonoTime until, bool whole_server)
 }
 
 /*
- * True if calls to the place's backend are held back after failures, except one at a time.
+ * True if the place's backend gets only one call at a time, after failures.
  */
 bool
 limits_are_paused(const Place *place)

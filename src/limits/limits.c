@@ -1,11 +1,14 @@
 /*
  * limits.c
- *		What a server may be given now: places at its backends, tokens of its rate, and what it asked.
+ *		What a server may be given now: places at its backends, and tokens of
+ *		its rate, unless it asked to wait.
  *
- * The addresses in the option url are backends, all alike: a call goes to the one with the fewest in
- * flight.  One that cannot be reached is left out until a probe gets through; one that asks to wait is
- * let alone, and so is the whole server where the answer speaks for the account and not for the machine.
- * Every decision is a function of what is in memory and of the time given.
+ * The addresses in the option url are backends, all alike: a call goes to the
+ * backend with the fewest calls in flight.  A backend that cannot be reached
+ * is left out until a probe gets through.  A backend that asks to wait is left
+ * alone; so is the whole server, if the answer speaks for the account and not
+ * for the machine.  Every decision is a function of what is in memory and of
+ * the time given.
  */
 #include "postgres.h"
 
@@ -64,7 +67,8 @@ free_backend(Backend *backend)
 }
 
 /*
- * Forgets the backends that the server no longer has and that have nothing in flight.
+ * Forgets the backends that the server no longer has and that have nothing in
+ * flight.
  */
 static void
 prune_backends(Limits *limits)
@@ -85,8 +89,9 @@ prune_backends(Limits *limits)
 }
 
 /*
- * Takes over the options of a server, which must stay until the next call; NULL: it cannot be used.  What is known of
- * its backends is kept.
+ * Takes over the options of a server, which must stay until the next call of
+ * this function; NULL: the server cannot be used.  Keeps what is known of the
+ * backends.
  */
 void
 limits_apply(Limits *limits, Server *server, ServerStats *stats, MonoTime now)
@@ -108,7 +113,7 @@ limits_apply(Limits *limits, Server *server, ServerStats *stats, MonoTime now)
 }
 
 /*
- * Frees what the limits hold of a server of which nothing is in flight.
+ * Frees the limits of a server that has nothing in flight.
  */
 void
 limits_free(Limits *limits)
@@ -123,7 +128,8 @@ limits_free(Limits *limits)
 }
 
 /*
- * True if nothing is in flight and nothing holds back calls, so that there is nothing to wait for.
+ * True if nothing is in flight and no call must wait, so that there is nothing
+ * to wait for.
  */
 bool
 limits_are_at_rest(Limits *limits, MonoTime now)
@@ -184,7 +190,8 @@ limits_free_slots(Limits *limits, MonoTime now)
 }
 
 /*
- * Returns how many calls the rate allows now, without the token for a cancel that is next.
+ * Returns how many calls the rate allows now, without the token that a cancel
+ * takes next.
  */
 static int
 tokens_left(Limits *limits, MonoTime now)
@@ -255,8 +262,8 @@ note_earliest(MonoTime *next, MonoTime candidate, MonoTime now)
 }
 
 /*
- * Returns when the next backend may be called again by itself; 0: none will be.  any: also one that the server has no
- * more.
+ * Returns when time alone lets a backend be called again; 0: it does not.
+ * any: also a backend that the server no longer has.
  */
 MonoTime
 limits_next_backend(const Limits *limits, bool any, MonoTime now)
@@ -318,7 +325,8 @@ limits_started(const Place *place)
 }
 
 /*
- * Takes a place at the backend with the fewest calls in flight, of those that have room.  Ask limits_room() first.
+ * Takes a place at the backend with the fewest calls in flight, among those
+ * that have room.  Ask limits_room() first.
  */
 Place
 limits_take(Limits *limits, MonoTime now)

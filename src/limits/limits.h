@@ -13,8 +13,8 @@
 #include "shared/stats.h"
 
 /*
- * One of a server's addresses.  It stays while calls of it are in flight, also when the server is
- * altered.
+ * One of a server's addresses.  It stays while it has calls in flight, even
+ * when the server is altered.
  */
 typedef struct Backend
 {
@@ -22,29 +22,29 @@ typedef struct Backend
 	const ServerOptions
 		*options; /* the server's, with this url; NULL: it is not the server's any more */
 	int in_flight;
-	int n_cancels;       /* calls that cancel, which take no place */
+	int n_cancels;       /* calls that cancel; they take no place */
 	MonoTime held_until; /* it asked to wait */
 	Breaker breaker;
-	Capacity capacity;           /* where max_in_flight is auto */
-	char error[STATS_ERROR_LEN]; /* the last that the breaker counted */
+	Capacity capacity;           /* while max_in_flight is auto */
+	char error[STATS_ERROR_LEN]; /* the last one that the breaker counted */
 } Backend;
 
 typedef struct Limits
 {
-	Server *server; /* NULL: nothing may be given to it */
+	Server *server; /* NULL: it cannot be used */
 	Backend **backends;
 	int n_backends;
 	TokenBucket bucket;
 	MonoTime held_until;     /* the server asked to wait */
-	TimestampTz stuck_since; /* it refuses, and waiting alone does not mend that; 0: it does not */
+	TimestampTz stuck_since; /* since when it is stuck (CALL_STUCK); 0: it is not */
 	const char *stuck;       /* what is wrong */
-	uint64 stuck_generation; /* of the catalogs, as of the last refusal */
-	bool fails_overdue;      /* jobs that have waited too long for that are to be failed */
-	bool cancels_wait;       /* for a token of the bucket */
-	bool cancels_next;       /* the next token is theirs, for the last one was another's */
+	uint64 stuck_generation; /* server_generation() at the last refusal */
+	bool fails_overdue;      /* jobs that have waited too long for that must fail */
+	bool cancels_wait;       /* a cancel waits for a token of the bucket */
+	bool cancels_next;       /* the next token is a cancel's, because a job took the last one */
 	int in_flight;
-	int n_unstored;     /* jobs whose outputs wait for a place at an object store that is well */
-	ServerStats *stats; /* where what is decided can be read; NULL with server */
+	int n_unstored;     /* jobs whose outputs wait for a place at a working object store */
+	ServerStats *stats; /* where the decisions can be read; NULL with server */
 } Limits;
 
 /*
@@ -56,18 +56,18 @@ typedef struct Place
 	Limits *limits; /* NULL: none */
 	Backend *backend;
 	bool is_probe;
-	bool is_cancel; /* it is of a call that cancels, and takes nobody's place */
+	bool is_cancel; /* of a call that cancels: it takes nobody's place */
 	MonoTime taken_at;
 } Place;
 
-/* What became of a call, as far as the next ones are concerned. */
+/* What the end of a call means for the next ones. */
 typedef enum CallOutcome
 {
-	CALL_ANSWERED,    /* in whatever other way */
-	CALL_CUT,         /* without an answer, but it got there */
+	CALL_ANSWERED,    /* it was answered in any other way */
+	CALL_CUT,         /* the call got there, but no answer came */
 	CALL_BUSY,        /* the server has too much to do */
-	CALL_FAILED,      /* it says that it has failed */
-	CALL_BROKEN,      /* what stands before the server did not get its answer */
+	CALL_FAILED,      /* the server says that it has failed */
+	CALL_BROKEN,      /* a gateway got no answer from the server */
 	CALL_UNREACHABLE, /* nothing of the call got there */
 	CALL_STUCK        /* it is refused, and waiting alone does not mend that */
 } CallOutcome;
@@ -76,12 +76,12 @@ typedef enum CallOutcome
 typedef struct CallEnd
 {
 	CallOutcome outcome;
-	bool of_job;             /* CALL_STUCK: it may be so of this job alone */
-	bool brought_work;       /* it is a submission: only that shows whether the server takes any */
-	int64 job;               /* whose it was */
+	bool of_job;             /* CALL_STUCK: perhaps only this job is refused */
+	bool brought_work;       /* it is a submission: only that shows whether the server takes work */
+	int64 job;               /* whose call it was */
 	int64 asked_ms;          /* how long the server asks to wait; 0: it does not say */
 	const char *stuck;       /* CALL_STUCK: what is wrong, the beginning of a sentence */
-	TimestampTz stuck_since; /* CALL_STUCK: since when the job has been refused so; 0: since now */
+	TimestampTz stuck_since; /* CALL_STUCK: since when the job has been refused; 0: since now */
 	const char *error;       /* the sentence that the job gets; or NULL */
 } CallEnd;
 
@@ -122,7 +122,7 @@ extern int limits_cancels(const Limits *limits, int most);
 extern void limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble,
 						   MonoTime now);
 
-/* What is decided about a backend by how calls of it end. */
+/* What the ends of a backend's calls allow it. */
 typedef struct BackendAllowance
 {
 	bool is_open;

@@ -1,16 +1,18 @@
 /*
  * pace.c
- *		When a server's predictions are first asked about, and how many questions at a time it bears.  Pure.
+ *		When a server's predictions are first polled, and how many polls at a
+ *		time it bears.  Pure.
  *
- * A prediction has ended some time between the last two questions about it.  To take the time of the last one for its
- * duration would have late questions make later ones: a prediction that had ended by the first question shows only that
- * this one came late, so the next ones come earlier.
+ * A prediction ended some time between its last two polls.  If the time of the
+ * last poll counted as its duration, late polls would lead to later ones.  So
+ * a prediction that had ended by its first poll shows only that this poll came
+ * late, and the next ones come earlier.
  */
 #include "postgres.h"
 
 #include "limits/pace.h"
 
-#define EARLY 0.8  /* of what a prediction takes: the first question comes then */
+#define EARLY 0.8  /* of a prediction's duration: the first poll comes then */
 #define WEIGHT 0.1 /* of one prediction in the mean */
 
 /*
@@ -30,7 +32,7 @@ pace_note_end(PollPace *pace, int64 elapsed_ms, bool is_first)
 }
 
 /*
- * Returns how many questions the server may be asked at a time.
+ * Returns how many polls the server may get at a time.
  */
 int
 pace_window(const PollPace *pace)

@@ -1,6 +1,7 @@
 /*
  * pace.h
- *		When a server's predictions are first asked about, and how many questions at a time it bears.
+ *		When a server's predictions are first polled, and how many polls at a
+ *		time it bears.
  */
 #ifndef GENJOB_PACE_H
 #define GENJOB_PACE_H
@@ -11,8 +12,8 @@
 
 typedef struct PollPace
 {
-	double first_ms; /* before the first question about a prediction; 0: not known yet */
-	double window;   /* questions at a time; 0: as at first */
+	double first_ms; /* from a prediction's begin to its first poll; 0: unknown */
+	double window;   /* polls at a time; 0: as at first */
 } PollPace;
 
 extern void pace_note_end(PollPace *pace, int64 elapsed_ms, bool is_first);

@@ -1,6 +1,7 @@
 /*
  * why.c
- *		What people see of a server's limits: what it may be given, and why it is not more.
+ *		What people see of a server's limits: what it may be given, and why not
+ *		more.
  */
 #include "postgres.h"
 
@@ -13,7 +14,8 @@
 #include "shared/shown.h"
 
 /*
- * Returns how many calls at a time the server may have when nothing holds them back.
+ * Returns how many calls at a time the server may have, at backends whose
+ * breaker is closed.
  */
 static int
 count_allowed(Limits *limits)
@@ -77,7 +79,7 @@ show_backends(Limits *limits, MonoTime now)
 }
 
 /*
- * Returns why a backend takes no calls, without its words.
+ * Returns why a backend takes no calls, without the backend's own words.
  */
 static const char *
 describe_reason(const Limits *limits, const Breaker *breaker)
@@ -123,7 +125,9 @@ are_all_paused(const Limits *limits)
 }
 
 /*
- * Returns why.  *plain is what everyone may read, if the reason quotes a server's answer.
+ * Returns why the server gets no more calls; empty if the server gives no
+ * reason.  If the reason quotes a server's answer, *plain is what everyone may
+ * read.  *until is when time alone may change it; 0: never.
  */
 static const char *
 why_not(Limits *limits, const char **plain, MonoTime now, MonoTime *until)
@@ -148,8 +152,9 @@ why_not(Limits *limits, const char **plain, MonoTime now, MonoTime *until)
 }
 
 /*
- * Shows what may be given to the server, and why it is not more.  otherwise is the reason if the server itself gives
- * none; fallback_trouble says what is wrong with its fallback, or is NULL.
+ * Shows what the server may be given, and why not more.  otherwise: the reason
+ * if the server itself gives none.  fallback_trouble: what is wrong with its
+ * fallback; or NULL.
  */
 void
 limits_say_why(Limits *limits, const char *otherwise, const char *fallback_trouble, MonoTime now)

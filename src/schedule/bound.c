@@ -1,7 +1,8 @@
 /*
  * bound.c
- *		Jobs that only their own server may run, because its fallback may not: they wait on a list of that server, out
- *		of the way of those that the fallback takes.
+ *		Jobs that only their own server may run, because its fallback may not.
+ *		They wait on a list of that server, out of the way of the jobs that the
+ *		fallback takes.
  */
 #include "postgres.h"
 
@@ -61,7 +62,7 @@ bound_remove(int64 id)
 }
 
 /*
- * Moves up to max jobs of a list into ids, the first ones; returns their number.
+ * Moves the first jobs of a list, at most max, into ids; returns their number.
  */
 int
 bound_take(dlist_head *list, int64 *ids, int max)

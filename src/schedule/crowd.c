@@ -1,12 +1,15 @@
 /*
  * crowd.c
- *		How many lanes an owner has in memory, and which of them are in the table only.
+ *		How many lanes an owner has in memory, and which lanes are only in the
+ *		table.
  *
- * A lane takes about a kilobyte, and an application may have a million tenants, or a priority for each job.  So an
- * owner has at most MAX_LANES lanes in memory, of all servers together, and FEW_LANES of each server in any case.  Of
- * the others it is only known that they are in the table: once half of the room is free, they are read in the order of
- * their names, round after round.  While an owner has some that were left out, each lane gives up its place after a
- * turn (turns.c), so all have theirs.
+ * A lane takes about a kilobyte, and an application may have a million
+ * tenants, or a priority for each job.  So an owner has at most MAX_LANES
+ * lanes in memory, of all servers together, and FEW_LANES of each server in
+ * any case.  Other lanes are left out: they are only in the table.  Once half
+ * of the room is free, they are read in the order of their names, round after
+ * round.  While an owner has lanes that were left out, each lane gives up its
+ * place after a turn (turns.c), so that all get theirs.
  */
 #include "postgres.h"
 
@@ -89,7 +92,7 @@ crowd_has_room(const Crowd *crowd)
 bool
 crowd_is_filling(const Crowd *crowd)
 {
-	/* what commits tell of finds the last quarter */
+	/* the last quarter is for lanes that commits report */
 	return has_room_of(crowd, 3);
 }
 
@@ -106,7 +109,7 @@ crowd_leave_out(Crowd *crowd)
 }
 
 /*
- * Forgets that some were left out.
+ * Forgets that lanes were left out.
  */
 void
 crowd_forget_left_out(Crowd *crowd)
@@ -121,7 +124,7 @@ crowd_forget_left_out(Crowd *crowd)
 /* ---------- rounds ---------- */
 
 /*
- * Returns one whose left out lanes are to be read now; NULL: there is none.
+ * Returns a crowd whose left out lanes must be read now; NULL: there is none.
  */
 Crowd *
 crowd_next(void)

@@ -1,6 +1,7 @@
 /*
  * crowd.h
- *		How many lanes an owner has in memory, and which of them are in the table only.
+ *		How many lanes an owner has in memory, and which lanes are only in the
+ *		table.
  */
 #ifndef GENJOB_CROWD_H
 #define GENJOB_CROWD_H
@@ -16,11 +17,14 @@ typedef struct Crowd
 	Oid role;
 	int n_lanes; /* in memory */
 
-	/* Those that there was no room for are read, by name, once there is: in a round through the table */
+	/*
+	 * Lanes that were left out for lack of room are read later, by name, in a
+	 * round through the table
+	 */
 	bool has_left_out;
-	dlist_node node;    /* on the list of those that have, while has_left_out */
+	dlist_node node;    /* on the list of crowds that left some out, while has_left_out */
 	bool needs_another; /* some were left out since the round began */
-	bool is_filling;    /* from when there is much room until there is less */
+	bool is_filling;    /* the round goes on: from much room until there is little */
 	char *tenant;       /* malloc'd: the last lane that the round has passed; NULL: it begins */
 	int priority;
 } Crowd;

@@ -1,10 +1,12 @@
 /*
  * lanes.c
- *		The ready jobs of each server, owner, tenant and priority, as far as they are in memory.
+ *		The ready jobs of each server, owner, tenant and priority, as far as
+ *		they are in memory.
  *
- * A lane holds the front of what the table has: all up to a key, and nothing behind it while it has more.  So
- * whoever comes with a lower key is added, at whatever time it commits, and whoever comes with a higher one is read
- * when the lane gets there.
+ * A lane has the front of what the table has: all jobs up to a key, and none
+ * behind it while the table has more.  So a job with a lower key is added,
+ * whenever it commits.  A job with a higher key is read when the lane gets
+ * there.
  */
 #include "postgres.h"
 
@@ -16,11 +18,11 @@
 #include "schedule/turns.h"
 
 #define WINDOW 10000  /* ready jobs of a server in memory, shared out among its lanes */
-#define MAX_FILL 2000 /* of a lane at a time */
+#define MAX_FILL 2000 /* jobs read into a lane at a time */
 #define MIN_FILL 2
-#define MAX_LANE 40000 /* before what comes behind is left in the table */
+#define MAX_LANE 40000 /* jobs of a lane; from there on, what comes behind stays in the table */
 #define MAX_READY \
-	60000 /* of a server, before that is so for all lanes that have their part of the window */
+	60000 /* of a server; from there on that is so for each lane that has its part of WINDOW */
 
 typedef struct Ready
 {
@@ -41,7 +43,8 @@ static const LaneKey before_all = {DT_NOBEGIN, PG_INT64_MIN};
 /* ---------- order ---------- */
 
 /*
- * The top of a pairing heap is the largest: the better one is the larger.
+ * The largest is on top of a pairing heap: so the better one must be the
+ * larger.
  */
 static int
 compare_ready(const pairingheap_node *a, const pairingheap_node *b, void *arg)
@@ -90,7 +93,7 @@ lanes_init(Lanes *lanes)
 }
 
 /*
- * Frees what lanes_init() made of a server that has no jobs any more.
+ * Frees what lanes_init() made, for a server that has no jobs any more.
  */
 void
 lanes_free(Lanes *lanes)
@@ -99,8 +102,8 @@ lanes_free(Lanes *lanes)
 }
 
 /*
- * Creates a lane of a server; the names must stay.  It has no jobs, and is freed at the next change unless it is given
- * some.
+ * Creates a lane of a server; the names must stay.  It has no jobs, and is
+ * freed at the next change unless it gets some.
  */
 Lane *
 lane_create(Lanes *lanes, struct Tenant *tenant, const char *server_name, Oid owner,
@@ -155,7 +158,8 @@ set_has_more(Lane *lane, bool has_more)
 }
 
 /*
- * Updates a lane after a change: frees one that is empty and has nothing more in the table.
+ * Updates a lane after a change.  Frees it if it is empty and the table has
+ * nothing more for it.
  */
 static void
 update_lane(Lane *lane)
@@ -225,7 +229,8 @@ reset_lane(Lane *lane)
 }
 
 /*
- * Reads a lane again, from the first job that the table has.
+ * Empties a lane, to read it again from run_at and id on: the first job that
+ * the table has.
  */
 void
 lane_reset(Lane *lane, TimestampTz run_at, int64 id)
@@ -235,7 +240,8 @@ lane_reset(Lane *lane, TimestampTz run_at, int64 id)
 }
 
 /*
- * Reads a lane again from a run_at on.  No job has come in before it, and what is ready stays.
+ * Reads a lane again from since on, and also its ready jobs before since.  No
+ * other job has come in before since.
  */
 void
 lane_rewind(Lane *lane, TimestampTz since)
@@ -260,8 +266,8 @@ lane_rewind(Lane *lane, TimestampTz since)
 }
 
 /*
- * Adds a new job that a commit reported, unless it will be read when the lane gets to it.  expires_at is 0 if it does
- * not expire.
+ * Adds a new job that a commit reported, unless the lane reads it later.
+ * expires_at is 0 if it does not expire.
  */
 void
 lane_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at)
@@ -286,7 +292,8 @@ lane_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at)
 }
 
 /*
- * Takes the next job of a lane as the table has it; an unwanted one is skipped.  Call lane_filled() after the last one.
+ * Takes the next job of a lane as the table has it; skips it if it is not
+ * wanted.  Call lane_filled() after the last one.
  */
 void
 lane_read(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at, bool wanted)
@@ -369,7 +376,7 @@ lanes_begin_scan(void)
 }
 
 /*
- * True if the last scan found the lane, or it was given a job since.
+ * True if the last scan found the lane, or the lane got a job since.
  */
 bool
 lane_is_seen(const Lane *lane)
@@ -378,7 +385,8 @@ lane_is_seen(const Lane *lane)
 }
 
 /*
- * Returns the next hungry lane after another; the first for NULL; NULL when there is none.
+ * Returns the hungry lane behind after (NULL: the first one); NULL if there is
+ * none.
  */
 Lane *
 lanes_next_hungry(Lane *after)

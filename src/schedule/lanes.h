@@ -16,7 +16,7 @@ typedef struct LaneKey
 	int64 id;
 } LaneKey;
 
-/* What the lanes of one server have together. */
+/* What the lanes of one server share. */
 typedef struct Lanes
 {
 	pairingheap *expiring; /* jobs that expire: first on top */
@@ -41,11 +41,11 @@ typedef struct Lane
 	int priority;
 	pairingheap *ready; /* first on top */
 	int n_ready;
-	LaneKey last;  /* the last of those that were ever in memory */
-	bool has_more; /* the table has some behind last that are not */
-	uint64 seen; /* the last scan in which it was found in the table, or since which it was given a job */
+	LaneKey last;  /* the last key that was ever in memory */
+	bool has_more; /* the table has jobs behind last */
+	uint64 seen;   /* the last scan that found it in the table, or since which it got a job */
 	bool is_hungry;
-	dlist_node hungry_node; /* on the list of those to be filled, while is_hungry */
+	dlist_node hungry_node; /* on the list of lanes to be filled, while is_hungry */
 } Lane;
 
 extern void lanes_init(Lanes *lanes);
@@ -53,7 +53,7 @@ extern void lanes_free(Lanes *lanes);
 extern Lane *lane_create(Lanes *lanes, struct Tenant *tenant, const char *server_name, Oid owner,
 						 const char *tenant_name, int priority);
 
-/* What commits tell of */
+/* What commits report */
 extern void lane_add(Lane *lane, int64 id, TimestampTz run_at, TimestampTz expires_at);
 extern void lanes_remove(int64 id);
 extern Lane *lanes_find(int64 id);

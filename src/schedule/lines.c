@@ -1,8 +1,10 @@
 /*
  * lines.c
- *		Who waits, at each server, for a call of one kind: a line for each server, and the lines by turns.
+ *		Who waits, at each server, for a call of one kind: one line for each
+ *		server, and the lines take turns.
  *
- * So a server that answers none of its calls keeps its own jobs waiting, and nobody else's.
+ * So a server that answers none of its calls keeps its own jobs waiting, and
+ * nobody else's.
  */
 #include "postgres.h"
 

@@ -28,16 +28,16 @@ typedef struct Lines
 	int n_calls; /* under way */
 } Lines;
 
-/* A part of whoever waits; all 0 at first. */
+/* Part of the struct of whoever waits; all 0 at first. */
 typedef struct LineWaiter
 {
 	dlist_node node;
 	Line *line;        /* where it waits for a call; or NULL */
-	Lines *counted_by; /* its call is counted there; or NULL */
+	Lines *counted_by; /* the lines that count its call; or NULL */
 	Line *counted_in;
 } LineWaiter;
 
-/* Whether the first waiter of a line may have its call now. */
+/* True if the first waiter of a line may have its call now. */
 typedef bool (*LineMayGo)(const Line *line, MonoTime now);
 
 extern bool line_has_waiters(const Line *line);

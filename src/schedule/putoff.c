@@ -1,10 +1,11 @@
 /*
  * putoff.c
- *		Jobs that are looked at again later: their rows raise errors, somebody has them locked, or there was no memory for
- *		what they refer to.
+ *		Jobs that are looked at again later: their rows raise errors, somebody
+ *		has locked them, or there was no memory for what they refer to.
  *
- * They are remembered one by one, for to search the whole queue for them would take the longer the more dead rows
- * it has, and whoever keeps a row locked keeps dead rows too.
+ * They are remembered one by one.  A search for them through the whole queue
+ * takes longer the more dead rows it has, and whoever keeps a row locked keeps
+ * dead rows, too.
  */
 #include "postgres.h"
 
@@ -24,7 +25,7 @@ typedef struct PutOff
 	pairingheap_node node;
 	MonoTime until;
 	bool is_shunned;
-	size_t bytes; /* of memory that it waits for; 0: for none */
+	size_t bytes; /* of memory that it waits for; 0: none */
 	dlist_node memory_node;
 } PutOff;
 
@@ -61,8 +62,9 @@ remove_job(PutOff *job)
 }
 
 /*
- * Sets when putoff_take() returns the job; with bytes, putoff_take_for_memory() may do so before.  A shunned job is left
- * alone until then, whatever commits report.  False when there are too many.
+ * Sets when putoff_take() returns the job; with bytes,
+ * putoff_take_for_memory() may return it earlier.  Until then a shunned job is
+ * left alone, whatever commits report.  False if there are too many jobs.
  */
 bool
 putoff_add(int64 id, MonoTime until, bool is_shunned, size_t bytes)
@@ -117,7 +119,8 @@ putoff_take(int64 *ids, int max, MonoTime now)
 }
 
 /*
- * Returns the bytes of memory that the job waits for that has waited longest; 0: none waits for any.
+ * Returns how many bytes the job needs that has waited longest for memory; 0:
+ * none waits for it.
  */
 size_t
 putoff_wants_memory(void)
@@ -128,8 +131,9 @@ putoff_wants_memory(void)
 }
 
 /*
- * Moves jobs that have waited longest for memory into ids, at most max, and as many as room bytes are enough for; any_size:
- * the first may want more.  Returns their number.
+ * Moves the jobs that have waited longest for memory into ids: at most max,
+ * and as many as fit into room bytes.  any_size: the first may be larger.
+ * Returns their number.
  */
 int
 putoff_take_for_memory(int64 *ids, int max, size_t room, bool any_size)

@@ -2,9 +2,10 @@
  * queues.c
  *		The queues of servers in memory, and the server of each.
  *
- * A queue is made on first use.  It is active while it has something to do or to wait for, and only active ones are
- * looked at in each turn: ten thousand servers that are known cost no more than ten.  One that has been idle for a
- * while is forgotten, with all that was known of its server.
+ * A queue is created on first use.  It is active while it has something to do
+ * or to wait for.  A turn looks at active queues only: ten thousand known
+ * servers cost no more than ten.  A queue that has been idle for a while is
+ * forgotten, with all that was known of its server.
  */
 #include "postgres.h"
 
@@ -17,12 +18,12 @@
 #include "base/clock.h"
 #include "schedule/schedule.h"
 
-#define MAX_IDLE 1000 /* queues, before the one that is idle for longest is forgotten */
-#define FORGET_US (10 * USECS_PER_MINUTE) /* after which one that is idle is forgotten */
+#define MAX_IDLE 1000 /* queues; beyond that, the one that is idle for longest is forgotten */
+#define FORGET_US (10 * USECS_PER_MINUTE) /* after which an idle queue is forgotten */
 
 static HTAB *queues = NULL;
 static dlist_head active = DLIST_STATIC_INIT(active);
-static dlist_head idle = DLIST_STATIC_INIT(idle); /* since when: longest first */
+static dlist_head idle = DLIST_STATIC_INIT(idle); /* idle for longest first */
 static int n_idle = 0;
 static int n_stale = 0;
 static uint64 refreshed_generation = 0;
@@ -54,7 +55,7 @@ mark_stale(ServerQueue *queue)
 }
 
 /*
- * Gives a queue the statistics of its server in shared memory.
+ * Finds the statistics of a queue's server in shared memory.
  */
 static void
 find_stats(ServerQueue *queue, const Server *server)
@@ -70,7 +71,7 @@ find_stats(ServerQueue *queue, const Server *server)
 }
 
 /*
- * Puts a queue on the list of active ones, because it gets something to do.
+ * Makes a queue active, because it gets something to do.
  */
 void
 queue_touch(ServerQueue *queue)
@@ -184,7 +185,8 @@ forget_queue(ServerQueue *queue)
 }
 
 /*
- * Takes queues that have nothing to do off the active list, and forgets those that had nothing for long.
+ * Takes queues that have nothing to do off the active list, and forgets those
+ * that were idle for long.
  */
 void
 queues_rest(MonoTime now)
@@ -212,7 +214,8 @@ queues_rest(MonoTime now)
 /* ---------- servers ---------- */
 
 /*
- * Sets why a queue's fallback takes none, or not all, of its jobs; NULL: it takes them.
+ * Sets why a queue's fallback does not take its jobs, or not all of them;
+ * NULL: it takes them.
  */
 void
 queue_set_fallback_trouble(ServerQueue *queue, const char *why)
@@ -236,7 +239,7 @@ refresh_queue(ServerQueue *queue)
 	find_stats(queue, server);
 	if (server == queue->server && server != NULL)
 		return;
-	/* what one did that had the name says nothing of another */
+	/* what another server of this name did says nothing of this one */
 	if (server != NULL && queue->server != NULL && server->oid != queue->server->oid)
 	{
 		limits_apply(&queue->limits, NULL, NULL, clock_mono());
@@ -274,8 +277,9 @@ complain_of_fallback(const ServerQueue *queue, const ServerQueue *fallback)
 }
 
 /*
- * Finds the queue of the fallback, which must speak the same api.  Jobs that the fallback did not take are looked at
- * again, because it may be another one now, or allow more.
+ * Finds the queue of the fallback, which must speak the same api.  Jobs that
+ * the fallback did not take are looked at again, because the fallback may be
+ * another server now, or may run more.
  */
 static void
 find_fallback(ServerQueue *queue)
@@ -315,7 +319,8 @@ forget_dropped_servers(void)
 }
 
 /*
- * Looks up the servers of active queues, if the catalogs have changed or that was not done yet.  In a transaction.
+ * Looks up the servers of active queues, if that was not done yet or the
+ * catalogs have changed.  Call it in a transaction.
  */
 void
 schedule_refresh(void)
@@ -332,7 +337,7 @@ schedule_refresh(void)
 	}
 	if (n_stale == 0)
 		return;
-	/* a fallback that is made or touched here comes behind */
+	/* fallbacks that become active here come later in this loop */
 	dlist_foreach(iter, &active)
 	{
 		ServerQueue *queue = dlist_container(ServerQueue, node, iter.cur);

@@ -2,10 +2,12 @@
  * schedule.c
  *		Which job runs next, and where: the queues of all servers, in memory.
  *
- * The table is the queue; this is only a picture of its front, and can be thrown away and read again
- * at any time.  Each server has its own (queues.c), so that one that is slow, full, paused or gone holds back
- * nobody else's jobs.  Whose turn it is at a server is decided by turns.c, how much it may be given by
- * limits.c; here one is matched with the other.  Only queues that have something to do are looked at.
+ * The table is the queue; this is only a picture of its front, and can be
+ * thrown away and read again at any time.  Each server has its own queue
+ * (queues.c), so that a server that is slow, full, paused or gone delays
+ * nobody else's jobs.  turns.c decides whose turn it is at a server, and
+ * limits.c how much the server may be given; this file matches one with the
+ * other.  It looks only at queues that have something to do.
  */
 #include "postgres.h"
 
@@ -20,7 +22,7 @@
 ScheduleTimes schedule_times = {0, 0, 0};
 
 static uint64 served = 0;         /* jobs so far, of all servers */
-static uint64 refused_memory = 0; /* servers so far */
+static uint64 refused_memory = 0; /* queues that were refused memory, so far */
 
 static bool
 has_ready(const ServerQueue *queue)
@@ -37,8 +39,8 @@ queue_of(dlist_node *node)
 /* ---------- jobs ---------- */
 
 /*
- * Keeps a job out of the schedule until a time, when it is looked at again.  One that is not shunned comes back sooner
- * if a commit reports it.
+ * Takes a job off the schedule until a time, when it is looked at again.  A
+ * job that is not shunned comes back sooner if a commit reports it.
  */
 void
 schedule_put_off(int64 id, MonoTime until, bool is_shunned)
@@ -49,7 +51,8 @@ schedule_put_off(int64 id, MonoTime until, bool is_shunned)
 }
 
 /*
- * Keeps a job out of the schedule until so many bytes of memory are free for it, or until a time.
+ * Takes a job off the schedule until this many bytes of memory are free for
+ * it, or until a time.
  */
 void
 schedule_put_off_for_memory(int64 id, MonoTime until, size_t bytes)
@@ -100,7 +103,8 @@ schedule_remove(int64 id)
 /* ---------- jobs that their server's fallback does not take ---------- */
 
 /*
- * Keeps a job for its own server, because the fallback may not run it; why says so.  It must be off the queue.
+ * Keeps a job for its own server, because the fallback may not run it; why
+ * says why not.  The job must be off the queue.
  */
 void
 schedule_bind(int64 id, ServerQueue *home, const char *why)
@@ -112,8 +116,9 @@ schedule_bind(int64 id, ServerQueue *home, const char *why)
 }
 
 /*
- * Releases jobs that were kept for their own servers, as many as these have room for, or all if servers have changed;
- * at most max.  The caller looks at them again.  Returns their number.
+ * Releases jobs that were kept for their own servers: as many as a server has
+ * room for, or all if servers have changed; at most max.  The caller looks at
+ * them again.  Returns their number.
  */
 int
 schedule_release(int64 *ids, int max, MonoTime now)
@@ -218,7 +223,8 @@ needs_fallback(ServerQueue *queue, MonoTime now)
 }
 
 /*
- * Takes the job that the fallback will run out of the queue; *is_paid: it was its turn.
+ * Takes the job that the fallback will run off the queue.  *is_paid: it was
+ * its turn.
  */
 static bool
 pop_for_fallback(ServerQueue *queue, int64 *id, bool *is_paid)
@@ -230,7 +236,7 @@ pop_for_fallback(ServerQueue *queue, int64 *id, bool *is_paid)
 }
 
 /*
- * True if the queue's next job could be started if there is memory for it.
+ * True if the queue's next job could start, if there was memory for it.
  */
 static bool
 could_take(ServerQueue *queue, MonoTime now)
@@ -246,8 +252,9 @@ could_take(ServerQueue *queue, MonoTime now)
 /* ---------- memory ---------- */
 
 /*
- * Notes that a job of the queue was claimed, and takes bytes of memory.  What its next job needs is not known.  After a
- * large one the queue goes to the end of the line for memory.
+ * Notes that a job of the queue was claimed, and takes bytes of memory.
+ * Nobody knows what the next job needs.  After a large job the queue goes to
+ * the end of the line for memory.
  */
 void
 schedule_memory_given(ServerQueue *queue, size_t bytes)
@@ -258,7 +265,8 @@ schedule_memory_given(ServerQueue *queue, size_t bytes)
 }
 
 /*
- * Notes that there was no memory for the bytes of a job of the queue.  The queue waits for what the first such job needs.
+ * Notes that there was no memory for a job of the queue that needs bytes.  The
+ * queue waits for what its first such job needs.
  */
 void
 schedule_memory_refused(ServerQueue *queue, size_t bytes)
@@ -295,8 +303,8 @@ schedule_next_for_memory(MonoTime now)
 }
 
 /*
- * True if there is memory for a job that was put off for lack of it.  Queues that wait for memory go first: their jobs
- * wait for nothing else.
+ * True if there is memory for a job that putoff.c keeps for lack of it.
+ * Queues that wait for memory go first: their jobs wait for nothing else.
  */
 bool
 schedule_has_memory_again(MonoTime now)
@@ -307,7 +315,8 @@ schedule_has_memory_again(MonoTime now)
 }
 
 /*
- * Moves jobs that were put off, and for which there is memory, into ids, at most max; returns their number.
+ * Moves jobs that putoff.c keeps, and for which there is memory now, into ids,
+ * at most max; returns their number.
  */
 int
 schedule_take_memory_again(int64 *ids, int max, MonoTime now)
@@ -388,9 +397,10 @@ typedef struct Candidate
 } Candidate;
 
 /*
- * Orders queues: first the one whose next job would go to a server with fewer calls in flight, so that servers which
- * share genjob.max_in_flight have equal parts of it.  Of two that go to the same server, as with a fallback, the one
- * that was served longer ago.
+ * Orders queues.  First comes the queue whose next job would go to the server
+ * with the fewest calls in flight, so that servers have equal parts of
+ * genjob.max_in_flight.  Of two whose next jobs go to the same server, as with
+ * a fallback, the one that was served longer ago comes first.
  */
 static int
 compare_candidates(const pairingheap_node *a, const pairingheap_node *b, void *arg)
@@ -449,7 +459,10 @@ schedule_take(Turn *taken, int max, int room, MonoTime now)
 			pairingheap_container(Candidate, node, pairingheap_remove_first(line));
 		int in_flight = calls_at_next_server(candidate->queue, now);
 
-		/* guests of one server are told of each other's calls when their turn comes */
+		/*
+		 * another queue may have used the same server since: then this one
+		 * goes back in line
+		 */
 		if (in_flight <= candidate->in_flight)
 		{
 			if (!take_one(candidate->queue, &taken[n], now))
@@ -466,8 +479,8 @@ schedule_take(Turn *taken, int max, int room, MonoTime now)
 }
 
 /*
- * Lists the addresses that can be reached, busy or not, of the pools that run these turns; at most max.  Returns their
- * number.
+ * Lists the addresses that can be reached, busy or not, of servers that have
+ * several and run these turns; at most max.  Returns their number.
  */
 int
 schedule_list_usable(Turn *const *turns, int n_turns, const char **urls, int max)
@@ -526,8 +539,8 @@ schedule_next_change(MonoTime now)
 }
 
 /*
- * Shows in genjob.servers and genjob.backends what each server may be given, and why it is not more.  Rests queues that
- * have nothing to do.
+ * Shows in genjob.servers and genjob.backends what each server may be given,
+ * and why not more.  Lets queues rest that have nothing to do.
  */
 void
 schedule_show(int room, MonoTime now)

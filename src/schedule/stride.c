@@ -2,15 +2,17 @@
  * stride.c
  *		Who of several is served next, in proportion to their weights.  Pure.
  *
- * Each has a pass, and the smallest is next.  A turn adds the inverse of the weight to the pass.  Whoever is new
- * starts at the pass of the others.  So the next turn goes to whoever had least, in proportion.  (Waldspurger and
- * Weihl, "Stride Scheduling", 1995: deficit round robin without its bursts.)
+ * Each share has a pass, and the share with the smallest pass is next.  A turn
+ * adds the inverse of the weight to the pass.  A new share starts at the pass
+ * of the others.  So the next turn goes to the share that had least, in
+ * proportion.  (Waldspurger and Weihl, "Stride Scheduling", 1995: deficit
+ * round robin without its bursts.)
  */
 #include "postgres.h"
 
 #include "schedule/stride.h"
 
-/* Of a heap the largest is on top: the better one is the larger. */
+/* The largest is on top of a heap: so the better one must be the larger. */
 static int
 compare_shares(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 {
@@ -52,7 +54,8 @@ stride_add(const Stride *stride, Share *share, double weight)
 }
 
 /*
- * Sets whether a share waits for a turn.  Having been away saves nothing up.
+ * Sets whether a share waits for a turn.  A share that was away saves nothing
+ * up.
  */
 void
 stride_set_waiting(Stride *stride, Share *share, bool is_waiting)
@@ -105,7 +108,8 @@ stride_give_back(Stride *stride, Share *share)
 }
 
 /*
- * Changes the weight of a share.  What it is ahead of the others is paid off at the new weight.
+ * Changes the weight of a share.  If it is ahead of the others, it pays that
+ * off at the new weight.
  */
 void
 stride_set_weight(Stride *stride, Share *share, double weight)
@@ -123,7 +127,8 @@ stride_set_weight(Stride *stride, Share *share, double weight)
 }
 
 /*
- * True if a share may be forgotten: it waits for nothing, and had no more than its part.
+ * True if a share may be forgotten: it waits for nothing, and is not ahead of
+ * the others.
  */
 bool
 stride_is_even(const Stride *stride, const Share *share)

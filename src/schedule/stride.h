@@ -20,8 +20,8 @@ typedef struct Share
 /* Those who share. */
 typedef struct Stride
 {
-	pairingheap *waiting; /* those whose turn can come: next on top */
-	double time;          /* the pass of the one that was served last */
+	pairingheap *waiting; /* shares whose turn can come: next on top */
+	double time;          /* the pass of the share that was served last */
 	uint64 served;        /* turns so far */
 } Stride;
 

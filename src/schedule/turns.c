@@ -2,9 +2,11 @@
  * turns.c
  *		Whose turn it is at a server: its owners, and the tenants of each.
  *
- * The owners of jobs share a server, and the tenants of an owner share that owner's turns (stride.c): a role that has
- * thousands of tenants gets no more for it, and a million jobs of one tenant delay the first of another by one place
- * at most.  A tenant's jobs stand in lanes (lanes.c), one for each priority.
+ * The owners of jobs share a server, and the tenants of an owner share that
+ * owner's turns (stride.c).  So a role with thousands of tenants gets no more
+ * for it, and a million jobs of one tenant delay the first job of another by
+ * one place at most.  A tenant's jobs stand in lanes (lanes.c), one for each
+ * priority.
  */
 #include "postgres.h"
 
@@ -46,7 +48,7 @@ typedef struct Tenant
 	dlist_node node; /* on its owner's list */
 	Share share;     /* of the owner's turns */
 	dlist_head lanes;
-	pairingheap by_priority; /* the same: the highest on top */
+	pairingheap by_priority; /* the same lanes: the highest on top */
 } Tenant;
 
 typedef struct OwnerEntry
@@ -61,7 +63,10 @@ typedef struct TenantEntry
 	Tenant *tenant;
 } TenantEntry;
 
-/* A tenant may have a lane for each of its jobs: one is found by this, and not by looking at all. */
+/*
+ * A tenant may have a lane for each of its jobs.  This finds one without
+ * looking at all.
+ */
 typedef struct LaneName
 {
 	Tenant *tenant;
@@ -166,8 +171,10 @@ forget_tenant(Tenant *tenant)
 }
 
 /*
- * Forgets tenants and owners that have no jobs: all of them, or only those that are not ahead of their share.  Where
- * lanes are left out, these have turns one after the other anyway.
+ * Forgets tenants and owners that have no jobs: all of them, or only those
+ * that are not ahead of their share.  Tenants of an owner with lanes that were
+ * left out are forgotten even then, because these lanes have turns one after
+ * the other anyway.
  */
 static void
 forget_idle(Turns *turns, bool all)
@@ -298,8 +305,9 @@ make_lane(Owner *owner, const char *tenant_name, int priority)
 }
 
 /*
- * Returns the lane of an owner, tenant and priority, created on first use.  A new one has no jobs, and is freed at the
- * next change unless it is given some.  NULL: the owner has too many, and this one is left out.
+ * Returns the lane of an owner, tenant and priority, created on first use.  A
+ * new lane has no jobs, and is freed at the next change unless it gets some.
+ * NULL: the owner has too many lanes, and this one is left out.
  */
 Lane *
 turns_lane(Turns *turns, Oid role, const char *tenant_name, int priority)
@@ -322,8 +330,8 @@ turns_lane(Turns *turns, Oid role, const char *tenant_name, int priority)
 }
 
 /*
- * Has a lane read that was left out, from its first job that the table has, unless it is in memory.  False: there is
- * no room for it.
+ * Reads a lane that was left out, from its first job in the table on, unless
+ * it is in memory.  False: there is no room for it.
  */
 bool
 turns_read_left_out(Crowd *crowd, const char *tenant_name, int priority, TimestampTz run_at,
@@ -419,7 +427,7 @@ turns_drop_unseen(Turns *turns)
 }
 
 /*
- * Frees all that a server's turns hold.
+ * Frees everything of a server's turns.
  */
 void
 turns_free(Turns *turns)
@@ -433,7 +441,8 @@ turns_free(Turns *turns)
 /* ---------- turns ---------- */
 
 /*
- * Removes the first job of a lane.  Where the owner has lanes that were left out, the lane gives up its place.
+ * Removes the first job of a lane.  If the owner has lanes that were left out,
+ * this lane gives up its place.
  */
 static int64
 take_first(Owner *owner, Lane *lane)
@@ -473,8 +482,8 @@ turns_pop(Turns *turns, int64 *id)
 }
 
 /*
- * Gives back to its tenant and owner the turn of a job that turns_pop() took, that could not start, and that is ready
- * again.
+ * Gives a turn back to its tenant and owner: turns_pop() took this job, which
+ * could not start and is ready again.
  */
 void
 turns_give_back(int64 id)
@@ -490,7 +499,8 @@ turns_give_back(int64 id)
 }
 
 /*
- * Takes, out of turn, the job that expires first, if that is by a time.
+ * Takes, out of turn, the job that expires first, if it expires at by or
+ * earlier.
  */
 bool
 turns_pop_expiring(Turns *turns, TimestampTz by, int64 *id)

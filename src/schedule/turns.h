@@ -18,7 +18,7 @@ typedef struct Turns
 	Stride stride;      /* of owners */
 	dlist_head owners;  /* all */
 	int n_tenants;      /* of all owners */
-	int prune_at;       /* tenants, before those without jobs are forgotten */
+	int prune_at;       /* at this many tenants, those without jobs are forgotten */
 	const char *server; /* must stay */
 } Turns;
 

@@ -1,6 +1,6 @@
 /*
  * weights.c
- *		How many turns each owner and each tenant gets in the time in which others have one:
+ *		How many turns each owner and each tenant gets while others get one:
  *		genjob.owner_weights and genjob.tenant_weights, in memory.
  */
 #include "postgres.h"
@@ -14,8 +14,8 @@
 typedef struct WeightKey
 {
 	const char *server_name;
-	Oid owner;          /* invalid: of a tenant */
-	const char *tenant; /* empty: of an owner */
+	Oid owner;          /* invalid: it is a tenant's weight */
+	const char *tenant; /* empty: it is an owner's weight */
 } WeightKey;
 
 typedef struct Weight
@@ -24,7 +24,7 @@ typedef struct Weight
 	double weight;
 } Weight;
 
-static MemoryContext context = NULL; /* holds all below */
+static MemoryContext context = NULL; /* of all below */
 static HTAB *weights = NULL;
 
 static uint32
