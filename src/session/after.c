@@ -214,8 +214,8 @@ after_add(Row *row, const JobIds *referred, Relation table)
 	for (i = 0; i < referred->n; i++)
 	{
 		/*
-		 * it cannot wait for a later job here; the claim delays it until that
-		 * job has ended
+		 * a later job cannot be in after; instead, reading the reference
+		 * delays this job
 		 */
 		if (referred->ids[i] < id && !is_among(referred->ids[i], &after))
 			added.ids[added.n++] = referred->ids[i];
