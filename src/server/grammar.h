@@ -48,7 +48,7 @@ typedef enum RemoteState
 	REMOTE_OK,
 	REMOTE_FAILED,
 	REMOTE_GONE,
-	REMOTE_PARTLY /* ended, but maybe not complete: a success if it has an output, else a failure */
+	REMOTE_PARTLY /* ended, maybe incomplete: succeeds only with what requires_output asks for */
 } RemoteState;
 
 extern RemoteState grammar_state_of(const char *states, const char *value);

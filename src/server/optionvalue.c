@@ -474,8 +474,8 @@ may_be_empty(const Option *option)
 
 /*
  * Sets the option's enum to the choice that its text equals, or has before a
- * ":"; to the first choice without a text.  Places are the choices "/" and
- * "?".
+ * ":"; to the first choice without a text.  A text that begins with a "/" or a
+ * "?" is the choice of that name.
  */
 void
 optionvalue_read_kind(const Option *option, void *options)

@@ -174,7 +174,7 @@ parse_guarded(void *(*parse)(const void *), const void *arg, const char *server_
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
-		/* out of memory: not the options' fault, and it passes */
+		/* out of memory or the like: not the fault of the options */
 		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
 			ReThrowError(error);
 		complain(complaint, SERVER_INVALID, error->sqlerrcode,
