@@ -20,7 +20,7 @@ CREATE FUNCTION genjob.store_trouble(url text, store text, store_oid oid, owner 
 COMMENT ON FUNCTION genjob.store_trouble(text, text, oid, oid) IS
 	'why an owner''s output cannot be deleted from its store; null if it can';
 
--- what the row that is given says may be forged: the table's own counts, as far as the caller sees it
+-- the caller may forge the row that it passes: use the table's row, if the caller may see it
 CREATE FUNCTION genjob.presign(output @extschema@.gen_outputs, expires interval DEFAULT '1 hour') RETURNS text
 	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS
 	'SELECT genjob.presign_output(o.url, $2, o.store, o.store_oid, j.owner)
@@ -39,14 +39,15 @@ CREATE FUNCTION genjob.complete(job bigint, token text, result jsonb DEFAULT NUL
 COMMENT ON FUNCTION genjob.complete(bigint, text, jsonb, text) IS
 	'brings the answer of a job that was handed over, or why it failed, with the token that was in its payload; false if it has been brought';
 
--- Equal outputs may be one object, where the keys of a store have a digest in them and not the job.
+-- Equal outputs can be one object if the store's option key has {sha256} and not {job}.
 CREATE FUNCTION genjob.shared_object(job bigint, ordinal integer, jobs bigint[]) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'genjob_shared_object' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.shared_object(bigint, integer, bigint[]) IS
 	'whether the object of an output is also that of a job which is not among these; of a job that the calling role may see';
 
--- Deletes jobs that have ended, for genjob.purge() and for the option retention, as far as their objects are gone. Objects
--- go by jobs of their store, which are durable and limited as any other; patient: not those that have failed a moment ago.
+-- Deletes ended jobs whose objects are gone, for genjob.purge() and for the option retention.
+-- Jobs of the store delete the objects, durable and limited as all jobs.
+-- patient: do not retry such a job soon after it has failed.
 CREATE FUNCTION genjob.purge_jobs(jobs bigint[], patient boolean, OUT deleted bigint, OUT waiting bigint, OUT ordered bigint,
 	OUT problem text) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
 $$
@@ -166,8 +167,8 @@ $$;
 COMMENT ON FUNCTION genjob.purge(text, interval) IS
 	'deletes jobs of a server that ended that long ago, with their outputs in the table and in object stores; how many are gone';
 
--- Through this view genjob.cancel() and genjob.retry() change a job: it takes no privilege on gen_jobs, as the view's
--- owner has it, and triggers of gen_jobs run as the role that calls.
+-- genjob.cancel() and genjob.retry() change a job through this view.
+-- The caller needs no privilege on gen_jobs, because the view's owner has it; triggers of gen_jobs run as the calling role.
 CREATE VIEW genjob.own_jobs WITH (security_barrier = true) AS
 	SELECT j.id, j.state FROM @extschema@.gen_jobs j WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
 COMMENT ON VIEW genjob.own_jobs IS 'jobs of the roles that the calling role is a member of; genjob.cancel() and genjob.retry() change their state through it';
@@ -281,7 +282,7 @@ CREATE PROCEDURE genjob.run(server name, request jsonb, inputs bytea[] DEFAULT N
 COMMENT ON PROCEDURE genjob.run(name, jsonb, bytea[], interval, bigint, @extschema@.gen_job_state, jsonb, jsonb, text) IS
 	'inserts a job, commits, waits until it has ended and gives what came of it';
 
--- Pausing is an option of the server, so it survives a restart and a dump, and takes who owns the server.
+-- Pausing is an option of the server: it survives a restart and a dump, and only the server's owner can set it.
 CREATE FUNCTION genjob.set_paused(server name, paused boolean) RETURNS boolean
 	LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS
 $$

@@ -1,5 +1,5 @@
--- The role that owns what the extension keeps, and as which its dispatchers work: no superuser, so that code which
--- someone manages to hang on the tables has nothing to gain.
+-- This role owns the tables of the extension, and its dispatchers work as this role.
+-- It is no superuser: code that somebody attaches to the tables gains nothing.
 DO $$
 DECLARE
 	wrong text;
@@ -43,7 +43,7 @@ BEGIN
 END;
 $$;
 
--- A foreign key is checked as the owner of the tables, who needs USAGE on their schema.
+-- PostgreSQL checks a foreign key as the owner of the tables, who needs USAGE on their schema.
 CREATE FUNCTION genjob.grant_unrecorded(text) RETURNS void
 	AS 'MODULE_PATHNAME', 'genjob_grant_unrecorded' LANGUAGE C STRICT;
 SELECT genjob.grant_unrecorded('GRANT USAGE ON SCHEMA @extschema@ TO genjob_dispatcher');

@@ -1,6 +1,7 @@
 /*
  * aws.c
- *		What the names of AWS's hosts say: the region and the service that a signature is for.
+ *		Reads the region and the service to sign for from the names of AWS's
+ *		hosts.
  */
 #include "postgres.h"
 
@@ -47,7 +48,7 @@ aws_is_host(const char *url)
 }
 
 /*
- * Returns the name with which a service signs, if it differs from that of its hosts.
+ * Returns the name that a service signs with.  Its hosts may use another name.
  */
 static char *
 signing_name(char *service)
@@ -60,7 +61,8 @@ signing_name(char *service)
 }
 
 /*
- * Returns the number of a host's labels, without those of AWS's domain.
+ * Splits host into labels, without domain at its end, and returns their
+ * number.  Changes host; the labels point into it.
  */
 static int
 read_labels(char *host, const char *domain, char **labels)
@@ -77,9 +79,10 @@ read_labels(char *host, const char *domain, char **labels)
 }
 
 /*
- * Reads region and service from the host of a URL, palloc'd; NULL if it does not say.  Hosts are
- * SERVICE.REGION.amazonaws.com, with a bucket's name or the like before that; or, for a function of Lambda,
- * ID.lambda-url.REGION.on.aws.
+ * Reads region and service from the host of url; each is palloc'd, or NULL if
+ * the host does not name it.  A host is SERVICE.REGION.amazonaws.com, with
+ * more before it where a bucket's name is there.  The host of a Lambda
+ * function is ID.lambda-url.REGION.on.aws.
  */
 void
 aws_read_host(const char *url, char **region, char **service)
@@ -105,7 +108,10 @@ aws_read_host(const char *url, char **region, char **service)
 		return;
 	if (n == 1 || strcmp(labels[n - 1], "s3") == 0)
 	{
-		/* a service that has one host for all regions signs for the first of them */
+		/*
+		 * without a region, the host serves all regions and expects the
+		 * signature for us-east-1
+		 */
 		*region = pstrdup("us-east-1");
 		*service = pstrdup(signing_name(labels[n - 1]));
 		return;
@@ -115,7 +121,8 @@ aws_read_host(const char *url, char **region, char **service)
 }
 
 /*
- * Returns the first of some headers (a JSON object that was checked) that only a signature sets; NULL: none.
+ * Returns the name of a header that only a signature sets, if headers (a
+ * checked JSON object) has one; else NULL.
  */
 const char *
 aws_find_signing_header(const char *headers)

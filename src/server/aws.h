@@ -1,6 +1,6 @@
 /*
  * aws.h
- *		What the names of AWS's hosts say.
+ *		Reads the names of AWS's hosts.
  */
 #ifndef GENJOB_AWS_H
 #define GENJOB_AWS_H

@@ -1,6 +1,6 @@
 /*
  * grammar.c
- *		How the options that describe a protocol are written, and read.
+ *		Checks and reads the options that describe a protocol.
  */
 #include "postgres.h"
 
@@ -13,7 +13,8 @@
 #define MAX_HEADERS 100 /* in an option */
 
 /*
- * The next word of a list separated by spaces, with its length; NULL at the end.
+ * Returns the next word of a list separated by spaces, and its length; NULL at
+ * the end.  Moves *list behind the word.
  */
 const char *
 grammar_next_word(const char **list, int *len)
@@ -59,7 +60,7 @@ grammar_check_auth(const char *value)
 }
 
 /*
- * The name of a region or a service of AWS, or of what speaks its protocols.
+ * A region or a service to sign for, of AWS or of a compatible server.
  */
 const char *
 grammar_check_word(const char *value)
@@ -72,7 +73,8 @@ grammar_check_word(const char *value)
 }
 
 /*
- * Names of buckets are labels of hosts; older ones may have capitals and underscores.
+ * Bucket names are host labels; the names of old buckets may have capitals and
+ * underscores.
  */
 const char *
 grammar_check_bucket(const char *value)
@@ -103,7 +105,8 @@ grammar_check_place(const char *value)
 }
 
 /*
- * A place in the answer, or, behind "=", the place in the request of an id that we choose.
+ * The place of the id in the answer; or "=" and the place in the request where
+ * we put an id that we chose.
  */
 const char *
 grammar_check_remote_id(const char *value)
@@ -128,8 +131,9 @@ grammar_check_state(const char *value)
 }
 
 /*
- * A place in the answer to a poll, or an address and, behind "#", the place in its answer.  The address is asked while
- * the call is under way: no answer has given a URL or an id yet.
+ * A place in the answer to a poll, or "address#place".  We call the address
+ * while the submission is in flight: it cannot use a URL or an id from an
+ * answer.
  */
 const char *
 grammar_check_progress(const char *value)
@@ -171,7 +175,8 @@ grammar_check_places(const char *value)
 }
 
 /*
- * Places of reasons: one behind "+" is looked at in any case.
+ * Places.  The first place that has words gives the reason; the places with "+"
+ * that follow it add their words.
  */
 const char *
 grammar_check_reasons(const char *value)
@@ -188,9 +193,10 @@ grammar_check_reasons(const char *value)
 }
 
 /*
- * Reads "METHOD path", "METHOD @place", either with a JSON body behind it, up to a semicolon that
- * begins another one.  Returns where that is, or NULL at the end; address->method is NULL when the
- * text is not an address.
+ * Reads an address: "METHOD path" or "METHOD @place", either with a JSON body
+ * behind it.  The address ends at a semicolon; returns what follows that, or
+ * NULL at the end of text.  Sets address->method to NULL if text is not an
+ * address.
  */
 const char *
 grammar_read_address(const char *text, Address *address)
@@ -219,8 +225,9 @@ grammar_read_address(const char *text, Address *address)
 }
 
 /*
- * Returns the addresses of a list, palloc'd.  Those marked with "?" are for a prediction with the id that we chose:
- * they lose the mark, or are left out if it has another id.
+ * Returns a list of addresses for one prediction, palloc'd.  An address with
+ * the mark "?" needs an id that we chose: drops the mark if id_is_ours, else
+ * the address.
  */
 char *
 grammar_fit_addresses(const char *text, bool id_is_ours)
@@ -258,7 +265,8 @@ grammar_check_address(const char *value)
 }
 
 /*
- * Returns the address in "address#places", palloc'd; NULL where there is no "#".
+ * Returns the address in "address#places", palloc'd, and sets *places; NULL
+ * without a "#".
  */
 char *
 grammar_split_address(const char *text, const char **places)
@@ -272,8 +280,8 @@ grammar_split_address(const char *text, const char **places)
 }
 
 /*
- * Reads an address, and the places in its answer behind "#" (*places is NULL without them), up to a
- * semicolon that begins another one.  As grammar_read_address().
+ * As grammar_read_address(), for "address#places".  *places is NULL without a
+ * "#".
  */
 const char *
 grammar_read_lookup(const char *text, Address *address, char **places)
@@ -331,7 +339,8 @@ find_group(const char *text)
 }
 
 /*
- * True if one of the values up to the next semicolon is value, in any case; "*" is any.
+ * True if value is in the list up to the next semicolon, in any case.  Sets
+ * *has_star if it meets a "*" there.
  */
 static bool
 group_has(const char *values, const char *value, bool *has_star)
@@ -392,7 +401,8 @@ grammar_check_states(const char *value)
 }
 
 /*
- * on, off, or places, each with "?" before it where it need not be there.
+ * "on", "off", or places.  A place with "?" before it need not be in the
+ * answer.
  */
 const char *
 grammar_check_requirement(const char *value)
@@ -444,7 +454,8 @@ grammar_fill(const char *pattern, const char *name, const char *value)
 }
 
 /*
- * text percent-encoded as RFC 3986 has it for what must not be taken for syntax; also_plain stays.
+ * Returns text percent-encoded, palloc'd.  RFC 3986's unreserved characters
+ * and those in also_plain stay plain.
  */
 char *
 grammar_percent_encode(const char *text, const char *also_plain)
@@ -485,7 +496,10 @@ grammar_check_object(const char *text)
 const char *
 grammar_check_header_name(const char *name)
 {
-	/* what frames a message, says who is asked, or is for the next hop alone (RFC 9110, 7.6.1) */
+	/*
+	 * they frame a message, name the receiver, or are for the next hop only
+	 * (RFC 9110, 7.6.1)
+	 */
 	static const char *const reserved[] = {
 		"Connection", "Content-Encoding", "Content-Length",    "Expect",
 		"Host",       "HTTP2-Settings",   "Idempotency-Key",   "Keep-Alive",

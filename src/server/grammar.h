@@ -1,11 +1,11 @@
 /*
  * grammar.h
- *		How the options that describe a protocol are written.
+ *		Checks and reads the options that describe a protocol.
  */
 #ifndef GENJOB_GRAMMAR_H
 #define GENJOB_GRAMMAR_H
 
-/* Each gives NULL, or a sentence that says what is expected. */
+/* Each returns NULL, or a sentence that says what is expected. */
 extern const char *grammar_check_object(const char *text);
 extern const char *grammar_check_headers(const char *text);
 extern const char *grammar_check_header_name(const char *name);
@@ -48,7 +48,7 @@ typedef enum RemoteState
 	REMOTE_OK,
 	REMOTE_FAILED,
 	REMOTE_GONE,
-	REMOTE_PARTLY /* it has ended, and what is there may be of use: without that it has failed */
+	REMOTE_PARTLY /* ended, maybe incomplete: succeeds only with what requires_output asks for */
 } RemoteState;
 
 extern RemoteState grammar_state_of(const char *states, const char *value);

@@ -2,8 +2,9 @@
  * keytemplate.c
  *		The keys under which outputs are stored: "{server}/{yyyy}/{mm}/{job}-{ordinal}.{ext}".
  *
- * A template is checked when the server is created, so that no output that was paid for meets one that
- * cannot be filled: each word has a most of bytes, and with these the key is short enough.
+ * CREATE and ALTER SERVER check the template.  So an output that was paid for
+ * never meets a template that we cannot fill.  Each word has a maximum length,
+ * so the check knows how long a key can get.
  */
 #include "postgres.h"
 
@@ -14,8 +15,8 @@
 
 #include "server/keytemplate.h"
 
-#define MAX_LOOKS 10000 /* at a key that may be ours, before it is taken for another's */
-#define MAX_NAME 200    /* bytes of a word that somebody chose; what is more is cut off */
+#define MAX_LOOKS 10000 /* tries to match one key; after these, it is not ours */
+#define MAX_NAME 200    /* bytes of a word that a user chose; the rest is cut off */
 
 typedef enum Word
 {
@@ -56,7 +57,8 @@ static const struct
 };
 
 /*
- * The word that begins at text, "{" included, with its length; WORDS where there is no such.
+ * Returns the word that begins at text, and its length with both braces; WORDS
+ * if it is not a word.
  */
 static Word
 read_word(const char *text, int *len)
@@ -200,7 +202,8 @@ append_word(StringInfo key, Word word, const KeyWords *words)
 }
 
 /*
- * The key of an output, palloc'd, by a template that passed the check.
+ * Returns the key of an output, palloc'd.  keytemplate_check() must have
+ * accepted the pattern.
  */
 char *
 keytemplate_fill(const char *pattern, const KeyWords *words)
@@ -224,7 +227,7 @@ keytemplate_fill(const char *pattern, const KeyWords *words)
 /* ---------- keys that may be ours ---------- */
 
 /*
- * True if a word is the same for all outputs of a server of a database.
+ * True if a word has the same value for all outputs of one server.
  */
 static bool
 is_fixed(Word word)
@@ -233,8 +236,8 @@ is_fixed(Word word)
 }
 
 /*
- * Returns the prefix of all keys that a template makes for a server's outputs, palloc'd.  Needs the words server and
- * database.
+ * Returns the text with which all keys of a server's outputs begin, palloc'd.
+ * Needs the words server and database.
  */
 char *
 keytemplate_prefix(const char *pattern, const KeyWords *words)
@@ -259,7 +262,8 @@ keytemplate_prefix(const char *pattern, const KeyWords *words)
 }
 
 /*
- * How many bytes at the beginning of a key may stand for a word that is not fixed.
+ * Returns how many bytes at the beginning of key may be the value of word,
+ * which is not fixed.
  */
 static int
 span_of(Word word, const char *key)
@@ -283,7 +287,8 @@ span_of(Word word, const char *key)
 }
 
 /*
- * The text that a template has up to its next word that is not fixed, palloc'd; *pattern moves there.
+ * Returns the text of a template up to the next word that is not fixed,
+ * palloc'd; *pattern moves to that word.
  */
 static char *
 next_text(const char **pattern, const KeyWords *words)
@@ -302,8 +307,9 @@ next_text(const char **pattern, const KeyWords *words)
 }
 
 /*
- * True if the rest of a template, which begins with a word that is not fixed or is empty, may have made the rest of a
- * key.  *looks: how often that may still be tried.
+ * True if pattern (the rest of a template) may have made key (the rest of a
+ * key).  pattern is empty, or begins with a word that is not fixed.  *looks is
+ * the number of tries left.
  */
 static bool
 may_be_rest(const char *pattern, const char *key, const KeyWords *words, int *looks)
@@ -329,7 +335,8 @@ may_be_rest(const char *pattern, const char *key, const KeyWords *words, int *lo
 }
 
 /*
- * True if a template may have made the key of an output of a server.  Needs the words server and database.
+ * True if the template may have made this key for an output of the server.
+ * Needs the words server and database.
  */
 bool
 keytemplate_may_be(const char *pattern, const char *key, const KeyWords *words)
@@ -342,7 +349,8 @@ keytemplate_may_be(const char *pattern, const char *key, const KeyWords *words)
 }
 
 /*
- * True if a key can only be made when all of its output is there.
+ * True if a key needs the digest of the whole output, so that the output must
+ * be complete first.
  */
 bool
 keytemplate_needs_digest(const char *pattern)

@@ -5,7 +5,7 @@
 #ifndef GENJOB_KEYTEMPLATE_H
 #define GENJOB_KEYTEMPLATE_H
 
-#define KEY_MAX 1024 /* bytes of a key, as S3 has it */
+#define KEY_MAX 1024 /* bytes; the limit of S3 */
 
 /* What the words of a template stand for.  Strings are valid UTF-8; none may be NULL. */
 typedef struct KeyWords

@@ -73,7 +73,10 @@ const Preset preset_models[] = {
 			},
 	},
 
-	/* Messages (https://docs.anthropic.com/en/api/messages), streamed for the same reason. */
+	/*
+	 * Messages (https://docs.anthropic.com/en/api/messages), streamed as
+	 * openai-chat is.
+	 */
 	{
 		.api = "anthropic",
 		.needs_secret = true,
@@ -142,9 +145,10 @@ const Preset preset_models[] = {
 	},
 
 	/*
-	 * AUTOMATIC1111's stable-diffusion-webui and Forge (modules/api/api.py), SD.Next,
-	 * stable-diffusion.cpp's server.  Progress and interrupt are of the whole server, so they are used
-	 * only where it is given one call at a time.
+	 * AUTOMATIC1111's stable-diffusion-webui and Forge (modules/api/api.py),
+	 * SD.Next, stable-diffusion.cpp's server.  Progress and interrupt concern
+	 * the whole server, so genjob uses them only if the server gets one call
+	 * at a time.
 	 */
 	{
 		.api = "automatic1111",
@@ -164,7 +168,10 @@ const Preset preset_models[] = {
 			},
 	},
 
-	/* A graph in "API format"; its id is ours to choose (ComfyUI, server.py and execution.py). */
+	/*
+	 * A graph in "API format"; we choose its id (ComfyUI, server.py and
+	 * execution.py).
+	 */
 	{
 		.api = "comfyui",
 		.unended = "GET /queue#/queue_running/*/1 /queue_pending/*/1",
@@ -176,13 +183,19 @@ const Preset preset_models[] = {
 				.wrap = "/prompt",
 				.reply = "poll",
 				.remote_id = "=/prompt_id",
-				/* what ends between the two questions is in the history by the second */
+				/*
+				 * what ends between the two calls is in the history by the
+				 * second call
+				 */
 				.lookup =
 					"GET /queue#/queue_running/*/1 /queue_pending/*/1; GET /history/{id}#/{id}",
 				.poll = "GET /history/{id}",
 				.state = "/{id}/status/status_str",
 				.states = "ok=success;fail=error",
-				/* images, gifs, audio, 3d, and what else nodes call their files */
+				/*
+				 * images, gifs, audio, 3d, and all other names that nodes give
+				 * their files
+				 */
 				.output = "/{id}/outputs/*/*/*",
 				.encoding = "file:/view?filename={filename}&subfolder={subfolder}&type={type}",
 				.requires_output = "/{id}/outputs/*/text/*",
@@ -284,7 +297,10 @@ const Preset preset_models[] = {
 			},
 	},
 
-	/* https://docs.bfl.ai: the polling URL is of a region's host; the sample's URL ends in minutes */
+	/*
+	 * https://docs.bfl.ai: the polling URL is on a regional host; the sample's
+	 * URL expires in minutes
+	 */
 	{
 		.api = "bfl",
 		.needs_secret = true,
@@ -309,7 +325,10 @@ const Preset preset_models[] = {
 			},
 	},
 
-	/* https://docs.runpod.io/serverless: what "output" is like is each endpoint's own affair */
+	/*
+	 * https://docs.runpod.io/serverless: each endpoint chooses the shape of
+	 * "output"
+	 */
 	{
 		.api = "runpod",
 		.needs_secret = true,
@@ -333,7 +352,10 @@ const Preset preset_models[] = {
 			},
 	},
 
-	/* https://huggingface.co/docs/inference-providers: a model that is loading says for how long */
+	/*
+	 * https://huggingface.co/docs/inference-providers: while a model loads,
+	 * the error says for how long
+	 */
 	{
 		.api = "huggingface",
 		.needs_secret = true,
@@ -370,7 +392,10 @@ const Preset preset_models[] = {
 			},
 	},
 
-	/* Chat, v2 (https://docs.cohere.com/v2/reference/chat), and what else answers at once */
+	/*
+	 * Chat, v2 (https://docs.cohere.com/v2/reference/chat), and the endpoints
+	 * that answer at once
+	 */
 	{
 		.api = "cohere",
 		.needs_secret = true,
@@ -435,7 +460,10 @@ const Preset preset_models[] = {
 			},
 	},
 
-	/* Open Inference Protocol v2, Triton: outputs are tensors; which of them are binaries the user says */
+	/*
+	 * Open Inference Protocol v2, Triton: outputs are tensors; the user says
+	 * which of them are binaries
+	 */
 	{
 		.api = "kserve",
 		.protocol =

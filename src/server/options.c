@@ -1,9 +1,10 @@
 /*
  * options.c
- *		The options of a foreign server and of a user mapping: one table, read by the validator and by everyone who wants
- *		a value, and what one option needs another for.
+ *		The options of a foreign server and of a user mapping: one table for
+ *		the validator and for all readers, and the checks of one option against
+ *		another.
  *
- * What is wrong is refused when the server or mapping is created or altered.  optionvalue.c: how values are written.
+ * CREATE and ALTER refuse what is wrong.  optionvalue.c reads single values.
  */
 #include "postgres.h"
 
@@ -22,7 +23,7 @@
 		name, ForeignServerRelationId, kind, offsetof(ServerOptions, field), __VA_ARGS__ \
 	}
 #define PROTOCOL_OPTION(name, kind, field) SERVER_OPTION(name, kind, protocol.field, NULL)
-/* The engine knows it as protocol.kind.field, too */
+/* Also stored as an enum, in protocol.kind.field */
 #define PROTOCOL_KIND(name, type, field, choices) \
 	SERVER_OPTION(name, type, protocol.field, NULL, 0, 0, choices, \
 				  offsetof(ServerOptions, protocol.kind.field))
@@ -34,8 +35,8 @@
 
 #define LABEL_LETTERS "abcdefghijklmnopqrstuvwxyz0123456789-"
 #define MAX_AGE_DAYS INT64CONST(36500)
-#define MAX_OUTPUT (INT64CONST(10000) * 8 * 1024 * 1024) /* parts of 8 MB that a store takes */
-#define MAX_RESPONSE INT64CONST(1000000000)              /* bytea and jsonb hold less than 1 GiB */
+#define MAX_OUTPUT (INT64CONST(10000) * 8 * 1024 * 1024) /* a store takes 10000 parts of 8 MB */
+#define MAX_RESPONSE INT64CONST(1000000000)              /* bytea and jsonb stay below 1 GiB */
 
 static const Option options_table[] = {
 	SERVER_OPTION("api", OPTION_API, preset, NULL),
@@ -174,7 +175,8 @@ option_find(const char *name, Oid catalog)
 }
 
 /*
- * Parses the settings of the preset that the options name: defaults that are its own.
+ * Parses the settings of the preset that the option api names: its own
+ * defaults of other options.
  */
 static void
 parse_preset_settings(List *defs, void *options)
@@ -232,7 +234,7 @@ require_option(const char *name, bool present, const char *hint)
 }
 
 /*
- * Removes what an empty option overrides in the preset.
+ * Sets empty options to NULL.  An empty option turns the preset's value off.
  */
 static void
 drop_emptied(Protocol *protocol)
@@ -257,7 +259,7 @@ drop_emptied(Protocol *protocol)
 }
 
 /*
- * Fills in the preset's values for options that are not given.
+ * Fills in options that are not given, from the preset or else with a default.
  */
 static void
 fill_protocol(ServerOptions *options)
@@ -285,7 +287,7 @@ fill_protocol(ServerOptions *options)
 		protocol->inputs_body = protocol->body;
 	if (protocol->inputs_as == NULL)
 		protocol->inputs_as = "base64";
-	/* a form has files, and a raw body is one */
+	/* a form sends files, and a raw body is a file */
 	if (protocol->links_as == NULL)
 		protocol->links_as = strcmp(protocol->inputs_body, "json") == 0 ? "url" : "bytes";
 	if (protocol->reply == NULL)
@@ -307,7 +309,7 @@ fill_protocol(ServerOptions *options)
 }
 
 /*
- * Reads the options that the engine knows as enums.
+ * Sets the enums of the options that have one.
  */
 static void
 read_kinds(ServerOptions *options)
@@ -332,7 +334,8 @@ chooses_id(const Protocol *protocol)
 }
 
 /*
- * Drops a preset's lookup if its remote_id is overridden: it asks by the id that genjob chooses.
+ * Drops an empty lookup, and the preset's lookup if genjob does not choose the
+ * id: the lookup asks by that id.
  */
 static void
 complete_lookup(ServerOptions *options)
@@ -406,7 +409,8 @@ check_model(const ServerOptions *options)
 }
 
 /*
- * Finds the region and the service for which requests are signed.  AWS's own hosts name them.
+ * Finds the region and the service to sign for.  The names of AWS's hosts
+ * contain them.
  */
 static void
 complete_scope(ServerOptions *options)
@@ -431,7 +435,8 @@ complete_scope(ServerOptions *options)
 #define DEFAULT_KEY "{server}/{yyyy}/{mm}/{dd}/{job}-{ordinal}.{ext}"
 
 /*
- * Checks what an object store needs, and what only it may have.
+ * Checks and completes the options of an object store.  Refuses these options
+ * for other servers.
  */
 static void
 complete_store(ServerOptions *options)
@@ -475,7 +480,7 @@ complete_store(ServerOptions *options)
 }
 
 /*
- * Checks what one option needs another for.
+ * Checks the options against each other.
  */
 static void
 check_protocol(const ServerOptions *options)
@@ -521,8 +526,9 @@ is_given(List *defs, const char *name)
 }
 
 /*
- * Reads the options of a server of the wrapper genjob into *options (in the current memory context),
- * defaults and preset included.  Errors for the user where anything is wrong.
+ * Reads the options of a server of the wrapper genjob into *options, defaults
+ * and preset included.  Strings live in the current memory context.  Raises an
+ * error for the user if an option is wrong.
  */
 void
 options_parse_server(List *defs, ServerOptions *options)

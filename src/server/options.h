@@ -19,17 +19,19 @@ typedef enum AddressingKind
 } AddressingKind;
 
 /*
- * Of CREATE SERVER.  Strings are NULL where neither the option nor the preset says anything.
+ * A server's options.  A string is NULL if neither the option nor the preset
+ * has a value.
  */
 typedef struct ServerOptions
 {
-	List *defs; /* of DefElem: what all but url was read from; NIL: not kept */
+	List *defs; /* DefElems from which all but url was read; NIL: not kept */
 
 	/* What it speaks, and where */
 	const Preset *preset;
 	List *urls;        /* of char *, without a trailing slash: at most STATS_BACKENDS */
-	char *url;         /* the one that is called; in the server's own options the first */
-	Protocol protocol; /* the preset's, under what the options say */
+	char *url;         /* the address to call; the first of urls unless server_backend() chose
+						* another */
+	Protocol protocol; /* the options; where they say nothing, the preset */
 	char *model;
 	char *defaults; /* JSON object */
 	char *headers;  /* JSON object of strings */
@@ -39,45 +41,48 @@ typedef struct ServerOptions
 
 	/* An object store */
 	char *bucket;
-	char *key;        /* a template, of the outputs that are put there */
+	char *key;        /* template for the keys of its objects */
 	char *addressing; /* path | virtual: where in a URL the bucket stands */
 	AddressingKind addressing_kind;
-	char *put_headers; /* JSON object of strings: of what writes; or NULL */
+	char *put_headers; /* JSON object of strings, for requests that write; or NULL */
 
 	/* How much, how long, how often */
-	int64 max_in_flight;   /* calls, of each url; or MAX_IN_FLIGHT_AUTO */
-	double rate;           /* calls a second; 0: as many as there are places */
-	int64 rate_burst;      /* calls at once; 0: those of a second, at least one */
+	int64 max_in_flight;   /* calls to each url; or MAX_IN_FLIGHT_AUTO */
+	double rate;           /* calls a second; 0: no limit but max_in_flight */
+	int64 rate_burst;      /* calls at once; 0: as many as a second allows, at least one */
 	char *fallback;        /* server that takes the jobs when this one cannot; or NULL */
 	int64 timeout;         /* ms, of one attempt */
 	int64 connect_timeout; /* ms */
 	int64 poll_interval;   /* ms, at least, between polls of one prediction */
-	int64 gone_after;      /* ms; before that nobody is believed that a prediction is not known */
+	int64 gone_after;      /* ms; so long after a submission, do not believe "unknown prediction" */
 	int64 max_response;    /* bytes */
-	int64 max_output;      /* bytes, of one that goes to a store while it comes */
+	int64 max_output;      /* bytes, of one output that streams to a store */
 	int64 max_attempts;
 	int64 retry_base;        /* ms */
 	int64 retry_max;         /* ms */
-	const int *schedule;     /* the preset's, unless an option says how to back off; or NULL */
-	StatusSet *retry_status; /* that are tried again; NULL: the usual ones */
+	const int *schedule;     /* the preset's back-off; NULL if none, or if retry_base or
+							  * retry_max is given */
+	StatusSet *retry_status; /* statuses to retry; NULL: the usual ones */
 	int64 on_unknown;        /* an OnUnknown */
-	int64 max_unknown;       /* calls whose end is not known that are repeated */
-	int64 max_wait;          /* ms, for refusals that waiting alone does not mend */
-	int64 paused;            /* a boolean: nothing is claimed */
+	int64 max_unknown;       /* how often to repeat a call whose outcome is unknown */
+	int64 max_wait;          /* ms that refusals may delay a job, if waiting does not mend them */
+	int64 paused;            /* boolean: claim nothing */
 
-	/* How long jobs are kept that have ended, ms; 0: for ever */
+	/* How long to keep jobs that have ended, ms; 0: for ever */
 	int64 retention;
-	int64 retention_failed; /* of those that failed or were cancelled */
+	int64 retention_failed; /* for failed and cancelled jobs */
 
 	/* What follows an end */
-	char *notify;     /* channel that is told; or NULL */
-	char *on_success; /* server that is given a job that succeeded; or NULL */
-	char *on_failure; /* the same of one that failed or was cancelled */
+	char *notify;     /* channel for NOTIFY; or NULL */
+	char *on_success; /* server of the callback for a job that succeeded; or NULL */
+	char *on_failure; /* the same, for a job that failed or was cancelled */
 } ServerOptions;
 
-#define MAX_IN_FLIGHT_AUTO 0 /* as many as the server is found to do */
+#define MAX_IN_FLIGHT_AUTO 0 /* genjob finds how many the server can do */
 
-/* What becomes of a call that may have been accepted although no answer came. */
+/*
+ * What to do with a call that may have been accepted although no answer came.
+ */
 typedef enum OnUnknown
 {
 	ON_UNKNOWN_RETRY, /* sent again with the same Idempotency-Key */
@@ -85,13 +90,13 @@ typedef enum OnUnknown
 } OnUnknown;
 
 /*
- * Of CREATE USER MAPPING: what must never be shown.
+ * A user mapping's options: secrets, never show them.
  */
 typedef struct MappingOptions
 {
 	char *api_key;
 	char *headers;       /* JSON object of strings */
-	char *access_key_id; /* these are for auth sigv4 */
+	char *access_key_id; /* this and the next two are for auth sigv4 */
 	char *secret_access_key;
 	char *session_token; /* or NULL */
 } MappingOptions;

@@ -1,9 +1,9 @@
 /*
  * optionvalue.c
- *		The value of an option: its kinds, how each is written, and what it becomes.
+ *		Checks the value of an option and stores it in the option's field.
  *
- * One function for each kind: it refuses what is wrong, with what would be right, or stores the value
- * in the option's field.  No message repeats a secret.
+ * Each kind of option has one function.  It stores the value, or raises an
+ * error whose hint says what is valid.  No message repeats a secret.
  */
 #include "postgres.h"
 
@@ -29,7 +29,7 @@
 #define WHITE_SPACE " \t\n"
 
 /*
- * Returns a value as a message repeats it.
+ * Returns a value, shortened for a message.
  */
 static const char *
 clip(const char *value)
@@ -63,7 +63,7 @@ parse_text(const Option *option, const char *value, void *field)
 }
 
 /*
- * Returns which of the option's choices a word of word_len bytes is, from 0; -1: none.
+ * Returns the index of word (word_len bytes) in the option's choices, or -1.
  */
 static int
 find_choice(const Option *option, const char *word, size_t word_len)
@@ -83,9 +83,6 @@ find_choice(const Option *option, const char *word, size_t word_len)
 	return -1;
 }
 
-/*
- * One of the option's choices.
- */
 static void
 parse_choice(const Option *option, const char *value, void *field)
 {
@@ -185,7 +182,8 @@ parse_object(const Option *option, const char *value, void *field)
 /* ---------- addresses ---------- */
 
 /*
- * Returns one of the addresses in value, len bytes, palloc'd without its trailing slashes.
+ * Returns the address of len bytes at start, palloc'd, without its trailing
+ * slashes.  value is the whole option.
  */
 static char *
 parse_url(const Option *option, const char *value, const char *start, size_t len)
@@ -193,7 +191,10 @@ parse_url(const Option *option, const char *value, const char *start, size_t len
 	char *url = pnstrdup(start, len);
 	const char *problem = url_check(url);
 
-	/* a comma may stand in a password, so all of the value is kept back */
+	/*
+	 * a password may have a comma: with "@" anywhere, show nothing of the
+	 * value
+	 */
 	if (problem != NULL)
 		refuse_value(option, strchr(value, '@') != NULL ? NULL : url, pstrdup(problem));
 	while (len > 0 && url[len - 1] == '/')
@@ -220,7 +221,8 @@ check_distinct(const Option *option, const List *urls, const char *url)
 }
 
 /*
- * Base addresses, separated by commas, with or without white space around them.
+ * Parses base addresses, separated by commas, with or without white space
+ * around them.
  */
 static void
 parse_urls(const Option *option, const char *value, void *field)
@@ -322,8 +324,9 @@ parse_rate(const Option *option, const char *value, void *field)
 }
 
 /*
- * Reads a number as postgresql.conf spells it, in the unit of storage.  A bare one is refused: reading "30" as
- * milliseconds would cost a user who meant seconds a call.
+ * Reads a number with a unit, as postgresql.conf spells it, and converts it to
+ * base_unit.  Refuses a number without a unit: a user who means 30 seconds
+ * would get 30 milliseconds, and lose paid calls.
  */
 static bool
 read_quantity(const char *value, int base_unit, double *quantity)
@@ -351,7 +354,7 @@ parse_duration(const Option *option, const char *value, void *field)
 }
 
 /*
- * A duration for which something is kept: people write "30 days" there.
+ * Parses how long to keep something: people write "30 days" here.
  */
 static void
 parse_age(const Option *option, const char *value, void *field)
@@ -423,7 +426,7 @@ static void (*const parsers[OPTION_KINDS])(const Option *option, const char *val
 	[OPTION_SIZE] = parse_size,
 };
 
-/* The texts with a grammar: what is wrong with one, or NULL. */
+/* Checks of texts that have a grammar: each returns what is wrong, or NULL. */
 static const char *(*const grammar_checks[OPTION_KINDS])(const char *value) = {
 	[OPTION_WORD] = grammar_check_word,
 	[OPTION_BUCKET] = grammar_check_bucket,
@@ -448,7 +451,7 @@ static const char *(*const grammar_checks[OPTION_KINDS])(const char *value) = {
 };
 
 /*
- * True if an empty value means that the protocol has no such thing, whatever the preset says.
+ * True if an empty value turns the preset's value off.
  */
 static bool
 may_be_empty(const Option *option)
@@ -470,8 +473,9 @@ may_be_empty(const Option *option)
 }
 
 /*
- * Stores in the option's enum which of its choices its text is or begins with; the first one if there is no text.  A
- * text that begins with a place is the choice "/", with a place that need not be there "?".
+ * Sets the option's enum to the choice that its text equals, or has before a
+ * ":"; to the first choice without a text.  A text that begins with a "/" or a
+ * "?" is the choice of that name.
  */
 void
 optionvalue_read_kind(const Option *option, void *options)

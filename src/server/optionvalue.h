@@ -1,6 +1,6 @@
 /*
  * optionvalue.h
- *		The value of an option: its kinds, how each is written, and what it becomes.
+ *		The kinds of options, and the row that describes one option.
  */
 #ifndef GENJOB_OPTIONVALUE_H
 #define GENJOB_OPTIONVALUE_H
@@ -44,12 +44,12 @@ typedef enum OptionKind
 	OPTION_STREAM_PARTS,
 	OPTION_STREAM_PLACES,
 
-	/* Numbers */
+	/* Numbers: how the user writes them; how they are stored */
 	OPTION_COUNT,
 	OPTION_AT_A_TIME, /* a count, or "auto" */
 	OPTION_RATE,      /* calls a unit of time; calls a second */
 	OPTION_DURATION,  /* with a unit; ms */
-	OPTION_AGE,       /* the same, of what is kept: in days */
+	OPTION_AGE,       /* with a unit, also days and weeks; ms */
 	OPTION_SIZE,      /* with a unit; bytes */
 
 	OPTION_KINDS
@@ -58,13 +58,13 @@ typedef enum OptionKind
 typedef struct Option
 {
 	const char *name;
-	Oid catalog; /* where it may stand */
+	Oid catalog; /* of the object that has it */
 	OptionKind kind;
 	size_t offset;             /* of its value in ServerOptions or MappingOptions */
-	const char *default_value; /* NULL: by the preset, or none */
+	const char *default_value; /* NULL: the preset's, or none */
 	int64 min, max;            /* of a number, in its unit of storage */
-	const char *choices; /* the words it may be, or begin with before a ":", separated by ", " */
-	size_t kind_offset;  /* of the enum in ServerOptions that says which of these it is; 0: none */
+	const char *choices; /* valid words, separated by ", "; a value may add ":" and more */
+	size_t kind_offset;  /* of the enum in ServerOptions that stores the choice; 0: none */
 } Option;
 
 #define MS_OF_DAY INT64CONST(86400000)

@@ -64,8 +64,9 @@ pointer_token(const char *pointer, const char **rest)
 }
 
 /*
- * Returns the member or element that a token names; NULL if there is none.  Subtracts the nodes that it passes from
- * *left, and returns NULL when that is used up.
+ * Returns the member or element that a token names; NULL if there is none.
+ * Subtracts the nodes that it passes from *left; returns NULL when *left is
+ * used up.
  */
 static cJSON *
 pointer_step(cJSON *node, const char *token, int64 *left)
@@ -130,7 +131,7 @@ pointer_free(JsonPointer *pointer)
 	pfree(pointer->tokens);
 }
 
-/* A pointer that is followed. */
+/* The state of one search. */
 typedef struct Walk
 {
 	const JsonPointer *pointer;
@@ -200,7 +201,7 @@ find_within(const JsonPointer *pointer, cJSON *root, int64 *left)
 }
 
 /*
- * The first place that a pointer names, or NULL.
+ * Returns the first place that a pointer names, or NULL.
  */
 cJSON *
 pointer_find(const JsonPointer *pointer, cJSON *root)
@@ -231,7 +232,8 @@ pointer_first(cJSON *root, const char *text)
 }
 
 /*
- * As pointer_first().  Subtracts the nodes that it passes from *left; negative: it has given up.
+ * As pointer_first().  Subtracts the nodes that it passes from *left; if *left
+ * gets negative, it gave up.
  */
 cJSON *
 pointer_first_within(cJSON *root, const char *text, int64 *left)
@@ -256,7 +258,7 @@ append_place(StringInfo text, const PointerPlace *place)
 }
 
 /*
- * A place as a pointer, for people, palloc'd: long names in it are cut.
+ * Returns a place as a pointer to show to people, palloc'd; cuts long names.
  */
 char *
 pointer_describe(const PointerPlace *place)

@@ -1,6 +1,7 @@
 /*
  * preset.c
- *		Finds what a value of the option "api" means.  The rows are in modelpresets.c and servicepresets.c.
+ *		Finds the preset that the option "api" names.  The rows are in
+ *		modelpresets.c and servicepresets.c.
  */
 #include "postgres.h"
 

@@ -1,11 +1,11 @@
 /*
  * server.c
- *		A foreign server of the wrapper genjob, and what a role may do with it: the only file that
- *		reads user mappings.
+ *		A foreign server of the wrapper genjob, and what a role may do with
+ *		it.  Only this file reads user mappings.
  *
- * Options are parsed once and kept until the catalogs change: a syscache callback counts a
- * generation up, and the next search in a transaction reads again.  Secrets are not kept here at
- * all; they are read for the call that needs them.
+ * Parsed options are kept until the catalogs change: then a syscache callback
+ * increments the generation, and the next server_get() reads them again.
+ * Secrets are never kept, but read for each call.
  */
 #include "postgres.h"
 
@@ -32,7 +32,7 @@
 #include "base/compat.h"
 #include "server/server.h"
 
-/* A name that was looked up, and what was found in that generation. */
+/* A name, and the server that it had in that generation. */
 typedef struct CacheEntry
 {
 	NameData name; /* key */
@@ -62,7 +62,8 @@ cache_create(void)
 }
 
 /*
- * Returns a number that changes whenever a server, a wrapper or a user mapping does.
+ * Returns a number that changes whenever a server, a wrapper or a user mapping
+ * changes.
  */
 uint64
 server_generation(void)
@@ -98,7 +99,8 @@ fill_backends(Server *server)
 }
 
 /*
- * Returns the options for calling the address url of a server; of its first address if it has no such.
+ * Returns the options for calling url; the options for the server's first
+ * address if url is not one of its addresses.
  */
 const ServerOptions *
 server_backend(const Server *server, const char *url)
@@ -114,8 +116,8 @@ server_backend(const Server *server, const char *url)
 }
 
 /*
- * Parses the options of a server into an object of its own; raises the validator's error where they
- * are wrong.
+ * Parses the options of a server into a new object; raises the validator's
+ * error if they are wrong.
  */
 static void *
 server_parse(const void *arg)
@@ -149,9 +151,10 @@ mapping_parse(const void *defs)
 }
 
 /*
- * Returns the result of a parser, or NULL and a complaint if it raises an error.  Options that the validator would
- * refuse today (another version of genjob accepted them) must not fail others in the transaction.  The parsers touch
- * nothing but memory, so no subtransaction is needed.
+ * Returns the result of a parser; NULL and a complaint if it raises an error.
+ * Another version of genjob may have accepted options that the validator now
+ * refuses: these must not fail other jobs in the transaction.  The parsers
+ * touch only memory, so no subtransaction is needed.
  */
 static void *
 parse_guarded(void *(*parse)(const void *), const void *arg, const char *server_name,
@@ -171,7 +174,7 @@ parse_guarded(void *(*parse)(const void *), const void *arg, const char *server_
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
-		/* says nothing about the options, and passes */
+		/* out of memory or the like: not the fault of the options */
 		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
 			ReThrowError(error);
 		complain(complaint, SERVER_INVALID, error->sqlerrcode,
@@ -208,8 +211,9 @@ server_find(const char *name, ServerComplaint *complaint)
 }
 
 /*
- * Returns the server of that name, or NULL and a complaint.  Call it in a transaction.  The result is valid until its
- * end, or longer after server_hold().
+ * Returns the server of that name, or NULL and a complaint.  Call it in a
+ * transaction.  The result is valid until the transaction's end, or longer
+ * after server_hold().
  */
 Server *
 server_get(const char *name, ServerComplaint *complaint)
@@ -238,7 +242,7 @@ server_get(const char *name, ServerComplaint *complaint)
 }
 
 /*
- * Whether there is a foreign server of that OID.
+ * True if a foreign server has that OID.
  */
 bool
 server_exists(Oid server)
@@ -247,8 +251,9 @@ server_exists(Oid server)
 }
 
 /*
- * Locks the row of a server for a change by this transaction.  False if another one that has not ended has changed or
- * locked it: its owner could have the dispatcher wait for a transaction that is never ended.
+ * Locks the row of a server so that this transaction can change it.  False if
+ * another open transaction has changed or locked the row: a wait for that
+ * could block the dispatcher for ever.
  */
 static bool
 lock_row(Oid server)
@@ -271,8 +276,9 @@ lock_row(Oid server)
 }
 
 /*
- * Sets the option paused of a server, as its owner would by ALTER SERVER.  False if it was so, or there is none, or
- * another transaction is changing it: then the next job that meets the same answer tries again.
+ * Sets a server's option paused, with its owner's rights.  False if it is
+ * already set, the server does not exist, or another transaction is changing
+ * it: then the next job that gets the same answer tries again.
  */
 bool
 server_pause(const char *name)
@@ -315,8 +321,8 @@ server_release(Server *server)
 }
 
 /*
- * Finds the options of the mapping for role, or else for PUBLIC; false if there is neither.  GetUserMapping() would
- * raise an error.
+ * Finds the options of the mapping for role, or else for PUBLIC; false if
+ * there is neither.  GetUserMapping() would raise an error instead.
  */
 static bool
 mapping_find(Oid server, Oid role, List **defs)
@@ -422,8 +428,9 @@ server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
 }
 
 /*
- * True if the jobs of a role may go to a server that has the name of the one they were inserted for, but is another.
- * Everyone with USAGE on the wrapper can create a server under a free name.
+ * True if the jobs of role may go to this server although they were inserted
+ * for another server of its name.  Everyone with USAGE on the wrapper can
+ * create a server under a free name.
  */
 bool
 server_is_trusted_by(const Server *server, Oid role)
@@ -452,8 +459,8 @@ server_check_intended(const Server *server, Oid intended, Oid job_owner, Oid tab
 }
 
 /*
- * True if fallback may take the jobs of server.  Nobody gets them by creating a server with the name that the option
- * gives.
+ * True if fallback may take the jobs of server.  Otherwise anyone could get
+ * them by creating a server with the fallback's name.
  */
 bool
 server_may_stand_in(const Server *server, const Server *fallback)
@@ -485,7 +492,7 @@ server_read_secrets(const Server *server, Oid role, MappingOptions *secrets,
 	parsed = parse_guarded(mapping_parse, defs, NameStr(server->name), complaint);
 	MemoryContextSwitchTo(caller);
 	if (parsed == NULL)
-		return false; /* the complaint lies in scratch */
+		return false; /* the complaint is in scratch */
 	secrets->api_key = copy_secret(parsed->api_key);
 	secrets->headers = copy_secret(parsed->headers);
 	secrets->access_key_id = copy_secret(parsed->access_key_id);

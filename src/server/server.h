@@ -8,8 +8,8 @@
 #include "server/options.h"
 
 /*
- * Never changed once read: whoever keeps one over transactions holds a reference, and goes on with
- * the options that it started with.
+ * Never changes once read.  To keep one over transactions, take a reference
+ * with server_hold(); its options stay as they were.
  */
 typedef struct Server
 {
@@ -25,16 +25,16 @@ typedef struct Server
 	MemoryContext context;
 } Server;
 
-/* What became of a search: SERVER_OK, or why the server cannot be used. */
+/* The result of a search: SERVER_OK, or why the server cannot be used. */
 typedef enum ServerProblem
 {
 	SERVER_OK,
 	SERVER_MISSING,   /* no such server */
 	SERVER_FOREIGN,   /* of another wrapper */
-	SERVER_INVALID,   /* its options, or the mapping's, no longer pass the validator */
+	SERVER_INVALID,   /* the validator would refuse the server's or the mapping's options today */
 	SERVER_DENIED,    /* the role lacks USAGE */
-	SERVER_OTHER,     /* another one has the name than when the job was inserted */
-	SERVER_NO_MAPPING /* the api needs a user mapping, and there is none for the role */
+	SERVER_OTHER,     /* the name has another server than when the job was inserted */
+	SERVER_NO_MAPPING /* the api needs a user mapping, and the role has none */
 } ServerProblem;
 
 /* What to tell the user about a problem. */

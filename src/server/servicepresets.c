@@ -1,7 +1,8 @@
 /*
  * servicepresets.c
- *		The presets of servers that run no model: AWS's services, object stores, receivers of webhooks, and whatever the
- *		user describes by options ("http").  See modelpresets.c.
+ *		The presets of servers that run no model: AWS's services, object
+ *		stores, receivers of webhooks, and "http", which the user describes by
+ *		options.  See modelpresets.c.
  */
 #include "postgres.h"
 
@@ -13,8 +14,9 @@ static const int webhook_schedule[] = {5, 300, 1800, 7200, 18000, 36000, 36000, 
 
 const Preset preset_services[] = {
 	/*
-	 * https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html: what comes back is the function's own affair; one
-	 * that failed says so in a header, under HTTP 200.
+	 * https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html: the
+	 * function chooses its answer.  If it failed, a header says so; the status
+	 * is still 200.
 	 */
 	{
 		.api = "aws-lambda",
@@ -77,7 +79,7 @@ const Preset preset_services[] = {
 			},
 	},
 
-	/* Amazon's S3 and all that speak its protocol: what a request says, s3.c reads */
+	/* Amazon's S3 and compatible stores; s3.c reads the requests */
 	{
 		.api = "s3",
 		.needs_secret = true,
@@ -94,8 +96,8 @@ const Preset preset_services[] = {
 	},
 
 	/*
-	 * https://www.standardwebhooks.com: the receiver has a few seconds to say that it has the message, by any 2xx.  All
-	 * other answers are tried again, but 410.
+	 * https://www.standardwebhooks.com: the receiver must answer any 2xx
+	 * within seconds.  genjob retries after all other answers except 410.
 	 */
 	{
 		.api = "webhook",
@@ -112,7 +114,10 @@ const Preset preset_services[] = {
 			},
 	},
 
-	/* Any other server: one that answers at once as it is, any else by these options. */
+	/*
+	 * Any other server: as it is if it answers at once, else described by
+	 * these options.
+	 */
 	{
 		.api = "http",
 		.protocol =

@@ -1,9 +1,10 @@
 /*
  * shape.c
- *		What a server's options put into the body of a request, kept as text.
+ *		The options that determine the body of a request, saved as text.
  *
- * A call that is repeated under its Idempotency-Key must have the same body, also where the options were changed in
- * the meantime.  So those that shape it are kept with the key, and laid over the present ones.
+ * A call that reuses its Idempotency-Key must send the same body, even if the
+ * options changed.  So we save those options with the key, and apply them over
+ * the present ones.
  */
 #include "postgres.h"
 
@@ -12,7 +13,7 @@
 #include "base/json.h"
 #include "server/shape.h"
 
-/* The options that shape a body, by where they stand. */
+/* The options that determine a body. */
 static const struct
 {
 	const char *name;
@@ -45,8 +46,8 @@ attach_text(cJSON *json, const char *name, const char *text)
 }
 
 /*
- * Returns what the options put into a body, as JSON, palloc'd, with the name of the server, and the digest of the body
- * if there is one.
+ * Returns the options that determine a body, as JSON, palloc'd, with the name
+ * of the server, and the body's digest unless sha256 is NULL.
  */
 char *
 shape_print(const char *server, const ServerOptions *options, const char *sha256)
@@ -63,7 +64,7 @@ shape_print(const char *server, const ServerOptions *options, const char *sha256
 }
 
 /*
- * Returns a number that is another one for other options, most probably.
+ * Returns a hash of the options that determine a body.
  */
 uint32
 shape_digest(const char *server, const ServerOptions *options)
@@ -84,9 +85,10 @@ text_of(const cJSON *json, const char *name)
 }
 
 /*
- * Returns options whose bodies are as text says, and that are the present ones in all else, in the current memory
- * context; the present ones themselves where text is about another server; NULL where the api is another one.
- * *sha256: of the body, or NULL.
+ * Returns a copy of options that makes the body that text describes, in the
+ * current memory context.  Returns options itself if text is about another
+ * server, NULL if text has another api.  *sha256 is the digest of the body, or
+ * NULL.
  */
 const ServerOptions *
 shape_apply(const char *text, const char *server, const ServerOptions *options, char **sha256)

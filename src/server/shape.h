@@ -1,6 +1,6 @@
 /*
  * shape.h
- *		What a server's options put into the body of a request, kept as text.
+ *		The options that determine the body of a request, saved as text.
  */
 #ifndef GENJOB_SHAPE_H
 #define GENJOB_SHAPE_H

@@ -1,6 +1,7 @@
 /*
  * stores.c
- *		Which server is meant by "s3://bucket/key": of those that a role may use, the one with that bucket.
+ *		Finds the server for "s3://bucket/key": a server with that bucket that
+ *		the role may use.
  */
 #include "postgres.h"
 
@@ -15,7 +16,7 @@
 #include "server/stores.h"
 
 /*
- * Takes "s3://bucket/key" apart, palloc'd; false if it is none.
+ * Splits "s3://bucket/key", palloc'd; false if url is not of that form.
  */
 bool
 stores_split_url(const char *url, char **bucket, char **key)
@@ -39,7 +40,7 @@ has_bucket(const Server *server, const char *bucket)
 }
 
 /*
- * The names of all foreign servers, sorted.
+ * Returns the names of all foreign servers, sorted.
  */
 static List *
 list_servers(void)
@@ -67,7 +68,8 @@ complain(ServerComplaint *complaint, int sqlerrcode, char *message, char *hint)
 }
 
 /*
- * True if both servers mean the same bucket.  A stranger's server with the URL of another proves nothing about its keys.
+ * True if both servers have the same bucket.  Anyone can create a server with
+ * the same URL, so untrusted servers must also have the same owner.
  */
 static bool
 are_same(const Server *a, const Server *b, bool are_trusted)
@@ -76,8 +78,9 @@ are_same(const Server *a, const Server *b, bool are_trusted)
 }
 
 /*
- * The first server, of those that role need not mistrust or of all others, that has the bucket and that role may use;
- * NULL: none.  *other: another one, NULL if there is none.
+ * Returns the first server that has the bucket and that role may use, among
+ * the servers that role trusts (is_trusted) or among all others; NULL: none.
+ * *other is a second, different one, or NULL.
  */
 static Server *
 find_by_bucket(const char *bucket, Oid role, bool is_trusted, Server **other)
@@ -104,9 +107,10 @@ find_by_bucket(const char *bucket, Oid role, bool is_trusted, Server **other)
 }
 
 /*
- * The server, with that name if it is not NULL, that has the bucket and that role may use; NULL and a complaint where
- * there is none, or where it cannot be told which of two.  Whoever may create servers and grant them to all takes no
- * name away: one of a superuser, or of a role that has the power of role, comes first.
+ * Returns the server that has the bucket and that role may use, by name if
+ * name is not NULL.  NULL and a complaint if there is none, or if two match.
+ * Servers that role trusts come first (server_is_trusted_by()).  So nobody can
+ * take over a bucket's name by creating a server and granting it to all.
  */
 Server *
 stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *complaint)
@@ -142,8 +146,9 @@ stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *com
 }
 
 /*
- * As stores_find(), for an output of a job of owner.  intended is the server that it was sent to (InvalidOid: not known).
- * Another server of that name must not be asked for the output, unless owner need not mistrust it.
+ * As stores_find(), for an output of a job of owner.  intended is the server
+ * to which the output was sent (InvalidOid: not known).  If another server has
+ * its name now, ask that only if owner trusts it.
  */
 Server *
 stores_find_intended(const char *bucket, const char *name, Oid intended, Oid owner, Oid role,
@@ -160,8 +165,9 @@ stores_find_intended(const char *bucket, const char *name, Oid intended, Oid own
 }
 
 /*
- * Finds the object store for the outputs of a server's jobs of that role; valid until the transaction's end.  NULL and
- * a complaint if it cannot be used.  The server must have the option store.
+ * Returns the object store for the outputs of a server's jobs that role owns;
+ * valid until the transaction's end.  NULL and a complaint if it cannot be
+ * used.  The server must have the option store.
  */
 Server *
 stores_of(const Server *server, Oid role, ServerComplaint *complaint)

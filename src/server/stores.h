@@ -1,6 +1,6 @@
 /*
  * stores.h
- *		Which server is meant by "s3://bucket/key".
+ *		Finds the server for "s3://bucket/key".
  */
 #ifndef GENJOB_STORES_H
 #define GENJOB_STORES_H

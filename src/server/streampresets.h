@@ -1,9 +1,10 @@
 /*
  * streampresets.h
- *		How the streams of known apis are put together: initializers of Protocol, for rows of presets.
+ *		How to join the streams of known apis: initializers of Protocol, for
+ *		rows of presets.
  *
- * Each was taken from what the provider documents, or from what its clients do with its streams.  docs/reference.md
- * says what the words mean.
+ * Each follows the provider's documents, or the code of its clients.
+ * docs/reference.md explains the grammar.
  */
 #ifndef GENJOB_STREAMPRESETS_H
 #define GENJOB_STREAMPRESETS_H
@@ -45,7 +46,10 @@
 	"text:/content/*/text text:/content/*/thinking text:/content/*/signature " \
 	"json:/content/*/input join:/content/*"
 
-/* Responses: the last event has it all (https://platform.openai.com/docs/api-reference/responses-streaming) */
+/*
+ * Responses: the last event is complete
+ * (https://platform.openai.com/docs/api-reference/responses-streaming)
+ */
 #define RESPONSES_END \
 	"event:response.completed event:response.incomplete event:response.failed " \
 	"event:response.cancelled"
@@ -56,7 +60,7 @@
 	"/response -> .; response.*: ."
 #define RESPONSES_PLACES "last:/output"
 
-/* Images: those that come before the last are previews */
+/* Images: all before the last are previews */
 #define IMAGES_END "event:image_generation.completed event:image_edit.completed"
 #define IMAGES_PARTS \
 	"image_generation.completed,image_edit.completed: /b64_json -> /data/-/b64_json; " \
@@ -79,8 +83,9 @@
 	"last:/context"
 
 /*
- * /generate_stream (https://huggingface.github.io/text-generation-inference): the last event has the text and details,
- * each has a token, which are in the details without a stream
+ * /generate_stream (https://huggingface.github.io/text-generation-inference):
+ * the last event has the text and the details.  Each event has a token, which
+ * belongs into the details.
  */
 #define TGI_END "/generated_text"
 #define TGI_PARTS \
@@ -92,7 +97,10 @@
 	"speech.audio.delta: /audio -> /audio; speech.audio.done: /usage -> /usage; speech.audio.*: ."
 #define SPEECH_PLACES "base64:/audio"
 
-/* Chat, v2 (https://docs.cohere.com/v2/docs/streaming); and v1, whose last event has it all */
+/*
+ * Chat, v2 (https://docs.cohere.com/v2/docs/streaming); and v1, whose last
+ * event is complete
+ */
 #define COHERE_END "event:message-end event:stream-end"
 #define COHERE_PARTS \
 	"message-start: /id -> /id; message-start,message-end: /delta -> .; " \
@@ -135,7 +143,7 @@
 	.stream_type = "/type", .stream_end = COHERE_END, .stream_parts = COHERE_PARTS "; . -> .", \
 	.stream_places = COHERE_PLACES
 
-/* A server of which nothing is known may stream as any of them. */
+/* An unknown server may stream as any of them. */
 #define STREAM_ANY \
 	.stream_type = "/type", \
 	.stream_end = CHAT_END " " ANTHROPIC_END " " RESPONSES_END " " IMAGES_END " " GEMINI_END \

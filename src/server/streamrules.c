@@ -1,9 +1,10 @@
 /*
  * streamrules.c
- *		What the options stream_… say: what ends a stream, and where its parts go.
+ *		Reads the options stream_…: what ends a stream, and where its parts go.
  *
- * They are the whole of what is known of a provider's streams: how an event's parts are put together to the object that
- * the same call would have given without a stream.  docs/reference.md has their grammar.
+ * These rules are all that genjob knows about a provider's streams.  They say
+ * how to join the parts of events to the object that the same call would
+ * return without a stream.  docs/reference.md has their grammar.
  */
 #include "postgres.h"
 
@@ -11,7 +12,7 @@
 #include "server/streamrules.h"
 
 #define WHOLE "." /* the whole event, or the whole result */
-#define SHOWN "~" /* nowhere: it is only shown */
+#define SHOWN "~" /* nowhere: only shown */
 
 static const struct
 {
@@ -24,7 +25,8 @@ static const struct
 #define KEY "key:"
 
 /*
- * True if a word is in a list "A,B"; an entry that ends with "*" matches all that begin so.
+ * True if word is in a list "A,B"; an entry "A*" matches every word that
+ * begins with A.
  */
 bool
 streamrules_list_has(const char *list, const char *word)
@@ -103,8 +105,8 @@ streamrules_check_conditions(const char *value)
 /* ---------- places ---------- */
 
 /*
- * Returns the rules for a part's child of that name, or for an element if token is NULL; NULL if there are none.  place
- * may be NULL.
+ * Returns the rules for the child with name token, or for elements if token is
+ * NULL; NULL if there are none.  place may be NULL.
  */
 const StreamPlace *
 streamrules_below(const StreamPlace *place, const char *token)
@@ -145,7 +147,8 @@ make_place(StreamPlace *root, const JsonPointer *pointer, int n_tokens, bool has
 }
 
 /*
- * "op:/place", of PLACE_RUN with "(name=value)" behind it.  False if it is not that.
+ * Reads "op:/place"; PLACE_RUN may have "(name=value)" behind it.  False if
+ * word is something else.
  */
 static bool
 read_place(StreamPlace *root, char *word)
@@ -194,7 +197,8 @@ read_place(StreamPlace *root, char *word)
 }
 
 /*
- * Adds what text says to the tree at root.  False where it is no list of places.
+ * Adds the places in text to the tree at root.  False if text is not a list of
+ * places.
  */
 static bool
 read_places(StreamPlace *root, const char *text)
@@ -223,7 +227,7 @@ streamrules_check_places(const char *value)
 /* ---------- parts ---------- */
 
 /*
- * Splits "/place=value"; "." is the whole.  False if it is no place.
+ * Reads "/place=value", or "." for the whole.  False if word is neither.
  */
 static bool
 read_end(char *word, JsonPointer *pointer, char **value)
@@ -254,8 +258,9 @@ count_stars(const JsonPointer *pointer)
 }
 
 /*
- * "types: from -> to", without the types where it is for other events, and without the arrow where the part is left
- * out.  False if it is not that.
+ * Reads "types: from -> to".  Without types, the route is for all other
+ * events.  Without the arrow, it drops the part.  False if text is something
+ * else.
  */
 static bool
 read_route(StreamRoute *route, const char *text)
@@ -292,7 +297,8 @@ read_route(StreamRoute *route, const char *text)
 }
 
 /*
- * Finds the members that tell apart the elements which a route goes through: those of the result's lists.
+ * Finds the member that identifies the elements of each list that a route
+ * passes.
  */
 static void
 find_keys(StreamRoute *route, const StreamPlace *root)
@@ -321,7 +327,7 @@ count_rules(const char *text)
 }
 
 /*
- * The routes that text names, of which there are *n; NULL where it is no list of such.
+ * Returns the *n routes in text; NULL if text is not a list of routes.
  */
 static StreamRoute *
 read_routes(const char *text, int *n)
@@ -353,8 +359,8 @@ streamrules_check_parts(const char *value)
 /* ---------- all ---------- */
 
 /*
- * Reads the rules of a protocol, in the current memory context.  Without any, each event is merged over those before
- * it.
+ * Reads the rules of a protocol, in the current memory context.  Without rules
+ * for parts, each event is merged into the result of the events before.
  */
 StreamRules *
 streamrules_read(const Protocol *protocol)
@@ -369,7 +375,7 @@ streamrules_read(const Protocol *protocol)
 	rules->places = palloc0(sizeof(StreamPlace));
 	if (protocol->stream_places != NULL)
 		(void) read_places(rules->places, protocol->stream_places);
-	/* places of text that are said as those of outputs */
+	/* with encoding text, outputs are texts to join, too */
 	if (protocol->output != NULL && protocol->kind.encoding == ENCODING_TEXT)
 		(void) read_places(rules->places, protocol->output);
 	rules->routes =

@@ -1,6 +1,6 @@
 /*
  * streamrules.h
- *		What the options stream_… say: what ends a stream, and where its parts go.
+ *		Reads the options stream_…: what ends a stream, and where its parts go.
  */
 #ifndef GENJOB_STREAMRULES_H
 #define GENJOB_STREAMRULES_H
@@ -8,17 +8,17 @@
 #include "server/pointer.h"
 #include "server/preset.h"
 
-/* What is done with a part at a place of the result; an or of these. */
+/* How to join a part to the result at a place; a bit mask. */
 #define PLACE_TEXT 1 /* strings are pieces of a text */
-#define PLACE_JSON 2 /* they are pieces of JSON, which is read at the end */
+#define PLACE_JSON 2 /* strings are pieces of JSON, to be parsed at the end */
 #define PLACE_RUN \
-	4 /* the same of an element whose other members are those of the element before it */
+	4 /* pieces of a text, if the element's other members equal those of the element before */
 #define PLACE_JOIN \
 	8 /* unnamed strings below are pieces, except one that equals what is there already */
-#define PLACE_LAST 16    /* what comes replaces what is there, whatever it is */
-#define PLACE_SKIP 32    /* is not kept */
-#define PLACE_NEW 64     /* of an element without a key: is another one, whatever its position */
-#define PLACE_BASE64 128 /* strings are pieces of base64, each with a padding of its own */
+#define PLACE_LAST 16    /* a new value replaces the old one, whatever its type */
+#define PLACE_SKIP 32    /* the part is dropped */
+#define PLACE_NEW 64     /* an element without a key is always a new one, whatever its position */
+#define PLACE_BASE64 128 /* strings are pieces of base64, each with its own padding */
 
 /* A place of the result that the rules name, in a tree of all of them. */
 typedef struct StreamPlace
@@ -27,19 +27,19 @@ typedef struct StreamPlace
 	struct StreamPlace *next;
 	char *token; /* NULL: every element */
 	int ops;
-	bool has_run;     /* PLACE_RUN is said of it or of one below it */
-	const char *key;  /* of elements: the member that says which one it is; NULL: none */
-	char *with_name;  /* of PLACE_RUN: a member, and its value, of an element */
-	char *with_value; /* that a bare string becomes; NULL: none */
+	bool has_run;     /* this place or one below it has PLACE_RUN */
+	const char *key;  /* of elements: the member that identifies one; NULL: none */
+	char *with_name;  /* of PLACE_RUN: a bare string becomes an element */
+	char *with_value; /* with this member and value; NULL: none */
 } StreamPlace;
 
-/* What is true of an event or not. */
+/* A test of an event. */
 typedef struct StreamCondition
 {
-	char *data; /* its data is this, and no JSON; or NULL */
-	char *type; /* its type is this, or begins so where a "*" ends it; or NULL */
+	char *data; /* true if the event's data is this text; or NULL */
+	char *type; /* true if its type is this, or begins with this if a "*" ends it; or NULL */
 	JsonPointer place;
-	char *values; /* what stands at the place, "A,B"; NULL: anything but null, false and "" */
+	char *values; /* true if place has one of "A,B"; NULL: anything but null, false and "" */
 } StreamCondition;
 
 typedef struct StreamConditions
@@ -50,21 +50,21 @@ typedef struct StreamConditions
 
 typedef enum StreamTarget
 {
-	STREAM_DROP, /* the part is left out */
-	STREAM_PUT,  /* it goes into the result */
-	STREAM_SHOW  /* it is text that is shown while the stream comes, and stays in its event */
+	STREAM_DROP, /* drop the part */
+	STREAM_PUT,  /* put it into the result */
+	STREAM_SHOW  /* show it as text while the stream comes, and leave it in its event */
 } StreamTarget;
 
 /* Where a part of an event goes. */
 typedef struct StreamRoute
 {
-	char *types; /* of events, "A,B*"; NULL: of those that no rule with types is for */
+	char *types; /* of events, "A,B*"; NULL: all that no other rule names */
 	JsonPointer from;
-	const char **keys; /* for each "*" of from: the member that says which element it is, or NULL */
-	char *only;        /* the part has this value; or NULL */
+	const char **keys; /* for each "*" of from: the member that identifies an element, or NULL */
+	char *only;        /* the part must have this value; or NULL */
 	StreamTarget target;
 	JsonPointer to;
-	char *constant; /* this goes there in its stead; or NULL */
+	char *constant; /* put this there instead; or NULL */
 } StreamRoute;
 
 typedef struct StreamRules
@@ -81,7 +81,7 @@ extern StreamRules *streamrules_read(const Protocol *protocol);
 extern const StreamPlace *streamrules_below(const StreamPlace *place, const char *token);
 extern bool streamrules_list_has(const char *list, const char *word);
 
-/* Each gives NULL, or a sentence that says what is expected. */
+/* Each returns NULL, or a sentence that says what is expected. */
 extern const char *streamrules_check_conditions(const char *value);
 extern const char *streamrules_check_parts(const char *value);
 extern const char *streamrules_check_places(const char *value);

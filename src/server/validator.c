@@ -1,6 +1,6 @@
 /*
  * validator.c
- *		What PostgreSQL calls for the OPTIONS of CREATE and ALTER SERVER and USER MAPPING.
+ *		Checks the OPTIONS of CREATE and ALTER SERVER and USER MAPPING.
  */
 #include "postgres.h"
 
@@ -15,8 +15,9 @@
 #define MAX_VALUE (256 * 1024) /* bytes of an option */
 
 /*
- * Refuses long values.  The dispatcher reads the options again at every change, and lays some under every request.  A
- * server that has longer ones from before goes on.
+ * Refuses long values: the dispatcher reads them again at every change, and
+ * merges some into every request.  Servers that already have longer values
+ * still work.
  */
 static void
 check_lengths(List *defs)
@@ -39,7 +40,7 @@ check_lengths(List *defs)
 PG_FUNCTION_INFO_V1(genjob_validator);
 
 /*
- * The validator of the wrapper: gets all options that an object will have.
+ * PostgreSQL calls it with all options that an object will have.
  */
 Datum
 genjob_validator(PG_FUNCTION_ARGS)

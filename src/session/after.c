@@ -2,9 +2,10 @@
  * after.c
  *		The jobs that a new or changed job waits for: its columns after and after_rule.
  *
- * A job waits only for jobs with lower ids, which were inserted before it: so no jobs wait for each other in a circle,
- * and nobody has to look for one.  Whether those jobs exist, and whether the owner may see them, is not asked here: the
- * job says it, in the same words for both.
+ * A job waits only for jobs with lower ids, which were inserted before it, so
+ * jobs never wait in a circle.  This file does not ask whether those jobs
+ * exist, or whether the owner may see them: the job fails later, with the same
+ * words in both cases.
  */
 #include "postgres.h"
 
@@ -29,7 +30,7 @@ refuse_many(int n)
 }
 
 /*
- * The ids of the column after, palloc'd.
+ * Returns the ids of the column after, palloc'd.
  */
 static JobIds
 read_after(const Row *row)
@@ -63,7 +64,8 @@ check_shape(const Row *row)
 }
 
 /*
- * Refuses a parent with a later id: a new job cannot know it, so it does not exist.
+ * Refuses the job's own id, and in a changed job a later id.  A new job cannot
+ * know a later id: that job does not exist yet.
  */
 static void
 check_parent(int64 id, int64 parent, bool is_new)
@@ -89,7 +91,7 @@ check_rule(const Row *row)
 	int i;
 
 	if (row->nulls[JOB_AFTER_RULE])
-		return; /* NOT NULL says so */
+		return; /* NOT NULL raises the error */
 	rule = TextDatumGetCString(row->values[JOB_AFTER_RULE]);
 	for (i = 0; i < lengthof(rules); i++)
 	{
@@ -122,8 +124,8 @@ after_check(const Row *row, bool is_new)
 }
 
 /*
- * Returns the jobs whose outputs or results a request refers to, and in *urls (of char *) the objects to which it refers
- * by URL; in the current memory context.
+ * Returns the jobs whose outputs or results a request refers to.  Adds the
+ * URLs of objects to *urls (of char *).  All in the current memory context.
  */
 JobIds
 after_list_referred(const RequestSource *source, List **urls)
@@ -139,7 +141,7 @@ after_list_referred(const RequestSource *source, List **urls)
 	referred.ids = palloc(Max(n, 1) * sizeof(int64));
 	for (i = 0; i < n; i++)
 	{
-		/* they are sorted by job; objects are of none */
+		/* references are sorted by job; an object has no job */
 		if (references[i].job == 0)
 			*urls = lappend(*urls, (char *) references[i].url);
 		else if (referred.n == 0 || referred.ids[referred.n - 1] != references[i].job)
@@ -174,9 +176,10 @@ make_array(const JobIds *ids)
 }
 
 /*
- * Notes the jobs that the request refers to, whether or not they have ended, and those that brought the objects at urls:
- * these are kept for it.  Not those that the owner may not see, or retention would have to look at what strangers refer
- * to.
+ * Stores in the column refers the jobs that the request refers to, ended or
+ * not, and the jobs that made the objects at urls: retention keeps these.
+ * Leaves out jobs that the owner may not see: strangers must not stop
+ * retention.
  */
 void
 after_note_referred(Row *row, const JobIds *referred, List *urls, Relation table)
@@ -210,7 +213,10 @@ after_add(Row *row, const JobIds *referred, Relation table)
 
 	for (i = 0; i < referred->n; i++)
 	{
-		/* for a later one it is postponed, as long as that has not ended */
+		/*
+		 * a later job cannot be in after; instead, reading the reference
+		 * delays this job
+		 */
 		if (referred->ids[i] < id && !is_among(referred->ids[i], &after))
 			added.ids[added.n++] = referred->ids[i];
 	}
@@ -229,8 +235,9 @@ after_add(Row *row, const JobIds *referred, Relation table)
 }
 
 /*
- * True if a job that is to run again has something to wait for: a job of its column after that has not ended, or, if it
- * never ran since it waited for successes, one that has failed.
+ * True if a job that runs again must wait: for a job in after that has not
+ * ended, or, if it never ran and its rule is "succeeded", for a job that did
+ * not succeed.
  */
 bool
 after_is_ahead(const Row *row, Relation table)
@@ -245,9 +252,10 @@ after_is_ahead(const Row *row, Relation table)
 }
 
 /*
- * Takes out of the column after, of a job that is to run again, what was deleted since the job was inserted: it had
- * ended, or the job would have failed.  But what kept the job from running is missed.  What the owner may not see goes,
- * too: otherwise a retry would tell whether it exists.
+ * Removes from after, when a job runs again, the jobs that were deleted since
+ * the INSERT: they had ended, or this job would have failed.  Keeps the job in
+ * blocked_by, even if it was deleted.  Also removes jobs that the owner may
+ * not see: otherwise a retry would tell whether they exist.
  */
 void
 after_forget_gone(const Row *before, Row *row, Relation table)
@@ -260,7 +268,7 @@ after_forget_gone(const Row *before, Row *row, Relation table)
 	int i;
 
 	if (after.n == 0 || blocker == 0)
-		return; /* one of them never was there */
+		return; /* its blocker does not exist, or is hidden from the owner */
 	memcpy(there.ids, after.ids, after.n * sizeof(int64));
 	there.n =
 		dependency_keep_seen(RelationGetRelid(table), DatumGetObjectId(row->values[JOB_OWNER]),

@@ -44,7 +44,7 @@ refuse_transition(const Row *row, RowState from, RowState to)
 static void
 cancel_row(const Row *before, Row *row)
 {
-	/* the prediction is not ours to cancel */
+	/* the other cluster cancels the prediction */
 	if (DatumGetBool(row->values[JOB_CLAIMED_ELSEWHERE]) && !row->nulls[JOB_REMOTE])
 		row_set_null(row, JOB_REMOTE);
 	row_set(row, JOB_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
@@ -55,8 +55,9 @@ cancel_row(const Row *before, Row *row)
 }
 
 /*
- * A failed or cancelled job runs again from the beginning, now unless the same statement says when.
- * The Idempotency-Key stays where the end of the last call is not known; that of a prediction with a name is.
+ * A failed or cancelled job runs again from the beginning, now unless the same
+ * statement sets run_at.  Clears the Idempotency-Key if the prediction has a
+ * remote_id.  Otherwise keeps it: the last call's outcome may be unknown.
  */
 static void
 requeue_row(const Row *before, Row *row)
@@ -98,7 +99,7 @@ change_state(const Row *before, Row *row)
 		return;
 	if (from == ROW_RUNNING && to == ROW_QUEUED &&
 		DatumGetBool(before->values[JOB_CLAIMED_ELSEWHERE]))
-		return; /* it is taken over from the cluster that claimed it */
+		return; /* this cluster takes the job over from the one that claimed it */
 	if (to == ROW_CANCELLED && (from == ROW_QUEUED || from == ROW_RUNNING || from == ROW_WAITING))
 		cancel_row(before, row);
 	else if (to == ROW_QUEUED && (from == ROW_FAILED || from == ROW_CANCELLED))
@@ -116,10 +117,10 @@ change_check_columns(const Row *before, const Row *after, bool privileged)
 		 JOB_SERVER_OID, JOB_LOSSES,       JOB_BLOCKED_BY,    JOB_DEPTH,
 		 JOB_FOLLOW_UP,  JOB_UNKNOWN_ENDS, JOB_PUT_OFF_SINCE, JOB_CLAIMED_ELSEWHERE,
 		 JOB_REFERS,     JOB_RETAINED};
-	static const JobColumn of_owner[] = /* of the table */
+	static const JobColumn of_owner[] = /* only the table's owner may set these */
 		{JOB_OWNER,      JOB_REQUEST_ID,  JOB_CREATED_AT,
 		 JOB_STARTED_AT, JOB_FINISHED_AT, JOB_ATTEMPT_ERRORS};
-	static const JobColumn answers[] = {JOB_RESULT, JOB_USAGE}; /* may be taken away */
+	static const JobColumn answers[] = {JOB_RESULT, JOB_USAGE}; /* these may be set to null */
 	static const JobColumn inputs[] = {JOB_SERVER, JOB_REQUEST, JOB_INPUTS, JOB_AFTER,
 									   JOB_AFTER_RULE};
 	int i;
@@ -151,7 +152,8 @@ change_check_columns(const Row *before, const Row *after, bool privileged)
 }
 
 /*
- * True if the change orders another call.
+ * True if the job now orders something else: another server, request or
+ * inputs.
  */
 bool
 change_is_of_order(const Row *before, const Row *after)
@@ -196,7 +198,7 @@ change_prepare(const Row *before, Row *after, Relation table)
 	{
 		if (waits_again)
 			after_check(after, false);
-		/* it is no more kept from running by what it does not wait for any more */
+		/* it no longer waits for the job that blocked it */
 		if (waits_again && row_has_ended(after))
 			row_set_null(after, JOB_BLOCKED_BY);
 		return;
@@ -221,8 +223,8 @@ change_prepare(const Row *before, Row *after, Relation table)
 }
 
 /*
- * Notes that another cluster carries out what a replicated row says: that the job is running, or, if it has ended, that
- * its prediction is still to be cancelled.
+ * Sets claimed_elsewhere of a replicated row: true if another cluster runs the
+ * job, or, after the job's end, may still have to cancel its prediction.
  */
 void
 change_note_origin(Row *after)
@@ -234,7 +236,8 @@ change_note_origin(Row *after)
 }
 
 /*
- * Forgets what was begun for another order.  The prediction of a job that has ended may still have to be cancelled.
+ * Clears what was begun for the old order.  Keeps the prediction of an ended
+ * job: it may still have to be cancelled.
  */
 void
 change_forget_order(Row *after)

@@ -1,6 +1,6 @@
 /*
  * change.h
- *		What people may change of a job, and what follows from it for the row.
+ *		What people may change of a job, and what follows for the row.
  */
 #ifndef GENJOB_CHANGE_H
 #define GENJOB_CHANGE_H

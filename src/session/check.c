@@ -1,6 +1,7 @@
 /*
  * check.c
- *		Whether a job can be run, and whether a new row is one: bad input is refused where it loses nothing.
+ *		Checks if a job can run, and if a new row is valid: refuses bad input
+ *		before it costs anything.
  */
 #include "postgres.h"
 
@@ -68,7 +69,8 @@ hint_for_new(JobColumn column)
 }
 
 /*
- * Raises the error for a column that only genjob, or only who owns the table, may set so.
+ * Raises the error for a value that only genjob, or only the owner of the
+ * table, may set.
  */
 void
 check_refuse_column(const Row *row, JobColumn column, bool is_new)
@@ -144,8 +146,8 @@ check_is_object(const Jsonb *request)
 }
 
 /*
- * Checks that the request fits its inputs, and what it refers to.  Returns the jobs that it refers to, and in *urls the
- * objects.
+ * Checks that the request fits its inputs, and what it refers to.  Returns the
+ * jobs that it refers to, and the objects in *urls.
  */
 static JobIds
 check_request(const Row *row, const Server *server, List **urls)
@@ -177,7 +179,7 @@ check_runnable(Row *row, Relation table, bool is_new)
 	List *urls = NIL;
 
 	if (row->nulls[JOB_SERVER] || row->nulls[JOB_REQUEST])
-		return; /* NOT NULL says so */
+		return; /* NOT NULL raises the error */
 	check_values(row);
 	after_check(row, is_new);
 	if (context == NULL)
@@ -201,8 +203,8 @@ check_runnable(Row *row, Relation table, bool is_new)
 }
 
 /*
- * Delays a restored job whose owner lacks something.  A restore brings jobs before it grants their owners what they
- * need.
+ * Delays a restored job whose owner lacks a privilege or a user mapping: a
+ * restore inserts jobs before it grants these.
  */
 void
 check_restored(Row *row)
@@ -237,8 +239,9 @@ check_owner(const Row *row)
 }
 
 /*
- * Handles a row that was running where it comes from.  Replication brings the rest of its life, too.  A dump does not:
- * the row is queued, and if it has a prediction, that is polled after the claim.
+ * Takes a row that was running at its origin.  Replication will also bring its
+ * end.  A dump will not: queue the row; if it has a prediction, genjob polls
+ * that after the claim.
  */
 static void
 take_running(Row *row)
@@ -247,7 +250,7 @@ take_running(Row *row)
 	if (row_has_origin())
 		return;
 	row_set_state(row, ROW_QUEUED);
-	/* it was started in time */
+	/* it started before it expired */
 	if (!row->nulls[JOB_REMOTE] && !row->nulls[JOB_EXPIRES_AT])
 		row_set_null(row, JOB_EXPIRES_AT);
 }

@@ -1,6 +1,7 @@
 /*
  * check.h
- *		Whether a job can be run, and whether a new row is one; errors for the user if not.
+ *		Checks if a job can run, and if a new row is valid; raises errors for
+ *		the user.
  */
 #ifndef GENJOB_CHECK_H
 #define GENJOB_CHECK_H

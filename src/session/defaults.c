@@ -1,6 +1,7 @@
 /*
  * defaults.c
- *		What is filled in of a row of gen_jobs: a default where someone gives a null, and which server has the name.
+ *		Fills in a row of gen_jobs: defaults in place of nulls, and the OID of
+ *		the server.
  */
 #include "postgres.h"
 
@@ -20,8 +21,8 @@ set_default(Row *row, JobColumn column, Datum value)
 }
 
 /*
- * Replaces nulls by the defaults in an application's columns.  Most libraries that make INSERTs from objects write all
- * columns.
+ * Replaces nulls by the defaults in columns that applications set: most
+ * libraries that build INSERTs from objects write all columns.
  */
 void
 defaults_fill_settable(Row *row, Oid role)
@@ -34,8 +35,9 @@ defaults_fill_settable(Row *row, Oid role)
 }
 
 /*
- * Has the index gen_jobs_ended list the job once it has ended.  Only the dispatcher knows that a job need not be there;
- * a row that comes from a dump or by replication may come to a server with retention.
+ * Sets retained, so that the index gen_jobs_ended lists the job once it has
+ * ended.  Only the dispatcher knows when this is not needed: a row from a dump
+ * or from replication may get a server with retention.
  */
 void
 defaults_retain(Row *row)

@@ -1,6 +1,6 @@
 /*
  * defaults.h
- *		What is filled in of a row of gen_jobs.
+ *		Fills in a row of gen_jobs.
  */
 #ifndef GENJOB_DEFAULTS_H
 #define GENJOB_DEFAULTS_H

@@ -1,10 +1,11 @@
 /*
  * hooks.c
- *		What genjob does when others' commands concern it.
+ *		Hooks for commands of others that concern genjob.
  *
- * Catalog changes (servers, user mappings, the extension) are told to the dispatcher when they
- * commit.  A command that needs a database without sessions gets it without the dispatcher, which
- * comes back afterwards.  COMMIT PREPARED brings jobs of which no trigger in this session knows.
+ * They tell the dispatcher about changes of catalogs (servers, user mappings,
+ * the extension) when these commit.  They stop the dispatcher while a command
+ * needs a database without sessions.  They wake it after COMMIT PREPARED: no
+ * trigger of this session has seen those jobs.
  */
 #include "postgres.h"
 
@@ -56,10 +57,10 @@
 static object_access_hook_type next_object_access = NULL;
 static ProcessUtility_hook_type next_utility = NULL;
 
-/* ---------- what is hung on the tables ---------- */
+/* ---------- triggers and foreign keys on our tables ---------- */
 
 /*
- * The relation, if it is one of the extension's; else invalid.
+ * True if the relation belongs to the extension.
  */
 static bool
 is_ours(Oid relation)
@@ -71,7 +72,8 @@ is_ours(Oid relation)
 }
 
 /*
- * A tuple that this command has just made, as a copy.
+ * Returns a copy of the catalog row that this command has just inserted, or
+ * NULL.
  */
 static HeapTuple
 new_tuple(Oid catalog, Oid index, AttrNumber column, Oid object)
@@ -114,8 +116,9 @@ check_new_trigger(Oid trigger)
 }
 
 /*
- * Refuses a foreign key to gen_outputs of other roles: what it does when a row is deleted runs in the dispatcher.  One
- * to gen_jobs never has to do anything there.
+ * Refuses a foreign key of another role to a table of genjob, except gen_jobs:
+ * the key's action on DELETE would run in the dispatcher.  A foreign key to
+ * gen_jobs never has an action to run there.
  */
 static void
 check_new_constraint(Oid constraint)
@@ -151,8 +154,9 @@ type_owner(Oid type)
 }
 
 /*
- * Refuses foreign keys with casts to types of others.  A foreign key is checked as the owner of the table that it
- * refers to, and any role may write such a cast.
+ * Refuses foreign keys from columns whose type belongs to a role that is no
+ * superuser.  PostgreSQL checks a foreign key as the owner of the referenced
+ * table, and would run the casts of that type.
  */
 static void
 check_key_types(Oid constraint)
@@ -208,7 +212,7 @@ object_access(ObjectAccessType access, Oid class, Oid object, int subid, void *a
 			commit_note_servers();
 			break;
 		case NamespaceRelationId:
-			/* the extension's may have a new name */
+			/* the extension's schema may have a new name */
 			if (access == OAT_POST_ALTER)
 				commit_note_servers();
 			break;
@@ -243,7 +247,8 @@ find_option(List *options, const char *name)
 }
 
 /*
- * Returns the database that a statement needs without other sessions, or NULL.
+ * Returns the database that a statement needs without other sessions, or
+ * NULL.  *at_once: calls in flight need not end first.
  */
 static const char *
 wanted_database(Node *statement, bool *at_once)
@@ -273,8 +278,9 @@ wanted_database(Node *statement, bool *at_once)
 }
 
 /*
- * Keeps the dispatcher out of a database until this transaction ends.  A role that does not own the database cannot;
- * its statement will fail by itself.
+ * Stops the dispatcher of the database that the statement needs, until this
+ * transaction ends.  Does nothing if the role does not own that database: its
+ * statement will fail anyway.
  */
 static void
 evict_dispatcher(Node *statement)
@@ -284,12 +290,12 @@ evict_dispatcher(Node *statement)
 	Oid database = name != NULL ? get_database_oid(name, true) : InvalidOid;
 	MonoTime deadline;
 
-	/* of the own database only a copy can be made */
+	/* our own database can only be copied */
 	if (!OidIsValid(database) || (database == MyDatabaseId && !IsA(statement, CreatedbStmt)) ||
 		!compat_owns_database(database, GetUserId()))
 		return;
 	commit_note_eviction();
-	/* a DROP DATABASE that other sessions will make fail must not cut calls */
+	/* other sessions will make DROP DATABASE fail: do not cut calls for it */
 	if (CountDBConnections(database) > 0)
 		at_once = false;
 	shmem_evict(database, at_once);
@@ -318,7 +324,10 @@ utility(PlannedStmt *planned, const char *text, bool read_only_tree, ProcessUtil
 	Node *statement = planned->utilityStmt;
 	bool concerns_database = IsA(statement, CreatedbStmt) || IsA(statement, DropdbStmt) ||
 							 IsA(statement, RenameStmt) || IsA(statement, AlterDatabaseStmt);
-	/* looked at now: once it has run, a statement that ended the transaction may be freed */
+	/*
+	 * look now: a statement that ends the transaction may be freed once it has
+	 * run
+	 */
 	bool commits_prepared = is_commit_prepared(statement);
 	ProcessUtility_hook_type next = next_utility ? next_utility : standard_ProcessUtility;
 	bool shuts_out;

@@ -1,6 +1,6 @@
 /*
  * hooks.h
- *		What genjob does when others' commands concern it.
+ *		Hooks for commands of others that concern genjob.
  */
 #ifndef GENJOB_HOOKS_H
 #define GENJOB_HOOKS_H

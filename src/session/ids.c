@@ -1,11 +1,14 @@
 /*
  * ids.c
- *		Who chooses the id of a new job: its sequence, and nobody else but the owner of the table.
+ *		The id of a new job comes from the sequence; only the owner of the
+ *		table may choose one.
  *
- * A role that chose ids could take the next ones, so that the INSERTs of others fail.  A trigger sees an id, and not
- * where it came from.  So the check of privileges, which knows the columns that a statement names, notes that one
- * names "id".  In a transaction without such a statement every id is the default.  In one with it, an id must be the
- * value that the sequence gave to this session last.
+ * A role that chooses ids could take the next ones and make the INSERTs of
+ * others fail.  A trigger cannot see where an id comes from.  So the hook for
+ * permission checks, which sees the columns that a statement names, notes a
+ * statement that names "id".  In a transaction without such a statement, every
+ * id is the default.  In a transaction with one, an id must be the last value
+ * that the sequence gave to this session.
  */
 #include "postgres.h"
 
@@ -132,7 +135,7 @@ was_drawn(Oid sequence, Oid owner, int64 id)
 		SetUserIdAndSecContext(role, context);
 		if (geterrcode() != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 			PG_RE_THROW();
-		/* another error ends the transaction in its place */
+		/* refuse_id() raises another error instead */
 		MemoryContextSwitchTo(caller);
 		FlushErrorState();
 		refuse_id(id);
@@ -143,7 +146,8 @@ was_drawn(Oid sequence, Oid owner, int64 id)
 }
 
 /*
- * Gives a new row without an id the next one, and refuses an id that a role chose which may not choose.
+ * Gives a new row without an id the next one.  Refuses an id that the role
+ * chose, unless may_choose.
  */
 void
 ids_check(Row *row, Relation relation, bool may_choose)
@@ -154,7 +158,7 @@ ids_check(Row *row, Relation relation, bool may_choose)
 		return;
 	sequence = find_sequence(relation);
 	if (!OidIsValid(sequence))
-		return; /* NOT NULL says so, or the primary key */
+		return; /* NOT NULL or the primary key raises the error */
 	if (row->nulls[JOB_ID])
 		row_set(row, JOB_ID, Int64GetDatum(nextval_internal(sequence, false)));
 	else if (!was_drawn(sequence, relation->rd_rel->relowner, DatumGetInt64(row->values[JOB_ID])))

@@ -1,6 +1,6 @@
 /*
  * ids.h
- *		Who chooses the id of a new job.
+ *		Checks who chose the id of a new job.
  */
 #ifndef GENJOB_IDS_H
 #define GENJOB_IDS_H

@@ -1,9 +1,11 @@
 /*
  * ondone.c
- *		The column on_done: a function that is called once the job has ended.
+ *		The column on_done: the function that genjob calls when the job has
+ *		ended.
  *
- * It is found now, as the session would find it, and stored with its schema: whoever calls it later has another
- * search_path.  What would be refused then is refused here, where it costs nothing.
+ * The session's search_path finds the function now, and the row keeps its name
+ * with its schema: a worker has another search_path.  Refuses here, where it
+ * costs nothing, what the worker would refuse later.
  */
 #include "postgres.h"
 
@@ -29,7 +31,7 @@
 	"It must be a function that takes one argument of type %s, as in CREATE FUNCTION %s(job %s) ..."
 
 /*
- * True if there is a function of that name at all.
+ * True if a function of that name exists, whatever its arguments.
  */
 static bool
 name_is_known(const char *name)
@@ -109,7 +111,7 @@ check_privileges(Oid function, const char *name, Oid role, Relation relation)
 }
 
 /*
- * Raises an error if the caller could not tell the function from another one.
+ * Raises an error if a call by this name could mean another function.
  */
 static void
 check_ambiguity(Oid function, const char *name, Relation relation)
@@ -135,7 +137,7 @@ may_be_chosen(Oid function, Oid role, bool is_others_choice)
 }
 
 /*
- * Raises an error unless the role that sets the function may make role call it.
+ * Raises an error unless the current role may make role call the function.
  */
 static void
 check_trust(Oid function, const char *name, Oid role)
@@ -178,8 +180,8 @@ ondone_check(Row *row, Relation relation)
 }
 
 /*
- * As ondone_check(), for a row that replication or a restore brings.  It is not refused: a function that the job's
- * owner would not trust is removed.
+ * As ondone_check(), for a row from replication or a restore.  Does not refuse
+ * the row: removes a function that the job's owner would not trust.
  */
 void
 ondone_filter(Row *row, Relation relation)

@@ -1,6 +1,7 @@
 /*
  * ondone.h
- *		The column on_done: a function that is called once the job has ended.
+ *		The column on_done: the function that genjob calls when the job has
+ *		ended.
  */
 #ifndef GENJOB_ONDONE_H
 #define GENJOB_ONDONE_H

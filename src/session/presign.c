@@ -2,7 +2,8 @@
  * presign.c
  *		genjob.presign() and genjob.presign_put(): links to objects, made in SQL without a call.
  *
- * A link does what the keys of the calling role's user mapping may do, so it is made only for who may use the server.
+ * A link can do what the keys of the calling role's user mapping can do, so
+ * only a role that may use the server gets one.
  */
 #include "postgres.h"
 
@@ -32,7 +33,7 @@ raise_complaint(const ServerComplaint *complaint)
 }
 
 /*
- * A text in UTF-8, palloc'd.
+ * Returns argument n in UTF-8, palloc'd.
  */
 static char *
 text_argument(FunctionCallInfo fcinfo, int n)
@@ -43,7 +44,7 @@ text_argument(FunctionCallInfo fcinfo, int n)
 }
 
 /*
- * For how many seconds a link is to be good.
+ * Returns for how many seconds a link is valid.
  */
 static int
 expiry_argument(FunctionCallInfo fcinfo, int n)
@@ -60,7 +61,7 @@ expiry_argument(FunctionCallInfo fcinfo, int n)
 }
 
 /*
- * What a link is signed with: the server's options and the keys of the calling role.
+ * Returns what signs a link: the server's options and the calling role's keys.
  */
 static RequestSource
 source_of(const Server *server, MappingOptions *secrets)
@@ -75,7 +76,8 @@ source_of(const Server *server, MappingOptions *secrets)
 }
 
 /*
- * Refuses a key with a segment "." or "..", which whoever opens a link takes out of it: RFC 3986, section 5.2.4.
+ * Refuses a key with a segment "." or "..": clients remove these from a URL
+ * (RFC 3986, section 5.2.4).
  */
 static void
 check_key(const char *key)
@@ -105,7 +107,7 @@ link_datum(const char *link)
 }
 
 /*
- * Takes "s3://bucket/key" apart, palloc'd.
+ * Splits argument n, "s3://bucket/key", palloc'd.
  */
 static void
 url_argument(FunctionCallInfo fcinfo, int n, char **bucket, char **key)
@@ -117,7 +119,7 @@ url_argument(FunctionCallInfo fcinfo, int n, char **bucket, char **key)
 }
 
 /*
- * A link to read an object; server is NULL where complaint says why there is none.
+ * Returns a link to read an object.  Raises *complaint if server is NULL.
  */
 static Datum
 read_link(FunctionCallInfo fcinfo, Server *server, const char *key, ServerComplaint *complaint)
@@ -136,7 +138,7 @@ read_link(FunctionCallInfo fcinfo, Server *server, const char *key, ServerCompla
 PG_FUNCTION_INFO_V1(genjob_presign);
 
 /*
- * A link to read "s3://bucket/key".
+ * Returns a link to read "s3://bucket/key".
  */
 Datum
 genjob_presign(PG_FUNCTION_ARGS)
@@ -155,7 +157,9 @@ genjob_presign(PG_FUNCTION_ARGS)
 }
 
 /*
- * The server that an output of an owner's job was sent to, as role may use it.  Arguments from n on: name, OID, owner.
+ * Returns the store that has an output, if role may use it; else NULL and a
+ * complaint.  Arguments from n on: the store's name and OID, the owner of the
+ * job.
  */
 static Server *
 find_store(FunctionCallInfo fcinfo, int n, const char *bucket, Oid role, ServerComplaint *complaint)
@@ -169,7 +173,8 @@ find_store(FunctionCallInfo fcinfo, int n, const char *bucket, Oid role, ServerC
 PG_FUNCTION_INFO_V1(genjob_presign_output);
 
 /*
- * A link to read an output: its URL, for how long, the name and OID of its store, and the owner of its job.
+ * Returns a link to read an output.  Arguments: its URL, for how long, the
+ * name and OID of its store, the owner of its job.
  */
 Datum
 genjob_presign_output(PG_FUNCTION_ARGS)
@@ -189,8 +194,8 @@ genjob_presign_output(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(genjob_store_trouble);
 
 /*
- * Why the owner of a job cannot have its output deleted: its URL, the name and OID of its store, and that owner.  NULL:
- * it can.
+ * Returns why genjob cannot delete an output for the owner of its job, or
+ * NULL.  Arguments: its URL, the name and OID of its store, the owner.
  */
 Datum
 genjob_store_trouble(PG_FUNCTION_ARGS)
@@ -208,7 +213,7 @@ genjob_store_trouble(PG_FUNCTION_ARGS)
 }
 
 /*
- * The content type that whoever puts the object must send; NULL: any.
+ * Returns the content type that an upload must send; NULL: any.
  */
 static char *
 type_argument(FunctionCallInfo fcinfo, int n)
@@ -225,7 +230,7 @@ type_argument(FunctionCallInfo fcinfo, int n)
 PG_FUNCTION_INFO_V1(genjob_presign_put);
 
 /*
- * A link to write an object of a server.
+ * Returns a link to write an object of a server.
  */
 Datum
 genjob_presign_put(PG_FUNCTION_ARGS)

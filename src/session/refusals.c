@@ -1,10 +1,11 @@
 /*
  * refusals.c
- *		Commands on genjob's tables after which the queue would stand still, refused.
+ *		Refuses commands on genjob's tables that would stop the queue.
  *
- * The owner of the tables may do with them what an owner may.  But a table that is moved or renamed, or a column, index
- * or trigger of genjob's that is not what it was, stops all jobs, and the first to notice would be who waits for them.
- * Scripts of the extension may; so may allow_system_table_mods, for who knows better.
+ * The owner may do with the tables what an owner may.  But all jobs stop if
+ * somebody moves or renames a table, or changes a column, index or trigger of
+ * genjob's, and the first to notice would be the people who wait for results.
+ * Scripts of extensions may do it, and sessions with allow_system_table_mods.
  */
 #include "postgres.h"
 
@@ -55,7 +56,8 @@ find_table(RangeVar *name)
 }
 
 /*
- * Whether a column of gen_jobs came with an upgrade: its number says nothing then.
+ * True if a column of gen_jobs came with an upgrade: then its number says
+ * nothing.
  */
 static bool
 is_added_column(const char *column)
@@ -82,7 +84,7 @@ is_one_of(const char *name, const char *const *names)
 }
 
 /*
- * Whether a column is genjob's, and not one that someone has added.
+ * True if a column is genjob's, not one that a user added.
  */
 static bool
 is_our_column(Oid table, const char *column)
@@ -98,7 +100,7 @@ is_our_column(Oid table, const char *column)
 				 {"callbacks", 8},
 				 {"dependencies", 3},
 				 {"sent", 3}};
-	/* an upgrade adds them behind those of others */
+	/* an upgrade adds these behind columns that users added */
 	static const char *const added_to_outputs[] = {"url", "etag", "store", NULL};
 	const char *name = get_rel_name(table);
 	AttrNumber number = get_attnum(table, column);
@@ -131,8 +133,10 @@ check_type(const char *what, List *name)
 }
 
 /*
- * Functions of the extension whose bodies are text name the schema of gen_jobs.  If its owner renames it and plants
- * another one under its name, they run what is there: as whoever calls them, or as the owner of the tables.
+ * Functions of the extension with SQL text name the schema of gen_jobs.  If
+ * its owner renames the schema and creates another one with the old name,
+ * these functions run what is in there, with the rights of their callers or of
+ * the tables' owner.
  */
 static void
 check_rename_schema(const char *name)
@@ -161,7 +165,10 @@ check_rename(RenameStmt *statement)
 		case OBJECT_COLUMN:
 		case OBJECT_ATTRIBUTE:
 			table = find_table(statement->relation);
-			/* genjob knows the columns of gen_outputs by name alone: every job with an output says that one is gone */
+			/*
+			 * a missing column of gen_outputs stops nothing silently: every
+			 * job with an output names it
+			 */
 			if (OidIsValid(table) && is_our_column(table, statement->subname) &&
 				strcmp(get_rel_name(table), "gen_outputs") != 0)
 				refuse("rename column", statement->subname,
@@ -213,7 +220,7 @@ check_alter_table(AlterTableStmt *statement)
 }
 
 /*
- * Checks DROP TRIGGER.  The table is the last name but one.
+ * Checks DROP TRIGGER; name is the table's name, then the trigger's.
  */
 static void
 check_drop_trigger(List *name)
@@ -232,7 +239,7 @@ check_drop_trigger(List *name)
 static void
 check_drop_index(List *name)
 {
-	/* those of sql/schema.sql: test/sql/refusals.sql compares */
+	/* the indexes of sql/schema.sql; test/sql/refusals.sql compares */
 	static const char *const indexes[] = {"gen_jobs_ready",      "gen_jobs_due",
 										  "gen_jobs_expiring",   "gen_jobs_running",
 										  "gen_jobs_cancelling", "gen_jobs_unique",
@@ -266,7 +273,7 @@ check_drop(DropStmt *statement)
 }
 
 /*
- * True for scripts of extensions, and for who knows better.
+ * True in a script of an extension, and with allow_system_table_mods.
  */
 bool
 refusals_are_off(void)

@@ -1,6 +1,6 @@
 /*
  * refusals.h
- *		Commands on genjob's tables after which the queue would stand still, refused.
+ *		Refuses commands on genjob's tables that would stop the queue.
  */
 #ifndef GENJOB_REFUSALS_H
 #define GENJOB_REFUSALS_H

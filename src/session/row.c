@@ -1,6 +1,7 @@
 /*
  * row.c
- *		A row of gen_jobs, as triggers have it: taken apart, and put together with other values.
+ *		A row of gen_jobs in a trigger: reads its columns, and makes tuples
+ *		with new values.
  */
 #include "postgres.h"
 
@@ -25,7 +26,7 @@ static const char *const added_names[ROW_ADDED] = {"request_id",    "server_oid"
 /* ---------- numbers of columns ---------- */
 
 /*
- * The name of a column that came after 0.1.0.
+ * Returns the name of a column that was added after 0.1.0.
  */
 const char *
 row_added_name(JobColumn column)
@@ -40,7 +41,7 @@ find_column(TupleDesc desc, const char *name)
 
 	for (i = 0; i < desc->natts; i++)
 	{
-		/* dropped ones have names that no other column has */
+		/* dropped columns have names that no other column has */
 		if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0)
 			return i + 1;
 	}
@@ -50,8 +51,9 @@ find_column(TupleDesc desc, const char *name)
 }
 
 /*
- * Finds the columns that came after 0.1.0.  A table of that version may have had columns of others by then, so their
- * numbers differ.  Looks first where the last row had a column: names are unique.
+ * Finds the columns that were added after 0.1.0.  Users may have added columns
+ * before the upgrade, so the numbers differ between tables.  Tries the numbers
+ * of the last row first: names are unique.
  */
 static void
 find_added(Row *row)
@@ -79,7 +81,7 @@ number_of(const Row *row, JobColumn column)
 /* ---------- values ---------- */
 
 /*
- * The name of any column.
+ * Returns the name of any column.
  */
 const char *
 row_column_name(const Row *row, JobColumn column)
@@ -88,7 +90,7 @@ row_column_name(const Row *row, JobColumn column)
 }
 
 /*
- * The name of the server, palloc'd; the column must not be null.
+ * Returns the name of the server, palloc'd; the column must not be null.
  */
 char *
 row_server(const Row *row)
@@ -109,7 +111,7 @@ row_read(Row *row, HeapTuple tuple, TupleDesc desc)
 	find_added(row);
 	if (desc->natts == JOB_LAST_COLUMN)
 	{
-		/* all are there, so each is at its place */
+		/* no columns of users, so each has its usual number */
 		heap_deform_tuple(tuple, desc, row->values + JOB_ID, row->nulls + JOB_ID);
 		return;
 	}
@@ -144,7 +146,8 @@ row_set_null(Row *row, JobColumn column)
 }
 
 /*
- * The OIDs of gen_job_state's values, looked up once for the type that the column has.
+ * Returns the OIDs of the values of gen_job_state, looked up once for the
+ * column's type.
  */
 static const Oid *
 state_oids(Oid type)
@@ -186,7 +189,7 @@ row_set_state(Row *row, RowState state)
 }
 
 /*
- * Whether a column differs between two versions of a row.
+ * True if a column differs between two versions of a row.
  */
 bool
 row_column_changed(const Row *before, const Row *after, JobColumn column)
@@ -215,7 +218,8 @@ row_is_replicated(void)
 }
 
 /*
- * True if logical replication applies this session's changes, with an origin: no restore has one.
+ * True if logical replication with an origin applies this session's changes.
+ * A restore has no origin.
  */
 bool
 row_has_origin(void)

@@ -1,6 +1,6 @@
 /*
  * row.h
- *		A row of gen_jobs, as triggers have it.
+ *		A row of gen_jobs in a trigger.
  */
 #ifndef GENJOB_ROW_H
 #define GENJOB_ROW_H
@@ -20,7 +20,7 @@ typedef struct Row
 {
 	HeapTuple tuple;
 	TupleDesc desc;
-	AttrNumber added[ROW_ADDED];       /* the numbers that they have in this table */
+	AttrNumber added[ROW_ADDED];       /* numbers of the added columns in this table */
 	Datum values[JOB_LAST_COLUMN + 1]; /* by JobColumn */
 	bool nulls[JOB_LAST_COLUMN + 1];
 } Row;

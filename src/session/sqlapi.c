@@ -35,7 +35,8 @@
 /* ---------- version ---------- */
 
 /*
- * The version of the SQL objects in this database, palloc'd; NULL when there are none.
+ * Returns the version of the SQL objects in this database, palloc'd; NULL when
+ * there are none.
  */
 static char *
 installed_version(void)
@@ -64,7 +65,8 @@ installed_version(void)
 }
 
 /*
- * Raises an error unless the loaded library and the SQL objects are of one version.  Looks once a session.
+ * Raises an error unless the loaded library and the SQL objects have the same
+ * version.  Checks once per session.
  */
 void
 sqlapi_check_version(void)
@@ -145,7 +147,7 @@ raise_complaint(const ServerComplaint *complaint)
 PG_FUNCTION_INFO_V1(genjob_preview);
 
 /*
- * The HTTP request that a job of the calling role would send.
+ * Returns the HTTP request that a job of the calling role would send.
  */
 Datum
 genjob_preview(PG_FUNCTION_ARGS)
@@ -230,7 +232,8 @@ genjob_submit(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(genjob_server_rate);
 
 /*
- * Returns what the options of a server say of its pace: its OID, whether it is paused, calls a second (0: no limit).
+ * Returns a server's OID, whether it is paused, and its rate_limit in calls a
+ * second (0: no limit).
  */
 Datum
 genjob_server_rate(PG_FUNCTION_ARGS)

@@ -1,15 +1,18 @@
 /*
  * strangers.c
- *		Statements that name one of genjob's tables, indexes or sequences beside the object that they change, of roles
- *		that do not own it: refused.
+ *		Refuses statements of roles that do not own genjob's tables, if they
+ *		name one of its tables, indexes or sequences besides the object that
+ *		they change.
  *
- * PostgreSQL locks an object of this kind first and looks at the privileges afterwards.  A role without any right can so
- * wait for as long as a transaction of its own keeps the lock away, and everybody else waits behind it.  This looks
- * before, without a lock.
+ * PostgreSQL locks such an object first, and checks the privileges
+ * afterwards.  A role without any right can thus wait for the lock behind a
+ * transaction of its own, and everybody else waits behind that role.  This
+ * file checks first, without a lock.
  *
- * The object that a statement is about, as the table of ALTER TABLE, is not looked at here if PostgreSQL itself checks
- * its owner before it locks it.  Nor is what SELECT locks too (LIKE).  What a role may have is a foreign key to gen_jobs,
- * with the privilege REFERENCES.
+ * The object that a statement changes, such as the table of ALTER TABLE, is
+ * not checked here if PostgreSQL itself checks its owner before it locks it.
+ * An object that gets only SELECT's lock (LIKE) is not checked either.  With
+ * the privilege REFERENCES, a role may have a foreign key to gen_jobs.
  */
 #include "postgres.h"
 
@@ -28,10 +31,11 @@
 #include "base/compat.h"
 #include "session/strangers.h"
 
-/* ---------- whose it is ---------- */
+/* ---------- owners ---------- */
 
 /*
- * The table of an index or of a TOAST table; of all others the relation itself.
+ * Returns the table of an index or of a TOAST table; any other relation
+ * itself.
  */
 static Oid
 find_table(Oid relation)
@@ -50,8 +54,8 @@ find_table(Oid relation)
 }
 
 /*
- * True if CREATE EXTENSION genjob made the relation, or the table that it belongs to, and the current role does not own
- * it.
+ * True if CREATE EXTENSION genjob made the relation or its table, and the
+ * current role does not own that.
  */
 bool
 strangers_is_anothers(Oid relation)
@@ -64,8 +68,10 @@ strangers_is_anothers(Oid relation)
 }
 
 /*
- * The relation that a statement names, if it is one of genjob's that the current role does not own; else InvalidOid.
- * A name without a schema may mean another relation by the time that the statement runs: all schemas of the path count.
+ * Returns the relation that name means, if it is genjob's and the current role
+ * does not own it; else InvalidOid.  Without a schema, the name may mean
+ * another relation when the statement runs: checks all schemas of the
+ * search_path.
  */
 static Oid
 find_anothers(const RangeVar *name)
@@ -108,7 +114,8 @@ kind_of(Oid relation)
 }
 
 /*
- * Raises an error if the relation is one that find_anothers() has found.  what: "to create a rule on it".
+ * Raises an error unless relation is InvalidOid.  what is like "to create a
+ * rule on it".
  */
 static void
 refuse(Oid relation, const char *what)
@@ -128,8 +135,9 @@ check_owner(const RangeVar *name, const char *what)
 }
 
 /*
- * As check_owner(), for statements whose lock lets others write: the name means what it means now.  PostgreSQL makes
- * such statements itself, for a table of another's that is LIKE one of genjob's and has its name.
+ * As check_owner(), for statements whose lock lets others write: checks only
+ * what the name means now.  PostgreSQL itself makes such statements when a
+ * role creates a table LIKE one of genjob's, under the same name.
  */
 static void
 check_owner_now(const RangeVar *name, const char *what)
@@ -140,8 +148,8 @@ check_owner_now(const RangeVar *name, const char *what)
 }
 
 /*
- * Checks an index that is looked for in the schema of a table.  The table may be in another one by the time that the
- * statement runs: all schemas count.
+ * Checks an index that PostgreSQL looks up in the schema of a table.  The
+ * table may move before the statement runs: checks all schemas.
  */
 static void
 check_index_name(const char *name, const char *what)
@@ -348,8 +356,8 @@ check_other(Node *statement)
 }
 
 /*
- * Raises an error if a statement would wait for a lock on one of genjob's tables or indexes, and the current role has no
- * right to it.
+ * Raises an error if a statement would wait for a lock on a table or index of
+ * genjob's to which the current role has no right.
  */
 void
 strangers_check(Node *statement)

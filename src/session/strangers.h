@@ -1,6 +1,6 @@
 /*
  * strangers.h
- *		Statements that name one of genjob's tables, of roles that do not own it.
+ *		Refuses statements of strangers that would lock one of genjob's tables.
  */
 #ifndef GENJOB_STRANGERS_H
 #define GENJOB_STRANGERS_H

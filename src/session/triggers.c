@@ -1,9 +1,11 @@
 /*
  * triggers.c
- *		The triggers of gen_jobs: they check what people do with a job and have the dispatcher told.
+ *		The triggers of gen_jobs: they check what people do with a job, and
+ *		tell the dispatcher.
  *
- * Bad input is refused here, at INSERT, where it loses nothing.  What replication applies is not
- * refused, for that would stop the subscription: such a job fails when it is claimed, and says why.
+ * Bad input is refused here, at INSERT, where it loses nothing.  A replicated
+ * row is not refused, because that would stop the subscription: a bad job
+ * fails when it is claimed, and says why.
  */
 #include "postgres.h"
 
@@ -31,7 +33,8 @@
 #include "shared/commit.h"
 
 /*
- * True if this session may set what genjob sets: the owner of the table restores dumps.
+ * True if this session may set what genjob sets: it is a replica, or the owner
+ * of the table, who restores dumps.
  */
 static bool
 may_set_anything(Relation relation)
@@ -56,7 +59,7 @@ trigger_data(FunctionCallInfo fcinfo)
 
 	check_trigger(fcinfo);
 	data = (TriggerData *) fcinfo->context;
-	/* another table's columns would be taken for what they are not */
+	/* another table has other columns at these numbers */
 	if (strcmp(RelationGetRelationName(data->tg_relation), "gen_jobs") != 0 ||
 		RelationGetDescr(data->tg_relation)->natts < JOB_LAST_COLUMN)
 		ereport(ERROR,
@@ -85,13 +88,13 @@ note_end(const Row *row, RowState from, RowState to)
 				  .is_of_session = true};
 
 	if (row->nulls[JOB_SERVER])
-		return; /* NOT NULL says so */
+		return; /* NOT NULL raises the error */
 	end.server = row_server(row);
 	job_ended(&end);
 }
 
 /*
- * Leaves what follows the end of a job that a session writes to the dispatcher.
+ * Writes into follow_up what the dispatcher must do after this end of a job.
  */
 static void
 leave_follow_ups(Row *row)
@@ -114,7 +117,7 @@ may_be_changed(const TriggerData *data, int16 event)
 	const TriggerDesc *triggers = data->tg_relation->trigdesc;
 	int i;
 
-	/* they fire in this order */
+	/* triggers fire in the order of this array */
 	for (i = triggers->numtriggers - 1;
 		 i >= 0 && triggers->triggers[i].tgoid != data->tg_trigger->tgoid; i--)
 	{
@@ -134,7 +137,7 @@ static void
 note_new_row(const Row *row, const TriggerData *data)
 {
 	if (row->nulls[JOB_ID] || row->nulls[JOB_RUN_AT])
-		return; /* NOT NULL says so */
+		return; /* NOT NULL raises the error */
 	if (may_be_changed(data, TRIGGER_TYPE_INSERT))
 		note_row(row);
 	else
@@ -163,7 +166,7 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 	if (!privileged)
 		check_owner(&row);
 	check_new_state(&row, privileged);
-	/* one that has ended keeps what it had where it comes from */
+	/* an ended job keeps the server_oid of its origin */
 	if (!row_has_ended(&row))
 		defaults_bind_server(&row);
 	if (row_is_replicated() && !row.nulls[JOB_FOLLOW_UP])
@@ -186,8 +189,9 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 }
 
 /*
- * True if genjob's own statement fires the trigger; genjob knows what it does.  What a trigger of others changes
- * meanwhile is checked and reported as in any session.
+ * True if genjob's own statement fires the trigger: it needs no check.  What a
+ * user's trigger changes within that statement is checked and reported as in
+ * any session.
  */
 static bool
 is_own_statement(void)
@@ -216,7 +220,7 @@ take_change(const Row *before, Row *after, const TriggerData *data)
 		ondone_check(after, data->tg_relation);
 	if (change_is_of_order(before, after))
 		change_forget_order(after);
-	/* also of one that is running: it may have to be queued again */
+	/* also for a running job: it may be queued again */
 	if (row_column_changed(before, after, JOB_TENANT) ||
 		row_column_changed(before, after, JOB_UNIQUE_KEY) ||
 		row_column_changed(before, after, JOB_REQUEST_ID) ||
@@ -225,7 +229,7 @@ take_change(const Row *before, Row *after, const TriggerData *data)
 }
 
 /*
- * Adapts a change that replication brings: what follows from it is done where it comes from.
+ * Adapts a replicated change.  Its origin does what follows from it.
  */
 static void
 take_replicated(const Row *before, Row *after, const TriggerData *data)
@@ -287,7 +291,9 @@ genjob_before_delete(PG_FUNCTION_ARGS)
 	Row row;
 
 	row_read(&row, data->tg_trigtuple, RelationGetDescr(data->tg_relation));
-	/* one that has ended is nobody's concern any more: others are deleted by the thousand */
+	/*
+	 * nobody waits for an ended job, and retention deletes thousands of them
+	 */
 	if (!row_has_ended(&row))
 	{
 		note_row(&row);
@@ -335,7 +341,7 @@ genjob_after_truncate(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(genjob_after_change);
 
 /*
- * Lets jobs continue, or fail, that waited for jobs which the statement has changed.
+ * Queues, or fails, jobs that waited for jobs that the statement has changed.
  */
 Datum
 genjob_after_change(PG_FUNCTION_ARGS)

@@ -159,8 +159,8 @@ worker_state_name(WorkerState state)
 }
 
 /*
- * Returns what keeps a dispatcher from its work, as far as the role may know: its last error, and a trigger that does not
- * always fire; NULL: nothing.
+ * Returns what stops a dispatcher, as far as the role may know: its last error
+ * and a trigger that does not always fire; NULL: nothing.
  */
 static char *
 describe_faults(WorkerInfo *worker, bool has_error)

@@ -1,6 +1,7 @@
 /*
  * wait.c
- *		genjob.wait() and its kin, and genjob.run(): sessions that sleep until jobs have ended.
+ *		genjob.wait(), wait_any() and run(): sessions that sleep until jobs
+ *		have ended.
  */
 #include "postgres.h"
 
@@ -50,7 +51,7 @@ wait_deadline(FunctionCallInfo fcinfo, int argument)
 
 	if (PG_ARGISNULL(argument))
 		return 0;
-	/* what is beyond the calendar, or infinite */
+	/* the interval may be infinite, or beyond the calendar */
 	about = interval_us(PG_GETARG_INTERVAL_P(argument));
 	if (about <= 0 || about > LONGEST_WAIT_US)
 		return about <= 0 ? 1 : 0;
@@ -93,7 +94,8 @@ refuse_in_recovery(const char *function)
 PG_FUNCTION_INFO_V1(genjob_wait);
 
 /*
- * The job's row once it has ended, or as it is when the time is up.
+ * Returns the job's row once it has ended, or the present row when the time is
+ * up.
  */
 Datum
 genjob_wait(PG_FUNCTION_ARGS)
@@ -125,7 +127,7 @@ genjob_wait(PG_FUNCTION_ARGS)
 }
 
 /*
- * The ids of an argument, palloc'd; nulls are left out.
+ * Returns the ids in argument 0, palloc'd, without nulls.
  */
 static int64 *
 read_ids(FunctionCallInfo fcinfo, int *n)
@@ -149,8 +151,9 @@ read_ids(FunctionCallInfo fcinfo, int *n)
 }
 
 /*
- * Of n ids, those of jobs that have not ended, palloc'd; their number in *n.  An error for one that does not exist, or
- * cannot end while this transaction lasts.
+ * Returns the ids of jobs that have not ended, palloc'd, and their number in
+ * *n.  Raises an error for a job that does not exist, or that cannot end while
+ * this transaction lasts.
  */
 static int64 *
 list_unended(const int64 *ids, int *n)
@@ -175,7 +178,8 @@ check_unended(const int64 *ids, int n)
 #define LOOKED_AT 100 /* jobs at a time */
 
 /*
- * Leaves out what has ended of the next of n ids, which it moves; returns the number of those left out.
+ * Looks at up to LOOKED_AT of n ids.  Moves the unended ones to the end of
+ * these; returns how many have ended.
  */
 static int
 pass_ended(int64 *ids, int n)
@@ -188,7 +192,8 @@ pass_ended(int64 *ids, int n)
 }
 
 /*
- * Sleeps until each of these jobs, which had not ended, has.  Moves the ids.
+ * Sleeps until all n jobs have ended, or the deadline has passed.  Changes
+ * ids.
  */
 static void
 sleep_until_ended(int64 *ids, int n, MonoTime deadline)
@@ -226,7 +231,8 @@ wait_for_each(int64 *ids, int n, MonoTime deadline)
 PG_FUNCTION_INFO_V1(genjob_wait_all);
 
 /*
- * The rows of jobs once all have ended, or as they are when the time is up, in the order of the ids.
+ * Returns the rows of jobs in the order of the ids: once all have ended, or as
+ * they are when the time is up.
  */
 Datum
 genjob_wait_all(PG_FUNCTION_ARGS)
@@ -250,7 +256,8 @@ genjob_wait_all(PG_FUNCTION_ARGS)
 }
 
 /*
- * An id, or an array of ids, from the text that a driver sends for a parameter; errors as bigint's input has them.
+ * Returns an array of ids from the text of a parameter, one id or an array.
+ * Raises the errors of bigint's input.
  */
 static Datum
 ids_from_text(const text *argument)
@@ -269,7 +276,8 @@ ids_from_text(const text *argument)
 PG_FUNCTION_INFO_V1(genjob_wait_text);
 
 /*
- * As genjob_wait_all().  PostgreSQL chooses this one for a parameter without a type, which fits bigint and bigint[].
+ * As genjob_wait_all().  PostgreSQL chooses this function for a parameter
+ * without a type: bigint and bigint[] both fit.
  */
 Datum
 genjob_wait_text(PG_FUNCTION_ARGS)
@@ -282,7 +290,8 @@ genjob_wait_text(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(genjob_wait_any);
 
 /*
- * The row of the job that has ended first of some; null when the time is up before.
+ * Returns the row of the first of some jobs that has ended; null if the time
+ * is up before.
  */
 Datum
 genjob_wait_any(PG_FUNCTION_ARGS)
@@ -324,7 +333,8 @@ genjob_wait_any(PG_FUNCTION_ARGS)
 #define RUN_COLUMNS 5
 
 /*
- * As session_job_has_ended(), in a transaction of its own, so that the wait holds no snapshot.
+ * As session_job_has_ended(), in its own transaction, so that the wait keeps
+ * no snapshot.
  */
 static bool
 run_has_ended(int64 id)
@@ -338,7 +348,8 @@ run_has_ended(int64 id)
 PG_FUNCTION_INFO_V1(genjob_run);
 
 /*
- * Inserts a job, commits, waits for its end, and gives id, state, result, usage and error.
+ * Inserts a job, commits, waits for its end, and returns id, state, result,
+ * usage and error.
  */
 Datum
 genjob_run(PG_FUNCTION_ARGS)

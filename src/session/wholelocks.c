@@ -1,14 +1,18 @@
 /*
  * wholelocks.c
- *		LOCK TABLE of genjob's tables, by roles that do not own them: refused.
+ *		Refuses LOCK TABLE of genjob's tables by roles that do not own them.
  *
- * While such a lock is held, no job of any role is inserted or run; nor is one while a statement waits for such a lock,
- * for everybody else then waits behind it.  LOCK needs only UPDATE, and it locks a view with the tables that it reads.
+ * While a role has such a lock, or a statement waits for one, no job of any
+ * role is inserted or run: everybody else waits behind it.  LOCK needs only
+ * the privilege UPDATE, and it locks a view together with the tables that the
+ * view reads.
  *
- * What a name or a view means may change while LOCK waits for one of several locks.  So a role's LOCK TABLE is run in
- * three steps.  First all that it names is locked here, one after the other, each looked at before and kept from then on.
- * Then PostgreSQL runs the statement, as if with NOWAIT: it has nothing to wait for.  Last, what the transaction holds
- * of genjob's tables is compared with what it held before.
+ * What a name or a view means may change while LOCK waits for one of several
+ * locks.  So LOCK TABLE runs in three steps.  First, this file checks and
+ * locks each relation that the statement names, one after the other.  Then
+ * PostgreSQL runs the statement, with NOWAIT: nothing is left to wait for.
+ * Last, this file compares the tables of genjob that the transaction has
+ * locked with those that it had locked before.
  */
 #include "postgres.h"
 
@@ -39,9 +43,9 @@
 #include "session/strangers.h"
 #include "session/wholelocks.h"
 
-#define MAX_PASSES 8 /* over names whose meaning changes meanwhile */
+#define MAX_PASSES 8 /* over names that keep changing their meaning */
 
-/* 17 has a privilege for it */
+/* PostgreSQL 17 has a privilege for LOCK */
 #ifdef ACL_MAINTAIN
 #define ACL_LOCK (ACL_UPDATE | ACL_DELETE | ACL_TRUNCATE | ACL_MAINTAIN)
 #else
@@ -90,7 +94,7 @@ lock_walker(Node *node, void *ahead)
 }
 
 /*
- * Locks what a view reads.  The view is locked.
+ * Locks what a view reads.  The caller has locked the view.
  */
 static void
 lock_view(Oid relation, const Ahead *ahead, List **seen)
@@ -109,7 +113,8 @@ lock_view(Oid relation, const Ahead *ahead, List **seen)
 }
 
 /*
- * Locks a relation as the statement says.  Nothing if the statement may not: PostgreSQL will say so.
+ * Locks a relation in the statement's mode.  Does nothing if the role lacks
+ * the privilege: PostgreSQL raises the error.
  */
 static void
 lock_ahead(Oid relation, bool with_children, Ahead *ahead)
@@ -138,7 +143,8 @@ lock_ahead(Oid relation, bool with_children, Ahead *ahead)
 }
 
 /*
- * Locks all that the statement names, until the names have not changed meanwhile.
+ * Locks all that the statement names, and repeats that if names have changed
+ * meanwhile.
  */
 static void
 lock_names(const LockStmt *statement)
@@ -175,7 +181,8 @@ is_locked(Oid table)
 }
 
 /*
- * Returns those of genjob's tables that this transaction has locked as a whole.
+ * Returns the tables of genjob that this transaction has locked in SHARE mode
+ * or a stronger one.
  */
 static List *
 list_held(void)
@@ -206,19 +213,20 @@ list_held(void)
 /* ---------- both ---------- */
 
 /*
- * True if a statement is a LOCK TABLE that shuts others out, of a role that may not do that to genjob's tables.
+ * True if a statement is a LOCK TABLE that shuts others out, and the role is
+ * no superuser.
  */
 bool
 wholelocks_concerns(Node *statement)
 {
-	/* what is weaker lets others write */
+	/* weaker modes let others write */
 	return IsA(statement, LockStmt) && ((LockStmt *) statement)->mode >= ShareLock &&
 		   !superuser() && OidIsValid(get_extension_oid("genjob", true));
 }
 
 /*
- * Locks ahead what the statement names, and returns the statement that is to be run instead.  *held: for
- * wholelocks_finish().
+ * Locks what the statement names, and returns the statement to run instead.
+ * Pass *held to wholelocks_finish().
  */
 PlannedStmt *
 wholelocks_begin(PlannedStmt *planned, List **held)

@@ -1,6 +1,6 @@
 /*
  * wholelocks.h
- *		LOCK TABLE of genjob's tables, by roles that do not own them.
+ *		Refuses LOCK TABLE of genjob's tables by roles that do not own them.
  */
 #ifndef GENJOB_WHOLELOCKS_H
 #define GENJOB_WHOLELOCKS_H

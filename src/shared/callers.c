@@ -1,10 +1,12 @@
 /*
  * callers.c
- *		Processes that call on_done, as their dispatcher sees them: in shared memory.
+ *		Callers (processes that call on_done), as their dispatcher sees them in
+ *		shared memory.
  *
- * A dispatcher reserves a slot for each caller that it starts, and releases it when the process has ended.  So it learns
- * which call took its caller with it.  Where the dispatcher ends first, its callers are disowned by the next one: they
- * leave as soon as they can, and release their slots themselves.
+ * A dispatcher reserves a slot for each caller that it starts, and releases
+ * the slot when the process has ended.  So it learns which call crashed its
+ * caller.  If the dispatcher ends first, the next one disowns its callers:
+ * they leave as soon as they can, and release their slots themselves.
  */
 #include "postgres.h"
 
@@ -24,7 +26,7 @@ typedef struct CallerSlot
 	uint32 generation; /* of its reservation */
 	Latch *latch;      /* NULL: the process does not run */
 	bool must_leave;
-	bool is_disowned; /* nobody else releases it */
+	bool is_disowned; /* the caller itself must release the slot */
 } CallerSlot;
 
 typedef struct Callers
@@ -44,7 +46,7 @@ callers_size(void)
 }
 
 /*
- * Call it with the lock on shared memory that is being made.
+ * Call it under AddinShmemInitLock.
  */
 void
 callers_startup(void)
@@ -57,7 +59,7 @@ callers_startup(void)
 	lock = &(GetNamedLWLockTranche("genjob"))[2].lock;
 }
 
-/* ---------- of a dispatcher ---------- */
+/* ---------- for a dispatcher ---------- */
 
 /*
  * Disowns the callers of an earlier dispatcher of this database: they leave.
@@ -74,7 +76,7 @@ callers_disown(Oid database)
 
 		if (slot->info.database != database)
 			continue;
-		/* one that comes up now finds that its slot is not its own any more */
+		/* a caller that starts now finds that the slot is not its own */
 		if (slot->latch == NULL)
 			slot->info.database = InvalidOid;
 		else
@@ -87,7 +89,7 @@ callers_disown(Oid database)
 }
 
 /*
- * Returns how many disowned callers there still are.
+ * Returns how many disowned callers have not left yet.
  */
 int
 callers_count_disowned(Oid database)
@@ -103,7 +105,7 @@ callers_count_disowned(Oid database)
 }
 
 /*
- * Reserves a slot for a caller that is to be started; -1: there are as many as allowed.
+ * Reserves a slot for a caller to be started; -1 when all are taken.
  */
 int
 callers_reserve(Oid database, Oid role, uint32 *generation)
@@ -168,7 +170,7 @@ callers_dismiss(int slot)
 	LWLockRelease(lock);
 }
 
-/* ---------- of a caller ---------- */
+/* ---------- for a caller ---------- */
 
 static void
 detach(int code, Datum arg)
@@ -182,7 +184,8 @@ detach(int code, Datum arg)
 }
 
 /*
- * Makes this process the caller of its slot, until it exits.  False if the slot belongs to another by now.
+ * Makes this process the caller of its slot, until it exits.  False if another
+ * process owns the slot now.
  */
 bool
 callers_attach(int slot, uint32 generation)
@@ -229,7 +232,8 @@ callers_end_call(void)
 }
 
 /*
- * Notes that the present call does not stop.  For a signal handler.
+ * Notes that the present call did not stop in time.  Takes no lock, so a
+ * signal handler may call it.
  */
 void
 callers_note_overdue(void)

@@ -1,6 +1,6 @@
 /*
  * callers.h
- *		Processes that call on_done, as their dispatcher sees them.
+ *		Callers (processes that call on_done), as their dispatcher sees them.
  */
 #ifndef GENJOB_CALLERS_H
 #define GENJOB_CALLERS_H
@@ -9,31 +9,31 @@
 
 #define CALLERS_ERROR_LEN 256
 
-/* How far a caller has got. */
+/* The states of a caller. */
 typedef enum CallerState
 {
-	CALLER_STARTING,   /* it does not run yet */
-	CALLER_CONNECTING, /* it may be refused */
+	CALLER_STARTING,   /* not running yet */
+	CALLER_CONNECTING, /* PostgreSQL may refuse the connection */
 	CALLER_BUSY,
-	CALLER_IDLE /* there was nothing to be called when it last looked */
+	CALLER_IDLE /* it last found nothing to call */
 } CallerState;
 
 /* A caller. */
 typedef struct CallerInfo
 {
 	Oid database; /* invalid: none */
-	Oid role;     /* as which it is connected */
+	Oid role;     /* of its connection */
 	CallerState state;
-	int64 callback;                /* that it calls now; 0: none */
+	int64 callback;                /* row of genjob.callbacks that it calls now; 0: none */
 	uint64 n_calls;                /* that it has begun */
-	bool is_overdue;               /* that call did not stop when its time was up */
+	bool is_overdue;               /* the call did not stop in time */
 	char error[CALLERS_ERROR_LEN]; /* why it ends; or "" */
 } CallerInfo;
 
 extern Size callers_size(void);
 extern void callers_startup(void);
 
-/* Of a dispatcher */
+/* For a dispatcher */
 extern void callers_disown(Oid database);
 extern int callers_count_disowned(Oid database);
 extern int callers_reserve(Oid database, Oid role, uint32 *generation);
@@ -42,7 +42,7 @@ extern void callers_read(int slot, CallerInfo *info);
 extern void callers_wake(int slot);
 extern void callers_dismiss(int slot);
 
-/* Of a caller */
+/* For a caller */
 extern bool callers_attach(int slot, uint32 generation);
 extern void callers_set_state(CallerState state);
 extern void callers_begin_call(int64 callback);

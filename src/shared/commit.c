@@ -2,9 +2,10 @@
  * commit.c
  *		What a transaction tells others when it has committed.
  *
- * Triggers and hooks only note; nobody is woken before the change can be seen.  A transaction that is
- * rolled back tells nothing.  One of two-phase commit forgets its notes at PREPARE; COMMIT PREPARED has
- * the dispatcher look at everything (hooks.c).
+ * Triggers and hooks only take notes; this file wakes others once they can see
+ * the change.  A transaction that is rolled back wakes nobody.  PREPARE
+ * TRANSACTION forgets the notes; COMMIT PREPARED makes the dispatcher look at
+ * everything (hooks.c).
  */
 #include "postgres.h"
 
@@ -22,7 +23,7 @@ typedef struct Notes
 	bool any;
 	int64 changed[MAX_NOTED_JOBS]; /* for the dispatcher */
 	int n_changed;
-	int64 ended[MAX_NOTED_JOBS]; /* for who waits */
+	int64 ended[MAX_NOTED_JOBS]; /* for sessions that wait */
 	int n_ended;
 	bool many_changed; /* more than fit */
 	bool many_ended;
@@ -36,7 +37,7 @@ typedef struct Notes
 } Notes;
 
 static Notes notes;
-static bool committed = false; /* and not told yet */
+static bool committed = false; /* but others were not told yet */
 
 static void
 forget_notes(void)
@@ -137,7 +138,7 @@ note_id(int64 *ids, int *n, int64 id)
 void
 commit_note_added(int64 id, TimestampTz run_at, TimestampTz expires_at)
 {
-	/* DT_NOEND would be none */
+	/* DT_NOEND would mean "no change" */
 	notes.bulk.since = Min(notes.bulk.since, Min(run_at, DT_NOEND - 1));
 	notes.bulk.expiry = Min(notes.bulk.expiry, expires_at);
 	if (!note_id(notes.changed, &notes.n_changed, id))
@@ -164,7 +165,7 @@ commit_note_ended(int64 id)
 }
 
 /*
- * Notes that unknown jobs changed.
+ * Notes that any job may have changed or ended.
  */
 void
 commit_note_all_jobs(void)
@@ -180,7 +181,7 @@ commit_note_servers(void)
 }
 
 /*
- * Notes that there are calls of on_done to be made.
+ * Notes that calls of on_done are due.
  */
 void
 commit_note_callbacks(void)
@@ -189,7 +190,7 @@ commit_note_callbacks(void)
 }
 
 /*
- * Notes that something is left to follow ends of jobs.
+ * Notes that ended jobs have follow-ups.
  */
 void
 commit_note_follow_ups(void)

@@ -1,9 +1,11 @@
 /*
  * figures.c
- *		What dispatchers show in shared memory: their calls in flight, and how their servers do.
+ *		What dispatchers show in shared memory: their calls in flight, and
+ *		statistics of their servers.
  *
- * A dispatcher writes the meters and statistics of its own calls and servers without a lock, and readers take what they
- * find: nothing is decided by it but how soon a prediction is asked about.
+ * A dispatcher writes the meters and statistics of its own calls and servers
+ * without a lock, so a reader may see old values.  genjob decides nothing by
+ * them except when to poll a prediction.
  */
 #include "postgres.h"
 
@@ -18,35 +20,35 @@
 
 #define MAX_ACTIVITIES 16384
 #define MAX_STATS 1024
-#define MAX_TAILS 1024 /* streams whose text is shown; of more it is not */
+#define MAX_TAILS 1024 /* streams whose text is shown; more streams show none */
 
-/* The last of the text of a stream that comes. */
+/* The last text of a stream in flight. */
 typedef struct Tail
 {
-	int activity; /* whose it is, from 1; 0: free */
+	int activity; /* its index, from 1; 0: free */
 	char text[ACTIVITY_TEXT_LEN];
 } Tail;
 
-/* Whose statistics a ServerStats has. */
+/* The server of a ServerStats. */
 typedef struct StatsKey
 {
 	Oid database; /* invalid: free */
 	Oid server;
-	int pid;        /* of the dispatcher that writes them; 0: none does now */
+	int pid;        /* of the dispatcher that writes the statistics; 0: none now */
 	uint64 used_at; /* by stats_clock */
 } StatsKey;
 
 typedef struct Figures
 {
-	/* All but meters and statistics is protected by this. */
+	/* Protects all but meters, statistics, remote_state and the atomics. */
 	LWLock *lock;
 
 	int activity_end;  /* entries from here on were never used */
 	int activity_free; /* where to begin the search for a free one */
 	Activity activities[MAX_ACTIVITIES];
 	Tail tails[MAX_TAILS];
-	StatsKey stats_keys[MAX_STATS]; /* whose stats are */
-	uint64 stats_clock;             /* counts up with each use of one */
+	StatsKey stats_keys[MAX_STATS]; /* the servers of stats */
+	uint64 stats_clock;             /* incremented whenever an entry is used */
 	ServerStats stats[MAX_STATS];
 } Figures;
 
@@ -59,7 +61,8 @@ figures_size(void)
 }
 
 /*
- * Finds the figures, or makes them.  While AddinShmemInitLock is held.
+ * Creates or finds the figures.  Call it under AddinShmemInitLock; lock
+ * protects them.
  */
 void
 figures_startup(LWLock *lock)
@@ -85,8 +88,8 @@ free_tail(Activity *activity)
 }
 
 /*
- * Removes the calls of this dispatcher, which ends.  The statistics of its servers stay while there is a place for
- * them.
+ * Removes the calls of this dispatcher, which is about to exit.  Keeps the
+ * statistics of its servers until other servers need the places.
  */
 void
 figures_end(void)
@@ -112,8 +115,8 @@ figures_end(void)
 /* ---------- calls in flight ---------- */
 
 /*
- * Returns an entry for a call of this dispatcher in genjob.activity; NULL when all are taken: then the call is only not
- * shown.
+ * Returns an entry of genjob.activity for a call of this dispatcher; NULL when
+ * all are taken: then the call is not shown.
  */
 Activity *
 shmem_activity_add(Oid owner, int64 job, int attempt, const char *server)
@@ -209,7 +212,8 @@ shmem_read_activity_text(const Activity *activity)
 }
 
 /*
- * A palloc'd copy of the calls in flight of one database; returns their number.
+ * Copies the calls in flight of one database into *activities, palloc'd;
+ * returns their number.
  */
 int
 shmem_read_activity(Oid database, Activity **activities)
@@ -232,8 +236,9 @@ shmem_read_activity(Oid database, Activity **activities)
 /* ---------- what servers did ---------- */
 
 /*
- * Chooses a place for the statistics of a server of this database: its own, a free one, or that of the server whose
- * were used longest ago and are not in use; -1: there is none.
+ * Chooses a place for the statistics of a server of this database: its own;
+ * else a free one; else that of an unused server whose statistics were used
+ * longest ago; -1: none.
  */
 static int
 choose_stats(Oid server)
@@ -254,8 +259,9 @@ choose_stats(Oid server)
 }
 
 /*
- * Returns the statistics of a server of this database, made on first use.  They stay its own until they are released.
- * NULL if too many servers are in use: a server never shows another's figures.
+ * Returns the statistics of a server of this database; creates them on first
+ * use.  The server keeps the place until shmem_stats_release().  NULL if too
+ * many servers are in use: a server never shows another's figures.
  */
 ServerStats *
 shmem_stats_find(Oid server)
@@ -280,7 +286,7 @@ shmem_stats_find(Oid server)
 }
 
 /*
- * Releases statistics: they are kept only as long as nobody needs the place.
+ * Releases statistics: another server may now take their place.
  */
 void
 shmem_stats_release(ServerStats *stats)
@@ -329,7 +335,8 @@ shmem_stats_forget_database(Oid database)
 }
 
 /*
- * The servers of this database that have statistics, palloc'd; returns their number.
+ * Lists the servers of this database that have statistics, palloc'd; returns
+ * their number.
  */
 int
 shmem_stats_list(Oid **servers)
@@ -349,7 +356,8 @@ shmem_stats_list(Oid **servers)
 }
 
 /*
- * A palloc'd copy of the statistics of one database's servers; returns their number.
+ * Copies the statistics of one database's servers into *stats, palloc'd;
+ * returns their number.
  */
 int
 shmem_read_stats(Oid database, ServerStats **stats)

@@ -2,12 +2,15 @@
  * pipe.c
  *		Parcels of bytes between a dispatcher and a process that it started.
  *
- * Two queues of PostgreSQL's (shm_mq), one for each direction, in a segment of shared memory that ends with the two
- * processes: what goes through may be secret, and is on no disk.  Nobody waits in here.  Who sends hands over a little at
- * a time, and who receives takes a little, so that an answer of any size takes no more of a loop's turn than a small one.
+ * A pipe is two shm_mq queues, one for each direction, in a segment of shared
+ * memory that ends with the two processes: what goes through may be secret,
+ * and is never on disk.  Nothing here waits.  Each call sends or receives a
+ * limited number of bytes, so that a large answer takes no more of a loop's
+ * turn than a small one.
  *
- * A parcel is a message with its kind and the lengths of its pieces, and then these, in messages of PIPE_CHUNK bytes
- * at most.  An empty message in place of one says that the rest will not come.
+ * A parcel is one message with its kind and the lengths of its pieces, then
+ * the pieces, in messages of CHUNK_BYTES at most.  An empty message says that
+ * the rest of the parcel will not come.
  */
 #include "postgres.h"
 
@@ -23,10 +26,10 @@
 #define CHUNK_BYTES ((Size) 64 * 1024)
 #define MAX_PIECES 1000000
 
-/* What the segment begins with; the queues follow. */
+/* The segment begins with this; the queues follow. */
 typedef struct Shared
 {
-	pg_atomic_uint32 hurries; /* what the other process does must end soon */
+	pg_atomic_uint32 hurries; /* the other process must finish soon */
 } Shared;
 
 #define SHARED_BYTES MAXALIGN(sizeof(Shared))
@@ -50,19 +53,19 @@ struct Pipe
 	bool sends;
 	ParcelHead *head; /* NULL once it is sent */
 	Parcel outgoing;
-	int at;      /* the piece */
+	int at;      /* index of the piece */
 	size_t done; /* bytes of it */
-	Size begun;  /* length of a message that is in the queue in part; 0: none */
+	Size begun;  /* length of a message that is partly in the queue; 0: none */
 	bool is_abandoned;
 
 	/* What is being received */
-	MemoryContext context; /* NULL: nothing is */
+	MemoryContext context; /* NULL: receiving nothing */
 	Parcel incoming;
 	int in_at;
 	size_t in_done;
 };
 
-/* ---------- making one ---------- */
+/* ---------- creation ---------- */
 
 static Pipe *
 make_pipe(dsm_segment *segment, shm_mq *out, shm_mq *in)
@@ -82,8 +85,8 @@ make_pipe(dsm_segment *segment, shm_mq *out, shm_mq *in)
 }
 
 /*
- * Creates a pipe.  Returns this process's end, and the handle for the process to be started.  Raises an error if there
- * is no shared memory for it.
+ * Creates a pipe.  Returns our end, and the handle for the process to be
+ * started.  Raises an error if there is no shared memory for it.
  */
 Pipe *
 pipe_create(dsm_handle *handle)
@@ -99,7 +102,8 @@ pipe_create(dsm_handle *handle)
 }
 
 /*
- * Sets which process has the other end, so that its death is noticed even before it has opened it.
+ * Sets which process has the other end.  So we notice its death even before it
+ * opens that.
  */
 void
 pipe_set_process(Pipe *pipe, BackgroundWorkerHandle *process)
@@ -157,8 +161,8 @@ pipe_close(Pipe *pipe)
 /* ---------- sending ---------- */
 
 /*
- * Begins to send a parcel.  Its pieces must stay until pipe_send() is done with them, or pipe_abandon().  No piece is
- * empty.
+ * Begins to send a parcel.  Its pieces must stay until pipe_send() returns
+ * PIPE_DONE, or until pipe_abandon().  No piece is empty.
  */
 void
 pipe_put(Pipe *pipe, const Parcel *parcel)
@@ -189,8 +193,8 @@ pipe_is_sending(const Pipe *pipe)
 }
 
 /*
- * Cancels the rest of the parcel that is being sent.  Its pieces may be freed at once; pipe_send() must still be
- * called.
+ * Cancels the rest of the parcel that is being sent.  Its pieces may be freed
+ * at once; still call pipe_send() to the end.
  */
 void
 pipe_abandon(Pipe *pipe)
@@ -220,7 +224,8 @@ skip_sent(Pipe *pipe)
 }
 
 /*
- * Returns the next message.  One that is partly in the queue keeps its length.
+ * Returns the next message.  If it is partly in the queue, it keeps its
+ * length.
  */
 static const char *
 next_message(Pipe *pipe, Size *len, bool *is_last)
@@ -261,13 +266,14 @@ note_sent(Pipe *pipe, Size len, bool is_last)
 		pipe->sends = false;
 	else
 		skip_sent(pipe);
-	/* a parcel without a byte in its pieces ends with its head */
+	/* a parcel without pieces ends with its head */
 	if (!pipe->is_abandoned && pipe->at == pipe->outgoing.n)
 		pipe->sends = false;
 }
 
 /*
- * Sends at most that many bytes more.
+ * Sends more of the parcel, until most bytes are exceeded; then sets the latch
+ * and returns PIPE_WAITS.
  */
 PipeResult
 pipe_send(Pipe *pipe, size_t most)
@@ -336,7 +342,7 @@ skip_received(Pipe *pipe)
 }
 
 /*
- * False when memory is short for all that is to come.
+ * False if the head is malformed, or if memory for the parcel is short.
  */
 static bool
 take_head(Pipe *pipe, const ParcelHead *head, Size len, MemoryContext context)
@@ -386,7 +392,8 @@ take_bytes(Pipe *pipe, const char *data, Size len)
 }
 
 /*
- * Receives at most that many bytes more of a parcel, into memory of context, which must be the same until PIPE_DONE.
+ * Receives more of a parcel, until most bytes are exceeded, into context,
+ * which must be the same until PIPE_DONE.
  */
 PipeResult
 pipe_receive(Pipe *pipe, MemoryContext context, size_t most, Parcel *parcel)

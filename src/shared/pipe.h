@@ -10,7 +10,10 @@
 
 typedef struct Pipe Pipe;
 
-/* Bytes of a parcel.  Of one that was received each is palloc'd by itself, with a NUL byte behind. */
+/*
+ * Bytes of a parcel.  In a received parcel, each data is a palloc'd chunk of
+ * its own, with a NUL byte behind it.
+ */
 typedef struct Piece
 {
 	char *data;
@@ -19,16 +22,16 @@ typedef struct Piece
 
 typedef struct Parcel
 {
-	int32 kind; /* the processes' own */
+	int32 kind; /* the two processes choose it */
 	int32 n;
 	Piece *pieces;
 } Parcel;
 
 typedef enum PipeResult
 {
-	PIPE_WAITS, /* not complete yet: the latch is set when it can go on */
+	PIPE_WAITS, /* not complete yet; the latch is set when it can go on */
 	PIPE_DONE,
-	PIPE_ENDED /* the other process is gone, or what it sends cannot be taken */
+	PIPE_ENDED /* the other process is gone, or its parcel is malformed or too large */
 } PipeResult;
 
 /* The dispatcher's end */

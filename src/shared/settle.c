@@ -1,10 +1,11 @@
 /*
  * settle.c
- *		Waiting until the caches show what a snapshot shows.
+ *		Waits until the catalog caches show what a snapshot shows.
  *
- * Others see the rows of a transaction as soon as it has committed, and get its invalidations a moment later; before its
- * locks are released.  In between, a job can be seen and the server, the right or the user mapping that was made
- * together with it cannot.
+ * Other processes see the rows of a transaction as soon as it has committed.
+ * They get its invalidations a moment later, before it releases its locks.  In
+ * between, they see a job, but not the server, the privilege or the user
+ * mapping of the same transaction.
  */
 #include "postgres.h"
 
@@ -16,8 +17,9 @@
 #include "shared/settle.h"
 
 /*
- * Has the caches show at least what all transactions did that a snapshot taken before shows.  Rarely waits, and then
- * for another process to end its commit; may raise an error, as any lock.  In a transaction.
+ * Updates the caches: they then show at least all that an earlier snapshot
+ * shows.  Call it in a transaction.  Rarely waits, for another process to
+ * finish its commit; may raise an error, as any lock.
  */
 void
 settle_caches(void)

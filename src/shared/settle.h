@@ -1,6 +1,6 @@
 /*
  * settle.h
- *		Waiting until the caches show what a snapshot shows.
+ *		Waits until the catalog caches show what a snapshot shows.
  */
 #ifndef GENJOB_SETTLE_H
 #define GENJOB_SETTLE_H

@@ -2,9 +2,10 @@
  * shmem.c
  *		What dispatchers, the launcher and sessions tell each other, and how they wake each other.
  *
- * Nothing here must survive: after a crash of the server it begins empty and is filled from the
- * tables.  The pointers that it holds are to latches in shared memory, which every process maps at
- * the same address; there are none to what belongs to one process.
+ * Nothing here must survive: after a crash of the server it begins empty and
+ * is filled from the tables.  Its pointers lead only to latches in shared
+ * memory, which every process maps at the same address, never to the memory of
+ * one process.
  */
 #include "postgres.h"
 
@@ -20,7 +21,7 @@
 #include "shared/shmem.h"
 #include "shared/shown.h"
 
-#define MAX_WANTED 64 /* databases the launcher can be told of by name */
+#define MAX_WANTED 64 /* databases that the launcher can be told of by OID */
 #define MAX_EVICTIONS 64
 
 typedef struct Slot
@@ -39,7 +40,7 @@ typedef struct Eviction
 
 typedef struct Shared
 {
-	/* All is protected by this. */
+	/* Protects all of this, and the slots. */
 	LWLock *lock;
 
 	Latch *launcher;
@@ -139,8 +140,9 @@ shmem_slot_free(int slot)
 }
 
 /*
- * Leaves the slot.  If the dispatcher goes because it has nothing to serve, news that it has not read would be lost
- * (the extension may have been created just now), so the launcher looks again.
+ * Leaves the slot.  A dispatcher that has nothing to serve may go without
+ * reading its news (the extension may have been created just now): then the
+ * launcher looks again.
  */
 static void
 slot_detach(int code, Datum arg)
@@ -211,7 +213,7 @@ shmem_slot_set_error(int slot, const char *message)
 {
 	char kept[SHMEM_ERROR_LEN] = "";
 
-	/* what may raise an error is done before the lock is taken */
+	/* this may raise an error, so it comes before the lock */
 	shown_keep_local(kept, message, sizeof(kept));
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	memcpy(slots[slot].info.error, kept, sizeof(kept));
@@ -327,7 +329,8 @@ shmem_tell_callbacks(Oid database)
 }
 
 /*
- * Tells the dispatcher of a database, if there is one, that something is left to follow ends of jobs.
+ * Tells the dispatcher of a database, if there is one, that ended jobs have
+ * follow-ups.
  */
 void
 shmem_tell_follow_ups(Oid database)
@@ -336,7 +339,8 @@ shmem_tell_follow_ups(Oid database)
 }
 
 /*
- * A palloc'd copy of what is known of all dispatchers; returns their number.
+ * Copies what is known of all dispatchers into *workers, palloc'd; returns
+ * their number.
  */
 int
 shmem_read_workers(WorkerInfo **workers)
@@ -382,7 +386,7 @@ launcher_detach(int code, Datum arg)
 }
 
 /*
- * Makes this process the launcher, which begins by looking everywhere.
+ * Makes this process the launcher.  It begins with a look at all databases.
  */
 void
 shmem_launcher_attach(void)
@@ -395,7 +399,8 @@ shmem_launcher_attach(void)
 }
 
 /*
- * Makes the launcher look whether a database needs a dispatcher; InvalidOid: whether any does.
+ * Makes the launcher check if a database needs a dispatcher; InvalidOid:
+ * checks all databases.
  */
 void
 shmem_wake_launcher(Oid database)

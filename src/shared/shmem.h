@@ -58,8 +58,8 @@ typedef struct News
 	int n_ids;
 	BulkChange bulk; /* of more jobs than fit */
 	bool recheck;    /* servers, mappings or the extension changed */
-	bool callbacks;  /* there are calls of on_done to be made */
-	bool follow_ups; /* something is left that is to follow ends of jobs */
+	bool callbacks;  /* calls of on_done are due */
+	bool follow_ups; /* ended jobs have follow-ups */
 } News;
 
 extern void shmem_request(void);
@@ -88,7 +88,7 @@ extern void shmem_launcher_attach(void);
 extern void shmem_wake_launcher(Oid database);
 extern bool shmem_launcher_take(Oid *database);
 
-/* ---------- databases that must be left alone for a while ---------- */
+/* ---------- databases that a command needs alone ---------- */
 
 extern void shmem_evict(Oid database, bool at_once);
 extern void shmem_end_evictions(void);
@@ -107,11 +107,11 @@ typedef enum ActivityPhase
 {
 	ACTIVITY_CALLING,     /* the server has the request, or gets it */
 	ACTIVITY_WAITING,     /* the provider works on the prediction */
-	ACTIVITY_POLLING,     /* and is being asked how it is */
+	ACTIVITY_POLLING,     /* a call asks for the prediction's state */
 	ACTIVITY_DOWNLOADING, /* outputs */
 	ACTIVITY_STORING,     /* outputs */
-	ACTIVITY_FETCHING,    /* what the request wants of an object store */
-	ACTIVITY_SAVING       /* what came is being written */
+	ACTIVITY_FETCHING,    /* objects that the request refers to */
+	ACTIVITY_SAVING       /* the result is being written */
 } ActivityPhase;
 
 #define ACTIVITY_STATE_LEN 48 /* bytes of a provider's word */
@@ -126,11 +126,11 @@ typedef struct Activity
 	TimestampTz started_at;
 	NameData server;
 	char remote_state
-		[ACTIVITY_STATE_LEN]; /* what the provider calls it, as shown_keep() left it; empty: not told */
+		[ACTIVITY_STATE_LEN]; /* the provider's word for it, from shown_keep(); empty: none */
 	pg_atomic_uint32 phase;    /* an ActivityPhase */
-	pg_atomic_uint64 progress; /* in millionths; ACTIVITY_NO_PROGRESS: not told */
-	pg_atomic_uint64 tokens;   /* pieces of text of a stream so far; 0: it is none */
-	int tail;                  /* where the last of its text is; -1: nowhere */
+	pg_atomic_uint64 progress; /* in millionths; ACTIVITY_NO_PROGRESS: unknown */
+	pg_atomic_uint64 tokens;   /* pieces of text of a stream so far; 0: not a stream */
+	int tail;                  /* index of its last text in tails; -1: none */
 	HttpMeter meter;
 } Activity;
 

@@ -1,9 +1,11 @@
 /*
  * shown.c
- *		Texts that processes show to each other, through shared memory.
+ *		Texts that processes show each other, through shared memory.
  *
- * Kept in UTF-8, since who reads may be in a database of another encoding, and cut between two characters.  A reader
- * takes no lock, so it may see half of an old and half of a new text: what it gets is valid all the same.
+ * A text is in UTF-8, because its reader may be in a database of another
+ * encoding, and is cut between two characters.  A reader takes no lock, so it
+ * may see half of an old and half of a new text: shown_read() still returns
+ * valid text.
  */
 #include "postgres.h"
 
@@ -13,7 +15,7 @@
 
 #include "shared/shown.h"
 
-#define PIECE_BYTES 1024 /* that are converted at a time */
+#define PIECE_BYTES 1024 /* converted at a time */
 
 /*
  * Puts a text in UTF-8 into kept, which has size bytes; cuts it if needed.
@@ -23,7 +25,7 @@ shown_keep(char *kept, const char *utf8, size_t size)
 {
 	int len = pg_encoding_mbcliplen(PG_UTF8, utf8, strlen(utf8), size - 1);
 
-	/* the same again costs no reader a look at half of it */
+	/* no reader sees half of a text that stays the same */
 	if (strncmp(kept, utf8, len) == 0 && kept[len] == '\0')
 		return;
 	memcpy(kept, utf8, len);
@@ -40,7 +42,7 @@ shown_keep_local(char *kept, const char *string, size_t size)
 }
 
 /*
- * A kept text in the encoding of the database, palloc'd.
+ * Returns a kept text in the encoding of the database, palloc'd.
  */
 char *
 shown_read(const char *kept, size_t size)
@@ -64,7 +66,8 @@ shown_read(const char *kept, size_t size)
 }
 
 /*
- * UTF-8 text in the encoding of the database; what that cannot hold becomes a question mark.
+ * Returns a UTF-8 text in the encoding of the database; characters that this
+ * lacks become question marks.  May return utf8 itself.
  */
 char *
 shown_from_utf8(char *utf8)

@@ -1,6 +1,6 @@
 /*
  * shown.h
- *		Texts that processes show to each other.
+ *		Texts that processes show each other.
  */
 #ifndef GENJOB_SHOWN_H
 #define GENJOB_SHOWN_H

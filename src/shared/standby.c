@@ -1,11 +1,15 @@
 /*
  * standby.c
- *		Synchronous standbys: what a dispatcher has committed, and whether they have it.
+ *		Synchronous standbys: checks if they have what a dispatcher has
+ *		committed.
  *
- * A commit waits for a synchronous standby, for ever if that is away.  A dispatcher that stood still for so long would
- * read no answer, obey no cancel and write nothing.  So it waits a second, by the timer of queue_transact().  Until the standby has caught up, its transactions are local: answers are read, written and told
- * of, and cancels are obeyed.  But no call begins, for a failover to a standby that does not know of the claim would
- * begin it a second time, under another Idempotency-Key.
+ * A commit waits for a synchronous standby, for ever if the standby is away.
+ * A dispatcher that waited for so long would read no answer, obey no cancel
+ * and write nothing.  So it waits one second, by the timer of
+ * queue_transact().  Until the standby has caught up, the dispatcher commits
+ * locally: it reads, writes and reports answers, and obeys cancels.  But it
+ * begins no call: after a failover to a standby that does not know the claim,
+ * the call would be made a second time, under another Idempotency-Key.
  */
 #include "postgres.h"
 
@@ -21,12 +25,13 @@
 
 #include "shared/standby.h"
 
-static volatile sig_atomic_t was_cut = false;    /* the present commit's wait */
+static volatile sig_atomic_t was_cut = false;    /* the timer ended the present commit's wait */
 static bool is_away = false;                     /* as far as is known */
-static XLogRecPtr committed = InvalidXLogRecPtr; /* what they must have, while is_away */
+static XLogRecPtr committed = InvalidXLogRecPtr; /* what the standbys must have, while is_away */
 
 /*
- * Ends the wait of a commit for a standby.  The transaction is committed already, here.  To be called by a timer.
+ * Ends a commit's wait for a standby.  The transaction is already committed
+ * here.  A timer calls it.
  */
 void
 standby_end_wait(void)
@@ -40,7 +45,8 @@ standby_end_wait(void)
 }
 
 /*
- * Notes that a transaction begins.  It does not wait for a standby that is away.
+ * Notes that a transaction begins.  It will not wait for a standby that is
+ * away.
  */
 void
 standby_begin(void)
@@ -52,7 +58,7 @@ standby_begin(void)
 }
 
 /*
- * It has committed.
+ * Notes that the transaction has committed.
  */
 void
 standby_committed(void)
@@ -67,7 +73,8 @@ standby_committed(void)
 }
 
 /*
- * True if the standbys have all that was committed, or nobody waits for any.
+ * True if the standbys have all that was committed, or there are no
+ * synchronous standbys.
  */
 bool
 standby_has_all(void)

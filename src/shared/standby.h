@@ -1,11 +1,12 @@
 /*
  * standby.h
- *		Synchronous standbys: whether they have what a dispatcher has committed.
+ *		Synchronous standbys: checks if they have what a dispatcher has
+ *		committed.
  */
 #ifndef GENJOB_STANDBY_H
 #define GENJOB_STANDBY_H
 
-#define STANDBY_LOOK_MS 100 /* between two looks whether one that was away has caught up */
+#define STANDBY_LOOK_MS 100 /* between two checks if a standby has caught up */
 
 extern void standby_end_wait(void);
 extern void standby_begin(void);

@@ -14,7 +14,7 @@
 #include "shared/shown.h"
 #include "shared/stats.h"
 
-#define TROUBLE_SHOWN_S 75 /* longer than between two tries of what raised an error */
+#define TROUBLE_SHOWN_S 75 /* longer than the time between two tries */
 
 /* Bucket i ends at 1 ms * RATIO^i: the last at about a day. */
 #define STATS_RATIO 1.21
@@ -31,7 +31,7 @@ stats_note_trouble(ServerStats *stats, int64 job, const char *words, TimestampTz
 }
 
 /*
- * The statement has succeeded.
+ * Notes that a statement on the job succeeded: its trouble is over.
  */
 void
 stats_end_trouble(ServerStats *stats, int64 job)
@@ -58,8 +58,8 @@ stats_count_end(ServerStats *stats, double seconds, TimestampTz now)
 }
 
 /*
- * Returns within how many seconds that fraction of the calls ended (within the width of a bucket); NaN if there were
- * none.
+ * Returns the seconds within which that fraction of the attempts ended (as
+ * exact as a bucket is wide); NaN if none ended.
  */
 double
 stats_percentile(const ServerStats *stats, double fraction)
@@ -80,7 +80,8 @@ stats_percentile(const ServerStats *stats, double fraction)
 }
 
 /*
- * Returns how many calls the server's rate allows at once.  An idle dispatcher does not update that.
+ * Returns how many calls rate_limit allows at once now.  An idle dispatcher
+ * does not update tokens.
  */
 double
 stats_tokens(const ServerStats *stats, TimestampTz now)

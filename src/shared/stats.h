@@ -10,7 +10,7 @@
 #define STATS_REASON_LEN 512 /* bytes */
 #define STATS_ERROR_LEN 200  /* bytes */
 #define STATS_BACKENDS 16    /* of a server */
-#define STATS_BUCKETS 96     /* of latency; each a fifth longer than the one before */
+#define STATS_BUCKETS 96     /* of latency; each a fifth longer than the bucket before it */
 #define STATS_SECONDS 64     /* for which ends are counted one by one */
 
 typedef enum BackendHealth
@@ -27,8 +27,8 @@ typedef struct BackendStats
 	int in_flight;
 	int max_in_flight; /* now */
 	BackendHealth health;
-	TimestampTz until; /* not before; 0: not known */
-	int failures;      /* to reach it, in a row */
+	TimestampTz until; /* no call before this time; 0: unknown */
+	int failures;      /* calls in a row that did not reach it */
 	char error[STATS_ERROR_LEN];
 } BackendStats;
 
@@ -39,20 +39,20 @@ typedef struct ServerStats
 {
 	Oid server;
 	int in_flight;
-	int allowed;  /* calls at a time, when nothing is in the way */
+	int allowed;  /* calls at a time, at all addresses that can be reached */
 	float tokens; /* of rate_limit, at tokens_at; -1: there is none */
-	float rate;   /* a second; from then on they come back so */
+	float rate;   /* tokens that come back a second */
 	float burst;  /* tokens at most */
 	TimestampTz tokens_at;
 	int64 succeeded;
 	int64 failed;       /* for good */
-	int64 unknown_ends; /* calls whose end is not known that were, or will be, repeated */
-	int64 retried;      /* attempts that failed and were, or will be, tried again */
+	int64 unknown_ends; /* calls whose end is unknown, and that were or will be repeated */
+	int64 retried;      /* attempts that failed, and that were or will be retried */
 	TimestampTz held_until;
-	char held_reason[STATS_REASON_LEN]; /* this, and all texts here, as shown_keep() left them */
-	char held_plain[STATS_REASON_LEN];  /* the same, without others' words */
-	int64 trouble_job;                  /* for which the last statement raised an error */
-	TimestampTz trouble_until;          /* that is shown */
+	char held_reason[STATS_REASON_LEN]; /* all texts here are from shown_keep() */
+	char held_plain[STATS_REASON_LEN];  /* the same, without words of servers and errors */
+	int64 trouble_job;                  /* job whose statement last raised an error */
+	TimestampTz trouble_until;          /* show that until then */
 	char trouble[STATS_REASON_LEN];
 	uint32 latency[STATS_BUCKETS];
 	int64 second[STATS_SECONDS];

@@ -61,8 +61,9 @@ wait_end_at_exit(int code, Datum arg)
 }
 
 /*
- * Until shmem_wait_end(), sets this session's latch whenever the job, or, if it is 0, any job of the database may have
- * ended.  Look at the job after this call, then wait.
+ * Until shmem_wait_end(), this session's latch is set whenever the job may
+ * have ended (0: any job of the database).  Look at the job after this call,
+ * then wait.
  */
 void
 shmem_wait_begin(int64 job)
