@@ -54,7 +54,7 @@ typedef struct JobFetch
 {
 	List *left; /* of FetchObject, the present one first */
 	bool is_begun;
-	size_t taken; /* bytes of memory in use, with what has come; the share may reserve more */
+	size_t taken;   /* bytes of memory in use, with what has come; the share may reserve more */
 	Place place;    /* of the call under way; none, if it uses the job's own place */
 	StoreTurn turn; /* its wait for a place */
 } JobFetch;

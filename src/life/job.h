@@ -299,8 +299,7 @@ typedef struct Job
 
 	/* Of single steps */
 	JobSubmission submission;
-	struct JobFetch
-		*fetch; /* STEP_FETCH, in submission.context; NULL: nothing is left to fetch */
+	struct JobFetch *fetch; /* STEP_FETCH, in submission.context; NULL: nothing is left to fetch */
 	JobLookup lookup;
 	JobPolling poll;
 	JobDownload download;

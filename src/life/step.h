@@ -12,7 +12,7 @@
 
 typedef enum NextKind
 {
-	NEXT_STAY, /* the job stays as it is; if until is set, its present step is woken then */
+	NEXT_STAY,  /* the job stays as it is; if until is set, its present step is woken then */
 	NEXT_CALL,  /* step's call begins now */
 	NEXT_LINE,  /* step's call begins when it is the job's turn in the line of its server */
 	NEXT_WAIT,  /* step is woken at until; what the call has brought is freed, except outputs */

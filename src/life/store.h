@@ -39,9 +39,9 @@ typedef struct JobStore
 	struct Pour *pour;         /* of an output that goes to the store while it arrives; or NULL */
 	Output *whole;             /* must not be poured, because the store fails; or NULL */
 	Output *pours;             /* must be poured, because it is too large for memory; or NULL */
-	HttpReply *ended;      /* of a download that ended while the row was written; or NULL */
-	struct Digest *digest; /* of the large output to store, as far as it is read */
-	size_t digested;       /* bytes of it that are in the digest */
+	HttpReply *ended;          /* of a download that ended while the row was written; or NULL */
+	struct Digest *digest;     /* of the large output to store, as far as it is read */
+	size_t digested;           /* bytes of it that are in the digest */
 
 	/* Words for the keys of outputs, in UTF-8 */
 	char *server_name; /* of the server that brought the outputs */

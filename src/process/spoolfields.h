@@ -25,7 +25,7 @@ typedef struct SpoolStream
 		STREAM_COUNTS,
 		STREAM_WRITES,
 		STREAM_READS,
-		STREAM_PACKS, /* into a parcel; a large field is a piece of its own, and not copied */
+		STREAM_PACKS,  /* into a parcel; a large field is a piece of its own, and not copied */
 		STREAM_UNPACKS /* large pieces become the reader's */
 	} use;
 	uint64 len; /* so far */

@@ -18,9 +18,8 @@
  */
 typedef struct ServerQueue
 {
-	NameData name; /* key; a server of that name need not exist */
-	dlist_node
-		node; /* on the list of active queues while is_active, else on the list of idle ones */
+	NameData name;   /* key; a server of that name need not exist */
+	dlist_node node; /* on the list of active queues while is_active, else on the list of idle ones */
 	bool is_active;
 	bool has_unretained; /* jobs succeeded that the index of ended jobs lacks (retention.c) */
 	MonoTime idle_since; /* while it is not active */

@@ -63,8 +63,8 @@ typedef struct Option
 	size_t offset;             /* of its value in ServerOptions or MappingOptions */
 	const char *default_value; /* NULL: the preset's, or none */
 	int64 min, max;            /* of a number, in its unit of storage */
-	const char *choices; /* valid words, separated by ", "; a value may add ":" and more */
-	size_t kind_offset;  /* of the enum in ServerOptions that stores the choice; 0: none */
+	const char *choices;       /* valid words, separated by ", "; a value may add ":" and more */
+	size_t kind_offset;        /* of the enum in ServerOptions that stores the choice; 0: none */
 } Option;
 
 #define MS_OF_DAY INT64CONST(86400000)

@@ -153,9 +153,9 @@ typedef struct Protocol
 							* "#places": in the answer */
 	const char *poll;      /* address that tells the state of the prediction */
 	const char *state;     /* place | http | exists:place | bool:place */
-	const char *states; /* "ok=A,B;fail=C;gone=D;partly=E": values of state; others mean running,
+	const char *states;    /* "ok=A,B;fail=C;gone=D;partly=E": values of state; others mean running,
 						 * unless a group has "*" */
-	const char *result; /* address of the answer when it is ready; NULL: the poll has it */
+	const char *result;    /* address of the answer when it is ready; NULL: the poll has it */
 
 	/* An answer in pieces (streamrules.h) */
 	const char *stream_type;   /* place of the type in an event's data */
@@ -172,7 +172,7 @@ typedef struct Protocol
 	const char *warning;         /* places of what went wrong although the answer is a success */
 	const char *encoding;        /* auto | url | text | file:PATH */
 	const char *download_auth;   /* none | same-origin */
-	const char *error; /* places of the server's error message; a place with "+" adds to it */
+	const char *error;       /* places of the server's error message; a place with "+" adds to it */
 	const char *retry_after; /* places of how long to wait */
 	const char *usage;       /* places of what was used */
 	const char *progress;    /* place[*factor], in the answer to a poll; or an address#place */
@@ -184,32 +184,30 @@ typedef struct Protocol
 typedef struct Preset
 {
 	const char *api;
-	bool needs_secret; /* a user mapping is required */
+	bool needs_secret;       /* a user mapping is required */
 	bool output_may_be_text; /* text at a place of outputs that is not base64 of a picture or the
 							  * like stays there */
-	const char *
-		bare_in; /* names of objects, separated by spaces, whose member "data" takes only bare
+	const char *bare_in; /* names of objects, separated by spaces, whose member "data" takes only bare
 				  * base64 */
 	const char *
 		preview; /* "member=value" of files that are outputs only if there are no others; or NULL */
-	bool list_is_stream; /* an answer that is a list has the events of a stream */
-	int gone_after; /* ms for which a new prediction may still be unknown */
-	bool is_store; /* speaks S3: s3.c makes its calls, s3answer.c reads the answers */
-	const char
-		*fails_by; /* header that marks an answer as a failure, whatever its status */
+	bool list_is_stream;       /* an answer that is a list has the events of a stream */
+	int gone_after;            /* ms for which a new prediction may still be unknown */
+	bool is_store;             /* speaks S3: s3.c makes its calls, s3answer.c reads the answers */
+	const char *fails_by;      /* header that marks an answer as a failure, whatever its status */
 	const char *worth_a_retry; /* header in which a refusal says "true" or "false" */
 	const char *error_type;    /* header that names the kind of the error */
-	const char *unended; /* "address#places" of the ids of all unfinished predictions; only if a
+	const char *unended;    /* "address#places" of the ids of all unfinished predictions; only if a
 						  * poll cannot tell queued from unknown */
-	bool gone_pauses;    /* a 410 means "send no more": pause the server */
+	bool gone_pauses;       /* a 410 means "send no more": pause the server */
 	const char *hands_over; /* header that makes a call a hand-over, as "Name: value"; or NULL */
 	/* AWS's JSON protocol (awsjson.c) */
 	const char
 		*target; /* header X-Amz-Target of a submission, "Service.Action"; NULL: another protocol */
-	const char *text_at;  /* where the request goes, as JSON in a string */
-	const char *key_at;   /* where the Idempotency-Key goes; or NULL */
-	bool has_groups;      /* a FIFO queue has groups */
-	const char *known_by; /* type of the error that says "already started"; or NULL */
+	const char *text_at;        /* where the request goes, as JSON in a string */
+	const char *key_at;         /* where the Idempotency-Key goes; or NULL */
+	bool has_groups;            /* a FIFO queue has groups */
+	const char *known_by;       /* type of the error that says "already started"; or NULL */
 	const char *answer_text_at; /* where the answer is, as JSON in a string; or NULL */
 
 	const char *settings; /* defaults of other options, as "NAME=VALUE;..."; or NULL */

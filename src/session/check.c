@@ -106,9 +106,9 @@ check_values(const Row *row)
 	check_length(row, JOB_UNIQUE_KEY, "unique_key", MAX_UNIQUE_KEY_BYTES);
 	check_length(row, JOB_REQUEST_ID, "request_id", MAX_REQUEST_ID_BYTES);
 	if (!row->nulls[JOB_MAX_ATTEMPTS] && DatumGetInt32(row->values[JOB_MAX_ATTEMPTS]) < 1)
-		ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION),
-						errmsg("max_attempts of a job is less than 1"),
-						errhint("Leave it out for the server's own, or set run_at to run the job later.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_CHECK_VIOLATION), errmsg("max_attempts of a job is less than 1"),
+				 errhint("Leave it out for the server's own, or set run_at to run the job later.")));
 }
 
 static int

@@ -125,12 +125,11 @@ typedef struct Activity
 	int pid;
 	TimestampTz started_at;
 	NameData server;
-	char remote_state
-		[ACTIVITY_STATE_LEN]; /* the provider's word for it, from shown_keep(); empty: none */
-	pg_atomic_uint32 phase;    /* an ActivityPhase */
-	pg_atomic_uint64 progress; /* in millionths; ACTIVITY_NO_PROGRESS: unknown */
-	pg_atomic_uint64 tokens;   /* pieces of text of a stream so far; 0: not a stream */
-	int tail;                  /* index of its last text in tails; -1: none */
+	char remote_state[ACTIVITY_STATE_LEN]; /* the provider's word for it, from shown_keep(); empty: none */
+	pg_atomic_uint32 phase;                /* an ActivityPhase */
+	pg_atomic_uint64 progress;             /* in millionths; ACTIVITY_NO_PROGRESS: unknown */
+	pg_atomic_uint64 tokens;               /* pieces of text of a stream so far; 0: not a stream */
+	int tail;                              /* index of its last text in tails; -1: none */
 	HttpMeter meter;
 } Activity;
 
