@@ -126,7 +126,7 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"WITH held AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = $1 AND j.blocked_by IS NOT NULL"
 		"  AND j.state IN ('failed', 'cancelled') FOR NO KEY UPDATE SKIP LOCKED)"
 		" UPDATE @.gen_jobs j SET " REVIVED " FROM held h WHERE j.id = h.id RETURNING j.id"},
-	/* a job that the owner may not see counts as missing; so does a later job */
+	/* a job that the owner may not see, or a later one, counts as missing */
 	[ROUND_REGISTER] = {1, {INT8ARRAYOID},
 		"INSERT INTO genjob.dependencies (job_id, parent_id, outcome)"
 		" SELECT c.id, c.parent, CASE WHEN p.id IS NULL OR c.parent >= c.id"
