@@ -69,7 +69,7 @@ typedef struct Callback
 static TimestampTz dispatcher_started_at;
 static TimeoutId call_timeout;
 static volatile sig_atomic_t overtime =
-	0;                        /* alarms so far, one a second; 0: the present call is still in time */
+	0;                        /* alarms so far, one a second; 0: the call is still in time */
 static bool is_timed = false; /* the clock runs for a call, or for its commit */
 static int batch_size = BATCH;
 static Oid first_user; /* when the session began: functions may set user and role */

@@ -191,7 +191,7 @@ genjob_complete(PG_FUNCTION_ARGS)
 	if (completion.has_result)
 	{
 		completion.result = PG_GETARG_DATUM(2);
-		(void) jsonb_print(DatumGetJsonbP(completion.result)); /* an error if it could not be printed */
+		(void) jsonb_print(DatumGetJsonbP(completion.result)); /* raises an error if it cannot be */
 	}
 	if (!PG_ARGISNULL(3))
 		completion.error = text_to_cstring(PG_GETARG_TEXT_PP(3));

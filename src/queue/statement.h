@@ -71,7 +71,7 @@ typedef enum StatementId
 	STATEMENTS
 } StatementId;
 
-/* The columns of FIND_CHANGED; those from CHANGED_SERVER on are as find.c's schedule_row() wants them. */
+/* The columns of FIND_CHANGED; CHANGED_SERVER on are as for find_take_row() */
 typedef enum ChangedColumn
 {
 	CHANGED_ID = 1,
