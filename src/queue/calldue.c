@@ -186,8 +186,8 @@ visit(void *arg)
 
 /*
  * Delays the due calls of roles that cannot connect; returns how many.  Sets
- * due LOCKED_RETRY_US later for such a role, and for one whose rows raise an
- * error.
+ * due LOCKED_RETRY_US later for roles that cannot connect or whose rows raise
+ * an error.
  */
 static uint64
 block_roles(CallbackRole *roles, int n, TimestampTz now)

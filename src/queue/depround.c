@@ -8,8 +8,8 @@
  * So it does no harm to look twice at a job, or in another order than the
  * commits.
  *
- * No statement waits for a row that another transaction has locked.  A job
- * waits only for jobs with lower ids, so there are no cycles.
+ * The statements skip rows of gen_jobs that another transaction has locked.  A
+ * job waits only for jobs with lower ids, so there are no cycles.
  */
 #include "postgres.h"
 
@@ -71,7 +71,7 @@ typedef enum RoundStatement
 /* the retried job may have succeeded by now, if somebody had j locked */
 #define IS_RETRIED(id) \
 	"EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = " id " AND p.state NOT IN ('failed', 'cancelled') OFFSET 0)"
-/* jobs of after whose rows are gone succeeded, or one would be blocked_by */
+/* a job in after without a row had succeeded, or it would be blocked_by */
 #define REVIVED "state = 'waiting', finished_at = NULL, error = NULL, blocked_by = NULL, failures = 0, follow_up = NULL," \
 	" after = ARRAY(SELECT a.id FROM unnest(j.after) WITH ORDINALITY a (id, n) WHERE a.id = j.blocked_by" \
 	"  OR EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = a.id OFFSET 0) ORDER BY a.n)," \

@@ -149,7 +149,7 @@ follow_once(void)
 	pfree(ids);
 }
 
-/* What is to be done as the owner of the tables. */
+/* Work to do as the owner of the tables. */
 typedef struct OwnWork
 {
 	Oid table; /* gen_jobs */

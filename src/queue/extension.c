@@ -98,7 +98,8 @@ queue_find_tables(void)
 }
 
 /*
- * Returns how often queue_look() was called.  Callers who rely on what it finds look again when this changes.
+ * Returns how often queue_look() was called.  A caller that relies on what it
+ * found must look again when this changes.
  */
 uint64
 queue_looks(void)

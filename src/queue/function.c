@@ -73,8 +73,9 @@ function_look_up(const char *name, Oid table, bool is_qualified)
 }
 
 /*
- * True if a call with one argument could mean another function of the same schema, too: one that has defaults for more.
- * The current user must have USAGE on the schema.
+ * True if a call with one argument could also mean another function of the
+ * same schema, whose further arguments have defaults.  The current user must
+ * have USAGE on the schema.
  */
 bool
 function_is_ambiguous(Oid function, Oid table)

@@ -71,7 +71,7 @@ typedef enum StatementId
 	STATEMENTS
 } StatementId;
 
-/* The columns of FIND_CHANGED; CHANGED_SERVER on are as for find_take_row() */
+/* The columns of FIND_CHANGED; from CHANGED_SERVER on, find_take_row()'s */
 typedef enum ChangedColumn
 {
 	CHANGED_ID = 1,

@@ -62,7 +62,7 @@ static const struct
 	[SUBMIT_MAX_ATTEMPTS] = {"max_attempts", INT4OID},
 };
 
-/* An INSERT that names only the columns that are given: a role may have the privilege for no others. */
+/* An INSERT of only the given columns: a role may lack rights to others. */
 typedef struct Insertion
 {
 	StringInfoData text;

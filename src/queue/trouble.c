@@ -41,8 +41,8 @@ trouble_backoff_us(int failures)
 }
 
 /*
- * True if a row may be the cause of an error.  False for errors of the whole table or server, such as a lock that is
- * not granted in time.
+ * True if a row may be the cause of an error.  False for errors of the whole
+ * table or server, such as a lock that is not granted in time.
  */
 bool
 trouble_is_of_row(const ErrorData *error)
