@@ -121,8 +121,8 @@ function_is_trusted(Oid function, Oid role)
 
 /*
  * True if role may call the function when its jobs have ended.  A superuser's
- * jobs call only functions of superusers: anybody who can write a row, or
- * replace the function, would become a superuser.
+ * jobs call only functions of superusers: otherwise anybody who can write a
+ * row, or replace the function, would become a superuser.
  */
 bool
 function_may_be_called(Oid function, Oid role)

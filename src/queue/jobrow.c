@@ -242,7 +242,10 @@ remote_text(Jsonb *remote, const char *name)
 	return utf8_from_string(pnstrdup(value->val.string.val, value->val.string.len));
 }
 
-/* Bytes.  Another process reads a larger remote: it may have many values. */
+/*
+ * Bytes.  Another process reads a larger remote: it may have a value for every
+ * ten bytes.
+ */
 #define LARGE_REMOTE (256 * 1024)
 
 /* Jobs whose column remote is read with the row, however large it is */
@@ -370,7 +373,7 @@ fill_job(Job *job, uint64 row, bool has_ended)
 	job->idempotency_key = jobrow_text(row, 10);
 	datum = statement_value(row, 11, &isnull);
 	job->started_at = isnull ? clock_now() : DatumGetTimestampTz(datum);
-	/* for an earlier process, only wall-clock time is known */
+	/* only wall-clock time is known, and the clock may have been set since */
 	job->began_at = clock_mono() - Max(clock_now() - job->started_at, 0);
 	job->remote.id = jobrow_text(row, 12);
 	read_remote(job, row, has_ended);

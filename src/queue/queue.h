@@ -16,7 +16,7 @@ typedef enum QueuePresence
 	QUEUE_PRESENT
 } QueuePresence;
 
-/* Error of a transaction that finds the tables dropped or moved. */
+/* Error of a transaction that finds its tables gone; the next looks again. */
 #define QUEUE_GONE MAKE_SQLSTATE('G', 'J', '0', '0', '1')
 
 typedef void (*QueueWork)(void *arg);
