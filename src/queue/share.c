@@ -87,7 +87,10 @@ read_as_owner(const char *query, Datum server, Datum tenant, Datum *values, bool
 /* True if the role may see a job j. */
 #define IS_SEEN "($4 OR pg_catalog.pg_has_role($3, j.owner::oid, 'USAGE'))"
 
-/* True if the role may know the tenant's weight: its own, or that of a job */
+/*
+ * True if the role may know the tenant's weight: the tenant is the role, or
+ * has a job that the role may see.
+ */
 #define KNOWS_WEIGHT \
 	"($4 OR $2 = pg_catalog.pg_get_userbyid($3)::text" \
 	"  OR EXISTS (SELECT FROM @ j WHERE j.state = 'queued' AND j.server = $1 AND j.tenant = $2 AND " IS_SEEN \
