@@ -293,10 +293,7 @@ outcome_decide(Job *job)
 	bool is_at_work =
 		verdict->kind == VERDICT_RETRY && verdict->http_status == 409 && job->key_is_kept;
 
-	/*
-	 * a gateway that reached nothing for several jobs in a row did not pass on
-	 * this one either
-	 */
+	/* a gateway that reached nothing for several jobs in a row passed on none */
 	if (job->call_outcome == CALL_UNREACHABLE && limits_are_paused(&job->place))
 		verdict->unknown = false;
 	if (verdict->kind == VERDICT_RETRY || verdict->kind == VERDICT_LOST)

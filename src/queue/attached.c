@@ -1,11 +1,11 @@
 /*
  * attached.c
- *		The code that is attached to the tables: what runs when their rows are touched, whose it is, and when that has to
- *		be looked at again.
+ *		Finds the code attached to the tables: what runs when their rows are
+ *		touched, who owns it, and when to look again.
  *
- * Triggers, constraints, generated columns, expressions of indexes, rules, statistics and types are followed through
- * pg_depend to the functions, operators and types that they use.  Invalidations of just these say when something has
- * changed.
+ * Follows triggers, constraints, generated columns, index expressions, rules,
+ * statistics and types through pg_depend to the functions, operators and types
+ * that they use.  Invalidations of these objects say when to look again.
  */
 #include "postgres.h"
 
@@ -28,21 +28,25 @@
 
 #define MAX_WATCHED 128
 
-static uint64 changes = 1; /* that concern what was found, so far */
+static uint64 changes = 1; /* counts changes of what was found */
 
-/* What an invalidation must name to concern the check; too much of it: all do */
+/*
+ * The watched objects.  If n_watched exceeds MAX_WATCHED, every invalidation
+ * counts as a change.
+ */
 static struct
 {
 	int cache; /* RELOID: id is the OID; else a hash value */
 	uint32 id;
 } watched[MAX_WATCHED];
 static int n_watched;
-static bool knows_what = false; /* to watch */
+static bool knows_what = false; /* false: every invalidation counts */
 
 /* ---------- when to look again ---------- */
 
 /*
- * Watches an object: its invalidations, by cache and hash value (RELOID: by OID), count as changes.
+ * Counts an object's invalidations as changes from now on.  id is its hash
+ * value in the cache; for RELOID, its OID.
  */
 void
 attached_watch(int cache, uint32 id)
@@ -99,7 +103,7 @@ anything_changed(Datum arg, int cache, uint32 hash)
 }
 
 /*
- * Registers for the invalidations that may change what is found; once.
+ * Registers the invalidation callbacks.  Call it once per process.
  */
 void
 attached_init(void)
@@ -113,7 +117,8 @@ attached_init(void)
 }
 
 /*
- * Returns how often something has changed that was found since attached_begin().
+ * Returns a counter that grows whenever something that was found may have
+ * changed.
  */
 uint64
 attached_changes(void)
@@ -145,21 +150,22 @@ attached_end(void)
 
 /* ---------- what is there ---------- */
 
-/* The columns of what FIND_CODE finds */
+/* The columns of find_code's result */
 typedef enum CodeColumn
 {
-	CODE_CLASS = 1, /* of the object that runs, or belongs to what runs */
+	CODE_CLASS = 1, /* of the object that runs, or that running code uses */
 	CODE_OBJECT,
-	CODE_OWNER,      /* of it; null if it has none */
-	CODE_HOOK_CLASS, /* of what runs it */
+	CODE_OWNER,      /* of that object; null if it has none */
+	CODE_HOOK_CLASS, /* of the trigger, index, ... that runs it */
 	CODE_HOOK,
-	CODE_TABLE /* on which that hangs */
+	CODE_TABLE /* that has this trigger, index, ... */
 } CodeColumn;
 
 /*
- * Everything that may run when rows of the tables $1 are read, written or deleted, with what it depends on.  $2:
- * include the tables that refer to them, and so on.  $3 is gen_jobs, whose rows are touched as $5 says, in bits of
- * tgtype.  $4 are tables that are only read.  PostgreSQL's own objects are not in pg_depend.
+ * Lists what may run when rows of the tables $1 are read, written or deleted,
+ * and what that code uses.  $2: follow foreign keys to referring tables, too.
+ * $3 is gen_jobs; $5 says which events touch its rows, in bits of tgtype.
+ * $4: tables that are only read.  pg_depend has no PostgreSQL objects.
  */
 /* clang-format off */
 static const Statement find_code = {5, {OIDARRAYOID, BOOLOID, OIDOID, OIDARRAYOID, INT4OID},
@@ -228,7 +234,7 @@ code_oid(uint64 row, CodeColumn column)
 }
 
 /*
- * An oid[], as searches take it.
+ * Returns a palloc'd oid[].
  */
 Datum
 attached_oids(const Oid *oids, int n)
@@ -242,8 +248,9 @@ attached_oids(const Oid *oids, int n)
 }
 
 /*
- * Runs the search and leaves the result in SPI_tuptable.  It finds some dozens of rows where the planner expects millions,
- * and the executor makes tables for these before it begins, as large as work_mem, which may be gigabytes.
+ * Runs the search and leaves the result in SPI_tuptable.  Sets work_mem low:
+ * the planner expects millions of rows where there are dozens, so the executor
+ * would allocate hash tables of work_mem, which may be gigabytes.
  */
 static void
 run_find_code(const AttachedSearch *search)
@@ -286,8 +293,9 @@ watch_object(uint64 row)
 }
 
 /*
- * Finds what runs, and watches it.  Returns the first row of the result that belongs to a role which is neither a
- * superuser nor the tables' owner, for the functions below; -1: there is none.
+ * Finds what runs, and watches it.  Returns the first row whose owner is
+ * neither a superuser nor the tables' owner, or -1.  Pass the row to the
+ * functions below.
  */
 int64
 attached_find_stranger(const AttachedSearch *search, Oid owner)
@@ -308,7 +316,7 @@ attached_find_stranger(const AttachedSearch *search, Oid owner)
 }
 
 /*
- * Describes what runs the object, without its table.
+ * Returns the kind and name of what runs the row's object, without the table.
  */
 char *
 attached_describe(uint64 row)
@@ -327,7 +335,7 @@ attached_describe(uint64 row)
 	suffix = strstr(words, hook.classId == AttrDefaultRelationId ? " of table " : " on table ");
 	if (suffix != NULL)
 		*suffix = '\0';
-	/* the name, as messages have it */
+	/* messages quote the name */
 	suffix = strrchr(words, ' ');
 	if (suffix == NULL || suffix[1] == '"')
 		return words;

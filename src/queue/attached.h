@@ -12,9 +12,9 @@ typedef struct AttachedSearch
 {
 	Datum tables;         /* an oid[] */
 	bool with_referring;  /* also the tables that refer to them, and so on */
-	Oid jobs;             /* of tables, the one whose rows are touched as events says; or invalid */
+	Oid jobs;             /* gen_jobs, to whose rows only events happen; or invalid */
 	int events;           /* bits of tgtype */
-	const Oid *read_only; /* of tables, those that are only read */
+	const Oid *read_only; /* the tables that are only read */
 	int n_read_only;
 } AttachedSearch;
 
@@ -22,7 +22,7 @@ extern void attached_init(void);
 extern uint64 attached_changes(void);
 extern void attached_note_change(void);
 
-/* Between these two, all is found that is watched from then on */
+/* What is found between attached_begin() and attached_end() is watched */
 extern void attached_begin(void);
 extern void attached_watch(int cache, uint32 id);
 extern void attached_end(void);
@@ -30,7 +30,7 @@ extern void attached_end(void);
 extern Datum attached_oids(const Oid *oids, int n);
 extern int64 attached_find_stranger(const AttachedSearch *search, Oid owner);
 
-/* Of a row that it has returned, until the next statement runs */
+/* For the row of attached_find_stranger(), until the next statement */
 extern char *attached_describe(uint64 row);
 extern const char *attached_owner_name(uint64 row);
 _Noreturn extern void attached_refuse(uint64 row, Oid owner);

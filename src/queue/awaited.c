@@ -1,8 +1,10 @@
 /*
  * awaited.c
- *		The jobs that a session waits for: whether they have ended, whether they can end while it waits, and their rows.
+ *		The jobs that a session waits for: whether they have ended, whether
+ *		they can end while it waits, and their rows.
  *
- * All of it is read as last committed, whatever the snapshot of the caller's transaction says, and as the caller.
+ * Reads what was committed last, whatever the caller's snapshot shows.  Reads
+ * with the caller's rights.
  */
 #include "postgres.h"
 
@@ -25,8 +27,9 @@
 /* ---------- reading ---------- */
 
 /*
- * Returns a plan with one parameter for a query in which "@" stands for gen_jobs; the table's OID in *oid if wanted.
- * SPI must be connected.
+ * Returns a plan for a query with one parameter; "@" in it stands for
+ * gen_jobs.  Sets *oid to the table's OID unless oid is NULL.  SPI must be
+ * connected.
  */
 static SPIPlanPtr
 prepare(const char *query, Oid type, Oid *oid)
@@ -58,7 +61,8 @@ read_job(SPIPlanPtr plan, int64 id)
 /* ---------- jobs that cannot end now ---------- */
 
 /*
- * True if a lock of that strength keeps the dispatcher, which takes FOR NO KEY UPDATE, from the row.
+ * True if this lock conflicts with FOR NO KEY UPDATE, which the dispatcher
+ * takes.
  */
 static bool
 is_in_the_way(MultiXactStatus status)
@@ -67,7 +71,7 @@ is_in_the_way(MultiXactStatus status)
 }
 
 /*
- * Whether this transaction has locked a version of a row so that the dispatcher cannot change it.
+ * True if this transaction has locked a row version against the dispatcher.
  */
 static bool
 is_locked_here(HeapTupleHeader header)
@@ -92,7 +96,9 @@ is_locked_here(HeapTupleHeader header)
 }
 
 /*
- * Raises the error for a job that stands still until this transaction ends; held: it is only locked.
+ * Raises the error for a job that cannot run before this transaction ends.
+ * waits: the job that waits for it, or id itself.  held: this transaction only
+ * locked the row; otherwise it wrote the row.
  */
 static void
 refuse_own(int64 id, int64 waits, bool held)
@@ -125,7 +131,7 @@ check_table(Relation table)
 						errhint("COMMIT first.")));
 }
 
-/* The columns of what is checked */
+/* The columns of the rows to check */
 typedef enum CheckedColumn
 {
 	CHECKED_ID = 1,
@@ -135,8 +141,9 @@ typedef enum CheckedColumn
 } CheckedColumn;
 
 /*
- * Raises an error if the row cannot change while this transaction lasts.  tuple is its version in the table.
- * One that has ended is in the way of those that wait for it only if this transaction wrote it.
+ * Raises an error if the dispatcher cannot change the row before this
+ * transaction ends.  tuple is the row's version in the table.  An ended job
+ * blocks its dependents only if this transaction wrote it.
  */
 static void
 check_row(const SPITupleTable *result, uint64 row, HeapTuple tuple)
@@ -159,7 +166,8 @@ check_row(const SPITupleTable *result, uint64 row, HeapTuple tuple)
 }
 
 /*
- * Looks at the rows of the present result that are there.  One that the dispatcher has changed meanwhile is not ours.
+ * Checks the rows of SPI_tuptable.  Skips a row that the dispatcher has
+ * changed meanwhile: this transaction does not block it.
  */
 static void
 check_rows(Relation table)
@@ -188,7 +196,8 @@ check_rows(Relation table)
 }
 
 /*
- * Raises an error if one that these jobs wait for, or that in turn waits for, cannot end while this transaction lasts.
+ * Raises an error if a job that these jobs wait for, directly or through
+ * others, cannot end before this transaction does.
  */
 static void
 check_parents(Relation table, int64 *ids, int n)
@@ -208,7 +217,7 @@ check_parents(Relation table, int64 *ids, int n)
 
 /* ---------- whether jobs have ended ---------- */
 
-/* A job that is looked at. */
+/* The argument of look_at_end() */
 typedef struct Look
 {
 	int64 id;
@@ -232,7 +241,7 @@ look_at_end(void *arg)
 }
 
 /*
- * Whether the job has ended.  Keeps no lock.
+ * True if the job has ended.  Keeps no lock.
  */
 bool
 session_job_has_ended(int64 id)
@@ -294,8 +303,9 @@ keep_unended(void *arg)
 }
 
 /*
- * Keeps of n ids those of jobs that have not ended; returns their number.  An error for one that does not exist, and for
- * one that cannot end while this transaction lasts, because only this transaction knows of it or keeps others from it.
+ * Keeps the ids of jobs that have not ended; returns how many are left.
+ * Raises an error if a job does not exist, or if this transaction wrote or
+ * locked what the job needs to end.
  */
 int
 session_keep_unended(int64 *ids, int n)
@@ -318,7 +328,8 @@ prepare_row(void)
 }
 
 /*
- * The job's row, a composite of type gen_jobs, until SPI's next result is freed.
+ * Returns the job's row, a composite of type gen_jobs, which lasts until the
+ * caller frees SPI_tuptable.
  */
 static Datum
 read_row(SPIPlanPtr plan, int64 id)
@@ -331,7 +342,8 @@ read_row(SPIPlanPtr plan, int64 id)
 }
 
 /*
- * The job's row, a composite of type gen_jobs in the caller's memory context.
+ * Returns the job's row, a composite of type gen_jobs in the caller's memory
+ * context.
  */
 Datum
 session_job_row(int64 id)
@@ -345,7 +357,8 @@ session_job_row(int64 id)
 }
 
 /*
- * Adds the rows of jobs, in the order of the ids.  One is in memory at a time: there may be pictures in them.
+ * Adds the jobs' rows to store, in the order of the ids.  Reads one row at a
+ * time: rows may contain pictures.
  */
 void
 session_put_job_rows(const int64 *ids, int n, Tuplestorestate *store)

@@ -1,15 +1,19 @@
 /*
  * callback.c
- *		Calling on_done: what a caller does, connected as the owner of the jobs.
+ *		Calls on_done functions, in a process connected as the jobs' owner.
  *
- * All of it runs as that role, with its own settings: what it may not do in a session, it may not do here.  A row of
- * genjob.callbacks is deleted in the transaction in which its function is called, so that the call takes effect once,
- * however often it is tried.  Several are called in one transaction, each in a subtransaction of its own, for as long as
- * BATCH_US: a commit costs more than most calls.  Where such a transaction cannot commit, each gets one of its own; so does
- * a call that fails behind others, before that counts: a function may do what works only once in a transaction.
+ * Everything here runs as that role, with its settings and its rights.  The
+ * transaction that calls a function also deletes the row of genjob.callbacks,
+ * so a call takes effect once, however often it is tried.
  *
- * A call that takes PostgreSQL with it would be made again after every restart.  So one that was due before this
- * dispatcher began is counted as a failure before it is made, and the count taken back with the call.
+ * A commit costs more than most calls.  So one transaction makes calls for
+ * BATCH_US, each in a subtransaction.  If it cannot commit, the next one makes
+ * only one call.  A call that fails after others is first tried alone, before
+ * the failure counts: some functions work only once in a transaction.
+ *
+ * A call that crashes PostgreSQL would be made again after every restart.  So
+ * if the row is older than this dispatcher, the call counts as failed before
+ * it is made; if it succeeds, the row and the count are deleted.
  */
 #include "postgres.h"
 
@@ -39,13 +43,13 @@
 #include "shared/callers.h"
 
 #define BATCH 20
-#define BATCH_US (5 * INT64CONST(1000)) /* of calls in one transaction */
-#define STOP_TIMES 5 /* that a call is cancelled, once a second, before the process ends */
+#define BATCH_US (5 * INT64CONST(1000)) /* after which no more calls begin */
+#define STOP_TIMES 5                    /* cancels, one a second, before the process ends */
 #define RESTORE_US \
-	(10 * USECS_PER_MINUTE) /* in which a restore may bring a job that is not there */
+	(10 * USECS_PER_MINUTE) /* wait this long for a restore to bring the missing job */
 
-#define MOST_ATTEMPTS 1000000 /* that are told apart: of genjob.callback_attempts */
-#define ERROR_LEN 8000        /* bytes: a function may raise any text, each time */
+#define MOST_ATTEMPTS 1000000 /* the maximum of genjob.callback_attempts */
+#define ERROR_LEN 8000        /* bytes kept of an error: a function may raise any text */
 #define UNKNOWN_END "the call has begun, and the server ended during it"
 
 static const Backoff call_again = {USECS_PER_SEC, USECS_PER_HOUR};
@@ -57,18 +61,18 @@ typedef struct Callback
 	int64 job;
 	int attempt;     /* of the job, when it ended */
 	int attempts;    /* calls that failed */
-	bool is_old;     /* it was there before this dispatcher */
+	bool is_old;     /* the row is older than this dispatcher */
 	bool has_error;  /* of an earlier call */
-	bool is_counted; /* the present call is among attempts */
+	bool is_counted; /* attempts already counts the present call */
 } Callback;
 
 static TimestampTz dispatcher_started_at;
 static TimeoutId call_timeout;
 static volatile sig_atomic_t overtime =
-	0;                        /* seconds that the present call has gone on for too long, from 1 */
-static bool is_timed = false; /* the present call, or the commit after it */
+	0;                        /* alarms so far, one a second; 0: the call is still in time */
+static bool is_timed = false; /* the clock runs for a call, or for its commit */
 static int batch_size = BATCH;
-static Oid first_user; /* as the session began; user and role, too, are settings */
+static Oid first_user; /* when the session began: functions may set user and role */
 static Oid first_role;
 
 /* ---------- time ---------- */
@@ -117,8 +121,8 @@ check_clock(void)
 }
 
 /*
- * The deferred triggers and the cursors of the calls have run.  The rest of the commit may wait for a standby, and nothing
- * of it is to be cancelled.
+ * Stops the clock at pre-commit, when the calls' deferred triggers and cursors
+ * have run.  The rest of the commit may wait for a standby: do not cancel it.
  */
 static void
 transaction_event(XactEvent event, void *arg)
@@ -202,7 +206,8 @@ column(uint64 row, int number, bool *isnull)
 /* ---------- one call ---------- */
 
 /*
- * Returns when a call is made again after its failures.
+ * Returns when to retry a call that has failed attempts times.  DT_NOEND:
+ * never.
  */
 static TimestampTz
 next_time(int attempts)
@@ -222,7 +227,8 @@ postpone(const Callback *callback, int attempts, TimestampTz run_at, const char 
 }
 
 /*
- * Waits for a job that is missing, because a restore may still bring it.  Gives the call up the second time.
+ * Postpones a call whose job is missing: a restore may still bring the job.
+ * False if the row already has an error: give the call up.
  */
 static bool
 wait_for_job(const Callback *callback)
@@ -235,7 +241,8 @@ wait_for_job(const Callback *callback)
 }
 
 /*
- * Deletes the row and calls the function, unless the job has run again since, or names none.
+ * Deletes the row.  Calls the function, unless the job has run again since, or
+ * names none.
  */
 static void
 call(const Callback *callback)
@@ -250,7 +257,7 @@ call(const Callback *callback)
 			(void) run(FORGET, id);
 		return;
 	}
-	/* someone may have given it up */
+	/* somebody may have deleted the row */
 	if (run(FORGET, id) == 0 || function == NULL || !has_ended)
 		return;
 	calling_run(function, callback->job);
@@ -271,8 +278,8 @@ describe_error(const ErrorData *error)
 }
 
 /*
- * Makes a call in a subtransaction, which also undoes what the function sets for the session.  Returns why it failed,
- * or NULL.
+ * Makes a call in a subtransaction, then undoes what the function set for the
+ * session.  Returns why the call failed, or NULL.
  */
 static char *
 try_call(const Callback *callback)
@@ -309,11 +316,11 @@ try_call(const Callback *callback)
 
 /* ---------- some calls ---------- */
 
-static Callback last;              /* that was called, in the present transaction */
-static bool is_committing = false; /* calls that have succeeded */
+static Callback last;              /* the last call of the present transaction */
+static bool is_committing = false; /* a transaction in which a call succeeded */
 
 /*
- * Reads the calls that are due, at most as many as one transaction may make; returns their number.
+ * Locks and reads up to batch_size due calls; returns their number.
  */
 static int
 take(Callback *callbacks)
@@ -356,7 +363,7 @@ commit(void)
 }
 
 /*
- * Counts a failure of a call that is still to be made, and commits that.
+ * Counts the call as failed before it is made, and commits the count.
  */
 static void
 count_beforehand(Callback *callback)
@@ -377,8 +384,9 @@ note_failure(const Callback *callback, const char *error)
 }
 
 /*
- * Makes one of the calls.  False if it failed; else its clock still runs, for the commit.  One behind others in the transaction does not count then, unless it took
- * too long: the next transaction makes it alone.
+ * Makes one of the calls.  True if it succeeded; the clock then runs on, for
+ * the commit.  If a call after the first fails, its failure does not count,
+ * unless it took too long: the next transaction makes it alone.
  */
 static bool
 make_call(const Callback *callback, bool is_first)
@@ -414,17 +422,20 @@ call_batch(void)
 		count_beforehand(&callbacks[0]);
 	for (i = 0; i < n && succeeded; i++)
 	{
-		/* the first one is made however long it took to come here: it may have been counted */
+		/* always make the first call: it may already be counted */
 		if (i > 0 && (callbacks[0].is_counted || callbacks[i].is_old || clock_uptime() >= enough ||
 					  callers_must_leave()))
 			break;
 		succeeded = make_call(&callbacks[i], i == 0);
 	}
 	is_committing = succeeded || i > 1;
-	/* where there was no call, an alarm would only wake the process again and again */
+	/* without a call, the alarm would only wake the process again and again */
 	if (i > 0 && is_committing && !is_timed)
 		start_clock();
-	/* if the process ends in the commit of several, the first is counted, and is made after the others then */
+	/*
+	 * If the process dies in the commit of several calls, the first one counts
+	 * as failed, and comes after the others.
+	 */
 	if (i > 1)
 		callers_begin_call(callbacks[0].id);
 	commit();
@@ -435,8 +446,8 @@ call_batch(void)
 }
 
 /*
- * A transaction in which all calls succeeded could not commit.  If there was but one, it has failed; else they are made
- * again, each in a transaction of its own.
+ * Handles a failed commit.  With batch_size 1, counts the call as failed.
+ * Otherwise no failure counts, and the next transaction makes only one call.
  */
 static void
 commit_failed(const ErrorData *error)
@@ -453,7 +464,7 @@ commit_failed(const ErrorData *error)
 }
 
 /*
- * Undoes what was set while calls were committed.
+ * Undoes what deferred triggers set during the commit.
  */
 static void
 reset_settings(void)
@@ -466,8 +477,8 @@ reset_settings(void)
 }
 
 /*
- * Forgets what functions left in the session: the next call finds it as a new one.  What a call sets is undone with it,
- * but not what a deferred trigger sets.
+ * Clears what functions left in the session: the next call finds it like new.
+ * try_call() undoes what a call sets, but not what a deferred trigger sets.
  */
 static void
 clean_session(void)

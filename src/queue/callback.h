@@ -1,6 +1,6 @@
 /*
  * callback.h
- *		Calling on_done: what a caller does, connected as the owner of the jobs.
+ *		Calls on_done functions, in a process connected as the jobs' owner.
  */
 #ifndef GENJOB_CALLBACK_H
 #define GENJOB_CALLBACK_H

@@ -1,9 +1,11 @@
 /*
  * calldue.c
- *		Which calls of on_done are due, and as whom: what a dispatcher reads and writes of genjob.callbacks.
+ *		The dispatcher's side of genjob.callbacks: which calls of on_done are
+ *		due, and as which role.
  *
- * The calls themselves are made by processes that are connected as the owners of the jobs (callback.c).  Whether a role
- * could connect is found out before such a process is started, so that its rows can say what is in the way.
+ * Processes connected as the jobs' owners make the calls (callback.c).  The
+ * dispatcher first checks whether a role could connect, so that the role's
+ * rows can say what is in the way.
  */
 #include "postgres.h"
 
@@ -35,12 +37,13 @@
 typedef struct Obstacle
 {
 	char *words;
-	bool passes;   /* by itself: no call is counted as failed */
-	bool is_final; /* no time mends it */
+	bool passes;   /* it goes away by itself: do not count a failure */
+	bool is_final; /* retries do not help */
 } Obstacle;
 
 /*
- * Returns how many connections a role may have besides those of its clients.
+ * Returns the role's connection limit less its client sessions.  Background
+ * workers do not count.
  */
 static int
 room_of(Oid role)
@@ -109,7 +112,8 @@ find_obstacle(Oid role)
 }
 
 /*
- * Returns how many calls it delayed.  Those whose rows are locked stay due.
+ * Delays the role's due calls, and writes the obstacle into their rows.
+ * Returns how many.  Calls whose rows are locked stay due.
  */
 static uint64
 block(Oid role, const Obstacle *obstacle, TimestampTz now)
@@ -132,7 +136,8 @@ block(Oid role, const Obstacle *obstacle, TimestampTz now)
 }
 
 /*
- * Fails the role's calls that are due, because it cannot connect or lacks a right.
+ * Counts a failure for each due call of a role that cannot connect or lacks a
+ * right.
  */
 void
 queue_block_callbacks(Oid role, const char *error, TimestampTz now)
@@ -143,7 +148,8 @@ queue_block_callbacks(Oid role, const char *error, TimestampTz now)
 }
 
 /*
- * Fails a call whose process crashed with it.  False if somebody has locked its row: nothing is written then.
+ * Counts a failure for a call whose process crashed.  If somebody has locked
+ * the row, writes nothing and returns false.
  */
 bool
 queue_fail_callback(int64 callback, const char *error, TimestampTz now)
@@ -179,8 +185,9 @@ visit(void *arg)
 }
 
 /*
- * Delays the calls of the roles that are due and cannot connect; returns how many.  A role whose rows are locked, or raise
- * an error, is due LOCKED_RETRY_US later.
+ * Delays the due calls of roles that cannot connect; returns how many.  Sets
+ * due LOCKED_RETRY_US later for roles that cannot connect or whose rows raise
+ * an error.
  */
 static uint64
 block_roles(CallbackRole *roles, int n, TimestampTz now)
@@ -230,15 +237,16 @@ read_roles(CallbackRole **roles)
 }
 
 /*
- * Lists the roles that have calls to be made, now or later, palloc'd in the caller's memory context, the first due
- * first; returns their number.  The calls of roles that cannot connect say so, and are delayed.
+ * Lists the roles that have calls to make, now or later, sorted by due;
+ * returns their number.  *roles is palloc'd in the caller's memory context.
+ * Delays the calls of roles that cannot connect, and writes why into the rows.
  */
 int
 queue_find_callbacks(TimestampTz now, CallbackRole **roles)
 {
 	int n = read_roles(roles);
 
-	/* what was blocked may have another time */
+	/* delayed calls are due at another time now */
 	while (block_roles(*roles, n, now) > 0)
 	{
 		CHECK_FOR_INTERRUPTS();

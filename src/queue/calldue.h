@@ -1,18 +1,19 @@
 /*
  * calldue.h
- *		Which calls of on_done are due, and as whom: what a dispatcher reads and writes of genjob.callbacks.
+ *		The dispatcher's side of genjob.callbacks: which calls of on_done are
+ *		due, and as which role.
  */
 #ifndef GENJOB_CALLDUE_H
 #define GENJOB_CALLDUE_H
 
 #include "datatype/timestamp.h"
 
-/* A role of which there are calls to be made. */
+/* A role with calls to make. */
 typedef struct CallbackRole
 {
 	Oid role;
-	TimestampTz due; /* the first of them */
-	int room;        /* connections that it may still have */
+	TimestampTz due; /* when the first call is due */
+	int room;        /* its connection limit less its client sessions */
 } CallbackRole;
 
 /* In queue_transact() */

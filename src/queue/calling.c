@@ -1,11 +1,14 @@
 /*
  * calling.c
- *		Reading a job whose on_done is called, and calling the function: whatever names mean by then.
+ *		Reads a job and calls its on_done function, by OID.
  *
- * The owner of a schema may rename it and put another one in its place at any time, also between a check of a name and the
- * parse of a statement that has this name.  What the statement would run then, it would run as the job's owner, who may be
- * a superuser.  So nothing rests on names here.  PostgreSQL calls make_param() whenever it analyses one of the statements:
- * that refuses every table but gen_jobs, by its OID, and builds the call of the function from the OID that was checked.
+ * A schema's owner may rename it and put another in its place at any time,
+ * even between our check of a name and the parse of a statement with that
+ * name.  The statement would then run the owner's code as the job's owner, who
+ * may be a superuser.  So nothing here trusts names.  PostgreSQL calls
+ * make_param() whenever it analyses one of the statements.  make_param()
+ * refuses every table except gen_jobs, by OID, and builds the function call
+ * from the OID that was checked.
  */
 #include "postgres.h"
 
@@ -29,7 +32,7 @@
 #include "queue/function.h"
 #include "queue/session.h"
 
-#define ROW "genjob_row" /* gen_jobs in the statements */
+#define ROW "genjob_row" /* the alias of gen_jobs in the statements */
 #define MAX_PARAMS 3
 
 /* A statement on the job's row. */
@@ -38,10 +41,10 @@ typedef struct RowStatement
 	const char *text; /* "@" stands for gen_jobs */
 	int nparams;
 	Oid types[MAX_PARAMS]; /* invalid: the call of the function, which takes no value */
-	SPIPlanPtr plan;       /* NULL: none */
+	SPIPlanPtr plan;       /* NULL: not prepared */
 } RowStatement;
 
-/* a row of callbacks that names another's job does not count */
+/* compares the owner: a row of callbacks may name another role's job */
 static RowStatement read_job =
 	{"SELECT " ROW ".on_done, " ROW ".attempt OPERATOR(pg_catalog.=) $2"
 	 "  AND " ROW ".owner OPERATOR(pg_catalog.=) $3 AND " ROW
@@ -70,8 +73,8 @@ forget_plan(RowStatement *statement)
 }
 
 /*
- * True if the name that statements use is still that of gen_jobs.  A schema can be renamed, and another table take the
- * name.
+ * True if the name that the statements use still means gen_jobs.  Somebody may
+ * rename the schema and give its name to another.
  */
 static bool
 knows_table(void)
@@ -203,8 +206,9 @@ run(RowStatement *statement, const Datum *values)
 /* ---------- the job and its function ---------- */
 
 /*
- * Reads a job.  *on_done: NULL if it names no function; *has_ended: it is this role's, and that attempt was its last.
- * False if there is no such job.
+ * Reads a job.  *on_done: NULL if it names no function.  *has_ended: this role
+ * owns the job, and it ended with this attempt.  False if there is no such
+ * job.
  */
 bool
 calling_read_job(int64 job, int attempt, char **on_done, bool *has_ended)
@@ -224,7 +228,8 @@ calling_read_job(int64 job, int attempt, char **on_done, bool *has_ended)
 }
 
 /*
- * Returns the function that on_done means.  An error where it is none, or none that this role is to call.
+ * Returns the function that on_done names.  Raises an error if there is none,
+ * or if this role may not call it.
  */
 static Oid
 find_function(const char *name)
@@ -251,7 +256,8 @@ find_function(const char *name)
 }
 
 /*
- * Calls the function that on_done names with the row of a job.  The plan is kept until another function is called.
+ * Calls the function on_done with the job's row.  Keeps the plan until another
+ * function is called.
  */
 void
 calling_run(const char *on_done, int64 job)

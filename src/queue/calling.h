@@ -1,6 +1,6 @@
 /*
  * calling.h
- *		Reading a job whose on_done is called, and calling the function.
+ *		Reads a job and calls its on_done function.
  */
 #ifndef GENJOB_CALLING_H
 #define GENJOB_CALLING_H

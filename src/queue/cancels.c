@@ -1,8 +1,10 @@
 /*
  * cancels.c
- *		Predictions that the provider is still to be told to cancel, after a restart: what the rows say.
+ *		Reads, after a restart, the predictions that providers must still
+ *		cancel.
  *
- * There may be very many, so they are read a few at a time for each server: more when those have been told.
+ * There may be very many.  So the dispatcher reads a batch for each server,
+ * and the next batch when half of it is left.
  */
 #include "postgres.h"
 
@@ -15,15 +17,15 @@
 #include "queue/statement.h"
 #include "queue/trouble.h"
 
-#define READ_CANCELS 500  /* of a server at a time */
-#define MAX_CANCELS 10000 /* in memory, beyond which each server has but */
-#define FEW_CANCELS 20    /* at a time */
+#define READ_CANCELS 500  /* a batch */
+#define MAX_CANCELS 10000 /* in memory; from then on, a batch is FEW_CANCELS */
+#define FEW_CANCELS 20
 
 static bool look_for_servers = true;
-static dlist_head unread = DLIST_STATIC_INIT(unread); /* queues of which there are more */
+static dlist_head unread = DLIST_STATIC_INIT(unread); /* queues with unread cancels */
 
 /*
- * Begins to look for cancels from the start again.
+ * Makes the next queue_read_cancels() look at all servers again.
  */
 void
 queue_forget_cancels(void)
@@ -32,7 +34,7 @@ queue_forget_cancels(void)
 }
 
 /*
- * Returns how many to read of a server at a time.
+ * Returns how many cancels to read at a time for each server.
  */
 static int
 batch_size(void)
@@ -152,7 +154,8 @@ read_some(ServerQueue *home, HTAB *known)
 }
 
 /*
- * Makes Jobs, in the state JOB_CLAIMED, of some rows whose predictions are still to be cancelled.
+ * Reads some rows whose predictions must still be cancelled, and makes Jobs of
+ * them in the state JOB_CLAIMED.
  */
 void
 queue_read_cancels(void)

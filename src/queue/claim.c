@@ -1,9 +1,9 @@
 /*
  * claim.c
- *		Starting attempts: from a queued row to a Job in memory.
+ *		Starts attempts: turns a queued row into a Job in memory.
  *
- * The claim is committed before anything is sent: it is the intent to spend, with the key under which
- * the spending can be recognized.
+ * The dispatcher commits the claim before it sends anything.  The claim
+ * records the intent to spend, and the Idempotency-Key of the call.
  */
 #include "postgres.h"
 
@@ -32,20 +32,21 @@
 #define BACKEND_IS_FULL \
 	"the address to which an earlier attempt of the job may have gone has no room now. It waits for it, or might be paid for twice."
 
-/* Turns that are used at once. */
+/* Turns that are used together. */
 typedef struct Claiming
 {
 	Turn *turns;
 	int n;
-	pg_uuid_t *keys; /* that each turn's job is offered */
-	Turn **refused;  /* those whose jobs found no room in memory */
+	pg_uuid_t *keys; /* the key offered to each turn's job */
+	Turn **refused;  /* turns whose jobs found no room in memory */
 	int n_refused;
-	int n_orphans; /* rows that are orphans now, and have no place */
+	int n_orphans; /* claimed rows that are taken up as orphans, without a place */
 } Claiming;
 
 /*
- * Makes an Idempotency-Key for each turn: random, except its end, which tells the options of its server that go into the
- * body of the call.  Whoever takes the call up after a crash knows by it whether they have changed.
+ * Makes a random Idempotency-Key for each turn.  Its last 4 bytes are a digest
+ * of the server options that go into the call's body.  After a crash they show
+ * whether these options have changed.
  */
 static void
 make_keys(Claiming *claiming)
@@ -66,7 +67,7 @@ make_keys(Claiming *claiming)
 		if (turn->queue != queue)
 			digest = shape_digest(NameStr(turn->queue->name), &turn->queue->server->options);
 		queue = turn->queue;
-		/* version 8 of RFC 9562, which leaves to its maker what the bits mean */
+		/* version 8 of RFC 9562: we define what the bits mean */
 		memcpy(&uuid->data[UUID_LEN - sizeof(digest)], &digest, sizeof(digest));
 		uuid->data[6] = (uuid->data[6] & 0x0f) | 0x80;
 		uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
@@ -74,7 +75,7 @@ make_keys(Claiming *claiming)
 }
 
 /*
- * The array of the keys that these turns have.
+ * Returns an array of these turns' keys.
  */
 static Datum
 list_keys(const Claiming *claiming, Turn *const *turns, int n)
@@ -88,7 +89,7 @@ list_keys(const Claiming *claiming, Turn *const *turns, int n)
 }
 
 /*
- * The keys of the turns, in their order, palloc'd.
+ * Returns pointers to the turns' keys, in the turns' order, palloc'd.
  */
 static pg_uuid_t **
 point_at_keys(const Claiming *claiming)
@@ -102,20 +103,22 @@ point_at_keys(const Claiming *claiming)
 }
 
 /*
- * True if a claimed job continues with the key of an earlier attempt, instead of the one that was offered.
+ * True if a claimed job keeps the key of an earlier attempt, instead of the
+ * offered one.
  */
 static bool
 has_kept_key(const Job *job, pg_uuid_t *offered)
 {
-	/* its first attempt has none to go on with */
+	/* a first attempt has no earlier key */
 	return job->attempt > 1 && job->idempotency_key != NULL &&
 		   strcmp(job->idempotency_key,
 				  DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(offered)))) != 0;
 }
 
 /*
- * Puts the turns of servers that have waited for memory first.  Returns how many bytes of large bodies may be claimed
- * in all.  *any_size: the first of them may be larger.
+ * Puts the turns of servers that wait for memory first.  Returns how many
+ * bytes of large bodies may be claimed in all; 0 if only other servers wait.
+ * *any_size: the first large body may exceed that.
  */
 static size_t
 line_up_for_memory(Turn *turns, int n, bool *any_size, TimestampTz now)
@@ -190,8 +193,9 @@ run_claim(const Claiming *claiming, Turn **turns, int n, TimestampTz now, size_t
 }
 
 /*
- * Moves a job that an earlier attempt may have sent to another backend to that one, which may know its Idempotency-Key.
- * If that one has no room, the job waits for it: another backend would be paid again.
+ * Moves a job to the backend that an earlier attempt may have called: that
+ * backend may know the Idempotency-Key.  If it has no room, the job waits:
+ * another backend would charge again.
  */
 static void
 keep_backend(uint64 row, Turn *turn, Job *job)
@@ -215,8 +219,8 @@ compare_turns(const void *a, const void *b)
 }
 
 /*
- * Looks again at jobs that could not be claimed: they are not queued any more, or for another server, or locked.
- * Locked ones are left alone for a moment.
+ * Reads again the jobs that could not be claimed: they are no longer queued,
+ * or for another server, or locked.  Postpones locked ones by LOCKED_RETRY_MS.
  */
 static void
 drop_missing(Turn *const *missing, int n, TimestampTz now)
@@ -238,7 +242,8 @@ drop_missing(Turn *const *missing, int n, TimestampTz now)
 }
 
 /*
- * Keeps a job for its own server if its owner may not use the fallback that was to run it.
+ * Keeps a job for its own server if its owner may not use the fallback chosen
+ * for it.
  */
 static void
 check_fallback(Turn *turn, Oid owner)
@@ -255,8 +260,8 @@ check_fallback(Turn *turn, Oid owner)
 }
 
 /*
- * Removes turns whose owners may not use the server that was to run them instead of their own; returns how many are
- * left.
+ * Removes turns whose owners may not use the fallback chosen for them; returns
+ * how many are left.
  */
 int
 queue_keep_home(Turn *turns, int n)
@@ -333,8 +338,9 @@ fail_unreadable(uint64 row, Turn *turn, const ErrorData *error)
 }
 
 /*
- * Makes a Job of a claimed row; it gets the turn's place.  Raises an error if a row among others cannot be read: then
- * they are claimed one by one.
+ * Makes a Job of a claimed row, and gives it the turn's place.  If the row
+ * cannot be read: fails a job that was claimed alone, else raises an error, so
+ * that the jobs are claimed one by one.
  */
 static void
 start_attempt(uint64 row, Turn *turn, bool is_alone)
@@ -351,7 +357,7 @@ start_attempt(uint64 row, Turn *turn, bool is_alone)
 		return;
 	}
 	keep_backend(row, turn, job);
-	/* whoever has the place leaves it, also when an error ends this: one of both */
+	/* only one of turn and job may give the place back, also after an error */
 	place = turn->place;
 	turn->place.limits = NULL;
 	schedule_memory_given(turn->home, job->submission.share ? job->submission.share->bytes : 0);
@@ -361,7 +367,7 @@ start_attempt(uint64 row, Turn *turn, bool is_alone)
 }
 
 /*
- * Handles the rows of CLAIM for these turns, whose order changes.
+ * Handles the rows that a claim returned for these turns.  Sorts turns.
  */
 static void
 take_claimed(Claiming *claiming, Turn **turns, int n, uint64 rows)
@@ -399,7 +405,8 @@ take_claimed(Claiming *claiming, Turn **turns, int n, uint64 rows)
 }
 
 /*
- * Claims the jobs of the turns, first those of the common kind.
+ * Claims the jobs of the turns: those of the common kind by direct_claim(),
+ * the rest by CLAIM.
  */
 static void
 claim_all(Claiming *claiming, TimestampTz now)
@@ -434,7 +441,8 @@ static const Statement note_tokens = {2, {INT8ARRAYOID, TEXTARRAYOID},
 /* clang-format on */
 
 /*
- * Gives a job that is to be handed over the token with which its answer can be brought, and returns that one's digest.
+ * Makes the token that the answer of a handed-over job must bring.  Returns
+ * the token's digest.
  */
 static Datum
 make_token(Job *job)
@@ -452,7 +460,7 @@ make_token(Job *job)
 	return CStringGetTextDatum(job->remote.token_digest);
 }
 
-/* The plan of a statement that notes something of claimed jobs. */
+/* The plan of a statement that notes something in claimed rows. */
 typedef struct NotePlan
 {
 	SPIPlanPtr plan;
@@ -469,8 +477,8 @@ run_note(const Statement *statement, NotePlan *kept, Datum *args)
 }
 
 /*
- * Makes tokens for those of the jobs of n turns that are claimed and will be handed over.  Their digests are in the table
- * before a call begins, for the answer may come before that has ended.
+ * Makes tokens for the claimed jobs that will be handed over.  Writes their
+ * digests before a call begins: the answer may come before the call ends.
  */
 static void
 hand_out_tokens(const Turn *turns, int n)
@@ -505,8 +513,9 @@ static const Statement note_fetching = {1, {INT8ARRAYOID},
 /* clang-format on */
 
 /*
- * Notes in the rows of claimed jobs that they are not sent before what they want of a store has come, where it matters
- * after a crash whether they were sent: fetch.c takes the note back.
+ * Notes in claimed rows that nothing was sent yet, because these jobs first
+ * fetch objects from a store.  Only where it matters after a crash whether the
+ * call was sent.  fetch.c removes the note.
  */
 static void
 note_unsent(const Turn *turns, int n)
@@ -534,9 +543,11 @@ note_unsent(const Turn *turns, int n)
 }
 
 /*
- * Starts an attempt of these jobs, whose order may change.  Each one that is still queued, and for which there is room
- * in memory, becomes a Job in the state JOB_CLAIMED, in the order of turns, with the turn's place.  The other places
- * are given back.  Locked jobs are looked at again later.  Returns how many found no room.
+ * Starts an attempt for the job of each turn; may reorder turns.  Each job
+ * that is still queued and fits in memory becomes a Job in the state
+ * JOB_CLAIMED, in the order of turns, with the turn's place.  Gives the other
+ * places back.  Reads locked jobs again later.  Returns how many jobs found no
+ * room in memory.
  */
 int
 queue_claim(Turn *turns, int n, TimestampTz now)
@@ -563,7 +574,7 @@ queue_claim(Turn *turns, int n, TimestampTz now)
 			queue_read_references(job);
 			continue;
 		}
-		/* one that was refused has none any more */
+		/* a refused job's turn has no place any more */
 		if (job == NULL && turns[i].place.limits != NULL)
 			missing[n_missing++] = &turns[i];
 		limits_give_back(&turns[i].place);

@@ -2,10 +2,12 @@
  * complete.c
  *		The answer of a job that was handed over: genjob.complete().
  *
- * Whoever does the work may have no other right than to call this function: it is the token that counts.  That was in
- * the payload of one call, the table has its digest only, and the row is read and written as the owner of the tables.
- * Of a job to which the token does not belong nobody learns anything, not even whether it exists.  The row ends in the
- * caller's transaction; the dispatcher hears of it at the commit, as of any other change.
+ * A worker needs no right except to call this function: the token authorizes
+ * it.  The payload of one call carried the token; the table has only its
+ * digest.  This file reads and writes the row as the owner of the tables.  If
+ * the token is wrong, the caller learns nothing about the job, not even
+ * whether it exists.  The row ends in the caller's transaction; the commit
+ * tells the dispatcher, as with any other change.
  */
 #include "postgres.h"
 
@@ -23,7 +25,7 @@
 
 #define MAX_ERROR 65536 /* bytes */
 
-static int own_depth = 0; /* of triggers that our own statement fires; 0: it does not run */
+static int own_depth = 0; /* trigger depth in our own statement; 0: it does not run */
 
 static int
 trigger_depth(void)
@@ -37,28 +39,34 @@ complete_is_writing(void)
 	return own_depth > 0 && trigger_depth() == own_depth;
 }
 
-/* An answer, and what becomes of it. */
+/* A call of genjob.complete(). */
 typedef struct Completion
 {
 	int64 job;
 	char *token;
 	Datum result;
 	bool has_result;
-	char *error; /* why there is none; or NULL */
+	char *error; /* why the job failed; or NULL */
 	bool is_taken;
 } Completion;
 
 /* clang-format off */
 
-/* whoever has another token waits for nobody, and gets no transaction's id by which to see that there is such a job */
+/*
+ * Checks the token before any lock.  With a wrong token the caller must not
+ * wait, nor get a transaction id, which would show that the job exists.
+ */
 static const Statement find_job = {1, {INT8OID},
 	"SELECT remote->>'complete' FROM @.gen_jobs WHERE id = $1 AND remote ? 'complete'"};
 
-/* a job that a dump had running is queued until it is claimed, and goes on then: its answer may come before */
+/*
+ * After a restore, a job that was running in the dump is queued until it is
+ * claimed.  Its answer may come earlier.
+ */
 static const Statement lock_job = {1, {INT8OID},
 	"SELECT remote->>'complete', CASE WHEN state = 'queued' AND claimed_elsewhere THEN 'running' ELSE state::text END FROM @.gen_jobs WHERE id = $1 AND remote ? 'complete' FOR NO KEY UPDATE"};
 
-/* the digest stays, so that a second answer of the same attempt is known */
+/* a success keeps the digest, to recognize a second answer of the attempt */
 static const Statement end_job = {3, {INT8OID, JSONBOID, TEXTOID},
 	"UPDATE @.gen_jobs SET state = CASE WHEN $3 IS NULL THEN 'succeeded' ELSE 'failed' END::@.gen_job_state, result = $2, error = $3,"
 	" finished_at = clock_timestamp(), claimed_elsewhere = false, failures = failures + CASE WHEN $3 IS NULL THEN 0 ELSE 1 END, losses = 0, put_off_since = NULL, idempotency_key = NULL,"
@@ -70,7 +78,7 @@ static const Statement end_job = {3, {INT8OID, JSONBOID, TEXTOID},
 
 /* clang-format on */
 
-/* Of the statements; kept for the session's next calls */
+/* Plans of these statements, kept for the session */
 static SPIPlanPtr find_plan = NULL;
 static SPIPlanPtr lock_plan = NULL;
 static SPIPlanPtr end_plan = NULL;
@@ -87,7 +95,7 @@ run(const Statement *statement, SPIPlanPtr *plan, Datum *args, const char *nulls
 }
 
 /*
- * Compares two digests in a time that does not tell where they differ.
+ * Compares two digests in constant time.
  */
 static bool
 is_same_digest(const char *one, const char *other)
@@ -183,7 +191,7 @@ genjob_complete(PG_FUNCTION_ARGS)
 	if (completion.has_result)
 	{
 		completion.result = PG_GETARG_DATUM(2);
-		(void) jsonb_print(DatumGetJsonbP(completion.result)); /* what could not be printed again */
+		(void) jsonb_print(DatumGetJsonbP(completion.result)); /* raises an error if it cannot be */
 	}
 	if (!PG_ARGISNULL(3))
 		completion.error = text_to_cstring(PG_GETARG_TEXT_PP(3));

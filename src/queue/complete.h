@@ -7,7 +7,7 @@
 
 #include "fmgr.h"
 
-/* What triggers ask: the present statement ends a job that was handed over */
+/* For triggers: true if the present statement is genjob.complete()'s own */
 extern bool complete_is_writing(void);
 
 extern PGDLLEXPORT Datum genjob_complete(PG_FUNCTION_ARGS);

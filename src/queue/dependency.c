@@ -1,10 +1,12 @@
 /*
  * dependency.c
- *		Jobs that wait for others: when they are looked at in a dispatcher.
+ *		Jobs that wait for others: when a dispatcher looks at them.
  *
- * What this process ends is looked at in the transaction that ends it, what others changed when their commit has told of
- * it: the dispatcher runs one transaction after another, so the later of two commits finds what both have done.  A job
- * with thousands of dependents is followed over several transactions, between which answers are written.
+ * The dispatcher looks at a job that it ends in the transaction that ends it.
+ * It looks at a job that a session changed after the session's commit reports
+ * it.  It runs one transaction after another, so the later of two commits sees
+ * what both did.  A job with thousands of dependents takes several
+ * transactions; the dispatcher writes answers between them.
  */
 #include "postgres.h"
 
@@ -21,24 +23,24 @@
 #include "queue/tables.h"
 #include "queue/trouble.h"
 
-#define CHUNK 1000 /* jobs that are looked at at once, and of those that wait for them */
-#define ROUNDS 8   /* in a transaction */
-#define LATER_US USECS_PER_SEC          /* when a row is looked at again that somebody has locked */
-#define TROUBLE_US (30 * USECS_PER_SEC) /* the same of one that raises errors */
-#define USED_US (10 * USECS_PER_SEC)    /* between two looks at whether anybody waits */
+#define CHUNK 1000                      /* jobs in a round; also dependents */
+#define ROUNDS 8                        /* in a transaction */
+#define LATER_US USECS_PER_SEC          /* until the next look at a locked row */
+#define TROUBLE_US (30 * USECS_PER_SEC) /* the same for a row that raises an error */
+#define USED_US (10 * USECS_PER_SEC)    /* between two checks whether any job waits */
 
 static bool is_on = false; /* this process is a dispatcher */
-static IdList ends;        /* have ended */
-static IdList changes;     /* may have */
-static IdList later;       /* of these, to be looked at at later_at */
+static IdList ends;        /* jobs that have ended */
+static IdList changes;     /* jobs that have changed in any way */
+static IdList later;       /* jobs to look at again at later_at */
 static IdList looked_at;   /* in the present transaction */
 static MonoTime later_at;
-static bool is_used = true;     /* a job waits, as far as is known */
-static MonoTime used_at;        /* when that is looked at again */
-static bool has_blocked = true; /* one did not run because of another */
+static bool is_used = true;     /* a job may wait */
+static MonoTime used_at;        /* when to check that again */
+static bool has_blocked = true; /* a job may have not run because of another */
 static int chunk = CHUNK;
 
-/* Looking at all that wait, and at all that should wait again */
+/* A look at all waiting jobs, then at all that a retry should revive */
 typedef enum Paging
 {
 	PAGE_NONE,
@@ -46,13 +48,13 @@ typedef enum Paging
 	PAGE_RETRIED
 } Paging;
 
-static MonoTime all_at; /* when that begins again, after an error; 0: need not */
+static MonoTime all_at; /* when to begin again, after an error; 0: not planned */
 static Paging paging = PAGE_NONE;
 static int64 page_from;
 
 /*
- * Lets this process follow dependencies.  One process at a time in a database does, so that it sees all that was done
- * before.
+ * Lets this process follow dependencies.  Only one process in a database may
+ * do so, so that it sees everything that was done before.
  */
 void
 dependency_start(void)
@@ -61,7 +63,7 @@ dependency_start(void)
 }
 
 /*
- * A job has ended, in this transaction.
+ * Notes a job that this transaction ends.
  */
 void
 dependency_note_end(int64 id)
@@ -73,7 +75,8 @@ dependency_note_end(int64 id)
 }
 
 /*
- * A job that may have waited has expired, in this transaction: what it waited for is forgotten.
+ * Notes a job that this transaction lets expire.  If the job waited, a look
+ * deletes its dependencies.
  */
 void
 dependency_note_expired(int64 id)
@@ -83,7 +86,8 @@ dependency_note_expired(int64 id)
 }
 
 /*
- * Notes that a commit reported a job: it waits, has ended or is gone, or is queued.
+ * Notes a job that a commit reported.  has_ended: it has ended or is gone.  If
+ * neither waits nor has_ended, it is queued.
  */
 void
 dependency_note_news(int64 id, bool waits, bool has_ended)
@@ -94,8 +98,9 @@ dependency_note_news(int64 id, bool waits, bool has_ended)
 }
 
 /*
- * A commit reported a job that did not run because of another.  While there was none, retries of jobs were of no interest,
- * and this one's may have been reported before it.
+ * Notes that a commit reported a job that did not run because of another.
+ * Until now retries were ignored, and a retry of that other job may have been
+ * reported before; so looks at all retried jobs.
  */
 void
 dependency_note_blocked(void)
@@ -110,7 +115,8 @@ dependency_note_blocked(void)
 }
 
 /*
- * Begins to look at all waiting jobs, and at those that a retry should have had wait again, a few at a time.
+ * Begins to look at all waiting jobs, then at all jobs that a retry should
+ * have made wait again, a few at a time.
  */
 void
 dependency_look_at_all(void)
@@ -122,7 +128,8 @@ dependency_look_at_all(void)
 }
 
 /*
- * As dependency_look_at_all(), but lets a look that is under way come to its end.
+ * Like dependency_look_at_all(), but does not restart a look that is under
+ * way.
  */
 void
 dependency_rescan(void)
@@ -142,17 +149,18 @@ look_later(int64 id, MonoTime when)
 /* Some ids that are looked at together. */
 typedef struct Looking
 {
-	IdList *list; /* that they are of */
+	IdList *list; /* ends or changes: where the ids come from */
 	int64 ids[CHUNK];
 	int n;
 	Round round;
 	TimestampTz now;
 	MemoryContext context; /* for what outlives the round */
-	List *ended;           /* of JobEnd: what it has ended */
+	List *ended;           /* of JobEnd: jobs that the round ended */
 } Looking;
 
 /*
- * Handles a job that was resolved: it is queued, or has ended without having run.
+ * Handles a resolved job: it is queued, or ended without having run, or
+ * another session has it locked.
  */
 static void
 take_resolved(const Resolved *job, void *arg)
@@ -181,7 +189,7 @@ take_resolved(const Resolved *job, void *arg)
 }
 
 /*
- * Reports the ends that a successful round has made.
+ * Reports the jobs that a successful round ended.
  */
 static void
 tell_ended(Looking *looking)
@@ -237,7 +245,7 @@ dependency_begin(void)
 }
 
 /*
- * What a transaction looked at is looked at again, because it has failed.
+ * The transaction has failed: plans to look at its jobs again.
  */
 void
 dependency_transaction_failed(void)
@@ -279,7 +287,7 @@ list_waiting(void *arg)
 }
 
 /*
- * Looks at all jobs later, because nothing can be looked at now, which is no row's fault.
+ * Plans to look at all jobs later, because of an error that no row caused.
  */
 static void
 look_at_all_later(void)
@@ -312,7 +320,7 @@ look_singly(Looking *looking, const ErrorData *error)
 		look_later(job, clock_mono() + TROUBLE_US);
 		if (looking->list == &changes || !queue_guard(list_waiting, looking, &ignored))
 			return;
-		/* those that wait for it, each by itself */
+		/* look at each of its dependents by itself */
 		looking->list = &changes;
 	}
 	for (i = 0; i < looking->n; i++)
@@ -333,7 +341,8 @@ look_at_use(void)
 }
 
 /*
- * Looks at some of what was noted; dependency_next() says when to continue.  In a transaction of the dispatcher.
+ * Looks at some of the noted jobs; dependency_next() says when to continue.
+ * Call it in a transaction of the dispatcher.
  */
 void
 dependency_work(void)

@@ -13,7 +13,7 @@
 typedef enum KeptJobs
 {
 	KEEP_UNFINISHED,
-	KEEP_UNSUCCESSFUL, /* and these that have failed or were cancelled */
+	KEEP_UNSUCCESSFUL, /* also failed and cancelled jobs */
 	KEEP_ALL
 } KeptJobs;
 

@@ -1,13 +1,15 @@
 /*
  * depround.c
- *		What an end means for the jobs that wait for it: the statements.
+ *		The statements that tell dependents about the end of a job.
  *
- * genjob.dependencies has a row for each job that a waiting job still waits for.  Whether one is still waited for is
- * read from gen_jobs each time: the table only says where to look, and how jobs ended whose rows may be gone by now.
- * So it does no harm if a session's end is looked at twice, or in another order than it was committed.
+ * genjob.dependencies has a row for each job that a waiting job still waits
+ * for.  It says where to look, and how a job ended whose row may be gone by
+ * now.  The statements read each time from gen_jobs whether a job has ended.
+ * So it does no harm to look twice at a job, or in another order than the
+ * commits.
  *
- * No statement waits for a row that another transaction has locked.  A job waits only for jobs of lower ids, so there
- * are no circles.
+ * The statements skip rows of gen_jobs that another transaction has locked.  A
+ * job waits only for jobs with lower ids, so there are no cycles.
  */
 #include "postgres.h"
 
@@ -47,9 +49,11 @@ typedef enum RoundStatement
 #define UNFINISHED "('waiting', 'queued', 'running')"
 
 /*
- * Plans are kept, and may be made when these tables are empty.  A join would then be ordered as if they were for ever.
- * So rows are looked up by an array of keys, or in a subquery of one table that cannot become a join: by OFFSET 0.
- * coalesce() keeps off partial indexes that do not begin with the key, which would be read as a whole.
+ * Plans are kept, and may be made while these tables are empty; a join would
+ * then stay in the order that suits empty tables.  So the statements look rows
+ * up by an array of keys, or in a subquery of one table; OFFSET 0 keeps the
+ * planner from making that a join.  coalesce() avoids partial indexes that do
+ * not begin with the key, which would be read as a whole.
  */
 #define HAS_NO_OUTCOME "coalesce(d.outcome, '') = ''"
 #define IS_WAITING(id) \
@@ -59,33 +63,33 @@ typedef enum RoundStatement
 #define HAS_NOT_SUCCEEDED \
 	"(d.outcome IS NOT NULL OR NOT EXISTS" \
 	" (SELECT FROM @.gen_jobs p WHERE p.id = d.parent_id AND p.state = 'succeeded' OFFSET 0))"
-/* it waits for one that has not ended */
+/* the job waits for a job that has not ended */
 #define IS_HELD_UP(id) \
 	"EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = " id " AND " HAS_NO_OUTCOME \
 	" AND " IS_UNFINISHED("d.parent_id") " OFFSET 0)"
 
 /* clang-format off */
 
-/* jobs j that were not run because of jobs of $1 */
+/* jobs j that did not run because of a job of $1 */
 #define BLOCKED " FROM @.gen_jobs j WHERE j.blocked_by = ANY ($1) AND j.state IN ('failed', 'cancelled')"
-/* where somebody had j locked, the job that is run again may have succeeded by now */
+/* the retried job may have succeeded by now, if somebody had j locked */
 #define IS_RETRIED(id) \
 	"EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = " id " AND p.state NOT IN ('failed', 'cancelled') OFFSET 0)"
-/* what is gone of those that it waited for had succeeded, or it would have been what blocked the job */
+/* a job in after without a row had succeeded, or it would be blocked_by */
 #define REVIVED "state = 'waiting', finished_at = NULL, error = NULL, blocked_by = NULL, failures = 0, follow_up = NULL," \
 	" after = ARRAY(SELECT a.id FROM unnest(j.after) WITH ORDINALITY a (id, n) WHERE a.id = j.blocked_by" \
 	"  OR EXISTS (SELECT FROM @.gen_jobs p WHERE p.id = a.id OFFSET 0) ORDER BY a.n)," \
 	" expires_at = CASE WHEN j.expires_at > $2 THEN j.expires_at END"
 
 static const Statement statements[ROUND_STATEMENTS] = {
-	/* what jobs waited for that wait for others now */
+	/* dependencies of jobs that now wait for other jobs */
 	[ROUND_FORGET] = {1, {INT8ARRAYOID}, "DELETE FROM genjob.dependencies WHERE job_id = ANY ($1)"},
 	[ROUND_FORGET_ALL] = {0, {0}, "DELETE FROM genjob.dependencies"},
-	/* what jobs waited for that do not wait any more */
+	/* dependencies of jobs that do not wait any more */
 	[ROUND_DROP] = {1, {INT8ARRAYOID},
 		"DELETE FROM genjob.dependencies x WHERE x.ctid = ANY (ARRAY(SELECT d.ctid FROM genjob.dependencies d"
 		"  WHERE d.job_id = ANY ($1) AND NOT " IS_WAITING("d.job_id") " FOR UPDATE OF d SKIP LOCKED))"},
-	/* jobs that were not run because of one that is run again */
+	/* jobs that did not run because of a job of $1, which is run again */
 	[ROUND_REVIVE] = {3, {INT8ARRAYOID, TIMESTAMPTZOID, INT4OID},
 		"WITH blocked AS MATERIALIZED (SELECT j.id, j.blocked_by" BLOCKED " AND j.unique_key IS NULL"
 		"  AND " IS_RETRIED("j.blocked_by") " LIMIT $3),"
@@ -94,8 +98,9 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		" done AS (UPDATE @.gen_jobs j SET " REVIVED " FROM held h WHERE j.id = h.id RETURNING j.id)"
 		" SELECT b.id, b.blocked_by, b.id IN (SELECT d.id FROM done d) FROM blocked b"},
 	/*
-	 * The same of those that another job may not have the key of, which must be looked at one by one.  Not when the job
-	 * that is run again has ended: a key that is free long after must not have them run.
+	 * Lists such jobs with a unique_key that no unfinished job has, to be set
+	 * one by one.  Not if the retried job has ended: they must not run only
+	 * because their key became free long after.
 	 */
 	[ROUND_REVIVABLE] = {2, {INT8ARRAYOID, INT4OID},
 		"SELECT j.id, j.blocked_by, j.owner::oid, j.server, j.unique_key" BLOCKED " AND j.unique_key IS NOT NULL"
@@ -107,7 +112,7 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"WITH held AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = $1 AND j.blocked_by IS NOT NULL"
 		"  AND j.state IN ('failed', 'cancelled') FOR NO KEY UPDATE SKIP LOCKED)"
 		" UPDATE @.gen_jobs j SET " REVIVED " FROM held h WHERE j.id = h.id RETURNING j.id"},
-	/* a job that its owner may not see is none, and neither is a later one */
+	/* a job that the owner may not see, or a later one, counts as missing */
 	[ROUND_REGISTER] = {1, {INT8ARRAYOID},
 		"INSERT INTO genjob.dependencies (job_id, parent_id, outcome)"
 		" SELECT c.id, c.parent, CASE WHEN p.id IS NULL OR c.parent >= c.id"
@@ -119,7 +124,10 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		" WHERE p.id IS NULL OR p.state <> 'succeeded' OR c.parent >= c.id"
 		"  OR NOT coalesce(pg_has_role(c.owner::oid, p.owner::oid, 'USAGE'), false)"
 		" ON CONFLICT (job_id, parent_id) DO NOTHING"},
-	/* jobs that wait for one that has ended or is gone, with that one; and, if $2, those of $1 that wait for nothing more */
+	/*
+	 * Jobs that wait for a job of $1 that has ended or is gone, with that job.
+	 * If $2, also waiting jobs of $1 that wait for no unfinished job.
+	 */
 	[ROUND_TOUCHED] = {3, {INT8ARRAYOID, BOOLOID, INT4OID},
 		"SELECT job_id, parent_id FROM (SELECT d.job_id, d.parent_id FROM genjob.dependencies d"
 		"   WHERE d.parent_id = ANY ($1) AND d.outcome IS NULL AND NOT " IS_UNFINISHED("d.parent_id")
@@ -131,8 +139,8 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"SELECT n.job_id, NOT EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = n.job_id AND " HAS_NOT_SUCCEEDED " OFFSET 0)"
 		" FROM (SELECT d.job_id FROM genjob.dependencies d WHERE d.parent_id = ANY ($1) AND d.outcome IS NULL LIMIT $2) n"},
 	/*
-	 * Of the jobs $1, those that waited for successes alone and have them all: most jobs.  Where no other transaction has
-	 * it locked, a row is where it was found; so it is looked for once.
+	 * Queues those of the jobs $1 that waited for successes only, and have
+	 * them all.  A locked row does not move, so one lookup is enough.
 	 */
 	[ROUND_CONTINUE] = {1, {INT8ARRAYOID},
 		"WITH held AS MATERIALIZED (SELECT j.ctid AS place FROM @.gen_jobs j WHERE j.id = ANY ($1)"
@@ -146,18 +154,19 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		" SELECT n.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL"
 		"  FROM done n"},
 	/*
-	 * Of the jobs $1, those that wait for nothing any more continue, or fail.  What the error quotes of another job is
-	 * cut, since it may quote others in turn.
+	 * Queues, fails or cancels those of the jobs $1 that wait for nothing any
+	 * more.  Cuts the error of another job when it quotes one: that may quote
+	 * others.
 	 */
 	[ROUND_RESOLVE] = {2, {INT8ARRAYOID, TIMESTAMPTZOID},
 		"WITH ready AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1)"
 		"  AND j.state = 'waiting' AND coalesce(cardinality(j.after), 0) > 0 AND NOT " IS_HELD_UP("j.id") "),"
 		" held AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY (ARRAY(SELECT r.id FROM ready r))"
 		"  AND j.state = 'waiting' FOR NO KEY UPDATE OF j SKIP LOCKED),"
-		/* no join: each row finds what it waited for by its own id, and nothing is compared with all of the others */
+		/* no join: each row looks up its own dependencies by its id */
 		" done AS (UPDATE @.gen_jobs j SET (state, finished_at, blocked_by, error) = (SELECT v.state::@.gen_job_state,"
 		"  CASE WHEN v.state <> 'queued' THEN $2 END,"
-		/* a job of others, or a later one, must not have this one looked at when it changes */
+		/* 0 for a missing job: its change must not revive this job */
 		"  CASE WHEN v.state <> 'queued' THEN CASE WHEN v.missing IS NULL THEN v.bad ELSE 0 END END,"
 		"  CASE WHEN v.state = 'cancelled' THEN 'was not needed: no job that it waited for has failed.'"
 		"   WHEN v.state = 'failed' AND v.missing IS NOT NULL THEN"
@@ -180,8 +189,9 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		" SELECT n.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL FROM done n"
 		" UNION ALL SELECT r.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM ready r WHERE r.id NOT IN (SELECT n.id FROM done n)"},
 	/*
-	 * For the waiting jobs $1: how those of $2 ended that they waited for.  Only what ROUND_RESOLVE has looked at; jobs
-	 * that ended since are looked at later.
+	 * For each waiting job of $1, records how the parent in $2 ended, or
+	 * deletes the dependency if the parent succeeded.  Only for parents that
+	 * ROUND_RESOLVE has looked at; those that ended since come later.
 	 */
 	[ROUND_FINISH] = {2, {INT8ARRAYOID, INT8ARRAYOID},
 		"WITH stale AS MATERIALIZED (SELECT d.place, d.parent_id, p.state FROM unnest($1, $2) g (id, parent)"
@@ -207,11 +217,11 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		" UNION ALL SELECT (SELECT j.blocked_by FROM @.gen_jobs j WHERE j.blocked_by > b.id ORDER BY j.blocked_by LIMIT 1)"
 		"  FROM b WHERE b.id IS NOT NULL)"
 		" SELECT b.id, " IS_RETRIED("b.id") " FROM b WHERE b.id IS NOT NULL LIMIT $2"},
-	/* those of jobs between two ids that do not wait */
+	/* dependencies of jobs between two ids that do not wait */
 	[ROUND_SWEEP] = {2, {INT8OID, INT8OID},
 		"DELETE FROM genjob.dependencies x WHERE x.ctid = ANY (ARRAY(SELECT d.ctid FROM genjob.dependencies d"
 		"  WHERE d.job_id > $1 AND d.job_id <= $2 AND NOT " IS_WAITING("d.job_id") " FOR UPDATE OF d SKIP LOCKED))"},
-	/* of these jobs, those that the role may see, as KeptJobs $3 says */
+	/* the jobs of $1 that the role $2 may see and KeptJobs $3 keeps */
 	[ROUND_SEEN] = {3, {INT8ARRAYOID, OIDOID, INT4OID},
 		"SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1)"
 		" AND (j.state IN " UNFINISHED " OR $3 = 2 OR $3 = 1 AND j.state <> 'succeeded')"
@@ -239,7 +249,7 @@ limit_of(const Round *round)
 	return round->limit > 0 ? round->limit : PG_INT32_MAX;
 }
 
-/* A job with a unique_key that is to wait again, and the one that it waits for. */
+/* A job with a unique_key that should wait again, and the job it waits for. */
 typedef struct Revivable
 {
 	int64 id;
@@ -250,8 +260,9 @@ typedef struct Revivable
 } Revivable;
 
 /*
- * Sets jobs with a unique_key to waiting again, one by one: of two with one key, the second must not fail the first.
- * If an open transaction has the key, the job is looked at later, because an UPDATE would wait for that transaction.
+ * Sets jobs with a unique_key to waiting again, one by one: if two have the
+ * same key, the second must not fail the first.  If an open transaction has
+ * the key, reports the parent as locked: an UPDATE would wait.
  */
 static void
 revive_unique(Round *round, Datum ids)
@@ -287,8 +298,8 @@ revive_unique(Round *round, Datum ids)
 }
 
 /*
- * Sets jobs without a unique_key to waiting again.  Where somebody has one locked, the job that it waits for is looked
- * at later.
+ * Sets jobs without a unique_key to waiting again.  If somebody has one
+ * locked, reports its parent as locked.
  */
 static void
 revive(Round *round, Datum ids)
@@ -328,14 +339,14 @@ look_at_changed(Round *round, Datum ids)
 	(void) run(ROUND_REGISTER, &ids);
 }
 
-/* Jobs that have something to wait for less */
+/* Jobs that may continue, because a job that they waited for has ended */
 typedef struct Touched
 {
 	int n_jobs;
 	int64 *jobs;
 	int n_final;
-	int64 *final;   /* of these, once for each job */
-	int64 *parents; /* that it has waited for, and that has ended */
+	int64 *final;   /* of these, once for each ended parent */
+	int64 *parents; /* the ended job that final[i] waited for */
 } Touched;
 
 /*
@@ -369,7 +380,7 @@ list_touched(Round *round, Datum ids, Touched *touched)
 }
 
 /*
- * Reports the rows of ROUND_CONTINUE or ROUND_RESOLVE.
+ * Reports the rows of ROUND_CONTINUE, ROUND_CONTINUE_NEXT or ROUND_RESOLVE.
  */
 static void
 take_rows(Round *round, uint64 rows)
@@ -390,8 +401,8 @@ take_rows(Round *round, uint64 rows)
 }
 
 /*
- * Lets jobs continue that waited for one of these, and for nothing else.  True if these are all that waited for them:
- * most jobs, for which nothing more is to be looked at.
+ * Queues jobs that waited for a job of ids, and for nothing else.  True if no
+ * other job was found that waits for them, as usual: the round is then done.
  */
 static bool
 continue_next(Round *round, Datum ids)
@@ -422,7 +433,7 @@ continue_next(Round *round, Datum ids)
 }
 
 /*
- * Takes out of the touched jobs those that are among n sorted ids.
+ * Removes the touched jobs that are among the n sorted ids of done.
  */
 static void
 leave_out(Touched *touched, const int64 *done, int n)
@@ -447,7 +458,8 @@ leave_out(Touched *touched, const int64 *done, int n)
 }
 
 /*
- * Lets the touched jobs continue or end that wait for nothing any more.  Leaves those in *touched that may still wait.
+ * Queues or ends the touched jobs that wait for nothing any more.  Leaves in
+ * *touched the jobs that may still wait.
  */
 static void
 resolve(Round *round, Touched *touched)
@@ -541,8 +553,9 @@ round_list_dependents(int64 job, int64 *ids, int max)
 }
 
 /*
- * Lists up to max jobs that wait and whose ids are larger than *from, which moves on; returns their number.  What is
- * kept of jobs between them that do not wait is deleted.
+ * Lists up to max waiting jobs with ids above *from, and moves *from on;
+ * returns their number.  Deletes the dependencies of jobs in this range that
+ * do not wait.
  */
 int
 round_page(int64 *from, int64 *ids, int max)
@@ -560,8 +573,8 @@ round_page(int64 *from, int64 *ids, int max)
 }
 
 /*
- * Lists jobs that are run again while others, which did not run because of them, are not: of up to max jobs with such
- * others whose ids are larger than *from, which moves on.  Returns false after the last ones.
+ * Reads up to max jobs that blocked others, with ids above *from, and moves
+ * *from on.  Lists those that were retried.  False after the last jobs.
  */
 bool
 round_page_retried(int64 *from, int64 *ids, int *n, int max)
@@ -581,7 +594,8 @@ round_page_retried(int64 *from, int64 *ids, int *n, int max)
 }
 
 /*
- * Keeps of some ids those of such jobs that a role may see; returns their number.
+ * Keeps the ids of jobs that the role may see and kept names; returns how many
+ * are left.
  */
 int
 round_keep_seen(int64 *ids, int n, Oid role, KeptJobs kept)

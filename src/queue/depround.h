@@ -1,6 +1,7 @@
 /*
  * depround.h
- *		What a round of looking at dependencies does; for the files of this folder only.
+ *		One round of looking at dependencies; for the files of this folder
+ *		only.
  */
 #ifndef GENJOB_DEPROUND_H
 #define GENJOB_DEPROUND_H
@@ -10,25 +11,25 @@
 #include "queue/dependency.h"
 #include "queue/idlist.h"
 
-/* What comes of a job that waited. */
+/* What became of a job that waited. */
 typedef struct Resolved
 {
 	int64 id;
-	uint64 row; /* of the last result: columns from ROUND_SERVER on are as find.c wants them */
+	uint64 row;        /* in the last result; from ROUND_SERVER on, columns for find.c */
 	const char *state; /* queued, failed or cancelled; NULL: another session has it locked */
 } Resolved;
 
 #define ROUND_SERVER 3
 #define ROUND_HAS_ON_DONE 9
 
-/* A round: jobs that have changed, and what that means for those that wait for them. */
+/* A round: jobs that changed, and what that means for their dependents. */
 typedef struct Round
 {
 	const int64 *ids;
 	int n;
-	bool is_look;    /* they may wait themselves, or be unfinished again; else they have ended */
-	bool may_revive; /* there may be jobs that were not run because of these */
-	bool is_final;   /* for good: what is said of them need not be found again */
+	bool is_look;    /* they may wait, or be unfinished again; false: all have ended */
+	bool may_revive; /* there may be jobs that did not run because of these */
+	bool is_final;   /* records how they ended, so that the next round need not look */
 	TimestampTz now;
 	int limit;       /* jobs that are looked at; 0: all */
 	IdList *revived; /* jobs that wait again */

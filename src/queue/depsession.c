@@ -2,10 +2,12 @@
  * depsession.c
  *		Jobs that wait for others, in a session that ends or inserts some.
  *
- * The session follows what it changed in the same transaction, as the owner of the tables, with a fixed search_path: it
- * is told nothing, and what others' triggers do then is done with no more rights than in the dispatcher.  Where that
- * fails, or another transaction that is not committed yet changes the picture, the dispatcher looks again after the
- * commit, which has told it of the same jobs.
+ * In the same transaction, the session follows the jobs that it changed, as
+ * the owner of the tables, with a fixed search_path.  So it learns nothing,
+ * and other people's triggers get no more rights than in the dispatcher.  The
+ * commit tells the dispatcher of the same jobs.  The dispatcher looks again,
+ * because the session may have failed, or another transaction may have
+ * committed since.
  */
 #include "postgres.h"
 
@@ -38,7 +40,7 @@
 
 #define ROUNDS 100 /* how far a chain is followed */
 
-static int own_depth = 0; /* of triggers that this file's statements fire; 0: there are none */
+static int own_depth = 0; /* trigger depth in this file's statements; 0: none runs */
 
 /*
  * True if this file's own statement fired the trigger that runs.
@@ -50,19 +52,20 @@ dependency_is_own_statement(void)
 		   DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) == own_depth;
 }
 
-/* What this transaction has noted */
+/* The jobs that this transaction has noted */
 static IdList noted;
-static IdList rewired;       /* of these, those that wait for others than before */
+static IdList rewired;       /* jobs whose old dependencies do not count any more */
 static TimestampTz noted_in; /* when that transaction began */
-static bool is_sure;         /* that something may come of it, also where nobody waits yet */
+static bool is_sure;         /* look even if no job waits yet */
 
 /*
- * Notes a job that this transaction changes, for dependency_follow().  always: it may wait, or others for it.
+ * Notes a job that this transaction changes, for dependency_follow().  always:
+ * look even if no job waits yet; this job may wait, or others for it.
  */
 void
 dependency_note_own(int64 id, bool always)
 {
-	/* no statement of replication ends with a trigger; the dispatcher looks after the commit */
+	/* replication fires no statement trigger: the dispatcher looks later */
 	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
 		return;
 	if (noted_in != GetCurrentTransactionStartTimestamp())
@@ -75,7 +78,8 @@ dependency_note_own(int64 id, bool always)
 }
 
 /*
- * Notes that a job waits for others than before; dependency_note_own() follows.
+ * Notes that a job's old dependencies do not count any more.  Call
+ * dependency_note_own() next.
  */
 void
 dependency_note_rewired(int64 id)
@@ -116,7 +120,7 @@ note_resolved(const Resolved *job, void *arg)
 }
 
 /*
- * Runs one round over the noted jobs.  What follows is noted again.
+ * Runs one round over the noted jobs.  Notes the jobs that the round changed.
  */
 static void
 follow_once(void)
@@ -145,7 +149,7 @@ follow_once(void)
 	pfree(ids);
 }
 
-/* What is to be done as the owner of the tables. */
+/* Work to do as the owner of the tables. */
 typedef struct OwnWork
 {
 	Oid table; /* gen_jobs */
@@ -172,8 +176,9 @@ work_as_owner(void *arg)
 }
 
 /*
- * Runs work as the owner of the tables, with a fixed search_path, in a subtransaction.  The caller's user and settings
- * stay the same.  Returns NULL, or why it failed.
+ * Runs work as the owner of the tables, with a fixed search_path, in a
+ * subtransaction.  Restores the caller's user and settings.  Returns NULL, or
+ * why it failed.
  */
 ErrorData *
 queue_run_as_owner(Oid table, QueueWork work, void *arg)
@@ -194,7 +199,7 @@ queue_run_as_owner(Oid table, QueueWork work, void *arg)
 	/* plans that are made while the table is small are kept when it is large */
 	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
-	/* what is forbidden costs so much that it would be compiled, or shared by workers */
+	/* enable_seqscan = off may raise costs enough for JIT and workers */
 	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
 							 false);
 	(void) set_config_option("max_parallel_workers_per_gather", "0", PGC_USERSET, PGC_S_SESSION,
@@ -250,7 +255,7 @@ dependency_follow(Oid table)
 	PG_END_TRY();
 	if (error == NULL)
 		return;
-	/* what a job waited for before can only be forgotten here */
+	/* only this session can delete a job's old dependencies */
 	if (is_rewired || ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
 	trace_quietly("the dispatcher is to look at what waits: %s", error->message);
@@ -274,7 +279,7 @@ dependency_forget_all(Oid table)
 		ReThrowError(error);
 }
 
-/* Ids of which those are kept that a role may see. */
+/* Ids to filter: keep those that the role may see. */
 typedef struct Keeping
 {
 	int64 *ids;
@@ -292,7 +297,8 @@ keep(void *arg)
 }
 
 /*
- * Keeps of some ids those of such jobs that a role may see; returns their number.
+ * Keeps the ids of jobs that the role may see and kept names; returns how many
+ * are left.
  */
 int
 dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, KeptJobs kept)
@@ -307,7 +313,10 @@ dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, KeptJobs kept)
 		return keeping.n;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
-	/* the claim of a job that waits for another is postponed, and what is not known is kept for it */
+	/*
+	 * Nothing was checked.  KEEP_ALL keeps all ids; the others keep none,
+	 * since the claim postpones a job that must wait.
+	 */
 	return kept == KEEP_ALL ? n : 0;
 }
 
@@ -320,7 +329,7 @@ typedef struct Making
 } Making;
 
 /* clang-format off */
-/* a URL may be that of several jobs, where the store's option key has neither the job nor the attempt in it */
+/* jobs may share a URL if the store's option key has no job and no attempt */
 static const Statement find_makers = {1, {TEXTARRAYOID},
 	"SELECT coalesce(array_agg(DISTINCT o.job_id), '{}') FROM unnest($1) u (url)"
 	" CROSS JOIN LATERAL (SELECT job_id FROM @.gen_outputs g WHERE g.url = u.url LIMIT 100) o"};
@@ -351,8 +360,9 @@ find_all_makers(void *arg)
 }
 
 /*
- * Finds the jobs that brought the objects at some URLs.  Returns their number, and in *ids those of them, palloc'd; none
- * if they could not be looked for.
+ * Finds the jobs that stored the objects at urls.  Returns their number, and
+ * their ids in *ids, palloc'd.  If the search fails, returns 0 and leaves *ids
+ * unset.
  */
 int
 dependency_find_makers(Oid table, List *urls, int64 **ids)

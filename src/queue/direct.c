@@ -1,9 +1,9 @@
 /*
  * direct.c
- *		Claims, reports and ends of waiting of the common kind, in which nothing is out of the ordinary, without statements.
+ *		Claims, reports and queues common jobs by writing rows, without statements.
  *
- * They do what CLAIM, REPORT and ROUND_CONTINUE do with such jobs.  What they leave out, those do: jobs that are out of the ordinary, and
- * rows that others may have locked, which those skip.
+ * Does with common jobs what CLAIM, REPORT and ROUND_CONTINUE do.  Leaves to
+ * these statements the unusual jobs, and rows that others may have locked.
  */
 #include "postgres.h"
 
@@ -27,10 +27,10 @@
 #include "queue/statement.h"
 #include "schedule/schedule.h"
 
-/* For a row that others lock just after it was seen that they have not */
+/* For a row that somebody locks just after we saw it unlocked */
 #define LOCK_TIMEOUT "10ms"
 
-/* After attempts that were undone, one after the other */
+/* After subtransactions that failed in a row */
 static const Backoff after_undone = {USECS_PER_SEC, USECS_PER_MINUTE};
 
 /* A column of a statement's result: which column of gen_jobs it is, or 0; and its type. */
@@ -132,8 +132,8 @@ update_rows(void *arg)
 }
 
 /*
- * Writes rows in a subtransaction.  False if it was undone, or the table is not one to be updated so, or no row was
- * written.
+ * Writes rows in a subtransaction.  False if it failed, if the table cannot be
+ * updated this way, or if it wrote no row.
  */
 static bool
 run(Direct *direct)
@@ -145,7 +145,7 @@ run(Direct *direct)
 		undone = 0;
 		return direct->n > 0;
 	}
-	/* CLAIM or REPORT meets whatever it was, too */
+	/* not shown: CLAIM or REPORT meets the same error */
 	not_before = clock_mono() + backoff_delay(&after_undone, undone++);
 	return false;
 }
@@ -238,7 +238,7 @@ is_at_home(const RowUpdate *row, const Turn *turn)
 }
 
 /*
- * As pg_column_size(): what of the row a body takes.
+ * Returns the bytes that a body takes, by the sizes of pg_column_size().
  */
 static size_t
 body_size(const RowUpdate *row)
@@ -251,8 +251,8 @@ body_size(const RowUpdate *row)
 }
 
 /*
- * True if the row is that of a first attempt that may begin now, at the job's own server, with a body for which there is
- * always room.
+ * True if an attempt without an earlier key may begin now, at the job's own
+ * server, with a body so small that there is always room.
  */
 static bool
 may_begin(const RowUpdate *row, const Turn *turn, TimestampTz now)
@@ -279,7 +279,7 @@ begin_attempt(RowUpdate *row, pg_uuid_t *key, TimestampTz now)
 }
 
 /*
- * The row as CLAIM would return it.
+ * Returns the row as CLAIM would return it.
  */
 static HeapTuple
 make_claimed(const RowUpdate *row, pg_uuid_t *key)
@@ -310,8 +310,9 @@ write_claims(Direct *direct)
 }
 
 /*
- * Claims jobs of these turns, for which direct_may_claim() is true, with their keys.  Returns the number of rows, which
- * may be 0; they are as those of CLAIM.
+ * Claims jobs of these turns, with these keys.  direct_may_claim() must be
+ * true.  Returns the number of rows, perhaps 0.  The last result then has rows
+ * like CLAIM's.
  */
 uint64
 direct_claim(Turn *const *turns, int n, pg_uuid_t *const *keys, TimestampTz now)
@@ -410,7 +411,8 @@ is_plain_success(const Job *job)
 }
 
 /*
- * Whether retention will delete the job: then the index gen_jobs_ended must list it.  The queue notes that it does not.
+ * True if retention will delete the job: the index gen_jobs_ended must list
+ * it.  Otherwise sets has_unretained of the job's queue.
  */
 static bool
 is_retained(const Job *job)
@@ -473,8 +475,8 @@ write_reports(Direct *direct)
 }
 
 /*
- * Writes those of the jobs that have simply succeeded, as REPORT would.  Returns the number of those that are written,
- * which may be 0; written, which has room for all, has them.
+ * Writes the jobs that simply succeeded, as REPORT would.  Lists them in
+ * written, which has room for n; returns their number, perhaps 0.
  */
 int
 direct_report(Job **jobs, int n, TimestampTz now, DirectReport *written)

@@ -1,15 +1,19 @@
 /*
  * ended.c
- *		The one door for every way that a row of gen_jobs becomes final, and when what follows an end is done.
+ *		The one door for every way that a row of gen_jobs becomes final, and
+ *		the time when its follow-ups are done.
  *
- * Whoever ends a row calls job_ended() in the same transaction: the dispatcher for what it reports, has expired, can
- * never run or is put aside; sessions, in the triggers of the table, for what is cancelled or deleted.  A job that is
- * queued again does not pass here, nor does a row that comes in final (a restore).
+ * Whoever ends a row calls job_ended() in the same transaction.  The
+ * dispatcher does so for jobs that it reports, that expire, that can never
+ * run, or that it puts aside.  Sessions do so, in the table's triggers, for
+ * jobs that they cancel or delete.  A job that is queued again does not pass
+ * here, nor does a row that is inserted as final (a restore).
  *
- * Of what the dispatcher ends, all that follows is written before the same transaction commits (followup.c).  A session
- * must not do it: it has the caller's rights.  It says in the row's follow_up what is to follow; its commit tells the
- * dispatcher, which catches up.  So does whatever could not be done at once, such as a notice when the queue of
- * notifications is full.
+ * When the dispatcher ends a job, the same transaction writes all follow-ups
+ * (followup.c).  A session must not write them: it has the caller's rights.
+ * It notes them in the row's follow_up; its commit tells the dispatcher, which
+ * catches up.  The dispatcher, too, notes in follow_up what it cannot do at
+ * once, such as a notification while the notification queue is full.
  */
 #include "postgres.h"
 
@@ -40,14 +44,14 @@
 bool ended_is_handing_over = false;
 
 /* Of the present transaction */
-static int64 *ended = NULL; /* jobs with something to follow */
+static int64 *ended = NULL; /* jobs with follow-ups */
 static int n_ended = 0;
 static int max_ended = 0;
 
-/* Of rows that say what is still to follow */
+/* About rows with follow_up */
 static MonoTime catch_up_at = DT_NOBEGIN; /* when to look for them; DT_NOEND: there are none */
 static int catch_up_failures = 0;         /* in a row */
-static MonoTime notices_from = 0;         /* no notice is given before */
+static MonoTime notices_from = 0;         /* no notification before this time */
 
 /* ---------- the door ---------- */
 
@@ -97,8 +101,8 @@ pauses_when_gone(const char *server_name)
 }
 
 /*
- * Notes that a row becomes final, or is deleted.  Sessions that wait for the job are woken if and when the transaction
- * commits.
+ * Notes that a row becomes final, or is deleted.  The commit wakes the
+ * sessions that wait for the job.
  */
 void
 job_ended(const JobEnd *end)
@@ -129,7 +133,8 @@ ended_begin(void)
 }
 
 /*
- * Does what follows the ends of this transaction, before it commits.
+ * Does the follow-ups of the jobs that this transaction ended, before it
+ * commits.
  */
 void
 ended_follow(void)
@@ -139,7 +144,7 @@ ended_follow(void)
 	n_ended = 0;
 	gone_pause();
 	if (n > 0 && followup_write(ended, NULL, n))
-		commit_note_follow_ups(); /* also where this is a writer */
+		commit_note_follow_ups(); /* a writer must tell the dispatcher, too */
 }
 
 /*
@@ -171,7 +176,7 @@ ended_transaction_failed(const ErrorData *error)
 	followup_begin();
 }
 
-/* ---------- what could not be done in it ---------- */
+/* ---------- later follow-ups ---------- */
 
 static const struct
 {
@@ -223,7 +228,7 @@ read_words(Datum array)
 }
 
 /*
- * Sets when rows with follow_up are looked for, if not before.
+ * Plans to look for rows with follow_up at this time, or earlier.
  */
 void
 ended_expect(MonoTime at)
@@ -249,8 +254,8 @@ typedef struct CatchUp
 } CatchUp;
 
 /*
- * Takes some rows with follow_up, and does what it says.  Rows that somebody has locked are left, and those with a
- * notification alone while none can be sent.
+ * Takes some rows with follow_up, and does what it says.  Leaves locked rows.
+ * While no notification can be sent, leaves rows with only a notification.
  */
 static void
 catch_up_work(void *arg)
@@ -279,7 +284,7 @@ catch_up_work(void *arg)
 }
 
 /*
- * Does what is still to follow earlier ends, of some rows at a time.
+ * Does the follow-ups that are left from earlier, some rows at a time.
  */
 void
 ended_catch_up(void)

@@ -12,9 +12,9 @@
 /* What may follow an end, as bits */
 typedef enum FollowUp
 {
-	FOLLOW_NOTIFY = 1,    /* the channel of the server's option notify is told */
-	FOLLOW_HAND_OVER = 2, /* the server that on_success or on_failure names is given the job */
-	FOLLOW_ON_DONE = 4    /* the job's own on_done is called */
+	FOLLOW_NOTIFY = 1,    /* notify the channel of the server's option notify */
+	FOLLOW_HAND_OVER = 2, /* give the job to the server of on_success or on_failure */
+	FOLLOW_ON_DONE = 4    /* call the job's own on_done */
 } FollowUp;
 
 #define FOLLOW_ALL (FOLLOW_NOTIFY | FOLLOW_HAND_OVER | FOLLOW_ON_DONE)
@@ -28,24 +28,24 @@ typedef struct JobEnd
 	const char *server; /* of the row: where it was queued */
 	bool has_on_done;   /* the row's on_done is not null */
 	int http_status;    /* of the answer that ended it; 0: none */
-	bool is_of_session; /* a trigger writes it: what follows is left to the dispatcher, by the row's follow_up */
+	bool is_of_session; /* a trigger writes it; follow_up leaves the rest to the dispatcher */
 } JobEnd;
 
 extern void job_ended(const JobEnd *end);
 extern int ended_follow_ups(const char *server, RowState to, bool has_on_done);
 extern Datum ended_words(int follow_ups);
 
-/* Of the dispatcher, in queue_transact() */
+/* For the dispatcher, in queue_transact() */
 extern void ended_begin(void);
 extern void ended_follow(void);
 extern void ended_transaction_failed(const ErrorData *error);
 
-/* The same; runs transactions of its own */
+/* For the dispatcher; ended_catch_up() runs transactions of its own */
 extern void ended_expect(MonoTime at);
 extern MonoTime ended_next(void);
 extern void ended_catch_up(void);
 
-/* The trigger of gen_jobs is to check a job as if its owner had inserted it */
+/* The trigger of gen_jobs must check a job as if its owner had inserted it */
 extern bool ended_is_handing_over;
 
 #endif /* GENJOB_ENDED_H */

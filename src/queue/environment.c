@@ -1,14 +1,16 @@
 /*
  * environment.c
- *		What a dispatcher's session is like, whatever ALTER DATABASE and ALTER ROLE set for others; and what the triggers
- *		of others see while it runs them.
+ *		The settings of a dispatcher's session, whatever ALTER DATABASE and
+ *		ALTER ROLE set, and the settings that triggers of others see in it.
  *
- * Settings that genjob's statements rely on are fixed before the process connects, from a source that ranks above
- * those of databases and roles: these are then never applied, not even for a moment.  What only shows (DateStyle,
- * TimeZone, lc_*) stays as the database has it, for the triggers: genjob's statements pass no times as text.
+ * The dispatcher fixes the settings that its statements rely on before it
+ * connects, from a source that ranks above databases and roles.  PostgreSQL
+ * then never applies theirs, not even for a moment.  Settings for display
+ * (DateStyle, TimeZone, lc_*) stay as the database has them, for the triggers:
+ * genjob's statements pass no times as text.
  *
- * A trigger of gen_jobs runs in the dispatcher as it does in a session: with the search_path of the database.  What
- * it sets ends with the call.
+ * A trigger of gen_jobs runs in the dispatcher as in a session, with the
+ * search_path of the database.  What the trigger sets ends with the call.
  */
 #include "postgres.h"
 
@@ -79,7 +81,8 @@ static const char *const settings[][2] = {
 };
 
 /*
- * Fixes what the statements rely on.  To be called before the process connects to its database.
+ * Fixes the settings that the statements rely on.  Call it before the process
+ * connects to its database.
  */
 void
 environment_fix_settings(void)
@@ -94,7 +97,7 @@ environment_fix_settings(void)
 }
 
 /*
- * value NULL: what was fixed before.
+ * Restores a setting to value; NULL: to its reset value.
  */
 static void
 restore_setting(const char *name, const char *value)
@@ -111,7 +114,7 @@ restore_setting(const char *name, const char *value)
 }
 
 /*
- * Takes back what a trigger has set for the session.
+ * Undoes what a trigger has set for the session.
  */
 static void
 restore_settings(void)
@@ -124,7 +127,8 @@ restore_settings(void)
 }
 
 /*
- * The user that a process without one has: that could not be said before there were catalogs.
+ * Fixes the settings that need catalogs.  A process without a user runs as the
+ * bootstrap superuser.
  */
 static void
 fix_user(void)
@@ -138,7 +142,8 @@ fix_user(void)
 }
 
 /*
- * Reads what is set for the database now, for triggers and for settings that are not fixed.  In a transaction.
+ * Applies what is set for the database now, for triggers and for settings that
+ * are not fixed.  Call it in a transaction.
  */
 void
 environment_reread(void)
@@ -152,7 +157,7 @@ environment_reread(void)
 /* ---------- triggers ---------- */
 
 /*
- * Whether a function's own settings have a search_path.
+ * True if the function's SET clauses set search_path.
  */
 static bool
 has_own_path(HeapTuple function)
@@ -176,7 +181,8 @@ has_own_path(HeapTuple function)
 }
 
 /*
- * Whether a function is a trigger of others.  PostgreSQL's own and genjob's are in C.
+ * True if the function is a trigger function of others.  PostgreSQL's and
+ * genjob's are in C.  *has_path: it sets search_path itself.
  */
 static bool
 is_others_trigger(Oid function, bool *has_path)
@@ -205,8 +211,9 @@ needs_hook(Oid function)
 }
 
 /*
- * Undoes what a trigger has set.  A function with settings of its own has closed its level before, and the one within
- * it: what it set without LOCAL has outlasted both.
+ * Undoes what a trigger has set.  If the function has SET clauses, PostgreSQL
+ * has already closed their level and ours in it.  What the function set
+ * without LOCAL is then still in force, and is restored.
  */
 static void
 undo_settings(int level)
@@ -219,15 +226,16 @@ undo_settings(int level)
 }
 
 /*
- * Sets the database's search_path when a trigger begins, and undoes at its end what it has set.  If the trigger raises
- * an error, the end of the transaction does that.
+ * When a trigger begins, sets the database's search_path.  When it ends,
+ * undoes what the trigger has set.  After an error, the end of the transaction
+ * does that.
  */
 static void
 surround(FmgrHookEventType event, FmgrInfo *function, Datum *level)
 {
 	bool has_path;
 
-	/* another's hook cannot share *level: it is called for its own functions alone */
+	/* another hook cannot share *level, so it gets only the other functions */
 	if (!is_others_trigger(function->fn_oid, &has_path))
 	{
 		if (next_hook != NULL)
@@ -252,7 +260,7 @@ void
 environment_fix_session(void)
 {
 	fix_user();
-	/* from the session: what RESET would give stays the database's, as triggers see it */
+	/* the reset value stays the database's, for triggers */
 	SetConfigOption("search_path", OUR_SEARCH_PATH, PGC_SUSET, PGC_S_SESSION);
 	next_needs_hook = needs_fmgr_hook;
 	needs_fmgr_hook = needs_hook;

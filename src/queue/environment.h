@@ -1,6 +1,6 @@
 /*
  * environment.h
- *		What a dispatcher's session is like, whatever is set for its database or role.
+ *		The settings of a dispatcher's session.
  */
 #ifndef GENJOB_ENVIRONMENT_H
 #define GENJOB_ENVIRONMENT_H

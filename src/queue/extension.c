@@ -1,6 +1,7 @@
 /*
  * extension.c
- *		Whether this database has the extension, where its tables are, and that one dispatcher alone serves them.
+ *		Finds the extension and its tables, and locks the database so that only
+ *		one dispatcher serves them.
  */
 #include "postgres.h"
 
@@ -23,7 +24,7 @@ static const char find_extension[] =
 
 static uint64 looks = 0; /* calls of queue_look() */
 
-/* Of the locks of the advisory kind, a class that no SQL function can take. */
+/* A class of advisory locks that no SQL function can take. */
 #define DISPATCHER_LOCK_CLASS 3
 
 /*
@@ -65,7 +66,7 @@ queue_look(void)
 }
 
 /*
- * As queue_look(), in a session, whose search_path must be fixed.
+ * Like queue_look(), for a session.  The caller must have fixed search_path.
  */
 QueuePresence
 queue_find_tables(void)
@@ -97,7 +98,8 @@ queue_find_tables(void)
 }
 
 /*
- * Returns how often queue_look() was called.  Callers who rely on what it finds look again when this changes.
+ * Returns how often queue_look() was called.  A caller that relies on what it
+ * found must look again when this changes.
  */
 uint64
 queue_looks(void)

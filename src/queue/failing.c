@@ -1,8 +1,9 @@
 /*
  * failing.c
- *		Failing jobs that were never started: they have expired, or their server cannot be used.
+ *		Fails jobs that were never started, because they have expired or their
+ *		server cannot be used.
  *
- * A row that somebody has locked is skipped, and tried again later.
+ * Skips a row that somebody has locked, and tries it again later.
  */
 #include "postgres.h"
 
@@ -22,10 +23,10 @@
 #define EXPIRE_BATCH 1000 /* jobs that are failed by one statement */
 #define LOCKED_RETRY_US USECS_PER_SEC
 
-static TimestampTz expired_to = DT_NOBEGIN; /* no job that expired before is queued any more */
+static TimestampTz expired_to = DT_NOBEGIN; /* no queued job expires before this time */
 
 /*
- * Returns when the first job expires that does not before from; 0: none does.
+ * Returns the first expires_at that is not before from; 0: there is none.
  */
 static TimestampTz
 next_expiry(TimestampTz from)
@@ -36,7 +37,7 @@ next_expiry(TimestampTz from)
 }
 
 /*
- * Forgets what is known of jobs that expire, and looks when the first does.
+ * Forgets what is known about expiry, and finds the first expires_at again.
  */
 void
 failing_forget(void)
@@ -46,8 +47,9 @@ failing_forget(void)
 }
 
 /*
- * The rows of the last result (id, server, whether there is an on_done) were failed: takes their jobs off the schedule.
- * What they waited for, if they may have, is forgotten: it says nothing when they are retried.
+ * Handles the failed rows of the last result (id, server, has_on_done): takes
+ * the jobs off the schedule, and reports their ends.  may_have_waited: also
+ * has their dependencies deleted, which must not count after a retry.
  */
 static void
 note_failed(uint64 rows, bool may_have_waited)
@@ -70,8 +72,9 @@ note_failed(uint64 rows, bool may_have_waited)
 }
 
 /*
- * Every job that has expired is failed, except those whose rows somebody has locked.  Retries these, less often the
- * longer it lasts: between them and now there may be many dead rows.
+ * Call it when only locked rows are left of the expired jobs.  Plans to retry
+ * these, less often the longer they stay locked: between them and now there
+ * may be many dead rows.
  */
 static void
 expect_locked(TimestampTz now)
@@ -90,7 +93,8 @@ expect_locked(TimestampTz now)
 }
 
 /*
- * Fails queued jobs that have expired, EXPIRE_BATCH at most, and says when there may be others.
+ * Fails up to EXPIRE_BATCH waiting or queued jobs that have expired, and plans
+ * the next look.
  */
 void
 queue_expire(TimestampTz now)
@@ -117,7 +121,8 @@ queue_note_expiry(TimestampTz expires_at)
 }
 
 /*
- * Looks again, later, at jobs of a server that could not be failed because somebody has their rows locked.
+ * Postpones a server's jobs that could not be failed because their rows are
+ * locked.
  */
 static void
 put_off_locked(const char *server_name, TimestampTz now)
@@ -132,8 +137,10 @@ put_off_locked(const char *server_name, TimestampTz now)
 }
 
 /*
- * Locks due jobs of a queue whose server cannot be used, or one of them, and fails them; returns how many (at most 1000 a
- * call).  The server may have been mended together with them, a moment before this process learns of it.
+ * Locks due jobs of a queue whose server cannot be used, and fails them;
+ * returns how many (at most 1000 a call).  id: only this job; NULL: all.
+ * Looks at the server again once the rows are locked: somebody may have mended
+ * it together with the jobs.
  */
 static int
 fail_serverless(ServerQueue *queue, const int64 *id, TimestampTz now)
@@ -161,8 +168,9 @@ fail_serverless(ServerQueue *queue, const int64 *id, TimestampTz now)
 }
 
 /*
- * Fails due jobs of a queue whose server cannot be used; returns how many (at most 1000 a call).  If it is none, either
- * there is a server now, or they are locked and are looked at again later.
+ * Fails due jobs of a queue whose server cannot be used; returns how many (at
+ * most 1000 a call).  0: the server can be used now, or the rows are locked
+ * and the jobs are postponed.
  */
 int
 queue_fail_waiting(ServerQueue *queue, TimestampTz now)
@@ -175,7 +183,8 @@ queue_fail_waiting(ServerQueue *queue, TimestampTz now)
 }
 
 /*
- * Fails queued jobs of a server that were due, or refused, before a time; returns how many (at most 1000 a call).
+ * Fails queued jobs of a server that were due, or first postponed, at or
+ * before since; returns how many (at most 1000 a call).
  */
 int
 queue_fail_overdue(const char *server_name, const char *error, TimestampTz since, TimestampTz now)
@@ -221,7 +230,8 @@ queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids, NameD
 }
 
 /*
- * Fails one job: it is queued in a queue whose server cannot be used, or, if that is NULL, it has expired.
+ * Fails one job: a due job of queue, whose server cannot be used, or, if queue
+ * is NULL, a job that has expired.
  */
 void
 queue_fail_one(int64 id, ServerQueue *queue, TimestampTz now)
@@ -235,7 +245,7 @@ queue_fail_one(int64 id, ServerQueue *queue, TimestampTz now)
 }
 
 /*
- * Every job that has expired is failed, except those that could not be.
+ * Call it when all expired jobs have been failed that could be.
  */
 void
 queue_expect_expired(TimestampTz now)

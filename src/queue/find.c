@@ -1,9 +1,9 @@
 /*
  * find.c
- *		Finding the jobs that are ready.
+ *		Finds the jobs that are ready.
  *
- * Finding only reads, and fills the schedule in memory; what is found may have changed by the time it
- * is claimed, which is why claiming looks again.
+ * Finding only reads, and fills the schedule in memory.  A job may change
+ * before it is claimed, so the claim looks again.
  */
 #include "postgres.h"
 
@@ -24,9 +24,9 @@
 #include "life/life.h"
 #include "schedule/weights.h"
 
-#define FILL_LANES 100  /* that are read by one statement */
+#define FILL_LANES 100  /* lanes read by one statement */
 #define FILLS 10        /* statements in a transaction */
-#define SCAN_LANES 1000 /* that are found by one statement */
+#define SCAN_LANES 1000 /* lanes found by one statement */
 #define MAX_DUE 2000
 
 /* ---------- finding ---------- */
@@ -45,8 +45,9 @@ schedule_row(uint64 row, int64 id, int column)
 }
 
 /*
- * Schedules a job that is queued and due, or has it failed if it has expired.  The row's columns from column on are
- * server, owner, tenant, priority, run_at and expires_at.
+ * Schedules a job that is queued and due.  If it has expired, only notes the
+ * expiry.  The row's columns from column on are server, owner, tenant,
+ * priority, run_at and expires_at.
  */
 void
 find_take_row(uint64 row, int64 id, int column, TimestampTz now)
@@ -60,7 +61,7 @@ find_take_row(uint64 row, int64 id, int column, TimestampTz now)
 }
 
 /*
- * As find_take_row(), for a job that may be due later.
+ * Like find_take_row(), for a job that may be due later.
  */
 void
 find_take_queued(uint64 row, int64 id, int column, TimestampTz now)
@@ -77,8 +78,8 @@ find_take_queued(uint64 row, int64 id, int column, TimestampTz now)
 }
 
 /*
- * A commit reported a running job.  If it waits for its prediction, polls that now (genjob.poke()).  A change of a
- * column causes a poll, too, but at most one a second.
+ * Polls the prediction that a running job waits for, because a commit reported
+ * the job (genjob.poke(), or a change of the row); at most once a second.
  */
 static void
 ask_now(Job *job)
@@ -185,7 +186,7 @@ queue_read_claimed(TimestampTz now)
 
 /* ---------- lanes ---------- */
 
-/* Lanes that are read in by one statement. */
+/* Lanes read by one statement. */
 typedef struct Filling
 {
 	Lane *lanes[FILL_LANES];
@@ -314,8 +315,9 @@ static struct
 } scanned;
 
 /*
- * Begins to read the front of the queue again; queue_scan() continues.  No job with a run_at before since has come
- * in; DT_NOBEGIN: nothing is certain.  Says when the rest is due or expires.
+ * Begins to read the front of the queue again; queue_scan() continues.  since:
+ * no job with an earlier run_at has come in; DT_NOBEGIN: unknown.  Finds when
+ * the next job is due and, with DT_NOBEGIN, when the first one expires.
  */
 void
 queue_scan_begin(TimestampTz since, TimestampTz now)
@@ -404,8 +406,8 @@ queue_read_weights(void)
 }
 
 /*
- * Schedules the jobs whose run_at is after one time and not after another; false if there are too many, so that the whole
- * queue should be read instead.
+ * Schedules the jobs whose run_at is later than after, but not than now.  If
+ * they are too many, schedules none and returns false: read the whole queue.
  */
 bool
 queue_read_due(TimestampTz after, TimestampTz now)

@@ -1,10 +1,12 @@
 /*
  * followup.c
- *		What follows ends of jobs, in the dispatcher's transaction: notices, hand-overs, calls that are to be made.
+ *		Does the follow-ups of jobs that have ended, in the dispatcher's
+ *		transaction: notifications, hand-overs, rows of genjob.callbacks.
  *
- * Nothing here may cost a result that is written in the same transaction.  What may raise an error runs in a
- * subtransaction; what fails for a reason of the job's own is said on the job, and what may succeed later is left in its
- * column follow_up.
+ * No failure here may lose a result that the same transaction writes.  Inserts
+ * that may raise an error run in a subtransaction.  If a hand-over fails
+ * because of the job, its error says so; what may succeed later stays in
+ * follow_up.
  */
 #include "postgres.h"
 
@@ -24,13 +26,13 @@
 
 #define MAX_DEPTH 16 /* hand-overs in a row */
 
-/* A job that has ended, and what follows. */
+/* A job that has ended, and its follow-ups. */
 typedef struct Ending
 {
 	int64 id;
 	RowState state;
 	const char *server;
-	Oid server_oid; /* that it was inserted for; InvalidOid: not known */
+	Oid server_oid; /* the server it was inserted for; InvalidOid: not known */
 	Oid owner;
 	int depth;
 	int follow_ups;      /* bits of FollowUp */
@@ -71,7 +73,7 @@ note(Ending *ending, const char *message, const char *hint)
 }
 
 /*
- * True if the job may be given to the server that its own names; else the job says why not.
+ * True if the job may be handed over to its target; else notes why not.
  */
 static bool
 may_hand_over(Ending *ending, const Server *server)
@@ -110,7 +112,8 @@ may_hand_over(Ending *ending, const Server *server)
 }
 
 /*
- * What the options of its server say of a job; as far as it is to be done.
+ * Sets the follow-ups that the job and its server's options ask for, as far as
+ * they are wanted.
  */
 static void
 plan(Ending *ending, bool has_on_done, int wanted)
@@ -121,7 +124,7 @@ plan(Ending *ending, bool has_on_done, int wanted)
 	ending->follow_ups = wanted & ended_follow_ups(ending->server, ending->state, has_on_done);
 	if (server == NULL)
 		return;
-	/* whoever has created another of its name has no say in what becomes of the job */
+	/* another server of the same name has no say in the job's follow-ups */
 	if (!server_check_intended(server, ending->server_oid, ending->owner, tables_owner(),
 							   &complaint))
 	{
@@ -136,7 +139,7 @@ plan(Ending *ending, bool has_on_done, int wanted)
 }
 
 /*
- * Returns which follow-ups of a job are wanted; follow_ups NULL: all, and there may be many.
+ * Returns which follow-ups of a job are wanted; follow_ups NULL: all.
  */
 static int
 wanted_of(int64 id, const int64 *ids, const int *follow_ups, int n)
@@ -219,7 +222,7 @@ group_ids(const EndGroup *group)
 }
 
 /*
- * The texts that get gives of each; null where it gives none.
+ * Returns the array of texts that get() returns; null where it returns NULL.
  */
 static Datum
 group_texts(const EndGroup *group, const char *(*get)(const Ending *ending))
@@ -259,7 +262,7 @@ get_note(const Ending *ending)
 	return ending->note;
 }
 
-/* What of a job's follow_ups is left, as the column has it. */
+/* Returns the value of follow_up for what is left, as text; NULL: nothing. */
 static const char *
 get_left(const Ending *ending)
 {
@@ -269,7 +272,7 @@ get_left(const Ending *ending)
 }
 
 /*
- * Notifies the channels; PostgreSQL sends that at the commit.
+ * Notifies the channels; PostgreSQL sends the notifications at the commit.
  */
 static void
 notify(Ending *endings, int n)
@@ -300,8 +303,8 @@ insert_group(void *arg)
 }
 
 /*
- * Inserts the rows of a group with one statement; if that raises an error, each with its own.  Calls failed for each
- * whose row cannot be inserted.
+ * Inserts the rows of a group with one statement; if that raises an error, one
+ * by one.  Calls failed() for each row that cannot be inserted.
  */
 static void
 insert_each(EndGroup *group, void (*failed)(Ending *ending, const ErrorData *error))
@@ -321,7 +324,8 @@ insert_each(EndGroup *group, void (*failed)(Ending *ending, const ErrorData *err
 }
 
 /*
- * Writes an error that is the job's, or of those two servers, on the job; raises any other again.
+ * Notes on the job an error that a row may have caused.  After any other
+ * error, shows it and leaves the hand-over for later.
  */
 static void
 hand_over_failed(Ending *ending, const ErrorData *error)
@@ -343,7 +347,7 @@ refuse_hand_over(Ending *ending, const char *stranger)
 }
 
 /*
- * Hands the jobs over to the servers that their servers name.
+ * Hands the jobs over to their targets.
  */
 static void
 hand_over(Ending *endings, int n)
@@ -369,7 +373,7 @@ call_failed(Ending *ending, const ErrorData *error)
 }
 
 /*
- * Adds the calls of the jobs' on_done.
+ * Adds rows of genjob.callbacks for the jobs' on_done.
  */
 static void
 add_callbacks(Ending *endings, int n)
@@ -380,7 +384,8 @@ add_callbacks(Ending *endings, int n)
 }
 
 /*
- * Writes notes on jobs, and what is left to do later; true if there is something.
+ * Writes notes on jobs, and what is left to do later; true if anything is
+ * left.
  */
 static bool
 write_notes(Ending *endings, int n)
@@ -406,7 +411,8 @@ write_notes(Ending *endings, int n)
 }
 
 /*
- * Does what follows the ends of n jobs: all, or these bits of FollowUp of each.  True if something is left for later.
+ * Does the follow-ups of n jobs.  follow_ups has the bits of FollowUp for each
+ * job; NULL: all.  True if something is left for later.
  */
 bool
 followup_write(const int64 *ids, const int *follow_ups, int n)

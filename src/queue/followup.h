@@ -1,6 +1,6 @@
 /*
  * followup.h
- *		What follows ends of jobs, in the dispatcher's transaction; for ended.c only.
+ *		The follow-ups of jobs that have ended; for ended.c only.
  */
 #ifndef GENJOB_FOLLOWUP_H
 #define GENJOB_FOLLOWUP_H

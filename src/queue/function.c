@@ -1,9 +1,11 @@
 /*
  * function.c
- *		The functions that on_done names: which one that is, and whether a role may be made to call it.
+ *		Finds the function that on_done names, and whether a role may be made
+ *		to call it.
  *
- * The column is text that a session has checked, but the owner of the tables and a publisher of rows can write anything
- * there.  So whoever calls looks the function up again, by its name alone, and does not run the text.
+ * A session has checked the text in the column.  But the owner of the tables
+ * and replication can write any text.  So the caller looks the function up
+ * again by its name, and does not run the text.
  */
 #include "postgres.h"
 
@@ -41,7 +43,7 @@ function_is_name(const char *name)
 }
 
 /*
- * As LookupFuncName(), but whoever may not use the schema finds the function, too, and gets no error.
+ * Like LookupFuncName(), but needs no USAGE on the schema and raises no error.
  */
 static Oid
 look_up_in(const char *schema, const char *name, Oid type)
@@ -71,8 +73,9 @@ function_look_up(const char *name, Oid table, bool is_qualified)
 }
 
 /*
- * True if a call with one argument could mean another function of the same schema, too: one that has defaults for more.
- * The current user must have USAGE on the schema.
+ * True if a call with one argument could also mean another function of the
+ * same schema, whose further arguments have defaults.  The current user must
+ * have USAGE on the schema.
  */
 bool
 function_is_ambiguous(Oid function, Oid table)
@@ -105,7 +108,8 @@ owner_of(Oid function)
 }
 
 /*
- * Whether the function's owner has the power of role already, so that it gains nothing when role calls the function.
+ * True if the function's owner already has role's privileges, and so gains
+ * nothing when role calls the function.
  */
 bool
 function_is_trusted(Oid function, Oid role)
@@ -116,8 +120,9 @@ function_is_trusted(Oid function, Oid role)
 }
 
 /*
- * Whether role may call it when its jobs have ended.  A superuser's jobs call functions of superusers alone: whoever
- * could write a row, or replace the function, would be one.
+ * True if role may call the function when its jobs have ended.  A superuser's
+ * jobs call only functions of superusers: otherwise anybody who can write a
+ * row, or replace the function, would become a superuser.
  */
 bool
 function_may_be_called(Oid function, Oid role)
@@ -126,7 +131,7 @@ function_may_be_called(Oid function, Oid role)
 }
 
 /*
- * Returns its quoted name with its schema, palloc'd.
+ * Returns the function's quoted name with its schema, palloc'd.
  */
 char *
 function_name(Oid function)

@@ -1,7 +1,7 @@
 /*
  * gone.c
- *		Servers that want nothing more: a receiver of webhooks that answers 410 is paused, in the transaction that writes
- *		the end of the job that met it.
+ *		Pauses servers that want no more calls: receivers of webhooks that
+ *		answer 410.  The transaction that ends the job pauses the server.
  */
 #include "postgres.h"
 
@@ -14,10 +14,10 @@
 #include "queue/trouble.h"
 #include "server/server.h"
 
-/* A server that is to be paused. */
+/* A server to pause. */
 typedef struct Gone
 {
-	int64 job; /* that met the answer */
+	int64 job; /* that got the answer */
 	NameData server;
 } Gone;
 
@@ -31,7 +31,7 @@ gone_begin(void)
 }
 
 /*
- * Notes that a server's answer says it wants nothing more.
+ * Notes a server whose answer says that it wants no more calls.
  */
 void
 gone_note(int64 job, const char *server)
@@ -67,7 +67,7 @@ pause_server(void *arg)
 }
 
 /*
- * Pauses the noted servers, each once.  A failure to pause one stops no job from ending.
+ * Pauses the noted servers, each once.  If that fails, the job still ends.
  */
 void
 gone_pause(void)

@@ -1,6 +1,6 @@
 /*
  * gone.h
- *		Servers that want nothing more.
+ *		Pauses servers that want no more calls.
  */
 #ifndef GENJOB_GONE_H
 #define GENJOB_GONE_H

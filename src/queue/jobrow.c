@@ -1,10 +1,10 @@
 /*
  * jobrow.c
- *		A Job of a row: one that is claimed, that was running when genjob last stopped, or whose prediction is to be
- *		cancelled.
+ *		Makes a Job of a row: of a claimed job, of a job that was running when
+ *		genjob last stopped, or of one whose prediction must be cancelled.
  *
- * INSERT lets through only what can be read.  Replication and superusers bring what cannot: then the row's own job
- * fails, and nothing else.
+ * INSERT accepts only rows that can be read.  Replication and superusers may
+ * bring others; then only the job of that row fails.
  */
 #include "postgres.h"
 
@@ -29,11 +29,12 @@
 #include "schedule/schedule.h"
 #include "shared/settle.h"
 
-static bool is_settled; /* the caches show what the statement has seen whose rows are read */
-static const char *column_read; /* of the row that is read, for what is said when that fails */
+static bool is_settled;         /* the caches are as new as the rows being read */
+static const char *column_read; /* the column being read, for the error if that fails */
 
 /*
- * Returns a string of the database as UTF-8, palloc'd.  SQL_ASCII is taken as it is.
+ * Returns a string of the database as UTF-8: string itself, or palloc'd.
+ * Takes SQL_ASCII as it is.
  */
 static char *
 utf8_from_string(char *string)
@@ -112,8 +113,8 @@ check_bound(const Job *job, ServerComplaint *complaint)
 }
 
 /*
- * Prepares for the rows of a statement that was just run.  What was changed together with a row may be newer than what
- * is known of servers and roles.
+ * Call it when a statement has run and before its rows are read.  Refreshes
+ * the servers; rows may still be newer (see jobrow_settle()).
  */
 void
 jobrow_begin(void)
@@ -124,8 +125,8 @@ jobrow_begin(void)
 }
 
 /*
- * Makes sure that what is known of servers and roles is as new as the rows.  True if it may have been older: what follows
- * from it is to be found again.
+ * Makes sure that what we know of servers and roles is as new as the rows.
+ * True if it may have been older: the caller must look everything up again.
  */
 bool
 jobrow_settle(void)
@@ -152,7 +153,7 @@ look_up(Job *job)
 		job->complaint = psprintf("%s. %s", complaint.message, complaint.hint);
 	job->secrets_generation = server_generation();
 	store_open(job);
-	/* what has been paid for is stored some other time */
+	/* not for an orphan: its output is paid for, and can be stored later */
 	if (job->store != NULL && job->request != NULL && job->complaint == NULL)
 		job->complaint = job->store->trouble;
 	if (job->server != NULL)
@@ -241,14 +242,18 @@ remote_text(Jsonb *remote, const char *name)
 	return utf8_from_string(pnstrdup(value->val.string.val, value->val.string.len));
 }
 
-/* Bytes of the column remote from which on another process reads it: it may have a value for every ten. */
+/*
+ * Bytes.  Another process reads a larger remote: it may have a value for every
+ * ten bytes.
+ */
 #define LARGE_REMOTE (256 * 1024)
 
 /* Jobs whose column remote is read with the row, however large it is */
 static HTAB *whole = NULL;
 
 /*
- * Has the column remote of an orphan be read with its row, because nobody else can.
+ * Makes this process read an orphan's column remote with its row, because no
+ * other process can.
  */
 void
 jobrow_read_whole(int64 id)
@@ -303,7 +308,8 @@ take_remote(Remote *remote, Datum datum, bool has_ended)
 }
 
 /*
- * The same of a job of this process.  What is large of an orphan is not read yet.
+ * Reads the column remote of a row into its Job.  Leaves a large one of an
+ * orphan unread.
  */
 static void
 read_remote(Job *job, uint64 row, bool has_ended)
@@ -324,8 +330,8 @@ read_remote(Job *job, uint64 row, bool has_ended)
 }
 
 /*
- * Reads the column remote of a running row, except the id, in the current memory context.  False if there is none of
- * that attempt.
+ * Reads the column remote of a running row, except the id, in the current
+ * memory context.  False if no running row has that attempt.
  */
 bool
 queue_read_remote(int64 id, int attempt, Remote *remote)
@@ -367,7 +373,7 @@ fill_job(Job *job, uint64 row, bool has_ended)
 	job->idempotency_key = jobrow_text(row, 10);
 	datum = statement_value(row, 11, &isnull);
 	job->started_at = isnull ? clock_now() : DatumGetTimestampTz(datum);
-	/* of an earlier process, only the calendar knows; it may have been set since */
+	/* only wall-clock time is known, and the clock may have been set since */
 	job->began_at = clock_mono() - Max(clock_now() - job->started_at, 0);
 	job->remote.id = jobrow_text(row, 12);
 	read_remote(job, row, has_ended);
@@ -384,7 +390,7 @@ fill_job(Job *job, uint64 row, bool has_ended)
 	MemoryContextSwitchTo(caller);
 }
 
-/* A row of which a Job is made. */
+/* The argument of read_row(). */
 typedef struct RowReading
 {
 	uint64 row;
@@ -406,7 +412,8 @@ read_row(void *arg)
 }
 
 /*
- * Makes a Job of a row of CLAIM, in the state JOB_CLAIMED, even if an error is raised.
+ * Makes a Job of a row of CLAIM, in the state JOB_CLAIMED.  The Job stays even
+ * if this raises an error.
  */
 Job *
 jobrow_take(uint64 row)
@@ -418,8 +425,8 @@ jobrow_take(uint64 row)
 }
 
 /*
- * Makes a Job of a row of CLAIM, FIND_ORPHANS or, where it has ended, FIND_CANCELS.  False, and the error, when the row
- * cannot be read; then there is no Job.
+ * Makes a Job of a row of CLAIM, FIND_ORPHANS or, if has_ended, FIND_CANCELS.
+ * If the row cannot be read, returns false and *error; *job is then invalid.
  */
 bool
 jobrow_try(uint64 row, bool has_ended, Job **job, ErrorData **error)

@@ -1,6 +1,6 @@
 /*
  * jobrow.h
- *		A Job of a row; for the files of this folder only.
+ *		Makes a Job of a row; for the files of this folder only.
  */
 #ifndef GENJOB_JOBROW_H
 #define GENJOB_JOBROW_H

@@ -1,6 +1,6 @@
 /*
  * leftout.c
- *		Reading the lanes for which there was no room in memory (schedule/crowd.c).
+ *		Reads the lanes that had no room in memory (schedule/crowd.c).
  */
 #include "postgres.h"
 
@@ -12,7 +12,7 @@
 #include "queue/statement.h"
 #include "schedule/schedule.h"
 
-#define LEFT_OUT_LANES 500 /* that are looked at by one statement */
+#define LEFT_OUT_LANES 500 /* lanes found by one statement */
 
 static bool
 is_of(const Crowd *crowd, uint64 row)
@@ -22,7 +22,7 @@ is_of(const Crowd *crowd, uint64 row)
 }
 
 /*
- * True if some were left out that there is room for now.
+ * True if there is room now for lanes that were left out.
  */
 bool
 queue_must_read_left_out(void)
@@ -31,7 +31,8 @@ queue_must_read_left_out(void)
 }
 
 /*
- * Marks for reading the next lanes that were left out.  Those that are in memory stay as they are.
+ * Marks the next left-out lanes for reading.  Lanes in memory stay as they
+ * are.
  */
 void
 queue_read_left_out(TimestampTz now)

@@ -1,10 +1,16 @@
 /*
  * needed.c
- *		Whether anything still needs a job that has ended, or its objects: retention and genjob.purge() keep it then.
+ *		Tells whether anything still needs a job that has ended, or its
+ *		objects.  Retention and genjob.purge() then keep the job.
  *
- * An unfinished job, whose owner may see it, waits for it or refers to it; it has failed or was cancelled, and a job that
- * was not run because of such a one is still there; its on_done is still to be called; what follows its end is still to
- * be done; or its provider is still to be told to cancel.
+ * A job is needed in these cases:
+ * - an unfinished job, whose owner may see this one, waits for it or refers
+ *   to it;
+ * - it did not succeed, and a job that was to wait for it and did not run is
+ *   still there;
+ * - its on_done is still to be called;
+ * - its follow_up is not null;
+ * - its provider must still be told to cancel.
  */
 #include "postgres.h"
 
@@ -19,8 +25,9 @@
 #include "queue/statement.h"
 
 /*
- * Whether the job j is needed; table is the text that stands for gen_jobs.  One row is enough: each of those that refer
- * to it may see it, unless a membership was taken away since.
+ * True if the job j is needed; table is the text for gen_jobs.  Each EXISTS
+ * mostly ends at its first row: the owner of a job that refers to j may see j,
+ * unless a membership was revoked since.
  */
 #define IS_NEEDED(table) \
 	"(j.follow_up IS NOT NULL OR j.remote IS NOT NULL AND j.state <> 'succeeded'" \
@@ -56,9 +63,10 @@ needed_by_others(int64 id)
 }
 
 /*
- * Runs a query of one row and one column, in which @ stands for gen_jobs and # for gen_outputs, as the owner of gen_jobs,
- * and returns what it gives.  $1 is the calling role, the rest is in types and args from 1 on.  Called within SPI; outer is
- * the memory context of before.
+ * Runs a query as the owner of gen_jobs, and returns its one value.  In the
+ * query, @ stands for gen_jobs and # for gen_outputs.  $1 is the calling role;
+ * the caller sets types and args from [1] on.  SPI must be connected; outer is
+ * the memory context to return to.
  */
 static Datum
 ask_as_owner(const char *query, int n, Oid *types, Datum *args, MemoryContext outer)
@@ -101,8 +109,9 @@ ask_as_owner(const char *query, int n, Oid *types, Datum *args, MemoryContext ou
 PG_FUNCTION_INFO_V1(genjob_needed_jobs);
 
 /*
- * Those of an array of ids that are needed, of the jobs that the calling role may see.  Reads as the owner of gen_jobs:
- * who needs a job may be a role whose jobs the caller does not see.
+ * Returns the ids of an array whose jobs are needed and which the calling role
+ * may see.  Reads as the owner of gen_jobs: the caller may not see the job
+ * that needs another.
  */
 Datum
 genjob_needed_jobs(PG_FUNCTION_ARGS)
@@ -124,8 +133,9 @@ genjob_needed_jobs(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(genjob_shared_object);
 
 /*
- * Whether the object of an output of a job that the calling role may see is also that of another job, which is not among
- * those of an array: where the keys of a store are made from digests, equal outputs are one object.
+ * Returns true if the object of an output also belongs to a job that is not in
+ * the array: if a store makes its keys from digests, equal outputs are one
+ * object.  False if the calling role may not see the output's job.
  */
 Datum
 genjob_shared_object(PG_FUNCTION_ARGS)

@@ -7,7 +7,7 @@
 
 #include "fmgr.h"
 
-/* To be called in queue_transact() only */
+/* Call it only in queue_transact() */
 extern bool needed_by_others(int64 id);
 
 extern PGDLLEXPORT Datum genjob_needed_jobs(PG_FUNCTION_ARGS);

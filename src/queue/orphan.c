@@ -1,8 +1,10 @@
 /*
  * orphan.c
- *		Taking up what was under way when the last dispatcher ended, and putting aside what must not be.
+ *		Takes up the jobs that were running when the last dispatcher ended, and
+ *		fails those that must not be taken up.
  *
- * One row that cannot be read, or that PostgreSQL does not survive, keeps no other from being taken up.
+ * A row that cannot be read, or that crashes PostgreSQL, does not keep other
+ * rows from being taken up.
  */
 #include "postgres.h"
 
@@ -27,7 +29,7 @@
 
 /* ---------- putting aside ---------- */
 
-/* A job that is to be failed. */
+/* A job to fail. */
 typedef struct Aside
 {
 	int64 id;
@@ -56,8 +58,9 @@ put_aside(void *arg)
 }
 
 /*
- * Fails a job that runs in this attempt, or would be claimed for it, without reading what it holds.  False, and the
- * database's error, if that fails, too.
+ * Fails a job that runs this attempt, or would be claimed for it, without
+ * reading its columns.  If that fails, too, returns false and the database's
+ * error in *refusal.
  */
 bool
 queue_put_aside(int64 id, int attempt, const char *error, ErrorData **refusal)
@@ -75,7 +78,7 @@ static const char crash_error[] =
 	"PostgreSQL crashed while this job's answer was handled, and not for the first time. genjob does not touch it again by itself: look for the answer in the column result, or at the provider, and report the crash with the server's log before genjob.retry().";
 
 /*
- * Fails the jobs that PostgreSQL does not survive.
+ * Fails the jobs that crash PostgreSQL.
  */
 void
 queue_put_condemned_aside(void)
@@ -92,7 +95,7 @@ queue_put_condemned_aside(void)
 }
 
 /*
- * Removes jobs that were put aside from the marker, once that is committed.  Others stay in it.
+ * Removes jobs from the marker once their failure is committed.  Others stay.
  */
 void
 queue_acquit_put_aside(void)
@@ -149,7 +152,8 @@ find_unreadable(int64 id, bool create)
 }
 
 /*
- * Returns when to look again at an orphan that could neither be read nor failed; 0: it is none.
+ * Returns when to look again at an orphan that could neither be read nor
+ * failed; 0: the job is no such orphan.
  */
 static MonoTime
 unreadable_until(int64 id)
@@ -160,7 +164,8 @@ unreadable_until(int64 id)
 }
 
 /*
- * Fails an orphan whose columns cannot be read.  Returns when to look at it again if that fails, too; 0: it was failed.
+ * Fails an orphan whose columns cannot be read.  If that fails, too, returns
+ * when to look at the orphan again; else 0.
  */
 static MonoTime
 fail_unreadable(int64 id, int attempt, const ErrorData *error)
@@ -182,25 +187,25 @@ fail_unreadable(int64 id, int attempt, const ErrorData *error)
 /* ---------- orphans ---------- */
 
 #define ORPHANS_READ 500 /* rows at a time */
-#define ORPHANS_MS 10    /* for reading them, in which answers wait */
+#define ORPHANS_MS 10    /* for reading them; answers wait meanwhile */
 
-/* Where a reading of orphans has got to. */
+/* How far the reading of orphans has come. */
 typedef struct Reading
 {
-	int64 from;       /* the id from which on it goes on */
-	size_t room;      /* bytes that saved answers may take, of those that are read now */
-	size_t taken;     /* of that */
-	bool any_size;    /* the first of these may be larger */
+	int64 from;       /* the id to go on from */
+	size_t room;      /* bytes for the saved answers of this page */
+	size_t taken;     /* bytes of room that are taken */
+	bool any_size;    /* the first answer may be larger than room */
 	MonoTime look_at; /* when to look again; 0: need not */
-	size_t lacking;   /* bytes of the smallest one that there was no memory for; 0: there was */
-	bool any_other;   /* something else is to be looked at again */
-	List *jobs;       /* that were taken up now */
+	size_t lacking;   /* bytes of the smallest answer without memory; 0: none */
+	bool any_other;   /* something else must be looked at again, too */
+	List *jobs;       /* taken up from this page */
 } Reading;
 
 static const Reading from_start = {.from = PG_INT64_MIN};
 static Reading reading = {.from = PG_INT64_MIN};
-static bool made_some = false; /* by a claim, since the last reading began */
-static size_t lacking = 0; /* of the last reading, where nothing else is to be looked at again */
+static bool made_some = false; /* there are new orphans since the last reading began */
+static size_t lacking = 0;     /* lacking of the last reading; 0 if it had any_other */
 
 /*
  * True if there is memory for the answer that a row has saved.
@@ -261,7 +266,7 @@ read_orphan(uint64 row)
 }
 
 /*
- * Reads what the calls of the jobs were made of that were taken up, as far as that is known.
+ * Reads what went into the calls of these jobs, as far as genjob.sent has it.
  */
 static void
 read_sent(const List *jobs)
@@ -301,9 +306,10 @@ read_page(void)
 }
 
 /*
- * Makes Jobs of running rows that this dispatcher does not know: the calls were under way when genjob last stopped.  Some
- * at a time, and from the first one on if is_first.  Returns when to look again, at more of them or at rows that are left
- * for later, such as saved answers for which there is no memory; 0: there are none.
+ * Makes Jobs of some running rows that this dispatcher does not know: their
+ * calls were under way when genjob last stopped.  is_first: starts again from
+ * the first row.  Returns when to look again, at more rows or at rows left for
+ * later, such as saved answers without memory; 0: never.
  */
 MonoTime
 queue_read_orphans(bool is_first)
@@ -334,7 +340,7 @@ queue_read_orphans(bool is_first)
 }
 
 /*
- * Notes that there are running rows which are no Jobs, and are to be read.
+ * Notes that there are running rows without a Job, which must be read.
  */
 void
 queue_note_orphans(void)
@@ -343,7 +349,8 @@ queue_note_orphans(void)
 }
 
 /*
- * Forgets an orphan whose saved answer was to be read by another process, and was not: its row is read here.
+ * Forgets an orphan whose saved answer another process should have read, and
+ * did not.  This process will read the whole row.
  */
 void
 queue_read_again(Job *job)
@@ -360,7 +367,8 @@ queue_has_new_orphans(void)
 }
 
 /*
- * True if there is still no memory for what the last reading left: another one, of all running rows, would find the same.
+ * True if there is still no memory for what the last reading left: to read all
+ * running rows again would change nothing.
  */
 bool
 queue_orphans_lack_memory(void)
@@ -370,7 +378,7 @@ queue_orphans_lack_memory(void)
 }
 
 /*
- * Returns what has become of the row of a spooled job.
+ * Returns what became of a spooled job's row.
  */
 static SpooledRow
 find_spooled(const Job *job)
@@ -402,7 +410,8 @@ forget_key(const Job *job)
 }
 
 /*
- * Gives a spooled job its server, unless its row belongs to another attempt.
+ * Gives a spooled job its server.  Returns what became of its row;
+ * SPOOLED_GONE if there is nothing left to write.
  */
 SpooledRow
 queue_take_spooled(Job *job, const SpooledJob *spooled)

@@ -1,10 +1,12 @@
 /*
  * plans.c
- *		Has the planner take genjob's tables for large ones, whatever their statistics say.
+ *		Makes the planner treat genjob's tables as large, whatever their
+ *		statistics say.
  *
- * Statistics of a queue are true for a moment.  Those of an empty one make a full scan of a partial index
- * look cheaper than a lookup by key, and such a plan is then kept while a million jobs come in.  In a
- * dispatcher plans of these tables follow from the statements and indexes alone.
+ * Statistics of a queue are true for a moment.  Those of an empty queue make a
+ * full scan of a partial index look cheaper than a lookup by key.  PostgreSQL
+ * then keeps such a plan while a million jobs come in.  In a dispatcher, plans
+ * depend only on the statements and the indexes.
  */
 #include "postgres.h"
 
@@ -66,7 +68,7 @@ assume_nothing(PlannerInfo *root, RangeTblEntry *entry, AttrNumber column, Varia
 }
 
 /*
- * Installs that for this process; once.
+ * Installs the planner hooks.  Call it once per process.
  */
 void
 plans_init(void)

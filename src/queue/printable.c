@@ -1,9 +1,10 @@
 /*
  * printable.c
- *		Whether what a column holds can be shown at all.
+ *		Checks whether the value of a column can be shown at all.
  *
- * A number of 131,072 digits is stored in ten bytes, so a few kilobytes of jsonb may be more text than a value can be.
- * Its own output would then raise an error that names neither the column nor the job.
+ * A number of 131,072 digits is stored in ten bytes, so a few kilobytes of
+ * jsonb may be more text than a value can be.  The output function of jsonb
+ * would then raise an error that names neither the column nor the job.
  */
 #include "postgres.h"
 
@@ -70,11 +71,12 @@ is_printable(Jsonb *jsonb)
 		if (token == WJB_KEY || token == WJB_VALUE || token == WJB_ELEM)
 			length += value_length(&value);
 	}
-	return length < MaxAllocSize / 2; /* a buffer of text doubles */
+	return length < MaxAllocSize / 2; /* a text buffer doubles its size */
 }
 
 /*
- * Raises an error that names the job and the column if that cannot be shown.
+ * Raises an error that names the job and the column if the value cannot be
+ * shown.
  */
 void
 printable_check(int64 job, const char *column, Datum datum)

@@ -1,6 +1,7 @@
 /*
  * printable.h
- *		Whether what a column holds can be shown at all; for the files of this folder only.
+ *		Checks whether the value of a column can be shown at all; for the files
+ *		of this folder only.
  */
 #ifndef GENJOB_PRINTABLE_H
 #define GENJOB_PRINTABLE_H

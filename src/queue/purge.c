@@ -1,10 +1,12 @@
 /*
  * purge.c
- *		Deleting jobs that were kept for as long as their server's option retention says.
+ *		Deletes jobs that were kept for as long as their server's option
+ *		retention says.
  *
- * What deletes them is the SQL function genjob.purge_jobs(), which genjob.purge() calls, too.  Here it runs in the
- * dispatcher, as the owner of the tables: so only jobs that nobody needs any more, and only while nothing that a role
- * has attached to the tables would run as that owner.
+ * The SQL function genjob.purge_jobs() deletes them; genjob.purge() calls it,
+ * too.  Here it runs in the dispatcher, as the owner of the tables.  So it
+ * deletes only jobs that nobody needs any more, and only while no other role's
+ * code that is attached to the tables would run as that owner.
  */
 #include "postgres.h"
 
@@ -21,9 +23,9 @@
 #include "queue/tables.h"
 #include "server/server.h"
 
-#define MAX_BYTES (4 * 1024 * 1024) /* of the jobs of a batch, all but one */
-#define LOOK_US 5000                /* at who needs them */
-/* For a row, or a table, that others are just about to let go of */
+#define MAX_BYTES (4 * 1024 * 1024) /* of the jobs of a batch; one job may have more */
+#define LOOK_US 5000                /* for looking who needs them */
+/* For a row or a table that others are about to unlock */
 #define LOCK_TIMEOUT "50ms"
 
 /* clang-format off */
@@ -45,7 +47,7 @@ static const Statement find_next = {3, {TEXTOID, TEXTOID, TIMESTAMPTZOID},
 	"SELECT finished_at FROM @.gen_jobs WHERE server = $1 AND state = $2::@.gen_job_state"
 	" AND retained AND state IN ('succeeded', 'failed', 'cancelled') AND finished_at > $3 ORDER BY finished_at LIMIT 1"};
 
-/* only those that succeeded may not be retained: REPORT and the triggers leave retained as it is inserted */
+/* only a succeeded job may have retained false: only direct.c sets it */
 static const Statement retain = {3, {TEXTARRAYOID, INT8OID, INT4OID},
 	"WITH page AS MATERIALIZED (SELECT id, NOT retained AND state = 'succeeded' AND server = ANY ($1) AS is_wanted"
 	"  FROM @.gen_jobs WHERE id > $2 ORDER BY id LIMIT $3),"
@@ -57,8 +59,8 @@ static const Statement purge_jobs = {2, {INT8ARRAYOID, BOOLOID},
 	"SELECT deleted, waiting, ordered, problem FROM genjob.purge_jobs($1, $2)"};
 
 /*
- * The tables whose rows change with a job that is deleted, and so on.  A foreign key that does nothing but object runs
- * nothing of its table.
+ * The tables whose rows change when a job is deleted, and so on.  A foreign
+ * key with RESTRICT or NO ACTION runs no code of its table.
  */
 #define REFERRING \
 	"WITH RECURSIVE tab (oid, depth) AS (" \
@@ -73,7 +75,7 @@ static const Statement purge_jobs = {2, {INT8ARRAYOID, BOOLOID},
 
 static const Statement find_referring = {0, {0}, REFERRING " SELECT DISTINCT oid FROM tab WHERE depth > 0"};
 
-/* what they fire afterwards runs as whoever deletes: here, as the owner of the tables */
+/* what they fire afterwards runs as the role that deletes: here, the owner */
 static const Statement find_triggers = {0, {0}, REFERRING
 	" SELECT format('trigger %s of table %s runs code of role %s', quote_ident(t.tgname), t.tgrelid::regclass, quote_ident(r.rolname)),"
 	"  CASE WHEN tab.depth = 0 THEN 'Give it to the owner of gen_jobs, or drop the trigger.'"
@@ -84,7 +86,7 @@ static const Statement find_triggers = {0, {0}, REFERRING
 	" JOIN pg_proc p ON p.oid = f.oid JOIN pg_roles r ON r.oid = p.proowner"
 	" WHERE NOT r.rolsuper AND r.rolname <> current_user ORDER BY 1 LIMIT 1"};
 
-/* deferred ones would object at the commit, and to all jobs of it */
+/* a deferred foreign key would fail the commit, and so the whole batch */
 static const Statement find_deferrable = {0, {0},
 	"SELECT string_agg(DISTINCT format('%I.%I', n.nspname, k.conname), ', ') FROM pg_extension e"
 	" JOIN pg_class c ON c.relnamespace = e.extnamespace AND c.relname IN ('gen_jobs', 'gen_outputs')"
@@ -118,7 +120,8 @@ run(const Statement *statement, Datum *args)
 }
 
 /*
- * Lists the servers that may have one of the options: PurgeServers, in the current memory context.
+ * Lists the servers that may have the option retention or retention_failed:
+ * PurgeServers, in the current memory context.
  */
 List *
 purge_list_servers(void)
@@ -186,7 +189,7 @@ refuse_strangers(bool with_objects)
 }
 
 /*
- * Checks foreign keys at once.
+ * Makes deferrable foreign keys check at once.
  */
 static void
 fire_at_once(void)
@@ -238,8 +241,8 @@ read_due(uint64 rows)
 }
 
 /*
- * True if the server of that name may say how long the job is kept: it is the one that the job was inserted for, or may
- * take its place.
+ * True if server may say how long the job is kept: the job was inserted for
+ * it, or it may take that server's place.
  */
 static bool
 is_of_server(const DueJob *due, const Server *server)
@@ -251,8 +254,9 @@ is_of_server(const DueJob *due, const Server *server)
 }
 
 /*
- * Takes over what find_due has found: as many as have few bytes together, and as can be looked at in a moment, for
- * thousands may refer to each.  Returns the ids of those that may go, palloc'd, and their number in *n.
+ * Takes rows of find_due, up to MAX_BYTES and for LOOK_US: thousands of jobs
+ * may refer to each.  Returns the ids of the jobs to delete, palloc'd, and
+ * their number in *n.
  */
 static int64 *
 take_due(PurgeBatch *batch, uint64 rows, int *n, bool *has_objects)
@@ -327,8 +331,10 @@ names_array(const List *names)
 }
 
 /*
- * Has the index gen_jobs_ended list the jobs of these servers that succeeded before the server had the option, of those
- * that come next by id.  Triggers of others do not fire, except those that are enabled ALWAYS: nothing happens to a job.
+ * Makes the index gen_jobs_ended list the jobs of these servers that succeeded
+ * before the server had the option; takes the next page of jobs by id.
+ * Triggers of others do not fire, except those that are enabled ALWAYS:
+ * nothing happens to a job.
  */
 void
 purge_retain(RetainBatch *batch)
@@ -349,8 +355,8 @@ purge_retain(RetainBatch *batch)
 }
 
 /*
- * Deletes the jobs of a batch as far as nobody needs them and their objects are gone, and has objects deleted by jobs of
- * their stores.
+ * Deletes the jobs of a batch that nobody needs and whose objects are gone.
+ * For objects that are still there, orders jobs that delete them.
  */
 void
 purge_run(PurgeBatch *batch)

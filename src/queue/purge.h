@@ -1,6 +1,7 @@
 /*
  * purge.h
- *		Deleting jobs that were kept for as long as their server's option retention says.
+ *		Deletes jobs that were kept for as long as their server's option
+ *		retention says.
  */
 #ifndef GENJOB_PURGE_H
 #define GENJOB_PURGE_H
@@ -8,7 +9,7 @@
 #include "nodes/pg_list.h"
 #include "utils/timestamp.h"
 
-/* A server that may have one of the options. */
+/* A server that may have the option retention or retention_failed. */
 typedef struct PurgeServer
 {
 	NameData name;
@@ -28,36 +29,36 @@ typedef struct PurgeBatch
 	/* What to look at */
 	const char *server;
 	const char *state;
-	TimestampTz before; /* those that ended by then are due */
-	PurgePlace after;   /* those at or before this place have been looked at */
+	TimestampTz before; /* jobs that ended by then are due */
+	PurgePlace after;   /* jobs up to this place have been looked at */
 	int max;            /* jobs */
 
 	/* What was found, and what became of it */
-	PurgePlace last; /* the last that was looked at */
-	int n;           /* of them; fewer than max where there are no more, or they are large */
-	bool has_more;   /* also where they are fewer */
-	int64 first;     /* id of the first that was to be deleted, or 0 */
+	PurgePlace last; /* the last job that was looked at */
+	int n;           /* jobs looked at; below max if there are no more, or they are large */
+	bool has_more;   /* may be true although n is below max */
+	int64 first;     /* id of the first job to delete, or 0 */
 	int64 deleted;
 	int64 waiting;    /* objects that are still there */
-	int64 ordered;    /* of these, those for which a job of their store was ordered now */
+	int64 ordered;    /* of these, objects whose deletion was ordered now */
 	bool any_kept;    /* some are needed by others */
 	char *problem;    /* why an object is still there; or NULL */
-	TimestampTz next; /* with no more: when the first ended that is not due; DT_NOEND: there is none */
+	TimestampTz next; /* if !has_more: when the first job ended that is not due; or DT_NOEND */
 } PurgeBatch;
 
-/* Some jobs, in the order of their ids, to be listed for retention if they are of some servers. */
+/* A page of jobs by id; those of some servers get listed for retention. */
 typedef struct RetainBatch
 {
 	List *servers; /* their names */
-	int64 last;    /* those with this id or a lower one have been looked at */
+	int64 last;    /* jobs up to this id have been looked at */
 	int max;       /* jobs */
 
-	int n; /* that are listed now and were not */
+	int n; /* jobs newly listed */
 	bool has_more;
-	bool stepped_over; /* another transaction held some */
+	bool stepped_over; /* another transaction had some locked */
 } RetainBatch;
 
-/* To be called in queue_transact() only */
+/* Call these only in queue_transact() */
 extern List *purge_list_servers(void);
 extern void purge_run(PurgeBatch *batch);
 extern void purge_retain(RetainBatch *batch);

@@ -16,33 +16,33 @@ typedef enum QueuePresence
 	QUEUE_PRESENT
 } QueuePresence;
 
-/* The error of a transaction that finds the tables dropped, with their extension: the next look will find that. */
+/* Error of a transaction that finds its tables gone; the next looks again. */
 #define QUEUE_GONE MAKE_SQLSTATE('G', 'J', '0', '0', '1')
 
 typedef void (*QueueWork)(void *arg);
 
-/* What the tables refuse of that which is to be written of a job. */
+/* The values of a job that the tables refuse. */
 typedef struct QueueRefusals
 {
 	const Job *job;
-	bool result; /* or the answer, of a prediction that is saved */
+	bool result; /* or the answer, while a prediction is saved */
 	bool usage;
-	bool errors; /* the column attempt_errors cannot be added to */
+	bool errors; /* another entry of attempt_errors */
 } QueueRefusals;
 
-/* What an earlier dispatcher has left says of a job besides what a Job has. */
+/* What an earlier dispatcher's spool says about a job, besides its Job. */
 typedef struct SpooledJob
 {
 	int64 id;
-	bool is_save; /* the name of its prediction is to be saved; else its verdict is to be reported */
+	bool is_save; /* true: save its prediction's name; false: report its verdict */
 	char *ran_on; /* the server that ran it */
 	char *backend;
 } SpooledJob;
 
-/* What has become of its row. */
+/* What became of a spooled job's row. */
 typedef enum SpooledRow
 {
-	SPOOLED_GONE, /* it is not that attempt's any more */
+	SPOOLED_GONE, /* it no longer belongs to the attempt */
 	SPOOLED_RUNNING,
 	SPOOLED_ENDED,  /* it was cancelled, or failed, meanwhile */
 	SPOOLED_RETRIED /* and is to be run again */
@@ -54,7 +54,7 @@ extern void queue_init(MonoTime (*deadline)(void));
 extern ErrorData *queue_run_as_owner(Oid table, QueueWork work, void *arg);
 extern bool queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **error);
 
-/* To be called in queue_transact() only */
+/* Call these only in queue_transact() */
 extern bool queue_lock_database(void);
 extern QueuePresence queue_look(void);
 extern QueuePresence queue_find_tables(void);
@@ -95,15 +95,15 @@ extern void queue_read_references(Job *job);
 extern void queue_save(Job **jobs, int n);
 extern char *queue_saved_answer(const Job *job);
 extern size_t queue_saved_size(const Job *job);
-/* Bytes of a result; of larger ones one is written at a time. */
+/* Bytes.  Larger results are written one at a time. */
 #define QUEUE_LARGE_RESULT (1024 * 1024)
 extern void queue_report(Job **jobs, int n, TimestampTz now);
 extern void queue_test_values(void *refusals);
 
-/* Outside of transactions, too */
+/* Also outside transactions */
 extern void queue_read_again(Job *job);
 
-/* Runs transactions of its own */
+/* These run their own transactions */
 extern bool queue_must_read_left_out(void);
 extern void queue_read_left_out(TimestampTz now);
 extern void queue_sweep_begin(TimestampTz now);

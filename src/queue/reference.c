@@ -1,9 +1,9 @@
 /*
  * reference.c
- *		Reading the outputs of other jobs that a job's request refers to.
+ *		Reads the outputs of other jobs that a job's request refers to.
  *
- * A job sees of others what its owner would see: those of the roles that the owner is a member of, as
- * the tables' row-level security has it.
+ * A job sees the jobs that its owner sees under row-level security: those of
+ * the roles that the owner is a member of.
  */
 #include "postgres.h"
 
@@ -90,7 +90,7 @@ hold_output(Job *job, size_t len)
 	return true;
 }
 
-/* The store that an output of a job of owner was sent to; without a name, any that has the bucket. */
+/* The store that an output of a job of owner went to; no name: any store. */
 typedef struct OutputStore
 {
 	char *name; /* or NULL */
@@ -124,7 +124,8 @@ make_link(Job *job, Reference *reference, const Server *server, const MappingOpt
 }
 
 /*
- * Makes a link to an object in a store, or has it fetched, or both, with the keys of the job's owner.
+ * Makes a link to an object in a store, or plans to fetch it, or both, with
+ * the keys of the job's owner.
  */
 static void
 take_object(Job *job, Reference *reference, const OutputStore *store)
@@ -201,7 +202,7 @@ take_result(Reference *reference, Datum stored)
 }
 
 /*
- * Keeps the data, of all outputs together at most what a body could hold.
+ * Keeps the output's data.  All outputs of a request may have MAX_BYTES.
  */
 static void
 take_output(Job *job, Reference *reference)
@@ -249,12 +250,13 @@ describe(const Reference *reference)
 }
 
 /*
- * Handles what was found of a job that is referred to: its owner, whether it has ended, and the output.
+ * Handles the row of a job that the request refers to: its owner, whether it
+ * has ended, and the output.
  */
 static void
 take_row(Job *job, Reference *reference)
 {
-	/* SPI has left the current context at one of its own */
+	/* SPI has switched to a memory context of its own */
 	MemoryContextSwitchTo(job->submission.context);
 	if (!has_privs_of_role(job->owner, DatumGetObjectId(statement_not_null(0, 1))))
 		return;
@@ -268,7 +270,8 @@ take_row(Job *job, Reference *reference)
 }
 
 /*
- * Reads an output that the job refers to; it stays without data if the job's owner sees none.
+ * Reads an output that the job refers to.  It stays without data if the job's
+ * owner sees none.
  */
 static void
 read_reference(Job *job, Reference *reference)
@@ -281,7 +284,7 @@ read_reference(Job *job, Reference *reference)
 		take_object(job, reference, &any);
 		return;
 	}
-	/* its own it would wait for for ever */
+	/* a job would wait for its own output for ever */
 	if (reference->job == job->id ||
 		statement_run(reference->ordinal == 0 ? READ_RESULT : READ_OUTPUT, args, NULL) == 0)
 		return;
@@ -289,7 +292,7 @@ read_reference(Job *job, Reference *reference)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* An output that is read. */
+/* The argument of read_work(). */
 typedef struct ReferenceReading
 {
 	Job *job;
@@ -305,8 +308,8 @@ read_work(void *arg)
 }
 
 /*
- * As read_reference().  A reference that cannot be read fails this job, or postpones it if that may pass, but no other
- * job that is claimed with it.
+ * Like read_reference().  A reference that cannot be read fails this job, or
+ * postpones it if the error may pass.  It affects no other job of the claim.
  */
 static void
 read_guarded(Job *job, Reference *reference)
@@ -329,7 +332,7 @@ read_guarded(Job *job, Reference *reference)
 }
 
 /*
- * Reads what a claimed job refers to, until it is clear that it cannot be sent (yet).
+ * Reads what a claimed job refers to; stops if the job cannot be sent (yet).
  */
 void
 queue_read_references(Job *job)

@@ -1,6 +1,7 @@
 /*
  * refused.c
- *		Which values of a job that could not be written its columns refuse.
+ *		When a job could not be written, finds the values that its columns
+ *		refuse.
  */
 #include "postgres.h"
 
@@ -10,7 +11,7 @@
 #include "queue/statement.h"
 #include "shared/shown.h"
 
-/* A value that is written into nothing. */
+/* A value to try without writing it. */
 typedef struct Trial
 {
 	StatementId statement;
@@ -41,8 +42,8 @@ is_json_refused(char *json)
 }
 
 /*
- * Finds out what the columns refuse by themselves, whatever triggers do, of a job that could not be written.  A
- * QueueWork; arg is a QueueRefusals.
+ * Finds the values of a job that could not be written which the columns refuse
+ * by themselves, without triggers.  A QueueWork; arg is a QueueRefusals.
  */
 void
 queue_test_values(void *arg)

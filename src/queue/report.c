@@ -1,8 +1,9 @@
 /*
  * report.c
- *		Writing what became of attempts, and what they brought back.
+ *		Writes what became of attempts, and what they brought back.
  *
- * An attempt is written only over its own row: the row must still be running, and of that attempt.
+ * An attempt writes only to its own row: the row must still be running, in
+ * that attempt.
  */
 #include "postgres.h"
 
@@ -30,13 +31,13 @@
 #include "shared/shown.h"
 #include "life/cancel.h"
 
-/* The arguments of REPORT behind those. */
+/* The arguments of REPORT after the arrays. */
 #define REPORT_NOW REPORT_COLUMNS
 #define REPORT_LARGE_ID (REPORT_COLUMNS + 1)
 #define REPORT_LARGE_RESULT (REPORT_COLUMNS + 2)
 #define REPORT_ARGS (REPORT_COLUMNS + 3)
 
-/* Long for a row that others are just about to let go of, short for all who wait meanwhile */
+/* For a row that others are about to unlock; all jobs wait meanwhile */
 #define ROW_LOCK_TIMEOUT "50ms"
 
 static const ColumnType column_types[REPORT_COLUMNS] = {
@@ -59,7 +60,8 @@ static const ColumnType column_types[REPORT_COLUMNS] = {
 };
 
 /*
- * UTF-8 that is made valid, as text; *isnull: there is none.
+ * Returns UTF-8 as a text of the database; makes utf8 valid in place.
+ * *isnull: utf8 is NULL.
  */
 Datum
 report_text(char *utf8, bool *isnull)
@@ -72,7 +74,8 @@ report_text(char *utf8, bool *isnull)
 }
 
 /*
- * The jsonb of JSON text in UTF-8, which is used up, in the current memory context.
+ * Returns the jsonb of JSON text in UTF-8, in the current memory context.
+ * Uses up the text.
  */
 struct varlena *
 report_json(char **utf8)
@@ -107,7 +110,8 @@ convert_result(Job *job)
 }
 
 /*
- * Whether a result is too large for the arrays, of whose elements a statement makes several copies.
+ * True if a result is too large for the arrays: a statement copies their
+ * elements several times.
  */
 bool
 report_is_large(const Job *job)
@@ -116,7 +120,7 @@ report_is_large(const Job *job)
 }
 
 /*
- * How many attempts in a row were cut short, after this one.
+ * Returns how many attempts in a row were lost, with this one.
  */
 static int
 losses_after(const Job *job)
@@ -182,7 +186,7 @@ read_column(const Job *job, int column, bool *isnull)
 }
 
 /*
- * The array that a column is of some jobs.
+ * Returns the array of a column for the jobs.
  */
 Datum
 report_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType *type)
@@ -198,7 +202,7 @@ report_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType 
 		datums[i] = read(jobs[i], column, &nulls[i]);
 	array = construct_md_array(datums, nulls, 1, dims, bounds, type->type, type->len,
 							   type->by_value, type->align);
-	/* it has copies, perhaps of megabytes; a result stays with its job */
+	/* the array has copies, perhaps megabytes; a result stays with its job */
 	for (i = 0; i < n && !type->by_value; i++)
 	{
 		if (!nulls[i] && DatumGetPointer(datums[i]) != (Pointer) jobs[i]->report.result)
@@ -208,7 +212,7 @@ report_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType 
 }
 
 /*
- * The array that a column of REPORT is of some jobs.
+ * Returns the array of a column of REPORT for the jobs.
  */
 static Datum
 report_column(Job **jobs, int n, ReportColumn column)
@@ -230,7 +234,7 @@ store_output(int64 job_id, int ordinal, const Output *output)
 }
 
 /*
- * The row of an output that is in an object store.
+ * Writes the row of an output that is in an object store.
  */
 static void
 store_object(int64 job_id, int ordinal, const Output *output)
@@ -255,7 +259,8 @@ store_object(int64 job_id, int ordinal, const Output *output)
 }
 
 /*
- * The outputs that came; one that could not be downloaded leaves out its ordinal.
+ * Writes the outputs that came.  One that could not be downloaded leaves its
+ * ordinal unused.
  */
 static void
 store_each(const Job *job)
@@ -276,8 +281,9 @@ store_each(const Job *job)
 }
 
 /*
- * As store_each(), without waiting for locks on rows of an earlier attempt, or on a row that takes the place of a new
- * one: all jobs of the database would wait.  The error is the job's own, not that of a lock on the table.
+ * Like store_each(), but waits only ROW_LOCK_TIMEOUT for rows of gen_outputs
+ * that others have locked: all jobs of the database wait meanwhile.  The error
+ * then counts as the job's own, not as that of a locked table.
  */
 static void
 store_outputs(const Job *job)
@@ -306,12 +312,12 @@ store_outputs(const Job *job)
 
 /* ---------- outputs of earlier attempts ---------- */
 
-/* What of gen_outputs is not of the last attempt of some jobs. */
+/* Rows of gen_outputs that are not of the last attempts of some jobs. */
 typedef struct Surplus
 {
 	int n;
 	int64 *jobs;
-	int32 *counts; /* of outputs; what is beyond is surplus */
+	int32 *counts; /* of outputs; higher ordinals are surplus */
 	int n_gaps;
 	int64 *gap_jobs;
 	int32 *gaps; /* ordinals that were left out */
@@ -352,7 +358,8 @@ delete_surplus(const Surplus *surplus)
 }
 
 /*
- * Says once for each reason why outputs of earlier attempts stay.
+ * Shows why outputs of earlier attempts stay, unless it showed this reason
+ * last.
  */
 static void
 show_surplus(const char *reason)
@@ -367,8 +374,8 @@ show_surplus(const char *reason)
 }
 
 /*
- * Deletes a surplus output, if nobody refers to it.  One that is referred to stays: ending the job is more important.
- * False, and the reason, if it stays.
+ * Deletes surplus outputs.  If somebody refers to one, all stay: to end the
+ * jobs is more important.  Then returns false and *reason.
  */
 static bool
 try_to_delete(const Surplus *surplus, char **reason)
@@ -432,7 +439,7 @@ forget_old_outputs(Job **jobs, int n)
 			psprintf("%s is of a role that the dispatcher runs nothing of", tables_keep_outputs());
 	else if (!try_to_delete(&all, &reason) && n > 1)
 	{
-		/* of the others nobody need keep them */
+		/* outputs of the other jobs can perhaps be deleted */
 		for (i = 0; i < n; i++)
 			forget_old_outputs(&jobs[i], 1);
 		return;
@@ -442,7 +449,7 @@ forget_old_outputs(Job **jobs, int n)
 }
 
 /*
- * Whether a row of FIND_CHANGED is still the one that is to be written of a job.
+ * True if a row of FIND_CHANGED is still the one to write for the job.
  */
 static bool
 is_row_of(const Job *job, uint64 row)
@@ -455,7 +462,8 @@ is_row_of(const Job *job, uint64 row)
 }
 
 /*
- * Fences off the jobs that were not written because their rows are not theirs any more; the others are locked.
+ * Sets the outcome of the jobs that were not written: WRITE_FENCED if the row
+ * is not theirs any more, WRITE_PENDING if it is locked.
  */
 void
 report_find_fenced(Job **jobs, int n)
@@ -478,7 +486,7 @@ report_find_fenced(Job **jobs, int n)
 	rows = statement_run(FIND_CHANGED, args, NULL);
 	for (row = 0; row < rows; row++)
 	{
-		/* of a job that is not known by its id any more there may be another attempt */
+		/* an earlier attempt in cancel may be another Job with this id */
 		for (i = 0; i < n; i++)
 		{
 			if (jobs[i]->write.outcome == WRITE_FENCED && is_row_of(jobs[i], row))
@@ -554,9 +562,10 @@ report_directly(Job **jobs, int n, TimestampTz now)
 }
 
 /*
- * Writes the verdicts of jobs in the state JOB_REPORTING with their outputs, and sets the outcome of
- * each: good once the transaction has committed.  Of results larger than QUEUE_LARGE_RESULT, as text or as jsonb, there
- * is one at most.
+ * Writes the verdicts of jobs in the state JOB_REPORTING with their outputs.
+ * Sets the outcome of each, which is valid once the transaction has committed.
+ * At most one result may be larger than QUEUE_LARGE_RESULT, as text or as
+ * jsonb.
  */
 void
 queue_report(Job **jobs, int n, TimestampTz now)

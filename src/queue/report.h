@@ -1,6 +1,7 @@
 /*
  * report.h
- *		What is written of jobs, as columns of arrays; for the files of this folder only.
+ *		What is written about jobs, as arrays with one element for each job;
+ *		for the files of this folder only.
  */
 #ifndef GENJOB_REPORT_H
 #define GENJOB_REPORT_H
@@ -37,7 +38,7 @@ typedef struct ColumnType
 	char align;
 } ColumnType;
 
-/* What a column of a statement's arrays holds for a job. */
+/* Returns a job's element of the array for a column. */
 typedef Datum (*ColumnReader)(const Job *job, int column, bool *isnull);
 
 extern Datum report_array(Job **jobs, int n, ColumnReader read, int column, const ColumnType *type);

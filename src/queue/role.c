@@ -1,6 +1,7 @@
 /*
  * role.c
- *		What the install script does for the role genjob_dispatcher that SQL cannot.
+ *		Does for the role genjob_dispatcher what the install script cannot do
+ *		in SQL.
  */
 #include "postgres.h"
 
@@ -15,8 +16,10 @@ extern PGDLLEXPORT Datum genjob_grant_unrecorded(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(genjob_grant_unrecorded);
 
 /*
- * Runs a GRANT on objects of others, or not for the extension's sake.  In a script PostgreSQL would record it as
- * privileges that every CREATE EXTENSION brings, and pg_dump would leave out other privileges on the object.
+ * Runs a GRANT that must not count as the extension's, such as one on objects
+ * of others.  In a script PostgreSQL would record it as privileges that every
+ * CREATE EXTENSION brings, and pg_dump would leave out other privileges on the
+ * object.
  */
 Datum
 genjob_grant_unrecorded(PG_FUNCTION_ARGS)

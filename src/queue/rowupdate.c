@@ -1,11 +1,13 @@
 /*
  * rowupdate.c
- *		Updating rows of gen_jobs by their ids, without a statement.
+ *		Updates rows of gen_jobs by their ids, without a statement.
  *
- * What a statement does for every row besides (a lock before the update, which is logged; the triggers of genjob, which
- * have nothing to do in the dispatcher; a projection of all columns) takes as long as the update itself.  This is what
- * logical replication does to apply an UPDATE (PostgreSQL's execReplication.c), without its triggers and checks.  So it is
- * only for a table on which nothing hangs that an UPDATE of these columns would fire or ask.
+ * For every row, a statement also locks the row before the update, which is
+ * logged, fires genjob's triggers, which have nothing to do in the dispatcher,
+ * and projects all columns.  That takes as long as the update itself.  This
+ * file does what logical replication does to apply an UPDATE (PostgreSQL's
+ * execReplication.c), without triggers and checks.  So it serves only a table
+ * without code that an UPDATE of these columns would run.
  */
 #include "postgres.h"
 
@@ -43,10 +45,10 @@ typedef enum ColumnUse
 	NOT_USED,
 	IS_READ,
 	IS_SET,
-	IS_SET_NULL /* or to a value */
+	IS_SET_NULL /* set to null or to a value */
 } ColumnUse;
 
-/* The columns that are read or set, with their types; of the state's, whatever the extension made */
+/* The columns that are read or set, with their types; state's may be any */
 static const struct
 {
 	const char *name;
@@ -100,7 +102,7 @@ struct RowUpdate
 };
 
 /* What the last look at the table found */
-static uint64 looked_at = 0; /* attached_changes() then; equal to it now: the answer is good */
+static uint64 looked_at = 0; /* attached_changes() then; the answer is valid while equal */
 static bool is_fit;
 static AttrNumber numbers[COLUMNS];
 static Oid state_oids[ROW_STATES];
@@ -108,8 +110,8 @@ static Oid state_oids[ROW_STATES];
 /* ---------- the table ---------- */
 
 /*
- * True if no trigger fires that has something to do: genjob's have not, and a foreign key that refers to gen_jobs asks only
- * when its columns change.
+ * True if no trigger that fires has anything to do.  genjob's own have nothing
+ * to do; a foreign key to gen_jobs checks only when the key changes.
  */
 static bool
 triggers_allow(Relation table)
@@ -131,7 +133,7 @@ triggers_allow(Relation table)
 }
 
 /*
- * True if no column is computed, and no check looks at a column that is set.
+ * True if no column is generated, and no CHECK reads a column that is set.
  */
 static bool
 constraints_allow(Relation table)
@@ -234,7 +236,8 @@ look(Relation table)
 /* ---------- rows ---------- */
 
 /*
- * Prepares for the updates of a subtransaction.  NULL: the table is such that a statement must make them.
+ * Prepares for the updates of a subtransaction.  NULL: the table needs
+ * statements.
  */
 RowUpdate *
 rowupdate_begin(void)
@@ -268,7 +271,7 @@ rowupdate_begin(void)
 }
 
 /*
- * Ends the updates; what comes later in the transaction sees them.
+ * Ends the updates; later commands of the transaction see them.
  */
 void
 rowupdate_end(RowUpdate *update)
@@ -300,7 +303,8 @@ may_be_locked(TupleTableSlot *slot)
 }
 
 /*
- * Reads the row of a job.  False if there is none, or others may hold it.
+ * Reads the row of a job.  False if there is none, or if others may have it
+ * locked.
  */
 bool
 rowupdate_read(RowUpdate *update, int64 id)
@@ -330,7 +334,7 @@ rowupdate_is_null(const RowUpdate *update, JobColumn column)
 }
 
 /*
- * A value of the row; it points into the row.
+ * Returns a value of the row; it may point into the row.
  */
 Datum
 rowupdate_value(const RowUpdate *update, JobColumn column)
@@ -373,8 +377,8 @@ rowupdate_set_state(RowUpdate *update, RowState state)
 }
 
 /*
- * Writes the row that was read, with what was set since.  False if others have changed it meanwhile.  Waits for whoever
- * has locked it meanwhile.
+ * Writes the row that was read, with what was set since.  False if others have
+ * changed it meanwhile.  If others have locked it meanwhile, waits for them.
  */
 bool
 rowupdate_write(RowUpdate *update)

@@ -1,6 +1,7 @@
 /*
  * rowupdate.h
- *		Updating rows of gen_jobs by their ids, without a statement; for the files of this folder only.
+ *		Updates rows of gen_jobs by their ids, without a statement; for the
+ *		files of this folder only.
  */
 #ifndef GENJOB_ROWUPDATE_H
 #define GENJOB_ROWUPDATE_H
@@ -10,13 +11,13 @@
 
 typedef struct RowUpdate RowUpdate;
 
-/* In a subtransaction, between these two */
+/* In a subtransaction; call the others between these two */
 extern RowUpdate *rowupdate_begin(void);
 extern void rowupdate_end(RowUpdate *update);
 
 extern bool rowupdate_read(RowUpdate *update, int64 id);
 
-/* Of the row that was read last */
+/* For the row that was read last */
 extern bool rowupdate_is_null(const RowUpdate *update, JobColumn column);
 extern Datum rowupdate_value(const RowUpdate *update, JobColumn column);
 extern RowState rowupdate_state(const RowUpdate *update);

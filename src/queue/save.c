@@ -1,6 +1,7 @@
 /*
  * save.c
- *		Writing what a job would need to be resumed, and what became of predictions that were to be cancelled.
+ *		Writes what a job needs to be resumed, and what became of predictions
+ *		to cancel.
  */
 #include "postgres.h"
 
@@ -27,7 +28,7 @@ typedef enum SaveColumn
 	SAVE_COLUMNS
 } SaveColumn;
 
-/* The arguments of SAVE behind those. */
+/* The arguments of SAVE after the arrays. */
 #define SAVE_LARGE_ID SAVE_COLUMNS
 #define SAVE_LARGE_REMOTE (SAVE_COLUMNS + 1)
 #define SAVE_ARGS (SAVE_COLUMNS + 2)
@@ -44,8 +45,8 @@ static const ColumnType save_types[SAVE_COLUMNS] = {
 };
 
 /*
- * The answer of a job whose row is not final, as the column remote keeps it; NULL: there is none.  In the current memory
- * context, or the job's.
+ * Returns the answer of a job whose row is not final, as the column remote
+ * keeps it; NULL: none.  In the current memory context, or the job's.
  */
 char *
 queue_saved_answer(const Job *job)
@@ -54,7 +55,7 @@ queue_saved_answer(const Job *job)
 }
 
 /*
- * About how long that is; 0: there is none.
+ * Returns about how many bytes queue_saved_answer() has; 0: none.
  */
 size_t
 queue_saved_size(const Job *job)
@@ -65,9 +66,11 @@ queue_saved_size(const Job *job)
 }
 
 /*
- * Returns the column remote: what a resumed job needs besides the id.  If the job has ended, what it takes to cancel
- * it, with the id, which has no other column then.  "private" is null while no address of the server is known.  A job
- * that has only uploads has no "urls", which would mean that it has a prediction.
+ * Returns the column remote: what a resumed job needs besides the id.
+ * is_final: what the cancel of its prediction needs, with the id, which has no
+ * other column then.  "private" is null while no address of the server is
+ * known.  A job with only uploads has no "urls", which would mean that it has
+ * a prediction.
  */
 static char *
 remote_json(const Job *job, bool is_final)
@@ -121,11 +124,11 @@ save_datum(const Job *job, int column, bool *isnull)
 		case SAVE_ATTEMPT:
 			return Int32GetDatum(job->attempt);
 		case SAVE_REMOTE_ID:
-			/* of a prediction that was only looked for, the end of its call is known if the provider says so */
+			/* after the job's end, only if the provider has confirmed it */
 			return report_text(is_final && !job->cancel.is_confirmed ? NULL : job->remote.id,
 							   isnull);
 		case SAVE_REMOTE:
-			/* while there is one, the provider of a job that has ended is still to be told */
+			/* in a final row, not null: the provider must still cancel */
 			if (is_final)
 				*isnull = job->cancel.saves_end;
 			else
@@ -145,9 +148,10 @@ save_datum(const Job *job, int column, bool *isnull)
 }
 
 /*
- * Writes what jobs in the state JOB_SAVING need to be resumed or, for jobs that have ended, that the provider is still
- * to be told to cancel, or whether it was.  Sets the outcome of each.  At most one answer may be larger than
- * QUEUE_LARGE_RESULT.
+ * Writes what jobs in the state JOB_SAVING need to be resumed.  For jobs that
+ * have ended, writes that the provider must still be told to cancel, or
+ * whether it was told.  Sets the outcome of each.  At most one answer may be
+ * larger than QUEUE_LARGE_RESULT.
  */
 void
 queue_save(Job **jobs, int n)

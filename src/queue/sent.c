@@ -1,9 +1,11 @@
 /*
  * sent.c
- *		What went into calls whose end is not known, so that the same can be sent again (life/same.c): genjob.sent.
+ *		genjob.sent: what went into calls whose end is not known, so that the
+ *		same can be sent again (life/same.c).
  *
- * A row goes by the Idempotency-Key of the call, and means nothing once gen_jobs has another one: so it may stay when
- * its job is deleted, or changed, until the next dispatcher starts.
+ * The key of a row is the call's Idempotency-Key.  The row means nothing once
+ * its job has another key.  So it may stay after its job is deleted or
+ * changed, until the next dispatcher starts.
  */
 #include "postgres.h"
 
@@ -59,7 +61,7 @@ text_array(Datum *texts, int n)
 }
 
 /*
- * Reads what is known about the calls whose keys some jobs have.
+ * Reads what went into the calls with the keys of these jobs.
  */
 void
 queue_read_sent(Job **jobs, int n)
@@ -91,7 +93,8 @@ queue_read_sent(Job **jobs, int n)
 }
 
 /*
- * Of jobs that are written: keeps it where the key is kept, and forgets it where it is not.
+ * For jobs that were written: keeps what was sent if the job keeps its key,
+ * else deletes it.
  */
 void
 queue_keep_sent(Job **jobs, int n)

@@ -1,6 +1,6 @@
 /*
  * sent.h
- *		What went into calls whose end is not known.
+ *		What went into calls whose end is not known (genjob.sent).
  */
 #ifndef GENJOB_SENT_H
 #define GENJOB_SENT_H

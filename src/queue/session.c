@@ -2,9 +2,11 @@
  * session.c
  *		What a session asks of the queue by calling genjob's functions.
  *
- * All of it runs as the caller, so row-level security holds, and what the caller's search_path or the triggers of the
- * table bring in runs with no more rights than the caller has.  Changing a job's state needs no privilege on the table,
- * only membership in the role that owns the job: it goes through the view genjob.own_jobs.
+ * All of it runs as the caller.  So row-level security applies, and code from
+ * the caller's search_path or the table's triggers has no more rights than the
+ * caller.  To change a job's state, the caller needs no privilege on the
+ * table, only membership in the role that owns the job: the change goes
+ * through the view genjob.own_jobs.
  */
 #include "postgres.h"
 
@@ -28,8 +30,8 @@
 #include "queue/statement.h"
 
 /*
- * The quoted name of a table of the extension with its schema, palloc'd; its OID in *oid if wanted.  SPI
- * must be connected.
+ * Returns the quoted name of a table of the extension with its schema,
+ * palloc'd.  Sets *oid to its OID unless oid is NULL.  SPI must be connected.
  */
 char *
 session_find_table(const char *table, Oid *oid)
@@ -60,7 +62,7 @@ session_find_table(const char *table, Oid *oid)
 }
 
 /*
- * The text of a query, palloc'd, in which "@" stands for a table.
+ * Returns the query with table in place of each "@", palloc'd.
  */
 char *
 session_name_table(const char *query, const char *table)
@@ -120,7 +122,8 @@ execute_with_id(const char *text, int64 id, bool read_only)
 }
 
 /*
- * The view reads and writes as its owner, who must have the privileges.
+ * Raises an error unless the view's owner may read and change gen_jobs: the
+ * view runs as its owner.
  */
 static void
 check_view_owner(Oid table)
@@ -137,8 +140,9 @@ check_view_owner(Oid table)
 }
 
 /*
- * Sets the state of the job, if it has one of these, for a member of the owning role.  The privilege is that of the
- * view's owner; whatever the statement fires runs as the caller.
+ * Sets the job's state if it is one of from, for a member of the role that
+ * owns the job.  The view's owner has the privilege; triggers run as the
+ * caller.  False if the state is another one.
  */
 static bool
 change_state(int64 id, const char *state, const char *from)
@@ -162,8 +166,9 @@ change_state(int64 id, const char *state, const char *from)
 }
 
 /*
- * Returns a sentence about a trigger of genjob's that does not always fire, palloc'd, or NULL.  stops: only about one
- * that does not fire in sessions, so that no commit reports jobs.
+ * Returns a sentence about a trigger of genjob that does not always fire,
+ * palloc'd, or NULL.  stops: only about a trigger that does not fire in
+ * sessions, so that no commit reports jobs.
  */
 char *
 session_find_disabled(bool stops)
@@ -213,8 +218,9 @@ session_retry(int64 id)
 }
 
 /*
- * Runs look in a subtransaction that is rolled back, so that no lock on the table is kept: an ALTER TABLE or TRUNCATE
- * would wait for whoever waits here, and the job for that.  What look raises is raised again.
+ * Runs look in a subtransaction and rolls it back, so that it keeps no lock on
+ * the table: an ALTER TABLE or TRUNCATE would wait for this session, and the
+ * job for the ALTER TABLE.  Raises again what look raises.
  */
 void
 session_look(void (*look)(void *arg), void *arg)
@@ -324,7 +330,7 @@ session_open(void)
 }
 
 /*
- * Commits, and with that lets go of every snapshot.
+ * Commits, and so releases every snapshot.
  */
 void
 session_commit(void)
@@ -339,8 +345,8 @@ session_close(void)
 }
 
 /*
- * Inserts the job that the first arguments of genjob.run() describe and returns its id.  After
- * session_open().
+ * Inserts the job that the first arguments of genjob.run() describe; returns
+ * its id.  Call it after session_open().
  */
 int64
 session_insert(FunctionCallInfo fcinfo)
@@ -366,8 +372,8 @@ session_insert(FunctionCallInfo fcinfo)
 }
 
 /*
- * The first n of id, state, result, usage and error of a job, allocated where SPI_palloc() does.  After
- * session_open().
+ * Reads the first n of id, state, result, usage and error of a job, allocated
+ * where SPI_palloc() does.  Call it after session_open().
  */
 void
 session_job_columns(int64 id, Datum *values, bool *nulls, int n)

@@ -1,11 +1,13 @@
 /*
  * share.c
- *		What a session may know of the shares that owners and tenants have of a server.
+ *		What a session may know about the shares of owners and tenants at a
+ *		server.
  *
- * Row-level security keeps the rows of other owners from a role, and numbers must not give them away.  So a role is
- * told of the jobs that it may see as its own, and of all others only in a sum in which no tenant has a name: how long
- * that is in all, genjob.servers tells everyone.  Members of pg_read_all_stats, who have what the owner of the server
- * or of gen_jobs has, are told of each tenant.
+ * Row-level security hides the rows of other owners from a role, and numbers
+ * must not reveal them.  So a role learns about the jobs that it may see, and
+ * about all others only in a sum without names; genjob.servers shows the total
+ * to everyone.  Members of pg_read_all_stats, of the server's owner and of the
+ * owner of gen_jobs learn about each tenant.
  */
 #include "postgres.h"
 
@@ -82,10 +84,13 @@ read_as_owner(const char *query, Datum server, Datum tenant, Datum *values, bool
 	SPI_finish();
 }
 
-/* Whether the role may see a job j. */
+/* True if the role may see a job j. */
 #define IS_SEEN "($4 OR pg_catalog.pg_has_role($3, j.owner::oid, 'USAGE'))"
 
-/* Whether the role may know the weight of the tenant: its own, or one of a job that it may see. */
+/*
+ * True if the role may know the tenant's weight: the tenant is the role, or
+ * has a job that the role may see.
+ */
 #define KNOWS_WEIGHT \
 	"($4 OR $2 = pg_catalog.pg_get_userbyid($3)::text" \
 	"  OR EXISTS (SELECT FROM @ j WHERE j.state = 'queued' AND j.server = $1 AND j.tenant = $2 AND " IS_SEEN \
@@ -100,7 +105,8 @@ read_as_owner(const char *query, Datum server, Datum tenant, Datum *values, bool
 PG_FUNCTION_INFO_V1(genjob_tenant_weight);
 
 /*
- * The weight of a tenant at a server; null where the role may not know it.
+ * Returns the weight of a tenant at a server; null if the role may not know
+ * it.
  */
 Datum
 genjob_tenant_weight(PG_FUNCTION_ARGS)
@@ -117,7 +123,8 @@ genjob_tenant_weight(PG_FUNCTION_ARGS)
 PG_FUNCTION_INFO_V1(genjob_owner_weight);
 
 /*
- * The same of an owner: null where the role is none of the owning role.
+ * Returns the weight of an owner at a server; null if the role is not a member
+ * of the owner and may not know all.
  */
 Datum
 genjob_owner_weight(PG_FUNCTION_ARGS)

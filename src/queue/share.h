@@ -1,6 +1,7 @@
 /*
  * share.h
- *		What a session may know of the shares that owners and tenants have of a server.
+ *		What a session may know about the shares of owners and tenants at a
+ *		server.
  */
 #ifndef GENJOB_SHARE_H
 #define GENJOB_SHARE_H

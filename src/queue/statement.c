@@ -1,9 +1,11 @@
 /*
  * statement.c
- *		The text of every statement that genjob runs on its tables, and how it is run.
+ *		The text of most statements that genjob runs on its tables, and how it
+ *		runs any of them.
  *
- * Times, ids and keys are parameters.  A row that another session has locked is skipped, never waited for: it is
- * found again when that session has committed.
+ * Times, ids and keys are parameters.  Statements on many jobs skip a row that
+ * another session has locked; the dispatcher finds it again when that session
+ * has committed.
  */
 #include "postgres.h"
 
@@ -22,9 +24,9 @@
 /* clang-format off */
 
 /*
- * Locks the rows g that are given, each for a job that is in a state, and skips those that others have locked.  They
- * carry all that the UPDATE needs: joining them again with what was given would take a time that grows with the square
- * of their number.
+ * Locks the jobs of the given rows g that meet the condition; skips jobs that
+ * others have locked.  The result has all that the UPDATE needs: the time of
+ * another join with the given rows would grow with the square of their number.
  */
 #define LOCKED_ROWS(columns, given, condition) \
 	"SELECT " columns " FROM " given " JOIN @.gen_jobs j ON j.id = g.id WHERE " condition \
@@ -39,7 +41,7 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT id, state = 'queued', state = 'running', attempt, server, owner::oid, tenant, priority, run_at, expires_at,"
 		" state IN ('failed', 'cancelled'), follow_up IS NOT NULL, state = 'waiting', state = 'cancelled', blocked_by IS NOT NULL"
 		" FROM @.gen_jobs WHERE id = ANY ($1)"},
-	/* run_at is compared in the index: dead rows before $6 are passed over without a look at the table */
+	/* the index compares run_at: dead rows before $6 cost no table access */
 	[FIND_LANES] = {7, {TEXTOID, OIDOID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 		"WITH RECURSIVE lane AS ("
 		" (SELECT server, owner, tenant, priority, run_at, id FROM @.gen_jobs"
@@ -78,7 +80,7 @@ static const Statement statements[STATEMENTS] = {
 		" ORDER BY expires_at LIMIT 1"},
 	[FIND_OWNERS] = {1, {INT8ARRAYOID},
 		"SELECT id, owner::oid FROM @.gen_jobs WHERE id = ANY ($1)"},
-	/* no column is read that may be large, or that cannot be: remote is a reference to where it stands */
+	/* reads no large or unreadable column: a large remote stays a pointer */
 	[FIND_ORPHANS] = {2, {INT8OID, INT4OID},
 		"SELECT id, server, NULL::jsonb, NULL::bytea[], priority, owner::oid, attempt, failures, max_attempts,"
 		" idempotency_key::text, started_at, remote_id, remote, NULL, NULL, NULL, tenant, expires_at, ran_on, backend,"
@@ -91,13 +93,14 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_SPOOLED] = {1, {INT8OID},
 		"SELECT attempt, idempotency_key::text, state = 'running', state IN ('failed', 'cancelled'),"
 		" state IN ('waiting', 'queued') FROM @.gen_jobs WHERE id = $1"},
-	/* what has its key is to be cancelled: the provider would give that again */
+	/* the key's prediction is cancelled: the provider would return it again */
 	[FORGET_KEY] = {2, {INT8OID, INT4OID},
 		"UPDATE @.gen_jobs SET idempotency_key = NULL WHERE id IN (SELECT id FROM @.gen_jobs WHERE id = $1 AND attempt = $2"
 		"  AND state IN ('waiting', 'queued') FOR NO KEY UPDATE SKIP LOCKED)"},
 	/*
-	 * A final row with something in remote means that the provider is still to be told to cancel.  So that goes into
-	 * result, unless it cannot be read.
+	 * A final row with something in remote means that the provider must still
+	 * be told to cancel.  So remote's content goes into result, unless it
+	 * cannot be read.
 	 */
 	[PUT_ASIDE] = {5, {INT8OID, INT4OID, TEXTOID, TIMESTAMPTZOID, BOOLOID},
 		"UPDATE @.gen_jobs j SET state = CASE WHEN o.state = 'cancelled' THEN o.state ELSE 'failed' END,"
@@ -110,7 +113,7 @@ static const Statement statements[STATEMENTS] = {
 		"  WHERE id = $1 AND (state = 'running' AND attempt = $2 OR state = 'queued' AND attempt = $2 - 1"
 		"   OR state IN ('failed', 'cancelled') AND attempt = $2 AND remote IS NOT NULL) FOR NO KEY UPDATE) o"
 		" WHERE j.id = o.id RETURNING j.id, j.server, j.on_done IS NOT NULL, o.state::text"},
-	/* the next server that has some */
+	/* the next server with predictions to cancel */
 	[FIND_CANCELLING] = {1, {TEXTOID},
 		"SELECT server FROM @.gen_jobs WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled') AND server > $1"
 		" AND NOT claimed_elsewhere"
@@ -134,14 +137,14 @@ static const Statement statements[STATEMENTS] = {
 		" error = '" HAS_EXPIRED "'"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at <= $1 AND expires_at >= $2"
 		"  ORDER BY expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) RETURNING id, server, on_done IS NOT NULL"},
-	/* $3: one of them alone; null: all that are due */
+	/* $3: only this job; null: all due jobs */
 	[LOCK_SERVERLESS] = {3, {TEXTOID, TIMESTAMPTZOID, INT8OID},
 		"SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 AND ($3 IS NULL OR id = $3)"
 		" LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED"},
 	[FAIL_LOCKED] = {3, {INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
 		" WHERE id = ANY ($1) AND state = 'queued' RETURNING id, server, on_done IS NOT NULL"},
-	/* those that were refused themselves, and those that waited behind them */
+	/* jobs that were refused themselves, and jobs that waited behind them */
 	[FAIL_OVERDUE] = {4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 		"UPDATE @.gen_jobs SET state = 'failed', finished_at = $3, error = $2"
 		" WHERE id IN (SELECT id FROM @.gen_jobs WHERE state = 'queued' AND server = $1"
@@ -149,12 +152,14 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_SERVERLESS] = {2, {TEXTOID, TIMESTAMPTZOID},
 		"SELECT id, server FROM @.gen_jobs WHERE state = 'queued' AND server = $1 AND run_at <= $2 LIMIT 1000"},
 	/*
-	 * A queued row with something in remote was running where a dump or another cluster had it: it becomes an orphan,
-	 * for FIND_ORPHANS, and has no request here.
+	 * A queued row with something in remote was running in a dump or another
+	 * cluster: it becomes an orphan, for FIND_ORPHANS, and returns no request.
 	 *
-	 * Of the rows larger than $8, those that go into $9 bytes together, and before any other one if it is smaller than
-	 * $10; behind the rows that were claimed come the others, as an id and the bytes wanted.  memory_body_size()
-	 * reckons as size does; what it is compressed to is all that is known here.
+	 * Of the rows larger than $8 bytes, claims those that fit into $9 bytes
+	 * together, and one that has less than $10 bytes of such rows before it
+	 * ($10 = 1: the first, of any size).  After the claimed rows come the
+	 * others, with id and wanted bytes.  size counts like memory_body_size(),
+	 * but knows only the compressed sizes.
 	 */
 	[CLAIM] = {10, {INT8ARRAYOID, UUIDARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 			TEXTARRAYOID, INT4OID, INT8OID, INT8OID},
@@ -190,7 +195,7 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT owner::oid, state IN ('succeeded', 'failed', 'cancelled'), 'application/json'::text, result,"
 		"  NULL::text, NULL::text, NULL::oid"
 		" FROM @.gen_jobs WHERE id = $1"},
-	/* a large result is $19, of the job $18: what comes out of an array is copied again and again */
+	/* a large result is $19, of job $18: array elements are copied often */
 	[REPORT] = {19, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID, INT8OID, JSONBOID},
@@ -212,13 +217,13 @@ static const Statement statements[STATEMENTS] = {
 		"    'http_status', g.http_status, 'error', g.error, 'body', g.body))) END"
 		" FROM held g"
 		" WHERE j.id = g.id AND j.state = 'running' AND j.attempt = g.attempt RETURNING j.id, j.on_done IS NOT NULL"},
-	/* whether it is what REPORT or SAVE was to write into a column that the column refuses */
+	/* raise an error if a column refuses what REPORT or SAVE would write */
 	[TEST_JSON] = {1, {TEXTOID}, "SELECT $1::jsonb"},
 	[TEST_ERRORS] = {1, {INT8OID},
 		"SELECT CASE WHEN jsonb_array_length(attempt_errors) >= 100 THEN attempt_errors - 0 ELSE attempt_errors END"
 		" || jsonb_build_array(repeat(' ', 65536))"
 		" FROM @.gen_jobs WHERE id = $1"},
-	/* a note takes the place of one that stands there already */
+	/* a note replaces old_note, if the error has that already */
 	[SAVE] = {10, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID,
 			TEXTARRAYOID, INT8OID, JSONBOID},
 		"WITH " HELD_ROWS("unnest($1, $2, $3, $4, $5, $6, $7, $8)"
@@ -232,7 +237,10 @@ static const Statement statements[STATEMENTS] = {
 		"   WHEN strpos(j.error, g.old_note) > 0 THEN replace(j.error, g.old_note, g.note)"
 		"   ELSE concat_ws(CASE WHEN right(j.error, 1) = '.' THEN ' ' ELSE '. ' END, j.error, g.note) END"
 		" FROM held g WHERE j.id = g.id AND j.attempt = g.attempt RETURNING j.id, j.attempt"},
-	/* All but the first n of each job, and one by one; what others have locked stays. */
+	/*
+	 * Deletes a job's outputs after the first n ($2), and single ones ($4).
+	 * Outputs that others have locked stay.
+	 */
 	[FORGET_OUTPUTS] = {4, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID},
 		"WITH surplus AS MATERIALIZED (SELECT o.job_id, o.ordinal FROM unnest($1, $2) g (id, n)"
 		"  JOIN @.gen_outputs o ON o.job_id = g.id AND o.ordinal > g.n FOR UPDATE OF o SKIP LOCKED),"
@@ -246,7 +254,7 @@ static const Statement statements[STATEMENTS] = {
 		" ON CONFLICT (job_id, ordinal) DO UPDATE SET content_type = excluded.content_type, bytes = excluded.bytes,"
 		"  sha256 = excluded.sha256, data = NULL, url = excluded.url, etag = excluded.etag, store = excluded.store,"
 		"  store_oid = excluded.store_oid"},
-	/* the row of an earlier attempt stays where it is: tables of others may refer to it */
+	/* updates an earlier attempt's row: tables of others may refer to it */
 	[STORE_OUTPUT] = {4, {INT8OID, INT4OID, TEXTOID, BYTEAOID},
 		"INSERT INTO @.gen_outputs (job_id, ordinal, content_type, bytes, sha256, data)"
 		" VALUES ($1, $2, $3, octet_length($4), sha256($4), $4)"
@@ -263,8 +271,9 @@ static const Statement statements[STATEMENTS] = {
 	[FIND_FOLLOW_UPS] = {1, {BOOLOID},
 		"SELECT FROM @.gen_jobs WHERE follow_up IS NOT NULL AND ($1 OR follow_up <> '{notify}') LIMIT 1"},
 	/*
-	 * A tenant of 256 control characters and a request_id of 1,024 make a payload longer than PostgreSQL takes; where
-	 * replication brings them they may be longer.
+	 * A tenant of 256 control characters and a request_id of 1,024 make a
+	 * payload longer than PostgreSQL accepts; from replication they may be
+	 * even longer.
 	 */
 	[NOTIFY_ENDS] = {2, {INT8ARRAYOID, TEXTARRAYOID},
 		"SELECT pg_notify(g.channel, (CASE WHEN octet_length(p.payload::text) < 8000 THEN p.payload"
@@ -292,7 +301,7 @@ static const Statement statements[STATEMENTS] = {
 		" FROM unnest($1, $2, $3) g (id, note, follow_up) WHERE j.id = g.id"},
 	[NOTE_END] = {2, {INT8OID, TEXTOID},
 		"UPDATE @.gen_jobs SET error = concat_ws(CASE WHEN right(error, 1) = '.' THEN ' ' ELSE '. ' END, error, $2) WHERE id = $1"},
-	/* for each role the first that is to be called */
+	/* for each role, when its first call is due */
 	[FIND_CALLBACKS] = {1, {INT4OID},
 		"WITH RECURSIVE first AS ("
 		" (SELECT owner, run_at FROM genjob.callbacks WHERE run_at < 'infinity' ORDER BY owner, run_at LIMIT 1)"
@@ -300,13 +309,13 @@ static const Statement statements[STATEMENTS] = {
 		"  SELECT n.* FROM first f, LATERAL (SELECT c.owner, c.run_at FROM genjob.callbacks c WHERE c.owner > f.owner"
 		"   AND c.run_at < 'infinity' ORDER BY c.owner, c.run_at LIMIT 1) n)"
 		" SELECT owner::oid, run_at FROM (SELECT * FROM first LIMIT $1) f ORDER BY run_at"},
-	/* $4: calls that may fail, $5: what of this one counts as one */
+	/* $4: failures after which to give up; $5: failures to count, 0 or 1 */
 	[BLOCK_CALLBACKS] = {6, {OIDOID, TEXTOID, TIMESTAMPTZOID, INT4OID, INT4OID, TIMESTAMPTZOID},
 		"UPDATE genjob.callbacks SET error = $2, attempts = " ATTEMPTS " + $5, run_at = CASE WHEN $5 = 0 THEN $6"
 		"  WHEN " ATTEMPTS " + $5 >= $4 THEN 'infinity' ELSE $3 + " CALL_AGAIN " END"
 		" WHERE id IN (SELECT id FROM genjob.callbacks WHERE owner = $1 AND run_at <= $3 AND run_at < 'infinity' ORDER BY owner, run_at, id"
 		"  LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED)"},
-	/* true if the row is there and locked */
+	/* true if the row exists and is locked */
 	[FAIL_CALLBACK] = {4, {INT8OID, TEXTOID, TIMESTAMPTZOID, INT4OID},
 		"WITH failed AS (UPDATE genjob.callbacks SET error = $2, attempts = " ATTEMPTS " + 1,"
 		"  run_at = CASE WHEN " ATTEMPTS " + 1 >= $4 THEN 'infinity' ELSE $3 + " CALL_AGAIN " END"
@@ -328,7 +337,7 @@ static struct
 	bool nulls[MAX_COLUMNS];
 } row_read;
 static char schema[NAMEDATALEN];     /* of the tables; empty until queue_look() */
-uint64 statement_schema_changes = 0; /* how often that became another one */
+uint64 statement_schema_changes = 0; /* how often schema has changed */
 
 static SPIPlanPtr
 prepare(const Statement *statement)
@@ -380,7 +389,7 @@ statement_run(StatementId id, Datum *args, const char *nulls)
 }
 
 /*
- * Sets the schema of the tables.  Plans for another one are forgotten.
+ * Sets the schema of the tables.  Forgets plans for another schema.
  */
 void
 statement_set_schema(const char *name)
@@ -400,7 +409,7 @@ statement_schema(void)
 }
 
 /*
- * Sets what is read as the last result.
+ * Makes result the last result.
  */
 void
 statement_set_result(SPITupleTable *result)
@@ -416,8 +425,9 @@ statement_forget_row(void)
 }
 
 /*
- * Takes a row of the last result apart at once, for statement_value(), which else goes through it from its beginning for
- * each column.  Until statement_forget_row(), which errors call too.
+ * Deforms a row of the last result once, so that statement_value() need not
+ * walk it from its beginning for each column.  Lasts until
+ * statement_forget_row(), which error paths call, too.
  */
 void
 statement_read_row(uint64 row)
@@ -460,7 +470,7 @@ statement_name(uint64 row, int column)
 	return TextDatumGetCString(statement_not_null(row, column));
 }
 
-/* A time; 0 for null.  The one that is 0 is taken for the next. */
+/* A time; 0 for null.  The time 0 itself becomes 1. */
 TimestampTz
 statement_time_or_none(uint64 row, int column)
 {

@@ -71,7 +71,7 @@ typedef enum StatementId
 	STATEMENTS
 } StatementId;
 
-/* The columns of FIND_CHANGED; those from CHANGED_SERVER on are as find.c's schedule_row() wants them. */
+/* The columns of FIND_CHANGED; from CHANGED_SERVER on, find_take_row()'s */
 typedef enum ChangedColumn
 {
 	CHANGED_ID = 1,

@@ -62,7 +62,7 @@ static const struct
 	[SUBMIT_MAX_ATTEMPTS] = {"max_attempts", INT4OID},
 };
 
-/* An INSERT that names only the columns that are given: a role may have the privilege for no others. */
+/* An INSERT of only the given columns: a role may lack rights to others. */
 typedef struct Insertion
 {
 	StringInfoData text;
@@ -123,7 +123,8 @@ first_id(void)
 }
 
 /*
- * The job of the calling role that has the request_id; 0: there is none any more.
+ * Returns the calling role's job with the request_id; 0: there is none any
+ * more.
  */
 static int64
 find_request(const char *table, Datum request_id)
@@ -140,7 +141,8 @@ find_request(const char *table, Datum request_id)
 }
 
 /*
- * Inserts the job that the arguments of genjob.submit() describe; its id, or that of the job that has the request_id.
+ * Inserts the job that the arguments of genjob.submit() describe.  Returns its
+ * id, or the id of the job that already has the request_id.
  */
 int64
 session_submit(FunctionCallInfo fcinfo)
@@ -153,10 +155,10 @@ session_submit(FunctionCallInfo fcinfo)
 	SPI_connect();
 	table = session_find_table("gen_jobs", NULL);
 	build_insertion(fcinfo, &insertion, table);
-	/* the one that has it may be deleted between the two statements */
+	/* the job with the request_id may be deleted between the two statements */
 	for (tries = 0; id == 0 && tries < SUBMIT_TRIES; tries++)
 	{
-		/* without a limit of rows, which would keep triggers of the statement from firing */
+		/* no row limit: it would keep statement triggers from firing */
 		if (SPI_execute_with_args(insertion.text.data, insertion.n, insertion.types,
 								  insertion.values, NULL, false, 0) != SPI_OK_INSERT_RETURNING)
 			elog(ERROR, "could not insert a job");
@@ -172,7 +174,8 @@ session_submit(FunctionCallInfo fcinfo)
 }
 
 /*
- * The job that ended first of n, as last committed; 0: none has.  *missing is one that does not exist, or 0, if none has.
+ * Returns which of n jobs ended first, as last committed; 0: none has.  Then
+ * *missing is a job that does not exist, or 0.
  */
 static int64
 read_first_ended(const int64 *ids, int n, int64 *missing)
@@ -208,7 +211,7 @@ read_first_ended(const int64 *ids, int n, int64 *missing)
 	return id;
 }
 
-/* Jobs that are looked at. */
+/* The argument of look_at_first(). */
 typedef struct FirstLook
 {
 	const int64 *ids;
@@ -226,8 +229,8 @@ look_at_first(void *arg)
 }
 
 /*
- * Returns which of some jobs has ended first, as last committed; 0: none has.  An error if none has and one is gone.
- * Keeps no lock.
+ * Returns which of n jobs ended first, as last committed; 0: none has.  Raises
+ * an error if none has and one does not exist.  Keeps no lock.
  */
 int64
 session_first_ended(const int64 *ids, int n)
@@ -241,7 +244,8 @@ session_first_ended(const int64 *ids, int n)
 }
 
 /*
- * Returns the running job, of those that the caller sees, with that prediction at a server; 0: there is none.
+ * Returns the running job with that prediction at a server; 0: the caller sees
+ * none.
  */
 int64
 session_find_prediction(Datum server, Datum remote_id)

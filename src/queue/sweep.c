@@ -1,12 +1,14 @@
 /*
  * sweep.c
- *		Looking for jobs that no commit told of, a little at a time.
+ *		Looks for jobs that no commit reported, a little at a time.
  *
- * The safety net of genjob.rescan_interval.  It reads past every row that was ever queued and that VACUUM could not
- * remove yet: where an old transaction or a forgotten replication slot holds it back, those are millions, and nobody
- * knows beforehand between which times they lie.  So the queue is read by run_at, latest first, in slices of time that
- * grow where there is little; one that takes too long is broken off and read in smaller ones, and between them there is
- * time for everything else.
+ * The safety net of genjob.rescan_interval.  A sweep reads past every row that
+ * was ever queued and that VACUUM could not remove yet.  If an old transaction
+ * or a forgotten replication slot blocks VACUUM, these are millions of dead
+ * rows, at times that nobody knows.  So the sweep reads the queue by run_at,
+ * latest first, in slices of time.  It widens the slices where rows are few.
+ * It breaks off a slice that takes too long, and reads it in smaller ones.
+ * Between its steps there is time for everything else.
  */
 #include "postgres.h"
 
@@ -23,11 +25,11 @@
 #include "queue/trouble.h"
 
 #define SLICE_ROWS 2000
-#define TIED_LANES 1000 /* that are found by one statement */
+#define TIED_LANES 1000 /* lanes found by one statement */
 #define SLICE_MS 20     /* after which a slice is broken off */
-#define EASY_US 2000    /* a slice of so much is followed by one twice as wide */
-#define STEP_US 5000    /* of slices, before others have a turn */
-#define PAUSE 20        /* times as long as a step took */
+#define EASY_US 2000    /* after a slice that took less, the next is twice as wide */
+#define STEP_US 5000    /* of slices in one step */
+#define PAUSE 20        /* after a step, times as long as the step took */
 #define FIRST_WIDTH USECS_PER_SEC
 
 static struct
@@ -65,7 +67,8 @@ queue_sweep_next(void)
 }
 
 /*
- * Schedules a job, if it is not.  The row's columns are those of FIND_WAITING.
+ * Schedules a job that is not known.  The row's columns are those of
+ * FIND_WAITING.
  */
 static void
 look_at_row(uint64 row, TimestampTz now)
@@ -158,7 +161,8 @@ read_slice(TimestampTz now)
 }
 
 /*
- * Returns how long something took, in the system's time: the dispatcher's may run faster.
+ * Returns how long something took, by the system's clock: the dispatcher's may
+ * run faster.
  */
 static int64
 us_since(instr_time began)
@@ -183,7 +187,7 @@ read_slices(void *arg)
 	{
 		queue_read_claimed(now);
 		due = queue_next_due(now);
-		/* one that has come since the last look is not forgotten */
+		/* this keeps an earlier time that was noted since the last look */
 		if (due != 0)
 			schedule_note_time(&schedule_times.due, due);
 	}

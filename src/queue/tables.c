@@ -1,16 +1,22 @@
 /*
  * tables.c
- *		As whom the dispatcher works on the tables, and what hangs on them.
+ *		The role that the dispatcher works as, and the code attached to the
+ *		tables.
  *
- * Whatever a statement fires or evaluates (triggers, checks, generated columns, expressions of indexes) runs in the
- * dispatcher.  So every statement runs as the owner of the tables, a role with few rights, until its transaction has
- * ended.  And what would run must belong to that role or to a superuser: else the dispatcher refuses to work, and says
- * what it found.  It looks once for each change of the tables, their functions, operators and types, and of roles; the
- * lock on the tables keeps changes out until the transaction ends.
+ * Code that a statement fires or evaluates (triggers, checks, generated
+ * columns, index expressions) runs in the dispatcher.  So every statement runs
+ * as the owner of the tables, a role with few rights, until its transaction
+ * has ended.  The code must belong to that role or to a superuser; otherwise
+ * the dispatcher refuses to work, and says what it found.  It checks again
+ * after each change of the tables, of their functions, operators and types,
+ * and of roles.  The lock on the tables prevents changes until the transaction
+ * ends.
  *
- * What never runs in the dispatcher is nobody's concern here: policies (they do not hold for the owner), foreign keys that
- * refer to gen_jobs (its keys never change).  Defaults and triggers of an INSERT into gen_jobs run there only when a job is
- * handed over: they are looked at then, and keep no more than that from being done.
+ * The check leaves out what never runs in the dispatcher: policies (they do
+ * not apply to the owner), and foreign keys to gen_jobs (its keys never
+ * change).  Defaults and INSERT triggers of gen_jobs run in the dispatcher
+ * only when it hands a job over, or orders the deletion of objects.  They are
+ * checked then, and prevent only that.
  */
 #include "postgres.h"
 
@@ -44,10 +50,10 @@ static Oid our_schema = InvalidOid; /* of gen_jobs, as found when it was locked 
 static object_access_hook_type next_object_access = NULL;
 
 /* What the last check found */
-static uint64 checked = 0;        /* attached_changes() then; equal to it now: the answer is good */
+static uint64 checked = 0;        /* attached_changes() then; the answer is valid while equal */
 static bool has_deferred;         /* a constraint trigger fires at the end of a transaction */
-static uint64 insert_checked = 0; /* as checked */
-static char *insert_stranger;     /* what an INSERT into gen_jobs would run of others; or NULL */
+static uint64 insert_checked = 0; /* the same for insert_stranger */
+static char *insert_stranger;     /* others' code that an INSERT into gen_jobs would run; or NULL */
 static char *keep_reason;         /* why no row of gen_outputs may be deleted; NULL: they may */
 static char *
 	key_constraints; /* deferrable foreign keys to gen_outputs, as SET CONSTRAINTS has them; or NULL */
@@ -78,7 +84,7 @@ tables_are_known(void)
 	return OidIsValid(jobs_table);
 }
 
-/* Whether it is known that this is gen_jobs. */
+/* True if this is known to be gen_jobs. */
 bool
 tables_are(Oid jobs)
 {
@@ -128,14 +134,14 @@ check_keys(Oid owner)
 	if (attached_find_stranger(&search, owner) < 0)
 	{
 		pfree(key);
-		has_deferred = true; /* it may be: what these tables fire is their owners' affair */
+		has_deferred = true; /* assumed: these tables may have deferred triggers */
 	}
 	else
 		keep_reason = key;
 }
 
 /*
- * Why no row of gen_outputs may be deleted; NULL: they may.
+ * Returns why no row of gen_outputs may be deleted; NULL: they may.
  */
 const char *
 tables_keep_outputs(void)
@@ -168,8 +174,9 @@ gone(void)
 }
 
 /*
- * Raises an error when a statement is about to look for a table in another schema that has the name of ours by now: the
- * owner of a schema may rename it at any time, and no lock keeps him from it.
+ * Raises an error when a statement is about to look for a table in another
+ * schema that now has the name of ours.  The owner of a schema may rename it
+ * at any time, and no lock prevents that.
  */
 static void
 search_schema(ObjectAccessType access, Oid class, Oid object, int part, void *arg)
@@ -186,7 +193,8 @@ search_schema(ObjectAccessType access, Oid class, Oid object, int part, void *ar
 }
 
 /*
- * Ends what tables_become_owner() has begun, where a session goes on with statements of its own.
+ * Ends the check of schemas that tables_become_owner() began, because a
+ * session goes on with its own statements.
  */
 void
 tables_leave(void)
@@ -195,7 +203,7 @@ tables_leave(void)
 }
 
 /*
- * Has every name that is looked up in this process be checked; once.
+ * Installs the check of schemas (search_schema()).  Call it once per process.
  */
 void
 tables_init(void)
@@ -267,7 +275,8 @@ owner_of(Oid table)
 }
 
 /*
- * True if a table that came after 0.1.0 stayed with a trusted role when the other tables were given away.
+ * True if a table that is newer than 0.1.0 stayed with a trusted role when the
+ * other tables got a new owner.
  */
 static bool
 is_left_behind(Oid role, Oid owner)
@@ -323,7 +332,8 @@ check(Oid owner)
 }
 
 /*
- * Returns what an untrusted role has attached to gen_jobs that an INSERT would run; NULL: nothing.
+ * Describes code of an untrusted role that an INSERT into gen_jobs would run;
+ * NULL: there is none.
  */
 const char *
 tables_find_insert_stranger(void)
@@ -348,7 +358,7 @@ tables_find_insert_stranger(void)
 }
 
 /*
- * The table gen_jobs; InvalidOid while it is not known.
+ * Returns the table gen_jobs; InvalidOid while it is not known.
  */
 Oid
 tables_jobs(void)
@@ -357,7 +367,8 @@ tables_jobs(void)
 }
 
 /*
- * Returns the role as which the dispatcher works, and which all may trust with their jobs.
+ * Returns the role that the dispatcher works as; all roles trust it with their
+ * jobs.  InvalidOid while the tables are not known.
  */
 Oid
 tables_owner(void)
@@ -372,8 +383,9 @@ tables_owner_name(void)
 }
 
 /*
- * Locks the tables and makes their owner the current user, until the transaction ends and the caller changes that back.
- * Raises an error if code is attached that must not run so.  Does nothing while there are no tables.
+ * Locks the tables until the transaction ends.  Makes their owner the current
+ * user; the caller must change that back.  Raises an error if code is attached
+ * that must not run as the owner.  Does nothing while there are no tables.
  */
 void
 tables_become_owner(void)
@@ -396,14 +408,14 @@ tables_become_owner(void)
 		has_deferred = later;
 		check(owner);
 	}
-	/* PostgreSQL lets no trigger fire later in a restricted operation */
+	/* in a restricted operation PostgreSQL refuses deferred triggers */
 	if (!has_deferred)
 		SetUserIdAndSecContext(owner, context | SECURITY_RESTRICTED_OPERATION);
 }
 
 /*
- * Fires deferred triggers now, and those of later statements of the transaction with each of them, so that none is left at
- * the commit.
+ * Fires deferred triggers now.  In later statements of the transaction, they
+ * fire with the statement, so that none is left at the commit.
  */
 void
 tables_fire_deferred(void)

@@ -1,6 +1,7 @@
 /*
  * tables.h
- *		As whom the dispatcher works on the tables, and what hangs on them.
+ *		The role that the dispatcher works as, and the code attached to the
+ *		tables.
  */
 #ifndef GENJOB_TABLES_H
 #define GENJOB_TABLES_H

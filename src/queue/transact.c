@@ -2,8 +2,8 @@
  * transact.c
  *		The dispatcher's transactions.
  *
- * A transaction is opened and ended by queue_transact(), so none is ever open while a server is waited for.  It runs
- * as the owner of the tables.
+ * queue_transact() begins and ends each transaction, so none is open while the
+ * dispatcher waits for a server.  It runs as the owner of the tables.
  */
 #include "postgres.h"
 
@@ -38,8 +38,9 @@ static TimeoutId leave_timeout;
 static MonoTime (*leave_deadline)(void);
 
 /*
- * Cancels a transaction that waits (for a synchronous standby, for example), because it must not keep the server from
- * stopping.  This process can then still spool what it holds.  If the transaction does not end, ends the process.
+ * Cancels a transaction that waits (for a synchronous standby, for example),
+ * because it must not keep the server from stopping.  This process can then
+ * still spool its jobs.  If the transaction does not end, ends the process.
  */
 static void
 leave_callback(void)
@@ -58,8 +59,8 @@ leave_callback(void)
 }
 
 /*
- * Prepares this process for queue_transact().  A transaction is cancelled, and later the process ended, after the time
- * that deadline returns; 0: there is none.
+ * Prepares this process for queue_transact().  deadline returns the time after
+ * which leave_callback() cancels a transaction; 0: never.
  */
 void
 queue_init(MonoTime (*deadline)(void))
@@ -73,8 +74,10 @@ queue_init(MonoTime (*deadline)(void))
 }
 
 /*
- * Runs work as the owner of the tables, with what comes before and after it in the transaction.  It leaves no setting
- * behind, and nothing to run at the commit.  What it takes by SPI_palloc() is in caller, and outlives the transaction.
+ * Runs work as the owner of the tables, with what comes before and after it in
+ * the transaction.  Leaves no setting behind, and nothing to run at the
+ * commit.  What work allocates by SPI_palloc() is in caller, and outlives the
+ * transaction.
  */
 static void
 run_work(QueueWork work, void *arg, MemoryContext caller)
@@ -84,14 +87,14 @@ run_work(QueueWork work, void *arg, MemoryContext caller)
 	MemoryContextSwitchTo(caller);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	/* they were moved, or dropped and created */
+	/* the tables were moved, or dropped and created */
 	if (!tables_are_known() && *statement_schema() != '\0')
 		(void) queue_look();
 	tables_become_owner();
 	ended_begin();
 	dependency_begin();
 	work(arg);
-	/* what they refuse of jobs that go on is no fault of those that the work has ended */
+	/* before dependency_work(), so that its errors do not fail the work */
 	tables_fire_deferred();
 	dependency_work();
 	ended_follow();
@@ -100,8 +103,8 @@ run_work(QueueWork work, void *arg, MemoryContext caller)
 }
 
 /*
- * True if an error says that a schema's USAGE is missing.  The transaction has ended, so only the words are left, in
- * the language of the messages.
+ * True if an error says that USAGE on the schema is missing.  The transaction
+ * has ended, so only the message is left, in the language of the messages.
  */
 static bool
 denies_schema(const ErrorData *error, const char *schema)
@@ -110,8 +113,8 @@ denies_schema(const ErrorData *error, const char *schema)
 }
 
 /*
- * Adds a hint to an error about a missing right.  Unless it is one to a schema of genjob's own, it comes from code of
- * others, such as a trigger.
+ * Adds a hint to an error about a missing right.  If the right is not one on a
+ * schema of genjob, the error comes from code of others, such as a trigger.
  */
 static void
 explain_denial(ErrorData *error)
@@ -135,8 +138,9 @@ explain_denial(ErrorData *error)
 }
 
 /*
- * Runs work in a transaction of its own, shown in pg_stat_activity as activity.  False, and the error in the caller's
- * memory context, if it failed; then the database is unchanged.
+ * Runs work in a transaction of its own, shown in pg_stat_activity as
+ * activity.  If it fails, returns false and *error, in the caller's memory
+ * context; the database is then unchanged.
  */
 bool
 queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **error)
@@ -166,7 +170,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 	{
 		HOLD_INTERRUPTS();
 		statement_forget_row();
-		/* first, for what the transaction took of the memory */
+		/* first, to free the transaction's memory */
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
 		*error = guard_take_error(caller);
@@ -175,7 +179,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		dependency_transaction_failed();
 	}
 	PG_END_TRY();
-	/* a commit leaves it as it was */
+	/* a commit does not restore the user */
 	SetUserIdAndSecContext(user, context);
 	disable_timeout(leave_timeout, false);
 	QueryCancelPending = false; /* it was for this transaction */
@@ -186,8 +190,9 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 }
 
 /*
- * Runs work in a subtransaction.  False, and the error in the caller's memory context, if it failed; then the database
- * is unchanged.  The result of the last statement stays the same.
+ * Runs work in a subtransaction.  If it fails, returns false and *error, in
+ * the caller's memory context; the database is then unchanged.  The result of
+ * the last statement stays the same.
  */
 bool
 queue_guard(QueueWork work, void *arg, ErrorData **error)

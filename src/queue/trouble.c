@@ -3,8 +3,9 @@
  *		What a dispatcher does when the database refuses: it says so, keeps what it has, and tries
  *		again, less and less often.
  *
- * A trigger of others may raise an error for each of a million jobs: the views show the last one, the log has one line
- * a minute of each kind, with a count.
+ * A trigger of others may raise an error for each of a million jobs.  The
+ * views show the last error.  The log gets one line a minute for each kind,
+ * with a count, as long as the error code stays the same.
  */
 #include "postgres.h"
 
@@ -18,12 +19,12 @@
 
 #define LOG_INTERVAL_S 60
 
-/* What has been logged of a kind. */
+/* What was last logged of a kind. */
 typedef struct Logged
 {
 	int sqlerrcode;
 	MonoTime at;
-	int64 unsaid; /* since then, of the same code */
+	int64 unsaid; /* errors since then with the same code, not logged */
 } Logged;
 
 static Logged logged[TROUBLE_KINDS];
@@ -40,8 +41,8 @@ trouble_backoff_us(int failures)
 }
 
 /*
- * True if a row may be the cause of an error.  False for errors of the whole table or server, such as a lock that is
- * not granted in time.
+ * True if a row may be the cause of an error.  False for errors of the whole
+ * table or server, such as a lock that is not granted in time.
  */
 bool
 trouble_is_of_row(const ErrorData *error)
@@ -60,7 +61,8 @@ trouble_is_of_row(const ErrorData *error)
 }
 
 /*
- * True if an error is for the log; *unsaid: how many like it were left out.
+ * True if an error must be logged.  *unsaid: errors left out since the last
+ * logged one.
  */
 static bool
 is_to_be_logged(TroubleKind kind, int sqlerrcode, int64 *unsaid)

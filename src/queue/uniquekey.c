@@ -1,9 +1,10 @@
 /*
  * uniquekey.c
- *		Whether an unfinished job has a unique_key, in whatever transaction.
+ *		Tells whether an unfinished job has a unique_key, committed or not.
  *
- * A row that enters the index gen_jobs_unique waits for open transactions that have put the same key there.  A dispatcher
- * must not wait for anybody's transaction, so it looks first, with a snapshot that sees them all.
+ * An insert into the index gen_jobs_unique waits for open transactions that
+ * have inserted the same key.  A dispatcher must not wait for anybody's
+ * transaction.  So it looks first, with a snapshot that sees uncommitted rows.
  */
 #include "postgres.h"
 
