@@ -1,8 +1,7 @@
 /*
  * decode.c
- *		Bodies that came compressed: decodes gzip and deflate, once the whole
- *		body is there; also br and zstd, if genjob was built with their
- *		libraries.
+ *		Decodes bodies that came compressed, once they are whole: gzip, deflate,
+ *		and br and zstd if genjob was built with their libraries.
  *
  * What is paid for must not be lost: a body that cannot be decoded (it is
  * broken, of another encoding, or too large) stays as it came.  libcurl would
@@ -95,8 +94,7 @@ find_encodings(const HttpReply *reply, Words *words)
 }
 
 /*
- * Returns the next encoding of a list, with its length in *len; NULL at the
- * end.
+ * Returns the next encoding of a list, its length in *len; NULL at the end.
  */
 static const char *
 next_word(Words *words, size_t *len)
@@ -501,8 +499,7 @@ go_on(Decoding *decoding)
 }
 
 /*
- * Returns what takes an encoding off a body, malloc'd; NULL when memory is
- * short.
+ * Returns what takes an encoding off a body, malloc'd; NULL if out of memory.
  */
 static Decoding *
 begin(const HttpReply *reply, Encoding encoding, size_t most, DecodeMayGrow may_grow, void *arg)

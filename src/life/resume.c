@@ -52,9 +52,9 @@ judge(Job *job, char **error)
 {
 	Judged *judged = job->judged;
 
+	job->judged = NULL;
 	if (judged == NULL)
 		return guard_run(judge_saved, job, error);
-	job->judged = NULL;
 	job->verdict = judged->verdict;
 	*error = judged->why;
 	return judged->why == NULL;
@@ -136,6 +136,9 @@ resume_begin(Job *job)
 	if (!is_named && !has_answer)
 		return next_verdict(reply_lost());
 	if (job->complaint != NULL)
+	{
+		job->judged = NULL; /* the caller of life_resumed() frees it */
 		return fail_resumed(job);
+	}
 	return has_answer ? resume_answer(job) : resume_prediction(job);
 }

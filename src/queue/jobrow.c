@@ -426,7 +426,7 @@ jobrow_take(uint64 row)
 
 /*
  * Makes a Job of a row of CLAIM, FIND_ORPHANS or, if has_ended, FIND_CANCELS.
- * If the row cannot be read, returns false and *error; *job is then invalid.
+ * If the row cannot be read, returns false and *error; *job is then NULL.
  */
 bool
 jobrow_try(uint64 row, bool has_ended, Job **job, ErrorData **error)
@@ -437,7 +437,7 @@ jobrow_try(uint64 row, bool has_ended, Job **job, ErrorData **error)
 	marker_end();
 	if (!succeeded && reading.job != NULL)
 		job_destroy(reading.job);
-	*job = reading.job;
+	*job = succeeded ? reading.job : NULL;
 	return succeeded;
 }
 
