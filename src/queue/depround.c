@@ -3,10 +3,9 @@
  *		The statements that tell dependents about the end of a job.
  *
  * genjob.dependencies has a row for each job that a waiting job still waits
- * for.  It says where to look, and how a job ended whose row may be gone by
- * now.  The statements read each time from gen_jobs whether a job has ended.
- * So it does no harm to look twice at a job, or in another order than the
- * commits.
+ * for.  It says where to look, and how a job ended whose row may be gone.  The
+ * statements read each time from gen_jobs whether a job has ended.  So they may
+ * look twice at a job, or in another order than the commits.
  *
  * The statements skip rows of gen_jobs that another transaction has locked.  A
  * job waits only for jobs with lower ids, so there are no cycles.
@@ -138,10 +137,7 @@ static const Statement statements[ROUND_STATEMENTS] = {
 	[ROUND_NEXT] = {2, {INT8ARRAYOID, INT4OID},
 		"SELECT n.job_id, NOT EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = n.job_id AND " HAS_NOT_SUCCEEDED " OFFSET 0)"
 		" FROM (SELECT d.job_id FROM genjob.dependencies d WHERE d.parent_id = ANY ($1) AND d.outcome IS NULL LIMIT $2) n"},
-	/*
-	 * Queues those of the jobs $1 that waited for successes only, and have
-	 * them all.  A locked row does not move, so one lookup is enough.
-	 */
+	/* queues jobs of $1 whose dependencies all succeeded; a locked row does not move: one lookup is enough */
 	[ROUND_CONTINUE] = {1, {INT8ARRAYOID},
 		"WITH held AS MATERIALIZED (SELECT j.ctid AS place FROM @.gen_jobs j WHERE j.id = ANY ($1)"
 		"  AND j.state = 'waiting' AND coalesce(cardinality(j.after), 0) > 0 AND j.after_rule <> 'failed'"
@@ -155,8 +151,7 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"  FROM done n"},
 	/*
 	 * Queues, fails or cancels those of the jobs $1 that wait for nothing any
-	 * more.  Cuts the error of another job when it quotes one: that may quote
-	 * others.
+	 * more.  Cuts errors of other jobs that it quotes: these may quote others.
 	 */
 	[ROUND_RESOLVE] = {2, {INT8ARRAYOID, TIMESTAMPTZOID},
 		"WITH ready AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1)"
@@ -298,8 +293,7 @@ revive_unique(Round *round, Datum ids)
 }
 
 /*
- * Sets jobs without a unique_key to waiting again.  If somebody has one
- * locked, reports its parent as locked.
+ * The same of jobs without a unique_key; reports parents of locked rows, too.
  */
 static void
 revive(Round *round, Datum ids)
@@ -325,7 +319,7 @@ revive(Round *round, Datum ids)
 }
 
 /*
- * Handles what a changed job means for itself: it waits, does not wait any more, or others wait for it again.
+ * Handles what a change means for the job: it waits, or not, or others do.
  */
 static void
 look_at_changed(Round *round, Datum ids)
@@ -349,9 +343,7 @@ typedef struct Touched
 	int64 *parents; /* the ended job that final[i] waited for */
 } Touched;
 
-/*
- * Lists the touched jobs; false if there are none.
- */
+/* Lists the touched jobs; false if there are none. */
 static bool
 list_touched(Round *round, Datum ids, Touched *touched)
 {
@@ -380,7 +372,7 @@ list_touched(Round *round, Datum ids, Touched *touched)
 }
 
 /*
- * Reports the rows of ROUND_CONTINUE, ROUND_CONTINUE_NEXT or ROUND_RESOLVE.
+ * Reports the rows of ROUND_CONTINUE or ROUND_RESOLVE.
  */
 static void
 take_rows(Round *round, uint64 rows)
@@ -432,9 +424,7 @@ continue_next(Round *round, Datum ids)
 	return rows == n;
 }
 
-/*
- * Removes the touched jobs that are among the n sorted ids of done.
- */
+/* Removes the touched jobs that are among the n sorted ids of done. */
 static void
 leave_out(Touched *touched, const int64 *done, int n)
 {
@@ -553,9 +543,8 @@ round_list_dependents(int64 job, int64 *ids, int max)
 }
 
 /*
- * Lists up to max waiting jobs with ids above *from, and moves *from on;
- * returns their number.  Deletes the dependencies of jobs in this range that
- * do not wait.
+ * Lists up to max waiting jobs above *from, which moves on; returns their
+ * number.  Deletes the dependencies of other jobs in this range.
  */
 int
 round_page(int64 *from, int64 *ids, int max)
@@ -594,8 +583,7 @@ round_page_retried(int64 *from, int64 *ids, int *n, int max)
 }
 
 /*
- * Keeps the ids of jobs that the role may see and kept names; returns how many
- * are left.
+ * Keeps ids of jobs that kept names and the role may see; returns how many.
  */
 int
 round_keep_seen(int64 *ids, int n, Oid role, KeptJobs kept)

@@ -60,8 +60,7 @@ static const ColumnType column_types[REPORT_COLUMNS] = {
 };
 
 /*
- * Returns UTF-8 as a text of the database; makes utf8 valid in place.
- * *isnull: utf8 is NULL.
+ * Returns UTF-8, made valid in place, as a text; *isnull: it is NULL.
  */
 Datum
 report_text(char *utf8, bool *isnull)
@@ -74,8 +73,7 @@ report_text(char *utf8, bool *isnull)
 }
 
 /*
- * Returns the jsonb of JSON text in UTF-8, in the current memory context.
- * Uses up the text.
+ * Returns the jsonb, in the current memory context, of JSON that it uses up.
  */
 struct varlena *
 report_json(char **utf8)
@@ -358,8 +356,7 @@ delete_surplus(const Surplus *surplus)
 }
 
 /*
- * Shows why outputs of earlier attempts stay, unless it showed this reason
- * last.
+ * Shows why outputs of earlier attempts stay, if the reason is a new one.
  */
 static void
 show_surplus(const char *reason)
