@@ -8,7 +8,7 @@ use warnings;
 use FindBin;
 use PostgreSQL::Test::Utils;
 
-# The blocks of docs/NAME: the title of a section => a reference to its blocks, of a language if one is given.
+# Returns the blocks of docs/NAME, by title of section: title => a reference to its blocks, only of LANGUAGE if given.
 sub blocks
 {
 	my ($name, $language) = @_;

@@ -1,5 +1,5 @@
-# What genjob's TAP tests share: a server with genjob, GenAI servers and jobs in it, and waiting for
-# what they come to. All waiting polls for a condition; none of it sleeps for luck.
+# What genjob's TAP tests share: they start a server with genjob, create GenAI servers and jobs in it, and
+# wait for results. Every wait polls for a condition; none just sleeps.
 #
 # Works with the PostgreSQL::Test modules of PostgreSQL 15 to 18.
 
@@ -41,13 +41,13 @@ our @EXPORT = qw(
 my $next_node = 1;
 my $first_node;
 
-# The superuser of every server, whoever runs the tests. PostgreSQL's modules would call it after the operating system's
-# user, and then a test could not create a role of that name, nor count on any. All clients, walreceivers and subscriptions
-# among them, take it from PGUSER.
+# The superuser of every server, whoever runs the tests. PostgreSQL's modules would name it after the operating system's
+# user, and then a test could not create a role of that name, nor rely on any name. All clients, walreceivers and
+# subscriptions among them, take it from PGUSER.
 my $superuser = 'postgres';
 $ENV{PGUSER} = $superuser;
-# The first server of a test is a copy of one that initdb has made for all tests. Others are made by initdb, for no two of
-# them are to have one system identifier.
+# The first server of a test is a copy of one that initdb has made for all tests. initdb makes the others, because no
+# two of them may have the same system identifier.
 {
 	no warnings 'redefine';
 	my $init = \&PostgreSQL::Test::Cluster::init;
@@ -82,8 +82,8 @@ sub template
 	return $folder;
 }
 
-# safe_psql() and poll_query_until() do without a psql where they can (Wire). What a server says before it takes a statement
-# is left to psql to tell.
+# safe_psql() and poll_query_until() do without a psql where they can (Wire). psql shows what a server says before it
+# takes a statement.
 {
 	no warnings 'redefine';
 	my $safe_psql = \&PostgreSQL::Test::Cluster::safe_psql;
@@ -119,13 +119,13 @@ sub template
 	};
 }
 
-# A started server that has genjob preloaded and created in the database postgres, with a dispatcher
-# at work in it. Options:
+# Returns a started server with genjob preloaded, and created in the database postgres, with a dispatcher
+# at work there. Options:
 #   name       of the node (node1, node2, ...)
 #   conf       lines added to postgresql.conf
 #   init       arguments of PostgreSQL::Test::Cluster's init, such as { allows_streaming => 1 }
 #   extension  0: no CREATE EXTENSION (and so no dispatcher)
-#   start      0: not started, and so nothing created either
+#   start      0: not started, so nothing is created either
 sub new_node
 {
 	my (%opts) = @_;
@@ -156,7 +156,7 @@ CONF
 	return $node;
 }
 
-# What SQL gives on the server that new_node() made first, as ROLE (the superuser).
+# Returns what SQL gives on the server that new_node() made first, run as ROLE (default: the superuser).
 sub query
 {
 	my ($sql, $database, $role) = @_;
@@ -220,7 +220,7 @@ sub job
 	return $json eq '' ? undef : JSON::PP->new->utf8->decode($json);
 }
 
-# True once the job is in STATE; false, and the job as it is in the test's log, after the time-out of
+# Returns true once the job is in STATE. Returns false, and writes the job to the test's log, after the time-out of
 # poll_query_until (PG_TEST_TIMEOUT_DEFAULT, 180 s).
 sub wait_state
 {
@@ -283,7 +283,7 @@ sub kill_dispatcher
 	return wait_dispatcher($first_node, 'postgres', $pid);
 }
 
-# Why figures of memory mean nothing in this run: a sanitizer has memory of its own for each byte. Else nothing.
+# Returns why figures of memory mean nothing in this run (a sanitizer has its own memory for each byte), or nothing.
 sub figures_mean_nothing
 {
 	return $ENV{SANITIZE} ? 'memory and time under a sanitizer are not what they are without' : undef;
@@ -301,8 +301,8 @@ sub takes_less
 	return;
 }
 
-# ms of a turn, on the processor: how long it waits for one depends on what else this machine does. Some 6 ms are usual; a
-# virtual machine may be a third as fast for seconds.
+# Processor time of a turn, in ms: how long it waits for a processor depends on what else this machine does. Some 6 ms
+# are usual; a virtual machine may be a third as fast for seconds.
 my $longest_turn = 60;
 
 # Passes if no turn of the dispatcher's loop was long since that offset of the log, which is to be of debug1.
@@ -321,7 +321,7 @@ sub no_turn_is_long
 	return;
 }
 
-# Runs SQL of which no commit tells: without triggers.
+# Runs SQL that no commit reports: without triggers.
 sub run_unreported
 {
 	my ($node, $sql) = @_;

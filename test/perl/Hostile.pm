@@ -14,7 +14,7 @@ use File::Temp  ();
 use POSIX       ();
 use Time::HiRes qw(sleep time);
 
-# What they are called and do; README.md beside them has a sentence each.
+# Starts them. test/standin/harm.c says what each is called and does.
 sub new
 {
 	my ($class, %option) = @_;

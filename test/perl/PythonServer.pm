@@ -28,7 +28,7 @@ sub new
 	return $self;
 }
 
-# PORT: the one to listen at, where the script can choose.
+# PORT: where to listen, if the script lets us choose.
 sub start
 {
 	my ($self, $port) = @_;
@@ -67,7 +67,7 @@ sub start
 	return;
 }
 
-# What is not installed; nothing where it runs.
+# Returns what is not installed; nothing if it runs.
 sub missing { return $_[0]{missing} }
 sub port    { return $_[0]{port} }
 sub url     { return "http://127.0.0.1:$_[0]{port}" . ($_[1] // '') }
@@ -80,7 +80,7 @@ sub log
 	return scalar(<$file>) // '';
 }
 
-# How many seconds its clock is ahead from now on, where the script can be told.
+# Sets by how many seconds its clock is ahead from now on, if the script supports it.
 sub skew
 {
 	my ($self, $seconds) = @_;
@@ -91,7 +91,7 @@ sub skew
 	return;
 }
 
-# Ends it, with all that it started; what it holds stays for start($port).
+# Ends it, with all that it started; its data stays for start($port).
 sub stop
 {
 	my ($self) = @_;

@@ -32,7 +32,7 @@ sub new
 	return $self;
 }
 
-# The process id of its backend.
+# Returns the process id of its backend.
 sub pid { return $_[0]{pid} }
 
 # Sends statements without waiting for what they give.
@@ -46,7 +46,7 @@ sub send
 	return $self;
 }
 
-# Whether the statements have ended by now.
+# True if the statements have ended by now.
 sub has_ended
 {
 	my ($self) = @_;

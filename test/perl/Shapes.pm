@@ -1,6 +1,5 @@
-# Answers and requests of any size, each of a shape that some loop could take too long over, or some buffer too much
-# memory for; and a server that gives such answers: http://127.0.0.1:PORT/SHAPE/BYTES, or
-# /=HEX/0 for one that is written there.
+# Answers and requests of any size. Each has a shape for which some loop could take too long, or some buffer too much
+# memory. A server gives such answers: http://127.0.0.1:PORT/SHAPE/BYTES, or /=HEX/0 for an answer that is in the URL.
 
 package Shapes;
 
@@ -14,7 +13,7 @@ my $png = encode_base64("\x89PNG\r\n\x1a\n" . 'p' x 40, '');
 my %server = (api => 'http', output => '/data/*', usage => '/usage', error => '/error /errors', max_attempts => 1);
 my %stream = (api => 'openai-chat', max_attempts => 1);
 
-# Enough of PIECE between HEAD and TAIL to be BYTES long; a reference to code gives the n-th piece.
+# Returns HEAD, as many PIECEs as make BYTES, and TAIL; a reference to code gives the n-th piece.
 sub fill
 {
 	my ($bytes, $head, $piece, $tail, $glue) = @_;

@@ -8,7 +8,7 @@ package StandIn;
 #   ... send $request to $standin->url ...
 #   is($standin->counts->{ids}{'a cat'}{arrived}, 2);
 #
-# What a fault can say stands in test/standin/README.md.
+# test/standin/README.md says what a fault can contain.
 
 use strict;
 use warnings;
@@ -173,8 +173,8 @@ sub finish
 	return $self->_admin('POST', 'finish')->{finished};
 }
 
-# From now on so many calls are worked on at a time (0: all); what is beyond waits its turn, or with
-# refuse => 1 is answered 429 at once.
+# From now on it works on this many calls at a time (0: all); further calls wait their turn, or with
+# refuse => 1 get 429 at once.
 sub capacity
 {
 	my ($self, $calls, %option) = @_;
@@ -182,7 +182,7 @@ sub capacity
 	return $self;
 }
 
-# So many calls that cancel are worked on at a time from now on (0: all); those beyond are refused.
+# From now on it works on this many cancels at a time (0: all) and refuses further ones.
 sub cancel_capacity
 {
 	my ($self, $calls) = @_;
@@ -190,7 +190,7 @@ sub cancel_capacity
 	return $self;
 }
 
-# From now on every call that brings work gets this STATUS (0: not any more), with a header Retry-After
+# From now on every call that brings work gets this STATUS (0: no longer), with a header Retry-After
 # if retry_after => ... is given.
 sub refuse_all
 {

@@ -1,6 +1,6 @@
-# What psql -XAtq would print for statements, without a psql: to start one takes more of a processor than most statements
-# do, and a run of the tests has thousands of them. Speaks PostgreSQL's protocol over a Unix socket, in a session of its
-# own each time, which has ended once the answer is returned.
+# Prints what psql -XAtq would print for statements, without a psql: to start one takes more processor time than most
+# statements do, and a run of the tests has thousands of them. Speaks PostgreSQL's protocol over a Unix socket, each
+# time in a session of its own, which has ended when the answer is returned.
 #
 #   my $answer = Wire::run($node, 'postgres', 'SELECT 1', user => 'app') // ...;    # undef: only psql can run this
 #   print $answer->{out}, $answer->{err}; exit $answer->{status};                   # as psql's would be
@@ -17,7 +17,7 @@ my $protocol = 196608;    # 3.0
 my $longest = 100_000;    # bytes of SQL that are looked through here
 my %fields = (S => 'severity', M => 'message', D => 'DETAIL', H => 'HINT', W => 'CONTEXT');
 
-# What psql reads otherwise than the server: its own commands, what it is fed or told by the by, and SQL bodies of functions.
+# What psql and the server read differently: psql's own commands, COPY data, notifications, and SQL bodies of functions.
 my $only_psql = qr/\\|\b(?:COPY|LISTEN|RULE)\b|\bBEGIN\s+ATOMIC\b/i;
 
 # Tokens within which a semicolon ends no statement.
@@ -48,7 +48,7 @@ sub run
 	return \%answer;
 }
 
-# The statements of a text, which psql sends one at a time.
+# Splits a text into statements, which psql sends one at a time.
 sub statements
 {
 	my ($sql) = @_;
@@ -61,7 +61,7 @@ sub statements
 	return grep { /\S/ } @statements;
 }
 
-# Whether a session begins, without a password.
+# True if a session begins, without a password.
 sub start
 {
 	my ($socket, $user, $database) = @_;

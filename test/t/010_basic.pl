@@ -1,4 +1,4 @@
-# What a job sends and what it brings back: the first five minutes with genjob word by word, and each
+# What a job sends and what it brings back: a new user's first statements one by one, and each
 # api with and without inputs.
 
 use strict;

@@ -1,5 +1,5 @@
-# Idempotency-Keys: the end of each tells the options of the server that its body was made by, whatever else was claimed
-# together with it. Whoever takes a call up after a crash believes it.
+# Idempotency-Keys: the end of each key names the options of the server that made its body, whatever jobs were claimed
+# together with it. A dispatcher that takes up a call after a crash relies on it.
 
 use strict;
 use warnings;

@@ -1,6 +1,6 @@
 # An old transaction keeps VACUUM from removing the rows of jobs that have run.  Whatever makes the dispatcher look for
-# jobs meanwhile, it does not read through all of those: a bulk of jobs is found from its first run_at on, a row that
-# somebody had locked by its id, and one that nobody told of in slices of time.
+# jobs meanwhile, it does not read through all of those rows: it finds a bulk of jobs from its first run_at on, a row
+# that somebody had locked by its id, and a job that no commit reported in slices of time.
 
 use strict;
 use warnings;

@@ -1,4 +1,4 @@
-# Every job is found, and none is run that should not be, whatever was told of it and when: the search of
+# Every job is found, and no job runs that should not, whatever commits reported of it and when: the search of
 # genjob.rescan_interval, which would find it in the end, is an hour away.
 
 use strict;

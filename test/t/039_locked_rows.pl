@@ -1,6 +1,6 @@
-# A row that another session has locked undoes the statement by which jobs of the common kind are claimed or reported
-# together (src/queue/direct.c), and no such statement is tried for a while. Nobody notices: claims and reports of others
-# go on, round after round, and the job itself is done once the lock is gone, and paid once.
+# If another session has locked a row, claiming or reporting jobs of the common kind together fails
+# (src/queue/direct.c), and the dispatcher does not try it again for a while. No job suffers: claims and reports of
+# others go on, round after round, and the job itself is done once the lock is gone, and paid once.
 
 use strict;
 use warnings;

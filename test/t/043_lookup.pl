@@ -1,5 +1,5 @@
-# A submission of which nobody knows whether it arrived: a provider whose ids are genjob's to choose is asked
-# before anything is sent again. What it has is waited for; only what it has not is sent once more.
+# Nobody knows whether a submission arrived: if genjob chose the prediction's id, it asks the provider
+# before it sends anything again. It waits for what the provider has, and sends only what the provider lacks.
 
 use strict;
 use warnings;

@@ -1,7 +1,7 @@
-# What a job needs may be made in the same transaction as the job: its server, the server's options, the right to use it,
-# the user mapping. The dispatcher can see the row a moment before it learns of the rest, and fails no job for that.
+# What a job needs may be made in the same transaction as the job: its server, the server's options, the right to use
+# it, the user mapping. The dispatcher can see the row a moment before it learns of the rest, and fails no job for that.
 #
-# That moment lasts half a second here, and in it a job that is due has the dispatcher look.
+# Here that moment lasts half a second, and a due job makes the dispatcher look within it.
 
 use strict;
 use warnings;
@@ -52,8 +52,8 @@ query(
 # Jobs that are not checked when they are inserted.
 sub insert_unchecked { return "SET session_replication_role = replica; @_ RESET session_replication_role;"; }
 
-# What there is before; then a transaction that makes what jobs need, and three jobs. These succeed. The dispatcher knows what
-# there was before, for it has failed a job of the same role.
+# What there is before; then a transaction that makes what jobs need, and three jobs. These succeed. The dispatcher
+# knows what there was before, for it has failed a job of the same role.
 sub come_together
 {
 	my ($what, $before, $together, %option) = @_;

@@ -1,4 +1,4 @@
-# What a second trouble must not make of the first: no call is paid again, no answer lost, no place given twice.
+# A second trouble must not make the first worse: no call is paid for again, no answer is lost, no place is given twice.
 
 use strict;
 use warnings;

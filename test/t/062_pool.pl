@@ -1,4 +1,4 @@
-# Servers with several addresses, and those that another takes jobs for.
+# Servers with several addresses, and servers with a fallback that takes their jobs.
 
 use strict;
 use warnings;

@@ -1,4 +1,4 @@
-# Users of one database, jobs that wait for jobs, and stores: what one leaves lying about is not another's to carry.
+# Users of one database, jobs that wait for jobs, and stores: what one user leaves behind costs no other user anything.
 
 use strict;
 use warnings;
@@ -154,7 +154,8 @@ subtest 'users 108: a role reads of a job of another, by waiting for it, after i
 	is(query("SELECT error FROM gen_jobs WHERE id = $child"), "job $parent, which this one waited for, has not succeeded.", 'its words are not told');
 };
 
-# A server that alice used is dropped; mallory creates one of its name. What mallory's own job meets there, hers does not.
+# A server that alice used is dropped; mallory creates one of its name. What mallory's own job meets there, hers does
+# not.
 my $own = q{INSERT INTO gen_jobs (server, request, run_at) VALUES ('reborn', '{"prompt": "a"}', '2100-01-01') RETURNING id};
 my $cancel = q{WITH i AS MATERIALIZED (SELECT id FROM gen_jobs WHERE server = 'reborn' AND state = 'queued') SELECT count(genjob.cancel(id)) FROM i};
 

@@ -1,5 +1,5 @@
 # Owners of jobs share a server, and tenants of an owner share the owner's turns: nobody gets more by calling themselves
-# many. What a server costs that has nothing to do, and whose figures are whose.
+# many. Also: what an idle server costs, and that each server has its own figures.
 
 use strict;
 use warnings;

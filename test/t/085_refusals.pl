@@ -1,5 +1,5 @@
-# Refusals that waiting alone does not mend hold the server back, with a reason, and end; calls of which it is not known
-# whether they were accepted are repeated so often and no more; statuses by the option retry_status.
+# Refusals that waiting alone does not mend hold the server back, with a reason, and end; calls that may have
+# been accepted are repeated a limited number of times; the option retry_status says which statuses are tried again.
 
 use strict;
 use warnings;

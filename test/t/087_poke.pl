@@ -1,5 +1,5 @@
 # genjob.poke(): what a provider's webhook has an application call. The provider is asked at once instead of in an hour,
-# once a second at most, and by who may see the job alone.
+# once a second at most, and only for a role that may see the job.
 
 use strict;
 use warnings;

@@ -1,5 +1,5 @@
-# docs/workflows.md, from SQS, from S3 through Lambda, and by PostgREST: the document's Python and SQL as it stands. SQS is
-# test/aws/sqs.py here, Lambda and PostgREST are played by who calls the function as they do.
+# docs/workflows.md, from SQS, from S3 through Lambda, and by PostgREST: the document's Python and SQL as it stands. SQS
+# is test/aws/sqs.py here, the test plays Lambda and PostgREST: it calls the functions as they do.
 
 use strict;
 use warnings;

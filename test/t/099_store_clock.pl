@@ -1,5 +1,5 @@
-# A real object store (Swift) whose clock is an hour away from this machine's: it refuses every call, each who looks is told
-# what is wrong, and jobs go on by themselves when the clocks agree.
+# A real object store (Swift) whose clock is an hour away from this machine's: it refuses every call, genjob says
+# everywhere what is wrong, and jobs go on by themselves when the clocks agree.
 
 use strict;
 use warnings;
