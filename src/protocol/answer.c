@@ -311,7 +311,12 @@ answer_judge_json(Judge *judge, cJSON *json)
 	verdict->error = fault;
 	verdict->kind = has_downloads ? VERDICT_FETCH : fault ? VERDICT_FAIL : VERDICT_DONE;
 	/* do not save an answer that we would read back as a saved verdict */
-	verdict->answer = has_downloads && whole != NULL && !saved_is_text(whole) ? whole : NULL;
+	if (whole != NULL && (!has_downloads || saved_is_text(whole)))
+	{
+		pfree(whole);
+		whole = NULL;
+	}
+	verdict->answer = whole;
 }
 
 /*
@@ -589,6 +594,5 @@ answer_judge_body(Judge *judge)
 		return;
 	}
 	answer_judge_json(judge, json);
-	if (!output_has_data(verdict))
-		bytes_clear(reply->body); /* else the outputs are in it */
+	output_leave_body(verdict, reply->body);
 }

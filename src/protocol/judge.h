@@ -59,7 +59,7 @@ extern void output_mask(const Judge *judge, const char *type, char *data, size_t
 extern void output_take_all(Judge *judge, cJSON *json);
 extern char *output_describe_faults(const Judge *judge);
 extern bool output_may_be_download(const Judge *judge, cJSON *json);
-extern bool output_has_data(const Verdict *verdict);
+extern void output_leave_body(Verdict *verdict, Bytes *body);
 extern bool output_has_downloads(const Verdict *verdict);
 
 #endif /* GENJOB_JUDGE_H */

@@ -21,6 +21,7 @@
  */
 #define MAX_DOWNLOADS 1000
 #define MAX_OUTPUTS 10000
+#define LARGE_PART 8 /* outputs of at least an eighth of a body stay in it */
 
 #define MAX_URL 16384 /* bytes; a longer URL stays in the answer as it is */
 #define MAX_TYPE 100  /* bytes of a claimed content type */
@@ -507,19 +508,36 @@ output_may_be_download(const Judge *judge, cJSON *json)
 }
 
 /*
- * True if outputs have come with the answer.
+ * Frees the body in which outputs were decoded, unless they are a good part of
+ * it.  Copies them first.
  */
-bool
-output_has_data(const Verdict *verdict)
+void
+output_leave_body(Verdict *verdict, Bytes *body)
 {
+	size_t kept = 0;
 	ListCell *cell;
 
 	foreach(cell, verdict->outputs)
 	{
-		if (((Output *) lfirst(cell))->data != NULL)
-			return true;
+		const Output *output = lfirst(cell);
+
+		kept += output->data != NULL ? output->len : 0;
 	}
-	return false;
+	if (kept > body->len / LARGE_PART)
+		return;
+	foreach(cell, verdict->outputs)
+	{
+		Output *output = lfirst(cell);
+		char *copy;
+
+		if (output->data == NULL)
+			continue;
+		copy = MemoryContextAllocHuge(CurrentMemoryContext, output->len + 1);
+		memcpy(copy, output->data, output->len);
+		copy[output->len] = '\0';
+		output->data = copy;
+	}
+	bytes_clear(body);
 }
 
 /*

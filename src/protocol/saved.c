@@ -16,52 +16,67 @@
 
 #define MARK "$verdict"
 
+/*
+ * Appends a member whose value is JSON; nothing if json is NULL.
+ */
 static void
-add_text(cJSON *object, const char *name, const char *text)
+add_json(StringInfo out, const char *name, const char *json)
 {
-	if (text != NULL)
-		json_attach(object, name, json_create_string(pstrdup(text)));
+	if (json == NULL)
+		return;
+	if (out->data[out->len - 1] != '{')
+		appendStringInfoChar(out, ',');
+	appendStringInfo(out, "\"%s\":", name);
+	appendStringInfoString(out, json);
+}
+
+/*
+ * Appends a member whose value is a string; nothing if text is NULL.
+ */
+static void
+add_text(StringInfo out, const char *name, const char *text)
+{
+	if (text == NULL)
+		return;
+	add_json(out, name, "\"");
+	appendStringInfoString(out, json_escape(text));
+	appendStringInfoChar(out, '"');
 }
 
 static void
-add_json(cJSON *object, const char *name, const char *text)
+add_number(StringInfo out, const char *name, int64 value)
 {
-	const char *reason;
-	cJSON *json = text ? json_parse(pstrdup(text), strlen(text), &reason) : NULL;
-
-	if (json != NULL)
-		json_attach(object, name, json);
+	add_json(out, name, psprintf(INT64_FORMAT, value));
 }
 
 static void
-add_number(cJSON *object, const char *name, int64 value)
+add_data(StringInfo out, const Output *output)
 {
-	cJSON *number = json_create(cJSON_Number);
+	char *base64 = base64_encode(output->data, output->len);
 
-	number->valuestring = psprintf(INT64_FORMAT, value);
-	json_attach(object, name, number);
+	add_json(out, "data", "\"");
+	appendStringInfoString(out, base64);
+	appendStringInfoChar(out, '"');
+	pfree(base64);
 }
 
-static cJSON *
-write_output(const Output *output)
+static void
+add_output(StringInfo out, const Output *output)
 {
-	cJSON *object = json_create(cJSON_Object);
-
-	add_text(object, "type", output->content_type);
-	add_text(object, "sha256", output->sha256);
-	if (output->object == NULL)
+	appendStringInfoChar(out, '{');
+	add_text(out, "type", output->content_type);
+	add_text(out, "sha256", output->sha256);
+	if (output->object != NULL)
 	{
-		if (output->data != NULL)
-			json_attach(object, "data",
-						json_create_string(base64_encode(output->data, output->len)));
-		return object;
+		add_text(out, "object", output->object);
+		add_text(out, "etag", output->etag);
+		add_text(out, "store", output->store);
+		add_number(out, "store_oid", output->store_oid);
+		add_number(out, "bytes", (int64) output->len);
 	}
-	add_text(object, "object", output->object);
-	add_text(object, "etag", output->etag);
-	add_text(object, "store", output->store);
-	add_number(object, "store_oid", output->store_oid);
-	add_number(object, "bytes", (int64) output->len);
-	return object;
+	else if (output->data != NULL)
+		add_data(out, output);
+	appendStringInfoChar(out, '}');
 }
 
 static size_t
@@ -99,24 +114,28 @@ saved_size(const Verdict *verdict)
 }
 
 /*
- * Returns a verdict of the kind VERDICT_DONE as JSON, palloc'd.
+ * Appends a verdict of the kind VERDICT_DONE as JSON.  Its result and usage go
+ * as they are: who writes them has made them of a tree.
  */
-char *
-saved_write(const Verdict *verdict)
+void
+saved_write(StringInfo out, const Verdict *verdict)
 {
-	cJSON *saved = json_create(cJSON_Object);
-	cJSON *outputs = json_create(cJSON_Array);
 	ListCell *cell;
 
-	add_number(saved, MARK, 1);
-	add_number(saved, "status", verdict->http_status);
-	add_json(saved, "result", verdict->result);
-	add_json(saved, "usage", verdict->usage);
-	add_text(saved, "note", verdict->note);
+	appendStringInfoChar(out, '{');
+	add_number(out, MARK, 1);
+	add_number(out, "status", verdict->http_status);
+	add_json(out, "result", verdict->result);
+	add_json(out, "usage", verdict->usage);
+	add_text(out, "note", verdict->note);
+	add_json(out, "outputs", "[");
 	foreach(cell, verdict->outputs)
-		json_append(outputs, write_output(lfirst(cell)));
-	json_attach(saved, "outputs", outputs);
-	return json_print(saved);
+	{
+		if (foreach_current_index(cell) > 0)
+			appendStringInfoChar(out, ',');
+		add_output(out, lfirst(cell));
+	}
+	appendStringInfoString(out, "]}");
 }
 
 /*

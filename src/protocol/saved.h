@@ -6,6 +6,8 @@
 #ifndef GENJOB_SAVED_H
 #define GENJOB_SAVED_H
 
+#include "lib/stringinfo.h"
+
 #include "base/json.h"
 #include "protocol/reply.h"
 
@@ -13,7 +15,7 @@
 
 extern bool saved_fits(const Verdict *verdict);
 extern size_t saved_size(const Verdict *verdict);
-extern char *saved_write(const Verdict *verdict);
+extern void saved_write(StringInfo out, const Verdict *verdict);
 extern bool saved_is(const cJSON *json);
 extern bool saved_is_text(const char *text);
 extern Verdict *saved_read(cJSON *json);

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/memutils.h"
 
 #include "base/json.h"
 #include "life/cancel.h"
@@ -51,7 +52,13 @@ static const ColumnType save_types[SAVE_COLUMNS] = {
 char *
 queue_saved_answer(const Job *job)
 {
-	return job->remote.has_verdict ? saved_write(job->verdict) : job->remote.answer;
+	StringInfoData text;
+
+	if (!job->remote.has_verdict)
+		return job->remote.answer;
+	initStringInfo(&text);
+	saved_write(&text, job->verdict);
+	return text.data;
 }
 
 /*
@@ -65,6 +72,39 @@ queue_saved_size(const Job *job)
 	return job->remote.answer ? strlen(job->remote.answer) : 0;
 }
 
+static void
+add_member(StringInfo out, const char *name, const char *json)
+{
+	if (json == NULL)
+		return;
+	appendStringInfo(out, "%s\"%s\": ", out->len > 1 ? ", " : "", name);
+	appendStringInfoString(out, json);
+}
+
+static void
+add_string(StringInfo out, const char *name, const char *text)
+{
+	if (text != NULL)
+		add_member(out, name, psprintf("\"%s\"", json_escape(text)));
+}
+
+static void
+add_answer(StringInfo out, const Job *job)
+{
+	size_t size = queue_saved_size(job);
+
+	/* an answer may be large: it is copied here, and nowhere on the way */
+	if (size < MaxAllocSize / 2)
+		enlargeStringInfo(out, (int) size + 1024);
+	if (!job->remote.has_verdict)
+	{
+		add_member(out, "answer", job->remote.answer);
+		return;
+	}
+	add_member(out, "answer", "");
+	saved_write(out, job->verdict);
+}
+
 /*
  * Returns the column remote: what a resumed job needs besides the id.
  * is_final: what the cancel of its prediction needs, with the id, which has no
@@ -76,25 +116,28 @@ static char *
 remote_json(const Job *job, bool is_final)
 {
 	const Remote *remote = &job->remote;
-	char *id = is_final && remote->id ? psprintf("\"id\": \"%s\", ", json_escape(remote->id)) : "";
-	const char *usage = is_final ? NULL : remote->usage;
-	const char *answer = is_final ? NULL : queue_saved_answer(job);
+	bool has_answer = !is_final && (remote->has_verdict || remote->answer != NULL);
 	const char *uploads = is_final ? NULL : remote->uploads;
-	const char *note =
-		!is_final && remote->note ? psprintf(", \"note\": \"%s\"", json_escape(remote->note)) : "";
-	const char *digest = !is_final && remote->token_digest
-							 ? psprintf(", \"complete\": \"%s\"", json_escape(remote->token_digest))
-							 : "";
-	const char *is_private = remote->is_private ? "true" : remote->is_public ? "false" : "null";
-	bool has_urls = remote->urls != NULL || answer != NULL || uploads == NULL;
+	StringInfoData out;
 
-	return psprintf("{%s%s%s%s\"private\": %s%s%s%s%s%s%s%s%s}", id, has_urls ? "\"urls\": " : "",
-					!has_urls      ? ""
-					: remote->urls ? remote->urls
-								   : "{}",
-					has_urls ? ", " : "", is_private, usage ? ", \"usage\": " : "",
-					usage ? usage : "", note, digest, uploads ? ", \"uploads\": " : "",
-					uploads ? uploads : "", answer ? ", \"answer\": " : "", answer ? answer : "");
+	initStringInfo(&out);
+	appendStringInfoChar(&out, '{');
+	if (is_final)
+		add_string(&out, "id", remote->id);
+	if (remote->urls != NULL || has_answer || uploads == NULL)
+		add_member(&out, "urls", remote->urls ? remote->urls : "{}");
+	add_member(&out, "private", remote->is_private ? "true" : remote->is_public ? "false" : "null");
+	if (!is_final)
+	{
+		add_member(&out, "usage", remote->usage);
+		add_string(&out, "note", remote->note);
+		add_string(&out, "complete", remote->token_digest);
+	}
+	add_member(&out, "uploads", uploads);
+	if (has_answer)
+		add_answer(&out, job);
+	appendStringInfoChar(&out, '}');
+	return out.data;
 }
 
 static Datum

@@ -51,6 +51,7 @@ our %answers = (
 	'one picture' => [ sub { fill($_[0], qq({"data":["$png), 'A' x 1000, '"]}', '') } ],
 	'pictures' => [ sub { fill($_[0], '{"data":[', qq("$png"), ']}') } ],
 	'data URLs' => [ sub { fill($_[0], '{"a":[', qq("data:image/png;base64,$png"), ']}') } ],
+	'a picture and fractions' => [ sub { fill($_[0], qq({"data":["data:image/png;base64,$png"],"a":[), '-0.00692928349599242', ']}') } ],
 	'usage' => [ sub { fill($_[0], '{"usage":{', sub { qq("k$_[0]":1) }, '}}') } ],
 	'an error' => [ sub { fill($_[0], '{"error":[', '1', ']}') } ],
 	'errors' => [ sub { fill($_[0], '{"errors":[', '{"message":"no"}', ']}') } ],

@@ -29,17 +29,17 @@ sub status
 # How much more than before the dispatcher had at most while a job was run.
 sub peak_of
 {
-	my ($shape, $size) = @_;
-	my %options = Shapes::options($port, $shape, $size);
+	my ($shape, $size, %more) = @_;
+	my %options = (Shapes::options($port, $shape, $size), %more);
 	my $api = delete $options{api};
 	my $url = delete $options{url};
-	my $name = "$shape $size";
+	my $name = join ' ', $shape, $size, values %more;
 
 	create_server($node, $name, $api, $url, %options);
 	my $before = status('VmRSS');
 	append_to_file("/proc/$pid/clear_refs", '5');
 	my $id = enqueue($node, $name, '{"prompt": "a"}');
-	$node->poll_query_until('postgres', "SELECT state IN ('succeeded', 'failed') FROM gen_jobs WHERE id = $id") or return;
+	$node->poll_query_until('postgres', "SELECT state IN ('succeeded', 'failed') OR remote ? 'answer' FROM gen_jobs WHERE id = $id") or return;
 	return (status('VmHWM') - $before, $id);
 }
 
@@ -68,6 +68,24 @@ foreach my $shape (sort keys %Shapes::answers)
 		# a row that cannot be printed ends this
 		is($node->safe_psql('postgres', "SELECT count(*) FROM gen_jobs WHERE id = $id AND length(to_jsonb(gen_jobs)::text) > 0"),
 			1, 'the row can be printed');
+	};
+}
+
+# Nothing listens there: the answer is saved in the row.
+$node->safe_psql('postgres', q{
+	CREATE SERVER away FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'http://127.0.0.1:1', bucket 'outputs');
+	CREATE USER MAPPING FOR PUBLIC SERVER away OPTIONS (access_key_id 'a', secret_access_key 'b')});
+foreach my $shape ('a picture and fractions', 'data URLs', 'digits')
+{
+	next if $ENV{SHAPE} && $shape !~ /$ENV{SHAPE}/;
+	subtest 'bytes ' . ++$n . ": an answer made of $shape waits for its store, and takes more memory than four times its bytes" => sub {
+		my $length = length $Shapes::answers{$shape}[0]->($bytes);
+		my ($peak, $id) = peak_of($shape, $bytes, store => 'away');
+		ok($peak, 'its answer is saved, or it ends');
+		my $most = 4 * $length + 50 * 1024 * 1024;
+		cmp_ok($peak, '<=', $most, 'the dispatcher takes no more');
+		($ENV{SHAPE_BYTES} ? \&diag : \&note)->(sprintf '%-28s %6.1f MB, %4.1f times its bytes, of %4.1f', "$shape, for a store", $peak / 1e6, $peak / $length, $most / $length);
+		$node->safe_psql('postgres', "SELECT genjob.cancel($id)");
 	};
 }
 is(dispatcher_pid($node), $pid, 'all of that was one dispatcher');

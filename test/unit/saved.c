@@ -24,6 +24,7 @@ test_round_trip(void)
 	Verdict verdict = {VERDICT_DONE};
 	Verdict *read;
 	Output *output;
+	StringInfoData text;
 
 	there.object = "s3://pictures/a";
 	there.etag = "tag";
@@ -33,7 +34,11 @@ test_round_trip(void)
 	verdict.result = "{\"a\":7.0,\"b\":{\"$output\":1}}";
 	verdict.usage = "{\"n\":1}";
 	verdict.outputs = lappend(lappend(lappend(NIL, &here), &there), &missing);
-	read = saved_read(parse(saved_write(&verdict)));
+	verdict.note = "a \"word\"";
+	initStringInfo(&text);
+	saved_write(&text, &verdict);
+	read = saved_read(parse(text.data));
+	unit_is_text(read->note, verdict.note, "the note");
 	unit_is_text(read->result, verdict.result, "the result");
 	unit_is_text(read->usage, verdict.usage, "the usage");
 	unit_is_int(read->http_status, 200, "the status");
