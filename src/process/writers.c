@@ -26,6 +26,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
@@ -64,6 +65,9 @@ StaticAssertDecl(SETTINGS_MAX_WRITERS <= MARKER_WRITERS, "each writer has its pa
 /* Back-off of a start after a failure: first, and at most */
 #define RETRY_MIN_MS 1000
 #define RETRY_MAX_MS 60000
+
+#define FLUSH_BYTES (1024 * 1024) /* writes of more have their WAL flushed meanwhile */
+#define FLUSH_US 2000             /* between two looks at it */
 
 #define FINISH_US (2 * USECS_PER_SEC) /* for writers to end transactions after the deadline */
 
@@ -430,6 +434,42 @@ writer_work(Writer *writer)
 	writer_end(writer);
 }
 
+static bool
+writes_much(const Writer *writer)
+{
+	return writer->errand != NULL && writer->errand->bytes >= FLUSH_BYTES &&
+		   (writer->errand->kind == PARCEL_SAVE || writer->errand->kind == PARCEL_REPORT);
+}
+
+static bool
+any_writes_much(void)
+{
+	int i;
+
+	for (i = 0; i < lengthof(writers); i++)
+	{
+		if (writes_much(&writers[i]))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Wakes PostgreSQL's WAL writer while a writer makes WAL.  Otherwise the next
+ * commit of the dispatcher, on which all jobs wait, would flush all of it.
+ */
+static void
+flush_ahead(void)
+{
+	static XLogRecPtr told = InvalidXLogRecPtr;
+	XLogRecPtr end = GetXLogInsertRecPtr();
+
+	if (end < told + FLUSH_BYTES)
+		return;
+	told = end;
+	XLogSetAsyncXactLSN(end);
+}
+
 /*
  * Moves the errands under way on, and begins others.
  */
@@ -451,6 +491,8 @@ writers_work(void)
 			(now >= writers[i].idle_since + IDLE_US || count_running() > genjob_max_writers))
 			writer_end(&writers[i]);
 	}
+	if (any_writes_much())
+		flush_ahead();
 	/* send at once what was begun just now */
 	for (i = 0; i < lengthof(writers); i++)
 	{
@@ -465,7 +507,7 @@ writers_work(void)
 MonoTime
 writers_next(void)
 {
-	MonoTime next = is_due ? 1 : 0;
+	MonoTime next = is_due ? 1 : any_writes_much() ? clock_mono() + FLUSH_US : 0;
 	int i;
 
 	for (i = 0; i < lengthof(writers); i++)
