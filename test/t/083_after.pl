@@ -166,6 +166,28 @@ foreach my $trigger ('TRIGGER refuse BEFORE UPDATE ON gen_jobs', 'CONSTRAINT TRI
 	state_is($refused, 'succeeded', '... which runs when nothing refuses it');
 }
 
+# ---- after is changed while the job before ends ----
+
+# While the dispatcher looks at the 1,000 jobs, they change, each in a commit of its own.
+$kept = insert('kept', {}, server => q{'paused'}, run_at => q{'infinity'});
+foreach my $round (1 .. 3)
+{
+	query('BEGIN');
+	my $parent = insert("parent $round", { latency_ms => 100 });
+	query(qq{INSERT INTO gen_jobs (server, request, after) SELECT 'paused', '{"prompt": "moved"}', ARRAY[$parent] FROM generate_series(1, 1000)});
+	query('COMMIT');
+	query(qq{DO \$\$ DECLARE job bigint; BEGIN
+		FOR job IN SELECT id FROM gen_jobs WHERE after = ARRAY[$parent]::bigint[] ORDER BY id DESC LOOP
+			UPDATE gen_jobs SET after = ARRAY[$kept] WHERE id = job AND state = 'waiting';
+			COMMIT;
+		END LOOP; END\$\$});
+	ok($node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE after = ARRAY[$parent]::bigint[] AND state = 'waiting')"),
+		'a job ends while those after it are to wait for another');
+	note(query("SELECT state, count(*) FROM gen_jobs WHERE after = ARRAY[$kept]::bigint[] GROUP BY state"));
+	is(query("SELECT count(*) FROM gen_jobs WHERE after = ARRAY[$kept]::bigint[] AND state <> 'waiting'"), '0', '... and they do');
+}
+query(q{DELETE FROM gen_jobs WHERE server = 'paused'});
+
 # ---- many ----
 
 query('BEGIN');
