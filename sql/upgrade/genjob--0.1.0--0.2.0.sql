@@ -11,6 +11,27 @@ CREATE OR REPLACE FUNCTION genjob.version() RETURNS text
 CREATE FUNCTION genjob.grant_unrecorded(text) RETURNS void
 	AS 'MODULE_PATHNAME', 'genjob_grant_unrecorded' LANGUAGE C STRICT;
 
+-- columns that users have added under names that genjob needs now
+DO $$
+DECLARE
+	taken text;
+	rename text;
+BEGIN
+	SELECT string_agg(format('%s.%I', a.attrelid::regclass, a.attname), ', ' ORDER BY a.attrelid, a.attnum),
+			min(format('ALTER TABLE %s RENAME COLUMN %I TO ...', a.attrelid::regclass, a.attname))
+		INTO taken, rename FROM pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped AND (a.attrelid, a.attname) IN (
+			SELECT '@extschema@.gen_jobs'::regclass, unnest('{attempt_errors, request_id, server_oid, losses, on_done, depth, follow_up, after,
+				after_rule, blocked_by, unknown_ends, put_off_since, claimed_elsewhere, refers, retained}'::name[])
+			UNION ALL SELECT '@extschema@.gen_outputs'::regclass, unnest('{url, etag, store, store_oid}'::name[]));
+	IF taken <> '' THEN
+		RAISE EXCEPTION USING ERRCODE = 'duplicate_column',
+			MESSAGE = format('genjob cannot be updated while columns of yours have names that it needs: %s', taken),
+			DETAIL = 'genjob adds columns of its own to gen_jobs and gen_outputs.',
+			HINT = format('%s, or drop them, and ALTER EXTENSION genjob UPDATE.', rename);
+	END IF;
+END;
+$$;
+
 -- views of others keep the name that it has in them
 ALTER TABLE @extschema@.gen_jobs RENAME COLUMN errors TO attempt_errors;
 

@@ -367,6 +367,8 @@ answer_judge_unread(Judge *judge, const char *reason)
 	output->data = body->data;
 	output->len = body->len;
 	verdict->kind = VERDICT_DONE;
+	if (judge->source->options->preset->is_receipt)
+		return;
 	if (judge->reply->undecoded == NULL &&
 		(is_media || (judge->protocol->kind.any_answer == ANSWER_ANY && !claims_json(judge->reply))))
 		return;
@@ -566,7 +568,8 @@ answer_judge_body(Judge *judge)
 
 	if (reply->body->len == 0)
 	{
-		bool may_be_empty = reply->status == 204 || judge->protocol->kind.method != METHOD_POST;
+		bool may_be_empty = reply->status == 204 || judge->protocol->kind.method != METHOD_POST ||
+							judge->source->options->preset->is_receipt;
 
 		verdict->kind = may_be_empty ? VERDICT_DONE : VERDICT_FAIL;
 		if (judge->protocol->kind.method == METHOD_HEAD)

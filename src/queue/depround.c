@@ -15,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 #include "base/compat.h"
 #include "queue/depround.h"
@@ -108,8 +109,7 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"   WHERE k.owner = j.owner AND k.server = j.server AND k.unique_key = j.unique_key AND k.state IN " UNFINISHED ")"
 		" LIMIT $2"},
 	[ROUND_REVIVE_ONE] = {2, {INT8OID, TIMESTAMPTZOID},
-		"WITH held AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = $1 AND j.blocked_by IS NOT NULL"
-		"  AND j.state IN ('failed', 'cancelled') FOR NO KEY UPDATE SKIP LOCKED)"
+		"WITH held AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = $1 AND j.blocked_by IS NOT NULL AND j.state IN ('failed', 'cancelled') FOR NO KEY UPDATE SKIP LOCKED)"
 		" UPDATE @.gen_jobs j SET " REVIVED " FROM held h WHERE j.id = h.id RETURNING j.id"},
 	/* a job that the owner may not see, or a later one, counts as missing */
 	[ROUND_REGISTER] = {1, {INT8ARRAYOID},
@@ -133,11 +133,11 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"  UNION ALL SELECT j.id, NULL FROM @.gen_jobs j WHERE $2 AND j.id = ANY ($1) AND j.state = 'waiting'"
 		"   AND NOT " IS_HELD_UP("j.id")
 		"  LIMIT $3) t"},
-	/* up to $2 jobs that wait for one of $1, and whether all that each waited for has succeeded */
+	/* jobs that wait for one of $1, whether all that each waited for has succeeded, and how many of $1 it waits for: up to $2 in all */
 	[ROUND_NEXT] = {2, {INT8ARRAYOID, INT4OID},
-		"SELECT n.job_id, NOT EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = n.job_id AND " HAS_NOT_SUCCEEDED " OFFSET 0)"
-		" FROM (SELECT d.job_id FROM genjob.dependencies d WHERE d.parent_id = ANY ($1) AND d.outcome IS NULL LIMIT $2) n"},
-	/* queues jobs of $1 whose dependencies all succeeded; a locked row does not move: one lookup is enough */
+		"SELECT n.job_id, NOT EXISTS (SELECT FROM genjob.dependencies d WHERE d.job_id = n.job_id AND " HAS_NOT_SUCCEEDED " OFFSET 0), n.n FROM (SELECT f.job_id, count(*) AS n"
+		"  FROM (SELECT d.job_id FROM genjob.dependencies d WHERE d.parent_id = ANY ($1) AND d.outcome IS NULL LIMIT $2) f GROUP BY f.job_id) n"},
+	/* queues jobs of $1 whose dependencies all succeeded; by ctid: one lookup, and it leaves rows that changed since and may wait for others */
 	[ROUND_CONTINUE] = {1, {INT8ARRAYOID},
 		"WITH held AS MATERIALIZED (SELECT j.ctid AS place FROM @.gen_jobs j WHERE j.id = ANY ($1)"
 		"  AND j.state = 'waiting' AND coalesce(cardinality(j.after), 0) > 0 AND j.after_rule <> 'failed'"
@@ -147,17 +147,16 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"  WHERE j.ctid = ANY (ARRAY(SELECT h.place FROM held h))"
 		"  RETURNING j.id, j.state, j.server, j.owner, j.tenant, j.priority, j.run_at, j.expires_at, j.on_done),"
 		" gone AS (DELETE FROM genjob.dependencies d WHERE d.job_id = ANY (ARRAY(SELECT n.id FROM done n)))"
-		" SELECT n.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL"
-		"  FROM done n"},
+		" SELECT n.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL FROM done n"},
 	/*
 	 * Queues, fails or cancels those of the jobs $1 that wait for nothing any
-	 * more.  Cuts errors of other jobs that it quotes: these may quote others.
+	 * more; by ctid, as ROUND_CONTINUE does.  Cuts errors of other jobs that it
+	 * quotes: these may quote others.
 	 */
 	[ROUND_RESOLVE] = {2, {INT8ARRAYOID, TIMESTAMPTZOID},
 		"WITH ready AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1)"
 		"  AND j.state = 'waiting' AND coalesce(cardinality(j.after), 0) > 0 AND NOT " IS_HELD_UP("j.id") "),"
-		" held AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY (ARRAY(SELECT r.id FROM ready r))"
-		"  AND j.state = 'waiting' FOR NO KEY UPDATE OF j SKIP LOCKED),"
+		" held AS MATERIALIZED (SELECT j.ctid AS place FROM @.gen_jobs j WHERE j.id = ANY (ARRAY(SELECT r.id FROM ready r)) AND j.state = 'waiting' FOR NO KEY UPDATE OF j SKIP LOCKED),"
 		/* no join: each row looks up its own dependencies by its id */
 		" done AS (UPDATE @.gen_jobs j SET (state, finished_at, blocked_by, error) = (SELECT v.state::@.gen_job_state,"
 		"  CASE WHEN v.state <> 'queued' THEN $2 END,"
@@ -178,9 +177,9 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"     min(e.parent_id) FILTER (WHERE e.outcome IN ('failed', 'cancelled')) AS bad, bool_or(e.outcome = 'failed') AS failed"
 		"    FROM (SELECT d.parent_id, coalesce(d.outcome, (SELECT p.state::text FROM @.gen_jobs p WHERE p.id = d.parent_id), 'missing')"
 		"      AS outcome FROM genjob.dependencies d WHERE d.job_id = j.id OFFSET 0) e) o OFFSET 0) v)"
-		"  WHERE j.id = ANY (ARRAY(SELECT h.id FROM held h)) AND j.state = 'waiting'"
+		"  WHERE j.ctid = ANY (ARRAY(SELECT h.place FROM held h))"
 		"  RETURNING j.id, j.state, j.server, j.owner, j.tenant, j.priority, j.run_at, j.expires_at, j.on_done),"
-		" gone AS (DELETE FROM genjob.dependencies d WHERE d.job_id = ANY (ARRAY(SELECT h.id FROM held h)))"
+		" gone AS (DELETE FROM genjob.dependencies d WHERE d.job_id = ANY (ARRAY(SELECT n.id FROM done n)))"
 		" SELECT n.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL FROM done n"
 		" UNION ALL SELECT r.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM ready r WHERE r.id NOT IN (SELECT n.id FROM done n)"},
 	/*
@@ -400,22 +399,24 @@ static bool
 continue_next(Round *round, Datum ids)
 {
 	Datum args[2] = {ids, Int32GetDatum(limit_of(round))};
+	Snapshot snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	int n = (int) run(ROUND_NEXT, args);
 	int64 *ready = palloc(Max(n, 1) * sizeof(int64));
 	int n_ready = 0;
+	int64 n_found = 0;
 	int rows;
 	int i;
 
 	for (i = 0; i < n; i++)
 	{
+		n_found += DatumGetInt64(statement_not_null(i, 3));
 		if (DatumGetBool(statement_not_null(i, 2)))
 			ready[n_ready++] = DatumGetInt64(statement_not_null(i, 1));
 	}
 	round->found |= n > 0;
-	round->has_more |= n == limit_of(round);
-	if (n_ready == 0)
-		return false;
-	rows = direct_continue(ready, n_ready);
+	round->has_more |= n_found == limit_of(round);
+	rows = n_ready > 0 ? (int) direct_continue(ready, n_ready, snapshot) : 0;
+	UnregisterSnapshot(snapshot);
 	for (i = 0; i < rows; i++)
 		ready[i] = DatumGetInt64(statement_not_null(i, 1));
 	take_rows(round, rows);

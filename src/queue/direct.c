@@ -90,6 +90,7 @@ static const ResultColumn continue_columns[] = {
 typedef struct Direct
 {
 	void (*write_rows)(struct Direct *direct);
+	Snapshot snapshot; /* to read rows by; NULL: a new one */
 	RowUpdate *update;
 	TimestampTz now;
 	int n; /* written so far */
@@ -122,7 +123,7 @@ update_rows(void *arg)
 
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	direct->update = rowupdate_begin();
+	direct->update = rowupdate_begin(direct->snapshot);
 	if (direct->update != NULL)
 	{
 		direct->write_rows(direct);
@@ -385,13 +386,15 @@ write_continued(Direct *direct)
 }
 
 /*
- * Queues jobs that wait for successes alone; the caller knows that each has them all.  Returns the number of rows, which
- * may be 0; they are as those of ROUND_CONTINUE.
+ * Queues jobs that wait for successes alone; the caller has seen, no earlier
+ * than the snapshot, that each has them all.  Leaves rows that changed since
+ * the snapshot: they may wait for other jobs now.  Returns the number of rows,
+ * which may be 0; they are as those of ROUND_CONTINUE.
  */
 uint64
-direct_continue(const int64 *jobs, int n)
+direct_continue(const int64 *jobs, int n, Snapshot snapshot)
 {
-	Direct direct = {.write_rows = write_continued, .ids = jobs, .n_ids = n};
+	Direct direct = {.write_rows = write_continued, .snapshot = snapshot, .ids = jobs, .n_ids = n};
 
 	if (clock_mono() < not_before)
 		return 0;

@@ -236,11 +236,11 @@ look(Relation table)
 /* ---------- rows ---------- */
 
 /*
- * Prepares for the updates of a subtransaction.  NULL: the table needs
- * statements.
+ * Prepares for the updates of a subtransaction.  Reads rows as the snapshot
+ * sees them; NULL: a new one.  Returns NULL if the table needs statements.
  */
 RowUpdate *
-rowupdate_begin(void)
+rowupdate_begin(Snapshot snapshot)
 {
 	Relation table = table_open(tables_jobs(), RowExclusiveLock);
 	uint64 changes = attached_changes();
@@ -264,7 +264,7 @@ rowupdate_begin(void)
 	ExecOpenIndices(update->result, false);
 	update->before = table_slot_create(table, NULL);
 	update->after = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsVirtual);
-	PushActiveSnapshot(GetTransactionSnapshot());
+	PushActiveSnapshot(snapshot ? snapshot : GetTransactionSnapshot());
 	update->index = index_open(find_primary_key(table), RowExclusiveLock);
 	update->scan = compat_index_beginscan(table, update->index, GetActiveSnapshot(), 1);
 	return update;

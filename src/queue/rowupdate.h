@@ -6,13 +6,15 @@
 #ifndef GENJOB_ROWUPDATE_H
 #define GENJOB_ROWUPDATE_H
 
+#include "utils/snapshot.h"
+
 #include "life/job.h"
 #include "life/rowstate.h"
 
 typedef struct RowUpdate RowUpdate;
 
 /* In a subtransaction; call the others between these two */
-extern RowUpdate *rowupdate_begin(void);
+extern RowUpdate *rowupdate_begin(Snapshot snapshot);
 extern void rowupdate_end(RowUpdate *update);
 
 extern bool rowupdate_read(RowUpdate *update, int64 id);

@@ -200,6 +200,7 @@ typedef struct Preset
 	const char *unended;    /* "address#places" of the ids of all unfinished predictions; only if a
 						  * poll cannot tell queued from unknown */
 	bool gone_pauses;       /* a 410 means "send no more": pause the server */
+	bool is_receipt;        /* a 2xx is a success, whatever its body is or claims to be */
 	const char *hands_over; /* header that makes a call a hand-over, as "Name: value"; or NULL */
 	/* AWS's JSON protocol (awsjson.c) */
 	const char

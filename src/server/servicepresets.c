@@ -103,6 +103,7 @@ const Preset preset_services[] = {
 		.api = "webhook",
 		.needs_secret = true,
 		.gone_pauses = true,
+		.is_receipt = true,
 		.settings = "timeout=30 s;max_attempts=8;max_response=1MB;retry_status=400-409,411-599",
 		.schedule = webhook_schedule,
 		.protocol =

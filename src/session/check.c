@@ -203,6 +203,19 @@ check_runnable(Row *row, Relation table, bool is_new)
 }
 
 /*
+ * True if the row's server exists, and the row's owner may use it.
+ */
+bool
+check_may_run(const Row *row)
+{
+	ServerComplaint complaint;
+	Server *server = row->nulls[JOB_SERVER] ? NULL : server_get(row_server(row), &complaint);
+
+	return server != NULL &&
+		   server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint);
+}
+
+/*
  * Delays a restored job whose owner lacks a privilege or a user mapping: a
  * restore inserts jobs before it grants these.
  */
@@ -210,14 +223,8 @@ void
 check_restored(Row *row)
 {
 	TimestampTz later = GetCurrentTimestamp() + RESTORE_MS * INT64CONST(1000);
-	ServerComplaint complaint;
-	Server *server;
 
-	if (row->nulls[JOB_SERVER] || row->nulls[JOB_RUN_AT])
-		return;
-	server = server_get(row_server(row), &complaint);
-	if (server != NULL &&
-		server_check_role(server, DatumGetObjectId(row->values[JOB_OWNER]), &complaint))
+	if (row->nulls[JOB_SERVER] || row->nulls[JOB_RUN_AT] || check_may_run(row))
 		return;
 	if (DatumGetTimestampTz(row->values[JOB_RUN_AT]) < later)
 		row_set(row, JOB_RUN_AT, TimestampTzGetDatum(later));

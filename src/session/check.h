@@ -17,6 +17,7 @@ extern void check_values(const Row *row);
 extern void check_owner(const Row *row);
 extern void check_new_state(Row *row, bool privileged);
 extern void check_new_row(Row *row, Relation table);
+extern bool check_may_run(const Row *row);
 extern void check_restored(Row *row);
 extern void check_runnable(Row *row, Relation table, bool is_new);
 

@@ -25,6 +25,7 @@
 #include "base/compat.h"
 #include "session/refusals.h"
 #include "session/row.h"
+#include "session/sqlapi.h"
 #include "session/strangers.h"
 
 #define STAYS "It belongs to the extension genjob, which runs no job without it."
@@ -55,29 +56,36 @@ find_table(RangeVar *name)
 			   : InvalidOid;
 }
 
-/*
- * True if a column of gen_jobs came with an upgrade: then its number says
- * nothing.
- */
-static bool
-is_added_column(const char *column)
-{
-	int i;
-
-	for (i = ROW_FIRST_ADDED; i <= JOB_LAST_COLUMN; i++)
-	{
-		if (strcmp(column, row_added_name(i)) == 0)
-			return true;
-	}
-	return false;
-}
-
 static bool
 is_one_of(const char *name, const char *const *names)
 {
 	for (; *names != NULL; names++)
 	{
 		if (strcmp(name, *names) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * True if a column came with an upgrade: then its number says nothing.  Before
+ * the upgrade, a column of this name is a user's, and in the upgrade's way.
+ */
+static bool
+is_added_column(const char *table, const char *column)
+{
+	static const char *const added_to_outputs[] = {"url", "etag", "store", "store_oid", NULL};
+	int i;
+
+	if (!sqlapi_is_updated())
+		return false;
+	if (strcmp(table, "gen_outputs") == 0)
+		return is_one_of(column, added_to_outputs);
+	if (strcmp(table, "gen_jobs") != 0)
+		return false;
+	for (i = ROW_FIRST_ADDED; i <= JOB_LAST_COLUMN; i++)
+	{
+		if (strcmp(column, row_added_name(i)) == 0)
 			return true;
 	}
 	return false;
@@ -100,8 +108,6 @@ is_our_column(Oid table, const char *column)
 				 {"callbacks", 8},
 				 {"dependencies", 3},
 				 {"sent", 3}};
-	/* an upgrade adds these behind columns that users added */
-	static const char *const added_to_outputs[] = {"url", "etag", "store", NULL};
 	const char *name = get_rel_name(table);
 	AttrNumber number = get_attnum(table, column);
 	int i;
@@ -109,9 +115,7 @@ is_our_column(Oid table, const char *column)
 	for (i = 0; i < lengthof(sizes); i++)
 	{
 		if (strcmp(name, sizes[i].table) == 0)
-			return (number > 0 && number <= sizes[i].columns) ||
-				   (i == 0 && is_added_column(column)) ||
-				   (i == 1 && is_one_of(column, added_to_outputs));
+			return (number > 0 && number <= sizes[i].columns) || is_added_column(name, column);
 	}
 	return false;
 }

@@ -65,6 +65,17 @@ installed_version(void)
 }
 
 /*
+ * True if the SQL objects in this database have the version of the loaded library.
+ */
+bool
+sqlapi_is_updated(void)
+{
+	char *version = installed_version();
+
+	return version != NULL && strcmp(version, GENJOB_VERSION) == 0;
+}
+
+/*
  * Raises an error unless the loaded library and the SQL objects have the same
  * version.  Checks once per session.
  */

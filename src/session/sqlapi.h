@@ -7,6 +7,7 @@
 
 #include "fmgr.h"
 
+extern bool sqlapi_is_updated(void);
 extern void sqlapi_check_version(void);
 
 extern PGDLLEXPORT Datum genjob_version(PG_FUNCTION_ARGS);

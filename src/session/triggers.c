@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
@@ -150,6 +151,22 @@ note_new_row(const Row *row, const TriggerData *data)
 							  : DatumGetTimestampTz(row->values[JOB_EXPIRES_AT]));
 }
 
+/*
+ * True if a restore inserts the row: somebody who may insert anything brings
+ * another role's job.  A dump says when a job was created; a row without that
+ * is a new job, unless its owner may not use the server yet.
+ */
+static bool
+is_restored(const Row *row, bool privileged)
+{
+	if (!privileged || DatumGetObjectId(row->values[JOB_OWNER]) == GetUserId() ||
+		ended_is_handing_over)
+		return false;
+	return DatumGetTimestampTz(row->values[JOB_CREATED_AT]) !=
+			   GetCurrentTransactionStartTimestamp() ||
+		   !check_may_run(row);
+}
+
 PG_FUNCTION_INFO_V1(genjob_before_insert);
 
 Datum
@@ -176,10 +193,7 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 		ondone_filter(&row, data->tg_relation);
 	if (!row_has_ended(&row))
 	{
-		bool restored = privileged && DatumGetObjectId(row.values[JOB_OWNER]) != GetUserId() &&
-						!ended_is_handing_over;
-
-		if (!row_is_replicated() && restored)
+		if (!row_is_replicated() && is_restored(&row, privileged))
 			check_restored(&row);
 		else if (!row_is_replicated())
 			check_new_row(&row, data->tg_relation);

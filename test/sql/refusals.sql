@@ -17,6 +17,7 @@ ALTER TABLE gen_jobs RENAME COLUMN tenant TO customer;
 ALTER TYPE gen_job_state RENAME TO job_state;
 ALTER SCHEMA genjob RENAME TO regress_genjob;
 ALTER TABLE gen_jobs DROP COLUMN usage;
+ALTER TABLE gen_outputs DROP COLUMN store_oid;
 ALTER TABLE gen_jobs ALTER COLUMN tenant TYPE varchar(10);
 ALTER TABLE gen_jobs FORCE ROW LEVEL SECURITY;
 DROP TRIGGER genjob_before_insert ON gen_jobs;

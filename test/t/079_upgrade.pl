@@ -249,6 +249,12 @@ same_objects('old', 'new', 'every object is as in a fresh install');
 # ---- a table to which someone had added columns of his own ----
 
 query(q{CREATE EXTENSION genjob VERSION '0.1.0'}, 'own_columns');
+my $taken = 'BEGIN; ALTER TABLE gen_jobs ADD request_id uuid, ADD after date, ADD attempt_errors int; ALTER TABLE gen_outputs ADD url text;';
+my (undef, undef, $refused) = $node->psql('own_columns', "$taken ALTER EXTENSION genjob UPDATE");
+like($refused, qr/columns of yours have names that it needs: public\.gen_jobs\.request_id, public\.gen_jobs\.after, public\.gen_jobs\.attempt_errors, public\.gen_outputs\.url\n.*HINT:  ALTER TABLE public\.gen_jobs RENAME COLUMN after TO/s,
+	'columns whose names genjob needs now are named');
+query(qq{$taken ALTER TABLE gen_jobs RENAME request_id TO app_request_id; ALTER TABLE gen_jobs DROP after, DROP attempt_errors; ALTER TABLE gen_outputs DROP url;
+	ALTER EXTENSION genjob UPDATE; ROLLBACK}, 'own_columns');
 create_server($node, 'painter', 'openai-images', $standin, database => 'own_columns');
 query(
 	q{GRANT USAGE ON FOREIGN SERVER painter TO app;
@@ -293,7 +299,7 @@ sub works_with_own_columns
 	like(as_app(qq{INSERT INTO gen_jobs (server, request, losses) VALUES ('painter', '{}', 1)}), qr/column "losses" of gen_jobs is set/, '... and losses');
 	like(as_app(qq{INSERT INTO gen_jobs (server, request, request_id) VALUES ('painter', '{}', repeat('x', 1025))}), qr/request_id of a job is longer than 1024 bytes/,
 		'a request_id is not too long');
-	foreach my $column (qw(request_id server_oid losses on_done depth follow_up))
+	foreach my $column (qw(request_id server_oid losses on_done depth follow_up after retained))
 	{
 		my (undef, undef, $error) = $node->psql('own_columns', "ALTER TABLE gen_jobs DROP COLUMN $column");
 		like($error, qr/cannot drop column "$column"/, "$column cannot be dropped");

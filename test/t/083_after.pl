@@ -89,6 +89,21 @@ query('COMMIT');
 state_is($third, 'succeeded', '... and run');
 is(query("SELECT count(*) FROM gen_jobs WHERE blocked_by IS NOT NULL AND id IN ($second, $third)"), '0', '... with nothing that says that they were not');
 
+# ---- inserted by a superuser for another role ----
+
+query('CREATE ROLE app; GRANT USAGE ON FOREIGN SERVER painter TO app; GRANT SELECT ON gen_jobs TO app');
+my $before = insert('before', { latency_ms => 500 }, owner => q{'app'});
+my $behind = insert('behind', {}, owner => q{'app'}, after => "ARRAY[$before]");
+my $refers = query(qq{INSERT INTO gen_jobs (server, request, owner) VALUES ('painter', '{"prompt": {"\$result": [$before, "/data/0/b64_json/\$output"]}}', 'app') RETURNING id});
+is(query("SELECT string_agg(state::text, ' ') FROM gen_jobs WHERE id IN ($behind, $refers)"), 'waiting waiting', q{a superuser's job for another role waits, too});
+state_is($behind, 'succeeded', '... and runs');
+is(query("SELECT b.started_at >= a.finished_at FROM gen_jobs a, gen_jobs b WHERE a.id = $before AND b.id = $behind"), 't', '... after the one before');
+my (undef, undef, $refused) = $node->psql('postgres', q{INSERT INTO gen_jobs (server, request, owner, on_done) VALUES ('painter', '{"prompt": "x"}', 'app', 'nowhere')});
+like($refused, qr/function nowhere\(gen_jobs\) does not exist/, '... and is checked');
+# a dump has such rows: the one before may come later
+is(query(qq{INSERT INTO gen_jobs (server, request, owner, after, created_at, run_at)
+	VALUES ('painter', '{"prompt": "x"}', 'app', ARRAY[$before], '2020-01-01', 'infinity') RETURNING state}), 'queued', 'a restored one is as it was');
+
 # ---- cancelled, deleted, expired ----
 
 my $slow = insert('slow', { latency_ms => 20000 }, server => q{'painter'});
@@ -165,6 +180,28 @@ foreach my $trigger ('TRIGGER refuse BEFORE UPDATE ON gen_jobs', 'CONSTRAINT TRI
 	query("UPDATE gen_jobs SET after = after || ARRAY[$good] WHERE id = $refused");
 	state_is($refused, 'succeeded', '... which runs when nothing refuses it');
 }
+
+# ---- after is changed while the job before ends ----
+
+# While the dispatcher looks at the 1,000 jobs, they change, each in a commit of its own.
+$kept = insert('kept', {}, server => q{'paused'}, run_at => q{'infinity'});
+foreach my $round (1 .. 3)
+{
+	query('BEGIN');
+	my $parent = insert("parent $round", { latency_ms => 100 });
+	query(qq{INSERT INTO gen_jobs (server, request, after) SELECT 'paused', '{"prompt": "moved"}', ARRAY[$parent] FROM generate_series(1, 1000)});
+	query('COMMIT');
+	query(qq{DO \$\$ DECLARE job bigint; BEGIN
+		FOR job IN SELECT id FROM gen_jobs WHERE after = ARRAY[$parent]::bigint[] ORDER BY id DESC LOOP
+			UPDATE gen_jobs SET after = ARRAY[$kept] WHERE id = job AND state = 'waiting';
+			COMMIT;
+		END LOOP; END\$\$});
+	ok($node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE after = ARRAY[$parent]::bigint[] AND state = 'waiting')"),
+		'a job ends while those after it are to wait for another');
+	note(query("SELECT state, count(*) FROM gen_jobs WHERE after = ARRAY[$kept]::bigint[] GROUP BY state"));
+	is(query("SELECT count(*) FROM gen_jobs WHERE after = ARRAY[$kept]::bigint[] AND state <> 'waiting'"), '0', '... and they do');
+}
+query(q{DELETE FROM gen_jobs WHERE server = 'paused'});
 
 # ---- many ----
 

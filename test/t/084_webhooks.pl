@@ -88,6 +88,22 @@ subtest 'what is no secret' => sub {
 	like(query(q{SELECT genjob.preview('hook', '{"n": 1}')}), qr/webhook-signature: v1,\*\*\*/, 'a preview shows no signature');
 };
 
+subtest 'a delivery that is answered is made, whatever the body' => sub {
+	my %answers = (
+		'nothing' => { body => '' },
+		'201 with nothing' => { status => 201, body => '' },
+		'nothing that is JSON' => { body => '', content_type => 'application/json' },
+		'a word' => { body => 'OK', content_type => 'text/plain' },
+		'a word that is JSON' => { body => 'OK', content_type => 'application/json' },
+		'what cannot be decompressed' => { body => 'OK', headers => { 'Content-Encoding' => 'gzip' } });
+	foreach my $answer (sort keys %answers)
+	{
+		my $id = enqueue($node, 'quick', { prompt => 'answered', standin => { id => $answer, faults => [ $answers{$answer} ] } });
+		ok($node->poll_query_until('postgres', "SELECT state IN ('succeeded', 'failed') OR failures > 0 FROM gen_jobs WHERE id = $id"));
+		is(query("SELECT state, attempt, error FROM gen_jobs WHERE id = $id"), 'succeeded|1|', $answer);
+	}
+};
+
 subtest 'a delivery that fails is made again, under the same id' => sub {
 	my $id = deliver('quick', 'retried', faults => [ { status => 500 }, { status => 404 }, { status => 401 }, { status => 400 } ], );
 	ok($node->poll_query_until('postgres', "SELECT attempt >= 5 FROM gen_jobs WHERE id = $id"), 'each answer is one to be tried again after');
