@@ -40,6 +40,25 @@ ALTER TABLE @extschema@.gen_jobs RENAME COLUMN errors TO attempt_errors;
 -- cannot be made again is named, and nothing is changed.
 CREATE TABLE genjob.upgrade_saved (ordinal integer GENERATED ALWAYS AS IDENTITY, statement text NOT NULL);
 CREATE TABLE genjob.upgrade_views (ordinal integer GENERATED ALWAYS AS IDENTITY, name text NOT NULL);
+-- Whoever owns a view chose the constants in it. To read a constant of a composite type, or of an array, PostgreSQL runs the
+-- checks of the domains in it, and this script runs as superuser. So it makes nothing again that names types of a role that is
+-- no superuser, or types in the schema of such a role, which may put another type there. objects: rules, triggers and defaults.
+CREATE FUNCTION genjob.upgrade_types(objects oid[]) RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	WITH RECURSIVE used (oid) AS (
+			SELECT refobjid FROM pg_depend WHERE objid = ANY (objects) AND refclassid = 'pg_type'::regclass
+				AND classid = ANY (ARRAY['pg_rewrite'::regclass, 'pg_trigger'::regclass, 'pg_attrdef'::regclass]::oid[])
+		UNION
+			SELECT n.oid FROM used u JOIN pg_type t ON t.oid = u.oid CROSS JOIN LATERAL (
+				SELECT t.typelem UNION ALL SELECT t.typbasetype
+				UNION ALL SELECT atttypid FROM pg_attribute WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped
+				UNION ALL SELECT rngsubtype FROM pg_range WHERE t.oid IN (rngtypid, rngmultitypid)) n (oid) WHERE n.oid <> 0)
+	SELECT string_agg(DISTINCT format_type(t.oid, NULL), ', ') FROM used u JOIN pg_type t ON t.oid = u.oid
+		JOIN pg_namespace n ON n.oid = t.typnamespace JOIN pg_database b ON b.datname = current_database()
+		WHERE n.nspname <> 'pg_catalog' AND t.oid <> ALL (ARRAY['@extschema@.gen_job_state'::regtype,
+			'@extschema@.gen_job_state[]'::regtype, '@extschema@.gen_jobs'::regtype, '@extschema@.gen_outputs'::regtype]::oid[])
+		AND EXISTS (SELECT FROM pg_authid r WHERE NOT r.rolsuper AND r.oid IN (t.typowner,
+			CASE WHEN n.nspowner = 'pg_database_owner'::regrole THEN b.datdba ELSE n.nspowner END))
+$$;
 DO $$
 DECLARE
 	jobs CONSTANT oid := '@extschema@.gen_jobs'::regclass;
@@ -88,6 +107,14 @@ BEGIN
 				DETAIL = 'The columns server and ran_on of gen_jobs become text; the views of genjob get columns of type text.',
 				HINT = 'DROP it, ALTER EXTENSION genjob UPDATE, and create it again. Plain views and triggers are carried over.';
 		END IF;
+		kept := genjob.upgrade_types(ARRAY(SELECT oid FROM pg_rewrite WHERE ev_class = item.oid
+			UNION ALL SELECT oid FROM pg_trigger WHERE tgrelid = item.oid UNION ALL SELECT oid FROM pg_attrdef WHERE adrelid = item.oid));
+		IF kept <> '' THEN
+			RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+				MESSAGE = format('genjob cannot be updated while view %s uses types that a superuser does not control: %s', item.name, kept),
+				DETAIL = 'The update creates the view again, as superuser, and might run code of other roles.',
+				HINT = 'DROP the view, ALTER EXTENSION genjob UPDATE, and create it again.';
+		END IF;
 		INSERT INTO genjob.upgrade_views (name) VALUES (item.name);
 		INSERT INTO genjob.upgrade_saved (statement) SELECT format('CREATE VIEW %s%s AS %s', item.name,
 			' WITH (' || array_to_string(item.reloptions, ', ') || ')', pg_get_viewdef(item.oid));
@@ -127,6 +154,13 @@ BEGIN
 		FROM pg_depend d JOIN pg_trigger t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
 		WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = jobs AND d.refobjsubid = ANY (changed) AND t.tgrelid = jobs AND NOT t.tgisinternal
 	LOOP
+		kept := genjob.upgrade_types(ARRAY[item.oid]);
+		IF kept <> '' THEN
+			RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+				MESSAGE = format('genjob cannot be updated while trigger %I uses types that a superuser does not control: %s', item.tgname, kept),
+				DETAIL = 'The update creates the trigger again, as superuser, and might run code of other roles.',
+				HINT = format('DROP TRIGGER %I ON %s, ALTER EXTENSION genjob UPDATE, and create it again.', item.tgname, jobs::regclass);
+		END IF;
 		EXECUTE format('DROP TRIGGER %I ON %s', item.tgname, jobs::regclass);
 		INSERT INTO genjob.upgrade_saved (statement) VALUES (item.definition);
 		INSERT INTO genjob.upgrade_saved (statement) SELECT format('ALTER TABLE %s %s TRIGGER %I', jobs::regclass,
@@ -800,6 +834,7 @@ BEGIN
 END;
 $$;
 DROP TABLE genjob.upgrade_saved, genjob.upgrade_views;
+DROP FUNCTION genjob.upgrade_types(oid[]);
 DROP FUNCTION genjob.grant_unrecorded(text);
 
 -- the same in other words

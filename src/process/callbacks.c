@@ -206,6 +206,8 @@ describe_end(const CallerInfo *info)
 		return "the process that made the call ended during it: look into the server's log";
 	if (info->state == CALLER_CONNECTING)
 		return "no process could connect as this role: look into the server's log";
+	if (info->has_failed)
+		return "the process that was to make the calls ended before: look into the server's log";
 	return NULL;
 }
 

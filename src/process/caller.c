@@ -32,22 +32,37 @@
 #define IDLE_US (30 * USECS_PER_SEC)
 
 static void
+end_process(SIGNAL_ARGS)
+{
+	callers_note_told();
+	die(postgres_signal_arg);
+}
+
+/*
+ * Overrules settings of the role and the database under which no call could be made, so that RESET ALL keeps them.  With
+ * row_security off, no row of the queue could be read.  With exit_on_error, any error would end the process before this
+ * file can report it.
+ */
+static void
+fix_settings(void)
+{
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("row_security", "on", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("exit_on_error", "off", PGC_USERSET, PGC_S_OVERRIDE);
+}
+
+static void
 start_process(const CallerPost *post)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGINT, StatementCancelHandler);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, end_process);
 	BackgroundWorkerUnblockSignals();
 	if (!callers_attach(post->slot, post->generation))
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(post->database, post->role, 0);
 	callers_set_state(CALLER_BUSY);
-	/*
-	 * so that RESET ALL keeps them; if the database's owner set row_security
-	 * off, no row of the queue could be read
-	 */
-	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_OVERRIDE);
-	SetConfigOption("row_security", "on", PGC_USERSET, PGC_S_OVERRIDE);
+	fix_settings();
 	clock_init();
 	clock_join(post->clock_started_at);
 	callback_init(post->dispatcher_started_at);

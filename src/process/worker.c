@@ -23,17 +23,6 @@
 #include "queue/queue.h"
 
 /*
- * Turns synchronous_commit off into local.  A crash must not forget what a server was sent: a claim is on disk before
- * its call begins.
- */
-static void
-insist_on_durability(void)
-{
-	if (strcmp(GetConfigOption("synchronous_commit", false, false), "off") == 0)
-		SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
-}
-
-/*
  * Handles SIGINT: obeys only lock_timeout and the limits that genjob sets itself.  pg_cancel_backend() would delay a
  * job or a result, and there is no user's query to cancel.
  */
@@ -130,7 +119,6 @@ worker_start(Oid database, MonoTime (*deadline)(void))
 	queue_init(deadline);
 	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_SESSION);
 	environment_fix_session();
-	insist_on_durability();
 	clock_init();
 	guard_init();
 	memory_init();
@@ -143,5 +131,4 @@ void
 worker_reload(void)
 {
 	ProcessConfigFile(PGC_SIGHUP);
-	insist_on_durability();
 }

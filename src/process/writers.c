@@ -53,8 +53,12 @@ StaticAssertDecl(SETTINGS_MAX_WRITERS <= MARKER_WRITERS, "each writer has its pa
 /* How long judging an answer takes, in ns. A writer does it above JUDGE_NS. */
 #define NS_A_BYTE 4
 #define NS_A_VALUE 180 /* for each of its commas, colons and brackets */
+/* The same for each text that is searched for beyond those of one secret (disguise.c) */
+#define FEW_SEARCHES 8
+#define SEARCH_NS_A_BYTE 1
+#define SEARCH_NS_A_VALUE 40
 #define JUDGE_NS (8 * 1000000)
-#define SMALLEST (64 * 1024)      /* bytes; a smaller body never takes long */
+#define SMALLEST (64 * 1024)      /* bytes; with few secrets, a smaller body never takes long */
 #define LARGEST (2 * 1024 * 1024) /* bytes; values of a larger body are not counted */
 #define COUNTED 4096              /* bytes whose values are counted at a time */
 
@@ -141,20 +145,36 @@ count_values(const char *text, size_t len)
 }
 
 /*
- * True if a body takes long to judge.  A picture becomes an output as it is; JSON takes time for its values.
+ * Returns how many texts more than usual the answer to a request is searched for: a user mapping may have a hundred
+ * secret headers, each of which an answer may repeat in several forms.
+ */
+static uint64
+count_searches(const HttpRequest *request)
+{
+	int n = list_length(request->secrets) + list_length(request->disguises);
+
+	return Max(n - FEW_SEARCHES, 0);
+}
+
+/*
+ * True if the body of an answer takes long to judge.  A picture becomes an output as it is; JSON takes time for its
+ * values.
  */
 static bool
-takes_long(const Bytes *body)
+takes_long(const HttpRequest *request, const Bytes *body)
 {
-	uint64 ns = body->len * NS_A_BYTE;
+	uint64 searches = count_searches(request);
+	uint64 ns = body->len * (NS_A_BYTE + searches * SEARCH_NS_A_BYTE);
+	uint64 ns_a_value = NS_A_VALUE + searches * SEARCH_NS_A_VALUE;
 	size_t i;
 
-	if (body->len < SMALLEST || media_is_playable(media_type_of(body->data, body->len)))
+	if ((body->len < SMALLEST && searches == 0) ||
+		media_is_playable(media_type_of(body->data, body->len)))
 		return false;
 	if (body->len > LARGEST)
 		return true;
 	for (i = 0; i < body->len && ns <= JUDGE_NS; i += COUNTED)
-		ns += NS_A_VALUE * count_values(body->data + i, Min(body->len - i, COUNTED));
+		ns += ns_a_value * count_values(body->data + i, Min(body->len - i, COUNTED));
 	return ns > JUDGE_NS;
 }
 
@@ -167,7 +187,7 @@ writers_take_answer(void *tag, HttpReply *reply)
 	Call *call = tag;
 
 	/* of a failed call, only the failure is judged */
-	if (reply->error != HTTP_OK || life_judges_here(call) || !takes_long(reply->body))
+	if (reply->error != HTTP_OK || life_judges_here(call) || !takes_long(call->http, reply->body))
 		return false;
 	if (life_can_do_without(call))
 	{

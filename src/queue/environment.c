@@ -71,9 +71,16 @@ static const char *const settings[][2] = {
 	{"enable_mergejoin", "off"},
 	{"enable_indexscan", "on"},
 	{"enable_indexonlyscan", "on"},
+	{"enable_bitmapscan", "on"},
 	{"enable_nestloop", "on"},
 	{"enable_tidscan", "on"},
 	{"enable_sort", "on"},
+	{"seq_page_cost", "1"},
+	{"random_page_cost", "4"},
+	{"cpu_tuple_cost", "0.01"},
+	{"cpu_index_tuple_cost", "0.005"},
+	{"cpu_operator_cost", "0.0025"},
+	{"gin_fuzzy_search_limit", "0"}, /* else GIN returns some rows only */
 	{"max_parallel_workers_per_gather", "0"},
 	{"force_parallel_mode", "off"}, /* until PostgreSQL 15 */
 	{"debug_parallel_query", "off"},

@@ -63,6 +63,24 @@ needed_by_others(int64 id)
 }
 
 /*
+ * Sets what the answer must not depend on, whatever the session has set.  With gin_fuzzy_search_limit, the index
+ * gen_jobs_needed returns some of the rows only, and needed jobs would be deleted.
+ */
+static void
+fix_settings(void)
+{
+	static const char *const settings[][2] = {{"search_path", "pg_catalog, pg_temp"},
+											  {"enable_seqscan", "off"},
+											  {"enable_bitmapscan", "on"},
+											  {"gin_fuzzy_search_limit", "0"}};
+	int i;
+
+	for (i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
  * Runs a query as the owner of gen_jobs, and returns its one value.  In the
  * query, @ stands for gen_jobs and # for gen_outputs.  $1 is the calling role;
  * the caller sets types and args from [1] on.  SPI must be connected; outer is
@@ -92,10 +110,7 @@ ask_as_owner(const char *query, int n, Oid *types, Datum *args, MemoryContext ou
 	types[0] = OIDOID;
 	args[0] = ObjectIdGetDatum(caller);
 	level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	fix_settings();
 	SetUserIdAndSecContext(session_table_owner(table),
 						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	if (SPI_execute_with_args(text.data, n, types, args, NULL, true, 1) != SPI_OK_SELECT)

@@ -138,6 +138,18 @@ explain_denial(ErrorData *error)
 }
 
 /*
+ * Turns synchronous_commit off into local, just before the commit: until then, a database or a trigger may set it.  A
+ * crash must not forget what a server was sent: a claim is on disk before its call begins.
+ */
+static void
+insist_on_durability(void)
+{
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/*
  * Runs work in a transaction of its own, shown in pg_stat_activity as
  * activity.  If it fails, returns false and *error, in the caller's memory
  * context; the database is then unchanged.
@@ -162,6 +174,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		PushActiveSnapshot(GetTransactionSnapshot());
 		run_work(work, arg, caller);
 		PopActiveSnapshot();
+		insist_on_durability();
 		CommitTransactionCommand();
 		standby_committed();
 		succeeded = true;

@@ -38,6 +38,7 @@ typedef struct Callers
 static Callers *callers = NULL;
 static LWLock *lock;
 static CallerSlot *mine = NULL;
+static volatile sig_atomic_t is_told = false; /* this process has got SIGTERM */
 
 Size
 callers_size(void)
@@ -177,6 +178,7 @@ detach(int code, Datum arg)
 {
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	mine->latch = NULL;
+	mine->info.has_failed = code != 0 && !is_told;
 	if (mine->is_disowned)
 		mine->info.database = InvalidOid;
 	LWLockRelease(lock);
@@ -240,6 +242,15 @@ callers_note_overdue(void)
 {
 	if (mine != NULL)
 		mine->info.is_overdue = true;
+}
+
+/*
+ * Notes that somebody told this process to end.  A signal handler may call it.
+ */
+void
+callers_note_told(void)
+{
+	is_told = true;
 }
 
 void

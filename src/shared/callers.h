@@ -27,6 +27,7 @@ typedef struct CallerInfo
 	int64 callback;                /* row of genjob.callbacks that it calls now; 0: none */
 	uint64 n_calls;                /* that it has begun */
 	bool is_overdue;               /* the call did not stop in time */
+	bool has_failed;               /* it ended by an error that it could not report */
 	char error[CALLERS_ERROR_LEN]; /* why it ends; or "" */
 } CallerInfo;
 
@@ -48,6 +49,7 @@ extern void callers_set_state(CallerState state);
 extern void callers_begin_call(int64 callback);
 extern void callers_end_call(void);
 extern void callers_note_overdue(void);
+extern void callers_note_told(void);
 extern void callers_set_error(const char *message);
 extern bool callers_must_leave(void);
 

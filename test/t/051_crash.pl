@@ -140,6 +140,23 @@ query("SELECT genjob.retry($first)");
 ok(wait_state($node, $first, 'succeeded'), '... until genjob.retry()');
 is_deeply([ keys %{ $standin->counts->{keys} } ], [$key], '... which sends it with that key');
 
+# ---- a database that gives up durability while its dispatcher runs ----
+
+query(q{ALTER DATABASE postgres SET synchronous_commit = off; ALTER SERVER painter OPTIONS (ADD timeout '50 s')});
+my $settled = enqueue($node, 'painter', StandIn::request(prompt => 'settled'));
+ok(wait_state($node, $settled, 'succeeded'), 'the dispatcher has read the settings again');
+# what nobody waits for stays in memory
+kill 'STOP', query(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
+$standin->reset;
+my $claimed = query(q{SET synchronous_commit = local; INSERT INTO gen_jobs (server, request)
+	VALUES ('painter', '{"prompt": "durable", "standin": {"id": "durable", "latency_ms": 2000}}') RETURNING id});
+$standin->wait_for(sub { $_[0]{in_flight} == 1 });
+$node->stop('immediate');
+$node->start;
+ok(wait_state($node, $claimed, 'succeeded'), 'a job that was claimed when the server crashed ends');
+is_deeply([ map { $_->{arrived} } values %{ $standin->counts->{keys} } ], [2], '... it was sent twice, under one Idempotency-Key');
+query('ALTER DATABASE postgres RESET synchronous_commit');
+
 # ---- killed again and again under load ----
 
 my $kills = $ENV{GENJOB_TEST_LONG} ? 30 : 6;

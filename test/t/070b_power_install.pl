@@ -201,6 +201,40 @@ try_it(
 		ok($node->poll_query_until('d1', "SELECT state = 'succeeded' FROM queue.gen_jobs WHERE id = $job"), 'in a schema that PUBLIC may not use jobs are run');
 	});
 
+# ---- what others built on 0.1.0 ----
+
+try_it(
+	'constants of views and triggers, which the upgrade script makes again, are not read as superuser',
+	sub {
+		query('CREATE DATABASE older OWNER mallory');
+		plan skip_all => 'no old script can be put into the folder of extensions' if error_of('CREATE EXTENSION genjob VERSION \'0.1.0\'', 'older') ne '';
+		foreach ($climb, 'CREATE DOMAIN public.checked AS text CHECK (public.climb())', 'CREATE TYPE public.holder AS (part public.checked)',
+			q{CREATE TYPE public.mood AS ENUM ('good')}, 'CREATE TYPE public.many AS RANGE (subtype = public.checked)')
+		{
+			is($node->psql('older', $_, extra_params => [ '-U', 'mallory' ]), 0, $_);
+		}
+		# an enum may be another type when the view is made again
+		my @constants = (q{'(x)'::public.holder}, q{'{x}'::public.checked[]}, q{'{"(x)"}'::public.holder[]}, q{'[a,b]'::public.many}, q{'good'::public.mood});
+		my $from = -s $node->logfile;
+		foreach my $constant (@constants)
+		{
+			is($node->psql('older', "CREATE VIEW public.planted AS SELECT server, $constant AS c FROM genjob.servers", extra_params => [ '-U', 'mallory' ]), 0, "a view with $constant");
+			like(error_of('ALTER EXTENSION genjob UPDATE', 'older'), qr/ERROR:  genjob cannot be updated while view public.planted uses types that a superuser does not control: .*HINT:  DROP the view/s, '... is not made again');
+			query('DROP VIEW public.planted', 'older');
+		}
+		query(q{CREATE TRIGGER planted BEFORE UPDATE ON public.gen_jobs FOR EACH ROW WHEN (NEW.server = 'x' AND 'good'::public.mood IS NOT NULL)
+			EXECUTE FUNCTION suppress_redundant_updates_trigger()}, 'older');
+		like(error_of('ALTER EXTENSION genjob UPDATE', 'older'), qr/ERROR:  genjob cannot be updated while trigger planted uses types .*HINT:  DROP TRIGGER planted ON public.gen_jobs/s, 'nor a trigger');
+		query(q{DROP TRIGGER planted ON public.gen_jobs;
+			CREATE TRIGGER plain BEFORE UPDATE ON public.gen_jobs FOR EACH ROW WHEN (NEW.server = 'x' AND NEW.state = 'failed') EXECUTE FUNCTION suppress_redundant_updates_trigger();
+			CREATE SCHEMA admins; GRANT USAGE ON SCHEMA admins TO mallory; CREATE TYPE admins.mood AS ENUM ('good')}, 'older');
+		is($node->psql('older', q{CREATE VIEW public.plain AS SELECT server, 'good'::admins.mood AS mood FROM genjob.servers}, extra_params => [ '-U', 'mallory' ]), 0, 'a view with a type of a superuser');
+		query('ALTER EXTENSION genjob UPDATE', 'older');
+		is(query(q{SELECT count(*) FROM pg_class, pg_trigger WHERE relname = 'plain' AND tgname = 'plain' AND relowner = 'mallory'::regrole}, 'older'), '1', '... is made again, as is a trigger that names types of genjob');
+		jobs_run('older');
+		is_deeply([ grep { $_ ne 'mallory' } slurp_file($node->logfile, $from) =~ /planted code runs as \[(\w+)\]/g ], [], 'nothing planted has run as somebody else');
+	});
+
 $node->stop;
 $standin->stop;
 done_testing();

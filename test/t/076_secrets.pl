@@ -215,6 +215,21 @@ subtest 'predictions 20: a header of a mapping, or of a server, takes a call els
 	ok(wait_state($node, $id, 'succeeded'), 'others are sent');
 };
 
+subtest 'time 401: answers to calls with a hundred secrets keep the dispatcher busy' => sub {
+	my $headers = join ', ', map { qq("X-Secret-$_": "@{['a' x 30]}b$_") } 1 .. 98;
+	create_server($node, 'many', 'http', $standin, %server, path => '/v1/images/generations');
+	query('ALTER USER MAPPING FOR PUBLIC SERVER many OPTIONS (ADD headers ' . literal("{$headers}") . ')');
+	my $offset = -s $node->logfile;
+	my $long = '{"a": "' . 'a' x 400_000 . '"}';
+	my $short = '[' . join(',', map { qq("aaaaaaaa$_") } 1 .. 20_000) . ']';
+	my $small = '[' . join(',', map { qq("aaaaaaaa$_") } 1 .. 5_000) . ']';
+	enqueue($node, 'many', StandIn::request(prompt => 'a', standin => { faults => [ { %$_, content_type => 'application/json' } ] }))
+	  foreach { body => $long }, { body => $short }, { body => $small }, { body => $long, status => 400 };
+	ok(wait_all_ended($node), 'all jobs end');
+	is(query(q{SELECT string_agg(state::text, ' ' ORDER BY id) FROM gen_jobs WHERE server = 'many'}), 'succeeded succeeded succeeded failed', 'as they should');
+	no_turn_is_long($node, $offset, 'a hundred secrets');
+};
+
 $standin->stop;
 $node->stop;
 done_testing();

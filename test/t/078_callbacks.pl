@@ -402,6 +402,19 @@ subtest 'callbacks 20: a role keeps calls locked that are due' => sub {
 	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
 };
 
+subtest 'callbacks 21: a setting of a role has its processes start again and again' => sub {
+	query(q{ALTER ROLE alice SET exit_on_error = on; ALTER ROLE alice SET default_transaction_read_only = on;
+		SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'genjob caller'});
+	my $offset = -s $node->logfile;
+	my $id = insert_as('alice', 'alice.done');
+	eventually("SELECT EXISTS (SELECT FROM genjob.callbacks WHERE job_id = $id AND attempts = 2 AND error ~ 'read-only')", 'the failure counts, and the next try waits');
+	my @ends = slurp_file($node->logfile, $offset) =~ /FATAL: .* read-only transaction/g;
+	cmp_ok(scalar @ends, '<', 4, 'no process is started meanwhile');
+	query(q{ALTER ROLE alice RESET exit_on_error; ALTER ROLE alice RESET default_transaction_read_only;
+		UPDATE genjob.callbacks SET run_at = now()});
+	eventually("SELECT EXISTS (SELECT FROM public.told WHERE job = $id)", 'the call is made once the role may write');
+};
+
 subtest 'callbacks 13: the owner of the schema puts another table in the place of gen_jobs while calls are made' => sub {
 	my $id = insert_as('alice', 'alice.done');
 	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id)"), 'there is a process for them');

@@ -93,6 +93,30 @@ query("SELECT genjob.cancel(id) FROM gen_jobs WHERE id IN ($refers, $takes, $wai
 query('DELETE FROM orders; DELETE FROM genjob.callbacks');
 ok(becomes(q{SELECT count(*) = 0 FROM gen_jobs WHERE server = 'short' AND state = 'succeeded'}), '... until that is over');
 
+# ---- settings under which an index gives some of its rows only ----
+
+my $wanted = ended('short', 1, age => '1 minute');
+query(q{ALTER SERVER short OPTIONS (SET retention '36500 days'); ALTER DATABASE postgres SET gin_fuzzy_search_limit = 1});
+query("INSERT INTO gen_jobs (server, request) SELECT 'kept', '{\"prompt\": {\"\$result\": [$wanted, \"/a\"]}}' FROM generate_series(1, 3000)");
+# only what has left the pending list of the index is left out
+query('VACUUM gen_jobs');
+is(query(qq{SET gin_fuzzy_search_limit = 1; SELECT sum(cardinality(genjob.needed_jobs(ARRAY[$wanted]))) FROM generate_series(1, 30)}), 30,
+	'a job that 3,000 others need is needed, in a session with such a setting');
+my $pid = dispatcher_pid($node);
+query("SELECT pg_terminate_backend($pid)");
+wait_dispatcher($node, 'postgres', $pid);
+query(q{ALTER SERVER short OPTIONS (SET retention '1 s')});
+# a sentinel for each look of retention
+for (1 .. 5)
+{
+	my $sentinel = ended('short', 1);
+	query(q{ALTER SERVER short OPTIONS (SET retention '2 s'); ALTER SERVER short OPTIONS (SET retention '1 s')});
+	becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $sentinel)") || last;
+}
+is(query("SELECT count(*) FROM gen_jobs WHERE id = $wanted"), 1, '... and stays in a database with it');
+query(q{ALTER DATABASE postgres RESET gin_fuzzy_search_limit; DELETE FROM gen_jobs WHERE server = 'kept' AND state = 'queued'});
+ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $wanted)"), '... until they are gone');
+
 # ---- code of others that a deletion would run ----
 
 query(q{GRANT REFERENCES, SELECT ON gen_jobs TO app; GRANT CREATE ON SCHEMA public TO app});
