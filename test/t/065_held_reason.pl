@@ -110,6 +110,27 @@ ok(wait_state($node, $refused, 'succeeded'), 'it is written when the trigger is 
 is(query(q{SELECT max(count) FROM (SELECT count(*) FROM gen_outputs GROUP BY job_id) o}), '1', 'once');
 eventually(q{SELECT state = 'idle' FROM genjob.workers WHERE database = 'postgres'}, 'genjob.workers is idle');
 
+# ---- a trigger that has another error code for each job ----
+
+query(q{
+	CREATE FUNCTION refuse_variously() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF NEW.state = 'succeeded' AND NEW.request->>'prompt' ~ 'code' THEN
+			RAISE EXCEPTION '%', NEW.request->>'prompt' USING ERRCODE = substr(NEW.request->>'prompt', 6);
+		END IF;
+		RETURN NEW;
+	END$$;
+	CREATE TRIGGER refuse_variously BEFORE UPDATE ON gen_jobs FOR EACH ROW EXECUTE FUNCTION refuse_variously()});
+my $lines_before = logged(qr/genjob could not write the result/);
+query(q{INSERT INTO gen_jobs (server, request) SELECT 'painter', jsonb_build_object('prompt', 'code ' || c)
+	FROM unnest('{P0001,P0002,23514,22P02,22003,XX000,54000,23505,ZZ001,ZZ002,ZZ003,ZZ004}'::text[]) AS c, generate_series(1, 4)});
+sleep_until_logged(2);
+eventually(q{SELECT state = 'blocked' FROM genjob.workers WHERE database = 'postgres'}, 'many error codes block');
+cmp_ok(logged(qr/genjob could not write the result/) - $lines_before, '<=', 8, '... and the log has a few lines a minute');
+query('DROP FUNCTION refuse_variously() CASCADE');
+eventually(q{SELECT count(*) = 48 FROM gen_jobs WHERE request->>'prompt' ~ 'code' AND state = 'succeeded' AND result IS NOT NULL},
+	'they are written when the trigger is gone');
+
 query(q{ALTER SERVER painter OPTIONS (ADD paused 'on')});
 refuse('failed');
 $refused = enqueue($node, 'painter', { prompt => 'refused' }, expires_at => '2001-01-01');
