@@ -62,7 +62,32 @@ for my $alter ('RESET ALL', 'SET DateStyle = iso')
 	my @ids = map { enqueue($node, 'painter', { prompt => 'set' }) } 1 .. 3;
 	ok(wait_state($node, $_, 'succeeded'), "a trigger's settings end with it ($alter)") for @ids;
 }
-query(q{DROP TRIGGER audit ON gen_jobs; ALTER DATABASE postgres RESET search_path});
+
+# ... at once when it changes, wherever it is set, and whatever the role has that the dispatcher is connected as
+
+sub path_in_trigger
+{
+	my ($path, $what) = @_;
+	my $job = enqueue($node, 'painter', { prompt => 'path' });
+	ok(wait_state($node, $job, 'succeeded'), "a job runs after $what");
+	is(query("SELECT DISTINCT path FROM shop.audit WHERE job = $job AND state <> 'queued'"), $path, '... whose triggers see it');
+	return;
+}
+query(q{CREATE OR REPLACE FUNCTION shop.audit() RETURNS trigger LANGUAGE plpgsql AS
+	$$BEGIN INSERT INTO shop.audit VALUES (NEW.id, NEW.state, current_setting('search_path')); RETURN NULL; END$$});
+query('ALTER DATABASE postgres SET search_path = public, shop');
+path_in_trigger('public, shop', 'ALTER DATABASE SET search_path');
+query('ALTER ROLE ALL IN DATABASE postgres SET search_path = shop, public, pg_temp');
+path_in_trigger('shop, public, pg_temp', 'ALTER ROLE ALL IN DATABASE');
+query('ALTER ROLE ALL SET search_path = public, pg_catalog');
+query('ALTER DATABASE postgres RESET search_path');
+path_in_trigger('public, pg_catalog', 'ALTER ROLE ALL');
+query('ALTER ROLE postgres SET search_path = public, pg_temp');
+$node->restart;
+path_in_trigger('public, pg_catalog', 'ALTER ROLE of the superuser and a restart');
+query('ALTER ROLE ALL RESET search_path; ALTER ROLE postgres RESET search_path');
+path_in_trigger('"$user", public', 'both are reset');
+query('DROP TRIGGER audit ON gen_jobs');
 
 # ---- a trigger that raises an error: at the claim, at the report, when a job has expired, when its server is gone ----
 
