@@ -140,6 +140,8 @@ job_destroy(Job *job)
 
 /* ---------- the door ---------- */
 
+#ifdef USE_ASSERT_CHECKING
+
 #define BIT(n) (UINT32_C(1) << (n))
 /* The steps of a job whose row is running. */
 #define RUNNING_STEPS (BIT(JOB_STEPS) - 1 - BIT(STEP_CANCEL) - BIT(STEP_PART) - BIT(STEP_PROGRESS))
@@ -165,13 +167,15 @@ static const struct
 /*
  * True if the job may go to that state and step.  A job whose prediction is being cancelled never does anything else.
  */
-bool
-job_may_enter(const Job *job, JobState state, JobStep step)
+static bool
+may_enter(const Job *job, JobState state, JobStep step)
 {
 	if (job->step == STEP_CANCEL && step != STEP_CANCEL)
 		return false;
 	return (legal[state].steps & BIT(step)) != 0 && (legal[state].from & BIT(job->state)) != 0;
 }
+
+#endif
 
 static void
 trace_enter(const Job *job, JobState state, JobStep step)
@@ -195,7 +199,7 @@ trace_enter(const Job *job, JobState state, JobStep step)
 void
 job_enter(Job *job, JobState state, JobStep step)
 {
-	Assert(job_may_enter(job, state, step));
+	Assert(may_enter(job, state, step));
 	trace_enter(job, state, step);
 	if (state == JOB_SAVING)
 		storeline_step_out(job);

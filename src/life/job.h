@@ -313,7 +313,6 @@ typedef struct Job
 
 extern Job *job_create(int64 id);
 extern void job_destroy(Job *job);
-extern bool job_may_enter(const Job *job, JobState state, JobStep step);
 extern void job_enter(Job *job, JobState state, JobStep step);
 extern void job_requeue(Job *job);
 extern void job_end_calls(Job *job);

@@ -51,8 +51,8 @@ sigv4_is_s3(const char *service)
  * True if a header of that name is signed.  Headers that a proxy may change
  * are not.
  */
-bool
-sigv4_signs_header(const char *name)
+static bool
+is_signed(const char *name)
 {
 	static const char *const unsigned_ones[] = {
 		"Accept", "Accept-Encoding",   "Authorization", "Connection",      "Content-Length",
@@ -277,7 +277,7 @@ sorted_headers(const List *headers)
 		SignedHeader *one;
 		char *p;
 
-		if (!sigv4_signs_header(header->name))
+		if (!is_signed(header->name))
 			continue;
 		one = palloc(sizeof(SignedHeader));
 		one->name = pstrdup(header->name);

@@ -9,11 +9,14 @@
  * (DateStyle, TimeZone, lc_*) stay as the database has them, for the triggers:
  * genjob's statements pass no times as text.
  *
- * A trigger of gen_jobs runs in the dispatcher as in a session, with the
- * search_path of the database.  What the trigger sets ends with the call.
+ * A trigger of gen_jobs runs in the dispatcher as in a new session of a role
+ * without settings of its own, with the search_path of the database.  The
+ * dispatcher is connected as the bootstrap superuser, whose search_path is not
+ * the database's.  What the trigger sets ends with the call.
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -27,7 +30,10 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -38,6 +44,10 @@
 static needs_fmgr_hook_type next_needs_hook = NULL;
 static fmgr_hook_type next_hook = NULL;
 static int depth = 0; /* of triggers within triggers */
+
+static char *path_of_file;              /* the search_path without databases and roles */
+static char *path_of_database = NULL;   /* the one that is set for this or all databases */
+static bool file_is_overridden = false; /* PostgreSQL no longer keeps the file's search_path */
 
 /* ---------- settings ---------- */
 
@@ -96,6 +106,8 @@ environment_fix_settings(void)
 {
 	int i;
 
+	path_of_file =
+		MemoryContextStrdup(TopMemoryContext, GetConfigOption("search_path", false, false));
 	for (i = 0; i < lengthof(settings); i++)
 	{
 		if (GetConfigOption(settings[i][0], true, false) != NULL)
@@ -149,6 +161,60 @@ fix_user(void)
 }
 
 /*
+ * Returns search_path among settings, text such as "search_path=a, b", as they
+ * stand in catalogs; palloc'd.  NULL: it is not set.
+ */
+static char *
+find_path(Datum array)
+{
+	static const char name[] = "search_path=";
+	Datum *elements;
+	int n;
+	int i;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL,
+					  &n);
+	for (i = 0; i < n; i++)
+	{
+		char *setting = TextDatumGetCString(elements[i]);
+
+		if (pg_strncasecmp(setting, name, strlen(name)) == 0)
+			return setting + strlen(name);
+	}
+	return NULL;
+}
+
+/*
+ * Returns the search_path that is set for all roles in a database; InvalidOid:
+ * in all databases.  palloc'd; NULL: none is.
+ */
+static char *
+read_path(Relation relation, Oid database)
+{
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+	char *path = NULL;
+
+	ScanKeyInit(&keys[0], Anum_pg_db_role_setting_setdatabase, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(database));
+	ScanKeyInit(&keys[1], Anum_pg_db_role_setting_setrole, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(InvalidOid));
+	scan = systable_beginscan(relation, DbRoleSettingDatidRolidIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool isnull;
+		Datum array = heap_getattr(tuple, Anum_pg_db_role_setting_setconfig,
+								   RelationGetDescr(relation), &isnull);
+
+		if (!isnull)
+			path = find_path(array);
+	}
+	systable_endscan(scan);
+	return path;
+}
+
+/*
  * Applies what is set for the database now, for triggers and for settings that
  * are not fixed.  Call it in a transaction.
  */
@@ -156,9 +222,27 @@ void
 environment_reread(void)
 {
 	Relation relation = table_open(DbRoleSettingRelationId, AccessShareLock);
+	char *path = read_path(relation, MyDatabaseId);
 
+	if (path == NULL)
+		path = read_path(relation, InvalidOid);
+	if (path_of_database != NULL)
+		pfree(path_of_database);
+	path_of_database = path ? MemoryContextStrdup(TopMemoryContext, path) : NULL;
+	file_is_overridden |= path != NULL;
 	ApplySetting(GetActiveSnapshot(), MyDatabaseId, InvalidOid, relation, PGC_S_DATABASE);
 	table_close(relation, AccessShareLock);
+}
+
+/*
+ * Returns the search_path of sessions of this database.
+ */
+static const char *
+path_of_sessions(void)
+{
+	if (path_of_database != NULL)
+		return path_of_database;
+	return file_is_overridden ? path_of_file : GetConfigOptionResetString("search_path");
 }
 
 /* ---------- triggers ---------- */
@@ -171,20 +255,8 @@ has_own_path(HeapTuple function)
 {
 	bool isnull;
 	Datum settings = SysCacheGetAttr(PROCOID, function, Anum_pg_proc_proconfig, &isnull);
-	Datum *elements;
-	int n;
-	int i;
 
-	if (isnull)
-		return false;
-	deconstruct_array(DatumGetArrayTypeP(settings), TEXTOID, -1, false, TYPALIGN_INT, &elements,
-					  NULL, &n);
-	for (i = 0; i < n; i++)
-	{
-		if (pg_strncasecmp(TextDatumGetCString(elements[i]), "search_path=", 12) == 0)
-			return true;
-	}
-	return false;
+	return !isnull && find_path(settings) != NULL;
 }
 
 /*
@@ -256,8 +328,8 @@ surround(FmgrHookEventType event, FmgrInfo *function, Datum *level)
 		return;
 	*level = Int32GetDatum(NewGUCNestLevel());
 	if (!has_path)
-		(void) set_config_option("search_path", GetConfigOptionResetString("search_path"),
-								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option("search_path", path_of_sessions(), PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 }
 
 /*
@@ -267,7 +339,7 @@ void
 environment_fix_session(void)
 {
 	fix_user();
-	/* the reset value stays the database's, for triggers */
+	file_is_overridden = strcmp(GetConfigOptionResetString("search_path"), path_of_file) != 0;
 	SetConfigOption("search_path", OUR_SEARCH_PATH, PGC_SUSET, PGC_S_SESSION);
 	next_needs_hook = needs_fmgr_hook;
 	needs_fmgr_hook = needs_hook;

@@ -27,6 +27,7 @@
 #include "queue/sent.h"
 #include "queue/statement.h"
 #include "queue/tables.h"
+#include "queue/trouble.h"
 #include "shared/shmem.h"
 #include "shared/shown.h"
 #include "life/cancel.h"
@@ -356,21 +357,6 @@ delete_surplus(const Surplus *surplus)
 }
 
 /*
- * Shows why outputs of earlier attempts stay, if the reason is a new one.
- */
-static void
-show_surplus(const char *reason)
-{
-	static char shown[256] = "";
-
-	if (strncmp(shown, reason, sizeof(shown) - 1) == 0)
-		return;
-	strlcpy(shown, reason, sizeof(shown));
-	shmem_set_my_error(psprintf("outputs of earlier attempts stay in gen_outputs: %s", reason));
-	ereport(LOG, (errmsg("genjob leaves outputs of earlier attempts in gen_outputs: %s", reason)));
-}
-
-/*
  * Deletes surplus outputs.  If somebody refers to one, all stay: to end the
  * jobs is more important.  Then returns false and *reason.
  */
@@ -442,7 +428,7 @@ forget_old_outputs(Job **jobs, int n)
 		return;
 	}
 	if (reason != NULL)
-		show_surplus(reason);
+		trouble_show_kept_outputs(reason);
 }
 
 /*

@@ -4,30 +4,20 @@
  *		again, less and less often.
  *
  * A trigger of others may raise an error for each of a million jobs.  The
- * views show the last error.  The log gets one line a minute for each kind,
- * with a count, as long as the error code stays the same.
+ * views show the last error.  The log gets one line a minute for each kind and
+ * error code, at most SELDOM_REASONS for a kind, with a count of the errors that
+ * it leaves out.
  */
 #include "postgres.h"
 
-#include "datatype/timestamp.h"
-
 #include "base/backoff.h"
 #include "base/clock.h"
+#include "base/seldom.h"
 #include "queue/queue.h"
 #include "shared/shmem.h"
 #include "queue/trouble.h"
 
-#define LOG_INTERVAL_S 60
-
-/* What was last logged of a kind. */
-typedef struct Logged
-{
-	int sqlerrcode;
-	MonoTime at;
-	int64 unsaid; /* errors since then with the same code, not logged */
-} Logged;
-
-static Logged logged[TROUBLE_KINDS];
+static Seldom logged[TROUBLE_KINDS];
 
 /*
  * Returns how long to wait after that many failures in a row.
@@ -60,27 +50,6 @@ trouble_is_of_row(const ErrorData *error)
 	}
 }
 
-/*
- * True if an error must be logged.  *unsaid: errors left out since the last
- * logged one.
- */
-static bool
-is_to_be_logged(TroubleKind kind, int sqlerrcode, int64 *unsaid)
-{
-	Logged *last = &logged[kind];
-	MonoTime now = clock_mono();
-
-	if (last->at != 0 && last->sqlerrcode == sqlerrcode &&
-		now < last->at + LOG_INTERVAL_S * USECS_PER_SEC)
-	{
-		last->unsaid++;
-		return false;
-	}
-	*unsaid = last->unsaid;
-	*last = (Logged){sqlerrcode, now, 0};
-	return true;
-}
-
 static void
 show(TroubleKind kind, const char *words, const ErrorData *error)
 {
@@ -88,7 +57,7 @@ show(TroubleKind kind, const char *words, const ErrorData *error)
 
 	shmem_set_my_error(error->hint ? psprintf("%s. %s", error->message, error->hint)
 								   : error->message);
-	if (!is_to_be_logged(kind, error->sqlerrcode, &unsaid))
+	if (!seldom_must_say(&logged[kind], error->sqlerrcode, clock_mono(), &unsaid))
 		return;
 	ereport(LOG,
 			(errcode(error->sqlerrcode), errmsg("%s", words),
@@ -147,4 +116,24 @@ trouble_show_job(TroubleKind kind, int64 job, ServerStats *stats, const ErrorDat
 	if (stats != NULL)
 		stats_note_trouble(stats, job, words, clock_now());
 	show(kind, words, error);
+}
+
+/*
+ * Shows why outputs of earlier attempts stay, if the reason is a new one.  A
+ * trigger may give another reason for each job.
+ */
+void
+trouble_show_kept_outputs(const char *reason)
+{
+	static char shown[256] = "";
+	static Seldom kept;
+	int64 unsaid;
+
+	if (strncmp(shown, reason, sizeof(shown) - 1) == 0)
+		return;
+	strlcpy(shown, reason, sizeof(shown));
+	shmem_set_my_error(psprintf("outputs of earlier attempts stay in gen_outputs: %s", reason));
+	if (seldom_must_say(&kept, 0, clock_mono(), &unsaid))
+		ereport(LOG,
+				(errmsg("genjob leaves outputs of earlier attempts in gen_outputs: %s", reason)));
 }

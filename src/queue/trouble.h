@@ -29,5 +29,6 @@ extern bool trouble_is_of_row(const ErrorData *error);
 extern void trouble_show(TroubleKind kind, const ErrorData *error);
 extern void trouble_show_job(TroubleKind kind, int64 job, ServerStats *stats,
 							 const ErrorData *error);
+extern void trouble_show_kept_outputs(const char *reason);
 
 #endif /* GENJOB_TROUBLE_H */

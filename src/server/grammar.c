@@ -33,6 +33,35 @@ starts_with(const char *text, const char *prefix)
 }
 
 /*
+ * NULL when a header of that name can be set; else a sentence that says why not.
+ */
+static const char *
+check_header_name(const char *name)
+{
+	/*
+	 * they frame a message, name the receiver, or are for the next hop only
+	 * (RFC 9110, 7.6.1)
+	 */
+	static const char *const reserved[] = {
+		"Connection", "Content-Encoding", "Content-Length",    "Expect",
+		"Host",       "HTTP2-Settings",   "Idempotency-Key",   "Keep-Alive",
+		"TE",         "Trailer",          "Transfer-Encoding", "Upgrade",
+	};
+	const char *found = pg_strncasecmp(name, "Proxy-", 6) == 0 ? name : NULL;
+	int i;
+
+	for (i = 0; i < lengthof(reserved); i++)
+	{
+		if (pg_strcasecmp(name, reserved[i]) == 0)
+			found = reserved[i];
+	}
+	if (found == NULL)
+		return NULL;
+	return psprintf("The header %s is set by genjob itself. So are Connection, Content-Encoding, Content-Length, Expect, Host, HTTP2-Settings, Idempotency-Key, Keep-Alive, Proxy-*, TE, Trailer, Transfer-Encoding and Upgrade: they say where a call goes, and where it ends.",
+					found);
+}
+
+/*
  * none, bearer, basic, sigv4, webhook, header:NAME[:PREFIX], query:NAME.
  */
 const char *
@@ -54,7 +83,7 @@ grammar_check_auth(const char *value)
 		char *name = pnstrdup(value + 7, colon ? colon - value - 7 : strlen(value + 7));
 
 		if (header_is_name(name) && (colon == NULL || header_is_value(colon + 1)))
-			return grammar_check_header_name(name);
+			return check_header_name(name);
 	}
 	return "Valid values are: none, bearer, basic (api_key is then \"user:password\"), header:NAME, header:NAME:PREFIX, query:NAME, sigv4 (access_key_id and secret_access_key), webhook (api_key is then \"whsec_...\").";
 }
@@ -491,35 +520,6 @@ grammar_check_object(const char *text)
 }
 
 /*
- * NULL when a header of that name can be set; else a sentence that says why not.
- */
-const char *
-grammar_check_header_name(const char *name)
-{
-	/*
-	 * they frame a message, name the receiver, or are for the next hop only
-	 * (RFC 9110, 7.6.1)
-	 */
-	static const char *const reserved[] = {
-		"Connection", "Content-Encoding", "Content-Length",    "Expect",
-		"Host",       "HTTP2-Settings",   "Idempotency-Key",   "Keep-Alive",
-		"TE",         "Trailer",          "Transfer-Encoding", "Upgrade",
-	};
-	const char *found = pg_strncasecmp(name, "Proxy-", 6) == 0 ? name : NULL;
-	int i;
-
-	for (i = 0; i < lengthof(reserved); i++)
-	{
-		if (pg_strcasecmp(name, reserved[i]) == 0)
-			found = reserved[i];
-	}
-	if (found == NULL)
-		return NULL;
-	return psprintf("The header %s is set by genjob itself. So are Connection, Content-Encoding, Content-Length, Expect, Host, HTTP2-Settings, Idempotency-Key, Keep-Alive, Proxy-*, TE, Trailer, Transfer-Encoding and Upgrade: they say where a call goes, and where it ends.",
-					found);
-}
-
-/*
  * As grammar_check_object(), for an object of header names and values.
  */
 const char *
@@ -541,7 +541,7 @@ grammar_check_headers(const char *text)
 			return "A JSON object of header names and string values is expected, such as {\"X-Team\": \"art\"}; a value must have no line breaks.";
 		if (++n > MAX_HEADERS)
 			return psprintf("At most %d headers are expected.", MAX_HEADERS);
-		reason = grammar_check_header_name(header->string);
+		reason = check_header_name(header->string);
 	}
 	return reason;
 }

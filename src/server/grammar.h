@@ -8,7 +8,6 @@
 /* Each returns NULL, or a sentence that says what is expected. */
 extern const char *grammar_check_object(const char *text);
 extern const char *grammar_check_headers(const char *text);
-extern const char *grammar_check_header_name(const char *name);
 extern const char *grammar_check_auth(const char *value);
 extern const char *grammar_check_word(const char *value);
 extern const char *grammar_check_bucket(const char *value);

@@ -309,6 +309,24 @@ evict_dispatcher(Node *statement)
 	}
 }
 
+/*
+ * Notes that ALTER DATABASE or ALTER ROLE has changed settings, if they are of
+ * all roles: triggers in a dispatcher see these.
+ */
+static void
+note_settings(Node *statement)
+{
+	const char *database = NULL;
+
+	if (IsA(statement, AlterDatabaseSetStmt))
+		database = ((AlterDatabaseSetStmt *) statement)->dbname;
+	else if (IsA(statement, AlterRoleSetStmt) && ((AlterRoleSetStmt *) statement)->role == NULL)
+		database = ((AlterRoleSetStmt *) statement)->database;
+	else
+		return;
+	commit_note_settings(database ? get_database_oid(database, true) : InvalidOid);
+}
+
 static bool
 is_commit_prepared(Node *statement)
 {
@@ -329,6 +347,7 @@ utility(PlannedStmt *planned, const char *text, bool read_only_tree, ProcessUtil
 	 * run
 	 */
 	bool commits_prepared = is_commit_prepared(statement);
+	bool sets = IsA(statement, AlterDatabaseSetStmt) || IsA(statement, AlterRoleSetStmt);
 	ProcessUtility_hook_type next = next_utility ? next_utility : standard_ProcessUtility;
 	bool shuts_out;
 	List *held;
@@ -342,6 +361,8 @@ utility(PlannedStmt *planned, const char *text, bool read_only_tree, ProcessUtil
 		next(planned, text, read_only_tree, context, params, environment, dest, completion);
 		if (shuts_out)
 			wholelocks_finish(held);
+		if (sets)
+			note_settings(statement);
 		if (!commits_prepared)
 			return;
 		if (!shmem_tell_dispatcher(MyDatabaseId, NULL, 0, (BulkChange){DT_NOBEGIN, DT_NOBEGIN},

@@ -33,6 +33,8 @@ typedef struct Notes
 	bool follow_ups;
 	bool extension;
 	bool databases;
+	bool settings;   /* of the database below changed */
+	Oid settings_of; /* InvalidOid: of all or of several */
 	bool evicts;
 } Notes;
 
@@ -44,7 +46,7 @@ forget_notes(void)
 {
 	notes.any = notes.many_changed = notes.many_ended = false;
 	notes.follow_ups = notes.callbacks = notes.servers = notes.extension = notes.databases =
-		notes.evicts = false;
+		notes.settings = notes.evicts = false;
 	notes.n_changed = notes.n_ended = 0;
 	notes.bulk = (BulkChange){DT_NOEND, DT_NOEND};
 }
@@ -61,6 +63,9 @@ tell(void)
 {
 	bool needs_dispatcher = notes.n_changed > 0 || notes.many_changed || notes.extension;
 
+	/* first, so that new jobs are claimed with them */
+	if (notes.settings)
+		shmem_tell_settings(notes.settings_of);
 	if ((needs_dispatcher || notes.servers) &&
 		!shmem_tell_dispatcher(MyDatabaseId, notes.changed, notes.n_changed, notes.bulk,
 							   notes.many_changed, notes.servers || notes.extension) &&
@@ -211,6 +216,16 @@ void
 commit_note_databases(void)
 {
 	notes.any = notes.databases = true;
+}
+
+/*
+ * Notes that settings of a database changed; InvalidOid: of all databases.
+ */
+void
+commit_note_settings(Oid database)
+{
+	notes.settings_of = notes.settings && notes.settings_of != database ? InvalidOid : database;
+	notes.any = notes.settings = true;
 }
 
 /*

@@ -18,6 +18,7 @@ extern void commit_note_callbacks(void);
 extern void commit_note_follow_ups(void);
 extern void commit_note_extension(void);
 extern void commit_note_databases(void);
+extern void commit_note_settings(Oid database);
 extern void commit_note_eviction(void);
 
 #endif /* GENJOB_COMMIT_H */

@@ -339,6 +339,28 @@ shmem_tell_follow_ups(Oid database)
 }
 
 /*
+ * Tells the dispatcher of a database, if there is one, that settings changed;
+ * InvalidOid: those of all databases.
+ */
+void
+shmem_tell_settings(Oid database)
+{
+	int i;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (i = 0; i < shared->max_slots; i++)
+	{
+		Slot *slot = &slots[i];
+
+		if (slot->latch == NULL || (OidIsValid(database) && slot->info.database != database))
+			continue;
+		slot->news.recheck = true;
+		SetLatch(slot->latch);
+	}
+	LWLockRelease(shared->lock);
+}
+
+/*
  * Copies what is known of all dispatchers into *workers, palloc'd; returns
  * their number.
  */

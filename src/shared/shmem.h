@@ -79,6 +79,7 @@ extern bool shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, Bul
 								  bool more, bool recheck);
 extern void shmem_tell_callbacks(Oid database);
 extern void shmem_tell_follow_ups(Oid database);
+extern void shmem_tell_settings(Oid database);
 extern int shmem_read_workers(WorkerInfo **workers);
 extern bool shmem_read_worker(Oid database, WorkerInfo *worker);
 

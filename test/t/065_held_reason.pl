@@ -62,7 +62,32 @@ for my $alter ('RESET ALL', 'SET DateStyle = iso')
 	my @ids = map { enqueue($node, 'painter', { prompt => 'set' }) } 1 .. 3;
 	ok(wait_state($node, $_, 'succeeded'), "a trigger's settings end with it ($alter)") for @ids;
 }
-query(q{DROP TRIGGER audit ON gen_jobs; ALTER DATABASE postgres RESET search_path});
+
+# ... at once when it changes, wherever it is set, and whatever the role has that the dispatcher is connected as
+
+sub path_in_trigger
+{
+	my ($path, $what) = @_;
+	my $job = enqueue($node, 'painter', { prompt => 'path' });
+	ok(wait_state($node, $job, 'succeeded'), "a job runs after $what");
+	is(query("SELECT DISTINCT path FROM shop.audit WHERE job = $job AND state <> 'queued'"), $path, '... whose triggers see it');
+	return;
+}
+query(q{CREATE OR REPLACE FUNCTION shop.audit() RETURNS trigger LANGUAGE plpgsql AS
+	$$BEGIN INSERT INTO shop.audit VALUES (NEW.id, NEW.state, current_setting('search_path')); RETURN NULL; END$$});
+query('ALTER DATABASE postgres SET search_path = public, shop');
+path_in_trigger('public, shop', 'ALTER DATABASE SET search_path');
+query('ALTER ROLE ALL IN DATABASE postgres SET search_path = shop, public, pg_temp');
+path_in_trigger('shop, public, pg_temp', 'ALTER ROLE ALL IN DATABASE');
+query('ALTER ROLE ALL SET search_path = public, pg_catalog');
+query('ALTER DATABASE postgres RESET search_path');
+path_in_trigger('public, pg_catalog', 'ALTER ROLE ALL');
+query('ALTER ROLE postgres SET search_path = public, pg_temp');
+$node->restart;
+path_in_trigger('public, pg_catalog', 'ALTER ROLE of the superuser and a restart');
+query('ALTER ROLE ALL RESET search_path; ALTER ROLE postgres RESET search_path');
+path_in_trigger('"$user", public', 'both are reset');
+query('DROP TRIGGER audit ON gen_jobs');
 
 # ---- a trigger that raises an error: at the claim, at the report, when a job has expired, when its server is gone ----
 
@@ -109,6 +134,27 @@ refuse('');
 ok(wait_state($node, $refused, 'succeeded'), 'it is written when the trigger is gone');
 is(query(q{SELECT max(count) FROM (SELECT count(*) FROM gen_outputs GROUP BY job_id) o}), '1', 'once');
 eventually(q{SELECT state = 'idle' FROM genjob.workers WHERE database = 'postgres'}, 'genjob.workers is idle');
+
+# ---- a trigger that has another error code for each job ----
+
+query(q{
+	CREATE FUNCTION refuse_variously() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		IF NEW.state = 'succeeded' AND NEW.request->>'prompt' ~ 'code' THEN
+			RAISE EXCEPTION '%', NEW.request->>'prompt' USING ERRCODE = substr(NEW.request->>'prompt', 6);
+		END IF;
+		RETURN NEW;
+	END$$;
+	CREATE TRIGGER refuse_variously BEFORE UPDATE ON gen_jobs FOR EACH ROW EXECUTE FUNCTION refuse_variously()});
+my $lines_before = logged(qr/genjob could not write the result/);
+query(q{INSERT INTO gen_jobs (server, request) SELECT 'painter', jsonb_build_object('prompt', 'code ' || c)
+	FROM unnest('{P0001,P0002,23514,22P02,22003,XX000,54000,23505,ZZ001,ZZ002,ZZ003,ZZ004}'::text[]) AS c, generate_series(1, 4)});
+sleep_until_logged(2);
+eventually(q{SELECT state = 'blocked' FROM genjob.workers WHERE database = 'postgres'}, 'many error codes block');
+cmp_ok(logged(qr/genjob could not write the result/) - $lines_before, '<=', 8, '... and the log has a few lines a minute');
+query('DROP FUNCTION refuse_variously() CASCADE');
+eventually(q{SELECT count(*) = 48 FROM gen_jobs WHERE request->>'prompt' ~ 'code' AND state = 'succeeded' AND result IS NOT NULL},
+	'they are written when the trigger is gone');
 
 query(q{ALTER SERVER painter OPTIONS (ADD paused 'on')});
 refuse('failed');

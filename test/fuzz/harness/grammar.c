@@ -7,11 +7,11 @@
 #include "server/grammar.h"
 
 static const char *(*const checks[])(const char *value) = {
-	grammar_check_object,       grammar_check_headers, grammar_check_header_name,
-	grammar_check_auth,         grammar_check_path,    grammar_check_place,
-	grammar_check_remote_id,    grammar_check_state,   grammar_check_progress,
-	grammar_check_header_value, grammar_check_places,  grammar_check_address,
-	grammar_check_lookup,       grammar_check_states,  grammar_check_encoding,
+	grammar_check_object, grammar_check_headers,  grammar_check_auth,
+	grammar_check_path,   grammar_check_place,    grammar_check_remote_id,
+	grammar_check_state,  grammar_check_progress, grammar_check_header_value,
+	grammar_check_places, grammar_check_address,  grammar_check_lookup,
+	grammar_check_states, grammar_check_encoding,
 };
 
 /*
