@@ -120,6 +120,9 @@ subtest 'links in requests' => sub {
 	my $missing = enqueue($node, 'replicate', { prompt => 'x', image => { '$url' => 's3://nowhere/a' } });
 	ok(wait_state($node, $missing, 'failed'), 'a bucket that no server has');
 	like(job($node, $missing)->{error}, qr/no link to s3:\/\/nowhere\/a can be made: no server that you may use has the bucket/, '... is said');
+	my $dotted = enqueue($node, 'replicate', { prompt => 'x', image => { '$url' => 's3://pictures/in/../cat.png' } });
+	ok(wait_state($node, $dotted, 'failed'), 'a key to which no link leads');
+	like(job($node, $dotted)->{error}, qr{no link leads to s3://pictures/in/\.\./cat\.png, because clients take}, '... is not sent to a server that would ask for another one');
 	query("CREATE ROLE mallory; CREATE SERVER again FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url '" . $store->url . "', bucket 'pictures');
 		CREATE USER MAPPING FOR PUBLIC SERVER again OPTIONS (access_key_id 'test:tester', secret_access_key 'testing');
 		GRANT USAGE ON FOREIGN DATA WRAPPER genjob TO mallory; ALTER SERVER again OWNER TO mallory;
