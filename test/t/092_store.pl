@@ -184,6 +184,19 @@ subtest 'keys that are wrong, and mended' => sub {
 	is(query(q{SELECT count(*) FROM gen_jobs AS j WHERE j::text ~ 'mistaken-secret|testing'}), 0, 'no secret in the table');
 };
 
+subtest 'a right that is taken away, and given back' => sub {
+	my $port = $store->port;
+	$store->stop;
+	my @waits = map { query("SET ROLE app; INSERT INTO gen_jobs (server, request) VALUES ('painter', '{\"prompt\": \"of app\", \"size\": \"$_\"}') RETURNING id") } '16x16', '1700x1700';
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($waits[0], $waits[1]) AND remote::text LIKE '%\$verdict%'"), 'outputs wait for the store, a small and a large one');
+	query('REVOKE USAGE ON FOREIGN SERVER pictures FROM app');
+	start('plain');
+	$store->start($port);
+	ok($node->poll_query_until('postgres', q{SELECT held_reason ~ 'permission denied for foreign server pictures' FROM genjob.servers WHERE server = 'pictures'}), 'genjob.servers says that their owner may not use it');
+	query('GRANT USAGE ON FOREIGN SERVER pictures TO app');
+	ok(wait_state($node, $_, 'succeeded'), 'given back, they go on, though nothing else happens') for @waits;
+};
+
 subtest 'many, and stops in between' => sub {
 	my @many = map { [ start('painter') ] } 1 .. 40;
 	for my $round (1 .. 2)
