@@ -130,6 +130,18 @@ has_header(List *headers, const char *name)
 	return false;
 }
 
+/*
+ * Returns a header as libcurl wants it, palloc'd.  libcurl leaves out a header
+ * whose value is empty or blank, unless it is written "Name;".
+ */
+static char *
+header_line(const HttpHeader *header)
+{
+	if (header->value[strspn(header->value, " \t")] == '\0')
+		return psprintf("%s;", header->name);
+	return psprintf("%s: %s", header->name, header->value);
+}
+
 struct curl_slist *
 handle_copy_headers(const HttpRequest *request)
 {
@@ -149,7 +161,7 @@ handle_copy_headers(const HttpRequest *request)
 	foreach(cell, request->headers)
 	{
 		const HttpHeader *header = lfirst(cell);
-		char *line = psprintf("%s: %s", header->name, header->value);
+		char *line = header_line(header);
 		struct curl_slist *longer = list ? curl_slist_append(list, line) : NULL;
 
 		pfree(line);

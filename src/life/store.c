@@ -261,7 +261,11 @@ attempt(Job *job)
 		return store_in_parts(job);
 
 	if (store->server == NULL)
-		calls_refresh(job); /* it may be valid now */
+	{
+		/* it may be valid now; without a transaction this process does not learn of a GRANT */
+		calls_doubt_secrets(job);
+		calls_refresh(job);
+	}
 	if (store->server == NULL)
 		return failed(job, store->trouble, true);
 	if (!storeline_take_turn(job, false))

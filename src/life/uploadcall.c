@@ -159,6 +159,8 @@ upload_work(Job *job)
 		return UPLOAD_SAVES;
 	if (now < upload->again_at)
 		return UPLOAD_WAITS;
+	if (store->server == NULL)
+		calls_doubt_secrets(job);
 	calls_refresh(job);
 	while (upload->trouble == NULL && (ask = next_call_of(upload, &what)) != NULL)
 	{

@@ -156,6 +156,8 @@ advice_for(const ReplySource *source, int status)
 				return " The link may have expired, or lead to what is not public.";
 			if (source->request != NULL && source->request->is_download && !brings_secrets(source))
 				return " Secrets do not go along with downloads where the server's option download_auth is none, or it has no user mapping.";
+			if (source->options->protocol.kind.auth == AUTH_SIGV4)
+				return " Check the access key in the user mapping, what it may do, and the server's options region and service.";
 			return " Check the api_key in the user mapping, and the server's option auth.";
 		case 404:
 		case 405:

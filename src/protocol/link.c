@@ -12,6 +12,24 @@
 #include "protocol/link.h"
 
 /*
+ * True if a link can lead to a key: it has no segment "." or "..", which
+ * clients take out of a URL (RFC 3986, section 5.2.4).
+ */
+bool
+link_is_possible(const char *key)
+{
+	while (key != NULL)
+	{
+		size_t len = strcspn(key, "/");
+
+		if (len > 0 && len <= 2 && strspn(key, ".") == len)
+			return false;
+		key = key[len] == '/' ? key + len + 1 : NULL;
+	}
+	return true;
+}
+
+/*
  * Returns a link to read an object, palloc'd, and in *signature the signature
  * in it.  expires: seconds.
  */

@@ -52,21 +52,24 @@ typedef struct Completion
 
 /* clang-format off */
 
+/* of a job that failed by an answer, remote is null: then the answer's own entry of attempt_errors has the digest */
+#define DIGEST "CASE WHEN state = 'failed' THEN attempt_errors->-1->>'complete' ELSE remote->>'complete' END"
+
 /*
  * Checks the token before any lock.  With a wrong token the caller must not
  * wait, nor get a transaction id, which would show that the job exists.
  */
 static const Statement find_job = {1, {INT8OID},
-	"SELECT remote->>'complete' FROM @.gen_jobs WHERE id = $1 AND remote ? 'complete'"};
+	"SELECT " DIGEST " FROM @.gen_jobs WHERE id = $1 AND " DIGEST " IS NOT NULL"};
 
 /*
  * After a restore, a job that was running in the dump is queued until it is
  * claimed.  Its answer may come earlier.
  */
 static const Statement lock_job = {1, {INT8OID},
-	"SELECT remote->>'complete', CASE WHEN state = 'queued' AND claimed_elsewhere THEN 'running' ELSE state::text END FROM @.gen_jobs WHERE id = $1 AND remote ? 'complete' FOR NO KEY UPDATE"};
+	"SELECT " DIGEST ", CASE WHEN state = 'queued' AND claimed_elsewhere THEN 'running' ELSE state::text END FROM @.gen_jobs WHERE id = $1 AND " DIGEST " IS NOT NULL FOR NO KEY UPDATE"};
 
-/* a success keeps the digest, to recognize a second answer of the attempt */
+/* the digest stays, to recognize a second answer of the attempt */
 static const Statement end_job = {3, {INT8OID, JSONBOID, TEXTOID},
 	"UPDATE @.gen_jobs SET state = CASE WHEN $3 IS NULL THEN 'succeeded' ELSE 'failed' END::@.gen_job_state, result = $2, error = $3,"
 	" finished_at = clock_timestamp(), claimed_elsewhere = false, failures = failures + CASE WHEN $3 IS NULL THEN 0 ELSE 1 END, losses = 0, put_off_since = NULL, idempotency_key = NULL,"
@@ -74,7 +77,7 @@ static const Statement end_job = {3, {INT8OID, JSONBOID, TEXTOID},
 	" attempt_errors = CASE WHEN $3 IS NULL THEN attempt_errors ELSE"
 	"  CASE WHEN jsonb_typeof(attempt_errors) IS DISTINCT FROM 'array' THEN '[]'"
 	"   WHEN jsonb_array_length(attempt_errors) >= 100 THEN attempt_errors - 0 ELSE attempt_errors END"
-	"  || jsonb_build_array(jsonb_build_object('attempt', attempt, 'at', clock_timestamp(), 'error', $3)) END WHERE id = $1"};
+	"  || jsonb_build_array(jsonb_build_object('attempt', attempt, 'at', clock_timestamp(), 'error', $3, 'complete', remote->'complete')) END WHERE id = $1"};
 
 /* clang-format on */
 
@@ -166,7 +169,7 @@ complete_work(void *arg)
 	find(completion, digest, &find_job, &find_plan);
 	find(completion, digest, &lock_job, &lock_plan);
 	state = TextDatumGetCString(statement_not_null(0, 2));
-	if (strcmp(state, "succeeded") == 0)
+	if (strcmp(state, "succeeded") == 0 || strcmp(state, "failed") == 0)
 		return;
 	if (strcmp(state, "running") != 0)
 		refuse(completion->job);

@@ -146,6 +146,13 @@ take_object(Job *job, Reference *reference, const OutputStore *store)
 					 shown, KEY_MAX);
 		return;
 	}
+	if (reference->wants_link && !link_is_possible(key))
+	{
+		job->complaint =
+			psprintf("no link leads to %s, because clients take \".\" and \"..\" out of a path. Give its bytes: {\"$output\": \"s3://bucket/key\"}.",
+					 shown);
+		return;
+	}
 	server = find_store(bucket, store, job->owner, &secrets, &complaint);
 	if (server == NULL && jobrow_settle())
 		server = find_store(bucket, store, job->owner, &secrets, &complaint);

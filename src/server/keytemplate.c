@@ -89,6 +89,99 @@ list_words(void)
 	return list.data;
 }
 
+/* ---------- the check ---------- */
+
+/*
+ * True if a word has as many bytes as we know beforehand.
+ */
+static bool
+has_fixed_length(Word word)
+{
+	return word == WORD_SHA256 || word == WORD_YYYY || word == WORD_MM || word == WORD_DD ||
+		   word == WORD_HH;
+}
+
+/*
+ * True if the letter beside a word tells where the word ends.  letter is '\0'
+ * or '/' at an end of the segment, and a brace if another word follows.  The
+ * names that a user chose may have any letter but a slash.
+ */
+static bool
+ends_word(Word word, char letter)
+{
+	if (letter == '\0' || letter == '/')
+		return true;
+	if (has_fixed_length(word))
+		return true;
+	if (word == WORD_EXT)
+		return letter != '{' && letter != '}' && !isalnum((unsigned char) letter);
+	return (word == WORD_JOB || word == WORD_ATTEMPT || word == WORD_ORDINAL) && letter != '{' &&
+		   letter != '}' && !isdigit((unsigned char) letter);
+}
+
+/*
+ * Notes the words of a segment, of len bytes, whose values can be told from a
+ * key: reads it from its begin up to the first word that may end anywhere, and
+ * from its end down to the last such word.
+ */
+static void
+note_told(const char *segment, size_t len, bool *is_told)
+{
+	const char *end = segment + len;
+	const char *p = segment;
+
+	while (p < end)
+	{
+		int word_len = 1;
+		Word word = *p == '{' ? read_word(p, &word_len) : WORDS;
+
+		if (word < WORDS && !ends_word(word, p + word_len < end ? p[word_len] : '\0'))
+			break;
+		if (word < WORDS)
+			is_told[word] = true;
+		p += word_len;
+	}
+	for (p = end; p > segment;)
+	{
+		Word word = WORDS;
+		int word_len;
+
+		p--;
+		if (*p != '}')
+			continue;
+		while (*p != '{')
+			p--;
+		word = read_word(p, &word_len);
+		if (!ends_word(word, p > segment ? p[-1] : '\0'))
+			break;
+		is_told[word] = true;
+	}
+}
+
+/*
+ * Returns what is wrong with a template whose words are all right, as
+ * keytemplate_check() does.
+ */
+static const char *
+check_segments(const char *value)
+{
+	bool is_told[WORDS] = {false};
+	const char *segment = value;
+
+	while (segment != NULL)
+	{
+		size_t len = strcspn(segment, "/");
+
+		if (len > 0 && len <= 2 && strspn(segment, ".") == len)
+			return "It must have no folder \".\" or \"..\": clients take these out of a link, so no link would lead to its keys.";
+		note_told(segment, len, is_told);
+		segment = segment[len] == '/' ? segment + len + 1 : NULL;
+	}
+	if (!(is_told[WORD_JOB] && is_told[WORD_ORDINAL]) && !is_told[WORD_SHA256])
+		return "It must keep {job} and {ordinal} apart from each other and from other words, as in \"{job}-{ordinal}\": otherwise output 11 of job 1 and output 1 of job 11 could have one key.";
+	return NULL;
+}
+
 /*
  * Returns NULL if value is a template that makes a different key for each output of each job; else a sentence that says
  * what is wrong.
@@ -123,7 +216,7 @@ keytemplate_check(const char *value)
 	if (most > KEY_MAX)
 		return psprintf("Its keys could have %d bytes, and stores take %d at most: each of {server}, {database}, {owner} and {tenant} may take %d of them.",
 						most, KEY_MAX, MAX_NAME);
-	return NULL;
+	return check_segments(value);
 }
 
 /*

@@ -76,28 +76,19 @@ source_of(const Server *server, MappingOptions *secrets)
 }
 
 /*
- * Refuses a key with a segment "." or "..": clients remove these from a URL
- * (RFC 3986, section 5.2.4).
+ * Refuses a key to which no link leads.
  */
 static void
 check_key(const char *key)
 {
-	const char *segment = key;
-
-	while (segment != NULL)
-	{
-		size_t len = strcspn(segment, "/");
-
-		if (len > 0 && len <= 2 && strspn(segment, ".") == len)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("no link leads to the key \"%s\"",
-							shown_from_utf8(clip_line(key, strlen(key), MAX_SHOWN))),
-					 errdetail("Browsers and other clients take \".\" and \"..\" out of a path."),
-					 errhint(
-						 "A job of the store reads and writes it: {\"get\": ...}, {\"put\": ...}.")));
-		segment = segment[len] == '/' ? segment + len + 1 : NULL;
-	}
+	if (link_is_possible(key))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("no link leads to the key \"%s\"",
+					shown_from_utf8(clip_line(key, strlen(key), MAX_SHOWN))),
+			 errdetail("Browsers and other clients take \".\" and \"..\" out of a path."),
+			 errhint("A job of the store reads and writes it: {\"get\": ...}, {\"put\": ...}.")));
 }
 
 static Datum

@@ -46,8 +46,10 @@ DO $$ BEGIN
 EXCEPTION WHEN fdw_invalid_attribute_value THEN
 	RAISE NOTICE '1,025 bytes: refused';
 END $$;
-ALTER SERVER regress_s3 OPTIONS (SET key '{server}{tenant}{owner}{database}{job}-{ordinal}.{ext}');
-ALTER SERVER regress_s3 OPTIONS (SET key '{server}{tenant}{owner}{database}{tenant}{job}-{ordinal}.{ext}');
+ALTER SERVER regress_s3 OPTIONS (SET key '{server}{tenant}{owner}{database}/{job}-{ordinal}.{ext}');
+ALTER SERVER regress_s3 OPTIONS (SET key '{server}{tenant}{owner}{database}{tenant}/{job}-{ordinal}.{ext}');
+ALTER SERVER regress_s3 OPTIONS (SET key '{tenant}{job}-{ordinal}.{ext}');
+ALTER SERVER regress_s3 OPTIONS (SET key 'out/../{job}-{ordinal}.{ext}');
 ALTER SERVER regress_s3 OPTIONS (ADD put_headers '{"x-amz-storage-class": "STANDARD_IA", "x-amz-server-side-encryption": "AES256"}');
 ALTER SERVER regress_s3 OPTIONS (SET put_headers '{"x-amz-storage-class": 1}');
 ALTER SERVER regress_s3 OPTIONS (SET put_headers '{"x-amz-storage-class": "STANDARD", "authorization": "AWS4"}');

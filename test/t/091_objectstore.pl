@@ -90,6 +90,8 @@ is($gone->{state}, 'failed', 'what is deleted is not there');
 like($gone->{error}, qr/HTTP 404: NoSuchKey: /, '... and the job says so');
 is($gone->{attempt}, 1, '... at once');
 like(run('pictures', { head => 'out/dog.png' })->{error}, qr/HTTP 404.* There is no such object\./, '... also where there is no body');
+my $nameless = run('pictures', { put => 'in/nameless', metadata => { who => 'me', title => '', note => "\t" } }, inputs => input_of('x'));
+is($nameless->{state}, 'succeeded', 'metadata may be empty') or diag($nameless->{error});
 
 # ---- keys of any characters ----
 

@@ -120,6 +120,9 @@ subtest 'links in requests' => sub {
 	my $missing = enqueue($node, 'replicate', { prompt => 'x', image => { '$url' => 's3://nowhere/a' } });
 	ok(wait_state($node, $missing, 'failed'), 'a bucket that no server has');
 	like(job($node, $missing)->{error}, qr/no link to s3:\/\/nowhere\/a can be made: no server that you may use has the bucket/, '... is said');
+	my $dotted = enqueue($node, 'replicate', { prompt => 'x', image => { '$url' => 's3://pictures/in/../cat.png' } });
+	ok(wait_state($node, $dotted, 'failed'), 'a key to which no link leads');
+	like(job($node, $dotted)->{error}, qr{no link leads to s3://pictures/in/\.\./cat\.png, because clients take}, '... is not sent to a server that would ask for another one');
 	query("CREATE ROLE mallory; CREATE SERVER again FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url '" . $store->url . "', bucket 'pictures');
 		CREATE USER MAPPING FOR PUBLIC SERVER again OPTIONS (access_key_id 'test:tester', secret_access_key 'testing');
 		GRANT USAGE ON FOREIGN DATA WRAPPER genjob TO mallory; ALTER SERVER again OWNER TO mallory;
@@ -179,6 +182,19 @@ subtest 'keys that are wrong, and mended' => sub {
 	ok(wait_state($node, $refused, 'succeeded'), 'mended, it goes on');
 	is(arrived($name), 1, '... and was paid for once');
 	is(query(q{SELECT count(*) FROM gen_jobs AS j WHERE j::text ~ 'mistaken-secret|testing'}), 0, 'no secret in the table');
+};
+
+subtest 'a right that is taken away, and given back' => sub {
+	my $port = $store->port;
+	$store->stop;
+	my @waits = map { query("SET ROLE app; INSERT INTO gen_jobs (server, request) VALUES ('painter', '{\"prompt\": \"of app\", \"size\": \"$_\"}') RETURNING id") } '16x16', '1700x1700';
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($waits[0], $waits[1]) AND remote::text LIKE '%\$verdict%'"), 'outputs wait for the store, a small and a large one');
+	query('REVOKE USAGE ON FOREIGN SERVER pictures FROM app');
+	start('plain');
+	$store->start($port);
+	ok($node->poll_query_until('postgres', q{SELECT held_reason ~ 'permission denied for foreign server pictures' FROM genjob.servers WHERE server = 'pictures'}), 'genjob.servers says that their owner may not use it');
+	query('GRANT USAGE ON FOREIGN SERVER pictures TO app');
+	ok(wait_state($node, $_, 'succeeded'), 'given back, they go on, though nothing else happens') for @waits;
 };
 
 subtest 'many, and stops in between' => sub {

@@ -94,6 +94,8 @@ is(query("SELECT state, result IS NULL FROM gen_jobs WHERE id = $next"), 'succee
 
 $id = enqueue($node, 'event', {});
 is(complete($id, token($id), q{'{"trace": 1}'}, q{'no such picture'}), 't', 'a failure is brought');
+is(complete($id, token($id), 'NULL', q{'no such picture'}), 'f', '... and may be brought twice');
+is(complete($id, token($id), q{'{"late": 1}'}), 'f', '... after which an answer is too late');
 is(query("SELECT state, error, result, attempt_errors #>> '{0,error}' FROM gen_jobs WHERE id = $id"), 'failed|no such picture|{"trace": 1}|no such picture', '... the job has its words');
 $token = token($id);
 query("SELECT genjob.retry($id)");

@@ -135,6 +135,9 @@ like(run($_, {})->{error}, qr/Check the server's options region and service/, "a
 faults({ status => 400, type => 'AccessDeniedException', message => 'User: arn:aws:iam::1:user/x is not authorized to perform: states:StartExecution' });
 query("ALTER SERVER steps OPTIONS (SET region 'eu-central-1')");
 like(run('steps', {})->{error}, qr/answered AccessDeniedException: .*Allow the action/, 'no permission');
+query("CREATE SERVER gateway FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url '" . $aws->url . "', auth 'sigv4', region 'eu-central-1', service 'lambda', path '/2015-03-31/functions/x/invocations');
+	CREATE USER MAPPING FOR PUBLIC SERVER gateway OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key 'mistaken')");
+like(run('gateway', {})->{error}, qr/HTTP 403: .* Check the access key in the user mapping, what it may do/, 'a wrong key for a server of another api');
 faults({ status => 400, type => 'InvalidSignatureException', message => 'Signature expired: 20261126T100000Z is now earlier than 20261126T105500Z (20261126T110000Z - 5 min.)' });
 like(run('steps', {})->{error}, qr/Set the clock of the machine/, 'a clock that is off by an hour');
 like(($node->psql('postgres', q{CREATE SERVER x FOREIGN DATA WRAPPER genjob OPTIONS (api 'aws-sqs', url 'https://sqs.eu-central-1.amazonaws.com')}))[2], qr/"model" is required.*the URL of the queue/s, 'a server without a queue');

@@ -50,12 +50,33 @@ test_filling(void)
 static void
 test_check(void)
 {
-	static const char *const good[] = {"{job}-{ordinal}", "{sha256}", "a/{sha256}/{job}",
-									   "{ordinal}/x y/{job}"};
-	static const char *const bad[] = {"",           "{job}",         "{ordinal}",
-									  "/{sha256}",  "{sha256}{",     "{sha256}}",
-									  "{sha256}{}", "{sha256}{Job}", "{sha256}{jobs}",
-									  "{sha256}\t"};
+	static const char *const good[] = {"{job}-{ordinal}",
+									   "{sha256}",
+									   "a/{sha256}/{job}",
+									   "{ordinal}/x y/{job}",
+									   "{tenant}-{job}-{ordinal}.{ext}",
+									   "{job}-{tenant}-{ordinal}",
+									   "{mm}{job}-{ordinal}",
+									   "{job}{yyyy}-{ordinal}",
+									   "{tenant}{sha256}.{ext}",
+									   "{sha256}{ext}",
+									   "{job}{attempt}/{job}/{ordinal}",
+									   "{tenant}-{job}/{ordinal}-{owner}",
+									   "..{job}/{ordinal}",
+									   "\xc3\xbc{job}\xc3\xbc{ordinal}\xc3\xbc",
+									   "a//{sha256}/"};
+	static const char *const bad[] = {"", "{job}", "{ordinal}", "/{sha256}", "{sha256}{",
+									  "{sha256}}", "{sha256}{}", "{sha256}{Job}", "{sha256}{jobs}",
+									  "{sha256}\t",
+									  /* the same key for several outputs */
+									  "{job}{ordinal}", "{ordinal}{job}", "{tenant}{job}-{ordinal}",
+									  "{server}{job}/{ordinal}", "{job}{attempt}-{ordinal}",
+									  "{job}-{ordinal}{ext}", "{job}1{ordinal}",
+									  "{job}-{ordinal}0{attempt}",
+									  "{tenant}-{job}-{owner}-{ordinal}", "{tenant}{sha256}{owner}",
+									  /* to which no link leads */
+									  "../{sha256}", "./{sha256}", "a/../{sha256}", "{sha256}/.",
+									  "{sha256}/.."};
 	int i;
 
 	for (i = 0; i < lengthof(good); i++)
