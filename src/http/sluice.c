@@ -72,7 +72,8 @@ begins_with(const char *value, size_t len, const char *text)
 }
 
 /*
- * True if an answer is the rest that was asked for.
+ * True if an answer is the rest that was asked for.  A 206 must repeat the
+ * ETag (RFC 9110, 15.3.7): without it, the file may have changed.
  */
 static bool
 is_rest(const HttpTransfer *transfer, long status)
@@ -85,9 +86,10 @@ is_rest(const HttpTransfer *transfer, long status)
 	snprintf(range, sizeof(range), "bytes " UINT64_FORMAT "-", pour->received);
 	if (status != 206 || !begins_with(value, len, range))
 		return false;
+	if (pour->etag == NULL)
+		return true;
 	value = find_header(transfer, "ETag", &len);
-	return value == NULL || pour->etag == NULL ||
-		   (len == strlen(pour->etag) && memcmp(value, pour->etag, len) == 0);
+	return value != NULL && len == strlen(pour->etag) && memcmp(value, pour->etag, len) == 0;
 }
 
 static bool

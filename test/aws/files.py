@@ -13,6 +13,7 @@ OPTIONS, joined by "&":
     cut=N       the connection ends after N bytes of each of the first two answers
     tag=T       strong (as without it), weak, or none: of its ETag
     whole=1     ranges are not understood
+    mute=1      If-Range is not understood, and a rest comes without an ETag
     change=N    from the N-th answer on it is another file, with another ETag
     chunked=1   how long it is is not told
     rate=N      bytes a second
@@ -87,7 +88,7 @@ class Files(BaseHTTPRequestHandler):
         start = 0
         asked = self.headers.get('Range')
         condition = self.headers.get('If-Range')
-        if asked and 'whole' not in options and (condition is None or condition == tag):
+        if asked and 'whole' not in options and ('mute' in options or condition in (None, tag)):
             start = int(asked[len('bytes='):].rstrip('-'))
         with lock:
             log.append('%s %s %d' % (name, asked or '-', 206 if start else 200))
@@ -95,7 +96,7 @@ class Files(BaseHTTPRequestHandler):
         self.send_header('Content-Type', 'image/png')
         if start:
             self.send_header('Content-Range', 'bytes %d-%d/%d' % (start, size - 1, size))
-        if tag:
+        if tag and not (start and 'mute' in options):
             self.send_header('ETag', tag)
         if 'chunked' in options:
             self.send_header('Transfer-Encoding', 'chunked')
