@@ -311,12 +311,10 @@ answer_judge_json(Judge *judge, cJSON *json)
 	verdict->error = fault;
 	verdict->kind = has_downloads ? VERDICT_FETCH : fault ? VERDICT_FAIL : VERDICT_DONE;
 	/* do not save an answer that we would read back as a saved verdict */
-	if (whole != NULL && (!has_downloads || saved_is_text(whole)))
-	{
+	if (has_downloads && whole != NULL && !saved_is_text(whole))
+		verdict->answer = whole;
+	else if (whole != NULL)
 		pfree(whole);
-		whole = NULL;
-	}
-	verdict->answer = whole;
 }
 
 /*
