@@ -354,7 +354,7 @@ check_poll(const Protocol *protocol)
 	require_option("poll", protocol->poll != NULL,
 				   "With reply 'poll', say how to ask, as in poll 'GET /jobs/{id}'.");
 	require_option("state", protocol->state != NULL,
-				   "With reply 'poll', say where the state stands, as in state '/status', states 'ok=done;fail=failed'.");
+				   "With reply 'poll', name the place of the state, as in state '/status', states 'ok=done;fail=failed'.");
 	if (strstr(protocol->poll, "{id}") != NULL)
 		require_option("remote_id", protocol->remote_id != NULL,
 					   "Say where the provider names the prediction, as in remote_id '/id'.");
@@ -463,7 +463,7 @@ complete_store(ServerOptions *options)
 						errmsg("an object store has no option \"store\""),
 						errhint("It belongs to the server whose outputs go there.")));
 	require_option("bucket", options->bucket != NULL,
-				   "Name the bucket in which objects are, as in bucket 'pictures'.");
+				   "Name the bucket of the objects, as in bucket 'pictures'.");
 	if (options->put_headers != NULL && aws_find_signing_header(options->put_headers) != NULL)
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						errmsg("option \"put_headers\" has the header %s",
