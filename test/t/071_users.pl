@@ -447,7 +447,7 @@ try_that 'a role keeps rows of gen_outputs of its jobs in an open transaction, s
 
 	ok($node->poll_query_until('postgres', q{SELECT count(*) = 6 FROM gen_jobs WHERE state = 'running'}));
 	as('mallory', 'BEGIN; ' . join('', map { "INSERT INTO gen_outputs VALUES ($_, 1, 'text/plain', 0, '', '');" } @held) . q{PREPARE TRANSACTION 'outputs'});
-	ok($node->poll_query_until('postgres', q{SELECT last_error ~ 'another transaction holds rows of gen_outputs of job' FROM genjob.workers WHERE database = 'postgres'}),
+	ok($node->poll_query_until('postgres', q{SELECT last_error ~ 'another transaction locks rows of gen_outputs of job' FROM genjob.workers WHERE database = 'postgres'}),
 		'genjob.workers says so');
 	my $id = as('alice', q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "beside"}') RETURNING id});
 	ok(wait_state($node, $id, 'succeeded'));
