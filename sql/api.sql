@@ -9,7 +9,7 @@ COMMENT ON FUNCTION genjob.preview(name, jsonb, bytea[]) IS
 CREATE FUNCTION genjob.presign(url text, expires interval DEFAULT '1 hour', server text DEFAULT NULL) RETURNS text
 	AS 'MODULE_PATHNAME', 'genjob_presign' LANGUAGE C STABLE;
 COMMENT ON FUNCTION genjob.presign(text, interval, text) IS
-	'a link with which whoever has it reads s3://bucket/key for that long; made without a call to the store';
+	'a link; anyone who has it can read s3://bucket/key for that long; made without a call to the store';
 
 CREATE FUNCTION genjob.presign_output(url text, expires interval, store text, store_oid oid, owner oid) RETURNS text
 	AS 'MODULE_PATHNAME', 'genjob_presign_output' LANGUAGE C STABLE;
@@ -27,23 +27,23 @@ CREATE FUNCTION genjob.presign(output @extschema@.gen_outputs, expires interval 
 	 FROM @extschema@.gen_outputs o JOIN @extschema@.gen_jobs j ON j.id = o.job_id
 	 WHERE o.job_id = ($1).job_id AND o.ordinal = ($1).ordinal AND o.url IS NOT NULL';
 COMMENT ON FUNCTION genjob.presign(@extschema@.gen_outputs, interval) IS
-	'a link with which whoever has it reads the output for that long; null where it is in the table';
+	'a link; anyone who has it can read the output for that long; null if the output is in the table';
 
 CREATE FUNCTION genjob.presign_put(server text, key text, content_type text DEFAULT NULL, expires interval DEFAULT '15 min')
 	RETURNS text AS 'MODULE_PATHNAME', 'genjob_presign_put' LANGUAGE C STABLE;
 COMMENT ON FUNCTION genjob.presign_put(text, text, text, interval) IS
-	'a link with which whoever has it puts one object for that long; with a content type, it must be sent';
+	'a link; anyone who has it can put one object for that long, with the content type if one is given';
 
 CREATE FUNCTION genjob.complete(job bigint, token text, result jsonb DEFAULT NULL, error text DEFAULT NULL) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'genjob_complete' LANGUAGE C;
 COMMENT ON FUNCTION genjob.complete(bigint, text, jsonb, text) IS
-	'brings the answer of a job that was handed over, or why it failed, with the token that was in its payload; false if it has been brought';
+	'reports the answer or the error of a handed-over job, with the token from its payload; false if already reported';
 
 -- Equal outputs can be one object if the store's option key has {sha256} and not {job}.
 CREATE FUNCTION genjob.shared_object(job bigint, ordinal integer, jobs bigint[]) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'genjob_shared_object' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.shared_object(bigint, integer, bigint[]) IS
-	'whether the object of an output is also that of a job which is not among these; of a job that the calling role may see';
+	'true if a job outside jobs has the same object as the output; only for a job that the calling role may see';
 
 -- Deletes ended jobs whose objects are gone, for genjob.purge() and for the option retention.
 -- Jobs of the store delete the objects, durable and limited as all jobs.
@@ -99,12 +99,12 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION genjob.purge_jobs(bigint[], boolean) IS
-	'deletes jobs that have ended, with their outputs in the table and in object stores: how many, how many objects are still there, and for how many of these jobs of their store were ordered';
+	'deletes ended jobs, with their outputs in the table and in object stores; returns how many jobs, how many objects are left, and for how many of these it inserted jobs of their store';
 
 CREATE FUNCTION genjob.needed_jobs(jobs bigint[]) RETURNS bigint[]
 	AS 'MODULE_PATHNAME', 'genjob_needed_jobs' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.needed_jobs(bigint[]) IS
-	'those that retention and genjob.purge() keep, since unfinished jobs or what follows their ends need them; of jobs that the calling role may see';
+	'which of these jobs retention and genjob.purge() must keep, because unfinished jobs or follow-ups need them; only jobs that the calling role may see';
 
 CREATE FUNCTION genjob.purge(server text, older_than interval) RETURNS bigint
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
@@ -124,7 +124,7 @@ BEGIN
 	END IF;
 	IF older_than < '0' THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'older_than is negative',
-			HINT = 'Say for how long jobs must have ended: 0 for all that have.';
+			HINT = 'Say how long ago jobs must have ended; 0 means all ended jobs.';
 	END IF;
 	FOR batch IN
 		SELECT array_agg(o.id) FROM (SELECT j.id, row_number() OVER (ORDER BY j.id) AS n FROM @extschema@.gen_jobs j
@@ -154,18 +154,18 @@ BEGIN
 	END LOOP;
 	IF kept > 0 THEN
 		RAISE NOTICE USING MESSAGE = format('%s jobs are kept, since something needs them', kept),
-			HINT = 'Unfinished jobs wait for them or refer to them, what follows their ends is still to be done, or a foreign key refers to them.';
+			HINT = 'Unfinished jobs wait for them or refer to them, their follow-ups are still to be done, or a foreign key refers to them.';
 	END IF;
 	IF waiting > 0 THEN
 		RAISE NOTICE USING MESSAGE = format('%s objects are still to be deleted, by jobs of their stores', waiting),
-			DETAIL = coalesce(problem || ' It is tried again.', ''),
+			DETAIL = coalesce(problem || ' genjob will retry.', ''),
 			HINT = 'Their jobs go with the next call of genjob.purge().';
 	END IF;
 	RETURN deleted;
 END;
 $$;
 COMMENT ON FUNCTION genjob.purge(text, interval) IS
-	'deletes jobs of a server that ended that long ago, with their outputs in the table and in object stores; how many are gone';
+	'deletes jobs of a server that ended that long ago, with their outputs in the table and in object stores; returns how many';
 
 -- genjob.cancel() and genjob.retry() change a job through this view.
 -- The caller needs no privilege on gen_jobs, because the view's owner has it; triggers of gen_jobs run as the calling role.
@@ -180,32 +180,32 @@ COMMENT ON FUNCTION genjob.cancel(bigint) IS 'stops a job wherever it is; false 
 
 CREATE FUNCTION genjob.retry(job bigint) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'genjob_retry' LANGUAGE C STRICT;
-COMMENT ON FUNCTION genjob.retry(bigint) IS 'has a failed or cancelled job run again; false if it is neither';
+COMMENT ON FUNCTION genjob.retry(bigint) IS 'runs a failed or cancelled job again; false if it is neither';
 
 CREATE FUNCTION genjob.wait(job bigint, timeout interval DEFAULT NULL) RETURNS @extschema@.gen_jobs
 	AS 'MODULE_PATHNAME', 'genjob_wait' LANGUAGE C;
 COMMENT ON FUNCTION genjob.wait(bigint, interval) IS
-	'sleeps until a job has ended and gives its row; after the timeout the row as it is then';
+	'waits until a job has ended and returns its row; after the timeout the row as it is then';
 
 CREATE FUNCTION genjob.wait(jobs bigint[], timeout interval DEFAULT NULL) RETURNS SETOF @extschema@.gen_jobs
 	AS 'MODULE_PATHNAME', 'genjob_wait_all' LANGUAGE C ROWS 10;
 COMMENT ON FUNCTION genjob.wait(bigint[], interval) IS
-	'sleeps until all of these jobs have ended and gives their rows; after the timeout the rows as they are then';
+	'waits until all of these jobs have ended and returns their rows; after the timeout the rows as they are then';
 
 CREATE FUNCTION genjob.wait(jobs text, timeout interval DEFAULT NULL) RETURNS SETOF @extschema@.gen_jobs
 	AS 'MODULE_PATHNAME', 'genjob_wait_text' LANGUAGE C ROWS 10;
 COMMENT ON FUNCTION genjob.wait(text, interval) IS
-	'the same of an id, or an array of ids, as text: for drivers that send parameters without a type';
+	'the same for an id, or an array of ids, as text: for drivers that send parameters without a type';
 
 CREATE FUNCTION genjob.wait_any(jobs bigint[], timeout interval DEFAULT NULL) RETURNS @extschema@.gen_jobs
 	AS 'MODULE_PATHNAME', 'genjob_wait_any' LANGUAGE C;
 COMMENT ON FUNCTION genjob.wait_any(bigint[], interval) IS
-	'sleeps until one of these jobs has ended and gives the row of the one that ended first; null after the timeout';
+	'waits until one of these jobs has ended and returns the row of the job that ended first; null after the timeout';
 
 CREATE FUNCTION genjob.poke(server text, remote_id text) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'genjob_poke' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.poke(text, text) IS
-	'has the provider asked about a prediction at commit, and not when it would be; false if no job of the calling role is running it';
+	'polls a prediction at commit instead of later; false if no job of the calling role is running it';
 
 CREATE FUNCTION genjob.submit(server text, request jsonb, input bytea DEFAULT NULL, inputs bytea[] DEFAULT NULL,
 	priority integer DEFAULT NULL, run_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL, tenant text DEFAULT NULL,
@@ -213,13 +213,13 @@ CREATE FUNCTION genjob.submit(server text, request jsonb, input bytea DEFAULT NU
 	on_done text DEFAULT NULL, max_attempts integer DEFAULT NULL) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'genjob_submit' LANGUAGE C;
 COMMENT ON FUNCTION genjob.submit(text, jsonb, bytea, bytea[], integer, timestamptz, timestamptz, text, text, text, bigint[], text, text, integer) IS
-	'inserts a job and gives its id; the id of the job that has the request_id already, if one has';
+	'inserts a job and returns its id; if a job has the request_id already, returns the id of that job';
 
 -- Through this view genjob.tree() sees who waits for whom.
 CREATE VIEW genjob.waiting WITH (security_barrier = true) AS
 	SELECT d.job_id, d.parent_id AS waits_for FROM genjob.dependencies d JOIN @extschema@.gen_jobs j ON j.id = d.job_id
 	WHERE d.outcome IS NULL AND pg_catalog.pg_has_role(j.owner, 'USAGE');
-COMMENT ON VIEW genjob.waiting IS 'jobs, of the roles that the calling role is a member of, that wait for others, one row for each of these';
+COMMENT ON VIEW genjob.waiting IS 'jobs that wait for others, one row for each job that they wait for; only jobs of roles that the calling role is a member of';
 COMMENT ON COLUMN genjob.waiting.job_id IS 'job that waits';
 COMMENT ON COLUMN genjob.waiting.waits_for IS 'job that it waits for';
 
@@ -273,14 +273,14 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION genjob.tree(bigint) IS
-	'a job (depth 0), those that it waits for and these for, and so on (negative), and those that wait for it, or are not run because of it (positive)';
+	'a job (depth 0), jobs that it waits for, directly or not (negative), and jobs that wait for it, or were not run because of it (positive)';
 
 CREATE PROCEDURE genjob.run(server name, request jsonb, inputs bytea[] DEFAULT NULL, timeout interval DEFAULT NULL,
 	INOUT id bigint DEFAULT NULL, INOUT state @extschema@.gen_job_state DEFAULT NULL,
 	INOUT result jsonb DEFAULT NULL, INOUT usage jsonb DEFAULT NULL, INOUT error text DEFAULT NULL)
 	AS 'MODULE_PATHNAME', 'genjob_run' LANGUAGE C;
 COMMENT ON PROCEDURE genjob.run(name, jsonb, bytea[], interval, bigint, @extschema@.gen_job_state, jsonb, jsonb, text) IS
-	'inserts a job, commits, waits until it has ended and gives what came of it';
+	'inserts a job, commits, waits until it has ended and returns the result';
 
 -- Pausing is an option of the server: it survives a restart and a dump, and only the server's owner can set it.
 CREATE FUNCTION genjob.set_paused(server name, paused boolean) RETURNS boolean

@@ -25,7 +25,7 @@ BEGIN
 		INTO STRICT wrong FROM pg_authid r WHERE r.rolname = 'genjob_dispatcher';
 	IF wrong <> '' THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-			MESSAGE = format('role "genjob_dispatcher" is more than it should be: %s', wrong),
+			MESSAGE = format('role "genjob_dispatcher" has too many rights: %s', wrong),
 			DETAIL = 'It owns the tables of genjob, so whoever has its rights reads and changes the jobs of all.',
 			HINT = 'ALTER ROLE genjob_dispatcher, or REVOKE its memberships, so that it is a plain role without LOGIN; or drop it.';
 	END IF;

@@ -93,18 +93,18 @@ CREATE INDEX gen_jobs_needed ON @extschema@.gen_jobs USING gin (after, refers)
 	WHERE (after IS NOT NULL OR refers IS NOT NULL) AND (state IN ('waiting', 'queued', 'running') OR blocked_by IS NOT NULL);
 
 COMMENT ON TABLE @extschema@.gen_jobs IS 'jobs for GenAI servers: INSERT one to have it run';
-COMMENT ON SEQUENCE @extschema@.gen_jobs_id_seq IS 'numbers of the jobs in gen_jobs';
+COMMENT ON SEQUENCE @extschema@.gen_jobs_id_seq IS 'ids of the jobs in gen_jobs';
 COMMENT ON INDEX @extschema@.gen_jobs_ready IS 'the queue of each server, owner, tenant and priority, in the order in which it is run';
 COMMENT ON INDEX @extschema@.gen_jobs_due IS 'when the next job is due';
 COMMENT ON INDEX @extschema@.gen_jobs_expiring IS 'when the next job expires';
 COMMENT ON INDEX @extschema@.gen_jobs_running IS 'what was running when the server last stopped';
 COMMENT ON INDEX @extschema@.gen_jobs_cancelling IS 'predictions that the provider must still be told to cancel';
 COMMENT ON INDEX @extschema@.gen_jobs_unique IS 'at most one unfinished job for an owner, server and unique_key';
-COMMENT ON INDEX @extschema@.gen_jobs_follow_up IS 'ended jobs with something left to follow';
+COMMENT ON INDEX @extschema@.gen_jobs_follow_up IS 'ended jobs with follow-ups left';
 COMMENT ON INDEX @extschema@.gen_jobs_request IS 'one job for an owner and request_id, for as long as its row exists';
 COMMENT ON INDEX @extschema@.gen_jobs_ended IS 'what has ended and is retained, in the order in which retention deletes it';
 COMMENT ON INDEX @extschema@.gen_jobs_needed IS 'jobs that unfinished jobs, and jobs that were not run because of others, wait for or refer to: retention keeps them';
-COMMENT ON COLUMN @extschema@.gen_jobs.id IS 'number of the job, for genjob.wait() and its kin, and for gen_outputs.job_id';
+COMMENT ON COLUMN @extschema@.gen_jobs.id IS 'id of the job, for genjob.wait(), genjob.cancel() and similar functions, and for gen_outputs.job_id';
 COMMENT ON COLUMN @extschema@.gen_jobs.server IS 'foreign server of the wrapper genjob that runs the job';
 COMMENT ON COLUMN @extschema@.gen_jobs.request IS 'request in the server''s own words, merged over the server''s defaults; {"$output": [7, 1]} in it stands for the first output of job 7';
 COMMENT ON COLUMN @extschema@.gen_jobs.inputs IS 'binary inputs; the request refers to the first as {"$input": 1}';
@@ -114,14 +114,14 @@ COMMENT ON COLUMN @extschema@.gen_jobs.expires_at IS 'fails if it has not been s
 COMMENT ON COLUMN @extschema@.gen_jobs.tenant IS 'whose turn it is: the owners of a server''s jobs share it evenly, or by genjob.owner_weights, and the tenants of an owner share its part, evenly or by genjob.tenant_weights';
 COMMENT ON COLUMN @extschema@.gen_jobs.unique_key IS 'an owner has at most one unfinished job with it at a server: INSERT ... ON CONFLICT DO NOTHING leaves a second one out';
 COMMENT ON COLUMN @extschema@.gen_jobs.max_attempts IS 'overrides the server''s option max_attempts';
-COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'waiting (for those of after), queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
+COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'waiting (for jobs in after), queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
 COMMENT ON COLUMN @extschema@.gen_jobs.attempt IS 'how often the job was started';
 COMMENT ON COLUMN @extschema@.gen_jobs.failures IS 'how many attempts count against max_attempts: failures, but not attempts that the server deferred or a restart cut short';
 COMMENT ON COLUMN @extschema@.gen_jobs.owner IS 'role that inserted the job and may see it; its user mapping is used';
 COMMENT ON COLUMN @extschema@.gen_jobs.created_at IS 'when the inserting transaction began';
 COMMENT ON COLUMN @extschema@.gen_jobs.started_at IS 'when the last attempt was started';
 COMMENT ON COLUMN @extschema@.gen_jobs.finished_at IS 'when the job succeeded, failed or was cancelled';
-COMMENT ON COLUMN @extschema@.gen_jobs.idempotency_key IS 'Idempotency-Key of the call that is in flight, or whose end is not known';
+COMMENT ON COLUMN @extschema@.gen_jobs.idempotency_key IS 'Idempotency-Key of the call that is in flight, or whose outcome is unknown';
 COMMENT ON COLUMN @extschema@.gen_jobs.result IS 'the server''s answer; a binary in it is replaced by {"$output": n}, n the ordinal in gen_outputs';
 COMMENT ON COLUMN @extschema@.gen_jobs.usage IS 'what the server says the job used';
 COMMENT ON COLUMN @extschema@.gen_jobs.error IS 'why the job has not succeeded, and what to do';
@@ -129,23 +129,23 @@ COMMENT ON COLUMN @extschema@.gen_jobs.attempt_errors IS 'one element for each a
 
 COMMENT ON COLUMN @extschema@.gen_jobs.remote_id IS 'the provider''s own id of the prediction, written as soon as it is known';
 COMMENT ON COLUMN @extschema@.gen_jobs.remote IS 'what else is needed to go on with the prediction after a restart';
-COMMENT ON COLUMN @extschema@.gen_jobs.ran_on IS 'server that took the last attempt as a fallback; null where it was the job''s own';
-COMMENT ON COLUMN @extschema@.gen_jobs.backend IS 'address that was given the last attempt; null where the server''s option url has but one and nothing is to be asked of it later';
+COMMENT ON COLUMN @extschema@.gen_jobs.ran_on IS 'server that took the last attempt as a fallback; null if the job''s own server took it';
+COMMENT ON COLUMN @extschema@.gen_jobs.backend IS 'address that got the last attempt; null if the server has one url and genjob needs no later call to it';
 COMMENT ON COLUMN @extschema@.gen_jobs.request_id IS 'the application''s own id of an order: INSERT ... ON CONFLICT (owner, request_id) DO NOTHING makes one job of an order that is sent twice';
 COMMENT ON COLUMN @extschema@.gen_jobs.server_oid IS 'the foreign server that had the name when the job was inserted, or its column server was last named in an UPDATE';
-COMMENT ON COLUMN @extschema@.gen_jobs.losses IS 'attempts in a row that the end of PostgreSQL or of genjob cut short';
+COMMENT ON COLUMN @extschema@.gen_jobs.losses IS 'attempts in a row that were cut short because PostgreSQL or genjob stopped';
 COMMENT ON INDEX @extschema@.gen_jobs_waiting IS 'what waits for other jobs';
 COMMENT ON INDEX @extschema@.gen_jobs_blocked IS 'what waits again when a job is retried';
-COMMENT ON COLUMN @extschema@.gen_jobs.after IS 'jobs that must have ended first: the job is waiting until then; with jobs that its request refers to and that had not ended';
-COMMENT ON COLUMN @extschema@.gen_jobs.after_rule IS 'succeeded: all of them must have, else the job fails; ended: however they ended; failed: it runs if one has failed, else it is cancelled';
+COMMENT ON COLUMN @extschema@.gen_jobs.after IS 'jobs that must end before this one is queued; includes unfinished jobs that the request refers to';
+COMMENT ON COLUMN @extschema@.gen_jobs.after_rule IS 'succeeded: all must succeed, else the job fails; ended: all must end; failed: the job runs if one failed, else it is cancelled';
 COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job in after that kept this one from running; when that job is retried, this one waits again; 0: it does not exist, or the owner may not see it';
 COMMENT ON COLUMN @extschema@.gen_jobs.on_done IS 'function that is called with the row once the job has ended, by a worker that is connected as the owner';
 COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_success and on_failure led to this job';
-COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
-COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
-COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have delayed the job';
-COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump says that it was running: nothing is sent for it before a dispatcher here has claimed it';
-COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to, by number or by the URL of an object';
+COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'which of notify, hand_over and on_done the dispatcher still has to do after the end of the job';
+COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls with unknown outcome that were, or will be, repeated: you may have paid for each in addition to the last';
+COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not fix (quota, billing), or an earlier call that is still at work, have delayed the job';
+COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump had it as running: no call is sent until a dispatcher here has claimed it';
+COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to, by id or by the URL of an object';
 COMMENT ON COLUMN @extschema@.gen_jobs.retained IS 'false: the job succeeded while its server had no option retention, and is not in the index gen_jobs_ended; genjob sets it to true when the server gets the option';
 
 CREATE TABLE @extschema@.gen_outputs
@@ -179,7 +179,7 @@ COMMENT ON COLUMN @extschema@.gen_outputs.url IS 'where it is in an object store
 COMMENT ON COLUMN @extschema@.gen_outputs.etag IS 'the entity tag that the object store gave';
 COMMENT ON COLUMN @extschema@.gen_outputs.store IS 'foreign server with api s3 that it was sent to';
 COMMENT ON COLUMN @extschema@.gen_outputs.store_oid IS 'the foreign server that had the name then: another one is not asked for the output unless the owner of the job trusts its owner';
-COMMENT ON CONSTRAINT gen_outputs_place ON @extschema@.gen_outputs IS 'it is in the table or in an object store';
+COMMENT ON CONSTRAINT gen_outputs_place ON @extschema@.gen_outputs IS 'an output is in the table or in an object store';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.gen_jobs', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.gen_jobs_id_seq', '');
@@ -195,7 +195,7 @@ CREATE TABLE genjob.tenant_weights
 COMMENT ON TABLE genjob.tenant_weights IS 'tenants that get more or fewer turns than others; all that are not here have the weight 1';
 COMMENT ON COLUMN genjob.tenant_weights.server IS 'foreign server, as in gen_jobs';
 COMMENT ON COLUMN genjob.tenant_weights.tenant IS 'as in gen_jobs';
-COMMENT ON COLUMN genjob.tenant_weights.weight IS 'turns in the time in which a tenant of the same owner that has the weight 1 has one';
+COMMENT ON COLUMN genjob.tenant_weights.weight IS 'share of turns, relative to the other tenants of the same owner; 1 is normal';
 SELECT pg_catalog.pg_extension_config_dump('genjob.tenant_weights', '');
 
 CREATE TABLE genjob.owner_weights
@@ -208,7 +208,7 @@ CREATE TABLE genjob.owner_weights
 COMMENT ON TABLE genjob.owner_weights IS 'owners of jobs that get more or fewer turns than others; all that are not here have the weight 1';
 COMMENT ON COLUMN genjob.owner_weights.server IS 'foreign server, as in gen_jobs';
 COMMENT ON COLUMN genjob.owner_weights.owner IS 'as in gen_jobs';
-COMMENT ON COLUMN genjob.owner_weights.weight IS 'turns in the time in which an owner of weight 1 has one; the tenants of the owner share them';
+COMMENT ON COLUMN genjob.owner_weights.weight IS 'share of turns, relative to the other owners; 1 is normal; the tenants of the owner share these turns';
 SELECT pg_catalog.pg_extension_config_dump('genjob.owner_weights', '');
 
 -- Who waits for whom: for each waiting job, one row per job in its after that has not ended or has not succeeded.
@@ -233,7 +233,7 @@ CREATE TABLE genjob.sent
 	job_id  bigint NOT NULL,
 	made_of text NOT NULL
 );
-COMMENT ON TABLE genjob.sent IS 'what went into calls whose end is not known, so that a repeat sends the same; kept by genjob';
+COMMENT ON TABLE genjob.sent IS 'what went into calls with unknown outcome, so that a repeat sends the same; kept by genjob';
 COMMENT ON COLUMN genjob.sent.key IS 'Idempotency-Key of the call';
 COMMENT ON COLUMN genjob.sent.job_id IS 'job that it is for';
 COMMENT ON COLUMN genjob.sent.made_of IS 'the options of its server that went into its body, and the digest of that, as JSON';
@@ -250,14 +250,14 @@ CREATE TABLE genjob.callbacks
 );
 CREATE INDEX callbacks_due ON genjob.callbacks (owner, run_at, id) WHERE run_at < 'infinity';
 COMMENT ON TABLE genjob.callbacks IS 'ends of jobs whose on_done is still to be called; a row goes with the call that succeeds';
-COMMENT ON SEQUENCE genjob.callbacks_id_seq IS 'numbers of the rows of genjob.callbacks';
+COMMENT ON SEQUENCE genjob.callbacks_id_seq IS 'ids of the rows of genjob.callbacks';
 COMMENT ON INDEX genjob.callbacks_due IS 'the calls of each role, in the order in which they are made';
 COMMENT ON COLUMN genjob.callbacks.job_id IS 'job that has ended; the call is for its row';
 COMMENT ON COLUMN genjob.callbacks.attempt IS 'of the job when it ended: one that has run again since has another end';
 COMMENT ON COLUMN genjob.callbacks.owner IS 'role that owns the job, as which the function is called';
 COMMENT ON COLUMN genjob.callbacks.run_at IS 'not before this time; infinity: never again, unless someone sets it';
 COMMENT ON COLUMN genjob.callbacks.attempts IS 'how often it was called and raised an error, or took too long';
-COMMENT ON COLUMN genjob.callbacks.error IS 'what the last call came to';
+COMMENT ON COLUMN genjob.callbacks.error IS 'error of the last call';
 SELECT pg_catalog.pg_extension_config_dump('genjob.callbacks', '');
 SELECT pg_catalog.pg_extension_config_dump('genjob.callbacks_id_seq', '');
 
@@ -268,13 +268,13 @@ CREATE POLICY gen_jobs_owner ON @extschema@.gen_jobs
 ALTER TABLE @extschema@.gen_outputs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY gen_outputs_owner ON @extschema@.gen_outputs
 	USING (EXISTS (SELECT FROM @extschema@.gen_jobs j WHERE j.id = job_id AND pg_catalog.pg_has_role(j.owner, 'USAGE')));
-COMMENT ON POLICY gen_jobs_owner ON @extschema@.gen_jobs IS 'members of the owning role alone';
+COMMENT ON POLICY gen_jobs_owner ON @extschema@.gen_jobs IS 'only members of the owning role';
 COMMENT ON POLICY gen_outputs_owner ON @extschema@.gen_outputs IS 'as the job';
 -- a worker deletes a row as the role that owns it
 ALTER TABLE genjob.callbacks ENABLE ROW LEVEL SECURITY;
 CREATE POLICY callbacks_owner ON genjob.callbacks
 	USING (pg_catalog.pg_has_role(owner, 'USAGE')) WITH CHECK (pg_catalog.pg_has_role(owner, 'USAGE'));
-COMMENT ON POLICY callbacks_owner ON genjob.callbacks IS 'members of the owning role alone';
+COMMENT ON POLICY callbacks_owner ON genjob.callbacks IS 'only members of the owning role';
 
 CREATE FUNCTION genjob.before_insert() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_before_insert' LANGUAGE C;
@@ -289,8 +289,8 @@ CREATE FUNCTION genjob.after_weights() RETURNS trigger
 COMMENT ON FUNCTION genjob.after_weights() IS 'reports at commit that weights of tenants or owners changed';
 CREATE FUNCTION genjob.after_change() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_change' LANGUAGE C;
-COMMENT ON FUNCTION genjob.after_change() IS 'lets jobs continue, or fail, that waited for the changed ones';
-COMMENT ON FUNCTION genjob.before_insert() IS 'checks a new job and has the dispatcher woken at commit';
+COMMENT ON FUNCTION genjob.after_change() IS 'lets jobs that waited for the changed ones continue or fail';
+COMMENT ON FUNCTION genjob.before_insert() IS 'checks a new job and wakes the dispatcher at commit';
 COMMENT ON FUNCTION genjob.before_update() IS 'checks a change of a job and reports it at commit';
 COMMENT ON FUNCTION genjob.before_delete() IS 'reports at commit that a job was deleted';
 COMMENT ON FUNCTION genjob.after_truncate() IS 'reports at commit that all jobs were deleted';
@@ -304,8 +304,8 @@ CREATE TRIGGER genjob_before_delete BEFORE DELETE ON @extschema@.gen_jobs
 CREATE TRIGGER genjob_after_truncate AFTER TRUNCATE ON @extschema@.gen_jobs
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_truncate();
 COMMENT ON TRIGGER genjob_before_insert ON @extschema@.gen_jobs IS 'checks a new job and wakes the dispatcher';
-COMMENT ON TRIGGER genjob_before_update ON @extschema@.gen_jobs IS 'checks a change of a job and has it take effect';
-COMMENT ON TRIGGER genjob_before_delete ON @extschema@.gen_jobs IS 'stops what is deleted';
+COMMENT ON TRIGGER genjob_before_update ON @extschema@.gen_jobs IS 'checks a change of a job and applies it';
+COMMENT ON TRIGGER genjob_before_delete ON @extschema@.gen_jobs IS 'stops deleted jobs';
 COMMENT ON TRIGGER genjob_after_truncate ON @extschema@.gen_jobs IS 'stops all jobs';
 -- also for replicated changes
 ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_before_insert;
@@ -315,22 +315,22 @@ ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_after_truncate;
 
 CREATE TRIGGER genjob_after_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.gen_jobs
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_change();
-COMMENT ON TRIGGER genjob_after_change ON @extschema@.gen_jobs IS 'has jobs go on that waited for others';
+COMMENT ON TRIGGER genjob_after_change ON @extschema@.gen_jobs IS 'lets jobs that waited for the changed ones continue or fail';
 ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_after_change;
 
 CREATE TRIGGER genjob_after_weights AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON genjob.tenant_weights
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_weights();
-COMMENT ON TRIGGER genjob_after_weights ON genjob.tenant_weights IS 'has the new weights take effect';
+COMMENT ON TRIGGER genjob_after_weights ON genjob.tenant_weights IS 'applies the new weights';
 ALTER TABLE genjob.tenant_weights ENABLE ALWAYS TRIGGER genjob_after_weights;
 CREATE TRIGGER genjob_after_weights AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON genjob.owner_weights
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_weights();
-COMMENT ON TRIGGER genjob_after_weights ON genjob.owner_weights IS 'has the new weights take effect';
+COMMENT ON TRIGGER genjob_after_weights ON genjob.owner_weights IS 'applies the new weights';
 ALTER TABLE genjob.owner_weights ENABLE ALWAYS TRIGGER genjob_after_weights;
 
 CREATE FUNCTION genjob.after_callbacks() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_callbacks' LANGUAGE C;
-COMMENT ON FUNCTION genjob.after_callbacks() IS 'reports at commit that there are calls to be made';
+COMMENT ON FUNCTION genjob.after_callbacks() IS 'reports at commit that calls are due';
 CREATE TRIGGER genjob_after_callbacks AFTER INSERT OR UPDATE ON genjob.callbacks
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_callbacks();
-COMMENT ON TRIGGER genjob_after_callbacks ON genjob.callbacks IS 'has the calls made';
+COMMENT ON TRIGGER genjob_after_callbacks ON genjob.callbacks IS 'wakes the dispatcher';
 ALTER TABLE genjob.callbacks ENABLE ALWAYS TRIGGER genjob_after_callbacks;

@@ -22,7 +22,7 @@ COMMENT ON FUNCTION genjob.read_servers() IS 'counts of this database''s servers
 CREATE FUNCTION genjob.read_backends(OUT server oid, OUT ordinal integer, OUT state text, OUT in_flight integer,
 	OUT max_in_flight integer, OUT failures integer, OUT until timestamptz, OUT error text)
 	RETURNS SETOF record AS 'MODULE_PATHNAME', 'genjob_backends' LANGUAGE C STRICT;
-COMMENT ON FUNCTION genjob.read_backends() IS 'addresses of this database''s servers, as genjob now takes them to be';
+COMMENT ON FUNCTION genjob.read_backends() IS 'addresses of this database''s servers, with their present state';
 
 CREATE FUNCTION genjob.standstill() RETURNS text
 	AS 'MODULE_PATHNAME', 'genjob_standstill' LANGUAGE C VOLATILE;
@@ -59,14 +59,14 @@ CREATE VIEW genjob.servers AS
 	LEFT JOIN (SELECT j.server, count(*) FILTER (WHERE j.run_at <= now()) AS queued,
 			count(*) FILTER (WHERE j.run_at > now()) AS later
 		FROM @extschema@.gen_jobs j WHERE j.state = 'queued' GROUP BY j.server) q ON q.server = s.srvname;
-COMMENT ON VIEW genjob.servers IS 'what each GenAI server has to do and does, and why it is held back';
+COMMENT ON VIEW genjob.servers IS 'jobs and calls of each GenAI server, and what delays them';
 COMMENT ON COLUMN genjob.servers.queued IS 'jobs that are due';
 COMMENT ON COLUMN genjob.servers.later IS 'jobs whose run_at is still to come';
 COMMENT ON COLUMN genjob.servers.retried IS 'attempts that failed and were, or will be, tried again';
 COMMENT ON COLUMN genjob.servers.allowed IS 'calls at a time, of all its addresses that can be reached; where max_in_flight is auto, as found so far';
-COMMENT ON COLUMN genjob.servers.tokens IS 'calls that rate_limit lets go at once now';
+COMMENT ON COLUMN genjob.servers.tokens IS 'calls that rate_limit allows at once now';
 COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not started, or would not be; the words of answers and errors only for members of pg_read_all_stats and the owner of the server';
-COMMENT ON COLUMN genjob.servers.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
+COMMENT ON COLUMN genjob.servers.unknown_ends IS 'calls with unknown outcome that were, or will be, repeated: you may have paid for each in addition to the last';
 COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known';
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
 
@@ -87,11 +87,11 @@ COMMENT ON COLUMN genjob.backends.error IS 'what the last of them met, for membe
 
 CREATE FUNCTION genjob.tenant_weight(server name, tenant text) RETURNS double precision
 	AS 'MODULE_PATHNAME', 'genjob_tenant_weight' LANGUAGE C STABLE STRICT;
-COMMENT ON FUNCTION genjob.tenant_weight(name, text) IS 'weight of a tenant at a server: that of genjob.tenant_weights, or 1; null where it is not the role''s to know';
+COMMENT ON FUNCTION genjob.tenant_weight(name, text) IS 'weight of a tenant at a server: that of genjob.tenant_weights, or 1; null if the role may not see it';
 
 CREATE FUNCTION genjob.owner_weight(server name, owner regrole) RETURNS double precision
 	AS 'MODULE_PATHNAME', 'genjob_owner_weight' LANGUAGE C STABLE STRICT;
-COMMENT ON FUNCTION genjob.owner_weight(name, regrole) IS 'weight of an owner at a server: that of genjob.owner_weights, or 1; null where it is not the role''s to know';
+COMMENT ON FUNCTION genjob.owner_weight(name, regrole) IS 'weight of an owner at a server: that of genjob.owner_weights, or 1; null if the role may not see it';
 
 CREATE VIEW genjob.tenants WITH (security_invoker = true) AS
 	SELECT j.server, j.tenant, genjob.tenant_weight(j.server, j.tenant) AS weight,
@@ -104,16 +104,16 @@ CREATE VIEW genjob.tenants WITH (security_invoker = true) AS
 	WHERE j.state IN ('queued', 'running')
 	GROUP BY j.server, j.tenant, j.owner;
 COMMENT ON VIEW genjob.tenants IS 'what each tenant of each owner and server has waiting and in flight, of the jobs that the role may see';
-COMMENT ON COLUMN genjob.tenants.weight IS 'of genjob.tenant_weights: turns in the time in which another tenant of the owner, of weight 1, has one';
+COMMENT ON COLUMN genjob.tenants.weight IS 'as in genjob.tenant_weights: share of turns, relative to the other tenants of the owner; 1 is normal';
 COMMENT ON COLUMN genjob.tenants.queued IS 'jobs that are due';
 COMMENT ON COLUMN genjob.tenants.later IS 'jobs whose run_at is still to come';
 COMMENT ON COLUMN genjob.tenants.waiting_since IS 'run_at of the job that has been due for longest';
-COMMENT ON COLUMN genjob.tenants.owner IS 'owner of the jobs: of one name, tenants of two owners are two';
-COMMENT ON COLUMN genjob.tenants.owner_weight IS 'of genjob.owner_weights: turns in the time in which an owner of weight 1 has one';
+COMMENT ON COLUMN genjob.tenants.owner IS 'owner of the jobs; a tenant name counts separately for each owner';
+COMMENT ON COLUMN genjob.tenants.owner_weight IS 'as in genjob.owner_weights: share of turns, relative to the other owners; 1 is normal';
 
 CREATE FUNCTION genjob.read_rate(name, OUT server oid, OUT paused boolean, OUT rate double precision)
 	AS 'MODULE_PATHNAME', 'genjob_server_rate' LANGUAGE C STRICT;
-COMMENT ON FUNCTION genjob.read_rate(name) IS 'what the options of a server say of its pace, in calls a second';
+COMMENT ON FUNCTION genjob.read_rate(name) IS 'OID, pause state and rate_limit (in calls a second) of a server';
 
 CREATE FUNCTION genjob.read_ahead(server name, tenant text) RETURNS double precision
 	AS 'MODULE_PATHNAME', 'genjob_ahead' LANGUAGE C VOLATILE STRICT;

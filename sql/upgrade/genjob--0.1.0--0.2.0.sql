@@ -194,18 +194,18 @@ ALTER TABLE @extschema@.gen_jobs
 ALTER TABLE genjob.tenant_weights ALTER COLUMN server TYPE text COLLATE "C", ADD CHECK (octet_length(server) <= 63);
 CREATE INDEX gen_jobs_follow_up ON @extschema@.gen_jobs (id) WHERE follow_up IS NOT NULL;
 CREATE UNIQUE INDEX gen_jobs_request ON @extschema@.gen_jobs (owner, request_id) WITH (deduplicate_items = off);
-COMMENT ON INDEX @extschema@.gen_jobs_follow_up IS 'ended jobs with something left to follow';
+COMMENT ON INDEX @extschema@.gen_jobs_follow_up IS 'ended jobs with follow-ups left';
 COMMENT ON INDEX @extschema@.gen_jobs_request IS 'one job for an owner and request_id, for as long as its row exists';
 COMMENT ON COLUMN @extschema@.gen_jobs.request_id IS 'the application''s own id of an order: INSERT ... ON CONFLICT (owner, request_id) DO NOTHING makes one job of an order that is sent twice';
 COMMENT ON COLUMN @extschema@.gen_jobs.server_oid IS 'the foreign server that had the name when the job was inserted, or its column server was last named in an UPDATE';
-COMMENT ON COLUMN @extschema@.gen_jobs.losses IS 'attempts in a row that the end of PostgreSQL or of genjob cut short';
+COMMENT ON COLUMN @extschema@.gen_jobs.losses IS 'attempts in a row that were cut short because PostgreSQL or genjob stopped';
 COMMENT ON COLUMN @extschema@.gen_jobs.on_done IS 'function that is called with the row once the job has ended, by a worker that is connected as the owner';
 COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_success and on_failure led to this job';
-COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'what of notify, hand_over and on_done is still to follow the end of the job; its dispatcher does it soon';
-COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
-COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not mend (quota, billing), or an earlier call that is still at work, have delayed the job';
-COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump says that it was running: nothing is sent for it before a dispatcher here has claimed it';
-COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to, by number or by the URL of an object';
+COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'which of notify, hand_over and on_done the dispatcher still has to do after the end of the job';
+COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls with unknown outcome that were, or will be, repeated: you may have paid for each in addition to the last';
+COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not fix (quota, billing), or an earlier call that is still at work, have delayed the job';
+COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump had it as running: no call is sent until a dispatcher here has claimed it';
+COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to, by id or by the URL of an object';
 COMMENT ON COLUMN @extschema@.gen_jobs.retained IS 'false: the job succeeded while its server had no option retention, and is not in the index gen_jobs_ended; genjob sets it to true when the server gets the option';
 CREATE INDEX gen_jobs_ended ON @extschema@.gen_jobs (server, state, finished_at, id)
 	WHERE finished_at IS NOT NULL AND retained AND state IN ('succeeded', 'failed', 'cancelled');
@@ -223,10 +223,10 @@ CREATE INDEX gen_jobs_waiting ON @extschema@.gen_jobs (id) WHERE state = 'waitin
 CREATE INDEX gen_jobs_blocked ON @extschema@.gen_jobs (blocked_by) WHERE blocked_by IS NOT NULL;
 COMMENT ON INDEX @extschema@.gen_jobs_waiting IS 'what waits for other jobs';
 COMMENT ON INDEX @extschema@.gen_jobs_blocked IS 'what waits again when a job is retried';
-COMMENT ON COLUMN @extschema@.gen_jobs.after IS 'jobs that must have ended first: the job is waiting until then; with jobs that its request refers to and that had not ended';
-COMMENT ON COLUMN @extschema@.gen_jobs.after_rule IS 'succeeded: all of them must have, else the job fails; ended: however they ended; failed: it runs if one has failed, else it is cancelled';
+COMMENT ON COLUMN @extschema@.gen_jobs.after IS 'jobs that must end before this one is queued; includes unfinished jobs that the request refers to';
+COMMENT ON COLUMN @extschema@.gen_jobs.after_rule IS 'succeeded: all must succeed, else the job fails; ended: all must end; failed: the job runs if one failed, else it is cancelled';
 COMMENT ON COLUMN @extschema@.gen_jobs.blocked_by IS 'the job in after that kept this one from running; when that job is retried, this one waits again; 0: it does not exist, or the owner may not see it';
-COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'waiting (for those of after), queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
+COMMENT ON COLUMN @extschema@.gen_jobs.state IS 'waiting (for jobs in after), queued, running, succeeded, failed or cancelled; set it to cancelled to stop a job, to queued to run a failed or cancelled one again';
 -- Who waits for whom: one row for each job of after that has not ended, or has not succeeded, of each job that waits. It
 -- follows from gen_jobs, so it is not dumped.
 CREATE TABLE genjob.dependencies
@@ -245,10 +245,10 @@ COMMENT ON COLUMN genjob.dependencies.parent_id IS 'job that it waits for';
 COMMENT ON COLUMN genjob.dependencies.outcome IS 'failed, cancelled or missing: how that ended; null: it has not';
 CREATE FUNCTION genjob.after_change() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_change' LANGUAGE C;
-COMMENT ON FUNCTION genjob.after_change() IS 'lets jobs continue, or fail, that waited for the changed ones';
+COMMENT ON FUNCTION genjob.after_change() IS 'lets jobs that waited for the changed ones continue or fail';
 CREATE TRIGGER genjob_after_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.gen_jobs
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_change();
-COMMENT ON TRIGGER genjob_after_change ON @extschema@.gen_jobs IS 'has jobs go on that waited for others';
+COMMENT ON TRIGGER genjob_after_change ON @extschema@.gen_jobs IS 'lets jobs that waited for the changed ones continue or fail';
 ALTER TABLE @extschema@.gen_jobs ENABLE ALWAYS TRIGGER genjob_after_change;
 
 -- unique keys are each owner's own
@@ -270,7 +270,7 @@ SELECT pg_catalog.set_config('session_replication_role', 'origin', true);
 -- what a role may know of others
 CREATE OR REPLACE FUNCTION genjob.tenant_weight(server name, tenant text) RETURNS double precision
 	AS 'MODULE_PATHNAME', 'genjob_tenant_weight' LANGUAGE C STABLE STRICT;
-COMMENT ON FUNCTION genjob.tenant_weight(name, text) IS 'weight of a tenant at a server: that of genjob.tenant_weights, or 1; null where it is not the role''s to know';
+COMMENT ON FUNCTION genjob.tenant_weight(name, text) IS 'weight of a tenant at a server: that of genjob.tenant_weights, or 1; null if the role may not see it';
 
 CREATE FUNCTION genjob.read_ahead(server name, tenant text) RETURNS double precision
 	AS 'MODULE_PATHNAME', 'genjob_ahead' LANGUAGE C VOLATILE STRICT;
@@ -327,14 +327,14 @@ CREATE VIEW genjob.servers AS
 	LEFT JOIN (SELECT j.server, count(*) FILTER (WHERE j.run_at <= now()) AS queued,
 			count(*) FILTER (WHERE j.run_at > now()) AS later
 		FROM @extschema@.gen_jobs j WHERE j.state = 'queued' GROUP BY j.server) q ON q.server = s.srvname;
-COMMENT ON VIEW genjob.servers IS 'what each GenAI server has to do and does, and why it is held back';
+COMMENT ON VIEW genjob.servers IS 'jobs and calls of each GenAI server, and what delays them';
 COMMENT ON COLUMN genjob.servers.queued IS 'jobs that are due';
 COMMENT ON COLUMN genjob.servers.later IS 'jobs whose run_at is still to come';
 COMMENT ON COLUMN genjob.servers.retried IS 'attempts that failed and were, or will be, tried again';
 COMMENT ON COLUMN genjob.servers.allowed IS 'calls at a time, of all its addresses that can be reached; where max_in_flight is auto, as found so far';
-COMMENT ON COLUMN genjob.servers.tokens IS 'calls that rate_limit lets go at once now';
+COMMENT ON COLUMN genjob.servers.tokens IS 'calls that rate_limit allows at once now';
 COMMENT ON COLUMN genjob.servers.held_reason IS 'why jobs that are due are not started, or would not be; the words of answers and errors only for members of pg_read_all_stats and the owner of the server';
-COMMENT ON COLUMN genjob.servers.unknown_ends IS 'calls whose end is not known that were, or will be, repeated: each may have been paid for besides the last';
+COMMENT ON COLUMN genjob.servers.unknown_ends IS 'calls with unknown outcome that were, or will be, repeated: you may have paid for each in addition to the last';
 COMMENT ON COLUMN genjob.servers.held_until IS 'until when, where that is known';
 COMMENT ON COLUMN genjob.servers.p50 IS 'median duration of the attempts that ended a job, within a fifth';
 
@@ -380,7 +380,7 @@ DROP INDEX @extschema@.gen_jobs_ready;
 CREATE INDEX gen_jobs_ready ON @extschema@.gen_jobs (server, owner, tenant, priority, run_at, id) WHERE state = 'queued';
 COMMENT ON INDEX @extschema@.gen_jobs_ready IS 'the queue of each server, owner, tenant and priority, in the order in which it is run';
 COMMENT ON COLUMN @extschema@.gen_jobs.tenant IS 'whose turn it is: the owners of a server''s jobs share it evenly, or by genjob.owner_weights, and the tenants of an owner share its part, evenly or by genjob.tenant_weights';
-COMMENT ON COLUMN genjob.tenant_weights.weight IS 'turns in the time in which a tenant of the same owner that has the weight 1 has one';
+COMMENT ON COLUMN genjob.tenant_weights.weight IS 'share of turns, relative to the other tenants of the same owner; 1 is normal';
 CREATE TABLE genjob.owner_weights
 (
 	server text COLLATE "C" NOT NULL CHECK (octet_length(server) <= 63),
@@ -391,16 +391,16 @@ CREATE TABLE genjob.owner_weights
 COMMENT ON TABLE genjob.owner_weights IS 'owners of jobs that get more or fewer turns than others; all that are not here have the weight 1';
 COMMENT ON COLUMN genjob.owner_weights.server IS 'foreign server, as in gen_jobs';
 COMMENT ON COLUMN genjob.owner_weights.owner IS 'as in gen_jobs';
-COMMENT ON COLUMN genjob.owner_weights.weight IS 'turns in the time in which an owner of weight 1 has one; the tenants of the owner share them';
+COMMENT ON COLUMN genjob.owner_weights.weight IS 'share of turns, relative to the other owners; 1 is normal; the tenants of the owner share these turns';
 SELECT pg_catalog.pg_extension_config_dump('genjob.owner_weights', '');
 CREATE TRIGGER genjob_after_weights AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON genjob.owner_weights
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_weights();
-COMMENT ON TRIGGER genjob_after_weights ON genjob.owner_weights IS 'has the new weights take effect';
+COMMENT ON TRIGGER genjob_after_weights ON genjob.owner_weights IS 'applies the new weights';
 ALTER TABLE genjob.owner_weights ENABLE ALWAYS TRIGGER genjob_after_weights;
 COMMENT ON FUNCTION genjob.after_weights() IS 'reports at commit that weights of tenants or owners changed';
 CREATE FUNCTION genjob.owner_weight(server name, owner regrole) RETURNS double precision
 	AS 'MODULE_PATHNAME', 'genjob_owner_weight' LANGUAGE C STABLE STRICT;
-COMMENT ON FUNCTION genjob.owner_weight(name, regrole) IS 'weight of an owner at a server: that of genjob.owner_weights, or 1; null where it is not the role''s to know';
+COMMENT ON FUNCTION genjob.owner_weight(name, regrole) IS 'weight of an owner at a server: that of genjob.owner_weights, or 1; null if the role may not see it';
 
 CREATE VIEW genjob.tenants WITH (security_invoker = true) AS
 	SELECT j.server, j.tenant, genjob.tenant_weight(j.server, j.tenant) AS weight,
@@ -413,12 +413,12 @@ CREATE VIEW genjob.tenants WITH (security_invoker = true) AS
 	WHERE j.state IN ('queued', 'running')
 	GROUP BY j.server, j.tenant, j.owner;
 COMMENT ON VIEW genjob.tenants IS 'what each tenant of each owner and server has waiting and in flight, of the jobs that the role may see';
-COMMENT ON COLUMN genjob.tenants.weight IS 'of genjob.tenant_weights: turns in the time in which another tenant of the owner, of weight 1, has one';
+COMMENT ON COLUMN genjob.tenants.weight IS 'as in genjob.tenant_weights: share of turns, relative to the other tenants of the owner; 1 is normal';
 COMMENT ON COLUMN genjob.tenants.queued IS 'jobs that are due';
 COMMENT ON COLUMN genjob.tenants.later IS 'jobs whose run_at is still to come';
 COMMENT ON COLUMN genjob.tenants.waiting_since IS 'run_at of the job that has been due for longest';
-COMMENT ON COLUMN genjob.tenants.owner IS 'owner of the jobs: of one name, tenants of two owners are two';
-COMMENT ON COLUMN genjob.tenants.owner_weight IS 'of genjob.owner_weights: turns in the time in which an owner of weight 1 has one';
+COMMENT ON COLUMN genjob.tenants.owner IS 'owner of the jobs; a tenant name counts separately for each owner';
+COMMENT ON COLUMN genjob.tenants.owner_weight IS 'as in genjob.owner_weights: share of turns, relative to the other owners; 1 is normal';
 
 -- what follows the end of a job
 CREATE TABLE genjob.sent
@@ -427,7 +427,7 @@ CREATE TABLE genjob.sent
 	job_id  bigint NOT NULL,
 	made_of text NOT NULL
 );
-COMMENT ON TABLE genjob.sent IS 'what went into calls whose end is not known, so that a repeat sends the same; kept by genjob';
+COMMENT ON TABLE genjob.sent IS 'what went into calls with unknown outcome, so that a repeat sends the same; kept by genjob';
 COMMENT ON COLUMN genjob.sent.key IS 'Idempotency-Key of the call';
 COMMENT ON COLUMN genjob.sent.job_id IS 'job that it is for';
 COMMENT ON COLUMN genjob.sent.made_of IS 'the options of its server that went into its body, and the digest of that, as JSON';
@@ -444,27 +444,27 @@ CREATE TABLE genjob.callbacks
 );
 CREATE INDEX callbacks_due ON genjob.callbacks (owner, run_at, id) WHERE run_at < 'infinity';
 COMMENT ON TABLE genjob.callbacks IS 'ends of jobs whose on_done is still to be called; a row goes with the call that succeeds';
-COMMENT ON SEQUENCE genjob.callbacks_id_seq IS 'numbers of the rows of genjob.callbacks';
+COMMENT ON SEQUENCE genjob.callbacks_id_seq IS 'ids of the rows of genjob.callbacks';
 COMMENT ON INDEX genjob.callbacks_due IS 'the calls of each role, in the order in which they are made';
 COMMENT ON COLUMN genjob.callbacks.job_id IS 'job that has ended; the call is for its row';
 COMMENT ON COLUMN genjob.callbacks.attempt IS 'of the job when it ended: one that has run again since has another end';
 COMMENT ON COLUMN genjob.callbacks.owner IS 'role that owns the job, as which the function is called';
 COMMENT ON COLUMN genjob.callbacks.run_at IS 'not before this time; infinity: never again, unless someone sets it';
 COMMENT ON COLUMN genjob.callbacks.attempts IS 'how often it was called and raised an error, or took too long';
-COMMENT ON COLUMN genjob.callbacks.error IS 'what the last call came to';
+COMMENT ON COLUMN genjob.callbacks.error IS 'error of the last call';
 SELECT pg_catalog.pg_extension_config_dump('genjob.callbacks', '');
 SELECT pg_catalog.pg_extension_config_dump('genjob.callbacks_id_seq', '');
 -- a worker takes a row out as the role that owns it
 ALTER TABLE genjob.callbacks ENABLE ROW LEVEL SECURITY;
 CREATE POLICY callbacks_owner ON genjob.callbacks
 	USING (pg_catalog.pg_has_role(owner, 'USAGE')) WITH CHECK (pg_catalog.pg_has_role(owner, 'USAGE'));
-COMMENT ON POLICY callbacks_owner ON genjob.callbacks IS 'members of the owning role alone';
+COMMENT ON POLICY callbacks_owner ON genjob.callbacks IS 'only members of the owning role';
 CREATE FUNCTION genjob.after_callbacks() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'genjob_after_callbacks' LANGUAGE C;
-COMMENT ON FUNCTION genjob.after_callbacks() IS 'reports at commit that there are calls to be made';
+COMMENT ON FUNCTION genjob.after_callbacks() IS 'reports at commit that calls are due';
 CREATE TRIGGER genjob_after_callbacks AFTER INSERT OR UPDATE ON genjob.callbacks
 	FOR EACH STATEMENT EXECUTE FUNCTION genjob.after_callbacks();
-COMMENT ON TRIGGER genjob_after_callbacks ON genjob.callbacks IS 'has the calls made';
+COMMENT ON TRIGGER genjob_after_callbacks ON genjob.callbacks IS 'wakes the dispatcher';
 ALTER TABLE genjob.callbacks ENABLE ALWAYS TRIGGER genjob_after_callbacks;
 
 -- cancels are told to the provider also after a restart
@@ -484,14 +484,14 @@ COMMENT ON COLUMN @extschema@.gen_outputs.url IS 'where it is in an object store
 COMMENT ON COLUMN @extschema@.gen_outputs.etag IS 'the entity tag that the object store gave';
 COMMENT ON COLUMN @extschema@.gen_outputs.store IS 'foreign server with api s3 that it was sent to';
 COMMENT ON COLUMN @extschema@.gen_outputs.store_oid IS 'the foreign server that had the name then: another one is not asked for the output unless the owner of the job trusts its owner';
-COMMENT ON CONSTRAINT gen_outputs_place ON @extschema@.gen_outputs IS 'it is in the table or in an object store';
+COMMENT ON CONSTRAINT gen_outputs_place ON @extschema@.gen_outputs IS 'an output is in the table or in an object store';
 -- whose outputs a link in a request leads to; a hash, for the keys are long and only looked for as they are
 CREATE INDEX gen_outputs_url ON @extschema@.gen_outputs USING hash (url) WHERE url IS NOT NULL;
 COMMENT ON INDEX @extschema@.gen_outputs_url IS 'jobs that brought the objects to which a new request links: these are kept for it';
 CREATE FUNCTION genjob.presign(url text, expires interval DEFAULT '1 hour', server text DEFAULT NULL) RETURNS text
 	AS 'MODULE_PATHNAME', 'genjob_presign' LANGUAGE C STABLE;
 COMMENT ON FUNCTION genjob.presign(text, interval, text) IS
-	'a link with which whoever has it reads s3://bucket/key for that long; made without a call to the store';
+	'a link; anyone who has it can read s3://bucket/key for that long; made without a call to the store';
 
 CREATE FUNCTION genjob.presign_output(url text, expires interval, store text, store_oid oid, owner oid) RETURNS text
 	AS 'MODULE_PATHNAME', 'genjob_presign_output' LANGUAGE C STABLE;
@@ -509,23 +509,23 @@ CREATE FUNCTION genjob.presign(output @extschema@.gen_outputs, expires interval 
 	 FROM @extschema@.gen_outputs o JOIN @extschema@.gen_jobs j ON j.id = o.job_id
 	 WHERE o.job_id = ($1).job_id AND o.ordinal = ($1).ordinal AND o.url IS NOT NULL';
 COMMENT ON FUNCTION genjob.presign(@extschema@.gen_outputs, interval) IS
-	'a link with which whoever has it reads the output for that long; null where it is in the table';
+	'a link; anyone who has it can read the output for that long; null if the output is in the table';
 
 CREATE FUNCTION genjob.presign_put(server text, key text, content_type text DEFAULT NULL, expires interval DEFAULT '15 min')
 	RETURNS text AS 'MODULE_PATHNAME', 'genjob_presign_put' LANGUAGE C STABLE;
 COMMENT ON FUNCTION genjob.presign_put(text, text, text, interval) IS
-	'a link with which whoever has it puts one object for that long; with a content type, it must be sent';
+	'a link; anyone who has it can put one object for that long, with the content type if one is given';
 
 CREATE FUNCTION genjob.complete(job bigint, token text, result jsonb DEFAULT NULL, error text DEFAULT NULL) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'genjob_complete' LANGUAGE C;
 COMMENT ON FUNCTION genjob.complete(bigint, text, jsonb, text) IS
-	'brings the answer of a job that was handed over, or why it failed, with the token that was in its payload; false if it has been brought';
+	'reports the answer or the error of a handed-over job, with the token from its payload; false if already reported';
 
 -- Equal outputs may be one object, where the keys of a store have a digest in them and not the job.
 CREATE FUNCTION genjob.shared_object(job bigint, ordinal integer, jobs bigint[]) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'genjob_shared_object' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.shared_object(bigint, integer, bigint[]) IS
-	'whether the object of an output is also that of a job which is not among these; of a job that the calling role may see';
+	'true if a job outside jobs has the same object as the output; only for a job that the calling role may see';
 
 -- Deletes jobs that have ended, for genjob.purge() and for the option retention, as far as their objects are gone. Objects
 -- go by jobs of their store, which are durable and limited as any other; patient: not those that have failed a moment ago.
@@ -580,12 +580,12 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION genjob.purge_jobs(bigint[], boolean) IS
-	'deletes jobs that have ended, with their outputs in the table and in object stores: how many, how many objects are still there, and for how many of these jobs of their store were ordered';
+	'deletes ended jobs, with their outputs in the table and in object stores; returns how many jobs, how many objects are left, and for how many of these it inserted jobs of their store';
 
 CREATE FUNCTION genjob.needed_jobs(jobs bigint[]) RETURNS bigint[]
 	AS 'MODULE_PATHNAME', 'genjob_needed_jobs' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.needed_jobs(bigint[]) IS
-	'those that retention and genjob.purge() keep, since unfinished jobs or what follows their ends need them; of jobs that the calling role may see';
+	'which of these jobs retention and genjob.purge() must keep, because unfinished jobs or follow-ups need them; only jobs that the calling role may see';
 
 CREATE FUNCTION genjob.purge(server text, older_than interval) RETURNS bigint
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
@@ -605,7 +605,7 @@ BEGIN
 	END IF;
 	IF older_than < '0' THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'older_than is negative',
-			HINT = 'Say for how long jobs must have ended: 0 for all that have.';
+			HINT = 'Say how long ago jobs must have ended; 0 means all ended jobs.';
 	END IF;
 	FOR batch IN
 		SELECT array_agg(o.id) FROM (SELECT j.id, row_number() OVER (ORDER BY j.id) AS n FROM @extschema@.gen_jobs j
@@ -635,18 +635,18 @@ BEGIN
 	END LOOP;
 	IF kept > 0 THEN
 		RAISE NOTICE USING MESSAGE = format('%s jobs are kept, since something needs them', kept),
-			HINT = 'Unfinished jobs wait for them or refer to them, what follows their ends is still to be done, or a foreign key refers to them.';
+			HINT = 'Unfinished jobs wait for them or refer to them, their follow-ups are still to be done, or a foreign key refers to them.';
 	END IF;
 	IF waiting > 0 THEN
 		RAISE NOTICE USING MESSAGE = format('%s objects are still to be deleted, by jobs of their stores', waiting),
-			DETAIL = coalesce(problem || ' It is tried again.', ''),
+			DETAIL = coalesce(problem || ' genjob will retry.', ''),
 			HINT = 'Their jobs go with the next call of genjob.purge().';
 	END IF;
 	RETURN deleted;
 END;
 $$;
 COMMENT ON FUNCTION genjob.purge(text, interval) IS
-	'deletes jobs of a server that ended that long ago, with their outputs in the table and in object stores; how many are gone';
+	'deletes jobs of a server that ended that long ago, with their outputs in the table and in object stores; returns how many';
 
 CREATE VIEW genjob.own_jobs WITH (security_barrier = true) AS
 	SELECT j.id, j.state FROM @extschema@.gen_jobs j WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
@@ -656,22 +656,22 @@ COMMENT ON COLUMN genjob.own_jobs.state IS 'as in gen_jobs, and checked as there
 CREATE FUNCTION genjob.wait(jobs bigint[], timeout interval DEFAULT NULL) RETURNS SETOF @extschema@.gen_jobs
 	AS 'MODULE_PATHNAME', 'genjob_wait_all' LANGUAGE C ROWS 10;
 COMMENT ON FUNCTION genjob.wait(bigint[], interval) IS
-	'sleeps until all of these jobs have ended and gives their rows; after the timeout the rows as they are then';
+	'waits until all of these jobs have ended and returns their rows; after the timeout the rows as they are then';
 
 CREATE FUNCTION genjob.wait(jobs text, timeout interval DEFAULT NULL) RETURNS SETOF @extschema@.gen_jobs
 	AS 'MODULE_PATHNAME', 'genjob_wait_text' LANGUAGE C ROWS 10;
 COMMENT ON FUNCTION genjob.wait(text, interval) IS
-	'the same of an id, or an array of ids, as text: for drivers that send parameters without a type';
+	'the same for an id, or an array of ids, as text: for drivers that send parameters without a type';
 
 CREATE FUNCTION genjob.wait_any(jobs bigint[], timeout interval DEFAULT NULL) RETURNS @extschema@.gen_jobs
 	AS 'MODULE_PATHNAME', 'genjob_wait_any' LANGUAGE C;
 COMMENT ON FUNCTION genjob.wait_any(bigint[], interval) IS
-	'sleeps until one of these jobs has ended and gives the row of the one that ended first; null after the timeout';
+	'waits until one of these jobs has ended and returns the row of the job that ended first; null after the timeout';
 
 CREATE FUNCTION genjob.poke(server text, remote_id text) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'genjob_poke' LANGUAGE C STRICT;
 COMMENT ON FUNCTION genjob.poke(text, text) IS
-	'has the provider asked about a prediction at commit, and not when it would be; false if no job of the calling role is running it';
+	'polls a prediction at commit instead of later; false if no job of the calling role is running it';
 
 CREATE FUNCTION genjob.submit(server text, request jsonb, input bytea DEFAULT NULL, inputs bytea[] DEFAULT NULL,
 	priority integer DEFAULT NULL, run_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL, tenant text DEFAULT NULL,
@@ -679,13 +679,13 @@ CREATE FUNCTION genjob.submit(server text, request jsonb, input bytea DEFAULT NU
 	on_done text DEFAULT NULL, max_attempts integer DEFAULT NULL) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'genjob_submit' LANGUAGE C;
 COMMENT ON FUNCTION genjob.submit(text, jsonb, bytea, bytea[], integer, timestamptz, timestamptz, text, text, text, bigint[], text, text, integer) IS
-	'inserts a job and gives its id; the id of the job that has the request_id already, if one has';
+	'inserts a job and returns its id; if a job has the request_id already, returns the id of that job';
 
 -- Through this view genjob.tree() sees who waits for whom.
 CREATE VIEW genjob.waiting WITH (security_barrier = true) AS
 	SELECT d.job_id, d.parent_id AS waits_for FROM genjob.dependencies d JOIN @extschema@.gen_jobs j ON j.id = d.job_id
 	WHERE d.outcome IS NULL AND pg_catalog.pg_has_role(j.owner, 'USAGE');
-COMMENT ON VIEW genjob.waiting IS 'jobs, of the roles that the calling role is a member of, that wait for others, one row for each of these';
+COMMENT ON VIEW genjob.waiting IS 'jobs that wait for others, one row for each job that they wait for; only jobs of roles that the calling role is a member of';
 COMMENT ON COLUMN genjob.waiting.job_id IS 'job that waits';
 COMMENT ON COLUMN genjob.waiting.waits_for IS 'job that it waits for';
 
@@ -739,7 +739,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION genjob.tree(bigint) IS
-	'a job (depth 0), those that it waits for and these for, and so on (negative), and those that wait for it, or are not run because of it (positive)';
+	'a job (depth 0), jobs that it waits for, directly or not (negative), and jobs that wait for it, or were not run because of it (positive)';
 
 ALTER FUNCTION genjob.pause(name) SET search_path = pg_catalog, pg_temp;
 ALTER FUNCTION genjob.resume(name) SET search_path = pg_catalog, pg_temp;
@@ -788,7 +788,7 @@ BEGIN
 		INTO STRICT wrong FROM pg_authid r WHERE r.rolname = 'genjob_dispatcher';
 	IF wrong <> '' THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-			MESSAGE = format('role "genjob_dispatcher" is more than it should be: %s', wrong),
+			MESSAGE = format('role "genjob_dispatcher" has too many rights: %s', wrong),
 			DETAIL = 'It owns the tables of genjob, so whoever has its rights reads and changes the jobs of all.',
 			HINT = 'ALTER ROLE genjob_dispatcher, or REVOKE its memberships, so that it is a plain role without LOGIN; or drop it.';
 	END IF;
@@ -842,3 +842,20 @@ COMMENT ON COLUMN @extschema@.gen_jobs.failures IS 'how many attempts count agai
 COMMENT ON FUNCTION genjob.before_update() IS 'checks a change of a job and reports it at commit';
 COMMENT ON FUNCTION genjob.before_delete() IS 'reports at commit that a job was deleted';
 COMMENT ON FUNCTION genjob.after_truncate() IS 'reports at commit that all jobs were deleted';
+COMMENT ON SEQUENCE @extschema@.gen_jobs_id_seq IS 'ids of the jobs in gen_jobs';
+COMMENT ON COLUMN @extschema@.gen_jobs.id IS 'id of the job, for genjob.wait(), genjob.cancel() and similar functions, and for gen_outputs.job_id';
+COMMENT ON COLUMN @extschema@.gen_jobs.idempotency_key IS 'Idempotency-Key of the call that is in flight, or whose outcome is unknown';
+COMMENT ON COLUMN @extschema@.gen_jobs.ran_on IS 'server that took the last attempt as a fallback; null if the job''s own server took it';
+COMMENT ON COLUMN @extschema@.gen_jobs.backend IS 'address that got the last attempt; null if the server has one url and genjob needs no later call to it';
+COMMENT ON POLICY gen_jobs_owner ON @extschema@.gen_jobs IS 'only members of the owning role';
+COMMENT ON FUNCTION genjob.before_insert() IS 'checks a new job and wakes the dispatcher at commit';
+COMMENT ON TRIGGER genjob_before_update ON @extschema@.gen_jobs IS 'checks a change of a job and applies it';
+COMMENT ON TRIGGER genjob_before_delete ON @extschema@.gen_jobs IS 'stops deleted jobs';
+COMMENT ON TRIGGER genjob_after_weights ON genjob.tenant_weights IS 'applies the new weights';
+COMMENT ON FUNCTION genjob.retry(bigint) IS 'runs a failed or cancelled job again; false if it is neither';
+COMMENT ON FUNCTION genjob.wait(bigint, interval) IS
+	'waits until a job has ended and returns its row; after the timeout the row as it is then';
+COMMENT ON PROCEDURE genjob.run(name, jsonb, bytea[], interval, bigint, @extschema@.gen_job_state, jsonb, jsonb, text) IS
+	'inserts a job, commits, waits until it has ended and returns the result';
+COMMENT ON FUNCTION genjob.read_backends() IS 'addresses of this database''s servers, with their present state';
+COMMENT ON FUNCTION genjob.read_rate(name) IS 'OID, pause state and rate_limit (in calls a second) of a server';

@@ -32,7 +32,7 @@ static void
 refuse_size(void)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("an answer is too large for jsonb")));
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("answer is too large for jsonb")));
 }
 
 /*

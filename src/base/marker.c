@@ -268,9 +268,10 @@ open_file(struct stat *status)
 	datafile_path(path, MyDatabaseId, ".marker");
 	if (datafile_make_folder() && map_file(path, status))
 		return true;
-	ereport(LOG, (errcode_for_file_access(),
-				  errmsg("genjob could not open or extend the file \"%s\": %m", path),
-				  errdetail("genjob cannot tell now whose answer crashes PostgreSQL.")));
+	ereport(LOG,
+			(errcode_for_file_access(),
+			 errmsg("genjob could not open or extend the file \"%s\": %m", path),
+			 errdetail("Without it, genjob cannot tell which job's answer crashes PostgreSQL.")));
 	return false;
 }
 

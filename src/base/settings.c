@@ -44,17 +44,17 @@ define_callbacks(void)
 {
 	DefineCustomIntVariable("genjob.callback_workers",
 							"Sets how many processes of one database call on_done at a time.",
-							"They are started when there are calls to be made. With 0, none is made.",
+							"They start when calls are due. With 0, on_done is never called.",
 							&genjob_callback_workers, 2, 0, SETTINGS_MAX_CALLBACK_WORKERS,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("genjob.callback_timeout", "Sets how long a call of on_done may take.",
-							"A call that takes longer has failed, and is made again later. 0: as long as it likes.",
+							"A call that takes longer fails and is retried later. 0 means no limit.",
 							&genjob_callback_timeout, 30000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
 	DefineCustomIntVariable("genjob.callback_attempts",
-							"Sets how often a call of on_done is made that fails.",
+							"Sets how many times a failing call of on_done is tried.",
 							"After that its row stays in genjob.callbacks, with run_at infinity.",
 							&genjob_callback_attempts, 10, 1, 1000000, PGC_SIGHUP, 0, NULL, NULL,
 							NULL);
@@ -69,24 +69,24 @@ settings_define(void)
 
 	DefineCustomIntVariable("genjob.max_in_flight",
 							"Sets how many calls one database may have in flight, all servers together.",
-							"The limit on open files lowers it where that is smaller.",
+							"The limit on open files lowers it if that limit is smaller.",
 							&genjob_max_in_flight, 1000, 1, 1000000, PGC_SIGHUP, 0, NULL, NULL,
 							NULL);
 
 	DefineCustomIntVariable("genjob.max_memory",
 							"Sets how much memory the inputs and answers of one database's calls may take.",
-							"Jobs wait in the table for room, and answers at their servers. The default is a quarter of what the machine or its cgroup has, 1 GB at most.",
+							"When it is full, jobs wait in the table and answers wait at their servers. The default is a quarter of what the machine or its cgroup has, 1 GB at most.",
 							&genjob_max_memory, default_max_memory(), MIN_MEMORY_MB,
 							MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("genjob.max_writers",
 							"Sets how many processes of one database handle large requests and answers.",
-							"They are started when there are such, and leave when there were none for 30 seconds. With 0, or where no background worker is free, the dispatcher does it itself, and other answers wait meanwhile.",
+							"A writer starts when such work arrives, and exits after 30 seconds without any. With 0, or when no background worker is free, the dispatcher does the work itself, and other answers wait meanwhile.",
 							&genjob_max_writers, 2, 0, SETTINGS_MAX_WRITERS, PGC_SIGHUP, 0, NULL,
 							NULL, NULL);
 
 	DefineCustomIntVariable("genjob.rescan_interval",
-							"Sets how often the queue is searched for jobs that no commit told of.",
+							"Sets how often the queue is searched for jobs that no commit reported.",
 							"A safety net: every commit that adds or changes a job wakes the dispatcher by itself.",
 							&genjob_rescan_interval, 600, 1, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
@@ -100,10 +100,10 @@ settings_define(void)
 	define_callbacks();
 
 	DefineCustomRealVariable("genjob.debug_clock_speed",
-							 "Has the dispatchers' clock run faster than the system's.",
-							 "For tests of what takes long: rates, holds, retries.",
-							 &genjob_debug_clock_speed, 1.0, 1.0, 10000.0, PGC_POSTMASTER,
-							 GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL, NULL, NULL, NULL);
+							 "Makes the dispatchers' clock run faster than the system's.",
+							 "For tests of rates, holds and retries.", &genjob_debug_clock_speed,
+							 1.0, 1.0, 10000.0, PGC_POSTMASTER, GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL,
+							 NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("genjob");
 }

@@ -550,15 +550,15 @@ static const char *
 describe_unknown(const char *name)
 {
 	if (name == NULL)
-		return "not JSON but in an encoding that genjob does not ask for (Content-Encoding)";
+		return "not JSON but encoded in a way that genjob did not ask for (Content-Encoding)";
 	switch (*name)
 	{
 		case 'b':
-			return "not JSON but in an encoding that genjob does not ask for (Content-Encoding: br)";
+			return "not JSON but encoded in a way that genjob did not ask for (Content-Encoding: br)";
 		case 'z':
-			return "not JSON but in an encoding that genjob does not ask for (Content-Encoding: zstd)";
+			return "not JSON but encoded in a way that genjob did not ask for (Content-Encoding: zstd)";
 		default:
-			return "not JSON but in an encoding that genjob does not ask for (Content-Encoding: compress)";
+			return "not JSON but encoded in a way that genjob did not ask for (Content-Encoding: compress)";
 	}
 }
 
@@ -592,7 +592,7 @@ decode_body(HttpReply *reply, Decoding **begun, size_t budget, size_t most, Deco
 		return DECODE_NO_MEMORY;
 	if (end == INFLATE_TOO_LARGE)
 		reply->undecoded =
-			"not JSON but compressed, and larger than the option max_response when it is decompressed";
+			"not JSON but compressed, and larger than the option max_response once decompressed";
 	else if (end == INFLATE_BROKEN && n > 0)
 		reply->undecoded = "not JSON but compressed, and cannot be decompressed";
 	reply->is_decoded = reply->undecoded == NULL;

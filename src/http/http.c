@@ -377,7 +377,7 @@ relieve(MonoTime now)
 	while ((transfer = pauses_relieve(&http_active, clock_wire())) != NULL)
 	{
 		strlcpy(transfer->error_text,
-				"it fell silent, while answers of others waited for its memory (genjob.max_memory)",
+				"it sent nothing for a minute while other answers needed its memory (genjob.max_memory)",
 				CURL_ERROR_SIZE);
 		http_finish(transfer, CURLE_RECV_ERROR);
 	}
@@ -455,7 +455,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	if (!handle_headers_are_sound(request->headers))
 	{
 		transfer->refusal = CURLE_BAD_FUNCTION_ARGUMENT;
-		strlcpy(transfer->error_text, "a header has a line break in it, or its name is none",
+		strlcpy(transfer->error_text, "a header contains a line break, or its name is not valid",
 				CURL_ERROR_SIZE);
 	}
 	idle_choose(transfer, n_transfers);

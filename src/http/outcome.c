@@ -9,10 +9,10 @@
 #define LONGEST_LINE (1024 * 1024) /* of headers; libcurl takes less */
 
 /* For a connection that was kept from an earlier call */
-#define CLOSED_BEFORE "the server had closed it since the call before, and took nothing of this one"
+#define CLOSED_BEFORE "the server had closed the kept connection, and read nothing of this call"
 #define CLOSED_MEANWHILE \
-	"the server closed it, kept open since the call before, while this one was being sent; " \
-	"it may or may not have read it"
+	"the server closed the kept connection while this call was being sent; " \
+	"it may or may not have read the call"
 
 /*
  * True if libcurl's "out of memory" is true.  libcurl says so, too, when a
@@ -81,7 +81,7 @@ describe(HttpTransfer *transfer, CURLcode code)
 	if (transfer->reply->error == HTTP_OK)
 		text[0] = '\0';
 	else if (transfer->is_flooded)
-		strlcpy(text, "more than a megabyte came in which there is no answer", CURL_ERROR_SIZE);
+		strlcpy(text, "more than a megabyte came without an answer in it", CURL_ERROR_SIZE);
 	else if (transfer->refused_resending)
 		strlcpy(text, CLOSED_MEANWHILE, CURL_ERROR_SIZE);
 	else if (transfer->found_dead || transfer->is_untaken)

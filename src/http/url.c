@@ -74,7 +74,7 @@ url_check(const char *url)
 		return "It must not contain white space, control characters or characters outside ASCII.";
 	parts = curl_url();
 	if (parts == NULL)
-		return "Memory is short.";
+		return "Out of memory.";
 	/* libcurl accepts one slash, and three, for two */
 	if (strstr(url, "://") == NULL ||
 		curl_url_set(parts, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)

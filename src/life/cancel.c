@@ -49,7 +49,7 @@ static const Backoff call_again = {1000, 60000}; /* ms */
 char *
 cancel_describe_delay(const Job *job)
 {
-	return psprintf("The server \"%s\" did not confirm it yet: what it has begun may go on, and be paid for.",
+	return psprintf("The server \"%s\" did not confirm it yet: its work may continue and cost money.",
 					NameStr(job->queue->name));
 }
 
@@ -62,14 +62,14 @@ describe_cancel(const Job *job)
 	const char *name = NameStr(job->queue->name);
 
 	if (job->options == NULL || job->complaint != NULL)
-		return psprintf("The server \"%s\" cannot be used any more, and was not told: what it has begun may go on, and be paid for.",
+		return psprintf("The server \"%s\" cannot be used any longer, and got no call to cancel: its work may continue and cost money.",
 						name);
 	if (job->options->protocol.cancel == NULL)
-		return psprintf("The server \"%s\" has no call to cancel a prediction: what it has begun goes on, and may be paid for.",
+		return psprintf("The server \"%s\" has no call to cancel a prediction: its work continues and may cost money.",
 						name);
 	if (job->cancel.is_confirmed)
 		return psprintf("The server \"%s\" confirmed it.", name);
-	return psprintf("The server \"%s\" did not confirm it: what it has begun may go on, and be paid for.",
+	return psprintf("The server \"%s\" did not confirm it: its work may continue and cost money.",
 					name);
 }
 

@@ -230,7 +230,7 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 {
 	if (redirect != NULL && job->download.redirects >= MAX_REDIRECTS)
 		verdict->error =
-			psprintf("output could not be downloaded from %s: it was redirected more than %d times. Look whether the provider's files can be fetched at all.",
+			psprintf("output could not be downloaded from %s: more than %d redirects. Check that the provider's files can be downloaded.",
 					 job->call.http->shown_url, MAX_REDIRECTS);
 	if (redirect != NULL && job->download.redirects++ < MAX_REDIRECTS)
 	{

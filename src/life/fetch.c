@@ -166,7 +166,7 @@ put_off_for_memory(Job *job, size_t bytes)
 {
 	job->wants_memory = bytes;
 	return put_off(job,
-				   "the memory for requests is full (genjob.max_memory), so what this one refers to cannot be fetched. The job waits for that.");
+				   "the memory for requests is full (genjob.max_memory), so genjob cannot fetch the objects of this request. The job waits for memory.");
 }
 
 /*
@@ -205,8 +205,9 @@ failed(Job *job, const char *why, bool is_refused)
 		job->put_off_since = now;
 	if (!store_is_worth_a_try(postponed_times(job->id), now - job->put_off_since, is_refused))
 		return fail(job, words);
-	return put_off(job, psprintf("%s The job waits for that, and nothing was sent to its server.",
-								 words));
+	return put_off(job,
+				   psprintf("%s genjob will try again; it has sent nothing to the job's server.",
+							words));
 }
 
 /*
@@ -224,7 +225,7 @@ wait_for_place(Job *job)
 		return next_wait(STEP_FETCH,
 						 now + Min(Max(NO_PLACE_MS, waited / 1000), NO_PLACE_MAX_MS) * 1000);
 	return put_off(job,
-				   psprintf("%s is to be fetched from the store \"%s\", which is held back or has no place: see held_reason in genjob.servers. The job waits for that.",
+				   psprintf("%s must come from the store \"%s\", which takes no call now: see held_reason in genjob.servers. The job waits for the store.",
 							shown_url(object), NameStr(object->queue->name)));
 }
 

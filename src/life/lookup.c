@@ -149,7 +149,7 @@ found_nothing(Job *job)
 	if (job->lookup.doubt == NULL)
 		return send_now(job);
 	job->lookup.doubt->unknown = false;
-	return conclude_doubt(job, psprintf("%s It was asked, and the call had not arrived.",
+	return conclude_doubt(job, psprintf("%s genjob asked the server: the call had not arrived.",
 										job->lookup.doubt->error));
 }
 
@@ -163,13 +163,13 @@ give_up(Job *job)
 
 	if (job->lookup.doubt != NULL)
 		return conclude_doubt(job,
-							  psprintf("%s Whether it had arrived could not be asked within the option timeout.",
+							  psprintf("%s genjob could not ask within the option timeout whether the call had arrived.",
 									   job->lookup.doubt->error));
 	earlier = palloc0(sizeof(Verdict));
 	earlier->kind = VERDICT_RETRY;
 	earlier->unknown = true;
 	earlier->error =
-		psprintf("server \"%s\" could not be asked within the option timeout whether an earlier call had arrived.",
+		psprintf("genjob could not ask server \"%s\" within the option timeout whether an earlier call had arrived.",
 				 NameStr(job->queue->name));
 	if (!outcome_apply_on_unknown(job, earlier))
 		return send_now(job);

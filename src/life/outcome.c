@@ -67,11 +67,11 @@ outcome_apply_on_unknown(Job *job, Verdict *verdict)
 		return false;
 	}
 	if (job->unknown_ends > 0)
-		repeats = psprintf(" It was sent %d times, and may have been paid for each time.",
+		repeats = psprintf(" genjob sent it %d times, and you may have paid each time.",
 						   job->unknown_ends + 1);
 	verdict->kind = VERDICT_FAIL;
 	verdict->error =
-		psprintf("%s The call may have been accepted, and money spent: look for it at the provider before genjob.retry().%s Its lists of requests show it by its time or by the Idempotency-Key %s. If it is not there, genjob.retry() sends it again; if it is, take its answer from there.",
+		psprintf("%s The call may have been accepted, and money spent: look for it at the provider before you call genjob.retry().%s Its lists of requests show it by its time or by the Idempotency-Key %s. If it is not there, genjob.retry() sends it again; if it is, take its answer from there.",
 				 verdict->error, repeats, job->idempotency_key ? job->idempotency_key : "");
 	return true;
 }
@@ -176,7 +176,7 @@ decide_stuck(Job *job, const ServerOptions *options, TimestampTz now)
 		return;
 	fail(job);
 	job->verdict->error =
-		psprintf("%s Such refusals have delayed the job for as long as the option max_wait allows. Mend it at the provider, then run the job again with genjob.retry().",
+		psprintf("%s Such refusals have delayed the job for as long as the option max_wait allows. Fix the cause at the provider, then run genjob.retry().",
 				 job->verdict->error);
 }
 
@@ -265,7 +265,7 @@ drop_key(Verdict *verdict)
 {
 	verdict->unknown = false;
 	verdict->error =
-		psprintf("%s The options of the server were changed since, so the same body cannot be sent again: another call is made, and both may be paid for.",
+		psprintf("%s The options of the server have changed, so genjob cannot send the same body again. It sends a new call; you may pay for both.",
 				 verdict->error);
 }
 
@@ -339,7 +339,7 @@ outcome_decide(Job *job)
 	}
 	if (verdict->unknown && job->report.new_state == ROW_QUEUED)
 		verdict->error =
-			psprintf("%s The call may have been accepted: it is made again, and may be paid for twice.",
+			psprintf("%s The call may have been accepted. genjob repeats it, and you may pay twice.",
 					 verdict->error);
 	verdict->unknown |= doubts_earlier_call(job);
 	missing_restore(verdict);

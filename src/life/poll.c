@@ -160,7 +160,7 @@ fail_running(Job *job)
 
 	job->report.must_cancel = can_cancel;
 	return next_fail(job,
-					 psprintf("the prediction %s of server \"%s\" did not end within the option timeout%s. It may still run, and be paid for: %s",
+					 psprintf("the prediction %s of server \"%s\" did not end within the option timeout%s. It may still run and cost money: %s",
 							  job->remote.id ? job->remote.id : "", NameStr(job->queue->name),
 							  describe_remote_state(job),
 							  can_cancel
@@ -177,11 +177,12 @@ fail_unanswered(Job *job)
 	const Verdict *verdict = job->verdict;
 
 	return next_fail(job,
-					 psprintf("the prediction %s of server \"%s\" did not end within the option timeout%s, or it cannot be told. It may still run, and be paid for: look for it at the provider%s. The last question was not answered: %s",
+					 psprintf("it is not known whether the prediction %s of server \"%s\" ended within the option timeout%s. It may still run and cost money: look for it at the provider%s. The last poll failed: %s",
 							  job->remote.id ? job->remote.id : "", NameStr(job->queue->name),
 							  describe_remote_state(job),
-							  verdict->has_answer ? ", which has its answer, before genjob.retry()"
-												  : " before genjob.retry(), or raise timeout",
+							  verdict->has_answer
+								  ? ", which has its answer, before you call genjob.retry()"
+								  : " before you call genjob.retry(), or raise timeout",
 							  verdict->error));
 }
 
@@ -226,7 +227,7 @@ static Next
 fail_handed_over(Job *job)
 {
 	return next_fail(job,
-					 psprintf("job was handed over to server \"%s\" (%s), but genjob.complete() did not bring its answer within the option timeout. It may still be at work, and be paid for: look there before genjob.retry(), or raise timeout.",
+					 psprintf("job was handed over to server \"%s\" (%s), but genjob.complete() did not bring its answer within the option timeout. It may still be at work and cost money: look there before you call genjob.retry(), or raise timeout.",
 							  NameStr(job->queue->name), job->remote.id));
 }
 
@@ -294,7 +295,7 @@ poll_begin(Job *job)
 static char *
 describe_unreadable(const Job *job, const char *why)
 {
-	return psprintf("what the columns remote_id and remote say of the prediction %s of server \"%s\" could not be read: %s. It may have been paid for: look for it at the provider before genjob.retry().",
+	return psprintf("genjob could not read the columns remote_id and remote, which name the prediction %s of server \"%s\": %s. It may have been paid for: look for it at the provider before you call genjob.retry().",
 					job->remote.id ? job->remote.id : "", NameStr(job->queue->name), why);
 }
 
@@ -311,11 +312,11 @@ static char *
 describe_obstacle(const Job *job, const AddressedCall *call)
 {
 	if (call->http == NULL)
-		return psprintf("server \"%s\" gave no URL at %s to ask about its prediction %s. Look at the server's option poll.",
+		return psprintf("server \"%s\" gave no URL at %s to poll its prediction %s. Look at the server's option poll.",
 						NameStr(job->queue->name),
 						call->address.place ? call->address.place : call->address.path,
 						job->remote.id ? job->remote.id : "");
-	return psprintf("server \"%s\" gave a URL of another host to ask about its prediction: %s. Name the host in the server's option allow_hosts.",
+	return psprintf("server \"%s\" gave a URL of another host to poll its prediction: %s. Name the host in the server's option allow_hosts.",
 					NameStr(job->queue->name), call->http->shown_url);
 }
 
@@ -328,7 +329,7 @@ build_question(Job *job, const char *address, char **why)
 	{
 		/* the server's options have changed since the prediction was submitted */
 		*why =
-			psprintf("server \"%s\" has no options any more that say how to ask about its prediction %s. It may still run, and be paid for: look for it at the provider before genjob.retry().",
+			psprintf("server \"%s\" no longer has the options to poll its prediction %s. It may still run and cost money: look for it at the provider before you call genjob.retry().",
 					 NameStr(job->queue->name), job->remote.id ? job->remote.id : "");
 		return NULL;
 	}

@@ -74,7 +74,7 @@ resume_answer(Job *job)
 	job->verdict = palloc0(sizeof(Verdict));
 	job->verdict->result = job->remote.answer;
 	return next_fail(job,
-					 psprintf("the answer of server \"%s\" that was kept in the column remote could not be read: %s. It is in the column result now: look there before genjob.retry().",
+					 psprintf("genjob could not read the answer of server \"%s\" in the column remote: %s. The answer is in the column result now: look there before you call genjob.retry().",
 							  NameStr(job->queue->name), error));
 }
 
@@ -89,10 +89,10 @@ fail_resumed(Job *job)
 	job->verdict->result = job->remote.answer;
 	if (job->remote.answer != NULL)
 		return next_fail(job,
-						 psprintf("%s The answer that had come is in the column result: look there before genjob.retry().",
+						 psprintf("%s The answer that had come is in the column result: look there before you call genjob.retry().",
 								  job->complaint));
 	return next_fail(job,
-					 psprintf("%s The prediction %s may still run, and be paid for: look for it at the provider before genjob.retry().",
+					 psprintf("%s The prediction %s may still run and cost money: look for it at the provider before you call genjob.retry().",
 							  job->complaint, job->remote.id ? job->remote.id : ""));
 }
 
@@ -119,7 +119,7 @@ lost_unsent(void)
 
 	verdict->unknown = false;
 	verdict->error = pstrdup(
-		"genjob or the database server stopped while what the request refers to was fetched from its store. Nothing was sent.");
+		"genjob or the database server stopped while genjob fetched the objects of the request from their store. Nothing was sent.");
 	return verdict;
 }
 

@@ -27,7 +27,7 @@
 #define DIGESTED (4 * 1024 * 1024) /* bytes at each end of a body that go into its digest */
 
 #define CHANGED \
-	"what goes into this job's request was changed since a call whose end is not known (the server's options, or an " \
+	"this job's request has changed since an earlier call with unknown outcome (the server's options, or an " \
 	"output that it refers to), so the same body cannot be sent again."
 
 static const char *
@@ -106,8 +106,8 @@ same_give_up(Job *job)
 	verdict->error =
 		psprintf("%s %s", CHANGED,
 				 fails
-					 ? "Look at the provider whether that call was accepted; if it was not, genjob.retry() sends another one."
-					 : "Another call is made, and both may be paid for.");
+					 ? "Check at the provider whether that call was accepted; if not, genjob.retry() sends a new one."
+					 : "genjob sends a new call; you may pay for both.");
 	return next_verdict(verdict);
 }
 

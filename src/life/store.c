@@ -230,7 +230,7 @@ give_up(Job *job, const char *why)
 {
 	job->store->gave_up = true;
 	return next_fail(job,
-					 psprintf("the outputs could not be put into the store \"%s\": %s They are in gen_outputs.data: once the store takes them, put them there by jobs of that server, and do not pay for them again with genjob.retry().",
+					 psprintf("the outputs could not be put into the store \"%s\": %s They are in gen_outputs.data: when the store works again, copy them into it with jobs of that server. Do not use genjob.retry(): it would pay again.",
 							  NameStr(job->store->queue->name), why));
 }
 

@@ -101,8 +101,8 @@ store_judge_at(Job *job, ServerQueue *queue, const Server *server, Place *place,
 	answer.is_refused = judging.verdict->kind == VERDICT_FAIL;
 	answer.is_missing = s3_is_missing(reply);
 	answer.etag = judging.etag;
-	answer.error =
-		judging.verdict->error ? judging.verdict->error : pstrdup("its answer makes no sense.");
+	answer.error = judging.verdict->error ? judging.verdict->error
+										  : pstrdup("genjob cannot understand its answer.");
 	words_mask(call->http, answer.error, strlen(answer.error));
 	return answer;
 }
@@ -174,6 +174,6 @@ store_pause(const Job *job)
 char *
 store_describe_refusal(const Job *job, const char *why)
 {
-	return psprintf("an output could not be put into the store \"%s\": %s It is still at the provider, as long as that keeps it.",
+	return psprintf("an output could not be put into the store \"%s\": %s The provider still has it, for as long as it keeps outputs.",
 					NameStr(job->store->queue->name), why);
 }

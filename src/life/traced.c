@@ -16,15 +16,15 @@ traced_answer(const Job *job, const char *step, const HttpReply *reply)
 {
 	static const char *const errors[] = {
 		[HTTP_OK] = "answered",
-		[HTTP_RESOLVE] = "not called, for the name has no address",
-		[HTTP_CONNECT] = "not called, for nobody listens there",
-		[HTTP_FORBIDDEN] = "not called, for the address is a private one",
-		[HTTP_TLS] = "not called, for TLS failed",
-		[HTTP_UNTRUSTED] = "not called, for the certificate does not verify",
+		[HTTP_RESOLVE] = "not called, because the name has no address",
+		[HTTP_CONNECT] = "not called, because nobody listens there",
+		[HTTP_FORBIDDEN] = "not called, because the address is a private one",
+		[HTTP_TLS] = "not called, because TLS failed",
+		[HTTP_UNTRUSTED] = "not called, because the certificate does not verify",
 		[HTTP_TIMEOUT] = "not answered in time",
 		[HTTP_CUT] = "cut off",
-		[HTTP_GARBLED] = "answered in other words than HTTP's",
-		[HTTP_TOO_LARGE] = "answered too long",
+		[HTTP_GARBLED] = "answered, but not in HTTP",
+		[HTTP_TOO_LARGE] = "answer too large",
 		[HTTP_MEMORY] = "cut off because memory ran out",
 		[HTTP_OTHER] = "ended by an error",
 	};

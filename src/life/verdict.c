@@ -102,7 +102,7 @@ static Verdict *
 judge_without_memory(const Judging *judging)
 {
 	static char lost[] =
-		"no memory was left to read the server's answer. It may have been paid for: look for it at the provider before genjob.retry(), and lower max_in_flight or genjob.max_memory.";
+		"no memory was left to read the server's answer. It may have been paid for: look for it at the provider before you call genjob.retry(), and lower max_in_flight or genjob.max_memory.";
 	Verdict *verdict = judging->job->spare;
 	bool is_success = judging->reply->status >= 200 && judging->reply->status < 300;
 

@@ -89,11 +89,11 @@ describe_reason(const Limits *limits, const Breaker *breaker)
 		case BREAKER_UNREACHABLE:
 			return "the server cannot be reached";
 		case BREAKER_FAILING:
-			return "the server fails, whosever job it is: one call at a time tries it";
+			return "the server fails for every job: genjob tries one call at a time";
 		case BREAKER_BUSY:
-			return "the server is busy: one call at a time tries it";
+			return "the server is busy: genjob tries one call at a time";
 		case BREAKER_STUCK:
-			return psprintf("%s: mend it there. One call tries it every %d minutes, and when the server or a user mapping is altered",
+			return psprintf("%s: fix it at the provider. genjob tries one call every %d minutes, and when the server or a user mapping is altered",
 							limits->stuck ? limits->stuck : "the provider refuses",
 							(int) ((limits_stuck_pause(&limits->server->options) + 59999) / 60000));
 	}

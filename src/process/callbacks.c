@@ -145,7 +145,7 @@ try_write(Ending *ending)
 {
 	ErrorData *error;
 
-	if (queue_transact("writing what became of a call", write_end, ending, &error))
+	if (queue_transact("writing the outcome of a call", write_end, ending, &error))
 		return ending->is_written;
 	trouble_show(TROUBLE_FOLLOW, error);
 	return true;
@@ -203,11 +203,11 @@ describe_end(const CallerInfo *info)
 	if (info->error[0] != '\0')
 		return shown_read(info->error, sizeof(info->error));
 	if (info->callback != 0)
-		return "the process that made the call ended during it: look into the server's log";
+		return "the process that made the call ended before the call did: see the server log";
 	if (info->state == CALLER_CONNECTING)
-		return "no process could connect as this role: look into the server's log";
+		return "no process could connect as this role: see the server log";
 	if (info->has_failed)
-		return "the process that was to make the calls ended before: look into the server's log";
+		return "the process that was to make the calls ended before: see the server log";
 	return NULL;
 }
 

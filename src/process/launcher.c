@@ -205,7 +205,7 @@ complain_of_workers(Database *database)
 	ereport(WARNING,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("genjob found no free background worker for a dispatcher"),
-			 errdetail("The jobs of database \"%s\" wait. One is needed for each database that has the extension.",
+			 errdetail("The jobs of database \"%s\" wait. Each database with the extension needs one worker.",
 					   NameStr(database->name)),
 			 errhint("Increase max_worker_processes.")));
 }

@@ -33,7 +33,7 @@ fail_work(void *arg)
 	const Limits *limits = &overdue->queue->limits;
 	int64 max_wait = limits->server->options.max_wait;
 	const char *error =
-		psprintf("server \"%s\" has taken no job for as long as its option max_wait allows: %s. Mend it there, then run the job again with genjob.retry().",
+		psprintf("server \"%s\" has accepted no job for longer than its option max_wait: %s. Fix the cause at the provider, then run genjob.retry().",
 				 NameStr(overdue->queue->name), limits->stuck);
 
 	overdue->n = queue_fail_overdue(NameStr(overdue->queue->name), error,

@@ -159,7 +159,7 @@ saved_answers_go_on(MonoTime now)
 }
 
 static const Reason reasons[] = {
-	{"a commit told of jobs", news_come, .has_no_tables = true},
+	{"a commit reported jobs", news_come, .has_no_tables = true},
 	{"the extension may have changed", extension_changes},
 	{"an earlier dispatcher may have left jobs", orphans_come},
 	{"predictions are to be cancelled", cancels_come},
@@ -167,17 +167,17 @@ static const Reason reasons[] = {
 	{"there is room for lanes that were left out", left_out_go_on},
 	{"jobs cannot be run", unstarted_come},
 	{"jobs wait for others that have changed", dependencies_go_on},
-	{"jobs were put off until now", put_off_ends},
-	{"there is memory for jobs that were put off", memory_is_back},
+	{"jobs were postponed until now", put_off_ends},
+	{"there is memory for postponed jobs", memory_is_back},
 	{"jobs are due", run_at_comes},
 	{"there is room for jobs", room_is_there},
 	{"there will be room for jobs", room_comes, .only_wakes = true},
-	{"rows were put off, more than are known", forgotten_rows_come, .only_wakes = true},
+	{"more rows were postponed than memory lists", forgotten_rows_come, .only_wakes = true},
 	{"genjob.rescan_interval has passed", rescan_comes, .only_wakes = true, .has_no_tables = true},
-	{"what follows an end is caught up with", ends_are_followed, .only_wakes = true},
+	{"ended jobs have follow-ups left", ends_are_followed, .only_wakes = true},
 	{"ended jobs were kept long enough", retention_is_over, .only_wakes = true},
 	{"the queue is swept", sweep_goes_on, .only_wakes = true},
-	{"a standby is waited for", standby_is_looked_at, .only_wakes = true, .has_no_tables = true},
+	{"genjob waits for a standby", standby_is_looked_at, .only_wakes = true, .has_no_tables = true},
 	{"saved answers are read", saved_answers_go_on, .only_wakes = true, .has_no_tables = true,
 	 .is_in_memory = true},
 };

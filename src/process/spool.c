@@ -402,7 +402,7 @@ read_record(Reading *reading)
 
 	if (reading->left == 0)
 		return false;
-	reading->fault = "it ends in the middle of a job";
+	reading->fault = "It ends in the middle of a job";
 	if (!read_exactly(reading, &header, sizeof(header)) || header.magic != RECORD_MAGIC ||
 		header.len > reading->left || header.len < sizeof(int64))
 		return false;
@@ -410,16 +410,16 @@ read_record(Reading *reading)
 														 MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM),
 					  .len = header.len,
 					  .is_whole = true};
-	reading->fault = "there is no memory for all of it";
+	reading->fault = "There is no memory for all of it";
 	if (record.data == NULL)
 		return false;
-	reading->fault = "it ends in the middle of a job";
+	reading->fault = "It ends in the middle of a job";
 	if (!read_exactly(reading, record.data, header.len))
 		return false;
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, record.data, header.len);
 	FIN_CRC32C(crc);
-	reading->fault = "a checksum is wrong";
+	reading->fault = "A checksum is wrong";
 	if (!EQ_CRC32C(crc, header.crc))
 		return false;
 	if (!queue_guard(take_record, &record, &error))
@@ -428,7 +428,7 @@ read_record(Reading *reading)
 		return false;
 	}
 	pfree(record.data);
-	reading->fault = record.is_whole ? NULL : "a job in it is not complete";
+	reading->fault = record.is_whole ? NULL : "A job in it is not complete";
 	return record.is_whole;
 }
 
@@ -437,11 +437,11 @@ read_header(Reading *reading)
 {
 	SpoolHeader header;
 
-	reading->fault = "it is not such a file of this version";
+	reading->fault = "It is not a genjob spool file of this version";
 	if (!read_exactly(reading, &header, sizeof(header)) || header.magic != SPOOL_MAGIC ||
 		header.version != SPOOL_VERSION)
 		return false;
-	reading->fault = "it is of another database or cluster";
+	reading->fault = "It belongs to another database or cluster";
 	if (header.database != MyDatabaseId || header.system_identifier != GetSystemIdentifier())
 		return false;
 	reading->fault = NULL;
@@ -459,8 +459,7 @@ set_aside(const Reading *reading)
 	datafile_path(aside, MyDatabaseId, ".spool.bad");
 	(void) durable_rename(reading->path, aside, LOG);
 	ereport(WARNING,
-			(errmsg("genjob cannot read all of the file \"%s\", in which a dispatcher left answers",
-					reading->path),
+			(errmsg("genjob could not read all answers in file \"%s\"", reading->path),
 			 errdetail("%s.", reading->fault),
 			 errhint("It is renamed to \"%s\". Jobs whose answers could not be read are repeated with the same Idempotency-Key.",
 					 aside)));

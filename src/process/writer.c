@@ -352,7 +352,7 @@ do_errand(const Parcel *errand)
 				return do_write(&in, JOB_REPORTING);
 		}
 	}
-	elog(ERROR, "the dispatcher sent what is no errand");
+	elog(ERROR, "the dispatcher sent an invalid errand");
 }
 
 static void

@@ -76,7 +76,7 @@ StaticAssertDecl(SETTINGS_MAX_WRITERS <= MARKER_WRITERS, "each writer has its pa
 #define FINISH_US (2 * USECS_PER_SEC) /* for writers to end transactions after the deadline */
 
 #define NO_WRITER \
-	"no background worker is free to read and write large answers: the dispatcher does it itself, and others wait meanwhile. Increase max_worker_processes"
+	"no background worker is free to read and write large answers: the dispatcher does it itself, and other jobs wait meanwhile. Increase max_worker_processes"
 
 typedef struct Writer
 {

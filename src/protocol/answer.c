@@ -210,7 +210,7 @@ find_lack(const Judge *judge, cJSON *json)
 	why = reasons_of_json(json, judge->protocol->reason, judge->id);
 	return psprintf("the answer of server \"%s\" has no output%s%s; it is kept in the column result.%s%s",
 					judge->source->server_name, places ? " at " : "", places ? places : "",
-					why ? " The reason that it gives: " : "", why ? why : "");
+					why ? " Its reason: " : "", why ? why : "");
 }
 
 /*
@@ -469,16 +469,15 @@ find_stream_fault(const Judge *judge, const Stream *stream)
 	const char *name = judge->source->server_name;
 
 	if (stream->error != NULL)
-		return psprintf("server \"%s\" broke its answer off with an error: %s", name,
-						stream->error);
+		return psprintf("server \"%s\" ended its answer with an error: %s", name, stream->error);
 	if (stream->refused != NULL)
 		return psprintf("the answer of server \"%s\" has an event that is %s; all of it is kept in gen_outputs.",
 						name, stream->refused);
 	if (!stream->is_whole)
-		return psprintf("the stream of server \"%s\" ended before it was complete, as far as its option stream_end tells. It may have been paid for, and is not sent again by itself: what came is kept in gen_outputs. If the server ends its streams otherwise, set stream_end.",
+		return psprintf("the stream of server \"%s\" ended without the last event that its option stream_end describes. It may have been paid for, so genjob does not repeat the call. What came is kept in gen_outputs. If the server ends its streams in another way, set stream_end.",
 						name);
 	if (stream->is_empty)
-		return psprintf("the stream of server \"%s\" has nothing in it that its option stream_parts takes; it is kept in gen_outputs.",
+		return psprintf("the stream of server \"%s\" has no parts that its option stream_parts names; it is kept in gen_outputs.",
 						name);
 	return NULL;
 }

@@ -267,7 +267,7 @@ awsjson_advice(const char *type, const char *words)
 	if (is_one_of(type, tokens))
 		return " Renew session_token, with its keys, in the user mapping.";
 	if (is_one_of(type, denials))
-		return " Allow the action to the user or role whose keys the user mapping has.";
+		return " Give the owner of the keys in the user mapping permission for the action.";
 	if (is_one_of(type, absences))
 		return " Check the server's options model, url and region.";
 	if (!is_one_of(type, signatures))

@@ -219,8 +219,7 @@ check_alone(const cJSON *node)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("the request has \"%s\" beside \"%s\" in an object",
 							clip_line(other->string, strlen(other->string), MAX_SHOWN), name),
-					 errdetail("An object with \"%s\" stands for something else as a whole, and has no "
-							   "other members.",
+					 errdetail("genjob replaces an object with \"%s\" as a whole, so it cannot have other members.",
 							   name),
 					 errhint("Write {\"%s\": ...} alone, and other members in the object around it.",
 							 name)));
@@ -242,7 +241,7 @@ check_whole(const cJSON *request)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the request as a whole is {\"%s\": ...}", name),
 				 errdetail("It must be an object of the server's own parameters."),
-				 errhint("Write it as the value of one, such as {\"prompt\": {\"%s\": ...}}.",
+				 errhint("Write it as the value of a parameter, such as {\"prompt\": {\"%s\": ...}}.",
 						 name)));
 }
 
@@ -317,7 +316,7 @@ add_reference(Reference *references, int *n, const Reference *found)
 	if (*n == MAX_REFERENCES)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("the request refers to more than %d outputs", MAX_REFERENCES),
-						errhint("Make several jobs of it.")));
+						errhint("Split the request into several jobs.")));
 	memmove(&references[i + 1], &references[i], (*n - i) * sizeof(Reference));
 	references[i] = *found;
 	(*n)++;
@@ -452,8 +451,10 @@ binary_of_output(const RequestSource *source, const Reference *wanted)
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("job " INT64_FORMAT " has no output %d, or it is not yours", wanted->job,
 						wanted->ordinal),
-				 errhint("Look for it in gen_outputs: that job must have ended, and the role that "
-						 "owns this one be a member of the role that owns that one.")));
+				 errhint("Look for it in gen_outputs: job " INT64_FORMAT
+						 " must have ended, and this job's owner must be a member of the role that owns job " INT64_FORMAT
+						 ".",
+						 wanted->job, wanted->job)));
 	binary.name = found->job == 0
 					  ? "object"
 					  : psprintf("output" INT64_FORMAT "-%d", found->job, found->ordinal);

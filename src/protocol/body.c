@@ -90,7 +90,7 @@ count_binary(Builder *builder, const Binary *binary)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("the binaries of the request are larger than %d MB together, each counted as often as the request names it",
 						MAX_PLACED / (1024 * 1024)),
-				 errhint("Make several jobs of it.")));
+				 errhint("Split the request into several jobs.")));
 }
 
 /* ---------- json ---------- */
@@ -299,11 +299,11 @@ find_raw_node(const Builder *builder, cJSON *params)
 	if (node == NULL || !binary_is_named(builder->source, node))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 place != NULL ? errmsg("the request has its binary elsewhere than at %s", place)
-							   : errmsg("the request has its binary deeper than at its top"),
+				 place != NULL ? errmsg("the request must have its binary at %s", place)
+							   : errmsg("the request must have its binary as a top-level member"),
 				 errdetail("The server takes a body of the kind \"raw\": one binary."),
 				 errhint("Write it as {\"name\": {\"$input\": 1}}, or set the server's option "
-						 "inputs_at to where it stands.")));
+						 "inputs_at to its place.")));
 	return node;
 }
 
@@ -408,7 +408,7 @@ check_inputs(Builder *builder, cJSON *params, BodyKind kind)
 	note_used_inputs(builder, params);
 	if (kind == BODY_IN_URL && binary_is_in(builder->source, params))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("a request with method %s has no body that could have a binary",
+						errmsg("a request with method %s has no body, so it cannot carry a binary",
 							   builder->protocol->method),
 						errhint("Leave out the inputs, or set the server's option method.")));
 	if (kind == BODY_RAW)

@@ -71,9 +71,9 @@ failure_describe(const ReplySource *source, const HttpReply *reply)
 		case HTTP_CONNECT:
 			return psprintf("could not reach %s: %s. %s", address, why,
 							is_own ? "Check that it runs, and its option url."
-								   : "Look whether it can be reached from here.");
+								   : "Check that this machine can reach it.");
 		case HTTP_FORBIDDEN:
-			return psprintf("the URL that server \"%s\" gave leads into a private network, where nothing is fetched from.",
+			return psprintf("the URL that server \"%s\" gave leads into a private network; genjob fetches nothing from there.",
 							source->server_name);
 		case HTTP_TLS:
 			return psprintf("could not agree on TLS with %s: %s.%s", address, why,
@@ -153,9 +153,9 @@ advice_for(const ReplySource *source, int status)
 		case 401:
 		case 403:
 			if (!is_own)
-				return " The link may have expired, or lead to what is not public.";
+				return " The link may have expired, or its target is not public.";
 			if (source->request != NULL && source->request->is_download && !brings_secrets(source))
-				return " Secrets do not go along with downloads where the server's option download_auth is none, or it has no user mapping.";
+				return " Downloads carry no secrets if the server's option download_auth is none, or if there is no user mapping.";
 			if (source->options->protocol.kind.auth == AUTH_SIGV4)
 				return " Check the access key in the user mapping, what it may do, and the server's options region and service.";
 			return " Check the api_key in the user mapping, and the server's option auth.";
@@ -277,7 +277,7 @@ failure_of_refusal(Judge *judge, int64 *after)
 	*after = delay_read(judge->reply, json, judge->protocol->retry_after, words, source->now_unix);
 	judge->is_of_the_moment = source->options->preset->is_store && s3_is_of_the_moment(words);
 	if (status >= 300 && status < 400 && !source->options->preset->is_store)
-		return psprintf("%s answered HTTP %d, a redirection, which is not followed. Set its option url to where it is now.",
+		return psprintf("%s answered HTTP %d, a redirection, which genjob does not follow. Set the server's option url to the new address.",
 						describe_peer(source), status);
 	if (type != NULL)
 		return psprintf("%s answered %s%s%s%s%s", describe_peer(source), type, *words ? ": " : "",
@@ -307,7 +307,7 @@ judge_stuck(Judge *judge)
 	verdict->after = -1;
 	verdict->of_job =
 		status == 400 || (verdict->stuck == STUCK_MODEL && judge->source->request->names_model);
-	verdict->error = psprintf("%s That is, %s: waiting alone does not mend it.", verdict->error,
+	verdict->error = psprintf("%s That is, %s: waiting alone does not fix it.", verdict->error,
 							  stuck_describe(verdict->stuck));
 }
 

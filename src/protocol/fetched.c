@@ -32,13 +32,14 @@ describe_no_download(Judge *judge)
 								: reply_describe_too_large(judge->source);
 	if (reply->is_elsewhere)
 		return pstrdup(
-			"what came is not the rest of what had come: the file changed meanwhile, or the server does not keep to the range that it was asked for.");
+			"the server did not send the rest of the file: the file has changed, or the server ignores ranges.");
 	if (reply->error != HTTP_OK)
 		return failure_describe(judge->source, reply);
 	if (reply->status < 300)
 		return pstrdup("the download is empty.");
 	if (reply->status < 400)
-		return psprintf("HTTP %d redirects to where nothing can be fetched from.", reply->status);
+		return psprintf("HTTP %d redirects to an address from which genjob cannot fetch.",
+						reply->status);
 	return failure_of_refusal(judge, &judge->verdict->after);
 }
 
@@ -118,6 +119,6 @@ reply_describe_too_large(const ReplySource *source)
 					" kB. Raise its option max_response%s.",
 					source->server_name, source->options->max_response / 1024,
 					source->options->store == NULL
-						? ", or have them go to an object store with its option store"
+						? ", or set its option store to put outputs into an object store"
 						: "");
 }

@@ -89,7 +89,7 @@ static void
 refuse_url(const char *url)
 {
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("no link was made to \"%s\", to which the request refers",
+					errmsg("could not make a link to \"%s\", which the request names",
 						   clip_line(url, strlen(url), MAX_SHOWN)),
 					errhint("Write {\"$url\": \"s3://bucket/key\"}.")));
 }

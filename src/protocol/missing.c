@@ -209,9 +209,9 @@ missing_describe(const Verdict *verdict)
 	if (n == 0)
 		return NULL;
 	if (n > MAX_NAMED)
-		appendStringInfoString(&text, " (and so on)");
+		appendStringInfo(&text, " (and %d more)", n - MAX_NAMED);
 	if (n_outputs == 1 || n_missing == 0)
 		return text.data;
-	return psprintf("%d of %d outputs could not be fetched; in the column result they stand as they came. %s",
+	return psprintf("%d of %d outputs could not be fetched; the column result has them as the server sent them. %s",
 					n_missing, n_outputs, text.data);
 }

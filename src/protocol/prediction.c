@@ -134,7 +134,7 @@ judge_forgotten(Judge *judge, const char *how)
 		return;
 	verdict->kind = VERDICT_FAIL;
 	verdict->error =
-		psprintf("server \"%s\" does not know the prediction %s any more (%s). It may have been paid for: look for it at the provider before genjob.retry().",
+		psprintf("server \"%s\" does not know the prediction %s any longer (%s). It may have been paid for: look for it at the provider before you call genjob.retry().",
 				 source->server_name, judge->id ? judge->id : "", how);
 }
 
@@ -216,9 +216,9 @@ judge_unanswered(Judge *judge, StatusStep step, const char *reason)
 		verdict->error = failure_of_refusal(judge, &verdict->after);
 	else if (reply->error == HTTP_OK)
 		verdict->error =
-			psprintf("server \"%s\" answered HTTP %d with %s%s. Check what stands between, such as a proxy.",
+			psprintf("server \"%s\" answered HTTP %d with %s%s. Check for a proxy in between.",
 					 source->server_name, reply->status,
-					 reply->body->len == 0 ? "an empty body" : "what is ",
+					 reply->body->len == 0 ? "an empty body" : "a body that is ",
 					 reply->body->len == 0 ? "" : reason);
 	else
 		verdict->error = failure_describe(source, reply);

@@ -287,7 +287,7 @@ judge_declared_failure(Judge *judge)
 		answer_judge_unread(judge, reason);
 	judge->verdict->kind = VERDICT_FAIL;
 	kind[strspn(kind, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")] = '\0';
-	judge->verdict->error = psprintf("what server \"%s\" ran has failed%s%s%s%s%s",
+	judge->verdict->error = psprintf("the function that server \"%s\" ran has failed%s%s%s%s%s",
 									 source->server_name, *kind ? " (" : "", pnstrdup(kind, 100),
 									 *kind ? ")" : "", words ? ": " : ".", words ? words : "");
 }

@@ -183,7 +183,7 @@ header_of(const cJSON *params, const char *name)
 
 	if (value != NULL && (*value == '\0' || strlen(value) > KEY_MAX || !header_is_value(value)))
 		refuse(psprintf("\"%s\" of the request cannot be sent as a header", name),
-			   "It must not be empty, have line breaks or other control characters.");
+			   "It must not be empty, and must not have line breaks or other control characters.");
 	return value;
 }
 

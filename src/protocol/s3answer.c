@@ -433,7 +433,7 @@ describe_skew(const HttpReply *reply, int64 now_unix)
 		return pstrdup("");
 	skew = now_unix - theirs;
 	return psprintf(": it is " INT64_FORMAT " s %s that of the store", skew < 0 ? -skew : skew,
-					skew < 0 ? "behind" : "before");
+					skew < 0 ? "behind" : "ahead of");
 }
 
 /*
@@ -475,7 +475,7 @@ s3_advice(const ReplySource *source, const HttpReply *reply, const char *words)
 	if (*words == '\0' && reply->status == 404)
 		return " There is no such object.";
 	if (reply->status == 403)
-		return " Check the keys in the user mapping, and what they are allowed to.";
+		return " Check the keys in the user mapping, and their permissions.";
 	return reply->status >= 300 && reply->status < 400
 			   ? " Set the server's options url and region to those of the bucket."
 			   : "";

@@ -249,13 +249,13 @@ stuck_describe(StuckKind kind)
 		case STUCK_QUOTA:
 			return "the provider says that the quota is used up";
 		case STUCK_BILLING:
-			return "the provider says that there is nothing left to pay with, or billing is not set up";
+			return "the provider says that the account has no money left, or billing is not set up";
 		case STUCK_LIMIT:
 			return "the provider says that the account's limit for this is 0";
 		case STUCK_MODEL:
 			return "the provider says that the account may not use this model";
 		case STUCK_SIZE:
-			return "the provider says that this request alone is more than it allows";
+			return "the provider says that this request alone exceeds the account's limit";
 		case STUCK_NOT:
 		case STUCK_KINDS:
 			break;

@@ -133,8 +133,8 @@ check_inert(const cJSON *node, int64 job)
 		if (node->string != NULL && node->string[0] == '$')
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("the request takes a value of the result of job " INT64_FORMAT
-							" that has \"%s\" in it",
+					 errmsg("the request takes a value from the result of job " INT64_FORMAT
+							", and the value has a member \"%s\"",
 							job, strlen(node->string) <= 20 ? node->string : "$..."),
 					 errhint("Take a smaller part of the result; refer to its outputs as {\"$output\": [" INT64_FORMAT
 							 ", 1]}.",
@@ -156,16 +156,19 @@ read_result(const RequestSource *source, const Reference *wanted)
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("job " INT64_FORMAT " has no result, or it is not yours", wanted->job),
-				 errhint("Look for it in gen_jobs: that job must have ended, and the role that owns "
-						 "this one be a member of the role that owns that one.")));
+				 errhint("Look for it in gen_jobs: job " INT64_FORMAT
+						 " must have ended, and this job's owner must be a member of the role that owns job " INT64_FORMAT
+						 ".",
+						 wanted->job, wanted->job)));
 	return json_parse_trusted(found->data);
 }
 
 static void
 refuse_size(const char *what)
 {
-	ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the request takes %s", what),
-					errhint("Take smaller parts of them, or make several jobs of it.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the request takes %s", what),
+			 errhint("Take smaller parts of the results, or split the request into several jobs.")));
 }
 
 /*
@@ -177,7 +180,7 @@ find_value(Filling *filling, const Place *place, cJSON *result)
 	cJSON *value = pointer_first_within(result, place->pointer, &filling->left);
 
 	if (filling->left < 0)
-		refuse_size("values out of large results of other jobs too often");
+		refuse_size("too many values from large results of other jobs");
 	if (value == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
@@ -190,7 +193,7 @@ find_value(Filling *filling, const Place *place, cJSON *result)
 		json_length(value) + NODE_BYTES * (1 + check_inert(value->child, place->wanted.job));
 	if (filling->bytes > MAX_BYTES)
 		refuse_size(
-			psprintf("more than %d MB out of results of other jobs", MAX_BYTES / (1024 * 1024)));
+			psprintf("more than %d MB from results of other jobs", MAX_BYTES / (1024 * 1024)));
 	return value;
 }
 
@@ -248,7 +251,7 @@ append_text(StringInfo text, const cJSON *part)
 		appendStringInfoString(text, cJSON_IsTrue(part) ? "true" : "false");
 	else if (!cJSON_IsNull(part))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the request joins what is no text by \"$concat\""),
+						errmsg("the request has an object or an array in \"$concat\""),
 						errhint("Join strings, numbers and booleans.")));
 }
 

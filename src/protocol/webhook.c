@@ -43,7 +43,7 @@ read_key(const char *secret, size_t len, size_t *key_len)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 				 errmsg("the api_key of the user mapping is not the secret of a webhook"),
-				 errhint("ALTER USER MAPPING ... OPTIONS (SET api_key 'whsec_...'): behind whsec_, %d to %d random bytes in base64, as encode(gen_random_bytes(32), 'base64') of pgcrypto makes them.",
+				 errhint("ALTER USER MAPPING ... OPTIONS (SET api_key 'whsec_...'): write whsec_ and then %d to %d random bytes in base64, for example encode(gen_random_bytes(32), 'base64') with pgcrypto.",
 						 KEY_MIN, KEY_MAX)));
 	*key_len = n;
 	return key;

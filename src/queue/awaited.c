@@ -113,8 +113,8 @@ refuse_own(int64 id, int64 waits, bool held)
 				 : errdetail("It can only be run after this transaction has committed, and job " INT64_FORMAT
 							 " waits for it.",
 							 waits),
-			 held ? errhint("COMMIT first, or lock it FOR KEY SHARE, which is not in the way.")
-				  : errhint("COMMIT first, or use CALL genjob.run(...), which does.")));
+			 held ? errhint("COMMIT first, or lock it FOR KEY SHARE, which does not conflict.")
+				  : errhint("COMMIT first, or use CALL genjob.run(...), which commits.")));
 }
 
 /*

@@ -50,7 +50,7 @@
 
 #define MOST_ATTEMPTS 1000000 /* the maximum of genjob.callback_attempts */
 #define ERROR_LEN 8000        /* bytes kept of an error: a function may raise any text */
-#define UNKNOWN_END "the call has begun, and the server ended during it"
+#define UNKNOWN_END "the call began, and the server stopped during it"
 
 static const Backoff call_again = {USECS_PER_SEC, USECS_PER_HOUR};
 

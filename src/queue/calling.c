@@ -240,7 +240,7 @@ find_function(const char *name)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
 						errmsg("on_done names no function f(gen_jobs) that exists: \"%s\"",
 							   pnstrdup(name, pg_mbcliplen(name, strlen(name), 200))),
-						errhint("Create it, or set on_done to another one.")));
+						errhint("Create it, or set on_done to another function.")));
 	if (!compat_may_use_schema(get_func_namespace(function), GetUserId()))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("permission denied for schema %s",

@@ -30,7 +30,7 @@
 
 #define MAX_USABLE 256 /* backends that a job may go back to */
 #define BACKEND_IS_FULL \
-	"the address to which an earlier attempt of the job may have gone has no room now. It waits for it, or might be paid for twice."
+	"an earlier attempt may have gone to an address that has no room now. The job waits for that address: another one might charge again."
 
 /* Turns that are used together. */
 typedef struct Claiming

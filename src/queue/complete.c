@@ -122,7 +122,7 @@ refuse(int64 job)
 			 errdetail(
 				 "There is no such job, or it has ended, or the token is of another job or of an earlier attempt."),
 			 errhint(
-				 "Give job and token as they were in the payload; what is late is not wanted any more.")));
+				 "Give job and token as they were in the payload; a late answer is not accepted.")));
 }
 
 static void

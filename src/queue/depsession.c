@@ -258,7 +258,7 @@ dependency_follow(Oid table)
 	/* only this session can delete a job's old dependencies */
 	if (is_rewired || ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);
-	trace_quietly("the dispatcher is to look at what waits: %s", error->message);
+	trace_quietly("the dispatcher will look at waiting jobs: %s", error->message);
 }
 
 static void

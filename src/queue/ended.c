@@ -294,7 +294,7 @@ ended_catch_up(void)
 	bool done;
 
 	catch_up_at = DT_NOEND;
-	done = queue_transact("doing what follows ends of jobs", catch_up_work, &result, &error);
+	done = queue_transact("doing follow-ups of ended jobs", catch_up_work, &result, &error);
 	if (!done)
 		trouble_show(TROUBLE_FOLLOW, error);
 	if (!done || result.any_left)

@@ -48,7 +48,7 @@ extension_table(const char *name, Oid namespace)
 		ereport(ERROR,
 				(errcode(OidIsValid(get_extension_oid("genjob", true)) ? ERRCODE_UNDEFINED_TABLE
 																	   : QUEUE_GONE),
-				 errmsg("the extension genjob has no table \"%s\" where it should be", name),
+				 errmsg("the extension genjob has no table \"%s\" in its schema", name),
 				 errhint(
 					 "Move it back with ALTER TABLE ... SET SCHEMA, or drop and create the extension.")));
 	return table;

@@ -91,7 +91,7 @@ may_hand_over(Ending *ending, const Server *server)
 	if (ending->depth >= MAX_DEPTH)
 	{
 		note(ending, psprintf("%d hand-overs led to this job, and the chain ends here", MAX_DEPTH),
-			 "Look for a circle of servers that give jobs to each other.");
+			 "Look for servers that hand jobs over in a cycle.");
 		return false;
 	}
 	target = server_get(ending->target, &complaint);
@@ -100,7 +100,7 @@ may_hand_over(Ending *ending, const Server *server)
 		note(ending,
 			 psprintf("server \"%s\" belongs to another role than server \"%s\"", ending->target,
 					  ending->server),
-			 "One that belongs to a superuser, or to the same role, is trusted with its results.");
+			 "Name a server that belongs to a superuser or to the same role.");
 		return false;
 	}
 	if (target == NULL || !server_check_role(target, ending->owner, &complaint))

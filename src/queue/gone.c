@@ -49,7 +49,7 @@ static void
 say_on_job(const Gone *gone)
 {
 	char *words =
-		psprintf("The server is paused now, since it wants nothing more: SELECT genjob.resume(%s) when it does again.",
+		psprintf("The server is paused, because it answered 410 (Gone). SELECT genjob.resume(%s) when it accepts calls again.",
 				 quote_literal_cstr(NameStr(gone->server)));
 	Datum text = CStringGetTextDatum(words);
 	Datum args[2] = {Int64GetDatum(gone->job), text};

@@ -75,7 +75,7 @@ queue_put_aside(int64 id, int attempt, const char *error, ErrorData **refusal)
 }
 
 static const char crash_error[] =
-	"PostgreSQL crashed while this job's answer was handled, and not for the first time. genjob does not touch it again by itself: look for the answer in the column result, or at the provider, and report the crash with the server's log before genjob.retry().";
+	"PostgreSQL crashed while this job's answer was handled, and not for the first time. genjob does not touch it again by itself: look for the answer in the column result, or at the provider, and report the crash with the server's log before you call genjob.retry().";
 
 /*
  * Fails the jobs that crash PostgreSQL.
@@ -171,7 +171,7 @@ static MonoTime
 fail_unreadable(int64 id, int attempt, const ErrorData *error)
 {
 	char *words =
-		psprintf("the column remote of this job cannot be read: %s. The call of this attempt may have been paid for: look for it at the provider before genjob.retry().",
+		psprintf("the column remote of this job cannot be read: %s. The call of this attempt may have been paid for: look for it at the provider before you call genjob.retry().",
 				 error->message);
 	ErrorData *refusal;
 	Unreadable *entry;

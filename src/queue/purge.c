@@ -184,7 +184,7 @@ refuse_strangers(bool with_objects)
 	if (run(&find_triggers, NULL) == 0)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("no job is deleted by the option retention: %s", statement_name(0, 1)),
+					errmsg("the option retention deletes no jobs: %s", statement_name(0, 1)),
 					errhint("%s", statement_name(0, 2))));
 }
 

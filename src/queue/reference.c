@@ -230,7 +230,7 @@ take_output(Job *job, Reference *reference)
 	if (bytes_read(job) + toast_raw_datum_size(stored) > MAX_BYTES)
 	{
 		job->complaint =
-			psprintf("the outputs that the request refers to are larger than %d MB together. Make several jobs of it.",
+			psprintf("the outputs that the request refers to are larger than %d MB together. Split the request into several jobs.",
 					 MAX_BYTES / (1024 * 1024));
 		return;
 	}
@@ -328,9 +328,10 @@ read_guarded(Job *job, Reference *reference)
 
 	if (queue_guard(read_work, &reading, &error))
 		return;
-	words = psprintf("%s of job " INT64_FORMAT
-					 ", to which the request refers, cannot be read: %s. Refer to another one.",
-					 describe(reference), reference->job, error->message);
+	words =
+		psprintf("%s of job " INT64_FORMAT
+				 ", to which the request refers, cannot be read: %s. Refer to another output or result.",
+				 describe(reference), reference->job, error->message);
 	category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 	if (category == ERRCODE_INTERNAL_ERROR || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 		job->complaint = words;

@@ -301,9 +301,9 @@ store_outputs(const Job *job)
 			PG_RE_THROW();
 		FlushErrorState();
 		ereport(ERROR, (errcode(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION),
-						errmsg("another transaction holds rows of gen_outputs of job " INT64_FORMAT,
+						errmsg("another transaction locks rows of gen_outputs of job " INT64_FORMAT,
 							   job->id),
-						errhint("End it; pg_locks and pg_prepared_xacts show which.")));
+						errhint("End it; pg_locks and pg_prepared_xacts show which one it is.")));
 	}
 	PG_END_TRY();
 	AtEOXact_GUC(false, level);
@@ -418,8 +418,8 @@ forget_old_outputs(Job **jobs, int n)
 	if (all.n == 0)
 		return;
 	if (tables_keep_outputs() != NULL)
-		reason =
-			psprintf("%s is of a role that the dispatcher runs nothing of", tables_keep_outputs());
+		reason = psprintf("%s belongs to a role whose code the dispatcher does not run",
+						  tables_keep_outputs());
 	else if (!try_to_delete(&all, &reason) && n > 1)
 	{
 		/* outputs of the other jobs can perhaps be deleted */

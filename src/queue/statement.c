@@ -34,7 +34,7 @@
 #define HELD_ROWS(given, condition) \
 	"held AS MATERIALIZED (" LOCKED_ROWS("g.*", given, condition) ")"
 
-#define HAS_EXPIRED "the job was not started before expires_at. Look at genjob.servers for what held it back."
+#define HAS_EXPIRED "the job was not started before expires_at. Look at genjob.servers for what delayed it."
 
 static const Statement statements[STATEMENTS] = {
 	[FIND_CHANGED] = {1, {INT8ARRAYOID},

@@ -10,7 +10,7 @@
 
 /* Why a job that was claimed is postponed */
 #define MEMORY_IS_FULL \
-	"genjob.max_memory is reached: other jobs take the memory that this one needs. Wait, or raise it."
+	"genjob.max_memory is reached: other jobs use the memory that this job needs. Wait, or raise genjob.max_memory."
 
 /* A statement whose plan is kept */
 typedef struct Statement

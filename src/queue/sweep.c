@@ -220,7 +220,7 @@ queue_sweep(TimestampTz now)
 	MonoTime began = clock_mono();
 	ErrorData *error;
 
-	if (!queue_transact("looking for jobs that no commit told of", read_slices, &now, &error))
+	if (!queue_transact("looking for jobs that no commit reported", read_slices, &now, &error))
 	{
 		disable_timeout(STATEMENT_TIMEOUT, false);
 		QueryCancelPending = false;

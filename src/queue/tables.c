@@ -170,7 +170,7 @@ static void
 gone(void)
 {
 	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
-	ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are not where they were")));
+	ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob were moved or dropped")));
 }
 
 /*

@@ -67,7 +67,7 @@ show(TroubleKind kind, const char *words, const ErrorData *error)
 				 ? errhint("%s%sIt will be tried again.", error->hint ? error->hint : "",
 						   error->hint ? " " : "")
 				 : errhint("It will be tried again. " INT64_FORMAT
-						   " errors like it were not logged since the last one: genjob logs at most one a minute.",
+						   " similar errors were not logged since the last one: genjob logs at most one a minute.",
 						   unsaid)));
 }
 
@@ -82,9 +82,9 @@ trouble_show(TroubleKind kind, const ErrorData *error)
 		[TROUBLE_SAVE] = "write the ids of predictions",
 		[TROUBLE_REPORT] = "write results",
 		[TROUBLE_FAIL] = "fail jobs that cannot be run",
-		[TROUBLE_SWEEP] = "look for jobs that no commit told of",
+		[TROUBLE_SWEEP] = "look for jobs that no commit reported",
 		[TROUBLE_SECRETS] = "read the secrets of a server",
-		[TROUBLE_FOLLOW] = "do what follows the end of jobs",
+		[TROUBLE_FOLLOW] = "do the follow-ups of ended jobs",
 		[TROUBLE_PURGE] = "delete jobs that were kept long enough",
 	};
 
@@ -105,7 +105,7 @@ trouble_show_job(TroubleKind kind, int64 job, ServerStats *stats, const ErrorDat
 		[TROUBLE_FAIL] = "fail job",
 		[TROUBLE_SWEEP] = "look for job",
 		[TROUBLE_SECRETS] = "read the secrets of job",
-		[TROUBLE_FOLLOW] = "do what follows the end of job",
+		[TROUBLE_FOLLOW] = "do the follow-ups of job",
 		[TROUBLE_PURGE] = "delete job",
 	};
 	char *words;

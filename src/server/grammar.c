@@ -124,7 +124,7 @@ grammar_check_path(const char *value)
 		;
 	if (*p == '\0' && (*value == '\0' || *value == '/' || *value == '?'))
 		return NULL;
-	return "A path below the server's url is expected, such as \"/v1/images/generations\"; other characters than ASCII are percent-encoded.";
+	return "A path below the server's url is expected, such as \"/v1/images/generations\"; percent-encode all characters that are not ASCII.";
 }
 
 const char *
@@ -177,7 +177,7 @@ grammar_check_progress(const char *value)
 	if (address.method == NULL)
 		return "A place in the answer to a poll is expected, such as \"/progress\" or \"/percent*0.01\", or an address and a place in its answer, such as \"GET /progress#/done\".";
 	if (address.path == NULL || strstr(value, "{id}") != NULL)
-		return "It is asked while the call is under way, when no answer has given a URL or an id yet: a method and a path are expected, such as \"GET /progress#/done\", or, with reply 'poll', a place in the answer to a poll, such as \"/progress\".";
+		return "genjob calls this address while the submission is in flight, before any answer has given a URL or an id: a method and a path are expected, such as \"GET /progress#/done\", or, with reply 'poll', a place in the answer to a poll, such as \"/progress\".";
 	return NULL;
 }
 
@@ -216,7 +216,7 @@ grammar_check_reasons(const char *value)
 	while ((word = grammar_next_word(&value, &len)) != NULL)
 	{
 		if (word[*word == '+'] != '/')
-			return "JSON Pointers are expected, separated by spaces: the first that has words counts, and with it those behind it that have \"+\", as in \"/error/message +/error/details /error\".";
+			return "JSON Pointers are expected, separated by spaces: the first place that has text counts, and places with \"+\" right behind it add theirs, as in \"/error/message +/error/details /error\".";
 	}
 	return NULL;
 }
@@ -423,7 +423,7 @@ grammar_check_states(const char *value)
 		size_t len = strcspn(value, ";");
 
 		if (find_group(value) < 0)
-			return "The values of state are expected, as in \"ok=succeeded;fail=failed,canceled;gone=expired;partly=incomplete\", with \"*\" for all others; without it, the prediction runs with any other value.";
+			return "The values of state are expected, as in \"ok=succeeded;fail=failed,canceled;gone=expired;partly=incomplete\", with \"*\" for all others; without \"*\", any other value means \"still running\".";
 		value += len + (value[len] == ';');
 	}
 	return NULL;
@@ -442,7 +442,7 @@ grammar_check_requirement(const char *value)
 	if (strcmp(value, "on") == 0 || strcmp(value, "off") == 0)
 		return NULL;
 	if (value[strspn(value, " ")] == '\0')
-		return "Valid values are: on, off, or places in the answer one of which must have something, such as \"/choices/0/message/content\"; one behind \"?\" must have something if it is there.";
+		return "Valid values are: on, off, or places in the answer, at least one of which must have something, such as \"/choices/0/message/content\"; a place with \"?\" before it must have something only if it is there.";
 	while ((word = grammar_next_word(&value, &len)) != NULL)
 	{
 		if (word[*word == '?'] != '/')

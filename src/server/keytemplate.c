@@ -199,7 +199,7 @@ keytemplate_check(const char *value)
 		Word word = *p == '{' ? read_word(p, &len) : WORDS;
 
 		if ((*p == '{' && word == WORDS) || *p == '}')
-			return psprintf("It has what is no word at \"%.*s\". Words are: %s.",
+			return psprintf("There is no valid word at \"%.*s\". Words are: %s.",
 							pg_encoding_mbcliplen(PG_UTF8, p, (int) strlen(p), Min(len, 40)), p,
 							list_words());
 		if ((unsigned char) *p < ' ' || *p == 0x7f)
@@ -210,7 +210,7 @@ keytemplate_check(const char *value)
 		p += len;
 	}
 	if (*value == '/')
-		return "A key begins with no slash, such as \"{server}/{yyyy}/{mm}/{job}-{ordinal}.{ext}\".";
+		return "A key must not begin with a slash. Write it as in \"{server}/{yyyy}/{mm}/{job}-{ordinal}.{ext}\".";
 	if (!(has[WORD_JOB] && has[WORD_ORDINAL]) && !has[WORD_SHA256])
 		return "It must have {job} and {ordinal}, or {sha256}: otherwise one output would overwrite another.";
 	if (most > KEY_MAX)

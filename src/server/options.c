@@ -354,7 +354,7 @@ check_poll(const Protocol *protocol)
 	require_option("poll", protocol->poll != NULL,
 				   "With reply 'poll', say how to ask, as in poll 'GET /jobs/{id}'.");
 	require_option("state", protocol->state != NULL,
-				   "With reply 'poll', say where the state stands, as in state '/status', states 'ok=done;fail=failed'.");
+				   "With reply 'poll', name the place of the state, as in state '/status', states 'ok=done;fail=failed'.");
 	if (strstr(protocol->poll, "{id}") != NULL)
 		require_option("remote_id", protocol->remote_id != NULL,
 					   "Say where the provider names the prediction, as in remote_id '/id'.");
@@ -377,7 +377,7 @@ check_hand_over(const Protocol *protocol)
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 				 errmsg("a server with reply 'hand-over' takes its requests as JSON"),
 				 errhint(
-					 "In it goes the token of genjob.complete(): leave out the options body and inputs_body.")));
+					 "genjob puts the token of genjob.complete() into the JSON: leave out the options body and inputs_body.")));
 	require_option("token_at", protocol->token_at != NULL && *protocol->token_at == '/',
 				   "With reply 'hand-over', say where the token of genjob.complete() goes, as in token_at '/genjob'.");
 }
@@ -403,7 +403,7 @@ check_model(const ServerOptions *options)
 	{
 		if (users[i].value != NULL && strstr(users[i].value, "{model}") != NULL)
 			require_option("model", options->model != NULL,
-						   psprintf("The %s of api \"%s\" names it: %s.", users[i].name,
+						   psprintf("The %s of api \"%s\" contains {model}: %s.", users[i].name,
 									options->preset->api, users[i].value));
 	}
 }
@@ -454,7 +454,8 @@ complete_store(ServerOptions *options)
 			ereport(ERROR,
 					(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 					 errmsg("option \"%s\" belongs to a server with api 's3'", alien),
-					 errhint("The option store of another server says where its outputs go.")));
+					 errhint(
+						 "To put this server's outputs into an object store, set its option store.")));
 		return;
 	}
 	if (options->store != NULL)
@@ -462,7 +463,7 @@ complete_store(ServerOptions *options)
 						errmsg("an object store has no option \"store\""),
 						errhint("It belongs to the server whose outputs go there.")));
 	require_option("bucket", options->bucket != NULL,
-				   "Name the bucket in which objects are, as in bucket 'pictures'.");
+				   "Name the bucket of the objects, as in bucket 'pictures'.");
 	if (options->put_headers != NULL && aws_find_signing_header(options->put_headers) != NULL)
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 						errmsg("option \"put_headers\" has the header %s",
@@ -497,7 +498,7 @@ check_protocol(const ServerOptions *options)
 						 protocol->inputs_body)));
 	if (options->preset->target != NULL)
 		require_option("model", options->model != NULL,
-					   psprintf("It goes to %s: the URL of the queue, or the ARN of the state machine.",
+					   psprintf("genjob puts it into %s: the URL of the queue, or the ARN of the state machine.",
 								protocol->model_at ? protocol->model_at : "the request"));
 	if (protocol->kind.reply == REPLY_POLL)
 		check_poll(protocol);
@@ -545,7 +546,7 @@ options_parse_server(List *defs, ServerOptions *options)
 	options->url = linitial(options->urls);
 	if (options->rate_burst > 0)
 		require_option("rate_limit", options->rate > 0,
-					   "rate_burst says how many calls rate_limit lets go at once.");
+					   "rate_burst is how many calls rate_limit allows at once.");
 	options->schedule =
 		is_given(defs, "retry_base") || is_given(defs, "retry_max") ? NULL : preset->schedule;
 	if (options->retry_base > options->retry_max)

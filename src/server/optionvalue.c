@@ -216,7 +216,7 @@ check_distinct(const Option *option, const List *urls, const char *url)
 			ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 							errmsg("option \"%s\" names an address twice: \"%s\"", option->name,
 								   clip(url)),
-							errhint("Name each once; max_in_flight holds for each of them.")));
+							errhint("Name each address once; max_in_flight applies to each.")));
 	}
 }
 
@@ -248,7 +248,7 @@ parse_urls(const Option *option, const char *value, void *field)
 			break;
 		if (list_length(urls) == STATS_BACKENDS)
 			refuse_value(option, value,
-						 psprintf("At most %d addresses can be one server.", STATS_BACKENDS));
+						 psprintf("A server can have at most %d addresses.", STATS_BACKENDS));
 		p = comma + 1;
 	}
 	*(List **) field = urls;
@@ -315,7 +315,7 @@ parse_rate(const Option *option, const char *value, void *field)
 	}
 	if (isnan(rate))
 		refuse_value(option, value,
-					 "Calls in a unit of time are expected: /s, /min, /h or /d, as in \"60/min\".");
+					 "Write calls per unit of time: /s, /min, /h or /d, as in \"60/min\".");
 	if (rate < 1 / MAX_SECONDS_OF_A_CALL || rate > MAX_CALLS_A_SECOND)
 		refuse_value(option, value,
 					 psprintf("The rate must be from one call in 365 d to %d/s.",

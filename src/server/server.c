@@ -180,7 +180,7 @@ parse_guarded(void *(*parse)(const void *), const void *arg, const char *server_
 		complain(complaint, SERVER_INVALID, error->sqlerrcode,
 				 psprintf("server \"%s\" cannot be used: %s", server_name, error->message),
 				 error->hint ? error->hint
-							 : pstrdup("Mend it with ALTER SERVER or ALTER USER MAPPING."));
+							 : pstrdup("Fix it with ALTER SERVER or ALTER USER MAPPING."));
 	}
 	PG_END_TRY();
 	return parsed;
@@ -452,10 +452,10 @@ server_check_intended(const Server *server, Oid intended, Oid job_owner, Oid tab
 		return true;
 	return complain(complaint, SERVER_OTHER, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 					psprintf(OidIsValid(intended)
-								 ? "server \"%s\" is not the one that this job was inserted for: that was dropped, and role \"%s\" has created another of its name"
+								 ? "server \"%s\" was dropped after this job was inserted, and role \"%s\" created another one with that name"
 								 : "server \"%s\" was created by role \"%s\" after this job was inserted",
 							 name, server_role_name(server->owner)),
-					"If it shall run the job, UPDATE gen_jobs SET server = server, state = 'queued' for it; or insert the job again.");
+					"To run the job there, UPDATE gen_jobs SET server = server, state = 'queued' WHERE id = ...; or insert the job again.");
 }
 
 /*

@@ -137,7 +137,7 @@ stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *com
 		return complain(complaint, ERRCODE_AMBIGUOUS_PARAMETER,
 						psprintf("servers \"%s\" and \"%s\" each have a bucket \"%s\"",
 								 NameStr(found->name), NameStr(other->name), bucket),
-						"Say which is meant, or take USAGE on the other one away.");
+						"Name the server, or REVOKE USAGE on the other one.");
 	if (found == NULL)
 		return complain(complaint, ERRCODE_UNDEFINED_OBJECT,
 						psprintf("no server that you may use has the bucket \"%s\"", bucket),
@@ -161,7 +161,7 @@ stores_find_intended(const char *bucket, const char *name, Oid intended, Oid own
 	return complain(complaint, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 					psprintf("server \"%s\" of role \"%s\" is not the one that the output was sent to",
 							 NameStr(found->name), server_role_name(found->owner)),
-					"If it has the object, UPDATE gen_outputs SET store_oid = (SELECT oid FROM pg_foreign_server WHERE srvname = store) for it.");
+					"If this server has the object, UPDATE gen_outputs SET store_oid = (SELECT oid FROM pg_foreign_server WHERE srvname = store) WHERE (job_id, ordinal) = (..., ...).");
 }
 
 /*

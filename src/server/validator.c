@@ -32,8 +32,8 @@ check_lengths(List *defs)
 		if (len > MAX_VALUE)
 			ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 							errmsg("the value of option \"%s\" is too long", def->defname),
-							errdetail("It has %zu bytes, and %d is the limit.", len, MAX_VALUE),
-							errhint("Put what is large into the requests of jobs.")));
+							errdetail("It has %zu bytes; the limit is %d.", len, MAX_VALUE),
+							errhint("Put large values into the requests of jobs.")));
 	}
 }
 

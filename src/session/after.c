@@ -24,9 +24,9 @@ refuse_many(int n)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a job cannot wait for %d jobs", n),
-			 errdetail("It may wait for %d.", MAX_PARENTS),
+			 errdetail("The limit is %d jobs.", MAX_PARENTS),
 			 errhint(
-				 "Have jobs in between wait for some of them each, and this one for those in between.")));
+				 "Insert jobs that each wait for some of them, and let this job wait for those.")));
 }
 
 /*
@@ -79,7 +79,7 @@ check_parent(int64 id, int64 parent, bool is_new)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("job " INT64_FORMAT " cannot wait for job " INT64_FORMAT, id, parent),
 				 errdetail(
-					 "A job waits only for jobs with lower ids, which were inserted before it: so none wait for each other in a circle."),
+					 "A job waits only for jobs with lower ids, which were inserted before it, so jobs never wait in a circle."),
 				 errhint("Insert a new job, which can wait for it, and cancel this one.")));
 }
 

@@ -26,14 +26,14 @@ refuse_transition(const Row *row, RowState from, RowState to)
 		"An administrator may set queued, to run a failed or cancelled job again, or cancelled, to stop one that has not ended.";
 
 	if (from == ROW_RUNNING && to == ROW_QUEUED)
-		hint = "It is with its server now: cancel it first.";
+		hint = "A call for the job is in flight: cancel the job first.";
 	else if (from == ROW_WAITING && to == ROW_QUEUED)
-		hint = "UPDATE its column after, to null for none, to have it wait for nothing.";
+		hint = "To make it wait for nothing, set its column after to null.";
 	else if (from == ROW_SUCCEEDED && to == ROW_QUEUED)
 		hint = "To pay for another result, insert a new job.";
 	else if (to == ROW_CANCELLED)
 		hint =
-			"It has ended; a statement for many jobs leaves such out WHERE state IN ('waiting', 'queued', 'running').";
+			"It has ended. To skip ended jobs, add WHERE state IN ('waiting', 'queued', 'running').";
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cannot change state of job " INT64_FORMAT " from \"%s\" to \"%s\"",

@@ -36,9 +36,9 @@ hint_for_change(JobColumn column)
 		case JOB_ID:
 			return "Leave it out; the application's own id of an order is request_id.";
 		case JOB_OWNER:
-			return "Insert the job as the role that it shall be of.";
+			return "Insert the job as the role that should own it.";
 		case JOB_REQUEST_ID:
-			return "It names one order for as long as its row exists: insert a new job with another one.";
+			return "request_id names one order while the job's row exists: insert a new job with another request_id.";
 		case JOB_SERVER_OID:
 		case JOB_RAN_ON:
 		case JOB_BACKEND:

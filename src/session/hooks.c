@@ -187,7 +187,7 @@ check_key_types(Oid constraint)
 					 errmsg("a column of type %s cannot refer to table %s", format_type_be(type),
 							get_rel_name(form->confrelid)),
 					 errdetail("Casts of the type would run with the rights of that table's owner."),
-					 errhint("Give the column the type of the one that it refers to, %s.",
+					 errhint("Give the column the type of the referenced column, %s.",
 							 format_type_be(get_atttype(form->confrelid, referred[i])))));
 	}
 }

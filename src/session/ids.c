@@ -109,7 +109,7 @@ refuse_id(int64 id)
 			 errmsg("permission denied to choose the id of a job: " INT64_FORMAT, id),
 			 errdetail(
 				 "Ids come from the sequence of gen_jobs; only the owner of the table chooses one."),
-			 errhint("Leave it out; RETURNING id tells it.")));
+			 errhint("Leave it out; RETURNING id returns it.")));
 }
 
 /*

@@ -89,17 +89,19 @@ check_privileges(Oid function, const char *name, Oid role, Relation relation)
 	const char *schema = get_namespace_name(get_func_namespace(function));
 
 	if (!compat_may_execute(function, role))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("permission denied for function %s", name),
-						errdetail("The job's owner is to call it, as its column on_done says."),
-						errhint("GRANT EXECUTE ON FUNCTION %s TO %s.", format_procedure(function),
-								role_name)));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for function %s", name),
+				 errdetail(
+					 "The column on_done names it, and the job's owner must be able to call it."),
+				 errhint("GRANT EXECUTE ON FUNCTION %s TO %s.", format_procedure(function),
+						 role_name)));
 	if (!compat_may_use_schema(get_func_namespace(function), role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for schema %s", schema),
 				 errdetail(
-					 "The job's owner is to call a function in it, as its column on_done says."),
+					 "The column on_done names a function in it, which the job's owner must be able to call."),
 				 errhint("GRANT USAGE ON SCHEMA %s TO %s.", quote_identifier(schema), role_name)));
 	if (pg_class_aclcheck(RelationGetRelid(relation), role, ACL_SELECT) != ACLCHECK_OK)
 		ereport(ERROR,
@@ -152,9 +154,8 @@ check_trust(Oid function, const char *name, Oid role)
 			 errmsg("jobs of role \"%s\" do not call function %s of role \"%s\"", role_name, name,
 					owner),
 			 superuser_arg(role)
-				 ? errdetail(
-					   "Whoever owns the function could replace it, and do what a superuser may.")
-				 : errdetail("Whoever owns the function would do what that role may."),
+				 ? errdetail("The function's owner could replace it and act as a superuser.")
+				 : errdetail("The function's owner could act as the job's owner."),
 			 errhint("ALTER FUNCTION %s OWNER TO %s if you trust it, or insert the job as role %s.",
 					 format_procedure(function), role_name, quote_identifier(owner))));
 }
@@ -199,9 +200,9 @@ ondone_filter(Row *row, Relation relation)
 	ereport(WARNING,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("genjob: on_done of job " INT64_FORMAT
-					", which its owner has not set, is left out",
+					", which its owner did not set, was removed",
 					DatumGetInt64(row->values[JOB_ID])),
 			 errdetail(
-				 "It names no function f(gen_jobs), with its schema, of a superuser, of the job's owner, or of a role that is a member of it.")));
+				 "It must name, with its schema, a function f(gen_jobs) of a superuser, of the job's owner, or of a role that is a member of the owner.")));
 	row_set_null(row, JOB_ON_DONE);
 }

@@ -55,8 +55,8 @@ expiry_argument(FunctionCallInfo fcinfo, int n)
 
 	if (seconds < 1 || seconds > SIGV4_MAX_EXPIRY)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("a link cannot be good for that long"),
-						errhint("From 1 second to 7 days are possible.")));
+						errmsg("a link cannot be valid for that long"),
+						errhint("Choose from 1 second to 7 days.")));
 	return (int) seconds;
 }
 
@@ -85,7 +85,7 @@ check_key(const char *key)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("no link leads to the key \"%s\"",
+			 errmsg("cannot make a link to the key \"%s\"",
 					shown_from_utf8(clip_line(key, strlen(key), MAX_SHOWN))),
 			 errdetail("Browsers and other clients take \".\" and \"..\" out of a path."),
 			 errhint("A job of the store reads and writes it: {\"get\": ...}, {\"put\": ...}.")));
@@ -105,7 +105,7 @@ url_argument(FunctionCallInfo fcinfo, int n, char **bucket, char **key)
 {
 	if (!stores_split_url(text_argument(fcinfo, n), bucket, key))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("what is to be read is not the URL of an object"),
+						errmsg("the argument url is not the URL of an object"),
 						errhint("Write it as 's3://bucket/key'.")));
 }
 
@@ -197,7 +197,7 @@ genjob_store_trouble(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(3) ||
 		!stores_split_url(text_argument(fcinfo, 0), &bucket, &key))
-		PG_RETURN_TEXT_P(cstring_to_text("it is not known where it is."));
+		PG_RETURN_TEXT_P(cstring_to_text("its place is unknown."));
 	if (find_store(fcinfo, 1, bucket, PG_GETARG_OID(3), &complaint) != NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s. %s", complaint.message, complaint.hint)));

@@ -213,7 +213,7 @@ check_alter_table(AlterTableStmt *statement)
 		bool is_ours = command->name != NULL && is_our_column(table, command->name);
 
 		if (command->subtype == AT_DropColumn && is_ours)
-			refuse("drop column", command->name, "Set it to null in rows whose content shall go.");
+			refuse("drop column", command->name, "Set it to null in rows to delete its content.");
 		if (command->subtype == AT_AlterColumnType && is_ours)
 			refuse("alter the type of column", command->name,
 				   "Create a view with the type that you want.");

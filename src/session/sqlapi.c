@@ -234,7 +234,7 @@ genjob_submit(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2) && !PG_ARGISNULL(3))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("genjob.submit() takes input or inputs, not both"),
-						errhint("Give all in inputs.")));
+						errhint("Put all inputs into inputs.")));
 	PG_RETURN_INT64(session_submit(fcinfo));
 }
 

@@ -232,7 +232,7 @@ why_none(void)
 		return session_find_disabled(true);
 	return may_read_words(InvalidOid)
 			   ? shown_read(worker.error, sizeof(worker.error))
-			   : "the last look at the queue failed: genjob.workers tells members of pg_read_all_stats why";
+			   : "the last look at the queue failed: genjob.workers shows members of pg_read_all_stats why";
 }
 
 PG_FUNCTION_INFO_V1(genjob_standstill);

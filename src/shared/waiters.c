@@ -86,7 +86,7 @@ shmem_wait_begin(int64 job)
 	}
 	LWLockRelease(shared->lock);
 	if (my_waiter == NULL)
-		elog(ERROR, "no place is left to wait for a job");
+		elog(ERROR, "too many sessions wait for jobs");
 }
 
 void

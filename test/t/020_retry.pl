@@ -220,7 +220,7 @@ subtest 'on_unknown "fail"' => sub {
 		is(outcome("careful: $name"), 'failed, attempt 1, 1 failures, 1 errors', "$name: it fails");
 		like(
 			job($node, $ids{"careful: $name"})->{error},
-			qr/may have been accepted, and money spent: look for it at the provider before genjob\.retry\(\)/,
+			qr/may have been accepted, and money spent: look for it at the provider before you call genjob\.retry\(\)/,
 			'... in words about the money');
 		is(scalar(arrivals("careful: $name")), 1, '... after one call');
 	}

@@ -69,7 +69,7 @@ my @failing = (
 	[ 'too much', 'painter', { huge => 200_000 }, 1, qr/the answer of server "painter" is larger than 100 kB\. Raise its option max_response\./, '' ],
 	[ 'too much in chunks', 'painter', { huge => 50_000_000, chunked => 1 }, 1, qr/is larger than 100 kB\. Raise its option max_response\./, '' ],
 	[ 'not HTTP', 'painter', { garbage => 'no-http' }, 1, qr/what server "painter" answered is not HTTP: .*\. Check its option url\./, '' ],
-	[ 'a redirection', 'painter', { status => 302, headers => { Location => $standin->url('/echo/redirected') } }, 1, qr/answered HTTP 302, a redirection, which is not followed\. Set its option url to where it is now\./, '' ],
+	[ 'a redirection', 'painter', { status => 302, headers => { Location => $standin->url('/echo/redirected') } }, 1, qr/answered HTTP 302, a redirection, which genjob does not follow\. Set the server's option url to the new address\./, '' ],
 	# refusals in words that are no words
 	[ 'refused in HTML', 'painter', { status => 502, garbage => 'html' }, 2, qr/answered HTTP 502: \(an HTML page\) 502 Bad Gateway\. $again/, '' ],
 	[ 'refused in bytes', 'painter', { status => 400, body => { base64 => encode_base64("no \0 way \xff\xfe \xc3\x28", '') } }, 1, qr/answered HTTP 400/, '' ],

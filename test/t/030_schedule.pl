@@ -103,7 +103,7 @@ subtest 'when' => sub {
 	ok(all_are('failed', @expiring), 'jobs that have not started by expires_at fail');
 	is( query('SELECT count(*), min(error) FROM gen_jobs WHERE id IN (' . join(', ', @expiring) . ')'
 			  . " AND finished_at >= expires_at AND (finished_at < expires_at + interval '$slack s' OR expires_at < created_at) AND attempt = 0"),
-		'4|the job was not started before expires_at. Look at genjob.servers for what held it back.',
+		'4|the job was not started before expires_at. Look at genjob.servers for what delayed it.',
 		'... then and not before, whether the server is busy or paused, and say so');
 	is(query("SELECT state FROM gen_jobs WHERE id = $blocker"), 'running', '... and one that has started goes on');
 	is(arrived('expires'), 0, '... and nothing of the others was sent');

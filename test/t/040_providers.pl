@@ -379,13 +379,15 @@ for my $name (sort keys %brought)
 	is(job($node, $ids{$name})->{attempt}, 1, '... at the first attempt');
 }
 error_like('redirected for ever', 'failed', qr/could not be downloaded from .*redirect/);
-error_like($_, 'failed', qr/does not know the prediction \S+ any more.*It may have been paid for/) for 'gone', 'gone by name', 'gone in words';
-error_like($_, 'failed', qr/did not end within the option timeout.*may still run, and be paid for/) for 'never', 'stalled';
+error_like($_, 'failed', qr/does not know the prediction \S+ any longer.*It may have been paid for/) for 'gone', 'gone by name', 'gone in words';
+error_like($_, 'failed', qr/ended within the option timeout.*may still run and cost money/) for 'stalled';
+error_like('never', 'failed', qr/did not end within the option timeout.*may still run and cost money/);
 error_like('abroad', 'failed', qr/gave a URL of another host.*allow_hosts/);
 is($other->counts->{ids}{abroad}{polls}, 0, '... and is not asked there');
 cmp_ok($other->counts->{ids}{lenient}{polls}, '>=', 1, 'which an option allows');
-error_like($_, 'failed', qr/broke its answer off with an error: the beam broke/) for 'stream errs', 'lines err';
-error_like($_, 'failed', qr/ended before.* complete/) for 'stream is cut', 'stream has no end', 'lines have no end';
+error_like($_, 'failed', qr/ended its answer with an error: the beam broke/) for 'stream errs', 'lines err';
+error_like($_, 'failed', qr/ended before.* complete/) for 'stream is cut';
+error_like($_, 'failed', qr/ended without the last event/) for 'stream has no end', 'lines have no end';
 is(job($node, $ids{'stream is cut twice'})->{result}{choices}[0]{message}{content}, 'You said: stream is cut twice', 'a stream that was cut is asked for again');
 is_deeply(job($node, $ids{'as a stream'})->{result}, job($node, $ids{'as a whole'})->{result}, 'a stream comes to what the call gives without one');
 for my $name ('loads twice', 'loads for exactly so long', 'quota twice')
@@ -396,7 +398,7 @@ for my $name ('loads twice', 'loads for exactly so long', 'quota twice')
 like(query(qq{SELECT extract(epoch FROM finished_at - created_at) >= 1 FROM gen_jobs WHERE id = $ids{$_}}), qr/t/, "$_: ... as long as it is told")
   for 'loads twice', 'loads for exactly so long';
 error_like($_, 'cancelled', qr/"[^"]+" confirmed it/) for 'stopped', 'stopped while queued', 'graph stopped';
-error_like($_, 'cancelled', qr/did not confirm it.*may go on, and be paid for/) for 'cannot be stopped', 'does not hear';
+error_like($_, 'cancelled', qr/did not confirm it.*its work (?:may continue and|continues and may) cost money/) for 'cannot be stopped', 'does not hear';
 
 my $counts = $standin->counts;
 is($counts->{leaks}, 0, 'no secret has come to the foreign host');

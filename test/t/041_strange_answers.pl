@@ -86,15 +86,15 @@ start('sdcpp', 'submit', $_) for sort keys %refused;
 # ---- for ever: it ends, and says what came last ----
 
 my %last = (
-	'a page with 502' => qr/did not end within the option timeout.*answered HTTP 502: \(an HTML page\) 502 Bad Gateway/,
-	'a page' => qr/did not end within the option timeout.*is not JSON/,
-	'nothing' => qr/did not end within the option timeout.*empty/,
-	'half of it' => qr/did not end within the option timeout.*is not valid JSON/,
-	'no end' => qr/did not end within the option timeout.*larger than 200 kB/,
-	'drops' => qr/did not end within the option timeout.*did not answer within 4 s/);
+	'a page with 502' => qr/ended within the option timeout.*answered HTTP 502: \(an HTML page\) 502 Bad Gateway/,
+	'a page' => qr/ended within the option timeout.*is not JSON/,
+	'nothing' => qr/ended within the option timeout.*empty/,
+	'half of it' => qr/ended within the option timeout.*is not valid JSON/,
+	'no end' => qr/ended within the option timeout.*larger than 200 kB/,
+	'drops' => qr/ended within the option timeout.*did not answer within 4 s/);
 start('sdcpp', 'poll', $_, 1) for sort keys %last;
 my %unreadable = (
-	'a page with 502' => qr/did not end within the option timeout.*answered HTTP 502/,
+	'a page with 502' => qr/ended within the option timeout.*answered HTTP 502/,
 	'a page' => qr/is not JSON; it is kept in gen_outputs/,
 	'nothing' => qr/empty body/,
 	'half of it' => qr/is not valid JSON at byte \d+ of \d+; it is kept in gen_outputs/);

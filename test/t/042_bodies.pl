@@ -72,7 +72,7 @@ ok(wait_state($node, $none, 'failed'), 'so does one that refers to an output bey
 my $refused = enqueue($node, 'painter', StandIn::request(prompt => 'a dog', faults => [ { status => 400, latency_ms => 300 } ]));
 my $after_refused = enqueue($node, 'echo', { a => { '$output' => [ 0 + $refused, 1 ] } });
 ok(wait_state($node, $after_refused, 'failed'), 'and one that refers to a job that fails');
-like(outcome($after_refused), qr/^failed\|0\|0\|job $refused, which this one waited for, failed: .*HTTP 400/, '... with its words, and without an attempt');
+like(outcome($after_refused), qr/^failed\|0\|0\|job $refused, which this job waited for, failed: .*HTTP 400/, '... with its words, and without an attempt');
 my $too_late = enqueue($node, 'echo', { a => { '$output' => [ 0 + $refused, 1 ] } });
 ok(wait_state($node, $too_late, 'failed'), 'and one that refers to a job that has failed');
 like(outcome($too_late), qr/^failed\|1\|1\|job $refused has no output 1, or it is not yours/, '... with one failure');

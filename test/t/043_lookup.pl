@@ -94,7 +94,7 @@ foreach my $case (@lost)
 	my ($server, $id) = @$case;
 	is(outcome($id) . ', ' . arrived("lost $server"), 'succeeded 2 1 1, 2', "... what $server says not to have is sent again");
 	like(query("SELECT attempt_errors -> 0 ->> 'error' FROM gen_jobs WHERE id = $id"),
-		qr/HTTP 502.* It was asked, and the call had not arrived\.$/, '... and the attempt that failed says so');
+		qr/HTTP 502.* genjob asked the server: the call had not arrived\.$/, '... and the attempt that failed says so');
 }
 
 # ---- it cannot be asked ----
@@ -105,7 +105,7 @@ my $hopeful = start('hopeful', 'hopeful', [$cut]);
 ok(wait_state($node, $_, 'failed'), 'where it cannot be asked within the option timeout, on_unknown decides') for $deaf, $deaf_lost;
 is(outcome($deaf) . ', ' . arrived('deaf'), 'failed 1 1 1, 1', '... with fail it is not sent again');
 like(query("SELECT error FROM gen_jobs WHERE id = $deaf"),
-	qr/ended before the answer was complete.*could not be asked within the option timeout\. The call may have been accepted, and money spent/, '... and says so');
+	qr/ended before the answer was complete.*genjob could not ask within the option timeout whether the call had arrived\. The call may have been accepted, and money spent/, '... and says so');
 
 query('ALTER SERVER deaf OPTIONS (DROP lookup)');
 query("SELECT genjob.retry($deaf)");

@@ -105,9 +105,9 @@ subtest 'rows that somebody else has written' => sub {
 	ok($node->poll_query_until('postgres', "SELECT error ~ 'did not confirm it' FROM gen_jobs WHERE id = $ids{'deep URLs to cancel'}"), '... and can be cancelled');
 	ok(wait_all_ended($node), 'they end');
 	is(dispatcher_pid($node), $pid, '... without the dispatcher');
-	like(state_and_error('deep URLs'), qr/^failed: what the columns remote_id and remote say of the prediction p .* could not be read: .*nested|^failed: .*could not read JSON/, 'URLs that cannot be read');
+	like(state_and_error('deep URLs'), qr/^failed: genjob could not read the columns remote_id and remote, which name the prediction p .*nested|^failed: .*could not read JSON/, 'URLs that cannot be read');
 	like(state_and_error($_), qr/^failed: server "patient" gave no URL at /, $_) for 'URLs that are none', 'a remote that is none';
-	like(state_and_error('a deep answer'), qr/^failed: the answer of server "images" .* could not be read: .*column result now/, 'an answer that cannot be read');
+	like(state_and_error('a deep answer'), qr/^failed: genjob could not read the answer of server "images" in the column remote: .*column result now/, 'an answer that cannot be read');
 	is(query("SELECT length(result::text) FROM gen_jobs WHERE id = $ids{'a deep answer'}"), 4000, '... is kept');
 	like(state_and_error('an answer that is none'), qr/^failed: .*has no output at/, 'an answer that is none');
 	like(state_and_error($_), qr/^failed: .*leads into a private network/, "nothing is fetched from $_") for @private;
@@ -155,11 +155,11 @@ subtest 'what outputs may be together, and where they may not lead' => sub {
 	start('many lines', 'muser', { text => 'word ' x 10_000 });
 	ok(wait_all_ended($node), 'they end');
 	is(state_and_error('two'), 'succeeded: ', 'outputs that are together as large as an answer may be');
-	like(state_and_error('three'), qr/^failed: .*outputs of server "small" are together larger than 30 kB\. Raise its option max_response, or have them go to an object store with its option store\./, '... and larger');
+	like(state_and_error('three'), qr/^failed: .*outputs of server "small" are together larger than 30 kB\. Raise its option max_response, or set its option store to put outputs into an object store\./, '... and larger');
 	is(query("SELECT count(*) FROM gen_outputs WHERE job_id = $ids{three}"), 2, '... of which those are kept that had room');
 	like(state_and_error('one is missing'), qr/^failed: .*output could not be downloaded/, 'a download that fails');
 	is(query("SELECT (SELECT count(*) FROM gen_outputs WHERE job_id = id) || ' ' || (result IS NOT NULL) FROM gen_jobs WHERE id = $ids{'one is missing'}"), '1 true', '... leaves what had come');
-	like(state_and_error('redirected'), qr/^failed: .*it was redirected more than 3 times/, 'redirections without an end');
+	like(state_and_error('redirected'), qr/^failed: .*more than 3 redirects/, 'redirections without an end');
 	like(state_and_error('redirected with a key'), qr{^failed: .*output could not be downloaded from \S+/nothing\?\*\*\*: .*HTTP 404}, 'a query is not shown');
 	unlike(query("SELECT string_agg(j::text, ' ') FROM gen_jobs j WHERE id = $ids{'redirected with a key'}") =~ s/standin.*?geheim//r, qr/geheim/, '... anywhere');
 	like(state_and_error($_), qr/^failed: .*larger than 10 kB\. Raise its option max_response\./, $_) for 'a long stream', 'many lines';
@@ -177,9 +177,9 @@ subtest 'names that must be saved, and what is forgotten' => sub {
 	query("SELECT genjob.cancel($ids{usage})");
 	ok(wait_all_ended($node), 'they end');
 	is(state_and_error('forgotten twice'), 'succeeded: ', 'a prediction that is forgotten twice');
-	like(state_and_error('forgotten thrice'), qr/^failed: server "patient" does not know the prediction \S+ any more \(HTTP 404\)/, '... three times');
+	like(state_and_error('forgotten thrice'), qr/^failed: server "patient" does not know the prediction \S+ any longer \(HTTP 404\)/, '... three times');
 	is($standin->counts->{ids}{'forgotten thrice'}{polls}, 3, '... and no more');
-	like(state_and_error('restarted'), qr/^failed: server "comfy" does not know the prediction \S+ any more \(it is neither in the queue nor in the history\)/, 'a graph that the server has forgotten');
+	like(state_and_error('restarted'), qr/^failed: server "comfy" does not know the prediction \S+ any longer \(it is neither in the queue nor in the history\)/, 'a graph that the server has forgotten');
 	is(state_and_error('queued for long'), 'succeeded: ', '... and one that waits in its queue');
 };
 
@@ -197,7 +197,7 @@ subtest 'predictions that are cancelled' => sub {
 	unlike(state_and_error('locked'), qr/confirm/, 'nothing is written over a row that is locked');
 	$session->query('COMMIT');
 	ok($node->poll_query_until('postgres', "SELECT error ~ 'confirmed it' FROM gen_jobs WHERE id = $ids{locked}"), '... but afterwards');
-	ok($node->poll_query_until('postgres', "SELECT error ~ 'has no call to cancel a prediction: what it has begun goes on, and may be paid for' FROM gen_jobs WHERE id = $ids{'cannot be told'}"),
+	ok($node->poll_query_until('postgres', "SELECT error ~ 'has no call to cancel a prediction: its work continues and may cost money' FROM gen_jobs WHERE id = $ids{'cannot be told'}"),
 		'a job says that the provider could not be told');
 	$session->quit;
 };

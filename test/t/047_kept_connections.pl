@@ -157,7 +157,7 @@ subtest 'a kept connection is reset when the request has been read' => sub {
 	my $job = run_one('reset', 2);
 	is($job->{state}, 'failed', 'the second fails');
 	like($job->{error},
-		qr/^the connection to server "reset" ended before the answer was complete: the server closed it, kept open since the call before, while this one was being sent; it may or may not have read it\. The call may have been accepted/,
+		qr/^the connection to server "reset" ended before the answer was complete: the server closed the kept connection while this call was being sent; it may or may not have read the call\. The call may have been accepted/,
 		'... and says what happened');
 	is(slurp_file($log), "1\n2\n", '... and is not sent again');
 };

@@ -97,14 +97,14 @@ is_deeply(
 	comes_to('tools', 'succeeded',
 		'{"id":"m","role":"assistant","content":[{"type":"tool_use","id":"t","name":"f","input":{"x":7.0}}],"stop_reason":"tool_use","usage":{"input_tokens":5,"output_tokens":9}}',
 		qr/^$/, '')->{usage}, { input_tokens => 5, output_tokens => 9 }, '... and what it used');
-comes_to('overloaded', 'failed', undef, qr/^server "claude" broke its answer off with an error: Overloaded/, 'text/event-stream 96');
+comes_to('overloaded', 'failed', undef, qr/^server "claude" ended its answer with an error: Overloaded/, 'text/event-stream 96');
 comes_to('without an end', 'failed', '{"content":[]}',
-	qr/^the stream of server "claude" ended before it was complete, .* is not sent again by itself: what came is kept in gen_outputs\. .*set stream_end\.$/, 'text/event-stream 78');
+	qr/^the stream of server "claude" ended without the last event that its option stream_end describes\. .*does not repeat the call\. What came is kept in gen_outputs\. .*set stream_end\.$/, 'text/event-stream 78');
 comes_to('of another', 'succeeded', '{"content":[{"type":"text","text":"Hi"}]}', qr/^$/, '');
 comes_to('of its own', 'succeeded', '{"said":"a b","why":"end"}', qr/^$/, '');
-comes_to('sorry', 'failed', '{"said":"a"}', qr/broke its answer off with an error: no more/, '');
-comes_to('nothing', 'failed', undef, qr/^the stream of server "chat" has nothing in it/, 'text/event-stream 14');
-comes_to('unknown', 'failed', '{"a":2}', qr/^the stream of server "any" ended before/, 'text/event-stream 30');
+comes_to('sorry', 'failed', '{"said":"a"}', qr/ended its answer with an error: no more/, '');
+comes_to('nothing', 'failed', undef, qr/^the stream of server "chat" has no parts that its option stream_parts names/, 'text/event-stream 14');
+comes_to('unknown', 'failed', '{"a":2}', qr/^the stream of server "any" ended without the last event/, 'text/event-stream 30');
 comes_to('thoughts', 'succeeded',
 	'{"candidates":[{"content":{"parts":[{"text":"so","thought":true},{"text":"Hi"}]},"finishReason":"STOP"}],"usageMetadata":{"totalTokenCount":3}}', qr/^$/, '');
 is_deeply(

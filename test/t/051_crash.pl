@@ -56,7 +56,7 @@ sub check_repeated
 	is( query(
 			qq{SELECT DISTINCT jsonb_array_length(attempt_errors), (attempt_errors -> 0) - 'at',
 				(attempt_errors -> 0 ->> 'at')::timestamptz BETWEEN created_at AND finished_at FROM gen_jobs WHERE id >= $first}),
-		'1|{"error": "genjob or the database server stopped while the call was in flight. The call may have been accepted: it is made again, and may be paid for twice.", "attempt": 1}|t',
+		'1|{"error": "genjob or the database server stopped while the call was in flight. The call may have been accepted. genjob repeats it, and you may pay twice.", "attempt": 1}|t',
 		'... errors tells of the loss');
 	is( query(
 			qq{SELECT count(*), count(DISTINCT job_id), min(ordinal), max(ordinal) FROM gen_outputs WHERE job_id >= $first}),
@@ -129,7 +129,7 @@ my $job = job($node, $first);
 like(
 	$job->{error},
 	qr/^\Qgenjob or the database server stopped while the call was in flight. The call may have been accepted, and money spent:\E
-		\Q look for it at the provider before genjob.retry(). Its lists of requests show it by its time or by the Idempotency-Key \E
+		\Q look for it at the provider before you call genjob.retry(). Its lists of requests show it by its time or by the Idempotency-Key \E
 		\Q$job->{idempotency_key}. If it is not there, genjob.retry() sends it again; if it is, take its answer from there.\E$/x,
 	'... and says what to do');
 is("$job->{attempt} " . scalar @{ $job->{attempt_errors} }, '1 1', '... of its only attempt');

@@ -72,7 +72,7 @@ ok(wait_state($node, $cared, 'failed'), 'with on_unknown fail it fails');
 query(q{ALTER SERVER caring OPTIONS (SET api 'http', ADD path '/echo')});
 query("SELECT genjob.retry($cared)");
 ok(wait_state($node, $cared, 'failed'), '... and again when its body cannot be had any more');
-like(query("SELECT error FROM gen_jobs WHERE id = $cared"), qr/^what goes into this job's request was changed .* genjob\.retry\(\) sends another one\.$/, '... and says so');
+like(query("SELECT error FROM gen_jobs WHERE id = $cared"), qr/^this job's request has changed .* genjob\.retry\(\) sends a new one\.$/, '... and says so');
 query("SELECT genjob.retry($cared)");
 ok(wait_state($node, $cared, 'succeeded'), '... as it then does');
 

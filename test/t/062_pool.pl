@@ -64,7 +64,7 @@ pass('each member of a pool has as many calls in flight as the others');
 insert('even', 9, $stall);
 $_->wait_for(sub { $_[0]{in_flight} == 4 }) foreach @members;
 eventually("SELECT s.in_flight = 12 AND s.allowed = 12 AND s.queued = 3 AND (SELECT string_agg(in_flight || ' of ' || max_in_flight, ', ') FROM genjob.backends WHERE server = 'even') = '4 of 4, 4 of 4, 4 of 4' FROM genjob.servers s WHERE server = 'even'",
-	'... and max_in_flight holds for each');
+	'... and max_in_flight applies to each');
 query("UPDATE gen_jobs SET state = 'cancelled' WHERE server = 'even' AND backend = " . literal($members[1]->url) . " AND state = 'running'");
 $members[1]->wait_for(sub { $_[0]{total} == 7 });
 pass('one that has places free gets what is queued');

@@ -627,7 +627,7 @@ try_it(
 			'CREATE TABLE mallory.keys (job mallory.key); ALTER TABLE mallory.keys ADD FOREIGN KEY (job) REFERENCES hidden.gen_jobs NOT VALID',
 			q{ALTER TABLE mallory.plain ALTER job TYPE mallory.key USING 'x'::mallory.key})
 		{
-			like(refusal($sql), qr/a column of type (mallory\.)?key cannot refer to table gen_jobs.*HINT:  Give the column the type of the one that it refers to, bigint/s, $sql);
+			like(refusal($sql), qr/a column of type (mallory\.)?key cannot refer to table gen_jobs.*HINT:  Give the column the type of the referenced column, bigint/s, $sql);
 			query('DROP TABLE IF EXISTS mallory.keys');
 		}
 		my (undef, undef, $stderr) = $node->psql('postgres', 'CREATE TABLE mallory.keys (job mallory.key REFERENCES hidden.gen_jobs)');

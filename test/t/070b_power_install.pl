@@ -146,7 +146,7 @@ try_it(
 # ---- the role ----
 
 try_it(
-	'a role genjob_dispatcher that is more than it should be is refused',
+	'a role genjob_dispatcher with too many rights is refused',
 	sub {
 		query('DROP EXTENSION genjob CASCADE', $_) foreach 'shop', 'old';
 		query('DROP OWNED BY genjob_dispatcher', $_) foreach 'shop', 'old';
@@ -159,7 +159,7 @@ try_it(
 		{
 			my ($make, $what) = @$_;
 			query($make);
-			like(error_of('CREATE EXTENSION genjob', 'shop'), qr/role "genjob_dispatcher" is more than it should be: \Q$what\E.*HINT:  ALTER ROLE/s, $make);
+			like(error_of('CREATE EXTENSION genjob', 'shop'), qr/role "genjob_dispatcher" has too many rights: \Q$what\E.*HINT:  ALTER ROLE/s, $make);
 			query('ALTER ROLE genjob_dispatcher NOSUPERUSER; DROP ROLE genjob_dispatcher');
 		}
 		query('CREATE ROLE genjob_dispatcher');

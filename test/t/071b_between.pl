@@ -151,7 +151,7 @@ subtest 'users 108: a role reads of a job of another, by waiting for it, after i
 	query('REVOKE alice FROM friend');
 	as('alice', "UPDATE gen_jobs SET state = 'cancelled', error = 'hush' WHERE id = $parent");
 	ok(wait_state($node, $child, 'failed'));
-	is(query("SELECT error FROM gen_jobs WHERE id = $child"), "job $parent, which this one waited for, has not succeeded.", 'its words are not told');
+	is(query("SELECT error FROM gen_jobs WHERE id = $child"), "job $parent, which this job waited for, has not succeeded.", 'its words are not told');
 };
 
 # A server that alice used is dropped; mallory creates one of its name. What mallory's own job meets there, hers does

@@ -57,7 +57,7 @@ my $done = "data: [DONE]\n\n";
 subtest 'bytes 101: an event whose data has NUL bytes is read, and written, behind its end' => sub {
 	foreach my $tail ('', "\"", '1}', '"a"}')
 	{
-		like(text_of(qq(data: {"a":) . "\0" x 4000 . "$tail\n\n"), qr/^failed:  .*ended before it was complete/, 'it is no event');
+		like(text_of(qq(data: {"a":) . "\0" x 4000 . "$tail\n\n"), qr/^failed:  .*ended without the last event/, 'it is no event');
 	}
 	is(text_of(qq(data: {"a":\0\n\ndata: ) . delta('x') . "\n\n$done"), 'succeeded: x', 'those behind it are');
 	is(dispatcher_pid($node), $pid, 'the dispatcher is the one that it was');
@@ -76,7 +76,7 @@ subtest 'bytes 102: an event that the rules of server-sent events take for anoth
 	is(text_of("data: $left\rdata\rdata: $right\r\r$done"), 'succeeded: Hello', '... and an empty one between');
 	is(text_of("data: $a\ndata: $b\n" . "data: [DONE]\n"), 'succeeded: Hello', 'no line between events');
 	is(text_of("data: $a\n\ndata: $b\n\ndata: [DONE]"), 'succeeded: Hello', 'no end of the last line');
-	like(text_of("data: $a\n\ndata: {\"choices\":[{\"del"), qr/^failed: Hel .*ended before it was complete/, 'cut off');
+	like(text_of("data: $a\n\ndata: {\"choices\":[{\"del"), qr/^failed: Hel .*ended without the last event/, 'cut off');
 };
 
 subtest 'bytes 103: half a character in each of two events is two broken ones' => sub {

@@ -86,7 +86,7 @@ sub values_of
 
 subtest 'time 301: a request that takes many values out of a long result keeps the dispatcher busy' => sub {
 	my ($peak, $time, $id) = cost_of('plain', values_of(20_000, $long, "/a/$last"), 'NULL');
-	like(told($id), qr/^failed the request takes values out of large results of other jobs too often/, 'the job says so');
+	like(told($id), qr/^failed the request takes too many values from large results of other jobs/, 'the job says so');
 	takes_less($time, 1, '... soon');
 	($peak, $time, $id) = cost_of('plain', values_of(20_000, $long, '/*/*/x'), 'NULL');
 	like(told($id), qr/^failed the result of job $long has nothing at/, 'a place that is nowhere');
@@ -105,7 +105,7 @@ subtest 'bytes 221: a request that takes values of many long results has all of 
 	# nodes alone are 13 MB of each
 	cmp_ok($peak, '<', 150 * $mb, 'it is one at a time');
 	($peak, $time, $id) = cost_of('plain', values_of(30, $long, '/a'), 'NULL');
-	like(told($id), qr/^failed the request takes more than 16 MB out of results of other jobs/, 'what is taken is bounded, a number as its node');
+	like(told($id), qr/^failed the request takes more than 16 MB from results of other jobs/, 'what is taken is bounded, a number as its node');
 	cmp_ok($peak, '<', 160 * $mb, '... also in memory');
 };
 

@@ -235,7 +235,7 @@ subtest "stops @{[$try++]}: a file that is torn, foreign or full of nonsense sto
 		$session->query("BEGIN; SELECT count(*) FROM (SELECT FROM gen_jobs FOR UPDATE) r");
 		$node->reload;
 		wait_dispatcher($node);
-		ok(wait_for_log($node, qr/genjob cannot read all of the file/, $offset), "$name: a warning");
+		ok(wait_for_log($node, qr/genjob could not read all answers in file/, $offset), "$name: a warning");
 		ok(!-f $spool && -f "$spool.bad", '... the file is set aside');
 		unlink "$spool.bad";
 		end_by_disabling();

@@ -53,7 +53,7 @@ sub measure
 
 # kind => what is tried, what becomes of its jobs (a pattern of state and error)
 my $timeout = qr/^failed: server "\w+" did not answer within 3 s/;
-my $flood = qr/^failed: what server "\w+" answered is not HTTP: more than a megabyte came in which there is no answer/;
+my $flood = qr/^failed: what server "\w+" answered is not HTTP: more than a megabyte came without an answer in it/;
 my $large = qr/^failed: the answer of server "\w+" is larger than 1024 kB/;
 my $cut = qr/^failed: the connection to server "\w+" ended before the answer was complete/;
 my $garbled = qr/^failed: what server "\w+" answered is not HTTP/;

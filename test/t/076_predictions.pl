@@ -37,7 +37,7 @@ subtest 'predictions 2: a prediction of which the provider says nothing is waite
 	create_server($node, 'silent', 'replicate', $standin, timeout => '1 s', poll_interval => '100 ms');
 	my $id = predict('silent', 'silent', poll_faults => [ { status => 503 } ], repeat => 1);
 	ok(wait_state($node, $id, 'failed'), 'it fails in the end');
-	like(job($node, $id)->{error}, qr/did not end within the option timeout.*may still run, and be paid for: look for it at the provider.*HTTP 503/, '... and says how to look for it');
+	like(job($node, $id)->{error}, qr/ended within the option timeout.*may still run and cost money: look for it at the provider.*HTTP 503/, '... and says how to look for it');
 	is(query("SELECT remote_id IS NOT NULL AND finished_at - started_at BETWEEN interval '1.5 s' AND interval '6 s' FROM gen_jobs WHERE id = $id"), 't', '... by its id, after twice the time');
 	$standin->stop;
 };
@@ -48,7 +48,7 @@ subtest 'predictions 3: a prediction that is still running at the deadline goes 
 	my $id = predict('endless', 'endless', outcome => 'never');
 	ok(wait_state($node, $id, 'failed'), 'it fails');
 	eventually("SELECT error ~ 'confirmed it' AND remote IS NULL FROM gen_jobs WHERE id = $id", '... and the provider confirms that it was cancelled');
-	like(job($node, $id)->{error}, qr/did not end within the option timeout.*may still run, and be paid for.*confirmed it/, '... as the error says');
+	like(job($node, $id)->{error}, qr/did not end within the option timeout.*may still run and cost money.*confirmed it/, '... as the error says');
 	is($standin->counts->{ids}{endless}{cancelled}, 1, '... once');
 	$standin->stop;
 };

@@ -190,7 +190,7 @@ subtest 'callbacks 9: a function ends its process, or the server, again and agai
 		wait_dispatcher($node);
 	}
 	ok($node->poll_query_until('postgres', "SELECT attempts >= 1 FROM genjob.callbacks WHERE job_id = $id"), 'the server: after the first time it is counted before it is made');
-	like(query("SELECT error FROM genjob.callbacks WHERE job_id = $id"), qr/^the call has begun, and the server ended during it$|took longer/, '... and says so');
+	like(query("SELECT error FROM genjob.callbacks WHERE job_id = $id"), qr/^the call began, and the server stopped during it$|took longer/, '... and says so');
 	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
 	others_go_on('a crash');
 };
@@ -368,7 +368,7 @@ subtest 'callbacks 19: a role locks a call whose process has ended' => sub {
 	cmp_ok(query("SELECT extract(epoch FROM clock_timestamp() - '$before')"), '<', 4, '... at once');
 	is(query("SELECT attempts FROM genjob.callbacks WHERE job_id = $id"), '0', 'it is not counted yet');
 	$session->query('ROLLBACK');
-	eventually("SELECT attempts >= 1 AND error LIKE 'the process that made the call ended during it%' FROM genjob.callbacks WHERE job_id = $id", 'it is counted once the row is free');
+	eventually("SELECT attempts >= 1 AND error LIKE 'the process that made the call ended before the call did%' FROM genjob.callbacks WHERE job_id = $id", 'it is counted once the row is free');
 	$session->quit;
 	query("DELETE FROM genjob.callbacks WHERE job_id = $id");
 };

@@ -171,7 +171,7 @@ query(
 my $others = q{
 	SELECT format('%s %s %s %s %s', c.oid::regclass, relkind, relowner::regrole, relacl, reloptions) FROM pg_class c
 		WHERE relnamespace = 'app'::regnamespace ORDER BY 1;
-	SELECT format('%s.%s %s %s %s', attrelid::regclass, attname, regexp_replace(attacl::text, '/[a-z_]+', '', 'g'), pg_get_expr(adbin, adrelid), col_description(attrelid, attnum))
+	SELECT format('%s.%s %s %s %s', attrelid::regclass, attname, regexp_replace(attacl::text, '/[a-z_]+', '', 'g'), pg_get_expr(adbin, adrelid), CASE WHEN attrelid <> 'gen_jobs'::regclass THEN col_description(attrelid, attnum) END)
 		FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
 		WHERE attrelid IN ('app.pictures'::regclass, 'app.busy'::regclass) OR attrelid = 'gen_jobs'::regclass AND attacl IS NOT NULL ORDER BY 1;
 	SELECT regexp_replace(pg_get_viewdef(oid), '(gen_jobs[.]|)attempt_errors AS errors', '\1errors') || coalesce(obj_description(oid), '-')

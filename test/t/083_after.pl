@@ -68,7 +68,7 @@ is(error_of($job{'failed good'}), 'was not needed: no job that it waited for has
 foreach my $others (qw(bad both))
 {
 	state_is($job{"succeeded $others"}, 'failed', "succeeded: fails where one has ($others)");
-	like(error_of($job{"succeeded $others"}), qr/^job $bad, which this one waited for, failed: .*400/, '... with its id and words');
+	like(error_of($job{"succeeded $others"}), qr/^job $bad, which this job waited for, failed: .*400/, '... with its id and words');
 	state_is($job{"ended $others"}, 'succeeded', "ended: runs ($others)");
 	state_is($job{"failed $others"}, 'succeeded', "failed: runs ($others)");
 }
@@ -116,7 +116,7 @@ my $kept = insert('kept', {}, server => q{'paused'});
 my $gone = insert('after what is deleted', {}, after => "ARRAY[$kept]");
 query("DELETE FROM gen_jobs WHERE id = $kept");
 state_is($gone, 'failed', 'fails where the job before it is deleted');
-like(error_of($gone), qr/^job $kept, which this one was to wait for, does not exist/, '... with words for that');
+like(error_of($gone), qr/^job $kept, which this job should wait for, does not exist/, '... with words for that');
 $kept = insert('kept', {}, server => q{'paused'});
 my $late = insert('late', {}, after => "ARRAY[$kept]", expires_at => q{now() + interval '300 ms'});
 my $later = insert('after late', {}, after => "ARRAY[$late]", after_rule => q{'ended'});

@@ -92,7 +92,7 @@ subtest 'what never was there, or has failed, is missed' => sub {
 	query("DELETE FROM gen_jobs WHERE id = $bad");
 	query("SELECT genjob.retry($child)");
 	ends($child, 'failed', 'fails again when that one is gone');
-	like(error_of($child), qr/^job $bad, which this one was to wait for, does not exist/, '... and says so');
+	like(error_of($child), qr/^job $bad, which this job should wait for, does not exist/, '... and says so');
 	query("SELECT genjob.retry($child)");
 	ends($child, 'failed', '... each time');
 	my $never = insert('painter', 'after nothing', after => 'ARRAY[-5::bigint]');
@@ -163,7 +163,7 @@ subtest 'what kept a job from running is gone' => sub {
 	ends($child, 'failed', 'it fails with the one before');
 	query("DELETE FROM gen_jobs WHERE id = $kept; SELECT genjob.retry($child)");
 	ends($child, 'failed', 'that one is missed');
-	like(error_of($child), qr/^job $kept, which this one was to wait for, does not exist/, '... by its id');
+	like(error_of($child), qr/^job $kept, which this job should wait for, does not exist/, '... by its id');
 	query("UPDATE gen_jobs SET after = NULL WHERE id = $child; SELECT genjob.retry($child)");
 	ends($child, 'succeeded', 'without it the job runs');
 };

@@ -106,7 +106,7 @@ subtest 'a server that asks to wait' => sub {
 	ok(wait_state($node, $id, 'succeeded'), 'its job succeeds');
 	my $log = slurp_file($node->logfile);
 	like($log, qr/DEBUG: +address http\S+: (held for \d+ ms|breaker opens, next call in \d+ ms)/, 'the log says how long');
-	like($log, qr/DEBUG: +looks at the tables: a commit told of jobs/, '... and why the dispatcher looks at the tables');
+	like($log, qr/DEBUG: +looks at the tables: a commit reported jobs/, '... and why the dispatcher looks at the tables');
 };
 
 my $log = slurp_file($node->logfile);

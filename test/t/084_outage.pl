@@ -27,8 +27,8 @@ query("INSERT INTO gen_jobs (server, request)
 	SELECT s, jsonb_build_object('prompt', s || n, 'size', '8x8') FROM unnest(ARRAY['outage_429', 'outage_503', 'outage_522', 'outage_refused']) s, generate_series(1, $n) n");
 
 my %reasons = (
-	429 => qr/^the server is busy: one call at a time tries it\. server "outage_429" answered HTTP 429/,
-	503 => qr/^the server is busy: one call at a time tries it\. server "outage_503" answered HTTP 503/,
+	429 => qr/^the server is busy: genjob tries one call at a time\. server "outage_429" answered HTTP 429/,
+	503 => qr/^the server is busy: genjob tries one call at a time\. server "outage_503" answered HTTP 503/,
 	522 => qr/^server "outage_522" answered HTTP 522/,
 	refused => qr/^could not reach server "outage_refused"/,
 );

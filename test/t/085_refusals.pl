@@ -1,4 +1,4 @@
-# Refusals that waiting alone does not mend hold the server back, with a reason, and end; calls that may have
+# Refusals that waiting alone does not fix hold the server back, with a reason, and end; calls that may have
 # been accepted are repeated a limited number of times; the option retry_status says which statuses are tried again.
 
 use strict;
@@ -60,19 +60,19 @@ subtest 'a quota that is used up' => sub {
 	my @behind = map { faulty($fast, 'poor', "behind $_", []) } 1 .. 3;
 	ok($fast->poll_query_until('postgres', q{SELECT held_reason ~ 'the provider says that the quota is used up' FROM genjob.servers WHERE server = 'poor'}),
 		'holds the server, which says so');
-	like(query("SELECT error FROM gen_jobs WHERE id = $id", $fast), qr/HTTP 429: You exceeded.* That is, the provider says that the quota is used up: waiting alone does not mend it\.$/,
+	like(query("SELECT error FROM gen_jobs WHERE id = $id", $fast), qr/HTTP 429: You exceeded.* That is, the provider says that the quota is used up: waiting alone does not fix it\.$/,
 		'... as does the job');
 	query('CREATE ROLE nobody', $fast);
-	like(query(q{SET ROLE nobody; SELECT held_reason FROM genjob.servers WHERE server = 'poor'}, $fast), qr/^the provider says that the quota is used up: mend it there\. One call tries it every 10 minutes, and when[^.]*$/,
+	like(query(q{SET ROLE nobody; SELECT held_reason FROM genjob.servers WHERE server = 'poor'}, $fast), qr/^the provider says that the quota is used up: fix it at the provider\. genjob tries one call every 10 minutes, and when[^.]*$/,
 		'... without the words of its answers to those who may not read them');
 	# a job of higher priority goes first, whenever the server is tried
 	ok($fast->poll_query_until('postgres', "SELECT state = 'failed' FROM gen_jobs WHERE id = $id"), 'after max_wait the job fails');
-	like(query("SELECT error FROM gen_jobs WHERE id = $id", $fast), qr/You exceeded your current quota.*for as long as the option max_wait allows\. Mend it at the provider/, '... with these words');
+	like(query("SELECT error FROM gen_jobs WHERE id = $id", $fast), qr/You exceeded your current quota.*for as long as the option max_wait allows\. Fix the cause at the provider/, '... with these words');
 	my $calls = arrived('poor');
 	cmp_ok($calls, '<=', 14, "two hours of it are a call every ten minutes ($calls)");
 	cmp_ok($calls, '>=', 3, '... and not none');
 	is(query("SELECT failures FROM gen_jobs WHERE id = $id", $fast), 1, '... of which only the last counts');
-	is(query("SELECT count(*) FROM gen_jobs WHERE id IN ($behind[0], $behind[1], $behind[2]) AND state = 'succeeded' OR error ~ 'has taken no job for as long as its option max_wait allows: the provider says that the quota is used up'", $fast), 3,
+	is(query("SELECT count(*) FROM gen_jobs WHERE id IN ($behind[0], $behind[1], $behind[2]) AND state = 'succeeded' OR error ~ 'has accepted no job for longer than its option max_wait: the provider says that the quota is used up'", $fast), 3,
 		'those behind it fail with the reason, or run when the provider takes them');
 	is(query('SELECT count(*) FROM gen_jobs WHERE put_off_since IS NOT NULL AND state = \'queued\'', $fast), 0, 'nothing is left');
 };
@@ -83,14 +83,14 @@ subtest 'jobs behind a refusal do not wait for ever' => sub {
 	$empty->refuse_all(402);
 	query(q{INSERT INTO gen_jobs (server, request) SELECT 'empty', '{"prompt": "a"}' FROM generate_series(1, 2500)}, $fast);
 	ok($fast->poll_query_until('postgres', q{SELECT count(*) = 0 FROM gen_jobs WHERE server = 'empty' AND state = 'queued'}), 'all end');
-	is(query(q{SELECT count(*) FROM gen_jobs WHERE server = 'empty' AND state = 'failed' AND error ~ 'nothing left to pay with'}, $fast), 2500, '... with the reason');
+	is(query(q{SELECT count(*) FROM gen_jobs WHERE server = 'empty' AND state = 'failed' AND error ~ 'the account has no money left'}, $fast), 2500, '... with the reason');
 	my $calls = $empty->counts(summary => 1)->{total};
 	cmp_ok($calls, '<', 30, "... after few calls ($calls)");
 
 	# and what is mended is tried at once
 	query(q{ALTER SERVER empty OPTIONS (SET max_wait '100 h')}, $fast);
 	my $id = enqueue($fast, 'empty', { prompt => 'b' });
-	ok($fast->poll_query_until('postgres', qq{SELECT state = 'queued' AND error ~ 'nothing left to pay with' FROM gen_jobs WHERE id = $id}), 'another waits');
+	ok($fast->poll_query_until('postgres', qq{SELECT state = 'queued' AND error ~ 'the account has no money left' FROM gen_jobs WHERE id = $id}), 'another waits');
 	$empty->refuse_all(0);
 	query(q{ALTER SERVER empty OPTIONS (ADD timeout '10 min')}, $fast);
 	ok(wait_state($fast, $id, 'succeeded'), 'it runs once the provider takes it');
@@ -140,10 +140,10 @@ subtest 'calls whose end is not known' => sub {
 	my $never = faulty($node, 'sure', 'never', \@unknown);
 	ended($_) foreach $twice, $often, $never;
 	is(query("SELECT state, attempt, unknown_ends FROM gen_jobs WHERE id = $twice"), 'succeeded|3|2', 'two are repeated, and counted');
-	like(query("SELECT attempt_errors #>> '{0,error}' FROM gen_jobs WHERE id = $twice"), qr/may have been accepted: it is made again, and may be paid for twice\.$/, '... which the job says');
+	like(query("SELECT attempt_errors #>> '{0,error}' FROM gen_jobs WHERE id = $twice"), qr/may have been accepted\. genjob repeats it, and you may pay twice\.$/, '... which the job says');
 	is(query("SELECT state, attempt, unknown_ends FROM gen_jobs WHERE id = $often"), 'failed|3|2', 'a third is not');
 	like(query("SELECT error FROM gen_jobs WHERE id = $often"),
-		qr/may have been accepted, and money spent: look for it at the provider before genjob\.retry\(\)\. It was sent 3 times, and may have been paid for each time\. Its lists of requests show it by its time or by the Idempotency-Key [0-9a-f-]{36}\. If it is not there, genjob\.retry\(\) sends it again; if it is, take its answer from there\.$/,
+		qr/may have been accepted, and money spent: look for it at the provider before you call genjob\.retry\(\)\. genjob sent it 3 times, and you may have paid each time\. Its lists of requests show it by its time or by the Idempotency-Key [0-9a-f-]{36}\. If it is not there, genjob\.retry\(\) sends it again; if it is, take its answer from there\.$/,
 		'... the error says how to look, and how to go on');
 	is(arrived('often'), 3, '... three calls were made');
 	is(query("SELECT state, attempt, unknown_ends FROM gen_jobs WHERE id = $never"), 'failed|1|0', 'none with max_unknown 0');

@@ -128,7 +128,7 @@ ok(poll_until(sub { !OpenUploads::list($store) }), 'no upload is open');
 
 $id = start('too-large', 5120 * $mb, undef, 'table');
 ok(wait_state($node, $id, 'failed'), '5 GB into the table');
-like(query("SELECT error FROM gen_jobs WHERE id = $id"), qr/option max_response, or have them go to an object store with its option store/, '... are refused, with a hint');
+like(query("SELECT error FROM gen_jobs WHERE id = $id"), qr/option max_response, or set its option store to put outputs into an object store/, '... are refused, with a hint');
 query(q{ALTER SERVER replicate OPTIONS (ADD max_output '65MB')});
 $id = start('longer', 70 * $mb);
 my $unlength = start('longer-unlength', 70 * $mb, 'chunked=1');

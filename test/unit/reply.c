@@ -93,7 +93,7 @@ static const Case outputs[] = {
 	 "DONE result={\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Hi\"},{\"inlineData\":{\"mimeType\":\"image/png\",\"data\":{\"$output\":1}}}]},\"finishReason\":\"STOP\"}]} outputs=image/png:8"},
 	{"a list without an end", "gemini", NULL, STEP_JUDGE, 200, NULL,
 	 "[{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"H\"}]}}]}]", 0,
-	 "FAIL error=the stream of server \"s\" ended before it was complete, as far as its option stream_end tells. It may have been paid for, and is not sent again by itself: what came is kept in gen_outputs. If the server ends its streams otherwise, set stream_end. result={\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"H\"}]}}]} outputs=application/json:55"},
+	 "FAIL error=the stream of server \"s\" ended without the last event that its option stream_end describes. It may have been paid for, so genjob does not repeat the call. What came is kept in gen_outputs. If the server ends its streams in another way, set stream_end. result={\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"H\"}]}}]} outputs=application/json:55"},
 	{"a list that is none of a stream's", "http", NULL, STEP_JUDGE, 200, NULL,
 	 "[{\"generated_text\":\"Hi\"}]", 0, "DONE result=[{\"generated_text\":\"Hi\"}]"},
 };
@@ -141,7 +141,7 @@ static const Case bodies[] = {
 #define GEMINI(content, reason) \
 	"{\"candidates\":[{\"content\":" content ",\"finishReason\":\"" reason "\"}]}"
 #define NOTHING_IN_CHAT \
-	"FAIL error=the answer of server \"s\" has no output at /choices/*/message/content /choices/*/message/tool_calls /choices/*/message/function_call /choices/*/message/images /choices/*/message/audio /choices/*/text; it is kept in the column result. The reason that it gives: "
+	"FAIL error=the answer of server \"s\" has no output at /choices/*/message/content /choices/*/message/tool_calls /choices/*/message/function_call /choices/*/message/images /choices/*/message/audio /choices/*/text; it is kept in the column result. Its reason: "
 #define NOTHING_IN_GEMINI \
 	"FAIL error=the answer of server \"s\" has no output at /candidates/*/content/parts /embedding /embeddings /predictions /totalTokens; it is kept in the column result."
 
@@ -164,8 +164,7 @@ static const Case lacks[] = {
 	{"usage alone", "gemini", NULL, STEP_JUDGE, 200, NULL, "{\"usageMetadata\":{\"a\":1}}", 0,
 	 NOTHING_IN_GEMINI},
 	{"an empty text", "gemini", NULL, STEP_JUDGE, 200, NULL,
-	 GEMINI("{\"parts\":[{\"text\":\"\"}]}", "STOP"), 0,
-	 NOTHING_IN_GEMINI " The reason that it gives: STOP"},
+	 GEMINI("{\"parts\":[{\"text\":\"\"}]}", "STOP"), 0, NOTHING_IN_GEMINI " Its reason: STOP"},
 	{"a blocked prompt", "gemini", NULL, STEP_JUDGE, 200, NULL,
 	 "{\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}", 0,
 	 "FAIL error=server \"s\" answered HTTP 200 with an error inside: SAFETY"},
@@ -174,10 +173,10 @@ static const Case lacks[] = {
 	{"a function that failed", "aws-lambda", "region=eu-central-1", STEP_JUDGE, 200,
 	 "Content-Type: application/json\r\nX-Amz-Function-Error: Unhandled\r\n",
 	 "{\"errorMessage\":\"no such picture\",\"errorType\":\"KeyError\"}", 0,
-	 "FAIL error=what server \"s\" ran has failed (Unhandled): no such picture"},
+	 "FAIL error=the function that server \"s\" ran has failed (Unhandled): no such picture"},
 	{"a function that failed without a word", "aws-lambda", "region=eu-central-1", STEP_JUDGE, 200,
 	 "X-Amz-Function-Error: Handled\r\n", "", 0,
-	 "FAIL error=what server \"s\" ran has failed (Handled)."},
+	 "FAIL error=the function that server \"s\" ran has failed (Handled)."},
 	{"too many calls of a function", "aws-lambda", "region=eu-central-1", STEP_JUDGE, 429,
 	 "Content-Type: application/json\r\nx-amzn-ErrorType: TooManyRequestsException\r\n",
 	 "{\"Message\":\"Rate Exceeded.\"}", 0,

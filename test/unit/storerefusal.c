@@ -33,13 +33,13 @@ static const Refusal refusals[] = {
 	{"AccessDenied", 403, NULL, NULL, VERDICT_FAIL,
 	 " Give the access key the permission, and check it in the user mapping."},
 	{"a proxy's", 403, "Content-Type: text/plain\r\n", "", VERDICT_FAIL,
-	 " Check the keys in the user mapping, and what they are allowed to."},
+	 " Check the keys in the user mapping, and their permissions."},
 
 	/* clocks */
 	{"RequestTimeTooSkewed", 403, "Date: Thu, 26 Nov 2026 11:00:00 GMT\r\n", NULL, VERDICT_FAIL,
 	 " Set this machine's clock: it is 3600 s behind that of the store."},
 	{"RequestTimeTooSkewed", 403, "Date: Thu, 26 Nov 2026 09:00:00 GMT\r\n", NULL, VERDICT_FAIL,
-	 " Set this machine's clock: it is 3600 s before that of the store."},
+	 " Set this machine's clock: it is 3600 s ahead of that of the store."},
 	{"RequestTimeTooSkewed", 403, NULL, NULL, VERDICT_FAIL, " Set this machine's clock."},
 	{"RequestExpired", 400, "Date: yesterday\r\n", NULL, VERDICT_FAIL, " Set this machine's clock."},
 

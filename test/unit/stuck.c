@@ -1,6 +1,6 @@
 /*
  * stuck.c
- *		Which refusals waiting alone does not mend, in the providers' own words; and which it does.
+ *		Which refusals waiting alone does not fix, in the providers' own words; and which it does.
  */
 #include "unit.h"
 
