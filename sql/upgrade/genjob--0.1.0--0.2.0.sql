@@ -639,7 +639,7 @@ BEGIN
 	END IF;
 	IF waiting > 0 THEN
 		RAISE NOTICE USING MESSAGE = format('%s objects are still to be deleted, by jobs of their stores', waiting),
-			DETAIL = coalesce(problem || ' genjob will retry.', ''),
+			DETAIL = coalesce(problem || ' genjob will retry.', 'The row of a job is deleted after its objects.'),
 			HINT = 'Their jobs go with the next call of genjob.purge().';
 	END IF;
 	RETURN deleted;
