@@ -11,6 +11,50 @@ CREATE OR REPLACE FUNCTION genjob.version() RETURNS text
 CREATE FUNCTION genjob.grant_unrecorded(text) RETURNS void
 	AS 'MODULE_PATHNAME', 'genjob_grant_unrecorded' LANGUAGE C STRICT;
 
+-- The update changes these tables as superuser: it writes their rows anew, and then updates some. What others hung on them
+-- would run as superuser, too. What is there cannot change any more: the tables are locked.
+LOCK TABLE @extschema@.gen_jobs, @extschema@.gen_outputs, genjob.tenant_weights IN ACCESS EXCLUSIVE MODE;
+DO $$
+DECLARE
+	-- of 0.1.0
+	checks CONSTANT text[] := ARRAY['CHECK ((max_attempts > 0))',
+		'CHECK (((weight >= (0.001)::double precision) AND (weight <= (1000)::double precision)))'];
+	planted text;
+BEGIN
+	PERFORM set_config('quote_all_identifiers', 'off', true);
+	-- a table of a role that is no superuser may have nothing (all) that can run any function: PostgreSQL itself has functions
+	-- that run a text; nor may any table have what names a function, a type or an operator of such a role
+	SELECT string_agg(DISTINCT pg_describe_object(o.class, o.oid, o.part), ', ') INTO planted
+		FROM pg_class t JOIN pg_authid r ON r.oid = t.relowner CROSS JOIN LATERAL (
+			SELECT 'pg_constraint'::regclass, oid, 0, true FROM pg_constraint
+				WHERE conrelid = t.oid AND (contype = 'c' AND pg_get_constraintdef(oid) <> ALL (checks)
+					OR contype = 'f' AND confrelid <> '@extschema@.gen_jobs'::regclass)
+			UNION ALL SELECT 'pg_trigger'::regclass, g.oid, 0, true FROM pg_trigger g JOIN pg_proc p ON p.oid = tgfoid
+				WHERE tgrelid = t.oid AND NOT tgisinternal AND tgenabled IN ('A', 'R')
+				AND NOT (pronamespace = 'genjob'::regnamespace AND tgqual IS NULL)
+			UNION ALL SELECT 'pg_rewrite'::regclass, oid, 0, true FROM pg_rewrite WHERE ev_class = t.oid AND ev_enabled IN ('A', 'R')
+			UNION ALL SELECT 'pg_class'::regclass, inhrelid, 0, true FROM pg_inherits WHERE inhparent = t.oid
+			UNION ALL SELECT 'pg_class'::regclass, indexrelid, 0, false FROM pg_index WHERE indrelid = t.oid
+			UNION ALL SELECT 'pg_class'::regclass, t.oid, attnum::integer, false FROM pg_attribute WHERE attrelid = t.oid AND attnum > 0
+			UNION ALL SELECT 'pg_attrdef'::regclass, d.oid, 0, false FROM pg_attrdef d JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum
+				WHERE adrelid = t.oid AND attgenerated <> '') o (class, oid, part, "all")
+		WHERE t.oid IN ('@extschema@.gen_jobs'::regclass, '@extschema@.gen_outputs'::regclass, 'genjob.tenant_weights'::regclass)
+		AND (o."all" AND NOT r.rolsuper OR EXISTS (
+			SELECT FROM pg_depend d JOIN (SELECT 'pg_proc'::regclass, oid, proowner FROM pg_proc
+				UNION ALL SELECT 'pg_type'::regclass, oid, typowner FROM pg_type
+				UNION ALL SELECT 'pg_operator'::regclass, oid, oprowner FROM pg_operator) n (class, oid, owner)
+				ON n.class = d.refclassid AND n.oid = d.refobjid JOIN pg_authid a ON a.oid = n.owner
+				WHERE d.classid = o.class AND d.objid = o.oid AND d.objsubid = o.part AND NOT a.rolsuper
+				AND n.oid <> '@extschema@.gen_job_state'::regtype));
+	IF planted <> '' THEN
+		RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+			MESSAGE = format('genjob cannot be updated while its tables have what may run code of a role that is no superuser: %s', planted),
+			DETAIL = 'The update changes the tables as superuser, and PostgreSQL would run that code.',
+			HINT = 'DROP them, ALTER EXTENSION genjob UPDATE, and create them again.';
+	END IF;
+END;
+$$;
+
 -- columns that users have added under names that genjob needs now
 DO $$
 DECLARE
@@ -66,7 +110,7 @@ DECLARE
 		'genjob.backends'::regclass, 'genjob.workers'::regclass];
 	changed smallint[];
 	kept text;
-	seen oid[] := '{}';
+	deepest CONSTANT integer := 200; -- views that use each other would have no end
 	item record;
 	part record;
 BEGIN
@@ -95,11 +139,17 @@ BEGIN
 					AND (d.refobjid = jobs AND d.refobjsubid = ANY (changed) OR d.refobjid = ANY (dropped))
 		UNION
 			SELECT r.ev_class, u.depth + 1 FROM used u JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = u.oid
-				JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid WHERE r.ev_class <> u.oid)
+				JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid WHERE r.ev_class <> u.oid AND u.depth < deepest)
 		SELECT c.oid, c.oid::regclass::text AS name, c.relkind, c.reloptions, c.relowner::regrole::text AS owner, c.relacl,
 				max(u.depth) AS depth
 			FROM used u JOIN pg_class c ON c.oid = u.oid GROUP BY c.oid ORDER BY max(u.depth), c.oid
 	LOOP
+		IF item.depth = deepest THEN
+			RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+				MESSAGE = format('genjob cannot be updated while %s uses views in a circle, or too many one on another',
+					pg_describe_object('pg_class'::regclass, item.oid, 0)),
+				HINT = 'DROP it, ALTER EXTENSION genjob UPDATE, and create it again.';
+		END IF;
 		IF item.relkind <> 'v' OR EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = item.oid AND deptype = 'e') THEN
 			RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
 				MESSAGE = format('genjob cannot be updated while %s uses columns that change',

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "base/jsontext.h"
 #include "http/transfer.h"
 
 #define LONGEST_LINE (1024 * 1024) /* of headers; libcurl takes less */
@@ -93,6 +94,8 @@ describe(HttpTransfer *transfer, CURLcode code)
 		strlcpy(text, "a line of its headers is too long", CURL_ERROR_SIZE);
 	else if (text[0] == '\0')
 		strlcpy(text, curl_easy_strerror(code), CURL_ERROR_SIZE);
+	/* libcurl quotes names and answers as they came, and cuts them anywhere */
+	json_sanitize_text(text, strlen(text));
 }
 
 /*

@@ -273,7 +273,6 @@ note_outcome(Job *job, HttpReply *reply)
 	CallOutcome outcome = limits_outcome(reply);
 
 	words_mask_reply(job->call.http, reply);
-	json_sanitize_text(reply->error_text, strlen(reply->error_text));
 	limits_note(&job->place,
 				&(CallEnd){.outcome = outcome, .job = job->id, .error = reply->error_text},
 				clock_mono());

@@ -32,6 +32,7 @@
 #include "life/store.h"
 #include "protocol/openupload.h"
 #include "protocol/s3upload.h"
+#include "protocol/words.h"
 #include "schedule/schedule.h"
 #include "server/keytemplate.h"
 
@@ -382,6 +383,7 @@ leftover_answered(Call *call, HttpReply *reply)
 	trace("leftover %s: status %d", leftover->id ? "upload" : "list", reply->status);
 	call->transfer = NULL;
 	n_calls--;
+	words_mask_reply(call->http, reply);
 	limits_note(&leftover->place,
 				&(CallEnd){.outcome = limits_outcome(reply), .error = reply->error_text},
 				clock_mono());

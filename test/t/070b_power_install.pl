@@ -235,6 +235,61 @@ try_it(
 		is_deeply([ grep { $_ ne 'mallory' } slurp_file($node->logfile, $from) =~ /planted code runs as \[(\w+)\]/g ], [], 'nothing planted has run as somebody else');
 	});
 
+try_it(
+	'what hangs on tables that were given to mallory is not run as superuser while the upgrade writes their rows anew',
+	sub {
+		query('CREATE DATABASE given OWNER mallory; ALTER DATABASE given SET quote_all_identifiers = on; ALTER DATABASE given SET standard_conforming_strings = off');
+		plan skip_all => 'no old script can be put into the folder of extensions' if error_of('CREATE EXTENSION genjob VERSION \'0.1.0\'', 'given') ne '';
+		query('ALTER TABLE public.gen_jobs OWNER TO mallory; ALTER TABLE public.gen_outputs OWNER TO mallory; ALTER TABLE genjob.tenant_weights OWNER TO mallory;
+			ALTER TYPE public.gen_job_state OWNER TO mallory; GRANT USAGE ON SCHEMA genjob TO mallory', 'given');
+		my @hung = (
+			[ 'constraint planted', 'ALTER TABLE public.gen_jobs ADD CONSTRAINT planted CHECK (server IS NOT NULL AND public.climb())', 'ALTER TABLE public.gen_jobs DROP CONSTRAINT planted' ],
+			# a function of PostgreSQL that runs a text
+			[ 'constraint planted', q{ALTER TABLE genjob.tenant_weights ADD CONSTRAINT planted CHECK (query_to_xml('SELECT public.climb()', true, true, '') IS NOT NULL)}, 'ALTER TABLE genjob.tenant_weights DROP CONSTRAINT planted' ],
+			[ 'index public.planted', 'CREATE INDEX planted ON public.gen_jobs ((priority + public.climb()::integer))', 'DROP INDEX public.planted' ],
+			[ 'index public.planted', 'CREATE INDEX planted ON public.gen_outputs (ordinal) WHERE public.climb()', 'DROP INDEX public.planted' ],
+			[ 'default value for column planted', 'ALTER TABLE public.gen_jobs ADD planted boolean GENERATED ALWAYS AS (public.climb()) STORED', 'ALTER TABLE public.gen_jobs DROP planted' ],
+			[ 'column planted', 'CREATE DOMAIN public.checked AS text CHECK (public.climb()); ALTER TABLE public.gen_jobs ADD planted public.checked', 'ALTER TABLE public.gen_jobs DROP planted' ],
+			[ 'trigger planted', q{CREATE TRIGGER planted BEFORE UPDATE ON public.gen_jobs FOR EACH ROW WHEN (public.climb()) EXECUTE FUNCTION suppress_redundant_updates_trigger();
+				ALTER TABLE public.gen_jobs ENABLE REPLICA TRIGGER planted}, 'DROP TRIGGER planted ON public.gen_jobs' ],
+			[ 'rule planted', 'CREATE RULE planted AS ON UPDATE TO public.gen_jobs DO ALSO SELECT public.climb(); ALTER TABLE public.gen_jobs ENABLE ALWAYS RULE planted', 'DROP RULE planted ON public.gen_jobs' ],
+			[ 'table public.planted', 'CREATE TABLE public.planted (CHECK (public.climb())) INHERITS (public.gen_jobs)', 'DROP TABLE public.planted' ]);
+		is($node->psql('given', $climb, extra_params => [ '-U', 'mallory' ]), 0, 'mallory has a function');
+		my $from = -s $node->logfile;
+		foreach my $case (@hung)
+		{
+			my ($name, $hang, $take) = @$case;
+			is($node->psql('given', $hang, extra_params => [ '-U', 'mallory' ]), 0, $hang);
+			like(error_of('ALTER EXTENSION genjob UPDATE', 'given'), qr/ERROR:  genjob cannot be updated while its tables have what may run code .*: .*\b$name\b.*HINT:  DROP/s, '... stops the update, and is named');
+			is($node->psql('given', $take, extra_params => [ '-U', 'mallory' ]), 0, $take);
+		}
+		query('ALTER TABLE public.gen_jobs OWNER TO postgres; ALTER TABLE public.gen_jobs ADD CONSTRAINT planted CHECK (public.climb()) NOT VALID', 'given');
+		like(error_of('ALTER EXTENSION genjob UPDATE', 'given'), qr/superuser: constraint planted on table public\.gen_jobs/, 'nor is a function of hers run that an administrator hung there');
+		query(q{ALTER TABLE public.gen_jobs DROP CONSTRAINT planted, OWNER TO mallory; CREATE INDEX plain ON public.gen_jobs ((request ->> 'prompt')) WHERE priority > 0;
+			ALTER TABLE public.gen_jobs ADD note text DEFAULT upper('x'); ALTER EXTENSION genjob UPDATE}, 'given');
+		is(query(q{SELECT extversion FROM pg_extension WHERE extname = 'genjob'}, 'given'), '0.2.0', 'what only PostgreSQL runs stays');
+		is_deeply([ grep { $_ ne 'mallory' } slurp_file($node->logfile, $from) =~ /planted code runs as \[(\w+)\]/g ], [], 'nobody but mallory has run it');
+	});
+
+try_it(
+	'views that use each other keep the update at work without an end',
+	sub {
+		query('CREATE DATABASE circle OWNER mallory');
+		plan skip_all => 'no old script can be put into the folder of extensions' if error_of('CREATE EXTENSION genjob VERSION \'0.1.0\'', 'circle') ne '';
+		my $make = q{CREATE VIEW public.one AS SELECT server FROM genjob.servers; CREATE VIEW public.two AS SELECT server FROM public.one};
+		foreach my $close ('CREATE RULE r AS ON INSERT TO public.one DO INSTEAD SELECT * FROM public.two',
+			'CREATE OR REPLACE VIEW public.one AS SELECT server FROM genjob.servers UNION SELECT server FROM public.two')
+		{
+			is($node->psql('circle', "$make; $close", extra_params => [ '-U', 'mallory' ]), 0, $close);
+			like(error_of(q{SET statement_timeout = '60s'; ALTER EXTENSION genjob UPDATE}, 'circle'), qr/ERROR:  genjob cannot be updated while view public\.(?:one|two) uses views in a circle/, '... is named');
+			query('DROP VIEW public.one CASCADE', 'circle');
+		}
+		is($node->psql('circle', join('; ', $make, 'CREATE VIEW public.v3 AS SELECT server FROM public.two', map { "CREATE VIEW public.v$_ AS SELECT a.server FROM public.v" . ($_ - 1) . ' a, public.v' . ($_ - 1) . ' b' } 4 .. 60),
+			extra_params => [ '-U', 'mallory' ]), 0, 'views on views, 60 deep');
+		query('ALTER EXTENSION genjob UPDATE', 'circle');
+		is(query(q{SELECT count(*) FROM pg_views WHERE schemaname = 'public' AND viewowner = 'mallory'}, 'circle'), '60', '... are made again');
+	});
+
 $node->stop;
 $standin->stop;
 done_testing();
