@@ -134,7 +134,7 @@ query("ALTER SERVER $_ OPTIONS (SET region 'us-east-1')") for qw(queue steps);
 like(run($_, {})->{error}, qr/Check the server's options region and service/, "a wrong region: $_") for qw(queue steps);
 faults({ status => 400, type => 'AccessDeniedException', message => 'User: arn:aws:iam::1:user/x is not authorized to perform: states:StartExecution' });
 query("ALTER SERVER steps OPTIONS (SET region 'eu-central-1')");
-like(run('steps', {})->{error}, qr/answered AccessDeniedException: .*Allow the action/, 'no permission');
+like(run('steps', {})->{error}, qr/answered AccessDeniedException: .*permission for the action/, 'no permission');
 faults({ status => 400, type => 'InvalidSignatureException', message => 'Signature expired: 20261126T100000Z is now earlier than 20261126T105500Z (20261126T110000Z - 5 min.)' });
 like(run('steps', {})->{error}, qr/Set the clock of the machine/, 'a clock that is off by an hour');
 like(($node->psql('postgres', q{CREATE SERVER x FOREIGN DATA WRAPPER genjob OPTIONS (api 'aws-sqs', url 'https://sqs.eu-central-1.amazonaws.com')}))[2], qr/"model" is required.*the URL of the queue/s, 'a server without a queue');
