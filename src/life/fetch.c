@@ -205,9 +205,8 @@ failed(Job *job, const char *why, bool is_refused)
 		job->put_off_since = now;
 	if (!store_is_worth_a_try(postponed_times(job->id), now - job->put_off_since, is_refused))
 		return fail(job, words);
-	return put_off(job,
-				   psprintf("%s genjob will try again; it has sent nothing to the job's server.",
-							words));
+	return put_off(job, psprintf("%s genjob will try again; nothing was sent to the job's server.",
+								 words));
 }
 
 /*

@@ -168,7 +168,7 @@ subtest 'a kept connection is closed in one direction, and what comes is read' =
 	set_wire('0 0 0');
 	# on a slow machine the connection had ended before that call, which then has another one
 	my $job = job($node, $id);
-	like($job->{error} // '', $job->{state} eq 'failed' ? qr/it may or may not have read it/ : qr/^$/, '... and fails if it may have been taken');
+	like($job->{error} // '', $job->{state} eq 'failed' ? qr/it may or may not have read the call/ : qr/^$/, '... and fails if it may have been taken');
 	is(scalar(() = slurp_file("$folder/read") =~ /\n/g), 2, '... and is not sent again');
 };
 

@@ -170,7 +170,7 @@ subtest 'a circle is cut' => sub {
 	ok($node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM gen_jobs WHERE depth = 16 AND state = 'succeeded')}));
 	ok(wait_all_but_paused(), 'all ends');
 	is(query('SELECT max(depth) FROM gen_jobs'), 16, 'at depth 16');
-	like(query('SELECT error FROM gen_jobs WHERE depth = 16'), qr/^on_success: 16 hand-overs led to this job.*circle/, 'and says so');
+	like(query('SELECT error FROM gen_jobs WHERE depth = 16'), qr/^on_success: 16 hand-overs led to this job.*cycle/, 'and says so');
 };
 
 sub wait_all_but_paused

@@ -134,7 +134,7 @@ query("ALTER SERVER $_ OPTIONS (SET region 'us-east-1')") for qw(queue steps);
 like(run($_, {})->{error}, qr/Check the server's options region and service/, "a wrong region: $_") for qw(queue steps);
 faults({ status => 400, type => 'AccessDeniedException', message => 'User: arn:aws:iam::1:user/x is not authorized to perform: states:StartExecution' });
 query("ALTER SERVER steps OPTIONS (SET region 'eu-central-1')");
-like(run('steps', {})->{error}, qr/answered AccessDeniedException: .*Allow the action/, 'no permission');
+like(run('steps', {})->{error}, qr/answered AccessDeniedException: .*permission for the action/, 'no permission');
 query("CREATE SERVER gateway FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url '" . $aws->url . "', auth 'sigv4', region 'eu-central-1', service 'lambda', path '/2015-03-31/functions/x/invocations');
 	CREATE USER MAPPING FOR PUBLIC SERVER gateway OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key 'mistaken')");
 like(run('gateway', {})->{error}, qr/HTTP 403: .* Check the access key in the user mapping, what it may do/, 'a wrong key for a server of another api');

@@ -153,7 +153,7 @@ is(arrived('denied'), 1, '... and one call');
 my $port = $fake->port;
 $fake->stop;
 my @down = map { start("down $_") } 1 .. 15;
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 15 FROM gen_jobs WHERE state = 'queued' AND error ~ 'to be fetched|could not be fetched'}), 'a store that is down');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 15 FROM gen_jobs WHERE state = 'queued' AND error ~ 'must come from|could not be fetched'}), 'a store that is down');
 my $other = enqueue($node, 'bytes', StandIn::request(prompt => 'other'));
 ok(wait_state($node, $other, 'succeeded'), '... holds up no other job of the server');
 is(arrived("down $_"), 0, '... and costs no generation') for 1, 15;

@@ -29,7 +29,7 @@ sub arrived { return $standin->counts->{ids}{ $_[0] }{arrived} // 0 }
 my $first = start('painter', 'first');
 ok(wait_state($node, $first, 'succeeded'), 'with the right time');
 
-foreach my $case ([ 3600, 'behind' ], [ -3600, 'before' ])
+foreach my $case ([ 3600, 'behind' ], [ -3600, 'ahead of' ])
 {
 	my ($skew, $word) = @$case;
 	my $advice = "RequestTimeTooSkewed.*Set this machine''s clock: it is (3599|3600|3601|3602) s $word that of the store";
