@@ -12,7 +12,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use PythonServer;
 
 my $store = PythonServer->new('objectstore.py');
@@ -20,8 +20,6 @@ plan skip_all => 'not installed: ' . $store->missing if $store->missing;
 
 my $node = new_node();
 my $json = JSON::PP->new->utf8->canonical;
-
-sub query { return $node->safe_psql('postgres', $_[0]) }
 
 sub server
 {

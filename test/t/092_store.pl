@@ -12,7 +12,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use PythonServer;
 use StandIn;
 
@@ -21,8 +21,6 @@ plan skip_all => 'not installed: ' . $store->missing if $store->missing;
 
 my $node = new_node(conf => "genjob.shutdown_grace = 2\n");
 my $standin = StandIn->new;
-
-sub query { return $node->safe_psql('postgres', $_[0]) }
 
 query("CREATE SERVER pictures FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url '" . $store->url
 	  . "', bucket 'pictures', key '{server}/{yyyy}/{job}-{ordinal}.{ext}', retry_base '100 ms', retry_max '500 ms', put_headers '{\"Cache-Control\": \"no-store\"}')");

@@ -7,13 +7,12 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use StandIn;
 
 my $node = new_node();
 my $standin = StandIn->new;
 
-sub query { return $node->safe_psql('postgres', $_[0]) }
 sub becomes { return $node->poll_query_until('postgres', @_) }
 
 # Jobs that ended that long ago.

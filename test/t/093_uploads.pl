@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use OpenUploads;
 use PythonServer;
 use StandIn;
@@ -21,8 +21,6 @@ plan skip_all => 'not installed: ' . $store->missing if $store->missing;
 my $node = new_node(conf => "genjob.shutdown_grace = 1\nrestart_after_crash = on\n");
 my $standin = StandIn->new;
 my $size = '1700x1700';    # 8.7 MB: two parts
-
-sub query { return $node->safe_psql('postgres', $_[0]) }
 
 query("CREATE SERVER pictures FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url '" . $store->url
 	  . "', bucket 'pictures', key '{server}/{job}-{ordinal}.{ext}', retry_base '100 ms')");

@@ -7,7 +7,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use PythonServer;
 use StandIn;
 
@@ -17,7 +17,6 @@ plan skip_all => 'not installed: ' . $store->missing if $store->missing;
 my $node = new_node();
 my $standin = StandIn->new;
 
-sub query { return $node->safe_psql('postgres', $_[0]) }
 sub becomes { return $node->poll_query_until('postgres', @_) }
 
 # How many objects the store has.

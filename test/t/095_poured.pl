@@ -14,7 +14,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use OpenUploads;
 use PythonServer;
 use StandIn;
@@ -27,8 +27,6 @@ my $mb = 1024 * 1024;
 my $node = new_node(conf => "genjob.shutdown_grace = 1\nrestart_after_crash = on\ngenjob.max_memory = 256MB\n");
 my $standin = StandIn->new;
 my $http = HTTP::Tiny->new(timeout => 120);
-
-sub query { return $node->safe_psql('postgres', $_[0]) }
 
 query("CREATE SERVER pictures FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url '" . $store->url
 	  . "', bucket 'pictures', key '{server}/{job}-{ordinal}.{ext}', retry_base '100 ms')");

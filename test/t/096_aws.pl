@@ -11,7 +11,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use PythonServer;
 
 my $aws = PythonServer->new('services.py');
@@ -21,7 +21,6 @@ my $node = new_node();
 my $http = HTTP::Tiny->new(timeout => 30);
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 
-sub query { return $node->safe_psql('postgres', $_[0]) }
 sub ask { return $json->decode($http->get($aws->url($_[0]))->{content}) }
 sub inform { return $http->post($aws->url($_[0]), { content => $json->encode($_[1]) }) }
 sub faults { return inform('/_faults', { faults => [@_] }) }
