@@ -17,6 +17,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
+use StandIn;
 use Wire;
 
 our @EXPORT = qw(
@@ -25,15 +26,23 @@ our @EXPORT = qw(
   eventually
   create_server
   enqueue
+  enqueue_named
+  run_to_end
   job
   wait_state
   wait_all_ended
+  wait_server_ended
+  eventually_succeed
+  poll_until
   wait_dispatcher
   dispatcher_pid
   kill_dispatcher
   no_turn_is_long
   run_unreported
   literal
+  read_request
+  voluntary_switches
+  private_memory
   figures_mean_nothing
   takes_less
 );
@@ -211,6 +220,23 @@ sub enqueue
 		  . ') RETURNING id');
 }
 
+# As enqueue(), of a request for the stand-in: its prompt and the stand-in's id are NAME, and SCRIPT is what the stand-in is
+# to do.
+sub enqueue_named
+{
+	my ($node, $server, $name, $script, %columns) = @_;
+	return enqueue($node, $server, StandIn::request(prompt => $name, standin => { id => $name, %$script }), %columns);
+}
+
+# As enqueue(), but waits for the end of the job, and gives the job.
+sub run_to_end
+{
+	my ($node, @job) = @_;
+	my $id = enqueue($node, @job);
+	$node->safe_psql('postgres', "SELECT state FROM genjob.wait($id, '60 s')");
+	return job($node, $id);
+}
+
 # The job as a hash of its columns (decoded from JSON: timestamps are text, result is data).
 sub job
 {
@@ -250,6 +276,33 @@ sub wait_all_ended
 	return 0;
 }
 
+# True once no job of a server is queued or runs.
+sub wait_server_ended
+{
+	my ($node, $server) = @_;
+	return $node->poll_query_until('postgres',
+		"SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = '$server' AND state IN ('queued', 'running'))");
+}
+
+# Passes once all jobs of a server have succeeded.
+sub eventually_succeed
+{
+	my ($server, $what) = @_;
+	return eventually("SELECT bool_and(state = 'succeeded') FROM gen_jobs WHERE server = '$server'", $what);
+}
+
+# True once CODE gives a true value; false if it does not within 60 s.
+sub poll_until
+{
+	my ($code) = @_;
+	for (1 .. 600)
+	{
+		return 1 if $code->();
+		sleep 0.1;
+	}
+	return 0;
+}
+
 # The process id of a database's dispatcher, or the empty string when there is none now.
 sub dispatcher_pid
 {
@@ -281,6 +334,41 @@ sub kill_dispatcher
 	my $pid = wait_dispatcher($first_node);
 	kill 'KILL', $pid or die "could not kill the dispatcher: $!";
 	return wait_dispatcher($first_node, 'postgres', $pid);
+}
+
+# Reads an HTTP request with its body, for a server that is a part of a test; nothing if the client has hung up.
+sub read_request
+{
+	my ($client) = @_;
+	my $text = '';
+	while ($text !~ /\r\n\r\n/)
+	{
+		sysread($client, $text, 65536, length $text) or return;
+	}
+	my ($length) = $text =~ /content-length: (\d+)/i;
+	my $all = index($text, "\r\n\r\n") + 4 + ($length // 0);
+	while (length $text < $all)
+	{
+		sysread($client, $text, 65536, length $text) or return;
+	}
+	return $text;
+}
+
+# How often a process has gone to sleep.
+sub voluntary_switches
+{
+	my ($pid) = @_;
+	my ($n) = slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s+(\d+)/m
+	  or die "/proc/$pid/status has no count of switches";
+	return $n;
+}
+
+# MB that a process has for itself.
+sub private_memory
+{
+	my ($pid) = @_;
+	my ($kb) = slurp_file("/proc/$pid/smaps_rollup") =~ /^Pss_Anon:\s+(\d+) kB/m;
+	return $kb / 1024;
 }
 
 # Returns why figures of memory mean nothing in this run (a sanitizer has its own memory for each byte), or nothing.

@@ -12,6 +12,8 @@ use warnings;
 use File::Basename qw(dirname);
 use File::Spec;
 use File::Temp ();
+use HTTP::Tiny;
+use JSON::PP   ();
 use POSIX      ();
 use Time::HiRes qw(sleep time);
 
@@ -89,6 +91,20 @@ sub skew
 	close($file) or die "could not write $self->{dir}/skew.new: $!\n";
 	rename("$self->{dir}/skew.new", "$self->{dir}/skew") or die "could not rename: $!\n";
 	return;
+}
+
+# Sets what fakestore.py is to do from now on.
+sub set
+{
+	my ($self, %settings) = @_;
+	return HTTP::Tiny->new(timeout => 30)->put($self->url('/_set'), { content => JSON::PP->new->utf8->encode(\%settings) });
+}
+
+# The lines of fakestore.py's log that match a pattern.
+sub asked
+{
+	my ($self, $pattern) = @_;
+	return grep { /$pattern/ } split /\n/, HTTP::Tiny->new(timeout => 30)->get($self->url('/_log'))->{content};
 }
 
 # Ends it, with all that it started; its data stays for start($port).

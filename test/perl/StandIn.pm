@@ -151,6 +151,13 @@ sub counts
 	return $self->_admin('GET', $option{summary} ? 'counts?summary=1' : 'counts');
 }
 
+# How often a call with that id has arrived.
+sub arrived
+{
+	my ($self, $id) = @_;
+	return $self->counts->{ids}{$id}{arrived} // 0;
+}
+
 # The last requests, oldest first: time, method, uri, headers, id, bytes, body (its first 4 kB).
 sub requests
 {

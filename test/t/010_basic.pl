@@ -13,18 +13,12 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use StandIn;
 
 my $node = new_node();
 my $standin = StandIn->new;
 my $json = JSON::PP->new->utf8->canonical;
-
-sub query
-{
-	my ($sql, @params) = @_;
-	return $node->safe_psql('postgres', $sql, @params ? (extra_params => [@params]) : ());
-}
 
 # The first request with these words in its body, as it arrived at the stand-in.
 sub arrived
@@ -129,11 +123,11 @@ subtest 'five minutes with it, as the README has it' => sub {
 
 	my $id = query(
 		q{INSERT INTO gen_jobs (server, request)
-		VALUES ('painter', '{"prompt": "a lighthouse at dawn"}') RETURNING id}, '-U', 'app');
+		VALUES ('painter', '{"prompt": "a lighthouse at dawn"}') RETURNING id}, undef, 'app');
 	like($id, qr/^\d+$/, 'a role with INSERT and USAGE enqueues');
 	ok(wait_state($node, $id, 'succeeded'), 'the job is run by itself');
 	is( query(
-			"SELECT state, attempt, error, result FROM gen_jobs WHERE id = $id", '-U', 'app'),
+			"SELECT state, attempt, error, result FROM gen_jobs WHERE id = $id", undef, 'app'),
 		'succeeded|1||{"data": [{"b64_json": {"$output": 1}}], '
 		  . '"usage": {"input_tokens": 5, "total_tokens": 6, "output_tokens": 1}, "created": 1700000000}',
 		'its owner reads the answer, the picture in it replaced by a reference');
@@ -141,7 +135,7 @@ subtest 'five minutes with it, as the README has it' => sub {
 	my $picture = decode_base64($first->{data}[0]{b64_json});
 	is( query(
 			"SELECT ordinal, content_type, octet_length(data) FROM gen_outputs WHERE job_id = $id",
-			'-U', 'app'),
+			undef, 'app'),
 		'1|image/png|' . length($picture),
 		'its owner reads the picture');
 	is( query("SELECT encode(data, 'hex'), encode(sha256, 'hex'), bytes FROM gen_outputs WHERE job_id = $id"),
@@ -378,7 +372,7 @@ subtest 'whose secrets' => sub {
 	foreach my $role (qw(alice bob carol))
 	{
 		query(qq{INSERT INTO gen_jobs (server, request) VALUES ('images', '{"prompt": "for $role"}')},
-			'-U', $role);
+			undef, $role);
 	}
 	ok(wait_all_ended($node), 'jobs of three roles end');
 	my %keys = (alice => 'sk-of-alice', bob => 'sk-of-bob', carol => 'sk-test');
@@ -388,7 +382,7 @@ subtest 'whose secrets' => sub {
 		is($headers->{authorization}, "Bearer $keys{$role}", "a job of $role goes with the key of $role"
 			  . ($role eq 'carol' ? ', which is that of PUBLIC' : ''));
 		is($headers->{'x-account'}, $role eq 'alice' ? 'a-1' : undef, '... and the headers of that mapping');
-		is( query('SELECT count(*), min(request ->> \'prompt\') FROM gen_jobs', '-U', $role),
+		is( query('SELECT count(*), min(request ->> \'prompt\') FROM gen_jobs', undef, $role),
 			"1|for $role",
 			'... and is all that this role sees');
 	}

@@ -197,22 +197,15 @@ $session->query('COMMIT');
 
 # ---- woken, not polling ----
 
-sub switches
-{
-	my ($pid) = @_;
-	my ($line) = grep { /^voluntary_ctxt_switches/ } split /\n/, slurp_file("/proc/$pid/status");
-	return $line =~ /(\d+)/ ? $1 : die "/proc/$pid/status has no count of switches";
-}
-
 $session->send("SELECT state FROM genjob.wait($stall)");
 is_waiting($session);
 SKIP:
 {
 	skip 'there is no /proc here', 1 unless -r '/proc/' . $session->pid . '/status';
 	sleep 0.2;
-	my $before = switches($session->pid);
+	my $before = voluntary_switches($session->pid);
 	sleep 1;    # the measured second
-	cmp_ok(switches($session->pid) - $before, '<=', 1, 'a backend that waits sleeps');
+	cmp_ok(voluntary_switches($session->pid) - $before, '<=', 1, 'a backend that waits sleeps');
 }
 ok(!$session->has_ended, '... and does not end before its job');
 

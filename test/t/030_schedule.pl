@@ -58,12 +58,6 @@ sub all_are
 		"SELECT count(*) = @{[scalar @ids]} FROM gen_jobs WHERE state = '$state' AND id IN (" . join(', ', @ids) . ')');
 }
 
-sub arrived
-{
-	my ($id) = @_;
-	return $standin->counts->{ids}{$id}{arrived} // 0;
-}
-
 subtest 'order' => sub {
 	$standin->reset;
 	query("SELECT genjob.pause('one')");
@@ -106,7 +100,7 @@ subtest 'when' => sub {
 		'4|the job was not started before expires_at. Look at genjob.servers for what delayed it.',
 		'... then and not before, whether the server is busy or paused, and say so');
 	is(query("SELECT state FROM gen_jobs WHERE id = $blocker"), 'running', '... and one that has started goes on');
-	is(arrived('expires'), 0, '... and nothing of the others was sent');
+	is($standin->arrived('expires'), 0, '... and nothing of the others was sent');
 	query("SELECT genjob.cancel($blocker)");
 };
 
@@ -285,7 +279,7 @@ subtest 'rows that are locked' => sub {
 	is(states($queue[1]), 'queued', '... but itself');
 	$session->query('COMMIT');
 	ok(wait_state($node, $queue[1], 'succeeded'), '... until the lock is released');
-	is(arrived('queue 2'), 1, '... and then is sent once');
+	is($standin->arrived('queue 2'), 1, '... and then is sent once');
 
 	@queue = insert(map { [ 'fine', prompt("answered $_", latency_ms => 1500) ] } 1 .. 5);
 	$standin->wait_for(sub { $_[0]{in_flight} == 5 });
@@ -295,7 +289,7 @@ subtest 'rows that are locked' => sub {
 	$session->query('COMMIT');
 	ok(wait_state($node, $queue[1], 'succeeded'), '... until the lock is released');
 	is(query("SELECT attempt, (SELECT count(*) FROM gen_outputs WHERE job_id = id) FROM gen_jobs WHERE id = $queue[1]"), '1|1', '... with its output');
-	is(arrived('answered 2'), 1, '... and one call');
+	is($standin->arrived('answered 2'), 1, '... and one call');
 	$session->quit;
 };
 
@@ -315,13 +309,13 @@ subtest 'a trigger of the user\'s' => sub {
 	query('DROP TRIGGER refuse ON gen_jobs');
 	ok(wait_state($node, $queue[2], 'succeeded'), 'once the trigger is dropped its result is written');
 	is(query("SELECT attempt, (SELECT count(*) FROM gen_outputs WHERE job_id = id) FROM gen_jobs WHERE id = $queue[2]"), '1|1', '... whole');
-	is(arrived('poisoned 3'), 1, '... and was paid for once');
+	is($standin->arrived('poisoned 3'), 1, '... and was paid for once');
 
 	query(q{CREATE TRIGGER refuse BEFORE UPDATE ON gen_jobs FOR EACH ROW
 		WHEN (NEW.state = 'running' AND NEW.request ->> 'prompt' = 'unclaimed 3') EXECUTE FUNCTION refuse()});
 	@queue = insert(map { [ 'fine', prompt("unclaimed $_") ] } 1 .. 5);
 	ok(all_are('succeeded', @queue[ 0, 1, 3, 4 ]), 'a trigger that refuses the start of one job keeps back no other');
-	is(states($queue[2]) . ' ' . arrived('unclaimed 3'), 'queued 0', '... and that one is not sent');
+	is(states($queue[2]) . ' ' . $standin->arrived('unclaimed 3'), 'queued 0', '... and that one is not sent');
 	query("DROP TRIGGER refuse ON gen_jobs; SELECT genjob.cancel($queue[2])");
 };
 

@@ -39,20 +39,13 @@ sub sent_once
 	return $counts;
 }
 
-sub all_ended
-{
-	my ($server) = @_;
-	return $node->poll_query_until('postgres',
-		"SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = '$server' AND state IN ('queued', 'running'))");
-}
-
 # ---- a thousand jobs that take two seconds each ----
 
 create_server($node, 'thousand', 'openai-images', $standin, max_in_flight => 1000);
 query(q{INSERT INTO gen_jobs (server, request)
 	SELECT 'thousand', jsonb_build_object('prompt', 'job ' || i,
 		'standin', jsonb_build_object('id', 'job ' || i, 'latency_ms', 2000)) FROM generate_series(1, 1000) i});
-ok(all_ended('thousand'), 'a thousand jobs of 2 s end');
+ok(wait_server_ended($node, 'thousand'), 'a thousand jobs of 2 s end');
 my ($jobs, $good, $seconds, $pictures) = results('thousand');
 is("$jobs $good $pictures", '1000 1000 1000', '... all of them well, with a picture');
 cmp_ok($seconds, '<', 6 + $slack, '... in less than 6 s');
@@ -67,7 +60,7 @@ create_server($node, 'narrow', 'openai-images', $standin, max_in_flight => 100);
 query(q{INSERT INTO gen_jobs (server, request)
 	SELECT 'narrow', jsonb_build_object('prompt', 'job ' || i,
 		'standin', jsonb_build_object('id', 'job ' || i, 'latency_ms', 10)) FROM generate_series(1, 10000) i});
-ok(all_ended('narrow'), 'ten thousand jobs end');
+ok(wait_server_ended($node, 'narrow'), 'ten thousand jobs end');
 ($jobs, $good, $seconds, $pictures) = results('narrow');
 is("$jobs $good $pictures", '10000 10000 10000', '... all of them well, with a picture');
 $counts = sent_once(10000);

@@ -45,19 +45,12 @@ sub insert
 	return;
 }
 
-sub all_ended
-{
-	my ($server) = @_;
-	return $node->poll_query_until('postgres',
-		"SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = '$server' AND state IN ('queued', 'running'))");
-}
-
 # One job of each kind first: catalogs, plans and libraries are not what is measured.
 create_server($node, 'plain', 'openai-images', $standin, max_in_flight => $jobs);
 create_server($node, 'remote', 'replicate', $standin, max_in_flight => $jobs, model => 'owner/name', poll_interval => '100ms');
 insert('plain', 50, q{jsonb_build_object('prompt', 'warm ' || i)});
 insert('remote', 50, q{jsonb_build_object('input', jsonb_build_object('prompt', 'warm ' || i))});
-ok(all_ended('plain') && all_ended('remote'), 'some jobs of each kind end');
+ok(wait_server_ended($node, 'plain') && wait_server_ended($node, 'remote'), 'some jobs of each kind end');
 
 # ---- calls that are waited for ----
 

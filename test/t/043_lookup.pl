@@ -43,12 +43,6 @@ sub outcome
 	return query("SELECT concat_ws(' ', state, attempt, failures, jsonb_array_length(attempt_errors)) FROM gen_jobs WHERE id = $id");
 }
 
-sub arrived
-{
-	my ($name) = @_;
-	return $standin->counts->{ids}{$name}{arrived} // 0;
-}
-
 my $never = { latency_ms => 600_000 };
 my $cut = { cut => 'accept' };
 my $lost = { status => 502 };    # the stand-in has not made a prediction of it
@@ -65,7 +59,7 @@ kill 'KILL', $pid or die "could not kill the dispatcher: $!";
 wait_dispatcher($node, 'postgres', $pid);
 ok(wait_all_ended($node), 'jobs end whose dispatcher was killed before the answer');
 is_deeply([ map { outcome($_) } @killed, $careful ], [ ('succeeded 1 0') x 21 ], '... in the same attempt, without an error');
-is_deeply([ grep { arrived("killed $_") != 1 } 1 .. 20, 'careful' ], [], '... each was submitted once');
+is_deeply([ grep { $standin->arrived("killed $_") != 1 } 1 .. 20, 'careful' ], [], '... each was submitted once');
 is(query('SELECT id, remote_id FROM gen_jobs ORDER BY id'), $keys, '... and has its Idempotency-Key as the name of its prediction');
 is(query("SELECT count(*) FROM gen_jobs j WHERE (SELECT count(*) FROM gen_outputs o WHERE o.job_id = j.id) = 1"), '21',
 	'... and its output once');
@@ -80,10 +74,10 @@ ok(wait_all_ended($node), 'jobs end whose connection was cut before the answer')
 foreach my $case (@cut[ 0 .. 2 ])
 {
 	my ($server, $id) = @$case;
-	is(outcome($id) . ', ' . arrived("cut $server"), 'succeeded 1 0, 1', "... what $server has is not sent again");
+	is(outcome($id) . ', ' . $standin->arrived("cut $server"), 'succeeded 1 0, 1', "... what $server has is not sent again");
 }
-is(outcome($headers) . ', ' . arrived('cut headers'), 'succeeded 1 0, 1', '... nor what it began to answer');
-is(outcome($cut[3][1]) . ', ' . arrived('cut unasked'), 'succeeded 2 1 1, 2', '... without lookup it is sent again');
+is(outcome($headers) . ', ' . $standin->arrived('cut headers'), 'succeeded 1 0, 1', '... nor what it began to answer');
+is(outcome($cut[3][1]) . ', ' . $standin->arrived('cut unasked'), 'succeeded 2 1 1, 2', '... without lookup it is sent again');
 
 # ---- the provider has not got it ----
 
@@ -92,7 +86,7 @@ ok(wait_all_ended($node), 'jobs end whose submission did not arrive');
 foreach my $case (@lost)
 {
 	my ($server, $id) = @$case;
-	is(outcome($id) . ', ' . arrived("lost $server"), 'succeeded 2 1 1, 2', "... what $server says not to have is sent again");
+	is(outcome($id) . ', ' . $standin->arrived("lost $server"), 'succeeded 2 1 1, 2', "... what $server says not to have is sent again");
 	like(query("SELECT attempt_errors -> 0 ->> 'error' FROM gen_jobs WHERE id = $id"),
 		qr/HTTP 502.* genjob asked the server: the call had not arrived\.$/, '... and the attempt that failed says so');
 }
@@ -103,7 +97,7 @@ my $deaf = start('deaf', 'deaf', [$cut]);
 my $deaf_lost = start('deaf', 'deaf lost', [$lost]);
 my $hopeful = start('hopeful', 'hopeful', [$cut]);
 ok(wait_state($node, $_, 'failed'), 'where it cannot be asked within the option timeout, on_unknown decides') for $deaf, $deaf_lost;
-is(outcome($deaf) . ', ' . arrived('deaf'), 'failed 1 1 1, 1', '... with fail it is not sent again');
+is(outcome($deaf) . ', ' . $standin->arrived('deaf'), 'failed 1 1 1, 1', '... with fail it is not sent again');
 like(query("SELECT error FROM gen_jobs WHERE id = $deaf"),
 	qr/ended before the answer was complete.*genjob could not ask within the option timeout whether the call had arrived\. The call may have been accepted, and money spent/, '... and says so');
 
@@ -111,11 +105,11 @@ query('ALTER SERVER deaf OPTIONS (DROP lookup)');
 query("SELECT genjob.retry($deaf)");
 query("SELECT genjob.retry($deaf_lost)");
 ok(wait_state($node, $_, 'succeeded'), 'one that is retried by hand is asked for first') for $deaf, $deaf_lost;
-is(outcome($deaf) . ', ' . arrived('deaf'), 'succeeded 2 0 1, 1', '... and not sent again');
+is(outcome($deaf) . ', ' . $standin->arrived('deaf'), 'succeeded 2 0 1, 1', '... and not sent again');
 
-is(outcome($deaf_lost) . ', ' . arrived('deaf lost'), 'succeeded 2 0 1, 2', '... but for one that had not arrived');
+is(outcome($deaf_lost) . ', ' . $standin->arrived('deaf lost'), 'succeeded 2 0 1, 2', '... but for one that had not arrived');
 ok(wait_state($node, $hopeful, 'succeeded'), 'with on_unknown retry it is sent again in the end');
-is(outcome($hopeful) . ', ' . arrived('hopeful'), 'succeeded 2 1 1, 2', '... once');
+is(outcome($hopeful) . ', ' . $standin->arrived('hopeful'), 'succeeded 2 1 1, 2', '... once');
 
 my $cancelled = start('patient', 'cancelled', [$cut], latency_ms => 600_000);
 $standin->wait_for(sub { $standin->counts->{ids}{cancelled}{submitted} && ($_[0]{paths}{'/nowhere'} // 0) > 0 });
@@ -141,7 +135,7 @@ $pid = wait_dispatcher($node);
 kill 'KILL', $pid or die "could not kill the dispatcher: $!";
 wait_dispatcher($node, 'postgres', $pid);
 ok(wait_state($node, $twice, 'succeeded'), 'the next dispatcher asks as well');
-is(outcome($twice) . ', ' . arrived('twice'), 'succeeded 1 0, 1', '... and nothing is sent again');
+is(outcome($twice) . ', ' . $standin->arrived('twice'), 'succeeded 1 0, 1', '... and nothing is sent again');
 
 $standin->stop;
 $node->stop;

@@ -114,23 +114,6 @@ sub serve
 	return ('http://127.0.0.1:' . $socket->sockport, $log);
 }
 
-sub read_request
-{
-	my ($client) = @_;
-	my $text = '';
-	while ($text !~ /\r\n\r\n/)
-	{
-		sysread($client, $text, 65536, length $text) or return;
-	}
-	my ($length) = $text =~ /content-length: (\d+)/i;
-	my $all = index($text, "\r\n\r\n") + 4 + ($length // 0);
-	while (length $text < $all)
-	{
-		sysread($client, $text, 65536, length $text) or return;
-	}
-	return $text;
-}
-
 sub run_one
 {
 	my ($server, $n) = @_;

@@ -10,15 +10,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use StandIn;
 
 my $node = new_node();
 my $standin = StandIn->new;
 my $json = JSON::PP->new->utf8->canonical;
 my %ids;
-
-sub query { return $node->safe_psql('postgres', $_[0]) }
 
 # Begins a job that is answered by such a stream: each event is data, or [type, data].
 sub start

@@ -47,24 +47,6 @@ wait_dispatcher($node);
 plan skip_all => 'no library can be preloaded into the server here'
   unless slurp_file('/proc/' . dispatcher_pid($node) . '/maps') =~ /shim\.so/;
 
-# Reads one request; false when there is none.
-sub read_request
-{
-	my ($client) = @_;
-	my $got = '';
-	while ($got !~ /\r\n\r\n/)
-	{
-		sysread($client, $got, 65536, length $got) or return;
-	}
-	my ($length) = $got =~ /content-length: (\d+)/i;
-	my $all = index($got, "\r\n\r\n") + 4 + ($length // 0);
-	while (length $got < $all)
-	{
-		sysread($client, $got, 65536, length $got) or return;
-	}
-	return 1;
-}
-
 # Sends all of it, in pieces of a size in bytes, with a pause in seconds between them.
 sub say_all
 {

@@ -10,7 +10,7 @@ use File::Temp ();
 use FindBin;
 use lib "$FindBin::Bin/../perl";
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use PostgreSQL::Test::Utils;
 use StandIn;
 use Test::More;
@@ -27,8 +27,6 @@ my $standin = StandIn->new;
 my $node = new_node(name => 'together', conf => 'autovacuum = off');
 my $options = "api 'openai-images', url '" . $standin->url . "'";
 my $mapping = q{CREATE USER MAPPING FOR PUBLIC SERVER brief OPTIONS (api_key 'sk-test');};
-
-sub query { return $node->safe_psql('postgres', $_[0]); }
 
 # Jobs that are due in so many ms.
 sub insert

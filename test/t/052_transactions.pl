@@ -84,13 +84,6 @@ is( query(
 
 # ---- an idle dispatcher does nothing ----
 
-sub switches
-{
-	my ($pid) = @_;
-	my ($voluntary, $forced) = slurp_file("/proc/$pid/status") =~ /^(?:non)?voluntary_ctxt_switches:\s+(\d+)/mg;
-	return $voluntary;
-}
-
 my $has_statements =
   query(q{SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_stat_statements'});
 if ($has_statements)
@@ -119,23 +112,23 @@ SKIP:
 }
 # what the last job makes the server's processes do is done
 my %before;
-$before{$_} = switches($pids{$_}) foreach keys %pids;
+$before{$_} = voluntary_switches($pids{$_}) foreach keys %pids;
 foreach (1 .. 10)
 {
 	sleep 1;
-	my %now = map { $_ => switches($pids{$_}) } keys %pids;
+	my %now = map { $_ => voluntary_switches($pids{$_}) } keys %pids;
 	my $changed = grep { $now{$_} != $before{$_} } keys %pids;
 	%before = %now;
 	last unless $changed;
 }
 query('SELECT pg_stat_statements_reset()') if $has_statements;
 my $log_begin = -s $node->logfile;
-$before{$_} = switches($pids{$_}) foreach keys %pids;
+$before{$_} = voluntary_switches($pids{$_}) foreach keys %pids;
 query('CREATE TABLE others (i int); INSERT INTO others SELECT generate_series(1, 1000); DROP TABLE others');
 sleep 5;
 foreach my $type (sort keys %pids)
 {
-	cmp_ok(switches($pids{$type}) - $before{$type}, '<=', 1, "$type does not wake in 5 s, though others work");
+	cmp_ok(voluntary_switches($pids{$type}) - $before{$type}, '<=', 1, "$type does not wake in 5 s, though others work");
 }
 SKIP:
 {

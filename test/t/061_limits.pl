@@ -21,12 +21,6 @@ sub insert
 	return;
 }
 
-sub all_succeed
-{
-	my ($server, $what) = @_;
-	return eventually("SELECT bool_and(state = 'succeeded') FROM gen_jobs WHERE server = '$server'", $what);
-}
-
 # ---- a rate ----
 
 create_server($node, 'paced', 'openai-images', $standin, rate_limit => '120/min', rate_burst => 10, paused => 'on');
@@ -42,7 +36,7 @@ my $paced = query(q{
 	SELECT count(*) FROM gen_jobs, start WHERE server = 'paced' AND started_at > at AND started_at <= at + interval '60 s'});
 ok($paced >= 114 && $paced <= 126, '... and then 120, within 5 %') or diag("$paced started");
 query(q{ALTER SERVER paced OPTIONS (DROP rate_burst, DROP rate_limit)});
-all_succeed('paced', 'without the rate the others start');
+eventually_succeed('paced', 'without the rate the others start');
 
 # ---- a rate, and claims that fail ----
 
@@ -55,7 +49,7 @@ insert('scarce', 1);
 eventually(q{SELECT last_error LIKE '%refused by a test%' FROM genjob.workers}, 'a claim fails');
 query('DROP TRIGGER refuse ON gen_jobs');
 insert('scarce', 4);
-all_succeed('scarce', 'when it can succeed the job runs');
+eventually_succeed('scarce', 'when it can succeed the job runs');
 cmp_ok(query(q{SELECT extract(epoch FROM max(started_at) - min(started_at)) FROM gen_jobs WHERE server = 'scarce'}),
 	'<', 59, '... and so many more as are left of rate_burst: the claim that failed has used up nothing');
 
@@ -69,9 +63,9 @@ insert('told', 5);
 insert('beside', 5);
 eventually("SELECT queued = 5 AND later = 1 AND in_flight = 0 AND held_reason = 'the server asked to wait' AND held_until IS NOT NULL FROM genjob.servers WHERE server = 'told'",
 	'... and so are all others of its server held, as genjob.servers says');
-all_succeed('beside', '... but none of another server');
+eventually_succeed('beside', '... but none of another server');
 is(query("SELECT count(*) FROM gen_jobs WHERE server = 'told' AND state = 'succeeded'"), 0, '... while they wait');
-all_succeed('told', 'when the time is over they run');
+eventually_succeed('told', 'when the time is over they run');
 is( query(qq{SELECT sum(failures), sum(attempt), min(started_at) >= (SELECT (attempt_errors -> 0 ->> 'at')::timestamptz + interval '29 s' FROM gen_jobs WHERE id = $refused)
 	FROM gen_jobs WHERE server = 'told'}),
 	'0|7|t', '... not before, and no attempt of theirs was used up');
@@ -89,7 +83,7 @@ cmp_ok($failures, '<=', 4, '... and only what came before that was found out cou
 my $back = StandIn->new(port => $port, latency_ms => 700);
 $back->wait_for(sub { $_[0]{in_flight} == 1 });
 eventually("SELECT state = 'probing' AND in_flight = 1 FROM genjob.backends WHERE server = 'down'", 'one call finds out that it is back');
-all_succeed('down', '... and all jobs run');
+eventually_succeed('down', '... and all jobs run');
 my @requests = $back->requests;
 cmp_ok($requests[1]{time} - $requests[0]{time}, '>=', 0.69, '... after it');
 is(scalar @requests, 20, '... once each');

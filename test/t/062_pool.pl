@@ -22,12 +22,6 @@ sub insert
 	return;
 }
 
-sub all_succeed
-{
-	my ($server, $what) = @_;
-	return eventually("SELECT bool_and(state = 'succeeded') FROM gen_jobs WHERE server = '$server'", $what);
-}
-
 # What genjob.servers would say, whose queued jobs are due by the system's clock
 sub held_as
 {
@@ -92,7 +86,7 @@ query('TRUNCATE gen_jobs CASCADE');
 my $dead = free_url();
 pool('limping', 'openai-images', [ $members[0], $dead, $members[1] ], max_in_flight => 4);
 insert('limping', 100);
-all_succeed('limping', 'a pool with a dead member loses no job');
+eventually_succeed('limping', 'a pool with a dead member loses no job');
 is(query("SELECT sum(failures), bool_and(state = 'succeeded'), count(*) FILTER (WHERE backend = '$dead') FROM gen_jobs WHERE server = 'limping'"), '0|t|0', '... and no attempt');
 eventually("SELECT bool_and((state = 'broken') = (url = '$dead')) FROM genjob.backends WHERE server = 'limping'", '... and genjob.backends shows which one it is');
 is(query("SELECT allowed, held_reason IS NULL FROM genjob.servers WHERE server = 'limping'"), '8|t', '... and genjob.servers what the others may have');
@@ -108,7 +102,7 @@ eventually("SELECT state = 'broken' AND error LIKE '%HTTP 502%' FROM genjob.back
 eventually("SELECT count(*) FILTER (WHERE state = 'succeeded') >= 50 FROM gen_jobs WHERE server = 'proxied'", '... and the other works');
 cmp_ok($members[0]->counts(summary => 1)->{total}, '<=', 12, '... after a few calls');
 $members[0]->refuse_all(0);
-all_succeed('proxied', '... until it answers again');
+eventually_succeed('proxied', '... until it answers again');
 query('TRUNCATE gen_jobs CASCADE');
 
 # ---- a member that asks to wait ----
@@ -118,7 +112,7 @@ $_->reset foreach @members;
 $members[0]->refuse_all(503, retry_after => '3000');
 insert('resting', 20);
 query("SELECT genjob.resume('resting')");
-all_succeed('resting', 'while a member asks to wait the other works, also on what was refused');
+eventually_succeed('resting', 'while a member asks to wait the other works, also on what was refused');
 eventually("SELECT string_agg(state, ' ') = 'held ok' AND min(until) > now() + interval '1500 s' FROM genjob.backends WHERE server = 'resting'", '... and genjob.backends says until when');
 is($members[0]->counts(summary => 1)->{total}, 1, '... and it is let alone');
 is(query("SELECT sum(failures) FROM gen_jobs WHERE server = 'resting'"), 0, '... and no attempt is used up');
@@ -165,12 +159,12 @@ my @broken = (free_url(), free_url());
 pool('spare', 'openai-images', [ $members[2] ]);
 pool('home', 'openai-images', \@broken, fallback => 'spare');
 insert('home', 40);
-all_succeed('home', 'when no address of a server can be reached its fallback runs its jobs');
+eventually_succeed('home', 'when no address of a server can be reached its fallback runs its jobs');
 is(query("SELECT count(*), sum(failures) FROM gen_jobs WHERE server = 'home' AND ran_on = 'spare' AND backend IS NULL"), '40|0', '... as the jobs say');
 my $up = start_at($broken[0]);
 eventually("WITH more AS (INSERT INTO gen_jobs (server, request) VALUES ('home', '{\"prompt\": \"b\"}')) SELECT bool_or(ran_on IS NULL AND state = 'succeeded') FROM gen_jobs WHERE server = 'home'",
 	'when it can be reached again it has them itself');
-all_succeed('home', '... all of them');
+eventually_succeed('home', '... all of them');
 query('TRUNCATE gen_jobs CASCADE');
 
 # a job that its fallback did not reach either is the first server's again
@@ -179,7 +173,7 @@ query("ALTER SERVER spare OPTIONS (SET url '@{[free_url()]}')");
 insert('home', 3);
 eventually("SELECT bool_and(state = 'broken') FROM genjob.backends WHERE server IN ('home', 'spare')", 'when its fallback cannot be reached either');
 $up = start_at($broken[1]);
-all_succeed('home', '... its jobs wait for either');
+eventually_succeed('home', '... its jobs wait for either');
 is(query("SELECT bool_and(ran_on IS NULL) FROM gen_jobs WHERE server = 'home'"), 't', '... and run where they belong');
 $up->stop;
 
@@ -190,7 +184,7 @@ pool('first', 'openai-images', [ free_url() ], fallback => 'second');
 insert('first', 1);
 eventually("SELECT bool_and(state = 'broken') FROM genjob.backends WHERE server IN ('first', 'second')", 'a server and its fallback are dead');
 insert('second', 3);
-all_succeed('second', '... which has a fallback itself, for its own jobs');
+eventually_succeed('second', '... which has a fallback itself, for its own jobs');
 is(query("SELECT bool_and(ran_on = 'third') FROM gen_jobs WHERE server = 'second'"), 't', '... as these say');
 is(query("SELECT state FROM gen_jobs WHERE server = 'first'"), 'queued', '... and for no others');
 query('TRUNCATE gen_jobs CASCADE');
@@ -207,7 +201,7 @@ held_as(q{held_reason LIKE '% Its fallback "diffusion" cannot be used: it speaks
 	'... it speaks otherwise');
 is(query(q{SELECT count(*) FROM gen_jobs WHERE state IN ('queued', 'running') AND server IN ('wrong', 'other_api')}), 12, '... and lose nothing');
 pool('nowhere', 'openai-images', [ $members[2] ]);
-all_succeed('wrong', 'one that is made later is used');
+eventually_succeed('wrong', 'one that is made later is used');
 query('TRUNCATE gen_jobs CASCADE');
 
 # ---- a fallback that not all may use ----
@@ -222,13 +216,13 @@ is(query(q{SELECT bool_and(state IN ('queued', 'running')), max(failures) <= 1, 
 held_as(q{held_reason LIKE '% Its fallback "nowhere" takes no jobs of some owners: permission denied for foreign server nowhere. GRANT USAGE ON FOREIGN SERVER nowhere TO guest.'}, 'mixed',
 	'... as genjob.servers says');
 $up = start_at($home);
-all_succeed('mixed', '... for their own server');
+eventually_succeed('mixed', '... for their own server');
 is(query(q{SELECT count(*) FROM gen_jobs WHERE server = 'mixed' AND owner = 'guest'::regrole AND ran_on IS NULL}), 30, '... which runs them');
 $up->stop;
 query(q{SET ROLE guest; INSERT INTO gen_jobs (server, request) SELECT 'mixed', '{"prompt": "guest"}' FROM generate_series(1, 10)});
 held_as(q{held_reason LIKE '%takes no jobs of some owners%'}, 'mixed', 'when it is away again they wait again');
 query('GRANT USAGE ON FOREIGN SERVER nowhere TO guest');
-all_succeed('mixed', '... until they may use the fallback');
+eventually_succeed('mixed', '... until they may use the fallback');
 query('TRUNCATE gen_jobs CASCADE');
 
 # ---- a server that goes away while jobs wait for it alone ----
@@ -243,7 +237,7 @@ $session->query(q{BEGIN; SELECT count(*) FROM (SELECT FROM gen_jobs WHERE server
 query('DROP SERVER mixed CASCADE');
 eventually(q{SELECT count(*) = 690 FROM gen_jobs WHERE state = 'failed'}, 'they fail when their server is dropped, but those that someone has locked');
 insert('nowhere', 1);
-all_succeed('nowhere', '... which hold up no other server');
+eventually_succeed('nowhere', '... which hold up no other server');
 $session->query('COMMIT');
 $session->quit;
 query('TRUNCATE gen_jobs CASCADE');

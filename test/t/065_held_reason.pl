@@ -8,7 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../perl";
 
-use GenJobTest qw(!query !eventually);
+use GenJobTest qw(!eventually);
 use PostgreSQL::Test::Utils;
 use StandIn;
 use Test::More;
@@ -16,7 +16,6 @@ use Test::More;
 my $standin = StandIn->new;
 my $node = new_node(name => 'reasons', conf => "genjob.rescan_interval = '1h'");
 
-sub query { return $node->safe_psql('postgres', $_[0]); }
 sub eventually { my ($sql, $what) = @_; ok($node->poll_query_until('postgres', $sql), $what) or diag(query('SELECT server, held_reason FROM genjob.servers') . "\n" . query('SELECT * FROM genjob.workers')); return; }
 sub held_as { my ($pattern, $server, $what) = @_; eventually("SELECT bool_or(held_reason ~ '$pattern') FROM genjob.servers WHERE server = '$server'", $what); return; }
 

@@ -23,17 +23,10 @@ sub ends
 	return join ', ', slurp_file($node->logfile) =~ /genjob: job $id of server "\w+" ends: (\w+ -> \w+)/g;
 }
 
-sub enqueue_script
-{
-	my ($server, $name, $script, %columns) = @_;
-	return enqueue($node, $server, StandIn::request(prompt => $name, standin => { id => $name, %$script }),
-		%columns);
-}
-
 subtest 'what the dispatcher ends' => sub {
 	my $good = enqueue($node, 'quick', { prompt => 'good' });
-	my $bad = enqueue_script('quick', 'bad', { faults => [ { status => 400 } ] });
-	my $again = enqueue_script('quick', 'again', { faults => [ { status => 503 }, { status => 503 } ] });
+	my $bad = enqueue_named($node, 'quick', 'bad', { faults => [ { status => 400 } ] });
+	my $again = enqueue_named($node, 'quick', 'again', { faults => [ { status => 503 }, { status => 503 } ] });
 	my $late = enqueue($node, 'paused', { prompt => 'late' }, expires_at => '2000-01-01');
 
 	ok(wait_state($node, $good, 'succeeded'));
@@ -77,7 +70,7 @@ subtest 'what sessions end' => sub {
 };
 
 subtest 'a running job that is cancelled' => sub {
-	my $id = enqueue_script('quick', 'slow', { latency_ms => 60000 });
+	my $id = enqueue_named($node, 'quick', 'slow', { latency_ms => 60000 });
 
 	ok(wait_state($node, $id, 'running'));
 	query("SELECT genjob.cancel($id)");
@@ -85,7 +78,7 @@ subtest 'a running job that is cancelled' => sub {
 };
 
 subtest 'who waits sleeps on when the job is queued again' => sub {
-	my $id = enqueue_script('quick', 'deferred',
+	my $id = enqueue_named($node, 'quick', 'deferred',
 		{ faults => [ { status => 429, retry_after => '1' }, { status => 400 } ] });
 	my $session = Session->new($node);
 

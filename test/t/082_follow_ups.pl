@@ -19,13 +19,6 @@ my $node = new_node(name => 'follow_ups', conf => 'log_min_messages = log');
 my %quick = (retry_base => '10 ms', retry_max => '20 ms');
 my $json = JSON::PP->new->utf8;
 
-sub enqueue_script
-{
-	my ($server, $name, $script, %columns) = @_;
-	return enqueue($node, $server, StandIn::request(prompt => $name, standin => { id => $name, %$script }),
-		%columns);
-}
-
 # The jobs that were made of others, as id, server, state of the job that each was made of.
 sub handed_over
 {
@@ -68,8 +61,8 @@ subtest 'a channel is told of every end, once' => sub {
 	$session->query('LISTEN ended');
 	create_server($node, 'loud', 'openai-images', $standin, %quick, notify => 'ended');
 	my $good = enqueue($node, 'loud', { prompt => 'good' }, request_id => 'order 7', tenant => 'berta');
-	my $bad = enqueue_script('loud', 'bad', { faults => [ { status => 400 } ] });
-	my $again = enqueue_script('loud', 'again', { faults => [ { status => 503 }, { status => 503 } ] });
+	my $bad = enqueue_named($node, 'loud', 'bad', { faults => [ { status => 400 } ] });
+	my $again = enqueue_named($node, 'loud', 'again', { faults => [ { status => 503 }, { status => 503 } ] });
 	my $cancelled = enqueue($node, 'loud', { prompt => 'later' }, run_at => '2100-01-01');
 	my $deleted = enqueue($node, 'loud', { prompt => 'deleted' }, run_at => '2100-01-01');
 	ok(wait_state($node, $_->[0], $_->[1])) foreach [ $good, 'succeeded' ], [ $bad, 'failed' ], [ $again, 'succeeded' ];
@@ -108,8 +101,8 @@ subtest 'an ended job becomes one of the server that the option names' => sub {
 	create_server($node, 'lost', 'http', $standin->url('/echo'), %quick, paused => 'on');
 	create_server($node, 'painter', 'openai-images', $standin, %quick, on_success => 'archive', on_failure => 'lost');
 	my $good = enqueue($node, 'painter', { prompt => 'good' }, tenant => 'berta', request_id => 'order 8', priority => 3);
-	my $bad = enqueue_script('painter', 'bad 2', { faults => [ { status => 400 } ] });
-	my $again = enqueue_script('painter', 'again 2', { faults => [ { status => 503 } ] });
+	my $bad = enqueue_named($node, 'painter', 'bad 2', { faults => [ { status => 400 } ] });
+	my $again = enqueue_named($node, 'painter', 'again 2', { faults => [ { status => 503 } ] });
 	my $late = enqueue($node, 'painter', { prompt => 'late' }, expires_at => '2000-01-01');
 	my $cancelled = enqueue($node, 'painter', { prompt => 'later' }, run_at => '2100-01-01');
 	ok(wait_state($node, $_->[0], $_->[1]))

@@ -8,7 +8,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use Session;
 use StandIn;
 
@@ -16,12 +16,6 @@ my $standin = StandIn->new;
 my $node = new_node(name => 'on_done', conf => "genjob.callback_timeout = 2s\nrestart_after_crash = on");
 create_server($node, 'painter', 'openai-images', $standin, retry_base => '10 ms', retry_max => '20 ms');
 create_server($node, 'paused', 'openai-images', $standin, paused => 'on');
-
-sub query
-{
-	my ($sql, @options) = @_;
-	return $node->safe_psql('postgres', $sql, @options);
-}
 
 sub as_app
 {

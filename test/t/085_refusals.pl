@@ -26,12 +26,6 @@ sub query
 	return ($where // $node)->safe_psql('postgres', $sql);
 }
 
-sub arrived
-{
-	my ($name) = @_;
-	return $standin->counts->{ids}{$name}{arrived} // 0;
-}
-
 sub faulty
 {
 	my ($where, $server, $name, $faults, %columns) = @_;
@@ -68,7 +62,7 @@ subtest 'a quota that is used up' => sub {
 	# a job of higher priority goes first, whenever the server is tried
 	ok($fast->poll_query_until('postgres', "SELECT state = 'failed' FROM gen_jobs WHERE id = $id"), 'after max_wait the job fails');
 	like(query("SELECT error FROM gen_jobs WHERE id = $id", $fast), qr/You exceeded your current quota.*for as long as the option max_wait allows\. Fix the cause at the provider/, '... with these words');
-	my $calls = arrived('poor');
+	my $calls = $standin->arrived('poor');
 	cmp_ok($calls, '<=', 14, "two hours of it are a call every ten minutes ($calls)");
 	cmp_ok($calls, '>=', 3, '... and not none');
 	is(query("SELECT failures FROM gen_jobs WHERE id = $id", $fast), 1, '... of which only the last counts');
@@ -103,7 +97,7 @@ subtest 'a limit of 0, with a delay that is none' => sub {
 	my $id = enqueue($node, 'zero', { contents => [ { parts => [ { text => 'a' } ] } ], standin => { id => 'zero', faults => [$zero], repeat => JSON::PP::true } });
 	diag(query("SELECT error FROM gen_jobs WHERE id = $id")) unless ok($node->poll_query_until('postgres', q{SELECT held_reason ~ 'limit for this is 0' FROM genjob.servers WHERE server = 'zero'}), 'holds the server');
 	cmp_ok(query(q{SELECT extract(epoch FROM held_until - now()) FROM genjob.servers WHERE server = 'zero'}), '>', 500, '... for ten minutes');
-	is(arrived('zero'), 1, '... after one call');
+	is($standin->arrived('zero'), 1, '... after one call');
 	is(query("SELECT state, failures FROM gen_jobs WHERE id = $id"), 'queued|0', '... and no attempt');
 };
 
@@ -145,7 +139,7 @@ subtest 'calls whose end is not known' => sub {
 	like(query("SELECT error FROM gen_jobs WHERE id = $often"),
 		qr/may have been accepted, and money spent: look for it at the provider before you call genjob\.retry\(\)\. genjob sent it 3 times, and you may have paid each time\. Its lists of requests show it by its time or by the Idempotency-Key [0-9a-f-]{36}\. If it is not there, genjob\.retry\(\) sends it again; if it is, take its answer from there\.$/,
 		'... the error says how to look, and how to go on');
-	is(arrived('often'), 3, '... three calls were made');
+	is($standin->arrived('often'), 3, '... three calls were made');
 	is(query("SELECT state, attempt, unknown_ends FROM gen_jobs WHERE id = $never"), 'failed|1|0', 'none with max_unknown 0');
 	is(query(q{SELECT string_agg(unknown_ends::text, ' ' ORDER BY server) FROM genjob.servers WHERE server IN ('sure', 'unsure')}), '0 4', 'genjob.servers counts them');
 	query("SELECT genjob.retry($often)");

@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use Session;
 use StandIn;
 
@@ -28,7 +28,6 @@ create_server($node, 'loud', 'openai-images', $standin, notify => 'ended');
 my $flag = $node->data_dir . '/notify_is_full';
 my $session = Session->new($node);
 $session->query('LISTEN ended');
-sub query { return $node->safe_psql('postgres', $_[0]); }
 
 append_to_file($flag, '');
 my $ids = query(q{WITH j AS (INSERT INTO gen_jobs (server, request) SELECT 'loud', jsonb_build_object('prompt', 'number ' || i) FROM generate_series(1, 20) i RETURNING id)

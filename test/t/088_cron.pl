@@ -12,7 +12,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use Document;
-use GenJobTest qw(!query);
+use GenJobTest;
 use StandIn;
 
 chomp(my $library = `pg_config --pkglibdir`);
@@ -46,7 +46,6 @@ my $node = new_node(start => 0, name => 'cron',
 	local $ENV{SHIM_CLOCK} = "$folder/clock";
 	$node->start;
 }
-sub query { return $node->safe_psql('postgres', $_[0], extra_params => [ '-U', $_[1] // 'postgres' ]) }
 
 plan skip_all => 'the clock of the server cannot be moved here' unless query(q{SELECT to_char(now(), 'HH24:MI')}) =~ /^00:1/;
 query('CREATE EXTENSION genjob');
@@ -57,11 +56,11 @@ query(q{CREATE ROLE app LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON gen_jobs 
 	GRANT USAGE ON FOREIGN SERVER painter, writer TO app; GRANT CREATE ON SCHEMA public TO app});
 query($create);
 query(q{CREATE TABLE product (id bigint PRIMARY KEY, name text, picture bytea);
-	INSERT INTO product VALUES (1, 'a kettle', NULL), (2, 'a lamp', NULL), (3, 'a chair', '\x01')}, 'app');
+	INSERT INTO product VALUES (1, 'a kettle', NULL), (2, 'a lamp', NULL), (3, 'a chair', '\x01')}, undef, 'app');
 query(q{INSERT INTO gen_jobs (server, request, state, finished_at, owner)
 	SELECT 'painter', jsonb_build_object('prompt', prompt), 'succeeded', now() - days * interval '1 day', 'app'
 	FROM (VALUES ('old', 31), ('old', 40), ('not so old', 29)) v (prompt, days)});
-query($schedule, 'app');
+query($schedule, undef, 'app');
 
 # Moves the calendar on minute by minute until something has been done: pg_cron may not be there yet.
 sub pass_minutes
@@ -78,7 +77,7 @@ sub pass_minutes
 }
 
 ok(pass_minutes(q{SELECT count(*) > 0 FROM gen_jobs WHERE unique_key = 'heartbeat' AND state = 'succeeded'}), 'the heart beats');
-isnt(query($ask, 'app'), '', '... as a monitor sees');
+isnt(query($ask, undef, 'app'), '', '... as a monitor sees');
 is(query(q{SELECT DISTINCT owner FROM gen_jobs WHERE unique_key = 'heartbeat'}), 'app', '... and its jobs are of the role that scheduled it');
 # less than three hours on pg_cron makes up for
 set_clock(int($midnight + 7150));

@@ -12,7 +12,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use PythonServer;
 
 my $store = PythonServer->new('objectstore.py');
@@ -21,8 +21,6 @@ plan skip_all => 'not installed: ' . $store->missing if $store->missing;
 my $node = new_node();
 my $json = JSON::PP->new->utf8->canonical;
 
-sub query { return $node->safe_psql('postgres', $_[0]) }
-
 sub server
 {
 	my ($name, $options, $key, $secret) = @_;
@@ -30,15 +28,6 @@ sub server
 		  . "CREATE USER MAPPING FOR PUBLIC SERVER $name OPTIONS (access_key_id '"
 		  . ($key // 'test:tester') . "', secret_access_key '" . ($secret // 'testing') . "')");
 	return;
-}
-
-# Runs a job and gives its row.
-sub run
-{
-	my ($server, $request, %columns) = @_;
-	my $id = enqueue($node, $server, $request, %columns);
-	query("SELECT state FROM genjob.wait($id, '60 s')");
-	return job($node, $id);
 }
 
 sub bytea { return '\\x' . unpack('H*', $_[0]) }
@@ -51,46 +40,46 @@ server('pictures', q{api 's3', bucket 'pictures', put_headers '{"Cache-Control":
 # ---- each verb ----
 
 my $png = "\x89PNG\r\n\x1a\n" . join('', map { chr(int(rand(256))) } 1 .. 20_000);
-my $put = run('pictures', { put => 'in/cat.png', metadata => { who => 'me' } }, inputs => input_of($png));
+my $put = run_to_end($node, 'pictures', { put => 'in/cat.png', metadata => { who => 'me' } }, inputs => input_of($png));
 is_deeply($put->{result},
 	{ url => 's3://pictures/in/cat.png', etag => md5_hex($png), bytes => length $png }, 'put');
-my $get = run('pictures', { get => 'in/cat.png' });
+my $get = run_to_end($node, 'pictures', { get => 'in/cat.png' });
 is($get->{state}, 'succeeded', 'get');
 is(query("SELECT encode(sha256(data), 'hex') = encode(sha256('" . bytea($png) . "'), 'hex') AND content_type = 'image/png' FROM gen_outputs WHERE job_id = $get->{id}"),
 	't', '... gives the same bytes');
 is_deeply($get->{result}{output}, { '$output' => 1 }, '... as its output');
 is_deeply($get->{result}{metadata}, { who => 'me' }, '... with what was said of it');
-my $head = run('pictures', { head => 'in/cat.png' });
+my $head = run_to_end($node, 'pictures', { head => 'in/cat.png' });
 is($head->{result}{bytes}, length $png, 'head tells the length');
 is($head->{result}{etag}, md5_hex($png), '... and the ETag');
-my $range = run('pictures', { get => 'in/cat.png', range => 'bytes=0-3' });
+my $range = run_to_end($node, 'pictures', { get => 'in/cat.png', range => 'bytes=0-3' });
 is(query("SELECT convert_from(substr(data, 2), 'UTF8') FROM gen_outputs WHERE job_id = $range->{id}"), 'PNG', 'a part');
-my $copy = run('pictures', { copy => 'in/cat.png', to => 'out/dog.png' });
+my $copy = run_to_end($node, 'pictures', { copy => 'in/cat.png', to => 'out/dog.png' });
 is($copy->{result}{etag}, md5_hex($png), 'copy');
-my $chained = run('pictures', { put => 'again.png', body => { '$output' => [ $get->{id}, 1 ] } });
+my $chained = run_to_end($node, 'pictures', { put => 'again.png', body => { '$output' => [ $get->{id}, 1 ] } });
 is($chained->{result}{etag}, md5_hex($png), 'an output of another job is put');
-my $large = run('pictures', { put => 'large.bin' }, inputs => input_of(join '', map { pack 'N', $_ * 2654435761 % 4294967296 } 1 .. 1_500_000));
+my $large = run_to_end($node, 'pictures', { put => 'large.bin' }, inputs => input_of(join '', map { pack 'N', $_ * 2654435761 % 4294967296 } 1 .. 1_500_000));
 is($large->{result}{bytes}, 6_000_000, 'a large object is put');
-my $read = run('pictures', { get => 'large.bin' });
+my $read = run_to_end($node, 'pictures', { get => 'large.bin' });
 is($read->{result}{etag}, $large->{result}{etag}, '... and read by a process beside the dispatcher');
 is(query("SELECT bytes FROM gen_outputs WHERE job_id = $read->{id}"), 6_000_000, '... whole');
-is(run('pictures', { delete => 'large.bin' })->{state}, 'succeeded', '... and deleted');
-my $empty = run('pictures', { put => 'empty', content_type => 'text/plain' }, inputs => '{"\\\\x"}');
+is(run_to_end($node, 'pictures', { delete => 'large.bin' })->{state}, 'succeeded', '... and deleted');
+my $empty = run_to_end($node, 'pictures', { put => 'empty', content_type => 'text/plain' }, inputs => '{"\\\\x"}');
 is($empty->{result}{bytes}, 0, 'nothing is put');
-is(run('pictures', { get => 'empty' })->{result}{bytes}, 0, '... and read');
-my $list = run('pictures', { list => '', max => 2 });
+is(run_to_end($node, 'pictures', { get => 'empty' })->{result}{bytes}, 0, '... and read');
+my $list = run_to_end($node, 'pictures', { list => '', max => 2 });
 is_deeply([ map { $_->{key} } @{ $list->{result}{objects} } ], [ 'again.png', 'empty' ], 'a list');
-my $rest = run('pictures', { list => '', after => $list->{result}{after} });
+my $rest = run_to_end($node, 'pictures', { list => '', after => $list->{result}{after} });
 is_deeply([ map { $_->{key} } @{ $rest->{result}{objects} } ], [ 'in/cat.png', 'out/dog.png' ], '... and its rest');
-my $folders = run('pictures', { list => '', delimiter => '/' });
+my $folders = run_to_end($node, 'pictures', { list => '', delimiter => '/' });
 is_deeply($folders->{result}{prefixes}, [ 'in/', 'out/' ], '... by folders');
-is(run('pictures', { delete => 'out/dog.png' })->{state}, 'succeeded', 'delete');
-my $gone = run('pictures', { get => 'out/dog.png' });
+is(run_to_end($node, 'pictures', { delete => 'out/dog.png' })->{state}, 'succeeded', 'delete');
+my $gone = run_to_end($node, 'pictures', { get => 'out/dog.png' });
 is($gone->{state}, 'failed', 'what is deleted is not there');
 like($gone->{error}, qr/HTTP 404: NoSuchKey: /, '... and the job says so');
 is($gone->{attempt}, 1, '... at once');
-like(run('pictures', { head => 'out/dog.png' })->{error}, qr/HTTP 404.* There is no such object\./, '... also where there is no body');
-my $nameless = run('pictures', { put => 'in/nameless', metadata => { who => 'me', title => '', note => "\t" } }, inputs => input_of('x'));
+like(run_to_end($node, 'pictures', { head => 'out/dog.png' })->{error}, qr/HTTP 404.* There is no such object\./, '... also where there is no body');
+my $nameless = run_to_end($node, 'pictures', { put => 'in/nameless', metadata => { who => 'me', title => '', note => "\t" } }, inputs => input_of('x'));
 is($nameless->{state}, 'succeeded', 'metadata may be empty') or diag($nameless->{error});
 
 # ---- keys of any characters ----
@@ -105,7 +94,7 @@ is(query(q{SELECT coalesce(string_agg(format('%s: %s', request, error), E'\n'), 
 ok(wait_all_ended($node), 'all are read');
 is(scalar(grep { query("SELECT encode(data, 'hex') FROM gen_outputs WHERE job_id = $ids{$_}") eq unpack('H*', "of $_") } @keys),
 	scalar @keys, 'each key names its own object');
-my $all = run('pictures', { list => '' });
+my $all = run_to_end($node, 'pictures', { list => '' });
 my %listed = map { my $k = $_->{key}; utf8::encode($k); $k => 1 } @{ $all->{result}{objects} };
 is_deeply([ grep { !$listed{$_} } @keys ], [], '... and stands in the list');
 
@@ -124,21 +113,21 @@ ok($node->poll_query_until('postgres', 'SELECT true') && do { sleep 2; $http->ge
 $link = query(q{SELECT genjob.presign_put('pictures', 'from/browser.png', 'image/png')});
 is($http->put($link, { content => 'up', headers => { 'Content-Type' => 'text/html' } })->{status}, 403, 'what is put has the type');
 is($http->put($link, { content => 'up', headers => { 'Content-Type' => 'image/png' } })->{status}, 200, 'a link that puts');
-is(run('pictures', { head => 'from/browser.png' })->{result}{bytes}, 2, '... an object');
+is(run_to_end($node, 'pictures', { head => 'from/browser.png' })->{result}{bytes}, 2, '... an object');
 
 # ---- what is wrong ----
 
 server('wrong_secret', q{api 's3', bucket 'pictures'}, undef, 'mistaken-secret');
-like(run('wrong_secret', { get => 'a b' })->{error}, qr/SignatureDoesNotMatch.* Check secret_access_key in the user mapping\./,
+like(run_to_end($node, 'wrong_secret', { get => 'a b' })->{error}, qr/SignatureDoesNotMatch.* Check secret_access_key in the user mapping\./,
 	'a wrong secret');
 server('wrong_key', q{api 's3', bucket 'pictures'}, 'nobody:here');
-like(run('wrong_key', { get => 'a b' })->{error}, qr/(InvalidAccessKeyId|SignatureDoesNotMatch).* in the user mapping\./, 'a wrong key');
+like(run_to_end($node, 'wrong_key', { get => 'a b' })->{error}, qr/(InvalidAccessKeyId|SignatureDoesNotMatch).* in the user mapping\./, 'a wrong key');
 server('wrong_region', q{api 's3', bucket 'pictures', region 'eu-central-1'});
-like(run('wrong_region', { get => 'a b' })->{error}, qr/AuthorizationHeaderMalformed.* Set the server's option region\./, 'a wrong region');
+like(run_to_end($node, 'wrong_region', { get => 'a b' })->{error}, qr/AuthorizationHeaderMalformed.* Set the server's option region\./, 'a wrong region');
 server('no_bucket', q{api 's3', bucket 'nowhere'});
-like(run('no_bucket', { get => 'a b' })->{error}, qr/NoSuchBucket.* Create it, or check the server's option bucket\./, 'no such bucket');
+like(run_to_end($node, 'no_bucket', { get => 'a b' })->{error}, qr/NoSuchBucket.* Create it, or check the server's option bucket\./, 'no such bucket');
 server('no_permission', q{api 's3', bucket 'pictures'}, 'test:other', 'other');
-my $denied = run('no_permission', { get => 'a b' });
+my $denied = run_to_end($node, 'no_permission', { get => 'a b' });
 like($denied->{error}, qr/AccessDenied.* Give the access key the permission/, 'no permission');
 is($denied->{attempt}, 1, '... is not tried again');
 is(query(q{SELECT count(*) FROM gen_jobs AS j WHERE j::text ~ 'mistaken-secret|testing'}), 0, 'no row has a secret');

@@ -12,7 +12,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use PythonServer;
 use StandIn;
 
@@ -22,20 +22,12 @@ plan skip_all => 'not installed: ' . $store->missing if $store->missing;
 my $node = new_node(conf => "genjob.shutdown_grace = 2\n");
 my $standin = StandIn->new;
 
-sub query { return $node->safe_psql('postgres', $_[0]) }
-
 query("CREATE SERVER pictures FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url '" . $store->url
 	  . "', bucket 'pictures', key '{server}/{yyyy}/{job}-{ordinal}.{ext}', retry_base '100 ms', retry_max '500 ms', put_headers '{\"Cache-Control\": \"no-store\"}')");
 query(q{CREATE USER MAPPING FOR PUBLIC SERVER pictures OPTIONS (access_key_id 'test:tester', secret_access_key 'testing')});
 create_server($node, 'painter',   'openai-images', $standin, store => 'pictures', api_key => 'sk-test');
 create_server($node, 'replicate', 'replicate', $standin, store => 'pictures', model => 'stand-in/painter:1', poll_interval => '50 ms', api_key => 'sk-test');
 create_server($node, 'plain',     'openai-images', $standin, api_key => 'sk-test');
-
-sub arrived
-{
-	my ($name) = @_;
-	return $standin->counts->{ids}{$name}{arrived} // 0;
-}
 
 my $n = 0;
 
@@ -165,7 +157,7 @@ subtest 'the store is down, and PostgreSQL is restarted meanwhile' => sub {
 	{
 		ok(wait_state($node, $job->[0], 'succeeded'), "job $job->[0] goes on when the store is back");
 		is(faults($job->[0]), '', '... its output is there');
-		is(arrived($job->[1]), 1, '... it was paid for once');
+		is($standin->arrived($job->[1]), 1, '... it was paid for once');
 	}
 };
 
@@ -180,7 +172,7 @@ subtest 'keys that are wrong, and mended' => sub {
 	ok($node->poll_query_until('postgres', "SELECT state = 'cancelled' AND remote IS NULL FROM gen_jobs WHERE id = $cancelled"), '... leaves nothing behind');
 	query(q{ALTER USER MAPPING FOR PUBLIC SERVER pictures OPTIONS (SET secret_access_key 'testing')});
 	ok(wait_state($node, $refused, 'succeeded'), 'mended, it goes on');
-	is(arrived($name), 1, '... and was paid for once');
+	is($standin->arrived($name), 1, '... and was paid for once');
 	is(query(q{SELECT count(*) FROM gen_jobs AS j WHERE j::text ~ 'mistaken-secret|testing'}), 0, 'no secret in the table');
 };
 

@@ -7,14 +7,11 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use StandIn;
 
 my $node = new_node();
 my $standin = StandIn->new;
-
-sub query { return $node->safe_psql('postgres', $_[0]) }
-sub becomes { return $node->poll_query_until('postgres', @_) }
 
 # Jobs that ended that long ago.
 sub ended
@@ -40,7 +37,7 @@ ended('short', 2, state => "'cancelled'", age => '3 days');
 query("INSERT INTO gen_outputs (job_id, ordinal, content_type, bytes, sha256, data) SELECT id, 1, 'text/plain', 1, '', 'x' FROM gen_jobs");
 # as ALTER SERVER would, it has the dispatcher look
 query(q{ALTER SERVER short OPTIONS (ADD notify 'ended')});
-ok(becomes(q{SELECT string_agg(state::text, ' ' ORDER BY id) = 'succeeded failed cancelled' FROM gen_jobs WHERE server = 'short'}),
+eventually(q{SELECT string_agg(state::text, ' ' ORDER BY id) = 'succeeded failed cancelled' FROM gen_jobs WHERE server = 'short'},
 	'what was kept long enough goes');
 is(query("SELECT string_agg(id::text, ' ' ORDER BY id) FROM gen_jobs WHERE server = 'short'"), "$young $failed $cancelled", '... and nothing else');
 is(query(q{SELECT count(*) FROM gen_jobs WHERE server = 'kept'}), 3, 'a server without the option keeps all');
@@ -50,7 +47,7 @@ is(query('SELECT count(*) FROM gen_outputs'), 6, 'outputs go with their jobs');
 
 query(q{ALTER SERVER short OPTIONS (SET retention '1 s')});
 my $id = enqueue($node, 'short', StandIn::request(prompt => 'a boat'));
-ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id IN ($id, $young))"), 'a job goes a second after its end');
+eventually("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id IN ($id, $young))", 'a job goes a second after its end');
 
 # ---- what is needed stays ----
 
@@ -65,7 +62,7 @@ my $takes = enqueue($node, 'kept', { prompt => { '$result' => [ $needed[2] + 0, 
 my $waits = query("INSERT INTO gen_jobs (server, request, after) VALUES ('kept', '{\"prompt\": \"x\"}', ARRAY[$needed[3], $refers]) RETURNING id");
 query("INSERT INTO genjob.callbacks (job_id, attempt, owner, run_at) VALUES ($needed[4], 1, 'app', now() + '1 day')");
 query(q{ALTER SERVER short OPTIONS (SET retention '1 s')});
-ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $needed[5])"), 'a job that nobody needs goes');
+eventually("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $needed[5])", 'a job that nobody needs goes');
 my ($status, $purged, $notice) = $node->psql('postgres', q{SELECT genjob.purge('short', '1 s')});
 is($purged, 2, 'genjob.purge() deletes what failed');
 like($notice, qr/NOTICE:  5 jobs are kept, since something needs them/, '... and says how many are needed');
@@ -91,7 +88,7 @@ like(($node->psql('postgres', qq{SET ROLE app;
 	INSERT INTO gen_jobs (server, request, refers) VALUES ('kept', '{"prompt": "x"}', '{1}')}))[2], qr/column "refers" of gen_jobs is set by genjob/, '... and nobody else');
 query("SELECT genjob.cancel(id) FROM gen_jobs WHERE id IN ($refers, $takes, $waits)");
 query('DELETE FROM orders; DELETE FROM genjob.callbacks');
-ok(becomes(q{SELECT count(*) = 0 FROM gen_jobs WHERE server = 'short' AND state = 'succeeded'}), '... until that is over');
+eventually(q{SELECT count(*) = 0 FROM gen_jobs WHERE server = 'short' AND state = 'succeeded'}, '... until that is over');
 
 # ---- settings under which an index gives some of its rows only ----
 
@@ -111,11 +108,11 @@ for (1 .. 5)
 {
 	my $sentinel = ended('short', 1);
 	query(q{ALTER SERVER short OPTIONS (SET retention '2 s'); ALTER SERVER short OPTIONS (SET retention '1 s')});
-	becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $sentinel)") || last;
+	$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $sentinel)") || last;
 }
 is(query("SELECT count(*) FROM gen_jobs WHERE id = $wanted"), 1, '... and stays in a database with it');
 query(q{ALTER DATABASE postgres RESET gin_fuzzy_search_limit; DELETE FROM gen_jobs WHERE server = 'kept' AND state = 'queued'});
-ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $wanted)"), '... until they are gone');
+eventually("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $wanted)", '... until they are gone');
 
 # ---- code of others that a deletion would run ----
 
@@ -128,18 +125,18 @@ query(q{SET ROLE app;
 	GRANT ALL ON seen TO PUBLIC});
 my $plain = query(q{BEGIN; INSERT INTO gen_jobs (server, request, state, finished_at) VALUES ('short', '{}', 'succeeded', now() - interval '1 day');
 	INSERT INTO notes SELECT max(id) FROM gen_jobs; SELECT job_id FROM notes; COMMIT});
-ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $plain) AND NOT EXISTS (SELECT FROM notes)"), 'a table that refers with ON DELETE CASCADE goes along');
+eventually("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $plain) AND NOT EXISTS (SELECT FROM notes)", 'a table that refers with ON DELETE CASCADE goes along');
 query(q{SET ROLE app; CREATE TRIGGER note AFTER DELETE ON notes FOR EACH ROW EXECUTE FUNCTION note()});
 $plain = query(q{BEGIN; INSERT INTO gen_jobs (server, request, state, finished_at) VALUES ('short', '{}', 'succeeded', now() - interval '1 day');
 	INSERT INTO notes SELECT max(id) FROM gen_jobs; SELECT job_id FROM notes; COMMIT});
 query(q{ALTER SERVER short OPTIONS (SET notify 'again')});
-ok(becomes(q{SELECT last_error ~ 'trigger note of table public.notes runs code of role app.*genjob.purge' FROM genjob.workers WHERE database = 'postgres'}),
+eventually(q{SELECT last_error ~ 'trigger note of table public.notes runs code of role app.*genjob.purge' FROM genjob.workers WHERE database = 'postgres'},
 	'... unless it has a trigger, whose code would run as the owner of gen_jobs');
 is(query('SELECT count(*) FROM notes, seen'), 0, '... which did not');
 is(query("SELECT count(*) FROM gen_jobs WHERE id = $plain"), 1, '... so the job is still there');
 query('DROP TABLE notes');
 query(q{ALTER SERVER short OPTIONS (SET notify 'once more')});
-ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $plain)"), '... until that is gone');
+eventually("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $plain)", '... until that is gone');
 
 # ---- a deferred foreign key, and a row that is locked ----
 
@@ -149,15 +146,15 @@ my @two = split /\n/, query(q{
 		SELECT 'short', '{}', 'succeeded', now() - interval '1 day', now() - interval '1 day' FROM generate_series(1, 2) RETURNING id),
 	kept AS (INSERT INTO later SELECT min(id) FROM two)
 	SELECT id FROM two ORDER BY id});
-ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $two[1])"), 'a deferred foreign key keeps one job, and no other');
+eventually("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $two[1])", 'a deferred foreign key keeps one job, and no other');
 is(query("SELECT count(*) FROM gen_jobs WHERE id = $two[0]"), 1, '... which stays');
 query('DROP TABLE later');
 
 # ---- an idle server asks nothing ----
 
-ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'short' AND state = 'succeeded')"), 'all are gone');
+eventually("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'short' AND state = 'succeeded')", 'all are gone');
 query(q{ALTER SERVER short OPTIONS (SET retention '30 days')});
-ok(becomes(q{SELECT state = 'idle' FROM genjob.workers WHERE database = 'postgres'}), 'idle');
+eventually(q{SELECT state = 'idle' FROM genjob.workers WHERE database = 'postgres'}, 'idle');
 like(query(q{EXPLAIN SELECT id FROM gen_jobs WHERE server = 'short' AND state = 'succeeded' AND retained AND finished_at < now() ORDER BY finished_at, id LIMIT 10}),
 	qr/gen_jobs_ended/, 'the oldest are found by an index');
 
@@ -168,7 +165,7 @@ create_server($node, 'late', 'openai-images', $standin);
 sub succeed
 {
 	my @ids = map { enqueue($node, 'late', StandIn::request(prompt => 'a boat')) } 1 .. $_[0];
-	ok(becomes("SELECT count(*) = $_[0] FROM gen_jobs WHERE id IN (${\ join(', ', @ids)}) AND state = 'succeeded'"), "$_[0] jobs succeed without retention")
+	eventually("SELECT count(*) = $_[0] FROM gen_jobs WHERE id IN (${\ join(', ', @ids)}) AND state = 'succeeded'", "$_[0] jobs succeed without retention")
 	  || diag(query("SELECT id, state, error FROM gen_jobs WHERE id IN (${\ join(', ', @ids)})"));
 	return @ids;
 }
@@ -183,23 +180,23 @@ query(q{CREATE TABLE told (job_id bigint);
 my $holder = $node->background_psql('postgres');
 $holder->query_safe("BEGIN; SELECT FROM gen_jobs WHERE id = $late[1] FOR UPDATE");
 query(q{ALTER SERVER late OPTIONS (ADD retention '1 h')});
-ok(becomes("SELECT count(*) = 1 FROM gen_jobs WHERE NOT retained"), 'with the option they are put there, but for one that is locked');
+eventually("SELECT count(*) = 1 FROM gen_jobs WHERE NOT retained", 'with the option they are put there, but for one that is locked');
 $holder->query_safe('COMMIT');
 $holder->quit;
-ok(becomes('SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE NOT retained)'), '... and that one later');
+eventually('SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE NOT retained)', '... and that one later');
 is(query('SELECT count(*) FROM told'), 0, "... and no trigger of an application's takes it for an end");
 query('DROP FUNCTION tell() CASCADE');
 is(query("SELECT count(*) FROM gen_jobs WHERE id IN ($late[0], $late[1], $late[2])"), 3, '... none is due');
 query(q{ALTER SERVER late OPTIONS (SET retention '1 s')});
-ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'late')"), '... until they are');
+eventually("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'late')", '... until they are');
 
 query(q{ALTER SERVER late OPTIONS (DROP retention)});
 @late = succeed(2);
 query(q{ALTER SYSTEM SET genjob.enabled = off; SELECT pg_reload_conf()});
-ok(becomes(q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type ~ 'genjob dispatcher')}), 'while no dispatcher runs');
+eventually(q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type ~ 'genjob dispatcher')}, 'while no dispatcher runs');
 query(q{ALTER SERVER late OPTIONS (ADD retention '1 s')});
 query(q{ALTER SYSTEM RESET genjob.enabled; SELECT pg_reload_conf()});
-ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'late')"), '... the option comes, and the next one finds what it is for');
+eventually("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'late')", '... the option comes, and the next one finds what it is for');
 
 # ---- the column is genjob's ----
 

@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use OpenUploads;
 use PythonServer;
 use StandIn;
@@ -21,8 +21,6 @@ plan skip_all => 'not installed: ' . $store->missing if $store->missing;
 my $node = new_node(conf => "genjob.shutdown_grace = 1\nrestart_after_crash = on\n");
 my $standin = StandIn->new;
 my $size = '1700x1700';    # 8.7 MB: two parts
-
-sub query { return $node->safe_psql('postgres', $_[0]) }
 
 query("CREATE SERVER pictures FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url '" . $store->url
 	  . "', bucket 'pictures', key '{server}/{job}-{ordinal}.{ext}', retry_base '100 ms')");
@@ -35,8 +33,6 @@ sub start
 	my ($server, $name, %more) = @_;
 	return enqueue($node, $server, StandIn::request(prompt => $name, size => $size, %more, standin => { id => $name }));
 }
-
-sub arrived { return $standin->counts->{ids}{ $_[0] }{arrived} // 0 }
 
 # What is wrong with the one output of a job; empty if nothing.
 sub fault
@@ -54,17 +50,6 @@ sub fault
 sub is_open { return $node->poll_query_until('postgres', "SELECT remote ? 'uploads' FROM gen_jobs WHERE id = $_[0]") }
 
 sub none_is_open { return poll_until(sub { !OpenUploads::list($store) }) }
-
-sub poll_until
-{
-	my ($is_so) = @_;
-	for (1 .. 600)
-	{
-		return 1 if $is_so->();
-		select(undef, undef, undef, 0.1);
-	}
-	return 0;
-}
 
 # ---- it goes well ----
 
@@ -112,7 +97,7 @@ for my $stop (1 .. $stops)
 	}
 	ok(wait_state($node, $id, 'succeeded'), "the job goes on after $how");
 	is(fault($id), '', '... its object is whole');
-	is(arrived($name), 1, '... and was paid for once');
+	is($standin->arrived($name), 1, '... and was paid for once');
 }
 ok(none_is_open(), 'no upload is open');
 
@@ -130,7 +115,7 @@ $node->start;
 wait_dispatcher($node);
 ok(wait_state($node, $id, 'succeeded'), 'after an immediate stop the job goes on');
 is(fault($id), '', '... its object is whole');
-is(arrived('saved'), 1, '... and was paid for once');
+is($standin->arrived('saved'), 1, '... and was paid for once');
 
 # ---- what a dead primary left ----
 

@@ -7,7 +7,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use PythonServer;
 use StandIn;
 
@@ -16,9 +16,6 @@ plan skip_all => 'not installed: ' . $store->missing if $store->missing;
 
 my $node = new_node();
 my $standin = StandIn->new;
-
-sub query { return $node->safe_psql('postgres', $_[0]) }
-sub becomes { return $node->poll_query_until('postgres', @_) }
 
 # How many objects the store has.
 sub objects
@@ -38,7 +35,7 @@ query(q{SET ROLE app; INSERT INTO gen_jobs (server, request) SELECT 'painter', j
 ok(wait_all_ended($node), 'three jobs of a plain role, with two pictures each');
 is(objects(), 6, 'their objects are there');
 query(q{ALTER SERVER painter OPTIONS (SET retention '1 s')});
-ok(becomes(q{SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'painter')}), 'they go');
+eventually(q{SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = 'painter')}, 'they go');
 is(objects(), 0, '... after their objects');
 is(query(q{SELECT count(*) FROM gen_jobs WHERE request ? 'delete'}), 0, '... and the jobs that deleted these');
 
@@ -55,12 +52,12 @@ is(query("SELECT string_agg(refers::text, ' ' ORDER BY id) FROM gen_jobs WHERE i
 query(q{GRANT USAGE ON FOREIGN SERVER plain TO app});
 is(query("SET ROLE app; INSERT INTO gen_jobs (server, request) VALUES ('plain', '{\"a\": {\"\$url\": \"$link->{'$url'}\"}}') RETURNING refers IS NULL"), 't', '... but not a job of a role that does not see them');
 query(q{ALTER SERVER painter OPTIONS (SET retention '1 s')});
-ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $linked[2])"), 'a picture goes');
+eventually("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id = $linked[2])", 'a picture goes');
 is(query("SELECT count(*) FROM gen_jobs WHERE id IN ($linked[0], $linked[1])"), 2, '... but none to which an unfinished job links');
 is(objects(), 2, '... nor its object');
 query(q{SELECT genjob.resume('plain')});
-ok(becomes("SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($link[0], $link[1]) AND state = 'succeeded'"), '... which finds it');
-ok(becomes("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id IN ($linked[0], $linked[1]))"), '... until that has ended');
+eventually("SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($link[0], $link[1]) AND state = 'succeeded'", '... which finds it');
+eventually("SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE id IN ($linked[0], $linked[1]))", '... until that has ended');
 is(objects(), 0, '... then the objects go, too');
 
 # ---- one object of several jobs ----
@@ -91,19 +88,19 @@ query(q{UPDATE gen_outputs SET store = 'gone' WHERE job_id = (SELECT max(job_id)
 my $port = $store->port;
 $store->stop;
 query(q{ALTER SERVER painter OPTIONS (SET retention '1 s')});
-ok(becomes(q{SELECT count(*) = 1 FROM gen_jobs WHERE request ? 'delete' AND state <> 'succeeded'}), 'the store is down: the deletion waits');
-ok(becomes(q{SELECT held_reason ~ 'does not exist' FROM genjob.servers WHERE server = 'painter'}), '... and a store that does not exist is said');
+eventually(q{SELECT count(*) = 1 FROM gen_jobs WHERE request ? 'delete' AND state <> 'succeeded'}, 'the store is down: the deletion waits');
+eventually(q{SELECT held_reason ~ 'does not exist' FROM genjob.servers WHERE server = 'painter'}, '... and a store that does not exist is said');
 is(query(q{SELECT count(*) FROM gen_jobs WHERE server = 'painter'}), 2, '... the rows stay');
 $node->restart;
 ok(wait_dispatcher($node), 'a restart');
 $store->start($port);
-ok(becomes(q{SELECT count(*) = 1 FROM gen_jobs WHERE server = 'painter'}), 'the store is back: one goes');
+eventually(q{SELECT count(*) = 1 FROM gen_jobs WHERE server = 'painter'}, 'the store is back: one goes');
 query(q{UPDATE gen_outputs SET store = 'pictures'});
 query(q{ALTER USER MAPPING FOR PUBLIC SERVER pictures OPTIONS (SET secret_access_key 'mistaken')});
-ok(becomes(q{SELECT count(*) = 1 FROM gen_jobs WHERE request ? 'delete' AND error IS NOT NULL}), 'a wrong key: the deletion fails, or waits');
+eventually(q{SELECT count(*) = 1 FROM gen_jobs WHERE request ? 'delete' AND error IS NOT NULL}, 'a wrong key: the deletion fails, or waits');
 is(query(q{SELECT count(*) FROM gen_jobs WHERE server = 'painter'}), 1, '... the row stays');
 query(q{ALTER USER MAPPING FOR PUBLIC SERVER pictures OPTIONS (SET secret_access_key 'testing')});
-ok(becomes(q{SELECT count(*) = 0 FROM gen_jobs WHERE server = 'painter'}), '... until it is mended');
+eventually(q{SELECT count(*) = 0 FROM gen_jobs WHERE server = 'painter'}, '... until it is mended');
 is(objects(), 0, 'no object is left');
 
 $node->stop;

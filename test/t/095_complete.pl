@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use PythonServer;
 
 my $aws = PythonServer->new('services.py');
@@ -20,7 +20,6 @@ my $node = new_node();
 my $http = HTTP::Tiny->new(timeout => 30);
 my $json = JSON::PP->new->utf8->canonical;
 
-sub query { return $node->safe_psql('postgres', $_[0]) }
 sub calls { return $json->decode($http->get($aws->url('/_calls'))->{content}) }
 sub faults { return $http->post($aws->url('/_faults'), { content => $json->encode({ faults => [@_] }) }) }
 

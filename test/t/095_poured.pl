@@ -14,7 +14,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use OpenUploads;
 use PythonServer;
 use StandIn;
@@ -27,8 +27,6 @@ my $mb = 1024 * 1024;
 my $node = new_node(conf => "genjob.shutdown_grace = 1\nrestart_after_crash = on\ngenjob.max_memory = 256MB\n");
 my $standin = StandIn->new;
 my $http = HTTP::Tiny->new(timeout => 120);
-
-sub query { return $node->safe_psql('postgres', $_[0]) }
 
 query("CREATE SERVER pictures FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url '" . $store->url
 	  . "', bucket 'pictures', key '{server}/{job}-{ordinal}.{ext}', retry_base '100 ms')");
@@ -43,8 +41,6 @@ sub start
 	my $url = $files->url("/$name/$bytes.png" . ($options ? "?$options" : ''));
 	return enqueue($node, $server // 'replicate', StandIn::request(prompt => $name, standin => { id => $name, output => $url }));
 }
-
-sub arrived { return $standin->counts->{ids}{ $_[0] }{arrived} // 0 }
 
 sub asked { return grep { /^\Q$_[0]\E / } split /\n/, $http->get($files->url('/log'))->{content} }
 
@@ -62,33 +58,14 @@ sub fault
 	return $reply->{success} && $found eq $expected ? '' : "the object is $found ($reply->{status}), and not $expected";
 }
 
-sub poll_until
-{
-	my ($is_so) = @_;
-	for (1 .. 600)
-	{
-		return 1 if $is_so->();
-		sleep 0.1;
-	}
-	return 0;
-}
-
-# MB that only this process has.
-sub memory
-{
-	my ($pid) = @_;
-	my ($kb) = slurp_file("/proc/$pid/smaps_rollup") =~ /^Pss_Anon:\s+(\d+) kB/m;
-	return $kb / 1024;
-}
-
 # ---- memory stays flat ----
 
 my $large = ($ENV{GENJOB_TEST_LONG} ? 5120 : 200) * $mb;
 my $pid = dispatcher_pid($node);
-my $before = memory($pid);
+my $before = private_memory($pid);
 my $most = 0;
 my $id = start('large', $large);
-ok(poll_until(sub { my $now = memory($pid); $most = $now if $now > $most; query("SELECT state IN ('succeeded', 'failed') FROM gen_jobs WHERE id = $id") eq 't' }), 'a large output');
+ok(poll_until(sub { my $now = private_memory($pid); $most = $now if $now > $most; query("SELECT state IN ('succeeded', 'failed') FROM gen_jobs WHERE id = $id") eq 't' }), 'a large output');
 is(query("SELECT state FROM gen_jobs WHERE id = $id"), 'succeeded', '... is there') or diag(query("SELECT error FROM gen_jobs WHERE id = $id"));
 takes_less($most - $before, 100, '... with less than 100 MB of memory');
 is(fault($id, 'large', $large), '', '... and is whole');
@@ -110,7 +87,7 @@ foreach my $name (sort keys %cut)
 	ok(wait_state($node, $job{$name}, 'succeeded'), "a download that $cut{$name}[2]");
 	is(fault($job{$name}, $name, 70 * $mb + 12345), '', '... is whole');
 	cmp_ok(scalar(asked($name)), '<=', $cut{$name}[1], '... and was asked for no more often');
-	is(arrived($name), 1, '... and paid for once');
+	is($standin->arrived($name), 1, '... and paid for once');
 }
 is(scalar(grep { / bytes=/ } asked('cut')), 2, 'the rest was asked for');
 $id = start('change', 70 * $mb, "cut=@{[30 * $mb]}&change=2");
@@ -187,7 +164,7 @@ for my $stop (1 .. $stops)
 	}
 	ok(wait_state($node, $id, 'succeeded'), 'the job goes on after ' . ($stop % 2 ? 'an immediate stop' : 'a SIGKILL of the dispatcher'));
 	is(fault($id, $name, $bytes), '', '... its object is whole');
-	is(arrived($name), 1, '... and was paid for once');
+	is($standin->arrived($name), 1, '... and was paid for once');
 	is(scalar(grep { m{/$id-1\.png/} } OpenUploads::list($store)), 0, '... no upload is open');
 }
 is(query(q{SELECT count(*) FROM gen_jobs j WHERE state = 'succeeded' AND server = 'replicate' AND NOT EXISTS (SELECT FROM gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL)}),

@@ -11,7 +11,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use PythonServer;
 
 my $aws = PythonServer->new('services.py');
@@ -21,7 +21,6 @@ my $node = new_node();
 my $http = HTTP::Tiny->new(timeout => 30);
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 
-sub query { return $node->safe_psql('postgres', $_[0]) }
 sub ask { return $json->decode($http->get($aws->url($_[0]))->{content}) }
 sub inform { return $http->post($aws->url($_[0]), { content => $json->encode($_[1]) }) }
 sub faults { return inform('/_faults', { faults => [@_] }) }
@@ -34,61 +33,52 @@ sub server
 	return $name;
 }
 
-# Runs a job to its end and gives its row.
-sub run
-{
-	my ($server, $request, %columns) = @_;
-	my $id = enqueue($node, $server, $request, %columns);
-	query("SELECT state FROM genjob.wait($id, '60 s')");
-	return job($node, $id);
-}
-
 # ---- SQS ----
 
 my $queues = 'https://sqs.eu-central-1.amazonaws.com/123456789012';
 server('queue', 'aws-sqs', "$queues/orders");
 server('fifo',  'aws-sqs', "$queues/orders.fifo");
 server('lost',  'aws-sqs', "$queues/missing");
-my $job = run('queue', { order => 17, note => "a \x{e4}" });
+my $job = run_to_end($node, 'queue', { order => 17, note => "a \x{e4}" });
 is($job->{state}, 'succeeded', 'a message is sent');
 like($job->{result}{MessageId}, qr/^[0-9a-f-]{36}$/, '... its id is the result');
 my $sent = ask('/_messages')->{orders}[0]{body};
 is_deeply($json->decode(Encode::encode_utf8($sent->{MessageBody})), { order => 17, note => "a \x{e4}" }, 'its text is the request');
 is($sent->{QueueUrl}, "$queues/orders", '... to the queue that model names');
 ok(!exists $sent->{MessageGroupId}, '... without a group');
-run('queue', { MessageBody => 'plain text', DelaySeconds => 5 });
+run_to_end($node, 'queue', { MessageBody => 'plain text', DelaySeconds => 5 });
 $sent = ask('/_messages')->{orders}[1]{body};
 is("$sent->{MessageBody} $sent->{DelaySeconds}", 'plain text 5', 'a text is sent as it is, other parameters beside it');
-run('queue', { MessageBody => 'elsewhere', QueueUrl => "$queues/private" });
+run_to_end($node, 'queue', { MessageBody => 'elsewhere', QueueUrl => "$queues/private" });
 is(ask('/_messages')->{orders}[2]{body}{MessageBody}, 'elsewhere', 'a request does not choose another queue');
-run('fifo', { order => $_ }, tenant => 'shop 1') for 1 .. 2;
-run('fifo', { order => 3 }, tenant => 'shop/1');
+run_to_end($node, 'fifo', { order => $_ }, tenant => 'shop 1') for 1 .. 2;
+run_to_end($node, 'fifo', { order => 3 }, tenant => 'shop/1');
 my @fifo = map { $_->{body} } @{ ask('/_messages')->{'orders.fifo'} };
 is(scalar(@fifo), 3, 'a FIFO queue has each message');
 is($fifo[0]{MessageGroupId}, $fifo[1]{MessageGroupId}, '... a tenant is a group');
 is($fifo[2]{MessageGroupId}, 'shop/1', '... under its name, where a group can have that');
 like($fifo[0]{MessageDeduplicationId}, qr/^[0-9a-f-]{36}$/, '... each with an id of its own');
 faults({ cut => JSON::PP::true });
-$job = run('fifo', { order => 4 });
+$job = run_to_end($node, 'fifo', { order => 4 });
 is($job->{state}, 'succeeded', 'the connection was cut off: it is sent again');
 is(scalar(@{ ask('/_messages')->{'orders.fifo'} }), 4, '... and is there once');
-like(run('lost', {})->{error}, qr/answered QueueDoesNotExist: The specified queue does not exist\. Check the server's options model, url and region\./, 'no such queue');
+like(run_to_end($node, 'lost', {})->{error}, qr/answered QueueDoesNotExist: The specified queue does not exist\. Check the server's options model, url and region\./, 'no such queue');
 
 # ---- Step Functions ----
 
 my $machine = 'arn:aws:states:eu-central-1:123456789012:stateMachine:resize';
 server('steps',  'aws-sfn', $machine);
 server('nobody', 'aws-sfn', "$machine-missing");
-$job = run('steps', { a => 1, ends => { status => 'SUCCEEDED', output => '{"picture": "s3://pictures/1.png", "error": "none"}' } });
+$job = run_to_end($node, 'steps', { a => 1, ends => { status => 'SUCCEEDED', output => '{"picture": "s3://pictures/1.png", "error": "none"}' } });
 is($job->{state}, 'succeeded', 'an execution succeeds');
 is_deeply($job->{result}, { picture => 's3://pictures/1.png', error => 'none' }, '... its output is the result');
 like($job->{remote_id}, qr/^arn:aws:states:eu-central-1:123456789012:execution:resize:[0-9a-f-]{36}$/, '... its ARN is the remote_id');
-is_deeply(run('steps', { ends => { status => 'SUCCEEDED', output => '[1, 2]' } })->{result}, [ 1, 2 ], 'an output that is no object');
-$job = run('steps', { ends => { status => 'FAILED', error => 'States.TaskFailed', cause => 'no such picture' } });
+is_deeply(run_to_end($node, 'steps', { ends => { status => 'SUCCEEDED', output => '[1, 2]' } })->{result}, [ 1, 2 ], 'an output that is no object');
+$job = run_to_end($node, 'steps', { ends => { status => 'FAILED', error => 'States.TaskFailed', cause => 'no such picture' } });
 is("$job->{state}, $job->{error}", 'failed, server "steps" ended the prediction as "FAILED": States.TaskFailed: no such picture', 'one that fails says why');
-like(run('steps', { ends => { status => 'TIMED_OUT' } })->{error}, qr/as "TIMED_OUT"/, 'one that times out');
-like(run('steps', { ends => { status => 'ABORTED' } })->{error}, qr/as "ABORTED"/, 'one that is stopped');
-like(run('nobody', {})->{error}, qr/answered StateMachineDoesNotExist: .*options model, url and region/, 'no such machine');
+like(run_to_end($node, 'steps', { ends => { status => 'TIMED_OUT' } })->{error}, qr/as "TIMED_OUT"/, 'one that times out');
+like(run_to_end($node, 'steps', { ends => { status => 'ABORTED' } })->{error}, qr/as "ABORTED"/, 'one that is stopped');
+like(run_to_end($node, 'nobody', {})->{error}, qr/answered StateMachineDoesNotExist: .*options model, url and region/, 'no such machine');
 
 my $id = enqueue($node, 'steps', { b => 2 });
 $node->poll_query_until('postgres', "SELECT remote_id IS NOT NULL FROM gen_jobs WHERE id = $id");
@@ -105,41 +95,41 @@ $node->poll_query_until('postgres', "SELECT remote IS NULL FROM gen_jobs WHERE i
 is((sort map { $_->{input} =~ /"c"/ ? $_->{status} : () } @{ ask('/_executions') })[0], 'ABORTED', 'a cancel stops the execution');
 
 my $taken = ask('/_executions')->[0]{name};
-$job = run('steps', { input => { ends => { status => 'SUCCEEDED', output => '"mine"' } }, name => $taken, stateMachineArn => "$machine-missing" });
+$job = run_to_end($node, 'steps', { input => { ends => { status => 'SUCCEEDED', output => '"mine"' } }, name => $taken, stateMachineArn => "$machine-missing" });
 is($job->{result}, 'mine', 'a request chooses neither the name of an execution nor another machine');
 my $before = @{ ask('/_executions') };
 faults({ cut => JSON::PP::true });
-is(run('steps', { d => 4, ends => { status => 'SUCCEEDED', output => '{"once": true}' } })->{result}{once}, 1, 'the start was cut off, and the execution has ended by the repeat');
+is(run_to_end($node, 'steps', { d => 4, ends => { status => 'SUCCEEDED', output => '{"once": true}' } })->{result}{once}, 1, 'the start was cut off, and the execution has ended by the repeat');
 is(scalar(@{ ask('/_executions') }), $before + 1, '... which is the same execution');
 
 # ---- refusals that are the same for both ----
 
 faults({ status => 400, type => 'ThrottlingException', message => 'Rate exceeded' });
-$job = run('steps', { ends => { status => 'SUCCEEDED', output => '{}' } });
+$job = run_to_end($node, 'steps', { ends => { status => 'SUCCEEDED', output => '{}' } });
 is("$job->{state} $job->{failures}", 'succeeded 0', 'throttled by HTTP 400: tried again, and no attempt lost');
 faults(undef, { status => 400, type => 'ThrottlingException', message => 'Rate exceeded' }, { status => 400, type => 'ExpiredTokenException', message => 'x' });
-is(run('steps', { ends => { status => 'SUCCEEDED', output => '{}' } })->{state}, 'succeeded', 'questions that are refused are asked again');
+is(run_to_end($node, 'steps', { ends => { status => 'SUCCEEDED', output => '{}' } })->{state}, 'succeeded', 'questions that are refused are asked again');
 faults({ status => 500, type => 'InternalFailure', message => '' });
-is(run('queue', {})->{state}, 'succeeded', 'a failure of the moment');
+is(run_to_end($node, 'queue', {})->{state}, 'succeeded', 'a failure of the moment');
 foreach my $case (
 	[ "SET secret_access_key 'mistaken'", qr/answered InvalidSignatureException: .*Check secret_access_key in the user mapping/, 'a wrong key' ],
 	[ "SET secret_access_key 'wJalrXUtnFEMI', SET access_key_id 'AKIDNONE'", qr/answered UnrecognizedClientException: .*Check access_key_id/, 'an unknown key' ],
 	[ "SET access_key_id 'AKIDEXAMPLE', ADD session_token 'of-yesterday'", qr/answered ExpiredTokenException: .*Renew session_token/, 'an expired token' ])
 {
 	query("ALTER USER MAPPING FOR PUBLIC SERVER $_ OPTIONS ($case->[0])") for qw(queue steps);
-	like(run($_, {})->{error}, $case->[1], "$case->[2]: $_") for qw(queue steps);
+	like(run_to_end($node, $_, {})->{error}, $case->[1], "$case->[2]: $_") for qw(queue steps);
 }
 query("ALTER USER MAPPING FOR PUBLIC SERVER $_ OPTIONS (DROP session_token)") for qw(queue steps);
 query("ALTER SERVER $_ OPTIONS (SET region 'us-east-1')") for qw(queue steps);
-like(run($_, {})->{error}, qr/Check the server's options region and service/, "a wrong region: $_") for qw(queue steps);
+like(run_to_end($node, $_, {})->{error}, qr/Check the server's options region and service/, "a wrong region: $_") for qw(queue steps);
 faults({ status => 400, type => 'AccessDeniedException', message => 'User: arn:aws:iam::1:user/x is not authorized to perform: states:StartExecution' });
 query("ALTER SERVER steps OPTIONS (SET region 'eu-central-1')");
-like(run('steps', {})->{error}, qr/answered AccessDeniedException: .*permission for the action/, 'no permission');
+like(run_to_end($node, 'steps', {})->{error}, qr/answered AccessDeniedException: .*permission for the action/, 'no permission');
 query("CREATE SERVER gateway FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url '" . $aws->url . "', auth 'sigv4', region 'eu-central-1', service 'lambda', path '/2015-03-31/functions/x/invocations');
 	CREATE USER MAPPING FOR PUBLIC SERVER gateway OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key 'mistaken')");
-like(run('gateway', {})->{error}, qr/HTTP 403: .* Check the access key in the user mapping, what it may do/, 'a wrong key for a server of another api');
+like(run_to_end($node, 'gateway', {})->{error}, qr/HTTP 403: .* Check the access key in the user mapping, what it may do/, 'a wrong key for a server of another api');
 faults({ status => 400, type => 'InvalidSignatureException', message => 'Signature expired: 20261126T100000Z is now earlier than 20261126T105500Z (20261126T110000Z - 5 min.)' });
-like(run('steps', {})->{error}, qr/Set the clock of the machine/, 'a clock that is off by an hour');
+like(run_to_end($node, 'steps', {})->{error}, qr/Set the clock of the machine/, 'a clock that is off by an hour');
 like(($node->psql('postgres', q{CREATE SERVER x FOREIGN DATA WRAPPER genjob OPTIONS (api 'aws-sqs', url 'https://sqs.eu-central-1.amazonaws.com')}))[2], qr/"model" is required.*the URL of the queue/s, 'a server without a queue');
 
 $node->stop;

@@ -13,7 +13,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use OpenUploads;
 use PythonServer;
 use StandIn;
@@ -26,8 +26,6 @@ my $node = new_node(conf => "genjob.shutdown_grace = 1\nrestart_after_crash = on
 # a server that is asked again under the same Idempotency-Key has not made two
 my $standin = StandIn->new(idempotent => 1);
 my $http = HTTP::Tiny->new(timeout => 60);
-
-sub query { return $node->safe_psql('postgres', $_[0]) }
 
 query("CREATE SERVER pictures FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url '" . $store->url
 	  . "', bucket 'pictures', key '{server}/{job}-{ordinal}.{ext}', retry_base '100 ms', max_in_flight '8')");

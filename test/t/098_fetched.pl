@@ -43,9 +43,6 @@ create_server($node, 'bytes', 'http', $standin, path => '/echo', links_as => 'by
 create_server($node, 'form', 'http', $standin, path => '/echo', body => 'multipart');
 create_server($node, 'claude', 'anthropic', $standin);
 
-sub set { return $http->put($fake->url('/_set'), { content => $json->encode({@_}) }) }
-sub asked { return grep { /$_[0]/ } split /\n/, $http->get($fake->url('/_log'))->{content} }
-sub arrived { return $standin->counts->{ids}{ $_[0] }{arrived} // 0 }
 sub request_of { my ($text) = @_; return (grep { ($_->{body} // '') =~ /\Q$text\E/ } $standin->requests)[-1] }
 sub result_of { my ($id) = @_; wait_state($node, $id, 'succeeded'); return job($node, $id)->{result} }
 
@@ -120,7 +117,7 @@ sub refused
 	my $name = "refused: $what";
 	my $id = enqueue($node, 'bytes', StandIn::request(prompt => $name, a => $wanted, standin => { id => $name }));
 	ok(wait_state($node, $id, 'failed'), $what);
-	is(arrived($name), 0, '... and nothing was sent');
+	is($standin->arrived($name), 0, '... and nothing was sent');
 	return job($node, $id)->{error};
 }
 like(refused({ '$url' => 's3://pictures/none.png' }, 'an object that is not there'), qr{^s3://pictures/none\.png is not there, so the job was not sent: .*NoSuchKey}, '... is named');
@@ -138,17 +135,17 @@ put_object('fake', 'in.png', $cat);
 my $in = { '$url' => 's3://fake/in.png' };
 sub start { my ($name, $server, %more) = @_; return enqueue($node, $server // 'bytes', StandIn::request(prompt => $name, a => $in, %more, standin => { id => $name })) }
 
-set(refuse => [ 403, 'AccessDenied' ]);
+$fake->set(refuse => [ 403, 'AccessDenied' ]);
 my $id = start('denied');
 ok($node->poll_query_until('postgres', "SELECT state = 'queued' AND error ~ 'AccessDenied.*check it in the user mapping.*nothing was sent' FROM gen_jobs WHERE id = $id"), 'a store that refuses: the job waits, and says why')
 	or diag(query("SELECT state, error FROM gen_jobs WHERE id = $id"));
 ok($node->poll_query_until('postgres', q{SELECT held_reason ~ 'AccessDenied' FROM genjob.servers WHERE server = 'fake'}), '... and so does the store in genjob.servers');
-is(arrived('denied'), 0, '... and nothing was sent');
+is($standin->arrived('denied'), 0, '... and nothing was sent');
 is(query("SELECT in_flight FROM genjob.servers WHERE server = 'bytes'"), 0, '... and its place is free');
-set(refuse => undef);
+$fake->set(refuse => undef);
 ok(wait_state($node, $id, 'succeeded'), '... until it does not');
 is(query("SELECT failures || ' ' || coalesce(error, '-') || ' ' || coalesce(attempt_errors::text, '-') FROM gen_jobs WHERE id = $id"), '0 - -', '... which cost no attempt');
-is(arrived('denied'), 1, '... and one call');
+is($standin->arrived('denied'), 1, '... and one call');
 
 my $port = $fake->port;
 $fake->stop;
@@ -156,27 +153,24 @@ my @down = map { start("down $_") } 1 .. 15;
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 15 FROM gen_jobs WHERE state = 'queued' AND error ~ 'must come from|could not be fetched'}), 'a store that is down');
 my $other = enqueue($node, 'bytes', StandIn::request(prompt => 'other'));
 ok(wait_state($node, $other, 'succeeded'), '... holds up no other job of the server');
-is(arrived("down $_"), 0, '... and costs no generation') for 1, 15;
+is($standin->arrived("down $_"), 0, '... and costs no generation') for 1, 15;
 $fake->start($port);
 eventually(q{SELECT count(*) = 15 FROM gen_jobs WHERE state = 'succeeded' AND request->>'prompt' ~ '^down '}, 'it is back, and they go on')
 	or diag(query(q{SELECT j.id, state, j.attempt, run_at - now(), error, phase, bytes_received, elapsed FROM gen_jobs j LEFT JOIN genjob.activity a ON a.job_id = j.id WHERE request->>'prompt' ~ '^down ' AND state <> 'succeeded'}));
-is(join(' ', map { arrived("down $_") } 1 .. 15), join(' ', (1) x 15), '... each is sent once');
+is(join(' ', map { $standin->arrived("down $_") } 1 .. 15), join(' ', (1) x 15), '... each is sent once');
 
 # ---- many large ones ----
-
-# MB that only this process has
-sub memory { my ($kb) = slurp_file("/proc/$_[0]/smaps_rollup") =~ /^Pss_Anon:\s+(\d+) kB/m; return $kb / 1024 }
 
 is($http->put($fake->url('/fake/large.png'), { content => "\x89PNG\r\n\x1a\n" . 'x' x (20 * 1024 * 1024) })->{status}, 200, 'an object of 20 MB');
 create_server($node, 'editor', 'openai-images', $standin);
 my $dispatcher = wait_dispatcher($node);
-my $before = memory($dispatcher);
+my $before = private_memory($dispatcher);
 my $most = 0;
 my @large = map { enqueue($node, 'editor', StandIn::request(prompt => "large $_", image => { '$url' => 's3://fake/large.png' }, latency_ms => 1000, standin => { id => "large $_" })) } 1 .. 8;
 my $until = time + 2 * $PostgreSQL::Test::Utils::timeout_default;
 while (time < $until)
 {
-	my $now = memory($dispatcher);
+	my $now = private_memory($dispatcher);
 	$most = $now if $now > $most;
 	last if query(q{SELECT count(*) FROM gen_jobs WHERE state NOT IN ('succeeded', 'failed')}) == 0;
 }
@@ -188,7 +182,7 @@ takes_less($most - $before, 110, '... with little more than genjob.max_memory');
 
 # ---- what ends meanwhile ----
 
-set(delay => 2);
+$fake->set(delay => 2);
 create_server($node, 'careful', 'http', $standin, path => '/echo', links_as => 'bytes', on_unknown => 'fail');
 foreach my $server ('bytes', 'careful')
 {
@@ -197,10 +191,10 @@ foreach my $server ('bytes', 'careful')
 	query("SELECT genjob.cancel($cancelled)");
 	ok($node->poll_query_until('postgres', "SELECT state = 'cancelled' AND remote IS NULL FROM gen_jobs WHERE id = $cancelled"), 'a job that is cancelled meanwhile');
 }
-set(delay => 4);
+$fake->set(delay => 4);
 foreach my $how ('fast', 'immediate', 'kill')
 {
-	set(delay => 3);
+	$fake->set(delay => 3);
 	my $usual = start($how);
 	# with on_unknown 'fail', too: nothing was sent
 	my $careful = start("$how careful", 'careful');
@@ -215,11 +209,11 @@ foreach my $how ('fast', 'immediate', 'kill')
 		$node->start;
 		wait_dispatcher($node);
 	}
-	set(delay => 0);
+	$fake->set(delay => 0);
 	ok(wait_state($node, $_, 'succeeded'), "$how: it is fetched again") for $usual, $careful;
-	is(arrived($_), 1, '... and sent once') for $how, "$how careful";
+	is($standin->arrived($_), 1, '... and sent once') for $how, "$how careful";
 	is(query("SELECT sum(failures) FROM gen_jobs WHERE id IN ($usual, $careful)"), 0, '... and costs no attempt');
 }
-is(arrived('cancelled'), 0, 'the one that was cancelled was never sent');
+is($standin->arrived('cancelled'), 0, 'the one that was cancelled was never sent');
 $node->stop;
 done_testing();

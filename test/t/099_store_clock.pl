@@ -24,7 +24,6 @@ create_server($node, 'painter', 'openai-images', $standin, store => 'pictures');
 create_server($node, 'bytes', 'http', $standin, path => '/echo', links_as => 'bytes');
 
 sub start { my ($server, $name, %more) = @_; return enqueue($node, $server, StandIn::request(prompt => $name, %more, standin => { id => $name })) }
-sub arrived { return $standin->counts->{ids}{ $_[0] }{arrived} // 0 }
 
 my $first = start('painter', 'first');
 ok(wait_state($node, $first, 'succeeded'), 'with the right time');
@@ -47,11 +46,11 @@ foreach my $case ([ 3600, 'behind' ], [ -3600, 'ahead of' ])
 	my $get = enqueue($node, 'pictures', { get => "painter/$first-1.png" });
 	ok(wait_state($node, $get, 'failed'), '... which fails');
 	like(job($node, $get)->{error}, qr/RequestTimeTooSkewed.*Set this machine's clock: it is \d+ s $word/, '... with the words');
-	is(arrived("sent $word"), 0, '... and nothing is sent');
+	is($standin->arrived("sent $word"), 0, '... and nothing is sent');
 	$store->skew(0);
 	ok(wait_state($node, $painted, 'succeeded'), 'the clocks agree: the picture is stored');
 	ok(wait_state($node, $sent, 'succeeded'), '... and the other job is sent');
-	is(arrived("painted $word") . arrived("sent $word"), '11', '... each was paid for once');
+	is($standin->arrived("painted $word") . $standin->arrived("sent $word"), '11', '... each was paid for once');
 	query("SELECT genjob.retry($get)");
 	ok(wait_state($node, $get, 'succeeded'), '... and what had failed can be had');
 }

@@ -5,7 +5,6 @@ use strict;
 use warnings;
 
 use HTTP::Tiny;
-use JSON::PP ();
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -36,8 +35,6 @@ sub start
 	return enqueue($node, 'replicate', StandIn::request(prompt => $name, standin => { id => $name, output => $files->url("/$name/$bytes.png" . ($options // '')) }));
 }
 
-sub set { return $http->put($fake->url('/_set'), { content => JSON::PP->new->encode({@_}) }) }
-
 # what a dispatcher does once
 my $warm = start('warm', 100);
 ok(wait_state($node, $warm, 'succeeded'), 'a small file');
@@ -60,12 +57,12 @@ ok(wait_state($node, $id, 'succeeded'), 'an object of 30 MB is fetched first');
 no_turn_is_long($node, $offset, '30 MB fetched and sent in base64');
 
 $offset = -s $node->logfile;
-set(refuse => [ 503, 'SlowDown' ]);
+$fake->set(refuse => [ 503, 'SlowDown' ]);
 $id = enqueue($node, 'painter', StandIn::request(prompt => 'saved', size => '2500x2500', standin => { id => 'saved' }));
 eventually("SELECT remote::text LIKE '%\$verdict%' FROM gen_jobs WHERE id = $id", 'a picture of 19 MB is saved while its store fails');
 no_turn_is_long($node, $offset, '19 MB saved');
 $node->stop('immediate');
-set(refuse => undef);
+$fake->set(refuse => undef);
 $node->start;
 wait_dispatcher($node);
 $offset = -s $node->logfile;
@@ -79,7 +76,7 @@ no_turn_is_long($node, $offset, '19 MB taken up');
 $id = start('forgotten', 70 * $mb, "?rate=@{[20 * $mb]}");
 eventually("SELECT remote ? 'uploads' FROM gen_jobs WHERE id = $id", 'an upload has begun');
 $node->stop('immediate');
-set(parts => 10000);
+$fake->set(parts => 10000);
 $node->start;
 wait_dispatcher($node);
 # its first turn is another matter

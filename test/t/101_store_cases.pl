@@ -32,19 +32,8 @@ sub store
 	return;
 }
 
-sub run
-{
-	my ($server, $request, %columns) = @_;
-	my $id = enqueue($node, $server, ref $request ? $json->encode($request) : $request, %columns);
-	query("SELECT state FROM genjob.wait($id, '60 s')");
-	return job($node, $id);
-}
-
-sub asked { return grep { /$_[0]/ } split /\n/, $http->get($fake->url('/_log'))->{content} }
 sub headers { return $json->decode($http->get($fake->url('/_headers'))->{content}) }
-sub set { return $http->put($fake->url('/_set'), { content => $json->encode({@_}) }) }
 sub start { my ($server, $name, %columns) = @_; return enqueue($node, $server, StandIn::request(prompt => $name, standin => { id => $name }), %columns) }
-sub arrived { return $standin->counts->{ids}{ $_[0] }{arrived} // 0 }
 
 store('pictures', $swift, 'pictures', q{, key '{tenant}/{job}-{ordinal}.{ext}'});
 store('fake', $fake, 'fake', q{, key '{server}/{job}-{ordinal}.{ext}', put_headers '{"x-amz-server-side-encryption-customer-algorithm": "AES256", "x-amz-server-side-encryption-customer-key": "a2V5", "x-amz-storage-class": "STANDARD_IA"}'}, q{, session_token 'the-token'});
@@ -55,13 +44,13 @@ create_server($node, 'bytes', 'http', $standin, path => '/echo', links_as => 'by
 # ---- keys ----
 
 my $long = "\x{fc}" x 512;
-is(run('pictures', { put => $long }, inputs => '{abc}')->{state}, 'succeeded', 'a key of 1,024 bytes');
-is(run('pictures', { head => $long })->{result}{bytes}, 3, '... names its object');
-is(run('bytes', { a => { '$url' => "s3://pictures/$long" } })->{result}{body}{a}, 'YWJj', '... which is fetched');
-my $longer = run('bytes', { a => { '$url' => "s3://pictures/${long}a" } });
+is(run_to_end($node, 'pictures', { put => $long }, inputs => '{abc}')->{state}, 'succeeded', 'a key of 1,024 bytes');
+is(run_to_end($node, 'pictures', { head => $long })->{result}{bytes}, 3, '... names its object');
+is(run_to_end($node, 'bytes', { a => { '$url' => "s3://pictures/$long" } })->{result}{body}{a}, 'YWJj', '... which is fetched');
+my $longer = run_to_end($node, 'bytes', { a => { '$url' => "s3://pictures/${long}a" } });
 like($longer->{error}, qr/^the request refers to "s3:.{50,250}", which is not the URL of an object\. .* with a key of at most 1024 bytes/s, 'one of 1,025 bytes is refused, and not repeated as a whole');
-is(run('pictures', { delete => $long })->{state}, 'succeeded', 'it is deleted');
-is(run('pictures', { delete => $long })->{state}, 'succeeded', '... and so is what is not there');
+is(run_to_end($node, 'pictures', { delete => $long })->{state}, 'succeeded', 'it is deleted');
+is(run_to_end($node, 'pictures', { delete => $long })->{state}, 'succeeded', '... and so is what is not there');
 foreach my $tenant ('../../etc', "a/b\tc", '{job}', "\x{e9}\x{1f600} %2f?#", '.', 'x' x 250)
 {
 	my $octets = $tenant;
@@ -75,7 +64,7 @@ foreach my $tenant ('../../etc', "a/b\tc", '{job}', "\x{e9}\x{1f600} %2f?#", '.'
 
 # ---- what goes with each call ----
 
-set(tag => 'of my own making');
+$fake->set(tag => 'of my own making');
 my $secret = start('secret', 'secret');
 ok(wait_state($node, $secret, 'succeeded'), 'a store with a session token and a key of the customer\'s');
 is(query("SELECT etag FROM gen_outputs WHERE job_id = $secret"), 'of my own making', 'an ETag is taken as it comes');
@@ -88,7 +77,7 @@ my $key = query("SELECT url FROM gen_outputs WHERE job_id = $secret") =~ s{^s3:/
 my @reads = ([ 'fake', { get => $key } ], [ 'fake', { head => $key } ], [ 'bytes', { a => { '$output_url' => [ 0 + $secret, 1 ] } } ]);
 foreach my $read (@reads)
 {
-	is(run(@$read)->{state}, 'succeeded', 'what reads: ' . $json->encode($read->[1]));
+	is(run_to_end($node, @$read)->{state}, 'succeeded', 'what reads: ' . $json->encode($read->[1]));
 	my $had = $json->decode($http->get($fake->url('/_read'))->{content});
 	is_deeply({ map { $_ => $had->{$_} } keys %all }, \%all, '... has the token and the key');
 	is($had->{'x-amz-storage-class'}, undef, '... and nothing else of put_headers');
@@ -108,11 +97,11 @@ eventually(q{SELECT held_reason ~ 'pictures' OR true FROM genjob.servers WHERE s
 is(query("SELECT state FROM gen_jobs WHERE id = $waits"), 'running', '... waits for it');
 store('pictures', $swift, 'pictures', q{, key '{tenant}/{job}-{ordinal}.{ext}'});
 ok(wait_state($node, $waits, 'succeeded'), '... and goes into the new one');
-is(arrived('waits'), 1, '... and was paid for once');
+is($standin->arrived('waits'), 1, '... and was paid for once');
 is(query("SELECT store_oid = (SELECT oid FROM pg_foreign_server WHERE srvname = 'pictures') FROM gen_outputs WHERE job_id = $waits"), 't', '... of which the row knows');
 $key = query("SELECT url FROM gen_outputs WHERE job_id = $waits") =~ s{^s3://pictures/}{}r;
-is(run('pictures', { delete => $key })->{state}, 'succeeded', 'an object that somebody has deleted');
-like(run('bytes', { a => { '$output' => [ 0 + $waits, 1 ] } })->{error}, qr/is not there, so the job was not sent: .*NoSuchKey/, '... cannot be sent');
+is(run_to_end($node, 'pictures', { delete => $key })->{state}, 'succeeded', 'an object that somebody has deleted');
+like(run_to_end($node, 'bytes', { a => { '$output' => [ 0 + $waits, 1 ] } })->{error}, qr/is not there, so the job was not sent: .*NoSuchKey/, '... cannot be sent');
 query("DELETE FROM gen_jobs WHERE server = 'bytes'");
 query("SELECT genjob.purge('painter', '0 s')");
 ok(wait_all_ended($node), '... and is no obstacle');
