@@ -21,8 +21,9 @@
 #include "base/json.h"
 
 #define MAX_DEPTH CJSON_NESTING_LIMIT
-#define MAX_VALUES 5000000        /* in a document; a node takes 64 bytes */
-#define MAX_ANSWER_VALUES 2000000 /* parsing them takes the dispatcher a second */
+#define MAX_SAVED_DEPTH (MAX_DEPTH + 8) /* genjob nests answers in JSON of its own */
+#define MAX_VALUES 5000000              /* in a document; a node takes 64 bytes */
+#define MAX_ANSWER_VALUES 2000000       /* parsing them takes the dispatcher a second */
 
 /*
  * Digits of a number.  A double has at most 325; a longer number becomes text.
@@ -75,7 +76,8 @@ typedef struct Scan
 	size_t values;
 	size_t jsonb; /* bytes that the text takes as jsonb */
 	int depth;
-	char closers[MAX_DEPTH];
+	int max_depth;
+	char closers[MAX_SAVED_DEPTH];
 	LongString plain[MAX_LONG_STRINGS]; /* the first long strings without escapes */
 	int n_plain;
 } Scan;
@@ -173,7 +175,7 @@ scan_open(Scan *scan, char opener, bool *is_empty)
 {
 	char closer = opener == '{' ? '}' : ']';
 
-	if (scan->depth == MAX_DEPTH)
+	if (scan->depth == scan->max_depth)
 		return false;
 	scan->jsonb += 2 * JSONB_ENTRY;
 	scan->next++;
@@ -250,7 +252,7 @@ byte_order_mark(const char *text, size_t len)
  * the user.
  */
 static const char *
-scan_text(Scan *scan, const char *text, size_t len)
+scan_text(Scan *scan, const char *text, size_t len, int max_depth)
 {
 	size_t at;
 
@@ -258,6 +260,7 @@ scan_text(Scan *scan, const char *text, size_t len)
 	scan->end = text + len;
 	scan->values = scan->jsonb = 0;
 	scan->depth = 0;
+	scan->max_depth = max_depth;
 	scan->n_plain = 0;
 	if (len == 0)
 		return "empty";
@@ -419,7 +422,7 @@ static cJSON *
 build_document(Builder *builder)
 {
 	cJSON *root = builder->nodes;
-	cJSON *parents[MAX_DEPTH + 1];
+	cJSON *parents[MAX_SAVED_DEPTH + 1];
 	int depth = 0;
 	char *key = NULL;
 
@@ -473,6 +476,16 @@ build(char *text, size_t len, const Scan *scan, bool keeps_halves, bool *has_hal
 
 /* ---------- parsing ---------- */
 
+static cJSON *
+parse(char *text, size_t len, int max_depth, const char **reason)
+{
+	Scan scan;
+	bool has_half;
+
+	*reason = scan_text(&scan, text, len, max_depth);
+	return *reason == NULL ? build(text, len, &scan, false, &has_half) : NULL;
+}
+
 /*
  * Returns the tree of text, which is overwritten and must live as long as the
  * tree.  The nodes are in the current memory context.  If text is not JSON,
@@ -482,17 +495,23 @@ build(char *text, size_t len, const Scan *scan, bool keeps_halves, bool *has_hal
 cJSON *
 json_parse(char *text, size_t len, const char **reason)
 {
-	Scan scan;
-	bool has_half;
+	return parse(text, len, MAX_DEPTH, reason);
+}
 
-	*reason = scan_text(&scan, text, len);
-	return *reason == NULL ? build(text, len, &scan, false, &has_half) : NULL;
+/*
+ * As json_parse(), for what genjob has saved: an answer that is nested as deep
+ * as an answer may be is nested deeper there.
+ */
+cJSON *
+json_parse_saved(char *text, size_t len, const char **reason)
+{
+	return parse(text, len, MAX_SAVED_DEPTH, reason);
 }
 
 static const char *
 scan_answer(Scan *scan, const char *text, size_t len)
 {
-	const char *reason = scan_text(scan, text, len);
+	const char *reason = scan_text(scan, text, len, MAX_DEPTH);
 
 	if (reason == NULL && scan->values > MAX_ANSWER_VALUES)
 		return psprintf(TOO_MUCH "more than %d values", MAX_ANSWER_VALUES);

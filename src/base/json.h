@@ -11,6 +11,7 @@
 
 /* json.c: from text to a tree */
 extern cJSON *json_parse(char *text, size_t len, const char **reason);
+extern cJSON *json_parse_saved(char *text, size_t len, const char **reason);
 extern cJSON *json_parse_answer(char *text, size_t len, const char **reason);
 extern bool json_has_long_numbers(const cJSON *json);
 extern bool json_is_too_much(const char *reason);

@@ -171,7 +171,8 @@ store_ordinal(const Job *job, const Output *output)
 bool
 store_holds_unsaved(const Job *job)
 {
-	return job->step == STEP_STORE && job->store != NULL && !job->store->is_saved &&
+	return job->step == STEP_STORE && job->store != NULL &&
+		   (!job->store->is_saved || !job->remote.has_verdict) &&
 		   (job->state == JOB_CALLING || job->state == JOB_WAITING);
 }
 
@@ -295,13 +296,17 @@ store_woken(Job *job)
 }
 
 /*
- * Saves a verdict that is only in memory, because this process ends.
+ * Saves a verdict that is only in memory, because this process ends.  If the
+ * column remote cannot keep it, its outputs go into the table of outputs.
  */
 Next
 store_rescue(Job *job)
 {
 	job_end_calls(job);
 	limits_leave(&job->store->place);
+	if (job->store->is_saved || !saved_fits(job->verdict))
+		return give_up(job,
+					   "genjob or the database server stopped, and the job's row cannot keep so much until the next start.");
 	return save(job);
 }
 

@@ -335,7 +335,7 @@ reply_judge_saved(const ReplySource *source, const char *answer, bool *is_verdic
 
 	strcpy(text, answer);
 	MemoryContextSwitchTo(judge_scratch(&judge));
-	json = json_parse(text, strlen(text), &reason);
+	json = json_parse_saved(text, strlen(text), &reason);
 	MemoryContextSwitchTo(caller);
 	if (json == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("it is %s", reason)));

@@ -95,15 +95,6 @@ bytes_of_outputs(const Verdict *verdict)
 }
 
 /*
- * True if a verdict's outputs are small enough for the table.
- */
-bool
-saved_fits(const Verdict *verdict)
-{
-	return bytes_of_outputs(verdict) <= SAVED_MOST;
-}
-
-/*
  * Returns about how long the text of a verdict will be, in bytes.
  */
 size_t
@@ -111,6 +102,15 @@ saved_size(const Verdict *verdict)
 {
 	return bytes_of_outputs(verdict) / 3 * 4 + (verdict->result ? strlen(verdict->result) : 0) +
 		   (verdict->usage ? strlen(verdict->usage) : 0);
+}
+
+/*
+ * True if a verdict is small enough for the table.
+ */
+bool
+saved_fits(const Verdict *verdict)
+{
+	return bytes_of_outputs(verdict) <= SAVED_MOST && saved_size(verdict) <= SAVED_MOST_TEXT;
 }
 
 /*

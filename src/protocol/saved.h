@@ -11,7 +11,9 @@
 #include "base/json.h"
 #include "protocol/reply.h"
 
-#define SAVED_MOST (128 * 1024 * 1024) /* bytes of outputs; a string of jsonb has at most 256 MB */
+/* A value of jsonb has at most 256 MB, and numbers take more there than as text. */
+#define SAVED_MOST (128 * 1024 * 1024)      /* bytes of outputs */
+#define SAVED_MOST_TEXT (200 * 1024 * 1024) /* bytes of all, as text */
 
 extern bool saved_fits(const Verdict *verdict);
 extern size_t saved_size(const Verdict *verdict);

@@ -7,6 +7,7 @@ use warnings;
 use Digest::SHA qw(sha256_hex);
 use HTTP::Tiny;
 use JSON::PP ();
+use Time::HiRes ();
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -84,6 +85,29 @@ foreach my $read (@reads)
 }
 is(query(q{SELECT count(*) FROM gen_jobs j WHERE j::text ~ 'the-token|a2V5'}), 0, 'no row has them');
 like(query(q{SELECT genjob.presign('s3://fake/a')}), qr/X-Amz-Security-Token=the-token/, 'a link has the token');
+
+# ---- answers that are hard to keep until the store takes them, over a stop ----
+
+create_server($node, 'large', 'http', $standin, path => '/binary', store => 'fake', max_response => '300 MB');
+create_server($node, 'deep', 'http', $standin, path => '/text', output => '/data/*', store => 'fake');
+set(refuse => [ 503, 'SlowDown' ]);
+my $large = enqueue($node, 'large', StandIn::request(prompt => 'large', standin => { id => 'large', faults => [ { huge => 140_000_000 } ] }));
+# as deep as an answer may be
+my $body = '{"data": ["iVBORw0KGgo="], "x": ' . '[' x 999 . ']' x 999 . '}';
+my $deep = enqueue($node, 'deep', StandIn::request(prompt => 'deep', standin => { id => 'deep', faults => [ { status => 200, content_type => 'application/json', body => $body } ] }));
+eventually("SELECT remote::text LIKE '%\$verdict%' FROM gen_jobs WHERE id = $deep", 'a store is down, an answer is saved');
+for (1 .. 600)
+{
+	last if asked('large/.*uploads.* 503') > 0;
+	Time::HiRes::sleep(0.1);
+}
+$node->restart;
+ok(wait_state($node, $large, 'failed'), 'after a stop the job fails');
+like(job($node, $large)->{error}, qr/could not be put into the store "fake".* gen_outputs\.data/, '... and says where its outputs are');
+is(query("SELECT length(data) FROM gen_outputs WHERE job_id = $large"), 140_000_000, '... where they are');
+set(refuse => undef);
+ok(wait_state($node, $deep, 'succeeded'), 'an answer that was nested as deep as it may be is read again');
+is(join(' ', map { arrived($_) } qw(large deep)), '1 1', '... and both were paid for once');
 
 # ---- what is gone when it is needed ----
 
