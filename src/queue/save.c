@@ -109,8 +109,8 @@ add_answer(StringInfo out, const Job *job)
  * Returns the column remote: what a resumed job needs besides the id.
  * is_final: what the cancel of its prediction needs, with the id, which has no
  * other column then.  "private" is null while no address of the server is
- * known.  A job with only uploads has no "urls", which would mean that it has
- * a prediction.
+ * known.  A job with only uploads, or whose answer the table refuses, has no
+ * "urls", which would mean that it has a prediction.
  */
 static char *
 remote_json(const Job *job, bool is_final)
@@ -118,13 +118,14 @@ remote_json(const Job *job, bool is_final)
 	const Remote *remote = &job->remote;
 	bool has_answer = !is_final && (remote->has_verdict || remote->answer != NULL);
 	const char *uploads = is_final ? NULL : remote->uploads;
+	bool is_named = is_final || remote->id != NULL || remote->token_digest != NULL;
 	StringInfoData out;
 
 	initStringInfo(&out);
 	appendStringInfoChar(&out, '{');
 	if (is_final)
 		add_string(&out, "id", remote->id);
-	if (remote->urls != NULL || has_answer || uploads == NULL)
+	if (remote->urls != NULL || has_answer || (is_named && uploads == NULL))
 		add_member(&out, "urls", remote->urls ? remote->urls : "{}");
 	add_member(&out, "private", remote->is_private ? "true" : remote->is_public ? "false" : "null");
 	if (!is_final)

@@ -90,7 +90,7 @@ like(query(q{SELECT genjob.presign('s3://fake/a')}), qr/X-Amz-Security-Token=the
 
 create_server($node, 'large', 'http', $standin, path => '/binary', store => 'fake', max_response => '300 MB');
 create_server($node, 'deep', 'http', $standin, path => '/text', output => '/data/*', store => 'fake');
-set(refuse => [ 503, 'SlowDown' ]);
+$fake->set(refuse => [ 503, 'SlowDown' ]);
 my $large = enqueue($node, 'large', StandIn::request(prompt => 'large', standin => { id => 'large', faults => [ { huge => 140_000_000 } ] }));
 # as deep as an answer may be
 my $body = '{"data": ["iVBORw0KGgo="], "x": ' . '[' x 999 . ']' x 999 . '}';
@@ -98,16 +98,16 @@ my $deep = enqueue($node, 'deep', StandIn::request(prompt => 'deep', standin => 
 eventually("SELECT remote::text LIKE '%\$verdict%' FROM gen_jobs WHERE id = $deep", 'a store is down, an answer is saved');
 for (1 .. 600)
 {
-	last if asked('large/.*uploads.* 503') > 0;
+	last if $fake->asked('large/.*uploads.* 503') > 0;
 	Time::HiRes::sleep(0.1);
 }
 $node->restart;
 ok(wait_state($node, $large, 'failed'), 'after a stop the job fails');
 like(job($node, $large)->{error}, qr/could not be put into the store "fake".* gen_outputs\.data/, '... and says where its outputs are');
 is(query("SELECT length(data) FROM gen_outputs WHERE job_id = $large"), 140_000_000, '... where they are');
-set(refuse => undef);
+$fake->set(refuse => undef);
 ok(wait_state($node, $deep, 'succeeded'), 'an answer that was nested as deep as it may be is read again');
-is(join(' ', map { arrived($_) } qw(large deep)), '1 1', '... and both were paid for once');
+is(join(' ', map { $standin->arrived($_) } qw(large deep)), '1 1', '... and both were paid for once');
 
 # ---- what is gone when it is needed ----
 
