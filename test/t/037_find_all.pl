@@ -61,6 +61,8 @@ subtest 'run_at is put off while the dispatcher is about to claim' => sub {
 subtest 'expires_at' => sub {
 	# each by itself, for whatever makes the dispatcher look finds the others too
 	my $soon = q{clock_timestamp() + interval '300 ms'};
+	enqueue($node, 'paused', { prompt => 'past' }, tenant => 'past', expires_at => '2001-01-01');
+	all_become('past', 'failed', 'a job fails that has expired');
 	enqueue($node, 'paused', { prompt => 'epoch' }, tenant => 'epoch', expires_at => '2000-01-01 00:00:00+00');
 	all_become('epoch', 'failed', 'a job fails that expired at the time which stands for zero');
 	query(qq{INSERT INTO gen_jobs (server, request, tenant, run_at, expires_at)
