@@ -26,6 +26,15 @@
 static TimestampTz expired_to = DT_NOBEGIN; /* no queued job expires before this time */
 
 /*
+ * Moves expired_to back to a time of statement_time_or_none(), which says 1 for the time that is 0.
+ */
+static void
+look_from(TimestampTz expires_at)
+{
+	expired_to = Min(expired_to, expires_at == 1 ? 0 : expires_at);
+}
+
+/*
  * Returns the first expires_at that is not before from; 0: there is none.
  */
 static TimestampTz
@@ -85,7 +94,7 @@ expect_locked(TimestampTz now)
 	expired_to = now;
 	if (locked == 0 || locked > now)
 		return;
-	expired_to = locked;
+	look_from(locked);
 	schedule_times.expiry = next_expiry(now + 1);
 	schedule_note_time(&schedule_times.expiry,
 					   now + Max(LOCKED_RETRY_US,
@@ -117,7 +126,7 @@ void
 queue_note_expiry(TimestampTz expires_at)
 {
 	schedule_note_time(&schedule_times.expiry, expires_at);
-	expired_to = Min(expired_to, expires_at);
+	look_from(expires_at);
 }
 
 /*

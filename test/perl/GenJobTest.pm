@@ -409,13 +409,14 @@ sub no_turn_is_long
 	return;
 }
 
-# Runs SQL that no commit reports: without triggers.
+# Runs SQL that no commit reports: without triggers. Afterwards each is what it was.
 sub run_unreported
 {
 	my ($node, $sql) = @_;
-	my @triggers = map { "genjob_$_" } qw(before_insert before_update before_delete after_truncate);
-	$node->safe_psql('postgres', join(' ', 'BEGIN; ALTER TABLE gen_jobs DISABLE TRIGGER ALL;', $sql,
-		(map { "ALTER TABLE gen_jobs ENABLE ALWAYS TRIGGER $_;" } @triggers), 'COMMIT'));
+	my $enable = $node->safe_psql('postgres', q{
+		SELECT string_agg(format('ALTER TABLE gen_jobs ENABLE %s TRIGGER %I;', CASE tgenabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' END, tgname), ' ')
+		FROM pg_trigger WHERE tgrelid = 'gen_jobs'::regclass AND NOT tgisinternal AND tgenabled <> 'D'});
+	$node->safe_psql('postgres', "BEGIN; ALTER TABLE gen_jobs DISABLE TRIGGER USER; $sql; $enable COMMIT");
 	return;
 }
 

@@ -39,37 +39,38 @@ sub sent_once
 	return $counts;
 }
 
-# ---- a thousand jobs that take two seconds each ----
+subtest 'a thousand jobs that take two seconds each' => sub {
+	$standin->reset;
+	create_server($node, 'thousand', 'openai-images', $standin, max_in_flight => 1000);
+	query(q{INSERT INTO gen_jobs (server, request)
+		SELECT 'thousand', jsonb_build_object('prompt', 'job ' || i,
+			'standin', jsonb_build_object('id', 'job ' || i, 'latency_ms', 2000)) FROM generate_series(1, 1000) i});
+	ok(wait_server_ended($node, 'thousand'), 'a thousand jobs of 2 s end');
+	my ($jobs, $good, $seconds, $pictures) = results('thousand');
+	is("$jobs $good $pictures", '1000 1000 1000', '... all of them well, with a picture');
+	cmp_ok($seconds, '<', 6 + $slack, '... in less than 6 s');
+	cmp_ok($seconds, '>=', 2, '... and not before they were done');
+	my $counts = sent_once(1000);
+	cmp_ok($counts->{max_in_flight}, '>', 500, '... most of them at the same time');
+};
 
-create_server($node, 'thousand', 'openai-images', $standin, max_in_flight => 1000);
-query(q{INSERT INTO gen_jobs (server, request)
-	SELECT 'thousand', jsonb_build_object('prompt', 'job ' || i,
-		'standin', jsonb_build_object('id', 'job ' || i, 'latency_ms', 2000)) FROM generate_series(1, 1000) i});
-ok(wait_server_ended($node, 'thousand'), 'a thousand jobs of 2 s end');
-my ($jobs, $good, $seconds, $pictures) = results('thousand');
-is("$jobs $good $pictures", '1000 1000 1000', '... all of them well, with a picture');
-cmp_ok($seconds, '<', 6 + $slack, '... in less than 6 s');
-cmp_ok($seconds, '>=', 2, '... and not before they were done');
-my $counts = sent_once(1000);
-cmp_ok($counts->{max_in_flight}, '>', 500, '... most of them at the same time');
-
-# ---- ten thousand jobs through a hundred places ----
-
-$standin->reset;
-create_server($node, 'narrow', 'openai-images', $standin, max_in_flight => 100);
-query(q{INSERT INTO gen_jobs (server, request)
-	SELECT 'narrow', jsonb_build_object('prompt', 'job ' || i,
-		'standin', jsonb_build_object('id', 'job ' || i, 'latency_ms', 10)) FROM generate_series(1, 10000) i});
-ok(wait_server_ended($node, 'narrow'), 'ten thousand jobs end');
-($jobs, $good, $seconds, $pictures) = results('narrow');
-is("$jobs $good $pictures", '10000 10000 10000', '... all of them well, with a picture');
-$counts = sent_once(10000);
-is($counts->{max_in_flight}, 100, '... a hundred at a time');
-diag(sprintf '10,000 jobs took %.1f s', $seconds) if $ENV{GENJOB_TEST_VERBOSE};
-is(query('SELECT count(*) FROM genjob.activity'), '0', 'and nothing is left in flight');
-is( query(q{SELECT queued, in_flight, succeeded, failed, retried FROM genjob.servers WHERE server = 'narrow'}),
-	'0|0|10000|0|0',
-	'... as genjob.servers has counted');
+subtest 'ten thousand jobs through a hundred places' => sub {
+	$standin->reset;
+	create_server($node, 'narrow', 'openai-images', $standin, max_in_flight => 100);
+	query(q{INSERT INTO gen_jobs (server, request)
+		SELECT 'narrow', jsonb_build_object('prompt', 'job ' || i,
+			'standin', jsonb_build_object('id', 'job ' || i, 'latency_ms', 10)) FROM generate_series(1, 10000) i});
+	ok(wait_server_ended($node, 'narrow'), 'ten thousand jobs end');
+	my ($jobs, $good, $seconds, $pictures) = results('narrow');
+	is("$jobs $good $pictures", '10000 10000 10000', '... all of them well, with a picture');
+	my $counts = sent_once(10000);
+	is($counts->{max_in_flight}, 100, '... a hundred at a time');
+	diag(sprintf '10,000 jobs took %.1f s', $seconds) if $ENV{GENJOB_TEST_VERBOSE};
+	is(query('SELECT count(*) FROM genjob.activity'), '0', 'and nothing is left in flight');
+	is( query(q{SELECT queued, in_flight, succeeded, failed, retried FROM genjob.servers WHERE server = 'narrow'}),
+		'0|0|10000|0|0',
+		'... as genjob.servers has counted');
+};
 
 $standin->stop;
 $node->stop;

@@ -115,38 +115,38 @@ is_deeply(comes_to('sound', 'succeeded', '{"audio":{"$output":1},"usage":{"total
 is_deeply(comes_to('list', 'succeeded', '{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}],"usageMetadata":{"totalTokenCount":3}}', qr/^$/, '')->{usage},
 	{ totalTokenCount => 3 }, '... and what it used');
 
-# ---- the same with and without a stream ----
+subtest 'the same with and without a stream' => sub {
+	my $words = { messages => [ { role => 'user', content => 'the same words' } ] };
+	my %requests = ('openai-chat' => $words, anthropic => $words, ollama => { prompt => 'the same words' });
+	foreach my $api (sort keys %requests)
+	{
+		create_server($node, $api, $api, $standin, model => 'm');
+		my @jobs = map { enqueue($node, $api, { %{ $requests{$api} }, stream => $_ }) } JSON::PP::true, JSON::PP::false;
+		wait_all_ended($node);
+		my ($streamed, $whole) = map { job($node, $_) } @jobs;
+		is("$streamed->{state} $whole->{state}", 'succeeded succeeded', "$api, streamed and not");
+		is_deeply($streamed->{result}, $whole->{result}, '... comes to the same');
+		is_deeply($streamed->{usage}, $whole->{usage}, '... and so does what it used');
+	}
+};
 
-my $words = { messages => [ { role => 'user', content => 'the same words' } ] };
-my %requests = ('openai-chat' => $words, anthropic => $words, ollama => { prompt => 'the same words' });
-foreach my $api (sort keys %requests)
-{
-	create_server($node, $api, $api, $standin, model => 'm');
-	my @jobs = map { enqueue($node, $api, { %{ $requests{$api} }, stream => $_ }) } JSON::PP::true, JSON::PP::false;
+subtest 'what is shown while it comes' => sub {
+	query(q{
+		CREATE ROLE owner; CREATE ROLE other; CREATE ROLE watcher IN ROLE pg_read_all_stats;
+		GRANT USAGE ON FOREIGN SERVER slow TO owner; GRANT SELECT, INSERT ON gen_jobs TO owner}) if create_server($node, 'slow', 'openai-chat', $standin, model => 'm');
+	my $slow = literal(StandIn::request(messages => [ { role => 'user', content => 'x' } ], id => 'slow',
+		text => join(' ', map { "word$_" } 1 .. 300), chunk_ms => 20));
+	my $id = query("SET ROLE owner; INSERT INTO gen_jobs (server, request) VALUES ('slow', $slow) RETURNING id");
+	ok($node->poll_query_until('postgres', "SELECT tokens > 60 AND length(tail) = 200 AND tail ~ 'word[0-9]+ word[0-9]+' FROM genjob.activity WHERE job_id = $id"),
+		'the end of the text, and how many tokens there are, are shown while it comes');
+	my $shown = "SELECT phase, tokens > 60, length(tail) FROM genjob.activity WHERE job_id = $id";
+	is(query("SET ROLE owner; $shown"), 'receiving|t|200', '... to its owner');
+	is(query("SET ROLE watcher; $shown"), 'receiving|t|', '... of the text nothing to who may read all statistics');
+	is(query("SET ROLE other; $shown"), '', '... and nothing to others');
+	query("SELECT genjob.cancel($id)");
 	wait_all_ended($node);
-	my ($streamed, $whole) = map { job($node, $_) } @jobs;
-	is("$streamed->{state} $whole->{state}", 'succeeded succeeded', "$api, streamed and not");
-	is_deeply($streamed->{result}, $whole->{result}, '... comes to the same');
-	is_deeply($streamed->{usage}, $whole->{usage}, '... and so does what it used');
-}
-
-# ---- what is shown while it comes ----
-
-query(q{
-	CREATE ROLE owner; CREATE ROLE other; CREATE ROLE watcher IN ROLE pg_read_all_stats;
-	GRANT USAGE ON FOREIGN SERVER slow TO owner; GRANT SELECT, INSERT ON gen_jobs TO owner}) if create_server($node, 'slow', 'openai-chat', $standin, model => 'm');
-my $slow = literal(StandIn::request(messages => [ { role => 'user', content => 'x' } ], id => 'slow',
-	text => join(' ', map { "word$_" } 1 .. 300), chunk_ms => 20));
-my $id = query("SET ROLE owner; INSERT INTO gen_jobs (server, request) VALUES ('slow', $slow) RETURNING id");
-ok($node->poll_query_until('postgres', "SELECT tokens > 60 AND length(tail) = 200 AND tail ~ 'word[0-9]+ word[0-9]+' FROM genjob.activity WHERE job_id = $id"),
-	'the end of the text, and how many tokens there are, are shown while it comes');
-my $shown = "SELECT phase, tokens > 60, length(tail) FROM genjob.activity WHERE job_id = $id";
-is(query("SET ROLE owner; $shown"), 'receiving|t|200', '... to its owner');
-is(query("SET ROLE watcher; $shown"), 'receiving|t|', '... of the text nothing to who may read all statistics');
-is(query("SET ROLE other; $shown"), '', '... and nothing to others');
-query("SELECT genjob.cancel($id)");
-wait_all_ended($node);
-is(query("SELECT count(*) FROM genjob.activity WHERE job_id = $id"), 0, '... until it has ended');
+	is(query("SELECT count(*) FROM genjob.activity WHERE job_id = $id"), 0, '... until it has ended');
+};
 
 $node->stop;
 done_testing();

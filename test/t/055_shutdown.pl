@@ -72,62 +72,63 @@ sub set_grace
 	return;
 }
 
-# ---- a fast stop: two calls end in time, two do not, one was not begun ----
+subtest 'a fast stop: two calls end in time, two do not, one was not begun' => sub {
+	set_grace('3 s');
+	my @ids = begin_calls(1200, 1500, 60_000, 60_000);
+	push @ids, enqueue($node, 'painter', { prompt => 'not begun' });
+	my $seconds = stop_seconds('fast');
+	cmp_ok($seconds, '>', 2.5, 'a stop waits for calls in flight');
+	cmp_ok($seconds, '<', 20, '... as long as genjob.shutdown_grace at most');
+	my $counts = $standin->counts;
+	is("$counts->{answered} answered, $counts->{aborted} aborted, $counts->{in_flight} in flight",
+		'2 answered, 2 aborted, 0 in flight',
+		'... then ends those that are left');
+	start_without_dispatcher();
+	is( states_after_stop(@ids),
+		'succeeded|1|1, succeeded|1|1, running|1|0, running|1|0, queued|0|0',
+		'what was answered in time had been written, and nothing more was begun');
+	enable();
+	ok(wait_all_ended($node), 'after the start the others go on');
+	is( states_after_stop(@ids),
+		'succeeded|1|1, succeeded|1|1, succeeded|2|1, succeeded|2|1, succeeded|1|1',
+		'... and succeed');
+	is(query('SELECT sum(failures) FROM gen_jobs'), '0', 'a stop is no failure of a job');
+};
 
-my @ids = begin_calls(1200, 1500, 60_000, 60_000);
-push @ids, enqueue($node, 'painter', { prompt => 'not begun' });
-my $seconds = stop_seconds('fast');
-cmp_ok($seconds, '>', 2.5, 'a stop waits for calls in flight');
-cmp_ok($seconds, '<', 20, '... as long as genjob.shutdown_grace at most');
-my $counts = $standin->counts;
-is("$counts->{answered} answered, $counts->{aborted} aborted, $counts->{in_flight} in flight",
-	'2 answered, 2 aborted, 0 in flight',
-	'... then ends those that are left');
-start_without_dispatcher();
-is( states_after_stop(@ids),
-	'succeeded|1|1, succeeded|1|1, running|1|0, running|1|0, queued|0|0',
-	'what was answered in time had been written, and nothing more was begun');
-enable();
-ok(wait_all_ended($node), 'after the start the others go on');
-is( states_after_stop(@ids),
-	'succeeded|1|1, succeeded|1|1, succeeded|2|1, succeeded|2|1, succeeded|1|1',
-	'... and succeed');
-is(query('SELECT sum(failures) FROM gen_jobs'), '0', 'a stop is no failure of a job');
+subtest 'nothing is waited for when all calls have ended' => sub {
+	set_grace('60 s');
+	my @ids = begin_calls((1000) x 4);
+	cmp_ok(stop_seconds('fast'), '<', 20, 'a stop ends with the last call, not with the grace');
+	start_without_dispatcher();
+	is(states_after_stop(@ids), join(', ', ('succeeded|1|1') x 4), '... and all is written');
+	enable();
+};
 
-# ---- nothing is waited for when all calls have ended ----
+subtest 'a smart stop waits for clients, and then as a fast one for calls' => sub {
+	set_grace('3 s');
+	my @ids = begin_calls(60_000, (1000) x 3);
+	cmp_ok(stop_seconds('smart'), '<', 20, 'a smart stop is bounded by the grace as well');
+	start_without_dispatcher();
+	is(states_after_stop(@ids), 'running|1|0, ' . join(', ', ('succeeded|1|1') x 3), '... and writes what ends in it');
+	enable();
+	ok(wait_all_ended($node), '... and the rest after the start');
+};
 
-set_grace('60 s');
-@ids = begin_calls((1000) x 4);
-cmp_ok(stop_seconds('fast'), '<', 20, 'a stop ends with the last call, not with the grace');
-start_without_dispatcher();
-is(states_after_stop(@ids), join(', ', ('succeeded|1|1') x 4), '... and all is written');
-enable();
+subtest 'without grace' => sub {
+	set_grace('0');
+	my @ids = begin_calls((60_000) x 4);
+	cmp_ok(stop_seconds('fast'), '<', 20, 'genjob.shutdown_grace = 0 stops at once');
+	my $counts = $standin->wait_for(sub { $_[0]{in_flight} == 0 });
+	is($counts->{aborted}, 4, '... and ends all calls');
+	$node->start;
+	ok(wait_all_ended($node), '... which are made again after the start');
+	is(states_after_stop(@ids), join(', ', ('succeeded|2|1') x 4), '... once');
+	my $again = $standin->counts;
+	is_deeply([ map { $_->{arrived} } values %{ $again->{keys} } ], [ (2) x 4 ], '... under the same Idempotency-Key');
 
-# ---- a smart stop waits for clients, and then as a fast one for calls ----
-
-set_grace('3 s');
-@ids = begin_calls(60_000, (1000) x 3);
-cmp_ok(stop_seconds('smart'), '<', 20, 'a smart stop is bounded by the grace as well');
-start_without_dispatcher();
-is(states_after_stop(@ids), 'running|1|0, ' . join(', ', ('succeeded|1|1') x 3), '... and writes what ends in it');
-enable();
-ok(wait_all_ended($node), '... and the rest after the start');
-
-# ---- without grace ----
-
-set_grace('0');
-@ids = begin_calls((60_000) x 4);
-cmp_ok(stop_seconds('fast'), '<', 20, 'genjob.shutdown_grace = 0 stops at once');
-$counts = $standin->wait_for(sub { $_[0]{in_flight} == 0 });
-is($counts->{aborted}, 4, '... and ends all calls');
-$node->start;
-ok(wait_all_ended($node), '... which are made again after the start');
-is(states_after_stop(@ids), join(', ', ('succeeded|2|1') x 4), '... once');
-my $again = $standin->counts;
-is_deeply([ map { $_->{arrived} } values %{ $again->{keys} } ], [ (2) x 4 ], '... under the same Idempotency-Key');
-
-unlike(slurp_file($node->logfile), qr/genjob could not|"genjob dispatcher" \(PID \d+\) exited with exit code/,
-	'no dispatcher has failed');
+	unlike(slurp_file($node->logfile), qr/genjob could not|"genjob dispatcher" \(PID \d+\) exited with exit code/,
+		'no dispatcher has failed');
+};
 
 $standin->stop;
 $node->stop;

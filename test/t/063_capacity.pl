@@ -41,21 +41,23 @@ sub settles
 foreach my $refuse (0, 1)
 {
 	my $server = $refuse ? 'refusing' : 'queueing';
-	my $standin = StandIn->new(latency_ms => 30);
+	subtest "a $server server" => sub {
+		my $standin = StandIn->new(latency_ms => 30);
 
-	$standin->capacity(12, refuse => $refuse);
-	create_server($node, $server, 'openai-images', $standin, max_in_flight => 'auto');
-	query(qq{INSERT INTO gen_jobs (server, request) SELECT '$server', '{"prompt": "a", "size": "8x8"}' FROM generate_series(1, 50000)});
-	settles($server, $standin, 12, "auto finds that a $server server does 12 at a time");
-	$standin->capacity(4, refuse => $refuse);
-	settles($server, $standin, 4, '... and that it does 4');
-	$standin->capacity(12, refuse => $refuse);
-	settles($server, $standin, 12, '... and 12 again');
-	is(query("SELECT sum(failures) FROM gen_jobs WHERE server = '$server'"), 0, '... and no attempt is used up');
-	is(query("SELECT allowed = max_in_flight FROM genjob.servers JOIN genjob.backends USING (server) WHERE server = '$server'"), 't', '... as genjob.backends says, too');
-	query("SELECT genjob.pause('$server')");
-	$standin->wait_for(sub { $_[0]{in_flight} == 0 });
-	$standin->stop;
+		$standin->capacity(12, refuse => $refuse);
+		create_server($node, $server, 'openai-images', $standin, max_in_flight => 'auto');
+		query(qq{INSERT INTO gen_jobs (server, request) SELECT '$server', '{"prompt": "a", "size": "8x8"}' FROM generate_series(1, 50000)});
+		settles($server, $standin, 12, "auto finds that a $server server does 12 at a time");
+		$standin->capacity(4, refuse => $refuse);
+		settles($server, $standin, 4, '... and that it does 4');
+		$standin->capacity(12, refuse => $refuse);
+		settles($server, $standin, 12, '... and 12 again');
+		is(query("SELECT sum(failures) FROM gen_jobs WHERE server = '$server'"), 0, '... and no attempt is used up');
+		is(query("SELECT allowed = max_in_flight FROM genjob.servers JOIN genjob.backends USING (server) WHERE server = '$server'"), 't', '... as genjob.backends says, too');
+		query("SELECT genjob.pause('$server')");
+		$standin->wait_for(sub { $_[0]{in_flight} == 0 });
+		$standin->stop;
+	};
 }
 
 $node->stop('immediate');

@@ -43,47 +43,47 @@ foreach my $server ('named', 'plain')
 		  . "), 100 FROM generate_series(1, $pictures / 2) AS i");
 }
 
-# ---- the ends ----
-
-for my $end (1 .. $ends)
-{
-	# some of them have come since the last end, or all have
-	my $least = int($pictures * $end / ($ends + 1));
-	ok($node->poll_query_until('postgres', "SELECT count(*) >= $least FROM gen_jobs WHERE $jobs AND state = 'succeeded'"), "$least pictures are stored");
-	is(query("SELECT count(*) FROM gen_jobs j WHERE $jobs AND state = 'succeeded' AND NOT EXISTS (SELECT FROM gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL)"),
-		0, '... none of their jobs succeeded without its object');
-	if ($end % 2)
+subtest 'the ends' => sub {
+	for my $end (1 .. $ends)
 	{
-		my $pid = dispatcher_pid($node);
-		kill 'KILL', $pid if $pid;
-		ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher' AND pid <> " . ($pid || 0)), '... the dispatcher is killed');
+		# some of them have come since the last end, or all have
+		my $least = int($pictures * $end / ($ends + 1));
+		ok($node->poll_query_until('postgres', "SELECT count(*) >= $least FROM gen_jobs WHERE $jobs AND state = 'succeeded'"), "$least pictures are stored");
+		is(query("SELECT count(*) FROM gen_jobs j WHERE $jobs AND state = 'succeeded' AND NOT EXISTS (SELECT FROM gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL)"),
+			0, '... none of their jobs succeeded without its object');
+		if ($end % 2)
+		{
+			my $pid = dispatcher_pid($node);
+			kill 'KILL', $pid if $pid;
+			ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher' AND pid <> " . ($pid || 0)), '... the dispatcher is killed');
+		}
+		else
+		{
+			$node->stop('immediate');
+			$node->start;
+			ok(wait_dispatcher($node), '... PostgreSQL is stopped at once');
+		}
 	}
-	else
+};
+
+subtest 'what has become of it' => sub {
+	ok(wait_all_ended($node), 'all jobs end');
+	is(query("SELECT count(*) FROM gen_jobs WHERE $jobs AND state = 'succeeded'"), $pictures, '... well') or diag(query("SELECT server, state, error, count(*) FROM gen_jobs WHERE $jobs GROUP BY 1, 2, 3"));
+	my $counts = $standin->counts;
+	is(scalar(grep { ($counts->{ids}{"named $_"}{submitted} // 0) != 1 } 1 .. $pictures / 2), 0, 'each prediction was made once');
+	is(scalar(keys %{ $counts->{keys} }), $pictures, '... and each picture paid for once: it was asked for under one key');
+	my $wrong = 0;
+	foreach my $row (split /\n/, query(qq{SELECT genjob.presign(o, '10 min'), encode(o.sha256, 'hex') FROM gen_jobs j LEFT JOIN gen_outputs o ON o.job_id = j.id AND o.data IS NULL WHERE $jobs}))
 	{
-		$node->stop('immediate');
-		$node->start;
-		ok(wait_dispatcher($node), '... PostgreSQL is stopped at once');
+		my ($link, $sha256) = split /\|/, $row;
+		$wrong++ unless $link && Digest::SHA::sha256_hex($http->get($link)->{content}) eq $sha256;
 	}
-}
-
-# ---- what has become of it ----
-
-ok(wait_all_ended($node), 'all jobs end');
-is(query("SELECT count(*) FROM gen_jobs WHERE $jobs AND state = 'succeeded'"), $pictures, '... well') or diag(query("SELECT server, state, error, count(*) FROM gen_jobs WHERE $jobs GROUP BY 1, 2, 3"));
-my $counts = $standin->counts;
-is(scalar(grep { ($counts->{ids}{"named $_"}{submitted} // 0) != 1 } 1 .. $pictures / 2), 0, 'each prediction was made once');
-is(scalar(keys %{ $counts->{keys} }), $pictures, '... and each picture paid for once: it was asked for under one key');
-my $wrong = 0;
-foreach my $row (split /\n/, query(qq{SELECT genjob.presign(o, '10 min'), encode(o.sha256, 'hex') FROM gen_jobs j LEFT JOIN gen_outputs o ON o.job_id = j.id AND o.data IS NULL WHERE $jobs}))
-{
-	my ($link, $sha256) = split /\|/, $row;
-	$wrong++ unless $link && Digest::SHA::sha256_hex($http->get($link)->{content}) eq $sha256;
-}
-is($wrong, 0, 'each object is there, and whole');
-my $list = enqueue($node, 'pictures', { list => '' });
-query("SELECT state FROM genjob.wait($list, '60 s')");
-is(query("SELECT jsonb_array_length(result -> 'objects') FROM gen_jobs WHERE id = $list"), $pictures, 'the store has no other');
-is(scalar(OpenUploads::list($store)), 0, 'and no upload is open');
+	is($wrong, 0, 'each object is there, and whole');
+	my $list = enqueue($node, 'pictures', { list => '' });
+	query("SELECT state FROM genjob.wait($list, '60 s')");
+	is(query("SELECT jsonb_array_length(result -> 'objects') FROM gen_jobs WHERE id = $list"), $pictures, 'the store has no other');
+	is(scalar(OpenUploads::list($store)), 0, 'and no upload is open');
+};
 
 $node->stop;
 done_testing();
