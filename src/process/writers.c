@@ -70,7 +70,8 @@ StaticAssertDecl(SETTINGS_MAX_WRITERS <= MARKER_WRITERS, "each writer has its pa
 #define RETRY_MIN_MS 1000
 #define RETRY_MAX_MS 60000
 
-#define FLUSH_BYTES (1024 * 1024) /* writes of more have their WAL flushed meanwhile */
+#define MUCH (8 * 1024 * 1024)    /* bytes; writes of as many have their WAL flushed meanwhile */
+#define FLUSH_BYTES (1024 * 1024) /* of WAL, at a time */
 #define FLUSH_US 2000             /* between two looks at it */
 
 #define FINISH_US (2 * USECS_PER_SEC) /* for writers to end transactions after the deadline */
@@ -457,7 +458,7 @@ writer_work(Writer *writer)
 static bool
 writes_much(const Writer *writer)
 {
-	return writer->errand != NULL && writer->errand->bytes >= FLUSH_BYTES &&
+	return writer->errand != NULL && writer->errand->bytes >= MUCH &&
 		   (writer->errand->kind == PARCEL_SAVE || writer->errand->kind == PARCEL_REPORT);
 }
 
