@@ -60,7 +60,7 @@ sub say_all
 	return;
 }
 
-# A server that serves one connection after the other with CODE, which gets it and its number; gives its url.
+# A server that serves each connection by a process of its own with CODE, which gets it and its number; gives its url.
 sub serve
 {
 	my ($code) = @_;
@@ -68,12 +68,19 @@ sub serve
 	my $pid = fork // die "cannot fork: $!\n";
 	if ($pid == 0)
 	{
-		$SIG{PIPE} = 'IGNORE';
+		$SIG{PIPE} = $SIG{CHLD} = 'IGNORE';
 		my $n = 0;
 		while (my $client = $socket->accept)
 		{
-			setsockopt($client, IPPROTO_TCP, TCP_NODELAY, 1);
-			$code->($client, ++$n);
+			$n++;
+			my $child = fork // die "cannot fork: $!\n";
+			if ($child == 0)
+			{
+				close $socket;
+				setsockopt($client, IPPROTO_TCP, TCP_NODELAY, 1);
+				$code->($client, $n);
+				POSIX::_exit(0);
+			}
 			close $client;
 		}
 		POSIX::_exit(0);
