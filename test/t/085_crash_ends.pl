@@ -28,12 +28,19 @@ $node->safe_psql(
 	CREATE FUNCTION app.note(job gen_jobs) RETURNS void LANGUAGE sql AS
 		\$\$ INSERT INTO app.ledger VALUES (job.id, job.state) \$\$});
 
+# What a query gives, of a server that may be about to crash; nothing if that is so.
+sub ask
+{
+	my ($sql) = @_;
+	# psql may end before it has read the query
+	return eval { ($node->psql('postgres', $sql))[1] } // '';
+}
+
 # The processes of a kind, as PostgreSQL has them now.
 sub pids
 {
 	my ($kind) = @_;
-	my ($status, $out) = $node->psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = '$kind'");
-	return split /\n/, $out // '';
+	return split /\n/, ask("SELECT pid FROM pg_stat_activity WHERE backend_type = '$kind'");
 }
 
 sub wait_up
@@ -41,8 +48,7 @@ sub wait_up
 	my $until = time + $PostgreSQL::Test::Utils::timeout_default;
 	until (time > $until)
 	{
-		my ($status, $out) = $node->psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher'});
-		return 1 if defined $out && $out eq '1';
+		return 1 if ask(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher'}) eq '1';
 		sleep 0.05;
 	}
 	return 0;
@@ -50,8 +56,8 @@ sub wait_up
 
 sub ledger_size
 {
-	my ($status, $out) = $node->psql('postgres', 'SELECT count(*) FROM app.ledger');
-	return defined $out && $out =~ /^\d+$/ ? $out : 0;
+	my $out = ask('SELECT count(*) FROM app.ledger');
+	return $out =~ /^\d+$/ ? $out : 0;
 }
 
 $node->safe_psql('postgres', qq{SET ROLE app; INSERT INTO gen_jobs (server, request, on_done)
