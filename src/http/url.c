@@ -9,6 +9,8 @@
 
 #include <curl/curl.h>
 
+#include "lib/stringinfo.h"
+
 #include "http/url.h"
 
 /*
@@ -87,25 +89,48 @@ url_check(const char *url)
 }
 
 /*
+ * Returns url with all bytes percent-encoded that no URL may have: libcurl
+ * leaves some as they are where a host has no path.  NULL stays NULL.
+ */
+static char *
+encode_rest(const char *url)
+{
+	StringInfoData encoded;
+
+	if (url == NULL)
+		return NULL;
+	initStringInfo(&encoded);
+	for (; *url != '\0'; url++)
+	{
+		if ((unsigned char) *url <= ' ' || (unsigned char) *url >= 0x7f)
+			appendStringInfo(&encoded, "%%%02X", (unsigned char) *url);
+		else
+			appendStringInfoChar(&encoded, *url);
+	}
+	return encoded.data;
+}
+
+/*
  * Returns url resolved against base, palloc'd, in ASCII: a host of other
- * letters becomes punycode.  NULL if it is not http or https, or its host is
- * not valid.
+ * letters becomes punycode.  Without a fragment, which is not sent.  NULL if
+ * it is not http or https, or its host is not valid.
  */
 char *
 url_resolve(const char *base, const char *url)
 {
+	char *sent = pnstrdup(url, strcspn(url, "#"));
 	CURLU *parts = curl_url();
 	char *whole = NULL;
 
 	if (parts == NULL || curl_url_set(parts, CURLUPART_URL, base, 0) != CURLUE_OK ||
-		curl_url_set(parts, CURLUPART_URL, url, CURLU_URLENCODE) != CURLUE_OK ||
+		curl_url_set(parts, CURLUPART_URL, sent, CURLU_URLENCODE) != CURLUE_OK ||
 		curl_url_get(parts, CURLUPART_URL, &whole, CURLU_PUNYCODE) != CURLUE_OK ||
 		(strncmp(whole, "http://", 7) != 0 && strncmp(whole, "https://", 8) != 0))
 	{
 		curl_free(whole);
 		whole = NULL;
 	}
-	return take_from_curl(parts, whole);
+	return encode_rest(take_from_curl(parts, whole));
 }
 
 /*

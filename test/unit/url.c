@@ -48,6 +48,7 @@ test_resolve(void)
 		{"../a.png", "https://api.test/a.png"},
 		{"file:///etc/passwd", NULL},
 		{"ftp://cdn.test/a.png", NULL},
+		{"//cdn.test#\xff a", "https://cdn.test/"},
 	};
 	int i;
 
