@@ -11,8 +11,8 @@ CREATE OR REPLACE FUNCTION genjob.version() RETURNS text
 CREATE FUNCTION genjob.grant_unrecorded(text) RETURNS void
 	AS 'MODULE_PATHNAME', 'genjob_grant_unrecorded' LANGUAGE C STRICT;
 
--- The update changes these tables as superuser: it writes their rows anew, and then updates some. What others hung on them
--- would run as superuser, too. What is there cannot change any more: the tables are locked.
+-- The update rewrites these tables as superuser, and then updates some rows. Code of other roles on the tables would run as
+-- superuser, too. The lock keeps others from adding such code after the check.
 LOCK TABLE @extschema@.gen_jobs, @extschema@.gen_outputs, genjob.tenant_weights IN ACCESS EXCLUSIVE MODE;
 DO $$
 DECLARE

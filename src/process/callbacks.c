@@ -340,10 +340,10 @@ wake(Caller *caller)
 	MonoTime when;
 
 	callers_read(caller->slot, &info);
+	when = caller->woken_at + backoff_delay(&wake_again, caller->n_idle_wakes);
 	if (caller->woken_at == 0 || info.n_calls != caller->n_calls)
 		caller->n_idle_wakes = 0;
-	when = caller->woken_at + backoff_delay(&wake_again, caller->n_idle_wakes);
-	if (caller->woken_at != 0 && info.n_calls == caller->n_calls && when > clock_mono())
+	else if (when > clock_mono())
 	{
 		look_by(when);
 		return;

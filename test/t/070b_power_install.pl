@@ -236,7 +236,7 @@ try_it(
 	});
 
 try_it(
-	'what hangs on tables that were given to mallory is not run as superuser while the upgrade writes their rows anew',
+	'the upgrade rewrites tables that mallory owns, and runs nothing of hers as superuser',
 	sub {
 		query('CREATE DATABASE given OWNER mallory; ALTER DATABASE given SET quote_all_identifiers = on; ALTER DATABASE given SET standard_conforming_strings = off');
 		plan skip_all => 'no old script can be put into the folder of extensions' if error_of('CREATE EXTENSION genjob VERSION \'0.1.0\'', 'given') ne '';
