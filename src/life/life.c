@@ -38,6 +38,15 @@
 #include "life/upload.h"
 #include "schedule/schedule.h"
 
+/* What life_rescue() left to do. */
+typedef struct Rescue
+{
+	int n_storing; /* jobs whose outputs are on their way into a store */
+	MonoTime due;  /* when the first of them must be moved on; 0: when a call has ended */
+} Rescue;
+
+static Rescue rescue;
+
 /*
  * Returns what comes first for a job that was just claimed, or that an earlier
  * dispatcher left.
@@ -283,15 +292,34 @@ life_wake(MonoTime now)
 }
 
 /*
- * Saves results that are paid for and only in memory, before this process ends.  Jobs that have not been sent yet go back
- * into the queue.
+ * Moves on a job whose outputs may still reach their store before this process ends.
+ */
+static void
+go_on_storing(Job *job, MonoTime now)
+{
+	rescue.n_storing++;
+	if (job->state == JOB_WAITING && job->wake_at <= now)
+	{
+		job_stop_waking(job);
+		drive_marked(job, woken);
+	}
+	if (job->state == JOB_WAITING)
+		schedule_note_time(&rescue.due, job->wake_at);
+}
+
+/*
+ * Saves results that are paid for and only in memory, before this process ends.  What rows cannot keep goes on into a
+ * healthy store until is_last, and then into the table of outputs.  Jobs that have not been sent yet go back into the
+ * queue.
  */
 void
-life_rescue(void)
+life_rescue(bool is_last)
 {
 	static const JobState states[] = {JOB_WAITING, JOB_CALLING};
+	MonoTime now = clock_mono();
 	int i;
 
+	rescue = (Rescue){0};
 	for (i = 0; i < lengthof(states); i++)
 	{
 		dlist_mutable_iter iter;
@@ -300,12 +328,32 @@ life_rescue(void)
 		{
 			Job *job = dlist_container(Job, node, iter.cur);
 
-			if (store_holds_unsaved(job))
+			if (!is_last && store_may_finish(job))
+				go_on_storing(job, now);
+			else if (store_holds_unsaved(job))
 				drive_job(job, store_rescue);
 			else if (job->step == STEP_FETCH)
 				drive_job(job, fetch_give_back);
 		}
 	}
+}
+
+/*
+ * Returns how many jobs were on their way into a store at the last life_rescue().
+ */
+int
+life_count_storing(void)
+{
+	return rescue.n_storing;
+}
+
+/*
+ * Returns when life_rescue() must be called again for them; 0: when something happens.
+ */
+MonoTime
+life_next_rescue(void)
+{
+	return rescue.due;
 }
 
 /*

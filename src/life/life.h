@@ -31,7 +31,9 @@ extern void life_resumed(Job *job, Judged *judged);
 
 /* Time has passed */
 extern void life_wake(MonoTime now);
-extern void life_rescue(void);
+extern void life_rescue(bool is_last);
+extern int life_count_storing(void);
+extern MonoTime life_next_rescue(void);
 extern MonoTime life_next_wake(MonoTime now);
 extern void life_wake_cancels(MonoTime now);
 

@@ -176,6 +176,16 @@ store_holds_unsaved(const Job *job)
 		   (job->state == JOB_CALLING || job->state == JOB_WAITING);
 }
 
+/*
+ * True if a row cannot keep the outputs, and nothing keeps their store from taking them.
+ */
+bool
+store_may_finish(const Job *job)
+{
+	return store_holds_unsaved(job) && job->store->failures == 0 &&
+		   storeline_is_open(job->store->queue) && !saved_fits(job->verdict);
+}
+
 bool
 store_is_due(const Job *job)
 {

@@ -64,6 +64,7 @@ extern void store_read(Job *job);
 extern void store_leave_place(Job *job);
 extern void store_close(Job *job);
 extern bool store_holds_unsaved(const Job *job);
+extern bool store_may_finish(const Job *job);
 extern StoreAnswer store_judge(Job *job, Place *place, Call *call, HttpReply *reply);
 extern StoreAnswer store_judge_at(Job *job, struct ServerQueue *queue, const Server *server,
 								  Place *place, Call *call, HttpReply *reply);

@@ -51,8 +51,10 @@
 #include "process/writers.h"
 #include "queue/trouble.h"
 
-#define TRACED_TURN_US 5000  /* a turn that takes longer is traced */
-#define COLLECT_MS 10        /* for reading answers, before anything else is looked at */
+#define TRACED_TURN_US 5000 /* a turn that takes longer is traced */
+#define COLLECT_MS 10       /* for reading answers, before anything else is looked at */
+#define RESCUE_US \
+	(3 * USECS_PER_SEC)      /* of the time to leave, for writing what did not reach its store */
 #define SPARE_DESCRIPTORS 32 /* for libraries, on top of what PostgreSQL keeps for files */
 
 static WaitEventSet *wait_set;
@@ -158,7 +160,7 @@ consider_leaving(void)
 static int
 count_unfinished(void)
 {
-	return job_count(JOB_CALLING) - asking_count() + job_count(JOB_SAVING) +
+	return life_count_storing() + job_count(JOB_CALLING) - asking_count() + job_count(JOB_SAVING) +
 		   job_count(JOB_REPORTING) + cancel_count_unfinished();
 }
 
@@ -218,7 +220,7 @@ turn(void)
 		life_wake(clock_mono());
 	}
 	else
-		life_rescue();
+		life_rescue(clock_uptime() + RESCUE_US >= leave_at);
 	life_wake_cancels(clock_mono());
 	collect_answers();
 }
@@ -264,6 +266,17 @@ show_state(void)
 }
 
 /*
+ * Returns how many ms of the time to leave are left; of those in which outputs may still go into a store, if some do.
+ */
+static long
+leave_ms(void)
+{
+	MonoTime end = life_count_storing() > 0 ? leave_at - RESCUE_US : leave_at;
+
+	return leave_at != 0 ? clock_ms_between(clock_uptime(), end) : INT_MAX;
+}
+
+/*
  * Returns how many ms the dispatcher may sleep.
  */
 static long
@@ -271,12 +284,12 @@ wait_ms(void)
 {
 	MonoTime now = clock_mono();
 	MonoTime next = leave_at != 0 ? 0 : claimer_next_look(now);
-	MonoTime wake_due = leave_at != 0 ? 0 : life_next_wake(now);
+	MonoTime wake_due = leave_at != 0 ? life_next_rescue() : life_next_wake(now);
 	MonoTime cancel_due = cancelline_next_time(now);
 	MonoTime report_due = reporter_next();
 	MonoTime writers_due = writers_next();
 	MonoTime callbacks_due = leave_at != 0 ? 0 : callbacks_next();
-	long leave_ms = leave_at != 0 ? clock_ms_between(clock_uptime(), leave_at) : INT_MAX;
+	long most_ms = leave_ms();
 	long http_ms = http_wait_ms();
 	long ms;
 
@@ -292,8 +305,8 @@ wait_ms(void)
 		schedule_note_time(&next, wake_due);
 	if (cancel_due != 0)
 		schedule_note_time(&next, cancel_due);
-	ms = next != 0 ? clock_real_ms(now, next) : leave_ms;
-	ms = Min(ms, leave_ms);
+	ms = next != 0 ? clock_real_ms(now, next) : most_ms;
+	ms = Min(ms, most_ms);
 	return http_ms >= 0 ? Min(ms, http_ms) : ms;
 }
 

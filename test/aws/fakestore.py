@@ -7,7 +7,7 @@ bucket is there. Objects stay in FOLDER for the next start; uploads do not.
 
     PUT /_set       JSON: {"refuse": [STATUS, CODE]} answers every call so, null ends that; {"skew": SECONDS} is how far
                     its clock is ahead, and with it RequestTimeTooSkewed for calls that were signed 15 minutes away from it;
-                    {"delay": SECONDS} before an object is read; {"tag": TEXT} is the ETag of what is put from now on;
+                    {"delay": SECONDS} before an object is read; {"part_delay": SECONDS} before a part is taken; {"tag": TEXT} is the ETag of what is put from now on;
                     {"parts": N} has every open upload have so many parts of 8 MB, whatever was sent
     GET /_log       what has been asked, a line for each: METHOD, path with query, status
     GET /_headers   the headers of the last PUT of an object, as JSON; GET /_read those of the last GET or HEAD
@@ -29,7 +29,7 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 lock = threading.Lock()
-knobs = {'refuse': None, 'skew': 0, 'delay': 0, 'tag': None, 'parts': 0}
+knobs = {'refuse': None, 'skew': 0, 'delay': 0, 'part_delay': 0, 'tag': None, 'parts': 0}
 objects = {}
 uploads = {}
 log = []
@@ -136,6 +136,7 @@ class Store(BaseHTTPRequestHandler):
             return self.refuse(404, 'NoSuchUpload')
         parts = uploads[number]
         if self.command == 'PUT':
+            time.sleep(knobs['part_delay'])
             digest = hashlib.md5(body).hexdigest()
             parts[int(arguments['partNumber'])] = (len(body), digest, body if len(body) < 1 << 20 else None)
             return self.answer(200, b'', [('ETag', '"%s"' % digest)])

@@ -104,6 +104,18 @@ subtest 'answers that are hard to keep until the store takes them, over a stop' 
 	is(join(' ', map { $standin->arrived($_) } qw(large deep)), '1 1', '... and both were paid for once');
 };
 
+subtest 'an answer too large for its row, on its way into a healthy store when PostgreSQL stops' => sub {
+	create_server($node, 'larger', 'http', $standin, path => '/binary', store => 'fake', max_response => '300 MB');
+	$fake->set(part_delay => 0.5);
+	my $id = enqueue($node, 'larger', StandIn::request(prompt => 'larger', standin => { id => 'larger', faults => [ { huge => 140_000_000 } ] }));
+	ok(poll_until(sub { $fake->asked("larger/$id-.*partNumber=.* 200") > 0 }), 'a first part is there');
+	$node->restart;
+	$fake->set(part_delay => 0);
+	is(query("SELECT state FROM gen_jobs WHERE id = $id"), 'succeeded', 'the stop waits for the others');
+	is(query("SELECT bytes FROM gen_outputs WHERE job_id = $id AND data IS NULL AND store = 'fake'"), 140_000_000, '... and the output is in the store');
+	is($standin->arrived('larger'), 1, '... and was paid for once');
+};
+
 subtest 'what is gone when it is needed' => sub {
 	my $port = $swift->port;
 	$swift->stop;
