@@ -7,6 +7,8 @@
 
 #include <cJSON.h>
 
+#include "lib/stringinfo.h"
+
 #include "base/jsontext.h"
 
 /* json.c: from text to a tree */
@@ -37,5 +39,7 @@ extern char *json_print(const cJSON *json);
 extern char *json_print_exact(const cJSON *json);
 extern char *json_print_start(const cJSON *json, size_t max);
 extern char *json_escape(const char *text);
+extern void json_add_member(StringInfo out, const char *name, const char *json);
+extern void json_add_string(StringInfo out, const char *name, const char *text);
 
 #endif /* GENJOB_JSON_H */

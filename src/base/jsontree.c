@@ -539,3 +539,31 @@ json_copy(const cJSON *node)
 {
 	return json_parse_trusted(json_print(node));
 }
+
+/*
+ * Appends a member to the text of an object, which is not closed yet; nothing
+ * if json is NULL.  The name stands for itself in a JSON string.
+ */
+void
+json_add_member(StringInfo out, const char *name, const char *json)
+{
+	if (json == NULL)
+		return;
+	if (out->data[out->len - 1] != '{')
+		appendStringInfoChar(out, ',');
+	appendStringInfo(out, "\"%s\":", name);
+	appendStringInfoString(out, json);
+}
+
+/*
+ * As json_add_member(), with a string as value; nothing if text is NULL.
+ */
+void
+json_add_string(StringInfo out, const char *name, const char *text)
+{
+	if (text == NULL)
+		return;
+	json_add_member(out, name, "\"");
+	appendStringInfoString(out, json_escape(text));
+	appendStringInfoChar(out, '"');
+}

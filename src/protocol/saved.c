@@ -16,37 +16,10 @@
 
 #define MARK "$verdict"
 
-/*
- * Appends a member whose value is JSON; nothing if json is NULL.
- */
-static void
-add_json(StringInfo out, const char *name, const char *json)
-{
-	if (json == NULL)
-		return;
-	if (out->data[out->len - 1] != '{')
-		appendStringInfoChar(out, ',');
-	appendStringInfo(out, "\"%s\":", name);
-	appendStringInfoString(out, json);
-}
-
-/*
- * Appends a member whose value is a string; nothing if text is NULL.
- */
-static void
-add_text(StringInfo out, const char *name, const char *text)
-{
-	if (text == NULL)
-		return;
-	add_json(out, name, "\"");
-	appendStringInfoString(out, json_escape(text));
-	appendStringInfoChar(out, '"');
-}
-
 static void
 add_number(StringInfo out, const char *name, int64 value)
 {
-	add_json(out, name, psprintf(INT64_FORMAT, value));
+	json_add_member(out, name, psprintf(INT64_FORMAT, value));
 }
 
 static void
@@ -54,7 +27,7 @@ add_data(StringInfo out, const Output *output)
 {
 	char *base64 = base64_encode(output->data, output->len);
 
-	add_json(out, "data", "\"");
+	json_add_member(out, "data", "\"");
 	appendStringInfoString(out, base64);
 	appendStringInfoChar(out, '"');
 	pfree(base64);
@@ -64,13 +37,13 @@ static void
 add_output(StringInfo out, const Output *output)
 {
 	appendStringInfoChar(out, '{');
-	add_text(out, "type", output->content_type);
-	add_text(out, "sha256", output->sha256);
+	json_add_string(out, "type", output->content_type);
+	json_add_string(out, "sha256", output->sha256);
 	if (output->object != NULL)
 	{
-		add_text(out, "object", output->object);
-		add_text(out, "etag", output->etag);
-		add_text(out, "store", output->store);
+		json_add_string(out, "object", output->object);
+		json_add_string(out, "etag", output->etag);
+		json_add_string(out, "store", output->store);
 		add_number(out, "store_oid", output->store_oid);
 		add_number(out, "bytes", (int64) output->len);
 	}
@@ -125,10 +98,10 @@ saved_write(StringInfo out, const Verdict *verdict)
 	appendStringInfoChar(out, '{');
 	add_number(out, MARK, 1);
 	add_number(out, "status", verdict->http_status);
-	add_json(out, "result", verdict->result);
-	add_json(out, "usage", verdict->usage);
-	add_text(out, "note", verdict->note);
-	add_json(out, "outputs", "[");
+	json_add_member(out, "result", verdict->result);
+	json_add_member(out, "usage", verdict->usage);
+	json_add_string(out, "note", verdict->note);
+	json_add_member(out, "outputs", "[");
 	foreach(cell, verdict->outputs)
 	{
 		if (foreach_current_index(cell) > 0)

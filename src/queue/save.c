@@ -73,22 +73,6 @@ queue_saved_size(const Job *job)
 }
 
 static void
-add_member(StringInfo out, const char *name, const char *json)
-{
-	if (json == NULL)
-		return;
-	appendStringInfo(out, "%s\"%s\": ", out->len > 1 ? ", " : "", name);
-	appendStringInfoString(out, json);
-}
-
-static void
-add_string(StringInfo out, const char *name, const char *text)
-{
-	if (text != NULL)
-		add_member(out, name, psprintf("\"%s\"", json_escape(text)));
-}
-
-static void
 add_answer(StringInfo out, const Job *job)
 {
 	size_t size = queue_saved_size(job);
@@ -98,10 +82,10 @@ add_answer(StringInfo out, const Job *job)
 		enlargeStringInfo(out, (int) size + 1024);
 	if (!job->remote.has_verdict)
 	{
-		add_member(out, "answer", job->remote.answer);
+		json_add_member(out, "answer", job->remote.answer);
 		return;
 	}
-	add_member(out, "answer", "");
+	json_add_member(out, "answer", "");
 	saved_write(out, job->verdict);
 }
 
@@ -124,17 +108,20 @@ remote_json(const Job *job, bool is_final)
 	initStringInfo(&out);
 	appendStringInfoChar(&out, '{');
 	if (is_final)
-		add_string(&out, "id", remote->id);
+		json_add_string(&out, "id", remote->id);
 	if (remote->urls != NULL || has_answer || (is_named && uploads == NULL))
-		add_member(&out, "urls", remote->urls ? remote->urls : "{}");
-	add_member(&out, "private", remote->is_private ? "true" : remote->is_public ? "false" : "null");
+		json_add_member(&out, "urls", remote->urls ? remote->urls : "{}");
+	json_add_member(&out, "private",
+					remote->is_private  ? "true"
+					: remote->is_public ? "false"
+										: "null");
 	if (!is_final)
 	{
-		add_member(&out, "usage", remote->usage);
-		add_string(&out, "note", remote->note);
-		add_string(&out, "complete", remote->token_digest);
+		json_add_member(&out, "usage", remote->usage);
+		json_add_string(&out, "note", remote->note);
+		json_add_string(&out, "complete", remote->token_digest);
 	}
-	add_member(&out, "uploads", uploads);
+	json_add_member(&out, "uploads", uploads);
 	if (has_answer)
 		add_answer(&out, job);
 	appendStringInfoChar(&out, '}');
