@@ -25,6 +25,8 @@ our @EXPORT = qw(
   query
   eventually
   create_server
+  create_store
+  restart_at_once
   enqueue
   enqueue_named
   run_to_end
@@ -200,6 +202,31 @@ sub create_server
 	return $name;
 }
 
+# A foreign server NAME with the api s3, whose object store is STORE, with a user mapping for PUBLIC. Options:
+#   mapping   of the user mapping, as a reference to a hash (the keys of the store of test/aws/objectstore.py)
+#   any other is an option of the server, beside bucket => 'pictures' and a short retry_base
+sub create_store
+{
+	my ($node, $name, $store, %opts) = @_;
+	my %mapping = (access_key_id => 'test:tester', secret_access_key => 'testing', %{ delete $opts{mapping} // {} });
+	my %server = (api => 's3', url => $store->url, bucket => 'pictures', retry_base => '100 ms', %opts);
+	my ($options, $secrets) = map { my $of = $_; join ', ', map { "$_ " . literal($of->{$_}) } sort keys %$of } \%server, \%mapping;
+
+	$node->safe_psql('postgres', qq{
+		CREATE SERVER "$name" FOREIGN DATA WRAPPER genjob OPTIONS ($options);
+		CREATE USER MAPPING FOR PUBLIC SERVER "$name" OPTIONS ($secrets)});
+	return $name;
+}
+
+# Stops the server as a crash does, and starts it again, with a dispatcher at work in the database postgres.
+sub restart_at_once
+{
+	my ($node) = @_;
+	$node->stop('immediate');
+	$node->start;
+	return wait_dispatcher($node);
+}
+
 # Inserts a job and gives its id. REQUEST is JSON text or a reference to what it is made from;
 # COLUMNS are further columns of gen_jobs, as text (max_attempts => 3, run_at => '2100-01-01').
 sub enqueue
@@ -291,11 +318,11 @@ sub eventually_succeed
 	return eventually("SELECT bool_and(state = 'succeeded') FROM gen_jobs WHERE server = '$server'", $what);
 }
 
-# True once CODE gives a true value; false if it does not within 60 s.
+# True once CODE gives a true value; false if it does not within the time-out of poll_query_until.
 sub poll_until
 {
 	my ($code) = @_;
-	for (1 .. 600)
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		return 1 if $code->();
 		sleep 0.1;
