@@ -184,38 +184,39 @@ sub eventually
 # A foreign server NAME that speaks API with the stand-in server STANDIN (or with a URL), with a user
 # mapping for PUBLIC. Options:
 #   api_key   of the user mapping (sk-test)
+#   mapping   all options of the user mapping instead, as a reference to a hash
 #   database  where (postgres)
 #   any other is an option of the server, such as max_in_flight => 4
 sub create_server
 {
 	my ($node, $name, $api, $standin, %opts) = @_;
 	my $api_key = delete $opts{api_key} // 'sk-test';
+	my $mapping = delete $opts{mapping} // { api_key => $api_key };
 	my $database = delete $opts{database} // 'postgres';
-	my %server = (api => $api, url => ref $standin ? $standin->url : $standin, %opts);
-	my $options = join ', ', map { "$_ " . literal($server{$_}) } sort keys %server;
+	my $options = options_of(api => $api, url => ref $standin ? $standin->url : $standin, %opts);
 
 	$node->safe_psql(
 		$database, qq{
 		CREATE SERVER "$name" FOREIGN DATA WRAPPER genjob OPTIONS ($options);
-		CREATE USER MAPPING FOR PUBLIC SERVER "$name" OPTIONS (api_key @{[literal($api_key)]});
+		CREATE USER MAPPING FOR PUBLIC SERVER "$name" OPTIONS (@{[options_of(%$mapping)]});
 	});
 	return $name;
 }
 
-# A foreign server NAME with the api s3, whose object store is STORE, with a user mapping for PUBLIC. Options:
-#   mapping   of the user mapping, as a reference to a hash (the keys of the store of test/aws/objectstore.py)
-#   any other is an option of the server, beside bucket => 'pictures' and a short retry_base
+sub options_of
+{
+	my (%options) = @_;
+	return join ', ', map { "$_ " . literal($options{$_}) } sort keys %options;
+}
+
+# A foreign server NAME for the object store STORE, a PythonServer. The options of create_server() override the bucket
+# and the keys, which are those of test/aws/objectstore.py.
 sub create_store
 {
 	my ($node, $name, $store, %opts) = @_;
 	my %mapping = (access_key_id => 'test:tester', secret_access_key => 'testing', %{ delete $opts{mapping} // {} });
-	my %server = (api => 's3', url => $store->url, bucket => 'pictures', retry_base => '100 ms', %opts);
-	my ($options, $secrets) = map { my $of = $_; join ', ', map { "$_ " . literal($of->{$_}) } sort keys %$of } \%server, \%mapping;
-
-	$node->safe_psql('postgres', qq{
-		CREATE SERVER "$name" FOREIGN DATA WRAPPER genjob OPTIONS ($options);
-		CREATE USER MAPPING FOR PUBLIC SERVER "$name" OPTIONS ($secrets)});
-	return $name;
+	return create_server($node, $name, 's3', $store, bucket => 'pictures', retry_base => '100 ms', %opts,
+		mapping => \%mapping);
 }
 
 # Stops the server as a crash does, and starts it again, with a dispatcher at work in the database postgres.
@@ -441,7 +442,8 @@ sub run_unreported
 {
 	my ($node, $sql) = @_;
 	my $enable = $node->safe_psql('postgres', q{
-		SELECT string_agg(format('ALTER TABLE gen_jobs ENABLE %s TRIGGER %I;', CASE tgenabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' END, tgname), ' ')
+		SELECT string_agg(format('ALTER TABLE gen_jobs ENABLE %s TRIGGER %I;',
+			CASE tgenabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' END, tgname), ' ')
 		FROM pg_trigger WHERE tgrelid = 'gen_jobs'::regclass AND NOT tgisinternal AND tgenabled <> 'D'});
 	$node->safe_psql('postgres', "BEGIN; ALTER TABLE gen_jobs DISABLE TRIGGER USER; $sql; $enable COMMIT");
 	return;
