@@ -160,8 +160,8 @@ subtest 'a link leads to a key of any characters' => sub {
 # ---- what is wrong ----
 
 subtest 'an error says what to change, once, and no secret' => sub {
-	put('a b', 'x');
-	my $get = { get => 'a b' };
+	put('there', 'x');
+	my $get = { get => 'there' };
 	create_store($node, 'wrong_secret', $store, %quick, mapping => { secret_access_key => 'mistaken-secret' });
 	like(run_to_end($node, 'wrong_secret', $get)->{error},
 		qr/SignatureDoesNotMatch.* Check secret_access_key in the user mapping\./, 'a wrong secret');
@@ -186,10 +186,10 @@ subtest 'an error says what to change, once, and no secret' => sub {
 };
 
 subtest 'a store that is down for a while holds its server back, and then the job goes on' => sub {
-	put('a b', 'x');
+	put('there', 'x');
 	my $port = $store->port;
 	$store->stop;
-	my $id = enqueue($node, 'pictures', { get => 'a b' });
+	my $id = enqueue($node, 'pictures', { get => 'there' });
 	eventually(q{SELECT held_reason IS NOT NULL FROM genjob.servers WHERE server = 'pictures'},
 		'a store that is down holds its server back');
 	$store->start($port);
