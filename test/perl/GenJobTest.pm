@@ -25,6 +25,8 @@ our @EXPORT = qw(
   query
   eventually
   create_server
+  create_store
+  restart_at_once
   enqueue
   enqueue_named
   run_to_end
@@ -182,22 +184,48 @@ sub eventually
 # A foreign server NAME that speaks API with the stand-in server STANDIN (or with a URL), with a user
 # mapping for PUBLIC. Options:
 #   api_key   of the user mapping (sk-test)
+#   mapping   all options of the user mapping instead, as a reference to a hash
 #   database  where (postgres)
 #   any other is an option of the server, such as max_in_flight => 4
 sub create_server
 {
 	my ($node, $name, $api, $standin, %opts) = @_;
 	my $api_key = delete $opts{api_key} // 'sk-test';
+	my $mapping = delete $opts{mapping} // { api_key => $api_key };
 	my $database = delete $opts{database} // 'postgres';
-	my %server = (api => $api, url => ref $standin ? $standin->url : $standin, %opts);
-	my $options = join ', ', map { "$_ " . literal($server{$_}) } sort keys %server;
+	my $options = options_of(api => $api, url => ref $standin ? $standin->url : $standin, %opts);
 
 	$node->safe_psql(
 		$database, qq{
 		CREATE SERVER "$name" FOREIGN DATA WRAPPER genjob OPTIONS ($options);
-		CREATE USER MAPPING FOR PUBLIC SERVER "$name" OPTIONS (api_key @{[literal($api_key)]});
+		CREATE USER MAPPING FOR PUBLIC SERVER "$name" OPTIONS (@{[options_of(%$mapping)]});
 	});
 	return $name;
+}
+
+sub options_of
+{
+	my (%options) = @_;
+	return join ', ', map { "$_ " . literal($options{$_}) } sort keys %options;
+}
+
+# A foreign server NAME for the object store STORE, a PythonServer. The options of create_server() override the bucket
+# and the keys, which are those of test/aws/objectstore.py.
+sub create_store
+{
+	my ($node, $name, $store, %opts) = @_;
+	my %mapping = (access_key_id => 'test:tester', secret_access_key => 'testing', %{ delete $opts{mapping} // {} });
+	return create_server($node, $name, 's3', $store, bucket => 'pictures', retry_base => '100 ms', %opts,
+		mapping => \%mapping);
+}
+
+# Stops the server as a crash does, and starts it again, with a dispatcher at work in the database postgres.
+sub restart_at_once
+{
+	my ($node) = @_;
+	$node->stop('immediate');
+	$node->start;
+	return wait_dispatcher($node);
 }
 
 # Inserts a job and gives its id. REQUEST is JSON text or a reference to what it is made from;
@@ -291,11 +319,11 @@ sub eventually_succeed
 	return eventually("SELECT bool_and(state = 'succeeded') FROM gen_jobs WHERE server = '$server'", $what);
 }
 
-# True once CODE gives a true value; false if it does not within 60 s.
+# True once CODE gives a true value; false if it does not within the time-out of poll_query_until.
 sub poll_until
 {
 	my ($code) = @_;
-	for (1 .. 600)
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		return 1 if $code->();
 		sleep 0.1;
@@ -414,7 +442,8 @@ sub run_unreported
 {
 	my ($node, $sql) = @_;
 	my $enable = $node->safe_psql('postgres', q{
-		SELECT string_agg(format('ALTER TABLE gen_jobs ENABLE %s TRIGGER %I;', CASE tgenabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' END, tgname), ' ')
+		SELECT string_agg(format('ALTER TABLE gen_jobs ENABLE %s TRIGGER %I;',
+			CASE tgenabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' END, tgname), ' ')
 		FROM pg_trigger WHERE tgrelid = 'gen_jobs'::regclass AND NOT tgisinternal AND tgenabled <> 'D'});
 	$node->safe_psql('postgres', "BEGIN; ALTER TABLE gen_jobs DISABLE TRIGGER USER; $sql; $enable COMMIT");
 	return;

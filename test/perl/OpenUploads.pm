@@ -8,6 +8,8 @@ use warnings;
 
 use HTTP::Tiny;
 
+use GenJobTest ();
+
 my $http = HTTP::Tiny->new(timeout => 60);
 
 sub _names
@@ -31,6 +33,13 @@ sub parts
 {
 	my ($store) = @_;
 	return grep { m{/\d+$} } _names($store);
+}
+
+# True once none is open; false if one still is after the time-out of poll_query_until.
+sub wait_none
+{
+	my ($store) = @_;
+	return GenJobTest::poll_until(sub { !list($store) });
 }
 
 1;

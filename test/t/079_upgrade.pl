@@ -92,7 +92,14 @@ my $node = new_node(name => 'upgrade', extension => 0);
 sub query
 {
 	my ($sql, $database) = @_;
-	return $node->safe_psql($database // 'old', $sql);
+	return $node->safe_psql($database // 'postgres', $sql);
+}
+
+# What a statement is refused with.
+sub refusal
+{
+	my ($database, $sql) = @_;
+	return ($node->psql($database, $sql))[2];
 }
 
 # Passes when both databases have the same lines; shows those that differ.
@@ -110,8 +117,9 @@ sub same_objects
 
 # ---- a database of 0.1.0 with jobs in every state, and what applications and administrators hang on its tables ----
 
-query($_, 'postgres') foreach 'CREATE ROLE app LOGIN', 'CREATE ROLE reader LOGIN', map { "CREATE DATABASE $_" } qw(old new old_queue new_queue own_columns);
-query(q{CREATE EXTENSION genjob VERSION '0.1.0'});
+query(q{CREATE ROLE app LOGIN; CREATE ROLE reader LOGIN});
+query('CREATE DATABASE old');
+query(q{CREATE EXTENSION genjob VERSION '0.1.0'}, 'old');
 create_server($node, 'painter', 'openai-images', $standin, database => 'old');
 create_server($node, 'poller', 'replicate', $standin, database => 'old');
 
@@ -165,7 +173,14 @@ query(
 	GRANT SELECT ON app.pictures TO reader WITH GRANT OPTION;
 	GRANT UPDATE (state) ON app.pictures TO PUBLIC;
 	GRANT SELECT (id, server), UPDATE (server) ON gen_jobs TO reader;
-	GRANT SELECT ON app.busy TO reader});
+	GRANT SELECT ON app.busy TO reader}, 'old');
+
+# Makes databases that are copies of that one, or empty ones.
+sub copy_old { my (@names) = @_; query("CREATE DATABASE $_ TEMPLATE old") foreach @names; return }
+sub create_empty { my (@names) = @_; query("CREATE DATABASE $_") foreach @names; return }
+
+# Drops databases, so that no job of theirs is run during a later part.
+sub drop_databases { my (@names) = @_; query("DROP DATABASE $_ WITH (FORCE)") foreach @names; return }
 
 # What others have that hangs on the tables, in words that do not depend on OIDs.
 my $others = q{
@@ -182,91 +197,100 @@ my $others = q{
 	SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND d.deptype = 'e'
 		WHERE e.extname = 'genjob' AND pg_describe_object(d.classid, d.objid, 0) ~ 'app|saved';
 	SELECT pg_describe_object(classoid, objoid, objsubid) FROM pg_init_privs WHERE pg_describe_object(classoid, objoid, objsubid) ~ 'app'};
-my $others_before = query($others);
-
 
 # Row by row, whatever a column is called, and without those that are new.
 my $rows = q{SELECT to_jsonb(j) - ARRAY['request_id', 'server_oid', 'losses', 'on_done', 'depth', 'follow_up', 'after', 'after_rule', 'blocked_by', 'unknown_ends', 'put_off_since', 'claimed_elsewhere', 'refers', 'retained', 'errors', 'attempt_errors']
 	|| jsonb_build_object('errors', coalesce(to_jsonb(j) -> 'errors', to_jsonb(j) -> 'attempt_errors')) FROM gen_jobs j WHERE %s ORDER BY id};
 my $outputs = q{SELECT o FROM gen_outputs o ORDER BY 1; SELECT w FROM genjob.tenant_weights w};
-my $before = query(sprintf($rows, 'true') . ";$outputs");
 
 # ---- the upgrade ----
 
-my ($status, undef, $refusal) = $node->psql('old', q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{}')});
-like($refusal, qr/ERROR:/, 'before the upgrade an INSERT is refused');
-query(q{BEGIN; ALTER EXTENSION genjob UPDATE; ROLLBACK});
-is(query($others), $others_before, '... and views and triggers of others as they were');
-foreach my $kept (
-	[ 'materialized view app.copy', 'CREATE MATERIALIZED VIEW app.copy AS SELECT server FROM gen_jobs', 'DROP MATERIALIZED VIEW app.copy' ],
-	[ 'policy mine on table public.gen_jobs', q{CREATE POLICY mine ON gen_jobs USING (server = 'x')}, 'DROP POLICY mine ON gen_jobs' ],
-	[ 'function app.first()', 'CREATE FUNCTION app.first() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT server::text FROM gen_jobs LIMIT 1; END', 'DROP FUNCTION app.first' ],
-	[ 'function app.of_view()', 'CREATE FUNCTION app.of_view() RETURNS SETOF app.busy LANGUAGE sql AS $$SELECT * FROM app.busy$$', 'DROP FUNCTION app.of_view' ])
-{
-	my ($what, $create, $drop) = @$kept;
-	query($create);
-	my (undef, undef, $words) = $node->psql('old', 'ALTER EXTENSION genjob UPDATE');
-	like($words, qr/genjob cannot be updated while .*\Q$what\E.*HINT:  DROP .*, ALTER EXTENSION genjob UPDATE, and create (?:it|them) again/s, "$what is in the way, and is named");
-	query($drop);
-}
-is(query(q{SELECT extversion FROM pg_extension WHERE extname = 'genjob'}), '0.1.0', 'an upgrade that is rolled back leaves 0.1.0');
-$standin->reset;
-query(
-	q{
-	BEGIN;
-	ALTER EXTENSION genjob UPDATE;
-	COMMIT});
-is(query(q{SELECT genjob.version() = extversion FROM pg_extension WHERE extname = 'genjob'}), 't', 'ALTER EXTENSION genjob UPDATE');
+subtest 'an upgrade that is rolled back, or finds something in its way, changes nothing' => sub {
+	copy_old('refused');
+	my $before = query($others, 'refused');
+	like(refusal('refused', q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{}')}), qr/ERROR:/,
+		'before the upgrade an INSERT is refused');
+	query(q{BEGIN; ALTER EXTENSION genjob UPDATE; ROLLBACK}, 'refused');
+	is(query($others, 'refused'), $before, '... and views and triggers of others as they were');
+	foreach my $kept (
+		[ 'materialized view app.copy', 'CREATE MATERIALIZED VIEW app.copy AS SELECT server FROM gen_jobs',
+			'DROP MATERIALIZED VIEW app.copy' ],
+		[ 'policy mine on table public.gen_jobs', q{CREATE POLICY mine ON gen_jobs USING (server = 'x')},
+			'DROP POLICY mine ON gen_jobs' ],
+		[ 'function app.first()', 'CREATE FUNCTION app.first() RETURNS text LANGUAGE sql
+			BEGIN ATOMIC SELECT server::text FROM gen_jobs LIMIT 1; END', 'DROP FUNCTION app.first' ],
+		[ 'function app.of_view()', 'CREATE FUNCTION app.of_view() RETURNS SETOF app.busy LANGUAGE sql
+			AS $$SELECT * FROM app.busy$$', 'DROP FUNCTION app.of_view' ])
+	{
+		my ($what, $create, $drop) = @$kept;
+		query($create, 'refused');
+		like(refusal('refused', 'ALTER EXTENSION genjob UPDATE'), qr/genjob\ cannot\ be\ updated\ while\ .*\Q$what\E
+			.*HINT:\ \ DROP\ .*,\ ALTER\ EXTENSION\ genjob\ UPDATE,\ and\ create\ (?:it|them)\ again/sx,
+			"$what is in the way, and is named");
+		query($drop, 'refused');
+	}
+	is(query(q{SELECT extversion FROM pg_extension WHERE extname = 'genjob'}, 'refused'), '0.1.0',
+		'an upgrade that is rolled back leaves 0.1.0');
+	drop_databases('refused');
+};
 
-query(q{CREATE EXTENSION genjob}, 'new');
-query(q{CREATE SCHEMA queue; CREATE EXTENSION genjob SCHEMA queue VERSION '0.1.0'; ALTER EXTENSION genjob UPDATE}, 'old_queue');
-query(q{CREATE SCHEMA queue; CREATE EXTENSION genjob SCHEMA queue}, 'new_queue');
-same_objects('old_queue', 'new_queue', 'in a schema of its own, every object is as in a fresh install');
+subtest 'in a schema of its own, every object is as in a fresh install' => sub {
+	create_empty(qw(old_queue new_queue));
+	query(q{CREATE SCHEMA queue; CREATE EXTENSION genjob SCHEMA queue VERSION '0.1.0';
+		ALTER EXTENSION genjob UPDATE}, 'old_queue');
+	query(q{CREATE SCHEMA queue; CREATE EXTENSION genjob SCHEMA queue}, 'new_queue');
+	same_objects('old_queue', 'new_queue', 'every object');
+	drop_databases(qw(old_queue new_queue));
+};
 
-# ---- what was there ----
+subtest 'an upgrade keeps rows, outputs and what others have, and what was queued is run' => sub {
+	copy_old('upgraded');
+	my $others_before = query($others, 'upgraded');
+	my $before = query(sprintf($rows, 'true') . ";$outputs", 'upgraded');
+	$standin->reset;
+	query(q{BEGIN; ALTER EXTENSION genjob UPDATE; COMMIT}, 'upgraded');
+	is(query(q{SELECT genjob.version() = extversion FROM pg_extension WHERE extname = 'genjob'}, 'upgraded'), 't',
+		'ALTER EXTENSION genjob UPDATE');
 
-is(query($others), $others_before, 'views, triggers, indexes and privileges of others are as they were');
-is(query(q{SELECT id, server, errors FROM app.pictures WHERE id = 3}), '3|painter|[{"error": "busy", "attempt": 1}]', '... and give what they gave');
+	is(query($others, 'upgraded'), $others_before,
+		'views, triggers, indexes and privileges of others are as they were');
+	is(query(q{SELECT id, server, errors FROM app.pictures WHERE id = 3}, 'upgraded'),
+		'3|painter|[{"error": "busy", "attempt": 1}]', '... and give what they gave');
 
-ok(wait_state($node, $_, 'succeeded', 'old'), "job $_, which was waiting or running, is run") foreach 1, 3, 4;
-is($standin->counts->{total}, 3, 'and no other');
-is(query(sprintf($rows, 'id IN (2, 5, 6, 7, 8)')), join("\n", grep { /"id": [25678],/ } split /\n/, $before), 'all other rows are as they were');
-is(query(q{SELECT job_id, ordinal, data FROM gen_outputs WHERE job_id = 5 ORDER BY 2}), "5|1|\\x010203\n5|2|\\x01", 'so are outputs');
-is(query(q{SELECT server, tenant, weight FROM genjob.tenant_weights}), 'painter|app|2', '... and weights');
-is(query(q{SELECT string_agg(job || ' ' || state, ', ' ORDER BY job, state) FROM log WHERE job = 1}), '1 running, 1 succeeded', "an administrator's trigger fires");
-is(query(q{SELECT count(*) FROM app.orders JOIN gen_jobs j ON j.id = job}), '2', "an application's foreign key holds");
-my $new = $node->safe_psql('old', q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "new"}') RETURNING id},
-	extra_params => [ '-U', 'app' ]);
-cmp_ok($new, '>', 8, 'the application inserts as before');
-ok(wait_state($node, $new, 'succeeded', 'old'), '... and its job is run');
+	ok(wait_state($node, $_, 'succeeded', 'upgraded'), "job $_, which was waiting or running, is run") foreach 1, 3, 4;
+	is($standin->counts->{total}, 3, 'and no other');
+	is(query(sprintf($rows, 'id IN (2, 5, 6, 7, 8)'), 'upgraded'),
+		join("\n", grep { /"id": [25678],/ } split /\n/, $before), 'all other rows are as they were');
+	is(query(q{SELECT job_id, ordinal, data FROM gen_outputs WHERE job_id = 5 ORDER BY 2}, 'upgraded'),
+		"5|1|\\x010203\n5|2|\\x01", 'so are outputs');
+	is(query(q{SELECT server, tenant, weight FROM genjob.tenant_weights}, 'upgraded'), 'painter|app|2',
+		'... and weights');
+	is(query(q{SELECT string_agg(job || ' ' || state, ', ' ORDER BY job, state) FROM log WHERE job = 1}, 'upgraded'),
+		'1 running, 1 succeeded', "an administrator's trigger fires");
+	is(query(q{SELECT count(*) FROM app.orders JOIN gen_jobs j ON j.id = job}, 'upgraded'), '2',
+		"an application's foreign key holds");
+	my $new = $node->safe_psql('upgraded', q{INSERT INTO gen_jobs (server, request)
+		VALUES ('painter', '{"prompt": "new"}') RETURNING id}, extra_params => [ '-U', 'app' ]);
+	cmp_ok($new, '>', 8, 'the application inserts as before');
+	ok(wait_state($node, $new, 'succeeded', 'upgraded'), '... and its job is run');
+	drop_databases('upgraded');
+};
 
-query(q{DROP TRIGGER log ON gen_jobs; DROP TRIGGER moved ON gen_jobs; DROP INDEX by_server; DROP STATISTICS app.by_server; DROP VIEW app.busy, app.pictures;
-	REVOKE ALL ON gen_jobs FROM reader; DROP TABLE app.orders; REVOKE ALL ON gen_jobs, gen_outputs FROM app});
-query(q{GRANT SELECT ON gen_jobs, gen_outputs TO app; REVOKE ALL ON gen_jobs, gen_outputs FROM app;
-	GRANT SELECT (id, server), UPDATE (server) ON gen_jobs TO reader; REVOKE ALL ON gen_jobs FROM reader}, 'new');
-same_objects('old', 'new', 'every object is as in a fresh install');
+subtest 'after an upgrade, and without what others have, every object is as in a fresh install' => sub {
+	copy_old('cleaned');
+	create_empty('new');
+	query('ALTER EXTENSION genjob UPDATE', 'cleaned');
+	query('CREATE EXTENSION genjob', 'new');
+	query(q{DROP TRIGGER log ON gen_jobs; DROP TRIGGER moved ON gen_jobs; DROP INDEX by_server;
+		DROP STATISTICS app.by_server; DROP VIEW app.busy, app.pictures; REVOKE ALL ON gen_jobs FROM reader;
+		DROP TABLE app.orders; REVOKE ALL ON gen_jobs, gen_outputs FROM app}, 'cleaned');
+	query(q{GRANT SELECT ON gen_jobs, gen_outputs TO app; REVOKE ALL ON gen_jobs, gen_outputs FROM app;
+		GRANT SELECT (id, server), UPDATE (server) ON gen_jobs TO reader; REVOKE ALL ON gen_jobs FROM reader}, 'new');
+	same_objects('cleaned', 'new', 'every object');
+	drop_databases(qw(cleaned new));
+};
 
 # ---- a table to which someone had added columns of his own ----
-
-query(q{CREATE EXTENSION genjob VERSION '0.1.0'}, 'own_columns');
-my $taken = 'BEGIN; ALTER TABLE gen_jobs ADD request_id uuid, ADD after date, ADD attempt_errors int; ALTER TABLE gen_outputs ADD url text;';
-my (undef, undef, $refused) = $node->psql('own_columns', "$taken ALTER EXTENSION genjob UPDATE");
-like($refused, qr/columns of yours have names that it needs: public\.gen_jobs\.request_id, public\.gen_jobs\.after, public\.gen_jobs\.attempt_errors, public\.gen_outputs\.url\n.*HINT:  ALTER TABLE public\.gen_jobs RENAME COLUMN after TO/s,
-	'columns whose names genjob needs now are named');
-query(qq{$taken ALTER TABLE gen_jobs RENAME request_id TO app_request_id; ALTER TABLE gen_jobs DROP after, DROP attempt_errors; ALTER TABLE gen_outputs DROP url;
-	ALTER EXTENSION genjob UPDATE; ROLLBACK}, 'own_columns');
-create_server($node, 'painter', 'openai-images', $standin, database => 'own_columns');
-query(
-	q{GRANT USAGE ON FOREIGN SERVER painter TO app;
-	GRANT INSERT, SELECT, UPDATE, DELETE ON gen_jobs TO app;
-	ALTER TABLE gen_jobs ADD label text, ADD forgotten text, ADD grade integer NOT NULL DEFAULT 7;
-	ALTER TABLE gen_jobs DROP forgotten;
-	ALTER TABLE gen_jobs DISABLE TRIGGER USER;
-	INSERT INTO gen_jobs (server, request, owner, tenant, label, state) VALUES
-		('painter', '{"prompt": "old"}', 'app', 'app', 'queued before', 'queued'),
-		('painter', '{"prompt": "failed"}', 'app', 'app', 'failed before', 'failed');
-	ALTER TABLE gen_jobs ENABLE TRIGGER USER;
-	ALTER EXTENSION genjob UPDATE}, 'own_columns');
 
 # What app gets: rows, or the error.
 sub as_app
@@ -287,17 +311,24 @@ sub works_with_own_columns
 	my ($when) = @_;
 	my $text = "of $when";
 
-	$new = as_app(qq{INSERT INTO gen_jobs (server, request, request_id) VALUES ('painter', '{"prompt": "new"}', '$text') RETURNING id});
+	my $new = as_app(qq{INSERT INTO gen_jobs (server, request, request_id) VALUES ('painter', '{"prompt": "new"}',
+		'$text') RETURNING id});
 	like($new, qr/^\d+$/, "$when: a job is inserted");
 	ok(wait_state($node, $new, 'succeeded', 'own_columns'), '... and run');
-	is(query(qq{SELECT request_id, server_oid = (SELECT oid FROM pg_foreign_server WHERE srvname = 'painter'), losses FROM gen_jobs WHERE id = $new}, 'own_columns'),
+	is(query(qq{SELECT request_id, server_oid = (SELECT oid FROM pg_foreign_server WHERE srvname = 'painter'), losses
+		FROM gen_jobs WHERE id = $new}, 'own_columns'),
 		"$text|t|0", '... with what genjob fills in in its own columns');
-	is(as_app(qq{INSERT INTO gen_jobs (server, request, request_id) VALUES ('painter', '{}', '$text') ON CONFLICT (owner, request_id) DO NOTHING RETURNING 1}),
+	is(as_app(qq{INSERT INTO gen_jobs (server, request, request_id)
+		VALUES ('painter', '{}', '$text') ON CONFLICT (owner, request_id) DO NOTHING RETURNING 1}),
 		'', '... and the order is one');
-	like(as_app(qq{UPDATE gen_jobs SET request_id = 'x' WHERE id = $new}), qr/column "request_id" of gen_jobs cannot be changed/, 'request_id stays');
-	like(as_app(qq{UPDATE gen_jobs SET server_oid = 1 WHERE id = $new}), qr/column "server_oid" of gen_jobs is set/, '... server_oid, too');
-	like(as_app(qq{INSERT INTO gen_jobs (server, request, losses) VALUES ('painter', '{}', 1)}), qr/column "losses" of gen_jobs is set/, '... and losses');
-	like(as_app(qq{INSERT INTO gen_jobs (server, request, request_id) VALUES ('painter', '{}', repeat('x', 1025))}), qr/request_id of a job is longer than 1024 bytes/,
+	like(as_app(qq{UPDATE gen_jobs SET request_id = 'x' WHERE id = $new}),
+		qr/column "request_id" of gen_jobs cannot be changed/, 'request_id stays');
+	like(as_app(qq{UPDATE gen_jobs SET server_oid = 1 WHERE id = $new}), qr/column "server_oid" of gen_jobs is set/,
+		'... server_oid, too');
+	like(as_app(qq{INSERT INTO gen_jobs (server, request, losses) VALUES ('painter', '{}', 1)}),
+		qr/column "losses" of gen_jobs is set/, '... and losses');
+	like(as_app(qq{INSERT INTO gen_jobs (server, request, request_id) VALUES ('painter', '{}', repeat('x', 1025))}),
+		qr/request_id of a job is longer than 1024 bytes/,
 		'a request_id is not too long');
 	foreach my $column (qw(request_id server_oid losses on_done depth follow_up after retained))
 	{
@@ -307,17 +338,56 @@ sub works_with_own_columns
 	return;
 }
 
-is(numbers(), 'label 27, grade 29, request_id 30, server_oid 31, losses 32, on_done 33, depth 34, follow_up 35, after 36, after_rule 37, blocked_by 38, unknown_ends 39, put_off_since 40, claimed_elsewhere 41, refers 42, retained 43', "columns of an administrator's stand before those of this version");
-ok(wait_state($node, 1, 'succeeded', 'own_columns'), 'with them a job that waited is run');
-works_with_own_columns('columns before');
-is(as_app(q{UPDATE gen_jobs SET label = 'another', grade = 8 WHERE id = 1 RETURNING label, grade}), 'another|8', 'the own columns are set');
-query(q{UPDATE gen_jobs SET losses = 0 WHERE id = 2}, 'own_columns');
-is(as_app(q{SELECT genjob.retry(2)}), 't', 'a failed job');
-ok(wait_state($node, 2, 'succeeded', 'own_columns'), '... runs again');
-query(q{ALTER TABLE gen_jobs DROP label}, 'own_columns');
-works_with_own_columns('one of them dropped');
-query(q{ALTER TABLE gen_jobs ADD later text}, 'own_columns');
-works_with_own_columns('one added');
+subtest 'columns whose names genjob needs now are named' => sub {
+	create_empty('taken');
+	query(q{CREATE EXTENSION genjob VERSION '0.1.0'}, 'taken');
+	my $names = join ', ', map { "public.$_" }
+	  qw(gen_jobs.request_id gen_jobs.after gen_jobs.attempt_errors gen_outputs.url);
+	my $taken = 'BEGIN; ALTER TABLE gen_jobs ADD request_id uuid, ADD after date, ADD attempt_errors int;
+			ALTER TABLE gen_outputs ADD url text;';
+	like(refusal('taken', "$taken ALTER EXTENSION genjob UPDATE"),
+		qr/columns\ of\ yours\ have\ names\ that\ it\ needs:\ \Q$names\E\n
+			.*HINT:\ \ ALTER\ TABLE\ public\.gen_jobs\ RENAME\ COLUMN\ after\ TO/sx,
+		'columns whose names genjob needs now are named');
+	query(qq{$taken ALTER TABLE gen_jobs RENAME request_id TO app_request_id;
+		ALTER TABLE gen_jobs DROP after, DROP attempt_errors; ALTER TABLE gen_outputs DROP url;
+		ALTER EXTENSION genjob UPDATE; ROLLBACK}, 'taken');
+	drop_databases('taken');
+};
+
+subtest q{columns of an administrator's stay, and genjob works beside them} => sub {
+	create_empty('own_columns');
+	query(q{CREATE EXTENSION genjob VERSION '0.1.0'}, 'own_columns');
+	create_server($node, 'painter', 'openai-images', $standin, database => 'own_columns');
+	query(
+		q{GRANT USAGE ON FOREIGN SERVER painter TO app;
+		GRANT INSERT, SELECT, UPDATE, DELETE ON gen_jobs TO app;
+		ALTER TABLE gen_jobs ADD label text, ADD forgotten text, ADD grade integer NOT NULL DEFAULT 7;
+		ALTER TABLE gen_jobs DROP forgotten;
+		ALTER TABLE gen_jobs DISABLE TRIGGER USER;
+		INSERT INTO gen_jobs (server, request, owner, tenant, label, state) VALUES
+			('painter', '{"prompt": "old"}', 'app', 'app', 'queued before', 'queued'),
+			('painter', '{"prompt": "failed"}', 'app', 'app', 'failed before', 'failed');
+		ALTER TABLE gen_jobs ENABLE TRIGGER USER;
+		ALTER EXTENSION genjob UPDATE}, 'own_columns');
+
+	is(numbers(), 'label 27, grade 29, request_id 30, server_oid 31, losses 32, on_done 33, depth 34, follow_up 35, '
+		. 'after 36, after_rule 37, blocked_by 38, unknown_ends 39, put_off_since 40, '
+		. 'claimed_elsewhere 41, refers 42, retained 43',
+		"columns of an administrator's stand before those of this version");
+	ok(wait_state($node, 1, 'succeeded', 'own_columns'), 'with them a job that waited is run');
+	works_with_own_columns('columns before');
+	is(as_app(q{UPDATE gen_jobs SET label = 'another', grade = 8 WHERE id = 1 RETURNING label, grade}), 'another|8',
+		'the own columns are set');
+	query(q{UPDATE gen_jobs SET losses = 0 WHERE id = 2}, 'own_columns');
+	is(as_app(q{SELECT genjob.retry(2)}), 't', 'a failed job');
+	ok(wait_state($node, 2, 'succeeded', 'own_columns'), '... runs again');
+	query(q{ALTER TABLE gen_jobs DROP label}, 'own_columns');
+	works_with_own_columns('one of them dropped');
+	query(q{ALTER TABLE gen_jobs ADD later text}, 'own_columns');
+	works_with_own_columns('one added');
+	drop_databases('own_columns');
+};
 
 $node->stop;
 $standin->stop;

@@ -1,5 +1,5 @@
-# docs/workflows.md, "By time": a real pg_cron, as a plain role schedules it, while the calendar is moved on by a library
-# that is preloaded into the server (test/standin/shim.c).
+# docs/workflows.md, "By time": a real pg_cron, as a plain role schedules it, while a library that is preloaded into the
+# server moves the calendar on (test/standin/shim.c).
 
 use strict;
 use warnings;
@@ -22,9 +22,9 @@ my %blocks = Document::blocks('workflows.md', 'sql');
 my ($create, $schedule, $ask) = @{ $blocks{'By time'} };
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $standin = StandIn->new;
-my $offset;
+my $offset = 0;
 
-# Sets the server's calendar.
+# Sets how many seconds the server's calendar is ahead.
 sub set_clock
 {
 	($offset) = @_;
@@ -35,32 +35,14 @@ sub set_clock
 	return;
 }
 
-# pg_cron's hours are those of GMT: to begin with, it is ten past midnight.
-my $midnight = 86_400 - time % 86_400;
-set_clock(int($midnight + 610));
-chmod 0755, $folder;
-my $node = new_node(start => 0, name => 'cron',
-	conf => "shared_preload_libraries = 'genjob, pg_cron'\ncron.database_name = 'postgres'\ncron.use_background_workers = on\ntimezone = 'GMT'");
+# Moves the server's calendar on to the next time that it is so many minutes past midnight. pg_cron's hours are those
+# of GMT. It makes up for less than three hours, and skips what was due in more.
+sub move_clock
 {
-	local $ENV{LD_PRELOAD} = dirname(StandIn::binary()) . '/shim.so';
-	local $ENV{SHIM_CLOCK} = "$folder/clock";
-	$node->start;
+	my ($minutes) = @_;
+	set_clock($offset + (60 * $minutes + 10 - int(time + $offset)) % 86_400);
+	return;
 }
-
-plan skip_all => 'the clock of the server cannot be moved here' unless query(q{SELECT to_char(now(), 'HH24:MI')}) =~ /^00:1/;
-query('CREATE EXTENSION genjob');
-wait_dispatcher($node);
-create_server($node, 'painter', 'openai-images', $standin);
-create_server($node, 'writer', 'openai-chat', $standin);
-query(q{CREATE ROLE app LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON gen_jobs TO app; GRANT SELECT ON gen_outputs TO app;
-	GRANT USAGE ON FOREIGN SERVER painter, writer TO app; GRANT CREATE ON SCHEMA public TO app});
-query($create);
-query(q{CREATE TABLE product (id bigint PRIMARY KEY, name text, picture bytea);
-	INSERT INTO product VALUES (1, 'a kettle', NULL), (2, 'a lamp', NULL), (3, 'a chair', '\x01')}, undef, 'app');
-query(q{INSERT INTO gen_jobs (server, request, state, finished_at, owner)
-	SELECT 'painter', jsonb_build_object('prompt', prompt), 'succeeded', now() - days * interval '1 day', 'app'
-	FROM (VALUES ('old', 31), ('old', 40), ('not so old', 29)) v (prompt, days)});
-query($schedule, undef, 'app');
 
 # Moves the calendar on minute by minute until something has been done: pg_cron may not be there yet.
 sub pass_minutes
@@ -76,17 +58,63 @@ sub pass_minutes
 	return 0;
 }
 
-ok(pass_minutes(q{SELECT count(*) > 0 FROM gen_jobs WHERE unique_key = 'heartbeat' AND state = 'succeeded'}), 'the heart beats');
-isnt(query($ask, undef, 'app'), '', '... as a monitor sees');
-is(query(q{SELECT DISTINCT owner FROM gen_jobs WHERE unique_key = 'heartbeat'}), 'app', '... and its jobs are of the role that scheduled it');
-# less than three hours on pg_cron makes up for
-set_clock(int($midnight + 7150));
-ok(pass_minutes(q{SELECT count(*) = 2 FROM gen_jobs WHERE request_id LIKE 'product %' AND state = 'succeeded'}), 'at two the nightly batch is ordered');
-is(query(q{SELECT string_agg(request->>'prompt', ', ' ORDER BY id) FROM gen_jobs WHERE request_id LIKE 'product %'}), 'a kettle, a lamp', '... of what has no picture yet');
-set_clock(int($midnight + 8170));
-ok(pass_minutes(q{SELECT count(*) = 0 FROM gen_jobs WHERE request->>'prompt' = 'old'}), 'what is old is purged');
-is(query(q{SELECT count(*) FROM gen_jobs WHERE request->>'prompt' = 'not so old'}), 1, '... and nothing else');
-is(query(q{SELECT string_agg(DISTINCT status, ', ') FROM cron.job_run_details WHERE status NOT IN ('succeeded', 'starting', 'running')}), '', 'no run has failed');
+sub no_run_has_failed
+{
+	return is(query(q{SELECT string_agg(DISTINCT status, ', ') FROM cron.job_run_details
+		WHERE status NOT IN ('succeeded', 'starting', 'running')}), '', 'no run has failed');
+}
+
+move_clock(10);
+chmod 0755, $folder;
+my $node = new_node(start => 0, name => 'cron', conf => join("\n", q{shared_preload_libraries = 'genjob, pg_cron'},
+	q{cron.database_name = 'postgres'}, 'cron.use_background_workers = on', q{timezone = 'GMT'}));
+{
+	local $ENV{LD_PRELOAD} = dirname(StandIn::binary()) . '/shim.so';
+	local $ENV{SHIM_CLOCK} = "$folder/clock";
+	$node->start;
+}
+
+plan skip_all => 'the clock of the server cannot be moved here'
+  unless query(q{SELECT to_char(now(), 'HH24:MI')}) =~ /^00:1/;
+query('CREATE EXTENSION genjob');
+wait_dispatcher($node);
+create_server($node, 'painter', 'openai-images', $standin);
+create_server($node, 'writer', 'openai-chat', $standin);
+query(q{CREATE ROLE app LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON gen_jobs TO app;
+	GRANT SELECT ON gen_outputs TO app; GRANT USAGE ON FOREIGN SERVER painter, writer TO app;
+	GRANT CREATE ON SCHEMA public TO app});
+query($create);
+query('CREATE TABLE product (id bigint PRIMARY KEY, name text, picture bytea)', undef, 'app');
+query($schedule, undef, 'app');
+
+subtest 'a heartbeat is sent each minute, as the role that scheduled it' => sub {
+	my $last = query('SELECT coalesce(max(id), 0) FROM gen_jobs');
+	my $new = "FROM gen_jobs WHERE id > $last AND unique_key = 'heartbeat'";
+	ok(pass_minutes("SELECT count(*) > 0 $new AND state = 'succeeded'"), 'the heart beats');
+	isnt(query($ask, undef, 'app'), '', '... as a monitor sees');
+	is(query("SELECT DISTINCT owner $new"), 'app', '... and its jobs are of the role that scheduled it');
+	no_run_has_failed();
+};
+
+subtest 'a nightly batch orders what has no picture yet' => sub {
+	query(q{INSERT INTO product VALUES (1, 'a kettle', NULL), (2, 'a lamp', NULL), (3, 'a chair', '\x01')});
+	move_clock(119);
+	ok(pass_minutes(q{SELECT count(*) = 2 FROM gen_jobs WHERE request_id LIKE 'product %' AND state = 'succeeded'}),
+		'at two the nightly batch is ordered');
+	is(query(q{SELECT string_agg(request->>'prompt', ', ' ORDER BY id) FROM gen_jobs
+		WHERE request_id LIKE 'product %'}), 'a kettle, a lamp', '... of what has no picture yet');
+	no_run_has_failed();
+};
+
+subtest 'retention purges what is older than 30 days, and nothing else' => sub {
+	query(q{INSERT INTO gen_jobs (server, request, state, finished_at, owner)
+		SELECT 'painter', jsonb_build_object('prompt', prompt), 'succeeded', now() - days * interval '1 day', 'app'
+		FROM (VALUES ('old', 31), ('old', 40), ('not so old', 29)) v (prompt, days)});
+	move_clock(136);
+	ok(pass_minutes(q{SELECT count(*) = 0 FROM gen_jobs WHERE request->>'prompt' = 'old'}), 'what is old is purged');
+	is(query(q{SELECT count(*) FROM gen_jobs WHERE request->>'prompt' = 'not so old'}), 1, '... and nothing else');
+	no_run_has_failed();
+};
 
 $node->stop('immediate');
 $standin->stop;

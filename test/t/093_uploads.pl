@@ -1,5 +1,5 @@
-# Large outputs that go to an object store (Swift) in parts: the object is whole, whatever ends meanwhile, the parts that
-# are there are not sent again, and no upload stays open.
+# Large outputs that go to an object store (Swift) in parts: the object is whole, whatever ends meanwhile, the parts
+# that are there are not sent again, and no upload stays open.
 #
 # GENJOB_TEST_LONG=1 stops PostgreSQL 20 times instead of twice.
 
@@ -22,11 +22,22 @@ my $node = new_node(conf => "genjob.shutdown_grace = 1\nrestart_after_crash = on
 my $standin = StandIn->new;
 my $size = '1700x1700';    # 8.7 MB: two parts
 
-query("CREATE SERVER pictures FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url '" . $store->url
-	  . "', bucket 'pictures', key '{server}/{job}-{ordinal}.{ext}', retry_base '100 ms')");
-query(q{CREATE USER MAPPING FOR PUBLIC SERVER pictures OPTIONS (access_key_id 'test:tester', secret_access_key 'testing')});
+my @store = (key => '{server}/{job}-{ordinal}.{ext}');
+# at this rate an upload takes seconds, so that there is a time between its beginning and its end
+my @slowly = (rate_limit => '2/s', rate_burst => 1);
+create_store($node, 'pictures', $store, @store);
+create_store($node, 'slow', $store, @store, @slowly);
 create_server($node, 'painter', 'openai-images', $standin, store => 'pictures');
-create_server($node, 'replicate', 'replicate', $standin, store => 'pictures', model => 'stand-in/painter:1', poll_interval => '50 ms');
+create_predictor('replicate', 'pictures');
+create_predictor('slow_replicate', 'slow');
+
+# A server whose outputs are downloaded.
+sub create_predictor
+{
+	my ($name, $store) = @_;
+	return create_server($node, $name, 'replicate', $standin, store => $store, model => 'stand-in/painter:1',
+		poll_interval => '50 ms');
+}
 
 sub start
 {
@@ -34,11 +45,13 @@ sub start
 	return enqueue($node, $server, StandIn::request(prompt => $name, size => $size, %more, standin => { id => $name }));
 }
 
-# What is wrong with the one output of a job; empty if nothing.
+# What is wrong with the one output of a job, which that server of the store has; empty if nothing.
 sub fault
 {
-	my ($id) = @_;
-	my ($url, $sha256, $bytes) = split /\|/, query("SELECT url, encode(sha256, 'hex'), bytes FROM gen_outputs WHERE job_id = $id AND data IS NULL AND store = 'pictures'");
+	my ($id, $where) = @_;
+	$where //= 'pictures';
+	my ($url, $sha256, $bytes) = split /\|/, query("SELECT url, encode(sha256, 'hex'), bytes FROM gen_outputs
+		WHERE job_id = $id AND data IS NULL AND store = '$where'");
 	return "job $id has no output in the store" unless $url;
 	my $get = enqueue($node, 'pictures', { get => $url =~ s{^s3://pictures/}{}r });
 	query("SELECT state FROM genjob.wait($get, '60 s')");
@@ -49,90 +62,90 @@ sub fault
 
 sub is_open { return $node->poll_query_until('postgres', "SELECT remote ? 'uploads' FROM gen_jobs WHERE id = $_[0]") }
 
-sub none_is_open { return poll_until(sub { !OpenUploads::list($store) }) }
+subtest 'a picture of two parts is stored whole' => sub {
+	my $id = start('painter', 'at once');
+	ok(wait_state($node, $id, 'succeeded'), 'a picture of more than 8 MB');
+	is(fault($id), '', '... is in the store, and whole');
+	like(query("SELECT etag FROM gen_outputs WHERE job_id = $id"), qr/^[0-9a-f]{32}-2$/,
+		'... in two parts, with an ETag that is no MD5');
+	is(query("SELECT left(remote::text, 200) FROM gen_jobs WHERE id = $id"), '',
+		'... and the row has forgotten the upload');
+	$id = start('replicate', 'later');
+	ok(wait_state($node, $id, 'succeeded'), 'one that was downloaded');
+	is(fault($id), '', '... is whole');
+	is(scalar(OpenUploads::list($store)), 0, 'no upload is open');
+};
 
-# ---- it goes well ----
-
-my $id = start('painter', 'at once');
-ok(wait_state($node, $id, 'succeeded'), 'a picture of more than 8 MB');
-is(fault($id), '', '... is in the store, and whole');
-like(query("SELECT etag FROM gen_outputs WHERE job_id = $id"), qr/^[0-9a-f]{32}-2$/, '... in two parts, with an ETag that is no MD5');
-is(query("SELECT left(remote::text, 200) FROM gen_jobs WHERE id = $id"), '', '... and the row has forgotten the upload');
-$id = start('replicate', 'later');
-ok(wait_state($node, $id, 'succeeded'), 'one that was downloaded');
-is(fault($id), '', '... is whole');
-is(scalar(OpenUploads::list($store)), 0, 'no upload is open');
-
-# ---- it is cancelled, or fails ----
-
-query(q{ALTER SERVER pictures OPTIONS (ADD rate_limit '2/s', ADD rate_burst '1')});
-$id = start('replicate', 'cancelled');
-ok(is_open($id), 'an upload is in the row before its parts are sent');
-is(query("SELECT genjob.cancel($id)"), 't', 'its job is cancelled');
-ok($node->poll_query_until('postgres', "SELECT state = 'cancelled' AND remote IS NULL FROM gen_jobs WHERE id = $id"), '... and leaves nothing in the row');
-ok(none_is_open(), '... nor in the store');
-
-# ---- PostgreSQL ends meanwhile ----
+subtest 'a cancel aborts the upload' => sub {
+	my $id = start('slow_replicate', 'cancelled');
+	ok(is_open($id), 'an upload is in the row before its parts are sent');
+	is(query("SELECT genjob.cancel($id)"), 't', 'its job is cancelled');
+	eventually("SELECT state = 'cancelled' AND remote IS NULL FROM gen_jobs WHERE id = $id",
+		'... and leaves nothing in the row');
+	ok(OpenUploads::wait_none($store), '... nor in the store');
+};
 
 my $stops = $ENV{GENJOB_TEST_LONG} ? 20 : 2;
 for my $stop (1 .. $stops)
 {
 	my $how = $stop % 2 ? 'an immediate stop' : 'a SIGKILL of the dispatcher';
-	my $name = "stop $stop";
-	$id = start('replicate', $name);
-	is_open($id);
-	# between the beginning of the upload and its end
-	select(undef, undef, undef, 0.5 * ($stop % 4));
-	if ($stop % 2)
-	{
-		$node->stop('immediate');
-		$node->start;
-		wait_dispatcher($node);
-	}
-	else
-	{
-		my $pid = dispatcher_pid($node);
-		kill 'KILL', $pid;
-		ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher' AND pid <> $pid"), 'PostgreSQL restarts');
-	}
-	ok(wait_state($node, $id, 'succeeded'), "the job goes on after $how");
-	is(fault($id), '', '... its object is whole');
-	is($standin->arrived($name), 1, '... and was paid for once');
+	subtest "an upload goes on after $how (stop $stop)" => sub {
+		my $name = "stop $stop";
+		my $id = start('slow_replicate', $name);
+		ok(is_open($id), 'an upload has begun');
+		# between the beginning of the upload and its end
+		select(undef, undef, undef, 0.5 * ($stop % 4));
+		$stop % 2 ? restart_at_once($node) : ok(kill_dispatcher(), 'PostgreSQL restarts');
+		ok(wait_state($node, $id, 'succeeded'), "the job goes on after $how");
+		is(fault($id, 'slow'), '', '... its object is whole');
+		is($standin->arrived($name), 1, '... and was paid for once');
+		ok(OpenUploads::wait_none($store), 'no upload is open');
+	};
 }
-ok(none_is_open(), 'no upload is open');
 
-# ---- the store was down when the answer came, so that the row has the answer, too ----
+subtest 'an answer that was saved while the store was down is stored after a crash, too' => sub {
+	create_store($node, 'down', $store, @store, @slowly);
+	create_server($node, 'saved', 'openai-images', $standin, store => 'down');
+	my $port = $store->port;
+	$store->stop;
+	my $id = start('saved', 'saved');
+	eventually("SELECT remote::text LIKE '%\$verdict%' FROM gen_jobs WHERE id = $id",
+		'an answer is saved while its store is down');
+	$store->start($port);
+	ok(is_open($id), 'the store is back, and an upload begins');
+	is(query("SELECT remote -> 'answer' ? '\$verdict' FROM gen_jobs WHERE id = $id"), 't',
+		'... beside the saved answer');
+	restart_at_once($node);
+	ok(wait_state($node, $id, 'succeeded'), 'after an immediate stop the job goes on');
+	is(fault($id, 'down'), '', '... its object is whole');
+	is($standin->arrived('saved'), 1, '... and was paid for once');
+};
 
-my $port = $store->port;
-$store->stop;
-$id = start('painter', 'saved');
-ok($node->poll_query_until('postgres', "SELECT remote::text LIKE '%\$verdict%' FROM gen_jobs WHERE id = $id"), 'an answer is saved while its store is down');
-$store->start($port);
-ok(is_open($id), 'the store is back, and an upload begins');
-is(query("SELECT remote -> 'answer' ? '\$verdict' FROM gen_jobs WHERE id = $id"), 't', '... beside the saved answer');
-$node->stop('immediate');
-$node->start;
-wait_dispatcher($node);
-ok(wait_state($node, $id, 'succeeded'), 'after an immediate stop the job goes on');
-is(fault($id), '', '... its object is whole');
-is($standin->arrived('saved'), 1, '... and was paid for once');
-
-# ---- what a dead primary left ----
-
-query(q{ALTER SERVER pictures OPTIONS (SET rate_limit '1/s')});
-$id = start('replicate', 'forgotten');
-is_open($id);
-$node->stop('immediate');
-my ($left) = OpenUploads::list($store);
-like($left, qr{^replicate/$id-1\.png/}, 'an upload is open whose server has died');
-# as in a copy of the database that never had it
-$node->append_conf('postgresql.conf', "genjob.enabled = off\ngenjob.debug_clock_speed = 10000\n");
-$node->start;
-query("DELETE FROM gen_jobs WHERE id = $id; ALTER SERVER pictures OPTIONS (DROP rate_limit, DROP rate_burst)");
-query('ALTER SYSTEM SET genjob.enabled = on; SELECT pg_reload_conf()');
-wait_dispatcher($node);
-ok(poll_until(sub { my $next = start('replicate', 'next', size => '16x16'); wait_state($node, $next, 'succeeded'); return !OpenUploads::list($store) }),
-	'it is aborted within a day');
+# A copy of the database that never had the upload: the row is deleted while no dispatcher runs.
+subtest 'what a dead primary left open is aborted within a day' => sub {
+	create_store($node, 'dead', $store, @store, @slowly);
+	query(q{ALTER SERVER dead OPTIONS (SET rate_limit '1/s')});
+	create_predictor('forgotten', 'dead');
+	my $id = start('forgotten', 'forgotten');
+	ok(is_open($id), 'an upload has begun');
+	$node->stop('immediate');
+	my ($left) = OpenUploads::list($store);
+	like($left, qr{^forgotten/$id-1\.png/}, 'it is open, and its server has died');
+	$node->append_conf('postgresql.conf', "genjob.enabled = off\ngenjob.debug_clock_speed = 10000\n");
+	$node->start;
+	query("DELETE FROM gen_jobs WHERE id = $id; ALTER SERVER dead OPTIONS (DROP rate_limit, DROP rate_burst)");
+	$node->append_conf('postgresql.conf', 'genjob.enabled = on');
+	$node->reload;
+	wait_dispatcher($node);
+	ok(poll_until(sub {
+		my $next = start('forgotten', 'next', size => '16x16');
+		wait_state($node, $next, 'succeeded');
+		return !OpenUploads::list($store);
+	}), 'it is aborted within a day');
+	$node->append_conf('postgresql.conf', 'genjob.debug_clock_speed = 1');
+	$node->restart;
+	wait_dispatcher($node);
+};
 
 $node->stop;
 done_testing();

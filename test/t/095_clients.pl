@@ -45,7 +45,8 @@ my @clients = (
 		blocks => [ order('order.go', $go), told('told.go', $go) ] },
 	{   title => 'JDBC', try => 'java -version && test -e /usr/share/java/postgresql.jar',
 		blocks => [ order('Order.java', $java), told('Listen.java', $java) ] },
-	{ title => 'PDO', try => q{php -r 'exit(extension_loaded("pdo_pgsql") ? 0 : 1);'}, blocks => [ order('order.php', 'php'), told('told.php', 'php') ] });
+	{   title => 'PDO', try => q{php -r 'exit(extension_loaded("pdo_pgsql") ? 0 : 1);'},
+		blocks => [ order('order.php', 'php'), told('told.php', 'php') ] });
 
 # A program that orders a picture of cat.png and writes what came.
 sub order
@@ -63,19 +64,34 @@ sub told
 
 sub django
 {
-	return {
-		'manage.py' => "import os\nimport sys\n\nos.environ['DJANGO_SETTINGS_MODULE'] = 'settings'\n"
-		  . "from django.core.management import execute_from_command_line\nexecute_from_command_line(sys.argv)\n",
-		'settings.py' => "import os\n\nSECRET_KEY = 'test'\nUSE_TZ = True\nINSTALLED_APPS = ['pictures']\n"
-		  . "DATABASES = {'default': {'ENGINE': 'django.db.backends.postgresql', 'NAME': os.environ['PGDATABASE'], 'USER': 'app',"
-		  . " 'HOST': os.environ['PGHOST'], 'PORT': os.environ['PGPORT'], \"OPTIONS\": {\"options\": \"-c search_path=public,gen\"}}}\n",
-		'pictures/__init__.py' => '' };
+	my $manage = <<'MANAGE';
+import os
+import sys
+
+os.environ['DJANGO_SETTINGS_MODULE'] = 'settings'
+from django.core.management import execute_from_command_line
+execute_from_command_line(sys.argv)
+MANAGE
+	my $settings = <<'SETTINGS';
+import os
+
+SECRET_KEY = 'test'
+USE_TZ = True
+INSTALLED_APPS = ['pictures']
+DATABASES = {'default': {'ENGINE': 'django.db.backends.postgresql', 'NAME': os.environ['PGDATABASE'], 'USER': 'app',
+                         'HOST': os.environ['PGHOST'], 'PORT': os.environ['PGPORT'],
+                         'OPTIONS': {'options': '-c search_path=public,gen'}}}
+SETTINGS
+	return { 'manage.py' => $manage, 'settings.py' => $settings, 'pictures/__init__.py' => '' };
 }
 
 sub prisma
 {
-	return { 'prisma.config.ts' => "import { defineConfig } from 'prisma/config';\n"
-		  . "export default defineConfig({ schema: 'schema.prisma', datasource: { url: process.env.DATABASE_URL } });\n" };
+	my $config = <<'CONFIG';
+import { defineConfig } from 'prisma/config';
+export default defineConfig({ schema: 'schema.prisma', datasource: { url: process.env.DATABASE_URL } });
+CONFIG
+	return { 'prisma.config.ts' => $config };
 }
 
 sub write_file
@@ -88,10 +104,36 @@ sub write_file
 	return;
 }
 
+my %blocks = Document::blocks('clients.md');
+my $standin = StandIn->new;
+# drivers of Java and Node.js speak TCP only, or take a socket's path in a URL for something else
+my $node = new_node(name => 'clients', conf => "listen_addresses = '127.0.0.1'\n", extension => 0);
+my $setup = join '', @{ $blocks{'The database'} };
+my $url = $standin->url;
+$setup =~ s{https://api\.openai\.com}{$url};
+query($setup);
+wait_dispatcher($node);
+
+my $picture = "\x89PNG\r\n\x1a\n" . join('', map { chr($_ * 37 % 256) } 1 .. 5000);
+my $top = "$ENV{TESTDATADIR}/clients";
+
+# What a program of the document finds in its environment.
+sub client_environment
+{
+	my ($host, $port) = ('127.0.0.1', $node->port);
+	my $path = defined $ENV{CLIENTS_NODE} ? "$ENV{CLIENTS_NODE}/node_modules/.bin:$ENV{PATH}" : $ENV{PATH};
+	return (DATABASE_URL => "postgresql://app\@$host:$port/postgres",
+		JDBC_URL => "jdbc:postgresql://$host:$port/postgres?user=app", PGHOST => $host, PGPORT => $port,
+		PGDATABASE => 'postgres', PGUSER => 'app', PGPASSWORD => 'none', PATH => $path, HOME => $top,
+		GOCACHE => "$top/go", GOPATH => '/usr/share/gocode', GO111MODULE => 'off',
+		PRISMA_SCHEMA_ENGINE_BINARY => '/bin/true', npm_config_offline => 'true');
+}
+
 # Runs a shell command in a folder; its status, and all that it printed.
 sub run_in
 {
 	my ($folder, $command) = @_;
+	local %ENV = (%ENV, client_environment());
 	my $out = '';
 	my $timer = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
 	my $status = eval {
@@ -108,69 +150,69 @@ sub missing
 	my $try = $client->{try} // ($client->{python} ? "$python -c 'import $client->{python}'" : undef);
 	if (defined $client->{node})
 	{
-		return 'npm has not brought its packages' unless defined $ENV{CLIENTS_NODE} && -d "$ENV{CLIENTS_NODE}/node_modules/$client->{node}";
+		return 'npm has not brought its packages'
+		  unless defined $ENV{CLIENTS_NODE} && -d "$ENV{CLIENTS_NODE}/node_modules/$client->{node}";
 		return;
 	}
 	my ($status) = run_in('.', $try);
 	return $status eq '0' ? () : "not installed (tools/install-packages clients): $try";
 }
 
-my %blocks = Document::blocks('clients.md');
-is(join(', ', sort keys %blocks), join(', ', sort 'The database', map { $_->{title} } @clients), 'every section with a block is known here');
+# Makes the folder of a client, with what its programs need.
+sub make_folder
+{
+	my ($client) = @_;
+	my $folder = "$top/$client->{title}";
+	write_file("$folder/cat.png", $picture);
+	write_file("$folder/package.json", '{"type": "module"}');
+	write_file("$folder/tsconfig.json", '{"compilerOptions": {"target": "es2022", "module": "preserve",'
+		  . ' "experimentalDecorators": true, "useDefineForClassFields": false}}');
+	symlink "$ENV{CLIENTS_NODE}/node_modules", "$folder/node_modules" if $client->{node};
+	write_file("$folder/$_", $client->{files}{$_}) foreach sort keys %{ $client->{files} // {} };
+	return $folder;
+}
 
-my $standin = StandIn->new;
-# drivers of Java and Node.js speak TCP only, or take a socket's path in a URL for something else
-my $node = new_node(name => 'clients', conf => "listen_addresses = '127.0.0.1'\n", extension => 0);
-my $setup = join '', @{ $blocks{'The database'} };
-my $url = $standin->url;
-$setup =~ s{https://api\.openai\.com}{$url};
-$node->safe_psql('postgres', $setup);
-ok(wait_dispatcher($node), 'the database of the document');
+# Passes if a program of the document, or its commands, do what its block promises.
+sub run_block
+{
+	my ($folder, $block) = @_;
+	my $last = query('SELECT coalesce(max(id), 0) FROM gen.gen_jobs');
+	my $command = $block->{run} eq 'sh' ? 'sh -e commands.sh'
+	  : $block->{run} =~ /generate$/ ? $block->{run} : "$block->{run} $block->{file}";
+	my $began = time;
+	my ($status, $out) = run_in($folder, $command);
+	is($status, 0, sprintf '%s (%.1f s)', $command, time - $began) or diag($out);
+	return unless $block->{prints};
+	like($out, $block->{prints}, '... prints that it succeeded');
+	like($out, qr/^.*\b($block->{also})\s*\z/m, '... and the state of another') if $block->{also};
+	return unless $block->{pictures};
+	my $job = query("SELECT coalesce(min(id), 0) FROM gen.gen_jobs WHERE id > $last");
+	is(query("SELECT encode(sha256(inputs[1]), 'hex') FROM gen.gen_jobs WHERE id = $job"), sha256_hex($picture),
+		'... sends the picture');
+	is(query("SELECT encode(sha256, 'hex') FROM gen.gen_outputs WHERE job_id = $job AND ordinal = 1"),
+		-e "$folder/hat1.png" ? sha256_hex(slurp_file("$folder/hat1.png")) : 'no file', '... and writes what came');
+	return;
+}
 
-my $picture = "\x89PNG\r\n\x1a\n" . join('', map { chr($_ * 37 % 256) } 1 .. 5000);
-my $top = "$ENV{TESTDATADIR}/clients";
-my $port = $node->port;
-my $path = defined $ENV{CLIENTS_NODE} ? "$ENV{CLIENTS_NODE}/node_modules/.bin:$ENV{PATH}" : $ENV{PATH};
-local @ENV{qw(DATABASE_URL JDBC_URL PGHOST PGPORT PGDATABASE PGUSER PGPASSWORD PATH HOME GOCACHE GOPATH GO111MODULE PRISMA_SCHEMA_ENGINE_BINARY npm_config_offline)} = (
-	"postgresql://app\@127.0.0.1:$port/postgres", "jdbc:postgresql://127.0.0.1:$port/postgres?user=app",
-	'127.0.0.1', $port, 'postgres', 'app', 'none', $path, $top, "$top/go", '/usr/share/gocode', 'off', '/bin/true', 'true');
-sub ask { return $node->safe_psql('postgres', $_[0], extra_params => [ '-U', 'postgres' ]) }
+subtest 'every section with a block is known here, and the database is that of the document' => sub {
+	ok(wait_dispatcher($node), 'the database of the document');
+	is(join(', ', sort keys %blocks), join(', ', sort 'The database', map { $_->{title} } @clients), 'its title');
+	is(scalar @{ $blocks{ $_->{title} } // [] }, scalar @{ $_->{blocks} }, "$_->{title}: its blocks") foreach @clients;
+};
 
 foreach my $client (@clients)
 {
-	my $title = $client->{title};
-  SKIP:
-	{
-		my @blocks = @{ $blocks{$title} // [] };
-		my $folder = "$top/$title";
+	subtest "$client->{title}: each block of the document does what it says" => sub {
 		my $missing = missing($client);
-		skip "$title: $missing", 1 if defined $missing;
-		is(scalar @blocks, scalar @{ $client->{blocks} }, "$title: all blocks are known here");
-		write_file("$folder/cat.png", $picture);
-		write_file("$folder/package.json", '{"type": "module"}');
-		write_file("$folder/tsconfig.json", '{"compilerOptions": {"target": "es2022", "module": "preserve", "experimentalDecorators": true, "useDefineForClassFields": false}}');
-		symlink "$ENV{CLIENTS_NODE}/node_modules", "$folder/node_modules" if $client->{node};
-		write_file("$folder/$_", $client->{files}{$_}) foreach sort keys %{ $client->{files} // {} };
+		plan skip_all => $missing if defined $missing;
+		my @sources = @{ $blocks{ $client->{title} } // [] };
+		my $folder = make_folder($client);
 		foreach my $block (@{ $client->{blocks} })
 		{
-			my $source = shift @blocks;
-			my $last = ask('SELECT coalesce(max(id), 0) FROM gen.gen_jobs');
-			write_file("$folder/" . ($block->{file} // 'commands.sh'), $source);
-			next unless $block->{run};
-			my $command = $block->{run} eq 'sh' ? 'sh -e commands.sh' : $block->{run} =~ /generate$/ ? $block->{run} : "$block->{run} $block->{file}";
-			my $began = time;
-			my ($status, $out) = run_in($folder, $command);
-			is($status, 0, sprintf '%s: %s (%.1f s)', $title, $command, time - $began) or diag($out);
-			next unless $block->{prints};
-			like($out, $block->{prints}, '... prints that it succeeded');
-			like($out, qr/^.*\b($block->{also})\s*\z/m, '... and the state of another') if $block->{also};
-			next unless $block->{pictures};
-			my $job = ask("SELECT coalesce(min(id), 0) FROM gen.gen_jobs WHERE id > $last");
-			is(ask("SELECT encode(sha256(inputs[1]), 'hex') FROM gen.gen_jobs WHERE id = $job"), sha256_hex($picture), '... sends the picture');
-			is(ask("SELECT encode(sha256, 'hex') FROM gen.gen_outputs WHERE job_id = $job AND ordinal = 1"),
-				-e "$folder/hat1.png" ? sha256_hex(slurp_file("$folder/hat1.png")) : 'no file', '... and writes what came');
+			write_file("$folder/" . ($block->{file} // 'commands.sh'), shift @sources);
+			run_block($folder, $block) if $block->{run};
 		}
-	}
+	};
 }
 
 $node->stop;
