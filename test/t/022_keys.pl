@@ -37,7 +37,8 @@ subtest 'a key names the options of the server that made its body, whatever was 
 	eventually("SELECT held_reason = 'genjob.max_memory is reached' FROM genjob.servers WHERE server = 'large'",
 		'a server waits for memory');
 	ok(wait_all_ended($node), 'all jobs end');
-	is(query("SELECT string_agg(DISTINCT state || ' ' || attempt, ', '), count(*) FROM gen_jobs"), 'succeeded 1|120', '... well, at once');
+	is(query("SELECT string_agg(DISTINCT state || ' ' || attempt, ', '), count(*) FROM gen_jobs"),
+		'succeeded 1|120', '... well, at once');
 
 	my %ends;
 	my %keys;

@@ -53,7 +53,8 @@ subtest 'jobs are found by their keys when statistics say that there are none' =
 	insert_at_once(qq{INSERT INTO gen_jobs (server, request)
 		SELECT 'one', jsonb_build_object('prompt', 'job ' || i) FROM generate_series(1, $jobs) i});
 	ok(wait_all_ended($node), "$jobs jobs end that came when statistics said that there are none");
-	is(query(q{SELECT count(*) FROM gen_jobs WHERE state = 'succeeded' AND attempt = 1}), $jobs, '... all of them well');
+	is(query(q{SELECT count(*) FROM gen_jobs WHERE state = 'succeeded' AND attempt = 1}),
+		$jobs, '... all of them well');
 	cmp_ok(entries_read($condition) - $before, '<=', 3 * $jobs,
 		'... each found by its key, without a scan of all that wait or run');
 };

@@ -384,7 +384,8 @@ for my $case (sort keys %cases)
 
 		is("$job->{state} " . ($job->{error} // ''), 'succeeded ', $name);
 		is(outputs_of($ids{$name}), described($it->{type} // 'image/png', @expected), '... its outputs, to the byte');
-		is_deeply([ references($job->{result}) ], $it->{body} ? [] : [ 1 .. @expected ], '... its result refers to them');
+		is_deeply([ references($job->{result}) ], $it->{body} ? [] : [ 1 .. @expected ],
+			'... its result refers to them');
 		is($it->{text}->($job->{result}), "You said: $name", '... its text') if $it->{text};
 		is_deeply([ map { @{ $_->{embedding} } } @{ $job->{result}{data} } ],
 			[ map { @{ $_->{embedding} } } @{ $json->decode(answer_of($it->{answer}, $request))->{data} } ],

@@ -68,7 +68,8 @@ subtest 'CREATE EXTENSION says what to do without shared_preload_libraries' => s
 		refusal_of('CREATE EXTENSION genjob', 'unloaded'),
 		qr/ERROR:  genjob must be loaded by shared_preload_libraries\nHINT:  Add "genjob" to shared_preload_libraries in postgresql.conf and restart/,
 		'it is refused');
-	is(query("SELECT count(*) FROM pg_extension WHERE extname = 'genjob'", 'unloaded'), '0', '... and leaves nothing behind');
+	is(query("SELECT count(*) FROM pg_extension WHERE extname = 'genjob'", 'unloaded'),
+		'0', '... and leaves nothing behind');
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'genjob'");
 	$node->restart;
 	query('CREATE EXTENSION genjob', 'unloaded');
@@ -111,7 +112,8 @@ subtest 'a dispatcher that is terminated lets its calls end, and the next one ru
 	$standin->wait_for(sub { $_[0]{in_flight} == 1 });
 	is(query("SELECT query FROM pg_stat_activity WHERE pid = $pid"),
 		'1 call in flight', 'pg_stat_activity tells how many calls are in flight');
-	is(query(q{SELECT state FROM genjob.workers WHERE database = 'postgres'}), 'busy', '... and genjob.workers says busy');
+	is(query(q{SELECT state FROM genjob.workers WHERE database = 'postgres'}),
+		'busy', '... and genjob.workers says busy');
 	query("SELECT pg_terminate_backend($pid)");
 	eventually_shows('stopping', 'postgres', 'terminated with a call in flight, it is stopping');
 	my $later = enqueue($node, 'painter', { prompt => 'meanwhile' });
@@ -143,7 +145,8 @@ subtest 'pg_cancel_backend() costs no job anything' => sub {
 	# all the while jobs are claimed, called and reported
 	query(
 		q{INSERT INTO gen_jobs (server, request)
-		SELECT 'painter', jsonb_build_object('prompt', 'cancel ' || i, 'standin', jsonb_build_object('latency_ms', i % 40))
+		SELECT 'painter', jsonb_build_object('prompt', 'cancel ' || i,
+			'standin', jsonb_build_object('latency_ms', i % 40))
 		FROM generate_series(1, 300) i});
 	query(qq{DO \$\$
 		BEGIN
@@ -196,7 +199,8 @@ subtest 'a library and an extension of different versions: no job runs, and both
 	my $pid = wait_dispatcher($node, 'second');
 	my $version = query(q{SELECT extversion FROM pg_extension WHERE extname = 'genjob'}, 'second');
 	my $due = query(
-		q{INSERT INTO gen_jobs (server, request, run_at) VALUES ('painter', '{"prompt": "soon"}', now() + interval '1 s')
+		q{INSERT INTO gen_jobs (server, request, run_at)
+		VALUES ('painter', '{"prompt": "soon"}', now() + interval '1 s')
 		RETURNING id}, 'second');
 	query(
 		q{BEGIN;
