@@ -15,16 +15,26 @@ use StandIn;
 
 my $standin = StandIn->new;
 # the module's log_min_messages leaves warnings out
-my $node = new_node(name => 'launcher', conf => 'log_min_messages = warning');
-create_server($node, 'painter', 'openai-images', $standin, max_in_flight => 50, retry_base => '10 ms');
+my $node = new_node(name => 'launcher', extension => 0, conf => 'log_min_messages = warning');
 
-# Makes a database with the extension, and returns the process id of its dispatcher.
-sub create_database
+# Returns the process id of a database's dispatcher. Makes what is missing: the extension and its server, there and in
+# the database postgres, and the workers that a subtest took away.
+sub dispatcher_of
 {
-	my ($name) = @_;
-	query("CREATE DATABASE $name");
-	query('CREATE EXTENSION genjob', $name);
-	return wait_dispatcher($node, $name);
+	my ($database) = @_;
+	if (query('SHOW max_worker_processes') < 16)
+	{
+		$node->append_conf('postgresql.conf', 'max_worker_processes = 16');
+		$node->restart;
+	}
+	foreach my $name ('postgres', $database)
+	{
+		next if query(q{SELECT count(*) FROM pg_extension WHERE extname = 'genjob'}, $name);
+		query('CREATE EXTENSION genjob', $name);
+		create_server($node, 'painter', 'openai-images', $standin,
+			max_in_flight => 50, retry_base => '10 ms', database => $name);
+	}
+	return wait_dispatcher($node, $database);
 }
 
 # Drops a database, and returns when nothing shows it any more.
@@ -61,6 +71,7 @@ sub eventually_shows
 # ---- what is said and shown ----
 
 subtest 'CREATE EXTENSION says what to do without shared_preload_libraries' => sub {
+	dispatcher_of('postgres');
 	query('CREATE DATABASE unloaded');
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
 	$node->restart;
@@ -78,28 +89,27 @@ subtest 'CREATE EXTENSION says what to do without shared_preload_libraries' => s
 };
 
 subtest 'pg_stat_activity and genjob.workers tell which process is which, and what it does' => sub {
-	my $pid = create_database('named');
+	my $pid = dispatcher_of('postgres');
 	my $wait_event = $node->pg_version < 17 ? 'Extension' : 'GenjobDispatcherMain';
 	eventually("SELECT wait_event IS NOT NULL AND state = 'idle' FROM pg_stat_activity WHERE pid = $pid",
 		'the dispatcher comes to rest');
 	is(query(qq{SELECT datname, application_name, state, query, wait_event_type, wait_event FROM pg_stat_activity
-			WHERE backend_type = 'genjob dispatcher' AND datname = 'named'}),
-		"named|genjob dispatcher: named|idle|0 calls in flight|Extension|$wait_event",
+			WHERE backend_type = 'genjob dispatcher' AND datname = 'postgres'}),
+		"postgres|genjob dispatcher: postgres|idle|0 calls in flight|Extension|$wait_event",
 		'pg_stat_activity tells which dispatcher it is and what it does');
 	is(query(q{SELECT count(*), min(application_name), min(datname), min(wait_event_type), min(wait_event)
 			FROM pg_stat_activity WHERE backend_type = 'genjob launcher'}),
 		'1|genjob launcher||Extension|' . ($node->pg_version < 17 ? 'Extension' : 'GenjobLauncherMain'),
 		'... and names the one launcher');
 	is(query(q{SELECT database, pid, state, since <= now(), last_error, last_error_at FROM genjob.workers
-			WHERE database = 'named'}),
-		"named|$pid|idle|t||", 'genjob.workers has the dispatcher');
-	drop_database('named');
+			WHERE database = 'postgres'}),
+		"postgres|$pid|idle|t||", 'genjob.workers has the dispatcher');
 };
 
 # ---- ended by an administrator ----
 
 subtest 'an idle dispatcher that is terminated is back at once' => sub {
-	my $pid = wait_dispatcher($node);
+	my $pid = dispatcher_of('postgres');
 	my $started = time;
 	query("SELECT pg_terminate_backend($pid)");
 	wait_dispatcher($node, 'postgres', $pid);
@@ -107,7 +117,7 @@ subtest 'an idle dispatcher that is terminated is back at once' => sub {
 };
 
 subtest 'a dispatcher that is terminated lets its calls end, and the next one runs what came meanwhile' => sub {
-	my $pid = wait_dispatcher($node);
+	my $pid = dispatcher_of('postgres');
 	my $job = enqueue($node, 'painter', StandIn::request(prompt => 'in flight', latency_ms => 1500));
 	$standin->wait_for(sub { $_[0]{in_flight} == 1 });
 	is(query("SELECT query FROM pg_stat_activity WHERE pid = $pid"),
@@ -126,7 +136,7 @@ subtest 'a dispatcher that is terminated lets its calls end, and the next one ru
 };
 
 subtest 'a launcher that is terminated is back, and disturbs no dispatcher' => sub {
-	my $pid = wait_dispatcher($node);
+	my $pid = dispatcher_of('postgres');
 	my $launcher = query(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'genjob launcher'});
 	query("SELECT pg_terminate_backend($launcher)");
 	eventually(qq{SELECT count(*) = 1 FROM pg_stat_activity
@@ -141,7 +151,7 @@ subtest 'a launcher that is terminated is back, and disturbs no dispatcher' => s
 };
 
 subtest 'pg_cancel_backend() costs no job anything' => sub {
-	my $pid = wait_dispatcher($node);
+	my $pid = dispatcher_of('postgres');
 	# all the while jobs are claimed, called and reported
 	query(
 		q{INSERT INTO gen_jobs (server, request)
@@ -161,7 +171,7 @@ subtest 'pg_cancel_backend() costs no job anything' => sub {
 };
 
 subtest 'genjob.enabled = off stops the dispatcher when its calls have ended, and on starts one' => sub {
-	wait_dispatcher($node);
+	dispatcher_of('postgres');
 	my $job = enqueue($node, 'painter', StandIn::request(prompt => 'last one', latency_ms => 1000));
 	$standin->wait_for(sub { $_[0]{in_flight} == 1 });
 	reload_with('genjob.enabled = off');
@@ -176,13 +186,13 @@ subtest 'genjob.enabled = off stops the dispatcher when its calls have ended, an
 	is(job($node, $job)->{attempt}, 1, 'nothing was sent twice');
 };
 
-# ---- more than one database: each of these subtests leaves it as it was ----
+# ---- more than one database ----
 
-create_database('second');
-create_server($node, 'painter', 'openai-images', $standin, database => 'second');
+query('CREATE DATABASE second');
+dispatcher_of('second');
 
 subtest 'two databases have jobs at once' => sub {
-	wait_dispatcher($node, $_) foreach qw(postgres second);
+	dispatcher_of($_) foreach qw(postgres second);
 	query(
 		q{INSERT INTO gen_jobs (server, request) SELECT 'painter', '{"prompt": "both", "standin": {"latency_ms": 2000}}'
 		FROM generate_series(1, 4)}, $_) foreach qw(postgres second);
@@ -196,7 +206,7 @@ subtest 'two databases have jobs at once' => sub {
 };
 
 subtest 'a library and an extension of different versions: no job runs, and both sides say what to do' => sub {
-	my $pid = wait_dispatcher($node, 'second');
+	my $pid = dispatcher_of('second');
 	my $version = query(q{SELECT extversion FROM pg_extension WHERE extname = 'genjob'}, 'second');
 	my $due = query(
 		q{INSERT INTO gen_jobs (server, request, run_at)
@@ -229,7 +239,7 @@ subtest 'a library and an extension of different versions: no job runs, and both
 };
 
 subtest 'a dispatcher that cannot start is tried again less and less often, and disturbs no other' => sub {
-	my $pid = wait_dispatcher($node, 'second');
+	my $pid = dispatcher_of('second');
 	my $oid = query(q{SELECT oid FROM pg_database WHERE datname = 'second'});
 	my $file = $node->data_dir . "/base/$oid/PG_VERSION";
 	my $log_begin = -s $node->logfile;
@@ -247,7 +257,7 @@ subtest 'a dispatcher that cannot start is tried again less and less often, and 
 };
 
 subtest 'a database that takes no connections is given up until it takes them' => sub {
-	my $pid = wait_dispatcher($node, 'second');
+	my $pid = dispatcher_of('second');
 	query('ALTER DATABASE second ALLOW_CONNECTIONS false');
 	my $log_begin = -s $node->logfile;
 	query("SELECT pg_terminate_backend($pid)");
@@ -260,7 +270,7 @@ subtest 'a database that takes no connections is given up until it takes them' =
 };
 
 subtest 'too few background workers: the log says so, and a database without dispatcher keeps its jobs' => sub {
-	wait_dispatcher($node, $_) foreach qw(postgres second);
+	dispatcher_of($_) foreach qw(postgres second);
 	my $log_begin = -s $node->logfile;
 	# one for PostgreSQL's own logical replication launcher, one for genjob's, one dispatcher
 	$node->append_conf('postgresql.conf', 'max_worker_processes = 3');
@@ -278,12 +288,6 @@ subtest 'too few background workers: the log says so, and a database without dis
 	is(job($node, $job, $starved)->{state}, 'queued', 'a database without dispatcher keeps its jobs');
 	query('DROP EXTENSION genjob CASCADE', $served);
 	ok(wait_state($node, $job, 'succeeded', $starved), '... until a worker is free');
-
-	$node->append_conf('postgresql.conf', 'max_worker_processes = 16');
-	$node->restart;
-	query('CREATE EXTENSION genjob', $served);
-	wait_dispatcher($node, $_) foreach qw(postgres second);
-	create_server($node, 'painter', 'openai-images', $standin, max_in_flight => 50, database => $served);
 };
 
 $standin->stop;
