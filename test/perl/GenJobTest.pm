@@ -23,6 +23,9 @@ use Wire;
 our @EXPORT = qw(
   new_node
   query
+  refusal_of
+  reload_with
+  set_enabled
   eventually
   create_server
   create_store
@@ -172,6 +175,36 @@ sub query
 {
 	my ($sql, $database, $role) = @_;
 	return $first_node->safe_psql($database // 'postgres', $sql, defined $role ? (extra_params => [ '-U', $role ]) : ());
+}
+
+# Returns what that server says when it refuses SQL, run as ROLE.
+sub refusal_of
+{
+	my ($sql, $database, $role) = @_;
+	my ($status, undef, $error) = $first_node->psql($database // 'postgres', $sql,
+		defined $role ? (extra_params => [ '-U', $role ]) : ());
+	return $status == 0 ? 'it was not refused' : $error;
+}
+
+# Sets "NAME = VALUE" on that server.
+sub reload_with
+{
+	my ($setting) = @_;
+	query("ALTER SYSTEM SET $setting");
+	query('SELECT pg_reload_conf()');
+	return;
+}
+
+# Returns when that server has no dispatcher any more, or when the one of its database postgres is at work again.
+sub set_enabled
+{
+	my ($is_enabled) = @_;
+	reload_with('genjob.enabled = ' . ($is_enabled ? 'on' : 'off'));
+	return wait_dispatcher($first_node) if $is_enabled;
+	$first_node->poll_query_until('postgres',
+		q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher')})
+	  or die('the dispatcher does not leave');
+	return;
 }
 
 # Passes once SQL is true on that server.

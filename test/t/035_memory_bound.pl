@@ -17,7 +17,13 @@ use StandIn;
 
 my $bound = 64;    # MB: the least that can be set
 my $reason = 'genjob.max_memory is reached';
-my $node = new_node(conf => "genjob.max_memory = '$bound MB'\ngenjob.debug_clock_speed = 10\nsynchronous_commit = off\nautovacuum = off\nmax_wal_size = '4GB'");
+my $node = new_node(conf => <<"CONF");
+genjob.max_memory = '$bound MB'
+genjob.debug_clock_speed = 10
+synchronous_commit = off
+autovacuum = off
+max_wal_size = '4GB'
+CONF
 my $standin = StandIn->new(latency_ms => 100, backlog => 1024);
 my $pid = dispatcher_pid($node);
 plan skip_all => 'needs /proc/PID/status' unless -r "/proc/$pid/status";
@@ -44,7 +50,7 @@ sub memory
 sub most_until
 {
 	my ($sql, $noted) = @_;
-	my ($most, $until, $asked, $seen) = (0, time + 60, 0, 0);
+	my ($most, $until, $asked, $seen) = (0, time + $PostgreSQL::Test::Utils::timeout_default, 0, 0);
 	while (time < $until)
 	{
 		my $now = memory();
@@ -67,130 +73,177 @@ sub eventually
 	return ok(defined scalar(most_until($sql)), $name);
 }
 
-sub all_ended { my ($server) = @_; return "SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = '$server' AND state IN ('queued', 'running'))"; }
+sub all_ended
+{
+	my ($server) = @_;
+	return "SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = '$server' AND state IN ('queued', 'running'))";
+}
 
-sub held_back { my ($server) = @_; return "SELECT bool_or(held_reason = '$reason') FROM genjob.servers WHERE server = '$server'"; }
+sub held_back
+{
+	my ($server) = @_;
+	return "SELECT bool_or(held_reason = '$reason') FROM genjob.servers WHERE server = '$server'";
+}
 
-sub outcomes { my ($server) = @_; return query("SELECT state, count(*), max(attempt) FROM gen_jobs WHERE server = '$server' GROUP BY 1"); }
+sub outcomes
+{
+	my ($server) = @_;
+	return query("SELECT state, count(*), max(attempt) FROM gen_jobs WHERE server = '$server' GROUP BY 1 ORDER BY 1");
+}
 
 sub nothing_is_held
 {
-	my ($when) = @_;
-	return eventually("SELECT query = '0 calls in flight' FROM pg_stat_activity WHERE pid = $pid", "$when nothing is counted any more");
+	return eventually("SELECT query = '0 calls in flight' FROM pg_stat_activity WHERE pid = $pid",
+		'then nothing is counted any more');
+}
+
+sub cancel_running
+{
+	my ($server) = @_;
+	query("SELECT genjob.cancel(id) FROM gen_jobs WHERE state = 'running' AND server = '$server'");
+	return;
+}
+
+# Servers that take a request with its inputs, for one subtest.
+sub create_takers
+{
+	create_server($node, $_, 'http', $standin, path => '/binary', max_in_flight => 300) foreach @_;
+	return;
+}
+
+# A request for a picture of some 4 MB.
+my $picture = StandIn::request(prompt => 'a large picture', size => '1150x1150', standin => { latency_ms => 300 });
+
+# A server of pictures, for one subtest, which has painted that one.
+sub create_painter
+{
+	my ($name) = @_;
+	create_server($node, $name, 'openai-images', $standin, max_in_flight => 300);
+	query("INSERT INTO gen_jobs (server, request) VALUES ('$name', '$picture')");
+	return eventually(all_ended($name), 'a picture of 4 MB is painted');
 }
 
 # N jobs for a server with an input of MB each (of which base64 makes a third more), and a script for the stand-in.
 sub insert
 {
 	my ($server, $n, $mb, $script) = @_;
-	my $request = literal(StandIn::request(prompt => 'large', image => { '$input' => 1 }, $script ? (standin => $script) : ()));
+	my $request = literal(
+		StandIn::request(prompt => 'large', image => { '$input' => 1 }, $script ? (standin => $script) : ()));
 	query(qq{WITH input AS MATERIALIZED (SELECT decode(repeat(md5('x'), 65536 * $mb), 'hex') AS bytes)
 		INSERT INTO gen_jobs (server, request, inputs)
 		SELECT '$server', $request, ARRAY[bytes] FROM input, generate_series(1, $n)});
 	return;
 }
 
-create_server($node, $_, 'http', $standin, path => '/binary', max_in_flight => 300) for qw(large small hung);
-create_server($node, 'painter', 'openai-images', $standin, max_in_flight => 300);
-create_server($node, 'dripping', 'openai-images', $standin);
-create_server($node, 'hasty', 'openai-images', $standin, timeout => '1500 ms');
+# Catalogs, plans and libraries are not what is measured.
+create_takers('first');
+insert('first', 2, 1);
+eventually(all_ended('first'), 'two jobs with inputs end');
 
-# ---- many large jobs ----
+subtest 'many large jobs take no more memory than the setting allows' => sub {
+	create_takers('large');
+	$standin->reset;
+	my $before = memory();
+	insert('large', 100, 1);
+	my ($most, $is_shown) = most_until(all_ended('large'), held_back('large'));
+	is(outcomes('large'), 'succeeded|100|1', '100 jobs of 1 MB each succeed, each at once');
+	takes_less($most - $before, $bound + 32, "... in less than $bound MB and some");
+	my $counts = $standin->counts(summary => 1);
+	is("$counts->{distinct_keys} $counts->{max_per_key}", '100 1', '... and each is sent once');
+	ok($is_shown, '... while genjob.servers says what holds them back');
+	nothing_is_held();
+};
 
-insert('large', 2, 1);
-eventually(all_ended('large'), 'two jobs with inputs end');
-query('DELETE FROM gen_jobs');
-$standin->reset;
-my $before = memory();
-insert('large', 100, 1);
-my ($most, $is_shown) = most_until(all_ended('large'), held_back('large'));
-is(outcomes('large'), 'succeeded|100|1', '100 jobs of 1 MB each succeed, each at once');
-takes_less($most - $before, $bound + 32, "... in less than $bound MB and some");
-my $counts = $standin->counts(summary => 1);
-is("$counts->{distinct_keys} $counts->{max_per_key}", '100 1', '... and each is sent once');
-ok($is_shown, '... while genjob.servers says what holds them back');
-nothing_is_held('then');
+subtest 'many large answers take no more memory than the setting allows, and none is lost' => sub {
+	create_painter('painter');
+	$standin->reset;
+	my $before = memory();
+	query("INSERT INTO gen_jobs (server, request) SELECT 'painter', '$picture' FROM generate_series(1, 30)");
+	my $most = most_until(all_ended('painter'));
+	is(outcomes('painter'), 'succeeded|31|1', '30 such answers at once all arrive')
+	  or diag(query("SELECT error, attempt_errors FROM gen_jobs WHERE state = 'failed' AND server = 'painter'"));
+	takes_less($most - $before, $bound + 48, "... in less than $bound MB and some");
+	is(query(q{SELECT count(*), count(DISTINCT o.sha256), min(bytes) > 3900000
+		FROM gen_outputs o JOIN gen_jobs j ON j.id = job_id WHERE server = 'painter'}), '31|1|t', '... unbroken');
+	my $counts = $standin->counts(summary => 1);
+	is("$counts->{distinct_keys} $counts->{max_answered_per_key}", '30 1', '... and each is paid once');
+	nothing_is_held();
+};
 
-# ---- many large answers ----
+subtest 'a job that is larger than the bound runs, among others' => sub {
+	create_takers('crowd', 'giant');
+	query('BEGIN');
+	insert('crowd', 20, 1);
+	insert('giant', 1, $bound - 4);
+	query('COMMIT');
+	eventually(all_ended('giant'), 'a job that is larger than the bound ends');
+	eventually(all_ended('crowd'), '... and so do others');
+	is(outcomes('giant'), 'succeeded|1|1', '... it succeeds');
+	nothing_is_held();
+};
 
-my $picture = StandIn::request(prompt => 'a large picture', size => '1150x1150', standin => { latency_ms => 300 });
-query("INSERT INTO gen_jobs (server, request) VALUES ('painter', '$picture')");
-eventually(all_ended('painter'), 'a picture of 4 MB is painted');
-$standin->reset;
-$before = memory();
-query("INSERT INTO gen_jobs (server, request) SELECT 'painter', '$picture' FROM generate_series(1, 30)");
-$most = most_until(all_ended('painter'));
-is(outcomes('painter'), 'succeeded|31|1', '30 such answers at once all arrive')
-	or diag(query("SELECT error, attempt_errors FROM gen_jobs WHERE state = 'failed' AND server = 'painter'"));
-takes_less($most - $before, $bound + 48, "... in less than $bound MB and some");
-is(query("SELECT count(*), count(DISTINCT o.sha256), min(bytes) > 3900000 FROM gen_outputs o JOIN gen_jobs j ON j.id = job_id WHERE server = 'painter'"),
-	'31|1|t', '... unbroken');
-$counts = $standin->counts(summary => 1);
-is("$counts->{distinct_keys} $counts->{max_answered_per_key}", '30 1', '... and each is paid once');
-nothing_is_held('then');
+subtest 'jobs of others run while large ones wait for each other' => sub {
+	create_takers('hung', 'small', 'larger');
+	insert('hung', 2, 14, { latency_ms => 3600000 });
+	eventually(held_back('hung'), 'of two that are too large together one waits');
+	query("INSERT INTO gen_jobs (server, request) SELECT 'small', '{}' FROM generate_series(1, 20)");
+	insert('larger', 5, 1);
+	eventually(all_ended('small'), 'small jobs of another server do not');
+	eventually(all_ended('larger'), '... nor do larger ones for which there is room');
+	is(outcomes('hung'), "queued|1|0\nrunning|1|1", '... it still does');
+	cancel_running('hung');
+	eventually("SELECT count(*) = 1 FROM gen_jobs WHERE server = 'hung' AND state = 'running'",
+		'until the other one is over');
+	cancel_running('hung');
+	nothing_is_held();
+};
 
-# ---- one that is larger than the bound, among others ----
+subtest 'an answer waits for memory longer than its timeout, and is not lost' => sub {
+	create_painter('source');
+	create_takers('full', 'referring');
+	create_server($node, 'dripping', 'openai-images', $standin);
+	create_server($node, 'hasty', 'openai-images', $standin, timeout => '1500 ms');
+	insert('full', 1, $bound - 4, { latency_ms => 3600000 });
+	eventually("SELECT state = 'running' FROM gen_jobs WHERE server = 'full'", 'one job takes all memory');
+	query(q{INSERT INTO gen_jobs (server, request)
+		SELECT 'referring', jsonb_build_object('image', jsonb_build_object('$output', jsonb_build_array(id, 1)))
+		FROM gen_jobs WHERE server = 'source'});
+	eventually(q{SELECT bool_or(state = 'queued' AND error LIKE 'genjob.max_memory is reached: other jobs%')
+		FROM gen_jobs WHERE server = 'referring'}, '... so that outputs to which another one refers are not read');
+	my $dripping = StandIn::request(prompt => 'a slow one', size => '500x500',
+		standin => { faults => [ { drip => { bytes => 50000, every_ms => 100 } } ] });
+	query("INSERT INTO gen_jobs (server, request) VALUES ('dripping', '$dripping')");
+	eventually("SELECT bool_or(bytes_received > 200000) FROM genjob.activity WHERE server = 'dripping'",
+		'then one answer still comes, slowly');
+	my $fast = StandIn::request(prompt => 'a fast one', size => '500x500');
+	query("INSERT INTO gen_jobs (server, request) VALUES ('hasty', '$fast')");
+	my $begun = time;
+	eventually(all_ended('hasty'), '... and then another one');
+	cmp_ok(time - $begun, '>', 1.5, '... which has waited longer than its timeout');
+	eventually(all_ended('dripping'), 'both end');
+	is(outcomes('hasty') . ' ' . outcomes('dripping'), 'succeeded|1|1 succeeded|1|1', '... and is not lost')
+	  or diag(query("SELECT attempt_errors FROM gen_jobs WHERE server IN ('hasty', 'dripping')"));
+	cancel_running('full');
+	eventually(all_ended('referring'), 'what referred to an output is sent, too');
+	is(query("SELECT state FROM gen_jobs WHERE server = 'referring'"), 'succeeded', '... it succeeds');
+	nothing_is_held();
+};
 
-query('BEGIN');
-insert('large', 20, 1);
-insert('small', 1, $bound - 4);
-query('COMMIT');
-eventually(all_ended('small'), 'a job that is larger than the bound ends');
-eventually(all_ended('large'), '... and so do others');
-is(outcomes('small'), 'succeeded|1|1', '... it succeeds');
-nothing_is_held('then');
-
-# ---- those of others, while large ones wait for each other ----
-
-query("DELETE FROM gen_jobs WHERE server <> 'painter'");
-insert('hung', 2, 14, { latency_ms => 3600000 });
-eventually(held_back('hung'), 'of two that are too large together one waits');
-query("INSERT INTO gen_jobs (server, request) SELECT 'small', '{}' FROM generate_series(1, 20)");
-insert('large', 5, 1);
-eventually(all_ended('small'), 'small jobs of another server do not');
-eventually(all_ended('large'), '... nor do larger ones for which there is room');
-is(outcomes('hung'), "queued|1|0\nrunning|1|1", '... it still does');
-query("SELECT genjob.cancel(id) FROM gen_jobs WHERE state = 'running'");
-eventually("SELECT count(*) = 1 FROM gen_jobs WHERE server = 'hung' AND state = 'running'", 'until the other one is over');
-query("SELECT genjob.cancel(id) FROM gen_jobs WHERE state = 'running'");
-nothing_is_held('then');
-
-# ---- an answer that has to wait ----
-
-insert('hung', 1, $bound - 4, { latency_ms => 3600000 });
-eventually("SELECT state = 'running' FROM gen_jobs WHERE server = 'hung' ORDER BY id DESC LIMIT 1", 'one job takes all memory');
-query(q{INSERT INTO gen_jobs (server, request)
-	SELECT 'large', jsonb_build_object('image', jsonb_build_object('$output', jsonb_build_array(min(id), 1))) FROM gen_jobs WHERE server = 'painter'});
-eventually(q{SELECT bool_or(state = 'queued' AND error LIKE 'genjob.max_memory is reached: other jobs%') FROM gen_jobs WHERE server = 'large'},
-	'... so that outputs to which another one refers are not read');
-my $dripping = StandIn::request(prompt => 'a slow one', size => '500x500', standin => { faults => [ { drip => { bytes => 50000, every_ms => 100 } } ] });
-query("INSERT INTO gen_jobs (server, request) VALUES ('dripping', '$dripping')");
-eventually("SELECT bool_or(bytes_received > 200000) FROM genjob.activity WHERE server = 'dripping'", 'then one answer still comes, slowly');
-my $fast = StandIn::request(prompt => 'a fast one', size => '500x500');
-query("INSERT INTO gen_jobs (server, request) VALUES ('hasty', '$fast')");
-my $begun = time;
-eventually(all_ended('hasty'), '... and then another one');
-cmp_ok(time - $begun, '>', 1.5, '... which has waited longer than its timeout');
-eventually(all_ended('dripping'), 'both end');
-is(outcomes('hasty') . ' ' . outcomes('dripping'), 'succeeded|1|1 succeeded|1|1', '... and is not lost')
-  or diag(query("SELECT attempt_errors FROM gen_jobs WHERE server IN ('hasty', 'dripping')"));
-query("SELECT genjob.cancel(id) FROM gen_jobs WHERE state = 'running'");
-
-# ---- inputs that are larger than the table says ----
-
-query(q{CREATE TABLE others (inputs bytea[]);
-	INSERT INTO others SELECT ARRAY[decode(repeat('00', 20000000), 'hex')]});
-$before = memory();
-query(q{INSERT INTO gen_jobs (server, request, inputs)
-	SELECT 'small', '{"image": {"$input": 1}}', inputs FROM others, generate_series(1, 6)});
-is(query("SELECT max(pg_column_size(inputs)) < 1000000 FROM gen_jobs WHERE server = 'small' AND state IN ('queued', 'running')"), 't',
-	'where inputs are compressed');
-$most = most_until(all_ended('small'));
-is(query("SELECT count(*) FROM gen_jobs WHERE server = 'small' AND state = 'succeeded' AND inputs IS NOT NULL"), '6', '... all jobs succeed');
-takes_less($most - $before, 2 * $bound + 48, '... one after another');
-eventually(all_ended('large'), 'what referred to an output is sent, too');
-is(query("SELECT state FROM gen_jobs WHERE server = 'large' ORDER BY id DESC LIMIT 1"), 'succeeded', '... it succeeds');
-nothing_is_held('then');
+subtest 'inputs that are larger than the table says take no more memory than twice the setting' => sub {
+	create_takers('compressed');
+	query(q{CREATE TABLE others (inputs bytea[]);
+		INSERT INTO others SELECT ARRAY[decode(repeat('00', 20000000), 'hex')]});
+	my $before = memory();
+	query(q{INSERT INTO gen_jobs (server, request, inputs)
+		SELECT 'compressed', '{"image": {"$input": 1}}', inputs FROM others, generate_series(1, 6)});
+	is(query(q{SELECT max(pg_column_size(inputs)) < 1000000 FROM gen_jobs
+		WHERE server = 'compressed' AND state IN ('queued', 'running')}), 't', 'where inputs are compressed');
+	my $most = most_until(all_ended('compressed'));
+	is(query(q{SELECT count(*) FROM gen_jobs
+		WHERE server = 'compressed' AND state = 'succeeded' AND inputs IS NOT NULL}), '6', '... all jobs succeed');
+	takes_less($most - $before, 2 * $bound + 48, '... one after another');
+	nothing_is_held();
+};
 
 $standin->stop;
 $session->quit;

@@ -31,6 +31,15 @@ sub start
 	return $ids{$name};
 }
 
+# The job of that name, once it has ended.
+sub ended
+{
+	my ($name) = @_;
+	$node->poll_query_until('postgres',
+		"SELECT state NOT IN ('waiting', 'queued', 'running') FROM gen_jobs WHERE id = $ids{$name}");
+	return job($node, $ids{$name});
+}
+
 # What the second stand-in answers to a request that it gets directly.
 sub answer_of
 {
@@ -76,8 +85,8 @@ sub outputs_of
 {
 	my ($id) = @_;
 	return query(
-		"SELECT coalesce(string_agg(format('%s %s %s %s', ordinal, content_type, bytes, encode(sha256, 'hex')), E'\\n' ORDER BY ordinal), '') FROM gen_outputs WHERE job_id = $id"
-	);
+		q{SELECT coalesce(string_agg(format('%s %s %s %s', ordinal, content_type, bytes, encode(sha256, 'hex')),
+			E'\n' ORDER BY ordinal), '') FROM gen_outputs WHERE job_id = } . $id);
 }
 
 sub described
@@ -87,7 +96,7 @@ sub described
 	return join "\n", map { join ' ', ++$n, $type, length($_), sha256_hex($_) } @binaries;
 }
 
-# ---- every api: a success, a refusal, a failure, a moderated request ----
+# ---- every api: a success, a refusal, a failure, a moderated request; they run while the first subtests do ----
 
 sub graph
 {
@@ -270,7 +279,8 @@ start_prompt('polls are throttled', 'patient', poll_faults => [ { status => 429,
 start_prompt('downloads fail', 'patient', download_faults => [ { cut => 'body' }, { status => 503 } ]);
 start_prompt('redirected', 'patient',
 	download_faults => [ { redirect => 'same' }, { redirect => 'other' }, { redirect => 'same' } ]);
-start_prompt('expires', 'patient', url_expires_ms => 400, url_renewed => 1, download_faults => [ { latency_ms => 600 } ]);
+start_prompt('expires', 'patient',
+	url_expires_ms => 400, url_renewed => 1, download_faults => [ { latency_ms => 600 } ]);
 start_prompt('result fails', 'queue', result_faults => [ { status => 503 } ]);
 start_prompt('redirected for ever', 'patient', download_faults => [ { redirect => 'same' } ], repeat => 1);
 start_prompt('gone', 'drawer', outcome => 'gone');
@@ -290,124 +300,171 @@ start_prompt('abroad', 'patient', faults => [ { body => submitted_elsewhere('abr
 start_prompt('lenient', 'lenient', faults => [ { body => submitted_elsewhere('lenient') } ]);
 
 # streams that do not come to their end
-start('stream errs', 'talker', chat('stream errs'), { faults => [ { stream_error => 1, message => 'the beam broke' } ] });
+start('stream errs', 'talker', chat('stream errs'),
+	{ faults => [ { stream_error => 1, message => 'the beam broke' } ] });
 start('lines err', 'muser', prompt('lines err'), { faults => [ { stream_error => 1, message => 'the beam broke' } ] });
 start('as a stream', 'talker', chat('the same'));
 start('as a whole', 'talker', { %{ chat('the same') }, stream => JSON::PP::false, stream_options => undef });
 start('stream is cut', 'talker', chat('stream is cut'), { faults => [ { cut => 'body' } ] }, max_attempts => 1);
-start('stream is cut twice', 'talker', chat('stream is cut twice'), { faults => [ { cut => 'body' }, { cut => 'body', reset => 1 } ] });
-start('stream has no end', 'talker', chat('stream has no end'), { faults => [ {
-	content_type => 'text/event-stream', body => qq{data: {"choices":[{"delta":{"content":"You"}}]}\n\n} } ] }, max_attempts => 1);
-start('lines have no end', 'muser', prompt('lines have no end'), { faults => [ {
-	content_type => 'application/x-ndjson', body => qq{{"response":"You","done":false}\n} } ] }, max_attempts => 1);
+start('stream is cut twice', 'talker', chat('stream is cut twice'),
+	{ faults => [ { cut => 'body' }, { cut => 'body', reset => 1 } ] });
+start('stream has no end', 'talker', chat('stream has no end'),
+	{ faults => [ {
+		content_type => 'text/event-stream', body => qq{data: {"choices":[{"delta":{"content":"You"}}]}\n\n} } ] },
+	max_attempts => 1);
+start('lines have no end', 'muser', prompt('lines have no end'),
+	{ faults => [ { content_type => 'application/x-ndjson', body => qq{{"response":"You","done":false}\n} } ] },
+	max_attempts => 1);
 
 # how long to wait, in the body of a refusal; a second attempt that uses up none
-start('loads twice', 'loader', { inputs => 'loads twice' }, { faults => [ { status => 503, retry_in_s => 1 } ] }, max_attempts => 1);
-start('loads for exactly so long', 'loader', { inputs => 'loads for exactly so long' }, { faults => [ {
-	status => 503, content_type => 'application/json', body => '{"error": "loading", "estimated_time": 1.0000000000000002}' } ] }, max_attempts => 1);
-start('quota twice', 'quota', contents('quota twice'), { faults => [ { status => 429, retry_in_s => 0.7 } ] }, max_attempts => 1);
-
-# ---- progress, and cancelling ----
-
-start_prompt('stopped', 'patient', latency_ms => 60_000);
-start_prompt('stopped while queued', 'drawer', queue_ms => 60_000);
-start_prompt('cannot be stopped', 'drawer', latency_ms => 4_000);
-start_prompt('does not hear', 'queue', latency_ms => 60_000, cancel_faults => [ { status => 500 } ], repeat => 1);
-start('graph stopped', 'comfyui', { prompt => graph('graph stopped') }, { latency_ms => 60_000 });
-create_server($node, 'webui', 'automatic1111', $standin, %quick, max_in_flight => 1);
-start_prompt("$_ tells how far", $_, latency_ms => 5_000, progress => 1) for qw(bearer drawer webui);
-
-ok( $node->poll_query_until('postgres',
-		qq{SELECT count(*) = 1 FROM genjob.activity WHERE job_id = $ids{"$_ tells how far"} AND progress BETWEEN 0.2 AND 0.98}),
-	"activity shows the progress that the provider tells: $_") for qw(bearer drawer webui);
-my @stopped = ('stopped', 'stopped while queued', 'cannot be stopped', 'does not hear', 'graph stopped');
-my $list = join ', ', @ids{@stopped};
-ok( $node->poll_query_until('postgres', "SELECT count(remote_id) = 5 FROM gen_jobs WHERE state = 'running' AND id IN ($list)"),
-	'predictions are known by name while they run');
-query("SELECT genjob.cancel(id) FROM gen_jobs WHERE id IN ($list)");
-ok( $node->poll_query_until('postgres', "SELECT count(*) = 5 FROM gen_jobs WHERE state = 'cancelled' AND id IN ($list) AND error ~ 'confirm'"),
-	'cancelled jobs say whether the provider knows');
-wait_all_ended($node);
-
-for my $case (sort keys %cases)
-{
-	my $it = $cases{$case};
-	my $name = "$case, success";
-	my $job = job($node, $ids{$name});
-	my $request = { %{ $it->{request}->($name) }, %{ $it->{more} // {} } };
-	my @expected =
-	    !$it->{pictures}         ? ($it->{body} ? answer_of($it->{body}, $request) : ())
-	  : $it->{pictures} =~ /^\d/ ? pictures_of($name, $it->{pictures})
-	  :   pictures_in($json->decode(answer_of($it->{pictures}, $request)));
-
-	is("$job->{state} " . ($job->{error} // ''), 'succeeded ', $name);
-	is(outputs_of($ids{$name}), described($it->{type} // 'image/png', @expected), '... its outputs, to the byte');
-	is_deeply([ references($job->{result}) ], $it->{body} ? [] : [ 1 .. @expected ], '... its result refers to them');
-	is($it->{text}->($job->{result}), "You said: $name", '... its text') if $it->{text};
-	is_deeply([ map { @{ $_->{embedding} } } @{ $job->{result}{data} } ],
-		[ map { @{ $_->{embedding} } } @{ $json->decode(answer_of($it->{answer}, $request))->{data} } ], '... its numbers')
-	  if $it->{answer};
-	is_deeply($job->{usage}, $it->{usage}, '... what it used') if $it->{usage};
-	is_deeply([ sort keys %{ $job->{usage} } ], $it->{usage_has}, '... what it used') if $it->{usage_has};
-	ok(defined $job->{remote_id} == !!$it->{named}, '... whether its prediction has a name');
-
-	my %expected = (refused => qr/no such sampler/, failed => qr/the oven is cold/,
-		moderated => $it->{moderated} // qr/not for children/);
-	for my $end (sort keys %expected)
-	{
-		my $ended = job($node, $ids{"$case, $end"});
-		is("$ended->{state} $ended->{attempt}", 'failed 1', "$case, $end");
-		like($ended->{error}, $expected{$end}, "... in the provider's words");
-	}
-}
-
-# ---- what became of the faults ----
+start('loads twice', 'loader', { inputs => 'loads twice' },
+	{ faults => [ { status => 503, retry_in_s => 1 } ] }, max_attempts => 1);
+start('loads for exactly so long', 'loader', { inputs => 'loads for exactly so long' },
+	{ faults => [ { status => 503, content_type => 'application/json',
+		body => '{"error": "loading", "estimated_time": 1.0000000000000002}' } ] }, max_attempts => 1);
+start('quota twice', 'quota', contents('quota twice'),
+	{ faults => [ { status => 429, retry_in_s => 0.7 } ] }, max_attempts => 1);
 
 sub error_like
 {
 	my ($name, $state, $pattern) = @_;
-	my $job = job($node, $ids{$name});
+	my $job = ended($name);
 	is($job->{state}, $state, $name);
 	like($job->{error}, $pattern, '... says so');
 	return;
 }
 
-for my $name (sort keys %brought)
-{
-	is(job($node, $ids{$name})->{state}, 'succeeded', $name);
-	is(outputs_of($ids{$name}), described('image/png', pictures_of($name, 1)), '... brings its picture');
-	is(job($node, $ids{$name})->{attempt}, 1, '... at the first attempt');
-}
-error_like('redirected for ever', 'failed', qr/could not be downloaded from .*redirect/);
-error_like($_, 'failed', qr/does not know the prediction \S+ any longer.*It may have been paid for/) for 'gone', 'gone by name', 'gone in words';
-error_like($_, 'failed', qr/ended within the option timeout.*may still run and cost money/) for 'stalled';
-error_like('never', 'failed', qr/did not end within the option timeout.*may still run and cost money/);
-error_like('abroad', 'failed', qr/gave a URL of another host.*allow_hosts/);
-is($other->counts->{ids}{abroad}{polls}, 0, '... and is not asked there');
-cmp_ok($other->counts->{ids}{lenient}{polls}, '>=', 1, 'which an option allows');
-error_like($_, 'failed', qr/ended its answer with an error: the beam broke/) for 'stream errs', 'lines err';
-error_like($_, 'failed', qr/ended before.* complete/) for 'stream is cut';
-error_like($_, 'failed', qr/ended without the last event/) for 'stream has no end', 'lines have no end';
-is(job($node, $ids{'stream is cut twice'})->{result}{choices}[0]{message}{content}, 'You said: stream is cut twice', 'a stream that was cut is asked for again');
-is_deeply(job($node, $ids{'as a stream'})->{result}, job($node, $ids{'as a whole'})->{result}, 'a stream comes to what the call gives without one');
-for my $name ('loads twice', 'loads for exactly so long', 'quota twice')
-{
-	my $job = job($node, $ids{$name});
-	is("$job->{state} $job->{attempt} $job->{failures}", 'succeeded 2 0', "$name: waits as it is told, which costs no attempt");
-}
-like(query(qq{SELECT extract(epoch FROM finished_at - created_at) >= 1 FROM gen_jobs WHERE id = $ids{$_}}), qr/t/, "$_: ... as long as it is told")
-  for 'loads twice', 'loads for exactly so long';
-error_like($_, 'cancelled', qr/"[^"]+" confirmed it/) for 'stopped', 'stopped while queued', 'graph stopped';
-error_like($_, 'cancelled', qr/did not confirm it.*its work (?:may continue and|continues and may) cost money/) for 'cannot be stopped', 'does not hear';
+# ---- progress, and cancelling ----
 
-my $counts = $standin->counts;
-is($counts->{leaks}, 0, 'no secret has come to the foreign host');
-cmp_ok($counts->{downloads}, '>=', 2 + 2 + 1 + 2 + 2, '... which was asked for files');
-is_deeply(
-	[ grep { $counts->{ids}{$_}{arrived} > 1 && !/twice|exactly/ } sort keys %{ $counts->{ids} } ],
-	[], 'no submission with a definite answer was sent twice');
-is($counts->{ids}{$_}{cancelled}, 1, "the provider has stopped \"$_\"") for 'stopped', 'stopped while queued', 'graph stopped';
-cmp_ok($counts->{ids}{$_}{cancels}, '>=', 1, "the provider was asked to stop \"$_\"") for 'cannot be stopped', 'does not hear';
-is($standin->counts(summary => 1)->{max_submitted_per_id}, 1, 'no prediction was made twice');
+subtest 'activity shows the progress that the provider tells' => sub {
+	my @servers = qw(bearer drawer webui);
+	create_server($node, 'webui', 'automatic1111', $standin, %quick, max_in_flight => 1);
+	start_prompt("$_ tells how far", $_, latency_ms => 5_000, progress => 1) for @servers;
+	eventually(qq{SELECT count(*) = 1 FROM genjob.activity
+		WHERE job_id = $ids{"$_ tells how far"} AND progress BETWEEN 0.2 AND 0.98}, $_) for @servers;
+	query("SELECT genjob.cancel($_)") for map { $ids{"$_ tells how far"} } @servers;
+};
 
+subtest 'a cancelled job says whether the provider knows' => sub {
+	my @confirmed = ('stopped', 'stopped while queued', 'graph stopped');
+	my @unconfirmed = ('cannot be stopped', 'does not hear');
+	start_prompt('stopped', 'patient', latency_ms => 60_000);
+	start_prompt('stopped while queued', 'drawer', queue_ms => 60_000);
+	start('graph stopped', 'comfyui', { prompt => graph('graph stopped') }, { latency_ms => 60_000 });
+	start_prompt('cannot be stopped', 'drawer', latency_ms => 4_000);
+	start_prompt('does not hear', 'queue', latency_ms => 60_000, cancel_faults => [ { status => 500 } ], repeat => 1);
+	my $list = join ', ', @ids{ @confirmed, @unconfirmed };
+	eventually("SELECT count(remote_id) = 5 FROM gen_jobs WHERE state = 'running' AND id IN ($list)",
+		'predictions are known by name while they run');
+	query("SELECT genjob.cancel(id) FROM gen_jobs WHERE id IN ($list)");
+	eventually("SELECT count(*) = 5 FROM gen_jobs WHERE state = 'cancelled' AND id IN ($list) AND error ~ 'confirm'",
+		'cancelled jobs say whether the provider knows');
+	error_like($_, 'cancelled', qr/"[^"]+" confirmed it/) for @confirmed;
+	error_like($_, 'cancelled',
+		qr/did not confirm it.*its work (?:may continue and|continues and may) cost money/) for @unconfirmed;
+	my $ids = $standin->counts->{ids};
+	is($ids->{$_}{cancelled}, 1, "the provider has stopped \"$_\"") for @confirmed;
+	cmp_ok($ids->{$_}{cancels}, '>=', 1, "the provider was asked to stop \"$_\"") for @unconfirmed;
+	is($ids->{$_}{arrived}, 1, "\"$_\" was sent once") for @confirmed, @unconfirmed;
+};
+
+# ---- what every api brings ----
+
+for my $case (sort keys %cases)
+{
+	subtest "api $case: brings what the provider answers, and fails in the provider's words" => sub {
+		my $it = $cases{$case};
+		my $name = "$case, success";
+		my $job = ended($name);
+		my $request = { %{ $it->{request}->($name) }, %{ $it->{more} // {} } };
+		my @expected =
+		    !$it->{pictures}         ? ($it->{body} ? answer_of($it->{body}, $request) : ())
+		  : $it->{pictures} =~ /^\d/ ? pictures_of($name, $it->{pictures})
+		  :   pictures_in($json->decode(answer_of($it->{pictures}, $request)));
+
+		is("$job->{state} " . ($job->{error} // ''), 'succeeded ', $name);
+		is(outputs_of($ids{$name}), described($it->{type} // 'image/png', @expected), '... its outputs, to the byte');
+		is_deeply([ references($job->{result}) ], $it->{body} ? [] : [ 1 .. @expected ],
+			'... its result refers to them');
+		is($it->{text}->($job->{result}), "You said: $name", '... its text') if $it->{text};
+		is_deeply([ map { @{ $_->{embedding} } } @{ $job->{result}{data} } ],
+			[ map { @{ $_->{embedding} } } @{ $json->decode(answer_of($it->{answer}, $request))->{data} } ],
+			'... its numbers') if $it->{answer};
+		is_deeply($job->{usage}, $it->{usage}, '... what it used') if $it->{usage};
+		is_deeply([ sort keys %{ $job->{usage} } ], $it->{usage_has}, '... what it used') if $it->{usage_has};
+		ok(defined $job->{remote_id} == !!$it->{named}, '... whether its prediction has a name');
+
+		my %expected = (refused => qr/no such sampler/, failed => qr/the oven is cold/,
+			moderated => $it->{moderated} // qr/not for children/);
+		for my $end (sort keys %expected)
+		{
+			my $ended = ended("$case, $end");
+			is("$ended->{state} $ended->{attempt}", 'failed 1', "$case, $end");
+			like($ended->{error}, $expected{$end}, "... in the provider's words");
+		}
+	};
+}
+
+# ---- what became of the faults ----
+
+subtest 'a fault on the way to a picture costs neither the picture nor an attempt' => sub {
+	for my $name (sort keys %brought)
+	{
+		my $job = ended($name);
+		is($job->{state}, 'succeeded', $name);
+		is(outputs_of($ids{$name}), described('image/png', pictures_of($name, 1)), '... brings its picture');
+		is($job->{attempt}, 1, '... at the first attempt');
+	}
+};
+
+subtest 'what never comes to a picture fails its job, and says what it may cost' => sub {
+	error_like('redirected for ever', 'failed', qr/could not be downloaded from .*redirect/);
+	error_like($_, 'failed', qr/does not know the prediction \S+ any longer.*It may have been paid for/)
+	  for 'gone', 'gone by name', 'gone in words';
+	error_like('stalled', 'failed', qr/ended within the option timeout.*may still run and cost money/);
+	error_like('never', 'failed', qr/did not end within the option timeout.*may still run and cost money/);
+};
+
+subtest 'a prediction on another host is asked about only if the option allow_hosts allows it' => sub {
+	error_like('abroad', 'failed', qr/gave a URL of another host.*allow_hosts/);
+	is($other->counts->{ids}{abroad}{polls}, 0, '... and is not asked there');
+	ended('lenient');
+	cmp_ok($other->counts->{ids}{lenient}{polls}, '>=', 1, 'which an option allows');
+};
+
+subtest 'a stream that does not come to its end is no answer' => sub {
+	error_like($_, 'failed', qr/ended its answer with an error: the beam broke/) for 'stream errs', 'lines err';
+	error_like('stream is cut', 'failed', qr/ended before.* complete/);
+	error_like($_, 'failed', qr/ended without the last event/) for 'stream has no end', 'lines have no end';
+	is(ended('stream is cut twice')->{result}{choices}[0]{message}{content}, 'You said: stream is cut twice',
+		'a stream that was cut is asked for again');
+};
+
+subtest 'a stream comes to what the call gives without one' => sub {
+	is_deeply(ended('as a stream')->{result}, ended('as a whole')->{result}, 'the results are the same');
+};
+
+subtest 'a job waits as long as a refusal tells it, which costs no attempt' => sub {
+	for my $name ('loads twice', 'loads for exactly so long', 'quota twice')
+	{
+		my $job = ended($name);
+		is("$job->{state} $job->{attempt} $job->{failures}", 'succeeded 2 0', "$name: waits, which costs no attempt");
+	}
+	is(query("SELECT extract(epoch FROM finished_at - created_at) >= 1 FROM gen_jobs WHERE id = $ids{$_}"), 't',
+		"$_: ... as long as it is told") for 'loads twice', 'loads for exactly so long';
+};
+
+subtest 'nothing is submitted twice, and no secret goes to another host' => sub {
+	ok(wait_all_ended($node), 'all jobs end');
+	my $counts = $standin->counts;
+	is($counts->{leaks}, 0, 'no secret has come to the foreign host');
+	cmp_ok($counts->{downloads}, '>=', 2 + 2 + 1 + 2 + 2, '... which was asked for files');
+	is_deeply(
+		[ grep { $counts->{ids}{$_}{arrived} > 1 && !/twice|exactly/ } sort keys %{ $counts->{ids} } ],
+		[], 'no submission with a definite answer was sent twice');
+	is($standin->counts(summary => 1)->{max_submitted_per_id}, 1, 'no prediction was made twice');
+};
+
+$_->stop foreach $standin, $other;
+$node->stop;
 done_testing();

@@ -18,7 +18,8 @@ use StandIn;
 
 my $node = new_node(conf => 'log_min_messages = warning');
 my $standin = StandIn->new;
-my %quick = (poll_interval => '20 ms', retry_base => '10 ms', max_attempts => 2, timeout => '4 s', max_response => '200kB');
+my %quick = (
+	poll_interval => '20 ms', retry_base => '10 ms', max_attempts => 2, timeout => '4 s', max_response => '200kB');
 my %ids;
 
 create_server($node, 'sdcpp', 'sdcpp', $standin, %quick, max_in_flight => 50);
@@ -37,7 +38,8 @@ my %strange = (
 	'compressed' =>
 	  { headers => { 'Content-Encoding' => 'gzip' }, body => { base64 => encode_base64($bomb, '') } },
 	'interim answers' => { interim => 500 },
-	'headers twice' => { headers => { 'Content-Type' => [ 'text/html', 'application/json' ], 'Retry-After' => [ '0', '9999' ] } });
+	'headers twice' =>
+	  { headers => { 'Content-Type' => [ 'text/html', 'application/json' ], 'Retry-After' => [ '0', '9999' ] } });
 
 # Enqueues a job that meets the fault at that step, once or for ever.
 sub start
@@ -57,13 +59,14 @@ sub ends_like
 	is("$job->{state} $job->{attempt}", "$state $attempt", $name);
 	like($job->{error} // '', $error, '... says so') if $error;
 	is($standin->counts->{ids}{$name}{arrived}, $attempt, '... is submitted no more often');
-	is( $node->safe_psql('postgres', "SELECT count(*), min(content_type) FROM gen_outputs WHERE job_id = $ids{$name}"),
+	is(query("SELECT count(*), min(content_type) FROM gen_outputs WHERE job_id = $ids{$name}"),
 		'1|image/png', '... has its picture') if $state eq 'succeeded';
 	return;
 }
 
-# ---- once, at each step behind the submission: it is asked again, and the picture comes ----
-
+# ---- all jobs at once, for the subtests that follow ----
+#
+# once, at each step behind the submission: it is asked again, and the picture comes
 my @brought;
 push @brought, start('sdcpp', 'poll', $_) for grep { $_ ne 'drops' } sort keys %strange;
 push @brought, start('fal', 'result', $_) for grep { $_ ne 'drops' } sort keys %strange;
@@ -71,8 +74,7 @@ push @brought, start('fal', 'result', $_) for grep { $_ ne 'drops' } sort keys %
 push @brought, start('replicate', 'download', $_)
   for 'a page with 502', 'nothing', 'no end', 'drops', 'interim answers';
 
-# ---- once, at the submission ----
-
+# once, at the submission
 my @again = map { start('sdcpp', 'submit', $_) } 'a page with 502', 'drops';
 my @harmless = map { start('sdcpp', 'submit', $_) } 'interim answers', 'headers twice';
 my %refused = (
@@ -83,8 +85,7 @@ my %refused = (
 	'compressed' => qr/is not JSON but compressed, and larger than the option max_response.*kept in gen_outputs/);
 start('sdcpp', 'submit', $_) for sort keys %refused;
 
-# ---- for ever: it ends, and says what came last ----
-
+# for ever: it ends, and says what came last
 my %last = (
 	'a page with 502' => qr/ended within the option timeout.*answered HTTP 502: \(an HTML page\) 502 Bad Gateway/,
 	'a page' => qr/ended within the option timeout.*is not JSON/,
@@ -103,32 +104,46 @@ start('replicate', 'download', 'a page with 502', 1);
 start('replicate', 'download', 'no end', 1);
 
 wait_all_ended($node);
-ends_like($_, 'succeeded', 1) for @brought, @harmless;
-ends_like($_, 'succeeded', 2) for @again;
-ends_like("sdcpp submit $_", 'failed', 1, $refused{$_}) for sort keys %refused;
-ends_like("sdcpp poll $_ for ever", 'failed', 1, $last{$_}) for sort keys %last;
-ends_like("fal result $_ for ever", 'failed', 1, $unreadable{$_}) for sort keys %unreadable;
-ends_like('replicate download a page with 502 for ever', 'failed', 1, qr/could not be downloaded from .*answered HTTP 502/);
-ends_like('replicate download no end for ever', 'failed', 1, qr/could not be downloaded from .*larger than 200 kB/);
-is( $node->safe_psql('postgres', "SELECT bytes FROM gen_outputs WHERE job_id = $ids{'sdcpp submit compressed'}"),
-	length $bomb, 'what is too large when it is decompressed is kept as it came');
-is($standin->counts(summary => 1)->{max_submitted_per_id}, 2, 'the two that were not answered were submitted twice');
 
-# ---- a provider that answers no question ----
+subtest 'what is strange once behind a submission is asked for again, and the picture comes' => sub {
+	ends_like($_, 'succeeded', 1) for @brought;
+};
 
-create_server($node, 'hung', 'sdcpp', $standin, %quick, timeout => '1 h', max_in_flight => 100);
-$node->safe_psql('postgres',
-	'INSERT INTO gen_jobs (server, request) SELECT \'hung\', '
-	  . literal(StandIn::request(prompt => 'hung', poll_faults => [ { stall => 1 } ], repeat => 1))
-	  . ' FROM generate_series(1, 100)');
-ok($node->poll_query_until('postgres', q{SELECT count(*) >= 64 FROM genjob.activity WHERE server = 'hung' AND phase = 'polling'}),
-	'questions to a server hang');
-my $beside = enqueue($node, 'sdcpp', StandIn::request(prompt => 'beside', latency_ms => 50));
-ok( $node->poll_query_until('postgres',
-		"SELECT state = 'succeeded' AND finished_at - created_at < interval '10 s' FROM gen_jobs WHERE id = $beside AND finished_at IS NOT NULL"),
-	'... and others are asked');
+subtest 'a submission is repeated if it was not answered, and only then' => sub {
+	ends_like($_, 'succeeded', 1) for @harmless;
+	ends_like($_, 'succeeded', 2) for @again;
+	is($standin->counts(summary => 1)->{max_submitted_per_id}, 2,
+		'the two that were not answered were submitted twice');
+};
 
-$node->safe_psql('postgres', q{UPDATE gen_jobs SET state = 'cancelled' WHERE state = 'running'});
+subtest 'an answer to a submission that cannot be read fails the job, and is kept' => sub {
+	ends_like("sdcpp submit $_", 'failed', 1, $refused{$_}) for sort keys %refused;
+	is(query("SELECT bytes FROM gen_outputs WHERE job_id = $ids{'sdcpp submit compressed'}"),
+		length $bomb, 'what is too large when it is decompressed is kept as it came');
+};
+
+subtest 'what is strange for ever fails the job, which says what came last' => sub {
+	ends_like("sdcpp poll $_ for ever", 'failed', 1, $last{$_}) for sort keys %last;
+	ends_like("fal result $_ for ever", 'failed', 1, $unreadable{$_}) for sort keys %unreadable;
+	ends_like('replicate download a page with 502 for ever', 'failed', 1,
+		qr/could not be downloaded from .*answered HTTP 502/);
+	ends_like('replicate download no end for ever', 'failed', 1,
+		qr/could not be downloaded from .*larger than 200 kB/);
+};
+
+subtest 'a provider that answers no question keeps nobody else from being asked' => sub {
+	create_server($node, 'hung', 'sdcpp', $standin, %quick, timeout => '1 h', max_in_flight => 100);
+	query('INSERT INTO gen_jobs (server, request) SELECT \'hung\', '
+		  . literal(StandIn::request(prompt => 'hung', poll_faults => [ { stall => 1 } ], repeat => 1))
+		  . ' FROM generate_series(1, 100)');
+	eventually(q{SELECT count(*) >= 64 FROM genjob.activity WHERE server = 'hung' AND phase = 'polling'},
+		'questions to a server hang');
+	my $beside = enqueue($node, 'sdcpp', StandIn::request(prompt => 'beside', latency_ms => 50));
+	eventually("SELECT state = 'succeeded' AND finished_at - created_at < interval '10 s' FROM gen_jobs
+		WHERE id = $beside AND finished_at IS NOT NULL", '... and others are asked');
+	query(q{UPDATE gen_jobs SET state = 'cancelled' WHERE state = 'running' AND server = 'hung'});
+};
+
 $standin->stop;
 $node->stop;
 done_testing();

@@ -27,17 +27,6 @@ sub handed_over
 		  . " FROM gen_jobs WHERE depth > 0 AND request->>'id' = '$id'");
 }
 
-# Lets a dispatcher start, or has it gone.
-sub set_enabled
-{
-	my ($is_enabled) = @_;
-	query('ALTER SYSTEM SET genjob.enabled = ' . ($is_enabled ? 'on' : 'off'));
-	query('SELECT pg_reload_conf()');
-	$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher')})
-	  unless $is_enabled;
-	return;
-}
-
 query('CREATE ROLE app; GRANT SELECT, INSERT, UPDATE ON gen_jobs TO app; GRANT SELECT ON gen_outputs TO app');
 
 # ---- NOTIFY ----
