@@ -898,6 +898,9 @@ COMMENT ON COLUMN @extschema@.gen_jobs.idempotency_key IS 'Idempotency-Key of th
 COMMENT ON COLUMN @extschema@.gen_jobs.ran_on IS 'server that took the last attempt as a fallback; null if the job''s own server took it';
 COMMENT ON COLUMN @extschema@.gen_jobs.backend IS 'address that got the last attempt; null if the server has one url and genjob needs no later call to it';
 COMMENT ON POLICY gen_jobs_owner ON @extschema@.gen_jobs IS 'only members of the owning role';
+-- genjob alone writes outputs: it deletes all of a job at once, so that nobody may add thousands of rows
+CREATE POLICY gen_outputs_insert ON @extschema@.gen_outputs AS RESTRICTIVE FOR INSERT WITH CHECK (false);
+COMMENT ON POLICY gen_outputs_insert ON @extschema@.gen_outputs IS 'only the owner of the table inserts outputs';
 COMMENT ON FUNCTION genjob.before_insert() IS 'checks a new job and wakes the dispatcher at commit';
 COMMENT ON TRIGGER genjob_before_update ON @extschema@.gen_jobs IS 'checks a change of a job and applies it';
 COMMENT ON TRIGGER genjob_before_delete ON @extschema@.gen_jobs IS 'stops deleted jobs';
