@@ -55,6 +55,7 @@ OBJS = \
 	src/session/check.o \
 	src/session/change.o \
 	src/session/row.o \
+	src/session/schemaowner.o \
 	src/session/after.o \
 	src/session/ids.o \
 	src/session/defaults.o \

@@ -21,13 +21,16 @@ BEGIN
 			(SELECT 'a member of ' || string_agg(m.roleid::regrole::text, ', ') FROM pg_auth_members m WHERE m.member = r.oid),
 			(SELECT 'with the members ' || string_agg(m.member::regrole::text, ', ')
 				FROM pg_auth_members m JOIN pg_authid a ON a.oid = m.member
-				WHERE m.roleid = r.oid AND NOT a.rolsuper))
+				WHERE m.roleid = r.oid AND NOT a.rolsuper),
+			-- who was a member once may have left them
+			(SELECT 'with the functions ' || string_agg(p.oid::regprocedure::text, ', ')
+				FROM pg_proc p WHERE p.proowner = r.oid AND p.prosecdef))
 		INTO STRICT wrong FROM pg_authid r WHERE r.rolname = 'genjob_dispatcher';
 	IF wrong <> '' THEN
 		RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
 			MESSAGE = format('role "genjob_dispatcher" has too many rights: %s', wrong),
 			DETAIL = 'It owns the tables of genjob, so whoever has its rights reads and changes the jobs of all.',
-			HINT = 'ALTER ROLE genjob_dispatcher, or REVOKE its memberships, so that it is a plain role without LOGIN; or drop it.';
+			HINT = 'ALTER ROLE genjob_dispatcher, REVOKE its memberships, or give its functions to another role, so that it is a plain role without LOGIN; or drop it.';
 	END IF;
 	FOR item IN
 		SELECT format('TABLE %s', d.objid::regclass) AS name FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid

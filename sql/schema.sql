@@ -270,6 +270,9 @@ CREATE POLICY gen_outputs_owner ON @extschema@.gen_outputs
 	USING (EXISTS (SELECT FROM @extschema@.gen_jobs j WHERE j.id = job_id AND pg_catalog.pg_has_role(j.owner, 'USAGE')));
 COMMENT ON POLICY gen_jobs_owner ON @extschema@.gen_jobs IS 'only members of the owning role';
 COMMENT ON POLICY gen_outputs_owner ON @extschema@.gen_outputs IS 'as the job';
+-- genjob alone writes outputs: it deletes all of a job at once, so that nobody may add thousands of rows
+CREATE POLICY gen_outputs_insert ON @extschema@.gen_outputs AS RESTRICTIVE FOR INSERT WITH CHECK (false);
+COMMENT ON POLICY gen_outputs_insert ON @extschema@.gen_outputs IS 'only the owner of the table inserts outputs';
 -- a worker deletes a row as the role that owns it
 ALTER TABLE genjob.callbacks ENABLE ROW LEVEL SECURITY;
 CREATE POLICY callbacks_owner ON genjob.callbacks

@@ -78,6 +78,16 @@ compat_owns_relation(Oid relation, Oid role)
 }
 
 static inline bool
+compat_owns_schema(Oid schema, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(NamespaceRelationId, schema, role);
+#else
+	return pg_namespace_ownercheck(schema, role);
+#endif
+}
+
+static inline bool
 compat_may_use_server(Oid server, Oid role)
 {
 #if PG_VERSION_NUM >= 160000

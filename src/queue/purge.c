@@ -34,10 +34,11 @@ static const Statement find_servers = {0, {0},
 	"SELECT s.srvname::text, hashtextextended(concat(s.oid, s.srvoptions), 0) FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw AND w.fdwname = 'genjob'"
 	" WHERE s.srvoptions::text LIKE '%retention%' ORDER BY 1"};
 
+/* a role may have set any number of bytes */
 static const Statement find_due = {6, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID},
 	"SELECT j.id, j.finished_at,"
 	"  coalesce(pg_column_size(j.inputs), 0) + coalesce(pg_column_size(j.result), 0)"
-	"  + coalesce((SELECT sum(o.bytes) FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NULL), 0)::int8,"
+	"  + coalesce((SELECT least(sum(greatest(o.bytes, 0)), 1e12) FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NULL), 0)::int8,"
 	"  EXISTS (SELECT FROM @.gen_outputs o WHERE o.job_id = j.id AND o.url IS NOT NULL), j.owner::oid, j.server_oid"
 	" FROM @.gen_jobs j WHERE j.server = $1 AND j.state = $2::@.gen_job_state"
 	"  AND j.retained AND j.state IN ('succeeded', 'failed', 'cancelled') AND j.finished_at <= $3 AND (j.finished_at, j.id) > ($4, $5)"
@@ -85,14 +86,6 @@ static const Statement find_triggers = {0, {0}, REFERRING
 	"  AND d.objid = t.oid AND d.refclassid = 'pg_proc'::regclass) f"
 	" JOIN pg_proc p ON p.oid = f.oid JOIN pg_roles r ON r.oid = p.proowner"
 	" WHERE NOT r.rolsuper AND r.rolname <> current_user ORDER BY 1 LIMIT 1"};
-
-/* a deferred foreign key would fail the commit, and so the whole batch */
-static const Statement find_deferrable = {0, {0},
-	"SELECT string_agg(DISTINCT format('%I.%I', n.nspname, k.conname), ', ') FROM pg_extension e"
-	" JOIN pg_class c ON c.relnamespace = e.extnamespace AND c.relname IN ('gen_jobs', 'gen_outputs')"
-	" JOIN pg_trigger t ON t.tgrelid = c.oid JOIN pg_constraint k ON k.oid = t.tgconstraint AND k.contype = 'f'"
-	"  AND k.confrelid = c.oid AND k.condeferrable"
-	" JOIN pg_namespace n ON n.oid = k.connamespace WHERE e.extname = 'genjob'"};
 
 /* clang-format on */
 
@@ -189,18 +182,14 @@ refuse_strangers(bool with_objects)
 }
 
 /*
- * Makes deferrable foreign keys check at once.
+ * Makes deferrable foreign keys check at once: at the commit, one would fail
+ * the whole batch.  Not by their names, because the tables' owner may lack
+ * USAGE on the schemas of applications.
  */
 static void
 fire_at_once(void)
 {
-	bool isnull;
-	Datum names;
-
-	(void) run(&find_deferrable, NULL);
-	names = statement_value(0, 1, &isnull);
-	if (!isnull && SPI_execute(psprintf("SET CONSTRAINTS %s IMMEDIATE", TextDatumGetCString(names)),
-							   false, 0) != SPI_OK_UTILITY)
+	if (SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0) != SPI_OK_UTILITY)
 		elog(ERROR, "could not set constraints immediate");
 }
 

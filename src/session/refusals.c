@@ -25,6 +25,7 @@
 #include "base/compat.h"
 #include "session/refusals.h"
 #include "session/row.h"
+#include "session/schemaowner.h"
 #include "session/sqlapi.h"
 #include "session/strangers.h"
 
@@ -294,6 +295,7 @@ refusals_check(Node *statement)
 	if (refusals_are_off())
 		return;
 	strangers_check(statement);
+	schemaowner_check(statement);
 	switch (nodeTag(statement))
 	{
 		case T_RenameStmt:

@@ -319,6 +319,29 @@ check_alter_table(AlterTableStmt *statement)
 	}
 }
 
+/* ---------- statements that need more than a privilege ---------- */
+
+/*
+ * Checks DROP.  PostgreSQL checks the owner before it locks a relation, but
+ * accepts the owner of its schema, too.
+ */
+static void
+check_dropped(DropStmt *statement)
+{
+	ListCell *cell;
+
+	if (statement->removeType != OBJECT_TABLE && statement->removeType != OBJECT_INDEX &&
+		statement->removeType != OBJECT_SEQUENCE && statement->removeType != OBJECT_VIEW)
+		return;
+	foreach(cell, statement->objects)
+	{
+		Oid relation = find_anothers(makeRangeVarFromNameList(lfirst_node(List, cell)));
+
+		if (OidIsValid(relation) && compat_owns_schema(get_rel_namespace(relation), GetUserId()))
+			refuse(relation, "to drop it");
+	}
+}
+
 /* ---------- all ---------- */
 
 static void
@@ -384,6 +407,9 @@ strangers_check(Node *statement)
 			break;
 		case T_ClusterStmt:
 			check_index_name(((ClusterStmt *) statement)->indexname, "to cluster by it");
+			break;
+		case T_DropStmt:
+			check_dropped((DropStmt *) statement);
 			break;
 		case T_CreateStatsStmt:
 			check_counted((CreateStatsStmt *) statement);

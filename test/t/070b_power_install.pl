@@ -163,6 +163,12 @@ try_it(
 			query('ALTER ROLE genjob_dispatcher NOSUPERUSER; DROP ROLE genjob_dispatcher');
 		}
 		query('CREATE ROLE genjob_dispatcher');
+		# one who was a member, and no more
+		query(q{CREATE FUNCTION public.read_all() RETURNS SETOF text LANGUAGE plpgsql SECURITY DEFINER AS
+			$$BEGIN RETURN QUERY EXECUTE 'SELECT request::text FROM public.gen_jobs'; END$$;
+			ALTER FUNCTION public.read_all() OWNER TO genjob_dispatcher}, 'shop');
+		like(error_of('CREATE EXTENSION genjob', 'shop'), qr/role "genjob_dispatcher" has too many rights: with the functions public\.read_all\(\)/, 'a function with its rights');
+		query('DROP FUNCTION public.read_all()', 'shop');
 		query('CREATE EXTENSION genjob', 'shop');
 		is(query('SELECT count(*) FROM pg_extension WHERE extname = \'genjob\'', 'shop'), '1', 'a plain one is as good as one that the script makes');
 	});

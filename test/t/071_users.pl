@@ -441,19 +441,19 @@ try_that 'a role with UPDATE locks a whole table, by its name or through a view,
 };
 
 try_that 'a role keeps rows of gen_outputs of its jobs in an open transaction, so that the dispatcher waits for them' => sub {
-	query(q{GRANT INSERT ON gen_outputs TO mallory});
 	my @held = split /\n/, as('mallory', q{INSERT INTO gen_jobs (server, request)
 		SELECT 'painter', '{"prompt": "held", "standin": {"latency_ms": 1500}}' FROM generate_series(1, 6) RETURNING id});
 
 	ok($node->poll_query_until('postgres', q{SELECT count(*) = 6 FROM gen_jobs WHERE state = 'running'}));
-	as('mallory', 'BEGIN; ' . join('', map { "INSERT INTO gen_outputs VALUES ($_, 1, 'text/plain', 0, '', '');" } @held) . q{PREPARE TRANSACTION 'outputs'});
+	# a role cannot insert them; it can lock those of an earlier attempt
+	query('BEGIN; ' . join('', map { "INSERT INTO gen_outputs VALUES ($_, 1, 'text/plain', 0, '', '');" } @held) . q{PREPARE TRANSACTION 'outputs'});
 	ok($node->poll_query_until('postgres', q{SELECT last_error ~ 'another transaction locks rows of gen_outputs of job' FROM genjob.workers WHERE database = 'postgres'}),
 		'genjob.workers says so');
 	my $id = as('alice', q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "beside"}') RETURNING id});
 	ok(wait_state($node, $id, 'succeeded'));
 	# alone it takes milliseconds; to wait for each row as for a lock on the table took 5 s for one
 	is(query("SELECT finished_at - created_at < '4 s' FROM gen_jobs WHERE id = $id"), 't', "another's job is run meanwhile");
-	query(q{ROLLBACK PREPARED 'outputs'; REVOKE INSERT ON gen_outputs FROM mallory});
+	query(q{ROLLBACK PREPARED 'outputs'});
 	ok(wait_state($node, $_, 'succeeded'), "job $_ keeps its answer") foreach @held;
 	is(query('SELECT max(attempt) FROM gen_jobs WHERE id IN (' . join(', ', @held) . ')'), '1', '... which is paid for once');
 };
