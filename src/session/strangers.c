@@ -20,6 +20,7 @@
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "commands/defrem.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -148,23 +149,31 @@ check_owner_now(const RangeVar *name, const char *what)
 }
 
 /*
+ * Returns a relation of that name which is genjob's and which the current role
+ * does not own; else InvalidOid.
+ */
+static Oid
+find_in_any_schema(const char *name)
+{
+	CatCList *found = SearchSysCacheList1(RELNAMENSP, CStringGetDatum(name));
+	Oid relation = InvalidOid;
+	int i;
+
+	for (i = 0; i < found->n_members && !strangers_is_anothers(relation); i++)
+		relation = ((Form_pg_class) GETSTRUCT(&found->members[i]->tuple))->oid;
+	ReleaseSysCacheList(found);
+	return strangers_is_anothers(relation) ? relation : InvalidOid;
+}
+
+/*
  * Checks an index that PostgreSQL looks up in the schema of a table.  The
  * table may move before the statement runs: checks all schemas.
  */
 static void
 check_index_name(const char *name, const char *what)
 {
-	CatCList *found;
-	Oid index = InvalidOid;
-	int i;
-
-	if (name == NULL)
-		return;
-	found = SearchSysCacheList1(RELNAMENSP, CStringGetDatum(name));
-	for (i = 0; i < found->n_members && !strangers_is_anothers(index); i++)
-		index = ((Form_pg_class) GETSTRUCT(&found->members[i]->tuple))->oid;
-	ReleaseSysCacheList(found);
-	refuse(strangers_is_anothers(index) ? index : InvalidOid, what);
+	if (name != NULL)
+		refuse(find_in_any_schema(name), what);
 }
 
 /* ---------- objects that are named by lists ---------- */
@@ -342,6 +351,72 @@ check_dropped(DropStmt *statement)
 	}
 }
 
+/* ---------- maintenance ---------- */
+
+/*
+ * True if an option is given and not turned off.
+ */
+static bool
+has_option(List *options, const char *name)
+{
+	ListCell *cell;
+	bool is_on = false;
+
+	foreach(cell, options)
+	{
+		DefElem *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, name) == 0)
+			is_on = defGetBoolean(option);
+	}
+	return is_on;
+}
+
+/*
+ * Checks a statement that shuts others out of a table while it works, and that
+ * the privilege MAINTAIN (PostgreSQL 17 and later) permits.  PostgreSQL lets the
+ * owner of the database do it, too, in all versions.
+ */
+static void
+check_maintained(const RangeVar *name, const char *what)
+{
+	if (name != NULL && !compat_owns_database(MyDatabaseId, GetUserId()))
+		check_owner(name, what);
+}
+
+#ifdef ACL_MAINTAIN
+/*
+ * Checks a table that VACUUM FULL of all tables would rewrite if the role may
+ * maintain it.
+ */
+static void
+check_if_maintained(const char *name)
+{
+	Oid table = find_in_any_schema(name);
+
+	if (OidIsValid(table) && pg_class_aclcheck(table, GetUserId(), ACL_MAINTAIN) == ACLCHECK_OK)
+		refuse(table, "to rewrite it");
+}
+#endif
+
+static void
+check_vacuum(const VacuumStmt *statement)
+{
+	ListCell *cell;
+
+	if (!has_option(statement->options, "full"))
+		return;
+	foreach(cell, statement->rels)
+		check_maintained(lfirst_node(VacuumRelation, cell)->relation, "to rewrite it");
+#ifdef ACL_MAINTAIN
+	if (statement->rels == NIL && !compat_owns_database(MyDatabaseId, GetUserId()))
+	{
+		check_if_maintained("gen_jobs");
+		check_if_maintained("gen_outputs");
+	}
+#endif
+}
+
 /* ---------- all ---------- */
 
 static void
@@ -372,6 +447,13 @@ check_other(Node *statement)
 		case T_AlterPublicationStmt:
 			if (((AlterPublicationStmt *) statement)->action == AP_AddObjects)
 				check_published(((AlterPublicationStmt *) statement)->pubobjects);
+			break;
+		case T_VacuumStmt:
+			check_vacuum((VacuumStmt *) statement);
+			break;
+		case T_ReindexStmt:
+			if (!has_option(((ReindexStmt *) statement)->params, "concurrently"))
+				check_maintained(((ReindexStmt *) statement)->relation, "to reindex it");
 			break;
 		default:
 			break;
@@ -407,6 +489,7 @@ strangers_check(Node *statement)
 			break;
 		case T_ClusterStmt:
 			check_index_name(((ClusterStmt *) statement)->indexname, "to cluster by it");
+			check_maintained(((ClusterStmt *) statement)->relation, "to rewrite it");
 			break;
 		case T_DropStmt:
 			check_dropped((DropStmt *) statement);

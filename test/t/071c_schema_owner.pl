@@ -202,6 +202,22 @@ subtest 'users 208: a role calls the functions of genjob with what no option, ar
 	goes_on('jobs are run');
 };
 
+# ---- maintenance ----
+
+subtest "users 210: with GRANT ALL, which has MAINTAIN since PostgreSQL 17, a role stands in the line to rewrite genjob's tables" => sub {
+	my $session = Session->new($node);
+	$session->query('BEGIN; SELECT count(*) FROM gen_jobs, gen_outputs');
+	{
+		local $ENV{PGOPTIONS} = '-c statement_timeout=20s';
+		unlike(refusal_of($_, 'postgres', 'mallory'), qr/statement timeout/, "$_ does not wait")
+		  foreach 'VACUUM FULL gen_jobs', 'VACUUM (ANALYZE, FULL true) public.gen_outputs', 'VACUUM FULL',
+		  'CLUSTER gen_jobs USING gen_jobs_pkey', 'REINDEX TABLE gen_jobs', 'REINDEX INDEX gen_jobs_pkey';
+	}
+	$session->query('COMMIT');
+	$session->quit;
+	goes_on('... and jobs are run');
+};
+
 # ---- settings ----
 
 subtest 'users 209: the owner of a database sets each setting to its least, or its greatest, value' => sub {
