@@ -128,6 +128,7 @@ OBJS = \
 	src/queue/direct.o \
 	src/queue/idlist.o \
 	src/queue/jobrow.o \
+	src/queue/keepdue.o \
 	src/queue/orphan.o \
 	src/queue/cancels.o \
 	src/queue/reference.o \

@@ -5,6 +5,7 @@
 #ifndef GENJOB_MACHINE_H
 #define GENJOB_MACHINE_H
 
+extern uint64 machine_cgroup_memory(const char *root);
 extern uint64 machine_memory(void);
 
 #endif /* GENJOB_MACHINE_H */

@@ -41,6 +41,24 @@ read_v4(const uint8 *b)
 }
 
 /*
+ * True if a global unicast address is one that the internet does not route:
+ * RFC 6890, RFC 9637.  2001::/23 has protocols' own blocks; the internet
+ * routes four of them.
+ */
+static bool
+is_special_v6(const uint8 *b)
+{
+	uint32 high = read_v4(b);
+
+	if (high >> 9 == 0x20010000 >> 9)
+		return !(high == 0x20010003 ||                                /* AMT */
+				 (high == 0x20010004 && b[4] == 1 && b[5] == 0x12) || /* AS112 */
+				 high >> 4 == 0x20010020 >> 4 ||                      /* ORCHID */
+				 high >> 4 == 0x20010030 >> 4);                       /* drones */
+	return high == 0x20010db8 || high >> 12 == 0x3fff0000 >> 12;      /* documentation */
+}
+
+/*
  * As is_private_v4(), for IPv6.  An address that stands for an IPv4 address is
  * as private as that one.
  */
@@ -55,11 +73,13 @@ is_private_v6(const struct in6_addr *address)
 		return is_private_v4(read_v4(b + 12));
 	if ((b[0] & 0xe0) != 0x20) /* global unicast is 2000::/3 */
 		return true;
-	if (b[0] == 0x20 && b[1] == 0x02) /* 6to4 */
-		return is_private_v4(read_v4(b + 2));
-	if (b[0] == 0x20 && b[1] == 0x01 && b[2] == 0 && b[3] == 0) /* Teredo: its server, its client */
+	if (b[0] == 0x20 && b[1] == 0x02 && is_private_v4(read_v4(b + 2))) /* 6to4 */
+		return true;
+	if (read_v4(b) == 0x20010000) /* Teredo: its server, its client */
 		return is_private_v4(read_v4(b + 4)) || is_private_v4(~read_v4(b + 12));
-	return b[0] == 0x20 && b[1] == 0x01 && b[2] == 0x0d && b[3] == 0xb8; /* documentation */
+	if ((read_v4(b + 8) & ~0x02000000) == 0x00005efe && is_private_v4(read_v4(b + 12))) /* ISATAP */
+		return true;
+	return is_special_v6(b);
 }
 
 /*

@@ -188,6 +188,32 @@ take_up_orphans(Claim *claim)
 		claim->orphans_at = DT_NOEND;
 }
 
+/*
+ * Keeps jobs due although the calendar was set back, some in each look.
+ */
+static void
+keep_due(TimestampTz now)
+{
+	bool is_first = claimer.due_read == 0;
+
+	if (now < claimer.due_read)
+	{
+		claimer.set_back_from = Max(claimer.set_back_from, claimer.due_read);
+		claimer.set_back_to = now - (clock_uptime() - claimer.due_read_at);
+	}
+	if (claimer.set_back_from != 0 || is_first)
+	{
+		int n = queue_keep_due(now, Max(claimer.set_back_from, now), claimer.set_back_to);
+
+		if (n > 0)
+			claimer.scan_since = DT_NOBEGIN;
+		if (n < QUEUE_KEEP_DUE_BATCH)
+			claimer.set_back_from = 0;
+	}
+	if (now < claimer.due_read)
+		schedule_times.due = queue_next_due(now);
+}
+
 static void
 read_queue(Claim *claim, TimestampTz now)
 {
@@ -206,9 +232,7 @@ read_queue(Claim *claim, TimestampTz now)
 	claimer.weights_are_stale = false;
 	if (claimer.news.n_ids > 0)
 		queue_read_changed(claimer.news.ids, claimer.news.n_ids, now);
-	/* the clock was set back */
-	if (now < claimer.due_read)
-		times->due = queue_next_due(now);
+	keep_due(now);
 	if (times->due != 0 && times->due <= now)
 	{
 		if (!queue_read_due(claimer.due_read, now))
@@ -218,6 +242,7 @@ read_queue(Claim *claim, TimestampTz now)
 	read_again(now);
 	queue_read_left_out(now);
 	claimer.due_read = now;
+	claimer.due_read_at = clock_uptime();
 }
 
 /*

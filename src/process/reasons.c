@@ -93,6 +93,12 @@ run_at_comes(MonoTime now)
 }
 
 static MonoTime
+calendar_is_set_back(MonoTime now)
+{
+	return at_once_if(known->set_back_from != 0 || clock_now() < known->due_read, now);
+}
+
+static MonoTime
 unstarted_come(MonoTime now)
 {
 	return unstarted_next();
@@ -170,6 +176,7 @@ static const Reason reasons[] = {
 	{"jobs were postponed until now", put_off_ends},
 	{"there is memory for postponed jobs", memory_is_back},
 	{"jobs are due", run_at_comes},
+	{"the calendar was set back", calendar_is_set_back},
 	{"there is room for jobs", room_is_there},
 	{"there will be room for jobs", room_comes, .only_wakes = true},
 	{"more rows were postponed than memory lists", forgotten_rows_come, .only_wakes = true},

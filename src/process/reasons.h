@@ -33,8 +33,11 @@ typedef struct Claimer
 	MonoTime next_rescan;
 
 	/* What the last look found */
-	QueuePresence presence; /* of the extension */
-	TimestampTz due_read;   /* jobs with a run_at up to here were read; 0: none */
+	QueuePresence presence;    /* of the extension */
+	TimestampTz due_read;      /* jobs with a run_at up to here were read; 0: none */
+	MonoTime due_read_at;      /* when that was, by clock_uptime() */
+	TimestampTz set_back_from; /* of a calendar that was set back; 0: all that was due then is due */
+	TimestampTz set_back_to;   /* or a little earlier, while set_back_from is not 0 */
 
 	/* What an earlier dispatcher left */
 	bool spool_is_read;     /* results that could not be written */

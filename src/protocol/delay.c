@@ -10,7 +10,8 @@
  * only if a header says that nothing of the limit remains or, if no header
  * says what remains, if the status is 429, 503 or 529.  In the body: a number
  * or a span (Hugging Face's estimated_time, Google's retryDelay), or a
- * sentence.
+ * sentence.  A date counts from the server's own Date, because our calendar may
+ * be wrong.
  */
 #include "postgres.h"
 
@@ -179,15 +180,35 @@ delay_in_body(cJSON *json, const char *places, int64 now_unix)
 }
 
 /*
+ * Returns what time it was for the server when it answered; now_unix if it
+ * does not say.  A cache adds for how long it has had the answer (Age).
+ */
+static int64
+server_time(const HttpReply *reply, int64 now_unix)
+{
+	char *date = header_find(reply, "Date");
+	char *age = header_find(reply, "Age");
+	int64 theirs;
+
+	if (date == NULL || !duration_read_date(date, &theirs))
+		return now_unix;
+	if (age != NULL && isdigit((unsigned char) *age))
+		theirs += duration_of_seconds(atof(age)) / 1000;
+	return theirs;
+}
+
+/*
  * Returns for how many ms a refusal asks to wait; -1 if it does not say.
+ * now_unix counts only if the answer has no Date.
  */
 int64
 delay_read(const HttpReply *reply, cJSON *json, const char *places, const char *words,
 		   int64 now_unix)
 {
-	int64 ms = delay_in_headers(reply, now_unix);
+	int64 now = server_time(reply, now_unix);
+	int64 ms = delay_in_headers(reply, now);
 
 	if (ms < 0 && json != NULL)
-		ms = delay_in_body(json, places, now_unix);
+		ms = delay_in_body(json, places, now);
 	return ms >= 0 ? ms : duration_in_words(words);
 }

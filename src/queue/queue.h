@@ -67,6 +67,9 @@ extern void queue_fill(TimestampTz now);
 extern void queue_read_weights(void);
 extern bool queue_read_due(TimestampTz after, TimestampTz now);
 extern TimestampTz queue_next_due(TimestampTz after);
+/* Rows that one call changes at most */
+#define QUEUE_KEEP_DUE_BATCH 1000
+extern int queue_keep_due(TimestampTz now, TimestampTz seen, TimestampTz set_at);
 extern void queue_expire(TimestampTz now);
 extern void queue_note_expiry(TimestampTz expires_at);
 extern int queue_list_unstarted(const char *server_name, TimestampTz now, int64 *ids,

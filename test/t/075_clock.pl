@@ -76,6 +76,59 @@ sub step
 step(61, 0, -3600, 'back');
 step(62, 0, 3600, 'forward');
 
+# Jobs that a calendar an hour back must not delay: a backlog that was due, a retry, and one that a server's hold keeps.
+# Their run_at is the default, or genjob's.
+subtest 'wires 64: a clock that is set an hour back keeps due what was due, and retries' => sub {
+	create_server($node, 'narrow', 'openai-images', $standin, max_in_flight => 1);
+	create_server($node, 'retried', 'openai-images', $standin, retry_base => '100 ms');
+	query('DELETE FROM gen_jobs');
+	$standin->reset;
+	write_file('clock', 0);
+	my $slow = literal(StandIn::request(prompt => 'n', latency_ms => 200));
+	query("INSERT INTO gen_jobs (server, request) SELECT 'narrow', $slow FROM generate_series(1, 20)");
+	my $retried = enqueue_named($node, 'retried', 'r', { faults => [ { status => 500, retry_after => '5' } ] });
+	my $held = enqueue_named($node, 'held', 'h', { faults => [ { status => 429, retry_after => '5' } ] });
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($retried, $held) AND attempt = 1 AND state = 'queued'"),
+		'one waits for its retry, one for its server');
+	my $behind = enqueue($node, 'held', { prompt => 'behind it' });
+	my $begun = time;
+	write_file('clock', -3600);
+	my $later = enqueue($node, 'narrow', { prompt => 'later' }, run_at => query("SELECT clock_timestamp() + interval '30 min'"));
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM gen_jobs WHERE id <> $later AND state IN ('queued', 'running')"), 'all end');
+	cmp_ok(time - $begun, '<', 60, '... soon');
+	is(query("SELECT DISTINCT state FROM gen_jobs WHERE id <> $later"), 'succeeded', '... with success');
+	is(query("SELECT state, attempt, run_at > clock_timestamp() + interval '20 min' FROM gen_jobs WHERE id = $later"), 'queued|0|t',
+		'a time that was chosen after that stays');
+	write_file('clock', 0);
+	query('DELETE FROM gen_jobs');
+};
+
+subtest 'wires 66: a clock that goes to and fro loses no job' => sub {
+	query('DELETE FROM gen_jobs');
+	$standin->reset;
+	query("INSERT INTO gen_jobs (server, request) SELECT 'narrow', '{\"prompt\": \"f\"}' FROM generate_series(1, 3000)");
+	enqueue_named($node, 'retried', "z$_", { faults => [ { status => 500 } ] }) for 1 .. 5;
+	foreach my $i (1 .. 12)
+	{
+		write_file('clock', (0, -7200, 3600)[ $i % 3 ]);
+		sleep 0.2;
+	}
+	write_file('clock', -7200);
+	ok($node->poll_query_until('postgres', "SELECT bool_and(state = 'succeeded') FROM gen_jobs"), 'all end well')
+	  || diag(query('SELECT server, state, attempt, count(*), min(run_at), clock_timestamp() FROM gen_jobs GROUP BY 1, 2, 3'));
+	write_file('clock', 0);
+	query('DELETE FROM gen_jobs');
+};
+
+subtest 'wires 65: a date in Retry-After is read by the clock of the server' => sub {
+	$standin->reset;
+	write_file('clock', -3600);
+	my $id = enqueue_named($node, 'held', 'dated', { faults => [ { status => 429, retry_after => { date_in_s => 2 } } ] });
+	ok(wait_state($node, $id, 'succeeded'), 'a job goes on after the hold');
+	is(query("SELECT finished_at - created_at < interval '1 min' FROM gen_jobs WHERE id = $id"), 't', '... and not an hour later');
+	write_file('clock', 0);
+};
+
 subtest 'wires 63: the name of a server that was public comes to lead to this machine: nothing follows it, no secret is told' => sub {
 	write_file('clock', 0);
 	write_file('host', '8.8.8.8');
