@@ -187,13 +187,12 @@ writers_take_answer(void *tag, HttpReply *reply)
 	Call *call = tag;
 
 	/* of a failed call, only the failure is judged */
-	if (reply->error != HTTP_OK || life_judges_here(call) || !takes_long(call->http, reply->body))
+	if (reply->error != HTTP_OK || !takes_long(call->http, reply->body))
 		return false;
 	if (life_can_do_without(call))
-	{
 		bytes_clear(reply->body);
+	if (life_judges_here(call))
 		return false;
-	}
 	/* a writer parses the options from defs */
 	if (!writers_can_be_had() || call->job->options->defs == NIL)
 		return false;
