@@ -231,6 +231,7 @@ OBJS = \
 	src/server/options.o \
 	src/server/optionvalue.o \
 	src/server/validator.o \
+	src/server/unusable.o \
 	src/base/seldom.o \
 	src/base/settings.o \
 	src/base/bytes.o \

@@ -172,6 +172,7 @@ COMMENT ON FUNCTION genjob.purge(text, interval) IS
 CREATE VIEW genjob.own_jobs WITH (security_barrier = true) AS
 	SELECT j.id, j.state FROM @extschema@.gen_jobs j WHERE pg_catalog.pg_has_role(j.owner, 'USAGE');
 COMMENT ON VIEW genjob.own_jobs IS 'jobs of the roles that the calling role is a member of; genjob.cancel() and genjob.retry() change their state through it';
+COMMENT ON COLUMN genjob.own_jobs.id IS 'as in gen_jobs';
 COMMENT ON COLUMN genjob.own_jobs.state IS 'as in gen_jobs, and checked as there';
 
 CREATE FUNCTION genjob.cancel(job bigint) RETURNS boolean

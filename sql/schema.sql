@@ -250,6 +250,8 @@ CREATE TABLE genjob.callbacks
 );
 CREATE INDEX callbacks_due ON genjob.callbacks (owner, run_at, id) WHERE run_at < 'infinity';
 COMMENT ON TABLE genjob.callbacks IS 'ends of jobs whose on_done is still to be called; a row goes with the call that succeeds';
+COMMENT ON COLUMN genjob.callbacks.id IS 'order in which the calls were noted';
+COMMENT ON COLUMN genjob.callbacks.created_at IS 'when the job ended';
 COMMENT ON SEQUENCE genjob.callbacks_id_seq IS 'ids of the rows of genjob.callbacks';
 COMMENT ON INDEX genjob.callbacks_due IS 'the calls of each role, in the order in which they are made';
 COMMENT ON COLUMN genjob.callbacks.job_id IS 'job that has ended; the call is for its row';

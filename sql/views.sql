@@ -33,6 +33,15 @@ CREATE VIEW genjob.activity AS
 		a.started_at, clock_timestamp() - a.started_at AS elapsed, a.pid, a.tokens, a.tail, a.remote_state
 	FROM genjob.read_activity() a;
 COMMENT ON VIEW genjob.activity IS 'calls now in flight: one''s own, and for members of pg_read_all_stats everyone''s';
+COMMENT ON COLUMN genjob.activity.job_id IS 'id of the job';
+COMMENT ON COLUMN genjob.activity.server IS 'server where the call is, perhaps a fallback of the jobs own';
+COMMENT ON COLUMN genjob.activity.owner IS 'role that owns the job';
+COMMENT ON COLUMN genjob.activity.attempt IS 'of the job';
+COMMENT ON COLUMN genjob.activity.bytes_sent IS 'bytes of the request that have left';
+COMMENT ON COLUMN genjob.activity.bytes_received IS 'bytes of the answer that have come';
+COMMENT ON COLUMN genjob.activity.started_at IS 'when the dispatcher began to work on the attempt';
+COMMENT ON COLUMN genjob.activity.elapsed IS 'since started_at';
+COMMENT ON COLUMN genjob.activity.pid IS 'process of the dispatcher';
 COMMENT ON COLUMN genjob.activity.phase IS 'calling, receiving (its answer comes), waiting (the provider works), polling, downloading (outputs), storing (them), fetching (what the request wants of an object store) or saving';
 COMMENT ON COLUMN genjob.activity.remote_state IS 'what the provider last called the state of the prediction';
 COMMENT ON COLUMN genjob.activity.progress IS 'from 0 to 1, if the provider reports it or the length of the answer is known';
@@ -60,6 +69,15 @@ CREATE VIEW genjob.servers AS
 			count(*) FILTER (WHERE j.run_at > now()) AS later
 		FROM @extschema@.gen_jobs j WHERE j.state = 'queued' GROUP BY j.server) q ON q.server = s.srvname;
 COMMENT ON VIEW genjob.servers IS 'jobs and calls of each GenAI server, and what delays them';
+COMMENT ON COLUMN genjob.servers.server IS 'name of the foreign server';
+COMMENT ON COLUMN genjob.servers.api IS 'its option api';
+COMMENT ON COLUMN genjob.servers.url IS 'its option url';
+COMMENT ON COLUMN genjob.servers.in_flight IS 'jobs that have a place there now';
+COMMENT ON COLUMN genjob.servers.succeeded IS 'jobs that succeeded there since PostgreSQL started';
+COMMENT ON COLUMN genjob.servers.failed IS 'jobs that failed there since PostgreSQL started';
+COMMENT ON COLUMN genjob.servers.ended_last_minute IS 'jobs that ended in the last 60 seconds';
+COMMENT ON COLUMN genjob.servers.p95 IS 'as p50: 95 of 100 attempts took no longer';
+COMMENT ON COLUMN genjob.servers.p99 IS 'as p50: 99 of 100 attempts took no longer';
 COMMENT ON COLUMN genjob.servers.queued IS 'jobs that are due';
 COMMENT ON COLUMN genjob.servers.later IS 'jobs whose run_at is still to come';
 COMMENT ON COLUMN genjob.servers.retried IS 'attempts that failed and were, or will be, tried again';
@@ -79,6 +97,9 @@ CREATE VIEW genjob.backends AS
 	CROSS JOIN LATERAL string_to_table(o.option_value, ',') WITH ORDINALITY u (url, ordinal)
 	LEFT JOIN genjob.read_backends() b ON b.server = s.oid AND b.ordinal = u.ordinal;
 COMMENT ON VIEW genjob.backends IS 'the addresses of each GenAI server, and which of them can be reached';
+COMMENT ON COLUMN genjob.backends.server IS 'name of the foreign server';
+COMMENT ON COLUMN genjob.backends.in_flight IS 'jobs that have a place there now';
+COMMENT ON COLUMN genjob.backends.until IS 'when a held or broken address is called again';
 COMMENT ON COLUMN genjob.backends.url IS 'as in gen_jobs.backend';
 COMMENT ON COLUMN genjob.backends.state IS 'ok, held (it asked to wait, or is busy), broken (it cannot be reached, or fails: one call tries it at until) or probing (that call is under way)';
 COMMENT ON COLUMN genjob.backends.max_in_flight IS 'calls at a time; where the server''s max_in_flight is auto, as found so far';
@@ -104,6 +125,9 @@ CREATE VIEW genjob.tenants WITH (security_invoker = true) AS
 	WHERE j.state IN ('queued', 'running')
 	GROUP BY j.server, j.tenant, j.owner;
 COMMENT ON VIEW genjob.tenants IS 'what each tenant of each owner and server has waiting and in flight, of the jobs that the role may see';
+COMMENT ON COLUMN genjob.tenants.server IS 'name of the foreign server';
+COMMENT ON COLUMN genjob.tenants.tenant IS 'as in gen_jobs.tenant';
+COMMENT ON COLUMN genjob.tenants.in_flight IS 'jobs that are running';
 COMMENT ON COLUMN genjob.tenants.weight IS 'as in genjob.tenant_weights: share of turns, relative to the other tenants of the owner; 1 is normal';
 COMMENT ON COLUMN genjob.tenants.queued IS 'jobs that are due';
 COMMENT ON COLUMN genjob.tenants.later IS 'jobs whose run_at is still to come';
@@ -143,3 +167,9 @@ CREATE VIEW genjob.workers AS
 	SELECT d.datname::text AS database, w.pid, w.state, w.since, w.last_error, w.last_error_at
 	FROM genjob.read_workers() w LEFT JOIN pg_database d ON d.oid = w.database;
 COMMENT ON VIEW genjob.workers IS 'the dispatchers: one for each database that has the extension';
+COMMENT ON COLUMN genjob.workers.database IS 'name of the database';
+COMMENT ON COLUMN genjob.workers.pid IS 'process of the dispatcher; null: none runs now';
+COMMENT ON COLUMN genjob.workers.state IS 'starting, idle, busy, troubled (the last look at the queue failed), blocked (results cannot be written or, without a pid, no background worker is free), stopping, stopped, failed (it ended with an error) or absent (the database has no extension)';
+COMMENT ON COLUMN genjob.workers.since IS 'when that state began';
+COMMENT ON COLUMN genjob.workers.last_error IS 'last error of the dispatcher, for members of pg_read_all_stats, and triggers of gen_jobs that do not always fire';
+COMMENT ON COLUMN genjob.workers.last_error_at IS 'when that error came';

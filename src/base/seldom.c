@@ -42,3 +42,17 @@ seldom_must_say(Seldom *seldom, int reason, MonoTime now, int64 *unsaid)
 	seldom->unsaid = 0;
 	return true;
 }
+
+/*
+ * Returns what a line adds about those that were left out since the last one: " " and a sentence, or "" if there were
+ * none.
+ */
+const char *
+seldom_describe(int64 unsaid)
+{
+	if (unsaid == 0)
+		return "";
+	return psprintf(" " INT64_FORMAT
+					" similar errors were not logged since the last one: genjob logs at most one a minute.",
+					unsaid);
+}

@@ -24,5 +24,6 @@ typedef struct Seldom
 } Seldom;
 
 extern bool seldom_must_say(Seldom *seldom, int reason, MonoTime now, int64 *unsaid);
+extern const char *seldom_describe(int64 unsaid);
 
 #endif /* GENJOB_SELDOM_H */

@@ -33,35 +33,50 @@ header_is_value(const char *value)
 }
 
 /*
+ * Reads the header that begins at or behind the byte *at of an answer's headers, and moves *at behind it.  False if
+ * there is none.
+ */
+bool
+header_next(const HttpReply *reply, size_t *at, HeaderLine *header)
+{
+	while (*at < reply->headers->len)
+	{
+		const char *line = reply->headers->data + *at;
+		size_t left = reply->headers->len - *at;
+		const char *newline = memchr(line, '\n', left);
+		const char *end = newline ? newline : line + left;
+		const char *colon = memchr(line, ':', end - line);
+
+		*at += end - line + 1;
+		if (colon == NULL)
+			continue;
+		header->name = line;
+		header->name_len = colon - line;
+		for (colon++; colon < end && isspace((unsigned char) *colon); colon++)
+			;
+		for (; end > colon && isspace((unsigned char) end[-1]); end--)
+			;
+		header->value = colon;
+		header->value_len = end - colon;
+		return true;
+	}
+	return false;
+}
+
+/*
  * Returns the value of the first header of that name, palloc'd, or NULL.
  */
 char *
 header_find(const HttpReply *reply, const char *name)
 {
 	size_t name_len = strlen(name);
-	const char *line = reply->headers->data;
-	const char *end;
+	HeaderLine header;
+	size_t at = 0;
 
-	if (line == NULL) /* none came */
-		return NULL;
-	end = line + reply->headers->len;
-	while (line < end)
+	while (header_next(reply, &at, &header))
 	{
-		const char *newline = memchr(line, '\n', end - line);
-		size_t len = (newline ? newline : end) - line;
-
-		if (len > name_len && line[name_len] == ':' && pg_strncasecmp(line, name, name_len) == 0)
-		{
-			const char *value = line + name_len + 1;
-			const char *value_end = line + len;
-
-			while (value < value_end && isspace((unsigned char) *value))
-				value++;
-			while (value_end > value && isspace((unsigned char) value_end[-1]))
-				value_end--;
-			return pnstrdup(value, value_end - value);
-		}
-		line += len + 1;
+		if (header.name_len == name_len && pg_strncasecmp(header.name, name, name_len) == 0)
+			return pnstrdup(header.value, header.value_len);
 	}
 	return NULL;
 }

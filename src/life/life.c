@@ -231,7 +231,7 @@ life_poured(void *tag)
 bool
 life_judges_here(const Call *call)
 {
-	return call->step == STEP_PART || call->step == STEP_FETCH ||
+	return !steps_table[call->step].may_be_judged_apart ||
 		   (call->step == STEP_DOWNLOAD && pour_is_under_way(call->job));
 }
 
@@ -241,7 +241,7 @@ life_judges_here(const Call *call)
 bool
 life_can_do_without(const Call *call)
 {
-	return call->step == STEP_CANCEL || call->step == STEP_PROGRESS;
+	return steps_table[call->step].needs_no_body;
 }
 
 /*

@@ -16,7 +16,7 @@
 /* The first step whose is_due() is true deals with a verdict. */
 const Step steps_table[JOB_STEPS] = {
 	[STEP_SUBMIT] = {
-		.name = "submit", .phase = ACTIVITY_CALLING,
+		.name = "submit", .phase = ACTIVITY_CALLING, .may_be_judged_apart = true,
 		.build = submit_build, .unbuilt = submit_unbuilt, .starved = submit_starved, .began = progress_expect,
 		.answered = submit_answered, .judge = reply_judge, .woken = progress_woken},
 
@@ -27,23 +27,26 @@ const Step steps_table[JOB_STEPS] = {
 
 	[STEP_LOOKUP] = {
 		.name = "lookup", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
+		.may_be_judged_apart = true,
 		.is_due = lookup_is_due, .begin = lookup_begin,
 		.build = lookup_build, .unbuilt = lookup_unbuilt,
 		.answered = lookup_answered},
 
 	[STEP_POLL] = {
 		.name = "poll", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
+		.may_be_judged_apart = true,
 		.is_due = poll_is_due, .begin = poll_begin,
 		.build = poll_build, .unbuilt = poll_unbuilt,
 		.answered = poll_answered, .judge = poll_judge, .woken = poll_woken},
 
 	[STEP_RESULT] = {
 		.name = "result", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
+		.may_be_judged_apart = true,
 		.build = poll_build_result, .unbuilt = poll_unbuilt,
 		.answered = poll_answered_result, .judge = poll_judge_result},
 
 	[STEP_DOWNLOAD] = {
-		.name = "download", .phase = ACTIVITY_DOWNLOADING,
+		.name = "download", .phase = ACTIVITY_DOWNLOADING, .may_be_judged_apart = true,
 		.is_due = download_is_due, .begin = download_begin,
 		.build = download_build, .unbuilt = download_unbuilt,
 		.answered = download_answered, .uploaded = pour_go_on, .woken = download_woken},
@@ -55,14 +58,14 @@ const Step steps_table[JOB_STEPS] = {
 		.answered = store_answered, .uploaded = store_uploaded, .woken = store_woken},
 
 	[STEP_CANCEL] = {
-		.name = "cancel", .line_up = cancelline_line_up,
+		.name = "cancel", .line_up = cancelline_line_up, .needs_no_body = true,
 		.build = cancel_build, .unbuilt = cancel_unbuilt, .starved = cancel_starved,
 		.answered = cancel_answered, .admitted = cancel_admitted, .saved = cancel_saved},
 
 	[STEP_PART] = {.name = "part", .is_beside = true},
 
 	[STEP_PROGRESS] = {
-		.name = "progress", .is_beside = true,
+		.name = "progress", .is_beside = true, .needs_no_body = true,
 		.build = progress_build, .unbuilt = progress_unbuilt, .starved = progress_starved,
 		.answered = progress_answered},
 };

@@ -16,6 +16,7 @@
 
 #include "base/backoff.h"
 #include "base/clock.h"
+#include "base/seldom.h"
 #include "base/settings.h"
 #include "process/caller.h"
 #include "process/callbacks.h"
@@ -31,7 +32,6 @@
 #define LATE_US \
 	(20 * INT64CONST(1000))    /* how late calls may be before a role gets a second process */
 #define SHARE_US USECS_PER_SEC /* how long a role keeps its place while others wait for one */
-#define COMPLAINT_US USECS_PER_MINUTE
 #define MAX_UNWRITTEN 64
 #define WRITE_AGAIN_US USECS_PER_SEC
 
@@ -268,14 +268,14 @@ count_callers(Oid role)
 static void
 complain(void)
 {
-	static MonoTime complained_at = 0;
-	MonoTime now = clock_mono();
+	static Seldom said;
+	int64 unsaid;
 
 	shmem_set_my_error(NO_CALLER);
-	if (complained_at != 0 && now < complained_at + COMPLAINT_US)
-		return;
-	complained_at = now;
-	ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("genjob: %s", NO_CALLER)));
+	if (seldom_must_say(&said, 0, clock_mono(), &unsaid))
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("genjob: %s", NO_CALLER),
+				 errhint("It will be tried again.%s", seldom_describe(unsaid))));
 }
 
 static bool

@@ -34,6 +34,7 @@
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/datafile.h"
+#include "base/seldom.h"
 #include "process/launcher.h"
 #include "process/worker.h"
 #include "base/settings.h"
@@ -41,7 +42,6 @@
 
 #define MAX_STARTING 4 /* at a time, so that others still find worker slots */
 #define STARTING_POLL_MS 20
-#define COMPLAINT_MS 60000 /* between two lines in the log */
 #define NO_WORKER \
 	"no background worker is free to be the dispatcher of this database: increase max_worker_processes"
 #define STEADY_MS 60000 /* a dispatcher that ran this long resets its back-off */
@@ -191,23 +191,22 @@ postpone(Database *database)
 static void
 complain_of_workers(Database *database)
 {
-	static MonoTime complained_at = 0;
-	MonoTime now = clock_uptime();
+	static Seldom said;
+	int64 unsaid;
 
 	if (database->slot >= 0)
 	{
 		shmem_slot_set_error(database->slot, NO_WORKER);
 		shmem_slot_set_state(database->slot, WORKER_BLOCKED);
 	}
-	if (complained_at != 0 && clock_ms_between(complained_at, now) < COMPLAINT_MS)
+	if (!seldom_must_say(&said, 0, clock_uptime(), &unsaid))
 		return;
-	complained_at = now;
 	ereport(WARNING,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("genjob found no free background worker for a dispatcher"),
 			 errdetail("The jobs of database \"%s\" wait. Each database with the extension needs one worker.",
 					   NameStr(database->name)),
-			 errhint("Increase max_worker_processes.")));
+			 errhint("Increase max_worker_processes.%s", seldom_describe(unsaid))));
 }
 
 static void

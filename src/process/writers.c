@@ -31,11 +31,13 @@
 #include "storage/latch.h"
 #include "utils/memutils.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/compat.h"
 #include "base/guard.h"
 #include "base/marker.h"
 #include "base/media.h"
+#include "base/seldom.h"
 #include "base/settings.h"
 #include "life/life.h"
 #include "process/errand.h"
@@ -66,10 +68,6 @@ StaticAssertDecl(SETTINGS_MAX_WRITERS <= MARKER_WRITERS, "each writer has its pa
 #define BUILD_NS_A_BYTE 20
 #define BUILD_NS_A_VALUE 600
 
-/* Back-off of a start after a failure: first, and at most */
-#define RETRY_MIN_MS 1000
-#define RETRY_MAX_MS 60000
-
 #define MUCH (8 * 1024 * 1024)    /* bytes; writes of as many have their WAL flushed meanwhile */
 #define FLUSH_BYTES (1024 * 1024) /* of WAL, at a time */
 #define FLUSH_US 2000             /* between two looks at it */
@@ -92,6 +90,7 @@ static Writer writers[SETTINGS_MAX_WRITERS];
 static int my_slot;
 
 /* After a writer could not be started */
+static const Backoff start_again = {1000, 60000}; /* ms */
 static MonoTime not_before = 0;
 static int failures = 0;       /* in a row */
 static bool is_closed = false; /* this dispatcher is about to leave */
@@ -188,13 +187,12 @@ writers_take_answer(void *tag, HttpReply *reply)
 	Call *call = tag;
 
 	/* of a failed call, only the failure is judged */
-	if (reply->error != HTTP_OK || life_judges_here(call) || !takes_long(call->http, reply->body))
+	if (reply->error != HTTP_OK || !takes_long(call->http, reply->body))
 		return false;
 	if (life_can_do_without(call))
-	{
 		bytes_clear(reply->body);
+	if (life_judges_here(call))
 		return false;
-	}
 	/* a writer parses the options from defs */
 	if (!writers_can_be_had() || call->job->options->defs == NIL)
 		return false;
@@ -275,10 +273,7 @@ writers_take_job(Job *job, size_t bytes, bool alone, bool is_large)
 static void
 postpone_start(void)
 {
-	int64 ms = Min((int64) RETRY_MIN_MS << Min(failures, 10), RETRY_MAX_MS);
-
-	failures++;
-	not_before = clock_mono() + ms * 1000;
+	not_before = clock_mono() + backoff_delay(&start_again, failures++) * 1000;
 }
 
 static void
@@ -325,14 +320,13 @@ make_pipe(void *arg)
 static void
 complain(const char *why)
 {
-	static MonoTime complained_at = 0;
-	MonoTime now = clock_mono();
+	static Seldom said;
+	int64 unsaid;
 
 	shmem_set_my_error(why);
-	if (complained_at != 0 && now < complained_at + USECS_PER_MINUTE)
-		return;
-	complained_at = now;
-	ereport(LOG, (errmsg("genjob: %s", why)));
+	if (seldom_must_say(&said, 0, clock_mono(), &unsaid))
+		ereport(LOG, (errmsg("genjob: %s", why),
+					  errhint("It will be tried again.%s", seldom_describe(unsaid))));
 }
 
 static bool

@@ -5,7 +5,7 @@
  *
  * Retry-After (RFC 9110) and retry-after-ms (OpenAI, Azure) count with any
  * status.  Other headers come with every answer and tell when a limit renews:
- * x-ratelimit-reset-* (OpenAI, Azure), anthropic-ratelimit-*-reset,
+ * x-ratelimit-reset-* (OpenAI, Azure, Groq), anthropic-*-reset,
  * RateLimit-Reset and RateLimit (IETF drafts), X-RateLimit-Reset.  They count
  * only if a header says that nothing of the limit remains or, if no header
  * says what remains, if the status is 429, 503 or 529.  In the body: a number
@@ -15,30 +15,24 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "http/header.h"
 #include "protocol/delay.h"
 #include "protocol/duration.h"
 #include "server/grammar.h"
 #include "server/pointer.h"
 
-/* The headers of a limit, what remains of it and when it renews. */
-typedef struct LimitHeaders
-{
-	const char *remaining;
-	const char *reset;
-} LimitHeaders;
+#define RESET "reset"
+#define REMAINING "remaining"
+#define MAX_LIMITS 32 /* headers that are looked at, since each is a search for another one */
 
-static const LimitHeaders limit_headers[] = {
-	{"x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"},
-	{"x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"},
-	{"anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"},
-	{"anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"},
-	{"anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"},
-	{"anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"},
-	{"RateLimit-Remaining", "RateLimit-Reset"},
-	{"X-RateLimit-Remaining", "X-RateLimit-Reset"},
-	{"X-Rate-Limit-Remaining", "X-Rate-Limit-Reset"},
-};
+/* A limit that the header RateLimit names. */
+typedef struct Limit
+{
+	double remaining; /* NaN: the header does not say; below 0: it is no number */
+	double reset;     /* seconds; below 0: the header does not say */
+} Limit;
 
 /*
  * True if the status says that the server is busy, or that we send too much.
@@ -57,61 +51,129 @@ header_duration(const HttpReply *reply, const char *name, int64 now_unix)
 	return value ? duration_of_value(value, now_unix) : -1;
 }
 
+static double
+read_count(const char *text)
+{
+	return isdigit((unsigned char) *text) ? strtod(text, NULL) : -1;
+}
+
 /*
- * True if a limit is used up. remaining is what a header says is left of it;
- * if that is NULL, the status decides.
+ * True if a limit is used up.  If nothing says what remains of it (NaN), the status decides.
  */
 static bool
-is_used_up(const char *remaining, int status)
+is_used_up(double remaining, int status)
 {
-	if (remaining == NULL)
-		return is_busy(status);
-	return isdigit((unsigned char) *remaining) && atof(remaining) == 0;
+	return isnan(remaining) ? is_busy(status) : remaining == 0;
 }
 
+/* ---------- the header RateLimit ---------- */
+
 /*
- * Returns the digits of a parameter of a structured header, such as t in
- * `"default";r=0;t=30`; NULL if there is none.
+ * Returns the bytes of the piece that text begins with: all up to a comma or a semicolon that is in no string.
  */
-static char *
-parameter_of(const char *header, const char *name)
+static size_t
+piece_length(const char *text)
 {
-	size_t len = strlen(name);
-	const char *p = header;
+	const char *p;
+	bool is_quoted = false;
 
-	while ((p = strstr(p, name)) != NULL)
+	for (p = text; *p != '\0' && (is_quoted || (*p != ',' && *p != ';')); p++)
 	{
-		if (p[len] == '=' && (p == header || strchr(" ,;", p[-1]) != NULL))
-			return pnstrdup(p + len + 1, strspn(p + len + 1, "0123456789"));
-		p += len;
+		if (*p == '"')
+			is_quoted = !is_quoted;
+		else if (*p == '\\' && is_quoted && p[1] != '\0')
+			p++;
 	}
-	return NULL;
+	return p - text;
+}
+
+static bool
+is_named(const char *piece, size_t len, const char *name, const char *short_name)
+{
+	return (strlen(name) == len && strncmp(piece, name, len) == 0) ||
+		   (strlen(short_name) == len && strncmp(piece, short_name, len) == 0);
+}
+
+static int64
+limit_delay(const Limit *limit, int status, int64 now_unix)
+{
+	return limit->reset >= 0 && is_used_up(limit->remaining, status)
+			   ? duration_of_number(limit->reset, now_unix)
+			   : -1;
 }
 
 /*
- * Returns the ms until the limit in the header RateLimit renews, -1 if it is
- * not used up.  Reads drafts 3 to 7 ("remaining=0, reset=30"), and drafts from
- * 8 on.
+ * Returns the ms until the last used-up limit in a value of the header
+ * RateLimit renews; -1 if none is used up.  Reads drafts 3 to 7, which have one
+ * limit ("remaining=0, reset=30"), and drafts from 8 on, where each limit
+ * begins with its name ("a";r=0;t=30, "b";r=5;t=60).
  */
 static int64
-structured_reset(const HttpReply *reply, int64 now_unix)
+structured_reset(const char *text, int status, int64 now_unix)
 {
-	char *header = header_find(reply, "RateLimit");
-	char *remaining;
-	char *reset;
+	static const Limit unknown = {NAN, -1};
+	Limit limit = unknown;
+	int64 longest = -1;
 
-	if (header == NULL)
-		return -1;
-	remaining = parameter_of(header, "remaining");
-	reset = parameter_of(header, "reset");
-	if (reset == NULL)
+	while (*(text += strspn(text, ",; \t")) != '\0')
 	{
-		remaining = parameter_of(header, "r");
-		reset = parameter_of(header, "t");
+		size_t name = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_-.*");
+
+		if (text[name] != '=')
+		{
+			longest = Max(longest, limit_delay(&limit, status, now_unix));
+			limit = unknown;
+		}
+		else if (is_named(text, name, REMAINING, "r"))
+			limit.remaining = read_count(text + name + 1);
+		else if (is_named(text, name, RESET, "t"))
+			limit.reset = read_count(text + name + 1);
+		text += piece_length(text);
 	}
-	return reset != NULL && is_used_up(remaining, reply->status)
-			   ? duration_of_value(reset, now_unix)
-			   : -1;
+	return Max(longest, limit_delay(&limit, status, now_unix));
+}
+
+/* ---------- headers in pairs: what remains of a limit, and when it renews ---------- */
+
+static char *
+lower_name(const HeaderLine *header)
+{
+	char *name = pnstrdup(header->name, header->name_len);
+	char *p;
+
+	for (p = name; *p != '\0'; p++)
+		*p = pg_ascii_tolower((unsigned char) *p);
+	return name;
+}
+
+/*
+ * Returns the word "reset" in the name of a header, in lower case, if the name says when a limit renews; else NULL.
+ */
+static const char *
+find_reset(const char *name)
+{
+	const char *word = strstr(name, RESET);
+	const char *end = word ? word + strlen(RESET) : NULL;
+
+	if (word == NULL || (*end != '\0' && *end != '-') || word == name || word[-1] != '-')
+		return NULL;
+	return strstr(name, "ratelimit") != NULL || strstr(name, "rate-limit") != NULL ||
+				   strncmp(name, "anthropic-", strlen("anthropic-")) == 0
+			   ? word
+			   : NULL;
+}
+
+/*
+ * Returns what remains of a limit, by the header beside the one that says when the limit renews; NaN if there is none.
+ */
+static double
+find_remaining(const HttpReply *reply, const char *name, const char *reset)
+{
+	char *other =
+		psprintf("%.*s" REMAINING "%s", (int) (reset - name), name, reset + strlen(RESET));
+	char *value = header_find(reply, other);
+
+	return value ? read_count(value) : NAN;
 }
 
 /*
@@ -120,16 +182,28 @@ structured_reset(const HttpReply *reply, int64 now_unix)
 static int64
 longest_reset(const HttpReply *reply, int64 now_unix)
 {
-	int64 longest = structured_reset(reply, now_unix);
-	int i;
+	HeaderLine header;
+	int64 longest = -1;
+	size_t at = 0;
+	int n = 0;
 
-	for (i = 0; i < lengthof(limit_headers); i++)
+	while (n < MAX_LIMITS && header_next(reply, &at, &header))
 	{
-		int64 ms = header_duration(reply, limit_headers[i].reset, now_unix);
+		char *name = lower_name(&header);
+		const char *reset = find_reset(name);
+		int64 ms = -1;
 
-		if (ms > longest &&
-			is_used_up(header_find(reply, limit_headers[i].remaining), reply->status))
-			longest = ms;
+		if (strcmp(name, "ratelimit") == 0)
+			ms =
+				structured_reset(pnstrdup(header.value, header.value_len), reply->status, now_unix);
+		else if (reset != NULL)
+		{
+			ms = duration_of_value(pnstrdup(header.value, header.value_len), now_unix);
+			if (ms > longest && !is_used_up(find_remaining(reply, name, reset), reply->status))
+				ms = -1;
+		}
+		n += reset != NULL;
+		longest = Max(longest, ms);
 	}
 	return longest;
 }
@@ -138,8 +212,7 @@ static int64
 delay_in_headers(const HttpReply *reply, int64 now_unix)
 {
 	char *value = header_find(reply, "retry-after-ms");
-	int64 ms =
-		value && isdigit((unsigned char) *value) ? duration_of_seconds(atof(value) / 1000) : -1;
+	int64 ms = value ? duration_of_seconds(read_count(value) / 1000) : -1;
 
 	if (ms < 0)
 		ms = header_duration(reply, "Retry-After", now_unix);

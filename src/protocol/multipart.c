@@ -66,8 +66,10 @@ multipart_add_file(Multipart *body, const char *name, const char *file, const ch
 	appendStringInfo(&body->text, "; filename=\"%s.%s\"\r\nContent-Type: %s\r\n\r\n", file,
 					 media_extension_of(content_type), content_type);
 	if (len > MaxAllocSize / 2)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("%s is too large to send: %zu bytes", file, len)));
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s is too large to send: %zu bytes", file, len),
+				 errhint("A form takes files of at most %zu bytes.", (size_t) MaxAllocSize / 2)));
 	appendBinaryStringInfo(&body->text, data, (int) len);
 	appendStringInfoString(&body->text, "\r\n");
 }

@@ -26,6 +26,8 @@
 #include "http/url.h"
 
 #define FOLLOW_TIMEOUT_MS 60000 /* of a poll, a call for the result, or a cancel */
+/* Bytes of a store's answer to a PUT, which is empty or a few words of XML. */
+#define MAX_PUT_ANSWER (256 * 1024)
 
 /* ---------- calls ---------- */
 
@@ -514,6 +516,7 @@ request_put_object(const RequestSource *source, const char *key, const char *con
 	http->body = unconstify(char *, data);
 	http->body_len = len;
 	http->body_sha256 = sha256;
+	http->max_response = Min(http->max_response, MAX_PUT_ANSWER);
 	headers_set(http, "Content-Type", pstrdup(content_type), NULL);
 	headers_set_server(http, source);
 	headers_set_list(http, s3_put_headers(options));

@@ -117,7 +117,8 @@ check_clock(void)
 {
 	if (overtime > 0)
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-						errmsg("the call went on for longer than genjob.callback_timeout")));
+						errmsg("the call went on for longer than genjob.callback_timeout"),
+						errhint("Make the function faster, or raise genjob.callback_timeout.")));
 }
 
 /*

@@ -244,7 +244,8 @@ find_function(const char *name)
 	if (!compat_may_use_schema(get_func_namespace(function), GetUserId()))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("permission denied for schema %s",
-							   get_namespace_name(get_func_namespace(function)))));
+							   get_namespace_name(get_func_namespace(function))),
+						errhint("Grant USAGE on the schema to the owner of the job.")));
 	if (!function_may_be_called(function, GetSessionUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

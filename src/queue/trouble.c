@@ -59,16 +59,11 @@ show(TroubleKind kind, const char *words, const ErrorData *error)
 								   : error->message);
 	if (!seldom_must_say(&logged[kind], error->sqlerrcode, clock_mono(), &unsaid))
 		return;
-	ereport(LOG,
-			(errcode(error->sqlerrcode), errmsg("%s", words),
-			 error->detail ? errdetail_internal("%s", error->detail) : 0,
-			 error->context ? errcontext_msg("%s", error->context) : 0,
-			 unsaid == 0
-				 ? errhint("%s%sIt will be tried again.", error->hint ? error->hint : "",
-						   error->hint ? " " : "")
-				 : errhint("It will be tried again. " INT64_FORMAT
-						   " similar errors were not logged since the last one: genjob logs at most one a minute.",
-						   unsaid)));
+	ereport(LOG, (errcode(error->sqlerrcode), errmsg("%s", words),
+				  error->detail ? errdetail_internal("%s", error->detail) : 0,
+				  error->context ? errcontext_msg("%s", error->context) : 0,
+				  errhint("%s%sIt will be tried again.%s", error->hint ? error->hint : "",
+						  error->hint ? " " : "", seldom_describe(unsaid))));
 }
 
 /*
@@ -135,5 +130,6 @@ trouble_show_kept_outputs(const char *reason)
 	shmem_set_my_error(psprintf("outputs of earlier attempts stay in gen_outputs: %s", reason));
 	if (seldom_must_say(&kept, 0, clock_mono(), &unsaid))
 		ereport(LOG,
-				(errmsg("genjob leaves outputs of earlier attempts in gen_outputs: %s", reason)));
+				(errmsg("genjob leaves outputs of earlier attempts in gen_outputs: %s", reason),
+				 errhint("They go with their job.%s", seldom_describe(unsaid))));
 }

@@ -11,6 +11,7 @@
 #include "fmgr.h"
 
 #include "server/options.h"
+#include "server/unusable.h"
 
 #define MAX_VALUE (256 * 1024) /* bytes of an option */
 
@@ -52,7 +53,10 @@ genjob_validator(PG_FUNCTION_ARGS)
 
 	check_lengths(defs);
 	if (catalog == ForeignServerRelationId)
+	{
 		options_parse_server(defs, &server);
+		unusable_refuse(defs, &server);
+	}
 	else if (catalog == UserMappingRelationId)
 		options_parse_mapping(defs, &mapping);
 	else if (defs != NIL)

@@ -7,7 +7,8 @@ bucket is there. Objects stay in FOLDER for the next start; uploads do not.
 
     PUT /_set       JSON: {"refuse": [STATUS, CODE]} answers every call so, null ends that; {"skew": SECONDS} is how far
                     its clock is ahead, and with it RequestTimeTooSkewed for calls that were signed 15 minutes away from it;
-                    {"delay": SECONDS} before an object is read; {"part_delay": SECONDS} before a part is taken; {"tag": TEXT} is the ETag of what is put from now on;
+                    {"delay": SECONDS} before an object is read; {"part_delay": SECONDS} before a part is taken;
+                    {"tag": TEXT} is the ETag of what is put from now on; {"values": N} answers what is put with a list of so many numbers;
                     {"parts": N} has every open upload have so many parts of 8 MB, whatever was sent
     GET /_log       what has been asked, a line for each: METHOD, path with query, status
     GET /_headers   the headers of the last PUT of an object, as JSON; GET /_read those of the last GET or HEAD
@@ -29,7 +30,7 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 lock = threading.Lock()
-knobs = {'refuse': None, 'skew': 0, 'delay': 0, 'part_delay': 0, 'tag': None, 'parts': 0}
+knobs = {'refuse': None, 'skew': 0, 'delay': 0, 'part_delay': 0, 'tag': None, 'parts': 0, 'values': 0}
 objects = {}
 uploads = {}
 log = []
@@ -117,7 +118,8 @@ class Store(BaseHTTPRequestHandler):
         objects[key] = (body, '"%s"' % (knobs['tag'] or hashlib.md5(body).hexdigest()),
                         self.headers.get('Content-Type', 'binary/octet-stream'))
         keep()
-        return self.answer(200, b'', [('ETag', objects[key][1])])
+        values = json.dumps([1] * knobs['values']).encode() if knobs['values'] else b''
+        return self.answer(200, values, [('ETag', objects[key][1])])
 
     def object_delete(self, key, _):
         objects.pop(key, None)

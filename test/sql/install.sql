@@ -22,8 +22,8 @@ SELECT object FROM members ORDER BY object COLLATE "C";
 
 SELECT object FROM members WHERE obj_description(objid, classid::regclass::name) IS NULL;
 
-SELECT attrelid::regclass, attname FROM pg_attribute
-	WHERE attrelid IN ('gen_jobs'::regclass, 'gen_outputs'::regclass) AND attnum > 0 AND NOT attisdropped
+SELECT attrelid::regclass, attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid AND c.relkind IN ('r', 'v')
+	WHERE attrelid IN (SELECT objid FROM members WHERE classid = 'pg_class'::regclass) AND attnum > 0 AND NOT attisdropped
 		AND col_description(attrelid, attnum) IS NULL;
 
 SELECT pg_describe_object(classid, objid, 0) FROM

@@ -116,6 +116,21 @@ subtest 'an answer too large for its row, on its way into a healthy store when P
 	is($standin->arrived('larger'), 1, '... and was paid for once');
 };
 
+subtest 'a store that answers a PUT with more than anybody wants to read' => sub {
+	my $log_begin = -s $node->logfile;
+
+	$fake->set(values => 80_000);
+	my $dense = start('secret', 'dense');
+	ok(wait_state($node, $dense, 'succeeded'), 'a quarter of a megabyte, all values');
+	$fake->set(values => 3_000_000);
+	my $long = start('secret', 'long');
+	ok(poll_until(sub { $fake->asked("secret/$long-1") > 1 }), 'more than that is not read, and the PUT is tried again');
+	$fake->set(values => 0);
+	ok(wait_state($node, $long, 'succeeded'), '... until the store answers as stores do');
+	is(join(' ', map { $standin->arrived($_) } qw(dense long)), '1 1', '... and both were paid for once');
+	unlike(slurp_file($node->logfile, $log_begin), qr/terminated by signal/, '... and no process has crashed');
+};
+
 subtest 'what is gone when it is needed' => sub {
 	my $port = $swift->port;
 	$swift->stop;

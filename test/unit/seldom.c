@@ -22,6 +22,10 @@ test_one_reason(void)
 	unit_ok(seldom_must_say(&seldom, 0, START + 60 * USECS_PER_SEC, &unsaid),
 			"after a minute it is");
 	unit_is_int(unsaid, 2, "... with the number left out");
+	unit_is_text(seldom_describe(0), "", "nothing that was left out is not described");
+	unit_is_text(seldom_describe(2),
+				 " 2 similar errors were not logged since the last one: genjob logs at most one a minute.",
+				 "what was left out is");
 }
 
 /*
