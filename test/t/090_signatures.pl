@@ -81,6 +81,18 @@ my $wrong = query(q{SELECT string_agg(format('%s %s: %s', server, request, error
 	(SELECT * FROM gen_jobs WHERE state <> 'succeeded' LIMIT 5) AS j});
 diag($wrong) if $wrong ne '';
 
+# paths of servers, as people write them: what is sent is what is signed, also where it is not encoded as AWS has it
+my @odd = ('b+c', 'x/y', '~*', '%7E%2a', 'x%2fy', 'x:y@z,w;v', "(x)!'y'", 'b=c', '%', '%zz', '[x]', 'b?c', '{name}', '&&b', '&a=&a');
+foreach my $service (qw(lambda s3))
+{
+	server("odd_${service}_$_", "api 'http', auth 'sigv4', region 'a', service '$service', path " . literal("/p+q/%7e?a=$odd[$_]"))
+	  foreach 0 .. $#odd;
+}
+query(qq{INSERT INTO gen_jobs (server, request) SELECT srvname, '{"name": "+ /"}' FROM pg_foreign_server WHERE srvname ~ '^odd_'});
+ok(wait_all_ended($node), 'queries that are not encoded as they are signed');
+is(query(q{SELECT string_agg(server || ': ' || error, E'\n') FROM gen_jobs WHERE server ~ '^odd_' AND state <> 'succeeded'}), '', '... are signed as they are sent');
+like(query(q{SELECT genjob.preview('odd_lambda_0', '{}')}), qr{^POST \S+/p\+q/%7e\?a=b%20c\n}, '... of which a preview shows what is sent');
+
 # what a signature is of does not tell the secrets
 query(q{ALTER USER MAPPING FOR PUBLIC SERVER s3_path OPTIONS (SET secret_access_key 'another-secret')});
 my $id = enqueue($node, 's3_path', { get => 'a' });
