@@ -132,5 +132,15 @@ faults({ status => 400, type => 'InvalidSignatureException', message => 'Signatu
 like(run_to_end($node, 'steps', {})->{error}, qr/Set the clock of the machine/, 'a clock that is off by an hour');
 like(($node->psql('postgres', q{CREATE SERVER x FOREIGN DATA WRAPPER genjob OPTIONS (api 'aws-sqs', url 'https://sqs.eu-central-1.amazonaws.com')}))[2], qr/"model" is required.*the URL of the queue/s, 'a server without a queue');
 
+# what an execution or a message is given, whatever JSON it is
+foreach my $case ([ '[1, 2]', '[1,2]' ], [ '7', '7' ], [ 'true', 'true' ], [ '"{\"a\": 1}"', '{\"a\": 1}' ], [ '"cat"', '\"cat\"' ], [ '""', '\"\"' ])
+{
+	my ($given, $sent) = @$case;
+	like(query('SELECT genjob.preview(\'steps\', ' . literal(qq({"input": $given, "traceHeader": "t"})) . ')'), qr/\{"input":"\Q$sent\E","traceHeader":"t",/, "an input of $given");
+}
+query("CREATE SERVER texts FOREIGN DATA WRAPPER genjob OPTIONS (api 'aws-sqs', url 'http://127.0.0.1:1', model 'https://sqs.eu-central-1.amazonaws.com/1/texts', region 'eu-central-1');
+	CREATE USER MAPPING FOR PUBLIC SERVER texts OPTIONS (access_key_id 'a', secret_access_key 'b')");
+like(query(qq{SELECT genjob.preview('texts', '{"MessageBody": $_->[0]}')}), qr/\{"MessageBody":"\Q$_->[1]\E",/, "a message of $_->[0]") foreach [ '[1]', '[1]' ], [ '7', '7' ], [ '"cat"', 'cat' ];
+
 $node->stop;
 done_testing();
