@@ -99,6 +99,9 @@ is(fault($id, 'mute%20changed', 70 * $mb), '', '... is that file and not half of
 $id = start('exact', 72 * $mb);
 ok(wait_state($node, $id, 'succeeded'), 'a file of whole parts');
 is(fault($id, 'exact', 72 * $mb), '', '... is whole');
+$id = start('part', 1000, 'part=1');
+ok(wait_state($node, $id, 'succeeded'), 'a server that sends a part of a file to whom asks for all of it');
+is(fault($id, 'part', 1000), '', '... is asked again');
 ok(poll_until(sub { !OpenUploads::list($store) }), 'no upload is open');
 
 # ---- what is too large ----
