@@ -448,7 +448,7 @@ s3_advice(const ReplySource *source, const HttpReply *reply, const char *words)
 		const char *code;
 		const char *advice;
 	} known[] = {
-		{"SignatureDoesNotMatch", " Check secret_access_key in the user mapping."},
+		{"SignatureDoesNotMatch", " Check secret_access_key in the user mapping; some stores say so of a wrong access_key_id, too."},
 		{"InvalidAccessKeyId", " Check access_key_id in the user mapping."},
 		{"AccessDenied", " Give the access key the permission, and check it in the user mapping."},
 		{"ExpiredToken", " Renew the keys in the user mapping."},

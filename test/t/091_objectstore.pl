@@ -118,7 +118,7 @@ is(run_to_end($node, 'pictures', { head => 'from/browser.png' })->{result}{bytes
 # ---- what is wrong ----
 
 server('wrong_secret', q{api 's3', bucket 'pictures'}, undef, 'mistaken-secret');
-like(run_to_end($node, 'wrong_secret', { get => 'a b' })->{error}, qr/SignatureDoesNotMatch.* Check secret_access_key in the user mapping\./,
+like(run_to_end($node, 'wrong_secret', { get => 'a b' })->{error}, qr/SignatureDoesNotMatch.* Check secret_access_key in the user mapping; some stores say so of a wrong access_key_id, too\./,
 	'a wrong secret');
 server('wrong_key', q{api 's3', bucket 'pictures'}, 'nobody:here');
 like(run_to_end($node, 'wrong_key', { get => 'a b' })->{error}, qr/(InvalidAccessKeyId|SignatureDoesNotMatch).* in the user mapping\./, 'a wrong key');
