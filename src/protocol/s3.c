@@ -17,6 +17,7 @@
 
 #include "lib/stringinfo.h"
 
+#include "base/base64.h"
 #include "base/clip.h"
 #include "http/header.h"
 #include "protocol/building.h"
@@ -262,6 +263,23 @@ add_header(Target *target, const char *name, const char *value)
 	target->headers = lappend(target->headers, header);
 }
 
+/*
+ * Returns text as the value of a header that names metadata.  Headers are
+ * ASCII; other text goes as RFC 2047 says, which stores return as it is.
+ */
+static char *
+metadata_value(char *text)
+{
+	const char *p;
+
+	for (p = text; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p >= 0x80)
+			return psprintf("=?UTF-8?B?%s?=", base64_encode(text, strlen(text)));
+	}
+	return text;
+}
+
 static void
 add_metadata(Target *target, const cJSON *params)
 {
@@ -281,7 +299,8 @@ add_metadata(Target *target, const cJSON *params)
 			refuse(pstrdup("\"metadata\" of the request cannot be sent as headers"),
 				   psprintf("At most %d names of letters, digits and dashes are expected, each with a text without line breaks.",
 							MAX_METADATA));
-		add_header(target, psprintf("x-amz-meta-%s", member->string), member->valuestring);
+		add_header(target, psprintf("x-amz-meta-%s", member->string),
+				   metadata_value(member->valuestring));
 	}
 }
 

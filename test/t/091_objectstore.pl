@@ -79,6 +79,9 @@ is($gone->{state}, 'failed', 'what is deleted is not there');
 like($gone->{error}, qr/HTTP 404: NoSuchKey: /, '... and the job says so');
 is($gone->{attempt}, 1, '... at once');
 like(run_to_end($node, 'pictures', { head => 'out/dog.png' })->{error}, qr/HTTP 404.* There is no such object\./, '... also where there is no body');
+my %words = (plain => 'a cat', other => "\x{fc}\x{20ac} \x{1f408}", base64 => '=?utf-8?b?w7w=?= =?UTF-8?B?IGI=?=', quoted => '=?UTF-8?Q?a_=C3=BC=3D?=', broken => '=?UTF-8?B?w7w=', foreign => '=?KOI8-R?B?w7w=?=');
+is(run_to_end($node, 'pictures', { put => 'in/words', metadata => \%words }, inputs => input_of('x'))->{state}, 'succeeded', 'metadata that is not ASCII');
+is_deeply(run_to_end($node, 'pictures', { head => 'in/words' })->{result}{metadata}, { %words, base64 => "\x{fc} b", quoted => "a \x{fc}=" }, '... comes back as text');
 my $nameless = run_to_end($node, 'pictures', { put => 'in/nameless', metadata => { who => 'me', title => '', note => "\t" } }, inputs => input_of('x'));
 is($nameless->{state}, 'succeeded', 'metadata may be empty') or diag($nameless->{error});
 
@@ -118,7 +121,7 @@ is(run_to_end($node, 'pictures', { head => 'from/browser.png' })->{result}{bytes
 # ---- what is wrong ----
 
 server('wrong_secret', q{api 's3', bucket 'pictures'}, undef, 'mistaken-secret');
-like(run_to_end($node, 'wrong_secret', { get => 'a b' })->{error}, qr/SignatureDoesNotMatch.* Check secret_access_key in the user mapping; some stores say so of a wrong access_key_id, too\./,
+like(run_to_end($node, 'wrong_secret', { get => 'a b' })->{error}, qr/SignatureDoesNotMatch.* Check secret_access_key in the user mapping\./,
 	'a wrong secret');
 server('wrong_key', q{api 's3', bucket 'pictures'}, 'nobody:here');
 like(run_to_end($node, 'wrong_key', { get => 'a b' })->{error}, qr/(InvalidAccessKeyId|SignatureDoesNotMatch).* in the user mapping\./, 'a wrong key');
