@@ -157,6 +157,7 @@ OBJS = \
 	src/server/modelpresets.o \
 	src/server/preset.o \
 	src/server/servicepresets.o \
+	src/server/addressing.o \
 	src/server/aws.o \
 	src/server/stores.o \
 	src/server/keytemplate.o \

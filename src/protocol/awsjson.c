@@ -78,6 +78,20 @@ group_of(const RequestSource *source)
 }
 
 /*
+ * True if the string that the request gives can be sent as it is.
+ */
+static bool
+is_text(const Preset *preset, const cJSON *given)
+{
+	const char *reason;
+
+	if (given == NULL || !cJSON_IsString(given))
+		return false;
+	return !preset->text_is_json ||
+		   json_parse(pstrdup(given->valuestring), strlen(given->valuestring), &reason) != NULL;
+}
+
+/*
  * Turns the job's request into a string, and adds what names the call, so that
  * a repeated call counts as the same one.
  */
@@ -89,7 +103,7 @@ awsjson_fill(const RequestSource *source, cJSON *params)
 	const char *key = source->idempotency_key;
 	cJSON *given = pointer_first(params, preset->text_at);
 
-	if (given == NULL || !cJSON_IsString(given))
+	if (!is_text(preset, given))
 	{
 		char *text = given ? json_print(given) : pstrdup("{}");
 

@@ -22,11 +22,32 @@ describe_too_long(const ReplySource *source)
 					source->options->max_output / (1024 * 1024), source->server_name);
 }
 
+/*
+ * True if an answer has only a part of the file, although all of it was asked
+ * for: caches and proxies that keep parts give such answers.
+ */
+static bool
+is_part(const HttpReply *reply)
+{
+	const char *range = reply->status == 206 ? header_find(reply, "Content-Range") : NULL;
+	uint64 last;
+	uint64 total;
+
+	if (reply->error != HTTP_OK || reply->status != 206)
+		return false;
+	return range == NULL ||
+		   sscanf(range, "bytes 0-" UINT64_FORMAT "/" UINT64_FORMAT, &last, &total) != 2 ||
+		   last + 1 != total;
+}
+
 static char *
 describe_no_download(Judge *judge)
 {
 	const HttpReply *reply = judge->reply;
 
+	if (is_part(reply) && !reply->is_elsewhere)
+		return pstrdup(
+			"the server sent a part of the file (HTTP 206), although all of it was asked for.");
 	if (reply->error == HTTP_TOO_LARGE)
 		return reply->is_poured ? describe_too_long(judge->source)
 								: reply_describe_too_large(judge->source);
@@ -83,7 +104,7 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 	char *location = header_find(reply, "Location");
 
 	*redirect = NULL;
-	if (reply_is_success(reply) && reply->body->len > 0 && !reply->is_elsewhere)
+	if (reply_is_success(reply) && reply->body->len > 0 && !reply->is_elsewhere && !is_part(reply))
 	{
 		output->content_type = answer_body_type(reply);
 		if (media_has_text(output->content_type))
@@ -99,7 +120,7 @@ reply_judge_download(const ReplySource *source, HttpReply *reply, Output *output
 	verdict->error = describe_no_download(&judge);
 	verdict->kind = *redirect != NULL || reply->error == HTTP_TIMEOUT || reply->error == HTTP_CUT ||
 							reply->error == HTTP_CONNECT || reply->error == HTTP_RESOLVE ||
-							reply->error == HTTP_TLS || reply->is_elsewhere ||
+							reply->error == HTTP_TLS || reply->is_elsewhere || is_part(reply) ||
 							(reply->status == 416 && source->request->pour != NULL) ||
 							(reply->error == HTTP_OK && is_to_be_repeated(&judge))
 						? VERDICT_FETCH

@@ -52,7 +52,7 @@ wrap_params(const ServerOptions *options, cJSON *params)
 	cJSON *root;
 
 	if (protocol->wrap == NULL || cJSON_IsObject(there) ||
-		(options->preset->text_at != NULL && cJSON_IsString(there)))
+		(options->preset->text_at != NULL && there != NULL && !cJSON_IsNull(there)))
 		return params;
 	root = json_create(cJSON_Object);
 	pointer_set(root, protocol->wrap, params);

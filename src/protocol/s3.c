@@ -17,6 +17,7 @@
 
 #include "lib/stringinfo.h"
 
+#include "base/base64.h"
 #include "base/clip.h"
 #include "http/header.h"
 #include "protocol/building.h"
@@ -156,10 +157,29 @@ text_of(const cJSON *params, const char *name)
 }
 
 /*
+ * Refuses a URL where a key belongs: the store would take it, and have no such
+ * object.
+ */
+static void
+refuse_url(const ServerOptions *options, const char *name, const char *key)
+{
+	char *own = s3_name_of(options, "");
+	size_t len = strlen(own);
+
+	if (strncmp(key, own, len) == 0)
+		refuse(psprintf("\"%s\" of the request is a URL", name),
+			   psprintf("Leave out \"%s\": the server's option bucket names the bucket.", own));
+	if (strncmp(key, "s3://", 5) == 0)
+		refuse(psprintf("\"%s\" of the request is a URL", name),
+			   psprintf("Write a key of the bucket \"%s\", or use the server of the other bucket.",
+						options->bucket));
+}
+
+/*
  * Returns a member that is a key.  Raises an error for the user if it is none.
  */
 static const char *
-key_of(const cJSON *params, const char *name)
+key_of(const ServerOptions *options, const cJSON *params, const char *name)
 {
 	const char *key = text_of(params, name);
 
@@ -169,6 +189,7 @@ key_of(const cJSON *params, const char *name)
 	if (strlen(key) > KEY_MAX)
 		refuse(psprintf("the key at \"%s\" has %zu bytes", name, strlen(key)),
 			   psprintf("A key has %d bytes at most.", KEY_MAX));
+	refuse_url(options, name, key);
 	return key;
 }
 
@@ -242,6 +263,23 @@ add_header(Target *target, const char *name, const char *value)
 	target->headers = lappend(target->headers, header);
 }
 
+/*
+ * Returns text as the value of a header that names metadata.  Headers are
+ * ASCII; other text goes as RFC 2047 says, which stores return as it is.
+ */
+static char *
+metadata_value(char *text)
+{
+	const char *p;
+
+	for (p = text; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p >= 0x80)
+			return psprintf("=?UTF-8?B?%s?=", base64_encode(text, strlen(text)));
+	}
+	return text;
+}
+
 static void
 add_metadata(Target *target, const cJSON *params)
 {
@@ -261,7 +299,8 @@ add_metadata(Target *target, const cJSON *params)
 			refuse(pstrdup("\"metadata\" of the request cannot be sent as headers"),
 				   psprintf("At most %d names of letters, digits and dashes are expected, each with a text without line breaks.",
 							MAX_METADATA));
-		add_header(target, psprintf("x-amz-meta-%s", member->string), member->valuestring);
+		add_header(target, psprintf("x-amz-meta-%s", member->string),
+				   metadata_value(member->valuestring));
 	}
 }
 
@@ -360,6 +399,7 @@ list_url(const ServerOptions *options, const cJSON *params)
 	const char *prefix = text_of(params, "list");
 	StringInfoData url;
 
+	refuse_url(options, "list", prefix);
 	initStringInfo(&url);
 	appendStringInfoString(&url, s3_bucket_url(options));
 	add_parameter(&url, "list-type", "2");
@@ -407,7 +447,7 @@ read_copy(const RequestSource *source, const cJSON *params, Target *target)
 	add_metadata(target, params);
 	add_header(target, "X-Amz-Copy-Source",
 			   psprintf("/%s/%s", source->options->bucket,
-						grammar_percent_encode(key_of(params, "copy"), "/")));
+						grammar_percent_encode(key_of(source->options, params, "copy"), "/")));
 	add_key_headers(target, source->options, "copy-source-");
 	if (type != NULL)
 		target->body.content_type = pstrdup(type);
@@ -435,7 +475,7 @@ s3_target(const RequestSource *source, cJSON *params)
 		target.url = list_url(options, params);
 		return target;
 	}
-	key = pstrdup(key_of(params, verb == S3_COPY ? "to" : verbs[verb].name));
+	key = pstrdup(key_of(options, params, verb == S3_COPY ? "to" : verbs[verb].name));
 	initStringInfo(&url);
 	appendStringInfoString(&url, s3_url_of(options, key));
 	if (verb != S3_PUT && verb != S3_COPY)
@@ -470,9 +510,9 @@ s3_check(const RequestSource *source, cJSON *params)
 	if (verb == S3_LIST)
 		(void) list_url(source->options, params);
 	else
-		(void) key_of(params, verbs[verb].name);
+		(void) key_of(source->options, params, verbs[verb].name);
 	if (verb == S3_COPY)
-		(void) key_of(params, "to");
+		(void) key_of(source->options, params, "to");
 	if (verb == S3_PUT)
 		body_check(source, params);
 }

@@ -9,6 +9,9 @@
  */
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
+
+#include "base/base64.h"
 #include "base/bytes.h"
 #include "http/header.h"
 #include "protocol/duration.h"
@@ -120,6 +123,64 @@ result_of(const Judge *judge)
 	return result;
 }
 
+/*
+ * Appends the text of an encoded word, in the letters of encoding Q.
+ */
+static void
+append_quoted(StringInfo to, const char *text, size_t len)
+{
+	const char *end = text + len;
+
+	for (; text < end; text++)
+	{
+		int high = *text == '=' && end - text > 2 ? bytes_hex_value(text[1]) : -1;
+		int low = high >= 0 ? bytes_hex_value(text[2]) : -1;
+
+		if (low >= 0)
+			appendStringInfoChar(to, (char) (high * 16 + low));
+		else
+			appendStringInfoChar(to, *text == '_' ? ' ' : *text);
+		text += low >= 0 ? 2 : 0;
+	}
+}
+
+/*
+ * Returns metadata as text, palloc'd: stores give text that is not ASCII as
+ * encoded words (RFC 2047), "=?UTF-8?B?...?=" or "=?UTF-8?Q?...?=".  Returns
+ * what is no such text as it is.
+ */
+static char *
+decode_words(const char *value)
+{
+	static const char start[] = "=?UTF-8?";
+	StringInfoData text;
+	const char *p = value;
+
+	initStringInfo(&text);
+	while (pg_strncasecmp(p, start, strlen(start)) == 0)
+	{
+		const char *word = p + strlen(start);
+		char encoding = pg_toupper((unsigned char) *word);
+		const char *end = encoding != '\0' && word[1] == '?' ? strstr(word + 2, "?=") : NULL;
+
+		if (end == NULL || (encoding != 'B' && encoding != 'Q'))
+			break;
+		if (encoding == 'B')
+		{
+			char *bytes = pnstrdup(word + 2, end - word - 2);
+			ssize_t len = base64_decode_in_place(bytes, strlen(bytes));
+
+			if (len < 0)
+				break;
+			appendBinaryStringInfo(&text, bytes, (int) len);
+		}
+		else
+			append_quoted(&text, word + 2, end - word - 2);
+		p = end + 2 + strspn(end + 2, " ");
+	}
+	return *p == '\0' ? text.data : pstrdup(value);
+}
+
 static void
 add_metadata(cJSON *result, const HttpReply *reply)
 {
@@ -145,7 +206,7 @@ add_metadata(cJSON *result, const HttpReply *reply)
 			name = pnstrdup(name + strlen(prefix), 100);
 			json_sanitize_line(name, strlen(name));
 			if (cJSON_GetArraySize(metadata) < 100)
-				json_attach(metadata, name, string_of(value));
+				json_attach(metadata, name, string_of(decode_words(value)));
 		}
 		line += len + 1;
 	}
@@ -448,7 +509,8 @@ s3_advice(const ReplySource *source, const HttpReply *reply, const char *words)
 		const char *code;
 		const char *advice;
 	} known[] = {
-		{"SignatureDoesNotMatch", " Check secret_access_key in the user mapping."},
+		{"SignatureDoesNotMatch",
+		 " Check secret_access_key in the user mapping. Some stores say so of a wrong access_key_id, too."},
 		{"InvalidAccessKeyId", " Check access_key_id in the user mapping."},
 		{"AccessDenied", " Give the access key the permission, and check it in the user mapping."},
 		{"ExpiredToken", " Renew the keys in the user mapping."},

@@ -62,14 +62,27 @@ add_signed_headers(HttpRequest *http, const SigV4Scope *scope, const SigV4Call *
 }
 
 /*
- * Signs a request.  Do not change the request afterwards.
+ * Sets the URL that is sent and signed.
+ */
+static void
+set_signed_url(HttpRequest *http, const SigV4Scope *scope)
+{
+	bool is_shown = http->shown_url == http->url;
+
+	http->url = sigv4_url(scope->service, http->url);
+	if (is_shown)
+		http->shown_url = http->url;
+}
+
+/*
+ * Signs a request, and encodes its URL as it is signed.  Do not change the
+ * request afterwards.
  */
 void
 signing_sign(HttpRequest *http, const RequestSource *source)
 {
 	SigV4Scope scope = scope_of(source);
 	SigV4Call call = {.method = http->method,
-					  .url = http->url,
 					  .payload_hash = http->body_sha256
 										  ? http->body_sha256
 										  : digest_sha256_hex(http->body, http->body_len),
@@ -77,6 +90,8 @@ signing_sign(HttpRequest *http, const RequestSource *source)
 	char *signature;
 	char *authorization;
 
+	set_signed_url(http, &scope);
+	call.url = http->url;
 	add_signed_headers(http, &scope, &call);
 	call.headers = http->headers;
 	authorization = sigv4_authorization(&scope, &call, &signature);

@@ -182,6 +182,24 @@ add_parameter(List *parameters, const char *name, const char *value)
 }
 
 /*
+ * Returns part of a query with each byte encoded once, palloc'd.  A plus sign
+ * is a blank, as servers read it.
+ */
+static char *
+encoded_part(const char *text, size_t len)
+{
+	char *part = pnstrdup(text, len);
+	char *p;
+
+	for (p = part; *p != '\0'; p++)
+	{
+		if (*p == '+')
+			*p = ' ';
+	}
+	return encoded(part, len, true);
+}
+
+/*
  * Returns the parameters of a query, each encoded once.
  */
 static List *
@@ -198,9 +216,9 @@ read_query(const char *query)
 		if (len > 0)
 		{
 			parameter = palloc(sizeof(Parameter));
-			parameter->name = encoded(query, name_len, true);
+			parameter->name = encoded_part(query, name_len);
 			parameter->value =
-				name_len < len ? encoded(query + name_len + 1, len - name_len - 1, true) : "";
+				name_len < len ? encoded_part(query + name_len + 1, len - name_len - 1) : "";
 			parameters = lappend(parameters, parameter);
 		}
 		query += len + (query[len] == '&');
@@ -208,15 +226,22 @@ read_query(const char *query)
 	return parameters;
 }
 
+static List *
+parameters_of(const char *url)
+{
+	const char *query = strchr(url, '?');
+
+	return query ? read_query(query + 1) : NIL;
+}
+
 /*
- * Sorts parameters and appends them as a query.
+ * Appends parameters as a query.
  */
 static void
-append_query(StringInfo to, List *parameters)
+append_query(StringInfo to, const List *parameters)
 {
 	ListCell *cell;
 
-	list_sort(parameters, compare_parameters);
 	foreach(cell, parameters)
 	{
 		const Parameter *parameter = lfirst(cell);
@@ -347,6 +372,7 @@ build_canonical(const SigV4Scope *scope, const SigV4Call *call, List *parameters
 	else
 		appendStringInfoChar(&text, '/');
 	appendStringInfoChar(&text, '\n');
+	list_sort(parameters, compare_parameters);
 	append_query(&text, parameters);
 	appendStringInfoChar(&text, '\n');
 	append_headers(&text, names, call->headers);
@@ -354,12 +380,30 @@ build_canonical(const SigV4Scope *scope, const SigV4Call *call, List *parameters
 	return text.data;
 }
 
-static List *
-parameters_of(const char *url)
+/*
+ * Returns the URL to send for url, palloc'd: its query, and the path for S3,
+ * encoded as they are signed.  So a server that does not decode what it got
+ * before it checks the signature finds the same one.
+ */
+char *
+sigv4_url(const char *service, const char *url)
 {
-	const char *query = strchr(url, '?');
+	const char *path = path_of(url);
+	size_t path_len = strcspn(path, "?");
+	StringInfoData text;
 
-	return query ? read_query(query + 1) : NIL;
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, url, (int) (path - url));
+	if (sigv4_is_s3(service))
+		append_encoded(&text, path, path_len, true, true);
+	else
+		appendBinaryStringInfo(&text, path, (int) path_len);
+	if (parameters_of(url) != NIL)
+	{
+		appendStringInfoChar(&text, '?');
+		append_query(&text, parameters_of(url));
+	}
+	return text.data;
 }
 
 /*

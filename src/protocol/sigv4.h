@@ -33,6 +33,7 @@ typedef struct SigV4Call
 
 extern void sigv4_date(int64 now_unix, char *date);
 extern bool sigv4_is_s3(const char *service);
+extern char *sigv4_url(const char *service, const char *url);
 extern char *sigv4_canonical_request(const SigV4Scope *scope, const SigV4Call *call);
 extern char *sigv4_authorization(const SigV4Scope *scope, const SigV4Call *call, char **signature);
 extern char *sigv4_presign(const SigV4Scope *scope, const SigV4Call *call, int expires,

@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "server/aws.h"
 
-#define MAX_LABELS 8
+#define MAX_LABELS 64
 
 /*
  * The host of a URL, in lower case, palloc'd.
@@ -36,28 +36,61 @@ ends_with(const char *text, const char *end)
 	return len > end_len && strcmp(text + len - end_len, end) == 0;
 }
 
+/* The domains of AWS's services; dual-stack hosts have .api.aws. */
+static const char *const domains[] = {".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu",
+									  ".api.aws"};
+
+/*
+ * Returns the one of domains that a host has, or NULL.
+ */
+static const char *
+domain_of(const char *host)
+{
+	int i;
+
+	for (i = 0; i < lengthof(domains); i++)
+	{
+		if (ends_with(host, domains[i]))
+			return domains[i];
+	}
+	return NULL;
+}
+
 /*
  * True if a URL has one of AWS's own hosts.
  */
 bool
 aws_is_host(const char *url)
 {
-	char *host = host_of(url);
-
-	return ends_with(host, ".amazonaws.com") || ends_with(host, ".amazonaws.com.cn");
+	return domain_of(host_of(url)) != NULL;
 }
 
 /*
- * Returns the name that a service signs with.  Its hosts may use another name.
+ * Returns the name that a service signs with, palloc'd.  Its hosts may use
+ * another name.
  */
 static char *
-signing_name(char *service)
+signing_name(const char *service)
 {
-	if (strcmp(service, "bedrock-runtime") == 0 || strcmp(service, "bedrock-agent-runtime") == 0)
-		return "bedrock";
-	if (strcmp(service, "runtime") == 0) /* runtime.sagemaker */
-		return "sagemaker";
-	return service;
+	static const struct
+	{
+		const char *host;
+		const char *name;
+	} others[] = {{"bedrock-runtime", "bedrock"},
+				  {"bedrock-agent", "bedrock"},
+				  {"bedrock-agent-runtime", "bedrock"},
+				  {"runtime", "sagemaker"}, /* runtime.sagemaker */
+				  {"s3-accesspoint", "s3"}};
+	size_t len = strlen(service) - (ends_with(service, "-fips") ? strlen("-fips") : 0);
+	char *name = pnstrdup(service, len);
+	int i;
+
+	for (i = 0; i < lengthof(others); i++)
+	{
+		if (strcmp(name, others[i].host) == 0)
+			return pstrdup(others[i].name);
+	}
+	return name;
 }
 
 /*
@@ -79,23 +112,60 @@ read_labels(char *host, const char *domain, char **labels)
 }
 
 /*
+ * True if a label is the name of a region, such as "eu-central-1".
+ */
+static bool
+is_region(const char *label)
+{
+	const char *dash = strrchr(label, '-');
+
+	return dash != NULL && memchr(label, '-', dash - label) != NULL && dash[1] != '\0' &&
+		   strspn(dash + 1, "0123456789") == strlen(dash + 1);
+}
+
+/*
+ * Reads hosts that AWS named before the others, of which clients still have
+ * the names.  False if the labels are none of those.
+ */
+static bool
+read_old_host(char **labels, int n, char **region, char **service)
+{
+	const char *last = labels[n - 1];
+
+	if (strcmp(last, "queue") == 0)
+	{
+		*region = pstrdup(n > 1 ? labels[n - 2] : "us-east-1");
+		*service = pstrdup("sqs");
+		return true;
+	}
+	if (strncmp(last, "s3-", 3) != 0)
+		return false;
+	*service = pstrdup("s3");
+	/* s3-accelerate serves all regions, and takes only the bucket's own */
+	*region = is_region(last + 3) ? pstrdup(last + 3) : NULL;
+	return true;
+}
+
+/*
  * Reads region and service from the host of url; each is palloc'd, or NULL if
  * the host does not name it.  A host is SERVICE.REGION.amazonaws.com, with
- * more before it where a bucket's name is there.  The host of a Lambda
- * function is ID.lambda-url.REGION.on.aws.
+ * more before it where a bucket's name is there, "dualstack" between the two,
+ * and "vpce" behind them in a private network.  The host of a Lambda function
+ * is ID.lambda-url.REGION.on.aws.  Returns true if the host names the region;
+ * a host without one serves all regions and expects the signature for
+ * us-east-1.
  */
-void
+bool
 aws_read_host(const char *url, char **region, char **service)
 {
 	char *host = host_of(url);
+	const char *domain = domain_of(host);
 	char *labels[MAX_LABELS];
 	int n = 0;
 
 	*region = *service = NULL;
-	if (ends_with(host, ".amazonaws.com"))
-		n = read_labels(host, ".amazonaws.com", labels);
-	else if (ends_with(host, ".amazonaws.com.cn"))
-		n = read_labels(host, ".amazonaws.com.cn", labels);
+	if (domain != NULL)
+		n = read_labels(host, domain, labels);
 	else if (ends_with(host, ".on.aws"))
 	{
 		n = read_labels(host, ".on.aws", labels);
@@ -104,20 +174,26 @@ aws_read_host(const char *url, char **region, char **service)
 		else
 			n = 0;
 	}
+	if (n > 2 && strcmp(labels[n - 1], "vpce") == 0)
+		n--;
+	if (n > 2 && strcmp(labels[n - 2], "dualstack") == 0)
+	{
+		labels[n - 2] = labels[n - 1];
+		n--;
+	}
 	if (n == 0)
-		return;
+		return false;
+	if (read_old_host(labels, n, region, service))
+		return n > 1 || *region != NULL;
 	if (n == 1 || strcmp(labels[n - 1], "s3") == 0)
 	{
-		/*
-		 * without a region, the host serves all regions and expects the
-		 * signature for us-east-1
-		 */
 		*region = pstrdup("us-east-1");
-		*service = pstrdup(signing_name(labels[n - 1]));
-		return;
+		*service = signing_name(labels[n - 1]);
+		return false;
 	}
 	*region = pstrdup(labels[n - 1]);
-	*service = pstrdup(signing_name(labels[n - 2]));
+	*service = signing_name(labels[n - 2]);
+	return is_region(*region);
 }
 
 /*

@@ -112,7 +112,7 @@ grammar_check_bucket(const char *value)
 
 	if (len >= 3 && len <= 63 && value[len] == '\0' && isalnum((unsigned char) value[0]))
 		return NULL;
-	return "The name of a bucket is expected: 3 to 63 letters, digits, dashes and dots.";
+	return "The name of a bucket is expected: 3 to 63 letters, digits, dashes, dots and underscores.";
 }
 
 const char *

@@ -211,6 +211,8 @@ keytemplate_check(const char *value)
 	}
 	if (*value == '/')
 		return "A key must not begin with a slash. Write it as in \"{server}/{yyyy}/{mm}/{job}-{ordinal}.{ext}\".";
+	if (strncmp(value, "s3://", 5) == 0)
+		return "A key does not begin with \"s3://\": the option bucket names the bucket.";
 	if (!(has[WORD_JOB] && has[WORD_ORDINAL]) && !has[WORD_SHA256])
 		return "It must have {job} and {ordinal}, or {sha256}: otherwise one output would overwrite another.";
 	if (most > KEY_MAX)

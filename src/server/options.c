@@ -14,6 +14,7 @@
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 
+#include "server/addressing.h"
 #include "server/aws.h"
 #include "server/options.h"
 #include "server/optionvalue.h"
@@ -33,7 +34,6 @@
 		name, UserMappingRelationId, kind, offsetof(MappingOptions, field), __VA_ARGS__ \
 	}
 
-#define LABEL_LETTERS "abcdefghijklmnopqrstuvwxyz0123456789-"
 #define MAX_AGE_DAYS INT64CONST(36500)
 #define MAX_OUTPUT (INT64CONST(10000) * 8 * 1024 * 1024) /* a store takes 10000 parts of 8 MB */
 #define MAX_RESPONSE INT64CONST(1000000000)              /* bytea and jsonb stay below 1 GiB */
@@ -418,10 +418,17 @@ complete_scope(ServerOptions *options)
 	Protocol *protocol = &options->protocol;
 	char *region;
 	char *service;
+	bool names_region;
 
 	if (protocol->kind.auth != AUTH_SIGV4)
 		return;
-	aws_read_host(options->url, &region, &service);
+	names_region = aws_read_host(options->url, &region, &service);
+	if (names_region && protocol->region != NULL && strcmp(protocol->region, region) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("option \"region\" is \"%s\", but the host of option \"url\" is in region \"%s\"",
+						protocol->region, region),
+				 errhint("Leave the option region out, or name the host of that region.")));
 	if (protocol->region == NULL)
 		protocol->region = region;
 	if (protocol->service == NULL)
@@ -471,11 +478,7 @@ complete_store(ServerOptions *options)
 						errhint("genjob signs each request: put keys into a user mapping.")));
 	if (options->key == NULL)
 		options->key = DEFAULT_KEY;
-	if (options->addressing == NULL)
-		options->addressing = aws_is_host(options->url) && strspn(options->bucket, LABEL_LETTERS) ==
-															   strlen(options->bucket)
-								  ? "virtual"
-								  : "path";
+	addressing_complete(options);
 	if (protocol->region == NULL && !aws_is_host(options->url))
 		protocol->region = "us-east-1";
 }

@@ -206,6 +206,7 @@ typedef struct Preset
 	const char
 		*target; /* header X-Amz-Target of a submission, "Service.Action"; NULL: another protocol */
 	const char *text_at;        /* where the request goes, as JSON in a string */
+	bool text_is_json;          /* that string must be JSON */
 	const char *key_at;         /* where the Idempotency-Key goes; or NULL */
 	bool has_groups;            /* a FIFO queue has groups */
 	const char *known_by;       /* type of the error that says "already started"; or NULL */

@@ -59,6 +59,7 @@ const Preset preset_services[] = {
 		.needs_secret = true,
 		.target = "AWSStepFunctions.StartExecution",
 		.text_at = "/input",
+		.text_is_json = true,
 		.key_at = "/name",
 		.known_by = "ExecutionAlreadyExists",
 		.answer_text_at = "/output",

@@ -106,7 +106,8 @@ url_argument(FunctionCallInfo fcinfo, int n, char **bucket, char **key)
 	if (!stores_split_url(text_argument(fcinfo, n), bucket, key))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("the argument url is not the URL of an object"),
-						errhint("Write it as 's3://bucket/key'.")));
+						errhint("Write it as 's3://bucket/key', with a key of at most %d bytes.",
+								KEY_MAX)));
 }
 
 /*
@@ -249,6 +250,10 @@ genjob_presign_put(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a key of %zu bytes cannot be written", strlen(key)),
 						errhint("It must have 1 to %d bytes.", KEY_MAX)));
+	if (strncmp(key, "s3://", 5) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the argument key is a URL"),
+				 errhint("Write the key alone: the server names the bucket.")));
 	check_key(key);
 	source = source_of(server, &secrets);
 	return link_datum(link_to_write(&source, key, type_argument(fcinfo, 2),

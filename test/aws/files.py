@@ -15,6 +15,7 @@ OPTIONS, joined by "&":
     whole=1     ranges are not understood
     mute=1      If-Range is not understood, and a rest comes without an ETag
     change=N    from the N-th answer on it is another file, with another ETag
+    part=N      the first N answers are the first half of the file, with 206
     chunked=1   how long it is is not told
     rate=N      bytes a second
 """
@@ -77,6 +78,15 @@ class Files(BaseHTTPRequestHandler):
             return
         self.send_file(name, int(size), dict(urllib.parse.parse_qsl(query)))
 
+    def send_half(self, content, size):
+        self.send_response(206)
+        self.send_header('Content-Type', 'image/png')
+        self.send_header('Content-Range', 'bytes 0-%d/%d' % (size // 2 - 1, size))
+        self.send_header('Content-Length', str(size // 2))
+        self.end_headers()
+        for piece in pieces(content, 0, size // 2):
+            self.wfile.write(piece)
+
     def send_file(self, name, size, options):
         with lock:
             nth = answers[name] = answers.get(name, 0) + 1
@@ -92,6 +102,9 @@ class Files(BaseHTTPRequestHandler):
             start = int(asked[len('bytes='):].rstrip('-'))
         with lock:
             log.append('%s %s %d' % (name, asked or '-', 206 if start else 200))
+        if nth <= int(options.get('part', 0)):
+            self.send_half(content, size)
+            return
         self.send_response(206 if start else 200)
         self.send_header('Content-Type', 'image/png')
         if start:

@@ -29,10 +29,24 @@ CREATE SERVER regress_items FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url
 ALTER SERVER regress_items OPTIONS (SET method 'get');
 ALTER SERVER regress_items OPTIONS (SET method 'CONNECT');
 
+-- a bucket that cannot be where it would be, and a region that cannot be right
+CREATE SERVER regress_no FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'https://s3.amazonaws.com', bucket 'my.pictures', addressing 'virtual');
+CREATE SERVER regress_no FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'http://store.local', bucket 'My_pictures', addressing 'virtual');
+CREATE SERVER regress_no FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'http://127.0.0.1:9000', bucket 'pictures', addressing 'virtual');
+CREATE SERVER regress_no FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'http://[::1]:9000', bucket 'pictures', addressing 'virtual');
+CREATE SERVER regress_no FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'https://pictures.s3.eu-central-1.amazonaws.com', bucket 'pictures');
+CREATE SERVER regress_no FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'https://account.r2.cloudflarestorage.com/pictures/', bucket 'pictures');
+CREATE SERVER regress_no FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'https://s3.eu-central-1.amazonaws.com', bucket 'pictures', region 'us-east-1');
+CREATE SERVER regress_no FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'https://s3-accelerate.amazonaws.com', bucket 'pictures');
+CREATE SERVER regress_virtual FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'http://store.local:9000/s3', bucket 'my.pictures', addressing 'virtual');
+CREATE SERVER regress_fits FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'https://s3.amazonaws.com', bucket 'pictures', region 'eu-west-1');
+DROP SERVER regress_virtual, regress_fits;
+
 -- keys are checked before anything is paid for
 ALTER SERVER regress_s3 OPTIONS (ADD key '{server}/{yyyy}/{mm}/{job}-{ordinal}.{ext}');
 ALTER SERVER regress_s3 OPTIONS (SET key '{tenant}/{sha256}');
 ALTER SERVER regress_s3 OPTIONS (SET key '{job}/{ordinal}/{colour}');
+ALTER SERVER regress_s3 OPTIONS (SET key 's3://pictures/{job}-{ordinal}');
 ALTER SERVER regress_s3 OPTIONS (SET key '{job}-{ordinal');
 ALTER SERVER regress_s3 OPTIONS (SET key '{job}-{ordinal}}');
 ALTER SERVER regress_s3 OPTIONS (SET key '{job}');
@@ -128,6 +142,10 @@ INSERT INTO gen_jobs (server, request) VALUES ('regress_swift', '{"get": "a", "g
 INSERT INTO gen_jobs (server, request) VALUES ('regress_swift', '{"get": "a", "version": "b"}');
 INSERT INTO gen_jobs (server, request) VALUES ('regress_swift', '{"get": ""}');
 INSERT INTO gen_jobs (server, request) VALUES ('regress_swift', '{"get": 7}');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_swift', '{"get": "s3://pictures/in/cat.png"}');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_swift', '{"copy": "in/cat.png", "to": "s3://others/cat.png"}');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_swift', '{"list": "s3://pictures/"}');
+SELECT genjob.presign_put('regress_swift', 's3://pictures/cat.png', 'image/png', '1 h');
 INSERT INTO gen_jobs (server, request) VALUES ('regress_swift', jsonb_build_object('get', repeat('k', 1025)));
 INSERT INTO gen_jobs (server, request) VALUES ('regress_swift', jsonb_build_object('get', repeat('ü', 513)));
 INSERT INTO gen_jobs (server, request) VALUES ('regress_swift', '{"get": "a", "range": "bytes=0-1\r\nX: y"}');

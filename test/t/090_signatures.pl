@@ -102,5 +102,24 @@ subtest 'a wrong secret is refused, and nothing tells secrets' => sub {
 		'... nor a signature logged');
 };
 
+# paths of servers, as people write them: what is sent is what is signed, also where it is not encoded as AWS has it
+subtest 'queries that are not encoded as they are signed are signed as they are sent' => sub {
+	my @odd = ('b+c', 'x/y', '~*', '%7E%2a', 'x%2fy', 'x:y@z,w;v', "(x)!'y'", 'b=c', '%', '%zz', '[x]', 'b?c', '{name}',
+		'&&b', '&a=&a');
+	foreach my $service (qw(lambda s3))
+	{
+		server("odd_${service}_$_",
+			"api 'http', auth 'sigv4', region 'a', service '$service', path " . literal("/p+q/%7e?a=$odd[$_]"))
+		  foreach 0 .. $#odd;
+	}
+	query(q{INSERT INTO gen_jobs (server, request)
+		SELECT srvname, '{"name": "+ /"}' FROM pg_foreign_server WHERE srvname ~ '^odd_'});
+	ok(wait_all_ended($node), 'all have ended');
+	is(query(q{SELECT string_agg(server || ': ' || error, E'\n') FROM gen_jobs
+		WHERE server ~ '^odd_' AND state <> 'succeeded'}), '', '... with success');
+	like(query(q{SELECT genjob.preview('odd_lambda_0', '{}')}), qr{^POST \S+/p\+q/%7e\?a=b%20c\n},
+		'a preview shows what is sent');
+};
+
 $node->stop;
 done_testing();

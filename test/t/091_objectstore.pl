@@ -97,6 +97,14 @@ subtest 'what is deleted is not there, and the job says so at once' => sub {
 		'... also where there is no body');
 };
 
+subtest 'metadata that is not ASCII comes back as text' => sub {
+	my %words = (plain => 'a cat', other => "\x{fc}\x{20ac} \x{1f408}", base64 => '=?utf-8?b?w7w=?= =?UTF-8?B?IGI=?=',
+		quoted => '=?UTF-8?Q?a_=C3=BC=3D?=', broken => '=?UTF-8?B?w7w=', foreign => '=?KOI8-R?B?w7w=?=');
+	is(put('in/words', 'x', metadata => \%words)->{state}, 'succeeded', 'it is put');
+	is_deeply(run_to_end($node, 'pictures', { head => 'in/words' })->{result}{metadata},
+		{ %words, base64 => "\x{fc} b", quoted => "a \x{fc}=" }, '... and read');
+};
+
 # ---- keys of any characters ----
 
 my @keys = ('a b', 'a+b', 'a%20b', 'a//b', 'x/../y', './z', '..', '?q=1&r', '#h', "\"quoted\" 'single'",

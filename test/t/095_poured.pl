@@ -129,6 +129,11 @@ subtest 'a file may end with a part' => sub {
 	ok(OpenUploads::wait_none($store), 'no upload is open');
 };
 
+subtest 'a server that sends a part of a file to whom asks for all of it is asked again' => sub {
+	is_whole(start('part', 1000, 'part=1'), 'part', 1000, 'a file');
+	ok(OpenUploads::wait_none($store), 'no upload is open');
+};
+
 # ---- what is too large ----
 
 subtest 'what is too large is refused with a hint, and leaves no upload open' => sub {

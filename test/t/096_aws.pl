@@ -210,5 +210,15 @@ subtest 'a refusal of a signed server of another api says what to change' => sub
 		qr/HTTP 403: .* Check the access key in the user mapping, what it may do/, 'a wrong key');
 };
 
+# what an execution or a message is given, whatever JSON it is
+foreach my $case ([ '[1, 2]', '[1,2]' ], [ '7', '7' ], [ 'true', 'true' ], [ '"{\"a\": 1}"', '{\"a\": 1}' ], [ '"cat"', '\"cat\"' ], [ '""', '\"\"' ])
+{
+	my ($given, $sent) = @$case;
+	like(query('SELECT genjob.preview(\'steps\', ' . literal(qq({"input": $given, "traceHeader": "t"})) . ')'), qr/\{"input":"\Q$sent\E","traceHeader":"t",/, "an input of $given");
+}
+query("CREATE SERVER texts FOREIGN DATA WRAPPER genjob OPTIONS (api 'aws-sqs', url 'http://127.0.0.1:1', model 'https://sqs.eu-central-1.amazonaws.com/1/texts', region 'eu-central-1');
+	CREATE USER MAPPING FOR PUBLIC SERVER texts OPTIONS (access_key_id 'a', secret_access_key 'b')");
+like(query(qq{SELECT genjob.preview('texts', '{"MessageBody": $_->[0]}')}), qr/\{"MessageBody":"\Q$_->[1]\E",/, "a message of $_->[0]") foreach [ '[1]', '[1]' ], [ '7', '7' ], [ '"cat"', 'cat' ];
+
 $node->stop;
 done_testing();

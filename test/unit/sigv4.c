@@ -183,11 +183,11 @@ test_canonical(void)
 
 	lambda.service = "lambda";
 	unit_is_text(sigv4_canonical_request(&s3, &call),
-				 "PUT\n/b/a//b/../c%2Bd/e%2Bf%3Ag\na=&b=1&b=2&c=~%20%2B\nhost:h\n\nhost\n"
+				 "PUT\n/b/a//b/../c%2Bd/e%2Bf%3Ag\na=&b=1&b=2&c=~%20%20\nhost:h\n\nhost\n"
 				 "UNSIGNED-PAYLOAD",
 				 "S3: each byte of the path encoded once, no segment gone, the query sorted");
 	unit_is_text(sigv4_canonical_request(&lambda, &call),
-				 "PUT\n/b/a/c%252Bd%252fe%2Bf%3Ag\na=&b=1&b=2&c=~%20%2B\nhost:h\n\nhost\n"
+				 "PUT\n/b/a/c%252Bd%252fe%2Bf%3Ag\na=&b=1&b=2&c=~%20%20\nhost:h\n\nhost\n"
 				 "UNSIGNED-PAYLOAD",
 				 "other services: the path normalized, and encoded once more");
 	call.url = "http://h";
@@ -196,6 +196,36 @@ test_canonical(void)
 	call.url = "http://h/%zz%4";
 	unit_ok(strncmp(sigv4_canonical_request(&s3, &call), "PUT\n/%25zz%254\n", 15) == 0,
 			"a percent sign that begins nothing is a percent sign");
+}
+
+/*
+ * What is sent is what is signed: some servers compare the query as it came.
+ */
+static void
+test_url(void)
+{
+	static const struct
+	{
+		const char *service;
+		const char *url;
+		const char *sent;
+	} cases[] = {
+		{"lambda", "http://h/p+q/%7e?a=b+c&a=%2B", "http://h/p+q/%7e?a=b%20c&a=%2B"},
+		{"lambda", "http://h/q?b=x/y~*&a=%7E%2f&&c", "http://h/q?b=x%2Fy~%2A&a=~%2F&c="},
+		{"lambda", "http://h/q?a=b=c?d&=e&f=%&g=%zz", "http://h/q?a=b%3Dc%3Fd&=e&f=%25&g=%25zz"},
+		{"lambda", "http://h/q?", "http://h/q"},
+		{"s3", "http://h:9/p+q/%7e%2f[?a", "http://h:9/p%2Bq/~/%5B?a="},
+		{"s3", "http://h?a+b", "http://h?a%20b="},
+	};
+	int i;
+
+	for (i = 0; i < lengthof(cases); i++)
+	{
+		char *sent = sigv4_url(cases[i].service, cases[i].url);
+
+		unit_is_text(sent, cases[i].sent, "%s for %s", cases[i].url, cases[i].service);
+		unit_is_text(sigv4_url(cases[i].service, sent), sent, "... and once more");
+	}
 }
 
 static void
@@ -215,5 +245,6 @@ unit_run(void)
 	test_suite();
 	test_s3();
 	test_canonical();
+	test_url();
 	test_date();
 }

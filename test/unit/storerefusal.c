@@ -25,7 +25,7 @@ typedef struct Refusal
 static const Refusal refusals[] = {
 	/* keys */
 	{"SignatureDoesNotMatch", 403, NULL, NULL, VERDICT_FAIL,
-	 " Check secret_access_key in the user mapping."},
+	 " Check secret_access_key in the user mapping. Some stores say so of a wrong access_key_id, too."},
 	{"InvalidAccessKeyId", 403, NULL, NULL, VERDICT_FAIL,
 	 " Check access_key_id in the user mapping."},
 	{"ExpiredToken", 400, NULL, NULL, VERDICT_FAIL, " Renew the keys in the user mapping."},
