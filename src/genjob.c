@@ -25,7 +25,7 @@ static shmem_request_hook_type next_shmem_request = NULL;
 static shmem_startup_hook_type next_shmem_startup = NULL;
 
 static void
-request(void)
+request_shmem(void)
 {
 	if (next_shmem_request != NULL)
 		next_shmem_request();
@@ -33,7 +33,7 @@ request(void)
 }
 
 static void
-startup(void)
+init_shmem(void)
 {
 	if (next_shmem_startup != NULL)
 		next_shmem_startup();
@@ -58,9 +58,9 @@ _PG_init(void)
 	}
 	settings_define();
 	next_shmem_request = shmem_request_hook;
-	shmem_request_hook = request;
+	shmem_request_hook = request_shmem;
 	next_shmem_startup = shmem_startup_hook;
-	shmem_startup_hook = startup;
+	shmem_startup_hook = init_shmem;
 	if (IsBinaryUpgrade)
 		return;
 	commit_init();

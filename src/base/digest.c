@@ -34,7 +34,7 @@ take_owner(void)
 }
 
 static void
-check(bool is_done)
+check_success(bool is_done)
 {
 	if (!is_done)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not compute a SHA-256")));
@@ -52,9 +52,9 @@ digest_sha256(const void *data, size_t len, uint8 *digest)
 	PG_TRY();
 	{
 		hash = pg_cryptohash_create(PG_SHA256);
-		check(hash != NULL && pg_cryptohash_init(hash) == 0 &&
-			  pg_cryptohash_update(hash, data, len) == 0 &&
-			  pg_cryptohash_final(hash, digest, DIGEST_BYTES) == 0);
+		check_success(hash != NULL && pg_cryptohash_init(hash) == 0 &&
+					  pg_cryptohash_update(hash, data, len) == 0 &&
+					  pg_cryptohash_final(hash, digest, DIGEST_BYTES) == 0);
 	}
 	PG_FINALLY();
 	{
@@ -103,7 +103,7 @@ digest_begin(MemoryContext owner)
 	PG_TRY();
 	{
 		digest->hash = pg_cryptohash_create(PG_SHA256);
-		check(digest->hash != NULL && pg_cryptohash_init(digest->hash) == 0);
+		check_success(digest->hash != NULL && pg_cryptohash_init(digest->hash) == 0);
 	}
 	PG_FINALLY();
 	{
@@ -150,9 +150,9 @@ digest_hmac(const void *key, size_t key_len, const void *data, size_t len, uint8
 	PG_TRY();
 	{
 		hmac = pg_hmac_create(PG_SHA256);
-		check(hmac != NULL && pg_hmac_init(hmac, key, key_len) == 0 &&
-			  pg_hmac_update(hmac, data, len) == 0 &&
-			  pg_hmac_final(hmac, digest, DIGEST_BYTES) == 0);
+		check_success(hmac != NULL && pg_hmac_init(hmac, key, key_len) == 0 &&
+					  pg_hmac_update(hmac, data, len) == 0 &&
+					  pg_hmac_final(hmac, digest, DIGEST_BYTES) == 0);
 	}
 	PG_FINALLY();
 	{

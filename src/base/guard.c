@@ -44,7 +44,7 @@ guard_init(void)
 }
 
 static char *
-clip(char *to, const char *text)
+copy_text(char *to, const char *text)
 {
 	if (text == NULL)
 		return NULL;
@@ -55,7 +55,7 @@ clip(char *to, const char *text)
 }
 
 static ErrorData *
-keep(const ErrorData *error, int sqlerrcode, MemoryContext context)
+keep_error(const ErrorData *error, int sqlerrcode, MemoryContext context)
 {
 	TakenError *taken = MemoryContextAllocExtended(context, sizeof(TakenError), MCXT_ALLOC_NO_OOM);
 
@@ -65,10 +65,10 @@ keep(const ErrorData *error, int sqlerrcode, MemoryContext context)
 	taken->data.elevel = ERROR;
 	taken->data.sqlerrcode = sqlerrcode;
 	taken->data.assoc_context = context;
-	taken->data.message = clip(taken->message, error ? error->message : "out of memory");
-	taken->data.detail = clip(taken->detail, error ? error->detail : NULL);
-	taken->data.hint = clip(taken->hint, error ? error->hint : NULL);
-	taken->data.context = clip(taken->context, error ? error->context : NULL);
+	taken->data.message = copy_text(taken->message, error ? error->message : "out of memory");
+	taken->data.detail = copy_text(taken->detail, error ? error->detail : NULL);
+	taken->data.hint = copy_text(taken->hint, error ? error->hint : NULL);
+	taken->data.context = copy_text(taken->context, error ? error->context : NULL);
 	return &taken->data;
 }
 
@@ -100,7 +100,7 @@ guard_take_error(MemoryContext context)
 	PG_END_TRY();
 	FlushErrorState();
 	MemoryContextSwitchTo(context);
-	taken = keep(error, sqlerrcode, context);
+	taken = keep_error(error, sqlerrcode, context);
 	MemoryContextReset(reserve);
 	return taken;
 }

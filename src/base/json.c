@@ -298,7 +298,7 @@ typedef struct Builder
  * Takes the next character that is not white space.  There must be one.
  */
 static inline char
-take(Builder *builder)
+take_character(Builder *builder)
 {
 	char c;
 
@@ -430,7 +430,7 @@ build_document(Builder *builder)
 	do
 	{
 		cJSON *parent = parents[depth];
-		char c = take(builder);
+		char c = take_character(builder);
 
 		if (c == ',')
 			continue;
@@ -439,7 +439,7 @@ build_document(Builder *builder)
 		else if (key == NULL && cJSON_IsObject(parent))
 		{
 			key = take_string(builder);
-			(void) take(builder); /* the colon */
+			(void) take_character(builder); /* the colon */
 		}
 		else
 		{
@@ -455,7 +455,7 @@ build_document(Builder *builder)
 }
 
 static cJSON *
-build(char *text, size_t len, const Scan *scan, bool keeps_halves, bool *has_half)
+build_tree(char *text, size_t len, const Scan *scan, bool keeps_halves, bool *has_half)
 {
 	Builder builder = {
 		.next = text + byte_order_mark(text, len),
@@ -477,13 +477,13 @@ build(char *text, size_t len, const Scan *scan, bool keeps_halves, bool *has_hal
 /* ---------- parsing ---------- */
 
 static cJSON *
-parse(char *text, size_t len, int max_depth, const char **reason)
+parse_text(char *text, size_t len, int max_depth, const char **reason)
 {
 	Scan scan;
 	bool has_half;
 
 	*reason = scan_text(&scan, text, len, max_depth);
-	return *reason == NULL ? build(text, len, &scan, false, &has_half) : NULL;
+	return *reason == NULL ? build_tree(text, len, &scan, false, &has_half) : NULL;
 }
 
 /*
@@ -495,7 +495,7 @@ parse(char *text, size_t len, int max_depth, const char **reason)
 cJSON *
 json_parse(char *text, size_t len, const char **reason)
 {
-	return parse(text, len, MAX_DEPTH, reason);
+	return parse_text(text, len, MAX_DEPTH, reason);
 }
 
 /*
@@ -505,7 +505,7 @@ json_parse(char *text, size_t len, const char **reason)
 cJSON *
 json_parse_saved(char *text, size_t len, const char **reason)
 {
-	return parse(text, len, MAX_SAVED_DEPTH, reason);
+	return parse_text(text, len, MAX_SAVED_DEPTH, reason);
 }
 
 static const char *
@@ -552,7 +552,7 @@ json_parse_answer(char *text, size_t len, const char **reason)
 	bool has_half;
 
 	*reason = scan_answer(&scan, text, len);
-	return *reason == NULL ? build(text, len, &scan, false, &has_half) : NULL;
+	return *reason == NULL ? build_tree(text, len, &scan, false, &has_half) : NULL;
 }
 
 /*
@@ -566,7 +566,7 @@ json_parse_piece(char *text, size_t len, bool *has_half, const char **reason)
 	Scan scan;
 
 	*reason = scan_answer(&scan, text, len);
-	return *reason == NULL ? build(text, len, &scan, true, has_half) : NULL;
+	return *reason == NULL ? build_tree(text, len, &scan, true, has_half) : NULL;
 }
 
 /*

@@ -171,7 +171,7 @@ json_sanitize_line(char *text, size_t len)
 /* ---------- strings ---------- */
 
 static int
-hex4(const char *text, const char *end)
+read_hex4(const char *text, const char *end)
 {
 	int value = 0;
 	int i;
@@ -209,7 +209,7 @@ jsontext_scan_string(const char *text, const char *end, bool *valid)
 			continue;
 		if (text >= end || *text == '\0' || strchr("\"\\/bfnrtu", *text) == NULL)
 			return text;
-		if (*text == 'u' && hex4(text + 1, end) < 0)
+		if (*text == 'u' && read_hex4(text + 1, end) < 0)
 			return text;
 		text += *text == 'u' ? 5 : 1;
 	}
@@ -257,12 +257,12 @@ static int
 read_unicode_escape(const char **in, const char *end, bool keeps_halves, bool *has_half)
 {
 	const char *text = *in;
-	int code = hex4(text, end);
+	int code = read_hex4(text, end);
 
 	*in += 4;
 	if (code >= 0xD800 && code <= 0xDBFF && end - text >= 10 && text[4] == '\\' && text[5] == 'u')
 	{
-		int low = hex4(text + 6, end);
+		int low = read_hex4(text + 6, end);
 
 		if (low >= 0xDC00 && low <= 0xDFFF)
 		{

@@ -226,7 +226,7 @@ find_sorted(const Members *members, cJSON *key)
 	return bsearch(&key, members->sorted, members->n, sizeof(cJSON *), compare_keys);
 }
 
-static cJSON *merge(cJSON *base, cJSON *over, bool removes);
+static cJSON *merge_trees(cJSON *base, cJSON *over, bool removes);
 
 /*
  * True if a member is a null that removes the member.  In a reference, such as
@@ -289,7 +289,7 @@ merge_member(cJSON *base, const Members *members, cJSON *member, bool removes)
 			*place = member;
 		return;
 	}
-	merged = merge(under, member, removes);
+	merged = merge_trees(under, member, removes);
 	if (merged == under)
 		return;
 	replace_child(base, under, merged);
@@ -298,7 +298,7 @@ merge_member(cJSON *base, const Members *members, cJSON *member, bool removes)
 }
 
 static cJSON *
-merge(cJSON *base, cJSON *over, bool removes)
+merge_trees(cJSON *base, cJSON *over, bool removes)
 {
 	Members members;
 	cJSON *member;
@@ -330,7 +330,7 @@ merge(cJSON *base, cJSON *over, bool removes)
 cJSON *
 json_merge(cJSON *base, cJSON *over)
 {
-	return merge(base, over, false);
+	return merge_trees(base, over, false);
 }
 
 /*
@@ -340,7 +340,7 @@ json_merge(cJSON *base, cJSON *over)
 cJSON *
 json_patch(cJSON *base, cJSON *patch)
 {
-	return merge(base, patch, true);
+	return merge_trees(base, patch, true);
 }
 
 /* ---------- printing ---------- */
@@ -474,7 +474,7 @@ json_length(const cJSON *json)
  * behind.
  */
 static char *
-print(const cJSON *json, bool exact)
+print_tree(const cJSON *json, bool exact)
 {
 	Writer counter = {.exact = exact};
 	Writer writer = {.exact = exact};
@@ -493,7 +493,7 @@ print(const cJSON *json, bool exact)
 char *
 json_print(const cJSON *json)
 {
-	return print(json, false);
+	return print_tree(json, false);
 }
 
 /*
@@ -502,7 +502,7 @@ json_print(const cJSON *json)
 char *
 json_print_exact(const cJSON *json)
 {
-	return print(json, true);
+	return print_tree(json, true);
 }
 
 /*

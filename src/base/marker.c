@@ -254,7 +254,7 @@ exit_callback(int code, Datum arg)
  * Handles SIGQUIT: another process has crashed, or the server stops at once.
  */
 static void
-quit(SIGNAL_ARGS)
+handle_sigquit(SIGNAL_ARGS)
 {
 	marker_end();
 	SignalHandlerForCrashExit(postgres_signal_arg);
@@ -300,7 +300,7 @@ begin_noting(Present *present)
 	mine = present;
 	mine->n = 0;
 	mine->pid = MyProcPid;
-	pqsignal(SIGQUIT, quit);
+	pqsignal(SIGQUIT, handle_sigquit);
 }
 
 /*

@@ -59,7 +59,7 @@ memory_init(void)
 /* ---------- counting ---------- */
 
 static size_t
-counted(size_t bytes)
+counted_bytes(size_t bytes)
 {
 	return bytes > MEMORY_SMALL ? bytes : 0;
 }
@@ -73,7 +73,7 @@ static void
 note_answer(size_t from, size_t to)
 {
 	if (to >= from)
-		largest_answer = Max(largest_answer, counted(to));
+		largest_answer = Max(largest_answer, counted_bytes(to));
 	else if (from > largest_answer / 2)
 		largest_answer -= largest_answer / 4;
 	if (largest_answer <= MEMORY_SMALL)
@@ -119,12 +119,12 @@ memory_resize(MemoryUse use, MemoryAccount *account, size_t from, size_t to)
 {
 	if (use == MEMORY_ANSWERS)
 		note_answer(from, to);
-	held[use] += counted(to);
-	held[use] -= counted(from);
+	held[use] += counted_bytes(to);
+	held[use] -= counted_bytes(from);
 	if (account == NULL)
 		return;
-	account->held += counted(to);
-	account->held -= counted(from);
+	account->held += counted_bytes(to);
+	account->held -= counted_bytes(from);
 }
 
 static void
@@ -139,12 +139,12 @@ end_share(void *arg)
  * Moves what a share counts to another account.
  */
 static void
-charge(MemoryShare *share, MemoryAccount *account)
+charge_account(MemoryShare *share, MemoryAccount *account)
 {
 	if (share->account != NULL)
-		share->account->held -= counted(share->bytes);
+		share->account->held -= counted_bytes(share->bytes);
 	if (account != NULL)
-		account->held += counted(share->bytes);
+		account->held += counted_bytes(share->bytes);
 	share->account = account;
 }
 
@@ -159,7 +159,7 @@ memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use, MemoryAcc
 {
 	if (*share == NULL)
 	{
-		if (counted(bytes) == 0)
+		if (counted_bytes(bytes) == 0)
 			return;
 		*share = MemoryContextAllocZero(context, sizeof(MemoryShare));
 		(*share)->use = use;
@@ -167,7 +167,7 @@ memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use, MemoryAcc
 		(*share)->end.arg = *share;
 		MemoryContextRegisterResetCallback(context, &(*share)->end);
 	}
-	charge(*share, account);
+	charge_account(*share, account);
 	memory_resize(use, account, (*share)->bytes, bytes);
 	(*share)->bytes = bytes;
 }
@@ -228,7 +228,7 @@ memory_may_claim(size_t bytes)
 	bool any_size;
 	size_t room = memory_room_for_claims(&any_size);
 
-	return any_size || counted(bytes) <= room;
+	return any_size || counted_bytes(bytes) <= room;
 }
 
 /*
@@ -238,7 +238,7 @@ memory_may_claim(size_t bytes)
 bool
 memory_has_room_beside(size_t bytes, size_t own)
 {
-	return own == 0 || own + counted(bytes) <= memory_limit() / 2;
+	return own == 0 || own + counted_bytes(bytes) <= memory_limit() / 2;
 }
 
 /*
@@ -249,10 +249,10 @@ memory_has_room_beside(size_t bytes, size_t own)
 bool
 memory_may_read(size_t bytes, const MemoryShare *own)
 {
-	size_t mine = own ? counted(own->bytes) : 0;
+	size_t mine = own ? counted_bytes(own->bytes) : 0;
 
 	/* the table's sizes have headers of a few bytes */
-	return counted(bytes) == 0 || held[MEMORY_REQUESTS] == mine ||
+	return counted_bytes(bytes) == 0 || held[MEMORY_REQUESTS] == mine ||
 		   memory_held() + bytes <= memory_limit() + MEMORY_SMALL;
 }
 

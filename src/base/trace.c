@@ -14,7 +14,7 @@
  * another encoding.
  */
 static char *
-plain(const char *text, size_t len)
+copy_ascii(const char *text, size_t len)
 {
 	char *copy = pnstrdup(text, len);
 	char *p;
@@ -34,7 +34,7 @@ plain(const char *text, size_t len)
 const char *
 trace_name(const char *text)
 {
-	return text ? plain(text, MAX_NAME) : "";
+	return text ? copy_ascii(text, MAX_NAME) : "";
 }
 
 /*
@@ -52,5 +52,5 @@ trace_reason(const char *sentence)
 		return "";
 	colon = strstr(sentence, ": ");
 	len = colon ? (size_t) (colon - sentence) : strlen(sentence);
-	return psprintf(": %s", plain(sentence, Min(len, MAX_REASON)));
+	return psprintf(": %s", copy_ascii(sentence, Min(len, MAX_REASON)));
 }

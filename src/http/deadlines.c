@@ -22,7 +22,7 @@ static dlist_head connecting = DLIST_STATIC_INIT(connecting);
 static MonoTime known_stall = 0;
 
 static int
-compare(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+compare_deadlines(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 {
 	MonoTime left = pairingheap_const_container(HttpTransfer, timed_node, a)->next_due;
 	MonoTime right = pairingheap_const_container(HttpTransfer, timed_node, b)->next_due;
@@ -38,13 +38,13 @@ deadlines_init(void)
 {
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 
-	timed = pairingheap_allocate(compare, NULL);
+	timed = pairingheap_allocate(compare_deadlines, NULL);
 	MemoryContextSwitchTo(caller);
 	known_stall = clock_stall();
 }
 
 static void
-start(HttpTransfer *transfer, MonoTime due)
+start_deadline(HttpTransfer *transfer, MonoTime due)
 {
 	transfer->next_due = due;
 	transfer->has_rest = false;
@@ -65,7 +65,7 @@ deadlines_read_on(HttpTransfer *transfer)
 }
 
 static void
-stop(HttpTransfer *transfer)
+stop_deadline(HttpTransfer *transfer)
 {
 	if (transfer->is_timed)
 		pairingheap_remove(timed, &transfer->timed_node);
@@ -93,7 +93,7 @@ deadlines_begin(HttpTransfer *transfer)
 	transfer->is_connecting = true;
 	transfer->stall = clock_stall();
 	dlist_push_tail(&connecting, &transfer->connecting_node);
-	start(transfer, Min(transfer->due, now + request->connect_timeout * INT64CONST(1000)));
+	start_deadline(transfer, Min(transfer->due, now + request->connect_timeout * INT64CONST(1000)));
 }
 
 /*
@@ -103,8 +103,8 @@ void
 deadlines_connected(HttpTransfer *transfer)
 {
 	leave_connecting(transfer);
-	stop(transfer);
-	start(transfer, transfer->due);
+	stop_deadline(transfer);
+	start_deadline(transfer, transfer->due);
 }
 
 /*
@@ -114,7 +114,7 @@ deadlines_connected(HttpTransfer *transfer)
 void
 deadlines_pause(HttpTransfer *transfer)
 {
-	stop(transfer);
+	stop_deadline(transfer);
 	transfer->paused_at = clock_wire();
 }
 
@@ -122,7 +122,7 @@ void
 deadlines_resume(HttpTransfer *transfer)
 {
 	transfer->due += clock_wire() - transfer->paused_at;
-	start(transfer, transfer->due);
+	start_deadline(transfer, transfer->due);
 }
 
 /*
@@ -132,7 +132,7 @@ void
 deadlines_end(HttpTransfer *transfer)
 {
 	leave_connecting(transfer);
-	stop(transfer);
+	stop_deadline(transfer);
 }
 
 /*

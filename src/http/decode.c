@@ -221,11 +221,10 @@ typedef struct Step
 } Step;
 
 /*
- * Makes room for another piece.  Doubles, because the size is not known
- * beforehand.
+ * Makes room for another piece.  Doubles, because the size is unknown.
  */
 static InflateEnd
-grow(Decoding *decoding)
+grow_output(Decoding *decoding)
 {
 	size_t capacity = Min(Max(decoding->capacity * 2, PIECE), decoding->most + 1);
 	char *grown;
@@ -247,7 +246,7 @@ grow(Decoding *decoding)
 static InflateEnd
 begin_step(Decoding *decoding, Step *step)
 {
-	InflateEnd end = grow(decoding);
+	InflateEnd end = grow_output(decoding);
 
 	if (end != INFLATE_DONE)
 		return end;
@@ -274,7 +273,7 @@ has_more(const Decoding *decoding)
 }
 
 static InflateEnd
-finish(const Decoding *decoding, bool is_complete)
+choose_end(const Decoding *decoding, bool is_complete)
 {
 	return decoding->len > decoding->most ? INFLATE_TOO_LARGE
 		   : is_complete                  ? INFLATE_DONE
@@ -316,14 +315,14 @@ take_off_zlib(Decoding *decoding)
 		if (code == Z_STREAM_END)
 		{
 			if (!begins_again(decoding))
-				return finish(decoding, true);
+				return choose_end(decoding, true);
 		}
 		else if (code == Z_MEM_ERROR)
 			return INFLATE_NO_MEMORY;
 		else if (code != Z_OK && code != Z_BUF_ERROR)
 			return INFLATE_BROKEN;
 		else if (!has_more(decoding) && zlib->avail_out > 0)
-			return finish(decoding, false); /* it is cut */
+			return choose_end(decoding, false); /* it is cut */
 	}
 	return INFLATE_MORE;
 }
@@ -348,9 +347,9 @@ take_off_brotli(Decoding *decoding)
 										  &room_left, (uint8_t **) &step.out, NULL);
 		end_step(decoding, step.in_len - in_left, step.room - room_left);
 		if (result == BROTLI_DECODER_RESULT_SUCCESS || result == BROTLI_DECODER_RESULT_ERROR)
-			return finish(decoding, result == BROTLI_DECODER_RESULT_SUCCESS);
+			return choose_end(decoding, result == BROTLI_DECODER_RESULT_SUCCESS);
 		if (result == BROTLI_DECODER_RESULT_NEEDS_MORE_INPUT && !has_more(decoding))
-			return finish(decoding, false);
+			return choose_end(decoding, false);
 	}
 	return INFLATE_MORE;
 }
@@ -379,7 +378,7 @@ take_off_zstd(Decoding *decoding)
 			return INFLATE_BROKEN;
 		/* zstd has more to put out while it fills its room */
 		if (!has_more(decoding) && (left == 0 || out.pos < out.size))
-			return finish(decoding, left == 0);
+			return choose_end(decoding, left == 0);
 	}
 	return INFLATE_MORE;
 }
@@ -484,7 +483,7 @@ take_off_some(Decoding *decoding)
  * many servers send raw deflate: so that is tried second.
  */
 static InflateEnd
-go_on(Decoding *decoding)
+continue_decoding(Decoding *decoding)
 {
 	InflateEnd end;
 
@@ -495,14 +494,15 @@ go_on(Decoding *decoding)
 		return end;
 	close_decoder(decoding);
 	decoding->is_raw = true;
-	return go_on(decoding);
+	return continue_decoding(decoding);
 }
 
 /*
  * Returns what takes an encoding off a body, malloc'd; NULL if out of memory.
  */
 static Decoding *
-begin(const HttpReply *reply, Encoding encoding, size_t most, DecodeMayGrow may_grow, void *arg)
+create_decoding(const HttpReply *reply, Encoding encoding, size_t most, DecodeMayGrow may_grow,
+				void *arg)
 {
 	Decoding *decoding = calloc(1, sizeof(Decoding));
 
@@ -526,7 +526,7 @@ take_off_one(HttpReply *reply, Decoding **decoding, size_t *budget)
 	InflateEnd end;
 
 	(*decoding)->budget = *budget;
-	end = go_on(*decoding);
+	end = continue_decoding(*decoding);
 	*budget = (*decoding)->budget;
 	if (end == INFLATE_MORE)
 		return end;
@@ -583,7 +583,7 @@ decode_body(HttpReply *reply, Decoding **begun, size_t budget, size_t most, Deco
 	while (n > reply->n_decoded && end == INFLATE_DONE)
 	{
 		if (*begun == NULL)
-			*begun = begin(reply, list[n - 1 - reply->n_decoded], most, may_grow, arg);
+			*begun = create_decoding(reply, list[n - 1 - reply->n_decoded], most, may_grow, arg);
 		end = *begun ? take_off_one(reply, begun, &budget) : INFLATE_NO_MEMORY;
 	}
 	if (end == INFLATE_MORE)

@@ -171,7 +171,7 @@ http_wait_ms(void)
  * Takes a transfer back from libcurl, whatever its state.  is_well: it ended without an error.
  */
 static void
-detach(HttpTransfer *transfer, bool is_well)
+detach_transfer(HttpTransfer *transfer, bool is_well)
 {
 	if (transfer->easy == NULL)
 		return;
@@ -199,7 +199,7 @@ detach(HttpTransfer *transfer, bool is_well)
 }
 
 static void
-enlist(dlist_head *list, HttpTransfer *transfer)
+enlist_transfer(dlist_head *list, HttpTransfer *transfer)
 {
 	dlist_push_tail(list, &transfer->node);
 	transfer->is_listed = true;
@@ -217,7 +217,7 @@ http_complete(HttpTransfer *transfer)
 		reply->body->len--;
 	else if (reply->error == HTTP_OK)
 		reply->error = HTTP_MEMORY;
-	enlist(&finished, transfer);
+	enlist_transfer(&finished, transfer);
 }
 
 /*
@@ -238,7 +238,7 @@ send_again(HttpTransfer *transfer)
 	transfer->error_text[0] = '\0';
 	pg_atomic_write_u64(&transfer->meter->sent, 0);
 	curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT, 1L);
-	enlist(&starting, transfer);
+	enlist_transfer(&starting, transfer);
 }
 
 /*
@@ -253,7 +253,7 @@ http_finish(HttpTransfer *transfer, CURLcode code)
 		send_again(transfer);
 		return;
 	}
-	detach(transfer, transfer->reply->error == HTTP_OK);
+	detach_transfer(transfer, transfer->reply->error == HTTP_OK);
 	parked_take(transfer);
 }
 
@@ -367,7 +367,7 @@ end_overdue(MonoTime enough)
  * If answers wait for memory, makes transfers that stand still give theirs back.
  */
 static void
-relieve(MonoTime now)
+relieve_pauses(MonoTime now)
 {
 	HttpTransfer *transfer;
 
@@ -410,7 +410,7 @@ http_work(void)
 	http_take_done();
 	idle_shrink(n_transfers);
 	end_overdue(clock_uptime() + HEAVY_MS * INT64CONST(1000));
-	relieve(clock_uptime());
+	relieve_pauses(clock_uptime());
 	restore_signals(&saved);
 	spill_work();
 	parked_take_back();
@@ -462,7 +462,7 @@ http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner, vo
 	n_transfers++;
 	idle_note_peak(n_transfers);
 	deadlines_begin(transfer);
-	enlist(&starting, transfer);
+	enlist_transfer(&starting, transfer);
 	return transfer;
 }
 
@@ -505,7 +505,7 @@ http_abort(HttpTransfer *transfer)
 	transfer->is_listed = false;
 	parked_forget(transfer);
 	block_signals(&saved);
-	detach(transfer, false);
+	detach_transfer(transfer, false);
 	restore_signals(&saved);
 	spill_end(transfer);
 }

@@ -29,7 +29,7 @@ has_memory(void)
 }
 
 static HttpError
-classify(const HttpTransfer *transfer, CURLcode code)
+classify_error(const HttpTransfer *transfer, CURLcode code)
 {
 	if (transfer->refused_address)
 		return HTTP_FORBIDDEN;
@@ -75,7 +75,7 @@ classify(const HttpTransfer *transfer, CURLcode code)
 }
 
 static void
-describe(HttpTransfer *transfer, CURLcode code)
+describe_error(HttpTransfer *transfer, CURLcode code)
 {
 	char *text = transfer->error_text;
 
@@ -129,7 +129,7 @@ outcome_note(HttpTransfer *transfer, CURLcode code)
 	}
 	reply->sent = request_size > 0 && !transfer->is_untaken;
 	reply->status = (int) status;
-	reply->error = classify(transfer, code);
+	reply->error = classify_error(transfer, code);
 	reply->error_text = transfer->error_text;
-	describe(transfer, code);
+	describe_error(transfer, code);
 }

@@ -16,7 +16,7 @@ static HttpTransfer *returning = NULL; /* the parked one that is being read back
 static Decoding *decoding = NULL;      /* of the returning one */
 
 static void
-park(HttpTransfer *transfer)
+park_transfer(HttpTransfer *transfer)
 {
 	dlist_push_tail(&parked, &transfer->node);
 	transfer->is_listed = true;
@@ -56,7 +56,7 @@ may_decode(void *arg, size_t bytes)
 static void
 go_on_later(HttpTransfer *transfer, Decoding *begun)
 {
-	park(transfer);
+	park_transfer(transfer);
 	if (returning == NULL)
 	{
 		returning = transfer;
@@ -73,7 +73,7 @@ go_on_later(HttpTransfer *transfer, Decoding *begun)
  * as much as was not enough.
  */
 static void
-decode(HttpTransfer *transfer, Decoding *begun)
+decode_answer(HttpTransfer *transfer, Decoding *begun)
 {
 	HttpReply *reply = transfer->reply;
 	DecodeEnd end = DECODE_DONE;
@@ -97,7 +97,7 @@ decode(HttpTransfer *transfer, Decoding *begun)
 	else
 	{
 		transfer->decoding = 2 * Max(transfer->decoding, reply->body->len);
-		park(transfer);
+		park_transfer(transfer);
 	}
 }
 
@@ -108,9 +108,9 @@ void
 parked_take(HttpTransfer *transfer)
 {
 	if (transfer->is_spilled)
-		park(transfer);
+		park_transfer(transfer);
 	else
-		decode(transfer, NULL);
+		decode_answer(transfer, NULL);
 }
 
 /*
@@ -146,7 +146,7 @@ next_to_take_back(void)
 }
 
 static void
-leave(HttpTransfer *transfer)
+leave_list(HttpTransfer *transfer)
 {
 	dlist_delete(&transfer->node);
 	transfer->is_listed = false;
@@ -163,8 +163,8 @@ decode_more(void)
 
 	returning = NULL;
 	decoding = NULL;
-	leave(transfer);
-	decode(transfer, begun);
+	leave_list(transfer);
+	decode_answer(transfer, begun);
 }
 
 /*
@@ -191,10 +191,10 @@ parked_take_back(void)
 	returning = result == SPILL_MORE ? transfer : NULL;
 	if (result == SPILL_MORE)
 		return;
-	leave(transfer);
+	leave_list(transfer);
 	if (result == SPILL_FAILED && transfer->reply->error == HTTP_OK)
 		transfer->reply->error = HTTP_MEMORY;
-	decode(transfer, NULL);
+	decode_answer(transfer, NULL);
 }
 
 /*

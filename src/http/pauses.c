@@ -32,7 +32,7 @@ pauses_begin(HttpTransfer *transfer)
 }
 
 static void
-leave(HttpTransfer *transfer)
+leave_paused(HttpTransfer *transfer)
 {
 	dlist_delete(&transfer->paused_node);
 	n_paused--;
@@ -45,7 +45,7 @@ leave(HttpTransfer *transfer)
 void
 pauses_end(HttpTransfer *transfer)
 {
-	leave(transfer);
+	leave_paused(transfer);
 	transfer->received_at = clock_wire();
 	deadlines_resume(transfer);
 }
@@ -57,7 +57,7 @@ void
 pauses_forget(HttpTransfer *transfer)
 {
 	if (transfer->is_paused)
-		leave(transfer);
+		leave_paused(transfer);
 }
 
 /*
@@ -110,7 +110,7 @@ pauses_next_to_end(void)
  * Makes a transfer that stands still give back its memory.  True if it must be cut instead.
  */
 static bool
-relieve(HttpTransfer *transfer, MonoTime now)
+reclaim_memory(HttpTransfer *transfer, MonoTime now)
 {
 	MonoTime silence = now - transfer->received_at;
 	bool holds_memory = transfer->reply->body->capacity > MEMORY_SMALL;
@@ -140,7 +140,7 @@ pauses_relieve(const dlist_head *active, MonoTime now)
 	{
 		HttpTransfer *transfer = dlist_container(HttpTransfer, active_node, iter.cur);
 
-		if (relieve(transfer, now))
+		if (reclaim_memory(transfer, now))
 			return transfer;
 	}
 	return NULL;

@@ -227,7 +227,7 @@ sluice_wait(HttpTransfer *transfer)
 }
 
 static void
-move(HttpTransfer *transfer, dlist_head *list)
+move_transfer(HttpTransfer *transfer, dlist_head *list)
 {
 	if (transfer->full_list != NULL)
 		dlist_delete(&transfer->full_node);
@@ -242,7 +242,7 @@ move(HttpTransfer *transfer, dlist_head *list)
 void
 sluice_forget(HttpTransfer *transfer)
 {
-	move(transfer, NULL);
+	move_transfer(transfer, NULL);
 	transfer->is_full = false;
 }
 
@@ -258,7 +258,7 @@ sluice_next(void)
 	if (dlist_is_empty(&going_on))
 		return NULL;
 	transfer = dlist_container(HttpTransfer, full_node, dlist_head_node(&going_on));
-	move(transfer, NULL);
+	move_transfer(transfer, NULL);
 	transfer->is_full = false;
 	transfer->received_at = clock_wire();
 	deadlines_resume(transfer);
@@ -286,7 +286,7 @@ http_take_full(void **tag)
 	if (dlist_is_empty(&full))
 		return false;
 	transfer = dlist_container(HttpTransfer, full_node, dlist_head_node(&full));
-	move(transfer, NULL);
+	move_transfer(transfer, NULL);
 	*tag = transfer->tag;
 	return true;
 }
@@ -335,7 +335,7 @@ http_take_piece(HttpTransfer *transfer, MemoryContext owner, uint8 *digest)
 	if (!digest_end(pour->piece, digest))
 		digest_sha256(piece->data, piece->len, digest);
 	(void) digest_add(pour->piece, piece->data + HTTP_PIECE, rest);
-	move(transfer, &going_on);
+	move_transfer(transfer, &going_on);
 	return piece;
 }
 
@@ -348,5 +348,5 @@ http_keep_whole(HttpTransfer *transfer)
 {
 	transfer->is_pouring = transfer->reply->is_poured = transfer->reply->is_pieces = false;
 	transfer->reply->body->limit = transfer->request->max_response + 1;
-	move(transfer, &going_on);
+	move_transfer(transfer, &going_on);
 }

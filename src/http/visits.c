@@ -81,7 +81,7 @@ end_flood(HttpTransfer *transfer)
  * Resumes a transfer that was paused between two visits.
  */
 static void
-resume(HttpTransfer *transfer)
+resume_heavy(HttpTransfer *transfer)
 {
 	CURLcode code;
 
@@ -171,7 +171,7 @@ visits_heavy(MonoTime enough)
 	{
 		MonoTime now;
 
-		resume(transfer);
+		resume_heavy(transfer);
 		visits_run_timer();
 		now = clock_uptime();
 		note_visit(transfer, now - before);
@@ -185,13 +185,13 @@ visits_heavy(MonoTime enough)
  * Reads on in a transfer.  False once nothing is left of what came before its time was over.
  */
 static bool
-read_some(HttpTransfer *transfer)
+read_transfer(HttpTransfer *transfer)
 {
 	TcpBytes now;
 	int running;
 
 	if (transfer->is_heavy)
-		resume(transfer);
+		resume_heavy(transfer);
 	else
 	{
 		visit_enough = clock_uptime() + LONG_US;
@@ -218,7 +218,7 @@ visits_read_rest(HttpTransfer *transfer, MonoTime enough)
 	TcpBytes then;
 
 	if (transfer->is_connecting || transfer->fd < 0)
-		resume(transfer);
+		resume_heavy(transfer);
 	if (!transfer->is_timed || transfer->is_connecting || transfer->fd < 0)
 		return !transfer->is_timed;
 	if (!transfer->has_rest)
@@ -229,7 +229,7 @@ visits_read_rest(HttpTransfer *transfer, MonoTime enough)
 		/* one read more finds the end of the connection */
 		transfer->n_rest = then.unread / MIN_READ + 1;
 	}
-	while (read_some(transfer))
+	while (read_transfer(transfer))
 	{
 		if (clock_uptime() < enough)
 			continue;

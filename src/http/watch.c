@@ -122,7 +122,7 @@ make_room(int fd)
 }
 
 static void
-forget(int fd)
+forget_socket(int fd)
 {
 	if (watched[fd].is_opened)
 		n_opened--;
@@ -140,11 +140,11 @@ watch_closed(int fd)
 		return;
 	if (watched[fd].is_untaken != NULL)
 		*watched[fd].is_untaken = watch_is_untaken(fd, watched[fd].is_untaken);
-	forget(fd);
+	forget_socket(fd);
 }
 
 static void
-take_out(int fd)
+remove_socket(int fd)
 {
 	epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL);
 	watched[fd].events = 0;
@@ -194,13 +194,13 @@ watch_opened(int fd)
 	if (!make_room(fd))
 		return false;
 	events = watched[fd].is_resting ? 0 : watched[fd].events;
-	forget(fd);
+	forget_socket(fd);
 	watched[fd].connection = ++n_connections;
 	watched[fd].is_opened = true;
 	n_opened++;
 	if (events == 0 || watch_for(fd, events))
 		return true;
-	forget(fd);
+	forget_socket(fd);
 	return false;
 }
 
@@ -273,8 +273,8 @@ watch_rest(int fd, uint32 origin)
 		note_addresses(fd);
 		return;
 	}
-	take_out(fd);
-	forget(fd);
+	remove_socket(fd);
+	forget_socket(fd);
 }
 
 /* ---------- connections that are used again ---------- */
@@ -372,7 +372,7 @@ void
 watch_pause(int fd)
 {
 	if (fd < n_watched && watched[fd].events != 0)
-		take_out(fd);
+		remove_socket(fd);
 }
 
 /*
@@ -388,7 +388,7 @@ end_rest(int fd)
 
 	if (clock_uptime() - watched[fd].rested_at < SILENT_CLOSE_MS * INT64CONST(1000))
 		idle_note_closing(watched[fd].origin);
-	take_out(fd);
+	remove_socket(fd);
 	for (reads = 0; reads < MAX_UNWANTED_READS; reads++)
 	{
 		if (recv(fd, unwanted, sizeof(unwanted), MSG_DONTWAIT) <= 0)

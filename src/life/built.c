@@ -22,7 +22,7 @@ typedef struct Building
 } Building;
 
 static void
-build(void *arg)
+build_request(void *arg)
 {
 	Building *building = arg;
 
@@ -30,7 +30,7 @@ build(void *arg)
 }
 
 static Next
-unbuilt(const Building *building, const ErrorData *error)
+handle_unbuilt(const Building *building, const ErrorData *error)
 {
 	if (building->step->unbuilt != NULL)
 		return building->step->unbuilt(building->job, error ? NULL : building->why, error);
@@ -46,10 +46,10 @@ built_here(Call *call, const Step *step, Next *next)
 	Building building = {step, call->job, NULL, NULL};
 	ErrorData *error = NULL;
 
-	if (!calls_run(call, build, &building, &error))
+	if (!calls_run(call, build_request, &building, &error))
 		building.http = NULL;
 	if (building.http == NULL)
-		*next = unbuilt(&building, error);
+		*next = handle_unbuilt(&building, error);
 	return building.http;
 }
 

@@ -216,7 +216,7 @@ calls_keep(Job *job, MemoryContext owner)
 }
 
 static void
-prepare(void *arg)
+prepare_call(void *arg)
 {
 	Call *call = arg;
 	Job *job = call->job;
@@ -247,7 +247,7 @@ calls_prepare(Call *call, JobStep step)
 	Assert(call->transfer == NULL);
 	call->step = step;
 	call->peek = NULL;
-	return guard_try(prepare, call, &error);
+	return guard_try(prepare_call, call, &error);
 }
 
 /*
@@ -309,7 +309,7 @@ calls_read_status(Call *call, HttpReply *reply)
 }
 
 static void
-begin(void *arg)
+begin_transfer(void *arg)
 {
 	Call *call = arg;
 	Job *job = call->job;
@@ -338,7 +338,7 @@ calls_begin(Call *call, HttpRequest *http)
 
 	Assert(call->transfer == NULL);
 	call->http = http;
-	return guard_try(begin, call, &error) && call->transfer != NULL;
+	return guard_try(begin_transfer, call, &error) && call->transfer != NULL;
 }
 
 /* ---------- what is shown ---------- */

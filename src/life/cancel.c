@@ -77,7 +77,7 @@ describe_cancel(const Job *job)
  * Saves the mark on the row or, at the end, the note.
  */
 static Next
-save(Job *job, char *note, bool is_end)
+save_cancel(Job *job, char *note, bool is_end)
 {
 	Verdict *verdict = palloc0(sizeof(Verdict));
 
@@ -100,7 +100,7 @@ save_note(void *arg)
 	Note *note = arg;
 	char *words = note->is_end ? describe_cancel(note->job) : cancel_describe_delay(note->job);
 
-	note->next = save(note->job, words, note->is_end);
+	note->next = save_cancel(note->job, words, note->is_end);
 }
 
 static void
@@ -116,7 +116,7 @@ let_go_of_call(Job *job)
  * Ends the cancel: writes the note on the row, unless the row is gone or memory is short.
  */
 static Next
-conclude(Job *job)
+conclude_cancel(Job *job)
 {
 	Note note = {job, true};
 	char *error;
@@ -185,7 +185,7 @@ Next
 cancel_unbuilt(Job *job, const char *why, const ErrorData *error)
 {
 	job->cancel.addresses = NULL;
-	return conclude(job);
+	return conclude_cancel(job);
 }
 
 Next
@@ -297,7 +297,7 @@ cancel_answered(Job *job, HttpReply *reply)
 		return back_off(job, wait_ms);
 	job->cancel.addresses = job->cancel.rest;
 	job->cancel.failures = 0;
-	return job->cancel.addresses != NULL ? next_call(STEP_CANCEL) : conclude(job);
+	return job->cancel.addresses != NULL ? next_call(STEP_CANCEL) : conclude_cancel(job);
 }
 
 /* ---------- beginning ---------- */
@@ -306,7 +306,7 @@ cancel_answered(Job *job, HttpReply *reply)
  * Frees everything except what the cancelling calls need.
  */
 static void
-strip(Job *job)
+strip_job(Job *job)
 {
 	job_end_calls(job);
 	pour_drop(job, true);
@@ -336,10 +336,10 @@ begin_named(Job *job)
 	job->cancel.addresses =
 		cancels ? MemoryContextStrdup(job->context, grammar_fit_addresses(cancels, is_ours)) : NULL;
 	if (job->cancel.addresses == NULL || *job->cancel.addresses == '\0')
-		return conclude(job);
+		return conclude_cancel(job);
 	if (job->cancel.is_marked || job->cancel.row_is_gone)
 		return next_line(STEP_CANCEL);
-	return save(job, NULL, false);
+	return save_cancel(job, NULL, false);
 }
 
 /*
@@ -382,7 +382,7 @@ is_only_call(const Job *job)
  * one.
  */
 static Next
-let_go(Job *job)
+release_job(Job *job)
 {
 	bool has_mark =
 		job->is_saved && !job->cancel.row_is_gone &&
@@ -392,8 +392,8 @@ let_go(Job *job)
 	has_mark |= (job->remote.is_unsent || job->remote.is_unread) && !job->cancel.row_is_gone;
 	if (!has_mark)
 		return next_gone();
-	strip(job);
-	return save(job, NULL, true);
+	strip_job(job);
+	return save_cancel(job, NULL, true);
 }
 
 /*
@@ -422,20 +422,20 @@ cancel_begin(Job *job)
 	/* an orphan was just read: its remote is in the row */
 	job->is_saved |= job->state == JOB_CLAIMED && job->request == NULL;
 	if (job->options == NULL || has_ended || job_is_unsent(job))
-		return let_go(job);
+		return release_job(job);
 	by_us = is_named_by_us(job);
 	if (is_named(job) || by_us)
 	{
-		strip(job);
+		strip_job(job);
 		if (by_us)
 			job->remote.id = job->idempotency_key;
 		job->cancel.is_marked = job->is_saved && !job->cancel.row_is_gone && !by_us;
 		return begin_named(job);
 	}
 	if (!is_only_call(job))
-		return let_go(job);
+		return release_job(job);
 	/* at once: a late call could cancel the server's next job */
-	strip(job);
+	strip_job(job);
 	job->cancel.addresses =
 		MemoryContextStrdup(job->context,
 							grammar_fit_addresses(job->options->protocol.cancel, true));
@@ -449,11 +449,11 @@ cancel_begin(Job *job)
 Next
 cancel_resume(Job *job)
 {
-	strip(job);
+	strip_job(job);
 	job->cancel.is_marked = true;
 	if (!is_named(job))
-		return save(job, NULL, true);
+		return save_cancel(job, NULL, true);
 	if (job->options == NULL || job->complaint != NULL)
-		return conclude(job);
+		return conclude_cancel(job);
 	return begin_named(job);
 }

@@ -34,7 +34,7 @@ has_window(const Line *line)
 }
 
 static bool
-may_go(const Line *line, MonoTime now)
+may_cancel(const Line *line, MonoTime now)
 {
 	ServerQueue *queue = line->queue;
 
@@ -62,7 +62,7 @@ cancelline_line_up(Job *job)
 Job *
 cancelline_next(MonoTime now)
 {
-	LineWaiter *waiter = lines_take(&cancels, may_go, now);
+	LineWaiter *waiter = lines_take(&cancels, may_cancel, now);
 
 	return waiter ? job_of_waiter(waiter) : NULL;
 }
@@ -111,7 +111,7 @@ cancelline_next_time(MonoTime now)
 
 		if (!line_has_waiters(line) || !has_window(line))
 			continue;
-		if (may_go(line, now))
+		if (may_cancel(line, now))
 			return now;
 		change = queue->cancels_held_until > now ? queue->cancels_held_until
 												 : limits_next_cancel(&queue->limits, now);

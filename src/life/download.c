@@ -68,7 +68,7 @@ room_for_outputs(const Job *job)
  * same.  Ignores the queries of the links, which have signatures.
  */
 static void
-take_over(Job *job)
+reuse_outputs(Job *job)
 {
 	int n = list_length(job->verdict->outputs);
 	int i;
@@ -99,7 +99,7 @@ take_over(Job *job)
  * Polls the provider once more: a link may have expired, and a new answer has a new link.
  */
 static Next
-ask_again(Job *job)
+poll_again(Job *job)
 {
 	job->download.polled_again = true;
 	job->download.old_answer = job->verdict;
@@ -119,7 +119,7 @@ end_downloads(Job *job)
 
 	job->download.redirects = job->download.failures = 0;
 	if (faults != NULL && verdict_names_prediction(job) && !job->download.polled_again)
-		return ask_again(job);
+		return poll_again(job);
 	if (faults != NULL && job->verdict->error != NULL)
 		faults = psprintf("%s %s", job->verdict->error, faults);
 	if (faults == NULL)
@@ -135,7 +135,7 @@ end_downloads(Job *job)
  * output gets no new time for retries.
  */
 static Next
-give_up(Job *job, Output *output, const char *why)
+abandon_output(Job *job, Output *output, const char *why)
 {
 	output->fault = pstrdup(why);
 	pour_drop(job, true);
@@ -182,7 +182,7 @@ download_build(Job *job, char **why)
 	size_t room;
 
 	Assert(job->verdict != NULL);
-	take_over(job);
+	reuse_outputs(job);
 	room = room_for_outputs(job);
 	while ((output = next_download(job)) != NULL && room == 0 && !pour_may(job, output))
 	{
@@ -241,7 +241,7 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 		return next_wait(STEP_DOWNLOAD,
 						 clock_mono() +
 							 backoff_delay(&try_again, job->download.failures - 1) * 1000);
-	return give_up(job, output, verdict->error);
+	return abandon_output(job, output, verdict->error);
 }
 
 /* A download that is judged. */

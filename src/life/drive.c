@@ -27,7 +27,7 @@
  * Moves the job to a step.  A job whose row is not running any more only cancels, whatever the state.
  */
 static void
-enter(Job *job, JobState state, JobStep step)
+enter_step(Job *job, JobState state, JobStep step)
 {
 	if (step == STEP_CANCEL && job->step != STEP_CANCEL)
 		job_enter(job, JOB_CANCELLING, step);
@@ -54,7 +54,7 @@ begin_built(Job *job, JobStep id, HttpRequest *http)
 		  http->method, trace_name(http->shown_url));
 	if (step->is_beside)
 		return next_stay();
-	enter(job, JOB_CALLING, id);
+	enter_step(job, JOB_CALLING, id);
 	calls_show(job, step->phase);
 	if (step->only_asks)
 		asking_begin(job);
@@ -81,7 +81,7 @@ begin_call(Job *job, JobStep id)
 	if (id == STEP_SUBMIT && built_elsewhere(job))
 	{
 		calls_appear(job);
-		enter(job, JOB_CALLING, id);
+		enter_step(job, JOB_CALLING, id);
 		calls_show(job, step->phase);
 		return next_stay();
 	}
@@ -97,32 +97,32 @@ wait_until(Job *job, JobStep step, MonoTime until)
 		calls_appear(job);
 	/* the provider works, or an answer is still being fetched */
 	calls_show(job, steps_table[step].only_asks ? ACTIVITY_WAITING : steps_table[step].phase);
-	enter(job, JOB_WAITING, step);
+	enter_step(job, JOB_WAITING, step);
 	job_wake_at(job, until);
 	trace("job " INT64_FORMAT " attempt %d: %s in " INT64_FORMAT " ms", job->id, job->attempt,
 		  steps_table[step].name, Max(until - clock_mono(), 0) / 1000);
 }
 
 static void
-line_up(Job *job, JobStep step)
+enter_line(Job *job, JobStep step)
 {
 	job_stop_waking(job);
 	Assert(steps_table[step].line_up != NULL);
-	enter(job, JOB_WAITING, step);
+	enter_step(job, JOB_WAITING, step);
 	steps_table[step].line_up(job);
 }
 
 static void
-save(Job *job, JobStep step, Verdict *verdict)
+save_verdict(Job *job, JobStep step, Verdict *verdict)
 {
 	job_stop_waking(job);
 	job->verdict = verdict;
 	calls_show(job, ACTIVITY_SAVING);
-	enter(job, JOB_SAVING, step);
+	enter_step(job, JOB_SAVING, step);
 }
 
 static void
-report(Job *job, Verdict *verdict)
+report_verdict(Job *job, Verdict *verdict)
 {
 	job_stop_waking(job);
 	pour_drop(job, true);
@@ -130,7 +130,7 @@ report(Job *job, Verdict *verdict)
 	job->verdict = verdict;
 	calls_show(job, ACTIVITY_SAVING);
 	outcome_decide(job);
-	enter(job, JOB_REPORTING, job->step);
+	enter_step(job, JOB_REPORTING, job->step);
 }
 
 /*
@@ -147,7 +147,7 @@ must_be_saved(const Job *job)
  * Returns what comes next after a verdict.
  */
 static Next
-conclude(Job *job, Verdict *verdict)
+follow_verdict(Job *job, Verdict *verdict)
 {
 	JobStep id;
 
@@ -173,12 +173,12 @@ conclude(Job *job, Verdict *verdict)
  * Goes on with step, after the row was written.
  */
 static void
-go_on(Job *job, JobStep step)
+continue_step(Job *job, JobStep step)
 {
 	HttpReply *ended = job->store->ended;
 
 	job->store->ended = NULL;
-	enter(job, JOB_CALLING, step);
+	enter_step(job, JOB_CALLING, step);
 	calls_show(job, steps_table[step].phase);
 	if (ended != NULL)
 		drive_carry_out(job, steps_table[step].answered(job, ended));
@@ -187,7 +187,7 @@ go_on(Job *job, JobStep step)
 }
 
 static void
-forget(Job *job)
+forget_job(Job *job)
 {
 	MemoryContextSwitchTo(TopMemoryContext);
 	job_destroy(job);
@@ -202,7 +202,8 @@ drive_carry_out(Job *job, Next next)
 	while (next.kind == NEXT_CALL || next.kind == NEXT_VERDICT)
 	{
 		MemoryContextSwitchTo(job->context);
-		next = next.kind == NEXT_CALL ? begin_call(job, next.step) : conclude(job, next.verdict);
+		next =
+			next.kind == NEXT_CALL ? begin_call(job, next.step) : follow_verdict(job, next.verdict);
 	}
 	switch (next.kind)
 	{
@@ -211,22 +212,22 @@ drive_carry_out(Job *job, Next next)
 				job_wake_at(job, next.until);
 			break;
 		case NEXT_LINE:
-			line_up(job, next.step);
+			enter_line(job, next.step);
 			break;
 		case NEXT_WAIT:
 			wait_until(job, next.step, next.until);
 			break;
 		case NEXT_GO_ON:
-			go_on(job, next.step);
+			continue_step(job, next.step);
 			break;
 		case NEXT_SAVE:
-			save(job, next.step, next.verdict);
+			save_verdict(job, next.step, next.verdict);
 			break;
 		case NEXT_REPORT:
-			report(job, next.verdict);
+			report_verdict(job, next.verdict);
 			break;
 		case NEXT_GONE:
-			forget(job);
+			forget_job(job);
 			break;
 		case NEXT_CALL:
 		case NEXT_VERDICT:

@@ -60,7 +60,7 @@ typedef struct JobFetch
 } JobFetch;
 
 static FetchObject *
-present(const Job *job)
+current_object(const Job *job)
 {
 	return job->fetch->left == NIL ? NULL : linitial(job->fetch->left);
 }
@@ -104,7 +104,7 @@ fetch_leave_place(Job *job)
 }
 
 static void
-drop(Job *job, FetchObject *object)
+drop_object(Job *job, FetchObject *object)
 {
 	job->fetch->left = list_delete_ptr(job->fetch->left, object);
 	object->queue->n_jobs--;
@@ -122,8 +122,8 @@ fetch_close(Job *job)
 	if (job->fetch == NULL)
 		return;
 	fetch_leave_place(job);
-	while ((object = present(job)) != NULL)
-		drop(job, object);
+	while ((object = current_object(job)) != NULL)
+		drop_object(job, object);
 	job->fetch = NULL;
 }
 
@@ -139,7 +139,7 @@ shown_url(const FetchObject *object)
  * Fails a job whose object cannot be had.  Nothing was sent for it.
  */
 static Next
-fail(Job *job, char *error)
+fail_job(Job *job, char *error)
 {
 	fetch_leave_place(job);
 	limits_give_back(&job->place);
@@ -150,7 +150,7 @@ fail(Job *job, char *error)
  * Puts the job back into the queue, for some seconds.
  */
 static Next
-put_off(Job *job, const char *why)
+postpone_job(Job *job, const char *why)
 {
 	fetch_leave_place(job);
 	job->waits_for = pstrdup(why);
@@ -165,8 +165,8 @@ static Next
 put_off_for_memory(Job *job, size_t bytes)
 {
 	job->wants_memory = bytes;
-	return put_off(job,
-				   "the memory for requests is full (genjob.max_memory), so genjob cannot fetch the objects of this request. The job waits for memory.");
+	return postpone_job(job,
+						"the memory for requests is full (genjob.max_memory), so genjob cannot fetch the objects of this request. The job waits for memory.");
 }
 
 /*
@@ -174,7 +174,7 @@ put_off_for_memory(Job *job, size_t bytes)
  * False if other requests leave no room.
  */
 static bool
-reserve(Job *job, size_t bytes)
+reserve_memory(Job *job, size_t bytes)
 {
 	MemoryShare *share = job->submission.share;
 	size_t had = share ? share->bytes : 0;
@@ -192,9 +192,9 @@ reserve(Job *job, size_t bytes)
  * Handles a call to the store that did not bring the object.
  */
 static Next
-failed(Job *job, const char *why, bool is_refused)
+handle_failure(Job *job, const char *why, bool is_refused)
 {
-	FetchObject *object = present(job);
+	FetchObject *object = current_object(job);
 	TimestampTz now = clock_now();
 	char *words = psprintf("%s could not be fetched from the store \"%s\": %s", shown_url(object),
 						   NameStr(object->queue->name), why);
@@ -204,8 +204,9 @@ failed(Job *job, const char *why, bool is_refused)
 	if (job->put_off_since == 0)
 		job->put_off_since = now;
 	if (!store_is_worth_a_try(postponed_times(job->id), now - job->put_off_since, is_refused))
-		return fail(job, words);
-	return put_off(job, psprintf("%s genjob will try again; nothing was sent to the job's server.",
+		return fail_job(job, words);
+	return postpone_job(job,
+						psprintf("%s genjob will try again; nothing was sent to the job's server.",
 								 words));
 }
 
@@ -216,16 +217,16 @@ failed(Job *job, const char *why, bool is_refused)
 static Next
 wait_for_place(Job *job)
 {
-	FetchObject *object = present(job);
+	FetchObject *object = current_object(job);
 	MonoTime now = clock_mono();
 	int64 waited = now - job->fetch->turn.waiting_since;
 
 	if (waited < PLACE_US && storeline_is_open(object->queue))
 		return next_wait(STEP_FETCH,
 						 now + Min(Max(NO_PLACE_MS, waited / 1000), NO_PLACE_MAX_MS) * 1000);
-	return put_off(job,
-				   psprintf("%s must come from the store \"%s\", which takes no call now: see held_reason in genjob.servers. The job waits for the store.",
-							shown_url(object), NameStr(object->queue->name)));
+	return postpone_job(job,
+						psprintf("%s must come from the store \"%s\", which takes no call now: see held_reason in genjob.servers. The job waits for the store.",
+								 shown_url(object), NameStr(object->queue->name)));
 }
 
 /*
@@ -233,9 +234,9 @@ wait_for_place(Job *job)
  * no object is left.
  */
 static Next
-attempt(Job *job)
+fetch_next(Job *job)
 {
-	FetchObject *object = present(job);
+	FetchObject *object = current_object(job);
 
 	if (object == NULL && job->remote.is_unsent)
 		return next_save(STEP_FETCH, palloc0(sizeof(Verdict)));
@@ -264,10 +265,10 @@ fetch_woken(Job *job)
 	size_t lacked = postponed_bytes(job->id);
 
 	if (fetch->is_begun)
-		return attempt(job);
+		return fetch_next(job);
 	fetch->is_begun = true;
 	fetch->taken = job->submission.share ? job->submission.share->bytes : 0;
-	return reserve(job, lacked) ? attempt(job) : put_off_for_memory(job, lacked);
+	return reserve_memory(job, lacked) ? fetch_next(job) : put_off_for_memory(job, lacked);
 }
 
 /*
@@ -304,7 +305,7 @@ room_for_bytes(const Job *job)
 HttpRequest *
 fetch_build(Job *job, char **why)
 {
-	FetchObject *object = present(job);
+	FetchObject *object = current_object(job);
 	RequestSource source = {.options = &object->server->options,
 							.secrets = &object->secrets,
 							.now_unix = time(NULL)};
@@ -325,7 +326,7 @@ Next
 fetch_unbuilt(Job *job, const char *why, const ErrorData *error)
 {
 	limits_give_back(&job->fetch->place);
-	return failed(job, error ? error->message : why, true);
+	return handle_failure(job, error ? error->message : why, true);
 }
 
 Next
@@ -341,7 +342,7 @@ fetch_starved(Job *job)
 static char *
 describe_too_large(const Job *job)
 {
-	const FetchObject *object = present(job);
+	const FetchObject *object = current_object(job);
 	size_t room = room_for_bytes(job);
 	size_t most = object->server->options.max_response;
 
@@ -356,9 +357,9 @@ describe_too_large(const Job *job)
  * Keeps what has come, with its memory context, until the request is built.
  */
 static void
-take(Job *job, const HttpReply *reply)
+keep_object(Job *job, const HttpReply *reply)
 {
-	FetchObject *object = present(job);
+	FetchObject *object = current_object(job);
 	Reference *reference = object->reference;
 
 	if (object->queue->stats != NULL)
@@ -372,30 +373,30 @@ take(Job *job, const HttpReply *reply)
 				: "application/octet-stream";
 	calls_keep(job, job->submission.context);
 	fetch_leave_place(job);
-	drop(job, object);
+	drop_object(job, object);
 }
 
 Next
 fetch_answered(Job *job, HttpReply *reply)
 {
-	FetchObject *object = present(job);
+	FetchObject *object = current_object(job);
 	StoreAnswer answer =
 		store_judge_at(job, object->queue, object->server, &job->fetch->place, &job->call, reply);
 	size_t taken;
 
 	if (reply->error == HTTP_TOO_LARGE)
-		return fail(job, describe_too_large(job));
+		return fail_job(job, describe_too_large(job));
 	if (answer.is_missing)
-		return fail(job, psprintf("%s is not there, so the job was not sent: %s", shown_url(object),
-								  answer.error));
+		return fail_job(job, psprintf("%s is not there, so the job was not sent: %s",
+									  shown_url(object), answer.error));
 	if (!answer.is_done)
-		return failed(job, answer.error, answer.is_refused);
+		return handle_failure(job, answer.error, answer.is_refused);
 	taken = job->fetch->taken + memory_body_size(0, reply->body->len);
-	if (!reserve(job, taken))
+	if (!reserve_memory(job, taken))
 		return put_off_for_memory(job, taken);
 	job->fetch->taken = taken;
-	take(job, reply);
-	return attempt(job);
+	keep_object(job, reply);
+	return fetch_next(job);
 }
 
 /*

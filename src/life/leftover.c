@@ -88,7 +88,7 @@ static int n_sweeps = 0;
 /* ---------- their lives ---------- */
 
 static char *
-copy(const char *text)
+copy_text(const char *text)
 {
 	return text ? pstrdup(text) : NULL;
 }
@@ -98,7 +98,7 @@ copy(const char *text)
  * no room.
  */
 static Leftover *
-create(const Job *job, const char *key, const char *id)
+create_leftover(const Job *job, const char *key, const char *id)
 {
 	const JobStore *store = job->store;
 	MemoryContext context;
@@ -115,13 +115,13 @@ create(const Job *job, const char *key, const char *id)
 	leftover->queue->n_jobs++;
 	leftover->server = server_hold(store->server);
 	leftover->secrets =
-		(MappingOptions){.api_key = copy(store->secrets.api_key),
-						 .headers = copy(store->secrets.headers),
-						 .access_key_id = copy(store->secrets.access_key_id),
-						 .secret_access_key = copy(store->secrets.secret_access_key),
-						 .session_token = copy(store->secrets.session_token)};
+		(MappingOptions){.api_key = copy_text(store->secrets.api_key),
+						 .headers = copy_text(store->secrets.headers),
+						 .access_key_id = copy_text(store->secrets.access_key_id),
+						 .secret_access_key = copy_text(store->secrets.secret_access_key),
+						 .session_token = copy_text(store->secrets.session_token)};
 	leftover->key = pstrdup(key);
-	leftover->id = copy(id);
+	leftover->id = copy_text(id);
 	leftover->again_at = clock_mono();
 	MemoryContextSwitchTo(caller);
 	dlist_push_tail(&leftovers, &leftover->node);
@@ -130,7 +130,7 @@ create(const Job *job, const char *key, const char *id)
 }
 
 static void
-end(Leftover *leftover)
+free_leftover(Leftover *leftover)
 {
 	dlist_delete(&leftover->node);
 	n_leftovers--;
@@ -145,7 +145,7 @@ end(Leftover *leftover)
 void
 leftover_add(const Job *job, const char *key, const char *id)
 {
-	(void) create(job, key, id);
+	(void) create_leftover(job, key, id);
 }
 
 /* ---------- sweeps ---------- */
@@ -191,7 +191,7 @@ leftover_note_store(const Job *job)
 		return;
 	sweep->due = now + SWEEP_US;
 	words = (KeyWords){.server = store->server_name, .database = store->database_name};
-	leftover = create(job, keytemplate_prefix(store->server->options.key, &words), NULL);
+	leftover = create_leftover(job, keytemplate_prefix(store->server->options.key, &words), NULL);
 	if (leftover == NULL)
 		return;
 	caller = MemoryContextSwitchTo(leftover->context);
@@ -230,7 +230,7 @@ abort_found(const Leftover *sweep, const S3Open *open)
 	JobStore store = {.queue = sweep->queue, .server = sweep->server, .secrets = sweep->secrets};
 	Job job = {.store = &store};
 
-	(void) create(&job, open->key, open->id);
+	(void) create_leftover(&job, open->key, open->id);
 }
 
 /*
@@ -258,7 +258,7 @@ take_list(const Leftover *sweep, const HttpReply *reply)
 /* ---------- calls ---------- */
 
 static void
-build(void *arg)
+build_request(void *arg)
 {
 	Leftover *leftover = arg;
 	S3Upload upload = {leftover->key, leftover->id};
@@ -277,16 +277,16 @@ build(void *arg)
  * sweep may find the upload.
  */
 static void
-fail(Leftover *leftover)
+note_failure(Leftover *leftover)
 {
 	if (leftover->failures++ >= MAX_TRIES)
-		end(leftover);
+		free_leftover(leftover);
 	else
 		leftover->again_at = clock_mono() + backoff_delay(&again, leftover->failures - 1) * 1000;
 }
 
 static void
-begin(Leftover *leftover, MonoTime now)
+begin_call(Leftover *leftover, MonoTime now)
 {
 	Call *call = &leftover->call;
 	ErrorData *error;
@@ -297,7 +297,7 @@ begin(Leftover *leftover, MonoTime now)
 	call->context =
 		AllocSetContextCreate(leftover->context, "genjob leftover call", ALLOCSET_SMALL_SIZES);
 	http_meter_init(&leftover->meter);
-	if (calls_run(call, build, leftover, &error) && call->transfer != NULL)
+	if (calls_run(call, build_request, leftover, &error) && call->transfer != NULL)
 	{
 		n_calls++;
 		return;
@@ -305,7 +305,7 @@ begin(Leftover *leftover, MonoTime now)
 	limits_give_back(&leftover->place);
 	MemoryContextDelete(call->context);
 	call->context = NULL;
-	fail(leftover);
+	note_failure(leftover);
 }
 
 /*
@@ -325,7 +325,7 @@ leftover_work(MonoTime now)
 		if (leftover->call.transfer != NULL || leftover->again_at > now)
 			continue;
 		if (limits_room(&leftover->queue->limits, now) > 0)
-			begin(leftover, now);
+			begin_call(leftover, now);
 		else
 			leftover->again_at = now + USECS_PER_SEC;
 	}
@@ -353,7 +353,7 @@ leftover_next(void)
 	return next;
 }
 
-/* Argument of take(). */
+/* Argument of take_reply(). */
 typedef struct Taking
 {
 	Leftover *leftover;
@@ -361,7 +361,7 @@ typedef struct Taking
 } Taking;
 
 static void
-take(void *arg)
+take_reply(void *arg)
 {
 	Taking *taking = arg;
 
@@ -389,12 +389,12 @@ leftover_answered(Call *call, HttpReply *reply)
 				clock_mono());
 	limits_leave(&leftover->place);
 	if (is_done && leftover->id == NULL)
-		(void) calls_run(call, take, &taking, &error);
+		(void) calls_run(call, take_reply, &taking, &error);
 	MemoryContextDelete(call->context);
 	call->context = NULL;
 	call->http = NULL;
 	if (is_done || (reply->error == HTTP_OK && reply->status == 404))
-		end(leftover);
+		free_leftover(leftover);
 	else
-		fail(leftover);
+		note_failure(leftover);
 }

@@ -52,7 +52,7 @@ static Rescue rescue;
  * dispatcher left.
  */
 static Next
-started(Job *job)
+begin_job(Job *job)
 {
 	Assert(job->state == JOB_CLAIMED && job->queue != NULL);
 	trace("job " INT64_FORMAT " attempt %d: %s, server \"%s\"", job->id, job->attempt,
@@ -75,7 +75,7 @@ started(Job *job)
 void
 life_start(Job *job)
 {
-	drive_marked(job, started);
+	drive_marked(job, begin_job);
 }
 
 /*
@@ -256,7 +256,7 @@ life_judge(JobStep step, const ReplySource *source, HttpReply *reply, Remote *re
 }
 
 static Next
-woken(Job *job)
+wake_step(Job *job)
 {
 	const Step *step = &steps_table[job->step];
 
@@ -266,7 +266,7 @@ woken(Job *job)
 }
 
 static Next
-admitted(Job *job)
+admit_step(Job *job)
 {
 	const Step *step = &steps_table[job->step];
 
@@ -284,10 +284,10 @@ life_wake(MonoTime now)
 	while ((job = job_next_to_wake()) != NULL && job->wake_at <= now)
 	{
 		job_stop_waking(job);
-		drive_marked(job, woken);
+		drive_marked(job, wake_step);
 	}
 	while ((job = asking_next(now)) != NULL)
-		drive_marked(job, admitted);
+		drive_marked(job, admit_step);
 	leftover_work(now);
 }
 
@@ -301,7 +301,7 @@ go_on_storing(Job *job, MonoTime now)
 	if (job->state == JOB_WAITING && job->wake_at <= now)
 	{
 		job_stop_waking(job);
-		drive_marked(job, woken);
+		drive_marked(job, wake_step);
 	}
 	if (job->state == JOB_WAITING)
 		schedule_note_time(&rescue.due, job->wake_at);
@@ -383,7 +383,7 @@ life_wake_cancels(MonoTime now)
 	Job *job;
 
 	while ((job = cancelline_next(now)) != NULL)
-		drive_marked(job, admitted);
+		drive_marked(job, admit_step);
 	cancelline_note_waiting(now);
 }
 
@@ -405,7 +405,7 @@ forget_saved_answer(Job *job)
 }
 
 static Next
-saved(Job *job)
+follow_save(Job *job)
 {
 	if (steps_table[job->step].saved != NULL)
 		return steps_table[job->step].saved(job);
@@ -424,7 +424,7 @@ life_saved(Job *job)
 {
 	Assert(job->state == JOB_SAVING && job->write.outcome != WRITE_PENDING);
 	job->write.again_at = job->write.failures = 0;
-	drive_job(job, saved);
+	drive_job(job, follow_save);
 }
 
 /*

@@ -129,7 +129,7 @@ found_prediction(Job *job, const HttpReply *reply)
  * Sends the job after all.  Its time starts now.
  */
 static Next
-send_now(Job *job)
+send_job(Job *job)
 {
 	job->started_at = clock_now();
 	job->began_at = clock_mono();
@@ -147,7 +147,7 @@ found_nothing(Job *job)
 		return ask_later(job, job->options->poll_interval);
 	job->key_is_kept = false; /* no earlier call has arrived either */
 	if (job->lookup.doubt == NULL)
-		return send_now(job);
+		return send_job(job);
 	job->lookup.doubt->unknown = false;
 	return conclude_doubt(job, psprintf("%s genjob asked the server: the call had not arrived.",
 										job->lookup.doubt->error));
@@ -157,7 +157,7 @@ found_nothing(Job *job)
  * Gives up: the provider did not answer in time.
  */
 static Next
-give_up(Job *job)
+abandon_lookup(Job *job)
 {
 	Verdict *earlier;
 
@@ -172,7 +172,7 @@ give_up(Job *job)
 		psprintf("genjob could not ask server \"%s\" within the option timeout whether an earlier call had arrived.",
 				 NameStr(job->queue->name));
 	if (!outcome_apply_on_unknown(job, earlier))
-		return send_now(job);
+		return send_job(job);
 	job->lookup.doubt = earlier;
 	return conclude_doubt(job, earlier->error);
 }
@@ -187,7 +187,7 @@ found_no_answer(Job *job)
 	job->lookup.failures++;
 	if (now < job->lookup.until)
 		return ask_later(job, Min(delay, (job->lookup.until - now) / 1000 + 1));
-	return give_up(job);
+	return abandon_lookup(job);
 }
 
 /*

@@ -88,7 +88,7 @@ is_put_off_for(Job *job, int64 most_ms, TimestampTz now)
 }
 
 static void
-fail(Job *job)
+decide_failed(Job *job)
 {
 	job->report.new_state = ROW_FAILED;
 	job->report.counts = true;
@@ -174,7 +174,7 @@ decide_stuck(Job *job, const ServerOptions *options, TimestampTz now)
 		now + (limits_are_paused(&job->place) ? 0 : 1000 * limits_stuck_pause(options));
 	if (!is_put_off_for(job, options->max_wait, now))
 		return;
-	fail(job);
+	decide_failed(job);
 	job->verdict->error =
 		psprintf("%s Such refusals have delayed the job for as long as the option max_wait allows. Fix the cause at the provider, then run genjob.retry().",
 				 job->verdict->error);
@@ -333,7 +333,7 @@ outcome_decide(Job *job)
 		case VERDICT_FAIL:
 		case VERDICT_WAIT:
 		case VERDICT_FETCH:
-			fail(job);
+			decide_failed(job);
 			keep_old_answer(job);
 			break;
 	}

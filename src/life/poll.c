@@ -392,7 +392,7 @@ note_answer(Job *job, Verdict *verdict)
  * poll_begin() counts.
  */
 static Next
-conclude(Job *job, Verdict *verdict)
+conclude_poll(Job *job, Verdict *verdict)
 {
 	if (verdict->kind != VERDICT_WAIT)
 		job->poll.failures = 0;
@@ -410,11 +410,11 @@ poll_answered(Job *job, HttpReply *reply)
 	verdict = verdict_read(job, reply, poll_judge, true);
 	if (verdict->has_answer && job->remote.urls != NULL)
 		job->remote.urls = pstrdup(job->remote.urls);
-	return conclude(job, note_answer(job, verdict));
+	return conclude_poll(job, note_answer(job, verdict));
 }
 
 Next
 poll_answered_result(Job *job, HttpReply *reply)
 {
-	return conclude(job, verdict_read(job, reply, poll_judge_result, true));
+	return conclude_poll(job, verdict_read(job, reply, poll_judge_result, true));
 }

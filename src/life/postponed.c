@@ -34,7 +34,7 @@ static HTAB *postponed = NULL;
  * or for something else (0).  Returns how many came before.
  */
 static int
-count(int64 id, size_t bytes)
+count_postponement(int64 id, size_t bytes)
 {
 	HASHCTL control = {.keysize = sizeof(int64),
 					   .entrysize = sizeof(Postponed),
@@ -66,7 +66,7 @@ Verdict *
 postponed_verdict(const Job *job)
 {
 	Verdict *verdict = palloc0(sizeof(Verdict));
-	int64 usual = backoff_delay(&look_again, count(job->id, job->wants_memory));
+	int64 usual = backoff_delay(&look_again, count_postponement(job->id, job->wants_memory));
 
 	verdict->kind = VERDICT_POSTPONE;
 	verdict->after = job->wants_memory > 0 ? look_again.most : usual;

@@ -68,7 +68,7 @@ pour_may(const Job *job, const Output *output)
 }
 
 static void
-begin(Job *job, Output *output)
+create_pour(Job *job, Output *output)
 {
 	MemoryContext context =
 		AllocSetContextCreate(job->context, "genjob pour", ALLOCSET_SMALL_SIZES);
@@ -101,7 +101,7 @@ pour_prepare(Job *job, Output *output, HttpRequest *http)
 		pour = NULL;
 	}
 	if (pour == NULL)
-		begin(job, output);
+		create_pour(job, output);
 	http->pour = &job->store->pour->http;
 	request_pour(http);
 }
@@ -258,7 +258,7 @@ note_memory(Job *job)
  * Gives the upload all pieces that are there, as far as it has room.
  */
 static bool
-give(Job *job, char **error)
+give_pieces(Job *job, char **error)
 {
 	Pour *pour = job->store->pour;
 	Upload *upload = job->store->upload;
@@ -285,7 +285,7 @@ give(Job *job, char **error)
  * for a retry keeps its own alarm.
  */
 static Next
-stay(const Job *job, int64 ms)
+keep_waiting(const Job *job, int64 ms)
 {
 	MonoTime until = clock_mono() + ms * 1000;
 
@@ -318,7 +318,7 @@ begin_again(Job *job)
  * Gives up the output, because the store does not take it.
  */
 static Next
-give_up(Job *job, const char *why)
+abandon_output(Job *job, const char *why)
 {
 	job->store->pour->output->fault =
 		MemoryContextStrdup(job->context, store_describe_refusal(job, why));
@@ -329,7 +329,7 @@ give_up(Job *job, const char *why)
  * Handles a failure of the store.
  */
 static Next
-failed(Job *job, const char *why, bool is_refused)
+handle_failure(Job *job, const char *why, bool is_refused)
 {
 	JobStore *store = job->store;
 	Pour *pour = store->pour;
@@ -341,7 +341,7 @@ failed(Job *job, const char *why, bool is_refused)
 	limits_note_result(&job->place, clock_mono());
 	limits_leave(&job->place);
 	if (!store_bears(job, why, is_refused))
-		return give_up(job, why);
+		return abandon_output(job, why);
 	if (store->pours != pour->output && total <= SAVED_MOST &&
 		(total < 0 || total <= job->options->max_response))
 	{
@@ -349,11 +349,11 @@ failed(Job *job, const char *why, bool is_refused)
 		return begin_again(job);
 	}
 	upload->again_at = clock_mono() + store_pause(job) * 1000;
-	return stay(job, store_pause(job));
+	return keep_waiting(job, store_pause(job));
 }
 
 static Next
-finish(Job *job)
+finish_output(Job *job)
 {
 	JobStore *store = job->store;
 	Pour *pour = store->pour;
@@ -391,29 +391,29 @@ pour_go_on(Job *job)
 	if (upload == NULL)
 		return next_stay();
 	note_memory(job);
-	if (!give(job, &error))
-		return failed(job, error, false);
+	if (!give_pieces(job, &error))
+		return handle_failure(job, error, false);
 	switch (upload_work(job))
 	{
 		case UPLOAD_BUSY:
-			return stay(job, LOOK_AGAIN_MS);
+			return keep_waiting(job, LOOK_AGAIN_MS);
 		case UPLOAD_SAVES:
 			upload->is_saved = true;
 			return next_save(STEP_DOWNLOAD, job->verdict);
 		case UPLOAD_NO_PLACE:
-			return stay(job, NO_PLACE_MS);
+			return keep_waiting(job, NO_PLACE_MS);
 		case UPLOAD_WAITS:
-			return stay(job, Max(upload->again_at - clock_mono(), 0) / 1000 + 1);
+			return keep_waiting(job, Max(upload->again_at - clock_mono(), 0) / 1000 + 1);
 		case UPLOAD_FAILED:
 			why = MemoryContextStrdup(job->context, upload->trouble);
 			pfree(upload->trouble);
 			upload->trouble = NULL;
-			return failed(job, why, upload->is_refused);
+			return handle_failure(job, why, upload->is_refused);
 		case UPLOAD_GONE:
 			why = "the store does not know the upload any more.";
-			return store_bears(job, why, false) ? begin_again(job) : give_up(job, why);
+			return store_bears(job, why, false) ? begin_again(job) : abandon_output(job, why);
 		case UPLOAD_DONE:
-			return finish(job);
+			return finish_output(job);
 	}
 	pg_unreachable();
 }
@@ -425,7 +425,7 @@ pour_go_on(Job *job)
  * without a body brought nothing, whatever its status says.
  */
 static bool
-is_end(const Job *job, const HttpReply *reply)
+brings_rest(const Job *job, const HttpReply *reply)
 {
 	const Pour *pour = job->store->pour;
 
@@ -443,7 +443,7 @@ pour_take_end(Job *job, HttpReply *reply)
 {
 	Pour *pour = job->store ? job->store->pour : NULL;
 
-	if (!pour_is_under_way(job) || !is_end(job, reply))
+	if (!pour_is_under_way(job) || !brings_rest(job, reply))
 		return false;
 	pour->has_ended = true;
 	pour->last = bytes_create(pour->context, reply->body->limit);

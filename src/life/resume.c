@@ -48,7 +48,7 @@ judge_saved(void *arg)
  * it cannot be read.
  */
 static bool
-judge(Job *job, char **error)
+judge_answer(Job *job, char **error)
 {
 	Judged *judged = job->judged;
 
@@ -69,7 +69,7 @@ resume_answer(Job *job)
 {
 	char *error;
 
-	if (judge(job, &error))
+	if (judge_answer(job, &error))
 		return next_verdict(job->verdict);
 	job->verdict = palloc0(sizeof(Verdict));
 	job->verdict->result = job->remote.answer;

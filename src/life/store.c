@@ -200,7 +200,7 @@ store_is_due(const Job *job)
  * memory.
  */
 static Next
-save(Job *job)
+save_verdict(Job *job)
 {
 	job->store->is_saved = true;
 	if (!saved_fits(job->verdict))
@@ -229,7 +229,7 @@ wait_for_place(Job *job)
 
 	waited = now - store->turn.waiting_since;
 	if (waited >= UNSAVED_US && !store->is_saved)
-		return save(job);
+		return save_verdict(job);
 	return wait_ms(Min(Max(NO_PLACE_MS, waited / 1000), NO_PLACE_MAX_MS));
 }
 
@@ -237,7 +237,7 @@ wait_for_place(Job *job)
  * Fails a job because the store does not take its outputs; they go into the table.
  */
 static Next
-give_up(Job *job, const char *why)
+fail_outputs(Job *job, const char *why)
 {
 	job->store->gave_up = true;
 	return next_fail(job,
@@ -249,12 +249,12 @@ give_up(Job *job, const char *why)
  * Returns what comes next after a failed try.
  */
 static Next
-failed(Job *job, const char *why, bool is_refused)
+handle_failure(Job *job, const char *why, bool is_refused)
 {
 	if (!store_bears(job, why, is_refused))
-		return give_up(job, why);
+		return fail_outputs(job, why);
 	if (!job->store->is_saved)
-		return save(job);
+		return save_verdict(job);
 	return wait_ms(store_pause(job));
 }
 
@@ -264,7 +264,7 @@ static Next store_in_parts(Job *job);
  * Begins the next call, if the store has a place for it.
  */
 static Next
-attempt(Job *job)
+begin_output(Job *job)
 {
 	JobStore *store = job->store;
 
@@ -278,7 +278,7 @@ attempt(Job *job)
 		calls_refresh(job);
 	}
 	if (store->server == NULL)
-		return failed(job, store->trouble, true);
+		return handle_failure(job, store->trouble, true);
 	if (!storeline_take_turn(job, false))
 		return wait_for_place(job);
 	return next_call(STEP_STORE);
@@ -296,13 +296,13 @@ store_begin(Job *job)
 	limits_leave(&job->place);
 	if (job->store->failures > 0)
 		return wait_ms(500);
-	return attempt(job);
+	return begin_output(job);
 }
 
 Next
 store_woken(Job *job)
 {
-	return attempt(job);
+	return begin_output(job);
 }
 
 /*
@@ -315,9 +315,9 @@ store_rescue(Job *job)
 	job_end_calls(job);
 	limits_leave(&job->store->place);
 	if (job->store->is_saved || !saved_fits(job->verdict))
-		return give_up(job,
-					   "genjob or the database server stopped, and the job's row cannot keep so much until the next start.");
-	return save(job);
+		return fail_outputs(job,
+							"genjob or the database server stopped, and the job's row cannot keep so much until the next start.");
+	return save_verdict(job);
 }
 
 /* ---------- the call ---------- */
@@ -376,7 +376,7 @@ Next
 store_unbuilt(Job *job, const char *why, const ErrorData *error)
 {
 	limits_give_back(&job->store->place);
-	return failed(job, error ? error->message : why, true);
+	return handle_failure(job, error ? error->message : why, true);
 }
 
 Next
@@ -400,9 +400,9 @@ store_take_object(Job *job, Output *output, const char *object, const char *etag
 }
 
 static Next
-go_on(Job *job)
+continue_outputs(Job *job)
 {
-	return next_output(job) ? attempt(job) : next_verdict(job->verdict);
+	return next_output(job) ? begin_output(job) : next_verdict(job->verdict);
 }
 
 Next
@@ -411,10 +411,10 @@ store_answered(Job *job, HttpReply *reply)
 	StoreAnswer answer = store_judge(job, &job->store->place, &job->call, reply);
 
 	if (!answer.is_done)
-		return failed(job, answer.error, answer.is_refused);
+		return handle_failure(job, answer.error, answer.is_refused);
 	store_note_success(job);
 	store_take_object(job, next_output(job), job->call.http->object, answer.etag);
-	return go_on(job);
+	return continue_outputs(job);
 }
 
 /* ---------- large outputs: in parts ---------- */
@@ -485,7 +485,7 @@ static Next
 upload_failed(Job *job)
 {
 	Upload *upload = job->store->upload;
-	Next next = failed(job, upload->trouble, upload->is_refused);
+	Next next = handle_failure(job, upload->trouble, upload->is_refused);
 
 	upload->trouble = NULL;
 	upload->again_at =
@@ -504,7 +504,7 @@ store_in_parts(Job *job)
 	char *error;
 
 	if (!guard_run(prepare_piece, job, &error))
-		return failed(job, error, false);
+		return handle_failure(job, error, false);
 	upload = job->store->upload;
 	if (upload == NULL)
 		return wait_ms(0);
@@ -527,7 +527,7 @@ store_in_parts(Job *job)
 		case UPLOAD_DONE:
 			store_take_object(job, upload->output, upload->object, upload->etag);
 			upload_drop(job, false);
-			return go_on(job);
+			return continue_outputs(job);
 	}
 	pg_unreachable();
 }
@@ -538,5 +538,5 @@ store_in_parts(Job *job)
 Next
 store_uploaded(Job *job)
 {
-	return attempt(job);
+	return begin_output(job);
 }

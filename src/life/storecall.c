@@ -19,7 +19,7 @@
 #define REFUSED_US (10 * USECS_PER_MINUTE)
 #define DOWN_US USECS_PER_DAY
 
-/* Argument of judge(). */
+/* Argument of judge_reply(). */
 typedef struct Judging
 {
 	ReplySource source;
@@ -29,7 +29,7 @@ typedef struct Judging
 } Judging;
 
 static void
-judge(void *arg)
+judge_reply(void *arg)
 {
 	Judging *judging = arg;
 	Remote remote = {NULL};
@@ -88,7 +88,7 @@ store_judge_at(Job *job, ServerQueue *queue, const Server *server, Place *place,
 	judging.source.now_unix = time(NULL);
 	if (reply->error == HTTP_OK && (reply->status == 401 || reply->status == 403))
 		calls_doubt_secrets(job);
-	if (judging.source.options == NULL || !calls_run(call, judge, &judging, &error))
+	if (judging.source.options == NULL || !calls_run(call, judge_reply, &judging, &error))
 	{
 		limits_leave(place);
 		answer.error = judging.source.options ? error->message : "the store's server is gone.";

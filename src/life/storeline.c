@@ -96,7 +96,7 @@ is_well(const JobStore *store)
 }
 
 static void
-count(Job *job, bool counts)
+count_unstored(Job *job, bool counts)
 {
 	JobStore *store = job->store;
 
@@ -107,7 +107,7 @@ count(Job *job, bool counts)
 }
 
 static void
-join(Job *job, StoreTurn *turn)
+join_line(Job *job, StoreTurn *turn)
 {
 	if (!turn->is_in_line)
 	{
@@ -119,7 +119,7 @@ join(Job *job, StoreTurn *turn)
 }
 
 static void
-step_out(StoreTurn *turn)
+leave_line(StoreTurn *turn)
 {
 	if (turn->is_in_line)
 		dlist_delete(&turn->node);
@@ -134,10 +134,10 @@ storeline_take_turn_to_fetch(Job *job, StoreTurn *turn)
 {
 	if (!has_place(turn))
 	{
-		join(job, turn);
+		join_line(job, turn);
 		return false;
 	}
-	step_out(turn);
+	leave_line(turn);
 	return true;
 }
 
@@ -147,7 +147,7 @@ storeline_take_turn_to_fetch(Job *job, StoreTurn *turn)
 void
 storeline_leave_fetch(StoreTurn *turn)
 {
-	step_out(turn);
+	leave_line(turn);
 }
 
 /*
@@ -169,8 +169,8 @@ storeline_take_turn(Job *job, bool has_another)
 	}
 	if (!has_another)
 	{
-		join(job, &store->turn);
-		count(job, is_well(store));
+		join_line(job, &store->turn);
+		count_unstored(job, is_well(store));
 	}
 	return false;
 }
@@ -183,7 +183,7 @@ void
 storeline_step_out(Job *job)
 {
 	if (job->store != NULL)
-		step_out(&job->store->turn);
+		leave_line(&job->store->turn);
 }
 
 /*
@@ -194,7 +194,7 @@ storeline_leave(Job *job)
 {
 	storeline_step_out(job);
 	if (job->store != NULL)
-		count(job, false);
+		count_unstored(job, false);
 }
 
 /*

@@ -21,7 +21,7 @@
  * else.
  */
 static void
-begun(Job *job, Upload *upload, const HttpReply *reply)
+note_id(Job *job, Upload *upload, const HttpReply *reply)
 {
 	char *id = s3upload_read_id(reply);
 	OpenUpload open = {upload->ordinal, upload->key, id, upload->mark};
@@ -38,7 +38,7 @@ begun(Job *job, Upload *upload, const HttpReply *reply)
 }
 
 static void
-listed(Upload *upload, const HttpReply *reply)
+note_parts(Upload *upload, const HttpReply *reply)
 {
 	int after;
 	ListCell *cell;
@@ -80,7 +80,7 @@ note_object(Upload *upload, const UploadCall *ask, const char *etag)
 }
 
 static void
-completed(Upload *upload, const UploadCall *ask, HttpReply *reply)
+read_completion(Upload *upload, const UploadCall *ask, HttpReply *reply)
 {
 	char *etag;
 
@@ -98,7 +98,7 @@ completed(Upload *upload, const UploadCall *ask, HttpReply *reply)
  * clock.
  */
 static void
-looked(Upload *upload, const UploadCall *ask, const HttpReply *reply, const char *etag)
+judge_object(Upload *upload, const UploadCall *ask, const HttpReply *reply, const char *etag)
 {
 	int64 elapsed = (clock_mono() - upload->opened_at) / USECS_PER_SEC + SLACK_S;
 	int64 age = s3upload_read_age(reply);
@@ -113,7 +113,7 @@ looked(Upload *upload, const UploadCall *ask, const HttpReply *reply, const char
  * Handles a success of the store.
  */
 static void
-take(Job *job, UploadCall *ask, HttpReply *reply, const char *etag)
+take_success(Job *job, UploadCall *ask, HttpReply *reply, const char *etag)
 {
 	Upload *upload = job->store->upload;
 
@@ -121,19 +121,19 @@ take(Job *job, UploadCall *ask, HttpReply *reply, const char *etag)
 	switch (ask->ask)
 	{
 		case UPLOAD_BEGIN:
-			begun(job, upload, reply);
+			note_id(job, upload, reply);
 			break;
 		case UPLOAD_LIST:
-			listed(upload, reply);
+			note_parts(upload, reply);
 			break;
 		case UPLOAD_PUT_PART:
 			part_is_there(upload, ask, etag);
 			break;
 		case UPLOAD_COMPLETE:
-			completed(upload, ask, reply);
+			read_completion(upload, ask, reply);
 			break;
 		case UPLOAD_HEAD:
-			looked(upload, ask, reply, etag);
+			judge_object(upload, ask, reply, etag);
 			break;
 	}
 }
@@ -157,7 +157,8 @@ is_unknown(const UploadCall *ask, const HttpReply *reply)
  * we complete, an earlier try may have made the object.
  */
 static void
-fail(Upload *upload, const UploadCall *ask, const HttpReply *reply, const StoreAnswer *answer)
+take_failure(Upload *upload, const UploadCall *ask, const HttpReply *reply,
+			 const StoreAnswer *answer)
 {
 	bool is_complete = ask->ask == UPLOAD_COMPLETE;
 
@@ -174,7 +175,7 @@ fail(Upload *upload, const UploadCall *ask, const HttpReply *reply, const StoreA
 	upload->is_gone = true;
 }
 
-/* Argument of deal_with(). */
+/* Argument of take_answer(). */
 typedef struct Taking
 {
 	Job *job;
@@ -184,14 +185,14 @@ typedef struct Taking
 } Taking;
 
 static void
-deal_with(void *arg)
+take_answer(void *arg)
 {
 	Taking *taking = arg;
 
 	if (taking->answer.is_done)
-		take(taking->job, taking->ask, taking->reply, taking->answer.etag);
+		take_success(taking->job, taking->ask, taking->reply, taking->answer.etag);
 	else
-		fail(taking->job->store->upload, taking->ask, taking->reply, &taking->answer);
+		take_failure(taking->job->store->upload, taking->ask, taking->reply, &taking->answer);
 }
 
 /*
@@ -208,7 +209,7 @@ upload_answered(Call *call, HttpReply *reply)
 
 	StaticAssertStmt(offsetof(UploadCall, call) == 0, "a call is the beginning of its UploadCall");
 	taking.answer = store_judge(job, &ask->place, call, reply);
-	if (!calls_run(call, deal_with, &taking, &error))
+	if (!calls_run(call, take_answer, &taking, &error))
 		upload_note_trouble(upload, error->message, false);
 	call->transfer = NULL;
 	upload_end_call(ask);

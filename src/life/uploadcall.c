@@ -19,7 +19,7 @@
 #include "life/upload.h"
 #include "schedule/schedule.h"
 
-/* Argument of build(). */
+/* Argument of build_request(). */
 typedef struct Asking
 {
 	Job *job;
@@ -29,7 +29,7 @@ typedef struct Asking
 } Asking;
 
 static void
-build(void *arg)
+build_request(void *arg)
 {
 	Asking *asking = arg;
 	UploadCall *ask = asking->ask;
@@ -65,7 +65,7 @@ build(void *arg)
  * Begins a call.  The store must have a place for it.
  */
 static void
-begin(Job *job, UploadCall *ask, UploadAsk what)
+begin_call(Job *job, UploadCall *ask, UploadAsk what)
 {
 	JobStore *store = job->store;
 	Upload *upload = store->upload;
@@ -82,7 +82,7 @@ begin(Job *job, UploadCall *ask, UploadAsk what)
 	ask->call.context =
 		AllocSetContextCreate(upload->context, "genjob upload call", ALLOCSET_SMALL_SIZES);
 	http_meter_init(&ask->meter);
-	if (calls_run(&ask->call, build, &asking, &error) && ask->call.transfer != NULL)
+	if (calls_run(&ask->call, build_request, &asking, &error) && ask->call.transfer != NULL)
 	{
 		trace("job " INT64_FORMAT " attempt %d: part calls %s %s", job->id, job->attempt,
 			  asking.http->method, trace_name(asking.http->shown_url));
@@ -169,7 +169,7 @@ upload_work(Job *job)
 		else if (!storeline_take_turn(job, is_calling(upload)))
 			return is_calling(upload) ? UPLOAD_BUSY : UPLOAD_NO_PLACE;
 		else
-			begin(job, ask, what);
+			begin_call(job, ask, what);
 	}
 	return upload->trouble != NULL ? UPLOAD_FAILED : UPLOAD_BUSY;
 }

@@ -43,7 +43,7 @@ verdict_source(const Job *job, const HttpRequest *request)
 	return source;
 }
 
-/* Argument of judge(). */
+/* Argument of judge_reply(). */
 typedef struct Judging
 {
 	Job *job;
@@ -57,7 +57,7 @@ typedef struct Judging
 } Judging;
 
 static void
-judge(void *arg)
+judge_reply(void *arg)
 {
 	Judging *judging = arg;
 
@@ -78,7 +78,7 @@ run_judge(Judging *judging, ErrorData **error)
 	Judged *judged = job->judged;
 
 	if (judged == NULL)
-		return calls_run_apart(&job->call, judge, judging, error);
+		return calls_run_apart(&job->call, judge_reply, judging, error);
 	job->judged = NULL;
 	judging->verdict = judged->verdict;
 	judging->remote = judged->remote;

@@ -49,7 +49,7 @@ sample_error(const Sample *sample)
  * Returns by what factor calls take longer than in a server with room; 1 if that may be chance.
  */
 static double
-growth(const Capacity *capacity)
+measure_growth(const Capacity *capacity)
 {
 	const Sample *now = &capacity->sample;
 	const Sample *base = &capacity->base;
@@ -75,7 +75,7 @@ begin_window(Capacity *capacity, MonoTime now)
 }
 
 static void
-decrease(Capacity *capacity, int too_many, double factor)
+decrease_limit(Capacity *capacity, int too_many, double factor)
 {
 	capacity->ceiling = too_many;
 	capacity->limit = Max(1, Min(capacity->limit, too_many) * factor);
@@ -107,7 +107,7 @@ capacity_begun(Capacity *capacity, int in_flight)
 }
 
 static void
-increase(Capacity *capacity)
+increase_limit(Capacity *capacity)
 {
 	if (capacity->is_searching)
 		capacity->limit *= 2;
@@ -127,7 +127,7 @@ increase(Capacity *capacity)
 static void
 end_window(Capacity *capacity)
 {
-	double grown = growth(capacity);
+	double grown = measure_growth(capacity);
 	int limit = capacity_limit(capacity);
 
 	capacity->falls = grown > 1 ? capacity->falls + 1 : 0;
@@ -138,12 +138,12 @@ end_window(Capacity *capacity)
 		capacity->is_dipping = false;
 		capacity->windows = capacity->falls = 0;
 		if (limit == 1 && capacity->was_full)
-			increase(capacity);
+			increase_limit(capacity);
 	}
 	else if (grown > 1)
-		decrease(capacity, limit, Max(MAX_DECREASE, GROWTH / grown));
+		decrease_limit(capacity, limit, Max(MAX_DECREASE, GROWTH / grown));
 	else if (capacity->was_full)
-		increase(capacity);
+		increase_limit(capacity);
 	capacity->is_dipping =
 		capacity->windows >= WINDOWS_BETWEEN_DIPS || capacity->falls >= FALLS_BEFORE_DIP;
 }
@@ -177,6 +177,6 @@ capacity_refused(Capacity *capacity, int in_flight, MonoTime began_at, MonoTime 
 {
 	if (began_at < capacity->began_at)
 		return;
-	decrease(capacity, Min(in_flight, capacity_limit(capacity)), DECREASE);
+	decrease_limit(capacity, Min(in_flight, capacity_limit(capacity)), DECREASE);
 	begin_window(capacity, now);
 }

@@ -302,7 +302,7 @@ limits_next_change(Limits *limits, MonoTime now)
 /* ---------- places ---------- */
 
 static Place
-occupy(Limits *limits, Backend *backend, MonoTime now)
+occupy_place(Limits *limits, Backend *backend, MonoTime now)
 {
 	Place place = {limits, backend, breaker_begin(&backend->breaker), false, now};
 
@@ -345,7 +345,7 @@ limits_take(Limits *limits, MonoTime now)
 		elog(ERROR, "server \"%s\" has no room", NameStr(limits->server->name));
 	bucket_take(&limits->bucket);
 	limits->cancels_next = true;
-	return occupy(limits, best, now);
+	return occupy_place(limits, best, now);
 }
 
 /* ---------- leaving ---------- */
@@ -369,7 +369,7 @@ limits_resume(Limits *limits, const char *url, MonoTime now)
 	}
 	if (backend == NULL)
 		return none;
-	resumed = occupy(limits, backend, now);
+	resumed = occupy_place(limits, backend, now);
 	/* how long it takes from here on says nothing of how long calls take */
 	resumed.taken_at = MONO_EARLIEST;
 	return resumed;

@@ -130,7 +130,7 @@ are_all_paused(const Limits *limits)
  * read.  *until is when time alone may change it; 0: never.
  */
 static const char *
-why_not(Limits *limits, const char **plain, MonoTime now, MonoTime *until)
+find_reason(Limits *limits, const char **plain, MonoTime now, MonoTime *until)
 {
 	*plain = NULL;
 	*until = limits_next_change(limits, now);
@@ -166,7 +166,7 @@ limits_say_why(Limits *limits, const char *otherwise, const char *fallback_troub
 
 	if (stats == NULL)
 		return;
-	reason = why_not(limits, &plain, now, &until);
+	reason = find_reason(limits, &plain, now, &until);
 	if (*reason == '\0')
 	{
 		reason = otherwise;

@@ -62,7 +62,7 @@ static MonoTime not_before = 0; /* no start before this: the last one failed */
 static int start_failures = 0;  /* in a row */
 
 static void
-look_by(MonoTime when)
+plan_look(MonoTime when)
 {
 	look_at = look_at == 0 ? when : Min(look_at, when);
 }
@@ -83,7 +83,7 @@ callbacks_init(void)
 void
 callbacks_expect(void)
 {
-	look_by(Max(looked_at + LOOK_US, 1));
+	plan_look(Max(looked_at + LOOK_US, 1));
 }
 
 /*
@@ -141,7 +141,7 @@ write_end(void *arg)
  * locked its row.
  */
 static bool
-try_write(Ending *ending)
+try_write_end(Ending *ending)
 {
 	ErrorData *error;
 
@@ -180,7 +180,7 @@ write_kept(void)
 
 	for (i = 0; i < nunwritten; i++)
 	{
-		if (!try_write(&unwritten[i]))
+		if (!try_write_end(&unwritten[i]))
 			unwritten[kept++] = unwritten[i];
 		else
 			pfree((void *) unwritten[i].error);
@@ -215,7 +215,7 @@ static void
 postpone_start(void)
 {
 	not_before = clock_mono() + backoff_delay(&start_again, start_failures++);
-	look_by(not_before);
+	plan_look(not_before);
 }
 
 static void
@@ -233,7 +233,7 @@ caller_ended(Caller *caller)
 	else
 		start_failures = 0;
 	ending = (Ending){info.callback, info.role, describe_end(&info)};
-	if (ending.error != NULL && !try_write(&ending))
+	if (ending.error != NULL && !try_write_end(&ending))
 		keep_end(&ending);
 	callbacks_expect();
 }
@@ -266,7 +266,7 @@ count_callers(Oid role)
 }
 
 static void
-complain(void)
+report_shortage(void)
 {
 	static Seldom said;
 	int64 unsaid;
@@ -308,7 +308,7 @@ start_caller(Oid role)
 		if (post.slot >= 0)
 			callers_release(post.slot);
 		caller->handle = NULL;
-		complain();
+		report_shortage();
 		postpone_start();
 		return false;
 	}
@@ -334,7 +334,7 @@ is_idle(const Caller *caller)
  * sleeps a little longer each time.
  */
 static void
-wake(Caller *caller)
+wake_idle(Caller *caller)
 {
 	CallerInfo info;
 	MonoTime when;
@@ -345,7 +345,7 @@ wake(Caller *caller)
 		caller->n_idle_wakes = 0;
 	else if (when > clock_mono())
 	{
-		look_by(when);
+		plan_look(when);
 		return;
 	}
 	caller->n_idle_wakes++;
@@ -366,7 +366,7 @@ wake_caller(Oid role)
 	{
 		if (callers[i].handle != NULL && callers[i].role == role && is_idle(&callers[i]))
 		{
-			wake(&callers[i]);
+			wake_idle(&callers[i]);
 			return true;
 		}
 	}
@@ -404,7 +404,7 @@ make_room(void)
 		return;
 	if (!is_idle(oldest) && oldest->started_at + SHARE_US > clock_mono())
 	{
-		look_by(oldest->started_at + SHARE_US);
+		plan_look(oldest->started_at + SHARE_US);
 		return;
 	}
 	oldest->is_dismissed = true;
@@ -423,7 +423,7 @@ has_place(void)
  * then for roles that need one more.
  */
 static void
-serve(const CallbackRole *roles, int n, TimestampTz now)
+serve_roles(const CallbackRole *roles, int n, TimestampTz now)
 {
 	int i;
 
@@ -439,7 +439,7 @@ serve(const CallbackRole *roles, int n, TimestampTz now)
 	for (i = 0; i < n && roles[i].due <= now && has_place() && not_before <= clock_mono(); i++)
 	{
 		if (roles[i].due > now - LATE_US)
-			look_by(clock_mono() + LATE_US);
+			plan_look(clock_mono() + LATE_US);
 		else if (!wake_caller(roles[i].role) && roles[i].room > count_callers(roles[i].role) &&
 				 !start_caller(roles[i].role))
 			return;
@@ -476,14 +476,14 @@ look_at_table(void)
 	if (!queue_transact("looking for calls of on_done", look_work, &look, &error))
 	{
 		trouble_show(TROUBLE_FOLLOW, error);
-		look_by(clock_mono() + USECS_PER_SEC);
+		plan_look(clock_mono() + USECS_PER_SEC);
 		return;
 	}
 	for (i = 0; i < look.n && look.roles[i].due <= look.now; i++)
 		;
 	if (i < look.n)
-		look_by(clock_mono_at(look.roles[i].due));
-	serve(look.roles, look.n, look.now);
+		plan_look(clock_mono_at(look.roles[i].due));
+	serve_roles(look.roles, look.n, look.now);
 }
 
 /*

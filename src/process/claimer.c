@@ -141,7 +141,7 @@ check_extension(void)
  * Begins or continues to read the queue again, as far as needed.  One scan ends before the next begins.
  */
 static void
-read_again(TimestampTz now)
+rescan_queue(TimestampTz now)
 {
 	claimer.scan_since = Min(claimer.scan_since, claimer.news.bulk.since);
 	if (claimer.scan_since == DT_NOBEGIN || claimer.news.bulk.since != DT_NOEND)
@@ -239,7 +239,7 @@ read_queue(Claim *claim, TimestampTz now)
 			claimer.scan_since = Min(claimer.scan_since, claimer.due_read);
 		times->due = queue_next_due(now);
 	}
-	read_again(now);
+	rescan_queue(now);
 	queue_read_left_out(now);
 	claimer.due_read = now;
 	claimer.due_read_at = clock_uptime();
@@ -250,7 +250,7 @@ read_queue(Claim *claim, TimestampTz now)
  * their own servers, as many as those servers have room for.
  */
 static void
-look_again(TimestampTz now, MonoTime mono)
+look_at_postponed(TimestampTz now, MonoTime mono)
 {
 	int64 ids[CLAIM_BATCH];
 	int n = putoff_take(ids, CLAIM_BATCH, mono);
@@ -275,7 +275,7 @@ claim_work(void *arg)
 	if (claim->is_spool_only)
 		return;
 	schedule_refresh();
-	look_again(now, mono);
+	look_at_postponed(now, mono);
 	do
 	{
 		queue_fill(now);

@@ -93,7 +93,7 @@ raise_descriptor_limit(void)
  * process can stop.  0: at no time.
  */
 static MonoTime
-deadline(void)
+transaction_deadline(void)
 {
 	if (leave_at != 0)
 		return leave_at + USECS_PER_SEC;
@@ -119,7 +119,7 @@ start_process(int slot)
 
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(database));
 	shmem_slot_attach(slot);
-	worker_start(database, deadline);
+	worker_start(database, transaction_deadline);
 	calls_init(read_secrets);
 	life_set_builder(writers_take_request);
 	http_init();
@@ -199,7 +199,7 @@ collect_answers(void)
 }
 
 static void
-turn(void)
+run_turn(void)
 {
 	collect_answers();
 	writers_work();
@@ -226,7 +226,7 @@ turn(void)
 }
 
 /*
- * Like turn(), but logs how long it took, if that was long.
+ * Like run_turn(), but logs how long it took, if that was long.
  */
 static void
 traced_turn(void)
@@ -235,7 +235,7 @@ traced_turn(void)
 	int64 worked = clock_processor();
 	int64 took;
 
-	turn();
+	run_turn();
 	took = clock_uptime() - began;
 	if (took >= TRACED_TURN_US)
 		trace("a turn took " INT64_FORMAT " ms, " INT64_FORMAT " of them on the processor",
@@ -311,7 +311,7 @@ wait_ms(void)
 }
 
 static void
-wait(void)
+wait_for_events(void)
 {
 	WaitEvent events[3];
 	long ms = wait_ms();
@@ -377,7 +377,7 @@ collect_last_answers(void)
 static bool
 may_write(void)
 {
-	return deadline() == 0 || clock_uptime() < deadline();
+	return transaction_deadline() == 0 || clock_uptime() < transaction_deadline();
 }
 
 /*
@@ -425,7 +425,7 @@ genjob_dispatcher_main(Datum slot)
 			break;
 		show_state();
 		MemoryContextReset(turn_context);
-		wait();
+		wait_for_events();
 	}
 	collect_last_answers();
 	callbacks_finish();

@@ -72,7 +72,7 @@ static bool is_leaving = false;
  * Takes an errand off its list, and its jobs off the errand.
  */
 static void
-withdraw(Errand *errand)
+withdraw_errand(Errand *errand)
 {
 	ListCell *cell;
 
@@ -90,7 +90,7 @@ withdraw(Errand *errand)
 void
 errand_free(Errand *errand)
 {
-	withdraw(errand);
+	withdraw_errand(errand);
 	n_building -= errand->is_building;
 	memory_resize(MEMORY_ANSWERS, NULL, errand->counted, 0);
 	MemoryContextDelete(errand->context);
@@ -101,14 +101,14 @@ errand_free(Errand *errand)
  * another time.
  */
 static void
-lose(void *arg)
+void_errand(void *arg)
 {
 	Errand *errand = ((Tie *) arg)->errand;
 	int i;
 
 	if (errand == NULL)
 		return;
-	withdraw(errand);
+	withdraw_errand(errand);
 	errand->is_void = true;
 	for (i = 0; i < errand->batch.n; i++)
 		errand->batch.jobs[i]->write.is_out = false;
@@ -119,13 +119,13 @@ lose(void *arg)
 }
 
 static void
-tie(Errand *errand, MemoryContext context)
+tie_errand(Errand *errand, MemoryContext context)
 {
 	Tie *tie = MemoryContextAllocZero(context, sizeof(Tie));
 	MemoryContext caller = MemoryContextSwitchTo(errand->context);
 
 	tie->errand = errand;
-	tie->callback.func = lose;
+	tie->callback.func = void_errand;
 	tie->callback.arg = tie;
 	MemoryContextRegisterResetCallback(context, &tie->callback);
 	errand->ties = lappend(errand->ties, tie);
@@ -138,13 +138,13 @@ add_job(Errand *errand, Job *job, size_t bytes)
 	errand->steps[errand->batch.n] = job->step;
 	errand->batch.jobs[errand->batch.n++] = job;
 	errand->bytes += bytes;
-	tie(errand, job->context);
+	tie_errand(errand, job->context);
 	if (job->call.context != NULL)
-		tie(errand, job->call.context);
+		tie_errand(errand, job->call.context);
 }
 
 static Errand *
-create(ParcelKind kind)
+create_errand(ParcelKind kind)
 {
 	MemoryContext context =
 		AllocSetContextCreate(TopMemoryContext, "genjob errand", ALLOCSET_SMALL_SIZES);
@@ -167,7 +167,7 @@ void
 errand_judge(Call *call, HttpReply *reply)
 {
 	Job *job = call->job;
-	Errand *errand = create(PARCEL_JUDGE);
+	Errand *errand = create_errand(PARCEL_JUDGE);
 
 	errand->call = call;
 	errand->reply = reply;
@@ -184,7 +184,7 @@ errand_judge(Call *call, HttpReply *reply)
 void
 errand_resume(Job *job)
 {
-	add_job(create(PARCEL_RESUME), job, 0);
+	add_job(create_errand(PARCEL_RESUME), job, 0);
 	job->is_read_apart = true;
 }
 
@@ -195,7 +195,7 @@ errand_resume(Job *job)
 void
 errand_build(Job *job, size_t bytes)
 {
-	Errand *errand = create(PARCEL_BUILD);
+	Errand *errand = create_errand(PARCEL_BUILD);
 
 	errand->call_context = job->call.context;
 	add_job(errand, job, bytes);
@@ -237,7 +237,7 @@ errand_write(Job *job, size_t bytes, bool alone, bool is_large)
 	Errand *errand = find_room(kind, bytes, alone, is_large);
 
 	if (errand == NULL)
-		errand = create(kind);
+		errand = create_errand(kind);
 	errand->is_full |= alone;
 	errand->has_large |= is_large;
 	add_job(errand, job, bytes);
@@ -307,7 +307,7 @@ errand_do_here(Errand *errand)
 	bool writes = errand->kind == PARCEL_SAVE || errand->kind == PARCEL_REPORT;
 	int i;
 
-	withdraw(errand);
+	withdraw_errand(errand);
 	errand->pipe = NULL;
 	if (!errand->is_void && errand->kind == PARCEL_JUDGE && still_waits(errand, 0))
 		life_answered(errand->call, errand->reply);
@@ -366,7 +366,7 @@ pack_order(SpoolStream *stream, Errand *errand)
 }
 
 static void
-pack(void *arg)
+pack_errand(void *arg)
 {
 	Errand *errand = arg;
 	SpoolStream stream;
@@ -397,7 +397,7 @@ errand_begin(Errand *errand, Pipe *pipe)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	char *error;
-	bool is_packed = guard_run(pack, errand, &error);
+	bool is_packed = guard_run(pack_errand, errand, &error);
 	int i;
 
 	MemoryContextSwitchTo(caller);
@@ -434,7 +434,7 @@ typedef struct Returned
 } Returned;
 
 static void
-unpack(void *arg)
+unpack_returned(void *arg)
 {
 	Returned *returned = arg;
 	int n = returned->errand->batch.n;
@@ -474,7 +474,7 @@ take_judged(Returned *returned, MemoryContext inbox)
 	if (job->step != STEP_SUBMIT)
 		returned->judged.remote = job->remote;
 	job->judged = &returned->judged;
-	withdraw(errand);
+	withdraw_errand(errand);
 	life_answered(errand->call, errand->reply);
 }
 
@@ -488,7 +488,7 @@ take_resumed(Returned *returned, MemoryContext inbox)
 	Job *job = returned->errand->batch.jobs[0];
 
 	MemoryContextSetParent(inbox, job->context);
-	withdraw(returned->errand);
+	withdraw_errand(returned->errand);
 	job->is_read_apart = false;
 	if (returned->recalled.is_read)
 		life_resumed(job, &returned->recalled.judged);
@@ -506,7 +506,7 @@ take_built(Returned *returned, MemoryContext inbox)
 	Job *job = returned->errand->batch.jobs[0];
 
 	MemoryContextSetParent(inbox, job->call.context);
-	withdraw(returned->errand);
+	withdraw_errand(returned->errand);
 	life_built(job, returned->built.http, returned->built.error);
 }
 
@@ -516,7 +516,7 @@ take_written(Returned *returned)
 	Errand *errand = returned->errand;
 	int i;
 
-	withdraw(errand);
+	withdraw_errand(errand);
 	for (i = 0; i < errand->batch.n; i++)
 	{
 		if (still_waits(errand, i))
@@ -530,7 +530,7 @@ take_written(Returned *returned)
  * Continues with the one job of an errand.  Takes over inbox.
  */
 static void
-take_one(Returned *returned, MemoryContext inbox)
+take_single_job(Returned *returned, MemoryContext inbox)
 {
 	if (returned->errand->kind == PARCEL_JUDGE)
 		take_judged(returned, inbox);
@@ -551,9 +551,9 @@ errand_take(Errand *errand, const Parcel *parcel, MemoryContext inbox)
 	Returned returned = {.errand = errand, .parcel = parcel};
 	MemoryContext caller = MemoryContextSwitchTo(inbox);
 	char *error;
-	bool is_sound =
-		errand->is_void ||
-		(parcel->kind == wanted && guard_run(unpack, &returned, &error) && !returned.stream.failed);
+	bool is_sound = errand->is_void ||
+					(parcel->kind == wanted && guard_run(unpack_returned, &returned, &error) &&
+					 !returned.stream.failed);
 	bool is_wanted = is_sound && !errand->is_void;
 
 	MemoryContextSwitchTo(caller);
@@ -561,7 +561,7 @@ errand_take(Errand *errand, const Parcel *parcel, MemoryContext inbox)
 		take_written(&returned);
 	else if (is_wanted && still_waits(errand, 0))
 	{
-		take_one(&returned, inbox);
+		take_single_job(&returned, inbox);
 		return true;
 	}
 	MemoryContextDelete(inbox);

@@ -177,7 +177,7 @@ read_databases(void)
 /* ---------- dispatchers ---------- */
 
 static void
-postpone(Database *database)
+postpone_start(Database *database)
 {
 	static const Backoff start_again = {1000, 60000};
 
@@ -219,7 +219,7 @@ start_dispatcher(Database *database)
 	if (database->slot < 0)
 	{
 		complain_of_workers(database);
-		postpone(database);
+		postpone_start(database);
 		return;
 	}
 	shmem_slot_set_state(database->slot, WORKER_STARTING);
@@ -228,7 +228,7 @@ start_dispatcher(Database *database)
 	{
 		database->handle = NULL;
 		complain_of_workers(database);
-		postpone(database);
+		postpone_start(database);
 		return;
 	}
 	database->asked_again = false;
@@ -262,7 +262,7 @@ dispatcher_ended(Database *database)
 			break;
 		default:
 			shmem_slot_set_state(database->slot, WORKER_FAILED);
-			postpone(database);
+			postpone_start(database);
 			read_databases();
 			break;
 	}

@@ -16,7 +16,7 @@
 #include "process/parcels.h"
 
 static bool
-unpacks(const SpoolStream *stream)
+is_unpacking(const SpoolStream *stream)
 {
 	return stream->use == STREAM_UNPACKS;
 }
@@ -32,10 +32,10 @@ pass_texts(SpoolStream *stream, List **texts)
 	SPOOL_PASS(stream, n);
 	for (i = 0; i < n && !stream->failed; i++)
 	{
-		char *text = unpacks(stream) ? NULL : list_nth(*texts, i);
+		char *text = is_unpacking(stream) ? NULL : list_nth(*texts, i);
 
 		spool_pass_text(stream, &text);
-		if (unpacks(stream))
+		if (is_unpacking(stream))
 			*texts = lappend(*texts, text);
 	}
 }
@@ -46,8 +46,8 @@ pass_texts(SpoolStream *stream, List **texts)
 static void
 pass_options(SpoolStream *stream, ServerOptions *options)
 {
-	List *defs = unpacks(stream) ? NIL : options->defs;
-	char *url = unpacks(stream) ? NULL : options->url;
+	List *defs = is_unpacking(stream) ? NIL : options->defs;
+	char *url = is_unpacking(stream) ? NULL : options->url;
 	int32 n = list_length(defs);
 	int32 i;
 
@@ -55,16 +55,16 @@ pass_options(SpoolStream *stream, ServerOptions *options)
 	SPOOL_PASS(stream, n);
 	for (i = 0; i < n && !stream->failed; i++)
 	{
-		DefElem *def = unpacks(stream) ? NULL : list_nth(defs, i);
+		DefElem *def = is_unpacking(stream) ? NULL : list_nth(defs, i);
 		char *name = def ? def->defname : NULL;
 		char *value = def ? defGetString(def) : NULL;
 
 		spool_pass_text(stream, &name);
 		spool_pass_text(stream, &value);
-		if (unpacks(stream) && name != NULL && value != NULL)
+		if (is_unpacking(stream) && name != NULL && value != NULL)
 			defs = lappend(defs, makeDefElem(name, (Node *) makeString(value), -1));
 	}
-	if (!unpacks(stream) || stream->failed)
+	if (!is_unpacking(stream) || stream->failed)
 		return;
 	options_parse_server(defs, options);
 	options->url = url;
@@ -94,7 +94,7 @@ pass_source(SpoolStream *stream, Question *question)
 	bool has_request = source->request != NULL;
 
 	SPOOL_PASS(stream, has_request);
-	if (unpacks(stream))
+	if (is_unpacking(stream))
 	{
 		source->options = palloc0(sizeof(ServerOptions));
 		source->request = has_request ? palloc0(sizeof(HttpRequest)) : NULL;
@@ -110,18 +110,18 @@ pass_source(SpoolStream *stream, Question *question)
 	SPOOL_PASS(stream, source->forgotten);
 	SPOOL_PASS(stream, source->age);
 	SPOOL_PASS(stream, source->now_unix);
-	if (unpacks(stream))
+	if (is_unpacking(stream))
 		source->remote = has_remote ? &question->remote : NULL;
 }
 
 static void
 pass_body(SpoolStream *stream, Bytes **body)
 {
-	char *data = unpacks(stream) || (*body)->len == 0 ? NULL : (*body)->data;
-	size_t len = unpacks(stream) ? 0 : (*body)->len;
+	char *data = is_unpacking(stream) || (*body)->len == 0 ? NULL : (*body)->data;
+	size_t len = is_unpacking(stream) ? 0 : (*body)->len;
 
 	spool_pass_bytes(stream, &data, &len);
-	if (unpacks(stream))
+	if (is_unpacking(stream))
 		*body = bytes_of_palloced(data, len);
 }
 
@@ -158,7 +158,7 @@ parcel_pass_question(SpoolStream *stream, Question *question)
 	spool_pass_text(stream, &question->places);
 	spool_pass_text(stream, &question->lookup);
 	pass_source(stream, question);
-	if (unpacks(stream))
+	if (is_unpacking(stream))
 		question->reply = palloc0(sizeof(HttpReply));
 	pass_reply(stream, question->reply);
 }
@@ -171,7 +171,7 @@ pass_verdict(SpoolStream *stream, Verdict **verdict)
 	SPOOL_PASS(stream, has_verdict);
 	if (!has_verdict)
 		return;
-	if (unpacks(stream))
+	if (is_unpacking(stream))
 		*verdict = palloc0(sizeof(Verdict));
 	spool_pass_verdict(stream, *verdict);
 	SPOOL_PASS(stream, (*verdict)->after);
@@ -233,12 +233,12 @@ parcel_pass_recalled(SpoolStream *stream, Recalled *recalled)
 static void
 pass_error(SpoolStream *stream, ErrorData **error)
 {
-	bool any = !unpacks(stream) && *error != NULL;
+	bool any = !is_unpacking(stream) && *error != NULL;
 
 	SPOOL_PASS(stream, any);
 	if (!any)
 		return;
-	if (unpacks(stream))
+	if (is_unpacking(stream))
 		*error = palloc0(sizeof(ErrorData));
 	(*error)->elevel = ERROR;
 	SPOOL_PASS(stream, (*error)->sqlerrcode);
@@ -264,7 +264,7 @@ pass_inputs(SpoolStream *stream, RequestSource *source)
 	int32 i;
 
 	SPOOL_PASS(stream, source->n_inputs);
-	if (unpacks(stream))
+	if (is_unpacking(stream))
 		inputs = palloc0((source->n_inputs + 1) * sizeof(Input));
 	for (i = 0; i < source->n_inputs && !stream->failed; i++)
 	{
@@ -287,7 +287,7 @@ pass_references(SpoolStream *stream, RequestSource *source)
 	int32 i;
 
 	SPOOL_PASS(stream, source->n_references);
-	if (unpacks(stream))
+	if (is_unpacking(stream))
 		source->references = palloc0((source->n_references + 1) * sizeof(Reference));
 	for (i = 0; i < source->n_references && !stream->failed; i++)
 	{
@@ -323,7 +323,7 @@ parcel_pass_order(SpoolStream *stream, Order *order)
 	SPOOL_PASS(stream, order->job);
 	SPOOL_PASS(stream, order->attempt);
 	pass_secrets(stream, &order->secrets);
-	if (unpacks(stream))
+	if (is_unpacking(stream))
 		source->options = palloc0(sizeof(ServerOptions));
 	pass_options(stream, (ServerOptions *) source->options);
 	spool_pass_text(stream, (char **) &source->request);
@@ -347,12 +347,13 @@ pass_headers(SpoolStream *stream, List **headers)
 	SPOOL_PASS(stream, n);
 	for (i = 0; i < n && !stream->failed; i++)
 	{
-		HttpHeader *header = unpacks(stream) ? palloc0(sizeof(HttpHeader)) : list_nth(*headers, i);
+		HttpHeader *header =
+			is_unpacking(stream) ? palloc0(sizeof(HttpHeader)) : list_nth(*headers, i);
 
 		spool_pass_text(stream, (char **) &header->name);
 		spool_pass_text(stream, &header->value);
 		spool_pass_text(stream, (char **) &header->shown);
-		if (unpacks(stream))
+		if (is_unpacking(stream))
 			*headers = lappend(*headers, header);
 	}
 }
@@ -379,7 +380,7 @@ pass_built_request(SpoolStream *stream, HttpRequest *http)
 void
 parcel_pass_built(SpoolStream *stream, Built *built)
 {
-	bool is_built = !unpacks(stream) && built->http != NULL;
+	bool is_built = !is_unpacking(stream) && built->http != NULL;
 
 	SPOOL_PASS(stream, is_built);
 	if (!is_built)
@@ -387,7 +388,7 @@ parcel_pass_built(SpoolStream *stream, Built *built)
 		pass_error(stream, &built->error);
 		return;
 	}
-	if (unpacks(stream))
+	if (is_unpacking(stream))
 		built->http = palloc0(sizeof(HttpRequest));
 	pass_built_request(stream, built->http);
 }
@@ -399,14 +400,14 @@ pass_job(SpoolStream *stream, Job **job, JobState state)
 {
 	SpooledJob spooled = {0};
 
-	if (!unpacks(stream))
+	if (!is_unpacking(stream))
 	{
 		spooled.id = (*job)->id;
 		spooled.is_save = state == JOB_SAVING;
 		spooled.backend = (*job)->options ? (*job)->options->url : NULL;
 	}
 	SPOOL_PASS(stream, spooled.id);
-	if (unpacks(stream))
+	if (is_unpacking(stream))
 	{
 		*job = job_create(spooled.id);
 		(*job)->verdict = palloc0(sizeof(Verdict));
@@ -415,7 +416,7 @@ pass_job(SpoolStream *stream, Job **job, JobState state)
 	SPOOL_PASS(stream, (*job)->step);
 	SPOOL_PASS(stream, (*job)->write.failures);
 	SPOOL_PASS(stream, (*job)->write.begins_errors);
-	if (unpacks(stream) && spooled.backend != NULL)
+	if (is_unpacking(stream) && spooled.backend != NULL)
 	{
 		ServerOptions *options = palloc0(sizeof(ServerOptions));
 
@@ -435,7 +436,7 @@ parcel_pass_batch(SpoolStream *stream, JobBatch *batch, JobState state)
 
 	SPOOL_PASS(stream, batch->looks);
 	SPOOL_PASS(stream, batch->n);
-	if (unpacks(stream))
+	if (is_unpacking(stream))
 		batch->jobs = palloc0((batch->n + 1) * sizeof(Job *));
 	for (i = 0; i < batch->n && !stream->failed; i++)
 		pass_job(stream, &batch->jobs[i], state);

@@ -56,7 +56,7 @@ count_jobs(Job **jobs)
  * mark does not cover the commit, which may wait for a standby.
  */
 static void
-mark(Job **jobs)
+mark_jobs(Job **jobs)
 {
 	marker_end();
 	for (; *jobs != NULL; jobs++)
@@ -66,7 +66,7 @@ mark(Job **jobs)
 static void
 report_work(void *arg)
 {
-	mark(arg);
+	mark_jobs(arg);
 	queue_report(arg, count_jobs(arg), clock_now());
 	marker_end();
 }
@@ -74,7 +74,7 @@ report_work(void *arg)
 static void
 save_work(void *arg)
 {
-	mark(arg);
+	mark_jobs(arg);
 	queue_save(arg, count_jobs(arg));
 	marker_end();
 }
@@ -186,7 +186,7 @@ test_refused(Job *job, const ErrorData *error, Written *written)
  * that the tables refuse.
  */
 static void
-put_off(Job *job, const Written *written)
+keep_verdict(Job *job, const Written *written)
 {
 	trouble_show_job(job->state == JOB_SAVING ? TROUBLE_SAVE : TROUBLE_REPORT, job->id,
 					 schedule_queue(job->server_name)->stats, written->error);
@@ -203,7 +203,7 @@ write_failed(Job *job, ErrorData *error)
 	Written written = {WRITE_PENDING, error};
 
 	test_refused(job, error, &written);
-	put_off(job, &written);
+	keep_verdict(job, &written);
 }
 
 /* What is written of the jobs of a state, and what follows. */
@@ -410,7 +410,7 @@ reporter_take_written(Job *job, const Written *written)
 	job->write.outcome = written->outcome;
 	if (written->error != NULL)
 	{
-		put_off(job, written);
+		keep_verdict(job, written);
 		return;
 	}
 	end_trouble(job);
@@ -454,7 +454,7 @@ reporter_hurry(void)
 }
 
 static MonoTime
-next_of(JobState state)
+next_write_of(JobState state)
 {
 	MonoTime next = 0;
 	dlist_iter iter;
@@ -497,8 +497,8 @@ reporter_is_blocked(void)
 MonoTime
 reporter_next(void)
 {
-	MonoTime saves = next_of(JOB_SAVING);
-	MonoTime reports = next_of(JOB_REPORTING);
+	MonoTime saves = next_write_of(JOB_SAVING);
+	MonoTime reports = next_write_of(JOB_REPORTING);
 
 	if (saves == 0 || reports == 0)
 		return Max(saves, reports);

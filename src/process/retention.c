@@ -268,7 +268,7 @@ end_walk(void)
 }
 
 static void
-look_soon(void)
+hasten_shelves(void)
 {
 	MonoTime soon = clock_mono() + USECS_PER_SEC;
 	HASH_SEQ_STATUS all;
@@ -303,7 +303,7 @@ go_on_walking(void)
 	walk.stepped_over |= batch.stepped_over;
 	walk.next_at = clock_mono() + PAUSE * (clock_uptime() - began);
 	if (batch.n > 0)
-		look_soon();
+		hasten_shelves();
 	if (!batch.has_more)
 		end_walk();
 }

@@ -339,7 +339,7 @@ fill_job(Job *job, SpooledJob *spooled, const Record *record)
  * ended or was retried meanwhile, tells the provider to cancel.
  */
 static void
-go_on(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
+continue_job(Job *job, const SpooledJob *spooled, SpooledRow row, uint64 len)
 {
 	memory_hold(&job->saved_share, job->context, MEMORY_ANSWERS, NULL, len);
 	expect_settling(job);
@@ -376,7 +376,7 @@ take_record(void *arg)
 		if (record->is_whole)
 			row = queue_take_spooled(job, &spooled);
 		if (row != SPOOLED_GONE)
-			go_on(job, &spooled, row, record->len);
+			continue_job(job, &spooled, row, record->len);
 		else
 			job_destroy(job);
 	}

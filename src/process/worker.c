@@ -37,7 +37,7 @@ cancel_for_timeout(SIGNAL_ARGS)
 static volatile sig_atomic_t stop_requested_at = 0; /* seconds of clock_uptime() */
 
 static void
-stop(SIGNAL_ARGS)
+request_stop(SIGNAL_ARGS)
 {
 	if (stop_requested_at == 0)
 		stop_requested_at = (sig_atomic_t) (clock_uptime() / USECS_PER_SEC + 1);
@@ -110,7 +110,7 @@ void
 worker_start(Oid database, MonoTime (*deadline)(void))
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, stop);
+	pqsignal(SIGTERM, request_stop);
 	pqsignal(SIGINT, cancel_for_timeout);
 	BackgroundWorkerUnblockSignals();
 	environment_fix_settings();

@@ -48,7 +48,7 @@ static uint32 wait_event;
  * Returns when a transaction must have ended.
  */
 static MonoTime
-deadline(void)
+transaction_deadline(void)
 {
 	return pipe_must_hurry(pipe_to_dispatcher) ? 1 : worker_stop_deadline();
 }
@@ -56,7 +56,7 @@ deadline(void)
 /* ---------- the tables ---------- */
 
 static void
-look(void *arg)
+look_for_tables(void *arg)
 {
 	if (queue_look() != QUEUE_PRESENT)
 		ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are gone")));
@@ -73,7 +73,7 @@ find_tables(uint64 looks, ErrorData **error)
 
 	if (looks == seen)
 		return true;
-	if (!queue_transact("looking for the tables", look, NULL, error))
+	if (!queue_transact("looking for the tables", look_for_tables, NULL, error))
 		return false;
 	seen = looks;
 	return true;
@@ -102,7 +102,7 @@ judge_lookup(const Question *question)
 }
 
 static void
-judge(void *arg)
+judge_answer(void *arg)
 {
 	Judgement *judgement = arg;
 	Question *question = &judgement->question;
@@ -122,7 +122,7 @@ judge(void *arg)
 }
 
 static Parcel
-do_judge(SpoolStream *in)
+run_judge_errand(SpoolStream *in)
 {
 	Judgement *judgement = palloc0(sizeof(Judgement));
 	SpoolStream out;
@@ -134,7 +134,7 @@ do_judge(SpoolStream *in)
 	pgstat_report_activity(STATE_RUNNING, psprintf("reading the answer of job " INT64_FORMAT,
 												   judgement->question.job));
 	marker_begin(judgement->question.job, judgement->question.attempt);
-	if (!guard_try_apart(judge, judgement, &error))
+	if (!guard_try_apart(judge_answer, judgement, &error))
 		judgement->judged.why = error->message;
 	marker_end();
 	spool_begin_packing(&out);
@@ -180,7 +180,7 @@ judge_saved(void *arg)
  * finds out why.
  */
 static Parcel
-do_resume(SpoolStream *in)
+run_resume_errand(SpoolStream *in)
 {
 	Resumption *resumption = palloc0(sizeof(Resumption));
 	Question *question = &resumption->recall.question;
@@ -214,7 +214,7 @@ typedef struct Building
 } Building;
 
 static void
-build(void *arg)
+build_request(void *arg)
 {
 	Building *building = arg;
 
@@ -222,7 +222,7 @@ build(void *arg)
 }
 
 static Parcel
-do_build(SpoolStream *in)
+run_build_errand(SpoolStream *in)
 {
 	Building *building = palloc0(sizeof(Building));
 	SpoolStream out;
@@ -233,7 +233,7 @@ do_build(SpoolStream *in)
 	pgstat_report_activity(STATE_RUNNING, psprintf("building the request of job " INT64_FORMAT,
 												   building->order.job));
 	marker_begin(building->order.job, building->order.attempt);
-	if (!guard_try_apart(build, building, &building->built.error))
+	if (!guard_try_apart(build_request, building, &building->built.error))
 		building->built.http = NULL;
 	marker_end();
 	spool_begin_packing(&out);
@@ -261,7 +261,7 @@ write_jobs(const JobBatch *batch, JobState state, Written *written)
 }
 
 static Parcel
-do_write(SpoolStream *in, JobState state)
+run_write_errand(SpoolStream *in, JobState state)
 {
 	JobBatch batch = {0};
 	Written *written;
@@ -286,7 +286,7 @@ do_write(SpoolStream *in, JobState state)
  * Waits for the dispatcher, or for a signal.
  */
 static void
-wait(void)
+wait_for_dispatcher(void)
 {
 	int timeout = ShutdownRequestPending ? WL_TIMEOUT : 0;
 
@@ -301,7 +301,7 @@ wait(void)
  * Receives the next errand.  False when there will be none.
  */
 static bool
-receive(Parcel *parcel)
+receive_errand(Parcel *parcel)
 {
 	MonoTime since = clock_uptime();
 	PipeResult result;
@@ -312,7 +312,7 @@ receive(Parcel *parcel)
 		if (ShutdownRequestPending && !pipe_is_receiving(pipe_to_dispatcher) &&
 			clock_uptime() > since + STOP_IDLE_MS * INT64CONST(1000))
 			return false;
-		wait();
+		wait_for_dispatcher();
 	}
 	return result == PIPE_DONE;
 }
@@ -327,12 +327,12 @@ send_back(const Parcel *parcel)
 
 	pipe_put(pipe_to_dispatcher, parcel);
 	while ((result = pipe_send(pipe_to_dispatcher, NO_BOUND)) == PIPE_WAITS)
-		wait();
+		wait_for_dispatcher();
 	return result == PIPE_DONE;
 }
 
 static Parcel
-do_errand(const Parcel *errand)
+run_errand(const Parcel *errand)
 {
 	SpoolStream in;
 
@@ -341,22 +341,22 @@ do_errand(const Parcel *errand)
 		switch (errand->kind)
 		{
 			case PARCEL_JUDGE:
-				return do_judge(&in);
+				return run_judge_errand(&in);
 			case PARCEL_BUILD:
-				return do_build(&in);
+				return run_build_errand(&in);
 			case PARCEL_RESUME:
-				return do_resume(&in);
+				return run_resume_errand(&in);
 			case PARCEL_SAVE:
-				return do_write(&in, JOB_SAVING);
+				return run_write_errand(&in, JOB_SAVING);
 			case PARCEL_REPORT:
-				return do_write(&in, JOB_REPORTING);
+				return run_write_errand(&in, JOB_REPORTING);
 		}
 	}
 	elog(ERROR, "the dispatcher sent an invalid errand");
 }
 
 static void
-start(dsm_handle handle)
+start_writer(dsm_handle handle)
 {
 	WriterPost post;
 
@@ -364,7 +364,7 @@ start(dsm_handle handle)
 	/* first, so that we notice what is sent while this process gets ready */
 	pipe_to_dispatcher = pipe_open(handle);
 	shmem_slot_join(post.slot);
-	worker_start(post.database, deadline);
+	worker_start(post.database, transaction_deadline);
 	clock_join(post.clock_started_at);
 	marker_join(post.index);
 	errand_context = AllocSetContextCreate(TopMemoryContext, "genjob errand", ALLOCSET_SMALL_SIZES);
@@ -379,12 +379,12 @@ genjob_writer_main(Datum handle)
 {
 	Parcel parcel;
 
-	start(DatumGetUInt32(handle));
+	start_writer(DatumGetUInt32(handle));
 	MemoryContextSwitchTo(errand_context);
 	pgstat_report_activity(STATE_IDLE, NULL);
-	while (receive(&parcel))
+	while (receive_errand(&parcel))
 	{
-		Parcel returned = do_errand(&parcel);
+		Parcel returned = run_errand(&parcel);
 
 		if (!send_back(&returned))
 			break;

@@ -318,7 +318,7 @@ make_pipe(void *arg)
 }
 
 static void
-complain(const char *why)
+report_shortage(const char *why)
 {
 	static Seldom said;
 	int64 unsaid;
@@ -348,8 +348,9 @@ writer_start(Writer *writer)
 
 	if (!guard_run(make_pipe, &start, &error))
 	{
-		complain(psprintf("no shared memory is left to hand large answers to another process: %s",
-						  error));
+		report_shortage(
+			psprintf("no shared memory is left to hand large answers to another process: %s",
+					 error));
 		postpone_start();
 		return false;
 	}
@@ -357,7 +358,7 @@ writer_start(Writer *writer)
 	{
 		pipe_close(start.pipe);
 		writer->handle = NULL;
-		complain(NO_WRITER);
+		report_shortage(NO_WRITER);
 		postpone_start();
 		return false;
 	}
@@ -536,7 +537,7 @@ writers_next(void)
 }
 
 static bool
-any_works(void)
+any_writer_works(void)
 {
 	int i;
 
@@ -563,7 +564,7 @@ writers_finish(MonoTime deadline)
 	errands_close();
 	while ((errand = errand_next()) != NULL)
 		errand_do_here(errand);
-	while (any_works() && clock_uptime() < deadline + FINISH_US)
+	while (any_writer_works() && clock_uptime() < deadline + FINISH_US)
 	{
 		for (i = 0; i < lengthof(writers) && clock_uptime() >= deadline; i++)
 		{

@@ -63,8 +63,8 @@ append_raw(Assembly *assembly, Part *list, const char *json)
 
 /* ---------- putting in ---------- */
 
-static void merge(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place,
-				  bool joins);
+static void merge_node(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place,
+					   bool joins);
 
 /*
  * Adds a string to a list, as an element of the shape that the rules give it.
@@ -95,7 +95,7 @@ add_string_to_list(Assembly *assembly, Part *list, char *string, const StreamPla
 		json_append(&element, &text);
 		json_append(&elements, &element);
 	}
-	merge(assembly, list, &elements, place, false);
+	merge_node(assembly, list, &elements, place, false);
 }
 
 /*
@@ -104,7 +104,7 @@ add_string_to_list(Assembly *assembly, Part *list, char *string, const StreamPla
  * empty.
  */
 static bool
-become(Assembly *assembly, Part *part, PartKind kind, const StreamPlace *place)
+convert_part(Assembly *assembly, Part *part, PartKind kind, const StreamPlace *place)
 {
 	char *text = part->kind == PART_TEXT && part->len > 0 ? part->text : NULL;
 
@@ -202,7 +202,7 @@ merge_members(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *pl
 			jsontext_join_halves(member->string, strlen(member->string));
 		child = parts_child(assembly, part, member->string, true);
 		if (child != NULL)
-			merge(assembly, child, member, below, joins);
+			merge_node(assembly, child, member, below, joins);
 	}
 }
 
@@ -228,7 +228,7 @@ assembly_read_key(const cJSON *element, const char *member, AssemblyKey key)
  * the same.
  */
 static bool
-goes_on(Assembly *assembly, Part *last, const cJSON *element, const StreamPlace *place)
+continues_text(Assembly *assembly, Part *last, const cJSON *element, const StreamPlace *place)
 {
 	const cJSON *member;
 	int n = 0;
@@ -267,8 +267,8 @@ part_of_element(Assembly *assembly, Part *list, const cJSON *element, int positi
 	if (assembly_read_key(element, star->key, key))
 		return parts_child(assembly, list, key, true);
 	if (star->has_run && star->key == NULL)
-		return goes_on(assembly, list->last, element, star) ? list->last
-															: parts_add(assembly, list);
+		return continues_text(assembly, list->last, element, star) ? list->last
+																   : parts_add(assembly, list);
 	if (star->ops & PLACE_NEW)
 		return parts_add(assembly, list);
 	snprintf(key, ASSEMBLY_KEY, "%d", position);
@@ -296,7 +296,7 @@ merge_elements(Assembly *assembly, Part *list, cJSON *node, const StreamPlace *p
 		part = star ? part_of_element(assembly, list, element, position++, star)
 					: parts_add(assembly, list);
 		if (part != NULL)
-			merge(assembly, part, element, star, joins);
+			merge_node(assembly, part, element, star, joins);
 	}
 }
 
@@ -304,7 +304,7 @@ merge_elements(Assembly *assembly, Part *list, cJSON *node, const StreamPlace *p
  * Merges a node into a part; place has its rules, or is NULL.
  */
 static void
-merge(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place, bool joins)
+merge_node(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place, bool joins)
 {
 	int ops = place ? place->ops : 0;
 
@@ -321,12 +321,12 @@ merge(Assembly *assembly, Part *part, cJSON *node, const StreamPlace *place, boo
 		merge_string(assembly, part, node->valuestring, place, joins);
 	else if (cJSON_IsObject(node))
 	{
-		if (become(assembly, part, PART_OBJECT, place))
+		if (convert_part(assembly, part, PART_OBJECT, place))
 			merge_members(assembly, part, node, place, joins);
 	}
 	else if (cJSON_IsArray(node))
 	{
-		if (become(assembly, part, PART_LIST, place))
+		if (convert_part(assembly, part, PART_LIST, place))
 			merge_elements(assembly, part, node, place, joins);
 	}
 	else if (part->first == NULL)
@@ -351,7 +351,7 @@ add_element(Assembly *assembly, Part *list, cJSON *node, const StreamPlace *plac
 	}
 	part = parts_add(assembly, list);
 	if (part != NULL)
-		merge(assembly, part, node, star, joins);
+		merge_node(assembly, part, node, star, joins);
 }
 
 /*
@@ -397,7 +397,7 @@ assembly_put(Assembly *assembly, const JsonPointer *to, AssemblyKey *keys, const
 		AssemblyKey room;
 		const char *name = read_token(to->tokens[i], event, &keys, room, &is_element);
 
-		if (!become(assembly, part, is_element ? PART_LIST : PART_OBJECT, place))
+		if (!convert_part(assembly, part, is_element ? PART_LIST : PART_OBJECT, place))
 			return;
 		if (is_element && name == NULL && i + 1 == to->n_tokens)
 		{
@@ -409,7 +409,7 @@ assembly_put(Assembly *assembly, const JsonPointer *to, AssemblyKey *keys, const
 		joins |= place != NULL && (place->ops & PLACE_JOIN) != 0;
 	}
 	if (part != NULL && !(place != NULL && place->ops & PLACE_SKIP))
-		merge(assembly, part, node, place, joins);
+		merge_node(assembly, part, node, place, joins);
 }
 
 /* ---------- printing ---------- */

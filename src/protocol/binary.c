@@ -44,7 +44,7 @@ read_positive(const cJSON *node, int64 max, int64 *value)
  * Returns a wrong number or pair of the request, cut for an error message.
  */
 static char *
-shown(const cJSON *node)
+show_reference(const cJSON *node)
 {
 	char *text = json_print_start(node, 2 * MAX_SHOWN);
 
@@ -73,7 +73,8 @@ binary_is_input(const RequestSource *source, const cJSON *node, int *ordinal)
 	if (!read_positive(number, n, &value))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the request refers to input %s, which does not exist", shown(number)),
+				 errmsg("the request refers to input %s, which does not exist",
+						show_reference(number)),
 				 n == 0 ? errdetail("The job has no inputs.")
 						: errdetail_plural("The job has %d input.", "The job has %d inputs.", n, n),
 				 errhint("Inputs are numbered from 1 in the order of the column \"inputs\".")));
@@ -95,7 +96,7 @@ read_pair(const cJSON *pair, Reference *reference)
 		!read_positive(pair->child->next, PG_INT32_MAX, &ordinal))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("the request refers to output %s, which is not a job and an ordinal",
-							   shown(pair)),
+							   show_reference(pair)),
 						errhint("Write {\"$output\": [7, 1]} for the first output of job 7.")));
 	reference->ordinal = (int) ordinal;
 }
@@ -177,7 +178,7 @@ binary_is_result(const cJSON *node, Reference *reference, const char **place)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the request refers to result %s, which is not a job and a JSON Pointer",
-						shown(pair)),
+						show_reference(pair)),
 				 errhint(
 					 "Write {\"$result\": [7, \"/text\"]} for the member text of the result of job 7.")));
 	*place = pair->child->next->valuestring;

@@ -177,7 +177,7 @@ read_character(const char *text, const char *end, Reading reading, int *len)
 }
 
 static inline char
-fold(unsigned char c)
+fold_character(unsigned char c)
 {
 	if (c >= 'A' && c <= 'Z')
 		return (char) (c + ('a' - 'A'));
@@ -209,7 +209,7 @@ fold_text(const char *text)
 		int c = read_character(text, end, READ_FOLDED, &len);
 
 		if (!is_left_out(c, READ_FOLDED))
-			*p++ = fold(c);
+			*p++ = fold_character(c);
 		text += len;
 	}
 	*p = '\0';
@@ -271,7 +271,7 @@ disguise_list(List *disguises, const char *secret)
 		char *p;
 
 		for (p = encoded; *p != '\0'; p++)
-			*p = fold(*p);
+			*p = fold_character(*p);
 		if (strlen(encoded) >= MIN_SECRET)
 			disguises = lappend(disguises, encoded);
 	}
@@ -330,7 +330,7 @@ fill_part(Part *part, char **p)
 
 		if (!is_left_out(c, part->reading))
 		{
-			part->characters[part->n] = part->reading == READ_FOLDED ? fold(c) : (char) c;
+			part->characters[part->n] = part->reading == READ_FOLDED ? fold_character(c) : (char) c;
 			part->starts[part->n++] = *p;
 		}
 		*p += len;
@@ -451,7 +451,7 @@ disguise_prefix(const char *text, size_t len, const List *disguises, size_t shor
 		{
 			size_t i = 0;
 
-			while (i < n && fold(text[len - n + i]) == disguise[i])
+			while (i < n && fold_character(text[len - n + i]) == disguise[i])
 				i++;
 			if (i == n)
 				break;

@@ -42,7 +42,7 @@ note_value(cJSON *node, const PointerPlace *place, void *arg)
 }
 
 static bool
-holds(const StreamCondition *condition, const Event *event)
+meets_condition(const StreamCondition *condition, const Event *event)
 {
 	const char *values[2] = {condition->values, NULL};
 
@@ -65,7 +65,7 @@ event_holds(const Event *event, const StreamConditions *conditions)
 
 	for (i = 0; i < conditions->n; i++)
 	{
-		if (holds(&conditions->all[i], event))
+		if (meets_condition(&conditions->all[i], event))
 			return true;
 	}
 	return false;

@@ -30,7 +30,7 @@ compare_with_id(cJSON *node, const PointerPlace *place, void *arg)
  * True if a place that names the id exists, or another place has the id.
  */
 static bool
-is_at(cJSON *json, const char *places, const char *id)
+has_id(cJSON *json, const char *places, const char *id)
 {
 	Search search = {id, false};
 	const char *word;
@@ -68,5 +68,5 @@ found_judge(HttpReply *reply, const Address *address, const char *places, const 
 								: NULL;
 	if (!cJSON_IsObject(json) && !cJSON_IsArray(json))
 		return FOUND_NO_ANSWER;
-	return is_at(json, places, id) ? FOUND_IT : FOUND_NOTHING;
+	return has_id(json, places, id) ? FOUND_IT : FOUND_NOTHING;
 }

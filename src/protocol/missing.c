@@ -98,7 +98,7 @@ typedef struct Restoring
 } Restoring;
 
 static void
-restore(cJSON *node, void *arg)
+restore_original(cJSON *node, void *arg)
 {
 	Restoring *restoring = arg;
 	const Output *output =
@@ -138,7 +138,7 @@ typedef struct Rewriting
 } Rewriting;
 
 static void
-rewrite(void *arg)
+rewrite_result(void *arg)
 {
 	Rewriting *rewriting = arg;
 	Verdict *verdict = rewriting->verdict;
@@ -158,7 +158,7 @@ rewrite(void *arg)
 			restoring.missing[output->reference] = output;
 	}
 	json = json_parse_trusted(verdict->result);
-	each_reference(json, restore, &restoring);
+	each_reference(json, restore_original, &restoring);
 	MemoryContextSwitchTo(rewriting->caller);
 	verdict->result = json_print(json);
 	MemoryContextDelete(scratch);
@@ -178,7 +178,7 @@ missing_restore(Verdict *verdict)
 
 	if (rewriting.most == 0 || verdict->result == NULL)
 		return;
-	(void) guard_run(rewrite, &rewriting, &error);
+	(void) guard_run(rewrite_result, &rewriting, &error);
 	foreach(cell, verdict->outputs)
 		((Output *) lfirst(cell))->reference = 0;
 }

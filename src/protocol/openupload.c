@@ -16,7 +16,7 @@
 #define MAX_TEXT 4096 /* bytes of an id, a key, a mark */
 
 static cJSON *
-parse(const char *uploads)
+parse_uploads(const char *uploads)
 {
 	const char *reason;
 	cJSON *json = uploads ? json_parse(pstrdup(uploads), strlen(uploads), &reason) : NULL;
@@ -73,7 +73,7 @@ remove_entry(cJSON *json, int ordinal)
 char *
 openupload_set(const char *uploads, const OpenUpload *upload)
 {
-	cJSON *json = parse(uploads);
+	cJSON *json = parse_uploads(uploads);
 	cJSON *entry = json_create(cJSON_Object);
 
 	remove_entry(json, upload->ordinal);
@@ -93,7 +93,7 @@ openupload_set(const char *uploads, const OpenUpload *upload)
 char *
 openupload_remove(const char *uploads, int ordinal)
 {
-	cJSON *json = parse(uploads);
+	cJSON *json = parse_uploads(uploads);
 
 	remove_entry(json, ordinal);
 	return json->child != NULL ? json_print(json) : NULL;
@@ -106,7 +106,7 @@ openupload_remove(const char *uploads, int ordinal)
 OpenUpload *
 openupload_find(const char *uploads, int ordinal)
 {
-	const cJSON *entry = entry_of(parse(uploads), ordinal);
+	const cJSON *entry = entry_of(parse_uploads(uploads), ordinal);
 	OpenUpload *upload = palloc0(sizeof(OpenUpload));
 
 	if (entry == NULL)

@@ -47,7 +47,7 @@ append_part(StringInfo text, const char *glue, const char *part)
 }
 
 static char *
-clip(const char *name)
+clip_name(const char *name)
 {
 	return clip_line(name, strlen(name), MAX_NAME);
 }
@@ -151,8 +151,8 @@ describe_nodes(const cJSON *nodes)
 		if (!cJSON_IsArray(errors))
 			continue;
 		append_part(&text, "; ",
-					psprintf("node %s%s%s%s", clip(node->string), type ? " (" : "",
-							 type ? clip(type) : "", type ? ")" : ""));
+					psprintf("node %s%s%s%s", clip_name(node->string), type ? " (" : "",
+							 type ? clip_name(type) : "", type ? ")" : ""));
 		for (error = errors->child; error != NULL && !is_full(&text); error = error->next)
 			append_part(&text, error == errors->child ? ", " : "; ", describe_node_error(error));
 	}
@@ -163,7 +163,7 @@ describe_nodes(const cJSON *nodes)
  * Returns what a value says; NULL if it says nothing.
  */
 static char *
-describe(const cJSON *node)
+describe_value(const cJSON *node)
 {
 	char *text = NULL;
 
@@ -222,7 +222,7 @@ find_reasons(cJSON *json, const char *places, const char *id, bool is_success)
 		if (id != NULL)
 			pointer = pointer_fill(pointer, "id", id);
 		if (!is_success || !is_common_name(pointer))
-			words = describe(pointer_first(json, pointer));
+			words = describe_value(pointer_first(json, pointer));
 		if (words != NULL)
 			found = found == NULL ? words : psprintf("%s: %s", found, words);
 		takes_more = found != NULL;

@@ -101,7 +101,7 @@ s3_name_of(const ServerOptions *options, const char *key)
 /* ---------- reading a job's request ---------- */
 
 static void
-refuse(char *message, const char *hint)
+refuse_request(char *message, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", message), errhint("%s", hint)));
@@ -137,8 +137,9 @@ read_verb(const cJSON *params)
 		n++;
 	}
 	if (n != 1)
-		refuse(psprintf("the request must have one of put, get, head, delete, copy and list"),
-			   "Write {\"put\": \"key\"} with an input, {\"get\": \"key\"}, {\"head\": \"key\"}, {\"delete\": \"key\"}, {\"copy\": \"key\", \"to\": \"key\"} or {\"list\": \"prefix\"}.");
+		refuse_request(psprintf(
+						   "the request must have one of put, get, head, delete, copy and list"),
+					   "Write {\"put\": \"key\"} with an input, {\"get\": \"key\"}, {\"head\": \"key\"}, {\"delete\": \"key\"}, {\"copy\": \"key\", \"to\": \"key\"} or {\"list\": \"prefix\"}.");
 	return found;
 }
 
@@ -152,7 +153,8 @@ text_of(const cJSON *params, const char *name)
 	const cJSON *member = member_of(params, name);
 
 	if (member != NULL && !cJSON_IsString(member))
-		refuse(psprintf("\"%s\" of the request is not a text", name), "Write it as a JSON string.");
+		refuse_request(psprintf("\"%s\" of the request is not a text", name),
+					   "Write it as a JSON string.");
 	return member ? member->valuestring : NULL;
 }
 
@@ -167,12 +169,13 @@ refuse_url(const ServerOptions *options, const char *name, const char *key)
 	size_t len = strlen(own);
 
 	if (strncmp(key, own, len) == 0)
-		refuse(psprintf("\"%s\" of the request is a URL", name),
-			   psprintf("Leave out \"%s\": the server's option bucket names the bucket.", own));
+		refuse_request(psprintf("\"%s\" of the request is a URL", name),
+					   psprintf("Leave out \"%s\": the server's option bucket names the bucket.",
+								own));
 	if (strncmp(key, "s3://", 5) == 0)
-		refuse(psprintf("\"%s\" of the request is a URL", name),
-			   psprintf("Write a key of the bucket \"%s\", or use the server of the other bucket.",
-						options->bucket));
+		refuse_request(psprintf("\"%s\" of the request is a URL", name),
+					   psprintf("Write a key of the bucket \"%s\", or use the server of the other bucket.",
+								options->bucket));
 }
 
 /*
@@ -184,11 +187,11 @@ key_of(const ServerOptions *options, const cJSON *params, const char *name)
 	const char *key = text_of(params, name);
 
 	if (key == NULL || *key == '\0')
-		refuse(psprintf("\"%s\" of the request has no key", name),
-			   "The key of an object is expected, such as \"in/cat.png\".");
+		refuse_request(psprintf("\"%s\" of the request has no key", name),
+					   "The key of an object is expected, such as \"in/cat.png\".");
 	if (strlen(key) > KEY_MAX)
-		refuse(psprintf("the key at \"%s\" has %zu bytes", name, strlen(key)),
-			   psprintf("A key has %d bytes at most.", KEY_MAX));
+		refuse_request(psprintf("the key at \"%s\" has %zu bytes", name, strlen(key)),
+					   psprintf("A key has %d bytes at most.", KEY_MAX));
 	refuse_url(options, name, key);
 	return key;
 }
@@ -203,8 +206,8 @@ header_of(const cJSON *params, const char *name)
 	const char *value = text_of(params, name);
 
 	if (value != NULL && (*value == '\0' || strlen(value) > KEY_MAX || !header_is_value(value)))
-		refuse(psprintf("\"%s\" of the request cannot be sent as a header", name),
-			   "It must not be empty, and must not have line breaks or other control characters.");
+		refuse_request(psprintf("\"%s\" of the request cannot be sent as a header", name),
+					   "It must not be empty, and must not have line breaks or other control characters.");
 	return value;
 }
 
@@ -241,14 +244,16 @@ check_members(const RequestSource *source, const cJSON *params, S3Verb verb)
 			is_listed(verbs[verb].also, member->string) ||
 			(takes_binary && binary_is_named(source, member)))
 			continue;
-		refuse(psprintf("the request has \"%s\", which %s does not take",
-						clip_line(member->string, strlen(member->string), MAX_SHOWN),
-						verbs[verb].name),
-			   psprintf("Beside \"%s\" it may have: %s.", verbs[verb].name, verbs[verb].also));
+		refuse_request(psprintf("the request has \"%s\", which %s does not take",
+								clip_line(member->string, strlen(member->string), MAX_SHOWN),
+								verbs[verb].name),
+					   psprintf("Beside \"%s\" it may have: %s.", verbs[verb].name,
+								verbs[verb].also));
 	}
 	if (!takes_binary && binary_is_in(source, params))
-		refuse(psprintf("the request has a binary, which %s does not take", verbs[verb].name),
-			   "Inputs go with {\"put\": \"key\"}.");
+		refuse_request(psprintf("the request has a binary, which %s does not take",
+								verbs[verb].name),
+					   "Inputs go with {\"put\": \"key\"}.");
 }
 
 /* ---------- headers ---------- */
@@ -290,15 +295,15 @@ add_metadata(Target *target, const cJSON *params)
 	if (metadata == NULL)
 		return;
 	if (!cJSON_IsObject(metadata))
-		refuse(pstrdup("\"metadata\" of the request is not an object"),
-			   "Write it as {\"name\": \"text\"}.");
+		refuse_request(pstrdup("\"metadata\" of the request is not an object"),
+					   "Write it as {\"name\": \"text\"}.");
 	for (member = metadata->child; member != NULL; member = member->next)
 	{
 		if (!header_is_name(member->string) || strlen(member->string) > MAX_SHOWN ||
 			!cJSON_IsString(member) || !header_is_value(member->valuestring) || ++n > MAX_METADATA)
-			refuse(pstrdup("\"metadata\" of the request cannot be sent as headers"),
-				   psprintf("At most %d names of letters, digits and dashes are expected, each with a text without line breaks.",
-							MAX_METADATA));
+			refuse_request(pstrdup("\"metadata\" of the request cannot be sent as headers"),
+						   psprintf("At most %d names of letters, digits and dashes are expected, each with a text without line breaks.",
+									MAX_METADATA));
 		add_header(target, psprintf("x-amz-meta-%s", member->string),
 				   metadata_value(member->valuestring));
 	}
@@ -388,8 +393,8 @@ read_max(const cJSON *params)
 	double n = max ? json_double(max) : LIST_MAX;
 
 	if (max != NULL && (!json_is_number(max) || n < 1 || n > LIST_MAX || n != (int) n))
-		refuse(pstrdup("\"max\" of the request is not a number of keys"),
-			   psprintf("A whole number from 1 to %d is expected.", LIST_MAX));
+		refuse_request(pstrdup("\"max\" of the request is not a number of keys"),
+					   psprintf("A whole number from 1 to %d is expected.", LIST_MAX));
 	return psprintf("%d", (int) n);
 }
 

@@ -67,7 +67,7 @@ add_bytes(cJSON *result, const char *digits)
  * Returns an entity tag without its quotation marks, palloc'd.
  */
 static char *
-unquoted(const char *etag)
+unquote_etag(const char *etag)
 {
 	size_t len = strlen(etag);
 
@@ -86,7 +86,7 @@ s3_clean_etag(const char *etag)
 
 	if (etag == NULL || *etag == '\0' || strlen(etag) > MAX_ETAG)
 		return NULL;
-	clean = unquoted(etag);
+	clean = unquote_etag(etag);
 	json_sanitize_line(clean, strlen(clean));
 	return clean;
 }
@@ -104,7 +104,7 @@ static void
 add_etag(cJSON *result, const char *etag)
 {
 	if (etag != NULL && *etag != '\0')
-		json_attach(result, "etag", string_of(unquoted(etag)));
+		json_attach(result, "etag", string_of(unquote_etag(etag)));
 }
 
 /*

@@ -37,7 +37,7 @@
 /* ---------- requests ---------- */
 
 static HttpRequest *
-begin(const RequestSource *source, const char *method, const char *key, char *query)
+begin_request(const RequestSource *source, const char *method, const char *key, char *query)
 {
 	const ServerOptions *options = source->options;
 	char *url = psprintf("%s?%s", s3_url_of(options, key), query);
@@ -68,7 +68,7 @@ signed_by(const RequestSource *source, HttpRequest *http)
 HttpRequest *
 s3upload_begin(const RequestSource *source, const char *key, const char *content_type)
 {
-	HttpRequest *http = begin(source, "POST", key, "uploads=");
+	HttpRequest *http = begin_request(source, "POST", key, "uploads=");
 
 	headers_set(http, "Content-Type", pstrdup(content_type), NULL);
 	headers_set_list(http, s3_put_headers(source->options));
@@ -83,8 +83,8 @@ HttpRequest *
 s3upload_put_part(const RequestSource *source, const S3Upload *upload, int number, const char *data,
 				  size_t len, const char *sha256)
 {
-	HttpRequest *http =
-		begin(source, "PUT", upload->key, psprintf("partNumber=%d&%s", number, query_of(upload)));
+	HttpRequest *http = begin_request(source, "PUT", upload->key,
+									  psprintf("partNumber=%d&%s", number, query_of(upload)));
 
 	http->body = unconstify(char *, data);
 	http->body_len = len;
@@ -125,7 +125,7 @@ append_escaped(StringInfo xml, const char *text)
 HttpRequest *
 s3upload_complete(const RequestSource *source, const S3Upload *upload, const S3Part *parts, int n)
 {
-	HttpRequest *http = begin(source, "POST", upload->key, query_of(upload));
+	HttpRequest *http = begin_request(source, "POST", upload->key, query_of(upload));
 	StringInfoData xml;
 	int i;
 
@@ -152,7 +152,7 @@ s3upload_complete(const RequestSource *source, const S3Upload *upload, const S3P
 HttpRequest *
 s3upload_abort(const RequestSource *source, const S3Upload *upload)
 {
-	HttpRequest *http = begin(source, "DELETE", upload->key, query_of(upload));
+	HttpRequest *http = begin_request(source, "DELETE", upload->key, query_of(upload));
 
 	http->timeout = Min(http->timeout, ASK_TIMEOUT_MS);
 	return signed_by(source, http);
@@ -164,9 +164,9 @@ s3upload_abort(const RequestSource *source, const S3Upload *upload)
 HttpRequest *
 s3upload_list_parts(const RequestSource *source, const S3Upload *upload, int after)
 {
-	HttpRequest *http = begin(source, "GET", upload->key,
-							  psprintf("max-parts=%d&part-number-marker=%d&%s", MAX_LISTED, after,
-									   query_of(upload)));
+	HttpRequest *http = begin_request(source, "GET", upload->key,
+									  psprintf("max-parts=%d&part-number-marker=%d&%s", MAX_LISTED,
+											   after, query_of(upload)));
 
 	http->timeout = Min(http->timeout, ASK_TIMEOUT_MS);
 	return signed_by(source, http);

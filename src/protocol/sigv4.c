@@ -162,7 +162,7 @@ compare_parameters(const ListCell *left, const ListCell *right)
 }
 
 static char *
-encoded(const char *text, size_t len, bool decodes)
+encode_text(const char *text, size_t len, bool decodes)
 {
 	StringInfoData plain;
 
@@ -176,8 +176,8 @@ add_parameter(List *parameters, const char *name, const char *value)
 {
 	Parameter *parameter = palloc(sizeof(Parameter));
 
-	parameter->name = encoded(name, strlen(name), false);
-	parameter->value = encoded(value, strlen(value), false);
+	parameter->name = encode_text(name, strlen(name), false);
+	parameter->value = encode_text(value, strlen(value), false);
 	return lappend(parameters, parameter);
 }
 
@@ -196,7 +196,7 @@ encoded_part(const char *text, size_t len)
 		if (*p == '+')
 			*p = ' ';
 	}
-	return encoded(part, len, true);
+	return encode_text(part, len, true);
 }
 
 /*
@@ -273,7 +273,7 @@ compare_headers(const ListCell *left, const ListCell *right)
  * Returns a value with one space for each run of blanks, and none at its ends.
  */
 static char *
-trimmed(const char *value)
+trim_value(const char *value)
 {
 	StringInfoData text;
 
@@ -308,7 +308,7 @@ sorted_headers(const List *headers)
 		one->name = pstrdup(header->name);
 		for (p = one->name; *p != '\0'; p++)
 			*p = pg_ascii_tolower((unsigned char) *p);
-		one->value = trimmed(header->value);
+		one->value = trim_value(header->value);
 		one->place = foreach_current_index(cell);
 		sorted = lappend(sorted, one);
 	}
@@ -422,7 +422,7 @@ sigv4_canonical_request(const SigV4Scope *scope, const SigV4Call *call)
 /* ---------- the signature ---------- */
 
 static void
-chain(uint8 *key, const char *text)
+chain_key(uint8 *key, const char *text)
 {
 	uint8 next[DIGEST_BYTES];
 
@@ -434,7 +434,7 @@ chain(uint8 *key, const char *text)
  * Returns the signature of a canonical request, palloc'd.
  */
 static char *
-sign(const SigV4Scope *scope, const char *date, const char *canonical)
+sign_canonical(const SigV4Scope *scope, const char *date, const char *canonical)
 {
 	char *day = pnstrdup(date, 8);
 	char *secret = psprintf("AWS4%s", scope->secret_access_key);
@@ -443,10 +443,10 @@ sign(const SigV4Scope *scope, const char *date, const char *canonical)
 	uint8 key[DIGEST_BYTES];
 
 	digest_hmac(secret, strlen(secret), day, strlen(day), key);
-	chain(key, scope->region);
-	chain(key, scope->service);
-	chain(key, "aws4_request");
-	chain(key, to_sign);
+	chain_key(key, scope->region);
+	chain_key(key, scope->service);
+	chain_key(key, "aws4_request");
+	chain_key(key, to_sign);
 	pfree(secret);
 	return digest_hex(key);
 }
@@ -473,7 +473,7 @@ sigv4_authorization(const SigV4Scope *scope, const SigV4Call *call, char **signa
 	sigv4_date(call->now_unix, date);
 	initStringInfo(&names);
 	canonical = build_canonical(scope, call, parameters_of(call->url), &names);
-	*signature = sign(scope, date, canonical);
+	*signature = sign_canonical(scope, date, canonical);
 	return psprintf(ALGORITHM " Credential=%s, SignedHeaders=%s, Signature=%s",
 					credential_of(scope, date), names.data, *signature);
 }
@@ -512,7 +512,7 @@ sigv4_presign(const SigV4Scope *scope, const SigV4Call *call, int expires, char 
 		parameters = add_parameter(parameters, "X-Amz-Security-Token", scope->session_token);
 	parameters = add_parameter(parameters, "X-Amz-SignedHeaders", names_of(call->headers));
 	initStringInfo(&names);
-	*signature = sign(scope, date, build_canonical(scope, call, parameters, &names));
+	*signature = sign_canonical(scope, date, build_canonical(scope, call, parameters, &names));
 	initStringInfo(&url);
 	appendBinaryStringInfo(&url, call->url, (int) strcspn(call->url, "?"));
 	appendStringInfoChar(&url, '?');

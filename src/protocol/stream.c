@@ -337,7 +337,7 @@ read_lines(Reader *reader, const char *line, const char *end)
  * be parsed, which is then refused.
  */
 static cJSON *
-finish(Reader *reader, MemoryContext scratch)
+parse_assembly(Reader *reader, MemoryContext scratch)
 {
 	StringInfo text = assembly_print(reader->assembly);
 	MemoryContext caller = MemoryContextSwitchTo(scratch);
@@ -403,7 +403,7 @@ stream_read_list(const Protocol *protocol, cJSON *list, MemoryContext scratch, S
 		MemoryContextReset(reader.event);
 	}
 	MemoryContextSwitchTo(reader.result);
-	stream->json = finish(&reader, scratch);
+	stream->json = parse_assembly(&reader, scratch);
 	MemoryContextDelete(parts);
 }
 
@@ -428,7 +428,7 @@ stream_read(const Protocol *protocol, const char *body, size_t len, MemoryContex
 	end_event(&reader);
 	pfree(reader.data.data);
 	MemoryContextSwitchTo(reader.result);
-	stream->json = finish(&reader, scratch);
+	stream->json = parse_assembly(&reader, scratch);
 	MemoryContextDelete(parts);
 }
 
@@ -494,7 +494,7 @@ note_piece(const char *text, size_t len, void *arg)
  * text before it.
  */
 static void
-pass_over(StreamPeek *peek, const char *body, size_t end)
+skip_excess(StreamPeek *peek, const char *body, size_t end)
 {
 	size_t from = end - PEEK_REST;
 	const char *feed = memchr(body + from, '\n', end - from);
@@ -520,7 +520,7 @@ stream_peek(StreamPeek *peek, const char *body, size_t len)
 	if (feed == NULL)
 		return;
 	if (end - peek->seen > PEEK_MOST)
-		pass_over(peek, body, end);
+		skip_excess(peek, body, end);
 	caller = MemoryContextSwitchTo(peek->scratch);
 	reader->result = peek->scratch;
 	reader->assembly = assembly_create(reader->rules->places);

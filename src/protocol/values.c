@@ -57,7 +57,7 @@ values_may_be_in(const char *text)
  * Turns a node into another value, at its place.
  */
 static void
-become(cJSON *node, const cJSON *value)
+replace_node(cJSON *node, const cJSON *value)
 {
 	node->type = value->type;
 	node->child = value->child;
@@ -217,8 +217,8 @@ fill_of_result(Filling *filling, int first)
 	for (i = first; i < filling->n && filling->places[i].wanted.job == job; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		become(filling->places[i].node,
-			   json_copy(find_value(filling, &filling->places[i], result)));
+		replace_node(filling->places[i].node,
+					 json_copy(find_value(filling, &filling->places[i], result)));
 	}
 	MemoryContextDelete(scratch);
 	return i;
@@ -232,7 +232,7 @@ fill_places(Filling *filling)
 	if (filling->source == NULL)
 	{
 		for (i = 0; i < filling->n; i++)
-			become(filling->places[i].node, json_create_string(pstrdup("")));
+			replace_node(filling->places[i].node, json_create_string(pstrdup("")));
 		return;
 	}
 	qsort(filling->places, filling->n, sizeof(Place), compare_places);
@@ -287,7 +287,7 @@ append_parts(StringInfo text, const cJSON *parts)
  * Joins each $concat in a node and in all nodes below it.
  */
 static void
-join(cJSON *node)
+join_concats(cJSON *node)
 {
 	cJSON *parts = parts_of(node);
 	StringInfoData text;
@@ -297,23 +297,23 @@ join(cJSON *node)
 	if (parts == NULL)
 	{
 		for (child = node->child; child != NULL; child = child->next)
-			join(child);
+			join_concats(child);
 		return;
 	}
 	initStringInfo(&text);
 	append_parts(&text, parts);
-	become(node, json_create_string(text.data));
+	replace_node(node, json_create_string(text.data));
 }
 
 /* ---------- both ---------- */
 
 static void
-fill(Filling *filling, cJSON *params)
+fill_params(Filling *filling, cJSON *params)
 {
 	filling->left = MAX_PASSED;
 	list_places(filling, params);
 	fill_places(filling);
-	join(params);
+	join_concats(params);
 }
 
 /*
@@ -325,7 +325,7 @@ values_check(cJSON *params)
 {
 	Filling filling = {NULL};
 
-	fill(&filling, params);
+	fill_params(&filling, params);
 }
 
 /*
@@ -337,5 +337,5 @@ values_fill(const RequestSource *source, cJSON *params)
 {
 	Filling filling = {source};
 
-	fill(&filling, params);
+	fill_params(&filling, params);
 }

@@ -40,7 +40,7 @@ begins_with(const Xml *xml, const char *prefix)
  * Moves behind the next occurrence of mark, or to the end.
  */
 static void
-pass(Xml *xml, const char *mark)
+pass_mark(Xml *xml, const char *mark)
 {
 	size_t len = strlen(mark);
 	const char *found = memmem(xml->p, xml->end - xml->p, mark, len);
@@ -141,7 +141,7 @@ static XmlPiece
 read_cdata(Xml *xml)
 {
 	xml->text = xml->p + strlen("<![CDATA[");
-	pass(xml, "]]>");
+	pass_mark(xml, "]]>");
 	xml->len = xml->p - xml->text;
 	if (xml->len >= 3 && memcmp(xml->p - 3, "]]>", 3) == 0)
 		xml->len -= 3;
@@ -213,13 +213,13 @@ xml_next(Xml *xml)
 		if (*xml->p != '<')
 			return read_text(xml);
 		if (begins_with(xml, "<!--"))
-			pass(xml, "-->");
+			pass_mark(xml, "-->");
 		else if (begins_with(xml, "<?"))
-			pass(xml, "?>");
+			pass_mark(xml, "?>");
 		else if (begins_with(xml, "<![CDATA["))
 			return read_cdata(xml);
 		else if (begins_with(xml, "<!"))
-			pass(xml, ">");
+			pass_mark(xml, ">");
 		else
 			return read_tag(xml);
 	}

@@ -32,7 +32,7 @@
  * connected.
  */
 static SPIPlanPtr
-prepare(const char *query, Oid type, Oid *oid)
+prepare_query(const char *query, Oid type, Oid *oid)
 {
 	char *table = session_find_table("gen_jobs", oid);
 	SPIPlanPtr plan = SPI_prepare(session_name_table(query, table), 1, &type);
@@ -43,7 +43,7 @@ prepare(const char *query, Oid type, Oid *oid)
 }
 
 static void
-execute(SPIPlanPtr plan, Datum value)
+execute_plan(SPIPlanPtr plan, Datum value)
 {
 	if (SPI_execute_snapshot(plan, &value, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false,
 							 0) < 0)
@@ -53,7 +53,7 @@ execute(SPIPlanPtr plan, Datum value)
 static void
 read_job(SPIPlanPtr plan, int64 id)
 {
-	execute(plan, Int64GetDatum(id));
+	execute_plan(plan, Int64GetDatum(id));
 	if (SPI_processed == 0)
 		session_no_such_job(id);
 }
@@ -211,7 +211,8 @@ check_parents(Relation table, int64 *ids, int n)
 		" SELECT j.id, j.ctid, j.state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}'), w.child"
 		" FROM w JOIN @ j ON j.id OPERATOR(pg_catalog.=) w.id";
 
-	execute(prepare(query, INT8ARRAYOID, NULL), PointerGetDatum(statement_int8_array(ids, n)));
+	execute_plan(prepare_query(query, INT8ARRAYOID, NULL),
+				 PointerGetDatum(statement_int8_array(ids, n)));
 	check_rows(table);
 }
 
@@ -231,9 +232,9 @@ look_at_end(void *arg)
 	bool isnull;
 
 	SPI_connect();
-	read_job(prepare("SELECT j.state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}') FROM @ j"
-					 " WHERE j.id OPERATOR(pg_catalog.=) $1",
-					 INT8OID, NULL),
+	read_job(prepare_query("SELECT j.state OPERATOR(pg_catalog.=) ANY ('{succeeded, failed, cancelled}') FROM @ j"
+						   " WHERE j.id OPERATOR(pg_catalog.=) $1",
+						   INT8OID, NULL),
 			 look->id);
 	look->has_ended =
 		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
@@ -274,8 +275,8 @@ keep_unended(void *arg)
 	int i;
 
 	SPI_connect();
-	execute(prepare(query, INT8ARRAYOID, &oid),
-			PointerGetDatum(statement_int8_array(keeping->ids, keeping->n)));
+	execute_plan(prepare_query(query, INT8ARRAYOID, &oid),
+				 PointerGetDatum(statement_int8_array(keeping->ids, keeping->n)));
 	keeping->n = (int) SPI_processed;
 	for (i = 0; i < keeping->n; i++)
 	{
@@ -322,9 +323,9 @@ session_keep_unended(int64 *ids, int n)
 static SPIPlanPtr
 prepare_row(void)
 {
-	return prepare("SELECT j, j.request, j.result, j.usage, j.attempt_errors, j.remote FROM @ j"
-				   " WHERE j.id OPERATOR(pg_catalog.=) $1",
-				   INT8OID, NULL);
+	return prepare_query("SELECT j, j.request, j.result, j.usage, j.attempt_errors, j.remote FROM @ j"
+						 " WHERE j.id OPERATOR(pg_catalog.=) $1",
+						 INT8OID, NULL);
 }
 
 /*

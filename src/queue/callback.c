@@ -175,7 +175,7 @@ static const struct
 static SPIPlanPtr plans[CALLBACK_STATEMENTS];
 
 static SPIPlanPtr
-prepare(CallbackStatement statement)
+prepare_statement(CallbackStatement statement)
 {
 	SPIPlanPtr plan = SPI_prepare(statements[statement].text, statements[statement].nargs,
 								  (Oid *) statements[statement].args);
@@ -186,12 +186,12 @@ prepare(CallbackStatement statement)
 }
 
 static uint64
-run(CallbackStatement statement, Datum *args)
+run_statement(CallbackStatement statement, Datum *args)
 {
 	int code;
 
 	if (plans[statement] == NULL)
-		plans[statement] = prepare(statement);
+		plans[statement] = prepare_statement(statement);
 	code = SPI_execute_plan(plans[statement], args, NULL, false, 0);
 	if (code < 0)
 		elog(ERROR, "could not execute statement: %s", SPI_result_code_string(code));
@@ -199,7 +199,7 @@ run(CallbackStatement statement, Datum *args)
 }
 
 static Datum
-column(uint64 row, int number, bool *isnull)
+read_column(uint64 row, int number, bool *isnull)
 {
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, isnull);
 }
@@ -211,7 +211,7 @@ column(uint64 row, int number, bool *isnull)
  * never.
  */
 static TimestampTz
-next_time(int attempts)
+retry_time(int attempts)
 {
 	if (attempts >= genjob_callback_attempts)
 		return DT_NOEND;
@@ -219,12 +219,12 @@ next_time(int attempts)
 }
 
 static void
-postpone(const Callback *callback, int attempts, TimestampTz run_at, const char *error)
+postpone_call(const Callback *callback, int attempts, TimestampTz run_at, const char *error)
 {
 	Datum args[4] = {Int64GetDatum(callback->id), Int32GetDatum(attempts),
 					 TimestampTzGetDatum(run_at), CStringGetTextDatum(error)};
 
-	run(POSTPONE, args);
+	run_statement(POSTPONE, args);
 }
 
 /*
@@ -236,8 +236,8 @@ wait_for_job(const Callback *callback)
 {
 	if (callback->has_error)
 		return false;
-	postpone(callback, callback->attempts, clock_now() + RESTORE_US,
-			 psprintf("job " INT64_FORMAT " does not exist", callback->job));
+	postpone_call(callback, callback->attempts, clock_now() + RESTORE_US,
+				  psprintf("job " INT64_FORMAT " does not exist", callback->job));
 	return true;
 }
 
@@ -246,7 +246,7 @@ wait_for_job(const Callback *callback)
  * names none.
  */
 static void
-call(const Callback *callback)
+call_on_done(const Callback *callback)
 {
 	Datum id[1] = {Int64GetDatum(callback->id)};
 	char *function;
@@ -255,11 +255,11 @@ call(const Callback *callback)
 	if (!calling_read_job(callback->job, callback->attempt, &function, &has_ended))
 	{
 		if (!wait_for_job(callback))
-			(void) run(FORGET, id);
+			(void) run_statement(FORGET, id);
 		return;
 	}
 	/* somebody may have deleted the row */
-	if (run(FORGET, id) == 0 || function == NULL || !has_ended)
+	if (run_statement(FORGET, id) == 0 || function == NULL || !has_ended)
 		return;
 	calling_run(function, callback->job);
 	check_clock();
@@ -294,7 +294,7 @@ try_call(const Callback *callback)
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		call(callback);
+		call_on_done(callback);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -324,29 +324,30 @@ static bool is_committing = false; /* a transaction in which a call succeeded */
  * Locks and reads up to batch_size due calls; returns their number.
  */
 static int
-take(Callback *callbacks)
+take_due(Callback *callbacks)
 {
 	Datum args[4] = {ObjectIdGetDatum(GetSessionUserId()), TimestampTzGetDatum(clock_now()),
 					 Int32GetDatum(batch_size), TimestampTzGetDatum(dispatcher_started_at)};
-	int n = (int) run(TAKE, args);
+	int n = (int) run_statement(TAKE, args);
 	bool isnull;
 	int i;
 
 	for (i = 0; i < n; i++)
 	{
-		callbacks[i].id = DatumGetInt64(column(i, 1, &isnull));
-		callbacks[i].job = DatumGetInt64(column(i, 2, &isnull));
-		callbacks[i].attempt = DatumGetInt32(column(i, 3, &isnull));
+		callbacks[i].id = DatumGetInt64(read_column(i, 1, &isnull));
+		callbacks[i].job = DatumGetInt64(read_column(i, 2, &isnull));
+		callbacks[i].attempt = DatumGetInt32(read_column(i, 3, &isnull));
 		/* the role may have set any number */
-		callbacks[i].attempts = Min(Max(DatumGetInt32(column(i, 4, &isnull)), 0), MOST_ATTEMPTS);
-		callbacks[i].is_old = DatumGetBool(column(i, 5, &isnull));
-		callbacks[i].has_error = DatumGetBool(column(i, 6, &isnull));
+		callbacks[i].attempts =
+			Min(Max(DatumGetInt32(read_column(i, 4, &isnull)), 0), MOST_ATTEMPTS);
+		callbacks[i].is_old = DatumGetBool(read_column(i, 5, &isnull));
+		callbacks[i].has_error = DatumGetBool(read_column(i, 6, &isnull));
 	}
 	return n;
 }
 
 static void
-begin(void)
+begin_transaction(void)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -356,7 +357,7 @@ begin(void)
 }
 
 static void
-commit(void)
+commit_transaction(void)
 {
 	PopActiveSnapshot();
 	SPI_finish();
@@ -371,9 +372,9 @@ count_beforehand(Callback *callback)
 {
 	callback->attempts++;
 	callback->is_counted = true;
-	postpone(callback, callback->attempts, next_time(callback->attempts), UNKNOWN_END);
-	commit();
-	begin();
+	postpone_call(callback, callback->attempts, retry_time(callback->attempts), UNKNOWN_END);
+	commit_transaction();
+	begin_transaction();
 }
 
 static void
@@ -381,7 +382,7 @@ note_failure(const Callback *callback, const char *error)
 {
 	int attempts = callback->attempts + (callback->is_counted ? 0 : 1);
 
-	postpone(callback, attempts, next_time(attempts), error);
+	postpone_call(callback, attempts, retry_time(attempts), error);
 }
 
 /*
@@ -417,8 +418,8 @@ call_batch(void)
 	int n;
 	int i;
 
-	begin();
-	n = take(callbacks);
+	begin_transaction();
+	n = take_due(callbacks);
 	if (n > 0 && callbacks[0].is_old)
 		count_beforehand(&callbacks[0]);
 	for (i = 0; i < n && succeeded; i++)
@@ -439,7 +440,7 @@ call_batch(void)
 	 */
 	if (i > 1)
 		callers_begin_call(callbacks[0].id);
-	commit();
+	commit_transaction();
 	is_committing = false;
 	callers_end_call();
 	batch_size = Min(Max(batch_size * 2, 1), BATCH);
@@ -456,9 +457,9 @@ commit_failed(const ErrorData *error)
 	is_committing = false;
 	if (batch_size == 1)
 	{
-		begin();
+		begin_transaction();
 		note_failure(&last, describe_error(error));
-		commit();
+		commit_transaction();
 	}
 	callers_end_call();
 	batch_size = 1;

@@ -116,7 +116,7 @@ find_obstacle(Oid role)
  * Returns how many.  Calls whose rows are locked stay due.
  */
 static uint64
-block(Oid role, const Obstacle *obstacle, TimestampTz now)
+block_calls(Oid role, const Obstacle *obstacle, TimestampTz now)
 {
 	Datum args[6] = {ObjectIdGetDatum(role),
 					 CStringGetTextDatum(obstacle->words),
@@ -144,7 +144,7 @@ queue_block_callbacks(Oid role, const char *error, TimestampTz now)
 {
 	Obstacle obstacle = {pstrdup(error)};
 
-	(void) block(role, &obstacle, now);
+	(void) block_calls(role, &obstacle, now);
 }
 
 /*
@@ -173,7 +173,7 @@ typedef struct Visit
 } Visit;
 
 static void
-visit(void *arg)
+visit_role(void *arg)
 {
 	Visit *self = arg;
 	Obstacle obstacle = find_obstacle(self->role->role);
@@ -181,7 +181,7 @@ visit(void *arg)
 	if (obstacle.words == NULL)
 		return;
 	self->is_obstacle = true;
-	self->blocked = block(self->role->role, &obstacle, self->now);
+	self->blocked = block_calls(self->role->role, &obstacle, self->now);
 }
 
 /*
@@ -199,7 +199,7 @@ block_roles(CallbackRole *roles, int n, TimestampTz now)
 	{
 		Visit self = {&roles[i], now};
 		ErrorData *error;
-		bool succeeded = queue_guard(visit, &self, &error);
+		bool succeeded = queue_guard(visit_role, &self, &error);
 
 		if (!succeeded)
 			trouble_show(TROUBLE_FOLLOW, error);

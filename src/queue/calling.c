@@ -179,7 +179,7 @@ set_up_parser(ParseState *pstate, void *arg)
 }
 
 static uint64
-run(RowStatement *statement, const Datum *values)
+run_statement(RowStatement *statement, const Datum *values)
 {
 	ParamListInfo params = makeParamList(statement->nparams);
 	int code;
@@ -218,7 +218,7 @@ calling_read_job(int64 job, int attempt, char **on_done, bool *has_ended)
 	bool isnull;
 	Datum name;
 
-	if (run(&read_job, values) == 0)
+	if (run_statement(&read_job, values) == 0)
 		return false;
 	name = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	*on_done = isnull ? NULL : TextDatumGetCString(name);
@@ -269,5 +269,5 @@ calling_run(const char *on_done, int64 job)
 	if (function != called)
 		forget_plan(&call_function);
 	called = function;
-	(void) run(&call_function, values);
+	(void) run_statement(&call_function, values);
 }

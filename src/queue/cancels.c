@@ -44,7 +44,7 @@ batch_size(void)
 }
 
 static bool
-needs_more(const ServerQueue *queue)
+needs_cancels(const ServerQueue *queue)
 {
 	return queue->n_stored_cancels <= batch_size() / 2;
 }
@@ -61,7 +61,7 @@ queue_must_read_cancels(void)
 		return true;
 	dlist_foreach(iter, &unread)
 	{
-		if (needs_more(dlist_container(ServerQueue, unread_node, iter.cur)))
+		if (needs_cancels(dlist_container(ServerQueue, unread_node, iter.cur)))
 			return true;
 	}
 	return false;
@@ -131,7 +131,7 @@ take_row(uint64 row, ServerQueue *home)
 }
 
 static void
-read_some(ServerQueue *home, HTAB *known)
+read_unread(ServerQueue *home, HTAB *known)
 {
 	int size = batch_size();
 	Datum args[3] = {CStringGetTextDatum(NameStr(home->name)), Int64GetDatum(home->cancels_read_to),
@@ -173,8 +173,8 @@ queue_read_cancels(void)
 	{
 		ServerQueue *queue = dlist_container(ServerQueue, unread_node, iter.cur);
 
-		if (needs_more(queue))
-			read_some(queue, known);
+		if (needs_cancels(queue))
+			read_unread(queue, known);
 	}
 	hash_destroy(known);
 }

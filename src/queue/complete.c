@@ -87,7 +87,7 @@ static SPIPlanPtr lock_plan = NULL;
 static SPIPlanPtr end_plan = NULL;
 
 static uint64
-run(const Statement *statement, SPIPlanPtr *plan, Datum *args, const char *nulls)
+run_statement(const Statement *statement, SPIPlanPtr *plan, Datum *args, const char *nulls)
 {
 	static uint64 known_schema = 0;
 
@@ -114,7 +114,7 @@ is_same_digest(const char *one, const char *other)
 }
 
 static void
-refuse(int64 job)
+refuse_token(int64 job)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -135,7 +135,7 @@ end_row(const Completion *completion)
 	own_depth = trigger_depth() + 1;
 	PG_TRY();
 	{
-		(void) run(&end_job, &end_plan, args, nulls);
+		(void) run_statement(&end_job, &end_plan, args, nulls);
 	}
 	PG_FINALLY();
 	{
@@ -148,15 +148,16 @@ end_row(const Completion *completion)
  * Raises an error unless a statement finds the job with the digest.
  */
 static void
-find(const Completion *completion, const char *digest, const Statement *statement, SPIPlanPtr *plan)
+check_token(const Completion *completion, const char *digest, const Statement *statement,
+			SPIPlanPtr *plan)
 {
 	Datum args[1] = {Int64GetDatum(completion->job)};
 	char *wanted = "";
 
-	if (run(statement, plan, args, NULL) > 0)
+	if (run_statement(statement, plan, args, NULL) > 0)
 		wanted = TextDatumGetCString(statement_not_null(0, 1));
 	if (!is_same_digest(digest, wanted))
-		refuse(completion->job);
+		refuse_token(completion->job);
 }
 
 static void
@@ -166,13 +167,13 @@ complete_work(void *arg)
 	char *digest = digest_sha256_hex(completion->token, strlen(completion->token));
 	char *state;
 
-	find(completion, digest, &find_job, &find_plan);
-	find(completion, digest, &lock_job, &lock_plan);
+	check_token(completion, digest, &find_job, &find_plan);
+	check_token(completion, digest, &lock_job, &lock_plan);
 	state = TextDatumGetCString(statement_not_null(0, 2));
 	if (strcmp(state, "succeeded") == 0 || strcmp(state, "failed") == 0)
 		return;
 	if (strcmp(state, "running") != 0)
-		refuse(completion->job);
+		refuse_token(completion->job);
 	end_row(completion);
 	completion->is_taken = true;
 }

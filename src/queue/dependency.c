@@ -258,7 +258,7 @@ dependency_transaction_failed(void)
 }
 
 static void
-look(void *arg)
+look_at_jobs(void *arg)
 {
 	Looking *looking = arg;
 
@@ -369,7 +369,7 @@ dependency_work(void)
 			idlist_add(&looked_at, looking->ids[i]);
 		if (looking->n == 0)
 			continue;
-		if (!queue_guard(look, looking, &error))
+		if (!queue_guard(look_at_jobs, looking, &error))
 		{
 			look_singly(looking, error);
 			continue;

@@ -227,7 +227,7 @@ static const Statement statements[ROUND_STATEMENTS] = {
 static SPIPlanPtr plans[ROUND_STATEMENTS];
 
 static uint64
-run(RoundStatement id, Datum *args)
+run_statement(RoundStatement id, Datum *args)
 {
 	static uint64 known_schema = 0;
 
@@ -262,7 +262,7 @@ static void
 revive_unique(Round *round, Datum ids)
 {
 	Datum args[2] = {ids, Int32GetDatum(limit_of(round))};
-	int n = (int) run(ROUND_REVIVABLE, args);
+	int n = (int) run_statement(ROUND_REVIVABLE, args);
 	Revivable *jobs = palloc(Max(n, 1) * sizeof(Revivable));
 	int i;
 
@@ -279,7 +279,7 @@ revive_unique(Round *round, Datum ids)
 
 		CHECK_FOR_INTERRUPTS();
 		if (uniquekey_is_free(jobs[i].owner, jobs[i].server, jobs[i].key) &&
-			run(ROUND_REVIVE_ONE, one) > 0)
+			run_statement(ROUND_REVIVE_ONE, one) > 0)
 		{
 			idlist_add(round->revived, jobs[i].id);
 			round->n_done++;
@@ -295,10 +295,10 @@ revive_unique(Round *round, Datum ids)
  * The same of jobs without a unique_key; reports parents of locked rows, too.
  */
 static void
-revive(Round *round, Datum ids)
+revive_others(Round *round, Datum ids)
 {
 	Datum args[3] = {ids, TimestampTzGetDatum(round->now), Int32GetDatum(limit_of(round))};
-	uint64 rows = run(ROUND_REVIVE, args);
+	uint64 rows = run_statement(ROUND_REVIVE, args);
 	uint64 row;
 
 	for (row = 0; row < rows; row++)
@@ -323,13 +323,13 @@ revive(Round *round, Datum ids)
 static void
 look_at_changed(Round *round, Datum ids)
 {
-	(void) run(ROUND_DROP, &ids);
+	(void) run_statement(ROUND_DROP, &ids);
 	if (round->may_revive)
 	{
-		revive(round, ids);
+		revive_others(round, ids);
 		revive_unique(round, ids);
 	}
-	(void) run(ROUND_REGISTER, &ids);
+	(void) run_statement(ROUND_REGISTER, &ids);
 }
 
 /* Jobs that may continue, because a job that they waited for has ended */
@@ -347,7 +347,7 @@ static bool
 list_touched(Round *round, Datum ids, Touched *touched)
 {
 	Datum args[3] = {ids, BoolGetDatum(round->is_look), Int32GetDatum(limit_of(round))};
-	uint64 rows = run(ROUND_TOUCHED, args);
+	uint64 rows = run_statement(ROUND_TOUCHED, args);
 	uint64 row;
 
 	touched->n_jobs = (int) rows;
@@ -400,7 +400,7 @@ continue_next(Round *round, Datum ids)
 {
 	Datum args[2] = {ids, Int32GetDatum(limit_of(round))};
 	Snapshot snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	int n = (int) run(ROUND_NEXT, args);
+	int n = (int) run_statement(ROUND_NEXT, args);
 	int64 *ready = palloc(Max(n, 1) * sizeof(int64));
 	int n_ready = 0;
 	int64 n_found = 0;
@@ -453,11 +453,11 @@ leave_out(Touched *touched, const int64 *done, int n)
  * *touched the jobs that may still wait.
  */
 static void
-resolve(Round *round, Touched *touched)
+resolve_touched(Round *round, Touched *touched)
 {
 	Datum args[2] = {PointerGetDatum(statement_int8_array(touched->jobs, touched->n_jobs)),
 					 TimestampTzGetDatum(round->now)};
-	int rows = (int) run(ROUND_CONTINUE, args);
+	int rows = (int) run_statement(ROUND_CONTINUE, args);
 	int64 *done = palloc(Max(rows, 1) * sizeof(int64));
 	int row;
 
@@ -469,7 +469,7 @@ resolve(Round *round, Touched *touched)
 	if (touched->n_jobs == 0)
 		return;
 	args[0] = PointerGetDatum(statement_int8_array(touched->jobs, touched->n_jobs));
-	take_rows(round, run(ROUND_RESOLVE, args));
+	take_rows(round, run_statement(ROUND_RESOLVE, args));
 }
 
 /*
@@ -490,13 +490,13 @@ round_run(Round *round)
 	if (!list_touched(round, ids, &touched))
 		return;
 	round->found = true;
-	resolve(round, &touched);
+	resolve_touched(round, &touched);
 	if (round->is_final && touched.n_final > 0)
 	{
 		Datum args[2] = {PointerGetDatum(statement_int8_array(touched.final, touched.n_final)),
 						 PointerGetDatum(statement_int8_array(touched.parents, touched.n_final))};
 
-		round->n_done += (int) run(ROUND_FINISH, args);
+		round->n_done += (int) run_statement(ROUND_FINISH, args);
 	}
 }
 
@@ -508,13 +508,13 @@ round_forget(const IdList *jobs)
 {
 	Datum args[1] = {PointerGetDatum(statement_int8_array(jobs->ids, jobs->n))};
 
-	(void) run(ROUND_FORGET, args);
+	(void) run_statement(ROUND_FORGET, args);
 }
 
 void
 round_forget_all(void)
 {
-	(void) run(ROUND_FORGET_ALL, NULL);
+	(void) run_statement(ROUND_FORGET_ALL, NULL);
 }
 
 /*
@@ -523,7 +523,7 @@ round_forget_all(void)
 bool
 round_is_used(bool *has_blocked)
 {
-	(void) run(ROUND_USED, NULL);
+	(void) run_statement(ROUND_USED, NULL);
 	*has_blocked = DatumGetBool(statement_not_null(0, 2));
 	return DatumGetBool(statement_not_null(0, 1));
 }
@@ -535,7 +535,7 @@ int
 round_list_dependents(int64 job, int64 *ids, int max)
 {
 	Datum args[2] = {Int64GetDatum(job), Int32GetDatum(max)};
-	int n = (int) run(ROUND_DEPENDENTS, args);
+	int n = (int) run_statement(ROUND_DEPENDENTS, args);
 	int i;
 
 	for (i = 0; i < n; i++)
@@ -551,14 +551,14 @@ int
 round_page(int64 *from, int64 *ids, int max)
 {
 	Datum args[2] = {Int64GetDatum(*from), Int32GetDatum(max)};
-	int n = (int) run(ROUND_PAGE, args);
+	int n = (int) run_statement(ROUND_PAGE, args);
 	int i;
 
 	for (i = 0; i < n; i++)
 		ids[i] = DatumGetInt64(statement_not_null(i, 1));
 	args[1] = Int64GetDatum(n == max ? ids[n - 1] : PG_INT64_MAX);
 	*from = DatumGetInt64(args[1]);
-	(void) run(ROUND_SWEEP, args);
+	(void) run_statement(ROUND_SWEEP, args);
 	return n;
 }
 
@@ -570,7 +570,7 @@ bool
 round_page_retried(int64 *from, int64 *ids, int *n, int max)
 {
 	Datum args[2] = {Int64GetDatum(*from), Int32GetDatum(max)};
-	int rows = (int) run(ROUND_PAGE_RETRIED, args);
+	int rows = (int) run_statement(ROUND_PAGE_RETRIED, args);
 	int row;
 
 	*n = 0;
@@ -591,7 +591,7 @@ round_keep_seen(int64 *ids, int n, Oid role, KeptJobs kept)
 {
 	Datum args[3] = {PointerGetDatum(statement_int8_array(ids, n)), ObjectIdGetDatum(role),
 					 Int32GetDatum(kept)};
-	int seen = (int) run(ROUND_SEEN, args);
+	int seen = (int) run_statement(ROUND_SEEN, args);
 	int i;
 
 	for (i = 0; i < seen; i++)

@@ -215,7 +215,7 @@ queue_run_as_owner(Oid table, QueueWork work, void *arg)
 }
 
 static void
-follow(void *arg)
+follow_noted(void *arg)
 {
 	int rounds = ROUNDS;
 
@@ -245,7 +245,7 @@ dependency_follow(Oid table)
 	own_depth = DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) + 1;
 	PG_TRY();
 	{
-		error = queue_run_as_owner(table, follow, NULL);
+		error = queue_run_as_owner(table, follow_noted, NULL);
 	}
 	PG_FINALLY();
 	{
@@ -289,7 +289,7 @@ typedef struct Keeping
 } Keeping;
 
 static void
-keep(void *arg)
+keep_seen(void *arg)
 {
 	Keeping *keeping = arg;
 
@@ -308,7 +308,7 @@ dependency_keep_seen(Oid table, Oid role, int64 *ids, int n, KeptJobs kept)
 
 	if (n == 0)
 		return 0;
-	error = queue_run_as_owner(table, keep, &keeping);
+	error = queue_run_as_owner(table, keep_seen, &keeping);
 	if (error == NULL)
 		return keeping.n;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)

@@ -137,7 +137,7 @@ update_rows(void *arg)
  * updated this way, or if it wrote no row.
  */
 static bool
-run(Direct *direct)
+try_update(Direct *direct)
 {
 	ErrorData *error;
 
@@ -192,7 +192,7 @@ run_returning(Direct *direct, TupleDesc desc, int max)
 	direct->rows = palloc0(sizeof(SPITupleTable));
 	direct->rows->tupdesc = desc;
 	direct->rows->vals = palloc(max * sizeof(HeapTuple));
-	if (!run(direct))
+	if (!try_update(direct))
 		return 0;
 	direct->rows->numvals = direct->n;
 	statement_set_result(direct->rows);
@@ -490,7 +490,7 @@ direct_report(Job **jobs, int n, TimestampTz now, DirectReport *written)
 					 .now = now,
 					 .written = written};
 
-	if (clock_mono() < not_before || !run(&direct))
+	if (clock_mono() < not_before || !try_update(&direct))
 		return 0;
 	return direct.n;
 }

@@ -76,7 +76,7 @@ ended_follow_ups(const char *server_name, RowState to, bool has_on_done)
 }
 
 static void
-remember(int64 id)
+remember_ended(int64 id)
 {
 	if (ended == NULL)
 	{
@@ -116,7 +116,7 @@ job_ended(const JobEnd *end)
 		gone_note(end->id, end->server);
 	dependency_note_end(end->id);
 	if (!end->is_of_session && ended_follow_ups(end->server, end->to, end->has_on_done) != 0)
-		remember(end->id);
+		remember_ended(end->id);
 }
 
 /* ---------- in the transaction that ends jobs ---------- */

@@ -310,7 +310,7 @@ undo_settings(int level)
  * does that.
  */
 static void
-surround(FmgrHookEventType event, FmgrInfo *function, Datum *level)
+surround_trigger(FmgrHookEventType event, FmgrInfo *function, Datum *level)
 {
 	bool has_path;
 
@@ -344,5 +344,5 @@ environment_fix_session(void)
 	next_needs_hook = needs_fmgr_hook;
 	needs_fmgr_hook = needs_hook;
 	next_hook = fmgr_hook;
-	fmgr_hook = surround;
+	fmgr_hook = surround_trigger;
 }

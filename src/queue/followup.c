@@ -66,7 +66,7 @@ target_option(const Ending *ending)
 }
 
 static void
-note(Ending *ending, const char *message, const char *hint)
+set_note(Ending *ending, const char *message, const char *hint)
 {
 	ending->note =
 		psprintf("%s: %s.%s%s", target_option(ending), message, hint ? " " : "", hint ? hint : "");
@@ -83,29 +83,30 @@ may_hand_over(Ending *ending, const Server *server)
 
 	if (strcmp(ending->target, ending->server) == 0)
 	{
-		note(ending, psprintf("server \"%s\" names itself", ending->server),
-			 psprintf("ALTER SERVER %s OPTIONS (SET %s ...) to another server.",
-					  quote_identifier(ending->server), target_option(ending)));
+		set_note(ending, psprintf("server \"%s\" names itself", ending->server),
+				 psprintf("ALTER SERVER %s OPTIONS (SET %s ...) to another server.",
+						  quote_identifier(ending->server), target_option(ending)));
 		return false;
 	}
 	if (ending->depth >= MAX_DEPTH)
 	{
-		note(ending, psprintf("%d hand-overs led to this job, and the chain ends here", MAX_DEPTH),
-			 "Look for servers that hand jobs over in a cycle.");
+		set_note(ending,
+				 psprintf("%d hand-overs led to this job, and the chain ends here", MAX_DEPTH),
+				 "Look for servers that hand jobs over in a cycle.");
 		return false;
 	}
 	target = server_get(ending->target, &complaint);
 	if (target != NULL && !server_may_stand_in(server, target))
 	{
-		note(ending,
-			 psprintf("server \"%s\" belongs to another role than server \"%s\"", ending->target,
-					  ending->server),
-			 "Name a server that belongs to a superuser or to the same role.");
+		set_note(ending,
+				 psprintf("server \"%s\" belongs to another role than server \"%s\"",
+						  ending->target, ending->server),
+				 "Name a server that belongs to a superuser or to the same role.");
 		return false;
 	}
 	if (target == NULL || !server_check_role(target, ending->owner, &complaint))
 	{
-		note(ending, complaint.message, complaint.hint);
+		set_note(ending, complaint.message, complaint.hint);
 		return false;
 	}
 	return true;
@@ -116,7 +117,7 @@ may_hand_over(Ending *ending, const Server *server)
  * they are wanted.
  */
 static void
-plan(Ending *ending, bool has_on_done, int wanted)
+plan_follow_ups(Ending *ending, bool has_on_done, int wanted)
 {
 	ServerComplaint complaint;
 	const Server *server = server_get(ending->server, &complaint);
@@ -182,7 +183,8 @@ read_endings(const int64 *ids, const int *follow_ups, int n, Ending **endings)
 			ending->server_oid = InvalidOid;
 	}
 	for (row = 0; row < rows; row++)
-		plan(&(*endings)[row], has_on_done[row], wanted_of((*endings)[row].id, ids, follow_ups, n));
+		plan_follow_ups(&(*endings)[row], has_on_done[row],
+						wanted_of((*endings)[row].id, ids, follow_ups, n));
 	return rows;
 }
 
@@ -275,7 +277,7 @@ get_left(const Ending *ending)
  * Notifies the channels; PostgreSQL sends the notifications at the commit.
  */
 static void
-notify(Ending *endings, int n)
+notify_channels(Ending *endings, int n)
 {
 	EndGroup group = select_endings(endings, n, FOLLOW_NOTIFY, NOTIFY_ENDS);
 	bool may_notify = group.n > 0 && ended_may_notify();
@@ -331,7 +333,7 @@ static void
 hand_over_failed(Ending *ending, const ErrorData *error)
 {
 	if (trouble_is_of_row(error))
-		note(ending, error->message, error->hint);
+		set_note(ending, error->message, error->hint);
 	else
 	{
 		ending->left |= FOLLOW_HAND_OVER;
@@ -342,8 +344,8 @@ hand_over_failed(Ending *ending, const ErrorData *error)
 static void
 refuse_hand_over(Ending *ending, const char *stranger)
 {
-	note(ending, psprintf("%s would run in the dispatcher", stranger),
-		 "Give it to the owner of gen_jobs, or drop it.");
+	set_note(ending, psprintf("%s would run in the dispatcher", stranger),
+			 "Give it to the owner of gen_jobs, or drop it.");
 }
 
 /*
@@ -420,7 +422,7 @@ followup_write(const int64 *ids, const int *follow_ups, int n)
 	Ending *endings;
 
 	n = read_endings(ids, follow_ups, n, &endings);
-	notify(endings, n);
+	notify_channels(endings, n);
 	hand_over(endings, n);
 	add_callbacks(endings, n);
 	return write_notes(endings, n);

@@ -140,7 +140,7 @@ jobrow_settle(void)
 }
 
 static void
-look_up(Job *job)
+look_up_server(Job *job)
 {
 	ServerComplaint complaint;
 
@@ -165,17 +165,17 @@ look_up(Job *job)
  * Finds out whether the job may be sent, and with which secrets.
  */
 static void
-authorize(Job *job)
+authorize_job(Job *job)
 {
 	bool is_unfit = job->complaint != NULL;
 
-	look_up(job);
+	look_up_server(job);
 	if (job->complaint == NULL || is_unfit || !jobrow_settle())
 		return;
 	store_close(job);
 	server_release(job->server);
 	job->complaint = NULL;
-	look_up(job);
+	look_up_server(job);
 }
 
 /*
@@ -476,6 +476,6 @@ jobrow_assign(Job *job, ServerQueue *queue, Place place)
 	if (job->submission.share != NULL)
 		memory_hold(&job->submission.share, job->submission.context, MEMORY_REQUESTS,
 					&queue->requests, job->submission.share->bytes);
-	authorize(job);
+	authorize_job(job);
 	MemoryContextSwitchTo(caller);
 }

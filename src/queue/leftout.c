@@ -15,7 +15,7 @@
 #define LEFT_OUT_LANES 500 /* lanes found by one statement */
 
 static bool
-is_of(const Crowd *crowd, uint64 row)
+is_in_crowd(const Crowd *crowd, uint64 row)
 {
 	return strcmp(statement_name(row, 1), crowd->server) == 0 &&
 		   DatumGetObjectId(statement_not_null(row, 2)) == crowd->role;
@@ -52,7 +52,7 @@ queue_read_left_out(TimestampTz now)
 	args[5] = TimestampTzGetDatum(DT_NOBEGIN);
 	args[6] = TimestampTzGetDatum(now);
 	rows = statement_run(FIND_LANES, args, NULL);
-	for (row = 0; row < rows && is_of(crowd, row); row++)
+	for (row = 0; row < rows && is_in_crowd(crowd, row); row++)
 	{
 		char *tenant = TextDatumGetCString(statement_not_null(row, 3));
 		int priority = DatumGetInt32(statement_not_null(row, 4));

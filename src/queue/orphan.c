@@ -211,7 +211,7 @@ static size_t lacking = 0;     /* lacking of the last reading; 0 if it had any_o
  * True if there is memory for the answer that a row has saved.
  */
 static bool
-fits(uint64 row)
+fits_memory(uint64 row)
 {
 	bool isnull;
 	Datum remote = statement_value(row, 13, &isnull);
@@ -244,7 +244,7 @@ read_orphan(uint64 row)
 		reading.any_other = true;
 		schedule_note_time(&reading.look_at, unreadable_until(id));
 	}
-	else if (!fits(row))
+	else if (!fits_memory(row))
 		schedule_note_time(&reading.look_at, clock_mono() + LOCKED_RETRY_MS * INT64CONST(1000));
 	else if (!jobrow_try(row, false, &job, &error))
 	{

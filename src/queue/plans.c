@@ -26,7 +26,7 @@ static get_relation_info_hook_type next_relation_info_hook = NULL;
 static get_relation_stats_hook_type next_relation_stats_hook = NULL;
 
 static bool
-is_ours(Oid table)
+is_known_table(Oid table)
 {
 	return OidIsValid(table) && (table == tables[0] || table == tables[1]);
 }
@@ -38,7 +38,7 @@ assume_size(PlannerInfo *root, Oid table, bool inhparent, RelOptInfo *rel)
 
 	if (next_relation_info_hook != NULL)
 		next_relation_info_hook(root, table, inhparent, rel);
-	if (!is_ours(table))
+	if (!is_known_table(table))
 		return;
 	rel->tuples = ASSUMED_ROWS;
 	rel->pages = ASSUMED_PAGES;
@@ -59,7 +59,7 @@ assume_size(PlannerInfo *root, Oid table, bool inhparent, RelOptInfo *rel)
 static bool
 assume_nothing(PlannerInfo *root, RangeTblEntry *entry, AttrNumber column, VariableStatData *found)
 {
-	if (entry->rtekind == RTE_RELATION && is_ours(entry->relid))
+	if (entry->rtekind == RTE_RELATION && is_known_table(entry->relid))
 	{
 		found->statsTuple = NULL;
 		return true;

@@ -93,7 +93,7 @@ static const Statement find_triggers = {0, {0}, REFERRING
  * Runs one of the statements above, whose plans are kept while the tables stay in their schema.
  */
 static uint64
-run(const Statement *statement, Datum *args)
+run_statement(const Statement *statement, Datum *args)
 {
 	static struct
 	{
@@ -120,7 +120,7 @@ List *
 purge_list_servers(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	uint64 rows = tables_are_known() ? run(&find_servers, NULL) : 0;
+	uint64 rows = tables_are_known() ? run_statement(&find_servers, NULL) : 0;
 	List *servers = NIL;
 	uint64 row;
 
@@ -144,7 +144,7 @@ purge_list_servers(void)
 static void
 lock_referring(void)
 {
-	uint64 rows = run(&find_referring, NULL);
+	uint64 rows = run_statement(&find_referring, NULL);
 	Oid *tables = palloc(Max(rows, 1) * sizeof(Oid));
 	uint64 row;
 
@@ -174,7 +174,7 @@ refuse_strangers(bool with_objects)
 				 errhint(
 					 "Give it to the owner of gen_jobs, or drop it; until then objects are not deleted.")));
 	lock_referring();
-	if (run(&find_triggers, NULL) == 0)
+	if (run_statement(&find_triggers, NULL) == 0)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("the option retention deletes no jobs: %s", statement_name(0, 1)),
@@ -290,7 +290,7 @@ delete_jobs(PurgeBatch *batch, const int64 *ids, int n)
 	ended_is_handing_over = true;
 	PG_TRY();
 	{
-		(void) run(&purge_jobs, args);
+		(void) run_statement(&purge_jobs, args);
 	}
 	PG_FINALLY();
 	{
@@ -336,7 +336,7 @@ purge_retain(RetainBatch *batch)
 		return;
 	(void) set_config_option("session_replication_role", "replica", PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	(void) run(&retain, args);
+	(void) run_statement(&retain, args);
 	batch->has_more = DatumGetInt32(statement_not_null(0, 1)) == batch->max;
 	batch->last = DatumGetInt64(statement_not_null(0, 2));
 	batch->n = DatumGetInt32(statement_not_null(0, 4));
@@ -365,13 +365,13 @@ purge_run(PurgeBatch *batch)
 		return;
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	ids = take_due(batch, run(&find_due, args), &n, &has_objects);
+	ids = take_due(batch, run_statement(&find_due, args), &n, &has_objects);
 	if (n > 0)
 	{
 		refuse_strangers(has_objects);
 		fire_at_once();
 		delete_jobs(batch, ids, n);
 	}
-	if (!batch->has_more && run(&find_next, args) > 0)
+	if (!batch->has_more && run_statement(&find_next, args) > 0)
 		batch->next = DatumGetTimestampTz(statement_not_null(0, 1));
 }

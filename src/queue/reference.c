@@ -251,7 +251,7 @@ take_output(Job *job, Reference *reference)
 }
 
 static char *
-describe(const Reference *reference)
+describe_reference(const Reference *reference)
 {
 	return reference->ordinal == 0 ? "result" : psprintf("output %d", reference->ordinal);
 }
@@ -273,7 +273,7 @@ take_row(Job *job, Reference *reference)
 		job->waits_for =
 			psprintf("job " INT64_FORMAT ", to whose %s the request refers, has not ended yet. "
 					 "Wait, or cancel this job.",
-					 reference->job, describe(reference));
+					 reference->job, describe_reference(reference));
 }
 
 /*
@@ -331,7 +331,7 @@ read_guarded(Job *job, Reference *reference)
 	words =
 		psprintf("%s of job " INT64_FORMAT
 				 ", to which the request refers, cannot be read: %s. Refer to another output or result.",
-				 describe(reference), reference->job, error->message);
+				 describe_reference(reference), reference->job, error->message);
 	category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 	if (category == ERRCODE_INTERNAL_ERROR || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 		job->complaint = words;

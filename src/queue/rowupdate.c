@@ -216,7 +216,7 @@ find_primary_key(Relation table)
 }
 
 static bool
-look(Relation table)
+inspect_table(Relation table)
 {
 	int column;
 
@@ -247,7 +247,7 @@ rowupdate_begin(Snapshot snapshot)
 	RowUpdate *update;
 
 	if (looked_at != changes)
-		is_fit = look(table);
+		is_fit = inspect_table(table);
 	looked_at = changes;
 	if (!is_fit)
 	{

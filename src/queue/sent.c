@@ -46,7 +46,7 @@ static SPIPlanPtr plans[SENT_STATEMENTS];
 static uint64 plans_of = 0; /* statement_schema_changes when they were made */
 
 static uint64
-run(SentStatement statement, Datum *args)
+run_statement(SentStatement statement, Datum *args)
 {
 	if (plans_of != statement_schema_changes)
 		memset(plans, 0, sizeof(plans));
@@ -81,7 +81,7 @@ queue_read_sent(Job **jobs, int n)
 	if (n_keys == 0)
 		return;
 	args[0] = text_array(keys, n_keys);
-	rows = run(SENT_READ, args);
+	rows = run_statement(SENT_READ, args);
 	for (row = 0; row < rows; row++)
 	{
 		Job *job = job_find(DatumGetInt64(statement_not_null(row, 1)));
@@ -129,13 +129,13 @@ queue_keep_sent(Job **jobs, int n)
 						 PointerGetDatum(statement_int8_array(ids, n_kept)),
 						 text_array(made_of, n_kept)};
 
-		run(SENT_KEEP, args);
+		run_statement(SENT_KEEP, args);
 	}
 	if (n_over > 0)
 	{
 		Datum args[1] = {text_array(over, n_over)};
 
-		run(SENT_FORGET, args);
+		run_statement(SENT_FORGET, args);
 	}
 }
 
@@ -145,5 +145,5 @@ queue_keep_sent(Job **jobs, int n)
 void
 queue_forget_stale_sent(void)
 {
-	run(SENT_FORGET_STALE, NULL);
+	run_statement(SENT_FORGET_STALE, NULL);
 }

@@ -355,7 +355,7 @@ static char schema[NAMEDATALEN];     /* of the tables; empty until queue_look() 
 uint64 statement_schema_changes = 0; /* how often schema has changed */
 
 static SPIPlanPtr
-prepare(const Statement *statement)
+prepare_statement(const Statement *statement)
 {
 	StringInfoData text;
 	const char *p;
@@ -389,7 +389,7 @@ statement_execute(const Statement *statement, SPIPlanPtr *plan, Datum *args, con
 		ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob are gone")));
 	statement_forget_row();
 	if (*plan == NULL)
-		*plan = prepare(statement);
+		*plan = prepare_statement(statement);
 	code = SPI_execute_plan(*plan, args, nulls, false, 0);
 	if (code < 0)
 		elog(ERROR, "could not execute a statement: %s: %s", SPI_result_code_string(code),

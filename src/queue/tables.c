@@ -167,7 +167,7 @@ tables_check_outputs_keys(void)
  * Forgets the tables, because they were dropped or moved.  The next transaction looks for them.
  */
 static void
-gone(void)
+refuse_missing(void)
 {
 	tables_set(InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid, InvalidOid);
 	ereport(ERROR, (errcode(QUEUE_GONE), errmsg("the tables of genjob were moved or dropped")));
@@ -189,7 +189,7 @@ search_schema(ObjectAccessType access, Oid class, Oid object, int part, void *ar
 		return;
 	name = get_namespace_name(object);
 	if (name != NULL && strcmp(name, statement_schema()) == 0)
-		gone();
+		refuse_missing();
 }
 
 /*
@@ -238,7 +238,7 @@ lock_table(Oid table, const char *name, bool *later)
 	/* statements name it by its schema */
 	if (relation == NULL || strcmp(RelationGetRelationName(relation), name) != 0 ||
 		get_relname_relid(name, get_namespace_oid(statement_schema(), true)) != table)
-		gone();
+		refuse_missing();
 	owner = relation->rd_rel->relowner;
 	*later |= fires_later(relation);
 	table_close(relation, NoLock);
@@ -268,7 +268,7 @@ owner_of(Oid table)
 	Oid owner;
 
 	if (!HeapTupleIsValid(tuple))
-		gone();
+		refuse_missing();
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
@@ -301,7 +301,7 @@ find_stranger(const Oid *tables, int n, Oid owner, int events)
  * Raises an error if a table belongs to another role, or code is attached that must not run as the tables' owner.
  */
 static void
-check(Oid owner)
+check_tables(Oid owner)
 {
 	Oid tables[7] = {jobs_table, outputs_table, weights_tables[0]};
 	Oid later[] = {weights_tables[1], callbacks_table, dependencies_table, sent_table};
@@ -406,7 +406,7 @@ tables_become_owner(void)
 	if (checked != attached_changes())
 	{
 		has_deferred = later;
-		check(owner);
+		check_tables(owner);
 	}
 	/* in a restricted operation PostgreSQL refuses deferred triggers */
 	if (!has_deferred)

@@ -80,7 +80,7 @@ queue_init(MonoTime (*deadline)(void))
  * transaction.
  */
 static void
-run_work(QueueWork work, void *arg, MemoryContext caller)
+run_as_owner(QueueWork work, void *arg, MemoryContext caller)
 {
 	int level = NewGUCNestLevel();
 
@@ -172,7 +172,7 @@ queue_transact(const char *activity, QueueWork work, void *arg, ErrorData **erro
 		StartTransactionCommand();
 		standby_begin();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		run_work(work, arg, caller);
+		run_as_owner(work, arg, caller);
 		PopActiveSnapshot();
 		insist_on_durability();
 		CommitTransactionCommand();

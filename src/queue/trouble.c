@@ -51,7 +51,7 @@ trouble_is_of_row(const ErrorData *error)
 }
 
 static void
-show(TroubleKind kind, const char *words, const ErrorData *error)
+show_error(TroubleKind kind, const char *words, const ErrorData *error)
 {
 	int64 unsaid;
 
@@ -84,7 +84,7 @@ trouble_show(TroubleKind kind, const ErrorData *error)
 	};
 
 	if (error->sqlerrcode != QUEUE_GONE)
-		show(kind, psprintf("genjob could not %s: %s", tried[kind], error->message), error);
+		show_error(kind, psprintf("genjob could not %s: %s", tried[kind], error->message), error);
 }
 
 /*
@@ -110,7 +110,7 @@ trouble_show_job(TroubleKind kind, int64 job, ServerStats *stats, const ErrorDat
 	words = psprintf("genjob could not %s " INT64_FORMAT ": %s", tried[kind], job, error->message);
 	if (stats != NULL)
 		stats_note_trouble(stats, job, words, clock_now());
-	show(kind, words, error);
+	show_error(kind, words, error);
 }
 
 /*

@@ -19,7 +19,7 @@ typedef struct Bound
 static HTAB *jobs = NULL;
 
 static Bound *
-find(int64 id)
+find_bound(int64 id)
 {
 	return jobs ? hash_search(jobs, &id, HASH_FIND, NULL) : NULL;
 }
@@ -44,7 +44,7 @@ bound_add(dlist_head *list, int64 id)
 bool
 bound_has(int64 id)
 {
-	return find(id) != NULL;
+	return find_bound(id) != NULL;
 }
 
 /*
@@ -53,7 +53,7 @@ bound_has(int64 id)
 void
 bound_remove(int64 id)
 {
-	Bound *bound = find(id);
+	Bound *bound = find_bound(id);
 
 	if (bound == NULL)
 		return;

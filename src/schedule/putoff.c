@@ -34,7 +34,7 @@ static pairingheap *heap = NULL;                              /* first to look a
 static dlist_head for_memory = DLIST_STATIC_INIT(for_memory); /* first come, first served */
 
 static int
-compare(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+compare_times(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 {
 	MonoTime left = pairingheap_const_container(PutOff, node, a)->until;
 	MonoTime right = pairingheap_const_container(PutOff, node, b)->until;
@@ -49,7 +49,7 @@ create_tables(void)
 	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 
 	jobs = hash_create("genjob jobs put off", 64, &by_id, HASH_ELEM | HASH_BLOBS);
-	heap = pairingheap_allocate(compare, NULL);
+	heap = pairingheap_allocate(compare_times, NULL);
 	MemoryContextSwitchTo(caller);
 }
 

@@ -143,7 +143,7 @@ is_at_rest(ServerQueue *queue, MonoTime now)
 }
 
 static void
-let_rest(ServerQueue *queue, MonoTime now)
+rest_queue(ServerQueue *queue, MonoTime now)
 {
 	Assert(queue->is_active && queue->requests.held == 0);
 	dlist_delete(&queue->node);
@@ -198,7 +198,7 @@ queues_rest(MonoTime now)
 		ServerQueue *queue = dlist_container(ServerQueue, node, iter.cur);
 
 		if (is_at_rest(queue, now))
-			let_rest(queue, now);
+			rest_queue(queue, now);
 	}
 	dlist_foreach_modify(iter, &idle)
 	{

@@ -362,7 +362,7 @@ schedule_can_take(int room, MonoTime now)
 }
 
 static bool
-take_one(ServerQueue *queue, Turn *taken, MonoTime now)
+take_job(ServerQueue *queue, Turn *taken, MonoTime now)
 {
 	taken->home = queue;
 	taken->is_paid = true;
@@ -465,7 +465,7 @@ schedule_take(Turn *taken, int max, int room, MonoTime now)
 		 */
 		if (in_flight <= candidate->in_flight)
 		{
-			if (!take_one(candidate->queue, &taken[n], now))
+			if (!take_job(candidate->queue, &taken[n], now))
 				continue;
 			candidate->queue->served_at = ++served;
 			n++;

@@ -26,7 +26,7 @@ host_of(const ServerOptions *options)
 }
 
 static void
-refuse(char *message, char *hint)
+refuse_addressing(char *message, char *hint)
 {
 	ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE), errmsg("%s", message),
 					errhint("%s", hint)));
@@ -44,16 +44,16 @@ check_virtual(const ServerOptions *options)
 	bool is_address = *host == '[' || strspn(host, "0123456789.") == host_len;
 
 	if (is_address)
-		refuse(pstrdup(
-				   "with addressing 'virtual' the url must have the name of a host, and no address"),
-			   "Set the option addressing to 'path'.");
+		refuse_addressing(pstrdup(
+							  "with addressing 'virtual' the url must have the name of a host, and no address"),
+						  "Set the option addressing to 'path'.");
 	if (strspn(bucket, LABEL_LETTERS ".") != strlen(bucket))
-		refuse(psprintf("the bucket \"%s\" cannot be part of the name of a host", bucket),
-			   "Names of hosts have lower-case letters, digits and dashes. Set the option addressing to 'path'.");
+		refuse_addressing(psprintf("the bucket \"%s\" cannot be part of the name of a host", bucket),
+						  "Names of hosts have lower-case letters, digits and dashes. Set the option addressing to 'path'.");
 	if (!is_label(bucket) && strncmp(options->url, "https:", strlen("https:")) == 0)
-		refuse(psprintf("no certificate is valid for the bucket \"%s\", which has dots, before the name of the host",
-						bucket),
-			   "Set the option addressing to 'path', or leave it out.");
+		refuse_addressing(psprintf("no certificate is valid for the bucket \"%s\", which has dots, before the name of the host",
+								   bucket),
+						  "Set the option addressing to 'path', or leave it out.");
 }
 
 /*
@@ -72,11 +72,11 @@ check_url(const ServerOptions *options)
 					  path[1 + len + strspn(path + 1 + len, "/")] == '\0';
 
 	if (is_in_host || is_in_path)
-		refuse(psprintf("option \"url\" has the bucket \"%s\" already", bucket),
-			   psprintf("Leave the bucket out of the url, as in url '%.*s%.*s': the option bucket names it.",
-						(int) (host - options->url), options->url,
-						(int) (path - host - (is_in_host ? len + 1 : 0)),
-						is_in_host ? host + len + 1 : host));
+		refuse_addressing(psprintf("option \"url\" has the bucket \"%s\" already", bucket),
+						  psprintf("Leave the bucket out of the url, as in url '%.*s%.*s': the option bucket names it.",
+								   (int) (host - options->url), options->url,
+								   (int) (path - host - (is_in_host ? len + 1 : 0)),
+								   is_in_host ? host + len + 1 : host));
 }
 
 /*

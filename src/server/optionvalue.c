@@ -32,7 +32,7 @@
  * Returns a value, shortened for a message.
  */
 static const char *
-clip(const char *value)
+clip_value(const char *value)
 {
 	size_t len = strlen(value);
 
@@ -48,7 +48,7 @@ refuse_value(const Option *option, const char *shown, const char *hint)
 	if (shown != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-				 errmsg("invalid value for option \"%s\": \"%s\"", option->name, clip(shown)),
+				 errmsg("invalid value for option \"%s\": \"%s\"", option->name, clip_value(shown)),
 				 errhint("%s", hint)));
 	ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 					errmsg("invalid value for option \"%s\"", option->name), errhint("%s", hint)));
@@ -215,7 +215,7 @@ check_distinct(const Option *option, const List *urls, const char *url)
 		if (strcmp(lfirst(cell), url) == 0)
 			ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 							errmsg("option \"%s\" names an address twice: \"%s\"", option->name,
-								   clip(url)),
+								   clip_value(url)),
 							errhint("Name each address once; max_in_flight applies to each.")));
 	}
 }

@@ -74,8 +74,8 @@ server_generation(void)
 }
 
 static bool
-complain(ServerComplaint *complaint, ServerProblem problem, int sqlerrcode, char *message,
-		 char *hint)
+set_complaint(ServerComplaint *complaint, ServerProblem problem, int sqlerrcode, char *message,
+			  char *hint)
 {
 	complaint->problem = problem;
 	complaint->sqlerrcode = sqlerrcode;
@@ -177,10 +177,10 @@ parse_guarded(void *(*parse)(const void *), const void *arg, const char *server_
 		/* out of memory or the like: not the fault of the options */
 		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
 			ReThrowError(error);
-		complain(complaint, SERVER_INVALID, error->sqlerrcode,
-				 psprintf("server \"%s\" cannot be used: %s", server_name, error->message),
-				 error->hint ? error->hint
-							 : pstrdup("Fix it with ALTER SERVER or ALTER USER MAPPING."));
+		set_complaint(complaint, SERVER_INVALID, error->sqlerrcode,
+					  psprintf("server \"%s\" cannot be used: %s", server_name, error->message),
+					  error->hint ? error->hint
+								  : pstrdup("Fix it with ALTER SERVER or ALTER USER MAPPING."));
 	}
 	PG_END_TRY();
 	return parsed;
@@ -193,18 +193,18 @@ server_find(const char *name, ServerComplaint *complaint)
 
 	if (catalog == NULL)
 	{
-		complain(complaint, SERVER_MISSING, ERRCODE_UNDEFINED_OBJECT,
-				 psprintf("server \"%s\" does not exist", name),
-				 psprintf("Create it with CREATE SERVER %s FOREIGN DATA WRAPPER genjob OPTIONS (api ..., url ...).",
-						  quote_identifier(name)));
+		set_complaint(complaint, SERVER_MISSING, ERRCODE_UNDEFINED_OBJECT,
+					  psprintf("server \"%s\" does not exist", name),
+					  psprintf("Create it with CREATE SERVER %s FOREIGN DATA WRAPPER genjob OPTIONS (api ..., url ...).",
+							   quote_identifier(name)));
 		return NULL;
 	}
 	if (strcmp(GetForeignDataWrapper(catalog->fdwid)->fdwname, "genjob") != 0)
 	{
-		complain(complaint, SERVER_FOREIGN, ERRCODE_WRONG_OBJECT_TYPE,
-				 psprintf("server \"%s\" is not a GenAI server", name),
-				 psprintf("It belongs to the foreign-data wrapper \"%s\"; a job needs a server of the wrapper genjob.",
-						  GetForeignDataWrapper(catalog->fdwid)->fdwname));
+		set_complaint(complaint, SERVER_FOREIGN, ERRCODE_WRONG_OBJECT_TYPE,
+					  psprintf("server \"%s\" is not a GenAI server", name),
+					  psprintf("It belongs to the foreign-data wrapper \"%s\"; a job needs a server of the wrapper genjob.",
+							   GetForeignDataWrapper(catalog->fdwid)->fdwname));
 		return NULL;
 	}
 	return parse_guarded(server_parse, catalog, name, complaint);
@@ -375,20 +375,20 @@ check_mapping(const Server *server, Oid role, const char *role_name, ServerCompl
 	if (!signs && (!server->options.preset->needs_secret || auth == AUTH_NONE))
 		return true;
 	if (!mapping_find(server->oid, role, &defs))
-		return complain(complaint, SERVER_NO_MAPPING, ERRCODE_UNDEFINED_OBJECT,
-						psprintf("user mapping not found for user \"%s\", server \"%s\"", role_name,
-								 name),
-						signs
-							? psprintf("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (access_key_id '...', secret_access_key '...').",
-									   quote_identifier(role_name), quote_identifier(name))
-							: psprintf("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (api_key '...'); or, for a server that asks for no key, ALTER SERVER %s OPTIONS (ADD auth 'none').",
-									   quote_identifier(role_name), quote_identifier(name),
-									   quote_identifier(name)));
+		return set_complaint(complaint, SERVER_NO_MAPPING, ERRCODE_UNDEFINED_OBJECT,
+							 psprintf("user mapping not found for user \"%s\", server \"%s\"",
+									  role_name, name),
+							 signs
+								 ? psprintf("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (access_key_id '...', secret_access_key '...').",
+											quote_identifier(role_name), quote_identifier(name))
+								 : psprintf("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (api_key '...'); or, for a server that asks for no key, ALTER SERVER %s OPTIONS (ADD auth 'none').",
+											quote_identifier(role_name), quote_identifier(name),
+											quote_identifier(name)));
 	if (signs && !has_option(defs, "access_key_id"))
-		return complain(complaint, SERVER_NO_MAPPING, ERRCODE_FDW_OPTION_NAME_NOT_FOUND,
-						psprintf("the user mapping for user \"%s\", server \"%s\" has no access key",
-								 role_name, name),
-						"The server signs its requests (auth 'sigv4'): ALTER USER MAPPING ... OPTIONS (ADD access_key_id '...', ADD secret_access_key '...').");
+		return set_complaint(complaint, SERVER_NO_MAPPING, ERRCODE_FDW_OPTION_NAME_NOT_FOUND,
+							 psprintf("the user mapping for user \"%s\", server \"%s\" has no access key",
+									  role_name, name),
+							 "The server signs its requests (auth 'sigv4'): ALTER USER MAPPING ... OPTIONS (ADD access_key_id '...', ADD secret_access_key '...').");
 	return true;
 }
 
@@ -413,14 +413,15 @@ server_check_role(const Server *server, Oid role, ServerComplaint *complaint)
 	char *role_name = GetUserNameFromId(role, true);
 
 	if (role_name == NULL)
-		return complain(complaint, SERVER_DENIED, ERRCODE_UNDEFINED_OBJECT,
-						psprintf("the role with OID %u, which owned this job, does not exist", role),
-						"Insert the job again as another role.");
+		return set_complaint(complaint, SERVER_DENIED, ERRCODE_UNDEFINED_OBJECT,
+							 psprintf("the role with OID %u, which owned this job, does not exist",
+									  role),
+							 "Insert the job again as another role.");
 	if (!compat_may_use_server(server->oid, role))
-		return complain(complaint, SERVER_DENIED, ERRCODE_INSUFFICIENT_PRIVILEGE,
-						psprintf("permission denied for foreign server %s", name),
-						psprintf("GRANT USAGE ON FOREIGN SERVER %s TO %s.", quote_identifier(name),
-								 quote_identifier(role_name)));
+		return set_complaint(complaint, SERVER_DENIED, ERRCODE_INSUFFICIENT_PRIVILEGE,
+							 psprintf("permission denied for foreign server %s", name),
+							 psprintf("GRANT USAGE ON FOREIGN SERVER %s TO %s.",
+									  quote_identifier(name), quote_identifier(role_name)));
 	if (!check_mapping(server, role, role_name, complaint))
 		return false;
 	pfree(role_name);
@@ -450,12 +451,13 @@ server_check_intended(const Server *server, Oid intended, Oid job_owner, Oid tab
 	if (intended == server->oid || server_is_trusted_by(server, job_owner) ||
 		server_is_trusted_by(server, table_owner))
 		return true;
-	return complain(complaint, SERVER_OTHER, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-					psprintf(OidIsValid(intended)
-								 ? "server \"%s\" was dropped after this job was inserted, and role \"%s\" created another one with that name"
-								 : "server \"%s\" was created by role \"%s\" after this job was inserted",
-							 name, server_role_name(server->owner)),
-					"To run the job there, UPDATE gen_jobs SET server = server, state = 'queued' WHERE id = ...; or insert the job again.");
+	return set_complaint(
+		complaint, SERVER_OTHER, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		psprintf(OidIsValid(intended)
+					 ? "server \"%s\" was dropped after this job was inserted, and role \"%s\" created another one with that name"
+					 : "server \"%s\" was created by role \"%s\" after this job was inserted",
+				 name, server_role_name(server->owner)),
+		"To run the job there, UPDATE gen_jobs SET server = server, state = 'queued' WHERE id = ...; or insert the job again.");
 }
 
 /*

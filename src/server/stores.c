@@ -59,7 +59,7 @@ list_servers(void)
 }
 
 static Server *
-complain(ServerComplaint *complaint, int sqlerrcode, char *message, char *hint)
+set_complaint(ServerComplaint *complaint, int sqlerrcode, char *message, char *hint)
 {
 	complaint->sqlerrcode = sqlerrcode;
 	complaint->message = message;
@@ -125,23 +125,23 @@ stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *com
 			return NULL;
 		return has_bucket(found, bucket)
 				   ? found
-				   : complain(complaint, ERRCODE_WRONG_OBJECT_TYPE,
-							  psprintf("server \"%s\" does not have the bucket \"%s\"", name,
-									   bucket),
-							  "Name a server with api 's3' and that bucket.");
+				   : set_complaint(complaint, ERRCODE_WRONG_OBJECT_TYPE,
+								   psprintf("server \"%s\" does not have the bucket \"%s\"", name,
+											bucket),
+								   "Name a server with api 's3' and that bucket.");
 	}
 	found = find_by_bucket(bucket, role, true, &other);
 	if (found == NULL)
 		found = find_by_bucket(bucket, role, false, &other);
 	if (other != NULL)
-		return complain(complaint, ERRCODE_AMBIGUOUS_PARAMETER,
-						psprintf("servers \"%s\" and \"%s\" each have a bucket \"%s\"",
-								 NameStr(found->name), NameStr(other->name), bucket),
-						"Name the server, or REVOKE USAGE on the other one.");
+		return set_complaint(complaint, ERRCODE_AMBIGUOUS_PARAMETER,
+							 psprintf("servers \"%s\" and \"%s\" each have a bucket \"%s\"",
+									  NameStr(found->name), NameStr(other->name), bucket),
+							 "Name the server, or REVOKE USAGE on the other one.");
 	if (found == NULL)
-		return complain(complaint, ERRCODE_UNDEFINED_OBJECT,
-						psprintf("no server that you may use has the bucket \"%s\"", bucket),
-						"CREATE SERVER ... OPTIONS (api 's3', bucket ...), GRANT USAGE on it, and CREATE USER MAPPING with the keys.");
+		return set_complaint(complaint, ERRCODE_UNDEFINED_OBJECT,
+							 psprintf("no server that you may use has the bucket \"%s\"", bucket),
+							 "CREATE SERVER ... OPTIONS (api 's3', bucket ...), GRANT USAGE on it, and CREATE USER MAPPING with the keys.");
 	return found;
 }
 
@@ -158,10 +158,10 @@ stores_find_intended(const char *bucket, const char *name, Oid intended, Oid own
 
 	if (found == NULL || found->oid == intended || server_is_trusted_by(found, owner))
 		return found;
-	return complain(complaint, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-					psprintf("server \"%s\" of role \"%s\" is not the one that the output was sent to",
-							 NameStr(found->name), server_role_name(found->owner)),
-					"If this server has the object, UPDATE gen_outputs SET store_oid = (SELECT oid FROM pg_foreign_server WHERE srvname = store) WHERE (job_id, ordinal) = (..., ...).");
+	return set_complaint(complaint, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+						 psprintf("server \"%s\" of role \"%s\" is not the one that the output was sent to",
+								  NameStr(found->name), server_role_name(found->owner)),
+						 "If this server has the object, UPDATE gen_outputs SET store_oid = (SELECT oid FROM pg_foreign_server WHERE srvname = store) WHERE (job_id, ordinal) = (..., ...).");
 }
 
 /*
@@ -178,15 +178,15 @@ stores_of(const Server *server, Oid role, ServerComplaint *complaint)
 	if (store == NULL)
 		return NULL;
 	if (!store->options.preset->is_store)
-		return complain(complaint, ERRCODE_WRONG_OBJECT_TYPE,
-						psprintf("server \"%s\", which the option store of server \"%s\" names, is not an object store",
-								 name, NameStr(server->name)),
-						"Name one with api 's3'.");
+		return set_complaint(complaint, ERRCODE_WRONG_OBJECT_TYPE,
+							 psprintf("server \"%s\", which the option store of server \"%s\" names, is not an object store",
+									  name, NameStr(server->name)),
+							 "Name one with api 's3'.");
 	if (!server_may_stand_in(server, store))
-		return complain(complaint, ERRCODE_INSUFFICIENT_PRIVILEGE,
-						psprintf("server \"%s\", which the option store of server \"%s\" names, belongs to another role",
-								 name, NameStr(server->name)),
-						psprintf("ALTER SERVER %s OWNER TO the owner of server \"%s\", or a superuser.",
-								 quote_identifier(name), NameStr(server->name)));
+		return set_complaint(complaint, ERRCODE_INSUFFICIENT_PRIVILEGE,
+							 psprintf("server \"%s\", which the option store of server \"%s\" names, belongs to another role",
+									  name, NameStr(server->name)),
+							 psprintf("ALTER SERVER %s OWNER TO the owner of server \"%s\", or a superuser.",
+									  quote_identifier(name), NameStr(server->name)));
 	return server_check_role(store, role, complaint) ? store : NULL;
 }

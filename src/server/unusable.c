@@ -18,7 +18,7 @@
  * Returns the value that an option is given; NULL if it is not given, or is empty.
  */
 static const char *
-given(const List *defs, const char *name)
+find_given(const List *defs, const char *name)
 {
 	ListCell *cell;
 
@@ -52,12 +52,12 @@ refuse_without_poll(const char *name, const char *hint)
 static void
 check_without_poll(const List *defs, const ServerOptions *options)
 {
-	const char *progress = given(defs, "progress");
-	const char *cancel = given(defs, "cancel");
+	const char *progress = find_given(defs, "progress");
+	const char *cancel = find_given(defs, "cancel");
 
-	if (given(defs, "poll"))
+	if (find_given(defs, "poll"))
 		refuse_without_poll("poll", "Otherwise genjob asks for no state of a prediction.");
-	if (given(defs, "result"))
+	if (find_given(defs, "result"))
 		refuse_without_poll("result", "Otherwise the answer to the submission is the result.");
 	if (progress != NULL && *progress == '/')
 		refuse_without_poll("progress",
@@ -74,7 +74,7 @@ check_without_poll(const List *defs, const ServerOptions *options)
 static void
 check_id(const List *defs, const char *name, const ServerOptions *options)
 {
-	const char *address = given(defs, name);
+	const char *address = find_given(defs, name);
 
 	if (address != NULL && has_id(address) && options->protocol.remote_id == NULL)
 		ereport(ERROR,
@@ -163,7 +163,7 @@ unusable_refuse(const List *defs, const ServerOptions *options)
 {
 	const Protocol *protocol = &options->protocol;
 
-	check_hosts(given(defs, "allow_hosts"));
+	check_hosts(find_given(defs, "allow_hosts"));
 	if (options_hands_over(options) && protocol->kind.method >= METHOD_GET)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),

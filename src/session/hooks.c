@@ -63,7 +63,7 @@ static ProcessUtility_hook_type next_utility = NULL;
  * True if the relation belongs to the extension.
  */
 static bool
-is_ours(Oid relation)
+belongs_to_genjob(Oid relation)
 {
 	Oid extension = get_extension_oid("genjob", true);
 
@@ -106,7 +106,7 @@ check_new_trigger(Oid trigger)
 	if (!HeapTupleIsValid(tuple))
 		return;
 	form = (Form_pg_trigger) GETSTRUCT(tuple);
-	if (!form->tgisinternal && is_ours(form->tgrelid) &&
+	if (!form->tgisinternal && belongs_to_genjob(form->tgrelid) &&
 		!compat_owns_relation(form->tgrelid, GetUserId()))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("must be owner of table %s to create a trigger on it",
@@ -130,7 +130,7 @@ check_new_constraint(Oid constraint)
 	if (!HeapTupleIsValid(tuple))
 		return;
 	form = (Form_pg_constraint) GETSTRUCT(tuple);
-	if (form->contype == CONSTRAINT_FOREIGN && is_ours(form->confrelid) &&
+	if (form->contype == CONSTRAINT_FOREIGN && belongs_to_genjob(form->confrelid) &&
 		strcmp(get_rel_name(form->confrelid), "gen_jobs") != 0 &&
 		!compat_owns_relation(form->confrelid, GetUserId()))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -173,7 +173,7 @@ check_key_types(Oid constraint)
 	int n_set;
 	int i;
 
-	if (form == NULL || form->contype != CONSTRAINT_FOREIGN || !is_ours(form->confrelid))
+	if (form == NULL || form->contype != CONSTRAINT_FOREIGN || !belongs_to_genjob(form->confrelid))
 		return;
 	DeconstructFkConstraintRow(tuple, &n, columns, referred, operators[0], operators[1],
 							   operators[2], &n_set, set_columns);
@@ -335,9 +335,9 @@ is_commit_prepared(Node *statement)
 }
 
 static void
-utility(PlannedStmt *planned, const char *text, bool read_only_tree, ProcessUtilityContext context,
-		ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
-		QueryCompletion *completion)
+watch_utility(PlannedStmt *planned, const char *text, bool read_only_tree,
+			  ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+			  DestReceiver *dest, QueryCompletion *completion)
 {
 	Node *statement = planned->utilityStmt;
 	bool concerns_database = IsA(statement, CreatedbStmt) || IsA(statement, DropdbStmt) ||
@@ -382,5 +382,5 @@ hooks_install(void)
 	next_object_access = object_access_hook;
 	object_access_hook = object_access;
 	next_utility = ProcessUtility_hook;
-	ProcessUtility_hook = utility;
+	ProcessUtility_hook = watch_utility;
 }

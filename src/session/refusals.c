@@ -122,7 +122,7 @@ is_our_column(Oid table, const char *column)
 }
 
 static void
-refuse(const char *what, const char *name, const char *hint)
+refuse_command(const char *what, const char *name, const char *hint)
 {
 	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					errmsg("cannot %s \"%s\"", what, name), errdetail(STAYS), errhint("%s", hint)));
@@ -134,7 +134,7 @@ check_type(const char *what, List *name)
 	Oid type = LookupTypeNameOid(NULL, makeTypeNameFromNameList(name), true);
 
 	if (is_member(TypeRelationId, type))
-		refuse(what, strVal(llast(name)), "Leave the type as it is.");
+		refuse_command(what, strVal(llast(name)), "Leave the type as it is.");
 }
 
 /*
@@ -149,10 +149,10 @@ check_rename_schema(const char *name)
 	Oid schema = get_namespace_oid(name, true);
 
 	if (strcmp(name, "genjob") == 0 && OidIsValid(get_extension_oid("genjob", true)))
-		refuse("rename schema", name, "Leave the schema as it is.");
+		refuse_command("rename schema", name, "Leave the schema as it is.");
 	if (!superuser() && OidIsValid(schema) &&
 		is_member(RelationRelationId, get_relname_relid("gen_jobs", schema)))
-		refuse("rename schema", name, "Ask a superuser to rename it.");
+		refuse_command("rename schema", name, "Ask a superuser to rename it.");
 }
 
 static void
@@ -164,8 +164,8 @@ check_rename(RenameStmt *statement)
 	{
 		case OBJECT_TABLE:
 			if (OidIsValid(find_table(statement->relation)))
-				refuse("rename table", statement->relation->relname,
-					   "Create a view with the name that you want.");
+				refuse_command("rename table", statement->relation->relname,
+							   "Create a view with the name that you want.");
 			break;
 		case OBJECT_COLUMN:
 		case OBJECT_ATTRIBUTE:
@@ -176,8 +176,8 @@ check_rename(RenameStmt *statement)
 			 */
 			if (OidIsValid(table) && is_our_column(table, statement->subname) &&
 				strcmp(get_rel_name(table), "gen_outputs") != 0)
-				refuse("rename column", statement->subname,
-					   "Create a view with the name that you want.");
+				refuse_command("rename column", statement->subname,
+							   "Create a view with the name that you want.");
 			break;
 		case OBJECT_TYPE:
 			check_type("rename type", castNode(List, statement->object));
@@ -194,8 +194,8 @@ static void
 check_schema(AlterObjectSchemaStmt *statement)
 {
 	if (statement->objectType == OBJECT_TABLE && OidIsValid(find_table(statement->relation)))
-		refuse("move table", statement->relation->relname,
-			   "Rename its schema, or create a view in the other one.");
+		refuse_command("move table", statement->relation->relname,
+					   "Rename its schema, or create a view in the other one.");
 	if (statement->objectType == OBJECT_TYPE)
 		check_type("move type", castNode(List, statement->object));
 }
@@ -214,13 +214,14 @@ check_alter_table(AlterTableStmt *statement)
 		bool is_ours = command->name != NULL && is_our_column(table, command->name);
 
 		if (command->subtype == AT_DropColumn && is_ours)
-			refuse("drop column", command->name, "Set it to null in rows to delete its content.");
+			refuse_command("drop column", command->name,
+						   "Set it to null in rows to delete its content.");
 		if (command->subtype == AT_AlterColumnType && is_ours)
-			refuse("alter the type of column", command->name,
-				   "Create a view with the type that you want.");
+			refuse_command("alter the type of column", command->name,
+						   "Create a view with the type that you want.");
 		if (command->subtype == AT_ForceRowSecurity)
-			refuse("force row-level security on table", statement->relation->relname,
-				   "Have applications use a role that does not own the table.");
+			refuse_command("force row-level security on table", statement->relation->relname,
+						   "Have applications use a role that does not own the table.");
 	}
 }
 
@@ -238,7 +239,7 @@ check_drop_trigger(List *name)
 	const char *trigger = strVal(llast(name));
 
 	if (is_one_of(trigger, triggers) && OidIsValid(find_table(makeRangeVarFromNameList(table))))
-		refuse("drop trigger", trigger, "Leave it, or DROP EXTENSION genjob.");
+		refuse_command("drop trigger", trigger, "Leave it, or DROP EXTENSION genjob.");
 }
 
 static void
@@ -260,7 +261,7 @@ check_drop_index(List *name)
 		!is_one_of(index_name, indexes) ||
 		!is_member(RelationRelationId, IndexGetRelation(index, true)))
 		return;
-	refuse("drop index", index_name, "REINDEX INDEX CONCURRENTLY rebuilds it.");
+	refuse_command("drop index", index_name, "REINDEX INDEX CONCURRENTLY rebuilds it.");
 }
 
 static void

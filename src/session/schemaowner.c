@@ -73,7 +73,7 @@ find_schema(void)
 }
 
 static void
-refuse(const char *what, const char *schema_name, const char *hint)
+refuse_schema(const char *what, const char *schema_name, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -94,7 +94,7 @@ check_drop(const DropStmt *statement)
 		const char *name = strVal(lfirst(cell));
 
 		if (OidIsValid(find_jobs(name)))
-			refuse("drop", name, "Drop your own objects in it one by one.");
+			refuse_schema("drop", name, "Drop your own objects in it one by one.");
 	}
 }
 
@@ -121,8 +121,8 @@ check_drop_owned(const DropOwnedStmt *statement)
 	{
 		if (OidIsValid(schema) &&
 			get_rolespec_oid(lfirst_node(RoleSpec, cell), true) == schema_owner(schema))
-			refuse("drop", get_namespace_name(schema),
-				   "Drop your own objects one by one, or ask a superuser to give the schema to another role.");
+			refuse_schema("drop", get_namespace_name(schema),
+						  "Drop your own objects one by one, or ask a superuser to give the schema to another role.");
 	}
 }
 
@@ -146,7 +146,8 @@ check_reindex(const ReindexStmt *statement)
 			concurrently = defGetBoolean(option);
 	}
 	if (!concurrently)
-		refuse("reindex", statement->name, "REINDEX (CONCURRENTLY) SCHEMA keeps nobody waiting.");
+		refuse_schema("reindex", statement->name,
+					  "REINDEX (CONCURRENTLY) SCHEMA keeps nobody waiting.");
 }
 
 static bool
@@ -196,8 +197,8 @@ check_revoke(const GrantStmt *statement)
 		Oid jobs = find_jobs(name);
 
 		if (OidIsValid(jobs) && names_role(statement, session_table_owner(jobs)))
-			refuse("revoke USAGE from the owner of gen_jobs on", name,
-				   "Leave it; it gives no other role anything.");
+			refuse_schema("revoke USAGE from the owner of gen_jobs on", name,
+						  "Leave it; it gives no other role anything.");
 	}
 }
 

@@ -119,7 +119,7 @@ kind_of(Oid relation)
  * rule on it".
  */
 static void
-refuse(Oid relation, const char *what)
+refuse_stranger(Oid relation, const char *what)
 {
 	if (OidIsValid(relation))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -132,7 +132,7 @@ refuse(Oid relation, const char *what)
 static void
 check_owner(const RangeVar *name, const char *what)
 {
-	refuse(find_anothers(name), what);
+	refuse_stranger(find_anothers(name), what);
 }
 
 /*
@@ -145,7 +145,7 @@ check_owner_now(const RangeVar *name, const char *what)
 {
 	Oid relation = RangeVarGetRelid(name, NoLock, true);
 
-	refuse(strangers_is_anothers(relation) ? relation : InvalidOid, what);
+	refuse_stranger(strangers_is_anothers(relation) ? relation : InvalidOid, what);
 }
 
 /*
@@ -173,7 +173,7 @@ static void
 check_index_name(const char *name, const char *what)
 {
 	if (name != NULL)
-		refuse(find_in_any_schema(name), what);
+		refuse_stranger(find_in_any_schema(name), what);
 }
 
 /* ---------- objects that are named by lists ---------- */
@@ -347,7 +347,7 @@ check_dropped(DropStmt *statement)
 		Oid relation = find_anothers(makeRangeVarFromNameList(lfirst_node(List, cell)));
 
 		if (OidIsValid(relation) && compat_owns_schema(get_rel_namespace(relation), GetUserId()))
-			refuse(relation, "to drop it");
+			refuse_stranger(relation, "to drop it");
 	}
 }
 
@@ -395,7 +395,7 @@ check_if_maintained(const char *name)
 	Oid table = find_in_any_schema(name);
 
 	if (OidIsValid(table) && pg_class_aclcheck(table, GetUserId(), ACL_MAINTAIN) == ACLCHECK_OK)
-		refuse(table, "to rewrite it");
+		refuse_stranger(table, "to rewrite it");
 }
 #endif
 

@@ -61,7 +61,7 @@ typedef struct Ahead
 } Ahead;
 
 static void
-refuse(Oid table)
+refuse_lock(Oid table)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -129,7 +129,7 @@ lock_ahead(Oid relation, bool with_children, Ahead *ahead)
 	check_stack_depth();
 	ahead->seen = lappend_oid(ahead->seen, relation);
 	if (!is_view && strangers_is_anothers(relation))
-		refuse(relation);
+		refuse_lock(relation);
 	if (pg_class_aclcheck(relation, ahead->role, ACL_LOCK) != ACLCHECK_OK)
 		return;
 	if (!ahead->statement->nowait)
@@ -249,6 +249,6 @@ wholelocks_finish(const List *held)
 	foreach(cell, list_held())
 	{
 		if (!list_member_oid(held, lfirst_oid(cell)) && strangers_is_anothers(lfirst_oid(cell)))
-			refuse(lfirst_oid(cell));
+			refuse_lock(lfirst_oid(cell));
 	}
 }

@@ -174,7 +174,7 @@ callers_dismiss(int slot)
 /* ---------- for a caller ---------- */
 
 static void
-detach(int code, Datum arg)
+detach_caller(int code, Datum arg)
 {
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	mine->latch = NULL;
@@ -205,7 +205,7 @@ callers_attach(int slot, uint32 generation)
 	}
 	LWLockRelease(lock);
 	if (is_mine)
-		before_shmem_exit(detach, (Datum) 0);
+		before_shmem_exit(detach_caller, (Datum) 0);
 	return is_mine;
 }
 

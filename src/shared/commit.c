@@ -59,7 +59,7 @@ release_holds(void)
 }
 
 static void
-tell(void)
+tell_others(void)
 {
 	bool needs_dispatcher = notes.n_changed > 0 || notes.many_changed || notes.extension;
 
@@ -114,7 +114,7 @@ release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top_level, 
 	if (!committed || !is_top_level || phase != RESOURCE_RELEASE_AFTER_LOCKS)
 		return;
 	committed = false;
-	tell();
+	tell_others();
 	release_holds();
 	forget_notes();
 }

@@ -303,7 +303,7 @@ shmem_tell_dispatcher(Oid database, const int64 *ids, int n_ids, BulkChange bulk
 }
 
 static void
-tell(Oid database, bool callbacks, bool follow_ups)
+tell_news(Oid database, bool callbacks, bool follow_ups)
 {
 	Slot *slot;
 
@@ -325,7 +325,7 @@ tell(Oid database, bool callbacks, bool follow_ups)
 void
 shmem_tell_callbacks(Oid database)
 {
-	tell(database, true, false);
+	tell_news(database, true, false);
 }
 
 /*
@@ -335,7 +335,7 @@ shmem_tell_callbacks(Oid database)
 void
 shmem_tell_follow_ups(Oid database)
 {
-	tell(database, false, true);
+	tell_news(database, false, true);
 }
 
 /*
