@@ -81,7 +81,8 @@ sub come_together
 		q{SELECT count(*) = 3 FROM gen_jobs
 			WHERE state IN ('succeeded', 'failed') AND request ->> 'prompt' = 'with'},
 		'those that came together end');
-	is(query(q{SELECT DISTINCT state, error FROM gen_jobs WHERE request ->> 'prompt' = 'with'}), 'succeeded|', '... well');
+	is( query(q{SELECT DISTINCT state, error FROM gen_jobs WHERE request ->> 'prompt' = 'with'}),
+		'succeeded|', '... well');
 	return;
 }
 

@@ -28,7 +28,7 @@ subtest 'a full queue of notifications costs no result, refuses no cancel and lo
 		SELECT string_agg(id::text, ',') FROM j});
 	eventually("SELECT bool_and(state = 'succeeded') FROM gen_jobs WHERE id IN ($ids)", 'every job succeeds');
 	is(query("SELECT count(*) FROM gen_outputs WHERE job_id IN ($ids)"), 20, '... with its result');
-	is(query("SELECT DISTINCT follow_up FROM gen_jobs WHERE id IN ($ids)"), '{notify}', 'what is to follow is in the row');
+	is(query("SELECT DISTINCT follow_up FROM gen_jobs WHERE id IN ($ids)"), '{notify}', 'its row says what is left');
 	my $cancelled = enqueue($node, 'loud', { prompt => 'later' }, run_at => '2100-01-01');
 	query("SELECT genjob.cancel($cancelled)");
 	is(job($node, $cancelled)->{state}, 'cancelled', 'a cancel is not refused either');
