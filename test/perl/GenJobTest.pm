@@ -32,6 +32,7 @@ our @EXPORT = qw(
   wait_state
   wait_all_ended
   wait_server_ended
+  start_and_stop_after
   eventually_succeed
   poll_until
   wait_dispatcher
@@ -282,6 +283,17 @@ sub wait_server_ended
 	my ($node, $server) = @_;
 	return $node->poll_query_until('postgres',
 		"SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = '$server' AND state IN ('queued', 'running'))");
+}
+
+# Resumes a paused server until N of its jobs have been started.
+sub start_and_stop_after
+{
+	my ($server, $n) = @_;
+	my $started = "SELECT count(*) >= $n FROM gen_jobs WHERE server = '$server' AND attempt > 0";
+	query("SELECT genjob.resume('$server')");
+	$first_node->poll_query_until('postgres', $started) or die "server $server has not started $n jobs";
+	query("SELECT genjob.pause('$server')");
+	return;
 }
 
 # Passes once all jobs of a server have succeeded.
