@@ -23,6 +23,7 @@ use Wire;
 our @EXPORT = qw(
   new_node
   query
+  query_node
   eventually
   create_server
   enqueue
@@ -173,7 +174,14 @@ sub query
 	return $first_node->safe_psql($database // 'postgres', $sql, defined $role ? (extra_params => [ '-U', $role ]) : ());
 }
 
-# Passes once SQL is true on that server.
+# Returns what SQL gives on a server, for tests that have several.
+sub query_node
+{
+	my ($node, $sql, $database) = @_;
+	return $node->safe_psql($database // 'postgres', $sql);
+}
+
+# Passes once SQL is true on the server that new_node() made first.
 sub eventually
 {
 	my ($sql, $what) = @_;

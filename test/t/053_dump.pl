@@ -10,19 +10,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use StandIn;
 
 my $standin = StandIn->new;
 my $here = new_node(name => 'here', conf => 'log_min_messages = warning');
 my $there = new_node(name => 'there', extension => 0, conf => 'log_min_messages = warning');
 my $dumps = PostgreSQL::Test::Utils::tempdir();
-
-sub query
-{
-	my ($node, $sql, $database) = @_;
-	return $node->safe_psql($database // 'postgres', $sql);
-}
 
 # Runs a program of PostgreSQL. Returns what it complains of; nothing if it ends well and does not complain.
 sub complaints
@@ -47,7 +41,7 @@ sub restore
 sub ended_rows
 {
 	my ($node, $database) = @_;
-	return query(
+	return query_node(
 		$node,
 		q{SELECT to_jsonb(j) - 'server_oid' - 'retained' FROM gen_jobs j
 			WHERE state IN ('succeeded', 'failed', 'cancelled') AND id <= 5 ORDER BY id;
@@ -57,7 +51,7 @@ sub ended_rows
 sub servers
 {
 	my ($node, $database) = @_;
-	return query(
+	return query_node(
 		$node,
 		q{SELECT srvname, srvoptions, srvacl, srvowner::regrole FROM pg_foreign_server ORDER BY srvname;
 		SELECT srvname, usename, umoptions FROM pg_user_mappings ORDER BY srvname, usename;
@@ -67,11 +61,11 @@ sub servers
 
 # ---- a database with jobs in every state, of two roles ----
 
-query($here, 'CREATE ROLE app LOGIN; CREATE ROLE "Odd Role" LOGIN; CREATE DATABASE shop');
-query($here, 'CREATE EXTENSION genjob', 'shop');
+query_node($here, 'CREATE ROLE app LOGIN; CREATE ROLE "Odd Role" LOGIN; CREATE DATABASE shop');
+query_node($here, 'CREATE EXTENSION genjob', 'shop');
 create_server($here, 'painter', 'openai-images', $standin, database => 'shop', max_in_flight => 2);
 create_server($here, 'closed', 'openai-images', $standin, database => 'shop', paused => 'on');
-query(
+query_node(
 	$here, q{
 	CREATE USER MAPPING FOR app SERVER painter OPTIONS (api_key 'sk-of-app');
 	GRANT USAGE ON FOREIGN SERVER painter, closed TO app, "Odd Role";
@@ -95,14 +89,14 @@ enqueue_as('app', 'painter', '{"prompt": "done, caf\u00e9 \\\\ \"quoted\""}');
 enqueue_as('Odd Role', 'painter', StandIn::request(prompt => 'refused', faults => [ { status => 400 } ]));
 wait_all_ended($here, 'shop') or die 'the first jobs do not end';
 enqueue_as('app', 'closed', '{"prompt": "stopped"}');
-query($here, 'SELECT genjob.cancel(3)', 'shop');
+query_node($here, 'SELECT genjob.cancel(3)', 'shop');
 enqueue_as('app', 'closed', '{"prompt": "waits"}');
 enqueue_as('app', 'painter', '{"prompt": "much later"}', "+ interval '1 year'");
 $standin->reset;
 my $running = enqueue_as('app', 'painter', StandIn::request(prompt => 'of app', latency_ms => 30_000));
 my $own = enqueue_as('postgres', 'painter', StandIn::request(prompt => 'of postgres', latency_ms => 30_000));
 $standin->wait_for(sub { $_[0]{in_flight} == 2 });
-my $states = query($here, q{SELECT string_agg(state::text, ' ' ORDER BY id) FROM gen_jobs}, 'shop');
+my $states = query_node($here, q{SELECT string_agg(state::text, ' ' ORDER BY id) FROM gen_jobs}, 'shop');
 
 # Each dump: its file, how it is made, and what that complained of.
 my @dumps = (
@@ -117,7 +111,7 @@ my $roles_complaints =
 my @keys = sort map { job($here, $_, 'shop')->{idempotency_key} } $running, $own;
 
 # These calls must not stand in the way of what follows.
-query($here, "SELECT genjob.cancel($running), genjob.cancel($own)", 'shop');
+query_node($here, "SELECT genjob.cancel($running), genjob.cancel($own)", 'shop');
 $standin->wait_for(sub { $_[0]{in_flight} == 0 });
 my $ended = ended_rows($here, 'shop');
 
@@ -161,22 +155,22 @@ sub check_copy
 	ok(wait_state($node, $own, 'succeeded', $database), 'a job that was running is run in the copy');
 	if ($put_off)
 	{
-		is( query(
+		is( query_node(
 				$node,
 				qq{SELECT state, run_at BETWEEN now() + interval '9 min' AND now() + interval '10 min' FROM gen_jobs
 				WHERE id = $running}, $database),
 			'queued|t',
 			'one whose owner was granted USAGE after it came is put off');
-		query($node, "UPDATE gen_jobs SET run_at = now() WHERE id = $running", $database);
+		query_node($node, "UPDATE gen_jobs SET run_at = now() WHERE id = $running", $database);
 	}
 	ok(wait_state($node, $running, 'succeeded', $database), 'one of another role is run, too');
-	is( query(
+	is( query_node(
 			$node,
 			qq{SELECT owner, attempt, failures, attempt_errors FROM gen_jobs
 			WHERE id IN ($running, $own) ORDER BY id}, $database),
 		"app|2|0|\npostgres|2|0|",
 		'... each as a further attempt, for the same owner');
-	is( query($node, q{SELECT id, state FROM gen_jobs WHERE id IN (4, 5) ORDER BY id}, $database),
+	is( query_node($node, q{SELECT id, state FROM gen_jobs WHERE id IN (4, 5) ORDER BY id}, $database),
 		"4|queued\n5|queued",
 		'jobs that wait do so');
 	is( enqueue($node, 'closed', { prompt => 'new' }, database => $database),
@@ -190,23 +184,23 @@ sub check_copy
 
 subtest 'a copy in the same cluster goes on where the dump stopped' => sub {
 	$standin->reset;
-	query($here, 'CREATE DATABASE copy');
+	query_node($here, 'CREATE DATABASE copy');
 	restore($here, 'copy', 'all.sql');
 	check_copy($here, 'copy', 1);
 };
 
 subtest 'a copy in another cluster goes on where the dump stopped' => sub {
 	$standin->reset;
-	query($there, 'CREATE DATABASE shop');
+	query_node($there, 'CREATE DATABASE shop');
 	restore($there, 'shop', 'all.sql');
 	check_copy($there, 'shop', 1);
 };
 
 subtest 'a copy to which the schema came first and the data later goes on where the dump stopped' => sub {
 	$standin->reset;
-	query($there, 'CREATE DATABASE parts');
+	query_node($there, 'CREATE DATABASE parts');
 	restore($there, 'parts', 'schema.sql');
-	is(query($there, 'SELECT count(*) FROM gen_jobs', 'parts'), '0', '--schema-only has no job');
+	is(query_node($there, 'SELECT count(*) FROM gen_jobs', 'parts'), '0', '--schema-only has no job');
 	restore($there, 'parts', 'data.sql');
 	check_copy($there, 'parts');
 };
@@ -217,7 +211,7 @@ subtest 'a copy to which the schema came first and the data later goes on where 
 sub pg_restore
 {
 	my ($database, @options) = @_;
-	query($there, "CREATE DATABASE $database");
+	query_node($there, "CREATE DATABASE $database");
 	is(complaints('pg_restore', '-d', $there->connstr($database), @options, "$dumps/all.custom"), '',
 		"pg_restore @options");
 	return;
@@ -232,7 +226,7 @@ sub check_restored
 	ok( $there->poll_query_until($database, "SELECT state = 'running' FROM gen_jobs WHERE id = $own"),
 		'... and runs what has not ended');
 	is(job($there, $running, $database)->{error}, undef, '... or keeps it');
-	query($there, "DROP DATABASE $database");
+	query_node($there, "DROP DATABASE $database");
 	return;
 }
 
@@ -242,14 +236,14 @@ subtest 'pg_restore in one transaction gives a database that is served' => sub {
 };
 
 subtest 'pg_restore with genjob.enabled = off runs nothing, until it is on again' => sub {
-	query($there, 'ALTER SYSTEM SET genjob.enabled = off');
+	query_node($there, 'ALTER SYSTEM SET genjob.enabled = off');
 	$there->reload;
 	$there->poll_query_until('postgres',
 		q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher')})
 	  or die 'the dispatchers do not leave';
 	pg_restore('in_many', '--verbose');
 	is(job($there, $own, 'in_many')->{state}, 'queued', '... runs nothing');
-	query($there, 'ALTER SYSTEM RESET genjob.enabled');
+	query_node($there, 'ALTER SYSTEM RESET genjob.enabled');
 	$there->reload;
 	check_restored('in_many');
 };

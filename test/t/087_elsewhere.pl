@@ -8,7 +8,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use GenJobTest qw(!query);
+use GenJobTest;
 use StandIn;
 
 my $standin = StandIn->new;
@@ -17,12 +17,6 @@ my $here = new_node(name => 'here', conf => $conf, init => { allows_streaming =>
 my $there = new_node(name => 'there', conf => $conf);
 # calls that only the other cluster makes come here
 my $other = StandIn->new;
-
-sub query
-{
-	my ($node, $sql, $database) = @_;
-	return $node->safe_psql($database // 'postgres', $sql);
-}
 
 # A server at both clusters, which is paused at the subscriber.
 sub create_servers
@@ -50,7 +44,7 @@ sub start_publisher
 {
 	return if $here->psql('postgres', 'SELECT 1') == 0;
 	$here->start;
-	query($here, 'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots');
+	query_node($here, 'SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots');
 	wait_dispatcher($here);
 	return;
 }
@@ -58,18 +52,19 @@ sub start_publisher
 # From now on the subscriber has all rows of the publisher. The first time it gets those that there are.
 sub subscribe
 {
-	return if query($there, 'SELECT count(*) FROM pg_subscription') > 0;
-	query($there, 'TRUNCATE gen_jobs CASCADE');
-	query($there, 'CREATE SUBSCRIPTION jobs CONNECTION ' . literal($here->connstr('postgres')) . ' PUBLICATION jobs');
+	return if query_node($there, 'SELECT count(*) FROM pg_subscription') > 0;
+	query_node($there, 'TRUNCATE gen_jobs CASCADE');
+	query_node($there,
+		'CREATE SUBSCRIPTION jobs CONNECTION ' . literal($here->connstr('postgres')) . ' PUBLICATION jobs');
 	$there->wait_for_subscription_sync($here, 'jobs');
 	return;
 }
 
 sub unsubscribe
 {
-	query($there, 'ALTER SUBSCRIPTION jobs DISABLE');
-	query($there, 'ALTER SUBSCRIPTION jobs SET (slot_name = NONE)');
-	query($there, 'DROP SUBSCRIPTION jobs');
+	query_node($there, 'ALTER SUBSCRIPTION jobs DISABLE');
+	query_node($there, 'ALTER SUBSCRIPTION jobs SET (slot_name = NONE)');
+	query_node($there, 'DROP SUBSCRIPTION jobs');
 	return;
 }
 
@@ -77,10 +72,10 @@ sub is_there
 {
 	my ($id, $condition, $what) = @_;
 	return ok($there->poll_query_until('postgres', "SELECT $condition FROM gen_jobs WHERE id = $id"), $what)
-	  || diag(query($there, "SELECT state, attempt, claimed_elsewhere, error FROM gen_jobs WHERE id = $id"));
+	  || diag(query_node($there, "SELECT state, attempt, claimed_elsewhere, error FROM gen_jobs WHERE id = $id"));
 }
 
-query($here, 'CREATE PUBLICATION jobs FOR TABLE gen_jobs, gen_outputs');
+query_node($here, 'CREATE PUBLICATION jobs FOR TABLE gen_jobs, gen_outputs');
 
 subtest 'a prediction that a dump has is asked about where the dump is restored, and not submitted again' => sub {
 	start_publisher();
@@ -93,13 +88,13 @@ subtest 'a prediction that a dump has is asked about where the dump is restored,
 	$standin->finish;
 	my $before = $standin->counts->{predictions};
 
-	query($there, 'CREATE DATABASE restored');
+	query_node($there, 'CREATE DATABASE restored');
 	$there->command_ok([ 'pg_restore', '-d', $there->connstr('restored'), $dump ], 'the dump is restored');
 	ok(wait_dispatcher($there, 'restored'), '... and has a dispatcher');
 	ok(wait_state($there, $id, 'succeeded', 'restored'),
 		'a prediction that was running when the dump was made succeeds');
 	my $remote_id = literal(job($here, $id)->{remote_id});
-	is(query($there, "SELECT attempt, remote_id = $remote_id FROM gen_jobs WHERE id = $id", 'restored'), '2|t',
+	is(query_node($there, "SELECT attempt, remote_id = $remote_id FROM gen_jobs WHERE id = $id", 'restored'), '2|t',
 		'... under its name');
 	is($standin->counts->{predictions}, $before, '... and is not submitted again');
 };
@@ -119,15 +114,15 @@ subtest 'what runs at a publisher is left to it, and its end comes to the subscr
 
 	$other->reset;
 	my $dispatcher = wait_dispatcher($there);
-	query($there, "SELECT pg_terminate_backend($dispatcher)");
+	query_node($there, "SELECT pg_terminate_backend($dispatcher)");
 	wait_dispatcher($there, 'postgres', $dispatcher);
 	# what it finds when it starts it has found once it has seen to a job of its own
 	# its id is not one of the publisher's
 	my $own = enqueue($there, 'own', { prompt => 'own' }, id => 1_000_000);
 	ok(wait_state($there, $own, 'succeeded'), 'a dispatcher of the subscriber starts');
 	is($other->counts->{total}, 1, '... and adopts nothing of the publisher');
-	query($there, "SELECT genjob.cancel($cancelled)");
-	is(query($there, "SELECT state, remote IS NULL FROM gen_jobs WHERE id = $cancelled"), 'cancelled|t',
+	query_node($there, "SELECT genjob.cancel($cancelled)");
+	is(query_node($there, "SELECT state, remote IS NULL FROM gen_jobs WHERE id = $cancelled"), 'cancelled|t',
 		'a job that is cancelled at the subscriber');
 	$own = enqueue($there, 'own', { prompt => 'own' }, id => 1_000_001);
 	ok(wait_state($there, $own, 'succeeded') && $other->counts->{total} == 2, '... is not cancelled at the provider');
@@ -144,8 +139,8 @@ subtest 'what runs at a publisher is left to it, and its end comes to the subscr
 	is_there($_, "state = 'succeeded'", '... and the subscriber gets its end') foreach $copied, $applied;
 	$here->wait_for_catchup('jobs');
 	my $outputs = "SELECT count(*) FROM gen_outputs WHERE job_id IN ($copied, $applied)";
-	is( query($there, "SELECT apply_error_count, ($outputs) FROM pg_stat_subscription_stats"),
-		'0|' . query($here, $outputs),
+	is( query_node($there, "SELECT apply_error_count, ($outputs) FROM pg_stat_subscription_stats"),
+		'0|' . query_node($here, $outputs),
 		'... and its outputs, without an error');
 };
 
@@ -157,9 +152,9 @@ subtest 'a subscriber that takes a prediction over asks about it, and submits no
 	is_there($taken, "state = 'running' AND remote_id IS NOT NULL", 'a prediction of the publisher');
 	$here->stop('immediate');
 	unsubscribe();
-	query($there, "ALTER SERVER heir OPTIONS (SET url " . literal($standin->url) . ", SET paused 'off')");
+	query_node($there, "ALTER SERVER heir OPTIONS (SET url " . literal($standin->url) . ", SET paused 'off')");
 	my $before = $standin->counts;
-	query($there, "UPDATE gen_jobs SET state = 'queued' WHERE state = 'running' AND claimed_elsewhere");
+	query_node($there, "UPDATE gen_jobs SET state = 'queued' WHERE state = 'running' AND claimed_elsewhere");
 	$standin->wait_for(sub { $_[0]{polls} > $before->{polls} });
 	$standin->finish;
 	is_there($taken, "state = 'succeeded' AND attempt = 2 AND NOT claimed_elsewhere", 'the subscriber takes it over');
