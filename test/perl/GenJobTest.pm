@@ -26,6 +26,7 @@ our @EXPORT = qw(
   refusal_of
   reload_with
   set_enabled
+  query_node
   eventually
   create_server
   create_store
@@ -37,6 +38,7 @@ our @EXPORT = qw(
   wait_state
   wait_all_ended
   wait_server_ended
+  start_and_stop_after
   eventually_succeed
   poll_until
   wait_dispatcher
@@ -207,7 +209,14 @@ sub set_enabled
 	return;
 }
 
-# Passes once SQL is true on that server.
+# Returns what SQL gives on a server, for tests that have several.
+sub query_node
+{
+	my ($node, $sql, $database) = @_;
+	return $node->safe_psql($database // 'postgres', $sql);
+}
+
+# Passes once SQL is true on the server that new_node() made first.
 sub eventually
 {
 	my ($sql, $what) = @_;
@@ -343,6 +352,17 @@ sub wait_server_ended
 	my ($node, $server) = @_;
 	return $node->poll_query_until('postgres',
 		"SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE server = '$server' AND state IN ('queued', 'running'))");
+}
+
+# Resumes a paused server until N of its jobs have been started.
+sub start_and_stop_after
+{
+	my ($server, $n) = @_;
+	my $started = "SELECT count(*) >= $n FROM gen_jobs WHERE server = '$server' AND attempt > 0";
+	query("SELECT genjob.resume('$server')");
+	$first_node->poll_query_until('postgres', $started) or die "server $server has not started $n jobs";
+	query("SELECT genjob.pause('$server')");
+	return;
 }
 
 # Passes once all jobs of a server have succeeded.

@@ -6,35 +6,21 @@
 use strict;
 use warnings;
 
-use File::Temp ();
-use FindBin;
-use lib "$FindBin::Bin/../perl";
-
-use GenJobTest;
+use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use StandIn;
 use Test::More;
 
-my $folder = File::Temp->newdir('together-XXXXXX', TMPDIR => 1);
-chomp(my $include = `pg_config --includedir-server`);
-# the staged PostgreSQL has no headers of its own
-$include =~ s{^.*/root/}{/} unless -d $include;
-my $made = system('cc', '-shared', '-fPIC', '-O1', "-I$include", '-o', "$folder/slow_commit.so", "$FindBin::Bin/../faults/slow_commit.c") == 0;
-plan skip_all => 'there is no C compiler' unless $made;
-chmod 0755, "$folder";
+use Faults;
+use GenJobTest;
+use StandIn;
 
+my $library = Faults::build('slow_commit') or plan skip_all => 'there is no C compiler';
 my $standin = StandIn->new;
 my $node = new_node(name => 'together', conf => 'autovacuum = off');
 my $options = "api 'openai-images', url '" . $standin->url . "'";
-my $mapping = q{CREATE USER MAPPING FOR PUBLIC SERVER brief OPTIONS (api_key 'sk-test');};
-
-# Jobs that are due in so many ms.
-sub insert
-{
-	my ($prompt, $ms, $n) = @_;
-	return qq{INSERT INTO gen_jobs (server, request, run_at) SELECT 'brief', '{"prompt": "$prompt"}',
-		clock_timestamp() + interval '$ms ms' FROM generate_series(1, $n);};
-}
+my $server = "CREATE SERVER brief FOREIGN DATA WRAPPER genjob OPTIONS ($options);";
+my $create = "$server CREATE USER MAPPING FOR PUBLIC SERVER brief OPTIONS (api_key 'sk-test');";
+my $grant = 'GRANT USAGE ON FOREIGN SERVER brief TO late;';
 
 query(
 	q{
@@ -47,23 +33,41 @@ query(
 		WHEN (NEW.state = 'failed' AND NEW.request ->> 'prompt' = 'poison') EXECUTE FUNCTION refuse();
 });
 
-# Jobs that are not checked when they are inserted.
+# INSERT of N jobs that are due in so many ms.
+sub insert
+{
+	my ($prompt, $ms, $n) = @_;
+	return qq{INSERT INTO gen_jobs (server, request, run_at) SELECT 'brief', '{"prompt": "$prompt"}',
+		clock_timestamp() + interval '$ms ms' FROM generate_series(1, $n);};
+}
+
+# The same of jobs that are not checked when they are inserted.
 sub insert_unchecked { return "SET session_replication_role = replica; @_ RESET session_replication_role;"; }
 
-# What there is before; then a transaction that makes what jobs need, and three jobs. These succeed. The dispatcher
-# knows what there was before, for it has failed a job of the same role.
+# No job, no server, no membership.
+sub clear
+{
+	query(q{SET client_min_messages = error;
+		DELETE FROM gen_jobs; DROP SERVER IF EXISTS brief CASCADE; REVOKE users FROM late});
+	return;
+}
+
+# Runs SQL in BEFORE; then a transaction that runs SQL in TOGETHER and inserts three jobs, which succeed. The dispatcher
+# knows what there was before, for it has failed a job of the same role. Options: role, which inserts the jobs; poison:
+# one row keeps others from being failed together.
 sub come_together
 {
-	my ($what, $before, $together, %option) = @_;
+	my ($before, $together, %option) = @_;
 	my $role = $option{role} // 'postgres';
 	my $poison = $option{poison} ? insert_unchecked(insert('poison', 150, 1)) : '';
+	my $first = insert_unchecked("SET ROLE $role;", insert('first', 0, 1), 'RESET ROLE;');
 
-	query(q{SET client_min_messages = error; DELETE FROM gen_jobs; DROP SERVER IF EXISTS brief CASCADE});
-	query("SET client_min_messages = error; $before @{[insert_unchecked(qq{SET ROLE $role;}, insert('first', 0, 1), 'RESET ROLE;')]}");
-	ok($node->poll_query_until('postgres', q{SELECT state = 'failed' FROM gen_jobs WHERE request ->> 'prompt' = 'first'}), "$what: a job fails before");
+	clear();
+	query("SET client_min_messages = error; $before $first");
+	eventually(q{SELECT state = 'failed' FROM gen_jobs WHERE request ->> 'prompt' = 'first'}, 'a job fails before');
 	query(
 		qq{
-		LOAD '$folder/slow_commit.so';
+		LOAD '$library';
 		$poison
 		@{[insert_unchecked(insert('meanwhile', 150, 1))]}
 		BEGIN;
@@ -73,29 +77,50 @@ sub come_together
 		SET LOCAL ROLE $role;
 		@{[insert('with', 50, 3)]}
 		COMMIT;});
-	ok($node->poll_query_until('postgres', q{SELECT count(*) = 3 FROM gen_jobs WHERE state IN ('succeeded', 'failed') AND request ->> 'prompt' = 'with'}), '... others end');
-	is(query(q{SELECT DISTINCT state, error FROM gen_jobs WHERE request ->> 'prompt' = 'with'}), 'succeeded|', '... well');
+	eventually(
+		q{SELECT count(*) = 3 FROM gen_jobs
+			WHERE state IN ('succeeded', 'failed') AND request ->> 'prompt' = 'with'},
+		'those that came together end');
+	is( query(q{SELECT DISTINCT state, error FROM gen_jobs WHERE request ->> 'prompt' = 'with'}),
+		'succeeded|', '... well');
 	return;
 }
 
-my $create = "CREATE SERVER brief FOREIGN DATA WRAPPER genjob OPTIONS ($options); $mapping";
-my $grant = 'GRANT USAGE ON FOREIGN SERVER brief TO late;';
+subtest 'a server may be created together with its jobs' => sub {
+	come_together('', $create);
+};
 
-come_together('a server is created', '', $create);
-come_together('the same, while one row keeps others from being failed together', '', $create, poison => 1);
-come_together('a server of another wrapper gives way', 'CREATE SERVER brief FOREIGN DATA WRAPPER elsewhere;', "DROP SERVER brief; $create");
-come_together('options that cannot be read are mended',
-	"ALTER FOREIGN DATA WRAPPER genjob NO VALIDATOR;
-	 CREATE SERVER brief FOREIGN DATA WRAPPER genjob OPTIONS ($options, max_in_flight 'many'); $mapping
-	 ALTER FOREIGN DATA WRAPPER genjob VALIDATOR genjob.validator;",
-	"ALTER SERVER brief OPTIONS (SET max_in_flight '3');");
-come_together('the right to use the server is granted', $create, $grant, role => 'late');
-come_together('a membership gives it', "$create GRANT USAGE ON FOREIGN SERVER brief TO users;", 'GRANT users TO late;', role => 'late');
-query('REVOKE users FROM late');
-come_together('a user mapping is created',
-	"CREATE SERVER brief FOREIGN DATA WRAPPER genjob OPTIONS ($options); $grant
-	 CREATE USER MAPPING FOR postgres SERVER brief OPTIONS (api_key 'sk-test');",
-	"CREATE USER MAPPING FOR late SERVER brief OPTIONS (api_key 'sk-test');", role => 'late');
+subtest 'it may, while one row keeps others from being failed together' => sub {
+	come_together('', $create, poison => 1);
+};
+
+subtest 'a server of another wrapper may give way together with the jobs' => sub {
+	come_together('CREATE SERVER brief FOREIGN DATA WRAPPER elsewhere;', "DROP SERVER brief; $create");
+};
+
+subtest 'options that cannot be read may be mended together with the jobs' => sub {
+	come_together(
+		"ALTER FOREIGN DATA WRAPPER genjob NO VALIDATOR;
+		 $create
+		 ALTER SERVER brief OPTIONS (ADD max_in_flight 'many');
+		 ALTER FOREIGN DATA WRAPPER genjob VALIDATOR genjob.validator;",
+		"ALTER SERVER brief OPTIONS (SET max_in_flight '3');");
+};
+
+subtest 'the right to use a server may be granted together with the jobs' => sub {
+	come_together($create, $grant, role => 'late');
+};
+
+subtest 'a membership that gives this right may be granted together with the jobs' => sub {
+	come_together("$create GRANT USAGE ON FOREIGN SERVER brief TO users;", 'GRANT users TO late;', role => 'late');
+};
+
+subtest 'a user mapping may be created together with the jobs' => sub {
+	come_together(
+		"$server $grant CREATE USER MAPPING FOR postgres SERVER brief OPTIONS (api_key 'sk-test');",
+		"CREATE USER MAPPING FOR late SERVER brief OPTIONS (api_key 'sk-test');",
+		role => 'late');
+};
 
 $node->stop;
 done_testing();

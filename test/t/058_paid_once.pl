@@ -28,7 +28,7 @@ $ENV{PGOPTIONS} = '-c synchronous_commit=local';
 
 my $forgetful = StandIn->new;
 my $attentive = StandIn->new(idempotent => 1);    # the same Idempotency-Key is the same prediction
-my $standin = $forgetful;
+my $standin;                                       # the one of the subtest
 my $node = new_node(
 	name => 'paid_once',
 	conf => <<'CONF');
@@ -82,7 +82,8 @@ my %mix = (
 my %careful_mix = (
 	'replicate' => { unanswered => 2, unsaved => 2, waiting => 2, dripping => 2, unreported => 2 },
 	'openai-images' => { unanswered => 2, unsaved => 2, stalling => 2, unreported => 2 });
-my %asking_mix = ('sdcpp' => { polling => 20 }, 'replicate' => { polling => 20 }, 'fal' => { polling => 12, fetching => 12 });
+my %asking_mix = ('sdcpp' => { polling => 20 }, 'replicate' => { polling => 20 },
+	'fal' => { polling => 12, fetching => 12 });
 
 # ---- pictures: what each prompt and place in the answer gives ----
 
@@ -93,11 +94,15 @@ sub prompt_of { return 'picture ' . $_[0] % $prompts }
 
 foreach my $i (0 .. $prompts - 1)
 {
-	my $reply = HTTP::Tiny->new->post($standin->url('/v1/images/generations'),
+	my $reply = HTTP::Tiny->new->post($forgetful->url('/v1/images/generations'),
 		{ content => JSON::PP::encode_json({ prompt => prompt_of($i), n => 2 }) });
-	$digests[$i] = [ undef, map { sha256_hex(decode_base64($_->{b64_json})) } @{ JSON::PP::decode_json($reply->{content})->{data} } ];
+	$digests[$i] = [ undef,
+		map { sha256_hex(decode_base64($_->{b64_json})) } @{ JSON::PP::decode_json($reply->{content})->{data} } ];
 }
-is(scalar(keys %{ { map { $_ => 1 } map { @$_[ 1, 2 ] } @digests } }), 2 * $prompts, 'all pictures differ');
+
+subtest 'the stand-in gives another picture for each prompt and place' => sub {
+	is(scalar(keys %{ { map { $_ => 1 } map { @$_[ 1, 2 ] } @digests } }), 2 * $prompts, 'all pictures differ');
+};
 
 # ---- steps that are held ----
 
@@ -210,7 +215,8 @@ sub look
 	foreach my $line (
 		split /\n/,
 		query(
-			qq{SELECT j.id, j.state, j.attempt, j.failures, coalesce(j.remote_id, ''), coalesce(j.idempotency_key::text, ''),
+			qq{SELECT j.id, j.state, j.attempt, j.failures, coalesce(j.remote_id, ''),
+				coalesce(j.idempotency_key::text, ''),
 				coalesce(a.phase, ''), coalesce(jsonb_array_length(j.attempt_errors), 0), j.started_at,
 				(SELECT coalesce(string_agg(o.ordinal || ':' || encode(o.sha256, 'hex'), ',' ORDER BY o.ordinal), '')
 					FROM gen_outputs o WHERE o.job_id = j.id)
@@ -343,14 +349,16 @@ sub check_ended
 		my $key = $before->{ $_[0]{id} }{key};
 		return $key ne '' && ($counts->{keys}{$key}{arrived} // 0) == 2;
 	});
-	check_each('... by which a provider knows it: there is one prediction', [ grep { $standin == $attentive && $_->{api} ne 'openai-images' } @lost ], sub {
+	check_each('... by which a provider knows it: there is one prediction',
+		[ grep { $standin == $attentive && $_->{api} ne 'openai-images' } @lost ], sub {
 		return $of->($_[0], 'submitted') == 1 && $of->($_[0], 'repeated') == 1;
 	});
 	check_each('... those that were not sent yet are sent', [ grep { $_->{plan} eq 'queued' } @jobs ], sub {
 		my $row = $after->{ $_[0]{id} };
 		return "@$row{qw(state attempt failures)}" eq 'succeeded 1 0' && $of->($_[0], 'arrived') == 1;
 	});
-	check_each("... with on_unknown 'fail' those of which no answer was saved fail, and are not sent again", \@failed, sub {
+	check_each("... with on_unknown 'fail' those of which no answer was saved fail, and are not sent again", \@failed,
+		sub {
 		my $row = $after->{ $_[0]{id} };
 		return "$row->{state} $row->{attempt} $row->{key}" eq "failed 1 $before->{ $_[0]{id} }{key}"
 		  && $of->($_[0], 'arrived') == 1;
@@ -384,9 +392,15 @@ sub survive
 
 # ---- the dispatcher is killed, and PostgreSQL restarts; the server stops at once ----
 
-survive('killed', \&kill_dispatcher);
-$standin = $attentive;
-survive('stopped', \&stop_at_once);
+subtest 'nothing is paid for twice when the dispatcher is killed' => sub {
+	$standin = $forgetful;
+	survive('killed', \&kill_dispatcher);
+};
+
+subtest 'nothing is paid for twice when the server stops at once and the provider knows Idempotency-Keys' => sub {
+	$standin = $attentive;
+	survive('stopped', \&stop_at_once);
+};
 
 # ---- the same in the middle of a transaction, and in its commit ----
 
@@ -405,7 +419,7 @@ sub survive_in_transaction
 {
 	my ($step, $plan, $is_durable, $stop, $in_it, $others) = @_;
 	my $what = "$step, " . ($is_durable ? 'on disk' : 'not committed');
-	$standin->reset;
+	$standin = $attentive->reset;
 	my @jobs = map { new_jobs("$what, $_", $_, { $plan => 100 }) } qw(sdcpp replicate);
 	hold($step eq 'claim' ? 'stuck' : 'kept', $step);
 	insert_jobs(@jobs);
@@ -429,19 +443,37 @@ sub survive_in_transaction
 	my $n_others = delete $ends{"succeeded $others"} // 0;    # none, if it is the same
 	cmp_ok($n_in_it, '>', 0, '... as they must, those in the transaction');
 	is($n_in_it + $n_others, 200, '... and the others')
-	  or diag(explain(\%ends), query('SELECT DISTINCT attempt_errors -> -1 ->> \'error\', count(*) FROM gen_jobs WHERE attempt > 1 GROUP BY 1'));
+	  or diag(explain(\%ends),
+		query(q{SELECT attempt_errors -> -1 ->> 'error', count(*) FROM gen_jobs WHERE attempt > 1 GROUP BY 1}));
 	check_each('... each is one prediction', \@jobs, sub { $ids->{ $_[0]{name} }{submitted} == 1 });
 	check_each('... and has its picture once', \@jobs, sub { has_pictures($_[0], $after->{ $_[0]{id} }) });
 	check_outputs();
 	return;
 }
 
-survive_in_transaction('claim', 'plain', 0, \&kill_dispatcher, '1 1', '1 1');
-survive_in_transaction('claim', 'plain', 1, \&stop_at_once, '2 1', '1 1');
-survive_in_transaction('save', 'unsaved', 0, \&stop_at_once, '2 2', '2 2');
-survive_in_transaction('save', 'unsaved', 1, \&kill_dispatcher, '1 1', '2 2');
-survive_in_transaction('report', 'unreported', 0, \&kill_dispatcher, '1 1', '1 1');
-survive_in_transaction('report', 'unreported', 1, \&stop_at_once, '1 1', '1 1');
+subtest 'a claim that was not committed costs no attempt' => sub {
+	survive_in_transaction('claim', 'plain', 0, \&kill_dispatcher, '1 1', '1 1');
+};
+
+subtest 'a claim that was on disk is an attempt that sent nothing' => sub {
+	survive_in_transaction('claim', 'plain', 1, \&stop_at_once, '2 1', '1 1');
+};
+
+subtest 'a prediction whose name was not committed is submitted once more, and the provider knows it' => sub {
+	survive_in_transaction('save', 'unsaved', 0, \&stop_at_once, '2 2', '2 2');
+};
+
+subtest 'a prediction whose name was on disk goes on from there' => sub {
+	survive_in_transaction('save', 'unsaved', 1, \&kill_dispatcher, '1 1', '2 2');
+};
+
+subtest 'a result that was not committed is written again, without another call' => sub {
+	survive_in_transaction('report', 'unreported', 0, \&kill_dispatcher, '1 1', '1 1');
+};
+
+subtest 'a result that was on disk is there, once' => sub {
+	survive_in_transaction('report', 'unreported', 1, \&stop_at_once, '1 1', '1 1');
+};
 
 # ---- predictions that wait: a stop need not wait for them, the dispatcher may be ended, a user gives them up ----
 
@@ -468,41 +500,44 @@ sub give_up
 	return;
 }
 
-$standin = $forgetful;
-$standin->reset;
-hold('none');
-my (@jobs, %endless);
-foreach my $api (qw(sdcpp replicate fal))
-{
-	my @new = new_jobs("calm $api", $api, { waiting => 4, endless => 4 });
-	push @jobs, grep { $_->{plan} eq 'waiting' } @new;
-	$endless{$api} = [ grep { $_->{plan} eq 'endless' } @new ];
-}
-my @endless = map { @$_ } values %endless;
-insert_jobs(@jobs, @endless);
-my $before = wait_in_place(@jobs, @endless);
+subtest 'predictions that wait outlast the dispatcher and a stop, and are given up when their jobs are' => sub {
+	$standin = $forgetful->reset;
+	hold('none');
+	my (@jobs, %endless);
+	foreach my $api (qw(sdcpp replicate fal))
+	{
+		my @new = new_jobs("calm $api", $api, { waiting => 4, endless => 4 });
+		push @jobs, grep { $_->{plan} eq 'waiting' } @new;
+		$endless{$api} = [ grep { $_->{plan} eq 'endless' } @new ];
+	}
+	my @endless = map { @$_ } values %endless;
+	insert_jobs(@jobs, @endless);
+	my $before = wait_in_place(@jobs, @endless);
 
-give_up($_, @{ $endless{$_} }[ 0, 1 ]) for sort keys %endless;
+	give_up($_, @{ $endless{$_} }[ 0, 1 ]) for sort keys %endless;
 
-my $pid = wait_dispatcher($node);
-query("SELECT pg_terminate_backend($pid)");
-wait_dispatcher($node, 'postgres', $pid);
-wait_in_place(@jobs, map { @{$_}[ 2, 3 ] } values %endless);
-pass('the dispatcher ended: its successor waits for the same predictions');
-give_up("resumed $_", @{ $endless{$_} }[ 2, 3 ]) for sort keys %endless;
+	my $pid = wait_dispatcher($node);
+	query("SELECT pg_terminate_backend($pid)");
+	wait_dispatcher($node, 'postgres', $pid);
+	wait_in_place(@jobs, map { @{$_}[ 2, 3 ] } values %endless);
+	pass('the dispatcher ended: its successor waits for the same predictions');
+	give_up("resumed $_", @{ $endless{$_} }[ 2, 3 ]) for sort keys %endless;
 
-my $begun = time;
-$node->stop('fast');
-cmp_ok(time - $begun, '<', 10, 'a stop does not wait for predictions: it takes less than genjob.shutdown_grace (10 s)');
-is(scalar(grep { $standin->counts->{ids}{ $_->{name} }{cancels} } @jobs), 0, '... nor ends them');
-$node->start;
-$standin->finish;
-check_ended('stopped in order', $before, @jobs);
-my $ids = $standin->counts->{ids};
-is_deeply(
-	[ map { "$ids->{$_->{name}}{arrived} $ids->{$_->{name}}{cancels} $ids->{$_->{name}}{polls}" } @endless ],
-	[ map { "1 1 $_->{polls}" } @endless ],
-	'those that were given up were submitted once, and not asked about any more');
-$standin->stop;
+	my $begun = time;
+	$node->stop('fast');
+	cmp_ok(time - $begun, '<', 10,
+		'a stop does not wait for predictions: it takes less than genjob.shutdown_grace (10 s)');
+	is(scalar(grep { $standin->counts->{ids}{ $_->{name} }{cancels} } @jobs), 0, '... nor ends them');
+	$node->start;
+	$standin->finish;
+	check_ended('stopped in order', $before, @jobs);
+	my $ids = $standin->counts->{ids};
+	is_deeply(
+		[ map { "$ids->{$_->{name}}{arrived} $ids->{$_->{name}}{cancels} $ids->{$_->{name}}{polls}" } @endless ],
+		[ map { "1 1 $_->{polls}" } @endless ],
+		'those that were given up were submitted once, and not asked about any more');
+};
+
+$_->stop foreach $forgetful, $attentive;
 $node->stop;
 done_testing();

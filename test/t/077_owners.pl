@@ -53,15 +53,6 @@ sub starts
 		WHERE server = '$server' AND attempt > 0 ORDER BY started_at, id LIMIT $n) s GROUP BY 1});
 }
 
-sub start_and_stop_after
-{
-	my ($server, $n) = @_;
-	query("SELECT genjob.resume('$server')");
-	$node->poll_query_until('postgres', "SELECT count(*) >= $n FROM gen_jobs WHERE server = '$server' AND attempt > 0");
-	query("SELECT genjob.pause('$server')");
-	return;
-}
-
 # Seconds that a job of another server takes
 sub brief_job
 {

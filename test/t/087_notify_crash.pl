@@ -15,12 +15,13 @@ use Session;
 use StandIn;
 
 my $batch = 150;
-my $jobs = 0;
 my $standin = StandIn->new(latency_ms => 20);
-my $node = new_node(name => 'notify_crash', conf => "restart_after_crash = on\nlog_min_messages = fatal\ngenjob.shutdown_grace = 1");
-create_server($node, 'loud', 'http', $standin->url('/echo'), retry_base => '10 ms', max_in_flight => 8, notify => 'ended');
+my $conf = "restart_after_crash = on\nlog_min_messages = fatal\ngenjob.shutdown_grace = 1";
+my $node = new_node(name => 'notify_crash', conf => $conf);
+create_server($node, 'loud', 'http', $standin->url('/echo'),
+	retry_base => '10 ms', max_in_flight => 8, notify => 'ended');
 
-# A session that listens, and what it was told: elements id, state. since: what ends later is told to it.
+# A session that listens, and what it was told: elements id, state. It is told of what ends after SINCE.
 sub new_listener
 {
 	my $until = time + $PostgreSQL::Test::Utils::timeout_default;
@@ -29,7 +30,8 @@ sub new_listener
 		my $session = eval { Session->new($node) };
 		my $text = $session && eval { $session->query('LISTEN ended'); $session->query('SELECT clock_timestamp()') };
 		# notices may come with the answer
-		return { session => $session, since => $1, told => [ told_in($text) ] } if ($text // '') =~ /^(\d{4}-\S+ \S+)$/m;
+		return { session => $session, since => $1, told => [ told_in($text) ] }
+		  if ($text // '') =~ /^(\d{4}-\S+ \S+)$/m;
 		sleep 0.05;
 	}
 	die 'nobody can listen';
@@ -55,17 +57,18 @@ sub hear
 	return $alive;
 }
 
+# A batch of jobs.
 sub order
 {
-	$node->safe_psql('postgres', "INSERT INTO gen_jobs (server, request) SELECT 'loud', jsonb_build_object('n', i) FROM generate_series(1, $batch) i");
-	$jobs += $batch;
+	query(qq{INSERT INTO gen_jobs (server, request)
+		SELECT 'loud', jsonb_build_object('n', i) FROM generate_series(1, $batch) i});
 	return;
 }
 
-my @listeners = new_listener();
-foreach my $end ('genjob dispatcher', 'stop', 'genjob dispatcher')
+# Orders a batch, and ends all once half of it has been told; returns when the listener has read what was on its way.
+sub end_while_telling
 {
-	my $listener = $listeners[-1];
+	my ($listener, $end) = @_;
 	my $until = time + 60;
 	order();
 	while (@{ $listener->{told} } < $batch / 2 && time < $until)
@@ -81,43 +84,54 @@ foreach my $end ('genjob dispatcher', 'stop', 'genjob dispatcher')
 	}
 	else
 	{
-		my $pid = dispatcher_pid($node);
-		kill 'KILL', $pid;
+		my $pid = wait_dispatcher($node);
+		kill 'KILL', $pid or die "could not kill the dispatcher: $!";
 	}
-	# what was on its way still counts
 	$until = time + 60;
 	sleep 0.01 while hear($listener) && time < $until;
-	push @listeners, new_listener();
+	return;
 }
 
-order();
-ok(wait_all_ended($node), 'all jobs end');
-ok($node->poll_query_until('postgres', 'SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE follow_up IS NOT NULL)'), 'nothing is left to be told');
-hear($listeners[-1]);
-
-# id => state, transaction that ended it, time
-my %ended = map { my ($id, @row) = split /\|/; ($id => \@row) } split /\n/,
-  $node->safe_psql('postgres', 'SELECT id, state, xmin, extract(epoch FROM finished_at) FROM gen_jobs');
-is((grep { $_->[0] eq 'succeeded' } values %ended) + 0, $jobs, 'every job succeeds');
-my @told = map { @{ $_->{told} } } @listeners;
-is_deeply([ grep { $ended{ $_->[0] }[0] ne $_->[1] } @told ], [], 'each notice is of an end that the table has');
-my %times;
-$times{ $_->[0] }++ foreach @told;
-is_deeply([ grep { $times{$_} > 1 } keys %times ], [], '... and none comes twice');
-
-foreach my $listener (@listeners)
+# Passes if the listener was told of all that it had to be told of. ENDED: the state, the transaction and the time of
+# each end by job. IS_LAST: it was there until all had ended.
+sub nothing_is_missing
 {
+	my ($listener, $ended, $is_last) = @_;
 	my %heard = map { $_->[0] => 1 } @{ $listener->{told} };
-	my $since = $node->safe_psql('postgres', "SELECT extract(epoch FROM '$listener->{since}'::timestamptz)");
-	my $is_last = $listener == $listeners[-1];
+	my $since = query("SELECT extract(epoch FROM '$listener->{since}'::timestamptz)");
 	# of the transaction that was told of last, a part may have been cut off
-	my $last = $is_last ? '' : $ended{ $listener->{told}[-1][0] }[1];
-	my ($until) = sort { $a <=> $b } map { $ended{$_}[2] } grep { $ended{$_}[1] eq $last } keys %ended;
-	my @missing = grep { !$heard{$_} && $ended{$_}[2] > $since && ($is_last || $ended{$_}[2] < $until) } keys %ended;
+	my $last = $is_last ? '' : $ended->{ $listener->{told}[-1][0] }[1];
+	my ($until) = sort { $a <=> $b } map { $_->[2] } grep { $_->[1] eq $last } values %$ended;
+	my @missing =
+	  grep { !$heard{$_} && $ended->{$_}[2] > $since && ($is_last || $ended->{$_}[2] < $until) } keys %$ended;
 	is_deeply(\@missing, [], scalar(keys %heard) . ' notices, and none is missing');
+	return;
 }
 
-$listeners[-1]{session}->quit;
+subtest 'over crashes a listener is told of each end once, and of nothing that did not happen' => sub {
+	my @listeners = new_listener();
+	foreach my $end ('crash', 'stop', 'crash')
+	{
+		end_while_telling($listeners[-1], $end);
+		push @listeners, new_listener();
+	}
+	order();
+	ok(wait_all_ended($node), 'all jobs end');
+	eventually('SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE follow_up IS NOT NULL)', 'nothing is left to be told');
+	hear($listeners[-1]);
+
+	my %ended = map { my ($id, @row) = split /\|/; ($id => \@row) }
+	  split /\n/, query('SELECT id, state, xmin, extract(epoch FROM finished_at) FROM gen_jobs');
+	is((grep { $_->[0] eq 'succeeded' } values %ended) + 0, 4 * $batch, 'every job succeeds');
+	my @told = map { @{ $_->{told} } } @listeners;
+	is_deeply([ grep { $ended{ $_->[0] }[0] ne $_->[1] } @told ], [], 'each notice is of an end that the table has');
+	my %times;
+	$times{ $_->[0] }++ foreach @told;
+	is_deeply([ grep { $times{$_} > 1 } keys %times ], [], '... and none comes twice');
+	nothing_is_missing($_, \%ended, $_ == $listeners[-1]) foreach @listeners;
+	$listeners[-1]{session}->quit;
+};
+
 $node->stop;
 $standin->stop;
 done_testing();
