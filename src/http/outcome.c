@@ -8,6 +8,7 @@
 #include "http/transfer.h"
 
 #define LONGEST_LINE (1024 * 1024) /* of headers; libcurl takes less */
+#define CODE_TOO_LARGE 100         /* CURLE_TOO_LARGE, since libcurl 8.6 */
 
 /* For a connection that was kept from an earlier call */
 #define CLOSED_BEFORE "the server had closed the kept connection, and read nothing of this call"
@@ -16,8 +17,8 @@
 	"it may or may not have read the call"
 
 /*
- * True if libcurl's "out of memory" is true.  libcurl says so, too, when a
- * header line is too long for it.
+ * True if libcurl's "out of memory" is not true.  Before 8.6 libcurl says so,
+ * too, when a header line is too long for it.
  */
 static bool
 has_memory(void)
@@ -28,6 +29,17 @@ has_memory(void)
 	return some != NULL;
 }
 
+/*
+ * True if libcurl refused a line of the headers because of its length.
+ */
+static bool
+is_too_long_a_line(const HttpTransfer *transfer, CURLcode code)
+{
+	if (transfer->n_sendings == 0)
+		return false;
+	return (int) code == CODE_TOO_LARGE || (code == CURLE_OUT_OF_MEMORY && has_memory());
+}
+
 static HttpError
 classify_error(const HttpTransfer *transfer, CURLcode code)
 {
@@ -35,7 +47,7 @@ classify_error(const HttpTransfer *transfer, CURLcode code)
 		return HTTP_FORBIDDEN;
 	if (transfer->refused_resending || transfer->found_dead)
 		return HTTP_CUT;
-	if (transfer->is_flooded)
+	if (transfer->is_flooded || is_too_long_a_line(transfer, code))
 		return HTTP_GARBLED;
 	switch (code)
 	{
@@ -64,7 +76,7 @@ classify_error(const HttpTransfer *transfer, CURLcode code)
 		case CURLE_BAD_CONTENT_ENCODING:
 			return HTTP_GARBLED;
 		case CURLE_OUT_OF_MEMORY:
-			return transfer->n_sendings > 0 && has_memory() ? HTTP_GARBLED : HTTP_MEMORY;
+			return HTTP_MEMORY;
 		case CURLE_WRITE_ERROR:
 			return transfer->out_of_memory ? HTTP_MEMORY
 				   : transfer->overflowed  ? HTTP_TOO_LARGE
@@ -90,7 +102,7 @@ describe_error(HttpTransfer *transfer, CURLcode code)
 	else if (transfer->kept_fd >= 0 && transfer->header_lines == 0 &&
 			 transfer->reply->error == HTTP_CUT)
 		strlcpy(text, CLOSED_MEANWHILE, CURL_ERROR_SIZE);
-	else if (code == CURLE_OUT_OF_MEMORY && transfer->reply->error == HTTP_GARBLED)
+	else if (is_too_long_a_line(transfer, code))
 		strlcpy(text, "a line of its headers is too long", CURL_ERROR_SIZE);
 	else if (text[0] == '\0')
 		strlcpy(text, curl_easy_strerror(code), CURL_ERROR_SIZE);
