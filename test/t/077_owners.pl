@@ -53,6 +53,9 @@ sub starts
 		WHERE server = '$server' AND attempt > 0 ORDER BY started_at, id LIMIT $n) s GROUP BY 1});
 }
 
+create_server($node, 'brief', 'openai-images', $standin);
+query('GRANT USAGE ON FOREIGN SERVER brief TO single');
+
 # Seconds that a job of another server takes
 sub brief_job
 {
@@ -207,8 +210,7 @@ subtest 'owners 8: a server shows the figures of another, or has none, since the
 
 subtest 'owners 9: a role with jobs of tens of thousands of priorities holds up those of others' => sub {
 	create_server($node, 'steep', 'openai-images', $standin, max_in_flight => 1);
-	create_server($node, 'brief', 'openai-images', $standin);
-	query(q{GRANT USAGE ON FOREIGN SERVER brief TO single; GRANT USAGE ON FOREIGN SERVER steep TO "many ones"});
+	query(q{GRANT USAGE ON FOREIGN SERVER steep TO "many ones"});
 	query(q{SET ROLE "many ones"; INSERT INTO gen_jobs (server, request, priority) VALUES ('steep', '{"prompt": "a", "standin": {"latency_ms": 600000}}', 1000000)});
 	$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM gen_jobs WHERE server = 'steep' AND state = 'running'});
 	backlog('steep', 'many ones', 60_000, q('one'), '2 * i');
