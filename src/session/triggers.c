@@ -167,6 +167,21 @@ is_restored(const Row *row, bool privileged)
 		   !check_may_run(row);
 }
 
+/*
+ * Gives a row that replication brings without an owner to the subscription's
+ * owner.  Since PostgreSQL 16, changes are applied as the owner of the table,
+ * who is therefore the column's default.
+ */
+static void
+own_replicated(Row *row, Relation table)
+{
+	Oid table_owner = table->rd_rel->relowner;
+
+	if (row_is_replicated() && GetUserId() == table_owner &&
+		DatumGetObjectId(row->values[JOB_OWNER]) == table_owner)
+		row_set(row, JOB_OWNER, ObjectIdGetDatum(GetSessionUserId()));
+}
+
 PG_FUNCTION_INFO_V1(genjob_before_insert);
 
 Datum
@@ -178,6 +193,7 @@ genjob_before_insert(PG_FUNCTION_ARGS)
 
 	sqlapi_check_version();
 	row_read(&row, data->tg_trigtuple, RelationGetDescr(data->tg_relation));
+	own_replicated(&row, data->tg_relation);
 	defaults_fill_new(&row);
 	ids_check(&row, data->tg_relation, privileged);
 	if (!privileged)
