@@ -389,16 +389,47 @@ pack_errand(void *arg)
 }
 
 /*
- * Begins to send an errand.  False if memory is short; then the errand was
- * done here.
+ * Takes those jobs off an errand that no longer wait for it.  False if none is
+ * left.
+ */
+static bool
+drop_moved_jobs(Errand *errand)
+{
+	int n = 0;
+	int i;
+
+	for (i = 0; i < errand->batch.n; i++)
+	{
+		if (!still_waits(errand, i))
+		{
+			errand->batch.jobs[i]->write.is_out = false;
+			continue;
+		}
+		errand->batch.jobs[n] = errand->batch.jobs[i];
+		errand->steps[n++] = errand->steps[i];
+	}
+	errand->batch.n = n;
+	return n > 0;
+}
+
+/*
+ * Begins to send an errand.  False if its jobs were cancelled, or if memory is
+ * short; then the errand was done here.
  */
 bool
 errand_begin(Errand *errand, Pipe *pipe)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	char *error;
-	bool is_packed = guard_run(pack_errand, errand, &error);
+	bool is_packed;
 	int i;
+
+	if (!drop_moved_jobs(errand))
+	{
+		errand_free(errand);
+		return false;
+	}
+	is_packed = guard_run(pack_errand, errand, &error);
 
 	MemoryContextSwitchTo(caller);
 	last_list = kinds[errand->kind].list;

@@ -259,6 +259,25 @@ subtest 'writers 7: a job goes while a writer has it' => sub {
 	is(query('SELECT count(*) FROM gen_outputs o WHERE NOT EXISTS (SELECT FROM gen_jobs WHERE id = o.job_id)'), 0, 'nothing is left');
 };
 
+subtest 'writers 16: a job is cancelled while its result waits for a writer' => sub {
+	create_server($node, 'predictions', 'replicate', $standin, model => 'stand-in/painter:1', poll_interval => '50 ms')
+	  unless query(q{SELECT count(*) FROM pg_foreign_server WHERE srvname = 'predictions'});
+	set_writers(1);
+	my $session = Session->new($node);
+	$session->query('BEGIN; LOCK TABLE gen_outputs IN SHARE MODE');
+	my ($first, $second) = map { enqueue($node, 'predictions', StandIn::request(prompt => $_, size => '600x600')) } 1, 2;
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM genjob.activity WHERE job_id IN ($first, $second) AND phase = 'saving'"),
+		'one writer has two results to write');
+	ok(wait_for_writer("wait_event_type = 'Lock'"), '... and waits with the first');
+	query("SELECT genjob.cancel($second)");
+	$session->query('COMMIT');
+	$session->quit;
+	ok(wait_state($node, $first, 'succeeded'), 'the first one is written');
+	is(query("SELECT state FROM gen_jobs WHERE id = $second"), 'cancelled', '... the other is cancelled');
+	others_go_on('then');
+	set_writers(2);
+};
+
 subtest 'writers 8: the dispatcher is told to stop while a writer stands still' => sub {
 	answered('words');
 	my $dispatcher = dispatcher_pid($node);
