@@ -352,6 +352,21 @@ handle_failure(Job *job, const char *why, bool is_refused)
 	return keep_waiting(job, store_pause(job));
 }
 
+/*
+ * Downloads the output again, after a while, because the store has forgotten
+ * the upload.
+ */
+static Next
+pour_again(Job *job)
+{
+	int64 delay = store_note_loss(job, STORE_FORGETS);
+
+	if (delay < 0)
+		return abandon_output(job, STORE_FORGETS);
+	(void) begin_again(job);
+	return next_wait(STEP_DOWNLOAD, clock_mono() + delay * 1000);
+}
+
 static Next
 finish_output(Job *job)
 {
@@ -410,8 +425,7 @@ pour_go_on(Job *job)
 			upload->trouble = NULL;
 			return handle_failure(job, why, upload->is_refused);
 		case UPLOAD_GONE:
-			why = "the store does not know the upload any more.";
-			return store_bears(job, why, false) ? begin_again(job) : abandon_output(job, why);
+			return pour_again(job);
 		case UPLOAD_DONE:
 			return finish_output(job);
 	}

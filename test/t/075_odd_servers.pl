@@ -34,5 +34,42 @@ subtest 'wires 81: an answer about the progress comes while the answer of the jo
 	unlike(slurp_file($node->logfile, $log_begin), qr/terminated by signal/, '... and no process has crashed');
 };
 
+subtest 'wires 82: a store refuses with more than anybody wants to read' => sub {
+	create_server($node, 'plain', 'http', $odd->url, path => '/picture', auth => 'none', links_as => 'bytes', max_attempts => 1);
+	foreach my $kind (qw(dense long))
+	{
+		my $log_begin = -s $node->logfile;
+
+		create_store($node, $kind, $odd, bucket => $kind);
+		my $id = enqueue($node, 'plain', { a => { '$url' => "s3://$kind/a" } });
+		ok(poll_until(sub { $odd->asked("GET /$kind/a") > 0 }), "a request refers to an object of a store that is $kind");
+		eventually("SELECT state = 'queued' AND error LIKE '%could not be fetched%' FROM gen_jobs WHERE id = $id", '... which refuses');
+		no_turn_is_long($node, $log_begin, $kind);
+		query("SELECT genjob.cancel($id)");
+	}
+};
+
+subtest 'wires 83: a store forgets each upload that it has begun' => sub {
+	create_store($node, 'forgetful', $odd, bucket => 'forgetful');
+	create_server($node, 'large', 'http', $odd->url, path => '/large/9000000', auth => 'none', store => 'forgetful');
+	my $id = enqueue($node, 'large', '{}');
+	ok(poll_until(sub { $odd->asked('POST /forgetful.*uploads=') > 1 }), 'an upload begins again');
+	eventually("SELECT remote IS NOT NULL FROM gen_jobs WHERE id = $id", 'the output is kept');
+	sleep 3;
+	my $n = $odd->asked('POST /forgetful.*uploads=');
+	cmp_ok($n, '<', 8, 'it does not begin again all the time');
+	is($odd->asked('POST /large'), 1, 'it was paid for once');
+	query("SELECT genjob.cancel($id)");
+
+	create_server($node, 'poured', 'http', $odd->url, path => '/link/0/large/150000000', output => '/data/*', encoding => 'url',
+		auth => 'none', store => 'forgetful');
+	my $poured = enqueue($node, 'poured', '{}');
+	ok(poll_until(sub { $odd->asked('POST /forgetful/poured.*uploads=') > 1 }), 'so it is with an output that goes there while it arrives');
+	sleep 3;
+	cmp_ok($odd->asked('GET /large'), '<', 8, 'it is not downloaded again all the time');
+	is($odd->asked('POST /link/0/large'), 1, 'it was paid for once');
+	query("SELECT genjob.cancel($poured)");
+};
+
 $node->stop;
 done_testing();
