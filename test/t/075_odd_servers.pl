@@ -71,5 +71,17 @@ subtest 'wires 83: a store forgets each upload that it has begun' => sub {
 	query("SELECT genjob.cancel($poured)");
 };
 
+subtest 'wires 84: a server goes over to another protocol' => sub {
+	my $words = 'is not HTTP: it switched to another protocol \(HTTP 101\)';
+
+	create_server($node, 'switches', 'http', $odd->url, path => '/switching', auth => 'none');
+	like(run_to_end($node, 'switches', '{}')->{error}, qr/^what server "switches" answered $words/, 'instead of an answer');
+	create_server($node, 'polled', 'http', $odd->url, path => '/named', auth => 'none', reply => 'poll', remote_id => '/id',
+		poll => 'GET /switching', state => '/state', states => 'ok=done', output => '/data/*', timeout => '2 s', poll_interval => '500 ms');
+	like(run_to_end($node, 'polled', '{}')->{error}, qr/The last poll failed: what server "polled" answered $words/, '... to a poll');
+	create_server($node, 'linked', 'http', $odd->url, path => '/link/0/switching', output => '/data/*', encoding => 'url', auth => 'none');
+	like(run_to_end($node, 'linked', '{}')->{error}, qr/$words/, '... to a download');
+};
+
 $node->stop;
 done_testing();
