@@ -201,6 +201,22 @@ open_upload(void *arg)
 }
 
 /*
+ * Ends the count of failures, if the download has come further than ever: a
+ * server that always cuts it at the same place must not have it again and
+ * again for ever.
+ */
+static void
+note_progress(Job *job)
+{
+	uint64 received = job->store->pour->http.received;
+
+	if (received <= job->download.furthest)
+		return;
+	job->download.furthest = received;
+	job->download.failures = 0;
+}
+
+/*
  * Gives the upload the piece that is complete.
  */
 static void
@@ -218,7 +234,7 @@ give_piece(void *arg)
 		MemoryContextDelete(context);
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	}
-	job->download.failures = 0;
+	note_progress(job);
 	upload_add(upload, context, piece->data, piece->len, digest_hex(digest));
 }
 
@@ -383,7 +399,7 @@ finish_output(Job *job)
 	store_take_object(job, output, upload->object, upload->etag);
 	pour_drop(job, false);
 	memory_unfavour(&job->call);
-	job->download.failures = job->download.redirects = 0;
+	job->download.failures = job->download.redirects = job->download.furthest = 0;
 	return next_call(STEP_DOWNLOAD);
 }
 

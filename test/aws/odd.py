@@ -80,6 +80,12 @@ def switching(client, *_):
     client.shutdown(socket.SHUT_RDWR)
 
 
+def cut(client, *_):
+    """Nine of a hundred megabytes, of which nothing says that they are always the same."""
+    client.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: application/x-thing\r\nContent-Length: 100000000\r\n\r\n' + b'x' * 9000000)
+    client.shutdown(socket.SHUT_RDWR)
+
+
 def named(client, *_):
     answer(client, '200 OK', b'{"id": "a name"}')
 
@@ -89,7 +95,7 @@ def large(client, _, words, __):
     answer(client, '200 OK', b'x' * int(words[0]), 'application/x-thing')
 
 
-KINDS = {kind.__name__: kind for kind in (picture, link, progress, dense, long, forgetful, switching, named, large)}
+KINDS = {kind.__name__: kind for kind in (picture, link, progress, dense, long, forgetful, switching, cut, named, large)}
 
 
 def serve(client):

@@ -83,5 +83,17 @@ subtest 'wires 84: a server goes over to another protocol' => sub {
 	like(run_to_end($node, 'linked', '{}')->{error}, qr/$words/, '... to a download');
 };
 
+subtest 'wires 85: a large file is cut at the same place each time' => sub {
+	my $store = PythonServer->new('fakestore.py');
+
+	create_store($node, 'patient', $store, bucket => 'patient');
+	create_server($node, 'cut', 'http', $odd->url, path => '/link/0/cut', output => '/data/*', encoding => 'url', auth => 'none',
+		store => 'patient', timeout => '3 s');
+	my $id = enqueue($node, 'cut', '{}');
+	ok(wait_state($node, $id, 'failed'), 'it is not downloaded for ever');
+	like(job($node, $id)->{error}, qr/ended before the answer was complete/, '... and the job says why');
+	is($odd->asked('POST /link/0/cut'), 1, '... and was paid for once');
+};
+
 $node->stop;
 done_testing();
