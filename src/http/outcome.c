@@ -10,6 +10,8 @@
 #define LONGEST_LINE (1024 * 1024) /* of headers; libcurl takes less */
 #define CODE_TOO_LARGE 100         /* CURLE_TOO_LARGE, since libcurl 8.6 */
 
+#define HTTP_SWITCHES 101 /* a status */
+
 /* For a connection that was kept from an earlier call */
 #define CLOSED_BEFORE "the server had closed the kept connection, and read nothing of this call"
 #define CLOSED_MEANWHILE \
@@ -52,7 +54,8 @@ classify_error(const HttpTransfer *transfer, CURLcode code)
 	switch (code)
 	{
 		case CURLE_OK:
-			return HTTP_OK;
+			/* "101 Switching Protocols" is no end of an answer, but libcurl takes it for one */
+			return transfer->reply->status == HTTP_SWITCHES ? HTTP_GARBLED : HTTP_OK;
 		case CURLE_COULDNT_RESOLVE_HOST:
 			return HTTP_RESOLVE;
 		case CURLE_COULDNT_CONNECT:
@@ -104,6 +107,8 @@ describe_error(HttpTransfer *transfer, CURLcode code)
 		strlcpy(text, CLOSED_MEANWHILE, CURL_ERROR_SIZE);
 	else if (is_too_long_a_line(transfer, code))
 		strlcpy(text, "a line of its headers is too long", CURL_ERROR_SIZE);
+	else if (code == CURLE_OK && transfer->reply->error == HTTP_GARBLED)
+		strlcpy(text, "it switched to another protocol (HTTP 101)", CURL_ERROR_SIZE);
 	else if (text[0] == '\0')
 		strlcpy(text, curl_easy_strerror(code), CURL_ERROR_SIZE);
 	/* libcurl quotes names and answers as they came, and cuts them anywhere */

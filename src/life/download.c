@@ -139,7 +139,7 @@ abandon_output(Job *job, Output *output, const char *why)
 {
 	output->fault = pstrdup(why);
 	pour_drop(job, true);
-	job->download.redirects = 0;
+	job->download.redirects = job->download.furthest = 0;
 	return next_call(STEP_DOWNLOAD);
 }
 
@@ -322,7 +322,7 @@ download_answered(Job *job, HttpReply *reply)
 	if (verdict->kind == VERDICT_DONE)
 	{
 		pour_drop(job, true);
-		job->download.failures = job->download.redirects = 0;
+		job->download.failures = job->download.redirects = job->download.furthest = 0;
 		return next_call(STEP_DOWNLOAD);
 	}
 	if (verdict->error != NULL)

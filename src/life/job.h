@@ -166,6 +166,7 @@ typedef struct JobDownload
 {
 	int failures;           /* in a row, of the present output */
 	MonoTime failing_since; /* the first of them; set if failures > 0 */
+	uint64 furthest;        /* bytes of the present output that a poured download has ever had */
 	int redirects;          /* of the present output */
 	bool polled_again;      /* for a fresh answer, because a link may have expired */
 	Verdict *old_answer;    /* the answer before polled_again; or NULL */

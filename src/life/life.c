@@ -175,8 +175,9 @@ call_answered(Call *call, HttpReply *reply)
 	call->transfer = NULL;
 	traced_answer(job, step->name, reply);
 	calls_read_status(call, reply);
-	if (job->state == JOB_SAVING)
+	if (job->state == JOB_SAVING && !step->is_beside)
 	{
+		Assert(job->store != NULL);
 		job->store->ended = reply;
 		return;
 	}

@@ -201,6 +201,22 @@ open_upload(void *arg)
 }
 
 /*
+ * Ends the count of failures, if the download has come further than ever: a
+ * server that always cuts it at the same place must not have it again and
+ * again for ever.
+ */
+static void
+note_progress(Job *job)
+{
+	uint64 received = job->store->pour->http.received;
+
+	if (received <= job->download.furthest)
+		return;
+	job->download.furthest = received;
+	job->download.failures = 0;
+}
+
+/*
  * Gives the upload the piece that is complete.
  */
 static void
@@ -218,7 +234,7 @@ give_piece(void *arg)
 		MemoryContextDelete(context);
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	}
-	job->download.failures = 0;
+	note_progress(job);
 	upload_add(upload, context, piece->data, piece->len, digest_hex(digest));
 }
 
@@ -352,6 +368,21 @@ handle_failure(Job *job, const char *why, bool is_refused)
 	return keep_waiting(job, store_pause(job));
 }
 
+/*
+ * Downloads the output again, after a while, because the store has forgotten
+ * the upload.
+ */
+static Next
+pour_again(Job *job)
+{
+	int64 delay = store_note_loss(job, STORE_FORGETS);
+
+	if (delay < 0)
+		return abandon_output(job, STORE_FORGETS);
+	(void) begin_again(job);
+	return next_wait(STEP_DOWNLOAD, clock_mono() + delay * 1000);
+}
+
 static Next
 finish_output(Job *job)
 {
@@ -368,7 +399,7 @@ finish_output(Job *job)
 	store_take_object(job, output, upload->object, upload->etag);
 	pour_drop(job, false);
 	memory_unfavour(&job->call);
-	job->download.failures = job->download.redirects = 0;
+	job->download.failures = job->download.redirects = job->download.furthest = 0;
 	return next_call(STEP_DOWNLOAD);
 }
 
@@ -410,8 +441,7 @@ pour_go_on(Job *job)
 			upload->trouble = NULL;
 			return handle_failure(job, why, upload->is_refused);
 		case UPLOAD_GONE:
-			why = "the store does not know the upload any more.";
-			return store_bears(job, why, false) ? begin_again(job) : abandon_output(job, why);
+			return pour_again(job);
 		case UPLOAD_DONE:
 			return finish_output(job);
 	}

@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include "utils/memutils.h"
+
 #include "base/clock.h"
 #include "life/calls.h"
 #include "life/step.h"
@@ -71,6 +73,20 @@ Next
 progress_starved(Job *job)
 {
 	return next_stay();
+}
+
+/*
+ * Aborts the question that is under way, if there is one, because the
+ * submission has its answer.
+ */
+void
+progress_end(Job *job)
+{
+	if (job->beside.transfer != NULL)
+		http_abort(job->beside.transfer);
+	job->beside.transfer = NULL;
+	if (job->beside.context != NULL)
+		MemoryContextReset(job->beside.context);
 }
 
 /* Argument of read_progress(). */

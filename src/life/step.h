@@ -111,6 +111,7 @@ extern HttpRequest *progress_build(Job *job, char **why);
 extern Next progress_unbuilt(Job *job, const char *why, const ErrorData *error);
 extern Next progress_starved(Job *job);
 extern Next progress_answered(Job *job, HttpReply *reply);
+extern void progress_end(Job *job);
 
 /* lookup.c: whether a submission without an answer arrived */
 extern bool lookup_comes_first(const Job *job);

@@ -397,6 +397,7 @@ store_take_object(Job *job, Output *output, const char *object, const char *etag
 	output->store = MemoryContextStrdup(job->context, NameStr(job->store->queue->name));
 	output->store_oid = job->store->server ? job->store->server->oid : InvalidOid;
 	output->data = NULL;
+	job->store->losses = 0;
 }
 
 static Next
@@ -494,6 +495,21 @@ upload_failed(Job *job)
 }
 
 /*
+ * Sends an output again from its beginning, after a while, because the store
+ * has forgotten the upload.
+ */
+static Next
+upload_again(Job *job)
+{
+	int64 delay = store_note_loss(job, STORE_FORGETS);
+
+	upload_drop(job, true);
+	if (delay < 0)
+		return fail_outputs(job, STORE_FORGETS);
+	return job->store->is_saved ? wait_ms(delay) : save_verdict(job);
+}
+
+/*
  * Returns what comes next for a large output.  Works on one piece at a time,
  * because other jobs wait.
  */
@@ -522,8 +538,7 @@ store_in_parts(Job *job)
 		case UPLOAD_FAILED:
 			return upload_failed(job);
 		case UPLOAD_GONE:
-			upload_drop(job, true);
-			return wait_ms(0);
+			return upload_again(job);
 		case UPLOAD_DONE:
 			store_take_object(job, upload->output, upload->object, upload->etag);
 			upload_drop(job, false);

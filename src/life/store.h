@@ -22,6 +22,9 @@ typedef struct StoreTurn
 	MonoTime waiting_since; /* while is_in_line */
 } StoreTurn;
 
+/* Why an upload begins again */
+#define STORE_FORGETS "the store does not know the upload any more."
+
 typedef struct JobStore
 {
 	struct ServerQueue *queue; /* of the store's server */
@@ -31,6 +34,8 @@ typedef struct JobStore
 	Place place;               /* of the call under way */
 	int failures;              /* in a row */
 	MonoTime failing_since;    /* the first of them */
+	int losses;                /* uploads that the store has forgotten, since it took an output */
+	MonoTime losing_since;     /* the first of them */
 	StoreTurn turn;            /* its wait for a place */
 	bool is_counted;           /* in Limits.n_unstored of the job's own server */
 	bool is_saved;             /* the verdict is in the table, or cannot be */
@@ -70,6 +75,7 @@ extern StoreAnswer store_judge_at(Job *job, struct ServerQueue *queue, const Ser
 								  Place *place, Call *call, HttpReply *reply);
 extern bool store_is_worth_a_try(int failures, int64 us, bool is_refused);
 extern bool store_bears(Job *job, const char *why, bool is_refused);
+extern int64 store_note_loss(Job *job, const char *why);
 extern int64 store_pause(const Job *job);
 extern char *store_describe_refusal(const Job *job, const char *why);
 extern void store_note_success(Job *job);

@@ -19,6 +19,8 @@
 #define REFUSED_US (10 * USECS_PER_MINUTE)
 #define DOWN_US USECS_PER_DAY
 
+static const Backoff pace = {500, 60000}; /* ms, between two tries */
+
 /* Argument of judge_reply(). */
 typedef struct Judging
 {
@@ -157,13 +159,31 @@ store_bears(Job *job, const char *why, bool is_refused)
 }
 
 /*
+ * Notes that the store does not know an upload any more.  Returns how long to
+ * wait before the output is sent again, in ms; -1: that was the last try.  The
+ * store's other answers do not count: it may begin each upload and forget it.
+ */
+int64
+store_note_loss(Job *job, const char *why)
+{
+	JobStore *store = job->store;
+	MonoTime now = clock_mono();
+
+	if (store->losses++ == 0)
+		store->losing_since = now;
+	if (store->queue->stats != NULL)
+		stats_note_trouble(store->queue->stats, job->id, why, clock_now());
+	if (!store_is_worth_a_try(store->losses, now - store->losing_since, true))
+		return -1;
+	return backoff_delay(&pace, store->losses - 1);
+}
+
+/*
  * Returns how long the next try waits after a failure, in ms.
  */
 int64
 store_pause(const Job *job)
 {
-	static const Backoff pace = {500, 60000}; /* ms */
-
 	return backoff_delay(&pace, job->store->failures - 1);
 }
 

@@ -64,6 +64,7 @@ submit_answered(Job *job, HttpReply *reply)
 	Verdict *verdict;
 
 	job_stop_waking(job);
+	progress_end(job);
 	verdict = verdict_read(job, reply, reply_judge, false);
 	remote->is_private |= reply->peer_is_private;
 	remote->is_public |= reply->peer_is_public;

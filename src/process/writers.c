@@ -44,6 +44,7 @@
 #include "process/parcels.h"
 #include "process/writers.h"
 #include "process/worker.h"
+#include "protocol/judge.h"
 #include "shared/pipe.h"
 #include "shared/shmem.h"
 
@@ -63,6 +64,9 @@ StaticAssertDecl(SETTINGS_MAX_WRITERS <= MARKER_WRITERS, "each writer has its pa
 #define SMALLEST (64 * 1024)      /* bytes; with few secrets, a smaller body never takes long */
 #define LARGEST (2 * 1024 * 1024) /* bytes; values of a larger body are not counted */
 #define COUNTED 4096              /* bytes whose values are counted at a time */
+
+/* Of a longer refusal that this process must judge, only the beginning is read; people are told no more of it anyway */
+#define REFUSAL_READ (64 * 1024)
 
 /* The same for building a request */
 #define BUILD_NS_A_BYTE 20
@@ -192,7 +196,11 @@ writers_take_answer(void *tag, HttpReply *reply)
 	if (life_can_do_without(call))
 		bytes_clear(reply->body);
 	if (life_judges_here(call))
+	{
+		if (!reply_is_success(reply))
+			reply->body->len = Min(reply->body->len, REFUSAL_READ);
 		return false;
+	}
 	/* a writer parses the options from defs */
 	if (!writers_can_be_had() || call->job->options->defs == NIL)
 		return false;
