@@ -209,6 +209,8 @@ keep_due(TimestampTz now)
 			claimer.scan_since = DT_NOBEGIN;
 		if (n < QUEUE_KEEP_DUE_BATCH)
 			claimer.set_back_from = 0;
+		else if (is_first)
+			claimer.set_back_from = now; /* there may be more */
 	}
 	if (now < claimer.due_read)
 		schedule_times.due = queue_next_due(now);

@@ -79,16 +79,19 @@ static const Statement statements[STATEMENTS] = {
 	 * $1: now, by a calendar that was set back; $2: how far it had come; $3:
 	 * since when rows may be from after that, by the new calendar; $4, $5:
 	 * most rows to look at, and to change.  Of the jobs that are later now: those that were due,
-	 * and those whose time genjob has set, with the rest of their wait.
+	 * and those whose time genjob has set, with the rest of their wait.  started_at is set back,
+	 * too, so that no later call moves the row again.  IS NOT DISTINCT FROM: with =, the plan might
+	 * read all jobs of one run_at for each of them.
 	 */
 	[KEEP_DUE] = {5, {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID},
 		"WITH later AS MATERIALIZED (SELECT id, run_at, attempt, created_at, started_at FROM @.gen_jobs"
 		"  WHERE state = 'queued' AND run_at > $1 ORDER BY run_at LIMIT $4),"
 		" held AS MATERIALIZED (SELECT j.id FROM later l JOIN @.gen_jobs j ON j.id = l.id"
 		"  WHERE ((l.run_at <= $2 AND l.created_at NOT BETWEEN $3 AND $1) OR CASE WHEN l.attempt = 0 THEN l.run_at <= l.created_at ELSE l.started_at > $1 AND l.run_at >= l.started_at END)"
-		"  AND j.state = 'queued' AND j.run_at > $1 ORDER BY l.run_at LIMIT $5 FOR NO KEY UPDATE OF j SKIP LOCKED)"
+		"  AND j.state = 'queued' AND j.run_at IS NOT DISTINCT FROM l.run_at LIMIT $5 FOR NO KEY UPDATE OF j SKIP LOCKED)"
 		" UPDATE @.gen_jobs j SET run_at ="
-		"  CASE WHEN j.run_at <= $2 OR j.attempt = 0 THEN $1 ELSE $1 + (j.run_at - j.started_at) END"
+		"  CASE WHEN j.run_at <= $2 OR j.attempt = 0 THEN $1 ELSE $1 + (j.run_at - j.started_at) END,"
+		"  started_at = CASE WHEN j.started_at > $1 THEN $1 ELSE j.started_at END"
 		" FROM held h WHERE j.id = h.id"},
 	[FIND_NEXT_EXPIRY] = {1, {TIMESTAMPTZOID},
 		"SELECT expires_at FROM @.gen_jobs WHERE state IN ('waiting', 'queued') AND expires_at >= $1"

@@ -31,6 +31,7 @@
 
 #include "base/compat.h"
 #include "server/server.h"
+#include "server/validator.h"
 
 /* A name, and the server that it had in that generation. */
 typedef struct CacheEntry
@@ -287,6 +288,7 @@ server_pause(const char *name)
 	AlterForeignServerStmt *statement = makeNode(AlterForeignServerStmt);
 	ServerComplaint complaint;
 	const Server *server = server_get(name, &complaint);
+	const List *altered;
 	bool is_given = false;
 	ListCell *cell;
 	Oid role;
@@ -301,7 +303,16 @@ server_pause(const char *name)
 														is_given ? DEFELEM_SET : DEFELEM_ADD, -1));
 	GetUserIdAndSecContext(&role, &context);
 	SetUserIdAndSecContext(catalog->owner, context | SECURITY_LOCAL_USERID_CHANGE);
-	(void) AlterForeignServer(statement);
+	altered = validator_note_altered(statement->options);
+	PG_TRY();
+	{
+		(void) AlterForeignServer(statement);
+	}
+	PG_FINALLY();
+	{
+		(void) validator_note_altered(altered);
+	}
+	PG_END_TRY();
 	SetUserIdAndSecContext(role, context);
 	return true;
 }

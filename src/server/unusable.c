@@ -4,8 +4,9 @@
  *		is never called, a state that never means success.
  *
  * Only CREATE and ALTER SERVER ask, and only about options that they are
- * given.  Servers that have such options already still work as they did, and a
- * server may turn off what its preset has.
+ * given.  Servers that have such options already still work as they did, can be
+ * altered otherwise and come back from a dump: validator.c.  A server may turn
+ * off what its preset has.
  */
 #include "postgres.h"
 
@@ -153,6 +154,25 @@ check_hosts(const char *hosts)
 					 errhint(
 						 "Names of hosts are expected, without a scheme, a user or a path, as in \"files.example.com *.example.net\".")));
 	}
+}
+
+/*
+ * True if unusable_refuse() looks at an option.
+ */
+bool
+unusable_concerns(const char *option)
+{
+	static const char *const names[] = {"allow_hosts", "api",      "cancel",    "method",
+										"poll",        "progress", "remote_id", "reply",
+										"result",      "state",    "states"};
+	int i;
+
+	for (i = 0; i < lengthof(names); i++)
+	{
+		if (strcmp(names[i], option) == 0)
+			return true;
+	}
+	return false;
 }
 
 /*

@@ -7,6 +7,7 @@
 
 #include "server/options.h"
 
+extern bool unusable_concerns(const char *option);
 extern void unusable_refuse(const List *defs, const ServerOptions *options);
 
 #endif /* GENJOB_UNUSABLE_H */

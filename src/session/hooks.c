@@ -49,6 +49,7 @@
 #include "session/refusals.h"
 #include "session/wholelocks.h"
 #include "base/settings.h"
+#include "server/validator.h"
 #include "shared/shmem.h"
 
 #define HOLD_POLL_MS 20
@@ -327,11 +328,41 @@ note_settings(Node *statement)
 	commit_note_settings(database ? get_database_oid(database, true) : InvalidOid);
 }
 
+static const List *
+find_altered(Node *statement)
+{
+	return IsA(statement, AlterForeignServerStmt) ? ((AlterForeignServerStmt *) statement)->options
+												  : NIL;
+}
+
 static bool
 is_commit_prepared(Node *statement)
 {
 	return IsA(statement, TransactionStmt) &&
 		   ((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED;
+}
+
+/*
+ * Runs a statement; tells the validator what it alters.
+ */
+static void
+run_next(PlannedStmt *planned, const char *text, bool read_only_tree, ProcessUtilityContext context,
+		 ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
+		 QueryCompletion *completion)
+{
+	const List *altered = validator_note_altered(find_altered(planned->utilityStmt));
+
+	PG_TRY();
+	{
+		(next_utility ? next_utility : standard_ProcessUtility)(planned, text, read_only_tree,
+																context, params, environment, dest,
+																completion);
+	}
+	PG_FINALLY();
+	{
+		(void) validator_note_altered(altered);
+	}
+	PG_END_TRY();
 }
 
 static void
@@ -348,7 +379,6 @@ watch_utility(PlannedStmt *planned, const char *text, bool read_only_tree,
 	 */
 	bool commits_prepared = is_commit_prepared(statement);
 	bool sets = IsA(statement, AlterDatabaseSetStmt) || IsA(statement, AlterRoleSetStmt);
-	ProcessUtility_hook_type next = next_utility ? next_utility : standard_ProcessUtility;
 	bool shuts_out;
 	List *held;
 
@@ -358,7 +388,7 @@ watch_utility(PlannedStmt *planned, const char *text, bool read_only_tree,
 		planned = wholelocks_begin(planned, &held);
 	if (!concerns_database)
 	{
-		next(planned, text, read_only_tree, context, params, environment, dest, completion);
+		run_next(planned, text, read_only_tree, context, params, environment, dest, completion);
 		if (shuts_out)
 			wholelocks_finish(held);
 		if (sets)
@@ -372,7 +402,7 @@ watch_utility(PlannedStmt *planned, const char *text, bool read_only_tree,
 		return;
 	}
 	evict_dispatcher(statement);
-	next(planned, text, read_only_tree, context, params, environment, dest, completion);
+	run_next(planned, text, read_only_tree, context, params, environment, dest, completion);
 	commit_note_databases();
 }
 

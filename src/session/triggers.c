@@ -238,12 +238,17 @@ is_own_statement(void)
 static void
 take_change(const Row *before, Row *after, const TriggerData *data)
 {
+	bool is_timed = row_column_changed(before, after, JOB_RUN_AT);
+
 	change_check_columns(before, after, may_set_anything(data->tg_relation));
 	change_bind_server(before, after, data->tg_updatedcols);
 	defaults_fill_settable(after, DatumGetObjectId(before->values[JOB_OWNER]));
 	change_state(before, after);
 	if (!row_has_ended(before) && row_has_ended(after))
 		leave_follow_ups(after);
+	/* no retry any more, which queue/keepdue.c moves if the calendar is set back */
+	if (is_timed && row_state(after) == ROW_QUEUED && !after->nulls[JOB_STARTED_AT])
+		row_set_null(after, JOB_STARTED_AT);
 	change_prepare(before, after, data->tg_relation);
 	if (row_column_changed(before, after, JOB_ON_DONE) ||
 		row_column_changed(before, after, JOB_OWNER))

@@ -57,8 +57,40 @@ SELECT try($$api 'http', allow_hosts 'cdn.example.org https://me:do-not-repeat@f
 
 -- ---- servers that have them already ----
 
+-- a dump gives them back: pg_dump switches the checks of functions off
+SET check_function_bodies = off;
+CREATE SERVER regress_u FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9', poll 'GET /jobs');
+CREATE SERVER regress_v FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9', no 'such');
+RESET check_function_bodies;
+SELECT split_part(genjob.preview('regress_u', '{}'), E'\n', 1);
+-- they can be paused, and altered otherwise
+SELECT genjob.pause('regress_u'), genjob.resume('regress_u'), genjob.pause('regress_u');
+ALTER SERVER regress_u OPTIONS (DROP paused, ADD max_in_flight '1');
+ALTER SERVER regress_u OPTIONS (ADD paused 'perhaps');
+CREATE USER MAPPING FOR PUBLIC SERVER regress_u OPTIONS (api_key 'x');
+ALTER USER MAPPING FOR PUBLIC SERVER regress_u OPTIONS (SET api_key 'y');
+-- but not in these options, unless that mends them
+ALTER SERVER regress_u OPTIONS (SET poll 'GET /other');
+ALTER SERVER regress_u OPTIONS (SET max_in_flight '2', ADD cancel 'POST /{id}');
+-- what an ALTER SERVER that failed has named counts for no other
+CREATE SERVER regress_v FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9', poll 'GET /jobs');
+ALTER SERVER regress_u OPTIONS (DROP poll);
+DROP SERVER regress_u CASCADE;
+-- nor does one that a trigger stops for another statement
 CREATE SERVER regress_u FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9');
-UPDATE pg_foreign_server SET srvoptions = srvoptions || '{poll=GET /jobs}'::text[] WHERE srvname = 'regress_u';
+CREATE FUNCTION alter_another() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF tg_tag = 'ALTER SERVER' THEN
+		CREATE SERVER regress_v FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9', poll 'GET /jobs');
+	END IF;
+END $$;
+CREATE EVENT TRIGGER regress_alter ON ddl_command_start EXECUTE FUNCTION alter_another();
+ALTER SERVER regress_u OPTIONS (ADD paused 'on');
+DROP EVENT TRIGGER regress_alter;
+DROP FUNCTION alter_another();
+UPDATE pg_foreign_server SET srvoptions = srvoptions || ('model=' || repeat('x', 300000)) WHERE srvname = 'regress_u';
+SELECT genjob.pause('regress_u');
+ALTER SERVER regress_u OPTIONS (SET model 'x');
 SELECT split_part(genjob.preview('regress_u', '{}'), E'\n', 1);
 DROP SERVER regress_u;
 DROP FUNCTION try;

@@ -7,6 +7,8 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../perl";
 
+use IO::Socket::INET;
+
 use GenJobTest qw(!query);
 use PostgreSQL::Test::Utils;
 use StandIn;
@@ -42,6 +44,29 @@ subtest 'ends 22: large answers that were saved keep the jobs of others waiting 
 		FROM gen_jobs});
 	note("in $all s one waits $gap s at most");
 	takes_less($gap, $all / 2, 'no job of another server waits for long');
+};
+
+# jsonb needs some stack for each level of an answer.
+subtest 'an answer that the table refuses to save is no prediction after a crash' => sub {
+	my $silent = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "no socket: $!";
+	my $url = 'http://127.0.0.1:' . $silent->sockport . '/picture.png';
+	create_server($node, 'linked', 'http', $standin, path => '/text', output => '/data/*');
+	query('DELETE FROM gen_jobs; ALTER SYSTEM SET max_stack_depth = 100; SELECT pg_reload_conf()');
+	my $body = qq({"data": ["$url"], "x": ) . '[' x 990 . ']' x 990 . '}';
+	my $script = { id => 'deep', faults => [ { body => $body, content_type => 'application/json' } ] };
+	my $id = enqueue($node, 'linked', StandIn::request(prompt => 'deep', standin => $script));
+	ok($node->poll_query_until('postgres', "SELECT remote IS NOT NULL FROM gen_jobs WHERE id = $id"),
+		'its row is saved');
+	is(query("SELECT remote ? 'answer', remote ? 'urls' FROM gen_jobs WHERE id = $id"),
+		'f|f', '... without the answer and the name of a prediction');
+	$node->stop('immediate');
+	close $silent;
+	$node->append_conf('postgresql.auto.conf', 'max_stack_depth = 2048');
+	$node->start;
+	ok(wait_state($node, $id, 'succeeded'), 'after a crash the job succeeds');
+	is(query("SELECT attempt FROM gen_jobs WHERE id = $id"), 2, '... at a second attempt');
+	is($standin->counts(summary => 1)->{max_per_key}, 2, '... under the same key');
+	query('ALTER SYSTEM RESET max_stack_depth; SELECT pg_reload_conf()');
 };
 
 # Rows of another server that have saved, one each: an answer of two million numbers; and a verdict with an output of 30

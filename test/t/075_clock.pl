@@ -103,6 +103,57 @@ subtest 'wires 64: a clock that is set an hour back keeps due what was due, and 
 	query('DELETE FROM gen_jobs');
 };
 
+# The step is less than the retry's wait: a second look must not take the retry for one that was not moved yet.
+subtest 'a clock that is set back moves a retry once, whoever looks again, and no time that was chosen' => sub {
+	my $moved = sub { return query("SELECT extract(epoch FROM run_at) FROM gen_jobs WHERE id = $_[0]") };
+	query('DELETE FROM gen_jobs');
+	$standin->reset;
+	write_file('clock', 0);
+	my $retried = enqueue_named($node, 'retried', 'm', { faults => [ { status => 500, retry_after => '1000' } ] });
+	my $chosen = enqueue_named($node, 'slow', 'c', { faults => [ { status => 400 } ] });
+	my $put_off = enqueue_named($node, 'held', 'p', { faults => [ { status => 429, retry_after => '1000' } ] });
+	ok(wait_state($node, $chosen, 'failed'), 'a job fails');
+	query("UPDATE gen_jobs SET state = 'queued', run_at = clock_timestamp() + interval '2 h' WHERE id = $chosen");
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 3 FROM gen_jobs WHERE attempt = 1 AND state = 'queued'"),
+		'... and others wait');
+	query("UPDATE gen_jobs SET run_at = clock_timestamp() + interval '3 h' WHERE id = $put_off");
+	my ($before, @times) = ($moved->($retried), map { $moved->($_) } $chosen, $put_off);
+	write_file('clock', -600);
+	enqueue($node, 'slow', { prompt => 'has it look' });
+	my $is_moved = "SELECT extract(epoch FROM run_at) < $before - 500 FROM gen_jobs WHERE id = $retried";
+	ok($node->poll_query_until('postgres', $is_moved), 'the retry is moved');
+	my $after = $moved->($retried);
+	foreach my $i (1 .. 2)
+	{
+		my $pid = dispatcher_pid($node);
+		query("SELECT pg_terminate_backend($pid)");
+		wait_dispatcher($node, 'postgres', $pid);
+		ok(wait_state($node, enqueue($node, 'slow', { prompt => "looks $i" }), 'succeeded'),
+			'another dispatcher has looked');
+	}
+	is($moved->($retried), $after, 'it is not moved again');
+	is($moved->($chosen), $times[0], 'a time that was chosen for a job that had failed stays');
+	is($moved->($put_off), $times[1], '... and one that was chosen for a retry');
+	write_file('clock', 0);
+	query('DELETE FROM gen_jobs');
+};
+
+subtest 'a clock that is set back while no dispatcher runs keeps more than a thousand jobs due' => sub {
+	query('DELETE FROM gen_jobs');
+	query(q{ALTER SYSTEM SET genjob.enabled = off; SELECT pg_reload_conf()});
+	my $is_gone = q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'genjob dispatcher')};
+	ok($node->poll_query_until('postgres', $is_gone), 'there is no dispatcher');
+	query(q{SELECT genjob.pause('narrow')});
+	query(q{INSERT INTO gen_jobs (server, request) SELECT 'narrow', '{"prompt": "f"}' FROM generate_series(1, 2500)});
+	write_file('clock', -3600);
+	query(q{ALTER SYSTEM RESET genjob.enabled; SELECT pg_reload_conf()});
+	ok($node->poll_query_until('postgres', 'SELECT bool_and(run_at <= clock_timestamp()) FROM gen_jobs'),
+		'all are due');
+	query(q{SELECT genjob.resume('narrow')});
+	write_file('clock', 0);
+	query('DELETE FROM gen_jobs');
+};
+
 subtest 'wires 66: a clock that goes to and fro loses no job' => sub {
 	query('DELETE FROM gen_jobs');
 	$standin->reset;

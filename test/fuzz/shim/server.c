@@ -25,6 +25,9 @@
 volatile sig_atomic_t InterruptPending = false;
 int genjob_max_memory = 1024;
 
+/* PostgreSQL: off while a dump is restored */
+bool check_function_bodies = true;
+
 static const char *stack_base;
 
 /* ---------- lists ---------- */
