@@ -260,20 +260,21 @@ subtest 'writers 7: a job goes while a writer has it' => sub {
 };
 
 subtest 'writers 16: a job is cancelled while its result waits for a writer' => sub {
-	create_server($node, 'predictions', 'replicate', $standin, model => 'stand-in/painter:1', poll_interval => '50 ms')
-	  unless query(q{SELECT count(*) FROM pg_foreign_server WHERE srvname = 'predictions'});
+	create_server($node, 'predictions', 'replicate', $standin, model => 'stand-in/painter:1', poll_interval => '50 ms');
 	set_writers(1);
 	my $session = Session->new($node);
-	$session->query('BEGIN; LOCK TABLE gen_outputs IN SHARE MODE');
+	$session->query('SELECT pg_advisory_lock(1)');
+	hold('wait');
 	my ($first, $second) = map { enqueue($node, 'predictions', StandIn::request(prompt => $_, size => '600x600')) } 1, 2;
+	ok(wait_for_writer("wait_event_type = 'Lock'"), 'a writer waits with a result');
 	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM genjob.activity WHERE job_id IN ($first, $second) AND phase = 'saving'"),
-		'one writer has two results to write');
-	ok(wait_for_writer("wait_event_type = 'Lock'"), '... and waits with the first');
+		'... and another result waits for it');
 	query("SELECT genjob.cancel($second)");
-	$session->query('COMMIT');
+	$session->query('SELECT pg_advisory_unlock(1)');
 	$session->quit;
 	ok(wait_state($node, $first, 'succeeded'), 'the first one is written');
 	is(query("SELECT state FROM gen_jobs WHERE id = $second"), 'cancelled', '... the other is cancelled');
+	hold();
 	others_go_on('then');
 	set_writers(2);
 };
