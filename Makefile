@@ -162,6 +162,7 @@ OBJS = \
 	src/server/stores.o \
 	src/server/keytemplate.o \
 	src/server/grammar.o \
+	src/server/nearest.o \
 	src/protocol/request.o \
 	src/protocol/headers.o \
 	src/protocol/s3.o \

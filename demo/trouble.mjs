@@ -12,15 +12,17 @@ const LOOK_MS = 50;
 const began = Date.now();
 const tell = (id, text) => console.log(`${((Date.now() - began) / 1000).toFixed(1).padStart(6)} s  job ${id}  ${text}`);
 
-/** Asks a psql of its own, so that one which a crash has ended is replaced by the next; null while there is no database. */
+let asked = null;
+
+/** Asks one psql, and after a crash has ended it, the next; null while there is no database. */
 async function ask(query) {
-  const psql = new Psql({ quiet: true });
+  asked ??= new Psql({ quiet: true });
   try {
-    return await psql.rows(query);
+    return await asked.rows(query);
   } catch {
+    asked.close();
+    asked = null;
     return null;
-  } finally {
-    psql.close();
   }
 }
 
@@ -35,11 +37,18 @@ async function until(what, query, holds) {
   throw new Error(`waited in vain: ${what}`);
 }
 
-async function enqueue(prompt, seed) {
+async function change(statement) {
   const psql = new Psql();
+  try {
+    return await psql.change(statement);
+  } finally {
+    psql.close();
+  }
+}
+
+async function enqueue(prompt, seed) {
   const request = JSON.stringify({ prompt, width: 512, height: 320, seed });
-  const [{ id }] = await psql.change(`INSERT INTO gen_jobs (server, request) VALUES ('painter', '${request}') RETURNING id`);
-  psql.close();
+  const [{ id }] = await change(`INSERT INTO gen_jobs (server, request) VALUES ('painter', '${request}') RETURNING id`);
   return id;
 }
 
@@ -50,13 +59,14 @@ const job = (id) => `
 
 const isUnderWay = ({ state, remote_id, progress }) => state === 'running' && remote_id && progress > 0;
 
-/** A job that is under way, and its row then. One that has ended before anybody looked is followed by another. */
+/** A job that is under way, and its row then. One that has ended before anybody looked is deleted, and another follows. */
 async function start(prompt, seed) {
   for (let tries = 0; tries < 10; tries++) {
     const id = await enqueue(prompt, seed);
     const row = await until('the job to run', job(id), (seen) => isUnderWay(seen) || seen.state === 'succeeded');
     if (row.state === 'running')
       return { id, row };
+    await change(`DELETE FROM gen_jobs WHERE id = ${id} RETURNING id`);
   }
   throw new Error('no job was seen under way');
 }
@@ -91,5 +101,7 @@ try {
   writeFileSync(process.argv[2], JSON.stringify({ ...seen, ...troubles }));
 } catch (error) {
   console.error(`trouble: ${error.message}`);
-  process.exit(1);
+  process.exitCode = 1;
+} finally {
+  asked?.close();
 }

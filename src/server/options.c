@@ -16,6 +16,7 @@
 
 #include "server/addressing.h"
 #include "server/aws.h"
+#include "server/nearest.h"
 #include "server/options.h"
 #include "server/optionvalue.h"
 
@@ -147,6 +148,7 @@ static const Option *
 option_find(const char *name, Oid catalog)
 {
 	const Option *elsewhere = NULL;
+	Nearest nearest = {name};
 	int i;
 
 	for (i = 0; i < lengthof(options_table); i++)
@@ -154,7 +156,11 @@ option_find(const char *name, Oid catalog)
 		const Option *option = &options_table[i];
 
 		if (strcmp(option->name, name) != 0)
+		{
+			if (option->catalog == catalog)
+				nearest_offer(&nearest, option->name);
 			continue;
+		}
 		if (option->catalog == catalog)
 			return option;
 		elsewhere = option;
@@ -170,7 +176,9 @@ option_find(const char *name, Oid catalog)
 					 : errhint("Use CREATE SERVER or ALTER SERVER ... OPTIONS (%s ...).", name)));
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errmsg("invalid option \"%s\"", name),
-			 errhint("Valid options for %s are: %s.", place_name(catalog), list_options(catalog))));
+			 errhint("%sValid options for %s are: %s.",
+					 nearest.name ? psprintf("Perhaps you meant \"%s\". ", nearest.name) : "",
+					 place_name(catalog), list_options(catalog))));
 	pg_unreachable();
 }
 

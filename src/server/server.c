@@ -196,7 +196,7 @@ server_find(const char *name, ServerComplaint *complaint)
 	{
 		set_complaint(complaint, SERVER_MISSING, ERRCODE_UNDEFINED_OBJECT,
 					  psprintf("server \"%s\" does not exist", name),
-					  psprintf("Create it with CREATE SERVER %s FOREIGN DATA WRAPPER genjob OPTIONS (api ..., url ...).",
+					  psprintf("Create it with CREATE SERVER %s FOREIGN DATA WRAPPER genjob OPTIONS (api ..., url ...), or look in genjob.servers for the name that is meant.",
 							   quote_identifier(name)));
 		return NULL;
 	}

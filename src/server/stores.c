@@ -175,6 +175,10 @@ stores_of(const Server *server, Oid role, ServerComplaint *complaint)
 	const char *name = server->options.store;
 	Server *store = server_get(name, complaint);
 
+	if (store == NULL && complaint->problem == SERVER_MISSING)
+		complaint->message =
+			psprintf("server \"%s\", which the option store of server \"%s\" names, does not exist",
+					 name, NameStr(server->name));
 	if (store == NULL)
 		return NULL;
 	if (!store->options.preset->is_store)
