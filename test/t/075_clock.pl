@@ -43,6 +43,8 @@ create_server($node, 'asked', 'replicate', $standin, model => 'm', timeout => '6
 create_server($node, 'slow', 'openai-images', $standin, timeout => '20 s', max_in_flight => $n);
 create_server($node, 'held', 'openai-images', $standin, retry_base => '100 ms');
 create_server($node, 'rated', 'openai-images', $standin, rate_limit => '5/s');
+create_server($node, 'narrow', 'openai-images', $standin, max_in_flight => 1);
+create_server($node, 'retried', 'openai-images', $standin, retry_base => '100 ms');
 
 # An hour back or forward with predictions, calls, a hold and a rate under way: all end in seconds.
 sub step
@@ -79,8 +81,6 @@ step(62, 0, 3600, 'forward');
 # Jobs that a calendar an hour back must not delay: a backlog that was due, a retry, and one that a server's hold keeps.
 # Their run_at is the default, or genjob's.
 subtest 'wires 64: a clock that is set an hour back keeps due what was due, and retries' => sub {
-	create_server($node, 'narrow', 'openai-images', $standin, max_in_flight => 1);
-	create_server($node, 'retried', 'openai-images', $standin, retry_base => '100 ms');
 	query('DELETE FROM gen_jobs');
 	$standin->reset;
 	write_file('clock', 0);
@@ -205,6 +205,8 @@ subtest 'wires 63: the name of a server that was public comes to lead to this ma
 	like(job($node, $ids[1])->{error}, qr/leads into a private network|may still run/, '... which the job says');
 	is($polls->() - $had, 0, 'nobody on this machine was asked');
 	is($standin->counts->{cancels} // 0, 0, '... or told to cancel');
+	write_file('host', '8.8.8.8');
+	query('DELETE FROM gen_jobs');
 };
 
 $standin->stop;

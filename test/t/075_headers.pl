@@ -55,12 +55,12 @@ subtest 'wires 73: a key with a line break is none' => sub {
 
 subtest 'wires 74: what got into the catalogs all the same is not sent' => sub {
 	# as a superuser may who writes the catalogs himself
-	$node->safe_psql('postgres', q{ALTER SERVER echo OPTIONS (ADD headers '{"X-A": "1"}')});
-	$node->safe_psql('postgres', q{SET allow_system_table_mods = on; UPDATE pg_foreign_server SET srvoptions = array_replace(srvoptions, 'headers={"X-A": "1"}', E'headers={"X-A": "1\\\\r\\\\nX-Evil: 1"}') WHERE srvname = 'echo'});
+	create_server($node, 'forged', 'http', $standin, path => '/echo', headers => '{"X-A": "1"}');
+	$node->safe_psql('postgres', q{SET allow_system_table_mods = on; UPDATE pg_foreign_server SET srvoptions = array_replace(srvoptions, 'headers={"X-A": "1"}', E'headers={"X-A": "1\\\\r\\\\nX-Evil: 1"}') WHERE srvname = 'forged'});
 	my $pid = dispatcher_pid($node);
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 	wait_dispatcher($node, 'postgres', $pid);
-	$node->psql('postgres', q{INSERT INTO gen_jobs (server, request, max_attempts) VALUES ('echo', '{"a": 1}', 1)});
+	$node->psql('postgres', q{INSERT INTO gen_jobs (server, request, max_attempts) VALUES ('forged', '{"a": 1}', 1)});
 	ok($node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM gen_jobs WHERE state IN ('queued', 'running'))}), 'nothing runs');
 	is($standin->counts->{total}, 0, '... and nothing was sent');
 };

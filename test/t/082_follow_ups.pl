@@ -27,7 +27,12 @@ sub handed_over
 		  . " FROM gen_jobs WHERE depth > 0 AND request->>'id' = '$id'");
 }
 
-query('CREATE ROLE app; GRANT SELECT, INSERT, UPDATE ON gen_jobs TO app; GRANT SELECT ON gen_outputs TO app');
+query(q{CREATE ROLE app; GRANT SELECT, INSERT, UPDATE ON gen_jobs TO app; GRANT SELECT ON gen_outputs TO app;
+	CREATE ROLE stranger; GRANT USAGE ON FOREIGN DATA WRAPPER genjob TO stranger});
+
+# The ends of a painter's jobs become jobs of servers that are paused.
+create_server($node, $_, 'http', $standin->url('/echo'), %quick, paused => 'on') foreach qw(archive lost);
+create_server($node, 'painter', 'openai-images', $standin, %quick, on_success => 'archive', on_failure => 'lost');
 
 # ---- NOTIFY ----
 
@@ -86,9 +91,6 @@ subtest 'a payload is always under 8,000 bytes' => sub {
 # ---- hand-over ----
 
 subtest 'an ended job becomes one of the server that the option names' => sub {
-	create_server($node, 'archive', 'http', $standin->url('/echo'), %quick, paused => 'on');
-	create_server($node, 'lost', 'http', $standin->url('/echo'), %quick, paused => 'on');
-	create_server($node, 'painter', 'openai-images', $standin, %quick, on_success => 'archive', on_failure => 'lost');
 	my $good = enqueue($node, 'painter', { prompt => 'good' }, tenant => 'berta', request_id => 'order 8', priority => 3);
 	my $bad = enqueue_named($node, 'painter', 'bad 2', { faults => [ { status => 400 } ] });
 	my $again = enqueue_named($node, 'painter', 'again 2', { faults => [ { status => 503 } ] });
@@ -165,7 +167,6 @@ subtest 'a target that cannot be used costs nothing but the hand-over' => sub {
 	query(q{
 		CREATE FOREIGN DATA WRAPPER other;
 		CREATE SERVER strange FOREIGN DATA WRAPPER other;
-		CREATE ROLE stranger; GRANT USAGE ON FOREIGN DATA WRAPPER genjob TO stranger;
 		SET ROLE stranger;
 		CREATE SERVER theirs FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9');
 		GRANT USAGE ON FOREIGN SERVER theirs TO PUBLIC});

@@ -32,6 +32,14 @@ sub set_workers
 	return $node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'genjob caller'});
 }
 
+# No process makes calls, and none is left to be made.
+sub without_calls
+{
+	set_workers(0);
+	query('DELETE FROM genjob.callbacks');
+	return;
+}
+
 # Jobs whose ends are told to a function with this body all at once; passes if each is called once and none fails.
 sub all_are_called
 {
@@ -39,15 +47,15 @@ sub all_are_called
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	query(qq{SET ROLE app; CREATE FUNCTION app.$name(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS \$f\$
 		BEGIN $body; INSERT INTO app.ledger VALUES (job.id, '$name'); END \$f\$});
-	set_workers(0);
+	without_calls();
 	query(qq{SET ROLE app; INSERT INTO gen_jobs (server, request, on_done)
 		SELECT 'painter', jsonb_build_object('prompt', '$name'), 'app.$name' FROM generate_series(1, $n)});
 	ok($node->poll_query_until('postgres', "SELECT count(*) = $n FROM genjob.callbacks"), "$name: all are to be called");
 	set_workers($workers);
 	$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM genjob.callbacks WHERE run_at < 'infinity')});
 	is(query(q{SELECT string_agg(DISTINCT error, ', ') FROM genjob.callbacks}), '', '... and none fails');
-	is(query("SELECT count(*) || ' ' || count(DISTINCT job) FROM app.ledger WHERE what = '$name'"), "$n $n", '... each once');
-	return query('DELETE FROM genjob.callbacks');
+	return is(query("SELECT count(*) || ' ' || count(DISTINCT job) FROM app.ledger WHERE what = '$name'"), "$n $n",
+		'... each once');
 }
 
 subtest 'what works once in a transaction' => sub {
@@ -74,7 +82,7 @@ subtest 'two processes under a stricter isolation level' => sub {
 subtest 'a call that fails alone does so once' => sub {
 	query(q{SET ROLE app; CREATE FUNCTION app.fails(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS
 		$$ BEGIN IF job.request ->> 'prompt' = 'bad' THEN RAISE EXCEPTION 'never'; END IF; INSERT INTO app.ledger VALUES (job.id, 'fails'); END $$});
-	set_workers(0);
+	without_calls();
 	query(q{SET ROLE app; INSERT INTO gen_jobs (server, request, on_done)
 		SELECT 'painter', jsonb_build_object('prompt', CASE WHEN n % 5 = 0 THEN 'bad' ELSE 'good' END), 'app.fails' FROM generate_series(1, 20) n});
 	ok($node->poll_query_until('postgres', 'SELECT count(*) = 20 FROM genjob.callbacks'));
@@ -89,8 +97,7 @@ subtest 'a call that fails at the commit, and another behind it' => sub {
 		CREATE FUNCTION app.later(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS
 		$$ BEGIN IF job.request ->> 'prompt' = 'later' THEN INSERT INTO app.unique_later VALUES (1), (1);
 			ELSIF job.request ->> 'prompt' = 'now' THEN RAISE EXCEPTION 'at once'; END IF; END $$});
-	query('DELETE FROM genjob.callbacks');
-	set_workers(0);
+	without_calls();
 	query(q{SET ROLE app; INSERT INTO gen_jobs (server, request, on_done)
 		SELECT 'painter', jsonb_build_object('prompt', p), 'app.later' FROM unnest('{good, good, good, later, now}'::text[]) p});
 	ok($node->poll_query_until('postgres', 'SELECT count(*) = 5 FROM genjob.callbacks'));

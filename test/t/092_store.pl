@@ -177,15 +177,20 @@ subtest 'keys that are wrong, and mended' => sub {
 };
 
 subtest 'a right that is taken away, and given back' => sub {
+	query(q{CREATE ROLE waiting; GRANT INSERT, SELECT ON gen_jobs TO waiting;
+		GRANT USAGE ON FOREIGN SERVER painter, pictures TO waiting});
 	my $port = $store->port;
 	$store->stop;
-	my @waits = map { query("SET ROLE app; INSERT INTO gen_jobs (server, request) VALUES ('painter', '{\"prompt\": \"of app\", \"size\": \"$_\"}') RETURNING id") } '16x16', '1700x1700';
+	my @waits = map {
+		query(qq{SET ROLE waiting; INSERT INTO gen_jobs (server, request)
+			VALUES ('painter', '{"prompt": "waiting", "size": "$_"}') RETURNING id})
+	} '16x16', '1700x1700';
 	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($waits[0], $waits[1]) AND remote::text LIKE '%\$verdict%'"), 'outputs wait for the store, a small and a large one');
-	query('REVOKE USAGE ON FOREIGN SERVER pictures FROM app');
+	query('REVOKE USAGE ON FOREIGN SERVER pictures FROM waiting');
 	start('plain');
 	$store->start($port);
 	ok($node->poll_query_until('postgres', q{SELECT held_reason ~ 'permission denied for foreign server pictures' FROM genjob.servers WHERE server = 'pictures'}), 'genjob.servers says that their owner may not use it');
-	query('GRANT USAGE ON FOREIGN SERVER pictures TO app');
+	query('GRANT USAGE ON FOREIGN SERVER pictures TO waiting');
 	ok(wait_state($node, $_, 'succeeded'), 'given back, they go on, though nothing else happens') for @waits;
 };
 
