@@ -140,6 +140,8 @@ sub serve
 		return ($port, $pid);
 	}
 	$SIG{CHLD} = 'IGNORE';
+	# since PostgreSQL 17, a handler of PostgreSQL::Test::Cluster would stop the servers of the test
+	$SIG{TERM} = $SIG{INT} = 'DEFAULT';
 	while (getppid() == $parent)
 	{
 		my $ready = '';

@@ -87,6 +87,7 @@ sub serve
 	my $pid = fork // die "cannot fork: $!\n";
 	if ($pid == 0)
 	{
+		$SIG{TERM} = $SIG{INT} = 'DEFAULT';
 		my $n = 0;
 		while (my $client = $socket->accept)
 		{

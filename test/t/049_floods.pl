@@ -69,6 +69,7 @@ sub serve
 	if ($pid == 0)
 	{
 		$SIG{PIPE} = $SIG{CHLD} = 'IGNORE';
+		$SIG{TERM} = $SIG{INT} = 'DEFAULT';
 		my $n = 0;
 		while (my $client = $socket->accept)
 		{
