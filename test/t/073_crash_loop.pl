@@ -58,18 +58,35 @@ my $try = 1;
 
 # ---- crashes ----
 
-# While the dispatcher writes the result of a job with such a prompt, it dies.
-query(
-	q{CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
-		COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID';
-		PERFORM pg_sleep(10);
-		RETURN NEW;
-	END $$;
-	CREATE TRIGGER die BEFORE UPDATE ON gen_jobs FOR EACH ROW
-		WHEN (NEW.state = 'succeeded' AND NEW.request ->> 'prompt' ~ 'fatal')
-		EXECUTE FUNCTION die()});
+# From now on the dispatcher dies while it writes the result of a job whose prompt has the word "fatal".
+sub create_die
+{
+	query(
+		q{CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+			COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID';
+			PERFORM pg_sleep(10);
+			RETURN NEW;
+		END $$;
+		CREATE TRIGGER die BEFORE UPDATE ON gen_jobs FOR EACH ROW
+			WHEN (NEW.state = 'succeeded' AND NEW.request ->> 'prompt' ~ 'fatal')
+			EXECUTE FUNCTION die()});
+	return;
+}
+
+sub drop_die { return query('DROP FUNCTION die() CASCADE'); }
+
+# Returns the id of a job that is put aside, with a saved answer, because its result crashed PostgreSQL.
+sub put_aside
+{
+	my ($prompt) = @_;
+	my $id = enqueue($node, 'painter',
+		StandIn::request(prompt => $prompt, response_format => 'url', standin => { id => $prompt }));
+	ok($node->poll_query_until('postgres', "SELECT state = 'failed' FROM gen_jobs WHERE id = $id"), 'it is put aside');
+	return $id;
+}
 
 subtest "ends @{[$try++]}: a job crashes PostgreSQL whenever its result is written" => sub {
+	create_die();
 	my $id = enqueue_script('fatal', {});
 	ok($node->poll_query_until('postgres', "SELECT state = 'failed' FROM gen_jobs WHERE id = $id"), 'it is put aside');
 	my $job = job($node, $id);
@@ -78,10 +95,12 @@ subtest "ends @{[$try++]}: a job crashes PostgreSQL whenever its result is writt
 	is(arrived('fatal'), 2, '... it was sent twice');
 	others_go_on('then');
 	is(query("SELECT state FROM gen_jobs WHERE id = $id"), 'failed', '... and it stays put aside');
+	drop_die();
 };
 
 subtest "ends @{[$try++]}: one of many that are written together does" => sub {
 	query('DELETE FROM gen_jobs');
+	create_die();
 	query(
 		q{INSERT INTO gen_jobs (server, request)
 		SELECT 'painter', jsonb_build_object('prompt', CASE WHEN i = 17 THEN 'fatal too' ELSE 'harmless ' || i END,
@@ -90,26 +109,26 @@ subtest "ends @{[$try++]}: one of many that are written together does" => sub {
 	is(query("SELECT state, count(*), max(attempt) <= 3, max(failures) FROM gen_jobs GROUP BY 1 ORDER BY 1"),
 		"succeeded|39|t|0\nfailed|1|t|0", '... all but that one succeed');
 	like(query("SELECT error FROM gen_jobs WHERE state = 'failed'"), qr/^PostgreSQL crashed while/, '... it is the one that is put aside');
+	drop_die();
 };
 
 subtest "ends @{[$try++]}: what was saved of its answer is thrown away" => sub {
-	query('DELETE FROM gen_jobs');
-	my $id = enqueue($node, 'painter',
-		StandIn::request(prompt => 'fatal, with a file', response_format => 'url', standin => { id => 'fatal, with a file' }));
-	ok($node->poll_query_until('postgres', "SELECT state = 'failed' FROM gen_jobs WHERE id = $id"), 'it is put aside');
+	create_die();
+	my $id = put_aside('fatal, with a file');
 	is(query("SELECT attempt, result ->> 'data' ~ 'http', remote FROM gen_jobs WHERE id = $id"), '1|t|',
 		'... with the answer that had been saved');
 	is(arrived('fatal, with a file'), 1, '... it was paid once');
+	drop_die();
 };
 
 subtest "ends @{[$try++]}: genjob.retry() of such a job crashes it once more, and again, for ever" => sub {
-	my $id = query('SELECT max(id) FROM gen_jobs');
+	create_die();
+	my $id = put_aside('fatal, and retried');
 	query("SELECT genjob.retry($id)");
 	ok($node->poll_query_until('postgres', "SELECT state = 'failed' FROM gen_jobs WHERE id = $id"), 'it is put aside again');
 	others_go_on('then');
+	drop_die();
 };
-
-query('DROP FUNCTION die() CASCADE');
 
 subtest "ends @{[$try++]}: immediate stops, and crashes of others, while a result is written count against its job" => sub {
 	query('DELETE FROM gen_jobs');
@@ -277,8 +296,9 @@ subtest "ends @{[$try++]}: genjob.wait() for a job whose result cannot be shown 
 
 # ---- what a trigger refuses ----
 
-subtest "ends @{[$try++]}: a trigger that raises 22012, 54000 or XX000 costs the result and the usage" => sub {
-	query('DELETE FROM gen_jobs');
+# From now on a trigger refuses results with the SQLSTATE that table refused has, if any.
+sub create_refuse
+{
 	query(
 		q{CREATE TABLE refused (sqlstate text);
 		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -289,6 +309,14 @@ subtest "ends @{[$try++]}: a trigger that raises 22012, 54000 or XX000 costs the
 			RETURN NEW;
 		END $$;
 		CREATE TRIGGER refuse BEFORE UPDATE ON gen_jobs FOR EACH ROW WHEN (NEW.state = 'succeeded') EXECUTE FUNCTION refuse()});
+	return;
+}
+
+sub drop_refuse { return query('DROP FUNCTION refuse() CASCADE; DROP TABLE refused'); }
+
+subtest "ends @{[$try++]}: a trigger that raises 22012, 54000 or XX000 costs the result and the usage" => sub {
+	query('DELETE FROM gen_jobs');
+	create_refuse();
 	foreach my $code (qw(22012 54000 XX000))
 	{
 		query("INSERT INTO refused VALUES ('$code')");
@@ -302,18 +330,23 @@ subtest "ends @{[$try++]}: a trigger that raises 22012, 54000 or XX000 costs the
 		is(query("SELECT attempt, result IS NOT NULL, (SELECT count(*) FROM gen_outputs WHERE job_id = $id) FROM gen_jobs WHERE id = $id"),
 			'1|t|1', '... whole');
 	}
+	drop_refuse();
 };
 
 subtest "ends @{[$try++]}: a result that the column refuses is kept for ever in memory" => sub {
+	# with a trigger the dispatcher writes by a statement
+	create_refuse();
 	my $answer = '{"created": 1, "data": [], "x": ' . '1' x 140_000 . '}';
 	my $id = enqueue($node, 'painter', StandIn::request(prompt => 'a long number',
 			standin => { faults => [ { body => $answer, content_type => 'application/json' } ] }));
 	ok($node->poll_query_until('postgres', "SELECT state IN ('succeeded', 'failed') FROM gen_jobs WHERE id = $id"), 'it is written');
 	is(query("SELECT attempt FROM gen_jobs WHERE id = $id"), '1', '... of the first attempt');
+	drop_refuse();
 };
 
 subtest "ends @{[$try++]}: a disk that refuses 100 results fills the log" => sub {
 	query('DELETE FROM gen_jobs');
+	create_refuse();
 	query("INSERT INTO refused VALUES ('53100')");
 	my $offset = log_offset();
 	$standin->reset;
@@ -324,7 +357,7 @@ subtest "ends @{[$try++]}: a disk that refuses 100 results fills the log" => sub
 	query('TRUNCATE refused');
 	ok(wait_all_ended($node), '... and they are written when there is room');
 	is(query("SELECT count(*) FROM gen_jobs WHERE state = 'succeeded' AND attempt = 1"), '100', '... all of the first attempt');
-	query('DROP FUNCTION refuse() CASCADE; DROP TABLE refused');
+	drop_refuse();
 };
 
 subtest "ends @{[$try++]}: what a trigger changes while the dispatcher writes is neither checked nor told" => sub {

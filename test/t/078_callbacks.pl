@@ -33,7 +33,15 @@ $node->safe_psql(
 	CREATE SCHEMA mallory AUTHORIZATION mallory;
 	SET ROLE alice;
 	CREATE FUNCTION alice.done(job public.gen_jobs) RETURNS void LANGUAGE sql AS
-		$$ INSERT INTO public.told VALUES (job.id, current_user, 'done') $$});
+		$$ INSERT INTO public.told VALUES (job.id, current_user, 'done') $$;
+	SET ROLE mallory;
+	CREATE FUNCTION mallory.done(job public.gen_jobs) RETURNS void LANGUAGE sql AS
+		$$ INSERT INTO public.told VALUES (job.id, current_user, 'mallory') $$;
+	CREATE FUNCTION mallory.fails(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS
+		$$ BEGIN RAISE EXCEPTION 'never'; END $$;
+	RESET ROLE;
+	CREATE FUNCTION public.plain_done(job public.gen_jobs) RETURNS void LANGUAGE sql AS
+		$$ INSERT INTO public.told VALUES (job.id, current_user, 'plain') $$});
 
 sub insert_as
 {
@@ -134,7 +142,7 @@ subtest 'callbacks 6: a function locks the queue against others' => sub {
 	my $id = insert_as('mallory', 'mallory.hold');
 	ok($node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'genjob caller' AND wait_event = 'PgSleep')}));
 	others_go_on('row locks');
-	my $own = insert_as('mallory', 'mallory.f1');
+	my $own = insert_as('mallory', 'mallory.done');
 	ok(wait_state($node, $own, 'succeeded'), 'nor do its own jobs wait');
 	query("DELETE FROM genjob.callbacks WHERE job_id IN ($id, $own)");
 };
@@ -166,7 +174,8 @@ subtest 'callbacks 8: a role reads, forges or removes the calls of others' => su
 	is(query("SELECT count(*) FROM genjob.callbacks WHERE job_id = $id AND error IS NULL AND run_at < now()"), '1', 'and changes none');
 	like($try->("INSERT INTO genjob.callbacks (job_id, attempt, owner) VALUES ($id, 1, 'alice')"), qr/permission denied for table callbacks/, 'nor makes one');
 	like($try->("UPDATE genjob.callbacks SET owner = 'alice'"), qr/permission denied for table callbacks/, 'nor gives one to another');
-	like($try->(q{INSERT INTO public.gen_jobs (server, request, owner, on_done) VALUES ('painter', '{"prompt": "x"}', 'alice', 'mallory.f1')}),
+	like($try->(q{INSERT INTO public.gen_jobs (server, request, owner, on_done)
+			VALUES ('painter', '{"prompt": "x"}', 'alice', 'mallory.done')}),
 		qr/permission denied to insert a job of role "alice"/, 'nor has a function of its own called as another');
 	query('ALTER SYSTEM RESET genjob.callback_workers');
 	query('SELECT pg_reload_conf()');
@@ -207,10 +216,6 @@ sub brought
 	return $outcome;
 }
 
-query(q{CREATE FUNCTION public.plain_done(job public.gen_jobs) RETURNS void LANGUAGE sql AS
-	$$ INSERT INTO public.told VALUES (job.id, current_user, 'plain') $$;
-	SET ROLE mallory; CREATE FUNCTION mallory.done(job public.gen_jobs) RETURNS void LANGUAGE sql AS
-	$$ INSERT INTO public.told VALUES (job.id, current_user, 'mallory') $$});
 my $values = q{('painter', '{"prompt": "x"}', '%s', '%s')};
 my $columns = 'INSERT INTO public.gen_jobs (server, request, owner, on_done)';
 
@@ -327,7 +332,6 @@ subtest 'callbacks 17: a role locks calls that are to be delayed' => sub {
 
 subtest 'callbacks 18: a role sets attempts that cannot be counted on' => sub {
 	query(q{SET ROLE mallory;
-		CREATE FUNCTION mallory.fails(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'never'; END $$;
 		CREATE FUNCTION mallory.dies(job public.gen_jobs) RETURNS void LANGUAGE plpgsql AS
 			$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(10); END $$});
 	foreach my $attempts (2147483647, -2147483648)
@@ -440,6 +444,14 @@ subtest 'callbacks 13: the owner of the schema puts another table in the place o
 	$id = query(q{SET ROLE alice; INSERT INTO real.gen_jobs (server, request, on_done) VALUES ('painter', '{"prompt": "of alice"}', 'alice.done') RETURNING id});
 	ok($node->poll_query_until('postgres', "SELECT EXISTS (SELECT FROM public.told WHERE job = $id)"), 'a call is made');
 	is(query("SELECT string_agg(what || ' as ' || role, ', ') FROM public.told WHERE job = $id"), 'done as alice', '... as the row says, and nothing else');
+	query(q{
+		DROP VIEW public.gen_jobs;
+		DROP FUNCTION public.spy;
+		ALTER TABLE public.told SET SCHEMA treasury;
+		DROP SCHEMA public;
+		ALTER SCHEMA real RENAME TO public;
+		ALTER TABLE treasury.told SET SCHEMA public;
+		DROP SCHEMA treasury});
 };
 
 $node->stop;

@@ -89,16 +89,27 @@ sub others_go_on
 	return ok(wait_state($node, enqueue($node, 'painter', { prompt => "beside $what" }), 'succeeded'), "$what: others' jobs go on");
 }
 
+# Starts a writer, the only one, and gives its pid. After one that failed, the next one is not started at once.
+sub start_writer
+{
+	set_writers(0);
+	set_writers(2);
+	answered('words') until writer_pids();
+	return (writer_pids())[0];
+}
+
 # ---- what they do ----
 
+# what answers come to without writers
 my %here;
 my @shapes = ('words', 'one string', 'lines of new members', 'fractions', 'zeros as a PNG', 'one picture', 'words in events');
+set_writers(0);
+$here{$_} = result_of(answered($_)) foreach @shapes;
+is(join(' ', writer_pids()), '', 'without writers, the dispatcher does all');
+set_writers(2);
 
 subtest 'writers 1: what they make of answers is what the dispatcher would' => sub {
-	set_writers(0);
-	$here{$_} = result_of(answered($_)) foreach @shapes;
-	is(join(' ', writer_pids()), '', 'without writers, the dispatcher does all');
-	set_writers(2);
+	start_writer();
 	foreach my $shape (@shapes)
 	{
 		my $before = dispatcher_time();
@@ -204,6 +215,7 @@ sub wait_for_writer
 }
 
 subtest 'writers 4: one waits for a lock' => sub {
+	start_writer();
 	my $session = Session->new($node);
 	$session->query('SELECT pg_advisory_lock(1)');
 	hold('wait');
@@ -218,6 +230,7 @@ subtest 'writers 4: one waits for a lock' => sub {
 };
 
 subtest 'writers 5: one that ends by an error loses nothing' => sub {
+	start_writer();
 	hold('fatal');
 	my $id = answered('words');
 	is(result_of($id), $here{words}, 'the dispatcher writes what it had');
@@ -232,8 +245,7 @@ subtest 'writers 5: one that ends by an error loses nothing' => sub {
 };
 
 subtest 'writers 6: one that crashes takes the server with it, but not for ever' => sub {
-	# after one that failed, the next one is not started at once
-	answered('words') until writer_pids();
+	start_writer();
 	hold('crash');
 	my $id = ask('words');
 	ok($node->poll_query_until('postgres', "SELECT state = 'failed' FROM gen_jobs WHERE id = $id"), 'its job is put aside');
@@ -243,8 +255,7 @@ subtest 'writers 6: one that crashes takes the server with it, but not for ever'
 };
 
 subtest 'writers 7: a job goes while a writer has it' => sub {
-	my $first = answered('words');
-	my ($pid) = writer_pids();
+	my $pid = start_writer();
 	kill 'STOP', $pid;
 	my $id = ask('words');
 	ok($node->poll_query_until('postgres', "SELECT bytes_received >= 2900000 FROM genjob.activity WHERE job_id = $id"), 'it is being sent');
@@ -261,6 +272,7 @@ subtest 'writers 7: a job goes while a writer has it' => sub {
 
 subtest 'writers 16: a job is cancelled while its result waits for a writer' => sub {
 	create_server($node, 'predictions', 'replicate', $standin, model => 'stand-in/painter:1', poll_interval => '50 ms');
+	start_writer();
 	set_writers(1);
 	my $session = Session->new($node);
 	$session->query('SELECT pg_advisory_lock(1)');
@@ -280,7 +292,7 @@ subtest 'writers 16: a job is cancelled while its result waits for a writer' => 
 };
 
 subtest 'writers 8: the dispatcher is told to stop while a writer stands still' => sub {
-	answered('words');
+	start_writer();
 	my $dispatcher = dispatcher_pid($node);
 	kill 'STOP', $_ foreach writer_pids();
 	my @ids = map { ask($_) } 'words', 'fractions', 'zeros as a PNG';
@@ -300,6 +312,7 @@ subtest 'writers 8: the dispatcher is told to stop while a writer stands still' 
 };
 
 subtest 'writers 9: the server is stopped while they are at work' => sub {
+	start_writer();
 	my $session = Session->new($node);
 	$session->query('SELECT pg_advisory_lock(1)');
 	hold('wait');
@@ -405,9 +418,8 @@ subtest 'writers 13: small jobs do not wait for large requests' => sub {
 
 subtest 'writers 14: a job goes while a writer builds its request' => sub {
 	my $list = q{jsonb_build_object('prompt', 'a', 'list', list)};
+	my $pid = start_writer();
 
-	has_ended(order('painter', $list));
-	my ($pid) = writer_pids();
 	kill 'STOP', $pid;
 	my @ids = map { order('painter', $list) } 1 .. 2;
 	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($ids[0], $ids[1]) AND state = 'running'"), 'two are claimed');
@@ -422,10 +434,9 @@ subtest 'writers 14: a job goes while a writer builds its request' => sub {
 
 subtest 'writers 15: a writer ends, or the dispatcher does, while a request is built' => sub {
 	my $list = q{jsonb_build_object('prompt', 'a', 'list', list)};
-
-	has_ended(order('painter', $list));
-	my ($pid) = writer_pids();
+	my $pid = start_writer();
 	my $dispatcher = dispatcher_pid($node);
+
 	kill 'STOP', $pid;
 	my $id = order('painter', $list);
 	ok($node->poll_query_until('postgres', "SELECT state = 'running' FROM gen_jobs WHERE id = $id"), 'it is claimed');
@@ -435,8 +446,7 @@ subtest 'writers 15: a writer ends, or the dispatcher does, while a request is b
 	ok(wait_state($node, $id, 'succeeded'), 'after a stop the next dispatcher begins it');
 	is(query("SELECT attempt, losses, failures, unknown_ends FROM gen_jobs WHERE id = $id"), '2|0|0|0', '... and knows that nothing had been sent');
 	# one that has a request, and is told to end, ends when it is built; one that crashes takes the server with it
-	has_ended(order('painter', $list));
-	($pid) = writer_pids();
+	$pid = start_writer();
 	kill 'STOP', $pid;
 	$id = order('painter', $list);
 	ok($node->poll_query_until('postgres', "SELECT state = 'running' FROM gen_jobs WHERE id = $id"), 'another one is claimed');
@@ -454,6 +464,9 @@ subtest 'writers 11: no background worker is free' => sub {
 	is(result_of($id), $here{words}, 'the dispatcher does all');
 	like(query('SELECT last_error FROM genjob.workers WHERE last_error IS NOT NULL'),
 		qr/no background worker is free to read and write large answers.*max_worker_processes/, '... and says so');
+	query('ALTER SYSTEM RESET max_worker_processes');
+	$node->restart;
+	wait_dispatcher($node);
 };
 
 is($standin->counts->{max_per_key} // 1, 1, 'no call was made twice');
