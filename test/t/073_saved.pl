@@ -58,6 +58,13 @@ subtest 'an answer that the table refuses to save is no prediction after a crash
 	my $id = enqueue($node, 'linked', StandIn::request(prompt => 'deep', standin => $script));
 	ok($node->poll_query_until('postgres', "SELECT remote IS NOT NULL FROM gen_jobs WHERE id = $id"),
 		'its row is saved');
+	if (query("SELECT remote ? 'answer' FROM gen_jobs WHERE id = $id") eq 't')
+	{
+		note('jsonb of this PostgreSQL needs less stack, and the table takes the answer');
+		query("ALTER SYSTEM RESET max_stack_depth; SELECT pg_reload_conf(); SELECT genjob.cancel($id)");
+		close $silent;
+		return;
+	}
 	is(query("SELECT remote ? 'answer', remote ? 'urls' FROM gen_jobs WHERE id = $id"),
 		'f|f', '... without the answer and the name of a prediction');
 	$node->stop('immediate');
