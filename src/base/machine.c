@@ -79,8 +79,8 @@ least_limit_v2(const char *root, const char *group)
 
 /*
  * Returns how much memory the cgroups of this process may have, of version 1
- * or 2; PG_UINT64_MAX if they have no limit.  root: what stands before /proc
- * and /sys, "" but for tests.
+ * or 2; PG_UINT64_MAX if they have no limit.  root stands before /proc and
+ * /sys: "" except in tests.
  */
 uint64
 machine_cgroup_memory(const char *root)

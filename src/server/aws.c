@@ -124,8 +124,8 @@ is_region(const char *label)
 }
 
 /*
- * Reads hosts that AWS named before the others, of which clients still have
- * the names.  False if the labels are none of those.
+ * Reads the names of hosts from AWS's first years, which clients still have.
+ * False if the labels are none of those.
  */
 static bool
 read_old_host(char **labels, int n, char **region, char **service)

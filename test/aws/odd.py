@@ -81,7 +81,7 @@ def switching(client, *_):
 
 
 def cut(client, *_):
-    """Nine of a hundred megabytes, of which nothing says that they are always the same."""
+    """Nine of a hundred megabytes. Nothing says that they are always the same."""
     client.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: application/x-thing\r\nContent-Length: 100000000\r\n\r\n' + b'x' * 9000000)
     client.shutdown(socket.SHUT_RDWR)
 

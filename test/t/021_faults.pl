@@ -161,7 +161,7 @@ foreach my $promise (sort keys %failing)
 			is($job->{state}, 'failed', "$name: the job fails");
 			like($job->{error}, $error, '... and says why, and what to do');
 			is($job->{attempt}, $attempt, "... after $attempt attempts") if defined $attempt;
-			is($job->{errors}, $job->{attempt}, '... each of which is in errors');
+			is($job->{errors}, $job->{attempt}, '... and errors has each of them');
 			like($job->{outputs}, ref $outputs ? $outputs : qr/^\Q$outputs\E$/,
 				$outputs eq '' ? '... with no output' : '... and what came is kept');
 			is($jobs{"good $name"}{state}, 'succeeded', '... and the job beside it succeeds');

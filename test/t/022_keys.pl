@@ -25,7 +25,7 @@ create_server($node, $_, 'http', $standin, path => "/echo/$_", max_in_flight => 
   foreach @servers;
 
 subtest 'a key names the options of the server that made its body, whatever was claimed with it' => sub {
-	# 4 MB of inputs each, of which memory has room for few at a time
+	# 4 MB of inputs each; memory has room for few at a time
 	query(q{
 		CREATE TABLE input AS SELECT decode(repeat(md5('x'), 65536 * 4), 'hex') AS bytes;
 		BEGIN;

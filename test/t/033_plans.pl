@@ -35,7 +35,7 @@ sub entries_read
 	return query("SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE $condition");
 }
 
-# Runs an INSERT of jobs of which none starts before all are there.
+# Runs an INSERT of jobs. None starts before all are there.
 sub insert_at_once
 {
 	my ($sql) = @_;
