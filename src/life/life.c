@@ -296,7 +296,7 @@ life_wake(MonoTime now)
  * Moves on a job whose outputs may still reach their store before this process ends.
  */
 static void
-go_on_storing(Job *job, MonoTime now)
+continue_storing(Job *job, MonoTime now)
 {
 	rescue.n_storing++;
 	if (job->state == JOB_WAITING && job->wake_at <= now)
@@ -330,7 +330,7 @@ life_rescue(bool is_last)
 			Job *job = dlist_container(Job, node, iter.cur);
 
 			if (!is_last && store_may_finish(job))
-				go_on_storing(job, now);
+				continue_storing(job, now);
 			else if (store_holds_unsaved(job))
 				drive_job(job, store_rescue);
 			else if (job->step == STEP_FETCH)

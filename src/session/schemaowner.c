@@ -12,12 +12,10 @@
  */
 #include "postgres.h"
 
-#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "commands/defrem.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "nodes/value.h"
@@ -29,15 +27,7 @@
 #include "base/compat.h"
 #include "queue/session.h"
 #include "session/schemaowner.h"
-
-static bool
-is_ours(Oid table)
-{
-	Oid extension = get_extension_oid("genjob", true);
-
-	return OidIsValid(extension) && OidIsValid(table) &&
-		   getExtensionOfObject(RelationRelationId, table) == extension;
-}
+#include "session/strangers.h"
 
 /*
  * Returns gen_jobs if the schema has genjob's tables, else InvalidOid.
@@ -48,7 +38,7 @@ find_jobs(const char *schema_name)
 	Oid schema = get_namespace_oid(schema_name, true);
 	Oid table = OidIsValid(schema) ? get_relname_relid("gen_jobs", schema) : InvalidOid;
 
-	return is_ours(table) ? table : InvalidOid;
+	return strangers_is_genjobs(table) ? table : InvalidOid;
 }
 
 /*
@@ -65,7 +55,7 @@ find_schema(void)
 	{
 		Form_pg_class form = (Form_pg_class) GETSTRUCT(&found->members[i]->tuple);
 
-		if (is_ours(form->oid))
+		if (strangers_is_genjobs(form->oid))
 			schema = form->relnamespace;
 	}
 	ReleaseSysCacheList(found);

@@ -55,17 +55,27 @@ find_table(Oid relation)
 }
 
 /*
+ * True if CREATE EXTENSION genjob made the table.
+ */
+bool
+strangers_is_genjobs(Oid table)
+{
+	Oid extension = get_extension_oid("genjob", true);
+
+	return OidIsValid(extension) && OidIsValid(table) &&
+		   getExtensionOfObject(RelationRelationId, table) == extension;
+}
+
+/*
  * True if CREATE EXTENSION genjob made the relation or its table, and the
  * current role does not own that.
  */
 bool
 strangers_is_anothers(Oid relation)
 {
-	Oid extension = get_extension_oid("genjob", true);
-	Oid table = OidIsValid(extension) && OidIsValid(relation) ? find_table(relation) : InvalidOid;
+	Oid table = OidIsValid(relation) ? find_table(relation) : InvalidOid;
 
-	return OidIsValid(table) && getExtensionOfObject(RelationRelationId, table) == extension &&
-		   !compat_owns_relation(table, GetUserId());
+	return strangers_is_genjobs(table) && !compat_owns_relation(table, GetUserId());
 }
 
 /*

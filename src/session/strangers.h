@@ -7,6 +7,7 @@
 
 #include "nodes/parsenodes.h"
 
+extern bool strangers_is_genjobs(Oid table);
 extern bool strangers_is_anothers(Oid relation);
 extern void strangers_check(Node *statement);
 
