@@ -60,8 +60,9 @@ foreach my $case ([ 'at once', 'true', 1000 ], [ '1 ms later', '1', 200 ], [ '20
 
 subtest 'a server closes behind each answer of a known length' => sub {
 	create_server($node, 'whole', 'openai-chat', $standin, max_in_flight => 4);
-	# on each of the connections one call can be under way when the first meets with it
-	run_jobs('whole', 300, qq({$messages, "stream": false, "standin": {"faults": [{"hang_up": true}], "repeat": true}}), 4);
+	# On each of the four connections one call can be under way when the first meets with it, and once more two seconds later,
+	# when one closing might have been a restart.
+	run_jobs('whole', 300, qq({$messages, "stream": false, "standin": {"faults": [{"hang_up": true}], "repeat": true}}), 8);
 };
 
 subtest 'connections of a server that does not close are used again' => sub {
@@ -76,43 +77,53 @@ subtest 'connections of a server that does not close are used again' => sub {
 
 # ---- a server that closes just when the next request comes ----
 
-# A server whose connections live for two requests. What it does about the second: 'fin' closes before it comes, but so
-# that nobody can see that before it is sent; 'rst' reads it, and resets.  Later connections answer.  Notes what it reads.
+# A server that ends its first connection at the second request. How: 'fin' closes before it comes, but so that nobody can
+# see that before it is sent; 'rst' reads it, and resets.  Other connections answer, also beside the first.  Notes what it
+# reads.
 sub serve
 {
 	my ($habit) = @_;
 	my $socket = IO::Socket::INET->new(Listen => 10, LocalAddr => '127.0.0.1', ReuseAddr => 1) or die "cannot listen: $!\n";
-	my $log = PostgreSQL::Test::Utils::tempdir() . '/log';
+	my $log = PostgreSQL::Test::Utils::tempdir() . '/log' . $socket->sockport;
 	append_to_file($log, '');
 	my $pid = fork // die "cannot fork: $!\n";
 	if ($pid == 0)
 	{
 		$SIG{TERM} = $SIG{INT} = 'DEFAULT';
+		$SIG{CHLD} = 'IGNORE';
 		my $n = 0;
-		while (my $client = $socket->accept)
+		while (1)
 		{
-			my $first = $n++ == 0;
-			while (my $request = read_request($client))
-			{
-				append_to_file($log, $request =~ /"n": ?(\d+)/ ? "$1\n" : "?\n");
-				if ($request =~ /"n": ?2/ && $first)
-				{
-					setsockopt($client, SOL_SOCKET, SO_LINGER, pack('ii', 1, 0));
-					last;
-				}
-				print $client "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"ok\": 123}";
-				if ($first && $habit eq 'fin')
-				{
-					sleep 0.3;
-					last;
-				}
-			}
-			close $client;
+			my $client = $socket->accept or next;
+			my $is_first = $n++ == 0;
+			next if (fork // die "cannot fork: $!\n") != 0;
+			answer_requests($client, $log, $is_first ? $habit : '');
+			POSIX::_exit(0);
 		}
-		POSIX::_exit(0);
 	}
 	push @servers, $pid;
 	return ('http://127.0.0.1:' . $socket->sockport, $log);
+}
+
+sub answer_requests
+{
+	my ($client, $log, $habit) = @_;
+	while (my $request = read_request($client))
+	{
+		append_to_file($log, $request =~ /"n": ?(\d+)/ ? "$1\n" : "?\n");
+		if ($habit eq 'rst' && $request =~ /"n": ?2/)
+		{
+			setsockopt($client, SOL_SOCKET, SO_LINGER, pack('ii', 1, 0));
+			last;
+		}
+		print $client "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"ok\": 123}";
+		if ($habit eq 'fin')
+		{
+			sleep 0.3;
+			last;
+		}
+	}
+	close $client;
 }
 
 sub run_one
@@ -133,15 +144,21 @@ subtest 'a kept connection ends while it rests' => sub {
 };
 
 subtest 'a kept connection is reset when the request has been read' => sub {
-	my ($url, $log) = serve('rst');
-	create_server($node, 'reset', 'http', $url, on_unknown => 'fail');
-	is(run_one('reset', 1)->{state}, 'succeeded', 'the first call');
-	# none is used again in the first 20 ms, and this server serves one at a time
-	sleep 0.1;
-	my $job = run_one('reset', 2);
+	# A busy machine may notice so late that the first connection rests that the second call does without it: once more.
+	my ($log, $job);
+	for my $round (1 .. 10)
+	{
+		(my $url, $log) = serve('rst');
+		create_server($node, "reset $round", 'http', $url, on_unknown => 'fail');
+		is(run_one("reset $round", 1)->{state}, 'succeeded', 'the first call');
+		# none is used again in the first 20 ms
+		sleep 0.1;
+		$job = run_one("reset $round", 2);
+		last if $job->{state} ne 'succeeded';
+	}
 	is($job->{state}, 'failed', 'the second fails');
 	like($job->{error},
-		qr/^the connection to server "reset" ended before the answer was complete: the server closed the kept connection while this call was being sent; it may or may not have read the call\. The call may have been accepted/,
+		qr/^the connection to server "reset \d+" ended before the answer was complete: the server closed the kept connection while this call was being sent; it may or may not have read the call\. The call may have been accepted/,
 		'... and says what happened');
 	is(slurp_file($log), "1\n2\n", '... and is not sent again');
 };

@@ -94,8 +94,8 @@ subtest 'what cannot be deleted' => sub {
 	ok(wait_dispatcher($node), 'a restart');
 	$store->start($port);
 	eventually(q{SELECT count(*) = 1 FROM gen_jobs WHERE server = 'painter'}, 'the store is back: one goes');
-	query(q{UPDATE gen_outputs SET store = 'pictures'});
 	query(q{ALTER USER MAPPING FOR PUBLIC SERVER pictures OPTIONS (SET secret_access_key 'mistaken')});
+	query(q{UPDATE gen_outputs SET store = 'pictures'});
 	eventually(q{SELECT count(*) = 1 FROM gen_jobs WHERE request ? 'delete' AND error IS NOT NULL}, 'a wrong key: the deletion fails, or waits');
 	is(query(q{SELECT count(*) FROM gen_jobs WHERE server = 'painter'}), 1, '... the row stays');
 	query(q{ALTER USER MAPPING FOR PUBLIC SERVER pictures OPTIONS (SET secret_access_key 'testing')});
