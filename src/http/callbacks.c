@@ -45,19 +45,35 @@ announces_stream(const char *line, size_t len)
 		   strstr(type, "jsonl") != NULL;
 }
 
+/*
+ * Removes the end of the last line, because the next one continues it.
+ */
+static void
+join_lines(Bytes *headers)
+{
+	while (headers->len > 0 && strchr("\r\n", headers->data[headers->len - 1]) != NULL)
+		headers->len--;
+}
+
 static size_t
 header_callback(char *line, size_t size, size_t count, void *arg)
 {
 	HttpTransfer *transfer = arg;
 
+	bool is_folded = count > 0 && (line[0] == ' ' || line[0] == '\t');
+
 	transfer->header_lines++;
-	if (count > 0 && (line[0] == ' ' || line[0] == '\t'))
-		transfer->folded_lines++;
+	transfer->folded_lines += is_folded;
 	if (transfer->header_lines > MAX_HEADER_LINES || transfer->folded_lines > MAX_FOLDED_LINES)
 	{
 		transfer->is_flooded = true;
 		return 0;
 	}
+	/* a trailer is no header (RFC 9110, 6.5.1): it must not change what the body is */
+	if (transfer->has_body)
+		return size * count;
+	if (is_folded)
+		join_lines(transfer->reply->headers);
 	/* a new status line: what came before was an interim answer */
 	if (count > 5 && memcmp(line, "HTTP/", 5) == 0)
 	{

@@ -24,6 +24,7 @@
 
 #include "base/bytes.h"
 #include "http/decode.h"
+#include "http/header.h"
 
 #define MAX_ENCODINGS 3 /* one around the other */
 #define PIECE (64 * 1024)
@@ -58,51 +59,48 @@ static const struct
 #endif
 };
 
-/* A header's value, word by word; no NUL byte follows the header. */
+/* The words of all headers of one name, which count as one list (RFC 9110, 5.3) */
 typedef struct Words
 {
-	const char *next;
+	const HttpReply *reply;
+	size_t at;        /* the next header */
+	const char *next; /* what is left of the present one; no NUL byte follows */
 	const char *end;
 } Words;
 
 /*
- * Finds the value of the last Content-Encoding, as it stands in the headers;
- * false if there is none.
+ * Moves on to the next Content-Encoding; false if there is none.
  */
 static bool
-find_encodings(const HttpReply *reply, Words *words)
+next_line(Words *words)
 {
-	static const char name[] = "Content-Encoding:";
-	const char *line = reply->headers->data;
-	const char *end = line + reply->headers->len;
-	bool found = false;
+	static const char name[] = "Content-Encoding";
+	HeaderLine line;
 
-	while (line < end)
+	while (header_next(words->reply, &words->at, &line))
 	{
-		const char *feed = memchr(line, '\n', end - line);
-		const char *line_end = feed ? feed : end;
-
-		if (line_end - line >= (ptrdiff_t) strlen(name) &&
-			pg_strncasecmp(line, name, strlen(name)) == 0)
-		{
-			*words = (Words){line + strlen(name), line_end};
-			found = true;
-		}
-		line = line_end + 1;
+		if (line.name_len != strlen(name) || pg_strncasecmp(line.name, name, strlen(name)) != 0)
+			continue;
+		words->next = line.value;
+		words->end = line.value + line.value_len;
+		return true;
 	}
-	return found;
+	return false;
 }
 
 /*
- * Returns the next encoding of a list, its length in *len; NULL at the end.
+ * Returns the next encoding of the list, its length in *len; NULL at the end.
  */
 static const char *
 next_word(Words *words, size_t *len)
 {
 	const char *word;
 
-	while (words->next < words->end && strchr(" \t\r,", *words->next) != NULL)
-		words->next++;
+	do
+	{
+		while (words->next < words->end && strchr(" \t\r,", *words->next) != NULL)
+			words->next++;
+	} while (words->next == words->end && next_line(words));
 	word = words->next;
 	while (words->next < words->end && strchr(" \t\r,", *words->next) == NULL)
 		words->next++;
@@ -137,15 +135,13 @@ static int
 read_encodings(const HttpReply *reply, Encoding *list, const char **unknown)
 {
 	static const char *const usual[] = {"br", "zstd", "compress"};
-	Words words;
+	Words words = {.reply = reply};
 	const char *word;
 	size_t len;
 	int n = 0;
 	int i;
 
 	*unknown = NULL;
-	if (!find_encodings(reply, &words))
-		return 0;
 	while ((word = next_word(&words, &len)) != NULL)
 	{
 		Encoding encoding = encoding_of(word, len);

@@ -52,6 +52,8 @@ header_next(const HttpReply *reply, size_t *at, HeaderLine *header)
 			continue;
 		header->name = line;
 		header->name_len = colon - line;
+		while (header->name_len > 0 && isspace((unsigned char) line[header->name_len - 1]))
+			header->name_len--;
 		for (colon++; colon < end && isspace((unsigned char) *colon); colon++)
 			;
 		for (; end > colon && isspace((unsigned char) end[-1]); end--)

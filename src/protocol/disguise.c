@@ -60,19 +60,20 @@ named_entity(const char *text, const char *end, int *len)
 	static const struct
 	{
 		const char *name;
+		size_t len;
 		char value;
-	} names[] = {{"&amp;", '&'},  {"&lt;", '<'},     {"&gt;", '>'},
-				 {"&quot;", '"'}, {"&apos;", '\''},  {"&sol;", '/'},
-				 {"&plus;", '+'}, {"&equals;", '='}, {"&nbsp;", ' '}};
+	} names[] = {{"&amp;", 5, '&'},  {"&lt;", 4, '<'},     {"&gt;", 4, '>'},
+				 {"&quot;", 6, '"'}, {"&apos;", 6, '\''},  {"&sol;", 5, '/'},
+				 {"&plus;", 6, '+'}, {"&equals;", 8, '='}, {"&nbsp;", 6, ' '}};
 	int i;
 
 	for (i = 0; i < lengthof(names); i++)
 	{
-		size_t name_len = strlen(names[i].name);
-
-		if (end - text >= name_len && memcmp(text, names[i].name, name_len) == 0)
+		/* a text may be nothing but "&" */
+		if (text[1] == names[i].name[1] && end - text >= names[i].len &&
+			memcmp(text, names[i].name, names[i].len) == 0)
 		{
-			*len = (int) name_len;
+			*len = (int) names[i].len;
 			return names[i].value;
 		}
 	}

@@ -93,6 +93,12 @@ test_formats(void)
 		{"deflate", compress_with(text, RAW)},
 		{"identity, gzip", compress_with(text, GZIP)},
 		{"deflate, gzip", compress_with(compress_with(text, ZLIB), GZIP)},
+		{"deflate\r\nX-Between: 1\r\ncontent-encoding: gzip",
+		 compress_with(compress_with(text, ZLIB), GZIP)},
+		{"gzip\r\nContent-Encoding:gzip\r\nContent-Encoding: \r\nContent-Encoding:\tdeflate",
+		 compress_with(compress_with(compress_with(text, GZIP), GZIP), ZLIB)},
+		{"identity\r\nContent-Encoding : ,gzip,\r\nContent-Encoding: identity",
+		 compress_with(text, GZIP)},
 	};
 	int i;
 
@@ -190,7 +196,13 @@ test_newer(void)
 static void
 test_others(void)
 {
-	const char *encodings[] = {"br", "zstd", "gzip, br", "compress", "gzip, gzip, gzip, gzip"};
+	const char *encodings[] = {"br",
+							   "zstd",
+							   "gzip, br",
+							   "compress",
+							   "gzip, gzip, gzip, gzip",
+							   "gzip\r\nContent-Encoding: gzip, gzip\r\nContent-Encoding: gzip",
+							   "br\r\nContent-Encoding: sdch\r\nContent-Encoding: gzip"};
 	int i;
 
 	for (i = 0; i < lengthof(encodings); i++)
