@@ -322,6 +322,18 @@ fetch_build(Job *job, char **why)
 	return http;
 }
 
+/*
+ * Returns what an answer to the call is judged by: the store's options, not
+ * the job's server's.
+ */
+ReplySource
+fetch_source(const Job *job)
+{
+	const FetchObject *object = current_object(job);
+
+	return store_source(object->queue, object->server, &job->fetch->place, &job->call);
+}
+
 Next
 fetch_unbuilt(Job *job, const char *why, const ErrorData *error)
 {
@@ -357,20 +369,18 @@ describe_too_large(const Job *job)
  * Keeps what has come, with its memory context, until the request is built.
  */
 static void
-keep_object(Job *job, const HttpReply *reply)
+keep_object(Job *job, const Output *output)
 {
 	FetchObject *object = current_object(job);
 	Reference *reference = object->reference;
 
 	if (object->queue->stats != NULL)
 		stats_end_trouble(object->queue->stats, job->id);
-	reference->data = reply->body->len > 0 ? reply->body->data : "";
-	reference->len = reply->body->len;
+	reference->data = output->data != NULL ? output->data : "";
+	reference->len = output->len;
 	if (reference->content_type == NULL)
 		reference->content_type =
-			reply->body->len > 0
-				? MemoryContextStrdup(job->submission.context, answer_body_type(reply))
-				: "application/octet-stream";
+			MemoryContextStrdup(job->submission.context, output->content_type);
 	calls_keep(job, job->submission.context);
 	fetch_leave_place(job);
 	drop_object(job, object);
@@ -391,11 +401,13 @@ fetch_answered(Job *job, HttpReply *reply)
 									  shown_url(object), answer.error));
 	if (!answer.is_done)
 		return handle_failure(job, answer.error, answer.is_refused);
-	taken = job->fetch->taken + memory_body_size(0, reply->body->len);
+	if (answer.object == NULL)
+		return handle_failure(job, "genjob cannot understand its answer.", false);
+	taken = job->fetch->taken + memory_body_size(0, answer.object->len);
 	if (!reserve_memory(job, taken))
 		return put_off_for_memory(job, taken);
 	job->fetch->taken = taken;
-	keep_object(job, reply);
+	keep_object(job, answer.object);
 	return fetch_next(job);
 }
 

@@ -12,4 +12,6 @@ extern void fetch_add(Job *job, Reference *reference, Server *server, const Mapp
 extern void fetch_leave_place(Job *job);
 extern void fetch_close(Job *job);
 
+extern ReplySource fetch_source(const Job *job);
+
 #endif /* GENJOB_FETCH_H */

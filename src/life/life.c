@@ -29,6 +29,7 @@
 #include "life/calls.h"
 #include "life/cancelline.h"
 #include "life/drive.h"
+#include "life/fetch.h"
 #include "life/leftover.h"
 #include "life/life.h"
 #include "life/postponed.h"
@@ -36,6 +37,8 @@
 #include "life/store.h"
 #include "life/traced.h"
 #include "life/upload.h"
+#include "life/verdict.h"
+#include "protocol/judge.h"
 #include "schedule/schedule.h"
 
 /* What life_rescue() left to do. */
@@ -227,13 +230,24 @@ life_poured(void *tag)
 }
 
 /*
- * True if this process judges the answer, however large it is.
+ * True if this process judges the answer, however large it is.  So it does with a store's refusal of an object, which
+ * it reads once more.
  */
 bool
-life_judges_here(const Call *call)
+life_judges_here(const Call *call, const HttpReply *reply)
 {
 	return !steps_table[call->step].may_be_judged_apart ||
+		   (call->step == STEP_FETCH && !reply_is_success(reply)) ||
 		   (call->step == STEP_DOWNLOAD && pour_is_under_way(call->job));
+}
+
+/*
+ * Returns what an answer to the job's present call is judged by.
+ */
+ReplySource
+life_source(const Job *job)
+{
+	return job->step == STEP_FETCH ? fetch_source(job) : verdict_source(job, job->call.http);
 }
 
 /*

@@ -20,7 +20,8 @@ extern void life_build_here(Job *job);
 /* A call has ended; call is the tag from http_take_finished() */
 extern void life_answered(void *call, HttpReply *reply);
 extern void life_poured(void *call);
-extern bool life_judges_here(const Call *call);
+extern ReplySource life_source(const Job *job);
+extern bool life_judges_here(const Call *call, const HttpReply *reply);
 extern bool life_can_do_without(const Call *call);
 extern Verdict *life_judge(JobStep step, const ReplySource *source, HttpReply *reply,
 						   Remote *remote);

@@ -21,9 +21,9 @@ const Step steps_table[JOB_STEPS] = {
 		.answered = submit_answered, .judge = reply_judge, .woken = progress_woken},
 
 	[STEP_FETCH] = {
-		.name = "fetch", .phase = ACTIVITY_FETCHING,
+		.name = "fetch", .phase = ACTIVITY_FETCHING, .may_be_judged_apart = true,
 		.build = fetch_build, .unbuilt = fetch_unbuilt, .starved = fetch_starved,
-		.answered = fetch_answered, .woken = fetch_woken, .saved = fetch_saved},
+		.answered = fetch_answered, .judge = reply_judge, .woken = fetch_woken, .saved = fetch_saved},
 
 	[STEP_LOOKUP] = {
 		.name = "lookup", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,

@@ -62,6 +62,7 @@ typedef struct StoreAnswer
 	bool is_missing; /* because there is no such object */
 	char *error;     /* a sentence, in the memory context of the call; or NULL */
 	char *etag;      /* of the answer, in the same memory context; or NULL */
+	Output *object;  /* that was read, in the same memory context; or NULL */
 } StoreAnswer;
 
 extern void store_open(Job *job);
@@ -73,6 +74,8 @@ extern bool store_may_finish(const Job *job);
 extern StoreAnswer store_judge(Job *job, Place *place, Call *call, HttpReply *reply);
 extern StoreAnswer store_judge_at(Job *job, struct ServerQueue *queue, const Server *server,
 								  Place *place, Call *call, HttpReply *reply);
+extern ReplySource store_source(const struct ServerQueue *queue, const Server *server,
+								const Place *place, const Call *call);
 extern bool store_is_worth_a_try(int failures, int64 us, bool is_refused);
 extern bool store_bears(Job *job, const char *why, bool is_refused);
 extern int64 store_note_loss(Job *job, const char *why);

@@ -26,6 +26,7 @@ typedef struct Judging
 {
 	ReplySource source;
 	HttpReply *reply;
+	const Judged *judged; /* how another process judged it; or NULL */
 	Verdict *verdict;
 	char *etag;
 } Judging;
@@ -36,7 +37,11 @@ judge_reply(void *arg)
 	Judging *judging = arg;
 	Remote remote = {NULL};
 
-	judging->verdict = reply_judge(&judging->source, judging->reply, &remote);
+	if (judging->judged != NULL && judging->judged->why != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION), errmsg("%s", judging->judged->why)));
+	judging->verdict = judging->judged ? judging->judged->verdict
+									   : reply_judge(&judging->source, judging->reply, &remote);
 	judging->etag = s3_read_etag(judging->reply);
 }
 
@@ -73,6 +78,19 @@ options_of(const Place *place, const Server *server)
 }
 
 /*
+ * Returns what an answer to a call to a store is judged by.  queue and server
+ * (or NULL) are the store's.  Its options are NULL if the server is gone.
+ */
+ReplySource
+store_source(const ServerQueue *queue, const Server *server, const Place *place, const Call *call)
+{
+	return (ReplySource){.server_name = NameStr(queue->name),
+						 .options = options_of(place, server),
+						 .request = call->http,
+						 .now_unix = time(NULL)};
+}
+
+/*
  * Returns what became of a call of the job to a store.  queue and server (or
  * NULL) are the store's.  Gives up *place, which may be empty.
  */
@@ -80,14 +98,15 @@ StoreAnswer
 store_judge_at(Job *job, ServerQueue *queue, const Server *server, Place *place, Call *call,
 			   HttpReply *reply)
 {
-	Judging judging = {.reply = reply};
+	Judging judging = {.source = store_source(queue, server, place, call), .reply = reply};
 	StoreAnswer answer = {false};
 	ErrorData *error;
 
-	judging.source.server_name = NameStr(queue->name);
-	judging.source.options = options_of(place, server);
-	judging.source.request = call->http;
-	judging.source.now_unix = time(NULL);
+	if (call->step == STEP_FETCH)
+	{
+		judging.judged = job->judged;
+		job->judged = NULL;
+	}
 	if (reply->error == HTTP_OK && (reply->status == 401 || reply->status == 403))
 		calls_doubt_secrets(job);
 	if (judging.source.options == NULL || !calls_run(call, judge_reply, &judging, &error))
@@ -103,6 +122,7 @@ store_judge_at(Job *job, ServerQueue *queue, const Server *server, Place *place,
 	answer.is_refused = judging.verdict->kind == VERDICT_FAIL;
 	answer.is_missing = s3_is_missing(reply);
 	answer.etag = judging.etag;
+	answer.object = judging.verdict->outputs != NIL ? linitial(judging.verdict->outputs) : NULL;
 	answer.error = judging.verdict->error ? judging.verdict->error
 										  : pstrdup("genjob cannot understand its answer.");
 	words_mask(call->http, answer.error, strlen(answer.error));

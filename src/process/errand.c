@@ -330,7 +330,7 @@ pack_question(SpoolStream *stream, Errand *errand)
 						 .attempt = job->attempt,
 						 .step = job->step,
 						 .lookup = job->step == STEP_LOOKUP ? (char *) job->lookup.address : NULL,
-						 .source = verdict_source(job, job->call.http),
+						 .source = life_source(job),
 						 .remote = job->remote,
 						 .reply = errand->reply};
 

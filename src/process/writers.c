@@ -195,14 +195,14 @@ writers_take_answer(void *tag, HttpReply *reply)
 		return false;
 	if (life_can_do_without(call))
 		bytes_clear(reply->body);
-	if (life_judges_here(call))
+	if (life_judges_here(call, reply))
 	{
 		if (!reply_is_success(reply))
 			reply->body->len = Min(reply->body->len, REFUSAL_READ);
 		return false;
 	}
 	/* a writer parses the options from defs */
-	if (!writers_can_be_had() || call->job->options->defs == NIL)
+	if (!writers_can_be_had() || life_source(call->job).options->defs == NIL)
 		return false;
 	errand_judge(call, reply);
 	is_due = true;

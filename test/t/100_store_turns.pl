@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use HTTP::Tiny;
+use MIME::Base64 qw(decode_base64);
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -66,6 +67,20 @@ subtest 'an object of 30 MB is fetched first' => sub {
 	my $id = enqueue($node, 'bytes', StandIn::request(a => { '$url' => 's3://pictures/in.png' }, latency_ms => 100));
 	ok(wait_state($node, $id, 'succeeded'), 'it is fetched and sent');
 	no_turn_is_long($node, $offset, '30 MB fetched and sent in base64');
+};
+
+subtest 'an object of 30 MB of text is fetched, and searched for secrets' => sub {
+	my $key = 'a-key-of-a-store-4711';
+	create_store($node, 'texts', $fake, bucket => 'texts', mapping => { access_key_id => 'texts', secret_access_key => $key });
+	create_server($node, 'brief', 'http', $standin, path => '/echo', links_as => 'bytes');
+	$http->put($fake->url('/texts/in.txt'), { content => 'a word ' x (30 * $mb / 7) . "and $key" });
+	warm_up();
+	my $offset = -s $node->logfile;
+	my $id = enqueue($node, 'brief', { a => { '$url' => 's3://texts/in.txt' } });
+	ok(wait_state($node, $id, 'succeeded'), 'it is fetched and sent');
+	my $end = decode_base64(query("SELECT right(result->'body'->>'a', 40) FROM gen_jobs WHERE id = $id"));
+	like($end, qr/and \*+$/, '... without the key of the store');
+	no_turn_is_long($node, $offset, '30 MB of text');
 };
 
 subtest 'a picture of 19 MB is saved while its store fails, and stored after a crash' => sub {
