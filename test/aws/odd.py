@@ -90,12 +90,29 @@ def named(client, *_):
     answer(client, '200 OK', b'{"id": "a name"}')
 
 
+def full(client, method, words, __):
+    """An answer that takes long to read, with so many bytes. The next word says how it is made."""
+    pieces = {'objects': (b'[', b'{},', b'{}]'), 'ampersands': (b'{"error": "', b'&', b'"}'), 'tags': (b'<Error>', b'<a>x', b'')}
+    begin, piece, end = pieces[words[1]]
+    body = begin + piece * (int(words[0]) // len(piece)) + end
+    if method == 'HEAD':
+        answer(client, '200 OK')
+    else:
+        answer(client, '200 OK', body, 'application/xml' if words[1] == 'tags' else 'application/json')
+
+
+def raw(client, _, words, __):
+    """What the next word says in hexadecimal, and then the end."""
+    client.sendall(bytes.fromhex(words[0]))
+    client.shutdown(socket.SHUT_RDWR)
+
+
 def large(client, _, words, __):
     """A file of so many bytes."""
     answer(client, '200 OK', b'x' * int(words[0]), 'application/x-thing')
 
 
-KINDS = {kind.__name__: kind for kind in (picture, link, progress, dense, long, forgetful, switching, cut, named, large)}
+KINDS = {kind.__name__: kind for kind in (picture, link, progress, dense, long, forgetful, switching, cut, named, full, raw, large)}
 
 
 def serve(client):
