@@ -92,7 +92,8 @@ def named(client, *_):
 
 def full(client, method, words, __):
     """An answer that takes long to read, with so many bytes. The next word says how it is made."""
-    pieces = {'objects': (b'[', b'{},', b'{}]'), 'ampersands': (b'{"error": "', b'&', b'"}'), 'tags': (b'<Error>', b'<a>x', b'')}
+    pieces = {'objects': (b'[', b'{},', b'{}]'), 'ampersands': (b'{"error": "', b'&', b'"}'),
+              'tags': (b'<Error>', b'<a>x', b'')}
     begin, piece, end = pieces[words[1]]
     body = begin + piece * (int(words[0]) // len(piece)) + end
     if method == 'HEAD':
@@ -112,7 +113,8 @@ def large(client, _, words, __):
     answer(client, '200 OK', b'x' * int(words[0]), 'application/x-thing')
 
 
-KINDS = {kind.__name__: kind for kind in (picture, link, progress, dense, long, forgetful, switching, cut, named, full, raw, large)}
+KINDS = {kind.__name__: kind for kind in (picture, link, progress, dense, long, forgetful, switching, cut, named, full, raw,
+                                       large)}
 
 
 def serve(client):
