@@ -47,7 +47,7 @@ sub create_endless
 {
 	my ($server) = @_;
 	as('mallory', qq{CREATE SERVER $server FOREIGN DATA WRAPPER genjob
-		OPTIONS (api 'openai-images', url '$url', auth 'none', max_in_flight '100000', timeout '1000 d')});
+		OPTIONS (api 'openai-images', url '$url', auth 'none', max_in_flight '100000', timeout '480 h')});
 	return;
 }
 
