@@ -94,6 +94,7 @@ OBJS = \
 	src/schedule/schedule.o \
 	src/schedule/queues.o \
 	src/schedule/lines.o \
+	src/schedule/parts.o \
 	src/schedule/putoff.o \
 	src/schedule/bound.o \
 	src/schedule/turns.o \

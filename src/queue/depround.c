@@ -150,8 +150,8 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		" SELECT n.id, n.state::text, n.server, n.owner::oid, n.tenant, n.priority, n.run_at, n.expires_at, n.on_done IS NOT NULL FROM done n"},
 	/*
 	 * Queues, fails or cancels those of the jobs $1 that wait for nothing any
-	 * more; by ctid, as ROUND_CONTINUE does.  Cuts errors of other jobs that it
-	 * quotes: these may quote others.
+	 * more; by ctid, as ROUND_CONTINUE does.  Cuts the errors that it quotes,
+	 * which may quote others, and reads only the start of a huge one: each job quotes it.
 	 */
 	[ROUND_RESOLVE] = {2, {INT8ARRAYOID, TIMESTAMPTZOID},
 		"WITH ready AS MATERIALIZED (SELECT j.id FROM @.gen_jobs j WHERE j.id = ANY ($1)"
@@ -167,7 +167,7 @@ static const Statement statements[ROUND_STATEMENTS] = {
 		"    format('job %s, which this job should wait for, does not exist, was inserted later, or may not be seen by the owner of this job. Insert this job again without that id.', v.missing)"
 		"   WHEN v.state = 'failed' THEN concat(format('job %s, which this job waited for, ', v.bad),"
 		"    coalesce((SELECT CASE p.state WHEN 'cancelled' THEN 'was cancelled' ELSE 'failed' END || coalesce(': ' ||"
-		"      CASE WHEN length(p.error) > 1000 THEN left(p.error, 500) || ' ... ' || right(p.error, 400) ELSE p.error END, '.')"
+		"      CASE WHEN octet_length(p.error) > 100000 THEN left(p.error, 900) || ' ...' WHEN length(p.error) > 1000 THEN left(p.error, 500) || ' ... ' || right(p.error, 400) ELSE p.error END, '.')"
 		"     FROM @.gen_jobs p WHERE p.id = v.bad AND coalesce(pg_has_role(j.owner::oid, p.owner::oid, 'USAGE'), false)),"
 		"    'has not succeeded.')) END"
 		"  FROM (SELECT o.missing, o.bad, CASE WHEN o.missing IS NOT NULL THEN 'failed'"

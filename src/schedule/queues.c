@@ -47,6 +47,24 @@ queue_has_waiting(const ServerQueue *queue)
 		   !dlist_is_empty(unconstify(dlist_head *, &queue->bound));
 }
 
+/*
+ * Returns a queue whose jobs cannot run because its server cannot be used; NULL when there is none.
+ */
+ServerQueue *
+schedule_next_without_server(void)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &active)
+	{
+		ServerQueue *queue = dlist_container(ServerQueue, node, iter.cur);
+
+		if (queue->server == NULL && !queue->is_stale && queue_has_waiting(queue))
+			return queue;
+	}
+	return NULL;
+}
+
 static void
 mark_stale(ServerQueue *queue)
 {

@@ -16,6 +16,7 @@
 #include "schedule/bound.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "schedule/parts.h"
 #include "schedule/putoff.h"
 #include "schedule/schedule.h"
 
@@ -152,24 +153,6 @@ schedule_drop(ServerQueue *queue)
 	turns_drop(&queue->turns);
 	while (bound_take(&queue->bound, &id, 1) > 0)
 		;
-}
-
-/*
- * Returns a queue whose jobs cannot run because its server cannot be used; NULL when there is none.
- */
-ServerQueue *
-schedule_next_without_server(void)
-{
-	dlist_iter iter;
-
-	dlist_foreach(iter, queues_active())
-	{
-		ServerQueue *queue = queue_of(iter.cur);
-
-		if (queue->server == NULL && !queue->is_stale && queue_has_waiting(queue))
-			return queue;
-	}
-	return NULL;
 }
 
 /*
@@ -330,6 +313,26 @@ schedule_take_memory_again(int64 *ids, int max, MonoTime now)
 	return putoff_take_for_memory(ids, max, room, any_size);
 }
 
+/*
+ * Returns the queue whose server would run the queue's next job.
+ */
+static ServerQueue *
+next_target(ServerQueue *queue, MonoTime now)
+{
+	return needs_fallback(queue, now) ? queue->fallback : queue;
+}
+
+/*
+ * True if the server that would run the queue's next job may have one of room
+ * places.  Call it between parts_begin() and parts_end().
+ */
+static bool
+may_have_place(ServerQueue *queue, int room, MonoTime now)
+{
+	/* a stale queue has to be looked at, whatever runs its jobs */
+	return queue->is_stale || parts_may_take(next_target(queue, now), room);
+}
+
 static bool
 waits_for_memory(const ServerQueue *queue, const ServerQueue *first)
 {
@@ -345,20 +348,27 @@ waits_for_memory(const ServerQueue *queue, const ServerQueue *first)
 bool
 schedule_can_take(int room, MonoTime now)
 {
+	bool can_take = false;
 	ServerQueue *first;
 	dlist_iter iter;
 
 	if (room <= 0)
 		return false;
 	first = schedule_next_for_memory(now);
+	parts_begin();
 	dlist_foreach(iter, queues_active())
 	{
 		ServerQueue *queue = queue_of(iter.cur);
 
-		if (!waits_for_memory(queue, first) && could_take(queue, now))
-			return true;
+		if (!waits_for_memory(queue, first) && could_take(queue, now) &&
+			may_have_place(queue, room, now))
+		{
+			can_take = true;
+			break;
+		}
 	}
-	return false;
+	parts_end();
+	return can_take;
 }
 
 static bool
@@ -416,7 +426,7 @@ compare_candidates(const pairingheap_node *a, const pairingheap_node *b, void *a
 static int
 calls_at_next_server(ServerQueue *queue, MonoTime now)
 {
-	return needs_fallback(queue, now) ? queue->fallback->limits.in_flight : queue->limits.in_flight;
+	return next_target(queue, now)->limits.in_flight;
 }
 
 /*
@@ -453,6 +463,7 @@ schedule_take(Turn *taken, int max, int room, MonoTime now)
 	pairingheap *line = line_up_candidates(now);
 	int n = 0;
 
+	parts_begin();
 	while (!pairingheap_is_empty(line) && n < Min(max, room))
 	{
 		Candidate *candidate =
@@ -465,8 +476,10 @@ schedule_take(Turn *taken, int max, int room, MonoTime now)
 		 */
 		if (in_flight <= candidate->in_flight)
 		{
-			if (!take_job(candidate->queue, &taken[n], now))
+			if (!may_have_place(candidate->queue, room - n, now) ||
+				!take_job(candidate->queue, &taken[n], now))
 				continue;
+			parts_note_taken(taken[n].queue);
 			candidate->queue->served_at = ++served;
 			n++;
 			in_flight = calls_at_next_server(candidate->queue, now);
@@ -474,6 +487,7 @@ schedule_take(Turn *taken, int max, int room, MonoTime now)
 		candidate->in_flight = in_flight;
 		pairingheap_add(line, &candidate->node);
 	}
+	parts_end();
 	pairingheap_free(line);
 	return n;
 }
@@ -547,17 +561,21 @@ schedule_show(int room, MonoTime now)
 {
 	dlist_iter iter;
 
+	parts_begin();
 	dlist_foreach(iter, queues_active())
 	{
 		ServerQueue *queue = queue_of(iter.cur);
 
 		limits_say_why(&queue->limits,
 					   room <= 0 ? "genjob.max_in_flight is reached"
+					   : !parts_may_take(queue, room)
+						   ? "the servers of its owner have their part of genjob.max_in_flight"
 					   : queue->wants_memory > 0 && queue_has_waiting(queue)
 						   ? "genjob.max_memory is reached"
 						   : "",
 					   queue->fallback_trouble, now);
 	}
+	parts_end();
 	queues_rest(now);
 }
 

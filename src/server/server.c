@@ -131,6 +131,7 @@ server_parse(const void *arg)
 
 	server->oid = catalog->serverid;
 	server->owner = catalog->owner;
+	server->owner_is_superuser = superuser_arg(catalog->owner);
 	namestrcpy(&server->name, catalog->servername);
 	server->context = context;
 	server->references = 1;

@@ -15,6 +15,7 @@ typedef struct Server
 {
 	Oid oid;
 	Oid owner;
+	bool owner_is_superuser;
 	NameData name;
 	ServerOptions options;
 	int n_backends;

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/sysattr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -15,6 +16,8 @@
 #include "session/change.h"
 #include "session/check.h"
 #include "session/defaults.h"
+
+#define MAX_ERROR_BYTES 100000
 
 /*
  * Refuses a change of state that makes no sense.  The hint names one that does.
@@ -149,6 +152,19 @@ change_check_columns(const Row *before, const Row *after, bool privileged)
 					 errdetail("Its server, request, inputs and after cannot be changed now."),
 					 errhint("Cancel it first.")));
 	}
+}
+
+/*
+ * Refuses a huge error.  Jobs that waited for this one quote its error, and genjob copies it in each note.
+ */
+void
+change_check_error(const Row *before, const Row *after)
+{
+	if (row_column_changed(before, after, JOB_ERROR) && !after->nulls[JOB_ERROR] &&
+		toast_raw_datum_size(after->values[JOB_ERROR]) > MAX_ERROR_BYTES + VARHDRSZ)
+		ereport(ERROR, (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+						errmsg("error of a job is longer than %d bytes", MAX_ERROR_BYTES),
+						errhint("Say in a sentence why the job has not succeeded.")));
 }
 
 /*

@@ -11,6 +11,7 @@
 #include "session/row.h"
 
 extern void change_check_columns(const Row *before, const Row *after, bool privileged);
+extern void change_check_error(const Row *before, const Row *after);
 extern void change_bind_server(const Row *before, Row *after, const Bitmapset *named);
 extern void change_state(const Row *before, Row *row);
 extern bool change_is_of_order(const Row *before, const Row *after);

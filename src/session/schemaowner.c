@@ -117,16 +117,40 @@ check_drop_owned(const DropOwnedStmt *statement)
 }
 
 /*
+ * Returns the schema with tables of genjob that a statement reindexes, or
+ * NULL.  Since PostgreSQL 17, members of pg_maintain may reindex any schema
+ * and the whole database.
+ */
+static const char *
+reindexed_schema(const ReindexStmt *statement)
+{
+	Oid schema = find_schema();
+
+	if (!OidIsValid(schema))
+		return NULL;
+	if (statement->kind == REINDEX_OBJECT_SCHEMA)
+		return OidIsValid(find_jobs(statement->name)) || strcmp(statement->name, "genjob") == 0
+				   ? statement->name
+				   : NULL;
+#ifdef ACL_MAINTAIN
+	if (statement->kind == REINDEX_OBJECT_DATABASE)
+		return get_namespace_name(schema);
+#endif
+	return NULL;
+}
+
+/*
  * The owner of the database may reindex all of it anyway.
  */
 static void
 check_reindex(const ReindexStmt *statement)
 {
+	const char *schema;
 	ListCell *cell;
 	bool concurrently = false;
 
-	if (statement->kind != REINDEX_OBJECT_SCHEMA || !OidIsValid(find_jobs(statement->name)) ||
-		compat_owns_database(MyDatabaseId, GetUserId()))
+	if (compat_owns_database(MyDatabaseId, GetUserId()) ||
+		(schema = reindexed_schema(statement)) == NULL)
 		return;
 	foreach(cell, statement->params)
 	{
@@ -136,8 +160,7 @@ check_reindex(const ReindexStmt *statement)
 			concurrently = defGetBoolean(option);
 	}
 	if (!concurrently)
-		refuse_schema("reindex", statement->name,
-					  "REINDEX (CONCURRENTLY) SCHEMA keeps nobody waiting.");
+		refuse_schema("reindex", schema, "REINDEX (CONCURRENTLY) keeps nobody waiting.");
 }
 
 static bool

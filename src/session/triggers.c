@@ -241,6 +241,7 @@ take_change(const Row *before, Row *after, const TriggerData *data)
 	bool is_timed = row_column_changed(before, after, JOB_RUN_AT);
 
 	change_check_columns(before, after, may_set_anything(data->tg_relation));
+	change_check_error(before, after);
 	change_bind_server(before, after, data->tg_updatedcols);
 	defaults_fill_settable(after, DatumGetObjectId(before->values[JOB_OWNER]));
 	change_state(before, after);

@@ -218,6 +218,21 @@ subtest "users 210: with GRANT ALL, which has MAINTAIN since PostgreSQL 17, a ro
 	goes_on('... and jobs are run');
 };
 
+subtest 'users 211: a member of pg_maintain stands in the line to reindex a schema, or the database' => sub {
+	plan skip_all => 'PostgreSQL 17 has pg_maintain' if query(q{SELECT to_regrole('pg_maintain') IS NULL}) eq 't';
+	my $session = Session->new($node);
+	query('CREATE ROLE keeper LOGIN; GRANT pg_maintain TO keeper');
+	$session->query('BEGIN; LOCK TABLE gen_jobs, genjob.dependencies IN ROW EXCLUSIVE MODE');
+	{
+		local $ENV{PGOPTIONS} = '-c statement_timeout=20s';
+		like(refusal_of($_, 'postgres', 'keeper'), qr/must be superuser to reindex schema/, "$_ does not wait")
+		  foreach 'REINDEX DATABASE', 'REINDEX DATABASE postgres', 'REINDEX SCHEMA public', 'REINDEX SCHEMA genjob';
+		goes_on('... and jobs are run');
+	}
+	$session->query('COMMIT');
+	$session->quit;
+};
+
 # ---- settings ----
 
 subtest 'users 209: the owner of a database sets each setting to its least, or its greatest, value' => sub {
