@@ -34,7 +34,7 @@ CREATE VIEW genjob.activity AS
 	FROM genjob.read_activity() a;
 COMMENT ON VIEW genjob.activity IS 'calls now in flight: one''s own, and for members of pg_read_all_stats everyone''s';
 COMMENT ON COLUMN genjob.activity.job_id IS 'id of the job';
-COMMENT ON COLUMN genjob.activity.server IS 'server where the call is, perhaps a fallback of the jobs own';
+COMMENT ON COLUMN genjob.activity.server IS 'server where the call is, perhaps a fallback of the job''s own';
 COMMENT ON COLUMN genjob.activity.owner IS 'role that owns the job';
 COMMENT ON COLUMN genjob.activity.attempt IS 'of the job';
 COMMENT ON COLUMN genjob.activity.bytes_sent IS 'bytes of the request that have left';

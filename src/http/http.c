@@ -11,7 +11,7 @@
  * are blocked around every call in which libcurl may start a resolver thread:
  * a signal handler of PostgreSQL must not run on it.  A request is never sent
  * twice, unless the server certainly took nothing of it (seek_callback(),
- * send_again()).
+ * resend_request()).
  */
 #include "postgres.h"
 
@@ -225,7 +225,7 @@ http_complete(HttpTransfer *transfer)
  * same call.
  */
 static void
-send_again(HttpTransfer *transfer)
+resend_request(HttpTransfer *transfer)
 {
 	curl_multi_remove_handle(http_multi, transfer->easy);
 	watch_give_back(transfer->kept_fd, &transfer->is_untaken);
@@ -250,7 +250,7 @@ http_finish(HttpTransfer *transfer, CURLcode code)
 	outcome_note(transfer, code);
 	if (code != CURLE_OPERATION_TIMEDOUT && outcome_is_unsent(transfer) && !transfer->is_sent_again)
 	{
-		send_again(transfer);
+		resend_request(transfer);
 		return;
 	}
 	detach_transfer(transfer, transfer->reply->error == HTTP_OK);

@@ -57,7 +57,7 @@ create_file(void)
 }
 
 static bool
-write_all(int fd, const char *data, size_t len, size_t offset)
+write_at_offset(int fd, const char *data, size_t len, size_t offset)
 {
 	while (len > 0)
 	{
@@ -75,7 +75,7 @@ write_all(int fd, const char *data, size_t len, size_t offset)
 }
 
 static bool
-read_all(int fd, char *data, size_t len, size_t offset)
+read_at_offset(int fd, char *data, size_t len, size_t offset)
 {
 	while (len > 0)
 	{
@@ -129,7 +129,7 @@ move_piece(HttpTransfer *transfer)
 	Bytes *body = transfer->reply->body;
 	size_t len = Min(body->len - transfer->moved, PIECE_BYTES);
 
-	if (!write_all(transfer->spill_fd, body->data + transfer->moved, len, transfer->moved))
+	if (!write_at_offset(transfer->spill_fd, body->data + transfer->moved, len, transfer->moved))
 		return false;
 	transfer->moved += len;
 	if (transfer->moved == body->len)
@@ -199,7 +199,7 @@ spill_is_moving(void)
 bool
 spill_append(HttpTransfer *transfer, const char *data, size_t len)
 {
-	if (!spill_has_room(len) || !write_all(transfer->spill_fd, data, len, transfer->spilled))
+	if (!spill_has_room(len) || !write_at_offset(transfer->spill_fd, data, len, transfer->spilled))
 		return false;
 	transfer->spilled += len;
 	spilled += len;
@@ -237,7 +237,7 @@ spill_take_back(HttpTransfer *transfer)
 		return SPILL_BACK;
 	len = Min(transfer->spilled - body->len, PIECE_BYTES);
 	if (!bytes_reserve(body, transfer->spilled + 1) ||
-		!read_all(transfer->spill_fd, body->data + body->len, len, body->len))
+		!read_at_offset(transfer->spill_fd, body->data + body->len, len, body->len))
 	{
 		body->len = 0;
 		spill_end(transfer);

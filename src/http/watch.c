@@ -104,7 +104,7 @@ watch_count_opened(void)
 }
 
 static bool
-make_room(int fd)
+enlarge_watched(int fd)
 {
 	int wanted = Max(fd + 1, 64);
 	Watched *grown;
@@ -161,7 +161,7 @@ watch_for(int fd, uint32 events)
 	struct epoll_event event = {.events = events, .data.fd = fd};
 	bool is_in;
 
-	if (!make_room(fd))
+	if (!enlarge_watched(fd))
 		return false;
 	if (watched[fd].is_resting || watched[fd].events == 0)
 		watched[fd].n_served = 0;
@@ -191,7 +191,7 @@ watch_opened(int fd)
 {
 	uint32 events;
 
-	if (!make_room(fd))
+	if (!enlarge_watched(fd))
 		return false;
 	events = watched[fd].is_resting ? 0 : watched[fd].events;
 	forget_socket(fd);
@@ -381,7 +381,7 @@ watch_pause(int fd)
  * use a connection again whose socket is at its end.
  */
 static void
-end_rest(int fd)
+close_stale_connection(int fd)
 {
 	char unwanted[4096];
 	int reads;
@@ -457,7 +457,7 @@ watch_collect(struct epoll_event *events, int n)
 
 		if (socket->is_resting)
 		{
-			end_rest(events[i].data.fd);
+			close_stale_connection(events[i].data.fd);
 			continue;
 		}
 		forget_used(socket, now);

@@ -95,7 +95,7 @@ typedef struct Note
 } Note;
 
 static void
-save_note(void *arg)
+save_cancel_note(void *arg)
 {
 	Note *note = arg;
 	char *words = note->is_end ? describe_cancel(note->job) : cancel_describe_delay(note->job);
@@ -122,7 +122,7 @@ conclude_cancel(Job *job)
 	char *error;
 
 	let_go_of_call(job);
-	if (job->cancel.row_is_gone || !guard_run(save_note, &note, &error))
+	if (job->cancel.row_is_gone || !guard_run(save_cancel_note, &note, &error))
 		return next_gone();
 	return note.next;
 }
@@ -144,7 +144,7 @@ cancel_saved(Job *job)
  * Backs off before the present call is repeated.
  */
 static Next
-back_off(Job *job, int64 least_ms)
+repeat_call_later(Job *job, int64 least_ms)
 {
 	Note note = {job, false};
 	char *error;
@@ -154,7 +154,7 @@ back_off(Job *job, int64 least_ms)
 	let_go_of_call(job);
 	job->cancel.again_at = clock_mono() + Max(delay, least_ms) * 1000;
 	if (job->cancel.failures == FAILURES_BEFORE_NOTE && !job->cancel.row_is_gone &&
-		guard_run(save_note, &note, &error))
+		guard_run(save_cancel_note, &note, &error))
 		return note.next;
 	return next_wait(STEP_CANCEL, job->cancel.again_at);
 }
@@ -191,7 +191,7 @@ cancel_unbuilt(Job *job, const char *why, const ErrorData *error)
 Next
 cancel_starved(Job *job)
 {
-	return back_off(job, 0);
+	return repeat_call_later(job, 0);
 }
 
 /*
@@ -203,7 +203,7 @@ cancel_admitted(Job *job)
 	MonoTime now = clock_mono();
 
 	if (!limits_take_for_cancel(&job->queue->limits, job->options->url, now, &job->place))
-		return back_off(job, 0);
+		return repeat_call_later(job, 0);
 	if (job->cancel.since == 0)
 		job->cancel.since = now;
 	cancelline_begin(job);
@@ -294,7 +294,7 @@ cancel_answered(Job *job, HttpReply *reply)
 	job->cancel.is_confirmed |=
 		reply->error == HTTP_OK && reply->status >= 200 && reply->status < 300;
 	if (must_repeat(job, reply))
-		return back_off(job, wait_ms);
+		return repeat_call_later(job, wait_ms);
 	job->cancel.addresses = job->cancel.rest;
 	job->cancel.failures = 0;
 	return job->cancel.addresses != NULL ? next_call(STEP_CANCEL) : conclude_cancel(job);

@@ -187,7 +187,7 @@ continue_step(Job *job, JobStep step)
 }
 
 static void
-forget_job(Job *job)
+free_gone_job(Job *job)
 {
 	MemoryContextSwitchTo(TopMemoryContext);
 	job_destroy(job);
@@ -227,7 +227,7 @@ drive_carry_out(Job *job, Next next)
 			report_verdict(job, next.verdict);
 			break;
 		case NEXT_GONE:
-			forget_job(job);
+			free_gone_job(job);
 			break;
 		case NEXT_CALL:
 		case NEXT_VERDICT:

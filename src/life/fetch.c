@@ -104,7 +104,7 @@ fetch_leave_place(Job *job)
 }
 
 static void
-drop_object(Job *job, FetchObject *object)
+drop_fetched_object(Job *job, FetchObject *object)
 {
 	job->fetch->left = list_delete_ptr(job->fetch->left, object);
 	object->queue->n_jobs--;
@@ -123,7 +123,7 @@ fetch_close(Job *job)
 		return;
 	fetch_leave_place(job);
 	while ((object = current_object(job)) != NULL)
-		drop_object(job, object);
+		drop_fetched_object(job, object);
 	job->fetch = NULL;
 }
 
@@ -234,7 +234,7 @@ wait_for_place(Job *job)
  * no object is left.
  */
 static Next
-fetch_next(Job *job)
+fetch_next_object(Job *job)
 {
 	FetchObject *object = current_object(job);
 
@@ -265,10 +265,10 @@ fetch_woken(Job *job)
 	size_t lacked = postponed_bytes(job->id);
 
 	if (fetch->is_begun)
-		return fetch_next(job);
+		return fetch_next_object(job);
 	fetch->is_begun = true;
 	fetch->taken = job->submission.share ? job->submission.share->bytes : 0;
-	return reserve_memory(job, lacked) ? fetch_next(job) : put_off_for_memory(job, lacked);
+	return reserve_memory(job, lacked) ? fetch_next_object(job) : put_off_for_memory(job, lacked);
 }
 
 /*
@@ -383,7 +383,7 @@ keep_object(Job *job, const Output *output)
 			MemoryContextStrdup(job->submission.context, output->content_type);
 	calls_keep(job, job->submission.context);
 	fetch_leave_place(job);
-	drop_object(job, object);
+	drop_fetched_object(job, object);
 }
 
 Next
@@ -408,7 +408,7 @@ fetch_answered(Job *job, HttpReply *reply)
 		return put_off_for_memory(job, taken);
 	job->fetch->taken = taken;
 	keep_object(job, answer.object);
-	return fetch_next(job);
+	return fetch_next_object(job);
 }
 
 /*

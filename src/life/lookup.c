@@ -52,7 +52,7 @@ lookup_comes_first(const Job *job)
  * Begins a round after delay_ms: asks all addresses, from the first one on.
  */
 static Next
-ask_later(Job *job, int64 delay_ms)
+begin_round_later(Job *job, int64 delay_ms)
 {
 	job->lookup.address = job->options->protocol.lookup;
 	return next_wait(STEP_LOOKUP, clock_mono() + delay_ms * 1000);
@@ -102,7 +102,7 @@ lookup_begin(Job *job)
 	if (job->complaint != NULL)
 		return conclude_doubt(job, job->lookup.doubt->error);
 	job->lookup.until = clock_mono() + options->timeout * INT64CONST(1000);
-	return ask_later(job, 0);
+	return begin_round_later(job, 0);
 }
 
 /*
@@ -144,7 +144,7 @@ found_nothing(Job *job)
 {
 	job->lookup.failures = 0;
 	if (++job->lookup.n_empty_rounds < ABSENT_AFTER)
-		return ask_later(job, job->options->poll_interval);
+		return begin_round_later(job, job->options->poll_interval);
 	job->key_is_kept = false; /* no earlier call has arrived either */
 	if (job->lookup.doubt == NULL)
 		return send_job(job);
@@ -186,7 +186,7 @@ found_no_answer(Job *job)
 	job->lookup.n_empty_rounds = 0;
 	job->lookup.failures++;
 	if (now < job->lookup.until)
-		return ask_later(job, Min(delay, (job->lookup.until - now) / 1000 + 1));
+		return begin_round_later(job, Min(delay, (job->lookup.until - now) / 1000 + 1));
 	return abandon_lookup(job);
 }
 

@@ -242,7 +242,7 @@ give_piece(void *arg)
  * Gives the upload the next part of pour->last, at most HTTP_PIECE bytes.
  */
 static void
-give_last(void *arg)
+give_last_part(void *arg)
 {
 	Job *job = arg;
 	Upload *upload = job->store->upload;
@@ -288,7 +288,7 @@ give_pieces(Job *job, char **error)
 	}
 	while (pour->has_ended && upload_has_room(upload))
 	{
-		if (!guard_run(give_last, job, error))
+		if (!guard_run(give_last_part, job, error))
 			return false;
 	}
 	return true;
@@ -314,7 +314,7 @@ keep_waiting(const Job *job, int64 ms)
  * Begins the download again.
  */
 static Next
-begin_again(Job *job)
+repeat_download(Job *job)
 {
 	HttpTransfer *transfer = job->call.transfer;
 
@@ -338,7 +338,7 @@ abandon_output(Job *job, const char *why)
 {
 	job->store->pour->output->fault =
 		MemoryContextStrdup(job->context, store_describe_refusal(job, why));
-	return begin_again(job);
+	return repeat_download(job);
 }
 
 /*
@@ -362,7 +362,7 @@ handle_failure(Job *job, const char *why, bool is_refused)
 		(total < 0 || total <= job->options->max_response))
 	{
 		store->whole = pour->output;
-		return begin_again(job);
+		return repeat_download(job);
 	}
 	upload->again_at = clock_mono() + store_pause(job) * 1000;
 	return keep_waiting(job, store_pause(job));
@@ -379,7 +379,7 @@ pour_again(Job *job)
 
 	if (delay < 0)
 		return abandon_output(job, STORE_FORGETS);
-	(void) begin_again(job);
+	(void) repeat_download(job);
 	return next_wait(STEP_DOWNLOAD, clock_mono() + delay * 1000);
 }
 
@@ -393,7 +393,7 @@ finish_output(Job *job)
 	uint8 digest[DIGEST_BYTES];
 
 	if (!digest_end(pour->http.whole, digest))
-		return begin_again(job);
+		return repeat_download(job);
 	output->sha256 = MemoryContextStrdup(job->context, digest_hex(digest));
 	output->len = upload->bytes;
 	store_take_object(job, output, upload->object, upload->etag);

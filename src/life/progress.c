@@ -24,7 +24,7 @@ progress_address(const Job *job, const char **place)
 }
 
 static Next
-ask_later(const Job *job)
+ask_progress_later(const Job *job)
 {
 	return next_stay_until(clock_mono() + job->options->poll_interval * 1000);
 }
@@ -38,7 +38,7 @@ progress_expect(Job *job)
 {
 	const char *place;
 
-	return progress_address(job, &place) != NULL ? ask_later(job) : next_stay();
+	return progress_address(job, &place) != NULL ? ask_progress_later(job) : next_stay();
 }
 
 Next
@@ -116,5 +116,6 @@ progress_answered(Job *job, HttpReply *reply)
 	if (calls_run(&job->beside, read_progress, &reading, &error))
 		calls_show_progress(job, reading.progress);
 	/* the submission may have been answered meanwhile */
-	return job->state == JOB_CALLING && job->step == STEP_SUBMIT ? ask_later(job) : next_stay();
+	return job->state == JOB_CALLING && job->step == STEP_SUBMIT ? ask_progress_later(job)
+																 : next_stay();
 }

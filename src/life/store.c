@@ -449,7 +449,7 @@ digest_piece(Job *job, Output *output)
  * Gives an upload its next part.
  */
 static void
-add_part(Upload *upload)
+give_next_part(Upload *upload)
 {
 	const Output *output = upload->output;
 	size_t len = Min(output->len - upload->bytes, UPLOAD_PART);
@@ -475,7 +475,7 @@ prepare_piece(void *arg)
 		upload_open(job, output, store_ordinal(job, output), store_key(job, output),
 					output->content_type, output->sha256);
 	else if (upload_has_room(store->upload))
-		add_part(store->upload);
+		give_next_part(store->upload);
 }
 
 /*

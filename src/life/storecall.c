@@ -49,7 +49,7 @@ judge_reply(void *arg)
  * Tells the limits of the store how a call ended, and leaves its place.
  */
 static void
-note_end(const Job *job, Place *place, const HttpReply *reply, const Verdict *verdict)
+note_store_call(const Job *job, Place *place, const HttpReply *reply, const Verdict *verdict)
 {
 	CallEnd end = {.outcome = limits_outcome(reply),
 				   .brought_work = true,
@@ -116,7 +116,7 @@ store_judge_at(Job *job, ServerQueue *queue, const Server *server, Place *place,
 		return answer;
 	}
 	if (place->limits != NULL)
-		note_end(job, place, reply, judging.verdict);
+		note_store_call(job, place, reply, judging.verdict);
 	storeline_wake(queue);
 	answer.is_done = judging.verdict->kind == VERDICT_DONE;
 	answer.is_refused = judging.verdict->kind == VERDICT_FAIL;

@@ -128,7 +128,7 @@ has_refused_secrets(const HttpReply *reply)
  * Tells the limits of the job's server how its call ended.
  */
 static void
-note_end(Job *job, const Verdict *verdict)
+note_call_end(Job *job, const Verdict *verdict)
 {
 	bool is_asked = verdict->kind == VERDICT_DEFER && verdict->after > 0;
 	CallEnd end = {.outcome = job->call_outcome,
@@ -179,7 +179,7 @@ read_answer(Judging *judging, bool asks)
 	calls_hold_answer(job);
 	if (judging->verdict->error != NULL)
 		words_mask(job->call.http, judging->verdict->error, strlen(judging->verdict->error));
-	note_end(job, judging->verdict);
+	note_call_end(job, judging->verdict);
 	return judging->verdict;
 }
 

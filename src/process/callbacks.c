@@ -125,7 +125,7 @@ static int nunwritten = 0;
 static MonoTime write_at = 0; /* when to write them again */
 
 static void
-write_end(void *arg)
+write_call_end(void *arg)
 {
 	Ending *ending = arg;
 
@@ -145,7 +145,7 @@ try_write_end(Ending *ending)
 {
 	ErrorData *error;
 
-	if (queue_transact("writing the outcome of a call", write_end, ending, &error))
+	if (queue_transact("writing the outcome of a call", write_call_end, ending, &error))
 		return ending->is_written;
 	trouble_show(TROUBLE_FOLLOW, error);
 	return true;
@@ -378,7 +378,7 @@ wake_caller(Oid role)
  * longest.
  */
 static void
-make_room(void)
+end_one_caller(void)
 {
 	Caller *oldest = NULL;
 	int i;
@@ -432,7 +432,7 @@ serve_roles(const CallbackRole *roles, int n, TimestampTz now)
 		if (wake_caller(roles[i].role) || count_callers(roles[i].role) > 0)
 			continue;
 		if (!has_place())
-			make_room();
+			end_one_caller();
 		else if (not_before > clock_mono() || !start_caller(roles[i].role))
 			return;
 	}

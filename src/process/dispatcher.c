@@ -384,7 +384,7 @@ may_write(void)
  * Writes what it can before this process leaves.  The rest is spooled for the next one, unless there will be none.
  */
 static void
-report_all(void)
+write_before_leaving(void)
 {
 	int left = INT_MAX;
 	int unwritten;
@@ -430,7 +430,7 @@ genjob_dispatcher_main(Datum slot)
 	collect_last_answers();
 	callbacks_finish();
 	writers_finish(leave_at != 0 ? leave_at : clock_uptime());
-	report_all();
+	write_before_leaving();
 	shmem_set_my_state(claimer_found_nothing() ? WORKER_ABSENT : WORKER_STOPPED);
 	proc_exit(0);
 }

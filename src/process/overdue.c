@@ -27,7 +27,7 @@ typedef struct Overdue
 } Overdue;
 
 static void
-fail_work(void *arg)
+fail_overdue_jobs(void *arg)
 {
 	Overdue *overdue = arg;
 	const Limits *limits = &overdue->queue->limits;
@@ -62,7 +62,8 @@ overdue_fail(void)
 	overdue.queue = schedule_next_stuck(overdue.now);
 	if (overdue.queue == NULL)
 		return;
-	if (!queue_transact("failing jobs that have waited too long", fail_work, &overdue, &error))
+	if (!queue_transact("failing jobs that have waited too long", fail_overdue_jobs, &overdue,
+						&error))
 	{
 		overdue.n = 0;
 		trouble_show(TROUBLE_FAIL, error);

@@ -320,7 +320,7 @@ weight_of(const Job *job)
 }
 
 static void
-write_due(const Writing *writing)
+write_due_verdicts(const Writing *writing)
 {
 	Job *batch[REPORT_BATCH + 1];
 	dlist_iter iter;
@@ -363,8 +363,8 @@ write_due(const Writing *writing)
 void
 reporter_write(void)
 {
-	write_due(&saving);
-	write_due(&reporting);
+	write_due_verdicts(&saving);
+	write_due_verdicts(&reporting);
 }
 
 /* ---------- writers ---------- */

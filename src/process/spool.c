@@ -452,7 +452,7 @@ read_header(Reading *reading)
  * Renames a file that cannot be read to its end.  What could be read is in memory.
  */
 static void
-set_aside(const Reading *reading)
+set_spool_aside(const Reading *reading)
 {
 	char aside[MAXPGPATH];
 
@@ -520,7 +520,7 @@ spool_load(void)
 		return true;
 	CloseTransientFile(reading.fd);
 	if (reading.fault != NULL)
-		set_aside(&reading);
+		set_spool_aside(&reading);
 	else if (n_pending == 0)
 		(void) unlink(reading.path);
 	return true;

@@ -130,7 +130,7 @@ expire_work(void *arg)
 
 /* Fails some; the next transaction fails more, because there may be many. */
 static void
-fail_work(void *arg)
+fail_serverless_jobs(void *arg)
 {
 	TimestampTz now = *(TimestampTz *) arg;
 	ServerQueue *queue = schedule_next_without_server();
@@ -145,9 +145,9 @@ fail_work(void *arg)
 static bool
 go_on_singly(QueueWork work, TimestampTz now)
 {
-	ServerQueue *queue = work == fail_work ? schedule_next_without_server() : NULL;
+	ServerQueue *queue = work == fail_serverless_jobs ? schedule_next_without_server() : NULL;
 
-	if (work == fail_work && queue == NULL)
+	if (work == fail_serverless_jobs && queue == NULL)
 		return true;
 	return fail_singly(queue, now);
 }
@@ -159,7 +159,7 @@ go_on_singly(QueueWork work, TimestampTz now)
 bool
 unstarted_fail(void)
 {
-	static const QueueWork works[] = {expire_work, fail_work};
+	static const QueueWork works[] = {expire_work, fail_serverless_jobs};
 	TimestampTz now = clock_now();
 	MonoTime next = unstarted_next();
 	bool failed = false;

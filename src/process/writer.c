@@ -321,7 +321,7 @@ receive_errand(Parcel *parcel)
  * Sends a parcel to the dispatcher.  False when nobody takes it.
  */
 static bool
-send_back(const Parcel *parcel)
+send_parcel(const Parcel *parcel)
 {
 	PipeResult result;
 
@@ -386,7 +386,7 @@ genjob_writer_main(Datum handle)
 	{
 		Parcel returned = run_errand(&parcel);
 
-		if (!send_back(&returned))
+		if (!send_parcel(&returned))
 			break;
 		MemoryContextReset(errand_context);
 		pgstat_report_activity(STATE_IDLE, NULL);

@@ -347,7 +347,7 @@ query_of(const cJSON *params)
  * Takes the node out of the request, wherever it stands.
  */
 static bool
-take_out(cJSON *parent, const cJSON *node)
+detach_node(cJSON *parent, const cJSON *node)
 {
 	cJSON *child;
 
@@ -358,7 +358,7 @@ take_out(cJSON *parent, const cJSON *node)
 			json_detach(parent, child);
 			return true;
 		}
-		if (take_out(child, node))
+		if (detach_node(child, node))
 			return true;
 	}
 	return false;
@@ -375,7 +375,7 @@ build_raw(const Builder *builder, cJSON *params, Body *body)
 	else
 	{
 		(void) binary_find(builder->source, node, &binary);
-		(void) take_out(params, node);
+		(void) detach_node(params, node);
 	}
 	body->data = binary.data;
 	body->len = binary.len;

@@ -345,7 +345,7 @@ read_list(const char *text, size_t len)
  * Makes the object that was read an output, which points to the body.
  */
 static void
-take_object(Judge *judge, cJSON *result)
+make_object_output(Judge *judge, cJSON *result)
 {
 	HttpReply *reply = judge->reply;
 	Output *output = output_add(judge->verdict);
@@ -400,7 +400,7 @@ judge_success(Judge *judge)
 	if (strcmp(request->method, "HEAD") == 0)
 		describe_object(reply, result);
 	else if (strcmp(request->method, "GET") == 0 && request->object != NULL)
-		take_object(judge, result);
+		make_object_output(judge, result);
 	else if (strcmp(request->method, "GET") == 0)
 		result = read_list(reply->body->data, reply->body->len);
 	else if (strcmp(request->method, "PUT") == 0 && has_header(request, "X-Amz-Copy-Source"))

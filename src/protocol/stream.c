@@ -115,7 +115,7 @@ note_error(Reader *reader, const Event *event)
 }
 
 static void
-take_object(Reader *reader, Event *event)
+take_event_object(Reader *reader, Event *event)
 {
 	const cJSON *type;
 
@@ -172,7 +172,7 @@ take_event(Reader *reader, char *data, size_t len)
 	if (cJSON_IsObject(json))
 	{
 		event.json = json;
-		take_object(reader, &event);
+		take_event_object(reader, &event);
 		is_known = true;
 	}
 	else if (json == NULL && json_is_too_much(reason))
@@ -233,7 +233,7 @@ end_event(Reader *reader)
 }
 
 static void
-take_data(Reader *reader, const char *data, size_t len)
+append_data_line(Reader *reader, const char *data, size_t len)
 {
 	if (len > MaxAllocSize / 2)
 		ereport(ERROR,
@@ -280,14 +280,14 @@ take_line(Reader *reader, const char *line, size_t len)
 	{
 		/* NDJSON: each line is an event */
 		end_event(reader);
-		take_data(reader, line, len);
+		append_data_line(reader, line, len);
 		end_event(reader);
 		return;
 	}
 	value = read_field(line, len, "data", &value_len);
 	if (value != NULL)
 	{
-		take_data(reader, value, value_len);
+		append_data_line(reader, value, value_len);
 		return;
 	}
 	value = read_field(line, len, "event", &value_len);
@@ -303,7 +303,7 @@ take_line(Reader *reader, const char *line, size_t len)
  * before: if a text has no c, it is not searched again for each line.
  */
 static const char *
-find_next(char c, const char *text, const char *end, const char **known)
+find_next_byte(char c, const char *text, const char *end, const char **known)
 {
 	if (*known < text)
 	{
@@ -323,7 +323,7 @@ read_lines(Reader *reader, const char *line, const char *end)
 	while (line < end)
 	{
 		const char *line_end =
-			Min(find_next('\n', line, end, &feed), find_next('\r', line, end, &carriage));
+			Min(find_next_byte('\n', line, end, &feed), find_next_byte('\r', line, end, &carriage));
 
 		take_line(reader, line, line_end - line);
 		if (end - line_end >= 2 && line_end[0] == '\r' && line_end[1] == '\n')
@@ -396,7 +396,7 @@ stream_read_list(const Protocol *protocol, cJSON *list, MemoryContext scratch, S
 		MemoryContext caller = MemoryContextSwitchTo(reader.event);
 
 		if (cJSON_IsObject(node))
-			take_object(&reader, &event);
+			take_event_object(&reader, &event);
 		else
 			stream->has_unread = true;
 		MemoryContextSwitchTo(caller);

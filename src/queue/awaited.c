@@ -146,7 +146,7 @@ typedef enum CheckedColumn
  * blocks its dependents only if this transaction wrote it.
  */
 static void
-check_row(const SPITupleTable *result, uint64 row, HeapTuple tuple)
+check_awaited_row(const SPITupleTable *result, uint64 row, HeapTuple tuple)
 {
 	int64 id;
 	int64 waits;
@@ -170,7 +170,7 @@ check_row(const SPITupleTable *result, uint64 row, HeapTuple tuple)
  * changed meanwhile: this transaction does not block it.
  */
 static void
-check_rows(Relation table)
+check_awaited_rows(Relation table)
 {
 	const SPITupleTable *result = SPI_tuptable;
 	TupleTableSlot *slot = table_slot_create(table, NULL);
@@ -188,7 +188,7 @@ check_rows(Relation table)
 		if (isnull || !table_tuple_fetch_row_version(table, (ItemPointer) DatumGetPointer(place),
 													 GetActiveSnapshot(), slot))
 			continue;
-		check_row(result, row, ExecFetchSlotHeapTuple(slot, false, &should_free));
+		check_awaited_row(result, row, ExecFetchSlotHeapTuple(slot, false, &should_free));
 		ExecClearTuple(slot);
 	}
 	PopActiveSnapshot();
@@ -213,7 +213,7 @@ check_parents(Relation table, int64 *ids, int n)
 
 	execute_plan(prepare_query(query, INT8ARRAYOID, NULL),
 				 PointerGetDatum(statement_int8_array(ids, n)));
-	check_rows(table);
+	check_awaited_rows(table);
 }
 
 /* ---------- whether jobs have ended ---------- */
@@ -295,7 +295,7 @@ keep_unended(void *arg)
 	{
 		table = table_open(oid, AccessShareLock);
 		check_table(table);
-		check_rows(table);
+		check_awaited_rows(table);
 		if (one_waits)
 			check_parents(table, keeping->ids, keeping->n);
 		table_close(table, NoLock);

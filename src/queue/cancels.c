@@ -109,7 +109,7 @@ list_known(void)
 }
 
 static void
-take_row(uint64 row, ServerQueue *home)
+take_cancel_row(uint64 row, ServerQueue *home)
 {
 	Place none = {NULL, NULL, false, false, 0};
 	ErrorData *error;
@@ -145,7 +145,7 @@ read_unread(ServerQueue *home, HTAB *known)
 
 		home->cancels_read_to = id;
 		if (job_find(id) == NULL && hash_search(known, &id, HASH_FIND, NULL) == NULL)
-			take_row(row, home);
+			take_cancel_row(row, home);
 	}
 	if (rows == size)
 		return;

@@ -126,7 +126,7 @@ refuse_token(int64 job)
 }
 
 static void
-end_row(const Completion *completion)
+end_completed_job(const Completion *completion)
 {
 	Datum args[3] = {Int64GetDatum(completion->job), completion->result,
 					 completion->error ? CStringGetTextDatum(completion->error) : (Datum) 0};
@@ -174,7 +174,7 @@ complete_work(void *arg)
 		return;
 	if (strcmp(state, "running") != 0)
 		refuse_token(completion->job);
-	end_row(completion);
+	end_completed_job(completion);
 	completion->is_taken = true;
 }
 

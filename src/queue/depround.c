@@ -427,7 +427,7 @@ continue_next(Round *round, Datum ids)
 
 /* Removes the touched jobs that are among the n sorted ids of done. */
 static void
-leave_out(Touched *touched, const int64 *done, int n)
+leave_out_resolved(Touched *touched, const int64 *done, int n)
 {
 	int n_jobs = touched->n_jobs;
 	int n_final = touched->n_final;
@@ -465,7 +465,7 @@ resolve_touched(Round *round, Touched *touched)
 		done[row] = DatumGetInt64(statement_not_null(row, 1));
 	take_rows(round, rows);
 	qsort(done, rows, sizeof(int64), compat_compare_int64);
-	leave_out(touched, done, rows);
+	leave_out_resolved(touched, done, rows);
 	if (touched->n_jobs == 0)
 		return;
 	args[0] = PointerGetDatum(statement_int8_array(touched->jobs, touched->n_jobs));

@@ -82,7 +82,7 @@ find_take_queued(uint64 row, int64 id, int column, TimestampTz now)
  * the job (genjob.poke(), or a change of the row); at most once a second.
  */
 static void
-ask_now(Job *job)
+poll_poked_job(Job *job)
 {
 	MonoTime at = Max(clock_mono(), job->poll.poked_at + USECS_PER_SEC);
 
@@ -113,7 +113,7 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 		(!is_running || DatumGetInt32(statement_not_null(row, CHANGED_ATTEMPT)) != job->attempt))
 		life_cancel(job);
 	else if (job != NULL)
-		ask_now(job);
+		poll_poked_job(job);
 	schedule_remove(id);
 	if (DatumGetBool(statement_not_null(row, CHANGED_IS_BLOCKED)))
 		dependency_note_blocked();

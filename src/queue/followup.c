@@ -66,7 +66,7 @@ target_option(const Ending *ending)
 }
 
 static void
-set_note(Ending *ending, const char *message, const char *hint)
+note_missed_hand_over(Ending *ending, const char *message, const char *hint)
 {
 	ending->note =
 		psprintf("%s: %s.%s%s", target_option(ending), message, hint ? " " : "", hint ? hint : "");
@@ -83,30 +83,31 @@ may_hand_over(Ending *ending, const Server *server)
 
 	if (strcmp(ending->target, ending->server) == 0)
 	{
-		set_note(ending, psprintf("server \"%s\" names itself", ending->server),
-				 psprintf("ALTER SERVER %s OPTIONS (SET %s ...) to another server.",
-						  quote_identifier(ending->server), target_option(ending)));
+		note_missed_hand_over(ending, psprintf("server \"%s\" names itself", ending->server),
+							  psprintf("ALTER SERVER %s OPTIONS (SET %s ...) to another server.",
+									   quote_identifier(ending->server), target_option(ending)));
 		return false;
 	}
 	if (ending->depth >= MAX_DEPTH)
 	{
-		set_note(ending,
-				 psprintf("%d hand-overs led to this job, and the chain ends here", MAX_DEPTH),
-				 "Look for servers that hand jobs over in a cycle.");
+		note_missed_hand_over(ending,
+							  psprintf("%d hand-overs led to this job, and the chain ends here",
+									   MAX_DEPTH),
+							  "Look for servers that hand jobs over in a cycle.");
 		return false;
 	}
 	target = server_get(ending->target, &complaint);
 	if (target != NULL && !server_may_stand_in(server, target))
 	{
-		set_note(ending,
-				 psprintf("server \"%s\" belongs to another role than server \"%s\"",
-						  ending->target, ending->server),
-				 "Name a server that belongs to a superuser or to the same role.");
+		note_missed_hand_over(ending,
+							  psprintf("server \"%s\" belongs to another role than server \"%s\"",
+									   ending->target, ending->server),
+							  "Name a server that belongs to a superuser or to the same role.");
 		return false;
 	}
 	if (target == NULL || !server_check_role(target, ending->owner, &complaint))
 	{
-		set_note(ending, complaint.message, complaint.hint);
+		note_missed_hand_over(ending, complaint.message, complaint.hint);
 		return false;
 	}
 	return true;
@@ -333,7 +334,7 @@ static void
 hand_over_failed(Ending *ending, const ErrorData *error)
 {
 	if (trouble_is_of_row(error))
-		set_note(ending, error->message, error->hint);
+		note_missed_hand_over(ending, error->message, error->hint);
 	else
 	{
 		ending->left |= FOLLOW_HAND_OVER;
@@ -344,8 +345,8 @@ hand_over_failed(Ending *ending, const ErrorData *error)
 static void
 refuse_hand_over(Ending *ending, const char *stranger)
 {
-	set_note(ending, psprintf("%s would run in the dispatcher", stranger),
-			 "Give it to the owner of gen_jobs, or drop it.");
+	note_missed_hand_over(ending, psprintf("%s would run in the dispatcher", stranger),
+						  "Give it to the owner of gen_jobs, or drop it.");
 }
 
 /*

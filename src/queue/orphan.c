@@ -39,7 +39,7 @@ typedef struct Aside
 } Aside;
 
 static void
-put_aside(void *arg)
+put_orphan_aside(void *arg)
 {
 	const Aside *aside = arg;
 	Datum args[5] = {Int64GetDatum(aside->id), Int32GetDatum(aside->attempt),
@@ -67,11 +67,11 @@ queue_put_aside(int64 id, int attempt, const char *error, ErrorData **refusal)
 {
 	Aside aside = {id, attempt, error, true};
 
-	if (queue_guard(put_aside, &aside, refusal))
+	if (queue_guard(put_orphan_aside, &aside, refusal))
 		return true;
 	/* it may be the answer that cannot be read */
 	aside.keeps_answer = false;
-	return queue_guard(put_aside, &aside, refusal);
+	return queue_guard(put_orphan_aside, &aside, refusal);
 }
 
 static const char crash_error[] =

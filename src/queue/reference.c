@@ -128,7 +128,7 @@ make_link(Job *job, Reference *reference, const Server *server, const MappingOpt
  * the keys of the job's owner.
  */
 static void
-take_object(Job *job, Reference *reference, const OutputStore *store)
+link_stored_object(Job *job, Reference *reference, const OutputStore *store)
 {
 	MappingOptions secrets = {NULL};
 	ServerComplaint complaint;
@@ -189,7 +189,7 @@ take_url(Job *job, Reference *reference)
 	store.name = no_store ? NULL : TextDatumGetCString(name);
 	store.intended = no_oid ? InvalidOid : DatumGetObjectId(oid);
 	store.owner = DatumGetObjectId(statement_not_null(0, 1));
-	take_object(job, reference, &store);
+	link_stored_object(job, reference, &store);
 	return true;
 }
 
@@ -261,7 +261,7 @@ describe_reference(const Reference *reference)
  * has ended, and the output.
  */
 static void
-take_row(Job *job, Reference *reference)
+take_referred_job(Job *job, Reference *reference)
 {
 	/* SPI has switched to a memory context of its own */
 	MemoryContextSwitchTo(job->submission.context);
@@ -288,14 +288,14 @@ read_reference(Job *job, Reference *reference)
 
 	if (reference->job == 0)
 	{
-		take_object(job, reference, &any);
+		link_stored_object(job, reference, &any);
 		return;
 	}
 	/* a job would wait for its own output for ever */
 	if (reference->job == job->id ||
 		statement_run(reference->ordinal == 0 ? READ_RESULT : READ_OUTPUT, args, NULL) == 0)
 		return;
-	take_row(job, reference);
+	take_referred_job(job, reference);
 	SPI_freetuptable(SPI_tuptable);
 }
 

@@ -445,7 +445,7 @@ turns_free(Turns *turns)
  * this lane gives up its place.
  */
 static int64
-take_first(Owner *owner, Lane *lane)
+take_first_job(Owner *owner, Lane *lane)
 {
 	int64 id = lane_first(lane);
 	bool has_others = lane->n_ready > 1 || lane->has_more;
@@ -477,7 +477,7 @@ turns_pop(Turns *turns, int64 *id)
 	stride_serve(&turns->stride, &owner->share);
 	stride_serve(&owner->stride, &tenant->share);
 	Assert(tenant->key.owner == owner && first_lane(tenant) != NULL);
-	*id = take_first(owner, first_lane(tenant));
+	*id = take_first_job(owner, first_lane(tenant));
 	return true;
 }
 

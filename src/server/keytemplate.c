@@ -125,7 +125,7 @@ ends_word(Word word, char letter)
  * from its end down to the last such word.
  */
 static void
-note_told(const char *segment, size_t len, bool *is_told)
+note_told_words(const char *segment, size_t len, bool *is_told)
 {
 	const char *end = segment + len;
 	const char *p = segment;
@@ -174,7 +174,7 @@ check_segments(const char *value)
 
 		if (len > 0 && len <= 2 && strspn(segment, ".") == len)
 			return "It must have no folder \".\" or \"..\": clients take these out of a link, so no link would lead to its keys.";
-		note_told(segment, len, is_told);
+		note_told_words(segment, len, is_told);
 		segment = segment[len] == '/' ? segment + len + 1 : NULL;
 	}
 	if (!(is_told[WORD_JOB] && is_told[WORD_ORDINAL]) && !is_told[WORD_SHA256])

@@ -346,9 +346,10 @@ is_commit_prepared(Node *statement)
  * Runs a statement; tells the validator what it alters.
  */
 static void
-run_next(PlannedStmt *planned, const char *text, bool read_only_tree, ProcessUtilityContext context,
-		 ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
-		 QueryCompletion *completion)
+run_altering_statement(PlannedStmt *planned, const char *text, bool read_only_tree,
+					   ProcessUtilityContext context, ParamListInfo params,
+					   QueryEnvironment *environment, DestReceiver *dest,
+					   QueryCompletion *completion)
 {
 	const List *altered = validator_note_altered(find_altered(planned->utilityStmt));
 
@@ -388,7 +389,8 @@ watch_utility(PlannedStmt *planned, const char *text, bool read_only_tree,
 		planned = wholelocks_begin(planned, &held);
 	if (!concerns_database)
 	{
-		run_next(planned, text, read_only_tree, context, params, environment, dest, completion);
+		run_altering_statement(planned, text, read_only_tree, context, params, environment, dest,
+							   completion);
 		if (shuts_out)
 			wholelocks_finish(held);
 		if (sets)
@@ -402,7 +404,8 @@ watch_utility(PlannedStmt *planned, const char *text, bool read_only_tree,
 		return;
 	}
 	evict_dispatcher(statement);
-	run_next(planned, text, read_only_tree, context, params, environment, dest, completion);
+	run_altering_statement(planned, text, read_only_tree, context, params, environment, dest,
+						   completion);
 	commit_note_databases();
 }
 

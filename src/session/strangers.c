@@ -430,7 +430,7 @@ check_vacuum(const VacuumStmt *statement)
 /* ---------- all ---------- */
 
 static void
-check_other(Node *statement)
+check_other_statement(Node *statement)
 {
 	switch (nodeTag(statement))
 	{
@@ -508,7 +508,7 @@ strangers_check(Node *statement)
 			check_counted((CreateStatsStmt *) statement);
 			break;
 		default:
-			check_other(statement);
+			check_other_statement(statement);
 			break;
 	}
 }

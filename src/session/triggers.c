@@ -81,7 +81,7 @@ note_row(const Row *row)
  * Notes the end of a job whose row this transaction changes or deletes.
  */
 static void
-note_end(const Row *row, RowState from, RowState to)
+note_ended_job(const Row *row, RowState from, RowState to)
 {
 	JobEnd end = {.id = DatumGetInt64(row->values[JOB_ID]),
 				  .from = from,
@@ -297,7 +297,7 @@ genjob_before_update(PG_FUNCTION_ARGS)
 	{
 		leave_follow_ups(&after);
 		note_row(&after);
-		note_end(&after, row_state(&before), row_state(&after));
+		note_ended_job(&after, row_state(&before), row_state(&after));
 		return PointerGetDatum(after.tuple);
 	}
 	if (is_own_statement())
@@ -312,7 +312,7 @@ genjob_before_update(PG_FUNCTION_ARGS)
 		take_replicated(&before, &after, data);
 	note_row(&after);
 	if (!row_has_ended(&before) && row_has_ended(&after))
-		note_end(&after, row_state(&before), row_state(&after));
+		note_ended_job(&after, row_state(&before), row_state(&after));
 	else if (may_be_changed(data, TRIGGER_TYPE_UPDATE))
 		commit_note_ended(DatumGetInt64(after.values[JOB_ID]));
 	return PointerGetDatum(after.tuple);
@@ -333,7 +333,7 @@ genjob_before_delete(PG_FUNCTION_ARGS)
 	if (!row_has_ended(&row))
 	{
 		note_row(&row);
-		note_end(&row, row_state(&row), ROW_GONE);
+		note_ended_job(&row, row_state(&row), ROW_GONE);
 	}
 	return PointerGetDatum(data->tg_trigtuple);
 }

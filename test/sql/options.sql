@@ -5,6 +5,18 @@
 --
 \set SHOW_CONTEXT never
 
+-- The name that a hint suggests for a server's option of this name.
+CREATE FUNCTION regress_hint(name text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	hint text;
+BEGIN
+	PERFORM genjob.validator(ARRAY[name || '=1'], 'pg_foreign_server'::regclass);
+	RETURN 'valid';
+EXCEPTION WHEN fdw_invalid_option_name THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	RETURN substring(hint FROM 'Perhaps you meant "(.*?)"');
+END $$;
+
 -- ---- required ----
 
 CREATE SERVER regress_s FOREIGN DATA WRAPPER genjob;
@@ -74,6 +86,10 @@ SELECT server, api, url FROM genjob.servers ORDER BY server;
 ALTER SERVER regress_s OPTIONS (ADD colour 'red');
 ALTER SERVER regress_s OPTIONS (ADD timeouts '1 min');
 ALTER SERVER regress_s OPTIONS (ADD "Timeout" '1 min');
+-- which name each mistyped one is taken for; none where it is far from all, or too short or long to tell
+SELECT left(name, 20) AS name, regress_hint(name) FROM unnest(ARRAY['time_out', 'tiemout', 'apikey', 'APIKEY', 'API', 'BUCKET-', 'max_inflight', 'maxinflight',
+	'connection_timeout', 'connect_timeuot', 'retry_bax', 'header', 'uri', 'ur', '', 'colour', 'password', 'tìmeout', 'ñotify',
+	repeat('é', 7), repeat('timeout', 10), repeat('x', 100000)]) name;
 -- secrets are not a server's, whose options everyone can read
 ALTER SERVER regress_s OPTIONS (ADD api_key 'sk-do-not-repeat');
 -- nor is the wrapper the place for any
@@ -489,4 +505,5 @@ RESET ROLE;
 
 DROP ROLE regress_genjob_reader;
 DROP SERVER regress_s CASCADE;
+DROP FUNCTION regress_hint(text);
 DROP SERVER regress_full, regress_own;
