@@ -14,7 +14,7 @@ use Session;
 use StandIn;
 
 # In how many seconds after its cause a wait must have ended
-my $soon = $ENV{GENJOB_TEST_SLACK_S} // 1;
+my $soon = $ENV{GENJOB_TEST_SLACK_S} // 10;
 
 # a wait that nobody ends fails rather than hangs
 $ENV{PGOPTIONS} = "-c statement_timeout=${PostgreSQL::Test::Utils::timeout_default}s";
