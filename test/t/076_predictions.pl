@@ -69,7 +69,7 @@ subtest 'predictions 5: a short outage of the host of the files loses outputs' =
 	my $id = predict('files', 'files', download_faults => [ ({ status => 503 }) x 12 ]);
 	my $began = time;
 	eventually("SELECT EXISTS (SELECT FROM genjob.activity WHERE job_id = $id AND phase = 'downloading')", 'the download is tried');
-	ok($standin->wait_for(sub { $_[0]{downloads} >= 6 }, 60), '... again and again');
+	ok($standin->wait_for(sub { $_[0]{downloads} >= 6 }), '... again and again');
 	is(query("SELECT state FROM gen_jobs WHERE id = $id"), 'running', '... and not given up after a few seconds');
 	query("SELECT genjob.cancel($id)");
 	$standin->stop;
@@ -103,7 +103,7 @@ subtest 'predictions 7: a dozen servers that answer no question keep others from
 		my $request = literal(StandIn::request(version => 'v', input => { prompt => 'a' }, standin => { latency_ms => 100, poll_faults => [ { stall => 1 } ], repeat => 1 }));
 		query("INSERT INTO gen_jobs (server, request) SELECT 'deaf_$i', $request FROM generate_series(1, 80)");
 	}
-	ok($deaf->wait_for(sub { $_[0]{polls} >= 500 }, 60), 'hundreds of questions are not answered');
+	ok($deaf->wait_for(sub { $_[0]{polls} >= 500 }), 'hundreds of questions are not answered');
 	# what else the machine has to do must not decide
 	my $took_beside;
 	foreach my $try (1 .. 5)
