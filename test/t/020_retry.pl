@@ -193,7 +193,8 @@ subtest 'how long between attempts' => sub {
 	{
 		is(scalar(arrivals("spread $i")), 5, "all calls of job $i were made");
 	}
-	my @waits = map { [ split /\n/, $node->safe_psql('postgres', "SELECT seconds FROM waits WHERE attempt = $_") ] } 1 .. 4;
+	my @waits = map { [ split /\n/, $node->safe_psql('postgres', "SELECT seconds FROM waits WHERE attempt = $_") ] }
+	  1 .. 4;
 	is(join(' ', map { scalar @$_ } @waits), '20 20 20 20', '... after four waits');
 	# what is between the two times in a row
 	my $more = 0.02;
@@ -201,7 +202,8 @@ subtest 'how long between attempts' => sub {
 	cmp_ok(max(@{ $waits[3] }), '>', 0.2, 'later ones are longer: up to eight times as long after four failures');
 	cmp_ok(max(@{ $waits[3] }), '<', 0.4 + $more, '... and no longer');
 	cmp_ok(min(@{ $waits[3] }), '<', 0.3, '... with full jitter');
-	cmp_ok(max(@{ $waits[3] }) - min(@{ $waits[3] }), '>', 0.1, '... so that jobs which failed together do not come back together');
+	cmp_ok(max(@{ $waits[3] }) - min(@{ $waits[3] }), '>', 0.1,
+		'... so that jobs which failed together do not come back together');
 	$node->safe_psql('postgres', 'DROP FUNCTION note_wait() CASCADE; DROP TABLE waits');
 };
 
@@ -353,8 +355,10 @@ subtest 'a server that always asks to come back at once' => sub {
 	faulty('beside', 'two seconds', [], script => { latency_ms => 2000 });
 	ok(wait_state($node, $ids{'two seconds'}, 'succeeded'), 'two seconds go by');
 	# two seconds may take longer on a busy machine
-	my $seconds = $node->safe_psql('postgres', "SELECT extract(epoch FROM now() - created_at) FROM gen_jobs WHERE id = $ids{circle}");
-	cmp_ok($standin->counts->{ids}{circle}{arrived}, '<', 10 * $seconds, 'Retry-After: 0 does not make a circle of calls');
+	my $seconds = $node->safe_psql('postgres',
+		"SELECT extract(epoch FROM now() - created_at) FROM gen_jobs WHERE id = $ids{circle}");
+	cmp_ok($standin->counts->{ids}{circle}{arrived}, '<', 10 * $seconds,
+		'Retry-After: 0 does not make a circle of calls');
 	$node->safe_psql('postgres', "SELECT genjob.cancel($ids{circle})");
 };
 

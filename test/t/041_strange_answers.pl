@@ -24,10 +24,12 @@ my %ids;
 
 # those that meet with time-outs, and those that must not on a busy machine
 create_server($node, 'hasty', 'sdcpp', $standin, %quick, max_in_flight => 50);
-create_server($node, 'hasty fal', 'fal', $standin, %quick, timeout => '8 s', max_in_flight => 50, model => 'fal-ai/painter');
+create_server($node, 'hasty fal', 'fal', $standin, %quick, timeout => '8 s', max_in_flight => 50,
+	model => 'fal-ai/painter');
 create_server($node, 'sdcpp', 'sdcpp', $standin, %quick, timeout => '60 s', max_in_flight => 50);
 create_server($node, 'fal', 'fal', $standin, %quick, timeout => '60 s', max_in_flight => 50, model => 'fal-ai/painter');
-create_server($node, 'replicate', 'replicate', $standin, %quick, timeout => '8 s', max_in_flight => 50, model => 'painter');
+create_server($node, 'replicate', 'replicate', $standin, %quick, timeout => '8 s', max_in_flight => 50,
+	model => 'painter');
 
 gzip(\('{"id": "' . '0' x 50_000_000 . '"}'), \my $bomb);
 

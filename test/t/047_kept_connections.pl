@@ -77,9 +77,9 @@ subtest 'connections of a server that does not close are used again' => sub {
 
 # ---- a server that closes just when the next request comes ----
 
-# A server that ends its first connection. How: 'fin' closes it once close_resting() says so, 'rst' reads the second request
-# and resets it. Other connections answer, also beside the first. Notes what it reads in a log, whose name it gives with
-# its URL.
+# A server that ends its first connection. How: 'fin' closes it once close_resting() says so, 'rst' reads the second
+# request and resets it. Other connections answer, also beside the first. Notes what it reads in a log, whose name it
+# gives with its URL.
 sub serve
 {
 	my ($habit) = @_;

@@ -65,7 +65,8 @@ subtest 'no transaction while calls are in flight' => sub {
 		FROM generate_series(1, 20) i});
 	ok(wait_all_ended($node), 'jobs of 5 s and of less end');
 	# and at rest again for as long as that took
-	eventually("SELECT count(*) > 20 FROM samples WHERE at > (SELECT max(finished_at) FROM gen_jobs)", 'and then nothing');
+	eventually('SELECT count(*) > 20 FROM samples WHERE at > (SELECT max(finished_at) FROM gen_jobs)',
+		'and then nothing');
 	query('INSERT INTO is_enough DEFAULT VALUES');
 	$sampler->answer;
 	$sampler->quit;

@@ -27,12 +27,13 @@ subtest 'a rate' => sub {
 	query("SELECT genjob.resume('paced')");
 	eventually("SELECT held_reason = 'rate_limit is reached' AND held_until IS NOT NULL AND tokens < 1 FROM genjob.servers WHERE server = 'paced'",
 		'a rate is obeyed, and genjob.servers says until when');
-	# Where the machine has stood still, a part of the rate is lost: then another minute is looked at. Each begins behind the
-	# burst, and has one again where it was lost.
+	# Where the machine has stood still, a part of the rate is lost: then another minute is looked at. Each begins behind
+	# the burst, and has one again where it was lost.
 	my $minute = q{SELECT count(*) AS n FROM gen_jobs a JOIN gen_jobs b
 		ON b.started_at > a.started_at AND b.started_at <= a.started_at + interval '60 s'
 		WHERE a.server = 'paced' AND b.server = 'paced'
-			AND a.started_at + interval '60 s' < (SELECT max(started_at) FROM gen_jobs WHERE server = 'paced') GROUP BY a.started_at, a.id};
+			AND a.started_at + interval '60 s' < (SELECT max(started_at) FROM gen_jobs WHERE server = 'paced')
+		GROUP BY a.started_at, a.id};
 	eventually("SELECT coalesce(max(n) >= 114, false) FROM ($minute) m", '... with 120 a minute, within 5 %');
 	my $burst = query(q{SELECT count(*) FROM gen_jobs WHERE server = 'paced' AND started_at = (SELECT min(started_at) FROM gen_jobs WHERE server = 'paced')});
 	is($burst, 10, '... of which as many as rate_burst says start at once');

@@ -37,7 +37,8 @@ subtest 'a server whose pace is known' => sub {
 	insert('busy', 6, $quarter, 'me');
 	ok(wait_server_ended($node, 'busy'), 'a server works for a while');
 	# how many times as long as asked for a call took on a busy machine
-	my $slow = query(q{SELECT 4 * extract(epoch FROM max(finished_at - started_at)) FROM gen_jobs WHERE server = 'busy'});
+	my $slow = query(q{SELECT 4 * extract(epoch FROM max(finished_at - started_at)) FROM gen_jobs
+		WHERE server = 'busy'});
 	starts_in('busy', 'me', -1, 0.5, '... and at once when it is idle again');
 	insert('busy', 2, $stall, 'me');
 	eventually("SELECT in_flight = 2 FROM genjob.servers WHERE server = 'busy'", 'it is full');

@@ -27,8 +27,8 @@ create_server($node, 'replicate', 'replicate', $standin, max_in_flight => 2 * $n
 my $oid = query("SELECT oid FROM pg_database WHERE datname = 'postgres'");
 my $spool = $node->data_dir . "/pg_genjob/$oid.spool";
 
-# $n jobs whose calls are answered when their rows have been locked: the session that has them locked, and how. Until then
-# the stand-in stands still, and the kernel takes the calls.
+# $n jobs whose calls are answered when their rows have been locked: the session that has them locked, and how. Until
+# then the stand-in stands still, and the kernel takes the calls.
 sub answered_but_locked
 {
 	my ($server, $lock) = @_;

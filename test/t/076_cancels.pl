@@ -156,7 +156,8 @@ subtest 'predictions 15: a job is retried before the provider was told of it' =>
 	query("SELECT genjob.cancel($id)");
 	ok($standin->wait_for(sub { $_[0]{cancels} >= 1 }), '... that the provider is told of in vain');
 	query("SELECT genjob.retry($id)");
-	ok($standin->wait_for(sub { $_[0]{predictions} == 2 && $_[0]{cancelled} == 1 }), 'it runs again, and the first one is cancelled all the same');
+	ok($standin->wait_for(sub { $_[0]{predictions} == 2 && $_[0]{cancelled} == 1 }),
+		'it runs again, and the first one is cancelled all the same');
 	$standin->finish;
 	ok(wait_state($node, $id, 'succeeded'), '... it succeeds');
 	unlike(job($node, $id)->{error} // '', qr/confirm/, '... and the note on the first one does not stand on it');
