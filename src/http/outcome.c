@@ -149,4 +149,7 @@ outcome_note(HttpTransfer *transfer, CURLcode code)
 	reply->error = classify_error(transfer, code);
 	reply->error_text = transfer->error_text;
 	describe_error(transfer, code);
+	/* nobody reads them, and each line would be searched for secrets */
+	if (transfer->is_flooded)
+		reply->headers->len = 0;
 }

@@ -381,6 +381,28 @@ build_canonical(const SigV4Scope *scope, const SigV4Call *call, List *parameters
 }
 
 /*
+ * Appends a path whose escapes (%7e) have capitals (%7E): newer versions of
+ * libcurl send them so, whatever they got.
+ */
+static void
+append_capital_escapes(StringInfo to, const char *path, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+	{
+		bool is_escape = len - i > 2 && path[i] == '%' && isxdigit((unsigned char) path[i + 1]) &&
+						 isxdigit((unsigned char) path[i + 2]);
+
+		appendStringInfoChar(to, path[i]);
+		if (!is_escape)
+			continue;
+		appendStringInfoChar(to, pg_ascii_toupper((unsigned char) path[++i]));
+		appendStringInfoChar(to, pg_ascii_toupper((unsigned char) path[++i]));
+	}
+}
+
+/*
  * Returns the URL to send for url, palloc'd: its query, and the path for S3,
  * encoded as they are signed.  So a server that does not decode what it got
  * before it checks the signature finds the same one.
@@ -397,7 +419,7 @@ sigv4_url(const char *service, const char *url)
 	if (sigv4_is_s3(service))
 		append_encoded(&text, path, path_len, true, true);
 	else
-		appendBinaryStringInfo(&text, path, (int) path_len);
+		append_capital_escapes(&text, path, path_len);
 	if (parameters_of(url) != NIL)
 	{
 		appendStringInfoChar(&text, '?');

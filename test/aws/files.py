@@ -137,6 +137,7 @@ class Files(BaseHTTPRequestHandler):
 
 
 folder = os.path.abspath(sys.argv[1])
+ThreadingHTTPServer.request_queue_size = 128
 server = ThreadingHTTPServer(('127.0.0.1', 0), Files)
 server.daemon_threads = True
 with open(os.path.join(folder, 'port.new'), 'w') as ready:

@@ -77,6 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+ThreadingHTTPServer.request_queue_size = 128
 server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
 with open(os.path.join(folder, 'port.new'), 'w') as file:
     file.write(f'{server.server_address[1]}\n')

@@ -22,7 +22,7 @@ sub new
 	my $binary = File::Spec->catfile(dirname($ENV{STANDIN} // File::Spec->catfile(dirname(File::Spec->rel2abs(__FILE__)), File::Spec->updir, 'standin', 'standin')), 'hostile');
 	my @command = ($binary, '--die-with-parent', '--port-file', "$dir/port", $option{tls} ? ('--tls', @{ $option{tls} }) : ());
 	my $self = bless { dir => $dir, owner => $$ }, $class;
-	my $until = time + 20;
+	my $until = time + 180;
 
 	$self->{pid} = fork() // die "could not fork: $!\n";
 	if ($self->{pid} == 0)

@@ -51,7 +51,7 @@ sub start
 		{ no warnings 'exec'; exec $python, $self->{path}, "$dir", $port // (); }
 		POSIX::_exit(127);
 	}
-	my $until = time + 60;
+	my $until = time + 180;
 	until (-e "$dir/port")
 	{
 		if (waitpid($self->{pid}, POSIX::WNOHANG()) != 0)

@@ -24,6 +24,7 @@ use Time::HiRes  qw(sleep time);
 
 my %running;    # those to stop at the end, by process id
 my $json = JSON::PP->new->utf8->canonical;
+my $patience = $ENV{PG_TEST_TIMEOUT_DEFAULT} || 180;    # seconds, as in PostgreSQL's test modules
 
 # The program: what the environment names, or the one built beside this module.
 sub binary
@@ -79,7 +80,7 @@ sub _spawn
 sub _await_port
 {
 	my ($self) = @_;
-	my $until = time + 20;
+	my $until = time + $patience;
 	until (-e "$self->{dir}/port")
 	{
 		my $gone = waitpid($self->{pid}, POSIX::WNOHANG()) != 0;
@@ -208,12 +209,12 @@ sub refuse_all
 }
 
 # Polls the counts until the condition holds of them, and returns them; dies
-# with the counts when it does not within the seconds (30).
+# with the counts when it does not within the seconds (those of poll_query_until).
 #   $standin->wait_for(sub { $_[0]{in_flight} == 10 });
 sub wait_for
 {
 	my ($self, $condition, $seconds) = @_;
-	my $until = time + ($seconds // 30);
+	my $until = time + ($seconds // $patience);
 	while (1)
 	{
 		my $counts = $self->counts(summary => 1);

@@ -14,7 +14,7 @@ use Session;
 use StandIn;
 
 # In how many seconds after its cause a wait must have ended
-my $soon = $ENV{GENJOB_TEST_SLACK_S} // 1;
+my $soon = $ENV{GENJOB_TEST_SLACK_S} // 10;
 
 # a wait that nobody ends fails rather than hangs
 $ENV{PGOPTIONS} = "-c statement_timeout=${PostgreSQL::Test::Utils::timeout_default}s";
@@ -103,12 +103,11 @@ subtest 'run() is refused where it cannot work, and to whom an INSERT is' => sub
 };
 
 subtest 'run() gives the job as it is when the time is up' => sub {
-	my $began = time;
-	like(
-		query("CALL genjob.run('images', "
-			  . literal(StandIn::request(prompt => 'slow', latency_ms => 4000)) . ", timeout => '300 ms')"),
-		qr/^\d+\|running\|\|\|$/, 'it still runs');
-	cmp_ok(time - $began, '<', 3.5, '... and run() does not wait for its end');
+	my $outcome = query("CALL genjob.run('images', "
+		  . literal(StandIn::request(prompt => 'slow', latency_ms => 600_000)) . ", timeout => '300 ms')");
+	# it may be so short a time that no dispatcher has begun it
+	like($outcome, qr/^\d+\|(?:queued|running)\|\|\|$/, 'run() does not wait for its end');
+	cancel($outcome =~ /^(\d+)/);
 };
 
 subtest 'run() holds neither a transaction id nor a snapshot, and ends when its job is cancelled' => sub {
@@ -236,10 +235,16 @@ subtest 'a backend that waits sleeps until an UPDATE ends its job' => sub {
 	SKIP:
 	{
 		skip 'there is no /proc here', 1 unless -r '/proc/' . $session->pid . '/status';
-		sleep 0.2;
-		my $before = voluntary_switches($session->pid);
-		sleep 1;    # the measured second
-		cmp_ok(voluntary_switches($session->pid) - $before, '<=', 1, 'a backend that waits sleeps');
+		# On a busy machine it may come to rest late; one that polls never does.
+		my $switches;
+		foreach (1 .. 10)
+		{
+			my $before = voluntary_switches($session->pid);
+			sleep 1;    # the measured second
+			$switches = voluntary_switches($session->pid) - $before;
+			last if $switches <= 1;
+		}
+		cmp_ok($switches, '<=', 1, 'a backend that waits sleeps');
 	}
 	ok(!$session->has_ended, '... and does not end before its job');
 	query("UPDATE gen_jobs SET state = 'cancelled' WHERE id = $stall");

@@ -1,6 +1,4 @@
 # Many jobs at once: none waits for another, and each is sent exactly once.
-#
-# GENJOB_TEST_SLACK_S is how many seconds more a slow machine may take.
 
 use strict;
 use warnings;
@@ -11,8 +9,6 @@ use Test::More;
 
 use GenJobTest;
 use StandIn;
-
-my $slack = $ENV{GENJOB_TEST_SLACK_S} // 0;
 
 my $node = new_node(conf => 'genjob.max_in_flight = 1000');
 my $standin = StandIn->new(backlog => 4096);
@@ -42,16 +38,19 @@ sub sent_once
 subtest 'a thousand jobs that take two seconds each' => sub {
 	$standin->reset;
 	create_server($node, 'thousand', 'openai-images', $standin, max_in_flight => 1000);
+	# no answer comes before all have been called, however slow this machine is
+	kill 'STOP', $standin->pid;
 	query(q{INSERT INTO gen_jobs (server, request)
 		SELECT 'thousand', jsonb_build_object('prompt', 'job ' || i,
 			'standin', jsonb_build_object('id', 'job ' || i, 'latency_ms', 2000)) FROM generate_series(1, 1000) i});
+	eventually(q{SELECT count(*) = 1000 FROM genjob.activity WHERE phase = 'calling'}, 'a thousand are called');
+	kill 'CONT', $standin->pid;
 	ok(wait_server_ended($node, 'thousand'), 'a thousand jobs of 2 s end');
 	my ($jobs, $good, $seconds, $pictures) = results('thousand');
 	is("$jobs $good $pictures", '1000 1000 1000', '... all of them well, with a picture');
-	cmp_ok($seconds, '<', 6 + $slack, '... in less than 6 s');
 	cmp_ok($seconds, '>=', 2, '... and not before they were done');
 	my $counts = sent_once(1000);
-	cmp_ok($counts->{max_in_flight}, '>', 500, '... most of them at the same time');
+	cmp_ok($counts->{max_in_flight}, '>', 900, '... nearly all of them at the same time');
 };
 
 subtest 'ten thousand jobs through a hundred places' => sub {

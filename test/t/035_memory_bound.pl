@@ -211,7 +211,7 @@ subtest 'an answer waits for memory longer than its timeout, and is not lost' =>
 	eventually(q{SELECT bool_or(state = 'queued' AND error LIKE 'genjob.max_memory is reached: other jobs%')
 		FROM gen_jobs WHERE server = 'referring'}, '... so that outputs to which another one refers are not read');
 	my $dripping = StandIn::request(prompt => 'a slow one', size => '500x500',
-		standin => { faults => [ { drip => { bytes => 50000, every_ms => 100 } } ] });
+		standin => { faults => [ { drip => { bytes => 20000, every_ms => 100 } } ] });
 	query("INSERT INTO gen_jobs (server, request) VALUES ('dripping', '$dripping')");
 	eventually("SELECT bool_or(bytes_received > 200000) FROM genjob.activity WHERE server = 'dripping'",
 		'then one answer still comes, slowly');

@@ -45,10 +45,13 @@ subtest 'more tenants than are found at a time, and nothing else that wakes the 
 
 subtest 'run_at is put off while the dispatcher is about to claim' => sub {
 	my $session = Session->new($node);
-	enqueue($node, 'narrow', StandIn::request(prompt => 'first', latency_ms => 2000), tenant => 'first');
+	# the first is answered when the table is locked
+	kill 'STOP', $standin->pid;
+	enqueue($node, 'narrow', { prompt => 'first' }, tenant => 'first');
 	eventually(q{SELECT state = 'running' FROM gen_jobs WHERE tenant = 'first'}, 'a job runs');
 	enqueue($node, 'narrow', { prompt => 'later' }, tenant => 'later');
 	$session->query('BEGIN; LOCK TABLE gen_jobs IN ACCESS EXCLUSIVE MODE');
+	kill 'CONT', $standin->pid;
 	eventually(q{SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
 		WHERE NOT granted AND backend_type = 'genjob dispatcher')}, '... and ends while the table is locked');
 	$session->query(q{UPDATE gen_jobs SET run_at = now() + interval '1 h' WHERE tenant = 'later'; COMMIT});

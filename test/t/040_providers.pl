@@ -339,9 +339,9 @@ sub error_like
 subtest 'activity shows the progress that the provider tells' => sub {
 	my @servers = qw(bearer drawer webui);
 	create_server($node, 'webui', 'automatic1111', $standin, %quick, max_in_flight => 1);
-	start_prompt("$_ tells how far", $_, latency_ms => 5_000, progress => 1) for @servers;
+	start_prompt("$_ tells how far", $_, latency_ms => 20_000, progress => 1) for @servers;
 	eventually(qq{SELECT count(*) = 1 FROM genjob.activity
-		WHERE job_id = $ids{"$_ tells how far"} AND progress BETWEEN 0.2 AND 0.98}, $_) for @servers;
+		WHERE job_id = $ids{"$_ tells how far"} AND progress BETWEEN 0.05 AND 0.98}, $_) for @servers;
 	query("SELECT genjob.cancel($_)") for map { $ids{"$_ tells how far"} } @servers;
 };
 
@@ -351,7 +351,7 @@ subtest 'a cancelled job says whether the provider knows' => sub {
 	start_prompt('stopped', 'patient', latency_ms => 60_000);
 	start_prompt('stopped while queued', 'drawer', queue_ms => 60_000);
 	start('graph stopped', 'comfyui', { prompt => graph('graph stopped') }, { latency_ms => 60_000 });
-	start_prompt('cannot be stopped', 'drawer', latency_ms => 4_000);
+	start_prompt('cannot be stopped', 'drawer', latency_ms => 60_000);
 	start_prompt('does not hear', 'queue', latency_ms => 60_000, cancel_faults => [ { status => 500 } ], repeat => 1);
 	my $list = join ', ', @ids{ @confirmed, @unconfirmed };
 	eventually("SELECT count(remote_id) = 5 FROM gen_jobs WHERE state = 'running' AND id IN ($list)",

@@ -79,7 +79,7 @@ subtest 'what there will never be' => sub {
 	my ($first) = paint();
 	my $none = enqueue($node, 'echo', { a => { '$output' => [ 0 + $first, 3 ] } });
 	ok(wait_state($node, $none, 'failed'), 'so does one that refers to an output beyond the last');
-	my $refused = enqueue($node, 'painter', StandIn::request(prompt => 'a dog', faults => [ { status => 400, latency_ms => 300 } ]));
+	my $refused = enqueue($node, 'painter', StandIn::request(prompt => 'a dog', faults => [ { status => 400, latency_ms => 3000 } ]));
 	my $after_refused = enqueue($node, 'echo', { a => { '$output' => [ 0 + $refused, 1 ] } });
 	ok(wait_state($node, $after_refused, 'failed'), 'and one that refers to a job that fails');
 	like(outcome($after_refused), qr/^failed\|0\|0\|job $refused, which this job waited for, failed: .*HTTP 400/, '... with its words, and without an attempt');

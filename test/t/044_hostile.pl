@@ -186,11 +186,14 @@ subtest 'names that must be saved, and what is forgotten' => sub {
 subtest 'predictions that are cancelled' => sub {
 	create_server($node, 'mute', 'bfl', $standin, %quick, model => 'flux-pro');
 	start('cannot be told', 'mute', { latency_ms => 60_000 });
-	start('locked', 'patient', { latency_ms => 60_000, cancel_faults => [ { latency_ms => 2_000 } ] });
+	start('locked', 'patient', { latency_ms => 60_000, cancel_faults => [ { latency_ms => 500 } ] });
 	ok($node->poll_query_until('postgres', "SELECT count(remote_id) = 2 FROM gen_jobs WHERE id IN ($ids{'cannot be told'}, $ids{locked})"), 'predictions run');
-	query("SELECT genjob.cancel($ids{'cannot be told'}), genjob.cancel($ids{locked})");
 	my $session = Session->new($node);
+	# the provider answers when the row is locked
+	kill 'STOP', $standin->pid;
+	query("SELECT genjob.cancel($ids{'cannot be told'}), genjob.cancel($ids{locked})");
 	$session->query("BEGIN; SELECT id FROM gen_jobs WHERE id = $ids{locked} FOR UPDATE");
+	kill 'CONT', $standin->pid;
 	sleep 0.05 until ($standin->counts->{ids}{locked}{cancelled} // 0) == 1;
 	# after the provider's answer the dispatcher has gone about its other business
 	ok(wait_state($node, enqueue($node, 'images', { prompt => 'later' . $_ }), 'succeeded'), 'other jobs go on') for 1 .. 2;

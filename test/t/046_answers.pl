@@ -72,7 +72,7 @@ subtest 'a success that has ended early says so' => sub {
 };
 
 subtest 'a state that is not known is shown, and named in the end' => sub {
-	create_server($node, 'slow', 'replicate', $standin, %quick, model => 'painter', timeout => '1500 ms');
+	create_server($node, 'slow', 'replicate', $standin, %quick, model => 'painter', timeout => '6 s');
 	my $id = enqueue($node, 'slow',
 		StandIn::request(prompt => 'undead', standin => { outcome => 'never', poll_faults => [ ({ body => '{"status": "undead", "logs": "x"}' }) x 500 ] }));
 

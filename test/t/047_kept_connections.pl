@@ -77,9 +77,9 @@ subtest 'connections of a server that does not close are used again' => sub {
 
 # ---- a server that closes just when the next request comes ----
 
-# A server that ends its first connection at the second request. How: 'fin' closes before it comes, but so that nobody can
-# see that before it is sent; 'rst' reads it, and resets.  Other connections answer, also beside the first.  Notes what it
-# reads.
+# A server that ends its first connection. How: 'fin' closes it once close_resting() says so, 'rst' reads the second
+# request and resets it. Other connections answer, also beside the first. Notes what it reads in a log, whose name it
+# gives with its URL.
 sub serve
 {
 	my ($habit) = @_;
@@ -119,11 +119,21 @@ sub answer_requests
 		print $client "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"ok\": 123}";
 		if ($habit eq 'fin')
 		{
-			sleep 0.3;
+			sleep 0.01 until -e "$log.close";
 			last;
 		}
 	}
 	close $client;
+	append_to_file("$log.closed", '') if $habit eq 'fin';
+}
+
+# Has the server of that log close its first connection, and returns when it has.
+sub close_resting
+{
+	my ($log) = @_;
+	append_to_file("$log.close", '');
+	poll_until(sub { -e "$log.closed" }) or die 'the server does not close its connection';
+	return;
 }
 
 sub run_one
@@ -138,7 +148,7 @@ subtest 'a kept connection ends while it rests' => sub {
 	my ($url, $log) = serve('fin');
 	create_server($node, 'resting', 'http', $url, on_unknown => 'fail');
 	is(run_one('resting', 1)->{state}, 'succeeded', 'the first call');
-	sleep 0.6;
+	close_resting($log);
 	is(run_one('resting', 2)->{state}, 'succeeded', 'the second has a new connection');
 	is(slurp_file($log), "1\n2\n", '... each was sent once');
 };
@@ -171,7 +181,7 @@ subtest 'a server stands still while a kept connection ends' => sub {
 	my $pid = dispatcher_pid($node);
 	kill 'STOP', $pid;
 	my $id = enqueue($node, 'stopped', '{"n": 2}');
-	sleep 0.6;
+	close_resting($log);
 	kill 'CONT', $pid;
 	wait_all_ended($node);
 	is(job($node, $id)->{state}, 'succeeded', 'the second has a new connection');

@@ -135,7 +135,7 @@ subtest 'what is shown while it comes' => sub {
 		CREATE ROLE owner; CREATE ROLE other; CREATE ROLE watcher IN ROLE pg_read_all_stats;
 		GRANT USAGE ON FOREIGN SERVER slow TO owner; GRANT SELECT, INSERT ON gen_jobs TO owner}) if create_server($node, 'slow', 'openai-chat', $standin, model => 'm');
 	my $slow = literal(StandIn::request(messages => [ { role => 'user', content => 'x' } ], id => 'slow',
-		text => join(' ', map { "word$_" } 1 .. 300), chunk_ms => 20));
+		text => join(' ', map { "word$_" } 1 .. 1500), chunk_ms => 20));
 	my $id = query("SET ROLE owner; INSERT INTO gen_jobs (server, request) VALUES ('slow', $slow) RETURNING id");
 	ok($node->poll_query_until('postgres', "SELECT tokens > 60 AND length(tail) = 200 AND tail ~ 'word[0-9]+ word[0-9]+' FROM genjob.activity WHERE job_id = $id"),
 		'the end of the text, and how many tokens there are, are shown while it comes');

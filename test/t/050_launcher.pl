@@ -113,7 +113,8 @@ subtest 'an idle dispatcher that is terminated is back at once' => sub {
 	my $started = time;
 	query("SELECT pg_terminate_backend($pid)");
 	wait_dispatcher($node, 'postgres', $pid);
-	cmp_ok(time - $started, '<', 2, 'within two seconds');
+	# a database whose dispatcher has failed would wait for a minute in the end
+	cmp_ok(time - $started, '<', 20, 'soon');
 };
 
 subtest 'a dispatcher that is terminated lets its calls end, and the next one runs what came meanwhile' => sub {
@@ -209,11 +210,10 @@ subtest 'a library and an extension of different versions: no job runs, and both
 	my $pid = dispatcher_of('second');
 	my $version = query(q{SELECT extversion FROM pg_extension WHERE extname = 'genjob'}, 'second');
 	my $due = query(
-		q{INSERT INTO gen_jobs (server, request, run_at)
-		VALUES ('painter', '{"prompt": "soon"}', now() + interval '1 s')
-		RETURNING id}, 'second');
-	query(
 		q{BEGIN;
+		INSERT INTO gen_jobs (server, request, run_at)
+		VALUES ('painter', '{"prompt": "soon"}', now() + interval '1 s')
+		RETURNING id;
 		UPDATE pg_extension SET extversion = '9.9.9' WHERE extname = 'genjob';
 		ALTER SERVER painter OPTIONS (ADD timeout '1 min');
 		COMMIT}, 'second');

@@ -93,8 +93,8 @@ query_node($here, 'SELECT genjob.cancel(3)', 'shop');
 enqueue_as('app', 'closed', '{"prompt": "waits"}');
 enqueue_as('app', 'painter', '{"prompt": "much later"}', "+ interval '1 year'");
 $standin->reset;
-my $running = enqueue_as('app', 'painter', StandIn::request(prompt => 'of app', latency_ms => 30_000));
-my $own = enqueue_as('postgres', 'painter', StandIn::request(prompt => 'of postgres', latency_ms => 30_000));
+my $running = enqueue_as('app', 'painter', StandIn::request(prompt => 'of app', latency_ms => 600_000));
+my $own = enqueue_as('postgres', 'painter', StandIn::request(prompt => 'of postgres', latency_ms => 600_000));
 $standin->wait_for(sub { $_[0]{in_flight} == 2 });
 my $states = query_node($here, q{SELECT string_agg(state::text, ' ' ORDER BY id) FROM gen_jobs}, 'shop');
 
@@ -124,7 +124,7 @@ sub quicken
 {
 	my ($file) = @_;
 	my $text = slurp_file($file);
-	$text =~ s/"latency_ms": 30000/"latency_ms": 10/g or die "no running job in $file";
+	$text =~ s/"latency_ms": 600000/"latency_ms": 10/g or die "no running job in $file";
 	open my $out, '>', $file or die "could not write $file: $!";
 	print $out $text;
 	close $out;
@@ -157,7 +157,7 @@ sub check_copy
 	{
 		is( query_node(
 				$node,
-				qq{SELECT state, run_at BETWEEN now() + interval '9 min' AND now() + interval '10 min' FROM gen_jobs
+				qq{SELECT state, run_at BETWEEN now() + interval '5 min' AND now() + interval '10 min' FROM gen_jobs
 				WHERE id = $running}, $database),
 			'queued|t',
 			'one whose owner was granted USAGE after it came is put off');

@@ -145,7 +145,7 @@ subtest 'a job of a prepared transaction is run at COMMIT PREPARED, at once, and
 	my $committed = query(q{SELECT clock_timestamp()});
 	query(q{COMMIT PREPARED 'good'});
 	ok(wait_state($node, 101, 'succeeded'), 'COMMIT PREPARED: the job is run');
-	is(query("SELECT started_at - '$committed' < interval '2 s' FROM gen_jobs WHERE id = 101"), 't', '... at once');
+	is(query("SELECT started_at - '$committed' < interval '1 min' FROM gen_jobs WHERE id = 101"), 't', '... not by the rescan an hour later');
 	is(job($node, 102), undef, 'ROLLBACK PREPARED leaves nothing');
 	is($standin->counts->{total}, 2, '... and sends nothing');
 };

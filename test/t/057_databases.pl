@@ -4,8 +4,6 @@
 use strict;
 use warnings;
 
-use Time::HiRes qw(time);
-
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -96,9 +94,9 @@ subtest 'a database has a dispatcher if it has the extension, and no other has o
 subtest 'a database that has a dispatcher may be the template of another, and both are served' => sub {
 	create_database('original');
 	ok(runs_jobs('original'), 'a database runs jobs');
-	my $begun = time;
+	# PostgreSQL would give up after 5 s with an error
 	query('CREATE DATABASE copy TEMPLATE original');
-	cmp_ok(time - $begun, '<', 5, 'CREATE DATABASE ... TEMPLATE of a database that has a dispatcher');
+	pass('CREATE DATABASE ... TEMPLATE of a database that has a dispatcher');
 	is_served('original', '... which is served again afterwards');
 	is_served('copy', '... and so is the copy');
 	query("DROP DATABASE $_") foreach qw(original copy);
@@ -167,10 +165,9 @@ subtest 'DROP DATABASE fails for the sessions of others alone, and then the data
 subtest 'DROP DATABASE does not wait for calls in flight' => sub {
 	create_database('dropped');
 	ok(runs_jobs('dropped'), 'a database runs jobs');
-	begin_call('dropped', 20_000);
-	my $begun = time;
+	begin_call('dropped', 600_000);
 	query('DROP DATABASE dropped');
-	cmp_ok(time - $begun, '<', 5, 'it is dropped at once');
+	pass('it is dropped');
 	ok(no_dispatcher('dropped'), '... and nothing is left');
 	wait_aborted();
 };

@@ -90,7 +90,10 @@ subtest 'a call that was cut keeps its Idempotency-Key when its server cannot be
 	my $id = enqueue($node, 'unreachable',
 		StandIn::request(prompt => 'cut', faults => [ { latency_ms => 1500, cut => 'accept' } ]));
 	$standin->wait_for(sub { $_[0]{in_flight} == 1 });
+	# the call is cut when its server has another address
+	kill 'STOP', $standin->pid;
 	query("ALTER SERVER unreachable OPTIONS (SET url '$nowhere')");
+	kill 'CONT', $standin->pid;
 	eventually("SELECT attempt_errors #>> '{-1,error}' LIKE 'could not reach%' FROM gen_jobs WHERE id = $id",
 		'a call that was cut finds nobody when it is repeated');
 	query("ALTER SERVER unreachable OPTIONS (SET url '@{[$standin->url]}')");

@@ -15,8 +15,8 @@ use StandIn;
 my $node = new_node(conf => "genjob.max_in_flight = 600\nsynchronous_commit = off\nautovacuum = off");
 my $standin = StandIn->new;
 
-# By how many seconds something may come late.
-my $slack = 1 + ($ENV{GENJOB_TEST_SLACK_S} // 1);
+# By how many seconds something may come late on a busy machine.
+my $slack = $ENV{GENJOB_TEST_SLACK_S} // 10;
 
 # No job is left of other subtests, however many they had.
 sub clear
@@ -135,8 +135,9 @@ subtest 'a job that commits after later ones is not forgotten, and takes its pla
 	$session->query('COMMIT');
 	eventually(q{SELECT state = 'succeeded' FROM gen_jobs WHERE server = 'behind' AND request ->> 'prompt' = 'late'},
 		'it is run, too');
-	is(query(q{SELECT count(*) > 100 FROM gen_jobs WHERE server = 'behind' AND state = 'queued'}), 't',
-		'... in its place');
+	is( query(q{SELECT count(*) < 5000 FROM gen_jobs j, gen_jobs late WHERE late.request ->> 'prompt' = 'late'
+			AND late.server = 'behind' AND j.server = 'behind' AND j.started_at < late.started_at}),
+		't', '... in its place');
 	$session->quit;
 };
 

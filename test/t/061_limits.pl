@@ -23,17 +23,22 @@ sub insert
 
 subtest 'a rate' => sub {
 	create_server($node, 'paced', 'openai-images', $standin, rate_limit => '120/min', rate_burst => 10, paused => 'on');
-	insert('paced', 150);
+	insert('paced', 1000);
 	query("SELECT genjob.resume('paced')");
 	eventually("SELECT held_reason = 'rate_limit is reached' AND held_until IS NOT NULL AND tokens < 1 FROM genjob.servers WHERE server = 'paced'",
 		'a rate is obeyed, and genjob.servers says until when');
-	eventually(q{SELECT max(started_at) > min(started_at) + interval '61 s' FROM gen_jobs WHERE server = 'paced'}, '... for a minute');
+	# Where the machine has stood still, a part of the rate is lost: then another minute is looked at. Each begins behind
+	# the burst, and has one again where it was lost.
+	my $minute = q{SELECT count(*) AS n FROM gen_jobs a JOIN gen_jobs b
+		ON b.started_at > a.started_at AND b.started_at <= a.started_at + interval '60 s'
+		WHERE a.server = 'paced' AND b.server = 'paced'
+			AND a.started_at + interval '60 s' < (SELECT max(started_at) FROM gen_jobs WHERE server = 'paced')
+		GROUP BY a.started_at, a.id};
+	eventually("SELECT coalesce(max(n) >= 114, false) FROM ($minute) m", '... with 120 a minute, within 5 %');
 	my $burst = query(q{SELECT count(*) FROM gen_jobs WHERE server = 'paced' AND started_at = (SELECT min(started_at) FROM gen_jobs WHERE server = 'paced')});
-	is($burst, 10, '... in which as many as rate_burst says start at once');
-	my $paced = query(q{
-		WITH start AS (SELECT min(started_at) AS at FROM gen_jobs WHERE server = 'paced')
-		SELECT count(*) FROM gen_jobs, start WHERE server = 'paced' AND started_at > at AND started_at <= at + interval '60 s'});
-	ok($paced >= 114 && $paced <= 126, '... and then 120, within 5 %') or diag("$paced started");
+	is($burst, 10, '... of which as many as rate_burst says start at once');
+	my $most = query("SELECT max(n) FROM ($minute) m");
+	cmp_ok($most, '<=', 131, '... and never more than 120 and a burst');
 	query(q{ALTER SERVER paced OPTIONS (DROP rate_burst, DROP rate_limit)});
 	eventually_succeed('paced', 'without the rate the others start');
 };
@@ -46,8 +51,8 @@ subtest 'a rate, and claims that fail' => sub {
 		CREATE TRIGGER refuse BEFORE UPDATE ON gen_jobs FOR EACH ROW WHEN (new.server = 'scarce') EXECUTE FUNCTION refuse()});
 	insert('scarce', 1);
 	eventually(q{SELECT last_error LIKE '%refused by a test%' FROM genjob.workers}, 'a claim fails');
-	query('DROP TRIGGER refuse ON gen_jobs');
-	insert('scarce', 4);
+	query(q{BEGIN; DROP TRIGGER refuse ON gen_jobs;
+		INSERT INTO gen_jobs (server, request) SELECT 'scarce', '{"prompt": "a"}' FROM generate_series(1, 4); COMMIT});
 	eventually_succeed('scarce', 'when it can succeed the job runs');
 	cmp_ok(query(q{SELECT extract(epoch FROM max(started_at) - min(started_at)) FROM gen_jobs WHERE server = 'scarce'}),
 		'<', 59, '... and so many more as are left of rate_burst: the claim that failed has used up nothing');
@@ -56,7 +61,7 @@ subtest 'a rate, and claims that fail' => sub {
 subtest 'a server that asks to wait' => sub {
 	create_server($node, 'told', 'openai-images', $standin, max_in_flight => 1);
 	create_server($node, 'beside', 'openai-images', $standin, max_in_flight => 1);
-	my $refused = enqueue($node, 'told', StandIn::request(id => 'refused', prompt => 'refused', faults => [ { status => 429, retry_after => '30' } ]), priority => 1);
+	my $refused = enqueue($node, 'told', StandIn::request(id => 'refused', prompt => 'refused', faults => [ { status => 429, retry_after => '120' } ]), priority => 1);
 	eventually("SELECT state = 'queued' AND attempt = 1 FROM gen_jobs WHERE id = $refused", 'a job is refused with Retry-After');
 	insert('told', 5);
 	insert('beside', 5);
@@ -65,7 +70,7 @@ subtest 'a server that asks to wait' => sub {
 	eventually_succeed('beside', '... but none of another server');
 	is(query("SELECT count(*) FROM gen_jobs WHERE server = 'told' AND state = 'succeeded'"), 0, '... while they wait');
 	eventually_succeed('told', 'when the time is over they run');
-	is( query(qq{SELECT sum(failures), sum(attempt), min(started_at) >= (SELECT (attempt_errors -> 0 ->> 'at')::timestamptz + interval '29 s' FROM gen_jobs WHERE id = $refused)
+	is( query(qq{SELECT sum(failures), sum(attempt), min(started_at) >= (SELECT (attempt_errors -> 0 ->> 'at')::timestamptz + interval '119 s' FROM gen_jobs WHERE id = $refused)
 		FROM gen_jobs WHERE server = 'told'}),
 		'0|7|t', '... not before, and no attempt of theirs was used up');
 };
@@ -80,8 +85,10 @@ subtest 'a server that cannot be reached' => sub {
 	my $failures = query("SELECT sum(failures) FROM gen_jobs WHERE server = 'down'");
 	cmp_ok($failures, '<=', 4, '... and only what came before that was found out counts as a failure');
 	my $back = StandIn->new(port => $port, latency_ms => 700);
-	$back->wait_for(sub { $_[0]{in_flight} == 1 });
+	# it answers when the probe has been seen
+	kill 'STOP', $back->pid;
 	eventually("SELECT state = 'probing' AND in_flight = 1 FROM genjob.backends WHERE server = 'down'", 'one call finds out that it is back');
+	kill 'CONT', $back->pid;
 	eventually_succeed('down', '... and all jobs run');
 	my @requests = $back->requests;
 	cmp_ok($requests[1]{time} - $requests[0]{time}, '>=', 0.69, '... after it');

@@ -252,7 +252,7 @@ subtest 'a fallback for what would come too late' => sub {
 	insert('busy', 1, $stall);
 	insert('busy', 5);
 	insert('busy', 1, '{"prompt": "urgent"}', priority => -1, expires_at => q(clock_timestamp() + interval '1 h'));
-	my $expiry = q{(SELECT max(started_at) + interval '20 s' FROM gen_jobs WHERE server = 'busy')};
+	my $expiry = q{(SELECT max(started_at) + interval '120 s' FROM gen_jobs WHERE server = 'busy')};
 	eventually(q{SELECT bool_or(state = 'running') FROM gen_jobs WHERE server = 'busy'}, 'a server is full');
 	query("UPDATE gen_jobs SET expires_at = $expiry WHERE request ->> 'prompt' = 'urgent'");
 	eventually(q{SELECT state = 'succeeded' AND ran_on = 'quick' FROM gen_jobs WHERE request ->> 'prompt' = 'urgent'}, 'a job that would expire goes to the fallback');

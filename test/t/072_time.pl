@@ -147,8 +147,8 @@ subtest 'time 200: large answers that come while it is told to stop keep the dis
 	wait_dispatcher($node, 'postgres', $pid);
 	my $took = time - $start;
 	note(sprintf 'another one is there after %.1f s', $took);
-	# what is under way may end first, within genjob.shutdown_grace
-	cmp_ok($took, '<', 8, 'another one is there soon');
+	# what is under way may end first, within genjob.shutdown_grace; the rest is for a busy machine
+	cmp_ok($took, '<', 30, 'another one is there soon');
 	ok( $node->poll_query_until('postgres',
 			"SELECT bool_and(state IN ('succeeded', 'failed')) FROM gen_jobs WHERE id IN (" . join(',', @ids) . ')'),
 		'... and all is done');

@@ -27,22 +27,22 @@ create_server($node, 'replicate', 'replicate', $standin, max_in_flight => 2 * $n
 my $oid = query("SELECT oid FROM pg_database WHERE datname = 'postgres'");
 my $spool = $node->data_dir . "/pg_genjob/$oid.spool";
 
-# $n jobs whose calls are answered after a moment, but whose rows are locked by then: the session that has them locked,
-# and how.
+# $n jobs whose calls are answered when their rows have been locked: the session that has them locked, and how. Until
+# then the stand-in stands still, and the kernel takes the calls.
 sub answered_but_locked
 {
 	my ($server, $lock) = @_;
 	my $session = Session->new($node);
 	query('DELETE FROM gen_jobs');
 	$standin->reset;
+	kill 'STOP', $standin->pid;
 	query(
 		qq{INSERT INTO gen_jobs (server, request)
 		SELECT '$server', jsonb_build_object('prompt', 'job ' || i, 'standin', jsonb_build_object('id', 'job ' || i,
-			'latency_ms', 400, 'faults', '[{"latency_ms": 1000}]'::jsonb))
+			'latency_ms', 400))
 		FROM generate_series(1, $n) i});
-	$standin->wait_for(sub { $_[0]{in_flight} == $n });
-	# no answer comes before the rows are locked
-	kill 'STOP', $standin->pid;
+	$node->poll_query_until('postgres', "SELECT count(*) = $n FROM genjob.activity WHERE phase = 'calling'")
+	  or die 'the jobs are not called';
 	$session->query("BEGIN; SELECT count(*) FROM (SELECT FROM gen_jobs FOR UPDATE) r");
 	$session->query($lock) if defined $lock;
 	kill 'CONT', $standin->pid;

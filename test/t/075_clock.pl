@@ -58,9 +58,10 @@ sub step
 		query("INSERT INTO gen_jobs (server, request) SELECT server, $slow FROM generate_series(1, $n), unnest(ARRAY['asked', 'slow']) server");
 		# run_at is a time of the calendar: these are due whatever that says
 		query("INSERT INTO gen_jobs (server, request, run_at) SELECT 'rated', '{\"prompt\": \"y\"}', '2000-01-01' FROM generate_series(1, 25)");
-		my $refused = enqueue($node, 'held', StandIn::request(prompt => 'held', faults => [ { status => 429, retry_after => '2' } ]));
+		my $refused = enqueue($node, 'held', StandIn::request(prompt => 'held', faults => [ { status => 429, retry_after => '5' } ]));
 		ok($node->poll_query_until('postgres', "SELECT count(remote_id) = $n FROM gen_jobs WHERE server = 'asked'"), 'predictions run');
-		ok($node->poll_query_until('postgres', "SELECT attempt = 1 AND state = 'queued' FROM gen_jobs WHERE id = $refused"), 'a server asks to wait');
+		# on a busy machine it may have been sent again by now
+		eventually("SELECT attempt_errors IS NOT NULL FROM gen_jobs WHERE id = $refused", 'a server asks to wait');
 		my $begun = time;
 		write_file('clock', $to);
 		# what the table has is by the calendar: another job of that server is due at once, and waits for the hold alone
@@ -86,8 +87,8 @@ subtest 'wires 64: a clock that is set an hour back keeps due what was due, and 
 	write_file('clock', 0);
 	my $slow = literal(StandIn::request(prompt => 'n', latency_ms => 200));
 	query("INSERT INTO gen_jobs (server, request) SELECT 'narrow', $slow FROM generate_series(1, 20)");
-	my $retried = enqueue_named($node, 'retried', 'r', { faults => [ { status => 500, retry_after => '5' } ] });
-	my $held = enqueue_named($node, 'held', 'h', { faults => [ { status => 429, retry_after => '5' } ] });
+	my $retried = enqueue_named($node, 'retried', 'r', { faults => [ { status => 500, retry_after => '10' } ] });
+	my $held = enqueue_named($node, 'held', 'h', { faults => [ { status => 429, retry_after => '10' } ] });
 	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM gen_jobs WHERE id IN ($retried, $held) AND attempt = 1 AND state = 'queued'"),
 		'one waits for its retry, one for its server');
 	my $behind = enqueue($node, 'held', { prompt => 'behind it' });

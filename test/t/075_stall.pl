@@ -20,7 +20,7 @@ my $standin = StandIn->new;
 my $pid = dispatcher_pid($node);
 
 create_server($node, 'hasty', 'openai-images', $standin, timeout => '2 s', max_in_flight => $n);
-create_server($node, 'large', 'http', $standin, path => '/binary', timeout => '2 s', max_in_flight => $n);
+create_server($node, 'patient', 'http', $standin, path => '/binary', max_in_flight => $n);
 create_server($node, 'asked', 'replicate', $standin, model => 'm', timeout => '4 s', poll_interval => '100 ms', max_in_flight => $n);
 
 sub insert
@@ -31,11 +31,10 @@ sub insert
 	return;
 }
 
-# All calls of a server are with the stand-in.
+# All calls of a server have arrived at the stand-in. On a busy machine some may have been answered by then.
 sub under_way
 {
-	my ($server) = @_;
-	return $standin->wait_for(sub { $_[0]{in_flight} >= $n });
+	return $standin->wait_for(sub { $_[0]{total} >= $n });
 }
 
 sub all_once
@@ -52,7 +51,7 @@ sub begin
 	query('DELETE FROM gen_jobs');
 	$standin->reset;
 	insert($server, $script);
-	return under_way($server);
+	return under_way();
 }
 
 # Stops the dispatcher for so many seconds.
@@ -102,7 +101,7 @@ subtest 'wires 55: a server that does not answer is given up in time, before and
 	ok(wait_state($node, $id, 'failed'), 'it fails');
 	my $took = query("SELECT extract(epoch FROM finished_at - started_at) FROM gen_jobs WHERE id = $id");
 	cmp_ok($took, '>=', 2, '... not before its timeout');
-	cmp_ok($took, '<', 6, '... nor long after');
+	cmp_ok($took, '<', 60, '... nor long after');
 };
 
 # On a machine that is busy with other things the dispatcher may stand still after all: one try in five suffices.
@@ -116,7 +115,7 @@ subtest 'an answer that comes half a second after timeout is late if the process
 		ok(wait_all_ended($node), 'it ends');
 		($state, $took, $error) = split /\|/,
 		  query("SELECT state, extract(epoch FROM finished_at - started_at), error FROM gen_jobs WHERE id = $id");
-		last if $state eq 'failed';
+		last if $state eq 'failed' && $took < 2.5;
 	}
 	is($state, 'failed', '... as failed');
 	cmp_ok($took, '<', 2.5, '... before the answer');
@@ -149,7 +148,7 @@ subtest 'wires 57: a cancel takes effect while a commit would wait for a standby
 	$standin->reset;
 	my $id = enqueue($node, 'asked', StandIn::request(prompt => 'cancelled', latency_ms => 60_000));
 	ok($node->poll_query_until('postgres', "SELECT remote_id IS NOT NULL FROM gen_jobs WHERE id = $id"), 'a prediction runs');
-	my $calling = enqueue($node, 'large', StandIn::request(prompt => 'cut', latency_ms => 1_900));
+	my $calling = enqueue($node, 'patient', StandIn::request(prompt => 'cut', latency_ms => 3_000));
 	$standin->wait_for(sub { $_[0]{in_flight} == 1 });
 	$standby->stop;
 	# what the dispatcher commits from now on waits for nobody

@@ -47,7 +47,10 @@ subtest 'predictions 8: 2,000 cancels at once are more than the provider takes' 
 	cancel_all('flood');
 	my $id = enqueue($node, 'beside', '{"prompt": "b"}');
 	ok(wait_state($node, $id, 'succeeded'), 'a job of another server goes on');
-	cmp_ok(query("SELECT extract(epoch FROM finished_at - created_at) FROM gen_jobs WHERE id = $id"), '<', 2, '... without waiting for them');
+	# on a busy machine it takes its time, and so do they
+	my $cancelled = $standin->counts(summary => 1)->{cancelled};
+	my $took = query("SELECT extract(epoch FROM finished_at - created_at) FROM gen_jobs WHERE id = $id");
+	ok($cancelled < 2000 || $took < 2, '... without waiting for them') or diag("$cancelled cancelled, $took s");
 	all_told('flood', 'each is confirmed');
 	my $counts = $standin->counts(summary => 1);
 	is($counts->{cancelled}, 2000, 'all 2,000 have reached the provider');
@@ -59,12 +62,13 @@ subtest 'predictions 8: 2,000 cancels at once are more than the provider takes' 
 subtest 'predictions 9: the server is restarted before the provider was told' => sub {
 	create_server($node, 'restarted', 'replicate', $standin, max_in_flight => 2000, poll_interval => '60 s');
 	run_predictions('restarted', 2000, %slow);
-	$standin->cancel_capacity(10);
+	$standin->cancel_capacity(2);
 	cancel_all('restarted');
 	$standin->wait_for(sub { $_[0]{cancelled} > 50 });
 	$node->stop('immediate');
 	my $before = $standin->counts(summary => 1)->{cancelled};
 	cmp_ok($before, '<', 2000, 'some have not been told');
+	$standin->cancel_capacity(10);
 	$node->start;
 	all_told('restarted', '... they are after the restart');
 	is($standin->counts(summary => 1)->{cancelled}, 2000, 'all 2,000 have reached the provider');
@@ -136,7 +140,8 @@ subtest 'predictions 14: a rate limit starves jobs for cancels, or cancels for j
 		INSERT INTO gen_jobs (server, request) SELECT 'paced', $request FROM generate_series(1, 40); COMMIT");
 	my $counts = $standin->wait_for(sub { $_[0]{cancelled} >= 10 });
 	my $started = $counts->{predictions} - 40;
-	ok($started >= 5 && $started <= 20, 'they take turns') or diag($started);
+	ok($started >= $counts->{cancelled} / 2 && $started <= 2 * $counts->{cancelled}, 'they take turns')
+	  or diag("$started started, $counts->{cancelled} cancelled");
 	$counts = $standin->wait_for(sub { $_[0]{cancelled} == 40 && $_[0]{predictions} == 80 });
 	ok(1, '... and all get there');
 	cancel_all('paced');
@@ -146,14 +151,16 @@ subtest 'predictions 14: a rate limit starves jobs for cancels, or cancels for j
 subtest 'predictions 15: a job is retried before the provider was told of it' => sub {
 	create_server($node, 'again', 'replicate', $standin, max_in_flight => 20, poll_interval => '100 ms');
 	my $id = enqueue($node, 'again', StandIn::request(version => 'v', input => { prompt => 'a' },
-		standin => { id => 'again', latency_ms => 1500, cancel_faults => [ { status => 503 } ] }));
+		standin => { id => 'again', latency_ms => 600_000, cancel_faults => [ { status => 503 } ] }));
 	eventually("SELECT remote_id IS NOT NULL FROM gen_jobs WHERE id = $id", 'a prediction');
 	query("SELECT genjob.cancel($id)");
 	ok($standin->wait_for(sub { $_[0]{cancels} >= 1 }), '... that the provider is told of in vain');
 	query("SELECT genjob.retry($id)");
-	ok(wait_state($node, $id, 'succeeded'), 'it runs again, and succeeds');
+	ok($standin->wait_for(sub { $_[0]{predictions} == 2 && $_[0]{cancelled} == 1 }),
+		'it runs again, and the first one is cancelled all the same');
+	$standin->finish;
+	ok(wait_state($node, $id, 'succeeded'), '... it succeeds');
 	unlike(job($node, $id)->{error} // '', qr/confirm/, '... and the note on the first one does not stand on it');
-	ok($standin->wait_for(sub { $_[0]{cancelled} == 1 }), '... which is cancelled all the same');
 };
 
 $standin->stop;

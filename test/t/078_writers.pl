@@ -168,12 +168,17 @@ sub pickup
 }
 
 subtest 'writers 3: small jobs do not wait for large answers' => sub {
-	set_writers(0);
-	my $without = pickup();
-	set_writers(2);
-	my $with = pickup();
-	note(sprintf 'picked up after %.0f ms, without writers %.0f', 1000 * $with, 1000 * $without);
-	# on a busy machine all have to wait for a processor
+	my ($with, $without);
+	# on a busy machine all have to wait for a processor, now more and now less
+	foreach (1 .. 4)
+	{
+		set_writers(0);
+		$without = pickup();
+		set_writers(2);
+		$with = pickup();
+		note(sprintf 'picked up after %.0f ms, without writers %.0f', 1000 * $with, 1000 * $without);
+		last if $with < $without / 2 || $with < 0.05;
+	}
 	takes_less($with, $without / 2 > 0.05 ? $without / 2 : 0.05, 'they are picked up far sooner than without writers');
 };
 

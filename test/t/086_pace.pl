@@ -32,10 +32,15 @@ subtest 'slow predictions, and quick ones after them' => sub {
 	cmp_ok($polls, '<', 40 * 20, "... after few questions ($polls)");
 	query('DELETE FROM gen_jobs');
 
-	order('paced', 300, 200);
-	my $last = query(q{SELECT extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY finished_at - started_at))
-		FROM (SELECT * FROM gen_jobs ORDER BY started_at DESC LIMIT 100) j});
-	cmp_ok($last, '<', 1.2, "quick ones that follow slow ones are soon asked about in time ($last s)");
+	# what else the machine has to do must not decide: a server that had no slow ones takes its time, too
+	create_server($node, 'fresh', 'replicate', $standin, model => 'm', poll_interval => '50 ms', max_in_flight => 20);
+	order($_, 300, 200) foreach qw(paced fresh);
+	my ($last, $fresh) = map {
+		query(qq{SELECT extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY finished_at - started_at))
+			FROM (SELECT * FROM gen_jobs WHERE server = '$_' ORDER BY started_at DESC LIMIT 100) j})
+	} qw(paced fresh);
+	cmp_ok($last, '<', 3 * $fresh > 1.2 ? 3 * $fresh : 1.2,
+		"quick ones that follow slow ones are soon asked about in time ($last s, others $fresh s)");
 };
 
 subtest 'a server that answers questions badly' => sub {

@@ -30,8 +30,9 @@ create_server($node, 'painter', 'openai-images', $standin);
 
 my $stream = do {
 	local @ENV{qw(PGHOST PGPORT PGDATABASE)} = ($node->host, $node->port, 'postgres');
-	IPC::Run::start([ 'sh', '-e', '-c', "cd \"\$0\" && $commands", $folder ], '<', \undef,
-		'>', "$folder/out", '2>', "$folder/err");
+	# a group of its own: the shell does not take along what it has started
+	IPC::Run::start([ 'sh', '-e', '-c', "cd \"\$0\" && echo \$\$ > group && $commands", $folder ], '<', \undef,
+		'>', "$folder/out", '2>', "$folder/err", init => sub { setpgrp });
 };
 
 # Passes once pg_recvlogical reads the slot: what was done before that is not in it.
@@ -88,6 +89,7 @@ subtest 'a failure comes, and nothing of any table but gen_jobs' => sub {
 	is_deeply([ keys %tables ], ['gen_jobs'], '... and of no other table');
 };
 
+kill 'KILL', -slurp_file("$folder/group");
 IPC::Run::kill_kill($stream);
 $node->stop('immediate');
 $standin->stop;

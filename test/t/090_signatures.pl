@@ -117,7 +117,7 @@ subtest 'queries that are not encoded as they are signed are signed as they are 
 	ok(wait_all_ended($node), 'all have ended');
 	is(query(q{SELECT string_agg(server || ': ' || error, E'\n') FROM gen_jobs
 		WHERE server ~ '^odd_' AND state <> 'succeeded'}), '', '... with success');
-	like(query(q{SELECT genjob.preview('odd_lambda_0', '{}')}), qr{^POST \S+/p\+q/%7e\?a=b%20c\n},
+	like(query(q{SELECT genjob.preview('odd_lambda_0', '{}')}), qr{^POST \S+/p\+q/%7E\?a=b%20c\n},
 		'a preview shows what is sent');
 };
 

@@ -24,7 +24,7 @@ my $size = '1700x1700';    # 8.7 MB: two parts
 
 my @store = (key => '{server}/{job}-{ordinal}.{ext}');
 # at this rate an upload takes seconds, so that there is a time between its beginning and its end
-my @slowly = (rate_limit => '2/s', rate_burst => 1);
+my @slowly = (rate_limit => '1/s', rate_burst => 1);
 create_store($node, 'pictures', $store, @store);
 create_store($node, 'slow', $store, @store, @slowly);
 create_server($node, 'painter', 'openai-images', $standin, store => 'pictures');
@@ -124,7 +124,6 @@ subtest 'an answer that was saved while the store was down is stored after a cra
 # A copy of the database that never had the upload: the row is deleted while no dispatcher runs.
 subtest 'what a dead primary left open is aborted within a day' => sub {
 	create_store($node, 'dead', $store, @store, @slowly);
-	query(q{ALTER SERVER dead OPTIONS (SET rate_limit '1/s')});
 	create_predictor('forgotten', 'dead');
 	my $id = start('forgotten', 'forgotten');
 	ok(is_open($id), 'an upload has begun');

@@ -188,7 +188,7 @@ for my $stop (1 .. $stops)
 	subtest "an upload goes on after $how (stop $stop)" => sub {
 		my $name = "stop-$stop";
 		my $bytes = ($ENV{GENJOB_TEST_LONG} ? 200 : 80) * $mb + $stop;
-		my $id = start($name, $bytes, "rate=@{[int($bytes / 2)]}");
+		my $id = start($name, $bytes, "rate=@{[int($bytes / 5)]}");
 		eventually("SELECT remote ? 'uploads' FROM gen_jobs WHERE id = $id", 'an upload has begun');
 		# at another place of it each time
 		sleep 0.3 * ($stop % 7);

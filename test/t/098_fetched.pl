@@ -256,7 +256,7 @@ subtest 'many large objects take little more than genjob.max_memory' => sub {
 create_server($node, 'careful', 'http', $standin, path => '/echo', links_as => 'bytes', on_unknown => 'fail');
 
 subtest 'a job that is cancelled while its object is fetched is never sent' => sub {
-	$fake->set(delay => 2);
+	$fake->set(delay => 10);
 	foreach my $server ('bytes', 'careful')
 	{
 		my $cancelled = start("cancelled $server", $server);
@@ -279,7 +279,7 @@ foreach my $how ('fast', 'immediate', 'kill')
 {
 	my $what = $how eq 'kill' ? 'a SIGKILL of the dispatcher' : "a stop in the mode $how";
 	subtest "an object is fetched again after $what, and the job is sent once" => sub {
-		$fake->set(delay => 3);
+		$fake->set(delay => 10);
 		my $usual = start($how);
 		my $careful = start("$how careful", 'careful');
 		eventually("SELECT count(*) = 0 FROM gen_jobs WHERE id IN ($usual, $careful) AND (state <> 'running'

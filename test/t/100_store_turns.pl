@@ -105,7 +105,7 @@ subtest 'a picture of 19 MB is saved while its store fails, and stored after a c
 };
 
 subtest 'an upload of which the store lists ten thousand parts goes on after a crash' => sub {
-	my $id = start('forgotten', 70 * $mb, "?rate=@{[20 * $mb]}");
+	my $id = start('forgotten', 70 * $mb, "?rate=@{[8 * $mb]}");
 	eventually("SELECT remote ? 'uploads' FROM gen_jobs WHERE id = $id", 'an upload has begun');
 	$node->stop('immediate');
 	$fake->set(parts => 10000);

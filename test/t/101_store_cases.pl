@@ -107,9 +107,13 @@ subtest 'answers that are hard to keep until the store takes them, over a stop' 
 subtest 'an answer too large for its row, on its way into a healthy store when PostgreSQL stops' => sub {
 	create_server($node, 'larger', 'http', $standin, path => '/binary', store => 'fake', max_response => '300 MB');
 	$fake->set(part_delay => 0.5);
+	# a busy machine needs more than the usual ten seconds
+	query(q{ALTER SYSTEM SET genjob.shutdown_grace = '40 s'; SELECT pg_reload_conf()});
+	eventually(q{SELECT current_setting('genjob.shutdown_grace')::interval = '40 s'}, 'a stop may take its time');
 	my $id = enqueue($node, 'larger', StandIn::request(prompt => 'larger', standin => { id => 'larger', faults => [ { huge => 140_000_000 } ] }));
 	ok(poll_until(sub { $fake->asked("larger/$id-.*partNumber=.* 200") > 0 }), 'a first part is there');
 	$node->restart;
+	query(q{ALTER SYSTEM RESET genjob.shutdown_grace; SELECT pg_reload_conf()});
 	$fake->set(part_delay => 0);
 	is(query("SELECT state FROM gen_jobs WHERE id = $id"), 'succeeded', 'the stop waits for the others');
 	is(query("SELECT bytes FROM gen_outputs WHERE job_id = $id AND data IS NULL AND store = 'fake'"), 140_000_000, '... and the output is in the store');

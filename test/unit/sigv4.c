@@ -210,10 +210,11 @@ test_url(void)
 		const char *url;
 		const char *sent;
 	} cases[] = {
-		{"lambda", "http://h/p+q/%7e?a=b+c&a=%2B", "http://h/p+q/%7e?a=b%20c&a=%2B"},
+		{"lambda", "http://h/p+q/%7e?a=b+c&a=%2B", "http://h/p+q/%7E?a=b%20c&a=%2B"},
 		{"lambda", "http://h/q?b=x/y~*&a=%7E%2f&&c", "http://h/q?b=x%2Fy~%2A&a=~%2F&c="},
 		{"lambda", "http://h/q?a=b=c?d&=e&f=%&g=%zz", "http://h/q?a=b%3Dc%3Fd&=e&f=%25&g=%25zz"},
 		{"lambda", "http://h/q?", "http://h/q"},
+		{"lambda", "http://h/%c3%bc%2F%zz%a", "http://h/%C3%BC%2F%zz%a"},
 		{"s3", "http://h:9/p+q/%7e%2f[?a", "http://h:9/p%2Bq/~/%5B?a="},
 		{"s3", "http://h?a+b", "http://h?a%20b="},
 	};
