@@ -56,6 +56,7 @@
 #define COLLECT_MS 10       /* for reading answers, before anything else is looked at */
 #define RESCUE_US \
 	(3 * USECS_PER_SEC)      /* of the time to leave, for writing what did not reach its store */
+#define MOST_NAMED 100       /* jobs in a line of the log */
 #define WAIT_EVENTS 4        /* latch, postmaster, calls, calendar */
 #define SPARE_DESCRIPTORS 32 /* for libraries, on top of what PostgreSQL keeps for files */
 
@@ -390,6 +391,39 @@ may_write(void)
 }
 
 /*
+ * Logs which jobs' submissions end with this process: they have been sent, and
+ * what has come of their answers is not kept.
+ */
+static void
+say_cut(void)
+{
+	StringInfoData ids;
+	dlist_iter iter;
+	int n = 0;
+
+	initStringInfo(&ids);
+	dlist_foreach(iter, job_list(JOB_CALLING))
+	{
+		const Job *job = dlist_container(Job, node, iter.cur);
+
+		if (job->step != STEP_SUBMIT || job->call.transfer == NULL)
+			continue;
+		if (n++ < MOST_NAMED)
+			appendStringInfo(&ids, "%s" INT64_FORMAT, n > 1 ? ", " : "", job->id);
+	}
+	if (n == 0)
+		return;
+	ereport(LOG,
+			(errmsg_plural("genjob cuts the call of %d job, because the dispatcher must end: %s%s",
+						   "genjob cuts the calls of %d jobs, because the dispatcher must end: %s%s",
+						   n, n, ids.data, n > MOST_NAMED ? ", ..." : ""),
+			 errdetail("The answers had not come whole when genjob.shutdown_grace had passed%s.",
+					   describe_memory()),
+			 errhint(
+				 "The servers' option on_unknown says what follows: the calls are repeated with the same Idempotency-Key, or the jobs fail. If the tables were locked, answers that could not be written may have taken the memory for these.")));
+}
+
+/*
  * Writes what it can before this process leaves.  The rest is spooled for the next one, unless there will be none.
  */
 static void
@@ -408,9 +442,12 @@ report_all(void)
 		reporter_write();
 	}
 	if (drops_database)
+	{
 		spool_discard();
-	else
-		spool_write();
+		return;
+	}
+	say_cut();
+	spool_write();
 }
 
 /*
